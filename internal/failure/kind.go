@@ -1,0 +1,85 @@
+// Package failure says why an attempt failed and what follows from it.
+//
+// The set of kinds is closed. The agent turns whatever ComfyUI did into one Kind; everything that the system
+// then does (strike or not, count or not, retry where, dead or not) follows from that Kind and from the job's
+// earlier attempts by the pure functions of this package, and from nothing else.
+package failure
+
+import "errors"
+
+// Kind is why one attempt of a job failed. The text is what stands in events, blocks, metrics and docs.
+type Kind string
+
+const (
+	// InvalidWorkflow: no host can ever run this graph. The job is dead at once and no host is blamed.
+	InvalidWorkflow Kind = "invalid_workflow"
+	// Incapable: this host lacks a node class or a model. The pair is blocked until the host's capability changes.
+	Incapable Kind = "incapable"
+	// OutOfMemory: GPU or host memory ran out. Blocks jobs of this size and more; a bigger host is tried.
+	OutOfMemory Kind = "out_of_memory"
+	// ExecutionError: a node raised. Another host is asked for a second opinion.
+	ExecutionError Kind = "execution_error"
+	// Timeout: the start, node or total time was over. The prompt was cancelled by id on its host first.
+	Timeout Kind = "timeout"
+	// HostLost: ComfyUI died, restarted, refused, or gave no answer while the job was on it.
+	HostLost Kind = "host_lost"
+	// HostSick: ComfyUI answers but can run nothing any more (poisoned CUDA context, full disk, wedged thread).
+	HostSick Kind = "host_sick"
+	// RejectedBusy: the host would not take the prompt now (429, 503, a stranger's backlog).
+	RejectedBusy Kind = "rejected_busy"
+	// Lost: the agent is gone with its lease, or it no longer knows the prompt.
+	Lost Kind = "lost"
+	// Drained: the agent gave the job back while it was shutting down.
+	Drained Kind = "drained"
+	// Interrupted: somebody else interrupted or deleted the prompt in ComfyUI.
+	Interrupted Kind = "interrupted"
+)
+
+// Kinds lists the closed set in the order of DESIGN §8.
+func Kinds() []Kind {
+	return []Kind{
+		InvalidWorkflow, Incapable, OutOfMemory, ExecutionError, Timeout, HostLost,
+		HostSick, RejectedBusy, Lost, Drained, Interrupted,
+	}
+}
+
+// Valid reports whether k is one of Kinds.
+func (k Kind) Valid() bool {
+	_, known := verdicts[k]
+	return known
+}
+
+// Failure is one failed attempt as the agent saw it. It is an error, so that it travels up unchanged.
+type Failure struct {
+	Kind      Kind
+	Message   string // one line for a person: what is wrong and where
+	Node      string // id of the graph node that failed; empty when it was no node
+	Class     string // class_type of that node
+	Exception string // Python exception type, as ComfyUI gave it
+}
+
+// New makes a Failure that concerns no single node.
+func New(kind Kind, message string) *Failure { return &Failure{Kind: kind, Message: message} }
+
+func (f *Failure) Error() string { return string(f.Kind) + ": " + f.Message }
+
+// As gives the Failure within err. An error that carries none is an attempt lost to something on our own
+// side of the socket (Lost: counts as an attempt, blames no host). As is total; nil gives nil.
+func As(err error) *Failure {
+	if err == nil {
+		return nil
+	}
+	var f *Failure
+	if errors.As(err, &f) {
+		return f
+	}
+	return New(Lost, err.Error())
+}
+
+// KindOf is the Kind of As(err); it is empty only for nil.
+func KindOf(err error) Kind {
+	if f := As(err); f != nil {
+		return f.Kind
+	}
+	return ""
+}

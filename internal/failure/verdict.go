@@ -1,0 +1,80 @@
+package failure
+
+// Scope says whom a strike of a kind counts against.
+type Scope int
+
+const (
+	// NoStrike: the failure says nothing about this workflow on this host.
+	NoStrike Scope = iota
+	// PerTenant: it may be the doing of one tenant's inputs, so it counts, and blocks, per tenant.
+	PerTenant
+	// Everyone: it counts and blocks for all tenants.
+	Everyone
+	// UntilCapable: the pair is blocked at once, for the cap, and freed when the host's capability changes.
+	UntilCapable
+	// WholeHost: no pair is to blame; the host leaves the fleet until it recovers.
+	WholeHost
+)
+
+func (s Scope) String() string {
+	return [...]string{"no", "yes, per tenant", "yes", "blocked until the capability changes", "host leaves the fleet"}[s]
+}
+
+// Counting says whether an attempt that failed so counts towards max_attempts.
+type Counting int
+
+const (
+	// Free: never counts.
+	Free Counting = iota
+	// Counted: always counts.
+	Counted
+	// OnceFree: the first is free, the next ends the job.
+	OnceFree
+)
+
+func (c Counting) String() string { return [...]string{"no", "yes", "once free"}[c] }
+
+// Next is where a job goes after a failure.
+type Next int
+
+const (
+	// End: dead at once, reason not_retryable.
+	End Next = iota
+	// Elsewhere: another host at once; the failing host only after retry_delay and only when no other may.
+	Elsewhere
+	// Later: after retry_delay, on any host.
+	Later
+)
+
+func (n Next) String() string { return [...]string{"dead at once", "another host at once", "later"}[n] }
+
+// Verdict is what follows from one failed attempt of a kind.
+type Verdict struct {
+	Strike  Scope
+	Counts  Counting
+	Next    Next
+	Summary string // the row's remark in the table of kinds, for people
+}
+
+var verdicts = map[Kind]Verdict{
+	InvalidWorkflow: {NoStrike, Free, End, "no host can cure it"},
+	Incapable:       {UntilCapable, Free, Elsewhere, "waits capable_wait when no host is capable, then dead no_capable_host"},
+	OutOfMemory:     {Everyone, Counted, Elsewhere, "/free is called; the block holds jobs at least as big; a host with more memory first"},
+	ExecutionError:  {PerTenant, Counted, Elsewhere, "second opinion; the same signature on two hosts is dead workflow_fault"},
+	Timeout:         {PerTenant, Counted, Elsewhere, "cancelled by id and confirmed first"},
+	HostLost:        {Everyone, Counted, Elsewhere, "after two such attempts dead takes_hosts_down"},
+	HostSick:        {WholeHost, Counted, Elsewhere, "the host comes back when a probe finds it well"},
+	RejectedBusy:    {NoStrike, Free, Later, "after retry_delay"},
+	Lost:            {NoStrike, Counted, Elsewhere, "agent and lease gone"},
+	Drained:         {NoStrike, Free, Elsewhere, "the agent shut down"},
+	Interrupted:     {NoStrike, OnceFree, Elsewhere, "once more, then dead"},
+}
+
+// Verdict is total: a kind that is not of the closed set (an event written by a newer or foreign agent) is
+// treated as Lost, which retries elsewhere and blames no host.
+func (k Kind) Verdict() Verdict {
+	if v, known := verdicts[k]; known {
+		return v
+	}
+	return verdicts[Lost]
+}
