@@ -1,0 +1,37 @@
+package workflow
+
+import "strings"
+
+// isModel says whether a string names a model file: it has a model file's
+// extension (whatever its case), at most 255 bytes and no line break. A prompt
+// that happens to end in ".bin" passes for one too, which harms nobody.
+func isModel(s string) bool {
+	if len(s) > 255 || strings.ContainsAny(s, "\r\n") {
+		return false
+	}
+	dot := strings.LastIndexByte(s, '.')
+	if dot < 0 {
+		return false
+	}
+	var lower [len("safetensors")]byte
+	extension := s[dot+1:]
+	if len(extension) > len(lower) {
+		return false
+	}
+	for i := 0; i < len(extension); i++ {
+		c := extension[i]
+		if 'A' <= c && c <= 'Z' {
+			c |= 0x20
+		}
+		lower[i] = c
+	}
+	switch string(lower[:len(extension)]) {
+	case "safetensors", "sft", "ckpt", "pt", "pth", "bin", "gguf", "onnx", "pkl", "npz", "vae", "yaml", "yml":
+		return true
+	}
+	return false
+}
+
+// slashed is the spelling of a model file in hashes, requirements and
+// capabilities: a Windows host's separators count as slashes.
+func slashed(file string) string { return strings.ReplaceAll(file, `\`, "/") }

@@ -1,0 +1,143 @@
+package workflow
+
+import (
+	"strings"
+	"unicode/utf16"
+	"unicode/utf8"
+)
+
+// text scans one string. Lone surrogates are refused although JSON's grammar
+// has them: they are no text, and Python fails on them only when a node or the
+// history encodes them.
+func (s *scanner) text() error {
+	start := s.pos
+	wide, escaped := false, false
+	for s.pos++; s.pos < len(s.src); s.pos++ {
+		switch c := s.src[s.pos]; {
+		case c == '"':
+			if wide && !utf8.ValidString(s.src[start:s.pos]) {
+				s.pos = start
+				return s.fail("a string is not valid UTF-8")
+			}
+			s.pos++
+			s.leaf(kindString, start, escaped)
+			return nil
+		case c == '\\':
+			escaped = true
+			if err := s.escape(); err != nil {
+				return err
+			}
+		case c < ' ':
+			return s.fail("a control character stands in a string; write it as \\u%04x", c)
+		case c >= utf8.RuneSelf:
+			wide = true
+		}
+	}
+	return s.fail("")
+}
+
+// escape scans one escape sequence and stops at its last byte.
+func (s *scanner) escape() error {
+	s.pos++
+	if s.pos >= len(s.src) {
+		return s.fail("")
+	}
+	if s.src[s.pos] != 'u' {
+		if strings.IndexByte(`"\/bfnrt`, s.src[s.pos]) < 0 {
+			return s.fail(`\%c is no escape sequence; write a backslash as \\`, s.src[s.pos])
+		}
+		return nil
+	}
+	r, ok := hex4(s.src[s.pos:])
+	if !ok {
+		return s.fail(`four hex digits are expected after \u`)
+	}
+	s.pos += 4
+	if !utf16.IsSurrogate(r) {
+		return nil
+	}
+	if strings.HasPrefix(s.src[s.pos+1:], `\u`) {
+		if low, ok := hex4(s.src[s.pos+2:]); ok && utf16.DecodeRune(r, low) != utf8.RuneError {
+			s.pos += 6
+			return nil
+		}
+	}
+	return s.fail(`\u%04x is half a character (a lone surrogate)`, r)
+}
+
+// hex4 reads the four hex digits of "uXXXX".
+func hex4(s string) (rune, bool) {
+	if len(s) < 5 {
+		return 0, false
+	}
+	var r rune
+	for i := 1; i < 5; i++ {
+		switch c := s[i]; {
+		case '0' <= c && c <= '9':
+			r = r<<4 | rune(c-'0')
+		case 'a' <= c|0x20 && c|0x20 <= 'f':
+			r = r<<4 | rune(c|0x20-'a'+10)
+		default:
+			return 0, false
+		}
+	}
+	return r, true
+}
+
+// unescape turns the inside of a scanned JSON string into its text.
+func unescape(s string) string {
+	var b strings.Builder
+	b.Grow(len(s))
+	for i := 0; i < len(s); i++ {
+		if s[i] != '\\' {
+			b.WriteByte(s[i])
+			continue
+		}
+		i++
+		switch s[i] {
+		case 'b':
+			b.WriteByte('\b')
+		case 'f':
+			b.WriteByte('\f')
+		case 'n':
+			b.WriteByte('\n')
+		case 'r':
+			b.WriteByte('\r')
+		case 't':
+			b.WriteByte('\t')
+		case 'u':
+			r, _ := hex4(s[i:])
+			i += 4
+			if utf16.IsSurrogate(r) {
+				low, _ := hex4(s[i+2:])
+				r = utf16.DecodeRune(r, low)
+				i += 6
+			}
+			b.WriteRune(r)
+		default: // " \ /
+			b.WriteByte(s[i])
+		}
+	}
+	return b.String()
+}
+
+// appendText writes s as JSON.stringify does: only what JSON must escape.
+func appendText(b []byte, s string) []byte {
+	const hex = "0123456789abcdef"
+	b = append(b, '"')
+	from := 0
+	for i := 0; i < len(s); i++ {
+		c := s[i]
+		if c >= ' ' && c != '"' && c != '\\' {
+			continue
+		}
+		b = append(b, s[from:i]...)
+		from = i + 1
+		if j := strings.IndexByte("\"\\\b\f\n\r\t", c); j >= 0 {
+			b = append(b, '\\', `"\bfnrt`[j])
+		} else {
+			b = append(b, '\\', 'u', '0', '0', hex[c>>4], hex[c&15])
+		}
+	}
+	return append(append(b, s[from:]...), '"')
+}
