@@ -1,0 +1,145 @@
+package workflow
+
+import (
+	"encoding/binary"
+	"errors"
+	"math/bits"
+	"slices"
+
+	"github.com/cespare/xxhash/v2"
+)
+
+// Capability is what a host can run: the classes it has, the (class, input)
+// pairs whose choices it enumerates, and the model files among these choices,
+// as a set of xxhash64 values (8 bytes each; a host with 5 000 classes and
+// files is 40 kB). It is immutable but for UnmarshalBinary, and copies share
+// their memory. The zero Capability is that of a host that has nothing.
+//
+// Two names of one set collide with a chance of about n²/2⁶⁵; the price of a
+// collision is one attempt that ComfyUI refuses.
+type Capability struct {
+	sorted []uint64
+	// starts[p] is the position of the first value whose leading bits are p or
+	// more. Hash values are spread evenly, so that a slot holds one or two.
+	starts []uint32
+	shift  uint8
+	digest uint64
+}
+
+// CapabilityBuilder collects the names of a Capability. The zero value is
+// ready; it is not safe for concurrent use.
+type CapabilityBuilder struct{ values []uint64 }
+
+// AddClass says that the host has a node class.
+func (b *CapabilityBuilder) AddClass(class string) {
+	b.values = append(b.values, classKey(class))
+}
+
+// AddChoices says that the host enumerates an input of a class, and that these
+// are its choices, in the host's own spelling. Choices that name no model file
+// are not kept, since no workflow requires them.
+func (b *CapabilityBuilder) AddChoices(class, input string, files []string) {
+	b.values = append(b.values, inputKey(class, input))
+	for _, file := range files {
+		if isModel(file) {
+			b.values = append(b.values, fileKey(class, input, slashed(file)))
+		}
+	}
+}
+
+// NewCapability returns the set of what was added to b so far. b may be used on.
+func NewCapability(b *CapabilityBuilder) Capability {
+	sorted := slices.Clone(b.values)
+	slices.Sort(sorted)
+	return newCapability(slices.Compact(sorted))
+}
+
+func newCapability(sorted []uint64) Capability {
+	prefix := bits.Len(uint(len(sorted) / 2))
+	c := Capability{sorted: sorted, starts: make([]uint32, 1<<prefix+1), shift: uint8(64 - prefix)}
+	for _, v := range sorted {
+		c.starts[v>>c.shift+1]++
+	}
+	for i := 1; i < len(c.starts); i++ {
+		c.starts[i] += c.starts[i-1]
+	}
+	c.digest = xxhash.Sum64(c.appendValues(nil))
+	return c
+}
+
+func (c Capability) has(v uint64) bool {
+	if len(c.sorted) == 0 {
+		return false
+	}
+	p := v >> c.shift
+	for _, w := range c.sorted[c.starts[p]:c.starts[p+1]] {
+		if w >= v {
+			return w == v
+		}
+	}
+	return false
+}
+
+// Len returns the number of values: classes, enumerated inputs and files.
+func (c Capability) Len() int { return len(c.sorted) }
+
+// Digest is equal for equal capabilities, whatever the order they were built in.
+func (c Capability) Digest() uint64 {
+	if len(c.sorted) == 0 {
+		return xxhash.Sum64(nil)
+	}
+	return c.digest
+}
+
+// capabilityMark begins a marshalled Capability; its last byte is the version
+// of the format and of the key functions below.
+const capabilityMark = "cap\x01"
+
+// MarshalBinary writes the mark "cap\x01" and the values, ascending, each in 8
+// bytes, little endian.
+func (c Capability) MarshalBinary() ([]byte, error) {
+	return c.appendValues([]byte(capabilityMark)), nil
+}
+
+func (c Capability) appendValues(b []byte) []byte {
+	b = slices.Grow(b, 8*len(c.sorted))
+	for _, v := range c.sorted {
+		b = binary.LittleEndian.AppendUint64(b, v)
+	}
+	return b
+}
+
+// UnmarshalBinary reads what MarshalBinary wrote and refuses anything else; c
+// is unchanged then. It keeps no reference to data.
+func (c *Capability) UnmarshalBinary(data []byte) error {
+	if len(data) < len(capabilityMark) || string(data[:len(capabilityMark)]) != capabilityMark {
+		return errors.New("read capability: it was written in another format; restart the host's agent in this version")
+	}
+	data = data[len(capabilityMark):]
+	if len(data)%8 != 0 {
+		return errors.New("read capability: it is cut off")
+	}
+	sorted := make([]uint64, len(data)/8)
+	for i := range sorted {
+		sorted[i] = binary.LittleEndian.Uint64(data[8*i:])
+		if i > 0 && sorted[i] <= sorted[i-1] {
+			return errors.New("read capability: its values are not ascending")
+		}
+	}
+	*c = newCapability(sorted)
+	return nil
+}
+
+func classKey(class string) uint64             { return key('c', class) }
+func inputKey(class, input string) uint64      { return key('i', class, input) }
+func fileKey(class, input, file string) uint64 { return key('f', class, input, file) }
+
+// key hashes a tag and names, each name followed by a zero byte.
+func key(tag byte, names ...string) uint64 {
+	var room [256]byte
+	b := append(room[:0], tag)
+	for _, name := range names {
+		b = append(append(b, name...), 0)
+	}
+	return xxhash.Sum64(b)
+}

@@ -1,0 +1,183 @@
+package workflow_test
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/comfyherd/comfyherd/internal/workflow"
+)
+
+func parse(t testing.TB, raw string) *workflow.Graph {
+	t.Helper()
+	g, err := workflow.Parse([]byte(raw))
+	if err != nil {
+		t.Fatalf("parse %.200s: %v", raw, err)
+	}
+	return g
+}
+
+const advice = `export it again with "Workflow → Export (API)" in ComfyUI's menu`
+
+func TestParseReadsTheGraph(t *testing.T) {
+	t.Parallel()
+	raw := ` {"b":{"class_type":"B","inputs":{"x":["10",0]}}, "10":{"class_type":"Ä\u0021","inputs":{}},"9":{"inputs":{},"class_type":"N"}}` + "\n"
+	g := parse(t, raw)
+	if diff := cmp.Diff([]string{"9", "10", "b"}, g.Nodes()); diff != "" {
+		t.Error(diff)
+	}
+	if g.Len() != 3 || string(g.Raw()) != raw || !g.Hash().Valid() {
+		t.Errorf("Len %d, Raw %q, Hash %q", g.Len(), g.Raw(), g.Hash())
+	}
+	if g.ClassOf("10") != "Ä!" || g.ClassOf("11") != "" {
+		t.Errorf("classes %q, %q", g.ClassOf("10"), g.ClassOf("11"))
+	}
+}
+
+func TestParsedGraphKeepsNothingOfItsInput(t *testing.T) {
+	t.Parallel()
+	raw := []byte(`{"1":{"class_type":"A","inputs":{}}}`)
+	g := parse(t, string(raw))
+	g.Raw()[2] = 'x'
+	if string(g.Raw()) != string(raw) || g.Nodes()[0] != "1" {
+		t.Fatalf("writing to Raw changed the graph to %s", g.Raw())
+	}
+}
+
+func TestRefusals(t *testing.T) {
+	t.Parallel()
+	notJSON := func(where, what string) string {
+		return "the workflow is not valid JSON: " + where + ": " + what + "; " + advice
+	}
+	cases := []struct{ name, raw, node, message string }{
+		{"Empty", "", "", "the workflow is empty; send the JSON of a workflow: " + advice},
+		{"OnlySpace", " \n", "", "the workflow is empty; send the JSON of a workflow: " + advice},
+		{"Junk", "hello", "", notJSON("line 1, column 1", "a value is expected")},
+		{"CutOff", "{\"1\":\n {\"cl", "", notJSON("line 2, column 6", "it ends in the middle")},
+		{"TrailingText", "{} x", "", notJSON("line 1, column 4", "there is more after the end of the workflow")},
+		{"TrailingComma", `{"1":{},}`, "", notJSON("line 1, column 9", "a name in double quotes is expected")},
+		{"ByteOrderMark", "\ufeff{}", "", notJSON("line 1, column 1", "it begins with a byte order mark; save it as UTF-8 without BOM")},
+		{"InvalidUTF8", "{\"\xff\":1}", "", notJSON("line 1, column 2", "a string is not valid UTF-8")},
+		{"EncodedSurrogate", "{\"\xed\xa0\x80\":1}", "", notJSON("line 1, column 2", "a string is not valid UTF-8")},
+		{"LoneHighSurrogate", `{"\ud83d":1}`, "", notJSON("line 1, column 8", `\ud83d is half a character (a lone surrogate)`)},
+		{"LoneLowSurrogate", `{"\uDE00 ":1}`, "", notJSON("line 1, column 8", `\ude00 is half a character (a lone surrogate)`)},
+		{"TwoHighSurrogates", `{"\ud83d\ud83d":1}`, "", notJSON("line 1, column 8", `\ud83d is half a character (a lone surrogate)`)},
+		{"LineBreakInString", "{\"a\nb\":1}", "", notJSON("line 1, column 4", `a control character stands in a string; write it as \u000a`)},
+		{"WindowsPath", `{"a":"C:\models"}`, "", notJSON("line 1, column 10", `\m is no escape sequence; write a backslash as \\`)},
+		{"NaN", `{"a":NaN}`, "", notJSON("line 1, column 6", "a value is expected")},
+		{"LeadingZero", `{"a":01}`, "", notJSON("line 1, column 8", "a number is malformed")},
+		{"HugeNumber", `{"a":` + strings.Repeat("1", 4301) + `}`, "", notJSON("line 1, column 4307", "a number has more than 4300 digits")},
+		{"Array", "[]", "", "the workflow is an array, not an object of nodes; " + advice},
+		{"Null", "null", "", "the workflow is null, not an object of nodes; " + advice},
+		{"String", `"x"`, "", "the workflow is a string, not an object of nodes; " + advice},
+		{"NoNodes", "{}", "", "the workflow has no nodes; " + advice},
+		{"UIFormat", `{"last_node_id":9,"nodes":[{"id":9}],"links":[],"version":0.4}`, "",
+			"the workflow is in ComfyUI's UI format (nodes and links), which hosts cannot run; " + advice},
+		{"NodeIsString", `{"4":"x"}`, "4", `node "4" is a string, not an object with class_type and inputs; ` + advice},
+		{"NoClass", `{"4":{"inputs":{}}}`, "4", `node "4" has no class_type; ` + advice},
+		{"ClassIsNull", `{"4":{"class_type":null,"inputs":{}}}`, "4", `node "4" has a class_type that is null, not a string; ` + advice},
+		{"ClassIsEmpty", `{"4":{"class_type":"","inputs":{}}}`, "4", `node "4" has an empty class_type; ` + advice},
+		{"NoInputs", `{"4":{"class_type":"A"}}`, "4",
+			`node "4" (A) has no inputs, which would stop a ComfyUI host for good; give it "inputs": {} at least`},
+		{"InputsIsArray", `{"4":{"class_type":"A","inputs":[]}}`, "4",
+			`node "4" (A) has inputs that are an array, not an object; give it "inputs": {} at least`},
+		{"DanglingLink", `{"4":{"class_type":"A","inputs":{"zzz":["77",0]}}}`, "4",
+			`node "4" (A): input "zzz" links to node "77", which does not exist and would stop a ComfyUI host for good; connect the input or remove it, then ` + advice},
+		{"SelfLink", `{"4":{"class_type":"A","inputs":{"x":["4",0]}}}`, "4",
+			`the workflow's links form a cycle of 1: node "4" → "4"; remove one of these links, then ` + advice},
+		{"Cycle", `{"1":{"class_type":"A","inputs":{"x":["2",0]}},"2":{"class_type":"A","inputs":{"x":["3",0]}},"3":{"class_type":"A","inputs":{"y":1,"x":["2",1]}}}`, "2",
+			`the workflow's links form a cycle of 2: node "3" → "2" → "3"; remove one of these links, then ` + advice},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			g, err := workflow.Parse([]byte(c.raw))
+			var refusal *workflow.Error
+			if g != nil || !errors.As(err, &refusal) {
+				t.Fatalf("Parse = %v, %v; want a refusal", g, err)
+			}
+			if diff := cmp.Diff(workflow.Error{Node: c.node, Message: c.message}, *refusal); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+// Python's is_link takes any int or float, and a bool is an int.
+func TestLinksAreFollowedAsComfyUIDoes(t *testing.T) {
+	t.Parallel()
+	const form = `{"1":{"class_type":"A","inputs":{"x":%s}}}`
+	for _, dangling := range []string{`["7",0]`, `["7",-1]`, `["7",0.5]`, `["7",true]`} {
+		if _, err := workflow.Parse(fmt.Appendf(nil, form, dangling)); err == nil {
+			t.Errorf("%s would stop a host, yet it is let through", dangling)
+		}
+	}
+	for _, harmless := range []string{`["7"]`, `["7","0"]`, `["7",0,0]`, `[7,0]`, `["7",null]`, `["7",[0]]`, `{"__value__":["7",0]}`, `[["7",0]]`} {
+		parse(t, fmt.Sprintf(form, harmless))
+	}
+}
+
+func chain(nodes int) []byte {
+	raw := []byte(`{"0":{"class_type":"A","inputs":{}}`)
+	for i := 1; i < nodes; i++ {
+		raw = fmt.Appendf(raw, `,"%d":{"class_type":"A","inputs":{"a":["%d",0],"b":["%d",0]}}`, i, i-1, i/2)
+	}
+	return append(raw, '}')
+}
+
+func TestChainsAreLetThroughUpToComfyUIsRecursion(t *testing.T) {
+	t.Parallel()
+	parse(t, string(chain(900)))
+	_, err := workflow.Parse(chain(901))
+	var refusal *workflow.Error
+	if !errors.As(err, &refusal) || refusal.Node != "900" || !strings.Contains(refusal.Message, "a chain of more than 900 linked nodes") {
+		t.Fatalf("Parse = %v", err)
+	}
+	if _, err := workflow.Parse(chain(100_000)); err == nil {
+		t.Fatal("a chain of 100 000 is let through")
+	}
+}
+
+func TestWideGraphsHaveNoLimit(t *testing.T) {
+	t.Parallel()
+	raw := []byte(`{"x":{"class_type":"A","inputs":{}}`)
+	for i := range 20_000 {
+		raw = fmt.Appendf(raw, `,"%d":{"class_type":"B","inputs":{"a":["x",0]}}`, i)
+	}
+	if g := parse(t, string(append(raw, '}'))); g.Len() != 20_001 {
+		t.Fatalf("Len = %d", g.Len())
+	}
+}
+
+func TestNestingIsBounded(t *testing.T) {
+	t.Parallel()
+	nested := func(levels int) string { // the three objects around count as well
+		return `{"1":{"class_type":"A","inputs":{"x":` + strings.Repeat("[", levels-3) + strings.Repeat("]", levels-3) + `}}}`
+	}
+	parse(t, nested(200))
+	for _, levels := range []int{201, 1_000_000} {
+		_, err := workflow.Parse([]byte(nested(levels)))
+		if err == nil || !strings.Contains(err.Error(), "it is nested more than 200 levels deep") {
+			t.Errorf("%d levels: %v", levels, err)
+		}
+	}
+}
+
+func TestOfDuplicateNamesTheLastCounts(t *testing.T) {
+	t.Parallel()
+	g := parse(t, `{"1":{"class_type":"A"},"2":5,"1":{"class_type":"A","class_type":"B","inputs":3,"inputs":{}},"2":{"class_type":"C","inputs":{"x":["77",0],"x":1}}}`)
+	if diff := cmp.Diff([]string{"1", "2"}, g.Nodes()); diff != "" || g.ClassOf("1") != "B" {
+		t.Fatalf("class %q, nodes %s", g.ClassOf("1"), diff)
+	}
+}
+
+func TestLongNamesAreCutInMessages(t *testing.T) {
+	t.Parallel()
+	_, err := workflow.Parse([]byte(`{"` + strings.Repeat("ä", 100_000) + `":1}`))
+	if want := `node "` + strings.Repeat("ä", 30) + `…" is a number`; err == nil || !strings.HasPrefix(err.Error(), want) {
+		t.Fatalf("%.300v", err)
+	}
+}
