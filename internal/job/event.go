@@ -1,0 +1,135 @@
+package job
+
+import (
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/comfyherd/comfyherd/internal/failure"
+	"github.com/comfyherd/comfyherd/internal/workflow"
+)
+
+// EventKind is the last token of an event's subject.
+type EventKind string
+
+const (
+	Queued    EventKind = "queued"
+	Waiting   EventKind = "waiting"
+	Started   EventKind = "started"
+	Failed    EventKind = "failed"
+	Retrying  EventKind = "retrying"
+	Completed EventKind = "completed"
+	Dead      EventKind = "dead"
+	Cancelled EventKind = "cancelled"
+)
+
+// EventKinds lists the closed set.
+func EventKinds() []EventKind {
+	return []EventKind{Queued, Waiting, Started, Failed, Retrying, Completed, Dead, Cancelled}
+}
+
+// Terminal reports whether nothing can follow an event of this kind.
+func (k EventKind) Terminal() bool { return k == Completed || k == Dead || k == Cancelled }
+
+// Event is one link of a job's chain. Fields that do not concern its kind are empty and left out of the JSON.
+type Event struct {
+	EventKind EventKind `json:"-"`
+
+	Job       ID              `json:"job"`
+	Tenant    Tenant          `json:"tenant"`
+	Priority  Priority        `json:"priority"`
+	Hash      workflow.Hash   `json:"hash,omitempty"`
+	Host      string          `json:"host,omitempty"`
+	Attempt   int             `json:"attempt,omitempty"`
+	Time      time.Time       `json:"time"`
+	Metadata  json.RawMessage `json:"metadata,omitempty"`
+	RequeueOf ID              `json:"requeue_of,omitempty"`
+
+	// queued
+	Sequence uint64 `json:"sequence,omitempty"`
+	Position int    `json:"position,omitempty"`
+
+	// waiting: Reason is a route.HoldReason; dead: Reason is a failure.Reason
+	Reason string            `json:"reason,omitempty"`
+	Until  *time.Time        `json:"until,omitempty"`
+	Hosts  map[string]string `json:"hosts,omitempty"`
+
+	// started, completed
+	PromptID string `json:"prompt_id,omitempty"`
+
+	// failed; dead: the last failure
+	Kind      failure.Kind `json:"kind,omitempty"`
+	Message   string       `json:"message,omitempty"`
+	Node      string       `json:"node,omitempty"`
+	Class     string       `json:"class_type,omitempty"`
+	Exception string       `json:"exception_type,omitempty"`
+	Counted   *bool        `json:"counted,omitempty"`
+	Size      int64        `json:"size,omitempty"`
+
+	// retrying
+	NotBefore    *time.Time `json:"not_before,omitempty"`
+	AvoidedHosts []string   `json:"avoided_hosts,omitempty"`
+
+	// completed
+	Outputs       []Output            `json:"outputs,omitempty"`
+	CachedNodes   []string            `json:"cached_nodes,omitempty"`
+	OutputsReused bool                `json:"outputs_reused,omitempty"`
+	Seeds         map[string]uint64   `json:"seeds,omitempty"`
+	QueuedFor     Duration            `json:"queued_for,omitempty"`
+	RanFor        Duration            `json:"ran_for,omitempty"`
+	NodeTimes     map[string]Duration `json:"node_times,omitempty"`
+
+	// dead
+	Attempts []failure.Attempt `json:"attempts,omitempty"`
+
+	// cancelled
+	By string `json:"by,omitempty"`
+}
+
+// Output is one file that a job made. Object is its name in COMFY_OUTPUTS, empty when it was left on the host.
+type Output struct {
+	Node        string `json:"node"`
+	Media       string `json:"media"`
+	Filename    string `json:"filename"`
+	Subfolder   string `json:"subfolder"`
+	Type        string `json:"type"`
+	Object      string `json:"object,omitempty"`
+	Size        int64  `json:"size"`
+	Digest      string `json:"digest,omitempty"`
+	ContentType string `json:"content_type,omitempty"`
+}
+
+// NewEvent fills in what every event of j has.
+func (j *Job) NewEvent(kind EventKind, now time.Time) Event {
+	return Event{
+		EventKind: kind, Job: j.ID, Tenant: j.Tenant, Priority: j.Priority, Hash: j.Graph.Hash(),
+		Time: now, Metadata: j.Metadata, RequeueOf: j.RequeueOf,
+	}
+}
+
+// Failure is the attempt that a failed event tells of.
+func (e *Event) Failure() failure.Attempt {
+	return failure.Attempt{
+		Number: e.Attempt, Host: e.Host, Kind: e.Kind, Message: e.Message,
+		Node: e.Node, Class: e.Class, Exception: e.Exception,
+	}
+}
+
+// Encode gives the JSON body.
+func (e *Event) Encode() ([]byte, error) {
+	body, err := json.Marshal(e)
+	if err != nil {
+		return nil, fmt.Errorf("encode %s event of job %s: %w", e.EventKind, e.Job, err)
+	}
+	return body, nil
+}
+
+// DecodeEvent reads a body that may have been written by somebody else: unknown fields are ignored.
+func DecodeEvent(kind EventKind, body []byte) (Event, error) {
+	e := Event{}
+	if err := json.Unmarshal(body, &e); err != nil {
+		return Event{}, fmt.Errorf("decode %s event: %w", kind, err)
+	}
+	e.EventKind = kind
+	return e, nil
+}

@@ -1,0 +1,93 @@
+package job
+
+import (
+	"encoding/json"
+	"time"
+
+	"github.com/comfyherd/comfyherd/internal/failure"
+	"github.com/comfyherd/comfyherd/internal/workflow"
+)
+
+// Spec is a job as its publisher wishes it: the envelope of the contract, or what the two shorter bodies imply.
+type Spec struct {
+	ID             ID              `json:"id,omitempty"`
+	Workflow       json.RawMessage `json:"workflow"`
+	MaxAttempts    int             `json:"max_attempts,omitempty"`
+	RetryDelay     Duration        `json:"retry_delay,omitempty"`
+	PreferHosts    []string        `json:"prefer_hosts,omitempty"`
+	OnlyHosts      []string        `json:"only_hosts,omitempty"`
+	ExcludeHosts   []string        `json:"exclude_hosts,omitempty"`
+	IncludeOutputs []string        `json:"include_outputs,omitempty"`
+	Inputs         []Input         `json:"inputs,omitempty"`
+	Timeouts       *Timeouts       `json:"timeouts,omitempty"`
+	RunAt          *time.Time      `json:"run_at,omitempty"`
+	ExpiresIn      Duration        `json:"expires_in,omitempty"`
+	Metadata       json.RawMessage `json:"metadata,omitempty"`
+	ExtraData      json.RawMessage `json:"extra_data,omitempty"`
+}
+
+// Input is a file that must lie beside ComfyUI before the workflow runs. Exactly one of Object (a name in
+// COMFY_INPUTS, beginning with the tenant's name) and URL (http, https or data) says where it comes from.
+type Input struct {
+	Node     string `json:"node"`
+	Input    string `json:"input"`
+	Object   string `json:"object,omitempty"`
+	URL      string `json:"url,omitempty"`
+	Filename string `json:"filename,omitempty"`
+}
+
+// Timeouts bound a run; nil means the agent's default and "0s" means none.
+type Timeouts struct {
+	Start *Duration `json:"start,omitempty"`
+	Node  *Duration `json:"node,omitempty"`
+	Total *Duration `json:"total,omitempty"`
+}
+
+// Job is a valid job with its place in the queue.
+type Job struct {
+	Spec
+	ID        ID
+	Tenant    Tenant
+	Priority  Priority
+	Sequence  uint64    // in COMFY_JOBS
+	Received  time.Time // when COMFY_JOBS stored it
+	RequeueOf ID
+	Graph     *workflow.Graph
+}
+
+// Policy is the job's share in what follows from a failure.
+func (j *Job) Policy() failure.Policy {
+	return failure.Policy{MaxAttempts: j.MaxAttempts, RetryDelay: time.Duration(j.RetryDelay)}
+}
+
+// NotBefore is when the job may start; the zero time means at once.
+func (j *Job) NotBefore() time.Time {
+	if j.RunAt == nil {
+		return time.Time{}
+	}
+	return *j.RunAt
+}
+
+// Expires is when a job that no host has accepted is dead; the zero time means never.
+func (j *Job) Expires() time.Time {
+	if j.ExpiresIn == 0 {
+		return time.Time{}
+	}
+	return j.Received.Add(time.Duration(j.ExpiresIn))
+}
+
+// Message is a published job before anybody looked into it.
+type Message struct {
+	Tenant        string
+	Priority      Priority
+	Sequence      uint64
+	Received      time.Time
+	StreamCreated time.Time
+	JobIDHeader   string // Comfy-Job-Id
+	MsgIDHeader   string // Nats-Msg-Id
+	RequeueOf     string // Comfy-Requeue-Of
+	Body          []byte
+}
+
+// OwnID is the id of ours that this message would get.
+func (m *Message) OwnID() ID { return OwnID(m.StreamCreated, m.Sequence) }

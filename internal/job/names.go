@@ -1,0 +1,123 @@
+// Package job turns bytes into jobs and events and back.
+//
+// Guarantee: whatever bytes come in, Parse gives either a Job whose every field is valid or an *Invalid that a
+// person can act on; nothing in between. No clock, no I/O.
+package job
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/comfyherd/comfyherd/internal/failure"
+)
+
+// ID names a job within its tenant: [A-Za-z0-9_-]{1,120}. Ids that begin with "j-" are given by the system.
+type ID string
+
+// Tenant owns jobs and shares hosts with other tenants: [A-Za-z0-9_-]{1,64}.
+type Tenant string
+
+// Priority is one digit: 9 first, 0 last, 5 usual.
+type Priority int
+
+// Usual is the priority of a job that asks for none in particular.
+const Usual Priority = 5
+
+// Lane is the unit of caps and fair shares.
+type Lane struct {
+	Tenant   Tenant
+	Priority Priority
+}
+
+const (
+	maxID   = 120
+	maxName = 64
+	ownID   = "j-"
+)
+
+// Valid reports whether p is one of the ten priorities.
+func (p Priority) Valid() bool { return p >= 0 && p <= 9 }
+
+// Valid reports whether t has the form of a tenant name.
+func (t Tenant) Valid() bool { return nameLike(string(t), maxName) }
+
+// ValidHost reports whether name has the form of a host name.
+func ValidHost(name string) bool { return nameLike(name, maxName) }
+
+// Valid reports whether id has the form of a job id.
+func (id ID) Valid() bool { return nameLike(string(id), maxID) }
+
+// Ours reports whether id is of the kind that only the system gives.
+func (id ID) Ours() bool { return strings.HasPrefix(string(id), ownID) }
+
+// OwnID is the id of a job that came without one: j-<creation of the stream in Unix seconds, base 36>-<sequence>.
+// A stream that was deleted and made again never repeats an id.
+func OwnID(streamCreated time.Time, sequence uint64) ID {
+	return ID(ownID + strconv.FormatInt(streamCreated.Unix(), 36) + "-" + strconv.FormatUint(sequence, 10))
+}
+
+// RequeueID is the id of the n-th requeue of root.
+func RequeueID(root ID, n int) ID { return ID(string(root) + "-r" + strconv.Itoa(n)) }
+
+// RootID takes the requeue suffix off an id.
+func RootID(id ID) ID {
+	i := strings.LastIndex(string(id), "-r")
+	if i <= 0 || i+2 == len(id) {
+		return id
+	}
+	for _, c := range id[i+2:] {
+		if c < '0' || c > '9' {
+			return id
+		}
+	}
+	return id[:i]
+}
+
+func nameLike(s string, limit int) bool {
+	if len(s) == 0 || len(s) > limit {
+		return false
+	}
+	for i := range len(s) {
+		if !nameByte(s[i]) {
+			return false
+		}
+	}
+	return true
+}
+
+func nameByte(c byte) bool {
+	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '_' || c == '-'
+}
+
+// Invalid is a message that is no job, and what its publisher can do about it.
+type Invalid struct {
+	Reason  failure.Reason // invalid_job; not_retryable when only the workflow is at fault
+	Message string
+}
+
+func (e *Invalid) Error() string { return e.Message }
+
+func invalidf(format string, args ...any) *Invalid {
+	return &Invalid{Reason: failure.InvalidJob, Message: fmt.Sprintf(format, args...)}
+}
+
+// Duration is a time.Duration that is a Go string ("90s") in JSON.
+type Duration time.Duration
+
+// MarshalText gives the Go form, such as "1m30s".
+func (d Duration) MarshalText() ([]byte, error) { return []byte(time.Duration(d).String()), nil }
+
+// UnmarshalText takes the Go form and refuses negative durations.
+func (d *Duration) UnmarshalText(text []byte) error {
+	parsed, err := time.ParseDuration(string(text))
+	if err != nil {
+		return fmt.Errorf("%q is no duration: write it like \"90s\", \"5m\" or \"1h30m\"", text)
+	}
+	if parsed < 0 {
+		return fmt.Errorf("duration %q is negative", text)
+	}
+	*d = Duration(parsed)
+	return nil
+}

@@ -1,0 +1,117 @@
+package jetstream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	natsjs "github.com/nats-io/nats.go/jetstream"
+
+	"github.com/comfyherd/comfyherd/internal/job"
+)
+
+// ErrOvertaken: the chain's last event is not the one that the writer built on. Somebody else decided first.
+var ErrOvertaken = errors.New("the job's chain has moved on")
+
+// Link is one stored event of a chain.
+type Link struct {
+	job.Event
+	ChainSequence uint64 // in COMFY_EVENTS; what the next event must expect
+	Lease         Lease  // of a failed event
+}
+
+// Append adds e to its job's chain, expecting that the chain's last event has the sequence last (0 for an
+// empty chain), and returns the new event's sequence. source says who writes it (CloudEvents' ce-source). Of two
+// writers that expect the same last event exactly one succeeds; the other gets ErrOvertaken.
+func (q *Queue) Append(ctx context.Context, e *job.Event, last uint64, source string, lease Lease) (uint64, error) {
+	body, err := e.Encode()
+	if err != nil {
+		return 0, err
+	}
+	msg := &nats.Msg{Subject: eventSubject(e.Tenant, e.Job, e.EventKind), Data: body, Header: cloudEvent(e, last, source)}
+	if lease != "" {
+		msg.Header.Set(LeaseHeader, string(lease))
+	}
+	ack, err := q.js.PublishMsg(ctx, msg, natsjs.WithExpectLastSequenceForSubject(last, chainSubject(e.Tenant, e.Job)))
+	if conflict(err) {
+		return 0, fmt.Errorf("append %s to job %s: %w", e.EventKind, e.Job, ErrOvertaken)
+	}
+	if err != nil {
+		return 0, fmt.Errorf("append %s to job %s: %w", e.EventKind, e.Job, err)
+	}
+	return ack.Sequence, nil
+}
+
+// cloudEvent gives the attributes of CloudEvents 1.0 in its NATS binding's header form.
+func cloudEvent(e *job.Event, last uint64, source string) nats.Header {
+	return nats.Header{
+		"ce-specversion":  {"1.0"},
+		"ce-id":           {string(e.Job) + "-" + strconv.FormatUint(last, 10)},
+		"ce-source":       {source},
+		"ce-type":         {"comfy.job." + string(e.EventKind)},
+		"ce-subject":      {string(e.Tenant) + "/" + string(e.Job)},
+		"ce-time":         {e.Time.UTC().Format(time.RFC3339Nano)},
+		contentTypeHeader: {"application/json"},
+	}
+}
+
+// Last gives a job's last event, which is its state; false when the chain is empty.
+func (q *Queue) Last(ctx context.Context, tenant job.Tenant, id job.ID) (Link, bool, error) {
+	return q.lastOf(ctx, chainSubject(tenant, id))
+}
+
+// LastOf gives a job's last event of one kind.
+func (q *Queue) LastOf(ctx context.Context, tenant job.Tenant, id job.ID, kind job.EventKind) (Link, bool, error) {
+	return q.lastOf(ctx, eventSubject(tenant, id, kind))
+}
+
+func (q *Queue) lastOf(ctx context.Context, subject string) (Link, bool, error) {
+	raw, err := q.events.GetLastMsgForSubject(ctx, subject)
+	if errors.Is(err, natsjs.ErrMsgNotFound) {
+		return Link{}, false, nil
+	}
+	if err != nil {
+		return Link{}, false, fmt.Errorf("read last event of %s: %w", subject, err)
+	}
+	link, err := decodeLink(raw.Subject, raw.Header, raw.Data, raw.Sequence)
+	return link, err == nil, err
+}
+
+// Chain reads all events of a job, oldest first.
+func (q *Queue) Chain(ctx context.Context, tenant job.Tenant, id job.ID) ([]Link, error) {
+	subject := chainSubject(tenant, id)
+	var chain []Link
+	for next := uint64(1); ; {
+		raw, err := q.events.GetMsg(ctx, next, natsjs.WithGetMsgSubject(subject))
+		if errors.Is(err, natsjs.ErrMsgNotFound) {
+			return chain, nil
+		}
+		if err != nil {
+			return nil, fmt.Errorf("read chain of job %s: %w", id, err)
+		}
+		link, err := decodeLink(raw.Subject, raw.Header, raw.Data, raw.Sequence)
+		if err != nil {
+			return nil, err
+		}
+		chain = append(chain, link)
+		next = raw.Sequence + 1
+	}
+}
+
+// decodeLink reads an event that may have been written by somebody else: a body that does not parse still is a
+// link, or one bad publish would wedge its job.
+func decodeLink(subject string, h nats.Header, body []byte, sequence uint64) (Link, error) {
+	tenant, id, kind, ok := splitEventSubject(subject)
+	if !ok {
+		return Link{}, fmt.Errorf("%q is no subject of a job's event", subject)
+	}
+	e, err := job.DecodeEvent(kind, body)
+	if err != nil {
+		e = job.Event{EventKind: kind}
+	}
+	e.Tenant, e.Job = tenant, id
+	return Link{Event: e, ChainSequence: sequence, Lease: Lease(h.Get(LeaseHeader))}, nil
+}

@@ -1,0 +1,42 @@
+package jetstream
+
+import "time"
+
+// Config says how the streams and buckets are made. The zero value works: every zero field means "what stands
+// in NATS, or the default when nothing does", so that a default never narrows what an operator widened.
+type Config struct {
+	Replicas    int           // of every stream and bucket; default 1
+	Memory      bool          // keep everything in memory; for tests
+	Compression bool          // S2 on the streams
+	AckWait     time.Duration // how long a lease lives without an extension; default 30 s
+	LaneCap     int           // unfinished jobs of a lane; default 10 000
+	EventsAge   time.Duration // default 72 h; also the horizon of idempotent ids
+	DeadAge     time.Duration // default 30 days
+	FilesAge    time.Duration // outputs and inputs; default 24 h
+	PresenceTTL time.Duration // of hosts and dispatchers; default 15 s
+	Domain      string        // JetStream domain, behind a leaf node
+	APIPrefix   string        // JetStream API prefix, for an imported account
+	ReadOnly    bool          // touch no stream: fail when one is missing; for programs with few permissions
+}
+
+const (
+	defaultAckWait     = 30 * time.Second
+	defaultLaneCap     = 10_000
+	defaultEventsAge   = 72 * time.Hour
+	defaultDeadAge     = 30 * 24 * time.Hour
+	defaultFilesAge    = 24 * time.Hour
+	defaultPresenceTTL = 15 * time.Second
+
+	// A marker must outlive the seconds in which a watcher is blind after NATS restarted.
+	markerTTL = 10 * time.Minute
+	// Stream-wide, so a longer one would let a tenant suppress another's job by using its Nats-Msg-Id first.
+	jobsDuplicates = 100 * time.Millisecond
+)
+
+func or[T comparable](set, fallback T) T {
+	var zero T
+	if set == zero {
+		return fallback
+	}
+	return set
+}

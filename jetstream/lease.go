@@ -1,0 +1,47 @@
+package jetstream
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/nats-io/nats.go"
+)
+
+// Lease is a delivery's ack subject: whoever extends it owns the job. It is opaque, works from any connection,
+// and is never fenced: an old lease still acts, so no decision may rest on it alone. The chain decides.
+//
+// This file is the only one that settles a message of COMFY_JOBS.
+type Lease string
+
+// Extend keeps the lease for another AckWait from now. On a parked delivery it turns the park into a lease.
+func (q *Queue) Extend(lease Lease) error {
+	return wrap(q.nc.Publish(string(lease), []byte("+WPI")), "extend lease")
+}
+
+// Park lets the job rest in COMFY_JOBS for about the given time; then it is delivered again.
+func (q *Queue) Park(lease Lease, rest time.Duration) error {
+	body := `-NAK {"delay":` + strconv.FormatInt(int64(rest), 10) + `}`
+	return wrap(q.nc.Publish(string(lease), []byte(body)), "park delivery")
+}
+
+// Finish removes the job from COMFY_JOBS. It returns when the server confirmed; a crash before that is repaired
+// by the next delivery, which finds its chain ended.
+func (q *Queue) Finish(ctx context.Context, lease Lease) error {
+	_, err := q.nc.RequestWithContext(ctx, string(lease), []byte("+ACK"))
+	return wrap(err, "ack delivery")
+}
+
+// FinishSoon is Finish without waiting for the server.
+func (q *Queue) FinishSoon(lease Lease) error {
+	return wrap(q.nc.Publish(string(lease), []byte("+ACK")), "ack delivery")
+}
+
+func parseLease(msg *nats.Msg) (Lease, error) {
+	lease := msg.Header.Get(LeaseHeader)
+	if lease == "" {
+		return "", fmt.Errorf("message on %s has no header %s", msg.Subject, LeaseHeader)
+	}
+	return Lease(lease), nil
+}

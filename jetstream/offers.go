@@ -1,0 +1,201 @@
+package jetstream
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/workflow"
+)
+
+// Offer asks a host to run a job. With "accepted" the lease is the agent's.
+type Offer struct {
+	Message       job.Message // the job as it was published
+	Job           job.ID
+	Hash          workflow.Hash
+	Attempt       int
+	Resume        bool // the chain says that this host runs this attempt already
+	Lease         Lease
+	AckWait       time.Duration
+	LastInChain   uint64
+	StreamCreated time.Time
+}
+
+// Answer to an offer.
+type Answer string
+
+const (
+	Accepted Answer = "accepted"
+	Busy     Answer = "busy"
+	Drain    Answer = "draining"
+	Unfit    Answer = "unfit"
+	NotThere Answer = "gone" // only to a resume: the host does not know the prompt
+)
+
+// Reply is an answer with the host's state at that moment.
+type Reply struct {
+	Answer Answer    `json:"answer"`
+	Reason string    `json:"reason,omitempty"`
+	State  HostState `json:"state"`
+}
+
+// ErrNoAnswer: nobody serves the host's subject, or the answer did not come in time. The agent may or may not
+// have accepted, so the dispatcher does nothing and lets the lease decide.
+var ErrNoAnswer = errors.New("the agent did not answer")
+
+// ErrNoAgent: nobody listens for offers to this host. The offer was certainly not accepted.
+var ErrNoAgent = errors.New("no agent serves this host")
+
+const offerTimeout = 2 * time.Second
+
+// Offer sends o to a host and waits up to 2 s for the answer.
+func (q *Queue) Offer(ctx context.Context, host string, o *Offer) (Reply, error) {
+	ctx, cancel := context.WithTimeout(ctx, offerTimeout)
+	defer cancel()
+	answer, err := q.nc.RequestMsgWithContext(ctx, o.encode(host))
+	if errors.Is(err, nats.ErrNoResponders) {
+		return Reply{}, fmt.Errorf("offer job %s to host %s: %w", o.Job, host, ErrNoAgent)
+	}
+	if err != nil {
+		return Reply{}, fmt.Errorf("offer job %s to host %s: %w: %w", o.Job, host, ErrNoAnswer, err)
+	}
+	var r Reply
+	if err := json.Unmarshal(answer.Data, &r); err != nil {
+		return Reply{}, fmt.Errorf("offer job %s to host %s: %w: %w", o.Job, host, ErrNoAnswer, err)
+	}
+	return r, nil
+}
+
+func (o *Offer) encode(host string) *nats.Msg {
+	m := &o.Message
+	h := nats.Header{
+		JobIDHeader:        {string(o.Job)},
+		tenantHeader:       {m.Tenant},
+		priorityHeader:     {strconv.Itoa(int(m.Priority))},
+		hashHeader:         {string(o.Hash)},
+		attemptHeader:      {strconv.Itoa(o.Attempt)},
+		resumeHeader:       {strconv.FormatBool(o.Resume)},
+		LeaseHeader:        {string(o.Lease)},
+		ackWaitHeader:      {o.AckWait.String()},
+		lastSequenceHeader: {strconv.FormatUint(o.LastInChain, 10)},
+		sequenceHeader:     {strconv.FormatUint(m.Sequence, 10)},
+		receivedHeader:     {m.Received.UTC().Format(time.RFC3339Nano)},
+	}
+	if m.RequeueOf != "" {
+		h.Set(RequeueOfHeader, m.RequeueOf)
+	}
+	return &nats.Msg{Subject: offerSubject(host), Data: m.Body, Header: h}
+}
+
+func decodeOffer(msg *nats.Msg) (Offer, error) {
+	h := msg.Header
+	lease, err := parseLease(msg)
+	if err != nil {
+		return Offer{}, err
+	}
+	ackWait, err := time.ParseDuration(h.Get(ackWaitHeader))
+	if err != nil {
+		return Offer{}, fmt.Errorf("offer without a valid %s: %w", ackWaitHeader, err)
+	}
+	received, err := time.Parse(time.RFC3339Nano, h.Get(receivedHeader))
+	if err != nil {
+		return Offer{}, fmt.Errorf("offer without a valid %s: %w", receivedHeader, err)
+	}
+	return Offer{
+		Message: job.Message{
+			Tenant: h.Get(tenantHeader), Priority: job.Priority(headerInt(h, priorityHeader)),
+			Sequence: headerUint(h, sequenceHeader), Received: received, RequeueOf: h.Get(RequeueOfHeader), Body: msg.Data,
+		},
+		Job: job.ID(h.Get(JobIDHeader)), Hash: workflow.Hash(h.Get(hashHeader)), Attempt: headerInt(h, attemptHeader),
+		Resume: h.Get(resumeHeader) == "true", Lease: lease, AckWait: ackWait, LastInChain: headerUint(h, lastSequenceHeader),
+	}, nil
+}
+
+// ServeOffers calls answer for every offer to a host, one after the other, until ctx ends. answer must not
+// block: it decides about a slot and returns.
+func (q *Queue) ServeOffers(ctx context.Context, host string, answer func(Offer) Reply) error {
+	return q.serve(ctx, offerSubject(host), func(msg *nats.Msg) {
+		o, err := decodeOffer(msg)
+		r := Reply{Answer: Unfit}
+		if err != nil {
+			r.Reason = err.Error()
+		} else {
+			r = answer(o)
+		}
+		respond(msg, r)
+	})
+}
+
+// Control asks an agent for something else than running a job.
+type Control struct {
+	Drain  bool `json:"drain,omitempty"`
+	Resume bool `json:"resume,omitempty"`
+}
+
+// Control sends c to a host's agent.
+func (q *Queue) Control(ctx context.Context, host string, c Control) error {
+	body, err := json.Marshal(c)
+	if err != nil {
+		return fmt.Errorf("encode control of host %s: %w", host, err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, offerTimeout)
+	defer cancel()
+	if _, err = q.nc.RequestWithContext(ctx, controlSubject(host), body); errors.Is(err, nats.ErrNoResponders) {
+		return fmt.Errorf("control host %s: %w", host, ErrNoAgent)
+	}
+	return wrap(err, "control host %s", host)
+}
+
+// ServeControl calls obey for every control of a host until ctx ends.
+func (q *Queue) ServeControl(ctx context.Context, host string, obey func(Control)) error {
+	return q.serve(ctx, controlSubject(host), func(msg *nats.Msg) {
+		var c Control
+		if json.Unmarshal(msg.Data, &c) == nil {
+			obey(c)
+		}
+		respond(msg, Reply{Answer: Accepted})
+	})
+}
+
+func (q *Queue) serve(ctx context.Context, subject string, handle func(*nats.Msg)) error {
+	sub, err := q.nc.Subscribe(subject, handle)
+	if err != nil {
+		return fmt.Errorf("subscribe to %s: %w", subject, err)
+	}
+	<-ctx.Done()
+	_ = sub.Unsubscribe() // the connection may be closed already
+	return ctx.Err()
+}
+
+// respond loses an answer that cannot be sent: the asker's timeout covers it.
+func respond(msg *nats.Msg, answer any) {
+	body, err := json.Marshal(answer)
+	if err == nil {
+		_ = msg.Respond(body)
+	}
+}
+
+// Broadcast tells every dispatcher the host's state now. It is not stored; the next heartbeat repeats it.
+func (q *Queue) Broadcast(s *HostState) error {
+	body, err := json.Marshal(s)
+	if err != nil {
+		return fmt.Errorf("encode state of host %s: %w", s.Host, err)
+	}
+	return wrap(q.nc.Publish(stateSubject(s.Host), body), "broadcast state of host %s", s.Host)
+}
+
+// FollowHosts tells every broadcast state until ctx ends.
+func (q *Queue) FollowHosts(ctx context.Context, tell func(HostState)) error {
+	return q.serve(ctx, hostStates, func(msg *nats.Msg) {
+		var s HostState
+		if json.Unmarshal(msg.Data, &s) == nil && stateSubject(s.Host) == msg.Subject {
+			tell(s)
+		}
+	})
+}

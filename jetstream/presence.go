@@ -1,0 +1,164 @@
+package jetstream
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	natsjs "github.com/nats-io/nats.go/jetstream"
+
+	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/workflow"
+)
+
+// HostState is what an agent says of its host: in its presence (COMFY_HOSTS), in every answer to an offer, and
+// broadcast at each change of a slot.
+type HostState struct {
+	Host     string          `json:"host"`
+	Instance string          `json:"instance"` // of the agent process; a restarted agent has another
+	Serial   uint64          `json:"serial"`   // rises with every state of an instance
+	State    Availability    `json:"state"`
+	Reason   string          `json:"reason,omitempty"` // why it is not online
+	Slots    int             `json:"slots"`
+	Prefetch int             `json:"prefetch"`          // how many it holds beyond its slots
+	Running  []RunningJob    `json:"running,omitempty"` // accepted and not yet off the GPU
+	Foreign  int             `json:"foreign,omitempty"` // prompts of strangers in ComfyUI's backlog
+	Labels   []string        `json:"labels,omitempty"`
+	Recent   []workflow.Hash `json:"recent,omitempty"` // hashes that ran last, newest first; their models are warm
+	Memory   int64           `json:"memory,omitempty"` // bytes of VRAM in all
+	Version  string          `json:"version,omitempty"`
+	Device   string          `json:"device,omitempty"`
+	URL      string          `json:"url,omitempty"`
+	Ended    *EndedJob       `json:"ended,omitempty"` // the run whose end caused this state
+	Time     time.Time       `json:"time"`
+}
+
+// Availability of a host.
+type Availability string
+
+const (
+	Online    Availability = "online"
+	Draining  Availability = "draining"
+	Unhealthy Availability = "unhealthy" // ComfyUI is down or sick
+)
+
+// RunningJob is a job on a host.
+type RunningJob struct {
+	Tenant   job.Tenant    `json:"tenant"`
+	Job      job.ID        `json:"job"`
+	Priority job.Priority  `json:"priority"`
+	Hash     workflow.Hash `json:"hash"`
+	Attempt  int           `json:"attempt"`
+	Since    time.Time     `json:"since"`
+}
+
+// EndedJob is what a finished run cost.
+type EndedJob struct {
+	Tenant   job.Tenant    `json:"tenant"`
+	Job      job.ID        `json:"job"`
+	Priority job.Priority  `json:"priority"`
+	Hash     workflow.Hash `json:"hash"`
+	RanFor   job.Duration  `json:"ran_for"`
+	Success  bool          `json:"success"`
+}
+
+// Free reports whether the host has a slot that runs nothing.
+func (s *HostState) Free() bool { return s.State == Online && len(s.Running)+s.Foreign < s.Slots }
+
+// DispatcherState is what a dispatcher says of itself in COMFY_DISPATCHERS.
+type DispatcherState struct {
+	Dispatcher string    `json:"dispatcher"`
+	Version    string    `json:"version,omitempty"`
+	Started    time.Time `json:"started"`
+	Waiting    int       `json:"waiting"`
+}
+
+// Beat renews a host's presence.
+func (q *Queue) Beat(ctx context.Context, s *HostState) error {
+	return putJSON(ctx, q.hosts, s.Host, s)
+}
+
+// BeatDispatcher renews a dispatcher's presence.
+func (q *Queue) BeatDispatcher(ctx context.Context, s *DispatcherState) error {
+	return putJSON(ctx, q.dispatchers, s.Dispatcher, s)
+}
+
+// Leave ends a host's presence at once, at a graceful end.
+func (q *Queue) Leave(ctx context.Context, host string) error {
+	return wrap(q.hosts.Purge(ctx, host), "end presence of host %s", host)
+}
+
+// LeaveDispatcher ends a dispatcher's presence at once.
+func (q *Queue) LeaveDispatcher(ctx context.Context, name string) error {
+	return wrap(q.dispatchers.Purge(ctx, name), "end presence of dispatcher %s", name)
+}
+
+// Host reads one host's presence; false when it is gone.
+func (q *Queue) Host(ctx context.Context, host string) (HostState, bool, error) {
+	entry, err := q.hosts.Get(ctx, host)
+	if errors.Is(err, natsjs.ErrKeyNotFound) {
+		return HostState{}, false, nil
+	}
+	if err != nil {
+		return HostState{}, false, fmt.Errorf("read presence of host %s: %w", host, err)
+	}
+	s, ok := HostStateOf(change(entry))
+	return s, ok, nil
+}
+
+// Hosts reads the presence of all hosts.
+func (q *Queue) Hosts(ctx context.Context) ([]HostState, error) {
+	var states []HostState
+	err := each(ctx, q.hosts, func(c Change) {
+		if s, ok := HostStateOf(c); ok {
+			states = append(states, s)
+		}
+	})
+	return states, err
+}
+
+// HostStateOf reads a host's state from a change of its presence.
+func HostStateOf(c Change) (HostState, bool) {
+	var s HostState
+	if c.Phase != Put || json.Unmarshal(c.Value, &s) != nil || s.Host != c.Key || !job.ValidHost(s.Host) {
+		return HostState{}, false
+	}
+	return s, true
+}
+
+// PutCapability stores what a host can run.
+func (q *Queue) PutCapability(ctx context.Context, host string, capability []byte) error {
+	_, err := q.capabilities.Put(ctx, host, capability)
+	return wrap(err, "store capability of host %s", host)
+}
+
+func putJSON(ctx context.Context, kv natsjs.KeyValue, key string, value any) error {
+	body, err := json.Marshal(value)
+	if err != nil {
+		return fmt.Errorf("encode %s: %w", key, err)
+	}
+	_, err = kv.Put(ctx, key, body)
+	return wrap(err, "put %s into %s", key, kv.Bucket())
+}
+
+// each tells what a bucket holds at this moment.
+func each(ctx context.Context, kv natsjs.KeyValue, tell func(Change)) error {
+	watcher, err := kv.WatchAll(ctx, natsjs.IgnoreDeletes())
+	if err != nil {
+		return fmt.Errorf("read bucket %s: %w", kv.Bucket(), err)
+	}
+	defer func() { _ = watcher.Stop() }()
+	for {
+		select {
+		case entry := <-watcher.Updates():
+			if entry == nil {
+				return nil
+			}
+			tell(change(entry))
+		case <-ctx.Done():
+			return fmt.Errorf("read bucket %s: %w", kv.Bucket(), ctx.Err())
+		}
+	}
+}

@@ -1,0 +1,220 @@
+package jetstream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	natsjs "github.com/nats-io/nats.go/jetstream"
+
+	"github.com/comfyherd/comfyherd/internal/job"
+)
+
+// Queue is an open comfyherd on a NATS connection. It is safe for use by many goroutines, holds no state that
+// is not in NATS, and never closes the connection, which stays the caller's.
+type Queue struct {
+	nc  *nats.Conn
+	js  natsjs.JetStream
+	cfg Config
+
+	jobs, events, dead natsjs.Stream
+	waiting, blocks    natsjs.KeyValue
+	strikes            natsjs.KeyValue
+	hosts, dispatchers natsjs.KeyValue
+	capabilities       natsjs.KeyValue
+	affinity, tenants  natsjs.KeyValue
+	outputs, inputs    natsjs.ObjectStore
+
+	streamCreated time.Time
+	ackWait       time.Duration
+	presenceTTL   time.Duration
+	eventsAge     time.Duration
+
+	reconnects generation
+}
+
+// Open makes the streams and buckets that are missing and returns the Queue on them. It fails when JetStream is
+// not to be had on nc, and says what to do about it.
+func Open(ctx context.Context, nc *nats.Conn, cfg Config) (*Queue, error) {
+	js, err := open(nc, cfg)
+	if err != nil {
+		return nil, err
+	}
+	q := &Queue{nc: nc, js: js, cfg: cfg}
+	q.reconnects.watch(nc)
+	t := topology{js: js, cfg: cfg}
+	if err := t.streams(ctx); err != nil {
+		return nil, explain(err)
+	}
+	if err := q.bind(ctx, t); err != nil {
+		return nil, explain(err)
+	}
+	if err := q.bindBuckets(ctx, t); err != nil {
+		return nil, explain(err)
+	}
+	return q, nil
+}
+
+func open(nc *nats.Conn, cfg Config) (natsjs.JetStream, error) {
+	pending := natsjs.WithPublishAsyncMaxPending(4096)
+	switch {
+	case cfg.Domain != "" && cfg.APIPrefix != "":
+		return nil, errors.New("give a JetStream domain or an API prefix, not both")
+	case cfg.Domain != "":
+		return natsjs.NewWithDomain(nc, cfg.Domain, pending)
+	case cfg.APIPrefix != "":
+		return natsjs.NewWithAPIPrefix(nc, cfg.APIPrefix, pending)
+	}
+	return natsjs.New(nc, pending)
+}
+
+func explain(err error) error {
+	switch {
+	case errors.Is(err, natsjs.ErrJetStreamNotEnabled), errors.Is(err, nats.ErrNoResponders):
+		return fmt.Errorf("this NATS has no JetStream: start nats-server with -js, or give the JetStream domain: %w", err)
+	case errors.Is(err, natsjs.ErrJetStreamNotEnabledForAccount):
+		return fmt.Errorf("JetStream is not enabled for this NATS account: enable it or use other credentials: %w", err)
+	case errors.Is(err, natsjs.ErrLimitMarkerTTLNotSupported):
+		return fmt.Errorf("this nats-server is too old: 2.11.2 or newer is needed for blocks that lift by themselves: %w", err)
+	}
+	return err
+}
+
+func (q *Queue) bind(ctx context.Context, t topology) error {
+	for name, stream := range map[string]*natsjs.Stream{JobsStream: &q.jobs, EventsStream: &q.events, DeadStream: &q.dead} {
+		found, err := q.js.Stream(ctx, name)
+		if err != nil {
+			return fmt.Errorf("open stream %s: %w", name, err)
+		}
+		*stream = found
+	}
+	q.streamCreated = q.jobs.CachedInfo().Created
+	q.eventsAge = q.events.CachedInfo().Config.MaxAge
+	var err error
+	if q.outputs, err = t.objects(ctx, OutputsStore, "files that jobs made"); err != nil {
+		return err
+	}
+	q.inputs, err = t.objects(ctx, InputsStore, "files that jobs need")
+	return err
+}
+
+func (q *Queue) bindBuckets(ctx context.Context, t topology) error {
+	opened := map[string]*natsjs.KeyValue{
+		WaitingBucket: &q.waiting, BlocksBucket: &q.blocks, StrikesBucket: &q.strikes, HostsBucket: &q.hosts,
+		DispatchersBucket: &q.dispatchers, CapabilitiesBucket: &q.capabilities,
+		AffinityBucket: &q.affinity, TenantsBucket: &q.tenants,
+	}
+	for _, want := range t.buckets() {
+		kv, err := t.keyValue(ctx, want)
+		if err != nil {
+			return err
+		}
+		*opened[want.Bucket] = kv
+	}
+	status, err := q.hosts.Status(ctx)
+	if err != nil {
+		return fmt.Errorf("read bucket %s: %w", HostsBucket, err)
+	}
+	q.presenceTTL = or(status.TTL(), defaultPresenceTTL)
+	q.ackWait, err = q.currentAckWait(ctx)
+	return err
+}
+
+// currentAckWait is what stands in NATS, unless it was set by hand.
+func (q *Queue) currentAckWait(ctx context.Context) (time.Duration, error) {
+	if q.cfg.AckWait != 0 {
+		return q.cfg.AckWait, nil
+	}
+	found, err := q.js.Consumer(ctx, JobsStream, dispatchConsumer(job.Usual))
+	if errors.Is(err, natsjs.ErrConsumerNotFound) {
+		return defaultAckWait, nil
+	}
+	if err != nil {
+		return 0, fmt.Errorf("look up consumer %s: %w", dispatchConsumer(job.Usual), err)
+	}
+	return found.CachedInfo().Config.AckWait, nil
+}
+
+// AckWait is how long a lease lives without an extension.
+func (q *Queue) AckWait() time.Duration { return q.ackWait }
+
+// PresenceTTL is how long a host or dispatcher that stopped beating still counts as there.
+func (q *Queue) PresenceTTL() time.Duration { return q.presenceTTL }
+
+// EventsAge is how long events are kept, and so how long an id stays taken.
+func (q *Queue) EventsAge() time.Duration { return q.eventsAge }
+
+// Created is when the stream of jobs was made; it stands in the ids that the system gives.
+func (q *Queue) Created() time.Time { return q.streamCreated }
+
+// Connected reports whether NATS can be reached right now.
+func (q *Queue) Connected() bool { return q.nc.IsConnected() }
+
+// Close stops listening to the connection's ups and downs. The connection stays open.
+func (q *Queue) Close() { q.reconnects.stop() }
+
+// generation ends a context at every reconnect, so that whoever waits on the server asks again: a watcher or a
+// pull request does not notice for seconds that the server it waits on has forgotten it.
+type generation struct {
+	mu      sync.Mutex // guards the two below
+	ended   chan struct{}
+	stopped bool
+	quit    func()
+	done    sync.WaitGroup
+}
+
+func (g *generation) watch(nc *nats.Conn) {
+	g.ended = make(chan struct{})
+	changes := nc.StatusChanged(nats.CONNECTED, nats.CLOSED)
+	g.quit = func() { nc.RemoveStatusListener(changes) }
+	g.done.Go(func() {
+		for status := range changes {
+			if status == nats.CLOSED {
+				return
+			}
+			g.next()
+		}
+	})
+}
+
+func (g *generation) next() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	close(g.ended)
+	g.ended = make(chan struct{})
+}
+
+// current is closed at the next reconnect.
+func (g *generation) current() <-chan struct{} {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.ended
+}
+
+func (g *generation) stop() {
+	g.mu.Lock()
+	already := g.stopped
+	g.stopped = true
+	g.mu.Unlock()
+	if !already {
+		g.quit()
+		g.done.Wait()
+	}
+}
+
+// bound gives a context that ends with ctx or at the next reconnect.
+func (g *generation) bound(ctx context.Context) (context.Context, context.CancelFunc) {
+	ended := g.current()
+	ctx, cancel := context.WithCancel(ctx)
+	go func() {
+		select {
+		case <-ended:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, cancel
+}

@@ -1,0 +1,109 @@
+package jetstream
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"github.com/google/uuid"
+	"github.com/nats-io/nats.go"
+	natsjs "github.com/nats-io/nats.go/jetstream"
+
+	"github.com/comfyherd/comfyherd/internal/job"
+)
+
+// Names of floor 0 that a program which imports only this package may want to spell out.
+type (
+	// Spec is a job as its publisher wishes it.
+	Spec = job.Spec
+	// Event is one link of a job's chain.
+	Event = job.Event
+	// ID names a job within its tenant.
+	ID = job.ID
+	// Tenant owns jobs.
+	Tenant = job.Tenant
+	// Priority is one digit, 9 first.
+	Priority = job.Priority
+	// Lane is a tenant's jobs of one priority.
+	Lane = job.Lane
+)
+
+// Receipt says where a submitted job is.
+type Receipt struct {
+	Tenant   job.Tenant
+	Job      job.ID
+	Sequence uint64 // in COMFY_JOBS
+}
+
+var (
+	// ErrLaneFull: the lane holds as many unfinished jobs as it may. Nothing was stored.
+	ErrLaneFull = errors.New("the lane is full")
+	// ErrTooLarge: the job is bigger than NATS takes in one message. Nothing was stored.
+	ErrTooLarge = errors.New("the job is too large for one NATS message")
+	// ErrNoSpace: JetStream has no room left. Nothing was stored.
+	ErrNoSpace = errors.New("JetStream has no space left")
+)
+
+// Submit publishes a job to its lane. A job without an id gets a random one, so that Submit may be repeated
+// after an error that leaves open whether the job was stored. The workflow is not looked into here: a dispatcher
+// refuses a bad one with an event dead, reason invalid_job.
+func (q *Queue) Submit(ctx context.Context, lane job.Lane, spec job.Spec) (Receipt, error) {
+	if spec.ID == "" {
+		spec.ID = job.ID(uuid.NewString())
+	}
+	if !lane.Tenant.Valid() || !lane.Priority.Valid() || !spec.ID.Valid() || spec.ID.Ours() {
+		return Receipt{}, fmt.Errorf("cannot submit job %q to tenant %q, priority %d: a tenant has 1 to 64 of A-Z a-z 0-9 _ -, "+
+			"a priority is 0 to 9, an id has 1 to 120 of A-Z a-z 0-9 _ - and does not begin with j-", spec.ID, lane.Tenant, lane.Priority)
+	}
+	body, err := json.Marshal(spec)
+	if err != nil {
+		return Receipt{}, fmt.Errorf("encode job %s: %w", spec.ID, err)
+	}
+	msg := nats.NewMsg(laneSubject(lane))
+	msg.Header.Set(JobIDHeader, string(spec.ID))
+	msg.Data = body
+	return q.publishJob(ctx, msg, Receipt{Tenant: lane.Tenant, Job: spec.ID})
+}
+
+func (q *Queue) publishJob(ctx context.Context, msg *nats.Msg, r Receipt) (Receipt, error) {
+	ack, err := q.js.PublishMsg(ctx, msg)
+	if err != nil {
+		return Receipt{}, q.explainPublish(err, msg)
+	}
+	r.Sequence = ack.Sequence
+	return r, nil
+}
+
+func (q *Queue) explainPublish(err error, msg *nats.Msg) error {
+	var api *natsjs.APIError
+	switch {
+	case errors.Is(err, nats.ErrMaxPayload):
+		return fmt.Errorf("publish %d bytes to %s: %w: at most %d bytes; put files into the object store %s and name them in \"inputs\", or raise max_payload: %w",
+			len(msg.Data), msg.Subject, ErrTooLarge, q.nc.MaxPayload(), InputsStore, err)
+	case errors.As(err, &api) && api.ErrorCode == maxMessagesCode:
+		return fmt.Errorf("publish to %s: %w: wait until some of its jobs have ended, or raise the cap with `dispatcher run --lane-cap`: %w", msg.Subject, ErrLaneFull, err)
+	case errors.As(err, &api) && api.ErrorCode == insufficientResourcesCode:
+		return fmt.Errorf("publish to %s: %w: free disk or raise JetStream's limits: %w", msg.Subject, ErrNoSpace, err)
+	case errors.Is(err, natsjs.ErrNoStreamResponse), errors.Is(err, nats.ErrNoResponders):
+		return fmt.Errorf("publish to %s: no stream takes it: is a dispatcher running, and is the priority 0 to 9? %w", msg.Subject, err)
+	}
+	return fmt.Errorf("publish to %s: %w", msg.Subject, err)
+}
+
+// Error codes of the JetStream API that nats.go has no name for.
+const (
+	maxMessagesCode           natsjs.ErrorCode = 10077
+	insufficientResourcesCode natsjs.ErrorCode = 10023
+	wrongLastSequenceCode     natsjs.ErrorCode = 10071
+	wrongLastSequenceInFlight natsjs.ErrorCode = 10164
+	noMessageFoundCode        natsjs.ErrorCode = 10037
+)
+
+func conflict(err error) bool {
+	var api *natsjs.APIError
+	if !errors.As(err, &api) {
+		return false
+	}
+	return api.ErrorCode == wrongLastSequenceCode || api.ErrorCode == wrongLastSequenceInFlight
+}

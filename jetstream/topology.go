@@ -1,0 +1,198 @@
+package jetstream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	natsjs "github.com/nats-io/nats.go/jetstream"
+
+	"github.com/comfyherd/comfyherd/internal/job"
+)
+
+// topology makes what is missing and widens what the Config sets by hand. It never deletes.
+type topology struct {
+	js  natsjs.JetStream
+	cfg Config
+}
+
+func (t topology) storage() natsjs.StorageType {
+	if t.cfg.Memory {
+		return natsjs.MemoryStorage
+	}
+	return natsjs.FileStorage
+}
+
+func (t topology) compression() natsjs.StoreCompression {
+	if t.cfg.Compression {
+		return natsjs.S2Compression
+	}
+	return natsjs.NoCompression
+}
+
+func (t topology) jobs() natsjs.StreamConfig {
+	subjects := make([]string, 0, 10)
+	for p := job.Priority(0); p.Valid(); p++ {
+		subjects = append(subjects, prioritySubject(p))
+	}
+	return natsjs.StreamConfig{
+		Name: JobsStream, Description: "comfyherd: every unfinished job, once",
+		Subjects: subjects, Retention: natsjs.WorkQueuePolicy, Storage: t.storage(), Compression: t.compression(),
+		Discard: natsjs.DiscardNew, DiscardNewPerSubject: true,
+		MaxMsgsPerSubject: int64(or(t.cfg.LaneCap, defaultLaneCap)),
+		Duplicates:        jobsDuplicates, AllowDirect: true, Replicas: or(t.cfg.Replicas, 1),
+	}
+}
+
+func (t topology) events() natsjs.StreamConfig {
+	return natsjs.StreamConfig{
+		Name: EventsStream, Description: "comfyherd: the chain of events of every job",
+		Subjects: []string{allEvents}, Storage: t.storage(), Compression: t.compression(),
+		MaxAge: or(t.cfg.EventsAge, defaultEventsAge), AllowDirect: true, Replicas: or(t.cfg.Replicas, 1),
+	}
+}
+
+func (t topology) dead() natsjs.StreamConfig {
+	return natsjs.StreamConfig{
+		Name: DeadStream, Description: "comfyherd: jobs that ended dead, as published",
+		Subjects: []string{deadSubjects}, Storage: t.storage(), Compression: t.compression(),
+		MaxAge: or(t.cfg.DeadAge, defaultDeadAge), AllowDirect: true, Replicas: or(t.cfg.Replicas, 1),
+	}
+}
+
+func (t topology) streams(ctx context.Context) error {
+	wanted := []natsjs.StreamConfig{t.jobs(), t.events(), t.dead()}
+	for _, cfg := range wanted {
+		if err := t.stream(ctx, cfg); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (t topology) stream(ctx context.Context, want natsjs.StreamConfig) error {
+	found, err := t.js.Stream(ctx, want.Name)
+	if errors.Is(err, natsjs.ErrStreamNotFound) {
+		if t.cfg.ReadOnly {
+			return fmt.Errorf("stream %s is missing: start a dispatcher once, it makes it", want.Name)
+		}
+		_, err = t.js.CreateStream(ctx, want)
+		if err == nil || !errors.Is(err, natsjs.ErrStreamNameAlreadyInUse) {
+			return wrap(err, "create stream %s", want.Name)
+		}
+		found, err = t.js.Stream(ctx, want.Name) // another dispatcher was first, with other settings
+	}
+	if err != nil || t.cfg.ReadOnly {
+		return wrap(err, "look up stream %s", want.Name)
+	}
+	merged, changed := t.merge(found.CachedInfo().Config, want)
+	if !changed {
+		return nil
+	}
+	_, err = t.js.UpdateStream(ctx, merged)
+	return wrap(err, "update stream %s", want.Name)
+}
+
+// merge changes only what the Config sets by hand.
+func (t topology) merge(have, want natsjs.StreamConfig) (natsjs.StreamConfig, bool) {
+	merged := have
+	if t.cfg.Replicas != 0 {
+		merged.Replicas = t.cfg.Replicas
+	}
+	if t.cfg.Compression {
+		merged.Compression = natsjs.S2Compression
+	}
+	switch want.Name {
+	case JobsStream:
+		if t.cfg.LaneCap != 0 {
+			merged.MaxMsgsPerSubject = int64(t.cfg.LaneCap)
+		}
+	case EventsStream:
+		merged.MaxAge = or(t.cfg.EventsAge, have.MaxAge)
+	case DeadStream:
+		merged.MaxAge = or(t.cfg.DeadAge, have.MaxAge)
+	}
+	changed := merged.Replicas != have.Replicas || merged.Compression != have.Compression ||
+		merged.MaxMsgsPerSubject != have.MaxMsgsPerSubject || merged.MaxAge != have.MaxAge
+	return merged, changed
+}
+
+func (t topology) bucket(name, about string, ttl, setByHand time.Duration) natsjs.KeyValueConfig {
+	return natsjs.KeyValueConfig{
+		Bucket: name, Description: "comfyherd: " + about, History: 1, TTL: or(setByHand, ttl),
+		Storage: t.storage(), Replicas: or(t.cfg.Replicas, 1), LimitMarkerTTL: markerTTL,
+	}
+}
+
+func (t topology) buckets() []natsjs.KeyValueConfig {
+	presence := t.cfg.PresenceTTL
+	return []natsjs.KeyValueConfig{
+		t.bucket(WaitingBucket, "tickets of jobs that cannot run yet", 0, 0),
+		t.bucket(BlocksBucket, "pairs of host and workflow that are blocked, until when and why", 0, 0),
+		t.bucket(StrikesBucket, "failures of a pair since its last success", 0, 0),
+		t.bucket(HostsBucket, "presence of hosts", defaultPresenceTTL, presence),
+		t.bucket(DispatchersBucket, "presence of dispatchers", defaultPresenceTTL, presence),
+		t.bucket(CapabilitiesBucket, "what each host can run", 0, 0),
+		t.bucket(AffinityBucket, "rules that tie a workflow to hosts", 0, 0),
+		t.bucket(TenantsBucket, "weights and caps of tenants", 0, 0),
+	}
+}
+
+func (t topology) keyValue(ctx context.Context, want natsjs.KeyValueConfig) (natsjs.KeyValue, error) {
+	kv, err := t.js.KeyValue(ctx, want.Bucket)
+	if errors.Is(err, natsjs.ErrBucketNotFound) && !t.cfg.ReadOnly {
+		kv, err = t.js.CreateKeyValue(ctx, want)
+		if errors.Is(err, natsjs.ErrBucketExists) {
+			return t.keyValue(ctx, want)
+		}
+	}
+	if err != nil || t.cfg.ReadOnly {
+		return kv, wrap(err, "open bucket %s", want.Bucket)
+	}
+	status, err := kv.Status(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("read bucket %s: %w", want.Bucket, err)
+	}
+	byHand := t.presenceSet(want.Bucket) && status.TTL() != want.TTL || t.cfg.Replicas != 0 && status.Config().Replicas != t.cfg.Replicas
+	if !byHand {
+		return kv, nil
+	}
+	cfg := status.Config()
+	cfg.Replicas = or(t.cfg.Replicas, cfg.Replicas)
+	if t.presenceSet(want.Bucket) {
+		cfg.TTL = want.TTL
+	}
+	kv, err = t.js.UpdateKeyValue(ctx, cfg)
+	return kv, wrap(err, "update bucket %s", want.Bucket)
+}
+
+func (t topology) presenceSet(bucket string) bool {
+	return t.cfg.PresenceTTL != 0 && (bucket == HostsBucket || bucket == DispatchersBucket)
+}
+
+func (t topology) objects(ctx context.Context, name, about string) (natsjs.ObjectStore, error) {
+	store, err := t.js.ObjectStore(ctx, name)
+	switch {
+	case errors.Is(err, natsjs.ErrBucketNotFound) || errors.Is(err, natsjs.ErrStreamNotFound):
+		if t.cfg.ReadOnly {
+			return nil, fmt.Errorf("object store %s is missing: start a dispatcher once, it makes it", name)
+		}
+	case err != nil:
+		return nil, fmt.Errorf("open object store %s: %w", name, err)
+	case t.cfg.FilesAge == 0 && t.cfg.Replicas == 0 || t.cfg.ReadOnly:
+		return store, nil
+	}
+	store, err = t.js.CreateOrUpdateObjectStore(ctx, natsjs.ObjectStoreConfig{
+		Bucket: name, Description: "comfyherd: " + about, TTL: or(t.cfg.FilesAge, defaultFilesAge),
+		Storage: t.storage(), Replicas: or(t.cfg.Replicas, 1),
+	})
+	return store, wrap(err, "create object store %s", name)
+}
+
+func wrap(err error, format string, args ...any) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%s: %w", fmt.Sprintf(format, args...), err)
+}

@@ -1,0 +1,132 @@
+package jetstream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	natsjs "github.com/nats-io/nats.go/jetstream"
+)
+
+// Phase tells the entries of a watch apart.
+type Phase int
+
+const (
+	// Reset: everything known so far may be stale; the bucket's whole content follows as Put, then Synced.
+	Reset Phase = iota
+	// Put: a key has this value.
+	Put
+	// Gone: a key is deleted, purged or expired.
+	Gone
+	// Synced: all that was in the bucket has been told; what was not Put since Reset is gone.
+	Synced
+)
+
+// Change is one entry of a watch. Key and Value are empty for Reset and Synced.
+type Change struct {
+	Phase    Phase
+	Key      string
+	Value    []byte
+	Revision uint64
+	Time     time.Time // when NATS stored it
+}
+
+const rewatchPause = 250 * time.Millisecond
+
+// watch tells every change of a bucket until ctx ends. A watcher is blind for seconds after NATS restarted, so
+// it is opened anew at every reconnect and starts over with Reset.
+func (q *Queue) watch(ctx context.Context, kv natsjs.KeyValue, tell func(Change)) error {
+	for ctx.Err() == nil {
+		if err := q.watchOnce(ctx, kv, tell); err != nil && ctx.Err() == nil && !errors.Is(err, context.Canceled) {
+			if !pause(ctx, rewatchPause) {
+				break
+			}
+		}
+	}
+	return ctx.Err()
+}
+
+func (q *Queue) watchOnce(ctx context.Context, kv natsjs.KeyValue, tell func(Change)) error {
+	bound, cancel := q.reconnects.bound(ctx)
+	defer cancel()
+	watcher, err := kv.WatchAll(bound)
+	if err != nil {
+		return fmt.Errorf("watch bucket %s: %w", kv.Bucket(), err)
+	}
+	defer func() { _ = watcher.Stop() }() // the subscription may be gone with its connection
+	tell(Change{Phase: Reset})
+	for {
+		select {
+		case <-bound.Done():
+			return bound.Err()
+		case entry, open := <-watcher.Updates():
+			if !open {
+				return fmt.Errorf("watch bucket %s: the watcher ended", kv.Bucket())
+			}
+			tell(change(entry))
+		}
+	}
+}
+
+func change(entry natsjs.KeyValueEntry) Change {
+	if entry == nil {
+		return Change{Phase: Synced}
+	}
+	c := Change{Phase: Put, Key: entry.Key(), Value: entry.Value(), Revision: entry.Revision(), Time: entry.Created()}
+	if entry.Operation() != natsjs.KeyValuePut {
+		c.Phase = Gone
+	}
+	return c
+}
+
+func pause(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// WatchTickets tells every change of the waiting room; TicketOf reads a key and value.
+func (q *Queue) WatchTickets(ctx context.Context, tell func(Change)) error {
+	return q.watch(ctx, q.waiting, tell)
+}
+
+// WatchBlocks tells every change of the block table.
+func (q *Queue) WatchBlocks(ctx context.Context, tell func(Change)) error {
+	return q.watch(ctx, q.blocks, tell)
+}
+
+// WatchStrikes tells every change of the strikes.
+func (q *Queue) WatchStrikes(ctx context.Context, tell func(Change)) error {
+	return q.watch(ctx, q.strikes, tell)
+}
+
+// WatchHosts tells every heartbeat of every host, and when one has stopped.
+func (q *Queue) WatchHosts(ctx context.Context, tell func(Change)) error {
+	return q.watch(ctx, q.hosts, tell)
+}
+
+// WatchDispatchers tells every heartbeat of every dispatcher.
+func (q *Queue) WatchDispatchers(ctx context.Context, tell func(Change)) error {
+	return q.watch(ctx, q.dispatchers, tell)
+}
+
+// WatchCapabilities tells what each host can run.
+func (q *Queue) WatchCapabilities(ctx context.Context, tell func(Change)) error {
+	return q.watch(ctx, q.capabilities, tell)
+}
+
+// WatchAffinity tells the rules that tie a workflow to hosts.
+func (q *Queue) WatchAffinity(ctx context.Context, tell func(Change)) error {
+	return q.watch(ctx, q.affinity, tell)
+}
+
+// WatchTenants tells weights and caps.
+func (q *Queue) WatchTenants(ctx context.Context, tell func(Change)) error {
+	return q.watch(ctx, q.tenants, tell)
+}
