@@ -1,0 +1,174 @@
+package workflow_test
+
+import (
+	"encoding/json"
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/comfyherd/comfyherd/internal/workflow"
+)
+
+func node(inputs string) string { return `{"1":{"class_type":"A","inputs":{` + inputs + `}}}` }
+
+func TestPrepareChangesOnlyWhatItIsTold(t *testing.T) {
+	t.Parallel()
+	const untouched = "\n" + `{ "2":{"_meta":{"seed":-1}, "inputs":{"seed": 18446744073709551615,"cfg":7.0,"x":1E2,"s":"\u00e9é\/","noise":-1,"filename":"a",` +
+		`"seed_2":-1,"n":{"seed":-1,"filename_prefix":"p"}},"class_type":"K"}  ,"1":{"class_type":"A","inputs":{"seed":["2",0]}}} `
+	p := workflow.Preparation{
+		Seed:   func() uint64 { t.Error("a seed is drawn"); return 0 },
+		Prefix: "comfyherd/u",
+		Spell:  func(_, _, _ string) string { t.Error("a spelling is asked for"); return "" },
+	}
+	for _, p := range []workflow.Preparation{p, {}} {
+		got, err := parse(t, untouched).Prepare(p)
+		if err != nil || string(got.Body) != untouched || got.Seeds != nil {
+			t.Fatalf("Prepare = %s, %v, %v", got.Body, got.Seeds, err)
+		}
+	}
+}
+
+func TestPrepareDrawsSeeds(t *testing.T) {
+	t.Parallel()
+	const form = `{"10":{"class_type":"K","inputs":{"noise_seed": -1,"steps":-1}},"9":{"class_type":"K","inputs":{"seed":-1.0}},` +
+		`"8":{"class_type":"K","inputs":{"seed":"-1"}},"7":{"class_type":"K","inputs":{"seed":-1,"seed":5}}}`
+	next := uint64(18446744073709551613)
+	got, err := parse(t, form).Prepare(workflow.Preparation{Seed: func() uint64 { next++; return next }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := strings.NewReplacer(`"noise_seed": -1`, `"noise_seed": 18446744073709551615`, `-1.0`, `18446744073709551614`).Replace(form)
+	if diff := cmp.Diff(want, string(got.Body)); diff != "" {
+		t.Error(diff)
+	}
+	if diff := cmp.Diff(map[string]uint64{"9": 18446744073709551614, "10": 18446744073709551615}, got.Seeds); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestPreparePrefixesFileNames(t *testing.T) {
+	t.Parallel()
+	cases := map[string]string{
+		`"ComfyUI"`:      `"comfyherd/u/ComfyUI"`,
+		`"sub/dir/x"`:    `"comfyherd/u/sub/dir/x"`,
+		`"%date:yyyy%"`:  `"comfyherd/u/%date:yyyy%"`,
+		`""`:             `"comfyherd/u/"`,
+		`"a..b/...x"`:    `"comfyherd/u/a..b/...x"`,
+		`"\u00e9\"\\x"`:  `"comfyherd/u/é\"\\x"`,
+		`"/etc/x"`:       `"/etc/x"`,
+		`"\\\\host\\x"`:  `"\\\\host\\x"`,
+		`"C:\\x"`:        `"C:\\x"`,
+		`"../x"`:         `"../x"`,
+		`"a/../../x"`:    `"a/../../x"`,
+		`"a\\..\\..\\x"`: `"a\\..\\..\\x"`,
+		`".."`:           `".."`,
+		`7`:              `7`,
+	}
+	for value, want := range cases {
+		got, err := parse(t, node(`"filename_prefix":`+value)).Prepare(workflow.Preparation{Prefix: "comfyherd/u"})
+		if err != nil || string(got.Body) != node(`"filename_prefix":`+want) {
+			t.Errorf("%s becomes %s, %v; want %s", value, got.Body, err, want)
+		}
+	}
+}
+
+func TestPrepareReplacesAndAddsInputs(t *testing.T) {
+	t.Parallel()
+	cases := []struct {
+		name, inputs, want string
+		given              map[string]string
+	}{
+		{"Replaces", `"image":"cat.png","x":1`, `"image":"in/a \"b\".png","x":1`, map[string]string{"image": `in/a "b".png`}},
+		{"ReplacesAnyValue", `"image":["1x",{"a":[]}],"x":1`, `"image":"b","x":1`, map[string]string{"image": "b"}},
+		{"Adds", `"x":1 `, `"x":1 ,"image":"a"`, map[string]string{"image": "a"}},
+		{"AddsToNothing", ``, `"a":"1","b":"2"`, map[string]string{"b": "2", "a": "1"}},
+		{"AddsAndReplaces", `"a":"0"`, `"a":"1","b":"2","c":"3"`, map[string]string{"a": "1", "b": "2", "c": "3"}},
+		{"WinsOverThePrefixAndTheSeed", `"filename_prefix":"x","seed":-1`, `"filename_prefix":"y","seed":"z"`,
+			map[string]string{"filename_prefix": "y", "seed": "z"}},
+		{"ReplacesTheLastOfTwo", `"a":"0","a":"0"`, `"a":"0","a":"1"`, map[string]string{"a": "1"}},
+		{"MendsWhatIsNoText", `"a":"0"`, `"a":"x` + "\ufffd" + `"`, map[string]string{"a": "x\xff"}},
+		{"None", `"a":"0"`, `"a":"0"`, nil},
+	}
+	for _, c := range cases {
+		got, err := parse(t, node(c.inputs)).Prepare(workflow.Preparation{
+			Seed: func() uint64 { return 7 }, Prefix: "p", Inputs: map[string]map[string]string{"1": c.given},
+		})
+		if err != nil || string(got.Body) != node(c.want) || got.Seeds != nil {
+			t.Errorf("%s: %s, %v; want %s", c.name, got.Body, err, node(c.want))
+		}
+	}
+}
+
+func TestPrepareRefusesUnknownNodes(t *testing.T) {
+	t.Parallel()
+	_, err := parse(t, node(``)).Prepare(workflow.Preparation{Inputs: map[string]map[string]string{"01": {"image": "a"}}})
+	var refusal *workflow.Error
+	if !errors.As(err, &refusal) || refusal.Node != "01" || refusal.Message != `the workflow has no node "01"; its nodes are "1"` {
+		t.Fatalf("Prepare = %v", err)
+	}
+}
+
+func TestPrepareSpellsModelsAsTheHostDoes(t *testing.T) {
+	t.Parallel()
+	spell := func(class, input, file string) string {
+		switch class + " " + input + " " + file {
+		case "A ckpt sd/x.ckpt", "A ckpt sd/y.ckpt", "A lora.name sd/y.ckpt":
+			return strings.ReplaceAll(file, "/", `\`)
+		case "A vae sd/z.vae":
+			return file
+		}
+		return ""
+	}
+	g := parse(t, node(`"ckpt":"sd/x.ckpt","lora":{"name":"sd/y.ckpt"},"vae":"sd\\z.vae","text":"about C:\\x.bin"`))
+	got, err := g.Prepare(workflow.Preparation{Spell: spell})
+	want := node(`"ckpt":"sd\\x.ckpt","lora":{"name":"sd\\y.ckpt"},"vae":"sd/z.vae","text":"about C:\\x.bin"`)
+	if err != nil || string(got.Body) != want {
+		t.Fatalf("Prepare = %s, %v; want %s", got.Body, err, want)
+	}
+	if parse(t, want).Hash() != g.Hash() {
+		t.Error("another spelling changes the hash")
+	}
+}
+
+func TestSetInput(t *testing.T) {
+	t.Parallel()
+	cases := []struct{ name, input, value, want, message string }{
+		{"Replaces", "text", `"é"`, `"seed":18446744073709551615,"text":"é"`, ""},
+		{"KeepsNumbers", "seed", `18446744073709551614`, `"seed":18446744073709551614,"text":"a"`, ""},
+		{"Adds", "b\"c", `{"d":1.0}`, `"seed":18446744073709551615,"text":"a","b\"c":{"d":1.0}`, ""},
+		{"RefusesText", "text", `a fox`, "", `the value for input "text" of node "1" is not valid JSON: "a fox"; text stands in double quotes`},
+		{"RefusesMore", "text", `1,"x":2`, "", `the value for input "text" of node "1" is not valid JSON: "1,\"x\":2"; text stands in double quotes`},
+		{"RefusesNothing", "text", ``, "", `the value for input "text" of node "1" is not valid JSON: ""; text stands in double quotes`},
+		{"RefusesDanglingLinks", "text", `["9",0]`, "", `node "1" (A): input "text" links to node "9", which does not exist and would stop a ComfyUI host for good; connect the input or remove it, then ` + advice},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			g := parse(t, node(`"seed":18446744073709551615,"text":"a"`))
+			before := string(g.Raw())
+			got, err := g.SetInput("1", c.input, json.RawMessage(c.value))
+			switch {
+			case c.message != "":
+				if err == nil || err.Error() != c.message {
+					t.Errorf("SetInput = %v; want %s", err, c.message)
+				}
+			case err != nil || string(got.Raw()) != node(c.want):
+				t.Errorf("SetInput = %v; want %s", err, node(c.want))
+			}
+			if string(g.Raw()) != before {
+				t.Errorf("the graph itself became %s", g.Raw())
+			}
+		})
+	}
+}
+
+func TestSetInputNamesTheNodesThereAre(t *testing.T) {
+	t.Parallel()
+	_, err := parse(t, string(realistic(t))).SetInput("66", "text", json.RawMessage(`1`))
+	const want = `the workflow has no node "66"; its nodes are "3", "4", "5", "6", "7", "8", "9", "10", "11", "12", "13"`
+	if err == nil || err.Error() != want {
+		t.Fatalf("SetInput = %v; want %s", err, want)
+	}
+}
