@@ -1,0 +1,139 @@
+package jetstream
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	natsjs "github.com/nats-io/nats.go/jetstream"
+
+	"github.com/comfyherd/comfyherd/internal/job"
+)
+
+// Follow gives a job's events from its first, in order and without gaps, across reconnects, and ends after the
+// terminal one or with ctx, whose error is then the last item. A job that was not submitted yet is waited for.
+func (q *Queue) Follow(ctx context.Context, tenant job.Tenant, id job.ID) iter.Seq2[Event, error] {
+	return func(yield func(Event, error) bool) {
+		for link, err := range q.Stream(ctx, chainSubject(tenant, id), time.Time{}) {
+			if !yield(link.Event, err) || err != nil || link.EventKind.Terminal() {
+				return
+			}
+		}
+	}
+}
+
+// Watch gives the events of all jobs of a tenant (all tenants when it is empty) since a moment (from now on
+// when it is zero) until ctx ends.
+func (q *Queue) Watch(ctx context.Context, tenant job.Tenant, since time.Time) iter.Seq2[Event, error] {
+	return func(yield func(Event, error) bool) {
+		subject := allJobEvents
+		if tenant != "" {
+			subject = jobEventsPrefix + string(tenant) + ".>"
+		}
+		for link, err := range q.Stream(ctx, subject, or(since, time.Now())) {
+			if !yield(link.Event, err) || err != nil {
+				return
+			}
+		}
+	}
+}
+
+// Stream gives the job events that match a subject, since a moment or from the first when it is zero.
+func (q *Queue) Stream(ctx context.Context, subject string, since time.Time) iter.Seq2[Link, error] {
+	return func(yield func(Link, error) bool) {
+		for note, err := range q.Notes(ctx, subject, since) {
+			if err != nil {
+				yield(Link{}, err)
+				return
+			}
+			link, err := decodeLink(note.Subject, note.Header, note.Body, note.Sequence)
+			if err == nil && !yield(link, nil) {
+				return
+			}
+		}
+	}
+}
+
+// Note is any stored event: of a job, a block or a host.
+type Note struct {
+	Subject  string
+	Header   nats.Header
+	Body     []byte
+	Sequence uint64
+	Time     time.Time
+	Pending  uint64 // how many stored ones follow at this moment
+}
+
+// Notes gives the stored events that match a subject ("" for all), since a moment or from the first when it is
+// zero, until ctx ends.
+func (q *Queue) Notes(ctx context.Context, subject string, since time.Time) iter.Seq2[Note, error] {
+	cfg := natsjs.OrderedConsumerConfig{FilterSubjects: []string{or(subject, allEvents)}, InactiveThreshold: time.Minute}
+	if !since.IsZero() {
+		cfg.DeliverPolicy, cfg.OptStartTime = natsjs.DeliverByStartTimePolicy, &since
+	}
+	return func(yield func(Note, error) bool) {
+		err := q.notes(ctx, cfg, func(n Note) bool { return yield(n, nil) })
+		if err != nil {
+			yield(Note{}, err)
+		}
+	}
+}
+
+func (q *Queue) notes(ctx context.Context, cfg natsjs.OrderedConsumerConfig, tell func(Note) bool) error {
+	consumer, err := q.events.OrderedConsumer(ctx, cfg)
+	if err != nil {
+		return fmt.Errorf("follow events: %w", err)
+	}
+	messages, err := consumer.Messages(natsjs.PullMaxMessages(500))
+	if err != nil {
+		return fmt.Errorf("follow events: %w", err)
+	}
+	defer messages.Stop()
+	for {
+		msg, err := messages.Next(natsjs.NextContext(ctx))
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if err != nil {
+			return fmt.Errorf("follow events: %w", err)
+		}
+		meta, err := msg.Metadata()
+		if err != nil {
+			continue
+		}
+		n := Note{
+			Subject: msg.Subject(), Header: msg.Headers(), Body: msg.Data(), Sequence: meta.Sequence.Stream,
+			Time: meta.Timestamp, Pending: meta.NumPending,
+		}
+		if !tell(n) {
+			return nil
+		}
+	}
+}
+
+// FollowCancels tells every cancel of any tenant as it is stored, until ctx ends.
+func (q *Queue) FollowCancels(ctx context.Context, tell func(Event)) error {
+	return q.followLive(ctx, cancelledEvents, tell)
+}
+
+// FollowJob tells a job's events as they are stored, from now on, until stop is called. It is in force when
+// FollowJob returns: an event that this connection publishes afterwards is not missed.
+func (q *Queue) FollowJob(tenant job.Tenant, id job.ID, tell func(Event)) (stop func(), err error) {
+	sub, err := q.nc.Subscribe(chainSubject(tenant, id), func(msg *nats.Msg) { tellEvent(msg, tell) })
+	if err != nil {
+		return nil, fmt.Errorf("follow job %s: %w", id, err)
+	}
+	return func() { _ = sub.Unsubscribe() }, nil // the connection may be closed already
+}
+
+func (q *Queue) followLive(ctx context.Context, subject string, tell func(Event)) error {
+	return q.serve(ctx, subject, func(msg *nats.Msg) { tellEvent(msg, tell) })
+}
+
+func tellEvent(msg *nats.Msg, tell func(Event)) {
+	if link, err := decodeLink(msg.Subject, nil, msg.Data, 0); err == nil {
+		tell(link.Event)
+	}
+}
