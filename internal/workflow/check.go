@@ -9,12 +9,6 @@ import (
 // ComfyUI's validation recurses once per node and fails near 980.
 const maxChain = 900
 
-// kindNames say what a value is instead of what it should be.
-var kindNames = [...]string{
-	kindNull: "null", kindBool: "a boolean", kindNumber: "a number",
-	kindString: "a string", kindArray: "an array", kindObject: "an object",
-}
-
 // check refuses what no host could run and what would wedge a host.
 func (g *Graph) check() error {
 	if len(g.nodes) == 0 {
@@ -32,7 +26,7 @@ func (g *Graph) check() error {
 	if err != nil {
 		return err
 	}
-	w := walk{g: g, sources: sources, visits: make([]visit, len(g.nodes))}
+	w := walk{g: g, sources: sources, visits: make([]visit, len(g.nodes)), path: make([]int32, 0, 32)}
 	return w.all()
 }
 
@@ -44,23 +38,23 @@ func (g *Graph) inUIFormat() bool {
 }
 
 func (g *Graph) checkNode(n *node) error {
-	id := quote(n.name)
-	if k := g.tokens[n.value].kind; k != kindObject {
-		return refuse(n.name, "node %s is %s, not an object with class_type and inputs; %s", id, kindNames[k], exportHint)
-	}
 	switch {
+	case g.tokens[n.value].kind != kindObject:
+		return refuse(n.name, "node %s is %s, not an object with class_type and inputs; %s",
+			quote(n.name), g.kindName(n.value), exportHint)
 	case n.class < 0:
-		return refuse(n.name, "node %s has no class_type; %s", id, exportHint)
+		return refuse(n.name, "node %s has no class_type; %s", quote(n.name), exportHint)
 	case g.tokens[n.class].kind != kindString:
-		return refuse(n.name, "node %s has a class_type that is %s, not a string; %s", id, kindNames[g.tokens[n.class].kind], exportHint)
+		return refuse(n.name, "node %s has a class_type that is %s, not a string; %s",
+			quote(n.name), g.kindName(n.class), exportHint)
 	case g.text(n.class) == "":
-		return refuse(n.name, "node %s has an empty class_type; %s", id, exportHint)
+		return refuse(n.name, "node %s has an empty class_type; %s", quote(n.name), exportHint)
 	case n.inputs < 0:
 		return refuse(n.name, `node %s (%s) has no inputs, which would stop a ComfyUI host for good; give it "inputs": {} at least`,
-			id, g.classOf(n))
+			quote(n.name), g.classOf(n))
 	case g.tokens[n.inputs].kind != kindObject:
 		return refuse(n.name, `node %s (%s) has inputs that are %s, not an object; give it "inputs": {} at least`,
-			id, g.classOf(n), kindNames[g.tokens[n.inputs].kind])
+			quote(n.name), g.classOf(n), g.kindName(n.inputs))
 	}
 	return nil
 }

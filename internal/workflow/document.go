@@ -26,6 +26,24 @@ func (d *document) raw(at int32) string {
 	return d.src[t.start:t.end]
 }
 
+// kindName says what the value at token at is instead of what it should be.
+func (d *document) kindName(at int32) string {
+	switch d.tokens[at].kind {
+	case kindNull:
+		return "null"
+	case kindBool:
+		return "a boolean"
+	case kindNumber:
+		return "a number"
+	case kindString:
+		return "a string"
+	case kindArray:
+		return "an array"
+	default:
+		return "an object"
+	}
+}
+
 func (d *document) text(at int32) string {
 	t := &d.tokens[at]
 	inner := d.src[t.start+1 : t.end-1]
@@ -128,7 +146,7 @@ func (d *document) number(at int32) float64 {
 }
 
 // isPair says whether the value at token at is an array of a string and one
-// more scalar.
+// more value that has no members.
 func (d *document) isPair(at int32) bool {
 	t := d.tokens[at]
 	return t.kind == kindArray && t.next == at+3 && d.tokens[at+1].kind == kindString
@@ -142,7 +160,7 @@ func (d *document) linkSlot(at int32) string {
 		return ""
 	}
 	raw := d.raw(at + 2)
-	if len(raw) < 16 && raw[0] != '-' && strings.IndexAny(raw, ".eE") < 0 {
+	if len(raw) == 1 || len(raw) < 16 && strings.Trim(raw, "0123456789") == "" {
 		return raw
 	}
 	f := d.number(at + 2)

@@ -50,7 +50,7 @@ func index(src string) (*Graph, error) {
 	}
 	g := &Graph{document: document{src: src, tokens: tokens}}
 	if tokens[0].kind != kindObject {
-		return nil, refuse("", "the workflow is %s, not an object of nodes; %s", kindNames[tokens[0].kind], exportHint)
+		return nil, refuse("", "the workflow is %s, not an object of nodes; %s", g.kindName(0), exportHint)
 	}
 	members := g.appendMembers(make([]member, 0, 16), 0)
 	g.nodes = make([]node, len(members))

@@ -6,7 +6,7 @@ import "strings"
 // extension (whatever its case), at most 255 bytes and no line break. A prompt
 // that happens to end in ".bin" passes for one too, which harms nobody.
 func isModel(s string) bool {
-	if len(s) > 255 || strings.ContainsAny(s, "\r\n") {
+	if len(s) > 255 {
 		return false
 	}
 	dot := strings.LastIndexByte(s, '.')
@@ -27,7 +27,7 @@ func isModel(s string) bool {
 	}
 	switch string(lower[:len(extension)]) {
 	case "safetensors", "sft", "ckpt", "pt", "pth", "bin", "gguf", "onnx", "pkl", "npz", "vae", "yaml", "yml":
-		return true
+		return !strings.ContainsAny(s, "\r\n")
 	}
 	return false
 }
