@@ -1,0 +1,118 @@
+package jetstream
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	natsjs "github.com/nats-io/nats.go/jetstream"
+
+	"github.com/comfyherd/comfyherd/internal/workflow"
+)
+
+// Unblocked is the body of comfy.events.blocks.<host>.<hash>.unblocked; that of .blocked is the block itself.
+type Unblocked struct {
+	Host  string        `json:"host"`
+	Hash  workflow.Hash `json:"hash"`
+	Cause Cause         `json:"cause"`
+	Time  time.Time     `json:"time"`
+}
+
+// AnnounceBlocks turns each change of COMFY_BLOCKS into exactly one event blocked or unblocked, also changes
+// that came while no dispatcher was up.
+//
+// All dispatchers share one durable consumer that hands out one change at a time, so events keep the order of
+// the changes. Each event carries the change's revision and is appended by compare-and-set on the pair's last
+// event; a change that comes again after a crash finds its own revision there and is dropped.
+func (q *Queue) AnnounceBlocks(ctx context.Context, source string, failed func(error)) error {
+	consumer, err := q.durable(ctx, "KV_"+BlocksBucket, natsjs.ConsumerConfig{
+		Durable: announceConsumer, FilterSubject: kvSubject(q.blocks, ">"), AckPolicy: natsjs.AckExplicitPolicy,
+		AckWait: sharedAckWait, MaxDeliver: -1, MaxAckPending: 1,
+	})
+	if err != nil {
+		return err
+	}
+	return q.shared(ctx, consumer, 16, func(ctx context.Context, msg natsjs.Msg) error {
+		return q.announceBlock(ctx, msg, source)
+	}, failed)
+}
+
+func (q *Queue) announceBlock(ctx context.Context, msg natsjs.Msg, source string) error {
+	key := strings.TrimPrefix(msg.Subject(), kvSubject(q.blocks, ""))
+	host, hash, ok := splitPair(key)
+	meta, err := msg.Metadata()
+	if err != nil || !ok {
+		return err // a key of no pair was not written by us and announces nothing
+	}
+	last, announced, err := q.lastNote(ctx, blockEventsPrefix+key+".*")
+	if err != nil {
+		return err
+	}
+	revision := meta.Sequence.Stream
+	if announced >= revision {
+		return nil
+	}
+	kind, body, err := blockEvent(msg, host, hash, meta.Timestamp)
+	if err != nil {
+		return err
+	}
+	if kind == unblockedKind && !strings.HasSuffix(last.Subject, "."+blockedKind) {
+		return nil // it was never announced as blocked
+	}
+	out := &nats.Msg{Subject: blockEventsPrefix + key + "." + kind, Data: body, Header: noteHeader("comfy.block."+kind, source, key, revision, meta.Timestamp)}
+	_, err = q.js.PublishMsg(ctx, out, natsjs.WithExpectLastSequenceForSubject(last.Sequence, blockEventsPrefix+key+".*"))
+	if conflict(err) {
+		return nil // another dispatcher announced it after our AckWait had passed
+	}
+	return wrap(err, "announce %s of %s on host %s", kind, hash.Short(), host)
+}
+
+const (
+	blockedKind   = "blocked"
+	unblockedKind = "unblocked"
+)
+
+func blockEvent(msg natsjs.Msg, host string, hash workflow.Hash, when time.Time) (kind string, body []byte, err error) {
+	h := msg.Headers()
+	marker := h.Get(markerReasonHeader)
+	if h.Get(kvOperationHeader) == "" && marker == "" {
+		return blockedKind, msg.Data(), nil
+	}
+	cause := Cause(or(h.Get(causeHeader), string(Cleared)))
+	if marker == maxAgeReason {
+		cause = Expired
+	}
+	body, err = json.Marshal(Unblocked{Host: host, Hash: hash, Cause: cause, Time: when})
+	return unblockedKind, body, wrap(err, "encode unblocked event")
+}
+
+// lastNote reads the last event of a subject, and the revision that it announced.
+func (q *Queue) lastNote(ctx context.Context, subject string) (Note, uint64, error) {
+	raw, err := q.events.GetLastMsgForSubject(ctx, subject)
+	if errors.Is(err, natsjs.ErrMsgNotFound) {
+		return Note{}, 0, nil
+	}
+	if err != nil {
+		return Note{}, 0, fmt.Errorf("read last event of %s: %w", subject, err)
+	}
+	note := Note{Subject: raw.Subject, Header: raw.Header, Body: raw.Data, Sequence: raw.Sequence, Time: raw.Time}
+	return note, headerUint(raw.Header, revisionHeader), nil
+}
+
+func noteHeader(kind, source, subject string, revision uint64, when time.Time) nats.Header {
+	return nats.Header{
+		"ce-specversion":  {"1.0"},
+		"ce-id":           {subject + "-" + strconv.FormatUint(revision, 10)},
+		"ce-source":       {source},
+		"ce-type":         {kind},
+		"ce-subject":      {subject},
+		"ce-time":         {when.UTC().Format(time.RFC3339Nano)},
+		contentTypeHeader: {"application/json"},
+		revisionHeader:    {strconv.FormatUint(revision, 10)},
+	}
+}

@@ -1,0 +1,132 @@
+package jetstream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	natsjs "github.com/nats-io/nats.go/jetstream"
+
+	"github.com/comfyherd/comfyherd/internal/workflow"
+)
+
+// Cause says why a block ended.
+type Cause string
+
+const (
+	Expired           Cause = "expired"
+	Cleared           Cause = "cleared"
+	CapabilityChanged Cause = "capability_changed"
+	Recovered         Cause = "recovered"
+	WorkflowFault     Cause = "workflow_fault"
+)
+
+// PairOf reads the key of a block or of strikes.
+func PairOf(key string) (host string, hash workflow.Hash, ok bool) { return splitPair(key) }
+
+// OpenBlock creates the block of a pair; it lifts by itself after ttl (whole seconds, at least one). Of all
+// dispatchers that open it exactly one gets true.
+func (q *Queue) OpenBlock(ctx context.Context, host string, hash workflow.Hash, value []byte, ttl time.Duration) (bool, error) {
+	_, err := q.blocks.Create(ctx, pairKey(host, hash), value, natsjs.KeyTTL(wholeSeconds(ttl)))
+	if errors.Is(err, natsjs.ErrKeyExists) {
+		return false, nil
+	}
+	return err == nil, wrap(err, "block %s on host %s", hash.Short(), host)
+}
+
+// ReplaceBlock widens or lengthens a block that stands at this revision; false when it has changed meanwhile.
+func (q *Queue) ReplaceBlock(ctx context.Context, host string, hash workflow.Hash, value []byte, ttl time.Duration, revision uint64) (bool, error) {
+	return q.replace(ctx, q.blocks, pairKey(host, hash), value, ttl, revision)
+}
+
+// replace writes a key with a TTL by compare-and-set; a KV update would drop the TTL.
+func (q *Queue) replace(ctx context.Context, kv natsjs.KeyValue, key string, value []byte, ttl time.Duration, revision uint64) (bool, error) {
+	_, err := q.js.Publish(ctx, q.rawSubject(kv, key), value,
+		natsjs.WithExpectLastSequencePerSubject(revision), natsjs.WithMsgTTL(wholeSeconds(ttl)))
+	if conflict(err) {
+		return false, nil
+	}
+	return err == nil, wrap(err, "replace %s in %s", key, kv.Bucket())
+}
+
+// LiftBlock ends a block that stands at this revision; false when it has changed meanwhile.
+func (q *Queue) LiftBlock(ctx context.Context, host string, hash workflow.Hash, revision uint64, cause Cause) (bool, error) {
+	msg := &nats.Msg{Subject: q.rawSubject(q.blocks, pairKey(host, hash)), Header: nats.Header{
+		kvOperationHeader: {purgeOperation}, rollupHeader: {"sub"}, causeHeader: {string(cause)},
+	}}
+	_, err := q.js.PublishMsg(ctx, msg, natsjs.WithExpectLastSequencePerSubject(revision), natsjs.WithMsgTTL(markerTTL))
+	if conflict(err) {
+		return false, nil
+	}
+	return err == nil, wrap(err, "unblock %s on host %s", hash.Short(), host)
+}
+
+// Block reads one block; the Phase is Gone when there is none, and the revision then is 0.
+func (q *Queue) Block(ctx context.Context, host string, hash workflow.Hash) (Change, error) {
+	return get(ctx, q.blocks, pairKey(host, hash))
+}
+
+// Blocks tells all blocks that stand.
+func (q *Queue) Blocks(ctx context.Context, tell func(Change)) error {
+	return each(ctx, q.blocks, tell)
+}
+
+// Strikes reads what is held against a pair; the Phase is Gone when that is nothing.
+func (q *Queue) Strikes(ctx context.Context, host string, hash workflow.Hash) (Change, error) {
+	return get(ctx, q.strikes, pairKey(host, hash))
+}
+
+// PutStrikes writes the strikes of a pair, expecting the revision (0 when there are none yet); false when
+// somebody else wrote meanwhile. They decay after ttl.
+func (q *Queue) PutStrikes(ctx context.Context, host string, hash workflow.Hash, value []byte, ttl time.Duration, revision uint64) (bool, error) {
+	if revision != 0 {
+		return q.replace(ctx, q.strikes, pairKey(host, hash), value, ttl, revision)
+	}
+	_, err := q.strikes.Create(ctx, pairKey(host, hash), value, natsjs.KeyTTL(wholeSeconds(ttl)))
+	if errors.Is(err, natsjs.ErrKeyExists) {
+		return false, nil
+	}
+	return err == nil, wrap(err, "strike %s on host %s", hash.Short(), host)
+}
+
+// ClearStrikes forgives a pair; false when the strikes have changed meanwhile.
+func (q *Queue) ClearStrikes(ctx context.Context, host string, hash workflow.Hash, revision uint64) (bool, error) {
+	err := q.strikes.Purge(ctx, pairKey(host, hash), natsjs.LastRevision(revision), natsjs.PurgeTTL(markerTTL))
+	if conflict(err) || errors.Is(err, natsjs.ErrKeyRevisionMismatch) {
+		return false, nil
+	}
+	return err == nil, wrap(err, "clear strikes of %s on host %s", hash.Short(), host)
+}
+
+func get(ctx context.Context, kv natsjs.KeyValue, key string) (Change, error) {
+	entry, err := kv.Get(ctx, key)
+	if errors.Is(err, natsjs.ErrKeyNotFound) {
+		return Change{Phase: Gone, Key: key}, nil
+	}
+	if err != nil {
+		return Change{}, fmt.Errorf("read %s of %s: %w", key, kv.Bucket(), err)
+	}
+	return change(entry), nil
+}
+
+func kvSubject(kv natsjs.KeyValue, key string) string { return "$KV." + kv.Bucket() + "." + key }
+
+// rawSubject is where a raw write to a key goes: behind a JetStream domain or prefix, through the API's subjects,
+// as nats.go does it.
+func (q *Queue) rawSubject(kv natsjs.KeyValue, key string) string {
+	switch {
+	case q.cfg.Domain != "":
+		return "$JS." + q.cfg.Domain + ".API." + kvSubject(kv, key)
+	case q.cfg.APIPrefix != "":
+		return strings.TrimSuffix(q.cfg.APIPrefix, ".") + "." + kvSubject(kv, key)
+	}
+	return kvSubject(kv, key)
+}
+
+// wholeSeconds rounds up: the server would cut.
+func wholeSeconds(d time.Duration) time.Duration {
+	return max((d + time.Second - 1).Truncate(time.Second), time.Second)
+}
