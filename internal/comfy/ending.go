@@ -1,0 +1,149 @@
+package comfy
+
+import (
+	"encoding/json"
+	"slices"
+	"time"
+
+	"github.com/comfyherd/comfyherd/internal/failure"
+)
+
+// ending is how the host says that a prompt ended.
+type ending struct {
+	produced
+	interrupted bool
+	raised      *raised // nil when it ended well or was interrupted
+	cached      []string
+	queued, ran time.Duration // by the host's clock; 0 when it does not say
+}
+
+// record is status of a history entry, execution_status of a job.
+type record struct {
+	Status   text                `json:"status_str"`
+	Messages [][]json.RawMessage `json:"messages"`
+}
+
+// readJob reads the answer of GET /api/jobs/{id}.
+func readJob(body []byte) (Standing, *ending) {
+	var job struct {
+		Status  text                       `json:"status"`
+		Create  number                     `json:"create_time"`
+		Error   *raised                    `json:"execution_error"`
+		Outputs map[string]json.RawMessage `json:"outputs"`
+		Record  record                     `json:"execution_status"`
+	}
+	if decode(body, &job) != nil {
+		return Unknown, nil
+	}
+	switch job.Status {
+	case "pending":
+		return Pending, nil
+	case "in_progress":
+		return Running, nil
+	case "completed", "failed", "cancelled":
+	default:
+		return Unknown, nil
+	}
+	e := job.Record.ending(float64(job.Create))
+	e.produced = readOutputs(job.Outputs)
+	e.interrupted = job.Status == "cancelled"
+	if job.Status != "failed" {
+		e.raised = nil
+	} else if job.Error != nil {
+		e.raised = job.Error
+	} else if e.raised == nil {
+		e.raised = &raised{Message: "the prompt failed and ComfyUI does not say why"}
+	}
+	return Ended, e
+}
+
+// readHistory reads the answer of GET /history/{id}; nil when id is not in it.
+func readHistory(body []byte, id string) *ending {
+	var entries map[string]struct {
+		Prompt  []json.RawMessage          `json:"prompt"`
+		Outputs map[string]json.RawMessage `json:"outputs"`
+		Record  record                     `json:"status"`
+	}
+	if decode(body, &entries) != nil {
+		return nil
+	}
+	entry, known := entries[id]
+	if !known {
+		return nil
+	}
+	var extra struct {
+		Create number `json:"create_time"`
+	}
+	if len(entry.Prompt) > 3 && decode(entry.Prompt[3], &extra) != nil {
+		extra.Create = 0
+	}
+	e := entry.Record.ending(float64(extra.Create))
+	e.produced = readOutputs(entry.Outputs)
+	if entry.Record.Status == "error" && e.raised == nil && !e.interrupted {
+		e.raised = &raised{Message: "the prompt failed and ComfyUI does not say why"}
+	}
+	if entry.Record.Status == "success" {
+		e.raised, e.interrupted = nil, false
+	}
+	return e
+}
+
+// ending reads the messages that a prompt left; created is in milliseconds.
+func (r record) ending(created float64) *ending {
+	e := &ending{}
+	var start, last float64
+	for _, message := range r.Messages {
+		var kind text
+		if len(message) < 2 || decode(message[0], &kind) != nil {
+			continue
+		}
+		var d struct {
+			Time  number `json:"timestamp"`
+			Nodes texts  `json:"nodes"`
+		}
+		if decode(message[1], &d) != nil {
+			continue
+		}
+		switch kind {
+		case "execution_start":
+			start = float64(d.Time)
+		case "execution_cached":
+			e.cached = d.Nodes
+		case "execution_success":
+			last = float64(d.Time)
+		case "execution_interrupted":
+			last, e.interrupted = float64(d.Time), true
+		case "execution_error":
+			var raise raised
+			if decode(message[1], &raise) == nil && !raise.blocked() {
+				last, e.raised = float64(d.Time), &raise
+			}
+		}
+	}
+	e.queued, e.ran = between(created, start), between(start, last)
+	return e
+}
+
+// between is the time between two timestamps in milliseconds, 0 when one is
+// missing or they are out of order.
+func between(from, to float64) time.Duration {
+	if from <= 0 || to < from || to-from > 1e12 {
+		return 0
+	}
+	return time.Duration((to - from) * float64(time.Millisecond))
+}
+
+func (e *ending) failure() *failure.Failure {
+	switch {
+	case e.raised != nil:
+		return e.raised.failure()
+	case e.interrupted:
+		return failure.New(failure.Interrupted, "the prompt was interrupted in ComfyUI by somebody else")
+	}
+	return nil
+}
+
+// reused says that a file comes from an earlier prompt: its node was not run.
+func (e *ending) reused() bool {
+	return slices.ContainsFunc(e.files, func(o Output) bool { return slices.Contains(e.cached, o.Node) })
+}

@@ -1,0 +1,183 @@
+package comfy
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/url"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Options of a Host. The zero value works.
+type Options struct {
+	FreezeTimeout time.Duration // no HTTP answer for so long while a prompt is on the host: host_lost; default 15 s
+	PollInterval  time.Duration // between two looks at an outstanding prompt; default 1 s
+	PingInterval  time.Duration // between two websocket pings; a socket without any sign for two of them is re-opened; default 15 s
+	QuietTime     time.Duration // a prompt without any event for so long makes Run look for a wedged worker; default 5 s
+	Logger        *slog.Logger  // debug and warn only; nil discards
+}
+
+// Host is one ComfyUI server. Its methods may be called at the same time from
+// any goroutines, except Listen, of which one may run.
+type Host struct {
+	base    url.URL // without user and query
+	user    *url.Userinfo
+	options Options
+	log     *slog.Logger
+	client  *http.Client
+
+	changed    chan struct{}
+	lastAnswer atomic.Int64 // Unix nanoseconds of the newest HTTP answer
+	oldJobs    atomic.Bool  // the server lacks /api/jobs/{id}
+	oldCancel  atomic.Bool  // the server lacks /api/jobs/{id}/cancel
+	spellings  atomic.Pointer[map[string]string]
+
+	mu        sync.Mutex
+	state     State
+	session   *session            // the open socket, nil without one
+	tracks    map[string]*tracker // by prompt id; one for each running Run
+	lost      int                 // sockets that the host dropped
+	listening bool
+}
+
+// State is what the websocket says about the host between two probes.
+type State struct {
+	Connected      bool // the websocket is open
+	QueueRemaining int  // pending and running prompts of everybody, from the newest status message
+}
+
+// New returns the host at baseURL: http or https, with an optional path prefix
+// and user:password (sent as basic auth, never logged). It makes no connection.
+func New(baseURL string, o Options) (*Host, error) {
+	u, err := url.Parse(baseURL)
+	if err != nil {
+		var parse *url.Error
+		if errors.As(err, &parse) {
+			err = parse.Err // the rest quotes the password
+		}
+		return nil, fmt.Errorf("read the address of a ComfyUI host: %w; write it like http://127.0.0.1:8188", err)
+	}
+	if u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" {
+		return nil, fmt.Errorf("%q is no address of a ComfyUI host; write it like http://127.0.0.1:8188", u.Redacted())
+	}
+	if u.RawQuery != "" || u.Fragment != "" {
+		return nil, fmt.Errorf("the address %q of a ComfyUI host has a query; leave out what follows the path", u.Redacted())
+	}
+	h := &Host{
+		base:    url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path},
+		user:    u.User,
+		options: o.withDefaults(),
+		changed: make(chan struct{}, 1),
+		tracks:  map[string]*tracker{},
+	}
+	h.log = h.options.Logger.With("comfyui", h.String())
+	h.client = newClient(h.options)
+	return h, nil
+}
+
+func (o Options) withDefaults() Options {
+	o.FreezeTimeout = cmp.Or(o.FreezeTimeout, 15*time.Second)
+	o.PollInterval = cmp.Or(o.PollInterval, time.Second)
+	o.PingInterval = cmp.Or(o.PingInterval, 15*time.Second)
+	o.QuietTime = cmp.Or(o.QuietTime, 5*time.Second)
+	o.PollInterval = min(o.PollInterval, o.FreezeTimeout/3)
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	return o
+}
+
+// newClient gives up on idle connections long before ComfyUI does (75 s and
+// more), so that a POST seldom meets one that the host has closed.
+func newClient(o Options) *http.Client {
+	dialer := net.Dialer{Timeout: min(5*time.Second, o.FreezeTimeout), KeepAlive: 15 * time.Second}
+	return &http.Client{
+		Transport: &http.Transport{
+			Proxy:               http.ProxyFromEnvironment,
+			DialContext:         dialer.DialContext,
+			TLSHandshakeTimeout: 5 * time.Second,
+			MaxIdleConnsPerHost: 8,
+			IdleConnTimeout:     20 * time.Second,
+		},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+}
+
+// String is the host's address without user and password.
+func (h *Host) String() string { return h.base.String() }
+
+// Close drops the idle HTTP connections. It does not end Listen.
+func (h *Host) Close() { h.client.CloseIdleConnections() }
+
+// Changed receives a value after State changed; changes in quick succession
+// are one value. It is for a single reader.
+func (h *Host) Changed() <-chan struct{} { return h.changed }
+
+// State is the newest state that Listen has seen.
+func (h *Host) State() State {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.state
+}
+
+// setState must be called with h.mu held.
+func (h *Host) setState(s State) {
+	if h.state == s {
+		return
+	}
+	h.state = s
+	select {
+	case h.changed <- struct{}{}:
+	default:
+	}
+}
+
+func (h *Host) register(t *tracker) (known bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.tracks[t.id] != nil {
+		return true
+	}
+	h.tracks[t.id] = t
+	return false
+}
+
+func (h *Host) unregister(ids ...string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, id := range ids {
+		delete(h.tracks, id)
+	}
+}
+
+// alias lets events that name id reach t too.
+func (h *Host) alias(id string, t *tracker) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.tracks[id] = t
+}
+
+// outstanding counts the prompts that are on the host by our doing.
+func (h *Host) outstanding() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	n := 0
+	for id, t := range h.tracks {
+		if id == t.id && t.onHost.Load() {
+			n++
+		}
+	}
+	return n
+}
+
+// drops counts the sockets that the host has dropped so far.
+func (h *Host) drops() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.lost
+}

@@ -1,0 +1,137 @@
+package comfy
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+)
+
+// Bounds on what is read of one answer. ComfyUI's own answers have none: a
+// history entry holds the whole graph and whatever its nodes report.
+const (
+	smallAnswer = 1 << 20
+	largeAnswer = 128 << 20
+)
+
+// answer is one HTTP answer, read whole.
+type answer struct {
+	status int
+	header http.Header
+	body   []byte
+}
+
+var errTooLarge = errors.New("the answer is too large")
+
+// call sends one request and reads its answer, up to limit bytes. It is never
+// repeated by the transport unless it is a GET: body has no GetBody, and POST
+// counts as not idempotent in net/http.
+func (h *Host) call(ctx context.Context, method, path string, query url.Values, body []byte, limit int64) (answer, error) {
+	var reader io.Reader
+	if body != nil {
+		reader = struct{ io.Reader }{bytes.NewReader(body)}
+	}
+	request, err := h.request(ctx, method, path, query, reader)
+	if err != nil {
+		return answer{}, err
+	}
+	if body != nil {
+		request.ContentLength = int64(len(body))
+		request.Header.Set("Content-Type", "application/json")
+	}
+	response, err := h.do(request)
+	if err != nil {
+		return answer{}, err
+	}
+	defer response.Body.Close()
+	got, err := io.ReadAll(io.LimitReader(response.Body, limit+1))
+	if err != nil {
+		return answer{}, fmt.Errorf("read the answer to %s %s: %w", method, path, err)
+	}
+	if int64(len(got)) > limit {
+		return answer{}, fmt.Errorf("%s %s: %w (over %d bytes)", method, path, errTooLarge, limit)
+	}
+	return answer{status: response.StatusCode, header: response.Header, body: got}, nil
+}
+
+func (h *Host) request(ctx context.Context, method, path string, query url.Values, body io.Reader) (*http.Request, error) {
+	request, err := http.NewRequestWithContext(ctx, method, h.at(path, query), body)
+	if err != nil {
+		return nil, fmt.Errorf("%s %s: %w", method, path, err)
+	}
+	if h.user != nil {
+		password, _ := h.user.Password()
+		request.SetBasicAuth(h.user.Username(), password)
+	}
+	return request, nil
+}
+
+func (h *Host) at(path string, query url.Values) string {
+	u := h.base
+	u.Path = strings.TrimSuffix(u.Path, "/") + path
+	u.RawQuery = query.Encode()
+	return u.String()
+}
+
+// do sends the request and notes that the host answered.
+func (h *Host) do(request *http.Request) (*http.Response, error) {
+	response, err := h.client.Do(request)
+	if err != nil {
+		if unconnected(err) {
+			h.client.CloseIdleConnections()
+		}
+		return nil, err
+	}
+	switch response.StatusCode {
+	case http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+		// A proxy speaks in the place of a ComfyUI that does not.
+	default:
+		h.lastAnswer.Store(time.Now().UnixNano())
+	}
+	return response, nil
+}
+
+// get is call with a GET and the time limit of every look.
+func (h *Host) get(ctx context.Context, path string, query url.Values, limit int64) (answer, error) {
+	ctx, cancel := context.WithTimeout(ctx, h.options.FreezeTimeout)
+	defer cancel()
+	return h.call(ctx, http.MethodGet, path, query, nil, limit)
+}
+
+// post is call with a POST of JSON and the time limit of every order.
+func (h *Host) post(ctx context.Context, path string, body string) (answer, error) {
+	ctx, cancel := context.WithTimeout(ctx, h.options.FreezeTimeout)
+	defer cancel()
+	got, err := h.call(ctx, http.MethodPost, path, nil, []byte(body), smallAnswer)
+	if err != nil {
+		return answer{}, fmt.Errorf("ask %s: %w", h, err)
+	}
+	return got, nil
+}
+
+// unconnected says that the request met no listener: nothing of it was sent.
+func unconnected(err error) bool {
+	var op *net.OpError
+	return errors.As(err, &op) && op.Op == "dial"
+}
+
+// refused says that the host is there and no process listens on the port.
+func refused(err error) bool {
+	var op *net.OpError
+	return errors.As(err, &op) && op.Op == "dial" && !op.Timeout() && !errors.Is(err, context.Canceled)
+}
+
+// why is the innermost reason of a transport error, without the URL.
+func why(err error) string {
+	var u *url.Error
+	if errors.As(err, &u) {
+		err = u.Err
+	}
+	return oneLine(err.Error())
+}

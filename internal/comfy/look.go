@@ -1,0 +1,197 @@
+package comfy
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"time"
+
+	"github.com/comfyherd/comfyherd/internal/failure"
+)
+
+// act starts what is due and says when the next thing will be.
+func (r *run) act(ctx context.Context, now time.Time) time.Time {
+	if !r.looking && !now.Before(r.lookAt) {
+		r.look(ctx)
+	}
+	next := now.Add(r.host.options.PollInterval)
+	if !r.looking {
+		next = earliest(next, r.lookAt)
+	}
+	if !r.proveAt.IsZero() {
+		if now.Before(r.proveAt) {
+			next = earliest(next, r.proveAt)
+		} else {
+			r.prove()
+		}
+	}
+	return earliest(next, r.checkup(ctx, now))
+}
+
+// prove re-opens a socket that showed no status after our own POST.
+func (r *run) prove() {
+	r.proveAt = time.Time{}
+	if r.session != nil && r.session == r.host.current() && r.session.statuses.Load() == r.statuses {
+		r.host.reopen(r.session)
+	}
+}
+
+func (r *run) look(ctx context.Context) {
+	r.looking, r.again = true, false
+	id, place := r.id, r.wantsPlace()
+	r.work.Go(func() {
+		var l looked
+		l.standing, l.ending, l.err = r.host.lookup(ctx, id)
+		if l.err == nil && l.standing == Pending && place {
+			l = r.host.place(ctx, id)
+		}
+		r.looks <- l
+	})
+}
+
+// place says how many prompts stand before a pending one. The whole backlog is
+// read for that only when more than one prompt is in it.
+func (h *Host) place(ctx context.Context, id string) looked {
+	if probe, err := h.Probe(ctx); err == nil && probe.QueueRemaining <= 1 {
+		return looked{standing: Pending}
+	}
+	line, err := h.backlog(ctx)
+	if err != nil {
+		return looked{err: err}
+	}
+	standing, ahead := line.find(id)
+	if standing == Unknown {
+		return looked{standing: Pending} // it has just moved on
+	}
+	return looked{standing: standing, ahead: ahead}
+}
+
+// saw takes in the answer to a look.
+func (r *run) saw(l looked) (*Result, *failure.Failure) {
+	now := time.Now()
+	r.looking = false
+	r.lookAt = now.Add(r.interval())
+	if r.again {
+		r.lookAt = now
+	}
+	if l.err != nil {
+		return nil, r.failedLook(l.err, now)
+	}
+	r.refused, r.unreadable = 0, 0
+	if l.standing == Unknown {
+		return r.missed(now)
+	}
+	if r.prompt.Resume && !r.accepted {
+		r.accept(now)
+	}
+	r.unknown, r.drops, r.broken = 0, r.host.drops(), false
+	switch l.standing {
+	case Ended:
+		return r.ended(l.ending, now)
+	case Running:
+		r.runs(now)
+	case Pending:
+		r.waits(l.ahead, now)
+	case Unknown:
+	}
+	return nil, nil
+}
+
+// interval is the time to the next look: short and doubling after a hint.
+func (r *run) interval() time.Duration {
+	if r.quick == 0 {
+		return r.host.options.PollInterval
+	}
+	r.quick--
+	return min(r.host.options.PollInterval, 10*time.Millisecond<<(quickLooks-r.quick))
+}
+
+func (r *run) waits(ahead int, now time.Time) {
+	switch {
+	case ahead > 0:
+		r.headSince = time.Time{}
+		if r.runSince.IsZero() {
+			r.firstHead = time.Time{}
+		}
+	case r.headSince.IsZero():
+		r.headSince, r.firstHead = now, now
+	}
+}
+
+// ended holds an ending back for a moment when the POST has no answer yet: it
+// may say that a part of the outputs was dropped.
+func (r *run) ended(e *ending, now time.Time) (*Result, *failure.Failure) {
+	if r.accepted {
+		return r.end(e)
+	}
+	if r.ending == nil {
+		r.ending, r.endedAt = e, now
+	}
+	if now.Sub(r.endedAt) > answerGrace {
+		return r.end(e)
+	}
+	return nil, nil
+}
+
+// failedLook counts what a look may run into. Silence is not counted here: the
+// freeze limit ends it.
+func (r *run) failedLook(err error, now time.Time) *failure.Failure {
+	var status *statusError
+	switch {
+	case errors.Is(err, context.Canceled):
+	case refused(err):
+		r.refused, r.broken = r.refused+1, true
+		r.lookAt = now.Add(100 * time.Millisecond)
+		if r.refused >= refusals && (r.accepted || r.prompt.Resume) {
+			return failure.New(failure.HostLost, "ComfyUI is gone, its port refuses connections: "+why(err))
+		}
+	case errors.As(err, &status) && status.status < 500 || errors.Is(err, errTooLarge):
+		r.unreadable++
+		if r.unreadable > goneLooks {
+			return failure.New(failure.HostSick, "the host does not say how the prompt goes: "+why(err))
+		}
+	case errors.As(err, &status) && status.status == http.StatusInternalServerError:
+		r.unreadable++
+		if r.unreadable > goneLooks && r.accepted {
+			return failure.New(failure.ExecutionError, "ComfyUI cannot report the result (HTTP 500): a node left something that is no JSON")
+		}
+	default:
+		r.lookAt = now.Add(min(250*time.Millisecond, r.host.options.PollInterval))
+	}
+	return nil
+}
+
+// missed: the host answers and does not know the prompt.
+func (r *run) missed(now time.Time) (*Result, *failure.Failure) {
+	if !r.accepted {
+		if r.prompt.Resume {
+			return nil, failure.New(failure.Lost, "gone: ComfyUI does not know the prompt any more")
+		}
+		return nil, nil // the POST is under way
+	}
+	r.unknown++
+	if r.unknown < goneLooks {
+		r.lookAt = now.Add(50 * time.Millisecond)
+		return nil, nil
+	}
+	return r.gone()
+}
+
+// gone decides about a prompt that was on the host and has left no trace: its
+// history was wiped, or it was deleted while pending, or ComfyUI restarted.
+func (r *run) gone() (*Result, *failure.Failure) {
+	t := r.track
+	t.mu.Lock()
+	e := &ending{produced: readOutputs(t.outputs), cached: t.cached, raised: t.raised, interrupted: t.stopped}
+	known := t.succeeded || t.raised != nil || t.stopped
+	t.mu.Unlock()
+	switch {
+	case known:
+		return r.end(e)
+	case r.host.drops() != r.drops || r.broken:
+		return nil, failure.New(failure.HostLost, "ComfyUI was restarted and has forgotten the prompt")
+	case r.runSince.IsZero():
+		return nil, failure.New(failure.Interrupted, "the prompt was deleted from ComfyUI's backlog by somebody else")
+	}
+	return nil, failure.New(failure.Interrupted, "the prompt ran, and ComfyUI's history was wiped before its result could be read")
+}

@@ -1,0 +1,83 @@
+package comfy
+
+import (
+	"encoding/json"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/comfyherd/comfyherd/internal/failure"
+)
+
+// Prompt is one workflow to run.
+type Prompt struct {
+	ID        string          // lower-case hyphenated UUID, chosen by the caller, never used twice
+	Workflow  json.RawMessage // graph in API format, posted byte for byte
+	ExtraData json.RawMessage // an object or empty
+	Targets   []string        // output nodes to run; empty means all
+
+	// Limits; 0 means none. Start runs while the prompt could begin and does
+	// not: from the POST on, whenever nothing stands before it in the backlog.
+	// Node runs from each executing and progress event; while no events reach
+	// us, all nodes that are left share their sum. Total runs from when the
+	// prompt first stood at the head of the backlog.
+	Start, Node, Total time.Duration
+
+	Resume bool // never post: attach to ID on the host, or fail as Lost when it is gone
+}
+
+// Progress is how far a prompt is.
+type Progress struct {
+	Value, Max            float64 // of the node; 0 and 0 when the node only began
+	Node, Class           string
+	NodesDone, NodesTotal int
+}
+
+// Watch receives what happens while a prompt runs, in order, from the
+// goroutine that called Run. A call must not block. Progress and Preview are
+// coalesced: what came between two calls is only its newest. Any may be nil.
+type Watch struct {
+	Submitted func() // it is on the host
+	Running   func() // it is or was executed
+	Progress  func(Progress)
+	Preview   func(contentType string, image []byte)
+}
+
+// Result is a prompt that ended well.
+type Result struct {
+	Outputs       []Output                 // by node, media and place; may be empty
+	Texts         map[string][]string      // what nodes show as text, by node, at most 64 KiB each
+	CachedNodes   []string                 // nodes that were not run again
+	NodeTimes     map[string]time.Duration // of the nodes whose execution was seen
+	Queued, Ran   time.Duration            // from the host's clock where it tells, else as seen
+	OutputsReused bool                     // a file is that of an earlier prompt, from ComfyUI's cache
+}
+
+// check refuses what would harm the host, before anything is sent.
+func (p Prompt) check() *failure.Failure {
+	if id, err := uuid.Parse(p.ID); err != nil || id.String() != p.ID {
+		return failure.New(failure.Lost, "the prompt id "+clip(oneLine(p.ID), 60)+" is no lower-case hyphenated UUID")
+	}
+	if p.Resume {
+		return nil
+	}
+	if _, err := submitBody(p, ""); err != nil {
+		return failure.New(failure.InvalidWorkflow, err.Error())
+	}
+	return nil
+}
+
+// classes maps each node of the graph to its class.
+func (p Prompt) classes() map[string]string {
+	var graph map[string]struct {
+		Class text `json:"class_type"`
+	}
+	if decode(p.Workflow, &graph) != nil {
+		return nil
+	}
+	classes := make(map[string]string, len(graph))
+	for node, n := range graph {
+		classes[node] = string(n.Class)
+	}
+	return classes
+}

@@ -1,0 +1,282 @@
+package comfy
+
+import (
+	"context"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/comfyherd/comfyherd/internal/failure"
+)
+
+const (
+	// proofTime is how soon a live socket shows a status after our own POST.
+	proofTime = 1500 * time.Millisecond
+	// answerGrace is how long a prompt that ended waits for the answer to its POST.
+	answerGrace = 3 * time.Second
+	// quickLooks bounds the quick looks after an event that the history may lag behind.
+	quickLooks = 8
+	// goneLooks is how often a prompt must be unknown before it counts as gone.
+	goneLooks = 3
+	// refusals is how often the port must refuse before ComfyUI counts as dead.
+	refusals = 2
+)
+
+// run is one prompt on its way through a host. Only the goroutine that called
+// Run touches it; its helpers answer by channels.
+type run struct {
+	host   *Host
+	prompt Prompt
+	watch  Watch
+	track  *tracker
+	id     string // as ComfyUI calls it
+
+	posts chan submitted // one answer
+	looks chan looked
+	sicks chan string // the reason, empty when well
+	work  sync.WaitGroup
+
+	began      time.Time
+	accepted   bool
+	headSince  time.Time // nothing stands before it since then; zero: something does
+	firstHead  time.Time
+	runSince   time.Time // zero until it runs
+	blindSince time.Time // its events do not reach us since then; zero: they do
+	toldSubmit bool
+	toldRun    bool
+
+	looking, again bool // a look is under way; another one must follow
+	lookAt         time.Time
+	quick          int
+	unknown        int // looks in a row that did not find it
+	refused        int
+	unreadable     int  // looks in a row that HTTP errors answered
+	drops          int  // of the host's sockets, when the prompt was last seen
+	broken         bool // the port refused since then
+
+	ending  *ending // seen before the POST was answered
+	endedAt time.Time
+
+	session  *session // at the POST
+	statuses int64    // of session, before the POST
+	proveAt  time.Time
+
+	checking   bool
+	checkAt    time.Time
+	checkEvery time.Duration
+}
+
+type looked struct {
+	standing Standing
+	ahead    int
+	ending   *ending
+	err      error
+}
+
+// Run brings one prompt to its end and says how it ended. The error is a
+// *failure.Failure, or context.Cause(ctx) as soon as ctx ends; Run cancels
+// nothing on the host, that is what Cancel is for. After any failure but a
+// refusal the prompt may still be, or come, on the host.
+func (h *Host) Run(ctx context.Context, p Prompt, w Watch) (*Result, error) {
+	if f := p.check(); f != nil {
+		return nil, f
+	}
+	r := &run{
+		host: h, prompt: p, watch: w, id: p.ID, track: newTracker(p.ID, p.classes()),
+		posts: make(chan submitted, 1), looks: make(chan looked, 1), sicks: make(chan string, 1),
+		began: time.Now(), checkEvery: h.options.QuietTime,
+	}
+	if h.register(r.track) {
+		return nil, failure.New(failure.Lost, "the prompt is being run already")
+	}
+	defer func() { h.unregister(p.ID, r.id) }()
+	work, stop := context.WithCancel(ctx)
+	defer r.work.Wait()
+	defer stop()
+	r.start(work)
+	result, f := r.loop(work)
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	if f != nil {
+		return nil, f
+	}
+	return result, nil
+}
+
+// start posts the prompt; a resumed one is looked up at once instead. The
+// tracker is registered by now: events may overtake the answer.
+func (r *run) start(ctx context.Context) {
+	r.headSince, r.firstHead, r.drops = r.began, r.began, r.host.drops()
+	r.checkAt = r.began.Add(r.checkEvery)
+	if r.prompt.Resume {
+		r.lookAt = r.began
+		return
+	}
+	r.lookAt = r.began.Add(r.host.options.PollInterval)
+	client := strings.ReplaceAll(uuid.NewString(), "-", "") // nobody's: events go nowhere
+	if s := r.host.current(); s != nil {
+		client, r.session, r.statuses = s.clientID, s, s.statuses.Load()
+		r.track.attach(s)
+	}
+	body, err := submitBody(r.prompt, client)
+	if err != nil {
+		r.posts <- submitted{failure: failure.New(failure.InvalidWorkflow, err.Error())}
+		return
+	}
+	r.work.Go(func() { r.posts <- r.host.submit(ctx, r.id, body) })
+}
+
+// loop reacts to one thing at a time until the prompt has ended.
+func (r *run) loop(ctx context.Context) (*Result, *failure.Failure) {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		var result *Result
+		var failed *failure.Failure
+		select {
+		case <-ctx.Done():
+			return nil, nil
+		case <-r.track.wake:
+		case <-timer.C:
+		case s := <-r.posts:
+			result, failed = r.posted(s)
+		case l := <-r.looks:
+			result, failed = r.saw(l)
+		case reason := <-r.sicks:
+			failed = r.checked(reason)
+		}
+		if result != nil || failed != nil {
+			return result, failed
+		}
+		now := time.Now()
+		r.tell(now)
+		next, failed := r.limits(now)
+		if failed != nil {
+			return nil, failed
+		}
+		timer.Reset(time.Until(earliest(next, r.act(ctx, now))))
+	}
+}
+
+func earliest(a, b time.Time) time.Time {
+	if b.Before(a) {
+		return b
+	}
+	return a
+}
+
+// tell passes on what the socket said since the last time.
+func (r *run) tell(now time.Time) {
+	t := r.track
+	t.mu.Lock()
+	progress, preview, started, hint := t.progress, t.preview, t.started, t.hint
+	t.progress, t.preview, t.hint = nil, nil, false
+	t.mu.Unlock()
+	if !started.IsZero() {
+		r.runs(started)
+	}
+	if progress != nil && r.watch.Progress != nil {
+		r.watch.Progress(*progress)
+	}
+	if preview != nil && r.watch.Preview != nil {
+		r.watch.Preview(preview.contentType, preview.image)
+	}
+	if hint {
+		r.quick, r.again, r.lookAt = quickLooks, r.looking, now
+	}
+}
+
+// runs notes that the prompt left the backlog for the worker.
+func (r *run) runs(since time.Time) {
+	if r.runSince.IsZero() {
+		r.runSince = since
+	}
+	if r.firstHead.IsZero() {
+		r.firstHead = since
+	}
+	r.tellRunning()
+}
+
+func (r *run) tellSubmitted() {
+	if !r.toldSubmit && r.watch.Submitted != nil {
+		r.watch.Submitted()
+	}
+	r.toldSubmit = true
+}
+
+func (r *run) tellRunning() {
+	r.tellSubmitted()
+	if !r.toldRun && r.watch.Running != nil {
+		r.watch.Running()
+	}
+	r.toldRun = true
+}
+
+// posted takes in the answer to the POST.
+func (r *run) posted(s submitted) (*Result, *failure.Failure) {
+	if s.failure != nil {
+		return nil, s.failure
+	}
+	if s.id != r.id {
+		r.id = s.id
+		r.host.alias(s.id, r.track)
+	}
+	now := time.Now()
+	r.accept(now)
+	r.proveAt = now.Add(proofTime)
+	if r.ending != nil {
+		return r.end(r.ending)
+	}
+	return nil, nil
+}
+
+func (r *run) accept(now time.Time) {
+	r.accepted = true
+	r.track.onHost.Store(true)
+	r.tellSubmitted()
+	if !r.track.hears(r.host.current()) {
+		r.quick, r.lookAt = quickLooks, now
+	}
+	if r.wantsPlace() {
+		r.lookAt = now
+	}
+}
+
+// wantsPlace says that a limit depends on what stands before the prompt.
+func (r *run) wantsPlace() bool {
+	return r.runSince.IsZero() && (r.prompt.Start > 0 || r.prompt.Total > 0)
+}
+
+// end turns the host's account into the result or the failure.
+func (r *run) end(e *ending) (*Result, *failure.Failure) {
+	r.track.onHost.Store(false)
+	r.tell(time.Now())
+	r.tellRunning()
+	if f := e.failure(); f != nil {
+		return nil, f
+	}
+	return r.result(e), nil
+}
+
+func (r *run) result(e *ending) *Result {
+	t := r.track
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	result := &Result{
+		Outputs: e.files, Texts: e.texts, CachedNodes: e.cached, NodeTimes: t.nodeTimes,
+		Queued: e.queued, Ran: e.ran, OutputsReused: e.reused(),
+	}
+	if r.runSince.IsZero() {
+		return result
+	}
+	if result.Queued == 0 {
+		result.Queued = max(0, r.runSince.Sub(r.began))
+	}
+	if result.Ran == 0 {
+		result.Ran = time.Since(r.runSince)
+	}
+	return result
+}

@@ -1,0 +1,189 @@
+package comfy
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/comfyherd/comfyherd/internal/failure"
+)
+
+const (
+	// submitTimeout bounds one POST of a prompt. Validation takes milliseconds;
+	// whoever is slower is looked up meanwhile.
+	submitTimeout = 60 * time.Second
+	// fenceTimeout bounds the cancelling of a prompt that was accepted in part.
+	fenceTimeout = 10 * time.Second
+)
+
+// submitted is how a POST ended: accepted under id, or a failure.
+type submitted struct {
+	id      string
+	failure *failure.Failure
+}
+
+// submitBody builds the body of POST /prompt. The workflow's bytes are copied
+// as they are. extra_data loses what harms the host: client_id (an object
+// there kills the process) and extra_pnginfo: null (every GET /api/jobs fails).
+func submitBody(p Prompt, clientID string) ([]byte, error) {
+	extra := map[string]json.RawMessage{}
+	if len(bytes.TrimSpace(p.ExtraData)) > 0 {
+		if err := json.Unmarshal(p.ExtraData, &extra); err != nil || extra == nil {
+			return nil, errors.New("extra_data must be a JSON object")
+		}
+	}
+	delete(extra, "client_id")
+	if string(bytes.TrimSpace(extra["extra_pnginfo"])) == "null" {
+		delete(extra, "extra_pnginfo")
+	}
+	if trimmed := bytes.TrimSpace(p.Workflow); len(trimmed) == 0 || trimmed[0] != '{' || !json.Valid(trimmed) {
+		return nil, errors.New("the workflow must be a JSON object in API format")
+	}
+	rest, err := json.Marshal(struct {
+		ID      string                     `json:"prompt_id"`
+		Client  string                     `json:"client_id"`
+		Extra   map[string]json.RawMessage `json:"extra_data,omitempty"`
+		Targets []string                   `json:"partial_execution_targets,omitempty"`
+	}{p.ID, clientID, extra, p.Targets})
+	if err != nil {
+		return nil, fmt.Errorf("write the prompt: %w", err)
+	}
+	body := make([]byte, 0, len(p.Workflow)+len(rest)+16)
+	body = append(append(body, `{"prompt":`...), p.Workflow...)
+	return append(append(body, ','), rest[1:]...), nil
+}
+
+// submit posts a prompt. Order of effects: POST; when its answer is lost or
+// comes from a proxy, look the id up until ComfyUI has said four times that it
+// does not know it; only then, and only if the connection broke (a POST that
+// merely timed out may still be queued), POST once more. A crash in between is
+// settled by Resume, which looks up and never posts.
+func (h *Host) submit(ctx context.Context, id string, body []byte) submitted {
+	for attempt := 1; ; attempt++ {
+		got, err := h.postPrompt(ctx, body)
+		if ctx.Err() != nil {
+			return submitted{failure: failure.New(failure.Lost, "stopped while the prompt was sent")}
+		}
+		if err != nil && unconnected(err) {
+			return submitted{failure: failure.New(failure.HostLost, "cannot connect to ComfyUI, nothing was sent: "+why(err))}
+		}
+		if err == nil {
+			if s, settled := h.judge(ctx, id, got); settled {
+				return s
+			}
+			err = fmt.Errorf("HTTP %d in the place of an answer", got.status)
+		}
+		known, failed := h.settle(ctx, id)
+		switch {
+		case failed != nil:
+			return submitted{failure: failed}
+		case known:
+			return submitted{id: id}
+		case attempt > 1 || isTimeout(err) || got.status == http.StatusGatewayTimeout:
+			return submitted{failure: failure.New(failure.HostLost, "ComfyUI did not answer the submit and does not know the prompt: "+why(err))}
+		}
+		h.log.Warn("submit got lost on the way, sending it again", "prompt", id, "error", why(err))
+	}
+}
+
+func (h *Host) postPrompt(ctx context.Context, body []byte) (answer, error) {
+	ctx, cancel := context.WithTimeout(ctx, submitTimeout)
+	defer cancel()
+	return h.call(ctx, http.MethodPost, "/prompt", nil, body, largeAnswer)
+}
+
+func isTimeout(err error) bool {
+	var timeout interface{ Timeout() bool }
+	return errors.Is(err, context.DeadlineExceeded) || errors.As(err, &timeout) && timeout.Timeout()
+}
+
+// settle finds out whether a prompt whose POST had no answer is on the host.
+func (h *Host) settle(ctx context.Context, id string) (known bool, failed *failure.Failure) {
+	wait := 50 * time.Millisecond
+	for unknown := 0; unknown < 4; {
+		if !pause(ctx, wait) {
+			return false, failure.New(failure.Lost, "stopped while a lost submit was looked up")
+		}
+		wait = min(2*wait, time.Second)
+		standing, err := h.Find(ctx, id)
+		switch {
+		case err != nil && refused(err):
+			return false, failure.New(failure.HostLost, "the connection broke while the prompt was sent, and ComfyUI is gone: "+why(err))
+		case err != nil:
+		case standing != Unknown:
+			return true, nil
+		default:
+			unknown++
+		}
+	}
+	return false, nil
+}
+
+// judge reads the answer to a POST. It is not settled when the answer may come
+// from somebody else than ComfyUI, who may have taken the prompt all the same.
+func (h *Host) judge(ctx context.Context, id string, got answer) (s submitted, settled bool) {
+	switch got.status {
+	case http.StatusOK:
+		return h.judgeAccepted(ctx, id, got.body)
+	case http.StatusBadRequest:
+		var r refusal
+		if decode(got.body, &r) == nil {
+			if f := r.failure(); f != nil {
+				return submitted{failure: f}, true
+			}
+		}
+	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
+		return submitted{failure: failure.New(failure.RejectedBusy, fmt.Sprintf("the host takes no prompt now: HTTP %d", got.status))}, true
+	case http.StatusRequestEntityTooLarge:
+		return submitted{failure: failure.New(failure.InvalidWorkflow, "the workflow is too large for the host: "+oneLine(string(got.body))+
+			`; send pictures as "inputs" instead of inside of the workflow, or start ComfyUI with a larger --max-upload-size`)}, true
+	case http.StatusInternalServerError:
+		return h.judgeTrouble(ctx, id)
+	}
+	if got.status >= 500 {
+		return submitted{}, false
+	}
+	message := fmt.Sprintf("the host refuses submits with HTTP %d", got.status)
+	if to := got.header.Get("Location"); to != "" {
+		message += " and points elsewhere"
+	}
+	return submitted{failure: failure.New(failure.HostSick, message+"; check address, path prefix, user and password of the host, and what stands before ComfyUI")}, true
+}
+
+func (h *Host) judgeAccepted(ctx context.Context, id string, body []byte) (submitted, bool) {
+	var d struct {
+		ID text `json:"prompt_id"`
+		refusal
+	}
+	if decode(body, &d) != nil || d.ID == "" {
+		return submitted{}, false
+	}
+	if f := d.nodesFailure(); f != nil {
+		// Some outputs were dropped and the rest runs: all or nothing is asked for.
+		fence, cancel := context.WithTimeout(ctx, fenceTimeout)
+		defer cancel()
+		if err := h.Cancel(fence, string(d.ID)); err != nil {
+			h.log.Warn("cannot cancel a prompt that was accepted in part", "prompt", id, "error", err)
+		}
+		return submitted{failure: f}, true
+	}
+	return submitted{id: string(d.ID)}, true
+}
+
+// judgeTrouble: a 500 from a ComfyUI that is well is a malformed request. The
+// prompt may be in the backlog all the same (PROTOCOL §2).
+func (h *Host) judgeTrouble(ctx context.Context, id string) (submitted, bool) {
+	if standing, err := h.Find(ctx, id); err == nil && standing != Unknown {
+		return submitted{id: id}, true
+	}
+	got, err := h.get(ctx, "/prompt", nil, smallAnswer)
+	if err != nil || got.status != http.StatusOK {
+		return submitted{}, false
+	}
+	return submitted{failure: failure.New(failure.InvalidWorkflow,
+		`ComfyUI cannot read the workflow (HTTP 500 on submit while it is well); export it again with "Workflow → Export (API)"`)}, true
+}

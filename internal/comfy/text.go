@@ -1,0 +1,43 @@
+package comfy
+
+import (
+	"strings"
+	"unicode/utf8"
+)
+
+// maxMessage bounds what of ComfyUI's texts goes into a failure, in bytes.
+const maxMessage = 500
+
+// oneLine joins the lines of a message by single spaces, drops control
+// characters and cuts it after maxMessage bytes.
+func oneLine(s string) string {
+	if len(s) > 8*maxMessage {
+		s = s[:8*maxMessage]
+	}
+	s = strings.ToValidUTF8(s, "")
+	s = strings.Join(strings.FieldsFunc(s, func(r rune) bool { return r <= ' ' || r == 0x7f }), " ")
+	return clip(s, maxMessage)
+}
+
+func clip(s string, most int) string {
+	if len(s) <= most {
+		return s
+	}
+	cut := most
+	for cut > 0 && !utf8.RuneStart(s[cut]) {
+		cut--
+	}
+	return s[:cut] + "…"
+}
+
+// fileLike is DESIGN §6's rule for names of model files.
+func fileLike(s string) bool {
+	if len(s) > 255 || strings.ContainsAny(s, "\r\n") {
+		return false
+	}
+	switch strings.ToLower(s[strings.LastIndexByte(s, '.')+1:]) {
+	case "safetensors", "sft", "ckpt", "pt", "pth", "bin", "gguf", "onnx", "pkl", "npz", "vae", "yaml", "yml":
+		return strings.Contains(s, ".")
+	}
+	return false
+}

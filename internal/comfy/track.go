@@ -1,0 +1,153 @@
+package comfy
+
+import (
+	"encoding/json"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// tracker collects what the websocket says about one prompt. The reader of the
+// socket writes it and never waits; Run reads it after each wake.
+type tracker struct {
+	id      string
+	classes map[string]string // class of each node of the graph; read only
+	wake    chan struct{}     // holds one value after anything changed
+	onHost  atomic.Bool       // posted, and not known to have ended
+
+	mu        sync.Mutex
+	session   *session // the socket that receives this prompt's events, nil if none does
+	started   time.Time
+	lastTick  time.Time // newest executing or progress
+	lastSign  time.Time // newest message of any kind
+	cached    []string
+	done      map[string]bool
+	node      string
+	nodeSince time.Time
+	nodeTimes map[string]time.Duration
+	outputs   map[string]json.RawMessage
+	progress  *Progress // not yet told
+	preview   *preview  // not yet told
+	hint      bool      // something ended: look at once
+	succeeded bool
+	stopped   bool // execution_interrupted
+	raised    *raised
+}
+
+func newTracker(id string, classes map[string]string) *tracker {
+	return &tracker{
+		id: id, classes: classes, wake: make(chan struct{}, 1),
+		done: map[string]bool{}, nodeTimes: map[string]time.Duration{}, outputs: map[string]json.RawMessage{},
+	}
+}
+
+func (t *tracker) poke() {
+	select {
+	case t.wake <- struct{}{}:
+	default:
+	}
+}
+
+// look asks Run to look its prompt up now.
+func (t *tracker) look() {
+	t.mu.Lock()
+	t.hint = true
+	t.mu.Unlock()
+	t.poke()
+}
+
+// see takes in one event that names this prompt.
+func (t *tracker) see(e event, now time.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	defer t.poke()
+	t.lastSign = now
+	if t.started.IsZero() && e.kind != "executed" {
+		t.started, t.lastTick = now, now
+	}
+	switch e.kind {
+	case "execution_cached":
+		t.cached = e.nodes
+		for _, node := range e.nodes {
+			t.done[node] = true
+		}
+	case "executing":
+		t.enter(e.node, now)
+		t.hint = t.hint || e.end
+	case "progress":
+		t.lastTick = now
+		t.progress = t.report(e.node, e.value, e.max)
+	case "executed":
+		t.done[e.node] = true
+		t.outputs[e.node] = e.output
+	case "execution_success":
+		t.succeeded, t.hint = true, true
+	case "execution_interrupted":
+		t.stopped, t.hint = true, true
+	case "execution_error":
+		if !e.raised.blocked() {
+			t.raised, t.hint = &e.raised, true
+		}
+	}
+}
+
+// enter notes that node began, which ends the one before; "" is the end.
+func (t *tracker) enter(node string, now time.Time) {
+	if t.node != "" {
+		t.nodeTimes[t.node] += now.Sub(t.nodeSince)
+		if t.node != node {
+			t.done[t.node] = true
+		}
+	}
+	t.node, t.nodeSince, t.lastTick = node, now, now
+	if node != "" {
+		t.progress = t.report(node, 0, 0)
+	}
+}
+
+func (t *tracker) report(node string, value, most float64) *Progress {
+	return &Progress{
+		Value: value, Max: most, Node: node, Class: t.class(node),
+		NodesDone: min(len(t.done), len(t.classes)), NodesTotal: len(t.classes),
+	}
+}
+
+// class finds the class of a node; an ephemeral id ("2.0.0.1", from subgraph
+// expansion) has the class of the graph's node it came from.
+func (t *tracker) class(node string) string {
+	if class, known := t.classes[node]; known {
+		return class
+	}
+	root, _, _ := strings.Cut(node, ".")
+	return t.classes[root]
+}
+
+func (t *tracker) show(p preview, now time.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.lastSign = now
+	t.preview = &p
+	t.poke()
+}
+
+// running says whether the socket showed a start and no end.
+func (t *tracker) running() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return !t.started.IsZero() && !t.succeeded && !t.stopped && t.raised == nil
+}
+
+// attach says which socket receives the prompt's events from now on.
+func (t *tracker) attach(s *session) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.session = s
+}
+
+// hears says whether the prompt's events reach us by s.
+func (t *tracker) hears(s *session) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return s != nil && t.session == s
+}
