@@ -27,7 +27,7 @@ type produced struct {
 }
 
 // readOutputs reads {node: {media: [entry, …]}}: every entry with a filename
-// is a file, every string under "text" a text; all else (animated: [true],
+// is a file, every string or number under "text" a text; all else (animated: [true],
 // counters, previews of other kinds) is passed over. Files are ordered by node
 // (numbers by value), media and their place in the list.
 func readOutputs(nodes map[string]json.RawMessage) produced {
@@ -67,8 +67,8 @@ func (p *produced) addEntry(node, media string, entry json.RawMessage) {
 		})
 		return
 	}
-	var s string
-	if media != "text" || decode(entry, &s) != nil {
+	var s text
+	if media != "text" || decode(entry, &s) != nil || s == "" {
 		return
 	}
 	if p.texts == nil {
@@ -79,7 +79,7 @@ func (p *produced) addEntry(node, media string, entry json.RawMessage) {
 		room -= len(earlier)
 	}
 	if room > 0 {
-		p.texts[node] = append(p.texts[node], clip(s, room))
+		p.texts[node] = append(p.texts[node], clip(string(s), room))
 	}
 }
 

@@ -1,0 +1,185 @@
+package comfy_test
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/comfyherd/comfyherd/internal/comfy"
+	"github.com/comfyherd/comfyherd/internal/failure"
+)
+
+type ended struct{ Label, Path, Body string }
+
+func (e ended) id() string { return e.Path[strings.LastIndexByte(e.Path, '/')+1:] }
+
+// endedHost is a host on which one recorded prompt has ended.
+func endedHost(t *testing.T, e ended) *comfy.Host {
+	t.Helper()
+	return serve(t, routes{
+		"GET " + e.Path:      says(http.StatusOK, e.Body),
+		"GET /queue":         says(http.StatusOK, emptyQueue),
+		"POST /prompt":       accepts(e.id()),
+		"GET /internal/logs": says(http.StatusOK, `""`),
+	})
+}
+
+func TestEveryRecordedEndingIsUnderstood(t *testing.T) {
+	t.Parallel()
+	kinds := map[string]failure.Kind{
+		"node raises: ValueError":       failure.ExecutionError,
+		"node raises: torch_oom":        failure.OutOfMemory,
+		"node raises: runtime_oom_text": failure.OutOfMemory,
+		"two outputs, one branch raises: first failure ends the whole prompt; outputs finished before it stay in history.outputs": failure.ExecutionError,
+		"LoadImage file deleted between validation and execution":                                                                 failure.ExecutionError,
+		"global interrupt of a running job (progress node: interrupt lands at next ProgressBar update)":                           failure.Interrupted,
+		"/api/jobs/{id}/cancel and batch": failure.Interrupted,
+	}
+	for _, e := range recorded[ended](t, "endings.jsonl") {
+		if strings.Contains(e.Body, `"in_progress"`) {
+			continue
+		}
+		t.Run(e.Label, func(t *testing.T) {
+			t.Parallel()
+			result, err := endedHost(t, e).Run(within(t), comfy.Prompt{ID: e.id(), Workflow: []byte(graph)}, comfy.Watch{})
+			if got := failure.KindOf(err); got != kinds[e.Label] {
+				t.Errorf("ends as %q (%v), want %q", got, err, kinds[e.Label])
+			}
+			if err == nil && result.Ran < 0 {
+				t.Errorf("it ran for %s", result.Ran)
+			}
+		})
+	}
+}
+
+func find(t *testing.T, label, path string) ended {
+	t.Helper()
+	for _, e := range recorded[ended](t, "endings.jsonl") {
+		if e.Label == label && strings.HasPrefix(e.Path, path) && !strings.Contains(e.Body, `"in_progress"`) {
+			return e
+		}
+	}
+	t.Fatalf("no recording of %s", label)
+	return ended{}
+}
+
+func TestAResultIsReadFromTheJobAndFromTheHistory(t *testing.T) {
+	t.Parallel()
+	for _, path := range []string{"/api/jobs/", "/history/"} {
+		t.Run(path, func(t *testing.T) {
+			t.Parallel()
+			e := find(t, "02_success_full_ws", path)
+			got, err := endedHost(t, e).Run(within(t), comfy.Prompt{ID: e.id(), Workflow: []byte(graph)}, comfy.Watch{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := &comfy.Result{
+				Outputs:   []comfy.Output{{Node: "3", Media: "images", Filename: "probe_00001_.png", Type: "output"}},
+				NodeTimes: map[string]time.Duration{},
+				// create_time …772, execution_start …773, execution_success …788788
+				Queued: time.Millisecond, Ran: 1015 * time.Millisecond,
+			}
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+func TestACachedPictureIsReportedAsReused(t *testing.T) {
+	t.Parallel()
+	e := find(t, "second identical", "/history/")
+	got, err := endedHost(t, e).Run(within(t), comfy.Prompt{ID: e.id(), Workflow: []byte(graph)}, comfy.Watch{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !got.OutputsReused || len(got.CachedNodes) != 2 || len(got.Outputs) != 1 {
+		t.Errorf("%+v", got)
+	}
+}
+
+func TestAFailureTellsTheNodeAndNothingOfItsInputs(t *testing.T) {
+	t.Parallel()
+	for _, path := range []string{"/api/jobs/", "/history/"} {
+		e := find(t, "node raises: torch_oom", path)
+		_, err := endedHost(t, e).Run(within(t), comfy.Prompt{ID: e.id(), Workflow: []byte(graph)}, comfy.Watch{})
+		want := failure.Failure{
+			Kind: failure.OutOfMemory, Node: "2", Class: "PPRaise", Exception: "torch.OutOfMemoryError",
+			Message: "node 2 (PPRaise) raised torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 20.00 GiB. " +
+				"GPU 0 has a total capacity of 23.99 GiB of which 1.02 GiB is free. This error means you ran out of memory on your GPU.",
+		}
+		if diff := cmp.Diff(want, *failure.As(err)); diff != "" {
+			t.Error(path, diff)
+		}
+	}
+}
+
+func TestRaisedExceptionsHaveTheirKind(t *testing.T) {
+	t.Parallel()
+	cases := map[string]struct {
+		exception, message string
+		want               failure.Kind
+	}{
+		"TorchOutOfMemory":       {"torch.cuda.OutOfMemoryError", "x", failure.OutOfMemory},
+		"AllocationOnDevice":     {"RuntimeError", "Allocation on device 0 would exceed allowed memory. (out of memory)", failure.OutOfMemory},
+		"AllocationOnDeviceBare": {"torch.OutOfMemoryError", "Allocation on device", failure.OutOfMemory},
+		"CUDAOutOfMemory":        {"RuntimeError", "CUDA error: out of memory", failure.OutOfMemory},
+		"HostMemory":             {"MemoryError", "", failure.OutOfMemory},
+		"HostMemoryOfTorch":      {"RuntimeError", "[enforce fail at alloc_cpu.cpp:117] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes.", failure.OutOfMemory},
+		"HostMemoryOfNumpy":      {"numpy._core._exceptions._ArrayMemoryError", "Unable to allocate 8.00 GiB for an array", failure.OutOfMemory},
+		"PoisonedContext":        {"RuntimeError", "CUDA error: device-side assert triggered\nCUDA kernel errors might be asynchronously reported", failure.HostSick},
+		"IllegalAccess":          {"torch.AcceleratorError", "CUDA error: an illegal memory access was encountered", failure.HostSick},
+		"DiskFull":               {"OSError", "[Errno 28] No space left on device: '/srv/output/a.png'", failure.HostSick},
+		"NoKernel":               {"RuntimeError", "CUDA error: no kernel image is available for execution on the device", failure.ExecutionError},
+		"Shapes":                 {"RuntimeError", "mat1 and mat2 shapes cannot be multiplied (77x768 and 1024x320)", failure.ExecutionError},
+		"OutsideTheFolder":       {"Exception", "**** ERROR: Saving image outside the output folder is not allowed.", failure.ExecutionError},
+		"InputFileGone":          {"FileNotFoundError", "[Errno 2] No such file or directory: '/in/cat.png'", failure.ExecutionError},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			body := `{"` + promptID + `": {"outputs": {}, "status": {"status_str": "error", "completed": false, "messages": [["execution_error", {"node_id": "4", "node_type": "X", "exception_type": ` +
+				quote(c.exception) + `, "exception_message": ` + quote(c.message) + `, "current_inputs": {"text": ["secret"], "strength": [NaN]}, "timestamp": 5}]]}}}`
+			host := endedHost(t, ended{Path: "/history/" + promptID, Body: body})
+			_, err := host.Run(within(t), comfy.Prompt{ID: promptID, Workflow: []byte(graph)}, comfy.Watch{})
+			if got := failure.KindOf(err); got != c.want {
+				t.Errorf("ends as %v, want %s", err, c.want)
+			}
+			if strings.Contains(err.Error(), "secret") || strings.Contains(err.Error(), "\n") {
+				t.Errorf("its message is %q", err)
+			}
+		})
+	}
+}
+
+func TestOutputsOfEveryMediaKindAreFound(t *testing.T) {
+	t.Parallel()
+	const body = `{"` + promptID + `": {"outputs": {
+		"12": {"gifs": [{"filename": "a.mp4", "subfolder": "v", "type": "output", "format": "video/h264-mp4", "frame_rate": NaN}]},
+		"9": {"images": [{"filename": "b.png", "subfolder": "", "type": "temp"}, {"filename": "c.png", "subfolder": "", "type": "output"}], "animated": [true]},
+		"7": {"audio": [{"filename": "d.flac", "subfolder": "audio", "type": "output"}], "text": ["hello", 5, null]},
+		"8:1": {"3d": [{"filename": "e.glb", "subfolder": "", "type": "output"}], "result": [{"x": -Infinity}], "odd": 5},
+		"3": null},
+		"status": {"status_str": "success", "completed": true, "messages": []}}}`
+	host := endedHost(t, ended{Path: "/history/" + promptID, Body: body})
+	got, err := host.Run(within(t), comfy.Prompt{ID: promptID, Workflow: []byte(graph)}, comfy.Watch{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []comfy.Output{
+		{Node: "7", Media: "audio", Filename: "d.flac", Subfolder: "audio", Type: "output"},
+		{Node: "9", Media: "images", Filename: "b.png", Type: "temp"},
+		{Node: "9", Media: "images", Filename: "c.png", Type: "output"},
+		{Node: "12", Media: "gifs", Filename: "a.mp4", Subfolder: "v", Type: "output"},
+		{Node: "8:1", Media: "3d", Filename: "e.glb", Type: "output"},
+	}
+	if diff := cmp.Diff(want, got.Outputs); diff != "" {
+		t.Error(diff)
+	}
+	if diff := cmp.Diff(map[string][]string{"7": {"hello", "5"}}, got.Texts); diff != "" {
+		t.Error(diff)
+	}
+}

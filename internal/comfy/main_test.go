@@ -1,0 +1,113 @@
+package comfy_test
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/comfyherd/comfyherd/internal/comfy"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// promptID is the id of the first prompt recorded in scenario 02.
+const promptID = "eb0aeb70-e679-4c66-be39-872007c19294"
+
+const graph = `{"1":{"class_type":"EmptyImage","inputs":{"width":64,"height":64,"batch_size":1,"color":68588}},` +
+	`"2":{"class_type":"SaveImage","inputs":{"images":["1",0],"filename_prefix":"probe"}}}`
+
+// patience bounds every test that waits for something; it is never reached by
+// a test that passes.
+const patience = 20 * time.Second
+
+// routes is a ComfyUI made of fixed answers: "GET /prompt" → handler. What it
+// lacks is answered as aiohttp answers an unknown route.
+type routes map[string]http.HandlerFunc
+
+func (r routes) ServeHTTP(w http.ResponseWriter, request *http.Request) {
+	if handler := r[request.Method+" "+request.URL.Path]; handler != nil {
+		handler(w, request)
+		return
+	}
+	http.Error(w, "404: Not Found", http.StatusNotFound)
+}
+
+func says(status int, body string) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json; charset=utf-8")
+		w.WriteHeader(status)
+		_, _ = w.Write([]byte(body))
+	}
+}
+
+func accepts(id string) http.HandlerFunc {
+	return says(http.StatusOK, `{"prompt_id": "`+id+`", "number": 0, "node_errors": {}}`)
+}
+
+const emptyQueue = `{"queue_running": [], "queue_pending": []}`
+
+func serve(t *testing.T, handler http.Handler) *comfy.Host {
+	t.Helper()
+	server := httptest.NewServer(handler)
+	host := open(t, server.URL)
+	t.Cleanup(server.Close)
+	return host
+}
+
+func quick() comfy.Options {
+	return comfy.Options{FreezeTimeout: 2 * time.Second, PollInterval: 50 * time.Millisecond, PingInterval: time.Second, QuietTime: 300 * time.Millisecond}
+}
+
+func open(t *testing.T, address string) *comfy.Host {
+	t.Helper()
+	host, err := comfy.New(address, quick())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(host.Close)
+	return host
+}
+
+func within(t *testing.T) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// recorded reads a file of testdata, one JSON object a line.
+func recorded[T any](t testing.TB, name string) []T {
+	t.Helper()
+	file, err := os.Open("testdata/" + name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	var all []T
+	lines := bufio.NewScanner(file)
+	lines.Buffer(nil, 1<<20)
+	for lines.Scan() {
+		var one T
+		if err := json.Unmarshal(lines.Bytes(), &one); err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, one)
+	}
+	return all
+}
+
+// quote writes s as JSON.
+func quote(s string) string {
+	b, err := json.Marshal(s)
+	if err != nil {
+		panic(err)
+	}
+	return string(b)
+}
