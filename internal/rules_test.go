@@ -1,0 +1,346 @@
+package internal_test
+
+import (
+	"fmt"
+	"go/ast"
+	"go/token"
+	"slices"
+	"strings"
+)
+
+const (
+	maxFileLines = 400
+	maxFuncLines = 60
+
+	namesake = "github.com/nats-io/nats.go/jetstream"
+)
+
+// floor0 are the pure rooms: no clock, no I/O, no goroutines, no logger.
+var floor0 = []string{"internal/failure", "internal/job", "internal/route", "internal/workflow"}
+
+// mayImport is the table: a room and what it may import besides the standard library.
+// A room of ours stands without the module's path; a module stands for all its packages.
+var mayImport = map[string][]string{
+	"internal":          {},
+	"internal/failure":  {},
+	"internal/workflow": {"github.com/cespare/xxhash/v2"},
+	"internal/job":      {"internal/workflow", "internal/failure", "github.com/google/uuid"},
+	"internal/route":    {"internal/workflow", "internal/failure", "internal/job", "github.com/cespare/xxhash/v2"},
+	"jetstream":         with(floor0, "github.com/nats-io/nats.go"),
+	"internal/comfy": {
+		"internal/workflow", "internal/failure",
+		"github.com/gorilla/websocket", "github.com/google/uuid", "golang.org/x/sync",
+	},
+	"internal/comfysim":   {"github.com/gorilla/websocket", "github.com/google/uuid"},
+	"internal/daemon":     {"github.com/nats-io/nats.go", "github.com/prometheus/client_golang"},
+	"internal/embedded":   {"github.com/nats-io/nats.go", "github.com/nats-io/nats-server/v2"},
+	"internal/dispatcher": with(floor0, "jetstream", "github.com/prometheus/client_golang", "golang.org/x/sync"),
+	"internal/agent": with(floor0, "jetstream", "internal/comfy",
+		"github.com/prometheus/client_golang", "golang.org/x/sync", "github.com/google/uuid"),
+	"cmd/dispatcher":   command,
+	"cmd/agent":        command,
+	"test/integration": with(command, "github.com/nats-io/nats-server/v2"),
+}
+
+// command is what a command may import: every room below, and what talks to people.
+var command = with(floor0,
+	"jetstream", "internal/comfy", "internal/comfysim", "internal/daemon", "internal/embedded",
+	"internal/dispatcher", "internal/agent",
+	"github.com/nats-io/nats.go", "github.com/prometheus/client_golang", "golang.org/x/sync", "golang.org/x/term",
+	"github.com/google/uuid", "github.com/alecthomas/kong", "github.com/vbauerster/mpb/v8")
+
+// testsMayImport is what every room's tests may import in addition, and onTheWire what
+// tests outside floor 0 may: a real NATS and a simulated ComfyUI.
+var (
+	testsMayImport = []string{"github.com/google/go-cmp", "go.uber.org/goleak"}
+	onTheWire      = []string{
+		"internal/embedded", "internal/comfysim", "internal/daemon",
+		"github.com/nats-io/nats.go", "github.com/nats-io/nats-server/v2",
+	}
+)
+
+// notPure are the standard packages that a pure room has no business with.
+var notPure = []string{"os", "net", "log", "io/ioutil", "syscall", "testing/synctest"}
+
+// notPureTime are the functions of package time that read the clock or wait.
+var notPureTime = []string{"Now", "Since", "Until", "Sleep", "After", "AfterFunc", "NewTimer", "NewTicker", "Tick"}
+
+// allowedAtTop is all that the root of the repository holds.
+var allowedAtTop = []string{
+	".ci", ".dockerignore", ".github", ".gitignore", ".golangci.yml", "CHANGELOG.md", "Dockerfile", "LICENSE", "Makefile",
+	"README.md", "cmd", "docker-compose.yml", "docs", "go.mod", "go.sum", "internal", "jetstream", "test",
+}
+
+// namesakeNames are names of the namesake that a reader would take for it; jetstream exports none of them.
+var namesakeNames = []string{
+	"AccountInfo", "Consumer", "ConsumerConfig", "ConsumerInfo", "JetStream", "KeyValue", "KeyValueConfig", "KeyValueEntry",
+	"KeyValueManager", "KeyWatcher", "MessageBatch", "Msg", "MsgMetadata", "New", "NewWithAPIPrefix", "NewWithDomain",
+	"ObjectInfo", "ObjectStore", "ObjectStoreConfig", "OrderedConsumer", "PubAck", "PubAckFuture", "Publisher", "PushConsumer",
+	"RawStreamMsg", "Stream", "StreamConfig", "StreamInfo", "StreamManager",
+}
+
+func with(base []string, more ...string) []string { return slices.Concat(base, more) }
+
+// importProblems holds the table of imports true.
+func importProblems(t tree) []string {
+	var problems []string
+	for _, f := range t.files {
+		allowed, known := mayImport[f.dir]
+		if !known {
+			problems = append(problems, f.path+": the folder is not in the table of imports")
+			continue
+		}
+		pure := slices.Contains(floor0, f.dir)
+		if f.test {
+			allowed = with(allowed, testsMayImport...)
+			if !pure {
+				allowed = with(allowed, onTheWire...)
+			}
+		}
+		for path, name := range f.imports() {
+			if why := judgeImport(f, path, name, allowed); why != "" {
+				problems = append(problems, fmt.Sprintf("%s: imports %s: %s", f.path, path, why))
+			}
+		}
+	}
+	return problems
+}
+
+func judgeImport(f goFile, path, name string, allowed []string) string {
+	own, ours := strings.CutPrefix(path, module)
+	switch {
+	case ours && own == f.dir && f.test:
+		return ""
+	case isStd(path):
+		return ""
+	case within(path, namesake) && f.dir != "jetstream":
+		return "only jetstream may"
+	case path == namesake && name != "natsjs":
+		return "import it as natsjs, so that nobody takes it for our own"
+	case ours && slices.Contains(allowed, own):
+		return ""
+	case !ours && slices.ContainsFunc(allowed, func(a string) bool { return within(path, a) }):
+		return ""
+	}
+	return "the table does not allow it"
+}
+
+// purityProblems finds what a pure room does besides computing. Its tests are free to.
+func purityProblems(t tree) []string {
+	var problems []string
+	for _, f := range t.files {
+		if f.test || !slices.Contains(floor0, f.dir) {
+			continue
+		}
+		say := func(n ast.Node, what string) {
+			problems = append(problems, fmt.Sprintf("%s:%d: %s in a pure room", f.path, f.line(n), what))
+		}
+		for path := range f.imports() {
+			if path != "net/url" && slices.ContainsFunc(notPure, func(p string) bool { return within(path, p) }) {
+				say(f.ast, "imports "+path)
+			}
+		}
+		for n := range ast.Preorder(f.ast) {
+			switch n := n.(type) {
+			case *ast.GoStmt:
+				say(n, "starts a goroutine")
+			case *ast.SelectorExpr:
+				if pkg, ok := n.X.(*ast.Ident); ok && pkg.Name == "time" && slices.Contains(notPureTime, n.Sel.Name) {
+					say(n, "calls time."+n.Sel.Name)
+				}
+			}
+		}
+	}
+	return problems
+}
+
+// planProblems compares the plan's rooms with the folders that hold Go files.
+func planProblems(t tree) []string {
+	var problems []string
+	planned := t.entries()
+	built := map[string]bool{}
+	for _, f := range t.files {
+		built[f.dir] = true
+	}
+	for dir := range built {
+		if !planned[dir] {
+			problems = append(problems, dir+": has no line in internal/doc.go that says what it is for")
+		}
+	}
+	for room := range mayImport {
+		if !built[room] {
+			problems = append(problems, room+": is in the table of imports and holds no Go file")
+		}
+	}
+	return problems
+}
+
+// dependencyProblems compares the plan's dependencies with the modules that the tree imports.
+func dependencyProblems(t tree) []string {
+	used := map[string]bool{}
+	for _, f := range t.files {
+		for path := range f.imports() {
+			if mod := t.moduleOf(path); mod != "" {
+				used[mod] = true
+			}
+		}
+	}
+	var problems []string
+	planned := t.entries()
+	for _, mod := range t.modules() {
+		if used[mod] && !planned[mod] {
+			problems = append(problems, mod+": is imported and has no line in internal/doc.go that says why")
+		}
+		if !used[mod] && planned[mod] {
+			problems = append(problems, mod+": has a line in internal/doc.go and is not imported")
+		}
+	}
+	return problems
+}
+
+func (t tree) moduleOf(path string) string {
+	best := ""
+	for _, mod := range t.modules() {
+		if within(path, mod) && len(mod) > len(best) {
+			best = mod
+		}
+	}
+	return best
+}
+
+func topProblems(t tree) []string {
+	var problems []string
+	for _, name := range t.top {
+		if !slices.Contains(allowedAtTop, name) {
+			problems = append(problems, name+": does not belong at the root of the repository")
+		}
+	}
+	return problems
+}
+
+// sizeProblems finds files and functions that do not fit. Tests may be longer: a table is long and simple.
+func sizeProblems(t tree) []string {
+	var problems []string
+	for _, f := range t.files {
+		if f.test {
+			continue
+		}
+		if f.lines > maxFileLines {
+			problems = append(problems, fmt.Sprintf("%s: %d lines, at most %d", f.path, f.lines, maxFileLines))
+		}
+		for _, decl := range f.ast.Decls {
+			fn, ok := decl.(*ast.FuncDecl)
+			if !ok {
+				continue
+			}
+			if n := f.fset.Position(fn.End()).Line - f.line(fn) + 1; n > maxFuncLines {
+				problems = append(problems, fmt.Sprintf("%s:%d: %s has %d lines, at most %d", f.path, f.line(fn), fn.Name.Name, n, maxFuncLines))
+			}
+		}
+	}
+	return problems
+}
+
+// namesakeProblems finds what would make users of jetstream meet its namesake: its names, or its types in a signature.
+func namesakeProblems(t tree) []string {
+	var problems []string
+	for _, f := range t.files {
+		if f.test || f.dir != "jetstream" {
+			continue
+		}
+		for _, decl := range f.ast.Decls {
+			for _, e := range exported(decl) {
+				if slices.Contains(namesakeNames, e.name) && !e.method {
+					problems = append(problems, fmt.Sprintf("%s:%d: exports %s, a name of %s", f.path, f.line(e.node), e.name, namesake))
+				}
+				if mentions(e.surface, "natsjs") {
+					problems = append(problems, fmt.Sprintf("%s:%d: %s shows a type of %s", f.path, f.line(e.node), e.name, namesake))
+				}
+			}
+		}
+	}
+	return problems
+}
+
+// export is one exported name and the expressions that its users see.
+type export struct {
+	name    string
+	method  bool
+	node    ast.Node
+	surface []ast.Node
+}
+
+func exported(decl ast.Decl) []export {
+	switch d := decl.(type) {
+	case *ast.FuncDecl:
+		if d.Name.IsExported() && (d.Recv == nil || receiverExported(d.Recv)) {
+			return []export{{d.Name.Name, d.Recv != nil, d, []ast.Node{d.Type}}}
+		}
+	case *ast.GenDecl:
+		if d.Tok != token.IMPORT {
+			return exportedSpecs(d.Specs)
+		}
+	}
+	return nil
+}
+
+func exportedSpecs(specs []ast.Spec) []export {
+	var found []export
+	for _, spec := range specs {
+		switch s := spec.(type) {
+		case *ast.TypeSpec:
+			if s.Name.IsExported() {
+				found = append(found, export{s.Name.Name, false, s, visible(s.Type)})
+			}
+		case *ast.ValueSpec:
+			for _, name := range s.Names {
+				if name.IsExported() && s.Type != nil {
+					found = append(found, export{name.Name, false, s, []ast.Node{s.Type}})
+				} else if name.IsExported() {
+					found = append(found, export{name.Name, false, s, nil})
+				}
+			}
+		}
+	}
+	return found
+}
+
+// visible is a type as its users see it: of a struct only the exported and embedded fields.
+func visible(typ ast.Expr) []ast.Node {
+	s, ok := typ.(*ast.StructType)
+	if !ok {
+		return []ast.Node{typ}
+	}
+	var found []ast.Node
+	for _, field := range s.Fields.List {
+		if len(field.Names) == 0 || slices.ContainsFunc(field.Names, (*ast.Ident).IsExported) {
+			found = append(found, field.Type)
+		}
+	}
+	return found
+}
+
+func receiverExported(recv *ast.FieldList) bool {
+	typ := recv.List[0].Type
+	if star, ok := typ.(*ast.StarExpr); ok {
+		typ = star.X
+	}
+	if generic, ok := typ.(*ast.IndexExpr); ok {
+		typ = generic.X
+	}
+	name, ok := typ.(*ast.Ident)
+	return ok && name.IsExported()
+}
+
+func mentions(surface []ast.Node, pkg string) bool {
+	for _, root := range surface {
+		for n := range ast.Preorder(root) {
+			if sel, ok := n.(*ast.SelectorExpr); ok {
+				if x, ok := sel.X.(*ast.Ident); ok && x.Name == pkg {
+					return true
+				}
+			}
+		}
+	}
+	return false
+}
