@@ -118,17 +118,16 @@ func decodeOffer(msg *nats.Msg) (Offer, error) {
 }
 
 // ServeOffers calls answer for every offer to a host, one after the other, until ctx ends. answer must not
-// block: it decides about a slot and returns.
-func (q *Queue) ServeOffers(ctx context.Context, host string, answer func(Offer) Reply) error {
+// block: it decides about a slot and calls reply, once, at once or later; the asker waits 2 s. An offer without
+// a reply is left to its lease.
+func (q *Queue) ServeOffers(ctx context.Context, host string, answer func(o Offer, reply func(Reply))) error {
 	return q.serve(ctx, offerSubject(host), func(msg *nats.Msg) {
 		o, err := decodeOffer(msg)
-		r := Reply{Answer: Unfit}
 		if err != nil {
-			r.Reason = err.Error()
-		} else {
-			r = answer(o)
+			respond(msg, Reply{Answer: Unfit, Reason: err.Error()})
+			return
 		}
-		respond(msg, r)
+		answer(o, func(r Reply) { respond(msg, r) })
 	})
 }
 

@@ -27,6 +27,7 @@ type Queue struct {
 	capabilities       natsjs.KeyValue
 	affinity, tenants  natsjs.KeyValue
 	outputs, inputs    natsjs.ObjectStore
+	waitingStream      natsjs.Stream // the bucket's, to tell a claim from a ticket that never was
 
 	streamCreated time.Time
 	ackWait       time.Duration
@@ -113,6 +114,10 @@ func (q *Queue) bindBuckets(ctx context.Context, t topology) error {
 			return err
 		}
 		*opened[want.Bucket] = kv
+	}
+	var err error
+	if q.waitingStream, err = q.js.Stream(ctx, "KV_"+WaitingBucket); err != nil {
+		return fmt.Errorf("open bucket %s: %w", WaitingBucket, err)
 	}
 	status, err := q.hosts.Status(ctx)
 	if err != nil {

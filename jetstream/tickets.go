@@ -90,15 +90,19 @@ func (q *Queue) Claim(ctx context.Context, key string, revision uint64) (bool, e
 	return err == nil, wrap(err, "claim ticket %s", key)
 }
 
-// Ticket reads one ticket; false when there is none.
-func (q *Queue) Ticket(ctx context.Context, key string) (Ticket, bool, error) {
-	entry, err := q.waiting.Get(ctx, key)
-	if errors.Is(err, natsjs.ErrKeyNotFound) {
-		return Ticket{}, false, nil
+// Ticket reads one ticket. Without one it gives the time at which it was claimed, which is zero when that is
+// longer ago than claims can be told, or never happened.
+func (q *Queue) Ticket(ctx context.Context, key string) (t Ticket, found bool, claimed time.Time, err error) {
+	raw, err := q.waitingStream.GetLastMsgForSubject(ctx, kvSubject(q.waiting, key))
+	if errors.Is(err, natsjs.ErrMsgNotFound) {
+		return Ticket{}, false, time.Time{}, nil
 	}
 	if err != nil {
-		return Ticket{}, false, fmt.Errorf("read ticket %s: %w", key, err)
+		return Ticket{}, false, time.Time{}, fmt.Errorf("read ticket %s: %w", key, err)
 	}
-	t, ok := TicketOf(change(entry))
-	return t, ok, nil
+	if raw.Header.Get(kvOperationHeader) != "" || raw.Header.Get(markerReasonHeader) != "" {
+		return Ticket{}, false, raw.Time, nil
+	}
+	t, found = TicketOf(Change{Phase: Put, Key: key, Value: raw.Data, Revision: raw.Sequence, Time: raw.Time})
+	return t, found, time.Time{}, nil
 }

@@ -69,6 +69,7 @@ type Event struct {
 	// retrying
 	NotBefore    *time.Time `json:"not_before,omitempty"`
 	AvoidedHosts []string   `json:"avoided_hosts,omitempty"`
+	AvoidUntil   *time.Time `json:"avoid_until,omitempty"` // before it they are not used even when no other host may
 
 	// completed
 	Outputs       []Output            `json:"outputs,omitempty"`
