@@ -1,0 +1,44 @@
+package comfysim
+
+import (
+	"encoding/json"
+	"net/http"
+)
+
+func (p *process) uploads() []string { return p.srv.store.names("input") }
+
+func (p *process) getObjectInfo(w http.ResponseWriter, _ *http.Request) {
+	all := make(map[string]map[string]json.RawMessage, len(p.catalog))
+	for name, c := range p.catalog {
+		all[name] = c.info(p.uploads)
+	}
+	answer(w, http.StatusOK, all)
+}
+
+// getClassInfo answers {} with 200 for a class that is not installed.
+func (p *process) getClassInfo(w http.ResponseWriter, r *http.Request) {
+	one := map[string]any{}
+	if c := p.catalog[r.PathValue("class")]; c != nil {
+		one[c.name] = c.info(p.uploads)
+	}
+	answer(w, http.StatusOK, one)
+}
+
+func (p *process) getStats(w http.ResponseWriter, _ *http.Request) {
+	const ram = 32 << 30
+	system := "linux"
+	if p.cfg.old() {
+		system = "posix"
+	}
+	answer(w, http.StatusOK, map[string]any{
+		"system": map[string]any{
+			"os": system, "ram_total": int64(ram), "ram_free": int64(ram / 2), "comfyui_version": p.cfg.Version,
+			"python_version": "3.13.5 (main, Aug 10 2026, 12:06:59) [GCC 14.2.0]", "pytorch_version": "2.6.0+cu124",
+			"embedded_python": false, "deploy_environment": "local-git", "argv": []string{"main.py", "--listen", "127.0.0.1"},
+		},
+		"devices": []any{map[string]any{
+			"name": "cuda:0 NVIDIA Simulated (" + p.cfg.Name + ") : cudaMallocAsync", "type": "cuda", "index": 0,
+			"vram_total": p.cfg.VRAM, "vram_free": p.cfg.VRAM, "torch_vram_total": 0, "torch_vram_free": 0,
+		}},
+	})
+}
