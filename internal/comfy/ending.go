@@ -2,11 +2,16 @@ package comfy
 
 import (
 	"encoding/json"
+	"errors"
+	"fmt"
 	"slices"
 	"time"
 
 	"github.com/comfyherd/comfyherd/internal/failure"
 )
+
+// errGarbled marks an answer that is not what ComfyUI answers.
+var errGarbled = errors.New("the answer makes no sense")
 
 // ending is how the host says that a prompt ended.
 type ending struct {
@@ -23,7 +28,7 @@ type record struct {
 	Messages [][]json.RawMessage `json:"messages"`
 }
 
-// readJob reads the answer of GET /api/jobs/{id}.
+// readJob reads the answer of GET /api/jobs/{id}; Unknown when it makes no sense.
 func readJob(body []byte) (Standing, *ending) {
 	var job struct {
 		Status  text                       `json:"status"`
@@ -58,18 +63,18 @@ func readJob(body []byte) (Standing, *ending) {
 }
 
 // readHistory reads the answer of GET /history/{id}; nil when id is not in it.
-func readHistory(body []byte, id string) *ending {
+func readHistory(body []byte, id string) (*ending, error) {
 	var entries map[string]struct {
 		Prompt  []json.RawMessage          `json:"prompt"`
 		Outputs map[string]json.RawMessage `json:"outputs"`
 		Record  record                     `json:"status"`
 	}
-	if decode(body, &entries) != nil {
-		return nil
+	if err := decode(body, &entries); err != nil {
+		return nil, fmt.Errorf("read /history: %w: %w", errGarbled, err)
 	}
 	entry, known := entries[id]
 	if !known {
-		return nil
+		return nil, nil
 	}
 	var extra struct {
 		Create number `json:"create_time"`
@@ -85,7 +90,7 @@ func readHistory(body []byte, id string) *ending {
 	if entry.Record.Status == "success" {
 		e.raised, e.interrupted = nil, false
 	}
-	return e
+	return e, nil
 }
 
 // ending reads the messages that a prompt left; created is in milliseconds.

@@ -145,7 +145,7 @@ func (r *run) failedLook(err error, now time.Time) *failure.Failure {
 		if r.refused >= refusals && (r.accepted || r.prompt.Resume) {
 			return failure.New(failure.HostLost, "ComfyUI is gone, its port refuses connections: "+why(err))
 		}
-	case errors.As(err, &status) && status.status < 500 || errors.Is(err, errTooLarge):
+	case errors.As(err, &status) && status.status < 500 || errors.Is(err, errTooLarge) || errors.Is(err, errGarbled):
 		r.unreadable++
 		if r.unreadable > goneLooks {
 			return failure.New(failure.HostSick, "the host does not say how the prompt goes: "+why(err))

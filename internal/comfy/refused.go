@@ -91,7 +91,7 @@ func missingClass(top fault) *failure.Failure {
 		f.Message = fmt.Sprintf("node %s has no class_type; export the workflow again with \"Workflow → Export (API)\"", f.Node)
 		return f
 	}
-	f.Message = fmt.Sprintf("node class %s (node %s) is not installed on this host", f.Class, f.Node)
+	f.Message = fmt.Sprintf("node class %s (node %s) is not installed on this host", f.Class, cmp.Or(f.Node, "unknown"))
 	return f
 }
 

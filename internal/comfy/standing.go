@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -46,7 +47,8 @@ func (h *Host) Find(ctx context.Context, promptID string) (Standing, error) {
 func (h *Host) lookup(ctx context.Context, id string) (Standing, *ending, error) {
 	if !h.oldJobs.Load() {
 		standing, e, err := h.lookupJob(ctx, id)
-		if err == nil || !isStatus(err) {
+		var status *statusError
+		if err == nil || !errors.As(err, &status) && !errors.Is(err, errGarbled) {
 			return standing, e, err
 		}
 	}
@@ -65,15 +67,11 @@ func (h *Host) lookup(ctx context.Context, id string) (Standing, *ending, error)
 	if got.status != http.StatusOK {
 		return Unknown, nil, &statusError{path, got.status}
 	}
-	if e := readHistory(got.body, id); e != nil {
-		return Ended, e, nil
+	e, err := readHistory(got.body, id)
+	if e == nil {
+		return Unknown, nil, err
 	}
-	return Unknown, nil, nil
-}
-
-func isStatus(err error) bool {
-	_, is := err.(*statusError)
-	return is
+	return Ended, e, nil
 }
 
 func (h *Host) lookupJob(ctx context.Context, id string) (Standing, *ending, error) {
@@ -87,6 +85,7 @@ func (h *Host) lookupJob(ctx context.Context, id string) (Standing, *ending, err
 		if standing, e := readJob(got.body); standing != Unknown {
 			return standing, e, nil
 		}
+		return Unknown, nil, fmt.Errorf("read %s: %w", path, errGarbled)
 	case http.StatusNotFound:
 		if isJobNotFound(got.body) {
 			return Unknown, nil, nil
@@ -132,7 +131,7 @@ func readBacklog(body []byte) (backlog, error) {
 		Pending [][]json.RawMessage `json:"queue_pending"`
 	}
 	if err := decode(body, &d); err != nil {
-		return backlog{}, fmt.Errorf("read /queue: %w", err)
+		return backlog{}, fmt.Errorf("read /queue: %w: %w", errGarbled, err)
 	}
 	return backlog{running: places(d.Running), pending: places(d.Pending)}, nil
 }

@@ -139,8 +139,8 @@ func (h *Host) judge(ctx context.Context, id string, got answer) (s submitted, s
 	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
 		return submitted{failure: failure.New(failure.RejectedBusy, fmt.Sprintf("the host takes no prompt now: HTTP %d", got.status))}, true
 	case http.StatusRequestEntityTooLarge:
-		return submitted{failure: failure.New(failure.InvalidWorkflow, "the workflow is too large for the host: "+oneLine(string(got.body))+
-			`; send pictures as "inputs" instead of inside of the workflow, or start ComfyUI with a larger --max-upload-size`)}, true
+		return submitted{failure: failure.New(failure.InvalidWorkflow, "the workflow is too large for the host (HTTP 413 "+oneLine(string(got.body))+
+			`); send pictures as "inputs" instead of inside of the workflow, or start ComfyUI with a larger --max-upload-size`)}, true
 	case http.StatusInternalServerError:
 		return h.judgeTrouble(ctx, id)
 	}
