@@ -89,8 +89,8 @@ func TestReconnectWaitsAtMostTwoSeconds(t *testing.T) {
 	}
 	defer nc.Close()
 	// Doubling from 100 ms, halved at the most by jitter.
-	for rounds, most := range []time.Duration{100, 100, 200, 400, 800, 1600, 2000, 2000} {
-		most *= time.Millisecond
+	for rounds, ms := range []int{100, 100, 200, 400, 800, 1600, 2000, 2000} {
+		most := time.Duration(ms) * time.Millisecond
 		for range 100 {
 			if got := nc.Opts.CustomReconnectDelayCB(rounds); got < most/2 || got > most {
 				t.Fatalf("round %d: %s, want %s to %s", rounds, got, most/2, most)

@@ -55,7 +55,9 @@ func HTTP(ctx context.Context, addr string, health func() (ok bool, why string),
 	if err != nil {
 		err = errors.Join(err, srv.Close())
 	}
-	<-served
+	if ended := <-served; !errors.Is(ended, http.ErrServerClosed) {
+		err = errors.Join(err, ended)
+	}
 	return err
 }
 

@@ -1,0 +1,55 @@
+# Steps with a tool or a rule behind them live in .ci/run, so that a machine without make runs the same.
+
+.DEFAULT_GOAL := help
+.PHONY: help build test race lint bench fuzz demo chaos soak ci
+
+CHAOS_TIME ?= 10m
+SOAK_TIME ?= 10m
+FUZZTIME ?= 30s
+export FUZZTIME
+
+## help: this list
+help:
+	@sed -n 's/^## //p' $(MAKEFILE_LIST)
+
+## build: static binaries of both commands in bin/
+build:
+	CGO_ENABLED=0 go build -trimpath -o bin/ ./cmd/dispatcher ./cmd/agent
+
+## test: all tests, as in the README
+test:
+	.ci/run test
+
+## race: all tests under the race detector
+race:
+	.ci/run race
+
+## lint: vet, gofmt and golangci-lint at the pinned version
+lint:
+	.ci/run vet format lint
+
+## bench: all Go benchmarks, with allocations
+bench:
+	go test -run='^$$' -bench=. -benchmem ./...
+
+## fuzz: every fuzz target for FUZZTIME (30s) each
+fuzz:
+	.ci/run fuzz
+
+## demo: the whole idea in under 30 s, needs nothing
+demo:
+	.ci/run demo
+
+## chaos: the fleet under random kills for CHAOS_TIME (10m); CHAOS_SEED replays a run
+chaos:
+	@grep -rqs --include='*_test.go' '^func TestChaos' test || { echo 'there is no test named TestChaos' >&2; exit 1; }
+	CHAOS_TIME=$(CHAOS_TIME) go test -count=1 -v -timeout=0 -run='^TestChaos' ./test/...
+
+## soak: a steady load for SOAK_TIME (10m), memory must not grow
+soak:
+	@grep -rqs --include='*_test.go' '^func TestSoak' test || { echo 'there is no test named TestSoak' >&2; exit 1; }
+	SOAK_TIME=$(SOAK_TIME) go test -count=1 -v -timeout=0 -run='^TestSoak' ./test/...
+
+## ci: everything that a change must pass, as CI runs it
+ci:
+	.ci/run
