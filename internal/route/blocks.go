@@ -1,0 +1,247 @@
+package route
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	"github.com/comfyherd/comfyherd/internal/failure"
+	"github.com/comfyherd/comfyherd/internal/workflow"
+)
+
+// BlockGrace is how long after its Until a block still holds when nobody has removed it. The server announces
+// the end of a block, and by that announcement it ends; the grace is for an announcement that was lost.
+const BlockGrace = 5 * time.Second
+
+// standing is a block in force.
+type standing struct {
+	Block
+	facts  *facts
+	number int32
+	end    int64 // Until and BlockGrace, Unix nanoseconds; 0 = never
+	at     int   // position in the heap of ends
+}
+
+// sizedBlocks are the hosts whose out_of_memory block begins at one size.
+type sizedBlocks struct {
+	size  int64
+	hosts hostSet
+}
+
+// PutBlock puts a block in force, in place of the pair's former one.
+func (f *Fleet) PutBlock(b Block) {
+	f.RemoveBlock(b.Host, b.Hash)
+	s := &standing{Block: b, facts: f.use(b.Hash), number: f.number(b.Host)}
+	s.Tenants = slices.Clone(b.Tenants)
+	if !b.Until.IsZero() {
+		s.end = b.Until.Add(BlockGrace).UnixNano()
+	}
+	f.blocks[pair{b.Host, b.Hash}] = s
+	f.hosts[s.number].refs++
+	f.hold(s.facts)
+	f.enforce(s)
+	f.ends.push(s)
+	s.facts.changed++
+}
+
+// RemoveBlock ends the block of a pair and reports whether there was one.
+func (f *Fleet) RemoveBlock(id HostID, hash workflow.Hash) bool {
+	s := f.blocks[pair{id, hash}]
+	if s == nil {
+		return false
+	}
+	f.ends.remove(s)
+	f.lift(s)
+	return true
+}
+
+func (f *Fleet) lift(s *standing) {
+	delete(f.blocks, pair{s.Host, s.Hash})
+	x := s.facts
+	x.everyone.del(s.number)
+	x.incapable.del(s.number)
+	for _, t := range s.Tenants {
+		if hosts := x.tenants[t]; hosts != nil {
+			if hosts.del(s.number); hosts.n == 0 {
+				delete(x.tenants, t)
+			}
+		}
+	}
+	if k, found := x.sizeAt(s.Size); found {
+		if x.sized[k].hosts.del(s.number); x.sized[k].hosts.n == 0 {
+			x.sized = slices.Delete(x.sized, k, k+1)
+		}
+	}
+	x.odd = slices.DeleteFunc(x.odd, func(o *standing) bool { return o == s })
+	x.changed++
+	f.drop(x)
+	f.hosts[s.number].refs--
+	f.release(s.number)
+}
+
+// enforce enters a block where Choose looks.
+func (f *Fleet) enforce(s *standing) {
+	x := s.facts
+	switch forMemory := s.Kind == failure.OutOfMemory && s.Size > 0; {
+	case forMemory && !s.forAll():
+		x.odd = append(x.odd, s)
+	case forMemory:
+		k, found := x.sizeAt(s.Size)
+		if !found {
+			x.sized = slices.Insert(x.sized, k, sizedBlocks{size: s.Size})
+		}
+		x.sized[k].hosts.add(s.number)
+	case s.forAll():
+		x.everyone.add(s.number)
+	default:
+		if x.tenants == nil {
+			x.tenants = map[Tenant]*hostSet{}
+		}
+		for _, t := range s.Tenants {
+			entry(x.tenants, t).add(s.number)
+		}
+	}
+	if s.Kind == failure.Incapable {
+		x.incapable.add(s.number)
+	}
+}
+
+func (x *facts) sizeAt(size int64) (int, bool) {
+	return slices.BinarySearchFunc(x.sized, size, func(b sizedBlocks, size int64) int { return cmp.Compare(b.size, size) })
+}
+
+// takeBlocked removes from s the hosts that are blocked for a tenant and size.
+func (x *facts) takeBlocked(s set, tenant Tenant, size int64) {
+	x.everyone.takeFrom(s)
+	if len(x.tenants) > 0 {
+		if hosts := x.tenants[tenant]; hosts != nil {
+			hosts.takeFrom(s)
+		}
+	}
+	for i := range x.sized {
+		if x.sized[i].size > size {
+			break
+		}
+		x.sized[i].hosts.takeFrom(s)
+	}
+	for _, o := range x.odd {
+		if o.HoldsFor(tenant, size) {
+			s.del(o.number)
+		}
+	}
+}
+
+// Blocked gives the block of a pair, as long as it stands.
+func (f *Fleet) Blocked(id HostID, hash workflow.Hash) (Block, bool) {
+	if s := f.blocks[pair{id, hash}]; s != nil {
+		return s.Block, true
+	}
+	return Block{}, false
+}
+
+// BlockCount is how many blocks stand.
+func (f *Fleet) BlockCount() int { return len(f.blocks) }
+
+// PutStrikes says what is remembered of a pair: whether it is on probation.
+func (f *Fleet) PutStrikes(id HostID, hash workflow.Hash, s Strikes) {
+	f.putProbation(id, hash, s.OnProbation())
+}
+
+// RemoveStrikes forgets what is remembered of a pair.
+func (f *Fleet) RemoveStrikes(id HostID, hash workflow.Hash) { f.putProbation(id, hash, false) }
+
+func (f *Fleet) putProbation(id HostID, hash workflow.Hash, on bool) {
+	x := f.use(hash)
+	n := f.number(id)
+	if x.probation.has(n) == on {
+		f.release(n)
+		return
+	}
+	x.probation.put(n, on)
+	x.changed++
+	if on {
+		f.hosts[n].refs++
+		f.hold(x)
+		return
+	}
+	f.hosts[n].refs--
+	f.drop(x)
+	f.release(n)
+}
+
+// advance ends the blocks whose time and grace are over.
+func (f *Fleet) advance(now time.Time) {
+	if len(f.ends) == 0 {
+		return
+	}
+	for t := now.UnixNano(); len(f.ends) > 0 && f.ends[0].end <= t; {
+		s := f.ends[0]
+		f.ends.remove(s)
+		f.lift(s)
+	}
+}
+
+// NextDue is when the next block ends that nobody removes meanwhile; zero when none does.
+func (f *Fleet) NextDue() time.Time {
+	if len(f.ends) == 0 {
+		return time.Time{}
+	}
+	return time.Unix(0, f.ends[0].end)
+}
+
+// ends is a binary heap of blocks, the next to end first.
+type ends []*standing
+
+func (e *ends) push(s *standing) {
+	if s.end == 0 {
+		s.at = -1
+		return
+	}
+	s.at = len(*e)
+	*e = append(*e, s)
+	e.up(s.at)
+}
+
+func (e *ends) remove(s *standing) {
+	if s.at < 0 {
+		return
+	}
+	at, last := s.at, len(*e)-1
+	e.swap(at, last)
+	(*e)[last] = nil
+	*e = (*e)[:last]
+	s.at = -1
+	if at < last {
+		e.down(at)
+		e.up(at)
+	}
+}
+
+func (e ends) swap(i, k int) {
+	e[i], e[k] = e[k], e[i]
+	e[i].at, e[k].at = i, k
+}
+
+func (e ends) up(i int) {
+	for i > 0 && e[i].end < e[(i-1)/2].end {
+		e.swap(i, (i-1)/2)
+		i = (i - 1) / 2
+	}
+}
+
+func (e ends) down(i int) {
+	for {
+		k := 2*i + 1
+		if k >= len(e) {
+			return
+		}
+		if k+1 < len(e) && e[k+1].end < e[k].end {
+			k++
+		}
+		if e[i].end <= e[k].end {
+			return
+		}
+		e.swap(i, k)
+		i = k
+	}
+}

@@ -1,0 +1,228 @@
+package route
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Code is why a host does or does not take a job.
+type Code string
+
+const (
+	Eligible    Code = "eligible"
+	CodeOffline Code = "offline"
+	CodeDrain   Code = "draining"
+	CodeSick    Code = "unhealthy"
+	CodeMissing Code = "missing"
+	CodeBlocked Code = "blocked"
+	CodeExclude Code = "excluded"
+	CodeAvoid   Code = "avoided"
+	CodeBusy    Code = "busy"
+	CodeProbe   Code = "probation"
+	CodeOverCap Code = "over_cap"
+)
+
+// HostVerdict is one host's answer to "why is my job not running?".
+type HostVerdict struct {
+	Host     HostID    `json:"host"`
+	Eligible bool      `json:"eligible"`
+	Code     Code      `json:"code"`
+	Text     string    `json:"text"` // for people: "missing model x.safetensors in Loader.ckpt_name", "blocked until …"
+	Until    time.Time `json:"until,omitzero"`
+}
+
+// Explain says of every host whether it may take the job now, and if not, the weightiest reason. Hosts are
+// sorted by name; hosts that are away are listed when their capability is known.
+func (f *Fleet) Explain(w Want, now time.Time) []HostVerdict {
+	f.advance(now)
+	x := f.use(w.Hash)
+	f.eligible(&w, x, now)
+	verdicts := make([]HostVerdict, 0, len(f.numbers))
+	for id, n := range f.numbers {
+		h := f.hosts[n]
+		if !h.present && h.kind == nil {
+			continue
+		}
+		v := f.verdict(&w, x, n, now)
+		v.Host, v.Eligible = id, v.Code == Eligible
+		if v.Text == "" {
+			v.Text = strings.ReplaceAll(string(v.Code), "_", " ")
+		}
+		verdicts = append(verdicts, v)
+	}
+	slices.SortFunc(verdicts, func(a, b HostVerdict) int { return cmp.Compare(a.Host, b.Host) })
+	return verdicts
+}
+
+// verdict needs scratch.eligible to be filled.
+func (f *Fleet) verdict(w *Want, x *facts, n int32, now time.Time) HostVerdict {
+	h := f.hosts[n]
+	switch {
+	case !h.present:
+		return HostVerdict{Code: CodeOffline}
+	case h.state == Draining:
+		return HostVerdict{Code: CodeDrain}
+	case h.state != Online:
+		return HostVerdict{Code: CodeSick}
+	case !x.capable.has(n):
+		return HostVerdict{Code: CodeMissing, Text: x.missing(h)}
+	case f.forbidden(w, x, n) != "":
+		return HostVerdict{Code: CodeExclude, Text: f.forbidden(w, x, n)}
+	}
+	if b, ok := f.Blocked(h.id, x.hash); ok && b.HoldsFor(w.Tenant, w.Size) {
+		return HostVerdict{Code: CodeBlocked, Text: blockText(&b), Until: b.Until}
+	}
+	if f.capped(w.Tenant) {
+		text := fmt.Sprintf("over the tenant's cap: %s runs %d of %d", w.Tenant, f.Running(w.Tenant), f.tenants[w.Tenant].maxRunning)
+		return HostVerdict{Code: CodeOverCap, Text: text}
+	}
+	return f.readiness(w, x, n, now)
+}
+
+// readiness judges a host that is in principle right for the job.
+func (f *Fleet) readiness(w *Want, x *facts, n int32, now time.Time) HostVerdict {
+	h := f.hosts[n]
+	switch {
+	case !f.scratch.eligible.has(n) && now.Before(w.AvoidUntil):
+		return HostVerdict{Code: CodeAvoid, Text: "avoided: it failed this job before", Until: w.AvoidUntil}
+	case !f.scratch.eligible.has(n):
+		return HostVerdict{Code: CodeAvoid, Text: "avoided: it failed this job before, and other hosts can take it"}
+	case x.probation.has(n) && x.running.has(n):
+		return HostVerdict{Code: CodeProbe, Text: "probation: one job of this workflow at a time after a block"}
+	case !f.free.has(n) && !f.spare.has(n):
+		return HostVerdict{Code: CodeBusy, Text: fmt.Sprintf("busy: %d of %d slots", h.used(), h.slots)}
+	}
+	return HostVerdict{Code: Eligible}
+}
+
+func (x *facts) missing(h *host) string {
+	if h.kind == nil {
+		return ""
+	}
+	missing := x.requirements.Missing(h.kind.capability)
+	texts := make([]string, 0, len(missing))
+	for _, m := range missing {
+		texts = append(texts, m.String())
+	}
+	return strings.Join(texts, "; ")
+}
+
+func blockText(b *Block) string {
+	text := "blocked"
+	if !b.Until.IsZero() {
+		text += " until " + b.Until.UTC().Format(time.RFC3339)
+	}
+	if b.Message != "" {
+		text += fmt.Sprintf(" after %q", b.Message)
+	}
+	return text
+}
+
+// forbidden is why the job or the affinity rules a host out; "" when they do not.
+func (f *Fleet) forbidden(w *Want, x *facts, n int32) string {
+	switch {
+	case len(w.Only) > 0 && !f.named(w.Only, n):
+		return "excluded: the job is for " + strings.Join(w.Only, ", ") + " only"
+	case f.named(w.Exclude, n):
+		return "excluded by the job"
+	case x.affinity != nil && f.named(x.affinity.exclude, n):
+		return "excluded by the workflow's affinity"
+	}
+	return ""
+}
+
+// named reports whether one of the names and labels stands for a host.
+func (f *Fleet) named(list []string, n int32) bool {
+	h := f.hosts[n]
+	for _, term := range list {
+		if term == string(h.id) || isLabel(term) && slices.Contains(h.labels, term) {
+			return true
+		}
+	}
+	return false
+}
+
+// HoldReason is why no host may take a job now, though slots may be free.
+type HoldReason string
+
+const (
+	NoneCapable HoldReason = "none_capable"
+	AllBlocked  HoldReason = "all_blocked"
+	Excluded    HoldReason = "excluded"
+	OverCap     HoldReason = "over_cap"
+	NotDue      HoldReason = "not_due"
+)
+
+// Hold is why a job waits.
+type Hold struct {
+	Reason HoldReason // "" when some host may take it, now or as soon as it is less busy
+	Text   string     // one line for people
+	Until  time.Time  // when that may change by itself; zero = not known
+	Hosts  []HostVerdict
+	Away   int // capable hosts that are draining or unhealthy: they may come back without anybody's doing
+}
+
+// Hold says why no host may take the job, however idle it is. A host with an incapable block counts as not
+// capable.
+func (f *Fleet) Hold(w Want, now time.Time) Hold {
+	f.advance(now)
+	x := f.use(w.Hash)
+	found := f.eligible(&w, x, now)
+	switch {
+	case now.Before(w.NotBefore):
+		return Hold{Reason: NotDue, Text: "not due before " + w.NotBefore.UTC().Format(time.RFC3339), Until: w.NotBefore}
+	case !found:
+		hold := Hold{Hosts: f.Explain(w, now)}
+		f.weigh(&hold, &w, x, now)
+		return hold
+	case f.capped(w.Tenant):
+		return Hold{Reason: OverCap, Text: fmt.Sprintf("tenant %s runs %d jobs, as many as it may", w.Tenant, f.Running(w.Tenant))}
+	}
+	return Hold{}
+}
+
+// weigh finds the reason in the hosts' verdicts.
+func (f *Fleet) weigh(hold *Hold, w *Want, x *facts, now time.Time) {
+	online, capable, blocked := 0, 0, 0
+	for _, v := range hold.Hosts {
+		n := f.numbers[v.Host]
+		able := x.capable.has(n) && !x.incapable.has(n)
+		switch {
+		case !f.hosts[n].present:
+			continue
+		case !f.online.has(n):
+			if able {
+				hold.Away++
+			}
+			continue
+		}
+		online++
+		if !able {
+			continue
+		}
+		capable++
+		if v.Code == CodeBlocked {
+			blocked++
+			if hold.Until.IsZero() || v.Until.Before(hold.Until) {
+				hold.Until = v.Until
+			}
+		}
+	}
+	avoided := slices.ContainsFunc(hold.Hosts, func(v HostVerdict) bool { return v.Code == CodeAvoid })
+	switch {
+	case online == 0:
+		hold.Reason, hold.Text = NoneCapable, "no host is online"
+	case capable == 0:
+		hold.Reason, hold.Text = NoneCapable, "no host that is online can run it"
+	case avoided && now.Before(w.AvoidUntil):
+		hold.Reason, hold.Until = NotDue, w.AvoidUntil
+		hold.Text = "only hosts that failed it before are left; they are tried again at " + w.AvoidUntil.UTC().Format(time.RFC3339)
+	case blocked > 0:
+		hold.Reason, hold.Text = AllBlocked, "it is blocked on every host that can run it"
+	default:
+		hold.Reason, hold.Text = Excluded, "every host that can run it is excluded"
+	}
+}

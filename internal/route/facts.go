@@ -1,0 +1,332 @@
+package route
+
+import (
+	"slices"
+	"time"
+
+	"github.com/cespare/xxhash/v2"
+
+	"github.com/comfyherd/comfyherd/internal/workflow"
+)
+
+const (
+	// hashesKept bounds what is remembered of hashes that no block, strike, affinity, run or warm host refers to:
+	// requirements and run times of the ones used last.
+	hashesKept = 16384
+	// capableKept bounds the sets of capable hosts that are kept ready, each of one bit per host.
+	capableKept = 4096
+	// modelsCompared is how many models of a workflow are looked at to find hosts that share them.
+	modelsCompared = 15
+)
+
+// facts is what is known of a hash.
+type facts struct {
+	hash workflow.Hash
+	seed uint64
+	refs int // blocks, strikes, affinity, runs and warm hosts that refer to it
+	next [2]*facts
+	prev [2]*facts
+
+	known        bool // requirements are
+	requirements workflow.Requirements
+	compiled     workflow.Compiled
+	models       []*model
+	ready        bool // capable is up to date
+	capable      set  // present hosts that are not known to lack anything
+
+	everyone  hostSet // hosts with a block for all tenants and sizes
+	incapable hostSet // those of kind incapable
+	tenants   map[Tenant]*hostSet
+	sized     []sizedBlocks // out_of_memory for all tenants, smallest first
+	odd       []*standing   // blocks for some tenants and sizes: seldom
+	probation hostSet
+	running   hostSet
+	warm      []hostSet // by position among a host's warm hashes
+	affinity  *affinity
+	changed   uint64 // rises with every block and strike
+
+	ran  mean // seconds
+	cold mean // seconds, of runs that had to load their models
+	hot  mean // seconds, of runs that had not
+}
+
+type affinity struct{ prefer, exclude []string }
+
+// model is a model file that hosts have loaded or workflows need.
+type model struct {
+	name  string
+	hosts hostSet // where it is warm
+	loads mean    // seconds
+	refs  int     // facts that need it
+}
+
+// kind is one capability, which hosts of equal installation share.
+type kind struct {
+	capability workflow.Capability
+	digest     uint64
+	refs       int // hosts that have it, present or not
+	hosts      set // those that are present
+}
+
+const (
+	idleRing = iota
+	builtRing
+)
+
+// ring keeps facts in the order of their last use. A fact may be in each ring once.
+type ring struct {
+	which      int
+	head, tail *facts // newest, oldest
+	n          int
+}
+
+func (r *ring) oldest() *facts           { return r.tail }
+func (r *ring) newer(x *facts) *facts    { return x.prev[r.which] }
+func (r *ring) contains(x *facts) bool   { return r.head == x || x.prev[r.which] != nil }
+func (r *ring) touch(x *facts)           { r.remove(x); r.push(x) }
+func (r *ring) link(newer, older *facts) { setLink(newer, older, r) }
+
+func setLink(newer, older *facts, r *ring) {
+	if newer != nil {
+		newer.next[r.which] = older
+	} else {
+		r.head = older
+	}
+	if older != nil {
+		older.prev[r.which] = newer
+	} else {
+		r.tail = newer
+	}
+}
+
+func (r *ring) push(x *facts) {
+	r.link(x, r.head)
+	r.link(nil, x)
+	if r.tail == nil {
+		r.tail = x
+	}
+	r.n++
+}
+
+func (r *ring) remove(x *facts) {
+	if !r.contains(x) {
+		return
+	}
+	r.link(x.prev[r.which], x.next[r.which])
+	x.prev[r.which], x.next[r.which] = nil, nil
+	r.n--
+}
+
+// use returns the facts of a hash, making them if there are none.
+func (f *Fleet) use(hash workflow.Hash) *facts {
+	x := f.hashes[hash]
+	if x != nil {
+		if x.refs == 0 {
+			f.idle.touch(x)
+		}
+		return x
+	}
+	x = &facts{hash: hash, seed: xxhash.Sum64String(string(hash))}
+	f.hashes[hash] = x
+	f.idle.push(x)
+	if f.idle.n > hashesKept {
+		f.forget(f.idle.oldest())
+	}
+	return x
+}
+
+func (f *Fleet) hold(x *facts) {
+	if x.refs++; x.refs == 1 {
+		f.idle.remove(x)
+	}
+}
+
+func (f *Fleet) drop(x *facts) {
+	if x.refs--; x.refs == 0 {
+		f.idle.push(x)
+	}
+}
+
+func (f *Fleet) forget(x *facts) {
+	f.idle.remove(x)
+	f.built.remove(x)
+	f.setModels(x, nil)
+	delete(f.hashes, x.hash)
+}
+
+// Known reports whether the requirements of a hash are known. Without them every host counts as capable.
+func (f *Fleet) Known(hash workflow.Hash) bool {
+	x := f.hashes[hash]
+	return x != nil && x.known
+}
+
+// PutRequirements says what a hash needs.
+func (f *Fleet) PutRequirements(hash workflow.Hash, r workflow.Requirements) {
+	x := f.use(hash)
+	if x.known {
+		return
+	}
+	x.known, x.requirements, x.compiled = true, r, r.Compile()
+	f.unbuild(x)
+	f.version++
+	names := make([]string, 0, len(r.Models))
+	for _, m := range r.Models {
+		names = append(names, m.File)
+	}
+	slices.Sort(names)
+	f.setModels(x, slices.Compact(names))
+	for i := range x.warm {
+		x.warm[i].each(f.reside)
+	}
+}
+
+func (f *Fleet) setModels(x *facts, names []string) {
+	for _, m := range x.models {
+		if m.refs--; m.refs == 0 {
+			delete(f.models, m.name)
+		}
+	}
+	x.models = nil
+	for _, name := range names[:min(len(names), modelsCompared)] {
+		m := f.models[name]
+		if m == nil {
+			m = &model{name: name}
+			f.models[name] = m
+		}
+		m.refs++
+		x.models = append(x.models, m)
+	}
+}
+
+// reside says which models are warm on a host, from its warm hashes.
+func (f *Fleet) reside(n int32) {
+	h := f.hosts[n]
+	for _, m := range h.resident {
+		m.hosts.del(n)
+	}
+	h.resident = h.resident[:0]
+	for _, x := range h.warm {
+		for _, m := range x.models {
+			if !m.hosts.has(n) {
+				m.hosts.add(n)
+				h.resident = append(h.resident, m)
+			}
+		}
+	}
+}
+
+// PutCapability says what a host can run. Hosts of equal capability share it.
+func (f *Fleet) PutCapability(id HostID, c workflow.Capability) {
+	n := f.number(id)
+	h := f.hosts[n]
+	digest := c.Digest()
+	if h.kind != nil && h.kind.digest == digest {
+		return
+	}
+	f.leaveKind(n)
+	k := f.kinds[digest]
+	if k == nil {
+		k = &kind{capability: c, digest: digest}
+		f.kinds[digest] = k
+	}
+	k.refs++
+	h.kind = k
+	if h.present {
+		f.unknown.del(n)
+		f.arrived(n)
+	}
+}
+
+// RemoveCapability forgets what a host can run: it counts as capable of everything.
+func (f *Fleet) RemoveCapability(id HostID) {
+	n, ok := f.numbers[id]
+	if !ok || f.hosts[n].kind == nil {
+		return
+	}
+	f.leaveKind(n)
+	if f.hosts[n].present {
+		f.arrived(n)
+	}
+	f.release(n)
+}
+
+func (f *Fleet) leaveKind(n int32) {
+	h := f.hosts[n]
+	if h.kind == nil {
+		return
+	}
+	h.kind.hosts.del(n)
+	if h.kind.refs--; h.kind.refs == 0 {
+		delete(f.kinds, h.kind.digest)
+	}
+	h.kind = nil
+}
+
+// met reports whether hosts of a kind are capable; nil is the unknown kind.
+func (x *facts) met(k *kind) bool {
+	return k == nil || !x.known || x.compiled.MetBy(k.capability)
+}
+
+// build brings the capable set up to date.
+func (f *Fleet) build(x *facts) {
+	if x.ready {
+		f.built.touch(x)
+		return
+	}
+	x.ready = true
+	x.capable = make(set, max(len(f.scratch.eligible), 1))
+	x.capable.copyFrom(f.unknown)
+	for _, k := range f.kinds {
+		if x.met(k) {
+			for i, w := range k.hosts {
+				x.capable[i] |= w
+			}
+		}
+	}
+	f.built.push(x)
+	if f.built.n > capableKept {
+		f.unbuild(f.built.oldest())
+	}
+}
+
+func (f *Fleet) unbuild(x *facts) {
+	f.built.remove(x)
+	x.ready, x.capable = false, nil
+}
+
+func (x *facts) warmAt(i int) *hostSet {
+	for len(x.warm) <= i {
+		x.warm = append(x.warm, hostSet{})
+	}
+	return &x.warm[i]
+}
+
+// PutAffinity sets the rule of a hash; each entry is a host's name or a label. Without entries the rule is gone.
+func (f *Fleet) PutAffinity(hash workflow.Hash, prefer, exclude []string) {
+	x := f.use(hash)
+	if x.affinity != nil {
+		x.affinity = nil
+		f.drop(x)
+	}
+	if len(prefer)+len(exclude) > 0 {
+		x.affinity = &affinity{prefer: slices.Clone(prefer), exclude: slices.Clone(exclude)}
+		f.hold(x)
+	}
+	f.version++
+}
+
+// mean is a running mean that forgets: the last dozen or so observations decide.
+type mean struct {
+	value float64
+	n     int
+}
+
+func (m *mean) observe(v float64) {
+	m.n = min(m.n+1, 12)
+	m.value += (v - m.value) / float64(m.n)
+}
+
+func (m *mean) duration() time.Duration { return time.Duration(m.value * float64(time.Second)) }
+
+// expected is how long a run of the hash takes; 0 when none has been seen.
+func (x *facts) expected() time.Duration { return x.ran.duration() }

@@ -1,0 +1,310 @@
+package route
+
+import (
+	"slices"
+
+	"github.com/cespare/xxhash/v2"
+
+	"github.com/comfyherd/comfyherd/internal/workflow"
+)
+
+const (
+	// warmDepth is how many of a host's recent hashes count as warm.
+	warmDepth = 4
+	// levels is how finely load is told apart.
+	levels = 32
+)
+
+// Fleet is all that is known of hosts. It is not safe for concurrent use. The zero value is not ready; see
+// NewFleet.
+type Fleet struct {
+	numbers map[HostID]int32
+	hosts   []*host // by number; nil = the number is free
+	unused  []int32
+
+	online set // state online
+	free   set // online, with a slot that runs nothing
+	spare  set // online, no slot, but room to hold one more job
+	home   set
+	load   [levels]set // online hosts by load
+	labels map[string]*hostSet
+	memory map[int64]*hostSet
+
+	kinds   map[uint64]*kind // capabilities by digest
+	unknown set              // present hosts whose capability is unknown
+
+	hashes  map[workflow.Hash]*facts
+	idle    ring // facts that nothing refers to
+	built   ring // facts whose capable set is up to date
+	models  map[string]*model
+	tenants map[Tenant]*tenantFacts
+	blocks  map[pair]*standing
+	ends    ends
+
+	version uint64 // rises when hosts come, go or change what they can run
+	scratch scratch
+}
+
+// pair is the key of blocks and strikes.
+type pair struct {
+	host HostID
+	hash workflow.Hash
+}
+
+type host struct {
+	id      HostID
+	seed    uint64
+	present bool // PutHost is newer than RemoveHost
+	refs    int  // blocks and strikes that hold the number
+	kind    *kind
+
+	state    Availability
+	slots    int
+	prefetch int
+	foreign  int
+	memory   int64
+	home     bool
+	labels   []string
+	running  []run // as the host says
+	offered  []run // Occupy and not yet Release or in running
+	recent   []*facts
+	warm     []*facts // running and recent hashes, without repetitions, warmest first
+	resident []*model
+	begun    []begun
+}
+
+type run struct {
+	Run
+	facts *facts
+}
+
+// begun remembers whether a run started on a warm host, until its run time is known.
+type begun struct {
+	facts *facts
+	cold  bool
+}
+
+type tenantFacts struct {
+	weight     float64
+	maxRunning int
+	running    [priorities]int
+	total      int
+}
+
+// NewFleet returns a fleet without hosts.
+func NewFleet() *Fleet {
+	f := &Fleet{
+		numbers: map[HostID]int32{}, labels: map[string]*hostSet{}, memory: map[int64]*hostSet{},
+		kinds: map[uint64]*kind{}, hashes: map[workflow.Hash]*facts{}, models: map[string]*model{},
+		tenants: map[Tenant]*tenantFacts{}, blocks: map[pair]*standing{},
+	}
+	f.idle.which, f.built.which = idleRing, builtRing
+	return f
+}
+
+// number returns the number of a host, giving it one if it has none.
+func (f *Fleet) number(id HostID) int32 {
+	if n, ok := f.numbers[id]; ok {
+		return n
+	}
+	h := &host{id: id, seed: xxhash.Sum64String(string(id))}
+	n := int32(len(f.hosts))
+	if k := len(f.unused); k > 0 {
+		n, f.unused = f.unused[k-1], f.unused[:k-1]
+		f.hosts[n] = h
+	} else {
+		f.hosts = append(f.hosts, h)
+	}
+	f.numbers[id] = n
+	return n
+}
+
+// release gives the number back when nothing needs it.
+func (f *Fleet) release(n int32) {
+	h := f.hosts[n]
+	if h.present || h.refs > 0 || h.kind != nil {
+		return
+	}
+	delete(f.numbers, h.id)
+	f.hosts[n] = nil
+	f.unused = append(f.unused, n)
+}
+
+// PutHost takes a host's own word for its state. Jobs that were occupied and that the host now says it runs are
+// counted once; the others stay until Release.
+func (f *Fleet) PutHost(s HostState) {
+	n := f.number(s.ID)
+	h := f.hosts[n]
+	if !h.present {
+		h.present = true
+		f.arrived(n)
+	}
+	running := f.accepted(h, s.Running)
+	f.uncount(n)
+	h.state, h.slots, h.prefetch, h.foreign = s.State, s.Slots, s.Prefetch, s.Foreign
+	f.describe(n, s)
+	h.running = running
+	h.offered = slices.DeleteFunc(h.offered, func(r run) bool { return holds(h.running, r.Run) })
+	h.recent = h.recent[:0]
+	for _, hash := range s.Recent[:min(len(s.Recent), warmDepth)] {
+		h.recent = append(h.recent, f.use(hash))
+	}
+	f.recount(n)
+}
+
+// accepted turns what a host runs into runs, noting of the new ones whether they began warm.
+func (f *Fleet) accepted(h *host, list []Run) []run {
+	running := make([]run, len(list))
+	for i, r := range list {
+		running[i] = run{Run: r, facts: f.use(r.Hash)}
+		if !holds(h.running, r) && !holds(h.offered, r) {
+			h.begin(running[i].facts)
+		}
+	}
+	return running
+}
+
+// describe sets what seldom changes.
+func (f *Fleet) describe(n int32, s HostState) {
+	h := f.hosts[n]
+	h.home = s.Home
+	f.home.put(n, s.Home)
+	if h.memory != s.Memory {
+		f.setMemory(n, s.Memory)
+	}
+	if !slices.Equal(h.labels, s.Labels) {
+		f.setLabels(n, s.Labels)
+	}
+}
+
+func (f *Fleet) setMemory(n int32, memory int64) {
+	h := f.hosts[n]
+	if old := f.memory[h.memory]; old != nil {
+		if old.del(n); old.n == 0 {
+			delete(f.memory, h.memory)
+		}
+	}
+	h.memory = memory
+	if memory > 0 {
+		entry(f.memory, memory).add(n)
+	}
+}
+
+func (f *Fleet) setLabels(n int32, labels []string) {
+	h := f.hosts[n]
+	for _, l := range h.labels {
+		if f.labels[l].del(n); f.labels[l].n == 0 {
+			delete(f.labels, l)
+		}
+	}
+	h.labels = slices.Compact(slices.Sorted(slices.Values(labels)))
+	for _, l := range h.labels {
+		entry(f.labels, l).add(n)
+	}
+	f.version++
+}
+
+func entry[K comparable](m map[K]*hostSet, key K) *hostSet {
+	s := m[key]
+	if s == nil {
+		s = &hostSet{}
+		m[key] = s
+	}
+	return s
+}
+
+func holds(runs []run, r Run) bool {
+	return slices.ContainsFunc(runs, func(k run) bool { return k.Job == r.Job && k.Tenant == r.Tenant })
+}
+
+// RemoveHost forgets a host's state: it is offline. Its capability, blocks and strikes stay.
+func (f *Fleet) RemoveHost(id HostID) {
+	n, ok := f.numbers[id]
+	if !ok || !f.hosts[n].present {
+		return
+	}
+	h := f.hosts[n]
+	f.uncount(n)
+	h.running, h.offered, h.recent, h.begun = nil, nil, nil, nil
+	h.state, h.present, h.home = "", false, false
+	f.setLabels(n, nil)
+	f.setMemory(n, 0)
+	f.home.del(n)
+	f.departed(n)
+	f.release(n)
+}
+
+// Occupy counts a job against a host from the moment it is offered, so that one slot is not given twice before
+// the host speaks. Occupying again changes nothing. Undo it with Release once the offer is answered.
+func (f *Fleet) Occupy(id HostID, r Run) {
+	n, ok := f.numbers[id]
+	if !ok || !f.hosts[n].present || holds(f.hosts[n].running, r) || holds(f.hosts[n].offered, r) {
+		return
+	}
+	h := f.hosts[n]
+	taken := run{Run: r, facts: f.use(r.Hash)}
+	h.begin(taken.facts)
+	f.uncount(n)
+	h.offered = append(h.offered, taken)
+	f.recount(n)
+}
+
+// Release ends what Occupy began. When the offer was accepted, PutHost the state in the answer first: what the
+// host itself says it runs is not touched.
+func (f *Fleet) Release(id HostID, tenant Tenant, job JobID) {
+	n, ok := f.numbers[id]
+	if !ok || !holds(f.hosts[n].offered, Run{Tenant: tenant, Job: job}) {
+		return
+	}
+	h := f.hosts[n]
+	f.uncount(n)
+	h.offered = slices.DeleteFunc(h.offered, func(r run) bool { return r.Job == job && r.Tenant == tenant })
+	f.recount(n)
+}
+
+// PutTenant sets a tenant's weight (1 when 0 or less) and the most jobs it may run at once (0 = no cap).
+func (f *Fleet) PutTenant(t Tenant, weight float64, maxRunning int) {
+	facts := f.tenant(t)
+	facts.weight, facts.maxRunning = weight, maxRunning
+}
+
+func (f *Fleet) tenant(t Tenant) *tenantFacts {
+	facts := f.tenants[t]
+	if facts == nil {
+		facts = &tenantFacts{}
+		f.tenants[t] = facts
+	}
+	return facts
+}
+
+// capped reports whether a tenant runs as many jobs as it may.
+func (f *Fleet) capped(t Tenant) bool {
+	facts := f.tenants[t]
+	return facts != nil && facts.maxRunning > 0 && facts.total >= facts.maxRunning
+}
+
+func (f *Fleet) weight(t Tenant) float64 {
+	if facts := f.tenants[t]; facts != nil && facts.weight > 0 {
+		return facts.weight
+	}
+	return 1
+}
+
+// Len is how many hosts have presence, whatever their state.
+func (f *Fleet) Len() int {
+	n := 0
+	for _, h := range f.hosts {
+		if h != nil && h.present {
+			n++
+		}
+	}
+	return n
+}
+
+// Running is how many jobs of a tenant are on hosts.
+func (f *Fleet) Running(t Tenant) int {
+	if facts := f.tenants[t]; facts != nil {
+		return facts.total
+	}
+	return 0
+}

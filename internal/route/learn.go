@@ -1,0 +1,136 @@
+package route
+
+import (
+	"time"
+
+	"github.com/comfyherd/comfyherd/internal/workflow"
+)
+
+// maxWarmWait bounds the wait for a warm host, however long loading takes.
+const maxWarmWait = time.Minute
+
+// ObserveRun learns how long a hash runs on a host, and from the difference between runs on warm and on cold
+// hosts, how long loading takes.
+func (f *Fleet) ObserveRun(hash workflow.Hash, id HostID, ranFor time.Duration) {
+	if ranFor <= 0 {
+		return
+	}
+	x := f.use(hash)
+	x.ran.observe(ranFor.Seconds())
+	n, ok := f.numbers[id]
+	if !ok {
+		return
+	}
+	h := f.hosts[n]
+	for i := range h.begun {
+		if h.begun[i].facts == x {
+			if h.begun[i].cold {
+				x.cold.observe(ranFor.Seconds())
+			} else {
+				x.hot.observe(ranFor.Seconds())
+			}
+			h.begun = append(h.begun[:i], h.begun[i+1:]...)
+			return
+		}
+	}
+}
+
+// ObserveLoad learns how long loading model files took; together, when there are several.
+func (f *Fleet) ObserveLoad(files []string, took time.Duration) {
+	for _, name := range files {
+		if m := f.models[name]; m != nil && took > 0 {
+			m.loads.observe(took.Seconds() / float64(len(files)))
+		}
+	}
+}
+
+// Expected is how long a run of the hash takes, from the last dozen or so; 0 when none has been seen.
+func (f *Fleet) Expected(hash workflow.Hash) time.Duration {
+	if x := f.hashes[hash]; x != nil {
+		return x.expected()
+	}
+	return 0
+}
+
+// loading is how long a host that has none of the models takes longer than a warm one; 0 when unknown.
+func (x *facts) loading() time.Duration {
+	if x.cold.n > 0 && x.hot.n > 0 {
+		return max(x.cold.duration()-x.hot.duration(), 0)
+	}
+	sum := 0.0
+	for _, m := range x.models {
+		sum += m.loads.value
+	}
+	return time.Duration(sum * float64(time.Second))
+}
+
+// warmLooked is how many warm hosts are looked at. When there are more, one of them is free often enough.
+const warmLooked = 64
+
+// await decides whether to wait for a warm host although c, the hosts with a free slot, is not empty. until is
+// zero when not; else n is the warm host when it can hold the job meanwhile, or -1.
+func (f *Fleet) await(w *Want, x *facts, c set, now time.Time) (n int32, until time.Time) {
+	limit := min(x.loading(), maxWarmWait)
+	if limit <= 0 || len(w.Prefer) > 0 || x.affinity != nil && len(x.affinity.prefer) > 0 {
+		return -1, time.Time{}
+	}
+	warm := 0
+	for i := range x.warm {
+		if x.warm[i].meets(c) {
+			return -1, time.Time{}
+		}
+		warm += x.warm[i].n
+	}
+	if warm == 0 || warm > warmLooked {
+		return -1, time.Time{}
+	}
+	deadline := now.Add(limit)
+	if !w.Since.IsZero() {
+		deadline = w.Since.Add(limit)
+	}
+	return f.soonest(x, now, deadline)
+}
+
+// soonest returns the eligible warm host that is free first, if that is after now and before the deadline; -1
+// when it cannot hold one job more until then.
+func (f *Fleet) soonest(x *facts, now, deadline time.Time) (n int32, until time.Time) {
+	n, until = -1, deadline
+	for i := range x.warm {
+		x.warm[i].each(func(k int32) {
+			if !f.scratch.eligible.has(k) || x.probation.has(k) {
+				return
+			}
+			h := f.hosts[k]
+			at := h.freeAt()
+			if at.After(now) && (at.Before(until) || n >= 0 && at.Equal(until) && h.id < f.hosts[n].id) {
+				n, until = k, at
+			}
+		})
+	}
+	if n < 0 {
+		return -1, time.Time{}
+	}
+	if !f.spare.has(n) {
+		n = -1
+	}
+	return n, until
+}
+
+// freeAt is when a host with exactly as many jobs as slots is expected to have a free one; zero for others and
+// when a job's run time is unknown.
+func (h *host) freeAt() time.Time {
+	var soonest time.Time
+	if len(h.running) != h.slots || h.used() != h.slots {
+		return soonest
+	}
+	for i := range h.running {
+		took := h.running[i].facts.expected()
+		if took == 0 {
+			return time.Time{}
+		}
+		if end := h.running[i].Since.Add(took); soonest.IsZero() || end.Before(soonest) {
+			soonest = end
+		}
+	}
+	return soonest
+}

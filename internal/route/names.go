@@ -1,0 +1,105 @@
+package route
+
+import (
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/comfyherd/comfyherd/internal/failure"
+	"github.com/comfyherd/comfyherd/internal/workflow"
+)
+
+// HostID names a host: [A-Za-z0-9_-]{1,64}.
+type HostID string
+
+// Tenant owns jobs.
+type Tenant string
+
+// JobID names a job within its tenant.
+type JobID string
+
+// Everyone stands in Block.Tenants for all tenants.
+const Everyone Tenant = "*"
+
+// priorities is how many there are: 0 … 9.
+const priorities = 10
+
+// Availability of a host.
+type Availability string
+
+const (
+	Online    Availability = "online"
+	Draining  Availability = "draining"
+	Unhealthy Availability = "unhealthy" // ComfyUI is down or sick
+)
+
+// Run is a job on a host.
+type Run struct {
+	Tenant   Tenant
+	Job      JobID
+	Priority int
+	Hash     workflow.Hash
+	Since    time.Time // when it was accepted
+}
+
+// HostState is what a host says of itself.
+type HostState struct {
+	ID       HostID
+	State    Availability
+	Slots    int             // jobs that it runs at once
+	Prefetch int             // jobs that it holds beyond its slots
+	Running  []Run           // accepted and not ended, in the order they were accepted
+	Foreign  int             // prompts of strangers in its backlog; they count as load
+	Labels   []string        // such as "gpu=4090"
+	Memory   int64           // bytes of VRAM; 0 = unknown
+	Recent   []workflow.Hash // ran last, newest first; at most warmDepth are looked at
+	Home     bool            // whether the asking dispatcher is this host's home
+}
+
+// Block keeps jobs of a hash off a host. The JSON form is the value in the block table and the body of a
+// blocked event.
+type Block struct {
+	Host     HostID        `json:"host"`
+	Hash     workflow.Hash `json:"hash"`
+	Kind     failure.Kind  `json:"kind"`
+	Message  string        `json:"message,omitempty"`
+	Job      JobID         `json:"job,omitempty"`
+	Tenants  []Tenant      `json:"tenants"`        // whom it holds for; Everyone = all
+	Failures int           `json:"failures"`       // strikes that led to it
+	Level    int           `json:"level"`          // blocks of the pair before this one, since it last had a clean record
+	Size     int64         `json:"size,omitempty"` // kind out_of_memory: holds jobs at least this big only
+	Until    time.Time     `json:"until"`
+}
+
+// HoldsFor reports whether b keeps a job of this tenant and size away, as long as b stands.
+func (b *Block) HoldsFor(tenant Tenant, size int64) bool {
+	if b.Kind == failure.OutOfMemory && size < b.Size {
+		return false
+	}
+	return b.forAll() || slices.Contains(b.Tenants, tenant)
+}
+
+func (b *Block) forAll() bool { return len(b.Tenants) == 0 || slices.Contains(b.Tenants, Everyone) }
+
+// Wishes are what a job says about hosts. Each entry is a host's name or a label of the form "key=value".
+type Wishes struct {
+	Prefer  []string // tried first
+	Only    []string // when not empty, no other host will do
+	Exclude []string // never
+	Avoid   []string // hosts that failed this job: used when no other capable, unblocked host is online, and not before AvoidUntil
+}
+
+// Want is a job as far as choosing a host is concerned.
+type Want struct {
+	Hash     workflow.Hash
+	Tenant   Tenant
+	Priority int
+	Size     int64 // width × height × batch × frames
+	Wishes
+	AvoidUntil time.Time
+	NotBefore  time.Time // Choose does not look at it, Hold does
+	// Since is when the job was first passed over for the sake of a warm host; zero = never. It bounds that wait.
+	Since time.Time
+}
+
+func isLabel(term string) bool { return strings.IndexByte(term, '=') >= 0 }

@@ -1,0 +1,81 @@
+package route
+
+import "time"
+
+// Policy says how many failures make a block and how long it lasts. The zero value means Production, field by
+// field.
+type Policy struct {
+	Cooldown    time.Duration // of the first block; doubles with each level
+	Cap         time.Duration // longest block, and the length of an incapable block
+	MaxFailures int           // strikes that make a block
+}
+
+// Production blocks at the first failure for a minute.
+func Production() Policy {
+	return Policy{Cooldown: time.Minute, Cap: 15 * time.Minute, MaxFailures: 1}
+}
+
+// Development forgives two failures and blocks for half a minute.
+func Development() Policy {
+	return Policy{Cooldown: 30 * time.Second, Cap: 15 * time.Minute, MaxFailures: 3}
+}
+
+// HighAvailability keeps work away from a doubtful pair for two minutes.
+func HighAvailability() Policy {
+	return Policy{Cooldown: 2 * time.Minute, Cap: 15 * time.Minute, MaxFailures: 1}
+}
+
+// Presets lists the names that Preset knows.
+func Presets() []string { return []string{"production", "development", "high-availability"} }
+
+// Preset gives a policy by name; false when there is none of that name.
+func Preset(name string) (Policy, bool) {
+	switch name {
+	case "production":
+		return Production(), true
+	case "development":
+		return Development(), true
+	case "high-availability":
+		return HighAvailability(), true
+	}
+	return Policy{}, false
+}
+
+func (p Policy) filled() Policy {
+	d := Production()
+	if p.Cooldown <= 0 {
+		p.Cooldown = d.Cooldown
+	}
+	if p.Cap <= 0 {
+		p.Cap = d.Cap
+	}
+	if p.MaxFailures <= 0 {
+		p.MaxFailures = d.MaxFailures
+	}
+	return p
+}
+
+// BlockFor is how long a block of a level lasts: min(cooldown · 2^level + jitter, cap) in whole seconds, rounded
+// up, since the time to live of a key is in whole seconds; at least one.
+func (p Policy) BlockFor(level int, jitter time.Duration) time.Duration {
+	p = p.filled()
+	d := p.Cooldown
+	for range level {
+		if d >= p.Cap {
+			break
+		}
+		d *= 2
+	}
+	return wholeSeconds(min(d+max(jitter, 0), p.Cap))
+}
+
+// strikesPerBlock is how many times longer than its block a pair is remembered.
+const strikesPerBlock = 10
+
+// StrikesFor is how long the strikes of a pair are kept after its last failure: ten times the block that its
+// level stands for.
+func (p Policy) StrikesFor(level int) time.Duration { return strikesPerBlock * p.BlockFor(level, 0) }
+
+func wholeSeconds(d time.Duration) time.Duration {
+	return max((d+time.Second-1)/time.Second, 1) * time.Second
+}
