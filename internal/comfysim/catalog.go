@@ -35,12 +35,13 @@ type inputSpec struct {
 	config   json.RawMessage
 }
 
-func (c *class) input(name string) (inputSpec, bool) {
-	i := slices.IndexFunc(c.inputs, func(s inputSpec) bool { return s.name == name })
-	if i < 0 {
-		return inputSpec{}, false
+// pair is the config as validation shows it: always with options.
+func (s inputSpec) pair() json.RawMessage {
+	var parts []json.RawMessage
+	if json.Unmarshal(s.config, &parts) != nil || len(parts) != 1 {
+		return s.config
 	}
-	return c.inputs[i], true
+	return encode([]any{parts[0], struct{}{}})
 }
 
 // newCatalog builds the classes that a host of this configuration has.
@@ -144,6 +145,8 @@ func (s *inputSpec) fill(cfg Config, parts []json.RawMessage, options map[string
 		s.dynamic, s.choices = true, []string{}
 	case "exceptions":
 		s.choices = exceptionKinds()
+	case "vae":
+		s.choices = append(cfg.models(folder), "pixel_space")
 	default:
 		s.choices = cfg.models(folder)
 	}

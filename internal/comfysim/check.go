@@ -234,7 +234,7 @@ func (c *checker) input(n *node, spec inputSpec) (bool, *problem, *raised) {
 }
 
 func (s inputSpec) wrong(kind, message, details string, received any) *problem {
-	return &problem{kind, message, details, map[string]any{"input_name": s.name, "input_config": s.config, "received_value": received}}
+	return &problem{kind, message, details, map[string]any{"input_name": s.name, "input_config": s.pair(), "received_value": received}}
 }
 
 // linked validates an input that is a list, which ComfyUI always takes for a link.
@@ -266,7 +266,7 @@ func (c *checker) linked(spec inputSpec, list []any) (bool, *problem, *raised) {
 	if got := outputs[at]; !fits(got, spec.kind) {
 		details := fmt.Sprintf("%s, received_type(%s) mismatch input_type(%s)", spec.name, got, spec.kind)
 		return false, &problem{"return_type_mismatch", "Return type mismatch between linked nodes", details, map[string]any{
-			"input_name": spec.name, "input_config": spec.config, "received_type": got, "linked_node": list,
+			"input_name": spec.name, "input_config": spec.pair(), "received_type": got, "linked_node": list,
 		}}, nil
 	}
 	return c.upstream(spec, id, list), nil, nil
@@ -280,7 +280,7 @@ func (c *checker) upstream(spec inputSpec, id string, list []any) bool {
 	}
 	c.set(id, checked{problems: []problem{{
 		"exception_during_inner_validation", "Exception when validating inner node", err.message, map[string]any{
-			"input_name": spec.name, "input_config": spec.config, "exception_message": err.message, "exception_type": err.kind,
+			"input_name": spec.name, "input_config": spec.pair(), "exception_message": err.message, "exception_type": err.kind,
 			"traceback": []string{"  File \"/srv/comfyui/execution.py\", line 955, in validate_inputs\n"}, "linked_node": list,
 		},
 	}}})
@@ -351,7 +351,7 @@ func (s inputSpec) choose(value any) *problem {
 	if isString && slices.Contains(s.choices, text) {
 		return nil
 	}
-	shown, config := pythonList(s.choices), any(s.config)
+	shown, config := pythonList(s.choices), any(s.pair())
 	if len(s.choices) > 20 {
 		shown, config = fmt.Sprintf("(list of length %d)", len(s.choices)), nil
 	}
