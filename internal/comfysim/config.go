@@ -20,7 +20,7 @@ type Config struct {
 	// controlnet, upscale_models. They are the choices of the loader nodes.
 	Models map[string][]string
 	VRAM   int64 // bytes; 0 means 24 GiB
-	// JobTime is how long a KSampler or generic extra node takes, spread over its steps.
+	// JobTime is how long a KSampler (spread over its steps) or an extra node (in one piece, without ticks) takes.
 	JobTime time.Duration
 	// JobTimeFor, when set, decides the time of every node instead of JobTime. Numbers in inputs are json.Number.
 	// It is called on the worker's goroutine.

@@ -14,7 +14,7 @@ import (
 type FaultKind string
 
 // Faults of a run. They happen at the node of the fault's Class, else at the run's first timed node (KSampler, SimSleep,
-// extra classes), else at its first node; after Delay.
+// extra classes), else at its first node; after Delay. A run answered whole from the cache has no such node and meets none.
 const (
 	FaultRaise      FaultKind = "raise"       // Exception (a Python type or a kind of SimRaise) and Message
 	FaultOOM        FaultKind = "oom"         // torch.OutOfMemoryError; with MinSize only for graphs at least that big
@@ -31,7 +31,7 @@ const (
 // Faults of a whole run.
 const (
 	FaultSlow          FaultKind = "slow"           // every time is multiplied by Factor
-	FaultDeaf          FaultKind = "deaf"           // the submitter's socket stays open and gets nothing more, from the start of the run
+	FaultDeaf          FaultKind = "deaf"           // the submitter's socket (without a client id: all) stays open and gets nothing more, from the start of the run
 	FaultStall         FaultKind = "stall"          // no socket gets anything for For (0: an hour), from the start of the run
 	FaultNaN           FaultKind = "nan"            // a bare NaN in executed and in the history
 	FaultMissingOutput FaultKind = "missing_output" // success, but the files are gone

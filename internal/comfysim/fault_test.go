@@ -310,3 +310,47 @@ func TestEveryNthAndTimesAreCounted(t *testing.T) {
 		t.Errorf("outcomes (-want +got):\n%s", d)
 	}
 }
+
+func TestAStalledPublisherHoldsEverybodysEventsBack(t *testing.T) {
+	t.Parallel()
+	h := start(t, comfysim.Config{Faults: []comfysim.Fault{{Kind: comfysim.FaultStall, For: 50 * time.Millisecond, Times: 1}}})
+	l := h.listen("me")
+	l.must()
+	h.submit(short(1, "a"), "me")
+	h.ended(1) // HTTP and the worker go on
+	if d := cmp.Diff(recorded(t, "short"), words(l.untilEnd())); d != "" {
+		t.Errorf("after the stall (-want +got):\n%s", d)
+	}
+}
+
+func TestAFreezeFaultStopsTheHostUnderTheJob(t *testing.T) {
+	t.Parallel()
+	h := start(t, comfysim.Config{Faults: []comfysim.Fault{{Kind: comfysim.FaultFreeze, Times: 1}}})
+	body := fmt.Sprintf(`{"prompt":%s}`, short(1, "a"))
+	frozen := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 100 * time.Millisecond}
+	if res, err := frozen.Post(h.URL()+"/prompt", "", strings.NewReader(body)); err == nil {
+		_ = res.Body.Close() // the answer may leave before the freeze
+	}
+	h.until("the node began", func() bool { return len(h.Runs()) == 1 && len(h.Runs()[0].Nodes) == 1 })
+	if res, err := frozen.Get(h.URL() + "/prompt"); err == nil {
+		_ = res.Body.Close()
+		t.Error("a frozen host answered")
+	}
+	h.Thaw()
+	if got := h.ended(1)[0].Outcome; got != comfysim.Succeeded {
+		t.Errorf("outcome after the thaw = %s", got)
+	}
+}
+
+func TestANullPNGInfoBreaksTheListOfJobs(t *testing.T) {
+	t.Parallel()
+	h := start(t, comfysim.Config{})
+	h.do("POST", "/prompt", fmt.Sprintf(`{"extra_data":{"extra_pnginfo":null,"api_key_comfy_org":"secret","mine":7},"prompt":%s}`, short(1, "a")))
+	id := h.ended(1)[0].PromptID
+	if code, _ := h.do("GET", "/api/jobs", ""); code != 500 {
+		t.Errorf("/api/jobs = %d, want 500", code)
+	}
+	if _, text := h.do("GET", "/history/"+id, ""); strings.Contains(text, "secret") || !strings.Contains(text, `"mine":7`) {
+		t.Errorf("extra_data in the history: %s", text)
+	}
+}

@@ -36,7 +36,7 @@ type message struct {
 // that a reader that stops reading stalls everybody (PROTOCOL 3.5). At most one socket is known per client id, and a
 // socket that closes removes its id, whoever holds it by now (PROTOCOL 3.4, the deaf socket).
 type hub struct {
-	wake chan struct{} // cap 1: something was queued, or a stall ended
+	wake chan struct{} // cap 1: something was queued
 
 	mu       sync.Mutex
 	sockets  map[string]*socket
@@ -75,24 +75,22 @@ func (h *hub) send(to *string, event string, data any) {
 
 // publishLoop writes queued messages until ctx ends.
 func (h *hub) publishLoop(ctx context.Context) {
+	var resume <-chan time.Time // set while stalled
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-h.wake:
+		case <-resume:
 		}
-		for {
-			batch, pause := h.take()
-			if pause > 0 {
-				time.AfterFunc(pause, h.poke)
-			}
-			if len(batch) == 0 || ctx.Err() != nil {
-				break
-			}
-			for _, m := range batch {
-				for _, s := range h.receivers(m.to) {
-					s.write(m)
-				}
+		batch, pause := h.take()
+		resume = nil
+		if pause > 0 {
+			resume = time.After(pause)
+		}
+		for _, m := range batch {
+			for _, s := range h.receivers(m.to) {
+				s.write(m)
 			}
 		}
 	}

@@ -11,7 +11,7 @@ import (
 
 // timed says whether a class is one of those that take time.
 func (c *class) timed() bool {
-	return c.open || c.name == "KSampler" || c.name == "SimSleep" || c.name == "SimRaise"
+	return c.open || c.name == "KSampler" || c.name == "SimSleep"
 }
 
 // pickTarget is the node that faults without a class meet.
@@ -36,7 +36,9 @@ func (x *execution) beginFaults() {
 	for _, f := range x.faults {
 		switch f.Kind {
 		case FaultSlow:
-			x.slow *= f.Factor
+			if f.Factor > 0 {
+				x.slow *= f.Factor
+			}
 		case FaultDeaf:
 			x.p.hub.deafen(x.e.client)
 		case FaultStall:

@@ -165,7 +165,7 @@ func (x *execution) ticks(n *node, total time.Duration, steps int, p picture, fo
 	var image []byte
 	if format == "JPEG" || format == "PNG" {
 		var err error
-		if image, err = encodePreview(p, format); err != nil {
+		if image, err = x.p.srv.painter.preview(p, format); err != nil {
 			return newException("OSError", err.Error())
 		}
 	}

@@ -55,7 +55,7 @@ func letters(n int) string {
 
 func (x *execution) saveImages(n *node, kind, prefix string) (map[string]any, error) {
 	p := x.picture(n, "images")
-	data, err := encodePNG(p, x.pngTexts())
+	data, err := x.p.srv.painter.png(p, x.pngTexts())
 	if err != nil {
 		return nil, newException("OSError", err.Error())
 	}

@@ -11,6 +11,7 @@ import (
 	"image/jpeg"
 	"image/png"
 	"strings"
+	"sync"
 )
 
 // Picture is the colour of the picture that KSampler and VAEDecode make of a seed and the text of the positive prompt:
@@ -61,10 +62,23 @@ func (p picture) scaled(width, height int) picture {
 	return p
 }
 
-// encodePNG writes a picture as PNG with ComfyUI's text chunks (prompt, workflow) after the header.
-func encodePNG(p picture, texts [][2]string) ([]byte, error) {
+// painter encodes pictures with buffers that are used again: a fresh compressor costs over a megabyte. It implements
+// png.EncoderBufferPool.
+type painter struct{ pool sync.Pool }
+
+// Get returns a used buffer, nil when there is none.
+func (b *painter) Get() *png.EncoderBuffer {
+	used, _ := b.pool.Get().(*png.EncoderBuffer)
+	return used
+}
+
+// Put takes a buffer back.
+func (b *painter) Put(used *png.EncoderBuffer) { b.pool.Put(used) }
+
+// png writes a picture as PNG with ComfyUI's text chunks (prompt, workflow) after the header.
+func (b *painter) png(p picture, texts [][2]string) ([]byte, error) {
 	var out bytes.Buffer
-	enc := png.Encoder{CompressionLevel: png.BestSpeed}
+	enc := png.Encoder{CompressionLevel: png.BestSpeed, BufferPool: b}
 	if err := enc.Encode(&out, p.still()); err != nil {
 		return nil, err
 	}
@@ -107,12 +121,12 @@ func asciiJSON(text string) string {
 	return b.String()
 }
 
-// encodePreview makes a preview as ComfyUI does: scaled to fit 512 pixels, also upwards.
-func encodePreview(p picture, format string) ([]byte, error) {
+// preview makes a preview as ComfyUI does: scaled to fit 512 pixels, also upwards.
+func (b *painter) preview(p picture, format string) ([]byte, error) {
 	longest := max(p.width, p.height, 1)
 	p.width, p.height = max(1, p.width*512/longest), max(1, p.height*512/longest)
 	if format == "PNG" {
-		return encodePNG(p, nil)
+		return b.png(p, nil)
 	}
 	return encodeJPEG(p, 80)
 }

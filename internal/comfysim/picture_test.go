@@ -212,3 +212,19 @@ func TestLoadImageTakesTheColourOfTheUpload(t *testing.T) {
 		t.Errorf("colour %v, want 0x102030", got)
 	}
 }
+
+func TestAStaleCacheDeliversAnotherJobsPicture(t *testing.T) {
+	t.Parallel()
+	h := start(t, comfysim.Config{KeepCache: true})
+	h.submit(short(0xff0000, "probe"), "")
+	h.ended(1)
+	h.RemoveFile("output", h.Files("output")[0])
+	h.submit(short(0x0000ff, "probe"), "")
+	h.ended(2)
+	id := h.submit(short(0xff0000, "probe"), "")
+	h.ended(3)
+	data, _ := h.view(h.history(id).Outputs["2"]["images"][0])
+	if got, _ := pixel(t, data); got != (color.RGBA{0, 0, 0xff, 255}) {
+		t.Errorf("the red job got %v, want the blue picture, as measured", got)
+	}
+}

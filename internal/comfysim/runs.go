@@ -38,6 +38,7 @@ type Run struct {
 type runLog struct {
 	runs    []Run
 	prompts [][]byte
+	ended   int
 }
 
 // Runs returns every execution so far, of all lives, in the order they started.
@@ -79,13 +80,9 @@ func (s *Server) Wait(ctx context.Context, done func() bool) error {
 // WaitEnded waits until n runs have ended and returns all runs.
 func (s *Server) WaitEnded(ctx context.Context, n int) ([]Run, error) {
 	err := s.Wait(ctx, func() bool {
-		ended := 0
-		for _, r := range s.Runs() {
-			if r.Outcome != Running {
-				ended++
-			}
-		}
-		return ended >= n
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return s.log.ended >= n
 	})
 	return s.Runs(), err
 }
@@ -138,6 +135,7 @@ func (s *Server) reached(run int, node string) {
 func (s *Server) ended(run int, how Outcome) {
 	s.mu.Lock()
 	s.log.runs[run].Outcome, s.log.runs[run].Ended = how, time.Now()
+	s.log.ended++
 	s.mu.Unlock()
 	s.changed()
 }

@@ -16,6 +16,7 @@ type Server struct {
 	addr    string
 	store   *store
 	faults  *faultSet
+	painter painter
 	catalog map[string]*class
 	ctx     context.Context // ends at Close
 	cancel  context.CancelFunc
@@ -176,6 +177,12 @@ func (s *Server) Interrupt() {
 		p.interrupt("")
 	}
 }
+
+// Files lists the files of a folder (input, output or temp) with their sub folders, sorted.
+func (s *Server) Files(folder string) []string { return s.store.names(folder) }
+
+// RemoveFile deletes a file, named as Files names it, behind the back of the process. Its counter may be used again.
+func (s *Server) RemoveFile(folder, name string) { s.store.remove(folder, "", name) }
 
 func (s *Server) current() *process {
 	s.mu.Lock()

@@ -128,7 +128,7 @@ func (p *process) answerSubmit(w http.ResponseWriter, r *http.Request, e *entry,
 			if c, ok := r.Context().Value(connKey{}).(*gatedConn); ok {
 				c.reset()
 			}
-			panic(http.ErrAbortHandler)
+			return // what net/http makes of this has nowhere to go
 		default: // acted before
 		}
 	}

@@ -158,3 +158,27 @@ func TestJobsTellEveryState(t *testing.T) {
 		t.Errorf("page = %s", text)
 	}
 }
+
+func BenchmarkJobs(b *testing.B) {
+	s, err := comfysim.Start(comfysim.Config{Models: map[string][]string{"checkpoints": {"a.safetensors"}}})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer s.Close()
+	transport := &http.Transport{}
+	defer transport.CloseIdleConnections()
+	client := &http.Client{Transport: transport}
+	n := 0
+	for b.Loop() {
+		n++
+		body := fmt.Sprintf(`{"prompt":%s}`, txt2img("a.safetensors", fmt.Sprint(n), "a cat", fmt.Sprint("job", n)))
+		res, err := client.Post(s.URL()+"/prompt", "application/json", strings.NewReader(body))
+		if err != nil {
+			b.Fatal(err)
+		}
+		_ = res.Body.Close()
+		if _, err := s.WaitEnded(b.Context(), n); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
