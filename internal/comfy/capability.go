@@ -16,7 +16,8 @@ import (
 const maxObjectInfo = 512 << 20
 
 // Capability reads what the host can run from GET /object_info, class by
-// class, and remembers how the host spells its model files.
+// class, and remembers how the host spells its model files. Only ctx bounds it:
+// ComfyUI lists its model folders while it answers.
 func (h *Host) Capability(ctx context.Context) (workflow.Capability, error) {
 	request, err := h.request(ctx, http.MethodGet, "/object_info", nil, nil)
 	if err != nil {
@@ -73,8 +74,12 @@ type classInfo struct {
 // read decodes {class: info, …} without ever holding more than one class.
 func (c *capabilityReader) read(from io.Reader) error {
 	decoder := json.NewDecoder(newLenientReader(from))
-	if open, err := decoder.Token(); err != nil || open != json.Delim('{') {
-		return fmt.Errorf("it is no JSON object (%v)", err)
+	open, err := decoder.Token()
+	if err != nil {
+		return err
+	}
+	if open != json.Delim('{') {
+		return errGarbled
 	}
 	for decoder.More() {
 		name, err := decoder.Token()
@@ -94,7 +99,7 @@ func (c *capabilityReader) read(from io.Reader) error {
 		c.inputs(class, info.Input.Required)
 		c.inputs(class, info.Input.Optional)
 	}
-	_, err := decoder.Token()
+	_, err = decoder.Token()
 	return err
 }
 

@@ -11,23 +11,31 @@ import (
 	"time"
 )
 
-// cancelAgain is how often an order to stop is repeated: one that meets the
-// moment between the backlog and the worker is lost.
-const cancelAgain = time.Second
+const (
+	// cancelAgain is how often an order to stop is repeated: one that meets the
+	// moment between the backlog and the worker is lost.
+	cancelAgain = time.Second
+	// lateArrival is how long a prompt whose POST had no answer may take to
+	// appear on a host that answers.
+	lateArrival = 2 * time.Second
+)
 
 // Cancel stops one prompt by its id and returns when it is neither pending nor
 // running, or with an error when ctx ends first. A node that shows no progress
 // stops only when it is through. Cancelling what has ended, or what a dead
-// process took along, is a success.
+// process took along, is a success. A prompt whose POST had no answer is awaited
+// for a moment.
 func (h *Host) Cancel(ctx context.Context, promptID string) error {
-	wait := 20 * time.Millisecond
+	wait, began := 20*time.Millisecond, time.Now()
 	var asked time.Time
 	for {
 		standing, err := h.Find(ctx, promptID)
-		if err == nil && (standing == Unknown || standing == Ended) || err != nil && refused(err) {
+		late := standing == Unknown && h.doubtful(promptID) && time.Since(began) < lateArrival
+		if err != nil && refused(err) || err == nil && (standing == Ended || standing == Unknown && !late) {
+			h.settled(promptID)
 			return nil
 		}
-		if err == nil && time.Since(asked) >= cancelAgain {
+		if err == nil && !late && time.Since(asked) >= cancelAgain {
 			asked = time.Now()
 			err = h.stop(ctx, promptID, standing)
 		}

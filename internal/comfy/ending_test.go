@@ -142,7 +142,7 @@ func TestRaisedExceptionsHaveTheirKind(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			body := `{"` + promptID + `": {"outputs": {}, "status": {"status_str": "error", "completed": false, "messages": [["execution_error", {"node_id": "4", "node_type": "X", "exception_type": ` +
-				quote(c.exception) + `, "exception_message": ` + quote(c.message) + `, "current_inputs": {"text": ["secret"], "strength": [NaN]}, "timestamp": 5}]]}}}`
+				quote(t, c.exception) + `, "exception_message": ` + quote(t, c.message) + `, "current_inputs": {"text": ["secret"], "strength": [NaN]}, "timestamp": 5}]]}}}`
 			host := endedHost(t, ended{Path: "/history/" + promptID, Body: body})
 			_, err := host.Run(within(t), comfy.Prompt{ID: promptID, Workflow: []byte(graph)}, comfy.Watch{})
 			if got := failure.KindOf(err); got != c.want {

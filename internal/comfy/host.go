@@ -43,6 +43,7 @@ type Host struct {
 	tracks    map[string]*tracker // by prompt id; one for each running Run
 	lost      int                 // sockets that the host dropped
 	listening bool
+	unsure    map[string]time.Time // when a POST of that id began whose outcome is not known
 }
 
 // State is what the websocket says about the host between two probes.
@@ -74,6 +75,7 @@ func New(baseURL string, o Options) (*Host, error) {
 		options: o.withDefaults(),
 		changed: make(chan struct{}, 1),
 		tracks:  map[string]*tracker{},
+		unsure:  map[string]time.Time{},
 	}
 	h.log = h.options.Logger.With("comfyui", h.String())
 	h.client = newClient(h.options)
@@ -160,6 +162,32 @@ func (h *Host) alias(id string, t *tracker) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.tracks[id] = t
+}
+
+// doubt notes that a POST of id is under way; settled says that its outcome is
+// known, so that Unknown means that it is not on the host.
+func (h *Host) doubt(id string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for other, since := range h.unsure {
+		if time.Since(since) > 10*submitTimeout {
+			delete(h.unsure, other)
+		}
+	}
+	h.unsure[id] = time.Now()
+}
+
+func (h *Host) settled(id string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	delete(h.unsure, id)
+}
+
+func (h *Host) doubtful(id string) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	_, unsure := h.unsure[id]
+	return unsure
 }
 
 // outstanding counts the prompts that are on the host by our doing.

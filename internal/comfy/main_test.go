@@ -62,7 +62,7 @@ func serve(t *testing.T, handler http.Handler) *comfy.Host {
 }
 
 func quick() comfy.Options {
-	return comfy.Options{FreezeTimeout: 2 * time.Second, PollInterval: 50 * time.Millisecond, PingInterval: time.Second, QuietTime: 300 * time.Millisecond}
+	return comfy.Options{FreezeTimeout: 3 * time.Second, PollInterval: 50 * time.Millisecond, PingInterval: time.Second, QuietTime: 300 * time.Millisecond}
 }
 
 func open(t *testing.T, address string) *comfy.Host {
@@ -104,10 +104,11 @@ func recorded[T any](t testing.TB, name string) []T {
 }
 
 // quote writes s as JSON.
-func quote(s string) string {
+func quote(t *testing.T, s string) string {
+	t.Helper()
 	b, err := json.Marshal(s)
 	if err != nil {
-		panic(err)
+		t.Fatal(err)
 	}
 	return string(b)
 }

@@ -53,16 +53,10 @@ type Result struct {
 	OutputsReused bool                     // a file is that of an earlier prompt, from ComfyUI's cache
 }
 
-// check refuses what would harm the host, before anything is sent.
+// check refuses ids that ComfyUI would refuse or replace.
 func (p Prompt) check() *failure.Failure {
 	if id, err := uuid.Parse(p.ID); err != nil || id.String() != p.ID {
 		return failure.New(failure.Lost, "the prompt id "+clip(oneLine(p.ID), 60)+" is no lower-case hyphenated UUID")
-	}
-	if p.Resume {
-		return nil
-	}
-	if _, err := submitBody(p, ""); err != nil {
-		return failure.New(failure.InvalidWorkflow, err.Error())
 	}
 	return nil
 }

@@ -40,6 +40,7 @@ type run struct {
 
 	began      time.Time
 	accepted   bool
+	acceptedAt time.Time
 	headSince  time.Time // nothing stands before it since then; zero: something does
 	firstHead  time.Time
 	runSince   time.Time // zero until it runs
@@ -126,7 +127,7 @@ func (r *run) start(ctx context.Context) {
 		r.posts <- submitted{failure: failure.New(failure.InvalidWorkflow, err.Error())}
 		return
 	}
-	r.work.Go(func() { r.posts <- r.host.submit(ctx, r.id, body) })
+	r.work.Go(func() { r.posts <- r.host.submit(ctx, r.track, body) })
 }
 
 // loop reacts to one thing at a time until the prompt has ended.
@@ -234,14 +235,16 @@ func (r *run) posted(s submitted) (*Result, *failure.Failure) {
 }
 
 func (r *run) accept(now time.Time) {
-	r.accepted = true
+	r.accepted, r.acceptedAt = true, now
 	r.track.onHost.Store(true)
 	r.tellSubmitted()
 	if !r.track.hears(r.host.current()) {
 		r.quick, r.lookAt = quickLooks, now
 	}
-	if r.wantsPlace() {
-		r.lookAt = now
+	for _, limit := range [...]time.Duration{r.prompt.Start, r.prompt.Total} {
+		if limit > 0 {
+			r.lookAt = earliest(r.lookAt, now.Add(limit/4)) // what stands before it decides when the limit begins
+		}
 	}
 }
 
@@ -252,8 +255,12 @@ func (r *run) wantsPlace() bool {
 
 // end turns the host's account into the result or the failure.
 func (r *run) end(e *ending) (*Result, *failure.Failure) {
+	now := time.Now()
 	r.track.onHost.Store(false)
-	r.tell(time.Now())
+	if s := r.host.current(); r.track.hears(s) && !r.track.seen() && now.Sub(r.acceptedAt) > time.Second {
+		r.host.reopen(s) // it ran, and the socket that should have told did not
+	}
+	r.tell(now)
 	r.tellRunning()
 	if f := e.failure(); f != nil {
 		return nil, f

@@ -23,13 +23,14 @@ import (
 
 func TestAPromptRunsAndItsPictureCanBeFetched(t *testing.T) {
 	t.Parallel()
-	for name, r := range map[string]rig{
-		"Listening":   simulate(t, comfysim.Config{}),
-		"PollingOnly": simulateDeaf(t, comfysim.Config{}, quick()),
-		"OldServer":   simulate(t, comfysim.Config{Version: "0.3.64"}),
+	for name, start := range map[string]func(*testing.T) rig{
+		"Listening":   func(t *testing.T) rig { return simulate(t, comfysim.Config{}) },
+		"PollingOnly": func(t *testing.T) rig { return simulateDeaf(t, comfysim.Config{}, quick()) },
+		"OldServer":   func(t *testing.T) rig { return simulate(t, comfysim.Config{Version: "0.3.64"}) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			r.t = t
+			t.Parallel()
+			r := start(t)
 			result, err := r.run(picture(1), comfy.Watch{})
 			if err != nil {
 				t.Fatal(err)
@@ -156,7 +157,9 @@ func TestEveryFaultOfTheHostHasItsKind(t *testing.T) {
 			}
 			r := simulate(t, comfysim.Config{Faults: []comfysim.Fault{c.fault}})
 			p := sleep(0.1, 2)
-			p.Node = 1500 * time.Millisecond
+			if c.want == failure.Timeout {
+				p.Node = 800 * time.Millisecond
+			}
 			result, err := r.run(p, comfy.Watch{})
 			if got := failure.KindOf(err); got != c.want {
 				t.Fatalf("ends as %q (%v), want %q", got, err, c.want)

@@ -24,6 +24,7 @@ const (
 type submitted struct {
 	id      string
 	failure *failure.Failure
+	unsure  bool // it may come to the host all the same
 }
 
 // submitBody builds the body of POST /prompt. The workflow's bytes are copied
@@ -60,13 +61,24 @@ func submitBody(p Prompt, clientID string) ([]byte, error) {
 // submit posts a prompt. Order of effects: POST; when its answer is lost or
 // comes from a proxy, look the id up until ComfyUI has said four times that it
 // does not know it; only then, and only if the connection broke (a POST that
-// merely timed out may still be queued), POST once more. A crash in between is
-// settled by Resume, which looks up and never posts.
-func (h *Host) submit(ctx context.Context, id string, body []byte) submitted {
+// merely timed out may still be queued) while the process lived on (it may have
+// died of the prompt), POST once more. A crash in between is settled by Resume,
+// which looks up and never posts.
+func (h *Host) submit(ctx context.Context, t *tracker, body []byte) submitted {
+	h.doubt(t.id)
+	s := h.trySubmit(ctx, t, body)
+	if !s.unsure {
+		h.settled(t.id)
+	}
+	return s
+}
+
+func (h *Host) trySubmit(ctx context.Context, t *tracker, body []byte) submitted {
+	id, drops := t.id, h.drops()
 	for attempt := 1; ; attempt++ {
 		got, err := h.postPrompt(ctx, body)
 		if ctx.Err() != nil {
-			return submitted{failure: failure.New(failure.Lost, "stopped while the prompt was sent")}
+			return submitted{unsure: true, failure: failure.New(failure.Lost, "stopped while the prompt was sent")}
 		}
 		if err != nil && unconnected(err) {
 			return submitted{failure: failure.New(failure.HostLost, "cannot connect to ComfyUI, nothing was sent: "+why(err))}
@@ -80,11 +92,13 @@ func (h *Host) submit(ctx context.Context, id string, body []byte) submitted {
 		known, failed := h.settle(ctx, id)
 		switch {
 		case failed != nil:
-			return submitted{failure: failed}
+			return submitted{unsure: true, failure: failed}
 		case known:
 			return submitted{id: id}
+		case h.drops() != drops || t.seen():
+			return submitted{failure: failure.New(failure.HostLost, "ComfyUI died or was restarted while the prompt was sent")}
 		case attempt > 1 || isTimeout(err) || got.status == http.StatusGatewayTimeout:
-			return submitted{failure: failure.New(failure.HostLost, "ComfyUI did not answer the submit and does not know the prompt: "+why(err))}
+			return submitted{unsure: true, failure: failure.New(failure.HostLost, "ComfyUI did not answer the submit and does not know the prompt: "+why(err))}
 		}
 		h.log.Warn("submit got lost on the way, sending it again", "prompt", id, "error", why(err))
 	}

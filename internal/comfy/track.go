@@ -138,6 +138,13 @@ func (t *tracker) running() bool {
 	return !t.started.IsZero() && !t.succeeded && !t.stopped && t.raised == nil
 }
 
+// seen says whether any event named the prompt: then the host has or had it.
+func (t *tracker) seen() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return !t.lastSign.IsZero()
+}
+
 // attach says which socket receives the prompt's events from now on.
 func (t *tracker) attach(s *session) {
 	t.mu.Lock()

@@ -1,0 +1,297 @@
+package comfy_test
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/uuid"
+
+	"github.com/comfyherd/comfyherd/internal/comfy"
+	"github.com/comfyherd/comfyherd/internal/comfysim"
+	"github.com/comfyherd/comfyherd/internal/failure"
+	"github.com/comfyherd/comfyherd/internal/workflow"
+)
+
+func TestBadAddressesAreRefusedWithoutTheirPassword(t *testing.T) {
+	t.Parallel()
+	for _, address := range []string{"", "127.0.0.1:8188", "ftp://u:secret@a", "http://", "http://u:secret@a:port", "http://u:secret@a/?b=c", "http://u:secret@a/%zz"} {
+		host, err := comfy.New(address, comfy.Options{})
+		if err == nil {
+			t.Errorf("%q is taken as %s", address, host)
+			continue
+		}
+		if strings.Contains(err.Error(), "secret") {
+			t.Errorf("the error shows the password: %v", err)
+		}
+	}
+}
+
+func TestAHostBehindAPrefixAndAPasswordIsReached(t *testing.T) {
+	t.Parallel()
+	sim, err := comfysim.Start(comfysim.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(sim.Close)
+	target, err := url.Parse(sim.URL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	proxy := http.StripPrefix("/gpu/one", httputil.NewSingleHostReverseProxy(target))
+	front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if user, password, _ := r.BasicAuth(); user != "me" || password != "secret" {
+			w.WriteHeader(http.StatusUnauthorized)
+			return
+		}
+		proxy.ServeHTTP(w, r)
+	}))
+	t.Cleanup(front.Close)
+	host := open(t, strings.Replace(front.URL, "http://", "http://me:secret@", 1)+"/gpu/one/")
+	if strings.Contains(host.String(), "secret") {
+		t.Errorf("its name is %s", host)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	var listening sync.WaitGroup
+	listening.Go(func() { _ = host.Listen(ctx) })
+	defer listening.Wait()
+	defer stop()
+	rig{t: t, sim: sim, host: host}.await(func(s comfy.State) bool { return s.Connected })
+	told := false
+	if _, err := host.Run(within(t), picture(1), comfy.Watch{Progress: func(comfy.Progress) { told = true }}); err != nil || !told {
+		t.Errorf("told progress: %v, %v", told, err)
+	}
+	_, err = open(t, front.URL+"/gpu/one").Run(within(t), picture(1), comfy.Watch{})
+	if failure.KindOf(err) != failure.HostSick {
+		t.Errorf("without a password it ends as %v", err)
+	}
+}
+
+func TestSurveyTellsVersionMemoryAndForeignWork(t *testing.T) {
+	t.Parallel()
+	r := simulate(t, comfysim.Config{Name: "gpu1", VRAM: 12 << 30})
+	r.sim.AddFault(comfysim.Fault{Kind: comfysim.FaultBacklog, Count: 3, For: time.Minute})
+	p := picture(1)
+	ended := r.begin(p)
+	got, err := r.host.Survey(within(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.QueueRemaining != 4 || got.Foreign != 3 || got.Version != "0.33.0" || got.VRAMTotal != 12<<30 || got.RAMTotal == 0 || got.Device == "" {
+		t.Errorf("%+v", got)
+	}
+	r.await(func(s comfy.State) bool { return s.QueueRemaining == 4 })
+	if err := r.host.Cancel(within(t), p.ID); err != nil {
+		t.Error(err)
+	}
+	<-ended
+}
+
+const objectInfo = `{
+	"KSampler": {"input": {"required": {"seed": ["INT", {"max": 18446744073709551615}], "sampler_name": [["euler", "ddim"], {}], "cfg": ["FLOAT", {"default": NaN, "min": -Infinity}]}}},
+	"CheckpointLoaderSimple": {"input": {"required": {"ckpt_name": [["sdxl\\base.safetensors", "a.ckpt"], {"tooltip": "NaN \" Infinity"}]}}},
+	"UpscaleModelLoader": {"input": {"required": {"model_name": ["COMBO", {"multiselect": false, "options": ["4x.pth"]}]}}},
+	"LoraLoader": {"input": {"required": {"lora_name": [[]]}, "optional": {"vae": ["COMBO", {"options": ["x.vae", 5, null]}], "remote": ["COMBO", {"remote": {}}]}}},
+	"Odd": {"input": null}, "Odder": [], "Oddest": {"input": {"required": [1], "optional": {"a": [], "b": 5, "c": [5, {}]}}}
+}`
+
+func TestCapabilityReadsBothShapesOfChoices(t *testing.T) {
+	t.Parallel()
+	host := serve(t, routes{"GET /object_info": says(http.StatusOK, objectInfo)})
+	got, err := host.Capability(within(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var want workflow.CapabilityBuilder
+	for _, class := range []string{"KSampler", "CheckpointLoaderSimple", "UpscaleModelLoader", "LoraLoader", "Odd", "Odder", "Oddest"} {
+		want.AddClass(class)
+	}
+	want.AddChoices("KSampler", "sampler_name", nil)
+	want.AddChoices("CheckpointLoaderSimple", "ckpt_name", []string{"sdxl/base.safetensors", "a.ckpt"})
+	want.AddChoices("UpscaleModelLoader", "model_name", []string{"4x.pth"})
+	want.AddChoices("LoraLoader", "lora_name", nil)
+	want.AddChoices("LoraLoader", "vae", []string{"x.vae"})
+	if expected := workflow.NewCapability(&want); got.Digest() != expected.Digest() {
+		t.Errorf("%d values, want %d", got.Len(), expected.Len())
+	}
+	spelt := []string{
+		host.Spelling("CheckpointLoaderSimple", "ckpt_name", "sdxl/base.safetensors"),
+		host.Spelling("CheckpointLoaderSimple", "ckpt_name", "a.ckpt"),
+		host.Spelling("CheckpointLoaderSimple", "other", "sdxl/base.safetensors"),
+	}
+	if diff := cmp.Diff([]string{`sdxl\base.safetensors`, "a.ckpt", "sdxl/base.safetensors"}, spelt); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestABrokenCapabilityIsAnErrorAndKeepsTheSpelling(t *testing.T) {
+	t.Parallel()
+	body := objectInfo
+	host := serve(t, routes{"GET /object_info": func(w http.ResponseWriter, r *http.Request) { says(http.StatusOK, body)(w, r) }})
+	if _, err := host.Capability(within(t)); err != nil {
+		t.Fatal(err)
+	}
+	for _, body = range []string{"", "[]", objectInfo[:len(objectInfo)/2], "<html>"} {
+		if got, err := host.Capability(within(t)); err == nil {
+			t.Errorf("%q is a capability of %d values", body, got.Len())
+		}
+	}
+	if got := host.Spelling("CheckpointLoaderSimple", "ckpt_name", "sdxl/base.safetensors"); got != `sdxl\base.safetensors` {
+		t.Errorf("it is spelt %s", got)
+	}
+}
+
+func TestTheWedgedWorkerIsFoundInTheLog(t *testing.T) {
+	t.Parallel()
+	cases := map[string]struct {
+		log, want string
+	}{
+		"Dead": {
+			"2026 - got prompt\\n2026 - Exception in thread Thread-1 (prompt_worker):\\nTraceback (most recent call last):\\n  File \\\"/srv/main.py\\\", line 3, in prompt_worker\\n    raise\\ncomfy_execution.graph.NodeNotFoundError: Node 77 not found\\n",
+			"ComfyUI's worker thread has died and nothing runs until it is restarted: comfy_execution.graph.NodeNotFoundError: Node 77 not found",
+		},
+		"AnotherThread":  {"Exception in thread Thread-9 (download):\\nTraceback\\nValueError: x\\n", ""},
+		"OnlyMentioned":  {"the (prompt_worker) is fine\\n", ""},
+		"Empty":          {"", ""},
+		"DeadAfterOther": {"Exception in thread Thread-9 (download):\\nException in thread Thread-2 (prompt_worker):\\n", "ComfyUI's worker thread has died and nothing runs until it is restarted"},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			host := serve(t, routes{"GET /internal/logs": says(http.StatusOK, `"`+c.log+`"`)})
+			reason, sick, err := host.Sick(within(t))
+			if reason != c.want || sick != (c.want != "") || err != nil {
+				t.Errorf("%q, %v, %v", reason, sick, err)
+			}
+		})
+	}
+}
+
+// A POST that gets no answer on the wire, twice lost before ComfyUI and once after it.
+func TestALostPostIsLookedUpBeforeItIsSentAgain(t *testing.T) {
+	t.Parallel()
+	hangUp := func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		conn, _, err := w.(http.Hijacker).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		_ = conn.Close()
+	}
+	for name, c := range map[string]struct {
+		lose func(http.ResponseWriter, *http.Request)
+		want failure.Kind
+		post int
+	}{
+		"ConnectionBroke": {hangUp, failure.HostLost, 2},
+		"BadGateway":      {says(http.StatusBadGateway, "<html>"), failure.HostLost, 2},
+		"GatewayTimeout":  {says(http.StatusGatewayTimeout, "<html>"), failure.HostLost, 1},
+		"NoJSON":          {says(http.StatusOK, "<html>"), failure.HostLost, 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var mu sync.Mutex
+			var asked []string
+			host := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				mu.Lock()
+				asked = append(asked, r.Method)
+				mu.Unlock()
+				if r.Method == http.MethodPost {
+					c.lose(w, r)
+					return
+				}
+				says(http.StatusNotFound, `{"error": "Job not found"}`)(w, r)
+			}))
+			_, err := host.Run(within(t), picture(1), comfy.Watch{})
+			if got := failure.KindOf(err); got != c.want {
+				t.Errorf("ends as %v", err)
+			}
+			posts := strings.Split(strings.Join(asked, " "), http.MethodPost)
+			if len(posts)-1 != c.post || c.post == 2 && strings.Count(posts[1], http.MethodGet) < 4 {
+				t.Errorf("the host was asked %q", asked)
+			}
+		})
+	}
+}
+
+func TestCancelAwaitsAPromptWhosePostIsStillUnderWay(t *testing.T) {
+	t.Parallel()
+	r := simulateDeaf(t, comfysim.Config{}, quick())
+	target, err := url.Parse(r.sim.URL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	// A proxy that holds the POST back, and delivers it after its client has left.
+	arrived, deliver := make(chan struct{}), make(chan struct{})
+	proxy := httputil.NewSingleHostReverseProxy(target)
+	late := serve(t, http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
+		if q.Method == http.MethodPost && q.URL.Path == "/prompt" {
+			body, err := io.ReadAll(q.Body)
+			if err != nil {
+				t.Error(err)
+			}
+			close(arrived)
+			<-deliver
+			q = q.WithContext(context.WithoutCancel(q.Context()))
+			q.Body = io.NopCloser(strings.NewReader(string(body)))
+		}
+		proxy.ServeHTTP(w, q)
+	}))
+	p := sleep(30, 300)
+	ctx, leave := context.WithCancel(t.Context())
+	go func() { <-arrived; leave() }()
+	if _, err := late.Run(ctx, p, comfy.Watch{}); err == nil {
+		t.Fatal("it ran")
+	}
+	cancelled := make(chan error, 1)
+	go func() { cancelled <- late.Cancel(within(t), p.ID) }()
+	close(deliver)
+	if err := <-cancelled; err != nil {
+		t.Error(err)
+	}
+	if running, pending := r.sim.Pending(); running != "" || len(pending) > 0 {
+		t.Errorf("%q runs, %q wait", running, pending)
+	}
+}
+
+func TestADeafSocketIsReplaced(t *testing.T) {
+	t.Parallel()
+	r := simulate(t, comfysim.Config{Faults: []comfysim.Fault{{Kind: comfysim.FaultDeaf, Times: 1}}})
+	if _, err := r.run(sleep(0.1, 1), comfy.Watch{}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.run(sleep(2.5, 5), comfy.Watch{}); err != nil { // longer than a live socket stays silent
+		t.Fatal(err)
+	}
+	r.await(func(s comfy.State) bool { return s.Connected })
+	told := false
+	if _, err := r.run(sleep(0.1, 3), comfy.Watch{Progress: func(comfy.Progress) { told = true }}); err != nil || !told {
+		t.Errorf("told progress: %v, %v", told, err)
+	}
+}
+
+func TestAnOutputThatIsNoJSONEndsThePrompt(t *testing.T) {
+	t.Parallel()
+	unserialisable := func() comfy.Prompt {
+		return comfy.Prompt{ID: uuid.NewString(), Workflow: []byte(
+			`{"1":{"class_type":"EmptyImage","inputs":{"width":64,"height":64,"batch_size":1,"color":7}},` +
+				`"2":{"class_type":"SimUnserialisable","inputs":{"images":["1",0]}}}`)}
+	}
+	polling := simulateDeaf(t, comfysim.Config{}, quick())
+	if _, err := polling.run(unserialisable(), comfy.Watch{}); failure.KindOf(err) != failure.ExecutionError {
+		t.Errorf("polling: %v", err) // the process lives, GET /history of it is a 500
+	}
+	listening := simulate(t, comfysim.Config{})
+	if _, err := listening.run(unserialisable(), comfy.Watch{}); failure.KindOf(err) != failure.HostLost {
+		t.Errorf("listening: %v", err) // the process exits
+	}
+}
