@@ -331,7 +331,7 @@ func TestAFreezeFaultStopsTheHostUnderTheJob(t *testing.T) {
 	if res, err := frozen.Post(h.URL()+"/prompt", "", strings.NewReader(body)); err == nil {
 		_ = res.Body.Close() // the answer may leave before the freeze
 	}
-	h.until("the node began", func() bool { return len(h.Runs()) == 1 && len(h.Runs()[0].Nodes) == 1 })
+	h.until("frozen", h.Frozen)
 	if res, err := frozen.Get(h.URL() + "/prompt"); err == nil {
 		_ = res.Body.Close()
 		t.Error("a frozen host answered")

@@ -28,6 +28,12 @@ func (g *gate) open() {
 	}
 }
 
+func (g *gate) isShut() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.shut != nil
+}
+
 // wait returns when the gate is open or done is closed.
 func (g *gate) wait(done <-chan struct{}) {
 	for {

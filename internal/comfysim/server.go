@@ -150,6 +150,12 @@ func (s *Server) Thaw() {
 // Up says whether the process is running (frozen or not).
 func (s *Server) Up() bool { return s.current() != nil }
 
+// Frozen says whether the process stands still.
+func (s *Server) Frozen() bool {
+	p := s.current()
+	return p != nil && p.gate.isShut()
+}
+
 // Sockets counts the open websockets.
 func (s *Server) Sockets() int {
 	if p := s.current(); p != nil {
@@ -209,12 +215,14 @@ func (s *Server) dieSoon(p *process, restart time.Duration) {
 // freezeSoon freezes one process from within; 0 is until Thaw.
 func (s *Server) freezeSoon(p *process, d time.Duration) {
 	p.gate.close()
+	s.changed()
 	if d <= 0 {
 		return
 	}
 	s.wg.Go(func() {
 		s.pause(d)
 		p.gate.open()
+		s.changed()
 	})
 }
 
