@@ -1,0 +1,78 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/google/uuid"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/comfyherd/comfyherd/internal/comfy"
+	"github.com/comfyherd/comfyherd/jetstream"
+)
+
+// Agent runs the jobs of one or more ComfyUI hosts.
+type Agent struct {
+	q     *jetstream.Queue
+	hosts []*host
+}
+
+// New makes an agent. It connects to no ComfyUI: one that is down is an unhealthy host, not an error.
+func New(q *jetstream.Queue, cfg Config) (*Agent, error) {
+	cfg = cfg.withDefaults()
+	if err := cfg.check(); err != nil {
+		return nil, err
+	}
+	hosts, err := named(cfg.Hosts)
+	if err != nil {
+		return nil, err
+	}
+	metrics, err := newMetrics(cfg.Registerer)
+	if err != nil {
+		return nil, err
+	}
+	a := &Agent{q: q}
+	instance := uuid.NewString()
+	for _, h := range hosts {
+		if h.Comfy == nil {
+			h.Comfy, err = comfy.New(h.URL, comfy.Options{FreezeTimeout: cfg.FreezeTimeout, Logger: cfg.Logger.With("host", h.Name)})
+			if err != nil {
+				return nil, fmt.Errorf("host %s: %w", h.Name, err)
+			}
+		}
+		a.hosts = append(a.hosts, newHost(q, cfg, h, instance, metrics))
+	}
+	return a, nil
+}
+
+// Run serves all hosts until they are drained. When stop ends no new job is taken, running ones get the drain
+// time and are given back then; when kill ends everything ends at once and is left as a crash would leave it.
+// Otherwise it returns only with an error of the NATS connection.
+func (a *Agent) Run(stop, kill context.Context) error {
+	g, ctx := errgroup.WithContext(kill)
+	for _, h := range a.hosts {
+		g.Go(func() error { return h.run(stop, ctx) })
+	}
+	err := g.Wait()
+	if errors.Is(err, context.Canceled) && kill.Err() != nil {
+		return nil
+	}
+	return err
+}
+
+// Health is nil while NATS is connected and at least one host is online, or draining as it was told to.
+func (a *Agent) Health() error {
+	if !a.q.Connected() {
+		return errors.New("NATS is not connected")
+	}
+	reasons := make([]error, 0, len(a.hosts))
+	for _, h := range a.hosts {
+		s := h.desk.state()
+		if s.State != jetstream.Unhealthy {
+			return nil
+		}
+		reasons = append(reasons, fmt.Errorf("host %s is %s: %s", h.name, s.State, s.Reason))
+	}
+	return errors.Join(reasons...)
+}

@@ -1,0 +1,46 @@
+package agent
+
+import (
+	"context"
+	"io"
+
+	"github.com/comfyherd/comfyherd/internal/comfy"
+	"github.com/comfyherd/comfyherd/internal/workflow"
+)
+
+// ComfyUI is what the agent uses of one host. *comfy.Host is the real one; `dispatcher bench` brings another that
+// finishes every prompt at once. All methods may be called from many goroutines.
+type ComfyUI interface {
+	Prompts
+	Health
+	Files
+}
+
+// Prompts runs workflows. Run's error is a *failure.Failure or the cause of ctx's end, which leaves the prompt on
+// the host; Cancel returns nil only when the prompt is neither pending nor running.
+type Prompts interface {
+	Run(ctx context.Context, p comfy.Prompt, w comfy.Watch) (*comfy.Result, error)
+	Cancel(ctx context.Context, promptID string) error
+	Find(ctx context.Context, promptID string) (comfy.Standing, error)
+	// Free gives memory back after a prompt ran out of it.
+	Free(ctx context.Context) error
+}
+
+// Health tells whether ComfyUI answers, and what it has.
+type Health interface {
+	// Listen blocks until ctx ends; Changed has a value after State changed.
+	Listen(ctx context.Context) error
+	Changed() <-chan struct{}
+	State() comfy.State
+	Probe(ctx context.Context) (comfy.Probe, error)
+	Survey(ctx context.Context) (comfy.Probe, error)
+	Sick(ctx context.Context) (reason string, sick bool, err error)
+	Capability(ctx context.Context) (workflow.Capability, error)
+	Spelling(class, input, file string) string
+}
+
+// Files carries files to and from the host.
+type Files interface {
+	Open(ctx context.Context, o comfy.Output) (body io.ReadCloser, contentType string, size int64, err error)
+	Upload(ctx context.Context, name, subfolder string, r io.Reader) (nameForWorkflow string, err error)
+}

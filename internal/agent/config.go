@@ -1,0 +1,119 @@
+package agent
+
+import (
+	"cmp"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/comfyherd/comfyherd/internal/job"
+)
+
+// Config of an Agent. Of a field that is a count or a duration, zero means the default and a negative value none.
+type Config struct {
+	Hosts    []HostConfig
+	Slots    int // jobs that ComfyUI runs at a time; default 1
+	Prefetch int // jobs accepted beyond Slots, so that the GPU never waits; default 1
+
+	Drain         time.Duration // what running jobs get at shutdown; default 10 min
+	StartTimeout  time.Duration // from the POST while nothing stands before it; default 60 s
+	NodeTimeout   time.Duration // without progress of the running node; default 10 min
+	TotalTimeout  time.Duration // of the run; default none
+	FreezeTimeout time.Duration // without any answer of ComfyUI; default 15 s
+
+	Outputs string   // OutputsStore (default) or OutputsNone
+	Labels  []string // such as gpu=4090, of every host
+	Version string   // of the agent, for people
+
+	Logger     *slog.Logger          // nil discards
+	Registerer prometheus.Registerer // nil registers no metrics
+}
+
+// What becomes of the files that a job made.
+const (
+	OutputsStore = "store" // stream them into COMFY_OUTPUTS
+	OutputsNone  = "none"  // leave them on the host; events have references
+)
+
+// HostConfig is one ComfyUI.
+type HostConfig struct {
+	Name  string  // in every subject and event; default from the URL's host and port
+	URL   string  // http://127.0.0.1:8188
+	Comfy ComfyUI // nil drives URL
+}
+
+func (c Config) withDefaults() Config {
+	c.Slots = max(1, c.Slots)
+	c.Prefetch = max(0, cmp.Or(c.Prefetch, 1))
+	c.Drain = max(0, cmp.Or(c.Drain, 10*time.Minute))
+	c.StartTimeout = max(0, cmp.Or(c.StartTimeout, time.Minute))
+	c.NodeTimeout = max(0, cmp.Or(c.NodeTimeout, 10*time.Minute))
+	c.TotalTimeout = max(0, c.TotalTimeout)
+	c.FreezeTimeout = max(0, cmp.Or(c.FreezeTimeout, 15*time.Second))
+	c.Outputs = cmp.Or(c.Outputs, OutputsStore)
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	return c
+}
+
+func (c Config) check() error {
+	if len(c.Hosts) == 0 {
+		return fmt.Errorf("no ComfyUI host is given: set COMFY_HOSTS, such as COMFY_HOSTS=http://127.0.0.1:8188")
+	}
+	if c.Outputs != OutputsStore && c.Outputs != OutputsNone {
+		return fmt.Errorf("outputs is %q: use %q or %q", c.Outputs, OutputsStore, OutputsNone)
+	}
+	for _, label := range c.Labels {
+		if !job.ValidLabel(label) {
+			return fmt.Errorf("%q is no label: write it like gpu=4090", label)
+		}
+	}
+	return nil
+}
+
+// named gives every host its name, and refuses two of one name.
+func named(hosts []HostConfig) ([]HostConfig, error) {
+	urls := map[string]string{}
+	all := make([]HostConfig, 0, len(hosts))
+	for _, h := range hosts {
+		h.Name = cmp.Or(h.Name, nameOf(h.URL))
+		if !job.ValidHost(h.Name) {
+			return nil, fmt.Errorf("%q is no host name: use 1 to 64 of A-Z a-z 0-9 _ -, as in name=http://127.0.0.1:8188", h.Name)
+		}
+		if other, taken := urls[h.Name]; taken {
+			return nil, fmt.Errorf("two hosts are named %s (%s and %s): name one, as in other=%s", h.Name, redacted(other), redacted(h.URL), redacted(h.URL))
+		}
+		urls[h.Name] = h.URL
+		all = append(all, h)
+	}
+	return all, nil
+}
+
+// nameOf makes 127-0-0-1-8188 of http://127.0.0.1:8188.
+func nameOf(address string) string {
+	u, err := url.Parse(address)
+	if err != nil {
+		return ""
+	}
+	name := strings.Map(func(r rune) rune {
+		if r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '_' {
+			return r
+		}
+		return '-'
+	}, u.Host+strings.TrimRight(u.Path, "/"))
+	return strings.Trim(name[:min(64, len(name))], "-")
+}
+
+// redacted is an address without its password.
+func redacted(address string) string {
+	u, err := url.Parse(address)
+	if err != nil {
+		return "an unreadable address"
+	}
+	return u.Redacted()
+}

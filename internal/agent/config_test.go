@@ -1,0 +1,64 @@
+package agent_test
+
+import (
+	"testing"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/comfyherd/comfyherd/internal/agent"
+	"github.com/comfyherd/comfyherd/jetstream"
+)
+
+func TestConfigIsRefusedWithAReason(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		cfg  agent.Config
+		want string
+	}{
+		"NoHost": {agent.Config{}, "no ComfyUI host is given: set COMFY_HOSTS, such as COMFY_HOSTS=http://127.0.0.1:8188"},
+		"TwoOfOneName": {
+			agent.Config{Hosts: []agent.HostConfig{{URL: "http://u:secret@127.0.0.1:8188"}, {Name: "127-0-0-1-8188", URL: "http://h:1"}}},
+			"two hosts are named 127-0-0-1-8188 (http://u:xxxxx@127.0.0.1:8188 and http://h:1): name one, as in other=http://h:1",
+		},
+		"BadName": {
+			agent.Config{Hosts: []agent.HostConfig{{Name: "a.b", URL: "http://h:1"}}},
+			`"a.b" is no host name: use 1 to 64 of A-Z a-z 0-9 _ -, as in name=http://127.0.0.1:8188`,
+		},
+		"BadOutputs": {
+			agent.Config{Hosts: []agent.HostConfig{{URL: "http://h:1"}}, Outputs: "s3"}, `outputs is "s3": use "store" or "none"`,
+		},
+		"BadLabel": {
+			agent.Config{Hosts: []agent.HostConfig{{URL: "http://h:1"}}, Labels: []string{"big"}}, `"big" is no label: write it like gpu=4090`,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			if _, err := agent.New(nil, c.cfg); err == nil || err.Error() != c.want {
+				t.Errorf("New says %q, want %q", err, c.want)
+			}
+		})
+	}
+}
+
+func TestMetricsAreRegisteredOnce(t *testing.T) {
+	t.Parallel()
+	registry := prometheus.NewRegistry()
+	h := start(t, agent.Config{Registerer: registry})
+	h.awaitState("gpu", func(s jetstream.HostState) bool { return s.State == jetstream.Online })
+	families, err := registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	names := map[string]bool{}
+	for _, f := range families {
+		names[f.GetName()] = true
+	}
+	for _, want := range []string{
+		"comfyherd_agent_jobs_total", "comfyherd_agent_offers_total", "comfyherd_agent_running_jobs", "comfyherd_agent_host_online",
+		"comfyherd_agent_output_bytes_total", "comfyherd_agent_lease_extensions_total",
+	} {
+		if !names[want] {
+			t.Errorf("%s is missing", want)
+		}
+	}
+}

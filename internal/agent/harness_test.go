@@ -1,0 +1,399 @@
+package agent_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"go.uber.org/goleak"
+
+	"github.com/comfyherd/comfyherd/internal/agent"
+	"github.com/comfyherd/comfyherd/internal/comfy"
+	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/workflow"
+	"github.com/comfyherd/comfyherd/jetstream"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const patience = 20 * time.Second
+
+// saves is a workflow with one output node and a seed to draw.
+const saves = `{"1":{"class_type":"EmptyImage","inputs":{"width":8,"height":4,"batch_size":2,"seed":-1}},` +
+	`"2":{"class_type":"SaveImage","inputs":{"images":["1",0],"filename_prefix":"shot/pic"}}}`
+
+// house is a NATS of its own with one agent on it.
+type house struct {
+	t    *testing.T
+	ctx  context.Context
+	q    *jetstream.Queue
+	nats *server.Server
+	fake *fake
+	a    *agent.Agent
+	stop context.CancelFunc
+	kill context.CancelFunc
+	done chan error
+}
+
+func startNATS(t *testing.T, folder string, port int) *server.Server {
+	t.Helper()
+	s, err := server.NewServer(&server.Options{
+		Host: "127.0.0.1", Port: port, JetStream: true, StoreDir: folder, NoLog: true, NoSigs: true,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Start()
+	if !s.ReadyForConnections(patience) {
+		t.Fatal("NATS does not start")
+	}
+	return s
+}
+
+func build(t *testing.T, cfg agent.Config) *house {
+	t.Helper()
+	h := &house{t: t, fake: newFake(), nats: startNATS(t, t.TempDir(), -1)}
+	t.Cleanup(func() { h.nats.Shutdown(); h.nats.WaitForShutdown() })
+	nc, err := nats.Connect(h.nats.ClientURL(), nats.MaxReconnects(-1), nats.ReconnectWait(20*time.Millisecond))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(nc.Close)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	t.Cleanup(cancel)
+	h.ctx = ctx
+	if h.q, err = jetstream.Open(ctx, nc, jetstream.Config{AckWait: 5 * time.Second, PresenceTTL: 3 * time.Second}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(h.q.Close)
+	if cfg.Hosts == nil {
+		cfg.Hosts = []agent.HostConfig{{Name: "gpu", Comfy: h.fake}}
+	}
+	if h.a, err = agent.New(h.q, cfg); err != nil {
+		t.Fatal(err)
+	}
+	return h
+}
+
+// start runs the agent and waits until its host has a presence.
+func start(t *testing.T, cfg agent.Config) *house {
+	t.Helper()
+	h := build(t, cfg)
+	h.run()
+	return h
+}
+
+func (h *house) run() {
+	h.t.Helper()
+	stop, stopNow := context.WithCancel(context.Background())
+	kill, killNow := context.WithCancel(context.Background())
+	h.stop, h.kill, h.done = stopNow, killNow, make(chan error, 1)
+	go func() { h.done <- h.a.Run(stop, kill) }()
+	h.t.Cleanup(func() {
+		killNow()
+		stopNow()
+		select {
+		case <-h.done:
+		case <-time.After(patience):
+			h.t.Error("the agent does not end")
+		}
+	})
+	h.awaitState("gpu", func(s jetstream.HostState) bool { return true })
+}
+
+// ended waits for Run's return.
+func (h *house) ended() {
+	h.t.Helper()
+	select {
+	case err := <-h.done:
+		if err != nil {
+			h.t.Fatalf("Run returned %v", err)
+		}
+		h.done <- nil
+	case <-h.ctx.Done():
+		h.t.Fatal("the agent does not end")
+	}
+}
+
+func (h *house) awaitState(host string, is func(jetstream.HostState) bool) {
+	h.t.Helper()
+	ctx, cancel := context.WithCancel(h.ctx)
+	defer cancel()
+	found := false
+	_ = h.q.WatchHosts(ctx, func(c jetstream.Change) {
+		if s, ok := jetstream.HostStateOf(c); ok && s.Host == host && is(s) {
+			found = true
+			cancel()
+		}
+	})
+	if !found {
+		h.t.Fatalf("host %s did not come to the state that was waited for", host)
+	}
+}
+
+// queued submits a job and does what a dispatcher does before it offers it.
+func (h *house) queued(spec job.Spec) jetstream.Offer {
+	h.t.Helper()
+	if spec.Workflow == nil {
+		spec.Workflow = json.RawMessage(saves)
+	}
+	if _, err := h.q.Submit(h.ctx, job.Lane{Tenant: "acme", Priority: 5}, spec); err != nil {
+		h.t.Fatal(err)
+	}
+	puller, err := h.q.Puller(h.ctx, 5)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	var d jetstream.Delivery
+	for d.Lease == "" {
+		if err := puller.Pull(h.ctx, 1, time.Second, func(got jetstream.Delivery) { d = got }); err != nil {
+			h.t.Fatal(err)
+		}
+	}
+	j, err := job.Parse(d.Message)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	e := j.NewEvent(job.Queued, time.Now())
+	last, err := h.q.Append(h.ctx, &e, 0, "test", "")
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return jetstream.Offer{Message: d.Message, Job: j.ID, Hash: j.Graph.Hash(), Attempt: 1, Lease: d.Lease, AckWait: h.q.AckWait(), LastInChain: last}
+}
+
+func (h *house) offer(o jetstream.Offer) jetstream.Reply {
+	h.t.Helper()
+	reply, err := h.q.Offer(h.ctx, "gpu", &o)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return reply
+}
+
+func (h *house) accepted(o jetstream.Offer) {
+	h.t.Helper()
+	if r := h.offer(o); r.Answer != jetstream.Accepted {
+		h.t.Fatalf("the offer was answered %s: %s", r.Answer, r.Reason)
+	}
+}
+
+// event waits for the first event of a kind.
+func (h *house) event(o jetstream.Offer, kind job.EventKind) job.Event {
+	h.t.Helper()
+	for e, err := range h.q.Follow(h.ctx, "acme", o.Job) {
+		if err != nil {
+			h.t.Fatalf("waiting for %s: %v; the chain is %s", kind, err, h.kinds(o))
+		}
+		if e.EventKind == kind {
+			return e
+		}
+	}
+	h.t.Fatalf("no %s came; the chain is %s", kind, h.kinds(o))
+	return job.Event{}
+}
+
+func (h *house) kinds(o jetstream.Offer) string {
+	chain, err := h.q.Chain(context.Background(), "acme", o.Job)
+	if err != nil {
+		return err.Error()
+	}
+	kinds := make([]string, 0, len(chain))
+	for _, link := range chain {
+		kinds = append(kinds, string(link.EventKind))
+	}
+	return strings.Join(kinds, " ")
+}
+
+func (h *house) wantChain(o jetstream.Offer, want string) {
+	h.t.Helper()
+	if got := h.kinds(o); got != want {
+		h.t.Errorf("the chain is %q, want %q", got, want)
+	}
+}
+
+func (h *house) last(o jetstream.Offer) jetstream.Link {
+	h.t.Helper()
+	link, _, err := h.q.Last(h.ctx, "acme", o.Job)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return link
+}
+
+// append adds an event as somebody else.
+func (h *house) append(o jetstream.Offer, e job.Event) {
+	h.t.Helper()
+	e.Tenant, e.Job, e.Priority, e.Time = "acme", o.Job, 5, time.Now()
+	if _, err := h.q.Append(h.ctx, &e, h.last(o).ChainSequence, "test", ""); err != nil {
+		h.t.Fatal(err)
+	}
+}
+
+// acked waits until the job is no longer in COMFY_JOBS: an ack sent before returns nothing to wait for.
+func (h *house) acked(o jetstream.Offer) {
+	h.t.Helper()
+	for {
+		_, err := h.q.Stored(h.ctx, o.Message.Sequence)
+		if errors.Is(err, jetstream.ErrGone) {
+			return
+		}
+		if err != nil {
+			h.t.Fatalf("the job was not acked: %v", err)
+		}
+	}
+}
+
+func (h *house) unacked(o jetstream.Offer) {
+	h.t.Helper()
+	if _, err := h.q.Stored(h.ctx, o.Message.Sequence); err != nil {
+		h.t.Errorf("the job is not stored any more: %v", err)
+	}
+}
+
+// await gives the next value of a channel.
+func await[T any](h *house, c <-chan T, what string) T {
+	h.t.Helper()
+	select {
+	case v := <-c:
+		return v
+	case <-h.ctx.Done():
+		h.t.Fatalf("%s did not come", what)
+		panic("unreachable")
+	}
+}
+
+// fake is a ComfyUI whose prompts end when the test says so.
+type fake struct {
+	changed   chan struct{}
+	posted    chan comfy.Prompt // every Run
+	cancelled chan string       // every Cancel
+	uploaded  chan string       // "folder/name: content"
+	freed     chan struct{}
+
+	mu       sync.Mutex // guards all below
+	perform  func(ctx context.Context, p comfy.Prompt, w comfy.Watch) (*comfy.Result, error)
+	standing comfy.Standing
+	down     error
+	sick     string
+	state    comfy.State
+}
+
+func newFake() *fake {
+	f := &fake{
+		changed: make(chan struct{}, 1), posted: make(chan comfy.Prompt, 100), cancelled: make(chan string, 100),
+		uploaded: make(chan string, 100), freed: make(chan struct{}, 100), standing: comfy.Ended,
+		state: comfy.State{Connected: true},
+	}
+	f.perform = f.waits
+	return f
+}
+
+// waits is a prompt that runs until it is stopped.
+func (f *fake) waits(ctx context.Context, _ comfy.Prompt, w comfy.Watch) (*comfy.Result, error) {
+	w.Running()
+	<-ctx.Done()
+	return nil, context.Cause(ctx)
+}
+
+// returns makes every prompt end so, as soon as release is closed.
+func (f *fake) returns(release <-chan struct{}, result *comfy.Result, err error) {
+	f.set(func() {
+		f.perform = func(ctx context.Context, _ comfy.Prompt, w comfy.Watch) (*comfy.Result, error) {
+			w.Running()
+			select {
+			case <-release:
+				return result, err
+			case <-ctx.Done():
+				return nil, context.Cause(ctx)
+			}
+		}
+	})
+}
+
+func (f *fake) set(edit func()) {
+	f.mu.Lock()
+	edit()
+	f.mu.Unlock()
+	select {
+	case f.changed <- struct{}{}:
+	default:
+	}
+}
+
+func now() <-chan struct{} {
+	c := make(chan struct{})
+	close(c)
+	return c
+}
+
+func (f *fake) Run(ctx context.Context, p comfy.Prompt, w comfy.Watch) (*comfy.Result, error) {
+	f.mu.Lock()
+	perform := f.perform
+	f.mu.Unlock()
+	f.posted <- p
+	return perform(ctx, p, w)
+}
+
+func (f *fake) Cancel(_ context.Context, id string) error { f.cancelled <- id; return nil }
+
+func (f *fake) Find(context.Context, string) (comfy.Standing, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.standing, f.down
+}
+
+func (f *fake) Free(context.Context) error { f.freed <- struct{}{}; return nil }
+
+func (f *fake) Listen(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }
+
+func (f *fake) Changed() <-chan struct{} { return f.changed }
+
+func (f *fake) State() comfy.State {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.state
+}
+
+func (f *fake) Probe(context.Context) (comfy.Probe, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return comfy.Probe{QueueRemaining: f.state.QueueRemaining, Foreign: f.state.QueueRemaining, VRAMTotal: 24 << 30, Device: "cuda:0 test"}, f.down
+}
+
+func (f *fake) Survey(ctx context.Context) (comfy.Probe, error) { return f.Probe(ctx) }
+
+func (f *fake) Sick(context.Context) (string, bool, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.sick, f.sick != "", nil
+}
+
+func (f *fake) Capability(context.Context) (workflow.Capability, error) {
+	var b workflow.CapabilityBuilder
+	b.AddClass("SaveImage")
+	return workflow.NewCapability(&b), nil
+}
+
+func (f *fake) Spelling(_, _, file string) string { return file }
+
+func (f *fake) Open(_ context.Context, o comfy.Output) (io.ReadCloser, string, int64, error) {
+	content := "picture " + o.Filename
+	return io.NopCloser(strings.NewReader(content)), "image/png", int64(len(content)), nil
+}
+
+func (f *fake) Upload(_ context.Context, name, subfolder string, r io.Reader) (string, error) {
+	content, err := io.ReadAll(r)
+	if err != nil {
+		return "", err
+	}
+	f.uploaded <- subfolder + "/" + name + ": " + string(content)
+	return subfolder + "/" + name, nil
+}

@@ -1,0 +1,177 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/comfyherd/comfyherd/jetstream"
+)
+
+// host drives one ComfyUI by loops of its own.
+type host struct {
+	name   string
+	q      *jetstream.Queue
+	comfy  ComfyUI
+	cfg    Config
+	log    *slog.Logger
+	meters *meters
+	desk   *desk
+
+	work        sync.WaitGroup // walks, and answers to resume offers
+	shipping    chan struct{}  // a token for every run that stores outputs
+	beatNow     chan struct{}  // the state changed: tell it
+	examineNow  chan struct{}  // look at ComfyUI now
+	extendNow   chan struct{}  // extend all leases now
+	extendEvery atomic.Int64   // the lease loop's period, nanoseconds; written by that loop
+	relearn     atomic.Bool    // read the capability at the next look; written by walks
+
+	straysMu sync.Mutex
+	strays   []string // prompts that may still be in ComfyUI and that nobody waits for; cancelled when it answers
+}
+
+// maxShipping bounds the runs that left the GPU and still store outputs. Beyond it a run keeps its slot, so that a
+// slow object store slows the host down instead of filling its memory.
+const maxShipping = 32
+
+func newHost(q *jetstream.Queue, cfg Config, h HostConfig, instance string, m *metrics) *host {
+	return &host{
+		name: h.Name, q: q, comfy: h.Comfy, cfg: cfg, log: cfg.Logger.With("host", h.Name), meters: m.of(h.Name),
+		desk: newDesk(jetstream.HostState{
+			Host: h.Name, Instance: instance, Slots: cfg.Slots, Prefetch: cfg.Prefetch, Labels: cfg.Labels,
+			Version: cfg.Version, URL: redacted(h.URL),
+		}),
+		shipping: make(chan struct{}, maxShipping),
+		beatNow:  make(chan struct{}, 1), examineNow: make(chan struct{}, 1), extendNow: make(chan struct{}, 1),
+	}
+}
+
+// run starts all loops and ends them after the drain, or at once with kill.
+func (h *host) run(stop, kill context.Context) error {
+	ctx, cancel := context.WithCancel(kill)
+	defer cancel()
+	g, ctx := errgroup.WithContext(ctx)
+	for _, loop := range []func(context.Context) error{
+		h.comfy.Listen, h.healthLoop, h.leaseLoop, h.presenceLoop, h.reconnectLoop,
+		func(ctx context.Context) error {
+			return h.q.ServeOffers(ctx, h.name, func(o jetstream.Offer, reply func(jetstream.Reply)) { h.answer(ctx, o, reply) })
+		},
+		func(ctx context.Context) error { return h.q.ServeControl(ctx, h.name, h.obey) },
+	} {
+		g.Go(func() error { return loop(ctx) })
+	}
+	g.Go(func() error {
+		defer cancel()
+		return h.drainLoop(stop, ctx)
+	})
+	err := g.Wait()
+	h.desk.change(func(d *desk) { d.leaving = true }) // nothing is begun after this
+	h.work.Wait()
+	if closer, ok := h.comfy.(interface{ Close() }); ok {
+		closer.Close()
+	}
+	if kill.Err() != nil {
+		return kill.Err()
+	}
+	if err != nil && !errors.Is(err, context.Canceled) {
+		return err
+	}
+	h.depart(kill)
+	return nil
+}
+
+// drainLoop waits for stop, lets the running jobs end for the drain time, and gives back those that have not.
+func (h *host) drainLoop(stop, ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-stop.Done():
+	}
+	h.desk.change(func(d *desk) { d.leaving = true })
+	h.log.Info("draining", "running", len(h.desk.all()), "for", h.cfg.Drain)
+	h.announce()
+	timer := time.NewTimer(h.cfg.Drain)
+	defer timer.Stop()
+	select {
+	case <-h.desk.empty():
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-timer.C:
+	}
+	for _, r := range h.desk.all() {
+		if !r.reporting.Load() {
+			r.end(drained{})
+		}
+	}
+	select {
+	case <-h.desk.empty():
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// depart ends the host's presence. A crash before it costs the others one presence TTL.
+func (h *host) depart(kill context.Context) {
+	ctx, cancel := context.WithTimeout(kill, wireTimeout)
+	defer cancel()
+	err := errors.Join(h.q.Leave(ctx, h.name), h.q.AnnounceHost(ctx, h.name, jetstream.HostOffline, "the agent was stopped"))
+	if err != nil {
+		h.log.Warn("cannot say good-bye", "error", err)
+	}
+	h.meters.online.Set(0)
+}
+
+// obey does what dispatcher hosts drain and resume ask for.
+func (h *host) obey(c jetstream.Control) {
+	if c.Drain == c.Resume {
+		return
+	}
+	if h.desk.change(func(d *desk) { d.drained = c.Drain }) {
+		h.log.Info("told by an operator", "drain", c.Drain)
+	}
+	h.announce()
+}
+
+// announce tells the host's state to all dispatchers now, and to the presence with the next beat, which it asks
+// for at once.
+func (h *host) announce() {
+	h.broadcast()
+	poke(h.beatNow)
+}
+
+func (h *host) broadcast() {
+	s := h.desk.state()
+	h.meters.running.Set(float64(len(s.Running)))
+	if err := h.q.Broadcast(&s); err != nil {
+		h.log.Debug("cannot broadcast the host's state", "error", err)
+	}
+}
+
+// wireTimeout bounds one call to NATS.
+const wireTimeout = 5 * time.Second
+
+func poke(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// pause waits for d; false means that ctx ended first.
+func pause(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

@@ -1,0 +1,293 @@
+package agent_test
+
+import (
+	"context"
+	"errors"
+	"net/url"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/comfyherd/comfyherd/internal/agent"
+	"github.com/comfyherd/comfyherd/internal/comfy"
+	"github.com/comfyherd/comfyherd/internal/failure"
+	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/jetstream"
+)
+
+func TestSlotsAndPrefetchAreTheAgentsToGive(t *testing.T) {
+	t.Parallel()
+	h := start(t, agent.Config{})
+	h.awaitState("gpu", func(s jetstream.HostState) bool { return s.State == jetstream.Online })
+	release := make(chan struct{})
+	h.fake.returns(release, &comfy.Result{Ran: 5 * time.Second}, nil)
+	one, two, three := h.queued(job.Spec{ID: "one"}), h.queued(job.Spec{ID: "two"}), h.queued(job.Spec{ID: "three"})
+	if r := h.offer(one); r.Answer != jetstream.Accepted || len(r.State.Running) != 1 || r.State.Running[0].Job != "one" || r.State.Free() {
+		t.Errorf("the first was answered %+v", r)
+	}
+	if r := h.offer(two); r.Answer != jetstream.Accepted || len(r.State.Running) != 2 {
+		t.Errorf("the second was answered %+v", r)
+	}
+	await(h, h.fake.posted, "the first POST")
+	await(h, h.fake.posted, "the second POST") // at once: ComfyUI's backlog keeps the GPU busy
+	busy := h.offer(three)
+	if busy.Answer != jetstream.Busy {
+		t.Errorf("the third was answered %+v", busy)
+	}
+	states := make(chan jetstream.HostState, 10)
+	go func() { _ = h.q.FollowHosts(h.ctx, func(s jetstream.HostState) { states <- s }) }()
+	h.accepted(one) // known already: nothing happens but a newer lease
+	close(release)
+	for s := await(h, states, "an empty host"); len(s.Running) > 0; s = await(h, states, "an empty host") {
+		if s.Serial <= busy.State.Serial || s.Ended == nil || s.Ended.RanFor != job.Duration(5*time.Second) || !s.Ended.Success {
+			t.Errorf("a freed slot was broadcast as %+v", s)
+		}
+	}
+	h.accepted(three)
+	h.event(three, job.Completed)
+	h.wantChain(one, "queued started completed")
+}
+
+func TestTwoOffersOfOneAttemptAreOneRunWithTheNewerLease(t *testing.T) {
+	t.Parallel()
+	h := start(t, agent.Config{})
+	release := make(chan struct{})
+	h.fake.returns(release, nil, failure.New(failure.ExecutionError, "x"))
+	o := h.queued(job.Spec{ID: "one"})
+	h.accepted(o)
+	await(h, h.fake.posted, "the POST")
+	again := o
+	again.Lease = o.Lease + ".newer"
+	again.Resume = true
+	h.accepted(again)
+	other := o
+	other.Attempt = 2
+	if r := h.offer(other); r.Answer != jetstream.Busy {
+		t.Errorf("another attempt of a job that runs was answered %s", r.Answer)
+	}
+	close(release)
+	h.event(o, job.Failed)
+	if got := h.last(o).Lease; got != again.Lease {
+		t.Errorf("the lease in the event is %q, want %q", got, again.Lease)
+	}
+	if n := len(h.fake.posted); n != 0 {
+		t.Errorf("%d more prompts were posted", n)
+	}
+}
+
+func TestAResumeAttachesToThePromptOrSaysGone(t *testing.T) {
+	t.Parallel()
+	h := start(t, agent.Config{})
+	o := h.queued(job.Spec{ID: "one"})
+	h.accepted(o)
+	first := await(h, h.fake.posted, "the POST")
+	h.kill() // as by kill -9: the chain keeps its open started
+	h.ended()
+	h.wantChain(o, "queued started")
+
+	a, err := agent.New(h.q, agent.Config{Hosts: []agent.HostConfig{{Name: "gpu", Comfy: h.fake}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.a = a
+	h.run()
+	o.Resume, o.LastInChain = true, h.last(o).ChainSequence
+	h.fake.set(func() { h.fake.standing = comfy.Unknown })
+	h.awaitState("gpu", func(s jetstream.HostState) bool { return s.State == jetstream.Online })
+	if r := h.offer(o); r.Answer != jetstream.NotThere {
+		t.Errorf("a prompt that ComfyUI forgot was answered %+v", r)
+	}
+	h.fake.set(func() { h.fake.standing = comfy.Running })
+	h.fake.returns(now(), &comfy.Result{}, nil)
+	h.accepted(o)
+	second := await(h, h.fake.posted, "the resumed run")
+	if !second.Resume || second.ID != first.ID || string(second.Workflow) != string(first.Workflow) {
+		t.Errorf("resumed %+v, want %+v", second, first)
+	}
+	h.event(o, job.Completed)
+	h.wantChain(o, "queued started completed")
+	h.acked(o)
+}
+
+func TestDrainingGivesTheJobBackAndLeaves(t *testing.T) {
+	t.Parallel()
+	h := start(t, agent.Config{Drain: -1})
+	o, late := h.queued(job.Spec{ID: "one"}), h.queued(job.Spec{ID: "late"})
+	h.accepted(o)
+	p := await(h, h.fake.posted, "the POST")
+	h.stop()
+	h.ended()
+	e := h.event(o, job.Failed)
+	if e.Kind != failure.Drained || e.Counted == nil || *e.Counted {
+		t.Errorf("failed is %+v", e)
+	}
+	if id := await(h, h.fake.cancelled, "the cancel"); id != p.ID {
+		t.Errorf("prompt %s was cancelled, not %s", id, p.ID)
+	}
+	if _, there, err := h.q.Host(h.ctx, "gpu"); there || err != nil {
+		t.Errorf("the presence is still there: %t, %v", there, err)
+	}
+	if _, err := h.q.Offer(h.ctx, "gpu", &late); !errors.Is(err, jetstream.ErrNoAgent) {
+		t.Errorf("a late offer gets %v", err)
+	}
+	h.wantHostEvents("online draining offline")
+}
+
+func TestADrainWaitsForTheRunningJob(t *testing.T) {
+	t.Parallel()
+	h := start(t, agent.Config{})
+	release := make(chan struct{})
+	h.fake.returns(release, &comfy.Result{}, nil)
+	o, late := h.queued(job.Spec{ID: "one"}), h.queued(job.Spec{ID: "late"})
+	h.accepted(o)
+	await(h, h.fake.posted, "the POST")
+	h.stop()
+	h.awaitState("gpu", func(s jetstream.HostState) bool { return s.State == jetstream.Draining })
+	if r := h.offer(late); r.Answer != jetstream.Drain {
+		t.Errorf("an offer to a draining host was answered %s", r.Answer)
+	}
+	close(release)
+	h.ended()
+	h.wantChain(o, "queued started completed")
+	h.acked(o)
+}
+
+func TestAnOperatorDrainsAndResumesAHost(t *testing.T) {
+	t.Parallel()
+	h := start(t, agent.Config{})
+	h.awaitState("gpu", func(s jetstream.HostState) bool { return s.State == jetstream.Online })
+	if err := h.q.Control(h.ctx, "gpu", jetstream.Control{Drain: true}); err != nil {
+		t.Fatal(err)
+	}
+	h.awaitState("gpu", func(s jetstream.HostState) bool { return s.State == jetstream.Draining })
+	o := h.queued(job.Spec{ID: "one"})
+	if r := h.offer(o); r.Answer != jetstream.Drain {
+		t.Errorf("the offer was answered %s", r.Answer)
+	}
+	if err := h.q.Control(h.ctx, "gpu", jetstream.Control{Resume: true}); err != nil {
+		t.Fatal(err)
+	}
+	h.awaitState("gpu", func(s jetstream.HostState) bool { return s.State == jetstream.Online })
+	h.accepted(o)
+}
+
+func TestAHostWithoutComfyUIComesUpByItself(t *testing.T) {
+	t.Parallel()
+	h := build(t, agent.Config{Labels: []string{"gpu=4090"}, Version: "v1"})
+	h.fake.set(func() { h.fake.down = errors.New("connection refused") })
+	h.run()
+	h.awaitState("gpu", func(s jetstream.HostState) bool {
+		return s.State == jetstream.Unhealthy && strings.Contains(s.Reason, "connection refused")
+	})
+	if err := h.a.Health(); err == nil || !strings.Contains(err.Error(), "connection refused") {
+		t.Errorf("Health is %v", err)
+	}
+	o := h.queued(job.Spec{ID: "one"})
+	if r := h.offer(o); r.Answer != jetstream.Unfit {
+		t.Errorf("the offer was answered %s", r.Answer)
+	}
+	h.fake.set(func() { h.fake.down = nil })
+	h.awaitState("gpu", func(s jetstream.HostState) bool {
+		return s.State == jetstream.Online && s.Memory == 24<<30 && s.Labels[0] == "gpu=4090" && s.Version == "v1"
+	})
+	h.accepted(o)
+	if err := h.a.Health(); err != nil {
+		t.Errorf("Health is %v", err)
+	}
+	h.wantHostEvents("unhealthy recovered")
+}
+
+func TestASickHostTakesNoJobsUntilComfyUIWasRestarted(t *testing.T) {
+	t.Parallel()
+	h := start(t, agent.Config{})
+	h.fake.returns(now(), nil, failure.New(failure.HostSick, "CUDA error: device-side assert"))
+	o, next := h.queued(job.Spec{ID: "one"}), h.queued(job.Spec{ID: "two"})
+	h.accepted(o)
+	h.event(o, job.Failed)
+	if r := h.offer(next); r.Answer != jetstream.Unfit || !strings.Contains(r.Reason, "CUDA error") {
+		t.Errorf("an offer to a sick host was answered %+v", r)
+	}
+	h.awaitState("gpu", func(s jetstream.HostState) bool { return s.State == jetstream.Unhealthy })
+	h.fake.set(func() { h.fake.state.Connected = false })
+	h.awaitState("gpu", func(s jetstream.HostState) bool { return s.State == jetstream.Online })
+	h.wantHostEvents("online unhealthy recovered")
+}
+
+func TestStrangersWorkCountsAsLoad(t *testing.T) {
+	t.Parallel()
+	h := start(t, agent.Config{Prefetch: -1})
+	o := h.queued(job.Spec{ID: "one"})
+	h.fake.set(func() { h.fake.state.QueueRemaining = 3 })
+	states := make(chan jetstream.HostState, 10)
+	go func() { _ = h.q.FollowHosts(h.ctx, func(s jetstream.HostState) { states <- s }) }()
+	for s := await(h, states, "the load"); s.Foreign != 3; {
+		s = await(h, states, "the load")
+	}
+	if r := h.offer(o); r.Answer != jetstream.Busy {
+		t.Errorf("the offer was answered %s", r.Answer)
+	}
+	h.fake.set(func() { h.fake.state.QueueRemaining = 0 })
+	for s := await(h, states, "the end of the load"); s.Foreign != 0; {
+		s = await(h, states, "the end of the load")
+	}
+	h.accepted(o)
+}
+
+func TestACancelDuringANATSOutageIsFoundAfterwards(t *testing.T) {
+	t.Parallel()
+	h := start(t, agent.Config{})
+	o := h.queued(job.Spec{ID: "one"})
+	h.accepted(o)
+	await(h, h.fake.posted, "the POST")
+	release := make(chan struct{})
+	h.fake.returns(release, &comfy.Result{}, nil)
+	other := h.queued(job.Spec{ID: "two"})
+	h.accepted(other)
+	await(h, h.fake.posted, "the second POST")
+
+	folder, port := h.nats.StoreDir(), portOf(h)
+	h.nats.Shutdown()
+	h.nats.WaitForShutdown()
+	close(release) // ends while NATS is away
+	h.nats = startNATS(t, strings.TrimSuffix(folder, "/jetstream"), port)
+	h.event(other, job.Completed)
+	h.append(o, job.Event{EventKind: job.Cancelled, By: "test"})
+	await(h, h.fake.cancelled, "the cancel")
+	h.acked(o)
+	h.acked(other)
+}
+
+func portOf(h *house) int {
+	h.t.Helper()
+	u, err := url.Parse(h.nats.ClientURL())
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	port, err := strconv.Atoi(u.Port())
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return port
+}
+
+// wantHostEvents waits for as many events of the host as are wanted.
+func (h *house) wantHostEvents(want string) {
+	h.t.Helper()
+	ctx, cancel := context.WithCancel(h.ctx)
+	defer cancel()
+	var kinds []string
+	for note, err := range h.q.Notes(ctx, "comfy.events.hosts.gpu.*", time.Time{}) {
+		if err != nil {
+			h.t.Errorf("the host's events are %q, want %q: %v", kinds, want, err)
+			return
+		}
+		kinds = append(kinds, note.Subject[strings.LastIndexByte(note.Subject, '.')+1:])
+		if len(kinds) == len(strings.Fields(want)) {
+			break
+		}
+	}
+	if got := strings.Join(kinds, " "); got != want {
+		h.t.Errorf("the host's events are %q, want %q", got, want)
+	}
+}

@@ -1,0 +1,87 @@
+package agent
+
+import (
+	"sync"
+	"time"
+
+	"github.com/comfyherd/comfyherd/internal/comfy"
+	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/jetstream"
+)
+
+// livePause makes five messages a second at most, of progress and of previews each.
+const livePause = 200 * time.Millisecond
+
+// live tells a run's progress and previews. It never blocks the run; what comes too fast is replaced by what comes
+// next, and the last progress is always told.
+type live struct {
+	tell   func(comfy.Progress)
+	show   func(contentType string, image []byte)
+	shown  time.Time // of the newest preview; only the run's goroutine touches it
+	mu     sync.Mutex
+	told   time.Time
+	newest *comfy.Progress // not yet told
+	timer  *time.Timer     // will tell newest
+}
+
+func (h *host) live(a *attempt) *live {
+	tenant, id := a.tenant, job.ID(a.key.job)
+	return &live{
+		tell: func(p comfy.Progress) {
+			err := h.q.PublishProgress(tenant, id, jetstream.Progress{
+				Value: p.Value, Max: p.Max, Node: p.Node, Class: p.Class, NodesDone: p.NodesDone, NodesTotal: p.NodesTotal,
+			})
+			if err != nil {
+				h.log.Debug("cannot tell progress", "job", a.key, "error", err)
+			}
+		},
+		show: func(contentType string, image []byte) {
+			if err := h.q.PublishPreview(tenant, id, contentType, image); err != nil {
+				h.log.Debug("cannot tell a preview", "job", a.key, "error", err)
+			}
+		},
+	}
+}
+
+func (l *live) progress(p comfy.Progress) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.newest = &p
+	wait := livePause - time.Since(l.told)
+	switch {
+	case wait <= 0:
+		l.flush()
+	case l.timer == nil:
+		l.timer = time.AfterFunc(wait, func() {
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			l.timer = nil
+			l.flush()
+		})
+	}
+}
+
+// flush must be called with mu held.
+func (l *live) flush() {
+	if l.newest != nil {
+		l.tell(*l.newest)
+		l.newest, l.told = nil, time.Now()
+	}
+}
+
+func (l *live) preview(contentType string, image []byte) {
+	if time.Since(l.shown) >= livePause {
+		l.shown = time.Now()
+		l.show(contentType, image)
+	}
+}
+
+// stop tells what is left.
+func (l *live) stop() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.timer != nil {
+		l.timer.Stop()
+	}
+	l.flush()
+}

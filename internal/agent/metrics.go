@@ -1,0 +1,71 @@
+package agent
+
+import (
+	"fmt"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// metrics of all hosts of a process; every one has the label host.
+type metrics struct {
+	jobs       *prometheus.CounterVec // host, outcome, kind
+	offers     *prometheus.CounterVec // host, answer
+	running    *prometheus.GaugeVec
+	online     *prometheus.GaugeVec
+	uploaded   *prometheus.CounterVec
+	extensions *prometheus.CounterVec
+}
+
+func newMetrics(to prometheus.Registerer) (*metrics, error) {
+	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
+		return prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: "comfyherd", Subsystem: "agent", Name: name, Help: help}, append([]string{"host"}, labels...))
+	}
+	gauge := func(name, help string) *prometheus.GaugeVec {
+		return prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: "comfyherd", Subsystem: "agent", Name: name, Help: help}, []string{"host"})
+	}
+	m := &metrics{
+		jobs:       counter("jobs_total", "Ended attempts by outcome (completed, failed, cancelled, dropped) and failure kind.", "outcome", "kind"),
+		offers:     counter("offers_total", "Offers by answer.", "answer"),
+		running:    gauge("running_jobs", "Accepted jobs that hold a slot or a place in ComfyUI's backlog."),
+		online:     gauge("host_online", "1 while ComfyUI answers and takes jobs."),
+		uploaded:   counter("output_bytes_total", "Bytes of outputs stored in COMFY_OUTPUTS."),
+		extensions: counter("lease_extensions_total", "Extensions of leases."),
+	}
+	if to == nil {
+		return m, nil
+	}
+	for _, c := range []prometheus.Collector{m.jobs, m.offers, m.running, m.online, m.uploaded, m.extensions} {
+		if err := to.Register(c); err != nil {
+			return nil, fmt.Errorf("register the agent's metrics: %w", err)
+		}
+	}
+	return m, nil
+}
+
+// meters are one host's.
+type meters struct {
+	all        *metrics
+	host       string
+	completed  prometheus.Counter
+	accepted   prometheus.Counter
+	running    prometheus.Gauge
+	online     prometheus.Gauge
+	uploaded   prometheus.Counter
+	extensions prometheus.Counter
+}
+
+func (m *metrics) of(host string) *meters {
+	return &meters{
+		all: m, host: host,
+		completed:  m.jobs.WithLabelValues(host, "completed", ""),
+		accepted:   m.offers.WithLabelValues(host, "accepted"),
+		running:    m.running.WithLabelValues(host),
+		online:     m.online.WithLabelValues(host),
+		uploaded:   m.uploaded.WithLabelValues(host),
+		extensions: m.extensions.WithLabelValues(host),
+	}
+}
+
+func (m *meters) ended(outcome, kind string) { m.all.jobs.WithLabelValues(m.host, outcome, kind).Inc() }
+
+func (m *meters) answered(answer string) { m.all.offers.WithLabelValues(m.host, answer).Inc() }

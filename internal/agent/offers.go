@@ -1,0 +1,68 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/comfyherd/comfyherd/internal/comfy"
+	"github.com/comfyherd/comfyherd/jetstream"
+)
+
+// findTimeout leaves room within the 2 s that a dispatcher waits.
+const findTimeout = time.Second
+
+// answer decides about one offer without blocking. Only a resume of a prompt that is not known here has to ask
+// ComfyUI first, on a goroutine of its own.
+func (h *host) answer(ctx context.Context, o jetstream.Offer, reply func(jetstream.Reply)) {
+	if o.Resume && h.desk.unknown(&o, func() { h.work.Go(func() { h.answerResume(ctx, o, reply) }) }) {
+		return
+	}
+	h.decide(ctx, &o, reply)
+}
+
+// decide reserves a slot or refuses. Order of effects: reserve, extend the lease, answer, broadcast, walk. A crash
+// in between lets the lease run out; the walk has not appended started, so the job is routed anew.
+func (h *host) decide(ctx context.Context, o *jetstream.Offer, reply func(jetstream.Reply)) {
+	v := h.desk.take(o, func() *run {
+		work, end := context.WithCancelCause(ctx)
+		r := newRun(*o, promptID(o, h.q.Created()), end)
+		h.work.Go(func() { h.walk(ctx, work, r) })
+		return r
+	})
+	h.meters.answered(string(v.answer))
+	if v.answer == jetstream.Accepted {
+		h.extend(o.Lease)
+		if int64(o.AckWait/3) < h.extendEvery.Load() {
+			poke(h.extendNow)
+		}
+	}
+	reply(jetstream.Reply{Answer: v.answer, Reason: v.reason, State: h.desk.state()})
+	if v.fresh != nil {
+		h.broadcast()
+	}
+}
+
+// answerResume accepts a prompt that ComfyUI knows. A ComfyUI that is merely slow makes the host busy: the job is
+// offered to it again a little later.
+func (h *host) answerResume(ctx context.Context, o jetstream.Offer, reply func(jetstream.Reply)) {
+	find, cancel := context.WithTimeout(ctx, findTimeout)
+	defer cancel()
+	standing, err := h.comfy.Find(find, promptID(&o, h.q.Created()))
+	refusal := jetstream.Reply{Answer: jetstream.NotThere, Reason: "ComfyUI does not know the prompt any more"}
+	switch {
+	case err == nil && standing != comfy.Unknown:
+		h.decide(ctx, &o, reply)
+		return
+	case err != nil && ctx.Err() != nil:
+		return
+	case errors.Is(err, context.DeadlineExceeded) && h.desk.state().State != jetstream.Unhealthy:
+		refusal = jetstream.Reply{Answer: jetstream.Busy, Reason: "ComfyUI is slow to say whether it knows the prompt"}
+	case err != nil:
+		refusal.Reason = "ComfyUI does not answer: " + err.Error()
+	}
+	h.meters.answered(string(refusal.Answer))
+	h.log.Warn("cannot resume a job", "job", keyOf(&o), "reason", refusal.Reason)
+	refusal.State = h.desk.state()
+	reply(refusal)
+}

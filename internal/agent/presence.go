@@ -1,0 +1,63 @@
+package agent
+
+import (
+	"context"
+	"time"
+
+	"github.com/comfyherd/comfyherd/jetstream"
+)
+
+// presenceLoop renews the host's presence each third of its TTL and at every change of its state, and announces
+// the state when it is another than the last that was announced. Nothing is told before ComfyUI was looked at once.
+func (h *host) presenceLoop(ctx context.Context) error {
+	var announced jetstream.Availability
+	ticker := time.NewTicker(h.q.PresenceTTL() / 3)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-h.beatNow:
+		case <-ticker.C:
+		}
+		s := h.desk.state()
+		if err := h.beat(ctx, &s); err != nil {
+			h.log.Debug("cannot renew the presence", "error", err)
+			continue
+		}
+		if s.State == announced {
+			continue
+		}
+		if err := h.announceEvent(ctx, &s, announced); err != nil {
+			h.log.Debug("cannot announce the state", "state", s.State, "error", err)
+			continue
+		}
+		h.log.Info("host is "+string(s.State), "reason", s.Reason, "url", s.URL)
+		announced = s.State
+	}
+}
+
+func (h *host) beat(ctx context.Context, s *jetstream.HostState) error {
+	ctx, cancel := context.WithTimeout(ctx, wireTimeout)
+	defer cancel()
+	h.meters.online.Set(0)
+	if s.State == jetstream.Online {
+		h.meters.online.Set(1)
+	}
+	return h.q.Beat(ctx, s)
+}
+
+func (h *host) announceEvent(ctx context.Context, s *jetstream.HostState, before jetstream.Availability) error {
+	ctx, cancel := context.WithTimeout(ctx, wireTimeout)
+	defer cancel()
+	kind := jetstream.HostOnline
+	switch {
+	case s.State == jetstream.Draining:
+		kind = jetstream.HostDraining
+	case s.State == jetstream.Unhealthy:
+		kind = jetstream.HostUnhealthy
+	case before == jetstream.Unhealthy:
+		kind = jetstream.HostRecovered
+	}
+	return h.q.AnnounceHost(ctx, h.name, kind, s.Reason)
+}

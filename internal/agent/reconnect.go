@@ -1,0 +1,37 @@
+package agent
+
+import (
+	"context"
+	"errors"
+)
+
+// reconnectLoop makes up for what was missed while NATS was away: leases are extended, the presence is renewed, and
+// the chain of every job that is here is looked at, since its cancel may have been told to nobody.
+func (h *host) reconnectLoop(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-h.q.Reconnected():
+		}
+		h.log.Info("NATS is connected again", "running", h.desk.busy())
+		poke(h.extendNow)
+		h.announce()
+		for _, r := range h.desk.all() {
+			h.review(ctx, r)
+		}
+	}
+}
+
+// review leaves a job alone whose chain cannot be read: what the walk appends next meets the truth.
+func (h *host) review(ctx context.Context, r *run) {
+	ctx, cancel := context.WithTimeout(ctx, wireTimeout)
+	defer cancel()
+	last, found, err := h.q.Last(ctx, r.tenant, r.job)
+	if err != nil && !errors.Is(err, context.Canceled) {
+		h.log.Warn("cannot read a job's chain", "job", r.key, "error", err)
+	}
+	if err == nil && found {
+		r.hear(last.Event)
+	}
+}

@@ -1,0 +1,166 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/comfyherd/comfyherd/internal/failure"
+	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/jetstream"
+)
+
+// overtaken is a chain that has moved on: its last event is not the one that a run built on.
+type overtaken struct{ by jetstream.Link }
+
+func (o *overtaken) Error() string {
+	return fmt.Sprintf("the job's last event is %s of host %q, attempt %d", o.by.EventKind, o.by.Host, o.by.Attempt)
+}
+
+// event begins an event of this attempt. Without a job (its body could not be read) it has what the offer says.
+func (h *host) event(a *attempt, kind job.EventKind) job.Event {
+	e := job.Event{
+		EventKind: kind, Job: a.key.job, Tenant: a.tenant, Priority: a.offer.Message.Priority, Hash: a.offer.Hash, Time: time.Now().UTC(),
+	}
+	if a.job != nil {
+		e = a.job.NewEvent(kind, e.Time)
+	}
+	e.Host, e.Attempt = h.name, a.attempt
+	return e
+}
+
+// complete appends completed and acks. Whoever completes first wins, so that a chain that has moved on without
+// having ended is built upon where it stands: we were taken for lost.
+func (h *host) complete(kill context.Context, a *attempt) error {
+	e := h.event(a, job.Completed)
+	e.PromptID, e.Outputs, e.Seeds = a.prompt, a.outputs, a.seeds
+	e.CachedNodes, e.OutputsReused = a.result.CachedNodes, a.result.OutputsReused
+	e.QueuedFor, e.RanFor = job.Duration(max(0, a.startedAt.Sub(a.job.Received))), job.Duration(a.ran)
+	e.NodeTimes = durations(a.result.NodeTimes)
+	for {
+		_, err := h.append(kill, &e, a.chain, "")
+		var moved *overtaken
+		if errors.As(err, &moved) && !moved.by.EventKind.Terminal() {
+			h.log.Warn("completed although the job was started elsewhere meanwhile", "job", a.key, "last", moved.by.EventKind, "host", moved.by.Host)
+			a.chain = moved.by.ChainSequence
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		h.log.Info("completed", "job", a.key, "ran_for", a.ran, "outputs", len(a.outputs))
+		h.meters.completed.Inc()
+		return h.q.FinishSoon(a.currentLease())
+	}
+}
+
+// fail appends failed, with a lease that lives for another AckWait, in which a dispatcher settles the attempt.
+func (h *host) fail(kill context.Context, a *attempt, f *failure.Failure) error {
+	e := h.event(a, job.Failed)
+	e.PromptID = a.prompt
+	e.Kind, e.Message, e.Node, e.Class, e.Exception = f.Kind, f.Message, f.Node, f.Class, f.Exception
+	counted := h.counts(kill, a, f)
+	e.Counted = &counted
+	if a.job != nil {
+		e.Size = a.job.Graph.Size()
+	}
+	if !a.superseded.Load() {
+		h.extend(a.currentLease())
+	}
+	if _, err := h.append(kill, &e, a.chain, a.currentLease()); err != nil {
+		return err
+	}
+	h.log.Warn("failed", "job", a.key, "kind", f.Kind, "message", f.Message, "node", f.Node, "class_type", f.Class)
+	h.meters.ended("failed", string(f.Kind))
+	return nil
+}
+
+// counts reports whether the attempt counts towards max_attempts. Only a kind that is free once needs the chain; one
+// that cannot be read is taken for the first.
+func (h *host) counts(ctx context.Context, a *attempt, f *failure.Failure) bool {
+	this := failure.Attempt{Number: a.attempt, Host: h.name, Kind: f.Kind}
+	var earlier []failure.Attempt
+	if f.Kind.Verdict().Counts == failure.OnceFree {
+		ctx, cancel := context.WithTimeout(ctx, wireTimeout)
+		defer cancel()
+		chain, err := h.q.Chain(ctx, a.tenant, a.key.job)
+		if err != nil {
+			h.log.Warn("cannot read a job's chain", "job", a.key, "error", err)
+		}
+		for i := range chain {
+			if chain[i].EventKind == job.Failed {
+				earlier = append(earlier, chain[i].Failure())
+			}
+		}
+	}
+	return failure.Counts(append(earlier, this), len(earlier))
+}
+
+const (
+	appendPause    = 100 * time.Millisecond
+	maxAppendPause = 5 * time.Second
+)
+
+// append adds e to the job's chain after the event with the sequence last, and tries until NATS has answered or ctx
+// ends, with its cause. An event that turns out to be stored already, since only the answer was lost, is a success. The
+// error is an *overtaken when somebody else was first.
+func (h *host) append(ctx context.Context, e *job.Event, last uint64, lease jetstream.Lease) (uint64, error) {
+	for wait := appendPause; ; wait = min(2*wait, maxAppendPause) {
+		sequence, err := h.appendOnce(ctx, e, last, lease)
+		var moved *overtaken
+		if err == nil || errors.As(err, &moved) {
+			return sequence, err
+		}
+		if ctx.Err() != nil {
+			return 0, context.Cause(ctx)
+		}
+		h.log.Warn("cannot report; trying again", "event", e.EventKind, "job", e.Job, "error", err, "in", wait)
+		if !pause(ctx, wait) {
+			return 0, context.Cause(ctx)
+		}
+	}
+}
+
+func (h *host) appendOnce(ctx context.Context, e *job.Event, last uint64, lease jetstream.Lease) (uint64, error) {
+	ctx, cancel := context.WithTimeout(ctx, wireTimeout)
+	defer cancel()
+	sequence, err := h.q.Append(ctx, e, last, "agent/"+h.name, lease)
+	if !errors.Is(err, jetstream.ErrOvertaken) {
+		return sequence, err
+	}
+	link, _, err := h.q.Last(ctx, e.Tenant, e.Job)
+	if err != nil {
+		return 0, err
+	}
+	if link.EventKind == e.EventKind && link.PromptID == e.PromptID && link.Attempt == e.Attempt && link.Host == e.Host {
+		return link.ChainSequence, nil
+	}
+	return 0, &overtaken{link}
+}
+
+// last reads the job's last event, and tries until NATS has answered or ctx ends, with its cause.
+func (h *host) last(ctx context.Context, a *attempt) (jetstream.Link, error) {
+	for wait := appendPause; ; wait = min(2*wait, maxAppendPause) {
+		once, cancel := context.WithTimeout(ctx, wireTimeout)
+		link, _, err := h.q.Last(once, a.tenant, a.key.job)
+		cancel()
+		if err == nil {
+			return link, nil
+		}
+		if !pause(ctx, wait) {
+			return jetstream.Link{}, context.Cause(ctx)
+		}
+	}
+}
+
+func durations(times map[string]time.Duration) map[string]job.Duration {
+	if len(times) == 0 {
+		return nil
+	}
+	all := make(map[string]job.Duration, len(times))
+	for node, d := range times {
+		all[node] = job.Duration(d)
+	}
+	return all
+}

@@ -1,0 +1,93 @@
+package agent
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/jetstream"
+)
+
+// key names one attempt of a job.
+type key struct {
+	tenant  job.Tenant
+	job     job.ID
+	attempt int
+}
+
+func (k key) String() string {
+	return string(k.tenant) + "/" + string(k.job) + "#" + strconv.Itoa(k.attempt)
+}
+
+// run is one accepted attempt.
+type run struct {
+	key
+	offer  jetstream.Offer // as accepted; its lease may have been replaced since
+	prompt string          // its id in ComfyUI
+	since  time.Time       // accepted
+
+	lease      atomic.Value            // jetstream.Lease; replaced when NATS delivered the job again
+	superseded atomic.Bool             // a newer attempt has started: the lease is not ours any more
+	reporting  atomic.Bool             // ComfyUI is no longer needed
+	end        context.CancelCauseFunc // ends the walk's part in ComfyUI
+}
+
+func newRun(o jetstream.Offer, prompt string, end context.CancelCauseFunc) *run {
+	r := &run{key: keyOf(&o), offer: o, prompt: prompt, since: time.Now(), end: end}
+	r.lease.Store(o.Lease)
+	return r
+}
+
+func keyOf(o *jetstream.Offer) key { return key{job.Tenant(o.Message.Tenant), o.Job, o.Attempt} }
+
+func (r *run) currentLease() jetstream.Lease { return r.lease.Load().(jetstream.Lease) }
+
+// ended is why a run must stop: its job's chain has a terminal event that is not ours.
+type ended struct{ by job.EventKind }
+
+func (e *ended) Error() string { return "the job is " + string(e.by) }
+
+// drained is why a run must stop when the agent shuts down.
+type drained struct{}
+
+func (drained) Error() string { return "the agent is shutting down" }
+
+// hear takes in an event of the job's chain, our own among them.
+func (r *run) hear(e job.Event) {
+	switch {
+	case e.EventKind.Terminal() && e.PromptID != r.prompt:
+		r.end(&ended{e.EventKind})
+	case e.EventKind == job.Started && e.Attempt > r.attempt:
+		r.superseded.Store(true)
+	}
+}
+
+// promptSpace is the namespace of prompt ids.
+var promptSpace = uuid.MustParse("5b0f4c3e-7d0a-5f64-9a52-1f1c0e8f6d3b")
+
+// promptID is the lower-case UUID (v5) of a job's attempt. The stream's creation belongs to the stream sequence:
+// a ComfyUI that outlives a stream made anew must not answer with an old prompt of the same number.
+func promptID(o *jetstream.Offer, streamCreated time.Time) string {
+	name := fmt.Sprintf("%s\x00%s\x00%d\x00%d\x00%d", o.Message.Tenant, o.Job, streamCreated.UnixNano(), o.Message.Sequence, o.Attempt)
+	return uuid.NewSHA1(promptSpace, []byte(name)).String()
+}
+
+// seeds draws the seeds of a prompt: random between prompts and the same again when the prompt is resumed. They
+// have 32 bits, which is as many as every node takes.
+func seeds(prompt string) func() uint64 {
+	id := uuid.MustParse(prompt)
+	drawn := uint64(0)
+	return func() uint64 {
+		var n [8]byte
+		binary.BigEndian.PutUint64(n[:], drawn)
+		drawn++
+		seed := uuid.NewSHA1(id, n[:])
+		return uint64(binary.BigEndian.Uint32(seed[:4]))
+	}
+}

@@ -1,0 +1,251 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/comfyherd/comfyherd/internal/comfy"
+	"github.com/comfyherd/comfyherd/internal/failure"
+	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/workflow"
+)
+
+// attempt is what a walk knows of its run; only the walk's goroutine touches it.
+type attempt struct {
+	*run
+	job       *job.Job
+	startedAt time.Time
+	chain     uint64 // sequence of the started event
+	seeds     map[string]uint64
+	ran       time.Duration // on the GPU
+	outputs   []job.Output
+	result    *comfy.Result
+}
+
+// walk is a job's way from "accepted" to its end. kill ends only with the process or its NATS connection, and
+// then everything is left as by a crash; ctx ends with it or when the run must stop. Order of effects, and what a
+// crash after each one does:
+//
+//  1. follow the job's chain: nothing
+//  2. append started: the lease runs out; the attempt is offered back, unknown to ComfyUI, and is lost
+//  3. upload the inputs: the same; the files stay under a name that nobody else uses
+//  4. POST, run: the lease runs out; the attempt is offered back and its prompt resumed, also when it has ended
+//  5. give the slot back: the same
+//  6. store the outputs: the same; they are stored again under the same names
+//  7. append completed: the job is delivered again, its chain has ended, and it is acked
+//  8. ack: nothing
+//
+// After a failure, 4 is followed by: cancel the prompt and confirm, give the slot back, append failed with the
+// lease. A crash before that event is as above; after it a dispatcher settles the attempt.
+func (h *host) walk(kill, ctx context.Context, r *run) {
+	defer h.desk.leave(r)
+	a := &attempt{run: r}
+	defer func() { h.release(a, false) }()
+	defer r.end(nil)
+	stopFollowing, err := h.q.FollowJob(r.tenant, r.key.job, r.hear) // 1
+	if err != nil {
+		h.log.Error("cannot follow a job; its lease will run out", "job", r.key, "error", err)
+		return
+	}
+	defer stopFollowing()
+	if err = h.begin(ctx, a); err == nil { // 2
+		err = h.perform(ctx, a) // 3, 4
+	}
+	if kill.Err() != nil {
+		return
+	}
+	if err != nil {
+		h.clear(kill, a, err)
+	}
+	r.reporting.Store(true)
+	if err == nil {
+		err = h.ship(ctx, a) // 5, 6
+	}
+	h.release(a, err == nil)
+	h.settle(kill, a, err) // 7, 8
+}
+
+// begin reads the job and appends started, unless it is resumed: then the chain's last event is its started.
+func (h *host) begin(ctx context.Context, a *attempt) error {
+	a.chain, a.startedAt = a.offer.LastInChain, time.Now()
+	j, err := job.Parse(a.offer.Message)
+	if err != nil {
+		return failure.New(failure.InvalidWorkflow, err.Error())
+	}
+	j.ID = a.key.job // the dispatcher saw headers that the offer does not carry
+	a.job = j
+	if a.offer.Resume {
+		return h.recall(ctx, a)
+	}
+	e := h.event(a, job.Started)
+	e.PromptID = a.prompt
+	a.chain, err = h.append(ctx, &e, a.chain, "")
+	if err == nil {
+		h.log.Info("started", "job", a.key, "hash", a.offer.Hash.Short(), "prompt", a.prompt)
+	}
+	return err
+}
+
+// recall makes sure that the open started event of the chain is that of this run.
+func (h *host) recall(ctx context.Context, a *attempt) error {
+	link, err := h.last(ctx, a)
+	if err != nil {
+		return err
+	}
+	if link.EventKind != job.Started || link.PromptID != a.prompt {
+		return &overtaken{link}
+	}
+	a.chain, a.startedAt = link.ChainSequence, link.Time
+	h.log.Info("resumed", "job", a.key, "hash", a.offer.Hash.Short(), "prompt", a.prompt)
+	return nil
+}
+
+// perform brings the inputs and runs the prompt.
+func (h *host) perform(ctx context.Context, a *attempt) error {
+	var inputs map[string]map[string]string
+	if !a.offer.Resume {
+		var err error
+		if inputs, err = h.bring(ctx, a); err != nil {
+			return err
+		}
+	}
+	prepared, err := a.job.Graph.Prepare(workflow.Preparation{
+		Seed: seeds(a.prompt), Prefix: outputPrefix(a.prompt), Inputs: inputs, Spell: h.comfy.Spelling,
+	})
+	if err != nil {
+		return failure.New(failure.InvalidWorkflow, err.Error())
+	}
+	a.seeds = prepared.Seeds
+	prompt := comfy.Prompt{
+		ID: a.prompt, Workflow: prepared.Body, ExtraData: a.job.ExtraData, Targets: a.job.IncludeOutputs, Resume: a.offer.Resume,
+	}
+	prompt.Start, prompt.Node, prompt.Total = h.limits(a.job.Timeouts)
+	live := h.live(a)
+	defer live.stop()
+	var running time.Time
+	a.result, err = h.comfy.Run(ctx, prompt, comfy.Watch{
+		Running: func() { running = time.Now() }, Progress: live.progress, Preview: live.preview,
+	})
+	if err == nil {
+		a.ran = a.result.Ran
+	}
+	if a.ran == 0 && !running.IsZero() {
+		a.ran = time.Since(running)
+	}
+	return err
+}
+
+func (h *host) limits(t *job.Timeouts) (start, node, total time.Duration) {
+	start, node, total = h.cfg.StartTimeout, h.cfg.NodeTimeout, h.cfg.TotalTimeout
+	if t == nil {
+		return start, node, total
+	}
+	for _, limit := range []struct {
+		wished *job.Duration
+		set    *time.Duration
+	}{{t.Start, &start}, {t.Node, &node}, {t.Total, &total}} {
+		if limit.wished != nil {
+			*limit.set = time.Duration(*limit.wished)
+		}
+	}
+	return start, node, total
+}
+
+// cancelPatience is how long a cancel may take: a node without progress ticks stops only when it is through.
+const cancelPatience = 30 * time.Second
+
+// clear does on the host what a failure asks for, before the slot is given back: the prompt of a run that was
+// stopped from here is cancelled and that is confirmed; a host that is lost or sick takes no more jobs.
+func (h *host) clear(kill context.Context, a *attempt, err error) {
+	var stopped *ended
+	if errors.As(err, &stopped) || errors.Is(err, drained{}) {
+		h.cancel(kill, a.prompt)
+		return
+	}
+	var moved *overtaken
+	if errors.As(err, &moved) {
+		return // nothing was sent
+	}
+	f := failure.As(err)
+	switch f.Kind {
+	case failure.Timeout:
+		h.cancel(kill, a.prompt)
+	case failure.OutOfMemory:
+		ctx, cancel := context.WithTimeout(kill, wireTimeout)
+		defer cancel()
+		if err := h.comfy.Free(ctx); err != nil {
+			h.log.Warn("cannot make ComfyUI free its memory", "error", err)
+		}
+	case failure.HostLost:
+		h.stray(a.prompt)
+		h.lost(f.Message)
+	case failure.HostSick:
+		h.sick(f.Message)
+	case failure.Incapable:
+		h.relearn.Store(true)
+		poke(h.examineNow)
+	case failure.Interrupted, failure.Lost, failure.RejectedBusy, failure.ExecutionError, failure.InvalidWorkflow, failure.Drained:
+	}
+}
+
+// cancel ends a prompt in ComfyUI. A POST that was cut off may still arrive, so that an unknown prompt is looked
+// for twice. A prompt that would not stop counts as a stranger's from now on.
+func (h *host) cancel(kill context.Context, prompt string) {
+	ctx, cancel := context.WithTimeout(kill, cancelPatience)
+	defer cancel()
+	standing, err := h.comfy.Find(ctx, prompt)
+	if err == nil && standing == comfy.Unknown {
+		pause(ctx, 200*time.Millisecond)
+	}
+	if err := h.comfy.Cancel(ctx, prompt); err != nil {
+		h.log.Warn("a prompt does not stop", "prompt", prompt, "error", err)
+		h.stray(prompt)
+	}
+}
+
+// release gives the slot back, once, and tells everybody.
+func (h *host) release(a *attempt, success bool) {
+	if h.desk.free(a.run, endedJob(a.run, a.ran, success)) {
+		h.broadcast()
+	}
+}
+
+// settle appends how the attempt ended and acks a job that is over.
+func (h *host) settle(kill context.Context, a *attempt, err error) {
+	var stopped *ended
+	if errors.As(err, &stopped) {
+		h.finish(a, stopped.by)
+		return
+	}
+	if err == nil {
+		err = h.complete(kill, a)
+	} else if moved := (*overtaken)(nil); !errors.As(err, &moved) {
+		f := failure.As(err)
+		if errors.Is(err, drained{}) {
+			f = failure.New(failure.Drained, "the agent was shut down before the job had ended")
+		}
+		err = h.fail(kill, a, f)
+	}
+	var moved *overtaken
+	switch {
+	case errors.As(err, &moved) && moved.by.EventKind.Terminal():
+		h.finish(a, moved.by.EventKind)
+	case errors.As(err, &moved):
+		h.log.Warn("dropped: the job's chain has moved on", "job", a.key, "last", moved.by.EventKind, "host", moved.by.Host)
+		h.meters.ended("dropped", "")
+	}
+}
+
+// finish acks a job whose chain has ended without us.
+func (h *host) finish(a *attempt, by job.EventKind) {
+	h.log.Info("stopped: the job has ended", "job", a.key, "by", by)
+	outcome := "dropped"
+	if by == job.Cancelled {
+		outcome = "cancelled"
+	}
+	h.meters.ended(outcome, "")
+	if err := h.q.FinishSoon(a.currentLease()); err != nil {
+		h.log.Debug("cannot ack", "job", a.key, "error", err)
+	}
+}

@@ -1,0 +1,271 @@
+package agent_test
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/comfyherd/comfyherd/internal/agent"
+	"github.com/comfyherd/comfyherd/internal/comfy"
+	"github.com/comfyherd/comfyherd/internal/failure"
+	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/jetstream"
+)
+
+func TestAJobRunsAndItsPictureIsStored(t *testing.T) {
+	t.Parallel()
+	h := start(t, agent.Config{})
+	h.fake.set(func() {
+		h.fake.perform = func(_ context.Context, p comfy.Prompt, w comfy.Watch) (*comfy.Result, error) {
+			w.Running()
+			return &comfy.Result{
+				Outputs: []comfy.Output{
+					{Node: "2", Media: "images", Filename: "pic_00001_.png", Subfolder: "comfyherd/" + p.ID + "/shot", Type: "output"},
+					{Node: "2", Media: "gifs", Filename: "pic_00001_.png", Subfolder: `comfyherd\` + p.ID, Type: "temp"},
+					{Node: "1", Media: "images", Filename: "in.png", Type: "input"},
+				},
+				CachedNodes: []string{"1"}, NodeTimes: map[string]time.Duration{"2": time.Second}, Ran: 3 * time.Second,
+			}, nil
+		}
+	})
+	o := h.queued(job.Spec{ID: "one", Metadata: json.RawMessage(`{"a":1}`), ExtraData: json.RawMessage(`{"secret":"x"}`), IncludeOutputs: []string{"2"}})
+	h.accepted(o)
+	p := await(h, h.fake.posted, "the POST")
+	done := h.event(o, job.Completed)
+	h.wantChain(o, "queued started completed")
+	h.acked(o)
+
+	started := h.event(o, job.Started)
+	if started.Host != "gpu" || started.Attempt != 1 || started.PromptID != p.ID || started.Hash != o.Hash || string(started.Metadata) != `{"a":1}` {
+		t.Errorf("started is %+v", started)
+	}
+	if string(p.ExtraData) != `{"secret":"x"}` || len(p.Targets) != 1 || p.Start != time.Minute || p.Node != 10*time.Minute || p.Total != 0 {
+		t.Errorf("the prompt is %+v", p)
+	}
+	if !strings.Contains(string(p.Workflow), `"filename_prefix":"comfyherd/`+p.ID+`/shot/pic"`) {
+		t.Errorf("the workflow was posted as %s", p.Workflow)
+	}
+	var posted map[string]struct {
+		Inputs struct {
+			Seed *uint64 `json:"seed"`
+		} `json:"inputs"`
+	}
+	if err := json.Unmarshal(p.Workflow, &posted); err != nil {
+		t.Fatal(err)
+	}
+	if seed := posted["1"].Inputs.Seed; seed == nil || *seed != done.Seeds["1"] {
+		t.Errorf("the seed is %v in the workflow and %v in the event", seed, done.Seeds)
+	}
+	want := []job.Output{
+		{Node: "2", Media: "images", Filename: "pic_00001_.png", Subfolder: "shot", Type: "output", Object: "acme/one/2/pic_00001_.png", Size: 22, ContentType: "image/png"},
+		{Node: "2", Media: "gifs", Filename: "pic_00001_.png", Type: "temp", Object: "acme/one/2/pic_00001_-2.png", Size: 22, ContentType: "image/png"},
+		{Node: "1", Media: "images", Filename: "in.png", Type: "input"},
+	}
+	for i := range done.Outputs {
+		if want[i].Object != "" && !strings.HasPrefix(done.Outputs[i].Digest, "SHA-256=") {
+			t.Errorf("output %d has digest %q", i, done.Outputs[i].Digest)
+		}
+		done.Outputs[i].Digest = ""
+	}
+	if diff := cmp.Diff(want, done.Outputs); diff != "" {
+		t.Error(diff)
+	}
+	if done.RanFor != job.Duration(3*time.Second) || done.QueuedFor <= 0 || done.NodeTimes["2"] != job.Duration(time.Second) || len(done.CachedNodes) != 1 {
+		t.Errorf("completed is %+v", done)
+	}
+	body, _, err := h.q.OpenOutput(h.ctx, "acme/one/2/pic_00001_.png")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer body.Close()
+	if content, err := io.ReadAll(body); err != nil || string(content) != "picture pic_00001_.png" {
+		t.Errorf("the picture holds %q, %v", content, err)
+	}
+}
+
+func TestOutputsNoneLeavesThemOnTheHost(t *testing.T) {
+	t.Parallel()
+	h := start(t, agent.Config{Outputs: agent.OutputsNone})
+	h.fake.returns(now(), &comfy.Result{Outputs: []comfy.Output{{Node: "2", Media: "images", Filename: "a.png", Subfolder: "comfyherd/x", Type: "output"}}}, nil)
+	o := h.queued(job.Spec{ID: "one"})
+	h.accepted(o)
+	want := []job.Output{{Node: "2", Media: "images", Filename: "a.png", Subfolder: "comfyherd/x", Type: "output"}}
+	if diff := cmp.Diff(want, h.event(o, job.Completed).Outputs); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestAFailureCarriesTheLeaseAndIsNotAcked(t *testing.T) {
+	t.Parallel()
+	h := start(t, agent.Config{})
+	h.fake.returns(now(), nil, &failure.Failure{Kind: failure.OutOfMemory, Message: "too big", Node: "1", Class: "EmptyImage", Exception: "torch.OutOfMemoryError"})
+	o := h.queued(job.Spec{ID: "one"})
+	h.accepted(o)
+	e := h.event(o, job.Failed)
+	if e.Kind != failure.OutOfMemory || e.Node != "1" || e.Class != "EmptyImage" || e.Exception != "torch.OutOfMemoryError" ||
+		e.Counted == nil || !*e.Counted || e.Size != 8*4*2 || e.Host != "gpu" || e.Attempt != 1 {
+		t.Errorf("failed is %+v", e)
+	}
+	if got := h.last(o).Lease; got != o.Lease {
+		t.Errorf("the lease in the event is %q, want %q", got, o.Lease)
+	}
+	await(h, h.fake.freed, "POST /free")
+	h.unacked(o)
+}
+
+func TestACancelStopsThePromptAndNothingFollows(t *testing.T) {
+	t.Parallel()
+	h := start(t, agent.Config{})
+	o := h.queued(job.Spec{ID: "one"})
+	h.accepted(o)
+	p := await(h, h.fake.posted, "the POST")
+	h.append(o, job.Event{EventKind: job.Cancelled, By: "test"})
+	if id := await(h, h.fake.cancelled, "the cancel"); id != p.ID {
+		t.Errorf("prompt %s was cancelled, not %s", id, p.ID)
+	}
+	h.acked(o)
+	h.wantChain(o, "queued started cancelled")
+}
+
+func TestACancelBeforeTheStartIsAckedAndNothingIsPosted(t *testing.T) {
+	t.Parallel()
+	h := start(t, agent.Config{})
+	o := h.queued(job.Spec{ID: "one"})
+	h.append(o, job.Event{EventKind: job.Cancelled, By: "test"})
+	h.accepted(o)
+	h.acked(o)
+	h.wantChain(o, "queued cancelled")
+	if n := len(h.fake.posted); n != 0 {
+		t.Errorf("%d prompts were posted", n)
+	}
+}
+
+func TestAnOvertakenStartDropsTheJob(t *testing.T) {
+	t.Parallel()
+	h := start(t, agent.Config{})
+	o := h.queued(job.Spec{ID: "one"})
+	h.append(o, job.Event{EventKind: job.Started, Host: "other", Attempt: 1, PromptID: "x"})
+	states := make(chan jetstream.HostState, 10)
+	go func() { _ = h.q.FollowHosts(h.ctx, func(s jetstream.HostState) { states <- s }) }()
+	h.accepted(o)
+	for s := await(h, states, "a state without jobs"); len(s.Running) > 0; {
+		s = await(h, states, "a state without jobs")
+	}
+	h.unacked(o)
+	h.wantChain(o, "queued started")
+	if n := len(h.fake.posted); n != 0 {
+		t.Errorf("%d prompts were posted", n)
+	}
+}
+
+func TestAStaleRunMayStillCompleteButNotFail(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		result *comfy.Result
+		err    error
+		chain  string
+	}{
+		"Completes": {&comfy.Result{}, nil, "queued started failed retrying started completed"},
+		"Fails":     {nil, failure.New(failure.ExecutionError, "x"), "queued started failed retrying started"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h := start(t, agent.Config{})
+			release := make(chan struct{})
+			h.fake.returns(release, c.result, c.err)
+			o := h.queued(job.Spec{ID: "one"})
+			h.accepted(o)
+			await(h, h.fake.posted, "the POST")
+			h.append(o, job.Event{EventKind: job.Failed, Host: "gpu", Attempt: 1, Kind: failure.Lost})
+			h.append(o, job.Event{EventKind: job.Retrying, Attempt: 1})
+			h.append(o, job.Event{EventKind: job.Started, Host: "other", Attempt: 2, PromptID: "x"})
+			close(release)
+			if c.err == nil {
+				h.event(o, job.Completed)
+				h.acked(o)
+			} else {
+				h.stop()
+				h.ended()
+				h.unacked(o)
+			}
+			h.wantChain(o, c.chain)
+		})
+	}
+}
+
+func TestTheLoserOfTwoRunsStopsItsPrompt(t *testing.T) {
+	t.Parallel()
+	h := start(t, agent.Config{})
+	o := h.queued(job.Spec{ID: "one"})
+	h.accepted(o)
+	p := await(h, h.fake.posted, "the POST")
+	h.append(o, job.Event{EventKind: job.Started, Host: "other", Attempt: 2, PromptID: "x"})
+	h.append(o, job.Event{EventKind: job.Completed, Host: "other", Attempt: 2, PromptID: "x"})
+	if id := await(h, h.fake.cancelled, "the cancel"); id != p.ID {
+		t.Errorf("prompt %s was cancelled, not %s", id, p.ID)
+	}
+	h.stop()
+	h.ended()
+	h.wantChain(o, "queued started started completed")
+}
+
+func TestATimeoutCancelsBeforeItFails(t *testing.T) {
+	t.Parallel()
+	h := start(t, agent.Config{})
+	h.fake.returns(now(), nil, failure.New(failure.Timeout, "slow"))
+	total := job.Duration(7 * time.Second)
+	o := h.queued(job.Spec{ID: "one", Timeouts: &job.Timeouts{Total: &total, Node: new(job.Duration)}})
+	h.accepted(o)
+	if p := await(h, h.fake.posted, "the POST"); p.Total != 7*time.Second || p.Node != 0 || p.Start != time.Minute {
+		t.Errorf("the limits are %s %s %s", p.Start, p.Node, p.Total)
+	}
+	h.event(o, job.Failed)
+	if len(h.fake.cancelled) != 1 {
+		t.Error("failed was appended before the prompt was cancelled")
+	}
+}
+
+func TestInputsAreUploadedUnderANameOfTheirOwn(t *testing.T) {
+	t.Parallel()
+	h := start(t, agent.Config{})
+	h.fake.returns(now(), &comfy.Result{}, nil)
+	if _, err := h.q.StoreInput(h.ctx, "acme/in/cat.png", "image/png", strings.NewReader("miau")); err != nil {
+		t.Fatal(err)
+	}
+	o := h.queued(job.Spec{
+		ID: "one", Workflow: json.RawMessage(`{"10":{"class_type":"LoadImage","inputs":{"image":"x.png"}},"11":{"class_type":"LoadImage","inputs":{}}}`),
+		Inputs: []job.Input{
+			{Node: "10", Input: "image", Object: "acme/in/cat.png", Filename: "../../etc/cat.png"},
+			{Node: "11", Input: "image", URL: "data:image/png;base64,d3VmZg=="},
+		},
+	})
+	h.accepted(o)
+	p := await(h, h.fake.posted, "the POST")
+	folder := "comfyherd/" + p.ID
+	if got, want := await(h, h.fake.uploaded, "the cat"), folder+"/0-cat.png: miau"; got != want {
+		t.Errorf("uploaded %q, want %q", got, want)
+	}
+	if got, want := await(h, h.fake.uploaded, "the dog"), folder+"/1-input: wuff"; got != want {
+		t.Errorf("uploaded %q, want %q", got, want)
+	}
+	want := `{"10":{"class_type":"LoadImage","inputs":{"image":"` + folder + `/0-cat.png"}},"11":{"class_type":"LoadImage","inputs":{"image":"` + folder + `/1-input"}}}`
+	if diff := cmp.Diff(want, string(p.Workflow)); diff != "" {
+		t.Error(diff)
+	}
+	h.event(o, job.Completed)
+}
+
+func TestAMissingInputFailsTheAttemptAndBlamesNoHost(t *testing.T) {
+	t.Parallel()
+	h := start(t, agent.Config{})
+	o := h.queued(job.Spec{ID: "one", Inputs: []job.Input{{Node: "1", Input: "image", Object: "acme/none.png"}}})
+	h.accepted(o)
+	if e := h.event(o, job.Failed); e.Kind != failure.Lost || !strings.Contains(e.Message, "acme/none.png") || !strings.Contains(e.Message, "node 1") {
+		t.Errorf("failed is %+v", e)
+	}
+}
