@@ -94,13 +94,14 @@ func (h *house) run() {
 	h.t.Helper()
 	stop, stopNow := context.WithCancel(context.Background())
 	kill, killNow := context.WithCancel(context.Background())
-	h.stop, h.kill, h.done = stopNow, killNow, make(chan error, 1)
-	go func() { h.done <- h.a.Run(stop, kill) }()
+	done := make(chan error, 1)
+	h.stop, h.kill, h.done = stopNow, killNow, done
+	go func() { done <- h.a.Run(stop, kill) }()
 	h.t.Cleanup(func() {
 		killNow()
 		stopNow()
 		select {
-		case <-h.done:
+		case <-done:
 		case <-time.After(patience):
 			h.t.Error("the agent does not end")
 		}

@@ -95,6 +95,13 @@ func (h *host) drainLoop(stop, ctx context.Context) error {
 	h.desk.change(func(d *desk) { d.leaving = true })
 	h.log.Info("draining", "running", len(h.desk.all()), "for", h.cfg.Drain)
 	h.announce()
+	h.work.Go(func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), wireTimeout)
+		defer cancel()
+		if err := h.q.AnnounceHost(ctx, h.name, jetstream.HostDraining, drained{}.Error()); err != nil {
+			h.log.Debug("cannot announce the drain", "error", err)
+		}
+	})
 	timer := time.NewTimer(h.cfg.Drain)
 	defer timer.Stop()
 	select {
