@@ -40,8 +40,11 @@ func (f *Fleet) PutBlock(b Block) {
 	f.hosts[s.number].refs++
 	f.hold(s.facts)
 	f.enforce(s)
-	f.ends.push(s)
-	s.facts.changed++
+	s.at = -1
+	if s.end != 0 {
+		f.ends = heapPush(f.ends, s, endOrder{})
+	}
+	f.mark(s.facts)
 }
 
 // RemoveBlock ends the block of a pair and reports whether there was one.
@@ -50,12 +53,14 @@ func (f *Fleet) RemoveBlock(id HostID, hash workflow.Hash) bool {
 	if s == nil {
 		return false
 	}
-	f.ends.remove(s)
 	f.lift(s)
 	return true
 }
 
 func (f *Fleet) lift(s *standing) {
+	if s.at >= 0 {
+		f.ends = heapRemove(f.ends, s.at, endOrder{})
+	}
 	delete(f.blocks, pair{s.Host, s.Hash})
 	x := s.facts
 	x.everyone.del(s.number)
@@ -73,7 +78,7 @@ func (f *Fleet) lift(s *standing) {
 		}
 	}
 	x.odd = slices.DeleteFunc(x.odd, func(o *standing) bool { return o == s })
-	x.changed++
+	f.mark(x)
 	f.drop(x)
 	f.hosts[s.number].refs--
 	f.release(s.number)
@@ -158,7 +163,6 @@ func (f *Fleet) putProbation(id HostID, hash workflow.Hash, on bool) {
 		return
 	}
 	x.probation.put(n, on)
-	x.changed++
 	if on {
 		f.hosts[n].refs++
 		f.hold(x)
@@ -175,9 +179,7 @@ func (f *Fleet) advance(now time.Time) {
 		return
 	}
 	for t := now.UnixNano(); len(f.ends) > 0 && f.ends[0].end <= t; {
-		s := f.ends[0]
-		f.ends.remove(s)
-		f.lift(s)
+		f.lift(f.ends[0])
 	}
 }
 
@@ -189,59 +191,8 @@ func (f *Fleet) NextDue() time.Time {
 	return time.Unix(0, f.ends[0].end)
 }
 
-// ends is a binary heap of blocks, the next to end first.
-type ends []*standing
+// endOrder is the order of the heap of blocks: the next to end first.
+type endOrder struct{}
 
-func (e *ends) push(s *standing) {
-	if s.end == 0 {
-		s.at = -1
-		return
-	}
-	s.at = len(*e)
-	*e = append(*e, s)
-	e.up(s.at)
-}
-
-func (e *ends) remove(s *standing) {
-	if s.at < 0 {
-		return
-	}
-	at, last := s.at, len(*e)-1
-	e.swap(at, last)
-	(*e)[last] = nil
-	*e = (*e)[:last]
-	s.at = -1
-	if at < last {
-		e.down(at)
-		e.up(at)
-	}
-}
-
-func (e ends) swap(i, k int) {
-	e[i], e[k] = e[k], e[i]
-	e[i].at, e[k].at = i, k
-}
-
-func (e ends) up(i int) {
-	for i > 0 && e[i].end < e[(i-1)/2].end {
-		e.swap(i, (i-1)/2)
-		i = (i - 1) / 2
-	}
-}
-
-func (e ends) down(i int) {
-	for {
-		k := 2*i + 1
-		if k >= len(e) {
-			return
-		}
-		if k+1 < len(e) && e[k+1].end < e[k].end {
-			k++
-		}
-		if e[i].end <= e[k].end {
-			return
-		}
-		e.swap(i, k)
-		i = k
-	}
-}
+func (endOrder) before(a, b *standing) bool { return a.end < b.end }
+func (endOrder) moved(s *standing, at int)  { s.at = at }

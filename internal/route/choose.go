@@ -243,39 +243,15 @@ func addBits(p *[4]set, word int, carry uint64) {
 func (f *Fleet) highest(seed uint64, c set) int32 {
 	best, top := int32(-1), uint64(0)
 	for k, w := range c {
+		seeds := f.seeds[k<<6:]
 		for ; w != 0; w &= w - 1 {
-			n := int32(k<<6 + bits.TrailingZeros64(w))
-			s := score(seed, f.hosts[n].seed)
-			if best < 0 || s > top || s == top && f.hosts[n].id < f.hosts[best].id {
-				best, top = n, s
+			at := bits.TrailingZeros64(w)
+			if s := score(seed, seeds[at]); s >= top {
+				if n := int32(k<<6 + at); best < 0 || s > top || f.hosts[n].id < f.hosts[best].id {
+					best, top = n, s
+				}
 			}
 		}
 	}
 	return best
-}
-
-// May reports whether a host may take the job now, by the rules of Choose, whichever host would be the best.
-func (f *Fleet) May(w Want, id HostID, now time.Time) bool {
-	n, ok := f.numbers[id]
-	if !ok {
-		return false
-	}
-	f.advance(now)
-	x := f.use(w.Hash)
-	if f.capped(w.Tenant) || !f.eligible(&w, x, now) || !f.scratch.eligible.has(n) || x.probation.has(n) && x.running.has(n) {
-		return false
-	}
-	if f.free.has(n) {
-		return true
-	}
-	return f.spare.has(n) && !f.idleElsewhere(x)
-}
-
-// idleElsewhere reports whether a host of scratch.eligible has a free slot that the job could have.
-func (f *Fleet) idleElsewhere(x *facts) bool {
-	c := f.scratch.chosen
-	c.copyFrom(f.scratch.eligible)
-	c.and(f.free)
-	x.takeProbation(c, &f.scratch.term)
-	return c.any()
 }

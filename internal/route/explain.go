@@ -134,17 +134,6 @@ func (f *Fleet) forbidden(w *Want, x *facts, n int32) string {
 	return ""
 }
 
-// named reports whether one of the names and labels stands for a host.
-func (f *Fleet) named(list []string, n int32) bool {
-	h := f.hosts[n]
-	for _, term := range list {
-		if term == string(h.id) || isLabel(term) && slices.Contains(h.labels, term) {
-			return true
-		}
-	}
-	return false
-}
-
 // HoldReason is why no host may take a job now, though slots may be free.
 type HoldReason string
 

@@ -43,7 +43,6 @@ type facts struct {
 	running   hostSet
 	warm      []hostSet // by position among a host's warm hashes
 	affinity  *affinity
-	changed   uint64 // rises with every block and strike
 
 	ran  mean // seconds
 	cold mean // seconds, of runs that had to load their models
@@ -168,7 +167,7 @@ func (f *Fleet) PutRequirements(hash workflow.Hash, r workflow.Requirements) {
 	}
 	x.known, x.requirements, x.compiled = true, r, r.Compile()
 	f.unbuild(x)
-	f.version++
+	f.mark(x)
 	names := make([]string, 0, len(r.Models))
 	for _, m := range r.Models {
 		names = append(names, m.File)
@@ -312,7 +311,7 @@ func (f *Fleet) PutAffinity(hash workflow.Hash, prefer, exclude []string) {
 		x.affinity = &affinity{prefer: slices.Clone(prefer), exclude: slices.Clone(exclude)}
 		f.hold(x)
 	}
-	f.version++
+	f.mark(x)
 }
 
 // mean is a running mean that forgets: the last dozen or so observations decide.

@@ -19,7 +19,8 @@ const (
 // NewFleet.
 type Fleet struct {
 	numbers map[HostID]int32
-	hosts   []*host // by number; nil = the number is free
+	hosts   []*host  // by number; nil = the number is free
+	seeds   []uint64 // xxhash of the names, by number, side by side for highest
 	unused  []int32
 
 	online set // state online
@@ -39,9 +40,12 @@ type Fleet struct {
 	models  map[string]*model
 	tenants map[Tenant]*tenantFacts
 	blocks  map[pair]*standing
-	ends    ends
+	ends    []*standing // heap, the next to end first
 
 	version uint64 // rises when hosts come, go or change what they can run
+	// changed are the hashes of which some host may take jobs that it could not take before, or the reverse, since
+	// the room last asked; beyond changedKept the version rises instead.
+	changed map[*facts]struct{}
 	scratch scratch
 }
 
@@ -53,7 +57,6 @@ type pair struct {
 
 type host struct {
 	id      HostID
-	seed    uint64
 	present bool // PutHost is newer than RemoveHost
 	refs    int  // blocks and strikes that hold the number
 	kind    *kind
@@ -97,6 +100,7 @@ func NewFleet() *Fleet {
 		numbers: map[HostID]int32{}, labels: map[string]*hostSet{}, memory: map[int64]*hostSet{},
 		kinds: map[uint64]*kind{}, hashes: map[workflow.Hash]*facts{}, models: map[string]*model{},
 		tenants: map[Tenant]*tenantFacts{}, blocks: map[pair]*standing{},
+		changed: map[*facts]struct{}{},
 	}
 	f.idle.which, f.built.which = idleRing, builtRing
 	return f
@@ -107,13 +111,13 @@ func (f *Fleet) number(id HostID) int32 {
 	if n, ok := f.numbers[id]; ok {
 		return n
 	}
-	h := &host{id: id, seed: xxhash.Sum64String(string(id))}
+	h, seed := &host{id: id}, xxhash.Sum64String(string(id))
 	n := int32(len(f.hosts))
 	if k := len(f.unused); k > 0 {
 		n, f.unused = f.unused[k-1], f.unused[:k-1]
-		f.hosts[n] = h
+		f.hosts[n], f.seeds[n] = h, seed
 	} else {
-		f.hosts = append(f.hosts, h)
+		f.hosts, f.seeds = append(f.hosts, h), append(f.seeds, seed)
 	}
 	f.numbers[id] = n
 	return n
@@ -288,6 +292,18 @@ func (f *Fleet) weight(t Tenant) float64 {
 		return facts.weight
 	}
 	return 1
+}
+
+// changedKept bounds what is kept for a room that does not ask.
+const changedKept = 4096
+
+// mark says that the blocks, requirements or affinity of a hash have changed.
+func (f *Fleet) mark(x *facts) {
+	if len(f.changed) >= changedKept {
+		clear(f.changed)
+		f.version++
+	}
+	f.changed[x] = struct{}{}
 }
 
 // Len is how many hosts have presence, whatever their state.

@@ -1,0 +1,103 @@
+package route
+
+import (
+	"slices"
+	"time"
+)
+
+// May reports whether a host may take the job now, by the rules of Choose, whichever host would be the best.
+func (f *Fleet) May(w Want, id HostID, now time.Time) bool {
+	n, ok := f.numbers[id]
+	if !ok || f.capped(w.Tenant) {
+		return false
+	}
+	f.advance(now)
+	x := f.use(w.Hash)
+	return f.permits(&w, x, n) && f.suits(&w, x, n, now)
+}
+
+// permits judges what needs to look at one host only, in constant time.
+func (f *Fleet) permits(w *Want, x *facts, n int32) bool {
+	if !f.free.has(n) && !f.spare.has(n) || x.probation.n > 0 && x.probation.has(n) && x.running.has(n) {
+		return false
+	}
+	return f.able(x, n) && !x.blocked(n, w.Tenant, w.Size) && f.allowed(w, x, n)
+}
+
+func (f *Fleet) able(x *facts, n int32) bool {
+	if x.ready {
+		return x.capable.has(n)
+	}
+	return x.met(f.hosts[n].kind)
+}
+
+// blocked reports whether one host is blocked for a tenant and size.
+func (x *facts) blocked(n int32, tenant Tenant, size int64) bool {
+	if x.everyone.has(n) {
+		return true
+	}
+	if hosts := x.tenants[tenant]; hosts != nil && hosts.has(n) {
+		return true
+	}
+	for i := range x.sized {
+		if x.sized[i].size <= size && x.sized[i].hosts.has(n) {
+			return true
+		}
+	}
+	return slices.ContainsFunc(x.odd, func(o *standing) bool { return o.number == n && o.HoldsFor(tenant, size) })
+}
+
+// allowed reports whether neither the job nor the affinity rules a host out.
+func (f *Fleet) allowed(w *Want, x *facts, n int32) bool {
+	if len(w.Only) > 0 && !f.named(w.Only, n) || f.named(w.Exclude, n) {
+		return false
+	}
+	return x.affinity == nil || !f.named(x.affinity.exclude, n)
+}
+
+// named reports whether one of the names and labels stands for a host.
+func (f *Fleet) named(list []string, n int32) bool {
+	h := f.hosts[n]
+	for _, term := range list {
+		if term == string(h.id) || isLabel(term) && slices.Contains(h.labels, term) {
+			return true
+		}
+	}
+	return false
+}
+
+// suits judges a permitted host in the light of the others: an avoided one may only when no other could, and one
+// without a free slot only when no other has one.
+func (f *Fleet) suits(w *Want, x *facts, n int32, now time.Time) bool {
+	avoided := f.named(w.Avoid, n)
+	if !avoided && f.free.has(n) {
+		return true
+	}
+	return f.eligible(w, x, now) && f.scratch.eligible.has(n) && (f.free.has(n) || !f.idleElsewhere(x))
+}
+
+// idleElsewhere reports whether a host of scratch.eligible has a free slot that the job could have.
+func (f *Fleet) idleElsewhere(x *facts) bool {
+	c := f.scratch.chosen
+	c.copyFrom(f.scratch.eligible)
+	c.and(f.free)
+	x.takeProbation(c, &f.scratch.term)
+	return c.any()
+}
+
+// patient returns until when the job had better wait for a warm host than take the permitted host n; zero when it
+// had not.
+func (f *Fleet) patient(w *Want, x *facts, n int32, now time.Time) time.Time {
+	if !f.free.has(n) || len(x.warm) == 0 || x.loading() <= 0 || !f.eligible(w, x, now) {
+		return time.Time{}
+	}
+	c := f.scratch.chosen
+	c.copyFrom(f.scratch.eligible)
+	c.and(f.free)
+	x.takeProbation(c, &f.scratch.term)
+	if !c.any() {
+		return time.Time{}
+	}
+	_, until := f.await(w, x, c, now)
+	return until
+}
