@@ -173,7 +173,7 @@ type texts []string
 func (t *texts) UnmarshalJSON(data []byte) error {
 	var list []text
 	if json.Unmarshal(data, &list) != nil {
-		return nil
+		list = nil
 	}
 	for _, s := range list {
 		*t = append(*t, string(s))

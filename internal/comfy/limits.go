@@ -50,8 +50,8 @@ func (r *run) stepLimit(now time.Time) limit {
 		if r.blindSince.IsZero() {
 			r.blindSince = now
 		}
-		left := time.Duration(max(1, len(t.classes)-len(t.done)))
-		return limit{r.blindSince, left * r.prompt.Node, failure.Timeout,
+		left := max(1, len(t.classes)-len(t.done))
+		return limit{r.blindSince, time.Duration(left) * r.prompt.Node, failure.Timeout,
 			"the nodes that were left did not end within ", " (node timeout for each of them; the host sent no events)"}
 	}
 	r.blindSince = time.Time{}

@@ -140,13 +140,7 @@ func (r refusal) nodesFailure() *failure.Failure {
 
 // rank orders kinds by how little another host would help.
 func rank(k failure.Kind) int {
-	switch k {
-	case failure.InvalidWorkflow:
-		return 0
-	case failure.ExecutionError:
-		return 1
-	}
-	return 2
+	return slices.Index([]failure.Kind{failure.InvalidWorkflow, failure.ExecutionError, failure.Incapable}, k)
 }
 
 // faultKind says who can cure a fault. A file that a LoadImage* misses may lie

@@ -23,14 +23,18 @@ import (
 
 func TestAPromptRunsAndItsPictureCanBeFetched(t *testing.T) {
 	t.Parallel()
-	for name, start := range map[string]func(*testing.T) rig{
-		"Listening":   func(t *testing.T) rig { return simulate(t, comfysim.Config{}) },
-		"PollingOnly": func(t *testing.T) rig { return simulateDeaf(t, comfysim.Config{}, quick()) },
-		"OldServer":   func(t *testing.T) rig { return simulate(t, comfysim.Config{Version: "0.3.64"}) },
+	for name, c := range map[string]struct {
+		start   func(*testing.T, comfysim.Config, comfy.Options) rig
+		version string
+	}{
+		"Listening":            {simulateWith, ""},
+		"PollingOnly":          {simulateDeaf, ""},
+		"OldServer":            {simulateWith, "0.3.64"},
+		"OldServerPollingOnly": {simulateDeaf, "0.3.64"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			r := start(t)
+			r := c.start(t, comfysim.Config{Version: c.version}, quick())
 			result, err := r.run(picture(1), comfy.Watch{})
 			if err != nil {
 				t.Fatal(err)

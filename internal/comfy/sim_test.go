@@ -2,6 +2,7 @@ package comfy_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"testing"
@@ -31,7 +32,7 @@ func simulateWith(t *testing.T, c comfysim.Config, o comfy.Options) rig {
 	ctx, stop := context.WithCancel(context.Background())
 	var listening sync.WaitGroup
 	listening.Go(func() {
-		if err := r.host.Listen(ctx); err != context.Canceled {
+		if err := r.host.Listen(ctx); !errors.Is(err, context.Canceled) {
 			t.Errorf("Listen ends with %v", err)
 		}
 	})
