@@ -33,6 +33,9 @@ func (h *host) healthLoop(ctx context.Context) error {
 	defer timer.Stop()
 	for {
 		next := h.look(ctx, &c)
+		if ctx.Err() == nil && !h.looked.Swap(true) {
+			h.announce()
+		}
 		timer.Reset(next)
 		if !h.idle(ctx, &c, timer) {
 			return ctx.Err()

@@ -30,6 +30,7 @@ type host struct {
 	extendNow   chan struct{}  // extend all leases now
 	extendEvery atomic.Int64   // the lease loop's period, nanoseconds; written by that loop
 	relearn     atomic.Bool    // read the capability at the next look; written by walks
+	looked      atomic.Bool    // ComfyUI was looked at; written by the health loop
 
 	straysMu sync.Mutex
 	strays   []string // prompts that may still be in ComfyUI and that nobody waits for; cancelled when it answers

@@ -20,6 +20,9 @@ func (h *host) presenceLoop(ctx context.Context) error {
 		case <-h.beatNow:
 		case <-ticker.C:
 		}
+		if !h.looked.Load() {
+			continue
+		}
 		s := h.desk.state()
 		if err := h.beat(ctx, &s); err != nil {
 			h.log.Debug("cannot renew the presence", "error", err)
