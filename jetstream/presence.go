@@ -60,6 +60,7 @@ type EndedJob struct {
 	Job      job.ID        `json:"job"`
 	Priority job.Priority  `json:"priority"`
 	Hash     workflow.Hash `json:"hash"`
+	Size     int64         `json:"size,omitempty"`
 	RanFor   job.Duration  `json:"ran_for"`
 	Success  bool          `json:"success"`
 }

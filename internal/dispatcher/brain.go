@@ -1,0 +1,265 @@
+package dispatcher
+
+import (
+	"container/heap"
+	"context"
+	"sync/atomic"
+	"time"
+
+	"github.com/comfyherd/comfyherd/internal/route"
+	"github.com/comfyherd/comfyherd/internal/workflow"
+)
+
+// brain is the one goroutine that owns everything a decision rests on. All that happens is told to it through
+// inbox, in order; between two messages it matches what waits with what is free. It never waits for the wire.
+//
+// What a dispatcher knows of the others' intentions is a moment old, so two may offer to one slot, or claim one
+// ticket: the agent and the ticket's revision decide, and the loser goes on. To make that rare, a slot is matched
+// at once by its host's home dispatcher and by the others handOver later.
+type brain struct {
+	d     *Dispatcher
+	inbox chan func(now time.Time)
+	over  chan struct{} // closed when loop has ended: nobody hears any more
+
+	// Owned by loop.
+	walk         func(func(context.Context)) // runs the wire side of a decision on its own goroutine
+	fleet        *route.Fleet
+	waiting      *route.Room
+	hosts        map[string]*hostView
+	capabilities map[string]workflow.Capability
+	blocked      map[pair]bool
+	incapable    map[pair]time.Time // blocks of kind incapable, and since when
+	struck       map[pair]bool
+	affinities   map[string]bool
+	tenants      map[string]bool
+	dispatchers  map[string]time.Time // live ones, and until when their presence stands
+	homes        []string             // their names, sorted
+	hand         map[uint64]*owned    // jobs that wait here with their delivery, by sequence
+	claiming     map[uint64]route.Ticket
+	unlearnt     map[workflow.Hash][]route.Ticket // tickets of hashes whose requirements are not known yet
+	holds        map[uint64]holdView
+	nextReview   time.Time
+	syncing      map[source]map[string]bool // keys seen since Reset, until Synced
+	synced       map[source]bool
+	alarms       alarms
+	pace         pace
+	dirtyHosts   map[route.HostID]bool
+	dirty        bool // something changed that may let any waiting job run
+	review       bool // something changed that may change why a job waits
+
+	inHand    atomic.Int64 // deliveries from their pull until an agent, the waiting room or the end has them
+	depth     atomic.Int64 // tickets in the waiting room
+	isSynced  atomic.Bool
+	allSynced chan struct{}
+	freed     chan struct{} // told when inHand falls
+}
+
+// pair is a host and a hash.
+type pair struct {
+	host string
+	hash workflow.Hash
+}
+
+const (
+	handOver  = 4 * time.Millisecond   // head start of a host's home dispatcher
+	handTime  = 100 * time.Millisecond // how long a job waits in hand before it is parked
+	handLeast = 16                     // jobs that may always wait in hand
+	handMost  = 512                    // deliveries under way at once
+)
+
+func newBrain(d *Dispatcher) *brain {
+	return &brain{
+		d: d, inbox: make(chan func(time.Time), 1024), over: make(chan struct{}),
+		fleet: route.NewFleet(), waiting: route.NewRoom(), hosts: map[string]*hostView{},
+		capabilities: map[string]workflow.Capability{}, blocked: map[pair]bool{}, incapable: map[pair]time.Time{},
+		struck: map[pair]bool{}, affinities: map[string]bool{}, tenants: map[string]bool{},
+		dispatchers: map[string]time.Time{}, hand: map[uint64]*owned{}, claiming: map[uint64]route.Ticket{},
+		unlearnt: map[workflow.Hash][]route.Ticket{}, holds: map[uint64]holdView{},
+		syncing: map[source]map[string]bool{}, synced: map[source]bool{}, dirtyHosts: map[route.HostID]bool{},
+		allSynced: make(chan struct{}), freed: make(chan struct{}, 1),
+	}
+}
+
+// alarm is something to do at a time.
+type alarm struct {
+	at time.Time
+	do func(now time.Time)
+}
+
+type alarms []alarm
+
+func (a alarms) Len() int           { return len(a) }
+func (a alarms) Less(i, j int) bool { return a[i].at.Before(a[j].at) }
+func (a alarms) Swap(i, j int)      { a[i], a[j] = a[j], a[i] }
+func (a *alarms) Push(x any)        { *a = append(*a, x.(alarm)) }
+func (a *alarms) Pop() any {
+	old := *a
+	last := old[len(old)-1]
+	old[len(old)-1] = alarm{}
+	*a = old[:len(old)-1]
+	return last
+}
+
+func (b *brain) at(when time.Time, do func(now time.Time)) {
+	heap.Push(&b.alarms, alarm{at: when, do: do})
+}
+
+func (b *brain) every(pause time.Duration, do func(now time.Time)) {
+	var again func(now time.Time)
+	again = func(now time.Time) {
+		do(now)
+		b.at(now.Add(pause), again)
+	}
+	b.at(time.Now().Add(pause), again)
+}
+
+// loop hears and decides until ctx ends.
+func (b *brain) loop(ctx context.Context) error {
+	defer close(b.over)
+	b.walk = b.walking(ctx)
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	b.every(time.Second, b.expirePresence)
+	b.every(handTime/4, b.parkLate)
+	for {
+		timer.Reset(b.untilAlarm(time.Now()))
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case hear := <-b.inbox:
+			now := time.Now()
+			hear(now)
+			b.hearMore(now)
+			b.match(now)
+		case <-timer.C:
+			now := time.Now()
+			b.ring(now)
+			b.match(now)
+		}
+	}
+}
+
+// hearMore takes what has come in meanwhile before matching, so that a burst is matched once.
+func (b *brain) hearMore(now time.Time) {
+	for range 64 {
+		select {
+		case hear := <-b.inbox:
+			hear(now)
+		default:
+			return
+		}
+	}
+}
+
+func (b *brain) untilAlarm(now time.Time) time.Duration {
+	next := now.Add(time.Minute)
+	if len(b.alarms) > 0 && b.alarms[0].at.Before(next) {
+		next = b.alarms[0].at
+	}
+	return max(next.Sub(now), 0)
+}
+
+func (b *brain) ring(now time.Time) {
+	for len(b.alarms) > 0 && !b.alarms[0].at.After(now) {
+		heap.Pop(&b.alarms).(alarm).do(now)
+	}
+}
+
+// tell hands f to the loop, and drops it when the loop has ended.
+func (b *brain) tell(f func(now time.Time)) {
+	select {
+	case b.inbox <- f:
+	case <-b.over:
+	}
+}
+
+// ask runs f in the loop and waits for it; false when the loop has ended.
+func (b *brain) ask(f func(now time.Time)) bool {
+	done := make(chan struct{})
+	b.tell(func(now time.Time) {
+		f(now)
+		close(done)
+	})
+	select {
+	case <-done:
+		return true
+	case <-b.over:
+		return false
+	}
+}
+
+// walking gives what runs the wire side of a decision on its own goroutine.
+func (b *brain) walking(ctx context.Context) func(func(context.Context)) {
+	return func(f func(context.Context)) {
+		b.enter()
+		b.d.walks.Go(func() {
+			defer b.exit()
+			f(ctx)
+		})
+	}
+}
+
+func (b *brain) enter() { b.inHand.Add(1) }
+
+func (b *brain) exit() {
+	b.inHand.Add(-1)
+	select {
+	case b.freed <- struct{}{}:
+	default:
+	}
+}
+
+// ready waits until all that stands in NATS has been heard.
+func (b *brain) ready(ctx context.Context) error {
+	select {
+	case <-b.allSynced:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// credit says how many jobs of a priority may be pulled now, waiting a moment when that is none. Beyond the cap
+// of the waiting room the lower priorities stop first: p is pulled up to (10+p)/10 of it.
+func (b *brain) credit(stop context.Context, p int) int {
+	full := b.depth.Load() >= int64(b.d.cfg.WaitingCap)*int64(10+p)/10
+	n := handMost - int(b.inHand.Load())
+	if !full && n > 0 {
+		return min(n, pullBatch)
+	}
+	timer := time.NewTimer(handTime)
+	defer timer.Stop()
+	select {
+	case <-stop.Done():
+	case <-timer.C:
+	case <-b.freed:
+	}
+	return 0
+}
+
+// pace counts placements, so that the hand may hold what leaves it within handTime.
+type pace struct {
+	window     time.Time
+	last, this int
+}
+
+func (p *pace) count(now time.Time) {
+	p.roll(now)
+	p.this++
+}
+
+func (p *pace) roll(now time.Time) {
+	switch gone := now.Sub(p.window); {
+	case gone < handTime:
+	case gone < 2*handTime:
+		p.window, p.last, p.this = p.window.Add(handTime), p.this, 0
+	default:
+		p.window, p.last, p.this = now, 0, 0
+	}
+}
+
+// hand is how many jobs may wait in hand.
+func (p *pace) hand(now time.Time) int {
+	p.roll(now)
+	return min(max(handLeast, p.last, p.this), handMost/2)
+}

@@ -1,0 +1,207 @@
+// Package dispatcher decides which host runs a job.
+//
+// Guarantee: any number of dispatchers share the work with no coordination but NATS, none of them keeps anything
+// that is not in JetStream, and each may die at any line. A job's walk is in walk.go (fresh), revisit.go (delivered
+// again), park.go (waiting) and settle.go (failed), each with its order of effects at the top.
+//
+// One goroutine, the brain, owns all that is known of hosts, blocks and waiting jobs (the values of
+// internal/route), hears every change and answers every question; the walks around it only write the wire.
+package dispatcher
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/route"
+	"github.com/comfyherd/comfyherd/jetstream"
+)
+
+// Config of a dispatcher. The zero value works.
+type Config struct {
+	Name        string        // unique among the live dispatchers; default random
+	Policy      route.Policy  // of blocks; default route.Production
+	Park        time.Duration // how long a parked delivery rests; default 10 min
+	CapableWait time.Duration // how long a job waits for a host that can run it; default 5 min
+	WaitingCap  int           // tickets beyond which the lower priorities are not pulled; default 100 000
+	Version     string        // semantic, told by the API
+	Logger      *slog.Logger  // default discards
+	Registerer  prometheus.Registerer
+}
+
+const (
+	defaultPark        = 10 * time.Minute
+	defaultCapableWait = 5 * time.Minute
+	defaultWaitingCap  = 100_000
+)
+
+func (c Config) withDefaults() Config {
+	if c.Name == "" {
+		c.Name = "d-" + uuid.NewString()[:8]
+	}
+	if c.Policy == (route.Policy{}) {
+		c.Policy = route.Production()
+	}
+	if c.Park == 0 {
+		c.Park = defaultPark
+	}
+	if c.CapableWait == 0 {
+		c.CapableWait = defaultCapableWait
+	}
+	if c.WaitingCap == 0 {
+		c.WaitingCap = defaultWaitingCap
+	}
+	if c.Version == "" {
+		c.Version = "0.0.0"
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	return c
+}
+
+// Dispatcher is one of the dispatchers on a queue.
+type Dispatcher struct {
+	q       *jetstream.Queue
+	cfg     Config
+	log     *slog.Logger
+	source  string // of its events, as CloudEvents has it
+	started time.Time
+	brain   *brain
+	metrics *metrics
+	walks   sync.WaitGroup // every goroutine that walks a job
+}
+
+// New makes a dispatcher; Run makes it work.
+func New(q *jetstream.Queue, cfg Config) (*Dispatcher, error) {
+	cfg = cfg.withDefaults()
+	if !job.ValidHost(cfg.Name) {
+		return nil, fmt.Errorf("dispatcher name %q: use 1 to 64 of A-Z a-z 0-9 _ -", cfg.Name)
+	}
+	d := &Dispatcher{
+		q: q, cfg: cfg, log: cfg.Logger.With("dispatcher", cfg.Name), source: "comfyherd/dispatcher/" + cfg.Name,
+		started: time.Now(), metrics: newMetrics(cfg.Registerer),
+	}
+	d.brain = newBrain(d)
+	return d, nil
+}
+
+// Name is the dispatcher's, unique among the live ones.
+func (d *Dispatcher) Name() string { return d.cfg.Name }
+
+func (d *Dispatcher) clock() time.Time { return time.Now() }
+
+// Run works until stop ends, then takes no more jobs, finishes the walks under way, leaves the fleet and returns.
+// When kill ends first it returns at once; what was under way is left to the leases.
+func (d *Dispatcher) Run(stop, kill context.Context) error {
+	ctx, cancel := context.WithCancel(kill)
+	defer cancel()
+	background, ctx := errgroup.WithContext(ctx)
+	for _, loop := range d.loops() {
+		background.Go(func() error { return loop(ctx) })
+	}
+	if err := d.brain.ready(ctx); err != nil {
+		cancel()
+		return errors.Join(err, ended(background.Wait()))
+	}
+	d.log.Info("dispatching", "policy_cooldown", d.cfg.Policy.Cooldown, "ack_wait", d.q.AckWait())
+	taking := errgroup.Group{}
+	for p := job.Priority(0); p.Valid(); p++ {
+		taking.Go(func() error { return d.pullLoop(ctx, stop, p) })
+	}
+	err := ended(taking.Wait())
+	d.drain(ctx)
+	cancel()
+	return errors.Join(err, ended(background.Wait()))
+}
+
+// ended takes the ends that were asked for out of an error.
+func ended(err error) error {
+	if errors.Is(err, context.Canceled) {
+		return nil
+	}
+	return err
+}
+
+func (d *Dispatcher) loops() []func(context.Context) error {
+	return []func(context.Context) error{
+		d.brain.loop,
+		func(ctx context.Context) error { return d.q.WatchDispatchers(ctx, d.brain.hearDispatcher) },
+		func(ctx context.Context) error { return d.q.WatchHosts(ctx, d.brain.hearHost) },
+		func(ctx context.Context) error { return d.q.FollowHosts(ctx, d.brain.hearState) },
+		func(ctx context.Context) error { return d.q.WatchCapabilities(ctx, d.brain.hearCapability) },
+		func(ctx context.Context) error { return d.q.WatchBlocks(ctx, d.brain.hearBlock) },
+		func(ctx context.Context) error { return d.q.WatchStrikes(ctx, d.brain.hearStrikes) },
+		func(ctx context.Context) error { return d.q.WatchAffinity(ctx, d.brain.hearAffinity) },
+		func(ctx context.Context) error { return d.q.WatchTenants(ctx, d.brain.hearTenant) },
+		func(ctx context.Context) error { return d.q.WatchTickets(ctx, d.brain.hearTicket) },
+		func(ctx context.Context) error { return d.q.FollowCancels(ctx, d.brain.hearCancel) },
+		func(ctx context.Context) error { return d.q.SettleFailed(ctx, d.settle, d.failed("settle a failure")) },
+		func(ctx context.Context) error {
+			return d.q.AnnounceBlocks(ctx, d.source, d.failed("announce a block"))
+		},
+		func(ctx context.Context) error { return d.q.ServeAPI(ctx, d.cfg.Version, d.endpoints()) },
+		d.presenceLoop,
+	}
+}
+
+func (d *Dispatcher) failed(what string) func(error) {
+	return func(err error) { d.log.Warn("could not "+what+"; it is tried again", "error", err) }
+}
+
+// drain gives back what is in hand and waits for the walks under way.
+func (d *Dispatcher) drain(ctx context.Context) {
+	for _, o := range d.brain.empty() {
+		d.giveBack(o.lease)
+	}
+	done := make(chan struct{})
+	go func() {
+		d.walks.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+	case <-ctx.Done():
+		<-done // every walk ends with ctx
+	}
+	leave, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	defer cancel()
+	if err := d.q.LeaveDispatcher(leave, d.cfg.Name); err != nil {
+		d.log.Debug("leave", "error", err)
+	}
+}
+
+// presenceLoop beats every third of the presence TTL.
+func (d *Dispatcher) presenceLoop(ctx context.Context) error {
+	for ctx.Err() == nil {
+		state := jetstream.DispatcherState{
+			Dispatcher: d.cfg.Name, Version: d.cfg.Version, Started: d.started, Waiting: d.brain.waitingCount(),
+		}
+		beat, cancel := context.WithTimeout(ctx, d.q.PresenceTTL()/3)
+		if err := d.q.BeatDispatcher(beat, &state); err != nil && ctx.Err() == nil {
+			d.log.Warn("presence could not be renewed", "error", err)
+		}
+		cancel()
+		sleep(ctx, d.q.PresenceTTL()/3)
+	}
+	return ctx.Err()
+}
+
+// Ready reports whether jobs are dispatched right now, and says why not.
+func (d *Dispatcher) Ready() (bool, string) {
+	switch {
+	case !d.q.Connected():
+		return false, "NATS cannot be reached"
+	case !d.brain.isSynced.Load():
+		return false, "still reading hosts, blocks and tickets from NATS"
+	}
+	return true, "dispatching"
+}

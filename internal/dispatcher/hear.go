@@ -1,0 +1,224 @@
+package dispatcher
+
+import (
+	"context"
+	"encoding/json"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/comfyherd/comfyherd/internal/failure"
+	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/route"
+	"github.com/comfyherd/comfyherd/internal/workflow"
+	"github.com/comfyherd/comfyherd/jetstream"
+)
+
+// source is one of the buckets that the brain mirrors.
+type source int
+
+const (
+	hostSource source = iota
+	capabilitySource
+	blockSource
+	strikeSource
+	affinitySource
+	tenantSource
+	ticketSource
+	dispatcherSource
+	sources
+)
+
+// mirror tells the brain a change of a bucket. What was not told again between Reset and Synced is gone: a
+// watcher that was blind for a while may have missed its end.
+func (b *brain) mirror(from source, c jetstream.Change, put, gone func(c jetstream.Change, now time.Time), known func() []string) {
+	b.tell(func(now time.Time) {
+		switch c.Phase {
+		case jetstream.Reset:
+			b.syncing[from] = map[string]bool{}
+		case jetstream.Put:
+			if seen := b.syncing[from]; seen != nil {
+				seen[c.Key] = true
+			}
+			put(c, now)
+		case jetstream.Gone:
+			gone(c, now)
+		case jetstream.Synced:
+			b.dropUnseen(from, known(), gone, now)
+		}
+	})
+}
+
+func (b *brain) dropUnseen(from source, known []string, gone func(c jetstream.Change, now time.Time), now time.Time) {
+	seen := b.syncing[from]
+	delete(b.syncing, from)
+	for _, key := range known {
+		if seen != nil && !seen[key] {
+			gone(jetstream.Change{Phase: jetstream.Gone, Key: key, Time: now}, now)
+		}
+	}
+	b.synced[from] = true
+	if len(b.synced) == int(sources) && !b.isSynced.Swap(true) {
+		close(b.allSynced)
+	}
+	b.dirty, b.review = true, true
+}
+
+func (b *brain) hearDispatcher(c jetstream.Change) {
+	b.mirror(dispatcherSource, c, func(c jetstream.Change, now time.Time) {
+		_, known := b.dispatchers[c.Key]
+		b.dispatchers[c.Key] = now.Add(b.d.q.PresenceTTL())
+		if !known {
+			b.rehome()
+		}
+	}, func(c jetstream.Change, _ time.Time) {
+		delete(b.dispatchers, c.Key)
+		b.rehome()
+	}, func() []string { return slices.Collect(maps.Keys(b.dispatchers)) })
+}
+
+// rehome says anew which dispatcher matches which host's slots first.
+func (b *brain) rehome() {
+	b.homes = slices.Sorted(maps.Keys(b.dispatchers))
+	for _, h := range b.hosts {
+		h.home = b.isHome(h.state.Host)
+		b.fleet.PutHost(h.routeState())
+	}
+	b.dirty = true
+}
+
+// isHome reports whether this dispatcher is the host's home; a dispatcher that knows no other is everyone's.
+func (b *brain) isHome(host string) bool {
+	home := route.Home(b.homes, route.HostID(host))
+	return home == "" || home == b.d.cfg.Name
+}
+
+func (b *brain) hearCapability(c jetstream.Change) {
+	b.mirror(capabilitySource, c, func(c jetstream.Change, _ time.Time) {
+		var capability workflow.Capability
+		if err := capability.UnmarshalBinary(c.Value); err != nil {
+			b.d.log.Warn("a host's capability cannot be read; it counts as unknown", "host", c.Key, "error", err)
+			b.fleet.RemoveCapability(route.HostID(c.Key))
+			return
+		}
+		changed := b.capabilities[c.Key].Digest() != capability.Digest() || b.capabilities[c.Key].Len() != capability.Len()
+		b.capabilities[c.Key] = capability
+		b.fleet.PutCapability(route.HostID(c.Key), capability)
+		b.dirty, b.review = true, true
+		if changed && b.isHome(c.Key) {
+			b.freeIncapable(c)
+		}
+	}, func(c jetstream.Change, _ time.Time) {
+		delete(b.capabilities, c.Key)
+		b.fleet.RemoveCapability(route.HostID(c.Key))
+		b.dirty, b.review = true, true
+	}, func() []string { return slices.Collect(maps.Keys(b.capabilities)) })
+}
+
+// freeIncapable lifts the blocks that said a host lacked something before its capability changed.
+func (b *brain) freeIncapable(c jetstream.Change) {
+	var hashes []workflow.Hash
+	for pair, since := range b.incapable {
+		if pair.host == c.Key && since.Before(c.Time) {
+			hashes = append(hashes, pair.hash)
+		}
+	}
+	if len(hashes) > 0 {
+		b.walk(func(ctx context.Context) { b.d.freeCapable(ctx, c.Key, hashes) })
+	}
+}
+
+func (b *brain) hearBlock(c jetstream.Change) {
+	b.mirror(blockSource, c, func(c jetstream.Change, _ time.Time) {
+		host, hash, ok := jetstream.PairOf(c.Key)
+		var block route.Block
+		if !ok || json.Unmarshal(c.Value, &block) != nil {
+			return
+		}
+		block.Host, block.Hash = route.HostID(host), hash
+		p := pair{host, hash}
+		b.blocked[p] = true
+		delete(b.incapable, p)
+		if block.Kind.Verdict().Strike == failure.UntilCapable {
+			b.incapable[p] = c.Time
+		}
+		b.fleet.PutBlock(block)
+		b.review = true
+	}, func(c jetstream.Change, _ time.Time) {
+		host, hash, _ := jetstream.PairOf(c.Key)
+		delete(b.blocked, pair{host, hash})
+		delete(b.incapable, pair{host, hash})
+		b.fleet.RemoveBlock(route.HostID(host), hash)
+		b.dirty, b.review = true, true
+	}, func() []string { return pairKeys(b.blocked) })
+}
+
+func (b *brain) hearStrikes(c jetstream.Change) {
+	b.mirror(strikeSource, c, func(c jetstream.Change, _ time.Time) {
+		host, hash, ok := jetstream.PairOf(c.Key)
+		var strikes route.Strikes
+		if !ok || json.Unmarshal(c.Value, &strikes) != nil {
+			return
+		}
+		b.struck[pair{host, hash}] = true
+		b.fleet.PutStrikes(route.HostID(host), hash, strikes)
+		b.dirty = true
+	}, func(c jetstream.Change, _ time.Time) {
+		host, hash, _ := jetstream.PairOf(c.Key)
+		delete(b.struck, pair{host, hash})
+		b.fleet.RemoveStrikes(route.HostID(host), hash)
+		b.dirty = true
+	}, func() []string { return pairKeys(b.struck) })
+}
+
+func pairKeys(pairs map[pair]bool) []string {
+	keys := make([]string, 0, len(pairs))
+	for p := range pairs {
+		keys = append(keys, p.host+"."+string(p.hash))
+	}
+	return keys
+}
+
+func (b *brain) hearAffinity(c jetstream.Change) {
+	b.mirror(affinitySource, c, func(c jetstream.Change, _ time.Time) {
+		if rule, ok := jetstream.AffinityOf(c); ok {
+			b.affinities[c.Key] = true
+			b.fleet.PutAffinity(workflow.Hash(c.Key), rule.Prefer, rule.Exclude)
+			b.dirty, b.review = true, true
+		}
+	}, func(c jetstream.Change, _ time.Time) {
+		delete(b.affinities, c.Key)
+		b.fleet.PutAffinity(workflow.Hash(c.Key), nil, nil)
+		b.dirty, b.review = true, true
+	}, func() []string { return slices.Collect(maps.Keys(b.affinities)) })
+}
+
+func (b *brain) hearTenant(c jetstream.Change) {
+	b.mirror(tenantSource, c, func(c jetstream.Change, _ time.Time) {
+		if s, ok := jetstream.TenantOf(c); ok {
+			b.tenants[c.Key] = true
+			b.fleet.PutTenant(route.Tenant(c.Key), s.Weight, s.MaxRunning)
+			b.dirty, b.review = true, true
+		}
+	}, func(c jetstream.Change, _ time.Time) {
+		delete(b.tenants, c.Key)
+		b.fleet.PutTenant(route.Tenant(c.Key), 1, 0)
+		b.dirty, b.review = true, true
+	}, func() []string { return slices.Collect(maps.Keys(b.tenants)) })
+}
+
+// hearCancel takes a cancelled job out of the hand or the waiting room. The agent that runs it hears for itself.
+func (b *brain) hearCancel(e job.Event) {
+	b.tell(func(time.Time) {
+		ticket, waits := b.waiting.ByJob(route.Tenant(e.Tenant), route.JobID(e.Job))
+		if !waits {
+			return
+		}
+		if o := b.hand[ticket.Sequence]; o != nil {
+			b.letGo(ticket.Sequence)
+			b.walk(func(ctx context.Context) { b.d.finish(ctx, o.lease) })
+			return
+		}
+		b.walk(func(ctx context.Context) { b.d.tearUp(ctx, keyOf(&ticket)) })
+	})
+}

@@ -1,0 +1,156 @@
+package dispatcher
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/comfyherd/comfyherd/internal/route"
+	"github.com/comfyherd/comfyherd/jetstream"
+)
+
+// hostView is the newest that is known of a host.
+type hostView struct {
+	state   jetstream.HostState
+	until   time.Time // its presence stands until then, unless a heartbeat comes
+	home    bool
+	held    *jetstream.HostState // a newer state that waits for the head start of the host's home
+	present bool                 // its presence was seen, not only a broadcast
+}
+
+func (h *hostView) routeState() route.HostState {
+	s := &h.state
+	runs := make([]route.Run, 0, len(s.Running))
+	for _, r := range s.Running {
+		runs = append(runs, route.Run{
+			Tenant: route.Tenant(r.Tenant), Job: route.JobID(r.Job), Priority: int(r.Priority), Hash: r.Hash, Since: r.Since,
+		})
+	}
+	return route.HostState{
+		ID: route.HostID(s.Host), State: route.Availability(s.State), Slots: s.Slots, Prefetch: s.Prefetch, Running: runs,
+		Foreign: s.Foreign, Labels: s.Labels, Memory: s.Memory, Recent: s.Recent, Home: h.home,
+	}
+}
+
+// newer reports whether s is a later word of the same host than h's: the same agent process counts its states, and
+// another process is newer when it began to speak later.
+func (h *hostView) newer(s *jetstream.HostState) bool {
+	if h.state.Instance == s.Instance {
+		return s.Serial > h.state.Serial
+	}
+	return s.Time.After(h.state.Time)
+}
+
+func (b *brain) hearHost(c jetstream.Change) {
+	b.mirror(hostSource, c, func(c jetstream.Change, now time.Time) {
+		if s, ok := jetstream.HostStateOf(c); ok {
+			b.hearStateNow(s, now)
+			h := b.hosts[s.Host]
+			h.until, h.present = now.Add(b.d.q.PresenceTTL()), true
+		}
+	}, func(c jetstream.Change, now time.Time) { b.dropHost(c.Key, now) },
+		func() []string { return slices.Collect(maps.Keys(b.hosts)) })
+}
+
+func (b *brain) hearState(s jetstream.HostState) {
+	b.tell(func(now time.Time) { b.hearStateNow(s, now) })
+}
+
+// hearStateNow takes a host's word. One that frees a slot of a host that is at home elsewhere waits for handOver.
+func (b *brain) hearStateNow(s jetstream.HostState, now time.Time) {
+	h := b.hosts[s.Host]
+	if h == nil {
+		h = &hostView{home: b.isHome(s.Host), until: now.Add(b.d.q.PresenceTTL())}
+		b.hosts[s.Host] = h
+		b.d.log.Info("a host is there", "host", s.Host, "state", s.State, "slots", s.Slots, "comfyui", s.Version)
+		b.apply(h, s)
+		return
+	}
+	if h.held != nil && h.held.Instance == s.Instance && h.held.Serial >= s.Serial || !h.newer(&s) {
+		return
+	}
+	b.charge(&s, now)
+	frees := s.State == jetstream.Online && (len(s.Running) < len(h.state.Running) || h.state.State != jetstream.Online)
+	if h.home || !frees {
+		b.apply(h, s)
+		return
+	}
+	waits := h.held != nil
+	h.held = &s
+	if !waits {
+		b.at(now.Add(handOver), func(time.Time) { b.showHeld(h) })
+	}
+}
+
+func (b *brain) showHeld(h *hostView) {
+	if h.held != nil && b.hosts[h.state.Host] == h {
+		b.apply(h, *h.held)
+	}
+}
+
+func (b *brain) apply(h *hostView, s jetstream.HostState) {
+	if s.State != h.state.State || len(s.Labels) != len(h.state.Labels) {
+		b.review = true
+		b.dirty = true
+	}
+	h.held = nil
+	h.state = s
+	h.state.Ended = nil
+	b.fleet.PutHost(h.routeState())
+	b.dirtyHosts[route.HostID(s.Host)] = true
+}
+
+// charge learns from a run that has ended.
+func (b *brain) charge(s *jetstream.HostState, now time.Time) {
+	e := s.Ended
+	if e == nil {
+		return
+	}
+	ran := time.Duration(e.RanFor)
+	b.waiting.Charge(route.Tenant(e.Tenant), int(e.Priority), ran.Seconds(), now)
+	if !e.Success {
+		return
+	}
+	b.fleet.ObserveRun(e.Hash, route.HostID(s.Host), ran)
+	if b.struck[pair{s.Host, e.Hash}] {
+		host, ended := s.Host, *e
+		b.walk(func(ctx context.Context) {
+			if err := b.d.succeeded(ctx, host, ended.Hash, route.Tenant(ended.Tenant), ended.Size); err != nil {
+				b.d.log.Warn("a success could not be counted", "host", host, "hash", ended.Hash.Short(), "error", err)
+			}
+		})
+	}
+}
+
+// dropHost forgets a host whose presence has ended. Its agent announces a graceful end itself.
+func (b *brain) dropHost(host string, _ time.Time) {
+	h := b.hosts[host]
+	if h == nil {
+		return
+	}
+	delete(b.hosts, host)
+	b.fleet.RemoveHost(route.HostID(host))
+	b.review = true
+	b.d.log.Warn("a host is gone", "host", host, "running", len(h.state.Running))
+	b.walk(func(ctx context.Context) {
+		if err := b.d.q.AnnounceHost(ctx, host, jetstream.HostOffline, "its presence ended"); err != nil {
+			b.d.log.Debug("announce host", "host", host, "error", err)
+		}
+	})
+}
+
+// expirePresence ends what no heartbeat keeps, in case NATS's own word for it was missed.
+func (b *brain) expirePresence(now time.Time) {
+	for host, h := range b.hosts {
+		if now.After(h.until.Add(time.Second)) {
+			b.dropHost(host, now)
+		}
+	}
+	for name, until := range b.dispatchers {
+		if now.After(until.Add(time.Second)) {
+			delete(b.dispatchers, name)
+			b.rehome()
+		}
+	}
+}

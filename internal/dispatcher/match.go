@@ -1,0 +1,356 @@
+package dispatcher
+
+import (
+	"context"
+	"errors"
+	"strconv"
+	"time"
+
+	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/route"
+	"github.com/comfyherd/comfyherd/internal/workflow"
+	"github.com/comfyherd/comfyherd/jetstream"
+)
+
+// spot is the brain's word on a job: a host whose slot is kept for it, or why it waits and where.
+type spot struct {
+	host     string
+	position int        // in the waiting room, when it has to wait
+	hold     route.Hold // why no host may take it; empty when hosts are merely busy
+}
+
+// claimed is a ticket that this dispatcher is to claim.
+type claimed struct {
+	ticket route.Ticket
+	host   string // kept for it; empty when its time is over
+	why    ending // when host is empty
+}
+
+func (c *claimed) key() string { return keyOf(&c.ticket) }
+
+func keyOf(t *route.Ticket) string {
+	return strconv.Itoa(t.Priority) + "." + string(t.Tenant) + "." + string(t.Hash) + "." + strconv.FormatUint(t.Sequence, 10)
+}
+
+func wantOf(o *owned) route.Want {
+	exclude := o.job.ExcludeHosts
+	if len(o.unfit) > 0 {
+		exclude = append(append([]string{}, exclude...), o.unfit...)
+	}
+	return route.Want{
+		Hash: o.job.Graph.Hash(), Tenant: route.Tenant(o.job.Tenant), Priority: int(o.job.Priority), Size: o.job.Graph.Size(),
+		Wishes:     route.Wishes{Prefer: o.job.PreferHosts, Only: o.job.OnlyHosts, Exclude: exclude, Avoid: o.avoid},
+		AvoidUntil: o.avoidUntil, NotBefore: o.notBefore,
+	}
+}
+
+func runOf(w *route.Want, id route.JobID, now time.Time) route.Run {
+	return route.Run{Tenant: w.Tenant, Job: id, Priority: w.Priority, Hash: w.Hash, Since: now}
+}
+
+// place finds a host for a job and keeps a slot there for it, or says why there is none.
+func (b *brain) place(o *owned) spot {
+	var s spot
+	b.ask(func(now time.Time) {
+		want := wantOf(o)
+		if !b.fleet.Known(want.Hash) {
+			b.fleet.PutRequirements(want.Hash, o.job.Graph.Requirements())
+		}
+		if host, ok := b.choose(want, now); ok {
+			b.fleet.Occupy(host, runOf(&want, route.JobID(o.job.ID), now))
+			b.pace.count(now)
+			s.host = string(host)
+			return
+		}
+		s.hold = b.fleet.Hold(want, now)
+		s.position = b.waiting.Len() + 1
+	})
+	return s
+}
+
+func (b *brain) choose(w route.Want, now time.Time) (route.HostID, bool) {
+	if now.Before(w.NotBefore) {
+		return "", false
+	}
+	return b.fleet.Choose(w, now)
+}
+
+// release gives back a slot that was kept for nothing.
+func (b *brain) release(o *owned, host string) {
+	if host == "" {
+		return
+	}
+	b.tell(func(time.Time) { b.releaseNow(host, o) })
+}
+
+func (b *brain) releaseNow(host string, o *owned) {
+	b.fleet.Release(route.HostID(host), route.Tenant(o.job.Tenant), route.JobID(o.job.ID))
+	b.dirtyHosts[route.HostID(host)] = true
+}
+
+// answered takes an agent's answer: the host's own word first, then the kept slot.
+func (b *brain) answered(o *owned, host string, reply jetstream.Reply, err error) {
+	b.tell(func(now time.Time) {
+		switch {
+		case err == nil && reply.State.Host == host:
+			if h := b.hosts[host]; h == nil || h.newer(&reply.State) {
+				b.hearStateNow(reply.State, now)
+			}
+			b.releaseNow(host, o)
+		case errors.Is(err, jetstream.ErrNoAgent):
+			b.releaseNow(host, o)
+		default: // nobody knows whether it was accepted: the slot stays kept until the host must have spoken
+			b.at(now.Add(b.d.q.PresenceTTL()/2), func(time.Time) { b.releaseNow(host, o) })
+		}
+	})
+}
+
+// keep holds a job in hand, as long as what is in hand may be expected to leave it within handTime.
+func (b *brain) keep(o *owned) bool {
+	kept := false
+	b.ask(func(now time.Time) {
+		if len(b.hand) >= b.pace.hand(now) {
+			return
+		}
+		o.taken = now
+		b.hand[o.job.Sequence] = o
+		b.waiting.Put(handTicket(o))
+		b.enter()
+		b.dirty = true
+		kept = true
+	})
+	return kept
+}
+
+// handTicket has no revision, so that a ticket of the watch always takes its place.
+func handTicket(o *owned) route.Ticket {
+	w := wantOf(o)
+	return route.Ticket{
+		Sequence: o.job.Sequence, Priority: w.Priority, Tenant: w.Tenant, Job: route.JobID(o.job.ID), Hash: w.Hash, Size: w.Size,
+		Wishes: w.Wishes, AvoidUntil: w.AvoidUntil, Attempt: o.attempt, NotBefore: o.notBefore, Expires: o.job.Expires(), Received: o.job.Received,
+	}
+}
+
+// letGo takes a job out of the hand.
+func (b *brain) letGo(sequence uint64) {
+	delete(b.hand, sequence)
+	b.waiting.Remove(sequence)
+	b.exit()
+}
+
+// parkLate parks what has waited in hand for too long.
+func (b *brain) parkLate(now time.Time) {
+	for sequence, o := range b.hand {
+		if now.Sub(o.taken) < handTime {
+			continue
+		}
+		b.letGo(sequence)
+		b.walk(func(ctx context.Context) {
+			ticket := b.d.ticket(o)
+			b.d.park(ctx, o, &ticket)
+		})
+	}
+}
+
+// empty takes everything out of the hand, when the dispatcher stops.
+func (b *brain) empty() []*owned {
+	var all []*owned
+	b.ask(func(time.Time) {
+		for sequence, o := range b.hand {
+			all = append(all, o)
+			b.letGo(sequence)
+		}
+	})
+	return all
+}
+
+// match gives every free slot the best job that waits for it.
+func (b *brain) match(now time.Time) {
+	if due := b.nextDue(); !due.IsZero() && !due.After(now) {
+		b.dirty = true
+	}
+	b.expireTickets(now)
+	if b.dirty {
+		b.dirty = false
+		clear(b.dirtyHosts)
+		for {
+			ticket, host, ok := b.waiting.Pick(b.fleet, now)
+			if !ok {
+				break
+			}
+			b.send(ticket, host, now)
+		}
+	}
+	for host := range b.dirtyHosts {
+		delete(b.dirtyHosts, host)
+		for {
+			ticket, ok := b.waiting.Next(b.fleet, host, now)
+			if !ok {
+				break
+			}
+			b.send(ticket, host, now)
+		}
+	}
+	b.reviewHolds(now)
+	b.depth.Store(int64(b.waiting.Len() - len(b.hand)))
+	b.wake(now)
+}
+
+// nextDue is when something waits for the time alone.
+func (b *brain) nextDue() time.Time {
+	due, blocks := b.waiting.NextDue(), b.fleet.NextDue()
+	if due.IsZero() || !blocks.IsZero() && blocks.Before(due) {
+		return blocks
+	}
+	return due
+}
+
+// wake sees to it that the loop looks again when something is due.
+func (b *brain) wake(now time.Time) {
+	due := b.nextDue()
+	if due.IsZero() || len(b.alarms) > 0 && !due.Before(b.alarms[0].at) {
+		return
+	}
+	b.at(later(due, now.Add(time.Millisecond)), func(time.Time) {})
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+// send has a waiting job walk to a host: from the hand at once, from the waiting room by a claim.
+func (b *brain) send(t route.Ticket, host route.HostID, now time.Time) {
+	want := t.Want()
+	b.fleet.Occupy(host, runOf(&want, t.Job, now))
+	b.pace.count(now)
+	if o := b.hand[t.Sequence]; o != nil {
+		b.letGo(t.Sequence)
+		b.walk(func(ctx context.Context) { b.d.dispatch(ctx, o, spot{host: string(host)}) })
+		return
+	}
+	b.waiting.Remove(t.Sequence)
+	b.claiming[t.Sequence] = t
+	b.walk(func(ctx context.Context) { b.d.claim(ctx, claimed{ticket: t, host: string(host)}) })
+}
+
+// won is told when a ticket was claimed, and lost when it was not: then another dispatcher has it, which the
+// watch will say, or NATS is away, and the ticket is looked at again.
+func (b *brain) won(c claimed) {
+	b.d.metrics.claims.WithLabelValues("won").Inc()
+	b.tell(func(time.Time) { delete(b.claiming, c.ticket.Sequence) })
+}
+
+func (b *brain) lost(c claimed) {
+	b.d.metrics.claims.WithLabelValues("lost").Inc()
+	b.tell(func(now time.Time) {
+		if c.host != "" {
+			b.fleet.Release(route.HostID(c.host), c.ticket.Tenant, c.ticket.Job)
+			b.dirtyHosts[route.HostID(c.host)] = true
+		}
+		b.at(now.Add(time.Second), func(time.Time) {
+			if t, still := b.claiming[c.ticket.Sequence]; still {
+				delete(b.claiming, c.ticket.Sequence)
+				b.waiting.Put(t)
+				b.dirty = true
+			}
+		})
+	})
+}
+
+// hearTicket mirrors the waiting room.
+func (b *brain) hearTicket(c jetstream.Change) {
+	b.mirror(ticketSource, c, func(c jetstream.Change, _ time.Time) {
+		if t, ok := jetstream.TicketOf(c); ok {
+			b.putTicket(routeTicket(&t))
+		}
+	}, func(c jetstream.Change, _ time.Time) {
+		if t, ok := jetstream.TicketOf(c); ok && b.hand[t.Sequence] == nil {
+			b.waiting.Remove(t.Sequence)
+			delete(b.claiming, t.Sequence)
+			delete(b.holds, t.Sequence)
+		}
+	}, b.ticketKeys)
+}
+
+func (b *brain) ticketKeys() []string {
+	var keys []string
+	b.waiting.Each(func(t *route.Ticket) {
+		if b.hand[t.Sequence] == nil {
+			keys = append(keys, keyOf(t))
+		}
+	})
+	for _, t := range b.claiming {
+		keys = append(keys, keyOf(&t))
+	}
+	return keys
+}
+
+func (b *brain) putTicket(t route.Ticket) {
+	if b.hand[t.Sequence] != nil {
+		return
+	}
+	delete(b.claiming, t.Sequence)
+	if b.fleet.Known(t.Hash) {
+		b.waiting.Put(t)
+		b.dirty, b.review = true, true
+		return
+	}
+	b.unlearnt[t.Hash] = append(b.unlearnt[t.Hash], t)
+	if len(b.unlearnt[t.Hash]) == 1 {
+		b.learn(t.Hash, t.Sequence)
+	}
+}
+
+func routeTicket(t *jetstream.Ticket) route.Ticket {
+	return route.Ticket{
+		Sequence: t.Sequence, Revision: t.Revision, Priority: int(t.Priority), Tenant: route.Tenant(t.Tenant),
+		Job: route.JobID(t.Job), Hash: t.Hash, Size: t.Size,
+		Wishes:     route.Wishes{Prefer: t.PreferHosts, Only: t.OnlyHosts, Exclude: t.ExcludeHosts, Avoid: t.AvoidHosts},
+		AvoidUntil: orZero(t.AvoidUntil), Attempt: t.Attempt, NotBefore: orZero(t.NotBefore), Expires: orZero(t.Expires), Received: t.Received,
+	}
+}
+
+// learn reads one job of a hash whose requirements are not known, which is so after a start.
+func (b *brain) learn(hash workflow.Hash, sequence uint64) {
+	b.walk(func(ctx context.Context) {
+		needs, err := b.d.requirements(ctx, sequence)
+		b.tell(func(now time.Time) { b.learnt(hash, needs, err, now) })
+	})
+}
+
+func (b *brain) learnt(hash workflow.Hash, needs workflow.Requirements, err error, now time.Time) {
+	tickets := b.unlearnt[hash]
+	delete(b.unlearnt, hash)
+	switch {
+	case err == nil:
+		b.fleet.PutRequirements(hash, needs)
+	case len(tickets) > 1: // that one may be gone: ask the next
+		b.unlearnt[hash] = tickets[1:]
+		b.learn(hash, tickets[1].Sequence)
+		return
+	case !errors.Is(err, jetstream.ErrGone) && len(tickets) > 0:
+		b.unlearnt[hash] = tickets
+		b.at(now.Add(time.Second), func(time.Time) { b.learn(hash, tickets[0].Sequence) })
+		return
+	}
+	for _, t := range tickets {
+		b.waiting.Put(t)
+	}
+	b.dirty, b.review = true, true
+}
+
+// requirements reads what a stored job needs from a host.
+func (d *Dispatcher) requirements(ctx context.Context, sequence uint64) (workflow.Requirements, error) {
+	message, err := d.q.Stored(ctx, sequence)
+	if err != nil {
+		return workflow.Requirements{}, err
+	}
+	j, err := job.Parse(message)
+	if err != nil {
+		return workflow.Requirements{}, err
+	}
+	return j.Graph.Requirements(), nil
+}

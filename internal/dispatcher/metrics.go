@@ -1,0 +1,44 @@
+package dispatcher
+
+import "github.com/prometheus/client_golang/prometheus"
+
+type metrics struct {
+	received prometheus.Counter
+	parked   prometheus.Counter
+	claims   *prometheus.CounterVec
+	offers   *prometheus.CounterVec
+	failed   *prometheus.CounterVec
+	ended    *prometheus.CounterVec
+	waiting  prometheus.Gauge
+	hosts    prometheus.Gauge
+	blocks   prometheus.Gauge
+}
+
+// newMetrics works without a registerer: then nobody reads them.
+func newMetrics(r prometheus.Registerer) *metrics {
+	m := &metrics{
+		received: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "comfyherd_jobs_received_total", Help: "Jobs whose chain this dispatcher began.",
+		}),
+		parked: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "comfyherd_jobs_parked_total", Help: "Tickets that this dispatcher wrote.",
+		}),
+		claims: counterVec("comfyherd_claims_total", "Claims of tickets by result.", "result"),
+		offers: counterVec("comfyherd_offers_total", "Offers to agents by answer.", "answer"),
+		failed: counterVec("comfyherd_attempts_failed_total", "Failed attempts settled here, by kind.", "kind"),
+		ended:  counterVec("comfyherd_jobs_ended_total", "Jobs that this dispatcher ended, by event and reason.", "event", "reason"),
+		waiting: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "comfyherd_waiting_jobs", Help: "Jobs in the waiting room.",
+		}),
+		hosts:  prometheus.NewGauge(prometheus.GaugeOpts{Name: "comfyherd_hosts", Help: "Hosts whose presence stands."}),
+		blocks: prometheus.NewGauge(prometheus.GaugeOpts{Name: "comfyherd_blocks", Help: "Blocked pairs of host and workflow."}),
+	}
+	if r != nil {
+		r.MustRegister(m.received, m.parked, m.claims, m.offers, m.failed, m.ended, m.waiting, m.hosts, m.blocks)
+	}
+	return m
+}
+
+func counterVec(name, help string, labels ...string) *prometheus.CounterVec {
+	return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
+}

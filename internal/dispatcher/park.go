@@ -1,0 +1,143 @@
+package dispatcher
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/jetstream"
+)
+
+// wait keeps a job that got no host: in hand for a moment when hosts are merely busy, parked otherwise.
+func (d *Dispatcher) wait(ctx context.Context, o *owned, s spot) {
+	if s.hold.Reason != "" {
+		d.tellWaiting(ctx, o, s)
+	}
+	if s.hold.Reason == "" && d.brain.keep(o) {
+		return
+	}
+	ticket := d.ticket(o)
+	d.park(ctx, o, &ticket)
+}
+
+// tellWaiting appends why no host may take the job, once for each reason.
+func (d *Dispatcher) tellWaiting(ctx context.Context, o *owned, s spot) {
+	reason := string(s.hold.Reason)
+	if o.reason == reason {
+		return
+	}
+	e := o.job.NewEvent(job.Waiting, d.clock())
+	e.Sequence, e.Reason, e.Message, e.Hosts = o.job.Sequence, reason, s.hold.Text, hostTexts(s.hold.Hosts)
+	if !s.hold.Until.IsZero() {
+		e.Until = &s.hold.Until
+	}
+	last, err := d.q.Append(ctx, &e, o.last, d.source, "")
+	if err != nil {
+		d.leave(o, err)
+		return
+	}
+	o.last, o.reason = last, reason
+}
+
+// ticket is how o would lie in the waiting room.
+func (d *Dispatcher) ticket(o *owned) jetstream.Ticket {
+	t := jetstream.Ticket{
+		Priority: o.job.Priority, Tenant: o.job.Tenant, Hash: o.job.Graph.Hash(), Sequence: o.job.Sequence,
+		Job: o.job.ID, Lease: o.lease, Size: o.job.Graph.Size(), Attempt: o.attempt, Received: o.job.Received,
+		PreferHosts: o.job.PreferHosts, OnlyHosts: o.job.OnlyHosts, ExcludeHosts: o.job.ExcludeHosts, AvoidHosts: o.avoid,
+	}
+	t.AvoidUntil, t.NotBefore, t.Expires = timeOrNil(o.avoidUntil), timeOrNil(o.notBefore), timeOrNil(o.job.Expires())
+	return t
+}
+
+func timeOrNil(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	return &t
+}
+
+// park puts the ticket and lets the delivery rest. A crash between the two has the job delivered again after
+// AckWait, and the same ticket is written again.
+func (d *Dispatcher) park(ctx context.Context, o *owned, t *jetstream.Ticket) {
+	if _, err := d.q.PutTicket(ctx, t); err != nil {
+		d.leave(o, err)
+		return
+	}
+	d.metrics.parked.Inc()
+	if err := d.q.Park(o.lease, jittered(d.cfg.Park)); err != nil {
+		d.leave(o, err)
+	}
+}
+
+// claim takes a ticket that the brain matched with a host and walks its job there.
+//
+// Effects in their order, and what a crash after each leaves:
+//  1. the lease is extended: the ticket stands, anyone claims it
+//  2. the ticket is purged: the lease runs out after AckWait, the job is routed anew
+//  3. the agent has accepted: nothing is left to do here
+func (d *Dispatcher) claim(ctx context.Context, c claimed) {
+	o, err := d.take(ctx, c)
+	if o == nil {
+		d.brain.lost(c)
+		if err != nil {
+			d.log.Warn("a ticket could not be claimed", "sequence", c.ticket.Sequence, "error", err)
+		}
+		return
+	}
+	d.brain.won(c)
+	if c.host == "" {
+		d.expire(ctx, o, c.why)
+		return
+	}
+	d.dispatch(ctx, o, spot{host: c.host})
+}
+
+// take claims the ticket and reads its job; nil without an error when another dispatcher was first, or when the
+// job has ended meanwhile.
+func (d *Dispatcher) take(ctx context.Context, c claimed) (*owned, error) {
+	key := c.key()
+	ticket, found, _, err := d.q.Ticket(ctx, key)
+	if err != nil || !found {
+		return nil, err
+	}
+	if err := d.q.Extend(ticket.Lease); err != nil {
+		return nil, err
+	}
+	won, err := d.q.Claim(ctx, key, ticket.Revision)
+	if err != nil || !won {
+		return nil, err
+	}
+	return d.pickUp(ctx, &ticket)
+}
+
+func (d *Dispatcher) pickUp(ctx context.Context, ticket *jetstream.Ticket) (*owned, error) {
+	link, found, err := d.q.Last(ctx, ticket.Tenant, ticket.Job)
+	if err != nil {
+		return nil, err
+	}
+	if !found || link.EventKind.Terminal() {
+		d.finish(ctx, ticket.Lease)
+		return nil, nil
+	}
+	message, err := d.q.Stored(ctx, ticket.Sequence)
+	if errors.Is(err, jetstream.ErrGone) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	j, err := job.Parse(message)
+	if err != nil {
+		return nil, err
+	}
+	o := &owned{
+		job: j, message: message, lease: ticket.Lease, last: link.ChainSequence, attempt: ticket.Attempt,
+		avoid: ticket.AvoidHosts, avoidUntil: orZero(ticket.AvoidUntil), notBefore: orZero(ticket.NotBefore), taken: d.clock(),
+	}
+	if link.EventKind == job.Waiting {
+		o.reason = link.Reason
+	}
+	return o, nil
+}

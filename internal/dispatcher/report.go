@@ -1,0 +1,170 @@
+package dispatcher
+
+import (
+	"context"
+	"encoding/json"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/route"
+	"github.com/comfyherd/comfyherd/jetstream"
+)
+
+// positionOf tells a waiting job's place and when it may start.
+func (b *brain) positionOf(tenant job.Tenant, id job.ID) (position, of int, eta *time.Time) {
+	b.ask(func(now time.Time) {
+		ticket, waits := b.waiting.ByJob(route.Tenant(tenant), route.JobID(id))
+		if !waits {
+			return
+		}
+		position, of = b.waiting.Position(b.fleet, ticket.Sequence, now)
+		if at := b.waiting.ETA(b.fleet, ticket.Sequence, now); !at.IsZero() {
+			eta = &at
+		}
+	})
+	return position, of, eta
+}
+
+func (b *brain) waitingCount() int { return int(b.depth.Load()) }
+
+func (b *brain) listHosts() []HostInfo {
+	infos := []HostInfo{}
+	b.ask(func(time.Time) {
+		for name, h := range b.hosts {
+			info := HostInfo{HostState: h.state, Capability: b.capabilities[name].Len()}
+			info.Blocks, info.Strikes = countPairs(b.blocked, name), countPairs(b.struck, name)
+			infos = append(infos, info)
+		}
+		b.d.metrics.hosts.Set(float64(len(b.hosts)))
+	})
+	slices.SortFunc(infos, func(x, y HostInfo) int { return strings.Compare(x.Host, y.Host) })
+	return infos
+}
+
+func countPairs(pairs map[pair]bool, host string) int {
+	n := 0
+	for p := range pairs {
+		if p.host == host {
+			n++
+		}
+	}
+	return n
+}
+
+// WhyRequest asks about a job, or about a workflow that is not submitted.
+type WhyRequest struct {
+	Tenant   job.Tenant      `json:"tenant,omitempty"`
+	Job      job.ID          `json:"job,omitempty"`
+	Workflow json.RawMessage `json:"workflow,omitempty"` // any of the three bodies of a job
+}
+
+// WhyAnswer says of every host whether it may run the job, and why not.
+type WhyAnswer struct {
+	Job      job.ID              `json:"job,omitempty"`
+	State    job.EventKind       `json:"state,omitempty"`
+	Reason   route.HoldReason    `json:"reason,omitempty"` // why no host may take it; empty when it only waits its turn
+	Text     string              `json:"text"`
+	Until    *time.Time          `json:"until,omitempty"`
+	Position int                 `json:"position,omitempty"`
+	Of       int                 `json:"of,omitempty"`
+	ETA      *time.Time          `json:"eta,omitempty"`
+	Hosts    []route.HostVerdict `json:"hosts"`
+}
+
+func (d *Dispatcher) apiWhy(ctx context.Context, r WhyRequest) (WhyAnswer, error) {
+	if len(r.Workflow) > 0 {
+		return d.whyWorkflow(r)
+	}
+	return d.whyJob(ctx, JobRequest{Tenant: r.Tenant, Job: r.Job})
+}
+
+func (d *Dispatcher) whyWorkflow(r WhyRequest) (WhyAnswer, error) {
+	tenant := r.Tenant
+	if tenant == "" {
+		tenant = "default"
+	}
+	j, err := job.Parse(job.Message{Tenant: string(tenant), Priority: job.Usual, Received: d.clock(), Body: r.Workflow})
+	if err != nil {
+		return WhyAnswer{}, &jetstream.BadRequest{Message: err.Error()}
+	}
+	return d.brain.why(&owned{job: j}), nil
+}
+
+func (d *Dispatcher) whyJob(ctx context.Context, r JobRequest) (WhyAnswer, error) {
+	status, err := d.apiStatus(ctx, r)
+	if err != nil {
+		return WhyAnswer{}, err
+	}
+	answer := WhyAnswer{Job: r.Job, State: status.State, Text: stateText(&status.Event), Hosts: []route.HostVerdict{}}
+	if status.State.Terminal() || status.State == job.Started {
+		return answer, nil
+	}
+	chain, err := d.q.Chain(ctx, r.Tenant, r.Job)
+	if err != nil {
+		return WhyAnswer{}, err
+	}
+	message, err := d.q.Stored(ctx, sequenceIn(chain))
+	if err != nil {
+		return WhyAnswer{}, err
+	}
+	j, err := job.Parse(message)
+	if err != nil {
+		return WhyAnswer{}, err
+	}
+	o := &owned{job: j, notBefore: j.NotBefore()}
+	if err := d.recall(ctx, o); err != nil {
+		return WhyAnswer{}, err
+	}
+	answer = d.brain.why(o)
+	answer.Job, answer.State = r.Job, status.State
+	answer.Position, answer.Of, answer.ETA = status.Position, status.Of, status.ETA
+	return answer, nil
+}
+
+func stateText(e *job.Event) string {
+	switch e.EventKind {
+	case job.Started:
+		return "it runs on host " + e.Host
+	case job.Completed:
+		return "it has completed on host " + e.Host
+	case job.Cancelled:
+		return "it was cancelled by " + e.By
+	case job.Dead:
+		return "it is dead (" + e.Reason + "): " + e.Message
+	}
+	return "it is " + string(e.EventKind)
+}
+
+func (b *brain) why(o *owned) WhyAnswer {
+	answer := WhyAnswer{Text: "it only waits its turn: hosts that may take it are busy"}
+	b.ask(func(now time.Time) {
+		want := wantOf(o)
+		if !b.fleet.Known(want.Hash) {
+			b.fleet.PutRequirements(want.Hash, o.job.Graph.Requirements())
+		}
+		answer.Hosts = b.fleet.Explain(want, now)
+		hold := b.fleet.Hold(want, now)
+		if hold.Reason != "" {
+			answer.Reason, answer.Text = hold.Reason, hold.Text
+		} else if slices.ContainsFunc(answer.Hosts, func(v route.HostVerdict) bool { return v.Eligible }) {
+			answer.Text = "a host may take it at once"
+		}
+		if !hold.Until.IsZero() {
+			answer.Until = &hold.Until
+		}
+	})
+	return answer
+}
+
+// QueueAnswer lists the lanes that have waiting or running jobs.
+type QueueAnswer struct {
+	Lanes []route.LaneStat `json:"lanes"`
+}
+
+func (d *Dispatcher) apiQueue(context.Context, struct{}) (QueueAnswer, error) {
+	answer := QueueAnswer{}
+	d.brain.ask(func(now time.Time) { answer.Lanes = d.brain.waiting.Lanes(d.brain.fleet, now) })
+	return answer, nil
+}

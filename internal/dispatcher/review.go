@@ -1,0 +1,201 @@
+package dispatcher
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/comfyherd/comfyherd/internal/failure"
+	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/route"
+	"github.com/comfyherd/comfyherd/jetstream"
+)
+
+// holdView is what was last told of a waiting job that no host may take.
+type holdView struct {
+	reason route.HoldReason
+	since  time.Time // of the reason, as its waiting event says; zero until that is known
+}
+
+const (
+	reviewPause = 200 * time.Millisecond
+	reviewAgain = time.Second // to look whether capable_wait is over
+)
+
+// reviewHolds tells why jobs wait when that has changed, and ends those that no host can ever run. Each ticket is
+// reviewed by its home dispatcher only, so that nothing is told twice.
+func (b *brain) reviewHolds(now time.Time) {
+	if !b.review || now.Before(b.nextReview) || !b.isSynced.Load() {
+		return
+	}
+	b.review = false
+	b.nextReview = now.Add(reviewPause)
+	cache := map[holdKey]route.Hold{}
+	b.waiting.Each(func(t *route.Ticket) {
+		if b.hand[t.Sequence] == nil && b.ticketHome(t) {
+			b.reviewTicket(t, b.holdOf(t, cache, now), now)
+		}
+	})
+}
+
+// holdKey tells apart tickets that may wait for different reasons.
+type holdKey struct {
+	want   string
+	size   int64
+	avoid  time.Time
+	before time.Time
+}
+
+func (b *brain) holdOf(t *route.Ticket, cache map[holdKey]route.Hold, now time.Time) route.Hold {
+	key := holdKey{want: wishKey(t), size: t.Size, avoid: t.AvoidUntil, before: t.NotBefore}
+	hold, known := cache[key]
+	if !known {
+		hold = b.fleet.Hold(t.Want(), now)
+		cache[key] = hold
+	}
+	return hold
+}
+
+func wishKey(t *route.Ticket) string {
+	key := string(t.Hash) + "|" + string(t.Tenant)
+	for _, list := range [][]string{t.Prefer, t.Only, t.Exclude, t.Avoid} {
+		key += "|"
+		for _, host := range list {
+			key += host + ","
+		}
+	}
+	return key
+}
+
+// ticketHome reports whether this dispatcher looks after a ticket's reasons and times.
+func (b *brain) ticketHome(t *route.Ticket) bool { return b.isHome(string(t.Job)) }
+
+func (b *brain) reviewTicket(t *route.Ticket, hold route.Hold, now time.Time) {
+	old, known := b.holds[t.Sequence]
+	if hold.Reason == "" {
+		delete(b.holds, t.Sequence)
+		return
+	}
+	if !known || old.reason != hold.Reason {
+		b.holds[t.Sequence] = holdView{reason: hold.Reason}
+		ticket := *t
+		b.walk(func(ctx context.Context) { b.explain(ctx, ticket, hold) })
+		return
+	}
+	if hold.Reason != route.NoneCapable || hold.Away > 0 || !hold.Online() {
+		return
+	}
+	b.at(now.Add(reviewAgain), func(time.Time) { b.review = true })
+	if !old.since.IsZero() && now.Sub(old.since) >= b.d.cfg.CapableWait {
+		b.giveUp(*t, ending{reason: failure.NoCapableHost, message: hold.Text, hosts: hostTexts(hold.Hosts)})
+	}
+}
+
+// explain appends why the job waits, unless the chain says so already, and learns since when.
+func (b *brain) explain(ctx context.Context, t route.Ticket, hold route.Hold) {
+	since, err := b.d.explainWaiting(ctx, &t, hold)
+	if err != nil {
+		b.d.log.Debug("tell why a job waits", "job", t.Job, "error", err)
+	}
+	b.tell(func(time.Time) {
+		view, known := b.holds[t.Sequence]
+		switch {
+		case !known || view.reason != hold.Reason:
+		case err != nil:
+			delete(b.holds, t.Sequence) // looked at again with the next change
+		default:
+			view.since = since
+			b.holds[t.Sequence] = view
+		}
+		b.review = true
+	})
+}
+
+func (d *Dispatcher) explainWaiting(ctx context.Context, t *route.Ticket, hold route.Hold) (time.Time, error) {
+	tenant, id := job.Tenant(t.Tenant), job.ID(t.Job)
+	last, found, err := d.q.Last(ctx, tenant, id)
+	if err != nil || !found || last.EventKind.Terminal() {
+		return time.Time{}, err
+	}
+	if last.EventKind == job.Waiting && last.Reason == string(hold.Reason) {
+		return last.Time, nil
+	}
+	e := job.Event{
+		EventKind: job.Waiting, Job: id, Tenant: tenant, Priority: job.Priority(t.Priority), Hash: t.Hash, Time: d.clock(),
+		Metadata: last.Metadata, RequeueOf: last.RequeueOf, Sequence: t.Sequence,
+		Reason: string(hold.Reason), Message: hold.Text, Hosts: hostTexts(hold.Hosts),
+	}
+	if !hold.Until.IsZero() {
+		e.Until = &hold.Until
+	}
+	_, err = d.q.Append(ctx, &e, last.ChainSequence, d.source, "")
+	if errors.Is(err, jetstream.ErrOvertaken) {
+		return time.Time{}, nil
+	}
+	return e.Time, err
+}
+
+const hostTextsMost = 200 // an event names no more hosts than that
+
+func hostTexts(verdicts []route.HostVerdict) map[string]string {
+	texts := make(map[string]string, len(verdicts))
+	for _, v := range verdicts {
+		if len(texts) == hostTextsMost {
+			break
+		}
+		texts[string(v.Host)] = v.Text
+	}
+	return texts
+}
+
+// expireTickets ends jobs whose expires_in is over. Another dispatcher's are left to it for a while.
+func (b *brain) expireTickets(now time.Time) {
+	const grace = 2 * time.Second
+	for _, t := range b.waiting.Expired(now) {
+		if o := b.hand[t.Sequence]; o != nil {
+			b.letGo(t.Sequence)
+			b.walk(func(ctx context.Context) { b.d.expire(ctx, o, ending{reason: failure.Expired, message: expiredText}) })
+			continue
+		}
+		if b.ticketHome(&t) || now.Sub(t.Expires) > grace {
+			b.giveUp(t, ending{reason: failure.Expired, message: expiredText})
+		}
+	}
+}
+
+const expiredText = "no host had accepted the job when its expires_in was over"
+
+// giveUp claims a ticket in order to end its job.
+func (b *brain) giveUp(t route.Ticket, why ending) {
+	b.waiting.Remove(t.Sequence)
+	delete(b.holds, t.Sequence)
+	b.claiming[t.Sequence] = t
+	b.walk(func(ctx context.Context) { b.d.claim(ctx, claimed{ticket: t, why: why}) })
+}
+
+// expire ends a job that this dispatcher owns and that will not run.
+func (d *Dispatcher) expire(ctx context.Context, o *owned, why ending) {
+	chain, err := d.q.Chain(ctx, o.job.Tenant, o.job.ID)
+	if err == nil {
+		why.attempts = attemptsOf(chain)
+		err = d.end(ctx, o, why)
+	}
+	if err != nil {
+		d.leave(o, err)
+	}
+}
+
+// tearUp drops the ticket of a cancelled job and acks its delivery.
+func (d *Dispatcher) tearUp(ctx context.Context, key string) {
+	ticket, found, _, err := d.q.Ticket(ctx, key)
+	if err != nil || !found {
+		return
+	}
+	won, err := d.q.Claim(ctx, key, ticket.Revision)
+	if err != nil {
+		d.log.Debug("drop the ticket of a cancelled job", "job", ticket.Job, "error", err)
+	}
+	if won {
+		d.finish(ctx, ticket.Lease)
+	}
+}

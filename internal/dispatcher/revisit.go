@@ -1,0 +1,204 @@
+package dispatcher
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/comfyherd/comfyherd/internal/failure"
+	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/jetstream"
+)
+
+// revisit goes on with a delivery whose chain is not empty: a second publish of the same id, a lease that ran
+// out, or a delivery that NATS repeats because it lost the consumer's last moments. The chain alone says which;
+// delivery counts say nothing.
+func (d *Dispatcher) revisit(ctx context.Context, o *owned) {
+	link, found, err := d.q.Last(ctx, o.job.Tenant, o.job.ID)
+	if err != nil || !found {
+		d.leave(o, fmt.Errorf("read chain: %w", errors.Join(err, errEmptyChain)))
+		return
+	}
+	o.last = link.ChainSequence
+	if link.EventKind.Terminal() {
+		d.finish(ctx, o.lease)
+		return
+	}
+	again, err := d.duplicate(ctx, o, &link)
+	if err != nil {
+		d.leave(o, err)
+		return
+	}
+	if again {
+		d.finish(ctx, o.lease)
+		d.log.Debug("dropped a second publish of an id", "tenant", o.job.Tenant, "job", o.job.ID)
+		return
+	}
+	switch link.EventKind {
+	case job.Started:
+		d.resume(ctx, o, &link)
+	case job.Failed:
+		link.Lease = o.lease
+		if err := d.settle(ctx, link); err != nil {
+			d.leave(o, err)
+		}
+	default:
+		d.rejoin(ctx, o, &link)
+	}
+}
+
+var errEmptyChain = errors.New("the chain was empty a moment later")
+
+// duplicate reports whether this message is a second publish: then the chain belongs to another sequence.
+func (d *Dispatcher) duplicate(ctx context.Context, o *owned, last *jetstream.Link) (bool, error) {
+	sequence := last.Sequence
+	if sequence == 0 {
+		queued, found, err := d.q.LastOf(ctx, o.job.Tenant, o.job.ID, job.Queued)
+		if err != nil || !found {
+			return false, err
+		}
+		sequence = queued.Sequence
+	}
+	return sequence != 0 && sequence != o.job.Sequence, nil
+}
+
+// rejoin takes up a job that was waiting: parked again when its ticket stands, left alone when somebody has just
+// claimed it, routed otherwise.
+func (d *Dispatcher) rejoin(ctx context.Context, o *owned, link *jetstream.Link) {
+	if err := d.recall(ctx, o); err != nil {
+		d.leave(o, err)
+		return
+	}
+	d.renew(ctx, o, link)
+	ticket := d.ticket(o)
+	standing, found, claimed, err := d.q.Ticket(ctx, ticket.Key())
+	switch {
+	case err != nil:
+		d.leave(o, err)
+	case found:
+		standing.Lease = o.lease
+		d.park(ctx, o, &standing)
+	case !claimed.IsZero() && d.clock().Sub(claimed) < d.q.AckWait():
+		// The claimant's lease decides.
+	default:
+		d.dispatch(ctx, o, d.brain.place(o))
+	}
+}
+
+// recall reads from the chain what earlier attempts mean for the next one.
+func (d *Dispatcher) recall(ctx context.Context, o *owned) error {
+	chain, err := d.q.Chain(ctx, o.job.Tenant, o.job.ID)
+	if err != nil {
+		return err
+	}
+	attempts := attemptsOf(chain)
+	o.attempt = startedIn(chain) + 1
+	o.avoid = failure.Decide(attempts, o.job.Policy()).Avoid
+	for i := range chain {
+		switch e := &chain[i]; e.EventKind {
+		case job.Retrying:
+			o.reason = ""
+			o.avoidUntil, o.notBefore = orZero(e.AvoidUntil), orZero(e.NotBefore)
+		case job.Waiting:
+			o.reason = e.Reason
+		default:
+			o.reason = ""
+		}
+	}
+	if len(chain) > 0 {
+		o.last = chain[len(chain)-1].ChainSequence
+	}
+	return nil
+}
+
+func orZero(t *time.Time) time.Time {
+	if t == nil {
+		return time.Time{}
+	}
+	return *t
+}
+
+func attemptsOf(chain []jetstream.Link) []failure.Attempt {
+	var attempts []failure.Attempt
+	for i := range chain {
+		if chain[i].EventKind == job.Failed {
+			attempts = append(attempts, chain[i].Failure())
+		}
+	}
+	return attempts
+}
+
+func startedIn(chain []jetstream.Link) int {
+	n := 0
+	for i := range chain {
+		if chain[i].EventKind == job.Started {
+			n = max(n+1, chain[i].Attempt)
+		}
+	}
+	return n
+}
+
+// renew keeps the chain of a job that waits for very long from running out of the events' horizon.
+func (d *Dispatcher) renew(ctx context.Context, o *owned, link *jetstream.Link) {
+	if d.clock().Sub(link.Time) < d.q.EventsAge()/2 {
+		return
+	}
+	e := o.job.NewEvent(job.Waiting, d.clock())
+	e.Sequence, e.Reason = o.job.Sequence, o.reason
+	last, err := d.q.Append(ctx, &e, o.last, d.source, "")
+	if err != nil {
+		d.log.Debug("renew chain", "job", o.job.ID, "error", err)
+		return
+	}
+	o.last = last
+}
+
+// resume offers a started job back to its host as the same attempt. A host that is gone, or that does not know
+// the prompt, has lost it.
+func (d *Dispatcher) resume(ctx context.Context, o *owned, started *jetstream.Link) {
+	o.attempt = started.Attempt
+	_, present, err := d.q.Host(ctx, started.Host)
+	if err != nil {
+		d.leave(o, err)
+		return
+	}
+	if !present {
+		d.lose(ctx, o, started, "host "+started.Host+" and its agent are gone")
+		return
+	}
+	reply, err := d.q.Offer(ctx, started.Host, &jetstream.Offer{
+		Message: o.message, Job: o.job.ID, Hash: o.job.Graph.Hash(), Attempt: started.Attempt, Resume: true,
+		Lease: o.lease, AckWait: d.q.AckWait(), LastInChain: started.ChainSequence,
+	})
+	switch {
+	case errors.Is(err, jetstream.ErrNoAgent): // its agent may be restarting
+		d.rest(o, d.q.PresenceTTL()/3)
+	case err != nil:
+		d.leave(o, err)
+	case reply.Answer == jetstream.Accepted:
+		d.log.Info("a started job was given back to its host", "tenant", o.job.Tenant, "job", o.job.ID, "host", started.Host)
+	case reply.Answer == jetstream.NotThere:
+		d.lose(ctx, o, started, "host "+started.Host+" does not know the prompt any more")
+	default:
+		d.rest(o, d.q.PresenceTTL()/3)
+	}
+}
+
+func (d *Dispatcher) rest(o *owned, pause time.Duration) {
+	if err := d.q.Park(o.lease, pause); err != nil {
+		d.leave(o, err)
+	}
+}
+
+// lose ends an attempt that nobody can tell about any more; like every failed attempt it is settled by SettleFailed.
+func (d *Dispatcher) lose(ctx context.Context, o *owned, started *jetstream.Link, why string) {
+	e := o.job.NewEvent(job.Failed, d.clock())
+	counted := true
+	e.Host, e.Attempt, e.Kind, e.Message, e.Counted = started.Host, started.Attempt, failure.Lost, why, &counted
+	if _, err := d.q.Append(ctx, &e, started.ChainSequence, d.source, o.lease); err != nil {
+		d.leave(o, err)
+		return
+	}
+	d.log.Warn("an attempt was lost", "tenant", o.job.Tenant, "job", o.job.ID, "host", started.Host, "why", why)
+}

@@ -1,0 +1,172 @@
+package dispatcher
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/comfyherd/comfyherd/internal/failure"
+	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/jetstream"
+)
+
+// settle decides what becomes of a job after a failed attempt, and does it.
+//
+// Effects in their order; each may be repeated, so a crash after any of them is repaired by the next delivery of
+// the failed event, or of the job when its lease has run out:
+//  1. strikes and blocks: a strike carries the failed event's sequence and counts once
+//  2. retry: retrying is appended, the ticket is put, the delivery is parked
+//     dead: the dead letter is stored, dead is appended, the delivery is acked
+func (d *Dispatcher) settle(ctx context.Context, failed jetstream.Link) error {
+	chain, err := d.q.Chain(ctx, failed.Tenant, failed.Job)
+	if err != nil {
+		return err
+	}
+	at := indexOf(chain, failed.ChainSequence)
+	if at < 0 || at != len(chain)-1 {
+		return d.settled(ctx, chain, failed)
+	}
+	o, err := d.reopen(ctx, chain, failed)
+	if err != nil {
+		return err
+	}
+	attempts := attemptsOf(chain)
+	decision := failure.Decide(attempts, o.job.Policy())
+	if err := d.blame(ctx, o, &failed, attempts, decision); err != nil {
+		return err
+	}
+	d.metrics.failed.WithLabelValues(string(failed.Kind)).Inc()
+	if decision.Dead {
+		return d.end(ctx, o, ending{reason: decision.Reason, attempts: attempts})
+	}
+	return d.retry(ctx, o, decision)
+}
+
+// settled is a failed event that something else has followed: usually it was settled before. An ended job whose
+// delivery still stands is acked.
+func (d *Dispatcher) settled(ctx context.Context, chain []jetstream.Link, failed jetstream.Link) error {
+	if n := len(chain); n > 0 && chain[n-1].EventKind.Terminal() && failed.Lease != "" {
+		d.finish(ctx, failed.Lease)
+	}
+	return nil
+}
+
+func indexOf(chain []jetstream.Link, sequence uint64) int {
+	for i := range chain {
+		if chain[i].ChainSequence == sequence {
+			return i
+		}
+	}
+	return -1
+}
+
+// reopen reads the job of a failed event again as one that this dispatcher owns.
+func (d *Dispatcher) reopen(ctx context.Context, chain []jetstream.Link, failed jetstream.Link) (*owned, error) {
+	sequence := sequenceIn(chain)
+	message, err := d.q.Stored(ctx, sequence)
+	if errors.Is(err, jetstream.ErrGone) {
+		return nil, d.abandon(ctx, &failed)
+	}
+	if err != nil {
+		return nil, err
+	}
+	j, err := job.Parse(message)
+	if err != nil {
+		return nil, fmt.Errorf("parse stored job %s: %w", failed.Job, err)
+	}
+	return &owned{
+		job: j, message: message, lease: failed.Lease, last: failed.ChainSequence,
+		attempt: startedIn(chain) + 1, taken: d.clock(),
+	}, nil
+}
+
+func sequenceIn(chain []jetstream.Link) uint64 {
+	for i := range chain {
+		if chain[i].Sequence != 0 {
+			return chain[i].Sequence
+		}
+	}
+	return 0
+}
+
+// abandon ends a job whose message was removed from COMFY_JOBS by hand: it cannot be tried again.
+func (d *Dispatcher) abandon(ctx context.Context, failed *jetstream.Link) error {
+	e := failed.Event
+	e.EventKind, e.Time, e.Reason = job.Dead, d.clock(), string(failure.NotRetryable)
+	e.Attempts = []failure.Attempt{failed.Failure()}
+	_, err := d.q.Append(ctx, &e, failed.ChainSequence, d.source, "")
+	if err != nil && !errors.Is(err, jetstream.ErrOvertaken) {
+		return err
+	}
+	return fmt.Errorf("job %s cannot be tried again: %w from COMFY_JOBS", failed.Job, jetstream.ErrGone)
+}
+
+// retry sends the job to the waiting room for another attempt. The event comes before the ticket, since whoever
+// claims the ticket continues the chain at once.
+func (d *Dispatcher) retry(ctx context.Context, o *owned, decision failure.Decision) error {
+	now := d.clock()
+	again := now.Add(jittered(decision.Delay))
+	o.avoid, o.notBefore, o.avoidUntil = decision.Avoid, now, again
+	if decision.Later {
+		o.notBefore = again
+	}
+	e := o.job.NewEvent(job.Retrying, now)
+	e.Sequence, e.Attempt = o.job.Sequence, o.attempt
+	e.NotBefore, e.AvoidedHosts = &o.notBefore, o.avoid
+	if len(o.avoid) > 0 {
+		e.AvoidUntil = &o.avoidUntil
+	}
+	last, err := d.q.Append(ctx, &e, o.last, d.source, "")
+	if errors.Is(err, jetstream.ErrOvertaken) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	o.last = last
+	ticket := d.ticket(o)
+	d.park(ctx, o, &ticket)
+	return nil
+}
+
+func jittered(d time.Duration) time.Duration {
+	return d + time.Duration(rand.Int64N(int64(d)/4+1))
+}
+
+// ending is why a job is dead.
+type ending struct {
+	reason   failure.Reason
+	message  string // empty: the last failure's
+	hosts    map[string]string
+	attempts []failure.Attempt
+}
+
+// end makes a job dead: the dead letter, then the event, then the ack.
+func (d *Dispatcher) end(ctx context.Context, o *owned, why ending) error {
+	if err := d.q.Bury(ctx, &o.message, o.job.ID, why.reason); err != nil {
+		return err
+	}
+	e := o.job.NewEvent(job.Dead, d.clock())
+	e.Sequence, e.Reason, e.Message, e.Hosts, e.Attempts = o.job.Sequence, string(why.reason), why.message, why.hosts, why.attempts
+	if n := len(why.attempts); n > 0 {
+		last := why.attempts[n-1]
+		e.Kind, e.Host, e.Attempt = last.Kind, last.Host, last.Number
+		e.Node, e.Class, e.Exception = last.Node, last.Class, last.Exception
+		if e.Message == "" {
+			e.Message = last.Message
+		}
+	}
+	_, err := d.q.Append(ctx, &e, o.last, d.source, "")
+	if errors.Is(err, jetstream.ErrOvertaken) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	d.finish(ctx, o.lease)
+	d.metrics.ended.WithLabelValues(string(job.Dead), string(why.reason)).Inc()
+	d.log.Warn("a job is dead", "tenant", o.job.Tenant, "job", o.job.ID, "reason", why.reason, "why", e.Message, "hash", e.Hash.Short())
+	return nil
+}

@@ -1,0 +1,145 @@
+package dispatcher
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/comfyherd/comfyherd/internal/failure"
+	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/jetstream"
+)
+
+// owned is a job whose lease this dispatcher has, from its delivery or its claim until an agent has accepted it,
+// it is parked, or it has ended. Only the goroutine that walks the job touches it, or the brain while the job is
+// in hand.
+type owned struct {
+	job     *job.Job
+	message job.Message
+	lease   jetstream.Lease
+	last    uint64 // sequence of the chain's last event
+
+	attempt    int       // the number of the next attempt
+	avoid      []string  // hosts that failed this job
+	avoidUntil time.Time // before it they are not used even when no other host may
+	notBefore  time.Time
+	unfit      []string // hosts whose agent would not have it on this walk
+	taken      time.Time
+	reason     string // of the last waiting event in the chain
+}
+
+// receive walks a delivery from COMFY_JOBS to an agent, to the waiting room, or to its end.
+//
+// Effects in their order, and what a crash after each leaves:
+//  1. queued is appended: the lease runs out, the next delivery finds the chain and goes on as revisit
+//  2. the agent has accepted: nothing is left to do here
+//  3. the ticket is put: the lease runs out, the next delivery finds the ticket and parks again
+//  4. the delivery is parked: the job waits for its claim
+func (d *Dispatcher) receive(ctx context.Context, delivery jetstream.Delivery) {
+	j, err := job.Parse(delivery.Message)
+	if err != nil {
+		d.refuse(ctx, delivery, err)
+		return
+	}
+	o := &owned{
+		job: j, message: delivery.Message, lease: delivery.Lease, attempt: 1,
+		notBefore: j.NotBefore(), taken: d.clock(),
+	}
+	spot := d.brain.place(o)
+	e := j.NewEvent(job.Queued, d.clock())
+	e.Sequence, e.Position = j.Sequence, spot.position
+	o.last, err = d.q.Append(ctx, &e, 0, d.source, "")
+	switch {
+	case errors.Is(err, jetstream.ErrOvertaken):
+		d.brain.release(o, spot.host)
+		d.revisit(ctx, o)
+	case err != nil:
+		d.brain.release(o, spot.host)
+		d.leave(o, err)
+	default:
+		d.metrics.received.Inc()
+		d.dispatch(ctx, o, spot)
+	}
+}
+
+// dispatch offers the job to the host it was given, and to others while agents say no, and waits otherwise.
+func (d *Dispatcher) dispatch(ctx context.Context, o *owned, s spot) {
+	for s.host != "" {
+		done := d.offer(ctx, o, s.host, false)
+		if done {
+			return
+		}
+		s = d.brain.place(o)
+	}
+	d.wait(ctx, o, s)
+}
+
+// leave does nothing: the lease runs out and the next delivery repairs what is missing. That is the answer to
+// every error on the way, since NATS is away then.
+func (d *Dispatcher) leave(o *owned, err error) {
+	if errors.Is(err, jetstream.ErrOvertaken) {
+		d.log.Debug("another one decided first", "tenant", o.job.Tenant, "job", o.job.ID, "error", err)
+		return
+	}
+	d.log.Warn("a job is left to its lease; it is delivered again after AckWait",
+		"tenant", o.job.Tenant, "job", o.job.ID, "ack_wait", d.q.AckWait(), "error", err)
+}
+
+// refuse ends a message that is no job: the dead letter first, then its chain's only event, then the ack; each
+// may be repeated. It never touches another job's chain, since the id is of the system's own making.
+func (d *Dispatcher) refuse(ctx context.Context, delivery jetstream.Delivery, invalid error) {
+	id := delivery.OwnID()
+	e := job.Event{
+		EventKind: job.Dead, Job: id, Tenant: job.Tenant(delivery.Tenant), Priority: delivery.Priority, Time: d.clock(),
+		Sequence: delivery.Sequence, Reason: string(failure.InvalidJob), Kind: failure.InvalidWorkflow, Message: invalid.Error(),
+	}
+	if err := d.q.Bury(ctx, &delivery.Message, id, failure.InvalidJob); err != nil {
+		d.log.Warn("an invalid job could not be buried; it is delivered again", "job", id, "error", err)
+		return
+	}
+	_, err := d.q.Append(ctx, &e, 0, d.source, "")
+	if err != nil && !errors.Is(err, jetstream.ErrOvertaken) {
+		d.log.Warn("an invalid job could not be ended; it is delivered again", "job", id, "error", err)
+		return
+	}
+	d.finish(ctx, delivery.Lease)
+	d.metrics.ended.WithLabelValues(string(job.Dead), string(failure.InvalidJob)).Inc()
+	d.log.Info("refused an invalid job", "tenant", delivery.Tenant, "job", id, "why", invalid)
+}
+
+// finish acks without waiting: an ack that is lost is repaired by the next delivery, which finds the chain ended.
+func (d *Dispatcher) finish(_ context.Context, lease jetstream.Lease) {
+	if err := d.q.FinishSoon(lease); err != nil {
+		d.log.Debug("ack", "error", err)
+	}
+}
+
+// offer asks the host's agent to take the job and reports whether the walk is over: with "accepted" the lease is
+// the agent's; without an answer nobody knows, so the lease decides.
+func (d *Dispatcher) offer(ctx context.Context, o *owned, host string, resume bool) (done bool) {
+	attempt := o.attempt
+	reply, err := d.q.Offer(ctx, host, &jetstream.Offer{
+		Message: o.message, Job: o.job.ID, Hash: o.job.Graph.Hash(), Attempt: attempt, Resume: resume,
+		Lease: o.lease, AckWait: d.q.AckWait(), LastInChain: o.last,
+	})
+	answer := string(reply.Answer)
+	if err != nil {
+		answer = "no_answer"
+	}
+	d.metrics.offers.WithLabelValues(answer).Inc()
+	d.brain.answered(o, host, reply, err)
+	switch {
+	case errors.Is(err, jetstream.ErrNoAgent):
+		o.unfit = append(o.unfit, host)
+		return false
+	case err != nil:
+		d.leave(o, err)
+		return true
+	case reply.Answer == jetstream.Accepted:
+		return true
+	case reply.Answer != jetstream.Busy:
+		o.unfit = append(o.unfit, host)
+		d.log.Debug("an agent would not have a job", "host", host, "job", o.job.ID, "answer", reply.Answer, "why", reply.Reason)
+	}
+	return false
+}

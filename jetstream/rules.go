@@ -1,0 +1,70 @@
+package jetstream
+
+import (
+	"context"
+	"encoding/json"
+
+	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/workflow"
+)
+
+// Affinity ties a workflow to hosts. Each entry is a host's name or a label such as gpu=4090.
+type Affinity struct {
+	Prefer  []string `json:"prefer,omitempty"`
+	Exclude []string `json:"exclude,omitempty"`
+}
+
+// TenantSettings are a tenant's share and cap.
+type TenantSettings struct {
+	Weight     float64 `json:"weight"`      // of its fair share; 1 is usual
+	MaxRunning int     `json:"max_running"` // jobs on all hosts together; 0 is no cap
+}
+
+// SetAffinity writes the rule of a workflow.
+func (q *Queue) SetAffinity(ctx context.Context, hash workflow.Hash, a Affinity) error {
+	return putJSON(ctx, q.affinity, string(hash), a)
+}
+
+// RemoveAffinity takes the rule of a workflow away.
+func (q *Queue) RemoveAffinity(ctx context.Context, hash workflow.Hash) error {
+	return wrap(q.affinity.Purge(ctx, string(hash)), "remove affinity of %s", hash.Short())
+}
+
+// Affinities reads all rules.
+func (q *Queue) Affinities(ctx context.Context) (map[workflow.Hash]Affinity, error) {
+	rules := map[workflow.Hash]Affinity{}
+	err := each(ctx, q.affinity, func(c Change) {
+		if a, ok := AffinityOf(c); ok {
+			rules[workflow.Hash(c.Key)] = a
+		}
+	})
+	return rules, err
+}
+
+// AffinityOf reads a rule from a change.
+func AffinityOf(c Change) (Affinity, bool) {
+	var a Affinity
+	return a, c.Phase == Put && json.Unmarshal(c.Value, &a) == nil
+}
+
+// SetTenant writes a tenant's settings.
+func (q *Queue) SetTenant(ctx context.Context, tenant job.Tenant, s TenantSettings) error {
+	return putJSON(ctx, q.tenants, string(tenant), s)
+}
+
+// Tenants reads the settings of all tenants that have some.
+func (q *Queue) Tenants(ctx context.Context) (map[job.Tenant]TenantSettings, error) {
+	tenants := map[job.Tenant]TenantSettings{}
+	err := each(ctx, q.tenants, func(c Change) {
+		if s, ok := TenantOf(c); ok {
+			tenants[job.Tenant(c.Key)] = s
+		}
+	})
+	return tenants, err
+}
+
+// TenantOf reads a tenant's settings from a change; an absent weight is 1.
+func TenantOf(c Change) (TenantSettings, bool) {
+	s := TenantSettings{Weight: 1}
+	return s, c.Phase == Put && json.Unmarshal(c.Value, &s) == nil && s.Weight > 0
+}

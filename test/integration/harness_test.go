@@ -1,0 +1,355 @@
+package integration_test
+
+import (
+	"context"
+	"encoding/json"
+	"log/slog"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"go.uber.org/goleak"
+
+	"github.com/comfyherd/comfyherd/internal/agent"
+	"github.com/comfyherd/comfyherd/internal/comfysim"
+	"github.com/comfyherd/comfyherd/internal/dispatcher"
+	"github.com/comfyherd/comfyherd/internal/embedded"
+	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/route"
+	"github.com/comfyherd/comfyherd/internal/workflow"
+	"github.com/comfyherd/comfyherd/jetstream"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// fleet is a whole comfyherd in this process: NATS on disk, dispatchers, agents, simulated ComfyUI over sockets.
+type fleet struct {
+	t     *testing.T
+	nats  *embedded.Server
+	cfg   jetstream.Config
+	q     *jetstream.Queue
+	nc    *nats.Conn
+	sims  map[string]*comfysim.Server
+	stops []func()
+}
+
+type setup struct {
+	dispatchers int
+	config      dispatcher.Config
+	jetstream   jetstream.Config
+	agent       agent.Config
+	hosts       []comfysim.Config // by Name
+	noAgents    bool
+}
+
+// patience bounds every wait for an event; a test that needs it all has failed.
+const patience = 30 * time.Second
+
+func start(t *testing.T, s setup) *fleet {
+	t.Helper()
+	server, err := embedded.Start(embedded.Config{Port: -1, StoreDir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := &fleet{t: t, nats: server, cfg: s.jetstream, sims: map[string]*comfysim.Server{}}
+	t.Cleanup(func() {
+		for i := len(f.stops) - 1; i >= 0; i-- {
+			f.stops[i]()
+		}
+		f.q.Close()
+		f.nc.Close()
+		for _, sim := range f.sims {
+			sim.Close()
+		}
+		if err := server.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	f.nc, f.q = f.connect()
+	for range max(s.dispatchers, 1) {
+		f.dispatcher(s.config)
+	}
+	for _, cfg := range s.hosts {
+		sim, err := comfysim.Start(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.sims[cfg.Name] = sim
+		if !s.noAgents {
+			f.agent(cfg.Name, sim.URL(), s.agent)
+		}
+	}
+	if !s.noAgents {
+		f.awaitHosts(len(s.hosts))
+	}
+	return f
+}
+
+func (f *fleet) connect() (*nats.Conn, *jetstream.Queue) {
+	f.t.Helper()
+	nc, err := nats.Connect(f.nats.URL(), nats.MaxReconnects(-1), nats.ReconnectWait(20*time.Millisecond))
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	q, err := jetstream.Open(ctx, nc, f.cfg)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return nc, q
+}
+
+func (f *fleet) logger() *slog.Logger {
+	level := slog.LevelError
+	if os.Getenv("COMFYHERD_TEST_LOG") != "" {
+		level = slog.LevelDebug
+	}
+	return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
+}
+
+// actor runs a dispatcher or an agent on a connection of its own and returns what kills it.
+func (f *fleet) actor(make func(q *jetstream.Queue) func(stop, kill context.Context) error) (stop, kill func()) {
+	f.t.Helper()
+	nc, q := f.connect()
+	run := make(q)
+	stopCtx, stopIt := context.WithCancel(context.Background())
+	killCtx, killIt := context.WithCancel(context.Background())
+	var done sync.WaitGroup
+	done.Go(func() {
+		if err := run(stopCtx, killCtx); err != nil {
+			f.t.Errorf("actor ended: %v", err)
+		}
+	})
+	end := sync.OnceFunc(func() {
+		done.Wait()
+		q.Close()
+		nc.Close()
+	})
+	stop = func() { stopIt(); end(); killIt() }
+	kill = func() { stopIt(); killIt(); end() }
+	f.stops = append(f.stops, kill)
+	return stop, kill
+}
+
+func (f *fleet) dispatcher(cfg dispatcher.Config) (stop, kill func()) {
+	f.t.Helper()
+	return f.actor(func(q *jetstream.Queue) func(stop, kill context.Context) error {
+		cfg.Logger = f.logger()
+		d, err := dispatcher.New(q, cfg)
+		if err != nil {
+			f.t.Fatal(err)
+		}
+		return d.Run
+	})
+}
+
+func (f *fleet) agent(name, url string, cfg agent.Config) (stop, kill func()) {
+	f.t.Helper()
+	return f.actor(func(q *jetstream.Queue) func(stop, kill context.Context) error {
+		cfg.Hosts = []agent.HostConfig{{Name: name, URL: url}}
+		cfg.Logger = f.logger()
+		a, err := agent.New(q, cfg)
+		if err != nil {
+			f.t.Fatal(err)
+		}
+		return a.Run
+	})
+}
+
+func (f *fleet) context() context.Context {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	f.t.Cleanup(cancel)
+	return ctx
+}
+
+// awaitHosts waits until the dispatchers know n hosts that are online.
+func (f *fleet) awaitHosts(n int) {
+	f.t.Helper()
+	f.eventually("hosts online", func() bool {
+		var answer dispatcher.HostsAnswer
+		if f.q.Call(f.context(), "hosts", struct{}{}, &answer) != nil {
+			return false
+		}
+		online := 0
+		for _, h := range answer.Hosts {
+			if h.State == jetstream.Online && h.Capability > 0 {
+				online++
+			}
+		}
+		return online >= n
+	})
+}
+
+// eventually asks until done says yes; for what no event tells.
+func (f *fleet) eventually(what string, done func() bool) {
+	f.t.Helper()
+	deadline := time.NewTimer(patience)
+	defer deadline.Stop()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for !done() {
+		select {
+		case <-tick.C:
+		case <-deadline.C:
+			f.t.Fatalf("waited %v in vain: %s", patience, what)
+		}
+	}
+}
+
+func lane(tenant string) job.Lane { return job.Lane{Tenant: job.Tenant(tenant), Priority: job.Usual} }
+
+// submit publishes a workflow as an envelope.
+func (f *fleet) submit(tenant string, spec job.Spec) jetstream.Receipt {
+	f.t.Helper()
+	r, err := f.q.Submit(f.context(), lane(tenant), spec)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return r
+}
+
+// chain follows a job to its end.
+func (f *fleet) chain(r jetstream.Receipt) []job.Event {
+	f.t.Helper()
+	var events []job.Event
+	for e, err := range f.q.Follow(f.context(), r.Tenant, r.Job) {
+		if err != nil {
+			f.t.Fatalf("job %s after %v: %v", r.Job, kinds(events), err)
+		}
+		events = append(events, e)
+	}
+	return events
+}
+
+// end follows a job to its end and gives the last event.
+func (f *fleet) end(r jetstream.Receipt) job.Event {
+	f.t.Helper()
+	events := f.chain(r)
+	return events[len(events)-1]
+}
+
+// await follows a job until an event of a kind.
+func (f *fleet) await(r jetstream.Receipt, kind job.EventKind) job.Event {
+	f.t.Helper()
+	for e, err := range f.q.Follow(f.context(), r.Tenant, r.Job) {
+		if err != nil {
+			f.t.Fatalf("job %s: waiting for %s: %v", r.Job, kind, err)
+		}
+		if e.EventKind == kind {
+			return e
+		}
+	}
+	f.t.Fatalf("job %s ended without %s", r.Job, kind)
+	return job.Event{}
+}
+
+func kinds(events []job.Event) string {
+	names := make([]string, len(events))
+	for i, e := range events {
+		names[i] = string(e.EventKind)
+	}
+	return strings.Join(names, " ")
+}
+
+// notes collects the events of a subject, as they come, in the background.
+func (f *fleet) notes(subject string) *collector {
+	c := &collector{}
+	ctx, cancel := context.WithCancel(context.Background())
+	c.done.Go(func() {
+		for n, err := range f.q.Notes(ctx, subject, time.Time{}) {
+			if err != nil {
+				return
+			}
+			c.mu.Lock()
+			c.notes = append(c.notes, n)
+			c.mu.Unlock()
+		}
+	})
+	f.stops = append(f.stops, func() { cancel(); c.done.Wait() })
+	return c
+}
+
+type collector struct {
+	done  sync.WaitGroup
+	mu    sync.Mutex // guards notes
+	notes []jetstream.Note
+}
+
+// of gives the events seen so far whose subject ends so.
+func (c *collector) of(suffix string) []jetstream.Note {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var found []jetstream.Note
+	for _, n := range c.notes {
+		if strings.HasSuffix(n.Subject, suffix) {
+			found = append(found, n)
+		}
+	}
+	return found
+}
+
+// picture is EmptyImage → SaveImage in one colour: the smallest workflow with a picture of its own.
+func picture(color int) json.RawMessage {
+	return graph(map[string]any{
+		"1": node("EmptyImage", "width", 16, "height", 16, "batch_size", 1, "color", color),
+		"9": node("SaveImage", "images", link("1"), "filename_prefix", "out"),
+	})
+}
+
+// paint is a text-to-image workflow.
+func paint(checkpoint, prompt string, seed any) json.RawMessage {
+	return graph(map[string]any{
+		"4": node("CheckpointLoaderSimple", "ckpt_name", checkpoint),
+		"5": node("EmptyLatentImage", "width", 64, "height", 64, "batch_size", 1),
+		"6": node("CLIPTextEncode", "clip", []any{"4", 1}, "text", prompt),
+		"7": node("CLIPTextEncode", "clip", []any{"4", 1}, "text", "blurry"),
+		"3": node("KSampler", "model", link("4"), "positive", link("6"), "negative", link("7"), "latent_image", link("5"),
+			"seed", seed, "steps", 4, "cfg", 7, "sampler_name", "euler", "scheduler", "normal", "denoise", 1),
+		"8": node("VAEDecode", "samples", link("3"), "vae", []any{"4", 2}),
+		"9": node("SaveImage", "images", link("8"), "filename_prefix", "out"),
+	})
+}
+
+func node(class string, inputs ...any) map[string]any {
+	in := map[string]any{}
+	for i := 0; i < len(inputs); i += 2 {
+		in[inputs[i].(string)] = inputs[i+1]
+	}
+	return map[string]any{"class_type": class, "inputs": in}
+}
+
+func link(id string) []any { return []any{id, 0} }
+
+func graph(nodes map[string]any) json.RawMessage {
+	body, err := json.Marshal(nodes)
+	if err != nil {
+		panic(err)
+	}
+	return body
+}
+
+func hashOf(t *testing.T, raw json.RawMessage) workflow.Hash {
+	t.Helper()
+	h, err := workflow.HashOf(raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return h
+}
+
+// quick is a policy whose cooldown fits into a test.
+func quick() route.Policy {
+	return route.Policy{Cooldown: 2 * time.Second, Cap: 8 * time.Second, MaxFailures: 1}
+}
+
+func names(hosts ...string) []comfysim.Config {
+	configs := make([]comfysim.Config, len(hosts))
+	for i, name := range hosts {
+		configs[i] = comfysim.Config{Name: name}
+	}
+	return configs
+}
