@@ -268,8 +268,12 @@ func TestProgressIsToldAtMostFiveTimesASecond(t *testing.T) {
 	o := h.queued(job.Spec{ID: "one", Workflow: sleeps(1)})
 	told := make(chan jetstream.Progress, 100)
 	go func() { _ = h.q.FollowProgress(h.ctx, "acme", "one", func(p jetstream.Progress) { told <- p }) }()
+	before := time.Now()
 	h.accepted(o)
 	h.event(o, job.Completed)
+	if most := int(time.Since(before)/(200*time.Millisecond)) + 2; len(told) > most { // the first and the last besides
+		t.Errorf("progress was told %d times, want at most %d", len(told), most)
+	}
 	last := jetstream.Progress{}
 	for n := len(told); n > 0; n-- {
 		last = <-told

@@ -42,7 +42,7 @@ type house struct {
 	done chan error
 }
 
-func startNATS(t *testing.T, folder string, port int) *server.Server {
+func startNATS(t testing.TB, folder string, port int) *server.Server {
 	t.Helper()
 	s, err := server.NewServer(&server.Options{
 		Host: "127.0.0.1", Port: port, JetStream: true, StoreDir: folder, NoLog: true, NoSigs: true,
