@@ -54,11 +54,10 @@ func (a *Agent) Run(stop, kill context.Context) error {
 	for _, h := range a.hosts {
 		g.Go(func() error { return h.run(stop, ctx) })
 	}
-	err := g.Wait()
-	if errors.Is(err, context.Canceled) && kill.Err() != nil {
-		return nil
+	if err := g.Wait(); kill.Err() == nil {
+		return err
 	}
-	return err
+	return nil
 }
 
 // Health is nil while NATS is connected and at least one host is online, or draining as it was told to.

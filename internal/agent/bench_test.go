@@ -49,7 +49,7 @@ func BenchmarkJobs(b *testing.B) {
 	defer cancel()
 	running.Go(func() { _ = a.Run(ctx, ctx) })
 	for a.Health() != nil {
-		time.Sleep(time.Millisecond)
+		<-time.After(time.Millisecond)
 	}
 	hash, err := workflow.HashOf([]byte(saves))
 	if err != nil {

@@ -86,7 +86,7 @@ func named(hosts []HostConfig) ([]HostConfig, error) {
 			return nil, fmt.Errorf("%q is no host name: use 1 to 64 of A-Z a-z 0-9 _ -, as in name=http://127.0.0.1:8188", h.Name)
 		}
 		if other, taken := urls[h.Name]; taken {
-			return nil, fmt.Errorf("two hosts are named %s (%s and %s): name one, as in other=%s", h.Name, redacted(other), redacted(h.URL), redacted(h.URL))
+			return nil, fmt.Errorf("two hosts are named %s (%s and %s): name one, as in other=%s", h.Name, withoutUser(other), withoutUser(h.URL), withoutUser(h.URL))
 		}
 		urls[h.Name] = h.URL
 		all = append(all, h)
@@ -109,11 +109,12 @@ func nameOf(address string) string {
 	return strings.Trim(name[:min(64, len(name))], "-")
 }
 
-// redacted is an address without its password.
-func redacted(address string) string {
+// withoutUser is an address fit to be shown.
+func withoutUser(address string) string {
 	u, err := url.Parse(address)
 	if err != nil {
 		return "an unreadable address"
 	}
-	return u.Redacted()
+	u.User = nil
+	return u.String()
 }

@@ -18,7 +18,7 @@ func TestConfigIsRefusedWithAReason(t *testing.T) {
 		"NoHost": {agent.Config{}, "no ComfyUI host is given: set COMFY_HOSTS, such as COMFY_HOSTS=http://127.0.0.1:8188"},
 		"TwoOfOneName": {
 			agent.Config{Hosts: []agent.HostConfig{{URL: "http://u:secret@127.0.0.1:8188"}, {Name: "127-0-0-1-8188", URL: "http://h:1"}}},
-			"two hosts are named 127-0-0-1-8188 (http://u:xxxxx@127.0.0.1:8188 and http://h:1): name one, as in other=http://h:1",
+			"two hosts are named 127-0-0-1-8188 (http://127.0.0.1:8188 and http://h:1): name one, as in other=http://h:1",
 		},
 		"BadName": {
 			agent.Config{Hosts: []agent.HostConfig{{Name: "a.b", URL: "http://h:1"}}},

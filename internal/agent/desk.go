@@ -6,7 +6,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/comfyherd/comfyherd/internal/job"
 	"github.com/comfyherd/comfyherd/internal/workflow"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
@@ -58,7 +57,6 @@ func (d *desk) take(o *jetstream.Offer, reserve func() *run) verdict {
 	d.runs[k] = r
 	d.slotted = append(d.slotted, r)
 	d.remember(o.Hash)
-	d.public.Ended = nil
 	return verdict{answer: jetstream.Accepted, fresh: r}
 }
 
@@ -110,7 +108,7 @@ func (d *desk) unknown(o *jetstream.Offer, begin func()) bool {
 }
 
 // free gives a run's slot back and reports whether it held one.
-func (d *desk) free(r *run, e *jetstream.EndedJob) bool {
+func (d *desk) free(r *run) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	i := slices.Index(d.slotted, r)
@@ -118,7 +116,6 @@ func (d *desk) free(r *run, e *jetstream.EndedJob) bool {
 		return false
 	}
 	d.slotted = slices.Delete(d.slotted, i, i+1)
-	d.public.Ended = e
 	return true
 }
 
@@ -230,10 +227,4 @@ func (d *desk) leases() (held []jetstream.Lease, shortest time.Duration) {
 		}
 	}
 	return held, shortest
-}
-
-func endedJob(r *run, ranFor time.Duration, success bool) *jetstream.EndedJob {
-	return &jetstream.EndedJob{
-		Tenant: r.tenant, Job: r.job, Priority: r.offer.Message.Priority, Hash: r.offer.Hash, RanFor: job.Duration(ranFor), Success: success,
-	}
 }

@@ -4,9 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"io"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -15,9 +13,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/comfyherd/comfyherd/internal/agent"
-	"github.com/comfyherd/comfyherd/internal/comfy"
 	"github.com/comfyherd/comfyherd/internal/job"
-	"github.com/comfyherd/comfyherd/internal/workflow"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
@@ -269,132 +265,4 @@ func await[T any](h *house, c <-chan T, what string) T {
 		h.t.Fatalf("%s did not come", what)
 		panic("unreachable")
 	}
-}
-
-// fake is a ComfyUI whose prompts end when the test says so.
-type fake struct {
-	changed   chan struct{}
-	posted    chan comfy.Prompt // every Run
-	cancelled chan string       // every Cancel
-	uploaded  chan string       // "folder/name: content"
-	freed     chan struct{}
-
-	mu       sync.Mutex // guards all below
-	perform  func(ctx context.Context, p comfy.Prompt, w comfy.Watch) (*comfy.Result, error)
-	standing comfy.Standing
-	down     error
-	sick     string
-	state    comfy.State
-}
-
-func newFake() *fake {
-	f := &fake{
-		changed: make(chan struct{}, 1), posted: make(chan comfy.Prompt, 100), cancelled: make(chan string, 100),
-		uploaded: make(chan string, 100), freed: make(chan struct{}, 100), standing: comfy.Ended,
-		state: comfy.State{Connected: true},
-	}
-	f.perform = f.waits
-	return f
-}
-
-// waits is a prompt that runs until it is stopped.
-func (f *fake) waits(ctx context.Context, _ comfy.Prompt, w comfy.Watch) (*comfy.Result, error) {
-	w.Running()
-	<-ctx.Done()
-	return nil, context.Cause(ctx)
-}
-
-// returns makes every prompt end so, as soon as release is closed.
-func (f *fake) returns(release <-chan struct{}, result *comfy.Result, err error) {
-	f.set(func() {
-		f.perform = func(ctx context.Context, _ comfy.Prompt, w comfy.Watch) (*comfy.Result, error) {
-			w.Running()
-			select {
-			case <-release:
-				return result, err
-			case <-ctx.Done():
-				return nil, context.Cause(ctx)
-			}
-		}
-	})
-}
-
-func (f *fake) set(edit func()) {
-	f.mu.Lock()
-	edit()
-	f.mu.Unlock()
-	select {
-	case f.changed <- struct{}{}:
-	default:
-	}
-}
-
-func now() <-chan struct{} {
-	c := make(chan struct{})
-	close(c)
-	return c
-}
-
-func (f *fake) Run(ctx context.Context, p comfy.Prompt, w comfy.Watch) (*comfy.Result, error) {
-	f.mu.Lock()
-	perform := f.perform
-	f.mu.Unlock()
-	f.posted <- p
-	return perform(ctx, p, w)
-}
-
-func (f *fake) Cancel(_ context.Context, id string) error { f.cancelled <- id; return nil }
-
-func (f *fake) Find(context.Context, string) (comfy.Standing, error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.standing, f.down
-}
-
-func (f *fake) Free(context.Context) error { f.freed <- struct{}{}; return nil }
-
-func (f *fake) Listen(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }
-
-func (f *fake) Changed() <-chan struct{} { return f.changed }
-
-func (f *fake) State() comfy.State {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.state
-}
-
-func (f *fake) Probe(context.Context) (comfy.Probe, error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return comfy.Probe{QueueRemaining: f.state.QueueRemaining, Foreign: f.state.QueueRemaining, VRAMTotal: 24 << 30, Device: "cuda:0 test"}, f.down
-}
-
-func (f *fake) Survey(ctx context.Context) (comfy.Probe, error) { return f.Probe(ctx) }
-
-func (f *fake) Sick(context.Context) (string, bool, error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.sick, f.sick != "", nil
-}
-
-func (f *fake) Capability(context.Context) (workflow.Capability, error) {
-	var b workflow.CapabilityBuilder
-	b.AddClass("SaveImage")
-	return workflow.NewCapability(&b), nil
-}
-
-func (f *fake) Spelling(_, _, file string) string { return file }
-
-func (f *fake) Open(_ context.Context, o comfy.Output) (io.ReadCloser, string, int64, error) {
-	content := "picture " + o.Filename
-	return io.NopCloser(strings.NewReader(content)), "image/png", int64(len(content)), nil
-}
-
-func (f *fake) Upload(_ context.Context, name, subfolder string, r io.Reader) (string, error) {
-	content, err := io.ReadAll(r)
-	if err != nil {
-		return "", err
-	}
-	f.uploaded <- subfolder + "/" + name + ": " + string(content)
-	return subfolder + "/" + name, nil
 }

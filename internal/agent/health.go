@@ -77,7 +77,7 @@ func (h *host) foreign(remaining int) (doubt bool) {
 		d.public.Foreign = min(n, d.public.Foreign)
 	})
 	if changed {
-		h.broadcast()
+		h.broadcast(nil)
 	}
 	return doubt
 }
@@ -197,6 +197,11 @@ func (h *host) sick(reason string) {
 
 // stray remembers a prompt that may still come to run although nobody waits for it.
 func (h *host) stray(prompt string) {
+	h.keepStray(prompt)
+	poke(h.examineNow)
+}
+
+func (h *host) keepStray(prompt string) {
 	h.straysMu.Lock()
 	defer h.straysMu.Unlock()
 	h.strays = append(h.strays, prompt)
@@ -213,7 +218,7 @@ func (h *host) cancelStrays(ctx context.Context) {
 	for _, prompt := range strays {
 		once, cancel := context.WithTimeout(ctx, strayTimeout)
 		if err := h.comfy.Cancel(once, prompt); err != nil {
-			h.stray(prompt)
+			h.keepStray(prompt)
 		}
 		cancel()
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net/http"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -24,6 +25,7 @@ type host struct {
 	desk   *desk
 
 	work        sync.WaitGroup // walks, and answers to resume offers
+	fetcher     *http.Client   // of inputs by URL
 	shipping    chan struct{}  // a token for every run that stores outputs
 	beatNow     chan struct{}  // the state changed: tell it
 	examineNow  chan struct{}  // look at ComfyUI now
@@ -45,8 +47,9 @@ func newHost(q *jetstream.Queue, cfg Config, h HostConfig, instance string, m *m
 		name: h.Name, q: q, comfy: h.Comfy, cfg: cfg, log: cfg.Logger.With("host", h.Name), meters: m.of(h.Name),
 		desk: newDesk(jetstream.HostState{
 			Host: h.Name, Instance: instance, Slots: cfg.Slots, Prefetch: cfg.Prefetch, Labels: cfg.Labels,
-			Version: cfg.Version, URL: redacted(h.URL),
+			Version: cfg.Version, URL: withoutUser(h.URL),
 		}),
+		fetcher:  newFetcher(),
 		shipping: make(chan struct{}, maxShipping),
 		beatNow:  make(chan struct{}, 1), examineNow: make(chan struct{}, 1), extendNow: make(chan struct{}, 1),
 	}
@@ -150,12 +153,14 @@ func (h *host) obey(c jetstream.Control) {
 // announce tells the host's state to all dispatchers now, and to the presence with the next beat, which it asks
 // for at once.
 func (h *host) announce() {
-	h.broadcast()
+	h.broadcast(nil)
 	poke(h.beatNow)
 }
 
-func (h *host) broadcast() {
+// broadcast tells the host's state now, and the run whose end caused it.
+func (h *host) broadcast(e *jetstream.EndedJob) {
 	s := h.desk.state()
+	s.Ended = e
 	h.meters.running.Set(float64(len(s.Running)))
 	if err := h.q.Broadcast(&s); err != nil {
 		h.log.Debug("cannot broadcast the host's state", "error", err)

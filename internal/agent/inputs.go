@@ -22,11 +22,14 @@ const (
 	inputTimeout = 10 * time.Minute
 )
 
-// inputClient fetches inputs by URL. It has no overall timeout, since the context of a fetch has one.
-var inputClient = &http.Client{Transport: &http.Transport{
-	Proxy: http.ProxyFromEnvironment, ResponseHeaderTimeout: time.Minute, TLSHandshakeTimeout: 10 * time.Second,
-	DisableKeepAlives: true,
-}}
+// newFetcher makes the client that fetches inputs by URL. It has no overall timeout, since the context of a fetch
+// has one, and keeps no connection.
+func newFetcher() *http.Client {
+	return &http.Client{Transport: &http.Transport{
+		Proxy: http.ProxyFromEnvironment, ResponseHeaderTimeout: time.Minute, TLSHandshakeTimeout: 10 * time.Second,
+		DisableKeepAlives: true,
+	}}
+}
 
 // bring uploads the job's inputs under a folder that is the prompt's own, and returns what to write into the
 // workflow: node → input → name. A file that cannot be fetched fails the attempt without blaming the host.
@@ -80,17 +83,17 @@ func (h *host) fetch(ctx context.Context, in job.Input) (io.ReadCloser, error) {
 	case strings.HasPrefix(in.URL, "data:"):
 		return decodeDataURI(in.URL)
 	}
-	return fetchURL(ctx, in.URL)
+	return h.fetchURL(ctx, in.URL)
 }
 
 // fetchURL names a URL without its query, which may hold a secret.
-func fetchURL(ctx context.Context, address string) (io.ReadCloser, error) {
+func (h *host) fetchURL(ctx context.Context, address string) (io.ReadCloser, error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
 	if err != nil {
 		return nil, failure.New(failure.InvalidWorkflow, "the url of the input cannot be read")
 	}
 	where := request.URL.Scheme + "://" + request.URL.Host + request.URL.EscapedPath()
-	response, err := inputClient.Do(request)
+	response, err := h.fetcher.Do(request)
 	if err != nil {
 		var inner *url.Error
 		if errors.As(err, &inner) {

@@ -28,6 +28,9 @@ func (h *host) live(a *attempt) *live {
 	tenant, id := a.tenant, job.ID(a.key.job)
 	return &live{
 		tell: func(p comfy.Progress) {
+			if !h.q.Connected() {
+				return // or it would take the room of acks in the connection's buffer
+			}
 			err := h.q.PublishProgress(tenant, id, jetstream.Progress{
 				Value: p.Value, Max: p.Max, Node: p.Node, Class: p.Class, NodesDone: p.NodesDone, NodesTotal: p.NodesTotal,
 			})
@@ -36,6 +39,9 @@ func (h *host) live(a *attempt) *live {
 			}
 		},
 		show: func(contentType string, image []byte) {
+			if !h.q.Connected() {
+				return
+			}
 			if err := h.q.PublishPreview(tenant, id, contentType, image); err != nil {
 				h.log.Debug("cannot tell a preview", "job", a.key, "error", err)
 			}

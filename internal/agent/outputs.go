@@ -96,7 +96,8 @@ func (h *host) storeOnce(ctx context.Context, o comfy.Output, name string) (file
 	}
 	file, err = h.q.StoreOutput(ctx, name, contentType, src)
 	if src.err != nil {
-		return file, src.err, failure.New(failure.HostLost, fmt.Sprintf("ComfyUI broke off while it handed out %s of node %s: %v", o.Filename, o.Node, src.err))
+		return file, src.err, failure.New(failure.HostLost,
+			fmt.Sprintf("ComfyUI broke off while it handed out %s of node %s: %v", o.Filename, o.Node, src.err))
 	}
 	return file, err, nil
 }

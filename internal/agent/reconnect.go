@@ -8,12 +8,14 @@ import (
 // reconnectLoop makes up for what was missed while NATS was away: leases are extended, the presence is renewed, and
 // the chain of every job that is here is looked at, since its cancel may have been told to nobody.
 func (h *host) reconnectLoop(ctx context.Context) error {
+	reconnected := h.q.Reconnected()
 	for {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-h.q.Reconnected():
+		case <-reconnected:
 		}
+		reconnected = h.q.Reconnected() // before the work, so that another one meanwhile is not missed
 		h.log.Info("NATS is connected again", "running", h.desk.busy())
 		poke(h.extendNow)
 		h.announce()

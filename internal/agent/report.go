@@ -46,6 +46,14 @@ func (h *host) complete(kill context.Context, a *attempt) error {
 			a.chain = moved.by.ChainSequence
 			continue
 		}
+		if jetstream.TooLarge(err) && e.NodeTimes != nil {
+			e.NodeTimes, e.CachedNodes = nil, nil
+			continue
+		}
+		if jetstream.TooLarge(err) {
+			return h.fail(kill, a, &failure.Failure{Kind: failure.ExecutionError, Exception: "too_many_outputs", Message: fmt.Sprintf(
+				"the job made %d files, which do not fit into one event: make fewer at a time, or raise NATS' max_payload", len(a.outputs))})
+		}
 		if err != nil {
 			return err
 		}
@@ -104,12 +112,12 @@ const (
 
 // append adds e to the job's chain after the event with the sequence last, and tries until NATS has answered or ctx
 // ends, with its cause. An event that turns out to be stored already, since only the answer was lost, is a success. The
-// error is an *overtaken when somebody else was first.
+// error is an *overtaken when somebody else was first, or says that the event is TooLarge.
 func (h *host) append(ctx context.Context, e *job.Event, last uint64, lease jetstream.Lease) (uint64, error) {
 	for wait := appendPause; ; wait = min(2*wait, maxAppendPause) {
 		sequence, err := h.appendOnce(ctx, e, last, lease)
 		var moved *overtaken
-		if err == nil || errors.As(err, &moved) {
+		if err == nil || errors.As(err, &moved) || jetstream.TooLarge(err) {
 			return sequence, err
 		}
 		if ctx.Err() != nil {

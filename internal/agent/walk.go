@@ -9,6 +9,7 @@ import (
 	"github.com/comfyherd/comfyherd/internal/failure"
 	"github.com/comfyherd/comfyherd/internal/job"
 	"github.com/comfyherd/comfyherd/internal/workflow"
+	"github.com/comfyherd/comfyherd/jetstream"
 )
 
 // attempt is what a walk knows of its run; only the walk's goroutine touches it.
@@ -41,11 +42,11 @@ type attempt struct {
 func (h *host) walk(kill, ctx context.Context, r *run) {
 	defer h.desk.leave(r)
 	a := &attempt{run: r}
-	defer func() { h.release(a, false) }()
 	defer r.end(nil)
 	stopFollowing, err := h.q.FollowJob(r.tenant, r.key.job, r.hear) // 1
 	if err != nil {
 		h.log.Error("cannot follow a job; its lease will run out", "job", r.key, "error", err)
+		h.release(a, false)
 		return
 	}
 	defer stopFollowing()
@@ -56,6 +57,9 @@ func (h *host) walk(kill, ctx context.Context, r *run) {
 		return
 	}
 	if err != nil {
+		if ctx.Err() != nil {
+			err = context.Cause(ctx) // whatever failed, it failed since the run was stopped
+		}
 		h.clear(kill, a, err)
 	}
 	r.reporting.Store(true)
@@ -206,8 +210,11 @@ func (h *host) cancel(kill context.Context, prompt string) {
 
 // release gives the slot back, once, and tells everybody.
 func (h *host) release(a *attempt, success bool) {
-	if h.desk.free(a.run, endedJob(a.run, a.ran, success)) {
-		h.broadcast()
+	if h.desk.free(a.run) {
+		h.broadcast(&jetstream.EndedJob{
+			Tenant: a.tenant, Job: a.key.job, Priority: a.offer.Message.Priority, Hash: a.offer.Hash,
+			RanFor: job.Duration(a.ran), Success: success,
+		})
 	}
 }
 

@@ -17,22 +17,10 @@ import (
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
-func TestAJobRunsAndItsPictureIsStored(t *testing.T) {
+func TestAJobRunsFromTheOfferToTheAck(t *testing.T) {
 	t.Parallel()
 	h := start(t, agent.Config{})
-	h.fake.set(func() {
-		h.fake.perform = func(_ context.Context, p comfy.Prompt, w comfy.Watch) (*comfy.Result, error) {
-			w.Running()
-			return &comfy.Result{
-				Outputs: []comfy.Output{
-					{Node: "2", Media: "images", Filename: "pic_00001_.png", Subfolder: "comfyherd/" + p.ID + "/shot", Type: "output"},
-					{Node: "2", Media: "gifs", Filename: "pic_00001_.png", Subfolder: `comfyherd\` + p.ID, Type: "temp"},
-					{Node: "1", Media: "images", Filename: "in.png", Type: "input"},
-				},
-				CachedNodes: []string{"1"}, NodeTimes: map[string]time.Duration{"2": time.Second}, Ran: 3 * time.Second,
-			}, nil
-		}
-	})
+	h.fake.returns(now(), &comfy.Result{CachedNodes: []string{"1"}, NodeTimes: map[string]time.Duration{"2": time.Second}, Ran: 3 * time.Second}, nil)
 	o := h.queued(job.Spec{ID: "one", Metadata: json.RawMessage(`{"a":1}`), ExtraData: json.RawMessage(`{"secret":"x"}`), IncludeOutputs: []string{"2"}})
 	h.accepted(o)
 	p := await(h, h.fake.posted, "the POST")
@@ -43,6 +31,10 @@ func TestAJobRunsAndItsPictureIsStored(t *testing.T) {
 	started := h.event(o, job.Started)
 	if started.Host != "gpu" || started.Attempt != 1 || started.PromptID != p.ID || started.Hash != o.Hash || string(started.Metadata) != `{"a":1}` {
 		t.Errorf("started is %+v", started)
+	}
+	if done.RanFor != job.Duration(3*time.Second) || done.QueuedFor <= 0 || done.NodeTimes["2"] != job.Duration(time.Second) ||
+		len(done.CachedNodes) != 1 || done.PromptID != p.ID {
+		t.Errorf("completed is %+v", done)
 	}
 	if string(p.ExtraData) != `{"secret":"x"}` || len(p.Targets) != 1 || p.Start != time.Minute || p.Node != 10*time.Minute || p.Total != 0 {
 		t.Errorf("the prompt is %+v", p)
@@ -61,6 +53,23 @@ func TestAJobRunsAndItsPictureIsStored(t *testing.T) {
 	if seed := posted["1"].Inputs.Seed; seed == nil || *seed != done.Seeds["1"] {
 		t.Errorf("the seed is %v in the workflow and %v in the event", seed, done.Seeds)
 	}
+}
+
+func TestOutputsAreStoredUnderTheirVisibleNames(t *testing.T) {
+	t.Parallel()
+	h := start(t, agent.Config{})
+	h.fake.set(func() {
+		h.fake.perform = func(_ context.Context, p comfy.Prompt, _ comfy.Watch) (*comfy.Result, error) {
+			return &comfy.Result{Outputs: []comfy.Output{
+				{Node: "2", Media: "images", Filename: "pic_00001_.png", Subfolder: "comfyherd/" + p.ID + "/shot", Type: "output"},
+				{Node: "2", Media: "gifs", Filename: "pic_00001_.png", Subfolder: `comfyherd\` + p.ID, Type: "temp"},
+				{Node: "1", Media: "images", Filename: "in.png", Type: "input"},
+			}}, nil
+		}
+	})
+	o := h.queued(job.Spec{ID: "one"})
+	h.accepted(o)
+	done := h.event(o, job.Completed)
 	want := []job.Output{
 		{Node: "2", Media: "images", Filename: "pic_00001_.png", Subfolder: "shot", Type: "output", Object: "acme/one/2/pic_00001_.png", Size: 22, ContentType: "image/png"},
 		{Node: "2", Media: "gifs", Filename: "pic_00001_.png", Type: "temp", Object: "acme/one/2/pic_00001_-2.png", Size: 22, ContentType: "image/png"},
@@ -75,9 +84,6 @@ func TestAJobRunsAndItsPictureIsStored(t *testing.T) {
 	if diff := cmp.Diff(want, done.Outputs); diff != "" {
 		t.Error(diff)
 	}
-	if done.RanFor != job.Duration(3*time.Second) || done.QueuedFor <= 0 || done.NodeTimes["2"] != job.Duration(time.Second) || len(done.CachedNodes) != 1 {
-		t.Errorf("completed is %+v", done)
-	}
 	body, _, err := h.q.OpenOutput(h.ctx, "acme/one/2/pic_00001_.png")
 	if err != nil {
 		t.Fatal(err)
@@ -85,6 +91,21 @@ func TestAJobRunsAndItsPictureIsStored(t *testing.T) {
 	defer body.Close()
 	if content, err := io.ReadAll(body); err != nil || string(content) != "picture pic_00001_.png" {
 		t.Errorf("the picture holds %q, %v", content, err)
+	}
+}
+
+func TestAResultTooLargeForOneEventFailsTheAttempt(t *testing.T) {
+	t.Parallel()
+	h := start(t, agent.Config{Outputs: agent.OutputsNone})
+	many := make([]comfy.Output, 12_000) // of about 100 bytes each, beyond NATS' 1 MiB
+	for i := range many {
+		many[i] = comfy.Output{Node: "2", Media: "images", Filename: "a_rather_long_name.png", Type: "output"}
+	}
+	h.fake.returns(now(), &comfy.Result{Outputs: many, NodeTimes: map[string]time.Duration{"1": 1}}, nil)
+	o := h.queued(job.Spec{ID: "one"})
+	h.accepted(o)
+	if e := h.event(o, job.Failed); e.Kind != failure.ExecutionError || !strings.Contains(e.Message, "12000 files") {
+		t.Errorf("failed is %+v", e)
 	}
 }
 
