@@ -128,11 +128,15 @@ func (h *host) drainLoop(stop, ctx context.Context) error {
 	}
 }
 
-// depart ends the host's presence. A crash before it costs the others one presence TTL.
+// depart ends the host's presence, if it still is this agent's. A crash before it costs the others one presence TTL.
 func (h *host) depart(kill context.Context) {
 	ctx, cancel := context.WithTimeout(kill, wireTimeout)
 	defer cancel()
-	err := errors.Join(h.q.Leave(ctx, h.name), h.q.AnnounceHost(ctx, h.name, jetstream.HostOffline, "the agent was stopped"))
+	s, there, err := h.q.Host(ctx, h.name)
+	if there && s.Instance != h.desk.state().Instance {
+		return // another agent serves the host already
+	}
+	err = errors.Join(err, h.q.Leave(ctx, h.name), h.q.AnnounceHost(ctx, h.name, jetstream.HostOffline, "the agent was stopped"))
 	if err != nil {
 		h.log.Warn("cannot say good-bye", "error", err)
 	}
