@@ -215,3 +215,10 @@ func (f *Fleet) weigh(hold *Hold, w *Want, x *facts, now time.Time) {
 		hold.Reason, hold.Text = Excluded, "every host that can run it is excluded"
 	}
 }
+
+// Online reports whether some host was online when the hold was found.
+func (h *Hold) Online() bool {
+	return slices.ContainsFunc(h.Hosts, func(v HostVerdict) bool {
+		return v.Code != CodeOffline && v.Code != CodeDrain && v.Code != CodeSick
+	})
+}

@@ -1,12 +1,16 @@
 package route
 
 import (
-	"cmp"
-	"slices"
+	"math"
 	"time"
 
 	"github.com/comfyherd/comfyherd/internal/workflow"
 )
+
+// AgeStep is how long a job waits until it counts as one priority higher, and again as long for the next one, up
+// to 9. So no job waits for ever behind higher priorities: after at most 90 minutes it stands among the highest,
+// where tenants share.
+const AgeStep = 10 * time.Minute
 
 // Ticket stands for a parked job.
 type Ticket struct {
@@ -20,7 +24,6 @@ type Ticket struct {
 	Wishes
 	AvoidUntil time.Time
 	Attempt    int
-	Lease      string
 	NotBefore  time.Time // zero = at once
 	Expires    time.Time // zero = never
 	Received   time.Time
@@ -34,117 +37,156 @@ func (t *Ticket) Want() Want {
 	}
 }
 
-// Room is the waiting room.
+// Room is the waiting room: tickets, in an order.
+//
+// The order of DESIGN §7: level (the priority, raised by one for every Age that a job has waited); then lanes by
+// the GPU-seconds they have used and are using, per weight, least first; then jobs that fewest hosts are capable
+// of; then first come. It is deficit round robin seen from the other side: the lane that lags furthest behind its
+// share is served. Use decays with ShareHalfLife, and a lane that was empty starts level with the others.
+//
+// It is not safe for concurrent use, and belongs to one Fleet. Make it with NewRoom.
 type Room struct {
-	tickets map[uint64]*Ticket
-	shares  map[laneKey]float64
-}
+	// Age replaces AgeStep when it is more than 0. Set it before the first Put.
+	Age time.Duration
 
-type laneKey struct {
-	tenant   Tenant
-	priority int
+	records  records
+	classes  map[classKey]*class
+	groups   map[workflow.Hash]*group
+	wishes   map[string]*wishes
+	unplaced []*group // made since the last decision
+
+	pools    map[uint64]*pool
+	wide     []*pool
+	narrow   [][]*pool // by host
+	climbing []*class  // heap
+	timers   timers
+	overdue  []timer // expired, and not told by Expired yet
+
+	lanes   map[laneKey]*lane
+	sweepAt int
+	virtual [priorities]float64 // rank of the lane that was served last
+	epoch   int64               // of the unit of shares
+	now     int64               // of the last decision
+	again   int64               // when a wait for a warm host ends; 0 = none
+
+	fleet    *Fleet
+	version  uint64
+	frontier []int
+	roomy    set // hosts with room for a job
 }
 
 // NewRoom returns an empty room.
-func NewRoom() *Room { return &Room{tickets: map[uint64]*Ticket{}, shares: map[laneKey]float64{}} }
-
-// Put takes a ticket in, in place of a former one of its sequence with a lower revision.
-func (r *Room) Put(t Ticket) {
-	if old := r.tickets[t.Sequence]; old != nil && old.Revision > t.Revision {
-		return
+func NewRoom() *Room {
+	return &Room{
+		classes: map[classKey]*class{}, groups: map[workflow.Hash]*group{}, wishes: map[string]*wishes{},
+		pools: map[uint64]*pool{}, lanes: map[laneKey]*lane{}, sweepAt: 1024,
 	}
-	r.tickets[t.Sequence] = &t
+}
+
+func (r *Room) ageStep() time.Duration {
+	if r.Age > 0 {
+		return r.Age
+	}
+	return AgeStep
+}
+
+// Put takes a ticket in, in place of a former one of its sequence, unless that has a higher revision. Call Pick
+// after it.
+func (r *Room) Put(t Ticket) {
+	if i := r.records.find(t.Sequence); i >= 0 {
+		if r.records.at(i).revision > t.Revision {
+			return
+		}
+		r.take(i)
+	}
+	c := r.classOf(&t)
+	c.members++
+	c.lane.members++
+	i := r.records.add(t.Sequence, c, t.Job)
+	x := r.records.at(i)
+	x.revision, x.received, x.attempt = t.Revision, nanos(t.Received), int32(min(t.Attempt, math.MaxInt32))
+	if !t.NotBefore.IsZero() || !t.Expires.IsZero() {
+		x.times = &times{nanos(t.NotBefore), nanos(t.Expires)}
+		r.timers.add(x.times.notBefore, t.Sequence, timeDue)
+		r.timers.add(x.times.expires, t.Sequence, timeExpires)
+	}
+	r.timers.add(c.avoidUntil, t.Sequence, timeAvoid)
+	if r.waits(x) {
+		r.enter(i)
+	}
+}
+
+// waits reports whether a record is due and not expired.
+func (r *Room) waits(x *record) bool {
+	return x.times == nil || x.times.notBefore <= r.now && (x.times.expires == 0 || x.times.expires > r.now)
 }
 
 // Remove takes a ticket out and reports whether it was there.
 func (r *Room) Remove(sequence uint64) bool {
-	_, found := r.tickets[sequence]
-	delete(r.tickets, sequence)
-	return found
+	i := r.records.find(sequence)
+	if i < 0 {
+		return false
+	}
+	r.take(i)
+	return true
 }
 
-// Get returns a ticket.
+func (r *Room) take(i int32) {
+	r.leave(i)
+	x := r.records.at(i)
+	c := x.class
+	if x.times != nil || c.avoidUntil != 0 {
+		r.timers.stale(&r.records)
+	}
+	r.records.remove(i)
+	c.lane.members--
+	if c.members--; c.members == 0 {
+		r.discard(c)
+	}
+}
+
+// Get returns a ticket. Its lists belong to the room.
 func (r *Room) Get(sequence uint64) (Ticket, bool) {
-	if t := r.tickets[sequence]; t != nil {
-		return *t, true
+	if i := r.records.find(sequence); i >= 0 {
+		return r.ticket(i), true
 	}
 	return Ticket{}, false
 }
 
 // ByJob returns a job's ticket.
 func (r *Room) ByJob(tenant Tenant, job JobID) (Ticket, bool) {
-	for _, t := range r.tickets {
-		if t.Tenant == tenant && t.Job == job {
-			return *t, true
-		}
+	if i := r.records.findJob(tenant, job); i >= 0 {
+		return r.ticket(i), true
 	}
 	return Ticket{}, false
 }
 
-// Len is how many tickets wait.
-func (r *Room) Len() int { return len(r.tickets) }
-
-// Charge adds GPU-seconds to what a tenant has used at a priority.
-func (r *Room) Charge(t Tenant, priority int, gpuSeconds float64, now time.Time) {
-	r.shares[laneKey{t, priority}] += gpuSeconds
-}
-
-// Next returns the best ticket that a host may take now.
-func (r *Room) Next(f *Fleet, id HostID, now time.Time) (Ticket, bool) {
-	for _, t := range r.order(f, now) {
-		w := t.Want()
-		if f.May(w, id, now) {
-			return *t, true
-		}
-	}
-	return Ticket{}, false
-}
-
-// Pick returns the best ticket that any host may take now, and the host.
-func (r *Room) Pick(f *Fleet, now time.Time) (Ticket, HostID, bool) {
-	for _, t := range r.order(f, now) {
-		if id, ok := f.Choose(t.Want(), now); ok {
-			return *t, id, true
-		}
-	}
-	return Ticket{}, "", false
-}
-
-func (r *Room) order(f *Fleet, now time.Time) []*Ticket {
-	var list []*Ticket
-	for _, t := range r.tickets {
-		if !now.Before(t.NotBefore) {
-			list = append(list, t)
-		}
-	}
-	share := func(t *Ticket) float64 { return r.shares[laneKey{t.Tenant, t.Priority}] / f.weight(t.Tenant) }
-	slices.SortFunc(list, func(a, b *Ticket) int {
-		return cmp.Or(cmp.Compare(b.Priority, a.Priority), cmp.Compare(share(a), share(b)), cmp.Compare(a.Sequence, b.Sequence))
-	})
-	return list
-}
-
-// NextDue is when Pick may find more by the passing of time alone; zero = never.
-func (r *Room) NextDue() time.Time {
-	var due time.Time
-	for _, t := range r.tickets {
-		for _, at := range []time.Time{t.NotBefore, t.Expires, t.AvoidUntil} {
-			if !at.IsZero() && (due.IsZero() || at.Before(due)) {
-				due = at
+// Each calls visit for every ticket, in no order; visit must not change the room, nor keep the ticket.
+func (r *Room) Each(visit func(t *Ticket)) {
+	for _, list := range r.records.chunks {
+		for k := range list {
+			if list[k].class != nil {
+				t := list[k].ticket()
+				visit(&t)
 			}
 		}
 	}
-	return due
 }
 
-// Expired lists the tickets whose time is over.
-func (r *Room) Expired(now time.Time) []Ticket {
-	var list []Ticket
-	for _, t := range r.tickets {
-		if !t.Expires.IsZero() && !now.Before(t.Expires) {
-			list = append(list, *t)
-		}
+// Len is how many tickets wait.
+func (r *Room) Len() int { return r.records.n }
+
+func (r *Room) ticket(i int32) Ticket { return r.records.at(i).ticket() }
+
+func (x *record) ticket() Ticket {
+	c := x.class
+	t := Ticket{
+		Sequence: x.sequence, Revision: x.revision, Priority: c.lane.priority, Tenant: c.lane.tenant, Job: x.job,
+		Hash: c.group.hash, Size: c.size, Wishes: c.group.wishes.Wishes, AvoidUntil: moment(c.avoidUntil),
+		Attempt: int(x.attempt), Received: moment(x.received),
 	}
-	slices.SortFunc(list, func(a, b Ticket) int { return cmp.Compare(a.Sequence, b.Sequence) })
-	return list
+	if x.times != nil {
+		t.NotBefore, t.Expires = moment(x.times.notBefore), moment(x.times.expires)
+	}
+	return t
 }

@@ -1,0 +1,214 @@
+package route
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/comfyherd/comfyherd/internal/workflow"
+)
+
+// class is the waiting tickets that are alike for any decision: same lane, hash, wishes and size. The first to
+// have come is its head; a decision looks at heads only.
+type class struct {
+	group      *group
+	lane       *lane
+	size       int64
+	avoidUntil int64
+	waiting    []int32 // heap of records that are due, lowest sequence first
+	members    int     // records that name the class, due or not
+
+	level  int   // priority with age
+	climbs int64 // when the level rises; 0 = never
+	climb  int   // place in Room.climbing; -1 = none
+	bay    *bay
+	at     int   // place in bay.classes; -1 = none
+	passed int64 // since when the head waits for a warm host; 0 = it does not
+}
+
+type classKey struct {
+	group      *group
+	lane       *lane
+	size       int64
+	avoidUntil int64
+}
+
+// group is the classes of one hash and the same wishes: the same hosts are right for them, but for blocks that
+// hold for one tenant or size.
+type group struct {
+	hash    workflow.Hash
+	wishes  *wishes
+	next    *group // of the same hash
+	classes []*class
+	pool    *pool // nil = no host can take them
+	count   int   // hosts that can, blocked or not
+}
+
+// wishes are kept once for all jobs that have the same.
+type wishes struct {
+	Wishes
+	key  string
+	refs int
+}
+
+func wishesKey(w *Wishes) string {
+	if len(w.Prefer)+len(w.Only)+len(w.Exclude)+len(w.Avoid) == 0 {
+		return ""
+	}
+	var b strings.Builder
+	for _, list := range [][]string{w.Prefer, w.Only, w.Exclude, w.Avoid} {
+		for _, term := range list {
+			b.WriteString(term)
+			b.WriteByte(0)
+		}
+		b.WriteByte(1)
+	}
+	return b.String()
+}
+
+func (r *Room) intern(w *Wishes) *wishes {
+	key := wishesKey(w)
+	kept := r.wishes[key]
+	if kept == nil {
+		kept = &wishes{key: key, Wishes: Wishes{
+			Prefer: slices.Clone(w.Prefer), Only: slices.Clone(w.Only),
+			Exclude: slices.Clone(w.Exclude), Avoid: slices.Clone(w.Avoid),
+		}}
+		r.wishes[key] = kept
+	}
+	return kept
+}
+
+// classOf returns the class of a ticket, making it when there is none.
+func (r *Room) classOf(t *Ticket) *class {
+	w := r.intern(&t.Wishes)
+	g := r.groups[t.Hash]
+	for g != nil && g.wishes != w {
+		g = g.next
+	}
+	if g == nil {
+		g = &group{hash: workflow.Hash(strings.Clone(string(t.Hash))), wishes: w}
+		if first := r.groups[t.Hash]; first != nil {
+			g.hash = first.hash
+			first.next, g.next = g, first.next
+		} else {
+			r.groups[g.hash] = g
+		}
+		w.refs++
+		r.unplaced = append(r.unplaced, g)
+	}
+	key := classKey{g, r.lane(t.Tenant, t.Priority), t.Size, nanos(t.AvoidUntil)}
+	if len(t.Avoid) == 0 {
+		key.avoidUntil = 0
+	}
+	c := r.classes[key]
+	if c == nil {
+		c = &class{group: g, lane: key.lane, size: key.size, avoidUntil: key.avoidUntil, climb: -1, at: -1}
+		r.classes[key] = c
+		g.classes = append(g.classes, c)
+	}
+	return c
+}
+
+// discard forgets a class without tickets, and what was kept for it alone.
+func (r *Room) discard(c *class) {
+	g := c.group
+	delete(r.classes, classKey{g, c.lane, c.size, c.avoidUntil})
+	k := slices.Index(g.classes, c)
+	g.classes = slices.Delete(g.classes, k, k+1)
+	if len(g.classes) > 0 {
+		return
+	}
+	r.repool(g, nil)
+	if g.wishes.refs--; g.wishes.refs == 0 {
+		delete(r.wishes, g.wishes.key)
+	}
+	first := r.groups[g.hash]
+	switch {
+	case first == g && g.next == nil:
+		delete(r.groups, g.hash)
+	case first == g:
+		r.groups[g.hash] = g.next
+	default:
+		for first.next != g {
+			first = first.next
+		}
+		first.next = g.next
+	}
+}
+
+func (r *Room) head(c *class) *record { return r.records.at(c.waiting[0]) }
+
+// bySequence is the order within a class.
+type bySequence struct{ r *records }
+
+func (o bySequence) before(a, b int32) bool { return o.r.at(a).sequence < o.r.at(b).sequence }
+func (o bySequence) moved(i int32, at int)  { o.r.at(i).at = int32(at) }
+
+// enter puts a due record into its class's line.
+func (r *Room) enter(i int32) {
+	x := r.records.at(i)
+	c := x.class
+	c.waiting = heapPush(c.waiting, i, bySequence{&r.records})
+	c.lane.came()
+	r.headChanged(c, x.at == 0)
+}
+
+// leave takes a record out of the line.
+func (r *Room) leave(i int32) {
+	x := r.records.at(i)
+	if x.at < 0 {
+		return
+	}
+	c, wasHead := x.class, x.at == 0
+	c.waiting = heapRemove(c.waiting, int(x.at), bySequence{&r.records})
+	if cap(c.waiting) > 64 && len(c.waiting) < cap(c.waiting)/4 {
+		c.waiting = slices.Clip(slices.Clone(c.waiting))
+	}
+	c.lane.depth--
+	r.headChanged(c, wasHead)
+}
+
+// headChanged puts the class where its head belongs.
+func (r *Room) headChanged(c *class, changed bool) {
+	if !changed {
+		return
+	}
+	c.passed = 0
+	r.unbay(c)
+	if c.climb >= 0 {
+		r.climbing = heapRemove(r.climbing, c.climb, byClimb{})
+	}
+	if len(c.waiting) == 0 {
+		return
+	}
+	r.setLevel(c)
+	r.bayIn(c)
+}
+
+// dueSince is when a record could first have run.
+func (x *record) dueSince() int64 {
+	if x.times != nil {
+		return max(x.received, x.times.notBefore)
+	}
+	return x.received
+}
+
+// setLevel gives a class the level of its head at the time of the last decision.
+func (r *Room) setLevel(c *class) {
+	since, age := r.head(c).dueSince(), int64(r.ageStep())
+	steps := max(r.now-since, 0) / age
+	c.level, c.climbs = c.lane.priority, 0
+	if top := int64(priorities - 1 - c.lane.priority); steps < top {
+		c.level += int(steps)
+		c.climbs = since + (steps+1)*age
+		r.climbing = heapPush(r.climbing, c, byClimb{})
+		return
+	}
+	c.level = priorities - 1
+}
+
+// byClimb orders classes by when their level rises.
+type byClimb struct{}
+
+func (byClimb) before(a, b *class) bool { return a.climbs < b.climbs }
+func (byClimb) moved(c *class, at int)  { c.climb = at }

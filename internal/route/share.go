@@ -1,0 +1,123 @@
+package route
+
+import (
+	"math"
+	"time"
+)
+
+const (
+	// ShareHalfLife is how long it takes until GPU-seconds that a tenant has used count half.
+	ShareHalfLife = 10 * time.Minute
+	// usualRun is what a job of a lane that has ended none yet is taken to cost, in GPU-seconds.
+	usualRun = 1.0
+	// maxScale is when the unit of shares is set anew.
+	maxScale = 1 << 40
+)
+
+// lane is a tenant's jobs of one priority. GPU-seconds are kept in a unit that shrinks instead of the sums: a
+// second used at time t is worth 2^((t-epoch)/ShareHalfLife).
+type lane struct {
+	tenant   Tenant
+	priority int
+	depth    int  // due tickets
+	members  int  // tickets, due or not
+	fresh    bool // it was empty: see Room.greet
+	tag      float64
+	used     float64
+	run      mean // GPU-seconds of its jobs
+	facts    *tenantFacts
+}
+
+type laneKey struct {
+	tenant   Tenant
+	priority int
+}
+
+func (l *lane) came() {
+	if l.depth == 0 {
+		l.fresh = true
+	}
+	l.depth++
+}
+
+func (r *Room) lane(t Tenant, priority int) *lane {
+	key := laneKey{t, clampPriority(priority)}
+	l := r.lanes[key]
+	if l == nil {
+		l = &lane{tenant: t, priority: key.priority}
+		r.lanes[key] = l
+	}
+	return l
+}
+
+// Charge adds GPU-seconds to what a tenant has used at a priority. Call it when a run has ended, successful or
+// not, with the time that the GPU was taken. Jobs still running are counted by what the lane's jobs usually take.
+func (r *Room) Charge(t Tenant, priority int, gpuSeconds float64, now time.Time) {
+	if gpuSeconds <= 0 || math.IsNaN(gpuSeconds) || math.IsInf(gpuSeconds, 0) {
+		return
+	}
+	l := r.lane(t, priority)
+	worth := gpuSeconds * r.scale(now.UnixNano())
+	l.tag += worth
+	l.used += worth
+	l.run.observe(gpuSeconds)
+	r.sweep()
+}
+
+// scale is what a GPU-second is worth now.
+func (r *Room) scale(now int64) float64 {
+	if r.epoch == 0 {
+		r.epoch = now
+	}
+	s := math.Exp2(float64(now-r.epoch) / float64(ShareHalfLife))
+	if s < maxScale {
+		return s
+	}
+	for _, l := range r.lanes {
+		l.tag /= s
+		l.used /= s
+	}
+	for p := range r.virtual {
+		r.virtual[p] /= s
+	}
+	r.epoch = now
+	return 1
+}
+
+// rank orders lanes: the lower comes first. It is what the lane has used and is using, per weight.
+func (l *lane) rank(scale float64) float64 {
+	cost := usualRun
+	if l.run.n > 0 {
+		cost = l.run.value
+	}
+	weight := l.facts.weight
+	if weight <= 0 {
+		weight = 1
+	}
+	return (l.tag + cost*scale*float64(l.facts.running[l.priority])) / weight
+}
+
+// greet places lanes that were empty behind nobody, but not before those that waited: what they did not use while
+// they had no jobs is no credit.
+func (r *Room) greet(l *lane) {
+	l.fresh = false
+	weight := l.facts.weight
+	if weight <= 0 {
+		weight = 1
+	}
+	l.tag = max(l.tag, r.virtual[l.priority]*weight)
+}
+
+// sweep forgets lanes without tickets whose use has decayed to nothing.
+func (r *Room) sweep() {
+	if len(r.lanes) < r.sweepAt {
+		return
+	}
+	scale := r.scale(max(r.now, r.epoch))
+	for key, l := range r.lanes {
+		if l.depth == 0 && l.used < scale && l.members == 0 {
+			delete(r.lanes, key)
+		}
+	}
+	r.sweepAt = max(1024, 2*len(r.lanes))
+}

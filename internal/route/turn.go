@@ -1,0 +1,209 @@
+package route
+
+import "time"
+
+// Next returns the best ticket that a host may take now; false when there is none. It stays in the room until
+// Remove. The host is not compared with other free ones (Pick does that), except that a job for which a warm host
+// is free soon is left to that host.
+func (r *Room) Next(f *Fleet, id HostID, now time.Time) (Ticket, bool) {
+	r.sync(f, now)
+	n, ok := f.numbers[id]
+	if !ok || !f.free.has(n) && !f.spare.has(n) {
+		return Ticket{}, false
+	}
+	b := turn{room: r, fleet: f, now: now, scale: r.scale(r.now), host: n}
+	for level := priorities - 1; level >= 0 && b.class == nil; level-- {
+		for _, p := range r.wide {
+			if p.mask.has(n) {
+				b.look(p, level)
+			}
+		}
+		if int(n) < len(r.narrow) {
+			for _, p := range r.narrow[n] {
+				b.look(p, level)
+			}
+		}
+	}
+	t, _, ok := b.take()
+	return t, ok
+}
+
+// Pick returns the best ticket that any host may take now, and the host that Choose names for it. It stays in the
+// room until Remove.
+func (r *Room) Pick(f *Fleet, now time.Time) (Ticket, HostID, bool) {
+	r.sync(f, now)
+	r.roomy = append(r.roomy[:0], f.free...)
+	for i, w := range f.spare {
+		if i == len(r.roomy) {
+			r.roomy = append(r.roomy, 0)
+		}
+		r.roomy[i] |= w
+	}
+	if !r.roomy.any() {
+		return Ticket{}, "", false
+	}
+	b := turn{room: r, fleet: f, now: now, scale: r.scale(r.now), host: -1}
+	for level := priorities - 1; level >= 0 && b.class == nil; level-- {
+		for _, p := range r.wide {
+			if len(p.bays[level]) > 0 && p.mask.meets(r.roomy) {
+				b.look(p, level)
+			}
+		}
+		r.roomy.each(func(n int32) {
+			if int(n) < len(r.narrow) {
+				for _, p := range r.narrow[n] {
+					b.look(p, level)
+				}
+			}
+		})
+	}
+	return b.take()
+}
+
+// sync takes in what has changed since the last decision.
+func (r *Room) sync(f *Fleet, now time.Time) {
+	f.advance(now)
+	r.tick(now)
+	switch {
+	case r.fleet != f || r.version != f.version:
+		if r.fleet != f {
+			for _, l := range r.lanes {
+				l.facts = nil
+			}
+		}
+		r.fleet, r.version = f, f.version
+		clear(f.changed)
+		for _, g := range r.groups {
+			for ; g != nil; g = g.next {
+				r.place(f, g)
+			}
+		}
+	case len(f.changed) > 0 || len(r.unplaced) > 0:
+		for x := range f.changed {
+			for g := r.groups[x.hash]; g != nil; g = g.next {
+				r.place(f, g)
+			}
+		}
+		clear(f.changed)
+		for _, g := range r.unplaced {
+			if len(g.classes) > 0 {
+				r.place(f, g)
+			}
+		}
+	}
+	clear(r.unplaced)
+	r.unplaced = r.unplaced[:0]
+}
+
+// turn is the search for the best class.
+type turn struct {
+	room  *Room
+	fleet *Fleet
+	now   time.Time
+	scale float64
+	host  int32 // that asks; -1 = any
+
+	class *class // the best so far
+	rank  float64
+	found int32 // host for it
+}
+
+// look compares the best class of each of a pool's lanes at a level.
+func (b *turn) look(p *pool, level int) {
+	for _, bay := range p.bays[level] {
+		l := bay.lane
+		if l.facts == nil {
+			l.facts = b.fleet.tenant(l.tenant)
+		}
+		if l.facts.maxRunning > 0 && l.facts.total >= l.facts.maxRunning {
+			continue
+		}
+		if l.fresh {
+			b.room.greet(l)
+		}
+		rank := l.rank(b.scale)
+		if b.class != nil && rank > b.rank {
+			continue
+		}
+		if c, n := b.first(bay, rank); c != nil {
+			b.class, b.rank, b.found = c, rank, n
+		}
+	}
+}
+
+// first returns the first class of a bay that can run and comes before the best so far. It walks the heap in its
+// order, as far as it must.
+func (b *turn) first(bay *bay, rank float64) (*class, int32) {
+	r := b.room
+	walk := frontier{bay.classes, inBay{r}}
+	list := append(r.frontier[:0], 0)
+	defer func() { r.frontier = list[:0] }()
+	for len(list) > 0 {
+		at := list[0]
+		list = heapRemove(list, 0, walk)
+		c := bay.classes[at]
+		if b.class != nil && rank == b.rank && !(inBay{r}).before(c, b.class) {
+			return nil, -1
+		}
+		if n := b.runs(c); n >= 0 {
+			return c, n
+		}
+		for k := 2*at + 1; k <= 2*at+2 && k < len(bay.classes); k++ {
+			list = heapPush(list, k, walk)
+		}
+	}
+	return nil, -1
+}
+
+// frontier orders places of a heap by what stands there.
+type frontier struct {
+	classes []*class
+	inBay
+}
+
+func (o frontier) before(i, k int) bool { return o.inBay.before(o.classes[i], o.classes[k]) }
+func (frontier) moved(int, int)         {}
+
+// runs returns the host that would take the class's head now, or -1.
+func (b *turn) runs(c *class) int32 {
+	f := b.fleet
+	w := Want{
+		Hash: c.group.hash, Tenant: c.lane.tenant, Priority: c.lane.priority, Size: c.size,
+		Wishes: c.group.wishes.Wishes, AvoidUntil: moment(c.avoidUntil), Since: moment(c.passed),
+	}
+	if b.host < 0 {
+		n, until := f.choose(&w, b.now)
+		if n < 0 && !until.IsZero() {
+			b.pass(c, until)
+		}
+		return n
+	}
+	x := f.use(w.Hash)
+	if !f.permits(&w, x, b.host) || !f.suits(&w, x, b.host, b.now) {
+		return -1
+	}
+	if until := f.patient(&w, x, b.host, b.now); !until.IsZero() {
+		b.pass(c, until)
+		return -1
+	}
+	return b.host
+}
+
+// pass notes that a class waits for a warm host.
+func (b *turn) pass(c *class, until time.Time) {
+	if c.passed == 0 {
+		c.passed = b.room.now
+	}
+	if at := until.UnixNano(); b.room.again == 0 || at < b.room.again {
+		b.room.again = at
+	}
+}
+
+func (b *turn) take() (Ticket, HostID, bool) {
+	if b.class == nil {
+		return Ticket{}, "", false
+	}
+	p := b.class.lane.priority
+	b.room.virtual[p] = max(b.room.virtual[p], b.rank)
+	return b.room.ticket(b.class.waiting[0]), b.fleet.hosts[b.found].id, true
+}
