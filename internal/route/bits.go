@@ -52,10 +52,10 @@ func (s set) count() int {
 	return n
 }
 
-// first returns the lowest member, or -1.
-func (s set) first() int32 {
-	for k, w := range s {
-		if w != 0 {
+// firstIn returns the lowest member that is in o too, or -1.
+func (s set) firstIn(o set) int32 {
+	for k, w := range s[:min(len(s), len(o))] {
+		if w &= o[k]; w != 0 {
 			return int32(k<<6 + bits.TrailingZeros64(w))
 		}
 	}

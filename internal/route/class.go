@@ -149,7 +149,7 @@ func (r *Room) enter(i int32) {
 	x := r.records.at(i)
 	c := x.class
 	c.waiting = heapPush(c.waiting, i, bySequence{&r.records})
-	c.lane.came()
+	r.came(c.lane)
 	r.headChanged(c, x.at == 0)
 }
 

@@ -229,6 +229,7 @@ func (f *Fleet) RemoveHost(id HostID) {
 	}
 	h := f.hosts[n]
 	f.uncount(n)
+	f.reside(n)
 	h.running, h.offered, h.recent, h.begun = nil, nil, nil, nil
 	h.state, h.present, h.home = "", false, false
 	f.setLabels(n, nil)

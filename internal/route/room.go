@@ -62,12 +62,13 @@ type Room struct {
 	timers   timers
 	overdue  []timer // expired, and not told by Expired yet
 
-	lanes   map[laneKey]*lane
-	sweepAt int
-	virtual [priorities]float64 // rank of the lane that was served last
-	epoch   int64               // of the unit of shares
-	now     int64               // of the last decision
-	again   int64               // when a wait for a warm host ends; 0 = none
+	lanes     map[laneKey]*lane
+	newcomers []*lane // were empty, and have tickets since the last decision
+	sweepAt   int
+	virtual   [priorities]float64 // rank of the lane that was served last
+	epoch     int64               // of the unit of shares
+	now       int64               // of the last decision
+	again     int64               // when a wait for a warm host ends; 0 = none
 
 	fleet    *Fleet
 	version  uint64

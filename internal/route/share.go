@@ -21,7 +21,7 @@ type lane struct {
 	priority int
 	depth    int  // due tickets
 	members  int  // tickets, due or not
-	fresh    bool // it was empty: see Room.greet
+	fresh    bool // it was empty, and stands in Room.newcomers
 	tag      float64
 	used     float64
 	run      mean // GPU-seconds of its jobs
@@ -33,9 +33,11 @@ type laneKey struct {
 	priority int
 }
 
-func (l *lane) came() {
-	if l.depth == 0 {
+// came counts a due ticket.
+func (r *Room) came(l *lane) {
+	if l.depth == 0 && !l.fresh {
 		l.fresh = true
+		r.newcomers = append(r.newcomers, l)
 	}
 	l.depth++
 }
@@ -97,15 +99,15 @@ func (l *lane) rank(scale float64) float64 {
 	return (l.tag + cost*scale*float64(l.facts.running[l.priority])) / weight
 }
 
-// greet places lanes that were empty behind nobody, but not before those that waited: what they did not use while
-// they had no jobs is no credit.
-func (r *Room) greet(l *lane) {
-	l.fresh = false
-	weight := l.facts.weight
-	if weight <= 0 {
-		weight = 1
+// greet places lanes that were empty level with those that waited: what they did not use while they had no jobs
+// is no credit.
+func (r *Room) greet(f *Fleet) {
+	for _, l := range r.newcomers {
+		l.fresh = false
+		l.tag = max(l.tag, r.virtual[l.priority]*f.weight(l.tenant))
 	}
-	l.tag = max(l.tag, r.virtual[l.priority]*weight)
+	clear(r.newcomers)
+	r.newcomers = r.newcomers[:0]
 }
 
 // sweep forgets lanes without tickets whose use has decayed to nothing.
@@ -115,7 +117,7 @@ func (r *Room) sweep() {
 	}
 	scale := r.scale(max(r.now, r.epoch))
 	for key, l := range r.lanes {
-		if l.depth == 0 && l.used < scale && l.members == 0 {
+		if l.members == 0 && !l.fresh && l.used < scale {
 			delete(r.lanes, key)
 		}
 	}

@@ -52,7 +52,9 @@ func (r *Room) Pick(f *Fleet, now time.Time) (Ticket, HostID, bool) {
 		r.roomy.each(func(n int32) {
 			if int(n) < len(r.narrow) {
 				for _, p := range r.narrow[n] {
-					b.look(p, level)
+					if p.mask.firstIn(r.roomy) == n {
+						b.look(p, level)
+					}
 				}
 			}
 		})
@@ -64,6 +66,7 @@ func (r *Room) Pick(f *Fleet, now time.Time) (Ticket, HostID, bool) {
 func (r *Room) sync(f *Fleet, now time.Time) {
 	f.advance(now)
 	r.tick(now)
+	r.greet(f)
 	switch {
 	case r.fleet != f || r.version != f.version:
 		if r.fleet != f {
@@ -117,9 +120,6 @@ func (b *turn) look(p *pool, level int) {
 		}
 		if l.facts.maxRunning > 0 && l.facts.total >= l.facts.maxRunning {
 			continue
-		}
-		if l.fresh {
-			b.room.greet(l)
 		}
 		rank := l.rank(b.scale)
 		if b.class != nil && rank > b.rank {
