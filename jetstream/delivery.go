@@ -17,7 +17,8 @@ import (
 // Delivery is a job as COMFY_JOBS hands it out, with the lease that comes with it.
 type Delivery struct {
 	job.Message
-	Lease Lease
+	Lease   Lease
+	Pending uint64 // how many the consumer had left behind it at that moment
 }
 
 // Puller takes deliveries of one priority from the durable consumer that all dispatchers share.
@@ -95,7 +96,7 @@ func (q *Queue) delivery(msg natsjs.Msg) (Delivery, bool) {
 	tenant, priority, ok := splitLane(msg.Subject())
 	h := msg.Headers()
 	return Delivery{
-		Lease: Lease(msg.Reply()),
+		Lease: Lease(msg.Reply()), Pending: meta.NumPending,
 		Message: job.Message{
 			Tenant: tenant, Priority: priority, Sequence: meta.Sequence.Stream, Received: meta.Timestamp,
 			StreamCreated: q.streamCreated, JobIDHeader: h.Get(JobIDHeader), MsgIDHeader: h.Get(msgIDHeader),

@@ -2,11 +2,12 @@ package jetstream
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 
-	"github.com/google/uuid"
 	"github.com/nats-io/nats.go"
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
@@ -50,7 +51,7 @@ var (
 // refuses a bad one with an event dead, reason invalid_job.
 func (q *Queue) Submit(ctx context.Context, lane job.Lane, spec job.Spec) (Receipt, error) {
 	if spec.ID == "" {
-		spec.ID = job.ID(uuid.NewString())
+		spec.ID = job.ID(strings.ToLower(rand.Text()))
 	}
 	if !lane.Tenant.Valid() || !lane.Priority.Valid() || !spec.ID.Valid() || spec.ID.Ours() {
 		return Receipt{}, fmt.Errorf("cannot submit job %q to tenant %q, priority %d: a tenant has 1 to 64 of A-Z a-z 0-9 _ -, "+

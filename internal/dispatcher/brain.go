@@ -51,7 +51,9 @@ type brain struct {
 	depth     atomic.Int64 // tickets in the waiting room
 	isSynced  atomic.Bool
 	allSynced chan struct{}
-	freed     chan struct{} // told when inHand falls
+	rate      atomic.Int64     // placements in the last handTime
+	pending   [10]atomic.Int64 // what the consumer of each priority still holds
+	freed     chan struct{}    // told when inHand falls
 }
 
 // pair is a host and a hash.
@@ -65,6 +67,7 @@ const (
 	handTime  = 100 * time.Millisecond // how long a job waits in hand before it is parked
 	handLeast = 16                     // jobs that may always wait in hand
 	handMost  = 512                    // deliveries under way at once
+	lineTime  = 5 * time.Second        // how long a job may stand in line in the stream
 )
 
 func newBrain(d *Dispatcher) *brain {
@@ -221,13 +224,21 @@ func (b *brain) ready(ctx context.Context) error {
 
 // credit says how many jobs of a priority may be pulled now, waiting a moment when that is none. Beyond the cap
 // of the waiting room the lower priorities stop first: p is pulled up to (10+p)/10 of it.
+//
+// What stays in the stream costs nothing but stands in line; what is pulled and cannot run is parked, which costs
+// some writes and lets everybody else pass. So as long as the stream is worked off within lineTime, no more is
+// pulled than is about to be placed; otherwise all of it is.
 func (b *brain) credit(stop context.Context, p int) int {
 	full := b.depth.Load() >= int64(b.d.cfg.WaitingCap)*int64(10+p)/10
-	n := handMost - int(b.inHand.Load())
+	most := handMost
+	if rate := b.rate.Load(); b.pending[p].Load() <= rate*int64(lineTime/handTime) {
+		most = int(min(max(handLeast, rate), handMost))
+	}
+	n := most - int(b.inHand.Load())
 	if !full && n > 0 {
 		return min(n, pullBatch)
 	}
-	timer := time.NewTimer(handTime)
+	timer := time.NewTimer(handTime / 4)
 	defer timer.Stop()
 	select {
 	case <-stop.Done():

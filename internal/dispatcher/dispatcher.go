@@ -13,10 +13,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"time"
 
-	"github.com/google/uuid"
+	"crypto/rand"
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 
@@ -45,7 +46,7 @@ const (
 
 func (c Config) withDefaults() Config {
 	if c.Name == "" {
-		c.Name = "d-" + uuid.NewString()[:8]
+		c.Name = "d-" + strings.ToLower(rand.Text()[:8])
 	}
 	if c.Policy == (route.Policy{}) {
 		c.Policy = route.Production()

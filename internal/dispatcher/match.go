@@ -193,6 +193,7 @@ func (b *brain) match(now time.Time) {
 	}
 	b.reviewHolds(now)
 	b.depth.Store(int64(b.waiting.Len() - len(b.hand)))
+	b.rate.Store(int64(b.pace.hand(now)))
 	b.wake(now)
 }
 

@@ -41,6 +41,7 @@ func (d *Dispatcher) accept(ctx, stop context.Context, delivery jetstream.Delive
 		d.giveBack(delivery.Lease)
 		return
 	}
+	d.brain.pending[delivery.Priority].Store(int64(delivery.Pending))
 	d.brain.enter()
 	d.walks.Go(func() {
 		defer d.brain.exit()

@@ -49,7 +49,7 @@ func Parse(m Message) (*Job, error) {
 // ParseSpec tells the three bodies apart: the envelope, ComfyUI's own POST /prompt body, and a bare workflow.
 // The workflow in it is not looked into.
 func ParseSpec(body []byte) (Spec, error) {
-	body = bytes.TrimPrefix(bytes.TrimSpace(body), []byte("\xef\xbb\xbf"))
+	body = bytes.TrimSpace(bytes.TrimPrefix(bytes.TrimSpace(body), []byte("\xef\xbb\xbf")))
 	if len(body) == 0 {
 		return Spec{}, invalidf("the message is empty: publish an API-format workflow, a POST /prompt body or an envelope {\"workflow\":{…}}")
 	}
@@ -112,6 +112,9 @@ func jsonError(err error) string {
 
 func identify(m *Message, inBody ID) (ID, error) {
 	inHeader := ID(m.JobIDHeader)
+	if requeued(inHeader, ID(m.RequeueOf)) { // the body is the dead job's, its id with it
+		inBody = inHeader
+	}
 	if inBody != "" && inHeader != "" && inBody != inHeader {
 		return "", invalidf("the ids disagree: the body says %.130q, the header Comfy-Job-Id %.130q; give one, or the same", inBody, inHeader)
 	}

@@ -1,0 +1,68 @@
+package bench
+
+import (
+	"errors"
+	"time"
+)
+
+// Config is one measurement. The zero value measures 10 000 jobs in a burst on 100 hosts with 2 dispatchers.
+type Config struct {
+	Jobs        int           // default 10 000
+	Payload     int           // bytes of a job; default 2 048
+	Hosts       int           // default 100
+	Slots       int           // of each host; default 1
+	Tenants     int           // default 4
+	Hashes      int           // different workflows; default 8
+	Dispatchers int           // default 2
+	FailureRate float64       // of attempts, 0 to 1
+	Rate        float64       // jobs published a second; 0 = all at once
+	HostTime    time.Duration // how long a host takes for a job
+	Comfy       bool          // simulated ComfyUI over sockets instead of the host in this process
+	SkipRaw     bool          // do not measure the raw limit
+
+	NATSURL     string // another NATS than an embedded one; must be loopback
+	StoreDir    string // of the embedded NATS; default a temporary folder
+	SyncAlways  bool
+	SyncEvery   time.Duration
+	Compression bool
+
+	Progress func(Progress) // called some times a second
+}
+
+// Progress is how far a measurement is.
+type Progress struct {
+	Stage string // raw or comfyherd
+	Done  int
+	Total int
+}
+
+func (c Config) withDefaults() Config {
+	for _, d := range []struct {
+		field    *int
+		fallback int
+	}{{&c.Jobs, 10_000}, {&c.Payload, 2048}, {&c.Hosts, 100}, {&c.Slots, 1}, {&c.Tenants, 4}, {&c.Hashes, 8}, {&c.Dispatchers, 2}} {
+		if *d.field == 0 {
+			*d.field = d.fallback
+		}
+	}
+	if c.Progress == nil {
+		c.Progress = func(Progress) {}
+	}
+	return c
+}
+
+func (c Config) check() error {
+	switch {
+	case c.Jobs < 1 || c.Hosts < 1 || c.Slots < 1 || c.Tenants < 1 || c.Hashes < 1 || c.Dispatchers < 1:
+		return errors.New("jobs, hosts, slots, tenants, hashes and dispatchers must be at least 1")
+	case c.Payload < 600 || c.Payload > 900_000:
+		return errors.New("the payload must have 600 to 900 000 bytes")
+	case c.FailureRate < 0 || c.FailureRate > 0.9:
+		return errors.New("the failure rate must be 0 to 0.9")
+	case c.Rate < 0 || c.HostTime < 0:
+		return errors.New("rate and host time must not be negative")
+	case c.Comfy && c.Hosts > 64:
+		return errors.New("with --comfy at most 64 hosts fit into one process: use --hosts 64 or fewer")
+	}
+	return nil
+}

@@ -1,0 +1,83 @@
+package bench
+
+import (
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/comfyherd/comfyherd/internal/workflow"
+)
+
+// load makes the jobs: text-to-image workflows of one shape for each hash, padded to the payload by their prompt.
+type load struct {
+	cfg    *Config
+	bodies [][2]string // by hash: what comes before and after the seed
+}
+
+func newLoad(cfg *Config) (*load, error) {
+	l := &load{cfg: cfg}
+	for i := range cfg.Hashes {
+		const mark = 424242424242
+		body, err := json.Marshal(picture(i, mark, ""))
+		if err != nil {
+			return nil, fmt.Errorf("make a workflow: %w", err)
+		}
+		if missing := cfg.Payload - len(body); missing > 0 {
+			body, err = json.Marshal(picture(i, mark, strings.Repeat("a fox in snow, ", missing/15+1)[:missing]))
+			if err != nil {
+				return nil, fmt.Errorf("make a workflow: %w", err)
+			}
+		}
+		before, after, _ := strings.Cut(string(body), strconv.Itoa(mark))
+		l.bodies = append(l.bodies, [2]string{before, after})
+	}
+	return l, nil
+}
+
+// body is the i-th job; no two have the same seed.
+func (l *load) body(i int) []byte {
+	b := l.bodies[i%len(l.bodies)]
+	return []byte(b[0] + strconv.Itoa(100000000000+i) + b[1])
+}
+
+func (l *load) tenant(i int) string { return "tenant-" + strconv.Itoa(i%l.cfg.Tenants) }
+
+// capability has every class and model of the load.
+func (l *load) capability() (workflow.Capability, error) {
+	var b workflow.CapabilityBuilder
+	for i := range l.bodies {
+		g, err := workflow.Parse(l.body(i))
+		if err != nil {
+			return workflow.Capability{}, fmt.Errorf("parse a workflow of the load: %w", err)
+		}
+		needs := g.Requirements()
+		for _, class := range needs.Classes {
+			b.AddClass(class)
+		}
+		for _, m := range needs.Models {
+			b.AddChoices(m.Class, m.Input, []string{m.File})
+		}
+	}
+	return workflow.NewCapability(&b), nil
+}
+
+func model(i int) string { return fmt.Sprintf("model-%03d.safetensors", i) }
+
+func picture(hash int, seed int64, prompt string) map[string]any {
+	node := func(class string, inputs map[string]any) map[string]any {
+		return map[string]any{"class_type": class, "inputs": inputs}
+	}
+	return map[string]any{
+		"4": node("CheckpointLoaderSimple", map[string]any{"ckpt_name": model(hash)}),
+		"5": node("EmptyLatentImage", map[string]any{"width": 64, "height": 64, "batch_size": 1}),
+		"6": node("CLIPTextEncode", map[string]any{"clip": []any{"4", 1}, "text": prompt}),
+		"7": node("CLIPTextEncode", map[string]any{"clip": []any{"4", 1}, "text": "blurry"}),
+		"3": node("KSampler", map[string]any{
+			"model": []any{"4", 0}, "positive": []any{"6", 0}, "negative": []any{"7", 0}, "latent_image": []any{"5", 0},
+			"seed": seed, "steps": 4, "cfg": 7, "sampler_name": "euler", "scheduler": "normal", "denoise": 1,
+		}),
+		"8": node("VAEDecode", map[string]any{"samples": []any{"3", 0}, "vae": []any{"4", 2}}),
+		"9": node("SaveImage", map[string]any{"images": []any{"8", 0}, "filename_prefix": "out"}),
+	}
+}

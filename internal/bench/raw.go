@@ -1,0 +1,199 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	natsjs "github.com/nats-io/nats.go/jetstream"
+)
+
+// raw sends the messages of all jobs with bare nats.go: publish, deliver, three events in a chain of
+// compare-and-set, ack. Nothing is parsed, decided or handed on.
+type raw struct {
+	cfg      *Config
+	load     *load
+	recorder *recorder
+	delivery *samples // publish to deliver
+}
+
+// RawResult is the limit that NATS itself sets.
+type RawResult struct {
+	JobsPerSecond    float64 `json:"jobs_per_second"`
+	EnqueuePerSecond float64 `json:"enqueue_per_second"`
+	PublishToDeliver Spread  `json:"publish_to_deliver"`
+}
+
+func runRaw(ctx context.Context, cfg *Config, l *load) (result RawResult, err error) {
+	p, err := open(cfg)
+	if err != nil {
+		return RawResult{}, err
+	}
+	defer func() { err = errors.Join(err, p.close()) }()
+	r := &raw{cfg: cfg, load: l, recorder: newRecorder(cfg.Jobs), delivery: &samples{}}
+	publisher, js, err := r.prepare(ctx, p)
+	if err != nil {
+		return RawResult{}, err
+	}
+	if err := r.recorder.follow(publisher, "bench.events"); err != nil {
+		return RawResult{}, err
+	}
+	working, stop := context.WithCancel(ctx)
+	defer stop()
+	var workers sync.WaitGroup
+	defer workers.Wait()
+	defer stop()
+	for range cfg.Dispatchers {
+		nc, err := p.connect()
+		if err != nil {
+			return RawResult{}, err
+		}
+		workers.Go(func() { r.work(working, nc) })
+	}
+	rate, err := enqueue(ctx, cfg, l, js, r.recorder, "bench.jobs.")
+	if err != nil {
+		return RawResult{}, err
+	}
+	if err := r.recorder.wait(ctx, "raw", cfg.Progress); err != nil {
+		return RawResult{}, err
+	}
+	return RawResult{JobsPerSecond: r.recorder.perSecond(), EnqueuePerSecond: rate, PublishToDeliver: r.delivery.spread()}, nil
+}
+
+const rawJobs, rawEvents = "BENCH_JOBS", "BENCH_EVENTS"
+
+// prepare makes streams with the settings of the real ones.
+func (r *raw) prepare(ctx context.Context, p *place) (*nats.Conn, natsjs.JetStream, error) {
+	nc, err := p.connect()
+	if err != nil {
+		return nil, nil, err
+	}
+	js, err := natsjs.New(nc, natsjs.WithPublishAsyncMaxPending(1024))
+	if err != nil {
+		return nil, nil, fmt.Errorf("open JetStream: %w", err)
+	}
+	compression := natsjs.NoCompression
+	if r.cfg.Compression {
+		compression = natsjs.S2Compression
+	}
+	for _, cfg := range []natsjs.StreamConfig{
+		{
+			Name: rawJobs, Subjects: []string{"bench.jobs.>"}, Retention: natsjs.WorkQueuePolicy, Discard: natsjs.DiscardNew,
+			Duplicates: 100 * time.Millisecond, AllowDirect: true, Compression: compression,
+		},
+		{Name: rawEvents, Subjects: []string{"bench.events.>"}, MaxAge: time.Hour, AllowDirect: true, Compression: compression},
+	} {
+		if err := js.DeleteStream(ctx, cfg.Name); err != nil && !errors.Is(err, natsjs.ErrStreamNotFound) {
+			return nil, nil, fmt.Errorf("delete stream %s: %w", cfg.Name, err)
+		}
+		if _, err := js.CreateStream(ctx, cfg); err != nil {
+			return nil, nil, fmt.Errorf("create stream %s: %w", cfg.Name, err)
+		}
+	}
+	_, err = js.CreateConsumer(ctx, rawJobs, natsjs.ConsumerConfig{Durable: "bench", AckPolicy: natsjs.AckExplicitPolicy, MaxAckPending: -1})
+	if err != nil {
+		return nil, nil, fmt.Errorf("create consumer: %w", err)
+	}
+	return nc, js, nil
+}
+
+// work takes jobs and sends their messages, as many at a time as there are hosts to a dispatcher.
+func (r *raw) work(ctx context.Context, nc *nats.Conn) {
+	js, err := natsjs.New(nc)
+	if err != nil {
+		return
+	}
+	consumer, err := js.Consumer(ctx, rawJobs, "bench")
+	if err != nil {
+		return
+	}
+	slots := make(chan struct{}, max(1, 2*r.cfg.Hosts*r.cfg.Slots/r.cfg.Dispatchers))
+	var walks sync.WaitGroup
+	defer walks.Wait()
+	for ctx.Err() == nil {
+		timed, cancel := context.WithTimeout(ctx, 2*time.Second)
+		batch, err := consumer.Fetch(128, natsjs.FetchContext(timed))
+		if err != nil {
+			cancel()
+			continue
+		}
+		for msg := range batch.Messages() {
+			slots <- struct{}{}
+			walks.Go(func() {
+				defer func() { <-slots }()
+				r.walk(ctx, js, msg)
+			})
+		}
+		cancel()
+	}
+}
+
+// walk leaves a job whose event could not be stored: the stage then ends with ctx and says how many are missing.
+func (r *raw) walk(ctx context.Context, js natsjs.JetStream, msg natsjs.Msg) {
+	parts := strings.Split(msg.Subject(), ".")
+	id := msg.Headers().Get("Comfy-Job-Id")
+	if i, err := strconv.Atoi(strings.TrimPrefix(id, "b-")); err == nil {
+		r.delivery.add(time.Duration(r.recorder.now() - r.recorder.published[i].Load()))
+	}
+	chain := "bench.events." + parts[2] + "." + id + "."
+	last := uint64(0)
+	for _, kind := range []string{"queued", "started", "completed"} {
+		ack, err := js.Publish(ctx, chain+kind, eventBody, natsjs.WithExpectLastSequenceForSubject(last, chain+"*"))
+		if err != nil {
+			return
+		}
+		last = ack.Sequence
+	}
+	if err := msg.Ack(); err != nil {
+		return
+	}
+}
+
+// eventBody is as long as an event usually is.
+var eventBody = []byte(`{"job":"b-1234","tenant":"tenant-1","priority":5,"hash":"` + strings.Repeat("0", 64) +
+	`","host":"bench-001","attempt":1,"time":"2026-01-01T00:00:00.000000000Z","prompt_id":"00000000-0000-5000-8000-000000000000","queued_for":"12.345678ms"}`)
+
+// enqueue publishes all jobs, in a burst or at the rate, and gives how many a second the server took.
+func enqueue(ctx context.Context, cfg *Config, l *load, js natsjs.JetStream, r *recorder, prefix string) (float64, error) {
+	start := time.Now()
+	for i := range cfg.Jobs {
+		if err := paced(ctx, start, i, cfg.Rate); err != nil {
+			return 0, err
+		}
+		msg := &nats.Msg{Subject: prefix + l.tenant(i) + ".5", Data: l.body(i), Header: nats.Header{"Comfy-Job-Id": {jobID(i)}}}
+		r.publish(i)
+		if _, err := js.PublishMsgAsync(msg); err != nil {
+			return 0, fmt.Errorf("publish job %d: %w", i, err)
+		}
+	}
+	select {
+	case <-js.PublishAsyncComplete():
+	case <-ctx.Done():
+		return 0, fmt.Errorf("publish jobs: %w", context.Cause(ctx))
+	}
+	return float64(cfg.Jobs) / time.Since(start).Seconds(), nil
+}
+
+// paced waits until it is the i-th job's turn.
+func paced(ctx context.Context, start time.Time, i int, rate float64) error {
+	if rate <= 0 {
+		return ctx.Err()
+	}
+	wait := time.Until(start.Add(time.Duration(float64(i) / rate * float64(time.Second))))
+	if wait <= 0 {
+		return ctx.Err()
+	}
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}

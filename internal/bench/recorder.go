@@ -1,0 +1,118 @@
+package bench
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go"
+)
+
+// recorder notes when each job was published, started and ended, from its events as they pass by.
+type recorder struct {
+	published, started, ended []atomic.Int64 // by job: nanoseconds since base
+	base                      time.Time
+	first, last               atomic.Int64
+	done, dead                atomic.Int64
+	all                       chan struct{}
+	subs                      []*nats.Subscription
+}
+
+func newRecorder(jobs int) *recorder {
+	return &recorder{
+		published: make([]atomic.Int64, jobs), started: make([]atomic.Int64, jobs), ended: make([]atomic.Int64, jobs),
+		base: time.Now(), all: make(chan struct{}),
+	}
+}
+
+func jobID(i int) string { return "b-" + strconv.Itoa(i) }
+
+// follow listens to the events prefix.<tenant>.<job>.<kind>.
+func (r *recorder) follow(nc *nats.Conn, prefix string) error {
+	for kind, hear := range map[string]func(int){"started": r.begin, "completed": r.end, "dead": r.die} {
+		sub, err := nc.Subscribe(prefix+".*.*."+kind, func(msg *nats.Msg) {
+			if i, ok := r.index(msg.Subject); ok {
+				hear(i)
+			}
+		})
+		if err != nil {
+			return fmt.Errorf("follow %s: %w", kind, err)
+		}
+		if err := sub.SetPendingLimits(-1, -1); err != nil {
+			return fmt.Errorf("follow %s: %w", kind, err)
+		}
+		r.subs = append(r.subs, sub)
+	}
+	if err := nc.Flush(); err != nil {
+		return fmt.Errorf("follow events: %w", err)
+	}
+	return nil
+}
+
+func (r *recorder) index(subject string) (int, bool) {
+	end := strings.LastIndexByte(subject, '.')
+	id := subject[strings.LastIndexByte(subject[:end], '.')+1 : end]
+	i, err := strconv.Atoi(strings.TrimPrefix(id, "b-"))
+	return i, err == nil && i >= 0 && i < len(r.published)
+}
+
+func (r *recorder) now() int64 { return int64(time.Since(r.base)) }
+
+func (r *recorder) publish(i int) {
+	now := r.now()
+	r.first.CompareAndSwap(0, now)
+	r.published[i].Store(now)
+}
+
+func (r *recorder) begin(i int) { r.started[i].CompareAndSwap(0, r.now()) }
+
+func (r *recorder) end(i int) {
+	now := r.now()
+	if !r.ended[i].CompareAndSwap(0, now) {
+		return
+	}
+	r.last.Store(now)
+	if int(r.done.Add(1)) == len(r.ended) {
+		close(r.all)
+	}
+}
+
+func (r *recorder) die(i int) {
+	r.dead.Add(1)
+	r.end(i)
+}
+
+// wait waits for the end of all jobs, telling how far it is.
+func (r *recorder) wait(ctx context.Context, stage string, tell func(Progress)) error {
+	tick := time.NewTicker(200 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		select {
+		case <-r.all:
+			return nil
+		case <-tick.C:
+			tell(Progress{Stage: stage, Done: int(r.done.Load()), Total: len(r.ended)})
+		case <-ctx.Done():
+			return fmt.Errorf("%s: %d of %d jobs had ended: %w", stage, r.done.Load(), len(r.ended), context.Cause(ctx))
+		}
+	}
+}
+
+// perSecond is jobs a second from the first publish to the last end.
+func (r *recorder) perSecond() float64 {
+	took := time.Duration(r.last.Load() - r.first.Load())
+	return float64(len(r.ended)) / took.Seconds()
+}
+
+func since(from, to []atomic.Int64) Spread {
+	s := &samples{}
+	for i := range from {
+		if a, b := from[i].Load(), to[i].Load(); a > 0 && b > 0 {
+			s.add(time.Duration(b - a))
+		}
+	}
+	return s.spread()
+}

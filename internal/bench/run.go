@@ -1,0 +1,244 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"strconv"
+	"sync"
+	"time"
+
+	natsjs "github.com/nats-io/nats.go/jetstream"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/comfyherd/comfyherd/internal/agent"
+	"github.com/comfyherd/comfyherd/internal/comfysim"
+	"github.com/comfyherd/comfyherd/internal/dispatcher"
+	"github.com/comfyherd/comfyherd/jetstream"
+)
+
+// hostsPerConnection is how many hosts share an agent and its NATS connection, so that thousands fit into a process.
+const hostsPerConnection = 25
+
+// Run measures the raw limit and then comfyherd, and gives both.
+func Run(ctx context.Context, cfg Config) (Result, error) {
+	cfg = cfg.withDefaults()
+	if err := cfg.check(); err != nil {
+		return Result{}, err
+	}
+	l, err := newLoad(&cfg)
+	if err != nil {
+		return Result{}, err
+	}
+	result := Result{Config: settings(&cfg)}
+	if !cfg.SkipRaw {
+		if result.Bare, err = runRaw(ctx, &cfg, l); err != nil {
+			return Result{}, fmt.Errorf("raw limit: %w", err)
+		}
+	}
+	runtime.GC()
+	if err := measure(ctx, &cfg, l, &result); err != nil {
+		return Result{}, err
+	}
+	result.compare()
+	return result, nil
+}
+
+// stage is a whole comfyherd for one measurement.
+type stage struct {
+	cfg      *Config
+	load     *load
+	place    *place
+	gaps     *samples
+	metrics  *prometheus.Registry
+	recorder *recorder
+	sims     []*comfysim.Server
+	actors   sync.WaitGroup
+	failed   chan error
+}
+
+func measure(ctx context.Context, cfg *Config, l *load, result *Result) (err error) {
+	p, err := open(cfg)
+	if err != nil {
+		return err
+	}
+	s := &stage{
+		cfg: cfg, load: l, place: p, gaps: &samples{}, metrics: prometheus.NewRegistry(),
+		recorder: newRecorder(cfg.Jobs), failed: make(chan error, 1),
+	}
+	running, stop := context.WithCancelCause(ctx)
+	defer func() {
+		stop(nil)
+		s.actors.Wait()
+		for _, sim := range s.sims {
+			sim.Close()
+		}
+		err = errors.Join(err, p.close())
+	}()
+	go func() {
+		select {
+		case err := <-s.failed:
+			stop(err)
+		case <-running.Done():
+		}
+	}()
+	q, js, err := s.start(running)
+	if err != nil {
+		return err
+	}
+	before := usageNow()
+	rate, err := enqueue(running, cfg, l, js, s.recorder, "comfy.jobs.")
+	if err != nil {
+		return err
+	}
+	if err := s.recorder.wait(running, "comfyherd", cfg.Progress); err != nil {
+		return err
+	}
+	used := usageNow().since(before)
+	return s.report(ctx, q, js, rate, used, result)
+}
+
+// start brings up the fleet and waits until a dispatcher knows all its hosts.
+func (s *stage) start(ctx context.Context) (*jetstream.Queue, natsjs.JetStream, error) {
+	nc, err := s.place.connect()
+	if err != nil {
+		return nil, nil, err
+	}
+	q, err := jetstream.Open(ctx, nc, jetstream.Config{LaneCap: max(10_000, s.cfg.Jobs), Compression: s.cfg.Compression})
+	if err != nil {
+		return nil, nil, err
+	}
+	js, err := natsjs.New(nc, natsjs.WithPublishAsyncMaxPending(1024))
+	if err != nil {
+		return nil, nil, fmt.Errorf("open JetStream: %w", err)
+	}
+	for i := range s.cfg.Dispatchers {
+		if err := s.dispatcher(ctx, i); err != nil {
+			return nil, nil, err
+		}
+	}
+	if err := s.hosts(ctx); err != nil {
+		return nil, nil, err
+	}
+	if err := s.awaitHosts(ctx, q); err != nil {
+		return nil, nil, err
+	}
+	return q, js, s.recorder.follow(nc, "comfy.events.jobs")
+}
+
+// queue opens a queue on a connection of its own, as every process would have.
+func (s *stage) queue(ctx context.Context) (*jetstream.Queue, error) {
+	nc, err := s.place.connect()
+	if err != nil {
+		return nil, err
+	}
+	return jetstream.Open(ctx, nc, jetstream.Config{})
+}
+
+func (s *stage) act(ctx context.Context, q *jetstream.Queue, run func(stop, kill context.Context) error) {
+	s.actors.Go(func() {
+		defer q.Close()
+		if err := run(ctx, ctx); err != nil && ctx.Err() == nil {
+			select {
+			case s.failed <- err:
+			default:
+			}
+		}
+	})
+}
+
+func (s *stage) dispatcher(ctx context.Context, i int) error {
+	q, err := s.queue(ctx)
+	if err != nil {
+		return err
+	}
+	name := "bench-" + strconv.Itoa(i)
+	d, err := dispatcher.New(q, dispatcher.Config{
+		Name: name, Registerer: prometheus.WrapRegistererWith(prometheus.Labels{"dispatcher": name}, s.metrics),
+	})
+	if err != nil {
+		return err
+	}
+	s.act(ctx, q, d.Run)
+	return nil
+}
+
+func (s *stage) hosts(ctx context.Context) error {
+	capability, err := s.load.capability()
+	if err != nil {
+		return err
+	}
+	var group []agent.HostConfig
+	for i := range s.cfg.Hosts {
+		h := agent.HostConfig{Name: fmt.Sprintf("bench-%04d", i)}
+		if s.cfg.Comfy {
+			if h.URL, err = s.sim(h.Name); err != nil {
+				return err
+			}
+		} else {
+			h.URL, h.Comfy = "http://127.0.0.1:1", newHost(s.cfg, s.gaps, capability)
+		}
+		group = append(group, h)
+		if len(group) == hostsPerConnection || i == s.cfg.Hosts-1 {
+			if err := s.agent(ctx, group); err != nil {
+				return err
+			}
+			group = nil
+		}
+	}
+	return nil
+}
+
+func (s *stage) agent(ctx context.Context, hosts []agent.HostConfig) error {
+	q, err := s.queue(ctx)
+	if err != nil {
+		return err
+	}
+	a, err := agent.New(q, agent.Config{Hosts: hosts, Slots: s.cfg.Slots})
+	if err != nil {
+		return err
+	}
+	s.act(ctx, q, a.Run)
+	return nil
+}
+
+func (s *stage) sim(name string) (string, error) {
+	models := make([]string, s.cfg.Hashes)
+	for i := range models {
+		models[i] = model(i)
+	}
+	sim, err := comfysim.Start(comfysim.Config{Name: name, JobTime: s.cfg.HostTime, Models: map[string][]string{"checkpoints": models}})
+	if err != nil {
+		return "", fmt.Errorf("start a simulated ComfyUI: %w", err)
+	}
+	s.sims = append(s.sims, sim)
+	return sim.URL(), nil
+}
+
+func (s *stage) awaitHosts(ctx context.Context, q *jetstream.Queue) error {
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		var answer dispatcher.HostsAnswer
+		err := q.Call(ctx, "hosts", struct{}{}, &answer)
+		if err == nil && countOnline(answer.Hosts) == s.cfg.Hosts {
+			return nil
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return fmt.Errorf("wait for the hosts: %w", context.Cause(ctx))
+		}
+	}
+}
+
+func countOnline(hosts []dispatcher.HostInfo) int {
+	n := 0
+	for i := range hosts {
+		if hosts[i].State == jetstream.Online {
+			n++
+		}
+	}
+	return n
+}

@@ -1,0 +1,170 @@
+package job_test
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/comfyherd/comfyherd/internal/failure"
+	"github.com/comfyherd/comfyherd/internal/job"
+)
+
+const bare = `{"1":{"class_type":"EmptyImage","inputs":{"width":8,"height":8,"batch_size":1,"color":1}},` +
+	`"2":{"class_type":"SaveImage","inputs":{"images":["1",0],"filename_prefix":"x"}}}`
+
+func message(body string) job.Message {
+	return job.Message{
+		Tenant: "acme", Priority: 5, Sequence: 42, Received: time.Unix(1_800_000_000, 0),
+		StreamCreated: time.Unix(1_790_000_000, 0), Body: []byte(body),
+	}
+}
+
+func TestTheThreeBodiesAreToldApart(t *testing.T) {
+	t.Parallel()
+	cases := map[string]struct {
+		body string
+		id   job.ID
+	}{
+		"Bare":                   {bare, "j-tlpwu8-42"},
+		"Prompt":                 {`{"prompt":` + bare + `,"extra_data":{"a":1},"client_id":"x"}`, "j-tlpwu8-42"},
+		"Envelope":               {`{"id":"mine","workflow":` + bare + `,"max_attempts":2,"unknown":1}`, "mine"},
+		"NodeCalledWorkflow":     {strings.Replace(bare, `"1":{`, `"workflow":{`, 1), ""},
+		"ByteOrderMarkAndSpaces": {"\ufeff \n" + bare, "j-tlpwu8-42"},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			j, err := job.Parse(message(c.body))
+			if c.id == "" { // the link to node 1 is broken by the renaming, so this one must be refused as a workflow
+				if err == nil || !strings.Contains(err.Error(), `"1"`) {
+					t.Fatalf("err = %v", err)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if j.ID != c.id || j.Graph.Len() != 2 {
+				t.Errorf("id %q with %d nodes, want %q with 2", j.ID, j.Graph.Len(), c.id)
+			}
+		})
+	}
+}
+
+func TestTheIDComesFromBodyHeaderOrMessageID(t *testing.T) {
+	t.Parallel()
+	envelope := `{"id":"mine","workflow":` + bare + `}`
+	cases := map[string]struct {
+		body, header, msgID, requeueOf string
+		want                           job.ID
+		refused                        string
+	}{
+		"Body":                      {body: envelope, want: "mine"},
+		"Header":                    {body: bare, header: "theirs", want: "theirs"},
+		"BothTheSame":               {body: envelope, header: "mine", want: "mine"},
+		"BothDiffer":                {body: envelope, header: "theirs", refused: "the ids disagree"},
+		"MessageID":                 {body: bare, msgID: "m-1", want: "m-1"},
+		"MessageIDOfAnotherForm":    {body: bare, msgID: "a/b c", want: "j-tlpwu8-42"},
+		"BodyBeforeMessageID":       {body: envelope, msgID: "m-1", want: "mine"},
+		"OwnPrefixIsRefused":        {body: bare, header: "j-1-1", refused: `begins with "j-"`},
+		"OwnPrefixInMessageID":      {body: bare, msgID: "j-1-1", refused: `begins with "j-"`},
+		"OwnPrefixOfARequeue":       {body: bare, header: "j-1-1-r1", requeueOf: "j-1-1", want: "j-1-1-r1"},
+		"RequeueOfAnotherIsRefused": {body: bare, header: "j-1-1-r1", requeueOf: "j-2-2", refused: `begins with "j-"`},
+		"RequeueKeepsTheBody":       {body: envelope, header: "mine-r1", requeueOf: "mine", want: "mine-r1"},
+		"RequeueOfARequeue":         {body: envelope, header: "mine-r2", requeueOf: "mine-r1", want: "mine-r2"},
+		"TooLong":                   {body: bare, header: strings.Repeat("x", 121), refused: "is no job id"},
+		"BadForm":                   {body: bare, header: "a.b", refused: "is no job id"},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			m := message(c.body)
+			m.JobIDHeader, m.MsgIDHeader, m.RequeueOf = c.header, c.msgID, c.requeueOf
+			j, err := job.Parse(m)
+			if c.refused != "" {
+				wantInvalid(t, err, c.refused)
+				return
+			}
+			if err != nil || j.ID != c.want {
+				t.Errorf("got %v, %v; want %q", j, err, c.want)
+			}
+		})
+	}
+}
+
+func wantInvalid(t *testing.T, err error, text string) {
+	t.Helper()
+	var invalid *job.Invalid
+	if !errors.As(err, &invalid) || invalid.Reason != failure.InvalidJob || !strings.Contains(err.Error(), text) {
+		t.Errorf("err = %v, want an Invalid with %q", err, text)
+	}
+}
+
+func TestBadFieldsAreRefusedWithAdvice(t *testing.T) {
+	t.Parallel()
+	envelope := func(fields string) string { return `{"workflow":` + bare + `,` + fields + `}` }
+	cases := map[string]struct{ body, want string }{
+		"Empty":              {"", "the message is empty"},
+		"Junk":               {"\x00\xff junk", "no JSON object"},
+		"Array":              {"[1]", "no JSON object"},
+		"CutOff":             {bare[:40], "no valid JSON"},
+		"UIFormat":           {`{"nodes":[],"links":[]}`, "Export (API)"},
+		"UIFormatInEnvelope": {`{"workflow":{"nodes":[],"links":[]}}`, "Export (API)"},
+		"NegativeAttempts":   {envelope(`"max_attempts":-1`), "max_attempts is -1"},
+		"DurationAsNumber":   {envelope(`"retry_delay":5`), "retry_delay"},
+		"BadDuration":        {envelope(`"expires_in":"soon"`), `"90s"`},
+		"NegativeDuration":   {envelope(`"expires_in":"-1s"`), "negative"},
+		"BadTime":            {envelope(`"run_at":"tomorrow"`), "the envelope does not fit"},
+		"BadHost":            {envelope(`"only_hosts":["a b"]`), "only_hosts"},
+		"ExtraDataList":      {envelope(`"extra_data":[1]`), "extra_data must be a JSON object"},
+		"UnknownOutputNode":  {envelope(`"include_outputs":["77"]`), "include_outputs"},
+		"ForeignObject":      {envelope(`"inputs":[{"node":"1","input":"image","object":"rival/in/x.png"}]`), `"acme/…"`},
+		"ObjectAndURL":       {envelope(`"inputs":[{"node":"1","input":"image","object":"acme/x","url":"http://h/x"}]`), "either object"},
+		"FileURL":            {envelope(`"inputs":[{"node":"1","input":"image","url":"file:///etc/passwd"}]`), "http://"},
+		"BigMetadata":        {envelope(`"metadata":"` + strings.Repeat("x", 17<<10) + `"`), "metadata has"},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			_, err := job.Parse(message(c.body))
+			wantInvalid(t, err, c.want)
+		})
+	}
+}
+
+func TestATenantOf65CharactersIsRefused(t *testing.T) {
+	t.Parallel()
+	m := message(bare)
+	m.Tenant = strings.Repeat("t", 65)
+	_, err := job.Parse(m)
+	wantInvalid(t, err, "no tenant name")
+}
+
+func TestRootIDTakesTheRequeueSuffixOff(t *testing.T) {
+	t.Parallel()
+	for id, want := range map[job.ID]job.ID{
+		"a": "a", "a-r1": "a", "a-r12": "a", "a-r": "a-r", "a-rx": "a-rx", "-r1": "-r1", "j-1-2-r3": "j-1-2", "a-r1-r2": "a-r1",
+	} {
+		if got := job.RootID(id); got != want {
+			t.Errorf("RootID(%q) = %q, want %q", id, got, want)
+		}
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	f.Add([]byte(bare))
+	f.Add([]byte(`{"id":"x","workflow":` + bare + `,"timeouts":{"start":"1s"},"inputs":[{"node":"1","input":"i","url":"data:,x"}]}`))
+	f.Add([]byte(`{"prompt":` + bare + `}`))
+	f.Fuzz(func(t *testing.T, body []byte) {
+		m := message(string(body))
+		j, err := job.Parse(m)
+		var invalid *job.Invalid
+		if err != nil && !errors.As(err, &invalid) {
+			t.Fatalf("%v is no Invalid", err)
+		}
+		if err == nil && (!j.ID.Valid() || j.Graph == nil) {
+			t.Fatalf("accepted with id %q", j.ID)
+		}
+	})
+}
