@@ -25,7 +25,8 @@ func (s *scratch) grow(words int) {
 // the hash's affinity, in Only if there is one, not running this hash already while on probation for it, with a
 // free slot; nobody while the tenant runs as many jobs as it may. Avoided hosts may only when no other host would
 // be left even if all were idle, and not before AvoidUntil. When no such host has a free slot, one that can hold
-// one job more takes it.
+// one job more takes it; where run times are known, that is the one on which the job would be running first,
+// loading included.
 //
 // Who of them does, each step deciding among those that the one before left: preferred by the job; by the
 // affinity; with more memory than the hosts that this hash is too big for; ran this hash last, or second last,
@@ -67,6 +68,7 @@ func (f *Fleet) choose(w *Want, now time.Time) (n int32, until time.Time) {
 		if !c.any() {
 			return -1, time.Time{}
 		}
+		f.sooner(w, x, c, now)
 		return f.rank(w, x, c), time.Time{}
 	}
 	if n, until = f.await(w, x, c, now); !until.IsZero() {

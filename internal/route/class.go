@@ -39,8 +39,9 @@ type group struct {
 	wishes  *wishes
 	next    *group // of the same hash
 	classes []*class
-	pool    *pool // nil = no host can take them
-	count   int   // hosts that can, blocked or not
+	pool    *pool  // nil = no host can take them
+	facts   *facts // of the hash, held while jobs of it wait; nil before the first decision
+	count   int    // hosts that can, blocked or not
 }
 
 // wishes are kept once for all jobs that have the same.
@@ -119,6 +120,9 @@ func (r *Room) discard(c *class) {
 		return
 	}
 	r.repool(g, nil)
+	if g.facts != nil {
+		r.fleet.drop(g.facts)
+	}
 	if g.wishes.refs--; g.wishes.refs == 0 {
 		delete(r.wishes, g.wishes.key)
 	}

@@ -1,6 +1,7 @@
 package route
 
 import (
+	"math/bits"
 	"time"
 
 	"github.com/comfyherd/comfyherd/internal/workflow"
@@ -133,4 +134,54 @@ func (h *host) freeAt() time.Time {
 		}
 	}
 	return soonest
+}
+
+// sooner leaves, of busy hosts that can hold one job more, the ones on which the job would run first: the one
+// that is free first, or a warm one that is free before the other would have loaded. Hosts of which nobody knows
+// when they are free are left only when there are no others. Wishes for a host come before it.
+func (f *Fleet) sooner(w *Want, x *facts, c set, now time.Time) {
+	if len(w.Prefer) > 0 || x.affinity != nil && len(x.affinity.prefer) > 0 {
+		return
+	}
+	first := f.firstFree(c, now.UnixNano())
+	if first == 0 {
+		return
+	}
+	t := f.scratch.term
+	clear(t)
+	for i := range x.warm {
+		x.warm[i].addTo(t)
+	}
+	t.and(c)
+	if warm := f.firstFree(t, now.UnixNano()); warm > 0 && warm <= first+int64(x.loading()) {
+		c.copyFrom(t)
+		first = warm
+	}
+	f.keepFree(c, first, now.UnixNano())
+}
+
+// firstFree is when the first of c is expected to be free, not before now; 0 when not known of any.
+func (f *Fleet) firstFree(c set, now int64) int64 {
+	first := int64(0)
+	for k, w := range c {
+		for ; w != 0; w &= w - 1 {
+			at := f.endsAt[k<<6+bits.TrailingZeros64(w)]
+			if at > 0 && (first == 0 || at < first) {
+				first = max(at, now)
+			}
+		}
+	}
+	return first
+}
+
+// keepFree leaves those of c that are free by a time.
+func (f *Fleet) keepFree(c set, by, now int64) {
+	for k, w := range c {
+		for ; w != 0; w &= w - 1 {
+			at := bits.TrailingZeros64(w)
+			if end := f.endsAt[k<<6+at]; end == 0 || max(end, now) > by {
+				c[k] &^= 1 << at
+			}
+		}
+	}
 }

@@ -88,7 +88,11 @@ func (r *Room) unbay(c *class) {
 
 // place finds the pool of a group.
 func (r *Room) place(f *Fleet, g *group) {
-	x := f.use(g.hash)
+	if g.facts == nil {
+		g.facts = f.use(g.hash)
+		f.hold(g.facts)
+	}
+	x := g.facts
 	f.build(x)
 	exact, wide := f.scratch.eligible, f.scratch.chosen
 	wide.copyFrom(x.capable)

@@ -20,13 +20,22 @@ type story struct {
 	room  *route.Room
 	world *world
 	next  uint64
-	late  bool // tickets may be old
+	kinds []workflow.Capability
 }
 
-func newStory(t *testing.T, seed uint64) *story {
+// kinds are what hosts that lack one of the models 1 to 4 can run; kinds[0] is not used.
+func kinds() []workflow.Capability {
+	list := make([]workflow.Capability, 5)
+	for k := range list {
+		list[k] = kindOf(k)
+	}
+	return list
+}
+
+func newStory(t *testing.T, seed uint64, kinds []workflow.Capability) *story {
 	return &story{
 		Rand: rand.New(rand.NewPCG(seed, 7)), t: t,
-		fleet: route.NewFleet(), room: route.NewRoom(), world: newWorld(), next: 1,
+		fleet: route.NewFleet(), room: route.NewRoom(), world: newWorld(), next: 1, kinds: kinds,
 	}
 }
 
@@ -113,7 +122,7 @@ func (s *story) putCapability() {
 		return
 	}
 	s.world.lacks[id] = 1 + s.IntN(4)
-	s.fleet.PutCapability(id, kindOf(s.world.lacks[id]))
+	s.fleet.PutCapability(id, s.kinds[s.world.lacks[id]])
 }
 
 func (s *story) block() {
@@ -179,8 +188,9 @@ func (s *story) occupy() {
 
 func TestChooseAgreesWithThePlainReadingOfTheRules(t *testing.T) {
 	t.Parallel()
-	for seed := range uint64(60) {
-		s := newStory(t, seed)
+	kinds := kinds()
+	for seed := range uint64(15) {
+		s := newStory(t, seed, kinds)
 		for step := range 250 {
 			s.step()
 			w := s.want()
@@ -201,8 +211,9 @@ func TestChooseAgreesWithThePlainReadingOfTheRules(t *testing.T) {
 
 func TestNextAndPickAgreeWithThePlainReadingOfTheRules(t *testing.T) {
 	t.Parallel()
-	for seed := range uint64(60) {
-		s := newStory(t, seed)
+	kinds := kinds()
+	for seed := range uint64(15) {
+		s := newStory(t, seed, kinds)
 		for step := range 250 {
 			s.step()
 			s.ticket()

@@ -69,12 +69,7 @@ func (r *Room) sync(f *Fleet, now time.Time) {
 	r.greet(f)
 	switch {
 	case r.fleet != f || r.version != f.version:
-		if r.fleet != f {
-			for _, l := range r.lanes {
-				l.facts = nil
-			}
-		}
-		r.fleet, r.version = f, f.version
+		r.join(f)
 		clear(f.changed)
 		for _, g := range r.groups {
 			for ; g != nil; g = g.next {
@@ -96,6 +91,26 @@ func (r *Room) sync(f *Fleet, now time.Time) {
 	}
 	clear(r.unplaced)
 	r.unplaced = r.unplaced[:0]
+}
+
+// join makes f the fleet that the room decides for.
+func (r *Room) join(f *Fleet) {
+	old := r.fleet
+	r.fleet, r.version = f, f.version
+	if old == nil || old == f {
+		return
+	}
+	for _, l := range r.lanes {
+		l.facts = nil
+	}
+	for _, g := range r.groups {
+		for ; g != nil; g = g.next {
+			if g.facts != nil {
+				old.drop(g.facts)
+				g.facts = nil
+			}
+		}
+	}
 }
 
 // turn is the search for the best class.
@@ -178,7 +193,7 @@ func (b *turn) runs(c *class) int32 {
 		}
 		return n
 	}
-	x := f.use(w.Hash)
+	x := c.group.facts
 	if !f.permits(&w, x, b.host) || !f.suits(&w, x, b.host, b.now) {
 		return -1
 	}

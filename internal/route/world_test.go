@@ -256,9 +256,17 @@ func (w *world) turn(host route.HostID, now time.Time) (route.Ticket, bool) {
 		}
 		return n
 	}
+	type place struct {
+		level, able int
+		rank        float64
+	}
+	places := map[uint64]place{}
+	for _, t := range list {
+		places[t.Sequence] = place{level(t), able(t), w.rank(t.Tenant, t.Priority)}
+	}
 	slices.SortFunc(list, func(a, b route.Ticket) int {
-		return cmp.Or(cmp.Compare(level(b), level(a)), cmp.Compare(w.rank(a.Tenant, a.Priority), w.rank(b.Tenant, b.Priority)),
-			cmp.Compare(able(a), able(b)), cmp.Compare(a.Sequence, b.Sequence))
+		p, q := places[a.Sequence], places[b.Sequence]
+		return cmp.Or(cmp.Compare(q.level, p.level), cmp.Compare(p.rank, q.rank), cmp.Compare(p.able, q.able), cmp.Compare(a.Sequence, b.Sequence))
 	})
 	for _, t := range list {
 		c := w.candidates(t.Want(), now)

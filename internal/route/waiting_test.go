@@ -1,0 +1,132 @@
+package route_test
+
+import (
+	"fmt"
+	"runtime"
+	"testing"
+	"time"
+
+	"github.com/comfyherd/comfyherd/internal/route"
+)
+
+// waiting are kinds of backlogs of n tickets, of which none can run on the host "next", and one fleet for all.
+func backlogs() map[string]func(i int) route.Ticket {
+	base := func(i int) route.Ticket {
+		return route.Ticket{
+			Sequence: uint64(i + 1), Revision: uint64(i + 1), Priority: 5, Tenant: tenant(i % benchTenants), Hash: hashOf(1),
+			Job: route.JobID(fmt.Sprintf("0b8d2f0e-8a4e-4c39-a6a5-%012d", i)), Attempt: 1, Received: noon.Add(-time.Minute),
+		}
+	}
+	return map[string]func(i int) route.Ticket{
+		"one blocked hash": base,
+		"own hashes, pinned to busy hosts": func(i int) route.Ticket {
+			t := base(i)
+			t.Hash, t.Only = hashOf(1000+i), []string{hostName(1 + i%999)}
+			return t
+		},
+		"own hashes, their hosts busy": func(i int) route.Ticket {
+			t := base(i)
+			t.Hash, t.Only = hashOf(1000+i), []string{"gpu=1"}
+			return t
+		},
+		"own hashes, can run": func(i int) route.Ticket {
+			t := base(i)
+			t.Priority, t.Hash = 0, hashOf(1000+i)
+			return t
+		},
+		"few hashes, can run": func(i int) route.Ticket {
+			t := base(i)
+			t.Priority, t.Hash = 0, hashOf(2+i%50)
+			return t
+		},
+	}
+}
+
+// busyFleet has 1 000 hosts, of which only the first, of label gpu=0, has a free slot; hash 1 is blocked on all.
+func busyFleet() *route.Fleet {
+	f := route.NewFleet()
+	for i := range 1000 {
+		s := online(hostName(i))
+		s.Labels = []string{fmt.Sprint("gpu=", i%2)}
+		if i > 0 {
+			s.Running = []route.Run{{Tenant: "other", Job: route.JobID(fmt.Sprint(i)), Hash: hashOf(0), Since: noon}}
+		}
+		f.PutHost(s)
+		f.PutBlock(block(hostName(i), 1))
+	}
+	return f
+}
+
+// TestNextPassesOverWorkThatCannotRun has 100 000 tickets stand before the one that can.
+func TestNextPassesOverWorkThatCannotRun(t *testing.T) {
+	t.Parallel()
+	for name, ticket := range backlogs() {
+		f, r := busyFleet(), route.NewRoom()
+		for i := range 10_000 {
+			r.Put(ticket(i))
+		}
+		r.Put(route.Ticket{Sequence: 1 << 40, Priority: 3, Tenant: "acme", Job: "mine", Hash: hashOf(2), Received: noon})
+		if got, ok := r.Next(f, route.HostID(hostName(0)), noon); !ok || got.Job != "mine" {
+			t.Errorf("%s: Next is %+v", name, got)
+		}
+		if got, host, ok := r.Pick(f, noon); !ok || got.Job != "mine" || host != route.HostID(hostName(0)) {
+			t.Errorf("%s: Pick is %+v on %s", name, got, host)
+		}
+	}
+}
+
+func TestATicketTakesAtMost200Bytes(t *testing.T) {
+	const n = 100_000
+	ticket := backlogs()["few hashes, can run"]
+	perTicket := func() float64 {
+		var before, after runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&before)
+		r := route.NewRoom()
+		for i := range n {
+			r.Put(ticket(i))
+		}
+		runtime.GC()
+		runtime.ReadMemStats(&after)
+		runtime.KeepAlive(r)
+		return float64(after.HeapAlloc-before.HeapAlloc) / n
+	}
+	got := perTicket()
+	t.Logf("%.0f bytes for each of %d tickets, of which 36 are the job's id", got, n)
+	if got > 200 {
+		t.Errorf("%.0f bytes", got)
+	}
+}
+
+func BenchmarkNext(b *testing.B) {
+	for name, ticket := range backlogs() {
+		f := busyFleet()
+		for _, n := range []int{1000, 100_000} {
+			r := route.NewRoom()
+			for i := range n {
+				r.Put(ticket(i))
+			}
+			r.Put(route.Ticket{Sequence: 1 << 40, Priority: 3, Tenant: "acme", Job: "mine", Hash: hashOf(2), Received: noon})
+			r.Next(f, route.HostID(hostName(0)), noon)
+			b.Run(fmt.Sprintf("%s/waiting=%d", name, n), func(b *testing.B) {
+				b.ReportAllocs()
+				for b.Loop() {
+					if _, ok := r.Next(f, route.HostID(hostName(0)), noon); !ok {
+						b.Fatal("nothing can run")
+					}
+				}
+			})
+			b.Run(fmt.Sprintf("%s/waiting=%d/turnover", name, n), func(b *testing.B) {
+				b.ReportAllocs()
+				for b.Loop() {
+					t, _, ok := r.Pick(f, noon)
+					if !ok {
+						b.Fatal("nothing can run")
+					}
+					r.Remove(t.Sequence)
+					r.Put(t)
+				}
+			})
+		}
+	}
+}
