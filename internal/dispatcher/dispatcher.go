@@ -111,7 +111,7 @@ func (d *Dispatcher) Run(stop, kill context.Context) error {
 	}
 	if err := d.brain.ready(ctx); err != nil {
 		cancel()
-		return errors.Join(err, ended(background.Wait()))
+		return errors.Join(ended(err), ended(background.Wait()))
 	}
 	d.log.Info("dispatching", "policy_cooldown", d.cfg.Policy.Cooldown, "ack_wait", d.q.AckWait())
 	taking := errgroup.Group{}
