@@ -37,7 +37,7 @@ type fleet struct {
 }
 
 type setup struct {
-	dispatchers int
+	dispatchers int // 0: the test starts its own
 	config      dispatcher.Config
 	jetstream   jetstream.Config
 	agent       agent.Config
@@ -69,9 +69,6 @@ func start(t *testing.T, s setup) *fleet {
 		}
 	})
 	f.nc, f.q = f.connect()
-	for range max(s.dispatchers, 1) {
-		f.dispatcher(s.config)
-	}
 	for _, cfg := range s.hosts {
 		sim, err := comfysim.Start(cfg)
 		if err != nil {
@@ -83,9 +80,33 @@ func start(t *testing.T, s setup) *fleet {
 		}
 	}
 	if !s.noAgents {
-		f.awaitHosts(len(s.hosts))
+		f.awaitPresence(len(s.hosts))
 	}
+	for range s.dispatchers {
+		f.dispatcher(s.config)
+	}
+	t.Cleanup(f.checkInvariants)
 	return f
+}
+
+// awaitPresence waits until n hosts are online in NATS. A dispatcher that starts afterwards knows them before it
+// takes its first job.
+func (f *fleet) awaitPresence(n int) {
+	f.t.Helper()
+	f.eventually("hosts online", func() bool {
+		hosts, err := f.q.Hosts(f.context())
+		return err == nil && n <= count(hosts, func(h jetstream.HostState) bool { return h.State == jetstream.Online })
+	})
+}
+
+func count[T any](all []T, fits func(T) bool) int {
+	n := 0
+	for _, v := range all {
+		if fits(v) {
+			n++
+		}
+	}
+	return n
 }
 
 func (f *fleet) connect() (*nats.Conn, *jetstream.Queue) {
@@ -135,16 +156,24 @@ func (f *fleet) actor(make func(q *jetstream.Queue) func(stop, kill context.Cont
 	return stop, kill
 }
 
+// dispatcher starts one and waits until it takes jobs.
 func (f *fleet) dispatcher(cfg dispatcher.Config) (stop, kill func()) {
 	f.t.Helper()
-	return f.actor(func(q *jetstream.Queue) func(stop, kill context.Context) error {
+	var ready func() (bool, string)
+	stop, kill = f.actor(func(q *jetstream.Queue) func(stop, kill context.Context) error {
 		cfg.Logger = f.logger()
 		d, err := dispatcher.New(q, cfg)
 		if err != nil {
 			f.t.Fatal(err)
 		}
+		ready = d.Ready
 		return d.Run
 	})
+	f.eventually("a ready dispatcher", func() bool {
+		is, _ := ready()
+		return is
+	})
+	return stop, kill
 }
 
 func (f *fleet) agent(name, url string, cfg agent.Config) (stop, kill func()) {
