@@ -20,6 +20,7 @@
 //
 //	cmd/dispatcher        the operator's command: run, demo, submit, watch, and questions to a running fleet
 //	cmd/agent             the command beside ComfyUI: one process, one loop per host in COMFY_HOSTS
+//	internal/bench        measures the whole beside the raw limit of NATS in the same run
 //	internal/dispatcher   pulls jobs, chooses hosts, offers, settles failures, announces blocks
 //	internal/agent        takes offers, keeps leases alive, runs jobs on its hosts, reports, tells who is there
 //	jetstream             the public package: every subject, stream, bucket and header, and the compare-and-set chain of events

@@ -56,20 +56,27 @@ func ParseSpec(body []byte) (Spec, error) {
 	if body[0] != '{' {
 		return Spec{}, invalidf("the message is no JSON object: publish an API-format workflow (in ComfyUI: Workflow → Export (API))")
 	}
-	var top struct {
-		Workflow json.RawMessage `json:"workflow"`
-		Prompt   json.RawMessage `json:"prompt"`
-	}
-	if err := json.Unmarshal(body, &top); err != nil {
-		return Spec{}, invalidf("the message is no valid JSON: %s", jsonError(err))
+	top, ok := topLevel(body)
+	if !ok {
+		return Spec{}, malformed(body)
 	}
 	switch {
-	case isContainer(top.Workflow):
+	case isContainer(top.workflow):
 		return parseEnvelope(body)
-	case isContainer(top.Prompt):
+	case isContainer(top.prompt):
 		return parsePrompt(body)
 	}
 	return Spec{Workflow: body}, nil
+}
+
+// malformed says where a body stops being JSON.
+func malformed(body []byte) error {
+	var any json.RawMessage
+	err := json.Unmarshal(body, &any)
+	if err == nil {
+		return invalidf("the message is no JSON object")
+	}
+	return invalidf("the message is no valid JSON: %s", jsonError(err))
 }
 
 // isContainer tells an envelope's field from a node that happens to have that id.

@@ -168,3 +168,13 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+func BenchmarkParse(b *testing.B) {
+	m := message(bare)
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := job.Parse(m); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
