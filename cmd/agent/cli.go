@@ -1,0 +1,120 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"unicode"
+
+	"github.com/alecthomas/kong"
+
+	"github.com/comfyherd/comfyherd/internal/daemon"
+)
+
+// commands are all that `agent` can be asked to do.
+type commands struct {
+	Version kong.VersionFlag `short:"v" env:"-" help:"Print the version and exit."`
+
+	settings
+
+	Run    runCmd    `cmd:"" default:"1" hidden:""`
+	Health healthCmd `cmd:"" help:"Ask the agent on this machine whether it does its work."`
+}
+
+const about = `Runs the jobs of ComfyUI hosts for comfyherd's dispatchers.
+
+Examples:
+  COMFY_HOSTS=http://127.0.0.1:8188 agent
+  agent --comfy-hosts big=http://10.0.0.5:8188,small=http://10.0.0.6:8188 --nats-url nats://10.0.0.1
+  agent --comfy-hosts http://127.0.0.1:8188 --label gpu=4090 --http :8080
+
+Every flag has an environment variable, shown beside it.`
+
+// run runs one command line and returns its exit code.
+func run(ctx context.Context, args []string, c console) int {
+	ended := -1
+	var all commands
+	parser, err := kong.New(&all,
+		kong.Name("agent"), kong.Description(about), kong.Writers(c.out, c.err),
+		kong.Exit(func(code int) { ended = code }), // --help and --version
+		kong.Vars{"version": "comfyherd agent " + daemon.Version()},
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 110}),
+		kong.ExplicitGroups([]kong.Group{
+			{Key: "jobs", Title: "Jobs:"}, {Key: "nats", Title: "Connection to NATS:"}, {Key: "log", Title: "Log:"},
+		}),
+		kong.BindTo(ctx, (*context.Context)(nil)), kong.Bind(&c, &all.settings),
+		environment("COMFYHERD"), kong.ValueFormatter(helpText),
+	)
+	if err != nil {
+		return c.end(err)
+	}
+	parsed, err := parser.Parse(args)
+	if ended >= 0 {
+		return ended
+	}
+	if err != nil {
+		return c.end(errors.New(err.Error() + "; see `agent --help`"))
+	}
+	return c.end(parsed.Run())
+}
+
+// end says what went wrong, if anything, and gives the exit code.
+func (c *console) end(err error) int {
+	if err == nil {
+		return 0
+	}
+	c.say("agent: %s", strings.Map(visible, err.Error()))
+	return 1
+}
+
+// say writes a line about the way to standard error.
+func (c *console) say(format string, args ...any) {
+	fmt.Fprintf(c.err, format+"\n", args...)
+}
+
+// visible keeps what other machines said from moving the cursor or starting a line of its own.
+func visible(r rune) rune {
+	if unicode.IsControl(r) {
+		return ' '
+	}
+	return r
+}
+
+// environment gives every flag without a variable of its own <prefix>_<FLAG>. An empty variable is as good as none,
+// since compose files and service units set such.
+func environment(prefix string) kong.Option {
+	var name func(node *kong.Node)
+	name = func(node *kong.Node) {
+		for _, flag := range node.Flags {
+			switch {
+			case flag.Name == "help" || len(flag.Envs) == 1 && flag.Envs[0] == "-":
+				flag.Envs = nil
+			case len(flag.Envs) == 0:
+				flag.Envs = []string{prefix + "_" + strings.ToUpper(strings.ReplaceAll(flag.Name, "-", "_"))}
+			}
+			flag.Tag.Envs = nil
+			for _, env := range flag.Envs {
+				if os.Getenv(env) != "" {
+					flag.Tag.Envs = append(flag.Tag.Envs, env)
+				}
+			}
+		}
+		for _, child := range node.Children {
+			name(child)
+		}
+	}
+	return kong.PostBuild(func(k *kong.Kong) error {
+		name(k.Model.Node)
+		return nil
+	})
+}
+
+// helpText is a flag's help with its variable.
+func helpText(value *kong.Value) string {
+	if value.Flag == nil || len(value.Flag.Envs) == 0 {
+		return value.Help
+	}
+	return strings.TrimSuffix(value.Help, ".") + " ($" + value.Flag.Envs[0] + ")."
+}

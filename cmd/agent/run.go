@@ -1,0 +1,190 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/comfyherd/comfyherd/internal/agent"
+	"github.com/comfyherd/comfyherd/internal/daemon"
+	"github.com/comfyherd/comfyherd/jetstream"
+)
+
+// settings of the agent. Counts and durations are zero when not given, which is the agent's default.
+type settings struct {
+	daemon.NATSFlags `embed:"" group:"nats"`
+	daemon.LogFlags  `embed:"" group:"log"`
+
+	ComfyHosts    string        `name:"comfy-hosts" env:"COMFY_HOSTS" placeholder:"URL,NAME=URL,…" help:"ComfyUI hosts to serve; a name is made of host and port when none is given."`
+	Slots         int           `group:"jobs" placeholder:"N" help:"Jobs that each ComfyUI runs at a time (1)."`
+	Prefetch      int           `group:"jobs" placeholder:"N" help:"Jobs taken beyond the slots, so that the GPU never waits; -1 is none (1)."`
+	Drain         time.Duration `group:"jobs" placeholder:"DURATION" help:"What running jobs get at shutdown (10m)."`
+	StartTimeout  time.Duration `group:"jobs" placeholder:"DURATION" help:"From the submit to the first node, while nothing stands before it (60s)."`
+	NodeTimeout   time.Duration `group:"jobs" placeholder:"DURATION" help:"Without progress of the running node (10m)."`
+	TotalTimeout  time.Duration `group:"jobs" placeholder:"DURATION" help:"Of a whole run (none)."`
+	FreezeTimeout time.Duration `group:"jobs" placeholder:"DURATION" help:"Without any answer of ComfyUI (15s)."`
+	Outputs       string        `group:"jobs" default:"store" enum:"store,none" placeholder:"store|none" help:"Put files into COMFY_OUTPUTS (store), or leave them on the host (none)."`
+	Label         []string      `group:"jobs" placeholder:"KEY=VALUE" help:"Label of all hosts, as gpu=4090, repeatable."`
+	HTTP          string        `name:"http" placeholder:"ADDR" help:"Serve /healthz, /readyz and /metrics here, as :8080 (off)."`
+	Retry         bool          `help:"Keep trying when NATS cannot be reached at the start."`
+}
+
+// runCmd serves hosts; it is what the agent does when nothing else is asked of it.
+type runCmd struct{}
+
+// Run serves until it is stopped.
+func (*runCmd) Run(ctx context.Context, c *console, s *settings) error { return s.run(ctx, c) }
+
+func (s *settings) run(ctx context.Context, c *console) error {
+	hosts, err := hostsOf(s.ComfyHosts)
+	if err != nil {
+		return err
+	}
+	log, err := s.Logger(c.err)
+	if err != nil {
+		return err
+	}
+	stop, kill, release := daemon.Signals(ctx)
+	defer release()
+	nc, err := reach(stop, s.NATS("agent "+machine(), log), s.Retry, log)
+	if err != nil {
+		return stopped(stop, err)
+	}
+	defer nc.Close()
+	return stopped(kill, s.serve(stop, kill, nc, hosts, c, log))
+}
+
+// stopped takes out of an error what a signal has caused.
+func stopped(ctx context.Context, err error) error {
+	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		return nil
+	}
+	return err
+}
+
+func machine() string {
+	name, err := os.Hostname()
+	if err != nil {
+		return ""
+	}
+	return name
+}
+
+// hostsOf reads COMFY_HOSTS: addresses, or name=address, separated by commas.
+func hostsOf(text string) ([]agent.HostConfig, error) {
+	var hosts []agent.HostConfig
+	for part := range strings.SplitSeq(text, ",") {
+		if part = strings.TrimSpace(part); part == "" {
+			continue
+		}
+		host := agent.HostConfig{URL: part}
+		if name, address, found := strings.Cut(part, "="); found && !strings.Contains(name, "/") {
+			host = agent.HostConfig{Name: name, URL: address}
+		}
+		if u, err := url.Parse(host.URL); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+			return nil, fmt.Errorf("%q is no address of a ComfyUI; write it like http://127.0.0.1:8188 or gpu-1=http://127.0.0.1:8188", part)
+		}
+		hosts = append(hosts, host)
+	}
+	if len(hosts) == 0 {
+		return nil, errors.New("no ComfyUI host is given; say where they are, as in COMFY_HOSTS=http://127.0.0.1:8188 agent")
+	}
+	return hosts, nil
+}
+
+const (
+	retryPause  = 2 * time.Second
+	openTimeout = 15 * time.Second
+)
+
+// reach connects; with retry it waits for NATS to come.
+func reach(ctx context.Context, to daemon.NATS, retry bool, log *slog.Logger) (*nats.Conn, error) {
+	for {
+		nc, err := daemon.Connect(ctx, to)
+		if err == nil || !retry || ctx.Err() != nil {
+			return nc, err
+		}
+		log.Warn("NATS is not there yet; trying again", "every", retryPause, "error", err)
+		select {
+		case <-time.After(retryPause):
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+func (s *settings) serve(stop, kill context.Context, nc *nats.Conn, hosts []agent.HostConfig, c *console, log *slog.Logger) error {
+	opening, cancel := context.WithTimeout(stop, openTimeout)
+	defer cancel()
+	q, err := jetstream.Open(opening, nc, jetstream.Config{Domain: s.Domain, APIPrefix: s.Prefix})
+	if err != nil {
+		return err
+	}
+	defer q.Close()
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	a, err := agent.New(q, agent.Config{
+		Hosts: hosts, Slots: s.Slots, Prefetch: s.Prefetch, Drain: s.Drain,
+		StartTimeout: s.StartTimeout, NodeTimeout: s.NodeTimeout, TotalTimeout: s.TotalTimeout, FreezeTimeout: s.FreezeTimeout,
+		Outputs: s.Outputs, Labels: s.Label, Version: daemon.Version(), Logger: log, Registerer: registry,
+	})
+	if err != nil {
+		return err
+	}
+	c.say("NATS      %s", nc.ConnectedUrlRedacted())
+	for _, h := range hosts {
+		c.say("host      %s", describe(h))
+	}
+	c.say("stop      Ctrl-C, running jobs finish; again: now")
+	return together(stop, kill, a, s.HTTP, registry)
+}
+
+func describe(h agent.HostConfig) string {
+	address := h.URL
+	if u, err := url.Parse(h.URL); err == nil {
+		address = u.Redacted()
+	}
+	if h.Name == "" {
+		return address
+	}
+	return h.Name + " at " + address
+}
+
+// together runs the agent and the port for health beside each other; when the port fails, the agent is drained.
+func together(stop, kill context.Context, a *agent.Agent, addr string, registry *prometheus.Registry) error {
+	stopping, drain := context.WithCancel(stop)
+	defer drain()
+	serving, hangUp := context.WithCancel(kill)
+	defer hangUp()
+	var both errgroup.Group
+	both.Go(func() error {
+		defer hangUp()
+		return a.Run(stopping, kill)
+	})
+	if addr != "" {
+		both.Go(func() error {
+			defer drain()
+			return daemon.HTTP(serving, addr, readiness(a), registry)
+		})
+	}
+	return both.Wait()
+}
+
+func readiness(a *agent.Agent) func() (bool, string) {
+	return func() (bool, string) {
+		if err := a.Health(); err != nil {
+			return false, err.Error()
+		}
+		return true, "serving"
+	}
+}

@@ -1,0 +1,174 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/comfyherd/comfyherd/internal/dispatcher"
+	"github.com/comfyherd/comfyherd/internal/route"
+	"github.com/comfyherd/comfyherd/internal/workflow"
+	"github.com/comfyherd/comfyherd/jetstream"
+)
+
+// blocksCmd is about pairs of host and workflow.
+type blocksCmd struct {
+	List  blocksListCmd  `cmd:"" default:"withargs" help:"List the blocks that stand (what blocks does alone)."`
+	Clear blocksClearCmd `cmd:"" help:"Lift blocks, and forgive the failures that led to them."`
+}
+
+// pairFlags choose among blocks.
+type pairFlags struct {
+	Host string `placeholder:"NAME" help:"Only blocks of this host."`
+	Hash string `placeholder:"HEX" help:"Only blocks of this workflow; its first 8 digits will do."`
+}
+
+func (p *pairFlags) check() error { return checkHash(p.Hash) }
+
+func checkHash(hash string) error {
+	if len(hash) > 64 || strings.Trim(hash, "0123456789abcdef") != "" {
+		return fmt.Errorf("--hash %s is no hash; give 64 lower-case hex digits, or the first of them", short(hash, 80))
+	}
+	if hash != "" && len(hash) < 8 {
+		return fmt.Errorf("--hash %s is too short to mean one workflow; give at least 8 digits", hash)
+	}
+	return nil
+}
+
+type blocksListCmd struct {
+	client
+	pairFlags
+	JSON bool `help:"Print a JSON array."`
+}
+
+// Help is shown after the flags.
+func (*blocksListCmd) Help() string {
+	return `Examples:
+  dispatcher blocks
+  dispatcher blocks --host gpu-1 --json`
+}
+
+// Run lists.
+func (b *blocksListCmd) Run(ctx context.Context, c *console) error {
+	if err := b.check(); err != nil {
+		return err
+	}
+	q, done, err := b.open(ctx, c)
+	if err != nil {
+		return err
+	}
+	defer done()
+	blocks, err := b.blocks(ctx, q)
+	if err != nil {
+		return err
+	}
+	if b.JSON {
+		return c.json(blocks)
+	}
+	if len(blocks) == 0 {
+		c.say("nothing is blocked")
+		return nil
+	}
+	rows := [][]string{{"HOST", "WORKFLOW", "LIFTS", "LEVEL", "FOR", "KIND", "JOB", "WHY"}}
+	for i := range blocks {
+		rows = append(rows, blockRow(&blocks[i], time.Now()))
+	}
+	return c.table(rows)
+}
+
+func blockRow(b *route.Block, now time.Time) []string {
+	tenants := make([]string, 0, len(b.Tenants))
+	for _, t := range b.Tenants {
+		tenants = append(tenants, string(t))
+	}
+	whom := strings.Join(tenants, " ")
+	if whom == "*" || whom == "" {
+		whom = "everyone"
+	}
+	if b.Size > 0 {
+		whom += fmt.Sprintf(", size ≥ %d", b.Size)
+	}
+	return []string{
+		string(b.Host), b.Hash.Short(), in(b.Until, now), fmt.Sprint(b.Level), whom, string(b.Kind), string(b.Job), short(firstLine(b.Message), 80),
+	}
+}
+
+// blocks reads the table, sorted by host and hash.
+func (p *pairFlags) blocks(ctx context.Context, q *jetstream.Queue) ([]route.Block, error) {
+	blocks := []route.Block{}
+	err := q.Blocks(ctx, func(change jetstream.Change) {
+		host, hash, ok := jetstream.PairOf(change.Key)
+		if !ok || p.Host != "" && p.Host != host || !strings.HasPrefix(string(hash), p.Hash) {
+			return
+		}
+		b := route.Block{}
+		_ = json.Unmarshal(change.Value, &b) // a value of somebody else's still blocks
+		b.Host, b.Hash = route.HostID(host), hash
+		blocks = append(blocks, b)
+	})
+	slices.SortFunc(blocks, func(a, b route.Block) int {
+		return cmp.Or(cmp.Compare(a.Host, b.Host), cmp.Compare(a.Hash, b.Hash))
+	})
+	return blocks, err
+}
+
+type blocksClearCmd struct {
+	client
+	pairFlags
+	All bool `help:"Lift every block there is."`
+}
+
+// Help is shown after the flags.
+func (*blocksClearCmd) Help() string {
+	return `Examples:
+  dispatcher blocks clear --host gpu-1
+  dispatcher blocks clear --hash 3f2a9c1d --host gpu-1
+  dispatcher blocks clear --all`
+}
+
+// Run lifts.
+func (b *blocksClearCmd) Run(ctx context.Context, c *console) error {
+	if err := b.check(); err != nil {
+		return err
+	}
+	if b.Host == "" && b.Hash == "" && !b.All {
+		return errors.New("blocks clear needs to know which; give --host, --hash or both, or --all")
+	}
+	q, done, err := b.open(ctx, c)
+	if err != nil {
+		return err
+	}
+	defer done()
+	requests := []dispatcher.PairRequest{{Host: b.Host, Hash: workflow.Hash(b.Hash)}}
+	if b.Host == "" && b.Hash == "" {
+		if requests, err = b.everyHost(ctx, q); err != nil {
+			return err
+		}
+	}
+	lifted := 0
+	for _, request := range requests {
+		var answer dispatcher.CountAnswer
+		if err := q.Call(ctx, "unblock", request, &answer); err != nil {
+			return err
+		}
+		lifted += answer.Count
+	}
+	c.print("%s lifted", plural(lifted, "block"))
+	return nil
+}
+
+func (b *blocksClearCmd) everyHost(ctx context.Context, q *jetstream.Queue) ([]dispatcher.PairRequest, error) {
+	blocks, err := b.blocks(ctx, q)
+	var requests []dispatcher.PairRequest
+	for i := range blocks {
+		if i == 0 || blocks[i].Host != blocks[i-1].Host {
+			requests = append(requests, dispatcher.PairRequest{Host: string(blocks[i].Host)})
+		}
+	}
+	return requests, err
+}

@@ -1,0 +1,133 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"os"
+	"strings"
+
+	"github.com/alecthomas/kong"
+
+	"github.com/comfyherd/comfyherd/internal/daemon"
+)
+
+// commands are all that `dispatcher` can be asked to do.
+type commands struct {
+	Version kong.VersionFlag `short:"v" env:"-" help:"Print the version and exit."`
+
+	Run    runCmd    `cmd:"" group:"fleet" help:"Decide which host runs which job; starts NATS too when there is none."`
+	Demo   demoCmd   `cmd:"" group:"fleet" help:"See the whole idea in under 30 s; needs nothing."`
+	Bench  benchCmd  `cmd:"" group:"fleet" help:"Measure how fast it is, beside the raw limit of NATS."`
+	Sim    simCmd    `cmd:"" group:"fleet" help:"Run a simulated ComfyUI."`
+	Health healthCmd `cmd:"" group:"fleet" help:"Ask a dispatcher on this machine whether it does its work."`
+
+	Submit submitCmd `cmd:"" group:"jobs" help:"Publish workflows as jobs; with --wait until they have ended."`
+	Watch  watchCmd  `cmd:"" group:"jobs" help:"Show events of jobs, blocks and hosts as they happen."`
+	Status statusCmd `cmd:"" group:"jobs" help:"Tell the story of a job."`
+	Why    whyCmd    `cmd:"" group:"jobs" help:"Say for every host why it does or does not take a job or workflow."`
+	Cancel cancelCmd `cmd:"" group:"jobs" help:"End jobs wherever they are."`
+	Queue  queueCmd  `cmd:"" group:"jobs" help:"Show lanes with their depth, age and share."`
+
+	Hosts    hostsCmd    `cmd:"" group:"rules" help:"List hosts; drain or resume one."`
+	Blocks   blocksCmd   `cmd:"" group:"rules" help:"List or clear blocks."`
+	Dead     deadCmd     `cmd:"" group:"rules" help:"List, show, requeue or purge dead letters."`
+	Affinity affinityCmd `cmd:"" group:"rules" help:"Rules that tie a workflow to hosts."`
+	Tenants  tenantsCmd  `cmd:"" group:"rules" help:"Weights and caps of tenants."`
+}
+
+const about = `A queue for ComfyUI fleets on NATS JetStream: publish workflows, and failing pairs of host and
+workflow are blocked for a while and nothing else is.
+
+Every flag has an environment variable, shown beside it.`
+
+// exit is an end that has nothing more to say: the process ends with this code.
+type exit int
+
+const (
+	exitFailed      exit = 1
+	exitDied        exit = 2
+	exitCancelled   exit = 3
+	exitTimedOut    exit = 4
+	exitInterrupted exit = 130
+)
+
+func (exit) Error() string { return "the end was told already" }
+
+// run runs one command line and returns its exit code.
+func run(ctx context.Context, args []string, c console) int {
+	if len(args) == 0 {
+		args = []string{"--help"}
+	}
+	ended := -1
+	parser, err := kong.New(&commands{},
+		kong.Name("dispatcher"), kong.Description(about), kong.Writers(c.out, c.err),
+		kong.Exit(func(code int) { ended = code }), // --help and --version
+		kong.Vars{"version": "comfyherd dispatcher " + daemon.Version()},
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true, WrapUpperBound: 110}),
+		kong.ExplicitGroups([]kong.Group{
+			{Key: "fleet", Title: "Running a fleet:"}, {Key: "jobs", Title: "Jobs:"}, {Key: "rules", Title: "Looking after it:"},
+			{Key: "nats", Title: "Connection to NATS:"}, {Key: "log", Title: "Log:"}, {Key: "keep", Title: "What NATS keeps:"},
+		}),
+		kong.BindTo(ctx, (*context.Context)(nil)), kong.Bind(&c),
+		environment("COMFYHERD"), kong.ValueFormatter(helpText),
+	)
+	if err != nil {
+		return c.end(err)
+	}
+	parsed, err := parser.Parse(args)
+	if ended >= 0 {
+		return ended
+	}
+	if err != nil {
+		return c.end(misused(err))
+	}
+	return c.end(parsed.Run())
+}
+
+// misused adds where to look to an error of the command line.
+func misused(err error) error {
+	help := "dispatcher --help"
+	if parse, ok := errors.AsType[*kong.ParseError](err); ok {
+		if command := parse.Context.Selected(); command != nil {
+			help = command.FullPath() + " --help"
+		}
+	}
+	return errors.New(err.Error() + "; see `" + help + "`")
+}
+
+// environment gives every flag without a variable of its own <prefix>_<FLAG>. An empty variable is as good as none,
+// since compose files and service units set such.
+func environment(prefix string) kong.Option {
+	var name func(node *kong.Node)
+	name = func(node *kong.Node) {
+		for _, flag := range node.Flags {
+			switch {
+			case flag.Name == "help" || len(flag.Envs) == 1 && flag.Envs[0] == "-":
+				flag.Envs = nil
+			case len(flag.Envs) == 0:
+				flag.Envs = []string{prefix + "_" + strings.ToUpper(strings.ReplaceAll(flag.Name, "-", "_"))}
+			}
+			flag.Tag.Envs = nil
+			for _, env := range flag.Envs {
+				if os.Getenv(env) != "" {
+					flag.Tag.Envs = append(flag.Tag.Envs, env)
+				}
+			}
+		}
+		for _, child := range node.Children {
+			name(child)
+		}
+	}
+	return kong.PostBuild(func(k *kong.Kong) error {
+		name(k.Model.Node)
+		return nil
+	})
+}
+
+// helpText is a flag's help with its variable.
+func helpText(value *kong.Value) string {
+	if value.Flag == nil || len(value.Flag.Envs) == 0 {
+		return value.Help
+	}
+	return strings.TrimSuffix(value.Help, ".") + " ($" + value.Flag.Envs[0] + ")."
+}

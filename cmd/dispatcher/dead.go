@@ -1,0 +1,214 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/comfyherd/comfyherd/internal/failure"
+	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/jetstream"
+)
+
+// deadCmd is about dead letters.
+type deadCmd struct {
+	List    deadListCmd    `cmd:"" default:"withargs" help:"List dead jobs (what dead does alone)."`
+	Show    deadShowCmd    `cmd:"" help:"Show one dead job with every attempt."`
+	Requeue deadRequeueCmd `cmd:"" help:"Publish dead jobs again, as <id>-r1, -r2, …"`
+	Purge   deadPurgeCmd   `cmd:"" help:"Delete dead letters."`
+}
+
+// deadFilter chooses among dead letters; an empty field fits all.
+type deadFilter struct {
+	Tenant string `placeholder:"NAME" help:"Only this tenant's (all)."`
+	Job    string `placeholder:"ID" help:"Only this job."`
+	Hash   string `placeholder:"HEX" help:"Only of this workflow; its first 8 digits will do."`
+	Kind   string `placeholder:"KIND" help:"Only with this kind of last failure, as execution_error."`
+	Reason string `placeholder:"REASON" help:"Only dead for this reason, as attempts_exhausted."`
+	Since  string `placeholder:"DURATION|TIME" help:"Only those that died since, as 24h or 2026-12-01T08:00:00Z."`
+}
+
+// letter is a dead letter with the event that tells why.
+type letter struct {
+	jetstream.DeadLetter
+	event jetstream.Event
+}
+
+// find reads the fitting letters, oldest first.
+func (f *deadFilter) find(ctx context.Context, q *jetstream.Queue) ([]letter, error) {
+	since, err := f.check(time.Now())
+	if err != nil {
+		return nil, err
+	}
+	var all []jetstream.DeadLetter
+	err = q.DeadLetters(ctx, jetstream.Tenant(f.Tenant), since, func(l jetstream.DeadLetter) bool {
+		if (f.Job == "" || f.Job == string(l.Job)) && (f.Reason == "" || f.Reason == string(l.Reason)) {
+			all = append(all, l)
+		}
+		return true
+	})
+	if err != nil {
+		return nil, err
+	}
+	fitting := make([]letter, 0, len(all))
+	for i := range all {
+		e, err := deadEvent(ctx, q, &all[i])
+		if err != nil {
+			return nil, err
+		}
+		if strings.HasPrefix(string(e.Hash), f.Hash) && (f.Kind == "" || f.Kind == string(e.Kind)) {
+			fitting = append(fitting, letter{DeadLetter: all[i], event: e})
+		}
+	}
+	return fitting, nil
+}
+
+// deadEvent is what the chain says; after the events' horizon only the letter is left.
+func deadEvent(ctx context.Context, q *jetstream.Queue, l *jetstream.DeadLetter) (jetstream.Event, error) {
+	link, found, err := q.LastOf(ctx, l.Tenant, l.Job, job.Dead)
+	if err != nil || found {
+		return link.Event, err
+	}
+	return jetstream.Event{
+		EventKind: job.Dead, Job: l.Job, Tenant: l.Tenant, Priority: l.Priority(), Time: l.Time, Reason: string(l.Reason),
+	}, nil
+}
+
+func (f *deadFilter) check(now time.Time) (since time.Time, err error) {
+	if f.Tenant != "" && !job.Tenant(f.Tenant).Valid() {
+		return since, fmt.Errorf("--tenant %q is no tenant name; use 1 to 64 of A-Z a-z 0-9 _ -", f.Tenant)
+	}
+	if f.Kind != "" && !failure.Kind(f.Kind).Valid() {
+		kinds := make([]string, 0, 11)
+		for _, k := range failure.Kinds() {
+			kinds = append(kinds, string(k))
+		}
+		return since, fmt.Errorf("--kind %s does not exist; use one of %s", f.Kind, strings.Join(kinds, " "))
+	}
+	if err := checkHash(f.Hash); err != nil || f.Since == "" {
+		return since, err
+	}
+	if back, err := time.ParseDuration(f.Since); err == nil {
+		return now.Add(-back), nil
+	}
+	if since, err = moment(f.Since); err != nil {
+		err = fmt.Errorf("--since %w, or like 24h", err)
+	}
+	return since, err
+}
+
+// narrow reports whether the filter says anything at all.
+func (f *deadFilter) narrow() bool { return *f != deadFilter{} }
+
+type deadListCmd struct {
+	client
+	deadFilter
+	JSON bool `help:"Print one JSON object a line: the dead events."`
+}
+
+// Help is shown after the flags.
+func (*deadListCmd) Help() string {
+	return `Examples:
+  dispatcher dead
+  dispatcher dead list --tenant acme --since 24h --kind out_of_memory
+  dispatcher dead requeue --hash 3f2a9c1d --yes`
+}
+
+// Run lists.
+func (d *deadListCmd) Run(ctx context.Context, c *console) error {
+	q, done, err := d.open(ctx, c)
+	if err != nil {
+		return err
+	}
+	defer done()
+	letters, err := d.find(ctx, q)
+	if err != nil {
+		return err
+	}
+	if d.JSON {
+		for i := range letters {
+			if err := c.json(eventJSON{Kind: job.Dead, Event: &letters[i].event}); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	if len(letters) == 0 {
+		c.say("no dead letter fits")
+		return nil
+	}
+	now := time.Now()
+	rows := [][]string{{"DIED", "JOB", "WORKFLOW", "REASON", "KIND", "ATTEMPTS", "HOST", "MESSAGE"}}
+	for i := range letters {
+		e := &letters[i].event
+		rows = append(rows, []string{
+			ago(e.Time, now), jobRef{tenant: letters[i].Tenant, id: letters[i].Job}.word(), e.Hash.Short(), string(letters[i].Reason),
+			string(e.Kind), count(len(e.Attempts)), e.Host, short(firstLine(e.Message), 80),
+		})
+	}
+	return c.table(rows)
+}
+
+type deadShowCmd struct {
+	client
+	tenantFlag
+	Job  string `arg:"" help:"Id of the job, or tenant/id."`
+	Body bool   `help:"Print the job as it was published and nothing else."`
+}
+
+// Help is shown after the flags.
+func (*deadShowCmd) Help() string {
+	return `Examples:
+  dispatcher dead show acme/order-17
+  dispatcher dead show acme/order-17 --body > job.json`
+}
+
+// Run shows the newest letter of the job.
+func (d *deadShowCmd) Run(ctx context.Context, c *console) error {
+	ref, err := d.ref(d.Job)
+	if err != nil {
+		return err
+	}
+	q, done, err := d.open(ctx, c)
+	if err != nil {
+		return err
+	}
+	defer done()
+	filter := deadFilter{Tenant: string(ref.tenant), Job: string(ref.id)}
+	letters, err := filter.find(ctx, q)
+	if err != nil {
+		return err
+	}
+	if len(letters) == 0 {
+		return fmt.Errorf("tenant %s has no dead letter of job %s; `dispatcher dead` lists them", ref.tenant, ref.id)
+	}
+	last := &letters[len(letters)-1]
+	if d.Body {
+		_, err := c.out.Write(last.Body)
+		return err
+	}
+	return last.show(c, time.Now())
+}
+
+func (l *letter) show(c *console, now time.Time) error {
+	e := &l.event
+	c.print("job %s of tenant %s, priority %d, workflow %s", l.Job, l.Tenant, l.Priority(), e.Hash.Short())
+	c.print("dead %s: %s", ago(e.Time, now), clean(string(l.Reason)))
+	if e.Message != "" {
+		c.print("%s", clean(firstLine(e.Message)))
+	}
+	if e.RequeueOf != "" {
+		c.print("it was a requeue of %s", clean(string(e.RequeueOf)))
+	}
+	for _, host := range sorted(e.Hosts) {
+		c.print("  %s: %s", clean(host), clean(firstLine(e.Hosts[host])))
+	}
+	if len(e.Attempts) > 0 {
+		if err := attempts(c, e); err != nil {
+			return err
+		}
+	}
+	c.print("published as %s; --body prints it", bytesText(int64(len(l.Body))))
+	return nil
+}

@@ -1,0 +1,92 @@
+package main
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"time"
+
+	"github.com/comfyherd/comfyherd/internal/embedded"
+)
+
+// embeddedFlags concern the NATS in this process and nothing else.
+type embeddedFlags struct {
+	Embedded bool   `help:"Run NATS in this process even when NATS_URL is set."`
+	Listen   string `placeholder:"ADDR" help:"Where the embedded NATS listens (127.0.0.1:4222); it asks for no password. Port 0 takes any free one."`
+	StoreDir string `type:"path" placeholder:"DIR" help:"Where the embedded NATS keeps its data (comfyherd in the user's data folder)."`
+	Sync     string `placeholder:"always|DURATION" help:"How often the embedded NATS syncs its data to disk (2m): always loses nothing in a power cut and is some 20 times slower. A killed process loses nothing either way."`
+}
+
+func (e *embeddedFlags) start(log *slog.Logger) (*embedded.Server, error) {
+	cfg := embedded.Config{Name: "comfyherd", Logger: log}
+	var err error
+	if cfg.Host, cfg.Port, err = listenAddress(e.Listen); err != nil {
+		return nil, err
+	}
+	if cfg.SyncAlways, cfg.SyncInterval, err = syncPolicy(e.Sync); err != nil {
+		return nil, err
+	}
+	if e.StoreDir == "" {
+		if e.StoreDir, err = dataDir(os.Getenv, os.UserHomeDir); err != nil {
+			return nil, err
+		}
+	}
+	cfg.StoreDir = e.StoreDir
+	return embedded.Start(cfg)
+}
+
+// listenAddress reads --listen; empty is the embedded server's default, port 0 any free one.
+func listenAddress(addr string) (host string, port int, err error) {
+	if addr == "" {
+		return "", 0, nil
+	}
+	host, text, err := net.SplitHostPort(addr)
+	if err == nil {
+		port, err = strconv.Atoi(text)
+	}
+	if err != nil || port < 0 || port > 65535 {
+		return "", 0, fmt.Errorf("--listen %q is no address; write it like 127.0.0.1:4222 or 0.0.0.0:4222", addr)
+	}
+	if port == 0 {
+		port = -1
+	}
+	return cmp.Or(host, "0.0.0.0"), port, nil
+}
+
+func syncPolicy(text string) (always bool, every time.Duration, err error) {
+	switch text {
+	case "":
+		return false, 0, nil
+	case "always":
+		return true, 0, nil
+	}
+	every, err = time.ParseDuration(text)
+	if err != nil || every <= 0 {
+		return false, 0, fmt.Errorf("--sync %q is neither always nor a duration; write it like always or 10s", text)
+	}
+	return false, every, nil
+}
+
+// dataDir is where the user's programs keep data: $XDG_DATA_HOME, or what the system has in its place.
+func dataDir(env func(string) string, home func() (string, error)) (string, error) {
+	if dir := env("XDG_DATA_HOME"); filepath.IsAbs(dir) {
+		return filepath.Join(dir, "comfyherd"), nil
+	}
+	if dir := env("LocalAppData"); runtime.GOOS == "windows" && dir != "" {
+		return filepath.Join(dir, "comfyherd"), nil
+	}
+	dir, err := home()
+	if err != nil {
+		return "", errors.New("there is no home folder to keep the embedded NATS's data in; give one with --store-dir")
+	}
+	if runtime.GOOS == "darwin" {
+		return filepath.Join(dir, "Library", "Application Support", "comfyherd"), nil
+	}
+	return filepath.Join(dir, ".local", "share", "comfyherd"), nil
+}

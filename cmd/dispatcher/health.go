@@ -1,0 +1,31 @@
+package main
+
+import (
+	"context"
+
+	"github.com/comfyherd/comfyherd/internal/daemon"
+)
+
+// healthCmd asks the process that serves --http.
+type healthCmd struct {
+	HTTP string `name:"http" placeholder:"ADDR" help:"What the dispatcher got as --http."`
+}
+
+// Help is shown after the flags.
+func (*healthCmd) Help() string {
+	return `Exit code 0 when the dispatcher does its work, 1 when not. Made for health checks of containers.
+
+Examples:
+  dispatcher health --http :8080
+  COMFYHERD_HTTP=:8080 dispatcher health`
+}
+
+// Run prints what the dispatcher says of itself.
+func (h *healthCmd) Run(ctx context.Context, c *console) error {
+	says, err := daemon.CheckHealth(ctx, h.HTTP)
+	if err != nil {
+		return err
+	}
+	c.print("%s", clean(says))
+	return nil
+}

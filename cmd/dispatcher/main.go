@@ -1,0 +1,38 @@
+// Command dispatcher runs comfyherd's dispatcher and asks a running fleet: it submits jobs, follows them, shows
+// hosts, blocks and dead letters, and demonstrates and measures the whole.
+//
+//	dispatcher run        decide which host runs which job; with NATS in the process when there is none
+//	dispatcher demo       the whole idea in under 30 s, needs nothing
+//	dispatcher submit     publish workflows; with --wait until they have ended
+//	dispatcher watch      events as they happen
+//	dispatcher status     the story of a job
+//	dispatcher why        why a job is not running, or where a workflow could run
+//	dispatcher cancel     end jobs wherever they are
+//	dispatcher queue      lanes with their depth and share
+//	dispatcher hosts      hosts; drain and resume one
+//	dispatcher blocks     pairs of host and workflow that are blocked; clear them
+//	dispatcher dead       dead letters: list, show, requeue, purge
+//	dispatcher affinity   rules that tie a workflow to hosts
+//	dispatcher tenants    weights and caps of tenants
+//	dispatcher health     ask a dispatcher on this machine whether it does its work
+//	dispatcher sim        a simulated ComfyUI
+//	dispatcher bench      how fast it is
+//
+// Standard output has results and nothing else; what is said about the way there goes to standard error. Every flag
+// has an environment variable: NATS_URL, NATS_CREDS, COMFY_HOSTS, and COMFYHERD_<FLAG> for the rest.
+//
+// Exit codes: 0 done, 1 the command failed; of submit --wait also 2 a job died, 3 a job was cancelled, 4 the wait
+// timed out, 130 interrupted while waiting.
+//
+// Files: `run` keeps its embedded NATS in --store-dir, by default comfyherd in the user's data folder. Ports: the
+// embedded NATS listens on --listen (127.0.0.1:4222); --http serves /healthz, /readyz and /metrics.
+package main
+
+import (
+	"context"
+	"os"
+)
+
+func main() {
+	os.Exit(run(context.Background(), os.Args[1:], console{in: os.Stdin, out: os.Stdout, err: os.Stderr}))
+}

@@ -1,0 +1,53 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/comfyherd/comfyherd/internal/dispatcher"
+)
+
+// queueCmd shows what waits.
+type queueCmd struct {
+	client
+	JSON bool `help:"Print a JSON array."`
+}
+
+// Help is shown after the flags.
+func (*queueCmd) Help() string {
+	return `A lane is a tenant and a priority. SHARE is of the GPU time used lately at that priority.
+
+Examples:
+  dispatcher queue
+  dispatcher queue --json | jq 'map(.depth) | add'`
+}
+
+// Run asks and prints.
+func (l *queueCmd) Run(ctx context.Context, c *console) error {
+	q, done, err := l.open(ctx, c)
+	if err != nil {
+		return err
+	}
+	defer done()
+	var answer dispatcher.QueueAnswer
+	if err := q.Call(ctx, "queue", struct{}{}, &answer); err != nil {
+		return err
+	}
+	if l.JSON {
+		return c.json(append(answer.Lanes[:0:0], answer.Lanes...))
+	}
+	if len(answer.Lanes) == 0 {
+		c.say("nothing waits")
+		return nil
+	}
+	now := time.Now()
+	rows := [][]string{{"TENANT", "PRIORITY", "WAITING", "OLDEST", "RUNNING", "SHARE"}}
+	for _, lane := range answer.Lanes {
+		rows = append(rows, []string{
+			string(lane.Tenant), fmt.Sprint(lane.Priority), fmt.Sprint(lane.Depth), ago(lane.Oldest, now),
+			fmt.Sprint(lane.Running), fmt.Sprintf("%.0f %%", 100*lane.Share),
+		})
+	}
+	return c.table(rows)
+}

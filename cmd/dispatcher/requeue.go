@@ -1,0 +1,197 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/jetstream"
+)
+
+// deadMany are the flags of what is done to many letters at once.
+type deadMany struct {
+	client
+	deadFilter
+	Jobs []string `arg:"" optional:"" name:"job" help:"Ids of jobs, or tenant/id; none means all that fit the flags."`
+	All  bool     `help:"All dead letters there are."`
+	Yes  bool     `short:"y" help:"Do not ask."`
+}
+
+// chosen finds the letters that the arguments and flags mean; nothing said means nothing.
+func (d *deadMany) chosen(ctx context.Context, q *jetstream.Queue) ([]letter, error) {
+	if len(d.Jobs) == 0 {
+		return d.find(ctx, q)
+	}
+	var letters []letter
+	for _, text := range d.Jobs {
+		tenant := tenantFlag{Tenant: d.Tenant}
+		if tenant.Tenant == "" {
+			tenant.Tenant = "default"
+		}
+		ref, err := tenant.ref(text)
+		if err != nil {
+			return nil, err
+		}
+		one := d.deadFilter
+		one.Tenant, one.Job = string(ref.tenant), string(ref.id)
+		found, err := one.find(ctx, q)
+		if err != nil {
+			return nil, err
+		}
+		if len(found) == 0 {
+			return nil, fmt.Errorf("tenant %s has no dead letter of job %s that fits; `dispatcher dead` lists them", ref.tenant, ref.id)
+		}
+		letters = append(letters, found...)
+	}
+	return letters, nil
+}
+
+func (d *deadMany) check(verb string) error {
+	if len(d.Jobs) == 0 && !d.narrow() && !d.All {
+		return fmt.Errorf("dead %s needs to know which; name jobs, or give --tenant, --hash, --kind, --reason or --since, or --all", verb)
+	}
+	return nil
+}
+
+type deadRequeueCmd struct {
+	deadMany
+	Again bool `help:"Also those that were requeued before."`
+}
+
+// Help is shown after the flags.
+func (*deadRequeueCmd) Help() string {
+	return `Prints the new ids. A dead job stays dead: what is published again is a new job with the next free number behind
+its id, in the lane of the old one. A letter that was requeued before is left out, so an interrupted command can be
+repeated.
+
+Examples:
+  dispatcher dead requeue acme/order-17
+  dispatcher dead requeue --hash 3f2a9c1d --since 24h --yes`
+}
+
+// Run publishes the letters again.
+func (d *deadRequeueCmd) Run(ctx context.Context, c *console) error {
+	if err := d.check("requeue"); err != nil {
+		return err
+	}
+	q, done, err := d.open(ctx, c)
+	if err != nil {
+		return err
+	}
+	defer done()
+	letters, err := d.chosen(ctx, q)
+	if err != nil {
+		return err
+	}
+	before := len(letters)
+	if !d.Again {
+		if letters, err = fresh(ctx, q, letters); err != nil {
+			return err
+		}
+	}
+	if skipped := before - len(letters); skipped > 0 {
+		c.say("%s requeued before and left out; --again takes them too", plural(skipped, "letter"))
+	}
+	if len(letters) == 0 {
+		c.say("no dead letter fits")
+		return nil
+	}
+	if err := c.confirm("requeue "+plural(len(letters), "job"), d.Yes || len(letters) == 1); err != nil {
+		return err
+	}
+	return requeue(ctx, c, q, letters)
+}
+
+// fresh leaves out letters whose job has a requeue already, and all but the newest of a letter that was stored twice.
+func fresh(ctx context.Context, q *jetstream.Queue, letters []letter) ([]letter, error) {
+	newest := map[jobRef]int{}
+	for i := range letters {
+		newest[jobRef{tenant: letters[i].Tenant, id: letters[i].Job}] = i
+	}
+	var kept []letter
+	for _, i := range slices.Sorted(maps.Values(newest)) {
+		done, err := requeued(ctx, q, &letters[i])
+		if err != nil {
+			return nil, err
+		}
+		if !done {
+			kept = append(kept, letters[i])
+		}
+	}
+	return kept, nil
+}
+
+func requeued(ctx context.Context, q *jetstream.Queue, l *letter) (bool, error) {
+	root := job.RootID(l.Job)
+	for n := 1; ; n++ {
+		link, found, err := q.Last(ctx, l.Tenant, job.RequeueID(root, n))
+		if err != nil || !found {
+			return false, err
+		}
+		if link.RequeueOf == l.Job {
+			return true, nil
+		}
+	}
+}
+
+func requeue(ctx context.Context, c *console, q *jetstream.Queue, letters []letter) error {
+	for i := range letters {
+		r, err := q.Requeue(ctx, &letters[i].DeadLetter)
+		if err != nil {
+			return fmt.Errorf("%d of %d requeued, then: %w; the command can be repeated", i, len(letters), err)
+		}
+		c.print("%s", jobRef{tenant: r.Tenant, id: r.Job}.word())
+	}
+	c.say("%s requeued", plural(len(letters), "job"))
+	return nil
+}
+
+type deadPurgeCmd struct{ deadMany }
+
+// Help is shown after the flags.
+func (*deadPurgeCmd) Help() string {
+	return `The letters are gone for ever. The events of the jobs stay until their time is over.
+
+Examples:
+  dispatcher dead purge acme/order-17 --yes
+  dispatcher dead purge --reason invalid_job --yes`
+}
+
+// Run deletes the letters.
+func (d *deadPurgeCmd) Run(ctx context.Context, c *console) error {
+	if err := d.check("purge"); err != nil {
+		return err
+	}
+	q, done, err := d.open(ctx, c)
+	if err != nil {
+		return err
+	}
+	defer done()
+	letters, err := d.chosen(ctx, q)
+	if err != nil {
+		return err
+	}
+	if len(letters) == 0 {
+		c.say("no dead letter fits")
+		return nil
+	}
+	if err := c.confirm("delete "+plural(len(letters), "dead letter")+" for ever", d.Yes); err != nil {
+		return err
+	}
+	var failed error
+	deleted := 0
+	for i := range letters {
+		if err := q.Purge(ctx, &letters[i].DeadLetter); err != nil {
+			failed = errors.Join(failed, err)
+			continue
+		}
+		deleted++
+	}
+	c.print("%s deleted", plural(deleted, "dead letter"))
+	return failed
+}
+
+func sorted(m map[string]string) []string { return slices.Sorted(maps.Keys(m)) }

@@ -1,0 +1,238 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/comfyherd/comfyherd/internal/daemon"
+	"github.com/comfyherd/comfyherd/internal/dispatcher"
+	"github.com/comfyherd/comfyherd/internal/embedded"
+	"github.com/comfyherd/comfyherd/internal/route"
+	"github.com/comfyherd/comfyherd/jetstream"
+)
+
+// runCmd runs a dispatcher. What concerns the streams is zero when not given, so that a default never narrows what
+// stands in NATS.
+type runCmd struct {
+	daemon.NATSFlags `embed:"" group:"nats"`
+	daemon.LogFlags  `embed:"" group:"log"`
+	embeddedFlags    `embed:"" group:"nats"`
+
+	Name        string        `placeholder:"NAME" help:"Name of this dispatcher, unique in the fleet (random)."`
+	Preset      string        `default:"production" enum:"production,development,high-availability" placeholder:"NAME" help:"How failures block: production (1 failure, 60s), development (3, 30s) or high-availability (1, 120s)."`
+	Cooldown    time.Duration `placeholder:"DURATION" help:"How long a first block lasts (the preset's)."`
+	CooldownCap time.Duration `placeholder:"DURATION" help:"Longest block (15m)."`
+	MaxFailures int           `placeholder:"N" help:"Failures of a pair that make a block (the preset's)."`
+	Park        time.Duration `placeholder:"DURATION" help:"How long a waiting job's delivery rests (10m)."`
+	CapableWait time.Duration `placeholder:"DURATION" help:"How long a job waits for a host that can run it (5m)."`
+	WaitingCap  int           `placeholder:"N" help:"Waiting jobs beyond which low priorities are not taken in (100000)."`
+	HTTP        string        `name:"http" placeholder:"ADDR" help:"Serve /healthz, /readyz and /metrics here, as :8080 (off)."`
+	Retry       bool          `help:"Keep trying when NATS cannot be reached at the start."`
+
+	AckWait     time.Duration `group:"keep" placeholder:"DURATION" help:"How long a lease lives without an extension (30s)."`
+	LaneCap     int           `group:"keep" placeholder:"N" help:"Unfinished jobs of a tenant and priority (10000)."`
+	PresenceTTL time.Duration `name:"presence-ttl" group:"keep" placeholder:"DURATION" help:"Silence after which a host counts as gone (15s)."`
+	EventsAge   time.Duration `group:"keep" placeholder:"DURATION" help:"How long events are kept and ids stay taken (72h)."`
+	DeadAge     time.Duration `group:"keep" placeholder:"DURATION" help:"How long dead letters are kept (720h)."`
+	FilesAge    time.Duration `group:"keep" placeholder:"DURATION" help:"How long outputs and inputs are kept (24h)."`
+	Replicas    int           `group:"keep" placeholder:"N" help:"Copies of every stream and bucket: 1, 3 or 5 (1)."`
+	Compression bool          `group:"keep" help:"Compress the streams."`
+}
+
+// Help is shown after the flags.
+func (*runCmd) Help() string {
+	return `Without NATS_URL, or with --embedded, NATS runs in this process and one command is a working system.
+Settings of "What NATS keeps" change what stands there only when they are given. Ctrl-C stops taking jobs and
+finishes what is under way; Ctrl-C again stops now.
+
+Examples:
+  dispatcher run
+  dispatcher run --listen 0.0.0.0:4222 --http :8080
+  NATS_URL=nats://n1,nats://n2,nats://n3 NATS_CREDS=herd.creds dispatcher run --replicas 3`
+}
+
+// Run runs until it is stopped.
+func (r *runCmd) Run(ctx context.Context, c *console) error {
+	policy, err := r.policy()
+	if err != nil {
+		return err
+	}
+	log, err := r.Logger(c.err)
+	if err != nil {
+		return err
+	}
+	stop, kill, release := daemon.Signals(ctx)
+	defer release()
+	nats, err := r.connect(stop, c, log)
+	if err != nil {
+		return stopped(stop, err)
+	}
+	return errors.Join(stopped(kill, r.dispatch(stop, kill, nats, policy, c, log)), nats.close())
+}
+
+// stopped takes out of an error what a signal has caused.
+func stopped(ctx context.Context, err error) error {
+	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		return nil
+	}
+	return err
+}
+
+func (r *runCmd) policy() (route.Policy, error) {
+	policy, known := route.Preset(r.Preset)
+	if !known {
+		return policy, fmt.Errorf("--preset %q is unknown; use one of %s", r.Preset, strings.Join(route.Presets(), ", "))
+	}
+	for flag, d := range map[string]time.Duration{
+		"cooldown": r.Cooldown, "cooldown-cap": r.CooldownCap, "park": r.Park, "capable-wait": r.CapableWait, "ack-wait": r.AckWait,
+		"presence-ttl": r.PresenceTTL, "events-age": r.EventsAge, "dead-age": r.DeadAge, "files-age": r.FilesAge,
+	} {
+		if d < 0 || d > 0 && d < time.Second {
+			return policy, fmt.Errorf("--%s %s is too short; give at least 1s", flag, d)
+		}
+	}
+	if min(r.MaxFailures, r.LaneCap, r.WaitingCap, r.Replicas) < 0 || r.Replicas > 5 {
+		return policy, errors.New("--max-failures, --lane-cap and --waiting-cap count from 1, and --replicas from 1 to 5; leave them out for their defaults")
+	}
+	if r.Cooldown != 0 {
+		policy.Cooldown = r.Cooldown
+	}
+	if r.CooldownCap != 0 {
+		policy.Cap = r.CooldownCap
+	}
+	if r.MaxFailures != 0 {
+		policy.MaxFailures = r.MaxFailures
+	}
+	if policy.Cap < policy.Cooldown {
+		return policy, fmt.Errorf("--cooldown %s is longer than --cooldown-cap %s; raise the cap or shorten the cooldown", policy.Cooldown, policy.Cap)
+	}
+	return policy, nil
+}
+
+// link is the NATS that the dispatcher works on.
+type link struct {
+	*nats.Conn
+	url    string           // for others to come to
+	server *embedded.Server // nil when it is not ours
+}
+
+func (l *link) close() error {
+	l.Close()
+	if l.server == nil {
+		return nil
+	}
+	return l.server.Close()
+}
+
+// connect reaches the NATS that was named, or starts one.
+func (r *runCmd) connect(ctx context.Context, c *console, log *slog.Logger) (*link, error) {
+	to := r.NATS("dispatcher", log)
+	if r.URL != "" && !r.Embedded {
+		nc, err := reach(ctx, to, r.Retry, log)
+		if err != nil {
+			return nil, err
+		}
+		c.say("NATS      %s", nc.ConnectedUrlRedacted())
+		return &link{Conn: nc, url: nc.ConnectedUrlRedacted()}, nil
+	}
+	server, err := r.start(log)
+	if err != nil {
+		return nil, err
+	}
+	to.Options = server.ConnectOptions()
+	nc, err := daemon.Connect(ctx, to)
+	if err != nil {
+		return nil, errors.Join(err, server.Close())
+	}
+	c.say("NATS      %s, in this process; its data is in %s", server.URL(), r.StoreDir)
+	return &link{Conn: nc, url: server.URL(), server: server}, nil
+}
+
+// reach connects; with retry it waits for NATS to come.
+func reach(ctx context.Context, to daemon.NATS, retry bool, log *slog.Logger) (*nats.Conn, error) {
+	for {
+		nc, err := daemon.Connect(ctx, to)
+		if err == nil || !retry || ctx.Err() != nil {
+			return nc, err
+		}
+		log.Warn("NATS is not there yet; trying again", "every", retryPause, "error", err)
+		select {
+		case <-time.After(retryPause):
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+const retryPause = 2 * time.Second
+
+// dispatch opens the queue and runs the dispatcher and the port for health beside each other.
+func (r *runCmd) dispatch(stop, kill context.Context, nats *link, policy route.Policy, c *console, log *slog.Logger) error {
+	opening, cancel := context.WithTimeout(stop, openTimeout)
+	defer cancel()
+	q, err := jetstream.Open(opening, nats.Conn, r.keep())
+	if err != nil {
+		return err
+	}
+	defer q.Close()
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	d, err := dispatcher.New(q, dispatcher.Config{
+		Name: r.Name, Policy: policy, Park: r.Park, CapableWait: r.CapableWait, WaitingCap: r.WaitingCap,
+		Version: semantic(daemon.Version()), Logger: log, Registerer: registry,
+	})
+	if err != nil {
+		return err
+	}
+	where := ""
+	if nats.url != daemon.DefaultURL {
+		where = "NATS_URL=" + nats.url + " "
+	}
+	c.say("submit    %sdispatcher submit workflow_api.json --wait", where)
+	c.say("hosts     %sCOMFY_HOSTS=http://127.0.0.1:8188 agent", where)
+	c.say("stop      Ctrl-C; again: now")
+	return together(stop, kill, d, r.HTTP, registry)
+}
+
+// together runs the dispatcher and the port for health beside each other; when the port fails, the dispatcher stops.
+func together(stop, kill context.Context, d *dispatcher.Dispatcher, addr string, registry *prometheus.Registry) error {
+	stopping, finish := context.WithCancel(stop)
+	defer finish()
+	serving, hangUp := context.WithCancel(kill)
+	defer hangUp()
+	var both errgroup.Group
+	both.Go(func() error {
+		defer hangUp()
+		return d.Run(stopping, kill)
+	})
+	if addr != "" {
+		both.Go(func() error {
+			defer finish()
+			return daemon.HTTP(serving, addr, d.Ready, registry)
+		})
+	}
+	return both.Wait()
+}
+
+// keep has only what was given by hand.
+func (r *runCmd) keep() jetstream.Config {
+	return jetstream.Config{
+		Replicas: r.Replicas, Compression: r.Compression, AckWait: r.AckWait, LaneCap: r.LaneCap, EventsAge: r.EventsAge,
+		DeadAge: r.DeadAge, FilesAge: r.FilesAge, PresenceTTL: r.PresenceTTL, Domain: r.Domain, APIPrefix: r.Prefix,
+	}
+}
+
+// semantic takes the version number out of a build's description.
+func semantic(version string) string {
+	number, _, _ := strings.Cut(version, " ")
+	return strings.TrimPrefix(number, "v")
+}

@@ -1,0 +1,140 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/comfyherd/comfyherd/internal/dispatcher"
+	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/jetstream"
+)
+
+// statusCmd tells what a job's chain says.
+type statusCmd struct {
+	client
+	tenantFlag
+	Job  string `arg:"" help:"Id of the job, or tenant/id."`
+	JSON bool   `help:"Print one JSON object: job, tenant, state, position, of, eta, events."`
+}
+
+// Help is shown after the flags.
+func (*statusCmd) Help() string {
+	return `Examples:
+  dispatcher status 0c1ab9c2-6d7f-4a55-9c2f-2f6f3c1b7a10
+  dispatcher status acme/order-17 --json | jq -r .state`
+}
+
+// statusAnswer is what --json prints.
+type statusAnswer struct {
+	Job      job.ID        `json:"job"`
+	Tenant   job.Tenant    `json:"tenant"`
+	State    job.EventKind `json:"state"`
+	Position int           `json:"position,omitempty"` // of a job that waits
+	Of       int           `json:"of,omitempty"`
+	ETA      *time.Time    `json:"eta,omitempty"`
+	Events   []eventJSON   `json:"events"`
+}
+
+// eventJSON is an event with its kind among its fields.
+type eventJSON struct {
+	Kind job.EventKind `json:"event"`
+	*job.Event
+}
+
+// Run prints the story.
+func (s *statusCmd) Run(ctx context.Context, c *console) error {
+	ref, err := s.ref(s.Job)
+	if err != nil {
+		return err
+	}
+	q, done, err := s.open(ctx, c)
+	if err != nil {
+		return err
+	}
+	defer done()
+	chain, err := q.Chain(ctx, ref.tenant, ref.id)
+	if err != nil {
+		return err
+	}
+	if len(chain) == 0 {
+		return ref.missing()
+	}
+	answer := statusAnswer{Job: ref.id, Tenant: ref.tenant, State: chain[len(chain)-1].EventKind}
+	for i := range chain {
+		answer.Events = append(answer.Events, eventJSON{Kind: chain[i].EventKind, Event: &chain[i].Event})
+	}
+	if !answer.State.Terminal() {
+		s.place(ctx, c, q, &answer)
+	}
+	if s.JSON {
+		return c.json(answer)
+	}
+	return answer.tell(c, time.Now())
+}
+
+// place asks the dispatchers where the job stands in the queue. Without them the chain alone is told.
+func (s *statusCmd) place(ctx context.Context, c *console, q *jetstream.Queue, answer *statusAnswer) {
+	var live dispatcher.JobStatus
+	err := q.Call(ctx, "status", dispatcher.JobRequest{Tenant: answer.Tenant, Job: answer.Job}, &live)
+	if _, ended := errors.AsType[*jetstream.NotFound](err); err != nil && !ended {
+		c.say("dispatcher: %v", err)
+		return
+	}
+	answer.Position, answer.Of, answer.ETA = live.Position, live.Of, live.ETA
+}
+
+func (a *statusAnswer) tell(c *console, now time.Time) error {
+	first, last := a.Events[0].Event, a.Events[len(a.Events)-1].Event
+	c.print("job %s of tenant %s, priority %d, workflow %s", a.Job, a.Tenant, first.Priority, first.Hash.Short())
+	rows := [][]string{{"AFTER", "WHAT", "HOST", "WHY"}}
+	for i := range a.Events {
+		e := a.Events[i].Event
+		rows = append(rows, []string{span(e.Time.Sub(first.Time)), string(e.EventKind), e.Host, story(e, e.Time)})
+	}
+	if err := c.table(rows); err != nil {
+		return err
+	}
+	c.print("%s", a.now(last, now))
+	if len(last.Attempts) > 0 {
+		c.print("attempts:")
+		if err := attempts(c, last); err != nil {
+			return err
+		}
+	}
+	if len(last.Outputs) == 0 {
+		return nil
+	}
+	c.print("files in COMFY_OUTPUTS, for a time:")
+	rows = [][]string{{"NODE", "MEDIA", "FILE", "SIZE", "OBJECT"}}
+	for _, o := range last.Outputs {
+		rows = append(rows, []string{o.Node, o.Media, o.Filename, bytesText(o.Size), o.Object})
+	}
+	return c.table(rows)
+}
+
+// now is where the job is at this moment.
+func (a *statusAnswer) now(last *job.Event, now time.Time) string {
+	text := fmt.Sprintf("%s %s", last.EventKind, ago(last.Time, now))
+	switch {
+	case last.EventKind == job.Started:
+		text = fmt.Sprintf("running on %s for %s", last.Host, span(now.Sub(last.Time)))
+	case !last.EventKind.Terminal() && a.Position > 0:
+		text = fmt.Sprintf("waiting, place %d of %d", a.Position, a.Of)
+		if a.ETA != nil {
+			text += ", about to start " + in(*a.ETA, now)
+		}
+	}
+	return clean(text)
+}
+
+func attempts(c *console, e *job.Event) error {
+	rows := [][]string{{"ATTEMPT", "HOST", "KIND", "NODE", "MESSAGE"}}
+	for _, a := range e.Attempts {
+		node := strings.TrimSpace(a.Node + " " + a.Class)
+		rows = append(rows, []string{fmt.Sprint(a.Number), a.Host, string(a.Kind), node, firstLine(a.Message)})
+	}
+	return c.table(rows)
+}

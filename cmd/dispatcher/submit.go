@@ -1,0 +1,188 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/comfyherd/comfyherd/internal/daemon"
+	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/jetstream"
+)
+
+// submitCmd publishes workflows.
+type submitCmd struct {
+	client
+	tenantFlag
+	wishes
+
+	Files    []string      `arg:"" name:"file" help:"Workflow in API format, POST /prompt body, or envelope; - is standard input."`
+	Priority int           `default:"5" placeholder:"0-9" help:"9 first, 0 last (${default})."`
+	ID       string        `name:"id" placeholder:"ID" help:"Id of the job; several get -1, -2, … behind it. The same id twice runs once (random)."`
+	Count    int           `default:"1" placeholder:"N" help:"Submit each file this often (${default}); let seeds be -1 for different pictures."`
+	Wait     bool          `short:"w" help:"Wait until the jobs have ended."`
+	Out      string        `short:"o" placeholder:"DIR" help:"Write the files of completed jobs to DIR/<job>/<file> and print their paths; implies --wait."`
+	Timeout  time.Duration `placeholder:"DURATION" help:"Wait at most this long (for ever); the jobs go on."`
+	Progress bool          `help:"Tell the progress of running jobs in plain lines too."`
+}
+
+// Help is shown after the flags.
+func (*submitCmd) Help() string {
+	return `Prints the id of each job. UI-format and broken workflows are refused before anything is sent.
+With --out it prints the paths of the files instead. What happens on the way goes to standard error.
+
+Exit codes: 0 done (with --wait: all completed), 1 the command failed, 2 a job died, 3 a job was cancelled,
+4 --timeout is over, 130 interrupted while waiting. Of several the first in the order 1 130 4 2 3 counts.
+
+Examples:
+  dispatcher submit workflow_api.json --wait --out pictures
+  dispatcher submit workflow_api.json --set '6.inputs.text=a cat' --set 3.inputs.seed=-1 --count 4
+  dispatcher submit img2img.json --input 10.image=cat.png --prefer gpu=4090 --priority 7 --tenant acme
+  dispatcher submit nightly.json --in 8h --expires-in 12h
+  jq '.["3"].inputs.steps = 8' workflow_api.json | dispatcher submit - --wait`
+}
+
+// Run submits, and waits when it was asked to.
+func (s *submitCmd) Run(ctx context.Context, c *console) error {
+	if err := s.check(); err != nil {
+		return err
+	}
+	specs, err := s.specs(c)
+	if err != nil {
+		return err
+	}
+	q, done, err := s.open(ctx, c)
+	if err != nil {
+		return err
+	}
+	defer done()
+	stop, _, release := daemon.Signals(ctx)
+	defer release()
+	receipts, err := s.publish(stop, c, q, specs)
+	if err != nil {
+		return stoppedBefore(stop, c, len(receipts), err)
+	}
+	if !s.Wait && s.Out == "" {
+		return nil
+	}
+	w := waiter{q: q, c: c, out: s.Out, timeout: s.Timeout, progress: s.Progress}
+	return w.wait(stop, receipts)
+}
+
+func (s *submitCmd) check() error {
+	switch {
+	case !job.Tenant(s.Tenant).Valid():
+		return fmt.Errorf("--tenant %q is no tenant name; use 1 to 64 of A-Z a-z 0-9 _ -", s.Tenant)
+	case !job.Priority(s.Priority).Valid():
+		return fmt.Errorf("--priority %d does not exist; use 0 (last) to 9 (first)", s.Priority)
+	case s.Count < 1:
+		return fmt.Errorf("--count %d submits nothing; give 1 or more", s.Count)
+	case s.Timeout < 0:
+		return fmt.Errorf("--timeout %s is negative; give a duration like 5m", s.Timeout)
+	case s.Timeout > 0 && !s.Wait && s.Out == "":
+		return errors.New("--timeout bounds the wait; add --wait")
+	}
+	return nil
+}
+
+// specs reads every file before anything is sent, so that a bad one stops the whole.
+func (s *submitCmd) specs(c *console) ([]jetstream.Spec, error) {
+	var specs []jetstream.Spec
+	for _, name := range s.Files {
+		body, err := readFile(c, name)
+		if err != nil {
+			return nil, err
+		}
+		spec, err := s.wishes.spec(body, s.Tenant)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", name, err)
+		}
+		if s.ID != "" {
+			spec.ID = job.ID(s.ID)
+		}
+		for range s.Count {
+			specs = append(specs, spec)
+		}
+	}
+	if err := number(specs, s.Count > 1 || s.ID != "" && len(specs) > 1); err != nil {
+		return nil, err
+	}
+	return specs, nil
+}
+
+// number tells several jobs of one id apart.
+func number(specs []jetstream.Spec, several bool) error {
+	seen := map[job.ID]int{}
+	for i := range specs {
+		id := specs[i].ID
+		if id == "" {
+			continue
+		}
+		if several {
+			seen[id]++
+			specs[i].ID = job.ID(fmt.Sprintf("%s-%d", id, seen[id]))
+		}
+		if id = specs[i].ID; !id.Valid() || id.Ours() {
+			return fmt.Errorf("%q is no id for a job; use 1 to 120 of A-Z a-z 0-9 _ -, not beginning with j-", id)
+		}
+	}
+	return nil
+}
+
+const maxFile = 64 << 20 // beyond any message that NATS takes
+
+func readFile(c *console, name string) ([]byte, error) {
+	from := c.in
+	if name != "-" {
+		file, err := os.Open(name)
+		if err != nil {
+			return nil, fmt.Errorf("%w; give a workflow that was exported with Workflow → Export (API)", err)
+		}
+		defer file.Close()
+		from = file
+	}
+	body, err := io.ReadAll(io.LimitReader(from, maxFile+1))
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", name, err)
+	}
+	if len(body) > maxFile {
+		return nil, fmt.Errorf("%s is larger than %s; is it a workflow? Pictures are given with --input", name, bytesText(maxFile))
+	}
+	return body, nil
+}
+
+// publish stores the input files, then the jobs, and prints their ids. It returns what was submitted before an error.
+func (s *submitCmd) publish(ctx context.Context, c *console, q *jetstream.Queue, specs []jetstream.Spec) ([]jetstream.Receipt, error) {
+	inputs, err := s.wishes.store(ctx, q, s.Tenant)
+	if err != nil {
+		return nil, err
+	}
+	lane := jetstream.Lane{Tenant: jetstream.Tenant(s.Tenant), Priority: jetstream.Priority(s.Priority)}
+	receipts := make([]jetstream.Receipt, 0, len(specs))
+	for _, spec := range specs {
+		spec.Inputs = append(spec.Inputs[:len(spec.Inputs):len(spec.Inputs)], inputs...)
+		r, err := q.Submit(ctx, lane, spec)
+		if err != nil {
+			return receipts, err
+		}
+		receipts = append(receipts, r)
+		if s.Out == "" {
+			c.print("%s", r.Job)
+		}
+	}
+	return receipts, nil
+}
+
+func stoppedBefore(ctx context.Context, c *console, submitted int, err error) error {
+	if ctx.Err() == nil {
+		if submitted > 0 {
+			err = fmt.Errorf("%s submitted, then: %w", plural(submitted, "job"), err)
+		}
+		return err
+	}
+	c.say("dispatcher: interrupted; %s submitted, which go on", plural(submitted, "job"))
+	return exitInterrupted
+}

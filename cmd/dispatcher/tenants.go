@@ -1,0 +1,95 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/comfyherd/comfyherd/internal/dispatcher"
+	"github.com/comfyherd/comfyherd/internal/job"
+)
+
+// tenantsCmd is about shares.
+type tenantsCmd struct {
+	List tenantsListCmd `cmd:"" default:"withargs" help:"List tenants with settings of their own (what tenants does alone)."`
+	Set  tenantsSetCmd  `cmd:"" help:"Change a tenant's weight or cap."`
+}
+
+type tenantsListCmd struct {
+	client
+	JSON bool `help:"Print a JSON object, tenant to settings."`
+}
+
+// Run lists.
+func (t *tenantsListCmd) Run(ctx context.Context, c *console) error {
+	answer, err := t.tenants(ctx, c, dispatcher.TenantsRequest{})
+	if err != nil {
+		return err
+	}
+	if t.JSON {
+		return c.json(answer.Tenants)
+	}
+	return tellTenants(c, answer)
+}
+
+func (f *client) tenants(ctx context.Context, c *console, request dispatcher.TenantsRequest) (dispatcher.TenantsAnswer, error) {
+	var answer dispatcher.TenantsAnswer
+	q, done, err := f.open(ctx, c)
+	if err != nil {
+		return answer, err
+	}
+	defer done()
+	return answer, q.Call(ctx, "tenants", request, &answer)
+}
+
+func tellTenants(c *console, answer dispatcher.TenantsAnswer) error {
+	if len(answer.Tenants) == 0 {
+		c.say("no tenant has settings of its own: all have weight 1 and no cap")
+		return nil
+	}
+	rows := [][]string{{"TENANT", "WEIGHT", "MAX RUNNING"}}
+	for _, name := range slices.Sorted(maps.Keys(answer.Tenants)) {
+		s := answer.Tenants[name]
+		most := "no cap"
+		if s.MaxRunning > 0 {
+			most = fmt.Sprint(s.MaxRunning)
+		}
+		rows = append(rows, []string{string(name), fmt.Sprint(s.Weight), most})
+	}
+	return c.table(rows)
+}
+
+type tenantsSetCmd struct {
+	client
+	Tenant     string   `arg:"" help:"Name of the tenant."`
+	Weight     *float64 `placeholder:"X" help:"Its share beside others; 1 is usual."`
+	MaxRunning *int     `placeholder:"N" help:"Jobs on all hosts together; 0 is no cap."`
+}
+
+// Help is shown after the flags.
+func (*tenantsSetCmd) Help() string {
+	return `Examples:
+  dispatcher tenants set acme --weight 2
+  dispatcher tenants set acme --max-running 4`
+}
+
+// Run writes.
+func (t *tenantsSetCmd) Run(ctx context.Context, c *console) error {
+	switch {
+	case !job.Tenant(t.Tenant).Valid():
+		return fmt.Errorf("%q is no tenant name; use 1 to 64 of A-Z a-z 0-9 _ -", t.Tenant)
+	case t.Weight == nil && t.MaxRunning == nil:
+		return errors.New("tenants set has nothing to say; give --weight or --max-running")
+	case t.Weight != nil && *t.Weight <= 0:
+		return fmt.Errorf("--weight %g is no share; give a number above 0", *t.Weight)
+	case t.MaxRunning != nil && *t.MaxRunning < 0:
+		return fmt.Errorf("--max-running %d is negative; give 0 for no cap", *t.MaxRunning)
+	}
+	answer, err := t.tenants(ctx, c, dispatcher.TenantsRequest{Tenant: job.Tenant(t.Tenant), Weight: t.Weight, MaxRunning: t.MaxRunning})
+	if err != nil {
+		return err
+	}
+	return tellTenants(c, answer)
+}

@@ -1,0 +1,99 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/comfyherd/comfyherd/internal/dispatcher"
+	"github.com/comfyherd/comfyherd/internal/job"
+)
+
+// whyCmd asks the dispatchers for their reasons.
+type whyCmd struct {
+	client
+	tenantFlag
+	What string `arg:"" name:"job|file" help:"Id of a job (or tenant/id), or a workflow: - or anything with a dot in it is a file."`
+	JSON bool   `help:"Print the answer as JSON."`
+}
+
+// Help is shown after the flags.
+func (*whyCmd) Help() string {
+	return `Examples:
+  dispatcher why order-17 --tenant acme
+  dispatcher why workflow_api.json
+  dispatcher why workflow_api.json --json | jq -r '.hosts[] | select(.eligible) | .host'`
+}
+
+// Run prints the answer for every host.
+func (w *whyCmd) Run(ctx context.Context, c *console) error {
+	request, err := w.request(c)
+	if err != nil {
+		return err
+	}
+	q, done, err := w.open(ctx, c)
+	if err != nil {
+		return err
+	}
+	defer done()
+	var answer dispatcher.WhyAnswer
+	if err := q.Call(ctx, "why", request, &answer); err != nil {
+		return err
+	}
+	if w.JSON {
+		return c.json(answer)
+	}
+	return tellWhy(c, &answer, time.Now())
+}
+
+func (w *whyCmd) request(c *console) (dispatcher.WhyRequest, error) {
+	if w.What != "-" && !strings.Contains(w.What, ".") {
+		ref, err := w.ref(w.What)
+		return dispatcher.WhyRequest{Tenant: ref.tenant, Job: ref.id}, err
+	}
+	body, err := readFile(c, w.What)
+	if err != nil {
+		return dispatcher.WhyRequest{}, err
+	}
+	plain := wishes{}
+	spec, err := plain.spec(body, w.Tenant)
+	if err != nil {
+		return dispatcher.WhyRequest{}, fmt.Errorf("%s: %w", w.What, err)
+	}
+	whole, err := json.Marshal(spec)
+	return dispatcher.WhyRequest{Tenant: job.Tenant(w.Tenant), Workflow: whole}, err
+}
+
+func tellWhy(c *console, a *dispatcher.WhyAnswer, now time.Time) error {
+	text := a.Text
+	if a.Job != "" {
+		text = fmt.Sprintf("job %s, %s: %s", a.Job, a.State, a.Text)
+	}
+	if a.Until != nil && a.Until.After(now) {
+		text += ", until " + in(*a.Until, now)
+	}
+	if a.Position > 0 {
+		text += fmt.Sprintf("; place %d of %d", a.Position, a.Of)
+	}
+	if a.ETA != nil {
+		text += "; about to start " + in(*a.ETA, now)
+	}
+	c.print("%s", clean(text))
+	if len(a.Hosts) == 0 {
+		if a.State == "" || !a.State.Terminal() && a.State != job.Started {
+			c.say("no host is known; start one with `COMFY_HOSTS=http://127.0.0.1:8188 agent`")
+		}
+		return nil
+	}
+	rows := [][]string{{"HOST", "MAY", "WHY"}}
+	for i := range a.Hosts {
+		may := "no"
+		if a.Hosts[i].Eligible {
+			may = "yes"
+		}
+		rows = append(rows, []string{string(a.Hosts[i].Host), may, firstLine(a.Hosts[i].Text)})
+	}
+	return c.table(rows)
+}

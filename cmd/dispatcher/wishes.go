@@ -1,0 +1,187 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"mime"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/workflow"
+	"github.com/comfyherd/comfyherd/jetstream"
+)
+
+// wishes are what a submitter can say about a job besides its workflow. They win over what the file says.
+type wishes struct {
+	Set         []string      `sep:"none" placeholder:"NODE.inputs.NAME=VALUE" help:"Change an input of the workflow, repeatable. The value is JSON if it reads as such, else text."`
+	Input       []string      `sep:"none" placeholder:"NODE.NAME=PATH" help:"Send a file along and name it in this input, repeatable."`
+	MaxAttempts int           `placeholder:"N" help:"Attempts that count before the job is dead (3)."`
+	Prefer      []string      `placeholder:"HOST" help:"Host or label (gpu=4090) to prefer, repeatable."`
+	Only        []string      `placeholder:"HOST" help:"Host or label to run on and nowhere else, repeatable."`
+	Exclude     []string      `placeholder:"HOST" help:"Host or label never to run on, repeatable."`
+	At          string        `placeholder:"TIME" help:"Start no earlier than this, as 2026-12-01T08:00:00Z."`
+	In          time.Duration `placeholder:"DURATION" help:"Start no earlier than in this time."`
+	ExpiresIn   time.Duration `placeholder:"DURATION" help:"Give the job up when no host has taken it within this time (never)."`
+	Metadata    string        `placeholder:"JSON" help:"Stands in every event of the job."`
+}
+
+// spec reads one of the three bodies, changes it as wished, and judges it as a dispatcher would.
+func (w *wishes) spec(body []byte, tenant string) (jetstream.Spec, error) {
+	spec, err := job.ParseSpec(body)
+	if err != nil {
+		return spec, err
+	}
+	graph, err := workflow.Parse(spec.Workflow)
+	if err != nil {
+		return spec, err
+	}
+	for _, change := range w.Set {
+		if graph, err = set(graph, change); err != nil {
+			return spec, err
+		}
+	}
+	spec.Workflow = graph.Raw()
+	if err := w.apply(&spec, time.Now()); err != nil {
+		return spec, err
+	}
+	if err := w.checkInputs(graph); err != nil {
+		return spec, err
+	}
+	whole, err := json.Marshal(spec)
+	if err != nil {
+		return spec, fmt.Errorf("encode the job: %w", err)
+	}
+	_, err = job.Parse(job.Message{Tenant: tenant, Priority: job.Usual, Body: whole})
+	return spec, err
+}
+
+// set changes one input, as in 6.inputs.text=a cat, or shorter 6.text=a cat.
+func set(graph *workflow.Graph, change string) (*workflow.Graph, error) {
+	node, name, value, ok := splitChange(change)
+	if !ok {
+		return nil, fmt.Errorf("--set %s: write it like --set '6.inputs.text=a cat'", change)
+	}
+	raw := json.RawMessage(value)
+	if !json.Valid(raw) {
+		raw, _ = json.Marshal(value) // a string always can be
+	}
+	changed, err := graph.SetInput(node, strings.TrimPrefix(name, "inputs."), raw)
+	if err != nil {
+		return nil, fmt.Errorf("--set %s: %w", change, err)
+	}
+	return changed, nil
+}
+
+// splitChange takes <node>.<name>=<value> apart.
+func splitChange(text string) (node, name, value string, ok bool) {
+	where, value, found := strings.Cut(text, "=")
+	node, name, dotted := strings.Cut(where, ".")
+	return node, name, value, found && dotted && node != "" && name != ""
+}
+
+func (w *wishes) apply(spec *jetstream.Spec, now time.Time) error {
+	if w.MaxAttempts != 0 {
+		spec.MaxAttempts = w.MaxAttempts
+	}
+	for _, list := range []struct {
+		from []string
+		to   *[]string
+	}{{w.Prefer, &spec.PreferHosts}, {w.Only, &spec.OnlyHosts}, {w.Exclude, &spec.ExcludeHosts}} {
+		if len(list.from) > 0 {
+			*list.to = list.from
+		}
+	}
+	if w.Metadata != "" {
+		if !json.Valid([]byte(w.Metadata)) {
+			return fmt.Errorf("--metadata %s is no JSON; write it like '{\"order\":17}'", short(w.Metadata, 80))
+		}
+		spec.Metadata = json.RawMessage(w.Metadata)
+	}
+	if w.ExpiresIn < 0 || w.In < 0 {
+		return errors.New("--expires-in and --in lie ahead; give a duration like 1h")
+	}
+	if w.ExpiresIn > 0 {
+		spec.ExpiresIn = job.Duration(w.ExpiresIn)
+	}
+	return w.schedule(spec, now)
+}
+
+func (w *wishes) schedule(spec *jetstream.Spec, now time.Time) error {
+	switch {
+	case w.At != "" && w.In != 0:
+		return errors.New("--at and --in both say when; give one of them")
+	case w.In != 0:
+		at := now.Add(w.In).UTC()
+		spec.RunAt = &at
+	case w.At != "":
+		at, err := moment(w.At)
+		if err != nil {
+			return fmt.Errorf("--at %w", err)
+		}
+		spec.RunAt = &at
+	}
+	return nil
+}
+
+// moment reads a time as people write it; without a zone it is the local one.
+func moment(text string) (time.Time, error) {
+	if t, err := time.Parse(time.RFC3339, text); err == nil {
+		return t, nil
+	}
+	for _, layout := range []string{"2006-01-02T15:04:05", "2006-01-02T15:04", "2006-01-02 15:04:05", "2006-01-02 15:04"} {
+		if t, err := time.ParseInLocation(layout, text, time.Local); err == nil {
+			return t, nil
+		}
+	}
+	return time.Time{}, fmt.Errorf("%q is no time; write it like 2026-12-01T08:00:00Z or 2026-12-01T08:00", text)
+}
+
+// checkInputs finds a wrong --input before anything is stored.
+func (w *wishes) checkInputs(graph *workflow.Graph) error {
+	for _, text := range w.Input {
+		node, _, path, ok := splitChange(text)
+		if !ok || path == "" {
+			return fmt.Errorf("--input %s: write it like --input 10.image=cat.png", text)
+		}
+		if graph.ClassOf(node) == "" {
+			return fmt.Errorf("--input %s: the workflow has no node %s; look at the ids in the exported file", text, node)
+		}
+		if info, err := os.Stat(path); err != nil || info.IsDir() {
+			return fmt.Errorf("--input %s: there is no file %s; give the path of a picture", text, path)
+		}
+	}
+	return nil
+}
+
+// store puts the files of --input into COMFY_INPUTS, once for all jobs of this command.
+func (w *wishes) store(ctx context.Context, q *jetstream.Queue, tenant string) ([]job.Input, error) {
+	folder := tenant + "/" + uuid.NewString()
+	inputs := make([]job.Input, 0, len(w.Input))
+	for i, text := range w.Input {
+		node, name, path, _ := splitChange(text)
+		file := filepath.Base(path)
+		object := fmt.Sprintf("%s/%d/%s", folder, i, file)
+		if err := storeFile(ctx, q, object, path); err != nil {
+			return nil, fmt.Errorf("--input %s: %w", text, err)
+		}
+		inputs = append(inputs, job.Input{Node: node, Input: strings.TrimPrefix(name, "inputs."), Object: object, Filename: file})
+	}
+	return inputs, nil
+}
+
+func storeFile(ctx context.Context, q *jetstream.Queue, object, path string) error {
+	file, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	_, err = q.StoreInput(ctx, object, mime.TypeByExtension(filepath.Ext(path)), file)
+	return err
+}

@@ -1,0 +1,53 @@
+package daemon
+
+import (
+	"fmt"
+	"io"
+	"log/slog"
+)
+
+// DefaultURL is where a command looks for NATS when nobody says where it is, and where
+// `dispatcher run` starts one.
+const DefaultURL = "nats://127.0.0.1:4222"
+
+// NATSFlags are the flags of every command that talks to NATS. The tags are those of
+// github.com/alecthomas/kong; flags without an env tag get COMFYHERD_<FLAG>.
+type NATSFlags struct {
+	URL      string `name:"nats-url" env:"NATS_URL" placeholder:"URL" help:"NATS servers, separated by commas (nats://127.0.0.1:4222)."`
+	Creds    string `name:"nats-creds" env:"NATS_CREDS" placeholder:"FILE" type:"path" help:"Credentials file (JWT and seed)."`
+	NKey     string `name:"nkey" placeholder:"FILE" type:"path" help:"File with an nkey seed."`
+	User     string `name:"nats-user" placeholder:"NAME" help:"User name."`
+	Password string `name:"nats-password" placeholder:"WORD" help:"Password; without a user it is a token. Better set in the environment, where ps does not show it."`
+	CA       string `name:"tls-ca" placeholder:"FILE" type:"path" help:"PEM file of the authorities to trust (the system's)."`
+	Cert     string `name:"tls-cert" placeholder:"FILE" type:"path" help:"PEM file of our own certificate."`
+	Key      string `name:"tls-key" placeholder:"FILE" type:"path" help:"PEM file of its key."`
+	Domain   string `name:"js-domain" placeholder:"NAME" help:"JetStream domain, behind a leaf node."`
+	Prefix   string `name:"js-prefix" placeholder:"SUBJECT" help:"JetStream API prefix, for an imported account."`
+}
+
+// NATS says how to connect with these flags. An empty URL is DefaultURL.
+func (f *NATSFlags) NATS(name string, log *slog.Logger) NATS {
+	url := f.URL
+	if url == "" {
+		url = DefaultURL
+	}
+	return NATS{
+		URL: url, Name: name, Creds: f.Creds, NKey: f.NKey, User: f.User, Password: f.Password,
+		CA: f.CA, Cert: f.Cert, Key: f.Key, Log: log,
+	}
+}
+
+// LogFlags are the flags of every command that stays.
+type LogFlags struct {
+	Level string `name:"log-level" default:"info" enum:"debug,info,warn,error" help:"What is logged to standard error: ${enum}."`
+	JSON  bool   `name:"log-json" help:"Log JSON lines."`
+}
+
+// Logger is the log that these flags ask for. A level that is none is refused.
+func (f *LogFlags) Logger(w io.Writer) (*slog.Logger, error) {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(f.Level)); err != nil {
+		return nil, fmt.Errorf("--log-level %q: use debug, info, warn or error", f.Level)
+	}
+	return Logger(w, level, f.JSON), nil
+}
