@@ -26,7 +26,7 @@ func (s *scratch) grow(words int) {
 // free slot; nobody while the tenant runs as many jobs as it may. Avoided hosts may only when no other host would
 // be left even if all were idle, and not before AvoidUntil. When no such host has a free slot, one that can hold
 // one job more takes it; where run times are known, that is the one on which the job would be running first,
-// loading included.
+// loading included, and not earlier than PrefetchAhead before it is free.
 //
 // Who of them does, each step deciding among those that the one before left: preferred by the job; by the
 // affinity; with more memory than the hosts that this hash is too big for; ran this hash last, or second last,
@@ -38,43 +38,52 @@ func (s *scratch) grow(words int) {
 //
 // It takes under 20 µs with 10 000 hosts and 100 000 blocks, and allocates nothing once a hash has been seen.
 func (f *Fleet) Choose(w Want, now time.Time) (HostID, bool) {
-	n, _ := f.choose(&w, now)
-	if n < 0 {
+	d := f.choose(&w, now)
+	if d.host < 0 {
 		return "", false
 	}
-	return f.hosts[n].id, true
+	return f.hosts[d.host].id, true
 }
 
-// choose is Choose by number, -1 for none; until is set when it waits for a warm host.
-func (f *Fleet) choose(w *Want, now time.Time) (n int32, until time.Time) {
+// decision is what choose says.
+type decision struct {
+	host  int32     // -1 = none
+	until time.Time // when to ask again although nothing has changed; zero = never
+	warm  bool      // it waits for a warm host
+}
+
+func (f *Fleet) choose(w *Want, now time.Time) decision {
 	f.advance(now)
 	if f.capped(w.Tenant) {
-		return -1, time.Time{}
+		return decision{host: -1}
 	}
 	x := f.use(w.Hash)
 	if !f.eligible(w, x, now) {
-		return -1, time.Time{}
+		return decision{host: -1}
 	}
-	s := &f.scratch
-	c := s.chosen
-	c.copyFrom(s.eligible)
-	c.and(f.free)
-	x.takeProbation(c, &s.term)
-	idle := c.any()
-	if !idle {
-		c.copyFrom(s.eligible)
-		c.and(f.spare)
-		x.takeProbation(c, &s.term)
-		if !c.any() {
-			return -1, time.Time{}
+	c := f.scratch.chosen
+	f.candidates(x, c, f.free)
+	if c.any() {
+		if n, until := f.await(w, x, c, now); !until.IsZero() {
+			return decision{host: n, until: until, warm: true}
 		}
-		f.sooner(w, x, c, now)
-		return f.rank(w, x, c), time.Time{}
+		return decision{host: f.rank(w, x, c)}
 	}
-	if n, until = f.await(w, x, c, now); !until.IsZero() {
-		return n, until
+	f.candidates(x, c, f.spare)
+	if !c.any() {
+		return decision{host: -1}
 	}
-	return f.rank(w, x, c), time.Time{}
+	if until := f.sooner(w, x, c, now); !until.IsZero() {
+		return decision{host: -1, until: until}
+	}
+	return decision{host: f.rank(w, x, c)}
+}
+
+// candidates fills c with the eligible hosts of a set, probation considered.
+func (f *Fleet) candidates(x *facts, c, of set) {
+	c.copyFrom(f.scratch.eligible)
+	c.and(of)
+	x.takeProbation(c, &f.scratch.term)
 }
 
 // eligible fills scratch.eligible and reports whether it has any member.

@@ -136,16 +136,28 @@ func (h *host) freeAt() time.Time {
 	return soonest
 }
 
+// PrefetchAhead is how long before the expected end of a job its host may be given the next one. It hides the
+// network, which takes milliseconds, and no more: a job that is held is bound to its host, and a better one may
+// be free first, or a more urgent job come.
+const PrefetchAhead = 2 * time.Second
+
+// ripe reports whether a host without a free slot may hold one job more by now. Where run times are unknown, it
+// may always.
+func (f *Fleet) ripe(n int32, now time.Time) bool {
+	return f.endsAt[n] == 0 || f.endsAt[n]-now.UnixNano() <= int64(PrefetchAhead)
+}
+
 // sooner leaves, of busy hosts that can hold one job more, the ones on which the job would run first: the one
 // that is free first, or a warm one that is free before the other would have loaded. Hosts of which nobody knows
-// when they are free are left only when there are no others. Wishes for a host come before it.
-func (f *Fleet) sooner(w *Want, x *facts, c set, now time.Time) {
+// when they are free are left only when there are no others. Wishes for a host come before all that. It returns
+// until when it is too early to have one of them hold the job; zero when it is not.
+func (f *Fleet) sooner(w *Want, x *facts, c set, now time.Time) time.Time {
 	if len(w.Prefer) > 0 || x.affinity != nil && len(x.affinity.prefer) > 0 {
-		return
+		return time.Time{}
 	}
 	first := f.firstFree(c, now.UnixNano())
 	if first == 0 {
-		return
+		return time.Time{}
 	}
 	t := f.scratch.term
 	clear(t)
@@ -157,7 +169,11 @@ func (f *Fleet) sooner(w *Want, x *facts, c set, now time.Time) {
 		c.copyFrom(t)
 		first = warm
 	}
+	if early := first - int64(PrefetchAhead); early > now.UnixNano() {
+		return moment(early)
+	}
 	f.keepFree(c, first, now.UnixNano())
+	return time.Time{}
 }
 
 // firstFree is when the first of c is expected to be free, not before now; 0 when not known of any.

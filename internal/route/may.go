@@ -13,7 +13,7 @@ func (f *Fleet) May(w Want, id HostID, now time.Time) bool {
 	}
 	f.advance(now)
 	x := f.use(w.Hash)
-	return f.permits(&w, x, n) && f.suits(&w, x, n, now)
+	return f.permits(&w, x, n) && (f.free.has(n) || f.ripe(n, now)) && f.suits(&w, x, n, now)
 }
 
 // permits judges what needs to look at one host only, in constant time.
@@ -78,26 +78,16 @@ func (f *Fleet) suits(w *Want, x *facts, n int32, now time.Time) bool {
 
 // idleElsewhere reports whether a host of scratch.eligible has a free slot that the job could have.
 func (f *Fleet) idleElsewhere(x *facts) bool {
-	c := f.scratch.chosen
-	c.copyFrom(f.scratch.eligible)
-	c.and(f.free)
-	x.takeProbation(c, &f.scratch.term)
-	return c.any()
+	f.candidates(x, f.scratch.chosen, f.free)
+	return f.scratch.chosen.any()
 }
 
 // patient returns until when the job had better wait for a warm host than take the permitted host n; zero when it
 // had not.
 func (f *Fleet) patient(w *Want, x *facts, n int32, now time.Time) time.Time {
-	if !f.free.has(n) || len(x.warm) == 0 || x.loading() <= 0 || !f.eligible(w, x, now) {
+	if !f.free.has(n) || len(x.warm) == 0 || x.loading() <= 0 || !f.eligible(w, x, now) || !f.idleElsewhere(x) {
 		return time.Time{}
 	}
-	c := f.scratch.chosen
-	c.copyFrom(f.scratch.eligible)
-	c.and(f.free)
-	x.takeProbation(c, &f.scratch.term)
-	if !c.any() {
-		return time.Time{}
-	}
-	_, until := f.await(w, x, c, now)
+	_, until := f.await(w, x, f.scratch.chosen, now)
 	return until
 }

@@ -11,6 +11,10 @@ func (r *Room) Next(f *Fleet, id HostID, now time.Time) (Ticket, bool) {
 	if !ok || !f.free.has(n) && !f.spare.has(n) {
 		return Ticket{}, false
 	}
+	if !f.free.has(n) && !f.ripe(n, now) {
+		r.askAgain(f.endsAt[n] - int64(PrefetchAhead))
+		return Ticket{}, false
+	}
 	b := turn{room: r, fleet: f, now: now, scale: r.scale(r.now), host: n}
 	for level := priorities - 1; level >= 0 && b.class == nil; level-- {
 		for _, p := range r.wide {
@@ -32,13 +36,7 @@ func (r *Room) Next(f *Fleet, id HostID, now time.Time) (Ticket, bool) {
 // room until Remove.
 func (r *Room) Pick(f *Fleet, now time.Time) (Ticket, HostID, bool) {
 	r.sync(f, now)
-	r.roomy = append(r.roomy[:0], f.free...)
-	for i, w := range f.spare {
-		if i == len(r.roomy) {
-			r.roomy = append(r.roomy, 0)
-		}
-		r.roomy[i] |= w
-	}
+	r.findRoom(f, now)
 	if !r.roomy.any() {
 		return Ticket{}, "", false
 	}
@@ -60,6 +58,28 @@ func (r *Room) Pick(f *Fleet, now time.Time) (Ticket, HostID, bool) {
 		})
 	}
 	return b.take()
+}
+
+// findRoom sets roomy to the hosts that can be given a job: a slot is free, or may be soon.
+func (r *Room) findRoom(f *Fleet, now time.Time) {
+	r.roomy = append(r.roomy[:0], f.free...)
+	for len(r.roomy) < len(f.spare) {
+		r.roomy = append(r.roomy, 0)
+	}
+	f.spare.each(func(n int32) {
+		if f.ripe(n, now) {
+			r.roomy.add(n)
+			return
+		}
+		r.askAgain(f.endsAt[n] - int64(PrefetchAhead))
+	})
+}
+
+// askAgain makes NextDue name a time, unless it names an earlier one.
+func (r *Room) askAgain(at int64) {
+	if r.again == 0 || at < r.again {
+		r.again = at
+	}
 }
 
 // sync takes in what has changed since the last decision.
@@ -187,31 +207,29 @@ func (b *turn) runs(c *class) int32 {
 		Wishes: c.group.wishes.Wishes, AvoidUntil: moment(c.avoidUntil), Since: moment(c.passed),
 	}
 	if b.host < 0 {
-		n, until := f.choose(&w, b.now)
-		if n < 0 && !until.IsZero() {
-			b.pass(c, until)
+		d := f.choose(&w, b.now)
+		if d.host < 0 && !d.until.IsZero() {
+			b.pass(c, d)
 		}
-		return n
+		return d.host
 	}
 	x := c.group.facts
 	if !f.permits(&w, x, b.host) || !f.suits(&w, x, b.host, b.now) {
 		return -1
 	}
 	if until := f.patient(&w, x, b.host, b.now); !until.IsZero() {
-		b.pass(c, until)
+		b.pass(c, decision{until: until, warm: true})
 		return -1
 	}
 	return b.host
 }
 
-// pass notes that a class waits for a warm host.
-func (b *turn) pass(c *class, until time.Time) {
-	if c.passed == 0 {
+// pass notes that a class waits for a time.
+func (b *turn) pass(c *class, d decision) {
+	if d.warm && c.passed == 0 {
 		c.passed = b.room.now
 	}
-	if at := until.UnixNano(); b.room.again == 0 || at < b.room.again {
-		b.room.again = at
-	}
+	b.room.askAgain(d.until.UnixNano())
 }
 
 func (b *turn) take() (Ticket, HostID, bool) {
