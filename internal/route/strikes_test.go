@@ -1,0 +1,240 @@
+package route_test
+
+import (
+	"encoding/json"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/comfyherd/comfyherd/internal/failure"
+	"github.com/comfyherd/comfyherd/internal/route"
+)
+
+// strike is the n-th failure of hash 1 on host a.
+func strike(n int, kind failure.Kind, tenant string) route.Strike {
+	return route.Strike{
+		Host: "a", Hash: hashOf(1), Kind: kind, Tenant: route.Tenant(tenant), Job: "j", Message: "boom", Mark: uint64(n),
+	}
+}
+
+func TestOneFailureBlocksInProductionAndTheBlockDoublesUpToTheCap(t *testing.T) {
+	t.Parallel()
+	var s route.Strikes
+	var b *route.Block
+	now := noon
+	for level, seconds := range []int{60, 120, 240, 480, 900, 900} {
+		s, b = s.Add(strike(level+1, failure.HostLost, "acme"), now, route.Production())
+		if b == nil {
+			t.Fatalf("failure %d made no block", level+1)
+		}
+		if got := b.Until.Sub(now); got != time.Duration(seconds)*time.Second || b.Level != level {
+			t.Errorf("block %d lasts %s at level %d, not %d s", level+1, got, b.Level, seconds)
+		}
+		now = b.Until
+	}
+	if got := route.Production().StrikesFor(1); got != 20*time.Minute {
+		t.Errorf("strikes are kept %s, not ten times the block of their level", got)
+	}
+}
+
+func TestThirdFailureBlocksInDevelopmentAndASuccessInBetweenClearsTheCount(t *testing.T) {
+	t.Parallel()
+	var s route.Strikes
+	var b *route.Block
+	for i := range 2 {
+		if s, b = s.Add(strike(i+1, failure.ExecutionError, "acme"), noon, route.Development()); b != nil {
+			t.Fatalf("failure %d blocked", i+1)
+		}
+	}
+	cleared, lift, changed := s.Success("acme", 0, noon)
+	if lift || !changed || !cleared.Clear() && len(cleared.Tenants) > 0 {
+		t.Errorf("after a success: %+v, lift %t, changed %t", cleared, lift, changed)
+	}
+	for i := range 2 {
+		if cleared, b = cleared.Add(strike(i+10, failure.ExecutionError, "acme"), noon, route.Development()); b != nil {
+			t.Fatalf("failure %d after the success blocked", i+1)
+		}
+	}
+	if _, b = cleared.Add(strike(12, failure.ExecutionError, "acme"), noon, route.Development()); b == nil || b.Failures != 3 {
+		t.Fatalf("the third failure made %+v", b)
+	}
+	if got := b.Until.Sub(noon); got != 30*time.Second {
+		t.Errorf("the block lasts %s", got)
+	}
+}
+
+func TestTheSameFailureCountedTwiceChangesNothing(t *testing.T) {
+	t.Parallel()
+	s, b := route.Strikes{}.Add(strike(7, failure.HostLost, "acme"), noon, route.Production())
+	if b == nil {
+		t.Fatal("no block")
+	}
+	again, second := s.Add(strike(7, failure.HostLost, "acme"), noon.Add(time.Hour), route.Production())
+	if second != nil || cmp.Diff(s, again) != "" {
+		t.Errorf("again: %+v, %s", second, cmp.Diff(s, again))
+	}
+}
+
+func TestOneTenantsErrorBlocksThatTenantUntilASecondMeetsIt(t *testing.T) {
+	t.Parallel()
+	for _, kind := range []failure.Kind{failure.ExecutionError, failure.Timeout} {
+		s, b := route.Strikes{}.Add(strike(1, kind, "acme"), noon, route.Production())
+		if b == nil || !b.HoldsFor("acme", 0) || b.HoldsFor("other", 0) {
+			t.Fatalf("%s: first block %+v", kind, b)
+		}
+		first := b.Until
+		s, b = s.Add(strike(2, kind, "acme"), noon.Add(time.Second), route.Production())
+		if b != nil {
+			t.Errorf("%s: the same tenant widened it: %+v", kind, b)
+		}
+		s, b = s.Add(strike(3, kind, "other"), noon.Add(2*time.Second), route.Production())
+		if b == nil || !b.HoldsFor("third", 0) || !b.Until.Equal(first) || b.Level != 0 {
+			t.Errorf("%s: widened block %+v", kind, b)
+		}
+		if s.Level != 1 {
+			t.Errorf("%s: widening raised the level to %d", kind, s.Level)
+		}
+	}
+}
+
+func TestAnotherTenantsSuccessClearsItsOwnStrikesOnly(t *testing.T) {
+	t.Parallel()
+	s, _ := route.Strikes{}.Add(strike(1, failure.ExecutionError, "acme"), noon, route.Production())
+	s, lift, _ := s.Success("other", 0, noon)
+	if lift || s.Tenants["acme"] != 1 {
+		t.Errorf("another's success: lift %t, %+v", lift, s)
+	}
+	s, lift, changed := s.Success("acme", 0, noon)
+	if !lift || !changed || s.Tenants["acme"] != 0 || s.Open != nil {
+		t.Errorf("its own success: lift %t, %+v", lift, s)
+	}
+	if s.Level != 1 || s.OnProbation() {
+		t.Errorf("level %d, probation %t; only time lowers the level", s.Level, s.OnProbation())
+	}
+}
+
+func TestABlockForMemoryHoldsJobsAtLeastAsBig(t *testing.T) {
+	t.Parallel()
+	oom := strike(1, failure.OutOfMemory, "acme")
+	oom.Size = 1000
+	s, b := route.Strikes{}.Add(oom, noon, route.Production())
+	if b == nil || b.Size != 1000 || b.HoldsFor("acme", 999) || !b.HoldsFor("other", 1000) {
+		t.Fatalf("block %+v", b)
+	}
+	if next, lift, changed := s.Success("acme", 999, noon); lift || changed || next.Common != 1 {
+		t.Errorf("a smaller job's success: lift %t, changed %t, %+v", lift, changed, next)
+	}
+	smaller := oom
+	smaller.Mark, smaller.Size = 2, 500
+	wider, b2 := s.Add(smaller, noon.Add(time.Second), route.Production())
+	if b2 == nil || b2.Size != 500 || !b2.Until.Equal(b.Until) || wider.Level != 1 {
+		t.Errorf("a smaller job out of memory: %+v", b2)
+	}
+	if _, lift, _ := s.Success("acme", 1000, noon); !lift {
+		t.Error("the success of a job as big does not lift the block")
+	}
+}
+
+func TestAFailureOfAnotherKindMakesABlockForMemoryHoldEveryJob(t *testing.T) {
+	t.Parallel()
+	oom := strike(1, failure.OutOfMemory, "acme")
+	oom.Size = 1000
+	s, _ := route.Strikes{}.Add(oom, noon, route.Production())
+	_, b := s.Add(strike(2, failure.HostLost, "acme"), noon, route.Production())
+	if b == nil || !b.HoldsFor("other", 1) {
+		t.Errorf("block %+v", b)
+	}
+	s, _ = route.Strikes{}.Add(strike(1, failure.HostLost, "acme"), noon, route.Production())
+	oom.Mark = 2
+	if _, b = s.Add(oom, noon, route.Production()); b != nil {
+		t.Errorf("out of memory narrowed a block: %+v", b)
+	}
+	s, _ = route.Strikes{}.Add(strike(1, failure.ExecutionError, "acme"), noon, route.Production())
+	if _, b = s.Add(oom, noon, route.Production()); b == nil || !b.HoldsFor("acme", 1) || !b.HoldsFor("other", 1000) {
+		t.Errorf("out of memory after one tenant's error: %+v", b)
+	}
+}
+
+func TestIncapableBlocksAtOnceForTheCapAndIsNoStrike(t *testing.T) {
+	t.Parallel()
+	s, b := route.Strikes{}.Add(strike(1, failure.Incapable, "acme"), noon, route.Development())
+	if b == nil || b.Until.Sub(noon) != 15*time.Minute || !b.HoldsFor("other", 0) {
+		t.Fatalf("block %+v", b)
+	}
+	if s.Level != 0 || s.Common != 0 || s.OnProbation() {
+		t.Errorf("strikes %+v", s)
+	}
+}
+
+func TestKindsThatBlameNoPairAreNoStrikes(t *testing.T) {
+	t.Parallel()
+	for _, kind := range []failure.Kind{
+		failure.InvalidWorkflow, failure.HostSick, failure.RejectedBusy, failure.Lost, failure.Drained, failure.Interrupted,
+	} {
+		if s, b := (route.Strikes{}).Add(strike(1, kind, "acme"), noon, route.Production()); b != nil || !s.Clear() {
+			t.Errorf("%s: %+v, %+v", kind, s, b)
+		}
+	}
+}
+
+func TestProbationLastsFromTheBlockToTheNextSuccess(t *testing.T) {
+	t.Parallel()
+	s, _ := route.Strikes{}.Add(strike(1, failure.HostLost, "acme"), noon, route.Development())
+	if s.OnProbation() {
+		t.Error("on probation before any block")
+	}
+	s, _ = route.Strikes{}.Add(strike(1, failure.HostLost, "acme"), noon, route.Production())
+	if !s.OnProbation() {
+		t.Error("not on probation after a block")
+	}
+	if s, _, _ = s.Success("other", 0, noon.Add(2*time.Minute)); s.OnProbation() {
+		t.Error("on probation after a success")
+	}
+}
+
+func TestBlocksLastWholeSecondsAndNeverLongerThanTheCap(t *testing.T) {
+	t.Parallel()
+	p := route.Policy{Cooldown: 1500 * time.Millisecond, Cap: 5 * time.Second, MaxFailures: 1}
+	for level, want := range []time.Duration{2 * time.Second, 3 * time.Second, 5 * time.Second, 5 * time.Second} {
+		if got := p.BlockFor(level, 0); got != want {
+			t.Errorf("level %d: %s, not %s", level, got, want)
+		}
+	}
+	if got := p.BlockFor(0, 600*time.Millisecond); got != 3*time.Second {
+		t.Errorf("with jitter: %s", got)
+	}
+	if got := (route.Policy{}).BlockFor(2000, 0); got != 15*time.Minute {
+		t.Errorf("at level 2000: %s", got)
+	}
+}
+
+func TestStrikesSurviveJSON(t *testing.T) {
+	t.Parallel()
+	s, _ := route.Strikes{}.Add(strike(1, failure.ExecutionError, "acme"), noon, route.Production())
+	text, err := json.Marshal(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var back route.Strikes
+	if err := json.Unmarshal(text, &back); err != nil || cmp.Diff(s, back) != "" {
+		t.Errorf("%v: %s", err, cmp.Diff(s, back))
+	}
+}
+
+func TestPresetsAreThoseOfTheContract(t *testing.T) {
+	t.Parallel()
+	want := map[string]route.Policy{
+		"production":        {Cooldown: 60 * time.Second, Cap: 15 * time.Minute, MaxFailures: 1},
+		"development":       {Cooldown: 30 * time.Second, Cap: 15 * time.Minute, MaxFailures: 3},
+		"high-availability": {Cooldown: 120 * time.Second, Cap: 15 * time.Minute, MaxFailures: 1},
+	}
+	for _, name := range route.Presets() {
+		if got, ok := route.Preset(name); !ok || got != want[name] {
+			t.Errorf("%s: %+v", name, got)
+		}
+	}
+	if _, ok := route.Preset("reckless"); ok || len(route.Presets()) != len(want) {
+		t.Error("presets differ")
+	}
+}
