@@ -105,7 +105,10 @@ func (f *Fleet) eligible(w *Want, x *facts, now time.Time) bool {
 		e.copyFrom(s.chosen)
 		return true
 	}
-	return !now.Before(w.AvoidUntil) && e.any()
+	if now.Before(w.AvoidUntil) {
+		clear(e)
+	}
+	return e.any()
 }
 
 // wishes narrows e by what the job and the affinity forbid.

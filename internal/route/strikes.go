@@ -222,6 +222,13 @@ func (s Strikes) Success(tenant Tenant, size int64, now time.Time) (next Strikes
 	return s, lift, lift || s.failures() != before
 }
 
+// Lifted forgets the standing block, which somebody has lifted: by hand, or because the host's capability has
+// changed. Without it the next failure would be taken for one that the block covers.
+func (s Strikes) Lifted() Strikes {
+	s.Open = nil
+	return s
+}
+
 // recovered reports whether a success takes the reason from the standing block.
 func (s *Strikes) recovered(tenant Tenant, size int64) bool {
 	b := s.Open

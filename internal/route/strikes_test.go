@@ -167,6 +167,14 @@ func TestIncapableBlocksAtOnceForTheCapAndIsNoStrike(t *testing.T) {
 	}
 }
 
+func TestAfterALiftedBlockTheNextFailureBlocksAgain(t *testing.T) {
+	t.Parallel()
+	s, _ := route.Strikes{}.Add(strike(1, failure.Incapable, "acme"), noon, route.Production())
+	if _, b := s.Lifted().Add(strike(2, failure.HostLost, "acme"), noon.Add(time.Second), route.Production()); b == nil || b.Kind != failure.HostLost {
+		t.Errorf("block %+v", b)
+	}
+}
+
 func TestKindsThatBlameNoPairAreNoStrikes(t *testing.T) {
 	t.Parallel()
 	for _, kind := range []failure.Kind{

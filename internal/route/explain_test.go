@@ -1,0 +1,139 @@
+package route_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/comfyherd/comfyherd/internal/failure"
+	"github.com/comfyherd/comfyherd/internal/route"
+)
+
+func TestExplainNamesTheReasonOfEveryHost(t *testing.T) {
+	t.Parallel()
+	f := fleet(online("blocked"), online("busy"), online("excluded"), online("fine"), online("lacking"), online("failed"))
+	f.PutHost(route.HostState{ID: "leaving", State: route.Draining, Slots: 1})
+	f.PutHost(route.HostState{ID: "sick", State: route.Unhealthy, Slots: 1})
+	f.PutCapability("away", kindOf(7))
+	f.PutCapability("lacking", kindOf(1))
+	f.PutRequirements(hashOf(1), needs(1))
+	b := block("blocked", 1)
+	b.Message = "CUDA error"
+	f.PutBlock(b)
+	f.Occupy("busy", route.Run{Tenant: "other", Job: "x", Hash: hashOf(2)})
+	w := want(1)
+	w.Exclude, w.Avoid = []string{"excluded"}, []string{"failed"}
+	got := map[string]string{}
+	for _, v := range f.Explain(w, noon) {
+		got[string(v.Host)] = string(v.Code) + ": " + v.Text
+		if v.Eligible != (v.Code == route.Eligible) {
+			t.Errorf("%s: eligible %t", v.Host, v.Eligible)
+		}
+	}
+	expected := map[string]string{
+		"away":     "offline: offline",
+		"blocked":  `blocked: blocked until 2026-12-01T12:01:00Z after "CUDA error"`,
+		"busy":     "busy: busy: 1 of 1 slots",
+		"excluded": "excluded: excluded by the job",
+		"failed":   "avoided: avoided: it failed this job before, and other hosts can take it",
+		"fine":     "eligible: eligible",
+		"lacking":  "missing: missing model model-1.safetensors in Loader.ckpt",
+		"leaving":  "draining: draining",
+		"sick":     "unhealthy: unhealthy",
+	}
+	if diff := cmp.Diff(expected, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestExplainTellsOfCapsAndProbation(t *testing.T) {
+	t.Parallel()
+	s := online("a")
+	s.Slots = 2
+	f := fleet(s)
+	f.Occupy("a", route.Run{Tenant: "acme", Job: "x", Hash: hashOf(1)})
+	f.PutStrikes("a", hashOf(1), route.Strikes{Level: 1, Common: 1})
+	if v := f.Explain(want(1), noon)[0]; v.Code != route.CodeProbe {
+		t.Errorf("on probation: %+v", v)
+	}
+	if got := chosen(f, want(1)); got != "none" {
+		t.Errorf("a second job on probation goes to %s", got)
+	}
+	f.RemoveStrikes("a", hashOf(1))
+	if got := chosen(f, want(1)); got != "a" {
+		t.Errorf("after probation: %s", got)
+	}
+	f.PutTenant("acme", 1, 1)
+	if v := f.Explain(want(1), noon)[0]; v.Code != route.CodeOverCap || !strings.Contains(v.Text, "runs 1 of 1") {
+		t.Errorf("at the cap: %+v", v)
+	}
+}
+
+func TestHoldSaysWhyNobodyMayTakeTheJob(t *testing.T) {
+	t.Parallel()
+	incapable := block("a", 1)
+	incapable.Kind = failure.Incapable
+	later := block("b", 1)
+	later.Until = noon.Add(2 * time.Minute)
+	busy := func(f *route.Fleet) { f.Occupy("a", route.Run{Tenant: "x", Job: "x", Hash: hashOf(2)}) }
+	for name, c := range map[string]struct {
+		facts  func(f *route.Fleet)
+		want   func(w *route.Want)
+		reason route.HoldReason
+		text   string
+		until  time.Time
+	}{
+		"no host":           {facts: func(f *route.Fleet) { f.RemoveHost("a"); f.RemoveHost("b") }, reason: route.NoneCapable, text: "no host is online"},
+		"merely busy":       {facts: busy},
+		"incapable blocked": {facts: func(f *route.Fleet) { f.PutBlock(incapable); f.RemoveHost("b") }, reason: route.NoneCapable, text: "no host that is online can run it"},
+		"lacking": {facts: func(f *route.Fleet) {
+			f.PutCapability("a", kindOf(1))
+			f.PutCapability("b", kindOf(1))
+		}, reason: route.NoneCapable, text: "no host that is online can run it"},
+		"blocked": {facts: func(f *route.Fleet) { f.PutBlock(block("a", 1)); f.PutBlock(later) }, reason: route.AllBlocked,
+			text: "it is blocked on every host that can run it", until: noon.Add(time.Minute)},
+		"one blocked": {facts: func(f *route.Fleet) { f.PutBlock(block("a", 1)) }},
+		"excluded":    {want: func(w *route.Want) { w.Exclude = []string{"a", "b"} }, reason: route.Excluded, text: "every host that can run it is excluded"},
+		"failed on both": {want: func(w *route.Want) { w.Avoid, w.AvoidUntil = []string{"a", "b"}, noon.Add(time.Second) }, reason: route.NotDue,
+			text: "only hosts that failed it before are left; they are tried again at 2026-12-01T12:00:01Z", until: noon.Add(time.Second)},
+		"not due": {want: func(w *route.Want) { w.NotBefore = noon.Add(time.Hour) }, reason: route.NotDue, text: "not due before 2026-12-01T13:00:00Z", until: noon.Add(time.Hour)},
+		"over the cap": {facts: func(f *route.Fleet) {
+			f.PutTenant("acme", 1, 1)
+			f.Occupy("a", route.Run{Tenant: "acme", Job: "x", Hash: hashOf(2)})
+		}, reason: route.OverCap, text: "tenant acme runs 1 jobs, as many as it may"},
+	} {
+		f, w := fleet(online("a"), online("b")), want(1)
+		f.PutRequirements(hashOf(1), needs(1))
+		if c.facts != nil {
+			c.facts(f)
+		}
+		if c.want != nil {
+			c.want(&w)
+		}
+		got := f.Hold(w, noon)
+		if got.Reason != c.reason || got.Text != c.text || !got.Until.Equal(c.until) {
+			t.Errorf("%s: %+v", name, got)
+		}
+	}
+}
+
+func TestABlockThatNobodyRemovesEndsSomeSecondsAfterItsTime(t *testing.T) {
+	t.Parallel()
+	f := fleet(online("a"))
+	f.PutBlock(block("a", 1)) // until noon + 1 min
+	if !f.NextDue().Equal(noon.Add(time.Minute + route.BlockGrace)) {
+		t.Errorf("due at %s", f.NextDue())
+	}
+	for after, want := range map[time.Duration]bool{
+		time.Minute + route.BlockGrace - 1: false,
+		time.Minute + route.BlockGrace:     true,
+	} {
+		g := fleet(online("a"))
+		g.PutBlock(block("a", 1))
+		if _, ok := g.Choose(route.Want{Hash: hashOf(1)}, noon.Add(after)); ok != want {
+			t.Errorf("after %s: chosen %t", after, ok)
+		}
+	}
+}

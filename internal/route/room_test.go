@@ -1,0 +1,231 @@
+package route_test
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/comfyherd/comfyherd/internal/route"
+)
+
+func ticket(sequence uint64, t string, priority int) route.Ticket {
+	return route.Ticket{
+		Sequence: sequence, Revision: 1, Priority: priority, Tenant: route.Tenant(t), Job: route.JobID(fmt.Sprint("j", sequence)),
+		Hash: hashOf(1), Received: noon,
+	}
+}
+
+func room(tickets ...route.Ticket) *route.Room {
+	r := route.NewRoom()
+	for _, t := range tickets {
+		r.Put(t)
+	}
+	return r
+}
+
+// next is the sequence that Pick names, 0 for none.
+func next(r *route.Room, f *route.Fleet, now time.Time) uint64 {
+	t, _, _ := r.Pick(f, now)
+	return t.Sequence
+}
+
+func TestOlderRevisionsDoNotReplaceNewer(t *testing.T) {
+	t.Parallel()
+	newer, older := ticket(1, "a", 5), ticket(1, "a", 7)
+	newer.Revision = 2
+	r := room(newer, older)
+	if got, _ := r.Get(1); got.Priority != 5 || r.Len() != 1 {
+		t.Errorf("%+v of %d", got, r.Len())
+	}
+}
+
+func TestATicketComesBackAsItWasPut(t *testing.T) {
+	t.Parallel()
+	in := ticket(1, "a", 5)
+	in.Size, in.Attempt, in.NotBefore, in.Expires = 7, 2, noon.Add(time.Second), noon.Add(time.Hour)
+	in.Prefer, in.Only, in.Exclude, in.Avoid = []string{"p"}, []string{"gpu=1", "o"}, []string{"e"}, []string{"x"}
+	in.AvoidUntil = noon.Add(time.Minute)
+	r := room(in)
+	out, _ := r.Get(1)
+	if fmt.Sprint(out) != fmt.Sprint(in) {
+		t.Errorf("got %+v\nput %+v", out, in)
+	}
+	seen := 0
+	r.Each(func(t *route.Ticket) { seen += int(t.Sequence) })
+	if byJob, ok := r.ByJob("a", "j1"); !ok || byJob.Sequence != 1 || seen != 1 {
+		t.Errorf("by job %+v, seen %d", byJob, seen)
+	}
+	if _, ok := r.ByJob("b", "j1"); ok {
+		t.Error("another tenant's job of that name was found")
+	}
+}
+
+func TestJobsBecomeDueAndExpire(t *testing.T) {
+	t.Parallel()
+	f := fleet(online("a"))
+	scheduled, mortal := ticket(1, "a", 9), ticket(2, "a", 5)
+	scheduled.NotBefore, mortal.Expires = noon.Add(time.Minute), noon.Add(2*time.Minute)
+	r := room(scheduled, mortal)
+	if got := next(r, f, noon); got != 2 {
+		t.Errorf("before anything is due: %d", got)
+	}
+	if due := r.NextDue(); !due.Equal(scheduled.NotBefore) {
+		t.Errorf("next due %s", due)
+	}
+	if got := next(r, f, noon.Add(time.Minute)); got != 1 {
+		t.Errorf("when it is due: %d", got)
+	}
+	if due := r.NextDue(); !due.Equal(mortal.Expires) {
+		t.Errorf("then due %s", due)
+	}
+	r.Remove(1)
+	over := noon.Add(2 * time.Minute)
+	if got := next(r, f, over); got != 0 {
+		t.Errorf("an expired job is offered: %d", got)
+	}
+	if list := r.Expired(over); len(list) != 1 || list[0].Sequence != 2 {
+		t.Errorf("expired: %+v", list)
+	}
+	if list := r.Expired(over); len(list) != 0 {
+		t.Errorf("told twice: %+v", list)
+	}
+	if list := r.Expired(r.NextDue()); len(list) != 1 {
+		t.Errorf("not told again: %+v", list)
+	}
+}
+
+func TestAJobThatWaitsLongRisesInPriority(t *testing.T) {
+	t.Parallel()
+	f := fleet(online("a"))
+	old, fresh := ticket(1, "low", 0), ticket(2, "high", 3)
+	fresh.Received = noon.Add(35 * time.Minute)
+	r := room(old, fresh)
+	r.Charge("low", 0, 100, noon) // so that it loses among equals
+	if got := next(r, f, noon.Add(29*time.Minute)); got != 2 {
+		t.Errorf("after 29 minutes: %d", got)
+	}
+	if got := next(r, f, noon.Add(40*time.Minute)); got != 1 {
+		t.Errorf("after 40 minutes, four steps: %d", got)
+	}
+}
+
+func TestLanesAreServedInTurnByWhatTheyUsed(t *testing.T) {
+	t.Parallel()
+	f, r := fleet(online("a")), route.NewRoom()
+	f.PutTenant("heavy", 3, 0)
+	for i := range uint64(300) {
+		r.Put(ticket(1000+i, "heavy", 5))
+		r.Put(ticket(2000+i, "light", 5))
+	}
+	served := map[route.Tenant]int{}
+	for range 100 {
+		got, _, ok := r.Pick(f, noon)
+		if !ok {
+			t.Fatal("nothing to do")
+		}
+		r.Remove(got.Sequence)
+		r.Charge(got.Tenant, 5, 2, noon)
+		served[got.Tenant]++
+	}
+	if served["heavy"] != 75 || served["light"] != 25 {
+		t.Errorf("weights 3 and 1 were served %v", served)
+	}
+}
+
+func TestANewcomerIsNeitherFavouredForThePastNorKeptWaiting(t *testing.T) {
+	t.Parallel()
+	f, r := fleet(online("a")), route.NewRoom()
+	serve := func() route.Tenant {
+		got, _, _ := r.Pick(f, noon)
+		r.Remove(got.Sequence)
+		r.Charge(got.Tenant, 5, 1, noon)
+		return got.Tenant
+	}
+	for i := range uint64(300) {
+		r.Put(ticket(1000+i, "old", 5))
+	}
+	for range 100 {
+		serve()
+	}
+	for i := range uint64(100) {
+		r.Put(ticket(2000+i, "new", 5))
+	}
+	served := map[route.Tenant]int{}
+	for range 20 {
+		served[serve()]++
+	}
+	if served["new"] < 9 || served["new"] > 11 {
+		t.Errorf("after 100 jobs of another: %v", served)
+	}
+}
+
+func TestRunningJobsCountBeforeTheyHaveEnded(t *testing.T) {
+	t.Parallel()
+	s := online("a")
+	s.Slots = 10
+	f, r := fleet(s), route.NewRoom()
+	for i := range uint64(20) {
+		r.Put(ticket(1000+i, "a", 5))
+		r.Put(ticket(2000+i, "b", 5))
+	}
+	served := map[route.Tenant]int{}
+	for range 10 {
+		got, host, _ := r.Pick(f, noon)
+		r.Remove(got.Sequence)
+		f.Occupy(host, route.Run{Tenant: got.Tenant, Job: got.Job, Priority: 5, Hash: got.Hash, Since: noon})
+		served[got.Tenant]++
+	}
+	if served["a"] != 5 || served["b"] != 5 {
+		t.Errorf("ten slots at once went to %v", served)
+	}
+}
+
+func TestPlacesAndLanesAreWhatPeopleWouldCount(t *testing.T) {
+	t.Parallel()
+	f := fleet()
+	late := ticket(9, "a", 9)
+	late.NotBefore = noon.Add(time.Hour)
+	r := room(ticket(1, "a", 5), ticket(2, "a", 5), ticket(3, "a", 5), ticket(4, "b", 5), ticket(5, "c", 7), late)
+	r.Charge("a", 5, 30, noon)
+	r.Charge("b", 5, 10, noon)
+	// Before the third of a: two of a, one of b, which takes turns with a, and c by priority.
+	for sequence, want := range map[uint64]int{5: 1, 1: 2, 4: 2, 3: 5, 9: 6, 77: 0} {
+		if place, of := r.Position(f, sequence, noon); place != want || of != 6 {
+			t.Errorf("ticket %d: place %d of %d, not %d", sequence, place, of, want)
+		}
+	}
+	lanes := r.Lanes(f, noon)
+	if len(lanes) != 4 || lanes[2].Tenant != "b" || lanes[3].Tenant != "a" || lanes[3].Depth != 3 || lanes[3].Share != 0.75 {
+		t.Errorf("lanes %+v", lanes)
+	}
+	f.PutHost(online("h"))
+	f.ObserveRun(hashOf(1), "h", 10*time.Second)
+	if eta := r.ETA(f, 3, noon); !eta.Equal(noon.Add(50 * time.Second)) {
+		t.Errorf("expected at %s", eta)
+	}
+}
+
+func TestWorkThatWasBlockedIsFoundWhenTheBlockEnds(t *testing.T) {
+	t.Parallel()
+	for name, free := range map[string]func(f *route.Fleet){
+		"block removed":   func(f *route.Fleet) { f.RemoveBlock("a", hashOf(1)) },
+		"host joins":      func(f *route.Fleet) { f.PutHost(online("b")) },
+		"model installed": func(f *route.Fleet) { f.RemoveBlock("a", hashOf(1)); f.PutCapability("a", kindOf(9)) },
+	} {
+		f := fleet(online("a"))
+		f.PutRequirements(hashOf(1), needs(1))
+		f.PutCapability("a", kindOf(1))
+		if name != "model installed" {
+			f.PutCapability("a", kindOf(9))
+		}
+		f.PutBlock(block("a", 1))
+		r := room(ticket(1, "a", 5))
+		if got := next(r, f, noon); got != 0 {
+			t.Errorf("%s: %d ran on a blocked pair", name, got)
+		}
+		free(f)
+		if got := next(r, f, noon); got != 1 {
+			t.Errorf("%s: not found", name)
+		}
+	}
+}
