@@ -127,7 +127,10 @@ func (q *Queue) ServeOffers(ctx context.Context, host string, answer func(o Offe
 			respond(msg, Reply{Answer: Unfit, Reason: err.Error()})
 			return
 		}
-		answer(o, func(r Reply) { respond(msg, r) })
+		answer(o, func(r Reply) {
+			r.State = r.State.Abridged()
+			respond(msg, r)
+		})
 	})
 }
 
@@ -180,9 +183,10 @@ func respond(msg *nats.Msg, answer any) {
 	}
 }
 
-// Broadcast tells every dispatcher the host's state now. It is not stored; the next heartbeat repeats it.
+// Broadcast tells every dispatcher the host's state now, abridged. It is not stored; the next heartbeat repeats it.
 func (q *Queue) Broadcast(s *HostState) error {
-	body, err := json.Marshal(s)
+	brief := s.Abridged()
+	body, err := json.Marshal(&brief)
 	if err != nil {
 		return fmt.Errorf("encode state of host %s: %w", s.Host, err)
 	}

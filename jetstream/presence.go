@@ -32,7 +32,48 @@ type HostState struct {
 	Device   string          `json:"device,omitempty"`
 	URL      string          `json:"url,omitempty"`
 	Ended    *EndedJob       `json:"ended,omitempty"` // the run whose end caused this state
+	Brief    bool            `json:"brief,omitempty"` // labels, recent, memory and what people read are left out: as before
 	Time     time.Time       `json:"time"`
+}
+
+// Abridged leaves out what seldom changes, for states that are told at every change of a slot.
+func (s *HostState) Abridged() HostState {
+	brief := *s
+	brief.Brief = true
+	brief.Labels, brief.Recent, brief.Memory, brief.Version, brief.Device, brief.URL = nil, nil, 0, "", "", ""
+	return brief
+}
+
+// Completed gives a brief state what it left out, from the one known before. Hashes that run now are warm.
+func (s *HostState) Completed(before *HostState) HostState {
+	if !s.Brief {
+		return *s
+	}
+	full := *s
+	full.Brief = false
+	full.Labels, full.Recent, full.Memory = before.Labels, before.Recent, before.Memory
+	full.Version, full.Device, full.URL = before.Version, before.Device, before.URL
+	for i := range s.Running {
+		full.Recent = warmest(full.Recent, s.Running[i].Hash)
+	}
+	return full
+}
+
+// recentMost is how many hashes count as warm.
+const recentMost = 8
+
+// warmest puts a hash first; a list that is right already is shared.
+func warmest(recent []workflow.Hash, hash workflow.Hash) []workflow.Hash {
+	if len(recent) > 0 && recent[0] == hash {
+		return recent
+	}
+	next := append(make([]workflow.Hash, 0, recentMost), hash)
+	for _, h := range recent {
+		if h != hash && len(next) < recentMost {
+			next = append(next, h)
+		}
+	}
+	return next
 }
 
 // Availability of a host.

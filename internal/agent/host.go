@@ -61,7 +61,7 @@ func (h *host) run(stop, kill context.Context) error {
 	defer cancel()
 	g, ctx := errgroup.WithContext(ctx)
 	for _, loop := range []func(context.Context) error{
-		h.comfy.Listen, h.healthLoop, h.leaseLoop, h.presenceLoop, h.reconnectLoop,
+		h.comfy.Listen, h.cancelLoop, h.healthLoop, h.leaseLoop, h.presenceLoop, h.reconnectLoop,
 		func(ctx context.Context) error {
 			return h.q.ServeOffers(ctx, h.name, func(o jetstream.Offer, reply func(jetstream.Reply)) { h.answer(ctx, o, reply) })
 		},

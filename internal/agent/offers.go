@@ -21,8 +21,9 @@ func (h *host) answer(ctx context.Context, o jetstream.Offer, reply func(jetstre
 	h.decide(ctx, &o, reply)
 }
 
-// decide reserves a slot or refuses. Order of effects: reserve, extend the lease, answer, broadcast, walk. A crash
-// in between lets the lease run out; the walk has not appended started, so the job is routed anew.
+// decide reserves a slot or refuses. Order of effects: reserve, answer, broadcast, walk. A crash in between lets the
+// lease run out; the walk has not appended started, so the job is routed anew. The lease is some milliseconds old
+// and extended with all others in a third of its AckWait.
 func (h *host) decide(ctx context.Context, o *jetstream.Offer, reply func(jetstream.Reply)) {
 	v := h.desk.take(o, func() *run {
 		work, end := context.WithCancelCause(ctx)
@@ -32,7 +33,6 @@ func (h *host) decide(ctx context.Context, o *jetstream.Offer, reply func(jetstr
 	})
 	h.meters.answered(string(v.answer))
 	if v.answer == jetstream.Accepted {
-		h.extend(o.Lease)
 		if int64(o.AckWait/3) < h.extendEvery.Load() {
 			poke(h.extendNow)
 		}

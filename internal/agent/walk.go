@@ -43,14 +43,9 @@ func (h *host) walk(kill, ctx context.Context, r *run) {
 	defer h.desk.leave(r)
 	a := &attempt{run: r}
 	defer r.end(nil)
-	stopFollowing, err := h.q.FollowJob(r.tenant, r.key.job, r.hear) // 1
-	if err != nil {
-		h.log.Error("cannot follow a job; its lease will run out", "job", r.key, "error", err)
-		h.release(a, false)
-		return
-	}
-	defer stopFollowing()
-	if err = h.begin(ctx, a); err == nil { // 2
+	defer h.follow(kill, r)() // 1
+	err := h.begin(ctx, a)    // 2
+	if err == nil {
 		err = h.perform(ctx, a) // 3, 4
 	}
 	if kill.Err() != nil {

@@ -43,6 +43,7 @@ type brain struct {
 	synced       map[source]bool
 	alarms       alarms
 	pace         pace
+	roundTrip    time.Duration // of an offer, lately
 	dirtyHosts   map[route.HostID]bool
 	dirty        bool // something changed that may let any waiting job run
 	review       bool // something changed that may change why a job waits
@@ -63,7 +64,7 @@ type pair struct {
 }
 
 const (
-	handOver  = 4 * time.Millisecond   // head start of a host's home dispatcher
+	handOver  = 4 * time.Millisecond   // least head start of a host's home dispatcher
 	handTime  = 100 * time.Millisecond // how long a job waits in hand before it is parked
 	handLeast = 16                     // jobs that may always wait in hand
 	handMost  = 512                    // deliveries under way at once
@@ -247,6 +248,13 @@ func (b *brain) credit(stop context.Context, p int) int {
 	}
 	return 0
 }
+
+// headStart is how long a slot must have been free before a dispatcher that is not its host's home may use it: a
+// few round trips of an offer, so that on a busy machine, where news is late, the home's own offer comes first.
+func (b *brain) headStart() time.Duration { return min(max(handOver, 4*b.roundTrip), handTime) }
+
+// offerTook learns how long an offer takes, from the last dozen or so.
+func (b *brain) offerTook(d time.Duration) { b.roundTrip += (d - b.roundTrip) / 8 }
 
 // pace counts placements, so that the hand may hold what leaves it within handTime.
 type pace struct {

@@ -12,11 +12,12 @@ import (
 
 // hostView is the newest that is known of a host.
 type hostView struct {
-	state   jetstream.HostState
-	until   time.Time // its presence stands until then, unless a heartbeat comes
-	home    bool
-	held    *jetstream.HostState // a newer state that waits for the head start of the host's home
-	present bool                 // its presence was seen, not only a broadcast
+	state     jetstream.HostState
+	until     time.Time // its presence stands until then, unless a heartbeat comes
+	home      bool
+	held      *jetstream.HostState // a newer state that waits for the head start of the host's home
+	heldSince time.Time
+	present   bool // its presence was seen, not only a broadcast
 }
 
 func (h *hostView) routeState() route.HostState {
@@ -33,13 +34,13 @@ func (h *hostView) routeState() route.HostState {
 	}
 }
 
-// newer reports whether s is a later word of the same host than h's: the same agent process counts its states, and
+// newer reports whether s is a later word of the same host than old: the same agent process counts its states, and
 // another process is newer when it began to speak later.
-func (h *hostView) newer(s *jetstream.HostState) bool {
-	if h.state.Instance == s.Instance {
-		return s.Serial > h.state.Serial
+func newer(old, s *jetstream.HostState) bool {
+	if old.Instance == s.Instance {
+		return s.Serial > old.Serial
 	}
-	return s.Time.After(h.state.Time)
+	return s.Time.After(old.Time)
 }
 
 func (b *brain) hearHost(c jetstream.Change) {
@@ -57,36 +58,58 @@ func (b *brain) hearState(s jetstream.HostState) {
 	b.tell(func(now time.Time) { b.hearStateNow(s, now) })
 }
 
-// hearStateNow takes a host's word. One that frees a slot of a host that is at home elsewhere waits for handOver.
+// hearStateNow takes a host's word. While jobs wait, one that frees a slot of a host that is at home elsewhere counts
+// when the slot has stayed free for the head start: until then it is its home dispatcher's.
 func (b *brain) hearStateNow(s jetstream.HostState, now time.Time) {
 	h := b.hosts[s.Host]
 	if h == nil {
+		if s.Brief {
+			return // its presence follows
+		}
 		h = &hostView{home: b.isHome(s.Host), until: now.Add(b.d.q.PresenceTTL())}
 		b.hosts[s.Host] = h
 		b.d.log.Info("a host is there", "host", s.Host, "state", s.State, "slots", s.Slots, "comfyui", s.Version)
 		b.apply(h, s)
 		return
 	}
-	if h.held != nil && h.held.Instance == s.Instance && h.held.Serial >= s.Serial || !h.newer(&s) {
+	newest := &h.state
+	if h.held != nil {
+		newest = h.held
+	}
+	if !newer(newest, &s) {
 		return
 	}
+	s = s.Completed(newest)
 	b.charge(&s, now)
-	frees := s.State == jetstream.Online && (len(s.Running) < len(h.state.Running) || h.state.State != jetstream.Online)
-	if h.home || !frees {
+	if h.home || b.waiting.Len() == 0 || spare(&s) <= spare(&h.state) {
 		b.apply(h, s)
 		return
 	}
-	waits := h.held != nil
-	h.held = &s
-	if !waits {
-		b.at(now.Add(handOver), func(time.Time) { b.showHeld(h) })
+	h.heldSince = now
+	if h.held == nil {
+		b.at(now.Add(b.headStart()), func(now time.Time) { b.showHeld(h, now) })
 	}
+	h.held = &s
 }
 
-func (b *brain) showHeld(h *hostView) {
-	if h.held != nil && b.hosts[h.state.Host] == h {
-		b.apply(h, *h.held)
+// spare is how many more jobs a host would take.
+func spare(s *jetstream.HostState) int {
+	if s.State != jetstream.Online {
+		return 0
 	}
+	return max(0, s.Slots+s.Prefetch-s.Foreign-len(s.Running))
+}
+
+// showHeld applies a state that was held back, once it has stood for the head start.
+func (b *brain) showHeld(h *hostView, now time.Time) {
+	if h.held == nil || b.hosts[h.state.Host] != h {
+		return
+	}
+	if left := b.headStart() - now.Sub(h.heldSince); left > 0 {
+		b.at(now.Add(left), func(now time.Time) { b.showHeld(h, now) })
+		return
+	}
+	b.apply(h, *h.held)
 }
 
 func (b *brain) apply(h *hostView, s jetstream.HostState) {

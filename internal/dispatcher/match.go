@@ -89,13 +89,12 @@ func (b *brain) releaseNow(host string, o *owned) {
 }
 
 // answered takes an agent's answer: the host's own word first, then the kept slot.
-func (b *brain) answered(o *owned, host string, reply jetstream.Reply, err error) {
+func (b *brain) answered(o *owned, host string, asked time.Time, reply jetstream.Reply, err error) {
 	b.tell(func(now time.Time) {
+		b.offerTook(now.Sub(asked))
 		switch {
 		case err == nil && reply.State.Host == host:
-			if h := b.hosts[host]; h == nil || h.newer(&reply.State) {
-				b.hearStateNow(reply.State, now)
-			}
+			b.hearStateNow(reply.State, now)
 			b.releaseNow(host, o)
 		case errors.Is(err, jetstream.ErrNoAgent):
 			b.releaseNow(host, o)
@@ -138,10 +137,14 @@ func (b *brain) letGo(sequence uint64) {
 	b.exit()
 }
 
-// parkLate parks what has waited in hand for too long.
+// parkLate parks what has waited in hand for too long: handTime, or ten times that while many jobs leave it.
 func (b *brain) parkLate(now time.Time) {
+	patience := handTime
+	if b.pace.hand(now) > 2*handLeast {
+		patience = 10 * handTime
+	}
 	for sequence, o := range b.hand {
-		if now.Sub(o.taken) < handTime {
+		if now.Sub(o.taken) < patience {
 			continue
 		}
 		b.letGo(sequence)

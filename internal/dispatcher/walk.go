@@ -117,7 +117,7 @@ func (d *Dispatcher) finish(_ context.Context, lease jetstream.Lease) {
 // offer asks the host's agent to take the job and reports whether the walk is over: with "accepted" the lease is
 // the agent's; without an answer nobody knows, so the lease decides.
 func (d *Dispatcher) offer(ctx context.Context, o *owned, host string, resume bool) (done bool) {
-	attempt := o.attempt
+	attempt, asked := o.attempt, d.clock()
 	reply, err := d.q.Offer(ctx, host, &jetstream.Offer{
 		Message: o.message, Job: o.job.ID, Hash: o.job.Graph.Hash(), Attempt: attempt, Resume: resume,
 		Lease: o.lease, AckWait: d.q.AckWait(), LastInChain: o.last,
@@ -127,7 +127,7 @@ func (d *Dispatcher) offer(ctx context.Context, o *owned, host string, resume bo
 		answer = "no_answer"
 	}
 	d.metrics.offers.WithLabelValues(answer).Inc()
-	d.brain.answered(o, host, reply, err)
+	d.brain.answered(o, host, asked, reply, err)
 	switch {
 	case errors.Is(err, jetstream.ErrNoAgent):
 		o.unfit = append(o.unfit, host)
