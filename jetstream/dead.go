@@ -24,7 +24,10 @@ type DeadLetter struct {
 	Header   nats.Header // of the publish
 }
 
-const lanePriorityHeader = "Comfy-Lane-Priority"
+const (
+	lanePriorityHeader = "Comfy-Lane-Priority"
+	truncatedHeader    = "Comfy-Truncated" // the size of a body that was larger than MaxBody; the letter has its first bytes
+)
 
 // Bury stores a job in COMFY_DEAD. Burying it again within some minutes changes nothing, so a crash between
 // Bury and the dead event can be repeated; after that the letter may stand there twice, never with two events.
@@ -37,6 +40,10 @@ func (q *Queue) Bury(ctx context.Context, m *job.Message, id job.ID, reason fail
 		msg.Header.Set(RequeueOfHeader, m.RequeueOf)
 	}
 	msg.Data = m.Body
+	if len(m.Body) > q.MaxBody() {
+		msg.Header.Set(truncatedHeader, fmt.Sprint(len(m.Body)))
+		msg.Data = m.Body[:q.MaxBody()]
+	}
 	_, err := q.js.PublishMsg(ctx, msg, natsjs.WithMsgID(m.Tenant+"/"+string(id)+"/"+fmt.Sprint(m.Sequence)))
 	return wrap(err, "bury job %s", id)
 }

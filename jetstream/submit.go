@@ -46,6 +46,13 @@ var (
 	ErrNoSpace = errors.New("JetStream has no space left")
 )
 
+// headroom is what a message leaves free of NATS's max_payload for the headers of an offer or a dead letter.
+const headroom = 4 << 10
+
+// MaxBody is how many bytes a job may have: NATS's max_payload without room for our headers. A publish by somebody
+// else may be larger by that room; it can be stored, and is refused by a dispatcher.
+func (q *Queue) MaxBody() int { return int(q.nc.MaxPayload()) - headroom }
+
 // Submit publishes a job to its lane. A job without an id gets a random one, so that Submit may be repeated
 // after an error that leaves open whether the job was stored. The workflow is not looked into here: a dispatcher
 // refuses a bad one with an event dead, reason invalid_job.
@@ -68,6 +75,9 @@ func (q *Queue) Submit(ctx context.Context, lane job.Lane, spec job.Spec) (Recei
 }
 
 func (q *Queue) publishJob(ctx context.Context, msg *nats.Msg, r Receipt) (Receipt, error) {
+	if len(msg.Data) > q.MaxBody() {
+		return Receipt{}, q.explainPublish(nats.ErrMaxPayload, msg)
+	}
 	ack, err := q.js.PublishMsg(ctx, msg)
 	if err != nil {
 		return Receipt{}, q.explainPublish(err, msg)
@@ -81,7 +91,7 @@ func (q *Queue) explainPublish(err error, msg *nats.Msg) error {
 	switch {
 	case errors.Is(err, nats.ErrMaxPayload):
 		return fmt.Errorf("publish %d bytes to %s: %w: at most %d bytes; put files into the object store %s and name them in \"inputs\", or raise max_payload: %w",
-			len(msg.Data), msg.Subject, ErrTooLarge, q.nc.MaxPayload(), InputsStore, err)
+			len(msg.Data), msg.Subject, ErrTooLarge, q.MaxBody(), InputsStore, err)
 	case errors.As(err, &api) && api.ErrorCode == maxMessagesCode:
 		return fmt.Errorf("publish to %s: %w: wait until some of its jobs have ended, or raise the cap with `dispatcher run --lane-cap`: %w", msg.Subject, ErrLaneFull, err)
 	case errors.As(err, &api) && api.ErrorCode == insufficientResourcesCode:

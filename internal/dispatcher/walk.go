@@ -3,6 +3,7 @@ package dispatcher
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/comfyherd/comfyherd/internal/failure"
@@ -36,7 +37,7 @@ type owned struct {
 //  3. the ticket is put: the lease runs out, the next delivery finds the ticket and parks again
 //  4. the delivery is parked: the job waits for its claim
 func (d *Dispatcher) receive(ctx context.Context, delivery jetstream.Delivery) {
-	j, err := job.Parse(delivery.Message)
+	j, err := d.read(delivery.Message)
 	if err != nil {
 		d.refuse(ctx, delivery, err)
 		return
@@ -60,6 +61,15 @@ func (d *Dispatcher) receive(ctx context.Context, delivery jetstream.Delivery) {
 		d.metrics.received.Inc()
 		d.dispatch(ctx, o, spot)
 	}
+}
+
+// read parses a job, and refuses one that would not fit into an offer.
+func (d *Dispatcher) read(m job.Message) (*job.Job, error) {
+	if limit := d.q.MaxBody(); len(m.Body) > limit {
+		return nil, fmt.Errorf("the job has %d bytes, of which at most %d fit into a NATS message beside the headers of an offer: "+
+			"put files into the object store %s and name them in \"inputs\", or raise max_payload", len(m.Body), limit, jetstream.InputsStore)
+	}
+	return job.Parse(m)
 }
 
 // dispatch offers the job to the host it was given, and to others while agents say no, and waits otherwise.
