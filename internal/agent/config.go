@@ -25,6 +25,10 @@ type Config struct {
 	TotalTimeout  time.Duration // of the run; default none
 	FreezeTimeout time.Duration // without any answer of ComfyUI; default 15 s
 
+	// CancelPatience is how long a prompt may take to stop before its host counts as unhealthy: a node without
+	// progress ticks stops only when it is through. Default 30 s.
+	CancelPatience time.Duration
+
 	Outputs string   // OutputsStore (default) or OutputsNone
 	Labels  []string // such as gpu=4090, of every host
 	Version string   // of the agent, for people
@@ -54,6 +58,7 @@ func (c Config) withDefaults() Config {
 	c.NodeTimeout = max(0, cmp.Or(c.NodeTimeout, 10*time.Minute))
 	c.TotalTimeout = max(0, c.TotalTimeout)
 	c.FreezeTimeout = max(0, cmp.Or(c.FreezeTimeout, 15*time.Second))
+	c.CancelPatience = max(0, cmp.Or(c.CancelPatience, 30*time.Second))
 	c.Outputs = cmp.Or(c.Outputs, OutputsStore)
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)

@@ -101,16 +101,16 @@ func (h *host) look(ctx context.Context, c *checkup) time.Duration {
 		h.learn(ctx, c)
 	}
 	reason, wedged := h.wedged(ctx, c)
+	stuck := h.cancelStrays(ctx)
 	h.set(func(d *desk) {
 		switch {
 		case wedged:
 			d.sick, d.trouble = true, reason
 		case !d.sick || c.lost:
-			d.sick, d.trouble = false, ""
+			d.sick, d.trouble = false, stuck
 		}
 		d.public.Foreign = min(probe.Foreign, max(0, probe.QueueRemaining-len(d.slotted)))
 	})
-	h.cancelStrays(ctx)
 	if !h.desk.well() {
 		return illPause
 	}
@@ -189,10 +189,37 @@ func (h *host) lost(reason string) {
 	poke(h.examineNow)
 }
 
-func (h *host) sick(reason string) {
+func (h *host) sick(by *run, reason string) {
 	h.log.Error("host is sick and takes no job until ComfyUI was restarted", "reason", reason)
 	h.set(func(d *desk) { d.sick, d.trouble = true, reason })
+	h.displace(by, reason)
 	poke(h.examineNow)
+}
+
+// stuck is told of a prompt that does not stop. The host is well again when the prompt is gone, by itself or with
+// its ComfyUI.
+func (h *host) stuck(by *run, err error) {
+	reason := stuckText + err.Error()
+	h.log.Error("host takes no job until a prompt has stopped", "job", by.key, "prompt", by.prompt, "error", err)
+	h.keepStray(by.prompt)
+	h.set(func(d *desk) {
+		if d.trouble == "" {
+			d.trouble = reason
+		}
+	})
+	h.displace(by, reason)
+	poke(h.examineNow)
+}
+
+const stuckText = "a prompt does not stop, and nothing else runs until it does or ComfyUI was restarted: "
+
+// displace sends the other runs elsewhere, which stand in line behind what ails the host.
+func (h *host) displace(by *run, reason string) {
+	for _, r := range h.desk.all() {
+		if r != by && !r.reporting.Load() {
+			r.end(&displaced{reason})
+		}
+	}
 }
 
 // stray remembers a prompt that may still come to run although nobody waits for it.
@@ -207,10 +234,11 @@ func (h *host) keepStray(prompt string) {
 	h.strays = append(h.strays, prompt)
 }
 
-const strayTimeout = 2 * time.Second
+// strayTimeout is longer than a prompt whose POST had no answer may take to appear.
+const strayTimeout = 4 * time.Second
 
-// cancelStrays tries again those that do not stop in time.
-func (h *host) cancelStrays(ctx context.Context) {
+// cancelStrays tells why the host cannot run anything, as long as one of them does not stop.
+func (h *host) cancelStrays(ctx context.Context) (stuck string) {
 	h.straysMu.Lock()
 	strays := h.strays
 	h.strays = nil
@@ -219,7 +247,9 @@ func (h *host) cancelStrays(ctx context.Context) {
 		once, cancel := context.WithTimeout(ctx, strayTimeout)
 		if err := h.comfy.Cancel(once, prompt); err != nil {
 			h.keepStray(prompt)
+			stuck = stuckText + err.Error()
 		}
 		cancel()
 	}
+	return stuck
 }

@@ -70,9 +70,7 @@ func (h *host) fail(kill context.Context, a *attempt, f *failure.Failure) error 
 	e.Kind, e.Message, e.Node, e.Class, e.Exception = f.Kind, f.Message, f.Node, f.Class, f.Exception
 	counted := h.counts(kill, a, f)
 	e.Counted = &counted
-	if a.job != nil {
-		e.Size = a.job.Graph.Size()
-	}
+	e.Size = a.size()
 	if !a.superseded.Load() {
 		h.extend(a.currentLease())
 	}

@@ -53,6 +53,11 @@ type ended struct{ by job.EventKind }
 
 func (e *ended) Error() string { return "the job is " + string(e.by) }
 
+// displaced is why a run must stop on a host that cannot run it any more.
+type displaced struct{ reason string }
+
+func (d *displaced) Error() string { return d.reason }
+
 // drained is why a run must stop when the agent shuts down.
 type drained struct{}
 

@@ -151,15 +151,13 @@ func (h *host) limits(t *job.Timeouts) (start, node, total time.Duration) {
 	return start, node, total
 }
 
-// cancelPatience is how long a cancel may take: a node without progress ticks stops only when it is through.
-const cancelPatience = 30 * time.Second
-
 // clear does on the host what a failure asks for, before the slot is given back: the prompt of a run that was
 // stopped from here is cancelled and that is confirmed; a host that is lost or sick takes no more jobs.
 func (h *host) clear(kill context.Context, a *attempt, err error) {
 	var stopped *ended
-	if errors.As(err, &stopped) || errors.Is(err, drained{}) {
-		h.cancel(kill, a.prompt)
+	var away *displaced
+	if errors.As(err, &stopped) || errors.As(err, &away) || errors.Is(err, drained{}) {
+		h.cancel(kill, a.run)
 		return
 	}
 	var moved *overtaken
@@ -168,8 +166,8 @@ func (h *host) clear(kill context.Context, a *attempt, err error) {
 	}
 	f := failure.As(err)
 	switch f.Kind {
-	case failure.Timeout:
-		h.cancel(kill, a.prompt)
+	case failure.Timeout, failure.RejectedBusy:
+		h.cancel(kill, a.run)
 	case failure.OutOfMemory:
 		ctx, cancel := context.WithTimeout(kill, wireTimeout)
 		defer cancel()
@@ -180,26 +178,26 @@ func (h *host) clear(kill context.Context, a *attempt, err error) {
 		h.stray(a.prompt)
 		h.lost(f.Message)
 	case failure.HostSick:
-		h.sick(f.Message)
+		h.sick(a.run, f.Message)
 	case failure.Incapable:
 		h.relearn.Store(true)
 		poke(h.examineNow)
-	case failure.Interrupted, failure.Lost, failure.RejectedBusy, failure.ExecutionError, failure.InvalidWorkflow, failure.Drained:
+	case failure.Interrupted, failure.Lost, failure.ExecutionError, failure.InvalidWorkflow, failure.Drained:
 	}
 }
 
-// cancel ends a prompt in ComfyUI. A POST that was cut off may still arrive, so that an unknown prompt is looked
-// for twice. A prompt that would not stop counts as a stranger's from now on.
-func (h *host) cancel(kill context.Context, prompt string) {
-	ctx, cancel := context.WithTimeout(kill, cancelPatience)
+// cancel ends a run's prompt in ComfyUI. A POST that was cut off may still arrive, so that an unknown prompt is
+// looked for twice. A prompt that does not stop keeps the host from running anything else, for ever when the worker
+// thread has died of a SystemExit, which leaves no other sign: the host is out until the prompt is gone.
+func (h *host) cancel(kill context.Context, r *run) {
+	ctx, cancel := context.WithTimeout(kill, h.cfg.CancelPatience)
 	defer cancel()
-	standing, err := h.comfy.Find(ctx, prompt)
+	standing, err := h.comfy.Find(ctx, r.prompt)
 	if err == nil && standing == comfy.Unknown {
 		pause(ctx, 200*time.Millisecond)
 	}
-	if err := h.comfy.Cancel(ctx, prompt); err != nil {
-		h.log.Warn("a prompt does not stop", "prompt", prompt, "error", err)
-		h.stray(prompt)
+	if err := h.comfy.Cancel(ctx, r.prompt); err != nil && kill.Err() == nil {
+		h.stuck(r, err)
 	}
 }
 
@@ -208,7 +206,7 @@ func (h *host) release(a *attempt, success bool) {
 	if h.desk.free(a.run) {
 		h.broadcast(&jetstream.EndedJob{
 			Tenant: a.tenant, Job: a.key.job, Priority: a.offer.Message.Priority, Hash: a.offer.Hash,
-			RanFor: job.Duration(a.ran), Success: success,
+			Size: a.size(), RanFor: job.Duration(a.ran), Success: success,
 		})
 	}
 }
@@ -223,11 +221,7 @@ func (h *host) settle(kill context.Context, a *attempt, err error) {
 	if err == nil {
 		err = h.complete(kill, a)
 	} else if moved := (*overtaken)(nil); !errors.As(err, &moved) {
-		f := failure.As(err)
-		if errors.Is(err, drained{}) {
-			f = failure.New(failure.Drained, "the agent was shut down before the job had ended")
-		}
-		err = h.fail(kill, a, f)
+		err = h.fail(kill, a, failureOf(err))
 	}
 	var moved *overtaken
 	switch {
@@ -237,6 +231,26 @@ func (h *host) settle(kill context.Context, a *attempt, err error) {
 		h.log.Warn("dropped: the job's chain has moved on", "job", a.key, "last", moved.by.EventKind, "host", moved.by.Host)
 		h.meters.ended("dropped", "")
 	}
+}
+
+// failureOf is what a failed event says of the error that ended a run.
+func failureOf(err error) *failure.Failure {
+	var away *displaced
+	switch {
+	case errors.Is(err, drained{}):
+		return failure.New(failure.Drained, "the agent was shut down before the job had ended")
+	case errors.As(err, &away):
+		return failure.New(failure.HostSick, away.Error())
+	}
+	return failure.As(err)
+}
+
+// size is the job's, 0 when its body could not be read.
+func (a *attempt) size() int64 {
+	if a.job == nil {
+		return 0
+	}
+	return a.job.Graph.Size()
 }
 
 // finish acks a job whose chain has ended without us.
