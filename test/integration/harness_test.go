@@ -178,8 +178,13 @@ func (f *fleet) dispatcher(cfg dispatcher.Config) (stop, kill func()) {
 
 func (f *fleet) agent(name, url string, cfg agent.Config) (stop, kill func()) {
 	f.t.Helper()
+	return f.agentOf(agent.HostConfig{Name: name, URL: url}, cfg)
+}
+
+func (f *fleet) agentOf(host agent.HostConfig, cfg agent.Config) (stop, kill func()) {
+	f.t.Helper()
 	return f.actor(func(q *jetstream.Queue) func(stop, kill context.Context) error {
-		cfg.Hosts = []agent.HostConfig{{Name: name, URL: url}}
+		cfg.Hosts = []agent.HostConfig{host}
 		cfg.Logger = f.logger()
 		a, err := agent.New(q, cfg)
 		if err != nil {
