@@ -21,6 +21,7 @@ func (r *run) limits(now time.Time) (next time.Time, failed *failure.Failure) {
 	all := []limit{
 		{r.lastAnswer(), r.host.options.FreezeTimeout, failure.HostLost, "ComfyUI gave no answer for ", ""},
 		r.stepLimit(now),
+		{r.yieldSince, r.prompt.Start, failure.RejectedBusy, "other people's prompts ran before it for ", " (start timeout)"},
 		{r.firstHead, r.prompt.Total, failure.Timeout, "the prompt did not end within ", " (total timeout)"},
 	}
 	next = now.Add(r.host.options.FreezeTimeout)

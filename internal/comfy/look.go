@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/comfyherd/comfyherd/internal/failure"
@@ -63,7 +64,14 @@ func (h *Host) place(ctx context.Context, id string) looked {
 	if standing == Unknown {
 		return looked{standing: Pending} // it has just moved on
 	}
-	return looked{standing: standing, ahead: ahead}
+	return looked{standing: standing, ahead: ahead, strangers: h.strangers(line.running)}
+}
+
+// strangers says whether a prompt is running that is not ours.
+func (h *Host) strangers(running []place) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return slices.ContainsFunc(running, func(p place) bool { return h.tracks[p.id] == nil })
 }
 
 // saw takes in the answer to a look.
@@ -92,6 +100,7 @@ func (r *run) saw(l looked) (*Result, *failure.Failure) {
 		r.runs(now)
 	case Pending:
 		r.waits(l.ahead, now)
+		r.yields(l.ahead > 0 && l.strangers, now)
 	case Unknown:
 	}
 	return nil, nil
@@ -115,6 +124,16 @@ func (r *run) waits(ahead int, now time.Time) {
 		}
 	case r.headSince.IsZero():
 		r.headSince, r.firstHead = now, now
+	}
+}
+
+// yields notes since when strangers' prompts have been running before it.
+func (r *run) yields(strangers bool, now time.Time) {
+	switch {
+	case !strangers:
+		r.yieldSince = time.Time{}
+	case r.yieldSince.IsZero():
+		r.yieldSince = now
 	}
 }
 

@@ -17,7 +17,9 @@ type Prompt struct {
 	Targets   []string        // output nodes to run; empty means all
 
 	// Limits; 0 means none. Start runs while the prompt could begin and does
-	// not: from the POST on, whenever nothing stands before it in the backlog.
+	// not: from the POST on, whenever nothing stands before it in the backlog;
+	// and while the prompt that runs before it is not ours (then it ends as
+	// rejected_busy and is still on the host).
 	// Node runs from each executing and progress event; while no events reach
 	// us, all nodes that are left share their sum. Total runs from when the
 	// prompt first stood at the head of the backlog.

@@ -43,6 +43,7 @@ type run struct {
 	acceptedAt time.Time
 	headSince  time.Time // nothing stands before it since then; zero: something does
 	firstHead  time.Time
+	yieldSince time.Time // strangers' prompts run before it since then; zero: none does
 	runSince   time.Time // zero until it runs
 	blindSince time.Time // its events do not reach us since then; zero: they do
 	toldSubmit bool
@@ -70,10 +71,11 @@ type run struct {
 }
 
 type looked struct {
-	standing Standing
-	ahead    int
-	ending   *ending
-	err      error
+	standing  Standing
+	ahead     int
+	strangers bool // of those ahead, the running one is not ours
+	ending    *ending
+	err       error
 }
 
 // Run brings one prompt to its end and says how it ended. The error is a
@@ -193,7 +195,7 @@ func (r *run) tell(now time.Time) {
 // runs notes that the prompt left the backlog for the worker.
 func (r *run) runs(since time.Time) {
 	if r.runSince.IsZero() {
-		r.runSince = since
+		r.runSince, r.yieldSince = since, time.Time{}
 	}
 	if r.firstHead.IsZero() {
 		r.firstHead = since

@@ -276,6 +276,20 @@ func TestTheStartLimitRunsOnlyAtTheHeadOfTheBacklog(t *testing.T) {
 	}
 }
 
+func TestAPromptDoesNotStandBehindStrangersForEver(t *testing.T) {
+	t.Parallel()
+	r := simulate(t, comfysim.Config{})
+	r.sim.AddFault(comfysim.Fault{Kind: comfysim.FaultBacklog, Count: 2, For: time.Minute})
+	p := picture(1)
+	p.Start = 300 * time.Millisecond
+	if _, err := r.run(p, comfy.Watch{}); failure.KindOf(err) != failure.RejectedBusy {
+		t.Errorf("ends as %v, want rejected_busy", err)
+	}
+	if err := r.host.Cancel(within(t), p.ID); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestCancelStopsPendingAndRunningPromptsAndNoOthers(t *testing.T) {
 	t.Parallel()
 	for _, version := range []string{"0.33.0", "0.3.64"} {
