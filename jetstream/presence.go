@@ -9,6 +9,7 @@ import (
 
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
+	"github.com/comfyherd/comfyherd/internal/failure"
 	"github.com/comfyherd/comfyherd/internal/job"
 	"github.com/comfyherd/comfyherd/internal/workflow"
 )
@@ -104,6 +105,7 @@ type EndedJob struct {
 	Size     int64         `json:"size,omitempty"`
 	RanFor   job.Duration  `json:"ran_for"`
 	Success  bool          `json:"success"`
+	Kind     failure.Kind  `json:"kind,omitempty"` // of the failure, when it was one
 }
 
 // Free reports whether the host has a slot that runs nothing.

@@ -31,7 +31,7 @@ func (h *host) ship(ctx context.Context, a *attempt) error {
 		return context.Cause(ctx)
 	}
 	defer func() { <-h.shipping }()
-	h.release(a, true)
+	h.release(a, nil)
 	taken := map[string]bool{}
 	for _, o := range a.result.Outputs {
 		out := job.Output{Node: o.Node, Media: o.Media, Filename: o.Filename, Subfolder: o.Subfolder, Type: o.Type}

@@ -61,7 +61,7 @@ func (h *host) walk(kill, ctx context.Context, r *run) {
 	if err == nil {
 		err = h.ship(ctx, a) // 5, 6
 	}
-	h.release(a, err == nil)
+	h.release(a, err)
 	h.settle(kill, a, err) // 7, 8
 }
 
@@ -202,11 +202,11 @@ func (h *host) cancel(kill context.Context, r *run) {
 }
 
 // release gives the slot back, once, and tells everybody.
-func (h *host) release(a *attempt, success bool) {
+func (h *host) release(a *attempt, err error) {
 	if h.desk.free(a.run) {
 		h.broadcast(&jetstream.EndedJob{
 			Tenant: a.tenant, Job: a.key.job, Priority: a.offer.Message.Priority, Hash: a.offer.Hash,
-			Size: a.size(), RanFor: job.Duration(a.ran), Success: success,
+			Size: a.size(), RanFor: job.Duration(a.ran), Success: err == nil, Kind: endedAs(err),
 		})
 	}
 }
@@ -231,6 +231,16 @@ func (h *host) settle(kill context.Context, a *attempt, err error) {
 		h.log.Warn("dropped: the job's chain has moved on", "job", a.key, "last", moved.by.EventKind, "host", moved.by.Host)
 		h.meters.ended("dropped", "")
 	}
+}
+
+// endedAs is the kind that a dispatcher will find in the failed event, as far as the end of a run tells it.
+func endedAs(err error) failure.Kind {
+	var stopped *ended
+	var moved *overtaken
+	if err == nil || errors.As(err, &stopped) || errors.As(err, &moved) {
+		return ""
+	}
+	return failureOf(err).Kind
 }
 
 // failureOf is what a failed event says of the error that ended a run.

@@ -27,6 +27,8 @@ type RawResult struct {
 	JobsPerSecond    float64 `json:"jobs_per_second"`
 	EnqueuePerSecond float64 `json:"enqueue_per_second"`
 	PublishToDeliver Spread  `json:"publish_to_deliver"`
+	CPUPerJob        float64 `json:"cpu_us_per_job"`
+	AllocsPerJob     float64 `json:"allocs_per_job"`
 }
 
 func runRaw(ctx context.Context, cfg *Config, l *load) (result RawResult, err error) {
@@ -55,6 +57,7 @@ func runRaw(ctx context.Context, cfg *Config, l *load) (result RawResult, err er
 		}
 		workers.Go(func() { r.work(working, nc) })
 	}
+	before := usageNow()
 	rate, err := enqueue(ctx, cfg, l, js, r.recorder, "bench.jobs.")
 	if err != nil {
 		return RawResult{}, err
@@ -62,7 +65,11 @@ func runRaw(ctx context.Context, cfg *Config, l *load) (result RawResult, err er
 	if err := r.recorder.wait(ctx, "raw", cfg.Progress); err != nil {
 		return RawResult{}, err
 	}
-	return RawResult{JobsPerSecond: r.recorder.perSecond(), EnqueuePerSecond: rate, PublishToDeliver: r.delivery.spread()}, nil
+	used := usageNow().since(before)
+	return RawResult{
+		JobsPerSecond: r.recorder.perSecond(), EnqueuePerSecond: rate, PublishToDeliver: r.delivery.spread(),
+		CPUPerJob: float64(used.cpu.Microseconds()) / float64(cfg.Jobs), AllocsPerJob: float64(used.mallocs) / float64(cfg.Jobs),
+	}, nil
 }
 
 const rawJobs, rawEvents = "BENCH_JOBS", "BENCH_EVENTS"

@@ -30,6 +30,7 @@ type brain struct {
 	blocked      map[pair]bool
 	incapable    map[pair]time.Time // blocks of kind incapable, and since when
 	struck       map[pair]bool
+	suspects     map[pair]bool // pairs that failed a moment ago
 	affinities   map[string]bool
 	tenants      map[string]bool
 	dispatchers  map[string]time.Time // live ones, and until when their presence stands
@@ -46,6 +47,7 @@ type brain struct {
 	roundTrip    time.Duration // of an offer, lately
 	dirtyHosts   map[route.HostID]bool
 	dirty        bool // something changed that may let any waiting job run
+	closing      bool // nothing is begun any more
 	review       bool // something changed that may change why a job waits
 
 	inHand    atomic.Int64 // deliveries from their pull until an agent, the waiting room or the end has them
@@ -76,7 +78,7 @@ func newBrain(d *Dispatcher) *brain {
 		d: d, inbox: make(chan func(time.Time), 1024), over: make(chan struct{}),
 		fleet: route.NewFleet(), waiting: route.NewRoom(), hosts: map[string]*hostView{},
 		capabilities: map[string]workflow.Capability{}, blocked: map[pair]bool{}, incapable: map[pair]time.Time{},
-		struck: map[pair]bool{}, affinities: map[string]bool{}, tenants: map[string]bool{},
+		struck: map[pair]bool{}, suspects: map[pair]bool{}, affinities: map[string]bool{}, tenants: map[string]bool{},
 		dispatchers: map[string]time.Time{}, hand: map[uint64]*owned{}, claiming: map[uint64]route.Ticket{},
 		unlearnt: map[workflow.Hash][]route.Ticket{}, holds: map[uint64]holdView{},
 		syncing: map[source]map[string]bool{}, synced: map[source]bool{}, dirtyHosts: map[route.HostID]bool{},

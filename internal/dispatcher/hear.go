@@ -138,6 +138,7 @@ func (b *brain) hearBlock(c jetstream.Change) {
 		block.Host, block.Hash = route.HostID(host), hash
 		p := pair{host, hash}
 		b.blocked[p] = true
+		delete(b.suspects, p)
 		delete(b.incapable, p)
 		if block.Kind.Verdict().Strike == failure.UntilCapable {
 			b.incapable[p] = c.Time
@@ -162,6 +163,9 @@ func (b *brain) hearStrikes(c jetstream.Change) {
 		}
 		b.struck[pair{host, hash}] = true
 		b.fleet.PutStrikes(route.HostID(host), hash, strikes)
+		if strikes.Open == nil {
+			b.settled(pair{host, hash})
+		}
 		b.dirty = true
 	}, func(c jetstream.Change, _ time.Time) {
 		host, hash, _ := jetstream.PairOf(c.Key)

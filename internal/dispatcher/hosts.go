@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/comfyherd/comfyherd/internal/failure"
 	"github.com/comfyherd/comfyherd/internal/route"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
@@ -133,6 +134,7 @@ func (b *brain) charge(s *jetstream.HostState, now time.Time) {
 	ran := time.Duration(e.RanFor)
 	b.waiting.Charge(route.Tenant(e.Tenant), int(e.Priority), ran.Seconds(), now)
 	if !e.Success {
+		b.suspect(s.Host, e, now)
 		return
 	}
 	b.fleet.ObserveRun(e.Hash, route.HostID(s.Host), ran)
@@ -143,6 +145,51 @@ func (b *brain) charge(s *jetstream.HostState, now time.Time) {
 				b.d.log.Warn("a success could not be counted", "host", host, "hash", ended.Hash.Short(), "error", err)
 			}
 		})
+	}
+}
+
+// suspectTime is how long a pair that has just failed gets no job, unless its block says more.
+const suspectTime = time.Second
+
+// suspect keeps a pair free of jobs until its failure is settled: the slot is told to be free some milliseconds
+// before the failed event has become a strike and perhaps a block, and the next job of the hash must not slip in.
+func (b *brain) suspect(host string, e *jetstream.EndedJob, now time.Time) {
+	block := route.Block{
+		Host: route.HostID(host), Hash: e.Hash, Kind: e.Kind, Message: "a failure is being settled",
+		Tenants: []route.Tenant{route.Everyone}, Until: now.Add(suspectTime),
+	}
+	switch e.Kind.Verdict().Strike {
+	case failure.NoStrike, failure.WholeHost:
+		return
+	case failure.PerTenant:
+		block.Tenants = []route.Tenant{route.Tenant(e.Tenant)}
+	case failure.Everyone, failure.UntilCapable:
+	}
+	if e.Kind == failure.OutOfMemory {
+		block.Size = e.Size
+	}
+	if e.Kind == "" || b.blocked[pair{host, e.Hash}] {
+		return
+	}
+	b.fleet.PutBlock(block)
+	b.suspects[pair{host, e.Hash}] = true
+}
+
+// settled ends a suspicion: what the strikes and blocks say counts from now on.
+func (b *brain) settled(p pair) {
+	if b.suspects[p] && !b.blocked[p] {
+		b.fleet.RemoveBlock(route.HostID(p.host), p.hash)
+		b.dirty = true
+	}
+	delete(b.suspects, p)
+}
+
+// suspend takes a host whose agent does not answer, or would not have a job although it has room, out of the
+// choice until it speaks again.
+func (b *brain) suspend(host string) {
+	if h := b.hosts[host]; h != nil {
+		h.state.State, h.state.Reason = jetstream.Unhealthy, "its agent does not take offers"
+		b.fleet.PutHost(h.routeState())
 	}
 }
 
@@ -165,6 +212,9 @@ func (b *brain) dropHost(host string, _ time.Time) {
 
 // expirePresence ends what no heartbeat keeps, in case NATS's own word for it was missed.
 func (b *brain) expirePresence(now time.Time) {
+	b.d.metrics.hosts.Set(float64(len(b.hosts)))
+	b.d.metrics.blocks.Set(float64(len(b.blocked)))
+	b.d.metrics.waiting.Set(float64(b.depth.Load()))
 	for host, h := range b.hosts {
 		if now.After(h.until.Add(time.Second)) {
 			b.dropHost(host, now)

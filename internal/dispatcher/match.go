@@ -3,6 +3,7 @@ package dispatcher
 import (
 	"context"
 	"errors"
+	"slices"
 	"strconv"
 	"time"
 
@@ -96,7 +97,11 @@ func (b *brain) answered(o *owned, host string, asked time.Time, reply jetstream
 		case err == nil && reply.State.Host == host:
 			b.hearStateNow(reply.State, now)
 			b.releaseNow(host, o)
+			if reply.Answer != jetstream.Accepted && reply.Answer != jetstream.Busy && reply.State.State == jetstream.Online {
+				b.suspend(host)
+			}
 		case errors.Is(err, jetstream.ErrNoAgent):
+			b.suspend(host)
 			b.releaseNow(host, o)
 		default: // nobody knows whether it was accepted: the slot stays kept until the host must have spoken
 			b.at(now.Add(b.d.q.PresenceTTL()/2), func(time.Time) { b.releaseNow(host, o) })
@@ -108,7 +113,7 @@ func (b *brain) answered(o *owned, host string, asked time.Time, reply jetstream
 func (b *brain) keep(o *owned) bool {
 	kept := false
 	b.ask(func(now time.Time) {
-		if len(b.hand) >= b.pace.hand(now) {
+		if b.closing || len(b.hand) >= b.pace.hand(now) {
 			return
 		}
 		o.taken = now
@@ -159,6 +164,7 @@ func (b *brain) parkLate(now time.Time) {
 func (b *brain) empty() []*owned {
 	var all []*owned
 	b.ask(func(time.Time) {
+		b.closing = true
 		for sequence, o := range b.hand {
 			all = append(all, o)
 			b.letGo(sequence)
@@ -169,6 +175,9 @@ func (b *brain) empty() []*owned {
 
 // match gives every free slot the best job that waits for it.
 func (b *brain) match(now time.Time) {
+	if b.closing || !b.isSynced.Load() {
+		return
+	}
 	if due := b.nextDue(); !due.IsZero() && !due.After(now) {
 		b.dirty = true
 	}
@@ -275,6 +284,7 @@ func (b *brain) hearTicket(c jetstream.Change) {
 			b.waiting.Remove(t.Sequence)
 			delete(b.claiming, t.Sequence)
 			delete(b.holds, t.Sequence)
+			b.forgetUnlearnt(&t)
 		}
 	}, b.ticketKeys)
 }
@@ -289,7 +299,19 @@ func (b *brain) ticketKeys() []string {
 	for _, t := range b.claiming {
 		keys = append(keys, keyOf(&t))
 	}
+	for _, tickets := range b.unlearnt {
+		for _, t := range tickets {
+			keys = append(keys, keyOf(&t))
+		}
+	}
 	return keys
+}
+
+func (b *brain) forgetUnlearnt(t *jetstream.Ticket) {
+	left := slices.DeleteFunc(b.unlearnt[t.Hash], func(u route.Ticket) bool { return u.Sequence == t.Sequence })
+	if len(left) > 0 || b.unlearnt[t.Hash] != nil {
+		b.unlearnt[t.Hash] = left
+	}
 }
 
 func (b *brain) putTicket(t route.Ticket) {

@@ -2,6 +2,7 @@ package dispatcher
 
 import (
 	"context"
+	"sync"
 	"time"
 
 	"github.com/comfyherd/comfyherd/internal/job"
@@ -35,7 +36,8 @@ func (d *Dispatcher) pullLoop(ctx, stop context.Context, p job.Priority) error {
 	return nil
 }
 
-// accept walks a delivery on its own goroutine; one that comes while the dispatcher stops goes back at once.
+// accept walks a delivery on its own goroutine; one that comes while the dispatcher stops goes back at once. Two
+// deliveries of one id are walked in the order in which they came, so that the first publish is the one that runs.
 func (d *Dispatcher) accept(ctx, stop context.Context, delivery jetstream.Delivery) {
 	if stop.Err() != nil {
 		d.giveBack(delivery.Lease)
@@ -43,9 +45,20 @@ func (d *Dispatcher) accept(ctx, stop context.Context, delivery jetstream.Delive
 	}
 	d.brain.pending[delivery.Priority].Store(int64(delivery.Pending))
 	d.brain.enter()
+	j, err := job.Parse(delivery.Message)
+	if err != nil {
+		d.walks.Go(func() {
+			defer d.brain.exit()
+			d.refuse(ctx, delivery, err)
+		})
+		return
+	}
+	before, done := d.ids.enter(j)
 	d.walks.Go(func() {
 		defer d.brain.exit()
-		d.receive(ctx, delivery)
+		defer done()
+		<-before
+		d.receive(ctx, delivery, j)
 	})
 }
 
@@ -61,5 +74,38 @@ func sleep(ctx context.Context, d time.Duration) {
 	select {
 	case <-timer.C:
 	case <-ctx.Done():
+	}
+}
+
+// turns lets walks of one id follow each other.
+type turns struct {
+	mu   sync.Mutex // guards last
+	last map[idKey]chan struct{}
+}
+
+type idKey struct {
+	tenant job.Tenant
+	id     job.ID
+}
+
+// enter gives what is closed when it is this walk's turn, and what ends the turn.
+func (t *turns) enter(j *job.Job) (before <-chan struct{}, done func()) {
+	key := idKey{j.Tenant, j.ID}
+	mine := make(chan struct{})
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	previous, waits := t.last[key]
+	if !waits {
+		previous = make(chan struct{})
+		close(previous)
+	}
+	t.last[key] = mine
+	return previous, func() {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		close(mine)
+		if t.last[key] == mine {
+			delete(t.last, key)
+		}
 	}
 }

@@ -37,7 +37,6 @@ func (b *brain) listHosts() []HostInfo {
 			info.Blocks, info.Strikes = countPairs(b.blocked, name), countPairs(b.struck, name)
 			infos = append(infos, info)
 		}
-		b.d.metrics.hosts.Set(float64(len(b.hosts)))
 	})
 	slices.SortFunc(infos, func(x, y HostInfo) int { return strings.Compare(x.Host, y.Host) })
 	return infos

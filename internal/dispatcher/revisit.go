@@ -22,6 +22,8 @@ func (d *Dispatcher) revisit(ctx context.Context, o *owned) {
 	}
 	o.last = link.ChainSequence
 	if link.EventKind.Terminal() {
+		ticket := d.ticket(o)
+		d.tearUp(ctx, ticket.Key()) // a job that was cancelled while no dispatcher was up
 		d.finish(ctx, o.lease)
 		return
 	}

@@ -147,6 +147,9 @@ func (d *Dispatcher) offer(ctx context.Context, o *owned, host string, resume bo
 		return true
 	case reply.Answer == jetstream.Accepted:
 		return true
+	case reply.Answer == jetstream.Busy && reply.State.Free(): // an earlier attempt of the job still lingers there
+		o.unfit = append(o.unfit, host)
+		o.notBefore = d.clock().Add(time.Second)
 	case reply.Answer != jetstream.Busy:
 		o.unfit = append(o.unfit, host)
 		d.log.Debug("an agent would not have a job", "host", host, "job", o.job.ID, "answer", reply.Answer, "why", reply.Reason)
