@@ -17,9 +17,6 @@ type class struct {
 	waiting    []int32 // heap of records that are due, lowest sequence first
 	members    int     // records that name the class, due or not
 
-	level  int   // priority with age
-	climbs int64 // when the level rises; 0 = never
-	climb  int   // place in Room.climbing; -1 = none
 	bay    *bay
 	at     int   // place in bay.classes; -1 = none
 	passed int64 // since when the head waits for a warm host; 0 = it does not
@@ -103,7 +100,7 @@ func (r *Room) classOf(t *Ticket) *class {
 	}
 	c := r.classes[key]
 	if c == nil {
-		c = &class{group: g, lane: key.lane, size: key.size, avoidUntil: key.avoidUntil, climb: -1, at: -1}
+		c = &class{group: g, lane: key.lane, size: key.size, avoidUntil: key.avoidUntil, at: -1}
 		r.classes[key] = c
 		g.classes = append(g.classes, c)
 	}
@@ -153,7 +150,7 @@ func (r *Room) enter(i int32) {
 	x := r.records.at(i)
 	c := x.class
 	c.waiting = heapPush(c.waiting, i, bySequence{&r.records})
-	r.came(c.lane)
+	r.came(c.lane, x.dueSince())
 	r.headChanged(c, x.at == 0)
 }
 
@@ -179,14 +176,9 @@ func (r *Room) headChanged(c *class, changed bool) {
 	}
 	c.passed = 0
 	r.unbay(c)
-	if c.climb >= 0 {
-		r.climbing = heapRemove(r.climbing, c.climb, byClimb{})
+	if len(c.waiting) > 0 {
+		r.bayIn(c)
 	}
-	if len(c.waiting) == 0 {
-		return
-	}
-	r.setLevel(c)
-	r.bayIn(c)
 }
 
 // dueSince is when a record could first have run.
@@ -196,23 +188,3 @@ func (x *record) dueSince() int64 {
 	}
 	return x.received
 }
-
-// setLevel gives a class the level of its head at the time of the last decision.
-func (r *Room) setLevel(c *class) {
-	since, age := r.head(c).dueSince(), int64(r.ageStep())
-	steps := max(r.now-since, 0) / age
-	c.level, c.climbs = c.lane.priority, 0
-	if top := int64(priorities - 1 - c.lane.priority); steps < top {
-		c.level += int(steps)
-		c.climbs = since + (steps+1)*age
-		r.climbing = heapPush(r.climbing, c, byClimb{})
-		return
-	}
-	c.level = priorities - 1
-}
-
-// byClimb orders classes by when their level rises.
-type byClimb struct{}
-
-func (byClimb) before(a, b *class) bool { return a.climbs < b.climbs }
-func (byClimb) moved(c *class, at int)  { c.climb = at }

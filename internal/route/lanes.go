@@ -63,8 +63,8 @@ func (r *Room) oldest() map[*lane]int64 {
 }
 
 // Position is the place of a ticket among all that wait, from 1, and how many wait; 0 when it is not there. It
-// counts as before it: higher levels; of its own lane and level, lower sequences; of every other lane of its
-// level, as many as of its own, since lanes of equal weight take turns. Tickets that are not due come last.
+// counts as before it: lanes of higher priority, with age; of its own lane, lower sequences; of every other lane of
+// its priority, as many as of its own, since lanes of equal weight take turns. Tickets that are not due come last.
 func (r *Room) Position(f *Fleet, sequence uint64, now time.Time) (place, of int) {
 	r.sync(f, now)
 	i := r.records.find(sequence)
@@ -75,12 +75,13 @@ func (r *Room) Position(f *Fleet, sequence uint64, now time.Time) (place, of int
 	if x.at < 0 {
 		return r.records.n, r.records.n
 	}
-	own, above := 0, 0
+	own, above, step := 0, 0, int64(r.ageStep())
+	level := x.class.lane.level(r.now, step)
 	others := map[*lane]int{}
 	for _, c := range r.classes {
 		switch {
-		case len(c.waiting) == 0 || c.level < x.class.level:
-		case c.level > x.class.level:
+		case len(c.waiting) == 0 || c.lane.level(r.now, step) < level:
+		case c.lane.level(r.now, step) > level:
 			above += len(c.waiting)
 		case c.lane == x.class.lane:
 			own += r.before(c, sequence)

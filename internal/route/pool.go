@@ -14,21 +14,15 @@ type pool struct {
 	mask   set
 	key    uint64
 	groups int
-	bays   [priorities][]*bay
-	find   map[bayKey]*bay
+	bays   []*bay
+	find   map[*lane]*bay
 }
 
-type bayKey struct {
-	lane  *lane
-	level int
-}
-
-// bay is a pool's classes of one lane at one level.
+// bay is a pool's classes of one lane.
 type bay struct {
 	pool    *pool
 	lane    *lane
-	level   int
-	at      int      // place in pool.bays[level]
+	at      int      // place in pool.bays
 	classes []*class // heap: fewest capable hosts, then lowest sequence
 }
 
@@ -49,12 +43,11 @@ func (r *Room) bayIn(c *class) {
 	if p == nil {
 		return
 	}
-	key := bayKey{c.lane, c.level}
-	b := p.find[key]
+	b := p.find[c.lane]
 	if b == nil {
-		b = &bay{pool: p, lane: c.lane, level: c.level, at: len(p.bays[c.level])}
-		p.bays[c.level] = append(p.bays[c.level], b)
-		p.find[key] = b
+		b = &bay{pool: p, lane: c.lane, at: len(p.bays)}
+		p.bays = append(p.bays, b)
+		p.find[c.lane] = b
 	}
 	c.bay = b
 	b.classes = heapPush(b.classes, c, inBay{r})
@@ -78,12 +71,12 @@ func (r *Room) unbay(c *class) {
 	if last > 0 {
 		return
 	}
-	list := b.pool.bays[b.level]
+	list := b.pool.bays
 	list[b.at] = list[len(list)-1]
 	list[b.at].at = b.at
 	list[len(list)-1] = nil
-	b.pool.bays[b.level] = list[:len(list)-1]
-	delete(b.pool.find, bayKey{b.lane, b.level})
+	b.pool.bays = list[:len(list)-1]
+	delete(b.pool.find, b.lane)
 }
 
 // place finds the pool of a group.
@@ -150,7 +143,7 @@ func (r *Room) poolOf(mask set) *pool {
 	if p != nil {
 		return p
 	}
-	p = &pool{mask: slices.Clone(mask), key: key, find: map[bayKey]*bay{}}
+	p = &pool{mask: slices.Clone(mask), key: key, find: map[*lane]*bay{}}
 	r.pools[key] = p
 	if p.mask.count() > narrow {
 		r.wide = append(r.wide, p)

@@ -7,10 +7,12 @@ import (
 	"github.com/comfyherd/comfyherd/internal/workflow"
 )
 
-// AgeStep is how long a job waits until it counts as one priority higher, and again as long for the next one, up
-// to 9. So no job waits for ever behind higher priorities: after at most 90 minutes it stands among the highest,
-// where tenants share.
-const AgeStep = 10 * time.Minute
+// AgeStep is the step of ageing: a lane counts as one priority higher, up to 9, for every AgeStep that it has had
+// jobs of which none was chosen; when one is, it counts as its own priority again. So a low priority is slow, but
+// never starved: whatever comes before it, a lane is served at the latest when it stands among the highest, where
+// lanes take turns. Lanes age, and not jobs, since the jobs of a flood, which all grow old, must not come before
+// the fresh jobs of others.
+const AgeStep = 5 * time.Minute
 
 // Ticket stands for a parked job.
 type Ticket struct {
@@ -39,9 +41,8 @@ func (t *Ticket) Want() Want {
 
 // Room is the waiting room: tickets, in an order.
 //
-// The order of DESIGN §7: level (the priority, raised by one for every Age that a job has waited); then lanes by
-// the GPU-seconds they have used and are using, per weight, least first; then jobs that fewest hosts are capable
-// of; then first come. It is deficit round robin seen from the other side: the lane that lags furthest behind its
+// The order of DESIGN §7: priority, with age (see AgeStep); then lanes by the GPU-seconds they have used and are
+// using, per weight, least first; then jobs that fewest hosts are capable of; then first come. It is deficit round robin seen from the other side: the lane that lags furthest behind its
 // share is served. Use decays with ShareHalfLife, and a lane that was empty starts level with the others.
 //
 // It is not safe for concurrent use, and belongs to one Fleet. Make it with NewRoom.
@@ -55,12 +56,11 @@ type Room struct {
 	wishes   map[string]*wishes
 	unplaced []*group // made since the last decision
 
-	pools    map[uint64]*pool
-	wide     []*pool
-	narrow   [][]*pool // by host
-	climbing []*class  // heap
-	timers   timers
-	overdue  []timer // expired, and not told by Expired yet
+	pools   map[uint64]*pool
+	wide    []*pool
+	narrow  [][]*pool // by host
+	timers  timers
+	overdue []timer // expired, and not told by Expired yet
 
 	lanes     map[laneKey]*lane
 	newcomers []*lane // were empty, and have tickets since the last decision

@@ -94,18 +94,25 @@ func TestJobsBecomeDueAndExpire(t *testing.T) {
 	}
 }
 
-func TestAJobThatWaitsLongRisesInPriority(t *testing.T) {
+func TestALaneThatIsNotServedRisesInPriorityUntilItIs(t *testing.T) {
 	t.Parallel()
-	f := fleet(online("a"))
-	old, fresh := ticket(1, "low", 0), ticket(2, "high", 3)
-	fresh.Received = noon.Add(35 * time.Minute)
-	r := room(old, fresh)
-	r.Charge("low", 0, 100, noon) // so that it loses among equals
-	if got := next(r, f, noon.Add(29*time.Minute)); got != 2 {
-		t.Errorf("after 29 minutes: %d", got)
+	f, r := fleet(online("a")), room(ticket(1, "low", 3), ticket(2, "low", 3))
+	for i := range uint64(100) {
+		r.Put(ticket(100+i, "high", 5))
 	}
-	if got := next(r, f, noon.Add(40*time.Minute)); got != 1 {
-		t.Errorf("after 40 minutes, four steps: %d", got)
+	var low []time.Duration
+	for minute := range 40 {
+		at := time.Duration(minute) * time.Minute
+		got, _, _ := r.Pick(f, noon.Add(at))
+		r.Remove(got.Sequence)
+		r.Charge(got.Tenant, got.Priority, 60, noon.Add(at))
+		if got.Tenant == "low" {
+			low = append(low, at)
+		}
+	}
+	// Two steps of 5 minutes take it from 3 to 5, where it has used less than the other; then it begins anew.
+	if len(low) != 2 || low[0] != 10*time.Minute || low[1] != 20*time.Minute {
+		t.Errorf("the low lane was served after %v", low)
 	}
 }
 

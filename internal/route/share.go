@@ -19,9 +19,10 @@ const (
 type lane struct {
 	tenant   Tenant
 	priority int
-	depth    int  // due tickets
-	members  int  // tickets, due or not
-	fresh    bool // it was empty, and stands in Room.newcomers
+	depth    int   // due tickets
+	members  int   // tickets, due or not
+	since    int64 // when it was served last or got its first job, whichever is later
+	fresh    bool  // it was empty, and stands in Room.newcomers
 	tag      float64
 	used     float64
 	run      mean // GPU-seconds of its jobs
@@ -34,7 +35,10 @@ type laneKey struct {
 }
 
 // came counts a due ticket.
-func (r *Room) came(l *lane) {
+func (r *Room) came(l *lane, dueSince int64) {
+	if l.depth == 0 {
+		l.since = max(l.since, dueSince)
+	}
 	if l.depth == 0 && !l.fresh {
 		l.fresh = true
 		r.newcomers = append(r.newcomers, l)
@@ -84,6 +88,14 @@ func (r *Room) scale(now int64) float64 {
 	}
 	r.epoch = now
 	return 1
+}
+
+// level is a lane's priority with age: one more for each step that it has had jobs and none of them was chosen.
+func (l *lane) level(now, step int64) int {
+	if now-l.since < step {
+		return l.priority
+	}
+	return l.priority + int(min((now-l.since)/step, int64(priorities-1-l.priority)))
 }
 
 // rank orders lanes: the lower comes first. It is what the lane has used and is using, per weight.

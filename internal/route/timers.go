@@ -88,7 +88,7 @@ func (r *Room) Expired(now time.Time) []Ticket {
 	return list
 }
 
-// tick lets time pass: jobs become due, expire, and rise.
+// tick lets time pass: jobs become due and expire.
 func (r *Room) tick(now time.Time) {
 	r.now = max(r.now, now.UnixNano())
 	for len(r.timers.heap) > 0 && r.timers.heap[0].at <= r.now {
@@ -106,13 +106,6 @@ func (r *Room) tick(now time.Time) {
 		case e.kind == timeDue && x.at < 0 && r.waits(x):
 			r.enter(i)
 		}
-	}
-	for len(r.climbing) > 0 && r.climbing[0].climbs <= r.now {
-		c := r.climbing[0]
-		r.climbing = heapRemove(r.climbing, 0, byClimb{})
-		r.unbay(c)
-		r.setLevel(c)
-		r.bayIn(c)
 	}
 	if r.again != 0 && r.again <= r.now {
 		r.again = 0

@@ -16,16 +16,14 @@ func (r *Room) Next(f *Fleet, id HostID, now time.Time) (Ticket, bool) {
 		return Ticket{}, false
 	}
 	b := turn{room: r, fleet: f, now: now, scale: r.scale(r.now), host: n}
-	for level := priorities - 1; level >= 0 && b.class == nil; level-- {
-		for _, p := range r.wide {
-			if p.mask.has(n) {
-				b.look(p, level)
-			}
+	for _, p := range r.wide {
+		if p.mask.has(n) {
+			b.look(p)
 		}
-		if int(n) < len(r.narrow) {
-			for _, p := range r.narrow[n] {
-				b.look(p, level)
-			}
+	}
+	if int(n) < len(r.narrow) {
+		for _, p := range r.narrow[n] {
+			b.look(p)
 		}
 	}
 	t, _, ok := b.take()
@@ -41,22 +39,20 @@ func (r *Room) Pick(f *Fleet, now time.Time) (Ticket, HostID, bool) {
 		return Ticket{}, "", false
 	}
 	b := turn{room: r, fleet: f, now: now, scale: r.scale(r.now), host: -1}
-	for level := priorities - 1; level >= 0 && b.class == nil; level-- {
-		for _, p := range r.wide {
-			if len(p.bays[level]) > 0 && p.mask.meets(r.roomy) {
-				b.look(p, level)
-			}
+	for _, p := range r.wide {
+		if p.mask.meets(r.roomy) {
+			b.look(p)
 		}
-		r.roomy.each(func(n int32) {
-			if int(n) < len(r.narrow) {
-				for _, p := range r.narrow[n] {
-					if p.mask.firstIn(r.roomy) == n {
-						b.look(p, level)
-					}
+	}
+	r.roomy.each(func(n int32) {
+		if int(n) < len(r.narrow) {
+			for _, p := range r.narrow[n] {
+				if p.mask.firstIn(r.roomy) == n {
+					b.look(p)
 				}
 			}
-		})
-	}
+		}
+	})
 	return b.take()
 }
 
@@ -142,13 +138,15 @@ type turn struct {
 	host  int32 // that asks; -1 = any
 
 	class *class // the best so far
+	level int
 	rank  float64
 	found int32 // host for it
 }
 
-// look compares the best class of each of a pool's lanes at a level.
-func (b *turn) look(p *pool, level int) {
-	for _, bay := range p.bays[level] {
+// look compares the best class of each of a pool's lanes with the best so far.
+func (b *turn) look(p *pool) {
+	step := int64(b.room.ageStep())
+	for _, bay := range p.bays {
 		l := bay.lane
 		if l.facts == nil {
 			l.facts = b.fleet.tenant(l.tenant)
@@ -156,19 +154,24 @@ func (b *turn) look(p *pool, level int) {
 		if l.facts.maxRunning > 0 && l.facts.total >= l.facts.maxRunning {
 			continue
 		}
-		rank := l.rank(b.scale)
-		if b.class != nil && rank > b.rank {
+		level := l.level(b.room.now, step)
+		if b.class != nil && level < b.level {
 			continue
 		}
-		if c, n := b.first(bay, rank); c != nil {
-			b.class, b.rank, b.found = c, rank, n
+		rank := l.rank(b.scale)
+		tie := b.class != nil && level == b.level
+		if tie && rank > b.rank {
+			continue
+		}
+		if c, n := b.first(bay, tie && rank == b.rank); c != nil {
+			b.class, b.level, b.rank, b.found = c, level, rank, n
 		}
 	}
 }
 
-// first returns the first class of a bay that can run and comes before the best so far. It walks the heap in its
-// order, as far as it must.
-func (b *turn) first(bay *bay, rank float64) (*class, int32) {
+// first returns the first class of a bay that can run; when its lane ties with that of the best so far, it must
+// come before that. It walks the heap in its order, as far as it must.
+func (b *turn) first(bay *bay, tie bool) (*class, int32) {
 	r := b.room
 	walk := frontier{bay.classes, inBay{r}}
 	list := append(r.frontier[:0], 0)
@@ -177,7 +180,7 @@ func (b *turn) first(bay *bay, rank float64) (*class, int32) {
 		at := list[0]
 		list = heapRemove(list, 0, walk)
 		c := bay.classes[at]
-		if b.class != nil && rank == b.rank && !(inBay{r}).before(c, b.class) {
+		if tie && !(inBay{r}).before(c, b.class) {
 			return nil, -1
 		}
 		if n := b.runs(c); n >= 0 {
@@ -237,6 +240,7 @@ func (b *turn) take() (Ticket, HostID, bool) {
 		return Ticket{}, "", false
 	}
 	p := b.class.lane.priority
+	b.class.lane.since = b.room.now
 	b.room.virtual[p] = max(b.room.virtual[p], b.rank)
 	return b.room.ticket(b.class.waiting[0]), b.fleet.hosts[b.found].id, true
 }

@@ -30,6 +30,7 @@ type world struct {
 	fresh    map[[2]string]bool
 	virtual  map[int]float64 // rank of the lane that was served last, by priority
 	runTimes map[[2]string][]float64
+	since    map[[2]string]time.Time // a lane was served or got its first job
 }
 
 func newWorld() *world {
@@ -39,6 +40,7 @@ func newWorld() *world {
 		prefer: map[workflow.Hash][]string{}, exclude: map[workflow.Hash][]string{}, caps: map[route.Tenant]int{},
 		weights: map[route.Tenant]float64{}, tickets: map[uint64]route.Ticket{}, used: map[[2]string]float64{},
 		fresh: map[[2]string]bool{}, virtual: map[int]float64{}, runTimes: map[[2]string][]float64{},
+		since: map[[2]string]time.Time{},
 	}
 }
 
@@ -210,7 +212,11 @@ func (w *world) put(t route.Ticket) {
 		empty = empty && lane(k.Tenant, k.Priority) != lane(t.Tenant, t.Priority)
 	}
 	if empty {
-		w.fresh[lane(t.Tenant, t.Priority)] = true
+		l := lane(t.Tenant, t.Priority)
+		w.fresh[l] = true
+		if t.Received.After(w.since[l]) {
+			w.since[l] = t.Received
+		}
 	}
 	w.tickets[t.Sequence] = t
 }
@@ -245,7 +251,9 @@ func (w *world) turn(host route.HostID, now time.Time) (route.Ticket, bool) {
 	for _, t := range w.tickets {
 		list = append(list, t)
 	}
-	level := func(t route.Ticket) int { return min(9, t.Priority+int(now.Sub(t.Received)/route.AgeStep)) }
+	level := func(t route.Ticket) int {
+		return min(9, t.Priority+int(now.Sub(w.since[lane(t.Tenant, t.Priority)])/route.AgeStep))
+	}
 	able := func(t route.Ticket) int {
 		n := 0
 		for id := range w.hosts {
@@ -271,6 +279,7 @@ func (w *world) turn(host route.HostID, now time.Time) (route.Ticket, bool) {
 	for _, t := range list {
 		c := w.candidates(t.Want(), now)
 		if host == "" && len(c) > 0 || host != "" && slices.Contains(c, host) {
+			w.since[lane(t.Tenant, t.Priority)] = now
 			w.virtual[t.Priority] = max(w.virtual[t.Priority], w.rank(t.Tenant, t.Priority))
 			return t, true
 		}
