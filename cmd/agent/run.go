@@ -56,6 +56,7 @@ func (s *settings) run(ctx context.Context, c *console) error {
 	}
 	stop, kill, release := daemon.Signals(ctx)
 	defer release()
+	defer context.AfterFunc(stop, func() { c.say("stopping: running jobs finish; Ctrl-C again stops now") })()
 	nc, err := reach(stop, s.NATS("agent "+machine(), log), s.Retry, log)
 	if err != nil {
 		return stopped(stop, err)
@@ -133,11 +134,9 @@ func (s *settings) serve(stop, kill context.Context, nc *nats.Conn, hosts []agen
 	defer q.Close()
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	a, err := agent.New(q, agent.Config{
-		Hosts: hosts, Slots: s.Slots, Prefetch: s.Prefetch, Drain: s.Drain,
-		StartTimeout: s.StartTimeout, NodeTimeout: s.NodeTimeout, TotalTimeout: s.TotalTimeout, FreezeTimeout: s.FreezeTimeout,
-		Outputs: s.Outputs, Labels: s.Label, Version: daemon.Version(), Logger: log, Registerer: registry,
-	})
+	cfg := s.config(hosts)
+	cfg.Logger, cfg.Registerer = log, registry
+	a, err := agent.New(q, cfg)
 	if err != nil {
 		return err
 	}
@@ -147,6 +146,14 @@ func (s *settings) serve(stop, kill context.Context, nc *nats.Conn, hosts []agen
 	}
 	c.say("stop      Ctrl-C, running jobs finish; again: now")
 	return together(stop, kill, a, s.HTTP, registry)
+}
+
+func (s *settings) config(hosts []agent.HostConfig) agent.Config {
+	return agent.Config{
+		Hosts: hosts, Slots: s.Slots, Prefetch: s.Prefetch, Drain: s.Drain,
+		StartTimeout: s.StartTimeout, NodeTimeout: s.NodeTimeout, TotalTimeout: s.TotalTimeout, FreezeTimeout: s.FreezeTimeout,
+		Outputs: s.Outputs, Labels: s.Label, Version: daemon.Version(),
+	}
 }
 
 func describe(h agent.HostConfig) string {

@@ -59,18 +59,7 @@ func run(ctx context.Context, args []string, c console) int {
 		args = []string{"--help"}
 	}
 	ended := -1
-	parser, err := kong.New(&commands{},
-		kong.Name("dispatcher"), kong.Description(about), kong.Writers(c.out, c.err),
-		kong.Exit(func(code int) { ended = code }), // --help and --version
-		kong.Vars{"version": "comfyherd dispatcher " + daemon.Version()},
-		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true, WrapUpperBound: 110}),
-		kong.ExplicitGroups([]kong.Group{
-			{Key: "fleet", Title: "Running a fleet:"}, {Key: "jobs", Title: "Jobs:"}, {Key: "rules", Title: "Looking after it:"},
-			{Key: "nats", Title: "Connection to NATS:"}, {Key: "log", Title: "Log:"}, {Key: "keep", Title: "What NATS keeps:"},
-		}),
-		kong.BindTo(ctx, (*context.Context)(nil)), kong.Bind(&c),
-		environment("COMFYHERD"), kong.ValueFormatter(helpText),
-	)
+	parser, err := newParser(ctx, &commands{}, &c, &ended)
 	if err != nil {
 		return c.end(err)
 	}
@@ -82,6 +71,26 @@ func run(ctx context.Context, args []string, c console) int {
 		return c.end(misused(err))
 	}
 	return c.end(parsed.Run())
+}
+
+// newParser reads command lines into all. --help and --version print at once and set ended to their exit code.
+func newParser(ctx context.Context, all *commands, c *console, ended *int) (*kong.Kong, error) {
+	parser, err := kong.New(all,
+		kong.Name("dispatcher"), kong.Description(about), kong.Writers(c.out, c.err),
+		kong.Exit(func(code int) { *ended = code }),
+		kong.Vars{"version": "comfyherd dispatcher " + daemon.Version()},
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true, WrapUpperBound: 110}),
+		kong.ExplicitGroups([]kong.Group{
+			{Key: "fleet", Title: "Running a fleet:"}, {Key: "jobs", Title: "Jobs:"}, {Key: "rules", Title: "Looking after it:"},
+			{Key: "nats", Title: "Connection to NATS:"}, {Key: "log", Title: "Log:"}, {Key: "keep", Title: "What NATS keeps:"},
+		}),
+		kong.BindTo(ctx, (*context.Context)(nil)), kong.Bind(c),
+		kong.ValueFormatter(helpText),
+	)
+	if err == nil {
+		environment(parser.Model.Node, "COMFYHERD")
+	}
+	return parser, err
 }
 
 // misused adds where to look to an error of the command line.
@@ -97,31 +106,24 @@ func misused(err error) error {
 
 // environment gives every flag without a variable of its own <prefix>_<FLAG>. An empty variable is as good as none,
 // since compose files and service units set such.
-func environment(prefix string) kong.Option {
-	var name func(node *kong.Node)
-	name = func(node *kong.Node) {
-		for _, flag := range node.Flags {
-			switch {
-			case flag.Name == "help" || len(flag.Envs) == 1 && flag.Envs[0] == "-":
-				flag.Envs = nil
-			case len(flag.Envs) == 0:
-				flag.Envs = []string{prefix + "_" + strings.ToUpper(strings.ReplaceAll(flag.Name, "-", "_"))}
-			}
-			flag.Tag.Envs = nil
-			for _, env := range flag.Envs {
-				if os.Getenv(env) != "" {
-					flag.Tag.Envs = append(flag.Tag.Envs, env)
-				}
-			}
+func environment(node *kong.Node, prefix string) {
+	for _, flag := range node.Flags {
+		switch {
+		case flag.Name == "help" || len(flag.Envs) == 1 && flag.Envs[0] == "-":
+			flag.Envs = nil
+		case len(flag.Envs) == 0:
+			flag.Envs = []string{prefix + "_" + strings.ToUpper(strings.ReplaceAll(flag.Name, "-", "_"))}
 		}
-		for _, child := range node.Children {
-			name(child)
+		flag.Tag.Envs = nil // what is read
+		for _, env := range flag.Envs {
+			if os.Getenv(env) != "" {
+				flag.Tag.Envs = append(flag.Tag.Envs, env)
+			}
 		}
 	}
-	return kong.PostBuild(func(k *kong.Kong) error {
-		name(k.Model.Node)
-		return nil
-	})
+	for _, child := range node.Children {
+		environment(child, prefix)
+	}
 }
 
 // helpText is a flag's help with its variable.

@@ -60,8 +60,12 @@ func happening(e *jetstream.Event, now time.Time) string {
 	}
 	if why := story(e, now); why != "" {
 		separator := ", "
-		if e.EventKind == job.Failed || e.EventKind == job.Dead || e.EventKind == job.Waiting {
+		switch e.EventKind {
+		case job.Failed, job.Dead, job.Waiting:
 			separator = ": "
+		case job.Cancelled:
+			separator = " "
+		case job.Queued, job.Started, job.Retrying, job.Completed:
 		}
 		text += separator + why
 	}

@@ -72,6 +72,7 @@ func (r *runCmd) Run(ctx context.Context, c *console) error {
 	}
 	stop, kill, release := daemon.Signals(ctx)
 	defer release()
+	defer context.AfterFunc(stop, func() { c.say("stopping: finishing what is under way; Ctrl-C again stops now") })()
 	nats, err := r.connect(stop, c, log)
 	if err != nil {
 		return stopped(stop, err)

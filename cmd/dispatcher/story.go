@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/route"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
@@ -21,9 +22,9 @@ func story(e *jetstream.Event, now time.Time) string {
 			add("place %d", e.Position)
 		}
 	case job.Waiting:
-		add("%s", strings.ReplaceAll(e.Reason, "_", " "))
-		if e.Until != nil {
-			add("until %s", in(*e.Until, now))
+		add("%s", holdText(route.HoldReason(e.Reason)))
+		if e.Until != nil && e.Until.After(now) {
+			add("for %s", span(e.Until.Sub(now)))
 		}
 	case job.Started:
 		if e.Attempt > 1 {
@@ -48,6 +49,23 @@ func story(e *jetstream.Event, now time.Time) string {
 		}
 	}
 	return clean(strings.Join(parts, ", "))
+}
+
+// holdText says why no host may take a job.
+func holdText(reason route.HoldReason) string {
+	switch reason {
+	case route.NoneCapable:
+		return "no host can run it now"
+	case route.AllBlocked:
+		return "every host that can run it is blocked"
+	case route.Excluded:
+		return "its wishes or rules exclude every host"
+	case route.OverCap:
+		return "its tenant runs as many jobs as it may"
+	case route.NotDue:
+		return "not due yet"
+	}
+	return strings.ReplaceAll(string(reason), "_", " ") // of a newer dispatcher
 }
 
 func completion(e *jetstream.Event) []string {

@@ -12,7 +12,7 @@ import (
 )
 
 // followed is how many jobs are followed at a time; the others are in the queue behind them anyway.
-const followed = 24
+const followed = 16
 
 // waiter follows jobs to their ends.
 type waiter struct {

@@ -72,7 +72,7 @@ func tellWhy(c *console, a *dispatcher.WhyAnswer, now time.Time) error {
 		text = fmt.Sprintf("job %s, %s: %s", a.Job, a.State, a.Text)
 	}
 	if a.Until != nil && a.Until.After(now) {
-		text += ", until " + in(*a.Until, now)
+		text += ", for " + span(a.Until.Sub(now))
 	}
 	if a.Position > 0 {
 		text += fmt.Sprintf("; place %d of %d", a.Position, a.Of)

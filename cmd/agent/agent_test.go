@@ -1,0 +1,216 @@
+package main_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"io"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/alecthomas/kong"
+	"github.com/google/go-cmp/cmp"
+	"go.uber.org/goleak"
+
+	main "github.com/comfyherd/comfyherd/cmd/agent"
+	"github.com/comfyherd/comfyherd/internal/agent"
+	"github.com/comfyherd/comfyherd/internal/comfysim"
+	"github.com/comfyherd/comfyherd/internal/daemon"
+	"github.com/comfyherd/comfyherd/internal/embedded"
+	"github.com/comfyherd/comfyherd/jetstream"
+)
+
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m,
+		goleak.IgnoreAnyFunction("net/http.(*persistConn).readLoop"),
+		goleak.IgnoreAnyFunction("net/http.(*persistConn).writeLoop"),
+		goleak.IgnoreAnyFunction("os/signal.loop"))
+}
+
+const patience = 30 * time.Second
+
+func TestComfyHosts(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		text string
+		want []agent.HostConfig
+		bad  string
+	}{
+		"One":       {"http://127.0.0.1:8188", []agent.HostConfig{{URL: "http://127.0.0.1:8188"}}, ""},
+		"Named":     {"big=http://10.0.0.5:8188, https://u:p@h/comfy", []agent.HostConfig{{Name: "big", URL: "http://10.0.0.5:8188"}, {URL: "https://u:p@h/comfy"}}, ""},
+		"EqualSign": {"http://h:1/?token=x", []agent.HostConfig{{URL: "http://h:1/?token=x"}}, ""},
+		"Comma":     {"http://h:1,", []agent.HostConfig{{URL: "http://h:1"}}, ""},
+		"Empty":     {" ", nil, "COMFY_HOSTS=http://127.0.0.1:8188 agent"},
+		"NoScheme":  {"127.0.0.1:8188", nil, "write it like http://127.0.0.1:8188"},
+		"Scheme":    {"ws://h:1", nil, "is no address of a ComfyUI"},
+		"NoHost":    {"a=http://", nil, "is no address of a ComfyUI"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			got, err := main.HostsOf(tc.text)
+			if (err == nil) != (tc.bad == "") || err != nil && !strings.Contains(err.Error(), tc.bad) {
+				t.Fatalf("got %v, want %q", err, tc.bad)
+			}
+			if diff := cmp.Diff(tc.want, got); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+func TestVariablesStandForFlagsAndFlagsWin(t *testing.T) {
+	for name, value := range map[string]string{
+		"COMFY_HOSTS": "http://h:1", "COMFYHERD_SLOTS": "2", "COMFYHERD_PREFETCH": "-1", "COMFYHERD_DRAIN": "5m", "COMFYHERD_LABEL": "gpu=4090,site=b",
+		"COMFYHERD_START_TIMEOUT": "10s", "COMFYHERD_NODE_TIMEOUT": "20s", "COMFYHERD_TOTAL_TIMEOUT": "30s", "COMFYHERD_FREEZE_TIMEOUT": "", "COMFYHERD_OUTPUTS": "none",
+	} {
+		t.Setenv(name, value)
+	}
+	cfg, hosts, err := main.Flags(t.Context(), "--node-timeout=40s")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := agent.Config{
+		Slots: 2, Prefetch: -1, Drain: 5 * time.Minute, StartTimeout: 10 * time.Second, NodeTimeout: 40 * time.Second, TotalTimeout: 30 * time.Second,
+		Outputs: "none", Labels: []string{"gpu=4090", "site=b"}, Version: daemon.Version(),
+	}
+	if diff := cmp.Diff(want, cfg); diff != "" || hosts != "http://h:1" {
+		t.Errorf("hosts %q %s", hosts, diff)
+	}
+}
+
+func TestWhatIsNotGivenIsTheAgentsDefault(t *testing.T) {
+	cfg, _, err := main.Flags(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(agent.Config{Outputs: agent.OutputsStore, Version: daemon.Version()}, cfg); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestEveryFlagHasAVariable(t *testing.T) {
+	t.Parallel()
+	root, err := main.Model(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	own := map[string]string{"nats-url": "NATS_URL", "nats-creds": "NATS_CREDS", "comfy-hosts": "COMFY_HOSTS"}
+	check := func(flag *kong.Flag) {
+		want := own[flag.Name]
+		if want == "" {
+			want = "COMFYHERD_" + strings.ToUpper(strings.ReplaceAll(flag.Name, "-", "_"))
+		}
+		if flag.Name != "help" && flag.Name != "version" && (len(flag.Envs) != 1 || flag.Envs[0] != want) {
+			t.Errorf("--%s: variables %v, want %s", flag.Name, flag.Envs, want)
+		}
+	}
+	for _, flag := range root.Flags {
+		check(flag)
+	}
+	if len(root.Flags) < 20 {
+		t.Errorf("only %d flags were seen", len(root.Flags))
+	}
+}
+
+func TestAnErrorSaysWhatIsWrongAndWhatToDoNext(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		args []string
+		want string
+	}{
+		"NoHosts": {[]string{"--comfy-hosts="}, "agent: no ComfyUI host is given; say where they are, as in COMFY_HOSTS=http://127.0.0.1:8188 agent\n"},
+		"NoNATS":  {[]string{"--comfy-hosts=http://h:1", "--nats-url=nats://127.0.0.1:1"}, "agent: cannot reach NATS at nats://127.0.0.1:1: connection refused; start one with `dispatcher run --embedded` or set NATS_URL"},
+		"Typo":    {[]string{"--slotz=1"}, "agent: unknown flag --slotz, did you mean \"--slots\"?; see `agent --help`\n"},
+		"Outputs": {[]string{"--outputs=some"}, "agent: --outputs must be one of \"store\",\"none\" but got \"some\"; see `agent --help`\n"},
+		"Health":  {[]string{"health"}, "agent: no address to ask for health; start the process with --http :8080 and give the same here\n"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var out, say bytes.Buffer
+			code := main.Run(t.Context(), tc.args, &out, &say)
+			if code != 1 || !strings.HasPrefix(say.String(), tc.want) || out.Len() > 0 {
+				t.Errorf("code %d, out %q, say %q, want %q", code, out.String(), say.String(), tc.want)
+			}
+		})
+	}
+}
+
+func TestHelpShowsEveryFlagAndVersionIsOneLine(t *testing.T) {
+	t.Parallel()
+	var out, say bytes.Buffer
+	if code := main.Run(t.Context(), []string{"--help"}, &out, &say); code != 0 || !strings.Contains(out.String(), "--freeze-timeout") || !strings.Contains(out.String(), "($COMFY_HOSTS)") {
+		t.Errorf("code %d, help %s", code, out.String())
+	}
+	out.Reset()
+	if code := main.Run(t.Context(), []string{"--version"}, &out, &say); code != 0 || !strings.HasPrefix(out.String(), "comfyherd agent ") || strings.Count(out.String(), "\n") != 1 {
+		t.Errorf("code %d, version %q", code, out.String())
+	}
+}
+
+func TestAnAgentServesItsHostsUntilItIsStopped(t *testing.T) {
+	t.Parallel()
+	server, err := embedded.Start(embedded.Config{Port: -1, StoreDir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = server.Close() }() // the test is over
+	sim, err := comfysim.Start(comfysim.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer sim.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	said, say := io.Pipe()
+	var running sync.WaitGroup
+	defer running.Wait()
+	running.Go(func() {
+		code := main.Run(ctx, []string{"--comfy-hosts=gpu-1=" + sim.URL(), "--nats-url=" + server.URL(), "--label=gpu=4090", "--retry"}, io.Discard, say)
+		if code != 0 {
+			t.Errorf("agent ended with %d", code)
+		}
+		_ = say.Close() // a pipe's Close never fails
+	})
+	running.Go(func() {
+		for lines := bufio.NewScanner(said); lines.Scan(); {
+			if strings.HasPrefix(lines.Text(), "agent: ") {
+				t.Error(lines.Text())
+			}
+		}
+	})
+	host := awaitHost(ctx, t, server.URL())
+	if host.Host != "gpu-1" || host.Slots != 1 || len(host.Labels) != 1 || host.Labels[0] != "gpu=4090" {
+		t.Errorf("%+v", host)
+	}
+	cancel()
+}
+
+// awaitHost gives the first host that is online.
+func awaitHost(ctx context.Context, t *testing.T, url string) jetstream.HostState {
+	t.Helper()
+	nc, err := daemon.Connect(ctx, daemon.NATS{URL: url, Name: "test"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	q, err := jetstream.Open(ctx, nc, jetstream.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer q.Close()
+	watching, stop := context.WithCancel(ctx)
+	defer stop()
+	var found jetstream.HostState
+	err = q.WatchHosts(watching, func(c jetstream.Change) {
+		if s, ok := jetstream.HostStateOf(c); ok && s.State == jetstream.Online {
+			found = s
+			stop()
+		}
+	})
+	if found.Host == "" {
+		t.Fatalf("no host came: %v", err)
+	}
+	return found
+}

@@ -1,0 +1,172 @@
+package main_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/alecthomas/kong"
+	"github.com/google/go-cmp/cmp"
+
+	main "github.com/comfyherd/comfyherd/cmd/dispatcher"
+	"github.com/comfyherd/comfyherd/internal/route"
+	"github.com/comfyherd/comfyherd/jetstream"
+)
+
+// The names that do not follow from the flag (the rest is COMFYHERD_<FLAG>).
+var ownVariables = map[string]string{"nats-url": "NATS_URL", "nats-creds": "NATS_CREDS", "comfy-hosts": "COMFY_HOSTS"}
+
+func TestEveryFlagHasAVariableAndAHelp(t *testing.T) {
+	t.Parallel()
+	root, err := main.Model(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := 0
+	var walk func(node *kong.Node)
+	walk = func(node *kong.Node) {
+		for _, flag := range node.Flags {
+			if flag.Name == "help" || flag.Name == "version" {
+				continue
+			}
+			seen++
+			want := ownVariables[flag.Name]
+			if want == "" {
+				want = "COMFYHERD_" + strings.ToUpper(strings.ReplaceAll(flag.Name, "-", "_"))
+			}
+			if len(flag.Envs) != 1 || flag.Envs[0] != want {
+				t.Errorf("%s --%s: variables %v, want %s", node.FullPath(), flag.Name, flag.Envs, want)
+			}
+			if !strings.HasSuffix(flag.Help, ".") {
+				t.Errorf("%s --%s: the help %q is no sentence", node.FullPath(), flag.Name, flag.Help)
+			}
+		}
+		for _, child := range node.Children {
+			if child.Help == "" {
+				t.Errorf("%s has no help", child.FullPath())
+			}
+			walk(child)
+		}
+	}
+	walk(root)
+	if seen < 100 {
+		t.Errorf("only %d flags were seen", seen)
+	}
+}
+
+func TestWhatIsNotGivenLeavesNATSAsItStands(t *testing.T) {
+	keep, policy, url, err := main.RunFlags(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if keep != (jetstream.Config{}) || url != "" {
+		t.Errorf("keep %+v, url %q", keep, url)
+	}
+	if want := (route.Policy{Cooldown: time.Minute, Cap: 15 * time.Minute, MaxFailures: 1}); policy != want {
+		t.Errorf("policy %+v", policy)
+	}
+}
+
+func TestVariablesStandForFlagsAndFlagsWin(t *testing.T) {
+	for name, value := range map[string]string{
+		"NATS_URL": "nats://a:1", "COMFYHERD_LANE_CAP": "7", "COMFYHERD_COOLDOWN_CAP": "1h", "COMFYHERD_EVENTS_AGE": "24h",
+		"COMFYHERD_PRESET": "development", "COMFYHERD_COMPRESSION": "true", "COMFYHERD_REPLICAS": "3", "COMFYHERD_FILES_AGE": "",
+		"COMFYHERD_PRESENCE_TTL": "5s", "COMFYHERD_ACK_WAIT": "20s", "COMFYHERD_DEAD_AGE": "48h", "COMFYHERD_MAX_FAILURES": "2",
+	} {
+		t.Setenv(name, value)
+	}
+	keep, policy, url, err := main.RunFlags(t.Context(), "--ack-wait", "10s", "--cooldown=2m")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := jetstream.Config{
+		Replicas: 3, Compression: true, AckWait: 10 * time.Second, LaneCap: 7, EventsAge: 24 * time.Hour, DeadAge: 48 * time.Hour,
+		PresenceTTL: 5 * time.Second,
+	}
+	if diff := cmp.Diff(want, keep); diff != "" {
+		t.Error(diff)
+	}
+	if want := (route.Policy{Cooldown: 2 * time.Minute, Cap: time.Hour, MaxFailures: 2}); policy != want || url != "nats://a:1" {
+		t.Errorf("policy %+v, url %q", policy, url)
+	}
+}
+
+func TestPresetsAreThoseOfTheContract(t *testing.T) {
+	t.Parallel()
+	for preset, want := range map[string]route.Policy{
+		"production":        {Cooldown: 60 * time.Second, Cap: 15 * time.Minute, MaxFailures: 1},
+		"development":       {Cooldown: 30 * time.Second, Cap: 15 * time.Minute, MaxFailures: 3},
+		"high-availability": {Cooldown: 120 * time.Second, Cap: 15 * time.Minute, MaxFailures: 1},
+	} {
+		_, got, _, err := main.RunFlags(t.Context(), "--preset", preset)
+		if err != nil || got != want {
+			t.Errorf("%s: %+v, %v", preset, got, err)
+		}
+	}
+}
+
+func TestRunRefusesWhatCannotBe(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct{ args, want string }{
+		"Preset":      {"--preset=fast", `--preset must be one of "production","development","high-availability"`},
+		"TooShort":    {"--ack-wait=10ms", "--ack-wait 10ms is too short; give at least 1s"},
+		"Negative":    {"--cooldown=-5s", "--cooldown -5s is too short; give at least 1s"},
+		"CapTooLow":   {"--cooldown=1h", "--cooldown 1h0m0s is longer than --cooldown-cap 15m0s"},
+		"NotDuration": {"--park=ten", `expected duration but got "ten"`},
+		"Replicas":    {"--replicas=6", "--replicas from 1 to 5"},
+		"Typo":        {"--coldown=5s", `did you mean "--cooldown"?`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			_, _, _, err := main.RunFlags(t.Context(), tc.args)
+			if err == nil || !strings.Contains(err.Error(), tc.want) {
+				t.Errorf("got %v, want %q", err, tc.want)
+			}
+		})
+	}
+}
+
+func TestListenAddress(t *testing.T) {
+	t.Parallel()
+	for addr, want := range map[string]struct {
+		host string
+		port int
+		bad  bool
+	}{
+		"": {}, "127.0.0.1:4222": {host: "127.0.0.1", port: 4222}, ":4333": {host: "0.0.0.0", port: 4333},
+		"127.0.0.1:0": {host: "127.0.0.1", port: -1}, "[::1]:4222": {host: "::1", port: 4222},
+		"4222": {bad: true}, "host": {bad: true}, "host:port": {bad: true}, "host:70000": {bad: true},
+	} {
+		host, port, err := main.ListenAddress(addr)
+		if host != want.host || port != want.port || (err != nil) != want.bad {
+			t.Errorf("%q: %q %d %v", addr, host, port, err)
+		}
+	}
+}
+
+func TestSyncPolicy(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]struct {
+		always bool
+		every  time.Duration
+		bad    bool
+	}{
+		"": {}, "always": {always: true}, "10s": {every: 10 * time.Second}, "0s": {bad: true}, "-1s": {bad: true}, "never": {bad: true},
+	} {
+		always, every, err := main.SyncPolicy(text)
+		if always != want.always || every != want.every || (err != nil) != want.bad {
+			t.Errorf("%q: %v %s %v", text, always, every, err)
+		}
+	}
+}
+
+func TestTheVersionThatTheAPITellsIsSemantic(t *testing.T) {
+	t.Parallel()
+	for version, want := range map[string]string{
+		"v1.2.3 (ea7f1ab03e12, go1.26.8)": "1.2.3", "0.1.0-dev (go1.26.8)": "0.1.0-dev", "v0.0.0-20260101000000-abcdef012345+dirty (x)": "0.0.0-20260101000000-abcdef012345+dirty",
+	} {
+		if got := main.Semantic(version); got != want {
+			t.Errorf("%s: %s", version, got)
+		}
+	}
+}
