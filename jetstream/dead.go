@@ -30,8 +30,9 @@ const (
 )
 
 // Bury stores a job in COMFY_DEAD. Burying it again within some minutes changes nothing, so a crash between
-// Bury and the dead event can be repeated; after that the letter may stand there twice, never with two events.
-func (q *Queue) Bury(ctx context.Context, m *job.Message, id job.ID, reason failure.Reason) error {
+// Bury and the dead event can be repeated; after that the letter may stand there twice, never with two events. It
+// returns the letter's sequence.
+func (q *Queue) Bury(ctx context.Context, m *job.Message, id job.ID, reason failure.Reason) (uint64, error) {
 	msg := nats.NewMsg(deadSubject(job.Tenant(m.Tenant)))
 	msg.Header.Set(JobIDHeader, string(id))
 	msg.Header.Set(ReasonHeader, string(reason))
@@ -44,8 +45,11 @@ func (q *Queue) Bury(ctx context.Context, m *job.Message, id job.ID, reason fail
 		msg.Header.Set(truncatedHeader, fmt.Sprint(len(m.Body)))
 		msg.Data = m.Body[:q.MaxBody()]
 	}
-	_, err := q.js.PublishMsg(ctx, msg, natsjs.WithMsgID(m.Tenant+"/"+string(id)+"/"+fmt.Sprint(m.Sequence)))
-	return wrap(err, "bury job %s", id)
+	ack, err := q.js.PublishMsg(ctx, msg, natsjs.WithMsgID(m.Tenant+"/"+string(id)+"/"+fmt.Sprint(m.Sequence)))
+	if err != nil {
+		return 0, fmt.Errorf("bury job %s: %w", id, err)
+	}
+	return ack.Sequence, nil
 }
 
 // DeadLetters tells the dead letters of a tenant, or of all when it is empty, oldest first, until tell says stop.

@@ -49,7 +49,7 @@ func TicketOf(c Change) (Ticket, bool) {
 		return Ticket{}, false
 	}
 	t.Revision = c.Revision
-	if c.Phase == Put && json.Unmarshal(c.Value, &t) != nil {
+	if c.Phase == Put && (json.Unmarshal(c.Value, &t) != nil || t.Job == "" || t.Lease == "") {
 		return Ticket{}, false
 	}
 	return t, true

@@ -47,6 +47,9 @@ func newer(old, s *jetstream.HostState) bool {
 func (b *brain) hearHost(c jetstream.Change) {
 	b.mirror(hostSource, c, func(c jetstream.Change, now time.Time) {
 		if s, ok := jetstream.HostStateOf(c); ok {
+			if h := b.hosts[s.Host]; h != nil && h.state.Instance != s.Instance {
+				h.state.Time, h.held = time.Time{}, nil // NATS's order counts between two agents, not their clocks
+			}
 			b.hearStateNow(s, now)
 			h := b.hosts[s.Host]
 			h.until, h.present = now.Add(b.d.q.PresenceTTL()), true

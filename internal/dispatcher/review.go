@@ -114,10 +114,16 @@ func (b *brain) explain(ctx context.Context, t route.Ticket, hold route.Hold) {
 func (d *Dispatcher) explainWaiting(ctx context.Context, t *route.Ticket, hold route.Hold) (time.Time, error) {
 	tenant, id := job.Tenant(t.Tenant), job.ID(t.Job)
 	last, found, err := d.q.Last(ctx, tenant, id)
-	if err != nil || !found || last.EventKind.Terminal() {
+	if err != nil {
 		return time.Time{}, err
 	}
-	if last.EventKind == job.Waiting && last.Reason == string(hold.Reason) {
+	switch {
+	case last.EventKind.Terminal():
+		d.tearUp(ctx, keyOf(t)) // it was parked at the moment of its cancel
+		return time.Time{}, nil
+	case !found, last.EventKind == job.Started, last.EventKind == job.Failed:
+		return time.Time{}, nil // claimed meanwhile: it does not wait
+	case last.EventKind == job.Waiting && last.Reason == string(hold.Reason):
 		return last.Time, nil
 	}
 	e := job.Event{

@@ -28,6 +28,10 @@ func (d *Dispatcher) settle(ctx context.Context, failed jetstream.Link) error {
 	if at < 0 || at != len(chain)-1 {
 		return d.settled(ctx, chain, failed)
 	}
+	if failed.Lease == "" || sequenceIn(chain) == 0 {
+		d.log.Warn("a failed event without a lease or a job is left alone", "tenant", failed.Tenant, "job", failed.Job)
+		return nil // written by somebody else; a real job is delivered again when its lease has run out
+	}
 	o, err := d.reopen(ctx, chain, failed)
 	if err != nil {
 		return err
@@ -120,7 +124,7 @@ func (d *Dispatcher) retry(ctx context.Context, o *owned, decision failure.Decis
 	}
 	last, err := d.q.Append(ctx, &e, o.last, d.source, "")
 	if errors.Is(err, jetstream.ErrOvertaken) {
-		return nil
+		return d.yield(ctx, o, 0)
 	}
 	if err != nil {
 		return err
@@ -145,7 +149,8 @@ type ending struct {
 
 // end makes a job dead: the dead letter, then the event, then the ack.
 func (d *Dispatcher) end(ctx context.Context, o *owned, why ending) error {
-	if err := d.q.Bury(ctx, &o.message, o.job.ID, why.reason); err != nil {
+	letter, err := d.q.Bury(ctx, &o.message, o.job.ID, why.reason)
+	if err != nil {
 		return err
 	}
 	e := o.job.NewEvent(job.Dead, d.clock())
@@ -158,9 +163,9 @@ func (d *Dispatcher) end(ctx context.Context, o *owned, why ending) error {
 			e.Message = last.Message
 		}
 	}
-	_, err := d.q.Append(ctx, &e, o.last, d.source, "")
+	_, err = d.q.Append(ctx, &e, o.last, d.source, "")
 	if errors.Is(err, jetstream.ErrOvertaken) {
-		return nil
+		return d.yield(ctx, o, letter)
 	}
 	if err != nil {
 		return err
@@ -168,5 +173,23 @@ func (d *Dispatcher) end(ctx context.Context, o *owned, why ending) error {
 	d.finish(ctx, o.lease)
 	d.metrics.ended.WithLabelValues(string(job.Dead), string(why.reason)).Inc()
 	d.log.Warn("a job is dead", "tenant", o.job.Tenant, "job", o.job.ID, "reason", why.reason, "why", e.Message, "hash", e.Hash.Short())
+	return nil
+}
+
+// yield leaves a job to whoever moved its chain on. One that has ended is acked, and its dead letter, if it was
+// stored a moment too early, is taken back unless the end is dead all the same.
+func (d *Dispatcher) yield(ctx context.Context, o *owned, letter uint64) error {
+	last, _, err := d.q.Last(ctx, o.job.Tenant, o.job.ID)
+	if err != nil {
+		return err
+	}
+	if letter != 0 && last.EventKind != job.Dead {
+		if err := d.q.Purge(ctx, &jetstream.DeadLetter{Sequence: letter, Job: o.job.ID}); err != nil {
+			d.log.Debug("take a dead letter back", "job", o.job.ID, "error", err) // taken back before a crash
+		}
+	}
+	if last.EventKind.Terminal() {
+		d.finish(ctx, o.lease)
+	}
 	return nil
 }

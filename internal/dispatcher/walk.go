@@ -36,12 +36,7 @@ type owned struct {
 //  2. the agent has accepted: nothing is left to do here
 //  3. the ticket is put: the lease runs out, the next delivery finds the ticket and parks again
 //  4. the delivery is parked: the job waits for its claim
-func (d *Dispatcher) receive(ctx context.Context, delivery jetstream.Delivery) {
-	j, err := d.read(delivery.Message)
-	if err != nil {
-		d.refuse(ctx, delivery, err)
-		return
-	}
+func (d *Dispatcher) receive(ctx context.Context, delivery jetstream.Delivery, j *job.Job) {
 	o := &owned{
 		job: j, message: delivery.Message, lease: delivery.Lease, attempt: 1,
 		notBefore: j.NotBefore(), taken: d.clock(),
@@ -49,6 +44,7 @@ func (d *Dispatcher) receive(ctx context.Context, delivery jetstream.Delivery) {
 	spot := d.brain.place(o)
 	e := j.NewEvent(job.Queued, d.clock())
 	e.Sequence, e.Position = j.Sequence, spot.position
+	var err error
 	o.last, err = d.q.Append(ctx, &e, 0, d.source, "")
 	switch {
 	case errors.Is(err, jetstream.ErrOvertaken):
@@ -103,7 +99,7 @@ func (d *Dispatcher) refuse(ctx context.Context, delivery jetstream.Delivery, in
 		EventKind: job.Dead, Job: id, Tenant: job.Tenant(delivery.Tenant), Priority: delivery.Priority, Time: d.clock(),
 		Sequence: delivery.Sequence, Reason: string(failure.InvalidJob), Kind: failure.InvalidWorkflow, Message: invalid.Error(),
 	}
-	if err := d.q.Bury(ctx, &delivery.Message, id, failure.InvalidJob); err != nil {
+	if _, err := d.q.Bury(ctx, &delivery.Message, id, failure.InvalidJob); err != nil {
 		d.log.Warn("an invalid job could not be buried; it is delivered again", "job", id, "error", err)
 		return
 	}
