@@ -78,6 +78,7 @@ type Dispatcher struct {
 	started time.Time
 	brain   *brain
 	metrics *metrics
+	ids     turns
 	walks   sync.WaitGroup // every goroutine that walks a job
 }
 
@@ -89,7 +90,7 @@ func New(q *jetstream.Queue, cfg Config) (*Dispatcher, error) {
 	}
 	d := &Dispatcher{
 		q: q, cfg: cfg, log: cfg.Logger.With("dispatcher", cfg.Name), source: "comfyherd/dispatcher/" + cfg.Name,
-		started: time.Now(), metrics: newMetrics(cfg.Registerer),
+		started: time.Now(), metrics: newMetrics(cfg.Registerer), ids: turns{last: map[idKey]chan struct{}{}},
 	}
 	d.brain = newBrain(d)
 	return d, nil

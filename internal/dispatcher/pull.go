@@ -45,7 +45,7 @@ func (d *Dispatcher) accept(ctx, stop context.Context, delivery jetstream.Delive
 	}
 	d.brain.pending[delivery.Priority].Store(int64(delivery.Pending))
 	d.brain.enter()
-	j, err := job.Parse(delivery.Message)
+	j, err := d.read(delivery.Message)
 	if err != nil {
 		d.walks.Go(func() {
 			defer d.brain.exit()
