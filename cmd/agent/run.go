@@ -57,7 +57,11 @@ func (s *settings) run(ctx context.Context, c *console) error {
 	stop, kill, release := daemon.Signals(ctx)
 	defer release()
 	defer context.AfterFunc(stop, func() { c.say("stopping: running jobs finish; Ctrl-C again stops now") })()
-	nc, err := reach(stop, s.NATS("agent "+machine(), log), s.Retry, log)
+	var nc *nats.Conn
+	err = daemon.Begin(stop, s.Retry, log, func(ctx context.Context) (err error) {
+		nc, err = daemon.Connect(ctx, s.NATS("agent "+machine(), log))
+		return err
+	})
 	if err != nil {
 		return stopped(stop, err)
 	}
@@ -103,31 +107,12 @@ func hostsOf(text string) ([]agent.HostConfig, error) {
 	return hosts, nil
 }
 
-const (
-	retryPause  = 2 * time.Second
-	openTimeout = 15 * time.Second
-)
-
-// reach connects; with retry it waits for NATS to come.
-func reach(ctx context.Context, to daemon.NATS, retry bool, log *slog.Logger) (*nats.Conn, error) {
-	for {
-		nc, err := daemon.Connect(ctx, to)
-		if err == nil || !retry || ctx.Err() != nil {
-			return nc, err
-		}
-		log.Warn("NATS is not there yet; trying again", "every", retryPause, "error", err)
-		select {
-		case <-time.After(retryPause):
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		}
-	}
-}
-
 func (s *settings) serve(stop, kill context.Context, nc *nats.Conn, hosts []agent.HostConfig, c *console, log *slog.Logger) error {
-	opening, cancel := context.WithTimeout(stop, openTimeout)
-	defer cancel()
-	q, err := jetstream.Open(opening, nc, jetstream.Config{Domain: s.Domain, APIPrefix: s.Prefix})
+	var q *jetstream.Queue
+	err := daemon.Begin(stop, s.Retry, log, func(ctx context.Context) (err error) {
+		q, err = jetstream.Open(ctx, nc, jetstream.Config{Domain: s.Domain, APIPrefix: s.Prefix})
+		return err
+	})
 	if err != nil {
 		return err
 	}

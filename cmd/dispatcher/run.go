@@ -138,7 +138,11 @@ func (l *link) close() error {
 func (r *runCmd) connect(ctx context.Context, c *console, log *slog.Logger) (*link, error) {
 	to := r.NATS("dispatcher", log)
 	if r.URL != "" && !r.Embedded {
-		nc, err := reach(ctx, to, r.Retry, log)
+		var nc *nats.Conn
+		err := daemon.Begin(ctx, r.Retry, log, func(ctx context.Context) (err error) {
+			nc, err = daemon.Connect(ctx, to)
+			return err
+		})
 		if err != nil {
 			return nil, err
 		}
@@ -158,29 +162,13 @@ func (r *runCmd) connect(ctx context.Context, c *console, log *slog.Logger) (*li
 	return &link{Conn: nc, url: server.URL(), server: server}, nil
 }
 
-// reach connects; with retry it waits for NATS to come.
-func reach(ctx context.Context, to daemon.NATS, retry bool, log *slog.Logger) (*nats.Conn, error) {
-	for {
-		nc, err := daemon.Connect(ctx, to)
-		if err == nil || !retry || ctx.Err() != nil {
-			return nc, err
-		}
-		log.Warn("NATS is not there yet; trying again", "every", retryPause, "error", err)
-		select {
-		case <-time.After(retryPause):
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		}
-	}
-}
-
-const retryPause = 2 * time.Second
-
 // dispatch opens the queue and runs the dispatcher and the port for health beside each other.
 func (r *runCmd) dispatch(stop, kill context.Context, nats *link, policy route.Policy, c *console, log *slog.Logger) error {
-	opening, cancel := context.WithTimeout(stop, openTimeout)
-	defer cancel()
-	q, err := jetstream.Open(opening, nats.Conn, r.keep())
+	var q *jetstream.Queue
+	err := daemon.Begin(stop, r.Retry, log, func(ctx context.Context) (err error) {
+		q, err = jetstream.Open(ctx, nats.Conn, r.keep())
+		return err
+	})
 	if err != nil {
 		return err
 	}
