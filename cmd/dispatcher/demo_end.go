@@ -1,0 +1,207 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"image/color"
+	"image/png"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/comfyherd/comfyherd/internal/job"
+)
+
+// finish fetches the pictures and shows the tables.
+func (d *demo) finish(ctx context.Context) error {
+	pictures, err := d.fetch(ctx)
+	if err != nil && !errors.Is(err, errDemoTime) {
+		return err
+	}
+	d.tell.headline("", "In numbers", "")
+	if err := errors.Join(d.tenants(), d.hosts(), d.blocks()); err != nil {
+		return err
+	}
+	d.tell.say("%s", d.dispatchers())
+	wanted := len(d.cast)
+	if d.alone() {
+		wanted-- // the job that fails
+	}
+	d.judge([]claim{
+		{"every job ends exactly once", d.endedOnce(), plural(len(d.cast), "job")},
+		{"every picture is its own job's", pictures == wanted, plural(pictures, "picture") + " from COMFY_OUTPUTS"},
+	})
+	if pictures > 0 {
+		d.tell.say("\nPictures: %s", d.o.pictures)
+	}
+	return nil
+}
+
+func (d *demo) endedOnce() bool {
+	return !slices.ContainsFunc(d.cast, func(p part) bool {
+		ends := d.record.all(func(s *sighting) bool {
+			return s.job != nil && s.job.Job == p.id() && s.job.EventKind.Terminal()
+		})
+		return len(ends) != 1
+	})
+}
+
+// verdict is an error that names what was not observed.
+func (d *demo) verdict() error {
+	took := time.Since(d.record.started).Round(100 * time.Millisecond)
+	if len(d.missed) > 0 {
+		d.tell.say("")
+		return fmt.Errorf("not observed within %v: %s; `dispatcher demo --verbose` shows what dispatchers and agents did", took, strings.Join(d.missed, "; "))
+	}
+	d.tell.say("\nAll of this was observed in the event stream, in %v. Now with hosts of yours:\n", took)
+	d.tell.say("  dispatcher run                                  the queue, with NATS in it")
+	d.tell.say("  COMFY_HOSTS=http://127.0.0.1:8188 agent         beside each ComfyUI")
+	d.tell.say("  dispatcher submit workflow_api.json --wait --out .")
+	return nil
+}
+
+// fetch writes the picture of every completed job to <folder>/<job>-<tenant>-<workflow>.png and counts those that are
+// what their job asked for.
+func (d *demo) fetch(ctx context.Context) (right int, err error) {
+	for i := range d.cast {
+		p := &d.cast[i]
+		e := d.record.end(p.id())
+		if e == nil || e.EventKind != job.Completed || len(e.Outputs) != 1 {
+			continue
+		}
+		if d.o.pictures == "" {
+			if d.o.pictures, err = os.MkdirTemp("", "comfyherd-pictures-"); err != nil {
+				return right, fmt.Errorf("make a folder for the pictures: %w", err)
+			}
+		}
+		path := filepath.Join(d.o.pictures, fmt.Sprintf("%s-%s-%s.png", p.id(), p.tenant, p.workflow))
+		if err := download(ctx, d.fleet.q, e.Outputs[0].Object, path); err != nil {
+			if ctx.Err() != nil {
+				err = context.Cause(ctx)
+			}
+			return right, err
+		}
+		if colourOf(path) == d.colour[p.id()] {
+			right++
+		}
+	}
+	return right, nil
+}
+
+// colourOf is the colour of a picture's first pixel, empty when it is no picture.
+func colourOf(path string) string {
+	file, err := os.Open(path)
+	if err != nil {
+		return ""
+	}
+	defer file.Close()
+	drawn, err := png.Decode(file)
+	if err != nil {
+		return ""
+	}
+	return hex(drawn.At(drawn.Bounds().Min.X, drawn.Bounds().Min.Y))
+}
+
+func hex(c color.Color) string {
+	r, g, b, _ := c.RGBA()
+	return fmt.Sprintf("#%02x%02x%02x", r>>8, g>>8, b>>8)
+}
+
+// tally sums the runs of some jobs.
+type tally struct {
+	jobs, attempts, completed, failed int
+	ran, waited                       time.Duration
+	by                                map[string]int // starts, by workflow
+}
+
+func (d *demo) tally(fits func(*job.Event) bool) tally {
+	t := tally{by: map[string]int{}}
+	for _, s := range d.record.seen {
+		if s.job == nil || !fits(s.job) {
+			continue
+		}
+		switch s.job.EventKind {
+		case job.Queued:
+			t.jobs++
+		case job.Started:
+			t.attempts++
+			t.by[d.workflowOf(s)]++
+		case job.Failed:
+			t.failed++
+		case job.Completed:
+			t.completed++
+			t.ran += time.Duration(s.job.RanFor)
+			t.waited = max(t.waited, time.Duration(s.job.QueuedFor))
+		}
+	}
+	return t
+}
+
+func (d *demo) tenants() error {
+	rows := [][]string{{"TENANT", "JOBS", "COMPLETED", "ATTEMPTS", "RAN", "LONGEST WAIT"}}
+	for _, tenant := range []job.Tenant{"acme", "bolt", "coral"} {
+		t := d.tally(func(e *job.Event) bool { return e.Tenant == tenant })
+		rows = append(rows, []string{string(tenant), fmt.Sprint(t.jobs), fmt.Sprint(t.completed), fmt.Sprint(t.attempts), span(t.ran), span(t.waited)})
+	}
+	return d.tell.table(rows)
+}
+
+func (d *demo) hosts() error {
+	rows := [][]string{{"HOST", "ATTEMPTS", "COMPLETED", "FAILED", "PORTRAITS", "POSTERS", "RAN"}}
+	for _, h := range d.stage.hosts() {
+		t := d.tally(func(e *job.Event) bool { return e.Host == h.Name })
+		rows = append(rows, []string{
+			h.Name, fmt.Sprint(t.attempts), fmt.Sprint(t.completed), fmt.Sprint(t.failed),
+			fmt.Sprint(t.by[portrait]), fmt.Sprint(t.by[poster]), span(t.ran),
+		})
+	}
+	return d.tell.table(rows)
+}
+
+func (d *demo) blocks() error {
+	rows := [][]string{{"BLOCK", "WORKFLOW", "FOR", "BEGAN", "ENDED", "HOW", "BECAUSE OF"}}
+	for _, s := range d.record.seen {
+		if s.block == nil {
+			continue
+		}
+		row := []string{string(s.block.Host), d.workflowOf(s) + " " + s.block.Hash.Short(), holders(s.block), d.clock(s), "", "", string(s.block.Job)}
+		if _, end := d.record.block(string(s.block.Host), s.block.Hash); end != nil {
+			row[4], row[5] = d.clock(end), string(end.unblocked.Cause)
+		}
+		rows = append(rows, row)
+	}
+	if len(rows) == 1 {
+		return nil
+	}
+	return d.tell.table(rows)
+}
+
+// dispatchers says which of them took how many jobs in.
+func (d *demo) dispatchers() string {
+	took := map[string]int{}
+	for _, s := range d.record.seen {
+		if s.job != nil && s.job.EventKind == job.Queued {
+			took[s.source[strings.LastIndexByte(s.source, '/')+1:]]++
+		}
+	}
+	return fmt.Sprintf("Taken in by dispatcher-1: %s, by dispatcher-2: %s.\n", plural(took["dispatcher-1"], "job"), plural(took["dispatcher-2"], "job"))
+}
+
+// workflowOf is the name of the workflow that a sighting is about.
+func (d *demo) workflowOf(s *sighting) string {
+	for name, hash := range d.hashes {
+		switch {
+		case s.job != nil && s.job.Hash == hash, s.block != nil && s.block.Hash == hash, s.unblocked != nil && s.unblocked.Hash == hash:
+			return name
+		}
+	}
+	return ""
+}
+
+// clock is the time since the demo began.
+func (d *demo) clock(s *sighting) string {
+	return fmt.Sprintf("%.2fs", max(s.time.Sub(d.record.started), 0).Seconds())
+}

@@ -1,0 +1,157 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"golang.org/x/term"
+
+	"github.com/comfyherd/comfyherd/internal/failure"
+	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/route"
+)
+
+// teller writes the story: one calm line per event.
+type teller struct {
+	c       *console
+	colours bool
+	width   int // 0 cuts no line
+	host    int // width of the column of hosts
+}
+
+// widthOf is the width of a terminal, 0 of anything else.
+func widthOf(out io.Writer) int {
+	file, ok := out.(*os.File)
+	if !ok {
+		return 0
+	}
+	width, _, err := term.GetSize(int(file.Fd()))
+	if err != nil {
+		return 0
+	}
+	return width
+}
+
+const (
+	bold      = "1"
+	textWidth = 100 // of running text
+)
+
+func (t *teller) say(format string, args ...any) { t.c.print(format, args...) }
+
+// headline names a scenario and says what to look for.
+func (t *teller) headline(number, title, look string) {
+	if number != "" {
+		title = number + "  " + title
+	}
+	t.say("\n%s", paint(t.colours, bold, title))
+	for _, line := range wrapped(look, cmp.Or(min(t.width, textWidth), textWidth)) {
+		t.say("   %s", line)
+	}
+	t.say("")
+}
+
+// open says what is on the stage.
+func (d *demo) open() {
+	for _, h := range d.stage.hosts() {
+		d.tell.host = max(d.tell.host, len(h.Name))
+	}
+	t := &d.tell
+	t.say("%s", paint(t.colours, bold, "comfyherd demo"))
+	t.say("12 jobs of three tenants, %s, two dispatchers, NATS in a temporary folder.", d.stage.about())
+	t.say("Two workflows: %s with hash %s, %s with hash %s. A failure is remembered for a host and a hash.",
+		portrait, d.hashes[portrait].Short(), poster, d.hashes[poster].Short())
+	t.say("")
+	for _, h := range d.stage.hosts() {
+		t.say("   %-*s  %s", t.host, h.Name, h.URL)
+	}
+	t.say("")
+}
+
+// event tells a sighting in columns: when, whose, what, which workflow, where, what happened, and why.
+func (t *teller) event(d *demo, s *sighting) {
+	var tenant, id, host, why string
+	switch {
+	case s.job != nil:
+		tenant, id, host, why = string(s.job.Tenant), string(s.job.Job), s.job.Host, brief(s.job, s.time)
+	case s.block != nil:
+		tenant, host = holders(s.block), string(s.block.Host)
+		why = fmt.Sprintf("for %s, after the %s of %s", span(s.block.Until.Sub(s.time)), spaced(s.block.Kind), s.block.Job)
+	case s.unblocked != nil:
+		host, why = s.unblocked.Host, string(s.unblocked.Cause)
+	case s.host != nil:
+		host, why = s.host.Host, firstLine(s.host.Reason)
+	}
+	left := fmt.Sprintf("%8s  %-5s  %-6s  %-8s  %-*s  ", d.clock(s), clean(tenant), clean(id), d.workflowOf(s), t.host, clean(host))
+	what := fmt.Sprintf("%-9s", s.what)
+	if room := t.width - len(left) - len(what) - 2; t.width > 0 {
+		why = short(why, max(room, 10))
+	}
+	t.say("%s%s", paint(t.colours, grey, left), strings.TrimRight(paint(t.colours, hue(s.what), what)+"  "+clean(why), " "))
+}
+
+// brief is the story of an event with less detail where more would hide the point.
+func brief(e *job.Event, now time.Time) string {
+	switch {
+	case e.EventKind == job.Failed && e.Exception != "" && e.Class != "":
+		return fmt.Sprintf("%s: %s in %s", spaced(e.Kind), e.Exception, e.Class)
+	case e.EventKind == job.Completed && time.Duration(e.QueuedFor) < 100*time.Millisecond:
+		return "ran " + span(time.Duration(e.RanFor))
+	case e.EventKind == job.Completed:
+		return fmt.Sprintf("ran %s, waited %s", span(time.Duration(e.RanFor)), span(time.Duration(e.QueuedFor)))
+	}
+	return story(e, now)
+}
+
+func spaced(k failure.Kind) string { return strings.ReplaceAll(string(k), "_", " ") }
+
+// claim tells whether something was seen.
+func (t *teller) claim(c claim) {
+	mark, colour, how := "✓", green, ""
+	if !c.seen {
+		mark, colour, how = "✗ not observed:", red, ""
+	} else if c.how != "" {
+		how = paint(t.colours, grey, " ("+c.how+")")
+	}
+	t.say("   %s %s%s", paint(t.colours, colour, mark), c.what, how)
+}
+
+// table writes rows and an empty line.
+func (t *teller) table(rows [][]string) error {
+	err := t.c.table(rows)
+	t.say("")
+	return err
+}
+
+// holders are the tenants that a block holds for.
+func holders(b *route.Block) string {
+	names := make([]string, len(b.Tenants))
+	for i, tenant := range b.Tenants {
+		names[i] = strings.ReplaceAll(string(tenant), string(route.Everyone), "all")
+	}
+	return strings.Join(names, " ")
+}
+
+// wrapped breaks a text into lines of at most width letters.
+func wrapped(text string, width int) []string {
+	var lines []string
+	line := ""
+	for _, word := range strings.Fields(text) {
+		if line != "" && len(line)+1+len(word) > width {
+			lines = append(lines, line)
+			line = ""
+		}
+		if line != "" {
+			line += " "
+		}
+		line += word
+	}
+	if line != "" {
+		lines = append(lines, line)
+	}
+	return lines
+}
