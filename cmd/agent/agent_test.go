@@ -60,7 +60,7 @@ func TestComfyHosts(t *testing.T) {
 	}
 }
 
-func TestVariablesStandForFlagsAndFlagsWin(t *testing.T) {
+func TestVariablesStandForFlagsAndFlagsWin(t *testing.T) { //nolint:paralleltest // the environment belongs to the process
 	for name, value := range map[string]string{
 		"COMFY_HOSTS": "http://h:1", "COMFYHERD_SLOTS": "2", "COMFYHERD_PREFETCH": "-1", "COMFYHERD_DRAIN": "5m", "COMFYHERD_LABEL": "gpu=4090,site=b",
 		"COMFYHERD_START_TIMEOUT": "10s", "COMFYHERD_NODE_TIMEOUT": "20s", "COMFYHERD_TOTAL_TIMEOUT": "30s", "COMFYHERD_FREEZE_TIMEOUT": "", "COMFYHERD_OUTPUTS": "none",
@@ -80,7 +80,8 @@ func TestVariablesStandForFlagsAndFlagsWin(t *testing.T) {
 	}
 }
 
-func TestWhatIsNotGivenIsTheAgentsDefault(t *testing.T) {
+func TestWhatIsNotGivenIsTheAgentsDefault(t *testing.T) { //nolint:paralleltest // the environment belongs to the process
+	t.Setenv("NATS_URL", "")
 	cfg, _, err := main.Flags(t.Context())
 	if err != nil {
 		t.Fatal(err)

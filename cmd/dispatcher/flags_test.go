@@ -54,7 +54,8 @@ func TestEveryFlagHasAVariableAndAHelp(t *testing.T) {
 	}
 }
 
-func TestWhatIsNotGivenLeavesNATSAsItStands(t *testing.T) {
+func TestWhatIsNotGivenLeavesNATSAsItStands(t *testing.T) { //nolint:paralleltest // the environment belongs to the process
+	t.Setenv("NATS_URL", "")
 	keep, policy, url, err := main.RunFlags(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -67,7 +68,7 @@ func TestWhatIsNotGivenLeavesNATSAsItStands(t *testing.T) {
 	}
 }
 
-func TestVariablesStandForFlagsAndFlagsWin(t *testing.T) {
+func TestVariablesStandForFlagsAndFlagsWin(t *testing.T) { //nolint:paralleltest // the environment belongs to the process
 	for name, value := range map[string]string{
 		"NATS_URL": "nats://a:1", "COMFYHERD_LANE_CAP": "7", "COMFYHERD_COOLDOWN_CAP": "1h", "COMFYHERD_EVENTS_AGE": "24h",
 		"COMFYHERD_PRESET": "development", "COMFYHERD_COMPRESSION": "true", "COMFYHERD_REPLICAS": "3", "COMFYHERD_FILES_AGE": "",

@@ -96,7 +96,7 @@ func (s *submitCmd) specs(c *console) ([]jetstream.Spec, error) {
 		if err != nil {
 			return nil, err
 		}
-		spec, err := s.wishes.spec(body, s.Tenant)
+		spec, err := s.spec(body, s.Tenant)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", name, err)
 		}
@@ -156,7 +156,7 @@ func readFile(c *console, name string) ([]byte, error) {
 
 // publish stores the input files, then the jobs, and prints their ids. It returns what was submitted before an error.
 func (s *submitCmd) publish(ctx context.Context, c *console, q *jetstream.Queue, specs []jetstream.Spec) ([]jetstream.Receipt, error) {
-	inputs, err := s.wishes.store(ctx, q, s.Tenant)
+	inputs, err := s.store(ctx, q, s.Tenant)
 	if err != nil {
 		return nil, err
 	}
