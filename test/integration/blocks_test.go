@@ -208,6 +208,9 @@ func TestWhatIsNoFaultOfAHostBlocksNothing(t *testing.T) {
 	}
 	running := f.submit("acme", job.Spec{Workflow: sleepy})
 	host := f.await(running, job.Started).Host
+	if err := f.sims[host].Wait(f.context(), func() bool { return len(f.sims[host].Runs()) == 1 }); err != nil {
+		t.Fatal(err)
+	}
 	waiting := f.submit("acme", job.Spec{Workflow: picture(2), OnlyHosts: []string{"nowhere"}})
 	f.await(waiting, job.Waiting)
 	for _, r := range []jetstream.Receipt{running, waiting} {
@@ -219,7 +222,7 @@ func TestWhatIsNoFaultOfAHostBlocksNothing(t *testing.T) {
 			t.Errorf("job %s ended %s by %q", r.Job, end.EventKind, end.By)
 		}
 	}
-	if runs, err := f.sims[host].WaitEnded(f.context(), len(f.sims[host].Runs())); err != nil || runs[len(runs)-1].Outcome != comfysim.Interrupted {
+	if runs, err := f.sims[host].WaitEnded(f.context(), 1); err != nil || runs[len(runs)-1].Outcome != comfysim.Interrupted {
 		t.Errorf("the cancelled prompt on %s: %+v, %v", host, runs, err)
 	}
 	f.wantPicture(f.end(f.submit("acme", job.Spec{Workflow: picture(0x123456)})), rgb(0x123456)) // the lane moves
@@ -238,4 +241,30 @@ func (f *fleet) published(tenant string, spec job.Spec) jetstream.Receipt {
 		f.t.Fatal(err)
 	}
 	return f.ours(tenant, f.publish("comfy.jobs."+tenant+".5", body))
+}
+
+// A cancel that comes while the job is on its way into the waiting room finds no ticket yet, and one that comes while
+// it is on its way into ComfyUI finds no prompt.
+func TestAJobThatIsCancelledAtAnyMomentLeavesNothingBehind(t *testing.T) {
+	t.Parallel()
+	f := start(t, setup{dispatchers: 2, hosts: names("a", "b")})
+	for n := range 60 {
+		spec := onlyOn("nowhere", picture(1))
+		moment := []job.EventKind{job.Queued, job.Waiting, job.Started}[n%3]
+		if moment == job.Started {
+			spec = job.Spec{Workflow: sleep(1, 60)}
+		}
+		r := f.submit("acme", spec)
+		f.await(r, moment)
+		if _, err := f.q.Cancel(f.context(), r.Tenant, r.Job, "ops", false); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f.drained()
+	for name, sim := range f.sims {
+		f.eventually("host "+name+" idle", func() bool {
+			running, pending := sim.Pending()
+			return running == "" && len(pending) == 0
+		})
+	}
 }

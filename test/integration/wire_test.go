@@ -115,6 +115,14 @@ func (f *fleet) announced() {
 // drained waits until no job is stored any more.
 func (f *fleet) drained() {
 	f.t.Helper()
+	defer func() {
+		if f.t.Failed() {
+			for subject := range f.subjects("COMFY_JOBS", ">") {
+				left := f.stored("COMFY_JOBS", subject)
+				f.t.Logf("left: %v %.200s", left.Header, left.Data)
+			}
+		}
+	}()
 	f.eventually("no job left in COMFY_JOBS", func() bool { return f.total("COMFY_JOBS", ">") == 0 })
 }
 

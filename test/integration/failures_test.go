@@ -1,0 +1,393 @@
+package integration_test
+
+import (
+	"encoding/json"
+	"flag"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/comfyherd/comfyherd/internal/agent"
+	"github.com/comfyherd/comfyherd/internal/comfysim"
+	"github.com/comfyherd/comfyherd/internal/failure"
+	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/route"
+	"github.com/comfyherd/comfyherd/jetstream"
+)
+
+var update = flag.Bool("update", false, "write the generated parts of the docs")
+
+func duration(d time.Duration) *job.Duration {
+	v := job.Duration(d)
+	return &v
+}
+
+// nap is a picture that takes a time, in ticks of progress, or in one piece with steps 0.
+func nap(seconds float64, steps, color int) json.RawMessage {
+	return graph(map[string]any{
+		"1": node("EmptyImage", "width", 16, "height", 16, "batch_size", 1, "color", color),
+		"2": node("SimSleep", "image", link("1"), "seconds", seconds, "steps", steps, "preview", "none", "seed", color),
+		"9": node("SaveImage", "images", link("2"), "filename_prefix", "out"),
+	})
+}
+
+// spy is a proxy before a simulated host that counts requests and can swallow the first ones of a path.
+type spy struct {
+	*httptest.Server
+	mu      sync.Mutex // guards all below
+	seen    map[string]int
+	swallow map[string]int // requests left to swallow, by method and path
+}
+
+func (f *fleet) spy(target string) *spy {
+	f.t.Helper()
+	to, err := url.Parse(target)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	s := &spy{seen: map[string]int{}, swallow: map[string]int{}}
+	proxy := httputil.NewSingleHostReverseProxy(to)
+	proxy.ErrorHandler = func(w http.ResponseWriter, _ *http.Request, _ error) { w.WriteHeader(http.StatusBadGateway) }
+	s.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		key := r.Method + " " + r.URL.Path
+		s.mu.Lock()
+		s.seen[key]++
+		swallow := s.swallow[key] > 0
+		if swallow {
+			s.swallow[key]--
+		}
+		s.mu.Unlock()
+		if swallow {
+			<-r.Context().Done()
+			return
+		}
+		proxy.ServeHTTP(w, r)
+	}))
+	f.stops = append(f.stops, func() { s.CloseClientConnections(); s.Close() })
+	return s
+}
+
+func (s *spy) count(request string) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.seen[request]
+}
+
+// Every kind that a fault of ComfyUI can cause, from what ComfyUI sends to what becomes of the job. The job prefers
+// host a, where the fault is; host b is well.
+func TestEveryKindOfFailureIsRecognisedAndHasItsConsequences(t *testing.T) {
+	t.Parallel()
+	fault := func(kind comfysim.FaultKind, edit ...func(*comfysim.Fault)) []comfysim.Fault {
+		f := comfysim.Fault{Kind: kind, Times: 1}
+		for _, e := range edit {
+			e(&f)
+		}
+		return []comfysim.Fault{f}
+	}
+	raise := func(exception, message string) []comfysim.Fault {
+		return fault(comfysim.FaultRaise, func(f *comfysim.Fault) { f.Exception, f.Message = exception, message })
+	}
+	elsewhere := "queued started@a failed@a retrying started@b completed@b"
+	for name, c := range map[string]struct {
+		faults  []comfysim.Fault
+		job     job.Spec
+		kind    failure.Kind
+		counted bool
+		blocked string // the tenants that the block of (a, hash) holds for; empty: no block
+		out     bool   // host a has left the fleet
+		story   string
+	}{
+		"CudaOutOfMemory": {faults: fault(comfysim.FaultOOM), kind: failure.OutOfMemory, counted: true, blocked: "*", story: elsewhere},
+		"HostOutOfMemory": {
+			faults: raise("RuntimeError", "[enforce fail at alloc_cpu.cpp:114] . DefaultCPUAllocator: can't allocate memory: you tried to allocate 10 bytes."),
+			kind:   failure.OutOfMemory, counted: true, blocked: "*", story: elsewhere,
+		},
+		"ANodeRaises": {faults: raise("ValueError", "no"), kind: failure.ExecutionError, counted: true, blocked: "acme", story: elsewhere},
+		"NodeTimeout": {
+			faults: fault(comfysim.FaultHang), job: job.Spec{Timeouts: &job.Timeouts{Node: duration(300 * time.Millisecond)}},
+			kind: failure.Timeout, counted: true, blocked: "acme", story: elsewhere,
+		},
+		"TotalTimeout": {
+			faults: fault(comfysim.FaultSlow, func(f *comfysim.Fault) { f.Factor = 1000 }),
+			job:    job.Spec{Workflow: nap(0.05, 500, 7), Timeouts: &job.Timeouts{Total: duration(500 * time.Millisecond)}},
+			kind:   failure.Timeout, counted: true, blocked: "acme", story: elsewhere,
+		},
+		"TheProcessDies": {
+			faults: fault(comfysim.FaultDie, func(f *comfysim.Fault) { f.Restart = 100 * time.Millisecond }),
+			kind:   failure.HostLost, counted: true, blocked: "*", story: elsewhere,
+		},
+		"TheHostFreezes": {faults: fault(comfysim.FaultFreeze), kind: failure.HostLost, counted: true, blocked: "*", out: true, story: elsewhere},
+		"PoisonedCuda": {
+			faults: raise("RuntimeError", "CUDA error: device-side assert triggered\nCUDA kernel errors might be asynchronously reported"),
+			kind:   failure.HostSick, counted: true, out: true, story: elsewhere,
+		},
+		"DiskFull":      {faults: fault(comfysim.FaultDiskFull), kind: failure.HostSick, counted: true, out: true, story: elsewhere},
+		"WorkerWedged":  {faults: fault(comfysim.FaultWedge), kind: failure.HostSick, counted: true, out: true, story: elsewhere},
+		"Interrupted":   {faults: fault(comfysim.FaultInterrupt), kind: failure.Interrupted, story: "queued started@a failed@a retrying started@a completed@a"},
+		"DeletedInLine": {faults: fault(comfysim.FaultDeletePending), kind: failure.Interrupted, story: "queued started@a failed@a retrying started@a completed@a"},
+		"TooManyRequests": {
+			faults: fault(comfysim.FaultRefuse, func(f *comfysim.Fault) { f.Status = http.StatusTooManyRequests }),
+			kind:   failure.RejectedBusy, story: "queued started@a failed@a retrying started@a completed@a",
+		},
+		"ServiceUnavailable": {faults: fault(comfysim.FaultRefuse), kind: failure.RejectedBusy, story: "queued started@a failed@a retrying started@a completed@a"},
+		"PartOfTheOutputsDropped": {
+			faults: fault(comfysim.FaultNodeErrors), kind: failure.InvalidWorkflow, story: "queued started@a failed@a dead@a",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := start(t, setup{
+				dispatchers: 1, hosts: []comfysim.Config{{Name: "a", Faults: c.faults}, {Name: "b"}},
+				agent: agent.Config{FreezeTimeout: 700 * time.Millisecond},
+			})
+			spec := c.job
+			spec.PreferHosts = []string{"a"}
+			spec.RetryDelay = job.Duration(100 * time.Millisecond)
+			if spec.Workflow == nil {
+				spec.Workflow = nap(0.05, 5, 7)
+			}
+			chain := f.chain(f.submit("acme", spec))
+			if got := story(chain); got != c.story && got != strings.Replace(c.story, "retrying", "retrying waiting", 1) {
+				t.Fatalf("chain is %q, want %q: %s", got, c.story, chain[2].Message)
+			}
+			failed := chain[2]
+			if failed.Kind != c.kind || failed.Counted == nil || *failed.Counted != c.counted || failed.Message == "" {
+				t.Errorf("failed is %s, counted %v, %q; want %s, %v", failed.Kind, *failed.Counted, failed.Message, c.kind, c.counted)
+			}
+			f.wantBlockOf("a", spec.Workflow, c.blocked)
+			f.wantOut("a", c.out)
+		})
+	}
+}
+
+// wantBlockOf checks for whom a pair is blocked right now.
+func (f *fleet) wantBlockOf(host string, workflow json.RawMessage, tenants string) {
+	f.t.Helper()
+	got := ""
+	if m := f.stored("KV_COMFY_BLOCKS", "$KV.COMFY_BLOCKS."+host+"."+string(hashOf(f.t, workflow))); m != nil && m.Header.Get("KV-Operation") == "" {
+		var block route.Block
+		if err := json.Unmarshal(m.Data, &block); err != nil {
+			f.t.Fatal(err)
+		}
+		for i, tenant := range block.Tenants {
+			got += strings.Repeat(" ", min(i, 1)) + string(tenant)
+		}
+	}
+	if got != tenants {
+		f.t.Errorf("the pair on %s is blocked for %q, want %q", host, got, tenants)
+	}
+}
+
+// wantOut checks whether a host is in the fleet.
+func (f *fleet) wantOut(host string, out bool) {
+	f.t.Helper()
+	state, found, err := f.q.Host(f.context(), host)
+	if err != nil || !found || (state.State == jetstream.Unhealthy) != out {
+		f.t.Errorf("host %s is %s (%s), want out of the fleet: %v; %v", host, state.State, state.Reason, out, err)
+	}
+}
+
+func TestWhatComfyUIWillNeverRunIsDeadAtOnceAndBlamesNobody(t *testing.T) {
+	t.Parallel()
+	f := start(t, setup{dispatchers: 1, hosts: names("a", "b")})
+	lacking := graph(map[string]any{"9": node("SaveImage", "filename_prefix", "out")})
+	end := f.end(f.submit("acme", job.Spec{Workflow: lacking}))
+	if end.EventKind != job.Dead || end.Reason != string(failure.NotRetryable) || end.Kind != failure.InvalidWorkflow || len(end.Attempts) != 1 {
+		t.Errorf("ended %s: %s, %s, %d attempts: %s", end.EventKind, end.Reason, end.Kind, len(end.Attempts), end.Message)
+	}
+	if n := f.total("COMFY_EVENTS", "comfy.events.blocks.>"); n != 0 {
+		t.Errorf("%d block events", n)
+	}
+}
+
+func TestAnInterruptedJobRunsOnceMoreAndIsThenDead(t *testing.T) {
+	t.Parallel()
+	f := start(t, setup{dispatchers: 1, hosts: []comfysim.Config{{Name: "a", Faults: []comfysim.Fault{{Kind: comfysim.FaultInterrupt}}}}})
+	end := f.end(f.submit("acme", job.Spec{Workflow: picture(1)}))
+	if end.EventKind != job.Dead || end.Reason != string(failure.NotRetryable) || end.Kind != failure.Interrupted || len(end.Attempts) != 2 {
+		t.Errorf("ended %s: %s, %s, %d attempts", end.EventKind, end.Reason, end.Kind, len(end.Attempts))
+	}
+	f.wantBlockOf("a", picture(1), "")
+}
+
+func TestAJobThatTakesTwoHostsDownIsDeadAndItsHashIsReported(t *testing.T) {
+	t.Parallel()
+	die := []comfysim.Fault{{Kind: comfysim.FaultDie, Class: "ImageInvert", Restart: 100 * time.Millisecond}}
+	hosts := names("a", "b", "c")
+	for i := range hosts {
+		hosts[i].Faults = die
+	}
+	f := start(t, setup{dispatchers: 2, hosts: hosts})
+	end := f.end(f.submit("acme", job.Spec{Workflow: inverted(1, 1), MaxAttempts: 9}))
+	if end.EventKind != job.Dead || end.Reason != string(failure.TakesHostsDown) || end.Hash != hashOf(t, inverted(1, 1)) {
+		t.Errorf("ended %s: %s, hash %s", end.EventKind, end.Reason, end.Hash)
+	}
+	if len(end.Attempts) != 2 || end.Attempts[0].Host == end.Attempts[1].Host || end.Attempts[1].Kind != failure.HostLost {
+		t.Errorf("the attempts are %+v, want host_lost on two hosts", end.Attempts)
+	}
+	if died := len(f.sims["a"].Runs()) + len(f.sims["b"].Runs()) + len(f.sims["c"].Runs()); died != 2 {
+		t.Errorf("%d hosts went down, want 2", died)
+	}
+	f.awaitPresence(3)
+}
+
+// A node that raises SystemExit ends ComfyUI's worker thread without a trace in its log: the prompt stays where it
+// is and nothing that follows ever runs. What can be seen is that a cancel does nothing.
+func TestAPromptThatDoesNotStopTakesItsHostOutUntilComfyUIWasRestarted(t *testing.T) {
+	t.Parallel()
+	f := start(t, setup{
+		dispatchers: 1, agent: agent.Config{CancelPatience: 500 * time.Millisecond},
+		hosts: []comfysim.Config{{Name: "a", Faults: []comfysim.Fault{{Kind: comfysim.FaultHangHard, Class: "ImageInvert"}}}, {Name: "b"}},
+	})
+	hosts := f.subscribe("comfy.events.hosts.a.*")
+	stuck := f.submit("acme", job.Spec{
+		Workflow: inverted(1, 1), PreferHosts: []string{"a"}, Timeouts: &job.Timeouts{Node: duration(time.Second)},
+	})
+	f.await(stuck, job.Started)
+	behind := f.submit("acme", onlyOn("a", picture(2))) // the host takes it and cannot begin
+	f.await(behind, job.Started)
+
+	if got, want := story(f.chain(stuck)), "queued started@a failed@a retrying started@b completed@b"; got != want {
+		t.Errorf("chain is %q, want %q", got, want)
+	}
+	if msg := f.next(hosts); !strings.HasSuffix(msg.Subject, ".unhealthy") || !strings.Contains(string(msg.Data), "does not stop") {
+		t.Errorf("told %s %s, want unhealthy", msg.Subject, msg.Data)
+	}
+	f.wantOut("a", true)
+	if e := f.await(behind, job.Failed); e.Kind != failure.HostSick {
+		t.Errorf("the job behind it failed as %s: %s; want host_sick", e.Kind, e.Message)
+	}
+	f.sims["a"].Kill()
+	if err := f.sims["a"].Restart(); err != nil {
+		t.Fatal(err)
+	}
+	if msg := f.next(hosts); !strings.HasSuffix(msg.Subject, ".recovered") {
+		t.Errorf("told %s, want recovered", msg.Subject)
+	}
+	if end := f.end(behind); end.EventKind != job.Completed || end.Host != "a" {
+		t.Errorf("the job behind it ended %s on %s", end.EventKind, end.Host)
+	}
+}
+
+func TestASickHostComesBackWhenItsComfyUIWasRestarted(t *testing.T) {
+	t.Parallel()
+	f := start(t, setup{dispatchers: 2, hosts: []comfysim.Config{
+		{Name: "a", Faults: []comfysim.Fault{{Kind: comfysim.FaultRaise, Exception: "RuntimeError", Message: "CUDA error: an illegal memory access was encountered", Times: 1}}},
+	}})
+	hosts := f.subscribe("comfy.events.hosts.a.*")
+	r := f.submit("acme", job.Spec{Workflow: picture(3)})
+	if msg := f.next(hosts); !strings.HasSuffix(msg.Subject, ".unhealthy") || !strings.Contains(string(msg.Data), "illegal memory access") {
+		t.Errorf("told %s %s, want unhealthy", msg.Subject, msg.Data)
+	}
+	if e := f.await(r, job.Waiting); e.Reason == "" || e.Hosts["a"] == "" {
+		t.Errorf("waiting says %q, %v", e.Reason, e.Hosts)
+	}
+	f.sims["a"].Kill()
+	if err := f.sims["a"].Restart(); err != nil {
+		t.Fatal(err)
+	}
+	if msg := f.next(hosts); !strings.HasSuffix(msg.Subject, ".recovered") {
+		t.Errorf("told %s, want recovered", msg.Subject)
+	}
+	f.wantPicture(f.end(r), rgb(3))
+}
+
+func TestAStartThatNeverComesIsATimeout(t *testing.T) {
+	t.Parallel()
+	f := start(t, setup{hosts: names("b")})
+	sim, err := comfysim.Start(comfysim.Config{Name: "a"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.sims["a"] = sim
+	proxy := f.spy(sim.URL())
+	proxy.swallow["POST /prompt"] = 1
+	f.agent("a", proxy.URL, agent.Config{StartTimeout: 500 * time.Millisecond})
+	f.awaitPresence(2)
+	f.dispatcher(setup{}.config)
+	chain := f.chain(f.submit("acme", job.Spec{Workflow: picture(4), PreferHosts: []string{"a"}}))
+	if got, want := story(chain), "queued started@a failed@a retrying started@b completed@b"; got != want {
+		t.Fatalf("chain is %q, want %q", got, want)
+	}
+	if e := chain[2]; e.Kind != failure.Timeout || !strings.Contains(e.Message, "start timeout") {
+		t.Errorf("failed as %s: %s", e.Kind, e.Message)
+	}
+	if n := len(sim.Runs()); n != 0 {
+		t.Errorf("host a ran it %d times", n)
+	}
+}
+
+func TestStrangersLongBacklogIsLeftForAnotherHost(t *testing.T) {
+	t.Parallel()
+	f := start(t, setup{dispatchers: 1, hosts: names("a"), agent: agent.Config{StartTimeout: 700 * time.Millisecond}})
+	f.sims["a"].AddFault(comfysim.Fault{Kind: comfysim.FaultBacklog, Count: 1, For: time.Minute})
+	r := f.submit("acme", job.Spec{Workflow: picture(5), MaxAttempts: 1})
+	if e := f.await(r, job.Failed); e.Kind != failure.RejectedBusy || e.Counted == nil || *e.Counted {
+		t.Errorf("failed as %s, counted %v: %s; want rejected_busy, not counted", e.Kind, *e.Counted, e.Message)
+	}
+	sim, err := comfysim.Start(comfysim.Config{Name: "b"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.sims["b"] = sim
+	f.agent("b", sim.URL(), agent.Config{})
+	if end := f.end(r); end.EventKind != job.Completed || end.Host != "b" {
+		t.Errorf("ended %s on %s: %s", end.EventKind, end.Host, end.Message)
+	}
+}
+
+const (
+	failuresDoc   = "../../docs/failures.md"
+	tableBegins   = "<!-- generated from internal/failure: go test ./test/integration -run TestTheTableOfKinds -update -->\n"
+	tableEnds     = "<!-- end of the generated part -->\n"
+	failuresIntro = `# Failures
+
+What an agent may report as the kind of a failed attempt, and what follows from it. ` + "`internal/failure`" + ` is the one place that
+decides; the table is generated from it.
+
+`
+)
+
+// kindsTable is the table of kinds as the code has it.
+func kindsTable() string {
+	var b strings.Builder
+	b.WriteString(tableBegins + "\n| kind | strike | counts as an attempt | next | remark |\n|---|---|---|---|---|\n")
+	for _, kind := range failure.Kinds() {
+		v := kind.Verdict()
+		b.WriteString("| `" + string(kind) + "` | " + v.Strike.String() + " | " + v.Counts.String() + " | " + v.Next.String() + " | " + v.Summary + " |\n")
+	}
+	b.WriteString("\n" + tableEnds)
+	return b.String()
+}
+
+func TestTheTableOfKindsInTheDocsIsThatOfTheCode(t *testing.T) {
+	t.Parallel()
+	want := kindsTable()
+	doc, err := os.ReadFile(failuresDoc)
+	if os.IsNotExist(err) && *update {
+		doc, err = []byte(failuresIntro+tableBegins+tableEnds), nil
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, rest, begins := strings.Cut(string(doc), tableBegins)
+	got, after, ends := strings.Cut(rest, tableEnds)
+	if !begins || !ends {
+		t.Fatalf("%s has no generated part", failuresDoc)
+	}
+	if *update {
+		if err := os.WriteFile(failuresDoc, []byte(before+want+after), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	if tableBegins+got+tableEnds != want {
+		t.Errorf("%s is not what the code says; run this test with -update", failuresDoc)
+	}
+}
