@@ -174,7 +174,7 @@ func enqueue(ctx context.Context, cfg *Config, l *load, js natsjs.JetStream, r *
 		}
 		msg := &nats.Msg{Subject: prefix + l.tenant(i) + ".5", Data: l.body(i), Header: nats.Header{"Comfy-Job-Id": {jobID(i)}}}
 		r.publish(i)
-		if _, err := js.PublishMsgAsync(msg); err != nil {
+		if _, err := js.PublishMsgAsync(msg, natsjs.WithStallWait(time.Minute)); err != nil {
 			return 0, fmt.Errorf("publish job %d: %w", i, err)
 		}
 	}
