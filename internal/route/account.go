@@ -79,6 +79,7 @@ func (f *Fleet) recount(n int32) {
 		f.hold(facts)
 	}
 	f.reside(n)
+	f.endsAt[n] = 0
 	if h.state != Online {
 		return
 	}

@@ -33,8 +33,8 @@ func (s *scratch) grow(words int) {
 // and so on; has most of its models; least loaded; at home with this dispatcher; highest rendezvous score.
 //
 // When only hosts that would have to load the models are free, and a warm one is expected to be free sooner than
-// that takes, Choose waits for the warm one: it gets the job at once if it can hold one more, else the answer is
-// false. The wait is bounded by the time to load, counted from Want.Since.
+// that takes, Choose waits for the warm one: the answer is false, or that host when it may hold the job by now. The wait is bounded by half the time to load, counted from Want.Since (in the waiting room by all of it,
+// when the free host has other work meanwhile).
 //
 // It takes under 20 µs with 10 000 hosts and 100 000 blocks, and allocates nothing once a hash has been seen.
 func (f *Fleet) Choose(w Want, now time.Time) (HostID, bool) {

@@ -69,9 +69,15 @@ func (x *facts) loading() time.Duration {
 const warmLooked = 64
 
 // await decides whether to wait for a warm host although c, the hosts with a free slot, is not empty. until is
-// zero when not; else n is the warm host when it can hold the job meanwhile, or -1.
+// zero when not; else n is the warm host when it is to hold the job by now, or -1.
+//
+// The wait is worth as long as loading takes when the free slot has other work meanwhile, and half as long when it
+// would idle: so the GPU time that idles by it stays below half of what loading would cost.
 func (f *Fleet) await(w *Want, x *facts, c set, now time.Time) (n int32, until time.Time) {
 	limit := min(x.loading(), maxWarmWait)
+	if !w.passing {
+		limit /= 2
+	}
 	if limit <= 0 || len(w.Prefer) > 0 || x.affinity != nil && len(x.affinity.prefer) > 0 {
 		return -1, time.Time{}
 	}
@@ -93,28 +99,29 @@ func (f *Fleet) await(w *Want, x *facts, c set, now time.Time) (n int32, until t
 }
 
 // soonest returns the eligible warm host that is free first, if that is after now and before the deadline; -1
-// when it cannot hold one job more until then.
+// when it is too early for it to hold the job, or when it cannot.
 func (f *Fleet) soonest(x *facts, now, deadline time.Time) (n int32, until time.Time) {
-	n, until = -1, deadline
+	n, first := int32(-1), deadline.UnixNano()
 	for i := range x.warm {
 		x.warm[i].each(func(k int32) {
-			if !f.scratch.eligible.has(k) || x.probation.has(k) {
+			at := f.endsAt[k]
+			if at <= now.UnixNano() || at > first || !f.scratch.eligible.has(k) || x.probation.has(k) {
 				return
 			}
-			h := f.hosts[k]
-			at := h.freeAt()
-			if at.After(now) && (at.Before(until) || n >= 0 && at.Equal(until) && h.id < f.hosts[n].id) {
-				n, until = k, at
+			if at < first || n >= 0 && f.hosts[k].id < f.hosts[n].id {
+				n, first = k, at
 			}
 		})
 	}
-	if n < 0 {
+	switch {
+	case n < 0:
 		return -1, time.Time{}
+	case !f.spare.has(n):
+		return -1, moment(first)
+	case !f.ripe(n, now):
+		return -1, moment(first - int64(PrefetchAhead))
 	}
-	if !f.spare.has(n) {
-		n = -1
-	}
-	return n, until
+	return n, moment(first)
 }
 
 // freeAt is when a host with exactly as many jobs as slots is expected to have a free one; zero for others and

@@ -100,6 +100,8 @@ type Want struct {
 	NotBefore  time.Time // Choose does not look at it, Hold does
 	// Since is when the job was first passed over for the sake of a warm host; zero = never. It bounds that wait.
 	Since time.Time
+	// passing says that a free host is given another job when this one waits for a warm host.
+	passing bool
 }
 
 func isLabel(term string) bool { return strings.IndexByte(term, '=') >= 0 }

@@ -16,16 +16,18 @@ func (r *Room) Next(f *Fleet, id HostID, now time.Time) (Ticket, bool) {
 		return Ticket{}, false
 	}
 	b := turn{room: r, fleet: f, now: now, scale: r.scale(r.now), host: n}
-	for _, p := range r.wide {
-		if p.mask.has(n) {
-			b.look(p)
+	b.search(func() {
+		for _, p := range r.wide {
+			if p.mask.has(n) {
+				b.look(p)
+			}
 		}
-	}
-	if int(n) < len(r.narrow) {
-		for _, p := range r.narrow[n] {
-			b.look(p)
+		if int(n) < len(r.narrow) {
+			for _, p := range r.narrow[n] {
+				b.look(p)
+			}
 		}
-	}
+	})
 	t, _, ok := b.take()
 	return t, ok
 }
@@ -39,19 +41,21 @@ func (r *Room) Pick(f *Fleet, now time.Time) (Ticket, HostID, bool) {
 		return Ticket{}, "", false
 	}
 	b := turn{room: r, fleet: f, now: now, scale: r.scale(r.now), host: -1}
-	for _, p := range r.wide {
-		if p.mask.meets(r.roomy) {
-			b.look(p)
-		}
-	}
-	r.roomy.each(func(n int32) {
-		if int(n) < len(r.narrow) {
-			for _, p := range r.narrow[n] {
-				if p.mask.firstIn(r.roomy) == n {
-					b.look(p)
-				}
+	b.search(func() {
+		for _, p := range r.wide {
+			if p.mask.meets(r.roomy) {
+				b.look(p)
 			}
 		}
+		r.roomy.each(func(n int32) {
+			if int(n) < len(r.narrow) {
+				for _, p := range r.narrow[n] {
+					if p.mask.firstIn(r.roomy) == n {
+						b.look(p)
+					}
+				}
+			}
+		})
 	})
 	return b.take()
 }
@@ -71,8 +75,9 @@ func (r *Room) findRoom(f *Fleet, now time.Time) {
 	})
 }
 
-// askAgain makes NextDue name a time, unless it names an earlier one.
+// askAgain makes NextDue name a time after now, unless it names an earlier one.
 func (r *Room) askAgain(at int64) {
+	at = max(at, r.now+int64(time.Millisecond))
 	if r.again == 0 || at < r.again {
 		r.again = at
 	}
@@ -137,10 +142,24 @@ type turn struct {
 	scale float64
 	host  int32 // that asks; -1 = any
 
+	passing bool // jobs may be passed over in favour of others
+	passed  bool // one was
+
 	class *class // the best so far
 	level int
 	rank  float64
 	found int32 // host for it
+}
+
+// search runs a search, and when it found nothing but jobs that had better wait for a warm host, once more, now
+// that the alternative is an idle GPU.
+func (b *turn) search(through func()) {
+	b.passing = true
+	through()
+	if b.class == nil && b.passed {
+		b.passing = false
+		through()
+	}
 }
 
 // look compares the best class of each of a pool's lanes with the best so far.
@@ -207,14 +226,15 @@ func (b *turn) runs(c *class) int32 {
 	f := b.fleet
 	w := Want{
 		Hash: c.group.hash, Tenant: c.lane.tenant, Priority: c.lane.priority, Size: c.size,
-		Wishes: c.group.wishes.Wishes, AvoidUntil: moment(c.avoidUntil), Since: moment(c.passed),
+		Wishes: c.group.wishes.Wishes, AvoidUntil: moment(c.avoidUntil), Since: moment(c.passed), passing: b.passing,
 	}
 	if b.host < 0 {
 		d := f.choose(&w, b.now)
-		if d.host < 0 && !d.until.IsZero() {
-			b.pass(c, d)
+		if d.host < 0 && d.until.IsZero() || d.host >= 0 && !(d.warm && b.passing) {
+			return d.host
 		}
-		return d.host
+		b.pass(c, d)
+		return -1
 	}
 	x := c.group.facts
 	if !f.permits(&w, x, b.host) || !f.suits(&w, x, b.host, b.now) {
@@ -229,8 +249,11 @@ func (b *turn) runs(c *class) int32 {
 
 // pass notes that a class waits for a time.
 func (b *turn) pass(c *class, d decision) {
-	if d.warm && c.passed == 0 {
-		c.passed = b.room.now
+	if d.warm {
+		b.passed = true
+		if c.passed == 0 {
+			c.passed = b.room.now
+		}
 	}
 	b.room.askAgain(d.until.UnixNano())
 }

@@ -14,7 +14,7 @@ func learned(prefetch int) *route.Fleet {
 	warm := online("warm")
 	warm.Prefetch, warm.Recent = prefetch, []workflow.Hash{hashOf(1)}
 	f := fleet(warm, online("cold"))
-	for i, took := range []time.Duration{14 * time.Second, 10 * time.Second} {
+	for i, took := range []time.Duration{18 * time.Second, 10 * time.Second} {
 		host := route.HostID([]string{"cold", "warm"}[i])
 		f.Occupy(host, route.Run{Tenant: "acme", Job: "x", Hash: hashOf(1)})
 		f.ObserveRun(hashOf(1), host, took)
@@ -27,7 +27,8 @@ func learned(prefetch int) *route.Fleet {
 
 func TestAWarmHostIsAwaitedOnlyWhenThatIsFaster(t *testing.T) {
 	t.Parallel()
-	// The mean of both runs is 12 s, so the warm host is expected to be free at noon + 12 s; loading takes 4 s.
+	// The mean of both runs is 14 s, so the warm host is expected to be free at noon + 14 s; loading takes 8 s, of
+	// which an idle GPU waits half.
 	for _, c := range []struct {
 		name     string
 		prefetch int
@@ -35,12 +36,13 @@ func TestAWarmHostIsAwaitedOnlyWhenThatIsFaster(t *testing.T) {
 		since    time.Duration // when it was first passed over; 0 = never
 		want     string
 	}{
-		{"too long to wait", 0, 2 * time.Second, 0, "cold"},
-		{"soon enough", 0, 9 * time.Second, 0, "none"},
-		{"soon enough, and it can hold the job", 1, 9 * time.Second, 0, "warm"},
-		{"it should be free already", 0, 13 * time.Second, 0, "cold"},
-		{"has waited since it was worth it", 0, 10 * time.Second, 9 * time.Second, "none"},
-		{"has waited as long as loading takes", 0, 11 * time.Second, 7 * time.Second, "cold"},
+		{"too long to wait", 0, 9 * time.Second, 0, "cold"},
+		{"soon enough", 0, 11 * time.Second, 0, "none"},
+		{"soon enough, but too early to hold the job", 1, 11 * time.Second, 0, "none"},
+		{"soon enough to hold the job", 1, 12 * time.Second, 0, "warm"},
+		{"it should be free already", 0, 15 * time.Second, 0, "cold"},
+		{"has waited since it was worth it", 0, 13 * time.Second, 11 * time.Second, "none"},
+		{"has waited as long as is worth it", 0, 13 * time.Second, 10 * time.Second, "cold"},
 	} {
 		f, w := learned(c.prefetch), want(1)
 		if c.since > 0 {
@@ -60,13 +62,13 @@ func TestTheRoomAsksAgainWhenTheWaitForAWarmHostIsOver(t *testing.T) {
 	t.Parallel()
 	f, r := learned(0), route.NewRoom()
 	r.Put(route.Ticket{Sequence: 1, Priority: 5, Tenant: "acme", Job: "j", Hash: hashOf(1), Received: noon})
-	if _, ok := r.Next(f, "cold", noon.Add(9*time.Second)); ok {
+	if _, ok := r.Next(f, "cold", noon.Add(11*time.Second)); ok {
 		t.Fatal("the cold host took the job")
 	}
-	if due := r.NextDue(); !due.Equal(noon.Add(12 * time.Second)) {
+	if due := r.NextDue(); !due.Equal(noon.Add(14 * time.Second)) {
 		t.Errorf("asks again at %s", due)
 	}
-	if _, host, ok := r.Pick(f, noon.Add(12*time.Second)); !ok || host != "cold" {
+	if _, host, ok := r.Pick(f, noon.Add(14*time.Second)); !ok || host != "cold" {
 		t.Errorf("when the warm host is late: %q", host)
 	}
 }
