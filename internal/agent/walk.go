@@ -80,6 +80,10 @@ func (h *host) begin(ctx context.Context, a *attempt) error {
 	e := h.event(a, job.Started)
 	e.PromptID = a.prompt
 	a.chain, err = h.append(ctx, &e, a.chain, "")
+	var moved *overtaken
+	for errors.As(err, &moved) && moved.by.EventKind == job.Waiting { // why it waited was told while it was offered
+		a.chain, err = h.append(ctx, &e, moved.by.ChainSequence, "")
+	}
 	if err == nil {
 		h.log.Info("started", "job", a.key, "hash", a.offer.Hash.Short(), "prompt", a.prompt)
 	}

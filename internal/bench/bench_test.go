@@ -13,7 +13,7 @@ import (
 func TestBench(t *testing.T) {
 	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
 	defer cancel()
-	r, err := bench.Run(ctx, bench.Config{Jobs: 20000, SkipRaw: os.Getenv("RAW") == ""})
+	r, err := bench.Run(ctx, bench.Config{Jobs: 10000, SkipRaw: os.Getenv("RAW") == ""})
 	if err != nil {
 		t.Fatal(err)
 	}

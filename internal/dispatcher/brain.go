@@ -54,7 +54,8 @@ type brain struct {
 	depth     atomic.Int64 // tickets in the waiting room
 	isSynced  atomic.Bool
 	allSynced chan struct{}
-	rate      atomic.Int64     // placements in the last handTime
+	rate      atomic.Int64     // placements in the last second
+	lineSince [10]atomic.Int64 // Unix nanoseconds since when a line is too long; 0 = it is not
 	pending   [10]atomic.Int64 // what the consumer of each priority still holds
 	freed     chan struct{}    // told when inHand falls
 }
@@ -70,7 +71,9 @@ const (
 	handTime  = 100 * time.Millisecond // how long a job waits in hand before it is parked
 	handLeast = 16                     // jobs that may always wait in hand
 	handMost  = 512                    // deliveries under way at once
-	lineTime  = 5 * time.Second        // how long a job may stand in line in the stream
+	handFlow  = 64                     // deliveries under way at once while others stand in line
+	lineTime  = 4 * time.Second        // how long a job may stand in line in the stream
+	lineGrace = time.Second            // before the pace of a new line is known
 )
 
 func newBrain(d *Dispatcher) *brain {
@@ -227,15 +230,11 @@ func (b *brain) ready(ctx context.Context) error {
 
 // credit says how many jobs of a priority may be pulled now, waiting a moment when that is none. Beyond the cap
 // of the waiting room the lower priorities stop first: p is pulled up to (10+p)/10 of it.
-//
-// What stays in the stream costs nothing but stands in line; what is pulled and cannot run is parked, which costs
-// some writes and lets everybody else pass. So as long as the stream is worked off within lineTime, no more is
-// pulled than is about to be placed; otherwise all of it is.
 func (b *brain) credit(stop context.Context, p int) int {
 	full := b.depth.Load() >= int64(b.d.cfg.WaitingCap)*int64(10+p)/10
 	most := handMost
-	if rate := b.rate.Load(); b.pending[p].Load() <= rate*int64(lineTime/handTime) {
-		most = int(min(max(handLeast, rate), handMost))
+	if b.inLine(p) {
+		most = min(max(handFlow, int(b.rate.Load())/10), handMost)
 	}
 	n := most - int(b.inHand.Load())
 	if !full && n > 0 {
@@ -251,6 +250,20 @@ func (b *brain) credit(stop context.Context, p int) int {
 	return 0
 }
 
+// inLine reports whether the jobs of a priority may stand in line in the stream. What stays there costs nothing but
+// cannot be passed; what is pulled and cannot run is parked, which costs some writes and lets everybody else pass. So
+// jobs stand in line only while the line is worked off within lineTime, or has only just begun to form.
+func (b *brain) inLine(p int) bool {
+	pending, rate := b.pending[p].Load(), b.rate.Load()
+	if rate == 0 || pending <= rate*int64(lineTime/time.Second) {
+		b.lineSince[p].Store(0)
+		return rate > 0
+	}
+	now := time.Now().UnixNano()
+	b.lineSince[p].CompareAndSwap(0, now)
+	return now-b.lineSince[p].Load() < int64(lineGrace)
+}
+
 // headStart is how long a slot must have been free before a dispatcher that is not its host's home may use it: a
 // few round trips of an offer, so that on a busy machine, where news is late, the home's own offer comes first.
 func (b *brain) headStart() time.Duration { return min(max(handOver, 4*b.roundTrip), handTime) }
@@ -258,29 +271,38 @@ func (b *brain) headStart() time.Duration { return min(max(handOver, 4*b.roundTr
 // offerTook learns how long an offer takes, from the last dozen or so.
 func (b *brain) offerTook(d time.Duration) { b.roundTrip += (d - b.roundTrip) / 8 }
 
-// pace counts placements, so that the hand may hold what leaves it within handTime.
+// pace counts placements in windows of handTime, so that the hand may hold what leaves it soon.
 type pace struct {
-	window     time.Time
-	last, this int
+	windows [paceWindows]int
+	current int64 // number of the window that is counted now
 }
+
+const paceWindows = 10
 
 func (p *pace) count(now time.Time) {
 	p.roll(now)
-	p.this++
+	p.windows[p.current%paceWindows]++
 }
 
 func (p *pace) roll(now time.Time) {
-	switch gone := now.Sub(p.window); {
-	case gone < handTime:
-	case gone < 2*handTime:
-		p.window, p.last, p.this = p.window.Add(handTime), p.this, 0
-	default:
-		p.window, p.last, p.this = now, 0, 0
+	window := now.UnixNano() / int64(handTime)
+	for k := max(p.current+1, window-paceWindows+1); k <= window; k++ {
+		p.windows[k%paceWindows] = 0
 	}
+	p.current = max(p.current, window)
+}
+
+// perSecond is how many were placed in the last second.
+func (p *pace) perSecond(now time.Time) int {
+	p.roll(now)
+	sum := 0
+	for _, n := range p.windows {
+		sum += n
+	}
+	return sum
 }
 
 // hand is how many jobs may wait in hand.
 func (p *pace) hand(now time.Time) int {
-	p.roll(now)
-	return min(max(handLeast, p.last, p.this), handMost/2)
+	return min(max(handLeast, p.perSecond(now)/5), handMost/2)
 }

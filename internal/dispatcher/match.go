@@ -145,7 +145,7 @@ func (b *brain) letGo(sequence uint64) {
 // parkLate parks what has waited in hand for too long: handTime, or ten times that while many jobs leave it.
 func (b *brain) parkLate(now time.Time) {
 	patience := handTime
-	if b.pace.hand(now) > 2*handLeast {
+	if b.pace.perSecond(now) > 10*handLeast {
 		patience = 10 * handTime
 	}
 	for sequence, o := range b.hand {
@@ -205,7 +205,7 @@ func (b *brain) match(now time.Time) {
 	}
 	b.reviewHolds(now)
 	b.depth.Store(int64(b.waiting.Len() - len(b.hand)))
-	b.rate.Store(int64(b.pace.hand(now)))
+	b.rate.Store(int64(b.pace.perSecond(now)))
 	b.wake(now)
 }
 

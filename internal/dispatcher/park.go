@@ -5,7 +5,10 @@ import (
 	"errors"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/route"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
@@ -95,31 +98,48 @@ func (d *Dispatcher) claim(ctx context.Context, c claimed) {
 }
 
 // take claims the ticket and reads its job; nil without an error when another dispatcher was first, or when the
-// job has ended meanwhile.
+// job has ended meanwhile. What has to be read is read while the claim is under way.
 func (d *Dispatcher) take(ctx context.Context, c claimed) (*owned, error) {
-	key := c.key()
-	ticket, found, _, err := d.q.Ticket(ctx, key)
-	if err != nil || !found {
-		return nil, err
-	}
-	if err := d.q.Extend(ticket.Lease); err != nil {
-		return nil, err
-	}
-	won, err := d.q.Claim(ctx, key, ticket.Revision)
+	var o *owned
+	reading, ctx := errgroup.WithContext(ctx)
+	reading.Go(func() (err error) {
+		o, err = d.pickUp(ctx, &c.ticket)
+		return err
+	})
+	ticket, won, err := d.win(ctx, c.key())
 	if err != nil || !won {
+		return nil, errors.Join(err, reading.Wait())
+	}
+	err = reading.Wait()
+	if o == nil {
+		if err == nil { // the job has ended, or is gone
+			d.finish(ctx, ticket.Lease)
+		}
 		return nil, err
 	}
-	return d.pickUp(ctx, &ticket)
+	o.lease, o.attempt = ticket.Lease, ticket.Attempt
+	o.avoid, o.avoidUntil, o.notBefore = ticket.AvoidHosts, orZero(ticket.AvoidUntil), orZero(ticket.NotBefore)
+	return o, nil
 }
 
-func (d *Dispatcher) pickUp(ctx context.Context, ticket *jetstream.Ticket) (*owned, error) {
-	link, found, err := d.q.Last(ctx, ticket.Tenant, ticket.Job)
-	if err != nil {
-		return nil, err
+// win claims a ticket as it stands now.
+func (d *Dispatcher) win(ctx context.Context, key string) (jetstream.Ticket, bool, error) {
+	ticket, found, _, err := d.q.Ticket(ctx, key)
+	if err != nil || !found {
+		return ticket, false, err
 	}
-	if !found || link.EventKind.Terminal() {
-		d.finish(ctx, ticket.Lease)
-		return nil, nil
+	if err := d.q.Extend(ticket.Lease); err != nil {
+		return ticket, false, err
+	}
+	won, err := d.q.Claim(ctx, key, ticket.Revision)
+	return ticket, won, err
+}
+
+// pickUp reads a waiting job and where its chain stands; nil when it has ended or is gone.
+func (d *Dispatcher) pickUp(ctx context.Context, ticket *route.Ticket) (*owned, error) {
+	link, found, err := d.q.Last(ctx, job.Tenant(ticket.Tenant), job.ID(ticket.Job))
+	if err != nil || !found || link.EventKind.Terminal() {
+		return nil, err
 	}
 	message, err := d.q.Stored(ctx, ticket.Sequence)
 	if errors.Is(err, jetstream.ErrGone) {
@@ -132,10 +152,7 @@ func (d *Dispatcher) pickUp(ctx context.Context, ticket *jetstream.Ticket) (*own
 	if err != nil {
 		return nil, err
 	}
-	o := &owned{
-		job: j, message: message, lease: ticket.Lease, last: link.ChainSequence, attempt: ticket.Attempt,
-		avoid: ticket.AvoidHosts, avoidUntil: orZero(ticket.AvoidUntil), notBefore: orZero(ticket.NotBefore), taken: d.clock(),
-	}
+	o := &owned{job: j, message: message, last: link.ChainSequence, taken: d.clock()}
 	if link.EventKind == job.Waiting {
 		o.reason = link.Reason
 	}
