@@ -5,6 +5,7 @@ import "slices"
 // arrived makes the sets know a host that has presence now.
 func (f *Fleet) arrived(n int32) {
 	f.version++
+	f.presence++
 	h := f.hosts[n]
 	if h.kind == nil {
 		f.unknown.add(n)
@@ -22,6 +23,7 @@ func (f *Fleet) arrived(n int32) {
 // departed is the reverse of arrived.
 func (f *Fleet) departed(n int32) {
 	f.version++
+	f.presence++
 	f.unknown.del(n)
 	if k := f.hosts[n].kind; k != nil {
 		k.hosts.del(n)

@@ -1,7 +1,6 @@
 package route
 
 import (
-	"math/bits"
 	"time"
 )
 
@@ -177,7 +176,7 @@ func (f *Fleet) rank(w *Want, x *facts, c set) int32 {
 		}
 	}
 	c.narrow(f.home)
-	return f.highest(x.seed, c)
+	return f.highest(x, c)
 }
 
 // warmest leaves the hosts that ran the hash most recently, if any did.
@@ -251,21 +250,4 @@ func addBits(p *[4]set, word int, carry uint64) {
 	for i := 0; carry != 0 && i < len(p) && word < len(p[i]); i++ {
 		p[i][word], carry = p[i][word]^carry, p[i][word]&carry
 	}
-}
-
-// highest returns the member with the highest rendezvous score; equal scores go by name.
-func (f *Fleet) highest(seed uint64, c set) int32 {
-	best, top := int32(-1), uint64(0)
-	for k, w := range c {
-		seeds := f.seeds[k<<6:]
-		for ; w != 0; w &= w - 1 {
-			at := bits.TrailingZeros64(w)
-			if s := score(seed, seeds[at]); s >= top {
-				if n := int32(k<<6 + at); best < 0 || s > top || f.hosts[n].id < f.hosts[best].id {
-					best, top = n, s
-				}
-			}
-		}
-	}
-	return best
 }

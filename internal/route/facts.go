@@ -43,6 +43,7 @@ type facts struct {
 	running   hostSet
 	warm      []hostSet // by position among a host's warm hashes
 	affinity  *affinity
+	leaders   leaders
 
 	ran  mean // seconds
 	cold mean // seconds, of runs that had to load their models

@@ -43,7 +43,8 @@ type Fleet struct {
 	blocks  map[pair]*standing
 	ends    []*standing // heap, the next to end first
 
-	version uint64 // rises when hosts come, go or change what they can run
+	presence uint64 // rises when hosts come or go
+	version  uint64 // rises when hosts come, go or change what they can run
 	// changed are the hashes of which some host may take jobs that it could not take before, or the reverse, since
 	// the room last asked; beyond changedKept the version rises instead.
 	changed map[*facts]struct{}

@@ -1,7 +1,9 @@
 package route
 
 import (
+	"cmp"
 	"math/bits"
+	"slices"
 
 	"github.com/cespare/xxhash/v2"
 )
@@ -26,4 +28,65 @@ func Home(dispatchers []string, host HostID) string {
 		}
 	}
 	return best
+}
+
+// leading is how many of a hash's best hosts are remembered.
+const leading = 32
+
+// leaders are the present hosts with the highest scores for a hash, the best first.
+type leaders struct {
+	list    []int32
+	version uint64 // of the fleet that they were found in, plus one; 0 = never
+}
+
+// highest returns the member of c with the highest score; equal scores go by name. Among many hosts one of the
+// hash's leaders is usually free, and finding it is a few look-ups; else every member is scored.
+func (f *Fleet) highest(x *facts, c set) int32 {
+	if c.count() > 4*leading {
+		f.lead(x)
+		for _, n := range x.leaders.list {
+			if c.has(n) {
+				return n
+			}
+		}
+	}
+	best, top := int32(-1), uint64(0)
+	for k, w := range c {
+		seeds := f.seeds[k<<6:]
+		for ; w != 0; w &= w - 1 {
+			at := bits.TrailingZeros64(w)
+			if s := score(x.seed, seeds[at]); s >= top {
+				if n := int32(k<<6 + at); best < 0 || s > top || f.hosts[n].id < f.hosts[best].id {
+					best, top = n, s
+				}
+			}
+		}
+	}
+	return best
+}
+
+// lead brings a hash's leaders up to date with the hosts that are present.
+func (f *Fleet) lead(x *facts) {
+	if x.leaders.version == f.presence+1 {
+		return
+	}
+	list := slices.Grow(x.leaders.list[:0], leading+1)
+	bar := uint64(0) // score of the last, when the list is full
+	for n, h := range f.hosts {
+		if h == nil || !h.present || score(x.seed, f.seeds[n]) < bar {
+			continue
+		}
+		at, _ := slices.BinarySearchFunc(list, int32(n), func(a, b int32) int { return f.compareScores(x, a, b) })
+		list = slices.Insert(list, at, int32(n))
+		if len(list) > leading {
+			list = list[:leading]
+			bar = score(x.seed, f.seeds[list[leading-1]])
+		}
+	}
+	x.leaders = leaders{list, f.presence + 1}
+}
+
+// compareScores is negative when host a comes before host b for a hash.
+func (f *Fleet) compareScores(x *facts, a, b int32) int {
+	return cmp.Or(cmp.Compare(score(x.seed, f.seeds[b]), score(x.seed, f.seeds[a])), cmp.Compare(f.hosts[a].id, f.hosts[b].id))
 }

@@ -30,7 +30,7 @@ func equalFleet(n int) *route.Fleet {
 // TestEqualHostsShareHashesEvenly allows five standard deviations of a fair draw.
 func TestEqualHostsShareHashesEvenly(t *testing.T) {
 	t.Parallel()
-	for _, hosts := range []int{2, 3, 10, 100} {
+	for _, hosts := range []int{2, 3, 10, 100, 400} {
 		const hashes = 20_000
 		counts := shares(equalFleet(hosts), hashes)
 		expected := hashes / hosts
@@ -47,23 +47,25 @@ func TestEqualHostsShareHashesEvenly(t *testing.T) {
 
 func TestLosingOneOfNHostsMovesItsHashesOnly(t *testing.T) {
 	t.Parallel()
-	f := equalFleet(10)
-	before := make([]string, 5000)
-	for i := range before {
-		before[i] = chosen(f, want(i))
-	}
-	f.RemoveHost(route.HostID(hostName(3)))
-	moved := 0
-	for i, host := range before {
-		if now := chosen(f, want(i)); now != host {
-			moved++
-			if host != hostName(3) {
-				t.Fatalf("hash %d moved from %s to %s", i, host, now)
+	for _, c := range []struct{ hosts, hashes, least, most int }{{10, 5000, 400, 600}, {400, 20_000, 20, 85}} {
+		f := equalFleet(c.hosts)
+		before := make([]string, c.hashes)
+		for i := range before {
+			before[i] = chosen(f, want(i))
+		}
+		f.RemoveHost(route.HostID(hostName(3)))
+		moved := 0
+		for i, host := range before {
+			if now := chosen(f, want(i)); now != host {
+				moved++
+				if host != hostName(3) {
+					t.Fatalf("hash %d moved from %s to %s", i, host, now)
+				}
 			}
 		}
-	}
-	if moved < 400 || moved > 600 {
-		t.Errorf("%d of 5000 hashes moved, not about a tenth", moved)
+		if moved < c.least || moved > c.most {
+			t.Errorf("%d of %d hashes moved when one of %d hosts went", moved, c.hashes, c.hosts)
+		}
 	}
 }
 
