@@ -14,11 +14,14 @@ import (
 	"context"
 	"io"
 	"os"
+
+	"github.com/comfyherd/comfyherd/internal/daemon"
 )
 
 // console is where the command writes: results to out, everything said on the way to err.
 type console struct{ out, err io.Writer }
 
 func main() {
+	daemon.TuneMemory()
 	os.Exit(run(context.Background(), os.Args[1:], console{out: os.Stdout, err: os.Stderr}))
 }

@@ -31,8 +31,11 @@ package main
 import (
 	"context"
 	"os"
+
+	"github.com/comfyherd/comfyherd/internal/daemon"
 )
 
 func main() {
+	daemon.TuneMemory()
 	os.Exit(run(context.Background(), os.Args[1:], console{in: os.Stdin, out: os.Stdout, err: os.Stderr}))
 }

@@ -37,14 +37,14 @@ func (h *host) healthLoop(ctx context.Context) error {
 			h.announce()
 		}
 		timer.Reset(next)
-		if !h.idle(ctx, &c, timer) {
+		if !h.idle(ctx, &c, timer, time.Now().Add(next)) {
 			return ctx.Err()
 		}
 	}
 }
 
 // idle waits until a look is due; false means that ctx ended.
-func (h *host) idle(ctx context.Context, c *checkup, timer *time.Timer) bool {
+func (h *host) idle(ctx context.Context, c *checkup, timer *time.Timer, due time.Time) bool {
 	for {
 		select {
 		case <-ctx.Done():
@@ -54,6 +54,7 @@ func (h *host) idle(ctx context.Context, c *checkup, timer *time.Timer) bool {
 		case <-h.examineNow:
 			return true
 		case <-h.comfy.Changed():
+		case <-h.freed: // what counted as ours until now may be a stranger's
 		}
 		s := h.comfy.State()
 		if s.Connected != c.connected {
@@ -62,7 +63,8 @@ func (h *host) idle(ctx context.Context, c *checkup, timer *time.Timer) bool {
 			c.learned = time.Time{}
 			return true
 		}
-		if h.foreign(s.QueueRemaining) {
+		if sooner := time.Now().Add(foreignPause); h.foreign(s.QueueRemaining) && sooner.Before(due) {
+			due = sooner
 			timer.Reset(foreignPause)
 		}
 	}

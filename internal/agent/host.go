@@ -29,9 +29,11 @@ type host struct {
 	shipping    chan struct{}  // a token for every run that stores outputs
 	beatNow     chan struct{}  // the state changed: tell it
 	examineNow  chan struct{}  // look at ComfyUI now
+	freed       chan struct{}  // a run gave its slot back
 	extendNow   chan struct{}  // extend all leases now
 	extendEvery atomic.Int64   // the lease loop's period, nanoseconds; written by that loop
 	relearn     atomic.Bool    // read the capability at the next look; written by walks
+	untold      atomic.Bool    // a slot was taken that no broadcast has told of
 	looked      atomic.Bool    // ComfyUI was looked at; written by the health loop
 
 	straysMu sync.Mutex
@@ -51,7 +53,7 @@ func newHost(q *jetstream.Queue, cfg Config, h HostConfig, instance string, m *m
 		}),
 		fetcher:  newFetcher(),
 		shipping: make(chan struct{}, maxShipping),
-		beatNow:  make(chan struct{}, 1), examineNow: make(chan struct{}, 1), extendNow: make(chan struct{}, 1),
+		beatNow:  make(chan struct{}, 1), examineNow: make(chan struct{}, 1), freed: make(chan struct{}, 1), extendNow: make(chan struct{}, 1),
 	}
 }
 
@@ -161,8 +163,28 @@ func (h *host) announce() {
 	poke(h.beatNow)
 }
 
+// broadcastPause is how long a taken slot is kept to the dispatcher that was told so in its answer. The others use a
+// slot only when it has been free for longer than that.
+const broadcastPause = 2 * time.Millisecond
+
+// broadcastSoon tells the host's state after broadcastPause, unless it is told before that anyway.
+func (h *host) broadcastSoon() {
+	if h.untold.Swap(true) {
+		return
+	}
+	h.work.Go(func() {
+		timer := time.NewTimer(broadcastPause)
+		defer timer.Stop()
+		<-timer.C
+		if h.untold.Load() {
+			h.broadcast(nil)
+		}
+	})
+}
+
 // broadcast tells the host's state now, and the run whose end caused it.
 func (h *host) broadcast(e *jetstream.EndedJob) {
+	h.untold.Store(false)
 	s := h.desk.state()
 	s.Ended = e
 	h.meters.running.Set(float64(len(s.Running)))

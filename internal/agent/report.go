@@ -24,7 +24,7 @@ func (h *host) event(a *attempt, kind job.EventKind) job.Event {
 		EventKind: kind, Job: a.key.job, Tenant: a.tenant, Priority: a.offer.Message.Priority, Hash: a.offer.Hash, Time: time.Now().UTC(),
 	}
 	if a.job != nil {
-		e = a.job.NewEvent(kind, e.Time)
+		e.Metadata, e.RequeueOf = a.job.Metadata, a.job.RequeueOf
 	}
 	e.Host, e.Attempt = h.name, a.attempt
 	return e

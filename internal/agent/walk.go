@@ -212,6 +212,7 @@ func (h *host) release(a *attempt, err error) {
 			Tenant: a.tenant, Job: a.key.job, Priority: a.offer.Message.Priority, Hash: a.offer.Hash,
 			Size: a.size(), RanFor: job.Duration(a.ran), Success: err == nil, Kind: endedAs(err),
 		})
+		poke(h.freed)
 	}
 }
 

@@ -45,6 +45,7 @@ type brain struct {
 	alarms       alarms
 	pace         pace
 	roundTrip    time.Duration // of an offer, lately
+	meanRun      time.Duration // of a job, lately
 	dirtyHosts   map[route.HostID]bool
 	dirty        bool // something changed that may let any waiting job run
 	closing      bool // nothing is begun any more
@@ -54,6 +55,7 @@ type brain struct {
 	depth     atomic.Int64 // tickets in the waiting room
 	isSynced  atomic.Bool
 	allSynced chan struct{}
+	tiny      atomic.Bool      // jobs run for less than tinyRun
 	rate      atomic.Int64     // placements in the last second
 	lineSince [10]atomic.Int64 // Unix nanoseconds since when a line is too long; 0 = it is not
 	pending   [10]atomic.Int64 // what the consumer of each priority still holds
@@ -73,7 +75,9 @@ const (
 	handMost  = 512                    // deliveries under way at once
 	handFlow  = 64                     // deliveries under way at once while others stand in line
 	lineTime  = 4 * time.Second        // how long a job may stand in line in the stream
-	lineGrace = time.Second            // before the pace of a new line is known
+	longLine  = 20 * time.Second       // the same while jobs run for less than tinyRun: parking costs more than they do
+	tinyRun   = 50 * time.Millisecond
+	lineGrace = time.Second // before the pace of a new line is known
 )
 
 func newBrain(d *Dispatcher) *brain {
@@ -255,7 +259,11 @@ func (b *brain) credit(stop context.Context, p int) int {
 // jobs stand in line only while the line is worked off within lineTime, or has only just begun to form.
 func (b *brain) inLine(p int) bool {
 	pending, rate := b.pending[p].Load(), b.rate.Load()
-	if rate == 0 || pending <= rate*int64(lineTime/time.Second) {
+	line := lineTime
+	if b.tiny.Load() {
+		line = longLine
+	}
+	if rate == 0 || pending <= rate*int64(line/time.Second) {
 		b.lineSince[p].Store(0)
 		return rate > 0
 	}

@@ -2,6 +2,7 @@ package workflow
 
 import (
 	"sort"
+	"sync"
 )
 
 // Graph is a workflow in API format that any host may be given:
@@ -11,7 +12,7 @@ type Graph struct {
 	document
 	nodes  []node
 	inputs []member // of all nodes, node by node
-	hash   Hash
+	hash   func() Hash
 }
 
 // node is one node; its member's name is the id, its value the node's object.
@@ -38,7 +39,7 @@ func Parse(raw []byte) (*Graph, error) {
 	if err := g.check(); err != nil {
 		return nil, err
 	}
-	g.hash = g.structure()
+	g.hash = sync.OnceValue(g.structure)
 	return g, nil
 }
 
@@ -86,8 +87,8 @@ func (g *Graph) lookup(id string) int {
 	return -1
 }
 
-// Hash returns the structural hash.
-func (g *Graph) Hash() Hash { return g.hash }
+// Hash returns the structural hash. It is computed when it is first asked for.
+func (g *Graph) Hash() Hash { return g.hash() }
 
 // Raw returns a copy of the bytes that were parsed.
 func (g *Graph) Raw() []byte { return []byte(g.src) }
