@@ -48,7 +48,7 @@ func (d *demoCmd) Run(ctx context.Context, c *console) error {
 	}
 	err = runDemo(stop, c.out, o)
 	if stop.Err() != nil {
-		c.say("dispatcher: stopped; nothing was left behind")
+		c.say("dispatcher: stopped")
 		return exitInterrupted
 	}
 	return err

@@ -29,9 +29,9 @@ func (d *demo) scenes() []scene {
 }
 
 func (d *demo) lookNormal() string {
-	spread := "the work goes to the only one there is"
-	if n := len(d.stage.hosts()); n > 1 {
-		spread = fmt.Sprintf("the work spreads over all %d", n)
+	spread := "the work spreads over all of them"
+	if d.alone() {
+		spread = "there is only one"
 	}
 	return "Six jobs of three tenants and two workflows. Look at the hosts: " + spread + "."
 }
@@ -138,7 +138,7 @@ func (d *demo) claimBlock() []claim {
 	if blocked != nil {
 		stands.how = fmt.Sprintf("for %s, %s", holders(blocked.block), span(blocked.block.Until.Sub(blocked.time).Round(100*time.Millisecond)))
 	}
-	avoided := claim{what: "portraits avoid " + victim + " although they wish for it"}
+	avoided := claim{what: "portraits avoid " + victim}
 	if blocked != nil && len(d.record.startedOn(victim, d.hashes[portrait], blocked, unblocked)) == 0 {
 		avoided.seen, avoided.how = d.avoided(blocked, unblocked)
 	}
@@ -203,7 +203,7 @@ func (d *demo) claimRecovery() []claim {
 	over := claim{what: "the block runs out by itself, told once"}
 	if told := d.record.all(func(s *sighting) bool { return s.unblocked != nil }); unblocked != nil && len(told) == 1 {
 		over.seen = unblocked.unblocked.Cause == jetstream.Expired
-		over.how = fmt.Sprintf("after %s, by one of two dispatchers", span(unblocked.time.Sub(blocked.time)))
+		over.how = fmt.Sprintf("after %s", span(unblocked.time.Sub(blocked.time)))
 	}
 	again := claim{what: "portraits run on " + victim + " again"}
 	if d.record.completedOn(d.cast[10].id()) == victim && d.record.completedOn(d.cast[11].id()) == victim {

@@ -89,7 +89,7 @@ func (s *simulatedStage) damage() string {
 	if !s.intact {
 		s.sims[1].AddFault(comfysim.Fault{
 			Kind: comfysim.FaultRaise, Class: faceDetailer,
-			Exception: "AttributeError", Message: "module 'mediapipe' has no attribute 'solutions'",
+			Exception: "ImportError", Message: "cannot import name 'solutions' from 'mediapipe'",
 		})
 	}
 	return "On gpu-2 an update has just broken a Python package that the portraits' custom node needs."

@@ -49,10 +49,15 @@ func (t *teller) headline(number, title, look string) {
 		title = number + "  " + title
 	}
 	t.say("\n%s", paint(t.colours, bold, title))
-	for _, line := range wrapped(look, cmp.Or(min(t.width, textWidth), textWidth)) {
-		t.say("   %s", line)
-	}
+	t.text("   ", look)
 	t.say("")
+}
+
+// text writes sentences in lines that fit.
+func (t *teller) text(margin, sentences string) {
+	for _, line := range wrapped(sentences, cmp.Or(min(t.width, textWidth), textWidth)-len(margin)-1) {
+		t.say("%s%s", margin, line)
+	}
 }
 
 // open says what is on the stage.
@@ -62,9 +67,9 @@ func (d *demo) open() {
 	}
 	t := &d.tell
 	t.say("%s", paint(t.colours, bold, "comfyherd demo"))
-	t.say("12 jobs of three tenants, %s, two dispatchers, NATS in a temporary folder.", d.stage.about())
-	t.say("Two workflows: %s with hash %s, %s with hash %s. A failure is remembered for a host and a hash.",
-		portrait, d.hashes[portrait].Short(), poster, d.hashes[poster].Short())
+	t.text("", fmt.Sprintf("12 jobs of three tenants, %s, two dispatchers, NATS in a temporary folder.", d.stage.about()))
+	t.text("", fmt.Sprintf("Two workflows, told apart by their hashes: %s %s and %s %s. A failure is held against a host and a hash together, and against nothing else.",
+		portrait, d.hashes[portrait].Short(), poster, d.hashes[poster].Short()))
 	t.say("")
 	for _, h := range d.stage.hosts() {
 		t.say("   %-*s  %s", t.host, h.Name, h.URL)
@@ -80,13 +85,13 @@ func (t *teller) event(d *demo, s *sighting) {
 		tenant, id, host, why = string(s.job.Tenant), string(s.job.Job), s.job.Host, brief(s.job, s.time)
 	case s.block != nil:
 		tenant, host = holders(s.block), string(s.block.Host)
-		why = fmt.Sprintf("for %s, after the %s of %s", span(s.block.Until.Sub(s.time)), spaced(s.block.Kind), s.block.Job)
+		why = fmt.Sprintf("for %s, because of %s", span(s.block.Until.Sub(s.time)), s.block.Job)
 	case s.unblocked != nil:
 		host, why = s.unblocked.Host, string(s.unblocked.Cause)
 	case s.host != nil:
 		host, why = s.host.Host, firstLine(s.host.Reason)
 	}
-	left := fmt.Sprintf("%8s  %-5s  %-6s  %-8s  %-*s  ", d.clock(s), clean(tenant), clean(id), d.workflowOf(s), t.host, clean(host))
+	left := fmt.Sprintf("%7s  %-5s  %-6s  %-8s  %-*s  ", d.clock(s), clean(tenant), clean(id), d.workflowOf(s), t.host, clean(host))
 	what := fmt.Sprintf("%-9s", s.what)
 	if room := t.width - len(left) - len(what) - 2; t.width > 0 {
 		why = short(why, max(room, 10))
@@ -98,7 +103,9 @@ func (t *teller) event(d *demo, s *sighting) {
 func brief(e *job.Event, now time.Time) string {
 	switch {
 	case e.EventKind == job.Failed && e.Exception != "" && e.Class != "":
-		return fmt.Sprintf("%s: %s in %s", spaced(e.Kind), e.Exception, e.Class)
+		return fmt.Sprintf("%s in %s", e.Exception[strings.LastIndexByte(e.Exception, '.')+1:], e.Class)
+	case e.EventKind == job.Waiting && e.Until != nil:
+		return fmt.Sprintf("%s, for %s", strings.ReplaceAll(e.Reason, "_", " "), span(e.Until.Sub(now)))
 	case e.EventKind == job.Completed && time.Duration(e.QueuedFor) < 100*time.Millisecond:
 		return "ran " + span(time.Duration(e.RanFor))
 	case e.EventKind == job.Completed:
