@@ -18,22 +18,26 @@ const (
 // pullLoop takes jobs of one priority as long as stop lasts. It uses ctx for the requests themselves: a request
 // that is cut off could have a job on its way to nobody, which then waits for AckWait.
 func (d *Dispatcher) pullLoop(ctx, stop context.Context, p job.Priority) error {
-	puller, err := d.q.Puller(ctx, p)
-	if err != nil {
-		return err
-	}
+	var puller *jetstream.Puller
 	for stop.Err() == nil {
 		n := d.brain.credit(stop, int(p))
 		if n == 0 {
 			continue
 		}
-		err := puller.Pull(ctx, n, pullWait, func(delivery jetstream.Delivery) { d.accept(ctx, stop, delivery) })
+		var err error
+		if puller == nil {
+			puller, err = d.q.Puller(ctx, p)
+		}
+		if err == nil {
+			err = puller.Pull(ctx, n, pullWait, func(delivery jetstream.Delivery) { d.accept(ctx, stop, delivery) })
+		}
 		if err != nil && ctx.Err() == nil {
-			d.log.Warn("jobs cannot be pulled now", "priority", p, "error", err)
+			d.log.Warn("jobs cannot be pulled now; trying again", "priority", p, "error", err)
+			puller = nil // its consumer may have been deleted
 			sleep(stop, pullPause)
 		}
 	}
-	return nil
+	return ctx.Err()
 }
 
 // accept walks a delivery on its own goroutine; one that comes while the dispatcher stops goes back at once. Two

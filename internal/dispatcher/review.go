@@ -29,7 +29,9 @@ func (b *brain) reviewHolds(now time.Time) {
 		return
 	}
 	b.review = false
-	b.nextReview = now.Add(reviewPause)
+	defer func() { // a long room is reviewed less often: at most a twentieth of the brain's time goes into it
+		b.nextReview = now.Add(max(reviewPause, 20*time.Since(now)))
+	}()
 	cache := map[holdKey]route.Hold{}
 	b.waiting.Each(func(t *route.Ticket) {
 		if b.hand[t.Sequence] == nil && b.ticketHome(t) {
