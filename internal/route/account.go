@@ -81,7 +81,7 @@ func (f *Fleet) recount(n int32) {
 		f.hold(facts)
 	}
 	f.reside(n)
-	f.endsAt[n] = 0
+	f.endsAt[n] = never
 	if h.state != Online {
 		return
 	}
@@ -90,7 +90,7 @@ func (f *Fleet) recount(n int32) {
 	f.free.put(n, used < h.slots)
 	f.spare.put(n, used >= h.slots && used < h.slots+h.prefetch)
 	f.load[h.level()].add(n)
-	f.endsAt[n] = nanos(h.freeAt())
+	f.endsAt[n] = h.freeAt()
 }
 
 // rewarm lists the hashes that are warm on the host: the ones it runs, the last accepted first, then the recent.

@@ -102,6 +102,23 @@ func BenchmarkChoose(b *testing.B) {
 	}
 }
 
+// BenchmarkChooseToHold has no idle host: a job is held for the one that is free first.
+func BenchmarkChooseToHold(b *testing.B) {
+	for _, hosts := range []int{10, 1000, 10_000} {
+		f := route.NewFleet()
+		for h := range benchHashes {
+			f.ObserveRun(hashOf(h), "x", time.Duration(30+h)*time.Millisecond)
+		}
+		for i := range hosts {
+			s := online(hostName(i))
+			s.Prefetch = 1
+			s.Running = []route.Run{{Tenant: tenant(i % benchTenants), Job: route.JobID(fmt.Sprint("run", i)), Hash: hashOf(i % benchHashes), Since: noon.Add(time.Duration(i) * time.Microsecond)}}
+			f.PutHost(s)
+		}
+		b.Run(fmt.Sprintf("hosts=%d", hosts), func(b *testing.B) { benchChoose(b, f) })
+	}
+}
+
 func benchChoose(b *testing.B, f *route.Fleet) {
 	wants := make([]route.Want, 1000)
 	for i := range wants {

@@ -72,8 +72,8 @@ func (f *Fleet) choose(w *Want, now time.Time) decision {
 	if !c.any() {
 		return decision{host: -1}
 	}
-	if until := f.sooner(w, x, c, now); !until.IsZero() {
-		return decision{host: -1, until: until}
+	if n, until := f.sooner(w, x, c, now); n >= 0 || !until.IsZero() {
+		return decision{host: n, until: until}
 	}
 	return decision{host: f.rank(w, x, c)}
 }

@@ -20,7 +20,7 @@ const (
 type Fleet struct {
 	numbers map[HostID]int32
 	hosts   []*host  // by number; nil = the number is free
-	endsAt  []int64  // by number: when a slot is expected to be free, Unix nanoseconds; 0 = unknown
+	endsAt  []int64  // by number: when a slot is expected to be free, Unix nanoseconds; or never
 	seeds   []uint64 // xxhash of the names, by number, side by side for highest
 	unused  []int32
 
@@ -117,9 +117,9 @@ func (f *Fleet) number(id HostID) int32 {
 	n := int32(len(f.hosts))
 	if k := len(f.unused); k > 0 {
 		n, f.unused = f.unused[k-1], f.unused[:k-1]
-		f.hosts[n], f.seeds[n], f.endsAt[n] = h, seed, 0
+		f.hosts[n], f.seeds[n], f.endsAt[n] = h, seed, never
 	} else {
-		f.hosts, f.seeds, f.endsAt = append(f.hosts, h), append(f.seeds, seed), append(f.endsAt, 0)
+		f.hosts, f.seeds, f.endsAt = append(f.hosts, h), append(f.seeds, seed), append(f.endsAt, never)
 	}
 	f.numbers[id] = n
 	return n

@@ -1,7 +1,9 @@
 package route
 
 import (
+	"math"
 	"math/bits"
+	"slices"
 	"time"
 
 	"github.com/comfyherd/comfyherd/internal/workflow"
@@ -124,21 +126,22 @@ func (f *Fleet) soonest(x *facts, now, deadline time.Time) (n int32, until time.
 	return n, moment(first)
 }
 
-// freeAt is when a host with exactly as many jobs as slots is expected to have a free one; zero for others and
-// when a job's run time is unknown.
-func (h *host) freeAt() time.Time {
-	var soonest time.Time
+// never is the end of a run of which nobody knows how long it takes.
+const never = math.MaxInt64
+
+// freeAt is when a host with exactly as many jobs as slots is expected to have a free one, in Unix nanoseconds;
+// never for others and when a job's run time is unknown.
+func (h *host) freeAt() int64 {
+	soonest := int64(never)
 	if len(h.running) != h.slots || h.used() != h.slots {
-		return soonest
+		return never
 	}
 	for i := range h.running {
 		took := h.running[i].facts.expected()
 		if took == 0 {
-			return time.Time{}
+			return never
 		}
-		if end := h.running[i].Since.Add(took); soonest.IsZero() || end.Before(soonest) {
-			soonest = end
-		}
+		soonest = min(soonest, h.running[i].Since.Add(took).UnixNano())
 	}
 	return soonest
 }
@@ -151,20 +154,20 @@ const PrefetchAhead = 2 * time.Second
 // ripe reports whether a host without a free slot may hold one job more by now. Where run times are unknown, it
 // may always.
 func (f *Fleet) ripe(n int32, now time.Time) bool {
-	return f.endsAt[n] == 0 || f.endsAt[n]-now.UnixNano() <= int64(PrefetchAhead)
+	return f.endsAt[n] == never || f.endsAt[n]-now.UnixNano() <= int64(PrefetchAhead)
 }
 
-// sooner leaves, of busy hosts that can hold one job more, the ones on which the job would run first: the one
-// that is free first, or a warm one that is free before the other would have loaded. Hosts of which nobody knows
-// when they are free are left only when there are no others. Wishes for a host come before all that. It returns
-// until when it is too early to have one of them hold the job; zero when it is not.
-func (f *Fleet) sooner(w *Want, x *facts, c set, now time.Time) time.Time {
+// sooner returns, of the busy hosts c that can hold one job more, the one on which the job would run first: the
+// one that is free first, or a warm one that is free before the other would have loaded. It is -1 when that is for
+// rank to say: when the job or its hash prefers hosts, when nobody knows when a host is free, and when several
+// should be free already, which c is left with. until is set when it is too early to have the host hold the job.
+func (f *Fleet) sooner(w *Want, x *facts, c set, now time.Time) (n int32, until time.Time) {
 	if len(w.Prefer) > 0 || x.affinity != nil && len(x.affinity.prefer) > 0 {
-		return time.Time{}
+		return -1, time.Time{}
 	}
-	first := f.firstFree(c, now.UnixNano())
-	if first == 0 {
-		return time.Time{}
+	first, n := f.firstFree(c, now.UnixNano())
+	if n < 0 {
+		return -1, time.Time{}
 	}
 	t := f.scratch.term
 	clear(t)
@@ -172,37 +175,52 @@ func (f *Fleet) sooner(w *Want, x *facts, c set, now time.Time) time.Time {
 		x.warm[i].addTo(t)
 	}
 	t.and(c)
-	if warm := f.firstFree(t, now.UnixNano()); warm > 0 && warm <= first+int64(x.loading()) {
+	if at, warm := f.firstFree(t, now.UnixNano()); warm >= 0 && at <= first+int64(x.loading()) {
+		first, n = at, warm
 		c.copyFrom(t)
-		first = warm
 	}
-	if early := first - int64(PrefetchAhead); early > now.UnixNano() {
-		return moment(early)
+	switch early := first - int64(PrefetchAhead); {
+	case early > now.UnixNano():
+		return -1, moment(early)
+	case first > now.UnixNano():
+		return n, time.Time{}
 	}
-	f.keepFree(c, first, now.UnixNano())
-	return time.Time{}
+	f.keepOverdue(c, now.UnixNano())
+	return -1, time.Time{}
 }
 
-// firstFree is when the first of c is expected to be free, not before now; 0 when not known of any.
-func (f *Fleet) firstFree(c set, now int64) int64 {
-	first := int64(0)
+// firstFree is the member of c that is expected to be free first, and when, not before now; equal times go by
+// name. It is -1 when nothing is known of any, and any member when one should be free already.
+func (f *Fleet) firstFree(c set, now int64) (first int64, n int32) {
+	first, n = math.MaxInt64, -1
 	for k, w := range c {
+		ends := f.endsAt[k<<6:]
+		if w == math.MaxUint64 && slices.Min(ends[:64]) > first {
+			continue
+		}
 		for ; w != 0; w &= w - 1 {
-			at := f.endsAt[k<<6+bits.TrailingZeros64(w)]
-			if at > 0 && (first == 0 || at < first) {
-				first = max(at, now)
+			at := bits.TrailingZeros64(w)
+			end := ends[at]
+			if end > first || end == never {
+				continue
+			}
+			if end <= now {
+				return now, int32(k<<6 + at)
+			}
+			if i := int32(k<<6 + at); end < first || f.hosts[i].id < f.hosts[n].id {
+				first, n = end, i
 			}
 		}
 	}
-	return first
+	return first, n
 }
 
-// keepFree leaves those of c that are free by a time.
-func (f *Fleet) keepFree(c set, by, now int64) {
+// keepOverdue leaves those of c that should be free already.
+func (f *Fleet) keepOverdue(c set, now int64) {
 	for k, w := range c {
 		for ; w != 0; w &= w - 1 {
 			at := bits.TrailingZeros64(w)
-			if end := f.endsAt[k<<6+at]; end == 0 || max(end, now) > by {
+			if end := f.endsAt[k<<6+at]; end > now {
 				c[k] &^= 1 << at
 			}
 		}

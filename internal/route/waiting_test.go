@@ -9,7 +9,7 @@ import (
 	"github.com/comfyherd/comfyherd/internal/route"
 )
 
-// waiting are kinds of backlogs of n tickets, of which none can run on the host "next", and one fleet for all.
+// backlogs are kinds of tickets that stand before the one that a test looks for, by name.
 func backlogs() map[string]func(i int) route.Ticket {
 	base := func(i int) route.Ticket {
 		return route.Ticket{
@@ -57,7 +57,7 @@ func busyFleet() *route.Fleet {
 	return f
 }
 
-// TestNextPassesOverWorkThatCannotRun has 100 000 tickets stand before the one that can.
+// TestNextPassesOverWorkThatCannotRun has 10 000 tickets stand before the one that can.
 func TestNextPassesOverWorkThatCannotRun(t *testing.T) {
 	t.Parallel()
 	for name, ticket := range backlogs() {
