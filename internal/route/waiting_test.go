@@ -130,3 +130,22 @@ func BenchmarkNext(b *testing.B) {
 		}
 	}
 }
+
+// BenchmarkHostComes has a host come and go while jobs of n workflows wait, with a decision after each.
+func BenchmarkHostComes(b *testing.B) {
+	for _, n := range []int{1000, 100_000} {
+		f, r := busyFleet(), route.NewRoom()
+		ticket := backlogs()["own hashes, their hosts busy"]
+		for i := range n {
+			r.Put(ticket(i))
+		}
+		b.Run(fmt.Sprintf("workflows=%d", n), func(b *testing.B) {
+			for b.Loop() {
+				f.PutHost(online("guest"))
+				r.Next(f, "guest", noon)
+				f.RemoveHost("guest")
+				r.Next(f, "guest", noon)
+			}
+		})
+	}
+}
