@@ -2,8 +2,8 @@ package jetstream
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -52,39 +52,74 @@ func (q *Queue) Bury(ctx context.Context, m *job.Message, id job.ID, reason fail
 	return ack.Sequence, nil
 }
 
-// DeadLetters tells the dead letters of a tenant, or of all when it is empty, oldest first, until tell says stop.
+// DeadLetters tells the dead letters of a tenant, or of all when it is empty, that there are at this moment, oldest
+// first, until tell says stop.
 func (q *Queue) DeadLetters(ctx context.Context, tenant job.Tenant, since time.Time, tell func(DeadLetter) bool) error {
-	subject := deadSubjects
+	return q.DeadLettersAfter(ctx, tenant, since, 0, tell)
+}
+
+// DeadLettersAfter is DeadLetters for those behind a sequence of COMFY_DEAD.
+func (q *Queue) DeadLettersAfter(ctx context.Context, tenant job.Tenant, since time.Time, after uint64, tell func(DeadLetter) bool) error {
+	cfg := natsjs.OrderedConsumerConfig{FilterSubjects: []string{deadSubjects}, InactiveThreshold: time.Minute}
 	if tenant != "" {
-		subject = deadSubject(tenant)
+		cfg.FilterSubjects[0] = deadSubject(tenant)
 	}
-	info, err := q.dead.Info(ctx)
+	switch {
+	case after != 0:
+		cfg.DeliverPolicy, cfg.OptStartSeq = natsjs.DeliverByStartSequencePolicy, after+1
+	case !since.IsZero():
+		cfg.DeliverPolicy, cfg.OptStartTime = natsjs.DeliverByStartTimePolicy, &since
+	}
+	stream, err := q.dead.Info(ctx)
 	if err != nil {
 		return fmt.Errorf("read %s: %w", DeadStream, err)
 	}
-	for next := info.State.FirstSeq; next <= info.State.LastSeq; {
-		raw, err := q.dead.GetMsg(ctx, next, natsjs.WithGetMsgSubject(subject))
-		if errors.Is(err, natsjs.ErrMsgNotFound) {
-			return nil
-		}
+	consumer, err := q.dead.OrderedConsumer(ctx, cfg)
+	if err != nil {
+		return fmt.Errorf("read %s: %w", DeadStream, err)
+	}
+	info, err := consumer.Info(ctx)
+	if err != nil {
+		return fmt.Errorf("read %s: %w", DeadStream, err)
+	}
+	if info.NumPending == 0 {
+		return nil
+	}
+	return readDead(ctx, consumer, stream.State.LastSeq, since, tell)
+}
+
+// readDead stops at the letter that was the last: whoever requeues meets no letter of what dies again meanwhile.
+func readDead(ctx context.Context, consumer natsjs.Consumer, last uint64, since time.Time, tell func(DeadLetter) bool) error {
+	messages, err := consumer.Messages(natsjs.PullMaxMessages(200))
+	if err != nil {
+		return fmt.Errorf("read %s: %w", DeadStream, err)
+	}
+	defer messages.Stop()
+	for {
+		msg, err := messages.Next(natsjs.NextContext(ctx))
 		if err != nil {
-			return fmt.Errorf("read dead letter %d: %w", next, err)
+			return fmt.Errorf("read %s: %w", DeadStream, err)
 		}
-		next = raw.Sequence + 1
-		if raw.Time.Before(since) {
+		meta, err := msg.Metadata()
+		if err != nil {
 			continue
 		}
-		if !tell(deadLetter(raw)) {
+		sequence := meta.Sequence.Stream
+		if sequence > last {
+			return nil
+		}
+		fits := !meta.Timestamp.Before(since)
+		if fits && !tell(deadLetter(msg, meta)) || meta.NumPending == 0 || sequence == last {
 			return nil
 		}
 	}
-	return nil
 }
 
-func deadLetter(raw *natsjs.RawStreamMsg) DeadLetter {
+func deadLetter(msg natsjs.Msg, meta *natsjs.MsgMetadata) DeadLetter {
+	h := msg.Headers()
 	return DeadLetter{
-		Sequence: raw.Sequence, Tenant: job.Tenant(raw.Subject[len("comfy.dead."):]), Job: job.ID(raw.Header.Get(JobIDHeader)),
-		Reason: failure.Reason(raw.Header.Get(ReasonHeader)), Time: raw.Time, Body: raw.Data, Header: raw.Header,
+		Sequence: meta.Sequence.Stream, Tenant: job.Tenant(strings.TrimPrefix(msg.Subject(), "comfy.dead.")), Job: job.ID(h.Get(JobIDHeader)),
+		Reason: failure.Reason(h.Get(ReasonHeader)), Time: meta.Timestamp, Body: msg.Data(), Header: h,
 	}
 }
 
@@ -120,5 +155,19 @@ func (q *Queue) Requeue(ctx context.Context, d *DeadLetter) (Receipt, error) {
 		msg.Header.Set(RequeueOfHeader, string(d.Job))
 		msg.Data = d.Body
 		return q.publishJob(ctx, msg, Receipt{Tenant: d.Tenant, Job: id})
+	}
+}
+
+// Requeued reports whether a dead job was published again before.
+func (q *Queue) Requeued(ctx context.Context, d *DeadLetter) (bool, error) {
+	root := job.RootID(d.Job)
+	for n := 1; ; n++ {
+		link, found, err := q.Last(ctx, d.Tenant, job.RequeueID(root, n))
+		if err != nil || !found {
+			return false, err
+		}
+		if link.RequeueOf == d.Job {
+			return true, nil
+		}
 	}
 }

@@ -9,7 +9,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/comfyherd/comfyherd/internal/failure"
 	"github.com/comfyherd/comfyherd/internal/job"
 	"github.com/comfyherd/comfyherd/internal/workflow"
 	"github.com/comfyherd/comfyherd/jetstream"
@@ -189,100 +188,6 @@ func (d *Dispatcher) eachBlock(ctx context.Context, r PairRequest, do func(jetst
 		err = errors.Join(err, do(c, host, hash))
 	}
 	return err
-}
-
-// DeadRequest filters dead letters; an empty field matches all.
-type DeadRequest struct {
-	Tenant job.Tenant     `json:"tenant,omitempty"`
-	Job    job.ID         `json:"job,omitempty"`
-	Hash   workflow.Hash  `json:"hash,omitempty"` // or its first digits
-	Kind   failure.Kind   `json:"kind,omitempty"`
-	Reason failure.Reason `json:"reason,omitempty"`
-	Since  string         `json:"since,omitempty"` // RFC 3339, or a Go duration back from now
-	Limit  int            `json:"limit,omitempty"`
-}
-
-// DeadAnswer lists dead jobs by their dead events.
-type DeadAnswer struct {
-	Dead []job.Event `json:"dead"`
-}
-
-func (d *Dispatcher) apiDead(ctx context.Context, r DeadRequest) (DeadAnswer, error) {
-	answer := DeadAnswer{Dead: []job.Event{}}
-	err := d.eachDead(ctx, r, func(_ *jetstream.DeadLetter, e job.Event) error {
-		answer.Dead = append(answer.Dead, e)
-		return nil
-	})
-	return answer, err
-}
-
-// RequeueAnswer lists the ids under which the jobs were published again.
-type RequeueAnswer struct {
-	Count int               `json:"count"`
-	Jobs  map[job.ID]job.ID `json:"jobs"` // dead id: new id
-}
-
-func (d *Dispatcher) apiRequeue(ctx context.Context, r DeadRequest) (RequeueAnswer, error) {
-	answer := RequeueAnswer{Jobs: map[job.ID]job.ID{}}
-	err := d.eachDead(ctx, r, func(letter *jetstream.DeadLetter, _ job.Event) error {
-		receipt, err := d.q.Requeue(ctx, letter)
-		if err == nil {
-			answer.Jobs[letter.Job] = receipt.Job
-			answer.Count++
-		}
-		return err
-	})
-	return answer, err
-}
-
-func (d *Dispatcher) eachDead(ctx context.Context, r DeadRequest, do func(*jetstream.DeadLetter, job.Event) error) error {
-	since, err := sinceOf(r.Since, d.clock())
-	if err != nil {
-		return err
-	}
-	var letters []jetstream.DeadLetter
-	err = d.q.DeadLetters(ctx, r.Tenant, since, func(l jetstream.DeadLetter) bool {
-		if (r.Job == "" || r.Job == l.Job) && (r.Reason == "" || r.Reason == l.Reason) {
-			letters = append(letters, l)
-		}
-		return true
-	})
-	matched := 0
-	for i := range letters {
-		e, fits, lookErr := d.deadEvent(ctx, &letters[i], r)
-		err = errors.Join(err, lookErr)
-		if !fits || r.Limit > 0 && matched >= r.Limit {
-			continue
-		}
-		matched++
-		err = errors.Join(err, do(&letters[i], e))
-	}
-	return err
-}
-
-// deadEvent gives the job's dead event; after the events' horizon only the letter is left.
-func (d *Dispatcher) deadEvent(ctx context.Context, l *jetstream.DeadLetter, r DeadRequest) (job.Event, bool, error) {
-	link, found, err := d.q.LastOf(ctx, l.Tenant, l.Job, job.Dead)
-	e := link.Event
-	if !found {
-		e = job.Event{EventKind: job.Dead, Job: l.Job, Tenant: l.Tenant, Priority: l.Priority(), Time: l.Time, Reason: string(l.Reason)}
-	}
-	fits := strings.HasPrefix(string(e.Hash), string(r.Hash)) && (r.Kind == "" || r.Kind == e.Kind)
-	return e, fits && err == nil, err
-}
-
-func sinceOf(text string, now time.Time) (time.Time, error) {
-	if text == "" {
-		return time.Time{}, nil
-	}
-	if ago, err := time.ParseDuration(text); err == nil {
-		return now.Add(-ago), nil
-	}
-	t, err := time.Parse(time.RFC3339, text)
-	if err != nil {
-		return time.Time{}, &jetstream.BadRequest{Message: fmt.Sprintf("since %q is neither a duration like 24h nor a time like 2026-12-01T08:00:00Z", text)}
-	}
-	return t, nil
 }
 
 // DrainRequest asks a host's agent to take no more jobs, or to take them again.

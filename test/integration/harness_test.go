@@ -38,6 +38,8 @@ type fleet struct {
 	nc    *nats.Conn
 	sims  map[string]*comfysim.Server
 	stops []func()
+
+	purged int // dead letters that the test has removed
 }
 
 type setup struct {

@@ -1,0 +1,143 @@
+package integration_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/comfyherd/comfyherd/internal/comfysim"
+	"github.com/comfyherd/comfyherd/internal/dispatcher"
+	"github.com/comfyherd/comfyherd/internal/failure"
+	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/jetstream"
+)
+
+// call asks the API and fails the test when it answers with an error.
+func call[Answer any](f *fleet, name string, request any) Answer {
+	f.t.Helper()
+	var answer Answer
+	if err := f.q.Call(f.context(), name, request, &answer); err != nil {
+		f.t.Fatalf("ask for %s: %v", name, err)
+	}
+	return answer
+}
+
+func TestADeadJobShowsEveryAttemptAndIsRequeuedWithItsLineage(t *testing.T) {
+	t.Parallel()
+	raise := []comfysim.Fault{{Kind: comfysim.FaultRaise, Class: "ImageInvert", Exception: "ValueError", Message: "negative light"}}
+	f := start(t, setup{dispatchers: 2, hosts: []comfysim.Config{{Name: "a", Faults: raise}, {Name: "b", Faults: raise}}})
+	spec := job.Spec{ID: "order", Workflow: inverted(1, 1), MaxAttempts: 3, Metadata: []byte(`{"order":7}`)}
+	if end := f.end(f.submit("acme", spec)); end.Reason != string(failure.WorkflowFault) {
+		t.Fatalf("ended %s: %s", end.EventKind, end.Reason)
+	}
+	dead := call[dispatcher.DeadAnswer](f, "dead", dispatcher.DeadRequest{Tenant: "acme", Job: "order"}).Dead
+	if len(dead) != 1 || len(dead[0].Attempts) != 2 {
+		t.Fatalf("dead lists %+v, want one job with two attempts", dead)
+	}
+	hosts := map[string]bool{}
+	for _, a := range dead[0].Attempts {
+		hosts[a.Host] = true
+		if a.Kind != failure.ExecutionError || !strings.Contains(a.Message, "negative light") || a.Class != "ImageInvert" {
+			t.Errorf("an attempt says %+v", a)
+		}
+	}
+	if len(hosts) != 2 {
+		t.Errorf("the attempts were on %v, want two hosts", hosts)
+	}
+
+	// It dies again as -r1; only that one is requeued then, as -r2, and completes once the cause is gone.
+	again := call[dispatcher.RequeueAnswer](f, "requeue", dispatcher.DeadRequest{Hash: hashOf(t, inverted(1, 1))[:8]})
+	if again.Count != 1 || again.Jobs["order"] != "order-r1" {
+		t.Fatalf("requeue answers %+v", again)
+	}
+	if end := f.end(receipt("acme", "order-r1")); end.EventKind != job.Dead || end.RequeueOf != "order" || string(end.Metadata) != `{"order":7}` {
+		t.Errorf("order-r1 ended %s, requeue of %q, metadata %s", end.EventKind, end.RequeueOf, end.Metadata)
+	}
+	if letter := f.stored("COMFY_DEAD", "comfy.dead.acme"); letter.Header.Get("Comfy-Requeue-Of") != "order" || letter.Header.Get("Comfy-Job-Id") != "order-r1" {
+		t.Errorf("the letter of order-r1 has the headers %v", letter.Header)
+	}
+	f.sims["a"].ClearFaults()
+	f.sims["b"].ClearFaults()
+	again = call[dispatcher.RequeueAnswer](f, "requeue", dispatcher.DeadRequest{Tenant: "acme"})
+	if again.Count != 1 || again.Jobs["order-r1"] != "order-r2" {
+		t.Fatalf("requeue answers %+v", again)
+	}
+	if end := f.end(receipt("acme", "order-r2")); end.EventKind != job.Completed || end.RequeueOf != "order-r1" {
+		t.Errorf("order-r2 ended %s, requeue of %q", end.EventKind, end.RequeueOf)
+	}
+	if again = call[dispatcher.RequeueAnswer](f, "requeue", dispatcher.DeadRequest{Tenant: "acme"}); again.Count != 0 {
+		t.Errorf("all were requeued, and yet %+v", again)
+	}
+}
+
+func TestAThousandJobsAreRequeuedWithOneCall(t *testing.T) {
+	t.Parallel()
+	const jobs = 1000
+	f := start(t, setup{dispatchers: 2, hosts: names("a"), noAgents: true})
+	for i := range jobs { // no host lives so long, and each asks to be dead at once
+		f.publish("comfy.jobs.acme.5", fmt.Appendf(nil, `{"id":"job-%d","workflow":%s,"expires_in":"1ms"}`, i, picture(i)))
+	}
+	f.eventually("all dead", func() bool { return f.total("COMFY_DEAD", ">") == jobs })
+	f.drained()
+	listed, after := 0, uint64(0)
+	for {
+		page := call[dispatcher.DeadAnswer](f, "dead", dispatcher.DeadRequest{Reason: failure.Expired, After: after})
+		listed += len(page.Dead)
+		if after = page.Next; after == 0 {
+			break
+		}
+	}
+	if listed != jobs {
+		t.Errorf("dead lists %d jobs, want %d", listed, jobs)
+	}
+	f.agent("a", f.sims["a"].URL(), setup{}.agent)
+	before := f.total("COMFY_EVENTS", "comfy.events.jobs.*.*.completed")
+	answer := call[dispatcher.RequeueAnswer](f, "requeue", dispatcher.DeadRequest{Hash: hashOf(t, picture(1))})
+	if answer.Count != jobs || len(answer.Jobs) != jobs || answer.Next != 0 {
+		t.Fatalf("one call requeued %d of %d jobs, next %d", answer.Count, jobs, answer.Next)
+	}
+	if got := answer.Jobs["job-7"]; before != 0 || got != "job-7-r1" {
+		t.Errorf("job-7 became %q", got)
+	}
+	f.drained()
+	for subject := range f.subjects("COMFY_EVENTS", "comfy.events.jobs.acme.*.queued") {
+		if id := strings.Split(subject, ".")[4]; !strings.HasPrefix(id, "job-") {
+			t.Errorf("a job %s has appeared", id)
+		}
+	}
+	if n := len(f.subjects("COMFY_EVENTS", "comfy.events.jobs.acme.*.queued")); n != 2*jobs {
+		t.Errorf("%d chains have begun, want %d", n, 2*jobs)
+	}
+}
+
+func TestALetterThatIsPurgedIsGoneAndNoOther(t *testing.T) {
+	t.Parallel()
+	f := start(t, setup{dispatchers: 1, hosts: names("a"), noAgents: true})
+	for _, id := range []string{"one", "two"} {
+		f.publish("comfy.jobs.acme.5", fmt.Appendf(nil, `{"id":%q,"workflow":%s,"expires_in":"1ms"}`, id, picture(1)))
+		f.end(receipt("acme", id))
+	}
+	f.drained()
+	var letters []jetstream.DeadLetter
+	err := f.q.DeadLetters(f.context(), "acme", time.Time{}, func(l jetstream.DeadLetter) bool {
+		letters = append(letters, l)
+		return true
+	})
+	if err != nil || len(letters) != 2 {
+		t.Fatalf("%d letters, %v; want 2", len(letters), err)
+	}
+	if err := f.q.Purge(f.context(), &letters[0]); err != nil {
+		t.Fatal(err)
+	}
+	left := call[dispatcher.DeadAnswer](f, "dead", dispatcher.DeadRequest{}).Dead
+	if len(left) != 1 || left[0].Job != "two" || left[0].Reason != string(failure.Expired) {
+		t.Errorf("left are %+v, want two", left)
+	}
+	if since := call[dispatcher.DeadAnswer](f, "dead", dispatcher.DeadRequest{Since: time.Now().Add(time.Hour).Format(time.RFC3339)}).Dead; len(since) != 0 {
+		t.Errorf("dead since the future are %+v", since)
+	}
+	call[dispatcher.RequeueAnswer](f, "requeue", dispatcher.DeadRequest{Job: "two"})
+	f.end(receipt("acme", "two-r1"))
+	f.purged = 1
+}
