@@ -30,14 +30,11 @@ type Unblocked struct {
 // the changes. Each event carries the change's revision and is appended by compare-and-set on the pair's last
 // event; a change that comes again after a crash finds its own revision there and is dropped.
 func (q *Queue) AnnounceBlocks(ctx context.Context, source string, failed func(error)) error {
-	consumer, err := q.durable(ctx, "KV_"+BlocksBucket, natsjs.ConsumerConfig{
+	open := q.opening("KV_"+BlocksBucket, natsjs.ConsumerConfig{
 		Durable: announceConsumer, FilterSubject: kvSubject(q.blocks, ">"), AckPolicy: natsjs.AckExplicitPolicy,
 		AckWait: sharedAckWait, MaxDeliver: -1, MaxAckPending: 1,
 	})
-	if err != nil {
-		return err
-	}
-	return q.shared(ctx, consumer, 16, func(ctx context.Context, msg natsjs.Msg) error {
+	return q.shared(ctx, open, 16, func(ctx context.Context, msg natsjs.Msg) error {
 		return q.announceBlock(ctx, msg, source)
 	}, failed)
 }

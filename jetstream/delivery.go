@@ -29,9 +29,11 @@ type Puller struct {
 
 // Puller opens the consumer dispatch_<priority>, and makes it when it is missing.
 func (q *Queue) Puller(ctx context.Context, p job.Priority) (*Puller, error) {
-	consumer, err := q.durable(ctx, JobsStream, natsjs.ConsumerConfig{
-		Durable: dispatchConsumer(p), FilterSubject: prioritySubject(p), AckPolicy: natsjs.AckExplicitPolicy,
-		AckWait: q.ackWait, MaxDeliver: -1, MaxAckPending: -1, MaxWaiting: 8192,
+	consumer, err := answered(ctx, func(ctx context.Context) (natsjs.Consumer, error) {
+		return q.durable(ctx, JobsStream, natsjs.ConsumerConfig{
+			Durable: dispatchConsumer(p), FilterSubject: prioritySubject(p), AckPolicy: natsjs.AckExplicitPolicy,
+			AckWait: q.ackWait, MaxDeliver: -1, MaxAckPending: -1, MaxWaiting: 8192,
+		})
 	})
 	if err != nil {
 		return nil, err

@@ -46,17 +46,21 @@ func Open(ctx context.Context, nc *nats.Conn, cfg Config) (*Queue, error) {
 	}
 	q := &Queue{nc: nc, js: js, cfg: cfg}
 	q.reconnects.watch(nc)
-	t := topology{js: js, cfg: cfg}
-	if err := t.streams(ctx); err != nil {
-		return nil, explain(err)
-	}
-	if err := q.bind(ctx, t); err != nil {
-		return nil, explain(err)
-	}
-	if err := q.bindBuckets(ctx, t); err != nil {
+	if err := q.openAll(ctx, topology{js: js, cfg: cfg}); err != nil {
+		q.reconnects.stop()
 		return nil, explain(err)
 	}
 	return q, nil
+}
+
+func (q *Queue) openAll(ctx context.Context, t topology) error {
+	if err := t.streams(ctx); err != nil {
+		return err
+	}
+	if err := q.bind(ctx, t); err != nil {
+		return err
+	}
+	return q.bindBuckets(ctx, t)
 }
 
 func open(nc *nats.Conn, cfg Config) (natsjs.JetStream, error) {
@@ -86,7 +90,7 @@ func explain(err error) error {
 
 func (q *Queue) bind(ctx context.Context, t topology) error {
 	for name, stream := range map[string]*natsjs.Stream{JobsStream: &q.jobs, EventsStream: &q.events, DeadStream: &q.dead} {
-		found, err := q.js.Stream(ctx, name)
+		found, err := q.stream(ctx, name)
 		if err != nil {
 			return fmt.Errorf("open stream %s: %w", name, err)
 		}
@@ -95,11 +99,19 @@ func (q *Queue) bind(ctx context.Context, t topology) error {
 	q.streamCreated = q.jobs.CachedInfo().Created
 	q.eventsAge = q.events.CachedInfo().Config.MaxAge
 	var err error
-	if q.outputs, err = t.objects(ctx, OutputsStore, "files that jobs made"); err != nil {
+	if q.outputs, err = objects(ctx, t, OutputsStore, "files that jobs made"); err != nil {
 		return err
 	}
-	q.inputs, err = t.objects(ctx, InputsStore, "files that jobs need")
+	q.inputs, err = objects(ctx, t, InputsStore, "files that jobs need")
 	return err
+}
+
+func (q *Queue) stream(ctx context.Context, name string) (natsjs.Stream, error) {
+	return answered(ctx, func(ctx context.Context) (natsjs.Stream, error) { return q.js.Stream(ctx, name) })
+}
+
+func objects(ctx context.Context, t topology, name, about string) (natsjs.ObjectStore, error) {
+	return answered(ctx, func(ctx context.Context) (natsjs.ObjectStore, error) { return t.objects(ctx, name, about) })
 }
 
 func (q *Queue) bindBuckets(ctx context.Context, t topology) error {
@@ -109,17 +121,17 @@ func (q *Queue) bindBuckets(ctx context.Context, t topology) error {
 		AffinityBucket: &q.affinity, TenantsBucket: &q.tenants,
 	}
 	for _, want := range t.buckets() {
-		kv, err := t.keyValue(ctx, want)
+		kv, err := answered(ctx, func(ctx context.Context) (natsjs.KeyValue, error) { return t.keyValue(ctx, want) })
 		if err != nil {
 			return err
 		}
 		*opened[want.Bucket] = kv
 	}
 	var err error
-	if q.waitingStream, err = q.js.Stream(ctx, "KV_"+WaitingBucket); err != nil {
+	if q.waitingStream, err = q.stream(ctx, "KV_"+WaitingBucket); err != nil {
 		return fmt.Errorf("open bucket %s: %w", WaitingBucket, err)
 	}
-	status, err := q.hosts.Status(ctx)
+	status, err := answered(ctx, q.hosts.Status)
 	if err != nil {
 		return fmt.Errorf("read bucket %s: %w", HostsBucket, err)
 	}
@@ -133,7 +145,9 @@ func (q *Queue) currentAckWait(ctx context.Context) (time.Duration, error) {
 	if q.cfg.AckWait != 0 {
 		return q.cfg.AckWait, nil
 	}
-	found, err := q.js.Consumer(ctx, JobsStream, dispatchConsumer(job.Usual))
+	found, err := answered(ctx, func(ctx context.Context) (natsjs.Consumer, error) {
+		return q.js.Consumer(ctx, JobsStream, dispatchConsumer(job.Usual))
+	})
 	if errors.Is(err, natsjs.ErrConsumerNotFound) {
 		return defaultAckWait, nil
 	}

@@ -12,14 +12,33 @@ import (
 
 // shared takes messages from a durable consumer that all dispatchers share: each message goes to one of them,
 // and comes again after AckWait when handle fails or the process dies.
-func (q *Queue) shared(ctx context.Context, consumer natsjs.Consumer, batch int, handle func(context.Context, natsjs.Msg) error, failed func(error)) error {
+//
+// The consumer is opened again after an error: it may have been away with its stream, or removed by hand.
+func (q *Queue) shared(ctx context.Context, open opener, batch int, handle func(context.Context, natsjs.Msg) error, failed func(error)) error {
+	var consumer natsjs.Consumer
 	for ctx.Err() == nil {
-		if err := q.sharedOnce(ctx, consumer, batch, handle, failed); err != nil {
+		var err error
+		if consumer == nil {
+			consumer, err = open(ctx)
+		}
+		if err == nil {
+			err = q.sharedOnce(ctx, consumer, batch, handle, failed)
+		}
+		if err != nil && ctx.Err() == nil {
+			consumer = nil
 			failed(err)
 			pause(ctx, time.Second)
 		}
 	}
 	return ctx.Err()
+}
+
+type opener func(context.Context) (natsjs.Consumer, error)
+
+func (q *Queue) opening(stream string, want natsjs.ConsumerConfig) opener {
+	return func(ctx context.Context) (natsjs.Consumer, error) {
+		return answered(ctx, func(ctx context.Context) (natsjs.Consumer, error) { return q.durable(ctx, stream, want) })
+	}
 }
 
 func (q *Queue) sharedOnce(ctx context.Context, consumer natsjs.Consumer, batch int, handle func(context.Context, natsjs.Msg) error, failed func(error)) error {
@@ -58,14 +77,11 @@ const sharedAckWait = 15 * time.Second
 // SettleFailed hands every failed event to settle, on one of all dispatchers that call SettleFailed. An event
 // comes again while settle gives an error. failed hears of errors.
 func (q *Queue) SettleFailed(ctx context.Context, settle func(context.Context, Link) error, failed func(error)) error {
-	consumer, err := q.durable(ctx, EventsStream, natsjs.ConsumerConfig{
+	open := q.opening(EventsStream, natsjs.ConsumerConfig{
 		Durable: settleConsumer, FilterSubject: failedEvents, AckPolicy: natsjs.AckExplicitPolicy,
 		AckWait: sharedAckWait, MaxDeliver: -1, MaxAckPending: -1,
 	})
-	if err != nil {
-		return err
-	}
-	return q.shared(ctx, consumer, 16, func(ctx context.Context, msg natsjs.Msg) error {
+	return q.shared(ctx, open, 16, func(ctx context.Context, msg natsjs.Msg) error {
 		meta, err := msg.Metadata()
 		if err != nil {
 			return fmt.Errorf("read metadata of %s: %w", msg.Subject(), err)

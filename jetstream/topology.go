@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
 	"github.com/comfyherd/comfyherd/internal/job"
@@ -64,11 +65,28 @@ func (t topology) dead() natsjs.StreamConfig {
 func (t topology) streams(ctx context.Context) error {
 	wanted := []natsjs.StreamConfig{t.jobs(), t.events(), t.dead()}
 	for _, cfg := range wanted {
-		if err := t.stream(ctx, cfg); err != nil {
+		_, err := answered(ctx, func(ctx context.Context) (struct{}, error) { return struct{}{}, t.stream(ctx, cfg) })
+		if err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// answerTime is how long a step of Open may take before it is begun again.
+const answerTime = 2 * time.Second
+
+// answered does a step that may be repeated, and again while the server does not answer: in a cluster it answers
+// nobody about a stream or consumer that another dispatcher is making at the same moment.
+func answered[T any](ctx context.Context, step func(context.Context) (T, error)) (T, error) {
+	for {
+		once, cancel := context.WithTimeout(ctx, answerTime)
+		v, err := step(once)
+		cancel()
+		if !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, nats.ErrTimeout) || ctx.Err() != nil {
+			return v, err
+		}
+	}
 }
 
 func (t topology) stream(ctx context.Context, want natsjs.StreamConfig) error {
@@ -151,6 +169,9 @@ func (t topology) keyValue(ctx context.Context, want natsjs.KeyValueConfig) (nat
 		return kv, wrap(err, "open bucket %s", want.Bucket)
 	}
 	status, err := kv.Status(ctx)
+	if errors.Is(err, natsjs.ErrStreamNotFound) && pause(ctx, rewatchPause) {
+		return t.keyValue(ctx, want) // not every server of the cluster knows it yet
+	}
 	if err != nil {
 		return nil, fmt.Errorf("read bucket %s: %w", want.Bucket, err)
 	}
