@@ -14,7 +14,7 @@
 //	          NATS        ComfyUI           simulated ComfyUI       the OS            in-process NATS
 //	floor 0   internal/route -> internal/job -> internal/workflow, internal/failure
 //	          pure: no clock, no I/O, no goroutines, no logger
-//	beside    test/integration
+//	beside    test/integration              test/chaos
 //
 // # Rooms
 //
@@ -34,6 +34,7 @@
 //	internal/failure      the closed set of failure kinds and what follows from each
 //	internal              this plan and the tests that hold it true
 //	test/integration      the promises of the README, on real in-process NATS and simulated ComfyUI over sockets
+//	test/chaos            nothing is lost and nothing ends twice: real processes under kill -9, stops and cut connections
 //
 // # The path of a job
 //

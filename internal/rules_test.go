@@ -41,6 +41,7 @@ var mayImport = map[string][]string{
 	"cmd/dispatcher":   with(command, "internal/bench"),
 	"cmd/agent":        command,
 	"test/integration": with(command, "github.com/nats-io/nats-server/v2"),
+	"test/chaos":       with(command, "github.com/nats-io/nats-server/v2"),
 }
 
 // command is what a command may import: every room below, and what talks to people.

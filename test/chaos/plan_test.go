@@ -1,0 +1,189 @@
+//go:build unix
+
+package chaos_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/comfyherd/comfyherd/internal/comfysim"
+)
+
+// verb is what is done to a process or a connection.
+type verb string
+
+const (
+	kill    verb = "kill -9"  // started again when it is over
+	restart verb = "restart"  // SIGTERM, started again when it is over
+	freeze  verb = "freeze"   // SIGSTOP; SIGCONT when it is over
+	cut     verb = "cut"      // an agent's connections to NATS are dropped and refused
+	stall   verb = "stall"    // they stay open and nothing passes
+	fault   verb = "fault"    // a host misbehaves
+	revive  verb = "new host" // kill -9 and started again at once: what heals a wedged host
+)
+
+// action is one step of a plan.
+type action struct {
+	at    time.Duration // since the beginning
+	what  verb
+	whom  string
+	lasts time.Duration
+	fault comfysim.Fault
+}
+
+func (a action) String() string {
+	text := fmt.Sprintf("%6.2fs %s %s", a.at.Seconds(), a.what, a.whom)
+	switch a.what {
+	case fault:
+		return text + " " + string(a.fault.Kind)
+	case revive:
+		return text
+	}
+	return text + " for " + a.lasts.String()
+}
+
+// makePlan draws what happens in which order; it is a pure function of its arguments.
+func makePlan(seed uint64, total time.Duration, s shape) []action {
+	rng := rand.New(rand.NewPCG(seed, 1))
+	var plan []action
+	for at := time.Second; at < total; at += span(rng, 300*time.Millisecond, 1300*time.Millisecond) {
+		a := draw(rng, s)
+		a.at = at
+		plan = append(plan, a)
+	}
+	return plan
+}
+
+func draw(rng *rand.Rand, s shape) action {
+	agent := "a" + strconv.Itoa(1+rng.IntN(len(s.agents)))
+	dispatcher := "d" + strconv.Itoa(1+rng.IntN(s.dispatchers))
+	host := s.hosts()[rng.IntN(len(s.hosts()))]
+	short, long := span(rng, 100*time.Millisecond, 1500*time.Millisecond), span(rng, 300*time.Millisecond, 6*time.Second)
+	switch n := rng.IntN(100); {
+	case n < 12:
+		return action{what: kill, whom: agent, lasts: long}
+	case n < 18:
+		return action{what: freeze, whom: agent, lasts: long}
+	case n < 22:
+		return action{what: restart, whom: agent, lasts: short}
+	case n < 34:
+		return action{what: kill, whom: dispatcher, lasts: long}
+	case n < 40:
+		return action{what: freeze, whom: dispatcher, lasts: long}
+	case n < 44:
+		return action{what: restart, whom: dispatcher, lasts: short}
+	case n < 50:
+		return action{what: cut, whom: agent, lasts: long}
+	case n < 55:
+		return action{what: stall, whom: agent, lasts: long}
+	case n < 63:
+		return action{what: kill, whom: host, lasts: long}
+	case n < 70:
+		return action{what: freeze, whom: host, lasts: long}
+	case n < 73:
+		return action{what: revive, whom: host}
+	case n < 80:
+		return onNATS(rng, s, short)
+	}
+	return action{what: fault, whom: host, fault: drawFault(rng)}
+}
+
+func onNATS(rng *rand.Rand, s shape, lasts time.Duration) action {
+	server := "n" + strconv.Itoa(1+rng.IntN(s.servers))
+	return action{what: []verb{kill, kill, freeze, restart}[rng.IntN(4)], whom: server, lasts: lasts}
+}
+
+// drawFault gives one of all kinds of misbehaviour, for some of the next jobs or requests.
+func drawFault(rng *rand.Rand) comfysim.Fault {
+	few := 1 + rng.IntN(3)
+	delay := span(rng, 0, 200*time.Millisecond)
+	all := []comfysim.Fault{
+		{Kind: comfysim.FaultRaise, Exception: "RuntimeError", Message: "chaos", Delay: delay},
+		{Kind: comfysim.FaultRaise, Exception: "cuda_device_assert", Delay: delay},
+		{Kind: comfysim.FaultOOM, MinSize: 64 * 64},
+		{Kind: comfysim.FaultHang},
+		{Kind: comfysim.FaultHangHard},
+		{Kind: comfysim.FaultDie, Delay: delay, Restart: 500 * time.Millisecond},
+		{Kind: comfysim.FaultWedge},
+		{Kind: comfysim.FaultInterrupt, Delay: delay},
+		{Kind: comfysim.FaultFreeze, For: span(rng, time.Second, 5*time.Second)},
+		{Kind: comfysim.FaultDeaf},
+		{Kind: comfysim.FaultStall, For: span(rng, time.Second, 4*time.Second)},
+		{Kind: comfysim.FaultHistoryWiped},
+		{Kind: comfysim.FaultMissingOutput},
+		{Kind: comfysim.FaultNaN},
+		{Kind: comfysim.FaultRefuse},
+		{Kind: comfysim.FaultSlowAccept, Delay: span(rng, time.Second, 6*time.Second)},
+		{Kind: comfysim.FaultResetAfterQueue},
+		{Kind: comfysim.FaultDeletePending},
+		{Kind: comfysim.FaultWrongJSON, Path: "/history"},
+		{Kind: comfysim.FaultWrongJSON, Path: "/prompt"},
+		{Kind: comfysim.FaultStatus, Path: "/view", Status: 500},
+		{Kind: comfysim.FaultSlowAnswer, Path: "/queue", Delay: span(rng, time.Second, 4*time.Second)},
+		{Kind: comfysim.FaultBacklog, Count: few, For: 300 * time.Millisecond},
+	}
+	f := all[rng.IntN(len(all))]
+	f.Times, f.Probability = few, 0.7
+	return f
+}
+
+func span(rng *rand.Rand, from, to time.Duration) time.Duration {
+	return (from + time.Duration(rng.Int64N(int64(to-from)))).Truncate(time.Millisecond)
+}
+
+// sort is what a job is like.
+type sort string
+
+const (
+	plain     sort = "plain"
+	expiring  sort = "expiring"
+	cancelled sort = "cancelled"
+	twice     sort = "twice"     // the same id again, with another picture
+	late      sort = "late"      // run_at
+	long      sort = "long"      // runs longer than a lease lives without its agent
+	big       sort = "big"       // meets out of memory
+	raising   sort = "raising"   // fails wherever it runs
+	deadly    sort = "deadly"    // takes its host down
+	incapable sort = "incapable" // wants a node that no host has
+	invalid   sort = "invalid"   // no job at all
+)
+
+// wish is one job of a plan.
+type wish struct {
+	number   int
+	sort     sort
+	priority int
+	color    int
+	size     int
+	shape    int // which of some structures, and so its hash
+	ran      time.Duration
+	after    time.Duration // cancel, or publish again, so long afterwards
+	expires  time.Duration
+}
+
+const structures = 6
+
+// drawWish gives job n of a seed.
+func drawWish(seed uint64, n int) wish {
+	rng := rand.New(rand.NewPCG(seed, uint64(n)+1000))
+	sorts := slices.Concat(
+		slices.Repeat([]sort{plain}, 55), slices.Repeat([]sort{long}, 5), slices.Repeat([]sort{cancelled}, 9), slices.Repeat([]sort{twice}, 8),
+		slices.Repeat([]sort{expiring}, 6), slices.Repeat([]sort{late}, 4), slices.Repeat([]sort{big}, 4),
+		slices.Repeat([]sort{raising}, 3), slices.Repeat([]sort{deadly}, 1), slices.Repeat([]sort{incapable}, 2), slices.Repeat([]sort{invalid}, 3),
+	)
+	w := wish{
+		number: n, sort: sorts[rng.IntN(len(sorts))], priority: []int{0, 5, 5, 5, 9}[rng.IntN(5)],
+		color: 2*n + 1, size: 16, shape: rng.IntN(structures), ran: span(rng, 20*time.Millisecond, 500*time.Millisecond),
+		after: span(rng, 0, 1500*time.Millisecond), expires: span(rng, time.Second, 4*time.Second),
+	}
+	switch w.sort {
+	case big:
+		w.size = 64
+	case long:
+		w.ran = span(rng, ackWait, 3*ackWait)
+	}
+	return w
+}
