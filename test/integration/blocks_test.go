@@ -135,6 +135,7 @@ func TestThreeFailuresAreNeededWhenThePolicySaysThree(t *testing.T) {
 		config: dispatcher.Config{Policy: route.Policy{Cooldown: time.Minute, Cap: time.Minute, MaxFailures: 3}},
 	})
 	hash := string(hashOf(t, paint(checkpoint, "unlucky", 0)))
+	events := f.subscribe("comfy.events.blocks.>")
 	blocks := func() int { return len(f.subjects("KV_COMFY_BLOCKS", "$KV.COMFY_BLOCKS.a."+hash)) }
 	fail := func() {
 		t.Helper()
@@ -174,6 +175,7 @@ func TestThreeFailuresAreNeededWhenThePolicySaysThree(t *testing.T) {
 	if err := json.Unmarshal(f.stored("KV_COMFY_BLOCKS", "$KV.COMFY_BLOCKS.a."+hash).Data, &block); err != nil || block.Failures != 3 {
 		t.Errorf("the block counts %d failures (%v), want 3", block.Failures, err)
 	}
+	f.next(events)
 	f.announced()
 	if got := f.subjects("COMFY_EVENTS", "comfy.events.blocks.>"); len(got) != 1 || got["comfy.events.blocks.a."+hash+".blocked"] != 1 {
 		t.Errorf("block events are %v, want one blocked", got)
