@@ -45,7 +45,8 @@ func (s *HostState) Abridged() HostState {
 	return brief
 }
 
-// Completed gives a brief state what it left out, from the one known before. Hashes that run now are warm.
+// Completed gives a brief state what it left out, from the one known before. Hashes that run now are warm, and that
+// of a run that has just ended: it may have been too short for a state of its own.
 func (s *HostState) Completed(before *HostState) HostState {
 	if !s.Brief {
 		return *s
@@ -54,6 +55,9 @@ func (s *HostState) Completed(before *HostState) HostState {
 	full.Brief = false
 	full.Labels, full.Recent, full.Memory = before.Labels, before.Recent, before.Memory
 	full.Version, full.Device, full.URL = before.Version, before.Device, before.URL
+	if s.Ended != nil {
+		full.Recent = warmest(full.Recent, s.Ended.Hash)
+	}
 	for i := range s.Running {
 		full.Recent = warmest(full.Recent, s.Running[i].Hash)
 	}
