@@ -203,6 +203,25 @@ func (d *Dispatcher) liftIf(ctx context.Context, lift bool, host string, hash wo
 	return err
 }
 
+// forgetBlock takes a block that was lifted out of the strikes, which would open it again otherwise.
+func (d *Dispatcher) forgetBlock(ctx context.Context, host string, hash workflow.Hash) error {
+	for {
+		old, revision, err := d.strikesOf(ctx, host, hash)
+		if err != nil || revision == 0 || old.Open == nil {
+			return err
+		}
+		strikes := old.Lifted()
+		value, err := json.Marshal(strikes)
+		if err != nil {
+			return fmt.Errorf("encode strikes: %w", err)
+		}
+		stored, err := d.q.PutStrikes(ctx, host, hash, value, d.cfg.Policy.StrikesFor(strikes.Level), revision)
+		if err != nil || stored {
+			return err
+		}
+	}
+}
+
 // freeCapable lifts the incapable blocks of a host whose capability has changed.
 func (d *Dispatcher) freeCapable(ctx context.Context, host string, blocked []workflow.Hash) {
 	for _, hash := range blocked {
@@ -210,7 +229,11 @@ func (d *Dispatcher) freeCapable(ctx context.Context, host string, blocked []wor
 		if err != nil || c.Phase == jetstream.Gone {
 			continue // it expires by itself
 		}
-		if _, err := d.q.LiftBlock(ctx, host, hash, c.Revision, jetstream.CapabilityChanged); err != nil {
+		_, err = d.q.LiftBlock(ctx, host, hash, c.Revision, jetstream.CapabilityChanged)
+		if err == nil {
+			err = d.forgetBlock(ctx, host, hash)
+		}
+		if err != nil {
 			d.log.Warn("unblock", "host", host, "hash", hash.Short(), "error", err)
 		}
 	}
