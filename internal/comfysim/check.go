@@ -62,7 +62,7 @@ func (p *process) validate(g *graph, targets []string) verdict {
 	var outputs []string
 	for _, id := range g.order {
 		n := g.nodes[id]
-		c := p.catalog[n.className()]
+		c := p.srv.classes()[n.className()]
 		if c == nil {
 			return p.missingType(n)
 		}
@@ -200,7 +200,7 @@ func (c *checker) node(id string) (checked, *raised) {
 
 // inputs are the declared inputs; a class that is open declares what it is given.
 func (c *checker) inputs(n *node) []inputSpec {
-	class := c.p.catalog[n.className()]
+	class := c.p.srv.classes()[n.className()]
 	if !class.open {
 		return class.inputs
 	}
@@ -256,7 +256,7 @@ func (c *checker) linked(spec inputSpec, list []any) (bool, *problem, *raised) {
 	if !isNumber || err != nil {
 		return false, nil, &raised{"TypeError", "tuple indices must be integers or slices, not str"}
 	}
-	outputs := c.p.catalog[from.className()].outputs
+	outputs := c.p.srv.classes()[from.className()].outputs
 	if at < 0 {
 		at += int64(len(outputs))
 	}

@@ -8,8 +8,9 @@ import (
 func (p *process) uploads() []string { return p.srv.store.names("input") }
 
 func (p *process) getObjectInfo(w http.ResponseWriter, _ *http.Request) {
-	all := make(map[string]map[string]json.RawMessage, len(p.catalog))
-	for name, c := range p.catalog {
+	classes := p.srv.classes()
+	all := make(map[string]map[string]json.RawMessage, len(classes))
+	for name, c := range classes {
 		all[name] = c.info(p.uploads)
 	}
 	answer(w, http.StatusOK, all)
@@ -18,7 +19,7 @@ func (p *process) getObjectInfo(w http.ResponseWriter, _ *http.Request) {
 // getClassInfo answers {} with 200 for a class that is not installed.
 func (p *process) getClassInfo(w http.ResponseWriter, r *http.Request) {
 	one := map[string]any{}
-	if c := p.catalog[r.PathValue("class")]; c != nil {
+	if c := p.srv.classes()[r.PathValue("class")]; c != nil {
 		one[c.name] = c.info(p.uploads)
 	}
 	answer(w, http.StatusOK, one)

@@ -14,19 +14,18 @@ import (
 
 // process is one life of the simulated ComfyUI process: everything that kill -9 forgets.
 type process struct {
-	srv     *Server
-	cfg     Config
-	catalog map[string]*class
-	ctx     context.Context // ends when the process dies
-	cancel  context.CancelFunc
-	gate    *gate
-	ln      *gatedListener
-	http    *http.Server
-	hub     *hub
-	cache   *cache         // used by the worker only
-	loaded  string         // main model used last; used by the worker only
-	wake    chan struct{}  // cap 1: the worker has something to look at
-	wg      sync.WaitGroup // worker, publisher, acceptor, connections, websocket handlers
+	srv    *Server
+	cfg    Config
+	ctx    context.Context // ends when the process dies
+	cancel context.CancelFunc
+	gate   *gate
+	ln     *gatedListener
+	http   *http.Server
+	hub    *hub
+	cache  *cache         // used by the worker only
+	loaded string         // main model used last; used by the worker only
+	wake   chan struct{}  // cap 1: the worker has something to look at
+	wg     sync.WaitGroup // worker, publisher, acceptor, connections, websocket handlers
 
 	mu           sync.Mutex
 	counter      int
@@ -44,10 +43,10 @@ type process struct {
 const maxLogLines = 300 // as ComfyUI's own log buffer
 
 // newProcess brings a process up on a listener. ln is owned by the process from here on.
-func newProcess(s *Server, inner net.Listener, catalog map[string]*class) *process {
+func newProcess(s *Server, inner net.Listener) *process {
 	ctx, cancel := context.WithCancel(context.Background())
 	p := &process{
-		srv: s, cfg: s.cfg, catalog: catalog, ctx: ctx, cancel: cancel, gate: &gate{}, hub: newHub(),
+		srv: s, cfg: s.cfg, ctx: ctx, cancel: cancel, gate: &gate{}, hub: newHub(),
 		cache: newCache(s.cfg.KeepCache), wake: make(chan struct{}, 1),
 		interrupted: make(chan struct{}), history: map[string]*record{},
 	}

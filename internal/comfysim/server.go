@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
+	"slices"
 	"sync"
 	"time"
 )
@@ -17,16 +19,16 @@ type Server struct {
 	store   *store
 	faults  *faultSet
 	painter painter
-	catalog map[string]*class
 	ctx     context.Context // ends at Close
 	cancel  context.CancelFunc
 	wg      sync.WaitGroup // deaths, restarts and thaws under way
 
-	life sync.Mutex // held through a start or a stop, so that they come one after another
-	mu   sync.Mutex // guards the fields below; taken after life
-	proc *process   // nil while the process is down
-	log  runLog
-	news chan struct{} // closed and renewed at every change
+	life    sync.Mutex        // held through a start or a stop, so that they come one after another
+	mu      sync.Mutex        // guards the fields below; taken after life
+	catalog map[string]*class // replaced as a whole
+	proc    *process          // nil while the process is down
+	log     runLog
+	news    chan struct{} // closed and renewed at every change
 }
 
 // ErrRunning is what Restart answers while the process is up.
@@ -54,7 +56,7 @@ func StartAt(addr string, cfg Config) (*Server, error) {
 		cfg: cfg, addr: ln.Addr().String(), store: newStore(), faults: newFaultSet(cfg.Seed),
 		catalog: catalog, ctx: ctx, cancel: cancel, news: make(chan struct{}),
 	}
-	s.proc = newProcess(s, ln, catalog)
+	s.proc = newProcess(s, ln)
 	for _, f := range cfg.Faults {
 		s.AddFault(f)
 	}
@@ -106,7 +108,7 @@ func (s *Server) Restart() error {
 	if err != nil {
 		return fmt.Errorf("restart simulated ComfyUI: %w", err)
 	}
-	p := newProcess(s, ln, s.catalog)
+	p := newProcess(s, ln)
 	s.mu.Lock()
 	s.proc = p
 	s.mu.Unlock()
@@ -186,6 +188,36 @@ func (s *Server) Interrupt() {
 
 // Files lists the files of a folder (input, output or temp) with their sub folders, sorted.
 func (s *Server) Files(folder string) []string { return s.store.names(folder) }
+
+// AddModel puts a file into a model folder, as Config.Models has them. The running process offers it from now on, as
+// ComfyUI does, which lists its folders for every question. It fails when the simulation's own classes cannot be read.
+func (s *Server) AddModel(folder, file string) error {
+	s.life.Lock()
+	defer s.life.Unlock()
+	models := maps.Clone(s.cfg.Models)
+	if models == nil {
+		models = map[string][]string{}
+	}
+	models[folder] = append(slices.Clone(models[folder]), file)
+	cfg := s.cfg
+	cfg.Models = models
+	catalog, err := newCatalog(cfg)
+	if err != nil {
+		return fmt.Errorf("add model %s: %w", file, err)
+	}
+	s.mu.Lock()
+	s.cfg.Models, s.catalog = models, catalog
+	s.mu.Unlock()
+	s.changed()
+	return nil
+}
+
+// classes are those that the host has now.
+func (s *Server) classes() map[string]*class {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.catalog
+}
 
 // RemoveFile deletes a file, named as Files names it, behind the back of the process. Its counter may be used again.
 func (s *Server) RemoveFile(folder, name string) { s.store.remove(folder, "", name) }
