@@ -27,9 +27,10 @@ type HostState struct {
 	Running  []RunningJob    `json:"running,omitempty"` // accepted and not yet off the GPU
 	Foreign  int             `json:"foreign,omitempty"` // prompts of strangers in ComfyUI's backlog
 	Labels   []string        `json:"labels,omitempty"`
-	Recent   []workflow.Hash `json:"recent,omitempty"` // hashes that ran last, newest first; their models are warm
-	Memory   int64           `json:"memory,omitempty"` // bytes of VRAM in all
-	Version  string          `json:"version,omitempty"`
+	Recent   []workflow.Hash `json:"recent,omitempty"`  // hashes that ran last, newest first; their models are warm
+	Memory   int64           `json:"memory,omitempty"`  // bytes of VRAM in all
+	Version  string          `json:"version,omitempty"` // ComfyUI's
+	Agent    string          `json:"agent_version,omitempty"`
 	Device   string          `json:"device,omitempty"`
 	URL      string          `json:"url,omitempty"`
 	Ended    *EndedJob       `json:"ended,omitempty"` // the run whose end caused this state
@@ -41,7 +42,7 @@ type HostState struct {
 func (s *HostState) Abridged() HostState {
 	brief := *s
 	brief.Brief = true
-	brief.Labels, brief.Recent, brief.Memory, brief.Version, brief.Device, brief.URL = nil, nil, 0, "", "", ""
+	brief.Labels, brief.Recent, brief.Memory, brief.Version, brief.Agent, brief.Device, brief.URL = nil, nil, 0, "", "", "", ""
 	return brief
 }
 
@@ -54,7 +55,7 @@ func (s *HostState) Completed(before *HostState) HostState {
 	full := *s
 	full.Brief = false
 	full.Labels, full.Recent, full.Memory = before.Labels, before.Recent, before.Memory
-	full.Version, full.Device, full.URL = before.Version, before.Device, before.URL
+	full.Version, full.Agent, full.Device, full.URL = before.Version, before.Agent, before.Device, before.URL
 	if s.Ended != nil {
 		full.Recent = warmest(full.Recent, s.Ended.Hash)
 	}
@@ -109,7 +110,14 @@ type EndedJob struct {
 	Size     int64         `json:"size,omitempty"`
 	RanFor   job.Duration  `json:"ran_for"`
 	Success  bool          `json:"success"`
-	Kind     failure.Kind  `json:"kind,omitempty"` // of the failure, when it was one
+	Kind     failure.Kind  `json:"kind,omitempty"`  // of the failure, when it was one
+	Loads    []ModelLoad   `json:"loads,omitempty"` // of model files
+}
+
+// ModelLoad is how long a run took to load model files, together.
+type ModelLoad struct {
+	Files []string     `json:"files"` // as in the workflow, with / for \
+	Took  job.Duration `json:"took"`
 }
 
 // Free reports whether the host has a slot that runs nothing.

@@ -53,7 +53,7 @@ func (h *hostsListCmd) Run(ctx context.Context, c *console) error {
 		return nil
 	}
 	now := time.Now()
-	rows := [][]string{{"HOST", "STATE", "SLOTS", "RUNNING", "WARM", "CAN", "BLOCKS", "STRIKES", "LABELS", "DEVICE", "SEEN"}}
+	rows := [][]string{{"HOST", "STATE", "SLOTS", "RUNNING", "WARM", "CAN", "BLOCKS", "STRIKES", "LABELS", "DEVICE", "COMFYUI", "SEEN"}}
 	for i := range hosts {
 		rows = append(rows, hostRow(&hosts[i], now))
 	}
@@ -102,7 +102,7 @@ func hostRow(h *dispatcher.HostInfo, now time.Time) []string {
 	}
 	return []string{
 		h.Host, state, slots, strings.Join(running, " "), strings.Join(warm, " "), count(h.Capability), count(h.Blocks), count(h.Strikes),
-		strings.Join(h.Labels, " "), device, ago(h.Time, now),
+		strings.Join(h.Labels, " "), device, h.Version, ago(h.Time, now),
 	}
 }
 

@@ -105,7 +105,7 @@ func (f *fake) State() comfy.State {
 func (f *fake) Probe(context.Context) (comfy.Probe, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return comfy.Probe{QueueRemaining: f.state.QueueRemaining, Foreign: f.state.QueueRemaining, VRAMTotal: 24 << 30, Device: "cuda:0 test"}, f.down
+	return comfy.Probe{QueueRemaining: f.state.QueueRemaining, Foreign: f.state.QueueRemaining, VRAMTotal: 24 << 30, Version: "0.33.0", Device: "cuda:0 test"}, f.down
 }
 
 func (f *fake) Survey(ctx context.Context) (comfy.Probe, error) { return f.Probe(ctx) }

@@ -127,7 +127,9 @@ func (h *host) probe(ctx context.Context, c *checkup) (comfy.Probe, error) {
 	}
 	p, err := h.comfy.Survey(ctx)
 	if err == nil {
-		h.desk.change(func(d *desk) { d.public.Memory, d.public.Device = int64(p.VRAMTotal), p.Device })
+		h.desk.change(func(d *desk) {
+			d.public.Memory, d.public.Device, d.public.Version = int64(p.VRAMTotal), p.Device, p.Version
+		})
 	}
 	return p, err
 }

@@ -49,7 +49,7 @@ func newHost(q *jetstream.Queue, cfg Config, h HostConfig, instance string, m *m
 		name: h.Name, q: q, comfy: h.Comfy, cfg: cfg, log: cfg.Logger.With("host", h.Name), meters: m.of(h.Name),
 		desk: newDesk(jetstream.HostState{
 			Host: h.Name, Instance: instance, Slots: cfg.Slots, Prefetch: cfg.Prefetch, Labels: cfg.Labels,
-			Version: cfg.Version, URL: withoutUser(h.URL),
+			Agent: cfg.Version, URL: withoutUser(h.URL),
 		}),
 		fetcher:  newFetcher(),
 		shipping: make(chan struct{}, maxShipping),

@@ -189,7 +189,7 @@ func TestAHostWithoutComfyUIComesUpByItself(t *testing.T) {
 	}
 	h.fake.set(func() { h.fake.down = nil })
 	h.awaitState("gpu", func(s jetstream.HostState) bool {
-		return s.State == jetstream.Online && s.Memory == 24<<30 && s.Labels[0] == "gpu=4090" && s.Version == "v1"
+		return s.State == jetstream.Online && s.Memory == 24<<30 && s.Labels[0] == "gpu=4090" && s.Agent == "v1" && s.Version == "0.33.0"
 	})
 	h.accepted(o)
 	if err := h.a.Health(); err != nil {

@@ -211,6 +211,7 @@ func (h *host) release(a *attempt, err error) {
 		h.broadcast(&jetstream.EndedJob{
 			Tenant: a.tenant, Job: a.key.job, Priority: a.offer.Message.Priority, Hash: a.offer.Hash,
 			Size: a.size(), RanFor: job.Duration(a.ran), Success: err == nil, Kind: endedAs(err),
+			Loads: a.loads(),
 		})
 		poke(h.freed)
 	}
