@@ -61,6 +61,30 @@ func (q *Queue) AnnounceHost(ctx context.Context, host string, kind HostEventKin
 	}
 }
 
+// HostStates gives the last event of every host that has one, by name: what was last told of it, whether or not it
+// is there. Host events are forgotten after EventsAge.
+func (q *Queue) HostStates(ctx context.Context) (map[string]HostEventKind, error) {
+	info, err := q.events.Info(ctx, natsjs.WithSubjectFilter(hostEventsPrefix+">"))
+	if err != nil {
+		return nil, fmt.Errorf("list events of hosts: %w", err)
+	}
+	states := map[string]HostEventKind{}
+	for subject := range info.State.Subjects {
+		host, _, ok := strings.Cut(strings.TrimPrefix(subject, hostEventsPrefix), ".")
+		if _, known := states[host]; known || !ok {
+			continue
+		}
+		kind, sequence, err := q.lastHostEvent(ctx, hostEventsPrefix+host+".*")
+		if err != nil {
+			return nil, err
+		}
+		if sequence != 0 {
+			states[host] = kind
+		}
+	}
+	return states, nil
+}
+
 func (q *Queue) lastHostEvent(ctx context.Context, subject string) (HostEventKind, uint64, error) {
 	raw, err := q.events.GetLastMsgForSubject(ctx, subject)
 	if errors.Is(err, natsjs.ErrMsgNotFound) {

@@ -35,7 +35,8 @@ type Change struct {
 const rewatchPause = 250 * time.Millisecond
 
 // watch tells every change of a bucket until ctx ends. A watcher is blind for seconds after NATS restarted, so
-// it is opened anew at every reconnect and starts over with Reset.
+// it is opened anew at every reconnect and starts over with Reset. It is blind for ever when the bucket was deleted:
+// each presence TTL the bucket is looked at, and made again when it is missing.
 func (q *Queue) watch(ctx context.Context, kv natsjs.KeyValue, tell func(Change)) error {
 	for ctx.Err() == nil {
 		if err := q.watchOnce(ctx, kv, tell); err != nil && ctx.Err() == nil && !errors.Is(err, context.Canceled) {
@@ -50,6 +51,12 @@ func (q *Queue) watch(ctx context.Context, kv natsjs.KeyValue, tell func(Change)
 func (q *Queue) watchOnce(ctx context.Context, kv natsjs.KeyValue, tell func(Change)) error {
 	bound, cancel := q.reconnects.bound(ctx)
 	defer cancel()
+	born, err := q.born(bound, kv.Bucket())
+	if err != nil {
+		return err
+	}
+	look := time.NewTicker(q.presenceTTL)
+	defer look.Stop()
 	watcher, err := kv.WatchAll(bound)
 	if err != nil {
 		return fmt.Errorf("watch bucket %s: %w", kv.Bucket(), err)
@@ -65,8 +72,35 @@ func (q *Queue) watchOnce(ctx context.Context, kv natsjs.KeyValue, tell func(Cha
 				return fmt.Errorf("watch bucket %s: the watcher ended", kv.Bucket())
 			}
 			tell(change(entry))
+		case <-look.C:
+			if now, err := q.born(bound, kv.Bucket()); err == nil && !now.Equal(born) {
+				return fmt.Errorf("watch bucket %s: it was deleted and made again", kv.Bucket())
+			}
 		}
 	}
+}
+
+// born is when a bucket was made, which is now when it is missing.
+func (q *Queue) born(ctx context.Context, bucket string) (time.Time, error) {
+	stream, err := q.js.Stream(ctx, "KV_"+bucket)
+	if errors.Is(err, natsjs.ErrStreamNotFound) && !q.cfg.ReadOnly {
+		cfg := q.cfg
+		cfg.PresenceTTL = q.presenceTTL
+		t := topology{js: q.js, cfg: cfg}
+		for _, want := range t.buckets() {
+			if want.Bucket != bucket {
+				continue
+			}
+			if _, err := t.keyValue(ctx, want); err != nil {
+				return time.Time{}, err
+			}
+		}
+		stream, err = q.js.Stream(ctx, "KV_"+bucket)
+	}
+	if err != nil {
+		return time.Time{}, fmt.Errorf("look up bucket %s: %w", bucket, err)
+	}
+	return stream.CachedInfo().Created, nil
 }
 
 func change(entry natsjs.KeyValueEntry) Change {
