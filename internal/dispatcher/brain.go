@@ -38,7 +38,12 @@ type brain struct {
 	hand         map[uint64]*owned    // jobs that wait here with their delivery, by sequence
 	claiming     map[uint64]route.Ticket
 	unlearnt     map[workflow.Hash][]route.Ticket // tickets of hashes whose requirements are not known yet
+	toLearn      []workflow.Hash                  // whose jobs are still to be read
+	learning     int                              // jobs being read
 	holds        map[uint64]holdView
+	toExplain    []explanation // reasons that are not told yet
+	explaining   int           // that are being told
+	hopeless     []explanation // found by the review under way
 	nextReview   time.Time
 	syncing      map[source]map[string]bool // keys seen since Reset, until Synced
 	synced       map[source]bool

@@ -114,6 +114,7 @@ func (d *Dispatcher) Run(stop, kill context.Context) error {
 		cancel()
 		return errors.Join(ended(err), ended(background.Wait()))
 	}
+	d.walks.Go(func() { d.announceAbsent(ctx) })
 	d.log.Info("dispatching", "policy_cooldown", d.cfg.Policy.Cooldown, "ack_wait", d.q.AckWait())
 	taking := errgroup.Group{}
 	for p := job.Priority(0); p.Valid(); p++ {

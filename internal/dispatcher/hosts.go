@@ -117,7 +117,7 @@ func (b *brain) showHeld(h *hostView, now time.Time) {
 }
 
 func (b *brain) apply(h *hostView, s jetstream.HostState) {
-	if s.State != h.state.State || len(s.Labels) != len(h.state.Labels) {
+	if s.State != h.state.State || !slices.Equal(s.Labels, h.state.Labels) {
 		b.review = true
 		b.dirty = true
 	}
@@ -141,6 +141,9 @@ func (b *brain) charge(s *jetstream.HostState, now time.Time) {
 	if !e.Success {
 		b.suspect(s.Host, e, now)
 		return
+	}
+	for _, load := range e.Loads {
+		b.fleet.ObserveLoad(load.Files, time.Duration(load.Took))
 	}
 	b.fleet.ObserveRun(e.Hash, route.HostID(s.Host), ran)
 	if b.struck[pair{s.Host, e.Hash}] {
@@ -178,6 +181,7 @@ func (b *brain) suspect(host string, e *jetstream.EndedJob, now time.Time) {
 	}
 	b.fleet.PutBlock(block)
 	b.suspects[pair{host, e.Hash}] = true
+	b.at(block.Until, func(time.Time) { b.settled(pair{host, e.Hash}) })
 }
 
 // settled ends a suspicion: what the strikes and blocks say counts from now on.
@@ -229,6 +233,28 @@ func (b *brain) expirePresence(now time.Time) {
 		if now.After(until.Add(time.Second)) {
 			delete(b.dispatchers, name)
 			b.rehome()
+		}
+	}
+}
+
+// announceAbsent announces the hosts that went while no dispatcher was there to see it: their last event says
+// something else than offline, and no presence stands.
+func (d *Dispatcher) announceAbsent(ctx context.Context) {
+	states, err := d.q.HostStates(ctx)
+	if err != nil {
+		d.log.Warn("cannot look for hosts that went unseen", "error", err)
+		return
+	}
+	for host, last := range states {
+		if last == jetstream.HostOffline {
+			continue
+		}
+		_, there, err := d.q.Host(ctx, host)
+		if err == nil && !there {
+			err = d.q.AnnounceHost(ctx, host, jetstream.HostOffline, "its presence ended while no dispatcher was there")
+		}
+		if err != nil {
+			d.log.Warn("cannot look for hosts that went unseen", "host", host, "error", err)
 		}
 	}
 }

@@ -3,13 +3,10 @@ package dispatcher
 import (
 	"context"
 	"errors"
-	"slices"
 	"strconv"
 	"time"
 
-	"github.com/comfyherd/comfyherd/internal/job"
 	"github.com/comfyherd/comfyherd/internal/route"
-	"github.com/comfyherd/comfyherd/internal/workflow"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
@@ -284,7 +281,7 @@ func (b *brain) hearTicket(c jetstream.Change) {
 			b.waiting.Remove(t.Sequence)
 			delete(b.claiming, t.Sequence)
 			delete(b.holds, t.Sequence)
-			b.forgetUnlearnt(&t)
+			b.forgetUnlearnt(t.Hash, t.Sequence)
 		}
 	}, b.ticketKeys)
 }
@@ -307,13 +304,6 @@ func (b *brain) ticketKeys() []string {
 	return keys
 }
 
-func (b *brain) forgetUnlearnt(t *jetstream.Ticket) {
-	left := slices.DeleteFunc(b.unlearnt[t.Hash], func(u route.Ticket) bool { return u.Sequence == t.Sequence })
-	if len(left) > 0 || b.unlearnt[t.Hash] != nil {
-		b.unlearnt[t.Hash] = left
-	}
-}
-
 func (b *brain) putTicket(t route.Ticket) {
 	if b.hand[t.Sequence] != nil {
 		return
@@ -324,10 +314,7 @@ func (b *brain) putTicket(t route.Ticket) {
 		b.dirty, b.review = true, true
 		return
 	}
-	b.unlearnt[t.Hash] = append(b.unlearnt[t.Hash], t)
-	if len(b.unlearnt[t.Hash]) == 1 {
-		b.learn(t.Hash, t.Sequence)
-	}
+	b.keepUnlearnt(t)
 }
 
 func routeTicket(t *jetstream.Ticket) route.Ticket {
@@ -337,46 +324,4 @@ func routeTicket(t *jetstream.Ticket) route.Ticket {
 		Wishes:     route.Wishes{Prefer: t.PreferHosts, Only: t.OnlyHosts, Exclude: t.ExcludeHosts, Avoid: t.AvoidHosts},
 		AvoidUntil: orZero(t.AvoidUntil), Attempt: t.Attempt, NotBefore: orZero(t.NotBefore), Expires: orZero(t.Expires), Received: t.Received,
 	}
-}
-
-// learn reads one job of a hash whose requirements are not known, which is so after a start.
-func (b *brain) learn(hash workflow.Hash, sequence uint64) {
-	b.walk(func(ctx context.Context) {
-		needs, err := b.d.requirements(ctx, sequence)
-		b.tell(func(now time.Time) { b.learnt(hash, needs, err, now) })
-	})
-}
-
-func (b *brain) learnt(hash workflow.Hash, needs workflow.Requirements, err error, now time.Time) {
-	tickets := b.unlearnt[hash]
-	delete(b.unlearnt, hash)
-	switch {
-	case err == nil:
-		b.fleet.PutRequirements(hash, needs)
-	case len(tickets) > 1: // that one may be gone: ask the next
-		b.unlearnt[hash] = tickets[1:]
-		b.learn(hash, tickets[1].Sequence)
-		return
-	case !errors.Is(err, jetstream.ErrGone) && len(tickets) > 0:
-		b.unlearnt[hash] = tickets
-		b.at(now.Add(time.Second), func(time.Time) { b.learn(hash, tickets[0].Sequence) })
-		return
-	}
-	for _, t := range tickets {
-		b.waiting.Put(t)
-	}
-	b.dirty, b.review = true, true
-}
-
-// requirements reads what a stored job needs from a host.
-func (d *Dispatcher) requirements(ctx context.Context, sequence uint64) (workflow.Requirements, error) {
-	message, err := d.q.Stored(ctx, sequence)
-	if err != nil {
-		return workflow.Requirements{}, err
-	}
-	j, err := job.Parse(message)
-	if err != nil {
-		return workflow.Requirements{}, err
-	}
-	return j.Graph.Requirements(), nil
 }

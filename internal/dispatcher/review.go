@@ -15,6 +15,7 @@ import (
 type holdView struct {
 	reason route.HoldReason
 	since  time.Time // of the reason, as its waiting event says; zero until that is known
+	lacked time.Time // since when hosts are online, and neither they nor any that is away can run it; zero: that is not so
 }
 
 const (
@@ -32,12 +33,20 @@ func (b *brain) reviewHolds(now time.Time) {
 	defer func() { // a long room is reviewed less often: at most a twentieth of the brain's time goes into it
 		b.nextReview = now.Add(max(reviewPause, 20*time.Since(now)))
 	}()
-	cache := map[holdKey]route.Hold{}
+	cache, hopeless := map[holdKey]route.Hold{}, false
 	b.waiting.Each(func(t *route.Ticket) {
-		if b.hand[t.Sequence] == nil && b.ticketHome(t) {
-			b.reviewTicket(t, b.holdOf(t, cache, now), now)
+		if b.hand[t.Sequence] == nil && b.ticketHome(t) && b.reviewTicket(t, b.holdOf(t, cache, now), now) {
+			hopeless = true
 		}
 	})
+	if hopeless {
+		b.at(now.Add(reviewAgain), func(time.Time) { b.review = true })
+	}
+	for _, e := range b.hopeless {
+		b.giveUp(e.ticket, ending{reason: failure.NoCapableHost, message: e.hold.Text, hosts: hostTexts(e.hold.Hosts)})
+	}
+	b.hopeless = nil
+	b.explainMore()
 }
 
 // holdKey tells apart tickets that may wait for different reasons.
@@ -72,24 +81,50 @@ func wishKey(t *route.Ticket) string {
 // ticketHome reports whether this dispatcher looks after a ticket's reasons and times.
 func (b *brain) ticketHome(t *route.Ticket) bool { return b.isHome(string(t.Job)) }
 
-func (b *brain) reviewTicket(t *route.Ticket, hold route.Hold, now time.Time) {
+// reviewTicket reports whether the job ends unless a host for it turns up.
+func (b *brain) reviewTicket(t *route.Ticket, hold route.Hold, now time.Time) (hopeless bool) {
 	old, known := b.holds[t.Sequence]
 	if hold.Reason == "" {
 		delete(b.holds, t.Sequence)
-		return
+		return false
 	}
 	if !known || old.reason != hold.Reason {
 		b.holds[t.Sequence] = holdView{reason: hold.Reason}
-		ticket := *t
-		b.walk(func(ctx context.Context) { b.explain(ctx, ticket, hold) })
-		return
+		b.toExplain = append(b.toExplain, explanation{*t, hold})
+		return false
 	}
-	if hold.Reason != route.NoneCapable || hold.Away > 0 || !hold.Online() {
-		return
+	hopeless = hold.Reason == route.NoneCapable && hold.Away == 0 && hold.Online()
+	switch {
+	case !hopeless:
+		old.lacked = time.Time{}
+	case old.lacked.IsZero():
+		old.lacked = now
 	}
-	b.at(now.Add(reviewAgain), func(time.Time) { b.review = true })
-	if !old.since.IsZero() && now.Sub(old.since) >= b.d.cfg.CapableWait {
-		b.giveUp(*t, ending{reason: failure.NoCapableHost, message: hold.Text, hosts: hostTexts(hold.Hosts)})
+	b.holds[t.Sequence] = old
+	if hopeless && !old.since.IsZero() && now.Sub(later(old.since, old.lacked)) >= b.d.cfg.CapableWait {
+		b.hopeless = append(b.hopeless, explanation{*t, hold})
+	}
+	return hopeless
+}
+
+// explanation is a ticket and why it waits.
+type explanation struct {
+	ticket route.Ticket
+	hold   route.Hold
+}
+
+// explainMost bounds the explanations under way: they must not keep jobs from being pulled.
+const explainMost = 32
+
+func (b *brain) explainMore() {
+	for b.explaining < explainMost && len(b.toExplain) > 0 {
+		e := b.toExplain[0]
+		b.toExplain = b.toExplain[1:]
+		if b.holds[e.ticket.Sequence].reason != e.hold.Reason {
+			continue // it does not wait any more, or for something else
+		}
+		b.explaining++
+		b.walk(func(ctx context.Context) { b.explain(ctx, e.ticket, e.hold) })
 	}
 }
 
@@ -100,16 +135,18 @@ func (b *brain) explain(ctx context.Context, t route.Ticket, hold route.Hold) {
 		b.d.log.Debug("tell why a job waits", "job", t.Job, "error", err)
 	}
 	b.tell(func(time.Time) {
+		b.explaining--
+		b.explainMore()
 		view, known := b.holds[t.Sequence]
-		switch {
-		case !known || view.reason != hold.Reason:
-		case err != nil:
-			delete(b.holds, t.Sequence) // looked at again with the next change
-		default:
-			view.since = since
-			b.holds[t.Sequence] = view
+		if !known || view.reason != hold.Reason {
+			return
 		}
-		b.review = true
+		view.since = since
+		b.holds[t.Sequence] = view
+		if err != nil {
+			delete(b.holds, t.Sequence) // looked at again with the next change
+		}
+		b.review = b.review || err != nil || hold.Reason == route.NoneCapable
 	})
 }
 
