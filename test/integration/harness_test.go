@@ -4,7 +4,9 @@ import (
 	"context"
 	"encoding/json"
 	"log/slog"
+	"net/url"
 	"os"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -39,7 +41,11 @@ type fleet struct {
 	sims  map[string]*comfysim.Server
 	stops []func()
 
-	purged int // dead letters that the test has removed
+	purged int    // dead letters that the test has removed
+	dir    string // of NATS' files; empty when the test has a server of its own
+	url    string // of NATS
+
+	options []nats.Option // of every connection
 }
 
 type setup struct {
@@ -56,11 +62,49 @@ const patience = 30 * time.Second
 
 func start(t *testing.T, s setup) *fleet {
 	t.Helper()
-	server, err := embedded.Start(embedded.Config{Port: -1, StoreDir: t.TempDir()})
+	f := &fleet{t: t, cfg: s.jetstream, sims: map[string]*comfysim.Server{}, dir: t.TempDir()}
+	f.startNATS(-1)
+	f.url = f.nats.URL()
+	t.Cleanup(func() {
+		if err := f.nats.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return f.start(s)
+}
+
+// startNATS starts the fleet's server on its files, for the first time on any port.
+func (f *fleet) startNATS(port int) {
+	f.t.Helper()
+	server, err := embedded.Start(embedded.Config{Port: port, StoreDir: f.dir})
 	if err != nil {
-		t.Fatal(err)
+		f.t.Fatal(err)
 	}
-	f := &fleet{t: t, nats: server, cfg: s.jetstream, sims: map[string]*comfysim.Server{}}
+	f.nats = server
+}
+
+// restartNATS stops the server, calls meanwhile, and starts it again at its old address.
+func (f *fleet) restartNATS(meanwhile func()) {
+	f.t.Helper()
+	if err := f.nats.Close(); err != nil {
+		f.t.Fatal(err)
+	}
+	meanwhile()
+	at, err := url.Parse(f.url)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	port, err := strconv.Atoi(at.Port())
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	f.startNATS(port)
+}
+
+// start starts what is not NATS.
+func (f *fleet) start(s setup) *fleet {
+	t := f.t
+	t.Helper()
 	t.Cleanup(func() {
 		for i := len(f.stops) - 1; i >= 0; i-- {
 			f.stops[i]()
@@ -69,9 +113,6 @@ func start(t *testing.T, s setup) *fleet {
 		f.nc.Close()
 		for _, sim := range f.sims {
 			sim.Close()
-		}
-		if err := server.Close(); err != nil {
-			t.Error(err)
 		}
 	})
 	f.nc, f.q = f.connect()
@@ -117,7 +158,13 @@ func count[T any](all []T, fits func(T) bool) int {
 
 func (f *fleet) connect() (*nats.Conn, *jetstream.Queue) {
 	f.t.Helper()
-	nc, err := nats.Connect(f.nats.URL(), nats.MaxReconnects(-1), nats.ReconnectWait(20*time.Millisecond))
+	return f.connectTo(f.url)
+}
+
+func (f *fleet) connectTo(url string) (*nats.Conn, *jetstream.Queue) {
+	f.t.Helper()
+	options := append([]nats.Option{nats.MaxReconnects(-1), nats.ReconnectWait(20 * time.Millisecond)}, f.options...)
+	nc, err := nats.Connect(url, options...)
 	if err != nil {
 		f.t.Fatal(err)
 	}
@@ -141,7 +188,12 @@ func (f *fleet) logger() *slog.Logger {
 // actor runs a dispatcher or an agent on a connection of its own and returns what kills it.
 func (f *fleet) actor(make func(q *jetstream.Queue) func(stop, kill context.Context) error) (stop, kill func()) {
 	f.t.Helper()
-	nc, q := f.connect()
+	return f.actorOn(f.url, make)
+}
+
+func (f *fleet) actorOn(url string, make func(q *jetstream.Queue) func(stop, kill context.Context) error) (stop, kill func()) {
+	f.t.Helper()
+	nc, q := f.connectTo(url)
 	run := make(q)
 	stopCtx, stopIt := context.WithCancel(context.Background())
 	killCtx, killIt := context.WithCancel(context.Background())
@@ -189,7 +241,13 @@ func (f *fleet) agent(name, url string, cfg agent.Config) (stop, kill func()) {
 
 func (f *fleet) agentOf(host agent.HostConfig, cfg agent.Config) (stop, kill func()) {
 	f.t.Helper()
-	return f.actor(func(q *jetstream.Queue) func(stop, kill context.Context) error {
+	return f.agentOn(f.url, host, cfg)
+}
+
+// agentOn starts an agent that reaches NATS at another address than the rest.
+func (f *fleet) agentOn(url string, host agent.HostConfig, cfg agent.Config) (stop, kill func()) {
+	f.t.Helper()
+	return f.actorOn(url, func(q *jetstream.Queue) func(stop, kill context.Context) error {
 		cfg.Hosts = []agent.HostConfig{host}
 		cfg.Logger = f.logger()
 		a, err := agent.New(q, cfg)
