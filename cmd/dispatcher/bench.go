@@ -77,6 +77,13 @@ func (b *benchCmd) Run(ctx context.Context, c *console) error {
 	return b.table(c, &result)
 }
 
+func direct(r *bench.Result) string {
+	if r.DirectJobsPerSecond == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%.1f %% of %.1f jobs/s", 100*r.RatioToDirect, r.DirectJobsPerSecond)
+}
+
 func (b *benchCmd) table(c *console, r *bench.Result) error {
 	spread := func(s bench.Spread) string { return fmt.Sprintf("%.2f / %.2f / %.2f ms", s.P50, s.P99, s.Max) }
 	bare := func(format string, v any) string {
@@ -95,6 +102,7 @@ func (b *benchCmd) table(c *console, r *bench.Result) error {
 		{"", "comfyherd", "bare NATS"},
 		{"jobs a second", fmt.Sprintf("%.0f", r.JobsPerSecond), bare("%.0f", r.BareJobsPerSecond)},
 		{"share of the limit", bare("%.0f %%", 100*r.Ratio), ""},
+		{"share of the hosts alone", direct(r), ""},
 		{"published a second", fmt.Sprintf("%.0f", r.EnqueuePerSecond), bare("%.0f", r.Bare.EnqueuePerSecond)},
 		{"publish to started (p50 / p99 / max)", spread(r.PublishToStarted), deliver},
 		{"publish to completed (p50 / p99 / max)", spread(r.PublishToEnd), ""},

@@ -16,23 +16,26 @@ import (
 type Result struct {
 	Config Settings `json:"config"`
 
-	JobsPerSecond     float64   `json:"jobs_per_second"` // first publish to last stored completion
-	BareJobsPerSecond float64   `json:"bare_jobs_per_second"`
-	Ratio             float64   `json:"ratio_to_bare_limit"`
-	EnqueuePerSecond  float64   `json:"enqueue_per_second"`
-	PublishToStarted  Spread    `json:"publish_to_started"`
-	PublishToEnd      Spread    `json:"publish_to_completed"`
-	IdleGap           Spread    `json:"idle_gap"` // between two jobs on one host
-	CPUPerJob         float64   `json:"cpu_us_per_job"`
-	AllocsPerJob      float64   `json:"allocs_per_job"`
-	AllocatedPerJob   float64   `json:"allocated_bytes_per_job"`
-	HeapBytes         uint64    `json:"heap_bytes"`
-	StoredPerJob      float64   `json:"stored_bytes_per_job"`
-	Parked            int       `json:"parked"`
-	OffersAccepted    int       `json:"offers_accepted"`
-	OffersRefused     int       `json:"offers_refused"`
-	Dead              int       `json:"dead"`
-	Bare              RawResult `json:"bare"`
+	JobsPerSecond     float64 `json:"jobs_per_second"` // first publish to last stored completion
+	BareJobsPerSecond float64 `json:"bare_jobs_per_second"`
+	Ratio             float64 `json:"ratio_to_bare_limit"`
+	// With simulated ComfyUI: what the hosts do when their own backlogs are filled directly.
+	DirectJobsPerSecond float64   `json:"direct_jobs_per_second,omitempty"`
+	RatioToDirect       float64   `json:"ratio_to_direct,omitempty"`
+	EnqueuePerSecond    float64   `json:"enqueue_per_second"`
+	PublishToStarted    Spread    `json:"publish_to_started"`
+	PublishToEnd        Spread    `json:"publish_to_completed"`
+	IdleGap             Spread    `json:"idle_gap"` // between two jobs on one host
+	CPUPerJob           float64   `json:"cpu_us_per_job"`
+	AllocsPerJob        float64   `json:"allocs_per_job"`
+	AllocatedPerJob     float64   `json:"allocated_bytes_per_job"`
+	HeapBytes           uint64    `json:"heap_bytes"`
+	StoredPerJob        float64   `json:"stored_bytes_per_job"`
+	Parked              int       `json:"parked"`
+	OffersAccepted      int       `json:"offers_accepted"`
+	OffersRefused       int       `json:"offers_refused"`
+	Dead                int       `json:"dead"`
+	Bare                RawResult `json:"bare"`
 }
 
 // Settings tell what was measured.
@@ -72,6 +75,9 @@ func (r *Result) compare() {
 	r.BareJobsPerSecond = r.Bare.JobsPerSecond
 	if r.BareJobsPerSecond > 0 {
 		r.Ratio = r.JobsPerSecond / r.BareJobsPerSecond
+	}
+	if r.DirectJobsPerSecond > 0 {
+		r.RatioToDirect = r.JobsPerSecond / r.DirectJobsPerSecond
 	}
 }
 

@@ -37,6 +37,11 @@ func Run(ctx context.Context, cfg Config) (Result, error) {
 			return Result{}, fmt.Errorf("raw limit: %w", err)
 		}
 	}
+	if cfg.Comfy {
+		if result.DirectJobsPerSecond, err = runDirect(ctx, &cfg, l); err != nil {
+			return Result{}, fmt.Errorf("hosts alone: %w", err)
+		}
+	}
 	runtime.GC()
 	if err := measure(ctx, &cfg, l, &result); err != nil {
 		return Result{}, err

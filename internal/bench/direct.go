@@ -1,0 +1,79 @@
+package bench
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/comfyherd/comfyherd/internal/comfysim"
+)
+
+// runDirect fills the backlogs of simulated hosts directly, with nothing between, and gives jobs a second: what the
+// hosts themselves can do.
+func runDirect(ctx context.Context, cfg *Config, l *load) (float64, error) {
+	s := &stage{cfg: cfg, load: l}
+	defer func() {
+		for _, sim := range s.sims {
+			sim.Close()
+		}
+	}()
+	for i := range cfg.Hosts {
+		if _, err := s.sim(fmt.Sprintf("direct-%04d", i)); err != nil {
+			return 0, err
+		}
+	}
+	start := time.Now()
+	failed := make([]error, cfg.Hosts)
+	var filling sync.WaitGroup
+	for h, sim := range s.sims {
+		filling.Go(func() { failed[h] = fill(ctx, cfg, l, sim, h) })
+	}
+	filling.Wait()
+	for _, err := range failed {
+		if err != nil {
+			return 0, err
+		}
+	}
+	return float64(cfg.Jobs) / time.Since(start).Seconds(), nil
+}
+
+// fill posts every Hosts-th job to a host and waits until all have ended.
+func fill(ctx context.Context, cfg *Config, l *load, sim *comfysim.Server, first int) error {
+	posted := 0
+	for i := first; i < cfg.Jobs; i += cfg.Hosts {
+		if err := post(ctx, sim.URL(), l.body(i)); err != nil {
+			return err
+		}
+		posted++
+	}
+	_, err := sim.WaitEnded(ctx, posted)
+	return err
+}
+
+func post(ctx context.Context, url string, workflow []byte) error {
+	body, err := json.Marshal(map[string]any{"prompt": json.RawMessage(workflow), "prompt_id": uuid.NewString()})
+	if err != nil {
+		return fmt.Errorf("encode prompt: %w", err)
+	}
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, url+"/prompt", bytes.NewReader(body))
+	if err != nil {
+		return fmt.Errorf("post prompt: %w", err)
+	}
+	answer, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return fmt.Errorf("post prompt: %w", err)
+	}
+	defer func() { _ = answer.Body.Close() }() // it was read, or its loss shows in the status
+	if answer.StatusCode != http.StatusOK {
+		text, _ := io.ReadAll(io.LimitReader(answer.Body, 500))
+		return fmt.Errorf("post prompt: %s: %s", answer.Status, text)
+	}
+	return nil
+}
