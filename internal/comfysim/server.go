@@ -192,18 +192,29 @@ func (s *Server) Files(folder string) []string { return s.store.names(folder) }
 // AddModel puts a file into a model folder, as Config.Models has them. The running process offers it from now on, as
 // ComfyUI does, which lists its folders for every question. It fails when the simulation's own classes cannot be read.
 func (s *Server) AddModel(folder, file string) error {
+	return s.changeModels(folder, func(files []string) []string { return append(files, file) })
+}
+
+// RemoveModel takes a file out of a model folder again.
+func (s *Server) RemoveModel(folder, file string) error {
+	return s.changeModels(folder, func(files []string) []string {
+		return slices.DeleteFunc(files, func(f string) bool { return f == file })
+	})
+}
+
+func (s *Server) changeModels(folder string, edit func(files []string) []string) error {
 	s.life.Lock()
 	defer s.life.Unlock()
 	models := maps.Clone(s.cfg.Models)
 	if models == nil {
 		models = map[string][]string{}
 	}
-	models[folder] = append(slices.Clone(models[folder]), file)
+	models[folder] = edit(slices.Clone(models[folder]))
 	cfg := s.cfg
 	cfg.Models = models
 	catalog, err := newCatalog(cfg)
 	if err != nil {
-		return fmt.Errorf("add model %s: %w", file, err)
+		return fmt.Errorf("change the models in %s: %w", folder, err)
 	}
 	s.mu.Lock()
 	s.cfg.Models, s.catalog = models, catalog

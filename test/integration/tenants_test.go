@@ -1,0 +1,183 @@
+package integration_test
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/comfyherd/comfyherd/internal/agent"
+	"github.com/comfyherd/comfyherd/internal/comfysim"
+	"github.com/comfyherd/comfyherd/internal/dispatcher"
+	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/jetstream"
+)
+
+// order collects the job events of a fleet, and gives them as words "tenant/job.kind" in the order they were stored.
+type order struct{ *collector }
+
+func (f *fleet) order() order { return order{f.notes("comfy.events.jobs.>")} }
+
+func (o order) words() []string {
+	var words []string
+	for _, n := range o.of("") {
+		tenant, rest, _ := strings.Cut(strings.TrimPrefix(n.Subject, "comfy.events.jobs."), ".")
+		words = append(words, tenant+"/"+rest)
+	}
+	return words
+}
+
+// has waits until a word was stored.
+func (f *fleet) has(o order, word string) {
+	f.t.Helper()
+	f.eventually(word, func() bool { return index(o.words(), word) >= 0 })
+}
+
+func index(words []string, word string) int {
+	for i, w := range words {
+		if w == word {
+			return i
+		}
+	}
+	return -1
+}
+
+func TestAFloodOfOneTenantDelaysNobodyElse(t *testing.T) {
+	t.Parallel()
+	const jobs = 300
+	f := start(t, setup{dispatchers: 2, hosts: names("a", "b")})
+	o := f.order()
+	for n := range jobs {
+		f.published("acme", job.Spec{ID: job.ID(fmt.Sprint("flood-", n)), Workflow: nap(0.02, 0, n)})
+	}
+	f.has(o, "acme/flood-10.completed")
+	f.end(f.submit("bolt", job.Spec{ID: "single", Workflow: nap(0.02, 0, jobs)}))
+	f.has(o, "bolt/single.completed")
+	words := o.words()
+	from, to := index(words, "bolt/single.queued"), index(words, "bolt/single.started")
+	before := count(words[from:to], func(w string) bool { return strings.HasPrefix(w, "acme/") && strings.HasSuffix(w, ".started") })
+	// Each of the two hosts may have begun one job and hold another when it came.
+	if before > 4 {
+		t.Errorf("%d jobs of the flood were started before the other tenant's", before)
+	}
+	if done := count(words, func(w string) bool { return strings.HasPrefix(w, "acme/") && strings.HasSuffix(w, ".completed") }); done > jobs-50 {
+		t.Errorf("%d of %d jobs of the flood had run already", done, jobs)
+	}
+}
+
+func TestTenantsShareByWeight(t *testing.T) {
+	t.Parallel()
+	f := start(t, setup{noAgents: true, hosts: names("a"), dispatchers: 1})
+	o := f.order()
+	weight := 3.0
+	if got := call[dispatcher.TenantsAnswer](f, "tenants", dispatcher.TenantsRequest{Tenant: "acme", Weight: &weight}); got.Tenants["acme"].Weight != 3 {
+		t.Errorf("tenants are %v", got.Tenants)
+	}
+	const each = 40
+	for n := range each {
+		f.published("bolt", job.Spec{Workflow: nap(0.02, 0, n)})
+		f.published("acme", job.Spec{Workflow: nap(0.02, 0, n)})
+	}
+	f.eventually("all jobs in the queue", func() bool {
+		waiting := map[string]int{}
+		for _, l := range call[dispatcher.QueueAnswer](f, "queue", struct{}{}).Lanes {
+			waiting[string(l.Tenant)] = l.Depth
+		}
+		return waiting["acme"] == each && waiting["bolt"] == each
+	})
+	f.agent("a", f.sims["a"].URL(), agent.Config{})
+	f.drained()
+	var started []string
+	f.eventually("all starts told", func() bool {
+		started = nil
+		for _, w := range o.words() {
+			if strings.HasSuffix(w, ".started") {
+				started = append(started, w)
+			}
+		}
+		return len(started) == 2*each
+	})
+	// Of the first forty starts, thirty are due to the tenant of weight 3.
+	if n := count(started[:40], func(w string) bool { return strings.HasPrefix(w, "acme/") }); n < 27 || n > 33 {
+		t.Errorf("the tenant of weight 3 had %d of 40 starts beside one of weight 1, want 30", n)
+	}
+}
+
+func TestATenantRunsNoMoreThanItMay(t *testing.T) {
+	t.Parallel()
+	f := start(t, setup{dispatchers: 1, hosts: names("a", "b", "c")})
+	most := 1
+	call[dispatcher.TenantsAnswer](f, "tenants", dispatcher.TenantsRequest{Tenant: "acme", MaxRunning: &most})
+	var jobs []jetstream.Receipt
+	for n := range 6 {
+		jobs = append(jobs, f.submit("acme", job.Spec{Workflow: nap(0.1, 0, n)}))
+	}
+	f.end(f.submit("bolt", job.Spec{Workflow: picture(1)}))
+	over := 0
+	for _, r := range jobs {
+		for _, e := range f.chain(r) {
+			if e.EventKind == job.Waiting && e.Reason == "over_cap" {
+				over++
+			}
+		}
+	}
+	if over == 0 {
+		t.Error("no job was told to wait for the tenant's cap")
+	}
+	if n := f.overlap("SimSleep"); n != 1 {
+		t.Errorf("%d jobs of the tenant ran at once", n)
+	}
+	for _, bad := range []string{`{"tenant":"acme","weight":-1}`, `{"tenant":"a b","weight":1}`, `{"tenant":"acme","max_running":-1}`} {
+		if err := f.q.Call(f.context(), "tenants", json.RawMessage(bad), nil); err == nil {
+			t.Errorf("%s was taken", bad)
+		}
+	}
+}
+
+// overlap is how many runs with a class there were at once, on all hosts together.
+func (f *fleet) overlap(class string) int {
+	most := 0
+	var all []comfysim.Run
+	for _, sim := range f.sims {
+		for _, r := range sim.Runs() {
+			if slices.Contains(r.Classes, class) {
+				all = append(all, r)
+			}
+		}
+	}
+	for _, r := range all {
+		most = max(most, count(all, func(o comfysim.Run) bool { return !o.Started.After(r.Started) && o.Ended.After(r.Started) }))
+	}
+	return most
+}
+
+func TestAFullLaneRefusesAndKeepsWhatItHas(t *testing.T) {
+	t.Parallel()
+	f := start(t, setup{dispatchers: 1, hosts: names("a"), jetstream: jetstream.Config{LaneCap: 3}})
+	later := time.Now().Add(time.Hour)
+	var kept []jetstream.Receipt
+	for n := range 3 {
+		kept = append(kept, f.submit("acme", job.Spec{Workflow: picture(n), RunAt: &later}))
+	}
+	_, err := f.q.Submit(f.context(), lane("acme"), job.Spec{Workflow: picture(4)})
+	if !errors.Is(err, jetstream.ErrLaneFull) || !strings.Contains(err.Error(), "acme") {
+		t.Errorf("the fourth job was answered %v", err)
+	}
+	f.end(f.submit("bolt", job.Spec{Workflow: picture(5)}))
+	high := job.Lane{Tenant: "acme", Priority: 6}
+	r, err := f.q.Submit(f.context(), high, job.Spec{Workflow: picture(6)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.end(r)
+	for _, r := range kept {
+		if e, err := f.q.Cancel(f.context(), r.Tenant, r.Job, "test", false); err != nil || e.EventKind != job.Cancelled {
+			t.Errorf("cancel: %s, %v", e.EventKind, err)
+		}
+	}
+	f.drained()
+	f.end(f.submit("acme", job.Spec{Workflow: picture(7)}))
+}
