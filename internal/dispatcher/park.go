@@ -14,8 +14,9 @@ import (
 
 // wait keeps a job that got no host: in hand for a moment when hosts are merely busy, parked otherwise.
 func (d *Dispatcher) wait(ctx context.Context, o *owned, s spot) {
-	if s.hold.Reason != "" {
-		d.tellWaiting(ctx, o, s)
+	if s.hold.Reason != "" && !d.tellWaiting(ctx, o, s) {
+		d.revisit(ctx, o) // somebody has cancelled it, most likely
+		return
 	}
 	if s.hold.Reason == "" && d.brain.keep(o) {
 		return
@@ -24,11 +25,12 @@ func (d *Dispatcher) wait(ctx context.Context, o *owned, s spot) {
 	d.park(ctx, o, &ticket)
 }
 
-// tellWaiting appends why no host may take the job, once for each reason.
-func (d *Dispatcher) tellWaiting(ctx context.Context, o *owned, s spot) {
+// tellWaiting appends why no host may take the job, once for each reason. It reports false when the chain has moved
+// on; an event that could not be stored for another reason is told by the next review.
+func (d *Dispatcher) tellWaiting(ctx context.Context, o *owned, s spot) bool {
 	reason := string(s.hold.Reason)
 	if o.reason == reason {
-		return
+		return true
 	}
 	e := o.job.NewEvent(job.Waiting, d.clock())
 	e.Sequence, e.Reason, e.Message, e.Hosts = o.job.Sequence, reason, s.hold.Text, hostTexts(s.hold.Hosts)
@@ -36,11 +38,10 @@ func (d *Dispatcher) tellWaiting(ctx context.Context, o *owned, s spot) {
 		e.Until = &s.hold.Until
 	}
 	last, err := d.q.Append(ctx, &e, o.last, d.source, "")
-	if err != nil {
-		d.leave(o, err)
-		return
+	if err == nil {
+		o.last, o.reason = last, reason
 	}
-	o.last, o.reason = last, reason
+	return !errors.Is(err, jetstream.ErrOvertaken)
 }
 
 // ticket is how o would lie in the waiting room.
