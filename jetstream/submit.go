@@ -92,10 +92,10 @@ func (q *Queue) explainPublish(err error, msg *nats.Msg) error {
 	case errors.Is(err, nats.ErrMaxPayload):
 		return fmt.Errorf("publish %d bytes to %s: %w: at most %d bytes; put files into the object store %s and name them in \"inputs\", or raise max_payload: %w",
 			len(msg.Data), msg.Subject, ErrTooLarge, q.MaxBody(), InputsStore, err)
-	case errors.As(err, &api) && api.ErrorCode == maxMessagesCode:
+	case errors.As(err, &api) && api.ErrorCode == storeFailedCode && strings.Contains(api.Description, "per subject"):
 		return fmt.Errorf("publish to %s: %w: wait until some of its jobs have ended, or raise the cap with `dispatcher run --lane-cap`: %w", msg.Subject, ErrLaneFull, err)
-	case errors.As(err, &api) && api.ErrorCode == insufficientResourcesCode:
-		return fmt.Errorf("publish to %s: %w: free disk or raise JetStream's limits: %w", msg.Subject, ErrNoSpace, err)
+	case errors.As(err, &api) && noRoom(api):
+		return fmt.Errorf("publish to %s: %w: free disk, or raise the limits of JetStream or of the stream %s: %w", msg.Subject, ErrNoSpace, JobsStream, err)
 	case errors.Is(err, natsjs.ErrNoStreamResponse), errors.Is(err, nats.ErrNoResponders):
 		return fmt.Errorf("publish to %s: no stream takes it: is a dispatcher running, and is the priority 0 to 9? %w", msg.Subject, err)
 	}
@@ -104,12 +104,22 @@ func (q *Queue) explainPublish(err error, msg *nats.Msg) error {
 
 // Error codes of the JetStream API that nats.go has no name for.
 const (
-	maxMessagesCode           natsjs.ErrorCode = 10077
+	storeFailedCode           natsjs.ErrorCode = 10077 // a limit of the stream, or what the disk says
 	insufficientResourcesCode natsjs.ErrorCode = 10023
+	memoryExceededCode        natsjs.ErrorCode = 10028
+	storageExceededCode       natsjs.ErrorCode = 10047
 	wrongLastSequenceCode     natsjs.ErrorCode = 10071
 	wrongLastSequenceInFlight natsjs.ErrorCode = 10164
 	noMessageFoundCode        natsjs.ErrorCode = 10037
 )
+
+func noRoom(api *natsjs.APIError) bool {
+	switch api.ErrorCode {
+	case storeFailedCode, insufficientResourcesCode, memoryExceededCode, storageExceededCode:
+		return true
+	}
+	return false
+}
 
 func conflict(err error) bool {
 	var api *natsjs.APIError
