@@ -3,21 +3,90 @@ package bench_test
 import (
 	"context"
 	"encoding/json"
-	"os"
+	"strings"
 	"testing"
 	"time"
+
+	"go.uber.org/goleak"
 
 	"github.com/comfyherd/comfyherd/internal/bench"
 )
 
-func TestBench(t *testing.T) {
-	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func measured(t *testing.T, cfg bench.Config) bench.Result {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	r, err := bench.Run(ctx, bench.Config{Jobs: 10000, SkipRaw: os.Getenv("RAW") == ""})
+	cfg.StoreDir = t.TempDir()
+	result, err := bench.Run(ctx, cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
-	e := json.NewEncoder(os.Stdout)
-	e.SetIndent("", " ")
-	_ = e.Encode(r)
+	return result
+}
+
+func TestEveryJobEndsAndIsCounted(t *testing.T) {
+	t.Parallel()
+	r := measured(t, bench.Config{Jobs: 300, Hosts: 5, Hashes: 3})
+	if r.OffersAccepted != 300 || r.Dead != 0 {
+		t.Errorf("%d offers were accepted and %d jobs are dead, want 300 and 0", r.OffersAccepted, r.Dead)
+	}
+	if r.JobsPerSecond <= 0 || r.BareJobsPerSecond <= 0 || r.Ratio != r.JobsPerSecond/r.BareJobsPerSecond {
+		t.Errorf("%v jobs/s of %v is given as %v", r.JobsPerSecond, r.BareJobsPerSecond, r.Ratio)
+	}
+	for name, s := range map[string]bench.Spread{
+		"started": r.PublishToStarted, "completed": r.PublishToEnd, "deliver": r.Bare.PublishToDeliver,
+	} {
+		if s.P50 <= 0 || s.P99 < s.P50 || s.Max < s.P99 {
+			t.Errorf("publish to %s: %+v is no spread", name, s)
+		}
+	}
+	if r.StoredPerJob < 600 {
+		t.Errorf("%v bytes of events are stored for a job, which is less than three events", r.StoredPerJob)
+	}
+}
+
+func TestFailingAttemptsAreTriedAgain(t *testing.T) {
+	t.Parallel()
+	r := measured(t, bench.Config{Jobs: 100, Hosts: 4, FailureRate: 0.3, SkipRaw: true})
+	if r.OffersAccepted <= 100 {
+		t.Errorf("%d offers for 100 jobs of which three in ten attempts fail", r.OffersAccepted)
+	}
+}
+
+func TestSimulatedHostsAreComparedWithThemselves(t *testing.T) {
+	t.Parallel()
+	r := measured(t, bench.Config{Jobs: 20, Hosts: 2, Hashes: 2, Comfy: true, HostTime: 5 * time.Millisecond, SkipRaw: true})
+	if r.DirectJobsPerSecond <= 0 || r.RatioToDirect != r.JobsPerSecond/r.DirectJobsPerSecond {
+		t.Errorf("%v jobs/s of %v is given as %v", r.JobsPerSecond, r.DirectJobsPerSecond, r.RatioToDirect)
+	}
+}
+
+func TestTheJSONHasTheFieldsThatScriptsRead(t *testing.T) {
+	t.Parallel()
+	body, err := json.Marshal(bench.Result{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, field := range []string{"jobs_per_second", "bare_jobs_per_second", "ratio_to_bare_limit"} {
+		if !strings.Contains(string(body), `"`+field+`"`) {
+			t.Errorf("%s is missing in %s", field, body)
+		}
+	}
+}
+
+func TestWrongSettingsAreRefused(t *testing.T) {
+	t.Parallel()
+	for want, cfg := range map[string]bench.Config{
+		"at least 1":          {Jobs: -1},
+		"600 to 900 000":      {Payload: 10},
+		"failure rate":        {FailureRate: 2},
+		"--hosts 64":          {Comfy: true, Hosts: 65},
+		"is not this machine": {NATSURL: "nats://192.0.2.1:4222"},
+	} {
+		if _, err := bench.Run(t.Context(), cfg); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%+v: err = %v, want %q in it", cfg, err, want)
+		}
+	}
 }
