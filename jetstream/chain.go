@@ -58,13 +58,19 @@ func cloudEvent(e *job.Event, last uint64, source string) nats.Header {
 	}
 }
 
-// Last gives a job's last event, which is its state; false when the chain is empty.
+// Last gives a job's last event, which is its state; false when the chain is empty, as that of what is no id is.
 func (q *Queue) Last(ctx context.Context, tenant job.Tenant, id job.ID) (Link, bool, error) {
+	if !tenant.Valid() || !id.Valid() {
+		return Link{}, false, nil
+	}
 	return q.lastOf(ctx, chainSubject(tenant, id))
 }
 
 // LastOf gives a job's last event of one kind.
 func (q *Queue) LastOf(ctx context.Context, tenant job.Tenant, id job.ID, kind job.EventKind) (Link, bool, error) {
+	if !tenant.Valid() || !id.Valid() {
+		return Link{}, false, nil
+	}
 	return q.lastOf(ctx, eventSubject(tenant, id, kind))
 }
 

@@ -72,7 +72,9 @@ func (d *Dispatcher) apiRequeue(ctx context.Context, r DeadRequest) (RequeueAnsw
 	taken := map[string]bool{}
 	var err error
 	answer.Next, err = d.eachDead(ctx, r, func(letters []deadLetter) (more bool, err error) {
-		letters = slices.DeleteFunc(letters, func(l deadLetter) bool { return repeated(taken, &l.DeadLetter, r.Again) })
+		letters = slices.DeleteFunc(letters, func(l deadLetter) bool {
+			return !r.meant(&l.DeadLetter) || repeated(taken, &l.DeadLetter, r.Again)
+		})
 		ids := make([]job.ID, len(letters))
 		err = atOnce(ctx, len(letters), func(ctx context.Context, i int) (err error) {
 			ids[i], err = d.requeue(ctx, &letters[i].DeadLetter, r.Again)
@@ -91,6 +93,11 @@ func (d *Dispatcher) apiRequeue(ctx context.Context, r DeadRequest) (RequeueAnsw
 		err = fmt.Errorf("%d jobs were requeued, then: %w; the call can be repeated", answer.Count, err)
 	}
 	return answer, err
+}
+
+// meant leaves out what was never a job, and would be refused again, unless it was asked for.
+func (r *DeadRequest) meant(l *jetstream.DeadLetter) bool {
+	return l.Job.Valid() && (l.Reason != failure.InvalidJob || r.Reason == failure.InvalidJob || r.Job != "")
 }
 
 // repeated reports whether the same work was requeued by this call already: a letter may be stored twice, and the

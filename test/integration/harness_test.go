@@ -41,6 +41,8 @@ type fleet struct {
 	sims  map[string]*comfysim.Server
 	stops []func()
 
+	foreign bool
+
 	purged int    // dead letters that the test has removed
 	dir    string // of NATS' files; empty when the test has a server of its own
 	url    string // of NATS
@@ -55,6 +57,7 @@ type setup struct {
 	agent       agent.Config
 	hosts       []comfysim.Config // by Name
 	noAgents    bool
+	foreign     bool // the test writes into chains, to which then no invariant applies
 }
 
 // patience bounds every wait for an event; a test that needs it all has failed.
@@ -105,6 +108,7 @@ func (f *fleet) restartNATS(meanwhile func()) {
 func (f *fleet) start(s setup) *fleet {
 	t := f.t
 	t.Helper()
+	f.foreign = s.foreign
 	t.Cleanup(func() {
 		for i := len(f.stops) - 1; i >= 0; i-- {
 			f.stops[i]()

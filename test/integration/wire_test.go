@@ -128,7 +128,7 @@ func (f *fleet) drained() {
 
 // checkInvariants holds at the end of every test, whatever it did: all that was published has ended, once.
 func (f *fleet) checkInvariants() {
-	if f.t.Failed() {
+	if f.t.Failed() || f.foreign {
 		return
 	}
 	f.drained()
