@@ -63,18 +63,24 @@ type demoOptions struct {
 	width    int           // of the terminal; 0 cuts no line
 	intact   bool          // nothing is broken, so that there is nothing to see: a test of the demo itself
 	most     time.Duration // for the whole story; 0 is demoTime
+	cooldown time.Duration // of the block; 0 is demoCooldown
 	log      *slog.Logger
 }
 
-// demoTime is what the whole story may take. What was not seen by then was not seen.
-const demoTime = 28 * time.Second
+const (
+	// demoTime is what the whole story may take. What was not seen by then was not seen.
+	demoTime = 28 * time.Second
+	// demoCooldown is long enough to look at the block, and short enough to wait for its end.
+	demoCooldown = 5 * time.Second
+)
 
 var errDemoTime = errors.New("the demo's time is over")
 
 // runDemo starts a whole comfyherd in this process, tells the story to out, and takes everything down again except
 // the pictures. It fails when anything that it claims was not observed in the event stream.
 func runDemo(ctx context.Context, out io.Writer, o demoOptions) (err error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, cmp.Or(o.most, demoTime), errDemoTime)
+	o.most, o.cooldown = cmp.Or(o.most, demoTime), cmp.Or(o.cooldown, demoCooldown)
+	ctx, cancel := context.WithTimeoutCause(ctx, o.most, errDemoTime)
 	defer cancel()
 	stage, err := openStage(&o)
 	if err != nil {

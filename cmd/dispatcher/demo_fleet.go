@@ -88,16 +88,11 @@ func (f *demoFleet) agent(ctx context.Context, host agent.HostConfig) error {
 	})
 }
 
-// demoPolicy blocks at the first failure, for so long that the block can be looked at and its end waited for.
-func demoPolicy() route.Policy {
-	p := route.Production()
-	p.Cooldown, p.Cap = demoCooldown, 2*demoCooldown
-	return p
-}
-
+// dispatcher blocks at the first failure.
 func (f *demoFleet) dispatcher(ctx context.Context, name string) error {
+	policy := route.Policy{Cooldown: f.o.cooldown, Cap: 2 * f.o.cooldown, MaxFailures: 1}
 	return f.act(ctx, name, func(q *jetstream.Queue) (actor, error) {
-		return dispatcher.New(q, dispatcher.Config{Name: name, Policy: demoPolicy(), Logger: f.o.log})
+		return dispatcher.New(q, dispatcher.Config{Name: name, Policy: policy, Logger: f.o.log})
 	})
 }
 

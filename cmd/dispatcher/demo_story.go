@@ -8,15 +8,15 @@ import (
 	"slices"
 	"time"
 
+	"github.com/comfyherd/comfyherd/internal/dispatcher"
 	"github.com/comfyherd/comfyherd/internal/job"
 	"github.com/comfyherd/comfyherd/internal/workflow"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
 const (
-	demoCooldown = 5 * time.Second
-	// hostTime is how long hosts may take to appear.
-	hostTime = 8 * time.Second
+	hostTime  = 8 * time.Second // what hosts may take to appear
+	sceneTime = 3 * time.Second // what a scene may need of a block's time
 )
 
 // part is one of the twelve jobs.
@@ -45,6 +45,7 @@ type demo struct {
 	hashes map[string]workflow.Hash // by workflow
 	colour map[job.ID]string        // of the picture that a job must make
 	missed []string                 // what was claimed and not seen
+	late   bool                     // the time was over before the end
 }
 
 // scene is one of the four scenarios.
@@ -65,12 +66,7 @@ func (d *demo) play(ctx context.Context) error {
 		return err
 	}
 	for i, s := range d.scenes() {
-		err := d.rest(ctx, d.o.pace)
-		if err == nil {
-			d.tell.headline(fmt.Sprint(i+1), s.title, s.look())
-			err = s.act(ctx)
-		}
-		if err != nil && !errors.Is(err, errDemoTime) {
+		if err := d.perform(ctx, i+1, s); err != nil {
 			return err
 		}
 		d.judge(s.claims())
@@ -79,6 +75,56 @@ func (d *demo) play(ctx context.Context) error {
 		return err
 	}
 	return d.verdict()
+}
+
+// perform plays a scene, as far as the time allows.
+func (d *demo) perform(ctx context.Context, number int, s scene) error {
+	err := d.rest(ctx, d.pace())
+	if err == nil {
+		err = d.idle(ctx)
+	}
+	if err == nil {
+		d.tell.headline(fmt.Sprint(number), s.title, s.look())
+		err = s.act(ctx)
+	}
+	if err != nil && ctx.Err() != nil {
+		err = context.Cause(ctx)
+	}
+	if errors.Is(err, errDemoTime) {
+		if !d.late {
+			d.tell.say("\nThe time is over.")
+		}
+		d.late = true
+		return nil
+	}
+	return err
+}
+
+// pace is the rest before a headline. While a block stands it is no longer than leaves a scene its time.
+func (d *demo) pace() time.Duration {
+	if blocked, unblocked := d.blocked(); blocked != nil && unblocked == nil {
+		return max(0, min(d.o.pace, time.Until(blocked.block.Until)-sceneTime))
+	}
+	return d.o.pace
+}
+
+// idle waits until both dispatchers know that nothing runs, since a wish for a host is for one that is free. A call is
+// answered by either of them, so several in a row must say so.
+func (d *demo) idle(ctx context.Context) error {
+	const inARow = 8
+	for idle := 0; idle < inARow; {
+		var answer dispatcher.HostsAnswer
+		err := d.fleet.q.Call(ctx, "hosts", struct{}{}, &answer)
+		busy := slices.ContainsFunc(answer.Hosts, func(h dispatcher.HostInfo) bool { return len(h.Running) > 0 })
+		if idle++; err == nil && !busy && len(answer.Hosts) == len(d.stage.hosts()) {
+			continue
+		}
+		idle = 0
+		if err := d.rest(ctx, 20*time.Millisecond); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // rehearse casts the jobs: six of three tenants, then those that are steered to the victim.
@@ -123,7 +169,7 @@ func (d *demo) begin(ctx context.Context) error {
 	waiting, cancel := context.WithTimeoutCause(ctx, hostTime, errHostTime)
 	defer cancel()
 	if err := d.until(waiting, func() bool { return len(d.absent()) == 0 }); err != nil {
-		if errors.Is(err, errHostTime) {
+		if errors.Is(err, errHostTime) || errors.Is(err, errDemoTime) {
 			err = d.unreachable()
 		}
 		return err

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	main "github.com/comfyherd/comfyherd/cmd/dispatcher"
 	"github.com/comfyherd/comfyherd/internal/comfysim"
@@ -66,7 +67,6 @@ func TestTheDemoTellsFourScenariosAndKeepsThePictures(t *testing.T) {
 		"✓ portraits avoid gpu-2",
 		"✓ posters still run on gpu-2",
 		"4 Recovery",
-		"portrait gpu-2 unblocked expired",
 		"acme job-11 portrait gpu-2 started",
 		"acme job-12 portrait gpu-2 completed",
 		"✓ the block runs out by itself, told once",
@@ -80,6 +80,7 @@ func TestTheDemoTellsFourScenariosAndKeepsThePictures(t *testing.T) {
 		"Pictures: "+pictures,
 	)
 	wantInOrder(t, out.String(), "acme job-07 portrait gpu-2 failed", "acme portrait gpu-2 blocked for", "3 The block")
+	wantInOrder(t, out.String(), "4 Recovery", "portrait gpu-2 unblocked expired", "✓ the block runs out")
 	for n, name := range map[int]string{1: "acme-portrait", 2: "bolt-poster", 7: "acme-portrait", 12: "acme-portrait"} {
 		wantPNG(t, filepath.Join(pictures, fmt.Sprintf("job-%02d-%s.png", n, name)))
 	}
@@ -120,6 +121,15 @@ func TestADemoInWhichNothingFailsSaysWhatItDidNotSee(t *testing.T) {
 		wantInOrder(t, out.String(), "✗ not observed: "+unseen)
 	}
 	wantInOrder(t, out.String(), "✓ six jobs of three tenants complete", "✓ every job ends exactly once")
+}
+
+func TestADemoWithoutEnoughTimeSaysSo(t *testing.T) {
+	t.Parallel()
+	var out bytes.Buffer
+	err := main.Demo(t.Context(), &out, main.DemoSetup{Pictures: t.TempDir(), Time: 3 * time.Second})
+	if err == nil || !strings.Contains(err.Error(), "within the 3s") || !strings.Contains(err.Error(), "the block runs out by itself") {
+		t.Errorf("the demo ended with %v after\n%s", err, &out)
+	}
 }
 
 // comfyHosts are simulated hosts that the demo takes for real ones: it can script nothing there.
@@ -170,7 +180,7 @@ func TestTheDemoNamesAHostThatIsNotThere(t *testing.T) {
 		t.Fatal(err)
 	}
 	sim.Close()
-	err = main.Demo(t.Context(), io.Discard, main.DemoSetup{Hosts: "here=" + sim.URL()})
+	err = main.Demo(t.Context(), io.Discard, main.DemoSetup{Hosts: "here=" + sim.URL(), Time: 3 * time.Second})
 	if err == nil || !strings.Contains(err.Error(), "host here ("+sim.URL()+") is not online") {
 		t.Errorf("the error is %v", err)
 	}
