@@ -65,8 +65,9 @@ func (q *Queue) sharedOnce(ctx context.Context, consumer natsjs.Consumer, batch 
 const pullWait = 20 * time.Second
 
 func quiet(ctx context.Context, err error) error {
-	if ctx.Err() != nil || errors.Is(err, nats.ErrTimeout) || errors.Is(err, context.Canceled) ||
-		errors.Is(err, context.DeadlineExceeded) || errors.Is(err, natsjs.ErrNoMessages) || errors.Is(err, natsjs.ErrNoHeartbeat) {
+	harmless := ctx.Err() != nil || errors.Is(err, nats.ErrTimeout) || errors.Is(err, context.Canceled) ||
+		errors.Is(err, context.DeadlineExceeded) || errors.Is(err, natsjs.ErrNoMessages) || errors.Is(err, natsjs.ErrNoHeartbeat)
+	if harmless {
 		return nil
 	}
 	return err
@@ -88,7 +89,7 @@ func (q *Queue) SettleFailed(ctx context.Context, settle func(context.Context, L
 		}
 		link, err := decodeLink(msg.Subject(), msg.Headers(), msg.Data(), meta.Sequence.Stream)
 		if err != nil {
-			return nil // no event of a job: nothing to settle
+			return nil //nolint:nilerr // no event of a job: nothing to settle
 		}
 		return settle(ctx, link)
 	}, failed)

@@ -80,7 +80,7 @@ func TestVariablesStandForFlagsAndFlagsWin(t *testing.T) { //nolint:paralleltest
 	}
 }
 
-func TestWhatIsNotGivenIsTheAgentsDefault(t *testing.T) { //nolint:paralleltest // the environment belongs to the process
+func TestWhatIsNotGivenIsTheAgentsDefault(t *testing.T) { // not parallel: the environment belongs to the process
 	t.Setenv("NATS_URL", "")
 	cfg, _, err := main.Flags(t.Context())
 	if err != nil {

@@ -54,7 +54,7 @@ func TestEveryFlagHasAVariableAndAHelp(t *testing.T) {
 	}
 }
 
-func TestWhatIsNotGivenLeavesNATSAsItStands(t *testing.T) { //nolint:paralleltest // the environment belongs to the process
+func TestWhatIsNotGivenLeavesNATSAsItStands(t *testing.T) { // not parallel: the environment belongs to the process
 	t.Setenv("NATS_URL", "")
 	keep, policy, url, err := main.RunFlags(t.Context())
 	if err != nil {

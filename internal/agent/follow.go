@@ -31,7 +31,7 @@ func (h *host) follow(ctx context.Context, r *run) (stop func()) {
 	hearing.Add(1)
 	timer := time.AfterFunc(followAfter, func() {
 		defer hearing.Done()
-		unfollow, err := h.q.FollowJob(r.tenant, r.key.job, r.hear)
+		unfollow, err := h.q.FollowJob(r.tenant, r.job, r.hear)
 		if err != nil {
 			h.log.Warn("cannot follow a job; its cancel is heard all the same", "job", r.key, "error", err)
 			return

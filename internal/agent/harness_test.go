@@ -28,7 +28,7 @@ const saves = `{"1":{"class_type":"EmptyImage","inputs":{"width":8,"height":4,"b
 // house is a NATS of its own with one agent on it.
 type house struct {
 	t    *testing.T
-	ctx  context.Context
+	ctx  context.Context //nolint:containedctx // the test's own, for its helpers
 	q    *jetstream.Queue
 	nats *server.Server
 	fake *fake

@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"github.com/comfyherd/comfyherd/internal/comfy"
-	"github.com/comfyherd/comfyherd/internal/job"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
@@ -25,7 +24,7 @@ type live struct {
 }
 
 func (h *host) live(a *attempt) *live {
-	tenant, id := a.tenant, job.ID(a.key.job)
+	tenant, id := a.tenant, a.key.job
 	return &live{
 		tell: func(p comfy.Progress) {
 			if !h.q.Connected() {

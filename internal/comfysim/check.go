@@ -38,12 +38,11 @@ func reject(kind, message, details string, extra map[string]any) verdict {
 
 // checked is what is known of one node. order keeps the first sight, as Python's dict does.
 type checker struct {
-	p       *process
-	g       *graph
-	done    map[string]checked
-	order   []string
-	path    []string // the nodes being looked at, outermost first
-	deepest int
+	p     *process
+	g     *graph
+	done  map[string]checked
+	order []string
+	path  []string // the nodes being looked at, outermost first
 }
 
 type checked struct {

@@ -115,7 +115,7 @@ func TestOldVersionsLackTheJobsAPIAndKnowOldShapes(t *testing.T) {
 	_, text := h.do("POST", "/prompt", `{"prompt":{"1":{"class_type":"Nope","inputs":{}}}}`)
 	var got refusal
 	mustDecode(t, text, &got)
-	if d := cmp.Diff(struct{ Type, Message, Details string }{"invalid_prompt", "Cannot execute because node Nope does not exist.", "Node ID '#1'"}, struct{ Type, Message, Details string }(got.Error)); d != "" {
+	if d := cmp.Diff(struct{ Type, Message, Details string }{"invalid_prompt", "Cannot execute because node Nope does not exist.", "Node ID '#1'"}, got.Error); d != "" {
 		t.Errorf("old shape differs:\n%s", d)
 	}
 	if code, text := h.do("POST", "/prompt", fmt.Sprintf(`{"prompt_id":"my-job-1","prompt":%s}`, short(1, "x"))); code != 200 || !strings.Contains(text, `"my-job-1"`) {

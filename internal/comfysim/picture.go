@@ -31,8 +31,6 @@ type picture struct {
 	fill             color.RGBA
 }
 
-func (p picture) size() int64 { return int64(p.width) * int64(p.height) * int64(max(p.n, 1)) }
-
 // uniform is an image of one colour without pixels in memory. It implements image.PalettedImage.
 type uniform struct {
 	bounds image.Rectangle

@@ -3,8 +3,8 @@ package comfysim
 import (
 	"context"
 	"fmt"
-	"io"
-	"log"
+
+	"log/slog"
 	"net"
 	"net/http"
 	"strings"
@@ -16,7 +16,7 @@ import (
 type process struct {
 	srv    *Server
 	cfg    Config
-	ctx    context.Context // ends when the process dies
+	ctx    context.Context //nolint:containedctx // the life of the simulated process; ends when it dies
 	cancel context.CancelFunc
 	gate   *gate
 	ln     *gatedListener
@@ -54,7 +54,7 @@ func newProcess(s *Server, inner net.Listener) *process {
 	s.store.wipe("temp")
 	p.logf("Starting server")
 	p.logf("To see the GUI go to: http://%s", inner.Addr())
-	p.http = &http.Server{Handler: p.routes(), ConnState: p.count, ErrorLog: log.New(io.Discard, "", 0), ConnContext: withConn}
+	p.http = &http.Server{Handler: p.routes(), ConnState: p.count, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug), ConnContext: withConn}
 	p.wg.Go(func() { _ = p.http.Serve(p.ln) })
 	p.wg.Go(func() { p.hub.publishLoop(ctx) })
 	p.wg.Go(p.workLoop)

@@ -19,7 +19,7 @@ type Server struct {
 	store   *store
 	faults  *faultSet
 	painter painter
-	ctx     context.Context // ends at Close
+	ctx     context.Context //nolint:containedctx // the life of the server; ends at Close
 	cancel  context.CancelFunc
 	wg      sync.WaitGroup // deaths, restarts and thaws under way
 

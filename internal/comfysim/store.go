@@ -34,12 +34,6 @@ func (s *store) get(kind, subfolder, name string) (file, bool) {
 	return f, ok
 }
 
-func (s *store) put(kind, subfolder, name string, data []byte) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.files[path.Join(kind, subfolder, name)] = file{data: data, at: time.Now()}
-}
-
 func (s *store) remove(kind, subfolder, name string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

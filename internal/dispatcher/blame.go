@@ -141,8 +141,7 @@ func (d *Dispatcher) liftOwn(ctx context.Context, host string, hash workflow.Has
 		return err
 	}
 	if c.Phase == jetstream.Put {
-		var b route.Block
-		if json.Unmarshal(c.Value, &b) != nil || b.Job != route.JobID(o.job.ID) {
+		if !causedBy(c.Value, o) {
 			return nil
 		}
 		if _, err := d.q.LiftBlock(ctx, host, hash, c.Revision, jetstream.WorkflowFault); err != nil {
@@ -150,6 +149,12 @@ func (d *Dispatcher) liftOwn(ctx context.Context, host string, hash workflow.Has
 		}
 	}
 	return d.forgive(ctx, host, hash)
+}
+
+// causedBy reports whether a stored block is one that this job led to.
+func causedBy(value []byte, o *owned) bool {
+	var b route.Block
+	return json.Unmarshal(value, &b) == nil && b.Job == route.JobID(o.job.ID)
 }
 
 // forgive clears all that is held against a pair.

@@ -71,8 +71,8 @@ func ParseSpec(body []byte) (Spec, error) {
 
 // malformed says where a body stops being JSON.
 func malformed(body []byte) error {
-	var any json.RawMessage
-	err := json.Unmarshal(body, &any)
+	var whole json.RawMessage
+	err := json.Unmarshal(body, &whole)
 	if err == nil {
 		return invalidf("the message is no JSON object")
 	}

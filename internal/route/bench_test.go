@@ -120,6 +120,7 @@ func BenchmarkChooseToHold(b *testing.B) {
 }
 
 func benchChoose(b *testing.B, f *route.Fleet) {
+	b.Helper()
 	wants := make([]route.Want, 1000)
 	for i := range wants {
 		wants[i] = route.Want{Hash: hashOf(i % benchHashes), Tenant: tenant(i % benchTenants), Priority: i % 5}

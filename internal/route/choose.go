@@ -215,20 +215,20 @@ func (f *Fleet) bigger(w *Want, x *facts, c set) {
 // hold the count of each host in binary, one bit per plane.
 func (f *Fleet) sharing(x *facts, c set) {
 	p := &f.scratch.planes
-	any := false
+	found := false
 	for _, m := range x.models {
 		if m.hosts.n == 0 {
 			continue
 		}
-		if !any {
-			any = true
+		if !found {
+			found = true
 			for i := range p {
 				clear(p[i])
 			}
 		}
 		countIn(p, &m.hosts)
 	}
-	if !any {
+	if !found {
 		return
 	}
 	for i := len(p) - 1; i >= 0; i-- {

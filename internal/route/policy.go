@@ -77,5 +77,5 @@ const strikesPerBlock = 10
 func (p Policy) StrikesFor(level int) time.Duration { return strikesPerBlock * p.BlockFor(level, 0) }
 
 func wholeSeconds(d time.Duration) time.Duration {
-	return max((d+time.Second-1)/time.Second, 1) * time.Second
+	return max((d + time.Second - 1).Truncate(time.Second), time.Second)
 }

@@ -33,6 +33,7 @@ func kinds() []workflow.Capability {
 }
 
 func newStory(t *testing.T, seed uint64, kinds []workflow.Capability) *story {
+	t.Helper()
 	return &story{
 		Rand: rand.New(rand.NewPCG(seed, 7)), t: t,
 		fleet: route.NewFleet(), room: route.NewRoom(), world: newWorld(), next: 1, kinds: kinds,

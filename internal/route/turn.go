@@ -230,7 +230,7 @@ func (b *turn) runs(c *class) int32 {
 	}
 	if b.host < 0 {
 		d := f.choose(&w, b.now)
-		if d.host < 0 && d.until.IsZero() || d.host >= 0 && !(d.warm && b.passing) {
+		if d.host < 0 && d.until.IsZero() || d.host >= 0 && (!d.warm || !b.passing) {
 			return d.host
 		}
 		b.pass(c, d)

@@ -75,7 +75,7 @@ func TestNextPassesOverWorkThatCannotRun(t *testing.T) {
 	}
 }
 
-func TestATicketTakesAtMost200Bytes(t *testing.T) {
+func TestATicketTakesAtMost200Bytes(t *testing.T) { //nolint:paralleltest // it measures the heap of the process
 	const n = 100_000
 	ticket := backlogs()["few hashes, can run"]
 	perTicket := func() float64 {

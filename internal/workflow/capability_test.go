@@ -164,7 +164,7 @@ func TestABuilderMayBeUsedOn(t *testing.T) {
 	}
 }
 
-func TestMetByAllocatesNothing(t *testing.T) { // AllocsPerRun wants to run alone
+func TestMetByAllocatesNothing(t *testing.T) { //nolint:paralleltest // AllocsPerRun wants to run alone
 	need, host := needed.Compile(), capability(func(b *workflow.CapabilityBuilder) { b.AddClass("Loader"); b.AddClass("Sampler") })
 	if allocs := testing.AllocsPerRun(100, func() { _ = need.MetBy(host) }); allocs != 0 {
 		t.Fatalf("%v allocations", allocs)

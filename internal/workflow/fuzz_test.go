@@ -18,6 +18,7 @@ import (
 )
 
 func seedCorpus(f *testing.F) {
+	f.Helper()
 	for _, v := range readVectors(f, "testdata/hash-vectors.json") {
 		f.Add([]byte(v.Workflow))
 	}
@@ -55,6 +56,7 @@ func FuzzParse(f *testing.F) {
 }
 
 func prepareAll(t *testing.T, g *workflow.Graph, raw []byte) {
+	t.Helper()
 	same, err := g.Prepare(workflow.Preparation{})
 	if err != nil || !bytes.Equal(same.Body, raw) {
 		t.Fatalf("Prepare without changes = %q, %v", same.Body, err)

@@ -203,6 +203,7 @@ func (l *load) body(id string, w wish, color int) []byte {
 }
 
 func encode(t *testing.T, value any) []byte {
+	t.Helper()
 	encoded, err := json.Marshal(value)
 	if err != nil {
 		t.Error(err)

@@ -77,6 +77,7 @@ func TestKillMinusNineOf(t *testing.T) {
 }
 
 func killAnAgent(t *testing.T, agent string) {
+	t.Helper()
 	f := start(t, setup{jetstream: impatient(), hosts: names("b")})
 	sim, err := comfysim.Start(comfysim.Config{Name: "a", Faults: []comfysim.Fault{{Kind: comfysim.FaultHang, Times: 1}}})
 	if err != nil {
@@ -109,6 +110,7 @@ func killAnAgent(t *testing.T, agent string) {
 }
 
 func killADispatcher(t *testing.T, dispatcher string) {
+	t.Helper()
 	f := start(t, setup{jetstream: impatient(), hosts: names("a", "b")})
 	kill := f.process(dispatcher, []string{"run"}, "COMFYHERD_ACK_WAIT=2s")
 	f.awaitHosts(2)

@@ -46,6 +46,12 @@ type spy struct {
 	swallow map[string]int // requests left to swallow, by method and path
 }
 
+func (s *spy) count(request string) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.seen[request]
+}
+
 func (f *fleet) spy(target string) *spy {
 	f.t.Helper()
 	to, err := url.Parse(target)
@@ -73,12 +79,6 @@ func (f *fleet) spy(target string) *spy {
 	}))
 	f.stops = append(f.stops, func() { s.CloseClientConnections(); s.Close() })
 	return s
-}
-
-func (s *spy) count(request string) int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.seen[request]
 }
 
 // Every kind that a fault of ComfyUI can cause, from what ComfyUI sends to what becomes of the job. The job prefers

@@ -190,15 +190,15 @@ func (f *fleet) logger() *slog.Logger {
 }
 
 // actor runs a dispatcher or an agent on a connection of its own and returns what kills it.
-func (f *fleet) actor(make func(q *jetstream.Queue) func(stop, kill context.Context) error) (stop, kill func()) {
+func (f *fleet) actor(build func(q *jetstream.Queue) func(stop, kill context.Context) error) (stop, kill func()) {
 	f.t.Helper()
-	return f.actorOn(f.url, make)
+	return f.actorOn(f.url, build)
 }
 
-func (f *fleet) actorOn(url string, make func(q *jetstream.Queue) func(stop, kill context.Context) error) (stop, kill func()) {
+func (f *fleet) actorOn(url string, build func(q *jetstream.Queue) func(stop, kill context.Context) error) (stop, kill func()) {
 	f.t.Helper()
 	nc, q := f.connectTo(url)
-	run := make(q)
+	run := build(q)
 	stopCtx, stopIt := context.WithCancel(context.Background())
 	killCtx, killIt := context.WithCancel(context.Background())
 	var done sync.WaitGroup
