@@ -46,27 +46,63 @@ func (q *Queue) announceBlock(ctx context.Context, msg natsjs.Msg, source string
 	if err != nil || !ok {
 		return err // a key of no pair was not written by us and announces nothing
 	}
-	last, announced, err := q.lastNote(ctx, blockEventsPrefix+key+".*")
-	if err != nil {
+	c := blockChange{
+		key: key, host: host, hash: hash, header: msg.Headers(), body: msg.Data(), revision: meta.Sequence.Stream, time: meta.Timestamp,
+	}
+	kind, err := q.announceChange(ctx, &c, source)
+	if err != nil || kind != blockedKind {
 		return err
 	}
-	revision := meta.Sequence.Stream
-	if announced >= revision {
+	return q.announceSuccessor(ctx, c, source)
+}
+
+// announceSuccessor makes up for an end that was handed out before its beginning was announced: a change that is
+// replaced takes its pending delivery with it, so that a dispatcher that stood still in between announces it late.
+// The end then said nothing, since nothing was announced as blocked.
+func (q *Queue) announceSuccessor(ctx context.Context, c blockChange, source string) error {
+	raw, err := q.blocksStream.GetLastMsgForSubject(ctx, kvSubject(q.blocks, c.key))
+	if errors.Is(err, natsjs.ErrMsgNotFound) || err == nil && raw.Sequence <= c.revision {
 		return nil
 	}
-	kind, body, err := blockEvent(msg, host, hash, meta.Timestamp)
 	if err != nil {
-		return err
+		return fmt.Errorf("read block %s: %w", c.key, err)
+	}
+	c.header, c.body, c.revision, c.time = raw.Header, raw.Data, raw.Sequence, raw.Time
+	_, err = q.announceChange(ctx, &c, source)
+	return err
+}
+
+// blockChange is one change of COMFY_BLOCKS.
+type blockChange struct {
+	key      string
+	host     string
+	hash     workflow.Hash
+	header   nats.Header
+	body     []byte
+	revision uint64
+	time     time.Time
+}
+
+// announceChange gives the kind of the event that it appended, or nothing when there was nothing to tell.
+func (q *Queue) announceChange(ctx context.Context, c *blockChange, source string) (string, error) {
+	all := blockEventsPrefix + c.key + ".*"
+	last, announced, err := q.lastNote(ctx, all)
+	if err != nil || announced >= c.revision {
+		return "", err
+	}
+	kind, body, err := c.event()
+	if err != nil {
+		return "", err
 	}
 	if kind == unblockedKind && !strings.HasSuffix(last.Subject, "."+blockedKind) {
-		return nil // it was never announced as blocked
+		return "", nil // it was never announced as blocked
 	}
-	out := &nats.Msg{Subject: blockEventsPrefix + key + "." + kind, Data: body, Header: noteHeader("comfy.block."+kind, source, key, revision, meta.Timestamp)}
-	_, err = q.js.PublishMsg(ctx, out, natsjs.WithExpectLastSequenceForSubject(last.Sequence, blockEventsPrefix+key+".*"))
+	out := &nats.Msg{Subject: blockEventsPrefix + c.key + "." + kind, Data: body, Header: noteHeader("comfy.block."+kind, source, c.key, c.revision, c.time)}
+	_, err = q.js.PublishMsg(ctx, out, natsjs.WithExpectLastSequenceForSubject(last.Sequence, all))
 	if conflict(err) {
-		return nil // another dispatcher announced it after our AckWait had passed
+		return "", nil // another dispatcher announced it after our AckWait had passed
 	}
-	return wrap(err, "announce %s of %s on host %s", kind, hash.Short(), host)
+	return kind, wrap(err, "announce %s of %s on host %s", kind, c.hash.Short(), c.host)
 }
 
 const (
@@ -74,17 +110,16 @@ const (
 	unblockedKind = "unblocked"
 )
 
-func blockEvent(msg natsjs.Msg, host string, hash workflow.Hash, when time.Time) (kind string, body []byte, err error) {
-	h := msg.Headers()
-	marker := h.Get(markerReasonHeader)
-	if h.Get(kvOperationHeader) == "" && marker == "" {
-		return blockedKind, msg.Data(), nil
+func (c *blockChange) event() (kind string, body []byte, err error) {
+	marker := c.header.Get(markerReasonHeader)
+	if c.header.Get(kvOperationHeader) == "" && marker == "" {
+		return blockedKind, c.body, nil
 	}
-	cause := Cause(or(h.Get(causeHeader), string(Cleared)))
+	cause := Cause(or(c.header.Get(causeHeader), string(Cleared)))
 	if marker == maxAgeReason {
 		cause = Expired
 	}
-	body, err = json.Marshal(Unblocked{Host: host, Hash: hash, Cause: cause, Time: when})
+	body, err = json.Marshal(Unblocked{Host: c.host, Hash: c.hash, Cause: cause, Time: c.time})
 	return unblockedKind, body, wrap(err, "encode unblocked event")
 }
 

@@ -28,6 +28,7 @@ type Queue struct {
 	affinity, tenants  natsjs.KeyValue
 	outputs, inputs    natsjs.ObjectStore
 	waitingStream      natsjs.Stream // the bucket's, to tell a claim from a ticket that never was
+	blocksStream       natsjs.Stream // the bucket's, to read ends of blocks with their headers
 
 	streamCreated time.Time
 	ackWait       time.Duration
@@ -130,6 +131,9 @@ func (q *Queue) bindBuckets(ctx context.Context, t topology) error {
 	var err error
 	if q.waitingStream, err = q.stream(ctx, "KV_"+WaitingBucket); err != nil {
 		return fmt.Errorf("open bucket %s: %w", WaitingBucket, err)
+	}
+	if q.blocksStream, err = q.stream(ctx, "KV_"+BlocksBucket); err != nil {
+		return fmt.Errorf("open bucket %s: %w", BlocksBucket, err)
 	}
 	status, err := answered(ctx, q.hosts.Status)
 	if err != nil {
