@@ -214,10 +214,12 @@ func TestACapabilityThatChangesLiftsWhatItHadCaused(t *testing.T) {
 	t.Parallel()
 	f := start(t, setup{dispatchers: 2, hosts: painters("a"), config: dispatcher.Config{CapableWait: time.Minute}})
 	blocks := f.subscribe("comfy.events.blocks.>")
+	f.eventually("a socket", func() bool { return f.sims["a"].Sockets() == 1 && f.hosts()[0].Capability > 0 })
+	f.end(f.submit("acme", job.Spec{Workflow: paint(checkpoint, "a cat", 1)})) // what the host has is read by now
 	if err := f.sims["a"].RemoveModel("checkpoints", checkpoint); err != nil {
 		t.Fatal(err)
 	}
-	r := f.submit("acme", job.Spec{Workflow: paint(checkpoint, "a cat", 1)})
+	r := f.submit("acme", job.Spec{Workflow: paint(checkpoint, "a cat", 2)})
 	b := blockIn(t, f.next(blocks))
 	if b.Kind != failure.Incapable || b.Host != "a" {
 		t.Errorf("blocked as %s on %s", b.Kind, b.Host)
