@@ -16,6 +16,14 @@ func (f *fleet) hosts() []dispatcher.HostInfo {
 	return call[dispatcher.HostsAnswer](f, "hosts", struct{}{}).Hosts
 }
 
+// idle waits until the dispatcher knows that nothing runs: a wish for a host counts only while that is free.
+func (f *fleet) idle() {
+	f.t.Helper()
+	f.eventually("idle hosts", func() bool {
+		return count(f.hosts(), func(h dispatcher.HostInfo) bool { return len(h.Running) > 0 }) == 0
+	})
+}
+
 // labelled starts hosts with labels of their own and one dispatcher that knows them.
 func labelled(t *testing.T, labels map[string]string, configs ...comfysim.Config) *fleet {
 	t.Helper()
@@ -46,6 +54,7 @@ func TestHostsAndLabelsInAJobsWishes(t *testing.T) {
 		{job.Spec{PreferHosts: []string{"gpu=none"}, OnlyHosts: []string{"c"}}, "c"},
 	} {
 		c.spec.Workflow = inverted(1, n)
+		f.idle()
 		if end := f.end(f.submit("acme", c.spec)); end.Host != c.want {
 			t.Errorf("%d: prefer %q only %q exclude %q ran on %q, want %q", n, c.spec.PreferHosts, c.spec.OnlyHosts, c.spec.ExcludeHosts, end.Host, c.want)
 		}
@@ -72,15 +81,18 @@ func TestAnAffinityRuleTiesAWorkflowToHosts(t *testing.T) {
 		t.Errorf("the rule is %+v", rule)
 	}
 	f.eventually("the rule at work", func() bool { return verdicts()["b"] == "excluded" })
+	f.idle()
 	if end := f.end(f.submit("acme", job.Spec{Workflow: w})); end.Host != "a" {
 		t.Errorf("ran on %s, want a", end.Host)
 	}
 	// A job's own wish comes first, and the rule still excludes.
+	f.idle()
 	if end := f.end(f.submit("acme", job.Spec{Workflow: w, PreferHosts: []string{"b", "c"}})); end.Host != "c" {
 		t.Errorf("ran on %s, want c", end.Host)
 	}
 	set(dispatcher.AffinityRequest{Prefer: []string{"gpu=3060"}, Exclude: []string{"gpu=4090"}})
 	f.eventually("the other rule at work", func() bool { return verdicts()["a"] == "excluded" && verdicts()["b"] == "eligible" })
+	f.idle()
 	if end := f.end(f.submit("acme", job.Spec{Workflow: w})); end.Host != "b" {
 		t.Errorf("ran on %s, want b", end.Host)
 	}
