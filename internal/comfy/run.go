@@ -2,6 +2,7 @@ package comfy
 
 import (
 	"context"
+	"maps"
 	"strings"
 	"sync"
 	"time"
@@ -275,7 +276,7 @@ func (r *run) result(e *ending) *Result {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	result := &Result{
-		Outputs: e.files, Texts: e.texts, CachedNodes: e.cached, NodeTimes: t.nodeTimes,
+		Outputs: e.files, Texts: e.texts, CachedNodes: e.cached, NodeTimes: maps.Clone(t.nodeTimes),
 		Queued: e.queued, Ran: e.ran, OutputsReused: e.reused(),
 	}
 	if r.runSince.IsZero() {

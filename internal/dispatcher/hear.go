@@ -145,13 +145,26 @@ func (b *brain) hearBlock(c jetstream.Change) {
 		}
 		b.fleet.PutBlock(block)
 		b.review = true
-	}, func(c jetstream.Change, _ time.Time) {
+	}, func(c jetstream.Change, now time.Time) {
 		host, hash, _ := jetstream.PairOf(c.Key)
 		delete(b.blocked, pair{host, hash})
 		delete(b.incapable, pair{host, hash})
-		b.fleet.RemoveBlock(route.HostID(host), hash)
-		b.dirty, b.review = true, true
+		if b.isHome(host) {
+			b.unblock(pair{host, hash})
+			return
+		}
+		b.at(now.Add(b.headStart()), func(time.Time) { b.unblock(pair{host, hash}) })
 	}, func() []string { return pairKeys(b.blocked) })
+}
+
+// unblock opens a pair, unless it is blocked again. A host at home elsewhere has a head start here too: the pair is on
+// probation, and of two dispatchers each would send the one job that may run.
+func (b *brain) unblock(p pair) {
+	if b.blocked[p] {
+		return
+	}
+	b.fleet.RemoveBlock(route.HostID(p.host), p.hash)
+	b.dirty, b.review = true, true
 }
 
 func (b *brain) hearStrikes(c jetstream.Change) {
