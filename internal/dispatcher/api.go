@@ -163,14 +163,14 @@ func (d *Dispatcher) apiUnblock(ctx context.Context, r PairRequest) (CountAnswer
 	}
 	var answer CountAnswer
 	err := d.eachBlock(ctx, r, func(c jetstream.Change, host string, hash workflow.Hash) error {
-		lifted, err := d.q.LiftBlock(ctx, host, hash, c.Revision, jetstream.Cleared)
-		if err != nil {
+		if err := d.forgive(ctx, host, hash); err != nil {
 			return err
 		}
+		lifted, err := d.q.LiftBlock(ctx, host, hash, c.Revision, jetstream.Cleared)
 		if lifted {
 			answer.Count++
 		}
-		return d.forgive(ctx, host, hash)
+		return err
 	})
 	return answer, err
 }

@@ -140,15 +140,14 @@ func (d *Dispatcher) liftOwn(ctx context.Context, host string, hash workflow.Has
 	if err != nil {
 		return err
 	}
-	if c.Phase == jetstream.Put {
-		if !causedBy(c.Value, o) {
-			return nil
-		}
-		if _, err := d.q.LiftBlock(ctx, host, hash, c.Revision, jetstream.WorkflowFault); err != nil {
-			return err
-		}
+	if c.Phase == jetstream.Put && !causedBy(c.Value, o) {
+		return nil
 	}
-	return d.forgive(ctx, host, hash)
+	if err := d.forgive(ctx, host, hash); err != nil || c.Phase == jetstream.Gone {
+		return err
+	}
+	_, err = d.q.LiftBlock(ctx, host, hash, c.Revision, jetstream.WorkflowFault)
+	return err
 }
 
 // causedBy reports whether a stored block is one that this job led to.

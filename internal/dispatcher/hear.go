@@ -149,7 +149,7 @@ func (b *brain) hearBlock(c jetstream.Change) {
 		host, hash, _ := jetstream.PairOf(c.Key)
 		delete(b.blocked, pair{host, hash})
 		delete(b.incapable, pair{host, hash})
-		if b.isHome(host) {
+		if b.isHome(host) || !b.struck[pair{host, hash}] {
 			b.unblock(pair{host, hash})
 			return
 		}
