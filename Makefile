@@ -40,10 +40,11 @@ fuzz:
 demo:
 	.ci/run demo
 
-## chaos: the fleet under random kills for CHAOS_TIME (10m); CHAOS_SEED replays a run
+## chaos: the fleet under random kills for CHAOS_TIME (10m), then recovery times; CHAOS_SEED replays a run
 chaos:
 	@grep -rqs --include='*_test.go' '^func TestChaos' test || { echo 'there is no test named TestChaos' >&2; exit 1; }
-	CHAOS_TIME=$(CHAOS_TIME) go test -count=1 -v -timeout=0 -run='^TestChaos' ./test/...
+	CHAOS_TIME=$(CHAOS_TIME) go test -count=1 -v -timeout=0 -run='^TestChaos' ./test/chaos/...
+	CHAOS_TIME=$(CHAOS_TIME) go test -count=1 -v -timeout=0 -run='^TestRecoveryTimes' ./test/chaos/...
 
 ## soak: a steady load for SOAK_TIME (10m), memory must not grow
 soak:

@@ -83,7 +83,8 @@ func (d *doing) finish(l *load, c *checker) {
 		f.supervise()
 		return c.settled()
 	})
-	f.t.Logf("%s: %v after the healing everything had ended: %v", d.story.now(), time.Since(healed).Round(time.Millisecond), settled)
+	f.t.Logf("%s: %v after the healing everything had ended: %v; last were %.600q", d.story.now(), time.Since(healed).Round(time.Millisecond), settled, c.lacking)
+	f.within(10*time.Second, func(context.Context) bool { return c.check(false) })
 	c.check(true)
 	c.gone()
 	c.summary()
@@ -142,7 +143,7 @@ func (d *doing) run(plan []action, total time.Duration) {
 }
 
 func (d *doing) begin(a action) {
-	d.f.t.Log(a)
+	d.f.t.Logf("%v, %v", d.story.now(), a)
 	deed := d.story.begin(a)
 	undo := d.f.do(a)
 	heap.Push(&d.todo, step{a.at + a.lasts, func() {

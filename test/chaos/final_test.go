@@ -5,6 +5,7 @@ package chaos_test
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -140,10 +141,15 @@ func (c *checker) blocks() []string {
 
 // settled reports whether all that is to happen has happened: what the final invariants need.
 func (c *checker) settled() bool {
-	if c.ledger.readOn(c.f.nc) != nil {
+	if err := c.ledger.readOn(c.f.nc); err != nil {
+		c.lacking = []string{err.Error()}
 		return false
 	}
-	return len(c.unended())+len(c.inFlight())+len(c.keys())+len(c.blocks()) == 0
+	lacking := slices.Concat(c.unended(), c.inFlight(), c.keys(), c.blocks())
+	if len(lacking) > 0 {
+		c.lacking = lacking
+	}
+	return len(lacking) == 0
 }
 
 // gone checks that presence ends with whom it tells of, and that everybody ends in good order.

@@ -93,15 +93,15 @@ func start(t *testing.T, s shape) *fleet {
 	return f
 }
 
-// logFolder is kept when the test fails.
+// logFolder is kept when the test fails, or when CHAOS_KEEP is set.
 func logFolder(t *testing.T) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "comfyherd-"+t.Name()+"-")
+	dir, err := os.MkdirTemp("", "comfyherd-"+t.Name()+"-") //nolint:usetesting // the logs stay when the test fails
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if t.Failed() {
+		if t.Failed() || os.Getenv("CHAOS_KEEP") != "" {
 			t.Logf("the logs of all processes are kept in %s", dir)
 			return
 		}

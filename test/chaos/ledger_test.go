@@ -24,7 +24,10 @@ type stored struct {
 	at       time.Time
 }
 
-const readBatch = 500
+const (
+	readBatch  = 500
+	answerTime = 500 * time.Millisecond // a server that takes longer is away: looked at with the next step
+)
 
 // read gives the messages of a stream from a sequence on, by batched direct gets: no consumer that could be left
 // behind or be blind after a restart. It fails when the server does not say that this was all.
@@ -52,7 +55,7 @@ func readPart(nc *nats.Conn, stream string, from uint64) (part []stored, more bo
 		return nil, false, err
 	}
 	for {
-		msg, err := sub.NextMsg(2 * time.Second)
+		msg, err := sub.NextMsg(answerTime)
 		if err != nil {
 			return part, false, fmt.Errorf("read %s: %w", stream, err)
 		}
