@@ -40,6 +40,8 @@ func (f *Fleet) Explain(w Want, now time.Time) []HostVerdict {
 	f.advance(now)
 	x := f.use(w.Hash)
 	f.eligible(&w, x, now)
+	f.candidates(x, f.scratch.chosen, f.free)
+	idle := f.scratch.chosen.any()
 	verdicts := make([]HostVerdict, 0, len(f.numbers))
 	for id, n := range f.numbers {
 		h := f.hosts[n]
@@ -47,6 +49,9 @@ func (f *Fleet) Explain(w Want, now time.Time) []HostVerdict {
 			continue
 		}
 		v := f.verdict(&w, x, n, now)
+		if v.Code == Eligible && idle && !f.free.has(n) {
+			v = f.hosts[n].busy() // it could hold one job more, which it is not given while another host is idle
+		}
 		v.Host, v.Eligible = id, v.Code == Eligible
 		if v.Text == "" {
 			v.Text = strings.ReplaceAll(string(v.Code), "_", " ")
@@ -93,9 +98,13 @@ func (f *Fleet) readiness(w *Want, x *facts, n int32, now time.Time) HostVerdict
 	case x.probation.has(n) && x.running.has(n):
 		return HostVerdict{Code: CodeProbe, Text: "probation: one job of this workflow at a time after a block"}
 	case !f.free.has(n) && !f.spare.has(n):
-		return HostVerdict{Code: CodeBusy, Text: fmt.Sprintf("busy: %d of %d slots", h.used(), h.slots)}
+		return h.busy()
 	}
 	return HostVerdict{Code: Eligible}
+}
+
+func (h *host) busy() HostVerdict {
+	return HostVerdict{Code: CodeBusy, Text: fmt.Sprintf("busy: %d of %d slots", h.used(), h.slots)}
 }
 
 func (x *facts) missing(h *host) string {

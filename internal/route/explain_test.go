@@ -137,3 +137,18 @@ func TestABlockThatNobodyRemovesEndsSomeSecondsAfterItsTime(t *testing.T) {
 		}
 	}
 }
+
+func TestAHostThatCouldHoldAJobIsBusyWhileAnotherIsIdle(t *testing.T) {
+	t.Parallel()
+	s := online("working")
+	s.Prefetch = 1
+	f := fleet(s, online("idle"))
+	f.Occupy("working", route.Run{Tenant: "other", Job: "x", Hash: hashOf(2)})
+	if v := f.Explain(want(1), noon); v[0].Code != route.Eligible || v[1].Code != route.CodeBusy || v[1].Eligible {
+		t.Errorf("beside an idle host: %+v", v)
+	}
+	f.Occupy("idle", route.Run{Tenant: "other", Job: "y", Hash: hashOf(2)})
+	if v := f.Explain(want(1), noon); v[0].Code != route.CodeBusy || v[1].Code != route.Eligible {
+		t.Errorf("when both work: %+v", v)
+	}
+}
