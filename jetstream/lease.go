@@ -20,6 +20,14 @@ func (q *Queue) Extend(lease Lease) error {
 	return wrap(q.nc.Publish(string(lease), []byte("+WPI")), "extend lease")
 }
 
+// ExtendSurely is Extend that returns when the server has confirmed it, or within 2 s with an error.
+func (q *Queue) ExtendSurely(ctx context.Context, lease Lease) error {
+	ctx, cancel := context.WithTimeout(ctx, offerTimeout)
+	defer cancel()
+	_, err := q.nc.RequestWithContext(ctx, string(lease), []byte("+WPI"))
+	return wrap(err, "extend lease")
+}
+
 // Park lets the job rest in COMFY_JOBS for about the given time; then it is delivered again.
 func (q *Queue) Park(lease Lease, rest time.Duration) error {
 	body := `-NAK {"delay":` + strconv.FormatInt(int64(rest), 10) + `}`

@@ -33,6 +33,7 @@ type host struct {
 	extendNow   chan struct{}  // extend all leases now
 	extendEvery atomic.Int64   // the lease loop's period, nanoseconds; written by that loop
 	relearn     atomic.Bool    // read the capability at the next look; written by walks
+	acked       acks           // jobs that were acked lately
 	untold      atomic.Bool    // a slot was taken that no broadcast has told of
 	looked      atomic.Bool    // ComfyUI was looked at; written by the health loop
 

@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"errors"
+	"time"
 )
 
 // reconnectLoop makes up for what was missed while NATS was away: leases are extended, the presence is renewed, and
@@ -19,6 +20,9 @@ func (h *host) reconnectLoop(ctx context.Context) error {
 		h.log.Info("NATS is connected again", "running", h.desk.busy())
 		poke(h.extendNow)
 		h.announce()
+		for _, lease := range h.acked.recent(time.Now()) {
+			h.ack(lease)
+		}
 		for _, r := range h.desk.all() {
 			h.review(ctx, r)
 		}

@@ -59,7 +59,8 @@ func (h *host) complete(kill context.Context, a *attempt) error {
 		}
 		h.log.Info("completed", "job", a.key, "ran_for", a.ran, "outputs", len(a.outputs))
 		h.meters.completed.Inc()
-		return h.q.FinishSoon(a.currentLease())
+		h.ack(a.currentLease())
+		return nil
 	}
 }
 

@@ -277,7 +277,5 @@ func (h *host) finish(a *attempt, by job.EventKind) {
 		outcome = "cancelled"
 	}
 	h.meters.ended(outcome, "")
-	if err := h.q.FinishSoon(a.currentLease()); err != nil {
-		h.log.Debug("cannot ack", "job", a.key, "error", err)
-	}
+	h.ack(a.currentLease())
 }

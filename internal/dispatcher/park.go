@@ -66,12 +66,12 @@ func timeOrNil(t time.Time) *time.Time {
 // AckWait, and the same ticket is written again.
 func (d *Dispatcher) park(ctx context.Context, o *owned, t *jetstream.Ticket) {
 	if _, err := d.q.PutTicket(ctx, t); err != nil {
-		d.leave(o, err)
+		d.leave(ctx, o, err)
 		return
 	}
 	d.metrics.parked.Inc()
 	if err := d.q.Park(o.lease, jittered(d.cfg.Park)); err != nil {
-		d.leave(o, err)
+		d.leave(ctx, o, err)
 	}
 }
 
@@ -100,23 +100,26 @@ func (d *Dispatcher) claim(ctx context.Context, c claimed) {
 
 // take claims the ticket and reads its job; nil without an error when another dispatcher was first, or when the
 // job has ended meanwhile. What has to be read is read while the claim is under way.
-func (d *Dispatcher) take(ctx context.Context, c claimed) (*owned, error) {
-	var o *owned
-	reading, ctx := errgroup.WithContext(ctx)
+//
+// After an error nobody knows whether the ticket is claimed, and the extension may be lost with NATS's last moments:
+// the lease is extended again, or the job would rest for the whole long delay without a ticket.
+func (d *Dispatcher) take(ctx context.Context, c claimed) (o *owned, err error) {
+	var reading errgroup.Group
 	reading.Go(func() (err error) {
 		o, err = d.pickUp(ctx, &c.ticket)
 		return err
 	})
-	ticket, won, err := d.win(ctx, c.key())
-	if err != nil || !won {
-		return nil, errors.Join(err, reading.Wait())
-	}
-	err = reading.Wait()
-	if o == nil {
-		if err == nil { // the job has ended, or is gone
-			d.finish(ctx, ticket.Lease)
-		}
+	ticket, won, claimErr := d.win(ctx, c.key())
+	err = errors.Join(claimErr, reading.Wait())
+	switch {
+	case err != nil && ticket.Lease != "" && (won || claimErr != nil):
+		d.secure(ctx, ticket.Lease)
 		return nil, err
+	case err != nil || !won:
+		return nil, err
+	case o == nil: // the job has ended, or is gone
+		d.finish(ctx, ticket.Lease)
+		return nil, nil
 	}
 	o.lease, o.attempt = ticket.Lease, ticket.Attempt
 	o.avoid, o.avoidUntil, o.notBefore = ticket.AvoidHosts, orZero(ticket.AvoidUntil), orZero(ticket.NotBefore)

@@ -226,7 +226,7 @@ func (d *Dispatcher) expire(ctx context.Context, o *owned, why ending) {
 		err = d.end(ctx, o, why)
 	}
 	if err != nil {
-		d.leave(o, err)
+		d.leave(ctx, o, err)
 	}
 }
 

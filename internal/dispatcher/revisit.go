@@ -17,7 +17,7 @@ import (
 func (d *Dispatcher) revisit(ctx context.Context, o *owned) {
 	link, found, err := d.q.Last(ctx, o.job.Tenant, o.job.ID)
 	if err != nil || !found {
-		d.leave(o, fmt.Errorf("read chain: %w", errors.Join(err, errEmptyChain)))
+		d.leave(ctx, o, fmt.Errorf("read chain: %w", errors.Join(err, errEmptyChain)))
 		return
 	}
 	o.last = link.ChainSequence
@@ -29,7 +29,7 @@ func (d *Dispatcher) revisit(ctx context.Context, o *owned) {
 	}
 	again, err := d.duplicate(ctx, o, &link)
 	if err != nil {
-		d.leave(o, err)
+		d.leave(ctx, o, err)
 		return
 	}
 	if again {
@@ -43,7 +43,7 @@ func (d *Dispatcher) revisit(ctx context.Context, o *owned) {
 	case job.Failed:
 		link.Lease = o.lease
 		if err := d.settle(ctx, link); err != nil {
-			d.leave(o, err)
+			d.leave(ctx, o, err)
 		}
 	default:
 		d.rejoin(ctx, o, &link)
@@ -69,7 +69,7 @@ func (d *Dispatcher) duplicate(ctx context.Context, o *owned, last *jetstream.Li
 // claimed it, routed otherwise.
 func (d *Dispatcher) rejoin(ctx context.Context, o *owned, link *jetstream.Link) {
 	if err := d.recall(ctx, o); err != nil {
-		d.leave(o, err)
+		d.leave(ctx, o, err)
 		return
 	}
 	d.renew(ctx, o, link)
@@ -77,7 +77,7 @@ func (d *Dispatcher) rejoin(ctx context.Context, o *owned, link *jetstream.Link)
 	standing, found, claimed, err := d.q.Ticket(ctx, ticket.Key())
 	switch {
 	case err != nil:
-		d.leave(o, err)
+		d.leave(ctx, o, err)
 	case found:
 		standing.Lease = o.lease
 		d.park(ctx, o, &standing)
@@ -162,7 +162,7 @@ func (d *Dispatcher) resume(ctx context.Context, o *owned, started *jetstream.Li
 	o.attempt = started.Attempt
 	_, present, err := d.q.Host(ctx, started.Host)
 	if err != nil {
-		d.leave(o, err)
+		d.leave(ctx, o, err)
 		return
 	}
 	if !present {
@@ -175,21 +175,21 @@ func (d *Dispatcher) resume(ctx context.Context, o *owned, started *jetstream.Li
 	})
 	switch {
 	case errors.Is(err, jetstream.ErrNoAgent): // its agent may be restarting
-		d.rest(o, d.q.PresenceTTL()/3)
+		d.rest(ctx, o, d.q.PresenceTTL()/3)
 	case err != nil:
-		d.leave(o, err)
+		d.leave(ctx, o, err)
 	case reply.Answer == jetstream.Accepted:
 		d.log.Info("a started job was given back to its host", "tenant", o.job.Tenant, "job", o.job.ID, "host", started.Host)
 	case reply.Answer == jetstream.NotThere:
 		d.lose(ctx, o, started, "host "+started.Host+" does not know the prompt any more")
 	default:
-		d.rest(o, d.q.PresenceTTL()/3)
+		d.rest(ctx, o, d.q.PresenceTTL()/3)
 	}
 }
 
-func (d *Dispatcher) rest(o *owned, pause time.Duration) {
+func (d *Dispatcher) rest(ctx context.Context, o *owned, pause time.Duration) {
 	if err := d.q.Park(o.lease, pause); err != nil {
-		d.leave(o, err)
+		d.leave(ctx, o, err)
 	}
 }
 
@@ -199,7 +199,7 @@ func (d *Dispatcher) lose(ctx context.Context, o *owned, started *jetstream.Link
 	counted := true
 	e.Host, e.Attempt, e.Kind, e.Message, e.Counted = started.Host, started.Attempt, failure.Lost, why, &counted
 	if _, err := d.q.Append(ctx, &e, started.ChainSequence, d.source, o.lease); err != nil {
-		d.leave(o, err)
+		d.leave(ctx, o, err)
 		return
 	}
 	d.log.Warn("an attempt was lost", "tenant", o.job.Tenant, "job", o.job.ID, "host", started.Host, "why", why)

@@ -52,7 +52,7 @@ func (d *Dispatcher) receive(ctx context.Context, delivery jetstream.Delivery, j
 		d.revisit(ctx, o)
 	case err != nil:
 		d.brain.release(o, spot.host)
-		d.leave(o, err)
+		d.leave(ctx, o, err)
 	default:
 		d.metrics.received.Inc()
 		d.dispatch(ctx, o, spot)
@@ -82,13 +82,29 @@ func (d *Dispatcher) dispatch(ctx context.Context, o *owned, s spot) {
 
 // leave does nothing: the lease runs out and the next delivery repairs what is missing. That is the answer to
 // every error on the way, since NATS is away then.
-func (d *Dispatcher) leave(o *owned, err error) {
+func (d *Dispatcher) leave(ctx context.Context, o *owned, err error) {
 	if errors.Is(err, jetstream.ErrOvertaken) {
 		d.log.Debug("another one decided first", "tenant", o.job.Tenant, "job", o.job.ID, "error", err)
 		return
 	}
+	d.secure(ctx, o.lease)
 	d.log.Warn("a job is left to its lease; it is delivered again after AckWait",
 		"tenant", o.job.Tenant, "job", o.job.ID, "ack_wait", d.q.AckWait(), "error", err)
+}
+
+// secure sees to it that a lease which nobody else keeps runs out after AckWait. A job that was parked before would
+// otherwise rest for the whole long delay, without a ticket: a plain extension is dropped while NATS starts, and a
+// park that was sent earlier may arrive later.
+func (d *Dispatcher) secure(ctx context.Context, lease jetstream.Lease) {
+	d.brain.enter()
+	d.walks.Go(func() {
+		defer d.brain.exit()
+		ctx, cancel := context.WithTimeout(ctx, 2*d.q.AckWait())
+		defer cancel()
+		for ctx.Err() == nil && d.q.ExtendSurely(ctx, lease) != nil {
+			sleep(ctx, pullPause)
+		}
+	})
 }
 
 // refuse ends a message that is no job: the dead letter first, then its chain's only event, then the ack; each
@@ -139,7 +155,7 @@ func (d *Dispatcher) offer(ctx context.Context, o *owned, host string, resume bo
 		o.unfit = append(o.unfit, host)
 		return false
 	case err != nil:
-		d.leave(o, err)
+		d.leave(ctx, o, err)
 		return true
 	case reply.Answer == jetstream.Accepted:
 		return true

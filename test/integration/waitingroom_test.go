@@ -197,7 +197,7 @@ func TestAWaitingJobKnowsItsPlaceAndWhenItMayStart(t *testing.T) {
 	t.Parallel()
 	f := start(t, setup{dispatchers: 1, hosts: names("a"), agent: agent.Config{Prefetch: -1}})
 	f.end(f.submit("acme", job.Spec{Workflow: nap(0.2, 0, 1)})) // by which the run time is known
-	running := f.submit("acme", job.Spec{Workflow: nap(1, 0, 1)})
+	running := f.submit("acme", job.Spec{Workflow: nap(4, 0, 1)})
 	f.await(running, job.Started)
 	var jobs []jetstream.Receipt
 	for n := range 4 {

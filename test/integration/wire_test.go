@@ -120,6 +120,10 @@ func (f *fleet) drained() {
 			for subject := range f.subjects("COMFY_JOBS", ">") {
 				left := f.stored("COMFY_JOBS", subject)
 				f.t.Logf("left: %v %.200s", left.Header, left.Data)
+				lane := strings.Split(subject, ".")
+				chain, err := f.q.Chain(f.context(), job.Tenant(lane[2]), job.ID(left.Header.Get("Comfy-Job-Id")))
+				f.t.Logf("its chain: %+v %v", chain, err)
+				f.t.Logf("tickets: %v", f.tickets())
 			}
 		}
 	}()

@@ -1,0 +1,54 @@
+package agent
+
+import (
+	"sync"
+	"time"
+
+	"github.com/comfyherd/comfyherd/jetstream"
+)
+
+const (
+	acksKept = 64
+	acksFor  = 30 * time.Second
+)
+
+// acks remembers the leases that were acked last. An ack is not confirmed, so the last ones before an outage may be
+// lost with it; sending them again spares their jobs another delivery.
+type acks struct {
+	mu   sync.Mutex // guards the two below
+	ring [acksKept]acked
+	next int
+}
+
+type acked struct {
+	lease jetstream.Lease
+	at    time.Time
+}
+
+func (a *acks) add(lease jetstream.Lease, now time.Time) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.ring[a.next%acksKept] = acked{lease, now}
+	a.next++
+}
+
+func (a *acks) recent(now time.Time) []jetstream.Lease {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	var leases []jetstream.Lease
+	for _, k := range a.ring {
+		if k.lease != "" && now.Sub(k.at) < acksFor {
+			leases = append(leases, k.lease)
+		}
+	}
+	return leases
+}
+
+// ack removes a job that has ended. One that cannot be sent is repaired by the next delivery, which finds the chain
+// ended.
+func (h *host) ack(lease jetstream.Lease) {
+	h.acked.add(lease, time.Now())
+	if err := h.q.FinishSoon(lease); err != nil {
+		h.log.Debug("cannot ack", "error", err)
+	}
+}
