@@ -196,7 +196,9 @@ func kinds(chain []event) string {
 			one += "(" + e.Reason + ")"
 		case job.Waiting:
 			one += "(" + e.Reason + ")"
-		case job.Queued, job.Retrying, job.Completed, job.Cancelled:
+		case job.Queued:
+			one += fmt.Sprintf("(priority %d)", e.Priority)
+		case job.Retrying, job.Completed, job.Cancelled:
 		}
 		if since := e.at.Sub(chain[0].at); since > 0 {
 			one += fmt.Sprintf("+%.1f", since.Seconds())

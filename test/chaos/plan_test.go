@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strconv"
+	"testing"
 	"time"
 
 	"github.com/comfyherd/comfyherd/internal/comfysim"
@@ -55,6 +56,24 @@ func makePlan(seed uint64, total time.Duration, s shape) []action {
 		plan = append(plan, a)
 	}
 	return plan
+}
+
+func TestChaosIsAFunctionOfItsSeed(t *testing.T) {
+	t.Parallel()
+	for n := range uint64(20) {
+		once, again := makePlan(n, time.Minute, single()), makePlan(n, time.Minute, single())
+		if !slices.Equal(once, again) || len(once) < 40 {
+			t.Errorf("seed %d gives %d actions and then %d others", n, len(once), len(again))
+		}
+		if other := makePlan(n+1, time.Minute, single()); slices.Equal(once, other) {
+			t.Errorf("seeds %d and %d give the same", n, n+1)
+		}
+		for i := range 100 {
+			if drawWish(n, i) != drawWish(n, i) {
+				t.Errorf("seed %d gives two different jobs %d", n, i)
+			}
+		}
+	}
 }
 
 func draw(rng *rand.Rand, s shape) action {

@@ -37,17 +37,17 @@ func (c *checker) summary() {
 	}
 	slowest, key := c.slowestRecovery()
 	c.f.t.Logf("jobs %d (acked publishes %d, publishes sent again %d, cancels answered %d)\nends %s\nfailed attempts %s, retries %d, blocks %d\ndone to them: %s\n"+
-		"executions %d, double executions by leases that ran out %d of %d leases, by hosts out of reach %d\nslowest recovery %v (%s); checks without NATS %d",
+		"executions %d, double executions by leases that ran out %d of %d leases, by hosts out of reach %d\nslowest recovery at priority 9 %v (%s); checks without NATS %d",
 		len(c.ledger.chains), c.load.acks, c.load.repeats, c.load.cancels, list(ends), list(failed), retries, blocks, c.story.list(),
 		len(c.runs), c.doubles.leases, failed[string(failure.Lost)], c.doubles.unreachable, slowest.Round(time.Millisecond), key, c.blind)
 }
 
-// slowestRecovery is the longest time from what was done to a host, its agent, a dispatcher or NATS until the job that it
-// hit ran again or had ended.
+// slowestRecovery is the longest time from what was done to a host or its agent until the job that it hit ran again or
+// had ended. Only jobs of the first priority are looked at: the others also wait for their turn.
 func (c *checker) slowestRecovery() (slowest time.Duration, which string) {
 	for key, chain := range c.ledger.chains {
 		for i, e := range chain {
-			if e.EventKind != job.Failed || e.Kind != failure.Lost && e.Kind != failure.HostLost {
+			if e.Priority != 9 || e.EventKind != job.Failed || e.Kind != failure.Lost && e.Kind != failure.HostLost {
 				continue
 			}
 			hit, found := c.story.before(e.at, e.Host, c.f.agentOf(e.Host))
