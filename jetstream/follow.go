@@ -2,6 +2,7 @@ package jetstream
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"iter"
 	"time"
@@ -82,7 +83,7 @@ func (q *Queue) Notes(ctx context.Context, subject string, since time.Time) iter
 }
 
 func (q *Queue) notes(ctx context.Context, cfg natsjs.OrderedConsumerConfig, tell func(Note) bool) error {
-	consumer, err := q.events.OrderedConsumer(ctx, cfg)
+	consumer, err := q.ordered(ctx, cfg)
 	if err != nil {
 		return fmt.Errorf("follow events: %w", err)
 	}
@@ -111,6 +112,31 @@ func (q *Queue) notes(ctx context.Context, cfg natsjs.OrderedConsumerConfig, tel
 			return nil
 		}
 	}
+}
+
+// orderedTimeout bounds one attempt to make a consumer: a request that was sent while NATS went down is never
+// answered.
+const orderedTimeout = 3 * time.Second
+
+// ordered makes a consumer of the events, and tries until NATS is there or ctx ends.
+func (q *Queue) ordered(ctx context.Context, cfg natsjs.OrderedConsumerConfig) (natsjs.Consumer, error) {
+	for {
+		attempt, cancel := context.WithTimeout(ctx, orderedTimeout)
+		consumer, err := q.events.OrderedConsumer(attempt, cfg)
+		cancel()
+		if err == nil || !away(err) || q.nc.IsClosed() {
+			return consumer, err
+		}
+		if !pause(ctx, rewatchPause) {
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// away reports whether an error only says that NATS cannot be reached at the moment.
+func away(err error) bool {
+	return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, nats.ErrTimeout) ||
+		errors.Is(err, nats.ErrNoResponders) || errors.Is(err, nats.ErrDisconnected)
 }
 
 // FollowCancels tells every cancel of any tenant as it is stored, until ctx ends.
