@@ -49,6 +49,8 @@ func TestEveryRuleBites(t *testing.T) {
 		"NeighboursOnFloorOneAreNot": {"RoomsImportOnlyWhatTheTableAllows", "internal/comfy/a.go", `import _ "github.com/comfyherd/comfyherd/jetstream"`, "does not allow"},
 		"ClientInAnActor":            {"RoomsImportOnlyWhatTheTableAllows", "internal/agent/a.go", `import _ "github.com/nats-io/nats.go"`, "does not allow"},
 		"ClientInAnActorsTest":       {"RoomsImportOnlyWhatTheTableAllows", "internal/agent/a_test.go", `import _ "github.com/nats-io/nats.go"`, ""},
+		"DocsInACommandsTest":        {"RoomsImportOnlyWhatTheTableAllows", "cmd/agent/a_test.go", `import _ "github.com/comfyherd/comfyherd/test/docs"`, ""},
+		"DocsInACommand":             {"RoomsImportOnlyWhatTheTableAllows", "cmd/agent/a.go", `import _ "github.com/comfyherd/comfyherd/test/docs"`, "does not allow"},
 		"ClientInAPureTest":          {"RoomsImportOnlyWhatTheTableAllows", "internal/job/a_test.go", `import _ "github.com/nats-io/nats.go"`, "does not allow"},
 		"NamesakeElsewhere":          {"RoomsImportOnlyWhatTheTableAllows", "internal/daemon/a.go", `import natsjs "github.com/nats-io/nats.go/jetstream"`, "only jetstream may"},
 		"NamesakeInATest":            {"RoomsImportOnlyWhatTheTableAllows", "test/integration/a_test.go", `import natsjs "github.com/nats-io/nats.go/jetstream"`, "only jetstream may"},

@@ -42,6 +42,7 @@ var mayImport = map[string][]string{
 	"cmd/agent":        command,
 	"test/integration": with(command, "github.com/nats-io/nats-server/v2"),
 	"test/chaos":       with(command, "github.com/nats-io/nats-server/v2"),
+	"test/docs":        with(command, "github.com/nats-io/nats-server/v2"),
 }
 
 // command is what a command may import: every room below, and what talks to people.
@@ -52,11 +53,11 @@ var command = with(floor0,
 	"github.com/google/uuid", "github.com/alecthomas/kong", "github.com/vbauerster/mpb/v8")
 
 // testsMayImport is what every room's tests may import in addition, and onTheWire what
-// tests outside floor 0 may: a real NATS and a simulated ComfyUI.
+// tests outside floor 0 may: a real NATS, a simulated ComfyUI, and the documentation.
 var (
 	testsMayImport = []string{"github.com/google/go-cmp", "go.uber.org/goleak"}
 	onTheWire      = []string{
-		"internal/embedded", "internal/comfysim", "internal/daemon",
+		"internal/embedded", "internal/comfysim", "internal/daemon", "test/docs",
 		"github.com/nats-io/nats.go", "github.com/nats-io/nats-server/v2",
 	}
 )

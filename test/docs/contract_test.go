@@ -1,0 +1,346 @@
+package docs_test
+
+import (
+	"go/ast"
+	"maps"
+	"os"
+	"reflect"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/nats-io/nats.go/micro"
+
+	"github.com/comfyherd/comfyherd/internal/dispatcher"
+	"github.com/comfyherd/comfyherd/internal/failure"
+	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/route"
+	"github.com/comfyherd/comfyherd/jetstream"
+	"github.com/comfyherd/comfyherd/test/docs"
+)
+
+// tables are the structs whose fields have a table of their own, shapes those that have a row.
+var (
+	tables = map[string]reflect.Type{"job.Spec": reflect.TypeFor[job.Spec](), "job.Event": reflect.TypeFor[job.Event]()}
+	shapes = named(
+		job.Input{}, job.Timeouts{}, job.Output{}, failure.Attempt{}, route.Block{}, route.HostVerdict{}, route.LaneStat{},
+		jetstream.Progress{}, jetstream.Unblocked{}, jetstream.HostEvent{}, jetstream.HostState{}, jetstream.RunningJob{},
+		jetstream.EndedJob{}, jetstream.ModelLoad{}, jetstream.DispatcherState{}, jetstream.Affinity{}, jetstream.TenantSettings{}, jetstream.Ticket{},
+		jetstream.Reply{}, jetstream.Control{}, dispatcher.HostInfo{},
+	)
+	calls = named(
+		dispatcher.JobRequest{}, dispatcher.PairRequest{}, dispatcher.DeadRequest{}, dispatcher.DrainRequest{},
+		dispatcher.AffinityRequest{}, dispatcher.TenantsRequest{}, dispatcher.WhyRequest{},
+		dispatcher.JobStatus{}, dispatcher.CancelAnswer{}, dispatcher.HostsAnswer{}, dispatcher.BlocksAnswer{},
+		dispatcher.CountAnswer{}, dispatcher.DeadAnswer{}, dispatcher.RequeueAnswer{}, dispatcher.AffinityAnswer{},
+		dispatcher.TenantsAnswer{}, dispatcher.WhyAnswer{}, dispatcher.QueueAnswer{},
+	)
+)
+
+func named(values ...any) map[string]reflect.Type {
+	types := map[string]reflect.Type{}
+	for _, v := range values {
+		types[reflect.TypeOf(v).Name()] = reflect.TypeOf(v)
+	}
+	return types
+}
+
+func contract(t *testing.T) string {
+	t.Helper()
+	page, err := os.ReadFile(root + "/docs/contract.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(page)
+}
+
+// same compares sets of names and names what is missing on either side.
+func same(t *testing.T, what string, documented, real []string) {
+	t.Helper()
+	for _, name := range real {
+		if !slices.Contains(documented, name) {
+			t.Errorf("%s: %s is missing in docs/contract.md", what, name)
+		}
+	}
+	for _, name := range documented {
+		if !slices.Contains(real, name) {
+			t.Errorf("%s: docs/contract.md names %s, which does not exist", what, name)
+		}
+	}
+}
+
+// column gives the code in one column of a table.
+func column(rows []docs.Row, n int) []string {
+	var found []string
+	for _, row := range rows {
+		found = append(found, docs.Code(row[n])...)
+	}
+	return found
+}
+
+func TestEveryHeaderIsDocumented(t *testing.T) {
+	t.Parallel()
+	var real []string
+	for name, value := range read(t, "jetstream").constants() {
+		if strings.HasSuffix(name, "Header") {
+			real = append(real, value)
+		}
+	}
+	for _, text := range read(t, "jetstream").literals() {
+		if strings.HasPrefix(text, "ce-") && !slices.Contains(real, text) {
+			real = append(real, text)
+		}
+	}
+	page := contract(t)
+	same(t, "header", column(docs.Table(page, "headers"), 0), real)
+	known := append(real, micro.ErrorHeader, micro.ErrorCodeHeader)
+	for _, code := range docs.Code(docs.Prose(page)) {
+		if regexp.MustCompile(`^(Comfy|Nats|KV|ce)-`).MatchString(code) && !slices.Contains(known, code) {
+			t.Errorf("docs/contract.md names the header %s, which does not exist", code)
+		}
+	}
+}
+
+func TestEveryStreamAndBucketIsDocumented(t *testing.T) {
+	t.Parallel()
+	var real []string
+	for name, value := range read(t, "jetstream").constants() {
+		if strings.HasSuffix(name, "Stream") || strings.HasSuffix(name, "Bucket") || strings.HasSuffix(name, "Store") {
+			real = append(real, value)
+		}
+	}
+	page := contract(t)
+	same(t, "stream, bucket or store", column(docs.Table(page, "streams"), 0), real)
+	for _, name := range regexp.MustCompile(`COMFY_[A-Z]+`).FindAllString(page, -1) {
+		if !slices.Contains(real, name) {
+			t.Errorf("docs/contract.md names %s, which does not exist", name)
+		}
+	}
+	if !strings.Contains(page, "`"+jetstream.APIName+"`") {
+		t.Errorf("docs/contract.md does not name the micro service %s", jetstream.APIName)
+	}
+}
+
+func TestEverySubjectIsDocumented(t *testing.T) {
+	t.Parallel()
+	code := read(t, "jetstream")
+	var real []string
+	for _, subject := range append(slices.Collect(maps.Values(code.constants())), readFiles(t, "jetstream/names.go").built()...) {
+		if strings.HasPrefix(subject, "comfy.") && strings.Count(subject, ".") > 1 && !strings.HasPrefix(subject, "comfy.job.") &&
+			!strings.HasPrefix(subject, "comfy.block.") && !strings.HasPrefix(subject, "comfy.host.") {
+			real = append(real, subject)
+		}
+	}
+	documented := column(docs.Table(contract(t), "subjects"), 0)
+	if len(real) < 15 || len(documented) < 12 {
+		t.Fatalf("only %d subjects in the code and %d in the page", len(real), len(documented))
+	}
+	for _, subject := range real {
+		if !slices.ContainsFunc(documented, func(d string) bool { return meets(subject, d) }) {
+			t.Errorf("subject %s is missing in docs/contract.md", subject)
+		}
+	}
+	words := code.words()
+	for _, subject := range documented {
+		if !slices.ContainsFunc(real, func(r string) bool { return meets(r, subject) }) {
+			t.Errorf("docs/contract.md names the subject %s, which does not exist", subject)
+		}
+		for word := range strings.SplitSeq(subject, ".") {
+			if !open(word) && !words[word] {
+				t.Errorf("docs/contract.md names %s, but no subject has the word %q", subject, word)
+			}
+		}
+	}
+}
+
+// words are all words between dots of the package's strings.
+func (s source) words() map[string]bool {
+	words := map[string]bool{}
+	for _, text := range s.literals() {
+		for word := range strings.SplitSeq(text, ".") {
+			words[word] = true
+		}
+	}
+	return words
+}
+
+// meets says whether some subject fits both patterns. One that ends with a dot is the beginning of longer ones.
+func meets(a, b string) bool {
+	x, y := strings.Split(a, "."), strings.Split(b, ".")
+	for i := range min(len(x), len(y)) {
+		if x[i] == ">" || y[i] == ">" || i > 0 && (x[i] == "" || y[i] == "") {
+			return true
+		}
+		if x[i] != y[i] && !open(x[i]) && !open(y[i]) {
+			return false
+		}
+	}
+	return len(x) == len(y)
+}
+
+func open(word string) bool { return word == "*" || word == ">" || strings.HasPrefix(word, "<") }
+
+func TestPatternsMeet(t *testing.T) {
+	t.Parallel()
+	for pair, want := range map[[2]string]bool{
+		{"comfy.hosts.<>.offer", "comfy.hosts.<host>.offer"}:  true,
+		{"comfy.hosts.<>.offer", "comfy.hosts.<host>.offers"}: false,
+		{"comfy.hosts.<>.offer", "comfy.hosts.<host>"}:        false,
+		{"comfy.api.", "comfy.api.<call>"}:                    true,
+		{"comfy.events.>", "comfy.events.jobs.<a>.<b>.<c>"}:   true,
+		{"comfy.jobs.*.<>", "comfy.jobs.<tenant>.<priority>"}: true,
+		{"comfy.dead.*", "comfy.jobs.<tenant>"}:               false,
+	} {
+		if meets(pair[0], pair[1]) != want {
+			t.Errorf("%q: want %v", pair, want)
+		}
+	}
+}
+
+func TestEveryFieldIsDocumented(t *testing.T) {
+	t.Parallel()
+	page := contract(t)
+	same(t, "table of fields", docs.Markers(page, "fields"), slices.Collect(maps.Keys(tables)))
+	for name, typ := range tables {
+		want := map[string]string{}
+		for _, f := range fields(typ) {
+			want[f.name] = f.kind
+		}
+		got := map[string]string{}
+		for _, row := range docs.Table(page, "fields: "+name) {
+			got[strings.Join(docs.Code(row[0]), " ")] = row[1]
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("fields of %s, code (-) and docs/contract.md (+):\n%s", name, diff)
+		}
+	}
+}
+
+func TestEveryShapeIsDocumented(t *testing.T) {
+	t.Parallel()
+	var documented []string
+	for _, row := range docs.Table(contract(t), "shapes") {
+		documented = append(documented, row[0])
+		typ, known := shapes[row[0]]
+		if !known {
+			continue
+		}
+		said := slices.DeleteFunc(docs.Code(row[2]), func(code string) bool { return strings.HasPrefix(code, "COMFY_") })
+		if row[0] == "HostInfo" { // a HostState and more, as its row says
+			said = append(said, namesOf(shapes["HostState"])...)
+		}
+		same(t, "field of "+row[0], said, namesOf(typ))
+	}
+	same(t, "shape", documented, slices.Collect(maps.Keys(shapes)))
+}
+
+func namesOf(typ reflect.Type) []string {
+	var names []string
+	for _, f := range fields(typ) {
+		names = append(names, f.name)
+	}
+	return names
+}
+
+// A struct with JSON names in a room that writes on the wire cannot be forgotten.
+func TestEveryWireTypeIsHeldAgainstTheDocs(t *testing.T) {
+	t.Parallel()
+	for dir, private := range map[string][]string{"jetstream": nil, "internal/job": nil, "internal/dispatcher": nil} {
+		for _, name := range read(t, dir).wireTypes() {
+			_, isShape := shapes[name]
+			_, isCall := calls[name]
+			_, isTable := tables["job."+name]
+			if !isShape && !isCall && !isTable && !slices.Contains(private, name) {
+				t.Errorf("%s.%s is written as JSON; document it in docs/contract.md and name it here", dir, name)
+			}
+		}
+	}
+}
+
+func TestEverySetOfValuesIsDocumented(t *testing.T) {
+	t.Parallel()
+	page := contract(t)
+	rooms := map[string]string{
+		"job": "internal/job", "route": "internal/route", "failure": "internal/failure", "jetstream": "jetstream",
+	}
+	seen := docs.Markers(page, "values")
+	for _, name := range seen {
+		room, typ, _ := strings.Cut(name, ".")
+		marked := docs.Marked(page, "values: "+name)
+		said := docs.Code(marked)
+		if rows := docs.Table(page, "values: "+name); rows != nil {
+			said = column(rows, 0)
+		}
+		same(t, name, said, read(t, rooms[room]).values(typ))
+	}
+	same(t, "set of values", seen, []string{
+		"job.EventKind", "route.HoldReason", "failure.Reason", "jetstream.Cause", "jetstream.HostEventKind",
+		"jetstream.Availability", "route.Code", "jetstream.Answer",
+	})
+}
+
+func TestEveryCallOfTheAPIIsDocumented(t *testing.T) {
+	t.Parallel()
+	real := endpoints(t)
+	var documented []string
+	said := map[string][]string{}
+	for _, row := range docs.Table(contract(t), "api") {
+		call := strings.TrimPrefix(docs.Code(row[0])[0], "comfy.api.")
+		documented = append(documented, call)
+		types, known := real[call]
+		if !known {
+			continue
+		}
+		answer := namesOf(calls[types[1]])
+		same(t, "answer of "+call, docs.Code(row[2]), answer)
+		for _, name := range docs.Code(row[1]) {
+			if types[0] == "" || !slices.Contains(namesOf(calls[types[0]]), name) {
+				t.Errorf("docs/contract.md has %q in a request %s, where nobody reads it", name, call)
+			}
+		}
+		said[types[0]] = append(said[types[0]], docs.Code(row[1])...)
+	}
+	same(t, "call", documented, slices.Collect(maps.Keys(real)))
+	delete(said, "")
+	for name, fields := range said {
+		same(t, "request field of "+name, slices.Compact(slices.Sorted(slices.Values(fields))), namesOf(calls[name]))
+	}
+}
+
+// endpoints reads which calls there are, and the types of their requests ("" for an empty one) and answers.
+func endpoints(t *testing.T) map[string][2]string {
+	t.Helper()
+	code := read(t, "internal/dispatcher")
+	types := map[string][2]string{}
+	for _, fn := range nodes[*ast.FuncDecl](code) {
+		if strings.HasPrefix(fn.Name.Name, "api") && fn.Recv != nil && len(fn.Type.Params.List) == 2 {
+			types[fn.Name.Name] = [2]string{typeName(fn.Type.Params.List[1].Type), typeName(fn.Type.Results.List[0].Type)}
+		}
+	}
+	found := map[string][2]string{}
+	for _, pair := range nodes[*ast.KeyValueExpr](code) {
+		name, isName := literal(pair.Key)
+		call, isCall := pair.Value.(*ast.CallExpr)
+		if !isName || !isCall || typeName(call.Fun) != "answering" {
+			continue
+		}
+		found[name] = types[call.Args[0].(*ast.SelectorExpr).Sel.Name]
+	}
+	for call, types := range found {
+		for i, typ := range types {
+			if _, known := calls[typ]; !known && !(i == 0 && typ == "") {
+				t.Errorf("call %s has the type %q, which this test does not know", call, typ)
+			}
+		}
+	}
+	return found
+}
+
+func typeName(e ast.Expr) string {
+	if name, ok := e.(*ast.Ident); ok {
+		return name.Name
+	}
+	return ""
+}
