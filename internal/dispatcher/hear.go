@@ -149,22 +149,20 @@ func (b *brain) hearBlock(c jetstream.Change) {
 		host, hash, _ := jetstream.PairOf(c.Key)
 		delete(b.blocked, pair{host, hash})
 		delete(b.incapable, pair{host, hash})
-		if b.isHome(host) || !b.struck[pair{host, hash}] {
-			b.unblock(pair{host, hash})
-			return
-		}
-		b.at(now.Add(b.headStart()), func(time.Time) { b.unblock(pair{host, hash}) })
+		b.unblock(pair{host, hash}, now)
 	}, func() []string { return pairKeys(b.blocked) })
 }
 
-// unblock opens a pair, unless it is blocked again. A host at home elsewhere has a head start here too: the pair is on
+// unblock opens a pair. What waits for a host at home elsewhere is matched after the head start: the pair is on
 // probation, and of two dispatchers each would send the one job that may run.
-func (b *brain) unblock(p pair) {
-	if b.blocked[p] {
+func (b *brain) unblock(p pair, now time.Time) {
+	b.fleet.RemoveBlock(route.HostID(p.host), p.hash)
+	b.review = true
+	if b.isHome(p.host) || !b.struck[p] {
+		b.dirty = true
 		return
 	}
-	b.fleet.RemoveBlock(route.HostID(p.host), p.hash)
-	b.dirty, b.review = true, true
+	b.at(now.Add(b.headStart()), func(time.Time) { b.dirty = true })
 }
 
 func (b *brain) hearStrikes(c jetstream.Change) {
