@@ -29,10 +29,10 @@ const (
 	truncatedHeader    = "Comfy-Truncated" // the size of a body that was larger than MaxBody; the letter has its first bytes
 )
 
-// Bury stores a job in COMFY_DEAD. Burying it again within some minutes changes nothing, so a crash between
-// Bury and the dead event can be repeated; after that the letter may stand there twice, never with two events. It
-// returns the letter's sequence.
-func (q *Queue) Bury(ctx context.Context, m *job.Message, id job.ID, reason failure.Reason) (uint64, error) {
+// Bury stores a job in COMFY_DEAD whose chain stands at the sequence last. Burying it again from there within some
+// minutes changes nothing, so a crash between Bury and the dead event can be repeated; after that the letter may
+// stand there twice, never with two events. It returns the letter's sequence.
+func (q *Queue) Bury(ctx context.Context, m *job.Message, id job.ID, reason failure.Reason, last uint64) (uint64, error) {
 	msg := nats.NewMsg(deadSubject(job.Tenant(m.Tenant)))
 	msg.Header.Set(JobIDHeader, string(id))
 	msg.Header.Set(ReasonHeader, string(reason))
@@ -45,7 +45,7 @@ func (q *Queue) Bury(ctx context.Context, m *job.Message, id job.ID, reason fail
 		msg.Header.Set(truncatedHeader, fmt.Sprint(len(m.Body)))
 		msg.Data = m.Body[:q.MaxBody()]
 	}
-	ack, err := q.js.PublishMsg(ctx, msg, natsjs.WithMsgID(m.Tenant+"/"+string(id)+"/"+fmt.Sprint(m.Sequence)))
+	ack, err := q.js.PublishMsg(ctx, msg, natsjs.WithMsgID(fmt.Sprintf("%s/%s/%d/%d", m.Tenant, id, m.Sequence, last)))
 	if err != nil {
 		return 0, fmt.Errorf("bury job %s: %w", id, err)
 	}

@@ -149,7 +149,7 @@ type ending struct {
 
 // end makes a job dead: the dead letter, then the event, then the ack.
 func (d *Dispatcher) end(ctx context.Context, o *owned, why ending) error {
-	letter, err := d.q.Bury(ctx, &o.message, o.job.ID, why.reason)
+	letter, err := d.q.Bury(ctx, &o.message, o.job.ID, why.reason, o.last)
 	if err != nil {
 		return err
 	}
@@ -176,19 +176,23 @@ func (d *Dispatcher) end(ctx context.Context, o *owned, why ending) error {
 	return nil
 }
 
-// yield leaves a job to whoever moved its chain on. One that has ended is acked, and its dead letter, if it was
-// stored a moment too early, is taken back unless the end is dead all the same.
+// yield leaves a job to whoever moved its chain on. One that has ended is acked. Its dead letter, if it was stored a
+// moment too early, is taken back, unless the chain went on with the dead event of another dispatcher that shares it.
 func (d *Dispatcher) yield(ctx context.Context, o *owned, letter uint64) error {
-	last, _, err := d.q.Last(ctx, o.job.Tenant, o.job.ID)
+	chain, err := d.q.Chain(ctx, o.job.Tenant, o.job.ID)
 	if err != nil {
 		return err
 	}
-	if letter != 0 && last.EventKind != job.Dead {
+	next := indexOf(chain, o.last) + 1
+	if next == len(chain) {
+		return nil // a copy of the stream that is behind has answered: the lease decides
+	}
+	if letter != 0 && chain[next].EventKind != job.Dead {
 		if err := d.q.Purge(ctx, &jetstream.DeadLetter{Sequence: letter, Job: o.job.ID}); err != nil {
 			d.log.Debug("take a dead letter back", "job", o.job.ID, "error", err) // taken back before a crash
 		}
 	}
-	if last.EventKind.Terminal() {
+	if chain[len(chain)-1].EventKind.Terminal() {
 		d.finish(ctx, o.lease)
 	}
 	return nil
