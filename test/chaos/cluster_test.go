@@ -31,7 +31,7 @@ func TestChaosClusterLosesNothingWithOneServerLessAtATime(t *testing.T) {
 	t.Logf("replay with CHAOS_SEED=%d CHAOS_TIME=%s", n, total)
 	f := start(t, clustered())
 	s := &story{began: time.Now()}
-	l := startLoad(f, n, 500*time.Millisecond)
+	l := startLoad(f, n, 900*time.Millisecond)
 	defer l.end()
 	c := newChecker(f, l, s)
 	d := &doing{f: f, story: s, check: func() { c.check(false) }}

@@ -76,8 +76,9 @@ type doubles struct {
 	unexplained []string
 }
 
-// countDoubles goes through each job's executions in the order they began. The chain says why the earlier attempt was
-// given up; one that was not is nobody's to repeat.
+// countDoubles goes through each job's executions in the order they began. The chain says why the lower of two attempts
+// was given up; one that was not is nobody's to repeat. A lower one may also be the later: a prompt that waited on its
+// host until after it was given up.
 func countDoubles(l *ledger, all []execution) doubles {
 	byJob := map[string][]execution{}
 	for _, x := range all {
@@ -91,7 +92,11 @@ func countDoubles(l *ledger, all []execution) doubles {
 		for i, x := range runs {
 			for _, earlier := range runs[:i] {
 				if earlier.till.IsZero() || earlier.till.After(x.from) {
-					d.judge(l, key, earlier, x)
+					lower, higher := earlier, x
+					if l.prompts[lower.prompt].Attempt > l.prompts[higher.prompt].Attempt {
+						lower, higher = higher, lower
+					}
+					d.judge(l, key, lower, higher)
 				}
 			}
 		}
@@ -99,8 +104,8 @@ func countDoubles(l *ledger, all []execution) doubles {
 	return d
 }
 
-func (d *doubles) judge(l *ledger, key string, earlier, later execution) {
-	attempt := l.prompts[earlier.prompt].Attempt
+func (d *doubles) judge(l *ledger, key string, lower, higher execution) {
+	attempt := l.prompts[lower.prompt].Attempt
 	for _, e := range l.chains[key] {
 		if e.EventKind != job.Failed || e.Attempt != attempt {
 			continue
@@ -111,11 +116,11 @@ func (d *doubles) judge(l *ledger, key string, earlier, later execution) {
 		case failure.HostLost, failure.Timeout, failure.HostSick, failure.Interrupted:
 			d.unreachable++
 		default:
-			d.unexplained = append(d.unexplained, fmt.Sprintf("%s: attempt %d ended as %s and still ran on %s when prompt %s began on %s: %s",
-				key, attempt, e.Kind, earlier.host, later.prompt, later.host, kinds(l.chains[key])))
+			d.unexplained = append(d.unexplained, fmt.Sprintf("%s: attempt %d ended as %s and ran on %s beside prompt %s on %s: %s",
+				key, attempt, e.Kind, lower.host, higher.prompt, higher.host, kinds(l.chains[key])))
 		}
 		return
 	}
-	d.unexplained = append(d.unexplained, fmt.Sprintf("%s: attempt %d ran on %s when prompt %s began on %s, and nothing says that it was lost: %s",
-		key, attempt, earlier.host, later.prompt, later.host, kinds(l.chains[key])))
+	d.unexplained = append(d.unexplained, fmt.Sprintf("%s: attempt %d ran on %s beside prompt %s on %s, and nothing says that it was lost: %s",
+		key, attempt, lower.host, higher.prompt, higher.host, kinds(l.chains[key])))
 }
