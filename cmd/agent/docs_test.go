@@ -45,9 +45,15 @@ func TestEveryAgentLineInTheDocsIsTaken(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	model, err := main.Model(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
 	for name, page := range pages {
-		if name == "docs/flags.md" { // its headings are uses with <placeholders>, and generated
-			continue
+		for _, args := range docs.Mentions(page, "agent") {
+			if err := docs.Exists(model, args); err != nil {
+				t.Errorf("%s: agent %q: %v", name, args, err)
+			}
 		}
 		for _, args := range docs.Commands(page, "agent") {
 			if err := main.Reads(t.Context(), args); err != nil {

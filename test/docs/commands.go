@@ -1,18 +1,35 @@
 package docs
 
 import (
+	"fmt"
 	"regexp"
+	"slices"
 	"strings"
+
+	"github.com/alecthomas/kong"
 )
 
-// Commands gives every use of a program on a page, in blocks of sh and in the text, as its arguments. A use without
-// arguments is only its name.
+// Commands gives every use of a program in the blocks of sh on a page, as its arguments.
 func Commands(page, program string) [][]string {
-	var found [][]string
-	lines := Code(Prose(page))
+	var lines []string
 	for _, block := range Fenced(page, "sh") {
 		lines = append(lines, strings.Split(block, "\n")...)
 	}
+	return uses(lines, program)
+}
+
+// Mentions gives every use of a program between backticks, in the text and in remarks within blocks. Values may be
+// left out or stand for others there.
+func Mentions(page, program string) [][]string {
+	text := Prose(page)
+	for _, block := range Fenced(page, "sh") {
+		text += block
+	}
+	return uses(Code(text), program)
+}
+
+func uses(lines []string, program string) [][]string {
+	var found [][]string
 	for _, line := range lines {
 		for _, words := range Shell(line) {
 			if words[0] == program && len(words) > 1 {
@@ -21,6 +38,26 @@ func Commands(page, program string) [][]string {
 		}
 	}
 	return found
+}
+
+// Exists says which command or flag of a mention a program does not have.
+func Exists(node *kong.Node, args []string) error {
+	flags := slices.Clone(node.Flags)
+	for _, word := range args {
+		name, long := strings.CutPrefix(word, "--")
+		name, _, _ = strings.Cut(name, "=")
+		child := slices.IndexFunc(node.Children, func(c *kong.Node) bool { return c.Name == word })
+		switch {
+		case long && !slices.ContainsFunc(flags, func(f *kong.Flag) bool { return f.Name == name }):
+			return fmt.Errorf("%s has no flag --%s", node.FullPath(), name)
+		case child >= 0:
+			node = node.Children[child]
+			flags = append(flags, node.Flags...)
+		case !long && node.Parent == nil && node.DefaultCmd == nil:
+			return fmt.Errorf("%s has no command %s", node.Name, word)
+		}
+	}
+	return nil
 }
 
 var assignment = regexp.MustCompile(`^[A-Z_]+=`)
