@@ -57,15 +57,15 @@ func contract(t *testing.T) string {
 }
 
 // same compares sets of names and names what is missing on either side.
-func same(t *testing.T, what string, documented, real []string) {
+func same(t *testing.T, what string, documented, actual []string) {
 	t.Helper()
-	for _, name := range real {
+	for _, name := range actual {
 		if !slices.Contains(documented, name) {
 			t.Errorf("%s: %s is missing in docs/contract.md", what, name)
 		}
 	}
 	for _, name := range documented {
-		if !slices.Contains(real, name) {
+		if !slices.Contains(actual, name) {
 			t.Errorf("%s: docs/contract.md names %s, which does not exist", what, name)
 		}
 	}
@@ -82,20 +82,20 @@ func column(rows []docs.Row, n int) []string {
 
 func TestEveryHeaderIsDocumented(t *testing.T) {
 	t.Parallel()
-	var real []string
+	var actual []string
 	for name, value := range read(t, "jetstream").constants() {
 		if strings.HasSuffix(name, "Header") {
-			real = append(real, value)
+			actual = append(actual, value)
 		}
 	}
 	for _, text := range read(t, "jetstream").literals() {
-		if strings.HasPrefix(text, "ce-") && !slices.Contains(real, text) {
-			real = append(real, text)
+		if strings.HasPrefix(text, "ce-") && !slices.Contains(actual, text) {
+			actual = append(actual, text)
 		}
 	}
 	page := contract(t)
-	same(t, "header", column(docs.Table(page, "headers"), 0), real)
-	known := append(real, micro.ErrorHeader, micro.ErrorCodeHeader)
+	same(t, "header", column(docs.Table(page, "headers"), 0), actual)
+	known := append(actual, micro.ErrorHeader, micro.ErrorCodeHeader)
 	for _, code := range docs.Code(docs.Prose(page)) {
 		if regexp.MustCompile(`^(Comfy|Nats|KV|ce)-`).MatchString(code) && !slices.Contains(known, code) {
 			t.Errorf("docs/contract.md names the header %s, which does not exist", code)
@@ -105,16 +105,16 @@ func TestEveryHeaderIsDocumented(t *testing.T) {
 
 func TestEveryStreamAndBucketIsDocumented(t *testing.T) {
 	t.Parallel()
-	var real []string
+	var actual []string
 	for name, value := range read(t, "jetstream").constants() {
 		if strings.HasSuffix(name, "Stream") || strings.HasSuffix(name, "Bucket") || strings.HasSuffix(name, "Store") {
-			real = append(real, value)
+			actual = append(actual, value)
 		}
 	}
 	page := contract(t)
-	same(t, "stream, bucket or store", column(docs.Table(page, "streams"), 0), real)
+	same(t, "stream, bucket or store", column(docs.Table(page, "streams"), 0), actual)
 	for _, name := range regexp.MustCompile(`COMFY_[A-Z]+`).FindAllString(page, -1) {
-		if !slices.Contains(real, name) {
+		if !slices.Contains(actual, name) {
 			t.Errorf("docs/contract.md names %s, which does not exist", name)
 		}
 	}
@@ -126,25 +126,25 @@ func TestEveryStreamAndBucketIsDocumented(t *testing.T) {
 func TestEverySubjectIsDocumented(t *testing.T) {
 	t.Parallel()
 	code := read(t, "jetstream")
-	var real []string
+	var actual []string
 	for _, subject := range append(slices.Collect(maps.Values(code.constants())), readFiles(t, "jetstream/names.go").built()...) {
 		if strings.HasPrefix(subject, "comfy.") && strings.Count(subject, ".") > 1 && !strings.HasPrefix(subject, "comfy.job.") &&
 			!strings.HasPrefix(subject, "comfy.block.") && !strings.HasPrefix(subject, "comfy.host.") {
-			real = append(real, subject)
+			actual = append(actual, subject)
 		}
 	}
 	documented := column(docs.Table(contract(t), "subjects"), 0)
-	if len(real) < 15 || len(documented) < 12 {
-		t.Fatalf("only %d subjects in the code and %d in the page", len(real), len(documented))
+	if len(actual) < 15 || len(documented) < 12 {
+		t.Fatalf("only %d subjects in the code and %d in the page", len(actual), len(documented))
 	}
-	for _, subject := range real {
+	for _, subject := range actual {
 		if !slices.ContainsFunc(documented, func(d string) bool { return meets(subject, d) }) {
 			t.Errorf("subject %s is missing in docs/contract.md", subject)
 		}
 	}
 	words := code.words()
 	for _, subject := range documented {
-		if !slices.ContainsFunc(real, func(r string) bool { return meets(r, subject) }) {
+		if !slices.ContainsFunc(actual, func(r string) bool { return meets(r, subject) }) {
 			t.Errorf("docs/contract.md names the subject %s, which does not exist", subject)
 		}
 		for word := range strings.SplitSeq(subject, ".") {
@@ -283,13 +283,13 @@ func TestEverySetOfValuesIsDocumented(t *testing.T) {
 
 func TestEveryCallOfTheAPIIsDocumented(t *testing.T) {
 	t.Parallel()
-	real := endpoints(t)
+	actual := endpoints(t)
 	var documented []string
 	said := map[string][]string{}
 	for _, row := range docs.Table(contract(t), "api") {
 		call := strings.TrimPrefix(docs.Code(row[0])[0], "comfy.api.")
 		documented = append(documented, call)
-		types, known := real[call]
+		types, known := actual[call]
 		if !known {
 			continue
 		}
@@ -302,7 +302,7 @@ func TestEveryCallOfTheAPIIsDocumented(t *testing.T) {
 		}
 		said[types[0]] = append(said[types[0]], docs.Code(row[1])...)
 	}
-	same(t, "call", documented, slices.Collect(maps.Keys(real)))
+	same(t, "call", documented, slices.Collect(maps.Keys(actual)))
 	delete(said, "")
 	for name, fields := range said {
 		same(t, "request field of "+name, slices.Compact(slices.Sorted(slices.Values(fields))), namesOf(calls[name]))
@@ -330,7 +330,7 @@ func endpoints(t *testing.T) map[string][2]string {
 	}
 	for call, types := range found {
 		for i, typ := range types {
-			if _, known := calls[typ]; !known && !(i == 0 && typ == "") {
+			if _, known := calls[typ]; !known && (i != 0 || typ != "") {
 				t.Errorf("call %s has the type %q, which this test does not know", call, typ)
 			}
 		}

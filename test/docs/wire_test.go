@@ -99,7 +99,7 @@ func TestTheDefaultsOfFlagsAreThoseOfAFreshNATS(t *testing.T) {
 	t.Parallel()
 	nc, q := startNATS(t)
 	found := streams(t, nc)
-	real := map[string]string{
+	actual := map[string]string{
 		"--ack-wait": ageText(q.AckWait()), "--presence-ttl": ageText(found["KV_COMFY_HOSTS"].MaxAge),
 		"--events-age": ageText(found["COMFY_EVENTS"].MaxAge), "--dead-age": ageText(found["COMFY_DEAD"].MaxAge),
 		"--files-age": ageText(found["OBJ_COMFY_OUTPUTS"].MaxAge), "--lane-cap": "10000", "--replicas": "1",
@@ -111,7 +111,7 @@ func TestTheDefaultsOfFlagsAreThoseOfAFreshNATS(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for flag, want := range real {
+	for flag, want := range actual {
 		at := strings.Index(pages["docs/flags.md"], "| `"+flag+"=")
 		if at < 0 {
 			t.Errorf("docs/flags.md has no %s", flag)
