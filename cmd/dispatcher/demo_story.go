@@ -260,6 +260,9 @@ func (d *demo) next(ctx context.Context, timer <-chan time.Time) (rang bool, err
 	select {
 	case note, open := <-d.notes:
 		if !open {
+			settle, cancel := context.WithTimeout(ctx, 200*time.Millisecond) // the stream may see the same deadline first
+			<-settle.Done()
+			cancel()
 			return false, cmp.Or(context.Cause(ctx), errors.New("the event stream ended"))
 		}
 		if s, ours := sight(&note); ours {

@@ -219,18 +219,12 @@ func TestStrangersWorkCountsAsLoad(t *testing.T) {
 	h := start(t, agent.Config{Prefetch: -1})
 	o := h.queued(job.Spec{ID: "one"})
 	h.fake.set(func() { h.fake.state.QueueRemaining = 3 })
-	states := make(chan jetstream.HostState, 10)
-	go func() { _ = h.q.FollowHosts(h.ctx, func(s jetstream.HostState) { states <- s }) }()
-	for s := await(h, states, "the load"); s.Foreign != 3; {
-		s = await(h, states, "the load")
-	}
+	h.awaitState("gpu", func(s jetstream.HostState) bool { return s.Foreign == 3 })
 	if r := h.offer(o); r.Answer != jetstream.Busy {
 		t.Errorf("the offer was answered %s", r.Answer)
 	}
 	h.fake.set(func() { h.fake.state.QueueRemaining = 0 })
-	for s := await(h, states, "the end of the load"); s.Foreign != 0; {
-		s = await(h, states, "the end of the load")
-	}
+	h.awaitState("gpu", func(s jetstream.HostState) bool { return s.Foreign == 0 })
 	h.accepted(o)
 }
 
