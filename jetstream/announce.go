@@ -60,7 +60,7 @@ func (q *Queue) announceBlock(ctx context.Context, msg natsjs.Msg, source string
 // replaced takes its pending delivery with it, so that a dispatcher that stood still in between announces it late.
 // The end then said nothing, since nothing was announced as blocked.
 func (q *Queue) announceSuccessor(ctx context.Context, c blockChange, source string) error {
-	raw, err := q.blocksStream.GetLastMsgForSubject(ctx, kvSubject(q.blocks, c.key))
+	raw, err := q.readBlocks.GetLastMsgForSubject(ctx, kvSubject(q.blocks, c.key))
 	if errors.Is(err, natsjs.ErrMsgNotFound) || err == nil && raw.Sequence <= c.revision {
 		return nil
 	}
@@ -125,7 +125,7 @@ func (c *blockChange) event() (kind string, body []byte, err error) {
 
 // lastNote reads the last event of a subject, and the revision that it announced.
 func (q *Queue) lastNote(ctx context.Context, subject string) (Note, uint64, error) {
-	raw, err := q.events.GetLastMsgForSubject(ctx, subject)
+	raw, err := q.readEvents.GetLastMsgForSubject(ctx, subject)
 	if errors.Is(err, natsjs.ErrMsgNotFound) {
 		return Note{}, 0, nil
 	}

@@ -75,7 +75,7 @@ func (q *Queue) LastOf(ctx context.Context, tenant job.Tenant, id job.ID, kind j
 }
 
 func (q *Queue) lastOf(ctx context.Context, subject string) (Link, bool, error) {
-	raw, err := q.events.GetLastMsgForSubject(ctx, subject)
+	raw, err := q.readEvents.GetLastMsgForSubject(ctx, subject)
 	if errors.Is(err, natsjs.ErrMsgNotFound) {
 		return Link{}, false, nil
 	}
@@ -91,7 +91,7 @@ func (q *Queue) Chain(ctx context.Context, tenant job.Tenant, id job.ID) ([]Link
 	subject := chainSubject(tenant, id)
 	var chain []Link
 	for next := uint64(1); ; {
-		raw, err := q.events.GetMsg(ctx, next, natsjs.WithGetMsgSubject(subject))
+		raw, err := q.readEvents.GetMsg(ctx, next, natsjs.WithGetMsgSubject(subject))
 		if errors.Is(err, natsjs.ErrMsgNotFound) {
 			return chain, nil
 		}

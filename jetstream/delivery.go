@@ -112,7 +112,7 @@ var ErrGone = errors.New("the job is no longer stored")
 
 // Stored reads the job at a sequence of COMFY_JOBS again; its lease is the caller's to know.
 func (q *Queue) Stored(ctx context.Context, sequence uint64) (job.Message, error) {
-	raw, err := q.jobs.GetMsg(ctx, sequence)
+	raw, err := q.readJobs.GetMsg(ctx, sequence)
 	if errors.Is(err, natsjs.ErrMsgNotFound) {
 		return job.Message{}, fmt.Errorf("read job %d: %w", sequence, ErrGone)
 	}

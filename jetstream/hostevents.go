@@ -86,7 +86,7 @@ func (q *Queue) HostStates(ctx context.Context) (map[string]HostEventKind, error
 }
 
 func (q *Queue) lastHostEvent(ctx context.Context, subject string) (HostEventKind, uint64, error) {
-	raw, err := q.events.GetLastMsgForSubject(ctx, subject)
+	raw, err := q.readEvents.GetLastMsgForSubject(ctx, subject)
 	if errors.Is(err, natsjs.ErrMsgNotFound) {
 		return "", 0, nil
 	}

@@ -27,8 +27,10 @@ type Queue struct {
 	capabilities       natsjs.KeyValue
 	affinity, tenants  natsjs.KeyValue
 	outputs, inputs    natsjs.ObjectStore
-	waitingStream      natsjs.Stream // the bucket's, to tell a claim from a ticket that never was
-	blocksStream       natsjs.Stream // the bucket's, to read ends of blocks with their headers
+	readJobs           natsjs.Stream // readers, as reader says
+	readEvents         natsjs.Stream
+	readWaiting        natsjs.Stream // the bucket's, to tell a claim from a ticket that never was
+	readBlocks         natsjs.Stream // the bucket's, to read ends of blocks with their headers
 
 	streamCreated time.Time
 	ackWait       time.Duration
@@ -97,14 +99,34 @@ func (q *Queue) bind(ctx context.Context, t topology) error {
 		}
 		*stream = found
 	}
+	var err error
+	if q.readJobs, err = q.reader(ctx, JobsStream); err != nil {
+		return err
+	}
+	if q.readEvents, err = q.reader(ctx, EventsStream); err != nil {
+		return err
+	}
 	q.streamCreated = q.jobs.CachedInfo().Created
 	q.eventsAge = q.events.CachedInfo().Config.MaxAge
-	var err error
 	if q.outputs, err = objects(ctx, t, OutputsStore, "files that jobs made"); err != nil {
 		return err
 	}
 	q.inputs, err = objects(ctx, t, InputsStore, "files that jobs need")
 	return err
+}
+
+// reader opens a stream for the reads that decisions rest on. Of several copies the leader is asked: any copy answers
+// a direct get, also one that is behind, and a chain that it has not seen yet would count as none. nats.go asks the
+// leader when the stream, as this handle remembers it, has no direct gets; Info must not be called on it.
+func (q *Queue) reader(ctx context.Context, name string) (natsjs.Stream, error) {
+	stream, err := q.stream(ctx, name)
+	if err != nil {
+		return nil, fmt.Errorf("open stream %s: %w", name, err)
+	}
+	if cfg := &stream.CachedInfo().Config; cfg.Replicas > 1 {
+		cfg.AllowDirect = false
+	}
+	return stream, nil
 }
 
 func (q *Queue) stream(ctx context.Context, name string) (natsjs.Stream, error) {
@@ -129,11 +151,11 @@ func (q *Queue) bindBuckets(ctx context.Context, t topology) error {
 		*opened[want.Bucket] = kv
 	}
 	var err error
-	if q.waitingStream, err = q.stream(ctx, "KV_"+WaitingBucket); err != nil {
-		return fmt.Errorf("open bucket %s: %w", WaitingBucket, err)
+	if q.readWaiting, err = q.reader(ctx, "KV_"+WaitingBucket); err != nil {
+		return err
 	}
-	if q.blocksStream, err = q.stream(ctx, "KV_"+BlocksBucket); err != nil {
-		return fmt.Errorf("open bucket %s: %w", BlocksBucket, err)
+	if q.readBlocks, err = q.reader(ctx, "KV_"+BlocksBucket); err != nil {
+		return err
 	}
 	status, err := answered(ctx, q.hosts.Status)
 	if err != nil {

@@ -93,7 +93,7 @@ func (q *Queue) Claim(ctx context.Context, key string, revision uint64) (bool, e
 // Ticket reads one ticket. Without one it gives the time at which it was claimed, which is zero when that is
 // longer ago than claims can be told, or never happened.
 func (q *Queue) Ticket(ctx context.Context, key string) (t Ticket, found bool, claimed time.Time, err error) {
-	raw, err := q.waitingStream.GetLastMsgForSubject(ctx, kvSubject(q.waiting, key))
+	raw, err := q.readWaiting.GetLastMsgForSubject(ctx, kvSubject(q.waiting, key))
 	if errors.Is(err, natsjs.ErrMsgNotFound) {
 		return Ticket{}, false, time.Time{}, nil
 	}

@@ -117,7 +117,7 @@ func (d *Dispatcher) take(ctx context.Context, c claimed) (o *owned, err error) 
 		return nil, err
 	case err != nil || !won:
 		return nil, err
-	case o == nil: // the job has ended, or is gone
+	case o == nil: // the job has ended
 		d.finish(ctx, ticket.Lease)
 		return nil, nil
 	}
@@ -139,16 +139,16 @@ func (d *Dispatcher) win(ctx context.Context, key string) (jetstream.Ticket, boo
 	return ticket, won, err
 }
 
-// pickUp reads a waiting job and where its chain stands; nil when it has ended or is gone.
+// pickUp reads a waiting job and where its chain stands; nil when it has ended.
 func (d *Dispatcher) pickUp(ctx context.Context, ticket *route.Ticket) (*owned, error) {
 	link, found, err := d.q.Last(ctx, job.Tenant(ticket.Tenant), job.ID(ticket.Job))
-	if err != nil || !found || link.EventKind.Terminal() {
+	if err == nil && !found {
+		err = errEmptyChain // a ticket has a chain: a copy of the stream that is behind has answered
+	}
+	if err != nil || link.EventKind.Terminal() {
 		return nil, err
 	}
 	message, err := d.q.Stored(ctx, ticket.Sequence)
-	if errors.Is(err, jetstream.ErrGone) {
-		return nil, nil
-	}
 	if err != nil {
 		return nil, err
 	}

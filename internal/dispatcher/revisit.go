@@ -50,7 +50,7 @@ func (d *Dispatcher) revisit(ctx context.Context, o *owned) {
 	}
 }
 
-var errEmptyChain = errors.New("the chain was empty a moment later")
+var errEmptyChain = errors.New("the chain cannot be seen")
 
 // duplicate reports whether this message is a second publish: then the chain belongs to another sequence.
 func (d *Dispatcher) duplicate(ctx context.Context, o *owned, last *jetstream.Link) (bool, error) {
