@@ -117,7 +117,7 @@ func TestEveryKindOfFailureIsRecognisedAndHasItsConsequences(t *testing.T) {
 		},
 		"TotalTimeout": {
 			faults: fault(comfysim.FaultSlow, func(f *comfysim.Fault) { f.Factor = 1000 }),
-			job:    job.Spec{Workflow: nap(0.05, 500, 7), Timeouts: &job.Timeouts{Total: duration(500 * time.Millisecond)}},
+			job:    job.Spec{Workflow: nap(0.05, 500, 7), Timeouts: &job.Timeouts{Total: duration(2 * time.Second)}},
 			kind:   failure.Timeout, counted: true, blocked: "acme", story: elsewhere,
 		},
 		"TheProcessDies": {

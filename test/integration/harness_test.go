@@ -26,10 +26,6 @@ import (
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
-// fleets is how many tests run at once unless -parallel says otherwise: they mostly wait for cooldowns and leases, so
-// more than there are processors.
-const fleets = "6"
-
 // nats.go 1.55 leaks a goroutine when an object is stored so fast that the store's publisher is cleaned up before its
 // goroutine has read the channel of the connection's states: it then waits on a nil channel for ever.
 func TestMain(m *testing.M) {
