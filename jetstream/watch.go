@@ -35,8 +35,9 @@ type Change struct {
 const rewatchPause = 250 * time.Millisecond
 
 // watch tells every change of a bucket until ctx ends. A watcher is blind for seconds after NATS restarted, so
-// it is opened anew at every reconnect and starts over with Reset. It is blind for ever when the bucket was deleted:
-// each presence TTL the bucket is looked at, and made again when it is missing.
+// it is opened anew at every reconnect and starts over with Reset. It is blind as long when another server of the
+// cluster has gone, and for ever when the bucket was deleted: three times each presence TTL the bucket is looked at,
+// and opened anew when changes were missed, or made again when it is missing.
 func (q *Queue) watch(ctx context.Context, kv natsjs.KeyValue, tell func(Change)) error {
 	for ctx.Err() == nil {
 		if err := q.watchOnce(ctx, kv, tell); err != nil && ctx.Err() == nil && !errors.Is(err, context.Canceled) {
@@ -51,11 +52,12 @@ func (q *Queue) watch(ctx context.Context, kv natsjs.KeyValue, tell func(Change)
 func (q *Queue) watchOnce(ctx context.Context, kv natsjs.KeyValue, tell func(Change)) error {
 	bound, cancel := q.reconnects.bound(ctx)
 	defer cancel()
-	born, err := q.born(bound, kv.Bucket())
+	first, err := q.bucket(bound, kv.Bucket())
 	if err != nil {
 		return err
 	}
-	look := time.NewTicker(q.presenceTTL)
+	seen, last := first.State.LastSeq, uint64(0) // told so far, and what stood there at the last look
+	look := time.NewTicker(q.presenceTTL / 3)
 	defer look.Stop()
 	watcher, err := kv.WatchAll(bound)
 	if err != nil {
@@ -71,17 +73,26 @@ func (q *Queue) watchOnce(ctx context.Context, kv natsjs.KeyValue, tell func(Cha
 			if !open {
 				return fmt.Errorf("watch bucket %s: the watcher ended", kv.Bucket())
 			}
-			tell(change(entry))
+			c := change(entry)
+			seen = max(seen, c.Revision)
+			tell(c)
 		case <-look.C:
-			if now, err := q.born(bound, kv.Bucket()); err == nil && !now.Equal(born) {
+			now, err := q.bucket(bound, kv.Bucket())
+			switch {
+			case err != nil:
+			case !now.Created.Equal(first.Created):
 				return fmt.Errorf("watch bucket %s: it was deleted and made again", kv.Bucket())
+			case seen < last:
+				return fmt.Errorf("watch bucket %s: changes were missed", kv.Bucket())
+			default:
+				last = now.State.LastSeq
 			}
 		}
 	}
 }
 
-// born is when a bucket was made, which is now when it is missing.
-func (q *Queue) born(ctx context.Context, bucket string) (time.Time, error) {
+// bucket tells how a bucket stands, and makes it when it is missing.
+func (q *Queue) bucket(ctx context.Context, bucket string) (*natsjs.StreamInfo, error) {
 	stream, err := q.js.Stream(ctx, "KV_"+bucket)
 	if errors.Is(err, natsjs.ErrStreamNotFound) && !q.cfg.ReadOnly {
 		cfg := q.cfg
@@ -92,15 +103,15 @@ func (q *Queue) born(ctx context.Context, bucket string) (time.Time, error) {
 				continue
 			}
 			if _, err := t.keyValue(ctx, want); err != nil {
-				return time.Time{}, err
+				return nil, err
 			}
 		}
 		stream, err = q.js.Stream(ctx, "KV_"+bucket)
 	}
 	if err != nil {
-		return time.Time{}, fmt.Errorf("look up bucket %s: %w", bucket, err)
+		return nil, fmt.Errorf("look up bucket %s: %w", bucket, err)
 	}
-	return stream.CachedInfo().Created, nil
+	return stream.CachedInfo(), nil
 }
 
 func change(entry natsjs.KeyValueEntry) Change {
