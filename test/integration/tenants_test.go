@@ -78,8 +78,8 @@ func TestTenantsShareByWeight(t *testing.T) {
 	}
 	const each = 40
 	for n := range each {
-		f.published("bolt", job.Spec{Workflow: nap(0.02, 0, n)})
-		f.published("acme", job.Spec{Workflow: nap(0.02, 0, n)})
+		f.published("bolt", job.Spec{Workflow: nap(0.1, 0, n)})
+		f.published("acme", job.Spec{Workflow: nap(0.1, 0, n)})
 	}
 	f.eventually("all jobs in the queue", func() bool {
 		waiting := map[string]int{}
