@@ -99,7 +99,8 @@ func (d *Dispatcher) claim(ctx context.Context, c claimed) {
 }
 
 // take claims the ticket and reads its job; nil without an error when another dispatcher was first, or when the
-// job has ended meanwhile. What has to be read is read while the claim is under way.
+// job does not wait any more: a dispatcher that was frozen may have put the ticket after its job went elsewhere.
+// What has to be read is read while the claim is under way.
 //
 // After an error nobody knows whether the ticket is claimed, and the extension may be lost with NATS's last moments:
 // the lease is extended again, or the job would rest for the whole long delay without a ticket.
@@ -112,6 +113,8 @@ func (d *Dispatcher) take(ctx context.Context, c claimed) (o *owned, err error) 
 	ticket, won, claimErr := d.win(ctx, c.key())
 	err = errors.Join(claimErr, reading.Wait())
 	switch {
+	case errors.Is(err, errUnderWay):
+		return nil, nil // the lease of whoever has it decides
 	case err != nil && ticket.Lease != "" && (won || claimErr != nil):
 		d.secure(ctx, ticket.Lease)
 		return nil, err
@@ -121,8 +124,7 @@ func (d *Dispatcher) take(ctx context.Context, c claimed) (o *owned, err error) 
 		d.finish(ctx, ticket.Lease)
 		return nil, nil
 	}
-	o.lease, o.attempt = ticket.Lease, ticket.Attempt
-	o.avoid, o.avoidUntil, o.notBefore = ticket.AvoidHosts, orZero(ticket.AvoidUntil), orZero(ticket.NotBefore)
+	o.lease = ticket.Lease
 	return o, nil
 }
 
@@ -139,7 +141,11 @@ func (d *Dispatcher) win(ctx context.Context, key string) (jetstream.Ticket, boo
 	return ticket, won, err
 }
 
-// pickUp reads a waiting job and where its chain stands; nil when it has ended.
+// errUnderWay: the job's chain says that it does not wait.
+var errUnderWay = errors.New("the job is under way")
+
+// pickUp reads a waiting job and where its chain stands; nil when it has ended, errUnderWay when it runs. The chain
+// says what the next attempt is, since a ticket may be older than it.
 func (d *Dispatcher) pickUp(ctx context.Context, ticket *route.Ticket) (*owned, error) {
 	link, found, err := d.q.Last(ctx, job.Tenant(ticket.Tenant), job.ID(ticket.Job))
 	if err == nil && !found {
@@ -147,6 +153,9 @@ func (d *Dispatcher) pickUp(ctx context.Context, ticket *route.Ticket) (*owned, 
 	}
 	if err != nil || link.EventKind.Terminal() {
 		return nil, err
+	}
+	if !waits(link.EventKind) {
+		return nil, errUnderWay
 	}
 	message, err := d.q.Stored(ctx, ticket.Sequence)
 	if err != nil {
@@ -156,9 +165,14 @@ func (d *Dispatcher) pickUp(ctx context.Context, ticket *route.Ticket) (*owned, 
 	if err != nil {
 		return nil, err
 	}
-	o := &owned{job: j, message: message, last: link.ChainSequence, taken: d.clock()}
-	if link.EventKind == job.Waiting {
-		o.reason = link.Reason
+	o := &owned{job: j, message: message, last: link.ChainSequence, attempt: 1, notBefore: j.NotBefore(), taken: d.clock()}
+	if link.EventKind == job.Queued {
+		return o, nil
 	}
-	return o, nil
+	return o, d.recall(ctx, o)
+}
+
+// waits reports whether a job whose last event is of this kind may be offered.
+func waits(last job.EventKind) bool {
+	return last == job.Queued || last == job.Waiting || last == job.Retrying
 }

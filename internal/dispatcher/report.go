@@ -3,6 +3,7 @@ package dispatcher
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"slices"
 	"strings"
 	"time"
@@ -97,7 +98,7 @@ func (d *Dispatcher) whyJob(ctx context.Context, r JobRequest) (WhyAnswer, error
 		return WhyAnswer{}, err
 	}
 	answer := WhyAnswer{Job: r.Job, State: status.State, Text: stateText(&status.Event), Hosts: []route.HostVerdict{}}
-	if status.State.Terminal() || status.State == job.Started {
+	if !waits(status.State) {
 		return answer, nil
 	}
 	chain, err := d.q.Chain(ctx, r.Tenant, r.Job)
@@ -113,7 +114,12 @@ func (d *Dispatcher) whyJob(ctx context.Context, r JobRequest) (WhyAnswer, error
 		return WhyAnswer{}, err
 	}
 	o := &owned{job: j, notBefore: j.NotBefore()}
-	if err := d.recall(ctx, o); err != nil {
+	err = d.recall(ctx, o)
+	if errors.Is(err, errUnderWay) {
+		answer.Text = "it has just stopped waiting: ask again"
+		return answer, nil
+	}
+	if err != nil {
 		return WhyAnswer{}, err
 	}
 	answer = d.brain.why(o)

@@ -68,7 +68,12 @@ func (d *Dispatcher) duplicate(ctx context.Context, o *owned, last *jetstream.Li
 // rejoin takes up a job that was waiting: parked again when its ticket stands, left alone when somebody has just
 // claimed it, routed otherwise.
 func (d *Dispatcher) rejoin(ctx context.Context, o *owned, link *jetstream.Link) {
-	if err := d.recall(ctx, o); err != nil {
+	err := d.recall(ctx, o)
+	if errors.Is(err, errUnderWay) { // since link was read
+		d.revisit(ctx, o)
+		return
+	}
+	if err != nil {
 		d.leave(ctx, o, err)
 		return
 	}
@@ -88,12 +93,21 @@ func (d *Dispatcher) rejoin(ctx context.Context, o *owned, link *jetstream.Link)
 	}
 }
 
-// recall reads from the chain what earlier attempts mean for the next one.
+// recall reads from the chain what earlier attempts mean for the next one; errUnderWay when the chain has moved on
+// and the job does not wait any more.
 func (d *Dispatcher) recall(ctx context.Context, o *owned) error {
 	chain, err := d.q.Chain(ctx, o.job.Tenant, o.job.ID)
 	if err != nil {
 		return err
 	}
+	if len(chain) == 0 {
+		return errEmptyChain
+	}
+	last := &chain[len(chain)-1]
+	if !waits(last.EventKind) {
+		return errUnderWay
+	}
+	o.last = last.ChainSequence
 	attempts := attemptsOf(chain)
 	o.attempt = startedIn(chain) + 1
 	o.avoid = failure.Decide(attempts, o.job.Policy()).Avoid
@@ -107,9 +121,6 @@ func (d *Dispatcher) recall(ctx context.Context, o *owned) error {
 		default:
 			o.reason = ""
 		}
-	}
-	if len(chain) > 0 {
-		o.last = chain[len(chain)-1].ChainSequence
 	}
 	return nil
 }

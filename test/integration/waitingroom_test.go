@@ -289,3 +289,45 @@ func TestAJobForAnIdleHostPassesAllThatCannotRun(t *testing.T) {
 		}
 	}
 }
+
+// An offer as any listener sees it tells the lease of a job that runs. The ticket is what a dispatcher leaves behind
+// that was frozen between its decision to park the job and the put.
+func TestAStaleTicketOfAJobThatRunsStartsNothing(t *testing.T) {
+	t.Parallel()
+	for name, expires := range map[string]time.Duration{"HostFree": 0, "TimeOver": -time.Second} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := start(t, setup{dispatchers: 2, hosts: names("a", "b")})
+			offers, err := f.nc.SubscribeSync("comfy.hosts.*.offer")
+			if err != nil {
+				t.Fatal(err)
+			}
+			w := sleep(0x123456, 1.5)
+			r := f.submit("acme", job.Spec{ID: "once", Workflow: w})
+			f.await(r, job.Started)
+			offer, err := offers.NextMsgWithContext(f.context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			stale := jetstream.Ticket{
+				Priority: job.Usual, Tenant: "acme", Hash: hashOf(t, w), Sequence: r.Sequence, Job: "once",
+				Lease: jetstream.Lease(offer.Header.Get("Comfy-Lease")), Attempt: 1, Received: time.Now(),
+			}
+			if expires != 0 {
+				at := time.Now().Add(expires)
+				stale.Expires = &at
+			}
+			if _, err := f.q.PutTicket(f.context(), &stale); err != nil {
+				t.Fatal(err)
+			}
+			f.eventually("the ticket claimed", func() bool { return len(f.tickets()) == 0 })
+			chain := f.chain(r)
+			if got := kinds(chain); got != "queued started completed" {
+				t.Errorf("chain is %q, want one run", story(chain))
+			}
+			if n := f.runs(); n["a"]+n["b"] != 1 {
+				t.Errorf("runs are %v, want one", n)
+			}
+		})
+	}
+}
