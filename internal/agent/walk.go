@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/comfyherd/comfyherd/internal/comfy"
@@ -81,13 +82,31 @@ func (h *host) begin(ctx context.Context, a *attempt) error {
 	e.PromptID = a.prompt
 	a.chain, err = h.append(ctx, &e, a.chain, "")
 	var moved *overtaken
-	for errors.As(err, &moved) && moved.by.EventKind == job.Waiting { // why it waited was told while it was offered
+	for errors.As(err, &moved) && h.merelyWaited(ctx, a, moved) {
 		a.chain, err = h.append(ctx, &e, moved.by.ChainSequence, "")
 	}
 	if err == nil {
 		h.log.Info("started", "job", a.key, "hash", a.offer.Hash.Short(), "prompt", a.prompt)
 	}
 	return err
+}
+
+// merelyWaited reports whether nothing but why the job waits was told while it was offered. An attempt that was
+// started and has failed meanwhile, while this agent was frozen, must not be started again.
+func (h *host) merelyWaited(ctx context.Context, a *attempt, moved *overtaken) bool {
+	if moved.by.EventKind != job.Waiting {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(ctx, wireTimeout)
+	defer cancel()
+	chain, err := h.q.Chain(ctx, a.tenant, a.key.job)
+	if err != nil {
+		h.log.Warn("cannot read a job's chain", "job", a.key, "error", err)
+		return false
+	}
+	return !slices.ContainsFunc(chain, func(link jetstream.Link) bool {
+		return link.ChainSequence > a.offer.LastInChain && link.EventKind != job.Waiting
+	})
 }
 
 // recall makes sure that the open started event of the chain is that of this run.

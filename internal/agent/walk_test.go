@@ -171,6 +171,13 @@ func TestAnOvertakenStartDropsTheJob(t *testing.T) {
 	h := start(t, agent.Config{})
 	o := h.queued(job.Spec{ID: "one"})
 	h.append(o, job.Event{EventKind: job.Started, Host: "other", Attempt: 1, PromptID: "x"})
+	h.dropped(o)
+	h.wantChain(o, "queued started")
+}
+
+// dropped offers a job and waits until the agent has let go of it without a word to anyone.
+func (h *house) dropped(o jetstream.Offer) {
+	h.t.Helper()
 	states := make(chan jetstream.HostState, 10)
 	go func() { _ = h.q.FollowHosts(h.ctx, func(s jetstream.HostState) { states <- s }) }()
 	h.accepted(o)
@@ -178,10 +185,23 @@ func TestAnOvertakenStartDropsTheJob(t *testing.T) {
 		s = await(h, states, "a state without jobs")
 	}
 	h.unacked(o)
-	h.wantChain(o, "queued started")
 	if n := len(h.fake.posted); n != 0 {
-		t.Errorf("%d prompts were posted", n)
+		h.t.Errorf("%d prompts were posted", n)
 	}
+}
+
+func TestAnAttemptThatHasFailedMeanwhileIsNotStartedAgain(t *testing.T) {
+	t.Parallel()
+	h := start(t, agent.Config{})
+	o := h.queued(job.Spec{ID: "one"})
+	for _, e := range []job.Event{
+		{EventKind: job.Started, Host: "b", Attempt: 1}, {EventKind: job.Failed, Host: "b", Attempt: 1, Kind: failure.ExecutionError},
+		{EventKind: job.Retrying, Attempt: 2}, {EventKind: job.Waiting, Reason: "all_blocked"},
+	} {
+		h.append(o, e)
+	}
+	h.dropped(o) // an offer that a frozen agent reads only now
+	h.wantChain(o, "queued started failed retrying waiting")
 }
 
 func TestAStaleRunMayStillCompleteButNotFail(t *testing.T) {
