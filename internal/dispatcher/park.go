@@ -172,7 +172,8 @@ func (d *Dispatcher) pickUp(ctx context.Context, ticket *route.Ticket) (*owned, 
 	return o, d.recall(ctx, o)
 }
 
-// waits reports whether a job whose last event is of this kind may be offered.
+// waits reports whether a job whose last event is of this kind may be offered; also one of a kind that somebody else
+// has made up.
 func waits(last job.EventKind) bool {
-	return last == job.Queued || last == job.Waiting || last == job.Retrying
+	return last != job.Started && last != job.Failed && !last.Terminal()
 }

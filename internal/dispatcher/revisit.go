@@ -52,14 +52,15 @@ func (d *Dispatcher) revisit(ctx context.Context, o *owned) {
 
 var errEmptyChain = errors.New("the chain cannot be seen")
 
-// duplicate reports whether this message is a second publish: then the chain belongs to another sequence.
+// duplicate reports whether this message is a second publish: then the chain belongs to another sequence. The first
+// event says to which, or the last, by which a chain was renewed whose first is forgotten.
 func (d *Dispatcher) duplicate(ctx context.Context, o *owned, last *jetstream.Link) (bool, error) {
+	queued, found, err := d.q.LastOf(ctx, o.job.Tenant, o.job.ID, job.Queued)
+	if err != nil {
+		return false, err
+	}
 	sequence := last.Sequence
-	if sequence == 0 {
-		queued, found, err := d.q.LastOf(ctx, o.job.Tenant, o.job.ID, job.Queued)
-		if err != nil || !found {
-			return false, err
-		}
+	if found {
 		sequence = queued.Sequence
 	}
 	return sequence != 0 && sequence != o.job.Sequence, nil
