@@ -25,6 +25,7 @@ func (d *Dispatcher) blame(ctx context.Context, o *owned, failed *jetstream.Link
 	strike := route.Strike{
 		Host: route.HostID(failed.Host), Hash: o.job.Graph.Hash(), Kind: failed.Kind, Tenant: route.Tenant(o.job.Tenant),
 		Job: route.JobID(o.job.ID), Message: failed.Message, Size: o.job.Graph.Size(), Mark: failed.ChainSequence,
+		At: failed.Time,
 	}
 	if jitter := d.cfg.Policy.Cooldown / 10; jitter >= time.Second {
 		strike.Jitter = rand.N(jitter)
@@ -170,14 +171,15 @@ func (d *Dispatcher) forgive(ctx context.Context, host string, hash workflow.Has
 	}
 }
 
-// succeeded counts a success of a pair that has strikes, and lifts its block when that has lost its reason.
-func (d *Dispatcher) succeeded(ctx context.Context, host string, hash workflow.Hash, tenant route.Tenant, size int64) error {
+// succeeded counts a success, told at a time, of a pair that has strikes, and lifts its block when that has lost its
+// reason.
+func (d *Dispatcher) succeeded(ctx context.Context, host string, e *jetstream.EndedJob, at time.Time) error {
 	for {
-		old, revision, err := d.strikesOf(ctx, host, hash)
+		old, revision, err := d.strikesOf(ctx, host, e.Hash)
 		if err != nil || revision == 0 {
 			return err
 		}
-		strikes, lift, changed := old.Success(tenant, size, d.clock())
+		strikes, lift, changed := old.Success(route.Tenant(e.Tenant), e.Size, at, d.clock())
 		if !changed {
 			return nil
 		}
@@ -185,12 +187,12 @@ func (d *Dispatcher) succeeded(ctx context.Context, host string, hash workflow.H
 		if err != nil {
 			return fmt.Errorf("encode strikes: %w", err)
 		}
-		stored, err := d.q.PutStrikes(ctx, host, hash, value, d.cfg.Policy.StrikesFor(strikes.Level), revision)
+		stored, err := d.q.PutStrikes(ctx, host, e.Hash, value, d.cfg.Policy.StrikesFor(strikes.Level), revision)
 		if err != nil {
 			return err
 		}
 		if stored {
-			return d.liftIf(ctx, lift, host, hash)
+			return d.liftIf(ctx, lift, host, e.Hash)
 		}
 	}
 }

@@ -147,9 +147,9 @@ func (b *brain) charge(s *jetstream.HostState, now time.Time) {
 	}
 	b.fleet.ObserveRun(e.Hash, route.HostID(s.Host), ran)
 	if b.struck[pair{s.Host, e.Hash}] {
-		host, ended := s.Host, *e
+		host, ended, at := s.Host, *e, s.Time
 		b.walk(func(ctx context.Context) {
-			if err := b.d.succeeded(ctx, host, ended.Hash, route.Tenant(ended.Tenant), ended.Size); err != nil {
+			if err := b.d.succeeded(ctx, host, &ended, at); err != nil {
 				b.d.log.Warn("a success could not be counted", "host", host, "hash", ended.Hash.Short(), "error", err)
 			}
 		})

@@ -25,6 +25,8 @@ type Strikes struct {
 	Open *Block `json:"open,omitempty"`
 	// Marks are the last failures that were counted, so that counting one again changes nothing.
 	Marks []uint64 `json:"marks,omitempty"`
+	// Last is when the newest failure happened, by the host's clock.
+	Last time.Time `json:"last,omitzero"`
 }
 
 // marksKept bounds Marks. A failure is settled within minutes, or by a dispatcher that starts after a crash; a
@@ -41,6 +43,7 @@ type Strike struct {
 	Message string
 	Size    int64
 	Mark    uint64        // stream sequence of the failed event; 0 = unknown, counted always
+	At      time.Time     // when it happened, by the host's clock
 	Jitter  time.Duration // added to the block, so that many blocks do not end at one moment; may be 0
 }
 
@@ -81,6 +84,9 @@ func (s Strikes) Add(f Strike, now time.Time, p Policy) (Strikes, *Block) {
 	p = p.filled()
 	s = s.clone()
 	s.mark(f.Mark)
+	if f.At.After(s.Last) {
+		s.Last = f.At
+	}
 	if scope == failure.UntilCapable {
 		return s.incapable(f, now, p)
 	}
@@ -203,10 +209,13 @@ func (s Strikes) incapable(f Strike, now time.Time, p Policy) (Strikes, *Block) 
 // other tenants' counts stay, and so does the level, which only time lowers. A job smaller than one that ran out
 // of memory says nothing about memory: it leaves the common count as it is when the last block was for memory.
 //
+// at is when it happened, by the host's clock. One that is older than the newest failure comes late: it changes
+// nothing, since it must not clear what happened after it.
+//
 // lift reports that the standing block has lost its reason and is to be removed now. changed reports whether
 // there is anything to store.
-func (s Strikes) Success(tenant Tenant, size int64, now time.Time) (next Strikes, lift, changed bool) {
-	if s.Tenants[tenant] == 0 && (s.Common == 0 || size < s.Size) && !s.standing(now) {
+func (s Strikes) Success(tenant Tenant, size int64, at, now time.Time) (next Strikes, lift, changed bool) {
+	if at.Before(s.Last) || s.Tenants[tenant] == 0 && (s.Common == 0 || size < s.Size) && !s.standing(now) {
 		return s, false, false
 	}
 	before := s.failures()

@@ -38,6 +38,19 @@ func TestOneFailureBlocksInProductionAndTheBlockDoublesUpToTheCap(t *testing.T) 
 	}
 }
 
+func TestASuccessThatIsToldLateClearsNothingThatHappenedAfterIt(t *testing.T) {
+	t.Parallel()
+	failed := strike(1, failure.ExecutionError, "acme")
+	failed.At = noon
+	s, _ := route.Strikes{}.Add(failed, noon, route.Development())
+	if next, lift, changed := s.Success("acme", 0, noon.Add(-time.Millisecond), noon.Add(time.Second)); lift || changed || next.Tenants["acme"] != 1 {
+		t.Errorf("a success before the failure left %+v, lift %t, changed %t", next, lift, changed)
+	}
+	if next, _, changed := s.Success("acme", 0, noon.Add(time.Millisecond), noon.Add(time.Second)); !changed || next.Tenants["acme"] != 0 {
+		t.Errorf("a success after the failure left %+v, changed %t", next, changed)
+	}
+}
+
 func TestThirdFailureBlocksInDevelopmentAndASuccessInBetweenClearsTheCount(t *testing.T) {
 	t.Parallel()
 	var s route.Strikes
@@ -47,7 +60,7 @@ func TestThirdFailureBlocksInDevelopmentAndASuccessInBetweenClearsTheCount(t *te
 			t.Fatalf("failure %d blocked", i+1)
 		}
 	}
-	cleared, lift, changed := s.Success("acme", 0, noon)
+	cleared, lift, changed := s.Success("acme", 0, noon, noon)
 	if lift || !changed || !cleared.Clear() && len(cleared.Tenants) > 0 {
 		t.Errorf("after a success: %+v, lift %t, changed %t", cleared, lift, changed)
 	}
@@ -101,11 +114,11 @@ func TestOneTenantsErrorBlocksThatTenantUntilASecondMeetsIt(t *testing.T) {
 func TestAnotherTenantsSuccessClearsItsOwnStrikesOnly(t *testing.T) {
 	t.Parallel()
 	s, _ := route.Strikes{}.Add(strike(1, failure.ExecutionError, "acme"), noon, route.Production())
-	s, lift, _ := s.Success("other", 0, noon)
+	s, lift, _ := s.Success("other", 0, noon, noon)
 	if lift || s.Tenants["acme"] != 1 {
 		t.Errorf("another's success: lift %t, %+v", lift, s)
 	}
-	s, lift, changed := s.Success("acme", 0, noon)
+	s, lift, changed := s.Success("acme", 0, noon, noon)
 	if !lift || !changed || s.Tenants["acme"] != 0 || s.Open != nil {
 		t.Errorf("its own success: lift %t, %+v", lift, s)
 	}
@@ -122,7 +135,7 @@ func TestABlockForMemoryHoldsJobsAtLeastAsBig(t *testing.T) {
 	if b == nil || b.Size != 1000 || b.HoldsFor("acme", 999) || !b.HoldsFor("other", 1000) {
 		t.Fatalf("block %+v", b)
 	}
-	if next, lift, changed := s.Success("acme", 999, noon); lift || changed || next.Common != 1 {
+	if next, lift, changed := s.Success("acme", 999, noon, noon); lift || changed || next.Common != 1 {
 		t.Errorf("a smaller job's success: lift %t, changed %t, %+v", lift, changed, next)
 	}
 	smaller := oom
@@ -131,7 +144,7 @@ func TestABlockForMemoryHoldsJobsAtLeastAsBig(t *testing.T) {
 	if b2 == nil || b2.Size != 500 || !b2.Until.Equal(b.Until) || wider.Level != 1 {
 		t.Errorf("a smaller job out of memory: %+v", b2)
 	}
-	if _, lift, _ := s.Success("acme", 1000, noon); !lift {
+	if _, lift, _ := s.Success("acme", 1000, noon, noon); !lift {
 		t.Error("the success of a job as big does not lift the block")
 	}
 }
@@ -196,7 +209,7 @@ func TestProbationLastsFromTheBlockToTheNextSuccess(t *testing.T) {
 	if !s.OnProbation() {
 		t.Error("not on probation after a block")
 	}
-	if s, _, _ = s.Success("other", 0, noon.Add(2*time.Minute)); s.OnProbation() {
+	if s, _, _ = s.Success("other", 0, noon.Add(2*time.Minute), noon.Add(2*time.Minute)); s.OnProbation() {
 		t.Error("on probation after a success")
 	}
 }
