@@ -144,14 +144,16 @@ func avoided(attempts []Attempt) []string {
 	return hosts
 }
 
+// maxDelay bounds the doubling, not what the job asked for.
 const maxDelay = 5 * time.Minute
 
 func delay(base time.Duration, attempts []Attempt) time.Duration {
 	if base <= 0 {
 		base = time.Second
 	}
-	for i := 1; i < len(attempts) && base < maxDelay; i++ {
+	most := max(base, maxDelay)
+	for i := 1; i < len(attempts) && base < most; i++ {
 		base *= 2
 	}
-	return min(base, maxDelay)
+	return min(base, most)
 }

@@ -112,6 +112,26 @@ func TestDecide(t *testing.T) {
 	}
 }
 
+func TestTheDelayDoublesUpToFiveMinutesAndIsNeverShorterThanTheJobAsks(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		asked  time.Duration
+		failed int
+		want   time.Duration
+	}{
+		{0, 1, time.Second}, {0, 4, 8 * time.Second}, {time.Minute, 3, 4 * time.Minute}, {time.Minute, 4, 5 * time.Minute},
+		{time.Minute, 400, 5 * time.Minute}, {time.Hour, 1, time.Hour}, {time.Hour, 9, time.Hour},
+	} {
+		attempts := make([]failure.Attempt, c.failed)
+		for i := range attempts {
+			attempts[i] = at("a", failure.RejectedBusy, "x")
+		}
+		if got := failure.Decide(attempts, failure.Policy{RetryDelay: c.asked}).Delay; got != c.want {
+			t.Errorf("asked for %v, after %d attempts: %v, want %v", c.asked, c.failed, got, c.want)
+		}
+	}
+}
+
 func TestNormaliseRemovesNumbersAndPaths(t *testing.T) {
 	t.Parallel()
 	cases := map[string]string{
