@@ -72,9 +72,11 @@ func (p Policy) BlockFor(level int, jitter time.Duration) time.Duration {
 // strikesPerBlock is how many times longer than its block a pair is remembered.
 const strikesPerBlock = 10
 
-// StrikesFor is how long the strikes of a pair are kept after its last failure: ten times the block that its
-// level stands for.
-func (p Policy) StrikesFor(level int) time.Duration { return strikesPerBlock * p.BlockFor(level, 0) }
+// StrikesFor is how long the strikes of a pair are kept after they changed last: ten times its last block, or what
+// its first one would be. Level is the strikes', which the last block has raised.
+func (p Policy) StrikesFor(level int) time.Duration {
+	return strikesPerBlock * p.BlockFor(max(level-1, 0), 0)
+}
 
 func wholeSeconds(d time.Duration) time.Duration {
 	return max((d + time.Second - 1).Truncate(time.Second), time.Second)

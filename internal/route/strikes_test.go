@@ -33,8 +33,14 @@ func TestOneFailureBlocksInProductionAndTheBlockDoublesUpToTheCap(t *testing.T) 
 		}
 		now = b.Until
 	}
-	if got := route.Production().StrikesFor(1); got != 20*time.Minute {
-		t.Errorf("strikes are kept %s, not ten times the block of their level", got)
+}
+
+func TestStrikesAreKeptTenTimesTheLastBlock(t *testing.T) {
+	t.Parallel()
+	for level, minutes := range []int{10, 10, 20, 40, 80, 150, 150} {
+		if got := route.Production().StrikesFor(level); got != time.Duration(minutes)*time.Minute {
+			t.Errorf("after %d blocks strikes are kept for %s, want %d min", level, got, minutes)
+		}
 	}
 }
 
