@@ -40,7 +40,7 @@ func (q *Queue) Append(ctx context.Context, e *job.Event, last uint64, source st
 		return 0, fmt.Errorf("append %s to job %s: %w", e.EventKind, e.Job, ErrOvertaken)
 	}
 	if err != nil {
-		return 0, fmt.Errorf("append %s to job %s: %w", e.EventKind, e.Job, err)
+		return 0, wrap(err, "append %s to job %s", e.EventKind, e.Job)
 	}
 	return ack.Sequence, nil
 }

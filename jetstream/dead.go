@@ -47,7 +47,7 @@ func (q *Queue) Bury(ctx context.Context, m *job.Message, id job.ID, reason fail
 	}
 	ack, err := q.js.PublishMsg(ctx, msg, natsjs.WithMsgID(fmt.Sprintf("%s/%s/%d/%d", m.Tenant, id, m.Sequence, last)))
 	if err != nil {
-		return 0, fmt.Errorf("bury job %s: %w", id, err)
+		return 0, wrap(err, "bury job %s", id)
 	}
 	return ack.Sequence, nil
 }

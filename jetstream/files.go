@@ -35,7 +35,7 @@ func storeFile(ctx context.Context, store natsjs.ObjectStore, name, contentType 
 	meta := natsjs.ObjectMeta{Name: name, Headers: nats.Header{contentTypeHeader: {contentType}}}
 	info, err := store.Put(ctx, meta, body)
 	if err != nil {
-		return File{}, fmt.Errorf("store file %s: %w", name, err)
+		return File{}, wrap(err, "store file %s", name)
 	}
 	return fileOf(info), nil
 }

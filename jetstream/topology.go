@@ -211,9 +211,16 @@ func (t topology) objects(ctx context.Context, name, about string) (natsjs.Objec
 	return store, wrap(err, "create object store %s", name)
 }
 
+// wrap says what was tried; a write that JetStream had no room for also says what to do about it, since it comes to
+// whoever reads the log.
 func wrap(err error, format string, args ...any) error {
 	if err == nil {
 		return nil
 	}
-	return fmt.Errorf("%s: %w", fmt.Sprintf(format, args...), err)
+	what := fmt.Sprintf(format, args...)
+	var api *natsjs.APIError
+	if errors.As(err, &api) && noRoom(api) {
+		return fmt.Errorf("%s: %w: free disk, or raise the limits of JetStream, of the account or of the stream: %w", what, ErrNoSpace, err)
+	}
+	return fmt.Errorf("%s: %w", what, err)
 }

@@ -27,6 +27,7 @@ import (
 	"github.com/comfyherd/comfyherd/internal/daemon"
 	"github.com/comfyherd/comfyherd/internal/dispatcher"
 	"github.com/comfyherd/comfyherd/internal/embedded"
+	"github.com/comfyherd/comfyherd/internal/failure"
 	"github.com/comfyherd/comfyherd/internal/job"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
@@ -213,7 +214,40 @@ func TestAJetStreamWithoutRoomSaysSo(t *testing.T) {
 			if !errors.Is(err, jetstream.ErrNoSpace) || errors.Is(err, jetstream.ErrLaneFull) {
 				t.Errorf("a publish beyond the store: %v", err)
 			}
+			wantNoRoom(t, q, strings.Repeat("x", 400<<10))
 		})
+	}
+}
+
+// wantNoRoom checks that every other write that meets a full JetStream says so as well, for whoever reads the log.
+func wantNoRoom(t *testing.T, q *jetstream.Queue, filler string) {
+	t.Helper()
+	ctx, hash := t.Context(), hashOf(t, picture(1))
+	for name, write := range map[string]func() error{
+		"AnEvent": func() error {
+			_, err := q.Append(ctx, &job.Event{EventKind: job.Failed, Job: "x", Tenant: "acme", Message: filler}, 0, "test", "")
+			return err
+		},
+		"ADeadLetter": func() error {
+			_, err := q.Bury(ctx, &job.Message{Tenant: "acme", Body: []byte(filler)}, "x", failure.InvalidJob, 0)
+			return err
+		},
+		"ATicket": func() error {
+			_, err := q.PutTicket(ctx, &jetstream.Ticket{Priority: 5, Tenant: "acme", Hash: hash, Sequence: 1, Job: job.ID(filler)})
+			return err
+		},
+		"ABlock": func() error {
+			_, err := q.OpenBlock(ctx, "a", hash, []byte(filler), time.Minute)
+			return err
+		},
+		"AFile": func() error {
+			_, err := q.StoreOutput(ctx, "acme/x/9/out.png", "image/png", strings.NewReader(filler))
+			return err
+		},
+	} {
+		if err := write(); !errors.Is(err, jetstream.ErrNoSpace) || !strings.Contains(err.Error(), "raise the limits") {
+			t.Errorf("%s beyond the store: %v", name, err)
+		}
 	}
 }
 
