@@ -45,6 +45,7 @@ type brain struct {
 	explaining   int           // that are being told
 	hopeless     []explanation // found by the review under way
 	nextReview   time.Time
+	sweep        sweep
 	syncing      map[source]map[string]bool // keys seen since Reset, until Synced
 	synced       map[source]bool
 	alarms       alarms

@@ -19,28 +19,44 @@ type holdView struct {
 }
 
 const (
-	reviewPause = 200 * time.Millisecond
-	reviewAgain = time.Second // to look whether capable_wait is over
+	reviewPause  = 200 * time.Millisecond
+	reviewAgain  = time.Second      // to look whether capable_wait is over
+	reviewSlice  = time.Millisecond // how long decisions wait for a review at a time
+	reviewPlaces = 8                // between two looks at the clock
 )
+
+// sweep is a review under way.
+type sweep struct {
+	running  bool
+	at       int // where it goes on
+	hopeless bool
+}
 
 // reviewHolds tells why jobs wait when that has changed, and ends those that no host can ever run. Each ticket is
 // reviewed by its home dispatcher only, so that nothing is told twice.
+//
+// A long room is reviewed slice by slice: a job for an idle host must not wait until all the others were looked at.
+// Slices take at most a twentieth of the brain's time.
 func (b *brain) reviewHolds(now time.Time) {
-	if !b.review || now.Before(b.nextReview) || !b.isSynced.Load() {
+	if !b.review && !b.sweep.running || now.Before(b.nextReview) || !b.isSynced.Load() {
 		return
 	}
-	b.review = false
-	defer func() { // a long room is reviewed less often: at most a twentieth of the brain's time goes into it
-		b.nextReview = now.Add(max(reviewPause, 20*time.Since(now)))
-	}()
-	cache, hopeless := map[holdKey]route.Hold{}, false
-	b.waiting.Each(func(t *route.Ticket) {
-		if b.hand[t.Sequence] == nil && b.ticketHome(t) && b.reviewTicket(t, b.holdOf(t, cache, now), now) {
-			hopeless = true
-		}
-	})
-	if hopeless {
-		b.at(now.Add(reviewAgain), func(time.Time) { b.review = true })
+	if !b.sweep.running {
+		b.sweep = sweep{running: true}
+		b.review = false
+	}
+	started := time.Now()
+	holds := map[holdKey]route.Hold{} // of one slice: they hold as long as nothing happens
+	for b.sweep.at >= 0 && time.Since(started) < reviewSlice {
+		b.sweep.at = b.waiting.Some(b.sweep.at, reviewPlaces, func(t *route.Ticket, like route.Alike) {
+			if b.hand[t.Sequence] == nil && b.ticketHome(t) && b.reviewTicket(t, b.holdOf(t, like, holds, now), now) {
+				b.sweep.hopeless = true
+			}
+		})
+	}
+	b.nextReview = now.Add(20 * time.Since(started))
+	if b.sweep.at < 0 {
+		b.endSweep(now)
 	}
 	for _, e := range b.hopeless {
 		b.giveUp(e.ticket, ending{reason: failure.NoCapableHost, message: e.hold.Text, hosts: hostTexts(e.hold.Hosts)})
@@ -49,33 +65,28 @@ func (b *brain) reviewHolds(now time.Time) {
 	b.explainMore()
 }
 
+func (b *brain) endSweep(now time.Time) {
+	if b.sweep.hopeless {
+		b.at(now.Add(reviewAgain), func(time.Time) { b.review = true })
+	}
+	b.sweep = sweep{}
+	b.nextReview = later(b.nextReview, now.Add(reviewPause))
+}
+
 // holdKey tells apart tickets that may wait for different reasons.
 type holdKey struct {
-	want   string
-	size   int64
-	avoid  time.Time
+	like   route.Alike
 	before time.Time
 }
 
-func (b *brain) holdOf(t *route.Ticket, cache map[holdKey]route.Hold, now time.Time) route.Hold {
-	key := holdKey{want: wishKey(t), size: t.Size, avoid: t.AvoidUntil, before: t.NotBefore}
-	hold, known := cache[key]
+func (b *brain) holdOf(t *route.Ticket, like route.Alike, holds map[holdKey]route.Hold, now time.Time) route.Hold {
+	key := holdKey{like: like, before: t.NotBefore}
+	hold, known := holds[key]
 	if !known {
 		hold = b.fleet.Hold(t.Want(), now)
-		cache[key] = hold
+		holds[key] = hold
 	}
 	return hold
-}
-
-func wishKey(t *route.Ticket) string {
-	key := string(t.Hash) + "|" + string(t.Tenant)
-	for _, list := range [][]string{t.Prefer, t.Only, t.Exclude, t.Avoid} {
-		key += "|"
-		for _, host := range list {
-			key += host + ","
-		}
-	}
-	return key
 }
 
 // ticketHome reports whether this dispatcher looks after a ticket's reasons and times.

@@ -164,14 +164,29 @@ func (r *Room) ByJob(tenant Tenant, job JobID) (Ticket, bool) {
 
 // Each calls visit for every ticket, in no order; visit must not change the room, nor keep the ticket.
 func (r *Room) Each(visit func(t *Ticket)) {
-	for _, list := range r.records.chunks {
-		for k := range list {
-			if list[k].class != nil {
-				t := list[k].ticket()
-				visit(&t)
-			}
+	for at := 0; at >= 0; {
+		at = r.Some(at, chunk, func(t *Ticket, _ Alike) { visit(t) })
+	}
+}
+
+// Alike is the same of tickets that differ in nothing by which Hold judges, but for NotBefore.
+type Alike struct{ class *class }
+
+// Some is Each in small portions, so that others have their turn in between: it looks at the next places, visits the
+// tickets there and returns where to go on; -1 at the end. A ticket that was there throughout is visited once from 0
+// to the end, whatever came and went meanwhile.
+func (r *Room) Some(at, places int, visit func(t *Ticket, like Alike)) (next int) {
+	all := len(r.records.chunks) * chunk
+	for end := min(at+places, all); at < end; at++ {
+		if x := r.records.at(int32(at)); x.class != nil {
+			t := x.ticket()
+			visit(&t, Alike{x.class})
 		}
 	}
+	if at >= all {
+		return -1
+	}
+	return at
 }
 
 // Len is how many tickets wait.

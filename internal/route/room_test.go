@@ -236,3 +236,39 @@ func TestWorkThatWasBlockedIsFoundWhenTheBlockEnds(t *testing.T) {
 		}
 	}
 }
+
+func TestEveryTicketIsVisitedOnceHoweverManyComeAndGoMeanwhile(t *testing.T) {
+	t.Parallel()
+	r := route.NewRoom()
+	put := func(n int) {
+		r.Put(route.Ticket{Sequence: uint64(n), Priority: 5, Tenant: "acme", Job: route.JobID(fmt.Sprint(n)), Hash: hashOf(n % 3), Received: noon})
+	}
+	for n := range 1000 {
+		put(n)
+	}
+	seen, kinds := map[uint64]int{}, map[route.Alike]string{}
+	at := 0
+	for round := 0; at >= 0; round++ {
+		at = r.Some(at, 7, func(ticket *route.Ticket, like route.Alike) {
+			seen[ticket.Sequence]++
+			if hash, known := kinds[like]; known && hash != string(ticket.Hash) {
+				t.Errorf("ticket %d is like those of another workflow", ticket.Sequence)
+			}
+			kinds[like] = string(ticket.Hash)
+		})
+		put(1000 + round)
+		r.Remove(uint64(3*round + 500)) // every third of the upper half goes
+	}
+	for n := range uint64(1000) {
+		stays := n < 500 || (n-500)%3 != 0
+		if seen[n] > 1 || stays && seen[n] == 0 {
+			t.Errorf("ticket %d was visited %d times", n, seen[n])
+		}
+	}
+	if len(kinds) != 3 {
+		t.Errorf("%d kinds of tickets, want one for each workflow", len(kinds))
+	}
+	if r.Some(0, 7, func(*route.Ticket, route.Alike) {}) < 0 || route.NewRoom().Some(0, 7, func(*route.Ticket, route.Alike) {}) >= 0 {
+		t.Error("the end is not where it is")
+	}
+}
