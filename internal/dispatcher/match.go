@@ -54,6 +54,9 @@ func (b *brain) place(o *owned) spot {
 		if !b.fleet.Known(want.Hash) {
 			b.fleet.PutRequirements(want.Hash, o.job.Graph.Requirements())
 		}
+		if b.dirty || len(b.dirtyHosts) > 0 {
+			b.match(now) // a slot that was told to be free a moment ago is for those that waited for it
+		}
 		if host, ok := b.choose(want, now); ok {
 			b.fleet.Occupy(host, runOf(&want, route.JobID(o.job.ID), now))
 			b.pace.count(now)

@@ -13,6 +13,7 @@ import (
 	"github.com/comfyherd/comfyherd/internal/comfysim"
 	"github.com/comfyherd/comfyherd/internal/dispatcher"
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/route"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
@@ -66,6 +67,53 @@ func TestAFloodOfOneTenantDelaysNobodyElse(t *testing.T) {
 	if done := count(words, func(w string) bool { return strings.HasPrefix(w, "acme/") && strings.HasSuffix(w, ".completed") }); done > jobs-30 {
 		t.Errorf("%d of %d jobs of the flood had run already", done, jobs)
 	}
+}
+
+func TestAFreshJobTakesNoSlotThatOneOfHigherPriorityWaitsFor(t *testing.T) {
+	t.Parallel()
+	const urgent = 40
+	f := start(t, setup{dispatchers: 1, hosts: names("a")})
+	o := f.order()
+	busy := f.occupy("a", 1)
+	f.await(f.submit("acme", onlyOn("a", picture(2))), job.Started) // is held behind it
+	publish := func(tenant string, priority job.Priority, id string, color int) {
+		spec := job.Spec{ID: job.ID(id), Workflow: picture(color)}
+		if _, err := f.q.Submit(f.context(), job.Lane{Tenant: job.Tenant(tenant), Priority: priority}, spec); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for n := range urgent {
+		publish("acme", 9, fmt.Sprint("urgent-", n), n)
+	}
+	f.eventually("all of them waiting", func() bool { return f.waits("acme", 9) == urgent })
+	f.cancel(busy)
+	f.eventually("all of them started", func() bool {
+		publish("bolt", 0, fmt.Sprint("idle-", len(o.words())), 3)
+		return count(o.words(), started("acme/urgent-")) == urgent
+	})
+	all := o.words()
+	words := all
+	for left := urgent; left > 2; left-- { // the last two may be on their way when one of the others is placed
+		words = words[slices.IndexFunc(words, started("acme/urgent-"))+1:]
+	}
+	if early := count(all[:len(all)-len(words)], started("bolt/")); early > 0 {
+		t.Errorf("%d jobs of priority 0 were started while others of priority 9 waited", early)
+	}
+}
+
+func started(of string) func(word string) bool {
+	return func(word string) bool { return strings.HasPrefix(word, of) && strings.HasSuffix(word, ".started") }
+}
+
+// waits is how many jobs of a lane wait, as the dispatcher tells it.
+func (f *fleet) waits(tenant job.Tenant, priority job.Priority) int {
+	f.t.Helper()
+	for _, l := range call[dispatcher.QueueAnswer](f, "queue", struct{}{}).Lanes {
+		if l.Tenant == route.Tenant(tenant) && l.Priority == int(priority) {
+			return l.Depth
+		}
+	}
+	return 0
 }
 
 func TestTenantsShareByWeight(t *testing.T) {
