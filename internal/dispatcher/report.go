@@ -151,10 +151,16 @@ func (b *brain) why(o *owned) WhyAnswer {
 		}
 		answer.Hosts = b.fleet.Explain(want, now)
 		hold := b.fleet.Hold(want, now)
-		if hold.Reason != "" {
+		some := func(code route.Code) bool {
+			return slices.ContainsFunc(answer.Hosts, func(v route.HostVerdict) bool { return v.Code == code })
+		}
+		switch {
+		case hold.Reason != "":
 			answer.Reason, answer.Text = hold.Reason, hold.Text
-		} else if slices.ContainsFunc(answer.Hosts, func(v route.HostVerdict) bool { return v.Eligible }) {
+		case some(route.Eligible):
 			answer.Text = "a host may take it at once"
+		case some(route.CodeCold):
+			answer.Text = "it waits for a host that has its models in memory, which is faster than to load them on an idle one"
 		}
 		if !hold.Until.IsZero() {
 			answer.Until = &hold.Until

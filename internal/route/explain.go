@@ -23,6 +23,7 @@ const (
 	CodeBusy    Code = "busy"
 	CodeProbe   Code = "probation"
 	CodeOverCap Code = "over_cap"
+	CodeCold    Code = "cold" // idle, but a host with the models in memory is free sooner than loading takes
 )
 
 // HostVerdict is one host's answer to "why is my job not running?".
@@ -37,11 +38,10 @@ type HostVerdict struct {
 // Explain says of every host whether it may take the job now, and if not, the weightiest reason. Hosts are
 // sorted by name; hosts that are away are listed when their capability is known.
 func (f *Fleet) Explain(w Want, now time.Time) []HostVerdict {
-	f.advance(now)
+	d := f.choose(&w, now)
 	x := f.use(w.Hash)
 	f.eligible(&w, x, now)
-	f.candidates(x, f.scratch.chosen, f.free)
-	idle := f.scratch.chosen.any()
+	idle := f.idleElsewhere(x)
 	verdicts := make([]HostVerdict, 0, len(f.numbers))
 	for id, n := range f.numbers {
 		h := f.hosts[n]
@@ -49,8 +49,8 @@ func (f *Fleet) Explain(w Want, now time.Time) []HostVerdict {
 			continue
 		}
 		v := f.verdict(&w, x, n, now)
-		if v.Code == Eligible && idle && !f.free.has(n) {
-			v = f.hosts[n].busy() // it could hold one job more, which it is not given while another host is idle
+		if v.Code == Eligible {
+			v = f.compared(d, n, idle, now)
 		}
 		v.Host, v.Eligible = id, v.Code == Eligible
 		if v.Text == "" {
@@ -60,6 +60,21 @@ func (f *Fleet) Explain(w Want, now time.Time) []HostVerdict {
 	}
 	slices.SortFunc(verdicts, func(a, b HostVerdict) int { return cmp.Compare(a.Host, b.Host) })
 	return verdicts
+}
+
+// compared judges a host that is right for the job, and has room for it, in the light of the others: it is idle and had
+// better stay so for a moment, or it could hold one job more, which it is not given while another host is idle, nor
+// long before it is free.
+func (f *Fleet) compared(d decision, n int32, idle bool, now time.Time) HostVerdict {
+	switch {
+	case d.warm && d.host == n:
+	case d.warm && f.free.has(n):
+		text := "idle, but cold: a host with the models in memory is expected to be free before they are loaded here"
+		return HostVerdict{Code: CodeCold, Text: text, Until: d.until}
+	case !f.free.has(n) && (idle || !f.ripe(n, now)):
+		return f.busy(n)
+	}
+	return HostVerdict{Code: Eligible}
 }
 
 // verdict needs scratch.eligible to be filled.
@@ -89,7 +104,6 @@ func (f *Fleet) verdict(w *Want, x *facts, n int32, now time.Time) HostVerdict {
 
 // readiness judges a host that is in principle right for the job.
 func (f *Fleet) readiness(w *Want, x *facts, n int32, now time.Time) HostVerdict {
-	h := f.hosts[n]
 	switch {
 	case !f.scratch.eligible.has(n) && now.Before(w.AvoidUntil):
 		return HostVerdict{Code: CodeAvoid, Text: "avoided: it failed this job before", Until: w.AvoidUntil}
@@ -98,13 +112,22 @@ func (f *Fleet) readiness(w *Want, x *facts, n int32, now time.Time) HostVerdict
 	case x.probation.has(n) && x.running.has(n):
 		return HostVerdict{Code: CodeProbe, Text: "probation: one job of this workflow at a time after a block"}
 	case !f.free.has(n) && !f.spare.has(n):
-		return h.busy()
+		return f.busy(n)
 	}
 	return HostVerdict{Code: Eligible}
 }
 
-func (h *host) busy() HostVerdict {
-	return HostVerdict{Code: CodeBusy, Text: fmt.Sprintf("busy: %d of %d slots", h.used(), h.slots)}
+func (f *Fleet) busy(n int32) HostVerdict {
+	h := f.hosts[n]
+	v := HostVerdict{Code: CodeBusy, Text: fmt.Sprintf("busy: %d of %d slots", min(h.used(), h.slots), h.slots)}
+	if held := h.used() - h.slots; held > 0 {
+		v.Text += fmt.Sprintf(", %d more in line", held)
+	}
+	if at := f.endsAt[n]; at != never {
+		v.Until = moment(at)
+		v.Text += ", free about " + v.Until.Format(time.RFC3339)
+	}
+	return v
 }
 
 func (x *facts) missing(h *host) string {

@@ -152,3 +152,50 @@ func TestAHostThatCouldHoldAJobIsBusyWhileAnotherIsIdle(t *testing.T) {
 		t.Errorf("when both work: %+v", v)
 	}
 }
+
+func TestAHostIsBusyUntilShortlyBeforeItMayHoldTheJob(t *testing.T) {
+	t.Parallel()
+	s := online("a")
+	s.Prefetch = 1
+	f := fleet(s)
+	f.ObserveRun(hashOf(2), "a", time.Minute)
+	s.Running = []route.Run{{Tenant: "other", Job: "x", Hash: hashOf(2), Since: noon}}
+	f.PutHost(s)
+	v := f.Explain(want(1), noon)[0]
+	if v.Eligible || v.Code != route.CodeBusy || v.Text != "busy: 1 of 1 slots, free about 2026-12-01T12:01:00Z" || !v.Until.Equal(noon.Add(time.Minute)) {
+		t.Errorf("a minute before it is free: %+v", v)
+	}
+	if v := f.Explain(want(1), noon.Add(time.Minute-route.PrefetchAhead))[0]; v.Code != route.Eligible {
+		t.Errorf("when it may hold the job: %+v", v)
+	}
+	f.Occupy("a", route.Run{Tenant: "other", Job: "y", Hash: hashOf(2)})
+	if v := f.Explain(want(1), noon.Add(59*time.Second))[0]; v.Text != "busy: 1 of 1 slots, 1 more in line" {
+		t.Errorf("when it holds one: %+v", v)
+	}
+}
+
+func TestAnIdleHostIsColdWhileAWarmOneIsExpectedSooner(t *testing.T) {
+	t.Parallel()
+	codes := func(prefetch int, at time.Duration) string {
+		v := learned(prefetch).Explain(want(1), noon.Add(at)) // its warm host is free at noon + 14 s; loading takes 8 s
+		if v[0].Code == route.CodeCold && (v[0].Eligible || v[0].Text == "" || v[0].Until.IsZero()) {
+			t.Errorf("%+v", v[0])
+		}
+		return string(v[0].Code) + " " + string(v[1].Code)
+	}
+	for _, c := range []struct {
+		prefetch int
+		at       time.Duration
+		want     string
+	}{
+		{0, 9 * time.Second, "eligible busy"},
+		{0, 11 * time.Second, "cold busy"},
+		{1, 11 * time.Second, "cold busy"},
+		{1, 12 * time.Second, "cold eligible"},
+		{1, 15 * time.Second, "eligible busy"},
+	} {
+		if got := codes(c.prefetch, c.at); got != c.want {
+			t.Errorf("prefetch %d after %s: %s, want %s", c.prefetch, c.at, got, c.want)
+		}
+	}
+}
