@@ -73,7 +73,7 @@ func TestVariablesStandForFlagsAndFlagsWin(t *testing.T) { //nolint:paralleltest
 	}
 	want := agent.Config{
 		Slots: 2, Prefetch: -1, Drain: 5 * time.Minute, StartTimeout: 10 * time.Second, NodeTimeout: 40 * time.Second, TotalTimeout: 30 * time.Second,
-		Outputs: "none", Labels: []string{"gpu=4090", "site=b"}, Version: daemon.Version(),
+		Outputs: "none", Labels: []string{"gpu=4090", "site=b"}, Version: daemon.Version(), Machine: main.Machine(),
 	}
 	if diff := cmp.Diff(want, cfg); diff != "" || hosts != "http://h:1" {
 		t.Errorf("hosts %q %s", hosts, diff)
@@ -86,7 +86,7 @@ func TestWhatIsNotGivenIsTheAgentsDefault(t *testing.T) { // not parallel: the e
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(agent.Config{Outputs: agent.OutputsStore, Version: daemon.Version()}, cfg); diff != "" {
+	if diff := cmp.Diff(agent.Config{Outputs: agent.OutputsStore, Version: daemon.Version(), Machine: main.Machine()}, cfg); diff != "" {
 		t.Error(diff)
 	}
 }

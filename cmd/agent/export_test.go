@@ -12,6 +12,9 @@ import (
 // HostsOf reads COMFY_HOSTS.
 var HostsOf = hostsOf
 
+// Machine is this machine's name.
+var Machine = machine
+
 // Run is the command line in this process.
 func Run(ctx context.Context, args []string, out, err io.Writer) int {
 	return run(ctx, args, console{out: out, err: err})

@@ -25,7 +25,7 @@ type settings struct {
 	daemon.NATSFlags `embed:"" group:"nats"`
 	daemon.LogFlags  `embed:"" group:"log"`
 
-	ComfyHosts    string        `name:"comfy-hosts" env:"COMFY_HOSTS" placeholder:"URL,NAME=URL,…" help:"ComfyUI hosts to serve; a name is made of host and port when none is given."`
+	ComfyHosts    string        `name:"comfy-hosts" env:"COMFY_HOSTS" placeholder:"URL,NAME=URL,…" help:"ComfyUI hosts to serve; one without a name is named after its host and port, on this machine after the machine."`
 	Slots         int           `group:"jobs" placeholder:"N" help:"Jobs that each ComfyUI runs at a time (1)."`
 	Prefetch      int           `group:"jobs" placeholder:"N" help:"Jobs taken beyond the slots, so that the GPU never waits; -1 is none (1)."`
 	Drain         time.Duration `group:"jobs" placeholder:"DURATION" help:"What running jobs get at shutdown (10m)."`
@@ -77,9 +77,10 @@ func stopped(ctx context.Context, err error) error {
 	return err
 }
 
+// machine is this machine's name, empty when it has none of its own.
 func machine() string {
 	name, err := os.Hostname()
-	if err != nil {
+	if err != nil || name == "localhost" {
 		return ""
 	}
 	return name
@@ -126,8 +127,8 @@ func (s *settings) serve(stop, kill context.Context, nc *nats.Conn, hosts []agen
 		return err
 	}
 	c.say("NATS      %s", nc.ConnectedUrlRedacted())
-	for _, h := range hosts {
-		c.say("host      %s", describe(h))
+	for _, h := range a.Hosts() {
+		c.say("host      %s at %s", h.Name, h.URL)
 	}
 	c.say("stop      Ctrl-C, running jobs finish; again: now")
 	return together(stop, kill, a, s.HTTP, registry)
@@ -137,19 +138,8 @@ func (s *settings) config(hosts []agent.HostConfig) agent.Config {
 	return agent.Config{
 		Hosts: hosts, Slots: s.Slots, Prefetch: s.Prefetch, Drain: s.Drain,
 		StartTimeout: s.StartTimeout, NodeTimeout: s.NodeTimeout, TotalTimeout: s.TotalTimeout, FreezeTimeout: s.FreezeTimeout,
-		Outputs: s.Outputs, Labels: s.Label, Version: daemon.Version(),
+		Outputs: s.Outputs, Labels: s.Label, Version: daemon.Version(), Machine: machine(),
 	}
-}
-
-func describe(h agent.HostConfig) string {
-	address := h.URL
-	if u, err := url.Parse(h.URL); err == nil {
-		address = u.Redacted()
-	}
-	if h.Name == "" {
-		return address
-	}
-	return h.Name + " at " + address
 }
 
 // together runs the agent and the port for health beside each other; when the port fails, the agent is drained.

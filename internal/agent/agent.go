@@ -24,7 +24,7 @@ func New(q *jetstream.Queue, cfg Config) (*Agent, error) {
 	if err := cfg.check(); err != nil {
 		return nil, err
 	}
-	hosts, err := named(cfg.Hosts)
+	hosts, err := named(cfg.Hosts, cfg.Machine)
 	if err != nil {
 		return nil, err
 	}
@@ -58,6 +58,15 @@ func (a *Agent) Run(stop, kill context.Context) error {
 		return err
 	}
 	return nil
+}
+
+// Hosts gives every host's name and address, the address without a password.
+func (a *Agent) Hosts() []HostConfig {
+	hosts := make([]HostConfig, len(a.hosts))
+	for i, h := range a.hosts {
+		hosts[i] = HostConfig{Name: h.name, URL: h.desk.state().URL}
+	}
+	return hosts
 }
 
 // Health is nil while NATS is connected and at least one host is online, or draining as it was told to.

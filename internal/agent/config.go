@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/url"
 	"strings"
 	"time"
@@ -32,6 +33,7 @@ type Config struct {
 	Outputs string   // OutputsStore (default) or OutputsNone
 	Labels  []string // such as gpu=4090, of every host
 	Version string   // of the agent, for people
+	Machine string   // stands in names instead of a loopback address, which every machine has; empty leaves the address
 
 	Logger     *slog.Logger          // nil discards
 	Registerer prometheus.Registerer // nil registers no metrics
@@ -45,7 +47,7 @@ const (
 
 // HostConfig is one ComfyUI.
 type HostConfig struct {
-	Name  string  // in every subject and event; default from the URL's host and port
+	Name  string  // in every subject and event; default from the URL's host and port, and the machine's name for loopback
 	URL   string  // http://127.0.0.1:8188
 	Comfy ComfyUI // nil drives URL
 }
@@ -82,11 +84,11 @@ func (c Config) check() error {
 }
 
 // named gives every host its name, and refuses two of one name.
-func named(hosts []HostConfig) ([]HostConfig, error) {
+func named(hosts []HostConfig, machine string) ([]HostConfig, error) {
 	urls := map[string]string{}
 	all := make([]HostConfig, 0, len(hosts))
 	for _, h := range hosts {
-		h.Name = cmp.Or(h.Name, nameOf(h.URL))
+		h.Name = cmp.Or(h.Name, nameOf(h.URL, machine))
 		if !job.ValidHost(h.Name) {
 			return nil, fmt.Errorf("%q is no host name: use 1 to 64 of A-Z a-z 0-9 _ -, as in name=http://127.0.0.1:8188", h.Name)
 		}
@@ -99,19 +101,28 @@ func named(hosts []HostConfig) ([]HostConfig, error) {
 	return all, nil
 }
 
-// nameOf makes 127-0-0-1-8188 of http://127.0.0.1:8188.
-func nameOf(address string) string {
+// nameOf makes 10-0-0-5-8188 of http://10.0.0.5:8188, and gpubox-8188 of http://127.0.0.1:8188 on the machine gpubox.
+func nameOf(address, machine string) string {
 	u, err := url.Parse(address)
 	if err != nil {
 		return ""
+	}
+	at := u.Host
+	if machine != "" && loopback(u.Hostname()) {
+		at = machine + ":" + u.Port()
 	}
 	name := strings.Map(func(r rune) rune {
 		if r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '_' {
 			return r
 		}
 		return '-'
-	}, u.Host+strings.TrimRight(u.Path, "/"))
-	return strings.Trim(name[:min(64, len(name))], "-")
+	}, at+strings.TrimRight(u.Path, "/"))
+	return strings.Trim(name[max(0, len(name)-64):], "-")
+}
+
+func loopback(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
 // withoutUser is an address fit to be shown.

@@ -40,6 +40,23 @@ func TestConfigIsRefusedWithAReason(t *testing.T) {
 	}
 }
 
+// Every machine calls itself 127.0.0.1: named after that, the hosts of two machines would have one name.
+func TestAHostOnLoopbackIsNamedAfterTheMachine(t *testing.T) {
+	t.Parallel()
+	for address, want := range map[string]string{
+		"http://127.0.0.1:8188": "gpu-box-lan-8188", "http://localhost:8189/": "gpu-box-lan-8189", "http://[::1]:8188/b": "gpu-box-lan-8188-b",
+		"http://127.0.0.1": "gpu-box-lan", "http://10.0.0.5:8188": "10-0-0-5-8188",
+	} {
+		a, err := agent.New(nil, agent.Config{Hosts: []agent.HostConfig{{URL: address}}, Machine: "gpu-box.lan"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := a.Hosts()[0].Name; got != want {
+			t.Errorf("%s is named %s, want %s", address, got, want)
+		}
+	}
+}
+
 func TestMetricsAreRegisteredOnce(t *testing.T) {
 	t.Parallel()
 	registry := prometheus.NewRegistry()

@@ -11,6 +11,7 @@ import (
 // the state when it is another than the last that was announced. Nothing is told before ComfyUI was looked at once.
 func (h *host) presenceLoop(ctx context.Context) error {
 	var announced jetstream.Availability
+	var other twin
 	ticker := time.NewTicker(h.q.PresenceTTL() / 3)
 	defer ticker.Stop()
 	for {
@@ -19,12 +20,13 @@ func (h *host) presenceLoop(ctx context.Context) error {
 			return ctx.Err()
 		case <-h.beatNow:
 		case <-ticker.C:
+			other.look(ctx, h)
 		}
 		if !h.looked.Load() {
 			continue
 		}
 		s := h.desk.state()
-		if err := h.beat(ctx, &s); err != nil {
+		if err := other.beat(ctx, h, &s); err != nil {
 			h.log.Debug("cannot renew the presence", "error", err)
 			continue
 		}

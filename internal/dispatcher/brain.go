@@ -34,8 +34,9 @@ type brain struct {
 	affinities   map[string]bool
 	tenants      map[string]bool
 	dispatchers  map[string]time.Time // live ones, and until when their presence stands
-	homes        []string             // their names, sorted
-	hand         map[uint64]*owned    // jobs that wait here with their delivery, by sequence
+	twin         twin
+	homes        []string          // their names, sorted
+	hand         map[uint64]*owned // jobs that wait here with their delivery, by sequence
 	claiming     map[uint64]route.Ticket
 	unlearnt     map[workflow.Hash][]route.Ticket // tickets of hashes whose requirements are not known yet
 	toLearn      []workflow.Hash                  // whose jobs are still to be read

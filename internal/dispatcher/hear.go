@@ -68,6 +68,9 @@ func (b *brain) hearDispatcher(c jetstream.Change) {
 	b.mirror(dispatcherSource, c, func(c jetstream.Change, now time.Time) {
 		_, known := b.dispatchers[c.Key]
 		b.dispatchers[c.Key] = now.Add(b.d.q.PresenceTTL())
+		if c.Key == b.d.cfg.Name {
+			b.twin.hear(b.d, c.Value)
+		}
 		if !known {
 			b.rehome()
 		}
