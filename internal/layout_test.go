@@ -69,6 +69,7 @@ func TestEveryRuleBites(t *testing.T) {
 		"UnusedReason":               {"EveryDependencyHasAReason", "cmd/agent/a.go", ``, "example.com/old: has a line"},
 		"Stray":                      {"TheRootHoldsOnlyWhatBelongsThere", "notes.txt", ``, "notes.txt: does not belong"},
 		"Ignored":                    {"TheRootHoldsOnlyWhatBelongsThere", "bin/agent", ``, ""},
+		"LinkedWorkTree":             {"TheRootHoldsOnlyWhatBelongsThere", ".git", ``, ""},
 		"LongFile":                   {"FilesAndFunctionsFit", "jetstream/a.go", long, "at most 400"},
 		"LongTest":                   {"FilesAndFunctionsFit", "jetstream/a_test.go", long, ""},
 		"LongFunction":               {"FilesAndFunctionsFit", "jetstream/a.go", "func f() {" + strings.Repeat("\n", 60) + "}", "f has 61 lines"},

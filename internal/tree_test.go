@@ -62,7 +62,7 @@ func load(t *testing.T, root fs.FS) tree {
 		if entry.IsDir() && (ignored[name] || entry.Name() == "testdata" || entry.Name() == ".git") {
 			return fs.SkipDir
 		}
-		if top {
+		if top && name != ".git" { // a file in a linked work tree
 			found.top = append(found.top, name)
 		}
 		if entry.IsDir() || path.Ext(name) != ".go" {
