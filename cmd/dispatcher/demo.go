@@ -40,6 +40,11 @@ func (d *demoCmd) Run(ctx context.Context, c *console) error {
 	if err != nil {
 		return err
 	}
+	if d.Out != "" {
+		if err := writable(d.Out); err != nil {
+			return fmt.Errorf("--out %s: %w", d.Out, err)
+		}
+	}
 	stop, _, release := daemon.Signals(ctx)
 	defer release()
 	o := demoOptions{hosts: hosts, pictures: d.Out, pace: time.Second, colours: colourful(c.out), width: widthOf(c.out)}

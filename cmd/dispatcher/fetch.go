@@ -54,6 +54,21 @@ func fileName(o *job.Output, taken map[string]bool) string {
 	return name
 }
 
+// writable makes a folder and proves that files can be written there, before work is done for them.
+func writable(dir string) error {
+	err := os.MkdirAll(dir, 0o755)
+	if err == nil {
+		var probe *os.File
+		if probe, err = os.CreateTemp(dir, ".part-*"); err == nil {
+			err = errors.Join(probe.Close(), os.Remove(probe.Name()))
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("%w; choose a folder that can be written to", err)
+	}
+	return nil
+}
+
 // download writes an object to a file that is whole or not there.
 func download(ctx context.Context, q *jetstream.Queue, object, path string) (err error) {
 	from, _, err := q.OpenOutput(ctx, object)

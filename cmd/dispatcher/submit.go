@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"syscall"
 	"time"
 
 	"github.com/comfyherd/comfyherd/internal/daemon"
@@ -53,6 +54,11 @@ func (s *submitCmd) Run(ctx context.Context, c *console) error {
 	specs, err := s.specs(c)
 	if err != nil {
 		return err
+	}
+	if s.Out != "" {
+		if err := writable(s.Out); err != nil {
+			return fmt.Errorf("--out %s: %w; nothing was submitted", s.Out, err)
+		}
 	}
 	q, done, err := s.open(ctx, c)
 	if err != nil {
@@ -145,6 +151,9 @@ func readFile(c *console, name string) ([]byte, error) {
 		from = file
 	}
 	body, err := io.ReadAll(io.LimitReader(from, maxFile+1))
+	if errors.Is(err, syscall.EISDIR) {
+		return nil, fmt.Errorf("%s is a folder; give the files in it", name)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", name, err)
 	}

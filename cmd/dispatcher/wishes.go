@@ -8,6 +8,7 @@ import (
 	"mime"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -20,7 +21,7 @@ import (
 
 // wishes are what a submitter can say about a job besides its workflow. They win over what the file says.
 type wishes struct {
-	Set         []string      `sep:"none" placeholder:"NODE.inputs.NAME=VALUE" help:"Change an input of the workflow, repeatable. The value is JSON if it reads as such, else text."`
+	Set         []string      `sep:"none" placeholder:"NODE.inputs.NAME=VALUE" help:"Change an input that the workflow has, repeatable. The value is JSON if it reads as such, else text."`
 	Input       []string      `sep:"none" placeholder:"NODE.NAME=PATH" help:"Send a file along and name it in this input, repeatable."`
 	MaxAttempts int           `placeholder:"N" help:"Attempts that count before the job is dead (3)."`
 	Prefer      []string      `placeholder:"HOST" help:"Host or label (gpu=4090) to prefer, repeatable."`
@@ -68,11 +69,15 @@ func set(graph *workflow.Graph, change string) (*workflow.Graph, error) {
 	if !ok {
 		return nil, fmt.Errorf("--set %s: write it like --set '6.inputs.text=a cat'", change)
 	}
+	name = strings.TrimPrefix(name, "inputs.")
+	if known := graph.Inputs(node); graph.ClassOf(node) != "" && !slices.Contains(known, name) { // ComfyUI would ignore it
+		return nil, fmt.Errorf("--set %s: node %s (%s) has no input %s; it has %s", change, node, graph.ClassOf(node), name, strings.Join(known, ", "))
+	}
 	raw := json.RawMessage(value)
 	if !json.Valid(raw) {
 		raw, _ = json.Marshal(value) // a string always can be
 	}
-	changed, err := graph.SetInput(node, strings.TrimPrefix(name, "inputs."), raw)
+	changed, err := graph.SetInput(node, name, raw)
 	if err != nil {
 		return nil, fmt.Errorf("--set %s: %w", change, err)
 	}

@@ -104,6 +104,20 @@ func (g *Graph) ClassOf(node string) string {
 	return ""
 }
 
+// Inputs returns the names of a node's inputs, sorted; none when there is no such node.
+func (g *Graph) Inputs(node string) []string {
+	i := g.lookup(node)
+	if i < 0 {
+		return nil
+	}
+	inputs := g.inputsOf(&g.nodes[i])
+	names := make([]string, len(inputs))
+	for j := range inputs {
+		names[j] = inputs[j].name
+	}
+	return names
+}
+
 // Nodes returns the node ids in canonical order: array indices by number, then
 // the others by UTF-16 code units.
 func (g *Graph) Nodes() []string {
