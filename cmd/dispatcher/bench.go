@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/comfyherd/comfyherd/internal/bench"
@@ -21,6 +22,8 @@ type benchCmd struct {
 	FailureRate float64       `default:"0" help:"Share of attempts that fail, 0 to 0.9."`
 	Rate        float64       `placeholder:"JOBS/S" help:"Publish so many jobs a second instead of all at once."`
 	HostTime    time.Duration `placeholder:"DURATION" help:"How long a host takes for a job (0s)."`
+	Waiting     int           `default:"0" help:"Jobs that wait all the time in the waiting room, for a host that stays busy (${default})."`
+	Blocks      int           `default:"0" help:"Blocks that stand all the time, of other workflows on these hosts (${default})."`
 	Comfy       bool          `help:"Simulated ComfyUI over sockets instead of a host in this process."`
 	NATSURL     string        `name:"nats-url" env:"NATS_URL" placeholder:"URL" help:"A NATS on this machine instead of an embedded one; streams stay behind in it."`
 	StoreDir    string        `type:"path" placeholder:"DIR" help:"Where the embedded NATS keeps its data (a temporary folder)."`
@@ -39,6 +42,7 @@ Examples:
   dispatcher bench
   dispatcher bench --jobs 10000 --hosts 100 --dispatchers 2 --json
   dispatcher bench --jobs 500 --rate 100 --hosts 20            latency at a moderate load
+  dispatcher bench --waiting 100000 --blocks 100000            what a crowd costs those that pass it
   dispatcher bench --comfy --hosts 4 --jobs 400 --host-time 100ms`
 }
 
@@ -51,7 +55,7 @@ func (b *benchCmd) Run(ctx context.Context, c *console) error {
 	cfg := bench.Config{
 		Jobs: b.Jobs, Payload: b.Payload, Hosts: b.Hosts, Slots: b.Slots, Tenants: b.Tenants, Hashes: b.Hashes,
 		Dispatchers: b.Dispatchers, FailureRate: b.FailureRate, Rate: b.Rate, HostTime: b.HostTime, Comfy: b.Comfy,
-		NATSURL: b.NATSURL, StoreDir: b.StoreDir, SyncAlways: always, SyncEvery: every, Compression: b.Compression, SkipRaw: b.NoBare,
+		Waiting: b.Waiting, Blocks: b.Blocks, NATSURL: b.NATSURL, StoreDir: b.StoreDir, SyncAlways: always, SyncEvery: every, Compression: b.Compression, SkipRaw: b.NoBare,
 	}
 	live := isTerminal(c.err)
 	cfg.Progress = func(p bench.Progress) {
@@ -77,42 +81,47 @@ func (b *benchCmd) Run(ctx context.Context, c *console) error {
 	return b.table(c, &result)
 }
 
-func direct(r *bench.Result) string {
-	if r.DirectJobsPerSecond == 0 {
-		return ""
-	}
-	return fmt.Sprintf("%.1f %% of %.1f jobs/s", 100*r.RatioToDirect, r.DirectJobsPerSecond)
-}
-
 func (b *benchCmd) table(c *console, r *bench.Result) error {
-	spread := func(s bench.Spread) string { return fmt.Sprintf("%.2f / %.2f / %.2f ms", s.P50, s.P99, s.Max) }
-	bare := func(format string, v any) string {
-		if b.NoBare {
-			return ""
-		}
-		return fmt.Sprintf(format, v)
-	}
-	deliver := ""
-	if !b.NoBare {
-		deliver = spread(r.Bare.PublishToDeliver) + " (deliver)"
-	}
 	c.print("%d jobs of %d bytes, %d hosts of %d slots, %d dispatchers, %d tenants, %d workflows, host time %s\n",
 		b.Jobs, b.Payload, b.Hosts, b.Slots, b.Dispatchers, b.Tenants, b.Hashes, r.Config.HostTime)
-	return c.table([][]string{
-		{"", "comfyherd", "bare NATS"},
-		{"jobs a second", fmt.Sprintf("%.0f", r.JobsPerSecond), bare("%.0f", r.BareJobsPerSecond)},
-		{"share of the limit", bare("%.0f %%", 100*r.Ratio), ""},
-		{"share of the hosts alone", direct(r), ""},
-		{"published a second", fmt.Sprintf("%.0f", r.EnqueuePerSecond), bare("%.0f", r.Bare.EnqueuePerSecond)},
-		{"publish to started (p50 / p99 / max)", spread(r.PublishToStarted), deliver},
-		{"publish to completed (p50 / p99 / max)", spread(r.PublishToEnd), ""},
-		{"idle gap on a host (p50 / p99 / max)", spread(r.IdleGap), ""},
-		{"CPU a job", fmt.Sprintf("%.0f µs", r.CPUPerJob), bare("%.0f µs", r.Bare.CPUPerJob)},
-		{"allocations a job", fmt.Sprintf("%.0f (%s)", r.AllocsPerJob, bytesText(int64(r.AllocatedPerJob))), bare("%.0f", r.Bare.AllocsPerJob)},
-		{"heap at the end", bytesText(int64(r.HeapBytes)), ""},
-		{"events stored a job", bytesText(int64(r.StoredPerJob)), ""},
-		{"offers accepted / refused", fmt.Sprintf("%d / %d", r.OffersAccepted, r.OffersRefused), ""},
-		{"parked", fmt.Sprint(r.Parked), ""},
-		{"dead", fmt.Sprint(r.Dead), ""},
-	})
+	spread := func(s bench.Spread) string { return fmt.Sprintf("%.2f / %.2f / %.2f ms", s.P50, s.P99, s.Max) }
+	count := func(n float64) string { return fmt.Sprintf("%.0f", n) }
+	size := func(n float64) string { return bytesText(int64(n)) }
+	raw, to := &r.Bare, &r.Ratios
+	rows := [][]string{
+		{"", "comfyherd", "bare NATS", "ratio"},
+		{"jobs a second", count(r.JobsPerSecond), count(raw.JobsPerSecond), fmt.Sprintf("%.1f %% of the limit", 100*r.Ratio)},
+		{"published a second", count(r.EnqueuePerSecond), count(raw.EnqueuePerSecond), times(to.EnqueuePerSecond)},
+		{"publish to started (p50 / p99 / max)", spread(r.PublishToStarted), spread(raw.PublishToDeliver) + " (deliver)", times(to.StartedP50, to.StartedP99)},
+		{"publish to completed (p50 / p99 / max)", spread(r.PublishToEnd), spread(raw.PublishToEnd), times(to.CompletedP50, to.CompletedP99)},
+		{"CPU a job", count(r.CPUPerJob) + " µs", count(raw.CPUPerJob) + " µs", times(to.CPUPerJob)},
+		{"allocations a job", count(r.AllocsPerJob), count(raw.AllocsPerJob), times(to.AllocsPerJob)},
+		{"allocated a job", size(r.AllocatedPerJob), size(raw.AllocatedPerJob), times(r.AllocatedPerJob / max(raw.AllocatedPerJob, 1))},
+		{"live heap of this process at the end", size(float64(r.HeapBytes)), size(float64(raw.HeapBytes)), times(to.HeapBytes)},
+		{"events stored a job", size(r.StoredPerJob), size(raw.StoredPerJob), times(to.StoredPerJob)},
+	}
+	if b.NoBare {
+		for i := range rows {
+			rows[i] = rows[i][:2]
+		}
+	}
+	if r.DirectJobsPerSecond > 0 {
+		rows = append(rows, []string{"share of the hosts alone", fmt.Sprintf("%.1f %% of %.1f jobs/s", 100*r.RatioToDirect, r.DirectJobsPerSecond)})
+	}
+	return c.table(append(rows, [][]string{
+		{"idle gap on a host (p50 / p99 / max)", spread(r.IdleGap)},
+		{"heap of one dispatcher more", size(float64(r.DispatcherBytes))},
+		{"offers accepted / refused", fmt.Sprintf("%d / %d", r.OffersAccepted, r.OffersRefused)},
+		{"parked", fmt.Sprint(r.Parked)},
+		{"dead", fmt.Sprint(r.Dead)},
+	}...))
+}
+
+// times writes ratios, of a p50 and a p99 when there are two.
+func times(ratios ...float64) string {
+	texts := make([]string, len(ratios))
+	for i, r := range ratios {
+		texts[i] = fmt.Sprintf("× %.2f", r)
+	}
+	return strings.Join(texts, " / ")
 }

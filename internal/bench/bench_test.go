@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -42,6 +43,9 @@ func TestEveryJobEndsAndIsCounted(t *testing.T) {
 			t.Errorf("publish to %s: %+v is no spread", name, s)
 		}
 	}
+	if r.Ratios.CPUPerJob != r.CPUPerJob/r.Bare.CPUPerJob || r.Ratios.StartedP50 != r.PublishToStarted.P50/r.Bare.PublishToDeliver.P50 {
+		t.Errorf("the ratios %+v are not those of %+v and %+v", r.Ratios, r, r.Bare)
+	}
 	if r.StoredPerJob < 600 {
 		t.Errorf("%v bytes of events are stored for a job, which is less than three events", r.StoredPerJob)
 	}
@@ -52,6 +56,24 @@ func TestFailingAttemptsAreTriedAgain(t *testing.T) {
 	r := measured(t, bench.Config{Jobs: 100, Hosts: 4, FailureRate: 0.3, SkipRaw: true})
 	if r.OffersAccepted <= 100 {
 		t.Errorf("%d offers for 100 jobs of which three in ten attempts fail", r.OffersAccepted)
+	}
+}
+
+func TestACrowdAndBlocksStandBesideWhatIsMeasured(t *testing.T) {
+	t.Parallel()
+	var stages sync.Map
+	r := measured(t, bench.Config{
+		Jobs: 100, Hosts: 4, Waiting: 300, Blocks: 50, SkipRaw: true,
+		Progress: func(p bench.Progress) { stages.Store(p.Stage, p.Total) },
+	})
+	if r.OffersAccepted != 100 || r.Parked > 100 || r.Config.Waiting != 300 || r.Config.Blocks != 50 {
+		t.Errorf("100 jobs beside 300 that wait and 50 blocks: %+v", r)
+	}
+	if r.DispatcherBytes <= 0 {
+		t.Errorf("one dispatcher more takes %d bytes", r.DispatcherBytes)
+	}
+	if total, told := stages.Load("waiting room"); !told || total != 300 {
+		t.Errorf("the waiting room was told of with %v jobs", total)
 	}
 }
 
@@ -82,6 +104,8 @@ func TestWrongSettingsAreRefused(t *testing.T) {
 		"at least 1":          {Jobs: -1},
 		"600 to 900 000":      {Payload: 10},
 		"failure rate":        {FailureRate: 2},
+		"can wait":            {Waiting: 100_001},
+		"waiting jobs":        {Blocks: -1},
 		"--hosts 64":          {Comfy: true, Hosts: 65},
 		"is not this machine": {NATSURL: "nats://192.0.2.1:4222"},
 	} {

@@ -17,6 +17,8 @@ type Config struct {
 	FailureRate float64       // of attempts, 0 to 1
 	Rate        float64       // jobs published a second; 0 = all at once
 	HostTime    time.Duration // how long a host takes for a job
+	Waiting     int           // jobs that wait all the time in the waiting room, for a host that stays busy
+	Blocks      int           // blocks that stand all the time, of other workflows on these hosts
 	Comfy       bool          // simulated ComfyUI over sockets instead of the host in this process
 	SkipRaw     bool          // do not measure the raw limit
 
@@ -31,10 +33,13 @@ type Config struct {
 
 // Progress is how far a measurement is.
 type Progress struct {
-	Stage string // raw or comfyherd
+	Stage string // raw, blocks, waiting room or comfyherd
 	Done  int
 	Total int
 }
+
+// maxWaiting is the usual cap of the waiting room.
+const maxWaiting = 100_000
 
 func (c Config) withDefaults() Config {
 	for _, d := range []struct {
@@ -59,8 +64,10 @@ func (c Config) check() error {
 		return errors.New("the payload must have 600 to 900 000 bytes")
 	case c.FailureRate < 0 || c.FailureRate > 0.9:
 		return errors.New("the failure rate must be 0 to 0.9")
-	case c.Rate < 0 || c.HostTime < 0:
-		return errors.New("rate and host time must not be negative")
+	case c.Rate < 0 || c.HostTime < 0 || c.Waiting < 0 || c.Blocks < 0:
+		return errors.New("rate, host time, waiting jobs and blocks must not be negative")
+	case c.Waiting > maxWaiting:
+		return errors.New("at most 100 000 jobs can wait: a dispatcher takes in no more")
 	case c.Comfy && c.Hosts > 64:
 		return errors.New("with --comfy at most 64 hosts fit into one process: use --hosts 64 or fewer")
 	}

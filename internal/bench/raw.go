@@ -27,8 +27,12 @@ type RawResult struct {
 	JobsPerSecond    float64 `json:"jobs_per_second"`
 	EnqueuePerSecond float64 `json:"enqueue_per_second"`
 	PublishToDeliver Spread  `json:"publish_to_deliver"`
+	PublishToEnd     Spread  `json:"publish_to_completed"`
 	CPUPerJob        float64 `json:"cpu_us_per_job"`
 	AllocsPerJob     float64 `json:"allocs_per_job"`
+	AllocatedPerJob  float64 `json:"allocated_bytes_per_job"`
+	HeapBytes        uint64  `json:"heap_bytes"`
+	StoredPerJob     float64 `json:"stored_bytes_per_job"`
 }
 
 func runRaw(ctx context.Context, cfg *Config, l *load) (result RawResult, err error) {
@@ -57,18 +61,30 @@ func runRaw(ctx context.Context, cfg *Config, l *load) (result RawResult, err er
 		}
 		workers.Go(func() { r.work(working, nc) })
 	}
+	defer r.recorder.telling("raw", cfg.Progress)()
 	before := usageNow()
 	rate, err := enqueue(ctx, cfg, l, js, r.recorder, "bench.jobs.")
 	if err != nil {
 		return RawResult{}, err
 	}
-	if err := r.recorder.wait(ctx, "raw", cfg.Progress); err != nil {
+	if err := r.recorder.wait(ctx, "raw"); err != nil {
 		return RawResult{}, err
 	}
 	used := usageNow().since(before)
+	return r.report(ctx, js, rate, used)
+}
+
+func (r *raw) report(ctx context.Context, js natsjs.JetStream, rate float64, used usage) (RawResult, error) {
+	stored, err := storedBytes(ctx, js, rawEvents)
+	if err != nil {
+		return RawResult{}, err
+	}
+	jobs := float64(r.cfg.Jobs)
 	return RawResult{
 		JobsPerSecond: r.recorder.perSecond(), EnqueuePerSecond: rate, PublishToDeliver: r.delivery.spread(),
-		CPUPerJob: float64(used.cpu.Microseconds()) / float64(cfg.Jobs), AllocsPerJob: float64(used.mallocs) / float64(cfg.Jobs),
+		PublishToEnd: since(r.recorder.published, r.recorder.ended),
+		CPUPerJob:    float64(used.cpu.Microseconds()) / jobs, AllocsPerJob: float64(used.mallocs) / jobs,
+		AllocatedPerJob: float64(used.bytes) / jobs, HeapBytes: liveHeap(), StoredPerJob: float64(stored) / jobs,
 	}, nil
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -85,20 +86,40 @@ func (r *recorder) die(i int) {
 	r.end(i)
 }
 
-// wait waits for the end of all jobs, telling how far it is.
-func (r *recorder) wait(ctx context.Context, stage string, tell func(Progress)) error {
-	tick := time.NewTicker(200 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		select {
-		case <-r.all:
-			return nil
-		case <-tick.C:
-			tell(Progress{Stage: stage, Done: int(r.done.Load()), Total: len(r.ended)})
-		case <-ctx.Done():
-			return fmt.Errorf("%s: %d of %d jobs had ended: %w", stage, r.done.Load(), len(r.ended), context.Cause(ctx))
-		}
+// wait waits for the end of all jobs.
+func (r *recorder) wait(ctx context.Context, stage string) error {
+	select {
+	case <-r.all:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("%s: %d of %d jobs had ended: %w", stage, r.done.Load(), len(r.ended), context.Cause(ctx))
 	}
+}
+
+// telling tells how far a stage is until stop is called, which waits for it.
+func telling(stage string, total int, done func() int, tell func(Progress)) (stop func()) {
+	over := make(chan struct{})
+	var teller sync.WaitGroup
+	teller.Go(func() {
+		tick := time.NewTicker(200 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			select {
+			case <-over:
+				return
+			case <-tick.C:
+				tell(Progress{Stage: stage, Done: done(), Total: total})
+			}
+		}
+	})
+	return func() {
+		close(over)
+		teller.Wait()
+	}
+}
+
+func (r *recorder) telling(stage string, tell func(Progress)) (stop func()) {
+	return telling(stage, len(r.ended), func() int { return int(r.done.Load()) }, tell)
 }
 
 // perSecond is jobs a second from the first publish to the last end.

@@ -28,13 +28,29 @@ type Result struct {
 	CPUPerJob           float64   `json:"cpu_us_per_job"`
 	AllocsPerJob        float64   `json:"allocs_per_job"`
 	AllocatedPerJob     float64   `json:"allocated_bytes_per_job"`
-	HeapBytes           uint64    `json:"heap_bytes"`
+	HeapBytes           uint64    `json:"heap_bytes"`       // live, of everything in this process, at the end
+	DispatcherBytes     int64     `json:"dispatcher_bytes"` // heap of one dispatcher more, started at the end
 	StoredPerJob        float64   `json:"stored_bytes_per_job"`
 	Parked              int       `json:"parked"`
 	OffersAccepted      int       `json:"offers_accepted"`
 	OffersRefused       int       `json:"offers_refused"`
 	Dead                int       `json:"dead"`
 	Bare                RawResult `json:"bare"`
+	Ratios              Ratios    `json:"ratios_to_bare"`
+}
+
+// Ratios are comfyherd's numbers as multiples of the bare ones of the same run; 0 when those were not measured.
+type Ratios struct {
+	JobsPerSecond    float64 `json:"jobs_per_second"`
+	EnqueuePerSecond float64 `json:"enqueue_per_second"`
+	StartedP50       float64 `json:"publish_to_started_p50"` // to a bare publish_to_deliver
+	StartedP99       float64 `json:"publish_to_started_p99"`
+	CompletedP50     float64 `json:"publish_to_completed_p50"`
+	CompletedP99     float64 `json:"publish_to_completed_p99"`
+	CPUPerJob        float64 `json:"cpu_us_per_job"`
+	AllocsPerJob     float64 `json:"allocs_per_job"`
+	HeapBytes        float64 `json:"heap_bytes"`
+	StoredPerJob     float64 `json:"stored_bytes_per_job"`
 }
 
 // Settings tell what was measured.
@@ -49,8 +65,11 @@ type Settings struct {
 	FailureRate float64 `json:"failure_rate"`
 	Rate        float64 `json:"arrival_per_second"` // 0 = a burst
 	HostTime    string  `json:"host_time"`
+	Waiting     int     `json:"waiting"` // all the time
+	Blocks      int     `json:"blocks"`  // all the time
 	Comfy       bool    `json:"comfy"`
 	Sync        string  `json:"sync"`
+	Compression bool    `json:"compression"`
 	CPUs        int     `json:"cpus"`
 	Go          string  `json:"go"`
 }
@@ -66,79 +85,128 @@ func settings(cfg *Config) Settings {
 	return Settings{
 		Jobs: cfg.Jobs, Payload: cfg.Payload, Hosts: cfg.Hosts, Slots: cfg.Slots, Tenants: cfg.Tenants, Hashes: cfg.Hashes,
 		Dispatchers: cfg.Dispatchers, FailureRate: cfg.FailureRate, Rate: cfg.Rate, HostTime: cfg.HostTime.String(),
-		Comfy: cfg.Comfy, Sync: sync, CPUs: runtime.NumCPU(), Go: runtime.Version(),
+		Waiting: cfg.Waiting, Blocks: cfg.Blocks, Comfy: cfg.Comfy, Sync: sync, Compression: cfg.Compression, CPUs: runtime.NumCPU(), Go: runtime.Version(),
 	}
 }
 
 func (r *Result) compare() {
-	r.BareJobsPerSecond = r.Bare.JobsPerSecond
-	if r.BareJobsPerSecond > 0 {
-		r.Ratio = r.JobsPerSecond / r.BareJobsPerSecond
-	}
-	if r.DirectJobsPerSecond > 0 {
-		r.RatioToDirect = r.JobsPerSecond / r.DirectJobsPerSecond
+	b := &r.Bare
+	r.BareJobsPerSecond = b.JobsPerSecond
+	r.Ratio = ratio(r.JobsPerSecond, b.JobsPerSecond)
+	r.RatioToDirect = ratio(r.JobsPerSecond, r.DirectJobsPerSecond)
+	r.Ratios = Ratios{
+		JobsPerSecond: r.Ratio, EnqueuePerSecond: ratio(r.EnqueuePerSecond, b.EnqueuePerSecond),
+		StartedP50:   ratio(r.PublishToStarted.P50, b.PublishToDeliver.P50),
+		StartedP99:   ratio(r.PublishToStarted.P99, b.PublishToDeliver.P99),
+		CompletedP50: ratio(r.PublishToEnd.P50, b.PublishToEnd.P50), CompletedP99: ratio(r.PublishToEnd.P99, b.PublishToEnd.P99),
+		CPUPerJob: ratio(r.CPUPerJob, b.CPUPerJob), AllocsPerJob: ratio(r.AllocsPerJob, b.AllocsPerJob),
+		HeapBytes: ratio(float64(r.HeapBytes), float64(b.HeapBytes)), StoredPerJob: ratio(r.StoredPerJob, b.StoredPerJob),
 	}
 }
 
-func (s *stage) report(ctx context.Context, q *jetstream.Queue, js natsjs.JetStream, rate float64, used usage, r *Result) error {
+func ratio(a, b float64) float64 {
+	if b == 0 {
+		return 0
+	}
+	return a / b
+}
+
+func (s *stage) report(ctx context.Context, js natsjs.JetStream, rate float64, used usage, r *Result) error {
 	jobs := float64(s.cfg.Jobs)
 	r.JobsPerSecond, r.EnqueuePerSecond = s.recorder.perSecond(), rate
 	r.PublishToStarted = since(s.recorder.published, s.recorder.started)
 	r.PublishToEnd = since(s.recorder.published, s.recorder.ended)
 	r.IdleGap = s.gaps.spread()
 	r.CPUPerJob = float64(used.cpu.Microseconds()) / jobs
-	r.AllocsPerJob, r.AllocatedPerJob, r.HeapBytes = float64(used.mallocs)/jobs, float64(used.bytes)/jobs, used.heap
+	r.AllocsPerJob, r.AllocatedPerJob, r.HeapBytes = float64(used.mallocs)/jobs, float64(used.bytes)/jobs, liveHeap()
 	r.Dead = int(s.recorder.dead.Load())
-	s.count(r)
-	q.Close()
-	events, err := js.Stream(ctx, jetstream.EventsStream)
+	counted := s.counts()
+	r.Parked = counted.parked - s.before.parked
+	r.OffersAccepted, r.OffersRefused = counted.accepted-s.before.accepted, counted.refused-s.before.refused
+	stored, err := storedBytes(ctx, js, jetstream.EventsStream)
 	if err != nil {
-		return fmt.Errorf("look up events: %w", err)
+		return err
 	}
-	r.StoredPerJob = float64(events.CachedInfo().State.Bytes) / jobs
-	return nil
+	r.StoredPerJob = float64(stored-s.before.stored) / jobs
+	r.DispatcherBytes, err = s.weigh(ctx)
+	return err
 }
 
-// count sums what the dispatchers counted.
-func (s *stage) count(r *Result) {
+func storedBytes(ctx context.Context, js natsjs.JetStream, stream string) (uint64, error) {
+	found, err := js.Stream(ctx, stream)
+	if err != nil {
+		return 0, fmt.Errorf("look up %s: %w", stream, err)
+	}
+	return found.CachedInfo().State.Bytes, nil
+}
+
+// weigh starts one dispatcher more, lets it learn all that the others know, and gives by how much the heap grew:
+// a dispatcher with its connection, and with an embedded NATS also NATS's side of it.
+func (s *stage) weigh(ctx context.Context) (int64, error) {
+	before := liveHeap()
+	if err := s.dispatcher(ctx, s.cfg.Dispatchers); err != nil {
+		return 0, err
+	}
+	if err := s.awaitKnown(ctx, s.cfg.Dispatchers); err != nil {
+		return 0, err
+	}
+	return int64(liveHeap()) - int64(before), nil
+}
+
+// counters are what the dispatchers have counted so far, and what their events take.
+type counters struct {
+	parked, accepted, refused int
+	stored                    uint64
+}
+
+func (s *stage) counts() (c counters) {
 	families, err := s.metrics.Gather()
 	if err != nil {
-		return // counters are beside the point of a measurement
+		return c // counters are beside the point of a measurement
 	}
 	for _, family := range families {
 		for _, m := range family.GetMetric() {
 			n := int(m.GetCounter().GetValue())
 			switch family.GetName() {
 			case "comfyherd_jobs_parked_total":
-				r.Parked += n
+				c.parked += n
 			case "comfyherd_offers_total":
 				accepted := false
 				for _, l := range m.GetLabel() {
 					accepted = accepted || l.GetName() == "answer" && l.GetValue() == string(jetstream.Accepted)
 				}
 				if accepted {
-					r.OffersAccepted += n
+					c.accepted += n
 				} else {
-					r.OffersRefused += n
+					c.refused += n
 				}
 			}
 		}
 	}
+	return c
 }
 
 // usage is what the process has used so far.
 type usage struct {
 	cpu            time.Duration
 	mallocs, bytes uint64
-	heap           uint64
+}
+
+// liveHeap is what is left of the heap when nothing unused stands in it.
+func liveHeap() uint64 {
+	runtime.GC()
+	runtime.GC() // what the first one finalised
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc
 }
 
 func usageNow() usage {
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
-	return usage{cpu: cpuTime(), mallocs: m.Mallocs, bytes: m.TotalAlloc, heap: m.HeapAlloc}
+	return usage{cpu: cpuTime(), mallocs: m.Mallocs, bytes: m.TotalAlloc}
 }
 
 func (u usage) since(before usage) usage {
-	return usage{cpu: u.cpu - before.cpu, mallocs: u.mallocs - before.mallocs, bytes: u.bytes - before.bytes, heap: u.heap}
+	return usage{cpu: u.cpu - before.cpu, mallocs: u.mallocs - before.mallocs, bytes: u.bytes - before.bytes}
 }

@@ -7,7 +7,6 @@ import (
 	"runtime"
 	"strconv"
 	"sync"
-	"time"
 
 	natsjs "github.com/nats-io/nats.go/jetstream"
 	"github.com/prometheus/client_golang/prometheus"
@@ -58,6 +57,7 @@ type stage struct {
 	gaps     *samples
 	metrics  *prometheus.Registry
 	recorder *recorder
+	before   counters // before the measured jobs
 	sims     []*comfysim.Server
 	actors   sync.WaitGroup
 	failed   chan error
@@ -92,16 +92,24 @@ func measure(ctx context.Context, cfg *Config, l *load, result *Result) (err err
 	if err != nil {
 		return err
 	}
+	defer q.Close()
+	if err := s.burden(running, q, js); err != nil {
+		return err
+	}
+	if s.before.stored, err = storedBytes(ctx, js, jetstream.EventsStream); err != nil {
+		return err
+	}
+	defer s.recorder.telling("comfyherd", cfg.Progress)()
 	before := usageNow()
 	rate, err := enqueue(running, cfg, l, js, s.recorder, "comfy.jobs.")
 	if err != nil {
 		return err
 	}
-	if err := s.recorder.wait(running, "comfyherd", cfg.Progress); err != nil {
+	if err := s.recorder.wait(running, "comfyherd"); err != nil {
 		return err
 	}
 	used := usageNow().since(before)
-	return s.report(ctx, q, js, rate, used, result)
+	return s.report(running, js, rate, used, result)
 }
 
 // start brings up the fleet and waits until a dispatcher knows all its hosts.
@@ -110,7 +118,7 @@ func (s *stage) start(ctx context.Context) (*jetstream.Queue, natsjs.JetStream, 
 	if err != nil {
 		return nil, nil, err
 	}
-	q, err := jetstream.Open(ctx, nc, jetstream.Config{LaneCap: max(10_000, s.cfg.Jobs), Compression: s.cfg.Compression})
+	q, err := jetstream.Open(ctx, nc, jetstream.Config{LaneCap: max(10_000, s.cfg.Jobs, s.cfg.Waiting), Compression: s.cfg.Compression})
 	if err != nil {
 		return nil, nil, err
 	}
@@ -158,7 +166,7 @@ func (s *stage) dispatcher(ctx context.Context, i int) error {
 	if err != nil {
 		return err
 	}
-	name := "bench-" + strconv.Itoa(i)
+	name := dispatcherName(i)
 	d, err := dispatcher.New(q, dispatcher.Config{
 		Name: name, Registerer: prometheus.WrapRegistererWith(prometheus.Labels{"dispatcher": name}, s.metrics),
 	})
@@ -169,6 +177,10 @@ func (s *stage) dispatcher(ctx context.Context, i int) error {
 	return nil
 }
 
+func dispatcherName(i int) string { return "bench-" + strconv.Itoa(i) }
+
+func hostName(i int) string { return fmt.Sprintf("bench-%04d", i) }
+
 func (s *stage) hosts(ctx context.Context) error {
 	capability, err := s.load.capability()
 	if err != nil {
@@ -176,13 +188,13 @@ func (s *stage) hosts(ctx context.Context) error {
 	}
 	var group []agent.HostConfig
 	for i := range s.cfg.Hosts {
-		h := agent.HostConfig{Name: fmt.Sprintf("bench-%04d", i)}
+		h := agent.HostConfig{Name: hostName(i)}
 		if s.cfg.Comfy {
 			if h.URL, err = s.sim(h.Name); err != nil {
 				return err
 			}
 		} else {
-			h.URL, h.Comfy = "http://127.0.0.1:1", newHost(s.cfg, s.gaps, capability)
+			h.URL, h.Comfy = nowhere, newHost(s.cfg, s.gaps, capability)
 		}
 		group = append(group, h)
 		if len(group) == hostsPerConnection || i == s.cfg.Hosts-1 {
@@ -219,31 +231,4 @@ func (s *stage) sim(name string) (string, error) {
 	}
 	s.sims = append(s.sims, sim)
 	return sim.URL(), nil
-}
-
-func (s *stage) awaitHosts(ctx context.Context, q *jetstream.Queue) error {
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		var answer dispatcher.HostsAnswer
-		err := q.Call(ctx, "hosts", struct{}{}, &answer)
-		if err == nil && countOnline(answer.Hosts) == s.cfg.Hosts {
-			return nil
-		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return fmt.Errorf("wait for the hosts: %w", context.Cause(ctx))
-		}
-	}
-}
-
-func countOnline(hosts []dispatcher.HostInfo) int {
-	n := 0
-	for i := range hosts {
-		if hosts[i].State == jetstream.Online {
-			n++
-		}
-	}
-	return n
 }

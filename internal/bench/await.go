@@ -1,0 +1,71 @@
+package bench
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/comfyherd/comfyherd/internal/dispatcher"
+	"github.com/comfyherd/comfyherd/jetstream"
+)
+
+// awaitHosts waits until a dispatcher knows all hosts.
+func (s *stage) awaitHosts(ctx context.Context, q *jetstream.Queue) error {
+	return poll(ctx, "the hosts", func() bool {
+		var answer dispatcher.HostsAnswer
+		err := q.Call(ctx, "hosts", struct{}{}, &answer)
+		return err == nil && countOnline(answer.Hosts) == s.cfg.Hosts
+	})
+}
+
+func countOnline(hosts []dispatcher.HostInfo) int {
+	n := 0
+	for i := range hosts {
+		if hosts[i].State == jetstream.Online {
+			n++
+		}
+	}
+	return n
+}
+
+// awaitKnown waits until a dispatcher says that it knows all hosts, blocks and waiting jobs.
+func (s *stage) awaitKnown(ctx context.Context, i int) error {
+	return poll(ctx, dispatcherName(i), func() bool {
+		known := s.gauges(dispatcherName(i))
+		return known["comfyherd_hosts"] >= s.cfg.Hosts && known["comfyherd_blocks"] >= s.cfg.Blocks &&
+			known["comfyherd_waiting_jobs"] >= s.cfg.Waiting-heldMost
+	})
+}
+
+// gauges are what a dispatcher says it knows; it says so once a second.
+func (s *stage) gauges(dispatcher string) map[string]int {
+	known := map[string]int{}
+	families, err := s.metrics.Gather()
+	if err != nil {
+		return known
+	}
+	for _, family := range families {
+		for _, m := range family.GetMetric() {
+			for _, l := range m.GetLabel() {
+				if l.GetName() == "dispatcher" && l.GetValue() == dispatcher {
+					known[family.GetName()] = int(m.GetGauge().GetValue())
+				}
+			}
+		}
+	}
+	return known
+}
+
+// poll asks some times a second whether something is so.
+func poll(ctx context.Context, what string, so func() bool) error {
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for !so() {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return fmt.Errorf("wait for %s: %w", what, context.Cause(ctx))
+		}
+	}
+	return nil
+}
