@@ -7,6 +7,7 @@ import (
 	"runtime"
 	"strconv"
 	"sync"
+	"time"
 
 	natsjs "github.com/nats-io/nats.go/jetstream"
 	"github.com/prometheus/client_golang/prometheus"
@@ -69,7 +70,7 @@ func measure(ctx context.Context, cfg *Config, l *load, result *Result) (err err
 		return err
 	}
 	s := &stage{
-		cfg: cfg, load: l, place: p, gaps: &samples{}, metrics: prometheus.NewRegistry(),
+		cfg: cfg, load: l, place: p, gaps: &samples{values: make([]time.Duration, 0, 2*cfg.Jobs)}, metrics: prometheus.NewRegistry(),
 		recorder: newRecorder(cfg.Jobs), failed: make(chan error, 1),
 	}
 	running, stop := context.WithCancelCause(ctx)
