@@ -14,7 +14,7 @@
 //	          NATS        ComfyUI           simulated ComfyUI       the OS            in-process NATS
 //	floor 0   internal/route -> internal/job -> internal/workflow, internal/failure
 //	          pure: no clock, no I/O, no goroutines, no logger
-//	beside    internal/bench                test/integration        test/chaos     test/docs
+//	beside    internal/bench                test/integration   test/chaos   test/growth   test/docs
 //
 // # Rooms
 //
@@ -35,6 +35,7 @@
 //	internal              this plan and the tests that hold it true
 //	test/integration      the promises of the README, on real in-process NATS and simulated ComfyUI over sockets
 //	test/chaos            nothing is lost and nothing ends twice: real processes under kill -9, stops and cut connections
+//	test/growth           memory does not grow with time: a soak beside NATS in a process of its own
 //	test/docs             reads README and docs; its tests, and those of the commands, hold them against code and wire
 //
 // # The path of a job

@@ -42,6 +42,7 @@ var mayImport = map[string][]string{
 	"cmd/agent":        command,
 	"test/integration": with(command, "github.com/nats-io/nats-server/v2"),
 	"test/chaos":       with(command, "github.com/nats-io/nats-server/v2"),
+	"test/growth":      with(command, "internal/bench"),
 	"test/docs":        with(command, "github.com/nats-io/nats-server/v2"),
 }
 

@@ -1,0 +1,185 @@
+package growth_test
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"os"
+	"runtime"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/comfyherd/comfyherd/internal/bench"
+	"github.com/comfyherd/comfyherd/internal/failure"
+	"github.com/comfyherd/comfyherd/internal/route"
+	"github.com/comfyherd/comfyherd/internal/workflow"
+	"github.com/comfyherd/comfyherd/jetstream"
+)
+
+const (
+	soakRate  = 150 // jobs a second
+	soakHosts = 40
+	churnRate = 5 // blocks a second that are written and run out
+)
+
+// soakTime is SOAK_TIME, or what a test among others may take.
+func soakTime(t *testing.T) time.Duration {
+	t.Helper()
+	if text := os.Getenv("SOAK_TIME"); text != "" {
+		d, err := time.ParseDuration(text)
+		if err != nil {
+			t.Fatalf("SOAK_TIME: %v", err)
+		}
+		return d
+	}
+	if testing.Short() {
+		return 6 * time.Second
+	}
+	return 12 * time.Second
+}
+
+// TestSoakEndsAsItBegan runs a steady load: jobs of which some attempts fail, 1 000 jobs that wait all the time, blocks
+// that come and run out. The live heap of two dispatchers, their agents and the publisher, after a collection each,
+// must be in the last minute within 5 % of what it was in the first; in a short run, whose minutes are seconds, within 30 %.
+func TestSoakEndsAsItBegan(t *testing.T) { //nolint:paralleltest // it measures the heap of the process
+	total := soakTime(t)
+	minute, limit := time.Minute, 1.05
+	if total < 3*time.Minute {
+		minute, limit = total/3, 1.3
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), total+5*time.Minute)
+	defer cancel()
+	url := startNATS(t)
+	stop := churn(ctx, t, url)
+	defer stop()
+	var taken samples
+	result, err := bench.Run(ctx, bench.Config{
+		NATSURL: url, SkipRaw: true, Jobs: int(soakRate * total.Seconds()), Rate: soakRate, Hosts: soakHosts, HostTime: 50 * time.Millisecond,
+		FailureRate: 0.02, Waiting: 1000, Progress: taken.take,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if result.Dead > 0 {
+		t.Errorf("%d jobs are dead", result.Dead)
+	}
+	first, last := taken.between(0, minute), taken.between(total-minute, total)
+	t.Logf("%d jobs in %s, %.0f µs of CPU each; dispatchers and agents: %s in the first %s, %s in the last; %s",
+		result.Config.Jobs, total, result.CPUPerJob, first, minute, last, &taken)
+	if first.n == 0 || last.n == 0 || last.mean() > limit*first.mean() {
+		t.Errorf("the heap went from %s to %s, which is beyond %.0f %%", first, last, 100*(limit-1))
+	}
+}
+
+// churn writes blocks that run out after some seconds until it is stopped; the pairs come back after a while.
+func churn(ctx context.Context, t *testing.T, url string) (stop func()) {
+	t.Helper()
+	nc, err := nats.Connect(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	q, err := jetstream.Open(ctx, nc, jetstream.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	var writer sync.WaitGroup
+	writer.Go(func() {
+		tick := time.NewTicker(time.Second / churnRate)
+		defer tick.Stop()
+		for i := 0; ; i++ {
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+			}
+			if err := openBlock(ctx, q, i); err != nil && ctx.Err() == nil {
+				t.Errorf("open a block: %v", err)
+				return
+			}
+		}
+	})
+	return func() {
+		cancel()
+		writer.Wait()
+		q.Close()
+		nc.Close()
+	}
+}
+
+func openBlock(ctx context.Context, q *jetstream.Queue, i int) error {
+	const ttl = 4 * time.Second
+	sum := sha256.Sum256([]byte(strconv.Itoa(i % 100)))
+	b := route.Block{
+		Host: route.HostID(fmt.Sprintf("bench-%04d", i%soakHosts)), Hash: workflow.Hash(hex.EncodeToString(sum[:])),
+		Kind: failure.ExecutionError, Message: "blocked by the soak", Tenants: []route.Tenant{route.Everyone}, Failures: 1, Until: time.Now().Add(ttl),
+	}
+	value, err := json.Marshal(b)
+	if err != nil {
+		return err
+	}
+	_, err = q.OpenBlock(ctx, string(b.Host), b.Hash, value, ttl)
+	return err
+}
+
+// samples are the live heap at times; only one goroutine takes them, and they are read when it has ended.
+type samples struct {
+	start time.Time
+	at    []time.Duration
+	heap  []uint64
+}
+
+const samplePause = 2 * time.Second
+
+// take is told how far the measured jobs are, some times a second.
+func (s *samples) take(p bench.Progress) {
+	if p.Stage != "comfyherd" {
+		return
+	}
+	if s.start.IsZero() {
+		s.start = time.Now()
+	}
+	at := time.Since(s.start)
+	if n := len(s.at); n > 0 && at-s.at[n-1] < min(samplePause, s.at[n-1]/4+200*time.Millisecond) {
+		return
+	}
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	s.at, s.heap = append(s.at, at), append(s.heap, m.HeapAlloc)
+}
+
+// span sums samples.
+type span struct {
+	n   int
+	sum float64
+}
+
+func (s span) mean() float64  { return s.sum / float64(max(s.n, 1)) }
+func (s span) String() string { return fmt.Sprintf("%.2f MB", s.mean()/1e6) }
+
+func (s *samples) between(from, to time.Duration) (sum span) {
+	for i, at := range s.at {
+		if at >= from && at < to {
+			sum.n++
+			sum.sum += float64(s.heap[i])
+		}
+	}
+	return sum
+}
+
+// String tells the way, in ten steps.
+func (s *samples) String() string {
+	text := "on the way"
+	end := s.at[len(s.at)-1]
+	for i := range 10 {
+		text += " " + s.between(end*time.Duration(i)/10, end*time.Duration(i+1)/10).String()
+	}
+	return text
+}
