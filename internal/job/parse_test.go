@@ -178,3 +178,34 @@ func BenchmarkParse(b *testing.B) {
 		}
 	}
 }
+
+// BenchmarkEvent is an event to bytes, and back.
+func BenchmarkEvent(b *testing.B) {
+	j, err := job.Parse(message(bare))
+	if err != nil {
+		b.Fatal(err)
+	}
+	e := j.NewEvent(job.Completed, time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC))
+	e.Host, e.Attempt, e.Seeds = "gpu-1", 1, map[string]uint64{"3": 42}
+	e.Outputs = []job.Output{{Node: "9", Media: "image", Filename: "out.png", Type: "output", Size: 1 << 20, ContentType: "image/png"}}
+	body, err := e.Encode()
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Run("encode", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			if _, err := e.Encode(); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	b.Run("decode", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			if _, err := job.DecodeEvent(job.Completed, body); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+}

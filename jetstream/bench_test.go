@@ -1,0 +1,71 @@
+package jetstream_test
+
+import (
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/comfyherd/comfyherd/internal/embedded"
+	"github.com/comfyherd/comfyherd/internal/job"
+	graphs "github.com/comfyherd/comfyherd/internal/workflow" // workflow is the name of the example's
+	"github.com/comfyherd/comfyherd/jetstream"
+)
+
+func benchQueue(b *testing.B) *jetstream.Queue {
+	b.Helper()
+	server, err := embedded.Start(embedded.Config{Port: -1, StoreDir: b.TempDir()})
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() {
+		if err := server.Close(); err != nil {
+			b.Error(err)
+		}
+	})
+	nc, err := nats.Connect(server.URL())
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(nc.Close)
+	q, err := jetstream.Open(b.Context(), nc, jetstream.Config{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(q.Close)
+	return q
+}
+
+// BenchmarkAppend publishes the three events of a job, each when the one before is stored, on NATS in this process
+// over a socket, with file storage.
+func BenchmarkAppend(b *testing.B) {
+	q := benchQueue(b)
+	hash := graphs.Hash(strings.Repeat("0", 64))
+	b.ReportAllocs()
+	for n := 0; b.Loop(); n++ {
+		last := uint64(0)
+		for _, kind := range []job.EventKind{job.Queued, job.Started, job.Completed} {
+			e := job.Event{EventKind: kind, Job: job.ID(strconv.Itoa(n)), Tenant: "acme", Priority: 5, Host: "gpu-1", Attempt: 1, Time: time.Now()}
+			e.Hash = hash
+			var err error
+			if last, err = q.Append(b.Context(), &e, last, "bench", ""); err != nil {
+				b.Fatal(err)
+			}
+		}
+	}
+}
+
+// BenchmarkSubmit publishes a job and waits until it is stored.
+func BenchmarkSubmit(b *testing.B) {
+	q := benchQueue(b)
+	spec := jetstream.Spec{Workflow: []byte(workflow)}
+	b.ReportAllocs()
+	for n := 0; b.Loop(); n++ {
+		lane := jetstream.Lane{Tenant: job.Tenant("acme-" + strconv.Itoa(n/5000)), Priority: 5} // below the cap of a lane
+		if _, err := q.Submit(b.Context(), lane, spec); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
