@@ -52,6 +52,9 @@ var ErrNoAnswer = errors.New("the agent did not answer")
 // ErrNoAgent: nobody listens for offers to this host. The offer was certainly not accepted.
 var ErrNoAgent = errors.New("no agent serves this host")
 
+// stateSize is about what a brief state with two jobs has in JSON.
+const stateSize = 768
+
 const offerTimeout = 2 * time.Second
 
 // Offer sends o to a host and waits up to 2 s for the answer.
@@ -65,8 +68,8 @@ func (q *Queue) Offer(ctx context.Context, host string, o *Offer) (Reply, error)
 	if err != nil {
 		return Reply{}, fmt.Errorf("offer job %s to host %s: %w: %w", o.Job, host, ErrNoAnswer, err)
 	}
-	var r Reply
-	if err := json.Unmarshal(answer.Data, &r); err != nil {
+	r, err := decodeReply(answer.Data)
+	if err != nil {
 		return Reply{}, fmt.Errorf("offer job %s to host %s: %w: %w", o.Job, host, ErrNoAnswer, err)
 	}
 	return r, nil
@@ -124,12 +127,12 @@ func (q *Queue) ServeOffers(ctx context.Context, host string, answer func(o Offe
 	return q.serve(ctx, offerSubject(host), func(msg *nats.Msg) {
 		o, err := decodeOffer(msg)
 		if err != nil {
-			respond(msg, Reply{Answer: Unfit, Reason: err.Error()})
+			respond(msg, &Reply{Answer: Unfit, Reason: err.Error()})
 			return
 		}
 		answer(o, func(r Reply) {
 			r.State = r.State.Abridged()
-			respond(msg, r)
+			respond(msg, &r)
 		})
 	})
 }
@@ -161,7 +164,7 @@ func (q *Queue) ServeControl(ctx context.Context, host string, obey func(Control
 		if json.Unmarshal(msg.Data, &c) == nil {
 			obey(c)
 		}
-		respond(msg, Reply{Answer: Accepted})
+		respond(msg, &Reply{Answer: Accepted})
 	})
 }
 
@@ -176,28 +179,21 @@ func (q *Queue) serve(ctx context.Context, subject string, handle func(*nats.Msg
 }
 
 // respond loses an answer that cannot be sent: the asker's timeout covers it.
-func respond(msg *nats.Msg, answer any) {
-	body, err := json.Marshal(answer)
-	if err == nil {
-		_ = msg.Respond(body)
-	}
+func respond(msg *nats.Msg, r *Reply) {
+	_ = msg.Respond(r.appendJSON(make([]byte, 0, stateSize)))
 }
 
 // Broadcast tells every dispatcher the host's state now, abridged. It is not stored; the next heartbeat repeats it.
 func (q *Queue) Broadcast(s *HostState) error {
 	brief := s.Abridged()
-	body, err := json.Marshal(&brief)
-	if err != nil {
-		return fmt.Errorf("encode state of host %s: %w", s.Host, err)
-	}
+	body := brief.AppendJSON(make([]byte, 0, stateSize))
 	return wrap(q.nc.Publish(stateSubject(s.Host), body), "broadcast state of host %s", s.Host)
 }
 
 // FollowHosts tells every broadcast state until ctx ends.
 func (q *Queue) FollowHosts(ctx context.Context, tell func(HostState)) error {
 	return q.serve(ctx, hostStates, func(msg *nats.Msg) {
-		var s HostState
-		if json.Unmarshal(msg.Data, &s) == nil && stateSubject(s.Host) == msg.Subject {
+		if s, err := decodeState(msg.Data); err == nil && stateSubject(s.Host) == msg.Subject {
 			tell(s)
 		}
 	})

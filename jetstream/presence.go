@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	natsjs "github.com/nats-io/nats.go/jetstream"
@@ -68,10 +70,16 @@ func (s *HostState) Completed(before *HostState) HostState {
 // recentMost is how many hashes count as warm.
 const recentMost = 8
 
-// warmest puts a hash first; a list that is right already is shared.
+// warmest puts a hash first; a list that is right already is shared. A hash that is new to the list is copied, since
+// it may be part of a whole state.
 func warmest(recent []workflow.Hash, hash workflow.Hash) []workflow.Hash {
 	if len(recent) > 0 && recent[0] == hash {
 		return recent
+	}
+	if i := slices.Index(recent, hash); i >= 0 {
+		hash = recent[i]
+	} else {
+		hash = workflow.Hash(strings.Clone(string(hash)))
 	}
 	next := append(make([]workflow.Hash, 0, recentMost), hash)
 	for _, h := range recent {
@@ -133,7 +141,8 @@ type DispatcherState struct {
 
 // Beat renews a host's presence.
 func (q *Queue) Beat(ctx context.Context, s *HostState) error {
-	return putJSON(ctx, q.hosts, s.Host, s)
+	_, err := q.hosts.Put(ctx, s.Host, s.AppendJSON(make([]byte, 0, stateSize)))
+	return wrap(err, "put %s into %s", s.Host, q.hosts.Bucket())
 }
 
 // BeatDispatcher renews a dispatcher's presence.
@@ -177,8 +186,11 @@ func (q *Queue) Hosts(ctx context.Context) ([]HostState, error) {
 
 // HostStateOf reads a host's state from a change of its presence.
 func HostStateOf(c Change) (HostState, bool) {
-	var s HostState
-	if c.Phase != Put || json.Unmarshal(c.Value, &s) != nil || s.Host != c.Key || !job.ValidHost(s.Host) {
+	if c.Phase != Put {
+		return HostState{}, false
+	}
+	s, err := decodeState(c.Value)
+	if err != nil || s.Host != c.Key || !job.ValidHost(s.Host) {
 		return HostState{}, false
 	}
 	return s, true

@@ -116,15 +116,6 @@ func (e *Event) Failure() failure.Attempt {
 	}
 }
 
-// Encode gives the JSON body.
-func (e *Event) Encode() ([]byte, error) {
-	body, err := json.Marshal(e)
-	if err != nil {
-		return nil, fmt.Errorf("encode %s event of job %s: %w", e.EventKind, e.Job, err)
-	}
-	return body, nil
-}
-
 // DecodeEvent reads a body that may have been written by somebody else: unknown fields are ignored.
 func DecodeEvent(kind EventKind, body []byte) (Event, error) {
 	e := Event{}

@@ -1,0 +1,99 @@
+package job
+
+import (
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"time"
+)
+
+// Encode gives the JSON body, the same bytes as encoding/json. Every job has three events, so those of a job that
+// simply ran are written without reflection.
+func (e *Event) Encode() ([]byte, error) {
+	if e.plain() {
+		return e.appendPlain(make([]byte, 0, 384)), nil
+	}
+	body, err := json.Marshal(e)
+	if err != nil {
+		return nil, fmt.Errorf("encode %s event of job %s: %w", e.EventKind, e.Job, err)
+	}
+	return body, nil
+}
+
+// plain reports whether only fields are set that appendPlain writes.
+func (e *Event) plain() bool {
+	return len(e.Metadata) == 0 && e.Until == nil && e.NotBefore == nil && e.AvoidUntil == nil && e.Counted == nil && e.Size == 0 && e.Attempt >= 0 && e.Position >= 0 &&
+		e.Reason == "" && e.Kind == "" && e.Message == "" && e.Node == "" && e.Class == "" && e.Exception == "" && e.By == "" &&
+		len(e.Hosts)+len(e.AvoidedHosts)+len(e.Outputs)+len(e.CachedNodes)+len(e.Seeds)+len(e.NodeTimes)+len(e.Attempts) == 0 &&
+		plainTime(e.Time)
+}
+
+func (e *Event) appendPlain(b []byte) []byte {
+	b = AppendText(append(b, `{"job":`...), string(e.Job))
+	b = AppendText(append(b, `,"tenant":`...), string(e.Tenant))
+	b = strconv.AppendInt(append(b, `,"priority":`...), int64(e.Priority), 10)
+	b = appendField(b, `,"hash":`, string(e.Hash))
+	b = appendField(b, `,"host":`, e.Host)
+	b = appendNumber(b, `,"attempt":`, uint64(e.Attempt))
+	b = AppendTime(append(b, `,"time":`...), e.Time)
+	b = appendField(b, `,"requeue_of":`, string(e.RequeueOf))
+	b = appendNumber(b, `,"sequence":`, e.Sequence)
+	b = appendNumber(b, `,"position":`, uint64(e.Position))
+	b = appendField(b, `,"prompt_id":`, e.PromptID)
+	if e.OutputsReused {
+		b = append(b, `,"outputs_reused":true`...)
+	}
+	b = appendDuration(b, `,"queued_for":`, e.QueuedFor)
+	b = appendDuration(b, `,"ran_for":`, e.RanFor)
+	return append(b, '}')
+}
+
+func appendField(b []byte, name, value string) []byte {
+	if value == "" {
+		return b
+	}
+	return AppendText(append(b, name...), value)
+}
+
+func appendNumber(b []byte, name string, value uint64) []byte {
+	if value == 0 {
+		return b
+	}
+	return strconv.AppendUint(append(b, name...), value, 10)
+}
+
+func appendDuration(b []byte, name string, value Duration) []byte {
+	if value == 0 {
+		return b
+	}
+	return AppendText(append(b, name...), time.Duration(value).String())
+}
+
+// AppendText appends s in JSON, as encoding/json writes it.
+func AppendText(b []byte, s string) []byte {
+	for i := range len(s) {
+		if c := s[i]; c < ' ' || c >= 0x7f || c == '"' || c == '\\' || c == '<' || c == '>' || c == '&' {
+			text, _ := json.Marshal(s) // a string has always a form in JSON
+			return append(b, text...)
+		}
+	}
+	return append(append(append(b, '"'), s...), '"')
+}
+
+// AppendTime appends t in JSON, as encoding/json writes it; a time that has no form in JSON becomes the zero time.
+func AppendTime(b []byte, t time.Time) []byte {
+	if !plainTime(t) {
+		if text, err := t.MarshalJSON(); err == nil {
+			return append(b, text...)
+		}
+		t = time.Time{}
+	}
+	return append(t.AppendFormat(append(b, '"'), time.RFC3339Nano), '"')
+}
+
+// plainTime reports whether every layout of the time fits into JSON's; encoding/json refuses some of the others.
+func plainTime(t time.Time) bool {
+	year := t.Year()
+	_, offset := t.Zone()
+	return year >= 0 && year <= 9999 && offset%60 == 0 && offset > -86400 && offset < 86400
+}
