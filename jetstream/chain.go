@@ -31,31 +31,35 @@ func (q *Queue) Append(ctx context.Context, e *job.Event, last uint64, source st
 	if err != nil {
 		return 0, err
 	}
-	msg := &nats.Msg{Subject: eventSubject(e.Tenant, e.Job, e.EventKind), Data: body, Header: cloudEvent(e, last, source)}
+	msg := &nats.Msg{Subject: eventSubject(e.Tenant, e.Job, e.EventKind), Data: body, Header: eventHeader(e, last, source)}
 	if lease != "" {
 		msg.Header.Set(LeaseHeader, string(lease))
 	}
-	ack, err := q.js.PublishMsg(ctx, msg, natsjs.WithExpectLastSequenceForSubject(last, chainSubject(e.Tenant, e.Job)))
+	sequence, err := q.store(ctx, msg)
 	if conflict(err) {
-		return 0, fmt.Errorf("append %s to job %s: %w", e.EventKind, e.Job, ErrOvertaken)
+		err = ErrOvertaken
 	}
 	if err != nil {
 		return 0, wrap(err, "append %s to job %s", e.EventKind, e.Job)
 	}
-	return ack.Sequence, nil
+	return sequence, nil
 }
 
-// cloudEvent gives the attributes of CloudEvents 1.0 in its NATS binding's header form.
-func cloudEvent(e *job.Event, last uint64, source string) nats.Header {
-	return nats.Header{
-		"ce-specversion":  {"1.0"},
-		"ce-id":           {string(e.Job) + "-" + strconv.FormatUint(last, 10)},
-		"ce-source":       {source},
-		"ce-type":         {"comfy.job." + string(e.EventKind)},
-		"ce-subject":      {string(e.Tenant) + "/" + string(e.Job)},
-		"ce-time":         {e.Time.UTC().Format(time.RFC3339Nano)},
-		contentTypeHeader: {"application/json"},
+// eventHeader gives the attributes of CloudEvents 1.0 in its NATS binding's header form, and what the chain expects.
+func eventHeader(e *job.Event, last uint64, source string) nats.Header {
+	number := strconv.FormatUint(last, 10)
+	values := [...]string{
+		"1.0", string(e.Job) + "-" + number, source, "comfy.job." + string(e.EventKind), string(e.Tenant) + "/" + string(e.Job),
+		e.Time.UTC().Format(time.RFC3339Nano), "application/json", number, chainSubject(e.Tenant, e.Job),
 	}
+	h := make(nats.Header, len(values)+1)
+	for i, name := range [len(values)]string{
+		"ce-specversion", "ce-id", "ce-source", "ce-type", "ce-subject", "ce-time", contentTypeHeader,
+		natsjs.ExpectedLastSubjSeqHeader, natsjs.ExpectedLastSubjSeqSubjHeader,
+	} {
+		h[name] = values[i : i+1 : i+1]
+	}
+	return h
 }
 
 // Last gives a job's last event, which is its state; false when the chain is empty, as that of what is no id is.

@@ -59,9 +59,7 @@ const offerTimeout = 2 * time.Second
 
 // Offer sends o to a host and waits up to 2 s for the answer.
 func (q *Queue) Offer(ctx context.Context, host string, o *Offer) (Reply, error) {
-	ctx, cancel := context.WithTimeout(ctx, offerTimeout)
-	defer cancel()
-	answer, err := q.nc.RequestMsgWithContext(ctx, o.encode(host))
+	answer, err := q.calls.ask(ctx, o.encode(host), offerTimeout)
 	if errors.Is(err, nats.ErrNoResponders) {
 		return Reply{}, fmt.Errorf("offer job %s to host %s: %w", o.Job, host, ErrNoAgent)
 	}
@@ -77,18 +75,17 @@ func (q *Queue) Offer(ctx context.Context, host string, o *Offer) (Reply, error)
 
 func (o *Offer) encode(host string) *nats.Msg {
 	m := &o.Message
-	h := nats.Header{
-		JobIDHeader:        {string(o.Job)},
-		tenantHeader:       {m.Tenant},
-		priorityHeader:     {strconv.Itoa(int(m.Priority))},
-		hashHeader:         {string(o.Hash)},
-		attemptHeader:      {strconv.Itoa(o.Attempt)},
-		resumeHeader:       {strconv.FormatBool(o.Resume)},
-		LeaseHeader:        {string(o.Lease)},
-		ackWaitHeader:      {o.AckWait.String()},
-		lastSequenceHeader: {strconv.FormatUint(o.LastInChain, 10)},
-		sequenceHeader:     {strconv.FormatUint(m.Sequence, 10)},
-		receivedHeader:     {m.Received.UTC().Format(time.RFC3339Nano)},
+	values := [...]string{
+		string(o.Job), m.Tenant, strconv.Itoa(int(m.Priority)), string(o.Hash), strconv.Itoa(o.Attempt), strconv.FormatBool(o.Resume),
+		string(o.Lease), o.AckWait.String(), strconv.FormatUint(o.LastInChain, 10), strconv.FormatUint(m.Sequence, 10),
+		m.Received.UTC().Format(time.RFC3339Nano),
+	}
+	h := make(nats.Header, len(values)+1)
+	for i, name := range [len(values)]string{
+		JobIDHeader, tenantHeader, priorityHeader, hashHeader, attemptHeader, resumeHeader,
+		LeaseHeader, ackWaitHeader, lastSequenceHeader, sequenceHeader, receivedHeader,
+	} {
+		h[name] = values[i : i+1 : i+1]
 	}
 	if m.RequeueOf != "" {
 		h.Set(RequeueOfHeader, m.RequeueOf)

@@ -38,6 +38,7 @@ type Queue struct {
 	eventsAge     time.Duration
 
 	reconnects generation
+	calls      calls
 }
 
 // Open makes the streams and buckets that are missing and returns the Queue on them. It fails when JetStream is
@@ -47,7 +48,7 @@ func Open(ctx context.Context, nc *nats.Conn, cfg Config) (*Queue, error) {
 	if err != nil {
 		return nil, err
 	}
-	q := &Queue{nc: nc, js: js, cfg: cfg}
+	q := &Queue{nc: nc, js: js, cfg: cfg, calls: calls{nc: nc}}
 	q.reconnects.watch(nc)
 	if err := q.openAll(ctx, topology{js: js, cfg: cfg}); err != nil {
 		q.reconnects.stop()
@@ -198,8 +199,11 @@ func (q *Queue) Created() time.Time { return q.streamCreated }
 // Connected reports whether NATS can be reached right now.
 func (q *Queue) Connected() bool { return q.nc.IsConnected() }
 
-// Close stops listening to the connection's ups and downs. The connection stays open.
-func (q *Queue) Close() { q.reconnects.stop() }
+// Close stops listening to the connection's ups and downs and to answers. The connection stays open.
+func (q *Queue) Close() {
+	q.reconnects.stop()
+	q.calls.stop()
+}
 
 // generation ends a context at every reconnect, so that whoever waits on the server asks again: a watcher or a
 // pull request does not notice for seconds that the server it waits on has forgotten it.

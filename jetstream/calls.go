@@ -1,0 +1,133 @@
+package jetstream
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+)
+
+// calls are requests on one reply subscription that wait for their answers. It is what nats.go's own requests are,
+// without a context, a channel and a random token for each: every job needs four of them.
+type calls struct {
+	nc *nats.Conn
+
+	mu      sync.Mutex // guards all below
+	sub     *nats.Subscription
+	prefix  string // of reply subjects
+	waiting map[uint64]*call
+	last    uint64
+	spare   []*call
+}
+
+// call is one request under way, or a spare one.
+type call struct {
+	answer chan *nats.Msg // holds one, so that nobody waits to hand it over
+	timer  *time.Timer
+}
+
+// spareCalls is how many are kept for later requests.
+const spareCalls = 256
+
+// ask sends msg, whose reply subject it sets, and waits for its answer: at most for timeout, and no longer than ctx.
+func (c *calls) ask(ctx context.Context, msg *nats.Msg, timeout time.Duration) (*nats.Msg, error) {
+	number, waits, err := c.begin(msg, timeout)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.nc.PublishMsg(msg); err != nil {
+		c.end(number, waits)
+		return nil, err
+	}
+	var answer *nats.Msg
+	select {
+	case answer = <-waits.answer:
+	case <-waits.timer.C:
+		err = nats.ErrTimeout
+	case <-ctx.Done():
+		err = ctx.Err()
+	}
+	c.end(number, waits)
+	if err == nil && len(answer.Data) == 0 && answer.Header.Get("Status") == "503" {
+		err = nats.ErrNoResponders
+	}
+	return answer, err
+}
+
+func (c *calls) begin(msg *nats.Msg, timeout time.Duration) (uint64, *call, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.sub == nil {
+		if err := c.listen(); err != nil {
+			return 0, nil, err
+		}
+	}
+	c.last++
+	msg.Reply = c.prefix + strconv.FormatUint(c.last, 36)
+	if n := len(c.spare); n > 0 {
+		waits := c.spare[n-1]
+		c.spare = c.spare[:n-1]
+		waits.timer.Reset(timeout)
+		c.waiting[c.last] = waits
+		return c.last, waits, nil
+	}
+	waits := &call{answer: make(chan *nats.Msg, 1), timer: time.NewTimer(timeout)}
+	c.waiting[c.last] = waits
+	return c.last, waits, nil
+}
+
+// listen must be called with mu held.
+func (c *calls) listen() error {
+	prefix := c.nc.NewInbox() + "."
+	sub, err := c.nc.Subscribe(prefix+"*", c.hear)
+	if err != nil {
+		return fmt.Errorf("listen for answers: %w", err)
+	}
+	if err := sub.SetPendingLimits(-1, -1); err != nil {
+		return fmt.Errorf("listen for answers: %w", err)
+	}
+	c.sub, c.prefix, c.waiting = sub, prefix, map[uint64]*call{}
+	return nil
+}
+
+// hear hands an answer to its call; one that comes too late has none any more.
+func (c *calls) hear(msg *nats.Msg) {
+	number, err := strconv.ParseUint(msg.Subject[strings.LastIndexByte(msg.Subject, '.')+1:], 36, 64)
+	if err != nil {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if waits := c.waiting[number]; waits != nil {
+		delete(c.waiting, number)
+		waits.answer <- msg
+	}
+}
+
+func (c *calls) end(number uint64, waits *call) {
+	waits.timer.Stop()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.waiting, number)
+	select {
+	case <-waits.answer: // it came while the caller gave up
+	default:
+	}
+	if len(c.spare) < spareCalls {
+		c.spare = append(c.spare, waits)
+	}
+}
+
+// stop ends the subscription; calls under way end with their timeouts.
+func (c *calls) stop() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.sub != nil {
+		_ = c.sub.Unsubscribe() // the connection may be closed already
+		c.sub = nil
+	}
+}
