@@ -17,6 +17,7 @@ import (
 // host drives one ComfyUI by loops of its own.
 type host struct {
 	name   string
+	source string // of its events, as CloudEvents has it
 	q      *jetstream.Queue
 	comfy  ComfyUI
 	cfg    Config
@@ -47,7 +48,7 @@ const maxShipping = 32
 
 func newHost(q *jetstream.Queue, cfg Config, h HostConfig, instance string, m *metrics) *host {
 	return &host{
-		name: h.Name, q: q, comfy: h.Comfy, cfg: cfg, log: cfg.Logger.With("host", h.Name), meters: m.of(h.Name),
+		name: h.Name, source: "agent/" + h.Name, q: q, comfy: h.Comfy, cfg: cfg, log: cfg.Logger.With("host", h.Name), meters: m.of(h.Name),
 		desk: newDesk(jetstream.HostState{
 			Host: h.Name, Instance: instance, Slots: cfg.Slots, Prefetch: cfg.Prefetch, Labels: cfg.Labels,
 			Agent: cfg.Version, URL: withoutUser(h.URL),
@@ -173,10 +174,9 @@ func (h *host) broadcastSoon() {
 	if h.untold.Swap(true) {
 		return
 	}
-	h.work.Go(func() {
-		timer := time.NewTimer(broadcastPause)
-		defer timer.Stop()
-		<-timer.C
+	h.work.Add(1)
+	time.AfterFunc(broadcastPause, func() {
+		defer h.work.Done()
 		if h.untold.Load() {
 			h.broadcast(nil)
 		}

@@ -4,6 +4,8 @@ import (
 	"fmt"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/comfyherd/comfyherd/jetstream"
 )
 
 // metrics of all hosts of a process; every one has the label host.
@@ -58,7 +60,7 @@ func (m *metrics) of(host string) *meters {
 	return &meters{
 		all: m, host: host,
 		completed:  m.jobs.WithLabelValues(host, "completed", ""),
-		accepted:   m.offers.WithLabelValues(host, "accepted"),
+		accepted:   m.offers.WithLabelValues(host, acceptedLabel),
 		running:    m.running.WithLabelValues(host),
 		online:     m.online.WithLabelValues(host),
 		uploaded:   m.uploaded.WithLabelValues(host),
@@ -68,4 +70,12 @@ func (m *metrics) of(host string) *meters {
 
 func (m *meters) ended(outcome, kind string) { m.all.jobs.WithLabelValues(m.host, outcome, kind).Inc() }
 
-func (m *meters) answered(answer string) { m.all.offers.WithLabelValues(m.host, answer).Inc() }
+func (m *meters) answered(answer string) {
+	if answer == acceptedLabel {
+		m.accepted.Inc()
+		return
+	}
+	m.all.offers.WithLabelValues(m.host, answer).Inc()
+}
+
+const acceptedLabel = string(jetstream.Accepted)

@@ -130,12 +130,12 @@ func (h *host) append(ctx context.Context, e *job.Event, last uint64, lease jets
 }
 
 func (h *host) appendOnce(ctx context.Context, e *job.Event, last uint64, lease jetstream.Lease) (uint64, error) {
-	ctx, cancel := context.WithTimeout(ctx, wireTimeout)
-	defer cancel()
-	sequence, err := h.q.Append(ctx, e, last, "agent/"+h.name, lease)
+	sequence, err := h.q.Append(ctx, e, last, h.source, lease)
 	if !errors.Is(err, jetstream.ErrOvertaken) {
 		return sequence, err
 	}
+	ctx, cancel := context.WithTimeout(ctx, wireTimeout)
+	defer cancel()
 	link, _, err := h.q.Last(ctx, e.Tenant, e.Job)
 	if err != nil {
 		return 0, err

@@ -1,12 +1,17 @@
 package dispatcher
 
-import "github.com/prometheus/client_golang/prometheus"
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/comfyherd/comfyherd/jetstream"
+)
 
 type metrics struct {
 	received prometheus.Counter
 	parked   prometheus.Counter
 	claims   *prometheus.CounterVec
 	offers   *prometheus.CounterVec
+	accepted prometheus.Counter // of offers
 	failed   *prometheus.CounterVec
 	ended    *prometheus.CounterVec
 	waiting  prometheus.Gauge
@@ -33,10 +38,23 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		hosts:  prometheus.NewGauge(prometheus.GaugeOpts{Name: "comfyherd_hosts", Help: "Hosts whose presence stands."}),
 		blocks: prometheus.NewGauge(prometheus.GaugeOpts{Name: "comfyherd_blocks", Help: "Blocked pairs of host and workflow."}),
 	}
+	m.accepted = m.offers.WithLabelValues(string(jetstream.Accepted))
 	if r != nil {
 		r.MustRegister(m.received, m.parked, m.claims, m.offers, m.failed, m.ended, m.waiting, m.hosts, m.blocks)
 	}
 	return m
+}
+
+// offered counts an offer by its answer.
+func (m *metrics) offered(answer jetstream.Answer, err error) {
+	switch {
+	case err != nil:
+		m.offers.WithLabelValues("no_answer").Inc()
+	case answer == jetstream.Accepted:
+		m.accepted.Inc()
+	default:
+		m.offers.WithLabelValues(string(answer)).Inc()
+	}
 }
 
 func counterVec(name, help string, labels ...string) *prometheus.CounterVec {

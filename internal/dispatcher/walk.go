@@ -144,11 +144,7 @@ func (d *Dispatcher) offer(ctx context.Context, o *owned, host string, resume bo
 		Message: o.message, Job: o.job.ID, Hash: o.job.Graph.Hash(), Attempt: attempt, Resume: resume,
 		Lease: o.lease, AckWait: d.q.AckWait(), LastInChain: o.last,
 	})
-	answer := string(reply.Answer)
-	if err != nil {
-		answer = "no_answer"
-	}
-	d.metrics.offers.WithLabelValues(answer).Inc()
+	d.metrics.offered(reply.Answer, err)
 	d.brain.answered(o, host, asked, reply, err)
 	switch {
 	case errors.Is(err, jetstream.ErrNoAgent):
