@@ -45,6 +45,7 @@ const (
 	lastSequenceHeader = "Comfy-Last-Sequence"
 	sequenceHeader     = "Comfy-Sequence"
 	receivedHeader     = "Comfy-Received"
+	quietHeader        = "Comfy-Quiet"
 	msgIDHeader        = "Nats-Msg-Id"
 	causeHeader        = "Comfy-Cause"
 	revisionHeader     = "Comfy-Revision"

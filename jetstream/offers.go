@@ -25,6 +25,10 @@ type Offer struct {
 	AckWait       time.Duration
 	LastInChain   uint64
 	StreamCreated time.Time
+
+	// Quiet is how long nobody but the dispatcher that offers has to hear of the taken slot; 0 when it did not say.
+	// An agent may keep it to itself for that long, since most hosts have told something else by then.
+	Quiet time.Duration
 }
 
 // Answer to an offer.
@@ -87,6 +91,9 @@ func (o *Offer) encode(host string) *nats.Msg {
 	} {
 		h[name] = values[i : i+1 : i+1]
 	}
+	if o.Quiet > 0 {
+		h[quietHeader] = []string{o.Quiet.String()}
+	}
 	if m.RequeueOf != "" {
 		h.Set(RequeueOfHeader, m.RequeueOf)
 	}
@@ -107,7 +114,12 @@ func decodeOffer(msg *nats.Msg) (Offer, error) {
 	if err != nil {
 		return Offer{}, fmt.Errorf("offer without a valid %s: %w", receivedHeader, err)
 	}
+	quiet, err := time.ParseDuration(h.Get(quietHeader))
+	if err != nil {
+		quiet = 0 // left out, or as good as that
+	}
 	return Offer{
+		Quiet: max(quiet, 0),
 		Message: job.Message{
 			Tenant: h.Get(tenantHeader), Priority: job.Priority(headerInt(h, priorityHeader)),
 			Sequence: headerUint(h, sequenceHeader), Received: received, RequeueOf: h.Get(RequeueOfHeader), Body: msg.Data,

@@ -35,7 +35,7 @@ type host struct {
 	extendEvery atomic.Int64   // the lease loop's period, nanoseconds; written by that loop
 	relearn     atomic.Bool    // read the capability at the next look; written by walks
 	acked       acks           // jobs that were acked lately
-	untold      atomic.Bool    // a slot was taken that no broadcast has told of
+	untold      untold         // slots that were taken and that no broadcast has told of
 	looked      atomic.Bool    // ComfyUI was looked at; written by the health loop
 
 	straysMu sync.Mutex
@@ -79,6 +79,7 @@ func (h *host) run(stop, kill context.Context) error {
 	})
 	err := g.Wait()
 	h.desk.change(func(d *desk) { d.leaving = true }) // nothing is begun after this
+	h.untold.told(&h.work)
 	h.work.Wait()
 	if closer, ok := h.comfy.(interface{ Close() }); ok {
 		closer.Close()
@@ -163,35 +164,6 @@ func (h *host) obey(c jetstream.Control) {
 func (h *host) announce() {
 	h.broadcast(nil)
 	poke(h.beatNow)
-}
-
-// broadcastPause is how long a taken slot is kept to the dispatcher that was told so in its answer. The others use a
-// slot only when it has been free for longer than that.
-const broadcastPause = 2 * time.Millisecond
-
-// broadcastSoon tells the host's state after broadcastPause, unless it is told before that anyway.
-func (h *host) broadcastSoon() {
-	if h.untold.Swap(true) {
-		return
-	}
-	h.work.Add(1)
-	time.AfterFunc(broadcastPause, func() {
-		defer h.work.Done()
-		if h.untold.Load() {
-			h.broadcast(nil)
-		}
-	})
-}
-
-// broadcast tells the host's state now, and the run whose end caused it.
-func (h *host) broadcast(e *jetstream.EndedJob) {
-	h.untold.Store(false)
-	s := h.desk.state()
-	s.Ended = e
-	h.meters.running.Set(float64(len(s.Running)))
-	if err := h.q.Broadcast(&s); err != nil {
-		h.log.Debug("cannot broadcast the host's state", "error", err)
-	}
 }
 
 // wireTimeout bounds one call to NATS.

@@ -39,7 +39,7 @@ func (h *host) decide(ctx context.Context, o *jetstream.Offer, reply func(jetstr
 	}
 	reply(jetstream.Reply{Answer: v.answer, Reason: v.reason, State: h.desk.state()})
 	if v.fresh != nil {
-		h.broadcastSoon()
+		h.broadcastWithin(max(o.Quiet, broadcastPause))
 	}
 }
 

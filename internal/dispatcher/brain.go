@@ -283,6 +283,15 @@ func (b *brain) inLine(p int) bool {
 // few round trips of an offer, so that on a busy machine, where news is late, the home's own offer comes first.
 func (b *brain) headStart() time.Duration { return min(max(handOver, 4*b.roundTrip), handTime) }
 
+// quiet is how long the agent of a host may keep a slot that this dispatcher took from the others: while they leave a
+// freed one to its home, which is here, they need not know.
+func (b *brain) quiet(host string) time.Duration {
+	if h := b.hosts[host]; h == nil || !h.home {
+		return 0
+	}
+	return b.headStart() / 2
+}
+
 // offerTook learns how long an offer takes, from the last dozen or so.
 func (b *brain) offerTook(d time.Duration) { b.roundTrip += (d - b.roundTrip) / 8 }
 

@@ -13,8 +13,9 @@ import (
 // spot is the brain's word on a job: a host whose slot is kept for it, or why it waits and where.
 type spot struct {
 	host     string
-	position int        // in the waiting room, when it has to wait
-	hold     route.Hold // why no host may take it; empty when hosts are merely busy
+	quiet    time.Duration // how long the slot may be kept from the other dispatchers
+	position int           // in the waiting room, when it has to wait
+	hold     route.Hold    // why no host may take it; empty when hosts are merely busy
 }
 
 // claimed is a ticket that this dispatcher is to claim.
@@ -60,7 +61,7 @@ func (b *brain) place(o *owned) spot {
 		if host, ok := b.choose(want, now); ok {
 			b.fleet.Occupy(host, runOf(&want, route.JobID(o.job.ID), now))
 			b.pace.count(now)
-			s.host = string(host)
+			s.host, s.quiet = string(host), b.quiet(string(host))
 			return
 		}
 		s.hold = b.fleet.Hold(want, now)
@@ -241,7 +242,8 @@ func (b *brain) send(t route.Ticket, host route.HostID, now time.Time) {
 	b.pace.count(now)
 	if o := b.hand[t.Sequence]; o != nil {
 		b.letGo(t.Sequence)
-		b.walk(func(ctx context.Context) { b.d.dispatch(ctx, o, spot{host: string(host)}) })
+		s := spot{host: string(host), quiet: b.quiet(string(host))}
+		b.walk(func(ctx context.Context) { b.d.dispatch(ctx, o, s) })
 		return
 	}
 	b.waiting.Remove(t.Sequence)

@@ -71,7 +71,7 @@ func (d *Dispatcher) read(m job.Message) (*job.Job, error) {
 // dispatch offers the job to the host it was given, and to others while agents say no, and waits otherwise.
 func (d *Dispatcher) dispatch(ctx context.Context, o *owned, s spot) {
 	for s.host != "" {
-		done := d.offer(ctx, o, s.host, false)
+		done := d.offer(ctx, o, &s, false)
 		if done {
 			return
 		}
@@ -138,11 +138,11 @@ func (d *Dispatcher) finish(_ context.Context, lease jetstream.Lease) {
 
 // offer asks the host's agent to take the job and reports whether the walk is over: with "accepted" the lease is
 // the agent's; without an answer nobody knows, so the lease decides.
-func (d *Dispatcher) offer(ctx context.Context, o *owned, host string, resume bool) (done bool) {
-	attempt, asked := o.attempt, d.clock()
+func (d *Dispatcher) offer(ctx context.Context, o *owned, s *spot, resume bool) (done bool) {
+	host, attempt, asked := s.host, o.attempt, d.clock()
 	reply, err := d.q.Offer(ctx, host, &jetstream.Offer{
 		Message: o.message, Job: o.job.ID, Hash: o.job.Graph.Hash(), Attempt: attempt, Resume: resume,
-		Lease: o.lease, AckWait: d.q.AckWait(), LastInChain: o.last,
+		Lease: o.lease, AckWait: d.q.AckWait(), LastInChain: o.last, Quiet: s.quiet,
 	})
 	d.metrics.offered(reply.Answer, err)
 	d.brain.answered(o, host, asked, reply, err)

@@ -1,0 +1,60 @@
+package agent
+
+import (
+	"sync"
+	"time"
+
+	"github.com/comfyherd/comfyherd/jetstream"
+)
+
+// broadcastPause is how long a taken slot is kept to the dispatcher that was told so in its answer, unless that
+// dispatcher allows more. The others use a slot only when it has been free for longer than that.
+const broadcastPause = 2 * time.Millisecond
+
+// untold is a broadcast that is due.
+type untold struct {
+	mu    sync.Mutex // guards the two below
+	due   time.Time  // zero when there is nothing to tell
+	timer *time.Timer
+}
+
+// broadcastWithin tells the host's state after a pause, unless it is told before that anyway: on a busy host the next
+// job has usually ended by then.
+func (h *host) broadcastWithin(pause time.Duration) {
+	u, due := &h.untold, time.Now().Add(pause)
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	switch {
+	case u.due.IsZero():
+		u.due = due
+		h.work.Add(1)
+		u.timer = time.AfterFunc(pause, func() {
+			defer h.work.Done()
+			h.broadcast(nil)
+		})
+	case due.Before(u.due) && u.timer.Stop():
+		u.due = due
+		u.timer.Reset(pause)
+	}
+}
+
+// told calls off the broadcast that is due.
+func (u *untold) told(work *sync.WaitGroup) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if !u.due.IsZero() && u.timer.Stop() {
+		work.Done()
+	}
+	u.due = time.Time{}
+}
+
+// broadcast tells the host's state now, and the run whose end caused it.
+func (h *host) broadcast(e *jetstream.EndedJob) {
+	h.untold.told(&h.work)
+	s := h.desk.state()
+	s.Ended = e
+	h.meters.running.Set(float64(len(s.Running)))
+	if err := h.q.Broadcast(&s); err != nil {
+		h.log.Debug("cannot broadcast the host's state", "error", err)
+	}
+}
