@@ -10,8 +10,8 @@
 //
 //	floor 3   cmd/dispatcher                cmd/agent               flags in, exit code out
 //	floor 2   internal/dispatcher           internal/agent          actors: the loops
-//	floor 1   jetstream   internal/comfy    internal/comfysim       internal/daemon   internal/embedded
-//	          NATS        ComfyUI           simulated ComfyUI       the OS            in-process NATS
+//	floor 1   jetstream   internal/comfy    internal/comfysim       internal/daemon   internal/embedded   internal/crew
+//	          NATS        ComfyUI           simulated ComfyUI       the OS            in-process NATS     goroutines
 //	floor 0   internal/route -> internal/job -> internal/workflow, internal/failure
 //	          pure: no clock, no I/O, no goroutines, no logger
 //	beside    internal/bench                test/integration   test/chaos   test/growth   test/docs
@@ -28,6 +28,7 @@
 //	internal/comfysim     a ComfyUI that runs nothing: same protocol, real sockets, faults by script, for tests and the demo
 //	internal/daemon       connection, log, signals, version, health and metrics: what both commands need of the OS
 //	internal/embedded     nats-server with JetStream inside the process, alone or as a cluster for tests
+//	internal/crew         goroutines that are kept for later work, so that their stacks are
 //	internal/route        choosing a host, whose turn it is, strikes, blocks and cooldowns, as functions of now
 //	internal/job          bytes to jobs and events and back; ids, lanes and names
 //	internal/workflow     parsing, refusing, hashing and changing ComfyUI graphs, byte for byte

@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/comfyherd/comfyherd/internal/comfy"
+	"github.com/comfyherd/comfyherd/internal/crew"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
@@ -16,6 +17,7 @@ import (
 type Agent struct {
 	q     *jetstream.Queue
 	hosts []*host
+	crew  *crew.Crew // runs the walks of all hosts
 }
 
 // New makes an agent. It connects to no ComfyUI: one that is down is an unhealthy host, not an error.
@@ -32,7 +34,7 @@ func New(q *jetstream.Queue, cfg Config) (*Agent, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &Agent{q: q}
+	a := &Agent{q: q, crew: crew.Muster()}
 	instance := uuid.NewString()
 	for _, h := range hosts {
 		if h.Comfy == nil {
@@ -41,7 +43,9 @@ func New(q *jetstream.Queue, cfg Config) (*Agent, error) {
 				return nil, fmt.Errorf("host %s: %w", h.Name, err)
 			}
 		}
-		a.hosts = append(a.hosts, newHost(q, cfg, h, instance, metrics))
+		host := newHost(q, cfg, h, instance, metrics)
+		host.crew = a.crew
+		a.hosts = append(a.hosts, host)
 	}
 	return a, nil
 }
@@ -50,6 +54,7 @@ func New(q *jetstream.Queue, cfg Config) (*Agent, error) {
 // time and are given back then; when kill ends everything ends at once and is left as a crash would leave it.
 // Otherwise it returns only with an error of the NATS connection.
 func (a *Agent) Run(stop, kill context.Context) error {
+	defer a.crew.Close()
 	g, ctx := errgroup.WithContext(kill)
 	for _, h := range a.hosts {
 		g.Go(func() error { return h.run(stop, ctx) })

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/comfyherd/comfyherd/internal/crew"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
@@ -25,6 +26,7 @@ type host struct {
 	meters *meters
 	desk   *desk
 
+	crew        *crew.Crew     // runs the walks; the agent's
 	work        sync.WaitGroup // walks, and answers to resume offers
 	fetcher     *http.Client   // of inputs by URL
 	shipping    chan struct{}  // a token for every run that stores outputs

@@ -28,7 +28,11 @@ func (h *host) decide(ctx context.Context, o *jetstream.Offer, reply func(jetstr
 	v := h.desk.take(o, func() *run {
 		work, end := context.WithCancelCause(ctx)
 		r := newRun(*o, promptID(o, h.q.Created()), end)
-		h.work.Go(func() { h.walk(ctx, work, r) })
+		h.work.Add(1)
+		h.crew.Go(func() {
+			defer h.work.Done()
+			h.walk(ctx, work, r)
+		})
 		return r
 	})
 	h.meters.answered(string(v.answer))

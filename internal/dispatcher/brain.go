@@ -212,7 +212,7 @@ func (b *brain) ask(f func(now time.Time)) bool {
 func (b *brain) walking(ctx context.Context) func(func(context.Context)) {
 	return func(f func(context.Context)) {
 		b.enter()
-		b.d.walks.Go(func() {
+		b.d.walk(func() {
 			defer b.exit()
 			f(ctx)
 		})

@@ -21,6 +21,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/comfyherd/comfyherd/internal/crew"
 	"github.com/comfyherd/comfyherd/internal/job"
 	"github.com/comfyherd/comfyherd/internal/route"
 	"github.com/comfyherd/comfyherd/jetstream"
@@ -79,7 +80,8 @@ type Dispatcher struct {
 	brain   *brain
 	metrics *metrics
 	ids     turns
-	walks   sync.WaitGroup // every goroutine that walks a job
+	crew    *crew.Crew     // runs the walks
+	walks   sync.WaitGroup // every walk of a job
 }
 
 // New makes a dispatcher; Run makes it work.
@@ -90,7 +92,7 @@ func New(q *jetstream.Queue, cfg Config) (*Dispatcher, error) {
 	}
 	d := &Dispatcher{
 		q: q, cfg: cfg, log: cfg.Logger.With("dispatcher", cfg.Name), source: "comfyherd/dispatcher/" + cfg.Name,
-		started: time.Now(), metrics: newMetrics(cfg.Registerer), ids: turns{last: map[idKey]chan struct{}{}},
+		started: time.Now(), crew: crew.Muster(), metrics: newMetrics(cfg.Registerer), ids: turns{last: map[idKey]chan struct{}{}},
 	}
 	d.brain = newBrain(d)
 	return d, nil
@@ -106,6 +108,7 @@ func (d *Dispatcher) clock() time.Time { return time.Now() }
 func (d *Dispatcher) Run(stop, kill context.Context) error {
 	ctx, cancel := context.WithCancel(kill)
 	defer cancel()
+	defer d.crew.Close()
 	background, ctx := errgroup.WithContext(ctx)
 	for _, loop := range d.loops() {
 		background.Go(func() error { return loop(ctx) })
@@ -114,7 +117,7 @@ func (d *Dispatcher) Run(stop, kill context.Context) error {
 		cancel()
 		return errors.Join(ended(err), ended(background.Wait()))
 	}
-	d.walks.Go(func() { d.announceAbsent(ctx) })
+	d.walk(func() { d.announceAbsent(ctx) })
 	d.log.Info("dispatching", "policy_cooldown", d.cfg.Policy.Cooldown, "ack_wait", d.q.AckWait())
 	taking := errgroup.Group{}
 	for p := job.Priority(0); p.Valid(); p++ {
@@ -124,6 +127,15 @@ func (d *Dispatcher) Run(stop, kill context.Context) error {
 	d.drain(ctx)
 	cancel()
 	return errors.Join(err, ended(background.Wait()))
+}
+
+// walk runs f beside the caller; drain waits for it.
+func (d *Dispatcher) walk(f func()) {
+	d.walks.Add(1)
+	d.crew.Go(func() {
+		defer d.walks.Done()
+		f()
+	})
 }
 
 // ended takes the ends that were asked for out of an error.

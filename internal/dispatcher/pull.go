@@ -51,14 +51,14 @@ func (d *Dispatcher) accept(ctx, stop context.Context, delivery jetstream.Delive
 	d.brain.enter()
 	j, err := d.read(delivery.Message)
 	if err != nil {
-		d.walks.Go(func() {
+		d.walk(func() {
 			defer d.brain.exit()
 			d.refuse(ctx, delivery, err)
 		})
 		return
 	}
 	before, done := d.ids.enter(j)
-	d.walks.Go(func() {
+	d.walk(func() {
 		defer d.brain.exit()
 		defer done()
 		<-before

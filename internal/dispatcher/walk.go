@@ -97,7 +97,7 @@ func (d *Dispatcher) leave(ctx context.Context, o *owned, err error) {
 // park that was sent earlier may arrive later.
 func (d *Dispatcher) secure(ctx context.Context, lease jetstream.Lease) {
 	d.brain.enter()
-	d.walks.Go(func() {
+	d.walk(func() {
 		defer d.brain.exit()
 		ctx, cancel := context.WithTimeout(ctx, 2*d.q.AckWait())
 		defer cancel()
