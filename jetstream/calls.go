@@ -22,13 +22,17 @@ type calls struct {
 	waiting map[uint64]*call
 	last    uint64
 	spare   []*call
+	sweeps  bool // sweep is due
 }
 
 // call is one request under way, or a spare one.
 type call struct {
-	answer chan *nats.Msg // holds one, so that nobody waits to hand it over
-	timer  *time.Timer
+	answer chan *nats.Msg // holds one, so that nobody waits to hand it over; nil when the time is over
+	until  time.Time
 }
+
+// sweepPause is how much later than its timeout a call may end. One timer serves all calls, which seldom need it.
+const sweepPause = 100 * time.Millisecond
 
 // spareCalls is how many are kept for later requests.
 const spareCalls = 256
@@ -46,8 +50,9 @@ func (c *calls) ask(ctx context.Context, msg *nats.Msg, timeout time.Duration) (
 	var answer *nats.Msg
 	select {
 	case answer = <-waits.answer:
-	case <-waits.timer.C:
-		err = nats.ErrTimeout
+		if answer == nil {
+			err = nats.ErrTimeout
+		}
 	case <-ctx.Done():
 		err = ctx.Err()
 	}
@@ -68,16 +73,36 @@ func (c *calls) begin(msg *nats.Msg, timeout time.Duration) (uint64, *call, erro
 	}
 	c.last++
 	msg.Reply = c.prefix + strconv.FormatUint(c.last, 36)
+	var waits *call
 	if n := len(c.spare); n > 0 {
-		waits := c.spare[n-1]
+		waits = c.spare[n-1]
 		c.spare = c.spare[:n-1]
-		waits.timer.Reset(timeout)
-		c.waiting[c.last] = waits
-		return c.last, waits, nil
+	} else {
+		waits = &call{answer: make(chan *nats.Msg, 1)}
 	}
-	waits := &call{answer: make(chan *nats.Msg, 1), timer: time.NewTimer(timeout)}
+	waits.until = time.Now().Add(timeout)
 	c.waiting[c.last] = waits
+	if !c.sweeps {
+		c.sweeps = true
+		time.AfterFunc(sweepPause, c.sweep)
+	}
 	return c.last, waits, nil
+}
+
+// sweep ends the calls whose time is over, and comes again while there are others.
+func (c *calls) sweep() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	now := time.Now()
+	for number, waits := range c.waiting {
+		if now.After(waits.until) {
+			delete(c.waiting, number)
+			waits.answer <- nil
+		}
+	}
+	if c.sweeps = len(c.waiting) > 0; c.sweeps {
+		time.AfterFunc(sweepPause, c.sweep)
+	}
 }
 
 // listen must be called with mu held.
@@ -90,7 +115,10 @@ func (c *calls) listen() error {
 	if err := sub.SetPendingLimits(-1, -1); err != nil {
 		return fmt.Errorf("listen for answers: %w", err)
 	}
-	c.sub, c.prefix, c.waiting = sub, prefix, map[uint64]*call{}
+	c.sub, c.prefix = sub, prefix
+	if c.waiting == nil {
+		c.waiting = map[uint64]*call{}
+	}
 	return nil
 }
 
@@ -109,7 +137,6 @@ func (c *calls) hear(msg *nats.Msg) {
 }
 
 func (c *calls) end(number uint64, waits *call) {
-	waits.timer.Stop()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	delete(c.waiting, number)

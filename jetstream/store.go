@@ -35,20 +35,17 @@ func (q *Queue) store(ctx context.Context, msg *nats.Msg) (uint64, error) {
 
 // decodeAck reads a publish ack: the server's usual one without reflection.
 func decodeAck(body []byte) (uint64, error) {
-	var stream string
-	var sequence int64
 	r := plainReader{src: string(body)}
-	r.object(func(name string) {
-		switch name {
-		case "stream":
-			stream = r.text()
-		case "seq":
-			sequence = r.count()
-		default:
-			r.odd = true
-		}
-	})
-	if r.whole() && stream != "" {
+	r.must('{')
+	r.odd = r.odd || r.text() != "stream"
+	r.must(':')
+	r.odd = r.odd || r.text() == ""
+	r.must(',')
+	r.odd = r.odd || r.text() != "seq"
+	r.must(':')
+	sequence := r.count()
+	r.must('}')
+	if r.whole() {
 		return uint64(sequence), nil
 	}
 	var ack struct {
