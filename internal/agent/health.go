@@ -94,7 +94,7 @@ func (h *host) look(ctx context.Context, c *checkup) time.Duration {
 		c.lost, c.learned = true, time.Time{}
 		h.set(func(d *desk) {
 			if !d.sick {
-				d.trouble = "ComfyUI does not answer: " + err.Error()
+				d.trouble = "ComfyUI does not answer: " + comfy.Reason(err)
 			}
 		})
 		return illPause

@@ -63,7 +63,7 @@ func (h *host) answerResume(ctx context.Context, o jetstream.Offer, reply func(j
 	case errors.Is(err, context.DeadlineExceeded) && h.desk.state().State != jetstream.Unhealthy:
 		refusal = jetstream.Reply{Answer: jetstream.Busy, Reason: "ComfyUI is slow to say whether it knows the prompt"}
 	case err != nil:
-		refusal.Reason = "ComfyUI does not answer: " + err.Error()
+		refusal.Reason = "ComfyUI does not answer: " + comfy.Reason(err)
 	}
 	h.meters.answered(string(refusal.Answer))
 	h.log.Warn("cannot resume a job", "job", keyOf(&o), "reason", refusal.Reason)

@@ -75,6 +75,25 @@ func TestAHostBehindAPrefixAndAPasswordIsReached(t *testing.T) {
 	}
 }
 
+func TestTheReasonOfSilenceIsShort(t *testing.T) {
+	t.Parallel()
+	gone := httptest.NewServer(nil)
+	gone.Close()
+	late := routes{"GET /prompt": func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }}
+	for want, host := range map[string]*comfy.Host{
+		"connect: connection refused":          open(t, gone.URL),
+		"timeout":                              serve(t, late),
+		"/prompt answers HTTP 502 Bad Gateway": serve(t, routes{"GET /prompt": says(http.StatusBadGateway, "<html>")}),
+	} {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		_, err := host.Probe(ctx)
+		cancel()
+		if err == nil || comfy.Reason(err) != want {
+			t.Errorf("%q of %v, want %q", comfy.Reason(err), err, want)
+		}
+	}
+}
+
 func TestSurveyTellsVersionMemoryAndForeignWork(t *testing.T) {
 	t.Parallel()
 	r := simulate(t, comfysim.Config{Name: "gpu1", VRAM: 12 << 30})

@@ -135,3 +135,19 @@ func why(err error) string {
 	}
 	return oneLine(err.Error())
 }
+
+// Reason is why the host did not answer, as short as a line in a table needs
+// it: without the address, which stands beside it there.
+func Reason(err error) string {
+	var status *statusError
+	var op *net.OpError
+	switch {
+	case errors.As(err, &status):
+		return status.Error()
+	case isTimeout(err):
+		return "timeout"
+	case errors.As(err, &op):
+		return oneLine(op.Err.Error())
+	}
+	return why(err)
+}
