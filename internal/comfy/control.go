@@ -98,8 +98,8 @@ func (h *Host) Free(ctx context.Context) error {
 	return h.order(ctx, "/free", map[string]any{"unload_models": true, "free_memory": true})
 }
 
-// Sick looks in the host's log for the one sign of a dead worker thread
-// (PROTOCOL §8): ComfyUI answers everything then and runs nothing until it is
+// Sick looks in the host's log for the one sign of a dead worker thread:
+// ComfyUI answers everything then and runs nothing until it is
 // restarted. Servers without /internal/logs are never found sick.
 func (h *Host) Sick(ctx context.Context) (reason string, sick bool, err error) {
 	got, err := h.get(ctx, "/internal/logs", nil, largeAnswer)

@@ -100,7 +100,7 @@ func parseStep(e event, data []byte) (event, bool) {
 	return e, true
 }
 
-// Kinds of binary messages and picture formats (PROTOCOL §3.3).
+// Kinds of binary messages and picture formats.
 const (
 	previewPlain    = 1
 	previewWithMeta = 4

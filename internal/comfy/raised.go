@@ -24,7 +24,7 @@ func (r *raised) blocked() bool {
 	return r.Exception == "ExecutionBlocked" || strings.HasSuffix(string(r.Exception), ".ExecutionBlocked")
 }
 
-// failure classifies by PROTOCOL §9.
+// failure classifies what a node raised.
 func (r *raised) failure() *failure.Failure {
 	// ComfyUI appends tips of many lines to its out-of-memory messages.
 	message, _, _ := strings.Cut(string(r.Message), "\n\nTIPS")

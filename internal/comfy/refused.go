@@ -11,8 +11,8 @@ import (
 	"github.com/comfyherd/comfyherd/internal/failure"
 )
 
-// refusal is the body of a 400, and of a 200 that dropped outputs (PROTOCOL
-// §2.1). Old servers write error as a string.
+// refusal is the body of a 400, and of a 200 that dropped
+// outputs. Old servers write error as a string.
 type refusal struct {
 	Error      json.RawMessage      `json:"error"`
 	NodeErrors map[string]nodeError `json:"node_errors"`

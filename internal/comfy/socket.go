@@ -29,7 +29,7 @@ const features = `{"type":"feature_flags","data":{"supports_preview_metadata":tr
 
 // session is one websocket. Its client id is never used again: when a second
 // socket takes an id over and the first one closes late, the server forgets
-// the id and the second one stays deaf for ever (PROTOCOL §3.4).
+// the id and the second one stays deaf for ever.
 type session struct {
 	clientID string
 	conn     *websocket.Conn

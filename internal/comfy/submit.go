@@ -189,7 +189,7 @@ func (h *Host) judgeAccepted(ctx context.Context, id string, body []byte) (submi
 }
 
 // judgeTrouble: a 500 from a ComfyUI that is well is a malformed request. The
-// prompt may be in the backlog all the same (PROTOCOL §2).
+// prompt may be in the backlog all the same.
 func (h *Host) judgeTrouble(ctx context.Context, id string) (submitted, bool) {
 	if standing, err := h.Find(ctx, id); err == nil && standing != Unknown {
 		return submitted{id: id}, true

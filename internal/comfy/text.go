@@ -30,7 +30,7 @@ func clip(s string, most int) string {
 	return s[:cut] + "…"
 }
 
-// fileLike is DESIGN §6's rule for names of model files.
+// fileLike is the hash's rule for names of model files.
 func fileLike(s string) bool {
 	if len(s) > 255 || strings.ContainsAny(s, "\r\n") {
 		return false

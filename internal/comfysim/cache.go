@@ -17,7 +17,7 @@ type result struct {
 }
 
 // cache answers equal nodes from earlier runs, keyed by what a node is and everything upstream of it; node ids do not
-// matter. By default only the nodes of the latest prompt are kept (PROTOCOL section 6).
+// matter. By default only the nodes of the latest prompt are kept.
 type cache struct {
 	keep    bool
 	results map[string]*result

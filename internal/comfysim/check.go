@@ -53,7 +53,7 @@ type checked struct {
 // raised is a Python exception inside validation.
 type raised struct{ kind, message string }
 
-// recursionLimit is where Python's validation fails on long chains (PROTOCOL section 2).
+// recursionLimit is where Python's validation fails on long chains.
 const recursionLimit = 980
 
 // validate is ComfyUI's validate_prompt. targets limits the outputs; nil means all.

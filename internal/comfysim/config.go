@@ -42,7 +42,7 @@ type Config struct {
 const (
 	defaultVersion = "0.33.0"
 	defaultVRAM    = 24 << 30
-	maxBody        = 104857600 // --max-upload-size, PROTOCOL section 2
+	maxBody        = 104857600 // --max-upload-size
 	maxHistory     = 10000
 )
 

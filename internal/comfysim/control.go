@@ -124,7 +124,7 @@ func (p *process) getHistoryItem(w http.ResponseWriter, r *http.Request) {
 	answer(w, http.StatusOK, map[string]any{})
 }
 
-// writeHistory answers 500 when an output cannot be written as JSON (PROTOCOL section 8). It keeps the order.
+// writeHistory answers 500 when an output cannot be written as JSON. It keeps the order.
 func writeHistory(w http.ResponseWriter, records []*record) {
 	out := []byte("{")
 	for i, r := range records {

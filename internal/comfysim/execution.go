@@ -70,7 +70,7 @@ func (x *execution) execute() error {
 	return nil
 }
 
-// poisoned says whether the graph kills the worker thread before any node runs (PROTOCOL section 8).
+// poisoned says whether the graph kills the worker thread before any node runs.
 func (x *execution) poisoned() bool {
 	for _, n := range x.g.nodes {
 		if !n.hasInputs {

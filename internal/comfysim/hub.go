@@ -33,8 +33,8 @@ type message struct {
 }
 
 // hub is ComfyUI's websocket side: sessions by client id, and one publisher that writes to them one after another, so
-// that a reader that stops reading stalls everybody (PROTOCOL 3.5). At most one socket is known per client id, and a
-// socket that closes removes its id, whoever holds it by now (PROTOCOL 3.4, the deaf socket).
+// that a reader that stops reading stalls everybody. At most one socket is known per client id, and a
+// socket that closes removes its id, whoever holds it by now (the deaf socket).
 type hub struct {
 	wake chan struct{} // cap 1: something was queued
 
@@ -185,7 +185,7 @@ func (s *socket) write(m message) {
 	_ = s.conn.WriteMessage(kind, m.data)
 }
 
-// previewFrame is a type 1 frame, or type 4 with metadata (PROTOCOL 3.3).
+// previewFrame is a type 1 frame, or type 4 with metadata.
 func previewFrame(image []byte, format string, metadata []byte) []byte {
 	if metadata == nil {
 		kind := uint32(1)

@@ -76,7 +76,7 @@ func (p *process) guarded(next http.Handler) http.Handler {
 	})
 }
 
-// foreign says whether a browser sent this from another site (PROTOCOL section 1).
+// foreign says whether a browser sent this from another site.
 func foreign(r *http.Request) bool {
 	if r.Header.Get("Sec-Fetch-Site") == "cross-site" {
 		return true

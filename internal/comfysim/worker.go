@@ -86,7 +86,7 @@ func outcome(err error) Outcome {
 	return Failed
 }
 
-// wedge leaves the traces of a dead worker thread (PROTOCOL section 8); the prompt stays in queue_running.
+// wedge leaves the traces of a dead worker thread; the prompt stays in queue_running.
 func (p *process) wedge(cause *exception) {
 	text := "comfy_execution.graph.NodeNotFoundError: Node 77 not found"
 	if cause != nil {

@@ -2,7 +2,7 @@ package failure
 
 import "time"
 
-// Reason is why a job is dead. The set is closed (DESIGN §4).
+// Reason is why a job is dead. The set is closed (docs/contract.md).
 type Reason string
 
 const (

@@ -35,7 +35,7 @@ const (
 	Interrupted Kind = "interrupted"
 )
 
-// Kinds lists the closed set in the order of DESIGN §8.
+// Kinds lists the closed set in the order of docs/failures.md.
 func Kinds() []Kind {
 	return []Kind{
 		InvalidWorkflow, Incapable, OutOfMemory, ExecutionError, Timeout, HostLost,

@@ -41,9 +41,10 @@ func (t *Ticket) Want() Want {
 
 // Room is the waiting room: tickets, in an order.
 //
-// The order of DESIGN §7: priority, with age (see AgeStep); then lanes by the GPU-seconds they have used and are
-// using, per weight, least first; then jobs that fewest hosts are capable of; then first come. It is deficit round robin seen from the other side: the lane that lags furthest behind its
-// share is served. Use decays with ShareHalfLife, and a lane that was empty starts level with the others.
+// The order of docs/routing.md: priority, with age (see AgeStep); then lanes by the GPU-seconds they have used and are
+// using, per weight, least first; then jobs that fewest hosts are capable of; then first come. It is deficit round
+// robin seen from the other side: the lane that lags furthest behind its share is served. Use decays with
+// ShareHalfLife, and a lane that was empty starts level with the others.
 //
 // It is not safe for concurrent use, and belongs to one Fleet. Make it with NewRoom.
 type Room struct {
