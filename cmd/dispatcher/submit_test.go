@@ -10,9 +10,12 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/nats-io/nats.go"
 
 	main "github.com/comfyherd/comfyherd/cmd/dispatcher"
+	"github.com/comfyherd/comfyherd/internal/embedded"
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/jetstream"
 )
 
 // picture is a workflow that every simulated host can run.
@@ -145,6 +148,34 @@ func TestAnErrorSaysWhatIsWrongAndWhatToDoNext(t *testing.T) {
 				t.Errorf("code %d, out %q, err %q, want %q", code, out.String(), err.String(), tc.want)
 			}
 		})
+	}
+}
+
+func TestAWaitWithoutADispatcherSaysSo(t *testing.T) {
+	t.Parallel()
+	server, err := embedded.Start(embedded.Config{Port: -1, StoreDir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := server.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	nc, err := nats.Connect(server.URL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	q, err := jetstream.Open(t.Context(), nc, jetstream.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	q.Close()
+	var out, errs bytes.Buffer
+	code := main.Run(t.Context(), []string{"submit", "-", "--wait", "--timeout=1s", "--nats-url=" + server.URL()}, strings.NewReader(picture), &out, &errs)
+	if code != 4 || !strings.Contains(errs.String(), "no dispatcher is running, and until one does all jobs wait") {
+		t.Errorf("code %d, said %s", code, &errs)
 	}
 }
 

@@ -7,6 +7,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/nats-io/nats.go"
+
 	"github.com/comfyherd/comfyherd/internal/job"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
@@ -46,6 +48,9 @@ func (w *waiter) wait(stop context.Context, jobs []jetstream.Receipt) error {
 	}
 	defer cancel()
 	show := w.display()
+	if err := w.q.Call(ctx, "tenants", struct{}{}, &struct{}{}); errors.Is(err, nats.ErrNoResponders) {
+		show.say("no dispatcher is running, and until one does all jobs wait; start one with `dispatcher run`")
+	}
 	next := make(chan jetstream.Receipt)
 	var workers sync.WaitGroup
 	for range min(followed, len(jobs)) {
