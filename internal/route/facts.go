@@ -128,11 +128,16 @@ func (f *Fleet) use(hash workflow.Hash) *facts {
 	}
 	x = &facts{hash: hash, seed: xxhash.Sum64String(string(hash))}
 	f.hashes[hash] = x
+	f.rest(x)
+	return x
+}
+
+// rest keeps the facts of a hash that nothing refers to, as long as they are among the last that were used.
+func (f *Fleet) rest(x *facts) {
 	f.idle.push(x)
 	if f.idle.n > hashesKept {
 		f.forget(f.idle.oldest())
 	}
-	return x
 }
 
 func (f *Fleet) hold(x *facts) {
@@ -143,7 +148,7 @@ func (f *Fleet) hold(x *facts) {
 
 func (f *Fleet) drop(x *facts) {
 	if x.refs--; x.refs == 0 {
-		f.idle.push(x)
+		f.rest(x)
 	}
 }
 

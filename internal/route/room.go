@@ -145,6 +145,21 @@ func (r *Room) take(i int32) {
 	if c.members--; c.members == 0 {
 		r.discard(c)
 	}
+	if r.records.n == 0 {
+		r.release()
+	}
+}
+
+// chunksKept is how many chunks of records an empty room keeps: filling a short line again costs nothing.
+const chunksKept = 64
+
+// release gives back what a long line took: chunks, indexes and maps do not shrink by themselves.
+func (r *Room) release() {
+	if len(r.records.chunks) <= chunksKept {
+		return
+	}
+	r.records = records{}
+	r.classes, r.groups, r.wishes = map[classKey]*class{}, map[workflow.Hash]*group{}, map[string]*wishes{}
 }
 
 // Get returns a ticket. Its lists belong to the room.

@@ -98,6 +98,66 @@ func TestATicketTakesAtMost200Bytes(t *testing.T) { //nolint:paralleltest // it 
 	}
 }
 
+func heapInUse() float64 {
+	var m runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&m)
+	return float64(m.HeapAlloc)
+}
+
+func TestAnEmptyRoomGivesBackWhatALongLineTook(t *testing.T) { //nolint:paralleltest // it measures the heap of the process
+	const n = 50_000
+	for _, name := range []string{"few hashes, can run", "own hashes, their hosts busy"} {
+		f, r, ticket := busyFleet(), route.NewRoom(), backlogs()[name]
+		before := heapInUse()
+		for i := range n {
+			r.Put(ticket(i))
+		}
+		r.Pick(f, noon)
+		full := heapInUse()
+		for i := range n {
+			r.Remove(uint64(i + 1))
+		}
+		r.Pick(f, noon)
+		// What is known of the hashes that were used last is kept: of a third of them here.
+		if left, took := heapInUse()-before, full-before; left > took/3 {
+			t.Errorf("%s: of %.0f kB for %d tickets %.0f kB are left when all have gone", name, took/1024, n, left/1024)
+		}
+		r.Put(ticket(7))
+		if got, found := r.Get(8); !found || got.Sequence != 8 || r.Len() != 1 {
+			t.Errorf("%s: the room has lost its next ticket: %+v", name, got)
+		}
+	}
+}
+
+// A cost that grows with the square of the line would be a hundred times the other one's per job.
+func TestAJobsCostDoesNotGrowWithTheLineBeforeIt(t *testing.T) { //nolint:paralleltest // it measures time
+	perJob := func(n int) time.Duration {
+		f, r, ticket := busyFleet(), route.NewRoom(), backlogs()["few hashes, can run"]
+		began := time.Now()
+		for i := range n {
+			r.Put(ticket(i))
+			r.Pick(f, noon)
+		}
+		for r.Len() > 0 {
+			next, ok := r.Next(f, route.HostID(hostName(0)), noon)
+			if !ok {
+				t.Fatalf("%d jobs are left and none can run", r.Len())
+			}
+			r.Remove(next.Sequence)
+		}
+		return time.Since(began) / time.Duration(n)
+	}
+	short, long := perJob(200), perJob(20_000)
+	for range 2 { // the quickest of three: the machine has other work
+		short, long = min(short, perJob(200)), min(long, perJob(20_000))
+	}
+	t.Logf("%v a job in a line of 200, %v in one of 20 000", short, long)
+	if long > 40*short {
+		t.Errorf("a job costs %v in a line of 20 000 and %v in one of 200", long, short)
+	}
+}
+
 func BenchmarkNext(b *testing.B) {
 	for name, ticket := range backlogs() {
 		f := busyFleet()
