@@ -148,13 +148,13 @@ func TestAJobsCostDoesNotGrowWithTheLineBeforeIt(t *testing.T) { //nolint:parall
 		}
 		return time.Since(began) / time.Duration(n)
 	}
-	short, long := perJob(200), perJob(20_000)
+	short, long := perJob(100), perJob(10_000)
 	for range 2 { // the quickest of three: the machine has other work
-		short, long = min(short, perJob(200)), min(long, perJob(20_000))
+		short, long = min(short, perJob(100)), min(long, perJob(10_000))
 	}
-	t.Logf("%v a job in a line of 200, %v in one of 20 000", short, long)
+	t.Logf("%v a job in a line of 100, %v in one of 10 000", short, long)
 	if long > 40*short {
-		t.Errorf("a job costs %v in a line of 20 000 and %v in one of 200", long, short)
+		t.Errorf("a job costs %v in a line of 10 000 and %v in one of 100", long, short)
 	}
 }
 
