@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net/url"
+	"os"
 	"strings"
 	"time"
 
@@ -135,6 +136,9 @@ func (n NATS) identity() ([]nats.Option, error) {
 	case n.Creds != "" && n.NKey != "":
 		return nil, errors.New("connect to NATS: a creds file and an nkey are given; use one of them")
 	case n.Creds != "":
+		if err := readable(n.Creds); err != nil {
+			return nil, fmt.Errorf("read the creds file: %w; check NATS_CREDS", err)
+		}
 		return []nats.Option{nats.UserCredentials(n.Creds)}, nil
 	case n.NKey != "":
 		opt, err := nats.NkeyOptionFromSeed(n.NKey)
@@ -150,15 +154,30 @@ func (n NATS) identity() ([]nats.Option, error) {
 	return nil, nil
 }
 
+// readable tells a file that is not there from a server that is not: nats.go opens files only when it dials.
+func readable(name string) error {
+	file, err := os.Open(name)
+	if err != nil {
+		return err
+	}
+	return file.Close()
+}
+
 func (n NATS) tls() ([]nats.Option, error) {
 	var opts []nats.Option
 	if n.CA != "" {
+		if err := readable(n.CA); err != nil {
+			return nil, fmt.Errorf("read the authorities' PEM file: %w; check --tls-ca", err)
+		}
 		opts = append(opts, nats.RootCAs(n.CA))
 	}
 	if (n.Cert == "") != (n.Key == "") {
 		return nil, errors.New("connect to NATS: a TLS certificate needs its key and a key its certificate; give both files")
 	}
 	if n.Cert != "" {
+		if err := errors.Join(readable(n.Cert), readable(n.Key)); err != nil {
+			return nil, fmt.Errorf("read the TLS certificate or its key: %w; check --tls-cert and --tls-key", err)
+		}
 		opts = append(opts, nats.ClientCert(n.Cert, n.Key))
 	}
 	return opts, nil

@@ -167,11 +167,11 @@ func TestFailedConnectionSaysWhatToDo(t *testing.T) {
 		"WrongPassword":        {daemon.NATS{URL: guarded.ClientURL(), User: "u", Password: "secret"}, "refuses these credentials; check NATS_CREDS", nats.ErrAuthorization},
 		"WrongPasswordInURL":   {daemon.NATS{URL: "nats://u:secret@" + guardedAt}, "refuses these credentials", nats.ErrAuthorization},
 		"WrongToken":           {daemon.NATS{URL: guarded.ClientURL(), Password: "secret"}, "refuses these credentials", nats.ErrAuthorization},
-		"NoCredsFile":          {daemon.NATS{URL: guarded.ClientURL(), Creds: filepath.Join(dir, "none")}, filepath.Join(dir, "none"), os.ErrNotExist},
+		"NoCredsFile":          {daemon.NATS{URL: guarded.ClientURL(), Creds: filepath.Join(dir, "none")}, "read the creds file: open " + filepath.Join(dir, "none"), os.ErrNotExist},
 		"JunkSeed":             {daemon.NATS{URL: guarded.ClientURL(), NKey: junk}, "read the nkey seed file " + junk, nil},
 		"TwoIdentities":        {daemon.NATS{URL: guarded.ClientURL(), NKey: junk, Creds: junk}, "use one of them", nil},
 		"CertWithoutKey":       {daemon.NATS{URL: guarded.ClientURL(), Cert: junk}, "give both files", nil},
-		"NoCA":                 {daemon.NATS{URL: guarded.ClientURL(), CA: filepath.Join(dir, "none")}, filepath.Join(dir, "none"), os.ErrNotExist},
+		"NoCA":                 {daemon.NATS{URL: guarded.ClientURL(), CA: filepath.Join(dir, "none")}, "read the authorities' PEM file: open " + filepath.Join(dir, "none"), os.ErrNotExist},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -37,7 +37,7 @@ func HTTP(ctx context.Context, addr string, health func() (ok bool, why string),
 		return fmt.Errorf("serve health and metrics: %s is taken; choose another address with --http: %w", addr, err)
 	}
 	if err != nil {
-		return fmt.Errorf("serve health and metrics: %w", err)
+		return fmt.Errorf("serve health and metrics: %w; give --http an address of this machine, as :8080", err)
 	}
 	srv := &http.Server{
 		Handler: Handler(health, registry), ReadHeaderTimeout: httpHeaderTimeout, IdleTimeout: httpIdleTimeout,

@@ -164,7 +164,7 @@ func portFree(host string, port int) error {
 			"otherwise stop it or choose another port", addr, ErrPortTaken, addr)
 	}
 	if err != nil {
-		return fmt.Errorf("start NATS on %s: %w", addr, err)
+		return fmt.Errorf("start NATS on %s: %w; choose an address of this machine", addr, err)
 	}
 	return l.Close()
 }
