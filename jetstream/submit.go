@@ -95,7 +95,7 @@ func (q *Queue) explainPublish(err error, msg *nats.Msg) error {
 	case errors.As(err, &api) && api.ErrorCode == storeFailedCode && strings.Contains(api.Description, "per subject"):
 		return fmt.Errorf("publish to %s: %w: wait until some of its jobs have ended, or raise the cap with `dispatcher run --lane-cap`: %w", msg.Subject, ErrLaneFull, err)
 	case errors.As(err, &api) && noRoom(api):
-		return fmt.Errorf("publish to %s: %w: free disk, or raise the limits of JetStream or of the stream %s: %w", msg.Subject, ErrNoSpace, JobsStream, err)
+		return fmt.Errorf("publish to %s: %w: %s: %w", msg.Subject, ErrNoSpace, makeRoom, err)
 	case errors.Is(err, natsjs.ErrNoStreamResponse), errors.Is(err, nats.ErrNoResponders):
 		return fmt.Errorf("publish to %s: no stream takes it: is a dispatcher running, and is the priority 0 to 9? %w", msg.Subject, err)
 	}
@@ -111,7 +111,11 @@ const (
 	wrongLastSequenceCode     natsjs.ErrorCode = 10071
 	wrongLastSequenceInFlight natsjs.ErrorCode = 10164
 	noMessageFoundCode        natsjs.ErrorCode = 10037
+	replicasNotSupportedCode  natsjs.ErrorCode = 10074
 )
+
+// makeRoom is what an operator does about ErrNoSpace.
+const makeRoom = "free disk and restart NATS, which measures its disk when it starts, or raise the limits of JetStream or of the stream"
 
 func noRoom(api *natsjs.APIError) bool {
 	switch api.ErrorCode {

@@ -211,16 +211,19 @@ func (t topology) objects(ctx context.Context, name, about string) (natsjs.Objec
 	return store, wrap(err, "create object store %s", name)
 }
 
-// wrap says what was tried; a write that JetStream had no room for also says what to do about it, since it comes to
-// whoever reads the log.
+// wrap says what was tried. What an operator can mend at the server gets the way to do so.
 func wrap(err error, format string, args ...any) error {
 	if err == nil {
 		return nil
 	}
 	what := fmt.Sprintf(format, args...)
 	var api *natsjs.APIError
-	if errors.As(err, &api) && noRoom(api) {
-		return fmt.Errorf("%s: %w: free disk, or raise the limits of JetStream, of the account or of the stream: %w", what, ErrNoSpace, err)
+	switch {
+	case !errors.As(err, &api):
+	case noRoom(api):
+		return fmt.Errorf("%s: %w: %s: %w", what, ErrNoSpace, makeRoom, err)
+	case api.ErrorCode == replicasNotSupportedCode:
+		return fmt.Errorf("%s: this NATS is one server, and copies need a cluster; leave --replicas out: %w", what, err)
 	}
 	return fmt.Errorf("%s: %w", what, err)
 }

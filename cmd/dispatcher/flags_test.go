@@ -114,7 +114,7 @@ func TestRunRefusesWhatCannotBe(t *testing.T) {
 		"Negative":    {"--cooldown=-5s", "--cooldown -5s is too short; give at least 1s"},
 		"CapTooLow":   {"--cooldown=1h", "--cooldown 1h0m0s is longer than --cooldown-cap 15m0s"},
 		"NotDuration": {"--park=ten", `expected duration but got "ten"`},
-		"Replicas":    {"--replicas=6", "--replicas from 1 to 5"},
+		"Replicas":    {"--replicas=2", "use 1, 3 or 5"},
 		"Typo":        {"--coldown=5s", `did you mean "--cooldown"?`},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"time"
 
@@ -101,8 +102,11 @@ func (r *runCmd) policy() (route.Policy, error) {
 			return policy, fmt.Errorf("--%s %s is too short; give at least 1s", flag, d)
 		}
 	}
-	if min(r.MaxFailures, r.LaneCap, r.WaitingCap, r.Replicas) < 0 || r.Replicas > 5 {
-		return policy, errors.New("--max-failures, --lane-cap and --waiting-cap count from 1, and --replicas from 1 to 5; leave them out for their defaults")
+	if min(r.MaxFailures, r.LaneCap, r.WaitingCap) < 0 {
+		return policy, errors.New("--max-failures, --lane-cap and --waiting-cap count from 1; leave them out for their defaults")
+	}
+	if !slices.Contains([]int{0, 1, 3, 5}, r.Replicas) {
+		return policy, fmt.Errorf("--replicas %d keeps no majority; use 1, 3 or 5", r.Replicas)
 	}
 	if r.Cooldown != 0 {
 		policy.Cooldown = r.Cooldown

@@ -16,6 +16,7 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -82,6 +83,8 @@ type Dispatcher struct {
 	ids     turns
 	crew    *crew.Crew     // runs the walks
 	walks   sync.WaitGroup // every walk of a job
+
+	unstored atomic.Bool // JetStream had no room for the last heartbeat; written by the presence loop
 }
 
 // New makes a dispatcher; Run makes it work.
@@ -201,9 +204,11 @@ func (d *Dispatcher) presenceLoop(ctx context.Context) error {
 			Dispatcher: d.cfg.Name, Version: d.cfg.Version, Started: d.started, Waiting: d.brain.waitingCount(),
 		}
 		beat, cancel := context.WithTimeout(ctx, d.q.PresenceTTL()/3)
-		if err := d.q.BeatDispatcher(beat, &state); err != nil && ctx.Err() == nil {
+		err := d.q.BeatDispatcher(beat, &state)
+		if err != nil && ctx.Err() == nil {
 			d.log.Warn("presence could not be renewed", "error", err)
 		}
+		d.unstored.Store(errors.Is(err, jetstream.ErrNoSpace))
 		cancel()
 		sleep(ctx, d.q.PresenceTTL()/3)
 	}
@@ -217,6 +222,8 @@ func (d *Dispatcher) Ready() (bool, string) {
 		return false, "NATS cannot be reached"
 	case !d.brain.isSynced.Load():
 		return false, "still reading hosts, blocks and tickets from NATS"
+	case d.unstored.Load():
+		return false, "JetStream has no space left, so that no job can begin or end"
 	}
 	return true, "dispatching"
 }

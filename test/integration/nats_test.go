@@ -215,6 +215,7 @@ func TestAJetStreamWithoutRoomSaysSo(t *testing.T) {
 				t.Errorf("a publish beyond the store: %v", err)
 			}
 			wantNoRoom(t, q, strings.Repeat("x", 400<<10))
+			wantNotReady(t, q, "JetStream has no space left")
 		})
 	}
 }
@@ -248,6 +249,38 @@ func wantNoRoom(t *testing.T, q *jetstream.Queue, filler string) {
 		if err := write(); !errors.Is(err, jetstream.ErrNoSpace) || !strings.Contains(err.Error(), "raise the limits") {
 			t.Errorf("%s beyond the store: %v", name, err)
 		}
+	}
+}
+
+// wantNotReady runs a dispatcher until it says why it does not do its work.
+func wantNotReady(t *testing.T, q *jetstream.Queue, why string) {
+	t.Helper()
+	d, err := dispatcher.New(q, dispatcher.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, end := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- d.Run(ctx, ctx) }()
+	(&fleet{t: t}).eventually("not ready: "+why, func() bool {
+		ready, says := d.Ready()
+		return !ready && strings.HasPrefix(says, why)
+	})
+	end()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
+func TestACopyNeedsACluster(t *testing.T) {
+	t.Parallel()
+	nc, err := nats.Connect(run(t, &server.Options{JetStream: true, StoreDir: t.TempDir()}).ClientURL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	if _, err = jetstream.Open(t.Context(), nc, jetstream.Config{Replicas: 3}); err == nil || !strings.Contains(err.Error(), "leave --replicas out") {
+		t.Errorf("three copies on one server: %v", err)
 	}
 }
 
