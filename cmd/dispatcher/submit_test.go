@@ -5,10 +5,12 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/alecthomas/kong"
 	"github.com/google/go-cmp/cmp"
 	"github.com/nats-io/nats.go"
 
@@ -181,16 +183,28 @@ func TestAWaitWithoutADispatcherSaysSo(t *testing.T) {
 
 func TestHelpHasExamplesAndVersionOneLine(t *testing.T) {
 	t.Parallel()
-	for _, command := range []string{
-		"run", "submit", "watch", "status", "why", "cancel", "queue", "hosts list", "blocks clear", "dead requeue", "affinity set",
-		"tenants set", "health", "sim", "demo", "bench",
-	} {
+	model, failure := main.Model(t.Context())
+	if failure != nil {
+		t.Fatal(failure)
+	}
+	var ask func(command *kong.Node, words []string)
+	ask = func(command *kong.Node, words []string) {
 		var out, err bytes.Buffer
-		code := main.Run(t.Context(), append(strings.Fields(command), "--help"), nil, &out, &err)
-		if code != 0 || err.Len() > 0 || !strings.Contains(out.String(), "Examples:") || !strings.Contains(out.String(), "    dispatcher "+strings.Fields(command)[0]) {
-			t.Errorf("%s: code %d, err %q, help without an example:\n%s", command, code, err.String(), out.String())
+		code := main.Run(t.Context(), append(slices.Clone(words), "--help"), nil, &out, &err)
+		example := strings.Join(append([]string{"    dispatcher"}, words...), " ")
+		if len(words) == 2 { // list is what its group does alone
+			example = strings.TrimSuffix(example, " list")
+		}
+		if code != 0 || err.Len() > 0 || !strings.Contains(out.String(), "Examples:") || !strings.Contains(out.String(), example) {
+			t.Errorf("%q: code %d, err %q, help without an example %q:\n%s", words, code, err.String(), example, out.String())
+		}
+		for _, child := range command.Children {
+			if child.Type == kong.CommandNode {
+				ask(child, append(slices.Clone(words), child.Name))
+			}
 		}
 	}
+	ask(model, nil)
 	var out, err bytes.Buffer
 	if code := main.Run(t.Context(), []string{"--version"}, nil, &out, &err); code != 0 || !strings.HasPrefix(out.String(), "comfyherd dispatcher ") || strings.Count(out.String(), "\n") != 1 {
 		t.Errorf("code %d, version %q", code, out.String())
