@@ -8,7 +8,9 @@ import (
 	"io"
 	"log/slog"
 	"net/url"
+	"os/signal"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/comfyherd/comfyherd/internal/agent"
@@ -51,12 +53,34 @@ func (d *demoCmd) Run(ctx context.Context, c *console) error {
 	if d.Verbose {
 		o.log = daemon.Logger(c.err, slog.LevelDebug, false)
 	}
-	err = runDemo(stop, c.out, o)
-	if stop.Err() != nil {
+	signal.Ignore(syscall.SIGPIPE) // it would end the process before NATS's folder is gone
+	defer signal.Reset(syscall.SIGPIPE)
+	telling, left := context.WithCancelCause(stop)
+	defer left(nil)
+	err = runDemo(telling, &audience{Writer: c.out, left: left}, o)
+	switch {
+	case stop.Err() != nil:
 		c.say("dispatcher: stopped")
 		return exitInterrupted
+	case telling.Err() != nil:
+		return exitFailed
 	}
 	return err
+}
+
+// audience is whom the story is told to. When it has left, as head does after some lines, the demo ends.
+type audience struct {
+	io.Writer
+
+	left context.CancelCauseFunc
+}
+
+func (a *audience) Write(line []byte) (int, error) {
+	n, err := a.Writer.Write(line)
+	if err != nil {
+		a.left(err)
+	}
+	return n, err
 }
 
 // demoOptions are what a demo may differ in.

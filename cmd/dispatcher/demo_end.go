@@ -61,8 +61,14 @@ func (d *demo) verdict() error {
 	}
 	d.tell.say("\nAll of this was observed in the event stream, in %v. Now with hosts of yours:\n",
 		time.Since(d.record.started).Round(100*time.Millisecond))
-	d.tell.say("  dispatcher run                                  the queue, with NATS in it")
-	d.tell.say("  COMFY_HOSTS=http://127.0.0.1:8188 agent         beside each ComfyUI")
+	remark := func(text string) string {
+		if d.tell.narrow() {
+			return ""
+		}
+		return "  " + text
+	}
+	d.tell.say("  dispatcher run                         %s", remark("the queue, with NATS in it"))
+	d.tell.say("  COMFY_HOSTS=http://127.0.0.1:8188 agent%s", remark("beside each ComfyUI"))
 	d.tell.say("  dispatcher submit workflow_api.json --wait --out .")
 	return nil
 }
@@ -171,7 +177,11 @@ func (d *demo) blocks() error {
 		if s.block == nil {
 			continue
 		}
-		row := []string{string(s.block.Host), d.workflowOf(s) + " " + s.block.Hash.Short(), holders(s.block), d.clock(s), "", "", string(s.block.Job)}
+		workflow := d.workflowOf(s)
+		if !d.tell.narrow() {
+			workflow += " " + s.block.Hash.Short()
+		}
+		row := []string{string(s.block.Host), workflow, holders(s.block), d.clock(s), "", "", string(s.block.Job)}
 		if _, end := d.record.block(string(s.block.Host), s.block.Hash); end != nil {
 			row[4], row[5] = d.clock(end), string(end.unblocked.Cause)
 		}

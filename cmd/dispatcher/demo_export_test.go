@@ -11,6 +11,7 @@ import (
 type DemoSetup struct {
 	Hosts, Pictures string
 	Intact          bool          // nothing is broken on any host
+	Width           int           // of the terminal
 	Time            time.Duration // for the whole story; 0 is what a slow machine may need
 }
 
@@ -21,6 +22,6 @@ func Demo(ctx context.Context, out io.Writer, s DemoSetup) error {
 		return err
 	}
 	return runDemo(ctx, out, demoOptions{
-		hosts: hosts, pictures: s.Pictures, intact: s.Intact, most: cmp.Or(s.Time, 80*time.Second), cooldown: 7 * time.Second,
+		hosts: hosts, pictures: s.Pictures, intact: s.Intact, width: s.Width, most: cmp.Or(s.Time, 80*time.Second), cooldown: 7 * time.Second,
 	})
 }

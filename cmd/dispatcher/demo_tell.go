@@ -36,7 +36,12 @@ func widthOf(out io.Writer) int {
 	return width
 }
 
+// narrow reports whether the terminal has less room than the story likes.
+func (t *teller) narrow() bool { return t.width > 0 && t.width < enoughWidth }
+
 const (
+	enoughWidth = 80
+
 	bold      = "1"
 	textWidth = 100 // of running text
 )
@@ -92,6 +97,9 @@ func (t *teller) event(d *demo, s *sighting) {
 		host, why = s.host.Host, firstLine(s.host.Reason)
 	}
 	left := fmt.Sprintf("%7s  %-5s  %-6s  %-8s  %-*s  ", d.clock(s), clean(tenant), clean(id), d.workflowOf(s), t.host, clean(host))
+	if t.narrow() {
+		left = fmt.Sprintf("%6s %-5s %-6s %-8s %-*s ", d.clock(s), clean(tenant), clean(id), d.workflowOf(s), t.host, clean(host))
+	}
 	what := fmt.Sprintf("%-9s", s.what)
 	if room := t.width - len(left) - len(what) - 2; t.width > 0 {
 		why = short(why, max(room, 10))
@@ -123,6 +131,9 @@ func (t *teller) claim(c claim) {
 		mark, colour, how = "✗ not observed:", red, ""
 	} else if c.how != "" {
 		how = paint(t.colours, grey, " ("+c.how+")")
+	}
+	if t.narrow() && how != "" {
+		how = "\n    " + how
 	}
 	t.say("   %s %s%s", paint(t.colours, colour, mark), c.what, how)
 }

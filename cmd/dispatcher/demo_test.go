@@ -11,8 +11,10 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	main "github.com/comfyherd/comfyherd/cmd/dispatcher"
 	"github.com/comfyherd/comfyherd/internal/comfysim"
@@ -105,12 +107,40 @@ func wantPNG(t *testing.T, path string) {
 	}
 }
 
+// leaver reads a few lines and goes, as head does.
+type leaver struct{ lines int }
+
+func (l *leaver) Write(p []byte) (int, error) {
+	if l.lines--; l.lines < 0 {
+		return 0, syscall.EPIPE
+	}
+	return len(p), nil
+}
+
+func TestADemoThatNobodyReadsOnLeavesNothingBehind(t *testing.T) { // not parallel: the environment belongs to the process
+	folder := t.TempDir()
+	t.Setenv("TMPDIR", folder)
+	t.Setenv("COMFY_HOSTS", "")
+	var errs bytes.Buffer
+	if code := main.Run(t.Context(), []string{"demo"}, nil, &leaver{lines: 5}, &errs); code != 1 || errs.Len() > 0 {
+		t.Errorf("code %d, said %q", code, &errs)
+	}
+	if left, err := os.ReadDir(folder); err != nil || len(left) > 0 {
+		t.Errorf("left behind: %v, %v", left, err)
+	}
+}
+
 func TestADemoInWhichNothingFailsSaysWhatItDidNotSee(t *testing.T) {
 	t.Parallel()
 	var out bytes.Buffer
-	err := main.Demo(t.Context(), &out, main.DemoSetup{Pictures: t.TempDir(), Intact: true})
+	err := main.Demo(t.Context(), &out, main.DemoSetup{Pictures: t.TempDir(), Intact: true, Width: 60})
 	if err == nil {
 		t.Fatalf("no error after\n%s", &out)
+	}
+	for line := range strings.Lines(out.String()) {
+		if n := utf8.RuneCountInString(strings.TrimRight(line, "\n")); n > 60 && !strings.HasPrefix(line, "Pictures: ") {
+			t.Errorf("a line of %d columns in a terminal of 60: %s", n, line)
+		}
 	}
 	for _, unseen := range []string{
 		"the portrait fails on gpu-2", "portraits are blocked on gpu-2", "portraits avoid gpu-2", "the block runs out by itself, told once",
