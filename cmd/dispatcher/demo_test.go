@@ -9,6 +9,8 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -18,6 +20,7 @@ import (
 
 	main "github.com/comfyherd/comfyherd/cmd/dispatcher"
 	"github.com/comfyherd/comfyherd/internal/comfysim"
+	"github.com/comfyherd/comfyherd/test/docs"
 )
 
 // wantInOrder checks that lines with these parts stand in out one after the other. A want is words of one line.
@@ -89,8 +92,38 @@ func TestTheDemoTellsFourScenariosAndKeepsThePictures(t *testing.T) {
 	if files, err := os.ReadDir(pictures); err != nil || len(files) != 12 {
 		t.Errorf("%d pictures, %v; want 12", len(files), err)
 	}
+	wantOfReadme(t, out.String())
 	if strings.Contains(out.String(), "\x1b") {
 		t.Error("what is no terminal got colours")
+	}
+}
+
+var vary = regexp.MustCompile(`\b\d+(\.\d+)?m?s\b|gpu-[13]`)
+
+// alike is a text's lines without what differs from one telling to the next: times, spaces, and which healthy host.
+func alike(text string) []string {
+	var lines []string
+	for line := range strings.Lines(text) {
+		lines = append(lines, strings.Join(strings.Fields(vary.ReplaceAllString(line, "…")), " "))
+	}
+	return lines
+}
+
+// wantOfReadme checks that what the README shows of the demo was told.
+func wantOfReadme(t *testing.T, out string) {
+	t.Helper()
+	pages, err := docs.Pages("../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	told, shown := alike(out), docs.Fenced(pages["README.md"], "text")
+	if len(shown) == 0 {
+		t.Fatal("README.md shows nothing of the demo")
+	}
+	for _, line := range alike(shown[0]) {
+		if !slices.Contains(told, line) {
+			t.Errorf("README.md shows a line that the demo did not tell: %s", line)
+		}
 	}
 }
 

@@ -64,7 +64,7 @@ func inCI(t *testing.T, command string) bool {
 func installable(t *testing.T, paths []string) bool {
 	t.Helper()
 	for _, path := range paths {
-		dir, ours := strings.CutPrefix(strings.TrimSuffix(path, "@latest"), "github.com/comfyherd/comfyherd/")
+		dir, ours := strings.CutPrefix(path, "./")
 		main, err := os.ReadFile(filepath.Join(root, dir, "main.go"))
 		if !ours || err != nil || !strings.Contains(string(main), "package main\n") {
 			return false
