@@ -113,7 +113,7 @@ func brief(e *job.Event, now time.Time) string {
 	case e.EventKind == job.Failed && e.Exception != "" && e.Class != "":
 		return fmt.Sprintf("%s in %s", e.Exception[strings.LastIndexByte(e.Exception, '.')+1:], e.Class)
 	case e.EventKind == job.Waiting && e.Until != nil:
-		return fmt.Sprintf("%s, for %s", strings.ReplaceAll(e.Reason, "_", " "), span(e.Until.Sub(now)))
+		return fmt.Sprintf("%s, for %s", spaces(e.Reason), span(e.Until.Sub(now)))
 	case e.EventKind == job.Completed && time.Duration(e.QueuedFor) < 100*time.Millisecond:
 		return "ran " + span(time.Duration(e.RanFor))
 	case e.EventKind == job.Completed:
@@ -122,7 +122,7 @@ func brief(e *job.Event, now time.Time) string {
 	return story(e, now)
 }
 
-func spaced(k failure.Kind) string { return strings.ReplaceAll(string(k), "_", " ") }
+func spaced(k failure.Kind) string { return spaces(string(k)) }
 
 // claim tells whether something was seen.
 func (t *teller) claim(c claim) {

@@ -65,7 +65,7 @@ func holdText(reason route.HoldReason) string {
 	case route.NotDue:
 		return "not due yet"
 	}
-	return strings.ReplaceAll(string(reason), "_", " ") // of a newer dispatcher
+	return spaces(string(reason)) // of a newer dispatcher
 }
 
 func completion(e *jetstream.Event) []string {

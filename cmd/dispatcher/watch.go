@@ -171,13 +171,16 @@ func blockLine(host, hash string, body []byte) line {
 		Cause   string    `json:"cause"`
 	}
 	_ = json.Unmarshal(body, &e) // a foreign body has nothing to add
-	l := line{who: "workflow " + workflow.Hash(clean(hash)).Short(), host: clean(host), why: e.Cause}
+	l := line{who: "workflow " + workflow.Hash(clean(hash)).Short(), host: clean(host), why: spaces(e.Cause)}
 	if e.Kind != "" {
-		l.why = fmt.Sprintf("until %s: %s: %s", e.Until.Local().Format("15:04:05"), e.Kind, firstLine(e.Message))
+		l.why = fmt.Sprintf("until %s: %s: %s", e.Until.Local().Format("15:04:05"), spaces(e.Kind), firstLine(e.Message))
 		if len(e.Tenants) > 0 && e.Tenants[0] != "*" {
 			l.why += " (for " + strings.Join(e.Tenants, ", ") + ")"
 		}
 	}
-	l.why = clean(strings.ReplaceAll(l.why, "_", " "))
+	l.why = clean(l.why)
 	return l
 }
+
+// spaces makes a word of the contract, as out_of_memory, one for people.
+func spaces(word string) string { return strings.ReplaceAll(word, "_", " ") }

@@ -132,14 +132,15 @@ func TestWatchShowsWhoWhereAndWhy(t *testing.T) {
 	now := time.Date(2026, 12, 1, 8, 0, 0, 0, time.UTC)
 	hash := "3f2a9c1d000000000000000000000000000000000000000000000000000000aa"
 	for name, tc := range map[string]struct{ subject, body, who, host, why string }{
-		"Job":     {"comfy.events.jobs.acme.j1.started", `{"host":"a","attempt":1}`, "acme/j1", "a", ""},
-		"Default": {"comfy.events.jobs.default.j1.dead", `{"reason":"expired","message":"too late"}`, "j1", "", "expired: too late"},
-		"Queued":  {"comfy.events.jobs.default.j1.queued", `{"hash":"` + hash + `","position":2}`, "j1", "", "place 2, workflow 3f2a9c1d"},
-		"Blocked": {"comfy.events.blocks.a." + hash + ".blocked", `{"kind":"out_of_memory","message":"no room","tenants":["*"],"until":"2026-12-01T08:00:00Z"}`, "workflow 3f2a9c1d", "a", "until " + now.Local().Format("15:04:05") + ": out of memory: no room"},
-		"Lifted":  {"comfy.events.blocks.a." + hash + ".unblocked", `{"cause":"capability_changed"}`, "workflow 3f2a9c1d", "a", "capability changed"},
-		"Host":    {"comfy.events.hosts.a.offline", `{"reason":"silence"}`, "host", "a", "silence"},
-		"Junk":    {"comfy.events.jobs.acme.j1.started", `junk`, "acme/j1", "", ""},
-		"Foreign": {"comfy.events.other", ``, "comfy.events.other", "", ""},
+		"Job":      {"comfy.events.jobs.acme.j1.started", `{"host":"a","attempt":1}`, "acme/j1", "a", ""},
+		"Default":  {"comfy.events.jobs.default.j1.dead", `{"reason":"expired","message":"too late"}`, "j1", "", "expired: too late"},
+		"Queued":   {"comfy.events.jobs.default.j1.queued", `{"hash":"` + hash + `","position":2}`, "j1", "", "place 2, workflow 3f2a9c1d"},
+		"Blocked":  {"comfy.events.blocks.a." + hash + ".blocked", `{"kind":"out_of_memory","message":"no room","tenants":["*"],"until":"2026-12-01T08:00:00Z"}`, "workflow 3f2a9c1d", "a", "until " + now.Local().Format("15:04:05") + ": out of memory: no room"},
+		"Verbatim": {"comfy.events.blocks.a." + hash + ".blocked", `{"kind":"execution_error","message":"no ckpt_name","tenants":["a_b"],"until":"2026-12-01T08:00:00Z"}`, "workflow 3f2a9c1d", "a", "until " + now.Local().Format("15:04:05") + ": execution error: no ckpt_name (for a_b)"},
+		"Lifted":   {"comfy.events.blocks.a." + hash + ".unblocked", `{"cause":"capability_changed"}`, "workflow 3f2a9c1d", "a", "capability changed"},
+		"Host":     {"comfy.events.hosts.a.offline", `{"reason":"silence"}`, "host", "a", "silence"},
+		"Junk":     {"comfy.events.jobs.acme.j1.started", `junk`, "acme/j1", "", ""},
+		"Foreign":  {"comfy.events.other", ``, "comfy.events.other", "", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
