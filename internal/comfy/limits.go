@@ -14,15 +14,16 @@ type limit struct {
 	most          time.Duration
 	kind          failure.Kind
 	before, after string // of the message, around the duration
+	node, class   string // the node that took too long, when it was one
 }
 
 // limits says when the next limit runs out, or which one has.
 func (r *run) limits(now time.Time) (next time.Time, failed *failure.Failure) {
 	all := []limit{
-		{r.lastAnswer(), r.host.options.FreezeTimeout, failure.HostLost, "ComfyUI gave no answer for ", ""},
+		{from: r.lastAnswer(), most: r.host.options.FreezeTimeout, kind: failure.HostLost, before: "ComfyUI gave no answer for "},
 		r.stepLimit(now),
-		{r.yieldSince, r.prompt.Start, failure.RejectedBusy, "other people's prompts ran before it for ", " (start timeout)"},
-		{r.firstHead, r.prompt.Total, failure.Timeout, "the prompt did not end within ", " (total timeout)"},
+		{from: r.yieldSince, most: r.prompt.Start, kind: failure.RejectedBusy, before: "other people's prompts ran before it for ", after: " (start timeout)"},
+		{from: r.firstHead, most: r.prompt.Total, kind: failure.Timeout, before: "the prompt did not end within ", after: " (total timeout)"},
 	}
 	next = now.Add(r.host.options.FreezeTimeout)
 	for _, l := range all {
@@ -31,7 +32,7 @@ func (r *run) limits(now time.Time) (next time.Time, failed *failure.Failure) {
 		}
 		end := l.from.Add(l.most)
 		if !end.After(now) {
-			return now, failure.New(l.kind, l.before+l.most.String()+l.after)
+			return now, &failure.Failure{Kind: l.kind, Message: l.before + l.most.String() + l.after, Node: l.node, Class: l.class}
 		}
 		next = earliest(next, end)
 	}
@@ -41,7 +42,7 @@ func (r *run) limits(now time.Time) (next time.Time, failed *failure.Failure) {
 // stepLimit is the start limit before the prompt runs, the node limit after.
 func (r *run) stepLimit(now time.Time) limit {
 	if r.runSince.IsZero() {
-		return limit{r.headSince, r.prompt.Start, failure.Timeout, "the prompt did not start within ", " (start timeout)"}
+		return limit{from: r.headSince, most: r.prompt.Start, kind: failure.Timeout, before: "the prompt did not start within ", after: " (start timeout)"}
 	}
 	t := r.track
 	hears := t.hears(r.host.current())
@@ -52,15 +53,20 @@ func (r *run) stepLimit(now time.Time) limit {
 			r.blindSince = now
 		}
 		left := max(1, len(t.classes)-len(t.done))
-		return limit{r.blindSince, time.Duration(left) * r.prompt.Node, failure.Timeout,
-			"the nodes that were left did not end within ", " (node timeout for each of them; the host sent no events)"}
+		return limit{
+			from: r.blindSince, most: time.Duration(left) * r.prompt.Node, kind: failure.Timeout,
+			before: "the nodes that were left did not end within ", after: " (node timeout for each of them; the host sent no events)",
+		}
 	}
 	r.blindSince = time.Time{}
-	where := "the prompt"
+	where, node, class := "the prompt", clip(oneLine(t.node), 60), clip(oneLine(t.class(t.node)), 60)
 	if t.node != "" {
-		where = fmt.Sprintf("node %s (%s)", clip(oneLine(t.node), 60), clip(oneLine(t.class(t.node)), 60))
+		where = fmt.Sprintf("node %s (%s)", node, class)
 	}
-	return limit{latest(t.lastTick, r.runSince), r.prompt.Node, failure.Timeout, where + " made no progress for ", " (node timeout)"}
+	return limit{
+		from: latest(t.lastTick, r.runSince), most: r.prompt.Node, kind: failure.Timeout,
+		before: where + " made no progress for ", after: " (node timeout)", node: node, class: class,
+	}
 }
 
 // lastAnswer is when the host last showed that it lives.

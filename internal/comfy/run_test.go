@@ -232,10 +232,14 @@ func TestTimeoutsNameWhichAndHowLong(t *testing.T) {
 	t.Parallel()
 	cases := map[string]struct {
 		limit func(*comfy.Prompt)
-		want  string
+		want  failure.Failure
 	}{
-		"Node":  {func(p *comfy.Prompt) { p.Node = 200 * time.Millisecond }, "node 2 (SimSleep) made no progress for 200ms (node timeout)"},
-		"Total": {func(p *comfy.Prompt) { p.Total = 200 * time.Millisecond }, "the prompt did not end within 200ms (total timeout)"},
+		"Node": {func(p *comfy.Prompt) { p.Node = 200 * time.Millisecond }, failure.Failure{
+			Kind: failure.Timeout, Message: "node 2 (SimSleep) made no progress for 200ms (node timeout)", Node: "2", Class: "SimSleep",
+		}},
+		"Total": {func(p *comfy.Prompt) { p.Total = 200 * time.Millisecond }, failure.Failure{
+			Kind: failure.Timeout, Message: "the prompt did not end within 200ms (total timeout)",
+		}},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -244,7 +248,7 @@ func TestTimeoutsNameWhichAndHowLong(t *testing.T) {
 			p := sleep(30, 0)
 			c.limit(&p)
 			_, err := r.run(p, comfy.Watch{})
-			if diff := cmp.Diff(*failure.New(failure.Timeout, c.want), *failure.As(err)); diff != "" {
+			if diff := cmp.Diff(c.want, *failure.As(err)); diff != "" {
 				t.Error(diff)
 			}
 		})
