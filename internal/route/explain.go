@@ -123,6 +123,9 @@ func (f *Fleet) busy(n int32) HostVerdict {
 	if held := h.used() - h.slots; held > 0 {
 		v.Text += fmt.Sprintf(", %d more in line", held)
 	}
+	if h.foreign > 0 {
+		v.Text += fmt.Sprintf("; %d of these are not ours", h.foreign)
+	}
 	if at := f.endsAt[n]; at != never {
 		v.Until = moment(at)
 		v.Text += ", free about " + v.Until.Format(time.RFC3339)

@@ -22,6 +22,10 @@ func TestExplainNamesTheReasonOfEveryHost(t *testing.T) {
 	b := block("blocked", 1)
 	b.Message = "CUDA error"
 	f.PutBlock(b)
+	f.PutHost(route.HostState{ID: "full", State: route.Online, Slots: 1, Prefetch: 1})
+	f.Occupy("full", route.Run{Tenant: "other", Job: "y", Hash: hashOf(2)})
+	f.Occupy("full", route.Run{Tenant: "other", Job: "z", Hash: hashOf(2)})
+	f.PutHost(route.HostState{ID: "shared", State: route.Online, Slots: 1, Foreign: 3})
 	f.Occupy("busy", route.Run{Tenant: "other", Job: "x", Hash: hashOf(2)})
 	w := want(1)
 	w.Exclude, w.Avoid = []string{"excluded"}, []string{"failed"}
@@ -37,6 +41,8 @@ func TestExplainNamesTheReasonOfEveryHost(t *testing.T) {
 		"blocked":  `blocked: blocked until 2026-12-01T12:01:00Z after "CUDA error"`,
 		"busy":     "busy: busy: 1 of 1 slots",
 		"excluded": "excluded: excluded by the job",
+		"full":     "busy: busy: 1 of 1 slots, 1 more in line",
+		"shared":   "busy: busy: 1 of 1 slots, 2 more in line; 3 of these are not ours",
 		"failed":   "avoided: avoided: it failed this job before, and other hosts can take it",
 		"fine":     "eligible: eligible",
 		"lacking":  "missing: missing model model-1.safetensors in Loader.ckpt",
