@@ -202,6 +202,18 @@ func (q *Queue) PutCapability(ctx context.Context, host string, capability []byt
 	return wrap(err, "store capability of host %s", host)
 }
 
+// Capability reads what a host can run, as PutCapability stored it; nil when nothing is stored.
+func (q *Queue) Capability(ctx context.Context, host string) ([]byte, error) {
+	entry, err := q.capabilities.Get(ctx, host)
+	if errors.Is(err, natsjs.ErrKeyNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read capability of host %s: %w", host, err)
+	}
+	return entry.Value(), nil
+}
+
 func putJSON(ctx context.Context, kv natsjs.KeyValue, key string, value any) error {
 	body, err := json.Marshal(value)
 	if err != nil {

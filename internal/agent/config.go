@@ -26,6 +26,9 @@ type Config struct {
 	TotalTimeout  time.Duration // of the run; default none
 	FreezeTimeout time.Duration // without any answer of ComfyUI; default 15 s
 
+	// LearnEvery is the pause between two readings of what ComfyUI can run, while nothing asks for one. Default 1 min.
+	LearnEvery time.Duration
+
 	// CancelPatience is how long a prompt may take to stop before its host counts as unhealthy: a node without
 	// progress ticks stops only when it is through. Default 30 s.
 	CancelPatience time.Duration
@@ -61,6 +64,9 @@ func (c Config) withDefaults() Config {
 	c.TotalTimeout = max(0, c.TotalTimeout)
 	c.FreezeTimeout = max(0, cmp.Or(c.FreezeTimeout, 15*time.Second))
 	c.CancelPatience = max(0, cmp.Or(c.CancelPatience, 30*time.Second))
+	if c.LearnEvery <= 0 {
+		c.LearnEvery = time.Minute
+	}
 	c.Outputs = cmp.Or(c.Outputs, OutputsStore)
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)

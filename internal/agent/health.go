@@ -1,8 +1,8 @@
 package agent
 
 import (
+	"bytes"
 	"context"
-	"fmt"
 	"time"
 
 	"github.com/comfyherd/comfyherd/internal/comfy"
@@ -11,7 +11,6 @@ import (
 const (
 	wellPause    = 5 * time.Second        // between two looks at a ComfyUI that is well
 	illPause     = time.Second            // at one that is not
-	learnPause   = time.Minute            // between two readings of the capability
 	learnTimeout = time.Minute            // of one reading
 	foreignPause = 500 * time.Millisecond // before more foreign work is believed: events of our own overtake each other
 )
@@ -21,8 +20,6 @@ type checkup struct {
 	connected bool      // the websocket, at the last change
 	lost      bool      // an answer or the socket failed since sick was noted: ComfyUI may have been restarted
 	learned   time.Time // when the capability was last read; zero: read it at the next look
-	stored    uint64    // digest of the stored capability
-	everRead  bool
 }
 
 // healthLoop keeps the desk's view of ComfyUI true: whether it answers, how much of its backlog is strangers', what it
@@ -99,7 +96,7 @@ func (h *host) look(ctx context.Context, c *checkup) time.Duration {
 		})
 		return illPause
 	}
-	if h.relearn.Swap(false) || time.Since(c.learned) >= learnPause {
+	if h.relearn.Swap(false) || time.Since(c.learned) >= h.cfg.LearnEvery {
 		h.learn(ctx, c)
 	}
 	reason, wedged := h.wedged(ctx, c)
@@ -117,7 +114,7 @@ func (h *host) look(ctx context.Context, c *checkup) time.Duration {
 		return illPause
 	}
 	c.lost = false
-	return wellPause
+	return min(wellPause, h.cfg.LearnEvery)
 }
 
 // probe is the cheapest question that tells what is needed: the whole of it after ComfyUI came back.
@@ -150,7 +147,8 @@ func (h *host) wedged(ctx context.Context, c *checkup) (string, bool) {
 	return reason, err == nil && sick
 }
 
-// learn reads the capability and stores it when it is another. One that cannot be read is left as it was.
+// learn reads the capability and stores it when another one stands there, or none: the bucket may have been lost or
+// purged since. One that cannot be read is left as it was.
 func (h *host) learn(ctx context.Context, c *checkup) {
 	ctx, cancel := context.WithTimeout(ctx, learnTimeout)
 	defer cancel()
@@ -160,20 +158,26 @@ func (h *host) learn(ctx context.Context, c *checkup) {
 		h.log.Warn("cannot read what the host can run", "error", err)
 		return
 	}
-	if c.everRead && capability.Digest() == c.stored {
-		return
-	}
 	body, err := capability.MarshalBinary()
 	if err == nil {
-		err = h.q.PutCapability(ctx, h.name, body)
+		err = h.storeCapability(ctx, body)
 	}
 	if err != nil {
 		c.learned = time.Time{}
 		h.log.Warn("cannot store what the host can run", "error", err)
-		return
 	}
-	c.everRead, c.stored = true, capability.Digest()
-	h.log.Info("stored what the host can run", "names", capability.Len(), "digest", fmt.Sprintf("%016x", c.stored))
+}
+
+func (h *host) storeCapability(ctx context.Context, body []byte) error {
+	stored, err := h.q.Capability(ctx, h.name)
+	if err != nil || bytes.Equal(stored, body) {
+		return err
+	}
+	if err := h.q.PutCapability(ctx, h.name, body); err != nil {
+		return err
+	}
+	h.log.Info("stored what the host can run", "bytes", len(body))
+	return nil
 }
 
 // set changes the host's state and tells it when others can see the difference.

@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
+
 	"github.com/comfyherd/comfyherd/internal/agent"
 	"github.com/comfyherd/comfyherd/internal/comfysim"
 	"github.com/comfyherd/comfyherd/internal/dispatcher"
@@ -89,6 +91,46 @@ func TestASurpriseHasTheCapabilityReadAnew(t *testing.T) {
 	if n := len(f.sims["a"].Prompts()); n != 2 {
 		t.Errorf("%d prompts were sent, want 2", n)
 	}
+}
+
+func TestACapabilityIsReadAgainAndAgainAndWrittenWhenItIsAnother(t *testing.T) {
+	t.Parallel()
+	const subject = "$KV.COMFY_CAPABILITIES.a"
+	f := start(t, setup{noAgents: true, dispatchers: 1, hosts: painters("a")})
+	proxy := f.spy(f.sims["a"].URL())
+	f.agent("a", proxy.URL, agent.Config{LearnEvery: 100 * time.Millisecond})
+	revision := func() string {
+		if m := f.stored("KV_COMFY_CAPABILITIES", subject); m != nil && m.Header.Get("KV-Operation") == "" {
+			return m.Header.Get("Nats-Sequence")
+		}
+		return ""
+	}
+	readAgain := func() { // a reading that began after the call has ended
+		from := proxy.count("GET /object_info")
+		f.eventually("two more readings", func() bool { return proxy.count("GET /object_info") >= from+3 })
+	}
+	f.eventually("a capability", func() bool { return revision() != "" })
+	first := revision()
+	readAgain()
+	if now := revision(); now != first {
+		t.Errorf("the same capability was written again, as %s after %s", now, first)
+	}
+	// A model that comes while nothing else happens is found, and the job that waited for it runs.
+	r := f.submit("acme", job.Spec{Workflow: paint("flux.safetensors", "a cat", 1)})
+	f.await(r, job.Waiting)
+	if err := f.sims["a"].AddModel("checkpoints", "flux.safetensors"); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := story(f.chain(r)), "queued waiting started@a completed@a"; got != want {
+		t.Errorf("chain is %q, want %q", got, want)
+	}
+	// A bucket that was purged by hand is filled again.
+	var done struct{ Success bool }
+	f.request(nats.NewMsg("$JS.API.STREAM.PURGE.KV_COMFY_CAPABILITIES"), &done)
+	if !done.Success {
+		t.Fatal("the bucket stands as before")
+	}
+	f.eventually("a capability again", func() bool { return revision() != "" })
 }
 
 func TestAJobIsNotGivenUpWhileAHostForItIsMerelyAway(t *testing.T) {
