@@ -8,7 +8,7 @@ import (
 	"github.com/comfyherd/comfyherd/internal/dispatcher"
 )
 
-// queueCmd shows what waits.
+// queueCmd shows what waits and runs.
 type queueCmd struct {
 	client
 	JSON bool `help:"Print a JSON array."`
@@ -38,7 +38,7 @@ func (l *queueCmd) Run(ctx context.Context, c *console) error {
 		return c.json(append(answer.Lanes[:0:0], answer.Lanes...))
 	}
 	if len(answer.Lanes) == 0 {
-		c.say("nothing waits")
+		c.say("nothing waits and nothing runs")
 		return nil
 	}
 	now := time.Now()

@@ -16,9 +16,10 @@ type LaneStat struct {
 	Share    float64   `json:"share"` // of the GPU-seconds used lately at this priority, 0 to 1
 }
 
-// Lanes lists the lanes in which jobs wait, highest priority first, and within it first in turn first.
+// Lanes lists the lanes in which jobs wait or run, highest priority first, and within it first in turn first.
 func (r *Room) Lanes(f *Fleet, now time.Time) []LaneStat {
 	r.sync(f, now)
+	r.meet(f)
 	scale := r.scale(r.now)
 	var sums [priorities]float64
 	for _, l := range r.lanes {
@@ -30,7 +31,7 @@ func (r *Room) Lanes(f *Fleet, now time.Time) []LaneStat {
 	oldest := r.oldest()
 	lanes := make([]*lane, 0, len(r.lanes))
 	for _, l := range r.lanes {
-		if l.members > 0 {
+		if l.members > 0 || l.facts.running[l.priority] > 0 {
 			lanes = append(lanes, l)
 		}
 	}
@@ -46,6 +47,17 @@ func (r *Room) Lanes(f *Fleet, now time.Time) []LaneStat {
 		list = append(list, s)
 	}
 	return list
+}
+
+// meet makes lanes of those whose jobs run and have never waited.
+func (r *Room) meet(f *Fleet) {
+	for tenant, facts := range f.tenants {
+		for priority, running := range facts.running {
+			if running > 0 {
+				r.lane(tenant, priority)
+			}
+		}
+	}
 }
 
 func (r *Room) oldest() map[*lane]int64 {

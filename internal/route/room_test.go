@@ -212,6 +212,23 @@ func TestPlacesAndLanesAreWhatPeopleWouldCount(t *testing.T) {
 	}
 }
 
+func TestALaneWithoutAWaitingJobIsListedWhileItsJobsRun(t *testing.T) {
+	t.Parallel()
+	f, r := fleet(online("h")), room()
+	if lanes := r.Lanes(f, noon); len(lanes) != 0 {
+		t.Errorf("nothing waits or runs: %+v", lanes)
+	}
+	f.Occupy("h", route.Run{Tenant: "a", Job: "x", Priority: 7, Hash: hashOf(1), Since: noon})
+	lanes := r.Lanes(f, noon)
+	if len(lanes) != 1 || lanes[0] != (route.LaneStat{Tenant: "a", Priority: 7, Running: 1}) {
+		t.Errorf("lanes %+v", lanes)
+	}
+	f.Release("h", "a", "x")
+	if lanes := r.Lanes(f, noon); len(lanes) != 0 {
+		t.Errorf("after its end: %+v", lanes)
+	}
+}
+
 func TestWorkThatWasBlockedIsFoundWhenTheBlockEnds(t *testing.T) {
 	t.Parallel()
 	for name, free := range map[string]func(f *route.Fleet){
