@@ -98,6 +98,7 @@ func (b *benchCmd) table(c *console, r *bench.Result) error {
 		{"allocations a job", count(r.AllocsPerJob), count(raw.AllocsPerJob), times(to.AllocsPerJob)},
 		{"allocated a job", size(r.AllocatedPerJob), size(raw.AllocatedPerJob), times(r.AllocatedPerJob / max(raw.AllocatedPerJob, 1))},
 		{"live heap of this process at the end", size(float64(r.HeapBytes)), size(float64(raw.HeapBytes)), times(to.HeapBytes)},
+		{"files of NATS a job", size(r.DiskPerJob), size(raw.DiskPerJob), times(r.DiskPerJob / max(raw.DiskPerJob, 1))},
 		{"events stored a job", size(r.StoredPerJob), size(raw.StoredPerJob), times(to.StoredPerJob)},
 	}
 	if b.NoBare {
@@ -106,7 +107,8 @@ func (b *benchCmd) table(c *console, r *bench.Result) error {
 		}
 	}
 	if r.DirectJobsPerSecond > 0 {
-		rows = append(rows, []string{"share of the hosts alone", fmt.Sprintf("%.1f %% of %.1f jobs/s", 100*r.RatioToDirect, r.DirectJobsPerSecond)})
+		rows = append(rows, []string{"share of the hosts alone", fmt.Sprintf("%.1f %% of %.1f jobs/s", 100*r.RatioToDirect, r.DirectJobsPerSecond)},
+			[]string{"idle gap on a host alone (p50 / p99 / max)", spread(r.DirectIdleGap)})
 	}
 	return c.table(append(rows, [][]string{
 		{"idle gap on a host (p50 / p99 / max)", spread(r.IdleGap)},

@@ -46,6 +46,9 @@ func TestEveryJobEndsAndIsCounted(t *testing.T) {
 	if r.Ratios.CPUPerJob != r.CPUPerJob/r.Bare.CPUPerJob || r.Ratios.StartedP50 != r.PublishToStarted.P50/r.Bare.PublishToDeliver.P50 {
 		t.Errorf("the ratios %+v are not those of %+v and %+v", r.Ratios, r, r.Bare)
 	}
+	if r.DiskPerJob < r.StoredPerJob {
+		t.Errorf("%v bytes on disk for a job, whose events alone have %v", r.DiskPerJob, r.StoredPerJob)
+	}
 	if r.StoredPerJob < 600 {
 		t.Errorf("%v bytes of events are stored for a job, which is less than three events", r.StoredPerJob)
 	}
@@ -80,6 +83,9 @@ func TestACrowdAndBlocksStandBesideWhatIsMeasured(t *testing.T) {
 func TestSimulatedHostsAreComparedWithThemselves(t *testing.T) {
 	t.Parallel()
 	r := measured(t, bench.Config{Jobs: 20, Hosts: 2, Hashes: 2, Comfy: true, HostTime: 5 * time.Millisecond, SkipRaw: true})
+	if r.IdleGap.Max <= 0 || r.DirectIdleGap.Max <= 0 {
+		t.Errorf("the hosts were idle for %+v, and alone for %+v", r.IdleGap, r.DirectIdleGap)
+	}
 	if r.DirectJobsPerSecond <= 0 || r.RatioToDirect != r.JobsPerSecond/r.DirectJobsPerSecond {
 		t.Errorf("%v jobs/s of %v is given as %v", r.JobsPerSecond, r.DirectJobsPerSecond, r.RatioToDirect)
 	}

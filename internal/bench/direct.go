@@ -16,8 +16,8 @@ import (
 )
 
 // runDirect fills the backlogs of simulated hosts directly, with nothing between, and gives jobs a second: what the
-// hosts themselves can do.
-func runDirect(ctx context.Context, cfg *Config, l *load) (float64, error) {
+// hosts themselves can do; and the time between two jobs on one host.
+func runDirect(ctx context.Context, cfg *Config, l *load) (float64, Spread, error) {
 	s := &stage{cfg: cfg, load: l}
 	defer func() {
 		for _, sim := range s.sims {
@@ -26,7 +26,7 @@ func runDirect(ctx context.Context, cfg *Config, l *load) (float64, error) {
 	}()
 	for i := range cfg.Hosts {
 		if _, err := s.sim(fmt.Sprintf("direct-%04d", i)); err != nil {
-			return 0, err
+			return 0, Spread{}, err
 		}
 	}
 	start := time.Now()
@@ -38,10 +38,14 @@ func runDirect(ctx context.Context, cfg *Config, l *load) (float64, error) {
 	filling.Wait()
 	for _, err := range failed {
 		if err != nil {
-			return 0, err
+			return 0, Spread{}, err
 		}
 	}
-	return float64(cfg.Jobs) / time.Since(start).Seconds(), nil
+	rate, gaps := float64(cfg.Jobs)/time.Since(start).Seconds(), &samples{}
+	for _, sim := range s.sims {
+		gaps.between(sim.Runs())
+	}
+	return rate, gaps.spread(), nil
 }
 
 // fill posts every Hosts-th job to a host and waits until all have ended.

@@ -33,6 +33,7 @@ type RawResult struct {
 	AllocatedPerJob  float64 `json:"allocated_bytes_per_job"`
 	HeapBytes        uint64  `json:"heap_bytes"`
 	StoredPerJob     float64 `json:"stored_bytes_per_job"`
+	DiskPerJob       float64 `json:"disk_bytes_per_job"`
 }
 
 func runRaw(ctx context.Context, cfg *Config, l *load) (result RawResult, err error) {
@@ -71,10 +72,10 @@ func runRaw(ctx context.Context, cfg *Config, l *load) (result RawResult, err er
 		return RawResult{}, err
 	}
 	used := usageNow().since(before)
-	return r.report(ctx, js, rate, used)
+	return r.report(ctx, p, js, rate, used)
 }
 
-func (r *raw) report(ctx context.Context, js natsjs.JetStream, rate float64, used usage) (RawResult, error) {
+func (r *raw) report(ctx context.Context, p *place, js natsjs.JetStream, rate float64, used usage) (RawResult, error) {
 	stored, err := storedBytes(ctx, js, rawEvents)
 	if err != nil {
 		return RawResult{}, err
@@ -85,6 +86,7 @@ func (r *raw) report(ctx context.Context, js natsjs.JetStream, rate float64, use
 		PublishToEnd: since(r.recorder.published, r.recorder.ended),
 		CPUPerJob:    float64(used.cpu.Microseconds()) / jobs, AllocsPerJob: float64(used.mallocs) / jobs,
 		AllocatedPerJob: float64(used.bytes) / jobs, HeapBytes: liveHeap(), StoredPerJob: float64(stored) / jobs,
+		DiskPerJob: float64(p.diskBytes()) / jobs,
 	}, nil
 }
 

@@ -21,6 +21,7 @@ type Result struct {
 	// With simulated ComfyUI: what the hosts do when their own backlogs are filled directly.
 	DirectJobsPerSecond float64   `json:"direct_jobs_per_second,omitempty"`
 	RatioToDirect       float64   `json:"ratio_to_direct,omitempty"`
+	DirectIdleGap       Spread    `json:"direct_idle_gap,omitzero"`
 	EnqueuePerSecond    float64   `json:"enqueue_per_second"`
 	PublishToStarted    Spread    `json:"publish_to_started"`
 	PublishToEnd        Spread    `json:"publish_to_completed"`
@@ -28,9 +29,10 @@ type Result struct {
 	CPUPerJob           float64   `json:"cpu_us_per_job"`
 	AllocsPerJob        float64   `json:"allocs_per_job"`
 	AllocatedPerJob     float64   `json:"allocated_bytes_per_job"`
-	HeapBytes           uint64    `json:"heap_bytes"`       // live, of everything in this process, at the end
-	DispatcherBytes     int64     `json:"dispatcher_bytes"` // heap of one dispatcher more, started at the end
-	StoredPerJob        float64   `json:"stored_bytes_per_job"`
+	HeapBytes           uint64    `json:"heap_bytes"`           // live, of everything in this process, at the end
+	DispatcherBytes     int64     `json:"dispatcher_bytes"`     // heap of one dispatcher more, started at the end
+	StoredPerJob        float64   `json:"stored_bytes_per_job"` // events, as the stream counts them
+	DiskPerJob          float64   `json:"disk_bytes_per_job"`   // files of the embedded NATS at the end, of jobs and events
 	Parked              int       `json:"parked"`
 	OffersAccepted      int       `json:"offers_accepted"`
 	OffersRefused       int       `json:"offers_refused"`
@@ -116,6 +118,9 @@ func (s *stage) report(ctx context.Context, js natsjs.JetStream, rate float64, u
 	r.JobsPerSecond, r.EnqueuePerSecond = s.recorder.perSecond(), rate
 	r.PublishToStarted = since(s.recorder.published, s.recorder.started)
 	r.PublishToEnd = since(s.recorder.published, s.recorder.ended)
+	for _, sim := range s.sims {
+		s.gaps.between(sim.Runs())
+	}
 	r.IdleGap = s.gaps.spread()
 	r.CPUPerJob = float64(used.cpu.Microseconds()) / jobs
 	r.AllocsPerJob, r.AllocatedPerJob, r.HeapBytes = float64(used.mallocs)/jobs, float64(used.bytes)/jobs, liveHeap()
@@ -128,6 +133,7 @@ func (s *stage) report(ctx context.Context, js natsjs.JetStream, rate float64, u
 		return err
 	}
 	r.StoredPerJob = float64(stored-s.before.stored) / jobs
+	r.DiskPerJob = float64(s.place.diskBytes()-s.before.disk) / jobs
 	r.DispatcherBytes, err = s.weigh(ctx)
 	return err
 }
@@ -157,6 +163,7 @@ func (s *stage) weigh(ctx context.Context) (int64, error) {
 type counters struct {
 	parked, accepted, refused int
 	stored                    uint64
+	disk                      int64
 }
 
 func (s *stage) counts() (c counters) {

@@ -38,7 +38,7 @@ func Run(ctx context.Context, cfg Config) (Result, error) {
 		}
 	}
 	if cfg.Comfy {
-		if result.DirectJobsPerSecond, err = runDirect(ctx, &cfg, l); err != nil {
+		if result.DirectJobsPerSecond, result.DirectIdleGap, err = runDirect(ctx, &cfg, l); err != nil {
 			return Result{}, fmt.Errorf("hosts alone: %w", err)
 		}
 	}
@@ -100,6 +100,7 @@ func measure(ctx context.Context, cfg *Config, l *load, result *Result) (err err
 	if s.before.stored, err = storedBytes(ctx, js, jetstream.EventsStream); err != nil {
 		return err
 	}
+	s.before.disk = p.diskBytes()
 	defer s.recorder.telling("comfyherd", cfg.Progress)()
 	before := usageNow()
 	rate, err := enqueue(running, cfg, l, js, s.recorder, "comfy.jobs.")

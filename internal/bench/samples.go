@@ -4,6 +4,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/comfyherd/comfyherd/internal/comfysim"
 )
 
 // samples collects durations from many goroutines.
@@ -16,6 +18,15 @@ func (s *samples) add(d time.Duration) {
 	s.mu.Lock()
 	s.values = append(s.values, d)
 	s.mu.Unlock()
+}
+
+// between adds the time between each two of a host's runs.
+func (s *samples) between(runs []comfysim.Run) {
+	runs = slices.Clone(runs)
+	slices.SortFunc(runs, func(a, b comfysim.Run) int { return a.Started.Compare(b.Started) })
+	for i := range max(len(runs)-1, 0) {
+		s.add(max(runs[i+1].Started.Sub(runs[i].Ended), 0))
+	}
 }
 
 // Spread is what a set of durations looks like, in milliseconds.
