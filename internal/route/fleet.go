@@ -40,6 +40,7 @@ type Fleet struct {
 	built   ring // facts whose capable set is up to date
 	models  map[string]*model
 	tenants map[Tenant]*tenantFacts
+	sweepAt int // tenants there may be before those of whom nothing is known are forgotten
 	blocks  map[pair]*standing
 	ends    []*standing // heap, the next to end first
 
@@ -94,6 +95,7 @@ type tenantFacts struct {
 	maxRunning int
 	running    [priorities]int
 	total      int
+	lanes      int // that refer to it
 }
 
 // NewFleet returns a fleet without hosts.
@@ -102,7 +104,7 @@ func NewFleet() *Fleet {
 		numbers: map[HostID]int32{}, labels: map[string]*hostSet{}, memory: map[int64]*hostSet{},
 		kinds: map[uint64]*kind{}, hashes: map[workflow.Hash]*facts{}, models: map[string]*model{},
 		tenants: map[Tenant]*tenantFacts{}, blocks: map[pair]*standing{},
-		changed: map[*facts]struct{}{},
+		changed: map[*facts]struct{}{}, sweepAt: tenantsKept,
 	}
 	f.idle.which, f.built.which = idleRing, builtRing
 	return f
@@ -278,10 +280,27 @@ func (f *Fleet) PutTenant(t Tenant, weight float64, maxRunning int) {
 func (f *Fleet) tenant(t Tenant) *tenantFacts {
 	facts := f.tenants[t]
 	if facts == nil {
+		f.sweep()
 		facts = &tenantFacts{}
 		f.tenants[t] = facts
 	}
 	return facts
+}
+
+// tenantsKept is from how many tenants on those that have nothing here are forgotten.
+const tenantsKept = 1024
+
+// sweep forgets tenants without settings, runs and lanes.
+func (f *Fleet) sweep() {
+	if len(f.tenants) < f.sweepAt {
+		return
+	}
+	for name, t := range f.tenants {
+		if t.total == 0 && t.lanes == 0 && t.maxRunning == 0 && (t.weight <= 0 || t.weight == 1) {
+			delete(f.tenants, name)
+		}
+	}
+	f.sweepAt = max(tenantsKept, 2*len(f.tenants))
 }
 
 // capped reports whether a tenant runs as many jobs as it may.

@@ -24,9 +24,7 @@ func (r *Room) Lanes(f *Fleet, now time.Time) []LaneStat {
 	var sums [priorities]float64
 	for _, l := range r.lanes {
 		sums[l.priority] += l.used
-		if l.facts == nil {
-			l.facts = f.tenant(l.tenant)
-		}
+		l.know(f)
 	}
 	oldest := r.oldest()
 	lanes := make([]*lane, 0, len(r.lanes))

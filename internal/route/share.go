@@ -50,6 +50,7 @@ func (r *Room) lane(t Tenant, priority int) *lane {
 	key := laneKey{t, clampPriority(priority)}
 	l := r.lanes[key]
 	if l == nil {
+		r.sweep()
 		l = &lane{tenant: t, priority: key.priority}
 		r.lanes[key] = l
 	}
@@ -67,7 +68,6 @@ func (r *Room) Charge(t Tenant, priority int, gpuSeconds float64, now time.Time)
 	l.tag += worth
 	l.used += worth
 	l.run.observe(gpuSeconds)
-	r.sweep()
 }
 
 // scale is what a GPU-second is worth now.
@@ -122,6 +122,21 @@ func (r *Room) greet(f *Fleet) {
 	r.newcomers = r.newcomers[:0]
 }
 
+// know finds what is known of the lane's tenant, and has it kept as long as the lane is.
+func (l *lane) know(f *Fleet) {
+	if l.facts == nil {
+		l.facts = f.tenant(l.tenant)
+		l.facts.lanes++
+	}
+}
+
+func (l *lane) forgetTenant() {
+	if l.facts != nil {
+		l.facts.lanes--
+		l.facts = nil
+	}
+}
+
 // sweep forgets lanes without tickets whose use has decayed to nothing.
 func (r *Room) sweep() {
 	if len(r.lanes) < r.sweepAt {
@@ -130,6 +145,7 @@ func (r *Room) sweep() {
 	scale := r.scale(max(r.now, r.epoch))
 	for key, l := range r.lanes {
 		if l.members == 0 && !l.fresh && l.used < scale {
+			l.forgetTenant()
 			delete(r.lanes, key)
 		}
 	}

@@ -122,7 +122,7 @@ func (r *Room) join(f *Fleet) {
 		return
 	}
 	for _, l := range r.lanes {
-		l.facts = nil
+		l.forgetTenant()
 	}
 	for _, g := range r.groups {
 		for ; g != nil; g = g.next {
@@ -167,9 +167,7 @@ func (b *turn) look(p *pool) {
 	step := int64(b.room.ageStep())
 	for _, bay := range p.bays {
 		l := bay.lane
-		if l.facts == nil {
-			l.facts = b.fleet.tenant(l.tenant)
-		}
+		l.know(b.fleet)
 		if l.facts.maxRunning > 0 && l.facts.total >= l.facts.maxRunning {
 			continue
 		}
