@@ -93,8 +93,8 @@ type begun struct {
 type tenantFacts struct {
 	weight     float64
 	maxRunning int
-	running    [priorities]int
 	total      int
+	running    [priorities]int32
 	lanes      int // that refer to it
 }
 

@@ -38,7 +38,7 @@ func (r *Room) Lanes(f *Fleet, now time.Time) []LaneStat {
 	})
 	list := make([]LaneStat, 0, len(lanes))
 	for _, l := range lanes {
-		s := LaneStat{Tenant: l.tenant, Priority: l.priority, Depth: l.members, Oldest: moment(oldest[l]), Running: l.facts.running[l.priority]}
+		s := LaneStat{Tenant: l.tenant, Priority: l.priority, Depth: l.members, Oldest: moment(oldest[l]), Running: int(l.facts.running[l.priority])}
 		if sums[l.priority] > 0 {
 			s.Share = l.used / sums[l.priority]
 		}

@@ -17,16 +17,18 @@ const (
 // lane is a tenant's jobs of one priority. GPU-seconds are kept in a unit that shrinks instead of the sums: a
 // second used at time t is worth 2^((t-epoch)/ShareHalfLife).
 type lane struct {
-	tenant   Tenant
-	priority int
-	depth    int   // due tickets
-	members  int   // tickets, due or not
+	// What every decision reads of every lane stands together: it is a cache line.
 	since    int64 // when it was served last or got its first job, whichever is later
-	fresh    bool  // it was empty, and stands in Room.newcomers
-	tag      float64
-	used     float64
-	run      mean // GPU-seconds of its jobs
+	priority int
 	facts    *tenantFacts
+	tag      float64
+	run      mean // GPU-seconds of its jobs
+
+	used    float64
+	tenant  Tenant
+	depth   int  // due tickets
+	members int  // tickets, due or not
+	fresh   bool // it was empty, and stands in Room.newcomers
 }
 
 type laneKey struct {

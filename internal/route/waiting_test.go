@@ -191,6 +191,29 @@ func BenchmarkNext(b *testing.B) {
 	}
 }
 
+// BenchmarkLanes has 20 000 jobs that can all run wait in n lanes, and one of them taken out and put back.
+func BenchmarkLanes(b *testing.B) {
+	for _, n := range []int{1, 10, 100, 1000} {
+		f, r := busyFleet(), route.NewRoom()
+		for i := range 20_000 {
+			t := backlogs()["few hashes, can run"](i)
+			t.Tenant = tenant(i % n)
+			r.Put(t)
+		}
+		b.Run(fmt.Sprintf("lanes=%d", n), func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				t, _, ok := r.Pick(f, noon)
+				if !ok {
+					b.Fatal("nothing can run")
+				}
+				r.Remove(t.Sequence)
+				r.Put(t)
+			}
+		})
+	}
+}
+
 // BenchmarkHostComes has a host come and go while jobs of n workflows wait, with a decision after each.
 func BenchmarkHostComes(b *testing.B) {
 	for _, n := range []int{1000, 100_000} {
