@@ -55,7 +55,7 @@ func TestRulesAreWrittenReadAndRemovedFromTheCommandLine(t *testing.T) {
 	f.expect(t, 0, []string{"affinity"}, "no workflow is tied to hosts")
 	f.expect(t, 0, []string{"why", path}, "a host may take it at once", "HOST", "MAY", "sim", "yes", "eligible")
 	f.expect(t, 0, []string{"affinity", "set", path, "--exclude=sim", "--prefer=gpu=4090"}, "PREFER", "EXCLUDE", hash, "gpu=4090", "sim")
-	f.until(t, []string{"why", path}, "every host that can run it is excluded", "sim", "no", "excluded by the workflow's affinity")
+	f.until(t, []string{"why", path}, "every online host that can run it is excluded", "sim", "no", "excluded by the workflow's affinity")
 	f.expect(t, 0, []string{"affinity", "list"}, hash, "gpu=4090", "sim")
 	code, out, _ := f.ask(t, "", "affinity", "list", "--json")
 	var rules map[string]struct{ Prefer, Exclude []string }

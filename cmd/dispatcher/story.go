@@ -59,7 +59,7 @@ func holdText(reason route.HoldReason) string {
 	case route.AllBlocked:
 		return "every host that can run it is blocked"
 	case route.Excluded:
-		return "its wishes or rules exclude every host"
+		return "its wishes or rules exclude every online host that can run it"
 	case route.OverCap:
 		return "its tenant runs as many jobs as it may"
 	case route.NotDue:

@@ -247,7 +247,7 @@ func (f *Fleet) weigh(hold *Hold, w *Want, x *facts, now time.Time) {
 	case blocked > 0:
 		hold.Reason, hold.Text = AllBlocked, "it is blocked on every host that can run it"
 	default:
-		hold.Reason, hold.Text = Excluded, "every host that can run it is excluded"
+		hold.Reason, hold.Text = Excluded, "every online host that can run it is excluded"
 	}
 }
 

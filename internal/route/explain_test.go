@@ -101,7 +101,7 @@ func TestHoldSaysWhyNobodyMayTakeTheJob(t *testing.T) {
 		"blocked": {facts: func(f *route.Fleet) { f.PutBlock(block("a", 1)); f.PutBlock(later) }, reason: route.AllBlocked,
 			text: "it is blocked on every host that can run it", until: noon.Add(time.Minute)},
 		"one blocked": {facts: func(f *route.Fleet) { f.PutBlock(block("a", 1)) }},
-		"excluded":    {want: func(w *route.Want) { w.Exclude = []string{"a", "b"} }, reason: route.Excluded, text: "every host that can run it is excluded"},
+		"excluded":    {want: func(w *route.Want) { w.Exclude = []string{"a", "b"} }, reason: route.Excluded, text: "every online host that can run it is excluded"},
 		"failed on both": {want: func(w *route.Want) { w.Avoid, w.AvoidUntil = []string{"a", "b"}, noon.Add(time.Second) }, reason: route.NotDue,
 			text: "only hosts that failed it before are left; they are tried again at 2026-12-01T12:00:01Z", until: noon.Add(time.Second)},
 		"not due": {want: func(w *route.Want) { w.NotBefore = noon.Add(time.Hour) }, reason: route.NotDue, text: "not due before 2026-12-01T13:00:00Z", until: noon.Add(time.Hour)},
