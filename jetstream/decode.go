@@ -118,7 +118,7 @@ func (r *plainReader) ended() *EndedJob {
 		case "size":
 			e.Size = r.count()
 		case "ran_for":
-			if (*job.Duration)(&e.RanFor).UnmarshalText([]byte(r.text())) != nil {
+			if e.RanFor.UnmarshalText([]byte(r.text())) != nil {
 				r.odd = true
 			}
 		case "success":
