@@ -52,7 +52,7 @@ func startNATS(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	child := exec.Command(self) //nolint:noctx // it ends with its standard input, so that its data is closed in order
+	child := exec.Command(self) // it ends with its standard input, so that its data is closed in order
 	child.Env = append(os.Environ(), storeVariable+"="+t.TempDir())
 	child.Stderr = os.Stderr
 	out, err := child.StdoutPipe()
