@@ -232,3 +232,23 @@ func BenchmarkHostComes(b *testing.B) {
 		})
 	}
 }
+
+// TestALaneTakesAtMost1kB has one ticket wait in each of many lanes.
+func TestALaneTakesAtMost1kB(t *testing.T) { //nolint:paralleltest // it measures the heap of the process
+	const n = 10_000
+	f := busyFleet()
+	before := heapNow()
+	r := route.NewRoom()
+	for i := range n {
+		ticket := backlogs()["few hashes, can run"](i)
+		ticket.Tenant, ticket.Hash = tenant(i), hashOf(2)
+		r.Put(ticket)
+	}
+	r.Pick(f, noon)
+	got := float64(heapNow()-before) / n
+	runtime.KeepAlive(r)
+	t.Logf("%.0f bytes for each of %d lanes with one ticket", got, n)
+	if got > 1000 {
+		t.Errorf("%.0f bytes", got)
+	}
+}

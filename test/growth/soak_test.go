@@ -25,8 +25,8 @@ import (
 
 const (
 	soakRate  = 150 // jobs a second
-	soakHosts = 40
-	churnRate = 5 // blocks a second that are written and run out
+	soakHosts = 12  // few enough that each has had some hundred jobs within the first minute, and all that it keeps of them
+	churnRate = 5   // blocks a second that are written and run out
 )
 
 // soakTime is SOAK_TIME, or what a test among others may take.
