@@ -34,7 +34,7 @@ func (f *Fleet) PutBlock(b Block) {
 	s := &standing{Block: b, facts: f.use(b.Hash), number: f.number(b.Host)}
 	s.Tenants = slices.Clone(b.Tenants)
 	if !b.Until.IsZero() {
-		s.end = b.Until.Add(BlockGrace).UnixNano()
+		s.end = nanos(b.Until.Add(BlockGrace))
 	}
 	f.blocks[pair{b.Host, b.Hash}] = s
 	f.hosts[s.number].refs++

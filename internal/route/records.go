@@ -1,6 +1,7 @@
 package route
 
 import (
+	"math"
 	"strings"
 	"time"
 
@@ -151,9 +152,17 @@ func (x *index) remove(i int32, key func(int32) uint64) {
 	x.n--
 }
 
+// latest is the last moment that Unix nanoseconds can name, in the year 2262.
+var latest = time.Unix(0, math.MaxInt64)
+
+// nanos gives Unix nanoseconds, 0 for none. A later moment than latest counts as that one: it must not overflow into
+// the past, where a job would be due and a block over.
 func nanos(t time.Time) int64 {
-	if t.IsZero() {
+	switch {
+	case t.IsZero():
 		return 0
+	case t.After(latest):
+		return math.MaxInt64
 	}
 	return t.UnixNano()
 }

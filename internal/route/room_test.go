@@ -60,6 +60,29 @@ func TestATicketComesBackAsItWasPut(t *testing.T) {
 	}
 }
 
+func TestMomentsInAFarFutureAreNotOver(t *testing.T) {
+	t.Parallel()
+	far := time.Date(9999, 12, 31, 0, 0, 0, 0, time.UTC)
+	f := route.NewFleet()
+	f.PutHost(online("a"))
+	scheduled, patient := ticket(1, "a", 5), ticket(2, "a", 5)
+	scheduled.NotBefore, patient.Expires = far, far
+	r := room(scheduled, patient)
+	if got := next(r, f, noon); got != 2 {
+		t.Errorf("ticket %d is next, want the one that expires in 9999", got)
+	}
+	r.Remove(2)
+	if got, gone := next(r, f, noon), r.Expired(noon); got != 0 || len(gone) != 0 {
+		t.Errorf("ticket %d is next although it is due in 9999, expired are %v", got, gone)
+	}
+	b := block("a", 1)
+	b.Until = far
+	f.PutBlock(b)
+	if f.May(route.Want{Hash: hashOf(1), Tenant: "a"}, "a", noon) || f.BlockCount() != 1 {
+		t.Error("a block until 9999 is over")
+	}
+}
+
 func TestJobsBecomeDueAndExpire(t *testing.T) {
 	t.Parallel()
 	f := fleet(online("a"))
