@@ -18,8 +18,10 @@ import (
 // one (ThreeFailuresAreNeeded), the unblocked event and what waits for it (AFailingPairIsBlocked), user errors and
 // cancels (WhatIsNoFaultOfAHost), refused connections and missing nodes (failover), timeouts (EveryKindOfFailure),
 // slow accepts (ASubmitWhoseAnswerIsLost), cached jobs (APromptThatIsOver), ids given twice (AnIdPublishedTwice),
-// node_errors in a 200 (EveryKindOfFailure), the waiting room beyond its first hundred (AJobForAnIdleHostPasses),
-// load on the first host only (JobsOfDifferentHashesSpread), and two ends of one job (every test's invariants).
+// node_errors in a 200 (EveryKindOfFailure), error objects (EveryRecordedRefusal in internal/comfy), the waiting room
+// beyond its first hundred (AJobForAnIdleHostPasses), load on the first host only (JobsOfDifferentHashesSpread), two
+// ends of one job (every test's invariants), memory and a line's cost (AnEmptyRoomGivesBack and AJobsCostDoesNotGrow
+// in internal/route).
 
 func TestAHostThatComesBackWakesWhatWaitsForIt(t *testing.T) {
 	t.Parallel()
