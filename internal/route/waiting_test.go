@@ -57,12 +57,16 @@ func busyFleet() *route.Fleet {
 	return f
 }
 
-// TestNextPassesOverWorkThatCannotRun has 10 000 tickets stand before the one that can.
+// TestNextPassesOverWorkThatCannotRun has up to 100 000 tickets stand before the one that can.
 func TestNextPassesOverWorkThatCannotRun(t *testing.T) {
 	t.Parallel()
 	for name, ticket := range backlogs() {
 		f, r := busyFleet(), route.NewRoom()
-		for i := range 10_000 {
+		n := 10_000
+		if name == "own hashes, pinned to busy hosts" {
+			n = 100_000
+		}
+		for i := range n {
 			r.Put(ticket(i))
 		}
 		r.Put(route.Ticket{Sequence: 1 << 40, Priority: 3, Tenant: "acme", Job: "mine", Hash: hashOf(2), Received: noon})
@@ -71,6 +75,27 @@ func TestNextPassesOverWorkThatCannotRun(t *testing.T) {
 		}
 		if got, host, ok := r.Pick(f, noon); !ok || got.Job != "mine" || host != route.HostID(hostName(0)) {
 			t.Errorf("%s: Pick is %+v on %s", name, got, host)
+		}
+	}
+}
+
+// TestADecisionAllocatesNothing is for the largest fleet that is measured, and a long room.
+func TestADecisionAllocatesNothing(t *testing.T) { //nolint:paralleltest // it counts the allocations of the process
+	f := benchFleet(10_000, 100, true)
+	wants, i := benchWants(f), 0
+	if n := testing.AllocsPerRun(1000, func() { f.Choose(wants[i%len(wants)], noon); i++ }); n > 0 {
+		t.Errorf("Choose allocates %.0f times", n)
+	}
+	idle := route.HostID(hostName(0))
+	for name, ticket := range backlogs() {
+		f, r := busyFleet(), route.NewRoom()
+		for i := range 10_000 {
+			r.Put(ticket(i))
+		}
+		r.Put(route.Ticket{Sequence: 1 << 40, Priority: 3, Tenant: "acme", Job: "mine", Hash: hashOf(2), Received: noon})
+		r.Next(f, idle, noon)
+		if n := testing.AllocsPerRun(100, func() { r.Next(f, idle, noon) }); n > 0 {
+			t.Errorf("%s: Next allocates %.0f times", name, n)
 		}
 	}
 }
@@ -159,6 +184,7 @@ func TestAJobsCostDoesNotGrowWithTheLineBeforeIt(t *testing.T) { //nolint:parall
 }
 
 func BenchmarkNext(b *testing.B) {
+	idle := route.HostID(hostName(0))
 	for name, ticket := range backlogs() {
 		f := busyFleet()
 		for _, n := range []int{1000, 100_000} {
@@ -167,11 +193,11 @@ func BenchmarkNext(b *testing.B) {
 				r.Put(ticket(i))
 			}
 			r.Put(route.Ticket{Sequence: 1 << 40, Priority: 3, Tenant: "acme", Job: "mine", Hash: hashOf(2), Received: noon})
-			r.Next(f, route.HostID(hostName(0)), noon)
+			r.Next(f, idle, noon)
 			b.Run(fmt.Sprintf("%s/waiting=%d", name, n), func(b *testing.B) {
 				b.ReportAllocs()
 				for b.Loop() {
-					if _, ok := r.Next(f, route.HostID(hostName(0)), noon); !ok {
+					if _, ok := r.Next(f, idle, noon); !ok {
 						b.Fatal("nothing can run")
 					}
 				}
