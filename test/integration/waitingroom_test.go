@@ -2,6 +2,7 @@ package integration_test
 
 import (
 	"encoding/json"
+	"flag"
 	"fmt"
 	"slices"
 	"strconv"
@@ -230,33 +231,21 @@ func TestAWaitingJobKnowsItsPlaceAndWhenItMayStart(t *testing.T) {
 	}
 }
 
+// standing is how many jobs that cannot run wait before the one that can.
+var standing = flag.Int("waiting", 1000, "jobs that cannot run and stand before the one that can")
+
 func TestAJobForAnIdleHostPassesAllThatCannotRun(t *testing.T) {
 	t.Parallel()
-	const standing = 1000
-	hosts := names("a", "b")
-	f := start(t, setup{dispatchers: 2, hosts: hosts})
+	f := start(t, setup{dispatchers: 2, hosts: names("a", "b"), jetstream: jetstream.Config{LaneCap: *standing}})
 	o := f.order()
+	empty := f.lags("empty", 20, "a", "b")
 	// Half of them wait for a host that is busy, half for one on which they are excluded.
-	busy := f.submit("acme", onlyOn("a", nap(60, 100, 1)))
-	f.await(busy, job.Started)
-	held := f.submit("acme", onlyOn("a", nap(60, 100, 2)))
-	f.await(held, job.Queued)
-	body := func(only string) []byte {
-		spec, err := json.Marshal(job.Spec{Workflow: picture(3), OnlyHosts: []string{only}})
-		if err != nil {
-			t.Fatal(err)
-		}
-		return spec
+	var busy []jetstream.Receipt // one runs, for longer than the test, and one is held
+	for n := range 2 {
+		busy = append(busy, f.submit("acme", onlyOn("a", nap(1200, 6000, n))))
+		f.await(busy[n], job.Started)
 	}
-	bodies := [][]byte{body("a"), body("nowhere")}
-	for n := range standing {
-		msg := nats.NewMsg("comfy.jobs.acme.9") // and they come first
-		msg.Header.Set("Comfy-Job-Id", fmt.Sprint("pinned-", n))
-		msg.Data = bodies[n%2]
-		if err := f.nc.PublishMsg(msg); err != nil {
-			t.Fatal(err)
-		}
-	}
+	f.flood(*standing, "a", "nowhere")
 	if end := f.end(f.submit("bolt", job.Spec{ID: "fresh", Workflow: picture(4)})); end.Host != "b" {
 		t.Errorf("the fresh job ended %s on %q", end.EventKind, end.Host)
 	}
@@ -266,24 +255,43 @@ func TestAJobForAnIdleHostPassesAllThatCannotRun(t *testing.T) {
 		t.Errorf("%d jobs for the busy host were started", n)
 	}
 	// In full, with all of them parked, the next ones pass too, and no ticket of the others is touched.
-	f.eventually("all parked", func() bool { return f.total(waitingRoom, ">") >= standing })
-	parked := f.total("COMFY_JOBS", "comfy.jobs.acme.9")
-	for n := range 20 {
-		if end := f.end(f.submit("bolt", job.Spec{Workflow: picture(10 + n)})); end.Host != "b" {
-			t.Errorf("job %d ended %s on %q", n, end.EventKind, end.Host)
-		}
+	for n := 0; n <= *standing; n += 1000 { // each thousand may take its time
+		f.eventually(fmt.Sprint(n, " parked"), func() bool { return f.total(waitingRoom, ">") >= n })
 	}
-	if left := f.total("COMFY_JOBS", "comfy.jobs.acme.9"); left != parked || parked != standing {
-		t.Errorf("%d, then %d of %d jobs wait", parked, left, standing)
+	f.eventually("all parked", func() bool { return f.total(waitingRoom, ">") >= *standing })
+	full := f.lags("full", 20, "b")
+	t.Logf("from the publish to the start: %v in an empty system, %v behind %d jobs that cannot run (medians of %d)", middle(empty), middle(full), *standing, len(full))
+	if middle(full) > 4*middle(empty)+50*time.Millisecond {
+		t.Errorf("%v, and %v in an empty system", full, empty)
 	}
-	for n := range standing {
+	if left := f.total("COMFY_JOBS", "comfy.jobs.acme.9"); left != *standing {
+		t.Errorf("%d of %d jobs wait", left, *standing)
+	}
+	for n := range *standing {
 		if _, err := f.q.Cancel(f.context(), "acme", job.ID(fmt.Sprint("pinned-", n)), "test", true); err != nil {
 			t.Fatal(err)
 		}
 	}
-	for _, r := range []jetstream.Receipt{held, busy} {
-		if _, err := f.q.Cancel(f.context(), r.Tenant, r.Job, "test", false); err != nil {
-			t.Fatal(err)
+	f.cancel(busy[1], busy[0])
+}
+
+// flood publishes jobs of priority 9, each for one of the hosts only.
+func (f *fleet) flood(n int, only ...string) {
+	f.t.Helper()
+	var bodies [][]byte
+	for _, host := range only {
+		body, err := json.Marshal(job.Spec{Workflow: picture(3), OnlyHosts: []string{host}})
+		if err != nil {
+			f.t.Fatal(err)
+		}
+		bodies = append(bodies, body)
+	}
+	for n := range n {
+		msg := nats.NewMsg("comfy.jobs.acme.9")
+		msg.Header.Set("Comfy-Job-Id", fmt.Sprint("pinned-", n))
+		msg.Data = bodies[n%len(bodies)]
+		if err := f.nc.PublishMsg(msg); err != nil {
+			f.t.Fatal(err)
 		}
 	}
 }
@@ -329,3 +337,20 @@ func TestAStaleTicketOfAJobThatRunsStartsNothing(t *testing.T) {
 		})
 	}
 }
+
+// lags runs jobs one by one, on these hosts, and gives how long each took from its publish to its start, sorted.
+func (f *fleet) lags(id string, n int, hosts ...string) []time.Duration {
+	f.t.Helper()
+	var lags []time.Duration
+	for k := range n {
+		end := f.end(f.submit("bolt", job.Spec{ID: job.ID(fmt.Sprint(id, "-", k)), Workflow: picture(10 + k)}))
+		if !slices.Contains(hosts, end.Host) {
+			f.t.Errorf("job %s-%d ended %s on %q", id, k, end.EventKind, end.Host)
+		}
+		lags = append(lags, time.Duration(end.QueuedFor))
+	}
+	slices.Sort(lags)
+	return lags
+}
+
+func middle(sorted []time.Duration) time.Duration { return sorted[len(sorted)/2] }
