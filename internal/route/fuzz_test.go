@@ -32,7 +32,7 @@ func FuzzStrikes(f *testing.F) {
 			if kept := p.StrikesFor(after.Level); kept < 10*p.Cooldown || kept > 10*p.Cap {
 				t.Errorf("strikes of level %d are kept for %v", after.Level, kept)
 			}
-			_, _, _ = after.Success("acme", size, noon)
+			_, _, _ = after.Success("acme", size, noon, noon)
 			useBlock(t, after, block, size)
 		}
 	})
