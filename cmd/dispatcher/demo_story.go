@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"image/color"
 	"slices"
 	"time"
 
@@ -43,7 +44,7 @@ type demo struct {
 	tell   teller
 	cast   []part
 	hashes map[string]workflow.Hash // by workflow
-	colour map[job.ID]string        // of the picture that a job must make
+	colour map[job.ID]color.RGBA    // of the picture that a job must make
 	missed []string                 // what was claimed and not seen
 	late   bool                     // the time was over before the end
 }
@@ -145,7 +146,7 @@ func (d *demo) rehearse() error {
 		part{number: 11, tenant: "acme", workflow: portrait, only: victim},
 		part{number: 12, tenant: "acme", workflow: portrait, prefer: victim},
 	)
-	d.hashes, d.colour = map[string]workflow.Hash{}, map[job.ID]string{}
+	d.hashes, d.colour = map[string]workflow.Hash{}, map[job.ID]color.RGBA{}
 	for i := range d.cast {
 		p := &d.cast[i]
 		raw, colour := d.stage.workflow(p.workflow, p.number)
@@ -153,7 +154,7 @@ func (d *demo) rehearse() error {
 		if err != nil {
 			return fmt.Errorf("the demo's %s: %w", p.workflow, err)
 		}
-		d.hashes[p.workflow], d.colour[p.id()] = hash, hex(colour)
+		d.hashes[p.workflow], d.colour[p.id()] = hash, colour
 	}
 	return nil
 }
