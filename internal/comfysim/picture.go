@@ -42,7 +42,18 @@ func (u uniform) Bounds() image.Rectangle     { return u.bounds }
 func (u uniform) At(int, int) color.Color     { return u.fill }
 func (u uniform) ColorIndexAt(int, int) uint8 { return 0 }
 func (p picture) still() uniform              { return uniform{image.Rect(0, 0, p.width, p.height), p.fill} }
-func invert(c color.RGBA) color.RGBA          { return color.RGBA{255 - c.R, 255 - c.G, 255 - c.B, c.A} }
+
+// invert is ComfyUI's: its pictures are float32, and saving them cuts the fraction off, so that many a colour comes out
+// one darker than the exact inverse.
+func invert(c color.RGBA) color.RGBA {
+	return color.RGBA{inverse(c.R), inverse(c.G), inverse(c.B), c.A}
+}
+
+func inverse(c uint8) uint8 {
+	left := 1 - float32(float64(c)/255)
+	return uint8(float32(255 * left))
+}
+
 func colorOf(rgb uint32) color.RGBA {
 	return color.RGBA{uint8(rgb >> 16), uint8(rgb >> 8), uint8(rgb), 255}
 }

@@ -86,10 +86,11 @@ func TestPicturesTellWhoseTheyAre(t *testing.T) {
 	}
 }
 
-func TestEmptyImageAndInvertKeepColoursExact(t *testing.T) {
+// The colours are what ComfyUI 0.33.0 with torch 2.6 saves.
+func TestInvertRoundsAsComfyUIDoes(t *testing.T) {
 	t.Parallel()
 	h := start(t, comfysim.Config{})
-	id := h.submit(`{"1":{"class_type":"EmptyImage","inputs":{"width":8,"height":8,"batch_size":2,"color":1056816}},
+	id := h.submit(`{"1":{"class_type":"EmptyImage","inputs":{"width":8,"height":8,"batch_size":2,"color":1102807}},
 		"2":{"class_type":"ImageInvert","inputs":{"image":["1",0]}},
 		"3":{"class_type":"SaveImage","inputs":{"images":["2",0],"filename_prefix":"x"}}}`, "")
 	h.ended(1)
@@ -98,8 +99,8 @@ func TestEmptyImageAndInvertKeepColoursExact(t *testing.T) {
 		t.Fatalf("images = %v, want two", images)
 	}
 	data, _ := h.view(images[1])
-	if got, _ := pixel(t, data); got != (color.RGBA{0xef, 0xdf, 0xcf, 255}) {
-		t.Errorf("colour %v, want the inverse of 0x102030", got)
+	if got, _ := pixel(t, data); got != (color.RGBA{239, 43, 39, 255}) {
+		t.Errorf("colour %v of the inverse of 16, 211, 215; want 239, 43, 39", got)
 	}
 }
 
