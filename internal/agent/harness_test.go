@@ -166,9 +166,16 @@ func (h *house) queued(spec job.Spec) jetstream.Offer {
 	return jetstream.Offer{Message: d.Message, Job: j.ID, Hash: j.Graph.Hash(), Attempt: 1, Lease: d.Lease, AckWait: h.q.AckWait(), LastInChain: last}
 }
 
+// offer is made again until the agent listens: its presence may be there a moment before.
 func (h *house) offer(o jetstream.Offer) jetstream.Reply {
 	h.t.Helper()
 	reply, err := h.q.Offer(h.ctx, "gpu", &o)
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for errors.Is(err, jetstream.ErrNoAgent) && h.ctx.Err() == nil {
+		<-tick.C
+		reply, err = h.q.Offer(h.ctx, "gpu", &o)
+	}
 	if err != nil {
 		h.t.Fatal(err)
 	}
