@@ -116,5 +116,5 @@ func (r *run) checked(reason string) *failure.Failure {
 	if reason == "" {
 		return nil
 	}
-	return failure.New(failure.HostSick, reason)
+	return &failure.Failure{Kind: failure.HostSick, Message: reason, Exception: failure.WorkerDied}
 }

@@ -21,6 +21,9 @@ const DefaultMaxAttempts = 3
 // hostsDown is how many attempts may cost a host its ComfyUI before the job is taken out of the fleet.
 const hostsDown = 2
 
+// WorkerDied is the exception type of a host_sick failure whose prompt has killed ComfyUI's worker thread.
+const WorkerDied = "worker_died"
+
 // Attempt is one ended attempt of a job.
 type Attempt struct {
 	Number    int    `json:"attempt,omitempty"`
@@ -73,7 +76,7 @@ func reason(attempts []Attempt, limit int) Reason {
 		return NotRetryable
 	case SecondOpinion(attempts):
 		return WorkflowFault
-	case countKind(attempts, HostLost) >= hostsDown:
+	case countKind(attempts, HostLost)+wedged(attempts) >= hostsDown:
 		return TakesHostsDown
 	case last.Kind.Verdict().Counts == OnceFree && countKind(attempts, last.Kind) > 1:
 		return NotRetryable
@@ -124,6 +127,18 @@ func countKind(attempts []Attempt, kind Kind) int {
 	n := 0
 	for _, a := range attempts {
 		if a.Kind == kind {
+			n++
+		}
+	}
+	return n
+}
+
+// wedged counts the attempts after which a host ran nothing any more: the prompt has killed the thread that runs
+// prompts, and only a restart of ComfyUI brings it back. Other sick hosts, as one with a full disk, are not the job's doing.
+func wedged(attempts []Attempt) int {
+	n := 0
+	for _, a := range attempts {
+		if a.Kind == HostSick && a.Exception == WorkerDied {
 			n++
 		}
 	}

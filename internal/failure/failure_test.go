@@ -80,6 +80,14 @@ func TestDecide(t *testing.T) {
 			[]failure.Attempt{at("a", failure.HostLost, "x"), at("b", failure.HostLost, "y")}, 9,
 			failure.Decision{Dead: true, Reason: failure.TakesHostsDown, Avoid: []string{"a", "b"}, Delay: 2 * time.Second, Counted: true},
 		},
+		"AWorkerThatDiedIsAHostDown": {
+			[]failure.Attempt{{Host: "a", Kind: failure.HostSick, Exception: failure.WorkerDied}, at("b", failure.HostLost, "y")}, 9,
+			failure.Decision{Dead: true, Reason: failure.TakesHostsDown, Avoid: []string{"a", "b"}, Delay: 2 * time.Second, Counted: true},
+		},
+		"TwoFullDisksAreNoFaultOfTheJob": {
+			[]failure.Attempt{at("a", failure.HostSick, "no space"), at("b", failure.HostSick, "no space")}, 9,
+			failure.Decision{Avoid: []string{"a", "b"}, Delay: 2 * time.Second, Counted: true},
+		},
 		"BusyNeverCountsAndWaits": {
 			[]failure.Attempt{at("a", failure.RejectedBusy, "x")}, 1,
 			failure.Decision{Later: true, Delay: time.Second},

@@ -63,7 +63,7 @@ var verdicts = map[Kind]Verdict{
 	ExecutionError:  {PerTenant, Counted, Elsewhere, "second opinion; the same signature on two hosts is dead workflow_fault"},
 	Timeout:         {PerTenant, Counted, Elsewhere, "cancelled by id and confirmed first"},
 	HostLost:        {Everyone, Counted, Elsewhere, "after two such attempts dead takes_hosts_down"},
-	HostSick:        {WholeHost, Counted, Elsewhere, "the host comes back when a probe finds it well"},
+	HostSick:        {WholeHost, Counted, Elsewhere, "the host comes back when a probe finds it well; a prompt that killed ComfyUI's worker thread counts like host_lost"},
 	RejectedBusy:    {NoStrike, Free, Later, "after retry_delay"},
 	Lost:            {NoStrike, Counted, Elsewhere, "agent and lease gone"},
 	Drained:         {NoStrike, Free, Elsewhere, "the agent shut down"},

@@ -226,27 +226,6 @@ func TestAnInterruptedJobRunsOnceMoreAndIsThenDead(t *testing.T) {
 	f.wantBlockOf("a", picture(1), "")
 }
 
-func TestAJobThatTakesTwoHostsDownIsDeadAndItsHashIsReported(t *testing.T) {
-	t.Parallel()
-	die := []comfysim.Fault{{Kind: comfysim.FaultDie, Class: "ImageInvert", Restart: 100 * time.Millisecond}}
-	hosts := names("a", "b", "c")
-	for i := range hosts {
-		hosts[i].Faults = die
-	}
-	f := start(t, setup{dispatchers: 2, hosts: hosts})
-	end := f.end(f.submit("acme", job.Spec{Workflow: inverted(1, 1), MaxAttempts: 9}))
-	if end.EventKind != job.Dead || end.Reason != string(failure.TakesHostsDown) || end.Hash != hashOf(t, inverted(1, 1)) {
-		t.Errorf("ended %s: %s, hash %s", end.EventKind, end.Reason, end.Hash)
-	}
-	if len(end.Attempts) != 2 || end.Attempts[0].Host == end.Attempts[1].Host || end.Attempts[1].Kind != failure.HostLost {
-		t.Errorf("the attempts are %+v, want host_lost on two hosts", end.Attempts)
-	}
-	if died := len(f.sims["a"].Runs()) + len(f.sims["b"].Runs()) + len(f.sims["c"].Runs()); died != 2 {
-		t.Errorf("%d hosts went down, want 2", died)
-	}
-	f.awaitPresence(3)
-}
-
 // A node that raises SystemExit ends ComfyUI's worker thread without a trace in its log: the prompt stays where it
 // is and nothing that follows ever runs. What can be seen is that a cancel does nothing.
 func TestAPromptThatDoesNotStopTakesItsHostOutUntilComfyUIWasRestarted(t *testing.T) {
