@@ -38,9 +38,9 @@ type brain struct {
 	homes        []string          // their names, sorted
 	hand         map[uint64]*owned // jobs that wait here with their delivery, by sequence
 	claiming     map[uint64]route.Ticket
-	unlearnt     map[workflow.Hash][]route.Ticket // tickets of hashes whose requirements are not known yet
-	toLearn      []workflow.Hash                  // whose jobs are still to be read
-	learning     int                              // jobs being read
+	unlearnt     map[workflow.Hash]map[uint64]route.Ticket // tickets of hashes whose requirements are not known yet
+	toLearn      []workflow.Hash                           // whose jobs are still to be read
+	learning     int                                       // jobs being read
 	holds        map[uint64]holdView
 	toExplain    []explanation // reasons that are not told yet
 	explaining   int           // that are being told
@@ -94,7 +94,7 @@ func newBrain(d *Dispatcher) *brain {
 		capabilities: map[string]workflow.Capability{}, blocked: map[pair]bool{}, incapable: map[pair]time.Time{},
 		struck: map[pair]bool{}, suspects: map[pair]bool{}, affinities: map[string]bool{}, tenants: map[string]bool{},
 		dispatchers: map[string]time.Time{}, hand: map[uint64]*owned{}, claiming: map[uint64]route.Ticket{},
-		unlearnt: map[workflow.Hash][]route.Ticket{}, holds: map[uint64]holdView{},
+		unlearnt: map[workflow.Hash]map[uint64]route.Ticket{}, holds: map[uint64]holdView{},
 		syncing: map[source]map[string]bool{}, synced: map[source]bool{}, dirtyHosts: map[route.HostID]bool{},
 		allSynced: make(chan struct{}), freed: make(chan struct{}, 1),
 	}

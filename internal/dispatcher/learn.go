@@ -3,7 +3,6 @@ package dispatcher
 import (
 	"context"
 	"errors"
-	"slices"
 	"time"
 
 	"github.com/comfyherd/comfyherd/internal/job"
@@ -22,20 +21,22 @@ const (
 
 // keepUnlearnt sets a ticket aside until its hash is known.
 func (b *brain) keepUnlearnt(t route.Ticket) {
-	b.forgetUnlearnt(t.Hash, t.Sequence)
-	b.unlearnt[t.Hash] = append(b.unlearnt[t.Hash], t)
-	if len(b.unlearnt[t.Hash]) == 1 {
+	tickets := b.unlearnt[t.Hash]
+	if tickets == nil {
+		tickets = map[uint64]route.Ticket{}
+		b.unlearnt[t.Hash] = tickets
+	}
+	tickets[t.Sequence] = t
+	if len(tickets) == 1 {
 		b.toLearn = append(b.toLearn, t.Hash)
 		b.learnMore()
 	}
 }
 
 func (b *brain) forgetUnlearnt(hash workflow.Hash, sequence uint64) {
-	if tickets := b.unlearnt[hash]; tickets != nil {
-		left := slices.DeleteFunc(tickets, func(t route.Ticket) bool { return t.Sequence == sequence })
-		if b.unlearnt[hash] = left; len(left) == 0 {
-			delete(b.unlearnt, hash)
-		}
+	delete(b.unlearnt[hash], sequence)
+	if len(b.unlearnt[hash]) == 0 {
+		delete(b.unlearnt, hash)
 	}
 }
 
@@ -43,10 +44,10 @@ func (b *brain) learnMore() {
 	for b.learning < learnMost && len(b.toLearn) > 0 {
 		hash := b.toLearn[0]
 		b.toLearn = b.toLearn[1:]
-		if len(b.unlearnt[hash]) == 0 {
+		sequence, waits := anyOf(b.unlearnt[hash])
+		if !waits {
 			continue // all of them went elsewhere
 		}
-		sequence := b.unlearnt[hash][0].Sequence
 		b.learning++
 		b.walk(func(ctx context.Context) {
 			needs, err := b.d.requirements(ctx, sequence)
@@ -59,6 +60,13 @@ func (b *brain) learnMore() {
 	}
 }
 
+func anyOf(tickets map[uint64]route.Ticket) (sequence uint64, found bool) {
+	for sequence := range tickets {
+		return sequence, true
+	}
+	return 0, false
+}
+
 // learnt lets the tickets of a hash into the waiting room. When its job is gone only that ticket goes there, where
 // the next claim clears it away, and another job is read.
 func (b *brain) learnt(hash workflow.Hash, sequence uint64, needs workflow.Requirements, err error, now time.Time) {
@@ -68,7 +76,10 @@ func (b *brain) learnt(hash workflow.Hash, sequence uint64, needs workflow.Requi
 		b.fleet.PutRequirements(hash, needs)
 		delete(b.unlearnt, hash)
 	case errors.Is(err, jetstream.ErrGone) || errors.Is(err, errNoJob):
-		tickets = slices.DeleteFunc(slices.Clone(tickets), func(t route.Ticket) bool { return t.Sequence != sequence })
+		gone, stands := tickets[sequence]
+		if tickets = nil; stands {
+			tickets = map[uint64]route.Ticket{sequence: gone}
+		}
 		b.forgetUnlearnt(hash, sequence)
 		b.toLearn = append(b.toLearn, hash)
 	default:
