@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"strings"
 	"sync"
 	"time"
 
@@ -28,6 +29,7 @@ type acked struct {
 func (a *acks) add(lease jetstream.Lease, now time.Time) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	lease = jetstream.Lease(strings.Clone(string(lease))) // without the message that it came in
 	a.ring[a.next%acksKept] = acked{lease, now}
 	a.next++
 }
