@@ -22,7 +22,7 @@ const storeVariable = "COMFYHERD_GROWTH_STORE" // where NATS keeps its data; set
 func TestMain(m *testing.M) {
 	store := os.Getenv(storeVariable)
 	if store == "" {
-		goleak.VerifyTestMain(m)
+		goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("github.com/nats-io/nats.go/jetstream.(*jetStream).resetPendingAcksOnReconnect")) // as in internal/bench
 		return
 	}
 	if err := serveNATS(store); err != nil {
