@@ -131,7 +131,7 @@ func (q *Queue) reader(ctx context.Context, name string) (natsjs.Stream, error) 
 }
 
 func (q *Queue) stream(ctx context.Context, name string) (natsjs.Stream, error) {
-	return answered(ctx, func(ctx context.Context) (natsjs.Stream, error) { return q.js.Stream(ctx, name) })
+	return answered(ctx, func(ctx context.Context) (natsjs.Stream, error) { return made(ctx, q.js, name) })
 }
 
 func objects(ctx context.Context, t topology, name, about string) (natsjs.ObjectStore, error) {

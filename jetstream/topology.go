@@ -99,7 +99,7 @@ func (t topology) stream(ctx context.Context, want natsjs.StreamConfig) error {
 		if err == nil || !errors.Is(err, natsjs.ErrStreamNameAlreadyInUse) {
 			return wrap(err, "create stream %s", want.Name)
 		}
-		found, err = t.js.Stream(ctx, want.Name) // another dispatcher was first, with other settings
+		found, err = made(ctx, t.js, want.Name) // another dispatcher was first, with other settings
 	}
 	if err != nil || t.cfg.ReadOnly {
 		return wrap(err, "look up stream %s", want.Name)
@@ -110,6 +110,16 @@ func (t topology) stream(ctx context.Context, want natsjs.StreamConfig) error {
 	}
 	_, err = t.js.UpdateStream(ctx, merged)
 	return wrap(err, "update stream %s", want.Name)
+}
+
+// made looks up a stream that has been made, for as long as ctx lasts: not every server of a cluster knows it at once.
+func made(ctx context.Context, js natsjs.JetStream, name string) (natsjs.Stream, error) {
+	for {
+		stream, err := js.Stream(ctx, name)
+		if !errors.Is(err, natsjs.ErrStreamNotFound) || !pause(ctx, rewatchPause) {
+			return stream, err
+		}
+	}
 }
 
 // merge changes only what the Config sets by hand.
