@@ -20,7 +20,7 @@ build:
 test:
 	.ci/run test
 
-## race: all tests under the race detector
+## race: the tests of all rooms that have goroutines, under the race detector
 race:
 	.ci/run race
 
