@@ -48,14 +48,14 @@ func index(words []string, word string) int {
 
 func TestAFloodOfOneTenantDelaysNobodyElse(t *testing.T) {
 	t.Parallel()
-	const jobs = 80
+	const jobs = 50
 	f := start(t, setup{dispatchers: 2, hosts: names("a", "b")})
 	o := f.order()
 	for n := range jobs {
-		f.published("acme", job.Spec{ID: job.ID(fmt.Sprint("flood-", n)), Workflow: nap(0.1, 0, n)})
+		f.published("acme", job.Spec{ID: job.ID(fmt.Sprint("flood-", n)), Workflow: nap(0.3, 0, n)})
 	}
 	f.has(o, "acme/flood-10.completed")
-	f.end(f.submit("bolt", job.Spec{ID: "single", Workflow: nap(0.1, 0, jobs)}))
+	f.end(f.submit("bolt", job.Spec{ID: "single", Workflow: nap(0.3, 0, jobs)}))
 	f.has(o, "bolt/single.completed")
 	words := o.words()
 	from, to := index(words, "bolt/single.queued"), index(words, "bolt/single.started")
