@@ -7,7 +7,6 @@ import (
 	"maps"
 	"slices"
 
-	"github.com/comfyherd/comfyherd/internal/job"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
@@ -113,7 +112,7 @@ func fresh(ctx context.Context, q *jetstream.Queue, letters []letter) ([]letter,
 	}
 	var kept []letter
 	for _, i := range slices.Sorted(maps.Values(newest)) {
-		done, err := requeued(ctx, q, &letters[i])
+		done, err := q.Requeued(ctx, &letters[i].DeadLetter)
 		if err != nil {
 			return nil, err
 		}
@@ -122,19 +121,6 @@ func fresh(ctx context.Context, q *jetstream.Queue, letters []letter) ([]letter,
 		}
 	}
 	return kept, nil
-}
-
-func requeued(ctx context.Context, q *jetstream.Queue, l *letter) (bool, error) {
-	root := job.RootID(l.Job)
-	for n := 1; ; n++ {
-		link, found, err := q.Last(ctx, l.Tenant, job.RequeueID(root, n))
-		if err != nil || !found {
-			return false, err
-		}
-		if link.RequeueOf == l.Job {
-			return true, nil
-		}
-	}
 }
 
 func requeue(ctx context.Context, c *console, q *jetstream.Queue, letters []letter) error {
