@@ -120,6 +120,7 @@ func (f *fleet) put(subject string, body []byte) {
 // What a foreign hand may have written, through all that reads it.
 func FuzzForeignValues(f *testing.F) {
 	for _, body := range rubbish() {
+		body = body[:min(len(body), 500)] // a deep nest of brackets is seconds of minimizing
 		for _, key := range []string{"a", "5.acme.x.7", "x", "", "......", "-1.a.b.-1"} {
 			f.Add(key, body)
 		}
