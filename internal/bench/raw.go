@@ -168,7 +168,8 @@ func (r *raw) walk(ctx context.Context, js natsjs.JetStream, msg natsjs.Msg) {
 	chain := "bench.events." + parts[2] + "." + id + "."
 	last := uint64(0)
 	for _, kind := range []string{"queued", "started", "completed"} {
-		ack, err := js.Publish(ctx, chain+kind, eventBody, natsjs.WithExpectLastSequenceForSubject(last, chain+"*"))
+		event := &nats.Msg{Subject: chain + kind, Data: eventBody[kind], Header: eventHeader(parts[2], id, kind, last)}
+		ack, err := js.PublishMsg(ctx, event, natsjs.WithExpectLastSequenceForSubject(last, chain+"*"))
 		if err != nil {
 			return
 		}
@@ -179,9 +180,25 @@ func (r *raw) walk(ctx context.Context, js natsjs.JetStream, msg natsjs.Msg) {
 	}
 }
 
-// eventBody is as long as an event usually is.
-var eventBody = []byte(`{"job":"b-1234","tenant":"tenant-1","priority":5,"hash":"` + strings.Repeat("0", 64) +
-	`","host":"bench-001","attempt":1,"time":"2026-01-01T00:00:00.000000000Z","prompt_id":"00000000-0000-5000-8000-000000000000","queued_for":"12.345678ms"}`)
+// eventBody has what an event of each kind says, as long as it is.
+var eventBody = map[string][]byte{
+	"queued": []byte(eventStart + `,"time":"2026-01-01T00:00:00.000000000Z","sequence":1234}`),
+	"started": []byte(eventStart + `,"host":"bench-0001","attempt":1,"time":"2026-01-01T00:00:00.000000000Z"` +
+		`,"prompt_id":"00000000-0000-5000-8000-000000000000"}`),
+	"completed": []byte(eventStart + `,"host":"bench-0001","attempt":1,"time":"2026-01-01T00:00:00.000000000Z"` +
+		`,"prompt_id":"00000000-0000-5000-8000-000000000000","queued_for":"123.456789ms","ran_for":"90ns"}`),
+}
+
+var eventStart = `{"job":"b-1234","tenant":"tenant-1","priority":5,"hash":"` + strings.Repeat("0", 64) + `"`
+
+// eventHeader has the attributes of CloudEvents that every event carries.
+func eventHeader(tenant, id, kind string, last uint64) nats.Header {
+	return nats.Header{
+		"ce-specversion": {"1.0"}, "ce-id": {id + "-" + strconv.FormatUint(last, 10)}, "ce-source": {"agent/bench-0001"},
+		"ce-type": {"comfy.job." + kind}, "ce-subject": {tenant + "/" + id}, "ce-time": {"2026-01-01T00:00:00.000000000Z"},
+		"Content-Type": {"application/json"},
+	}
+}
 
 // enqueue publishes all jobs, in a burst or at the rate, and gives how many a second the server took.
 func enqueue(ctx context.Context, cfg *Config, l *load, js natsjs.JetStream, r *recorder, prefix string) (float64, error) {
