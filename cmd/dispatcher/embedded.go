@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/comfyherd/comfyherd/internal/embedded"
@@ -21,6 +22,20 @@ type embeddedFlags struct {
 	Listen   string `placeholder:"ADDR" help:"Where the embedded NATS listens (127.0.0.1:4222); it asks for no password. Port 0 takes any free one."`
 	StoreDir string `type:"path" placeholder:"DIR" help:"Where the embedded NATS keeps its data (comfyherd in the user's data folder)."`
 	Sync     string `placeholder:"always|DURATION" help:"How often the embedded NATS syncs its data to disk (2m): always loses nothing in a power cut and is some 20 times slower. A killed process loses nothing either way."`
+}
+
+// unused says what was asked of the embedded NATS although another one was named.
+func (e *embeddedFlags) unused(url string) string {
+	var given []string
+	for _, flag := range []struct{ name, value string }{{"--listen", e.Listen}, {"--store-dir", e.StoreDir}, {"--sync", e.Sync}} {
+		if flag.value != "" {
+			given = append(given, flag.name)
+		}
+	}
+	if url == "" || e.Embedded || len(given) == 0 {
+		return ""
+	}
+	return strings.Join(given, ", ") + " concern the NATS in this process, but NATS_URL names another, which is used; add --embedded, or unset NATS_URL"
 }
 
 func (e *embeddedFlags) start(log *slog.Logger) (*embedded.Server, error) {

@@ -56,6 +56,18 @@ func RunFlags(ctx context.Context, args ...string) (keep jetstream.Config, polic
 	return all.Run.keep(), policy, all.Run.URL, err
 }
 
+// Unused reads the flags of `dispatcher run` and says which of them go unheard.
+func Unused(ctx context.Context, args ...string) (string, error) {
+	ended := -1
+	all := commands{}
+	parser, err := newParser(ctx, &all, &console{out: io.Discard, err: io.Discard}, &ended)
+	if err != nil {
+		return "", err
+	}
+	_, err = parser.Parse(append([]string{"run"}, args...))
+	return all.Run.unused(all.Run.URL), err
+}
+
 // SubmitSpecs reads the flags of `dispatcher submit` and gives the jobs that it would publish.
 func SubmitSpecs(ctx context.Context, in io.Reader, args ...string) ([]jetstream.Spec, error) {
 	ended := -1

@@ -127,6 +127,27 @@ func TestRunRefusesWhatCannotBe(t *testing.T) {
 	}
 }
 
+func TestWhatAnotherNATSDoesNotHearIsSaid(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		args []string
+		want string
+	}{
+		"ItsOwn":  {[]string{"--listen=:4333", "--sync=always", "--nats-url="}, ""},
+		"Another": {[]string{"--listen=:4333", "--sync=always", "--nats-url=nats://n1"}, "--listen, --sync concern the NATS in this process"},
+		"Both":    {[]string{"--listen=:4333", "--embedded", "--nats-url=nats://n1"}, ""},
+		"Nothing": {[]string{"--nats-url=nats://n1"}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			got, err := main.Unused(t.Context(), tc.args...)
+			if err != nil || !strings.HasPrefix(got, tc.want) || (got == "") != (tc.want == "") {
+				t.Errorf("got %q, %v; want %q", got, err, tc.want)
+			}
+		})
+	}
+}
+
 func TestListenAddress(t *testing.T) {
 	t.Parallel()
 	for addr, want := range map[string]struct {

@@ -141,6 +141,9 @@ func (l *link) close() error {
 // connect reaches the NATS that was named, or starts one.
 func (r *runCmd) connect(ctx context.Context, c *console, log *slog.Logger) (*link, error) {
 	to := r.NATS("dispatcher", log)
+	if hint := r.unused(r.URL); hint != "" {
+		c.say("note      %s", hint)
+	}
 	if r.URL != "" && !r.Embedded {
 		var nc *nats.Conn
 		err := daemon.Begin(ctx, r.Retry, log, func(ctx context.Context) (err error) {
