@@ -29,6 +29,7 @@ type benchCmd struct {
 	StoreDir    string        `type:"path" placeholder:"DIR" help:"Where the embedded NATS keeps its data (a temporary folder)."`
 	Sync        string        `placeholder:"always|DURATION" help:"How often the embedded NATS syncs its data to disk (2m)."`
 	Compression bool          `help:"Compress the streams (S2)."`
+	Replicas    int           `default:"1" help:"Copies of every stream and bucket, on a cluster that --nats-url names (${default})."`
 	NoBare      bool          `help:"Do not measure the raw limit of NATS."`
 	JSON        bool          `help:"Print one JSON object on standard output."`
 }
@@ -55,7 +56,8 @@ func (b *benchCmd) Run(ctx context.Context, c *console) error {
 	cfg := bench.Config{
 		Jobs: b.Jobs, Payload: b.Payload, Hosts: b.Hosts, Slots: b.Slots, Tenants: b.Tenants, Hashes: b.Hashes,
 		Dispatchers: b.Dispatchers, FailureRate: b.FailureRate, Rate: b.Rate, HostTime: b.HostTime, Comfy: b.Comfy,
-		Waiting: b.Waiting, Blocks: b.Blocks, NATSURL: b.NATSURL, StoreDir: b.StoreDir, SyncAlways: always, SyncEvery: every, Compression: b.Compression, SkipRaw: b.NoBare,
+		Waiting: b.Waiting, Blocks: b.Blocks, NATSURL: b.NATSURL, StoreDir: b.StoreDir, SyncAlways: always, SyncEvery: every,
+		Compression: b.Compression, Replicas: b.Replicas, SkipRaw: b.NoBare,
 	}
 	live := isTerminal(c.err)
 	cfg.Progress = func(p bench.Progress) {

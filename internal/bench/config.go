@@ -27,6 +27,7 @@ type Config struct {
 	SyncAlways  bool
 	SyncEvery   time.Duration
 	Compression bool
+	Replicas    int // of streams and buckets; default 1, more need a cluster
 
 	Progress func(Progress) // called some times a second
 }
@@ -45,7 +46,7 @@ func (c Config) withDefaults() Config {
 	for _, d := range []struct {
 		field    *int
 		fallback int
-	}{{&c.Jobs, 10_000}, {&c.Payload, 2048}, {&c.Hosts, 100}, {&c.Slots, 1}, {&c.Tenants, 4}, {&c.Hashes, 8}, {&c.Dispatchers, 2}} {
+	}{{&c.Jobs, 10_000}, {&c.Payload, 2048}, {&c.Hosts, 100}, {&c.Slots, 1}, {&c.Tenants, 4}, {&c.Hashes, 8}, {&c.Dispatchers, 2}, {&c.Replicas, 1}} {
 		if *d.field == 0 {
 			*d.field = d.fallback
 		}
@@ -68,6 +69,8 @@ func (c Config) check() error {
 		return errors.New("rate, host time, waiting jobs and blocks must not be negative")
 	case c.Waiting > maxWaiting:
 		return errors.New("at most 100 000 jobs can wait: a dispatcher takes in no more")
+	case c.Replicas > 1 && c.NATSURL == "":
+		return errors.New("the embedded NATS is one server and keeps one copy: name a cluster on this machine with --nats-url to measure --replicas")
 	case c.Comfy && c.Hosts > 64:
 		return errors.New("with --comfy at most 64 hosts fit into one process: use --hosts 64 or fewer")
 	}

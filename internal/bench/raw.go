@@ -92,7 +92,7 @@ func (r *raw) report(ctx context.Context, p *place, js natsjs.JetStream, rate fl
 
 const rawJobs, rawEvents = "BENCH_JOBS", "BENCH_EVENTS"
 
-// prepare makes streams with the settings of the real ones.
+// prepare makes streams and consumers with the settings of the real ones.
 func (r *raw) prepare(ctx context.Context, p *place) (*nats.Conn, natsjs.JetStream, error) {
 	nc, err := p.connect()
 	if err != nil {
@@ -109,9 +109,13 @@ func (r *raw) prepare(ctx context.Context, p *place) (*nats.Conn, natsjs.JetStre
 	for _, cfg := range []natsjs.StreamConfig{
 		{
 			Name: rawJobs, Subjects: []string{"bench.jobs.>"}, Retention: natsjs.WorkQueuePolicy, Discard: natsjs.DiscardNew,
-			Duplicates: 100 * time.Millisecond, AllowDirect: true, Compression: compression,
+			DiscardNewPerSubject: true, MaxMsgsPerSubject: int64(r.cfg.Jobs),
+			Duplicates: 100 * time.Millisecond, AllowDirect: true, Compression: compression, Replicas: r.cfg.Replicas,
 		},
-		{Name: rawEvents, Subjects: []string{"bench.events.>"}, MaxAge: time.Hour, AllowDirect: true, Compression: compression},
+		{
+			Name: rawEvents, Subjects: []string{"bench.events.>"}, MaxAge: time.Hour, AllowDirect: true,
+			Compression: compression, Replicas: r.cfg.Replicas,
+		},
 	} {
 		if err := js.DeleteStream(ctx, cfg.Name); err != nil && !errors.Is(err, natsjs.ErrStreamNotFound) {
 			return nil, nil, fmt.Errorf("delete stream %s: %w", cfg.Name, err)
@@ -120,12 +124,29 @@ func (r *raw) prepare(ctx context.Context, p *place) (*nats.Conn, natsjs.JetStre
 			return nil, nil, fmt.Errorf("create stream %s: %w", cfg.Name, err)
 		}
 	}
-	_, err = js.CreateConsumer(ctx, rawJobs, natsjs.ConsumerConfig{Durable: "bench", AckPolicy: natsjs.AckExplicitPolicy, MaxAckPending: -1})
-	if err != nil {
-		return nil, nil, fmt.Errorf("create consumer: %w", err)
-	}
-	return nc, js, nil
+	return nc, js, rawConsumers(ctx, js)
 }
+
+// rawConsumers makes those of the dispatchers: one for each priority, and one for failed attempts, of which there are none.
+func rawConsumers(ctx context.Context, js natsjs.JetStream) error {
+	for p := range 10 {
+		_, err := js.CreateConsumer(ctx, rawJobs, natsjs.ConsumerConfig{
+			Durable: rawConsumer(p), FilterSubject: "bench.jobs.*." + strconv.Itoa(p), AckPolicy: natsjs.AckExplicitPolicy, MaxAckPending: -1,
+		})
+		if err != nil {
+			return fmt.Errorf("create consumer: %w", err)
+		}
+	}
+	_, err := js.CreateConsumer(ctx, rawEvents, natsjs.ConsumerConfig{
+		Durable: "bench_failed", FilterSubject: "bench.events.*.*.failed", AckPolicy: natsjs.AckExplicitPolicy,
+	})
+	if err != nil {
+		return fmt.Errorf("create consumer: %w", err)
+	}
+	return nil
+}
+
+func rawConsumer(priority int) string { return "bench_" + strconv.Itoa(priority) }
 
 // work takes jobs and sends their messages, as many at a time as there are hosts to a dispatcher.
 func (r *raw) work(ctx context.Context, nc *nats.Conn) {
@@ -133,7 +154,7 @@ func (r *raw) work(ctx context.Context, nc *nats.Conn) {
 	if err != nil {
 		return
 	}
-	consumer, err := js.Consumer(ctx, rawJobs, "bench")
+	consumer, err := js.Consumer(ctx, rawJobs, rawConsumer(5))
 	if err != nil {
 		return
 	}

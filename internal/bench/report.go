@@ -72,6 +72,7 @@ type Settings struct {
 	Comfy       bool    `json:"comfy"`
 	Sync        string  `json:"sync"`
 	Compression bool    `json:"compression"`
+	Replicas    int     `json:"replicas"`
 	CPUs        int     `json:"cpus"`
 	Go          string  `json:"go"`
 }
@@ -87,7 +88,7 @@ func settings(cfg *Config) Settings {
 	return Settings{
 		Jobs: cfg.Jobs, Payload: cfg.Payload, Hosts: cfg.Hosts, Slots: cfg.Slots, Tenants: cfg.Tenants, Hashes: cfg.Hashes,
 		Dispatchers: cfg.Dispatchers, FailureRate: cfg.FailureRate, Rate: cfg.Rate, HostTime: cfg.HostTime.String(),
-		Waiting: cfg.Waiting, Blocks: cfg.Blocks, Comfy: cfg.Comfy, Sync: sync, Compression: cfg.Compression, CPUs: runtime.NumCPU(), Go: runtime.Version(),
+		Waiting: cfg.Waiting, Blocks: cfg.Blocks, Comfy: cfg.Comfy, Sync: sync, Compression: cfg.Compression, Replicas: cfg.Replicas, CPUs: runtime.NumCPU(), Go: runtime.Version(),
 	}
 }
 

@@ -121,7 +121,7 @@ func (s *stage) start(ctx context.Context) (*jetstream.Queue, natsjs.JetStream, 
 	if err != nil {
 		return nil, nil, err
 	}
-	q, err := jetstream.Open(ctx, nc, jetstream.Config{LaneCap: max(10_000, s.cfg.Jobs, s.cfg.Waiting), Compression: s.cfg.Compression})
+	q, err := jetstream.Open(ctx, nc, jetstream.Config{LaneCap: max(10_000, s.cfg.Jobs, s.cfg.Waiting), Compression: s.cfg.Compression, Replicas: s.cfg.Replicas})
 	if err != nil {
 		return nil, nil, err
 	}
