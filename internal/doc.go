@@ -26,7 +26,7 @@
 //	jetstream             the public package: every subject, stream, bucket and header, and the compare-and-set chain of events
 //	internal/comfy        one ComfyUI host over HTTP and websocket; every way it can fail becomes a failure.Kind
 //	internal/comfysim     a ComfyUI that runs nothing: same protocol, real sockets, faults by script, for tests and the demo
-//	internal/daemon       connection, log, signals, version, health and metrics: what both commands need of the OS
+//	internal/daemon       connection, log, flags and their variables, signals, version, health and metrics: what both commands need
 //	internal/embedded     nats-server with JetStream inside the process, alone or as a cluster for tests
 //	internal/crew         goroutines that are kept for later work, so that their stacks are
 //	internal/route        choosing a host, whose turn it is, strikes, blocks and cooldowns, as functions of now

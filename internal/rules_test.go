@@ -31,8 +31,10 @@ var mayImport = map[string][]string{
 		"internal/workflow", "internal/failure",
 		"github.com/gorilla/websocket", "github.com/google/uuid", "golang.org/x/sync",
 	},
-	"internal/comfysim":   {"github.com/gorilla/websocket", "github.com/google/uuid"},
-	"internal/daemon":     {"github.com/nats-io/nats.go", "github.com/prometheus/client_golang"},
+	"internal/comfysim": {"github.com/gorilla/websocket", "github.com/google/uuid"},
+	"internal/daemon": {
+		"github.com/nats-io/nats.go", "github.com/prometheus/client_golang", "github.com/alecthomas/kong", "golang.org/x/sync",
+	},
 	"internal/embedded":   {"github.com/nats-io/nats.go", "github.com/nats-io/nats-server/v2"},
 	"internal/crew":       {},
 	"internal/dispatcher": with(floor0, "jetstream", "internal/crew", "github.com/prometheus/client_golang", "golang.org/x/sync"),

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"strings"
 	"unicode"
 
@@ -60,10 +59,10 @@ func newParser(ctx context.Context, all *commands, c *console, ended *int) (*kon
 			{Key: "jobs", Title: "Jobs:"}, {Key: "nats", Title: "Connection to NATS:"}, {Key: "log", Title: "Log:"},
 		}),
 		kong.BindTo(ctx, (*context.Context)(nil)), kong.Bind(c, &all.settings),
-		kong.ValueFormatter(helpText),
+		kong.ValueFormatter(daemon.HelpText),
 	)
 	if err == nil {
-		environment(parser.Model.Node, "COMFYHERD")
+		daemon.Variables(parser.Model.Node)
 	}
 	return parser, err
 }
@@ -88,34 +87,4 @@ func visible(r rune) rune {
 		return ' '
 	}
 	return r
-}
-
-// environment gives every flag without a variable of its own <prefix>_<FLAG>. An empty variable is as good as none,
-// since compose files and service units set such.
-func environment(node *kong.Node, prefix string) {
-	for _, flag := range node.Flags {
-		switch {
-		case flag.Name == "help" || len(flag.Envs) == 1 && flag.Envs[0] == "-":
-			flag.Envs = nil
-		case len(flag.Envs) == 0:
-			flag.Envs = []string{prefix + "_" + strings.ToUpper(strings.ReplaceAll(flag.Name, "-", "_"))}
-		}
-		flag.Tag.Envs = nil // what is read
-		for _, env := range flag.Envs {
-			if os.Getenv(env) != "" {
-				flag.Tag.Envs = append(flag.Tag.Envs, env)
-			}
-		}
-	}
-	for _, child := range node.Children {
-		environment(child, prefix)
-	}
-}
-
-// helpText is a flag's help with its variable.
-func helpText(value *kong.Value) string {
-	if value.Flag == nil || len(value.Flag.Envs) == 0 {
-		return value.Help
-	}
-	return strings.TrimSuffix(value.Help, ".") + " ($" + value.Flag.Envs[0] + ")."
 }

@@ -13,7 +13,6 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/comfyherd/comfyherd/internal/agent"
 	"github.com/comfyherd/comfyherd/internal/daemon"
@@ -131,7 +130,7 @@ func (s *settings) serve(stop, kill context.Context, nc *nats.Conn, hosts []agen
 		c.say("host      %s at %s", h.Name, h.URL)
 	}
 	c.say("stop      Ctrl-C, running jobs finish; again: now")
-	return together(stop, kill, a, s.HTTP, registry)
+	return daemon.Together(stop, kill, a.Run, s.HTTP, readiness(a), registry)
 }
 
 func (s *settings) config(hosts []agent.HostConfig) agent.Config {
@@ -140,26 +139,6 @@ func (s *settings) config(hosts []agent.HostConfig) agent.Config {
 		StartTimeout: s.StartTimeout, NodeTimeout: s.NodeTimeout, TotalTimeout: s.TotalTimeout, FreezeTimeout: s.FreezeTimeout,
 		Outputs: s.Outputs, Labels: s.Label, Version: daemon.Version(), Machine: machine(),
 	}
-}
-
-// together runs the agent and the port for health beside each other; when the port fails, the agent is drained.
-func together(stop, kill context.Context, a *agent.Agent, addr string, registry *prometheus.Registry) error {
-	stopping, drain := context.WithCancel(stop)
-	defer drain()
-	serving, hangUp := context.WithCancel(kill)
-	defer hangUp()
-	var both errgroup.Group
-	both.Go(func() error {
-		defer hangUp()
-		return a.Run(stopping, kill)
-	})
-	if addr != "" {
-		both.Go(func() error {
-			defer drain()
-			return daemon.HTTP(serving, addr, readiness(a), registry)
-		})
-	}
-	return both.Wait()
 }
 
 func readiness(a *agent.Agent) func() (bool, string) {

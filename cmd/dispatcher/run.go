@@ -12,7 +12,6 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/comfyherd/comfyherd/internal/daemon"
 	"github.com/comfyherd/comfyherd/internal/dispatcher"
@@ -196,27 +195,7 @@ func (r *runCmd) dispatch(stop, kill context.Context, nats *link, policy route.P
 	c.say("submit    %sdispatcher submit workflow_api.json --wait", where)
 	c.say("hosts     %sCOMFY_HOSTS=http://127.0.0.1:8188 agent", where)
 	c.say("stop      Ctrl-C; again: now")
-	return together(stop, kill, d, r.HTTP, registry)
-}
-
-// together runs the dispatcher and the port for health beside each other; when the port fails, the dispatcher stops.
-func together(stop, kill context.Context, d *dispatcher.Dispatcher, addr string, registry *prometheus.Registry) error {
-	stopping, finish := context.WithCancel(stop)
-	defer finish()
-	serving, hangUp := context.WithCancel(kill)
-	defer hangUp()
-	var both errgroup.Group
-	both.Go(func() error {
-		defer hangUp()
-		return d.Run(stopping, kill)
-	})
-	if addr != "" {
-		both.Go(func() error {
-			defer finish()
-			return daemon.HTTP(serving, addr, d.Ready, registry)
-		})
-	}
-	return both.Wait()
+	return daemon.Together(stop, kill, d.Run, r.HTTP, d.Ready, registry)
 }
 
 // keep has only what was given by hand.

@@ -13,6 +13,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"golang.org/x/sync/errgroup"
 )
 
 const (
@@ -23,6 +24,29 @@ const (
 	// healthTimeout bounds one question of CheckHealth.
 	healthTimeout = 3 * time.Second
 )
+
+// Together runs an actor and HTTP beside each other: when the port fails, the actor is stopped, and when the actor has
+// ended, so does the port. run is stopped by its first context and ended at once by its second.
+func Together(stop, kill context.Context, run func(stop, kill context.Context) error, addr string,
+	health func() (ok bool, why string), registry *prometheus.Registry,
+) error {
+	stopping, finish := context.WithCancel(stop)
+	defer finish()
+	serving, hangUp := context.WithCancel(kill)
+	defer hangUp()
+	var both errgroup.Group
+	both.Go(func() error {
+		defer hangUp()
+		return run(stopping, kill)
+	})
+	if addr != "" {
+		both.Go(func() error {
+			defer finish()
+			return HTTP(serving, addr, health, registry)
+		})
+	}
+	return both.Wait()
+}
 
 // HTTP serves Handler on addr (host:port, as given by --http) until ctx ends, then
 // finishes the answers it is giving, within 2 s. An empty addr means off and returns at once.
