@@ -41,7 +41,7 @@ func (b *CapabilityBuilder) AddClass(class string) {
 func (b *CapabilityBuilder) AddChoices(class, input string, files []string) {
 	b.values = append(b.values, inputKey(class, input))
 	for _, file := range files {
-		if isModel(file) {
+		if isModel([]byte(file)) {
 			b.values = append(b.values, fileKey(class, input, slashed(file)))
 		}
 	}

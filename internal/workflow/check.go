@@ -1,9 +1,6 @@
 package workflow
 
-import (
-	"slices"
-	"strings"
-)
+import "strings"
 
 // maxChain is the longest chain of links, in nodes, that is let through:
 // ComfyUI's validation recurses once per node and fails near 980.
@@ -22,11 +19,15 @@ func (g *Graph) check() error {
 			return err
 		}
 	}
-	sources, err := g.sources()
+	var rooms struct { // most workflows fit, and need no memory on the heap
+		sources [256]int32
+		visits  [64]visit
+	}
+	sources, err := g.appendSources(rooms.sources[:0])
 	if err != nil {
 		return err
 	}
-	w := walk{g: g, sources: sources, visits: make([]visit, len(g.nodes)), path: make([]int32, 0, 32)}
+	w := walk{g: g, sources: sources, visits: append(rooms.visits[:0], make([]visit, len(g.nodes))...)}
 	return w.all()
 }
 
@@ -34,56 +35,57 @@ func (g *Graph) check() error {
 // an array of nodes, beside links and more. A node named "nodes" is an object.
 func (g *Graph) inUIFormat() bool {
 	nodes := g.find(0, "nodes")
-	return nodes >= 0 && g.tokens[nodes].kind == kindArray
+	return nodes >= 0 && g.kind(nodes) == kindArray
 }
 
 func (g *Graph) checkNode(n *node) error {
 	switch {
-	case g.tokens[n.value].kind != kindObject:
-		return refuse(n.name, "node %s is %s, not an object with class_type and inputs; %s",
-			quote(n.name), g.kindName(n.value), exportHint)
+	case g.kind(n.value()) != kindObject:
+		return refuse(g.idOf(n), "node %s is %s, not an object with class_type and inputs; %s",
+			quote(g.idOf(n)), g.kindName(n.value()), exportHint)
 	case n.class < 0:
-		return refuse(n.name, "node %s has no class_type; %s", quote(n.name), exportHint)
-	case g.tokens[n.class].kind != kindString:
-		return refuse(n.name, "node %s has a class_type that is %s, not a string; %s",
-			quote(n.name), g.kindName(n.class), exportHint)
-	case g.text(n.class) == "":
-		return refuse(n.name, "node %s has an empty class_type; %s", quote(n.name), exportHint)
+		return refuse(g.idOf(n), "node %s has no class_type; %s", quote(g.idOf(n)), exportHint)
+	case g.kind(n.class) != kindString:
+		return refuse(g.idOf(n), "node %s has a class_type that is %s, not a string; %s",
+			quote(g.idOf(n)), g.kindName(n.class), exportHint)
+	case len(g.text(n.class)) == 0:
+		return refuse(g.idOf(n), "node %s has an empty class_type; %s", quote(g.idOf(n)), exportHint)
 	case n.inputs < 0:
-		return refuse(n.name, `node %s (%s) has no inputs, which would stop a ComfyUI host for good; give it "inputs": {} at least`,
-			quote(n.name), g.classOf(n))
-	case g.tokens[n.inputs].kind != kindObject:
-		return refuse(n.name, `node %s (%s) has inputs that are %s, not an object; give it "inputs": {} at least`,
-			quote(n.name), g.classOf(n), g.kindName(n.inputs))
+		return refuse(g.idOf(n), `node %s (%s) has no inputs, which would stop a ComfyUI host for good; give it "inputs": {} at least`,
+			quote(g.idOf(n)), g.classOf(n))
+	case g.kind(n.inputs) != kindObject:
+		return refuse(g.idOf(n), `node %s (%s) has inputs that are %s, not an object; give it "inputs": {} at least`,
+			quote(g.idOf(n)), g.classOf(n), g.kindName(n.inputs))
 	}
 	return nil
 }
 
 // classOf is the class of a node for messages.
 func (g *Graph) classOf(n *node) string {
-	quoted := quote(g.text(n.class))
+	quoted := quote(string(g.text(n.class)))
 	return quoted[1 : len(quoted)-1]
 }
 
-// sources returns, for each of g.inputs, the node that it links to, or -1.
-func (g *Graph) sources() ([]int32, error) {
-	sources := make([]int32, len(g.inputs))
+// appendSources appends, for each of g.inputs, the node that it links to, or -1.
+func (g *Graph) appendSources(to []int32) ([]int32, error) {
 	for i := range g.nodes {
 		n := &g.nodes[i]
-		for k := n.low; k < n.high; k++ {
-			in := &g.inputs[k]
-			if sources[k] = -1; !g.followed(in.value) {
+		for _, in := range g.inputsOf(n) {
+			if !g.followed(in.value()) {
+				to = append(to, -1)
 				continue
 			}
-			id := g.text(in.value + 1)
-			if sources[k] = int32(g.lookup(id)); sources[k] < 0 {
-				return nil, refuse(n.name,
+			id := g.text(in.value() + 1)
+			source := g.lookup(id)
+			if source < 0 {
+				return nil, refuse(g.idOf(n),
 					"node %s (%s): input %s links to node %s, which does not exist and would stop a ComfyUI host for good; connect the input or remove it, then %s",
-					quote(n.name), g.classOf(n), quote(in.name), quote(id), exportHint)
+					quote(g.idOf(n)), g.classOf(n), quote(string(g.name(in))), quote(string(id)), exportHint)
 			}
+			to = append(to, int32(source))
 		}
 	}
-	return sources, nil
+	return to, nil
 }
 
 // followed says whether ComfyUI would follow an input's value as a link. It is
@@ -94,7 +96,7 @@ func (g *Graph) followed(at int32) bool {
 	if !g.isPair(at) {
 		return false
 	}
-	k := g.tokens[at+2].kind
+	k := g.kind(at + 2)
 	return k == kindNumber || k == kindBool
 }
 
@@ -103,23 +105,25 @@ type walk struct {
 	g       *Graph
 	sources []int32
 	visits  []visit
-	path    []int32 // the nodes being visited, each linking to the next
 }
 
 type visit struct {
-	started bool
-	length  int32 // nodes of the longest chain that ends here; 0 while on the path
-	cursor  int32 // next of the node's inputs to look at
+	cursor int32 // next of the node's inputs to look at
+	length int32 // nodes of the longest chain that ends here; onPath until that is known, 0 before
+	from   int32 // the node that links to this one on the path; -1 where the path begins
 }
+
+const onPath = -1
 
 func (w *walk) all() error {
 	for i := range w.visits {
-		if w.visits[i].started {
+		if w.visits[i].length != 0 {
 			continue
 		}
-		w.enter(int32(i))
-		for len(w.path) > 0 {
-			if err := w.step(); err != nil {
+		at := w.enter(int32(i), -1)
+		for at >= 0 {
+			var err error
+			if at, err = w.step(at); err != nil {
 				return err
 			}
 		}
@@ -127,29 +131,28 @@ func (w *walk) all() error {
 	return nil
 }
 
-func (w *walk) enter(i int32) {
-	w.visits[i] = visit{started: true, cursor: w.g.nodes[i].low}
-	w.path = append(w.path, i)
+func (w *walk) enter(at, from int32) int32 {
+	w.visits[at] = visit{cursor: w.g.nodes[at].low, length: onPath, from: from}
+	return at
 }
 
-// step looks at one more link of the innermost node, or leaves that node.
-func (w *walk) step() error {
-	at := w.path[len(w.path)-1]
+// step looks at one more link of the innermost node, or leaves that node. It
+// returns the node that is the innermost then, or -1.
+func (w *walk) step(at int32) (int32, error) {
 	v := &w.visits[at]
 	for ; v.cursor < w.g.nodes[at].high; v.cursor++ {
 		source := w.sources[v.cursor]
 		if source < 0 {
 			continue
 		}
-		switch s := &w.visits[source]; {
-		case !s.started:
-			w.enter(source)
-			return nil
-		case s.length == 0:
-			return w.cycle(source)
+		switch w.visits[source].length {
+		case 0:
+			return w.enter(source, at), nil
+		case onPath:
+			return -1, w.cycle(source, at)
 		}
 	}
-	return w.leave(at)
+	return v.from, w.leave(at)
 }
 
 func (w *walk) leave(at int32) error {
@@ -161,28 +164,31 @@ func (w *walk) leave(at int32) error {
 		}
 	}
 	if longest >= maxChain {
-		return refuse(n.name, "node %s (%s) ends a chain of more than %d linked nodes, which ComfyUI cannot validate (its limit is near 980); split the workflow",
-			quote(n.name), w.g.classOf(n), maxChain)
+		return refuse(w.g.idOf(n), "node %s (%s) ends a chain of more than %d linked nodes, which ComfyUI cannot validate (its limit is near 980); split the workflow",
+			quote(w.g.idOf(n)), w.g.classOf(n), maxChain)
 	}
 	w.visits[at].length = longest + 1
-	w.path = w.path[:len(w.path)-1]
 	return nil
 }
 
-// cycle names the nodes of a cycle in the direction of the data.
-func (w *walk) cycle(first int32) error {
+// cycle names the nodes of a cycle, which the path's last node closes, in the
+// direction of the data.
+func (w *walk) cycle(first, last int32) error {
 	const most = 10
-	ring := slices.Clone(w.path[slices.Index(w.path, first):])
-	slices.Reverse(ring)
 	names := make([]string, 0, most+2)
-	for i, at := range ring {
-		if i == most {
-			names = append(names, "…")
+	nodes := 0
+	for at := last; ; at = w.visits[at].from {
+		if nodes++; nodes <= most {
+			names = append(names, quote(w.g.idOf(&w.g.nodes[at])))
+		}
+		if at == first {
 			break
 		}
-		names = append(names, quote(w.g.nodes[at].name))
+	}
+	if nodes > most {
+		names = append(names, "…")
 	}
 	names = append(names, names[0])
-	return refuse(w.g.nodes[first].name, "the workflow's links form a cycle of %d: node %s; remove one of these links, then %s",
-		len(ring), strings.Join(names, " → "), exportHint)
+	return refuse(w.g.idOf(&w.g.nodes[first]), "the workflow's links form a cycle of %d: node %s; remove one of these links, then %s",
+		nodes, strings.Join(names, " → "), exportHint)
 }

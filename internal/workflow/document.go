@@ -1,34 +1,65 @@
 package workflow
 
 import (
+	"bytes"
 	"cmp"
 	"math"
 	"slices"
 	"strconv"
-	"strings"
 )
 
 // document is scanned JSON.
 type document struct {
-	src    string
+	src    []byte
 	tokens []token
 }
 
-// member is one name of an object with its value, in canonical order.
-type member struct {
-	name  string
-	index int64 // the name as a JavaScript array index, or -1
-	value int32 // token
+// member is one name of an object: the token of the name. The value's token
+// follows it.
+type member int32
+
+func (m member) value() int32 { return int32(m) + 1 }
+
+// noIndex is the array index of names that are none. It comes after all others.
+const noIndex = math.MaxUint32
+
+func (d *document) start(at int32) int32 { return int32(d.tokens[at].start &^ flags) }
+
+func (d *document) kind(at int32) kind { return kinds[d.src[d.start(at)]] }
+
+// escaped says whether the string at token at has escapes.
+func (d *document) escaped(at int32) bool { return d.tokens[at].start&escape != 0 }
+
+// next is the token after the whole value at token at.
+func (d *document) next(at int32) int32 {
+	if t := &d.tokens[at]; t.start&container != 0 {
+		return int32(t.limit)
+	}
+	return at + 1
 }
 
-func (d *document) raw(at int32) string {
+// end is where the value at token at ends. A container's end is not kept, since
+// it is rarely asked for: its bracket comes next after its last value.
+func (d *document) end(at int32) int32 {
 	t := &d.tokens[at]
-	return d.src[t.start:t.end]
+	if t.start&container == 0 {
+		return int32(t.limit)
+	}
+	from := d.start(at) + 1
+	for i := at + 1; i < int32(t.limit); i = d.next(i) {
+		if d.next(i) == int32(t.limit) {
+			from = d.end(i)
+		}
+	}
+	return from + int32(bytes.IndexAny(d.src[from:], "]}")) + 1
 }
+
+// raw is the value at token at, which is no container, as it is written.
+func (d *document) raw(at int32) []byte { return d.src[d.start(at):d.tokens[at].limit] }
 
 // kindName says what the value at token at is instead of what it should be.
 func (d *document) kindName(at int32) string {
-	switch d.tokens[at].kind {
+	switch d.kind(at) {
 	case kindNull:
 		return "null"
 	case kindBool:
@@ -44,45 +75,46 @@ func (d *document) kindName(at int32) string {
 	}
 }
 
-func (d *document) text(at int32) string {
+// text is the string or key at token at.
+func (d *document) text(at int32) []byte {
 	t := &d.tokens[at]
-	inner := d.src[t.start+1 : t.end-1]
-	if t.escaped {
+	inner := d.src[t.start&^flags+1 : t.limit-1]
+	if t.start&escape != 0 {
 		return unescape(inner)
 	}
 	return inner
 }
+
+func (d *document) name(m member) []byte { return d.text(int32(m)) }
 
 // appendMembers appends the members of the object at token at, sorted as
 // JavaScript would list them, each name once: of equal names the last counts.
 func (d *document) appendMembers(to []member, at int32) []member {
 	from := len(to)
 	sorted := true
-	for i := at + 1; i < d.tokens[at].next; i = d.tokens[i+1].next {
-		name := d.text(i)
-		m := member{name: name, index: arrayIndex(name), value: i + 1}
-		sorted = sorted && (len(to) == from || compareNames(&to[len(to)-1], &m) < 0)
-		to = append(to, m)
+	for i, end := at+1, d.next(at); i < end; i = d.next(i + 1) {
+		sorted = sorted && (len(to) == from || compareNames(d.name(to[len(to)-1]), d.text(i)) < 0)
+		to = append(to, member(i))
 	}
 	if sorted {
 		return to
 	}
 	added := to[from:]
 	slices.SortFunc(added, func(a, b member) int {
-		if c := compareNames(&a, &b); c != 0 {
+		if c := compareNames(d.name(a), d.name(b)); c != 0 {
 			return c
 		}
-		return cmp.Compare(b.value, a.value)
+		return cmp.Compare(b, a)
 	})
-	added = slices.CompactFunc(added, func(a, b member) bool { return a.name == b.name })
+	added = slices.CompactFunc(added, func(a, b member) bool { return bytes.Equal(d.name(a), d.name(b)) })
 	return to[:from+len(added)]
 }
 
 // find returns the value of name in the object at token at, or -1.
 func (d *document) find(at int32, name string) int32 {
 	found := int32(-1)
-	for i := at + 1; i < d.tokens[at].next; i = d.tokens[i+1].next {
-		if d.text(i) == name {
+	for i, end := at+1, d.next(at); i < end; i = d.next(i + 1) {
+		if string(d.text(i)) == name {
 			found = i + 1
 		}
 	}
@@ -90,42 +122,34 @@ func (d *document) find(at int32, name string) int32 {
 }
 
 // arrayIndex returns the number that name is the canonical spelling of when it
-// is below 2³²−1, else -1 (ECMAScript's array index).
-func arrayIndex(name string) int64 {
-	if name == "" || len(name) > 10 || name[0] == '0' && len(name) > 1 {
-		return -1
+// is below 2³²−1, else noIndex (ECMAScript's array index).
+func arrayIndex(name []byte) uint32 {
+	if len(name) == 0 || len(name) > 10 || name[0] == '0' && len(name) > 1 {
+		return noIndex
 	}
-	var n int64
-	for i := 0; i < len(name); i++ {
-		if name[i] < '0' || name[i] > '9' {
-			return -1
+	var n uint64
+	for _, c := range name {
+		if c < '0' || c > '9' {
+			return noIndex
 		}
-		n = n*10 + int64(name[i]-'0')
+		n = n*10 + uint64(c-'0')
 	}
-	if n >= 1<<32-1 {
-		return -1
-	}
-	return n
+	return uint32(min(n, noIndex))
 }
 
 // compareNames orders array indices first, by number, then the other names by
 // UTF-16 code units.
-func compareNames(a, b *member) int {
-	switch {
-	case a.index >= 0 && b.index >= 0:
-		return cmp.Compare(a.index, b.index)
-	case a.index >= 0:
-		return -1
-	case b.index >= 0:
-		return 1
+func compareNames(a, b []byte) int {
+	if c := cmp.Compare(arrayIndex(a), arrayIndex(b)); c != 0 {
+		return c
 	}
-	return compareUTF16(a.name, b.name)
+	return compareUTF16(a, b)
 }
 
 // compareUTF16 compares valid UTF-8 by UTF-16 code units. The two orders differ
 // only where a character beyond U+FFFF meets one from U+E000 to U+FFFF: its
 // lead byte is the higher one, its surrogates are the lower ones.
-func compareUTF16(a, b string) int {
+func compareUTF16(a, b []byte) int {
 	for i := 0; i < len(a) && i < len(b); i++ {
 		if a[i] == b[i] {
 			continue
@@ -141,7 +165,7 @@ func compareUTF16(a, b string) int {
 // number returns the value of the number at token at, as a float64.
 func (d *document) number(at int32) float64 {
 	// Out of range is ±Inf, as in JavaScript.
-	f, _ := strconv.ParseFloat(d.raw(at), 64)
+	f, _ := strconv.ParseFloat(string(d.raw(at)), 64)
 	return f
 }
 
@@ -149,28 +173,28 @@ func (d *document) number(at int32) float64 {
 // more value that has no members.
 func (d *document) isPair(at int32) bool {
 	t := d.tokens[at]
-	return t.kind == kindArray && t.next == at+3 && d.tokens[at+1].kind == kindString
+	return t.start&container != 0 && t.limit == uint32(at)+3 && d.kind(at) == kindArray && d.kind(at+1) == kindString
 }
 
 // linkSlot returns the slot of a link [id, slot] as JSON.stringify would write
-// it, or "" when the value at token at is no link: a link is a string and a
-// non-negative integer, whatever its spelling (1.0 is an integer, -0 is 0).
-func (d *document) linkSlot(at int32) string {
-	if !d.isPair(at) || d.tokens[at+2].kind != kindNumber {
-		return ""
+// it, or nothing when the value at token at is no link: a link is a string and
+// a non-negative integer, whatever its spelling (1.0 is an integer, -0 is 0).
+func (d *document) linkSlot(at int32) []byte {
+	if !d.isPair(at) || d.kind(at+2) != kindNumber {
+		return nil
 	}
 	raw := d.raw(at + 2)
-	if len(raw) == 1 || len(raw) < 16 && strings.Trim(raw, "0123456789") == "" {
+	if len(raw) == 1 || len(raw) < 16 && len(bytes.Trim(raw, "0123456789")) == 0 {
 		return raw
 	}
 	f := d.number(at + 2)
 	switch {
 	case f < 0 || math.IsInf(f, 0) || f != math.Trunc(f):
-		return ""
+		return nil
 	case f == 0:
-		return "0"
+		return []byte("0")
 	case f < 1e21:
-		return strconv.FormatFloat(f, 'f', -1, 64)
+		return strconv.AppendFloat(nil, f, 'f', -1, 64)
 	}
-	return strconv.FormatFloat(f, 'e', -1, 64)
+	return strconv.AppendFloat(nil, f, 'e', -1, 64)
 }

@@ -1,7 +1,9 @@
 package workflow
 
 import (
-	"sort"
+	"bytes"
+	"cmp"
+	"slices"
 	"sync"
 )
 
@@ -12,15 +14,18 @@ type Graph struct {
 	document
 	nodes  []node
 	inputs []member // of all nodes, node by node
-	hash   func() Hash
+
+	hashed sync.Once
+	hash   Hash
 }
 
 // node is one node; its member's name is the id, its value the node's object.
 type node struct {
 	member
-	class     int32 // token of class_type, or -1
-	inputs    int32 // token of inputs, or -1
-	low, high int32 // its inputs are Graph.inputs[low:high]
+	index     uint32 // the id as an array index, or noIndex
+	class     int32  // token of class_type, or -1
+	inputs    int32  // token of inputs, or -1
+	low, high int32  // its inputs are Graph.inputs[low:high]
 }
 
 // Parse reads a workflow in API format. It keeps no reference to raw.
@@ -32,88 +37,112 @@ type node struct {
 // long for ComfyUI's recursion. Of a name given twice in an object the last
 // counts, as in ComfyUI.
 func Parse(raw []byte) (*Graph, error) {
-	g, err := index(string(raw))
+	return Adopt(bytes.Clone(raw))
+}
+
+// Adopt is Parse of bytes that nobody changes from then on: it keeps them.
+func Adopt(raw []byte) (*Graph, error) {
+	g, err := index(raw)
 	if err != nil {
 		return nil, err
 	}
 	if err := g.check(); err != nil {
 		return nil, err
 	}
-	g.hash = sync.OnceValue(g.structure)
 	return g, nil
 }
 
 // index finds the nodes and inputs of any JSON object, whatever they are.
-func index(src string) (*Graph, error) {
+func index(src []byte) (*Graph, error) {
 	tokens, err := scan(src)
 	if err != nil {
 		return nil, err
 	}
-	g := &Graph{document: document{src: src, tokens: tokens}}
-	if tokens[0].kind != kindObject {
-		return nil, refuse("", "the workflow is %s, not an object of nodes; %s", g.kindName(0), exportHint)
+	d := document{src: src, tokens: tokens}
+	if d.kind(0) != kindObject {
+		return nil, refuse("", "the workflow is %s, not an object of nodes; %s", d.kindName(0), exportHint)
 	}
-	members := g.appendMembers(make([]member, 0, 16), 0)
-	g.nodes = make([]node, len(members))
-	g.inputs = make([]member, 0, len(tokens)/3)
+	var rooms [2][256]member // so that only those there are are allocated
+	members, inputs := d.appendMembers(rooms[0][:0], 0), rooms[1][:0]
+	nodes := make([]node, len(members))
 	for i, m := range members {
-		g.nodes[i] = g.node(m)
+		nodes[i], inputs = d.node(m, inputs)
 	}
-	return g, nil
+	return &Graph{document: d, nodes: nodes, inputs: slices.Clone(inputs)}, nil
 }
 
-func (g *Graph) node(m member) node {
-	n := node{member: m, class: -1, inputs: -1, low: int32(len(g.inputs)), high: int32(len(g.inputs))}
-	if g.tokens[m.value].kind != kindObject {
-		return n
+// node returns what is known of a node, and inputs with its own.
+func (d *document) node(m member, inputs []member) (node, []member) {
+	low := int32(len(inputs))
+	n := node{member: m, index: arrayIndex(d.name(m)), class: -1, inputs: -1, low: low, high: low}
+	if d.kind(m.value()) != kindObject {
+		return n, inputs
 	}
-	n.class, n.inputs = g.find(m.value, "class_type"), g.find(m.value, "inputs")
-	if n.inputs >= 0 && g.tokens[n.inputs].kind == kindObject {
-		g.inputs = g.appendMembers(g.inputs, n.inputs)
-		n.high = int32(len(g.inputs))
+	n.class, n.inputs = d.find(m.value(), "class_type"), d.find(m.value(), "inputs")
+	if n.inputs >= 0 && d.kind(n.inputs) == kindObject {
+		inputs = d.appendMembers(inputs, n.inputs)
+		n.high = int32(len(inputs))
 	}
-	return n
+	return n, inputs
 }
 
 func (g *Graph) inputsOf(n *node) []member { return g.inputs[n.low:n.high] }
 
+func (g *Graph) idOf(n *node) string { return string(g.name(n.member)) }
+
 // lookup returns the position of a node, or -1.
-func (g *Graph) lookup(id string) int {
-	want := member{name: id, index: arrayIndex(id)}
-	i := sort.Search(len(g.nodes), func(i int) bool { return compareNames(&g.nodes[i].member, &want) >= 0 })
-	if i < len(g.nodes) && g.nodes[i].name == id {
-		return i
+func (g *Graph) lookup(id []byte) int {
+	index := arrayIndex(id)
+	low, high := 0, len(g.nodes)
+	for low < high {
+		middle := (low + high) / 2
+		n := &g.nodes[middle]
+		c := cmp.Compare(n.index, index)
+		if c == 0 && index == noIndex {
+			c = compareUTF16(g.name(n.member), id)
+		}
+		switch {
+		case c == 0:
+			return middle
+		case c < 0:
+			low = middle + 1
+		default:
+			high = middle
+		}
 	}
 	return -1
 }
 
 // Hash returns the structural hash. It is computed when it is first asked for.
-func (g *Graph) Hash() Hash { return g.hash() }
+func (g *Graph) Hash() Hash {
+	g.hashed.Do(func() { g.hash = g.structure() })
+	return g.hash
+}
 
 // Raw returns a copy of the bytes that were parsed.
-func (g *Graph) Raw() []byte { return []byte(g.src) }
+func (g *Graph) Raw() []byte { return bytes.Clone(g.src) }
 
 // Len returns the number of nodes, at least 1.
 func (g *Graph) Len() int { return len(g.nodes) }
 
 // ClassOf returns the class of a node, or "" when there is no such node.
 func (g *Graph) ClassOf(node string) string {
-	if i := g.lookup(node); i >= 0 {
-		return g.text(g.nodes[i].class)
+	if i := g.lookup([]byte(node)); i >= 0 {
+		return string(g.text(g.nodes[i].class))
 	}
 	return ""
 }
 
 // Inputs returns the names of a node's inputs, sorted; none when there is no such node.
 func (g *Graph) Inputs(node string) []string {
-	i := g.lookup(node)
+	i := g.lookup([]byte(node))
 	if i < 0 {
 		return nil
 	}
 	inputs := g.inputsOf(&g.nodes[i])
 	names := make([]string, len(inputs))
-	for j := range inputs {
-		names[j] = inputs[j].name
+	for j, in := range inputs {
+		names[j] = string(g.name(in))
 	}
 	return names
 }
@@ -123,7 +152,7 @@ func (g *Graph) Inputs(node string) []string {
 func (g *Graph) Nodes() []string {
 	ids := make([]string, len(g.nodes))
 	for i := range g.nodes {
-		ids[i] = g.nodes[i].name
+		ids[i] = g.idOf(&g.nodes[i])
 	}
 	return ids
 }

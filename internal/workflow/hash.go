@@ -1,6 +1,7 @@
 package workflow
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 )
@@ -39,7 +40,7 @@ func (h Hash) Valid() bool {
 // Parse refuses: what is not there, or not of the type it should have, counts
 // as null (class_type) or as empty (nodes, inputs). The error is an *Error.
 func HashOf(raw []byte) (Hash, error) {
-	g, err := index(string(raw))
+	g, err := index(raw)
 	if err != nil {
 		return "", err
 	}
@@ -49,71 +50,82 @@ func HashOf(raw []byte) (Hash, error) {
 // hasher writes the canonical structure.
 type hasher struct {
 	*document
-	out     []byte
-	scratch []member // members of the objects being written, innermost last
+	all  []byte
+	room [2048]byte // the end of all; most structures fit and need no memory on the heap
+	used int
 }
 
 func (g *Graph) structure() Hash {
-	h := hasher{document: &g.document, out: make([]byte, 0, len(g.src)+64)}
-	h.out = append(h.out, '{')
+	h := hasher{document: &g.document}
+	h.write([]byte("{"))
 	for i := range g.nodes {
 		h.node(g, i)
 	}
-	h.out = append(h.out, '}')
-	sum := sha256.Sum256(h.out)
+	h.write([]byte("}"))
+	sum := sha256.Sum256(h.room[:h.used])
+	if h.all != nil {
+		sum = sha256.Sum256(append(h.all, h.room[:h.used]...))
+	}
 	var digits [2 * sha256.Size]byte
 	hex.Encode(digits[:], sum[:])
 	return Hash(digits[:])
 }
 
+func (h *hasher) write(b []byte) {
+	for len(b) > 0 {
+		if h.used == len(h.room) {
+			h.all = append(h.all, h.room[:]...)
+			h.used = 0
+		}
+		n := copy(h.room[h.used:], b)
+		h.used, b = h.used+n, b[n:]
+	}
+}
+
 func (h *hasher) node(g *Graph, i int) {
 	n := &g.nodes[i]
-	h.name(i, n.name)
-	h.out = append(h.out, `{"class_type":`...)
-	if n.class >= 0 && h.tokens[n.class].kind == kindString {
+	h.name(i, n.member)
+	h.write([]byte(`{"class_type":`))
+	if n.class >= 0 && h.kind(n.class) == kindString {
 		h.string(n.class)
 	} else {
-		h.out = append(h.out, "null"...)
+		h.write([]byte("null"))
 	}
-	h.out = append(h.out, `,"inputs":{`...)
+	h.write([]byte(`,"inputs":{`))
 	for k, in := range g.inputsOf(n) {
-		h.name(k, in.name)
-		h.value(in.value)
+		h.name(k, in)
+		h.value(in.value())
 	}
-	h.out = append(h.out, "}}"...)
+	h.write([]byte("}}"))
 }
 
-func (h *hasher) name(position int, name string) {
+func (h *hasher) name(position int, m member) {
 	if position > 0 {
-		h.out = append(h.out, ',')
+		h.write([]byte(","))
 	}
-	h.out = append(appendText(h.out, name), ':')
+	h.string(int32(m))
+	h.write([]byte(":"))
 }
 
-// string writes the string at token at. One without escapes is verbatim what
-// JSON.stringify writes.
+// string writes the string at token at.
 func (h *hasher) string(at int32) {
-	if h.tokens[at].escaped {
-		h.out = appendText(h.out, h.text(at))
+	if !h.escaped(at) { // it is what JSON.stringify writes
+		h.write(h.raw(at))
 		return
 	}
-	h.out = append(h.out, h.raw(at)...)
+	h.write(appendText(nil, h.text(at)))
 }
 
 func (h *hasher) value(at int32) {
-	switch h.tokens[at].kind {
+	switch h.kind(at) {
 	case kindNull:
-		h.out = append(h.out, "null"...)
+		h.write([]byte("null"))
 	case kindBool:
-		h.out = append(h.out, `"boolean"`...)
+		h.write([]byte(`"boolean"`))
 	case kindNumber:
-		h.out = append(h.out, `"number"`...)
+		h.write([]byte(`"number"`))
 	case kindString:
-		if file := h.model(at); file != "" {
-			h.out = appendText(h.out, file)
-			return
-		}
-		h.out = append(h.out, `""`...)
+		h.file(at)
 	case kindArray:
 		h.array(at)
 	case kindObject:
@@ -121,38 +133,52 @@ func (h *hasher) value(at int32) {
 	}
 }
 
+func (h *hasher) file(at int32) {
+	file := h.model(at)
+	switch {
+	case file == nil:
+		h.write([]byte(`""`))
+	case h.escaped(at):
+		h.write(appendText(nil, file))
+	default:
+		h.write(h.raw(at))
+	}
+}
+
 func (h *hasher) array(at int32) {
-	h.out = append(h.out, '[')
-	if slot := h.linkSlot(at); slot != "" {
+	h.write([]byte("["))
+	if slot := h.linkSlot(at); slot != nil {
 		h.string(at + 1)
-		h.out = append(append(h.out, ','), slot...)
+		h.write([]byte(","))
+		h.write(slot)
 	} else {
-		for i := at + 1; i < h.tokens[at].next; i = h.tokens[i].next {
+		for i := at + 1; i < h.next(at); i = h.next(i) {
 			if i > at+1 {
-				h.out = append(h.out, ',')
+				h.write([]byte(","))
 			}
 			h.value(i)
 		}
 	}
-	h.out = append(h.out, ']')
+	h.write([]byte("]"))
 }
 
 func (h *hasher) object(at int32) {
-	from := len(h.scratch)
-	h.scratch = h.appendMembers(h.scratch, at)
-	h.out = append(h.out, '{')
-	for i, m := range h.scratch[from:] {
-		h.name(i, m.name)
-		h.value(m.value)
+	h.write([]byte("{"))
+	for i, m := range h.appendMembers(nil, at) {
+		h.name(i, m)
+		h.value(m.value())
 	}
-	h.scratch = h.scratch[:from]
-	h.out = append(h.out, '}')
+	h.write([]byte("}"))
 }
 
-// model returns the model file that the string at token at names, or "".
-func (d *document) model(at int32) string {
-	if s := d.text(at); isModel(s) {
-		return slashed(s)
+// model returns the model file that the string at token at names, or nothing.
+func (d *document) model(at int32) []byte {
+	s := d.text(at)
+	if !isModel(s) {
+		return nil
 	}
-	return ""
+	if d.escaped(at) { // there is no backslash in others
+		return bytes.ReplaceAll(s, []byte(`\`), []byte("/"))
+	}
+	return s
 }

@@ -193,6 +193,21 @@ func TestHashTellsStructuresApart(t *testing.T) {
 	}
 }
 
+func TestHashOfAnyLengthIsThatOfTheRules(t *testing.T) {
+	t.Parallel()
+	for _, length := range []int{1, 100, 1900, 2000, 2048, 2049, 5000, 70_000} {
+		raw := []byte(`{"` + strings.Repeat("n", length) + `":{"class_type":"A","inputs":{"x":"a.ckpt"}}`)
+		for i := range length / 50 {
+			raw = fmt.Appendf(raw, `,"%d":{"inputs":{"b":[[%d],{"c":null,"a":true}]},"class_type":"\u0042"}`, i, i)
+		}
+		raw = append(raw, '}')
+		object, ok := decode(t, raw).(map[string]any)
+		if got := parse(t, string(raw)).Hash(); !ok || got != sha(canonical(object)) {
+			t.Errorf("length %d: %s, want %s", length, got, sha(canonical(object)))
+		}
+	}
+}
+
 func TestHashForm(t *testing.T) {
 	t.Parallel()
 	h := sha("x")

@@ -1,15 +1,18 @@
 package workflow
 
-import "strings"
+import (
+	"bytes"
+	"strings"
+)
 
 // isModel says whether a string names a model file: it has a model file's
 // extension (whatever its case), at most 255 bytes and no line break. A prompt
 // that happens to end in ".bin" passes for one too, which harms nobody.
-func isModel(s string) bool {
+func isModel(s []byte) bool {
 	if len(s) > 255 {
 		return false
 	}
-	dot := strings.LastIndexByte(s, '.')
+	dot := bytes.LastIndexByte(s, '.')
 	if dot < 0 {
 		return false
 	}
@@ -27,7 +30,7 @@ func isModel(s string) bool {
 	}
 	switch string(lower[:len(extension)]) {
 	case "safetensors", "sft", "ckpt", "pt", "pth", "bin", "gguf", "onnx", "pkl", "npz", "vae", "yaml", "yml":
-		return !strings.ContainsAny(s, "\r\n")
+		return !bytes.ContainsAny(s, "\r\n")
 	}
 	return false
 }

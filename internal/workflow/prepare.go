@@ -1,6 +1,7 @@
 package workflow
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/json"
 	"maps"
@@ -40,7 +41,7 @@ type Prepared struct {
 // p.Inputs names a node that does not exist.
 func (g *Graph) Prepare(p Preparation) (Prepared, error) {
 	for _, id := range slices.Sorted(maps.Keys(p.Inputs)) {
-		if g.lookup(id) < 0 {
+		if g.lookup([]byte(id)) < 0 {
 			return Prepared{}, g.unknown(id)
 		}
 	}
@@ -48,39 +49,38 @@ func (g *Graph) Prepare(p Preparation) (Prepared, error) {
 	for i := range g.nodes {
 		w.node(&g.nodes[i])
 	}
-	return Prepared{Body: splice(g.src, w.edits), Seeds: w.seeds}, nil
+	return Prepared{Body: w.splice(), Seeds: w.seeds}, nil
 }
 
 // SetInput returns the workflow with one input set to a JSON value; an input
 // that the node does not have yet is added. The error is an *Error: no such
 // node, no JSON value, or what Parse refuses.
 func (g *Graph) SetInput(node, input string, value json.RawMessage) (*Graph, error) {
-	i := g.lookup(node)
+	i := g.lookup([]byte(node))
 	if i < 0 {
 		return nil, g.unknown(node)
 	}
-	if _, err := scan(string(value)); err != nil {
+	if _, err := scan(value); err != nil {
 		return nil, refuse(node, "the value for input %s of node %s is not valid JSON: %s; text stands in double quotes",
 			quote(input), quote(node), quote(string(value)))
 	}
-	n := &g.nodes[i]
-	change := edit{at: -1}
+	n, w := &g.nodes[i], writer{Graph: g}
 	for _, in := range g.inputsOf(n) {
-		if in.name == input {
-			change = g.replace(in.value, string(value))
+		if string(g.name(in)) == input {
+			w.replace(in.value(), append(w.texts, value...))
 		}
 	}
-	if change.at < 0 {
-		change = g.add(n, input, string(value))
+	if len(w.edits) == 0 {
+		w.add(n, append(w.opening(w.empty(n), input), value...))
 	}
-	return Parse(splice(g.src, []edit{change}))
+	return Adopt(w.splice())
 }
 
 func (g *Graph) unknown(id string) *Error {
 	const most = 12
 	ids := make([]string, 0, most+1)
 	for _, n := range g.nodes[:min(most, len(g.nodes))] {
-		ids = append(ids, quote(n.name))
+		ids = append(ids, quote(g.idOf(&n)))
 	}
 	if len(g.nodes) > most {
 		ids = append(ids, "…")
@@ -88,44 +88,10 @@ func (g *Graph) unknown(id string) *Error {
 	return refuse(id, "the workflow has no node %s; its nodes are %s", quote(id), strings.Join(ids, ", "))
 }
 
-// edit replaces src[at:end]; an insertion has at == end.
+// edit replaces src[at:end] by texts[from:to]; an insertion has at == end.
 type edit struct {
-	at, end int32
-	text    string
-}
-
-func (g *Graph) replace(at int32, text string) edit {
-	return edit{at: g.tokens[at].start, end: g.tokens[at].end, text: text}
-}
-
-// add inserts one more member at the end of a node's inputs.
-func (g *Graph) add(n *node, name, value string) edit {
-	comma := ","
-	if g.tokens[n.inputs].next == n.inputs+1 {
-		comma = ""
-	}
-	end := g.tokens[n.inputs].end - 1
-	return edit{at: end, end: end, text: comma + jsonText(name) + ":" + value}
-}
-
-// jsonText spells any string in JSON; what is no UTF-8 becomes U+FFFD.
-func jsonText(s string) string {
-	return string(appendText(nil, strings.ToValidUTF8(s, "\ufffd")))
-}
-
-// splice returns src with the edits, which do not overlap, in any order.
-func splice(src string, edits []edit) []byte {
-	slices.SortStableFunc(edits, func(a, b edit) int { return cmp.Compare(a.at, b.at) })
-	size := len(src)
-	for _, e := range edits {
-		size += len(e.text) - int(e.end-e.at)
-	}
-	out, from := make([]byte, 0, size), int32(0)
-	for _, e := range edits {
-		out = append(append(out, src[from:e.at]...), e.text...)
-		from = e.end
-	}
-	return append(out, src[from:]...)
+	at, end  int32
+	from, to int
 }
 
 // writer collects the edits of one preparation.
@@ -133,16 +99,61 @@ type writer struct {
 	*Graph
 	p     Preparation
 	edits []edit
+	texts []byte // of all edits, one after the other
 	seeds map[string]uint64
 }
 
+// put makes an edit of what texts has more than w.texts.
+func (w *writer) put(at, end int32, texts []byte) {
+	w.edits = append(w.edits, edit{at: at, end: end, from: len(w.texts), to: len(texts)})
+	w.texts = texts
+}
+
+// replace is put in the place of the value at token at.
+func (w *writer) replace(at int32, texts []byte) { w.put(w.start(at), w.end(at), texts) }
+
+// add is put at the end of a node's inputs.
+func (w *writer) add(n *node, texts []byte) {
+	end := w.end(n.inputs) - 1
+	w.put(end, end, texts)
+}
+
+func (w *writer) empty(n *node) bool { return w.next(n.inputs) == n.inputs+1 }
+
+// opening is w.texts and the beginning of a member up to its value.
+func (w *writer) opening(first bool, name string) []byte {
+	texts := w.texts
+	if !first {
+		texts = append(texts, ',')
+	}
+	return append(appendJSON(texts, name), ':')
+}
+
+// appendJSON spells any string in JSON; what is no UTF-8 becomes U+FFFD.
+func appendJSON(b []byte, s string) []byte { return appendText(b, strings.ToValidUTF8(s, "\ufffd")) }
+
+// splice returns the workflow with the edits, which do not overlap.
+func (w *writer) splice() []byte {
+	slices.SortStableFunc(w.edits, func(a, b edit) int { return cmp.Compare(a.at, b.at) })
+	size := len(w.src) + len(w.texts)
+	for _, e := range w.edits {
+		size -= int(e.end - e.at)
+	}
+	out, from := make([]byte, 0, size), int32(0)
+	for _, e := range w.edits {
+		out = append(append(out, w.src[from:e.at]...), w.texts[e.from:e.to]...)
+		from = e.end
+	}
+	return append(out, w.src[from:]...)
+}
+
 func (w *writer) node(n *node) {
-	given := w.p.Inputs[n.name]
+	given := w.p.Inputs[string(w.name(n.member))]
 	replaced := 0
 	for _, in := range w.inputsOf(n) {
-		if text, ok := given[in.name]; ok {
+		if text, ok := given[string(w.name(in))]; ok {
 			replaced++
-			w.edits = append(w.edits, w.replace(in.value, jsonText(text)))
+			w.replace(in.value(), appendJSON(w.texts, text))
 			continue
 		}
 		w.input(n, in)
@@ -153,55 +164,58 @@ func (w *writer) node(n *node) {
 }
 
 func (w *writer) addMissing(n *node, given map[string]string) {
-	first := true
+	first := w.empty(n)
 	for _, name := range slices.Sorted(maps.Keys(given)) {
 		if w.find(n.inputs, name) >= 0 {
 			continue
 		}
-		e := w.add(n, name, jsonText(given[name]))
-		if !first && !strings.HasPrefix(e.text, ",") {
-			e.text = "," + e.text
-		}
+		w.add(n, appendJSON(w.opening(first, name), given[name]))
 		first = false
-		w.edits = append(w.edits, e)
 	}
 }
 
 // input makes the change, if any, of an input that was not given.
 func (w *writer) input(n *node, in member) {
-	k := w.tokens[in.value].kind
+	value := in.value()
+	k, name := w.kind(value), w.name(in)
 	switch {
-	case k == kindNumber && (in.name == "seed" || in.name == "noise_seed"):
-		if w.p.Seed != nil && w.number(in.value) == -1 {
-			w.drawSeed(n, in)
+	case k == kindNumber && (string(name) == "seed" || string(name) == "noise_seed"):
+		if w.p.Seed != nil && w.number(value) == -1 {
+			w.drawSeed(n, value)
 		}
-	case k == kindString && in.name == "filename_prefix":
-		if prefix := w.text(in.value); w.p.Prefix != "" && staysInside(prefix) {
-			w.edits = append(w.edits, w.replace(in.value, jsonText(w.p.Prefix+"/"+prefix)))
+	case k == kindString && string(name) == "filename_prefix":
+		if prefix := w.text(value); w.p.Prefix != "" && staysInside(prefix) {
+			w.replace(value, appendJSON(w.texts, w.p.Prefix+"/"+string(prefix)))
 		}
 	case w.p.Spell != nil:
-		class := w.text(n.class)
-		w.eachModel(in.value, in.name, func(at int32, path, file string) {
-			if own := w.p.Spell(class, path, file); own != "" && own != w.text(at) {
-				w.edits = append(w.edits, w.replace(at, jsonText(own)))
+		w.eachModel(value, name, func(at int32, path, file []byte) {
+			own := w.p.Spell(string(w.text(n.class)), string(path), string(file))
+			if own != "" && own != string(w.text(at)) {
+				w.replace(at, appendJSON(w.texts, own))
 			}
 		})
 	}
 }
 
-func (w *writer) drawSeed(n *node, in member) {
+func (w *writer) drawSeed(n *node, value int32) {
 	seed := w.p.Seed()
 	if w.seeds == nil {
 		w.seeds = make(map[string]uint64)
 	}
-	w.seeds[n.name] = seed
-	w.edits = append(w.edits, w.replace(in.value, strconv.FormatUint(seed, 10)))
+	w.seeds[w.idOf(n)] = seed
+	w.replace(value, strconv.AppendUint(w.texts, seed, 10))
 }
 
 // staysInside says whether a filename prefix is relative and without "..", by
 // the rules of Linux and of Windows.
-func staysInside(prefix string) bool {
-	path := slashed(prefix)
-	drive := len(path) >= 2 && path[1] == ':'
-	return !strings.HasPrefix(path, "/") && !drive && !slices.Contains(strings.Split(path, "/"), "..")
+func staysInside(prefix []byte) bool {
+	separates := func(r rune) bool { return r == '/' || r == '\\' }
+	for part := range bytes.FieldsFuncSeq(prefix, separates) {
+		if string(part) == ".." {
+			return false
+		}
+	}
+	absolute := len(prefix) > 0 && separates(rune(prefix[0]))
+	drive := len(prefix) > 1 && prefix[1] == ':'
+	return !absolute && !drive
 }

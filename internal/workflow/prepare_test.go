@@ -82,6 +82,8 @@ func TestPrepareReplacesAndAddsInputs(t *testing.T) {
 	}{
 		{"Replaces", `"image":"cat.png","x":1`, `"image":"in/a \"b\".png","x":1`, map[string]string{"image": `in/a "b".png`}},
 		{"ReplacesAnyValue", `"image":["1x",{"a":[]}],"x":1`, `"image":"b","x":1`, map[string]string{"image": "b"}},
+		{"ReplacesToItsBracket", `"image":[ {"a":[ [ ] , "]" ] , "b":{ } } ] ,"x":1`, `"image":"b" ,"x":1`, map[string]string{"image": "b"}},
+		{"AddsAfterABracket", `"x":[{"y":"}"} ]`, `"x":[{"y":"}"} ],"image":"a"`, map[string]string{"image": "a"}},
 		{"Adds", `"x":1 `, `"x":1 ,"image":"a"`, map[string]string{"image": "a"}},
 		{"AddsToNothing", ``, `"a":"1","b":"2"`, map[string]string{"b": "2", "a": "1"}},
 		{"AddsAndReplaces", `"a":"0"`, `"a":"1","b":"2","c":"3"`, map[string]string{"a": "1", "b": "2", "c": "3"}},

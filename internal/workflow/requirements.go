@@ -31,11 +31,11 @@ func (g *Graph) Requirements() Requirements {
 	r := Requirements{Classes: make([]string, 0, len(g.nodes))}
 	for i := range g.nodes {
 		n := &g.nodes[i]
-		class := g.text(n.class)
+		class := string(g.text(n.class))
 		r.Classes = append(r.Classes, class)
 		for _, in := range g.inputsOf(n) {
-			g.eachModel(in.value, in.name, func(_ int32, path, file string) {
-				r.Models = append(r.Models, ModelRef{Class: class, Input: path, File: file})
+			g.eachModel(in.value(), g.name(in), func(_ int32, path, file []byte) {
+				r.Models = append(r.Models, ModelRef{Class: class, Input: string(path), File: string(file)})
 			})
 		}
 	}
@@ -50,22 +50,24 @@ func (g *Graph) Requirements() Requirements {
 
 // eachModel calls visit for every string that names a model file in the value
 // at token at, with its own token and path.
-func (d *document) eachModel(at int32, path string, visit func(at int32, path, file string)) {
-	switch d.tokens[at].kind {
+func (d *document) eachModel(at int32, path []byte, visit func(at int32, path, file []byte)) {
+	switch d.kind(at) {
 	case kindString:
-		if file := d.model(at); file != "" {
+		if file := d.model(at); file != nil {
 			visit(at, path, file)
 		}
 	case kindObject:
+		path = append(path[:len(path):len(path)], '.')
 		for _, m := range d.appendMembers(nil, at) {
-			d.eachModel(m.value, path+"."+m.name, visit)
+			d.eachModel(m.value(), append(path, d.name(m)...), visit)
 		}
 	case kindArray:
-		if d.linkSlot(at) != "" {
+		if d.linkSlot(at) != nil {
 			return
 		}
-		for i, position := at+1, 0; i < d.tokens[at].next; i, position = d.tokens[i].next, position+1 {
-			d.eachModel(i, path+"."+strconv.Itoa(position), visit)
+		path = append(path[:len(path):len(path)], '.')
+		for i, position := at+1, int64(0); i < d.next(at); i, position = d.next(i), position+1 {
+			d.eachModel(i, strconv.AppendInt(path, position, 10), visit)
 		}
 	}
 }

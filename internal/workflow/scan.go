@@ -1,8 +1,8 @@
 package workflow
 
 import (
+	"bytes"
 	"fmt"
-	"strings"
 	"unicode/utf8"
 )
 
@@ -13,14 +13,15 @@ const (
 	// maxNumber bounds the bytes of one number: Python refuses integers of
 	// more than 4300 digits, which ComfyUI answers with a 500.
 	maxNumber = 4300
-	// maxBytes keeps positions within int32.
+	// maxBytes keeps positions below the flags of a token.
 	maxBytes = 1 << 30
 )
 
 type kind uint8
 
 const (
-	kindNull kind = iota
+	noKind kind = iota
+	kindNull
 	kindBool
 	kindNumber
 	kindString
@@ -28,45 +29,58 @@ const (
 	kindObject
 )
 
-// token is one JSON value, or one key, at src[start:end] (quotes and brackets
-// included). An object's keys and values follow it in turn, an array's values
-// one after the other; next is the token after the whole value.
-type token struct {
-	start, end, next int32
-	kind             kind
-	escaped          bool // a string with backslash escapes
+// kinds has the kind of a value by its first byte.
+var kinds = [256]kind{
+	'n': kindNull, 't': kindBool, 'f': kindBool, '"': kindString, '[': kindArray, '{': kindObject,
+	'-': kindNumber, '0': kindNumber, '1': kindNumber, '2': kindNumber, '3': kindNumber, '4': kindNumber,
+	'5': kindNumber, '6': kindNumber, '7': kindNumber, '8': kindNumber, '9': kindNumber,
 }
+
+// token is one JSON value, or one key, quotes and brackets included. An
+// object's keys and values follow it in turn, an array's values one after the
+// other. A workflow has one for every 6 to 20 bytes, so it is kept small.
+type token struct {
+	start uint32 // where in src it begins, and flags
+	limit uint32 // where it ends; of a container the token after the whole value
+}
+
+const (
+	container = 1 << 31 // flag of an object or array
+	escape    = 1 << 30 // flag of a string with backslash escapes
+	flags     = container | escape
+)
 
 // scanner reads exactly the JSON of RFC 8259, in UTF-8, without lone surrogates.
 type scanner struct {
-	src    string
-	pos    int
-	tokens []token
+	src  []byte
+	pos  int
+	all  []token
+	room [256]token // the last tokens of all; it is not on the heap
+	used int
 }
 
 // scan reads src as one JSON value into its tokens.
-func scan(src string) ([]token, error) {
+func scan(src []byte) ([]token, error) {
 	if len(src) > maxBytes {
 		return nil, refuse("", "the workflow has %d bytes, more than the %d that can be read", len(src), maxBytes)
 	}
-	s := scanner{src: src, tokens: make([]token, 0, len(src)/8+8)}
-	s.space()
-	if s.pos == len(src) {
+	s := scanner{src: src}
+	if s.peek() == 0 && s.pos == len(src) {
 		return nil, refuse("", "the workflow is empty; send the JSON of a workflow: %s", exportHint)
 	}
 	if err := s.value(0); err != nil {
 		return nil, err
 	}
-	s.space()
-	if s.pos != len(src) {
+	if s.peek(); s.pos != len(src) {
 		return nil, s.fail("there is more after the end of the workflow")
 	}
-	return s.tokens, nil
+	return append(s.all, s.room[:s.used]...), nil
 }
 
 func (s *scanner) fail(format string, args ...any) *Error {
-	line := 1 + strings.Count(s.src[:s.pos], "\n")
-	column := 1 + utf8.RuneCountInString(s.src[1+strings.LastIndexByte(s.src[:s.pos], '\n'):s.pos])
+	before := s.src[:s.pos]
+	line := 1 + bytes.Count(before, []byte("\n"))
+	column := 1 + utf8.RuneCount(before[1+bytes.LastIndexByte(before, '\n'):])
 	what := fmt.Sprintf(format, args...)
 	if s.pos >= len(s.src) {
 		what = "it ends in the middle"
@@ -74,67 +88,80 @@ func (s *scanner) fail(format string, args ...any) *Error {
 	return refuse("", "the workflow is not valid JSON: line %d, column %d: %s; %s", line, column, what, exportHint)
 }
 
-func (s *scanner) space() {
-	for s.pos < len(s.src) {
-		switch s.src[s.pos] {
-		case ' ', '\n', '\t', '\r':
-			s.pos++
-		default:
-			return
-		}
-	}
-}
-
 // peek skips space and returns the next byte, 0 at the end (no JSON begins with 0).
 func (s *scanner) peek() byte {
-	s.space()
-	if s.pos == len(s.src) {
-		return 0
+	if s.pos < len(s.src) && s.src[s.pos] > ' ' {
+		return s.src[s.pos]
 	}
-	return s.src[s.pos]
+	return s.afterSpace()
+}
+
+func (s *scanner) afterSpace() byte {
+	for ; s.pos < len(s.src); s.pos++ {
+		switch c := s.src[s.pos]; c {
+		case ' ', '\n', '\t', '\r':
+		default:
+			return c
+		}
+	}
+	return 0
 }
 
 func (s *scanner) value(depth int) error {
-	switch c := s.peek(); {
-	case c == '"':
+	c := s.peek()
+	switch kinds[c] {
+	case kindString:
 		return s.text()
-	case c == '{':
-		return s.object(depth + 1)
-	case c == '[':
-		return s.array(depth + 1)
-	case c == '-' || '0' <= c && c <= '9':
+	case kindNumber:
 		return s.number()
-	case c == 't':
-		return s.word("true", kindBool)
-	case c == 'f':
-		return s.word("false", kindBool)
-	case c == 'n':
-		return s.word("null", kindNull)
+	case kindArray:
+		return s.array(depth + 1)
+	case kindObject:
+		return s.object(depth + 1)
+	case kindBool:
+		if c == 't' {
+			return s.word("true")
+		}
+		return s.word("false")
+	case kindNull:
+		return s.word("null")
 	}
-	if strings.HasPrefix(s.src[s.pos:], "\ufeff") {
+	if bytes.HasPrefix(s.src[s.pos:], []byte("\ufeff")) {
 		return s.fail("it begins with a byte order mark; save it as UTF-8 without BOM")
 	}
 	return s.fail("a value is expected")
 }
 
-func (s *scanner) open(k kind, depth int) (int, error) {
+func (s *scanner) open(depth int) (int, error) {
 	if depth > maxDepth {
 		return 0, s.fail("it is nested more than %d levels deep", maxDepth)
 	}
-	at := len(s.tokens)
-	s.tokens = append(s.tokens, token{start: int32(s.pos), kind: k})
+	s.push(token{start: uint32(s.pos) | container})
 	s.pos++
-	return at, nil
+	return len(s.all) + s.used - 1, nil
 }
 
 func (s *scanner) close(at int) {
 	s.pos++
-	s.tokens[at].end = int32(s.pos)
-	s.tokens[at].next = int32(len(s.tokens))
+	limit := uint32(len(s.all) + s.used)
+	if i := at - len(s.all); i >= 0 {
+		s.room[i].limit = limit
+	} else {
+		s.all[at].limit = limit
+	}
+}
+
+func (s *scanner) push(t token) {
+	if s.used == len(s.room) {
+		s.all = append(s.all, s.room[:]...)
+		s.used = 0
+	}
+	s.room[s.used] = t
+	s.used++
 }
 
 func (s *scanner) object(depth int) error {
-	at, err := s.open(kindObject, depth)
+	at, err := s.open(depth)
 	if err != nil {
 		return err
 	}
@@ -169,7 +196,7 @@ func (s *scanner) object(depth int) error {
 }
 
 func (s *scanner) array(depth int) error {
-	at, err := s.open(kindArray, depth)
+	at, err := s.open(depth)
 	if err != nil {
 		return err
 	}
@@ -193,19 +220,17 @@ func (s *scanner) array(depth int) error {
 	}
 }
 
-func (s *scanner) leaf(k kind, start int, escaped bool) {
-	s.tokens = append(s.tokens, token{
-		start: int32(start), end: int32(s.pos), next: int32(len(s.tokens) + 1), kind: k, escaped: escaped,
-	})
+func (s *scanner) leaf(start int, flag uint32) {
+	s.push(token{start: uint32(start) | flag, limit: uint32(s.pos)})
 }
 
-func (s *scanner) word(word string, k kind) error {
-	if !strings.HasPrefix(s.src[s.pos:], word) {
+func (s *scanner) word(word string) error {
+	start := s.pos
+	if s.pos += len(word); s.pos > len(s.src) || string(s.src[start:s.pos]) != word {
+		s.pos = start
 		return s.fail("a value is expected")
 	}
-	start := s.pos
-	s.pos += len(word)
-	s.leaf(k, start, false)
+	s.leaf(start, 0)
 	return nil
 }
 
@@ -236,14 +261,14 @@ func (s *scanner) number() error {
 	if s.pos-start > maxNumber {
 		return s.fail("a number has more than %d digits", maxNumber)
 	}
-	s.leaf(kindNumber, start, false)
+	s.leaf(start, 0)
 	return nil
 }
 
-func (s *scanner) digits() (n int) {
+func (s *scanner) digits() int {
+	from := s.pos
 	for s.pos < len(s.src) && '0' <= s.src[s.pos] && s.src[s.pos] <= '9' {
 		s.pos++
-		n++
 	}
-	return n
+	return s.pos - from
 }

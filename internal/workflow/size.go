@@ -19,18 +19,18 @@ func (g *Graph) Size() int64 {
 func (g *Graph) sizeOf(n *node) int64 {
 	width, height, batch, frames := int64(0), int64(0), int64(1), int64(0)
 	for _, in := range g.inputsOf(n) {
-		if g.tokens[in.value].kind != kindNumber {
+		if g.kind(in.value()) != kindNumber {
 			continue
 		}
-		switch in.name {
+		switch string(g.name(in)) {
 		case "width":
-			width = g.count(in.value)
+			width = g.count(in.value())
 		case "height":
-			height = g.count(in.value)
+			height = g.count(in.value())
 		case "batch_size":
-			batch = g.count(in.value)
+			batch = g.count(in.value())
 		case "length", "frames", "num_frames", "frame_count", "video_length":
-			frames = max(frames, g.count(in.value))
+			frames = max(frames, g.count(in.value()))
 		}
 	}
 	return times(times(width, height), times(batch, max(frames, 1)))

@@ -1,6 +1,9 @@
 package workflow
 
 import (
+	"bytes"
+	"encoding/binary"
+	"math/bits"
 	"strings"
 	"unicode/utf16"
 	"unicode/utf8"
@@ -11,29 +14,55 @@ import (
 // history encodes them.
 func (s *scanner) text() error {
 	start := s.pos
-	wide, escaped := false, false
-	for s.pos++; s.pos < len(s.src); s.pos++ {
+	wide, flag := false, uint32(0)
+	for s.pos++; ; s.pos++ {
+		s.pos += ordinary(s.src[s.pos:])
+		if s.pos == len(s.src) {
+			return s.fail("")
+		}
 		switch c := s.src[s.pos]; {
 		case c == '"':
-			if wide && !utf8.ValidString(s.src[start:s.pos]) {
+			if wide && !utf8.Valid(s.src[start:s.pos]) {
 				s.pos = start
 				return s.fail("a string is not valid UTF-8")
 			}
 			s.pos++
-			s.leaf(kindString, start, escaped)
+			s.leaf(start, flag)
 			return nil
 		case c == '\\':
-			escaped = true
+			flag = escape
 			if err := s.escape(); err != nil {
 				return err
 			}
 		case c < ' ':
 			return s.fail("a control character stands in a string; write it as \\u%04x", c)
-		case c >= utf8.RuneSelf:
+		default:
 			wide = true
+			for s.pos+1 < len(s.src) && s.src[s.pos+1] >= utf8.RuneSelf {
+				s.pos++
+			}
 		}
 	}
-	return s.fail("")
+}
+
+// ordinary returns how many bytes at the front of b are ASCII that stands for
+// itself in a string. It takes eight bytes at a time: the terms find a quote, a
+// backslash, a byte below a space and one above ASCII by its highest bit, and
+// may be wrong only about bytes behind the first that they find.
+func ordinary(b []byte) int {
+	const each, high = 0x0101010101010101, 0x8080808080808080
+	n := 0
+	for ; n+8 <= len(b); n += 8 {
+		w := binary.LittleEndian.Uint64(b[n:])
+		quote, slash := w^each*'"', w^each*'\\'
+		if found := ((quote-each)&^quote | (slash-each)&^slash | (w-each*' ')&^w | w) & high; found != 0 {
+			return n + bits.TrailingZeros64(found)/8
+		}
+	}
+	for n < len(b) && b[n] >= ' ' && b[n] != '"' && b[n] != '\\' && b[n] < utf8.RuneSelf {
+		n++
+	}
+	return n
 }
 
 // escape scans one escape sequence and stops at its last byte.
@@ -56,7 +85,7 @@ func (s *scanner) escape() error {
 	if !utf16.IsSurrogate(r) {
 		return nil
 	}
-	if strings.HasPrefix(s.src[s.pos+1:], `\u`) {
+	if bytes.HasPrefix(s.src[s.pos+1:], []byte(`\u`)) {
 		if low, ok := hex4(s.src[s.pos+2:]); ok && utf16.DecodeRune(r, low) != utf8.RuneError {
 			s.pos += 6
 			return nil
@@ -66,7 +95,7 @@ func (s *scanner) escape() error {
 }
 
 // hex4 reads the four hex digits of "uXXXX".
-func hex4(s string) (rune, bool) {
+func hex4(s []byte) (rune, bool) {
 	if len(s) < 5 {
 		return 0, false
 	}
@@ -85,26 +114,25 @@ func hex4(s string) (rune, bool) {
 }
 
 // unescape turns the inside of a scanned JSON string into its text.
-func unescape(s string) string {
-	var b strings.Builder
-	b.Grow(len(s))
+func unescape(s []byte) []byte {
+	b := make([]byte, 0, len(s))
 	for i := 0; i < len(s); i++ {
 		if s[i] != '\\' {
-			b.WriteByte(s[i])
+			b = append(b, s[i])
 			continue
 		}
 		i++
 		switch s[i] {
 		case 'b':
-			b.WriteByte('\b')
+			b = append(b, '\b')
 		case 'f':
-			b.WriteByte('\f')
+			b = append(b, '\f')
 		case 'n':
-			b.WriteByte('\n')
+			b = append(b, '\n')
 		case 'r':
-			b.WriteByte('\r')
+			b = append(b, '\r')
 		case 't':
-			b.WriteByte('\t')
+			b = append(b, '\t')
 		case 'u':
 			r, _ := hex4(s[i:])
 			i += 4
@@ -113,16 +141,16 @@ func unescape(s string) string {
 				r = utf16.DecodeRune(r, low)
 				i += 6
 			}
-			b.WriteRune(r)
+			b = utf8.AppendRune(b, r)
 		default: // " \ /
-			b.WriteByte(s[i])
+			b = append(b, s[i])
 		}
 	}
-	return b.String()
+	return b
 }
 
 // appendText writes s as JSON.stringify does: only what JSON must escape.
-func appendText(b []byte, s string) []byte {
+func appendText[T string | []byte](b []byte, s T) []byte {
 	const hex = "0123456789abcdef"
 	b = append(b, '"')
 	from := 0
