@@ -7,6 +7,12 @@ type fields struct {
 	workflow, prompt []byte
 }
 
+// mentions says whether one of the two fields' names stands anywhere in a body. Most bodies are bare workflows that
+// have none, and need not be read twice.
+func mentions(body []byte) bool {
+	return bytes.Contains(body, []byte(`"workflow"`)) || bytes.Contains(body, []byte(`"prompt"`))
+}
+
 // topLevel finds the two fields among the keys of a JSON object without decoding the rest, which is most of what a
 // body holds and is parsed once, as a workflow. It is lenient: false means that the body is malformed, but true does
 // not mean that it is well-formed. The last of several equal keys wins.

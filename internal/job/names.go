@@ -55,7 +55,9 @@ func (id ID) Ours() bool { return strings.HasPrefix(string(id), ownID) }
 // OwnID is the id of a job that came without one: j-<creation of the stream in Unix seconds, base 36>-<sequence>.
 // A stream that was deleted and made again never repeats an id.
 func OwnID(streamCreated time.Time, sequence uint64) ID {
-	return ID(ownID + strconv.FormatInt(streamCreated.Unix(), 36) + "-" + strconv.FormatUint(sequence, 10))
+	room := [40]byte{}
+	b := strconv.AppendInt(append(room[:0], ownID...), streamCreated.Unix(), 36)
+	return ID(strconv.AppendUint(append(b, '-'), sequence, 10))
 }
 
 // RequeueID is the id of the n-th requeue of root.

@@ -2,6 +2,7 @@ package job
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"net/url"
@@ -17,23 +18,35 @@ const (
 	maxList     = 1000
 )
 
-// Parse reads a message as a job. The error is always an *Invalid.
+// Parse reads a message as a job. The error is always an *Invalid. The job keeps the message's body, which must not
+// change from then on.
 func Parse(m Message) (*Job, error) {
 	if !Tenant(m.Tenant).Valid() {
 		return nil, invalidf("tenant %.80q is no tenant name: use 1 to 64 of A-Z a-z 0-9 _ - in comfy.jobs.<tenant>.<priority>", m.Tenant)
 	}
-	spec, err := ParseSpec(m.Body)
+	spec, surely, err := parseSpec(m.Body)
 	if err != nil {
 		return nil, err
 	}
-	id, err := identify(&m, spec.ID)
+	j, err := m.job(spec)
+	if err != nil && !surely {
+		if broken := malformed(spec.Workflow); broken != nil {
+			return nil, broken
+		}
+	}
+	return j, err
+}
+
+// job makes a job of a message that says what spec is.
+func (m *Message) job(spec Spec) (*Job, error) {
+	id, err := identify(m, spec.ID)
 	if err != nil {
 		return nil, err
 	}
 	if err := spec.check(Tenant(m.Tenant)); err != nil {
 		return nil, err
 	}
-	graph, err := workflow.Parse(spec.Workflow)
+	graph, err := workflow.Adopt(spec.Workflow)
 	if err != nil {
 		return nil, &Invalid{Reason: failure.InvalidJob, Message: err.Error()}
 	}
@@ -49,28 +62,49 @@ func Parse(m Message) (*Job, error) {
 // ParseSpec tells the three bodies apart: the envelope, ComfyUI's own POST /prompt body, and a bare workflow.
 // The workflow in it is not looked into.
 func ParseSpec(body []byte) (Spec, error) {
+	spec, surely, err := parseSpec(body)
+	if err == nil && !surely {
+		err = malformed(spec.Workflow)
+	}
+	if err != nil {
+		return Spec{}, err
+	}
+	return spec, nil
+}
+
+// parseSpec is ParseSpec, which does not look into most bare workflows at all: when surely is false, such a body may be
+// malformed, which whoever reads the workflow will find.
+func parseSpec(body []byte) (spec Spec, surely bool, err error) {
 	body = bytes.TrimSpace(bytes.TrimPrefix(bytes.TrimSpace(body), []byte("\xef\xbb\xbf")))
 	if len(body) == 0 {
-		return Spec{}, invalidf("the message is empty: publish an API-format workflow, a POST /prompt body or an envelope {\"workflow\":{…}}")
+		return Spec{}, true, invalidf("the message is empty: publish an API-format workflow, a POST /prompt body or an envelope {\"workflow\":{…}}")
 	}
 	if body[0] != '{' {
-		return Spec{}, invalidf("the message is no JSON object: publish an API-format workflow (in ComfyUI: Workflow → Export (API))")
+		return Spec{}, true, invalidf("the message is no JSON object: publish an API-format workflow (in ComfyUI: Workflow → Export (API))")
+	}
+	if !mentions(body) {
+		return Spec{Workflow: body}, false, nil
 	}
 	top, ok := topLevel(body)
 	if !ok {
-		return Spec{}, malformed(body)
+		return Spec{}, true, malformed(body)
 	}
 	switch {
 	case isContainer(top.workflow):
-		return parseEnvelope(body)
+		spec, err = parseEnvelope(body)
 	case isContainer(top.prompt):
-		return parsePrompt(body)
+		spec, err = parsePrompt(body)
+	default:
+		spec = Spec{Workflow: body}
 	}
-	return Spec{Workflow: body}, nil
+	return spec, true, err
 }
 
-// malformed says where a body stops being JSON.
+// malformed says where a body stops being a JSON object; nil when its top level is one.
 func malformed(body []byte) error {
+	if _, ok := topLevel(body); ok {
+		return nil
+	}
 	var whole json.RawMessage
 	err := json.Unmarshal(body, &whole)
 	if err == nil {
@@ -161,12 +195,9 @@ func (s *Spec) check(tenant Tenant) error {
 	if string(s.ExtraData) == "null" {
 		s.ExtraData = nil
 	}
-	for field, hosts := range map[string][]string{"prefer_hosts": s.PreferHosts, "only_hosts": s.OnlyHosts, "exclude_hosts": s.ExcludeHosts} {
-		if err := checkHosts(field, hosts); err != nil {
-			return err
-		}
-	}
-	return s.checkInputs(tenant)
+	return cmp.Or(
+		checkHosts("prefer_hosts", s.PreferHosts), checkHosts("only_hosts", s.OnlyHosts), checkHosts("exclude_hosts", s.ExcludeHosts),
+		s.checkInputs(tenant))
 }
 
 func objectOrAbsent(raw json.RawMessage) bool {

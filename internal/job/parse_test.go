@@ -152,6 +152,26 @@ func TestRootIDTakesTheRequeueSuffixOff(t *testing.T) {
 	}
 }
 
+func TestABrokenBodyIsSaidToBeBrokenFirst(t *testing.T) {
+	t.Parallel()
+	for _, body := range []string{bare[:len(bare)-1], `{"1"}`, `{"1":}`, `{"prompt":1,}`} {
+		m := message(body)
+		m.JobIDHeader = "a.b"
+		_, err := job.Parse(m)
+		wantInvalid(t, err, "the message is no valid JSON")
+		_, err = job.ParseSpec(m.Body)
+		wantInvalid(t, err, "the message is no valid JSON")
+	}
+	for _, body := range []string{`{"1":{"class_type":}}`, `{"1":{"inputs":{}}}`} { // broken within
+		m := message(body)
+		_, err := job.Parse(m)
+		wantInvalid(t, err, "export it again")
+		if spec, err := job.ParseSpec(m.Body); err != nil || string(spec.Workflow) != body {
+			t.Errorf("ParseSpec(%s) = %s, %v", body, spec.Workflow, err)
+		}
+	}
+}
+
 func FuzzParse(f *testing.F) {
 	f.Add([]byte(bare))
 	f.Add([]byte(`{"id":"x","workflow":` + bare + `,"timeouts":{"start":"1s"},"inputs":[{"node":"1","input":"i","url":"data:,x"}]}`))
@@ -169,13 +189,19 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
+// BenchmarkParse reads a bare workflow of 2 kB, and the same in an envelope.
 func BenchmarkParse(b *testing.B) {
-	m := message(bare)
-	b.ReportAllocs()
-	for b.Loop() {
-		if _, err := job.Parse(m); err != nil {
-			b.Fatal(err)
-		}
+	workflow := strings.Replace(bare, `"color":1`, `"color":1,"text":"`+strings.Repeat("a fox in snow, ", 120)+`"`, 1)
+	for name, body := range map[string]string{"bare": workflow, "envelope": `{"id":"mine","workflow":` + workflow + `}`} {
+		b.Run(name, func(b *testing.B) {
+			m := message(body)
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := job.Parse(m); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
 	}
 }
 
