@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -11,9 +12,11 @@ import (
 // simply ran are written without reflection.
 func (e *Event) Encode() ([]byte, error) {
 	if e.plain() {
-		return e.appendPlain(make([]byte, 0, 384)), nil
+		names := len(e.Job) + len(e.Tenant) + len(e.Hash) + len(e.Host) + len(e.RequeueOf) + len(e.PromptID)
+		return e.appendPlain(make([]byte, 0, 192+names)), nil
 	}
-	body, err := json.Marshal(e)
+	copied := *e // so that no caller's event is on the heap
+	body, err := json.Marshal(&copied)
 	if err != nil {
 		return nil, fmt.Errorf("encode %s event of job %s: %w", e.EventKind, e.Job, err)
 	}
@@ -35,7 +38,7 @@ func (e *Event) appendPlain(b []byte) []byte {
 	b = appendField(b, `,"hash":`, string(e.Hash))
 	b = appendField(b, `,"host":`, e.Host)
 	b = appendNumber(b, `,"attempt":`, uint64(e.Attempt))
-	b = AppendTime(append(b, `,"time":`...), e.Time)
+	b = appendPlainTime(append(b, `,"time":`...), e.Time)
 	b = appendField(b, `,"requeue_of":`, string(e.RequeueOf))
 	b = appendNumber(b, `,"sequence":`, e.Sequence)
 	b = appendNumber(b, `,"position":`, uint64(e.Position))
@@ -66,14 +69,15 @@ func appendDuration(b []byte, name string, value Duration) []byte {
 	if value == 0 {
 		return b
 	}
-	return AppendText(append(b, name...), time.Duration(value).String())
+	return append(append(append(append(b, name...), '"'), time.Duration(value).String()...), '"')
 }
 
 // AppendText appends s in JSON, as encoding/json writes it.
 func AppendText(b []byte, s string) []byte {
+	const marks = 1<<'"' | 1<<'<' | 1<<'>' | 1<<'&'
 	for i := range len(s) {
-		if c := s[i]; c < ' ' || c >= 0x7f || c == '"' || c == '\\' || c == '<' || c == '>' || c == '&' {
-			text, _ := json.Marshal(s) // a string has always a form in JSON
+		if c := s[i]; c-' ' >= 0x7f-' ' || c == '\\' || c < 64 && marks>>c&1 != 0 {
+			text, _ := json.Marshal(strings.Clone(s)) // a string has always a form in JSON; cloned, as above
 			return append(b, text...)
 		}
 	}
@@ -88,6 +92,10 @@ func AppendTime(b []byte, t time.Time) []byte {
 		}
 		t = time.Time{}
 	}
+	return appendPlainTime(b, t)
+}
+
+func appendPlainTime(b []byte, t time.Time) []byte {
 	return append(t.AppendFormat(append(b, '"'), time.RFC3339Nano), '"')
 }
 

@@ -212,7 +212,18 @@ func BenchmarkEvent(b *testing.B) {
 		b.Fatal(err)
 	}
 	e := j.NewEvent(job.Completed, time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC))
-	e.Host, e.Attempt, e.Seeds = "gpu-1", 1, map[string]uint64{"3": 42}
+	e.Host, e.Attempt, e.PromptID = "gpu-1", 1, "0b0e7b0e-7c1d-5a55-9d1c-0d6f5e1f7a11"
+	e.QueuedFor, e.RanFor = job.Duration(1234567), job.Duration(7654321)
+	plain := e
+	b.Run("plain", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			if _, err := plain.Encode(); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	e.Seeds = map[string]uint64{"3": 42}
 	e.Outputs = []job.Output{{Node: "9", Media: "image", Filename: "out.png", Type: "output", Size: 1 << 20, ContentType: "image/png"}}
 	body, err := e.Encode()
 	if err != nil {
