@@ -7,10 +7,14 @@ type fields struct {
 	workflow, prompt []byte
 }
 
-// mentions says whether one of the two fields' names stands anywhere in a body. Most bodies are bare workflows that
-// have none, and need not be read twice.
-func mentions(body []byte) bool {
-	return bytes.Contains(body, []byte(`"workflow"`)) || bytes.Contains(body, []byte(`"prompt"`))
+// seemsBare guesses by the first field of a JSON object whether it is a workflow.
+func seemsBare(body []byte) bool {
+	if len(body) == 0 || body[0] != '{' {
+		return false
+	}
+	key, rest, _ := cutString(bytes.TrimLeft(body[1:], " \t\r\n"))
+	rest = bytes.TrimLeft(rest, " \t\r\n:")
+	return len(rest) > 0 && rest[0] == '{' && string(key) != "workflow" && string(key) != "prompt"
 }
 
 // topLevel finds the two fields among the keys of a JSON object without decoding the rest, which is most of what a

@@ -24,31 +24,21 @@ func Parse(m Message) (*Job, error) {
 	if !Tenant(m.Tenant).Valid() {
 		return nil, invalidf("tenant %.80q is no tenant name: use 1 to 64 of A-Z a-z 0-9 _ - in comfy.jobs.<tenant>.<priority>", m.Tenant)
 	}
-	spec, surely, err := parseSpec(m.Body)
+	spec, graph, err := read(m.Body)
 	if err != nil {
 		return nil, err
 	}
-	j, err := m.job(spec)
-	if err != nil && !surely {
-		if broken := malformed(spec.Workflow); broken != nil {
-			return nil, broken
-		}
-	}
-	return j, err
-}
-
-// job makes a job of a message that says what spec is.
-func (m *Message) job(spec Spec) (*Job, error) {
-	id, err := identify(m, spec.ID)
+	id, err := identify(&m, spec.ID)
 	if err != nil {
 		return nil, err
 	}
 	if err := spec.check(Tenant(m.Tenant)); err != nil {
 		return nil, err
 	}
-	graph, err := workflow.Adopt(spec.Workflow)
-	if err != nil {
-		return nil, &Invalid{Reason: failure.InvalidJob, Message: err.Error()}
+	if graph == nil {
+		if graph, err = workflow.Adopt(spec.Workflow); err != nil {
+			return nil, &Invalid{Reason: failure.InvalidJob, Message: err.Error()}
+		}
 	}
 	if err := spec.checkNodes(graph); err != nil {
 		return nil, err
@@ -59,52 +49,49 @@ func (m *Message) job(spec Spec) (*Job, error) {
 	}, nil
 }
 
+// read is ParseSpec. Most bodies are bare workflows, and the cheapest way to see that is to read them as such; the
+// graph is nil when that failed.
+func read(body []byte) (Spec, *workflow.Graph, error) {
+	if bare := trim(body); seemsBare(bare) {
+		g, err := workflow.Adopt(bare)
+		if err == nil && g.ClassOf("workflow") == "" && g.ClassOf("prompt") == "" {
+			return Spec{Workflow: bare}, g, nil
+		}
+	}
+	spec, err := ParseSpec(body)
+	return spec, nil, err
+}
+
 // ParseSpec tells the three bodies apart: the envelope, ComfyUI's own POST /prompt body, and a bare workflow.
 // The workflow in it is not looked into.
 func ParseSpec(body []byte) (Spec, error) {
-	spec, surely, err := parseSpec(body)
-	if err == nil && !surely {
-		err = malformed(spec.Workflow)
-	}
-	if err != nil {
-		return Spec{}, err
-	}
-	return spec, nil
-}
-
-// parseSpec is ParseSpec, which does not look into most bare workflows at all: when surely is false, such a body may be
-// malformed, which whoever reads the workflow will find.
-func parseSpec(body []byte) (spec Spec, surely bool, err error) {
-	body = bytes.TrimSpace(bytes.TrimPrefix(bytes.TrimSpace(body), []byte("\xef\xbb\xbf")))
+	body = trim(body)
 	if len(body) == 0 {
-		return Spec{}, true, invalidf("the message is empty: publish an API-format workflow, a POST /prompt body or an envelope {\"workflow\":{…}}")
+		return Spec{}, invalidf("the message is empty: publish an API-format workflow, a POST /prompt body or an envelope {\"workflow\":{…}}")
 	}
 	if body[0] != '{' {
-		return Spec{}, true, invalidf("the message is no JSON object: publish an API-format workflow (in ComfyUI: Workflow → Export (API))")
-	}
-	if !mentions(body) {
-		return Spec{Workflow: body}, false, nil
+		return Spec{}, invalidf("the message is no JSON object: publish an API-format workflow (in ComfyUI: Workflow → Export (API))")
 	}
 	top, ok := topLevel(body)
 	if !ok {
-		return Spec{}, true, malformed(body)
+		return Spec{}, malformed(body)
 	}
 	switch {
 	case isContainer(top.workflow):
-		spec, err = parseEnvelope(body)
+		return parseEnvelope(body)
 	case isContainer(top.prompt):
-		spec, err = parsePrompt(body)
-	default:
-		spec = Spec{Workflow: body}
+		return parsePrompt(body)
 	}
-	return spec, true, err
+	return Spec{Workflow: body}, nil
 }
 
-// malformed says where a body stops being a JSON object; nil when its top level is one.
+// trim takes off what may stand around JSON in a file.
+func trim(body []byte) []byte {
+	return bytes.TrimSpace(bytes.TrimPrefix(bytes.TrimSpace(body), []byte("\xef\xbb\xbf")))
+}
+
+// malformed says where a body stops being JSON.
 func malformed(body []byte) error {
-	if _, ok := topLevel(body); ok {
-		return nil
-	}
 	var whole json.RawMessage
 	err := json.Unmarshal(body, &whole)
 	if err == nil {

@@ -186,6 +186,10 @@ func FuzzParse(f *testing.F) {
 		if err == nil && (!j.ID.Valid() || j.Graph == nil) {
 			t.Fatalf("accepted with id %q", j.ID)
 		}
+		spec, failed := job.ParseSpec(m.Body)
+		if err == nil && (failed != nil || string(spec.Workflow) != string(j.Workflow) || spec.ID != j.Spec.ID) {
+			t.Fatalf("accepted as %s, but its body is %+v, %v", j.Workflow, spec, failed)
+		}
 	})
 }
 
