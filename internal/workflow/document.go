@@ -75,14 +75,19 @@ func (d *document) kindName(at int32) string {
 	}
 }
 
+// inside is what stands between the quotes of the string or key at token at.
+func (d *document) inside(at int32) []byte {
+	t := &d.tokens[at]
+	return d.src[t.start&^flags+1 : t.limit-1]
+}
+
 // text is the string or key at token at.
 func (d *document) text(at int32) []byte {
-	t := &d.tokens[at]
-	inner := d.src[t.start&^flags+1 : t.limit-1]
-	if t.start&escape != 0 {
-		return unescape(inner)
+	inside := d.inside(at)
+	if d.escaped(at) {
+		return appendUnescaped(make([]byte, 0, len(inside)), inside)
 	}
-	return inner
+	return inside
 }
 
 func (d *document) name(m member) []byte { return d.text(int32(m)) }

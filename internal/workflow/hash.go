@@ -1,7 +1,6 @@
 package workflow
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 )
@@ -169,16 +168,4 @@ func (h *hasher) object(at int32) {
 		h.value(m.value())
 	}
 	h.write([]byte("}"))
-}
-
-// model returns the model file that the string at token at names, or nothing.
-func (d *document) model(at int32) []byte {
-	s := d.text(at)
-	if !isModel(s) {
-		return nil
-	}
-	if d.escaped(at) { // there is no backslash in others
-		return bytes.ReplaceAll(s, []byte(`\`), []byte("/"))
-	}
-	return s
 }

@@ -5,11 +5,31 @@ import (
 	"strings"
 )
 
+// maxModel is the longest name of a file there is, in bytes.
+const maxModel = 255
+
+// model returns the model file that the string at token at names, or nothing.
+func (d *document) model(at int32) []byte {
+	inside := d.inside(at)
+	if !d.escaped(at) {
+		if isModel(inside) {
+			return inside // it has no backslashes
+		}
+		return nil
+	}
+	const longest = 6 * maxModel // every byte may be escaped as \u0061
+	var room [longest]byte
+	if len(inside) > longest || !isModel(appendUnescaped(room[:0], inside)) {
+		return nil
+	}
+	return bytes.ReplaceAll(d.text(at), []byte(`\`), []byte("/"))
+}
+
 // isModel says whether a string names a model file: it has a model file's
 // extension (whatever its case), at most 255 bytes and no line break. A prompt
 // that happens to end in ".bin" passes for one too, which harms nobody.
 func isModel(s []byte) bool {
-	if len(s) > 255 {
+	if len(s) > maxModel {
 		return false
 	}
 	dot := bytes.LastIndexByte(s, '.')

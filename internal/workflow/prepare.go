@@ -45,7 +45,7 @@ func (g *Graph) Prepare(p Preparation) (Prepared, error) {
 			return Prepared{}, g.unknown(id)
 		}
 	}
-	w := writer{Graph: g, p: p}
+	w := writer{Graph: g, p: p, edits: make([]edit, 0, 4), texts: make([]byte, 0, 128)}
 	for i := range g.nodes {
 		w.node(&g.nodes[i])
 	}
@@ -185,16 +185,29 @@ func (w *writer) input(n *node, in member) {
 		}
 	case k == kindString && string(name) == "filename_prefix":
 		if prefix := w.text(value); w.p.Prefix != "" && staysInside(prefix) {
-			w.replace(value, appendJSON(w.texts, w.p.Prefix+"/"+string(prefix)))
+			w.replace(value, w.prefixed(prefix))
 		}
 	case w.p.Spell != nil:
 		w.eachModel(value, name, func(at int32, path, file []byte) {
-			own := w.p.Spell(string(w.text(n.class)), string(path), string(file))
+			own := w.spell(w.text(n.class), path, file)
 			if own != "" && own != string(w.text(at)) {
 				w.replace(at, appendJSON(w.texts, own))
 			}
 		})
 	}
+}
+
+// prefixed is w.texts and a file name with the prefix.
+func (w *writer) prefixed(name []byte) []byte {
+	texts := appendInside(append(w.texts, '"'), strings.ToValidUTF8(w.p.Prefix, "\ufffd"))
+	return append(appendInside(append(texts, '/'), name), '"')
+}
+
+// spell asks for the spelling of a file. The three names are one string, cut.
+func (w *writer) spell(class, path, file []byte) string {
+	names := string(class) + "." + string(path) + "=" + string(file)
+	from, to := len(class)+1, len(class)+1+len(path)
+	return w.p.Spell(names[:from-1], names[from:to], names[to+1:])
 }
 
 func (w *writer) drawSeed(n *node, value int32) {
@@ -209,13 +222,19 @@ func (w *writer) drawSeed(n *node, value int32) {
 // staysInside says whether a filename prefix is relative and without "..", by
 // the rules of Linux and of Windows.
 func staysInside(prefix []byte) bool {
-	separates := func(r rune) bool { return r == '/' || r == '\\' }
-	for part := range bytes.FieldsFuncSeq(prefix, separates) {
-		if string(part) == ".." {
+	const separators = `/\`
+	drive := len(prefix) > 1 && prefix[1] == ':'
+	if absolute := bytes.IndexAny(prefix, separators) == 0; absolute || drive {
+		return false
+	}
+	for rest := prefix; ; {
+		end := bytes.IndexAny(rest, separators)
+		if end < 0 {
+			return string(rest) != ".."
+		}
+		if string(rest[:end]) == ".." {
 			return false
 		}
+		rest = rest[end+1:]
 	}
-	absolute := len(prefix) > 0 && separates(rune(prefix[0]))
-	drive := len(prefix) > 1 && prefix[1] == ':'
-	return !absolute && !drive
 }

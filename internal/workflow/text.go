@@ -113,9 +113,8 @@ func hex4(s []byte) (rune, bool) {
 	return r, true
 }
 
-// unescape turns the inside of a scanned JSON string into its text.
-func unescape(s []byte) []byte {
-	b := make([]byte, 0, len(s))
+// appendUnescaped appends the text of the inside of a scanned JSON string.
+func appendUnescaped(b, s []byte) []byte {
 	for i := 0; i < len(s); i++ {
 		if s[i] != '\\' {
 			b = append(b, s[i])
@@ -151,8 +150,12 @@ func unescape(s []byte) []byte {
 
 // appendText writes s as JSON.stringify does: only what JSON must escape.
 func appendText[T string | []byte](b []byte, s T) []byte {
+	return append(appendInside(append(b, '"'), s), '"')
+}
+
+// appendInside is appendText without the quotes.
+func appendInside[T string | []byte](b []byte, s T) []byte {
 	const hex = "0123456789abcdef"
-	b = append(b, '"')
 	from := 0
 	for i := 0; i < len(s); i++ {
 		c := s[i]
@@ -167,5 +170,5 @@ func appendText[T string | []byte](b []byte, s T) []byte {
 			b = append(b, '\\', 'u', '0', '0', hex[c>>4], hex[c&15])
 		}
 	}
-	return append(append(b, s[from:]...), '"')
+	return append(b, s[from:]...)
 }
