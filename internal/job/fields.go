@@ -4,14 +4,16 @@ import "bytes"
 
 // fields are the values that tell the three bodies apart.
 type fields struct {
-	workflow, prompt []byte
+	workflow, prompt span
 }
+
+// span is where a value stands in a body; it is empty when there is none.
+type span struct{ from, to int }
+
+func (s span) of(body []byte) []byte { return body[s.from:s.to] }
 
 // seemsBare guesses by the first field of a JSON object whether it is a workflow.
 func seemsBare(body []byte) bool {
-	if len(body) == 0 || body[0] != '{' {
-		return false
-	}
 	key, rest, _ := cutString(bytes.TrimLeft(body[1:], " \t\r\n"))
 	rest = bytes.TrimLeft(rest, " \t\r\n:")
 	return len(rest) > 0 && rest[0] == '{' && string(key) != "workflow" && string(key) != "prompt"
@@ -40,11 +42,12 @@ func topLevel(body []byte) (fields, bool) {
 		if n == 0 {
 			return f, false
 		}
+		from := len(body) - len(after)
 		switch string(key) {
 		case "workflow":
-			f.workflow = after[:n]
+			f.workflow = span{from, from + n}
 		case "prompt":
-			f.prompt = after[:n]
+			f.prompt = span{from, from + n}
 		}
 		rest = bytes.TrimLeft(after[n:], " \t\r\n")
 		if len(rest) == 0 || rest[0] != ',' {

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/comfyherd/comfyherd/internal/failure"
@@ -49,17 +50,51 @@ func Parse(m Message) (*Job, error) {
 	}, nil
 }
 
-// read is ParseSpec. Most bodies are bare workflows, and the cheapest way to see that is to read them as such; the
-// graph is nil when that failed.
+// read is ParseSpec, which reads a workflow that stands in an envelope three times. To read it as a workflow at once is
+// the cheapest way to see what a body is and whether it is well-formed; the graph is nil when that failed.
 func read(body []byte) (Spec, *workflow.Graph, error) {
-	if bare := trim(body); seemsBare(bare) {
-		g, err := workflow.Adopt(bare)
-		if err == nil && g.ClassOf("workflow") == "" && g.ClassOf("prompt") == "" {
-			return Spec{Workflow: bare}, g, nil
-		}
+	if spec, graph := readAtOnce(trim(body)); graph != nil {
+		return spec, graph, nil
 	}
 	spec, err := ParseSpec(body)
 	return spec, nil, err
+}
+
+func readAtOnce(body []byte) (Spec, *workflow.Graph) {
+	switch {
+	case len(body) == 0 || body[0] != '{':
+		return Spec{}, nil
+	case !seemsBare(body):
+		return readWrapped(body)
+	}
+	graph, err := workflow.Adopt(body)
+	if err != nil || graph.ClassOf("workflow") != "" || graph.ClassOf("prompt") != "" {
+		return Spec{}, nil
+	}
+	return Spec{Workflow: body}, graph
+}
+
+// readWrapped reads an envelope or a prompt body. What stands around the workflow is decoded without it.
+func readWrapped(body []byte) (Spec, *workflow.Graph) {
+	top, ok := topLevel(body)
+	inner, decode := top.workflow, parseEnvelope
+	if inner == (span{}) {
+		inner, decode = top.prompt, parsePrompt
+	}
+	if !ok || inner == (span{}) {
+		return Spec{}, nil
+	}
+	graph, err := workflow.Adopt(inner.of(body))
+	if err != nil {
+		return Spec{}, nil
+	}
+	const stub = `"the workflow"`
+	spec, err := decode(slices.Concat(body[:inner.from], []byte(stub), body[inner.to:]))
+	if err != nil || string(spec.Workflow) != stub { // "WORKFLOW" is the same field to encoding/json
+		return Spec{}, nil
+	}
+	spec.Workflow = inner.of(body)
+	return spec, graph
 }
 
 // ParseSpec tells the three bodies apart: the envelope, ComfyUI's own POST /prompt body, and a bare workflow.
@@ -77,9 +112,9 @@ func ParseSpec(body []byte) (Spec, error) {
 		return Spec{}, malformed(body)
 	}
 	switch {
-	case isContainer(top.workflow):
+	case isContainer(top.workflow.of(body)):
 		return parseEnvelope(body)
-	case isContainer(top.prompt):
+	case isContainer(top.prompt.of(body)):
 		return parsePrompt(body)
 	}
 	return Spec{Workflow: body}, nil

@@ -2,9 +2,12 @@ package job_test
 
 import (
 	"errors"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/comfyherd/comfyherd/internal/failure"
 	"github.com/comfyherd/comfyherd/internal/job"
@@ -49,6 +52,32 @@ func TestTheThreeBodiesAreToldApart(t *testing.T) {
 				t.Errorf("id %q with %d nodes, want %q with 2", j.ID, j.Graph.Len(), c.id)
 			}
 		})
+	}
+}
+
+func TestAnEnvelopeIsReadAsTheLibraryDoes(t *testing.T) {
+	t.Parallel()
+	other := strings.Replace(bare, "EmptyImage", "LoadImage", 1)
+	for _, body := range []string{
+		`{"max_attempts":2, "workflow" : ` + bare + ` , "metadata":{"workflow":1}}`,
+		`{"workflow":` + other + `,"workflow":` + bare + `}`,
+		`{"workflow":` + other + `,"WorkFlow":` + bare + `}`,
+		`{"WORKFLOW":` + other + `,"workflow":` + bare + `}`,
+		`{"work\u0066low":` + other + `,"workflow":` + bare + `}`,
+		`{"prompt":` + other + `,"workflow":` + bare + `}`,
+		`{"workflow":{"class_type":"A","inputs":{}},"prompt":` + bare + `}`,
+		`{"client_id":"x","prompt":` + bare + `,"extra_data":{"a":1}}`,
+		`{"prompt":` + bare + `,"max_attempts":2}`,
+	} {
+		j, err := job.Parse(message(body))
+		if err != nil {
+			t.Errorf("%s: %v", body, err)
+			continue
+		}
+		spec, err := job.ParseSpec([]byte(body))
+		if diff := cmp.Diff(spec, j.Spec); err != nil || diff != "" || string(j.Workflow) != bare || string(j.Graph.Raw()) != bare {
+			t.Errorf("%s: %s (%v), graph %s", body, diff, err, j.Graph.Raw())
+		}
 	}
 }
 
@@ -176,6 +205,7 @@ func FuzzParse(f *testing.F) {
 	f.Add([]byte(bare))
 	f.Add([]byte(`{"id":"x","workflow":` + bare + `,"timeouts":{"start":"1s"},"inputs":[{"node":"1","input":"i","url":"data:,x"}]}`))
 	f.Add([]byte(`{"prompt":` + bare + `}`))
+	f.Add([]byte(`{"workflow":{},"WORKFLOW":` + bare + `,"metadata":null,"extra_data":{"a":[1]},"run_at":"2026-12-01T08:00:00Z"}`))
 	f.Fuzz(func(t *testing.T, body []byte) {
 		m := message(string(body))
 		j, err := job.Parse(m)
@@ -186,9 +216,11 @@ func FuzzParse(f *testing.F) {
 		if err == nil && (!j.ID.Valid() || j.Graph == nil) {
 			t.Fatalf("accepted with id %q", j.ID)
 		}
-		spec, failed := job.ParseSpec(m.Body)
-		if err == nil && (failed != nil || string(spec.Workflow) != string(j.Workflow) || spec.ID != j.Spec.ID) {
-			t.Fatalf("accepted as %s, but its body is %+v, %v", j.Workflow, spec, failed)
+		if err == nil {
+			spec, failed := job.ParseSpec(m.Body)
+			if spec.Metadata, spec.ExtraData = j.Metadata, j.ExtraData; failed != nil || !reflect.DeepEqual(spec, j.Spec) {
+				t.Fatalf("accepted as %+v, but its body is %+v, %v", j.Spec, spec, failed)
+			}
 		}
 	})
 }
