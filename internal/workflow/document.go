@@ -145,6 +145,9 @@ func arrayIndex(name []byte) uint32 {
 // compareNames orders array indices first, by number, then the other names by
 // UTF-16 code units.
 func compareNames(a, b []byte) int {
+	if len(a) > 0 && len(b) > 0 && a[0] > '9' && b[0] > '9' {
+		return compareUTF16(a, b) // most are words
+	}
 	if c := cmp.Compare(arrayIndex(a), arrayIndex(b)); c != 0 {
 		return c
 	}

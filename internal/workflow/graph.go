@@ -62,13 +62,22 @@ func index(src []byte) (*Graph, error) {
 	if d.kind(0) != kindObject {
 		return nil, refuse("", "the workflow is %s, not an object of nodes; %s", d.kindName(0), exportHint)
 	}
-	var rooms [2][256]member // so that only those there are are allocated
-	members, inputs := d.appendMembers(rooms[0][:0], 0), rooms[1][:0]
-	nodes := make([]node, len(members))
-	for i, m := range members {
-		nodes[i], inputs = d.node(m, inputs)
+	g := &Graph{document: d}
+	g.outline()
+	return g, nil
+}
+
+func (g *Graph) outline() {
+	var rooms struct { // so that only what there is is allocated
+		members [64]member
+		inputs  [192]member
 	}
-	return &Graph{document: d, nodes: nodes, inputs: slices.Clone(inputs)}, nil
+	members, inputs := g.appendMembers(rooms.members[:0], 0), rooms.inputs[:0]
+	g.nodes = make([]node, len(members))
+	for i, m := range members {
+		g.nodes[i], inputs = g.node(m, inputs)
+	}
+	g.inputs = slices.Clone(inputs)
 }
 
 // node returns what is known of a node, and inputs with its own.
@@ -78,7 +87,14 @@ func (d *document) node(m member, inputs []member) (node, []member) {
 	if d.kind(m.value()) != kindObject {
 		return n, inputs
 	}
-	n.class, n.inputs = d.find(m.value(), "class_type"), d.find(m.value(), "inputs")
+	for i, end := m.value()+1, d.next(m.value()); i < end; i = d.next(i + 1) {
+		switch string(d.text(i)) {
+		case "class_type":
+			n.class = i + 1
+		case "inputs":
+			n.inputs = i + 1
+		}
+	}
 	if n.inputs >= 0 && d.kind(n.inputs) == kindObject {
 		inputs = d.appendMembers(inputs, n.inputs)
 		n.high = int32(len(inputs))
