@@ -13,56 +13,55 @@ import (
 // has them: they are no text, and Python fails on them only when a node or the
 // history encodes them.
 func (s *scanner) text() error {
-	start := s.pos
+	start, pos := s.pos, s.pos+1
 	wide, flag := false, uint32(0)
-	for s.pos++; ; s.pos++ {
-		s.pos += ordinary(s.src[s.pos:])
-		if s.pos == len(s.src) {
+	for ; ; pos++ {
+		if rest := s.src[pos:]; len(rest) >= 8 {
+			odd := oddBytes(binary.LittleEndian.Uint64(rest))
+			if odd == 0 {
+				pos += 7
+				continue
+			}
+			pos += bits.TrailingZeros64(odd) / 8
+		} else if len(rest) == 0 {
+			s.pos = pos
 			return s.fail("")
 		}
-		switch c := s.src[s.pos]; {
+		switch c := s.src[pos]; {
 		case c == '"':
-			if wide && !utf8.Valid(s.src[start:s.pos]) {
+			if wide && !utf8.Valid(s.src[start:pos]) {
 				s.pos = start
 				return s.fail("a string is not valid UTF-8")
 			}
-			s.pos++
+			s.pos = pos + 1
 			s.leaf(start, flag)
 			return nil
 		case c == '\\':
-			flag = escape
+			flag, s.pos = escape, pos
 			if err := s.escape(); err != nil {
 				return err
 			}
+			pos = s.pos
 		case c < ' ':
+			s.pos = pos
 			return s.fail("a control character stands in a string; write it as \\u%04x", c)
-		default:
+		case c >= utf8.RuneSelf:
 			wide = true
-			for s.pos+1 < len(s.src) && s.src[s.pos+1] >= utf8.RuneSelf {
-				s.pos++
+			for pos+1 < len(s.src) && s.src[pos+1] >= utf8.RuneSelf {
+				pos++
 			}
 		}
 	}
 }
 
-// ordinary returns how many bytes at the front of b are ASCII that stands for
-// itself in a string. It takes eight bytes at a time: the terms find a quote, a
-// backslash, a byte below a space and one above ASCII by its highest bit, and
-// may be wrong only about bytes behind the first that they find.
-func ordinary(b []byte) int {
+// oddBytes marks, by their highest bits, which of eight bytes cannot stand for
+// themselves in a string or are no ASCII: quotes, backslashes, what is below a
+// space and what is above 127. It may be wrong about bytes behind the first
+// that it marks.
+func oddBytes(w uint64) uint64 {
 	const each, high = 0x0101010101010101, 0x8080808080808080
-	n := 0
-	for ; n+8 <= len(b); n += 8 {
-		w := binary.LittleEndian.Uint64(b[n:])
-		quote, slash := w^each*'"', w^each*'\\'
-		if found := ((quote-each)&^quote | (slash-each)&^slash | (w-each*' ')&^w | w) & high; found != 0 {
-			return n + bits.TrailingZeros64(found)/8
-		}
-	}
-	for n < len(b) && b[n] >= ' ' && b[n] != '"' && b[n] != '\\' && b[n] < utf8.RuneSelf {
-		n++
-	}
-	return n
+	quote, slash := w^each*'"', w^each*'\\'
+	return ((quote-each)&^quote | (slash-each)&^slash | (w-each*' ')&^w | w) & high
 }
 
 // escape scans one escape sequence and stops at its last byte.
