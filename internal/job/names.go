@@ -90,7 +90,7 @@ func nameLike(s string, limit int) bool {
 }
 
 func nameByte(c byte) bool {
-	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '_' || c == '-'
+	return (c|0x20)-'a' < 26 || c-'0' < 10 || c == '_' || c == '-'
 }
 
 // Invalid is a message that is no job, and what its publisher can do about it.

@@ -170,6 +170,17 @@ func TestATenantOf65CharactersIsRefused(t *testing.T) {
 	wantInvalid(t, err, "no tenant name")
 }
 
+func TestANameHasLettersDigitsAndTwoMarks(t *testing.T) {
+	t.Parallel()
+	const good = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-"
+	for c := range 256 {
+		name := string([]byte{byte(c)})
+		if got, want := job.ID(name).Valid(), strings.Contains(good, name); got != want {
+			t.Errorf("%q passes for a name: %t, want %t", name, got, want)
+		}
+	}
+}
+
 func TestRootIDTakesTheRequeueSuffixOff(t *testing.T) {
 	t.Parallel()
 	for id, want := range map[job.ID]job.ID{

@@ -32,15 +32,13 @@ func isModel(s []byte) bool {
 	if len(s) > maxModel {
 		return false
 	}
-	dot := bytes.LastIndexByte(s, '.')
+	var lower [len("safetensors")]byte
+	end := s[max(0, len(s)-len(".safetensors")):]
+	dot := bytes.LastIndexByte(end, '.')
 	if dot < 0 {
 		return false
 	}
-	var lower [len("safetensors")]byte
-	extension := s[dot+1:]
-	if len(extension) > len(lower) {
-		return false
-	}
+	extension := end[dot+1:]
 	for i := 0; i < len(extension); i++ {
 		c := extension[i]
 		if 'A' <= c && c <= 'Z' {

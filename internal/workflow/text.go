@@ -114,13 +114,15 @@ func hex4(s []byte) (rune, bool) {
 
 // appendUnescaped appends the text of the inside of a scanned JSON string.
 func appendUnescaped(b, s []byte) []byte {
-	for i := 0; i < len(s); i++ {
-		if s[i] != '\\' {
-			b = append(b, s[i])
-			continue
+	for {
+		i := bytes.IndexByte(s, '\\')
+		if i < 0 {
+			return append(b, s...)
 		}
-		i++
-		switch s[i] {
+		b = append(b, s[:i]...)
+		s = s[i+1:]
+		length := 1
+		switch s[0] {
 		case 'b':
 			b = append(b, '\b')
 		case 'f':
@@ -132,19 +134,19 @@ func appendUnescaped(b, s []byte) []byte {
 		case 't':
 			b = append(b, '\t')
 		case 'u':
-			r, _ := hex4(s[i:])
-			i += 4
+			r, _ := hex4(s)
+			length = 5
 			if utf16.IsSurrogate(r) {
-				low, _ := hex4(s[i+2:])
+				low, _ := hex4(s[6:])
 				r = utf16.DecodeRune(r, low)
-				i += 6
+				length = 11
 			}
 			b = utf8.AppendRune(b, r)
 		default: // " \ /
-			b = append(b, s[i])
+			b = append(b, s[0])
 		}
+		s = s[length:]
 	}
-	return b
 }
 
 // appendText writes s as JSON.stringify does: only what JSON must escape.
