@@ -23,11 +23,11 @@ func (g *Graph) check() error {
 		sources [256]int32
 		visits  [64]visit
 	}
-	sources, err := g.appendSources(rooms.sources[:0])
-	if err != nil {
+	w := walk{g: g, visits: append(rooms.visits[:0], make([]visit, len(g.nodes))...)}
+	var err error
+	if w.sources, err = g.appendSources(rooms.sources[:0], w.visits); err != nil {
 		return err
 	}
-	w := walk{g: g, sources: sources, visits: append(rooms.visits[:0], make([]visit, len(g.nodes))...)}
 	return w.all()
 }
 
@@ -66,13 +66,14 @@ func (g *Graph) classOf(n *node) string {
 	return quoted[1 : len(quoted)-1]
 }
 
-// appendSources appends, for each of g.inputs, the node that it links to, or -1.
-func (g *Graph) appendSources(to []int32) ([]int32, error) {
+// appendSources appends the nodes that each node links to, and notes where they
+// stand in visits.
+func (g *Graph) appendSources(to []int32, visits []visit) ([]int32, error) {
 	for i := range g.nodes {
 		n := &g.nodes[i]
+		visits[i].next = int32(len(to))
 		for _, in := range g.inputsOf(n) {
 			if !g.followed(in.value()) {
-				to = append(to, -1)
 				continue
 			}
 			id := g.text(in.value() + 1)
@@ -84,6 +85,7 @@ func (g *Graph) appendSources(to []int32) ([]int32, error) {
 			}
 			to = append(to, int32(source))
 		}
+		visits[i].end = int32(len(to))
 	}
 	return to, nil
 }
@@ -103,14 +105,15 @@ func (g *Graph) followed(at int32) bool {
 // walk visits every node after the nodes it links to.
 type walk struct {
 	g       *Graph
-	sources []int32
+	sources []int32 // the nodes that each node links to, node by node
 	visits  []visit
 }
 
 type visit struct {
-	cursor int32 // next of the node's inputs to look at
-	length int32 // nodes of the longest chain that ends here; onPath until that is known, 0 before
-	from   int32 // the node that links to this one on the path; -1 where the path begins
+	next, end int32 // what is left to look at of walk.sources
+	longest   int32 // nodes of the longest chain that ends at one of those looked at
+	length    int32 // nodes of the longest chain that ends here; onPath until that is known, 0 before
+	from      int32 // the node that links to this one on the path; -1 where the path begins
 }
 
 const onPath = -1
@@ -132,43 +135,33 @@ func (w *walk) all() error {
 }
 
 func (w *walk) enter(at, from int32) int32 {
-	w.visits[at] = visit{cursor: w.g.nodes[at].low, length: onPath, from: from}
+	w.visits[at].length, w.visits[at].from = onPath, from
 	return at
 }
 
-// step looks at one more link of the innermost node, or leaves that node. It
-// returns the node that is the innermost then, or -1.
+// step looks at the rest of the links of the innermost node and leaves that
+// node, or comes to one that was not visited. It returns the node that is the
+// innermost then, or -1.
 func (w *walk) step(at int32) (int32, error) {
 	v := &w.visits[at]
-	for ; v.cursor < w.g.nodes[at].high; v.cursor++ {
-		source := w.sources[v.cursor]
-		if source < 0 {
-			continue
-		}
-		switch w.visits[source].length {
+	for ; v.next < v.end; v.next++ {
+		source := w.sources[v.next]
+		length := w.visits[source].length
+		switch length {
 		case 0:
 			return w.enter(source, at), nil
 		case onPath:
 			return -1, w.cycle(source, at)
 		}
+		v.longest = max(v.longest, length)
 	}
-	return v.from, w.leave(at)
-}
-
-func (w *walk) leave(at int32) error {
-	n := &w.g.nodes[at]
-	longest := int32(0)
-	for _, source := range w.sources[n.low:n.high] {
-		if source >= 0 {
-			longest = max(longest, w.visits[source].length)
-		}
-	}
-	if longest >= maxChain {
-		return refuse(w.g.idOf(n), "node %s (%s) ends a chain of more than %d linked nodes, which ComfyUI cannot validate (its limit is near 980); split the workflow",
+	if v.longest >= maxChain {
+		n := &w.g.nodes[at]
+		return -1, refuse(w.g.idOf(n), "node %s (%s) ends a chain of more than %d linked nodes, which ComfyUI cannot validate (its limit is near 980); split the workflow",
 			quote(w.g.idOf(n)), w.g.classOf(n), maxChain)
 	}
-	w.visits[at].length = longest + 1
-	return nil
+	v.length = v.longest + 1
+	return v.from, nil
 }
 
 // cycle names the nodes of a cycle, which the path's last node closes, in the

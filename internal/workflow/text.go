@@ -57,11 +57,11 @@ func (s *scanner) text() error {
 // oddBytes marks, by their highest bits, which of eight bytes cannot stand for
 // themselves in a string or are no ASCII: quotes, backslashes, what is below a
 // space and what is above 127. It may be wrong about bytes behind the first
-// that it marks.
+// that it marks: a difference is negative for the byte that is looked for, for
+// those above 127, and may be so for one behind these.
 func oddBytes(w uint64) uint64 {
 	const each, high = 0x0101010101010101, 0x8080808080808080
-	quote, slash := w^each*'"', w^each*'\\'
-	return ((quote-each)&^quote | (slash-each)&^slash | (w-each*' ')&^w | w) & high
+	return ((w ^ each*'"' - each) | (w ^ each*'\\' - each) | (w - each*' ') | w) & high
 }
 
 // escape scans one escape sequence and stops at its last byte.
