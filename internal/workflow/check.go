@@ -34,8 +34,8 @@ func (g *Graph) check() error {
 // inUIFormat says whether this is the file that ComfyUI's plain "Save" writes:
 // an array of nodes, beside links and more. A node named "nodes" is an object.
 func (g *Graph) inUIFormat() bool {
-	nodes := g.find(0, "nodes")
-	return nodes >= 0 && g.kind(nodes) == kindArray
+	i := g.lookup([]byte("nodes"))
+	return i >= 0 && g.kind(g.nodes[i].value()) == kindArray
 }
 
 func (g *Graph) checkNode(n *node) error {

@@ -92,27 +92,33 @@ func (d *document) text(at int32) []byte {
 
 func (d *document) name(m member) []byte { return d.text(int32(m)) }
 
+// ranked is a member while members are sorted.
+type ranked struct {
+	rank uint64
+	member
+}
+
 // appendMembers appends the members of the object at token at, sorted as
 // JavaScript would list them, each name once: of equal names the last counts.
 func (d *document) appendMembers(to []member, at int32) []member {
-	from := len(to)
-	sorted := true
+	var room [32]ranked
+	all := room[:0]
 	for i, end := at+1, d.next(at); i < end; i = d.next(i + 1) {
-		sorted = sorted && (len(to) == from || compareNames(d.name(to[len(to)-1]), d.text(i)) < 0)
-		to = append(to, member(i))
+		all = append(all, ranked{rank: rankOf(d.text(i)), member: member(i)})
 	}
-	if sorted {
-		return to
-	}
-	added := to[from:]
-	slices.SortFunc(added, func(a, b member) int {
-		if c := compareNames(d.name(a), d.name(b)); c != 0 {
-			return c
+	slices.SortFunc(all, func(a, b ranked) int {
+		if a.rank != b.rank {
+			return cmp.Compare(a.rank, b.rank)
 		}
-		return cmp.Compare(b, a)
+		return cmp.Or(compareUTF16(d.name(a.member), d.name(b.member)), cmp.Compare(b.member, a.member))
 	})
-	added = slices.CompactFunc(added, func(a, b member) bool { return bytes.Equal(d.name(a), d.name(b)) })
-	return to[:from+len(added)]
+	for i, m := range all {
+		if i > 0 && m.rank == all[i-1].rank && bytes.Equal(d.name(m.member), d.name(all[i-1].member)) {
+			continue
+		}
+		to = append(to, m.member)
+	}
+	return to
 }
 
 // find returns the value of name in the object at token at, or -1.
@@ -142,32 +148,40 @@ func arrayIndex(name []byte) uint32 {
 	return uint32(min(n, noIndex))
 }
 
-// compareNames orders array indices first, by number, then the other names by
-// UTF-16 code units.
-func compareNames(a, b []byte) int {
-	if len(a) > 0 && len(b) > 0 && a[0] > '9' && b[0] > '9' {
-		return compareUTF16(a, b) // most are words
+// rankOf is lower for names that come first: array indices, by number, then the
+// other names by UTF-16 code units. It tells names apart by the first bytes.
+func rankOf(name []byte) uint64 {
+	if index := arrayIndex(name); index != noIndex {
+		return uint64(index)
 	}
-	if c := cmp.Compare(arrayIndex(a), arrayIndex(b)); c != 0 {
-		return c
+	rank, known := uint64(1), min(7, len(name))
+	for _, c := range name[:known] {
+		rank = rank<<8 | uint64(orderUTF16(c))
 	}
-	return compareUTF16(a, b)
+	return rank << (8 * (7 - known))
 }
 
-// compareUTF16 compares valid UTF-8 by UTF-16 code units. The two orders differ
-// only where a character beyond U+FFFF meets one from U+E000 to U+FFFF: its
-// lead byte is the higher one, its surrogates are the lower ones.
+// compareUTF16 compares valid UTF-8 by UTF-16 code units.
 func compareUTF16(a, b []byte) int {
 	for i := 0; i < len(a) && i < len(b); i++ {
-		if a[i] == b[i] {
-			continue
+		if a[i] != b[i] {
+			return cmp.Compare(orderUTF16(a[i]), orderUTF16(b[i]))
 		}
-		if a[i] >= 0xee && b[i] >= 0xee && (a[i] >= 0xf0) != (b[i] >= 0xf0) {
-			return cmp.Compare(b[i], a[i])
-		}
-		return cmp.Compare(a[i], b[i])
 	}
 	return cmp.Compare(len(a), len(b))
+}
+
+// orderUTF16 returns a byte of UTF-8 so that it sorts as UTF-16 does. The two
+// orders differ only where a character beyond U+FFFF meets one from U+E000 to
+// U+FFFF: its lead byte is the higher one, its surrogates are the lower ones.
+func orderUTF16(c byte) byte {
+	switch {
+	case c >= 0xf0: // to 0xf4
+		return c - 2
+	case c >= 0xee: // and 0xef
+		return c + 5
+	}
+	return c
 }
 
 // number returns the value of the number at token at, as a float64.
