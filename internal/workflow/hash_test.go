@@ -193,6 +193,33 @@ func TestHashTellsStructuresApart(t *testing.T) {
 	}
 }
 
+func TestHashSortsAllKindsOfNames(t *testing.T) {
+	t.Parallel()
+	pieces := []string{
+		"", "a", "b", "0", "7", "12", "07", "4294967294", "4294967295", "\x00", "\x7f", "é", "\ud7ff", "\ue000", "\uffff", "\U00010000", "\U0010ffff", "prefix7", "prefix78",
+	}
+	random := rand.New(rand.NewPCG(1, 2))
+	for range 200 {
+		var members []string // names that come twice among them
+		for range 1 + random.IntN(60) {
+			name := ""
+			for range 1 + random.IntN(3) {
+				name += pieces[random.IntN(len(pieces))]
+			}
+			quoted, err := json.Marshal(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			members = append(members, string(quoted)+":1")
+		}
+		raw := `{"1":{"class_type":"A","inputs":{` + strings.Join(members, ",") + `}}}`
+		object, ok := decode(t, []byte(raw)).(map[string]any)
+		if got := parse(t, raw).Hash(); !ok || got != sha(canonical(object)) {
+			t.Fatalf("%s has the hash %s, want that of %s", raw, got, canonical(object))
+		}
+	}
+}
+
 func TestHashOfAnyLengthIsThatOfTheRules(t *testing.T) {
 	t.Parallel()
 	for _, length := range []int{1, 100, 1900, 2000, 2048, 2049, 5000, 70_000} {
