@@ -13,17 +13,20 @@ import (
 // has them: they are no text, and Python fails on them only when a node or the
 // history encodes them.
 func (s *scanner) text() error {
+	const longText = 32 // names are shorter, prompts are not
 	start, pos := s.pos, s.pos+1
 	wide, flag := false, uint32(0)
 	for ; ; pos++ {
-		if rest := s.src[pos:]; len(rest) >= 8 {
-			odd := oddBytes(binary.LittleEndian.Uint64(rest))
+		if pos+8 < len(s.src) {
+			odd := oddBytes(binary.LittleEndian.Uint64(s.src[pos : pos+8]))
 			if odd == 0 {
-				pos += 7
+				if pos += 7; pos > start+longText {
+					pos += plainLen(s.src[pos+1:])
+				}
 				continue
 			}
 			pos += bits.TrailingZeros64(odd) / 8
-		} else if len(rest) == 0 {
+		} else if pos >= len(s.src) {
 			s.pos = pos
 			return s.fail("")
 		}
@@ -52,6 +55,16 @@ func (s *scanner) text() error {
 			}
 		}
 	}
+}
+
+// plainLen is how many bytes at the front of b, by sixteen, oddBytes does not
+// mark.
+func plainLen(b []byte) int {
+	rest := b
+	for len(rest) > 16 && oddBytes(binary.LittleEndian.Uint64(rest))|oddBytes(binary.LittleEndian.Uint64(rest[8:])) == 0 {
+		rest = rest[16:]
+	}
+	return len(b) - len(rest)
 }
 
 // oddBytes marks, by their highest bits, which of eight bytes cannot stand for
