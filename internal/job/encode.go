@@ -1,6 +1,7 @@
 package job
 
 import (
+	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"strconv"
@@ -74,14 +75,32 @@ func appendDuration(b []byte, name string, value Duration) []byte {
 
 // AppendText appends s in JSON, as encoding/json writes it.
 func AppendText(b []byte, s string) []byte {
-	const marks = 1<<'"' | 1<<'<' | 1<<'>' | 1<<'&'
-	for i := range len(s) {
-		if c := s[i]; c-' ' >= 0x7f-' ' || c == '\\' || c < 64 && marks>>c&1 != 0 {
-			text, _ := json.Marshal(strings.Clone(s)) // a string has always a form in JSON; cloned, as above
-			return append(b, text...)
+	from := len(b)
+	b = append(append(append(b, '"'), s...), '"')
+	if plainText(b[from+1 : len(b)-1]) {
+		return b
+	}
+	text, _ := json.Marshal(strings.Clone(s)) // a string has always a form in JSON; cloned, as above
+	return append(b[:from], text...)
+}
+
+// plainText reports whether encoding/json writes s as it is: it is ASCII without control characters and "\\<>&. Eight
+// bytes at a time, the terms have a byte's highest bit set for " and &, for < and >, for \, for what is below a space,
+// for DEL, and for what is above.
+func plainText(s []byte) bool {
+	const each, high = 0x0101010101010101, 0x8080808080808080
+	for ; len(s) >= 8; s = s[8:] {
+		w := binary.LittleEndian.Uint64(s)
+		if ((w|each*4^each*'&'-each)|(w|each*2^each*'>'-each)|(w^each*'\\'-each)|(w-each*' ')|(w+each)|w)&high != 0 {
+			return false
 		}
 	}
-	return append(append(append(b, '"'), s...), '"')
+	for _, c := range s {
+		if c < ' ' || c >= 0x7f || c == '"' || c == '&' || c == '<' || c == '>' || c == '\\' {
+			return false
+		}
+	}
+	return true
 }
 
 // AppendTime appends t in JSON, as encoding/json writes it; a time that has no form in JSON becomes the zero time.

@@ -45,6 +45,23 @@ func TestAnEventIsEncodedLikeTheLibraryDoes(t *testing.T) {
 	}
 }
 
+func TestTextIsWrittenLikeTheLibraryDoes(t *testing.T) {
+	t.Parallel()
+	for c := range 256 {
+		for at := range 18 {
+			text := []byte("abcdefgh01234567xy")
+			text[at] = byte(c)
+			want, err := json.Marshal(string(text))
+			if got := job.AppendText([]byte("{"), string(text)); err != nil || string(got) != "{"+string(want) {
+				t.Errorf("%q is written as %s, want %s", text, got, want)
+			}
+		}
+	}
+	if got := job.AppendText(nil, ""); string(got) != `""` {
+		t.Errorf("nothing is written as %s", got)
+	}
+}
+
 func TestWhatIsUnusualIsEncodedLikeTheLibraryDoes(t *testing.T) {
 	t.Parallel()
 	now := time.Date(2026, 2, 3, 4, 5, 6, 0, time.UTC)
