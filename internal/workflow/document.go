@@ -3,6 +3,7 @@ package workflow
 import (
 	"bytes"
 	"cmp"
+	"encoding/binary"
 	"math"
 	"slices"
 	"strconv"
@@ -96,24 +97,38 @@ func (d *document) name(m member) []byte { return d.text(int32(m)) }
 type ranked struct {
 	rank uint64
 	member
+	spelled int32 // where a name with escapes stands spelled out, from 1; 0 for others
 }
 
 // appendMembers appends the members of the object at token at, sorted as
 // JavaScript would list them, each name once: of equal names the last counts.
 func (d *document) appendMembers(to []member, at int32) []member {
 	var room [32]ranked
+	var spelled [][]byte
 	all := room[:0]
 	for i, end := at+1, d.next(at); i < end; i = d.next(i + 1) {
-		all = append(all, ranked{rank: rankOf(d.text(i)), member: member(i)})
+		name := d.text(i)
+		m := ranked{rank: rankOf(name), member: member(i)}
+		if d.escaped(i) {
+			spelled = append(spelled, name)
+			m.spelled = int32(len(spelled))
+		}
+		all = append(all, m)
+	}
+	nameOf := func(m ranked) []byte {
+		if m.spelled > 0 {
+			return spelled[m.spelled-1]
+		}
+		return d.inside(int32(m.member))
 	}
 	slices.SortFunc(all, func(a, b ranked) int {
 		if a.rank != b.rank {
 			return cmp.Compare(a.rank, b.rank)
 		}
-		return cmp.Or(compareUTF16(d.name(a.member), d.name(b.member)), cmp.Compare(b.member, a.member))
+		return cmp.Or(compareUTF16(nameOf(a), nameOf(b)), cmp.Compare(b.member, a.member))
 	})
 	for i, m := range all {
-		if i > 0 && m.rank == all[i-1].rank && bytes.Equal(d.name(m.member), d.name(all[i-1].member)) {
+		if i > 0 && m.rank == all[i-1].rank && bytes.Equal(nameOf(m), nameOf(all[i-1])) {
 			continue
 		}
 		to = append(to, m.member)
@@ -153,6 +168,11 @@ func arrayIndex(name []byte) uint32 {
 func rankOf(name []byte) uint64 {
 	if index := arrayIndex(name); index != noIndex {
 		return uint64(index)
+	}
+	if len(name) >= 8 {
+		if w := binary.BigEndian.Uint64(name); w&0x8080808080808080 == 0 {
+			return 1<<56 | w>>8
+		}
 	}
 	rank, known := uint64(1), min(7, len(name))
 	for _, c := range name[:known] {
