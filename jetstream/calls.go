@@ -72,7 +72,7 @@ func (c *calls) begin(msg *nats.Msg, timeout time.Duration) (uint64, *call, erro
 		}
 	}
 	c.last++
-	msg.Reply = c.prefix + strconv.FormatUint(c.last, 36)
+	msg.Reply = string(strconv.AppendUint(append(make([]byte, 0, 64), c.prefix...), c.last, 36))
 	var waits *call
 	if n := len(c.spare); n > 0 {
 		waits = c.spare[n-1]

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/comfyherd/comfyherd/internal/failure"
 	"github.com/comfyherd/comfyherd/internal/job"
@@ -19,8 +20,8 @@ func decodeState(body []byte) (HostState, error) {
 	if r.whole() {
 		return s, nil
 	}
-	s = HostState{}
-	return s, json.Unmarshal(body, &s)
+	var odd HostState // of its own, since encoding/json puts it on the heap
+	return odd, json.Unmarshal(body, &odd)
 }
 
 func decodeReply(body []byte) (Reply, error) {
@@ -41,8 +42,8 @@ func decodeReply(body []byte) (Reply, error) {
 	if r.whole() {
 		return a, nil
 	}
-	a = Reply{}
-	return a, json.Unmarshal(body, &a)
+	var odd Reply
+	return odd, json.Unmarshal(body, &odd)
 }
 
 func (r *plainReader) state(s *HostState) {
@@ -118,9 +119,7 @@ func (r *plainReader) ended() *EndedJob {
 		case "size":
 			e.Size = r.count()
 		case "ran_for":
-			if e.RanFor.UnmarshalText([]byte(r.text())) != nil {
-				r.odd = true
-			}
+			e.RanFor = r.duration()
 		case "success":
 			e.Success = r.yes()
 		case "kind":
@@ -203,15 +202,19 @@ func (r *plainReader) array(again bool, value func()) {
 
 func (r *plainReader) text() string {
 	r.must('"')
+	ascii := true
 	for i := r.at; i < len(r.src); i++ {
 		switch c := r.src[i]; {
 		case c == '"':
 			text := r.src[r.at:i]
 			r.at = i + 1
+			r.odd = r.odd || !ascii && !utf8.ValidString(text) // as of "1.5µs"; encoding/json replaces what is invalid
 			return text
-		case c < ' ' || c >= 0x7f || c == '\\':
+		case c < ' ' || c == '\\':
 			r.odd = true
 			return ""
+		case c >= utf8.RuneSelf:
+			ascii = false
 		}
 	}
 	r.odd = true
@@ -253,4 +256,10 @@ func (r *plainReader) time() (t time.Time) {
 		r.odd = true
 	}
 	return t
+}
+
+func (r *plainReader) duration() job.Duration {
+	d, err := time.ParseDuration(r.text())
+	r.odd = r.odd || err != nil || d < 0
+	return job.Duration(d)
 }

@@ -81,8 +81,9 @@ func (r *Reply) appendJSON(b []byte) []byte {
 	return append(r.State.AppendJSON(append(b, `,"state":`...)), '}')
 }
 
+// appendDuration needs no look at the text, of which no letter is special in JSON.
 func appendDuration(b []byte, d job.Duration) []byte {
-	return job.AppendText(b, time.Duration(d).String())
+	return append(append(append(b, '"'), time.Duration(d).String()...), '"')
 }
 
 func appendText(b []byte, name, value string) []byte {

@@ -88,10 +88,10 @@ var odd = []string{
 	`{"host":"gpu-1","slots":1234567890123456789012}`, `{"host":"gpu-1","serial":18446744073709551615}`, `{"host":"gpu-1","slots":null}`,
 	`{"host":"gpu-1","running":[]}`, `{"host":"gpu-1","running":null}`, `{"host":"gpu-1","running":[{}]}`, `{"host":"gpu-1","running":[{"job":"a"},]}`,
 	`{"host":"gpu-1","running":[{"job":"a"}],"running":[{"tenant":"b"}]}`, `{"host":"gpu-1","ended":{"job":"a"},"ended":{"tenant":"b"}}`,
-	`{"host":"gpu-1","ended":null}`, `{"host":"gpu-1","ended":{"ran_for":"-1s"}}`, `{"host":"gpu-1","ended":{"ran_for":"later"}}`,
+	`{"host":"gpu-1","ended":null}`, `{"host":"gpu-1","ended":{"ran_for":"1.5µs"}}`, `{"host":"gpu-1","ended":{"ran_for":"-1s"}}`, `{"host":"gpu-1","ended":{"ran_for":"later"}}`,
 	`{"host":"gpu-1","ended":{"success":true,"size":5}}`, `{"host":"gpu-1","brief":true}`, `{"host":"gpu-1","brief":tru}`, `{"host":"gpu-1","brief":1}`,
 	`{"host":"gpu-1","time":"2026-02-03T04:05:06+01:00"}`, `{"host":"gpu-1","time":"yesterday"}`, `{"host":"gpu-1","colour":{"a":[1]}}`,
-	"{\"host\":\"gpu-1\",\"reason\":\"\xff\"}", "{\"host\":\"gpu-1\",\"reason\":\"a\nb\"}", `{"host":"gpu-1","reason":"é"}`, `{`, ``, `[]`, `null`, `{}`,
+	"{\"host\":\"gpu-1\",\"reason\":\"\xff\"}", "{\"host\":\"gpu-1\",\"reason\":\"\x7f\"}", "{\"host\":\"gpu-1\",\"reason\":\"a\nb\"}", `{"host":"gpu-1","reason":"é"}`, `{`, ``, `[]`, `null`, `{}`,
 }
 
 func TestAStateOfOthersIsReadLikeTheLibraryDoes(t *testing.T) {

@@ -96,6 +96,11 @@ func controlSubject(host string) string { return "comfy.hosts." + host + ".contr
 
 func stateSubject(host string) string { return "comfy.hosts." + host + ".state" }
 
+// stateHost takes the host out of a subject that matches hostStates.
+func stateHost(subject string) string {
+	return strings.TrimSuffix(strings.TrimPrefix(subject, "comfy.hosts."), ".state")
+}
+
 func liveSubject(tenant job.Tenant, id job.ID, what string) string {
 	return "comfy.live.jobs." + string(tenant) + "." + string(id) + "." + what
 }

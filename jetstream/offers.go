@@ -196,13 +196,16 @@ func respond(msg *nats.Msg, r *Reply) {
 func (q *Queue) Broadcast(s *HostState) error {
 	brief := s.Abridged()
 	body := brief.AppendJSON(make([]byte, 0, stateSize))
-	return wrap(q.nc.Publish(stateSubject(s.Host), body), "broadcast state of host %s", s.Host)
+	if err := q.nc.Publish(stateSubject(s.Host), body); err != nil {
+		return wrap(err, "broadcast state of host %s", s.Host)
+	}
+	return nil
 }
 
 // FollowHosts tells every broadcast state until ctx ends.
 func (q *Queue) FollowHosts(ctx context.Context, tell func(HostState)) error {
 	return q.serve(ctx, hostStates, func(msg *nats.Msg) {
-		if s, err := decodeState(msg.Data); err == nil && stateSubject(s.Host) == msg.Subject {
+		if s, err := decodeState(msg.Data); err == nil && s.Host == stateHost(msg.Subject) {
 			tell(s)
 		}
 	})

@@ -1,10 +1,12 @@
 package jetstream
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -35,18 +37,8 @@ func (q *Queue) store(ctx context.Context, msg *nats.Msg) (uint64, error) {
 
 // decodeAck reads a publish ack: the server's usual one without reflection.
 func decodeAck(body []byte) (uint64, error) {
-	r := plainReader{src: string(body)}
-	r.must('{')
-	r.odd = r.odd || r.text() != "stream"
-	r.must(':')
-	r.odd = r.odd || r.text() == ""
-	r.must(',')
-	r.odd = r.odd || r.text() != "seq"
-	r.must(':')
-	sequence := r.count()
-	r.must('}')
-	if r.whole() {
-		return uint64(sequence), nil
+	if sequence, usual := usualAck(body); usual {
+		return sequence, nil
 	}
 	var ack struct {
 		Error *natsjs.APIError `json:"error"`
@@ -59,4 +51,16 @@ func decodeAck(body []byte) (uint64, error) {
 		return 0, fmt.Errorf("nats: %w", ack.Error)
 	}
 	return ack.Sequence, nil
+}
+
+// usualAck reads {"stream":"S","seq":7}, with or without a domain.
+func usualAck(body []byte) (sequence uint64, ok bool) {
+	begin, number, _ := bytes.Cut(body, []byte(`","seq":`))
+	stream, named := bytes.CutPrefix(begin, []byte(`{"stream":"`))
+	number, whole := bytes.CutSuffix(number, []byte("}"))
+	if !named || !whole || len(stream) == 0 {
+		return 0, false
+	}
+	sequence, err := strconv.ParseUint(string(number), 10, 64)
+	return sequence, err == nil
 }
