@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
-	"time"
 
 	"github.com/nats-io/nats.go"
 	natsjs "github.com/nats-io/nats.go/jetstream"
@@ -31,11 +29,12 @@ func (q *Queue) Append(ctx context.Context, e *job.Event, last uint64, source st
 	if err != nil {
 		return 0, err
 	}
-	msg := &nats.Msg{Subject: eventSubject(e.Tenant, e.Job, e.EventKind), Data: body, Header: eventHeader(e, last, source)}
-	if lease != "" {
-		msg.Header.Set(LeaseHeader, string(lease))
-	}
-	sequence, err := q.store(ctx, msg)
+	f := q.eventForms.take()
+	defer q.eventForms.put(f)
+	f.event(e, last, source)
+	f.option(LeaseHeader, string(lease))
+	f.Data = body
+	sequence, err := q.store(ctx, &f.Msg)
 	if conflict(err) {
 		err = ErrOvertaken
 	}
@@ -45,21 +44,25 @@ func (q *Queue) Append(ctx context.Context, e *job.Event, last uint64, source st
 	return sequence, nil
 }
 
-// eventHeader gives the attributes of CloudEvents 1.0 in its NATS binding's header form, and what the chain expects.
-func eventHeader(e *job.Event, last uint64, source string) nats.Header {
-	number := strconv.FormatUint(last, 10)
-	values := [...]string{
-		"1.0", string(e.Job) + "-" + number, source, "comfy.job." + string(e.EventKind), string(e.Tenant) + "/" + string(e.Job),
-		e.Time.UTC().Format(time.RFC3339Nano), "application/json", number, chainSubject(e.Tenant, e.Job),
-	}
-	h := make(nats.Header, len(values)+1)
-	for i, name := range [len(values)]string{
+// eventForms have the attributes of CloudEvents 1.0 in its NATS binding's header form, and what the chain expects.
+func eventForms() *forms {
+	return &forms{options: []string{LeaseHeader}, names: []string{
 		"ce-specversion", "ce-id", "ce-source", "ce-type", "ce-subject", "ce-time", contentTypeHeader,
 		natsjs.ExpectedLastSubjSeqHeader, natsjs.ExpectedLastSubjSeqSubjHeader,
-	} {
-		h[name] = values[i : i+1 : i+1]
-	}
-	return h
+	}}
+}
+
+func (f *form) event(e *job.Event, last uint64, source string) {
+	tenant, id, kind := string(e.Tenant), string(e.Job), string(e.EventKind)
+	var text joiner
+	text.Grow(150 + 3*len(tenant) + 4*len(id))
+	number := text.number(last)
+	f.Subject = text.join(jobEventsPrefix, tenant, ".", id, ".", kind)
+	chain := text.join(f.Subject[:len(f.Subject)-len(kind)], "*")
+	copy(f.values, []string{
+		"1.0", text.join(id, "-", number), source, text.join("comfy.job.", kind), text.join(tenant, "/", id), text.time(e.Time),
+		"application/json", number, chain,
+	})
 }
 
 // Last gives a job's last event, which is its state; false when the chain is empty, as that of what is no id is.

@@ -63,7 +63,10 @@ const offerTimeout = 2 * time.Second
 
 // Offer sends o to a host and waits up to 2 s for the answer.
 func (q *Queue) Offer(ctx context.Context, host string, o *Offer) (Reply, error) {
-	answer, err := q.calls.ask(ctx, o.encode(host), offerTimeout)
+	f := q.offerForms.take()
+	defer q.offerForms.put(f)
+	f.offer(o, host)
+	answer, err := q.calls.ask(ctx, &f.Msg, offerTimeout)
 	if errors.Is(err, nats.ErrNoResponders) {
 		return Reply{}, fmt.Errorf("offer job %s to host %s: %w", o.Job, host, ErrNoAgent)
 	}
@@ -77,27 +80,26 @@ func (q *Queue) Offer(ctx context.Context, host string, o *Offer) (Reply, error)
 	return r, nil
 }
 
-func (o *Offer) encode(host string) *nats.Msg {
-	m := &o.Message
-	values := [...]string{
-		string(o.Job), m.Tenant, strconv.Itoa(int(m.Priority)), string(o.Hash), strconv.Itoa(o.Attempt), strconv.FormatBool(o.Resume),
-		string(o.Lease), o.AckWait.String(), strconv.FormatUint(o.LastInChain, 10), strconv.FormatUint(m.Sequence, 10),
-		m.Received.UTC().Format(time.RFC3339Nano),
-	}
-	h := make(nats.Header, len(values)+1)
-	for i, name := range [len(values)]string{
+func offerForms() *forms {
+	return &forms{options: []string{quietHeader, RequeueOfHeader}, names: []string{
 		JobIDHeader, tenantHeader, priorityHeader, hashHeader, attemptHeader, resumeHeader,
 		LeaseHeader, ackWaitHeader, lastSequenceHeader, sequenceHeader, receivedHeader,
-	} {
-		h[name] = values[i : i+1 : i+1]
-	}
+	}}
+}
+
+func (f *form) offer(o *Offer, host string) {
+	m := &o.Message
+	var text joiner
+	text.Grow(80) // two numbers and a time
+	f.Subject, f.Data = offerSubject(host), m.Body
+	copy(f.values, []string{
+		string(o.Job), m.Tenant, strconv.Itoa(int(m.Priority)), string(o.Hash), strconv.Itoa(o.Attempt), strconv.FormatBool(o.Resume),
+		string(o.Lease), o.AckWait.String(), text.number(o.LastInChain), text.number(m.Sequence), text.time(m.Received),
+	})
+	f.option(RequeueOfHeader, m.RequeueOf)
 	if o.Quiet > 0 {
-		h[quietHeader] = []string{o.Quiet.String()}
+		f.option(quietHeader, o.Quiet.String())
 	}
-	if m.RequeueOf != "" {
-		h.Set(RequeueOfHeader, m.RequeueOf)
-	}
-	return &nats.Msg{Subject: offerSubject(host), Data: m.Body, Header: h}
 }
 
 func decodeOffer(msg *nats.Msg) (Offer, error) {

@@ -39,6 +39,8 @@ type Queue struct {
 
 	reconnects generation
 	calls      calls
+	eventForms *forms
+	offerForms *forms
 }
 
 // Open makes the streams and buckets that are missing and returns the Queue on them. It fails when JetStream is
@@ -48,7 +50,7 @@ func Open(ctx context.Context, nc *nats.Conn, cfg Config) (*Queue, error) {
 	if err != nil {
 		return nil, err
 	}
-	q := &Queue{nc: nc, js: js, cfg: cfg, calls: calls{nc: nc}}
+	q := &Queue{nc: nc, js: js, cfg: cfg, calls: calls{nc: nc}, eventForms: eventForms(), offerForms: offerForms()}
 	q.reconnects.watch(nc)
 	if err := q.openAll(ctx, topology{js: js, cfg: cfg}); err != nil {
 		q.reconnects.stop()

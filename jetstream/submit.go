@@ -126,9 +126,6 @@ func noRoom(api *natsjs.APIError) bool {
 }
 
 func conflict(err error) bool {
-	var api *natsjs.APIError
-	if !errors.As(err, &api) {
-		return false
-	}
-	return api.ErrorCode == wrongLastSequenceCode || api.ErrorCode == wrongLastSequenceInFlight
+	api, is := errors.AsType[*natsjs.APIError](err)
+	return is && (api.ErrorCode == wrongLastSequenceCode || api.ErrorCode == wrongLastSequenceInFlight)
 }
