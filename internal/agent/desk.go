@@ -20,7 +20,7 @@ type desk struct {
 
 	mu       sync.Mutex // guards all below
 	public   jetstream.HostState
-	runs     map[key]*run
+	runs     []*run
 	slotted  []*run // of runs, those that hold a slot, oldest first
 	trouble  string // why ComfyUI cannot run anything; empty when it can
 	sick     bool   // trouble lasts until ComfyUI was restarted
@@ -30,7 +30,7 @@ type desk struct {
 }
 
 func newDesk(s jetstream.HostState) *desk {
-	return &desk{capacity: s.Slots + s.Prefetch, public: s, runs: map[key]*run{}, trouble: "ComfyUI was not asked yet"}
+	return &desk{capacity: s.Slots + s.Prefetch, public: s, trouble: "ComfyUI was not asked yet"}
 }
 
 // verdict is the desk's answer to an offer.
@@ -45,24 +45,37 @@ type verdict struct {
 func (d *desk) take(o *jetstream.Offer, reserve func() *run) verdict {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	k := keyOf(o)
-	if known := d.runs[k]; known != nil {
-		known.lease.Store(o.Lease)
+	if known := d.find(o); known != nil {
+		lease := o.Lease
+		known.lease.Store(&lease)
 		return verdict{answer: jetstream.Accepted}
 	}
-	if v := d.refusal(o, k); v.answer != "" {
+	if v := d.refusal(o); v.answer != "" {
 		return v
 	}
 	r := reserve()
-	d.runs[k] = r
+	d.runs = append(d.runs, r)
 	d.slotted = append(d.slotted, r)
 	d.remember(o.Hash)
 	return verdict{answer: jetstream.Accepted, fresh: r}
 }
 
-// refusal must be called with mu held, as all methods below that say so.
-func (d *desk) refusal(o *jetstream.Offer, k key) verdict {
-	for other := range d.runs {
+// find gives the run of an offer's attempt, nil when it is not here. It must be called with mu held, as all methods
+// below that say so.
+func (d *desk) find(o *jetstream.Offer) *run {
+	k := keyOf(o)
+	for _, r := range d.runs {
+		if r.key == k {
+			return r
+		}
+	}
+	return nil
+}
+
+// refusal must be called with mu held.
+func (d *desk) refusal(o *jetstream.Offer) verdict {
+	k := keyOf(o)
+	for _, other := range d.runs {
 		if other.tenant == k.tenant && other.job == k.job {
 			return verdict{answer: jetstream.Busy, reason: "another attempt of this job still runs here"}
 		}
@@ -86,6 +99,9 @@ const drainReason = "drained by an operator"
 
 // remember must be called with mu held. A state that was handed out keeps its list.
 func (d *desk) remember(hash workflow.Hash) {
+	if len(d.public.Recent) > 0 && d.public.Recent[0] == hash {
+		return
+	}
 	recent := make([]workflow.Hash, 1, keptHashes)
 	recent[0] = hash
 	for _, h := range d.public.Recent {
@@ -100,7 +116,7 @@ func (d *desk) remember(hash workflow.Hash) {
 func (d *desk) unknown(o *jetstream.Offer, begin func()) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.leaving || d.runs[keyOf(o)] != nil {
+	if d.leaving || d.find(o) != nil {
 		return false
 	}
 	begin()
@@ -123,7 +139,9 @@ func (d *desk) free(r *run) bool {
 func (d *desk) leave(r *run) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	delete(d.runs, r.key)
+	if i := slices.Index(d.runs, r); i >= 0 {
+		d.runs = slices.Delete(d.runs, i, i+1)
+	}
 	if len(d.runs) > 0 {
 		return
 	}
@@ -150,11 +168,7 @@ func (d *desk) empty() <-chan struct{} {
 func (d *desk) all() []*run {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	all := make([]*run, 0, len(d.runs))
-	for _, r := range d.runs {
-		all = append(all, r)
-	}
-	return all
+	return slices.Clone(d.runs)
 }
 
 // well reports whether ComfyUI can run something.

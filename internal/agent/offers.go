@@ -15,10 +15,11 @@ const findTimeout = time.Second
 // answer decides about one offer without blocking. Only a resume of a prompt that is not known here has to ask
 // ComfyUI first, on a goroutine of its own.
 func (h *host) answer(ctx context.Context, o jetstream.Offer, reply func(jetstream.Reply)) {
-	if o.Resume && h.desk.unknown(&o, func() { h.work.Go(func() { h.answerResume(ctx, o, reply) }) }) {
+	offer := &o // which its run keeps
+	if offer.Resume && h.desk.unknown(offer, func() { h.work.Go(func() { h.answerResume(ctx, offer, reply) }) }) {
 		return
 	}
-	h.decide(ctx, &o, reply)
+	h.decide(ctx, offer, reply)
 }
 
 // decide reserves a slot or refuses. Order of effects: reserve, answer, broadcast, walk. A crash in between lets the
@@ -27,7 +28,7 @@ func (h *host) answer(ctx context.Context, o jetstream.Offer, reply func(jetstre
 func (h *host) decide(ctx context.Context, o *jetstream.Offer, reply func(jetstream.Reply)) {
 	v := h.desk.take(o, func() *run {
 		work, end := context.WithCancelCause(ctx)
-		r := newRun(*o, promptID(o, h.q.Created()), end)
+		r := newRun(o, promptID(o, h.q.Created()), end)
 		h.work.Add(1)
 		h.crew.Go(func() {
 			defer h.work.Done()
@@ -49,14 +50,14 @@ func (h *host) decide(ctx context.Context, o *jetstream.Offer, reply func(jetstr
 
 // answerResume accepts a prompt that ComfyUI knows. A ComfyUI that is merely slow makes the host busy: the job is
 // offered to it again a little later.
-func (h *host) answerResume(ctx context.Context, o jetstream.Offer, reply func(jetstream.Reply)) {
+func (h *host) answerResume(ctx context.Context, o *jetstream.Offer, reply func(jetstream.Reply)) {
 	find, cancel := context.WithTimeout(ctx, findTimeout)
 	defer cancel()
-	standing, err := h.comfy.Find(find, promptID(&o, h.q.Created()))
+	standing, err := h.comfy.Find(find, promptID(o, h.q.Created()))
 	refusal := jetstream.Reply{Answer: jetstream.NotThere, Reason: "ComfyUI does not know the prompt any more"}
 	switch {
 	case err == nil && standing != comfy.Unknown:
-		h.decide(ctx, &o, reply)
+		h.decide(ctx, o, reply)
 		return
 	case err != nil && ctx.Err() != nil:
 		return
@@ -66,7 +67,7 @@ func (h *host) answerResume(ctx context.Context, o jetstream.Offer, reply func(j
 		refusal.Reason = "ComfyUI does not answer: " + comfy.Reason(err)
 	}
 	h.meters.answered(string(refusal.Answer))
-	h.log.Warn("cannot resume a job", "job", keyOf(&o), "reason", refusal.Reason)
+	h.log.Warn("cannot resume a job", "job", keyOf(o), "reason", refusal.Reason)
 	refusal.State = h.desk.state()
 	reply(refusal)
 }

@@ -18,6 +18,12 @@ func (o *overtaken) Error() string {
 	return fmt.Sprintf("the job's last event is %s of host %q, attempt %d", o.by.EventKind, o.by.Host, o.by.Attempt)
 }
 
+// overtakenIn gives what overtook the writer whose error it is, nil when nothing did.
+func overtakenIn(err error) *overtaken {
+	moved, _ := errors.AsType[*overtaken](err)
+	return moved
+}
+
 // event begins an event of this attempt. Without a job (its body could not be read) it has what the offer says.
 func (h *host) event(a *attempt, kind job.EventKind) job.Event {
 	e := job.Event{
@@ -40,8 +46,7 @@ func (h *host) complete(kill context.Context, a *attempt) error {
 	e.NodeTimes = durations(a.result.NodeTimes)
 	for {
 		_, err := h.append(kill, &e, a.chain, "")
-		var moved *overtaken
-		if errors.As(err, &moved) && !moved.by.EventKind.Terminal() {
+		if moved := overtakenIn(err); moved != nil && !moved.by.EventKind.Terminal() {
 			h.log.Warn("completed although the job was started elsewhere meanwhile", "job", a.key, "last", moved.by.EventKind, "host", moved.by.Host)
 			a.chain = moved.by.ChainSequence
 			continue
@@ -115,8 +120,7 @@ const (
 func (h *host) append(ctx context.Context, e *job.Event, last uint64, lease jetstream.Lease) (uint64, error) {
 	for wait := appendPause; ; wait = min(2*wait, maxAppendPause) {
 		sequence, err := h.appendOnce(ctx, e, last, lease)
-		var moved *overtaken
-		if err == nil || errors.As(err, &moved) || jetstream.TooLarge(err) {
+		if err == nil || overtakenIn(err) != nil || jetstream.TooLarge(err) {
 			return sequence, err
 		}
 		if ctx.Err() != nil {

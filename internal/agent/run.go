@@ -2,8 +2,8 @@ package agent
 
 import (
 	"context"
+	"crypto/sha1"
 	"encoding/binary"
-	"fmt"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -28,25 +28,25 @@ func (k key) String() string {
 // run is one accepted attempt.
 type run struct {
 	key
-	offer  jetstream.Offer // as accepted; its lease may have been replaced since
-	prompt string          // its id in ComfyUI
-	since  time.Time       // accepted
+	offer  *jetstream.Offer // as accepted; its lease may have been replaced since
+	prompt string           // its id in ComfyUI
+	since  time.Time        // accepted
 
-	lease      atomic.Value            // jetstream.Lease; replaced when NATS delivered the job again
-	superseded atomic.Bool             // a newer attempt has started: the lease is not ours any more
-	reporting  atomic.Bool             // ComfyUI is no longer needed
-	end        context.CancelCauseFunc // ends the walk's part in ComfyUI
+	lease      atomic.Pointer[jetstream.Lease] // replaced when NATS delivered the job again
+	superseded atomic.Bool                     // a newer attempt has started: the lease is not ours any more
+	reporting  atomic.Bool                     // ComfyUI is no longer needed
+	end        context.CancelCauseFunc         // ends the walk's part in ComfyUI
 }
 
-func newRun(o jetstream.Offer, prompt string, end context.CancelCauseFunc) *run {
-	r := &run{key: keyOf(&o), offer: o, prompt: prompt, since: time.Now(), end: end}
-	r.lease.Store(o.Lease)
+func newRun(o *jetstream.Offer, prompt string, end context.CancelCauseFunc) *run {
+	r := &run{key: keyOf(o), offer: o, prompt: prompt, since: time.Now(), end: end}
+	r.lease.Store(&o.Lease)
 	return r
 }
 
 func keyOf(o *jetstream.Offer) key { return key{job.Tenant(o.Message.Tenant), o.Job, o.Attempt} }
 
-func (r *run) currentLease() jetstream.Lease { return r.lease.Load().(jetstream.Lease) }
+func (r *run) currentLease() jetstream.Lease { return *r.lease.Load() }
 
 // ended is why a run must stop: its job's chain has a terminal event that is not ours.
 type ended struct{ by job.EventKind }
@@ -79,20 +79,27 @@ var promptSpace = uuid.MustParse("5b0f4c3e-7d0a-5f64-9a52-1f1c0e8f6d3b")
 // promptID is the lower-case UUID (v5) of a job's attempt. The stream's creation belongs to the stream sequence:
 // a ComfyUI that outlives a stream made anew must not answer with an old prompt of the same number.
 func promptID(o *jetstream.Offer, streamCreated time.Time) string {
-	name := fmt.Sprintf("%s\x00%s\x00%d\x00%d\x00%d", o.Message.Tenant, o.Job, streamCreated.UnixNano(), o.Message.Sequence, o.Attempt)
-	return uuid.NewSHA1(promptSpace, []byte(name)).String()
+	name := append(make([]byte, 0, 256), promptSpace[:]...)
+	name = append(append(name, o.Message.Tenant...), 0)
+	name = append(append(name, o.Job...), 0)
+	name = append(strconv.AppendInt(name, streamCreated.UnixNano(), 10), 0)
+	name = append(strconv.AppendUint(name, o.Message.Sequence, 10), 0)
+	sum := sha1.Sum(strconv.AppendInt(name, int64(o.Attempt), 10))
+	id := uuid.UUID(sum[:16])
+	id[6] = id[6]&0x0f | 0x50 // version 5
+	id[8] = id[8]&0x3f | 0x80 // of RFC 9562
+	return id.String()
 }
 
 // seeds draws the seeds of a prompt: random between prompts and the same again when the prompt is resumed. They
 // have 32 bits, which is as many as every node takes.
 func seeds(prompt string) func() uint64 {
-	id := uuid.MustParse(prompt)
 	drawn := uint64(0)
 	return func() uint64 {
 		var n [8]byte
 		binary.BigEndian.PutUint64(n[:], drawn)
 		drawn++
-		seed := uuid.NewSHA1(id, n[:])
+		seed := uuid.NewSHA1(uuid.MustParse(prompt), n[:])
 		return uint64(binary.BigEndian.Uint32(seed[:4]))
 	}
 }

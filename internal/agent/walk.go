@@ -81,8 +81,7 @@ func (h *host) begin(ctx context.Context, a *attempt) error {
 	e := h.event(a, job.Started)
 	e.PromptID = a.prompt
 	a.chain, err = h.append(ctx, &e, a.chain, "")
-	var moved *overtaken
-	for errors.As(err, &moved) && h.merelyWaited(ctx, a, moved) {
+	for moved := overtakenIn(err); moved != nil && h.merelyWaited(ctx, a, moved); moved = overtakenIn(err) {
 		a.chain, err = h.append(ctx, &e, moved.by.ChainSequence, "")
 	}
 	if err == nil {
@@ -177,14 +176,13 @@ func (h *host) limits(t *job.Timeouts) (start, node, total time.Duration) {
 // clear does on the host what a failure asks for, before the slot is given back: the prompt of a run that was
 // stopped from here is cancelled and that is confirmed; a host that is lost or sick takes no more jobs.
 func (h *host) clear(kill context.Context, a *attempt, err error) {
-	var stopped *ended
-	var away *displaced
-	if errors.As(err, &stopped) || errors.As(err, &away) || errors.Is(err, drained{}) {
+	_, stopped := errors.AsType[*ended](err)
+	_, away := errors.AsType[*displaced](err)
+	if stopped || away || errors.Is(err, drained{}) {
 		h.cancel(kill, a.run)
 		return
 	}
-	var moved *overtaken
-	if errors.As(err, &moved) {
+	if overtakenIn(err) != nil {
 		return // nothing was sent
 	}
 	f := failure.As(err)
@@ -238,21 +236,20 @@ func (h *host) release(a *attempt, err error) {
 
 // settle appends how the attempt ended and acks a job that is over.
 func (h *host) settle(kill context.Context, a *attempt, err error) {
-	var stopped *ended
-	if errors.As(err, &stopped) {
+	if stopped, is := errors.AsType[*ended](err); is {
 		h.finish(a, stopped.by)
 		return
 	}
 	if err == nil {
 		err = h.complete(kill, a)
-	} else if moved := (*overtaken)(nil); !errors.As(err, &moved) {
+	} else if overtakenIn(err) == nil {
 		err = h.fail(kill, a, failureOf(err))
 	}
-	var moved *overtaken
-	switch {
-	case errors.As(err, &moved) && moved.by.EventKind.Terminal():
+	switch moved := overtakenIn(err); {
+	case moved == nil:
+	case moved.by.EventKind.Terminal():
 		h.finish(a, moved.by.EventKind)
-	case errors.As(err, &moved):
+	default:
 		h.log.Warn("dropped: the job's chain has moved on", "job", a.key, "last", moved.by.EventKind, "host", moved.by.Host)
 		h.meters.ended("dropped", "")
 	}
@@ -260,9 +257,7 @@ func (h *host) settle(kill context.Context, a *attempt, err error) {
 
 // endedAs is the kind that a dispatcher will find in the failed event, as far as the end of a run tells it.
 func endedAs(err error) failure.Kind {
-	var stopped *ended
-	var moved *overtaken
-	if err == nil || errors.As(err, &stopped) || errors.As(err, &moved) {
+	if _, stopped := errors.AsType[*ended](err); err == nil || stopped || overtakenIn(err) != nil {
 		return ""
 	}
 	return failureOf(err).Kind
@@ -270,11 +265,10 @@ func endedAs(err error) failure.Kind {
 
 // failureOf is what a failed event says of the error that ended a run.
 func failureOf(err error) *failure.Failure {
-	var away *displaced
-	switch {
-	case errors.Is(err, drained{}):
+	if errors.Is(err, drained{}) {
 		return failure.New(failure.Drained, "the agent was shut down before the job had ended")
-	case errors.As(err, &away):
+	}
+	if away, is := errors.AsType[*displaced](err); is {
 		return failure.New(failure.HostSick, away.Error())
 	}
 	return failure.As(err)

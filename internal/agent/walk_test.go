@@ -3,12 +3,14 @@ package agent_test
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/uuid"
 
 	"github.com/comfyherd/comfyherd/internal/agent"
 	"github.com/comfyherd/comfyherd/internal/comfy"
@@ -16,6 +18,19 @@ import (
 	"github.com/comfyherd/comfyherd/internal/job"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
+
+// An agent of another version finds the prompt again.
+func TestThePromptIsNamedByTheJobAndItsAttempt(t *testing.T) {
+	t.Parallel()
+	h := start(t, agent.Config{})
+	o := h.queued(job.Spec{ID: "one"})
+	h.accepted(o)
+	name := fmt.Sprintf("acme\x00one\x00%d\x00%d\x001", h.q.Created().UnixNano(), o.Message.Sequence)
+	want := uuid.NewSHA1(uuid.MustParse("5b0f4c3e-7d0a-5f64-9a52-1f1c0e8f6d3b"), []byte(name)).String()
+	if p := await(h, h.fake.posted, "the POST"); p.ID != want {
+		t.Errorf("the prompt is %s, want %s", p.ID, want)
+	}
+}
 
 func TestAJobRunsFromTheOfferToTheAck(t *testing.T) {
 	t.Parallel()
