@@ -13,9 +13,9 @@ const broadcastPause = 2 * time.Millisecond
 
 // untold is a broadcast that is due.
 type untold struct {
-	mu    sync.Mutex // guards the two below
-	due   time.Time  // zero when there is nothing to tell
-	timer *time.Timer
+	mu    sync.Mutex  // guards the two below
+	due   time.Time   // zero when there is nothing to tell
+	timer *time.Timer // tells; runs while something is due
 }
 
 // broadcastWithin tells the host's state after a pause, unless it is told before that anyway: on a busy host the next
@@ -28,10 +28,14 @@ func (h *host) broadcastWithin(pause time.Duration) {
 	case u.due.IsZero():
 		u.due = due
 		h.work.Add(1)
-		u.timer = time.AfterFunc(pause, func() {
-			defer h.work.Done()
-			h.broadcast(nil)
-		})
+		if u.timer == nil {
+			u.timer = time.AfterFunc(pause, func() {
+				defer h.work.Done()
+				h.broadcast(nil)
+			})
+			return
+		}
+		u.timer.Reset(pause)
 	case due.Before(u.due) && u.timer.Stop():
 		u.due = due
 		u.timer.Reset(pause)

@@ -2,7 +2,6 @@ package agent
 
 import (
 	"context"
-	"sync"
 	"time"
 
 	"github.com/comfyherd/comfyherd/internal/job"
@@ -26,11 +25,11 @@ func (h *host) cancelLoop(ctx context.Context) error {
 // follow hears the events of a run's job from followAfter on, until stop is called, which waits for what is under
 // way. What was stored before is read from the chain.
 func (h *host) follow(ctx context.Context, r *run) (stop func()) {
-	ctx, cancel := context.WithCancel(ctx)
-	var hearing sync.WaitGroup
-	hearing.Add(1)
+	hearing := make(chan context.CancelFunc, 1) // has how to end it once it began, and is closed when it has ended
 	timer := time.AfterFunc(followAfter, func() {
-		defer hearing.Done()
+		defer close(hearing)
+		ctx, cancel := context.WithCancel(ctx)
+		hearing <- cancel
 		unfollow, err := h.q.FollowJob(r.tenant, r.job, r.hear)
 		if err != nil {
 			h.log.Warn("cannot follow a job; its cancel is heard all the same", "job", r.key, "error", err)
@@ -41,10 +40,10 @@ func (h *host) follow(ctx context.Context, r *run) (stop func()) {
 		<-ctx.Done()
 	})
 	return func() {
-		cancel()
 		if timer.Stop() {
-			hearing.Done()
+			return
 		}
-		hearing.Wait()
+		(<-hearing)()
+		<-hearing
 	}
 }

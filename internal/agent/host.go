@@ -161,6 +161,9 @@ func (h *host) obey(c jetstream.Control) {
 	h.announce()
 }
 
+// heard reports whether anybody reads what every job logs.
+func (h *host) heard() bool { return h.log.Enabled(context.Background(), slog.LevelInfo) }
+
 // announce tells the host's state to all dispatchers now, and to the presence with the next beat, which it asks
 // for at once.
 func (h *host) announce() {

@@ -14,38 +14,14 @@ const livePause = 200 * time.Millisecond
 // live tells a run's progress and previews. It never blocks the run; what comes too fast is replaced by what comes
 // next, and the last progress is always told.
 type live struct {
-	tell   func(comfy.Progress)
-	show   func(contentType string, image []byte)
-	shown  time.Time // of the newest preview; only the run's goroutine touches it
-	mu     sync.Mutex
+	host  *host
+	run   *run
+	shown time.Time // of the newest preview; only the run's goroutine touches it
+
+	mu     sync.Mutex // guards all below
 	told   time.Time
 	newest *comfy.Progress // not yet told
 	timer  *time.Timer     // will tell newest
-}
-
-func (h *host) live(a *attempt) *live {
-	tenant, id := a.tenant, a.key.job
-	return &live{
-		tell: func(p comfy.Progress) {
-			if !h.q.Connected() {
-				return // or it would take the room of acks in the connection's buffer
-			}
-			err := h.q.PublishProgress(tenant, id, jetstream.Progress{
-				Value: p.Value, Max: p.Max, Node: p.Node, Class: p.Class, NodesDone: p.NodesDone, NodesTotal: p.NodesTotal,
-			})
-			if err != nil {
-				h.log.Debug("cannot tell progress", "job", a.key, "error", err)
-			}
-		},
-		show: func(contentType string, image []byte) {
-			if !h.q.Connected() {
-				return
-			}
-			if err := h.q.PublishPreview(tenant, id, contentType, image); err != nil {
-				h.log.Debug("cannot tell a preview", "job", a.key, "error", err)
-			}
-		},
-	}
 }
 
 func (l *live) progress(p comfy.Progress) {
@@ -69,8 +45,30 @@ func (l *live) progress(p comfy.Progress) {
 // flush must be called with mu held.
 func (l *live) flush() {
 	if l.newest != nil {
-		l.tell(*l.newest)
+		l.tell(l.newest)
 		l.newest, l.told = nil, time.Now()
+	}
+}
+
+// tell and show send nothing while NATS is away, or it would take the room of acks in the connection's buffer.
+func (l *live) tell(p *comfy.Progress) {
+	if !l.host.q.Connected() {
+		return
+	}
+	err := l.host.q.PublishProgress(l.run.tenant, l.run.job, jetstream.Progress{
+		Value: p.Value, Max: p.Max, Node: p.Node, Class: p.Class, NodesDone: p.NodesDone, NodesTotal: p.NodesTotal,
+	})
+	if err != nil {
+		l.host.log.Debug("cannot tell progress", "job", l.run.key, "error", err)
+	}
+}
+
+func (l *live) show(contentType string, image []byte) {
+	if !l.host.q.Connected() {
+		return
+	}
+	if err := l.host.q.PublishPreview(l.run.tenant, l.run.job, contentType, image); err != nil {
+		l.host.log.Debug("cannot tell a preview", "job", l.run.key, "error", err)
 	}
 }
 

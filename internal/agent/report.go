@@ -62,7 +62,9 @@ func (h *host) complete(kill context.Context, a *attempt) error {
 		if err != nil {
 			return err
 		}
-		h.log.Info("completed", "job", a.key, "ran_for", a.ran, "outputs", len(a.outputs))
+		if h.heard() {
+			h.log.Info("completed", "job", a.key, "ran_for", a.ran, "outputs", len(a.outputs))
+		}
 		h.meters.completed.Inc()
 		h.ack(a.currentLease())
 		return nil

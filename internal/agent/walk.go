@@ -20,6 +20,7 @@ type attempt struct {
 	startedAt time.Time
 	chain     uint64 // sequence of the started event
 	seeds     map[string]uint64
+	running   time.Time     // since when
 	ran       time.Duration // on the GPU
 	outputs   []job.Output
 	result    *comfy.Result
@@ -84,7 +85,7 @@ func (h *host) begin(ctx context.Context, a *attempt) error {
 	for moved := overtakenIn(err); moved != nil && h.merelyWaited(ctx, a, moved); moved = overtakenIn(err) {
 		a.chain, err = h.append(ctx, &e, moved.by.ChainSequence, "")
 	}
-	if err == nil {
+	if err == nil && h.heard() {
 		h.log.Info("started", "job", a.key, "hash", a.offer.Hash.Short(), "prompt", a.prompt)
 	}
 	return err
@@ -142,17 +143,16 @@ func (h *host) perform(ctx context.Context, a *attempt) error {
 		ID: a.prompt, Workflow: prepared.Body, ExtraData: a.job.ExtraData, Targets: a.job.IncludeOutputs, Resume: a.offer.Resume,
 	}
 	prompt.Start, prompt.Node, prompt.Total = h.limits(a.job.Timeouts)
-	live := h.live(a)
+	live := &live{host: h, run: a.run}
 	defer live.stop()
-	var running time.Time
 	a.result, err = h.comfy.Run(ctx, prompt, comfy.Watch{
-		Running: func() { running = time.Now() }, Progress: live.progress, Preview: live.preview,
+		Running: func() { a.running = time.Now() }, Progress: live.progress, Preview: live.preview,
 	})
 	if err == nil {
 		a.ran = a.result.Ran
 	}
-	if a.ran == 0 && !running.IsZero() {
-		a.ran = time.Since(running)
+	if a.ran == 0 && !a.running.IsZero() {
+		a.ran = time.Since(a.running)
 	}
 	return err
 }
@@ -230,7 +230,9 @@ func (h *host) release(a *attempt, err error) {
 			Size: a.size(), RanFor: job.Duration(a.ran), Success: err == nil, Kind: endedAs(err),
 			Loads: a.loads(),
 		})
-		poke(h.freed)
+		if h.comfy.State().QueueRemaining > 0 {
+			poke(h.freed)
+		}
 	}
 }
 
