@@ -2,6 +2,8 @@ package agent
 
 import (
 	"context"
+	"slices"
+	"sync"
 	"time"
 
 	"github.com/comfyherd/comfyherd/internal/job"
@@ -22,28 +24,75 @@ func (h *host) cancelLoop(ctx context.Context) error {
 	})
 }
 
-// follow hears the events of a run's job from followAfter on, until stop is called, which waits for what is under
-// way. What was stored before is read from the chain.
-func (h *host) follow(ctx context.Context, r *run) (stop func()) {
-	hearing := make(chan context.CancelFunc, 1) // has how to end it once it began, and is closed when it has ended
-	timer := time.AfterFunc(followAfter, func() {
-		defer close(hearing)
-		ctx, cancel := context.WithCancel(ctx)
-		hearing <- cancel
-		unfollow, err := h.q.FollowJob(r.tenant, r.job, r.hear)
-		if err != nil {
-			h.log.Warn("cannot follow a job; its cancel is heard all the same", "job", r.key, "error", err)
-			return
-		}
-		defer unfollow()
-		h.review(ctx, r)
-		<-ctx.Done()
-	})
-	return func() {
-		if timer.Stop() {
-			return
-		}
-		(<-hearing)()
-		<-hearing
+// follows has the runs whose chains are not followed yet. One timer serves them all: most end before it does.
+type follows struct {
+	mu      sync.Mutex // guards all below, and what a run says of who hears for it
+	pending []*run
+	due     bool // the timer runs
+}
+
+// follow hears the events of a run's job from followAfter on, until unfollow. What was stored before is read from the
+// chain.
+func (h *host) follow(ctx context.Context, r *run) {
+	f := &h.follows
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.pending = append(f.pending, r)
+	if !f.due {
+		f.due = true
+		time.AfterFunc(followAfter, func() { h.followLasting(ctx) })
 	}
+}
+
+// followLasting begins to follow the runs that have lasted for followAfter.
+func (h *host) followLasting(ctx context.Context) {
+	f := &h.follows
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	next := followAfter
+	f.pending = slices.DeleteFunc(f.pending, func(r *run) bool {
+		if left := followAfter - time.Since(r.since); left > 0 {
+			next = min(next, left)
+			return false
+		}
+		var hearing context.Context
+		hearing, r.deafen = context.WithCancel(ctx)
+		r.hearing.Go(func() { h.listen(hearing, r) })
+		return true
+	})
+	if f.due = len(f.pending) > 0; f.due {
+		time.AfterFunc(next, func() { h.followLasting(ctx) })
+	}
+}
+
+func (h *host) listen(ctx context.Context, r *run) {
+	unfollow, err := h.q.FollowJob(r.tenant, r.job, r.hear)
+	if err != nil {
+		h.log.Warn("cannot follow a job; its cancel is heard all the same", "job", r.key, "error", err)
+		return
+	}
+	defer unfollow()
+	h.review(ctx, r)
+	<-ctx.Done()
+}
+
+// unfollow waits for what is under way.
+func (h *host) unfollow(r *run) {
+	if h.follows.drop(r) {
+		return
+	}
+	r.deafen()
+	r.hearing.Wait()
+}
+
+// drop reports whether the run was not followed yet.
+func (f *follows) drop(r *run) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	i := slices.Index(f.pending, r)
+	if i < 0 {
+		return false
+	}
+	f.pending = slices.Delete(f.pending, i, i+1)
+	return true
 }

@@ -37,8 +37,9 @@ type host struct {
 	extendEvery atomic.Int64   // the lease loop's period, nanoseconds; written by that loop
 	relearn     atomic.Bool    // read the capability at the next look; written by walks
 	acked       acks           // jobs that were acked lately
-	untold      untold         // slots that were taken and that no broadcast has told of
-	looked      atomic.Bool    // ComfyUI was looked at; written by the health loop
+	follows     follows
+	untold      untold      // slots that were taken and that no broadcast has told of
+	looked      atomic.Bool // ComfyUI was looked at; written by the health loop
 
 	straysMu sync.Mutex
 	strays   []string // prompts that may still be in ComfyUI and that nobody waits for; cancelled when it answers

@@ -5,6 +5,7 @@ import (
 	"crypto/sha1"
 	"encoding/binary"
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -36,6 +37,9 @@ type run struct {
 	superseded atomic.Bool                     // a newer attempt has started: the lease is not ours any more
 	reporting  atomic.Bool                     // ComfyUI is no longer needed
 	end        context.CancelCauseFunc         // ends the walk's part in ComfyUI
+
+	hearing sync.WaitGroup     // of the chain's events, once the run is followed
+	deafen  context.CancelFunc // ends it
 }
 
 func newRun(o *jetstream.Offer, prompt string, end context.CancelCauseFunc) *run {

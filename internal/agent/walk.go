@@ -45,8 +45,9 @@ func (h *host) walk(kill, ctx context.Context, r *run) {
 	defer h.desk.leave(r)
 	a := &attempt{run: r}
 	defer r.end(nil)
-	defer h.follow(kill, r)() // 1
-	err := h.begin(ctx, a)    // 2
+	h.follow(kill, r) // 1
+	defer h.unfollow(r)
+	err := h.begin(ctx, a) // 2
 	if err == nil {
 		err = h.perform(ctx, a) // 3, 4
 	}
