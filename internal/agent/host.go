@@ -26,17 +26,18 @@ type host struct {
 	meters *meters
 	desk   *desk
 
-	crew        *crew.Crew     // runs the walks; the agent's
-	work        sync.WaitGroup // walks, and answers to resume offers
-	fetcher     *http.Client   // of inputs by URL
-	shipping    chan struct{}  // a token for every run that stores outputs
-	beatNow     chan struct{}  // the state changed: tell it
-	examineNow  chan struct{}  // look at ComfyUI now
-	freed       chan struct{}  // a run gave its slot back
-	extendNow   chan struct{}  // extend all leases now
-	extendEvery atomic.Int64   // the lease loop's period, nanoseconds; written by that loop
-	relearn     atomic.Bool    // read the capability at the next look; written by walks
-	acked       acks           // jobs that were acked lately
+	crew        *crew.Crew                             // runs the walks; the agent's
+	work        sync.WaitGroup                         // walks, and answers to resume offers
+	spell       func(class, input, file string) string // as ComfyUI does
+	fetcher     *http.Client                           // of inputs by URL
+	shipping    chan struct{}                          // a token for every run that stores outputs
+	beatNow     chan struct{}                          // the state changed: tell it
+	examineNow  chan struct{}                          // look at ComfyUI now
+	freed       chan struct{}                          // a run gave its slot back
+	extendNow   chan struct{}                          // extend all leases now
+	extendEvery atomic.Int64                           // the lease loop's period, nanoseconds; written by that loop
+	relearn     atomic.Bool                            // read the capability at the next look; written by walks
+	acked       acks                                   // jobs that were acked lately
 	follows     follows
 	untold      untold      // slots that were taken and that no broadcast has told of
 	looked      atomic.Bool // ComfyUI was looked at; written by the health loop
@@ -56,6 +57,7 @@ func newHost(q *jetstream.Queue, cfg Config, h HostConfig, instance string, m *m
 			Host: h.Name, Instance: instance, Slots: cfg.Slots, Prefetch: cfg.Prefetch, Labels: cfg.Labels,
 			Agent: cfg.Version, URL: withoutUser(h.URL),
 		}),
+		spell:    h.Comfy.Spelling,
 		fetcher:  newFetcher(),
 		shipping: make(chan struct{}, maxShipping),
 		beatNow:  make(chan struct{}, 1), examineNow: make(chan struct{}, 1), freed: make(chan struct{}, 1), extendNow: make(chan struct{}, 1),

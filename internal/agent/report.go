@@ -24,9 +24,10 @@ func overtakenIn(err error) *overtaken {
 	return moved
 }
 
-// event begins an event of this attempt. Without a job (its body could not be read) it has what the offer says.
-func (h *host) event(a *attempt, kind job.EventKind) job.Event {
-	e := job.Event{
+// event begins the newest event of this attempt. Without a job (its body could not be read) it has what the offer says.
+func (h *host) event(a *attempt, kind job.EventKind) *job.Event {
+	e := &a.told
+	*e = job.Event{
 		EventKind: kind, Job: a.key.job, Tenant: a.tenant, Priority: a.offer.Message.Priority, Hash: a.offer.Hash, Time: time.Now().UTC(),
 	}
 	if a.job != nil {
@@ -45,7 +46,7 @@ func (h *host) complete(kill context.Context, a *attempt) error {
 	e.QueuedFor, e.RanFor = job.Duration(max(0, a.startedAt.Sub(a.job.Received))), job.Duration(a.ran)
 	e.NodeTimes = durations(a.result.NodeTimes)
 	for {
-		_, err := h.append(kill, &e, a.chain, "")
+		_, err := h.append(kill, e, a.chain, "")
 		if moved := overtakenIn(err); moved != nil && !moved.by.EventKind.Terminal() {
 			h.log.Warn("completed although the job was started elsewhere meanwhile", "job", a.key, "last", moved.by.EventKind, "host", moved.by.Host)
 			a.chain = moved.by.ChainSequence
@@ -82,7 +83,7 @@ func (h *host) fail(kill context.Context, a *attempt, f *failure.Failure) error 
 	if !a.superseded.Load() {
 		h.extend(a.currentLease())
 	}
-	if _, err := h.append(kill, &e, a.chain, a.currentLease()); err != nil {
+	if _, err := h.append(kill, e, a.chain, a.currentLease()); err != nil {
 		return err
 	}
 	h.log.Warn("failed", "job", a.key, "kind", f.Kind, "message", f.Message, "node", f.Node, "class_type", f.Class)

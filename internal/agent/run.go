@@ -95,15 +95,12 @@ func promptID(o *jetstream.Offer, streamCreated time.Time) string {
 	return id.String()
 }
 
-// seeds draws the seeds of a prompt: random between prompts and the same again when the prompt is resumed. They
-// have 32 bits, which is as many as every node takes.
-func seeds(prompt string) func() uint64 {
-	drawn := uint64(0)
-	return func() uint64 {
-		var n [8]byte
-		binary.BigEndian.PutUint64(n[:], drawn)
-		drawn++
-		seed := uuid.NewSHA1(uuid.MustParse(prompt), n[:])
-		return uint64(binary.BigEndian.Uint32(seed[:4]))
-	}
+// drawSeed draws a seed of the prompt: random between prompts and the same again when the prompt is resumed. It has
+// 32 bits, which is as many as every node takes.
+func (a *attempt) drawSeed() uint64 {
+	var n [8]byte
+	binary.BigEndian.PutUint64(n[:], a.drawn)
+	a.drawn++
+	seed := uuid.NewSHA1(uuid.MustParse(a.prompt), n[:])
+	return uint64(binary.BigEndian.Uint32(seed[:4]))
 }

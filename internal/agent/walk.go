@@ -24,6 +24,9 @@ type attempt struct {
 	ran       time.Duration // on the GPU
 	outputs   []job.Output
 	result    *comfy.Result
+	live      live
+	drawn     uint64    // seeds
+	told      job.Event // newest, as it was or will be stored
 }
 
 // walk is a job's way from "accepted" to its end. kill ends only with the process or its NATS connection, and
@@ -43,7 +46,7 @@ type attempt struct {
 // lease. A crash before that event is as above; after it a dispatcher settles the attempt.
 func (h *host) walk(kill, ctx context.Context, r *run) {
 	defer h.desk.leave(r)
-	a := &attempt{run: r}
+	a := &attempt{run: r, live: live{host: h, run: r}}
 	defer r.end(nil)
 	h.follow(kill, r) // 1
 	defer h.unfollow(r)
@@ -82,9 +85,9 @@ func (h *host) begin(ctx context.Context, a *attempt) error {
 	}
 	e := h.event(a, job.Started)
 	e.PromptID = a.prompt
-	a.chain, err = h.append(ctx, &e, a.chain, "")
+	a.chain, err = h.append(ctx, e, a.chain, "")
 	for moved := overtakenIn(err); moved != nil && h.merelyWaited(ctx, a, moved); moved = overtakenIn(err) {
-		a.chain, err = h.append(ctx, &e, moved.by.ChainSequence, "")
+		a.chain, err = h.append(ctx, e, moved.by.ChainSequence, "")
 	}
 	if err == nil && h.heard() {
 		h.log.Info("started", "job", a.key, "hash", a.offer.Hash.Short(), "prompt", a.prompt)
@@ -134,7 +137,7 @@ func (h *host) perform(ctx context.Context, a *attempt) error {
 		}
 	}
 	prepared, err := a.job.Graph.Prepare(workflow.Preparation{
-		Seed: seeds(a.prompt), Prefix: outputPrefix(a.prompt), Inputs: inputs, Spell: h.comfy.Spelling,
+		Seed: a.drawSeed, Prefix: outputPrefix(a.prompt), Inputs: inputs, Spell: h.spell,
 	})
 	if err != nil {
 		return failure.New(failure.InvalidWorkflow, err.Error())
@@ -144,10 +147,9 @@ func (h *host) perform(ctx context.Context, a *attempt) error {
 		ID: a.prompt, Workflow: prepared.Body, ExtraData: a.job.ExtraData, Targets: a.job.IncludeOutputs, Resume: a.offer.Resume,
 	}
 	prompt.Start, prompt.Node, prompt.Total = h.limits(a.job.Timeouts)
-	live := &live{host: h, run: a.run}
-	defer live.stop()
+	defer a.live.stop()
 	a.result, err = h.comfy.Run(ctx, prompt, comfy.Watch{
-		Running: func() { a.running = time.Now() }, Progress: live.progress, Preview: live.preview,
+		Running: func() { a.running = time.Now() }, Progress: a.live.progress, Preview: a.live.preview,
 	})
 	if err == nil {
 		a.ran = a.result.Ran
