@@ -14,7 +14,7 @@ import (
 // the message of another.
 type forms struct {
 	names   []string // of the header
-	options []string // names that a message may leave out
+	options []string // names that a message may leave out; nats.go writes no line for an empty list
 	blank   sync.Pool
 }
 
@@ -22,6 +22,7 @@ type forms struct {
 type form struct {
 	nats.Msg
 	values []string // of the header, which points here, in the order of its names
+	chosen []string // options that are set
 }
 
 func (f *forms) take() *form {
@@ -33,16 +34,20 @@ func (f *forms) take() *form {
 	for i, name := range f.names {
 		made.Header[name] = made.values[i : i+1 : i+1]
 	}
+	for _, name := range f.options {
+		made.Header[name] = nil
+	}
 	return made
 }
 
 // put takes a form back once its message was sent or given up; nats.go keeps nothing of what it has written.
 func (f *forms) put(used *form) {
 	clear(used.values)
-	for _, name := range f.options {
-		delete(used.Header, name)
+	for _, name := range used.chosen {
+		used.Header[name] = nil
 	}
-	used.Msg = nats.Msg{Header: used.Header}
+	used.chosen = used.chosen[:0]
+	used.Subject, used.Reply, used.Data = "", "", nil
 	f.blank.Put(used)
 }
 
@@ -50,6 +55,7 @@ func (f *forms) put(used *form) {
 func (f *form) option(name, value string) {
 	if value != "" {
 		f.Header[name] = []string{value}
+		f.chosen = append(f.chosen, name)
 	}
 }
 
