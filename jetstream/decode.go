@@ -27,18 +27,11 @@ func decodeState(body []byte) (HostState, error) {
 func decodeReply(body []byte) (Reply, error) {
 	var a Reply
 	r := plainReader{src: string(body)}
-	r.object(func(name string) {
-		switch name {
-		case "answer":
-			a.Answer = Answer(r.text())
-		case "reason":
-			a.Reason = r.text()
-		case "state":
-			r.state(&a.State)
-		default:
-			r.odd = true
-		}
-	})
+	a.Answer = Answer(r.text(`{"answer":"`))
+	a.Reason = r.optional(`,"reason":"`)
+	r.must(`,"state":`)
+	r.state(&a.State)
+	r.must(`}`)
 	if r.whole() {
 		return a, nil
 	}
@@ -46,93 +39,58 @@ func decodeReply(body []byte) (Reply, error) {
 	return odd, json.Unmarshal(body, &odd)
 }
 
+// state leaves what a brief state does not have to encoding/json: a full one is told every few seconds.
 func (r *plainReader) state(s *HostState) {
-	r.object(func(name string) {
-		switch name {
-		case "host":
-			s.Host = r.text()
-		case "instance":
-			s.Instance = r.text()
-		case "serial":
-			s.Serial = uint64(r.count())
-		case "state":
-			s.State = Availability(r.text())
-		case "reason":
-			s.Reason = r.text()
-		case "slots":
-			s.Slots = int(r.count())
-		case "prefetch":
-			s.Prefetch = int(r.count())
-		case "running":
-			r.array(s.Running != nil, func() { s.Running = append(s.Running, r.running()) })
-		case "foreign":
-			s.Foreign = int(r.count())
-		case "ended":
-			r.odd = r.odd || s.Ended != nil
-			s.Ended = r.ended()
-		case "brief":
-			s.Brief = r.yes()
-		case "time":
-			s.Time = r.time()
-		default: // a full state is told every few seconds
-			r.odd = true
-		}
-	})
+	s.Host = r.text(`{"host":"`)
+	s.Instance = r.text(`,"instance":"`)
+	s.Serial = uint64(r.count(`,"serial":`))
+	s.State = Availability(r.text(`,"state":"`))
+	s.Reason = r.optional(`,"reason":"`)
+	s.Slots = int(r.count(`,"slots":`))
+	s.Prefetch = int(r.count(`,"prefetch":`))
+	for r.next(opening(len(s.Running), `,"running":[`)) {
+		s.Running = append(s.Running, r.running())
+	}
+	if len(s.Running) > 0 {
+		r.must(`]`)
+	}
+	s.Foreign = int(r.optionalCount(`,"foreign":`))
+	if r.next(`,"ended":`) {
+		s.Ended = r.ended()
+	}
+	s.Brief = r.next(`,"brief":true`)
+	s.Time = r.time(`,"time":"`)
+	r.must(`}`)
 }
 
 func (r *plainReader) running() RunningJob {
-	var j RunningJob
-	r.object(func(name string) {
-		switch name {
-		case "tenant":
-			j.Tenant = job.Tenant(r.text())
-		case "job":
-			j.Job = job.ID(r.text())
-		case "priority":
-			j.Priority = job.Priority(r.count())
-		case "hash":
-			j.Hash = workflow.Hash(r.text())
-		case "attempt":
-			j.Attempt = int(r.count())
-		case "since":
-			j.Since = r.time()
-		default:
-			r.odd = true
-		}
-	})
+	j := RunningJob{
+		Tenant: job.Tenant(r.text(`{"tenant":"`)), Job: job.ID(r.text(`,"job":"`)), Priority: job.Priority(r.count(`,"priority":`)),
+		Hash: workflow.Hash(r.text(`,"hash":"`)), Attempt: int(r.count(`,"attempt":`)), Since: r.time(`,"since":"`),
+	}
+	r.must(`}`)
 	return j
 }
 
 // ended gives values of their own: they are kept for longer than the state that they came with.
 func (r *plainReader) ended() *EndedJob {
-	e := &EndedJob{}
-	r.object(func(name string) {
-		switch name {
-		case "tenant":
-			e.Tenant = job.Tenant(strings.Clone(r.text()))
-		case "job":
-			e.Job = job.ID(r.text())
-		case "priority":
-			e.Priority = job.Priority(r.count())
-		case "hash":
-			e.Hash = workflow.Hash(strings.Clone(r.text()))
-		case "size":
-			e.Size = r.count()
-		case "ran_for":
-			e.RanFor = r.duration()
-		case "success":
-			e.Success = r.yes()
-		case "kind":
-			e.Kind = failure.Kind(strings.Clone(r.text()))
-		default:
-			r.odd = true
-		}
-	})
+	e := &EndedJob{
+		Tenant: job.Tenant(strings.Clone(r.text(`{"tenant":"`))), Job: job.ID(r.text(`,"job":"`)),
+		Priority: job.Priority(r.count(`,"priority":`)), Hash: workflow.Hash(strings.Clone(r.text(`,"hash":"`))),
+		Size: r.optionalCount(`,"size":`), RanFor: r.duration(`,"ran_for":"`),
+	}
+	e.Success = r.next(`,"success":true`)
+	if !e.Success {
+		r.must(`,"success":false`)
+	}
+	e.Kind = failure.Kind(strings.Clone(r.optional(`,"kind":"`)))
+	r.must(`}`)
 	return e
 }
 
-// plainReader reads JSON as our own encoders write it: no escapes, no nulls, no fractions, nothing twice that holds
-// more than one value. Whatever else it meets makes it odd; then what it has read is void.
+// plainReader reads JSON just as our own encoders write it: the same names in the same order, no spaces, no escapes.
+// Whatever else it meets makes it odd; then what it has read is void. What comes before a value, with its quotation
+// mark, is given to the method that reads the value.
 type plainReader struct {
 	src string
 	at  int
@@ -140,90 +98,61 @@ type plainReader struct {
 }
 
 // whole reports whether all has been read and none of it was odd.
-func (r *plainReader) whole() bool {
-	r.space()
-	return !r.odd && r.at == len(r.src)
-}
+func (r *plainReader) whole() bool { return !r.odd && r.at == len(r.src) }
 
-func (r *plainReader) space() {
-	for r.at < len(r.src) && (r.src[r.at] == ' ' || r.src[r.at] == '\n' || r.src[r.at] == '\r' || r.src[r.at] == '\t') {
-		r.at++
-	}
-}
-
-// next takes c when it comes next.
-func (r *plainReader) next(c byte) bool {
-	r.space()
-	if r.odd || r.at >= len(r.src) || r.src[r.at] != c {
+// next takes what is given when it comes next.
+func (r *plainReader) next(what string) bool {
+	if r.odd || !strings.HasPrefix(r.src[r.at:], what) {
 		return false
 	}
-	r.at++
+	r.at += len(what)
 	return true
 }
 
-func (r *plainReader) must(c byte) {
-	if !r.next(c) {
+func (r *plainReader) must(what string) {
+	if !r.next(what) {
 		r.odd = true
 	}
 }
 
-// object calls field for each name; it must read the value.
-func (r *plainReader) object(field func(name string)) {
-	r.must('{')
-	if r.next('}') {
-		return
-	}
-	for !r.odd {
-		name := r.text()
-		r.must(':')
-		if r.odd {
-			return
-		}
-		field(name)
-		if !r.next(',') {
-			r.must('}')
-			return
-		}
-	}
+func (r *plainReader) text(before string) string {
+	r.must(before)
+	return r.rest()
 }
 
-// array calls value for each value; it must read it. An empty one and a repeated one are odd.
-func (r *plainReader) array(again bool, value func()) {
-	r.must('[')
-	r.odd = r.odd || again
-	for !r.odd {
-		value()
-		if !r.next(',') {
-			r.must(']')
-			return
-		}
+func (r *plainReader) optional(before string) string {
+	if !r.next(before) {
+		return ""
 	}
+	return r.rest()
 }
 
-func (r *plainReader) text() string {
-	r.must('"')
-	ascii := true
-	for i := r.at; i < len(r.src); i++ {
-		switch c := r.src[i]; {
-		case c == '"':
-			text := r.src[r.at:i]
-			r.at = i + 1
-			r.odd = r.odd || !ascii && !utf8.ValidString(text) // as of "1.5µs"; encoding/json replaces what is invalid
-			return text
-		case c < ' ' || c == '\\':
-			r.odd = true
-			return ""
-		case c >= utf8.RuneSelf:
-			ascii = false
+// rest reads a text whose quotation mark has been read.
+func (r *plainReader) rest() string {
+	end := strings.IndexByte(r.src[r.at:], '"')
+	if r.odd || end < 0 {
+		r.odd = true
+		return ""
+	}
+	text := r.src[r.at : r.at+end]
+	r.at += end + 1
+	for i := range len(text) {
+		if c := text[i]; c < ' ' || c == '\\' || c >= utf8.RuneSelf {
+			r.odd = oddText(text)
+			break
 		}
 	}
-	r.odd = true
-	return ""
+	return text
+}
+
+// oddText allows what is not ASCII, as in "1.5µs", unless encoding/json would replace it.
+func oddText(text string) bool {
+	return !utf8.ValidString(text) || strings.ContainsFunc(text, func(c rune) bool { return c < ' ' || c == '\\' })
 }
 
 // count reads a number of at most 18 digits that is not negative.
-func (r *plainReader) count() int64 {
-	r.space()
+func (r *plainReader) count(before string) int64 {
+	r.must(before)
 	from, n := r.at, int64(0)
 	for r.at < len(r.src) && r.src[r.at] >= '0' && r.src[r.at] <= '9' && r.at-from < 19 {
 		n = n*10 + int64(r.src[r.at]-'0')
@@ -237,29 +166,22 @@ func (r *plainReader) count() int64 {
 	return n
 }
 
-func (r *plainReader) yes() bool {
-	r.space()
-	switch rest := r.src[r.at:]; {
-	case strings.HasPrefix(rest, "true"):
-		r.at += len("true")
-		return true
-	case strings.HasPrefix(rest, "false"):
-		r.at += len("false")
-		return false
+func (r *plainReader) optionalCount(before string) int64 {
+	if !strings.HasPrefix(r.src[r.at:], before) {
+		return 0
 	}
-	r.odd = true
-	return false
+	return r.count(before)
 }
 
-func (r *plainReader) time() (t time.Time) {
-	if t.UnmarshalText([]byte(r.text())) != nil {
+func (r *plainReader) time(before string) (t time.Time) {
+	if t.UnmarshalText([]byte(r.text(before))) != nil {
 		r.odd = true
 	}
 	return t
 }
 
-func (r *plainReader) duration() job.Duration {
-	d, err := time.ParseDuration(r.text())
+func (r *plainReader) duration(before string) job.Duration {
+	d, err := time.ParseDuration(r.text(before))
 	r.odd = r.odd || err != nil || d < 0
 	return job.Duration(d)
 }

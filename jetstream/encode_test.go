@@ -80,6 +80,17 @@ func TestAStateIsWrittenAndReadLikeTheLibraryDoes(t *testing.T) {
 	}
 }
 
+// encoding/json makes several times as many allocations.
+func TestWhatEveryJobTellsIsReadWithoutTheLibrary(t *testing.T) { //nolint:paralleltest // AllocsPerRun wants to run alone
+	all := fullState()
+	s := all.Abridged()
+	s.Ended.RanFor, s.Ended.Loads = job.Duration(1500), nil // 1.5µs
+	c := jetstream.Change{Phase: jetstream.Put, Key: "gpu-1", Value: s.AppendJSON(nil)}
+	if n := testing.AllocsPerRun(100, func() { jetstream.HostStateOf(c) }); n > 7 {
+		t.Errorf("a state of two runs and an end is read with %v allocations", n)
+	}
+}
+
 // odd are states that others may write, right and wrong.
 var odd = []string{
 	`{"host":"gpu-1"}`, `{ "host" : "gpu-1" , "slots" : 2 }`, ` {"host":"gpu-1"} `, `{"HOST":"gpu-1"}`, `{"host":"gpu\u002d1"}`,
