@@ -90,15 +90,15 @@ func offerForms() *forms {
 func (f *form) offer(o *Offer, host string) {
 	m := &o.Message
 	var text joiner
-	text.Grow(80) // two numbers and a time
-	f.Subject, f.Data = offerSubject(host), m.Body
+	text.Grow(120 + len(host))
+	f.Subject, f.Data = text.join(offerSubject(host)), m.Body
 	copy(f.values, []string{
 		string(o.Job), m.Tenant, strconv.Itoa(int(m.Priority)), string(o.Hash), strconv.Itoa(o.Attempt), strconv.FormatBool(o.Resume),
-		string(o.Lease), o.AckWait.String(), text.number(o.LastInChain), text.number(m.Sequence), text.time(m.Received),
+		string(o.Lease), text.join(o.AckWait.String()), text.number(o.LastInChain), text.number(m.Sequence), text.time(m.Received),
 	})
 	f.option(RequeueOfHeader, m.RequeueOf)
 	if o.Quiet > 0 {
-		f.option(quietHeader, o.Quiet.String())
+		f.option(quietHeader, text.join(o.Quiet.String()))
 	}
 }
 
