@@ -14,34 +14,34 @@ import (
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
-func benchQueue(b *testing.B) *jetstream.Queue {
-	b.Helper()
-	server, err := embedded.Start(embedded.Config{Port: -1, StoreDir: b.TempDir()})
+func openQueue(tb testing.TB) *jetstream.Queue {
+	tb.Helper()
+	server, err := embedded.Start(embedded.Config{Port: -1, StoreDir: tb.TempDir()})
 	if err != nil {
-		b.Fatal(err)
+		tb.Fatal(err)
 	}
-	b.Cleanup(func() {
+	tb.Cleanup(func() {
 		if err := server.Close(); err != nil {
-			b.Error(err)
+			tb.Error(err)
 		}
 	})
 	nc, err := nats.Connect(server.URL())
 	if err != nil {
-		b.Fatal(err)
+		tb.Fatal(err)
 	}
-	b.Cleanup(nc.Close)
-	q, err := jetstream.Open(b.Context(), nc, jetstream.Config{})
+	tb.Cleanup(nc.Close)
+	q, err := jetstream.Open(tb.Context(), nc, jetstream.Config{})
 	if err != nil {
-		b.Fatal(err)
+		tb.Fatal(err)
 	}
-	b.Cleanup(q.Close)
+	tb.Cleanup(q.Close)
 	return q
 }
 
 // BenchmarkAppend publishes the three events of a job, each when the one before is stored, on NATS in this process
 // over a socket, with file storage.
 func BenchmarkAppend(b *testing.B) {
-	q := benchQueue(b)
+	q := openQueue(b)
 	hash := graphs.Hash(strings.Repeat("0", 64))
 	b.ReportAllocs()
 	for n := 0; b.Loop(); n++ {
@@ -59,7 +59,7 @@ func BenchmarkAppend(b *testing.B) {
 
 // BenchmarkSubmit publishes a job and waits until it is stored.
 func BenchmarkSubmit(b *testing.B) {
-	q := benchQueue(b)
+	q := openQueue(b)
 	spec := jetstream.Spec{Workflow: []byte(workflow)}
 	b.ReportAllocs()
 	for n := 0; b.Loop(); n++ {
