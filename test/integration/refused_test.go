@@ -123,7 +123,7 @@ func TestABodyBeyondMaxPayloadIsRefusedAtThePublish(t *testing.T) {
 // What fits into a publish to the last byte still has to reach an agent or a dead letter, with headers of ours.
 func TestABodyThatJustFitsIsNeitherLostNorStuck(t *testing.T) {
 	t.Parallel()
-	f := start(t, setup{dispatchers: 2, hosts: painters("a")})
+	f := start(t, setup{dispatchers: 2, hosts: painters("a"), jetstream: impatient()})
 	room := int(f.nc.MaxPayload())
 	for name, body := range map[string][]byte{
 		"Junk": bytes.Repeat([]byte("x"), room), "Workflow": pad(room),
