@@ -52,7 +52,7 @@ type brain struct {
 	alarms       alarms
 	pace         pace
 	roundTrip    time.Duration // of an offer, lately
-	meanRun      time.Duration // of a job, lately
+	runs         usual         // how long jobs run
 	dirtyHosts   map[route.HostID]bool
 	dirty        bool // something changed that may let any waiting job run
 	closing      bool // nothing is begun any more
@@ -62,11 +62,8 @@ type brain struct {
 	depth     atomic.Int64 // tickets in the waiting room
 	isSynced  atomic.Bool
 	allSynced chan struct{}
-	tiny      atomic.Bool      // jobs run for less than tinyRun
-	rate      atomic.Int64     // placements in the last second
-	lineSince [10]atomic.Int64 // Unix nanoseconds since when a line is too long; 0 = it is not
-	pending   [10]atomic.Int64 // what the consumer of each priority still holds
-	freed     chan struct{}    // told when inHand falls
+	line      line
+	freed     chan struct{} // told when inHand falls
 }
 
 // pair is a host and a hash.
@@ -76,15 +73,8 @@ type pair struct {
 }
 
 const (
-	handOver  = 4 * time.Millisecond   // least head start of a host's home dispatcher
-	handTime  = 100 * time.Millisecond // how long a job waits in hand before it is parked
-	handLeast = 16                     // jobs that may always wait in hand
-	handMost  = 512                    // deliveries under way at once
-	handFlow  = 64                     // deliveries under way at once while others stand in line
-	lineTime  = 4 * time.Second        // how long a job may stand in line in the stream
-	longLine  = 20 * time.Second       // the same while jobs run for less than tinyRun: parking costs more than they do
-	tinyRun   = 50 * time.Millisecond
-	lineGrace = time.Second // before the pace of a new line is known
+	handOver = 4 * time.Millisecond   // least head start of a host's home dispatcher
+	handTime = 100 * time.Millisecond // how long a job waits in hand before it is parked
 )
 
 func newBrain(d *Dispatcher) *brain {

@@ -83,6 +83,7 @@ func (b *brain) hearDispatcher(c jetstream.Change) {
 // rehome says anew which dispatcher matches which host's slots first.
 func (b *brain) rehome() {
 	b.homes = slices.Sorted(maps.Keys(b.dispatchers))
+	b.line.peers.Store(int64(len(b.homes)))
 	for _, h := range b.hosts {
 		h.home = b.isHome(h.state.Host)
 		b.fleet.PutHost(h.routeState())

@@ -136,8 +136,8 @@ func (b *brain) charge(s *jetstream.HostState, now time.Time) {
 	}
 	ran := time.Duration(e.RanFor)
 	b.waiting.Charge(route.Tenant(e.Tenant), int(e.Priority), ran.Seconds(), now)
-	b.meanRun += (ran - b.meanRun) / 32
-	b.tiny.Store(b.meanRun < tinyRun)
+	b.runs.observe(ran)
+	b.line.slow.Store(b.runs.mean >= tinyRun)
 	if !e.Success {
 		b.suspect(s.Host, e, now)
 		return

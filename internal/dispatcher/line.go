@@ -2,18 +2,41 @@ package dispatcher
 
 import (
 	"context"
+	"sync/atomic"
 	"time"
 )
+
+const (
+	handLeast = 16               // jobs that may always wait in hand
+	handMost  = 512              // deliveries under way at once
+	handFlow  = 64               // deliveries under way at once while others stand in line
+	lineTime  = 4 * time.Second  // how long a job may stand in line in the stream
+	longLine  = 20 * time.Second // the same while jobs run for less than tinyRun: parking costs more than they do
+	tinyRun   = 50 * time.Millisecond
+	lineGrace = time.Second // before the pace of a new line is known
+)
+
+// line is what is known of the jobs in the stream: all dispatchers work off that of a priority together. What stays
+// there costs nothing but cannot be passed; what is pulled and cannot run is parked, which costs some writes and lets
+// everybody else pass. So jobs stand in line only while the line is worked off within lineTime, or has only just begun
+// to form. The brain and the pull loops write it; pull loops read it.
+type line struct {
+	rate  atomic.Int64 // jobs that this dispatcher placed in the last second
+	peers atomic.Int64 // live dispatchers, this one included
+	slow  atomic.Bool  // jobs run for tinyRun or longer
+	holds atomic.Int64 // deliveries that the hand can hold, a free slot can take, or a kept one has
+	stuck atomic.Bool  // the hand is full, and slots are free that no job in it can take
+
+	hand    [10]atomic.Int64 // jobs of each priority that wait in hand
+	pending [10]atomic.Int64 // what the consumer of each priority still holds
+	since   [10]atomic.Int64 // Unix nanoseconds since when a line is too long; 0 = it is not
+}
 
 // credit says how many jobs of a priority may be pulled now, waiting a moment when that is none. Beyond the cap
 // of the waiting room the lower priorities stop first: p is pulled up to (10+p)/10 of it.
 func (b *brain) credit(stop context.Context, p int) int {
 	full := b.depth.Load() >= int64(b.d.cfg.WaitingCap)*int64(10+p)/10
-	most := handMost
-	if b.inLine(p) {
-		most = min(max(handFlow, int(b.rate.Load())/10), handMost)
-	}
-	n := most - int(b.inHand.Load())
+	n := b.line.most(p, time.Now()) - int(b.inHand.Load())
 	if !full && n > 0 {
 		return min(n, pullBatch)
 	}
@@ -27,22 +50,57 @@ func (b *brain) credit(stop context.Context, p int) int {
 	return 0
 }
 
-// inLine reports whether the jobs of a priority may stand in line in the stream. What stays there costs nothing but
-// cannot be passed; what is pulled and cannot run is parked, which costs some writes and lets everybody else pass. So
-// jobs stand in line only while the line is worked off within lineTime, or has only just begun to form.
-func (b *brain) inLine(p int) bool {
-	pending, rate := b.pending[p].Load(), b.rate.Load()
-	line := lineTime
-	if b.tiny.Load() {
-		line = longLine
+// most is how many deliveries may be under way when more jobs of a priority are pulled. From a line of tiny jobs no
+// more are taken than find a slot or a place in hand, unless slots stay free for which somebody further back may wait.
+// What a higher priority finds in hand of lower ones does not keep it waiting.
+func (l *line) most(p int, now time.Time) int {
+	if !l.stands(p, now) {
+		return handMost
 	}
-	if rate == 0 || pending <= rate*int64(line/time.Second) {
-		b.lineSince[p].Store(0)
-		return rate > 0
+	most := min(max(handFlow, int(l.rate.Load())/10), handMost)
+	if l.slow.Load() || l.stuck.Load() {
+		return most
 	}
-	now := time.Now().UnixNano()
-	b.lineSince[p].CompareAndSwap(0, now)
-	return now-b.lineSince[p].Load() < int64(lineGrace)
+	holds := l.holds.Load()
+	for lower := range p {
+		holds += l.hand[lower].Load()
+	}
+	return min(most, int(holds))
+}
+
+// stands reports whether the jobs of a priority may stand in line. Each dispatcher is taken to do an equal share.
+func (l *line) stands(p int, now time.Time) bool {
+	pending, worked := l.pending[p].Load(), l.rate.Load()*max(l.peers.Load(), 1)
+	within := longLine
+	if l.slow.Load() {
+		within = lineTime
+	}
+	if pending <= worked*int64(within/time.Second) {
+		l.since[p].Store(0)
+		return worked > 0
+	}
+	l.since[p].CompareAndSwap(0, now.UnixNano())
+	return now.UnixNano()-l.since[p].Load() < int64(lineGrace)
+}
+
+// watchLine keeps what the pull loops need to know.
+func (b *brain) watchLine(now time.Time) {
+	vacant, kept := b.fleet.Slots()
+	hand, peers := b.pace.hand(now), max(len(b.homes), 1)
+	b.line.rate.Store(int64(b.pace.perSecond(now)))
+	b.line.holds.Store(int64(hand + kept + (vacant+peers-1)/peers))
+	b.line.stuck.Store(vacant > 0 && len(b.hand) >= hand)
+}
+
+// usual is how long jobs run, from the last few dozen.
+type usual struct {
+	mean time.Duration
+	n    int
+}
+
+func (u *usual) observe(ran time.Duration) {
+	u.n = min(u.n+1, 32)
+	u.mean += (ran - u.mean) / time.Duration(u.n)
 }
 
 // pace counts placements in windows of handTime, so that the hand may hold what leaves it soon.

@@ -117,8 +117,12 @@ func (b *brain) keep(o *owned) bool {
 		if b.closing || len(b.hand) >= b.pace.hand(now) {
 			return
 		}
+		if b.hand[o.job.Sequence] != nil {
+			b.letGo(o.job.Sequence) // delivered again
+		}
 		o.taken = now
 		b.hand[o.job.Sequence] = o
+		b.line.hand[o.job.Priority].Add(1)
 		b.waiting.Put(handTicket(o))
 		b.enter()
 		b.dirty = true
@@ -138,6 +142,7 @@ func handTicket(o *owned) route.Ticket {
 
 // letGo takes a job out of the hand.
 func (b *brain) letGo(sequence uint64) {
+	b.line.hand[b.hand[sequence].job.Priority].Add(-1)
 	delete(b.hand, sequence)
 	b.waiting.Remove(sequence)
 	b.exit()
@@ -206,7 +211,7 @@ func (b *brain) match(now time.Time) {
 	}
 	b.reviewHolds(now)
 	b.depth.Store(int64(b.waiting.Len() - len(b.hand)))
-	b.rate.Store(int64(b.pace.perSecond(now)))
+	b.watchLine(now)
 	b.wake(now)
 }
 

@@ -29,7 +29,13 @@ func (d *Dispatcher) pullLoop(ctx, stop context.Context, p job.Priority) error {
 			puller, err = d.q.Puller(ctx, p)
 		}
 		if err == nil {
-			err = puller.Pull(ctx, n, pullWait, func(delivery jetstream.Delivery) { d.accept(ctx, stop, delivery) })
+			err = puller.Pull(ctx, n, pullWait, func(delivery jetstream.Delivery) {
+				n--
+				d.accept(ctx, stop, delivery)
+			})
+		}
+		if err == nil && n > 0 {
+			d.brain.line.pending[p].Store(0) // no more came while the request stood
 		}
 		if err != nil && ctx.Err() == nil {
 			d.log.Warn("jobs cannot be pulled now; trying again", "priority", p, "error", err)
@@ -47,7 +53,7 @@ func (d *Dispatcher) accept(ctx, stop context.Context, delivery jetstream.Delive
 		d.giveBack(delivery.Lease)
 		return
 	}
-	d.brain.pending[delivery.Priority].Store(int64(delivery.Pending))
+	d.brain.line.pending[delivery.Priority].Store(int64(delivery.Pending))
 	d.brain.enter()
 	j, err := d.read(delivery.Message)
 	if err != nil {

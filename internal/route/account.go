@@ -35,6 +35,14 @@ func (f *Fleet) departed(n int32) {
 
 func (h *host) used() int { return len(h.running) + len(h.offered) + h.foreign }
 
+// vacant is how many more jobs the host would take.
+func (h *host) vacant() int {
+	if h.state != Online {
+		return 0
+	}
+	return max(h.slots+h.prefetch-h.used(), 0)
+}
+
 // runs calls visit for every job on the host.
 func (h *host) runs(visit func(r *run)) {
 	for i := range h.running {
@@ -60,6 +68,8 @@ func (f *Fleet) uncount(n int32) {
 		f.drop(facts)
 	}
 	h.warm = h.warm[:0]
+	f.vacant -= h.vacant()
+	f.kept -= len(h.offered)
 	f.online.del(n)
 	f.free.del(n)
 	f.spare.del(n)
@@ -81,6 +91,8 @@ func (f *Fleet) recount(n int32) {
 		f.hold(facts)
 	}
 	f.reside(n)
+	f.vacant += h.vacant()
+	f.kept += len(h.offered)
 	f.endsAt[n] = never
 	if h.state != Online {
 		return

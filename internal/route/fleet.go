@@ -44,6 +44,9 @@ type Fleet struct {
 	blocks  map[pair]*standing
 	ends    []*standing // heap, the next to end first
 
+	vacant int // jobs that online hosts would take beyond those that they have
+	kept   int // jobs that are occupied and that no host says it runs
+
 	presence uint64 // rises when hosts come or go
 	version  uint64 // rises when hosts come, go or change what they can run
 	// changed are the hashes of which some host may take jobs that it could not take before, or the reverse, since
@@ -270,6 +273,9 @@ func (f *Fleet) Release(id HostID, tenant Tenant, job JobID) {
 	h.offered = slices.DeleteFunc(h.offered, func(r run) bool { return r.Job == job && r.Tenant == tenant })
 	f.recount(n)
 }
+
+// Slots is how many more jobs the hosts would take, whichever these are, and how many of their slots are occupied.
+func (f *Fleet) Slots() (vacant, occupied int) { return f.vacant, f.kept }
 
 // PutTenant sets a tenant's weight (1 when 0 or less) and the most jobs it may run at once (0 = no cap).
 func (f *Fleet) PutTenant(t Tenant, weight float64, maxRunning int) {

@@ -62,3 +62,35 @@ func TestChooseFollowsTheOrderOfTheContract(t *testing.T) {
 		t.Errorf("after the block: %s", got)
 	}
 }
+
+func TestSlotsAreCountedAsTheHostsSpeak(t *testing.T) {
+	t.Parallel()
+	f := fleet(online("a"), online("b"))
+	check := func(when string, vacant, occupied int) {
+		t.Helper()
+		if v, o := f.Slots(); v != vacant || o != occupied {
+			t.Errorf("%s: %d vacant and %d occupied, want %d and %d", when, v, o, vacant, occupied)
+		}
+	}
+	check("two hosts", 2, 0)
+	first := route.Run{Tenant: "acme", Job: "1", Hash: hashOf(1)}
+	f.Occupy("a", first)
+	f.Occupy("a", first)
+	check("one job kept", 1, 1)
+	a := online("a")
+	a.Prefetch, a.Running = 1, []route.Run{first}
+	f.PutHost(a)
+	check("it runs, and one more may be held", 2, 0)
+	f.Occupy("a", route.Run{Tenant: "acme", Job: "2", Hash: hashOf(1)})
+	f.Release("a", "acme", "1")
+	check("a second kept", 1, 1)
+	f.Occupy("b", route.Run{Tenant: "acme", Job: "3", Hash: hashOf(1)})
+	check("a third kept", 0, 2)
+	f.Release("b", "acme", "3")
+	b := online("b")
+	b.State = route.Draining
+	f.PutHost(b)
+	check("b drains", 0, 1)
+	f.RemoveHost("a")
+	check("a is gone", 0, 0)
+}

@@ -1,0 +1,29 @@
+package dispatcher
+
+import "time"
+
+// LineFacts are what the brain and the pull loops know of the jobs in the stream.
+type LineFacts struct {
+	Pending, Rate, Peers, Holds int64
+	Slow, Stuck                 bool
+	Hand                        [10]int64
+}
+
+// Line is a line with one priority's jobs in it.
+type Line struct{ line }
+
+// Tell sets all that is known of the line of a priority.
+func (l *Line) Tell(p int, f LineFacts) {
+	l.pending[p].Store(f.Pending)
+	l.rate.Store(f.Rate)
+	l.peers.Store(f.Peers)
+	l.holds.Store(f.Holds)
+	l.slow.Store(f.Slow)
+	l.stuck.Store(f.Stuck)
+	for k, n := range f.Hand {
+		l.hand[k].Store(n)
+	}
+}
+
+// Most is how many deliveries may be under way when more jobs of a priority are pulled.
+func (l *Line) Most(p int, now time.Time) int { return l.most(p, now) }
