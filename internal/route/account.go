@@ -1,6 +1,10 @@
 package route
 
-import "slices"
+import (
+	"slices"
+
+	"github.com/comfyherd/comfyherd/internal/workflow"
+)
 
 // arrived makes the sets know a host that has presence now.
 func (f *Fleet) arrived(n int32) {
@@ -43,84 +47,163 @@ func (h *host) vacant() int {
 	return max(h.slots+h.prefetch-h.used(), 0)
 }
 
-// runs calls visit for every job on the host.
-func (h *host) runs(visit func(r *run)) {
-	for i := range h.running {
-		visit(&h.running[i])
+// find returns a job on the host; nil when it is not there.
+func (h *host) find(r *Run) *run {
+	if i := placeIn(h.running, r); i >= 0 {
+		return &h.running[i]
 	}
-	for i := range h.offered {
-		visit(&h.offered[i])
+	if i := placeIn(h.offered, r); i >= 0 {
+		return &h.offered[i]
 	}
+	return nil
 }
 
-// uncount takes a host's runs and warmth out of all sums and sets; recount puts them in.
-func (f *Fleet) uncount(n int32) {
+// putRuns counts what a host runs now and did not run before, and then uncounts what is gone.
+func (f *Fleet) putRuns(n int32, list []Run) {
 	h := f.hosts[n]
-	h.runs(func(r *run) {
-		t := f.tenant(r.Tenant)
-		t.running[clampPriority(r.Priority)]--
-		t.total--
-		r.facts.running.del(n)
-		f.drop(r.facts)
-	})
-	for i, facts := range h.warm {
-		facts.warm[i].del(n)
-		f.drop(facts)
+	running := h.former[:0]
+	for i := range list {
+		running = append(running, f.accepted(n, &list[i]))
 	}
-	h.warm = h.warm[:0]
-	f.vacant -= h.vacant()
-	f.kept -= len(h.offered)
-	f.online.del(n)
-	f.free.del(n)
-	f.spare.del(n)
-	f.load[h.level()].del(n)
+	former := h.running
+	h.running = running
+	h.offered = slices.DeleteFunc(h.offered, func(r run) bool {
+		if !holds(running, r.Run) {
+			return false
+		}
+		former = append(former, r)
+		return true
+	})
+	for i := range former {
+		if former[i].facts != nil {
+			f.uncount(n, &former[i])
+		}
+	}
+	clear(former)
+	h.former = former[:0]
 }
 
+// accepted is a job that a host says it runs: as it was counted before, or counted now. Of one that was not offered
+// from here it is noted whether it began warm.
+func (f *Fleet) accepted(n int32, r *Run) run {
+	h := f.hosts[n]
+	before := h.find(r)
+	if before != nil && before.facts != nil && before.Hash == r.Hash && before.Priority == r.Priority {
+		same := run{Run: *r, facts: before.facts, tenant: before.tenant}
+		before.facts = nil
+		return same
+	}
+	fresh := run{Run: *r, facts: f.factsOn(h, r.Hash)}
+	if before == nil {
+		h.begin(fresh.facts)
+	}
+	f.count(n, &fresh)
+	return fresh
+}
+
+// withdraw takes the i-th offer back.
+func (f *Fleet) withdraw(n int32, i int) {
+	h := f.hosts[n]
+	gone := h.offered[i]
+	h.offered = slices.Delete(h.offered, i, i+1)
+	f.uncount(n, &gone)
+}
+
+// count puts a run into the sums of its tenant and hash, and uncount takes it out when the host has it no more.
+func (f *Fleet) count(n int32, r *run) {
+	r.tenant = f.tenant(r.Tenant)
+	r.tenant.running[clampPriority(r.Priority)]++
+	r.tenant.total++
+	r.facts.running.add(n)
+	f.hold(r.facts)
+}
+
+func (f *Fleet) uncount(n int32, r *run) {
+	r.tenant.running[clampPriority(r.Priority)]--
+	r.tenant.total--
+	if h := f.hosts[n]; !runs(h.running, r.facts) && !runs(h.offered, r.facts) {
+		r.facts.running.del(n)
+	}
+	f.drop(r.facts)
+}
+
+func runs(list []run, x *facts) bool {
+	return slices.ContainsFunc(list, func(r run) bool { return r.facts == x })
+}
+
+// factsOn is use for a hash that is probably warm on a host.
+func (f *Fleet) factsOn(h *host, hash workflow.Hash) *facts {
+	for _, x := range h.warm {
+		if x.hash == hash {
+			return x
+		}
+	}
+	return f.use(hash)
+}
+
+// recount brings all sums and sets up to date with a host's state, runs and warmth.
 func (f *Fleet) recount(n int32) {
 	h := f.hosts[n]
-	h.runs(func(r *run) {
-		t := f.tenant(r.Tenant)
-		t.running[clampPriority(r.Priority)]++
-		t.total++
-		r.facts.running.add(n)
-		f.hold(r.facts)
-	})
-	h.rewarm()
-	for i, facts := range h.warm {
-		facts.warmAt(i).add(n)
-		f.hold(facts)
-	}
-	f.reside(n)
-	f.vacant += h.vacant()
-	f.kept += len(h.offered)
+	f.warm(n)
+	used, online := h.used(), h.state == Online
+	f.load[h.sums.level].del(n)
+	f.vacant -= h.sums.vacant
+	f.kept -= h.sums.kept
+	h.sums = sums{vacant: h.vacant(), kept: len(h.offered), level: h.level()}
+	f.vacant += h.sums.vacant
+	f.kept += h.sums.kept
+	f.online.put(n, online)
+	f.free.put(n, online && used < h.slots)
+	f.spare.put(n, online && used >= h.slots && used < h.slots+h.prefetch)
 	f.endsAt[n] = never
-	if h.state != Online {
-		return
+	if online {
+		f.load[h.sums.level].add(n)
+		f.endsAt[n] = h.freeAt()
 	}
-	f.online.add(n)
-	used := h.used()
-	f.free.put(n, used < h.slots)
-	f.spare.put(n, used >= h.slots && used < h.slots+h.prefetch)
-	f.load[h.level()].add(n)
-	f.endsAt[n] = h.freeAt()
 }
 
-// rewarm lists the hashes that are warm on the host: the ones it runs, the last accepted first, then the recent.
-func (h *host) rewarm() {
-	warm := func(facts *facts) {
-		if len(h.warm) < warmDepth && !slices.Contains(h.warm, facts) {
-			h.warm = append(h.warm, facts)
+// warm notes which hashes are warm on a host.
+func (f *Fleet) warm(n int32) {
+	h := f.hosts[n]
+	var room [warmDepth]*facts
+	warm := h.warmest(room[:0])
+	if slices.Equal(warm, h.warm) {
+		return
+	}
+	for i, x := range warm {
+		f.hold(x)
+		if i < len(h.warm) {
+			h.warm[i].warm[i].del(n)
+		}
+		x.warmAt(i).add(n)
+	}
+	for i, x := range h.warm {
+		if i >= len(warm) {
+			x.warm[i].del(n)
+		}
+		f.drop(x)
+	}
+	h.warm = append(h.warm[:0], warm...)
+	f.reside(n)
+}
+
+// warmest appends the hashes that are warm on the host: the ones it runs, the last accepted first, then the recent.
+func (h *host) warmest(warm []*facts) []*facts {
+	add := func(x *facts) {
+		if len(warm) < warmDepth && !slices.Contains(warm, x) {
+			warm = append(warm, x)
 		}
 	}
 	for i := len(h.offered) - 1; i >= 0; i-- {
-		warm(h.offered[i].facts)
+		add(h.offered[i].facts)
 	}
 	for i := len(h.running) - 1; i >= 0; i-- {
-		warm(h.running[i].facts)
+		add(h.running[i].facts)
 	}
-	for _, facts := range h.recent {
-		warm(facts)
+	for _, x := range h.recent {
+		add(x)
 	}
+	return warm
 }
 
 // level is a host's load: runs, offers and foreign prompts per slot, in eighths.

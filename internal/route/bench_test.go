@@ -149,3 +149,28 @@ func benchChoose(b *testing.B, f *route.Fleet) {
 		b.Fatalf("%d of %d found a host", found, i)
 	}
 }
+
+// BenchmarkPutHost is a host's word at the start and at the end of each job, offered from here before.
+func BenchmarkPutHost(b *testing.B) {
+	f := benchFleet(100, 0, true)
+	states := make([]route.HostState, 100)
+	for i := range states {
+		states[i] = online(hostName(i))
+		states[i].Recent = []workflow.Hash{hashOf(1), hashOf(2), hashOf(3), hashOf(4)}
+		f.PutHost(states[i])
+	}
+	running := make([]route.Run, 1)
+	b.ReportAllocs()
+	i := 0
+	for b.Loop() {
+		s := &states[i%len(states)]
+		running[0] = route.Run{Tenant: tenant(i % 4), Job: "job", Priority: 5, Hash: s.Recent[i%2], Since: noon}
+		f.Occupy(s.ID, running[0])
+		s.Running = running
+		f.PutHost(*s)
+		f.Release(s.ID, running[0].Tenant, "job")
+		s.Running = nil
+		f.PutHost(*s)
+		i++
+	}
+}

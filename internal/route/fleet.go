@@ -76,15 +76,21 @@ type host struct {
 	labels   []string
 	running  []run // as the host says
 	offered  []run // Occupy and not yet Release or in running
+	former   []run // empty: room for the next word
 	recent   []*facts
 	warm     []*facts // running and recent hashes, without repetitions, warmest first
 	resident []*model
 	begun    []begun
+	sums     sums
 }
+
+// sums is what the fleet's sums and sets hold of a host.
+type sums struct{ vacant, kept, level int }
 
 type run struct {
 	Run
-	facts *facts
+	facts  *facts // nil = it is counted elsewhere now
+	tenant *tenantFacts
 }
 
 // begun remembers whether a run started on a warm host, until its run time is known.
@@ -150,29 +156,14 @@ func (f *Fleet) PutHost(s HostState) {
 		h.present = true
 		f.arrived(n)
 	}
-	running := f.accepted(h, s.Running)
-	f.uncount(n)
 	h.state, h.slots, h.prefetch, h.foreign = s.State, s.Slots, s.Prefetch, s.Foreign
 	f.describe(n, s)
-	h.running = running
-	h.offered = slices.DeleteFunc(h.offered, func(r run) bool { return holds(h.running, r.Run) })
+	f.putRuns(n, s.Running)
 	h.recent = h.recent[:0]
 	for _, hash := range s.Recent[:min(len(s.Recent), warmDepth)] {
-		h.recent = append(h.recent, f.use(hash))
+		h.recent = append(h.recent, f.factsOn(h, hash))
 	}
 	f.recount(n)
-}
-
-// accepted turns what a host runs into runs, noting of the new ones whether they began warm.
-func (f *Fleet) accepted(h *host, list []Run) []run {
-	running := make([]run, len(list))
-	for i, r := range list {
-		running[i] = run{Run: r, facts: f.use(r.Hash)}
-		if !holds(h.running, r) && !holds(h.offered, r) {
-			h.begin(running[i].facts)
-		}
-	}
-	return running
 }
 
 // describe sets what seldom changes.
@@ -224,8 +215,15 @@ func entry[K comparable](m map[K]*hostSet, key K) *hostSet {
 	return s
 }
 
-func holds(runs []run, r Run) bool {
-	return slices.ContainsFunc(runs, func(k run) bool { return k.Job == r.Job && k.Tenant == r.Tenant })
+func holds(runs []run, r Run) bool { return placeIn(runs, &r) >= 0 }
+
+func placeIn(runs []run, r *Run) int {
+	for i := range runs {
+		if runs[i].Job == r.Job && runs[i].Tenant == r.Tenant {
+			return i
+		}
+	}
+	return -1
 }
 
 // RemoveHost forgets a host's state: it is offline. Its capability, blocks and strikes stay.
@@ -235,10 +233,13 @@ func (f *Fleet) RemoveHost(id HostID) {
 		return
 	}
 	h := f.hosts[n]
-	f.uncount(n)
-	f.reside(n)
-	h.running, h.offered, h.recent, h.begun = nil, nil, nil, nil
+	f.putRuns(n, nil)
+	for len(h.offered) > 0 {
+		f.withdraw(n, len(h.offered)-1)
+	}
+	h.running, h.offered, h.former, h.recent, h.begun = nil, nil, nil, nil, nil
 	h.state, h.present, h.home = "", false, false
+	f.recount(n)
 	f.setLabels(n, nil)
 	f.setMemory(n, 0)
 	f.home.del(n)
@@ -250,13 +251,13 @@ func (f *Fleet) RemoveHost(id HostID) {
 // the host speaks. Occupying again changes nothing. Undo it with Release once the offer is answered.
 func (f *Fleet) Occupy(id HostID, r Run) {
 	n, ok := f.numbers[id]
-	if !ok || !f.hosts[n].present || holds(f.hosts[n].running, r) || holds(f.hosts[n].offered, r) {
+	if !ok || !f.hosts[n].present || f.hosts[n].find(&r) != nil {
 		return
 	}
 	h := f.hosts[n]
-	taken := run{Run: r, facts: f.use(r.Hash)}
+	taken := run{Run: r, facts: f.factsOn(h, r.Hash)}
 	h.begin(taken.facts)
-	f.uncount(n)
+	f.count(n, &taken)
 	h.offered = append(h.offered, taken)
 	f.recount(n)
 }
@@ -265,13 +266,13 @@ func (f *Fleet) Occupy(id HostID, r Run) {
 // host itself says it runs is not touched.
 func (f *Fleet) Release(id HostID, tenant Tenant, job JobID) {
 	n, ok := f.numbers[id]
-	if !ok || !holds(f.hosts[n].offered, Run{Tenant: tenant, Job: job}) {
+	if !ok {
 		return
 	}
-	h := f.hosts[n]
-	f.uncount(n)
-	h.offered = slices.DeleteFunc(h.offered, func(r run) bool { return r.Job == job && r.Tenant == tenant })
-	f.recount(n)
+	if i := placeIn(f.hosts[n].offered, &Run{Tenant: tenant, Job: job}); i >= 0 {
+		f.withdraw(n, i)
+		f.recount(n)
+	}
 }
 
 // Slots is how many more jobs the hosts would take, whichever these are, and how many of their slots are occupied.
