@@ -19,7 +19,8 @@ type Crew struct {
 	ended   chan struct{}
 	end     sync.Once
 	resting atomic.Int64
-	members sync.WaitGroup
+	working sync.WaitGroup // functions
+	members sync.WaitGroup // goroutines
 }
 
 // Muster gives a crew without members; Close ends it.
@@ -27,6 +28,7 @@ func Muster() *Crew { return &Crew{next: make(chan func()), ended: make(chan str
 
 // Go runs f on a goroutine of its own: one that rests, or a new one. It must not be called once Close was.
 func (c *Crew) Go(f func()) {
+	c.working.Add(1)
 	select {
 	case c.next <- f:
 	default:
@@ -37,6 +39,7 @@ func (c *Crew) Go(f func()) {
 func (c *Crew) work(f func()) {
 	for {
 		f()
+		c.working.Done()
 		if c.resting.Add(1) > mostResting {
 			c.resting.Add(-1)
 			return
@@ -49,6 +52,9 @@ func (c *Crew) work(f func()) {
 		}
 	}
 }
+
+// Wait returns when no function runs.
+func (c *Crew) Wait() { c.working.Wait() }
 
 // Close waits until all functions have returned, and for the goroutines that ran them.
 func (c *Crew) Close() {

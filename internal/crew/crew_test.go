@@ -32,7 +32,7 @@ func TestEverythingRunsAtOnce(t *testing.T) {
 	}
 }
 
-func TestCloseWaitsForWhatRuns(t *testing.T) {
+func TestWaitAndCloseWaitForWhatRuns(t *testing.T) {
 	t.Parallel()
 	c := crew.Muster()
 	release := make(chan struct{})
@@ -44,10 +44,15 @@ func TestCloseWaitsForWhatRuns(t *testing.T) {
 		})
 	}
 	go close(release)
+	c.Wait()
+	if ran.Load() != 10 {
+		t.Errorf("%d of 10 had returned when Wait did", ran.Load())
+	}
+	c.Go(func() { ran.Add(1) })
 	c.Close()
 	c.Close() // again changes nothing
-	if ran.Load() != 10 {
-		t.Errorf("%d of 10 had returned when Close did", ran.Load())
+	if ran.Load() != 11 {
+		t.Errorf("%d of 11 had returned when Close did", ran.Load())
 	}
 }
 

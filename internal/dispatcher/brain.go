@@ -26,6 +26,7 @@ type brain struct {
 	fleet        *route.Fleet
 	waiting      *route.Room
 	hosts        map[string]*hostView
+	running      []route.Run // room for one host's
 	capabilities map[string]workflow.Capability
 	blocked      map[pair]bool
 	incapable    map[pair]time.Time // blocks of kind incapable, and since when
@@ -202,7 +203,7 @@ func (b *brain) ask(f func(now time.Time)) bool {
 func (b *brain) walking(ctx context.Context) func(func(context.Context)) {
 	return func(f func(context.Context)) {
 		b.enter()
-		b.d.walk(func() {
+		b.d.crew.Go(func() {
 			defer b.exit()
 			f(ctx)
 		})

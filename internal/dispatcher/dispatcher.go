@@ -15,7 +15,6 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -81,8 +80,7 @@ type Dispatcher struct {
 	brain   *brain
 	metrics *metrics
 	ids     turns
-	crew    *crew.Crew     // runs the walks
-	walks   sync.WaitGroup // every walk of a job
+	crew    *crew.Crew // runs the walks
 
 	unstored atomic.Bool // JetStream had no room for the last heartbeat; written by the presence loop
 }
@@ -95,7 +93,7 @@ func New(q *jetstream.Queue, cfg Config) (*Dispatcher, error) {
 	}
 	d := &Dispatcher{
 		q: q, cfg: cfg, log: cfg.Logger.With("dispatcher", cfg.Name), source: "comfyherd/dispatcher/" + cfg.Name,
-		started: time.Now(), crew: crew.Muster(), metrics: newMetrics(cfg.Registerer), ids: turns{last: map[idKey]chan struct{}{}},
+		started: time.Now(), crew: crew.Muster(), metrics: newMetrics(cfg.Registerer), ids: turns{last: map[idKey]*turn{}},
 	}
 	d.brain = newBrain(d)
 	return d, nil
@@ -120,7 +118,7 @@ func (d *Dispatcher) Run(stop, kill context.Context) error {
 		cancel()
 		return errors.Join(ended(err), ended(background.Wait()))
 	}
-	d.walk(func() { d.announceAbsent(ctx) })
+	d.crew.Go(func() { d.announceAbsent(ctx) })
 	d.log.Info("dispatching", "policy_cooldown", d.cfg.Policy.Cooldown, "ack_wait", d.q.AckWait())
 	taking := errgroup.Group{}
 	for p := job.Priority(0); p.Valid(); p++ {
@@ -130,15 +128,6 @@ func (d *Dispatcher) Run(stop, kill context.Context) error {
 	d.drain(ctx)
 	cancel()
 	return errors.Join(err, ended(background.Wait()))
-}
-
-// walk runs f beside the caller; drain waits for it.
-func (d *Dispatcher) walk(f func()) {
-	d.walks.Add(1)
-	d.crew.Go(func() {
-		defer d.walks.Done()
-		f()
-	})
 }
 
 // ended takes the ends that were asked for out of an error.
@@ -182,7 +171,7 @@ func (d *Dispatcher) drain(ctx context.Context) {
 	}
 	done := make(chan struct{})
 	go func() {
-		d.walks.Wait()
+		d.crew.Wait()
 		close(done)
 	}()
 	select {

@@ -86,7 +86,7 @@ func (b *brain) rehome() {
 	b.line.peers.Store(int64(len(b.homes)))
 	for _, h := range b.hosts {
 		h.home = b.isHome(h.state.Host)
-		b.fleet.PutHost(h.routeState())
+		b.putHost(h)
 	}
 	b.dirty = true
 }

@@ -21,18 +21,20 @@ type hostView struct {
 	present   bool // its presence was seen, not only a broadcast
 }
 
-func (h *hostView) routeState() route.HostState {
+// putHost tells the fleet what is known of a host.
+func (b *brain) putHost(h *hostView) {
 	s := &h.state
-	runs := make([]route.Run, 0, len(s.Running))
-	for _, r := range s.Running {
-		runs = append(runs, route.Run{
+	b.running = b.running[:0]
+	for i := range s.Running {
+		r := &s.Running[i]
+		b.running = append(b.running, route.Run{
 			Tenant: route.Tenant(r.Tenant), Job: route.JobID(r.Job), Priority: int(r.Priority), Hash: r.Hash, Since: r.Since,
 		})
 	}
-	return route.HostState{
-		ID: route.HostID(s.Host), State: route.Availability(s.State), Slots: s.Slots, Prefetch: s.Prefetch, Running: runs,
+	b.fleet.PutHost(route.HostState{
+		ID: route.HostID(s.Host), State: route.Availability(s.State), Slots: s.Slots, Prefetch: s.Prefetch, Running: b.running,
 		Foreign: s.Foreign, Labels: s.Labels, Memory: s.Memory, Recent: s.Recent, Home: h.home,
-	}
+	})
 }
 
 // newer reports whether s is a later word of the same host than old: the same agent process counts its states, and
@@ -50,7 +52,7 @@ func (b *brain) hearHost(c jetstream.Change) {
 			if h := b.hosts[s.Host]; h != nil && h.state.Instance != s.Instance {
 				h.state.Time, h.held = time.Time{}, nil // NATS's order counts between two agents, not their clocks
 			}
-			b.hearStateNow(s, now)
+			b.hearStateNow(&s, now)
 			h := b.hosts[s.Host]
 			h.until, h.present = now.Add(b.d.q.PresenceTTL()), true
 		}
@@ -59,12 +61,12 @@ func (b *brain) hearHost(c jetstream.Change) {
 }
 
 func (b *brain) hearState(s jetstream.HostState) {
-	b.tell(func(now time.Time) { b.hearStateNow(s, now) })
+	b.tell(func(now time.Time) { b.hearStateNow(&s, now) })
 }
 
 // hearStateNow takes a host's word. While jobs wait, one that frees a slot of a host that is at home elsewhere counts
 // when the slot has stayed free for the head start: until then it is its home dispatcher's.
-func (b *brain) hearStateNow(s jetstream.HostState, now time.Time) {
+func (b *brain) hearStateNow(s *jetstream.HostState, now time.Time) {
 	h := b.hosts[s.Host]
 	if h == nil {
 		if s.Brief {
@@ -80,20 +82,21 @@ func (b *brain) hearStateNow(s jetstream.HostState, now time.Time) {
 	if h.held != nil {
 		newest = h.held
 	}
-	if !newer(newest, &s) {
+	if !newer(newest, s) {
 		return
 	}
-	s = s.Completed(newest)
-	b.charge(&s, now)
-	if h.home || b.waiting.Len() == 0 || spare(&s) <= spare(&h.state) {
-		b.apply(h, s)
+	b.charge(s, now)
+	whole := s.Completed(newest)
+	if h.home || b.waiting.Len() == 0 || spare(&whole) <= spare(&h.state) {
+		b.apply(h, &whole)
 		return
 	}
 	h.heldSince = now
 	if h.held == nil {
 		b.at(now.Add(b.headStart()), func(now time.Time) { b.showHeld(h, now) })
 	}
-	h.held = &s
+	held := whole
+	h.held = &held
 }
 
 // spare is how many more jobs a host would take.
@@ -113,18 +116,18 @@ func (b *brain) showHeld(h *hostView, now time.Time) {
 		b.at(now.Add(left), func(now time.Time) { b.showHeld(h, now) })
 		return
 	}
-	b.apply(h, *h.held)
+	b.apply(h, h.held)
 }
 
-func (b *brain) apply(h *hostView, s jetstream.HostState) {
+func (b *brain) apply(h *hostView, s *jetstream.HostState) {
 	if s.State != h.state.State || !slices.Equal(s.Labels, h.state.Labels) {
 		b.review = true
 		b.dirty = true
 	}
 	h.held = nil
-	h.state = s
+	h.state = *s
 	h.state.Ended = nil
-	b.fleet.PutHost(h.routeState())
+	b.putHost(h)
 	b.dirtyHosts[route.HostID(s.Host)] = true
 }
 
@@ -198,7 +201,7 @@ func (b *brain) settled(p pair) {
 func (b *brain) suspend(host string) {
 	if h := b.hosts[host]; h != nil {
 		h.state.State, h.state.Reason = jetstream.Unhealthy, "its agent does not take offers"
-		b.fleet.PutHost(h.routeState())
+		b.putHost(h)
 	}
 }
 

@@ -50,6 +50,7 @@ func runOf(w *route.Want, id route.JobID, now time.Time) route.Run {
 // place finds a host for a job and keeps a slot there for it, or says why there is none.
 func (b *brain) place(o *owned) spot {
 	var s spot
+	o.job.Graph.Hash() // once for all, and not in the loop
 	b.ask(func(now time.Time) {
 		want := wantOf(o)
 		if !b.fleet.Known(want.Hash) {
@@ -96,7 +97,7 @@ func (b *brain) answered(o *owned, host string, asked time.Time, reply jetstream
 		b.offerTook(now.Sub(asked))
 		switch {
 		case err == nil && reply.State.Host == host:
-			b.hearStateNow(reply.State, now)
+			b.hearStateNow(&reply.State, now)
 			b.releaseNow(host, o)
 			if reply.Answer != jetstream.Accepted && reply.Answer != jetstream.Busy && reply.State.State == jetstream.Online {
 				b.suspend(host)

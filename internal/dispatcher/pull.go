@@ -57,18 +57,26 @@ func (d *Dispatcher) accept(ctx, stop context.Context, delivery jetstream.Delive
 	d.brain.enter()
 	j, err := d.read(delivery.Message)
 	if err != nil {
-		d.walk(func() {
-			defer d.brain.exit()
-			d.refuse(ctx, delivery, err)
-		})
+		d.refuseSoon(ctx, delivery, err)
 		return
 	}
-	before, done := d.ids.enter(j)
-	d.walk(func() {
+	o := &owned{
+		job: j, message: delivery.Message, lease: delivery.Lease, attempt: 1,
+		notBefore: j.NotBefore(), taken: d.clock(),
+	}
+	mine := d.ids.enter(o)
+	d.crew.Go(func() {
 		defer d.brain.exit()
-		defer done()
-		<-before
-		d.receive(ctx, delivery, j)
+		defer d.ids.leave(o, mine)
+		mine.wait()
+		d.receive(ctx, o)
+	})
+}
+
+func (d *Dispatcher) refuseSoon(ctx context.Context, delivery jetstream.Delivery, invalid error) {
+	d.crew.Go(func() {
+		defer d.brain.exit()
+		d.refuse(ctx, delivery, invalid)
 	})
 }
 
@@ -89,8 +97,8 @@ func sleep(ctx context.Context, d time.Duration) {
 
 // turns lets walks of one id follow each other.
 type turns struct {
-	mu   sync.Mutex // guards last
-	last map[idKey]chan struct{}
+	mu   sync.Mutex // guards last, and over of each turn
+	last map[idKey]*turn
 }
 
 type idKey struct {
@@ -98,24 +106,41 @@ type idKey struct {
 	id     job.ID
 }
 
-// enter gives what is closed when it is this walk's turn, and what ends the turn.
-func (t *turns) enter(j *job.Job) (before <-chan struct{}, done func()) {
-	key := idKey{j.Tenant, j.ID}
-	mine := make(chan struct{})
+// turn is one walk's. Few have another before or after them.
+type turn struct {
+	before <-chan struct{} // closed when the one before it is over
+	over   chan struct{}
+}
+
+// enter queues a walk behind the others of its job's id.
+func (t *turns) enter(o *owned) *turn {
+	key, mine := idKey{o.job.Tenant, o.job.ID}, &turn{}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	previous, waits := t.last[key]
-	if !waits {
-		previous = make(chan struct{})
-		close(previous)
+	if before := t.last[key]; before != nil {
+		before.over = make(chan struct{})
+		mine.before = before.over
 	}
 	t.last[key] = mine
-	return previous, func() {
-		t.mu.Lock()
-		defer t.mu.Unlock()
-		close(mine)
-		if t.last[key] == mine {
-			delete(t.last, key)
-		}
+	return mine
+}
+
+// wait returns when it is the turn's turn.
+func (t *turn) wait() {
+	if t.before != nil {
+		<-t.before
+	}
+}
+
+// leave ends a turn.
+func (t *turns) leave(o *owned, mine *turn) {
+	key := idKey{o.job.Tenant, o.job.ID}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if mine.over != nil {
+		close(mine.over)
+	}
+	if t.last[key] == mine {
+		delete(t.last, key)
 	}
 }

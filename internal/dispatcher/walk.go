@@ -36,14 +36,10 @@ type owned struct {
 //  2. the agent has accepted: nothing is left to do here
 //  3. the ticket is put: the lease runs out, the next delivery finds the ticket and parks again
 //  4. the delivery is parked: the job waits for its claim
-func (d *Dispatcher) receive(ctx context.Context, delivery jetstream.Delivery, j *job.Job) {
-	o := &owned{
-		job: j, message: delivery.Message, lease: delivery.Lease, attempt: 1,
-		notBefore: j.NotBefore(), taken: d.clock(),
-	}
+func (d *Dispatcher) receive(ctx context.Context, o *owned) {
 	spot := d.brain.place(o)
-	e := j.NewEvent(job.Queued, d.clock())
-	e.Sequence, e.Position = j.Sequence, spot.position
+	e := o.job.NewEvent(job.Queued, d.clock())
+	e.Sequence, e.Position = o.job.Sequence, spot.position
 	var err error
 	o.last, err = d.q.Append(ctx, &e, 0, d.source, "")
 	switch {
@@ -97,7 +93,7 @@ func (d *Dispatcher) leave(ctx context.Context, o *owned, err error) {
 // park that was sent earlier may arrive later.
 func (d *Dispatcher) secure(ctx context.Context, lease jetstream.Lease) {
 	d.brain.enter()
-	d.walk(func() {
+	d.crew.Go(func() {
 		defer d.brain.exit()
 		ctx, cancel := context.WithTimeout(ctx, 2*d.q.AckWait())
 		defer cancel()
