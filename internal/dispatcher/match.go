@@ -15,7 +15,7 @@ type spot struct {
 	host     string
 	quiet    time.Duration // how long the slot may be kept from the other dispatchers
 	position int           // in the waiting room, when it has to wait
-	hold     route.Hold    // why no host may take it; empty when hosts are merely busy
+	hold     *route.Hold   // why no host may take it; nil when hosts are merely busy
 }
 
 // claimed is a ticket that this dispatcher is to claim.
@@ -50,24 +50,27 @@ func runOf(w *route.Want, id route.JobID, now time.Time) route.Run {
 // place finds a host for a job and keeps a slot there for it, or says why there is none.
 func (b *brain) place(o *owned) spot {
 	var s spot
-	o.job.Graph.Hash() // once for all, and not in the loop
-	b.ask(func(now time.Time) {
-		want := wantOf(o)
-		if !b.fleet.Known(want.Hash) {
-			b.fleet.PutRequirements(want.Hash, o.job.Graph.Requirements())
-		}
-		if b.dirty || len(b.dirtyHosts) > 0 {
-			b.match(now) // a slot that was told to be free a moment ago is for those that waited for it
-		}
-		if host, ok := b.choose(want, now); ok {
-			b.fleet.Occupy(host, runOf(&want, route.JobID(o.job.ID), now))
-			b.pace.count(now)
-			s.host, s.quiet = string(host), b.quiet(string(host))
-			return
-		}
-		s.hold = b.fleet.Hold(want, now)
-		s.position = b.waiting.Len() + 1
-	})
+	b.ask(func(now time.Time) { s = b.placeNow(o, now) })
+	return s
+}
+
+func (b *brain) placeNow(o *owned, now time.Time) spot {
+	want := wantOf(o)
+	if !b.fleet.Known(want.Hash) {
+		b.fleet.PutRequirements(want.Hash, o.job.Graph.Requirements())
+	}
+	if b.dirty || len(b.dirtyHosts) > 0 {
+		b.match(now) // a slot that was told to be free a moment ago is for those that waited for it
+	}
+	if host, ok := b.choose(want, now); ok {
+		b.fleet.Occupy(host, runOf(&want, route.JobID(o.job.ID), now))
+		b.pace.count(now)
+		return spot{host: string(host), quiet: b.quiet(string(host))}
+	}
+	s := spot{position: b.waiting.Len() + 1}
+	if hold := b.fleet.Hold(want, now); hold.Reason != "" {
+		s.hold = &hold
+	}
 	return s
 }
 

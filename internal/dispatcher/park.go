@@ -14,11 +14,11 @@ import (
 
 // wait keeps a job that got no host: in hand for a moment when hosts are merely busy, parked otherwise.
 func (d *Dispatcher) wait(ctx context.Context, o *owned, s spot) {
-	if s.hold.Reason != "" && !d.tellWaiting(ctx, o, s) {
+	if s.hold != nil && !d.tellWaiting(ctx, o, s.hold) {
 		d.revisit(ctx, o) // somebody has cancelled it, most likely
 		return
 	}
-	if s.hold.Reason == "" && d.brain.keep(o) {
+	if s.hold == nil && d.brain.keep(o) {
 		return
 	}
 	ticket := d.ticket(o)
@@ -27,15 +27,15 @@ func (d *Dispatcher) wait(ctx context.Context, o *owned, s spot) {
 
 // tellWaiting appends why no host may take the job, once for each reason. It reports false when the chain has moved
 // on; an event that could not be stored for another reason is told by the next review.
-func (d *Dispatcher) tellWaiting(ctx context.Context, o *owned, s spot) bool {
-	reason := string(s.hold.Reason)
+func (d *Dispatcher) tellWaiting(ctx context.Context, o *owned, hold *route.Hold) bool {
+	reason := string(hold.Reason)
 	if o.reason == reason {
 		return true
 	}
 	e := o.job.NewEvent(job.Waiting, d.clock())
-	e.Sequence, e.Reason, e.Message, e.Hosts = o.job.Sequence, reason, s.hold.Text, hostTexts(s.hold.Hosts)
-	if !s.hold.Until.IsZero() {
-		e.Until = &s.hold.Until
+	e.Sequence, e.Reason, e.Message, e.Hosts = o.job.Sequence, reason, hold.Text, hostTexts(hold.Hosts)
+	if !hold.Until.IsZero() {
+		e.Until = &hold.Until
 	}
 	last, err := d.q.Append(ctx, &e, o.last, d.source, "")
 	if err == nil {

@@ -46,7 +46,7 @@ func (d *Dispatcher) pullLoop(ctx, stop context.Context, p job.Priority) error {
 	return ctx.Err()
 }
 
-// accept walks a delivery on its own goroutine; one that comes while the dispatcher stops goes back at once. Two
+// accept has a delivery placed and walked on its own goroutine; one that comes while the dispatcher stops goes back at once. Two
 // deliveries of one id are walked in the order in which they came, so that the first publish is the one that runs.
 func (d *Dispatcher) accept(ctx, stop context.Context, delivery jetstream.Delivery) {
 	if stop.Err() != nil {
@@ -64,13 +64,28 @@ func (d *Dispatcher) accept(ctx, stop context.Context, delivery jetstream.Delive
 		job: j, message: delivery.Message, lease: delivery.Lease, attempt: 1,
 		notBefore: j.NotBefore(), taken: d.clock(),
 	}
+	o.job.Graph.Hash() // once for all, and not in the brain's loop
 	mine := d.ids.enter(o)
+	if mine.before == nil {
+		d.brain.tell(func(now time.Time) {
+			spot := d.brain.placeNow(o, now)
+			d.crew.Go(func() { d.firstWalk(ctx, o, spot, mine) })
+		})
+		return
+	}
 	d.crew.Go(func() {
-		defer d.brain.exit()
-		defer d.ids.leave(o, mine)
-		mine.wait()
-		d.receive(ctx, o)
+		select {
+		case <-mine.before:
+			d.firstWalk(ctx, o, d.brain.place(o), mine)
+		case <-ctx.Done():
+		}
 	})
+}
+
+func (d *Dispatcher) firstWalk(ctx context.Context, o *owned, s spot, mine *turn) {
+	defer d.brain.exit()
+	defer d.ids.leave(o, mine)
+	d.receive(ctx, o, s)
 }
 
 func (d *Dispatcher) refuseSoon(ctx context.Context, delivery jetstream.Delivery, invalid error) {
@@ -108,7 +123,7 @@ type idKey struct {
 
 // turn is one walk's. Few have another before or after them.
 type turn struct {
-	before <-chan struct{} // closed when the one before it is over
+	before <-chan struct{} // closed when the one before it is over; nil when there is none
 	over   chan struct{}
 }
 
@@ -123,13 +138,6 @@ func (t *turns) enter(o *owned) *turn {
 	}
 	t.last[key] = mine
 	return mine
-}
-
-// wait returns when it is the turn's turn.
-func (t *turn) wait() {
-	if t.before != nil {
-		<-t.before
-	}
 }
 
 // leave ends a turn.

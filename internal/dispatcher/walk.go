@@ -12,8 +12,8 @@ import (
 )
 
 // owned is a job whose lease this dispatcher has, from its delivery or its claim until an agent has accepted it,
-// it is parked, or it has ended. Only the goroutine that walks the job touches it, or the brain while the job is
-// in hand.
+// it is parked, or it has ended. Only the goroutine that walks the job touches it, or the brain before the walk and
+// while the job is in hand.
 type owned struct {
 	job     *job.Job
 	message job.Message
@@ -36,22 +36,21 @@ type owned struct {
 //  2. the agent has accepted: nothing is left to do here
 //  3. the ticket is put: the lease runs out, the next delivery finds the ticket and parks again
 //  4. the delivery is parked: the job waits for its claim
-func (d *Dispatcher) receive(ctx context.Context, o *owned) {
-	spot := d.brain.place(o)
+func (d *Dispatcher) receive(ctx context.Context, o *owned, s spot) {
 	e := o.job.NewEvent(job.Queued, d.clock())
-	e.Sequence, e.Position = o.job.Sequence, spot.position
+	e.Sequence, e.Position = o.job.Sequence, s.position
 	var err error
 	o.last, err = d.q.Append(ctx, &e, 0, d.source, "")
 	switch {
 	case errors.Is(err, jetstream.ErrOvertaken):
-		d.brain.release(o, spot.host)
+		d.brain.release(o, s.host)
 		d.revisit(ctx, o)
 	case err != nil:
-		d.brain.release(o, spot.host)
+		d.brain.release(o, s.host)
 		d.leave(ctx, o, err)
 	default:
 		d.metrics.received.Inc()
-		d.dispatch(ctx, o, spot)
+		d.dispatch(ctx, o, s)
 	}
 }
 
