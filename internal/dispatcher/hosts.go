@@ -64,8 +64,8 @@ func (b *brain) hearState(s jetstream.HostState) {
 	b.tell(func(now time.Time) { b.hearStateNow(&s, now) })
 }
 
-// hearStateNow takes a host's word. While jobs wait, one that frees a slot of a host that is at home elsewhere counts
-// when the slot has stayed free for the head start: until then it is its home dispatcher's.
+// hearStateNow takes a host's word. While jobs wait, here or in the stream, one that frees a slot of a host that is at
+// home elsewhere counts when the slot has stayed free for the head start: until then it is its home dispatcher's.
 func (b *brain) hearStateNow(s *jetstream.HostState, now time.Time) {
 	h := b.hosts[s.Host]
 	if h == nil {
@@ -87,16 +87,16 @@ func (b *brain) hearStateNow(s *jetstream.HostState, now time.Time) {
 	}
 	b.charge(s, now)
 	whole := s.Completed(newest)
-	if h.home || b.waiting.Len() == 0 || spare(&whole) <= spare(&h.state) {
+	if h.home || b.waiting.Len() == 0 && !b.line.some() || spare(&whole) <= spare(&h.state) {
 		b.apply(h, &whole)
 		return
 	}
 	h.heldSince = now
 	if h.held == nil {
+		h.held = &jetstream.HostState{}
 		b.at(now.Add(b.headStart()), func(now time.Time) { b.showHeld(h, now) })
 	}
-	held := whole
-	h.held = &held
+	*h.held = whole
 }
 
 // spare is how many more jobs a host would take.

@@ -83,6 +83,16 @@ func (l *line) stands(p int, now time.Time) bool {
 	return now.UnixNano()-l.since[p].Load() < int64(lineGrace)
 }
 
+// some reports whether jobs stand in line.
+func (l *line) some() bool {
+	for p := range l.pending {
+		if l.pending[p].Load() > 0 {
+			return true
+		}
+	}
+	return false
+}
+
 // watchLine keeps what the pull loops need to know.
 func (b *brain) watchLine(now time.Time) {
 	vacant, kept := b.fleet.Slots()
