@@ -1,6 +1,10 @@
 package dispatcher
 
-import "time"
+import (
+	"time"
+
+	"github.com/comfyherd/comfyherd/internal/job"
+)
 
 // LineFacts are what the brain and the pull loops know of the jobs in the stream.
 type LineFacts struct {
@@ -27,3 +31,19 @@ func (l *Line) Tell(p int, f LineFacts) {
 
 // Most is how many deliveries may be under way when more jobs of a priority are pulled.
 func (l *Line) Most(p int, now time.Time) int { return l.most(p, now) }
+
+// Turns let walks of one id follow each other.
+type Turns struct{ turns }
+
+// NewTurns has none under way.
+func NewTurns() *Turns { return &Turns{turns{last: map[idKey]*turn{}}} }
+
+// Enter gives what is closed when it is a walk's turn, nil when that is at once, and what ends the turn.
+func (t *Turns) Enter(tenant job.Tenant, id job.ID) (before <-chan struct{}, leave func()) {
+	o := &owned{job: &job.Job{Tenant: tenant, ID: id}}
+	t.enter(o)
+	return o.turn.before, func() { t.leave(o) }
+}
+
+// Len is how many ids have a walk.
+func (t *Turns) Len() int { return len(t.last) }

@@ -65,26 +65,26 @@ func (d *Dispatcher) accept(ctx, stop context.Context, delivery jetstream.Delive
 		notBefore: j.NotBefore(), taken: d.clock(),
 	}
 	o.job.Graph.Hash() // once for all, and not in the brain's loop
-	mine := d.ids.enter(o)
-	if mine.before == nil {
+	d.ids.enter(o)
+	if o.turn.before == nil {
 		d.brain.tell(func(now time.Time) {
 			spot := d.brain.placeNow(o, now)
-			d.crew.Go(func() { d.firstWalk(ctx, o, spot, mine) })
+			d.crew.Go(func() { d.firstWalk(ctx, o, spot) })
 		})
 		return
 	}
 	d.crew.Go(func() {
 		select {
-		case <-mine.before:
-			d.firstWalk(ctx, o, d.brain.place(o), mine)
+		case <-o.turn.before:
+			d.firstWalk(ctx, o, d.brain.place(o))
 		case <-ctx.Done():
 		}
 	})
 }
 
-func (d *Dispatcher) firstWalk(ctx context.Context, o *owned, s spot, mine *turn) {
+func (d *Dispatcher) firstWalk(ctx context.Context, o *owned, s spot) {
 	defer d.brain.exit()
-	defer d.ids.leave(o, mine)
+	defer d.ids.leave(o)
 	d.receive(ctx, o, s)
 }
 
@@ -128,8 +128,8 @@ type turn struct {
 }
 
 // enter queues a walk behind the others of its job's id.
-func (t *turns) enter(o *owned) *turn {
-	key, mine := idKey{o.job.Tenant, o.job.ID}, &turn{}
+func (t *turns) enter(o *owned) {
+	key, mine := idKey{o.job.Tenant, o.job.ID}, &o.turn
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if before := t.last[key]; before != nil {
@@ -137,12 +137,11 @@ func (t *turns) enter(o *owned) *turn {
 		mine.before = before.over
 	}
 	t.last[key] = mine
-	return mine
 }
 
 // leave ends a turn.
-func (t *turns) leave(o *owned, mine *turn) {
-	key := idKey{o.job.Tenant, o.job.ID}
+func (t *turns) leave(o *owned) {
+	key, mine := idKey{o.job.Tenant, o.job.ID}, &o.turn
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if mine.over != nil {

@@ -26,6 +26,7 @@ type owned struct {
 	notBefore  time.Time
 	unfit      []string // hosts whose agent would not have it on this walk
 	taken      time.Time
+	turn       turn   // of a delivery
 	reason     string // of the last waiting event in the chain
 }
 
