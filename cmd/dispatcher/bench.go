@@ -15,6 +15,7 @@ type benchCmd struct {
 	Jobs        int           `default:"10000" help:"Jobs to run (${default})."`
 	Payload     int           `default:"2048" help:"Bytes of a job (${default})."`
 	Hosts       int           `default:"100" help:"Hosts (${default})."`
+	Agents      int           `default:"1" help:"Agents that share the hosts, each with a connection of its own (${default})."`
 	Slots       int           `default:"1" help:"Slots of each host (${default})."`
 	Tenants     int           `default:"4" help:"Tenants (${default})."`
 	Hashes      int           `default:"8" help:"Different workflows (${default})."`
@@ -54,7 +55,7 @@ func (b *benchCmd) Run(ctx context.Context, c *console) error {
 		return err
 	}
 	cfg := bench.Config{
-		Jobs: b.Jobs, Payload: b.Payload, Hosts: b.Hosts, Slots: b.Slots, Tenants: b.Tenants, Hashes: b.Hashes,
+		Jobs: b.Jobs, Payload: b.Payload, Hosts: b.Hosts, Agents: b.Agents, Slots: b.Slots, Tenants: b.Tenants, Hashes: b.Hashes,
 		Dispatchers: b.Dispatchers, FailureRate: b.FailureRate, Rate: b.Rate, HostTime: b.HostTime, Comfy: b.Comfy,
 		Waiting: b.Waiting, Blocks: b.Blocks, NATSURL: b.NATSURL, StoreDir: b.StoreDir, SyncAlways: always, SyncEvery: every,
 		Compression: b.Compression, Replicas: b.Replicas, SkipRaw: b.NoBare,
@@ -84,8 +85,9 @@ func (b *benchCmd) Run(ctx context.Context, c *console) error {
 }
 
 func (b *benchCmd) table(c *console, r *bench.Result) error {
-	c.print("%d jobs of %d bytes, %d hosts of %d slots, %d dispatchers, %d tenants, %d workflows, host time %s\n",
-		b.Jobs, b.Payload, b.Hosts, b.Slots, b.Dispatchers, b.Tenants, b.Hashes, r.Config.HostTime)
+	set := r.Config
+	c.print("%d jobs of %d bytes, %d hosts of %d slots, %d agents, %d dispatchers, %d tenants, %d workflows, host time %s\n",
+		set.Jobs, set.Payload, set.Hosts, set.Slots, set.Agents, set.Dispatchers, set.Tenants, set.Hashes, set.HostTime)
 	spread := func(s bench.Spread) string { return fmt.Sprintf("%.2f / %.2f / %.2f ms", s.P50, s.P99, s.Max) }
 	count := func(n float64) string { return fmt.Sprintf("%.0f", n) }
 	size := func(n float64) string { return bytesText(int64(n)) }

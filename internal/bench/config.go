@@ -10,6 +10,7 @@ type Config struct {
 	Jobs        int           // default 10 000
 	Payload     int           // bytes of a job; default 2 048
 	Hosts       int           // default 100
+	Agents      int           // that share the hosts, each with a connection; default 1
 	Slots       int           // of each host; default 1
 	Tenants     int           // default 4
 	Hashes      int           // different workflows; default 8
@@ -46,7 +47,7 @@ func (c Config) withDefaults() Config {
 	for _, d := range []struct {
 		field    *int
 		fallback int
-	}{{&c.Jobs, 10_000}, {&c.Payload, 2048}, {&c.Hosts, 100}, {&c.Slots, 1}, {&c.Tenants, 4}, {&c.Hashes, 8}, {&c.Dispatchers, 2}, {&c.Replicas, 1}} {
+	}{{&c.Jobs, 10_000}, {&c.Payload, 2048}, {&c.Hosts, 100}, {&c.Agents, 1}, {&c.Slots, 1}, {&c.Tenants, 4}, {&c.Hashes, 8}, {&c.Dispatchers, 2}, {&c.Replicas, 1}} {
 		if *d.field == 0 {
 			*d.field = d.fallback
 		}
@@ -59,8 +60,8 @@ func (c Config) withDefaults() Config {
 
 func (c Config) check() error {
 	switch {
-	case c.Jobs < 1 || c.Hosts < 1 || c.Slots < 1 || c.Tenants < 1 || c.Hashes < 1 || c.Dispatchers < 1:
-		return errors.New("jobs, hosts, slots, tenants, hashes and dispatchers must be at least 1")
+	case min(c.Jobs, c.Hosts, c.Agents, c.Slots, c.Tenants, c.Hashes, c.Dispatchers, c.Replicas) < 1:
+		return errors.New("jobs, hosts, agents, slots, tenants, hashes, dispatchers and replicas must be at least 1")
 	case c.Payload < 600 || c.Payload > 900_000:
 		return errors.New("the payload must have 600 to 900 000 bytes")
 	case c.FailureRate < 0 || c.FailureRate > 0.9:

@@ -60,6 +60,7 @@ type Settings struct {
 	Jobs        int     `json:"jobs"`
 	Payload     int     `json:"payload_bytes"`
 	Hosts       int     `json:"hosts"`
+	Agents      int     `json:"agents"`
 	Slots       int     `json:"slots"`
 	Tenants     int     `json:"tenants"`
 	Hashes      int     `json:"hashes"`
@@ -86,7 +87,7 @@ func settings(cfg *Config) Settings {
 		sync = cfg.SyncEvery.String()
 	}
 	return Settings{
-		Jobs: cfg.Jobs, Payload: cfg.Payload, Hosts: cfg.Hosts, Slots: cfg.Slots, Tenants: cfg.Tenants, Hashes: cfg.Hashes,
+		Jobs: cfg.Jobs, Payload: cfg.Payload, Hosts: cfg.Hosts, Agents: cfg.Agents, Slots: cfg.Slots, Tenants: cfg.Tenants, Hashes: cfg.Hashes,
 		Dispatchers: cfg.Dispatchers, FailureRate: cfg.FailureRate, Rate: cfg.Rate, HostTime: cfg.HostTime.String(),
 		Waiting: cfg.Waiting, Blocks: cfg.Blocks, Comfy: cfg.Comfy, Sync: sync, Compression: cfg.Compression, Replicas: cfg.Replicas, CPUs: runtime.NumCPU(), Go: runtime.Version(),
 	}

@@ -18,10 +18,6 @@ import (
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
-// agents is how many agents serve all hosts, or fewer that have leastHosts each: what is to be seen when hosts are
-// added is what hosts cost, not what connections do.
-const agents, leastHosts = 4, 25
-
 // Run measures the raw limit and then comfyherd, and gives both.
 func Run(ctx context.Context, cfg Config) (Result, error) {
 	cfg = cfg.withDefaults()
@@ -200,7 +196,7 @@ func (s *stage) hosts(ctx context.Context) error {
 			h.URL, h.Comfy = nowhere, newHost(s.cfg, s.gaps, capability)
 		}
 		group = append(group, h)
-		if len(group) == max(leastHosts, (s.cfg.Hosts+agents-1)/agents) || i == s.cfg.Hosts-1 {
+		if len(group) == (s.cfg.Hosts+s.cfg.Agents-1)/s.cfg.Agents || i == s.cfg.Hosts-1 {
 			if err := s.agent(ctx, group); err != nil {
 				return err
 			}
