@@ -66,8 +66,7 @@ func TestFailingAttemptsAreTriedAgain(t *testing.T) {
 	}
 }
 
-func TestACrowdAndBlocksStandBesideWhatIsMeasured(t *testing.T) {
-	t.Parallel()
+func TestACrowdAndBlocksStandBesideWhatIsMeasured(t *testing.T) { //nolint:paralleltest // the heap belongs to the process
 	var stages sync.Map
 	r := measured(t, bench.Config{
 		Jobs: 100, Hosts: 4, Waiting: 300, Blocks: 50, SkipRaw: true,
