@@ -7,10 +7,12 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/gorilla/websocket"
 
 	"github.com/comfyherd/comfyherd/internal/comfysim"
 )
@@ -48,8 +50,16 @@ func runDirect(ctx context.Context, cfg *Config, l *load) (float64, Spread, erro
 	return rate, gaps.spread(), nil
 }
 
+// directClient is whoever fills the backlogs. Like ComfyUI's own page it listens, so that hosts tell it what they do.
+const directClient = "direct"
+
 // fill posts every Hosts-th job to a host and waits until all have ended.
 func fill(ctx context.Context, cfg *Config, l *load, sim *comfysim.Server, first int) error {
+	hangUp, err := attend(ctx, sim.URL())
+	if err != nil {
+		return err
+	}
+	defer hangUp()
 	posted := 0
 	for i := first; i < cfg.Jobs; i += cfg.Hosts {
 		if err := post(ctx, sim.URL(), l.body(i)); err != nil {
@@ -57,12 +67,33 @@ func fill(ctx context.Context, cfg *Config, l *load, sim *comfysim.Server, first
 		}
 		posted++
 	}
-	_, err := sim.WaitEnded(ctx, posted)
+	_, err = sim.WaitEnded(ctx, posted)
 	return err
 }
 
+// attend listens to a host until it is told to hang up.
+func attend(ctx context.Context, url string) (hangUp func(), err error) {
+	socket, answer, err := websocket.DefaultDialer.DialContext(ctx, "ws"+strings.TrimPrefix(url, "http")+"/ws?clientId="+directClient, nil)
+	if err != nil {
+		return nil, fmt.Errorf("listen to a host: %w", err)
+	}
+	_ = answer.Body.Close() // empty, since the protocol was switched
+	var listening sync.WaitGroup
+	listening.Go(func() {
+		for {
+			if _, _, err := socket.ReadMessage(); err != nil {
+				return
+			}
+		}
+	})
+	return func() {
+		_ = socket.Close()
+		listening.Wait()
+	}, nil
+}
+
 func post(ctx context.Context, url string, workflow []byte) error {
-	body, err := json.Marshal(map[string]any{"prompt": json.RawMessage(workflow), "prompt_id": uuid.NewString()})
+	body, err := json.Marshal(map[string]any{"prompt": json.RawMessage(workflow), "prompt_id": uuid.NewString(), "client_id": directClient})
 	if err != nil {
 		return fmt.Errorf("encode prompt: %w", err)
 	}
