@@ -96,7 +96,12 @@ func TestWhyOfAJobSaysWhatItWaitsForAndHowItEnded(t *testing.T) {
 	t.Parallel()
 	f := start(t, setup{dispatchers: 2, hosts: painters("a")})
 	r := f.parked(job.Spec{Workflow: paint("flux.safetensors", "a cat", 1)})
-	answer, verdicts := f.why(dispatcher.WhyRequest{Tenant: r.Tenant, Job: r.Job})
+	var answer dispatcher.WhyAnswer
+	var verdicts map[string]route.HostVerdict
+	f.eventually("the dispatcher that is asked has heard of the ticket", func() bool {
+		answer, verdicts = f.why(dispatcher.WhyRequest{Tenant: r.Tenant, Job: r.Job})
+		return answer.Position > 0
+	})
 	if answer.Job != r.Job || answer.State != job.Waiting || answer.Reason != route.NoneCapable || verdicts["a"].Code != "missing" || answer.Position != 1 || answer.Of != 1 {
 		t.Errorf("why says %+v", answer)
 	}
