@@ -46,8 +46,9 @@ func (d *Dispatcher) pullLoop(ctx, stop context.Context, p job.Priority) error {
 	return ctx.Err()
 }
 
-// accept has a delivery placed and walked on its own goroutine; one that comes while the dispatcher stops goes back at once. Two
-// deliveries of one id are walked in the order in which they came, so that the first publish is the one that runs.
+// accept has a delivery placed and walked on its own goroutine; one that comes while the dispatcher stops goes back at
+// once. Two deliveries of one id are walked in the order in which they came, so that the first publish is the one that
+// runs.
 func (d *Dispatcher) accept(ctx, stop context.Context, delivery jetstream.Delivery) {
 	if stop.Err() != nil {
 		d.giveBack(delivery.Lease)
