@@ -127,11 +127,16 @@ func (d *desk) unknown(o *jetstream.Offer, begin func()) bool {
 func (d *desk) free(r *run) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	i := slices.Index(d.slotted, r)
+	return takeOut(&d.slotted, r)
+}
+
+// takeOut takes r out of runs and reports whether it was there.
+func takeOut(runs *[]*run, r *run) bool {
+	i := slices.Index(*runs, r)
 	if i < 0 {
 		return false
 	}
-	d.slotted = slices.Delete(d.slotted, i, i+1)
+	*runs = slices.Delete(*runs, i, i+1)
 	return true
 }
 
@@ -139,9 +144,7 @@ func (d *desk) free(r *run) bool {
 func (d *desk) leave(r *run) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if i := slices.Index(d.runs, r); i >= 0 {
-		d.runs = slices.Delete(d.runs, i, i+1)
-	}
+	takeOut(&d.runs, r)
 	if len(d.runs) > 0 {
 		return
 	}

@@ -89,10 +89,5 @@ func (h *host) unfollow(r *run) {
 func (f *follows) drop(r *run) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	i := slices.Index(f.pending, r)
-	if i < 0 {
-		return false
-	}
-	f.pending = slices.Delete(f.pending, i, i+1)
-	return true
+	return takeOut(&f.pending, r)
 }

@@ -21,15 +21,7 @@ import (
 // hears of that alone. When the first goes on, both events are to be told.
 func TestABlockThatIsAnnouncedLateIsToldToBeLifted(t *testing.T) {
 	t.Parallel()
-	server, err := embedded.Start(embedded.Config{Port: -1, StoreDir: t.TempDir()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		if err := server.Close(); err != nil {
-			t.Error(err)
-		}
-	}()
+	server := startNATS(t)
 	network := startProxy(t, strings.TrimPrefix(server.URL(), "nats://"))
 	defer network.close()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
@@ -88,6 +80,21 @@ func block(ctx context.Context, t *testing.T, q *jetstream.Queue, host string) u
 		t.Fatal(err)
 	}
 	return block.Revision
+}
+
+// startNATS starts one that ends with the test.
+func startNATS(t *testing.T) *embedded.Server {
+	t.Helper()
+	server, err := embedded.Start(embedded.Config{Port: -1, StoreDir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := server.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return server
 }
 
 func open(ctx context.Context, t *testing.T, url string) (*nats.Conn, *jetstream.Queue) {

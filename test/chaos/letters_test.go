@@ -7,7 +7,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/comfyherd/comfyherd/internal/embedded"
 	"github.com/comfyherd/comfyherd/internal/failure"
 	"github.com/comfyherd/comfyherd/internal/job"
 	"github.com/comfyherd/comfyherd/jetstream"
@@ -16,15 +15,7 @@ import (
 // A job that was about to die and went on had its letter taken back; when it dies after all it is buried again.
 func TestALetterThatWasTakenBackCanBeStoredAgain(t *testing.T) {
 	t.Parallel()
-	server, err := embedded.Start(embedded.Config{Port: -1, StoreDir: t.TempDir()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		if err := server.Close(); err != nil {
-			t.Error(err)
-		}
-	}()
+	server := startNATS(t)
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	_, q := open(ctx, t, server.URL())
@@ -45,7 +36,7 @@ func TestALetterThatWasTakenBackCanBeStoredAgain(t *testing.T) {
 	}
 	last := bury(4)
 	var letters []uint64
-	err = q.DeadLetters(ctx, "acme", time.Time{}, func(l jetstream.DeadLetter) bool {
+	err := q.DeadLetters(ctx, "acme", time.Time{}, func(l jetstream.DeadLetter) bool {
 		letters = append(letters, l.Sequence)
 		return true
 	})
