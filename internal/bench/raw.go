@@ -56,7 +56,7 @@ func runRaw(ctx context.Context, cfg *Config, l *load) (result RawResult, err er
 	defer workers.Wait()
 	defer stop()
 	for range cfg.Dispatchers {
-		nc, err := p.connect()
+		nc, err := p.bare()
 		if err != nil {
 			return RawResult{}, err
 		}
@@ -94,7 +94,7 @@ const rawJobs, rawEvents = "BENCH_JOBS", "BENCH_EVENTS"
 
 // prepare makes streams and consumers with the settings of the real ones.
 func (r *raw) prepare(ctx context.Context, p *place) (*nats.Conn, natsjs.JetStream, error) {
-	nc, err := p.connect()
+	nc, err := p.bare()
 	if err != nil {
 		return nil, nil, err
 	}

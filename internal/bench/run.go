@@ -113,7 +113,7 @@ func measure(ctx context.Context, cfg *Config, l *load, result *Result) (err err
 
 // start brings up the fleet and waits until a dispatcher knows all its hosts.
 func (s *stage) start(ctx context.Context) (*jetstream.Queue, natsjs.JetStream, error) {
-	nc, err := s.place.connect()
+	nc, err := s.place.bare()
 	if err != nil {
 		return nil, nil, err
 	}
@@ -140,8 +140,8 @@ func (s *stage) start(ctx context.Context) (*jetstream.Queue, natsjs.JetStream, 
 }
 
 // queue opens a queue on a connection of its own, as every process would have.
-func (s *stage) queue(ctx context.Context) (*jetstream.Queue, error) {
-	nc, err := s.place.connect()
+func (s *stage) queue(ctx context.Context, name string) (*jetstream.Queue, error) {
+	nc, err := s.place.connect(ctx, name)
 	if err != nil {
 		return nil, err
 	}
@@ -161,11 +161,11 @@ func (s *stage) act(ctx context.Context, q *jetstream.Queue, run func(stop, kill
 }
 
 func (s *stage) dispatcher(ctx context.Context, i int) error {
-	q, err := s.queue(ctx)
+	name := dispatcherName(i)
+	q, err := s.queue(ctx, name)
 	if err != nil {
 		return err
 	}
-	name := dispatcherName(i)
 	d, err := dispatcher.New(q, dispatcher.Config{
 		Name: name, Registerer: prometheus.WrapRegistererWith(prometheus.Labels{"dispatcher": name}, s.metrics),
 	})
@@ -207,7 +207,7 @@ func (s *stage) hosts(ctx context.Context) error {
 }
 
 func (s *stage) agent(ctx context.Context, hosts []agent.HostConfig) error {
-	q, err := s.queue(ctx)
+	q, err := s.queue(ctx, "agent "+hosts[0].Name)
 	if err != nil {
 		return err
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"github.com/comfyherd/comfyherd/internal/daemon"
 	"github.com/comfyherd/comfyherd/internal/embedded"
 )
 
@@ -58,10 +59,21 @@ func loopback(raw string) error {
 	return nil
 }
 
-func (p *place) connect() (*nats.Conn, error) {
+// bare connects with nats.go and nothing else.
+func (p *place) bare() (*nats.Conn, error) {
 	nc, err := nats.Connect(p.url, nats.MaxReconnects(-1))
 	if err != nil {
 		return nil, fmt.Errorf("connect to %s: %w", p.url, err)
+	}
+	p.conns = append(p.conns, nc)
+	return nc, nil
+}
+
+// connect connects as the commands do.
+func (p *place) connect(ctx context.Context, name string) (*nats.Conn, error) {
+	nc, err := daemon.Connect(ctx, daemon.NATS{URL: p.url, Name: name})
+	if err != nil {
+		return nil, err
 	}
 	p.conns = append(p.conns, nc)
 	return nc, nil

@@ -110,7 +110,7 @@ func (n NATS) options(ctx context.Context) ([]nats.Option, error) {
 		return nil, err
 	}
 	opts = append(opts, secure...)
-	return append(opts, n.Options...), nil
+	return append(append(opts, n.Options...), gathering), nil
 }
 
 // patience is how long one address may take: 5 s, or less when ctx ends before.
