@@ -7,7 +7,8 @@ import (
 )
 
 const (
-	handLeast = 16               // jobs that may always wait in hand
+	handLeast = pullBatch        // jobs that may always wait in hand: what one pull brings before the pace is known
+	manyLeave = 160              // jobs that were placed in a second, of a hand that is worked off quickly
 	handMost  = 512              // deliveries under way at once
 	handFlow  = 64               // deliveries under way at once while others stand in line
 	lineTime  = 4 * time.Second  // how long a job may stand in line in the stream

@@ -155,7 +155,7 @@ func (b *brain) letGo(sequence uint64) {
 // parkLate parks what has waited in hand for too long: handTime, or ten times that while many jobs leave it.
 func (b *brain) parkLate(now time.Time) {
 	patience := handTime
-	if b.pace.perSecond(now) > 10*handLeast {
+	if b.pace.perSecond(now) > manyLeave {
 		patience = 10 * handTime
 	}
 	for sequence, o := range b.hand {
