@@ -16,6 +16,11 @@ import (
 
 func openQueue(tb testing.TB) *jetstream.Queue {
 	tb.Helper()
+	return openOn(tb, startNATS(tb))
+}
+
+func startNATS(tb testing.TB) (url string) {
+	tb.Helper()
 	server, err := embedded.Start(embedded.Config{Port: -1, StoreDir: tb.TempDir()})
 	if err != nil {
 		tb.Fatal(err)
@@ -25,7 +30,12 @@ func openQueue(tb testing.TB) *jetstream.Queue {
 			tb.Error(err)
 		}
 	})
-	nc, err := nats.Connect(server.URL())
+	return server.URL()
+}
+
+func openOn(tb testing.TB, url string) *jetstream.Queue {
+	tb.Helper()
+	nc, err := nats.Connect(url)
 	if err != nil {
 		tb.Fatal(err)
 	}

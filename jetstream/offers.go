@@ -131,11 +131,12 @@ func decodeOffer(msg *nats.Msg) (Offer, error) {
 	}, nil
 }
 
-// ServeOffers calls answer for every offer to a host, one after the other, until ctx ends. answer must not
-// block: it decides about a slot and calls reply, once, at once or later; the asker waits 2 s. An offer without
-// a reply is left to its lease.
-func (q *Queue) ServeOffers(ctx context.Context, host string, answer func(o Offer, reply func(Reply))) error {
-	return q.serve(ctx, offerSubject(host), func(msg *nats.Msg) {
+// ServeOffers calls answer for every offer to a host, one after the other, until ctx ends, and ready, once, when
+// the server knows that somebody listens: who tells of the host after that is never offered a job too early.
+// answer must not block: it decides about a slot and calls reply, once, at once or later; the asker waits 2 s. An
+// offer without a reply is left to its lease.
+func (q *Queue) ServeOffers(ctx context.Context, host string, ready func(), answer func(o Offer, reply func(Reply))) error {
+	sub, err := q.listen(offerSubject(host), func(msg *nats.Msg) {
 		o, err := decodeOffer(msg)
 		if err != nil {
 			respond(msg, &Reply{Answer: Unfit, Reason: err.Error()})
@@ -146,7 +147,30 @@ func (q *Queue) ServeOffers(ctx context.Context, host string, answer func(o Offe
 			respond(msg, &r)
 		})
 	})
+	if err != nil {
+		return err
+	}
+	if q.heard(ctx) {
+		ready()
+	}
+	return over(ctx, sub)
 }
+
+// heard waits until the server has all that was subscribed to; false means that ctx ended first.
+func (q *Queue) heard(ctx context.Context) bool {
+	for ctx.Err() == nil {
+		once, cancel := context.WithTimeout(ctx, answerTime)
+		err := q.nc.FlushWithContext(once)
+		cancel()
+		if err == nil {
+			return true
+		}
+		pause(ctx, retryPause) // NATS is away
+	}
+	return false
+}
+
+const retryPause = 100 * time.Millisecond
 
 // Control asks an agent for something else than running a job.
 type Control struct {
@@ -180,10 +204,20 @@ func (q *Queue) ServeControl(ctx context.Context, host string, obey func(Control
 }
 
 func (q *Queue) serve(ctx context.Context, subject string, handle func(*nats.Msg)) error {
-	sub, err := q.nc.Subscribe(subject, handle)
+	sub, err := q.listen(subject, handle)
 	if err != nil {
-		return fmt.Errorf("subscribe to %s: %w", subject, err)
+		return err
 	}
+	return over(ctx, sub)
+}
+
+func (q *Queue) listen(subject string, handle func(*nats.Msg)) (*nats.Subscription, error) {
+	sub, err := q.nc.Subscribe(subject, handle)
+	return sub, wrap(err, "subscribe to %s", subject)
+}
+
+// over ends a subscription with ctx.
+func over(ctx context.Context, sub *nats.Subscription) error {
 	<-ctx.Done()
 	_ = sub.Unsubscribe() // the connection may be closed already
 	return ctx.Err()

@@ -170,7 +170,7 @@ func (h *house) queued(spec job.Spec) jetstream.Offer {
 	return jetstream.Offer{Message: d.Message, Job: j.ID, Hash: j.Graph.Hash(), Attempt: 1, Lease: d.Lease, AckWait: h.q.AckWait(), LastInChain: last}
 }
 
-// offer is made again until the agent listens: its presence may be there a moment before.
+// offer is made again until the agent listens: the presence of one that was killed may still stand.
 func (h *house) offer(o jetstream.Offer) jetstream.Reply {
 	h.t.Helper()
 	reply, err := h.q.Offer(h.ctx, "gpu", &o)

@@ -70,9 +70,11 @@ func (h *host) run(stop, kill context.Context) error {
 	defer cancel()
 	g, ctx := errgroup.WithContext(ctx)
 	for _, loop := range []func(context.Context) error{
-		h.comfy.Listen, h.cancelLoop, h.healthLoop, h.leaseLoop, h.presenceLoop, h.reconnectLoop,
+		h.comfy.Listen, h.cancelLoop, h.leaseLoop, h.presenceLoop, h.reconnectLoop,
 		func(ctx context.Context) error {
-			return h.q.ServeOffers(ctx, h.name, func(o jetstream.Offer, reply func(jetstream.Reply)) { h.answer(ctx, o, reply) })
+			// Nobody hears that the host is there before ComfyUI was looked at, so that is not done before offers are heard.
+			ready := func() { g.Go(func() error { return h.healthLoop(ctx) }) }
+			return h.q.ServeOffers(ctx, h.name, ready, func(o jetstream.Offer, reply func(jetstream.Reply)) { h.answer(ctx, o, reply) })
 		},
 		func(ctx context.Context) error { return h.q.ServeControl(ctx, h.name, h.obey) },
 	} {

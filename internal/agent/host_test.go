@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -15,6 +16,38 @@ import (
 	"github.com/comfyherd/comfyherd/internal/job"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
+
+// surveyed is a ComfyUI whose first look is told of.
+type surveyed struct {
+	*fake
+	look func()
+}
+
+func (s surveyed) Survey(ctx context.Context) (comfy.Probe, error) {
+	s.look()
+	return s.fake.Survey(ctx)
+}
+
+func TestAHostIsLookedAtAndSoToldOfWhenItHearsOffers(t *testing.T) {
+	t.Parallel()
+	var h *house
+	var cfg agent.Config
+	looked := make(chan string, 100)
+	names := []string{"gpu", "gpu-1", "gpu-2", "gpu-3", "gpu-4", "gpu-5", "gpu-6", "gpu-7"} // each is a chance to be too early
+	for _, name := range names {
+		cfg.Hosts = append(cfg.Hosts, agent.HostConfig{Name: name, Comfy: surveyed{newFake(), sync.OnceFunc(func() {
+			if !h.nats.GlobalAccount().SubscriptionInterest("comfy.hosts." + name + ".offer") {
+				t.Errorf("%s was looked at before it heard offers", name)
+			}
+			looked <- name
+		})}})
+	}
+	h = build(t, cfg)
+	h.run()
+	for range names {
+		await(h, looked, "a first look")
+	}
+}
 
 func TestSlotsAndPrefetchAreTheAgentsToGive(t *testing.T) {
 	t.Parallel()

@@ -8,7 +8,8 @@ import (
 )
 
 // presenceLoop renews the host's presence each third of its TTL and at every change of its state, and announces
-// the state when it is another than the last that was announced. Nothing is told before ComfyUI was looked at once.
+// the state when it is another than the last that was announced. Nothing is told before ComfyUI was looked at once,
+// and that is done when offers are heard.
 func (h *host) presenceLoop(ctx context.Context) error {
 	var announced jetstream.Availability
 	var other twin
