@@ -95,7 +95,7 @@ func TestAJobThatWaitsForADrainedHostIsExplained(t *testing.T) {
 	}
 	f.until(t, []string{"queue"}, "TENANT", "PRIORITY", "WAITING", "OLDEST", "acme", "7")
 	f.until(t, []string{"why", "acme/held"}, "job held, ", "; place 1 of 1", "sim", "no", "draining")
-	f.expect(t, 0, []string{"why", path}, "sim", "no", "draining")
+	f.expect(t, 0, []string{"why", path}, "sim", "no", "draining: drained by an operator")
 	f.expect(t, 0, []string{"hosts", "resume", "sim"}, "sim is taking jobs")
 	f.until(t, []string{"why", "held", "--tenant=acme"}, "job held, completed: it has completed on host sim")
 	f.until(t, []string{"hosts"}, "sim", "online", "0/1")

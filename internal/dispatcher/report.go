@@ -150,6 +150,7 @@ func (b *brain) why(o *owned) WhyAnswer {
 			b.fleet.PutRequirements(want.Hash, o.job.Graph.Requirements())
 		}
 		answer.Hosts = b.fleet.Explain(want, now)
+		b.addReasons(answer.Hosts)
 		hold := b.fleet.Hold(want, now)
 		some := func(code route.Code) bool {
 			return slices.ContainsFunc(answer.Hosts, func(v route.HostVerdict) bool { return v.Code == code })
@@ -167,6 +168,19 @@ func (b *brain) why(o *owned) WhyAnswer {
 		}
 	})
 	return answer
+}
+
+// addReasons says why hosts take no job at all, in their own words.
+func (b *brain) addReasons(verdicts []route.HostVerdict) {
+	for i := range verdicts {
+		v := &verdicts[i]
+		if v.Code != route.CodeSick && v.Code != route.CodeDrain {
+			continue
+		}
+		if h := b.hosts[string(v.Host)]; h != nil && h.state.Reason != "" {
+			v.Text += ": " + h.state.Reason
+		}
+	}
 }
 
 // QueueAnswer lists the lanes that have waiting or running jobs.

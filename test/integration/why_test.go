@@ -64,10 +64,10 @@ func TestWhyTellsOfEveryHostWhetherItMayRunTheJob(t *testing.T) {
 	for host, want := range map[string]struct{ code, text string }{
 		"able":     {"eligible", "eligible"},
 		"blocked":  {"blocked", "negative light"},
-		"drained":  {"draining", "draining"},
+		"drained":  {"draining", "draining: drained by an operator"},
 		"gone":     {"offline", "offline"},
 		"lacking":  {"missing", "missing model sd15.safetensors in CheckpointLoaderSimple.ckpt_name"},
-		"sick":     {"unhealthy", "unhealthy"},
+		"sick":     {"unhealthy", "unhealthy: ComfyUI does not answer: "},
 		"unwanted": {"excluded", "excluded by the job"},
 	} {
 		v := verdicts[host]
