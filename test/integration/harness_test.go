@@ -2,13 +2,11 @@ package integration_test
 
 import (
 	"context"
-	"encoding/json"
 	"flag"
 	"log/slog"
 	"net/url"
 	"os"
 	"strconv"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -20,9 +18,7 @@ import (
 	"github.com/comfyherd/comfyherd/internal/comfysim"
 	"github.com/comfyherd/comfyherd/internal/dispatcher"
 	"github.com/comfyherd/comfyherd/internal/embedded"
-	"github.com/comfyherd/comfyherd/internal/job"
 	"github.com/comfyherd/comfyherd/internal/route"
-	"github.com/comfyherd/comfyherd/internal/workflow"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
@@ -304,147 +300,6 @@ func (f *fleet) eventually(what string, done func() bool) {
 			f.t.Fatalf("waited %v in vain: %s", patience, what)
 		}
 	}
-}
-
-func lane(tenant string) job.Lane { return job.Lane{Tenant: job.Tenant(tenant), Priority: job.Usual} }
-
-// submit publishes a workflow as an envelope.
-func (f *fleet) submit(tenant string, spec job.Spec) jetstream.Receipt {
-	f.t.Helper()
-	r, err := f.q.Submit(f.context(), lane(tenant), spec)
-	if err != nil {
-		f.t.Fatal(err)
-	}
-	return r
-}
-
-// chain follows a job to its end.
-func (f *fleet) chain(r jetstream.Receipt) []job.Event {
-	f.t.Helper()
-	var events []job.Event
-	for e, err := range f.q.Follow(f.context(), r.Tenant, r.Job) {
-		if err != nil {
-			f.t.Fatalf("job %s after %v: %v", r.Job, kinds(events), err)
-		}
-		events = append(events, e)
-	}
-	return events
-}
-
-// end follows a job to its end and gives the last event.
-func (f *fleet) end(r jetstream.Receipt) job.Event {
-	f.t.Helper()
-	events := f.chain(r)
-	return events[len(events)-1]
-}
-
-// await follows a job until an event of a kind.
-func (f *fleet) await(r jetstream.Receipt, kind job.EventKind) job.Event {
-	f.t.Helper()
-	for e, err := range f.q.Follow(f.context(), r.Tenant, r.Job) {
-		if err != nil {
-			f.t.Fatalf("job %s: waiting for %s: %v", r.Job, kind, err)
-		}
-		if e.EventKind == kind {
-			return e
-		}
-	}
-	f.t.Fatalf("job %s ended without %s", r.Job, kind)
-	return job.Event{}
-}
-
-func kinds(events []job.Event) string {
-	names := make([]string, len(events))
-	for i, e := range events {
-		names[i] = string(e.EventKind)
-	}
-	return strings.Join(names, " ")
-}
-
-// notes collects the events of a subject, as they come, in the background.
-func (f *fleet) notes(subject string) *collector {
-	c := &collector{}
-	ctx, cancel := context.WithCancel(context.Background())
-	c.done.Go(func() {
-		for n, err := range f.q.Notes(ctx, subject, time.Time{}) {
-			if err != nil {
-				return
-			}
-			c.mu.Lock()
-			c.notes = append(c.notes, n)
-			c.mu.Unlock()
-		}
-	})
-	f.stops = append(f.stops, func() { cancel(); c.done.Wait() })
-	return c
-}
-
-type collector struct {
-	done  sync.WaitGroup
-	mu    sync.Mutex // guards notes
-	notes []jetstream.Note
-}
-
-// of gives the events seen so far whose subject ends so.
-func (c *collector) of(suffix string) []jetstream.Note {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	var found []jetstream.Note
-	for _, n := range c.notes {
-		if strings.HasSuffix(n.Subject, suffix) {
-			found = append(found, n)
-		}
-	}
-	return found
-}
-
-// picture is EmptyImage → SaveImage in one colour: the smallest workflow with a picture of its own.
-func picture(color int) json.RawMessage {
-	return graph(map[string]any{
-		"1": node("EmptyImage", "width", 16, "height", 16, "batch_size", 1, "color", color),
-		"9": node("SaveImage", "images", link("1"), "filename_prefix", "out"),
-	})
-}
-
-// paint is a text-to-image workflow.
-func paint(checkpoint, prompt string, seed any) json.RawMessage {
-	return graph(map[string]any{
-		"4": node("CheckpointLoaderSimple", "ckpt_name", checkpoint),
-		"5": node("EmptyLatentImage", "width", 64, "height", 64, "batch_size", 1),
-		"6": node("CLIPTextEncode", "clip", []any{"4", 1}, "text", prompt),
-		"7": node("CLIPTextEncode", "clip", []any{"4", 1}, "text", "blurry"),
-		"3": node("KSampler", "model", link("4"), "positive", link("6"), "negative", link("7"), "latent_image", link("5"),
-			"seed", seed, "steps", 4, "cfg", 7, "sampler_name", "euler", "scheduler", "normal", "denoise", 1),
-		"8": node("VAEDecode", "samples", link("3"), "vae", []any{"4", 2}),
-		"9": node("SaveImage", "images", link("8"), "filename_prefix", "out"),
-	})
-}
-
-func node(class string, inputs ...any) map[string]any {
-	in := map[string]any{}
-	for i := 0; i < len(inputs); i += 2 {
-		in[inputs[i].(string)] = inputs[i+1]
-	}
-	return map[string]any{"class_type": class, "inputs": in}
-}
-
-func link(id string) []any { return []any{id, 0} }
-
-func graph(nodes map[string]any) json.RawMessage {
-	body, err := json.Marshal(nodes)
-	if err != nil {
-		panic(err)
-	}
-	return body
-}
-
-func hashOf(t *testing.T, raw json.RawMessage) workflow.Hash {
-	t.Helper()
-	h, err := workflow.HashOf(raw)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return h
 }
 
 // quick is a policy whose cooldown fits into a test.
