@@ -38,7 +38,7 @@ type line struct {
 func (b *brain) credit(stop context.Context, p int) int {
 	full := b.depth.Load() >= int64(b.d.cfg.WaitingCap)*int64(10+p)/10
 	n := b.line.most(p, time.Now()) - int(b.inHand.Load())
-	if !full && n > 0 {
+	if !full && n > 0 && (n >= pullLeast || !b.line.fed()) {
 		return min(n, pullBatch)
 	}
 	timer := time.NewTimer(handTime / 4)
@@ -67,6 +67,15 @@ func (l *line) most(p int, now time.Time) int {
 		holds += l.hand[lower].Load()
 	}
 	return min(most, int(holds))
+}
+
+// fed reports whether slots that fall free find enough in hand to wait for a larger pull.
+func (l *line) fed() bool {
+	inHand := int64(0)
+	for p := range l.hand {
+		inHand += l.hand[p].Load()
+	}
+	return inHand >= 2*pullLeast && l.rate.Load() >= manyLeave && !l.stuck.Load()
 }
 
 // stands reports whether the jobs of a priority may stand in line. Each dispatcher is taken to do an equal share.
