@@ -190,12 +190,13 @@ type Alike struct{ class *class }
 
 // Some is Each in small portions, so that others have their turn in between: it looks at the next places, visits the
 // tickets there and returns where to go on; -1 at the end. A ticket that was there throughout is visited once from 0
-// to the end, whatever came and went meanwhile.
+// to the end, whatever came and went meanwhile. What visit gets is another ticket when it returns.
 func (r *Room) Some(at, places int, visit func(t *Ticket, like Alike)) (next int) {
 	all := len(r.records.chunks) * chunk
+	var t Ticket // one for all, since visit has it on the heap
 	for end := min(at+places, all); at < end; at++ {
 		if x := r.records.at(int32(at)); x.class != nil {
-			t := x.ticket()
+			t = x.ticket()
 			visit(&t, Alike{x.class})
 		}
 	}
