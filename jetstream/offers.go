@@ -165,12 +165,10 @@ func (q *Queue) heard(ctx context.Context) bool {
 		if err == nil {
 			return true
 		}
-		pause(ctx, retryPause) // NATS is away
+		pause(ctx, rewatchPause) // NATS is away
 	}
 	return false
 }
-
-const retryPause = 100 * time.Millisecond
 
 // Control asks an agent for something else than running a job.
 type Control struct {

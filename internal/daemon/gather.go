@@ -19,7 +19,7 @@ const (
 // gathered is a connection that sends what several goroutines write at about the same time in one system call. nats.go
 // writes as soon as one of them waits for its answer, so that a busy process makes a call, and its server too, for
 // nearly each message. Here the sending goroutine lets the others that can run go first, which on an idle machine takes
-// no time. An error of a write ends the connection, as the reader of it sees.
+// no time. A call that fails closes the connection, so that its reader notices, and fails all writes that follow.
 type gathered struct {
 	net.Conn
 	wake chan struct{} // has a value: something is to be sent, or err was set
@@ -38,7 +38,7 @@ func gather(c net.Conn) *gathered {
 	return g
 }
 
-// Write hands p to the sending goroutine. It waits while that has more than gatherMost to send.
+// Write hands p to the sending goroutine. It waits while gatherMost or more is still to be sent.
 func (g *gathered) Write(p []byte) (int, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -79,7 +79,7 @@ func (g *gathered) send() {
 		}
 		if err := g.flush(batch); err != nil {
 			g.fail(err)
-			_ = g.Conn.Close() // the reader must hear of it; the error is in err
+			_ = g.Conn.Close() // why it failed is kept already
 			return
 		}
 		if cap(batch) > gatherKeep {
@@ -127,7 +127,8 @@ func (g *gathered) SetWriteDeadline(time.Time) error { return nil }
 // SetDeadline bounds reads only, as SetWriteDeadline says.
 func (g *gathered) SetDeadline(t time.Time) error { return g.SetReadDeadline(t) }
 
-// gathering has a connection to NATS gather its writes. It comes after all other options.
+// gathering has a connection to NATS gather its writes. It comes after all other options. With a dialer of its own
+// nats.go gives each address of a name the whole Timeout, instead of a share.
 func gathering(o *nats.Options) error {
 	switch {
 	case o.InProcessServer != nil:

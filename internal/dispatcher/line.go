@@ -8,7 +8,7 @@ import (
 
 const (
 	handLeast = pullBatch        // jobs that may always wait in hand: what one pull brings before the pace is known
-	manyLeave = 160              // jobs that were placed in a second, of a hand that is worked off quickly
+	manyLeave = 160              // from about as many placements a second on, a hand is worked off quickly
 	handMost  = 512              // deliveries under way at once
 	handFlow  = 64               // deliveries under way at once while others stand in line
 	lineTime  = 4 * time.Second  // how long a job may stand in line in the stream
@@ -62,20 +62,21 @@ func (l *line) most(p int, now time.Time) int {
 	if l.slow.Load() || l.stuck.Load() {
 		return most
 	}
-	holds := l.holds.Load()
-	for lower := range p {
-		holds += l.hand[lower].Load()
-	}
-	return min(most, int(holds))
+	return min(most, int(l.holds.Load()+l.inHandBelow(p)))
 }
 
-// fed reports whether slots that fall free find enough in hand to wait for a larger pull.
-func (l *line) fed() bool {
-	inHand := int64(0)
-	for p := range l.hand {
-		inHand += l.hand[p].Load()
+// inHandBelow is how many jobs of lower priorities than p wait in hand.
+func (l *line) inHandBelow(p int) int64 {
+	sum := int64(0)
+	for lower := range p {
+		sum += l.hand[lower].Load()
 	}
-	return inHand >= 2*pullLeast && l.rate.Load() >= manyLeave && !l.stuck.Load()
+	return sum
+}
+
+// fed reports whether slots that fall free find enough in hand until pullLeast jobs can be pulled at once.
+func (l *line) fed() bool {
+	return l.inHandBelow(len(l.hand)) >= 2*pullLeast && l.rate.Load() >= manyLeave && !l.stuck.Load()
 }
 
 // stands reports whether the jobs of a priority may stand in line. Each dispatcher is taken to do an equal share.

@@ -11,7 +11,7 @@ import (
 
 const (
 	pullBatch = 64
-	pullLeast = 32              // a request costs about as much as a job
+	pullLeast = 32              // while what is in hand lasts: a request costs about as much as a job
 	pullWait  = 2 * time.Second // also how long a graceful stop waits for what is on its way
 	pullPause = time.Second
 )

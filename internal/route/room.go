@@ -190,7 +190,7 @@ type Alike struct{ class *class }
 
 // Some is Each in small portions, so that others have their turn in between: it looks at the next places, visits the
 // tickets there and returns where to go on; -1 at the end. A ticket that was there throughout is visited once from 0
-// to the end, whatever came and went meanwhile. What visit gets is another ticket when it returns.
+// to the end, whatever came and went meanwhile. visit must not keep the ticket: the next one takes its place.
 func (r *Room) Some(at, places int, visit func(t *Ticket, like Alike)) (next int) {
 	all := len(r.records.chunks) * chunk
 	var t Ticket // one for all, since visit has it on the heap
