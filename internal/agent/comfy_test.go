@@ -269,17 +269,17 @@ func TestProgressIsToldAtMostFiveTimesASecond(t *testing.T) {
 	t.Parallel()
 	h, _ := startOn(t, comfysim.Config{}, agent.Config{})
 	o := h.queued(job.Spec{ID: "one", Workflow: sleeps(1)})
-	told := make(chan jetstream.Progress, 100)
-	go func() { _ = h.q.FollowProgress(h.ctx, "acme", "one", func(p jetstream.Progress) { told <- p }) }()
+	told := hears[jetstream.Progress](h, "comfy.live.jobs.acme.one.progress")
 	before := time.Now()
 	h.accepted(o)
 	h.event(o, job.Completed)
-	if most := int(time.Since(before)/(200*time.Millisecond)) + 2; len(told) > most { // the first and the last besides
-		t.Errorf("progress was told %d times, want at most %d", len(told), most)
-	}
-	last := jetstream.Progress{}
-	for n := len(told); n > 0; n-- {
+	most := int(time.Since(before)/(200*time.Millisecond)) + 2 // the first and the last besides
+	last, n := await(h, told, "progress"), 1
+	for ; len(told) > 0; n++ {
 		last = <-told
+	}
+	if n > most {
+		t.Errorf("progress was told %d times, want at most %d", n, most)
 	}
 	if last.NodesTotal != 3 || last.Class == "" {
 		t.Errorf("the last progress is %+v", last)

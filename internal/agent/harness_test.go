@@ -35,6 +35,7 @@ type house struct {
 	ctx  context.Context //nolint:containedctx // the test's own, for its helpers
 	q    *jetstream.Queue
 	nats *server.Server
+	nc   *nats.Conn
 	fake *fake
 	a    *agent.Agent
 	stop context.CancelFunc
@@ -66,6 +67,7 @@ func build(t *testing.T, cfg agent.Config) *house {
 		t.Fatal(err)
 	}
 	t.Cleanup(nc.Close)
+	h.nc = nc
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	t.Cleanup(cancel)
 	h.ctx = ctx
@@ -267,6 +269,26 @@ func (h *house) unacked(o jetstream.Offer) {
 }
 
 // await gives the next value of a channel.
+// hears gives what is told on a subject from now on: of what the agent does after it returns nothing is missed.
+func hears[T any](h *house, subject string) <-chan T {
+	h.t.Helper()
+	told := make(chan T, 100)
+	_, err := h.nc.Subscribe(subject, func(msg *nats.Msg) {
+		var v T
+		if err := json.Unmarshal(msg.Data, &v); err != nil {
+			h.t.Errorf("on %s: %v", msg.Subject, err)
+		}
+		select {
+		case told <- v:
+		case <-h.ctx.Done():
+		}
+	})
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return told
+}
+
 func await[T any](h *house, c <-chan T, what string) T {
 	h.t.Helper()
 	select {

@@ -68,8 +68,7 @@ func TestSlotsAndPrefetchAreTheAgentsToGive(t *testing.T) {
 	if busy.Answer != jetstream.Busy {
 		t.Errorf("the third was answered %+v", busy)
 	}
-	states := make(chan jetstream.HostState, 10)
-	go func() { _ = h.q.FollowHosts(h.ctx, func(s jetstream.HostState) { states <- s }) }()
+	states := hears[jetstream.HostState](h, "comfy.hosts.gpu.state")
 	h.accepted(one) // known already: nothing happens but a newer lease
 	close(release)
 	for freed := 0; freed < 2; {

@@ -193,8 +193,7 @@ func TestAnOvertakenStartDropsTheJob(t *testing.T) {
 // dropped offers a job and waits until the agent has let go of it without a word to anyone.
 func (h *house) dropped(o jetstream.Offer) {
 	h.t.Helper()
-	states := make(chan jetstream.HostState, 10)
-	go func() { _ = h.q.FollowHosts(h.ctx, func(s jetstream.HostState) { states <- s }) }()
+	states := hears[jetstream.HostState](h, "comfy.hosts.gpu.state")
 	h.accepted(o)
 	for s := await(h, states, "a state without jobs"); len(s.Running) > 0; {
 		s = await(h, states, "a state without jobs")
