@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/url"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -116,7 +117,7 @@ func (c *Cluster) startOne(i int) error {
 	return nil
 }
 
-// awaitHealthy waits until one running server leads and all of them are current; c.mu is held.
+// awaitHealthy waits until one running server leads, knows the others, and all of them are current; c.mu is held.
 func (c *Cluster) awaitHealthy() error {
 	ctx, cancel := context.WithTimeout(context.Background(), clusterWait)
 	defer cancel()
@@ -132,18 +133,20 @@ func (c *Cluster) awaitHealthy() error {
 	return nil
 }
 
+// healthy must be called with c.mu held. A leader that has not heard yet what a server has room for places nothing on it.
 func (c *Cluster) healthy() bool {
-	led := false
-	for _, s := range c.servers {
+	var names, known []string
+	for i, s := range c.servers {
 		if s == nil {
 			continue
 		}
 		if s.nats.Healthz(&server.HealthzOptions{}).Status != "ok" {
 			return false
 		}
-		led = led || s.nats.JetStreamIsLeader()
+		names = append(names, c.cfgs[i].Name)
+		known = append(known, s.nats.JetStreamClusterPeers()...) // none but from the leader
 	}
-	return led
+	return !slices.ContainsFunc(names, func(name string) bool { return !slices.Contains(known, name) })
 }
 
 // Stop stops server i in good order: it hands over what it leads. Stopping a stopped one does nothing.
