@@ -127,7 +127,9 @@ func (d *Dispatcher) Run(stop, kill context.Context) error {
 	err := ended(taking.Wait())
 	d.drain(ctx)
 	cancel()
-	return errors.Join(err, ended(background.Wait()))
+	err = errors.Join(err, ended(background.Wait()))
+	d.depart(ctx)
+	return err
 }
 
 // ended takes the ends that were asked for out of an error.
@@ -179,12 +181,19 @@ func (d *Dispatcher) drain(ctx context.Context) {
 	case <-ctx.Done():
 		<-done // every walk ends with ctx
 	}
-	leave, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+}
+
+// depart ends the dispatcher's presence, which no heartbeat may follow. A crash before it costs the others one presence
+// TTL.
+func (d *Dispatcher) depart(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), departTimeout)
 	defer cancel()
-	if err := d.q.LeaveDispatcher(leave, d.cfg.Name); err != nil {
+	if err := d.q.LeaveDispatcher(ctx, d.cfg.Name); err != nil {
 		d.log.Debug("leave", "error", err)
 	}
 }
+
+const departTimeout = 2 * time.Second
 
 // presenceLoop beats every third of the presence TTL.
 func (d *Dispatcher) presenceLoop(ctx context.Context) error {
