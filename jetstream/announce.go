@@ -34,20 +34,20 @@ func (q *Queue) AnnounceBlocks(ctx context.Context, source string, failed func(e
 		Durable: announceConsumer, FilterSubject: kvSubject(q.blocks, ">"), AckPolicy: natsjs.AckExplicitPolicy,
 		AckWait: sharedAckWait, MaxDeliver: -1, MaxAckPending: 1,
 	})
-	return q.shared(ctx, open, 16, func(ctx context.Context, msg natsjs.Msg) error {
+	return q.shared(ctx, open, 16, func(ctx context.Context, msg *nats.Msg) error {
 		return q.announceBlock(ctx, msg, source)
 	}, failed)
 }
 
-func (q *Queue) announceBlock(ctx context.Context, msg natsjs.Msg, source string) error {
-	key := strings.TrimPrefix(msg.Subject(), kvSubject(q.blocks, ""))
+func (q *Queue) announceBlock(ctx context.Context, msg *nats.Msg, source string) error {
+	key := strings.TrimPrefix(msg.Subject, kvSubject(q.blocks, ""))
 	host, hash, ok := splitPair(key)
 	meta, err := msg.Metadata()
 	if err != nil || !ok {
 		return err // a key of no pair was not written by us and announces nothing
 	}
 	c := blockChange{
-		key: key, host: host, hash: hash, header: msg.Headers(), body: msg.Data(), revision: meta.Sequence.Stream, time: meta.Timestamp,
+		key: key, host: host, hash: hash, header: msg.Header, body: msg.Data, revision: meta.Sequence.Stream, time: meta.Timestamp,
 	}
 	kind, err := q.announceChange(ctx, &c, source)
 	if err != nil || kind != blockedKind {

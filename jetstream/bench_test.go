@@ -33,9 +33,9 @@ func startNATS(tb testing.TB) (url string) {
 	return server.URL()
 }
 
-func openOn(tb testing.TB, url string) *jetstream.Queue {
+func openOn(tb testing.TB, url string, options ...nats.Option) *jetstream.Queue {
 	tb.Helper()
-	nc, err := nats.Connect(url)
+	nc, err := nats.Connect(url, options...)
 	if err != nil {
 		tb.Fatal(err)
 	}

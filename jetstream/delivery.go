@@ -22,87 +22,50 @@ type Delivery struct {
 }
 
 // Puller takes deliveries of one priority from the durable consumer that all dispatchers share.
-type Puller struct {
-	q        *Queue
-	consumer natsjs.Consumer
-}
+type Puller struct{ p *puller }
 
-// Puller opens the consumer dispatch_<priority>, and makes it when it is missing.
-func (q *Queue) Puller(ctx context.Context, p job.Priority) (*Puller, error) {
-	consumer, err := answered(ctx, func(ctx context.Context) (natsjs.Consumer, error) {
-		return q.durable(ctx, JobsStream, natsjs.ConsumerConfig{
-			Durable: dispatchConsumer(p), FilterSubject: prioritySubject(p), AckPolicy: natsjs.AckExplicitPolicy,
-			AckWait: q.ackWait, MaxDeliver: -1, MaxAckPending: -1, MaxWaiting: 8192,
-		})
+// Puller makes ready to pull from the consumer dispatch_<priority>, which the first Pull makes when it is missing. Every
+// delivery is handed to take, one after the other, also one that comes later than the Pull that asked for it.
+func (q *Queue) Puller(p job.Priority, take func(Delivery)) (*Puller, error) {
+	open := q.opening(JobsStream, natsjs.ConsumerConfig{
+		Durable: dispatchConsumer(p), FilterSubject: prioritySubject(p), AckPolicy: natsjs.AckExplicitPolicy,
+		AckWait: q.ackWait, MaxDeliver: -1, MaxAckPending: -1, MaxWaiting: 8192,
+	})
+	made, err := q.puller(open, func(msg *nats.Msg) {
+		if d, ok := q.delivery(msg); ok {
+			take(d)
+		}
 	})
 	if err != nil {
 		return nil, err
 	}
-	return &Puller{q: q, consumer: consumer}, nil
+	return &Puller{made}, nil
 }
 
-// durable makes or widens a durable consumer; what an operator set on it stays.
-func (q *Queue) durable(ctx context.Context, stream string, want natsjs.ConsumerConfig) (natsjs.Consumer, error) {
-	consumer, err := q.js.Consumer(ctx, stream, want.Durable)
-	if errors.Is(err, natsjs.ErrConsumerNotFound) {
-		consumer, err = q.js.CreateOrUpdateConsumer(ctx, stream, want)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("open consumer %s of %s: %w", want.Durable, stream, err)
-	}
-	cfg := consumer.CachedInfo().Config
-	if stream == JobsStream && q.cfg.AckWait != 0 && cfg.AckWait != q.cfg.AckWait {
-		cfg.AckWait = q.cfg.AckWait
-		consumer, err = q.js.UpdateConsumer(ctx, stream, cfg)
-	}
-	return consumer, wrap(err, "set AckWait of consumer %s", want.Durable)
+// Pull asks for up to n deliveries and returns how many came when all have, when wait is over, or at once when NATS
+// came back from an outage, since a request from before it is lost. An error is only returned when asking again at once
+// makes no sense.
+func (p *Puller) Pull(ctx context.Context, n int, wait time.Duration) (int, error) {
+	return p.p.pull(ctx, n, wait)
 }
 
-// Pull asks for up to n deliveries and hands each to take as it comes. It returns when it has n of them, when
-// wait is over, or at once when NATS came back from an outage, since a request from before it is lost. An error
-// is only returned when asking again at once makes no sense.
-func (p *Puller) Pull(ctx context.Context, n int, wait time.Duration, take func(Delivery)) error {
-	bound, cancel := p.q.reconnects.bound(ctx)
-	defer cancel()
-	timed, cancelTimed := context.WithTimeout(bound, wait)
-	defer cancelTimed()
-	batch, err := p.consumer.Fetch(n, natsjs.FetchContext(timed))
-	if err != nil {
-		return p.harmless(ctx, err)
-	}
-	for msg := range batch.Messages() {
-		if d, ok := p.q.delivery(msg); ok {
-			take(d)
-		}
-	}
-	return p.harmless(ctx, batch.Error())
-}
-
-func (p *Puller) harmless(ctx context.Context, err error) error {
-	switch {
-	case err == nil, ctx.Err() != nil:
-		return ctx.Err()
-	case errors.Is(err, nats.ErrTimeout), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded),
-		errors.Is(err, natsjs.ErrNoMessages), errors.Is(err, natsjs.ErrNoHeartbeat):
-		return nil
-	}
-	return fmt.Errorf("pull from %s: %w", p.consumer.CachedInfo().Name, err)
-}
+// Close ends it when take is not under way any more.
+func (p *Puller) Close() { p.p.close() }
 
 // delivery reads what stands around a message. A message on a subject of no lane cannot occur in this stream.
-func (q *Queue) delivery(msg natsjs.Msg) (Delivery, bool) {
+func (q *Queue) delivery(msg *nats.Msg) (Delivery, bool) {
 	meta, err := msg.Metadata()
 	if err != nil {
 		return Delivery{}, false
 	}
-	tenant, priority, ok := splitLane(msg.Subject())
-	h := msg.Headers()
+	tenant, priority, ok := splitLane(msg.Subject)
+	h := msg.Header
 	return Delivery{
-		Lease: Lease(msg.Reply()), Pending: meta.NumPending,
+		Lease: Lease(msg.Reply), Pending: meta.NumPending,
 		Message: job.Message{
 			Tenant: tenant, Priority: priority, Sequence: meta.Sequence.Stream, Received: meta.Timestamp,
 			StreamCreated: q.streamCreated, JobIDHeader: h.Get(JobIDHeader), MsgIDHeader: h.Get(msgIDHeader),
-			RequeueOf: h.Get(RequeueOfHeader), Body: msg.Data(),
+			RequeueOf: h.Get(RequeueOfHeader), Body: msg.Data,
 		},
 	}, ok
 }

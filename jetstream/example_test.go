@@ -61,8 +61,7 @@ func fleet() (url string, stop func()) {
 }
 
 func serve(ctx context.Context, q *jetstream.Queue) {
-	puller := must(q.Puller(ctx, job.Usual))
-	_ = puller.Pull(ctx, 1, time.Minute, func(d jetstream.Delivery) {
+	puller := must(q.Puller(job.Usual, func(d jetstream.Delivery) {
 		j := must(job.Parse(d.Message))
 		last := uint64(0)
 		for _, kind := range []job.EventKind{job.Queued, job.Started, job.Completed} {
@@ -73,7 +72,9 @@ func serve(ctx context.Context, q *jetstream.Queue) {
 			last = must(q.Append(ctx, &e, last, "example", ""))
 		}
 		must(0, q.Finish(ctx, d.Lease))
-	})
+	}))
+	defer puller.Close()
+	must(puller.Pull(ctx, 1, time.Minute))
 }
 
 func must[T any](v T, err error) T {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -80,6 +81,17 @@ func open(nc *nats.Conn, cfg Config) (natsjs.JetStream, error) {
 		return natsjs.NewWithAPIPrefix(nc, cfg.APIPrefix, pending)
 	}
 	return natsjs.New(nc, pending)
+}
+
+// apiSubject is where JetStream's API answers to what.
+func (q *Queue) apiSubject(what string) string {
+	switch {
+	case q.cfg.Domain != "":
+		return "$JS." + q.cfg.Domain + ".API." + what
+	case q.cfg.APIPrefix != "":
+		return strings.TrimSuffix(q.cfg.APIPrefix, ".") + "." + what
+	}
+	return natsjs.DefaultAPIPrefix + what
 }
 
 func explain(err error) error {

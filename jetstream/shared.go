@@ -12,20 +12,22 @@ import (
 
 // shared takes messages from a durable consumer that all dispatchers share: each message goes to one of them,
 // and comes again after AckWait when handle fails or the process dies.
-//
-// The consumer is opened again after an error: it may have been away with its stream, or removed by hand.
-func (q *Queue) shared(ctx context.Context, open opener, batch int, handle func(context.Context, natsjs.Msg) error, failed func(error)) error {
-	var consumer natsjs.Consumer
+func (q *Queue) shared(ctx context.Context, open opener, batch int, handle func(context.Context, *nats.Msg) error, failed func(error)) error {
+	p, err := q.puller(open, func(msg *nats.Msg) {
+		if err := handle(ctx, msg); err != nil {
+			failed(err)
+			return
+		}
+		if err := msg.Ack(); err != nil {
+			failed(fmt.Errorf("ack %s: %w", msg.Subject, err))
+		}
+	})
+	if err != nil {
+		return err
+	}
+	defer p.close()
 	for ctx.Err() == nil {
-		var err error
-		if consumer == nil {
-			consumer, err = open(ctx)
-		}
-		if err == nil {
-			err = q.sharedOnce(ctx, consumer, batch, handle, failed)
-		}
-		if err != nil && ctx.Err() == nil {
-			consumer = nil
+		if _, err := p.pull(ctx, batch, pullWait); err != nil && ctx.Err() == nil {
 			failed(err)
 			pause(ctx, time.Second)
 		}
@@ -33,7 +35,7 @@ func (q *Queue) shared(ctx context.Context, open opener, batch int, handle func(
 	return ctx.Err()
 }
 
-type opener func(context.Context) (natsjs.Consumer, error)
+const pullWait = 5 * time.Second
 
 func (q *Queue) opening(stream string, want natsjs.ConsumerConfig) opener {
 	return func(ctx context.Context) (natsjs.Consumer, error) {
@@ -41,36 +43,21 @@ func (q *Queue) opening(stream string, want natsjs.ConsumerConfig) opener {
 	}
 }
 
-func (q *Queue) sharedOnce(ctx context.Context, consumer natsjs.Consumer, batch int, handle func(context.Context, natsjs.Msg) error, failed func(error)) error {
-	bound, cancel := q.reconnects.bound(ctx)
-	defer cancel()
-	timed, cancelTimed := context.WithTimeout(bound, pullWait)
-	defer cancelTimed()
-	msgs, err := consumer.Fetch(batch, natsjs.FetchContext(timed))
+// durable makes or widens a durable consumer; what an operator set on it stays.
+func (q *Queue) durable(ctx context.Context, stream string, want natsjs.ConsumerConfig) (natsjs.Consumer, error) {
+	consumer, err := q.js.Consumer(ctx, stream, want.Durable)
+	if errors.Is(err, natsjs.ErrConsumerNotFound) {
+		consumer, err = q.js.CreateOrUpdateConsumer(ctx, stream, want)
+	}
 	if err != nil {
-		return quiet(ctx, err)
+		return nil, fmt.Errorf("open consumer %s of %s: %w", want.Durable, stream, err)
 	}
-	for msg := range msgs.Messages() {
-		if err := handle(ctx, msg); err != nil {
-			failed(err)
-			continue
-		}
-		if err := msg.Ack(); err != nil {
-			failed(fmt.Errorf("ack %s: %w", msg.Subject(), err))
-		}
+	cfg := consumer.CachedInfo().Config
+	if stream == JobsStream && q.cfg.AckWait != 0 && cfg.AckWait != q.cfg.AckWait {
+		cfg.AckWait = q.cfg.AckWait
+		consumer, err = q.js.UpdateConsumer(ctx, stream, cfg)
 	}
-	return quiet(ctx, msgs.Error())
-}
-
-const pullWait = 20 * time.Second
-
-func quiet(ctx context.Context, err error) error {
-	harmless := ctx.Err() != nil || errors.Is(err, nats.ErrTimeout) || errors.Is(err, context.Canceled) ||
-		errors.Is(err, context.DeadlineExceeded) || errors.Is(err, natsjs.ErrNoMessages) || errors.Is(err, natsjs.ErrNoHeartbeat)
-	if harmless {
-		return nil
-	}
-	return err
+	return consumer, wrap(err, "set AckWait of consumer %s", want.Durable)
 }
 
 const sharedAckWait = 15 * time.Second
@@ -82,12 +69,12 @@ func (q *Queue) SettleFailed(ctx context.Context, settle func(context.Context, L
 		Durable: settleConsumer, FilterSubject: failedEvents, AckPolicy: natsjs.AckExplicitPolicy,
 		AckWait: sharedAckWait, MaxDeliver: -1, MaxAckPending: -1,
 	})
-	return q.shared(ctx, open, 16, func(ctx context.Context, msg natsjs.Msg) error {
+	return q.shared(ctx, open, 16, func(ctx context.Context, msg *nats.Msg) error {
 		meta, err := msg.Metadata()
 		if err != nil {
-			return fmt.Errorf("read metadata of %s: %w", msg.Subject(), err)
+			return fmt.Errorf("read metadata of %s: %w", msg.Subject, err)
 		}
-		link, err := decodeLink(msg.Subject(), msg.Headers(), msg.Data(), meta.Sequence.Stream)
+		link, err := decodeLink(msg.Subject, msg.Header, msg.Data, meta.Sequence.Stream)
 		if err != nil {
 			return nil //nolint:nilerr // no event of a job: nothing to settle
 		}

@@ -150,15 +150,15 @@ func (h *house) queued(spec job.Spec) jetstream.Offer {
 	if _, err := h.q.Submit(h.ctx, job.Lane{Tenant: "acme", Priority: 5}, spec); err != nil {
 		h.t.Fatal(err)
 	}
-	puller, err := h.q.Puller(h.ctx, 5)
+	var d jetstream.Delivery
+	puller, err := h.q.Puller(5, func(got jetstream.Delivery) { d = got })
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	var d jetstream.Delivery
-	for d.Lease == "" {
-		if err := puller.Pull(h.ctx, 1, time.Second, func(got jetstream.Delivery) { d = got }); err != nil {
-			h.t.Fatal(err)
-		}
+	n, err := puller.Pull(h.ctx, 1, patience)
+	puller.Close()
+	if err != nil || n != 1 {
+		h.t.Fatalf("no job was delivered: %v", err)
 	}
 	j, err := job.Parse(d.Message)
 	if err != nil {

@@ -19,28 +19,22 @@ const (
 // pullLoop takes jobs of one priority as long as stop lasts. It uses ctx for the requests themselves: a request
 // that is cut off could have a job on its way to nobody, which then waits for AckWait.
 func (d *Dispatcher) pullLoop(ctx, stop context.Context, p job.Priority) error {
-	var puller *jetstream.Puller
+	puller, err := d.q.Puller(p, func(delivery jetstream.Delivery) { d.accept(ctx, stop, delivery) })
+	if err != nil {
+		return err
+	}
+	defer puller.Close()
 	for stop.Err() == nil {
 		n := d.brain.credit(stop, int(p))
 		if n == 0 {
 			continue
 		}
-		var err error
-		if puller == nil {
-			puller, err = d.q.Puller(ctx, p)
-		}
-		if err == nil {
-			err = puller.Pull(ctx, n, pullWait, func(delivery jetstream.Delivery) {
-				n--
-				d.accept(ctx, stop, delivery)
-			})
-		}
-		if err == nil && n > 0 {
+		came, err := puller.Pull(ctx, n, pullWait)
+		if err == nil && came < n {
 			d.brain.line.pending[p].Store(0) // no more came while the request stood
 		}
 		if err != nil && ctx.Err() == nil {
 			d.log.Warn("jobs cannot be pulled now; trying again", "priority", p, "error", err)
-			puller = nil // its consumer may have been deleted
 			sleep(stop, pullPause)
 		}
 	}

@@ -25,13 +25,14 @@ type doomed struct {
 // take pulls the one job there is, as a dispatcher does.
 func (f *fleet) take() *doomed {
 	f.t.Helper()
-	puller, err := f.q.Puller(f.context(), job.Usual)
+	d := &doomed{f: f}
+	puller, err := f.q.Puller(job.Usual, func(delivery jetstream.Delivery) { d.delivery = delivery })
 	if err != nil {
 		f.t.Fatal(err)
 	}
-	d := &doomed{f: f}
-	err = puller.Pull(f.context(), 1, patience, func(delivery jetstream.Delivery) { d.delivery = delivery })
-	if err != nil || d.delivery.Lease == "" {
+	n, err := puller.Pull(f.context(), 1, patience)
+	puller.Close()
+	if err != nil || n != 1 {
 		f.t.Fatalf("no job was delivered: %v", err)
 	}
 	if d.job, err = job.Parse(d.delivery.Message); err != nil {

@@ -1,0 +1,146 @@
+package jetstream_test
+
+import (
+	"context"
+	"errors"
+	"net"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	natsjs "github.com/nats-io/nats.go/jetstream"
+
+	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/jetstream"
+)
+
+// What the server has sent is taken, however late it is read: its lease would run for AckWait with nobody.
+func TestADeliveryThatComesAfterItsPullIsTaken(t *testing.T) {
+	t.Parallel()
+	ctx, url := t.Context(), startNATS(t)
+	publisher := openOn(t, url)
+	held := &heldDialer{}
+	q := openOn(t, url, nats.SetCustomDialer(held))
+
+	came := make(chan jetstream.Delivery, 1)
+	puller, err := q.Puller(job.Usual, func(d jetstream.Delivery) { came <- d })
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(puller.Close)
+	if n, err := puller.Pull(ctx, 1, time.Millisecond); n != 0 || err != nil { // makes the consumer
+		t.Fatalf("of an empty stream %d came, %v", n, err)
+	}
+
+	release := held.hold()
+	pulling, giveUp := context.WithCancel(ctx)
+	returned := make(chan error, 1)
+	go func() {
+		_, err := puller.Pull(pulling, 1, time.Minute)
+		returned <- err
+	}()
+	awaitConsumer(t, url, func(info *natsjs.ConsumerInfo) bool { return info.NumWaiting == 1 })
+	if _, err := publisher.Submit(ctx, jetstream.Lane{Tenant: "acme", Priority: job.Usual}, jetstream.Spec{ID: "late", Workflow: []byte(workflow)}); err != nil {
+		t.Fatal(err)
+	}
+	awaitConsumer(t, url, func(info *natsjs.ConsumerInfo) bool { return info.NumAckPending == 1 })
+	giveUp()
+	if err := <-returned; !errors.Is(err, context.Canceled) {
+		t.Errorf("Pull returned %v", err)
+	}
+	release()
+	if d := <-came; d.Tenant != "acme" || d.Lease == "" {
+		t.Errorf("the delivery is %+v", d)
+	}
+}
+
+// A consumer that was deleted is an error, and made again by the next Pull.
+func TestAPullMakesItsConsumerAgain(t *testing.T) {
+	t.Parallel()
+	ctx, url := t.Context(), startNATS(t)
+	q := openOn(t, url)
+	came := make(chan jetstream.Delivery, 1)
+	puller, err := q.Puller(job.Usual, func(d jetstream.Delivery) { came <- d })
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer puller.Close()
+	if _, err := puller.Pull(ctx, 1, time.Millisecond); err != nil {
+		t.Fatal(err)
+	}
+	if err := bareStream(t, url).DeleteConsumer(ctx, "dispatch_5"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := puller.Pull(ctx, 1, time.Minute); !errors.Is(err, nats.ErrNoResponders) {
+		t.Errorf("without its consumer Pull returned %v", err)
+	}
+	if _, err := q.Submit(ctx, jetstream.Lane{Tenant: "acme", Priority: job.Usual}, jetstream.Spec{ID: "one", Workflow: []byte(workflow)}); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := puller.Pull(ctx, 1, time.Minute); n != 1 || err != nil {
+		t.Fatalf("%d came, %v", n, err)
+	}
+	if d := <-came; d.Tenant != "acme" {
+		t.Errorf("the delivery is %+v", d)
+	}
+}
+
+func bareStream(t *testing.T, url string) natsjs.Stream {
+	t.Helper()
+	nc, err := nats.Connect(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(nc.Close)
+	js, err := natsjs.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stream, err := js.Stream(t.Context(), "COMFY_JOBS")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return stream
+}
+
+func awaitConsumer(t *testing.T, url string, is func(*natsjs.ConsumerInfo) bool) {
+	t.Helper()
+	consumer, err := bareStream(t, url).Consumer(t.Context(), "dispatch_5")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for info := consumer.CachedInfo(); !is(info); {
+		if info, err = consumer.Info(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// heldDialer makes connections whose reader can be kept from what has come.
+type heldDialer struct{ conn *heldConn }
+
+func (d *heldDialer) Dial(network, address string) (net.Conn, error) {
+	c, err := net.Dial(network, address)
+	d.conn = &heldConn{Conn: c, gate: make(chan struct{}, 1)}
+	d.conn.gate <- struct{}{}
+	return d.conn, err
+}
+
+// hold keeps everything from the reader until release is called.
+func (d *heldDialer) hold() (release func()) {
+	gate := d.conn.gate
+	<-gate
+	return func() { gate <- struct{}{} }
+}
+
+type heldConn struct {
+	net.Conn
+	gate chan struct{}
+}
+
+func (c *heldConn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	<-c.gate
+	c.gate <- struct{}{}
+	return n, err
+}
