@@ -3,6 +3,7 @@ package integration_test
 import (
 	"encoding/json"
 	"flag"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -194,13 +195,13 @@ func (f *fleet) waitSim(host string, done func() bool) {
 	}
 }
 
-// wantOut checks whether a host is in the fleet.
+// wantOut waits until a host is out of the fleet, or in it: one whose ComfyUI was restarted comes back.
 func (f *fleet) wantOut(host string, out bool) {
 	f.t.Helper()
-	state, found, err := f.q.Host(f.context(), host)
-	if err != nil || !found || (state.State == jetstream.Unhealthy) != out {
-		f.t.Errorf("host %s is %s (%s), want out of the fleet: %v; %v", host, state.State, state.Reason, out, err)
-	}
+	f.eventually(fmt.Sprint("host ", host, " out of the fleet: ", out), func() bool {
+		state, found, err := f.q.Host(f.context(), host)
+		return err == nil && found && (state.State == jetstream.Unhealthy) == out
+	})
 }
 
 func TestWhatComfyUIWillNeverRunIsDeadAtOnceAndBlamesNobody(t *testing.T) {
