@@ -72,8 +72,10 @@ func Connect(ctx context.Context, n NATS) (*nats.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	nc, err := nats.Connect(n.URL, opts...)
+	var g gatherer
+	nc, err := nats.Connect(n.URL, append(opts, g.option)...)
 	if err != nil {
+		g.end()
 		return nil, n.explain(err)
 	}
 	if err := ctx.Err(); err != nil {
@@ -110,7 +112,7 @@ func (n NATS) options(ctx context.Context) ([]nats.Option, error) {
 		return nil, err
 	}
 	opts = append(opts, secure...)
-	return append(append(opts, n.Options...), gathering), nil
+	return append(opts, n.Options...), nil
 }
 
 // patience is how long one address may take: 5 s, or less when ctx ends before.

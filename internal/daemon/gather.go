@@ -127,36 +127,58 @@ func (g *gathered) SetWriteDeadline(time.Time) error { return nil }
 // SetDeadline bounds reads only, as SetWriteDeadline says.
 func (g *gathered) SetDeadline(t time.Time) error { return g.SetReadDeadline(t) }
 
-// gathering has a connection to NATS gather its writes. It comes after all other options. With a dialer of its own
-// nats.go gives each address of a name the whole Timeout, instead of a share.
-func gathering(o *nats.Options) error {
+// gatherer has the connections of one nats.Conn gather their writes. nats.go leaves a connection whose handshake failed
+// to the garbage collector, which cannot have it while its sending goroutine waits: it ends when the next one is made.
+type gatherer struct {
+	last *gathered // nats.go makes one after the other
+}
+
+// option comes after all other options. With a dialer of its own nats.go gives each address of a name the whole
+// Timeout, instead of a share.
+func (g *gatherer) option(o *nats.Options) error {
 	switch {
 	case o.InProcessServer != nil:
-		o.InProcessServer = gatheringServer{o.InProcessServer}
+		o.InProcessServer = gatheringServer{o.InProcessServer, g}
 	case o.CustomDialer == nil:
-		o.CustomDialer = gatheringDialer{net.Dialer{Timeout: o.Timeout}}
+		o.CustomDialer = gatheringDialer{net.Dialer{Timeout: o.Timeout}, g}
 	}
 	return nil
 }
 
-type gatheringDialer struct{ net.Dialer }
+func (g *gatherer) next(dial func() (net.Conn, error)) (net.Conn, error) {
+	g.end()
+	c, err := dial()
+	if err != nil {
+		return nil, err
+	}
+	g.last = gather(c)
+	return g.last, nil
+}
+
+// end closes the connection that was made last.
+func (g *gatherer) end() {
+	if g.last != nil {
+		_ = g.last.Close() // in most cases it is closed already
+		g.last = nil
+	}
+}
+
+type gatheringDialer struct {
+	net.Dialer
+	by *gatherer
+}
 
 // Dial connects over TCP.
 func (d gatheringDialer) Dial(network, address string) (net.Conn, error) {
-	c, err := d.Dialer.Dial(network, address)
-	if err != nil {
-		return nil, err
-	}
-	return gather(c), nil
+	return d.by.next(func() (net.Conn, error) { return d.Dialer.Dial(network, address) })
 }
 
-type gatheringServer struct{ nats.InProcessConnProvider }
+type gatheringServer struct {
+	nats.InProcessConnProvider
+	by *gatherer
+}
 
 // InProcessConn connects through memory.
 func (s gatheringServer) InProcessConn() (net.Conn, error) {
-	c, err := s.InProcessConnProvider.InProcessConn()
-	if err != nil {
-		return nil, err
-	}
-	return gather(c), nil
+	return s.by.next(s.InProcessConnProvider.InProcessConn)
 }
