@@ -107,6 +107,19 @@ func (g *gathered) fail(err error) {
 	g.poke()
 }
 
+// Read reports the failed write rather than the failed read that it caused.
+func (g *gathered) Read(p []byte) (int, error) {
+	n, err := g.Conn.Read(p)
+	if err != nil {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		if g.err != nil {
+			err = g.err
+		}
+	}
+	return n, err
+}
+
 // Close sends what was written, for at most closeTimeout, and closes the connection.
 func (g *gathered) Close() error {
 	g.fail(net.ErrClosed)

@@ -158,3 +158,26 @@ func TestAWriteThatFailsEndsTheConnection(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// broken fails all writes.
+type broken struct{ net.Conn }
+
+var errBroken = errors.New("broken")
+
+func (broken) Write([]byte) (int, error) { return 0, errBroken }
+
+func TestTheReaderHearsWhyAWriteFailed(t *testing.T) {
+	t.Parallel()
+	ours, theirs := net.Pipe()
+	defer theirs.Close()
+	g := daemon.Gather(broken{ours})
+	if _, err := g.Write([]byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := g.Read(make([]byte, 1)); !errors.Is(err, errBroken) {
+		t.Fatalf("the reader heard %v", err)
+	}
+	if err := g.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
