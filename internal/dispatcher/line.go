@@ -58,8 +58,11 @@ func (l *line) most(p int, now time.Time) int {
 	if !l.stands(p, now) {
 		return handMost
 	}
+	if l.stuck.Load() {
+		return min(int(l.holds.Load())+handFlow, handMost) // what the full hand does not hold is parked
+	}
 	most := min(max(handFlow, int(l.rate.Load())/10), handMost)
-	if l.slow.Load() || l.stuck.Load() {
+	if l.slow.Load() {
 		return most
 	}
 	return min(most, int(l.holds.Load()+l.inHandBelow(p)))
