@@ -268,7 +268,6 @@ func (h *house) unacked(o jetstream.Offer) {
 	}
 }
 
-// await gives the next value of a channel.
 // hears gives what is told on a subject from now on: of what the agent does after it returns nothing is missed.
 func hears[T any](h *house, subject string) <-chan T {
 	h.t.Helper()
@@ -289,6 +288,7 @@ func hears[T any](h *house, subject string) <-chan T {
 	return told
 }
 
+// await gives the next value of a channel.
 func await[T any](h *house, c <-chan T, what string) T {
 	h.t.Helper()
 	select {
