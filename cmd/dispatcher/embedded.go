@@ -85,6 +85,9 @@ func syncPolicy(text string) (always bool, every time.Duration, err error) {
 	if err != nil || every <= 0 {
 		return false, 0, fmt.Errorf("--sync %q is neither always nor a duration; write it like always or 10s", text)
 	}
+	if every < time.Millisecond { // nats-server panics at the shortest
+		return false, 0, fmt.Errorf("--sync %s is too short; give at least 1ms, or always", text)
+	}
 	return false, every, nil
 }
 

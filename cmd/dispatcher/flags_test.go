@@ -174,6 +174,7 @@ func TestSyncPolicy(t *testing.T) {
 		bad    bool
 	}{
 		"": {}, "always": {always: true}, "10s": {every: 10 * time.Second}, "0s": {bad: true}, "-1s": {bad: true}, "never": {bad: true},
+		"1ns": {bad: true}, "1ms": {every: time.Millisecond},
 	} {
 		always, every, err := main.SyncPolicy(text)
 		if always != want.always || every != want.every || (err != nil) != want.bad {
