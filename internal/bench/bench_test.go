@@ -3,6 +3,7 @@ package bench_test
 import (
 	"context"
 	"encoding/json"
+	"math"
 	"strings"
 	"sync"
 	"testing"
@@ -48,6 +49,9 @@ func TestEveryJobEndsAndIsCounted(t *testing.T) {
 		}
 	}
 	if r.Ratios.CPUPerJob != r.CPUPerJob/r.Bare.CPUPerJob || r.Ratios.StartedP50 != r.PublishToStarted.P50/r.Bare.PublishToDeliver.P50 {
+		t.Errorf("the ratios %+v are not those of %+v and %+v", r.Ratios, r, r.Bare)
+	}
+	if r.Ratios.AllocatedPerJob != r.AllocatedPerJob/r.Bare.AllocatedPerJob || r.Ratios.DiskPerJob != r.DiskPerJob/r.Bare.DiskPerJob {
 		t.Errorf("the ratios %+v are not those of %+v and %+v", r.Ratios, r, r.Bare)
 	}
 	if r.DiskPerJob < r.StoredPerJob {
@@ -109,7 +113,14 @@ func TestTheJSONHasTheFieldsThatScriptsRead(t *testing.T) {
 
 func TestWrongSettingsAreRefused(t *testing.T) {
 	t.Parallel()
+	nan := math.NaN()
 	for want, cfg := range map[string]bench.Config{
+		"rate must be 0":      {FailureRate: nan},
+		"a number of jobs":    {Rate: nan},
+		"each agent needs":    {Agents: 3, Hosts: 2},
+		"without --comfy":     {Comfy: true, Hosts: 2, FailureRate: 0.1},
+		"sync policy":         {NATSURL: "nats://127.0.0.1:1", SyncAlways: true},
+		"no servers":          {NATSURL: "127.0.0.1:1,nats://localhost:1"},
 		"at least 1":          {Jobs: -1},
 		"600 to 900 000":      {Payload: 10},
 		"failure rate":        {FailureRate: 2},

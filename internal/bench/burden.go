@@ -94,8 +94,8 @@ func (s *stage) crowd(ctx context.Context, js natsjs.JetStream) error {
 	defer telling("waiting room", s.cfg.Waiting, func() int { return s.gauges(first)["comfyherd_waiting_jobs"] }, s.cfg.Progress)()
 	for i := range s.cfg.Waiting {
 		body := fmt.Appendf(nil, `{"only_hosts":[%q],"workflow":%s}`, busyHost, s.load.body(i))
-		msg := &nats.Msg{Subject: "comfy.jobs." + s.load.tenant(i) + ".5", Data: body, Header: nats.Header{"Comfy-Job-Id": {"w-" + strconv.Itoa(i)}}}
-		if _, err := js.PublishMsgAsync(msg, natsjs.WithStallWait(time.Minute)); err != nil {
+		msg := &nats.Msg{Subject: "comfy.jobs." + s.load.tenant(i) + ".5", Data: body, Header: nats.Header{"Comfy-Job-Id": {"w-" + s.load.run + "-" + strconv.Itoa(i)}}}
+		if err := send(ctx, js, msg); err != nil {
 			return fmt.Errorf("publish job %d: %w", i, err)
 		}
 	}

@@ -2,6 +2,7 @@ package bench
 
 import (
 	"errors"
+	"math"
 	"time"
 )
 
@@ -15,7 +16,7 @@ type Config struct {
 	Tenants     int           // default 4
 	Hashes      int           // different workflows; default 8
 	Dispatchers int           // default 2
-	FailureRate float64       // of attempts, 0 to 1
+	FailureRate float64       // of attempts, 0 to 0.9
 	Rate        float64       // jobs published a second; 0 = all at once
 	HostTime    time.Duration // how long a host takes for a job
 	Waiting     int           // jobs that wait all the time in the waiting room, for a host that stays busy
@@ -35,7 +36,7 @@ type Config struct {
 
 // Progress is how far a measurement is.
 type Progress struct {
-	Stage string // raw, blocks, waiting room or comfyherd
+	Stage string // raw, hosts alone, blocks, waiting room or comfyherd
 	Done  int
 	Total int
 }
@@ -64,14 +65,22 @@ func (c Config) check() error {
 		return errors.New("jobs, hosts, agents, slots, tenants, hashes, dispatchers and replicas must be at least 1")
 	case c.Payload < 600 || c.Payload > 900_000:
 		return errors.New("the payload must have 600 to 900 000 bytes")
-	case c.FailureRate < 0 || c.FailureRate > 0.9:
+	case !(c.FailureRate >= 0 && c.FailureRate <= 0.9): // NaN is none either
 		return errors.New("the failure rate must be 0 to 0.9")
+	case math.IsNaN(c.Rate) || math.IsInf(c.Rate, 0):
+		return errors.New("the rate must be a number of jobs a second")
 	case c.Rate < 0 || c.HostTime < 0 || c.Waiting < 0 || c.Blocks < 0:
 		return errors.New("rate, host time, waiting jobs and blocks must not be negative")
 	case c.Waiting > maxWaiting:
 		return errors.New("at most 100 000 jobs can wait: a dispatcher takes in no more")
 	case c.Replicas > 1 && c.NATSURL == "":
 		return errors.New("the embedded NATS is one server and keeps one copy: name a cluster on this machine with --nats-url to measure --replicas")
+	case c.NATSURL != "" && (c.StoreDir != "" || c.SyncAlways || c.SyncEvery > 0):
+		return errors.New("the store folder and the sync policy are the embedded NATS's, but NATS_URL names another: set them there, or leave NATS_URL empty")
+	case c.Agents > c.Hosts:
+		return errors.New("more agents than hosts: each agent needs a host")
+	case c.Comfy && c.FailureRate > 0:
+		return errors.New("a simulated ComfyUI fails no share of its attempts: measure a failure rate without --comfy")
 	case c.Comfy && c.Hosts > 64:
 		return errors.New("with --comfy at most 64 hosts fit into one process: use --hosts 64 or fewer")
 	}

@@ -31,6 +31,7 @@ func runDirect(ctx context.Context, cfg *Config, l *load) (float64, Spread, erro
 			return 0, Spread{}, err
 		}
 	}
+	defer telling("hosts alone", cfg.Jobs, s.ran, cfg.Progress)()
 	start := time.Now()
 	failed := make([]error, cfg.Hosts)
 	var filling sync.WaitGroup
@@ -48,6 +49,15 @@ func runDirect(ctx context.Context, cfg *Config, l *load) (float64, Spread, erro
 		gaps.between(sim.Runs())
 	}
 	return rate, gaps.spread(), nil
+}
+
+// ran is how many prompts the simulated hosts have begun.
+func (s *stage) ran() int {
+	n := 0
+	for _, sim := range s.sims {
+		n += len(sim.Runs())
+	}
+	return n
 }
 
 // directClient is whoever fills the backlogs. Like ComfyUI's own page it listens, so that hosts tell it what they do.

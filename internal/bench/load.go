@@ -3,6 +3,7 @@ package bench
 import (
 	"encoding/json"
 	"fmt"
+	"math/rand/v2"
 	"strconv"
 	"strings"
 
@@ -13,10 +14,13 @@ import (
 type load struct {
 	cfg    *Config
 	bodies [][2]string // by hash: what comes before and after the seed
+	run    string      // another one for each run, since a NATS that was named remembers the ids of the one before
+	prefix string      // of the ids of the jobs that are measured
 }
 
 func newLoad(cfg *Config) (*load, error) {
-	l := &load{cfg: cfg}
+	run := fmt.Sprintf("%06x", rand.Uint32N(1<<24))
+	l := &load{cfg: cfg, run: run, prefix: "b-" + run + "-"}
 	for i := range cfg.Hashes {
 		const mark = 424242424242
 		body, err := json.Marshal(picture(i, mark, ""))
@@ -40,6 +44,8 @@ func (l *load) body(i int) []byte {
 	b := l.bodies[i%len(l.bodies)]
 	return []byte(b[0] + strconv.Itoa(100000000000+i) + b[1])
 }
+
+func (l *load) id(i int) string { return l.prefix + strconv.Itoa(i) }
 
 func (l *load) tenant(i int) string { return "tenant-" + strconv.Itoa(i%l.cfg.Tenants) }
 

@@ -18,6 +18,7 @@ import (
 type raw struct {
 	cfg      *Config
 	load     *load
+	place    *place
 	recorder *recorder
 	delivery *samples // publish to deliver
 }
@@ -37,13 +38,13 @@ type RawResult struct {
 }
 
 func runRaw(ctx context.Context, cfg *Config, l *load) (result RawResult, err error) {
-	p, err := open(cfg)
+	ctx, p, err := open(ctx, cfg)
 	if err != nil {
 		return RawResult{}, err
 	}
-	defer func() { err = errors.Join(err, p.close()) }()
-	r := &raw{cfg: cfg, load: l, recorder: newRecorder(cfg.Jobs), delivery: &samples{}}
-	publisher, js, err := r.prepare(ctx, p)
+	defer func() { err = errors.Join(err, p.tidy(ctx, removeRaw), p.close()) }()
+	r := &raw{cfg: cfg, load: l, place: p, recorder: newRecorder(l), delivery: &samples{}}
+	publisher, js, err := r.prepare(ctx)
 	if err != nil {
 		return RawResult{}, err
 	}
@@ -63,6 +64,7 @@ func runRaw(ctx context.Context, cfg *Config, l *load) (result RawResult, err er
 		workers.Go(func() { r.work(working, nc) })
 	}
 	defer r.recorder.telling("raw", cfg.Progress)()
+	empty := p.diskBytes()
 	before := usageNow()
 	rate, err := enqueue(ctx, cfg, l, js, r.recorder, "bench.jobs.")
 	if err != nil {
@@ -72,10 +74,10 @@ func runRaw(ctx context.Context, cfg *Config, l *load) (result RawResult, err er
 		return RawResult{}, err
 	}
 	used := usageNow().since(before)
-	return r.report(ctx, p, js, rate, used)
+	return r.report(ctx, js, rate, used, empty)
 }
 
-func (r *raw) report(ctx context.Context, p *place, js natsjs.JetStream, rate float64, used usage) (RawResult, error) {
+func (r *raw) report(ctx context.Context, js natsjs.JetStream, rate float64, used usage, empty int64) (RawResult, error) {
 	stored, err := storedBytes(ctx, js, rawEvents)
 	if err != nil {
 		return RawResult{}, err
@@ -86,21 +88,28 @@ func (r *raw) report(ctx context.Context, p *place, js natsjs.JetStream, rate fl
 		PublishToEnd: since(r.recorder.published, r.recorder.ended),
 		CPUPerJob:    float64(used.cpu.Microseconds()) / jobs, AllocsPerJob: float64(used.mallocs) / jobs,
 		AllocatedPerJob: float64(used.bytes) / jobs, HeapBytes: liveHeap(), StoredPerJob: float64(stored) / jobs,
-		DiskPerJob: float64(p.diskBytes()) / jobs,
+		DiskPerJob: float64(r.place.diskBytes()-empty) / jobs,
 	}, nil
 }
 
-const rawJobs, rawEvents = "BENCH_JOBS", "BENCH_EVENTS"
+const (
+	rawJobs   = "BENCH_JOBS"
+	rawEvents = "BENCH_EVENTS"
+	rawMark   = "comfyherd bench: the raw limit" // description of both, so that a stream of somebody else is told from them
+)
 
 // prepare makes streams and consumers with the settings of the real ones.
-func (r *raw) prepare(ctx context.Context, p *place) (*nats.Conn, natsjs.JetStream, error) {
-	nc, err := p.bare()
+func (r *raw) prepare(ctx context.Context) (*nats.Conn, natsjs.JetStream, error) {
+	nc, err := r.place.bare()
 	if err != nil {
 		return nil, nil, err
 	}
-	js, err := natsjs.New(nc, natsjs.WithPublishAsyncMaxPending(1024))
+	js, err := r.place.publisher(nc)
 	if err != nil {
-		return nil, nil, fmt.Errorf("open JetStream: %w", err)
+		return nil, nil, err
+	}
+	if err := removeRaw(ctx, js); err != nil {
+		return nil, nil, err
 	}
 	compression := natsjs.NoCompression
 	if r.cfg.Compression {
@@ -117,14 +126,32 @@ func (r *raw) prepare(ctx context.Context, p *place) (*nats.Conn, natsjs.JetStre
 			Compression: compression, Replicas: r.cfg.Replicas,
 		},
 	} {
-		if err := js.DeleteStream(ctx, cfg.Name); err != nil && !errors.Is(err, natsjs.ErrStreamNotFound) {
-			return nil, nil, fmt.Errorf("delete stream %s: %w", cfg.Name, err)
-		}
+		cfg.Description = rawMark
 		if _, err := js.CreateStream(ctx, cfg); err != nil {
 			return nil, nil, fmt.Errorf("create stream %s: %w", cfg.Name, err)
 		}
 	}
 	return nc, js, rawConsumers(ctx, js)
+}
+
+// removeRaw removes the streams of this stage, or of one that was killed, and nobody else's.
+func removeRaw(ctx context.Context, js natsjs.JetStream) error {
+	for _, name := range []string{rawJobs, rawEvents} {
+		stream, err := js.Stream(ctx, name)
+		if errors.Is(err, natsjs.ErrStreamNotFound) {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("look up %s: %w", name, err)
+		}
+		if stream.CachedInfo().Config.Description != rawMark {
+			return fmt.Errorf("a stream %s is there that bench did not make; give bench a NATS of its own, or leave NATS_URL empty", name)
+		}
+		if err := js.DeleteStream(ctx, name); err != nil {
+			return fmt.Errorf("delete stream %s: %w", name, err)
+		}
+	}
+	return nil
 }
 
 // rawConsumers makes those of the dispatchers: one for each priority, and one for failed attempts, of which there are none.
@@ -152,10 +179,12 @@ func rawConsumer(priority int) string { return "bench_" + strconv.Itoa(priority)
 func (r *raw) work(ctx context.Context, nc *nats.Conn) {
 	js, err := natsjs.New(nc)
 	if err != nil {
+		r.place.fail(err)
 		return
 	}
 	consumer, err := js.Consumer(ctx, rawJobs, rawConsumer(5))
 	if err != nil {
+		r.place.fail(err)
 		return
 	}
 	slots := make(chan struct{}, max(1, 2*r.cfg.Hosts*r.cfg.Slots/r.cfg.Dispatchers))
@@ -179,11 +208,11 @@ func (r *raw) work(ctx context.Context, nc *nats.Conn) {
 	}
 }
 
-// walk leaves a job whose event could not be stored: the stage then ends with ctx and says how many are missing.
+// walk ends the stage when an event could not be stored.
 func (r *raw) walk(ctx context.Context, js natsjs.JetStream, msg natsjs.Msg) {
 	parts := strings.Split(msg.Subject(), ".")
 	id := msg.Headers().Get("Comfy-Job-Id")
-	if i, err := strconv.Atoi(strings.TrimPrefix(id, "b-")); err == nil {
+	if i, ok := r.recorder.index(id); ok {
 		r.delivery.add(time.Duration(r.recorder.now() - r.recorder.published[i].Load()))
 	}
 	chain := "bench.events." + parts[2] + "." + id + "."
@@ -192,12 +221,13 @@ func (r *raw) walk(ctx context.Context, js natsjs.JetStream, msg natsjs.Msg) {
 		event := &nats.Msg{Subject: chain + kind, Data: eventBody[kind], Header: eventHeader(parts[2], id, kind, last)}
 		ack, err := js.PublishMsg(ctx, event, natsjs.WithExpectLastSequenceForSubject(last, chain+"*"))
 		if err != nil {
+			r.place.fail(fmt.Errorf("NATS did not store %s: %w", event.Subject, err))
 			return
 		}
 		last = ack.Sequence
 	}
 	if err := msg.Ack(); err != nil {
-		return
+		r.place.fail(fmt.Errorf("ack %s: %w", id, err))
 	}
 }
 
@@ -210,7 +240,7 @@ var eventBody = map[string][]byte{
 		`,"prompt_id":"00000000-0000-5000-8000-000000000000","queued_for":"123.456789ms","ran_for":"90ns"}`),
 }
 
-var eventStart = `{"job":"b-1234","tenant":"tenant-1","priority":5,"hash":"` + strings.Repeat("0", 64) + `"`
+var eventStart = `{"job":"b-123456-1234","tenant":"tenant-1","priority":5,"hash":"` + strings.Repeat("0", 64) + `"`
 
 // eventHeader has the attributes of CloudEvents that every event carries.
 func eventHeader(tenant, id, kind string, last uint64) nats.Header {
@@ -228,9 +258,9 @@ func enqueue(ctx context.Context, cfg *Config, l *load, js natsjs.JetStream, r *
 		if err := paced(ctx, start, i, cfg.Rate); err != nil {
 			return 0, err
 		}
-		msg := &nats.Msg{Subject: prefix + l.tenant(i) + ".5", Data: l.body(i), Header: nats.Header{"Comfy-Job-Id": {jobID(i)}}}
+		msg := &nats.Msg{Subject: prefix + l.tenant(i) + ".5", Data: l.body(i), Header: nats.Header{"Comfy-Job-Id": {l.id(i)}}}
 		r.publish(i)
-		if _, err := js.PublishMsgAsync(msg, natsjs.WithStallWait(time.Minute)); err != nil {
+		if err := send(ctx, js, msg); err != nil {
 			return 0, fmt.Errorf("publish job %d: %w", i, err)
 		}
 	}
@@ -245,11 +275,11 @@ func enqueue(ctx context.Context, cfg *Config, l *load, js natsjs.JetStream, r *
 // paced waits until it is the i-th job's turn.
 func paced(ctx context.Context, start time.Time, i int, rate float64) error {
 	if rate <= 0 {
-		return ctx.Err()
+		return context.Cause(ctx)
 	}
 	wait := time.Until(start.Add(time.Duration(float64(i) / rate * float64(time.Second))))
 	if wait <= 0 {
-		return ctx.Err()
+		return context.Cause(ctx)
 	}
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
@@ -257,6 +287,6 @@ func paced(ctx context.Context, start time.Time, i int, rate float64) error {
 	case <-timer.C:
 		return nil
 	case <-ctx.Done():
-		return ctx.Err()
+		return context.Cause(ctx)
 	}
 }

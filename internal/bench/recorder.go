@@ -16,26 +16,26 @@ import (
 type recorder struct {
 	published, started, ended []atomic.Int64 // by job: nanoseconds since base
 	base                      time.Time
+	prefix                    string // of the ids of this run's jobs
 	first, last               atomic.Int64
 	done, dead                atomic.Int64
 	all                       chan struct{}
 	subs                      []*nats.Subscription
 }
 
-func newRecorder(jobs int) *recorder {
+func newRecorder(l *load) *recorder {
+	jobs := l.cfg.Jobs
 	return &recorder{
 		published: make([]atomic.Int64, jobs), started: make([]atomic.Int64, jobs), ended: make([]atomic.Int64, jobs),
-		base: time.Now(), all: make(chan struct{}),
+		base: time.Now(), prefix: l.prefix, all: make(chan struct{}),
 	}
 }
-
-func jobID(i int) string { return "b-" + strconv.Itoa(i) }
 
 // follow listens to the events prefix.<tenant>.<job>.<kind>.
 func (r *recorder) follow(nc *nats.Conn, prefix string) error {
 	for kind, hear := range map[string]func(int){"started": r.begin, "completed": r.end, "dead": r.die} {
 		sub, err := nc.Subscribe(prefix+".*.*."+kind, func(msg *nats.Msg) {
-			if i, ok := r.index(msg.Subject); ok {
+			if i, ok := r.index(subjectID(msg.Subject)); ok {
 				hear(i)
 			}
 		})
@@ -53,11 +53,16 @@ func (r *recorder) follow(nc *nats.Conn, prefix string) error {
 	return nil
 }
 
-func (r *recorder) index(subject string) (int, bool) {
+func subjectID(subject string) string {
 	end := strings.LastIndexByte(subject, '.')
-	id := subject[strings.LastIndexByte(subject[:end], '.')+1 : end]
-	i, err := strconv.Atoi(strings.TrimPrefix(id, "b-"))
-	return i, err == nil && i >= 0 && i < len(r.published)
+	return subject[strings.LastIndexByte(subject[:end], '.')+1 : end]
+}
+
+// index is which job of this run has the id.
+func (r *recorder) index(id string) (int, bool) {
+	number, ours := strings.CutPrefix(id, r.prefix)
+	i, err := strconv.Atoi(number)
+	return i, ours && err == nil && i >= 0 && i < len(r.published)
 }
 
 func (r *recorder) now() int64 { return int64(time.Since(r.base)) }
@@ -72,18 +77,24 @@ func (r *recorder) begin(i int) { r.started[i].CompareAndSwap(0, r.now()) }
 
 func (r *recorder) end(i int) {
 	now := r.now()
-	if !r.ended[i].CompareAndSwap(0, now) {
-		return
+	if r.ended[i].CompareAndSwap(0, now) {
+		r.over(now)
 	}
+}
+
+func (r *recorder) over(now int64) {
 	r.last.Store(now)
 	if int(r.done.Add(1)) == len(r.ended) {
 		close(r.all)
 	}
 }
 
+// die notes an end that is no completion, so that no time from publish to completed counts it.
 func (r *recorder) die(i int) {
-	r.dead.Add(1)
-	r.end(i)
+	if r.ended[i].CompareAndSwap(0, -1) {
+		r.dead.Add(1)
+		r.over(r.now())
+	}
 }
 
 // wait waits for the end of all jobs.

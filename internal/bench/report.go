@@ -15,7 +15,7 @@ import (
 type Result struct {
 	Config Settings `json:"config"`
 
-	JobsPerSecond     float64 `json:"jobs_per_second"` // first publish to last stored completion
+	JobsPerSecond     float64 `json:"jobs_per_second"` // first publish to last stored completion, or end as dead
 	BareJobsPerSecond float64 `json:"bare_jobs_per_second"`
 	Ratio             float64 `json:"ratio_to_bare_limit"`
 	// With simulated ComfyUI: what the hosts do when their own backlogs are filled directly.
@@ -24,15 +24,15 @@ type Result struct {
 	DirectIdleGap       Spread    `json:"direct_idle_gap,omitzero"`
 	EnqueuePerSecond    float64   `json:"enqueue_per_second"`
 	PublishToStarted    Spread    `json:"publish_to_started"`
-	PublishToEnd        Spread    `json:"publish_to_completed"`
-	IdleGap             Spread    `json:"idle_gap"` // between two jobs on one host
+	PublishToEnd        Spread    `json:"publish_to_completed"` // without dead ones
+	IdleGap             Spread    `json:"idle_gap"`             // between two jobs on one host
 	CPUPerJob           float64   `json:"cpu_us_per_job"`
 	AllocsPerJob        float64   `json:"allocs_per_job"`
 	AllocatedPerJob     float64   `json:"allocated_bytes_per_job"`
 	HeapBytes           uint64    `json:"heap_bytes"`           // live, of everything in this process, at the end
 	DispatcherBytes     int64     `json:"dispatcher_bytes"`     // heap of one dispatcher more, started at the end
 	StoredPerJob        float64   `json:"stored_bytes_per_job"` // events, as the stream counts them
-	DiskPerJob          float64   `json:"disk_bytes_per_job"`   // files of the embedded NATS at the end, of jobs and events
+	DiskPerJob          float64   `json:"disk_bytes_per_job"`   // files of the embedded NATS at the end, of jobs and events; 0 of another
 	Parked              int       `json:"parked"`
 	OffersAccepted      int       `json:"offers_accepted"`
 	OffersRefused       int       `json:"offers_refused"`
@@ -51,8 +51,10 @@ type Ratios struct {
 	CompletedP99     float64 `json:"publish_to_completed_p99"`
 	CPUPerJob        float64 `json:"cpu_us_per_job"`
 	AllocsPerJob     float64 `json:"allocs_per_job"`
+	AllocatedPerJob  float64 `json:"allocated_bytes_per_job"`
 	HeapBytes        float64 `json:"heap_bytes"`
 	StoredPerJob     float64 `json:"stored_bytes_per_job"`
+	DiskPerJob       float64 `json:"disk_bytes_per_job"`
 }
 
 // Settings tell what was measured.
@@ -104,6 +106,7 @@ func (r *Result) compare() {
 		StartedP99:   ratio(r.PublishToStarted.P99, b.PublishToDeliver.P99),
 		CompletedP50: ratio(r.PublishToEnd.P50, b.PublishToEnd.P50), CompletedP99: ratio(r.PublishToEnd.P99, b.PublishToEnd.P99),
 		CPUPerJob: ratio(r.CPUPerJob, b.CPUPerJob), AllocsPerJob: ratio(r.AllocsPerJob, b.AllocsPerJob),
+		AllocatedPerJob: ratio(r.AllocatedPerJob, b.AllocatedPerJob), DiskPerJob: ratio(r.DiskPerJob, b.DiskPerJob),
 		HeapBytes: ratio(float64(r.HeapBytes), float64(b.HeapBytes)), StoredPerJob: ratio(r.StoredPerJob, b.StoredPerJob),
 	}
 }

@@ -24,6 +24,11 @@ func Run(ctx context.Context, cfg Config) (Result, error) {
 	if err := cfg.check(); err != nil {
 		return Result{}, err
 	}
+	if cfg.NATSURL != "" {
+		if err := unused(ctx, cfg.NATSURL); err != nil {
+			return Result{}, err
+		}
+	}
 	l, err := newLoad(&cfg)
 	if err != nil {
 		return Result{}, err
@@ -62,13 +67,13 @@ type stage struct {
 }
 
 func measure(ctx context.Context, cfg *Config, l *load, result *Result) (err error) {
-	p, err := open(cfg)
+	ctx, p, err := open(ctx, cfg)
 	if err != nil {
 		return err
 	}
 	s := &stage{
 		cfg: cfg, load: l, place: p, gaps: &samples{values: make([]time.Duration, 0, 2*cfg.Jobs)}, metrics: prometheus.NewRegistry(),
-		recorder: newRecorder(cfg.Jobs), failed: make(chan error, 1),
+		recorder: newRecorder(l), failed: make(chan error, 1),
 	}
 	running, stop := context.WithCancelCause(ctx)
 	defer func() {
@@ -77,7 +82,7 @@ func measure(ctx context.Context, cfg *Config, l *load, result *Result) (err err
 		for _, sim := range s.sims {
 			sim.Close()
 		}
-		err = errors.Join(err, p.close())
+		err = errors.Join(err, s.clear(ctx), p.close())
 	}()
 	go func() {
 		select {
@@ -121,9 +126,9 @@ func (s *stage) start(ctx context.Context) (*jetstream.Queue, natsjs.JetStream, 
 	if err != nil {
 		return nil, nil, err
 	}
-	js, err := natsjs.New(nc, natsjs.WithPublishAsyncMaxPending(1024))
+	js, err := s.place.publisher(nc)
 	if err != nil {
-		return nil, nil, fmt.Errorf("open JetStream: %w", err)
+		return nil, nil, err
 	}
 	for i := range s.cfg.Dispatchers {
 		if err := s.dispatcher(ctx, i); err != nil {
@@ -196,7 +201,7 @@ func (s *stage) hosts(ctx context.Context) error {
 			h.URL, h.Comfy = nowhere, newHost(s.cfg, s.gaps, capability)
 		}
 		group = append(group, h)
-		if len(group) == (s.cfg.Hosts+s.cfg.Agents-1)/s.cfg.Agents || i == s.cfg.Hosts-1 {
+		if lastOfAgent(i, s.cfg.Hosts, s.cfg.Agents) {
 			if err := s.agent(ctx, group); err != nil {
 				return err
 			}
@@ -205,6 +210,9 @@ func (s *stage) hosts(ctx context.Context) error {
 	}
 	return nil
 }
+
+// lastOfAgent says whether the i-th host is the last of an agent, when all have as many as can be.
+func lastOfAgent(i, hosts, agents int) bool { return (i+1)*agents/hosts > i*agents/hosts }
 
 func (s *stage) agent(ctx context.Context, hosts []agent.HostConfig) error {
 	q, err := s.queue(ctx, "agent "+hosts[0].Name)

@@ -5,12 +5,16 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"net"
 	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
+	"time"
 
 	"github.com/nats-io/nats.go"
+	natsjs "github.com/nats-io/nats.go/jetstream"
 
 	"github.com/comfyherd/comfyherd/internal/daemon"
 	"github.com/comfyherd/comfyherd/internal/embedded"
@@ -22,32 +26,79 @@ type place struct {
 	server *embedded.Server
 	folder string
 	conns  []*nats.Conn
+	fail   context.CancelCauseFunc // ends the stage
 }
 
-func open(cfg *Config) (*place, error) {
+// open gives NATS for one stage, and a context that ends with the reason when NATS fails it: a measurement cannot
+// outlive its NATS.
+func open(ctx context.Context, cfg *Config) (context.Context, *place, error) {
+	ctx, fail := context.WithCancelCause(ctx)
+	p, err := find(cfg, fail)
+	if err != nil {
+		fail(err)
+		return nil, nil, err
+	}
+	return ctx, p, nil
+}
+
+func find(cfg *Config, fail context.CancelCauseFunc) (*place, error) {
 	if cfg.NATSURL != "" {
-		return &place{url: cfg.NATSURL}, loopback(cfg.NATSURL)
+		return &place{url: cfg.NATSURL, fail: fail}, nil
+	}
+	if cfg.StoreDir != "" {
+		if err := os.MkdirAll(cfg.StoreDir, 0o755); err != nil {
+			return nil, fmt.Errorf("make the folder for NATS: %w", err)
+		}
 	}
 	folder, err := os.MkdirTemp(cfg.StoreDir, "comfyherd-bench-")
 	if err != nil {
 		return nil, fmt.Errorf("make a folder for NATS: %w", err)
 	}
 	server, err := embedded.Start(embedded.Config{
-		Port: -1, StoreDir: folder, SyncAlways: cfg.SyncAlways, SyncInterval: cfg.SyncEvery,
+		Port: -1, StoreDir: folder, SyncAlways: cfg.SyncAlways, SyncInterval: cfg.SyncEvery, Logger: slog.New(alarm{fail: fail}),
 	})
 	if err != nil {
 		return nil, errors.Join(err, os.RemoveAll(folder))
 	}
-	return &place{url: server.URL(), server: server, folder: folder}, nil
+	return &place{url: server.URL(), server: server, folder: folder, fail: fail}, nil
 }
 
-// loopback refuses to load any machine but this one.
-func loopback(raw string) error {
+// alarm fails the stage with the first error of the embedded NATS, as when its disk is full: those who publish would
+// try again for ever.
+type alarm struct {
+	fail context.CancelCauseFunc
+}
+
+func (alarm) Enabled(_ context.Context, level slog.Level) bool { return level >= slog.LevelError }
+
+func (a alarm) Handle(_ context.Context, line slog.Record) error {
+	a.fail(fmt.Errorf("NATS failed: %s", line.Message))
+	return nil
+}
+
+func (a alarm) WithAttrs([]slog.Attr) slog.Handler { return a }
+
+func (a alarm) WithGroup(string) slog.Handler { return a }
+
+// loopback refuses to load any machine but this one. The addresses have the forms that nats.go takes.
+func loopback(ctx context.Context, urls string) error {
+	for one := range strings.SplitSeq(urls, ",") {
+		if one = strings.TrimSpace(one); !strings.Contains(one, "://") {
+			one = "nats://" + one
+		}
+		if err := loopbackOnly(ctx, one); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func loopbackOnly(ctx context.Context, raw string) error {
 	u, err := url.Parse(raw)
 	if err != nil {
 		return fmt.Errorf("read the NATS address: %w", err)
 	}
-	addresses, err := net.DefaultResolver.LookupIPAddr(context.Background(), u.Hostname())
+	addresses, err := net.DefaultResolver.LookupIPAddr(ctx, u.Hostname())
 	if err != nil {
 		return fmt.Errorf("look up %s: %w", u.Hostname(), err)
 	}
@@ -61,12 +112,39 @@ func loopback(raw string) error {
 
 // bare connects with nats.go and nothing else.
 func (p *place) bare() (*nats.Conn, error) {
-	nc, err := nats.Connect(p.url, nats.MaxReconnects(-1))
+	nc, err := nats.Connect(p.url, nats.NoReconnect(), nats.ClosedHandler(func(*nats.Conn) {
+		p.fail(fmt.Errorf("NATS at %s went away", p.url))
+	}))
 	if err != nil {
 		return nil, fmt.Errorf("connect to %s: %w", p.url, err)
 	}
 	p.conns = append(p.conns, nc)
 	return nc, nil
+}
+
+// publisher publishes on a bare connection. What NATS does not store fails the stage.
+func (p *place) publisher(nc *nats.Conn) (natsjs.JetStream, error) {
+	js, err := natsjs.New(nc, natsjs.WithPublishAsyncMaxPending(1024),
+		natsjs.WithPublishAsyncErrHandler(func(_ natsjs.JetStream, msg *nats.Msg, err error) {
+			p.fail(fmt.Errorf("NATS did not store %s: %w", msg.Subject, err))
+		}))
+	if err != nil {
+		return nil, fmt.Errorf("open JetStream: %w", err)
+	}
+	return js, nil
+}
+
+// send publishes without waiting for the answer, as soon as there are not too many without one.
+func send(ctx context.Context, js natsjs.JetStream, msg *nats.Msg) error {
+	for {
+		_, err := js.PublishMsgAsync(msg, natsjs.WithStallWait(time.Second))
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if !errors.Is(err, natsjs.ErrTooManyStalledMsgs) {
+			return err
+		}
+	}
 }
 
 // connect connects as the commands do.
@@ -97,6 +175,7 @@ func (p *place) diskBytes() int64 {
 }
 
 func (p *place) close() error {
+	p.fail(nil) // what ends from here on is meant to
 	for _, nc := range p.conns {
 		nc.Close()
 	}

@@ -1,0 +1,30 @@
+package bench
+
+import (
+	"context"
+	"log/slog"
+	"time"
+)
+
+// TimesOfADeadJob are the times from publish to completed of a job that is dead.
+func TimesOfADeadJob() (s Spread, dead int64) {
+	r := newRecorder(&load{cfg: &Config{Jobs: 1}})
+	r.publish(0)
+	r.base = r.base.Add(-time.Hour) // it dies an hour later
+	r.die(0)
+	return since(r.published, r.ended), r.dead.Load()
+}
+
+// HostsOfAgents are how many hosts each agent has.
+func HostsOfAgents(hosts, agents int) (counts []int) {
+	first := 0
+	for i := range hosts {
+		if lastOfAgent(i, hosts, agents) {
+			counts, first = append(counts, i+1-first), i+1
+		}
+	}
+	return counts
+}
+
+// Alarm is what ends a stage when its embedded NATS complains.
+func Alarm(fail context.CancelCauseFunc) slog.Handler { return alarm{fail: fail} }
