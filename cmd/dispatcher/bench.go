@@ -2,12 +2,14 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"os"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/comfyherd/comfyherd/internal/bench"
+	"github.com/comfyherd/comfyherd/internal/daemon"
 )
 
 // benchCmd measures the queue.
@@ -26,7 +28,7 @@ type benchCmd struct {
 	Waiting     int           `default:"0" help:"Jobs that wait all the time in the waiting room, for a host that stays busy (${default})."`
 	Blocks      int           `default:"0" help:"Blocks that stand all the time, of other workflows on these hosts (${default})."`
 	Comfy       bool          `help:"Simulated ComfyUI over sockets instead of a host in this process."`
-	NATSURL     string        `name:"nats-url" env:"NATS_URL" placeholder:"URL" help:"A NATS on this machine instead of an embedded one; streams stay behind in it."`
+	NATSURL     string        `name:"nats-url" env:"NATS_URL" placeholder:"URL" help:"A NATS on this machine instead of an embedded one, with no fleet and no jobs; streams stay behind in it."`
 	StoreDir    string        `type:"path" placeholder:"DIR" help:"Where the embedded NATS keeps its data (a temporary folder)."`
 	Sync        string        `placeholder:"always|DURATION" help:"How often the embedded NATS syncs its data to disk (2m)."`
 	Compression bool          `help:"Compress the streams (S2)."`
@@ -54,6 +56,9 @@ func (b *benchCmd) Run(ctx context.Context, c *console) error {
 	if err != nil {
 		return err
 	}
+	if slices.Contains([]int{b.Jobs, b.Payload, b.Hosts, b.Agents, b.Slots, b.Tenants, b.Hashes, b.Dispatchers, b.Replicas}, 0) {
+		return errors.New("--jobs, --payload, --hosts, --agents, --slots, --tenants, --hashes, --dispatchers and --replicas count from 1; leave them out for their defaults")
+	}
 	cfg := bench.Config{
 		Jobs: b.Jobs, Payload: b.Payload, Hosts: b.Hosts, Agents: b.Agents, Slots: b.Slots, Tenants: b.Tenants, Hashes: b.Hashes,
 		Dispatchers: b.Dispatchers, FailureRate: b.FailureRate, Rate: b.Rate, HostTime: b.HostTime, Comfy: b.Comfy,
@@ -66,16 +71,17 @@ func (b *benchCmd) Run(ctx context.Context, c *console) error {
 			fmt.Fprintf(c.err, "\r\x1b[K%s: %d of %d jobs", p.Stage, p.Done, p.Total)
 		}
 	}
-	if b.StoreDir != "" {
-		if err := os.MkdirAll(b.StoreDir, 0o755); err != nil {
-			return fmt.Errorf("make the folder for NATS: %w", err)
-		}
-	}
-	result, err := bench.Run(ctx, cfg)
+	stop, _, release := daemon.Signals(ctx)
+	defer release()
+	result, err := bench.Run(stop, cfg)
 	if live {
 		fmt.Fprint(c.err, "\r\x1b[K")
 	}
-	if err != nil {
+	switch {
+	case err != nil && stop.Err() != nil:
+		c.say("dispatcher: stopped")
+		return exitInterrupted
+	case err != nil:
 		return err
 	}
 	if b.JSON {
@@ -89,21 +95,33 @@ func (b *benchCmd) table(c *console, r *bench.Result) error {
 	c.print("%d jobs of %d bytes, %d hosts of %d slots, %d agents, %d dispatchers, %d tenants, %d workflows, host time %s\n",
 		set.Jobs, set.Payload, set.Hosts, set.Slots, set.Agents, set.Dispatchers, set.Tenants, set.Hashes, set.HostTime)
 	spread := func(s bench.Spread) string { return fmt.Sprintf("%.2f / %.2f / %.2f ms", s.P50, s.P99, s.Max) }
-	count := func(n float64) string { return fmt.Sprintf("%.0f", n) }
+	count := func(n float64) string {
+		if n < 10 {
+			return fmt.Sprintf("%.2f", n)
+		}
+		return fmt.Sprintf("%.0f", n)
+	}
+	limit := fmt.Sprintf("%.1f %% of the limit", 100*r.Ratio)
+	if set.Rate > 0 { // both were as fast as the jobs came
+		limit = times(r.Ratio)
+	}
 	size := func(n float64) string { return bytesText(int64(n)) }
 	raw, to := &r.Bare, &r.Ratios
 	rows := [][]string{
 		{"", "comfyherd", "bare NATS", "ratio"},
-		{"jobs a second", count(r.JobsPerSecond), count(raw.JobsPerSecond), fmt.Sprintf("%.1f %% of the limit", 100*r.Ratio)},
+		{"jobs a second", count(r.JobsPerSecond), count(raw.JobsPerSecond), limit},
 		{"published a second", count(r.EnqueuePerSecond), count(raw.EnqueuePerSecond), times(to.EnqueuePerSecond)},
 		{"publish to started (p50 / p99 / max)", spread(r.PublishToStarted), spread(raw.PublishToDeliver) + " (deliver)", times(to.StartedP50, to.StartedP99)},
 		{"publish to completed (p50 / p99 / max)", spread(r.PublishToEnd), spread(raw.PublishToEnd), times(to.CompletedP50, to.CompletedP99)},
 		{"CPU a job", count(r.CPUPerJob) + " µs", count(raw.CPUPerJob) + " µs", times(to.CPUPerJob)},
 		{"allocations a job", count(r.AllocsPerJob), count(raw.AllocsPerJob), times(to.AllocsPerJob)},
-		{"allocated a job", size(r.AllocatedPerJob), size(raw.AllocatedPerJob), times(r.AllocatedPerJob / max(raw.AllocatedPerJob, 1))},
+		{"allocated a job", size(r.AllocatedPerJob), size(raw.AllocatedPerJob), times(to.AllocatedPerJob)},
 		{"live heap of this process at the end", size(float64(r.HeapBytes)), size(float64(raw.HeapBytes)), times(to.HeapBytes)},
-		{"files of NATS a job", size(r.DiskPerJob), size(raw.DiskPerJob), times(r.DiskPerJob / max(raw.DiskPerJob, 1))},
+		{filesRow, size(r.DiskPerJob), size(raw.DiskPerJob), times(to.DiskPerJob)},
 		{"events stored a job", size(r.StoredPerJob), size(raw.StoredPerJob), times(to.StoredPerJob)},
+	}
+	if b.NATSURL != "" { // whose files are not ours to look at
+		rows = slices.DeleteFunc(rows, func(row []string) bool { return row[0] == filesRow })
 	}
 	if b.NoBare {
 		for i := range rows {
@@ -122,6 +140,8 @@ func (b *benchCmd) table(c *console, r *bench.Result) error {
 		{"dead", fmt.Sprint(r.Dead)},
 	}...))
 }
+
+const filesRow = "files of NATS a job"
 
 // times writes ratios, of a p50 and a p99 when there are two.
 func times(ratios ...float64) string {
