@@ -190,15 +190,23 @@ func (q *Queue) Control(ctx context.Context, host string, c Control) error {
 	return wrap(err, "control host %s", host)
 }
 
-// ServeControl calls obey for every control of a host until ctx ends.
-func (q *Queue) ServeControl(ctx context.Context, host string, obey func(Control)) error {
-	return q.serve(ctx, controlSubject(host), func(msg *nats.Msg) {
+// ServeControl calls obey for every control of a host until ctx ends, and ready when the server has the subscription:
+// from then on no control is lost.
+func (q *Queue) ServeControl(ctx context.Context, host string, ready func(), obey func(Control)) error {
+	sub, err := q.listen(controlSubject(host), func(msg *nats.Msg) {
 		var c Control
 		if json.Unmarshal(msg.Data, &c) == nil {
 			obey(c)
 		}
 		respond(msg, &Reply{Answer: Accepted})
 	})
+	if err != nil {
+		return err
+	}
+	if q.heard(ctx) {
+		ready()
+	}
+	return over(ctx, sub)
 }
 
 func (q *Queue) serve(ctx context.Context, subject string, handle func(*nats.Msg)) error {

@@ -72,11 +72,13 @@ func (h *host) run(stop, kill context.Context) error {
 	for _, loop := range []func(context.Context) error{
 		h.comfy.Listen, h.cancelLoop, h.leaseLoop, h.presenceLoop, h.reconnectLoop,
 		func(ctx context.Context) error {
-			// Nobody hears that the host is there before ComfyUI was looked at, so that is not done before offers are heard.
-			ready := func() { g.Go(func() error { return h.healthLoop(ctx) }) }
-			return h.q.ServeOffers(ctx, h.name, ready, func(o jetstream.Offer, reply func(jetstream.Reply)) { h.answer(ctx, o, reply) })
+			// Nobody hears that the host is there before ComfyUI was looked at, so that is not done before controls and
+			// offers are heard.
+			look := func() { g.Go(func() error { return h.healthLoop(ctx) }) }
+			answer := func(o jetstream.Offer, reply func(jetstream.Reply)) { h.answer(ctx, o, reply) }
+			offers := func() { g.Go(func() error { return h.q.ServeOffers(ctx, h.name, look, answer) }) }
+			return h.q.ServeControl(ctx, h.name, offers, h.obey)
 		},
-		func(ctx context.Context) error { return h.q.ServeControl(ctx, h.name, h.obey) },
 	} {
 		g.Go(func() error { return loop(ctx) })
 	}

@@ -28,7 +28,7 @@ func (s surveyed) Survey(ctx context.Context) (comfy.Probe, error) {
 	return s.fake.Survey(ctx)
 }
 
-func TestAHostIsLookedAtAndSoToldOfWhenItHearsOffers(t *testing.T) {
+func TestAHostIsLookedAtAndSoToldOfWhenItHearsOffersAndControls(t *testing.T) {
 	t.Parallel()
 	var h *house
 	var cfg agent.Config
@@ -36,8 +36,10 @@ func TestAHostIsLookedAtAndSoToldOfWhenItHearsOffers(t *testing.T) {
 	names := []string{"gpu", "gpu-1", "gpu-2", "gpu-3", "gpu-4", "gpu-5", "gpu-6", "gpu-7"} // each is a chance to be too early
 	for _, name := range names {
 		cfg.Hosts = append(cfg.Hosts, agent.HostConfig{Name: name, Comfy: surveyed{newFake(), sync.OnceFunc(func() {
-			if !h.nats.GlobalAccount().SubscriptionInterest("comfy.hosts." + name + ".offer") {
-				t.Errorf("%s was looked at before it heard offers", name)
+			for _, what := range []string{"offer", "control"} {
+				if !h.nats.GlobalAccount().SubscriptionInterest("comfy.hosts." + name + "." + what) {
+					t.Errorf("%s was looked at before it heard %ss", name, what)
+				}
 			}
 			looked <- name
 		})}})
