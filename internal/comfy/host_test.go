@@ -66,7 +66,7 @@ func TestAHostBehindAPrefixAndAPasswordIsReached(t *testing.T) {
 	defer stop()
 	rig{t: t, sim: sim, host: host}.await(func(s comfy.State) bool { return s.Connected })
 	told := false
-	if _, err := host.Run(within(t), picture(1), comfy.Watch{Progress: func(comfy.Progress) { told = true }}); err != nil || !told {
+	if _, err := host.Run(within(t), sleep(0.3, 6), comfy.Watch{Progress: func(comfy.Progress) { told = true }}); err != nil || !told {
 		t.Errorf("told progress: %v, %v", told, err)
 	}
 	_, err = open(t, front.URL+"/gpu/one").Run(within(t), picture(1), comfy.Watch{})
@@ -80,13 +80,16 @@ func TestTheReasonOfSilenceIsShort(t *testing.T) {
 	gone := httptest.NewServer(nil)
 	gone.Close()
 	late := routes{"GET /prompt": func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }}
-	for want, host := range map[string]*comfy.Host{
-		"connect: connection refused":          open(t, gone.URL),
-		"timeout":                              serve(t, late),
-		"/prompt answers HTTP 502 Bad Gateway": serve(t, routes{"GET /prompt": says(http.StatusBadGateway, "<html>")}),
+	for want, c := range map[string]struct {
+		host *comfy.Host
+		time time.Duration
+	}{
+		"connect: connection refused":          {open(t, gone.URL), patience},
+		"timeout":                              {serve(t, late), time.Second},
+		"/prompt answers HTTP 502 Bad Gateway": {serve(t, routes{"GET /prompt": says(http.StatusBadGateway, "<html>")}), patience},
 	} {
-		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-		_, err := host.Probe(ctx)
+		ctx, cancel := context.WithTimeout(t.Context(), c.time)
+		_, err := c.host.Probe(ctx)
 		cancel()
 		if err == nil || comfy.Reason(err) != want {
 			t.Errorf("%q of %v, want %q", comfy.Reason(err), err, want)
@@ -284,7 +287,9 @@ func TestCancelAwaitsAPromptWhosePostIsStillUnderWay(t *testing.T) {
 
 func TestADeafSocketIsReplaced(t *testing.T) {
 	t.Parallel()
-	r := simulate(t, comfysim.Config{Faults: []comfysim.Fault{{Kind: comfysim.FaultDeaf, Times: 1}}})
+	o := quick()
+	o.PingInterval = time.Second
+	r := simulateWith(t, comfysim.Config{Faults: []comfysim.Fault{{Kind: comfysim.FaultDeaf, Times: 1}}}, o)
 	if _, err := r.run(sleep(0.1, 1), comfy.Watch{}); err != nil {
 		t.Fatal(err)
 	}
@@ -293,7 +298,7 @@ func TestADeafSocketIsReplaced(t *testing.T) {
 	}
 	r.await(func(s comfy.State) bool { return s.Connected })
 	told := false
-	if _, err := r.run(sleep(0.1, 3), comfy.Watch{Progress: func(comfy.Progress) { told = true }}); err != nil || !told {
+	if _, err := r.run(sleep(0.3, 6), comfy.Watch{Progress: func(comfy.Progress) { told = true }}); err != nil || !told {
 		t.Errorf("told progress: %v, %v", told, err)
 	}
 }

@@ -61,8 +61,10 @@ func serve(t *testing.T, handler http.Handler) *comfy.Host {
 	return host
 }
 
+// quick looks often. A host counts as frozen, and a socket as deaf, only after a time that no test waits for: a machine
+// that stands still for some seconds must not look like that.
 func quick() comfy.Options {
-	return comfy.Options{FreezeTimeout: 3 * time.Second, PollInterval: 50 * time.Millisecond, PingInterval: time.Second, QuietTime: 300 * time.Millisecond}
+	return comfy.Options{FreezeTimeout: patience, PollInterval: 50 * time.Millisecond, PingInterval: patience, QuietTime: 300 * time.Millisecond}
 }
 
 func open(t *testing.T, address string) *comfy.Host {

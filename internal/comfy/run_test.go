@@ -159,7 +159,11 @@ func TestEveryFaultOfTheHostHasItsKind(t *testing.T) {
 			if c.fault.Path != "" {
 				c.fault.Class = ""
 			}
-			r := simulate(t, comfysim.Config{Faults: []comfysim.Fault{c.fault}})
+			o := quick()
+			if c.fault.Kind == comfysim.FaultFreeze {
+				o.FreezeTimeout = time.Second
+			}
+			r := simulateWith(t, comfysim.Config{Faults: []comfysim.Fault{c.fault}}, o)
 			p := sleep(0.1, 2)
 			if c.want == failure.Timeout {
 				p.Node = 800 * time.Millisecond
