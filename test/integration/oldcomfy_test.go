@@ -18,7 +18,7 @@ func TestAComfyUIOf2025IsServedLikeANewOne(t *testing.T) {
 
 	// A prompt whose time is over is cancelled by its id before the next host begins.
 	f.sims["a"].AddFault(comfysim.Fault{Kind: comfysim.FaultHang, Times: 1})
-	limits := &job.Timeouts{Node: duration(300 * time.Millisecond)}
+	limits := &job.Timeouts{Node: duration(3 * time.Second)}
 	chain := f.chain(f.submit("acme", job.Spec{Workflow: nap(0.05, 5, 3), PreferHosts: []string{"a"}, Timeouts: limits}))
 	if got, want := story(chain), "queued started@a failed@a retrying started@b completed@b"; got != want || chain[2].Kind != failure.Timeout {
 		t.Errorf("chain is %q, failed as %s: %s", got, chain[2].Kind, chain[2].Message)
