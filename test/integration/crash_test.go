@@ -49,10 +49,13 @@ func (f *fleet) process(path string, args []string, env ...string) (kill func())
 	return kill
 }
 
-// impatient are leases and presences that run out within a test.
+// impatient are leases and presences that run out within a test, and not yet while a machine stands still for some
+// seconds: who lives has renewed them within the last third.
 func impatient() jetstream.Config {
-	return jetstream.Config{AckWait: 2 * time.Second, PresenceTTL: time.Second}
+	return jetstream.Config{AckWait: leaseTime, PresenceTTL: leaseTime - time.Second}
 }
+
+const leaseTime = 6 * time.Second
 
 // sleep is a picture that takes a while.
 func sleep(color int, seconds float64) json.RawMessage {
@@ -112,11 +115,11 @@ func killAnAgent(t *testing.T, agent string) {
 func killADispatcher(t *testing.T, dispatcher string) {
 	t.Helper()
 	f := start(t, setup{jetstream: impatient(), hosts: names("a", "b")})
-	kill := f.process(dispatcher, []string{"run"}, "COMFYHERD_ACK_WAIT=2s")
+	kill := f.process(dispatcher, []string{"run"}, "COMFYHERD_ACK_WAIT="+leaseTime.String())
 	f.awaitHosts(2)
 	var jobs []jetstream.Receipt
 	for color := range 2 {
-		jobs = append(jobs, f.submit("acme", job.Spec{Workflow: sleep(color, 2.5)})) // longer than a lease
+		jobs = append(jobs, f.submit("acme", job.Spec{Workflow: sleep(color, 1+leaseTime.Seconds())})) // longer than a lease
 	}
 	hosts := map[string]bool{}
 	for _, r := range jobs {

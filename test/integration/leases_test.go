@@ -134,7 +134,7 @@ func TestARestartedAgentResumesItsPromptAsTheSameAttempt(t *testing.T) {
 	f := start(t, setup{dispatchers: 2, jetstream: impatient(), hosts: names("a"), noAgents: true})
 	_, kill := f.agent("a", f.sims["a"].URL(), agent.Config{})
 	f.awaitHosts(1)
-	r := f.submit("acme", job.Spec{Workflow: sleep(0x112233, 4)})
+	r := f.submit("acme", job.Spec{Workflow: sleep(0x112233, 2+leaseTime.Seconds())}) // runs when it is delivered again
 	f.await(r, job.Started)
 	f.awaitRun("a")
 	kill()
@@ -245,7 +245,7 @@ func TestAStaleAgentNeitherDisturbsTheNewerRunNorSpeaksAfterTheEnd(t *testing.T)
 func TestNATSIsRestartedWhileJobsRunAndWait(t *testing.T) {
 	t.Parallel()
 	f := start(t, setup{dispatchers: 2, jetstream: impatient(), hosts: names("a", "b")})
-	soon := time.Now().Add(3 * time.Second)
+	soon := time.Now().Add(8 * time.Second)
 	jobs := []jetstream.Receipt{
 		f.submit("acme", job.Spec{Workflow: sleep(1, 2.5), OnlyHosts: []string{"a"}}),
 		f.submit("acme", job.Spec{Workflow: picture(2), RunAt: &soon}),

@@ -75,7 +75,7 @@ func TestATicketIsWhatTheContractSaysAndGoesWithItsJob(t *testing.T) {
 func TestAScheduledJobStartsWhenItIsDueAndNotBefore(t *testing.T) {
 	t.Parallel()
 	f := start(t, setup{dispatchers: 2, hosts: names("a")})
-	at := time.Now().Add(1500 * time.Millisecond)
+	at := time.Now().Add(6 * time.Second) // by which it waits
 	r := f.submit("acme", job.Spec{Workflow: picture(1), RunAt: &at})
 	f.await(r, job.Waiting)
 	f.end(f.submit("acme", job.Spec{Workflow: picture(2)})) // jobs that are due pass it
@@ -139,7 +139,7 @@ func TestJobsOutliveTheirTickets(t *testing.T) {
 func TestAChainIsRenewedBeforeItsEventsAreForgotten(t *testing.T) {
 	t.Parallel()
 	cfg := impatient()
-	cfg.EventsAge = 3 * time.Second
+	cfg.EventsAge = 8 * time.Second // renewed from the half on
 	f := start(t, setup{noAgents: true, hosts: names("a"), dispatchers: 2, jetstream: cfg, config: dispatcher.Config{Park: 500 * time.Millisecond}})
 	o := f.order()
 	f.parked(job.Spec{ID: "old", Workflow: picture(1)})
