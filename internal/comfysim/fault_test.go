@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -47,6 +48,18 @@ func TestKillForgetsEverythingButFiles(t *testing.T) {
 	h.ended(3)
 	if err := h.Restart(); err != comfysim.ErrRunning { //nolint:errorlint // the sentinel itself is promised
 		t.Errorf("Restart of a running host = %v", err)
+	}
+}
+
+// Systems give away ports from 32768 on, to whoever asks for any, as everybody does who starts beside a host that is down.
+func TestNobodyIsGivenThePortOfAHostThatIsDown(t *testing.T) {
+	t.Parallel()
+	for range 20 {
+		h := start(t, comfysim.Config{})
+		_, port, err := net.SplitHostPort(strings.TrimPrefix(h.URL(), "http://"))
+		if n, no := strconv.Atoi(port); err != nil || no != nil || n >= 32768 {
+			t.Errorf("a host listens at %s: %v", h.URL(), err)
+		}
 	}
 }
 

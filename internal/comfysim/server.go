@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math/rand/v2"
 	"net"
 	"slices"
+	"strconv"
 	"sync"
 	"time"
 )
@@ -38,16 +40,34 @@ var ErrRunning = errors.New("simulated ComfyUI is already running")
 var ErrClosed = errors.New("simulated ComfyUI was closed")
 
 // Start brings up a simulated ComfyUI on a free port of 127.0.0.1.
-func Start(cfg Config) (*Server, error) { return StartAt("127.0.0.1:0", cfg) }
+func Start(cfg Config) (*Server, error) { return start(listenAnywhere, cfg) }
 
 // StartAt brings up a simulated ComfyUI on a TCP address, host:port.
 func StartAt(addr string, cfg Config) (*Server, error) {
+	return start(func() (net.Listener, error) { return net.Listen("tcp", addr) }, cfg)
+}
+
+// The ports below those that systems give to whoever asks for any: nobody is given one of them by chance while the
+// process is down, so that it comes up again on the same address.
+const lowestPort, highestPort = 10_000, 32_767
+
+func listenAnywhere() (net.Listener, error) {
+	for range 100 {
+		port := lowestPort + rand.IntN(highestPort-lowestPort+1)
+		if ln, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port))); err == nil {
+			return ln, nil
+		}
+	}
+	return net.Listen("tcp", "127.0.0.1:0")
+}
+
+func start(listen func() (net.Listener, error), cfg Config) (*Server, error) {
 	cfg = cfg.withDefaults()
 	catalog, err := newCatalog(cfg)
 	if err != nil {
 		return nil, fmt.Errorf("start simulated ComfyUI: %w", err)
 	}
-	ln, err := net.Listen("tcp", addr)
+	ln, err := listen()
 	if err != nil {
 		return nil, fmt.Errorf("start simulated ComfyUI: %w", err)
 	}
