@@ -49,7 +49,7 @@ func StartAt(addr string, cfg Config) (*Server, error) {
 
 // The ports below those that systems give to whoever asks for any: nobody is given one of them by chance while the
 // process is down, so that it comes up again on the same address.
-const lowestPort, highestPort = 10_000, 32_767
+const lowestPort, highestPort = 10_000, 24_999
 
 func listenAnywhere() (net.Listener, error) {
 	for range 100 {

@@ -7,6 +7,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -14,6 +15,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -308,17 +310,33 @@ func (f *fleet) backlog(host string) (int, error) {
 	return len(queue.Running) + len(queue.Pending), err
 }
 
-// freePorts finds n ports; all are held until the last is found, so they differ.
+// The ports that are tried lie below those that systems give to whoever asks for any, and beside those of comfysim: while
+// a process is down nobody else gets its port by chance.
+const lowestPort, manyPorts = 25_000, 5_000
+
+var (
+	firstPort  = rand.IntN(manyPorts) // another one than that of tests of another process
+	triedPorts atomic.Int64           // none is found twice
+)
+
+// freePorts finds n ports.
 func freePorts(t *testing.T, n int) []int {
 	t.Helper()
 	ports := make([]int, 0, n)
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+	for len(ports) < n {
+		tried := int(triedPorts.Add(1))
+		if tried > manyPorts {
+			t.Fatal("no port is free")
+		}
+		port := lowestPort + (firstPort+tried)%manyPorts
+		l, err := net.Listen("tcp", "127.0.0.1:"+strconv.Itoa(port))
 		if err != nil {
+			continue
+		}
+		if err := l.Close(); err != nil {
 			t.Fatal(err)
 		}
-		defer l.Close()
-		ports = append(ports, l.Addr().(*net.TCPAddr).Port)
+		ports = append(ports, port)
 	}
 	return ports
 }
