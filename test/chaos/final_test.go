@@ -3,6 +3,7 @@
 package chaos_test
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -14,7 +15,7 @@ import (
 
 // letters compares COMFY_DEAD with the chains.
 func (c *checker) letters() []string {
-	stored, err := read(c.f.nc, "COMFY_DEAD", 1)
+	stored, err := read(c.f.nc, "COMFY_DEAD", 1, calmTime)
 	if err != nil {
 		return []string{err.Error()}
 	}
@@ -64,7 +65,7 @@ func (c *checker) inFlight() []string {
 
 // leftJobs names what stands in COMFY_JOBS.
 func (c *checker) leftJobs() string {
-	left, _ := read(c.f.nc, "COMFY_JOBS", 1)
+	left, _ := read(c.f.nc, "COMFY_JOBS", 1, answerTime)
 	var text strings.Builder
 	for _, s := range left {
 		var spec struct {
@@ -79,7 +80,7 @@ func (c *checker) leftJobs() string {
 
 // ask calls the JetStream API.
 func (c *checker) ask(what string, answer any) error {
-	msg, err := c.f.nc.Request("$JS.API."+what, nil, 3*time.Second)
+	msg, err := c.f.nc.Request("$JS.API."+what, nil, 8*time.Second)
 	if err != nil {
 		return err
 	}
@@ -101,7 +102,7 @@ func (c *checker) ask(what string, answer any) error {
 func (c *checker) keys() []string {
 	var found []string
 	for bucket, lives := range map[string]bool{"WAITING": false, "BLOCKS": false, "STRIKES": true} {
-		messages, err := read(c.f.nc, "KV_COMFY_"+bucket, 1)
+		messages, err := read(c.f.nc, "KV_COMFY_"+bucket, 1, calmTime)
 		if err != nil {
 			found = append(found, err.Error())
 		}
@@ -120,7 +121,13 @@ func (c *checker) keys() []string {
 func (c *checker) busyHosts() []string {
 	var found []string
 	for _, host := range c.f.shape.hosts() {
-		if n, err := c.f.backlog(host); err != nil || n > 0 {
+		var n int
+		var err error
+		c.f.within(calmTime, func(context.Context) bool {
+			n, err = c.f.backlog(host)
+			return err == nil
+		})
+		if err != nil || n > 0 {
 			found = append(found, fmt.Sprintf("host %s still has %d prompts (%v)", host, n, err))
 		}
 	}
@@ -141,7 +148,7 @@ func (c *checker) blocks() []string {
 
 // settled reports whether all that is to happen has happened: what the final invariants need.
 func (c *checker) settled() bool {
-	if err := c.ledger.readOn(c.f.nc); err != nil {
+	if err := c.ledger.readOn(c.f.nc, answerTime); err != nil {
 		c.lacking = []string{err.Error()}
 		return false
 	}
@@ -167,7 +174,7 @@ func (c *checker) gone() {
 		}
 	}
 	for _, bucket := range []string{"KV_COMFY_HOSTS", "KV_COMFY_DISPATCHERS"} {
-		messages, err := read(c.f.nc, bucket, 1)
+		messages, err := read(c.f.nc, bucket, 1, calmTime)
 		if err != nil {
 			t.Error(err)
 		}

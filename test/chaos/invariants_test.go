@@ -71,8 +71,11 @@ func (c *checker) check(final bool) bool {
 		c.f.t.Errorf("read the journals: %v", err)
 	}
 	err = nats.ErrDisconnected
-	if final || c.f.nc.IsConnected() {
-		err = c.ledger.readOn(c.f.nc)
+	switch {
+	case final:
+		err = c.ledger.readOn(c.f.nc, calmTime)
+	case c.f.nc.IsConnected():
+		err = c.ledger.readOn(c.f.nc, answerTime)
 	}
 	if err != nil {
 		c.blind++

@@ -27,14 +27,15 @@ type stored struct {
 const (
 	readBatch  = 500
 	answerTime = 500 * time.Millisecond // a server that takes longer is away: looked at with the next step
+	calmTime   = 20 * time.Second       // the same when nothing is done to anybody any more: it is the machine that takes long
 )
 
 // read gives the messages of a stream from a sequence on, by batched direct gets: no consumer that could be left
-// behind or be blind after a restart. It fails when the server does not say that this was all.
-func read(nc *nats.Conn, stream string, from uint64) ([]stored, error) {
+// behind or be blind after a restart. It fails when the server does not say in time that this was all.
+func read(nc *nats.Conn, stream string, from uint64, patience time.Duration) ([]stored, error) {
 	var all []stored
 	for {
-		part, more, err := readPart(nc, stream, from)
+		part, more, err := readPart(nc, stream, from, patience)
 		all = append(all, part...)
 		if err != nil || !more || len(part) == 0 {
 			return all, err
@@ -43,7 +44,7 @@ func read(nc *nats.Conn, stream string, from uint64) ([]stored, error) {
 	}
 }
 
-func readPart(nc *nats.Conn, stream string, from uint64) (part []stored, more bool, err error) {
+func readPart(nc *nats.Conn, stream string, from uint64, patience time.Duration) (part []stored, more bool, err error) {
 	inbox := nc.NewInbox()
 	sub, err := nc.SubscribeSync(inbox)
 	if err != nil {
@@ -55,7 +56,7 @@ func readPart(nc *nats.Conn, stream string, from uint64) (part []stored, more bo
 		return nil, false, err
 	}
 	for {
-		msg, err := sub.NextMsg(answerTime)
+		msg, err := sub.NextMsg(patience)
 		if err != nil {
 			return part, false, fmt.Errorf("read %s: %w", stream, err)
 		}
@@ -114,8 +115,8 @@ func newLedger() *ledger {
 }
 
 // readOn takes in what was stored since the last time.
-func (l *ledger) readOn(nc *nats.Conn) error {
-	notes, err := read(nc, "COMFY_EVENTS", l.last+1)
+func (l *ledger) readOn(nc *nats.Conn, patience time.Duration) error {
+	notes, err := read(nc, "COMFY_EVENTS", l.last+1, patience)
 	for _, n := range notes {
 		if n.sequence != l.last+1 {
 			l.holes = append(l.holes, fmt.Sprintf("event %d follows event %d", n.sequence, l.last))
