@@ -27,6 +27,7 @@ func TestAHostThatComesBackWakesWhatWaitsForIt(t *testing.T) {
 	t.Parallel()
 	f := start(t, setup{dispatchers: 2, hosts: names("a", "b"), jetstream: impatient()})
 	f.sims["a"].Kill()
+	f.wantOut("a", true) // before the job comes: its failure would block it there
 	r := f.submit("acme", onlyOn("a", picture(1)))
 	f.await(r, job.Waiting)
 	if err := f.sims["a"].Restart(); err != nil {
