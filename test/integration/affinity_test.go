@@ -16,10 +16,10 @@ func (f *fleet) hosts() []dispatcher.HostInfo {
 	return call[dispatcher.HostsAnswer](f, "hosts", struct{}{}).Hosts
 }
 
-// idle waits until the dispatcher knows that nothing runs: a wish for a host counts only while that is free.
+// idle waits until all dispatchers know that nothing runs: a wish for a host counts only while that is free.
 func (f *fleet) idle() {
 	f.t.Helper()
-	f.eventually("idle hosts", func() bool {
+	f.everyone("idle hosts", func() bool {
 		return count(f.hosts(), func(h dispatcher.HostInfo) bool { return len(h.Running) > 0 }) == 0
 	})
 }

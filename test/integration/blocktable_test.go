@@ -62,13 +62,9 @@ func TestABlockHoldsForOneTenantUntilASecondMeetsTheFailure(t *testing.T) {
 	if len(second.Tenants) != 1 || second.Tenants[0] != route.Everyone || !second.Until.Equal(first.Until) || second.Level != first.Level {
 		t.Errorf("the second block is %+v; want one for everyone, until %v, level %d", second, first.Until, first.Level)
 	}
-	f.eventually("both dispatchers have heard that the block holds for everyone", func() bool {
-		for range 20 { // each is answered by either
-			if _, hosts := f.why(dispatcher.WhyRequest{Tenant: "third", Workflow: lucky}); hosts["a"].Code != route.CodeBlocked {
-				return false
-			}
-		}
-		return true
+	f.everyone("both dispatchers have heard that the block holds for everyone", func() bool {
+		_, hosts := f.why(dispatcher.WhyRequest{Tenant: "third", Workflow: lucky})
+		return hosts["a"].Code == route.CodeBlocked
 	})
 	third := f.submit("third", once("a", lucky))
 	if e := f.await(third, job.Waiting); e.Reason != string(route.AllBlocked) {

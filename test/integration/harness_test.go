@@ -302,6 +302,19 @@ func (f *fleet) eventually(what string, done func() bool) {
 	}
 }
 
+// everyone asks as often as it takes for every dispatcher to have said yes: any of them answers.
+func (f *fleet) everyone(what string, done func() bool) {
+	f.t.Helper()
+	f.eventually(what, func() bool {
+		for range 20 {
+			if !done() {
+				return false
+			}
+		}
+		return true
+	})
+}
+
 // quick is a policy whose cooldown fits into a test.
 func quick() route.Policy {
 	return route.Policy{Cooldown: 2 * time.Second, Cap: 8 * time.Second, MaxFailures: 1}
