@@ -35,7 +35,7 @@ func onlyOn(host string, workflow json.RawMessage) job.Spec {
 
 func TestAFailingPairIsBlockedAndNothingElse(t *testing.T) {
 	t.Parallel()
-	const until = 4 * time.Second
+	const until = 8 * time.Second
 	raise := comfysim.Fault{Kind: comfysim.FaultRaise, Class: "ImageInvert", Exception: "ValueError", Message: "negative light", Times: 1}
 	f := start(t, setup{
 		dispatchers: 2, hosts: []comfysim.Config{{Name: "a", Faults: []comfysim.Fault{raise}}, {Name: "b"}},
@@ -59,8 +59,8 @@ func TestAFailingPairIsBlockedAndNothingElse(t *testing.T) {
 	}
 	wantBlock(t, told.Data, x)
 	key := f.stored("KV_COMFY_BLOCKS", "$KV.COMFY_BLOCKS.a."+string(hashOf(t, x)))
-	if key == nil || key.Header.Get("Nats-TTL") != "4s" {
-		t.Fatalf("the key in COMFY_BLOCKS is %+v, want one with Nats-TTL 4s", key)
+	if key == nil || key.Header.Get("Nats-TTL") != "8s" {
+		t.Fatalf("the key in COMFY_BLOCKS is %+v, want one with Nats-TTL 8s", key)
 	}
 	wantBlock(t, key.Data, x)
 	var block route.Block

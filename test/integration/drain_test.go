@@ -50,11 +50,11 @@ func TestADrainedHostEndsWhatRunsAndTakesNothingUntilItIsResumed(t *testing.T) {
 func TestAnAgentThatIsStoppedGivesBackWhatDoesNotEndInTime(t *testing.T) {
 	t.Parallel()
 	f := start(t, setup{hosts: names("b")})
-	f.sim(comfysim.Config{Name: "a"})
+	f.sim(comfysim.Config{Name: "a", Faults: []comfysim.Fault{{Kind: comfysim.FaultHang}}}) // until it is interrupted
 	stop, _ := f.agent("a", f.sims["a"].URL(), agent.Config{Drain: 300 * time.Millisecond})
 	f.awaitPresence(2)
 	f.dispatcher(dispatcher.Config{})
-	r := f.submit("acme", job.Spec{Workflow: sleep(0x112233, 2), PreferHosts: []string{"a"}, MaxAttempts: 1})
+	r := f.submit("acme", job.Spec{Workflow: picture(0x112233), PreferHosts: []string{"a"}, MaxAttempts: 1})
 	f.await(r, job.Started)
 	f.awaitRun("a")
 	stop()
@@ -68,7 +68,7 @@ func TestAnAgentThatIsStoppedGivesBackWhatDoesNotEndInTime(t *testing.T) {
 	if e := chain[2]; e.Kind != failure.Drained || e.Counted == nil || *e.Counted {
 		t.Errorf("failed as %s, counted %v; want drained, not counted", e.Kind, *e.Counted)
 	}
-	f.wantBlockOf("a", sleep(1, 2), "")
+	f.wantBlockOf("a", picture(1), "")
 	if last := f.stored("COMFY_EVENTS", "comfy.events.hosts.a.*"); !strings.HasSuffix(last.Header.Get("Nats-Subject"), ".offline") {
 		t.Errorf("the last word of a is %s", last.Header.Get("Nats-Subject"))
 	}

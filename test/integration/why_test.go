@@ -31,7 +31,7 @@ func TestWhyTellsOfEveryHostWhetherItMayRunTheJob(t *testing.T) {
 	hosts := painters("able", "blocked", "drained", "gone", "lacking", "sick", "unwanted")
 	hosts[1].Faults = []comfysim.Fault{raise}
 	hosts[4].Models = nil
-	f := start(t, setup{noAgents: true, hosts: hosts, jetstream: jetstream.Config{PresenceTTL: time.Second}})
+	f := start(t, setup{noAgents: true, hosts: hosts, jetstream: jetstream.Config{PresenceTTL: 5 * time.Second}})
 	f.dispatcher(dispatcher.Config{Policy: route.Policy{Cooldown: time.Minute, Cap: time.Minute, MaxFailures: 1}})
 	var leave func()
 	for name, sim := range f.sims {
@@ -56,11 +56,12 @@ func TestWhyTellsOfEveryHostWhetherItMayRunTheJob(t *testing.T) {
 		t.Fatal(err)
 	}
 	ask := dispatcher.WhyRequest{Tenant: "acme", Workflow: spec}
+	var answer dispatcher.WhyAnswer
+	var verdicts map[string]route.HostVerdict
 	f.eventually("all that happened", func() bool {
-		_, v := f.why(ask)
-		return v["sick"].Code == "unhealthy" && v["gone"].Code == "offline" && v["drained"].Code == "draining"
+		answer, verdicts = f.why(ask)
+		return verdicts["sick"].Code == "unhealthy" && verdicts["gone"].Code == "offline" && verdicts["drained"].Code == "draining"
 	})
-	answer, verdicts := f.why(ask)
 	for host, want := range map[string]struct{ code, text string }{
 		"able":     {"eligible", "eligible"},
 		"blocked":  {"blocked", "negative light"},
