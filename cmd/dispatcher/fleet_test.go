@@ -46,7 +46,7 @@ func start(t *testing.T, host comfysim.Config, args ...string) *fleet {
 	ctx, cancel := context.WithCancel(t.Context())
 	var running sync.WaitGroup
 	running.Go(func() {
-		all := append([]string{"run", "--embedded", "--listen=127.0.0.1:0", "--store-dir=" + t.TempDir(), "--presence-ttl=2s", "--log-level=error"}, args...)
+		all := append([]string{"run", "--embedded", "--listen=127.0.0.1:0", "--store-dir=" + t.TempDir(), "--log-level=error"}, args...)
 		if code := main.Run(ctx, all, nil, io.Discard, say); code != 0 {
 			t.Errorf("dispatcher run ended with %d", code)
 		}

@@ -107,7 +107,7 @@ func TestAJobThatWaitsForADrainedHostIsExplained(t *testing.T) {
 func TestAJobThatIsSubmittedForLaterRunsThen(t *testing.T) {
 	t.Parallel()
 	f := start(t, comfysim.Config{})
-	if code, out, say := f.ask(t, picture, "submit", "-", "--id=soon", "--in=2s"); code != 0 || out != "soon\n" {
+	if code, out, say := f.ask(t, picture, "submit", "-", "--id=soon", "--in=6s"); code != 0 || out != "soon\n" {
 		t.Fatalf("submit: code %d, %q, %s", code, out, say)
 	}
 	f.until(t, []string{"status", "soon", "--json"}, `"waiting"`)
