@@ -147,7 +147,8 @@ func (h *house) queued(spec job.Spec) jetstream.Offer {
 	if spec.Workflow == nil {
 		spec.Workflow = json.RawMessage(saves)
 	}
-	if _, err := h.q.Submit(h.ctx, job.Lane{Tenant: "acme", Priority: 5}, spec); err != nil {
+	r, err := h.q.Submit(h.ctx, job.Lane{Tenant: "acme", Priority: 5}, spec)
+	if err != nil {
 		h.t.Fatal(err)
 	}
 	var d jetstream.Delivery
@@ -155,10 +156,11 @@ func (h *house) queued(spec job.Spec) jetstream.Offer {
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	n, err := puller.Pull(h.ctx, 1, patience)
-	puller.Close()
-	if err != nil || n != 1 {
-		h.t.Fatalf("no job was delivered: %v", err)
+	defer puller.Close()
+	for d.Message.Sequence != r.Sequence { // another is one whose lease has run out
+		if n, err := puller.Pull(h.ctx, 1, patience); err != nil || n != 1 {
+			h.t.Fatalf("%d jobs were delivered: %v", n, err)
+		}
 	}
 	j, err := job.Parse(d.Message)
 	if err != nil {
@@ -172,13 +174,14 @@ func (h *house) queued(spec job.Spec) jetstream.Offer {
 	return jetstream.Offer{Message: d.Message, Job: j.ID, Hash: j.Graph.Hash(), Attempt: 1, Lease: d.Lease, AckWait: h.q.AckWait(), LastInChain: last}
 }
 
-// offer is made again until the agent listens: the presence of one that was killed may still stand.
+// offer is made again until the agent listens and answers in time: the presence of one that was killed may still stand,
+// and so may the machine. A job that was accepted is accepted again.
 func (h *house) offer(o jetstream.Offer) jetstream.Reply {
 	h.t.Helper()
 	reply, err := h.q.Offer(h.ctx, "gpu", &o)
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
-	for errors.Is(err, jetstream.ErrNoAgent) && h.ctx.Err() == nil {
+	for (errors.Is(err, jetstream.ErrNoAgent) || errors.Is(err, jetstream.ErrNoAnswer)) && h.ctx.Err() == nil {
 		<-tick.C
 		reply, err = h.q.Offer(h.ctx, "gpu", &o)
 	}
