@@ -118,14 +118,17 @@ func (c *checker) keys() []string {
 	return found
 }
 
+// cancelTime is what an agent may take to stop the prompt of a job that has ended elsewhere.
+const cancelTime = 6 * time.Second
+
 func (c *checker) busyHosts() []string {
 	var found []string
 	for _, host := range c.f.shape.hosts() {
 		var n int
 		var err error
-		c.f.within(calmTime, func(context.Context) bool {
+		c.f.within(cancelTime, func(context.Context) bool {
 			n, err = c.f.backlog(host)
-			return err == nil
+			return err == nil && n == 0
 		})
 		if err != nil || n > 0 {
 			found = append(found, fmt.Sprintf("host %s still has %d prompts (%v)", host, n, err))
