@@ -203,6 +203,7 @@ func TestAWaitingJobKnowsItsPlaceAndWhenItMayStart(t *testing.T) {
 		jobs = append(jobs, f.submit("acme", job.Spec{Workflow: nap(0.05, 0, n)}))
 		f.await(jobs[n], job.Queued)
 	}
+	f.eventually("all parked", func() bool { return len(f.tickets()) == 4 }) // a job on the way there has no place
 	var etas []time.Time
 	f.eventually("places", func() bool {
 		etas = nil
