@@ -86,9 +86,11 @@ func (f *fleet) startNATS(port int) {
 	f.nats = server
 }
 
-// restartNATS stops the server, calls meanwhile, and starts it again at its old address.
+// restartNATS stops the server, calls meanwhile, and starts it again at its old address. What the test asks afterwards does
+// not get lost on the connection that has ended.
 func (f *fleet) restartNATS(meanwhile func()) {
 	f.t.Helper()
+	before := f.nc.Stats().Reconnects
 	if err := f.nats.Close(); err != nil {
 		f.t.Fatal(err)
 	}
@@ -102,6 +104,7 @@ func (f *fleet) restartNATS(meanwhile func()) {
 		f.t.Fatal(err)
 	}
 	f.startNATS(port)
+	f.eventually("connected again", func() bool { return f.nc.Stats().Reconnects > before && f.nc.IsConnected() })
 }
 
 // start starts what is not NATS.
