@@ -35,7 +35,7 @@ func startNATS(tb testing.TB) (url string) {
 
 func openOn(tb testing.TB, url string, options ...nats.Option) *jetstream.Queue {
 	tb.Helper()
-	nc, err := nats.Connect(url, options...)
+	nc, err := nats.Connect(url, append(options, nats.Timeout(10*time.Second))...)
 	if err != nil {
 		tb.Fatal(err)
 	}

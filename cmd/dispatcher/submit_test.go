@@ -164,7 +164,7 @@ func TestAWaitWithoutADispatcherSaysSo(t *testing.T) {
 			t.Error(err)
 		}
 	}()
-	nc, err := nats.Connect(server.URL())
+	nc, err := nats.Connect(server.URL(), nats.Timeout(10*time.Second))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -62,7 +62,7 @@ func build(t *testing.T, cfg agent.Config) *house {
 	t.Helper()
 	h := &house{t: t, fake: newFake(), nats: startNATS(t, t.TempDir(), -1)}
 	t.Cleanup(func() { h.nats.Shutdown(); h.nats.WaitForShutdown() })
-	nc, err := nats.Connect(h.nats.ClientURL(), nats.MaxReconnects(-1), nats.ReconnectWait(20*time.Millisecond))
+	nc, err := nats.Connect(h.nats.ClientURL(), nats.Timeout(10*time.Second), nats.MaxReconnects(-1), nats.ReconnectWait(20*time.Millisecond))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -112,7 +112,7 @@ func loopbackOnly(ctx context.Context, raw string) error {
 
 // bare connects with nats.go and nothing else.
 func (p *place) bare() (*nats.Conn, error) {
-	nc, err := nats.Connect(p.url, nats.NoReconnect(), nats.ClosedHandler(func(*nats.Conn) {
+	nc, err := nats.Connect(p.url, nats.Timeout(10*time.Second), nats.NoReconnect(), nats.ClosedHandler(func(*nats.Conn) {
 		p.fail(fmt.Errorf("NATS at %s went away", p.url))
 	}))
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
@@ -24,7 +25,7 @@ func TestWhatWasPublishedBeforeCloseArrives(t *testing.T) {
 		"websocket": {URL: s.WebsocketURL()},
 	} {
 		t.Run(name, func(t *testing.T) {
-			listener, err := nats.Connect(s.ClientURL())
+			listener, err := nats.Connect(s.ClientURL(), nats.Timeout(10*time.Second))
 			if err != nil {
 				t.Fatal(err)
 			}

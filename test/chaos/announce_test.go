@@ -99,7 +99,7 @@ func startNATS(t *testing.T) *embedded.Server {
 
 func open(ctx context.Context, t *testing.T, url string) (*nats.Conn, *jetstream.Queue) {
 	t.Helper()
-	nc, err := nats.Connect(url)
+	nc, err := nats.Connect(url, nats.Timeout(10*time.Second))
 	if err != nil {
 		t.Fatal(err)
 	}

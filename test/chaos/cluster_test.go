@@ -149,7 +149,7 @@ func TestTwoDispatchersOpenAnEmptyClusterAtOnce(t *testing.T) {
 	defer cancel()
 	var both sync.WaitGroup
 	for range 2 {
-		nc, err := nats.Connect(cluster.URL())
+		nc, err := nats.Connect(cluster.URL(), nats.Timeout(10*time.Second))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -39,7 +39,7 @@ func startNATS(t *testing.T) (*nats.Conn, *jetstream.Queue) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	nc, err := nats.Connect(server.URL())
+	nc, err := nats.Connect(server.URL(), nats.Timeout(10*time.Second))
 	if err != nil {
 		t.Fatal(err)
 	}

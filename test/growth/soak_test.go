@@ -83,7 +83,7 @@ func TestSoakEndsAsItBegan(t *testing.T) { //nolint:paralleltest // it measures 
 // churn writes blocks that run out after some seconds until it is stopped; the pairs come back after a while.
 func churn(ctx context.Context, t *testing.T, url string) (stop func()) {
 	t.Helper()
-	nc, err := nats.Connect(url)
+	nc, err := nats.Connect(url, nats.Timeout(10*time.Second))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -170,7 +170,7 @@ func (f *fleet) connect() (*nats.Conn, *jetstream.Queue) {
 
 func (f *fleet) connectTo(url string) (*nats.Conn, *jetstream.Queue) {
 	f.t.Helper()
-	options := append([]nats.Option{nats.MaxReconnects(-1), nats.ReconnectWait(20 * time.Millisecond)}, f.options...)
+	options := append([]nats.Option{nats.Timeout(10 * time.Second), nats.MaxReconnects(-1), nats.ReconnectWait(20 * time.Millisecond)}, f.options...)
 	nc, err := nats.Connect(url, options...)
 	if err != nil {
 		f.t.Fatal(err)

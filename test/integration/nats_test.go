@@ -193,7 +193,7 @@ func TestAJetStreamWithoutRoomSaysSo(t *testing.T) {
 			t.Parallel()
 			tc.opts.JetStream, tc.opts.StoreDir = true, t.TempDir()
 			s := run(t, tc.opts)
-			nc, err := nats.Connect(s.ClientURL())
+			nc, err := nats.Connect(s.ClientURL(), nats.Timeout(10*time.Second))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -274,7 +274,7 @@ func wantNotReady(t *testing.T, q *jetstream.Queue, why string) {
 
 func TestACopyNeedsACluster(t *testing.T) {
 	t.Parallel()
-	nc, err := nats.Connect(run(t, &server.Options{JetStream: true, StoreDir: t.TempDir()}).ClientURL())
+	nc, err := nats.Connect(run(t, &server.Options{JetStream: true, StoreDir: t.TempDir()}).ClientURL(), nats.Timeout(10*time.Second))
 	if err != nil {
 		t.Fatal(err)
 	}
