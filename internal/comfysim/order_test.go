@@ -125,7 +125,7 @@ func TestInterruptOfANodeWithoutTicksIsReportedAtTheNextNode(t *testing.T) {
 	h := start(t, comfysim.Config{})
 	l := h.listen("me")
 	l.must()
-	h.submit(sleepy(1, 0.2, 0, "none", "x"), "me")
+	h.submit(sleepy(1, 2, 0, "none", "x"), "me")
 	var seen []event
 	for len(seen) == 0 || seen[len(seen)-1].Type != "executing" || seen[len(seen)-1].Data["node"] != "2" {
 		seen = append(seen, l.must())
