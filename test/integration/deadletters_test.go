@@ -79,7 +79,7 @@ func TestAThousandJobsAreRequeuedByTheirHash(t *testing.T) {
 	for i := range jobs { // no host lives so long, and each asks to be dead at once
 		f.publish("comfy.jobs.acme.5", fmt.Appendf(nil, `{"id":"job-%d","workflow":%s,"expires_in":"1ms"}`, i, picture(i)))
 	}
-	f.eventually("all dead", func() bool { return f.total("COMFY_DEAD", ">") == jobs })
+	f.reaches("dead", jobs, func() int { return f.total("COMFY_DEAD", ">") })
 	f.drained()
 	listed, after := 0, uint64(0)
 	for {

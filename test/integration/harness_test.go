@@ -3,6 +3,7 @@ package integration_test
 import (
 	"context"
 	"flag"
+	"fmt"
 	"log/slog"
 	"net/url"
 	"os"
@@ -302,6 +303,22 @@ func (f *fleet) eventually(what string, done func() bool) {
 		case <-deadline.C:
 			f.t.Fatalf("waited %v in vain: %s", patience, what)
 		}
+	}
+}
+
+// reaches waits until a number is n, and is patient anew whenever it has grown.
+func (f *fleet) reaches(what string, n int, number func() int) {
+	f.t.Helper()
+	for most := 0; most < n; {
+		f.eventually(fmt.Sprintf("%s: more than %d of %d", what, most, n), func() bool {
+			got := number()
+			grown := got > most
+			most = max(most, got)
+			return grown
+		})
+	}
+	if got := number(); got != n {
+		f.t.Fatalf("%s: %d, want %d", what, got, n)
 	}
 }
 

@@ -208,9 +208,9 @@ func TestAFreshJobPassesAllThatWaitForABlockedPair(t *testing.T) {
 	}
 	fresh("early-same", "b", inverted(1, 1))
 	fresh("early-other", "", picture(1))
-	f.eventually("all told to wait", func() bool { return f.total("COMFY_EVENTS", "comfy.events.jobs.acme.*.waiting") == standing })
-	f.eventually("all told here", func() bool {
-		return count(o.words(), func(w string) bool { return strings.HasSuffix(w, ".waiting") }) == standing
+	f.reaches("told to wait", standing, func() int { return f.total("COMFY_EVENTS", "comfy.events.jobs.acme.*.waiting") })
+	f.reaches("told here", standing, func() int {
+		return count(o.words(), func(w string) bool { return strings.HasSuffix(w, ".waiting") })
 	})
 	// Now the blocked host is idle and so is the other: nothing happens between a job's coming and its start.
 	for n := range 10 {
@@ -233,9 +233,8 @@ func TestAFreshJobPassesAllThatWaitForABlockedPair(t *testing.T) {
 	if n := count(o.words(), func(w string) bool { return strings.HasPrefix(w, "acme/pinned") && strings.HasSuffix(w, ".started") }); n != 0 {
 		t.Errorf("%d jobs of a blocked pair were started", n)
 	}
-	ctx := f.context()
 	for n := range standing {
-		if _, err := f.q.Cancel(ctx, "acme", job.ID(fmt.Sprint("pinned-", n)), "test", false); err != nil {
+		if _, err := f.q.Cancel(f.context(), "acme", job.ID(fmt.Sprint("pinned-", n)), "test", false); err != nil {
 			t.Fatal(err)
 		}
 	}

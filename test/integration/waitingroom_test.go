@@ -257,10 +257,7 @@ func TestAJobForAnIdleHostPassesAllThatCannotRun(t *testing.T) {
 		t.Errorf("%d jobs for the busy host were started", n)
 	}
 	// In full, with all of them parked, the next ones pass too, and no ticket of the others is touched.
-	for n := 0; n <= *standing; n += 1000 { // each thousand may take its time
-		f.eventually(fmt.Sprint(n, " parked"), func() bool { return f.total(waitingRoom, ">") >= n })
-	}
-	f.eventually("all parked", func() bool { return f.total(waitingRoom, ">") >= *standing })
+	f.reaches("parked", *standing, func() int { return min(*standing, f.total(waitingRoom, ">")) })
 	most := 4*middle(empty) + 50*time.Millisecond
 	full := f.lags("full", 20, "b")
 	for again := 1; middle(full) > most && again < 5; again++ { // the machine may have had other work for a while
