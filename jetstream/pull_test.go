@@ -87,7 +87,7 @@ func TestAPullMakesItsConsumerAgain(t *testing.T) {
 
 func bareStream(t *testing.T, url string) natsjs.Stream {
 	t.Helper()
-	nc, err := nats.Connect(url)
+	nc, err := nats.Connect(url, nats.Timeout(10*time.Second))
 	if err != nil {
 		t.Fatal(err)
 	}
