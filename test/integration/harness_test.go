@@ -61,8 +61,9 @@ type setup struct {
 	foreign     bool // the test writes into chains, to which then no invariant applies
 }
 
-// patience bounds every wait for an event; a test that needs it all has failed.
-const patience = 30 * time.Second
+// patience bounds every wait for an event; a test that needs it all has failed. It is more than two leases of the usual
+// length: a delivery or an answer that nobody took while the machine stood still is repeated when they have run out.
+const patience = 75 * time.Second
 
 func start(t *testing.T, s setup) *fleet {
 	t.Helper()

@@ -140,7 +140,7 @@ const long = 666
 
 func TestAJobWaitsForItsWarmHostWhenLoadingElsewhereTakesLonger(t *testing.T) {
 	t.Parallel()
-	f := start(t, setup{dispatchers: 1, hosts: slowLoaders(6*time.Second, 800*time.Millisecond, "a", "b")})
+	f := start(t, setup{dispatchers: 1, hosts: slowLoaders(12*time.Second, 800*time.Millisecond, "a", "b")})
 	for seed := range 4 { // one cold run and three warm ones
 		f.end(f.submit("acme", onlyOn("a", paint(checkpoint, "a cat", seed))))
 	}
