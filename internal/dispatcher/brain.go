@@ -140,8 +140,7 @@ func (b *brain) loop(ctx context.Context) error {
 		case hear := <-b.inbox:
 			now := time.Now()
 			hear(now)
-			b.hearMore(now)
-			b.match(now)
+			b.match(b.hearMore(now))
 		case <-timer.C:
 			now := time.Now()
 			b.ring(now)
@@ -150,16 +149,19 @@ func (b *brain) loop(ctx context.Context) error {
 	}
 }
 
-// hearMore takes what has come in meanwhile before matching, so that a burst is matched once.
-func (b *brain) hearMore(now time.Time) {
+// hearMore takes what has come in meanwhile before matching, so that a burst is matched once, and gives when it heard the
+// last: a job that is due from now on must not meet a now that is older.
+func (b *brain) hearMore(now time.Time) time.Time {
 	for range 64 {
 		select {
 		case hear := <-b.inbox:
+			now = time.Now()
 			hear(now)
 		default:
-			return
+			return now
 		}
 	}
+	return now
 }
 
 func (b *brain) untilAlarm(now time.Time) time.Duration {
