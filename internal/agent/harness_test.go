@@ -157,7 +157,7 @@ func (h *house) queued(spec job.Spec) jetstream.Offer {
 		h.t.Fatal(err)
 	}
 	defer puller.Close()
-	for d.Message.Sequence != r.Sequence { // another is one whose lease has run out
+	for d.Sequence != r.Sequence { // another is one whose lease has run out
 		if n, err := puller.Pull(h.ctx, 1, patience); err != nil || n != 1 {
 			h.t.Fatalf("%d jobs were delivered: %v", n, err)
 		}
