@@ -181,6 +181,7 @@ func (d *Dispatcher) drain(ctx context.Context) {
 	case <-ctx.Done():
 		<-done // every walk ends with ctx
 	}
+	d.brain.ask(func(time.Time) {}) // what the walks have told it last
 }
 
 // depart ends the dispatcher's presence, which no heartbeat may follow. A crash before it costs the others one presence

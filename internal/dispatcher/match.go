@@ -114,25 +114,36 @@ func (b *brain) answered(o *owned, host string, asked time.Time, reply jetstream
 	})
 }
 
-// keep holds a job in hand, as long as what is in hand may be expected to leave it within handTime.
-func (b *brain) keep(o *owned) bool {
-	kept := false
-	b.ask(func(now time.Time) {
-		if b.closing || len(b.hand) >= b.pace.hand(now) {
+// keep holds a job in hand, as long as what is in hand may be expected to leave it within handTime. A job that finds no
+// room is parked, and one that comes while the dispatcher stops goes back.
+func (b *brain) keep(o *owned) {
+	b.enter()
+	b.tell(func(now time.Time) {
+		switch {
+		case b.closing:
+			b.d.giveBack(o.lease)
+			b.exit()
 			return
-		}
-		if b.hand[o.job.Sequence] != nil {
+		case len(b.hand) >= b.pace.hand(now):
+			b.parkSoon(o)
+			b.exit()
+			return
+		case b.hand[o.job.Sequence] != nil:
 			b.letGo(o.job.Sequence) // delivered again
 		}
 		o.taken = now
 		b.hand[o.job.Sequence] = o
 		b.line.hand[o.job.Priority].Add(1)
 		b.waiting.Put(handTicket(o))
-		b.enter()
 		b.dirty = true
-		kept = true
 	})
-	return kept
+}
+
+func (b *brain) parkSoon(o *owned) {
+	b.walk(func(ctx context.Context) {
+		ticket := b.d.ticket(o)
+		b.d.park(ctx, o, &ticket)
+	})
 }
 
 // handTicket has no revision, so that a ticket of the watch always takes its place.
@@ -163,10 +174,7 @@ func (b *brain) parkLate(now time.Time) {
 			continue
 		}
 		b.letGo(sequence)
-		b.walk(func(ctx context.Context) {
-			ticket := b.d.ticket(o)
-			b.d.park(ctx, o, &ticket)
-		})
+		b.parkSoon(o)
 	}
 }
 

@@ -18,7 +18,8 @@ func (d *Dispatcher) wait(ctx context.Context, o *owned, s spot) {
 		d.revisit(ctx, o) // somebody has cancelled it, most likely
 		return
 	}
-	if s.hold == nil && d.brain.keep(o) {
+	if s.hold == nil {
+		d.brain.keep(o)
 		return
 	}
 	ticket := d.ticket(o)
