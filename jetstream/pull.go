@@ -63,10 +63,12 @@ func (p *puller) pull(ctx context.Context, n int, wait time.Duration) (int, erro
 		p.subject = p.q.apiSubject("CONSUMER.MSG.NEXT." + info.Stream + "." + info.Name)
 	}
 	number, over := p.begin(n)
-	body := fmt.Appendf(nil, `{"batch":%d,"expires":%d}`, n, wait)
-	if err := p.q.nc.PublishRequest(p.subject, p.inbox+strconv.FormatUint(number, 10), body); err != nil {
-		p.subject = ""
-		return 0, fmt.Errorf("ask for messages: %w", err)
+	if p.q.Connected() { // or it would stand in a buffer, with others, until all are sent at once
+		body := fmt.Appendf(nil, `{"batch":%d,"expires":%d}`, n, wait)
+		if err := p.q.nc.PublishRequest(p.subject, p.inbox+strconv.FormatUint(number, 10), body); err != nil {
+			p.subject = ""
+			return 0, fmt.Errorf("ask for messages: %w", err)
+		}
 	}
 	err := p.await(ctx, over, reconnected, wait)
 	if err != nil {

@@ -10,6 +10,7 @@ import (
 	"github.com/nats-io/nats.go"
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
+	"github.com/comfyherd/comfyherd/internal/embedded"
 	"github.com/comfyherd/comfyherd/internal/job"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
@@ -82,6 +83,47 @@ func TestAPullMakesItsConsumerAgain(t *testing.T) {
 	}
 	if d := <-came; d.Tenant != "acme" {
 		t.Errorf("the delivery is %+v", d)
+	}
+}
+
+// Requests from an outage would all be met when it ends, on the subscription that stands all the time.
+func TestNothingIsAskedForWhileNATSIsAway(t *testing.T) {
+	t.Parallel()
+	server, err := embedded.Start(embedded.Config{Port: -1, StoreDir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	away := make(chan struct{})
+	nc, err := nats.Connect(server.URL(), nats.Timeout(10*time.Second), nats.DisconnectErrHandler(func(*nats.Conn, error) { close(away) }))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	q, err := jetstream.Open(t.Context(), nc, jetstream.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer q.Close()
+	puller, err := q.Puller(job.Usual, func(jetstream.Delivery) {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer puller.Close()
+	if _, err := puller.Pull(t.Context(), 1, time.Millisecond); err != nil {
+		t.Fatal(err)
+	}
+	if err := server.Close(); err != nil {
+		t.Fatal(err)
+	}
+	<-away
+	sent := nc.Stats().OutMsgs
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+	defer cancel()
+	if n, err := puller.Pull(ctx, 1, time.Minute); n != 0 || !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("%d came, %v", n, err)
+	}
+	if now := nc.Stats().OutMsgs; now != sent {
+		t.Errorf("%d messages were sent", now-sent)
 	}
 }
 
