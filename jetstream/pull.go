@@ -143,10 +143,10 @@ func (p *puller) end(err error) {
 // error. The codes are those of NATS's ADR-13.
 func requestError(msg *nats.Msg) error {
 	code, text := msg.Header.Get("Status"), msg.Header.Get("Description")
-	switch {
-	case code == "404", code == "408":
+	switch code {
+	case "404", "408":
 		return nil
-	case code == "503":
+	case "503":
 		return fmt.Errorf("the consumer is not to be reached: %w", nats.ErrNoResponders)
 	}
 	return fmt.Errorf("the request for messages was ended: %s %s", code, text)
