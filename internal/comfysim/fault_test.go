@@ -105,7 +105,6 @@ func TestFaultsOfARunEndItAsScripted(t *testing.T) {
 		{comfysim.Fault{Kind: comfysim.FaultRaise, Checkpoint: "b.safetensors"}, comfysim.Succeeded, ""},
 		{comfysim.Fault{Kind: comfysim.FaultRaise, Checkpoint: "a.safetensors"}, comfysim.Failed, "RuntimeError"},
 		{comfysim.Fault{Kind: comfysim.FaultInterrupt}, comfysim.Interrupted, ""},
-		{comfysim.Fault{Kind: comfysim.FaultDie}, comfysim.Died, ""},
 		{comfysim.Fault{Kind: comfysim.FaultWedge}, comfysim.Wedged, ""},
 		{comfysim.Fault{Kind: comfysim.FaultExitWorker}, comfysim.Wedged, ""},
 	} {
@@ -125,6 +124,16 @@ func TestFaultsOfARunEndItAsScripted(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestAHostDiesWithItsPrompt(t *testing.T) {
+	t.Parallel()
+	h := start(t, comfysim.Config{Faults: []comfysim.Fault{{Kind: comfysim.FaultDie}}})
+	h.risk(short(1, "a"), "")
+	if got := h.ended(1)[0].Outcome; got != comfysim.Died {
+		t.Errorf("outcome %s", got)
+	}
+	h.until("death", func() bool { return !h.Up() })
 }
 
 func TestAWedgedHostLooksAliveAndShowsItInItsLog(t *testing.T) {
@@ -270,7 +279,7 @@ func TestOutputThatJSONCannotHold(t *testing.T) {
 	l := h.listen("me")
 	l.must()
 	h.do("POST", "/free", `{"free_memory":true}`)
-	h.submit(graph, "me")
+	h.risk(graph, "me")
 	h.until("death", func() bool { return !h.Up() })
 	for {
 		if _, err := l.next(); err != nil {
