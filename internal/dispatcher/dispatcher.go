@@ -125,7 +125,7 @@ func (d *Dispatcher) Run(stop, kill context.Context) error {
 		taking.Go(func() error { return d.pullLoop(ctx, stop, p) })
 	}
 	err := ended(taking.Wait())
-	d.drain(ctx)
+	d.drain()
 	cancel()
 	err = errors.Join(err, ended(background.Wait()))
 	d.depart(ctx)
@@ -166,21 +166,12 @@ func (d *Dispatcher) failed(what string) func(error) {
 	return func(err error) { d.log.Warn("could not "+what+"; it is tried again", "error", err) }
 }
 
-// drain gives back what is in hand and waits for the walks under way.
-func (d *Dispatcher) drain(ctx context.Context) {
+// drain gives back what is in hand and waits for the walks under way, of which every one ends with Run's kill as well.
+func (d *Dispatcher) drain() {
 	for _, o := range d.brain.empty() {
 		d.giveBack(o.lease)
 	}
-	done := make(chan struct{})
-	go func() {
-		d.crew.Wait()
-		close(done)
-	}()
-	select {
-	case <-done:
-	case <-ctx.Done():
-		<-done // every walk ends with ctx
-	}
+	d.crew.Wait()
 	d.brain.ask(func(time.Time) {}) // what the walks have told it last
 }
 
