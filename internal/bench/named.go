@@ -85,7 +85,8 @@ func keys(ctx context.Context, js natsjs.JetStream, bucket string) (int, error) 
 }
 
 // clear takes out of a named NATS what would be work for others: the jobs that have not ended, their tickets, the
-// blocks of the bench's hosts, and who was there, which would otherwise count for some seconds more. None of it was there before (see unused). The streams stay, with the events in them.
+// blocks of the bench's hosts, and who was there, which would otherwise count for some seconds more. None of it was there
+// before (see unused). The streams stay, with the events in them.
 func (s *stage) clear(ctx context.Context) error {
 	lanes := make([]string, s.cfg.Tenants)
 	for i := range lanes {
