@@ -35,17 +35,22 @@ func startNATS(tb testing.TB) (url string) {
 
 func openOn(tb testing.TB, url string, options ...nats.Option) *jetstream.Queue {
 	tb.Helper()
-	nc, err := nats.Connect(url, append(options, nats.Timeout(10*time.Second))...)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	tb.Cleanup(nc.Close)
-	q, err := jetstream.Open(tb.Context(), nc, jetstream.Config{})
+	q, err := jetstream.Open(tb.Context(), connect(tb, url, options...), jetstream.Config{})
 	if err != nil {
 		tb.Fatal(err)
 	}
 	tb.Cleanup(q.Close)
 	return q
+}
+
+func connect(tb testing.TB, url string, options ...nats.Option) *nats.Conn {
+	tb.Helper()
+	nc, err := nats.Connect(url, append(options, nats.Timeout(10*time.Second))...)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(nc.Close)
+	return nc
 }
 
 // BenchmarkAppend publishes the three events of a job, each when the one before is stored, on NATS in this process

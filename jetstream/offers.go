@@ -136,7 +136,7 @@ func decodeOffer(msg *nats.Msg) (Offer, error) {
 // answer must not block: it decides about a slot and calls reply, once, at once or later; the asker waits 2 s. An
 // offer without a reply is left to its lease.
 func (q *Queue) ServeOffers(ctx context.Context, host string, ready func(), answer func(o Offer, reply func(Reply))) error {
-	sub, err := q.listen(offerSubject(host), func(msg *nats.Msg) {
+	return q.serveWhenReady(ctx, offerSubject(host), ready, func(msg *nats.Msg) {
 		o, err := decodeOffer(msg)
 		if err != nil {
 			respond(msg, &Reply{Answer: Unfit, Reason: err.Error()})
@@ -147,27 +147,6 @@ func (q *Queue) ServeOffers(ctx context.Context, host string, ready func(), answ
 			respond(msg, &r)
 		})
 	})
-	if err != nil {
-		return err
-	}
-	if q.heard(ctx) {
-		ready()
-	}
-	return over(ctx, sub)
-}
-
-// heard waits until the server has all that was subscribed to; false means that ctx ended first.
-func (q *Queue) heard(ctx context.Context) bool {
-	for ctx.Err() == nil {
-		once, cancel := context.WithTimeout(ctx, answerTime)
-		err := q.nc.FlushWithContext(once)
-		cancel()
-		if err == nil {
-			return true
-		}
-		pause(ctx, rewatchPause) // NATS is away
-	}
-	return false
 }
 
 // Control asks an agent for something else than running a job.
@@ -193,13 +172,26 @@ func (q *Queue) Control(ctx context.Context, host string, c Control) error {
 // ServeControl calls obey for every control of a host until ctx ends, and ready when the server has the subscription:
 // from then on no control is lost.
 func (q *Queue) ServeControl(ctx context.Context, host string, ready func(), obey func(Control)) error {
-	sub, err := q.listen(controlSubject(host), func(msg *nats.Msg) {
+	return q.serveWhenReady(ctx, controlSubject(host), ready, func(msg *nats.Msg) {
 		var c Control
 		if json.Unmarshal(msg.Data, &c) == nil {
 			obey(c)
 		}
 		respond(msg, &Reply{Answer: Accepted})
 	})
+}
+
+func (q *Queue) serve(ctx context.Context, subject string, handle func(*nats.Msg)) error {
+	sub, err := q.listen(subject, handle)
+	if err != nil {
+		return err
+	}
+	return over(ctx, sub)
+}
+
+// serveWhenReady is serve that calls ready, once, when the server has the subscription.
+func (q *Queue) serveWhenReady(ctx context.Context, subject string, ready func(), handle func(*nats.Msg)) error {
+	sub, err := q.listen(subject, handle)
 	if err != nil {
 		return err
 	}
@@ -209,12 +201,18 @@ func (q *Queue) ServeControl(ctx context.Context, host string, ready func(), obe
 	return over(ctx, sub)
 }
 
-func (q *Queue) serve(ctx context.Context, subject string, handle func(*nats.Msg)) error {
-	sub, err := q.listen(subject, handle)
-	if err != nil {
-		return err
+// heard waits until the server has all that was subscribed to; false means that ctx ended first.
+func (q *Queue) heard(ctx context.Context) bool {
+	for ctx.Err() == nil {
+		once, cancel := context.WithTimeout(ctx, answerTime)
+		err := q.nc.FlushWithContext(once)
+		cancel()
+		if err == nil {
+			return true
+		}
+		pause(ctx, rewatchPause) // NATS is away
 	}
-	return over(ctx, sub)
+	return false
 }
 
 func (q *Queue) listen(subject string, handle func(*nats.Msg)) (*nats.Subscription, error) {

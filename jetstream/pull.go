@@ -13,8 +13,9 @@ import (
 )
 
 // puller asks a durable consumer that others share for messages, and takes them on one subscription that stands until
-// close. nats.go's Fetch has one for each request: what reaches it later than a tenth of its time after the request ran
-// out, or together with a reconnect, is dropped and comes again after AckWait only. Here it is taken whenever it comes.
+// close. nats.go's Fetch has a subscription for each request, which ends soon after the request ran out, and with a
+// reconnect: a message that comes later is dropped, and delivered again after AckWait only. Here it is taken whenever
+// it comes.
 type puller struct {
 	q      *Queue
 	open   opener
@@ -28,7 +29,7 @@ type puller struct {
 
 	mu      sync.Mutex // guards all below
 	request uint64     // number of the newest
-	left    int        // what it still may bring
+	left    int        // messages that it still may bring; a late one of an earlier request counts as one of them
 	over    chan error // has a value when it brings no more
 }
 
@@ -45,7 +46,7 @@ func (q *Queue) puller(open opener, take func(*nats.Msg)) (*puller, error) {
 		return nil, err
 	}
 	p.sub.SetClosedHandler(func(string) { close(p.closed) })
-	// What may come is bounded by what was asked for.
+	// What may come is bounded by what was asked for. It is an error if the subscription was closed before it had its handler.
 	return p, wrap(p.sub.SetPendingLimits(-1, -1), "listen for deliveries")
 }
 

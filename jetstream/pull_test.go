@@ -94,11 +94,7 @@ func TestNothingIsAskedForWhileNATSIsAway(t *testing.T) {
 		t.Fatal(err)
 	}
 	away := make(chan struct{})
-	nc, err := nats.Connect(server.URL(), nats.Timeout(10*time.Second), nats.DisconnectErrHandler(func(*nats.Conn, error) { close(away) }))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer nc.Close()
+	nc := connect(t, server.URL(), nats.DisconnectErrHandler(func(*nats.Conn, error) { close(away) }))
 	q, err := jetstream.Open(t.Context(), nc, jetstream.Config{})
 	if err != nil {
 		t.Fatal(err)
@@ -129,12 +125,7 @@ func TestNothingIsAskedForWhileNATSIsAway(t *testing.T) {
 
 func bareStream(t *testing.T, url string) natsjs.Stream {
 	t.Helper()
-	nc, err := nats.Connect(url, nats.Timeout(10*time.Second))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(nc.Close)
-	js, err := natsjs.New(nc)
+	js, err := natsjs.New(connect(t, url))
 	if err != nil {
 		t.Fatal(err)
 	}
