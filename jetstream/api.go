@@ -42,7 +42,7 @@ func (q *Queue) ServeAPI(ctx context.Context, version string, endpoints map[stri
 		return fmt.Errorf("serve the API: %w", err)
 	}
 	for name, endpoint := range endpoints {
-		handler := micro.HandlerFunc(func(r micro.Request) { go serveCall(ctx, r, endpoint) })
+		handler := micro.HandlerFunc(func(r micro.Request) { go q.serveCall(ctx, r, endpoint) })
 		if err := service.AddEndpoint(strings.ReplaceAll(name, ".", "-"), handler, micro.WithEndpointSubject(apiPrefix+name)); err != nil {
 			return errors.Join(fmt.Errorf("serve API call %s: %w", name, err), service.Stop())
 		}
@@ -52,16 +52,21 @@ func (q *Queue) ServeAPI(ctx context.Context, version string, endpoints map[stri
 	return ctx.Err()
 }
 
-// serveCall loses an answer that cannot be sent: the asker's timeout covers it.
-func serveCall(ctx context.Context, r micro.Request, endpoint Endpoint) {
+// serveCall loses an answer that cannot be sent: the asker's timeout covers it. It does not answer by r, which its
+// service still reads when the handler has returned.
+func (q *Queue) serveCall(ctx context.Context, r micro.Request, endpoint Endpoint) {
 	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
 	defer cancel()
+	msg := nats.NewMsg(r.Reply())
 	answer, err := endpoint(ctx, r.Data())
-	if err != nil {
-		_ = r.Error(errorCode(err), err.Error(), nil)
-		return
+	if err == nil {
+		msg.Data, err = json.Marshal(answer)
 	}
-	_ = r.RespondJSON(answer)
+	if err != nil {
+		msg.Header.Set(micro.ErrorHeader, err.Error())
+		msg.Header.Set(micro.ErrorCodeHeader, errorCode(err))
+	}
+	_ = q.nc.PublishMsg(msg)
 }
 
 func errorCode(err error) string {
