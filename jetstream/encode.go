@@ -15,6 +15,16 @@ func (s *HostState) AppendJSON(b []byte) []byte {
 	b = strconv.AppendUint(append(b, `,"serial":`...), s.Serial, 10)
 	b = job.AppendText(append(b, `,"state":`...), string(s.State))
 	b = appendText(b, `,"reason":`, s.Reason)
+	b = appendText(b, `,"cause":`, string(s.Cause))
+	if s.Trial {
+		b = append(b, `,"trial":true`...)
+	}
+	if s.Blame != nil {
+		b = s.Blame.append(append(b, `,"blame":`...))
+	}
+	if s.ClockOff != 0 {
+		b = appendDuration(append(b, `,"clock_off":`...), s.ClockOff)
+	}
 	b = strconv.AppendInt(append(b, `,"slots":`...), int64(s.Slots), 10)
 	b = strconv.AppendInt(append(b, `,"prefetch":`...), int64(s.Prefetch), 10)
 	for i := range s.Running {
@@ -36,6 +46,12 @@ func (s *HostState) AppendJSON(b []byte) []byte {
 		b = append(b, `,"brief":true`...)
 	}
 	return append(job.AppendTime(append(b, `,"time":`...), s.Time), '}')
+}
+
+func (l *Blame) append(b []byte) []byte {
+	b = job.AppendText(append(b, `{"tenant":`...), string(l.Tenant))
+	b = job.AppendText(append(b, `,"job":`...), string(l.Job))
+	return append(job.AppendText(append(b, `,"hash":`...), string(l.Hash)), '}')
 }
 
 func (r *RunningJob) append(b []byte) []byte {

@@ -23,6 +23,7 @@ const (
 	HostsBucket        = "COMFY_HOSTS"
 	DispatchersBucket  = "COMFY_DISPATCHERS"
 	CapabilitiesBucket = "COMFY_CAPABILITIES"
+	ConditionsBucket   = "COMFY_CONDITIONS"
 	AffinityBucket     = "COMFY_AFFINITY"
 	TenantsBucket      = "COMFY_TENANTS"
 	OutputsStore       = "COMFY_OUTPUTS"

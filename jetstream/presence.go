@@ -23,7 +23,11 @@ type HostState struct {
 	Instance string          `json:"instance"` // of the agent process; a restarted agent has another
 	Serial   uint64          `json:"serial"`   // rises with every state of an instance
 	State    Availability    `json:"state"`
-	Reason   string          `json:"reason,omitempty"` // why it is not online
+	Reason   string          `json:"reason,omitempty"`    // why it is not online
+	Cause    failure.Cause   `json:"cause,omitempty"`     // what ails it when unhealthy, or what it is suspected of when on trial
+	Trial    bool            `json:"trial,omitempty"`     // one failure smelt of the host: it takes one job at a time, and the next of another workflow decides
+	Blame    *Blame          `json:"blame,omitempty"`     // whose job it ran when it became unhealthy
+	ClockOff job.Duration    `json:"clock_off,omitempty"` // by how much the agent's clock is ahead of NATS' when it is off by more than 1 s
 	Slots    int             `json:"slots"`
 	Prefetch int             `json:"prefetch"`          // how many it holds beyond its slots
 	Running  []RunningJob    `json:"running,omitempty"` // accepted and not yet off the GPU
@@ -98,6 +102,13 @@ const (
 	Draining  Availability = "draining"
 	Unhealthy Availability = "unhealthy" // ComfyUI is down or sick
 )
+
+// Blame names the job that a host ran when it became unhealthy.
+type Blame struct {
+	Tenant job.Tenant    `json:"tenant"`
+	Job    job.ID        `json:"job"`
+	Hash   workflow.Hash `json:"hash"`
+}
 
 // RunningJob is a job on a host.
 type RunningJob struct {

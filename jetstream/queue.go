@@ -26,6 +26,7 @@ type Queue struct {
 	strikes            natsjs.KeyValue
 	hosts, dispatchers natsjs.KeyValue
 	capabilities       natsjs.KeyValue
+	conditions         natsjs.KeyValue
 	affinity, tenants  natsjs.KeyValue
 	outputs, inputs    natsjs.ObjectStore
 	readJobs           natsjs.Stream // readers, as reader says
@@ -156,7 +157,8 @@ func (q *Queue) bindBuckets(ctx context.Context, t topology) error {
 	opened := map[string]*natsjs.KeyValue{
 		WaitingBucket: &q.waiting, BlocksBucket: &q.blocks, StrikesBucket: &q.strikes, HostsBucket: &q.hosts,
 		DispatchersBucket: &q.dispatchers, CapabilitiesBucket: &q.capabilities,
-		AffinityBucket: &q.affinity, TenantsBucket: &q.tenants,
+		ConditionsBucket: &q.conditions,
+		AffinityBucket:   &q.affinity, TenantsBucket: &q.tenants,
 	}
 	for _, want := range t.buckets() {
 		kv, err := answered(ctx, func(ctx context.Context) (natsjs.KeyValue, error) { return t.keyValue(ctx, want) })

@@ -162,6 +162,7 @@ func (t topology) buckets() []natsjs.KeyValueConfig {
 		t.bucket(HostsBucket, "presence of hosts", defaultPresenceTTL, presence),
 		t.bucket(DispatchersBucket, "presence of dispatchers", defaultPresenceTTL, presence),
 		t.bucket(CapabilitiesBucket, "what each host can run", 0, 0),
+		t.bucket(ConditionsBucket, "what outlives an agent: drained by whom, and what ails the host", 0, 0),
 		t.bucket(AffinityBucket, "rules that tie a workflow to hosts", 0, 0),
 		t.bucket(TenantsBucket, "weights and caps of tenants", 0, 0),
 	}

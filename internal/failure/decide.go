@@ -33,6 +33,11 @@ type Attempt struct {
 	Node      string `json:"node,omitempty"`
 	Class     string `json:"class_type,omitempty"`
 	Exception string `json:"exception_type,omitempty"`
+
+	Cause    Cause         `json:"cause,omitempty"`    // as in Failure
+	Progress float64       `json:"progress,omitempty"` // as in Failure
+	NodeRan  time.Duration `json:"-"`                  // as in Failure
+	Proven   bool          `json:"proven,omitempty"`   // as in Failure
 }
 
 // Policy is what the job and the operator set.

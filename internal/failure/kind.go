@@ -5,7 +5,10 @@
 // earlier attempts by the pure functions of this package, and from nothing else.
 package failure
 
-import "errors"
+import (
+	"errors"
+	"time"
+)
 
 // Kind is why one attempt of a job failed. The text is what stands in events, blocks, metrics and docs.
 type Kind string
@@ -23,8 +26,11 @@ const (
 	Timeout Kind = "timeout"
 	// HostLost: ComfyUI died, restarted, refused, or gave no answer while the job was on it.
 	HostLost Kind = "host_lost"
-	// HostSick: ComfyUI answers but can run nothing any more (poisoned CUDA context, full disk, wedged thread).
+	// HostSick: ComfyUI answers but can run nothing any more (poisoned CUDA context, full disk, wedged thread); Cause says which.
 	HostSick Kind = "host_sick"
+	// Refused: this host's ComfyUI, or what stands before it, would not have this job: its validation found something
+	// that depends on what is installed, or a proxy answered the submit. Another host is asked.
+	Refused Kind = "refused"
 	// RejectedBusy: the host would not take the prompt now (429, 503, a stranger's backlog).
 	RejectedBusy Kind = "rejected_busy"
 	// Lost: the agent is gone with its lease, or it no longer knows the prompt.
@@ -39,7 +45,7 @@ const (
 func Kinds() []Kind {
 	return []Kind{
 		InvalidWorkflow, Incapable, OutOfMemory, ExecutionError, Timeout, HostLost,
-		HostSick, RejectedBusy, Lost, Drained, Interrupted,
+		HostSick, Refused, RejectedBusy, Lost, Drained, Interrupted,
 	}
 }
 
@@ -56,6 +62,11 @@ type Failure struct {
 	Node      string // id of the graph node that failed; empty when it was no node
 	Class     string // class_type of that node
 	Exception string // Python exception type, as ComfyUI gave it
+
+	Cause    Cause         // of HostSick: what ails the host
+	Progress float64       // of HostLost and HostSick: how far the node was, 0 to 1; 0 when it told nothing
+	NodeRan  time.Duration // of HostLost and HostSick: how long the node had run
+	Proven   bool          // of HostSick and Refused: a probe or another workflow shows that the host is to blame, not this job
 }
 
 // New makes a Failure that concerns no single node.

@@ -28,6 +28,7 @@ func (e *Event) Encode() ([]byte, error) {
 func (e *Event) plain() bool {
 	return len(e.Metadata) == 0 && e.Until == nil && e.NotBefore == nil && e.AvoidUntil == nil && e.Counted == nil && e.Size == 0 && e.Attempt >= 0 && e.Position >= 0 &&
 		e.Reason == "" && e.Kind == "" && e.Message == "" && e.Node == "" && e.Class == "" && e.Exception == "" && e.By == "" &&
+		e.Cause == "" && e.Progress == 0 && e.NodeRan == 0 && !e.Proven && !e.OutputsMissing &&
 		len(e.Hosts)+len(e.AvoidedHosts)+len(e.Outputs)+len(e.CachedNodes)+len(e.Seeds)+len(e.NodeTimes)+len(e.Attempts) == 0 &&
 		plainTime(e.Time)
 }

@@ -66,19 +66,25 @@ type Event struct {
 	Counted   *bool        `json:"counted,omitempty"`
 	Size      int64        `json:"size,omitempty"`
 
+	Cause    failure.Cause `json:"cause,omitempty"`    // host_sick: what ails the host
+	Progress float64       `json:"progress,omitempty"` // host_lost, host_sick: how far the node was, 0 to 1
+	NodeRan  Duration      `json:"node_ran,omitempty"` // host_lost, host_sick: how long the node had run
+	Proven   bool          `json:"proven,omitempty"`   // host_sick, refused: the host is to blame, not this job
+
 	// retrying
 	NotBefore    *time.Time `json:"not_before,omitempty"`
 	AvoidedHosts []string   `json:"avoided_hosts,omitempty"`
 	AvoidUntil   *time.Time `json:"avoid_until,omitempty"` // before it they are not used even when no other host may
 
 	// completed
-	Outputs       []Output            `json:"outputs,omitempty"`
-	CachedNodes   []string            `json:"cached_nodes,omitempty"`
-	OutputsReused bool                `json:"outputs_reused,omitempty"`
-	Seeds         map[string]uint64   `json:"seeds,omitempty"`
-	QueuedFor     Duration            `json:"queued_for,omitempty"`
-	RanFor        Duration            `json:"ran_for,omitempty"`
-	NodeTimes     map[string]Duration `json:"node_times,omitempty"`
+	Outputs        []Output            `json:"outputs,omitempty"`
+	CachedNodes    []string            `json:"cached_nodes,omitempty"`
+	OutputsReused  bool                `json:"outputs_reused,omitempty"`
+	OutputsMissing bool                `json:"outputs_missing,omitempty"` // no output node left anything
+	Seeds          map[string]uint64   `json:"seeds,omitempty"`
+	QueuedFor      Duration            `json:"queued_for,omitempty"`
+	RanFor         Duration            `json:"ran_for,omitempty"`
+	NodeTimes      map[string]Duration `json:"node_times,omitempty"`
 
 	// dead
 	Attempts []failure.Attempt `json:"attempts,omitempty"`
@@ -87,7 +93,7 @@ type Event struct {
 	By string `json:"by,omitempty"`
 }
 
-// Output is one file that a job made. Object is its name in COMFY_OUTPUTS, empty when it was left on the host.
+// Output is one file or text that a job made. Object is its name in COMFY_OUTPUTS, empty when it was left on the host.
 type Output struct {
 	Node        string `json:"node"`
 	Media       string `json:"media"`
@@ -98,6 +104,7 @@ type Output struct {
 	Size        int64  `json:"size"`
 	Digest      string `json:"digest,omitempty"`
 	ContentType string `json:"content_type,omitempty"`
+	Text        string `json:"text,omitempty"` // media text, up to 4 KiB; longer ones are in Object
 }
 
 // NewEvent fills in what every event of j has.
@@ -113,6 +120,7 @@ func (e *Event) Failure() failure.Attempt {
 	return failure.Attempt{
 		Number: e.Attempt, Host: e.Host, Kind: e.Kind, Message: e.Message,
 		Node: e.Node, Class: e.Class, Exception: e.Exception,
+		Cause: e.Cause, Progress: e.Progress, NodeRan: time.Duration(e.NodeRan), Proven: e.Proven,
 	}
 }
 
