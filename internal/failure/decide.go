@@ -155,7 +155,7 @@ func avoided(attempts []Attempt) []string {
 	var hosts []string
 	seen := map[string]bool{}
 	for _, a := range attempts {
-		if a.Host == "" || seen[a.Host] || a.Kind == RejectedBusy || a.Kind == Interrupted {
+		if a.Host == "" || seen[a.Host] || a.Kind == RejectedBusy || a.Kind == Interrupted || a.Kind == Transient {
 			continue
 		}
 		seen[a.Host] = true

@@ -31,6 +31,8 @@ const (
 	// Refused: this host's ComfyUI, or what stands before it, would not have this job: its validation found something
 	// that depends on what is installed, or a proxy answered the submit. Another host is asked.
 	Refused Kind = "refused"
+	// Transient: a node could not reach something outside of the fleet (a service, a download). Tried again later.
+	Transient Kind = "transient"
 	// RejectedBusy: the host would not take the prompt now (429, 503, a stranger's backlog).
 	RejectedBusy Kind = "rejected_busy"
 	// Lost: the agent is gone with its lease, or it no longer knows the prompt.
@@ -45,7 +47,7 @@ const (
 func Kinds() []Kind {
 	return []Kind{
 		InvalidWorkflow, Incapable, OutOfMemory, ExecutionError, Timeout, HostLost,
-		HostSick, Refused, RejectedBusy, Lost, Drained, Interrupted,
+		HostSick, Refused, Transient, RejectedBusy, Lost, Drained, Interrupted,
 	}
 }
 

@@ -65,6 +65,7 @@ var verdicts = map[Kind]Verdict{
 	HostLost:        {Everyone, Counted, Elsewhere, "after two such attempts dead takes_hosts_down"},
 	HostSick:        {WholeHost, Counted, Elsewhere, "the host comes back when a probe finds it well; a prompt that killed ComfyUI's worker thread counts like host_lost"},
 	Refused:         {NoStrike, Counted, Elsewhere, "asked of another host; the same answer from two hosts, or from all there are, is dead"},
+	Transient:       {NoStrike, Counted, Later, "a node could not reach something outside; after retry_delay"},
 	RejectedBusy:    {NoStrike, Free, Later, "after retry_delay"},
 	Lost:            {NoStrike, Counted, Elsewhere, "agent and lease gone"},
 	Drained:         {NoStrike, Free, Elsewhere, "the agent shut down"},
