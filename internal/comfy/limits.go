@@ -93,8 +93,8 @@ func (r *run) checkup(ctx context.Context, now time.Time) time.Time {
 	}
 	r.checking = true
 	r.work.Go(func() {
-		reason, sick, err := r.host.Sick(ctx)
-		if err != nil || !sick {
+		reason, cause, err := r.host.Sick(ctx)
+		if err != nil || cause != failure.WorkerGone {
 			reason = ""
 		}
 		r.sicks <- reason
@@ -116,5 +116,5 @@ func (r *run) checked(reason string) *failure.Failure {
 	if reason == "" {
 		return nil
 	}
-	return &failure.Failure{Kind: failure.HostSick, Message: reason, Exception: failure.WorkerDied}
+	return &failure.Failure{Kind: failure.HostSick, Cause: failure.WorkerGone, Message: reason, Exception: failure.WorkerDied}
 }
