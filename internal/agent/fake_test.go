@@ -18,19 +18,28 @@ type fake struct {
 	cancelled chan string       // every Cancel
 	uploaded  chan string       // "folder/name: content"
 	freed     chan struct{}
+	cleared   chan string // every Clear
 
 	mu       sync.Mutex // guards all below
 	perform  func(ctx context.Context, p comfy.Prompt, w comfy.Watch) (*comfy.Result, error)
 	standing comfy.Standing
 	down     error
-	sick     string
+	sick     string // of the log
+	process  string
+	unnamed  error // why the process cannot be told
+	barred   error
+	full     error
+	seeds    uint64 // the largest, 0 when it is not known
+	stuck    error  // of Cancel
+	learn    func() // called by Capability
+	open     func(o comfy.Output) (io.ReadCloser, string, int64, error)
 	state    comfy.State
 }
 
 func newFake() *fake {
 	f := &fake{
 		changed: make(chan struct{}, 1), posted: make(chan comfy.Prompt, 100), cancelled: make(chan string, 100),
-		uploaded: make(chan string, 100), freed: make(chan struct{}, 100), standing: comfy.Ended,
+		uploaded: make(chan string, 100), cleared: make(chan string, 100), process: "first", freed: make(chan struct{}, 100), standing: comfy.Ended,
 		state: comfy.State{Connected: true},
 	}
 	f.perform = f.waits
@@ -83,7 +92,14 @@ func (f *fake) Run(ctx context.Context, p comfy.Prompt, w comfy.Watch) (*comfy.R
 	return perform(ctx, p, w)
 }
 
-func (f *fake) Cancel(_ context.Context, id string) error { f.cancelled <- id; return nil }
+func (f *fake) Cancel(_ context.Context, id string) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.stuck == nil {
+		f.cancelled <- id
+	}
+	return f.stuck
+}
 
 func (f *fake) Find(context.Context, string) (comfy.Standing, error) {
 	f.mu.Lock()
@@ -111,16 +127,50 @@ func (f *fake) Probe(context.Context) (comfy.Probe, error) {
 
 func (f *fake) Survey(ctx context.Context) (comfy.Probe, error) { return f.Probe(ctx) }
 
-func (f *fake) Sick(context.Context) (reason string, cause failure.Cause, err error) {
+func (f *fake) Sick(context.Context) (string, failure.Cause, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.sick != "" {
-		cause = failure.WorkerGone
+	if f.sick == "" {
+		return "", "", nil
 	}
-	return f.sick, cause, nil
+	return f.sick, failure.WorkerGone, nil
 }
 
-func (f *fake) Capability(context.Context) (workflow.Capability, error) {
+func (f *fake) Process(context.Context) (string, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.process, f.unnamed
+}
+
+func (f *fake) ProbeSubmit(context.Context) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.barred
+}
+
+func (f *fake) ProbeRoom(context.Context) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.full
+}
+
+func (f *fake) Clear(_ context.Context, id string) error { f.cleared <- id; return nil }
+
+func (f *fake) Discard(string) {}
+
+func (f *fake) SeedLimit(string, string) (uint64, bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.seeds, f.seeds > 0
+}
+
+func (f *fake) Capability(ctx context.Context) (workflow.Capability, error) {
+	f.mu.Lock()
+	learn := f.learn
+	f.mu.Unlock()
+	if learn != nil {
+		learn()
+	}
 	var b workflow.CapabilityBuilder
 	b.AddClass("SaveImage")
 	return workflow.NewCapability(&b), nil
@@ -129,6 +179,12 @@ func (f *fake) Capability(context.Context) (workflow.Capability, error) {
 func (f *fake) Spelling(_, _, file string) string { return file }
 
 func (f *fake) Open(_ context.Context, o comfy.Output) (io.ReadCloser, string, int64, error) {
+	f.mu.Lock()
+	open := f.open
+	f.mu.Unlock()
+	if open != nil {
+		return open(o)
+	}
 	content := "picture " + o.Filename
 	return io.NopCloser(strings.NewReader(content)), "image/png", int64(len(content)), nil
 }

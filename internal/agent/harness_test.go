@@ -302,3 +302,18 @@ func await[T any](h *house, c <-chan T, what string) T {
 		panic("unreachable")
 	}
 }
+
+// words tells of every message with a text on a subject.
+func (h *house) words(subject, text string) <-chan string {
+	h.t.Helper()
+	told := make(chan string, 1000)
+	_, err := h.nc.Subscribe(subject, func(msg *nats.Msg) {
+		if string(msg.Data) == text {
+			told <- msg.Subject
+		}
+	})
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return told
+}
