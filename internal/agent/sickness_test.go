@@ -245,6 +245,10 @@ func TestATimeoutWhosePromptDoesNotStopIsASickHost(t *testing.T) {
 
 func (h *house) restart(cfg agent.Config) {
 	h.t.Helper()
+	before, _, err := h.q.Host(h.ctx, "gpu")
+	if err != nil {
+		h.t.Fatal(err)
+	}
 	h.kill()
 	h.ended()
 	cfg.Hosts = []agent.HostConfig{{Name: "gpu", Comfy: h.fake}}
@@ -254,6 +258,7 @@ func (h *house) restart(cfg agent.Config) {
 	}
 	h.a = a
 	h.run()
+	h.awaitState("gpu", func(s jetstream.HostState) bool { return s.Instance != before.Instance })
 }
 
 func TestWhatAilsAHostOutlivesItsAgent(t *testing.T) {
