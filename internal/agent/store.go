@@ -76,7 +76,7 @@ func (h *host) storeOnce(ctx context.Context, r *result, name string, large bool
 	if !large && (size < 0 || size > largeFile) {
 		return file, errLarge, nil
 	}
-	src := &source{Reader: &lively{body, func() { stalled.Reset(h.stallTimeout()) }}}
+	src := &source{Reader: &lively{body, stalled, h.stallTimeout()}}
 	file, err = h.q.StoreOutput(ctx, name, contentType, src)
 	if src.err != nil {
 		return file, src.err, failure.New(failure.HostLost,
@@ -115,14 +115,15 @@ func (h *host) storable(r *run) {
 	})
 }
 
-// lively reports every read.
+// lively sets a timer back with every read.
 type lively struct {
 	io.Reader
-	read func()
+	timer *time.Timer
+	pause time.Duration
 }
 
 func (l *lively) Read(p []byte) (int, error) {
 	n, err := l.Reader.Read(p)
-	l.read()
+	l.timer.Reset(l.pause)
 	return n, err
 }
