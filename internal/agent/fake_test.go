@@ -2,6 +2,7 @@ package agent_test
 
 import (
 	"context"
+	"errors"
 	"io"
 	"strings"
 	"sync"
@@ -18,12 +19,14 @@ type fake struct {
 	cancelled chan string       // every Cancel
 	uploaded  chan string       // "folder/name: content"
 	freed     chan struct{}
-	cleared   chan string // every Clear
+	cleared   chan string   // every Clear
+	probed    chan struct{} // every look, as long as there is room
 
 	mu       sync.Mutex // guards all below
 	perform  func(ctx context.Context, p comfy.Prompt, w comfy.Watch) (*comfy.Result, error)
 	standing comfy.Standing
 	down     error
+	slow     bool   // Find has no answer
 	sick     string // of the log
 	process  string
 	unnamed  error // why the process cannot be told
@@ -39,7 +42,7 @@ type fake struct {
 func newFake() *fake {
 	f := &fake{
 		changed: make(chan struct{}, 1), posted: make(chan comfy.Prompt, 100), cancelled: make(chan string, 100),
-		uploaded: make(chan string, 100), cleared: make(chan string, 100), process: "first", freed: make(chan struct{}, 100), standing: comfy.Ended,
+		uploaded: make(chan string, 100), cleared: make(chan string, 100), probed: make(chan struct{}, 100), process: "first", freed: make(chan struct{}, 100), standing: comfy.Ended,
 		state: comfy.State{Connected: true},
 	}
 	f.perform = f.waits
@@ -101,11 +104,18 @@ func (f *fake) Cancel(_ context.Context, id string) error {
 	return f.stuck
 }
 
-func (f *fake) Find(context.Context, string) (comfy.Standing, error) {
+func (f *fake) Find(ctx context.Context, _ string) (comfy.Standing, error) {
 	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.standing, f.down
+	standing, down, slow := f.standing, f.down, f.slow
+	f.mu.Unlock()
+	if slow {
+		<-ctx.Done()
+		return comfy.Unknown, ctx.Err()
+	}
+	return standing, down
 }
+
+var errRefused = errors.New("connection refused")
 
 func (f *fake) Free(context.Context) error { f.freed <- struct{}{}; return nil }
 
@@ -120,6 +130,10 @@ func (f *fake) State() comfy.State {
 }
 
 func (f *fake) Probe(context.Context) (comfy.Probe, error) {
+	select {
+	case f.probed <- struct{}{}:
+	default:
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return comfy.Probe{QueueRemaining: f.state.QueueRemaining, Foreign: f.state.QueueRemaining, VRAMTotal: 24 << 30, Version: "0.33.0", Device: "cuda:0 test"}, f.down
