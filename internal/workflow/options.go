@@ -2,7 +2,6 @@ package workflow
 
 import (
 	"bytes"
-	"math"
 	"slices"
 )
 
@@ -53,8 +52,7 @@ func (g *Graph) choice(class []byte, in member) (value uint64, is bool) {
 		}
 		return numberKey(class, g.name(in), number), true
 	case kindNumber:
-		number := g.number(at)
-		return numberKey(class, g.name(in), number), !math.IsNaN(number)
+		return numberKey(class, g.name(in), g.number(at)), g.finite(at)
 	case kindString:
 		const longest = 6 * maxChoice // every byte may be escaped as \u0061
 		if len(g.inside(at)) > longest {
