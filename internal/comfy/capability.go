@@ -16,9 +16,11 @@ import (
 const maxObjectInfo = 512 << 20
 
 // Capability reads what the host can run from GET /object_info, class by
-// class, and remembers how the host spells its model files. Only ctx bounds it:
-// ComfyUI lists its model folders while it answers.
+// class, and remembers how the host spells its model files. Only ctx bounds it: ComfyUI lists its model folders while it
+// answers, which takes tens of seconds on large installations, and answers nothing else meanwhile: no freeze limit runs.
 func (h *Host) Capability(ctx context.Context) (workflow.Capability, error) {
+	h.reading.Add(1)
+	defer func() { h.answered(); h.reading.Add(-1) }() // what waited behind it is answered only now
 	request, err := h.request(ctx, http.MethodGet, "/object_info", nil, nil)
 	if err != nil {
 		return workflow.Capability{}, err

@@ -25,7 +25,8 @@ import (
 
 func TestBadAddressesAreRefusedWithoutTheirPassword(t *testing.T) {
 	t.Parallel()
-	for _, address := range []string{"", "127.0.0.1:8188", "ftp://u:secret@a", "http://", "http://u:secret@a:port", "http://u:secret@a/?b=c", "http://u:secret@a/%zz"} {
+	for _, address := range []string{"", "127.0.0.1:8188", "ftp://u:secret@a", "http://", "http://u:secret@a:port", "http://u:secret@a/?b=c", "http://u:secret@a/%zz",
+		"htp://admin:secret@h:1", "admin:secret@h:1", "http:admin:secret@h:1", "http://admin:se?secret@h:1", "http://admin:%secret@h:1", "http://[admin:secret@h:1", "admin:secret@"} {
 		host, err := comfy.New(address, comfy.Options{})
 		if err == nil {
 			t.Errorf("%q is taken as %s", address, host)
@@ -33,6 +34,9 @@ func TestBadAddressesAreRefusedWithoutTheirPassword(t *testing.T) {
 		}
 		if strings.Contains(err.Error(), "secret") {
 			t.Errorf("the error shows the password: %v", err)
+		}
+		if strings.Contains(address, "@h:1") && !strings.Contains(err.Error(), "@h:1") {
+			t.Errorf("the error does not say which host it is: %v", err)
 		}
 	}
 }
@@ -190,7 +194,12 @@ func TestTheWedgedWorkerIsFoundInTheLog(t *testing.T) {
 		"DeadAfterOther": {slices.Concat([]string{"Exception in thread ", "Thread-9 (download)", ":\n"}, sign), died},
 		"Printed":        {[]string{"Exception in thread Thread-1 (prompt_worker):\nTraceback\n", "\n"}, ""},
 		"PrintedInParts": {[]string{"Exception in thread ", "\n", "Thread-1 (prompt_worker)", "\n", ":\n", "\n"}, ""},
-		"Raised":         {[]string{"!!! Exception during processing !!! x\nException in thread Thread-1 (prompt_worker):\n"}, ""},
+		"OnlyTheEndIsLeft": {[]string{"^", "^", "\n", "", "  File \"/opt/comfy/execution.py\", line 306, in process_inputs\n", "", "    ", "result = f(**inputs)", "\n", "",
+			" ", "^", "\n", "  File \"/opt/comfy/custom_nodes/x.py\", line 25, in go\n", "    ", "raise t(message)", "\n", "KeyboardInterrupt", ": ", "x", "\n"},
+			died + ": KeyboardInterrupt: x"},
+		"LoggedTraceback": {[]string{"Traceback (most recent call last):\n  File \"/opt/comfy/execution.py\", line 306, in process_inputs\n    result = f(**inputs)\nValueError: x\n"}, ""},
+		"PrintedFrame":    {[]string{"  File \"execution.py\", line 1, in x\n", "\n", "    ", "\n", "code", "\n"}, ""},
+		"Raised":          {[]string{"!!! Exception during processing !!! x\nException in thread Thread-1 (prompt_worker):\n"}, ""},
 	}
 	for name, c := range cases {
 		for _, path := range []string{"/internal/logs/raw", "/internal/logs"} { // the second is that of old servers
