@@ -69,6 +69,14 @@ func (h *Host) SeedLimit(class, input string) (most uint64, known bool) {
 	return most, known
 }
 
+// Has says whether the host has a node class, by the newest /object_info.
+func (h *Host) Has(class string) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	_, has := h.classes[class]
+	return has
+}
+
 // readMost reads the bound of ["INT", {"max": 2147483647}].
 func readMost(config json.RawMessage) (most uint64, bounded bool) {
 	var parts []json.RawMessage

@@ -156,6 +156,9 @@ func TestCapabilityReadsBothShapesOfChoices(t *testing.T) {
 	if expected := workflow.NewCapability(&want); got.Digest() != expected.Digest() {
 		t.Errorf("%d values, want %d", got.Len(), expected.Len())
 	}
+	if !host.Has("Oddest") || host.Has("Unknown") {
+		t.Error("a class is taken for another")
+	}
 	spelt := []string{
 		host.Spelling("CheckpointLoaderSimple", "ckpt_name", "sdxl/base.safetensors"),
 		host.Spelling("CheckpointLoaderSimple", "ckpt_name", "a.ckpt"),
