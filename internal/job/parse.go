@@ -109,20 +109,25 @@ func (s *Spec) check(tenant Tenant, received time.Time) error {
 }
 
 func (s *Spec) checkDurations() error {
-	var limits Timeouts
+	var start, node, total Duration
 	if s.Timeouts != nil {
-		limits = *s.Timeouts
+		start, node, total = orZero(s.Timeouts.Start), orZero(s.Timeouts.Node), orZero(s.Timeouts.Total)
 	}
-	for _, d := range []struct {
-		field string
-		value *Duration
-	}{
-		{"retry_delay", &s.RetryDelay}, {"expires_in", &s.ExpiresIn},
-		{"timeouts.start", limits.Start}, {"timeouts.node", limits.Node}, {"timeouts.total", limits.Total},
-	} {
-		if d.value != nil && (*d.value < 0 || time.Duration(*d.value) > maxDuration) {
-			return invalidf("%s is %s: use 0s to %s, which is ten years", d.field, time.Duration(*d.value), maxDuration)
-		}
+	return cmp.Or(
+		checkDuration("retry_delay", s.RetryDelay), checkDuration("expires_in", s.ExpiresIn),
+		checkDuration("timeouts.start", start), checkDuration("timeouts.node", node), checkDuration("timeouts.total", total))
+}
+
+func orZero(d *Duration) Duration {
+	if d == nil {
+		return 0
+	}
+	return *d
+}
+
+func checkDuration(field string, d Duration) error {
+	if d < 0 || time.Duration(d) > maxDuration {
+		return invalidf("%s is %s: use 0s to %s, which is ten years", field, time.Duration(d), maxDuration)
 	}
 	return nil
 }
