@@ -73,6 +73,10 @@ func (d *Dispatcher) dispatch(ctx context.Context, o *owned, s spot) {
 		}
 		s = d.brain.place(o)
 	}
+	if s.end != nil {
+		d.expire(ctx, o, *s.end)
+		return
+	}
 	d.wait(ctx, o, s)
 }
 
