@@ -141,7 +141,7 @@ func TestOutOfMemoryBlocksWhatIsAsBigAndFreesTheMemory(t *testing.T) {
 			t.Errorf("a smaller job of %s ended %s: %s", tenant, end.EventKind, end.Message)
 		}
 	}
-	f.wantBlockOf("a", sized(64, 1), "acme") // a smaller job's success does not lift it
+	f.wantBlockOf("a", sized(64, 1), "acme")              // a smaller job's success does not lift it
 	f.end(f.submit("umbrella", once("a", sized(128, 3)))) // for all others it is unknown whether it is their doing
 	f.wantBlockOf("a", sized(64, 1), "*")
 	big := f.submit("third", onlyOn("a", sized(128, 3)))
