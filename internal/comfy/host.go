@@ -2,12 +2,13 @@ package comfy
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/url"
+	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -16,7 +17,7 @@ import (
 // Options of a Host. The zero value works.
 type Options struct {
 	FreezeTimeout time.Duration // no HTTP answer for so long, and its port takes no connection, while a prompt is on the host: host_lost; default 15 s
-	SilentTimeout time.Duration // the same while its port takes connections; default 2 min, no less than FreezeTimeout
+	SilentTimeout time.Duration // the same while its port takes connections; default 8 times FreezeTimeout, which is 2 min
 	PollInterval  time.Duration // between two looks at an outstanding prompt; default 1 s
 	PingInterval  time.Duration // between two websocket pings; a socket without any sign for two of them is re-opened; default 15 s
 	QuietTime     time.Duration // a prompt without any event for so long makes Run look for a dead worker; default 5 s
@@ -35,9 +36,13 @@ type Host struct {
 	options Options
 	log     *slog.Logger
 	client  *http.Client
+	threads threads // of ComfyUI's process, where they can be seen
 
 	changed    chan struct{}
-	lastAnswer atomic.Int64 // Unix nanoseconds of the newest HTTP answer
+	born       time.Time
+	lastAnswer atomic.Int64 // when the newest HTTP answer came: nanoseconds since born, which no set clock moves
+	absent     atomic.Bool  // the newest answer was a proxy's, which says that ComfyUI is not there
+	reading    atomic.Int32 // readings of /object_info under way: ComfyUI answers nothing else meanwhile
 	oldJobs    atomic.Bool  // the server lacks /api/jobs/{id}
 	oldCancel  atomic.Bool  // the server lacks /api/jobs/{id}/cancel
 	spellings  atomic.Pointer[map[string]string]
@@ -72,19 +77,16 @@ type State struct {
 func New(baseURL string, o Options) (*Host, error) {
 	u, err := url.Parse(baseURL)
 	if err != nil {
-		var parse *url.Error
-		if errors.As(err, &parse) {
-			err = parse.Err // the rest quotes the password
-		}
-		return nil, fmt.Errorf("read the address of a ComfyUI host: %w; write it like http://127.0.0.1:8188", err)
+		return nil, fmt.Errorf("the address %s of a ComfyUI host cannot be read; write it like http://127.0.0.1:8188", withoutUser(baseURL))
 	}
 	if u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" {
-		return nil, fmt.Errorf("%q is no address of a ComfyUI host; write it like http://127.0.0.1:8188", u.Redacted())
+		return nil, fmt.Errorf("%s is no address of a ComfyUI host; write it like http://127.0.0.1:8188", withoutUser(baseURL))
 	}
 	if u.RawQuery != "" || u.Fragment != "" {
-		return nil, fmt.Errorf("the address %q of a ComfyUI host has a query; leave out what follows the path", u.Redacted())
+		return nil, fmt.Errorf("the address %s of a ComfyUI host has a query; leave out what follows the path", withoutUser(baseURL))
 	}
 	h := &Host{
+		born:    time.Now(),
 		base:    url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path},
 		user:    u.User,
 		options: o.withDefaults(),
@@ -95,8 +97,26 @@ func New(baseURL string, o Options) (*Host, error) {
 		files: map[string][]spot{}, roots: map[string]string{}, stopping: map[string]time.Time{},
 	}
 	h.log = h.options.Logger.With("comfyui", h.String())
+	if h.threads.witness = h.options.Witness; h.threads.witness == nil {
+		h.threads.witness = newWitness(u.Hostname(), h.port())
+	}
 	h.client = newClient(h.options)
 	return h, nil
+}
+
+// withoutUser quotes an address, which may make no sense, without what may be a user and a password (all before the
+// last @) and without a query.
+func withoutUser(address string) string {
+	if at := strings.LastIndexByte(address, '@'); at >= 0 {
+		address = "…@" + address[at+1:]
+	}
+	address, _, _ = strings.Cut(address, "?")
+	return strconv.Quote(clip(address, 200))
+}
+
+// port is the TCP port of the host.
+func (h *Host) port() string {
+	return cmp.Or(h.base.Port(), map[string]string{"http": "80", "https": "443"}[h.base.Scheme])
 }
 
 func (o Options) withDefaults() Options {
@@ -104,7 +124,7 @@ func (o Options) withDefaults() Options {
 	o.PollInterval = cmp.Or(o.PollInterval, time.Second)
 	o.PingInterval = cmp.Or(o.PingInterval, 15*time.Second)
 	o.QuietTime = cmp.Or(o.QuietTime, 5*time.Second)
-	o.SilentTimeout = max(cmp.Or(o.SilentTimeout, 2*time.Minute), o.FreezeTimeout)
+	o.SilentTimeout = max(cmp.Or(o.SilentTimeout, 8*o.FreezeTimeout), o.FreezeTimeout)
 	o.StuckTime = cmp.Or(o.StuckTime, 15*time.Second)
 	o.idleTime = cmp.Or(o.idleTime, idleTime)
 	o.PollInterval = min(o.PollInterval, o.FreezeTimeout/3)

@@ -25,7 +25,8 @@ import (
 
 func TestBadAddressesAreRefusedWithoutTheirPassword(t *testing.T) {
 	t.Parallel()
-	for _, address := range []string{"", "127.0.0.1:8188", "ftp://u:secret@a", "http://", "http://u:secret@a:port", "http://u:secret@a/?b=c", "http://u:secret@a/%zz"} {
+	for _, address := range []string{"", "127.0.0.1:8188", "ftp://u:secret@a", "http://", "http://u:secret@a:port", "http://u:secret@a/?b=c", "http://u:secret@a/%zz",
+		"htp://admin:secret@h:1", "admin:secret@h:1", "http:admin:secret@h:1", "http://admin:se?secret@h:1", "http://admin:%secret@h:1", "http://[admin:secret@h:1", "admin:secret@"} {
 		host, err := comfy.New(address, comfy.Options{})
 		if err == nil {
 			t.Errorf("%q is taken as %s", address, host)
@@ -33,6 +34,9 @@ func TestBadAddressesAreRefusedWithoutTheirPassword(t *testing.T) {
 		}
 		if strings.Contains(err.Error(), "secret") {
 			t.Errorf("the error shows the password: %v", err)
+		}
+		if strings.Contains(address, "@h:1") && !strings.Contains(err.Error(), "@h:1") {
+			t.Errorf("the error does not say which host it is: %v", err)
 		}
 	}
 }
@@ -124,6 +128,8 @@ const objectInfo = `{
 	"CheckpointLoaderSimple": {"input": {"required": {"ckpt_name": [["sdxl\\base.safetensors", "a.ckpt"], {"tooltip": "NaN \" Infinity"}]}}},
 	"UpscaleModelLoader": {"input": {"required": {"model_name": ["COMBO", {"multiselect": false, "options": ["4x.pth"]}]}}},
 	"LoraLoader": {"input": {"required": {"lora_name": [[]]}, "optional": {"vae": ["COMBO", {"options": ["x.vae", 5, null]}], "remote": ["COMBO", {"remote": {}}]}}},
+	"Folders": {"input": {"required": {"path": [["sub\\dir", "both\\here", "both/here"]], "steps": [[4, 8.5, true]]}}},
+	"LoadImage": {"input": {"required": {"image": [["example.png"], {"image_upload": true}], "kept": [["a"], {"image_upload": false}]}}},
 	"Odd": {"input": null}, "Odder": [], "Oddest": {"input": {"required": [1], "optional": {"a": [], "b": 5, "c": [5, {}]}}}
 }`
 
@@ -135,23 +141,32 @@ func TestCapabilityReadsBothShapesOfChoices(t *testing.T) {
 		t.Fatal(err)
 	}
 	var want workflow.CapabilityBuilder
-	for _, class := range []string{"KSampler", "CheckpointLoaderSimple", "UpscaleModelLoader", "LoraLoader", "Odd", "Odder", "Oddest"} {
+	for _, class := range []string{"KSampler", "CheckpointLoaderSimple", "UpscaleModelLoader", "LoraLoader", "Folders", "LoadImage", "Odd", "Odder", "Oddest"} {
 		want.AddClass(class)
 	}
-	want.AddChoices("KSampler", "sampler_name", nil)
+	want.AddChoices("KSampler", "sampler_name", []string{"euler", "ddim"})
 	want.AddChoices("CheckpointLoaderSimple", "ckpt_name", []string{"sdxl/base.safetensors", "a.ckpt"})
 	want.AddChoices("UpscaleModelLoader", "model_name", []string{"4x.pth"})
 	want.AddChoices("LoraLoader", "lora_name", nil)
-	want.AddChoices("LoraLoader", "vae", []string{"x.vae"})
+	want.AddChoices("LoraLoader", "vae", []string{"x.vae"}, 5)
+	want.AddChoices("Folders", "path", []string{"sub/dir", "both/here"})
+	want.AddChoices("Folders", "steps", nil, 4, 8.5, 1)
+	want.AddFiles("LoadImage", "image", nil)
+	want.AddChoices("LoadImage", "kept", []string{"a"})
 	if expected := workflow.NewCapability(&want); got.Digest() != expected.Digest() {
 		t.Errorf("%d values, want %d", got.Len(), expected.Len())
+	}
+	if !host.Has("Oddest") || host.Has("Unknown") {
+		t.Error("a class is taken for another")
 	}
 	spelt := []string{
 		host.Spelling("CheckpointLoaderSimple", "ckpt_name", "sdxl/base.safetensors"),
 		host.Spelling("CheckpointLoaderSimple", "ckpt_name", "a.ckpt"),
 		host.Spelling("CheckpointLoaderSimple", "other", "sdxl/base.safetensors"),
+		host.Spelling("Folders", "path", "sub/dir"),
+		host.Spelling("Folders", "path", "both/here"),
 	}
-	if diff := cmp.Diff([]string{`sdxl\base.safetensors`, "a.ckpt", "sdxl/base.safetensors"}, spelt); diff != "" {
+	if diff := cmp.Diff([]string{`sdxl\base.safetensors`, "a.ckpt", "sdxl/base.safetensors", `sub\dir`, "both/here"}, spelt); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -190,7 +205,12 @@ func TestTheWedgedWorkerIsFoundInTheLog(t *testing.T) {
 		"DeadAfterOther": {slices.Concat([]string{"Exception in thread ", "Thread-9 (download)", ":\n"}, sign), died},
 		"Printed":        {[]string{"Exception in thread Thread-1 (prompt_worker):\nTraceback\n", "\n"}, ""},
 		"PrintedInParts": {[]string{"Exception in thread ", "\n", "Thread-1 (prompt_worker)", "\n", ":\n", "\n"}, ""},
-		"Raised":         {[]string{"!!! Exception during processing !!! x\nException in thread Thread-1 (prompt_worker):\n"}, ""},
+		"OnlyTheEndIsLeft": {[]string{"^", "^", "\n", "", "  File \"/opt/comfy/execution.py\", line 306, in process_inputs\n", "", "    ", "result = f(**inputs)", "\n", "",
+			" ", "^", "\n", "  File \"/opt/comfy/custom_nodes/x.py\", line 25, in go\n", "    ", "raise t(message)", "\n", "KeyboardInterrupt", ": ", "x", "\n"},
+			died + ": KeyboardInterrupt: x"},
+		"LoggedTraceback": {[]string{"Traceback (most recent call last):\n  File \"/opt/comfy/execution.py\", line 306, in process_inputs\n    result = f(**inputs)\nValueError: x\n"}, ""},
+		"PrintedFrame":    {[]string{"  File \"execution.py\", line 1, in x\n", "\n", "    ", "\n", "code", "\n"}, ""},
+		"Raised":          {[]string{"!!! Exception during processing !!! x\nException in thread Thread-1 (prompt_worker):\n"}, ""},
 	}
 	for name, c := range cases {
 		for _, path := range []string{"/internal/logs/raw", "/internal/logs"} { // the second is that of old servers

@@ -26,7 +26,7 @@ func (r *run) act(ctx context.Context, now time.Time) time.Time {
 			r.prove()
 		}
 	}
-	return earliest(next, r.checkup(ctx, now))
+	return earliest(earliest(next, r.knock(ctx, now)), r.checkup(ctx, now))
 }
 
 // prove re-opens a socket that showed no status after our own POST.

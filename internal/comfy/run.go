@@ -68,8 +68,14 @@ type run struct {
 	statuses int64    // of session, before the POST
 	proveAt  time.Time
 
+	knocks    chan bool // whether the port takes connections
+	knocking  bool
+	knockAt   time.Time
+	accepting time.Time // when it last did; zero: it did not
+
 	checking   bool
 	checkAt    time.Time
+	checkedAt  time.Time
 	checkEvery time.Duration
 }
 
@@ -102,7 +108,7 @@ func (h *Host) Run(ctx context.Context, p Prompt, w Watch) (*Result, error) {
 func (h *Host) runOnce(ctx context.Context, p Prompt, w Watch) (*Result, error) {
 	r := &run{
 		host: h, prompt: p, watch: w, id: p.ID, track: newTracker(p.ID, p.shape()),
-		posts: make(chan submitted, 1), looks: make(chan looked, 1), sicks: make(chan string, 1),
+		posts: make(chan submitted, 1), looks: make(chan looked, 1), sicks: make(chan string, 1), knocks: make(chan bool, 1),
 		began: time.Now(), checkEvery: h.options.QuietTime,
 	}
 	r.track.album = h.newAlbum()
@@ -116,6 +122,9 @@ func (h *Host) runOnce(ctx context.Context, p Prompt, w Watch) (*Result, error) 
 	r.start(work)
 	result, f := r.loop(work)
 	r.album = r.track.seal()
+	if result != nil {
+		h.threads.ended(ctx, result.Ran)
+	}
 	if result != nil && f == nil && ctx.Err() == nil {
 		f = r.finish(ctx, result)
 	}
@@ -153,7 +162,10 @@ func (r *run) start(ctx context.Context) {
 		r.posts <- submitted{failure: failure.New(failure.InvalidWorkflow, err.Error())}
 		return
 	}
-	r.work.Go(func() { r.posts <- r.host.submit(ctx, r.track, body) })
+	r.work.Go(func() {
+		r.host.threads.prompts(ctx)
+		r.posts <- r.host.submit(ctx, r.track, body)
+	})
 }
 
 // loop reacts to one thing at a time until the prompt has ended.
@@ -174,6 +186,8 @@ func (r *run) loop(ctx context.Context) (*Result, *failure.Failure) {
 			result, failed = r.saw(l)
 		case reason := <-r.sicks:
 			failed = r.checked(reason)
+		case accepts := <-r.knocks:
+			r.knocked(accepts, time.Now())
 		}
 		if result != nil || failed != nil {
 			return result, failed

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -40,7 +41,7 @@ func (h *Host) Sick(ctx context.Context) (reason string, cause failure.Cause, er
 	if err != nil {
 		return "", "", fmt.Errorf("read the backlog of %s: %w", h, err)
 	}
-	if h.workerVanished(line) {
+	if len(line.running) > 0 && h.threads.gone(ctx) {
 		return workerDied + ": its thread ended without a word (a node raised SystemExit, or its code ended the thread)", failure.WorkerGone, nil
 	}
 	if h.idles() {
@@ -111,14 +112,17 @@ var workerThread = regexp.MustCompile(`^Thread-\d+ \(prompt_worker\)$`)
 
 // wedged finds what Python itself writes when an exception ends a thread: "Exception in thread ", the name of the
 // thread and ":\n", in three writes one after another, and the traceback. A text that a node prints or raises is one
-// write, whatever stands in it, so that it is not taken for this.
+// write, whatever stands in it, so that it is not taken for this. ComfyUI keeps 300 writes, and a traceback of Python
+// 3.12 and older takes more of them, one for each mark under a line of code; then its last part is all that is left,
+// and that it goes through ComfyUI's own execution.py.
 func wedged(entries []logEntry) (reason string) {
-	for i := range len(entries) - 2 {
-		if entries[i].Text != "Exception in thread " || entries[i+2].Text != ":\n" || !workerThread.MatchString(string(entries[i+1].Text)) {
+	entries = slices.DeleteFunc(slices.Clone(entries), func(e logEntry) bool { return e.Text == "" })
+	for i := range entries {
+		if !announces(entries[i:]) && !traces(entries[i:]) {
 			continue
 		}
 		reason = workerDied
-		if cause := lastOfTraceback(entries[i+3:]); cause != "" {
+		if cause := lastOfTraceback(entries[i+1:]); cause != "" {
 			reason += ": " + cause
 		}
 		return oneLine(reason)
@@ -126,12 +130,24 @@ func wedged(entries []logEntry) (reason string) {
 	return ""
 }
 
+func announces(e []logEntry) bool {
+	return len(e) > 2 && e[0].Text == "Exception in thread " && workerThread.MatchString(string(e[1].Text)) && e[2].Text == ":\n"
+}
+
+// executionFrame is a frame of ComfyUI's executor, as Python writes it for an exception that nobody caught: line and
+// code in writes of their own.
+var executionFrame = regexp.MustCompile(`^  File "[^"\n]*[/\\]execution\.py", line \d+, in \w+\n$`)
+
+func traces(e []logEntry) bool {
+	return len(e) > 3 && executionFrame.MatchString(string(e[0].Text)) && e[1].Text == "    " && e[3].Text == "\n"
+}
+
 // exceptionLine is the end of a traceback: "KeyError: 'inputs'".
 var exceptionLine = regexp.MustCompile(`^((?:[A-Za-z_]\w*\.)*[A-Z]\w*(?:Error|Exception|Exit|Interrupt|Warning)\b.*)$`)
 
 func lastOfTraceback(entries []logEntry) string {
 	var b strings.Builder
-	for _, e := range entries[:min(len(entries), 200)] {
+	for _, e := range entries {
 		b.WriteString(string(e.Text))
 	}
 	for line := range strings.Lines(b.String()) {
