@@ -53,7 +53,7 @@ type decision struct {
 
 func (f *Fleet) choose(w *Want, now time.Time) decision {
 	f.advance(now)
-	if f.capped(w.Tenant) {
+	if f.closed(w.Tenant) {
 		return decision{host: -1}
 	}
 	x := f.use(w.Hash)

@@ -103,6 +103,8 @@ type tenantFacts struct {
 	weight     float64
 	maxRunning int
 	total      int
+	slots      int  // taken in the table that all dispatchers share
+	elsewhere  bool // another dispatcher gives its jobs to hosts while it has a cap
 	running    [priorities]int32
 	lanes      int // that refer to it
 }
@@ -156,7 +158,7 @@ func (f *Fleet) PutHost(s HostState) {
 		h.present = true
 		f.arrived(n)
 	}
-	h.state, h.slots, h.prefetch, h.foreign = s.State, s.Slots, s.Prefetch, s.Foreign
+	h.state, h.slots, h.prefetch, h.foreign = s.State, max(s.Slots, 0), max(s.Prefetch, 0), max(s.Foreign, 0)
 	f.describe(n, s)
 	f.putRuns(n, s.Running)
 	h.recent = h.recent[:0]
@@ -303,18 +305,49 @@ func (f *Fleet) sweep() {
 		return
 	}
 	for name, t := range f.tenants {
-		if t.total == 0 && t.lanes == 0 && t.maxRunning == 0 && (t.weight <= 0 || t.weight == 1) {
+		if t.total == 0 && t.lanes == 0 && t.maxRunning == 0 && t.slots == 0 && (t.weight <= 0 || t.weight == 1) {
 			delete(f.tenants, name)
 		}
 	}
 	f.sweepAt = max(tenantsKept, 2*len(f.tenants))
 }
 
+// PutSlots says how many of the jobs that a tenant with a cap may run are taken, and whether they are given to hosts
+// elsewhere: then none of its jobs is chosen for here.
+func (f *Fleet) PutSlots(t Tenant, taken int, elsewhere bool) {
+	facts := f.tenant(t)
+	facts.slots, facts.elsewhere = taken, elsewhere
+}
+
+// Cap is the most jobs that a tenant may run at once; 0 = no cap.
+func (f *Fleet) Cap(t Tenant) int {
+	if facts := f.tenants[t]; facts != nil {
+		return max(facts.maxRunning, 0)
+	}
+	return 0
+}
+
+// Elsewhere reports whether a tenant has a cap, and another dispatcher keeps it.
+func (f *Fleet) Elsewhere(t Tenant) bool {
+	facts := f.tenants[t]
+	return facts != nil && facts.maxRunning > 0 && facts.elsewhere
+}
+
 // capped reports whether a tenant runs as many jobs as it may.
 func (f *Fleet) capped(t Tenant) bool {
 	facts := f.tenants[t]
-	return facts != nil && facts.maxRunning > 0 && facts.total >= facts.maxRunning
+	return facts != nil && facts.full()
 }
+
+func (t *tenantFacts) full() bool { return t.maxRunning > 0 && max(t.total, t.slots) >= t.maxRunning }
+
+// closed reports whether no job of a tenant may be given to a host now from here.
+func (f *Fleet) closed(t Tenant) bool {
+	facts := f.tenants[t]
+	return facts != nil && facts.closed()
+}
+
+func (t *tenantFacts) closed() bool { return t.maxRunning > 0 && (t.elsewhere || t.full()) }
 
 func (f *Fleet) weight(t Tenant) float64 {
 	if facts := f.tenants[t]; facts != nil && facts.weight > 0 {
@@ -346,10 +379,10 @@ func (f *Fleet) Len() int {
 	return n
 }
 
-// Running is how many jobs of a tenant are on hosts.
+// Running is how many jobs of a tenant are on hosts, or have one of its slots.
 func (f *Fleet) Running(t Tenant) int {
 	if facts := f.tenants[t]; facts != nil {
-		return facts.total
+		return max(facts.total, facts.slots)
 	}
 	return 0
 }

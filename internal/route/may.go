@@ -8,7 +8,7 @@ import (
 // May reports whether a host may take the job now, by the rules of Choose, whichever host would be the best.
 func (f *Fleet) May(w Want, id HostID, now time.Time) bool {
 	n, ok := f.numbers[id]
-	if !ok || f.capped(w.Tenant) {
+	if !ok || f.closed(w.Tenant) {
 		return false
 	}
 	f.advance(now)

@@ -168,7 +168,7 @@ func (b *turn) look(p *pool) {
 	for _, bay := range p.bays {
 		l := bay.lane
 		l.know(b.fleet)
-		if l.facts.maxRunning > 0 && l.facts.total >= l.facts.maxRunning {
+		if l.facts.closed() {
 			continue
 		}
 		level := l.level(b.room.now, step)
