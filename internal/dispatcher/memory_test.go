@@ -39,7 +39,7 @@ type memory struct {
 	changed chan struct{} // closed at the next change
 
 	effects []string
-	times   []time.Time                // of effects
+	times   []time.Time               // of effects
 	cut     func(effect string) error // asked before each; an error keeps it from happening
 	away    bool                      // not connected
 	off     time.Duration             // of the machine's clock

@@ -112,4 +112,3 @@ func TestAnUnansweredOfferBehindAClaimLeavesTheJobToAckWait(t *testing.T) {
 		s.want("chain", s.story("x"), "queued waiting:none_capable started")
 	})
 }
-

@@ -91,6 +91,10 @@ func (d *Dispatcher) dispatch(ctx context.Context, o *owned, s spot) {
 		d.expire(ctx, o, ending{reason: failure.Expired, message: expiredText})
 		return
 	}
+	if s.end != nil {
+		d.expire(ctx, o, *s.end)
+		return
+	}
 	d.wait(ctx, o, s)
 }
 

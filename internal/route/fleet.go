@@ -42,7 +42,6 @@ type Fleet struct {
 	tenants map[Tenant]*tenantFacts
 	sweepAt int // tenants there may be before those of whom nothing is known are forgotten
 	blocks  map[pair]*standing
-	ends    []*standing // heap, the next to end first
 
 	vacant int // jobs that online hosts would take beyond those that they have
 	kept   int // jobs that are occupied and that no host says it runs
@@ -74,9 +73,11 @@ type host struct {
 	memory   int64
 	home     bool
 	labels   []string
-	running  []run // as the host says
-	offered  []run // Occupy and not yet Release or in running
-	former   []run // empty: room for the next word
+	blamed   *tenantFacts // whose job it ran when it became unhealthy, as long as it is
+	blame    JobID        // that job
+	running  []run        // as the host says
+	offered  []run        // Occupy and not yet Release or in running
+	former   []run        // empty: room for the next word
 	recent   []*facts
 	warm     []*facts // running and recent hashes, without repetitions, warmest first
 	resident []*model
@@ -107,6 +108,7 @@ type tenantFacts struct {
 	elsewhere  bool // another dispatcher gives its jobs to hosts while it has a cap
 	running    [priorities]int32
 	lanes      int // that refer to it
+	down       int // hosts that are unhealthy because of a job of its
 }
 
 // NewFleet returns a fleet without hosts.
@@ -160,6 +162,7 @@ func (f *Fleet) PutHost(s HostState) {
 	}
 	h.state, h.slots, h.prefetch, h.foreign = s.State, max(s.Slots, 0), max(s.Prefetch, 0), max(s.Foreign, 0)
 	f.describe(n, s)
+	f.setBlame(n, s)
 	f.putRuns(n, s.Running)
 	h.recent = h.recent[:0]
 	for _, hash := range s.Recent[:min(len(s.Recent), warmDepth)] {
@@ -241,6 +244,7 @@ func (f *Fleet) RemoveHost(id HostID) {
 	}
 	h.running, h.offered, h.former, h.recent, h.begun = nil, nil, nil, nil, nil
 	h.state, h.present, h.home = "", false, false
+	f.setBlame(n, HostState{})
 	f.recount(n)
 	f.setLabels(n, nil)
 	f.setMemory(n, 0)
@@ -305,49 +309,12 @@ func (f *Fleet) sweep() {
 		return
 	}
 	for name, t := range f.tenants {
-		if t.total == 0 && t.lanes == 0 && t.maxRunning == 0 && t.slots == 0 && (t.weight <= 0 || t.weight == 1) {
+		if t.total == 0 && t.lanes == 0 && t.down == 0 && t.maxRunning == 0 && t.slots == 0 && (t.weight <= 0 || t.weight == 1) {
 			delete(f.tenants, name)
 		}
 	}
 	f.sweepAt = max(tenantsKept, 2*len(f.tenants))
 }
-
-// PutSlots says how many of the jobs that a tenant with a cap may run are taken, and whether they are given to hosts
-// elsewhere: then none of its jobs is chosen for here.
-func (f *Fleet) PutSlots(t Tenant, taken int, elsewhere bool) {
-	facts := f.tenant(t)
-	facts.slots, facts.elsewhere = taken, elsewhere
-}
-
-// Cap is the most jobs that a tenant may run at once; 0 = no cap.
-func (f *Fleet) Cap(t Tenant) int {
-	if facts := f.tenants[t]; facts != nil {
-		return max(facts.maxRunning, 0)
-	}
-	return 0
-}
-
-// Elsewhere reports whether a tenant has a cap, and another dispatcher keeps it.
-func (f *Fleet) Elsewhere(t Tenant) bool {
-	facts := f.tenants[t]
-	return facts != nil && facts.maxRunning > 0 && facts.elsewhere
-}
-
-// capped reports whether a tenant runs as many jobs as it may.
-func (f *Fleet) capped(t Tenant) bool {
-	facts := f.tenants[t]
-	return facts != nil && facts.full()
-}
-
-func (t *tenantFacts) full() bool { return t.maxRunning > 0 && max(t.total, t.slots) >= t.maxRunning }
-
-// closed reports whether no job of a tenant may be given to a host now from here.
-func (f *Fleet) closed(t Tenant) bool {
-	facts := f.tenants[t]
-	return facts != nil && facts.closed()
-}
-
-func (t *tenantFacts) closed() bool { return t.maxRunning > 0 && (t.elsewhere || t.full()) }
 
 func (f *Fleet) weight(t Tenant) float64 {
 	if facts := f.tenants[t]; facts != nil && facts.weight > 0 {
