@@ -45,7 +45,6 @@ func TestComfyHosts(t *testing.T) {
 		"Empty":     {" ", nil, "COMFY_HOSTS=http://127.0.0.1:8188 agent"},
 		"NoScheme":  {"127.0.0.1:8188", nil, "write it like http://127.0.0.1:8188"},
 		"Scheme":    {"ws://h:1", nil, "is no address of a ComfyUI"},
-		"Password":  {"htp://admin:s3cret@h:1", nil, `"…@h:1" is no address of a ComfyUI`},
 		"NoHost":    {"a=http://", nil, "is no address of a ComfyUI"},
 		"Password":  {"http://h:1, htp://admin:s3cret@h:1", nil, "entry 2 of COMFY_HOSTS is no address of a ComfyUI"},
 	} {
