@@ -74,6 +74,9 @@ func (q *Queue) Offer(ctx context.Context, host string, o *Offer) (Reply, error)
 		return Reply{}, fmt.Errorf("offer job %s to host %s: %w: %w", o.Job, host, ErrNoAnswer, err)
 	}
 	r, err := decodeReply(answer.Data)
+	if err == nil && r.State.Host != "" && r.State.Host != host {
+		err = fmt.Errorf("the answer is of host %.80q", r.State.Host)
+	}
 	if err != nil {
 		return Reply{}, fmt.Errorf("offer job %s to host %s: %w: %w", o.Job, host, ErrNoAnswer, err)
 	}
@@ -120,15 +123,20 @@ func decodeOffer(msg *nats.Msg) (Offer, error) {
 	if err != nil {
 		quiet = 0 // left out, or as good as that
 	}
-	return Offer{
+	priority, err := strconv.Atoi(h.Get(priorityHeader))
+	if err != nil {
+		return Offer{}, fmt.Errorf("offer without a valid %s: %w", priorityHeader, err)
+	}
+	o := Offer{
 		Quiet: max(quiet, 0),
 		Message: job.Message{
-			Tenant: h.Get(tenantHeader), Priority: job.Priority(headerInt(h, priorityHeader)),
+			Tenant: h.Get(tenantHeader), Priority: job.Priority(priority),
 			Sequence: headerUint(h, sequenceHeader), Received: received, RequeueOf: h.Get(RequeueOfHeader), Body: msg.Data,
 		},
 		Job: job.ID(h.Get(JobIDHeader)), Hash: workflow.Hash(h.Get(hashHeader)), Attempt: headerInt(h, attemptHeader),
 		Resume: h.Get(resumeHeader) == "true", Lease: lease, AckWait: ackWait, LastInChain: headerUint(h, lastSequenceHeader),
-	}, nil
+	}
+	return o, o.check()
 }
 
 // ServeOffers calls answer for every offer to a host, one after the other, until ctx ends, and ready, once, when
@@ -163,20 +171,29 @@ func (q *Queue) Control(ctx context.Context, host string, c Control) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, offerTimeout)
 	defer cancel()
-	if _, err = q.nc.RequestWithContext(ctx, controlSubject(host), body); errors.Is(err, nats.ErrNoResponders) {
+	answer, err := q.nc.RequestWithContext(ctx, controlSubject(host), body)
+	if errors.Is(err, nats.ErrNoResponders) {
 		return fmt.Errorf("control host %s: %w", host, ErrNoAgent)
 	}
-	return wrap(err, "control host %s", host)
+	if err != nil {
+		return fmt.Errorf("control host %s: %w", host, err)
+	}
+	if r, err := decodeReply(answer.Data); err == nil && r.Answer == Unfit {
+		return fmt.Errorf("control host %s: its agent refuses: %s", host, r.Reason)
+	}
+	return nil
 }
 
 // ServeControl calls obey for every control of a host until ctx ends, and ready when the server has the subscription:
 // from then on no control is lost.
 func (q *Queue) ServeControl(ctx context.Context, host string, ready func(), obey func(Control)) error {
 	return q.serveWhenReady(ctx, controlSubject(host), ready, func(msg *nats.Msg) {
-		var c Control
-		if json.Unmarshal(msg.Data, &c) == nil {
-			obey(c)
+		c, err := decodeChecked[Control](Change{Value: msg.Data})
+		if err != nil {
+			respond(msg, &Reply{Answer: Unfit, Reason: err.Error()})
+			return
 		}
+		obey(c)
 		respond(msg, &Reply{Answer: Accepted})
 	})
 }
@@ -245,7 +262,7 @@ func (q *Queue) Broadcast(s *HostState) error {
 // FollowHosts tells every broadcast state until ctx ends.
 func (q *Queue) FollowHosts(ctx context.Context, tell func(HostState)) error {
 	return q.serve(ctx, hostStates, func(msg *nats.Msg) {
-		if s, err := decodeState(msg.Data); err == nil && s.Host == stateHost(msg.Subject) {
+		if s, err := decodeState(msg.Data); err == nil && s.Host == stateHost(msg.Subject) && s.check() == nil {
 			tell(s)
 		}
 	})

@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"sync"
 	"testing"
+	"time"
 
+	"github.com/comfyherd/comfyherd/internal/job"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
@@ -18,17 +20,20 @@ func TestAnOfferAfterReadyIsHeard(t *testing.T) {
 	var served sync.WaitGroup
 	defer served.Wait()
 	defer cancel()
+	offer := jetstream.Offer{
+		Message: job.Message{Tenant: "acme", Priority: 5}, Job: "a", Attempt: 1, Lease: "$JS.ACK.COMFY_JOBS.dispatch_5.1.1.1.1.0", AckWait: time.Minute,
+	}
 	for i := range 200 { // each is a chance to be too early
 		host, ready := fmt.Sprintf("gpu-%d", i), make(chan struct{})
 		served.Go(func() {
 			_ = q.ServeOffers(ctx, host, func() { close(ready) }, func(_ jetstream.Offer, reply func(jetstream.Reply)) {
-				reply(jetstream.Reply{Answer: jetstream.Busy})
+				reply(jetstream.Reply{Answer: jetstream.Busy, State: jetstream.HostState{Host: host, State: jetstream.Online}})
 			})
 		})
 		<-ready
-		r, err := other.Offer(ctx, host, &jetstream.Offer{Job: "a", Lease: "$JS.ACK.a"})
+		r, err := other.Offer(ctx, host, &offer)
 		for errors.Is(err, jetstream.ErrNoAnswer) { // which is what a machine that stands still gives
-			r, err = other.Offer(ctx, host, &jetstream.Offer{Job: "a", Lease: "$JS.ACK.a"})
+			r, err = other.Offer(ctx, host, &offer)
 		}
 		if err != nil || r.Answer != jetstream.Busy {
 			t.Fatalf("the first offer to %s was answered %q, %v", host, r.Answer, err)
