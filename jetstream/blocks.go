@@ -2,6 +2,7 @@ package jetstream
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -10,6 +11,8 @@ import (
 	"github.com/nats-io/nats.go"
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
+	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/route"
 	"github.com/comfyherd/comfyherd/internal/workflow"
 )
 
@@ -26,6 +29,28 @@ const (
 
 // PairOf reads the key of a block or of strikes.
 func PairOf(key string) (host string, hash workflow.Hash, ok bool) { return splitPair(key) }
+
+// BlockOf reads a block from a change of COMFY_BLOCKS; false when it is none, or says what cannot be.
+func BlockOf(c Change) (route.Block, bool) {
+	if c.Phase != Put {
+		return route.Block{}, false
+	}
+	b, err := blockOf(c)
+	return b, err == nil
+}
+
+func blockOf(c Change) (route.Block, error) {
+	host, hash, ok := splitPair(c.Key)
+	if !ok || !job.ValidHost(host) || !hash.Valid() {
+		return route.Block{}, fmt.Errorf("the key %.160q is none of a block: <host>.<hash>", c.Key)
+	}
+	var b route.Block
+	if err := json.Unmarshal(c.Value, &b); err != nil {
+		return route.Block{}, fmt.Errorf("read it: %w", err)
+	}
+	b.Host, b.Hash = route.HostID(host), hash
+	return b, checkBlock(&b)
+}
 
 // OpenBlock creates the block of a pair; it lifts by itself after ttl (whole seconds, at least one). Of all
 // dispatchers that open it exactly one gets true.

@@ -13,7 +13,7 @@ import (
 	"github.com/comfyherd/comfyherd/internal/job"
 )
 
-// DeadLetter is a job that ended dead, as it was published.
+// DeadLetter is a job that ended dead, as it was published, and what became of it.
 type DeadLetter struct {
 	Sequence uint64 // in COMFY_DEAD
 	Tenant   job.Tenant
@@ -21,7 +21,8 @@ type DeadLetter struct {
 	Reason   failure.Reason
 	Time     time.Time
 	Body     []byte
-	Header   nats.Header // of the publish
+	Header   nats.Header // of the letter
+	Event    job.Event   // the dead event with every attempt, without metadata; of a letter of a former version only what the fields above say
 }
 
 const (
@@ -29,13 +30,14 @@ const (
 	truncatedHeader    = "Comfy-Truncated" // the size of a body that was larger than MaxBody; the letter has its first bytes
 )
 
-// Bury stores a job in COMFY_DEAD whose chain stands at the sequence last. Burying it again from there within some
+// Bury stores a job in COMFY_DEAD whose chain stands at the sequence last, with the dead event that is to follow: the
+// letter outlives the chain and tells the whole story alone, texts cut where they do not fit beside the body. Burying it again from there within some
 // minutes changes nothing, so a crash between Bury and the dead event can be repeated; after that the letter may
 // stand there twice, never with two events. It returns the letter's sequence.
-func (q *Queue) Bury(ctx context.Context, m *job.Message, id job.ID, reason failure.Reason, last uint64) (uint64, error) {
+func (q *Queue) Bury(ctx context.Context, m *job.Message, e *job.Event, last uint64) (uint64, error) {
 	msg := nats.NewMsg(deadSubject(job.Tenant(m.Tenant)))
-	msg.Header.Set(JobIDHeader, string(id))
-	msg.Header.Set(ReasonHeader, string(reason))
+	msg.Header.Set(JobIDHeader, string(e.Job))
+	msg.Header.Set(ReasonHeader, e.Reason)
 	msg.Header.Set(lanePriorityHeader, fmt.Sprint(int(m.Priority)))
 	if m.RequeueOf != "" {
 		msg.Header.Set(RequeueOfHeader, m.RequeueOf)
@@ -45,9 +47,10 @@ func (q *Queue) Bury(ctx context.Context, m *job.Message, id job.ID, reason fail
 		msg.Header.Set(truncatedHeader, fmt.Sprint(len(m.Body)))
 		msg.Data = m.Body[:q.MaxBody()]
 	}
-	ack, err := q.js.PublishMsg(ctx, msg, natsjs.WithMsgID(fmt.Sprintf("%s/%s/%d/%d", m.Tenant, id, m.Sequence, last)))
+	msg.Header.Set(storyHeader, story(e, q.storyRoom(len(msg.Data))))
+	ack, err := q.js.PublishMsg(ctx, msg, natsjs.WithMsgID(fmt.Sprintf("%s/%s/%d/%d", m.Tenant, e.Job, m.Sequence, last)))
 	if err != nil {
-		return 0, wrap(err, "bury job %s", id)
+		return 0, wrap(err, "bury job %s", e.Job)
 	}
 	return ack.Sequence, nil
 }
@@ -117,10 +120,12 @@ func readDead(ctx context.Context, consumer natsjs.Consumer, last uint64, since 
 
 func deadLetter(msg natsjs.Msg, meta *natsjs.MsgMetadata) DeadLetter {
 	h := msg.Headers()
-	return DeadLetter{
+	d := DeadLetter{
 		Sequence: meta.Sequence.Stream, Tenant: job.Tenant(strings.TrimPrefix(msg.Subject(), "comfy.dead.")), Job: job.ID(h.Get(JobIDHeader)),
 		Reason: failure.Reason(h.Get(ReasonHeader)), Time: meta.Timestamp, Body: msg.Data(), Header: h,
 	}
+	d.tell()
+	return d
 }
 
 // Priority is the lane's that the job was published to.

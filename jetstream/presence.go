@@ -195,16 +195,54 @@ func (q *Queue) Hosts(ctx context.Context) ([]HostState, error) {
 	return states, err
 }
 
-// HostStateOf reads a host's state from a change of its presence.
+// HostStateOf reads a host's state from a change of its presence; false when it is none, or says what cannot be.
 func HostStateOf(c Change) (HostState, bool) {
 	if c.Phase != Put {
 		return HostState{}, false
 	}
+	s, err := presenceOf(c)
+	return s, err == nil
+}
+
+func presenceOf(c Change) (HostState, error) {
 	s, err := decodeState(c.Value)
-	if err != nil || s.Host != c.Key || !job.ValidHost(s.Host) {
-		return HostState{}, false
+	switch {
+	case err != nil:
+	case s.Host != c.Key:
+		err = fmt.Errorf("it names the host %.80q", s.Host)
+	case s.Brief:
+		err = errors.New("it is brief, and a presence is whole")
+	default:
+		err = s.check()
 	}
-	return s, true
+	if err != nil {
+		return HostState{}, err
+	}
+	return s, nil
+}
+
+// DispatcherStateOf reads a dispatcher's state from a change of its presence.
+func DispatcherStateOf(c Change) (DispatcherState, bool) {
+	if c.Phase != Put {
+		return DispatcherState{}, false
+	}
+	s, err := decodeChecked[DispatcherState](c)
+	return s, err == nil && s.Dispatcher == c.Key
+}
+
+// decodeChecked reads a value of JSON that says itself what it may hold.
+func decodeChecked[T any, P interface {
+	*T
+	check() error
+}](c Change) (T, error) {
+	var v, none T
+	if err := json.Unmarshal(c.Value, &v); err != nil {
+		return none, fmt.Errorf("read it: %w", err)
+	}
+	if err := P(&v).check(); err != nil {
+		return none, err
+	}
+	return v, nil
 }
 
 // PutCapability stores what a host can run.

@@ -29,7 +29,8 @@ type Queue struct {
 	conditions         natsjs.KeyValue
 	affinity, tenants  natsjs.KeyValue
 	slots              natsjs.KeyValue
-	outputs, inputs    natsjs.ObjectStore
+	objects            map[string]natsjs.ObjectStore
+	parts              chan struct{} // one for each part of a file in flight
 	readJobs           natsjs.Stream // readers, as reader says
 	readEvents         natsjs.Stream
 	readWaiting        natsjs.Stream // the bucket's, to tell a claim from a ticket that never was
@@ -138,11 +139,13 @@ func (q *Queue) bind(ctx context.Context, t topology) error {
 	}
 	q.streamCreated = q.jobs.CachedInfo().Created
 	q.eventsAge = q.events.CachedInfo().Config.MaxAge
-	if q.outputs, err = objects(ctx, t, OutputsStore, "files that jobs made"); err != nil {
-		return err
+	q.objects, q.parts = map[string]natsjs.ObjectStore{}, make(chan struct{}, partsInFlight)
+	for _, name := range []string{OutputsStore, InputsStore} {
+		if q.objects[name], err = objects(ctx, t, name, storeAbout(name)); err != nil {
+			return err
+		}
 	}
-	q.inputs, err = objects(ctx, t, InputsStore, "files that jobs need")
-	return err
+	return nil
 }
 
 // reader opens a stream for the reads that decisions rest on. Of several copies the leader is asked: any copy answers

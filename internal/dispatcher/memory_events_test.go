@@ -163,14 +163,14 @@ func (m *memory) AnnounceBlocks(ctx context.Context, _ string, _ func(error)) er
 	return ctx.Err()
 }
 
-func (m *memory) Bury(_ context.Context, message *job.Message, id job.ID, reason failure.Reason, _ uint64) (uint64, error) {
-	if err := m.effect("bury %s", id); err != nil {
+func (m *memory) Bury(_ context.Context, message *job.Message, e *job.Event, _ uint64) (uint64, error) {
+	if err := m.effect("bury %s", e.Job); err != nil {
 		return 0, err
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	sequence := uint64(len(m.letters) + 1)
-	m.letters[sequence] = jetstream.DeadLetter{Sequence: sequence, Tenant: job.Tenant(message.Tenant), Job: id, Reason: reason, Time: m.Now(), Body: message.Body}
+	m.letters[sequence] = jetstream.DeadLetter{Sequence: sequence, Tenant: job.Tenant(message.Tenant), Job: e.Job, Reason: failure.Reason(e.Reason), Time: m.Now(), Body: message.Body, Event: *e}
 	return sequence, nil
 }
 
