@@ -275,15 +275,18 @@ func TestAPromptThatDoesNotStopTakesItsHostOutUntilComfyUIWasRestarted(t *testin
 func TestASickHostComesBackWhenItsComfyUIWasRestarted(t *testing.T) {
 	t.Parallel()
 	f := start(t, setup{dispatchers: 2, hosts: []comfysim.Config{
-		{Name: "a", Faults: []comfysim.Fault{{Kind: comfysim.FaultRaise, Exception: "RuntimeError", Message: "CUDA error: an illegal memory access was encountered", Times: 1}}},
+		{Name: "a", Faults: []comfysim.Fault{{Kind: comfysim.FaultRaise, Exception: "RuntimeError", Message: "CUDA error: an illegal memory access was encountered", Times: 2}}},
 	}})
 	hosts := f.subscribe("comfy.events.hosts.a.*")
-	r := f.submit("acme", job.Spec{Workflow: picture(3)})
+	const preview = `{"1":{"class_type":"EmptyImage","inputs":{"width":64,"height":64,"batch_size":1,"color":5}},"9":{"class_type":"PreviewImage","inputs":{"images":["1",0]}}}`
+	one := f.submit("acme", job.Spec{Workflow: picture(3), RetryDelay: job.Duration(8 * time.Second)}) // after the other
+	f.await(one, job.Failed)                                                                           // the host is on trial
+	two := f.submit("bolt", job.Spec{Workflow: json.RawMessage(preview)})
+	if e := f.await(two, job.Failed); !e.Proven || e.Cause != failure.Poisoned {
+		t.Errorf("the second workflow's failure is %+v", e)
+	}
 	if msg := f.next(hosts); !strings.HasSuffix(msg.Subject, ".unhealthy") || !strings.Contains(string(msg.Data), "illegal memory access") {
 		t.Errorf("told %s %s, want unhealthy", msg.Subject, msg.Data)
-	}
-	if e := f.await(r, job.Waiting); e.Reason == "" || e.Hosts["a"] == "" {
-		t.Errorf("waiting says %q, %v", e.Reason, e.Hosts)
 	}
 	f.sims["a"].Kill()
 	if err := f.sims["a"].Restart(); err != nil {
@@ -292,7 +295,8 @@ func TestASickHostComesBackWhenItsComfyUIWasRestarted(t *testing.T) {
 	if msg := f.next(hosts); !strings.HasSuffix(msg.Subject, ".recovered") {
 		t.Errorf("told %s, want recovered", msg.Subject)
 	}
-	f.wantPicture(f.end(r), rgb(3))
+	f.wantPicture(f.end(one), rgb(3))
+	f.end(two)
 }
 
 func TestAStartThatNeverComesIsATimeout(t *testing.T) {
