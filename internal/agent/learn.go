@@ -8,7 +8,8 @@ import (
 
 const (
 	learnTimeout = 3 * time.Minute // of one reading
-	learnShare   = 20              // one reading takes at most one part of so many of the time
+	cheapReading = time.Second     // what takes no longer harms nobody
+	learnShare   = 20              // other readings take at most one part of so many of the time
 )
 
 // learnWhenIdle reads what ComfyUI can run when its process is another, when a refusal says that something has changed,
@@ -16,7 +17,7 @@ const (
 // large installations, so that it is never asked while a prompt runs or waits. A host that is never idle takes no
 // further job until it has been read, when a reading is wanted.
 func (h *host) learnWhenIdle(ctx context.Context, c *checkup, backlog int) {
-	dear := time.Since(c.learned) < learnShare*c.took
+	dear := c.took > cheapReading && time.Since(c.learned) < learnShare*c.took
 	if !dear && h.relearn.Swap(false) {
 		c.wanted = true
 	}
