@@ -8,9 +8,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	natsjs "github.com/nats-io/nats.go/jetstream"
 	"go.uber.org/goleak"
 
+	"github.com/comfyherd/comfyherd/internal/embedded"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
@@ -72,10 +74,12 @@ func TestAnEndedWatchLeavesNothing(t *testing.T) { //nolint:paralleltest // it l
 			_ = q.WatchCapabilities(watching, func(jetstream.Change) {
 				if told++; told == 10 {
 					close(first)
+					<-watching.Done() // while the others come
 				}
 			})
 		})
 		<-first
+		must(kv.Put(ctx, "last", []byte("x"))) // the server has sent what was there
 		stop()
 		ended.Wait()
 	}
@@ -124,5 +128,34 @@ func TestAClaimIsForgotten(t *testing.T) {
 	left := must(stream.GetLastMsgForSubject(ctx, "$KV.COMFY_WAITING."+ticket.Key()))
 	if ttl := left.Header.Get("Nats-TTL"); ttl != "5m0s" {
 		t.Errorf("what is left of it lives %q", ttl)
+	}
+}
+
+// A watcher does not know that its server has forgotten it; a new one is begun at once, and tells everything anew.
+func TestAWatchIsBegunAnewAtAReconnect(t *testing.T) {
+	t.Parallel()
+	ctx, dir := t.Context(), t.TempDir()
+	server := must(embedded.Start(embedded.Config{Port: -1, StoreDir: dir}))
+	defer func() { must(0, server.Close()) }()
+	nc := connect(t, server.URL(), nats.MaxReconnects(-1), nats.ReconnectWait(20*time.Millisecond))
+	q := must(jetstream.Open(ctx, nc, jetstream.Config{PresenceTTL: time.Hour})) // nothing else begins it anew in time
+	t.Cleanup(q.Close)
+	must(0, q.SetTenant(ctx, "acme", jetstream.TenantSettings{Weight: 2}))
+	changes := make(chan jetstream.Phase, 64)
+	watch(t, q.WatchTenants, func(c jetstream.Change) { changes <- c.Phase })
+	for range 2 {
+		for _, want := range []jetstream.Phase{jetstream.Reset, jetstream.Put, jetstream.Synced} {
+			select {
+			case got := <-changes:
+				if got != want {
+					t.Fatalf("phase %d, want %d", got, want)
+				}
+			case <-time.After(time.Minute):
+				t.Fatal("nothing is told")
+			}
+		}
+		url := server.URL()
+		must(0, server.Close())
+		server = must(embedded.Start(embedded.Config{Port: port(t, url), StoreDir: dir}))
 	}
 }
