@@ -99,7 +99,7 @@ func (q *Queue) watchOnce(ctx context.Context, kv natsjs.KeyValue, tell func(Cha
 // them would wait for ever. The subscription may be gone with its connection.
 func ended(watcher natsjs.KeyWatcher) {
 	_ = watcher.Stop()
-	for range watcher.Updates() { //nolint:revive // nobody wants them
+	for range watcher.Updates() {
 	}
 }
 
