@@ -91,7 +91,7 @@ func (q *Queue) LiftBlock(ctx context.Context, host string, hash workflow.Hash, 
 
 // Block reads one block; the Phase is Gone when there is none, and the revision then is 0.
 func (q *Queue) Block(ctx context.Context, host string, hash workflow.Hash) (Change, error) {
-	return get(ctx, q.blocks, pairKey(host, hash))
+	return current(ctx, q.readBlocks, q.blocks, pairKey(host, hash))
 }
 
 // Blocks tells all blocks that stand.
@@ -101,7 +101,7 @@ func (q *Queue) Blocks(ctx context.Context, tell func(Change)) error {
 
 // Strikes reads what is held against a pair; the Phase is Gone when that is nothing.
 func (q *Queue) Strikes(ctx context.Context, host string, hash workflow.Hash) (Change, error) {
-	return get(ctx, q.strikes, pairKey(host, hash))
+	return current(ctx, q.readStrikes, q.strikes, pairKey(host, hash))
 }
 
 // PutStrikes writes the strikes of a pair, expecting the revision (0 when there are none yet); false when
@@ -126,15 +126,20 @@ func (q *Queue) ClearStrikes(ctx context.Context, host string, hash workflow.Has
 	return err == nil, wrap(err, "clear strikes of %s on host %s", hash.Short(), host)
 }
 
-func get(ctx context.Context, kv natsjs.KeyValue, key string) (Change, error) {
-	entry, err := kv.Get(ctx, key)
-	if errors.Is(err, natsjs.ErrKeyNotFound) {
+// current reads a key from the bucket's leader, as reader does: a copy that is behind would tell of what has ended, or
+// of nothing where something has begun.
+func current(ctx context.Context, bucket natsjs.Stream, kv natsjs.KeyValue, key string) (Change, error) {
+	raw, err := bucket.GetLastMsgForSubject(ctx, kvSubject(kv, key))
+	if errors.Is(err, natsjs.ErrMsgNotFound) {
 		return Change{Phase: Gone, Key: key}, nil
 	}
 	if err != nil {
 		return Change{}, fmt.Errorf("read %s of %s: %w", key, kv.Bucket(), err)
 	}
-	return change(entry), nil
+	if raw.Header.Get(kvOperationHeader) != "" || raw.Header.Get(markerReasonHeader) != "" {
+		return Change{Phase: Gone, Key: key}, nil
+	}
+	return Change{Phase: Put, Key: key, Value: raw.Data, Revision: raw.Sequence, Time: raw.Time}, nil
 }
 
 func kvSubject(kv natsjs.KeyValue, key string) string { return "$KV." + kv.Bucket() + "." + key }

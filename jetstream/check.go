@@ -7,7 +7,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/comfyherd/comfyherd/internal/failure"
 	"github.com/comfyherd/comfyherd/internal/job"
 	"github.com/comfyherd/comfyherd/internal/route"
 	"github.com/comfyherd/comfyherd/internal/workflow"
@@ -232,7 +231,7 @@ func checkEvent(e *job.Event) error {
 	c.that(e.Host == "" || job.ValidHost(e.Host), "%.80q is no host", e.Host)
 	c.count("the position", int64(e.Position), math.MaxInt32)
 	c.count("the size", e.Size, math.MaxInt64)
-	c.that(e.Kind == "" || failure.Kind(e.Kind).Valid(), "the kind %.80q is unknown", e.Kind)
+	c.that(e.Kind == "" || e.Kind.Valid(), "the kind %.80q is unknown", e.Kind)
 	c.that(e.Progress >= 0 && e.Progress <= 1, "the progress is %v", e.Progress)
 	for _, d := range []job.Duration{e.NodeRan, e.QueuedFor, e.RanFor} {
 		c.duration("a duration", d)

@@ -173,14 +173,11 @@ func (q *Queue) LeaveDispatcher(ctx context.Context, name string) error {
 
 // Host reads one host's presence; false when it is gone.
 func (q *Queue) Host(ctx context.Context, host string) (HostState, bool, error) {
-	entry, err := q.hosts.Get(ctx, host)
-	if errors.Is(err, natsjs.ErrKeyNotFound) {
-		return HostState{}, false, nil
-	}
+	c, err := current(ctx, q.readHosts, q.hosts, host)
 	if err != nil {
-		return HostState{}, false, fmt.Errorf("read presence of host %s: %w", host, err)
+		return HostState{}, false, err
 	}
-	s, ok := HostStateOf(change(entry))
+	s, ok := HostStateOf(c)
 	return s, ok, nil
 }
 
@@ -278,7 +275,7 @@ func each(ctx context.Context, kv natsjs.KeyValue, tell func(Change)) error {
 	if err != nil {
 		return fmt.Errorf("read bucket %s: %w", kv.Bucket(), err)
 	}
-	defer func() { _ = watcher.Stop() }()
+	defer ended(watcher)
 	for {
 		select {
 		case entry := <-watcher.Updates():

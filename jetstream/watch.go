@@ -64,8 +64,9 @@ func (q *Queue) watchOnce(ctx context.Context, kv natsjs.KeyValue, tell func(Cha
 	if err != nil {
 		return fmt.Errorf("watch bucket %s: %w", kv.Bucket(), err)
 	}
-	defer func() { _ = watcher.Stop() }() // the subscription may be gone with its connection
+	defer ended(watcher)
 	tell(Change{Phase: Reset})
+	told, toldBefore := 0, 0
 	for {
 		select {
 		case <-bound.Done():
@@ -75,20 +76,30 @@ func (q *Queue) watchOnce(ctx context.Context, kv natsjs.KeyValue, tell func(Cha
 				return fmt.Errorf("watch bucket %s: the watcher ended", kv.Bucket())
 			}
 			c := change(entry)
-			seen = max(seen, c.Revision)
+			told, seen = told+1, max(seen, c.Revision)
 			tell(c)
 		case <-look.C:
 			now, err := q.bucket(bound, kv.Bucket())
+			moving := told != toldBefore || len(watcher.Updates()) > 0
+			toldBefore = told
 			switch {
 			case err != nil:
 			case !now.Created.Equal(first.Created):
 				return fmt.Errorf("watch bucket %s: it was deleted and made again", kv.Bucket())
-			case seen < last:
+			case seen < last && !moving: // a long replay is behind what is written meanwhile, and moves
 				return fmt.Errorf("watch bucket %s: changes were missed", kv.Bucket())
 			default:
 				last = now.State.LastSeq
 			}
 		}
+	}
+}
+
+// ended stops a watcher and returns when nothing of it is left: its updates are taken until there are no more, or who sends
+// them would wait for ever. The subscription may be gone with its connection.
+func ended(watcher natsjs.KeyWatcher) {
+	_ = watcher.Stop()
+	for range watcher.Updates() {
 	}
 }
 
