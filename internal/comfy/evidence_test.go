@@ -121,29 +121,42 @@ func TestTextsInARefusalDecideNothing(t *testing.T) {
 	const shape = `{"error": {"type": "prompt_outputs_failed_validation", "message": %[1]s, "details": %[1]s, "extra_info": {"node_title": %[1]s}},
 		"node_errors": {"2": {"errors": [{"type": "custom_validation_failed", "message": %[1]s, "details": %[1]s, "extra_info": {"input_name": %[1]s, "received_value": %[1]s}}], "class_type": %[1]s}}}`
 	const foreign = `{"error": %[1]s}`
-	for _, text := range comfy.Patterns() {
-		for _, body := range []string{fmt.Sprintf(shape, quote(t, text)), fmt.Sprintf(foreign, quote(t, text)), text} {
-			for _, status := range []int{http.StatusBadRequest, http.StatusForbidden, http.StatusUnauthorized, http.StatusFound, http.StatusMethodNotAllowed, http.StatusRequestEntityTooLarge} {
-				host := serve(t, routes{"POST /prompt": says(status, body)})
-				_, err := host.Run(within(t), comfy.Prompt{ID: promptID, Workflow: []byte(graph)}, comfy.Watch{})
-				if got := failure.KindOf(err); got != failure.Refused {
-					t.Errorf("HTTP %d %s ends as %v", status, body, err)
+	for _, status := range []int{http.StatusBadRequest, http.StatusForbidden, http.StatusUnauthorized, http.StatusFound, http.StatusMethodNotAllowed, http.StatusRequestEntityTooLarge} {
+		t.Run(http.StatusText(status), func(t *testing.T) {
+			t.Parallel()
+			body := ""
+			host := serve(t, routes{"POST /prompt": func(w http.ResponseWriter, r *http.Request) { says(status, body)(w, r) }})
+			for _, text := range comfy.Patterns() {
+				for _, body = range []string{fmt.Sprintf(shape, quote(t, text)), fmt.Sprintf(foreign, quote(t, text)), text} {
+					_, err := host.Run(within(t), comfy.Prompt{ID: promptID, Workflow: []byte(graph)}, comfy.Watch{})
+					if got := failure.KindOf(err); got != failure.Refused {
+						t.Errorf("%s ends as %v", body, err)
+					}
 				}
 			}
-		}
+		})
 	}
 }
 
 func TestTextsOfOtherExceptionsDecideNothing(t *testing.T) {
 	t.Parallel()
-	for _, text := range comfy.Patterns() {
-		for _, exception := range []string{"ValueError", "Exception", "KeyError", "FileNotFoundError", "custom_nodes.x.LoadError", "AssertionError"} {
-			body := fmt.Sprintf(`{"%s": {"outputs": {}, "status": {"status_str": "error", "completed": false, "messages": [["execution_error", {"node_id": %s, "node_type": %s, "exception_type": %q, "exception_message": %s}]]}}}`,
-				promptID, quote(t, text), quote(t, text), exception, quote(t, text))
-			_, err := endedHost(t, ended{Path: "/history/" + promptID, Body: body}).Run(within(t), comfy.Prompt{ID: promptID, Workflow: []byte(graph)}, comfy.Watch{})
-			if f := failure.As(err); f == nil || f.Kind != failure.ExecutionError || f.Cause != "" {
-				t.Errorf("%s of %q ends as %v", text, exception, err)
+	for _, exception := range []string{"ValueError", "Exception", "KeyError", "FileNotFoundError", "custom_nodes.x.LoadError", "AssertionError"} {
+		t.Run(exception, func(t *testing.T) {
+			t.Parallel()
+			body := ""
+			host := serve(t, routes{
+				"GET /history/" + promptID: func(w http.ResponseWriter, r *http.Request) { says(http.StatusOK, body)(w, r) },
+				"GET /queue":               says(http.StatusOK, emptyQueue),
+				"POST /prompt":             accepts(promptID),
+			})
+			for _, text := range comfy.Patterns() {
+				body = fmt.Sprintf(`{"%s": {"outputs": {}, "status": {"status_str": "error", "completed": false, "messages": [["execution_error", {"node_id": %[2]s, "node_type": %[2]s, "exception_type": %[3]q, "exception_message": %[2]s}]]}}}`,
+					promptID, quote(t, text), exception)
+				_, err := host.Run(within(t), comfy.Prompt{ID: promptID, Workflow: []byte(graph)}, comfy.Watch{})
+				if f := failure.As(err); f == nil || f.Kind != failure.ExecutionError || f.Cause != "" {
+					t.Errorf("%q ends as %v", text, err)
+				}
 			}
-		}
+		})
 	}
 }
