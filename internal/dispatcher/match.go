@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/comfyherd/comfyherd/internal/failure"
+	"github.com/comfyherd/comfyherd/internal/job"
 	"github.com/comfyherd/comfyherd/internal/route"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
@@ -14,14 +16,19 @@ import (
 type spot struct {
 	host     string
 	quiet    time.Duration // how long the slot may be kept from the other dispatchers
+	end      *ending       // why it must not run at all
 	position int           // in the waiting room, when it has to wait
 	hold     *route.Hold   // why no host may take it; nil when hosts are merely busy
+	most     int           // how many jobs its tenant may run at once; 0 = as many as it likes
+
+	elsewhere bool // it is parked for the dispatcher that gives its tenant's jobs to hosts
 }
 
 // claimed is a ticket that this dispatcher is to claim.
 type claimed struct {
 	ticket route.Ticket
 	host   string // kept for it; empty when its time is over
+	most   int    // as in spot
 	why    ending // when host is empty
 }
 
@@ -38,7 +45,7 @@ func wantOf(o *owned) route.Want {
 	}
 	return route.Want{
 		Hash: o.job.Graph.Hash(), Tenant: route.Tenant(o.job.Tenant), Priority: int(o.job.Priority), Size: o.job.Graph.Size(),
-		Wishes:     route.Wishes{Prefer: o.job.PreferHosts, Only: o.job.OnlyHosts, Exclude: exclude, Avoid: o.avoid},
+		Wishes:     route.Wishes{Prefer: o.job.PreferHosts, Only: o.job.OnlyHosts, Exclude: exclude, Avoid: o.avoided()},
 		AvoidUntil: o.avoidUntil, NotBefore: o.notBefore,
 	}
 }
@@ -55,23 +62,29 @@ func (b *brain) place(o *owned) spot {
 }
 
 func (b *brain) placeNow(o *owned, now time.Time) spot {
-	want := wantOf(o)
-	if !b.fleet.Known(want.Hash) {
-		b.fleet.PutRequirements(want.Hash, o.job.Graph.Requirements())
+	b.learnNeeds(o)
+	if text := b.memory.proven(accused{o.job.Tenant, o.job.Graph.Hash()}); text != "" {
+		return spot{end: &ending{reason: failure.TakesHostsDown, message: text}}
 	}
+	b.lacking(o)
+	want := wantOf(o)
 	if b.dirty || len(b.dirtyHosts) > 0 {
 		b.match(now) // a slot that was told to be free a moment ago is for those that waited for it
 	}
-	if host, ok := b.choose(want, now); ok {
+	if host, ok := b.choose(want, now); ok && !passed(o.job.Expires(), now) {
 		b.fleet.Occupy(host, runOf(&want, route.JobID(o.job.ID), now))
 		b.pace.count(now)
-		return spot{host: string(host), quiet: b.quiet(string(host))}
+		return b.spotOn(host, want.Tenant)
 	}
-	s := spot{position: b.waiting.Len() + 1}
+	s := spot{position: b.waiting.Len() + 1, elsewhere: b.fleet.Elsewhere(want.Tenant)}
 	if hold := b.fleet.Hold(want, now); hold.Reason != "" {
 		s.hold = &hold
 	}
 	return s
+}
+
+func (b *brain) spotOn(host route.HostID, tenant route.Tenant) spot {
+	return spot{host: string(host), quiet: b.quiet(string(host)), most: b.fleet.Cap(tenant)}
 }
 
 func (b *brain) choose(w route.Want, now time.Time) (route.HostID, bool) {
@@ -196,7 +209,7 @@ func (b *brain) match(now time.Time) {
 	if b.closing || !b.isSynced.Load() {
 		return
 	}
-	if due := b.nextDue(); !due.IsZero() && !due.After(now) {
+	if due := b.waiting.NextDue(); !due.IsZero() && !due.After(now) {
 		b.dirty = true
 	}
 	b.expireTickets(now)
@@ -227,18 +240,9 @@ func (b *brain) match(now time.Time) {
 	b.wake(now)
 }
 
-// nextDue is when something waits for the time alone.
-func (b *brain) nextDue() time.Time {
-	due, blocks := b.waiting.NextDue(), b.fleet.NextDue()
-	if due.IsZero() || !blocks.IsZero() && blocks.Before(due) {
-		return blocks
-	}
-	return due
-}
-
 // wake sees to it that the loop looks again when something is due.
 func (b *brain) wake(now time.Time) {
-	due := b.nextDue()
+	due := b.waiting.NextDue()
 	if due.IsZero() || len(b.alarms) > 0 && !due.Before(b.alarms[0].at) {
 		return
 	}
@@ -259,13 +263,14 @@ func (b *brain) send(t route.Ticket, host route.HostID, now time.Time) {
 	b.pace.count(now)
 	if o := b.hand[t.Sequence]; o != nil {
 		b.letGo(t.Sequence)
-		s := spot{host: string(host), quiet: b.quiet(string(host))}
+		s := b.spotOn(host, t.Tenant)
 		b.walk(func(ctx context.Context) { b.d.dispatch(ctx, o, s) })
 		return
 	}
 	b.waiting.Remove(t.Sequence)
 	b.claiming[t.Sequence] = t
-	b.walk(func(ctx context.Context) { b.d.claim(ctx, claimed{ticket: t, host: string(host)}) })
+	c := claimed{ticket: t, host: string(host), most: b.fleet.Cap(t.Tenant)}
+	b.walk(func(ctx context.Context) { b.d.claim(ctx, c) })
 }
 
 // won is told when a ticket was claimed, and lost when it was not: then another dispatcher has it, which the
@@ -295,9 +300,16 @@ func (b *brain) lost(c claimed) {
 // hearTicket mirrors the waiting room.
 func (b *brain) hearTicket(c jetstream.Change) {
 	b.mirror(ticketSource, c, func(c jetstream.Change, _ time.Time) {
-		if t, ok := jetstream.TicketOf(c); ok {
-			b.putTicket(routeTicket(&t))
+		t, ok := jetstream.TicketOf(c)
+		why := "it is no ticket"
+		if ok {
+			why = oddTicket(&t)
 		}
+		if why != "" {
+			b.odd.tell(b.d.log, jetstream.WaitingBucket, c.Key, why)
+			return
+		}
+		b.putTicket(routeTicket(&t))
 	}, func(c jetstream.Change, _ time.Time) {
 		if t, ok := jetstream.TicketOf(c); ok && b.hand[t.Sequence] == nil {
 			b.waiting.Remove(t.Sequence)
@@ -331,6 +343,7 @@ func (b *brain) putTicket(t route.Ticket) {
 		return
 	}
 	delete(b.claiming, t.Sequence)
+	b.judged(accused{job.Tenant(t.Tenant), t.Hash}, job.ID(t.Job))
 	if b.fleet.Known(t.Hash) {
 		b.waiting.Put(t)
 		b.dirty, b.review = true, true
