@@ -26,6 +26,8 @@ func TestANodeSaysItsSize(t *testing.T) {
 		{"WidthOfANodeThatTellsNothing", `"width":["2",0],"height":512`, 0},
 		{"WidthOfANodeThatHoldsIt", `"width":["3",0],"height":512`, 327680},
 		{"WidthOfANodeThatHoldsTwo", `"width":["4",0],"height":512`, 0},
+		{"WidthOfANodeThatCalculates", `"width":["5",0],"height":512`, 0},
+		{"PresetOfAnAspect", `"aspect_ratio":"4x3 or 16x9"`, 0},
 		{"FramesOfANodeThatTellsNothing", `"width":640,"height":512,"length":["2",0]`, 0},
 		{"Floats", `"width":10.9,"height":1e1`, 100},
 		{"NotANumber", `"width":NaN,"height":10`, 0},
@@ -41,7 +43,7 @@ func TestANodeSaysItsSize(t *testing.T) {
 		{"Infinite", `"width":1e999,"height":0.5,"batch_size":Infinity`, math.MaxInt64},
 	}
 	for _, c := range cases {
-		g := parse(t, fmt.Sprintf(`{"1":{"class_type":"A","inputs":{%s}},"2":{"class_type":"B","inputs":{}},"3":{"class_type":"PrimitiveInt","inputs":{"value":640}},"4":{"class_type":"Two","inputs":{"a":64,"b":32}}}`, c.inputs))
+		g := parse(t, fmt.Sprintf(`{"1":{"class_type":"A","inputs":{%s}},"2":{"class_type":"B","inputs":{}},"3":{"class_type":"PrimitiveInt","inputs":{"value":640}},"4":{"class_type":"Two","inputs":{"a":64,"b":32}},"5":{"class_type":"Math","inputs":{"a":["2",0],"b":64}}}`, c.inputs))
 		if got := g.Size(); got != c.want {
 			t.Errorf("%s: size %d, want %d", c.name, got, c.want)
 		}
