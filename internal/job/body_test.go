@@ -49,6 +49,7 @@ func TestAnEnvelopeIsReadAsTheLibraryDoes(t *testing.T) {
 		`{"workflow":` + other + `,"workflow":` + bare + `}`,
 		`{"workflow":` + other + `,"WorkFlow":` + bare + `}`,
 		`{"WORKFLOW":` + other + `,"workflow":` + bare + `}`,
+		`{"workflow":` + strings.Replace(bare, "EmptyImage", "OtherImage", 1) + `,"WorkFlow":` + bare + `}`,
 		`{"work\u0066low":` + other + `,"workflow":` + bare + `}`,
 		`{"prompt":` + other + `,"workflow":` + bare + `}`,
 		`{"workflow":{"class_type":"A","inputs":{}},"prompt":` + bare + `}`,
