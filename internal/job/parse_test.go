@@ -222,7 +222,7 @@ func FuzzParse(f *testing.F) {
 			if spec.Metadata, spec.ExtraData = j.Metadata, j.ExtraData; failed != nil || !reflect.DeepEqual(spec, j.Spec) {
 				t.Fatalf("accepted as %+v, but its body is %+v, %v", j.Spec, spec, failed)
 			}
-			again, failed := j.Spec.Encode()
+			again, failed := j.Encode()
 			if failed != nil {
 				t.Fatalf("accepted, and cannot be written: %v", failed)
 			}
