@@ -1,6 +1,9 @@
 package comfy
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // What the fuzz targets feed, without a socket around it.
 var (
@@ -39,3 +42,18 @@ func endingsOf(body []byte, id string) []*ending {
 	fromHistory, _ := readHistory(body, id)
 	return []*ending{fromJob, fromHistory}
 }
+
+// Patterns are all texts that decide something where they begin a message of torch or of the system.
+func Patterns() []string {
+	return slices.Concat(memoryTexts, poisonTexts, usableTexts, []string{
+		"[Errno 28] No space left on device", "[Errno 122] Disk quota exceeded", "[Errno 12] Cannot allocate memory",
+		"Error while serializing: IoError(Os { code: 28,", "Error while serializing: I/O error: No space left on device",
+		"Exception in thread Thread-1 (prompt_worker):", "Exception in thread ", "Thread-1 (prompt_worker)", ":\n",
+		"  File \"/opt/comfy/execution.py\", line 306, in process_inputs\n",
+		"Cannot execute because node X does not exist.", "torch.OutOfMemoryError", "MemoryError", "AcceleratorError", "ConnectionError",
+		"no space left on device", "cuda error", "out of memory", "ran out of memory lane", "device-side assert triggered",
+	})
+}
+
+// SetIdleTime makes prompts that wait beside an idle worker count after a shorter time.
+func SetIdleTime(o *Options, d time.Duration) { o.idleTime = d }

@@ -64,8 +64,13 @@ func serve(t *testing.T, handler http.Handler) *comfy.Host {
 // quick looks often. A host counts as frozen, and a socket as deaf, only after a time that no test waits for: a machine
 // that stands still for some seconds must not look like that.
 func quick() comfy.Options {
-	return comfy.Options{FreezeTimeout: patience, PollInterval: 50 * time.Millisecond, PingInterval: patience, QuietTime: 300 * time.Millisecond}
+	return comfy.Options{FreezeTimeout: patience, PollInterval: 50 * time.Millisecond, PingInterval: patience, QuietTime: 300 * time.Millisecond, Witness: blind{}}
 }
+
+// blind sees no process.
+type blind struct{}
+
+func (blind) Look(context.Context) (comfy.Sighting, bool) { return comfy.Sighting{}, false }
 
 func open(t *testing.T, address string) *comfy.Host {
 	t.Helper()

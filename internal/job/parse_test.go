@@ -106,6 +106,8 @@ func TestBadFieldsAreRefusedWithAdvice(t *testing.T) {
 		"RunPod": {`{"input":{"workflow":` + bare + `,"images":[]}}`,
 			`the workflow stands in field "input.workflow", where none is looked for: publish {"workflow":{…}} with what stands there, or that alone`},
 		"WhatTheUISends":    {`{"output":` + bare + `,"workflow":{"nodes":[],"links":[]}}`, `the workflow stands in field "output", where none is looked for`},
+		"DeepInside":        {`{"job":{"input":{"workflow":` + bare + `}}}`, `the workflow stands in field "job.input.workflow", where`},
+		"ManyOutputs":       {envelope(`"include_outputs":[` + strings.Repeat(`"1",`, 1000) + `"1"]`), "include_outputs names 1001 nodes: at most 1000"},
 		"Wrapped":           {`{"workflow":{"workflow":` + bare + `}}`, `the workflow stands in field "workflow.workflow", where`},
 		"AsText":            {`{"workflow":"{\"1\":{\"class_type\":\"A\"}}"}`, `the workflow stands in field "workflow" as text: publish {"workflow":{…}} with that text as an object`},
 		"WrongEvenInside":   {`{"input":{"workflow":{"nodes":[],"links":[]}}}`, `node "input" has no class_type`},
@@ -220,7 +222,7 @@ func FuzzParse(f *testing.F) {
 			if spec.Metadata, spec.ExtraData = j.Metadata, j.ExtraData; failed != nil || !reflect.DeepEqual(spec, j.Spec) {
 				t.Fatalf("accepted as %+v, but its body is %+v, %v", j.Spec, spec, failed)
 			}
-			again, failed := j.Spec.Encode()
+			again, failed := j.Encode()
 			if failed != nil {
 				t.Fatalf("accepted, and cannot be written: %v", failed)
 			}
