@@ -1,6 +1,8 @@
 package comfy
 
 import (
+	"context"
+	"net/url"
 	"slices"
 	"time"
 )
@@ -57,3 +59,16 @@ func Patterns() []string {
 
 // SetIdleTime makes prompts that wait beside an idle worker count after a shorter time.
 func SetIdleTime(o *Options, d time.Duration) { o.idleTime = d }
+
+// Refused says whether an error of a request means that nobody listens.
+var Refused = refused
+
+// Seen looks at the process that listens at address, if its program is named so.
+func Seen(ctx context.Context, address, program string) (Sighting, bool) {
+	u, err := url.Parse(address)
+	if err != nil {
+		return Sighting{}, false
+	}
+	w := newWitness(u.Hostname(), u.Port(), program)
+	return w.Look(ctx)
+}

@@ -55,9 +55,18 @@ const emptyQueue = `{"queue_running": [], "queue_pending": []}`
 
 func serve(t *testing.T, handler http.Handler) *comfy.Host {
 	t.Helper()
+	return serveWith(t, handler, quick())
+}
+
+func serveWith(t *testing.T, handler http.Handler, o comfy.Options) *comfy.Host {
+	t.Helper()
 	server := httptest.NewServer(handler)
-	host := open(t, server.URL)
+	host, err := comfy.New(server.URL, o)
+	if err != nil {
+		t.Fatal(err)
+	}
 	t.Cleanup(server.Close)
+	t.Cleanup(host.Close)
 	return host
 }
 
