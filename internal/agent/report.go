@@ -96,7 +96,7 @@ func (h *host) fail(kill context.Context, a *attempt, f *failure.Failure) error 
 func (h *host) counts(ctx context.Context, a *attempt, f *failure.Failure) bool {
 	this := failure.Attempt{Number: a.attempt, Host: h.name, Kind: f.Kind}
 	var earlier []failure.Attempt
-	if f.Kind.Verdict().Counts == failure.OnceFree {
+	if rule := f.Kind.Verdict().Counts; rule == failure.OnceFree || rule == failure.HostFree {
 		ctx, cancel := context.WithTimeout(ctx, wireTimeout)
 		defer cancel()
 		chain, err := h.q.Chain(ctx, a.tenant, a.key.job)
