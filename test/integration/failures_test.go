@@ -9,7 +9,6 @@ import (
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
-	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -336,55 +335,5 @@ func TestStrangersLongBacklogIsLeftForAnotherHost(t *testing.T) {
 	f.agent("b", sim.URL(), agent.Config{})
 	if end := f.end(r); end.EventKind != job.Completed || end.Host != "b" {
 		t.Errorf("ended %s on %s: %s", end.EventKind, end.Host, end.Message)
-	}
-}
-
-const (
-	failuresDoc   = "../../docs/failures.md"
-	tableBegins   = "<!-- generated from internal/failure: go test ./test/integration -run TestTheTableOfKinds -update -->\n"
-	tableEnds     = "<!-- end of the generated part -->\n"
-	failuresIntro = `# Failures
-
-What an agent may report as the kind of a failed attempt, and what follows from it. ` + "`internal/failure`" + ` is the one place that
-decides; the table is generated from it.
-
-`
-)
-
-// kindsTable is the table of kinds as the code has it.
-func kindsTable() string {
-	var b strings.Builder
-	b.WriteString(tableBegins + "\n| kind | strike | counts as an attempt | next | remark |\n|---|---|---|---|---|\n")
-	for _, kind := range failure.Kinds() {
-		v := kind.Verdict()
-		b.WriteString("| `" + string(kind) + "` | " + v.Strike.String() + " | " + v.Counts.String() + " | " + v.Next.String() + " | " + v.Summary + " |\n")
-	}
-	b.WriteString("\n" + tableEnds)
-	return b.String()
-}
-
-func TestTheTableOfKindsInTheDocsIsThatOfTheCode(t *testing.T) {
-	t.Parallel()
-	want := kindsTable()
-	doc, err := os.ReadFile(failuresDoc)
-	if os.IsNotExist(err) && *update {
-		doc, err = []byte(failuresIntro+tableBegins+tableEnds), nil
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	before, rest, begins := strings.Cut(string(doc), tableBegins)
-	got, after, ends := strings.Cut(rest, tableEnds)
-	if !begins || !ends {
-		t.Fatalf("%s has no generated part", failuresDoc)
-	}
-	if *update {
-		if err := os.WriteFile(failuresDoc, []byte(before+want+after), 0o644); err != nil {
-			t.Fatal(err)
-		}
-		return
-	}
-	if tableBegins+got+tableEnds != want {
-		t.Errorf("%s is not what the code says; run this test with -update", failuresDoc)
 	}
 }
