@@ -151,11 +151,13 @@ func Counts(attempts []Attempt, i int) bool {
 	return true
 }
 
-// counted leaves out the last attempt when it ended with its host, which has had no time yet to come back.
+// counted leaves out attempts whose host has come back, and the last one, whose host has had no time to; but for those
+// that ended in the same way as one before them, as on a fleet of one host.
 func counted(attempts []Attempt, back []string) int {
 	n := 0
 	for i, a := range attempts {
-		free := a.Lost() && (i == len(attempts)-1 || slices.Contains(back, a.Host))
+		again := slices.ContainsFunc(attempts[:i], func(b Attempt) bool { return sameWay(&a, &b) })
+		free := a.Lost() && !again && (i == len(attempts)-1 || slices.Contains(back, a.Host))
 		if !free && Counts(attempts, i) {
 			n++
 		}

@@ -121,6 +121,10 @@ func TestDecide(t *testing.T) {
 			attempts: []failure.Attempt{lost("a", "3", 0, 5)}, max: 1,
 			want: failure.Decision{Avoid: []string{"a"}, Delay: time.Second, Counted: true},
 		},
+		"AHostThatGoesDownInTheSameWayEachTimeCounts": {
+			attempts: []failure.Attempt{lost("a", "3", 0.5, 7), lost("a", "3", 0.5, 7)}, max: 1, known: failure.Evidence{Back: []string{"a"}},
+			want: failure.Decision{Dead: true, Reason: failure.AttemptsExhausted, Avoid: []string{"a"}, Delay: 2 * time.Second, Counted: true},
+		},
 		"TheLossOfAnotherJobOfTheWorkflowCountsToo": {
 			attempts: []failure.Attempt{lost("b", "3", 0, 9)}, known: failure.Evidence{Others: []failure.Loss{{Attempt: lost("a", "3", 0, 9.4), Job: "j"}}},
 			want: failure.Decision{

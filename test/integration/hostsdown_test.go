@@ -100,6 +100,25 @@ func TestFurtherJobsOfAWorkflowThatTakesHostsDownEndAtOnceUntilSomebodyLetsThemR
 	}
 }
 
+func TestJobsOfOneHostEachThatTakeItDownAreSeenTogether(t *testing.T) {
+	t.Parallel()
+	f := start(t, setup{
+		dispatchers: 2, hosts: mortal(comfysim.Fault{Kind: comfysim.FaultDie, Restart: 100 * time.Millisecond}, "a", "b", "c"),
+	})
+	first := f.end(f.submit("acme", once("a", inverted(1, 1))))
+	if first.Reason != string(failure.AttemptsExhausted) || len(first.Attempts) != 2 {
+		t.Errorf("the first ended %s: %s after %d attempts", first.EventKind, first.Reason, len(first.Attempts))
+	}
+	f.wantOut("a", false)
+	second := f.end(f.submit("acme", once("b", inverted(2, 1))))
+	if second.Reason != string(failure.TakesHostsDown) || len(second.Attempts) != 1 || !strings.Contains(second.Message, "a with job "+string(first.Job)) {
+		t.Errorf("the second ended %s: %s after %d attempts: %s", second.EventKind, second.Reason, len(second.Attempts), second.Message)
+	}
+	if third := f.end(f.submit("acme", once("c", inverted(3, 1)))); third.Reason != string(failure.TakesHostsDown) || len(third.Attempts) != 0 {
+		t.Errorf("the third ended %s: %s after %d attempts", third.EventKind, third.Reason, len(third.Attempts))
+	}
+}
+
 // Two hosts that went down alike by chance, in a rolling restart, must not end all that a tenant has.
 func TestAWorkflowThatHasJustCompletedIsNotCondemnedForOneJobOfIt(t *testing.T) {
 	t.Parallel()
