@@ -99,12 +99,13 @@ func Decide(attempts []Attempt, p Policy, known Evidence) Decision {
 
 func reason(attempts []Attempt, limit int, known Evidence, guilty bool) Reason {
 	last := attempts[len(attempts)-1]
+	better := last.Kind == Refused && known.Better && len(refusals(attempts)) < refusalsMost
 	switch {
 	case last.Kind.Verdict().Next == End:
 		return NotRetryable
 	case last.Proven:
 		return ""
-	case SecondOpinion(attempts) && !(last.Kind == Refused && known.Better && len(refusals(attempts)) < refusalsMost):
+	case !better && SecondOpinion(attempts):
 		return WorkflowFault
 	case last.Kind == Refused && (known.None || len(refusals(attempts)) >= refusalsMost):
 		return NotRetryable

@@ -159,6 +159,12 @@ func TestDecide(t *testing.T) {
 			attempts: []failure.Attempt{at("a", refused, "x"), at("b", refused, "x")}, known: failure.Evidence{Better: true},
 			want: failure.Decision{Avoid: []string{"a", "b"}, Delay: 2 * time.Second},
 		},
+		"WhichDoesNotComeForAllThatOneHostIsAsked": {
+			attempts: []failure.Attempt{at("a", refused, "x"), at("a", refused, "x")}, max: 1, known: failure.Evidence{Better: true},
+			want: failure.Decision{
+				Dead: true, Reason: failure.AttemptsExhausted, Message: "a: x", Avoid: []string{"a"}, Delay: 2 * time.Second, Counted: true,
+			},
+		},
 		"EveryHostRefusesInItsOwnWords": {
 			attempts: []failure.Attempt{at("a", refused, "x"), at("b", refused, "y")}, known: failure.Evidence{None: true},
 			want: failure.Decision{
