@@ -14,7 +14,7 @@ const (
 	failuresDoc = "../../docs/failures.md"
 	tableBegins = "<!-- generated from internal/failure: go test ./test/integration -run TestTheTableOfKinds -update -->\n"
 	tableEnds   = "<!-- end of the generated part -->\n"
-	causesBegin = "<!-- causes, generated from internal/failure: go test ./test/integration -run TestTheTableOfCauses -update -->\n"
+	causesBegin = "<!-- causes, generated from internal/failure: go test ./test/integration -run TestTheTableOfKinds -update -->\n"
 	causesEnd   = "<!-- end of the causes -->\n"
 )
 
@@ -40,36 +40,34 @@ func causesTable() string {
 	return b.String() + "\n"
 }
 
-func TestTheTableOfKindsInTheDocsIsThatOfTheCode(t *testing.T) {
-	generated(t, tableBegins, kindsTable(), tableEnds)
-}
-
-func TestTheTableOfCausesInTheDocsIsThatOfTheCode(t *testing.T) {
-	generated(t, causesBegin, causesTable(), causesEnd)
-}
-
-// generated compares a part of a page with what it should be, or writes it. It is not run beside others, which may write
-// the same page.
-func generated(t *testing.T, begins, want, ends string) {
-	t.Helper()
-	doc, err := os.ReadFile(failuresDoc)
+func TestTheTableOfKindsAndThatOfCausesAreThoseOfTheCode(t *testing.T) {
+	t.Parallel()
+	page, err := os.ReadFile(failuresDoc)
 	if err != nil {
 		t.Fatal(err)
 	}
-	before, rest, begun := strings.Cut(string(doc), begins)
-	got, after, ended := strings.Cut(rest, ends)
-	if !begun || !ended {
-		t.Fatalf("%s has no generated part %q", failuresDoc, begins)
-	}
+	want := replaced(t, string(page), tableBegins, kindsTable(), tableEnds)
+	want = replaced(t, want, causesBegin, causesTable(), causesEnd)
 	if *update {
-		if err := os.WriteFile(failuresDoc, []byte(before+begins+want+ends+after), 0o644); err != nil {
+		if err := os.WriteFile(failuresDoc, []byte(want), 0o644); err != nil {
 			t.Fatal(err)
 		}
 		return
 	}
-	if got != want {
+	if string(page) != want {
 		t.Errorf("%s is not what the code says; run this test with -update", failuresDoc)
 	}
+}
+
+// replaced is a page with one generated part as it should be.
+func replaced(t *testing.T, page, begins, want, ends string) string {
+	t.Helper()
+	before, rest, begun := strings.Cut(page, begins)
+	_, after, ended := strings.Cut(rest, ends)
+	if !begun || !ended {
+		t.Fatalf("%s has no generated part %q", failuresDoc, begins)
+	}
+	return before + begins + want + ends + after
 }
 
 // Every test that the page names is there.
