@@ -121,6 +121,10 @@ func TestDecide(t *testing.T) {
 			attempts: []failure.Attempt{lost("a", "3", 0, 5)}, max: 1,
 			want: failure.Decision{Avoid: []string{"a"}, Delay: time.Second, Counted: true},
 		},
+		"AHostThatGoesDownInTheSameWayEachTimeCounts": {
+			attempts: []failure.Attempt{lost("a", "3", 0.5, 7), lost("a", "3", 0.5, 7)}, max: 1, known: failure.Evidence{Back: []string{"a"}},
+			want: failure.Decision{Dead: true, Reason: failure.AttemptsExhausted, Avoid: []string{"a"}, Delay: 2 * time.Second, Counted: true},
+		},
 		"TheLossOfAnotherJobOfTheWorkflowCountsToo": {
 			attempts: []failure.Attempt{lost("b", "3", 0, 9)}, known: failure.Evidence{Others: []failure.Loss{{Attempt: lost("a", "3", 0, 9.4), Job: "j"}}},
 			want: failure.Decision{
@@ -154,6 +158,12 @@ func TestDecide(t *testing.T) {
 		"UnlessAHostIsKnownToHaveWhatTheyLack": {
 			attempts: []failure.Attempt{at("a", refused, "x"), at("b", refused, "x")}, known: failure.Evidence{Better: true},
 			want: failure.Decision{Avoid: []string{"a", "b"}, Delay: 2 * time.Second},
+		},
+		"WhichDoesNotComeForAllThatOneHostIsAsked": {
+			attempts: []failure.Attempt{at("a", refused, "x"), at("a", refused, "x")}, max: 1, known: failure.Evidence{Better: true},
+			want: failure.Decision{
+				Dead: true, Reason: failure.AttemptsExhausted, Message: "a: x", Avoid: []string{"a"}, Delay: 2 * time.Second, Counted: true,
+			},
 		},
 		"EveryHostRefusesInItsOwnWords": {
 			attempts: []failure.Attempt{at("a", refused, "x"), at("b", refused, "y")}, known: failure.Evidence{None: true},
@@ -242,6 +252,9 @@ func TestLossesAreAlike(t *testing.T) {
 		"BeyondATenth":                    {lost("a", "3", 0, 89), lost("b", "3", 0, 100), false},
 		"WithinHalfASecond":               {lost("a", "3", 0, 0.1), lost("b", "3", 0, 0.6), true},
 		"BeyondHalfASecond":               {lost("a", "3", 0, 0.1), lost("b", "3", 0, 0.7), false},
+		"OneHadNoTimeToTell":              {lost("a", "", 0, 0), lost("b", "3", 0, 0.4), true},
+		"OneHadTimeToTell":                {lost("a", "", 0, 0), lost("b", "3", 0, 0.6), false},
+		"OneHadComeToAStep":               {lost("a", "", 0, 0), lost("b", "3", 0.05, 0.1), false},
 		"NothingIsKnownOfEither":          {lost("a", "", 0, 0), lost("b", "", 0, 0), true},
 		"SicknessAndDeath":                {sick(lost("a", "3", 0, 7)), lost("b", "3", 0, 7), true},
 		"WhatIsProvenIsTheHosts":          {proven(sick(lost("a", "3", 0, 7))), sick(lost("b", "3", 0, 7)), false},
