@@ -52,6 +52,7 @@ type brain struct {
 	nextReview   time.Time
 	last         time.Time // what now has given
 	sweep        sweep
+	removed      removedSweep
 	syncing      map[source]map[string]bool // keys seen since Reset, until Synced
 	synced       map[source]bool
 	alarms       alarms
@@ -145,6 +146,7 @@ func (b *brain) loop(ctx context.Context) error {
 	b.every(time.Second, b.expirePresence)
 	b.every(handTime/4, b.parkLate)
 	b.every(slotLook, b.lookForSlots)
+	b.every(removedLook, b.lookForRemoved)
 	for {
 		timer.Reset(b.untilAlarm(b.now()))
 		select {

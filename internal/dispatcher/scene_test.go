@@ -63,6 +63,7 @@ func (s *scene) dispatcher(cfg dispatcher.Config) (kill func()) {
 	}()
 	kill = func() { cancel(); <-over }
 	s.ends = append(s.ends, kill)
+	time.Sleep(s.hostsLater)
 	synctest.Wait()
 	if ready, why := d.Ready(); !ready {
 		s.t.Fatalf("the dispatcher is not ready: %s", why)
