@@ -114,6 +114,39 @@ func TestAnUnblockedHostIsFirstItsHomeDispatchers(t *testing.T) {
 	})
 }
 
+func TestJobsThatBecomeDueAreClaimedByOneOfFiveDispatchers(t *testing.T) {
+	inBubble(t, func(s *scene) {
+		for n := range 5 {
+			s.dispatcher(dispatcher.Config{Name: fmt.Sprint("d", n)})
+		}
+		due := s.Now().Add(time.Minute)
+		for n := range 10 {
+			host := fmt.Sprint("host-", n)
+			s.host(host, s.accepts(host))
+			s.submit(job.RequeueID("later", n), func(spec *job.Spec) { spec.RunAt = &due })
+		}
+		s.pass(59 * time.Second)
+		s.want("tickets before", len(s.tickets()), 10)
+		s.pass(1500 * time.Millisecond)
+		s.want("offers", len(s.done("offer")), 10)
+		s.want("tries to claim", len(s.done("look for ticket")), 10)
+	})
+}
+
+func TestAJobThatBecomesDueIsClaimedAlthoughItsHomeStandsStill(t *testing.T) {
+	inBubble(t, func(s *scene) {
+		s.peer("other")
+		s.dispatcher(dispatcher.Config{})
+		s.host("a", s.accepts("a"))
+		id, due := job.ID(awayFrom("job-%d")), s.Now().Add(10*time.Second)
+		s.submit(id, func(spec *job.Spec) { spec.RunAt = &due })
+		s.pass(10500 * time.Millisecond)
+		s.want("chain while its home may", s.story(id), "queued waiting:not_due")
+		s.pass(time.Second)
+		s.want("chain", s.story(id), "queued waiting:not_due started")
+	})
+}
+
 func TestAFullWaitingRoomStopsTheLowestPrioritiesFirst(t *testing.T) {
 	inBubble(t, func(s *scene) {
 		s.dispatcher(dispatcher.Config{WaitingCap: 2})

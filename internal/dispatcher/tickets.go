@@ -10,7 +10,7 @@ import (
 
 // hearTicket mirrors the waiting room.
 func (b *brain) hearTicket(c jetstream.Change) {
-	b.mirror(ticketSource, c, func(c jetstream.Change, _ time.Time) {
+	b.mirror(ticketSource, c, func(c jetstream.Change, now time.Time) {
 		t, ok := jetstream.TicketOf(c)
 		why := "it is no ticket"
 		if ok {
@@ -20,15 +20,44 @@ func (b *brain) hearTicket(c jetstream.Change) {
 			b.odd.tell(b.d.log, jetstream.WaitingBucket, c.Key, why)
 			return
 		}
-		b.putTicket(routeTicket(&t))
+		b.putTicket(b.inTurn(routeTicket(&t), now))
 	}, func(c jetstream.Change, _ time.Time) {
 		if t, ok := jetstream.TicketOf(c); ok && b.hand[t.Sequence] == nil {
 			b.waiting.Remove(t.Sequence)
 			delete(b.claiming, t.Sequence)
 			delete(b.holds, t.Sequence)
+			delete(b.due, t.Sequence)
 			b.forgetUnlearnt(t.Hash, t.Sequence)
 		}
 	}, b.ticketKeys)
+}
+
+// dueGrace is how long a job that becomes due is left to its home dispatcher: all know the moment.
+const dueGrace = time.Second
+
+// inTurn has a ticket that becomes due later become so a moment later still when its home is elsewhere.
+func (b *brain) inTurn(t route.Ticket, now time.Time) route.Ticket {
+	if !t.NotBefore.After(now) {
+		return t
+	}
+	b.due[t.Sequence] = t.NotBefore
+	if !b.ticketHome(&t) {
+		t.NotBefore = t.NotBefore.Add(dueGrace)
+	}
+	return t
+}
+
+// rehomeTickets gives tickets that become due their turns anew, when dispatchers have come or gone.
+func (b *brain) rehomeTickets(now time.Time) {
+	for sequence, due := range b.due {
+		t, waits := b.waiting.Get(sequence)
+		if !waits || !due.After(now) {
+			delete(b.due, sequence)
+			continue
+		}
+		t.NotBefore = due
+		b.waiting.Put(b.inTurn(t, now))
+	}
 }
 
 func (b *brain) ticketKeys() []string {
