@@ -154,6 +154,7 @@ func (b *brain) evidence(o *owned, attempts []failure.Attempt) (known failure.Ev
 		}
 		if last.Kind == failure.Refused {
 			b.learnNeeds(o)
+			b.lacking(o)
 			left, better := b.fleet.Prospects(wantOf(o), failure.RefusedBy(attempts), o.listedBy)
 			known.None, known.Better = !left, better
 		}

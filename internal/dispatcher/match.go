@@ -44,7 +44,7 @@ func wantOf(o *owned) route.Want {
 	}
 	return route.Want{
 		Hash: o.job.Graph.Hash(), Tenant: route.Tenant(o.job.Tenant), Priority: int(o.job.Priority), Size: o.job.Graph.Size(),
-		Wishes:     route.Wishes{Prefer: o.job.PreferHosts, Only: o.job.OnlyHosts, Exclude: exclude, Avoid: o.avoid},
+		Wishes:     route.Wishes{Prefer: o.job.PreferHosts, Only: o.job.OnlyHosts, Exclude: exclude, Avoid: o.avoided()},
 		AvoidUntil: o.avoidUntil, NotBefore: o.notBefore,
 	}
 }
@@ -66,6 +66,7 @@ func (b *brain) placeNow(o *owned, now time.Time) spot {
 	if text := b.memory.proven(accused{o.job.Tenant, o.job.Graph.Hash()}); text != "" {
 		return spot{end: &ending{reason: failure.TakesHostsDown, message: text}}
 	}
+	b.lacking(o)
 	want := wantOf(o)
 	if b.dirty || len(b.dirtyHosts) > 0 {
 		b.match(now) // a slot that was told to be free a moment ago is for those that waited for it

@@ -147,9 +147,11 @@ func (b *brain) why(o *owned) WhyAnswer {
 	answer := WhyAnswer{Text: "it only waits its turn: hosts that may take it are busy"}
 	b.ask(func(now time.Time) {
 		b.learnNeeds(o)
+		b.lacking(o)
 		want := wantOf(o)
 		answer.Hosts = b.fleet.Explain(want, now)
 		b.addReasons(answer.Hosts)
+		b.addLacks(o, answer.Hosts)
 		hold := b.fleet.Hold(want, now)
 		some := func(code route.Code) bool {
 			return slices.ContainsFunc(answer.Hosts, func(v route.HostVerdict) bool { return v.Code == code })

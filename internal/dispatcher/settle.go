@@ -160,6 +160,7 @@ func (d *Dispatcher) retry(ctx context.Context, o *owned, decision failure.Decis
 	now := d.clock()
 	again := now.Add(jittered(decision.Delay))
 	o.avoid, o.notBefore, o.avoidUntil = decision.Avoid, now, again
+	d.brain.ask(func(time.Time) { d.brain.lacking(o) })
 	if decision.Later {
 		o.notBefore = again
 	}

@@ -23,15 +23,15 @@ func losses(attempts []Attempt) []Attempt {
 
 // Alike reports whether two attempts ended with their hosts in the same way, so that the workflow is to blame and not
 // the hosts, which may have been restarted in good order: on two hosts, at the same node, and at the same progress. Of
-// nodes that tell no progress, after the same time, within a tenth or half a second. Where nothing is known of either,
-// they are alike.
+// nodes that tell no progress, after the same time, within a tenth or half a second. A node of which nobody knows is
+// taken for one that had just begun: its host was gone before it could tell, so that two of these are alike.
 func Alike(a, b *Attempt) bool {
-	if !a.Lost() || !b.Lost() || a.Host == b.Host || a.Node != b.Node {
+	if !a.Lost() || !b.Lost() || a.Host == b.Host || a.Node != b.Node && a.Node != "" && b.Node != "" {
 		return false
 	}
 	if a.Progress > 0 || b.Progress > 0 {
 		const rounding = 1e-9
-		return math.Abs(a.Progress-b.Progress) <= rounding
+		return a.Node == b.Node && math.Abs(a.Progress-b.Progress) <= rounding
 	}
 	apart := (a.NodeRan - b.NodeRan).Abs()
 	return apart <= max(max(a.NodeRan, b.NodeRan)/10, 500*time.Millisecond)
@@ -60,13 +60,21 @@ func message(attempts []Attempt, why Reason, guilt *Loss) string {
 	case last.Kind == Refused:
 		return words(refusals(attempts))
 	case why == TakesHostsDown && guilt != nil && guilt.Job == "":
-		return fmt.Sprintf("two hosts went down in the same way%s: %s", at(&last), words([]Attempt{guilt.Attempt, last}))
+		return fmt.Sprintf("two hosts went down in the same way%s: %s", at(known(&last, &guilt.Attempt)), words([]Attempt{guilt.Attempt, last}))
 	case why == TakesHostsDown && guilt != nil:
-		return fmt.Sprintf("two hosts went down in the same way%s: %s with job %s, and %s", at(&last), guilt.Host, guilt.Job, words([]Attempt{last}))
+		return fmt.Sprintf("two hosts went down in the same way%s: %s with job %s, and %s", at(known(&last, &guilt.Attempt)), guilt.Host, guilt.Job, words([]Attempt{last}))
 	case why == TakesHostsDown:
 		return fmt.Sprintf("%d hosts went down while it ran, the last one: %s", len(losses(attempts)), words([]Attempt{last}))
 	}
 	return ""
+}
+
+// known is the one of two attempts whose node is.
+func known(a, b *Attempt) *Attempt {
+	if a.Node != "" {
+		return a
+	}
+	return b
 }
 
 func at(a *Attempt) string {

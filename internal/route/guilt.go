@@ -100,10 +100,13 @@ func (f *Fleet) Prospects(w Want, asked []string, has func(workflow.Capability) 
 	return left, better && lacked
 }
 
+// Varied reports whether hosts differ in what they can run.
+func (f *Fleet) Varied() bool { return len(f.kinds) > 1 }
+
 // Lacking lists the online hosts that are known to lack something, as long as one that is right for the job is not;
 // nil when all have it or none has.
 func (f *Fleet) Lacking(w Want, has func(workflow.Capability) bool) []string {
-	if len(f.kinds) < 2 {
+	if !f.Varied() {
 		return nil
 	}
 	lacking := make([]*kind, 0, len(f.kinds))
