@@ -47,9 +47,9 @@ type brain struct {
 	learning     int                                       // jobs being read
 	holds        map[uint64]holdView
 	due          map[uint64]time.Time // of tickets that become due later
-	toExplain    []explanation // reasons that are not told yet
-	explaining   int           // that are being told
-	hopeless     []explanation // found by the review under way
+	toExplain    []explanation        // reasons that are not told yet
+	explaining   int                  // that are being told
+	hopeless     []explanation        // found by the review under way
 	nextReview   time.Time
 	last         time.Time // what now has given
 	sweep        sweep

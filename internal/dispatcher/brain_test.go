@@ -192,3 +192,25 @@ func TestWhatCannotBeIsLeftOutAndTheRestIsHeard(t *testing.T) {
 		s.want("chain", s.story("y"), "queued started")
 	})
 }
+
+// An hour ahead, and hosts that are busy.
+func TestADispatcherWhoseClockIsOffGoesByTheTimeOfNATS(t *testing.T) {
+	inBubble(t, func(s *scene) {
+		s.off = time.Hour
+		s.dispatcher(dispatcher.Config{})
+		s.host("a", s.accepts("a"))
+		s.submit("busy")
+		s.pass(time.Second)
+		s.submit("x", func(spec *job.Spec) { spec.ExpiresIn = job.Duration(30 * time.Minute) })
+		s.pass(29 * time.Minute)
+		s.want("chain before", s.story("x"), "queued")
+		s.want("time of an event", s.lastOf("x").Time.Sub(s.Now()).Round(time.Minute), -29*time.Minute)
+		s.pass(2 * time.Minute)
+		s.want("chain after", s.story("x"), "queued dead:expired")
+		var state jetstream.DispatcherState
+		if err := json.Unmarshal(s.get(jetstream.DispatchersBucket, "me").Value, &state); err != nil {
+			t.Fatal(err)
+		}
+		s.want("told", time.Duration(state.ClockOff), time.Hour)
+	})
+}

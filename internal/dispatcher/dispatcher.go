@@ -82,6 +82,7 @@ type Dispatcher struct {
 	ids     turns
 	crew    *crew.Crew // runs the walks
 
+	wrong    bool        // the machine's clock is; of the presence loop
 	unstored atomic.Bool // JetStream had no room for the last heartbeat; written by the presence loop
 }
 
@@ -195,7 +196,7 @@ const departTimeout = 2 * time.Second
 func (d *Dispatcher) presenceLoop(ctx context.Context) error {
 	for ctx.Err() == nil {
 		state := jetstream.DispatcherState{
-			Dispatcher: d.cfg.Name, Version: d.cfg.Version, Started: d.started, Waiting: d.brain.waitingCount(),
+			Dispatcher: d.cfg.Name, Version: d.cfg.Version, Started: d.started, Waiting: d.brain.waitingCount(), ClockOff: d.lookAtClock(),
 		}
 		beat, cancel := context.WithTimeout(ctx, d.q.PresenceTTL()/3)
 		err := d.q.BeatDispatcher(beat, &state)
@@ -207,6 +208,27 @@ func (d *Dispatcher) presenceLoop(ctx context.Context) error {
 		sleep(ctx, d.q.PresenceTTL()/3)
 	}
 	return ctx.Err()
+}
+
+// clockOff is from how far on a clock is complained of. Nothing rests on it, but its owner's logs and other programs do.
+const clockOff = time.Second
+
+// lookAtClock says by how much the machine's clock is off, and 0 when it is right.
+func (d *Dispatcher) lookAtClock() jetstream.Offset {
+	off := d.q.ClockOff()
+	d.metrics.clock.Set(off.Seconds())
+	was := d.wrong
+	d.wrong = off.Abs() > clockOff
+	switch {
+	case d.wrong && !was:
+		d.log.Warn("the clock of this machine is off; nothing here rests on it, but set it right, for example with NTP", "ahead_of_nats", off.Round(time.Millisecond))
+	case was && !d.wrong:
+		d.log.Info("the clock of this machine is right again")
+	}
+	if !d.wrong {
+		return 0
+	}
+	return jetstream.Offset(off.Round(time.Millisecond))
 }
 
 // Ready reports whether jobs are dispatched right now, and says why not.
