@@ -23,6 +23,9 @@ type scene struct {
 	begun time.Time
 	serve map[string]jetstream.HostState // of hosts that beat
 	ends  []func()
+	stop  func()                // asks the dispatcher that was started last to end
+	over  <-chan struct{}       // closed when it has
+	ready func() (bool, string) // of it
 }
 
 // inBubble plays a scene and ends all that it started.
@@ -54,14 +57,16 @@ func (s *scene) dispatcher(cfg dispatcher.Config) (kill func()) {
 		s.t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
+	stopping, stop := context.WithCancel(ctx)
 	over := make(chan struct{})
+	s.stop, s.over, s.ready = stop, over, d.Ready
 	go func() {
 		defer close(over)
-		if err := d.Run(ctx, ctx); err != nil {
+		if err := d.Run(stopping, ctx); err != nil {
 			s.t.Errorf("the dispatcher ended: %v", err)
 		}
 	}()
-	kill = func() { cancel(); <-over }
+	kill = func() { stop(); cancel(); <-over }
 	s.ends = append(s.ends, kill)
 	time.Sleep(s.hostsLater)
 	synctest.Wait()
