@@ -76,7 +76,7 @@ func (b *brain) placeNow(o *owned, now time.Time) spot {
 		b.pace.count(now)
 		return b.spotOn(host, want.Tenant)
 	}
-	s := spot{position: b.waiting.Len() + 1, elsewhere: b.fleet.Elsewhere(want.Tenant)}
+	s := spot{position: b.waiting.PlaceOf(b.fleet, want.Tenant, want.Priority, now), elsewhere: b.fleet.Elsewhere(want.Tenant)}
 	if hold := b.fleet.Hold(want, now); hold.Reason != "" {
 		s.hold = &hold
 	}
