@@ -60,7 +60,7 @@ func (q *Queue) ServeAPI(ctx context.Context, version string, endpoints map[stri
 		}
 	}
 	<-ctx.Done()
-	_ = service.Stop() // the connection may be closed already
+	_ = service.Stop()    // the connection may be closed already
 	for range apiAtOnce { // until none is under way, after which none begins
 		atOnce <- struct{}{}
 	}
