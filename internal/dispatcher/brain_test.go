@@ -29,6 +29,7 @@ func awayFrom(format string) string {
 }
 
 func TestAJobWhoseHomeDispatcherStandsStillExpiresAllTheSame(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(s *scene) {
 		s.peer("other")
 		s.dispatcher(dispatcher.Config{})
@@ -56,6 +57,7 @@ func (s *scene) hostNow(name string) jetstream.HostState {
 }
 
 func TestThePresenceOfARestartedAgentCountsWhateverItsClockSays(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(s *scene) {
 		ahead := jetstream.HostState{Host: "a", Instance: "old", Serial: 9, State: jetstream.Online, Slots: 1, Time: s.Now().Add(time.Hour)}
 		s.beat(ahead)
@@ -68,6 +70,7 @@ func TestThePresenceOfARestartedAgentCountsWhateverItsClockSays(t *testing.T) {
 }
 
 func TestAPairThatHasJustFailedGetsNoJobUntilTheFailureIsSettled(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(s *scene) {
 		s.dispatcher(dispatcher.Config{})
 		s.host("a", s.accepts("a"))
@@ -84,6 +87,7 @@ func TestAPairThatHasJustFailedGetsNoJobUntilTheFailureIsSettled(t *testing.T) {
 }
 
 func TestAnUnblockedHostIsFirstItsHomeDispatchers(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(s *scene) {
 		s.peer("other")
 		host, hash := awayFrom("host-%d"), hashOf(t, 1)
@@ -115,6 +119,7 @@ func TestAnUnblockedHostIsFirstItsHomeDispatchers(t *testing.T) {
 }
 
 func TestJobsThatBecomeDueAreClaimedByOneOfFiveDispatchers(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(s *scene) {
 		for n := range 5 {
 			s.dispatcher(dispatcher.Config{Name: fmt.Sprint("d", n)})
@@ -134,6 +139,7 @@ func TestJobsThatBecomeDueAreClaimedByOneOfFiveDispatchers(t *testing.T) {
 }
 
 func TestAJobThatBecomesDueIsClaimedAlthoughItsHomeStandsStill(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(s *scene) {
 		s.peer("other")
 		s.dispatcher(dispatcher.Config{})
@@ -148,6 +154,7 @@ func TestAJobThatBecomesDueIsClaimedAlthoughItsHomeStandsStill(t *testing.T) {
 }
 
 func TestAFullWaitingRoomStopsTheLowestPrioritiesFirst(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(s *scene) {
 		s.dispatcher(dispatcher.Config{WaitingCap: 2})
 		publish := func(p job.Priority, id string) {
@@ -170,6 +177,7 @@ func TestAFullWaitingRoomStopsTheLowestPrioritiesFirst(t *testing.T) {
 }
 
 func TestWhatCannotBeIsLeftOutAndTheRestIsHeard(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(s *scene) {
 		s.dispatcher(dispatcher.Config{})
 		for _, value := range []string{
@@ -195,6 +203,7 @@ func TestWhatCannotBeIsLeftOutAndTheRestIsHeard(t *testing.T) {
 
 // An hour ahead, and hosts that are busy.
 func TestADispatcherWhoseClockIsOffGoesByTheTimeOfNATS(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(s *scene) {
 		s.off = time.Hour
 		s.dispatcher(dispatcher.Config{})

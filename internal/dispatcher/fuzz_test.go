@@ -43,6 +43,7 @@ func (s *script) time() string {
 
 // odd is the value of some key, valid, odd, or no JSON at all.
 func (s *script) odd(t *testing.T) []byte {
+	t.Helper()
 	hash := string(hashOf(t, s.next(3)))
 	switch s.next(9) {
 	case 0:
@@ -73,6 +74,7 @@ func (s *script) odd(t *testing.T) []byte {
 }
 
 func (s *script) key(t *testing.T) string {
+	t.Helper()
 	hash := string(hashOf(t, s.next(3)))
 	switch s.next(4) {
 	case 0:
@@ -133,6 +135,7 @@ func FuzzWhateverIsHeardTheBrainGoesOn(f *testing.F) {
 
 // play tells what the script says.
 func play(t *testing.T, s *scene, script *script) {
+	t.Helper()
 	buckets := []string{
 		jetstream.HostsBucket, jetstream.WaitingBucket, jetstream.BlocksBucket, jetstream.StrikesBucket, jetstream.TenantsBucket, jetstream.AffinityBucket,
 		jetstream.SlotsBucket, jetstream.CapabilitiesBucket, jetstream.DispatchersBucket,

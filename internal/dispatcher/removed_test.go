@@ -12,6 +12,7 @@ import (
 )
 
 func TestAWaitingJobThatIsTakenOutOfTheStreamIsCancelledWithinAMinute(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(s *scene) {
 		s.dispatcher(dispatcher.Config{})
 		gone := s.submit("gone")
@@ -36,11 +37,12 @@ func (s *scene) lastOf(id job.ID) job.Event {
 }
 
 func TestAPurgedLaneIsCancelledWithinAMinute(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(s *scene) {
 		s.dispatcher(dispatcher.Config{})
 		const jobs = 1500 // more than are looked at in a whole lane
 		for n := range jobs {
-			s.submit(job.ID(job.RequeueID("job", n)))
+			s.submit(job.RequeueID("job", n))
 		}
 		s.pass(20 * time.Second)
 		s.want("tickets before", len(s.tickets()), jobs)
@@ -54,6 +56,7 @@ func TestAPurgedLaneIsCancelledWithinAMinute(t *testing.T) {
 }
 
 func TestAClaimOfAJobThatIsNotStoredEndsIt(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(s *scene) {
 		s.dispatcher(dispatcher.Config{})
 		gone := s.submit("gone")
@@ -68,6 +71,7 @@ func TestAClaimOfAJobThatIsNotStoredEndsIt(t *testing.T) {
 
 // Of a stream that was made again the sequences begin anew, and so do the subjects by which deliveries are acked.
 func TestAJobOfAnOlderStreamIsNotMistakenForOneOfTheSameSequence(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(s *scene) {
 		kill := s.dispatcher(dispatcher.Config{})
 		s.submit("old")
@@ -75,7 +79,7 @@ func TestAJobOfAnOlderStreamIsNotMistakenForOneOfTheSameSequence(t *testing.T) {
 		kill()
 		s.remove(1)
 		s.mu.Lock()
-		s.memory.last = 0
+		s.last = 0
 		s.mu.Unlock()
 		s.submit("new")
 		s.dispatcher(dispatcher.Config{Name: "next"})
@@ -89,6 +93,7 @@ func TestAJobOfAnOlderStreamIsNotMistakenForOneOfTheSameSequence(t *testing.T) {
 }
 
 func TestAnIdWhoseFirstPublishWasTakenOutOfTheStreamMayBePublishedAgain(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(s *scene) {
 		s.dispatcher(dispatcher.Config{})
 		first := s.submit("x")
@@ -106,6 +111,7 @@ func TestAnIdWhoseFirstPublishWasTakenOutOfTheStreamMayBePublishedAgain(t *testi
 // More workflows wait than requirements are kept of those that nothing refers to, and they are learnt while the hosts are
 // not known yet.
 func TestNoRequirementIsForgottenBeforeTheFirstDecision(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(s *scene) {
 		const jobs = 17_000
 		for n := range jobs {

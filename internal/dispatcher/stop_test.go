@@ -10,6 +10,7 @@ import (
 )
 
 func TestADispatcherThatCannotTakeJobsIsNotReady(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(s *scene) {
 		s.dispatcher(dispatcher.Config{})
 		s.mu.Lock()
@@ -36,6 +37,7 @@ func TestADispatcherThatCannotTakeJobsIsNotReady(t *testing.T) {
 
 // Its walks would go on for two AckWaits.
 func TestADispatcherThatIsStoppedWithoutNATSEndsSoon(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(s *scene) {
 		s.dispatcher(dispatcher.Config{})
 		s.host("a", silent)
@@ -56,10 +58,11 @@ func TestADispatcherThatIsStoppedWithoutNATSEndsSoon(t *testing.T) {
 
 // An agent answers after a second; one may stand in NATS for that long without making a stop hasty.
 func TestADispatcherThatIsStoppedFinishesItsWalks(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(s *scene) {
 		s.dispatcher(dispatcher.Config{})
 		s.host("a", func(o *jetstream.Offer) (jetstream.Reply, error) {
-			time.Sleep(1500 * time.Millisecond)
+			goBy(1500 * time.Millisecond)
 			return s.accepts("a")(o)
 		})
 		s.submit("x")
