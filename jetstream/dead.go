@@ -137,6 +137,15 @@ func (d *DeadLetter) Priority() job.Priority {
 	return p
 }
 
+// Root is the id from which the ids of its requeues are made: its own without the number, when it is a requeue itself.
+// A publisher may choose an id that looks like one.
+func (d *DeadLetter) Root() job.ID {
+	if d.Header.Get(RequeueOfHeader) == "" {
+		return d.Job
+	}
+	return job.RootID(d.Job)
+}
+
 // Purge removes one dead letter.
 func (q *Queue) Purge(ctx context.Context, d *DeadLetter) error {
 	return wrap(q.dead.DeleteMsg(ctx, d.Sequence), "purge dead letter of job %s", d.Job)
@@ -145,7 +154,7 @@ func (q *Queue) Purge(ctx context.Context, d *DeadLetter) error {
 // Requeue publishes a dead job again as <root>-r<n>, the next free number. The header Comfy-Requeue-Of keeps its
 // lineage.
 func (q *Queue) Requeue(ctx context.Context, d *DeadLetter) (Receipt, error) {
-	root := job.RootID(d.Job)
+	root := d.Root()
 	for n := 1; ; n++ {
 		id := job.RequeueID(root, n)
 		_, taken, err := q.Last(ctx, d.Tenant, id)
@@ -165,7 +174,7 @@ func (q *Queue) Requeue(ctx context.Context, d *DeadLetter) (Receipt, error) {
 
 // Requeued reports whether a dead job was published again before.
 func (q *Queue) Requeued(ctx context.Context, d *DeadLetter) (bool, error) {
-	root := job.RootID(d.Job)
+	root := d.Root()
 	for n := 1; ; n++ {
 		link, found, err := q.Last(ctx, d.Tenant, job.RequeueID(root, n))
 		if err != nil || !found {

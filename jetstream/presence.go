@@ -27,7 +27,7 @@ type HostState struct {
 	Cause    failure.Cause   `json:"cause,omitempty"`     // what ails it when unhealthy, or what it is suspected of when on trial
 	Trial    bool            `json:"trial,omitempty"`     // one failure smelt of the host: it takes one job at a time, and the next of another workflow decides
 	Blame    *Blame          `json:"blame,omitempty"`     // whose job it ran when it became unhealthy
-	ClockOff job.Duration    `json:"clock_off,omitempty"` // by how much the agent's clock is ahead of NATS' when it is off by more than 1 s
+	ClockOff Offset          `json:"clock_off,omitempty"` // by how much the agent's clock is ahead of NATS' when it is off by more than 1 s
 	Slots    int             `json:"slots"`
 	Prefetch int             `json:"prefetch"`          // how many it holds beyond its slots
 	Running  []RunningJob    `json:"running,omitempty"` // accepted and not yet off the GPU
@@ -148,6 +148,7 @@ type DispatcherState struct {
 	Version    string    `json:"version,omitempty"`
 	Started    time.Time `json:"started"`
 	Waiting    int       `json:"waiting"`
+	ClockOff   Offset    `json:"clock_off,omitempty"` // by how much its clock is ahead of NATS' when it is off by more than 1 s
 }
 
 // Beat renews a host's presence.

@@ -92,6 +92,7 @@ func (b *brain) rehome() {
 	for tenant := range b.slots.caps {
 		b.tellSlots(tenant)
 	}
+	b.rehomeTickets(b.last)
 	b.dirty = true
 }
 

@@ -105,7 +105,7 @@ func (r *DeadRequest) meant(l *jetstream.DeadLetter) bool {
 func repeated(taken map[string]bool, l *jetstream.DeadLetter, again bool) bool {
 	key := string(l.Tenant) + "/" + string(l.Job)
 	if again {
-		key = string(l.Tenant) + "/" + string(job.RootID(l.Job))
+		key = string(l.Tenant) + "/" + string(job.RequeueID(l.Root(), 0))
 	}
 	was := taken[key]
 	taken[key] = true

@@ -134,7 +134,7 @@ func (d *Dispatcher) reopen(ctx context.Context, chain []jetstream.Link, failed 
 }
 
 func sequenceIn(chain []jetstream.Link) uint64 {
-	for i := range chain {
+	for i := len(chain) - 1; i >= 0; i-- { // the last: of a job that was taken out of the stream and published again
 		if chain[i].Sequence != 0 {
 			return chain[i].Sequence
 		}

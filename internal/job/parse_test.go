@@ -170,6 +170,25 @@ func TestRootIDTakesTheRequeueSuffixOff(t *testing.T) {
 	}
 }
 
+func TestTheIdOfARequeueFitsWhateverItsRoot(t *testing.T) {
+	t.Parallel()
+	long := job.ID(strings.Repeat("x", 119))
+	for root, want := range map[job.ID]job.ID{
+		"a": "a-r12345", job.ID(strings.Repeat("x", 112)): job.ID(strings.Repeat("x", 112) + "-r12345"),
+	} {
+		if got := job.RequeueID(root, 12345); got != want {
+			t.Errorf("RequeueID(%q) = %q, want %q", root, got, want)
+		}
+	}
+	first, second := job.RequeueID(long+"a", 1), job.RequeueID(long+"b", 1)
+	if !first.Valid() || !job.RequeueID(long, 999_999).Valid() || first == second {
+		t.Errorf("requeues of long ids are %q and %q", first, second)
+	}
+	if again := job.RequeueID(job.RootID(first), 1); again != first {
+		t.Errorf("the requeue of a requeue is numbered anew: %q beside %q", again, first)
+	}
+}
+
 func TestABrokenBodyIsSaidToBeBrokenFirst(t *testing.T) {
 	t.Parallel()
 	for _, body := range []string{bare[:len(bare)-1], `{"1"}`, `{"1":}`, `{"prompt":1,}`} {
