@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -108,27 +109,58 @@ func decodeOffer(msg *nats.Msg) (Offer, error) {
 	if err != nil {
 		return Offer{}, err
 	}
-	ackWait, err := time.ParseDuration(h.Get(ackWaitHeader))
-	if err != nil {
-		return Offer{}, fmt.Errorf("offer without a valid %s: %w", ackWaitHeader, err)
-	}
 	received, err := time.Parse(time.RFC3339Nano, h.Get(receivedHeader))
 	if err != nil {
 		return Offer{}, fmt.Errorf("offer without a valid %s: %w", receivedHeader, err)
 	}
-	quiet, err := time.ParseDuration(h.Get(quietHeader))
-	if err != nil {
-		quiet = 0 // left out, or as good as that
-	}
-	return Offer{
-		Quiet: max(quiet, 0),
+	ackWait, _ := time.ParseDuration(h.Get(ackWaitHeader)) // 0 is out of range
+	quiet, _ := time.ParseDuration(h.Get(quietHeader))     // left out, or as good as that
+	o := Offer{
+		Quiet: min(max(quiet, 0), longestQuiet),
 		Message: job.Message{
 			Tenant: h.Get(tenantHeader), Priority: job.Priority(headerInt(h, priorityHeader)),
 			Sequence: headerUint(h, sequenceHeader), Received: received, RequeueOf: h.Get(RequeueOfHeader), Body: msg.Data,
 		},
 		Job: job.ID(h.Get(JobIDHeader)), Hash: workflow.Hash(h.Get(hashHeader)), Attempt: headerInt(h, attemptHeader),
 		Resume: h.Get(resumeHeader) == "true", Lease: lease, AckWait: ackWait, LastInChain: headerUint(h, lastSequenceHeader),
-	}, nil
+	}
+	return o, o.check()
+}
+
+const (
+	shortestAckWait, longestAckWait = time.Second, time.Hour
+	longestQuiet                    = time.Minute
+	mostAttempts                    = 1_000_000
+)
+
+// check finds what cannot be: an agent keeps what an offer says, and tells it to everybody.
+func (o *Offer) check() error {
+	bad := ""
+	switch {
+	case o.AckWait < shortestAckWait || o.AckWait > longestAckWait:
+		bad = ackWaitHeader + " (a duration from 1s to 1h)"
+	case o.Attempt < 1 || o.Attempt > mostAttempts:
+		bad = attemptHeader + " (1 or more)"
+	case !job.Tenant(o.Message.Tenant).Valid():
+		bad = tenantHeader
+	case !o.Message.Priority.Valid():
+		bad = priorityHeader + " (0 to 9)"
+	case !o.Job.Valid():
+		bad = JobIDHeader
+	case o.Message.Sequence < 1:
+		bad = sequenceHeader + " (1 or more)"
+	case !hashLike(o.Hash):
+		bad = hashHeader + " (64 hex digits)"
+	}
+	if bad == "" {
+		return nil
+	}
+	return fmt.Errorf("offer without a valid %s", bad)
+}
+
+func hashLike(h workflow.Hash) bool {
+	digits := strings.Trim(string(h), "0123456789abcdef")
+	return len(h) == 64 && digits == ""
 }
 
 // ServeOffers calls answer for every offer to a host, one after the other, until ctx ends, and ready, once, when
@@ -151,33 +183,43 @@ func (q *Queue) ServeOffers(ctx context.Context, host string, ready func(), answ
 
 // Control asks an agent for something else than running a job.
 type Control struct {
-	Drain  bool `json:"drain,omitempty"`
-	Resume bool `json:"resume,omitempty"`
+	Drain  bool   `json:"drain,omitempty"`
+	Resume bool   `json:"resume,omitempty"`
+	By     string `json:"by,omitempty"` // who asks
 }
 
-// Control sends c to a host's agent.
-func (q *Queue) Control(ctx context.Context, host string, c Control) error {
+// Control sends c to a host's agent, and gives its answer: the host's state after it and, where that is not what one
+// would expect, the reason.
+func (q *Queue) Control(ctx context.Context, host string, c Control) (Reply, error) {
 	body, err := json.Marshal(c)
 	if err != nil {
-		return fmt.Errorf("encode control of host %s: %w", host, err)
+		return Reply{}, fmt.Errorf("encode control of host %s: %w", host, err)
 	}
 	ctx, cancel := context.WithTimeout(ctx, offerTimeout)
 	defer cancel()
-	if _, err = q.nc.RequestWithContext(ctx, controlSubject(host), body); errors.Is(err, nats.ErrNoResponders) {
-		return fmt.Errorf("control host %s: %w", host, ErrNoAgent)
+	answer, err := q.nc.RequestWithContext(ctx, controlSubject(host), body)
+	if errors.Is(err, nats.ErrNoResponders) {
+		return Reply{}, fmt.Errorf("control host %s: %w", host, ErrNoAgent)
 	}
-	return wrap(err, "control host %s", host)
+	if err != nil {
+		return Reply{}, wrap(err, "control host %s", host)
+	}
+	r, err := decodeReply(answer.Data)
+	return r, wrap(err, "read the answer to a control of host %s", host)
 }
 
-// ServeControl calls obey for every control of a host until ctx ends, and ready when the server has the subscription:
-// from then on no control is lost.
-func (q *Queue) ServeControl(ctx context.Context, host string, ready func(), obey func(Control)) error {
+// ServeControl calls obey for every control of a host until ctx ends, one after the other, and ready when the server has
+// the subscription: from then on no control is lost. The asker waits 2 s for what obey returns.
+func (q *Queue) ServeControl(ctx context.Context, host string, ready func(), obey func(Control) Reply) error {
 	return q.serveWhenReady(ctx, controlSubject(host), ready, func(msg *nats.Msg) {
 		var c Control
-		if json.Unmarshal(msg.Data, &c) == nil {
-			obey(c)
+		if err := json.Unmarshal(msg.Data, &c); err != nil {
+			respond(msg, &Reply{Answer: Unfit, Reason: "the control is no JSON object: " + err.Error()})
+			return
 		}
-		respond(msg, &Reply{Answer: Accepted})
+		r := obey(c)
+		r.State = r.State.Abridged()
+		respond(msg, &r)
 	})
 }
 

@@ -158,14 +158,15 @@ func (h *host) depart(kill context.Context) {
 }
 
 // obey does what dispatcher hosts drain and resume ask for.
-func (h *host) obey(c jetstream.Control) {
+func (h *host) obey(c jetstream.Control) jetstream.Reply {
 	if c.Drain == c.Resume {
-		return
+		return jetstream.Reply{Answer: jetstream.Unfit, Reason: "a control asks for either drain or resume", State: h.desk.state()}
 	}
 	if h.desk.change(func(d *desk) { d.drained = c.Drain }) {
 		h.log.Info("told by an operator", "drain", c.Drain)
 	}
 	h.announce()
+	return jetstream.Reply{Answer: jetstream.Accepted, State: h.desk.state()}
 }
 
 // heard reports whether anybody reads what every job logs.

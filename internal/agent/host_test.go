@@ -196,7 +196,7 @@ func TestAnOperatorDrainsAndResumesAHost(t *testing.T) {
 	t.Parallel()
 	h := start(t, agent.Config{})
 	h.awaitState("gpu", func(s jetstream.HostState) bool { return s.State == jetstream.Online })
-	if err := h.q.Control(h.ctx, "gpu", jetstream.Control{Drain: true}); err != nil {
+	if _, err := h.q.Control(h.ctx, "gpu", jetstream.Control{Drain: true}); err != nil {
 		t.Fatal(err)
 	}
 	h.awaitState("gpu", func(s jetstream.HostState) bool { return s.State == jetstream.Draining })
@@ -204,7 +204,7 @@ func TestAnOperatorDrainsAndResumesAHost(t *testing.T) {
 	if r := h.offer(o); r.Answer != jetstream.Drain {
 		t.Errorf("the offer was answered %s", r.Answer)
 	}
-	if err := h.q.Control(h.ctx, "gpu", jetstream.Control{Resume: true}); err != nil {
+	if _, err := h.q.Control(h.ctx, "gpu", jetstream.Control{Resume: true}); err != nil {
 		t.Fatal(err)
 	}
 	h.awaitState("gpu", func(s jetstream.HostState) bool { return s.State == jetstream.Online })

@@ -200,7 +200,7 @@ func (d *Dispatcher) apiDrain(ctx context.Context, r DrainRequest) (CountAnswer,
 	if !job.ValidHost(r.Host) {
 		return CountAnswer{}, &jetstream.BadRequest{Message: `give {"host":"…"}`}
 	}
-	err := d.q.Control(ctx, r.Host, jetstream.Control{Drain: !r.Resume, Resume: r.Resume})
+	_, err := d.q.Control(ctx, r.Host, jetstream.Control{Drain: !r.Resume, Resume: r.Resume})
 	if errors.Is(err, jetstream.ErrNoAgent) {
 		return CountAnswer{}, &jetstream.NotFound{Message: "not found: no agent serves host " + r.Host}
 	}
