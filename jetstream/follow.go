@@ -33,7 +33,7 @@ func (q *Queue) Watch(ctx context.Context, tenant job.Tenant, since time.Time) i
 		if tenant != "" {
 			subject = jobEventsPrefix + string(tenant) + ".>"
 		}
-		for link, err := range q.Stream(ctx, subject, or(since, time.Now())) {
+		for link, err := range q.Stream(ctx, subject, or(since, q.Now())) {
 			if !yield(link.Event, err) || err != nil {
 				return
 			}

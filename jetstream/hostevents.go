@@ -49,7 +49,7 @@ func (q *Queue) AnnounceHost(ctx context.Context, host string, kind HostEventKin
 		if sequence != 0 && last.same(kind) {
 			return nil
 		}
-		e := HostEvent{Host: host, State: kind, Reason: reason, Time: time.Now().UTC()}
+		e := HostEvent{Host: host, State: kind, Reason: reason, Time: q.Now().UTC()}
 		msg, err := e.message(sequence)
 		if err != nil {
 			return err
