@@ -16,7 +16,7 @@ import (
 const maxObjectInfo = 512 << 20
 
 // Capability reads what the host can run from GET /object_info, class by
-// class, and remembers how the host spells its model files. Only ctx bounds it:
+// class, and remembers how the host spells its choices. Only ctx bounds it:
 // ComfyUI lists its model folders while it answers.
 func (h *Host) Capability(ctx context.Context) (workflow.Capability, error) {
 	request, err := h.request(ctx, http.MethodGet, "/object_info", nil, nil)
@@ -40,9 +40,8 @@ func (h *Host) Capability(ctx context.Context) (workflow.Capability, error) {
 	return workflow.NewCapability(&c.builder), nil
 }
 
-// Spelling is how the host itself spells a model file of an input: a Windows
-// host lists sub\a.ckpt and refuses sub/a.ckpt. A file that the host did not
-// list at the last Capability is returned as it is.
+// Spelling is how the host itself spells a choice of an input: a Windows host
+// lists sub\a.ckpt and refuses sub/a.ckpt. A choice that the host did not list at the last Capability is returned as it is.
 func (h *Host) Spelling(class, input, file string) string {
 	known := h.spellings.Load()
 	if known == nil {
@@ -60,7 +59,7 @@ func spellingKey(class, input, file string) string {
 
 type capabilityReader struct {
 	builder   workflow.CapabilityBuilder
-	spellings map[string]string // only of files with a backslash
+	spellings map[string]string // only of choices with a backslash
 }
 
 // classInfo is one class of /object_info, as far as it is read.
@@ -109,15 +108,35 @@ func (c *capabilityReader) inputs(class string, raw json.RawMessage) {
 		return
 	}
 	for input, config := range inputs {
-		choices, enumerated := readChoices(config)
-		if !enumerated {
+		l, enumerated := readList(config)
+		switch {
+		case !enumerated:
+			continue
+		case l.open:
+			c.builder.AddFiles(class, input, l.texts)
+		default:
+			c.builder.AddChoices(class, input, l.texts, l.numbers...)
+		}
+		c.spell(class, input, l.texts)
+	}
+}
+
+// spell remembers the choices that are written with backslashes, unless the
+// host lists the same with slashes too.
+func (c *capabilityReader) spell(class, input string, choices []string) {
+	var slashes map[string]bool
+	for _, choice := range choices {
+		if !strings.Contains(choice, `\`) {
 			continue
 		}
-		c.builder.AddChoices(class, input, choices)
-		for _, choice := range choices {
-			if strings.Contains(choice, `\`) && fileLike(choice) {
-				c.spellings[spellingKey(class, input, choice)] = choice
+		if slashes == nil {
+			slashes = map[string]bool{}
+			for _, other := range choices {
+				slashes[other] = strings.Contains(other, "/")
 			}
+		}
+		if !slashes[strings.ReplaceAll(choice, `\`, "/")] {
+			c.spellings[spellingKey(class, input, choice)] = choice
 		}
 	}
 }

@@ -41,7 +41,8 @@ func submitBody(p Prompt, clientID string) ([]byte, error) {
 	if string(bytes.TrimSpace(extra["extra_pnginfo"])) == "null" {
 		delete(extra, "extra_pnginfo")
 	}
-	if trimmed := bytes.TrimSpace(p.Workflow); len(trimmed) == 0 || trimmed[0] != '{' || !json.Valid(trimmed) {
+	var read json.RawMessage // leniently: a workflow may have what only Python reads
+	if trimmed := bytes.TrimSpace(p.Workflow); len(trimmed) == 0 || trimmed[0] != '{' || decode(trimmed, &read) != nil {
 		return nil, errors.New("the workflow must be a JSON object in API format")
 	}
 	rest, err := json.Marshal(struct {

@@ -212,6 +212,15 @@ func TestABrokenBodyIsSaidToBeBrokenFirst(t *testing.T) {
 	}
 }
 
+func TestAFileThatTheJobBringsIsNoOption(t *testing.T) {
+	t.Parallel()
+	const w = `{"1":{"class_type":"LoadImage","inputs":{"image":"example.png","channel":"red"}}}`
+	j, err := job.Parse(message(`{"workflow":` + w + `,"inputs":[{"node":"1","input":"image","object":"acme/x.png"}]}`))
+	if err != nil || j.Options().Len() != 1 || j.Graph.Options().Len() != 2 {
+		t.Errorf("%d options of the job, %v", j.Options().Len(), err)
+	}
+}
+
 func FuzzParse(f *testing.F) {
 	f.Add([]byte(bare))
 	f.Add([]byte(`{"id":"x","workflow":` + bare + `,"timeouts":{"start":"1s"},"inputs":[{"node":"1","input":"i","url":"data:,x"}]}`))

@@ -138,6 +138,13 @@ func TestCapabilityRefusesForeignBytes(t *testing.T) {
 			t.Errorf("%q: %v, %d values", raw, err, c.Len())
 		}
 	}
+	long := make([]uint64, 120_001)
+	for i := range long {
+		long[i] = uint64(i)
+	}
+	if err := c.UnmarshalBinary(values(long...)); err == nil || c.Len() != 1 {
+		t.Errorf("of too many values %d are taken, %v", c.Len(), err)
+	}
 	if err := c.UnmarshalBinary(values(0, 1, 1<<63, 1<<64-1)); err != nil || c.Len() != 4 {
 		t.Errorf("%v, %d values", err, c.Len())
 	}
