@@ -72,7 +72,7 @@ func (c *console) end(err error) int {
 	if err == nil {
 		return 0
 	}
-	c.say("agent: %s", strings.Map(visible, err.Error()))
+	c.say("agent: %s", strings.Map(visible, daemon.WithoutPasswords(err.Error())))
 	return 1
 }
 

@@ -97,7 +97,7 @@ func hostsOf(text string) ([]agent.HostConfig, error) {
 			host = agent.HostConfig{Name: name, URL: address}
 		}
 		if u, err := url.Parse(host.URL); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
-			return nil, fmt.Errorf("%q is no address of a ComfyUI; write it like http://127.0.0.1:8188 or gpu-1=http://127.0.0.1:8188", part)
+			return nil, fmt.Errorf("%s is no address of a ComfyUI; write it like http://127.0.0.1:8188 or gpu-1=http://127.0.0.1:8188", daemon.HostShown(part, text))
 		}
 		hosts = append(hosts, host)
 	}

@@ -74,9 +74,9 @@ func (w *waiter) wait(stop context.Context, jobs []jetstream.Receipt) error {
 
 func (w *waiter) display() display {
 	if isTerminal(w.c.err) {
-		return newBars(w.c)
+		return newBars(w.c, w.q.Now)
 	}
-	return &lines{c: w.c, progress: w.progress}
+	return &lines{c: w.c, progress: w.progress, now: w.q.Now}
 }
 
 // follow tells one job's events until its end, through any loss of the connection.
