@@ -194,6 +194,9 @@ func (r *runCmd) dispatch(stop, kill context.Context, nats *link, policy route.P
 	if nats.url != daemon.DefaultURL {
 		where = "NATS_URL=" + nats.url + " "
 	}
+	if note := clockWords("this machine", q.ClockOff()); note != "" {
+		c.say("clock     %s", note)
+	}
 	c.say("submit    %sdispatcher submit workflow_api.json --wait", where)
 	c.say("hosts     %sCOMFY_HOSTS=http://127.0.0.1:8188 agent", where)
 	c.say("stop      Ctrl-C; again: now")
