@@ -54,6 +54,9 @@ func (c Capability) has(v uint64) bool {
 	return false
 }
 
+// HasClass says whether the host has a node class.
+func (c Capability) HasClass(class string) bool { return c.has(classKey(class)) }
+
 // Len returns the number of values: classes, enumerated inputs and choices.
 func (c Capability) Len() int { return len(c.sorted) }
 

@@ -92,7 +92,7 @@ func TestCapabilityOfAnySizeFindsEveryName(t *testing.T) {
 		}
 		for i := range 2 * size {
 			has := workflow.Requirements{Classes: []string{fmt.Sprint(i)}}.Compile().MetBy(c)
-			if has != (i < size) {
+			if has != (i < size) || c.HasClass(fmt.Sprint(i)) != has {
 				t.Fatalf("of %d classes, class %d is there: %t", size, i, has)
 			}
 		}

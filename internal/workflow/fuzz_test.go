@@ -67,8 +67,9 @@ func prepareAll(t *testing.T, g *workflow.Graph, raw []byte) {
 	}
 	first := g.Nodes()[0]
 	changed, err := g.Prepare(workflow.Preparation{
-		Seed: func() uint64 { return math.MaxUint64 }, Prefix: "comfyherd/u",
-		Spell: func(_, _, file string) string { return strings.ReplaceAll(file, "/", `\`) },
+		Seed: func() uint64 { return math.MaxUint64 }, Prefix: "comfyherd/u", Has: func(string) bool { return len(raw)%2 == 0 },
+		SeedLimit: func(_, input string) (uint64, bool) { return 1 << 31, input == "seed" },
+		Spell:     func(_, _, file string) string { return strings.ReplaceAll(file, "/", `\`) },
 	})
 	if err != nil {
 		t.Fatal(err)

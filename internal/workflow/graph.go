@@ -15,8 +15,10 @@ type Graph struct {
 	nodes  []node
 	inputs []member // of all nodes, node by node
 
-	hashed sync.Once
-	hash   Hash
+	hashed   sync.Once
+	hash     Hash
+	measured sync.Once
+	size     int64
 }
 
 // node is one node; its member's name is the id, its value the node's object.
