@@ -45,6 +45,7 @@ func TestComfyHosts(t *testing.T) {
 		"Empty":     {" ", nil, "COMFY_HOSTS=http://127.0.0.1:8188 agent"},
 		"NoScheme":  {"127.0.0.1:8188", nil, "write it like http://127.0.0.1:8188"},
 		"Scheme":    {"ws://h:1", nil, "is no address of a ComfyUI"},
+		"Password":  {"htp://admin:s3cret@h:1", nil, `"…@h:1" is no address of a ComfyUI`},
 		"NoHost":    {"a=http://", nil, "is no address of a ComfyUI"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -97,7 +97,11 @@ func hostsOf(text string) ([]agent.HostConfig, error) {
 			host = agent.HostConfig{Name: name, URL: address}
 		}
 		if u, err := url.Parse(host.URL); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
-			return nil, fmt.Errorf("%s is no address of a ComfyUI; write it like http://127.0.0.1:8188 or gpu-1=http://127.0.0.1:8188", daemon.HostShown(part, text))
+			shown := part
+			if at := strings.LastIndexByte(part, '@'); at >= 0 {
+				shown = "…" + part[at:] // a password stands before it
+			}
+			return nil, fmt.Errorf("%q is no address of a ComfyUI; write it like http://127.0.0.1:8188 or gpu-1=http://127.0.0.1:8188", shown)
 		}
 		hosts = append(hosts, host)
 	}
@@ -110,7 +114,7 @@ func hostsOf(text string) ([]agent.HostConfig, error) {
 func (s *settings) serve(stop, kill context.Context, nc *nats.Conn, hosts []agent.HostConfig, c *console, log *slog.Logger) error {
 	var q *jetstream.Queue
 	err := daemon.Begin(stop, s.Retry, log, func(ctx context.Context) (err error) {
-		q, err = jetstream.Open(ctx, nc, jetstream.Config{Domain: s.Domain, APIPrefix: s.Prefix, Warn: daemon.Warn(log)})
+		q, err = jetstream.Open(ctx, nc, jetstream.Config{Domain: s.Domain, APIPrefix: s.Prefix})
 		return err
 	})
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"io"
 
 	"github.com/comfyherd/comfyherd/internal/comfy"
+	"github.com/comfyherd/comfyherd/internal/failure"
 	"github.com/comfyherd/comfyherd/internal/workflow"
 )
 
@@ -34,7 +35,7 @@ type Health interface {
 	State() comfy.State
 	Probe(ctx context.Context) (comfy.Probe, error)
 	Survey(ctx context.Context) (comfy.Probe, error)
-	Sick(ctx context.Context) (reason string, sick bool, err error)
+	Sick(ctx context.Context) (reason string, cause failure.Cause, err error)
 	Capability(ctx context.Context) (workflow.Capability, error)
 	Spelling(class, input, file string) string
 }

@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"github.com/comfyherd/comfyherd/internal/comfy"
+	"github.com/comfyherd/comfyherd/internal/failure"
 	"github.com/comfyherd/comfyherd/internal/workflow"
 )
 
@@ -110,10 +111,13 @@ func (f *fake) Probe(context.Context) (comfy.Probe, error) {
 
 func (f *fake) Survey(ctx context.Context) (comfy.Probe, error) { return f.Probe(ctx) }
 
-func (f *fake) Sick(context.Context) (string, bool, error) {
+func (f *fake) Sick(context.Context) (reason string, cause failure.Cause, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.sick, f.sick != "", nil
+	if f.sick != "" {
+		cause = failure.WorkerGone
+	}
+	return f.sick, cause, nil
 }
 
 func (f *fake) Capability(context.Context) (workflow.Capability, error) {

@@ -137,7 +137,8 @@ func (h *host) wedged(ctx context.Context, c *checkup) (string, bool) {
 	if h.desk.well() && !c.lost {
 		return "", false
 	}
-	reason, sick, err := h.comfy.Sick(ctx)
+	reason, cause, err := h.comfy.Sick(ctx)
+	sick := cause != ""
 	if err != nil {
 		h.log.Debug("cannot read ComfyUI's log", "error", err)
 	}

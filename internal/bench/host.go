@@ -90,7 +90,7 @@ func (h *host) Survey(context.Context) (comfy.Probe, error) {
 }
 
 // Sick finds the host well.
-func (h *host) Sick(context.Context) (string, bool, error) { return "", false, nil }
+func (h *host) Sick(context.Context) (string, failure.Cause, error) { return "", "", nil }
 
 // Capability is what the bench's workflows need.
 func (h *host) Capability(context.Context) (workflow.Capability, error) { return h.capacity, nil }

@@ -37,6 +37,11 @@ func TestEveryRecordedEndingIsUnderstood(t *testing.T) {
 		"LoadImage file deleted between validation and execution":                                                                 failure.ExecutionError,
 		"global interrupt of a running job (progress node: interrupt lands at next ProgressBar update)":                           failure.Interrupted,
 		"/api/jobs/{id}/cancel and batch": failure.Interrupted,
+		// A file of the cache, of which nothing shows that it is still what that node wrote.
+		"same graph with different node ids: cache hits are keyed by input signature, not node id":          failure.Lost,
+		"output file deleted from disk, then identical prompt again: reports success although file is gone": failure.Lost,
+		"second identical": failure.Lost,
+		"third identical":  failure.Lost,
 	}
 	for _, e := range recorded[ended](t, "endings.jsonl") {
 		if strings.Contains(e.Body, `"in_progress"`) {
@@ -86,18 +91,6 @@ func TestAResultIsReadFromTheJobAndFromTheHistory(t *testing.T) {
 				t.Error(diff)
 			}
 		})
-	}
-}
-
-func TestACachedPictureIsReportedAsReused(t *testing.T) {
-	t.Parallel()
-	e := find(t, "second identical", "/history/")
-	got, err := endedHost(t, e).Run(within(t), comfy.Prompt{ID: e.id(), Workflow: []byte(graph)}, comfy.Watch{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !got.OutputsReused || len(got.CachedNodes) != 2 || len(got.Outputs) != 1 {
-		t.Errorf("%+v", got)
 	}
 }
 

@@ -11,7 +11,7 @@ var (
 // Track hands a text frame to the tracker of a prompt, as the socket does.
 func Track(frame []byte) {
 	if e, ok := parseText(frame); ok {
-		newTracker(e.prompt, map[string]string{"1": "A"}).see(e, time.Unix(1, 0))
+		newTracker(e.prompt, shape{classes: map[string]string{"1": "A"}}).see(e, time.Unix(1, 0))
 	}
 }
 
@@ -19,7 +19,7 @@ func Track(frame []byte) {
 func ReadAnswer(body []byte, id string) {
 	var r refusal
 	if decode(body, &r) == nil {
-		_ = r.failure()
+		_ = r.failure(nil)
 	}
 	for _, e := range endingsOf(body, id) {
 		if e != nil {
@@ -30,8 +30,8 @@ func ReadAnswer(body []byte, id string) {
 	if line, err := readBacklog(body); err == nil {
 		line.find(id)
 	}
-	_, _ = wedged(string(body))
-	_, _ = uploadedName(200, body, "a.png")
+	_ = wedged(entriesOf(string(body)))
+	_, _ = uploadedName(answer{status: 200, body: body}, "a.png")
 }
 
 func endingsOf(body []byte, id string) []*ending {

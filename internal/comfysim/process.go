@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -37,7 +38,7 @@ type process struct {
 	freeMemory   bool
 	history      map[string]*record
 	historyOrder []string
-	logLines     []string // the newest maxLogLines
+	logLines     []logLine // the newest maxLogLines
 }
 
 const maxLogLines = 300 // as ComfyUI's own log buffer
@@ -87,20 +88,39 @@ func (p *process) die() {
 	p.wg.Wait()
 }
 
-func (p *process) logf(format string, args ...any) {
-	line := time.Now().UTC().Format("2006-01-02T15:04:05.000000") + " - " + fmt.Sprintf(format, args...) + "\n"
+// logLine is one write to ComfyUI's output: when, by the host's own clock and without a zone, and what.
+type logLine struct {
+	Time string `json:"t"`
+	Text string `json:"m"`
+}
+
+func (p *process) logf(format string, args ...any) { p.log(fmt.Sprintf(format, args...) + "\n") }
+
+// log keeps texts, each as one write.
+func (p *process) log(texts ...string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.logLines = append(p.logLines, line)
+	for _, text := range texts {
+		p.logLines = append(p.logLines, logLine{time.Now().UTC().Format("2006-01-02T15:04:05.000000"), text})
+	}
 	if extra := len(p.logLines) - maxLogLines; extra > 0 {
 		p.logLines = append(p.logLines[:0], p.logLines[extra:]...)
 	}
 }
 
+// logText is the log as /internal/logs shows it: each write after its time.
 func (p *process) logText() string {
+	var b strings.Builder
+	for _, line := range p.logEntries() {
+		b.WriteString(line.Time + " - " + line.Text)
+	}
+	return b.String()
+}
+
+func (p *process) logEntries() []logLine {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return strings.Join(p.logLines, "")
+	return slices.Clone(p.logLines)
 }
 
 // sleep waits as the worker thread would; it fails with errDead when the process dies, and stands still while frozen.

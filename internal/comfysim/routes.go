@@ -35,6 +35,9 @@ func (p *process) routes() http.Handler {
 	both("POST", "/upload/mask", p.postUpload)
 	both("GET", "/view", p.getView)
 	mux.HandleFunc("GET /internal/logs", func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, p.logText()) })
+	mux.HandleFunc("GET /internal/logs/raw", func(w http.ResponseWriter, _ *http.Request) {
+		answer(w, http.StatusOK, map[string]any{"entries": p.logEntries(), "size": map[string]any{"cols": 80, "rows": 24}})
+	})
 	if !p.cfg.old() {
 		mux.HandleFunc("GET /api/jobs", p.getJobs)
 		mux.HandleFunc("GET /api/jobs/{id}", p.getJob)

@@ -108,8 +108,11 @@ func invalidf(format string, args ...any) *Invalid {
 // Duration is a time.Duration that is a Go string ("90s") in JSON.
 type Duration time.Duration
 
-// MarshalText gives the Go form, such as "1m30s".
-func (d Duration) MarshalText() ([]byte, error) { return []byte(time.Duration(d).String()), nil }
+// MarshalText gives the Go form, such as "1m30s". A negative one, which clocks that differ make, is written as "0s",
+// since UnmarshalText refuses it.
+func (d Duration) MarshalText() ([]byte, error) {
+	return []byte(time.Duration(max(d, 0)).String()), nil
+}
 
 // UnmarshalText takes the Go form and refuses negative durations.
 func (d *Duration) UnmarshalText(text []byte) error {

@@ -118,3 +118,11 @@ func isChoice(s []byte) bool {
 // slashed is the spelling of a file or another choice in hashes, requirements
 // and capabilities: a Windows host's separators count as slashes.
 func slashed(choice string) string { return strings.ReplaceAll(choice, `\`, "/") }
+
+// slashes is slashed of bytes, which it leaves as they are.
+func slashes(choice []byte) []byte {
+	if bytes.IndexByte(choice, '\\') < 0 {
+		return choice
+	}
+	return bytes.ReplaceAll(choice, []byte(`\`), []byte("/"))
+}

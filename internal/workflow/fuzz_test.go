@@ -52,9 +52,48 @@ func FuzzParse(f *testing.F) {
 			t.Fatalf("HashOf = %s, %v; Hash %s", hash, err, g.Hash())
 		}
 		prepareAll(t, g, raw)
-		_, _ = g.Size(), g.Requirements().Missing(workflow.Capability{})
+		size, sized := g.Size(), g.SizeWith(func(string) (int, int, bool) { return 64, 64, true })
+		if size < 0 || sized < 0 || size > 0 && sized == 0 {
+			t.Fatalf("size %d, with pictures %d", size, sized)
+		}
+		_ = g.Requirements().Missing(workflow.Capability{})
 		if missing := (workflow.Capability{}).Lacks(g.Options()); missing != nil {
 			t.Fatalf("a host that lists nothing lacks %v", missing)
+		}
+	})
+}
+
+// FuzzCapability: nothing panics; what is read is written again as it was, and
+// says of each workflow the same by all its ways.
+func FuzzCapability(f *testing.F) {
+	c := capability(func(b *workflow.CapabilityBuilder) {
+		b.AddClass("Sampler")
+		b.AddChoices("Sampler", "scheduler", []string{"simple"}, 8)
+	})
+	raw, err := c.MarshalBinary()
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(raw, wishes)
+	f.Add([]byte("cap\x01\x00\x00\x00\x00\x00\x00\x00\x00"), `{"1":{"class_type":"A","inputs":{"x":"a.ckpt","y":-0.0}}}`)
+	f.Fuzz(func(t *testing.T, raw []byte, text string) {
+		var c workflow.Capability
+		if err := c.UnmarshalBinary(raw); err != nil {
+			return
+		}
+		if again, err := c.MarshalBinary(); err != nil || !bytes.Equal(again, raw) {
+			t.Fatalf("%x becomes %x, %v", raw, again, err)
+		}
+		g, err := workflow.Parse([]byte(text))
+		if err != nil {
+			return
+		}
+		needs, options := g.Requirements(), g.Options()
+		if met := needs.Compile().MetBy(c); met != (needs.Missing(c) == nil) {
+			t.Fatalf("MetBy = %t, Missing = %v", met, needs.Missing(c))
+		}
+		if met := options.MetBy(c); met != (c.Lacks(options) == nil) {
+			t.Fatalf("MetBy = %t, Lacks = %v", met, c.Lacks(options))
 		}
 	})
 }

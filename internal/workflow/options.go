@@ -1,9 +1,6 @@
 package workflow
 
-import (
-	"bytes"
-	"slices"
-)
+import "slices"
 
 // Options are the values of one workflow that a host may lack without its hash
 // saying so: the sampler, a scheduler, a number out of a list, a folder that
@@ -62,10 +59,7 @@ func (g *Graph) choice(class []byte, in member) (value uint64, is bool) {
 		if !isChoice(text) || isModel(text) {
 			return 0, false
 		}
-		if bytes.IndexByte(text, '\\') >= 0 {
-			text = bytes.ReplaceAll(text, []byte(`\`), []byte("/"))
-		}
-		return textKey(class, g.name(in), text), true
+		return textKey(class, g.name(in), slashes(text)), true
 	}
 	return 0, false
 }
