@@ -25,6 +25,7 @@ type HostCondition struct {
 	Hashes  []workflow.Hash `json:"hashes,omitempty"`  // of the workflows that have failed in this way
 	Process string          `json:"process,omitempty"` // ComfyUI's, when it was found so; another process is well
 	Blame   *Blame          `json:"blame,omitempty"`
+	Prompts []string        `json:"prompts,omitempty"` // that nobody waits for and that may still run there
 	Time    time.Time       `json:"time"`
 }
 

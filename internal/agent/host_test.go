@@ -237,22 +237,6 @@ func TestAHostWithoutComfyUIComesUpByItself(t *testing.T) {
 	h.wantHostEvents("unhealthy recovered")
 }
 
-func TestASickHostTakesNoJobsUntilComfyUIWasRestarted(t *testing.T) {
-	t.Parallel()
-	h := start(t, agent.Config{})
-	h.fake.returns(now(), nil, failure.New(failure.HostSick, "CUDA error: device-side assert"))
-	o, next := h.queued(job.Spec{ID: "one"}), h.queued(job.Spec{ID: "two"})
-	h.accepted(o)
-	h.event(o, job.Failed)
-	if r := h.offer(next); r.Answer != jetstream.Unfit || !strings.Contains(r.Reason, "CUDA error") {
-		t.Errorf("an offer to a sick host was answered %+v", r)
-	}
-	h.awaitState("gpu", func(s jetstream.HostState) bool { return s.State == jetstream.Unhealthy })
-	h.fake.set(func() { h.fake.state.Connected = false })
-	h.awaitState("gpu", func(s jetstream.HostState) bool { return s.State == jetstream.Online })
-	h.wantHostEvents("online unhealthy recovered")
-}
-
 func TestStrangersWorkCountsAsLoad(t *testing.T) {
 	t.Parallel()
 	h := start(t, agent.Config{Prefetch: -1})
