@@ -32,6 +32,7 @@ type brain struct {
 	incapable    map[pair]time.Time // blocks of kind incapable, and since when
 	struck       map[pair]bool
 	suspects     map[pair]bool // pairs that failed a moment ago
+	memory       memory
 	affinities   map[string]bool
 	tenants      map[string]bool
 	dispatchers  map[string]time.Time // live ones, and until when their presence stands
@@ -83,7 +84,7 @@ func newBrain(d *Dispatcher) *brain {
 		d: d, inbox: make(chan func(time.Time), 1024), over: make(chan struct{}),
 		fleet: route.NewFleet(), waiting: route.NewRoom(), hosts: map[string]*hostView{},
 		capabilities: map[string]workflow.Capability{}, blocked: map[pair]bool{}, incapable: map[pair]time.Time{},
-		struck: map[pair]bool{}, suspects: map[pair]bool{}, affinities: map[string]bool{}, tenants: map[string]bool{},
+		struck: map[pair]bool{}, suspects: map[pair]bool{}, memory: newMemory(), affinities: map[string]bool{}, tenants: map[string]bool{},
 		dispatchers: map[string]time.Time{}, hand: map[uint64]*owned{}, claiming: map[uint64]route.Ticket{},
 		unlearnt: map[workflow.Hash]map[uint64]route.Ticket{}, holds: map[uint64]holdView{},
 		syncing: map[source]map[string]bool{}, synced: map[source]bool{}, dirtyHosts: map[route.HostID]bool{},

@@ -178,6 +178,7 @@ func (b *brain) hearStrikes(c jetstream.Change) {
 		}
 		b.struck[pair{host, hash}] = true
 		b.fleet.PutStrikes(route.HostID(host), hash, strikes)
+		b.remember(pair{host, hash}, &strikes)
 		if strikes.Open == nil {
 			b.settled(pair{host, hash})
 		}
@@ -186,6 +187,7 @@ func (b *brain) hearStrikes(c jetstream.Change) {
 		host, hash, _ := jetstream.PairOf(c.Key)
 		delete(b.struck, pair{host, hash})
 		b.fleet.RemoveStrikes(route.HostID(host), hash)
+		b.remember(pair{host, hash}, &route.Strikes{})
 		b.dirty = true
 	}, func() []string { return pairKeys(b.struck) })
 }

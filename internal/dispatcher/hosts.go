@@ -6,7 +6,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/comfyherd/comfyherd/internal/failure"
 	"github.com/comfyherd/comfyherd/internal/route"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
@@ -31,9 +30,13 @@ func (b *brain) putHost(h *hostView) {
 			Tenant: route.Tenant(r.Tenant), Job: route.JobID(r.Job), Priority: int(r.Priority), Hash: r.Hash, Since: r.Since,
 		})
 	}
+	slots, prefetch := s.Slots, s.Prefetch
+	if s.Trial {
+		slots, prefetch = min(slots, 1), 0
+	}
 	b.fleet.PutHost(route.HostState{
-		ID: route.HostID(s.Host), State: route.Availability(s.State), Slots: s.Slots, Prefetch: s.Prefetch, Running: b.running,
-		Foreign: s.Foreign, Labels: s.Labels, Memory: s.Memory, Recent: s.Recent, Home: h.home,
+		ID: route.HostID(s.Host), State: route.Availability(s.State), Slots: slots, Prefetch: prefetch, Running: b.running,
+		Foreign: s.Foreign, Labels: s.Labels, Memory: s.Memory, Recent: s.Recent, Home: h.home, Blame: blameOf(s),
 	})
 }
 
@@ -145,6 +148,7 @@ func (b *brain) charge(s *jetstream.HostState, now time.Time) {
 		b.suspect(s.Host, e, now)
 		return
 	}
+	b.memory.succeeded(s.Host, e, now)
 	for _, load := range e.Loads {
 		b.fleet.ObserveLoad(load.Files, time.Duration(load.Took))
 	}
@@ -157,43 +161,6 @@ func (b *brain) charge(s *jetstream.HostState, now time.Time) {
 			}
 		})
 	}
-}
-
-// suspectTime is how long a pair that has just failed gets no job, unless its block says more.
-const suspectTime = time.Second
-
-// suspect keeps a pair free of jobs until its failure is settled: the slot is told to be free some milliseconds
-// before the failed event has become a strike and perhaps a block, and the next job of the hash must not slip in.
-func (b *brain) suspect(host string, e *jetstream.EndedJob, now time.Time) {
-	block := route.Block{
-		Host: route.HostID(host), Hash: e.Hash, Kind: e.Kind, Message: "a failure is being settled",
-		Tenants: []route.Tenant{route.Everyone}, Until: now.Add(suspectTime),
-	}
-	switch e.Kind.Verdict().Strike {
-	case failure.NoStrike, failure.WholeHost:
-		return
-	case failure.PerTenant:
-		block.Tenants = []route.Tenant{route.Tenant(e.Tenant)}
-	case failure.Everyone, failure.UntilCapable:
-	}
-	if e.Kind == failure.OutOfMemory {
-		block.Size = e.Size
-	}
-	if e.Kind == "" || b.blocked[pair{host, e.Hash}] {
-		return
-	}
-	b.fleet.PutBlock(block)
-	b.suspects[pair{host, e.Hash}] = true
-	b.at(block.Until, func(time.Time) { b.settled(pair{host, e.Hash}) })
-}
-
-// settled ends a suspicion: what the strikes and blocks say counts from now on.
-func (b *brain) settled(p pair) {
-	if b.suspects[p] && !b.blocked[p] {
-		b.fleet.RemoveBlock(route.HostID(p.host), p.hash)
-		b.dirty = true
-	}
-	delete(b.suspects, p)
 }
 
 // suspend takes a host whose agent does not answer, or would not have a job although it has room, out of the

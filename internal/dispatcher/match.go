@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/comfyherd/comfyherd/internal/failure"
+	"github.com/comfyherd/comfyherd/internal/job"
 	"github.com/comfyherd/comfyherd/internal/route"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
@@ -14,6 +16,7 @@ import (
 type spot struct {
 	host     string
 	quiet    time.Duration // how long the slot may be kept from the other dispatchers
+	end      *ending       // why it must not run at all
 	position int           // in the waiting room, when it has to wait
 	hold     *route.Hold   // why no host may take it; nil when hosts are merely busy
 }
@@ -38,7 +41,7 @@ func wantOf(o *owned) route.Want {
 	}
 	return route.Want{
 		Hash: o.job.Graph.Hash(), Tenant: route.Tenant(o.job.Tenant), Priority: int(o.job.Priority), Size: o.job.Graph.Size(),
-		Wishes:     route.Wishes{Prefer: o.job.PreferHosts, Only: o.job.OnlyHosts, Exclude: exclude, Avoid: o.avoid},
+		Wishes:     route.Wishes{Prefer: o.job.PreferHosts, Only: o.job.OnlyHosts, Exclude: exclude, Avoid: o.avoided()},
 		AvoidUntil: o.avoidUntil, NotBefore: o.notBefore,
 	}
 }
@@ -55,10 +58,12 @@ func (b *brain) place(o *owned) spot {
 }
 
 func (b *brain) placeNow(o *owned, now time.Time) spot {
-	want := wantOf(o)
-	if !b.fleet.Known(want.Hash) {
-		b.fleet.PutRequirements(want.Hash, o.job.Graph.Requirements())
+	b.learnNeeds(o)
+	if text := b.memory.proven(accused{o.job.Tenant, o.job.Graph.Hash()}); text != "" {
+		return spot{end: &ending{reason: failure.TakesHostsDown, message: text}}
 	}
+	b.lacking(o)
+	want := wantOf(o)
 	if b.dirty || len(b.dirtyHosts) > 0 {
 		b.match(now) // a slot that was told to be free a moment ago is for those that waited for it
 	}
@@ -196,7 +201,7 @@ func (b *brain) match(now time.Time) {
 	if b.closing || !b.isSynced.Load() {
 		return
 	}
-	if due := b.nextDue(); !due.IsZero() && !due.After(now) {
+	if due := b.waiting.NextDue(); !due.IsZero() && !due.After(now) {
 		b.dirty = true
 	}
 	b.expireTickets(now)
@@ -227,18 +232,9 @@ func (b *brain) match(now time.Time) {
 	b.wake(now)
 }
 
-// nextDue is when something waits for the time alone.
-func (b *brain) nextDue() time.Time {
-	due, blocks := b.waiting.NextDue(), b.fleet.NextDue()
-	if due.IsZero() || !blocks.IsZero() && blocks.Before(due) {
-		return blocks
-	}
-	return due
-}
-
 // wake sees to it that the loop looks again when something is due.
 func (b *brain) wake(now time.Time) {
-	due := b.nextDue()
+	due := b.waiting.NextDue()
 	if due.IsZero() || len(b.alarms) > 0 && !due.Before(b.alarms[0].at) {
 		return
 	}
@@ -331,6 +327,7 @@ func (b *brain) putTicket(t route.Ticket) {
 		return
 	}
 	delete(b.claiming, t.Sequence)
+	b.judged(accused{job.Tenant(t.Tenant), t.Hash}, job.ID(t.Job))
 	if b.fleet.Known(t.Hash) {
 		b.waiting.Put(t)
 		b.dirty, b.review = true, true

@@ -50,7 +50,7 @@ func (d *Dispatcher) ticket(o *owned) jetstream.Ticket {
 	t := jetstream.Ticket{
 		Priority: o.job.Priority, Tenant: o.job.Tenant, Hash: o.job.Graph.Hash(), Sequence: o.job.Sequence,
 		Job: o.job.ID, Lease: o.lease, Size: o.job.Graph.Size(), Attempt: o.attempt, Received: o.job.Received,
-		PreferHosts: o.job.PreferHosts, OnlyHosts: o.job.OnlyHosts, ExcludeHosts: o.job.ExcludeHosts, AvoidHosts: o.avoid,
+		PreferHosts: o.job.PreferHosts, OnlyHosts: o.job.OnlyHosts, ExcludeHosts: o.job.ExcludeHosts, AvoidHosts: o.avoided(),
 	}
 	t.AvoidUntil, t.NotBefore, t.Expires = timeOrNil(o.avoidUntil), timeOrNil(o.notBefore), timeOrNil(o.job.Expires())
 	return t

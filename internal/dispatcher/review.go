@@ -49,7 +49,10 @@ func (b *brain) reviewHolds(now time.Time) {
 	holds := map[holdKey]route.Hold{} // of one slice: they hold as long as nothing happens
 	for b.sweep.at >= 0 && time.Since(started) < reviewSlice {
 		b.sweep.at = b.waiting.Some(b.sweep.at, reviewPlaces, func(t *route.Ticket, like route.Alike) {
-			if b.hand[t.Sequence] == nil && b.ticketHome(t) && b.reviewTicket(t, b.holdOf(t, like, holds, now), now) {
+			switch {
+			case b.hand[t.Sequence] != nil || !b.ticketHome(t):
+			case b.condemned(t):
+			case b.reviewTicket(t, b.holdOf(t, like, holds, now), now):
 				b.sweep.hopeless = true
 			}
 		})
@@ -59,7 +62,7 @@ func (b *brain) reviewHolds(now time.Time) {
 		b.endSweep(now)
 	}
 	for _, e := range b.hopeless {
-		b.giveUp(e.ticket, ending{reason: failure.NoCapableHost, message: e.hold.Text, hosts: hostTexts(e.hold.Hosts)})
+		b.giveUp(e.ticket, e.why)
 	}
 	b.hopeless = nil
 	b.explainMore()
@@ -101,7 +104,7 @@ func (b *brain) reviewTicket(t *route.Ticket, hold route.Hold, now time.Time) (h
 	}
 	if !known || old.reason != hold.Reason {
 		b.holds[t.Sequence] = holdView{reason: hold.Reason}
-		b.toExplain = append(b.toExplain, explanation{*t, hold})
+		b.toExplain = append(b.toExplain, explanation{ticket: *t, hold: hold})
 		return false
 	}
 	hopeless = hold.Reason == route.NoneCapable && hold.Away == 0 && hold.Online()
@@ -113,15 +116,31 @@ func (b *brain) reviewTicket(t *route.Ticket, hold route.Hold, now time.Time) (h
 	}
 	b.holds[t.Sequence] = old
 	if hopeless && !old.since.IsZero() && now.Sub(later(old.since, old.lacked)) >= b.d.cfg.CapableWait {
-		b.hopeless = append(b.hopeless, explanation{*t, hold})
+		b.hopeless = append(b.hopeless, explanation{ticket: *t, why: ending{
+			reason: failure.NoCapableHost, message: hold.Text, hosts: hostTexts(hold.Hosts),
+		}})
 	}
 	return hopeless
 }
 
-// explanation is a ticket and why it waits.
+// condemned ends a job of a workflow that takes hosts down, and reports whether it is one.
+func (b *brain) condemned(t *route.Ticket) bool {
+	if len(b.memory.guilty) == 0 {
+		return false
+	}
+	text := b.memory.proven(accused{job.Tenant(t.Tenant), t.Hash})
+	if text == "" {
+		return false
+	}
+	b.hopeless = append(b.hopeless, explanation{ticket: *t, why: ending{reason: failure.TakesHostsDown, message: text}})
+	return true
+}
+
+// explanation is a ticket and why it waits, or why it ends.
 type explanation struct {
 	ticket route.Ticket
 	hold   route.Hold
+	why    ending
 }
 
 // explainMost bounds the explanations under way: they must not keep jobs from being pulled.

@@ -111,7 +111,7 @@ func (d *Dispatcher) recall(ctx context.Context, o *owned) error {
 	o.last = last.ChainSequence
 	attempts := attemptsOf(chain)
 	o.attempt = startedIn(chain) + 1
-	o.avoid = failure.Decide(attempts, o.job.Policy()).Avoid
+	o.avoid = failure.Decide(attempts, o.job.Policy(), failure.Evidence{}).Avoid
 	for i := range chain {
 		switch e := &chain[i]; e.EventKind {
 		case job.Retrying:

@@ -8,6 +8,7 @@ import (
 
 	"github.com/comfyherd/comfyherd/internal/failure"
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/workflow"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
@@ -25,6 +26,9 @@ type owned struct {
 	avoidUntil time.Time // before it they are not used even when no other host may
 	notBefore  time.Time
 	unfit      []string // hosts whose agent would not have it on this walk
+	lacks      []string // hosts that lack an option of it
+	read       bool     // options are
+	options    workflow.Options
 	taken      time.Time
 	turn       turn   // of a delivery
 	reason     string // of the last waiting event in the chain
@@ -72,6 +76,10 @@ func (d *Dispatcher) dispatch(ctx context.Context, o *owned, s spot) {
 			return
 		}
 		s = d.brain.place(o)
+	}
+	if s.end != nil {
+		d.expire(ctx, o, *s.end)
+		return
 	}
 	d.wait(ctx, o, s)
 }

@@ -42,7 +42,6 @@ type Fleet struct {
 	tenants map[Tenant]*tenantFacts
 	sweepAt int // tenants there may be before those of whom nothing is known are forgotten
 	blocks  map[pair]*standing
-	ends    []*standing // heap, the next to end first
 
 	vacant int // jobs that online hosts would take beyond those that they have
 	kept   int // jobs that are occupied and that no host says it runs
@@ -74,9 +73,11 @@ type host struct {
 	memory   int64
 	home     bool
 	labels   []string
-	running  []run // as the host says
-	offered  []run // Occupy and not yet Release or in running
-	former   []run // empty: room for the next word
+	blamed   *tenantFacts // whose job it ran when it became unhealthy, as long as it is
+	blame    JobID        // that job
+	running  []run        // as the host says
+	offered  []run        // Occupy and not yet Release or in running
+	former   []run        // empty: room for the next word
 	recent   []*facts
 	warm     []*facts // running and recent hashes, without repetitions, warmest first
 	resident []*model
@@ -105,6 +106,7 @@ type tenantFacts struct {
 	total      int
 	running    [priorities]int32
 	lanes      int // that refer to it
+	down       int // hosts that are unhealthy because of a job of its
 }
 
 // NewFleet returns a fleet without hosts.
@@ -158,6 +160,7 @@ func (f *Fleet) PutHost(s HostState) {
 	}
 	h.state, h.slots, h.prefetch, h.foreign = s.State, s.Slots, s.Prefetch, s.Foreign
 	f.describe(n, s)
+	f.setBlame(n, s)
 	f.putRuns(n, s.Running)
 	h.recent = h.recent[:0]
 	for _, hash := range s.Recent[:min(len(s.Recent), warmDepth)] {
@@ -239,6 +242,7 @@ func (f *Fleet) RemoveHost(id HostID) {
 	}
 	h.running, h.offered, h.former, h.recent, h.begun = nil, nil, nil, nil, nil
 	h.state, h.present, h.home = "", false, false
+	f.setBlame(n, HostState{})
 	f.recount(n)
 	f.setLabels(n, nil)
 	f.setMemory(n, 0)
@@ -303,17 +307,11 @@ func (f *Fleet) sweep() {
 		return
 	}
 	for name, t := range f.tenants {
-		if t.total == 0 && t.lanes == 0 && t.maxRunning == 0 && (t.weight <= 0 || t.weight == 1) {
+		if t.total == 0 && t.lanes == 0 && t.down == 0 && t.maxRunning == 0 && (t.weight <= 0 || t.weight == 1) {
 			delete(f.tenants, name)
 		}
 	}
 	f.sweepAt = max(tenantsKept, 2*len(f.tenants))
-}
-
-// capped reports whether a tenant runs as many jobs as it may.
-func (f *Fleet) capped(t Tenant) bool {
-	facts := f.tenants[t]
-	return facts != nil && facts.maxRunning > 0 && facts.total >= facts.maxRunning
 }
 
 func (f *Fleet) weight(t Tenant) float64 {

@@ -85,7 +85,6 @@ func (r *Room) askAgain(at int64) {
 
 // sync takes in what has changed since the last decision.
 func (r *Room) sync(f *Fleet, now time.Time) {
-	f.advance(now)
 	r.tick(now)
 	r.greet(f)
 	switch {
@@ -168,7 +167,7 @@ func (b *turn) look(p *pool) {
 	for _, bay := range p.bays {
 		l := bay.lane
 		l.know(b.fleet)
-		if l.facts.maxRunning > 0 && l.facts.total >= l.facts.maxRunning {
+		if l.facts.full() || l.facts.liable() {
 			continue
 		}
 		level := l.level(b.room.now, step)

@@ -68,7 +68,7 @@ func TestWhyTellsOfEveryHostWhetherItMayRunTheJob(t *testing.T) {
 		"drained":  {"draining", "draining: drained by an operator"},
 		"gone":     {"offline", "offline"},
 		"lacking":  {"missing", "missing model sd15.safetensors in CheckpointLoaderSimple.ckpt_name"},
-		"sick":     {"unhealthy", "unhealthy: ComfyUI does not answer: "},
+		"sick":     {"unhealthy", "ComfyUI does not answer: "},
 		"unwanted": {"excluded", "excluded by the job"},
 	} {
 		v := verdicts[host]
