@@ -28,11 +28,13 @@ type Queue struct {
 	capabilities       natsjs.KeyValue
 	conditions         natsjs.KeyValue
 	affinity, tenants  natsjs.KeyValue
+	slots              natsjs.KeyValue
 	outputs, inputs    natsjs.ObjectStore
 	readJobs           natsjs.Stream // readers, as reader says
 	readEvents         natsjs.Stream
 	readWaiting        natsjs.Stream // the bucket's, to tell a claim from a ticket that never was
 	readBlocks         natsjs.Stream // the bucket's, to read ends of blocks with their headers
+	readSlots          natsjs.Stream // the bucket's
 
 	streamCreated time.Time
 	ackWait       time.Duration
@@ -171,6 +173,7 @@ func (q *Queue) bindBuckets(ctx context.Context, t topology) error {
 		DispatchersBucket: &q.dispatchers, CapabilitiesBucket: &q.capabilities,
 		ConditionsBucket: &q.conditions,
 		AffinityBucket:   &q.affinity, TenantsBucket: &q.tenants,
+		SlotsBucket: &q.slots,
 	}
 	for _, want := range t.buckets() {
 		kv, err := answered(ctx, func(ctx context.Context) (natsjs.KeyValue, error) { return t.keyValue(ctx, want) })
@@ -184,6 +187,9 @@ func (q *Queue) bindBuckets(ctx context.Context, t topology) error {
 		return err
 	}
 	if q.readBlocks, err = q.reader(ctx, "KV_"+BlocksBucket); err != nil {
+		return err
+	}
+	if q.readSlots, err = q.reader(ctx, "KV_"+SlotsBucket); err != nil {
 		return err
 	}
 	status, err := answered(ctx, q.hosts.Status)

@@ -72,7 +72,7 @@ func (c Config) withDefaults() Config {
 
 // Dispatcher is one of the dispatchers on a queue.
 type Dispatcher struct {
-	q       *jetstream.Queue
+	q       wire
 	cfg     Config
 	log     *slog.Logger
 	source  string // of its events, as CloudEvents has it
@@ -86,14 +86,16 @@ type Dispatcher struct {
 }
 
 // New makes a dispatcher; Run makes it work.
-func New(q *jetstream.Queue, cfg Config) (*Dispatcher, error) {
+func New(q *jetstream.Queue, cfg Config) (*Dispatcher, error) { return newOn(onNATS{q}, cfg) }
+
+func newOn(q wire, cfg Config) (*Dispatcher, error) {
 	cfg = cfg.withDefaults()
 	if !job.ValidHost(cfg.Name) {
 		return nil, fmt.Errorf("dispatcher name %q: use 1 to 64 of A-Z a-z 0-9 _ -", cfg.Name)
 	}
 	d := &Dispatcher{
 		q: q, cfg: cfg, log: cfg.Logger.With("dispatcher", cfg.Name), source: "comfyherd/dispatcher/" + cfg.Name,
-		started: time.Now(), crew: crew.Muster(), metrics: newMetrics(cfg.Registerer), ids: turns{last: map[idKey]*turn{}},
+		started: q.Now(), crew: crew.Muster(), metrics: newMetrics(cfg.Registerer), ids: turns{last: map[idKey]*turn{}},
 	}
 	d.brain = newBrain(d)
 	return d, nil
@@ -102,7 +104,8 @@ func New(q *jetstream.Queue, cfg Config) (*Dispatcher, error) {
 // Name is the dispatcher's, unique among the live ones.
 func (d *Dispatcher) Name() string { return d.cfg.Name }
 
-func (d *Dispatcher) clock() time.Time { return time.Now() }
+// clock is NATS' time, which every time is told and compared in that comes from elsewhere or goes there.
+func (d *Dispatcher) clock() time.Time { return d.q.Now() }
 
 // Run works until stop ends, then takes no more jobs, finishes the walks under way, leaves the fleet and returns.
 // When kill ends first it returns at once; what was under way is left to the leases.
@@ -151,6 +154,7 @@ func (d *Dispatcher) loops() []func(context.Context) error {
 		func(ctx context.Context) error { return d.q.WatchStrikes(ctx, d.brain.hearStrikes) },
 		func(ctx context.Context) error { return d.q.WatchAffinity(ctx, d.brain.hearAffinity) },
 		func(ctx context.Context) error { return d.q.WatchTenants(ctx, d.brain.hearTenant) },
+		func(ctx context.Context) error { return d.q.WatchSlots(ctx, d.brain.hearSlots) },
 		func(ctx context.Context) error { return d.q.WatchTickets(ctx, d.brain.hearTicket) },
 		func(ctx context.Context) error { return d.q.FollowCancels(ctx, d.brain.hearCancel) },
 		func(ctx context.Context) error { return d.q.SettleFailed(ctx, d.settle, d.failed("settle a failure")) },

@@ -24,6 +24,7 @@ const (
 	strikeSource
 	affinitySource
 	tenantSource
+	slotSource
 	ticketSource
 	dispatcherSource
 	sources
@@ -67,7 +68,7 @@ func (b *brain) dropUnseen(from source, known []string, gone func(c jetstream.Ch
 func (b *brain) hearDispatcher(c jetstream.Change) {
 	b.mirror(dispatcherSource, c, func(c jetstream.Change, now time.Time) {
 		_, known := b.dispatchers[c.Key]
-		b.dispatchers[c.Key] = now.Add(b.d.q.PresenceTTL())
+		b.dispatchers[c.Key] = time.Now().Add(b.d.q.PresenceTTL())
 		if c.Key == b.d.cfg.Name {
 			b.twin.hear(b.d, c.Value)
 		}
@@ -87,6 +88,9 @@ func (b *brain) rehome() {
 	for _, h := range b.hosts {
 		h.home = b.isHome(h.state.Host)
 		b.putHost(h)
+	}
+	for tenant := range b.slots.caps {
+		b.tellSlots(tenant)
 	}
 	b.dirty = true
 }
@@ -219,11 +223,13 @@ func (b *brain) hearTenant(c jetstream.Change) {
 		if s, ok := jetstream.TenantOf(c); ok {
 			b.tenants[c.Key] = true
 			b.fleet.PutTenant(route.Tenant(c.Key), s.Weight, s.MaxRunning)
+			b.putCap(route.Tenant(c.Key), s.MaxRunning)
 			b.dirty, b.review = true, true
 		}
 	}, func(c jetstream.Change, _ time.Time) {
 		delete(b.tenants, c.Key)
 		b.fleet.PutTenant(route.Tenant(c.Key), 1, 0)
+		b.putCap(route.Tenant(c.Key), 0)
 		b.dirty, b.review = true, true
 	}, func() []string { return slices.Collect(maps.Keys(b.tenants)) })
 }

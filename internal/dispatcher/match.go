@@ -19,12 +19,16 @@ type spot struct {
 	end      *ending       // why it must not run at all
 	position int           // in the waiting room, when it has to wait
 	hold     *route.Hold   // why no host may take it; nil when hosts are merely busy
+	most     int           // how many jobs its tenant may run at once; 0 = as many as it likes
+
+	elsewhere bool // it is parked for the dispatcher that gives its tenant's jobs to hosts
 }
 
 // claimed is a ticket that this dispatcher is to claim.
 type claimed struct {
 	ticket route.Ticket
 	host   string // kept for it; empty when its time is over
+	most   int    // as in spot
 	why    ending // when host is empty
 }
 
@@ -67,16 +71,20 @@ func (b *brain) placeNow(o *owned, now time.Time) spot {
 	if b.dirty || len(b.dirtyHosts) > 0 {
 		b.match(now) // a slot that was told to be free a moment ago is for those that waited for it
 	}
-	if host, ok := b.choose(want, now); ok {
+	if host, ok := b.choose(want, now); ok && !passed(o.job.Expires(), now) {
 		b.fleet.Occupy(host, runOf(&want, route.JobID(o.job.ID), now))
 		b.pace.count(now)
-		return spot{host: string(host), quiet: b.quiet(string(host))}
+		return b.spotOn(host, want.Tenant)
 	}
-	s := spot{position: b.waiting.Len() + 1}
+	s := spot{position: b.waiting.Len() + 1, elsewhere: b.fleet.Elsewhere(want.Tenant)}
 	if hold := b.fleet.Hold(want, now); hold.Reason != "" {
 		s.hold = &hold
 	}
 	return s
+}
+
+func (b *brain) spotOn(host route.HostID, tenant route.Tenant) spot {
+	return spot{host: string(host), quiet: b.quiet(string(host)), most: b.fleet.Cap(tenant)}
 }
 
 func (b *brain) choose(w route.Want, now time.Time) (route.HostID, bool) {
@@ -255,13 +263,14 @@ func (b *brain) send(t route.Ticket, host route.HostID, now time.Time) {
 	b.pace.count(now)
 	if o := b.hand[t.Sequence]; o != nil {
 		b.letGo(t.Sequence)
-		s := spot{host: string(host), quiet: b.quiet(string(host))}
+		s := b.spotOn(host, t.Tenant)
 		b.walk(func(ctx context.Context) { b.d.dispatch(ctx, o, s) })
 		return
 	}
 	b.waiting.Remove(t.Sequence)
 	b.claiming[t.Sequence] = t
-	b.walk(func(ctx context.Context) { b.d.claim(ctx, claimed{ticket: t, host: string(host)}) })
+	c := claimed{ticket: t, host: string(host), most: b.fleet.Cap(t.Tenant)}
+	b.walk(func(ctx context.Context) { b.d.claim(ctx, c) })
 }
 
 // won is told when a ticket was claimed, and lost when it was not: then another dispatcher has it, which the
@@ -291,9 +300,16 @@ func (b *brain) lost(c claimed) {
 // hearTicket mirrors the waiting room.
 func (b *brain) hearTicket(c jetstream.Change) {
 	b.mirror(ticketSource, c, func(c jetstream.Change, _ time.Time) {
-		if t, ok := jetstream.TicketOf(c); ok {
-			b.putTicket(routeTicket(&t))
+		t, ok := jetstream.TicketOf(c)
+		why := "it is no ticket"
+		if ok {
+			why = oddTicket(&t)
 		}
+		if why != "" {
+			b.odd.tell(b.d.log, jetstream.WaitingBucket, c.Key, why)
+			return
+		}
+		b.putTicket(routeTicket(&t))
 	}, func(c jetstream.Change, _ time.Time) {
 		if t, ok := jetstream.TicketOf(c); ok && b.hand[t.Sequence] == nil {
 			b.waiting.Remove(t.Sequence)

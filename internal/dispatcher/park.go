@@ -18,7 +18,7 @@ func (d *Dispatcher) wait(ctx context.Context, o *owned, s spot) {
 		d.revisit(ctx, o) // somebody has cancelled it, most likely
 		return
 	}
-	if s.hold == nil {
+	if s.hold == nil && !s.elsewhere {
 		d.brain.keep(o)
 		return
 	}
@@ -96,7 +96,7 @@ func (d *Dispatcher) claim(ctx context.Context, c claimed) {
 		d.expire(ctx, o, c.why)
 		return
 	}
-	d.dispatch(ctx, o, spot{host: c.host})
+	d.dispatch(ctx, o, spot{host: c.host, most: c.most})
 }
 
 // take claims the ticket and reads its job; nil without an error when another dispatcher was first, or when the

@@ -84,6 +84,8 @@ func (d *Dispatcher) rejoin(ctx context.Context, o *owned, link *jetstream.Link)
 	switch {
 	case err != nil:
 		d.leave(ctx, o, err)
+	case found && d.late(o):
+		d.claimLate(ctx, o, &standing)
 	case found:
 		standing.Lease = o.lease
 		d.park(ctx, o, &standing)
@@ -91,6 +93,18 @@ func (d *Dispatcher) rejoin(ctx context.Context, o *owned, link *jetstream.Link)
 		// The claimant's lease decides.
 	default:
 		d.dispatch(ctx, o, d.brain.place(o))
+	}
+}
+
+// claimLate takes the ticket of a job whose time is over, and ends the job. When another dispatcher has it the lease
+// decides.
+func (d *Dispatcher) claimLate(ctx context.Context, o *owned, t *jetstream.Ticket) {
+	won, err := d.q.Claim(ctx, t.Key(), t.Revision)
+	switch {
+	case err != nil:
+		d.leave(ctx, o, err)
+	case won:
+		d.expire(ctx, o, ending{reason: failure.Expired, message: expiredText})
 	}
 }
 

@@ -104,6 +104,8 @@ type tenantFacts struct {
 	weight     float64
 	maxRunning int
 	total      int
+	slots      int  // taken in the table that all dispatchers share
+	elsewhere  bool // another dispatcher gives its jobs to hosts while it has a cap
 	running    [priorities]int32
 	lanes      int // that refer to it
 	down       int // hosts that are unhealthy because of a job of its
@@ -158,7 +160,7 @@ func (f *Fleet) PutHost(s HostState) {
 		h.present = true
 		f.arrived(n)
 	}
-	h.state, h.slots, h.prefetch, h.foreign = s.State, s.Slots, s.Prefetch, s.Foreign
+	h.state, h.slots, h.prefetch, h.foreign = s.State, max(s.Slots, 0), max(s.Prefetch, 0), max(s.Foreign, 0)
 	f.describe(n, s)
 	f.setBlame(n, s)
 	f.putRuns(n, s.Running)
@@ -307,7 +309,7 @@ func (f *Fleet) sweep() {
 		return
 	}
 	for name, t := range f.tenants {
-		if t.total == 0 && t.lanes == 0 && t.down == 0 && t.maxRunning == 0 && (t.weight <= 0 || t.weight == 1) {
+		if t.total == 0 && t.lanes == 0 && t.down == 0 && t.maxRunning == 0 && t.slots == 0 && (t.weight <= 0 || t.weight == 1) {
 			delete(f.tenants, name)
 		}
 	}
@@ -344,10 +346,10 @@ func (f *Fleet) Len() int {
 	return n
 }
 
-// Running is how many jobs of a tenant are on hosts.
+// Running is how many jobs of a tenant are on hosts, or have one of its slots.
 func (f *Fleet) Running(t Tenant) int {
 	if facts := f.tenants[t]; facts != nil {
-		return facts.total
+		return max(facts.total, facts.slots)
 	}
 	return 0
 }

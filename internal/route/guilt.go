@@ -31,16 +31,8 @@ func (f *Fleet) setBlame(n int32, s HostState) {
 	}
 }
 
-// full reports whether the tenant runs as many jobs as it may.
-func (t *tenantFacts) full() bool { return t.maxRunning > 0 && t.total >= t.maxRunning }
-
 // liable reports whether so many hosts are out because of the tenant's jobs that it gets no more of them.
 func (t *tenantFacts) liable() bool { return t.down >= hostsDownMost }
-
-func (f *Fleet) capped(t Tenant) bool {
-	facts := f.tenants[t]
-	return facts != nil && facts.full()
-}
 
 func (f *Fleet) liable(t Tenant) bool {
 	facts := f.tenants[t]
@@ -49,7 +41,7 @@ func (f *Fleet) liable(t Tenant) bool {
 
 // waits reports whether no host at all may take the job now, for a reason that is not the hosts'.
 func (f *Fleet) waits(w *Want) bool {
-	if facts := f.tenants[w.Tenant]; facts != nil && (facts.full() || facts.liable()) {
+	if facts := f.tenants[w.Tenant]; facts != nil && (facts.closed() || facts.liable()) {
 		return true
 	}
 	x := f.hashes[w.Hash]

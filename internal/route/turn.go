@@ -167,7 +167,7 @@ func (b *turn) look(p *pool) {
 	for _, bay := range p.bays {
 		l := bay.lane
 		l.know(b.fleet)
-		if l.facts.full() || l.facts.liable() {
+		if l.facts.closed() || l.facts.liable() {
 			continue
 		}
 		level := l.level(b.room.now, step)
