@@ -110,7 +110,7 @@ func hostsOf(text string) ([]agent.HostConfig, error) {
 func (s *settings) serve(stop, kill context.Context, nc *nats.Conn, hosts []agent.HostConfig, c *console, log *slog.Logger) error {
 	var q *jetstream.Queue
 	err := daemon.Begin(stop, s.Retry, log, func(ctx context.Context) (err error) {
-		q, err = jetstream.Open(ctx, nc, jetstream.Config{Domain: s.Domain, APIPrefix: s.Prefix})
+		q, err = jetstream.Open(ctx, nc, jetstream.Config{Domain: s.Domain, APIPrefix: s.APIPrefix()})
 		return err
 	})
 	if err != nil {

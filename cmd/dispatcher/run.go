@@ -202,7 +202,7 @@ func (r *runCmd) dispatch(stop, kill context.Context, nats *link, policy route.P
 func (r *runCmd) keep() jetstream.Config {
 	return jetstream.Config{
 		Replicas: r.Replicas, Compression: r.Compression, AckWait: r.AckWait, LaneCap: r.LaneCap, EventsAge: r.EventsAge,
-		DeadAge: r.DeadAge, FilesAge: r.FilesAge, PresenceTTL: r.PresenceTTL, Domain: r.Domain, APIPrefix: r.Prefix,
+		DeadAge: r.DeadAge, FilesAge: r.FilesAge, PresenceTTL: r.PresenceTTL, Domain: r.Domain, APIPrefix: r.APIPrefix(),
 	}
 }
 
