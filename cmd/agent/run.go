@@ -46,6 +46,9 @@ func (*runCmd) Run(ctx context.Context, c *console, s *settings) error { return 
 
 func (s *settings) run(ctx context.Context, c *console) error {
 	hosts, err := hostsOf(s.ComfyHosts)
+	if err == nil {
+		err = named(hosts, s.Holder())
+	}
 	if err != nil {
 		return err
 	}
@@ -105,6 +108,19 @@ func hostsOf(text string) ([]agent.HostConfig, error) {
 		return nil, errors.New("no ComfyUI host is given; say where they are, as in COMFY_HOSTS=http://127.0.0.1:8188 agent")
 	}
 	return hosts, nil
+}
+
+// named gives a host without a name that of the credentials, which are good for one host only.
+func named(hosts []agent.HostConfig, holder string) error {
+	name, found := strings.CutPrefix(holder, "agent-")
+	if !found {
+		return nil
+	}
+	if len(hosts) > 1 || hosts[0].Name != "" && hosts[0].Name != name {
+		return fmt.Errorf("NATS_CREDS has the credentials of host %s and of no other; give COMFY_HOSTS=%[1]s=http://… and each other host an agent of its own", name)
+	}
+	hosts[0].Name = name
+	return nil
 }
 
 func (s *settings) serve(stop, kill context.Context, nc *nats.Conn, hosts []agent.HostConfig, c *console, log *slog.Logger) error {

@@ -124,7 +124,7 @@ func (f *Folder) System() (token, seed string, err error) {
 	if err != nil {
 		return "", "", err
 	}
-	user := jwt.NewUserClaims("")
+	user := newUser()
 	user.Name = "push"
 	user.Expires = expiry()
 	token, private, err := userOf(account, user)

@@ -2,7 +2,6 @@ package access
 
 import (
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"slices"
@@ -136,7 +135,7 @@ func (f *Folder) hold(kind Kind, name string, describe func(pair nkeys.KeyPair, 
 	if err != nil {
 		return "", err
 	}
-	user := jwt.NewUserClaims("")
+	user := newUser()
 	user.Name = file
 	if kind != Tenant {
 		user.Tags = append(user.Tags, prefixTag+JetStreamPrefix)
@@ -162,7 +161,7 @@ func (f *Folder) fleetUser(kind Kind, inbox string, permissions jwt.Permissions)
 	if err != nil {
 		return "", err
 	}
-	user := jwt.NewUserClaims("")
+	user := newUser()
 	user.Name = string(kind)
 	user.Permissions = permissions
 	user.Tags = append(user.Tags, inboxTag+inbox)
@@ -179,6 +178,9 @@ type Holder struct {
 	Account string   `json:"account"`           // its public key
 	Creds   string   `json:"creds"`
 }
+
+// File is the holder's name in files and for Revoke, as tenant-acme.
+func (h Holder) File() string { return fileName(h.Kind, h.Name) }
 
 // List gives all who have credentials, by kind and name.
 func (f *Folder) List() ([]Holder, error) {
@@ -232,96 +234,3 @@ func settingsOf(claims *jwt.AccountClaims) AgentSettings {
 }
 
 func revoked(claims *jwt.AccountClaims) bool { return claims.Tags.Contains(revokedTag) }
-
-// ErrNobody says that there is no such holder.
-var ErrNobody = errors.New("nobody has such credentials")
-
-// Revoke cuts off whoever holds these credentials: connections that stand are closed and new ones refused, by a server
-// that runs with the folder at once, by another one after a push. The name may be given credentials anew.
-func (f *Folder) Revoke(kind Kind, name string) error {
-	file := fileName(kind, name)
-	var err error
-	if kind == Dispatcher || kind == Operator {
-		err = f.revokeUser(file)
-	} else {
-		err = f.revokeAccount(file)
-	}
-	if errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("revoke %s: %w; see `dispatcher access list %s`", file, ErrNobody, f.dir)
-	}
-	if err != nil {
-		return err
-	}
-	return f.settle()
-}
-
-// revokeAccount leaves the account in the folder, with nothing in it, so that servers hear of it. It is written before
-// the key goes: a revocation that was begun can be repeated until it is complete.
-func (f *Folder) revokeAccount(file string) error {
-	pair, err := f.key(file)
-	if err != nil {
-		return err
-	}
-	claims, err := newAccount(file, pair)
-	if err != nil {
-		return err
-	}
-	claims.Tags.Add(revokedTag)
-	claims.Limits.Conn, claims.Limits.LeafNodeConn = 0, 0
-	claims.Revoke(jwt.All)
-	if _, err := f.putAccount(claims); err != nil {
-		return err
-	}
-	return errors.Join(gone(f.path(credsDir, file+credsExt)), gone(f.path(keysDir, file+keyExt)))
-}
-
-func (f *Folder) revokeUser(file string) error {
-	path := f.path(credsDir, file+credsExt)
-	body, err := os.ReadFile(path)
-	if err != nil {
-		return fmt.Errorf("read the credentials: %w", err)
-	}
-	token, err := jwt.ParseDecoratedJWT(body)
-	if err != nil {
-		return fmt.Errorf("read the credentials %s: %w", path, err)
-	}
-	user, err := jwt.DecodeUserClaims(token)
-	if err != nil {
-		return fmt.Errorf("read the credentials %s: %w", path, err)
-	}
-	note := strconv.FormatInt(now(), 10) + " " + file + "\n"
-	if err := write(f.path(revokedDir, user.Subject+userExt), []byte(note)); err != nil {
-		return err
-	}
-	return gone(path)
-}
-
-// revokedUsers are the users of the fleet's account that were cut off, with the moment.
-func (f *Folder) revokedUsers() (jwt.RevocationList, error) {
-	keys, err := f.names(revokedDir, userExt)
-	if err != nil || len(keys) == 0 {
-		return nil, err
-	}
-	list := jwt.RevocationList{}
-	for _, key := range keys {
-		note, err := os.ReadFile(f.path(revokedDir, key+userExt))
-		if err != nil {
-			return nil, fmt.Errorf("read a revocation: %w", err)
-		}
-		text, _, _ := strings.Cut(string(note), " ")
-		at, err := strconv.ParseInt(text, 10, 64)
-		if err != nil {
-			return nil, fmt.Errorf("read the revocation in %s: %w", f.path(revokedDir, key+userExt), err)
-		}
-		list[key] = at
-	}
-	return list, nil
-}
-
-// gone removes a file that may be gone already.
-func gone(path string) error {
-	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("remove %s: %w", path, err)
-	}
-	return nil
-}

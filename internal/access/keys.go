@@ -126,3 +126,6 @@ func userOf(account nkeys.KeyPair, user *jwt.UserClaims) (token string, seed []b
 	seed, err = pair.Seed()
 	return token, seed, err
 }
+
+// newUser is a user without a key; credentials gives it one.
+func newUser() *jwt.UserClaims { return jwt.NewUserClaims("without a key") }

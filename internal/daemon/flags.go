@@ -20,7 +20,7 @@ type NATSFlags struct {
 	Password string `name:"nats-password" placeholder:"WORD" help:"Password; without a user it is a token. Better set in the environment, where ps does not show it."`
 	Token    string `name:"nats-token" env:"NATS_TOKEN" placeholder:"WORD" help:"Token that NATS asks for, as an embedded one beyond this machine does. It may stand in the URL too."`
 	CA       string `name:"tls-ca" placeholder:"FILE" type:"path" help:"PEM file of the authorities to trust (the system's)."`
-	Cert     string `name:"tls-cert" placeholder:"FILE" type:"path" help:"PEM file of our own certificate."`
+	Cert     string `name:"tls-cert" placeholder:"FILE" type:"path" help:"PEM file of our own certificate; with an embedded NATS, the server's."`
 	Key      string `name:"tls-key" placeholder:"FILE" type:"path" help:"PEM file of its key."`
 	Domain   string `name:"js-domain" placeholder:"NAME" help:"JetStream domain, behind a leaf node."`
 	Prefix   string `name:"js-prefix" placeholder:"SUBJECT" help:"JetStream API prefix, for an imported account (what the credentials file says)."`
