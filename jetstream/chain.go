@@ -55,10 +55,10 @@ func eventForms() *forms {
 func (f *form) event(e *job.Event, last uint64, source string) {
 	tenant, id, kind := string(e.Tenant), string(e.Job), string(e.EventKind)
 	var text joiner
-	text.Grow(150 + 3*len(tenant) + 4*len(id))
+	text.Grow(170 + 3*len(tenant) + 4*len(id))
 	number := text.number(last)
-	f.Subject = text.join(jobEventsPrefix, tenant, ".", id, ".", kind)
-	chain := text.join(f.Subject[:len(f.Subject)-len(kind)], "*")
+	f.Subject = text.join(jobAppendPrefix, tenant, ".", id, ".", kind)
+	chain := text.join(jobEventsPrefix, tenant, ".", id, ".*")
 	copy(f.values, []string{
 		"1.0", text.join(id, "-", number), source, text.join("comfy.job.", kind), text.join(tenant, "/", id), text.time(e.Time),
 		"application/json", number, chain,

@@ -51,6 +51,7 @@ const (
 	causeHeader        = "Comfy-Cause"
 	revisionHeader     = "Comfy-Revision"
 	contentTypeHeader  = "Content-Type"
+	storedHeader       = "Nats-Sequence" // of what a stream has stored and tells again
 )
 
 const (
@@ -65,6 +66,10 @@ const (
 	hostEventsPrefix   = "comfy.events.hosts."
 	jobEventsPrefix    = "comfy.events.jobs."
 	allEvents          = "comfy.events.>"
+	eventsPrefix       = "comfy.events."
+	appends            = "comfy.append.>" // where events are published; they are stored as allEvents
+	appendPrefix       = "comfy.append."
+	jobAppendPrefix    = "comfy.append.jobs."
 	deadSubjects       = "comfy.dead.*"
 	purgeOperation     = "PURGE"
 	kvOperationHeader  = "KV-Operation"

@@ -39,6 +39,7 @@ type Queue struct {
 	presenceTTL   time.Duration
 	eventsAge     time.Duration
 
+	clock      clock
 	reconnects generation
 	calls      calls
 	eventForms *forms
@@ -58,7 +59,18 @@ func Open(ctx context.Context, nc *nats.Conn, cfg Config) (*Queue, error) {
 		q.reconnects.stop()
 		return nil, explain(err)
 	}
+	q.clock.ask, q.clock.wall, q.clock.warn = q.serverTime(), cfg.Clock, q.warn
+	if cfg.Clock == nil {
+		q.clock.wall = time.Now
+	}
+	q.clock.begin(ctx, q.reconnects.current, q.reconnects.over)
 	return q, nil
+}
+
+func (q *Queue) warn(err error) {
+	if q.cfg.Warn != nil {
+		q.cfg.Warn(err)
+	}
 }
 
 func (q *Queue) openAll(ctx context.Context, t topology) error {
@@ -215,8 +227,10 @@ func (q *Queue) Created() time.Time { return q.streamCreated }
 // Connected reports whether NATS can be reached right now.
 func (q *Queue) Connected() bool { return q.nc.IsConnected() }
 
-// Close stops listening to the connection's ups and downs and to answers. The connection stays open.
+// Close stops measuring the clock, listening to the connection's ups and downs, and to answers. The connection stays
+// open.
 func (q *Queue) Close() {
+	q.clock.stop()
 	q.reconnects.stop()
 	q.calls.stop()
 }
@@ -228,14 +242,16 @@ type generation struct {
 	ended   chan struct{}
 	stopped bool
 	quit    func()
+	over    chan struct{} // closed when no more will come
 	done    sync.WaitGroup
 }
 
 func (g *generation) watch(nc *nats.Conn) {
-	g.ended = make(chan struct{})
+	g.ended, g.over = make(chan struct{}), make(chan struct{})
 	changes := nc.StatusChanged(nats.CONNECTED, nats.CLOSED)
 	g.quit = func() { nc.RemoveStatusListener(changes) }
 	g.done.Go(func() {
+		defer close(g.over)
 		for status := range changes {
 			if status == nats.CLOSED {
 				return

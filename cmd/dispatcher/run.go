@@ -187,7 +187,9 @@ func (r *runCmd) embed(ctx context.Context, c *console, log *slog.Logger) (*link
 func (r *runCmd) dispatch(stop, kill context.Context, nats *link, policy route.Policy, c *console, log *slog.Logger) error {
 	var q *jetstream.Queue
 	err := daemon.Begin(stop, r.Retry, log, func(ctx context.Context) (err error) {
-		q, err = jetstream.Open(ctx, nats.Conn, r.keep())
+		keep := r.keep()
+		keep.Warn = daemon.Warn(log)
+		q, err = jetstream.Open(ctx, nats.Conn, keep)
 		return err
 	})
 	if err != nil {

@@ -12,7 +12,7 @@ import (
 const JetStreamPrefix = "fleet.api"
 
 // appendPrefix is where events are published to, to be stored.
-const appendPrefix = "comfy.events."
+const appendPrefix = "comfy.append."
 
 // answerTime is how long a host may take to answer an offer; who offered waits no longer.
 const answerTime = 5 * time.Second
