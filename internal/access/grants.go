@@ -45,7 +45,7 @@ var exported = []grant{
 	{subject: "comfy.jobs.*.*"},
 	{subject: "comfy.tenants.*.>", answers: true},
 	{subject: appendPrefix + ">"},
-	{subject: "comfy.live.>"},
+	{subject: "comfy.tell.>"},
 	{subject: "comfy.hosts.*.state"},
 	{subject: "$KV.COMFY_HOSTS.*"},
 	{subject: "$KV.COMFY_CAPABILITIES.*"},
@@ -100,7 +100,7 @@ func hostGrants(host string, tenants []string) []grant {
 			own = append(own, grant{subject: appendPrefix + "jobs." + jobs + "." + kind})
 		}
 		own = append(own,
-			grant{subject: "comfy.live.jobs." + jobs + ".*"},
+			grant{subject: "comfy.tell.jobs." + jobs + ".*"},
 			grant{subject: "comfy.events.jobs." + jobs + ".*", stream: true},
 			get("COMFY_EVENTS.comfy.events.jobs."+jobs+".*"),
 		)
