@@ -43,6 +43,7 @@ type Tracker struct {
 	folder   *Folder
 	revision string
 	known    map[string]string // tokens by public key
+	again    time.Time         // when to look although nothing has changed, because something went wrong; zero: never
 }
 
 // Track remembers what stands in the folder now. Whoever starts a server tracks first, so that no change falls between.
@@ -52,11 +53,13 @@ func (f *Folder) Track() (*Tracker, error) {
 	return t, err
 }
 
-// lookEvery is the pause between two looks at the folder.
-const lookEvery = 200 * time.Millisecond
+const (
+	lookEvery  = 200 * time.Millisecond // between two looks at the folder
+	retryPause = 5 * time.Second        // after something went wrong
+)
 
 // Run hands the token of every account that is new or has changed to tell, until ctx ends. What cannot be read, or not
-// be told, is told to failed and tried again.
+// be told, is told to failed and tried again after a pause; the other accounts do not wait for it.
 func (t *Tracker) Run(ctx context.Context, tell func(token string) error, failed func(error)) error {
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
@@ -67,37 +70,44 @@ func (t *Tracker) Run(ctx context.Context, tell func(token string) error, failed
 			return ctx.Err()
 		}
 		changed, err := t.changes()
-		for _, token := range changed {
-			err = errors.Join(err, tell(token))
+		for _, one := range changed {
+			if bad := tell(one.token); bad != nil {
+				delete(t.known, one.key)
+				err = errors.Join(err, bad)
+			}
 		}
 		if err != nil {
-			t.revision = "" // look again
+			t.again = time.Now().Add(retryPause)
 			failed(err)
 		}
 	}
 }
 
 // changes reads the folder when its revision is another one. The fleet's account comes last, since it refers to others.
-func (t *Tracker) changes() ([]string, error) {
+func (t *Tracker) changes() ([]signed, error) {
+	due := !t.again.IsZero() && time.Now().After(t.again)
 	text, err := os.ReadFile(t.folder.path(revisionFile))
+	if err != nil && !t.again.IsZero() && !due {
+		return nil, nil // told already
+	}
 	if err != nil {
 		return nil, fmt.Errorf("look at the access folder: %w", err)
 	}
-	if string(text) == t.revision {
+	if string(text) == t.revision && !due {
 		return nil, nil
 	}
 	accounts, err := t.folder.inOrder()
 	if err != nil {
 		return nil, err
 	}
-	var changed []string
+	var changed []signed
 	for _, one := range accounts {
 		if t.known[one.key] != one.token {
 			t.known[one.key] = one.token
-			changed = append(changed, one.token)
+			changed = append(changed, one)
 		}
 	}
-	t.revision = string(text)
+	t.revision, t.again = string(text), time.Time{}
 	return changed, nil
 }
 

@@ -61,7 +61,7 @@ func (f *closed) serve() {
 		f.t.Fatal(err)
 	}
 	f.nats, err = embedded.Start(embedded.Config{
-		Port: -1, StoreDir: f.dir, Logger: f.logger(),
+		Port: -1, StoreDir: f.dir,
 		Access: &embedded.Access{Operator: operator, System: system, Account: f.folder.Account},
 	})
 	if err != nil {
@@ -71,7 +71,7 @@ func (f *closed) serve() {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		err := tracker.Run(ctx, f.nats.UpdateAccount, func(err error) { f.t.Errorf("follow the folder: %v", err) })
+		err := tracker.Run(ctx, f.nats.UpdateAccount, func(err error) { f.t.Logf("follow the folder: %v", err) })
 		if !errors.Is(err, context.Canceled) {
 			f.t.Errorf("follow the folder: %v", err)
 		}

@@ -3,12 +3,15 @@ package integration_test
 import (
 	"encoding/json"
 	"io"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/nats-io/nats.go"
 
+	"github.com/comfyherd/comfyherd/internal/access"
 	"github.com/comfyherd/comfyherd/internal/comfysim"
 	"github.com/comfyherd/comfyherd/internal/job"
 )
@@ -93,5 +96,50 @@ func TestTwoTenantsAndTwoHostsWorkInAClosedFleet(t *testing.T) {
 		if picture, err := io.ReadAll(body); err != nil || len(picture) == 0 {
 			t.Errorf("%d bytes, %v", len(picture), err)
 		}
+	}
+}
+
+func TestAddedTenantsAndHostsAreKnownAndRevokedOnesCutOffWhileNATSRuns(t *testing.T) {
+	t.Parallel()
+	f := startClosed(t)
+	acme, _ := f.tenant("acme")
+	events := f.listen(acme, "comfy.events.jobs.acme.>")
+	f.publish(acme, "acme", job.Spec{ID: "early", Workflow: picture(0x112233)})
+	sim, err := comfysim.Start(comfysim.Config{Name: "late"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.sims["late"] = sim
+	stop, _ := f.host("late", access.AgentSettings{})
+	f.next(events, ".early.completed")
+	stop()
+
+	host, _ := f.as(f.folder.Agent("late", access.AgentSettings{}))
+	operator, _ := f.as(f.folder.Operator())
+	for name, nc := range map[string]*nats.Conn{"tenant-acme": acme, "agent-late": host, "operator": operator} {
+		creds := filepath.Join(f.folder.Dir(), "creds", name+".creds")
+		stolen, err := os.ReadFile(creds)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := f.folder.Revoke(name); err != nil {
+			t.Fatal(err)
+		}
+		f.eventually(name+" is cut off", func() bool { return !nc.IsConnected() })
+		copied := filepath.Join(t.TempDir(), "stolen.creds")
+		if err := os.WriteFile(copied, stolen, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if again, err := nats.Connect(f.url, nats.UserCredentials(copied), nats.Timeout(10*time.Second)); err == nil {
+			again.Close()
+			t.Errorf("%s is let in again", name)
+		}
+	}
+	fresh, _ := f.tenant("acme")
+	if stream := f.publish(fresh, "acme", job.Spec{ID: "again", Workflow: picture(0x112233)}); stream != "COMFY_JOBS" {
+		t.Errorf("the new credentials of acme got %q", stream)
+	}
+	if _, err := f.q.Hosts(f.context()); err != nil {
+		t.Errorf("the dispatcher is cut off too: %v", err)
 	}
 }
