@@ -13,7 +13,7 @@
 // The folder:
 //
 //	operator.jwt        who signs accounts
-//	keys/<name>.nk      the private keys of the operator and of every account: operator, system, fleet, tenant-acme, …
+//	keys/<name>.nk      the private keys: root, which signs accounts, and one of every account: system, fleet, tenant-acme, …
 //	accounts/<key>.jwt  what each account may do, named by its public key, as nats-server's own resolver has them
 //	creds/<name>.creds  what a program connects with: its user's token and private key
 //	revoked/<key>.user  users of the fleet's account that were cut off; an account that was stays, with nothing in it

@@ -23,7 +23,7 @@ func Init(dir string) (*Folder, error) {
 	if err := f.makeFolders(); err != nil {
 		return nil, err
 	}
-	operator, err := f.keyOnce(operatorKey, nkeys.CreateOperator)
+	operator, err := f.keyOnce(rootKey, nkeys.CreateOperator)
 	if err != nil {
 		return nil, err
 	}

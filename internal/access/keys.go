@@ -78,7 +78,7 @@ func (f *Folder) putAccount(claims *jwt.AccountClaims) (changed bool, err error)
 			return false, nil
 		}
 	}
-	signer, err := f.key(operatorKey)
+	signer, err := f.key(rootKey)
 	if err != nil {
 		return false, err
 	}

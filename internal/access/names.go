@@ -20,7 +20,7 @@ const (
 
 // Names of the accounts that every folder has.
 const (
-	operatorKey   = "operator" // no account: it signs them
+	rootKey       = "root" // no account: it signs them
 	systemAccount = "system"
 	fleetAccount  = "fleet"
 )

@@ -315,7 +315,7 @@ func (f *closed) account(name string) *jwt.AccountClaims {
 // refuse the whole account.
 func (f *closed) steal(one *jwt.Import) error {
 	f.t.Helper()
-	seed, err := os.ReadFile(filepath.Join(f.folder.Dir(), "keys", "operator.nk"))
+	seed, err := os.ReadFile(filepath.Join(f.folder.Dir(), "keys", "root.nk"))
 	if err != nil {
 		f.t.Fatal(err)
 	}
