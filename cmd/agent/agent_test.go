@@ -45,7 +45,6 @@ func TestComfyHosts(t *testing.T) {
 		"Empty":     {" ", nil, "COMFY_HOSTS=http://127.0.0.1:8188 agent"},
 		"NoScheme":  {"127.0.0.1:8188", nil, "write it like http://127.0.0.1:8188"},
 		"Scheme":    {"ws://h:1", nil, "is no address of a ComfyUI"},
-		"Password":  {"htp://admin:s3cret@h:1", nil, `"…@h:1" is no address of a ComfyUI`},
 		"NoHost":    {"a=http://", nil, "is no address of a ComfyUI"},
 		"Password":  {"http://h:1, htp://admin:s3cret@h:1", nil, "entry 2 of COMFY_HOSTS is no address of a ComfyUI"},
 	} {
@@ -123,13 +122,11 @@ func TestAnErrorSaysWhatIsWrongAndWhatToDoNext(t *testing.T) {
 		args []string
 		want string
 	}{
-		"NoHosts":  {[]string{"--comfy-hosts="}, "agent: no ComfyUI host is given; say where they are, as in COMFY_HOSTS=http://127.0.0.1:8188 agent\n"},
-		"NoNATS":   {[]string{"--comfy-hosts=http://h:1", "--nats-url=nats://127.0.0.1:1"}, "agent: cannot reach NATS at nats://127.0.0.1:1: connection refused; start one with `dispatcher run --embedded` or set NATS_URL"},
-		"Typo":     {[]string{"--slotz=1"}, "agent: unknown flag --slotz, did you mean \"--slots\"?; see `agent --help`\n"},
-		"Password": {[]string{"--comfy-hosts=htp://admin:s3cret@h:1"}, "agent: an entry of COMFY_HOSTS (not shown, since there are passwords in it) is no address of a ComfyUI; write it like"},
-		"NotAFlag": {[]string{"http://admin:s3cret@h:1"}, "agent: unexpected argument http://***@h:1; see `agent --help`\n"},
-		"Outputs":  {[]string{"--outputs=some"}, "agent: --outputs must be one of \"store\",\"none\" but got \"some\"; see `agent --help`\n"},
-		"Health":   {[]string{"health"}, "agent: no address to ask for health; start the process with --http :8080 and give the same here\n"},
+		"NoHosts": {[]string{"--comfy-hosts="}, "agent: no ComfyUI host is given; say where they are, as in COMFY_HOSTS=http://127.0.0.1:8188 agent\n"},
+		"NoNATS":  {[]string{"--comfy-hosts=http://h:1", "--nats-url=nats://127.0.0.1:1"}, "agent: cannot reach NATS at nats://127.0.0.1:1: connection refused; start one with `dispatcher run --embedded` or set NATS_URL"},
+		"Typo":    {[]string{"--slotz=1"}, "agent: unknown flag --slotz, did you mean \"--slots\"?; see `agent --help`\n"},
+		"Outputs": {[]string{"--outputs=some"}, "agent: --outputs must be one of \"store\",\"none\" but got \"some\"; see `agent --help`\n"},
+		"Health":  {[]string{"health"}, "agent: no address to ask for health; start the process with --http :8080 and give the same here\n"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

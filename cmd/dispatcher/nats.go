@@ -28,7 +28,7 @@ func (f *client) open(ctx context.Context, c *console) (q *jetstream.Queue, done
 	if err != nil {
 		return nil, nil, err
 	}
-	q, err = jetstream.Open(ctx, nc, jetstream.Config{Domain: f.Domain, APIPrefix: f.Prefix, ReadOnly: true})
+	q, err = jetstream.Open(ctx, nc, jetstream.Config{Domain: f.Domain, APIPrefix: f.APIPrefix(), ReadOnly: true})
 	if err != nil {
 		nc.Close()
 		return nil, nil, err

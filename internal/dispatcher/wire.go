@@ -75,7 +75,7 @@ type hostWire interface {
 	Host(ctx context.Context, host string) (jetstream.HostState, bool, error)
 	HostStates(ctx context.Context) (map[string]jetstream.HostEventKind, error)
 	Offer(ctx context.Context, host string, o *jetstream.Offer) (jetstream.Reply, error)
-	Control(ctx context.Context, host string, c jetstream.Control) error
+	Control(ctx context.Context, host string, c jetstream.Control) (jetstream.Reply, error)
 	AnnounceHost(ctx context.Context, host string, kind jetstream.HostEventKind, reason string) error
 }
 
