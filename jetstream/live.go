@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"strings"
 
 	"github.com/nats-io/nats.go"
 
@@ -52,6 +53,16 @@ func (q *Queue) FollowProgress(ctx context.Context, tenant job.Tenant, id job.ID
 		var p Progress
 		if json.Unmarshal(msg.Data, &p) == nil {
 			tell(p)
+		}
+	})
+}
+
+// FollowAllProgress tells the progress of all jobs of a tenant until ctx ends.
+func (q *Queue) FollowAllProgress(ctx context.Context, tenant job.Tenant, tell func(job.ID, Progress)) error {
+	return q.serve(ctx, liveSubject(tenant, "*", "progress"), func(msg *nats.Msg) {
+		var p Progress
+		if tokens := strings.Split(msg.Subject, "."); json.Unmarshal(msg.Data, &p) == nil {
+			tell(job.ID(tokens[4]), p) // of comfy.live.jobs.<tenant>.<job>.progress
 		}
 	})
 }

@@ -201,13 +201,17 @@ func (f *client) control(ctx context.Context, c *console, hosts []string, order 
 // obeyed says how a host is after an order: one that was heard may still change nothing, as for a host that is sick.
 func obeyed(r *jetstream.Reply, order jetstream.Control) string {
 	s := &r.State
+	forgetful := "" // what the agent could not do
+	if (order.Drain || s.State == jetstream.Online && !s.Trial) && r.Reason != "" {
+		forgetful = " (" + firstLine(r.Reason) + ")"
+	}
 	switch {
 	case r.Answer == jetstream.Unfit:
 		return fmt.Sprintf("%s did not obey: %s", s.Host, orUnknown(firstLine(r.Reason)))
 	case order.Drain && len(s.Running) > 0:
-		return fmt.Sprintf("%s is draining: it finishes %s and takes no other until `dispatcher hosts resume %s`", s.Host, plural(len(s.Running), "job"), s.Host)
+		return fmt.Sprintf("%s is draining: it finishes %s and takes no other until `dispatcher hosts resume %s`%s", s.Host, plural(len(s.Running), "job"), s.Host, forgetful)
 	case order.Drain:
-		return fmt.Sprintf("%s is draining: it runs nothing and takes no job until `dispatcher hosts resume %s`", s.Host, s.Host)
+		return fmt.Sprintf("%s is draining: it runs nothing and takes no job until `dispatcher hosts resume %s`%s", s.Host, s.Host, forgetful)
 	case s.State == "": // of an agent that does not tell
 		return s.Host + " is not drained any more; `dispatcher hosts` says whether it takes jobs"
 	case s.State != jetstream.Online:
@@ -215,5 +219,5 @@ func obeyed(r *jetstream.Reply, order jetstream.Control) string {
 	case s.Trial:
 		return s.Host + " is not drained any more. " + condition(s, "")
 	}
-	return s.Host + " is taking jobs"
+	return s.Host + " is taking jobs" + forgetful
 }

@@ -106,6 +106,9 @@ func TestAResumedHostIsSaidToTakeJobsOnlyWhenItDoes(t *testing.T) {
 		"a is draining: it finishes 2 jobs and takes no other until `dispatcher hosts resume a`": {
 			drain, jetstream.Reply{State: jetstream.HostState{Host: "a", State: jetstream.Draining, Running: make([]jetstream.RunningJob, 2)}},
 		},
+		"a is draining: it runs nothing and takes no job until `dispatcher hosts resume a` (not stored yet)": {
+			drain, jetstream.Reply{Reason: "not stored yet", State: jetstream.HostState{Host: "a", State: jetstream.Draining}},
+		},
 		"a did not obey: the control is no JSON object": {
 			drain, jetstream.Reply{Answer: jetstream.Unfit, Reason: "the control is no JSON object", State: jetstream.HostState{Host: "a"}},
 		},

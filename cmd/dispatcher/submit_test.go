@@ -135,7 +135,7 @@ func TestAnErrorSaysWhatIsWrongAndWhatToDoNext(t *testing.T) {
 		"Which":    {[]string{"blocks", "clear"}, "dispatcher: blocks clear needs to know which; give --host, --hash or both, or --all\n"},
 		"Hash":     {[]string{"blocks", "--hash=XY"}, "dispatcher: --hash XY is no hash; give 64 lower-case hex digits, or the first of them\n"},
 		"Letters":  {[]string{"dead", "requeue"}, "dispatcher: dead requeue needs to know which; name jobs, or give --tenant, --hash, --kind, --reason or --since, or --all\n"},
-		"Password": {[]string{"demo", "--comfy-hosts=a=http://ok:1,htp://admin:s3cret@h:1"}, "dispatcher: an entry of COMFY_HOSTS (not shown, since there are passwords in it) is no address of a ComfyUI; write it like"},
+		"Password": {[]string{"demo", "--comfy-hosts=a=http://ok:1,htp://admin:s3cret@h:1"}, "dispatcher: entry 2 of COMFY_HOSTS is no address of a ComfyUI; write it like"},
 		"NotAFlag": {[]string{"demo", "http://admin:s3cret@h:1"}, "dispatcher: unexpected argument http://***@h:1; see `dispatcher demo --help`\n"},
 		"Listen":   {[]string{"sim", "--listen=admin:s3cret@127.0.0.1:0"}, "dispatcher: start simulated ComfyUI: listen tcp: address ***@127.0.0.1:0: too many colons"},
 		"Health":   {[]string{"health"}, "dispatcher: no address to ask for health; start the process with --http :8080 and give the same here\n"},
@@ -153,6 +153,30 @@ func TestAnErrorSaysWhatIsWrongAndWhatToDoNext(t *testing.T) {
 				t.Errorf("code %d, out %q, err %q, want %q", code, out.String(), err.String(), tc.want)
 			}
 		})
+	}
+}
+
+func TestNoErrorShowsAPassword(t *testing.T) {
+	t.Parallel()
+	for _, args := range [][]string{
+		{"demo", "--comfy-hosts=htp://admin:s3cret@h:1"},
+		{"demo", "--comfy-hosts=admin:s3cret@h:1"},
+		{"demo", "--comfy-hosts=http://admin:s3cret,@h:1"},
+		{"demo", "--comfy-hosts=http://admin:a/s3cret@h:1"},
+		{"demo", "--comfy-hosts=a=http://admin:s3cret@h:1,a=http://h:2"},
+		{"demo", "--comfy-host=http://admin:s3cret@h:1"},
+		{"demo", "http://admin:s3cret@h:1"},
+		{"sim", "--listen=admin:s3cret@127.0.0.1:0"},
+		{"sim", "--job-time=http://admin:s3cret@h:1"},
+		{"http://admin:s3cret@h:1"},
+		{"hosts", "--nats-url=nats://admin:s3cret@127.0.0.1:1"},
+		{"hosts", "drain", "http://admin:s3cret@h:1"},
+		{"run", "--preset=nats://admin:s3cret@h"},
+	} {
+		var out, say bytes.Buffer
+		if code := main.Run(t.Context(), args, strings.NewReader(""), &out, &say); code != 1 || strings.Contains(out.String()+say.String(), "cret") {
+			t.Errorf("%q ended with %d and says %s", args, code, say.String())
+		}
 	}
 }
 

@@ -1,10 +1,6 @@
 package daemon
 
-import (
-	"regexp"
-	"strconv"
-	"strings"
-)
+import "regexp"
 
 var (
 	inAddress = regexp.MustCompile("([A-Za-z][A-Za-z0-9+.-]*://)[^\\s\"'`]*@")
@@ -24,13 +20,4 @@ func WithoutPasswords(text string) string {
 		}
 		return hidden
 	})
-}
-
-// HostShown is an entry of COMFY_HOSTS as an error may show it. Where the whole has a password anywhere, whose signs may
-// have taken it apart, no entry is shown.
-func HostShown(entry, whole string) string {
-	if strings.Contains(whole, "@") {
-		return "an entry of COMFY_HOSTS (not shown, since there are passwords in it)"
-	}
-	return strconv.Quote(entry)
 }
