@@ -59,8 +59,9 @@ func waitText(e *jetstream.Event) string {
 		return joinedBy(": ", holdText(reason), perHost(e.Hosts))
 	case route.AllBlocked, route.OverCap, route.NotDue:
 		return holdText(reason)
+	case route.HostsDown:
 	}
-	if e.Message != "" { // the dispatcher's own words for what this command does not know
+	if e.Message != "" { // the dispatcher's own words, also for what this command does not know
 		return firstLine(e.Message)
 	}
 	return holdText(route.HoldReason(e.Reason))
@@ -124,6 +125,8 @@ func holdText(reason route.HoldReason) string {
 		return "its tenant runs as many jobs as it may"
 	case route.NotDue:
 		return "not due yet"
+	case route.HostsDown:
+		return "two hosts are out because of its tenant's jobs"
 	}
 	return spaces(string(reason)) // of a newer dispatcher
 }

@@ -141,8 +141,10 @@ func TestAWaitingJobSaysWhatWhichHostLacks(t *testing.T) {
 		"waiting: no host can run it now: x (a, b, c, d and 2 more)":                                            {Reason: "none_capable", Hosts: crowd},
 		"waiting: no host can run it now":                           {Reason: "none_capable"},
 		"waiting: every host that can run it is blocked":            {Reason: "all_blocked", Hosts: hosts},
-		"waiting: two hosts are out because of jobs of tenant acme": {Reason: "of_a_newer_dispatcher", Message: "two hosts are out because of jobs of tenant acme"},
-		"waiting: of a newer dispatcher":                            {Reason: "of_a_newer_dispatcher"},
+		"waiting: two hosts are out because of jobs of tenant acme": {Reason: "hosts_down", Message: "two hosts are out because of jobs of tenant acme"},
+		"waiting: two hosts are out because of its tenant's jobs":   {Reason: "hosts_down"},
+		"waiting: too hot":               {Reason: "of_a_newer_dispatcher", Message: "too hot"},
+		"waiting: of a newer dispatcher": {Reason: "of_a_newer_dispatcher"},
 	} {
 		e.EventKind = job.Waiting
 		if got := main.Happening(&e, now); got != want {
