@@ -58,7 +58,7 @@ type Host struct {
 	identity  identity
 	files     map[string][]spot    // files of ours on the host, by prompt
 	albums    map[string]*album    // pictures that came over the websocket, by prompt, until Discard
-	proofs    map[spot]string      // versions of files outside of their prompt's folder that prompts of ours wrote
+	proofs    map[maker]string     // versions of files outside of their prompt's folder that prompts of ours wrote
 	classes   map[string]bool      // of the newest /object_info: whether a class is an output node; nil before it was read
 	roots     map[string]string    // ComfyUI's folders as this machine sees them, by kind; empty: it does not
 	stopping  map[string]time.Time // when a prompt was first told to stop
@@ -93,12 +93,12 @@ func New(baseURL string, o Options) (*Host, error) {
 		changed: make(chan struct{}, 1),
 		tracks:  map[string]*tracker{},
 		unsure:  map[string]time.Time{},
-		albums:  map[string]*album{}, proofs: map[spot]string{},
+		albums:  map[string]*album{}, proofs: map[maker]string{},
 		files: map[string][]spot{}, roots: map[string]string{}, stopping: map[string]time.Time{},
 	}
 	h.log = h.options.Logger.With("comfyui", h.String())
 	if h.threads.witness = h.options.Witness; h.threads.witness == nil {
-		h.threads.witness = newWitness(u.Hostname(), h.port())
+		h.threads.witness = newWitness(u.Hostname(), h.port(), "python")
 	}
 	h.client = newClient(h.options)
 	return h, nil

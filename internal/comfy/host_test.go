@@ -304,7 +304,7 @@ func TestCancelAwaitsAPromptWhosePostIsStillUnderWay(t *testing.T) {
 		t.Fatal(err)
 	}
 	// A proxy that holds the POST back, and delivers it after its client has left.
-	arrived, deliver := make(chan struct{}), make(chan struct{})
+	arrived, deliver, delivered, looked := make(chan struct{}), make(chan struct{}), make(chan struct{}), make(chan struct{}, 1)
 	proxy := httputil.NewSingleHostReverseProxy(target)
 	late := serve(t, http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
 		if q.Method == http.MethodPost && q.URL.Path == "/prompt" {
@@ -316,8 +316,15 @@ func TestCancelAwaitsAPromptWhosePostIsStillUnderWay(t *testing.T) {
 			<-deliver
 			q = q.WithContext(context.WithoutCancel(q.Context()))
 			q.Body = io.NopCloser(strings.NewReader(string(body)))
+			defer close(delivered)
 		}
 		proxy.ServeHTTP(w, q)
+		if q.Method == http.MethodGet {
+			select {
+			case looked <- struct{}{}:
+			default:
+			}
+		}
 	}))
 	p := sleep(30, 300)
 	ctx, leave := context.WithCancel(t.Context())
@@ -325,12 +332,18 @@ func TestCancelAwaitsAPromptWhosePostIsStillUnderWay(t *testing.T) {
 	if _, err := late.Run(ctx, p, comfy.Watch{}); err == nil {
 		t.Fatal("it ran")
 	}
+	select {
+	case <-looked: // by Run
+	default:
+	}
 	cancelled := make(chan error, 1)
 	go func() { cancelled <- late.Cancel(within(t), p.ID) }()
+	<-looked // it was not there yet
 	close(deliver)
 	if err := <-cancelled; err != nil {
 		t.Error(err)
 	}
+	<-delivered
 	if running, pending := r.sim.Pending(); running != "" || len(pending) > 0 {
 		t.Errorf("%q runs, %q wait", running, pending)
 	}

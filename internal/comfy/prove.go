@@ -15,11 +15,17 @@ import (
 // ComfyUI answers a node that it ran before from its cache, with the names of the files that it wrote then. Another
 // prompt may have overwritten them since. A file is this prompt's, and needs no proof, when its node was run, or when it
 // lies in the prompt's own folder. Any other is proven by its version (ETag): it must be the one that the file had when
-// the prompt of ours that wrote it ended, and Open hands out no other version. What cannot be proven is not delivered:
+// a prompt of ours ended whose node of the same signature was run and wrote it, and Open hands out no other version. What cannot be proven is not delivered:
 // ComfyUI's cache is dropped and the prompt is run once more (Host.Run); if that does not help the attempt is lost.
 
 // maxProofs bounds the files whose versions are remembered.
 const maxProofs = 8192
+
+// maker is a file and what was computed to write it.
+type maker struct {
+	file spot
+	node signature
+}
 
 // unproven is the exception type of a result that may be another prompt's.
 const unproven = "result_not_proven"
@@ -102,6 +108,7 @@ func (r *run) proveFiles(ctx context.Context, result *Result) *failure.Failure {
 	for _, node := range result.CachedNodes {
 		cached[node] = true
 	}
+	signed := signaturesOf(r.prompt.Workflow)
 	for i, o := range result.Outputs {
 		if inFolder(o.Subfolder, r.prompt.ID) || o.Type == "input" {
 			continue
@@ -112,10 +119,10 @@ func (r *run) proveFiles(ctx context.Context, result *Result) *failure.Failure {
 			return failure.New(failure.HostLost, "ComfyUI does not say whether a result is there: "+why(err))
 		}
 		if !cached[o.Node] {
-			r.host.proves(s, header, r.ending)
+			r.host.proves(maker{s, signed.of(o.Node)}, header, r.ending)
 			continue
 		}
-		if header == nil || !r.host.proven(s, version(header)) {
+		if header == nil || !r.host.proven(maker{s, signed.of(o.Node)}, version(header)) {
 			return overwritten(o)
 		}
 		result.Outputs[i].Version = version(header)
@@ -131,12 +138,12 @@ func overwritten(o Output) *failure.Failure {
 
 // proves remembers the version of a file that a node of this prompt wrote, if it was written while the prompt ran: a
 // later prompt may have overwritten it already.
-func (h *Host) proves(s spot, header http.Header, e *ending) {
+func (h *Host) proves(m maker, header http.Header, e *ending) {
 	v := version(header)
 	if v == "" {
 		return
 	}
-	if written := writtenAt(header); !written.IsZero() && !e.last.IsZero() && written.After(e.last) {
+	if written := writtenAt(header); !written.IsZero() && !e.last.IsZero() && written.Truncate(time.Millisecond).After(e.last) {
 		v = ""
 	}
 	h.mu.Lock()
@@ -144,13 +151,13 @@ func (h *Host) proves(s spot, header http.Header, e *ending) {
 	if len(h.proofs) >= maxProofs {
 		clear(h.proofs)
 	}
-	h.proofs[s] = v
+	h.proofs[m] = v
 }
 
-func (h *Host) proven(s spot, v string) bool {
+func (h *Host) proven(m maker, v string) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return v != "" && h.proofs[s] == v
+	return v != "" && h.proofs[m] == v
 }
 
 // version tells one content of a file from the next: its ETag, else time and size. A proxy may mark an ETag as weak.

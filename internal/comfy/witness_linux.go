@@ -17,8 +17,9 @@ import (
 
 // procWitness reads /proc.
 type procWitness struct {
-	host string
-	port uint16
+	host    string
+	port    uint16
+	program string // how the name of its executable begins
 
 	mu   sync.Mutex
 	pid  string
@@ -31,12 +32,12 @@ type procWitness struct {
 // searchAgain is how long a process that was not found is not looked for: the search goes through all of /proc.
 const searchAgain = 30 * time.Second
 
-func newWitness(host, port string) Witness {
+func newWitness(host, port, program string) Witness {
 	n, err := strconv.ParseUint(port, 10, 16)
 	if err != nil {
 		return nil
 	}
-	return &procWitness{host: host, port: uint16(n)}
+	return &procWitness{host: host, port: uint16(n), program: program}
 }
 
 func (w *procWitness) Look(ctx context.Context) (Sighting, bool) {
@@ -73,7 +74,7 @@ func (w *procWitness) still() bool {
 	return err == nil && link == w.link && bornAt(w.pid) == w.born
 }
 
-// find looks for a Python process that has the listening socket of the host's port.
+// find looks for a process of that program that has the listening socket of the host's port.
 func (w *procWitness) find(ctx context.Context) bool {
 	w.pid = ""
 	if time.Now().Before(w.next) {
@@ -95,7 +96,7 @@ func (w *procWitness) find(ctx context.Context) bool {
 	for _, process := range processes {
 		pid := process.Name()
 		exe, err := os.Readlink(filepath.Join("/proc", pid, "exe"))
-		if err != nil || !strings.HasPrefix(filepath.Base(exe), "python") {
+		if err != nil || !strings.HasPrefix(filepath.Base(exe), w.program) {
 			continue
 		}
 		fds, err := os.ReadDir(filepath.Join("/proc", pid, "fd"))

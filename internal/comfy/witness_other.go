@@ -3,4 +3,4 @@
 package comfy
 
 // newWitness sees nothing here.
-func newWitness(_, _ string) Witness { return nil }
+func newWitness(_, _, _ string) Witness { return nil }

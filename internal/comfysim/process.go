@@ -20,6 +20,7 @@ type process struct {
 	ctx    context.Context //nolint:containedctx // the life of the simulated process; ends when it dies
 	cancel context.CancelFunc
 	gate   *gate
+	loop   *gate // shut while the one thread that answers computes something long
 	ln     *gatedListener
 	http   *http.Server
 	hub    *hub
@@ -33,6 +34,7 @@ type process struct {
 	pending      entryHeap
 	running      *entry
 	wedged       bool
+	poisoned     bool          // the device is lost
 	interrupted  chan struct{} // closed when the running prompt is to be interrupted; renewed at each start
 	freeModels   bool
 	freeMemory   bool
@@ -47,7 +49,7 @@ const maxLogLines = 300 // as ComfyUI's own log buffer
 func newProcess(s *Server, inner net.Listener) *process {
 	ctx, cancel := context.WithCancel(context.Background())
 	p := &process{
-		srv: s, cfg: s.cfg, ctx: ctx, cancel: cancel, gate: &gate{}, hub: newHub(),
+		srv: s, cfg: s.cfg, ctx: ctx, cancel: cancel, gate: &gate{}, loop: &gate{}, hub: newHub(),
 		cache: newCache(s.cfg.KeepCache), wake: make(chan struct{}, 1),
 		interrupted: make(chan struct{}), history: map[string]*record{},
 	}

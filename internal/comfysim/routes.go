@@ -62,8 +62,14 @@ func (p *process) guarded(next http.Handler) http.Handler {
 			next.ServeHTTP(w, r)
 			return
 		}
+		p.loop.wait(p.ctx.Done())
 		for _, f := range p.srv.faults.forRequest(path) {
 			switch f.Kind {
+			case FaultSlowInfo:
+				p.loop.close()
+				p.hub.stall(f.For)
+				p.hold(r, f.For)
+				p.loop.open()
 			case FaultSlowAnswer:
 				p.hold(r, f.Delay)
 			case FaultWrongJSON:

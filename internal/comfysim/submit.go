@@ -45,6 +45,12 @@ func (p *process) postPrompt(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		return
 	}
+	for _, f := range p.srv.faults.forBody(string(body)) {
+		w.Header().Set("Content-Type", "text/html")
+		w.WriteHeader(status(f, http.StatusForbidden))
+		_, _ = w.Write([]byte("<html><body><h1>Request blocked</h1></body></html>"))
+		return
+	}
 	p.srv.posted(body)
 	fields, listLike, ok := submission(body)
 	if !ok {
