@@ -103,7 +103,7 @@ func (h *host) counts(ctx context.Context, a *attempt, f *failure.Failure) bool 
 		Cause: f.Cause, Progress: f.Progress, NodeRan: f.NodeRan, Proven: f.Proven,
 	}
 	var earlier []failure.Attempt
-	if f.Kind.Verdict().Counts == failure.OnceFree {
+	if rule := f.Kind.Verdict().Counts; rule == failure.OnceFree || rule == failure.HostFree {
 		ctx, cancel := context.WithTimeout(ctx, wireTimeout)
 		defer cancel()
 		chain, err := h.q.Chain(ctx, a.tenant, a.key.job)

@@ -204,7 +204,7 @@ func (b *brain) dropHost(host string, _ time.Time) {
 	}
 	delete(b.hosts, host)
 	b.fleet.RemoveHost(route.HostID(host))
-	b.review = true
+	b.dirty, b.review = true, true // a tenant whose job took it down may get another host
 	b.d.log.Warn("a host is gone", "host", host, "running", len(h.state.Running))
 	b.walk(func(ctx context.Context) {
 		if err := b.d.q.AnnounceHost(ctx, host, jetstream.HostOffline, "its presence ended"); err != nil {

@@ -118,7 +118,7 @@ func TestAWorkflowThatIsTooLargeForOneHostIsAskedOfAnother(t *testing.T) {
 	t.Parallel()
 	f := start(t, setup{hosts: names("b")})
 	f.sim(comfysim.Config{Name: "a"})
-	f.agent("a", f.picky(f.sims["a"].URL(), "", http.StatusRequestEntityTooLarge, "Maximum request body size exceeded"), agent.Config{})
+	f.agent("a", f.picky(f.sims["a"].URL(), "EmptyImage", http.StatusRequestEntityTooLarge, "Maximum request body size exceeded"), agent.Config{})
 	f.awaitPresence(2)
 	f.dispatcher(dispatcher.Config{})
 	chain := f.chain(f.submit("acme", job.Spec{Workflow: picture(7), PreferHosts: []string{"a"}, MaxAttempts: 1}))
