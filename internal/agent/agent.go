@@ -80,7 +80,7 @@ func (a *Agent) Run(stop, kill context.Context) error {
 func (a *Agent) Hosts() []HostConfig {
 	hosts := make([]HostConfig, len(a.hosts))
 	for i, h := range a.hosts {
-		hosts[i] = HostConfig{Name: h.name, URL: h.desk.state().URL}
+		hosts[i] = HostConfig{Name: h.name, URL: h.url}
 	}
 	return hosts
 }

@@ -47,6 +47,8 @@ type Health interface {
 	ProbeRoom(ctx context.Context) error
 	Capability(ctx context.Context) (workflow.Capability, error)
 	Spelling(class, input, file string) string
+	// Has says whether the class is in what was read last.
+	Has(class string) bool
 }
 
 // Files carries files to and from the host.

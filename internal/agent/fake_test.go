@@ -227,3 +227,5 @@ func (f *fake) Upload(_ context.Context, name, subfolder string, r io.Reader) (s
 	}
 	return subfolder + "/" + name, nil
 }
+
+func (f *fake) Has(class string) bool { return class == "StringConcatenate" }

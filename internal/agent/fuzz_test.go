@@ -76,6 +76,7 @@ func fuzzHouse(f *testing.F) *house {
 	}
 	h := &house{ctx: ctx, q: q, nc: nc, nats: s, fake: newFake()}
 	h.fake.spared = true
+	h.fake.returns(now(), &comfy.Result{}, nil)
 	a, err := agent.New(q, agent.Config{
 		Hosts: []agent.HostConfig{{Name: "gpu", Comfy: h.fake}}, LearnEvery: 10 * time.Millisecond, CancelPatience: 50 * time.Millisecond,
 	})
@@ -96,6 +97,11 @@ func fuzzHouse(f *testing.F) *house {
 		s.Shutdown()
 		s.WaitForShutdown()
 	})
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for a.Health() != nil { // an agent that is well listens
+		<-tick.C
+	}
 	return h
 }
 

@@ -18,6 +18,7 @@ import (
 // host drives one ComfyUI by loops of its own.
 type host struct {
 	name   string
+	url    string // without a password
 	source string // of its events, as CloudEvents has it
 	q      *jetstream.Queue
 	comfy  ComfyUI
@@ -55,7 +56,7 @@ const maxShipping = 8
 
 func newHost(q *jetstream.Queue, cfg Config, h HostConfig, instance string, m *metrics) *host {
 	return &host{
-		name: h.Name, source: "agent/" + h.Name, q: q, comfy: h.Comfy, cfg: cfg, log: cfg.Logger.With("host", h.Name), meters: m.of(h.Name),
+		name: h.Name, url: withoutUser(h.URL), source: "agent/" + h.Name, q: q, comfy: h.Comfy, cfg: cfg, log: cfg.Logger.With("host", h.Name), meters: m.of(h.Name),
 		desk: newDesk(jetstream.HostState{
 			Host: h.Name, Instance: instance, Slots: cfg.Slots, Prefetch: cfg.Prefetch, Labels: cfg.Labels,
 			Agent: cfg.Version, URL: withoutUser(h.URL),

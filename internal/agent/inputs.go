@@ -3,7 +3,6 @@ package agent
 import (
 	"bytes"
 	"context"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
@@ -98,7 +97,11 @@ func (h *host) fetch(ctx context.Context, in job.Input) (io.ReadCloser, error) {
 	case in.Object != "":
 		return h.fetchObject(ctx, in.Object)
 	case strings.HasPrefix(in.URL, "data:"):
-		return decodeDataURI(in.URL)
+		content, err := job.DataURI(in.URL)
+		if err != nil {
+			return nil, failure.New(failure.InvalidWorkflow, "the url "+err.Error())
+		}
+		return io.NopCloser(bytes.NewReader(content)), nil
 	}
 	return h.fetchURL(ctx, in.URL)
 }
@@ -152,30 +155,6 @@ func refuses(status int) bool {
 	}
 	return status < 500
 }
-
-// decodeDataURI reads data:[<media type>][;base64],<data> (RFC 2397). Base64 may be without its padding, and may be
-// of the kind for URLs.
-func decodeDataURI(uri string) (io.ReadCloser, error) {
-	head, data, found := strings.Cut(strings.TrimPrefix(uri, "data:"), ",")
-	if !found {
-		return nil, failure.New(failure.InvalidWorkflow, "the data: URI of the input has no comma; write it like data:image/png;base64,…")
-	}
-	plain, err := url.PathUnescape(data)
-	if err != nil {
-		return nil, failure.New(failure.InvalidWorkflow, "the data: URI of the input is not percent-encoded as it should be")
-	}
-	if !strings.HasSuffix(head, ";base64") {
-		return io.NopCloser(strings.NewReader(plain)), nil
-	}
-	content, err := base64.RawStdEncoding.DecodeString(plainBase64.Replace(plain))
-	if err != nil {
-		return nil, failure.New(failure.InvalidWorkflow, "the data: URI of the input is no base64: "+err.Error()+"; write it like data:image/png;base64,…")
-	}
-	return io.NopCloser(bytes.NewReader(content)), nil
-}
-
-// plainBase64 brings all forms of base64 to one, without padding and spaces.
-var plainBase64 = strings.NewReplacer("-", "+", "_", "/", "=", "", " ", "", "\n", "", "\r", "", "\t", "")
 
 // inputName is the file's own name, made fit for any file system.
 func inputName(in job.Input) string {

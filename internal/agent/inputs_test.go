@@ -58,9 +58,6 @@ func TestAnInputThatIsNotThereEndsTheJobAndTroubleOnTheWayIsTriedLater(t *testin
 		"NobodyListens":          {job.Input{URL: "http://127.0.0.1:1/a.png?token=s3cret"}, failure.Transient, "cannot fetch http://127.0.0.1:1/a.png: ", 0},
 		"LargerThan4GiB":         {job.Input{URL: files.URL + "/huge"}, failure.InvalidWorkflow, "more than 4294967296 bytes", 0},
 		"LargerThanItSaid":       {job.Input{URL: files.URL + "/long"}, failure.InvalidWorkflow, "more than 1999 bytes", 1999},
-		"NoDataURI":              {job.Input{URL: "data:image/png;base64"}, failure.InvalidWorkflow, "has no comma", 0},
-		"NoBase64":               {job.Input{URL: "data:image/png;base64,!!!!"}, failure.InvalidWorkflow, "is no base64", 0},
-		"NoPercentEncoding":      {job.Input{URL: "data:text/plain,%zz"}, failure.InvalidWorkflow, "is not percent-encoded", 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -2,8 +2,12 @@ package agent_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -244,4 +248,54 @@ func TestALeaseIsKeptWhileComfyUIIsSilent(t *testing.T) {
 	await(h, extended, "an extension while ComfyUI is silent")
 	await(h, extended, "another one")
 	h.awaitState("gpu", func(s jetstream.HostState) bool { return len(s.Running) == 1 })
+}
+
+func TestASeedIsWithinTheLimitOfItsInputAndTheSameAfterARestart(t *testing.T) {
+	t.Parallel()
+	h := start(t, agent.Config{})
+	h.fake.set(func() { h.fake.seeds = 1000 })
+	o := h.queued(job.Spec{ID: "one"})
+	h.accepted(o)
+	p := await(h, h.fake.posted, "the POST")
+	seed := h.event(o, job.Started).Seeds["1"]
+	if seed > 1000 || !strings.Contains(string(p.Workflow), fmt.Sprintf(`"seed":%d}`, seed)) {
+		t.Errorf("the seed is %d; posted was %s", seed, p.Workflow)
+	}
+	h.fake.set(func() { h.fake.seeds = 0 }) // not read yet, which is not done beside the prompt
+	h.restart(agent.Config{})
+	h.fake.returns(now(), &comfy.Result{}, nil)
+	o.Resume, o.LastInChain = true, h.last(o).ChainSequence
+	h.accepted(o)
+	if got := h.event(o, job.Completed).Seeds["1"]; got != seed {
+		t.Errorf("completed says %d and started %d", got, seed)
+	}
+}
+
+func TestNodesThatAreAddedForALinkedPrefixAreNotTold(t *testing.T) {
+	t.Parallel()
+	h := start(t, agent.Config{})
+	const linked = `{"1":{"class_type":"EmptyImage","inputs":{"width":8,"height":4,"batch_size":2}},"3":{"class_type":"PrimitiveString","inputs":{"value":"pic"}},` +
+		`"2":{"class_type":"SaveImage","inputs":{"images":["1",0],"filename_prefix":["3",0]}}}`
+	h.fake.set(func() {
+		h.fake.perform = func(_ context.Context, p comfy.Prompt, _ comfy.Watch) (*comfy.Result, error) {
+			var graph map[string]any
+			if err := json.Unmarshal(p.Workflow, &graph); err != nil {
+				return nil, err
+			}
+			times := map[string]time.Duration{}
+			for node := range graph {
+				times[node] = time.Second
+			}
+			return &comfy.Result{NodeTimes: times, CachedNodes: slices.Sorted(maps.Keys(graph))}, nil
+		}
+	})
+	o := h.queued(job.Spec{ID: "one", Workflow: json.RawMessage(linked)})
+	h.accepted(o)
+	e := h.event(o, job.Completed)
+	if p := await(h, h.fake.posted, "the POST"); !strings.Contains(string(p.Workflow), "StringConcatenate") || !strings.Contains(string(p.Workflow), "comfyherd/"+p.ID) {
+		t.Errorf("posted was %s", p.Workflow)
+	}
+	if len(e.NodeTimes) != 3 || len(e.CachedNodes) != 3 {
+		t.Errorf("completed tells of %v and %v", e.NodeTimes, e.CachedNodes)
+	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -44,9 +45,9 @@ func (h *host) event(a *attempt, kind job.EventKind) *job.Event {
 func (h *host) complete(kill context.Context, a *attempt) error {
 	e := h.event(a, job.Completed)
 	e.PromptID, e.Outputs, e.Seeds = a.prompt, a.outputs, a.seeds
-	e.CachedNodes, e.OutputsReused = a.result.CachedNodes, a.result.OutputsReused
+	e.CachedNodes, e.OutputsReused = without(a.result.CachedNodes, a.prepared.Added), a.result.OutputsReused
 	e.QueuedFor, e.RanFor = job.Duration(max(0, a.startedAt.Sub(a.job.Received))), job.Duration(a.ran)
-	e.NodeTimes = durations(a.result.NodeTimes)
+	e.NodeTimes = durations(a.result.NodeTimes, a.prepared.Added)
 	e.OutputsMissing, e.Message = a.result.Missing && len(a.outputs) == 0, blocked(a.result.Blocked)
 	for {
 		_, err := h.append(kill, e, a.chain, "")
@@ -213,13 +214,23 @@ func clip(s string, most int) string {
 	return s[:most]
 }
 
-func durations(times map[string]time.Duration) map[string]job.Duration {
+// without leaves out nodes that mean nothing to people.
+func without(nodes, added []string) []string {
+	if len(added) == 0 {
+		return nodes
+	}
+	return slices.DeleteFunc(slices.Clone(nodes), func(n string) bool { return slices.Contains(added, n) })
+}
+
+func durations(times map[string]time.Duration, added []string) map[string]job.Duration {
 	if len(times) == 0 {
 		return nil
 	}
 	all := make(map[string]job.Duration, len(times))
 	for node, d := range times {
-		all[node] = job.Duration(d)
+		if !slices.Contains(added, node) {
+			all[node] = job.Duration(d)
+		}
 	}
 	return all
 }

@@ -108,7 +108,7 @@ func promptID(o *jetstream.Offer, streamCreated time.Time) string {
 }
 
 // drawSeed draws a seed of the prompt: random between prompts and the same again when the prompt is resumed. It has
-// 32 bits, which is as many as every node takes.
+// 32 bits, which is as many as most nodes take; Prepare brings it within the limit of its input.
 func (a *attempt) drawSeed() uint64 {
 	var n [8]byte
 	binary.BigEndian.PutUint64(n[:], a.drawn)

@@ -18,10 +18,11 @@ type attempt struct {
 	*run
 	job       *job.Job
 	startedAt time.Time
-	chain     uint64 // sequence of the started event
-	seeds     map[string]uint64
-	running   time.Time     // since when
-	ran       time.Duration // on the GPU
+	chain     uint64            // sequence of the started event
+	prepared  workflow.Prepared // for this run
+	seeds     map[string]uint64 // as they were told with started
+	running   time.Time         // since when
+	ran       time.Duration     // on the GPU
 	outputs   []job.Output
 	result    *comfy.Result
 	live      live
@@ -90,8 +91,12 @@ func (h *host) begin(ctx context.Context, a *attempt) error {
 	if a.offer.Resume {
 		return h.recall(ctx, a)
 	}
+	if err := h.prepare(a, nil); err != nil {
+		return err
+	}
+	a.seeds = a.prepared.Seeds
 	e := h.event(a, job.Started)
-	e.PromptID = a.prompt
+	e.PromptID, e.Seeds = a.prompt, a.seeds
 	a.chain, err = h.append(ctx, e, a.chain, "")
 	for moved := overtakenIn(err); moved != nil && h.merelyWaited(ctx, a, moved); moved = overtakenIn(err) {
 		a.chain, err = h.append(ctx, e, moved.by.ChainSequence, "")
@@ -129,7 +134,7 @@ func (h *host) recall(ctx context.Context, a *attempt) error {
 	if link.EventKind != job.Started || link.PromptID != a.prompt {
 		return &overtaken{link}
 	}
-	a.chain, a.startedAt = link.ChainSequence, link.Time
+	a.chain, a.startedAt, a.seeds = link.ChainSequence, link.Time, link.Seeds
 	h.log.Info("resumed", "job", a.key, "hash", a.offer.Hash.Short(), "prompt", a.prompt)
 	return nil
 }
@@ -143,18 +148,17 @@ func (h *host) perform(ctx context.Context, a *attempt) error {
 			return err
 		}
 	}
-	prepared, err := a.job.Graph.Prepare(workflow.Preparation{
-		Seed: a.drawSeed, Prefix: outputPrefix(a.prompt), Inputs: inputs, Spell: h.spell,
-	})
-	if err != nil {
-		return failure.New(failure.InvalidWorkflow, err.Error())
+	if a.offer.Resume || len(inputs) > 0 {
+		if err := h.prepare(a, inputs); err != nil {
+			return err
+		}
 	}
-	a.seeds = prepared.Seeds
 	prompt := comfy.Prompt{
-		ID: a.prompt, Workflow: prepared.Body, ExtraData: a.job.ExtraData, Targets: a.job.IncludeOutputs, Resume: a.offer.Resume,
+		ID: a.prompt, Workflow: a.prepared.Body, ExtraData: a.job.ExtraData, Targets: a.job.IncludeOutputs, Resume: a.offer.Resume,
 	}
 	prompt.Start, prompt.Node, prompt.Total = h.limits(a.job.Timeouts)
 	defer a.live.stop()
+	var err error
 	a.result, err = h.comfy.Run(ctx, prompt, comfy.Watch{
 		Running: func() { a.running = time.Now() }, Progress: a.progress, Preview: a.live.preview,
 	})
@@ -165,6 +169,22 @@ func (h *host) perform(ctx context.Context, a *attempt) error {
 		a.ran = time.Since(a.running)
 	}
 	return err
+}
+
+// prepare makes the workflow of this run out of the job's. The same seeds are drawn each time.
+func (h *host) prepare(a *attempt, inputs map[string]map[string]string) error {
+	a.drawn = 0
+	var err error
+	a.prepared, err = a.job.Graph.Prepare(workflow.Preparation{
+		Seed: a.drawSeed, SeedLimit: h.comfy.SeedLimit, Prefix: outputPrefix(a.prompt), Has: h.comfy.Has, Inputs: inputs, Spell: h.spell,
+	})
+	if err != nil {
+		return failure.New(failure.InvalidWorkflow, err.Error())
+	}
+	if len(a.prepared.Unlinked) > 0 {
+		h.log.Info("the host cannot join texts: a linked filename_prefix was replaced", "job", a.key, "nodes", a.prepared.Unlinked)
+	}
+	return nil
 }
 
 func (a *attempt) progress(p comfy.Progress) {

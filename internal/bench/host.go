@@ -116,6 +116,9 @@ func (h *host) Capability(context.Context) (workflow.Capability, error) { return
 // Spelling leaves model names as they are.
 func (h *host) Spelling(_, _, _ string) string { return "" }
 
+// Has knows no class.
+func (h *host) Has(string) bool { return false }
+
 // Open has no files.
 func (h *host) Open(context.Context, comfy.Output) (io.ReadCloser, string, int64, error) {
 	return io.NopCloser(strings.NewReader("")), "", 0, errors.New("the bench's host has no files")
