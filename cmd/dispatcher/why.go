@@ -82,7 +82,7 @@ func tellWhy(c *console, a *dispatcher.WhyAnswer, now time.Time) error {
 	if a.Position > 0 {
 		text += fmt.Sprintf("; place %d of %d", a.Position, a.Of)
 	}
-	if a.ETA != nil {
+	if a.ETA != nil && (a.Reason == "" || a.Until != nil) { // of what holds it nobody knows when it ends
 		text += "; about to start " + in(*a.ETA, now)
 	}
 	c.print("%s", clean(text))
