@@ -30,6 +30,9 @@ const (
 	defaultFilesAge    = 24 * time.Hour
 	defaultPresenceTTL = 15 * time.Second
 
+	liveAge   = 5 * time.Minute
+	liveBytes = 64 << 20
+
 	// A marker must outlive the seconds in which a watcher is blind after NATS restarted.
 	markerTTL = 10 * time.Minute
 	// Stream-wide, so a longer one would let a tenant suppress another's job by using its Nats-Msg-Id first.

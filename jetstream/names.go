@@ -13,6 +13,7 @@ const (
 	JobsStream   = "COMFY_JOBS"
 	EventsStream = "COMFY_EVENTS"
 	DeadStream   = "COMFY_DEAD"
+	LiveStream   = "COMFY_LIVE"
 )
 
 // Buckets (KV) and object stores.
@@ -71,6 +72,8 @@ const (
 	appends            = "comfy.append.>" // where events are published; they are stored as allEvents
 	appendPrefix       = "comfy.append."
 	jobAppendPrefix    = "comfy.append.jobs."
+	allLive            = "comfy.live.>"
+	tells              = "comfy.tell.>" // where progress goes that comes out of an account of its own; heard as allLive
 	deadSubjects       = "comfy.dead.*"
 	purgeOperation     = "PURGE"
 	kvOperationHeader  = "KV-Operation"
@@ -110,6 +113,10 @@ func stateHost(subject string) string {
 
 func liveSubject(tenant job.Tenant, id job.ID, what string) string {
 	return "comfy.live.jobs." + string(tenant) + "." + string(id) + "." + what
+}
+
+func tellSubject(tenant job.Tenant, id job.ID, what string) string {
+	return "comfy.tell.jobs." + string(tenant) + "." + string(id) + "." + what
 }
 
 func pairKey(host string, hash workflow.Hash) string { return host + "." + string(hash) }

@@ -68,8 +68,21 @@ func (t topology) dead() natsjs.StreamConfig {
 	}
 }
 
+// live hands on progress that comes out of the account of a host: NATS gives nothing that came over a service to those
+// who import a stream, and what a stream republishes it does. The last of each kind and job is kept for a while.
+func (t topology) live() natsjs.StreamConfig {
+	return natsjs.StreamConfig{
+		Name: LiveStream, Description: "comfyherd: progress of running jobs of hosts with an account of their own",
+		Subjects:         []string{tells},
+		SubjectTransform: &natsjs.SubjectTransformConfig{Source: tells, Destination: allLive},
+		RePublish:        &natsjs.RePublish{Source: allLive, Destination: allLive},
+		Storage:          natsjs.MemoryStorage, MaxMsgsPerSubject: 1, MaxAge: liveAge, MaxBytes: liveBytes, NoAck: true,
+		AllowDirect: true, Replicas: or(t.cfg.Replicas, 1),
+	}
+}
+
 func (t topology) streams(ctx context.Context) error {
-	wanted := []natsjs.StreamConfig{t.jobs(), t.events(), t.dead()}
+	wanted := []natsjs.StreamConfig{t.jobs(), t.events(), t.dead(), t.live()}
 	for _, cfg := range wanted {
 		_, err := answered(ctx, func(ctx context.Context) (struct{}, error) { return struct{}{}, t.stream(ctx, cfg) })
 		if err != nil {

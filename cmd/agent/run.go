@@ -48,6 +48,9 @@ func (*runCmd) Run(ctx context.Context, c *console, s *settings) error { return 
 
 func (s *settings) run(ctx context.Context, c *console) error {
 	hosts, err := hostsOf(s.ComfyHosts)
+	if err == nil {
+		err = named(hosts, s.Holder())
+	}
 	if err != nil {
 		return err
 	}
@@ -120,10 +123,23 @@ func entry(text, part string, n int) string {
 	return strconv.Quote(part)
 }
 
+// named gives a host without a name that of the credentials, which are good for one host only.
+func named(hosts []agent.HostConfig, holder string) error {
+	name, found := strings.CutPrefix(holder, "agent-")
+	if !found {
+		return nil
+	}
+	if len(hosts) > 1 || hosts[0].Name != "" && hosts[0].Name != name {
+		return fmt.Errorf("NATS_CREDS has the credentials of host %s and of no other; give COMFY_HOSTS=%[1]s=http://… and each other host an agent of its own", name)
+	}
+	hosts[0].Name = name
+	return nil
+}
+
 func (s *settings) serve(stop, kill context.Context, nc *nats.Conn, hosts []agent.HostConfig, c *console, log *slog.Logger) error {
 	var q *jetstream.Queue
 	err := daemon.Begin(stop, s.Retry, log, func(ctx context.Context) (err error) {
-		q, err = jetstream.Open(ctx, nc, jetstream.Config{Domain: s.Domain, APIPrefix: s.Prefix, Warn: daemon.Warn(log)})
+		q, err = jetstream.Open(ctx, nc, jetstream.Config{Domain: s.Domain, APIPrefix: s.APIPrefix(), Warn: daemon.Warn(log)})
 		return err
 	})
 	if err != nil {
