@@ -172,10 +172,13 @@ func (m *memory) remove(sequence uint64) {
 	delete(m.jobs, sequence)
 }
 
+// leasePrefix is how JetStream begins a lease.
+const leasePrefix = "$JS.ACK.COMFY_JOBS.dispatch_5."
+
 // byLease finds a job. mu is held.
 func (m *memory) byLease(lease jetstream.Lease) *stored {
 	var sequence uint64
-	if _, err := fmt.Sscanf(string(lease), "%d#", &sequence); err == nil && m.jobs[sequence] != nil && m.jobs[sequence].lease == lease {
+	if _, err := fmt.Sscanf(string(lease), leasePrefix+"%d#", &sequence); err == nil && m.jobs[sequence] != nil && m.jobs[sequence].lease == lease {
 		return m.jobs[sequence]
 	}
 	return &stored{} // acked already
@@ -303,7 +306,7 @@ func (m *memory) deliver(p job.Priority) (d jetstream.Delivery, found bool, chan
 			continue
 		}
 		s.count++
-		s.lease, s.until = jetstream.Lease(fmt.Sprintf("%d#%d", sequence, s.count)), time.Now().Add(ackWait)
+		s.lease, s.until = jetstream.Lease(fmt.Sprintf(leasePrefix+"%d#%d", sequence, s.count)), time.Now().Add(ackWait)
 		m.effects, m.times = append(m.effects, fmt.Sprintf("deliver %s", s.lease)), append(m.times, time.Now())
 		return jetstream.Delivery{Message: s.message, Lease: s.lease}, true, m.stirred, 0
 	}
