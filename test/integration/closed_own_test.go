@@ -119,4 +119,3 @@ func TestInputsByObjectReachAHostOfAClosedFleet(t *testing.T) {
 	f.publish(acme, "acme", spec)
 	f.next(events, ".loads.completed")
 }
-
