@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/comfyherd/comfyherd/internal/comfysim"
@@ -34,8 +35,11 @@ func TestTheCommandsInTheSecurityPageWork(t *testing.T) {
 	if len(blocks) != 5 {
 		t.Fatalf("the page has %d blocks", len(blocks))
 	}
+	blocks[0] = "trap 'kill $begun; wait' EXIT\n" + blocks[0] // what is in the background ends with the script
+	for i := range blocks {
+		blocks[i] = strings.ReplaceAll(blocks[i], " &\n", " & begun=\"$begun $!\"\n")
+	}
 	blocks[3] = "until NATS_URL=nats://127.0.0.1:4222 NATS_CREDS=herd/creds/operator.creds dispatcher hosts | grep -q online; do sleep 0.2; done\n" + blocks[3]
-	blocks[4] += "kill $(jobs -p); wait\n"
 	script := strings.NewReplacer("127.0.0.1:4222", freeAddress(t), "127.0.0.1:8080", freeAddress(t), "http://127.0.0.1:8188", sim.URL()).
 		Replace(strings.Join(blocks, "\n"))
 	dir := t.TempDir()
@@ -45,7 +49,8 @@ func TestTheCommandsInTheSecurityPageWork(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, sh, "-e", "-c", script)
-	cmd.Dir = dir
+	cmd.Dir, cmd.WaitDelay = dir, patience
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) } // so that the trap is heard
 	cmd.Env = append(os.Environ(), "PATH="+build(t)+string(os.PathListSeparator)+os.Getenv("PATH"), "COMFYHERD_STORE_DIR="+filepath.Join(dir, "store"))
 	var out, said bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &said
