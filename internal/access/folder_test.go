@@ -32,6 +32,7 @@ func newFolder(t *testing.T) *access.Folder {
 
 // must gives the path of credentials.
 func must(t *testing.T) func(path string, err error) string {
+	t.Helper()
 	return func(path string, err error) string {
 		t.Helper()
 		if err != nil {
