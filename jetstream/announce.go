@@ -150,4 +150,6 @@ func noteHeader(kind, source, subject string, revision uint64, when time.Time) n
 }
 
 // appendSubject is where an event is published that is to be stored on the given subject.
-func appendSubject(stored string) string { return appendPrefix + strings.TrimPrefix(stored, eventsPrefix) }
+func appendSubject(stored string) string {
+	return appendPrefix + strings.TrimPrefix(stored, eventsPrefix)
+}

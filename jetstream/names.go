@@ -27,6 +27,7 @@ const (
 	ConditionsBucket   = "COMFY_CONDITIONS"
 	AffinityBucket     = "COMFY_AFFINITY"
 	TenantsBucket      = "COMFY_TENANTS"
+	SlotsBucket        = "COMFY_SLOTS"
 	OutputsStore       = "COMFY_OUTPUTS"
 	InputsStore        = "COMFY_INPUTS"
 )

@@ -189,6 +189,7 @@ func (t topology) buckets() []natsjs.KeyValueConfig {
 		t.bucket(ConditionsBucket, "what outlives an agent: drained by whom, and what ails the host", 0, 0),
 		t.bucket(AffinityBucket, "rules that tie a workflow to hosts", 0, 0),
 		t.bucket(TenantsBucket, "weights and caps of tenants", 0, 0),
+		t.bucket(SlotsBucket, "jobs that run of tenants with a cap", 0, 0),
 	}
 }
 

@@ -152,7 +152,7 @@ func (f *client) control(ctx context.Context, c *console, hosts []string, order 
 	}
 	defer done()
 	for _, host := range hosts {
-		if err := q.Control(ctx, host, order); errors.Is(err, jetstream.ErrNoAgent) {
+		if _, err := q.Control(ctx, host, order); errors.Is(err, jetstream.ErrNoAgent) {
 			return fmt.Errorf("no agent serves host %s; `dispatcher hosts` lists those that are there", host)
 		} else if err != nil {
 			return err

@@ -16,9 +16,11 @@ import (
 const maxObjectInfo = 512 << 20
 
 // Capability reads what the host can run from GET /object_info, class by
-// class, and remembers how the host spells its model files. Only ctx bounds it:
-// ComfyUI lists its model folders while it answers.
+// class, and remembers how the host spells its choices. Only ctx bounds it: ComfyUI lists its model folders while it
+// answers, which takes tens of seconds on large installations, and answers nothing else meanwhile: no freeze limit runs.
 func (h *Host) Capability(ctx context.Context) (workflow.Capability, error) {
+	h.reading.Add(1)
+	defer func() { h.answered(); h.reading.Add(-1) }() // what waited behind it is answered only now
 	request, err := h.request(ctx, http.MethodGet, "/object_info", nil, nil)
 	if err != nil {
 		return workflow.Capability{}, err
@@ -31,18 +33,20 @@ func (h *Host) Capability(ctx context.Context) (workflow.Capability, error) {
 	if response.StatusCode != http.StatusOK {
 		return workflow.Capability{}, fmt.Errorf("ask %s: %w", h, &statusError{"/object_info", response.StatusCode})
 	}
-	var c capabilityReader
-	c.spellings = map[string]string{}
+	c := capabilityReader{spellings: map[string]string{}, classes: map[string]bool{}, limits: map[string]uint64{}}
 	if err := c.read(io.LimitReader(response.Body, maxObjectInfo)); err != nil {
 		return workflow.Capability{}, fmt.Errorf("read /object_info of %s: %w", h, err)
 	}
 	h.spellings.Store(&c.spellings)
+	h.seedLimits.Store(&c.limits)
+	h.mu.Lock()
+	h.classes = c.classes
+	h.mu.Unlock()
 	return workflow.NewCapability(&c.builder), nil
 }
 
-// Spelling is how the host itself spells a model file of an input: a Windows
-// host lists sub\a.ckpt and refuses sub/a.ckpt. A file that the host did not
-// list at the last Capability is returned as it is.
+// Spelling is how the host itself spells a choice of an input: a Windows host
+// lists sub\a.ckpt and refuses sub/a.ckpt. A choice that the host did not list at the last Capability is returned as it is.
 func (h *Host) Spelling(class, input, file string) string {
 	known := h.spellings.Load()
 	if known == nil {
@@ -54,13 +58,50 @@ func (h *Host) Spelling(class, input, file string) string {
 	return file
 }
 
+// SeedLimit is the largest value that an integer input takes, by the newest /object_info; known is false for inputs
+// without a bound, and before the first Capability.
+func (h *Host) SeedLimit(class, input string) (most uint64, known bool) {
+	limits := h.seedLimits.Load()
+	if limits == nil {
+		return 0, false
+	}
+	most, known = (*limits)[class+"\x00"+input]
+	return most, known
+}
+
+// Has says whether the host has a node class, by the newest /object_info.
+func (h *Host) Has(class string) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	_, has := h.classes[class]
+	return has
+}
+
+// readMost reads the bound of ["INT", {"max": 2147483647}].
+func readMost(config json.RawMessage) (most uint64, bounded bool) {
+	var parts []json.RawMessage
+	var kind string
+	if decode(config, &parts) != nil || len(parts) < 2 || json.Unmarshal(parts[0], &kind) != nil || kind != "INT" {
+		return 0, false
+	}
+	var options struct {
+		Most *count `json:"max"`
+	}
+	if decode(parts[1], &options) != nil || options.Most == nil {
+		return 0, false
+	}
+	return uint64(*options.Most), true
+}
+
 func spellingKey(class, input, file string) string {
 	return class + "\x00" + input + "\x00" + strings.ReplaceAll(file, `\`, "/")
 }
 
 type capabilityReader struct {
 	builder   workflow.CapabilityBuilder
-	spellings map[string]string // only of files with a backslash
+	spellings map[string]string // only of choices with a backslash
+	classes   map[string]bool   // whether each is an output node
+	limits    map[string]uint64 // the largest value of each input that has one
 }
 
 // classInfo is one class of /object_info, as far as it is read.
@@ -69,6 +110,7 @@ type classInfo struct {
 		Required json.RawMessage `json:"required"`
 		Optional json.RawMessage `json:"optional"`
 	} `json:"input"`
+	Output bool `json:"output_node"`
 }
 
 // read decodes {class: info, …} without ever holding more than one class.
@@ -96,6 +138,7 @@ func (c *capabilityReader) read(from io.Reader) error {
 			return err
 		}
 		c.builder.AddClass(class)
+		c.classes[class] = info.Output
 		c.inputs(class, info.Input.Required)
 		c.inputs(class, info.Input.Optional)
 	}
@@ -109,15 +152,38 @@ func (c *capabilityReader) inputs(class string, raw json.RawMessage) {
 		return
 	}
 	for input, config := range inputs {
-		choices, enumerated := readChoices(config)
-		if !enumerated {
+		l, enumerated := readList(config)
+		switch {
+		case !enumerated:
+			if most, bounded := readMost(config); bounded {
+				c.limits[class+"\x00"+input] = most
+			}
+			continue
+		case l.open:
+			c.builder.AddFiles(class, input, l.texts)
+		default:
+			c.builder.AddChoices(class, input, l.texts, l.numbers...)
+		}
+		c.spell(class, input, l.texts)
+	}
+}
+
+// spell remembers the choices that are written with backslashes, unless the
+// host lists the same with slashes too.
+func (c *capabilityReader) spell(class, input string, choices []string) {
+	var slashes map[string]bool
+	for _, choice := range choices {
+		if !strings.Contains(choice, `\`) {
 			continue
 		}
-		c.builder.AddChoices(class, input, choices)
-		for _, choice := range choices {
-			if strings.Contains(choice, `\`) && fileLike(choice) {
-				c.spellings[spellingKey(class, input, choice)] = choice
+		if slashes == nil {
+			slashes = map[string]bool{}
+			for _, other := range choices {
+				slashes[other] = strings.Contains(other, "/")
 			}
+		}
+		if !slashes[strings.ReplaceAll(choice, `\`, "/")] {
+			c.spellings[spellingKey(class, input, choice)] = choice
 		}
 	}
 }

@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
-	"regexp"
-	"strings"
 	"time"
 )
 
@@ -33,10 +31,12 @@ func (h *Host) Cancel(ctx context.Context, promptID string) error {
 		late := standing == Unknown && h.doubtful(promptID) && time.Since(began) < lateArrival
 		if err != nil && refused(err) || err == nil && (standing == Ended || standing == Unknown && !late) {
 			h.settled(promptID)
+			h.stopped(promptID)
 			return nil
 		}
 		if err == nil && !late && time.Since(asked) >= cancelAgain {
 			asked = time.Now()
+			h.told(promptID)
 			err = h.stop(ctx, promptID, standing)
 		}
 		if !pause(ctx, wait) {
@@ -96,65 +96,4 @@ func (h *Host) Forget(ctx context.Context, promptID string) error {
 // when it is next between two prompts.
 func (h *Host) Free(ctx context.Context) error {
 	return h.order(ctx, "/free", map[string]any{"unload_models": true, "free_memory": true})
-}
-
-// Sick looks in the host's log for the one sign of a dead worker thread:
-// ComfyUI answers everything then and runs nothing until it is
-// restarted. Servers without /internal/logs are never found sick.
-func (h *Host) Sick(ctx context.Context) (reason string, sick bool, err error) {
-	got, err := h.get(ctx, "/internal/logs", nil, largeAnswer)
-	if err != nil {
-		return "", false, fmt.Errorf("read the log of %s: %w", h, err)
-	}
-	if got.status == http.StatusNotFound {
-		return "", false, nil
-	}
-	if got.status != http.StatusOK {
-		return "", false, fmt.Errorf("read the log of %s: %w", h, &statusError{"/internal/logs", got.status})
-	}
-	var log string
-	if decode(got.body, &log) != nil || log == "" {
-		log = string(got.body)
-	}
-	reason, sick = wedged(log)
-	return reason, sick, nil
-}
-
-// wedged finds "Exception in thread Thread-1 (prompt_worker):" and the
-// exception's own line at the end of the traceback that follows.
-func wedged(log string) (reason string, is bool) {
-	const head, worker = "Exception in thread", "(prompt_worker)"
-	for rest := log; ; {
-		at := strings.Index(rest, head)
-		if at < 0 {
-			return "", false
-		}
-		rest = rest[at+len(head):]
-		line, after, _ := strings.Cut(rest, "\n")
-		if !strings.Contains(line, worker) {
-			continue
-		}
-		reason = "ComfyUI's worker thread has died and nothing runs until it is restarted"
-		if cause := lastOfTraceback(after); cause != "" {
-			reason += ": " + cause
-		}
-		return oneLine(reason), true
-	}
-}
-
-// exceptionLine is the end of a traceback: "KeyError: 'inputs'", perhaps after
-// a timestamp.
-var exceptionLine = regexp.MustCompile(`(?:^|\s)((?:[A-Za-z_]\w*\.)*[A-Z]\w*(?:Error|Exception|Exit|Interrupt|Warning)\b.*)$`)
-
-func lastOfTraceback(log string) string {
-	lines := strings.SplitN(log, "\n", 200)
-	for _, line := range lines[:min(len(lines), 199)] {
-		if strings.Contains(line, `File "`) || len(line) > 4096 {
-			continue
-		}
-		if found := exceptionLine.FindStringSubmatch(line); found != nil {
-			return clip(found[1], 200)
-		}
-	}
-	return ""
 }

@@ -20,6 +20,8 @@ type ending struct {
 	raised      *raised // nil when it ended well or was interrupted
 	cached      []string
 	queued, ran time.Duration // by the host's clock; 0 when it does not say
+	start, last time.Time     // when it began and ended, by the host's clock; zero when it does not say
+	graph       json.RawMessage
 }
 
 // record is status of a history entry, execution_status of a job.
@@ -36,6 +38,9 @@ func readJob(body []byte) (Standing, *ending) {
 		Error   *raised                    `json:"execution_error"`
 		Outputs map[string]json.RawMessage `json:"outputs"`
 		Record  record                     `json:"execution_status"`
+		Given   struct {
+			Prompt json.RawMessage `json:"prompt"`
+		} `json:"workflow"`
 	}
 	if decode(body, &job) != nil {
 		return Unknown, nil
@@ -50,7 +55,7 @@ func readJob(body []byte) (Standing, *ending) {
 		return Unknown, nil
 	}
 	e := job.Record.ending(float64(job.Create))
-	e.produced = readOutputs(job.Outputs)
+	e.produced, e.graph = readOutputs(job.Outputs), job.Given.Prompt
 	e.interrupted = job.Status == "cancelled"
 	if job.Status != "failed" {
 		e.raised = nil
@@ -84,6 +89,9 @@ func readHistory(body []byte, id string) (*ending, error) {
 	}
 	e := entry.Record.ending(float64(extra.Create))
 	e.produced = readOutputs(entry.Outputs)
+	if len(entry.Prompt) > 2 {
+		e.graph = entry.Prompt[2]
+	}
 	if entry.Record.Status == "error" && e.raised == nil && !e.interrupted {
 		e.raised = &raised{Message: "the prompt failed and ComfyUI does not say why"}
 	}
@@ -126,6 +134,7 @@ func (r record) ending(created float64) *ending {
 		}
 	}
 	e.queued, e.ran = between(created, start), between(start, last)
+	e.start, e.last = moment(start), moment(last)
 	return e
 }
 
@@ -136,6 +145,14 @@ func between(from, to float64) time.Duration {
 		return 0
 	}
 	return time.Duration((to - from) * float64(time.Millisecond))
+}
+
+// moment is a timestamp in milliseconds as a time.
+func moment(milliseconds float64) time.Time {
+	if milliseconds <= 0 || milliseconds > 1e15 {
+		return time.Time{}
+	}
+	return time.UnixMilli(int64(milliseconds))
 }
 
 func (e *ending) failure() *failure.Failure {

@@ -1,6 +1,11 @@
 package comfy
 
-import "time"
+import (
+	"context"
+	"net/url"
+	"slices"
+	"time"
+)
 
 // What the fuzz targets feed, without a socket around it.
 var (
@@ -11,7 +16,7 @@ var (
 // Track hands a text frame to the tracker of a prompt, as the socket does.
 func Track(frame []byte) {
 	if e, ok := parseText(frame); ok {
-		newTracker(e.prompt, map[string]string{"1": "A"}).see(e, time.Unix(1, 0))
+		newTracker(e.prompt, shape{classes: map[string]string{"1": "A"}}).see(e, time.Unix(1, 0))
 	}
 }
 
@@ -19,7 +24,7 @@ func Track(frame []byte) {
 func ReadAnswer(body []byte, id string) {
 	var r refusal
 	if decode(body, &r) == nil {
-		_ = r.failure()
+		_ = r.failure(nil)
 	}
 	for _, e := range endingsOf(body, id) {
 		if e != nil {
@@ -30,12 +35,40 @@ func ReadAnswer(body []byte, id string) {
 	if line, err := readBacklog(body); err == nil {
 		line.find(id)
 	}
-	_, _ = wedged(string(body))
-	_, _ = uploadedName(200, body, "a.png")
+	_ = wedged(entriesOf(string(body)))
+	_, _ = uploadedName(answer{status: 200, body: body}, "a.png")
 }
 
 func endingsOf(body []byte, id string) []*ending {
 	_, fromJob := readJob(body)
 	fromHistory, _ := readHistory(body, id)
 	return []*ending{fromJob, fromHistory}
+}
+
+// Patterns are all texts that decide something where they begin a message of torch or of the system.
+func Patterns() []string {
+	return slices.Concat(memoryTexts, poisonTexts, usableTexts, []string{
+		"[Errno 28] No space left on device", "[Errno 122] Disk quota exceeded", "[Errno 12] Cannot allocate memory",
+		"Error while serializing: IoError(Os { code: 28,", "Error while serializing: I/O error: No space left on device",
+		"Exception in thread Thread-1 (prompt_worker):", "Exception in thread ", "Thread-1 (prompt_worker)", ":\n",
+		"  File \"/opt/comfy/execution.py\", line 306, in process_inputs\n",
+		"Cannot execute because node X does not exist.", "torch.OutOfMemoryError", "MemoryError", "AcceleratorError", "ConnectionError",
+		"no space left on device", "cuda error", "out of memory", "ran out of memory lane", "device-side assert triggered",
+	})
+}
+
+// SetIdleTime makes prompts that wait beside an idle worker count after a shorter time.
+func SetIdleTime(o *Options, d time.Duration) { o.idleTime = d }
+
+// Refused says whether an error of a request means that nobody listens.
+var Refused = refused
+
+// Seen looks at the process that listens at address, if its program is named so.
+func Seen(ctx context.Context, address, program string) (Sighting, bool) {
+	u, err := url.Parse(address)
+	if err != nil {
+		return Sighting{}, false
+	}
+	w := newWitness(u.Hostname(), u.Port(), program)
+	return w.Look(ctx)
 }

@@ -3,12 +3,13 @@ package comfy
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"mime/multipart"
 	"net/http"
-	"net/url"
 	"path"
+	"strconv"
 	"strings"
 
 	"github.com/comfyherd/comfyherd/internal/failure"
@@ -19,8 +20,10 @@ import (
 // ended: Lost when the file is not there (deleted, or ComfyUI's cache named a
 // file that is gone), HostLost when the host does not answer.
 func (h *Host) Open(ctx context.Context, o Output) (body io.ReadCloser, contentType string, size int64, err error) {
-	query := url.Values{"filename": {o.Filename}, "subfolder": {o.Subfolder}, "type": {o.Type}}
-	request, err := h.request(ctx, http.MethodGet, "/view", query, nil)
+	if o.Type == Websocket {
+		return h.openPicture(ctx, o)
+	}
+	request, err := h.request(ctx, http.MethodGet, "/view", spot{o.Type, o.Subfolder, o.Filename}.query(), nil)
 	if err != nil {
 		return nil, "", 0, failure.New(failure.Lost, "ask for an output: "+oneLine(err.Error()))
 	}
@@ -30,6 +33,10 @@ func (h *Host) Open(ctx context.Context, o Output) (body io.ReadCloser, contentT
 			return nil, "", 0, context.Cause(ctx)
 		}
 		return nil, "", 0, failure.New(failure.HostLost, "ComfyUI does not hand out the result: "+why(err))
+	}
+	if response.StatusCode == http.StatusOK && o.Version != "" && version(response.Header) != o.Version {
+		response.Body.Close()
+		return nil, "", 0, overwritten(o)
 	}
 	if response.StatusCode == http.StatusOK {
 		return response.Body, response.Header.Get("Content-Type"), response.ContentLength, nil
@@ -57,40 +64,48 @@ func (h *Host) Upload(ctx context.Context, name, subfolder string, r io.Reader) 
 	if name == "" || strings.ContainsAny(name, `/\`) {
 		return "", failure.New(failure.InvalidWorkflow, fmt.Sprintf("the input file name %q is empty or has a path; name the file alone", clip(oneLine(name), 100)))
 	}
-	body, contentType, err := uploadBody(name, subfolder, r)
-	if err != nil {
-		return "", failure.New(failure.Lost, "write an upload: "+oneLine(err.Error()))
-	}
-	request, err := h.request(ctx, http.MethodPost, "/upload/image", nil, body)
-	if err != nil {
-		return "", failure.New(failure.Lost, "write an upload: "+oneLine(err.Error()))
-	}
-	request.Header.Set("Content-Type", contentType)
-	response, err := h.do(request)
-	if err != nil {
-		if ctx.Err() != nil {
-			return "", context.Cause(ctx)
-		}
+	s := spot{"input", subfolder, name}
+	status, header, got, err := h.send(ctx, s, r, false)
+	switch {
+	case ctx.Err() != nil:
+		return "", context.Cause(ctx)
+	case err != nil && refused(err):
 		return "", failure.New(failure.HostLost, "ComfyUI does not take the input file: "+why(err))
-	}
-	defer response.Body.Close()
-	got, err := io.ReadAll(io.LimitReader(response.Body, smallAnswer))
-	if err != nil {
+	case err != nil:
 		return "", failure.New(failure.HostLost, "ComfyUI does not confirm the input file: "+why(err))
+	case status == http.StatusInternalServerError && troubled(got):
+		return "", h.unwritable(ctx, name)
 	}
-	return uploadedName(response.StatusCode, got, name)
+	nameForWorkflow, err = uploadedName(answer{status, header, got}, name)
+	if err == nil {
+		h.remember(spot{"input", subfolder, path.Base(nameForWorkflow)})
+	}
+	return nameForWorkflow, err
+}
+
+// unwritable tells a host that can write nothing from a name that its file system does not take.
+func (h *Host) unwritable(ctx context.Context, name string) error {
+	err := h.put(ctx, spot{"input", ownFolder, "room.bin"}, []byte("a file that was written to see whether there is room"), true)
+	if errors.Is(err, ErrNoRoom) {
+		return &failure.Failure{Kind: failure.HostSick, Cause: failure.DiskFull,
+			Message: "the host cannot store input files: its disk or quota is full, or its input folder is read-only"}
+	}
+	if err != nil {
+		return failure.New(failure.HostLost, "the host did not store the input file "+oneLine(name)+" and does not say whether it can store any: "+why(err))
+	}
+	return failure.New(failure.Refused, "ComfyUI cannot store an input file under the name "+clip(oneLine(name), 100)+" (HTTP 500), and others it can; choose a plain name")
 }
 
 // uploadBody is the multipart form around r, without holding r in memory.
-func uploadBody(name, subfolder string, r io.Reader) (body io.Reader, contentType string, err error) {
+func uploadBody(s spot, r io.Reader, overwrite bool) (body io.Reader, contentType string, err error) {
 	var form bytes.Buffer
 	w := multipart.NewWriter(&form)
-	for _, field := range [...][2]string{{"type", "input"}, {"subfolder", subfolder}} {
+	for _, field := range [...][2]string{{"type", s.kind}, {"subfolder", s.subfolder}, {"overwrite", strconv.FormatBool(overwrite)}} {
 		if err := w.WriteField(field[0], field[1]); err != nil {
 			return nil, "", err
 		}
 	}
-	if _, err := w.CreateFormFile("image", name); err != nil {
+	if _, err := w.CreateFormFile("image", s.name); err != nil {
 		return nil, "", err
 	}
 	head := bytes.Clone(form.Bytes())
@@ -101,23 +116,27 @@ func uploadBody(name, subfolder string, r io.Reader) (body io.Reader, contentTyp
 	return io.MultiReader(bytes.NewReader(head), r, &form), w.FormDataContentType(), nil
 }
 
-func uploadedName(status int, body []byte, name string) (string, error) {
+func uploadedName(got answer, name string) (string, error) {
+	name = clip(oneLine(name), 100)
 	switch {
-	case status == http.StatusRequestEntityTooLarge:
-		return "", failure.New(failure.InvalidWorkflow, fmt.Sprintf("the input file %s is too large for the host: %s; start ComfyUI with a larger --max-upload-size", oneLine(name), oneLine(string(body))))
-	case status == http.StatusBadRequest:
-		return "", failure.New(failure.InvalidWorkflow, fmt.Sprintf("ComfyUI refuses the input file %s (HTTP 400); its name or folder is not allowed", oneLine(name)))
-	case status == http.StatusTooManyRequests || status == http.StatusServiceUnavailable:
-		return "", failure.New(failure.RejectedBusy, fmt.Sprintf("the host takes no input file now: HTTP %d", status))
-	case status != http.StatusOK:
-		return "", failure.New(failure.HostSick, fmt.Sprintf("the host cannot store the input file %s: HTTP %d", oneLine(name), status))
+	case got.status == http.StatusRequestEntityTooLarge:
+		return "", &failure.Failure{Kind: failure.Refused, Exception: tooLarge, Message: fmt.Sprintf(
+			"the input file %s is too large for the host: %s; start ComfyUI with a larger --max-upload-size, and let the proxy before it pass as much", name, clip(oneLine(string(got.body)), 200))}
+	case got.status == http.StatusTooManyRequests || got.status == http.StatusServiceUnavailable:
+		return "", failure.New(failure.RejectedBusy, fmt.Sprintf("the host takes no input file now: HTTP %d", got.status))
+	case got.status == http.StatusBadRequest && len(got.body) == 0:
+		return "", failure.New(failure.Refused, fmt.Sprintf("ComfyUI refuses the input file %s (HTTP 400); its name or folder is not allowed", name))
+	case got.status >= 500:
+		return "", failure.New(failure.HostLost, fmt.Sprintf("ComfyUI does not take the input file %s: HTTP %d", name, got.status))
+	case got.status != http.StatusOK:
+		return "", foreignFailure("the input file "+name, got)
 	}
 	var d struct {
 		Name      text `json:"name"`
 		Subfolder text `json:"subfolder"`
 	}
-	if decode(body, &d) != nil || d.Name == "" {
-		return "", failure.New(failure.HostSick, "the host answers an upload with something that is not ComfyUI's")
+	if decode(got.body, &d) != nil || d.Name == "" {
+		return "", foreignFailure("the input file "+name, got)
 	}
 	if d.Subfolder == "" {
 		return string(d.Name), nil

@@ -1,6 +1,7 @@
 package comfy
 
 import (
+	"cmp"
 	"encoding/binary"
 	"encoding/json"
 	"strings"
@@ -23,6 +24,7 @@ type event struct {
 // preview is one binary message that holds a picture.
 type preview struct {
 	prompt      string // empty in the old layout
+	node        string // as the user knows it; empty in the old layout
 	contentType string
 	image       []byte
 }
@@ -123,13 +125,15 @@ func parseBinary(frame []byte) (p preview, ok bool) {
 			return preview{}, false
 		}
 		var meta struct {
-			Prompt text `json:"prompt_id"`
-			Type   text `json:"image_type"`
+			Prompt  text `json:"prompt_id"`
+			Node    text `json:"node_id"`
+			Display text `json:"display_node_id"`
+			Type    text `json:"image_type"`
 		}
 		if decode(rest[:second], &meta) != nil || meta.Prompt == "" {
 			return preview{}, false
 		}
-		p = preview{prompt: string(meta.Prompt), contentType: string(meta.Type), image: rest[second:]}
+		p = preview{prompt: string(meta.Prompt), node: string(cmp.Or(meta.Display, meta.Node)), contentType: string(meta.Type), image: rest[second:]}
 	}
 	return p, p.contentType != "" && len(p.image) > 0
 }

@@ -2,12 +2,13 @@ package comfy
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/url"
+	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -15,11 +16,16 @@ import (
 
 // Options of a Host. The zero value works.
 type Options struct {
-	FreezeTimeout time.Duration // no HTTP answer for so long while a prompt is on the host: host_lost; default 15 s
+	FreezeTimeout time.Duration // no HTTP answer for so long, and its port takes no connection, while a prompt is on the host: host_lost; default 15 s
+	SilentTimeout time.Duration // the same while its port takes connections; default 8 times FreezeTimeout, which is 2 min
 	PollInterval  time.Duration // between two looks at an outstanding prompt; default 1 s
 	PingInterval  time.Duration // between two websocket pings; a socket without any sign for two of them is re-opened; default 15 s
-	QuietTime     time.Duration // a prompt without any event for so long makes Run look for a wedged worker; default 5 s
+	QuietTime     time.Duration // a prompt without any event for so long makes Run look for a dead worker; default 5 s
+	StuckTime     time.Duration // a prompt that goes on for so long after it was told to stop makes the host stuck; default 15 s
+	Witness       Witness       // what can be seen of ComfyUI's process from outside of it; nil looks for it on this machine
 	Logger        *slog.Logger  // debug and warn only; nil discards
+
+	idleTime time.Duration // idleTime; shorter in tests
 }
 
 // Host is one ComfyUI server. Its methods may be called at the same time from
@@ -30,12 +36,17 @@ type Host struct {
 	options Options
 	log     *slog.Logger
 	client  *http.Client
+	threads threads // of ComfyUI's process, where they can be seen
 
 	changed    chan struct{}
-	lastAnswer atomic.Int64 // Unix nanoseconds of the newest HTTP answer
+	born       time.Time
+	lastAnswer atomic.Int64 // when the newest HTTP answer came: nanoseconds since born, which no set clock moves
+	absent     atomic.Bool  // the newest answer was a proxy's, which says that ComfyUI is not there
+	reading    atomic.Int32 // readings of /object_info under way: ComfyUI answers nothing else meanwhile
 	oldJobs    atomic.Bool  // the server lacks /api/jobs/{id}
 	oldCancel  atomic.Bool  // the server lacks /api/jobs/{id}/cancel
 	spellings  atomic.Pointer[map[string]string]
+	seedLimits atomic.Pointer[map[string]uint64]
 
 	mu        sync.Mutex
 	state     State
@@ -44,6 +55,15 @@ type Host struct {
 	lost      int                 // sockets that the host dropped
 	listening bool
 	unsure    map[string]time.Time // when a POST of that id began whose outcome is not known
+	identity  identity
+	files     map[string][]spot    // files of ours on the host, by prompt
+	albums    map[string]*album    // pictures that came over the websocket, by prompt, until Discard
+	proofs    map[maker]string     // versions of files outside of their prompt's folder that prompts of ours wrote
+	classes   map[string]bool      // of the newest /object_info: whether a class is an output node; nil before it was read
+	roots     map[string]string    // ComfyUI's folders as this machine sees them, by kind; empty: it does not
+	stopping  map[string]time.Time // when a prompt was first told to stop
+	idleLooks int                  // looks in a row at which prompts waited and none ran
+	idleSince time.Time            // of the first of them
 }
 
 // State is what the websocket says about the host between two probes.
@@ -57,29 +77,46 @@ type State struct {
 func New(baseURL string, o Options) (*Host, error) {
 	u, err := url.Parse(baseURL)
 	if err != nil {
-		var parse *url.Error
-		if errors.As(err, &parse) {
-			err = parse.Err // the rest quotes the password
-		}
-		return nil, fmt.Errorf("read the address of a ComfyUI host: %w; write it like http://127.0.0.1:8188", err)
+		return nil, fmt.Errorf("the address %s of a ComfyUI host cannot be read; write it like http://127.0.0.1:8188", withoutUser(baseURL))
 	}
 	if u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" {
-		return nil, fmt.Errorf("%q is no address of a ComfyUI host; write it like http://127.0.0.1:8188", u.Redacted())
+		return nil, fmt.Errorf("%s is no address of a ComfyUI host; write it like http://127.0.0.1:8188", withoutUser(baseURL))
 	}
 	if u.RawQuery != "" || u.Fragment != "" {
-		return nil, fmt.Errorf("the address %q of a ComfyUI host has a query; leave out what follows the path", u.Redacted())
+		return nil, fmt.Errorf("the address %s of a ComfyUI host has a query; leave out what follows the path", withoutUser(baseURL))
 	}
 	h := &Host{
+		born:    time.Now(),
 		base:    url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path},
 		user:    u.User,
 		options: o.withDefaults(),
 		changed: make(chan struct{}, 1),
 		tracks:  map[string]*tracker{},
 		unsure:  map[string]time.Time{},
+		albums:  map[string]*album{}, proofs: map[maker]string{},
+		files: map[string][]spot{}, roots: map[string]string{}, stopping: map[string]time.Time{},
 	}
 	h.log = h.options.Logger.With("comfyui", h.String())
+	if h.threads.witness = h.options.Witness; h.threads.witness == nil {
+		h.threads.witness = newWitness(u.Hostname(), h.port(), "python")
+	}
 	h.client = newClient(h.options)
 	return h, nil
+}
+
+// withoutUser quotes an address, which may make no sense, without what may be a user and a password (all before the
+// last @) and without a query.
+func withoutUser(address string) string {
+	if at := strings.LastIndexByte(address, '@'); at >= 0 {
+		address = "…@" + address[at+1:]
+	}
+	address, _, _ = strings.Cut(address, "?")
+	return strconv.Quote(clip(address, 200))
+}
+
+// port is the TCP port of the host.
+func (h *Host) port() string {
+	return cmp.Or(h.base.Port(), map[string]string{"http": "80", "https": "443"}[h.base.Scheme])
 }
 
 func (o Options) withDefaults() Options {
@@ -87,6 +124,9 @@ func (o Options) withDefaults() Options {
 	o.PollInterval = cmp.Or(o.PollInterval, time.Second)
 	o.PingInterval = cmp.Or(o.PingInterval, 15*time.Second)
 	o.QuietTime = cmp.Or(o.QuietTime, 5*time.Second)
+	o.SilentTimeout = max(cmp.Or(o.SilentTimeout, 8*o.FreezeTimeout), o.FreezeTimeout)
+	o.StuckTime = cmp.Or(o.StuckTime, 15*time.Second)
+	o.idleTime = cmp.Or(o.idleTime, idleTime)
 	o.PollInterval = min(o.PollInterval, o.FreezeTimeout/3)
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
@@ -113,8 +153,17 @@ func newClient(o Options) *http.Client {
 // String is the host's address without user and password.
 func (h *Host) String() string { return h.base.String() }
 
-// Close drops the idle HTTP connections. It does not end Listen.
-func (h *Host) Close() { h.client.CloseIdleConnections() }
+// Close drops the idle HTTP connections and the pictures that were kept. It does not end Listen.
+func (h *Host) Close() {
+	h.client.CloseIdleConnections()
+	h.mu.Lock()
+	albums := h.albums
+	h.albums = map[string]*album{}
+	h.mu.Unlock()
+	for _, a := range albums {
+		a.drop()
+	}
+}
 
 // Changed receives a value after State changed; changes in quick succession
 // are one value. It is for a single reader.

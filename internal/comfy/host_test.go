@@ -2,11 +2,13 @@ package comfy_test
 
 import (
 	"context"
+	"encoding/json"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -23,7 +25,8 @@ import (
 
 func TestBadAddressesAreRefusedWithoutTheirPassword(t *testing.T) {
 	t.Parallel()
-	for _, address := range []string{"", "127.0.0.1:8188", "ftp://u:secret@a", "http://", "http://u:secret@a:port", "http://u:secret@a/?b=c", "http://u:secret@a/%zz"} {
+	for _, address := range []string{"", "127.0.0.1:8188", "ftp://u:secret@a", "http://", "http://u:secret@a:port", "http://u:secret@a/?b=c", "http://u:secret@a/%zz",
+		"htp://admin:secret@h:1", "admin:secret@h:1", "http:admin:secret@h:1", "http://admin:se?secret@h:1", "http://admin:%secret@h:1", "http://[admin:secret@h:1", "admin:secret@"} {
 		host, err := comfy.New(address, comfy.Options{})
 		if err == nil {
 			t.Errorf("%q is taken as %s", address, host)
@@ -31,6 +34,9 @@ func TestBadAddressesAreRefusedWithoutTheirPassword(t *testing.T) {
 		}
 		if strings.Contains(err.Error(), "secret") {
 			t.Errorf("the error shows the password: %v", err)
+		}
+		if strings.Contains(address, "@h:1") && !strings.Contains(err.Error(), "@h:1") {
+			t.Errorf("the error does not say which host it is: %v", err)
 		}
 	}
 }
@@ -70,7 +76,7 @@ func TestAHostBehindAPrefixAndAPasswordIsReached(t *testing.T) {
 		t.Errorf("told progress: %v, %v", told, err)
 	}
 	_, err = open(t, front.URL+"/gpu/one").Run(within(t), picture(1), comfy.Watch{})
-	if failure.KindOf(err) != failure.HostSick {
+	if failure.KindOf(err) != failure.Refused || failure.As(err).Exception != comfy.Foreign || !strings.Contains(err.Error(), "password") {
 		t.Errorf("without a password it ends as %v", err)
 	}
 }
@@ -122,6 +128,8 @@ const objectInfo = `{
 	"CheckpointLoaderSimple": {"input": {"required": {"ckpt_name": [["sdxl\\base.safetensors", "a.ckpt"], {"tooltip": "NaN \" Infinity"}]}}},
 	"UpscaleModelLoader": {"input": {"required": {"model_name": ["COMBO", {"multiselect": false, "options": ["4x.pth"]}]}}},
 	"LoraLoader": {"input": {"required": {"lora_name": [[]]}, "optional": {"vae": ["COMBO", {"options": ["x.vae", 5, null]}], "remote": ["COMBO", {"remote": {}}]}}},
+	"Folders": {"input": {"required": {"path": [["sub\\dir", "both\\here", "both/here"]], "steps": [[4, 8.5, true]]}}},
+	"LoadImage": {"input": {"required": {"image": [["example.png"], {"image_upload": true}], "kept": [["a"], {"image_upload": false}]}}},
 	"Odd": {"input": null}, "Odder": [], "Oddest": {"input": {"required": [1], "optional": {"a": [], "b": 5, "c": [5, {}]}}}
 }`
 
@@ -133,23 +141,32 @@ func TestCapabilityReadsBothShapesOfChoices(t *testing.T) {
 		t.Fatal(err)
 	}
 	var want workflow.CapabilityBuilder
-	for _, class := range []string{"KSampler", "CheckpointLoaderSimple", "UpscaleModelLoader", "LoraLoader", "Odd", "Odder", "Oddest"} {
+	for _, class := range []string{"KSampler", "CheckpointLoaderSimple", "UpscaleModelLoader", "LoraLoader", "Folders", "LoadImage", "Odd", "Odder", "Oddest"} {
 		want.AddClass(class)
 	}
-	want.AddChoices("KSampler", "sampler_name", nil)
+	want.AddChoices("KSampler", "sampler_name", []string{"euler", "ddim"})
 	want.AddChoices("CheckpointLoaderSimple", "ckpt_name", []string{"sdxl/base.safetensors", "a.ckpt"})
 	want.AddChoices("UpscaleModelLoader", "model_name", []string{"4x.pth"})
 	want.AddChoices("LoraLoader", "lora_name", nil)
-	want.AddChoices("LoraLoader", "vae", []string{"x.vae"})
+	want.AddChoices("LoraLoader", "vae", []string{"x.vae"}, 5)
+	want.AddChoices("Folders", "path", []string{"sub/dir", "both/here"})
+	want.AddChoices("Folders", "steps", nil, 4, 8.5, 1)
+	want.AddFiles("LoadImage", "image", nil)
+	want.AddChoices("LoadImage", "kept", []string{"a"})
 	if expected := workflow.NewCapability(&want); got.Digest() != expected.Digest() {
 		t.Errorf("%d values, want %d", got.Len(), expected.Len())
+	}
+	if !host.Has("Oddest") || host.Has("Unknown") {
+		t.Error("a class is taken for another")
 	}
 	spelt := []string{
 		host.Spelling("CheckpointLoaderSimple", "ckpt_name", "sdxl/base.safetensors"),
 		host.Spelling("CheckpointLoaderSimple", "ckpt_name", "a.ckpt"),
 		host.Spelling("CheckpointLoaderSimple", "other", "sdxl/base.safetensors"),
+		host.Spelling("Folders", "path", "sub/dir"),
+		host.Spelling("Folders", "path", "both/here"),
 	}
-	if diff := cmp.Diff([]string{`sdxl\base.safetensors`, "a.ckpt", "sdxl/base.safetensors"}, spelt); diff != "" {
+	if diff := cmp.Diff([]string{`sdxl\base.safetensors`, "a.ckpt", "sdxl/base.safetensors", `sub\dir`, "both/here"}, spelt); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -173,28 +190,62 @@ func TestABrokenCapabilityIsAnErrorAndKeepsTheSpelling(t *testing.T) {
 
 func TestTheWedgedWorkerIsFoundInTheLog(t *testing.T) {
 	t.Parallel()
+	const died = "ComfyUI's worker thread has died and nothing runs until ComfyUI is restarted"
+	sign := []string{"Exception in thread ", "Thread-1 (prompt_worker)", ":\n"}
+	traceback := []string{"Traceback (most recent call last):\n", "  File \"/srv/main.py\", line 3, in prompt_worker\n    raise\n",
+		"comfy_execution.graph.NodeNotFoundError: Node 77 not found", "\n"}
 	cases := map[string]struct {
-		log, want string
+		writes []string
+		want   string
 	}{
-		"Dead": {
-			"2026 - got prompt\\n2026 - Exception in thread Thread-1 (prompt_worker):\\nTraceback (most recent call last):\\n  File \\\"/srv/main.py\\\", line 3, in prompt_worker\\n    raise\\ncomfy_execution.graph.NodeNotFoundError: Node 77 not found\\n",
-			"ComfyUI's worker thread has died and nothing runs until it is restarted: comfy_execution.graph.NodeNotFoundError: Node 77 not found",
-		},
-		"AnotherThread":  {"Exception in thread Thread-9 (download):\\nTraceback\\nValueError: x\\n", ""},
-		"OnlyMentioned":  {"the (prompt_worker) is fine\\n", ""},
-		"Empty":          {"", ""},
-		"DeadAfterOther": {"Exception in thread Thread-9 (download):\\nException in thread Thread-2 (prompt_worker):\\n", "ComfyUI's worker thread has died and nothing runs until it is restarted"},
+		"Dead":           {slices.Concat([]string{"got prompt\n"}, sign, traceback), died + ": comfy_execution.graph.NodeNotFoundError: Node 77 not found"},
+		"AnotherThread":  {slices.Concat([]string{"Exception in thread ", "Thread-9 (download)", ":\n"}, traceback), ""},
+		"OnlyMentioned":  {[]string{"the (prompt_worker) is fine\n"}, ""},
+		"Empty":          {nil, ""},
+		"DeadAfterOther": {slices.Concat([]string{"Exception in thread ", "Thread-9 (download)", ":\n"}, sign), died},
+		"Printed":        {[]string{"Exception in thread Thread-1 (prompt_worker):\nTraceback\n", "\n"}, ""},
+		"PrintedInParts": {[]string{"Exception in thread ", "\n", "Thread-1 (prompt_worker)", "\n", ":\n", "\n"}, ""},
+		"OnlyTheEndIsLeft": {[]string{"^", "^", "\n", "", "  File \"/opt/comfy/execution.py\", line 306, in process_inputs\n", "", "    ", "result = f(**inputs)", "\n", "",
+			" ", "^", "\n", "  File \"/opt/comfy/custom_nodes/x.py\", line 25, in go\n", "    ", "raise t(message)", "\n", "KeyboardInterrupt", ": ", "x", "\n"},
+			died + ": KeyboardInterrupt: x"},
+		"LoggedTraceback": {[]string{"Traceback (most recent call last):\n  File \"/opt/comfy/execution.py\", line 306, in process_inputs\n    result = f(**inputs)\nValueError: x\n"}, ""},
+		"PrintedFrame":    {[]string{"  File \"execution.py\", line 1, in x\n", "\n", "    ", "\n", "code", "\n"}, ""},
+		"Raised":          {[]string{"!!! Exception during processing !!! x\nException in thread Thread-1 (prompt_worker):\n"}, ""},
 	}
 	for name, c := range cases {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			host := serve(t, routes{"GET /internal/logs": says(http.StatusOK, `"`+c.log+`"`)})
-			reason, sick, err := host.Sick(within(t))
-			if reason != c.want || sick != (c.want != "") || err != nil {
-				t.Errorf("%q, %v, %v", reason, sick, err)
-			}
-		})
+		for _, path := range []string{"/internal/logs/raw", "/internal/logs"} { // the second is that of old servers
+			t.Run(name+path, func(t *testing.T) {
+				t.Parallel()
+				host := serve(t, routes{"GET " + path: says(http.StatusOK, logged(t, path, c.writes)), "GET /prompt": says(http.StatusOK, `{"exec_info": {"queue_remaining": 0}}`)})
+				reason, cause, err := host.Sick(within(t))
+				if reason != c.want || (cause == failure.WorkerGone) != (c.want != "") || err != nil {
+					t.Errorf("%q, %v, %v", reason, cause, err)
+				}
+			})
+		}
 	}
+}
+
+// logged is a log as ComfyUI hands it out: each write with its time.
+func logged(t *testing.T, path string, writes []string) string {
+	t.Helper()
+	const at = "2026-11-28T09:20:55.000001"
+	if path == "/internal/logs" {
+		var b strings.Builder
+		for _, w := range writes {
+			b.WriteString(at + " - " + w)
+		}
+		return quote(t, b.String())
+	}
+	entries := []map[string]string{}
+	for _, w := range writes {
+		entries = append(entries, map[string]string{"t": at, "m": w})
+	}
+	body, err := json.Marshal(map[string]any{"entries": entries})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(body)
 }
 
 // A POST that gets no answer on the wire, twice lost before ComfyUI and once after it.
@@ -217,7 +268,7 @@ func TestALostPostIsLookedUpBeforeItIsSentAgain(t *testing.T) {
 		"ConnectionBroke": {hangUp, failure.HostLost, 2},
 		"BadGateway":      {says(http.StatusBadGateway, "<html>"), failure.HostLost, 2},
 		"GatewayTimeout":  {says(http.StatusGatewayTimeout, "<html>"), failure.HostLost, 1},
-		"NoJSON":          {says(http.StatusOK, "<html>"), failure.HostLost, 2},
+		"NoJSON":          {says(http.StatusOK, `{"prompt_id": "xx`), failure.HostLost, 2},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -253,7 +304,7 @@ func TestCancelAwaitsAPromptWhosePostIsStillUnderWay(t *testing.T) {
 		t.Fatal(err)
 	}
 	// A proxy that holds the POST back, and delivers it after its client has left.
-	arrived, deliver := make(chan struct{}), make(chan struct{})
+	arrived, deliver, delivered, looked := make(chan struct{}), make(chan struct{}), make(chan struct{}), make(chan struct{}, 1)
 	proxy := httputil.NewSingleHostReverseProxy(target)
 	late := serve(t, http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
 		if q.Method == http.MethodPost && q.URL.Path == "/prompt" {
@@ -265,8 +316,15 @@ func TestCancelAwaitsAPromptWhosePostIsStillUnderWay(t *testing.T) {
 			<-deliver
 			q = q.WithContext(context.WithoutCancel(q.Context()))
 			q.Body = io.NopCloser(strings.NewReader(string(body)))
+			defer close(delivered)
 		}
 		proxy.ServeHTTP(w, q)
+		if q.Method == http.MethodGet {
+			select {
+			case looked <- struct{}{}:
+			default:
+			}
+		}
 	}))
 	p := sleep(30, 300)
 	ctx, leave := context.WithCancel(t.Context())
@@ -274,12 +332,18 @@ func TestCancelAwaitsAPromptWhosePostIsStillUnderWay(t *testing.T) {
 	if _, err := late.Run(ctx, p, comfy.Watch{}); err == nil {
 		t.Fatal("it ran")
 	}
+	select {
+	case <-looked: // by Run
+	default:
+	}
 	cancelled := make(chan error, 1)
 	go func() { cancelled <- late.Cancel(within(t), p.ID) }()
+	<-looked // it was not there yet
 	close(deliver)
 	if err := <-cancelled; err != nil {
 		t.Error(err)
 	}
+	<-delivered
 	if running, pending := r.sim.Pending(); running != "" || len(pending) > 0 {
 		t.Errorf("%q runs, %q wait", running, pending)
 	}

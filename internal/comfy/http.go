@@ -9,7 +9,9 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"runtime"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -91,10 +93,32 @@ func (h *Host) do(request *http.Request) (*http.Response, error) {
 	switch response.StatusCode {
 	case http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
 		// A proxy speaks in the place of a ComfyUI that does not.
+		h.absent.Store(response.StatusCode != http.StatusGatewayTimeout)
 	default:
-		h.lastAnswer.Store(time.Now().UnixNano())
+		h.absent.Store(false)
+		h.answered()
 	}
 	return response, nil
+}
+
+// answered notes that ComfyUI lives, by a clock that nobody sets.
+func (h *Host) answered() { h.lastAnswer.Store(int64(time.Since(h.born))) }
+
+// accepts says whether somebody takes connections on the host's port. A ComfyUI that does so and gives no answer is
+// busy (it computes /object_info, or holds Python's lock), or it was stopped.
+func (h *Host) accepts(ctx context.Context) bool {
+	if h.absent.Load() {
+		return false // that is the proxy's port
+	}
+	ctx, cancel := context.WithTimeout(ctx, min(5*time.Second, h.options.FreezeTimeout))
+	defer cancel()
+	var dialer net.Dialer
+	conn, err := dialer.DialContext(ctx, "tcp", net.JoinHostPort(h.base.Hostname(), h.port()))
+	if err != nil {
+		return false
+	}
+	_ = conn.Close()
+	return true
 }
 
 // get is call with a GET and the time limit of every look.
@@ -121,10 +145,11 @@ func unconnected(err error) bool {
 	return errors.As(err, &op) && op.Op == "dial"
 }
 
-// refused says that the host is there and no process listens on the port.
+// refused says that the host's machine is there and no process listens on the port. Names that are not found, timeouts,
+// and trouble of our own machine (no more open files) are something else.
 func refused(err error) bool {
-	var op *net.OpError
-	return errors.As(err, &op) && op.Op == "dial" && !op.Timeout() && !errors.Is(err, context.Canceled)
+	const windows = syscall.Errno(10061) // WSAECONNREFUSED
+	return unconnected(err) && (errors.Is(err, syscall.ECONNREFUSED) || runtime.GOOS == "windows" && errors.Is(err, windows))
 }
 
 // why is the innermost reason of a transport error, without the URL.

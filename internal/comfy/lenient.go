@@ -77,6 +77,12 @@ func decode(data []byte, into any) error {
 	return err
 }
 
+// valid is json.Valid for what Python would read: bare NaN and Infinity are values.
+func valid(data []byte) bool {
+	var l lenient
+	return json.Valid(data) || json.Valid(l.append(make([]byte, 0, len(data)+16), data))
+}
+
 // lenientReader is lenient as a stream.
 type lenientReader struct {
 	from  io.Reader

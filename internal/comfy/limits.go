@@ -20,7 +20,7 @@ type limit struct {
 // limits says when the next limit runs out, or which one has.
 func (r *run) limits(now time.Time) (next time.Time, failed *failure.Failure) {
 	all := []limit{
-		{from: r.lastAnswer(), most: r.host.options.FreezeTimeout, kind: failure.HostLost, before: "ComfyUI gave no answer for "},
+		r.silenceLimit(now),
 		r.stepLimit(now),
 		{from: r.yieldSince, most: r.prompt.Start, kind: failure.RejectedBusy, before: "other people's prompts ran before it for ", after: " (start timeout)"},
 		{from: r.firstHead, most: r.prompt.Total, kind: failure.Timeout, before: "the prompt did not end within ", after: " (total timeout)"},
@@ -69,13 +69,47 @@ func (r *run) stepLimit(now time.Time) limit {
 	}
 }
 
-// lastAnswer is when the host last showed that it lives.
-func (r *run) lastAnswer() time.Time {
-	last := time.Unix(0, r.host.lastAnswer.Load())
-	if last.Before(r.began) {
-		return r.began
+// silenceLimit is short for a ComfyUI that is not there, and longer for one whose port takes connections. Beside our
+// own reading of /object_info there is none.
+func (r *run) silenceLimit(now time.Time) limit {
+	last := r.lastAnswer(now)
+	l := limit{from: last, most: r.host.options.FreezeTimeout, kind: failure.HostLost, before: "ComfyUI gave no answer for "}
+	if r.accepting.After(last) {
+		l.most, l.after = r.host.options.SilentTimeout, " although its port takes connections"
 	}
-	return last
+	return l
+}
+
+// lastAnswer is when the host last showed that it lives.
+func (r *run) lastAnswer(now time.Time) time.Time {
+	if r.host.reading.Load() > 0 {
+		return now
+	}
+	return latest(r.began, r.host.born.Add(time.Duration(r.host.lastAnswer.Load())))
+}
+
+// knock finds out whether the port of a silent host takes connections, long before the short limit is over.
+func (r *run) knock(ctx context.Context, now time.Time) time.Time {
+	silent := r.lastAnswer(now)
+	due := latest(silent.Add(r.host.options.FreezeTimeout/3), r.knockAt)
+	if r.knocking {
+		return now.Add(time.Minute)
+	}
+	if now.Before(due) {
+		return due
+	}
+	r.knocking = true
+	r.work.Go(func() { r.knocks <- r.host.accepts(ctx) })
+	return now.Add(time.Minute)
+}
+
+func (r *run) knocked(accepts bool, now time.Time) {
+	r.knocking, r.knockAt = false, now.Add(r.host.options.FreezeTimeout/3)
+	if accepts {
+		r.accepting = now
+		return
+	}
+	r.accepting = time.Time{}
 }
 
 // checkup reads the host's log when the prompt shows no sign for QuietTime: a
@@ -83,18 +117,24 @@ func (r *run) lastAnswer() time.Time {
 // its signature are read again after twice the time, up to a minute.
 func (r *run) checkup(ctx context.Context, now time.Time) time.Time {
 	r.track.mu.Lock()
-	quiet := r.track.lastSign.Add(r.host.options.QuietTime)
+	sign := r.track.lastSign
 	r.track.mu.Unlock()
 	if r.checking || !r.accepted {
 		return now.Add(time.Minute)
 	}
-	if at := latest(quiet, r.checkAt); at.After(now) {
+	at := sign.Add(r.host.options.QuietTime)
+	if sign.After(r.checkedAt) {
+		r.checkEvery = r.host.options.QuietTime // another silence begins
+	} else {
+		at = latest(at, r.checkAt)
+	}
+	if at.After(now) {
 		return at
 	}
 	r.checking = true
 	r.work.Go(func() {
-		reason, sick, err := r.host.Sick(ctx)
-		if err != nil || !sick {
+		reason, cause, err := r.host.Sick(ctx)
+		if err != nil || cause != failure.WorkerGone {
 			reason = ""
 		}
 		r.sicks <- reason
@@ -110,11 +150,11 @@ func latest(a, b time.Time) time.Time {
 }
 
 func (r *run) checked(reason string) *failure.Failure {
-	r.checking = false
+	r.checking, r.checkedAt = false, time.Now()
 	r.checkEvery = min(2*r.checkEvery, time.Minute)
-	r.checkAt = time.Now().Add(r.checkEvery)
+	r.checkAt = r.checkedAt.Add(r.checkEvery)
 	if reason == "" {
 		return nil
 	}
-	return &failure.Failure{Kind: failure.HostSick, Message: reason, Exception: failure.WorkerDied}
+	return &failure.Failure{Kind: failure.HostSick, Cause: failure.WorkerGone, Message: reason, Exception: failure.WorkerDied}
 }

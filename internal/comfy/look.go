@@ -26,7 +26,7 @@ func (r *run) act(ctx context.Context, now time.Time) time.Time {
 			r.prove()
 		}
 	}
-	return earliest(next, r.checkup(ctx, now))
+	return earliest(earliest(next, r.knock(ctx, now)), r.checkup(ctx, now))
 }
 
 // prove re-opens a socket that showed no status after our own POST.
@@ -140,16 +140,36 @@ func (r *run) yields(strangers bool, now time.Time) {
 // ended holds an ending back for a moment when the POST has no answer yet: it
 // may say that a part of the outputs was dropped.
 func (r *run) ended(e *ending, now time.Time) (*Result, *failure.Failure) {
-	if r.accepted {
+	if r.accepted && !r.awaitsSocket(e, now) {
 		return r.end(e)
 	}
 	if r.ending == nil {
 		r.ending, r.endedAt = e, now
 	}
-	if now.Sub(r.endedAt) > answerGrace {
+	if !r.accepted && now.Sub(r.endedAt) > answerGrace {
 		return r.end(e)
 	}
 	return nil, nil
+}
+
+// socketGrace is how long an ending waits for what the websocket has still to say, from the newest sign on.
+const socketGrace = 3 * time.Second
+
+// awaitsSocket says that the prompt ended well and left nothing, or sends pictures over the websocket, and that the
+// socket has not come to its end yet.
+func (r *run) awaitsSocket(e *ending, now time.Time) bool {
+	t := r.track
+	hears := t.hears(r.host.current())
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if e.failure() != nil || !hears || t.succeeded || len(e.files)+len(e.texts) > 0 && !t.album.expected(t.classes) {
+		return false
+	}
+	since := r.endedAt
+	if since.IsZero() {
+		since = now
+	}
+	return now.Sub(latest(since, t.lastSign)) < socketGrace
 }
 
 // failedLook counts what a look may run into. Silence is not counted here: the
@@ -164,10 +184,11 @@ func (r *run) failedLook(err error, now time.Time) *failure.Failure {
 		if r.refused >= refusals && (r.accepted || r.prompt.Resume) {
 			return failure.New(failure.HostLost, "ComfyUI is gone, its port refuses connections: "+why(err))
 		}
-	case errors.As(err, &status) && status.status < 500 || errors.Is(err, errTooLarge) || errors.Is(err, errGarbled):
-		r.unreadable++
-		if r.unreadable > goneLooks {
-			return failure.New(failure.HostSick, "the host does not say how the prompt goes: "+why(err))
+	case errors.Is(err, errTooLarge):
+		return failure.New(failure.ExecutionError, "ComfyUI cannot report the result: "+why(err)+"; a node leaves too much in the record of the prompt")
+	case foreignAnswer(err):
+		if r.unreadable++; r.unreadable > maxStrange {
+			return foreignSilence(err)
 		}
 	case errors.As(err, &status) && status.status == http.StatusInternalServerError:
 		r.unreadable++
@@ -178,6 +199,22 @@ func (r *run) failedLook(err error, now time.Time) *failure.Failure {
 		r.lookAt = now.Add(min(250*time.Millisecond, r.host.options.PollInterval))
 	}
 	return nil
+}
+
+// maxStrange bounds the looks in a row that somebody else than ComfyUI answers.
+const maxStrange = 3
+
+// foreignAnswer says that a look was answered, and not by a ComfyUI.
+func foreignAnswer(err error) bool {
+	var status *statusError
+	return errors.As(err, &status) && status.status < 500 || errors.Is(err, errGarbled)
+}
+
+// foreignSilence is a prompt of which nobody tells how it goes. What stands in the prompt may be why: a firewall looks
+// at answers too, and ComfyUI's answer repeats the workflow.
+func foreignSilence(err error) *failure.Failure {
+	return &failure.Failure{Kind: failure.Lost, Exception: Foreign,
+		Message: "the host does not say how the prompt goes: " + why(err) + "; check what stands before ComfyUI"}
 }
 
 // missed: the host answers and does not know the prompt.

@@ -55,17 +55,31 @@ const emptyQueue = `{"queue_running": [], "queue_pending": []}`
 
 func serve(t *testing.T, handler http.Handler) *comfy.Host {
 	t.Helper()
+	return serveWith(t, handler, quick())
+}
+
+func serveWith(t *testing.T, handler http.Handler, o comfy.Options) *comfy.Host {
+	t.Helper()
 	server := httptest.NewServer(handler)
-	host := open(t, server.URL)
+	host, err := comfy.New(server.URL, o)
+	if err != nil {
+		t.Fatal(err)
+	}
 	t.Cleanup(server.Close)
+	t.Cleanup(host.Close)
 	return host
 }
 
 // quick looks often. A host counts as frozen, and a socket as deaf, only after a time that no test waits for: a machine
 // that stands still for some seconds must not look like that.
 func quick() comfy.Options {
-	return comfy.Options{FreezeTimeout: patience, PollInterval: 50 * time.Millisecond, PingInterval: patience, QuietTime: 300 * time.Millisecond}
+	return comfy.Options{FreezeTimeout: patience, PollInterval: 50 * time.Millisecond, PingInterval: patience, QuietTime: 300 * time.Millisecond, Witness: blind{}}
 }
+
+// blind sees no process.
+type blind struct{}
+
+func (blind) Look(context.Context) (comfy.Sighting, bool) { return comfy.Sighting{}, false }
 
 func open(t *testing.T, address string) *comfy.Host {
 	t.Helper()

@@ -4,8 +4,11 @@ import (
 	"cmp"
 	"encoding/json"
 	"maps"
+	"path"
+	"regexp"
 	"slices"
 	"strconv"
+	"strings"
 )
 
 // Output is one file that a node left on the host.
@@ -14,21 +17,27 @@ type Output struct {
 	Media     string // its key in the node's output: images, gifs, audio, video, 3d …
 	Filename  string
 	Subfolder string
-	Type      string // output, temp or input: the folder that Subfolder is in
+	Type      string // output, temp or input: the folder that Subfolder is in; Websocket: it is kept by Host until Discard
+
+	// Version is the ETag that the file had when it was proven to be this prompt's; Open hands out no other. Empty for
+	// files that need no proof (prove.go).
+	Version string
 }
 
-// maxText bounds the bytes of one node's texts in a Result.
-const maxText = 64 << 10
+// maxText bounds the bytes of all texts in a Result.
+const maxText = 16 << 20
 
 // produced is what the nodes of one prompt left: files and texts.
 type produced struct {
-	files []Output
-	texts map[string][]string
+	files   []Output
+	texts   map[string][]string
+	guessed []bool // by place in files: it is a plain text that looks like the name of a file
+	size    int    // of all texts
 }
 
-// readOutputs reads {node: {media: [entry, …]}}: every entry with a filename
-// is a file, every string or number under "text" a text; all else (animated: [true],
-// counters, previews of other kinds) is passed over. Files are ordered by node
+// readOutputs reads {node: {media: [entry, …]}}: every entry with a filename is a file, every string or number under
+// "text" a text, and every string under "result" that looks like a path is a file (what 3D nodes show: "mesh/a.glb"),
+// else a text; all the rest (animated: [true], counters, camera positions) is passed over. Files are ordered by node
 // (numbers by value), media and their place in the list.
 func readOutputs(nodes map[string]json.RawMessage) produced {
 	var p produced
@@ -44,43 +53,78 @@ func (p *produced) add(node string, output json.RawMessage) {
 		return
 	}
 	for _, key := range slices.Sorted(maps.Keys(media)) {
-		var entries []json.RawMessage
-		if decode(media[key], &entries) != nil {
-			continue
-		}
-		for _, entry := range entries {
-			p.addEntry(node, key, entry)
-		}
+		p.addEntry(node, key, media[key], 0)
 	}
 }
 
-func (p *produced) addEntry(node, media string, entry json.RawMessage) {
+// addEntry takes in one value, or those of a list; lists of lists go two deep, as some nodes wrap what they show.
+func (p *produced) addEntry(node, media string, entry json.RawMessage, depth int) {
+	var entries []json.RawMessage
+	if depth < 3 && decode(entry, &entries) == nil && entries != nil {
+		for _, one := range entries {
+			p.addEntry(node, media, one, depth+1)
+		}
+		return
+	}
 	var file struct {
 		Filename  text `json:"filename"`
 		Subfolder text `json:"subfolder"`
 		Type      text `json:"type"`
 	}
 	if decode(entry, &file) == nil && file.Filename != "" {
-		p.files = append(p.files, Output{
+		p.addFile(Output{
 			Node: node, Media: media, Filename: string(file.Filename), Subfolder: string(file.Subfolder),
 			Type: cmp.Or(string(file.Type), "output"),
-		})
+		}, false)
 		return
 	}
 	var s text
-	if media != "text" || decode(entry, &s) != nil || s == "" {
+	if media != "text" && media != "result" || decode(entry, &s) != nil || s == "" {
+		return
+	}
+	if o, is := pathOutput(string(s)); media == "result" && is {
+		o.Node, o.Media = node, media
+		p.addFile(o, true)
+		return
+	}
+	p.addText(node, string(s))
+}
+
+func (p *produced) addFile(o Output, guessed bool) {
+	p.files, p.guessed = append(p.files, o), append(p.guessed, guessed)
+}
+
+func (p *produced) addText(node, s string) {
+	room := maxText - p.size
+	if room <= 0 {
 		return
 	}
 	if p.texts == nil {
 		p.texts = map[string][]string{}
 	}
-	room := maxText
-	for _, earlier := range p.texts[node] {
-		room -= len(earlier)
+	s = clip(s, room)
+	p.texts[node] = append(p.texts[node], s)
+	p.size += len(s)
+}
+
+// fileExtension ends the name of a file: not a sentence, a version or a number.
+var fileExtension = regexp.MustCompile(`^\.[A-Za-z][A-Za-z0-9]{1,7}$`)
+
+// pathOutput reads "mesh/a.glb", "a.glb [temp]" and "temp/bg.png" as a file in one of ComfyUI's folders.
+func pathOutput(s string) (o Output, is bool) {
+	o.Type = "output"
+	for _, kind := range kinds {
+		if bare, marked := strings.CutSuffix(s, " ["+kind+"]"); marked {
+			s, o.Type = bare, kind
+		}
 	}
-	if room > 0 {
-		p.texts[node] = append(p.texts[node], clip(string(s), room))
+	s = strings.ReplaceAll(s, `\`, "/")
+	if len(s) > 1024 || strings.ContainsAny(s, "\r\n\t:*?\"<>|") || !fileExtension.MatchString(path.Ext(s)) {
+		return Output{}, false
 	}
+	o.Subfolder, o.Filename = path.Split(s)
+	o.Subfolder = strings.TrimSuffix(o.Subfolder, "/")
+	return o, true
 }
 
 // compareNodes orders ids that are numbers by value and before the others.

@@ -48,7 +48,9 @@ type Watch struct {
 // Result is a prompt that ended well.
 type Result struct {
 	Outputs       []Output                 // by node, media and place; may be empty
-	Texts         map[string][]string      // what nodes show as text, by node, at most 64 KiB each
+	Texts         map[string][]string      // what nodes show as text, by node, whole; at most 16 MiB in all
+	Blocked       []string                 // what an ExecutionBlocker kept from being run, and why; heard over the websocket only
+	Missing       bool                     // no node left anything: no file, no text, no picture
 	CachedNodes   []string                 // nodes that were not run again
 	NodeTimes     map[string]time.Duration // of the nodes whose execution was seen
 	Queued, Ran   time.Duration            // from the host's clock where it tells, else as seen
@@ -63,17 +65,33 @@ func (p Prompt) check() *failure.Failure {
 	return nil
 }
 
-// classes maps each node of the graph to its class.
-func (p Prompt) classes() map[string]string {
+// shape is what of a graph its events and refusals are read with.
+type shape struct {
+	classes map[string]string // of each node
+	absent  map[string]bool   // nodes that are linked to and not in the graph
+}
+
+func (p Prompt) shape() shape {
 	var graph map[string]struct {
-		Class text `json:"class_type"`
+		Class  text                       `json:"class_type"`
+		Inputs map[string]json.RawMessage `json:"inputs"`
 	}
+	s := shape{classes: map[string]string{}, absent: map[string]bool{}}
 	if decode(p.Workflow, &graph) != nil {
-		return nil
+		return s
 	}
-	classes := make(map[string]string, len(graph))
 	for node, n := range graph {
-		classes[node] = string(n.Class)
+		s.classes[node] = string(n.Class)
+		for _, value := range n.Inputs {
+			var link []json.RawMessage
+			var to string
+			if len(value) == 0 || value[0] != '[' || json.Unmarshal(value, &link) != nil || len(link) != 2 || json.Unmarshal(link[0], &to) != nil {
+				continue
+			}
+			if _, there := graph[to]; !there {
+				s.absent[to] = true
+			}
+		}
 	}
-	return classes
+	return s
 }

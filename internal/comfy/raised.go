@@ -3,6 +3,7 @@ package comfy
 import (
 	"cmp"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/comfyherd/comfyherd/internal/failure"
@@ -24,6 +25,12 @@ func (r *raised) blocked() bool {
 	return r.Exception == "ExecutionBlocked" || strings.HasSuffix(string(r.Exception), ".ExecutionBlocked")
 }
 
+// block is what an ExecutionBlocked says, for people.
+func (r *raised) block() string {
+	message := oneLine(strings.TrimPrefix(string(r.Message), "Execution Blocked: "))
+	return clip(fmt.Sprintf("node %s (%s) was not run: %s", clip(string(r.Node), 100), clip(string(r.Class), 100), cmp.Or(message, "no message")), maxMessage)
+}
+
 // failure classifies what a node raised.
 func (r *raised) failure() *failure.Failure {
 	// ComfyUI appends tips of many lines to its out-of-memory messages.
@@ -31,9 +38,9 @@ func (r *raised) failure() *failure.Failure {
 	message = oneLine(message)
 	exception := oneLine(string(r.Exception))
 	f := &failure.Failure{
-		Kind: raisedKind(exception, message), Node: clip(string(r.Node), 100),
-		Class: clip(string(r.Class), 100), Exception: clip(exception, 100),
+		Node: clip(string(r.Node), 100), Class: clip(string(r.Class), 100), Exception: clip(exception, 100),
 	}
+	f.Kind, f.Cause = raisedKind(exception, message)
 	where := "a node"
 	if f.Node != "" {
 		where = fmt.Sprintf("node %s (%s)", f.Node, f.Class)
@@ -42,37 +49,85 @@ func (r *raised) failure() *failure.Failure {
 	return f
 }
 
-// raisedKind looks for memory first: "CUDA error: out of memory" leaves the
-// context usable.
-func raisedKind(exception, message string) failure.Kind {
-	lower := strings.ToLower(message)
+// raisedKind decides by the exception's type, and by how its message begins where torch or the system itself writes
+// that beginning. A message that quotes what a user wrote has it further back, or is raised with another type. Memory
+// comes first: "CUDA error: out of memory" leaves the context usable.
+func raisedKind(exception, message string) (failure.Kind, failure.Cause) {
 	bare := exception[strings.LastIndexByte(exception, '.')+1:]
+	device := exception == "RuntimeError" || strings.HasPrefix(exception, "torch.")
 	switch {
-	case strings.HasSuffix(bare, "OutOfMemoryError"), strings.HasSuffix(bare, "MemoryError"), aboutMemory(lower):
-		return failure.OutOfMemory
-	case containsAny(lower, "no space left on device", "[errno 28]", "disk quota exceeded"):
-		return failure.HostSick
-	case strings.Contains(lower, "no kernel image is available"):
-		return failure.ExecutionError // one extension built for other cards; the context lives
-	case bare == "AcceleratorError", containsAny(lower, "cuda error", "hip error", "cuda driver error",
-		"device-side assert", "an illegal memory access", "unspecified launch failure",
-		"cublas_status_execution_failed", "cudnn_status_execution_failed"):
-		return failure.HostSick
+	case strings.HasSuffix(bare, "OutOfMemoryError"), strings.HasSuffix(bare, "MemoryError"),
+		device && begins(message, memoryTexts), bare == "OSError" && strings.HasPrefix(message, "[Errno 12]"):
+		return failure.OutOfMemory, ""
+	case fullDisk(bare, message):
+		return failure.HostSick, failure.DiskFull
+	case bare == "AcceleratorError" && !begins(message, usableTexts), device && begins(message, poisonTexts) && !begins(message, usableTexts):
+		return failure.HostSick, failure.Poisoned
+	case outside(exception, bare):
+		return failure.Transient, ""
 	}
-	return failure.ExecutionError
+	return failure.ExecutionError, ""
 }
 
-func aboutMemory(lower string) bool {
-	return containsAny(lower, "out of memory", "allocation on device", "not enough gpu video memory",
-		"can't allocate memory", "cannot allocate memory", "unable to allocate", "std::bad_alloc",
-		"cublas_status_alloc_failed", "cudnn_status_alloc_failed")
+func begins(message string, beginnings []string) bool {
+	return slices.ContainsFunc(beginnings, func(b string) bool { return strings.HasPrefix(message, b) })
 }
 
-func containsAny(s string, words ...string) bool {
-	for _, word := range words {
-		if strings.Contains(s, word) {
-			return true
-		}
+// memoryTexts is how torch, its back ends and ComfyUI's own samplers begin to say that memory ran out.
+var memoryTexts = []string{
+	"CUDA error: out of memory", "CUDA out of memory", "HIP error: out of memory", "HIP out of memory", "XPU out of memory",
+	"MPS backend out of memory", "NPU out of memory", "Allocation on device", "Could not allocate tensor with", "Not enough memory, use lower resolution",
+	"[enforce fail at alloc_cpu.cpp", "DefaultCPUAllocator: ", "CUDA error: CUBLAS_STATUS_ALLOC_FAILED", "CUBLAS_STATUS_ALLOC_FAILED",
+	"cuDNN error: CUDNN_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED", "std::bad_alloc",
+}
+
+// poisonTexts is how torch begins an error after which the device may be unusable for this process.
+var poisonTexts = []string{
+	"CUDA error: ", "HIP error: ", "CUDA driver error: ",
+	"cuDNN error: CUDNN_STATUS_INTERNAL_ERROR", "cuDNN error: CUDNN_STATUS_EXECUTION_FAILED", "cuDNN error: CUDNN_STATUS_MAPPING_ERROR",
+	"cuDNN error: CUDNN_STATUS_NOT_INITIALIZED", "CUDNN_STATUS_INTERNAL_ERROR", "CUDNN_STATUS_EXECUTION_FAILED", "CUDNN_STATUS_NOT_INITIALIZED",
+	"CUBLAS_STATUS_NOT_INITIALIZED", "CUBLAS_STATUS_EXECUTION_FAILED", "CUBLAS_STATUS_INTERNAL_ERROR",
+}
+
+// usableTexts begin so too, and the device lives on: the call was wrong, or one extension was built for other cards.
+var usableTexts = []string{
+	"CUDA error: no kernel image is available", "HIP error: no kernel image is available", "HIP error: invalid device function",
+	"CUDA error: invalid argument", "CUDA error: invalid configuration argument", "CUDA error: operation not supported", "CUDA error: invalid device ordinal",
+	"CUDA error: CUBLAS_STATUS_NOT_SUPPORTED", "CUDA error: CUBLAS_STATUS_INVALID_VALUE",
+}
+
+// fullDisk knows how the system, and the libraries that write large files, begin to say that nothing can be written.
+func fullDisk(bare, message string) bool {
+	switch bare {
+	case "OSError", "IOError":
+		return begins(message, []string{"[Errno 28]", "[Errno 122]"})
+	case "SafetensorError":
+		return begins(message, []string{"Error while serializing: IoError(Os { code: 28,", "Error while serializing: I/O error: No space left on device"})
+	}
+	return false
+}
+
+// outside says that a node could not reach something outside of the fleet, by the exception's type alone. Addresses
+// that cannot be read are the workflow's own fault.
+func outside(exception, bare string) bool {
+	switch bare {
+	case "ConnectionError", "ConnectionRefusedError", "ConnectionResetError", "ConnectionAbortedError", "BrokenPipeError", "TimeoutError":
+		return true
+	}
+	library, _, _ := strings.Cut(exception, ".")
+	switch library {
+	case "requests", "aiohttp", "urllib", "urllib3", "httpx", "httpcore", "websockets", "websocket":
+		return !strings.HasPrefix(bare, "Invalid") && !strings.HasPrefix(bare, "Missing") && !strings.HasPrefix(bare, "Unsupported") && bare != "JSONDecodeError" && bare != "LocationParseError"
+	case "http":
+		return strings.HasPrefix(exception, "http.client.") && bare != "InvalidURL"
+	case "socket":
+		return bare == "gaierror" || bare == "herror" || bare == "timeout"
+	case "ssl":
+		return strings.HasPrefix(bare, "SSL")
+	case "huggingface_hub":
+		return bare == "HfHubHTTPError"
+	case "comfy_api_nodes":
+		return bare == "NetworkError" || bare == "LocalNetworkError" || bare == "ApiServerError"
 	}
 	return false
 }

@@ -12,10 +12,10 @@ import (
 )
 
 // refusal is the body of a 400, and of a 200 that dropped
-// outputs. Old servers write error as a string.
+// outputs. Old servers write error as a string, and node_errors as a list when it is empty.
 type refusal struct {
-	Error      json.RawMessage      `json:"error"`
-	NodeErrors map[string]nodeError `json:"node_errors"`
+	Error json.RawMessage `json:"error"`
+	Nodes json.RawMessage `json:"node_errors"`
 }
 
 type nodeError struct {
@@ -34,30 +34,44 @@ type fault struct {
 		Input    text            `json:"input_name"`
 		Config   json.RawMessage `json:"input_config"`
 		Received json.RawMessage `json:"received_value"`
+
+		Exception text `json:"exception_type"`
 	} `json:"extra_info"`
 }
 
-// failure classifies a refusal: what any host would refuse too wins over what
-// only this host lacks. It is nil when the body names no fault.
-func (r refusal) failure() *failure.Failure {
-	top, named := r.top()
+// own says that the body is ComfyUI's: it has both members, and error names a fault.
+func (r refusal) own() bool {
+	_, named := r.top()
+	return named && r.Nodes != nil
+}
+
+// failure classifies a refusal that is ComfyUI's own. What no ComfyUI can accept is invalid_workflow; a class or a
+// model file that is not there is incapable; all else depends on what is installed, and is refused by this host.
+func (r refusal) failure(absent map[string]bool) *failure.Failure {
+	top, _ := r.top()
 	if f := missingClass(top); f != nil {
 		return f
 	}
-	if f := r.nodesFailure(); f != nil {
+	if f := r.nodesFailure(absent); f != nil {
 		return f
 	}
-	if !named {
-		return nil
-	}
+	f := &failure.Failure{Kind: failure.Refused, Exception: clip(oneLine(string(top.Type)), 100)}
 	message := cmp.Or(oneLine(string(top.Message)), oneLine(string(top.Details)), string(top.Type))
 	switch top.Type {
+	case "no_prompt", "dependency_cycle":
+		f.Kind = failure.InvalidWorkflow
+	case "", "invalid_prompt": // old servers
+		if top.Message == "no prompt" || top.Message == "Cannot execute because a node is missing the class_type property." {
+			f.Kind = failure.InvalidWorkflow
+		}
 	case "prompt_no_outputs":
+		f.Kind = failure.InvalidWorkflow
 		message = "the workflow has no output node (such as SaveImage), or none of include_outputs is one"
 	case "invalid_prompt_id":
 		return failure.New(failure.Lost, "ComfyUI refused the prompt id: "+message)
 	}
-	return failure.New(failure.InvalidWorkflow, "ComfyUI refused the workflow: "+message)
+	f.Message = "ComfyUI refused the workflow: " + message
+	return f
 }
 
 func (r refusal) top() (top fault, named bool) {
@@ -68,7 +82,7 @@ func (r refusal) top() (top fault, named bool) {
 	if decode(r.Error, &top) != nil {
 		return fault{}, false
 	}
-	return top, top.Type != "" || top.Message != ""
+	return top, top.Type != ""
 }
 
 // missingClass knows both wordings: missing_node_type since 0.12, and before it
@@ -79,7 +93,7 @@ func missingClass(top fault) *failure.Failure {
 		node = strings.Trim(strings.TrimPrefix(string(top.Details), "Node ID "), "'#")
 	}
 	f := &failure.Failure{Kind: failure.Incapable, Node: clip(oneLine(node), 100), Exception: "missing_node_type"}
-	if class, old := oldMissingClass(string(top.Message)); old {
+	if class, old := oldMissingClass(top); old {
 		f.Class = clip(oneLine(class), 100)
 	} else if top.Type != "missing_node_type" {
 		return nil
@@ -95,8 +109,11 @@ func missingClass(top fault) *failure.Failure {
 	return f
 }
 
-func oldMissingClass(message string) (class string, is bool) {
-	rest, is := strings.CutPrefix(message, "Cannot execute because node ")
+func oldMissingClass(top fault) (class string, is bool) {
+	if top.Type != "invalid_prompt" && top.Type != "" {
+		return "", false
+	}
+	rest, is := strings.CutPrefix(string(top.Message), "Cannot execute because node ")
 	if !is {
 		return "", false
 	}
@@ -110,12 +127,21 @@ type finding struct {
 	kind        failure.Kind
 }
 
-func (r refusal) nodesFailure() *failure.Failure {
+// nodesFailure is nil when no node is named. A node that is named without a reason is refused too: it was dropped.
+func (r refusal) nodesFailure(absent map[string]bool) *failure.Failure {
+	var nodes map[string]nodeError
+	if decode(r.Nodes, &nodes) != nil {
+		return nil
+	}
 	var found []finding
-	for _, node := range slices.SortedFunc(maps.Keys(r.NodeErrors), compareNodes) {
-		for _, fault := range r.NodeErrors[node].Errors {
-			class := string(r.NodeErrors[node].Class)
-			found = append(found, finding{node, class, fault, faultKind(class, fault)})
+	for _, node := range slices.SortedFunc(maps.Keys(nodes), compareNodes) {
+		class := string(nodes[node].Class)
+		faults := nodes[node].Errors
+		if len(faults) == 0 {
+			faults = []fault{{Type: "dropped", Message: "ComfyUI leaves this node out and does not say why"}}
+		}
+		for _, fault := range faults {
+			found = append(found, finding{node, class, fault, fault.kind(absent)})
 		}
 	}
 	if len(found) == 0 {
@@ -140,37 +166,39 @@ func (r refusal) nodesFailure() *failure.Failure {
 
 // rank orders kinds by how little another host would help.
 func rank(k failure.Kind) int {
-	return slices.Index([]failure.Kind{failure.InvalidWorkflow, failure.ExecutionError, failure.Incapable}, k)
+	return slices.Index([]failure.Kind{failure.InvalidWorkflow, failure.Refused, failure.Incapable}, k)
 }
 
-// faultKind says who can cure a fault. A file that a LoadImage* misses may lie
-// on another host, and is one job's input, not the graph's: it counts as an
-// execution error, so that another host gives a second opinion and no other
-// tenant is blocked.
-func faultKind(class string, f fault) failure.Kind {
-	switch {
-	case f.Type == "value_not_in_list" && f.lacksFile():
-		return failure.Incapable
-	case f.Type == "custom_validation_failed" && f.lacksInput(class):
-		return failure.ExecutionError
+// kind says who can cure a fault. Structure is the workflow's: a link that is none, a circle, a link to a node that is
+// not in the graph. A model file that is not in the list is a requirement that is not met. The rest depends on which
+// versions, files and choices are installed.
+func (f fault) kind(absent map[string]bool) failure.Kind {
+	switch f.Type {
+	case "bad_linked_input", "dependency_cycle":
+		return failure.InvalidWorkflow
+	case "value_not_in_list":
+		if f.lacksModel() {
+			return failure.Incapable
+		}
+	case "exception_during_validation", "exception_during_inner_validation":
+		if f.namesAbsent(absent) {
+			return failure.InvalidWorkflow
+		}
 	}
-	return failure.InvalidWorkflow
+	return failure.Refused
 }
 
-// lacksFile tells a missing model from a wrong choice: the value has the name
-// of a model file, or the choices have.
-func (f fault) lacksFile() bool {
+// lacksModel says that the value has the name of a model file, which makes it a requirement of the workflow.
+func (f fault) lacksModel() bool {
 	var received string
-	if json.Unmarshal(f.Extra.Received, &received) == nil && fileLike(received) {
-		return true
-	}
-	choices, _ := readChoices(f.Extra.Config)
-	return slices.ContainsFunc(choices, fileLike)
+	return json.Unmarshal(f.Extra.Received, &received) == nil && fileLike(received)
 }
 
-func (f fault) lacksInput(class string) bool {
-	return strings.HasPrefix(class, "LoadImage") || strings.Contains(strings.ToLower(string(f.Details)), "invalid image file") ||
-		strings.HasPrefix(class, "Load") && strings.Contains(strings.ToLower(string(f.Details)), "invalid")
+// namesAbsent says that validation looked for a node to which the graph links and which it lacks: Python's KeyError of
+// the node's id.
+func (f fault) namesAbsent(absent map[string]bool) bool {
+	key := strings.TrimSpace(string(f.Details))
+	return f.Extra.Exception == "KeyError" && len(key) > 1 && absent[key[1:len(key)-1]]
 }
 
 func (f finding) text() string {
@@ -182,46 +210,15 @@ func (f finding) text() string {
 	if details := oneLine(string(f.fault.Details)); details != "" {
 		message += ": " + clip(details, 200)
 	}
-	if f.kind == failure.ExecutionError {
+	if f.fault.Type == "custom_validation_failed" {
 		message += ` (a file that a job brings along belongs into its "inputs")`
 	}
 	return oneLine(fmt.Sprintf("node %s (%s): %s", f.node, f.class, message))
 }
 
-// readChoices reads the choices of an input in both shapes of /object_info:
-// [[choices], {…}] and ["COMBO", {"options": [choices]}]. enumerated is false
-// for inputs that have none. Choices that are no strings are left out.
+// readChoices reads the choices of an input that are strings; enumerated is
+// false for inputs that have no list.
 func readChoices(config json.RawMessage) (choices []string, enumerated bool) {
-	var parts []json.RawMessage
-	if decode(config, &parts) != nil || len(parts) == 0 {
-		return nil, false
-	}
-	if list, is := stringList(parts[0]); is {
-		return list, true
-	}
-	var kind string
-	if json.Unmarshal(parts[0], &kind) != nil || kind != "COMBO" || len(parts) < 2 {
-		return nil, false
-	}
-	var options struct {
-		Options json.RawMessage `json:"options"`
-	}
-	if decode(parts[1], &options) != nil {
-		return nil, false
-	}
-	return stringList(options.Options)
-}
-
-func stringList(raw json.RawMessage) (list []string, is bool) {
-	var entries []json.RawMessage
-	if json.Unmarshal(raw, &entries) != nil || entries == nil {
-		return nil, false
-	}
-	for _, entry := range entries {
-		var s string
-		if json.Unmarshal(entry, &s) == nil {
-			list = append(list, s)
-		}
-	}
-	return list, true
+	l, enumerated := readList(config)
+	return l.texts, enumerated
 }

@@ -11,6 +11,9 @@ import (
 	"github.com/comfyherd/comfyherd/internal/failure"
 )
 
+// linked has a link to a node that is not in it.
+const linked = `{"2":{"class_type":"SaveImage","inputs":{"images":["77",0],"filename_prefix":"probe"}}}`
+
 func TestEveryRecordedRefusalHasItsKind(t *testing.T) {
 	t.Parallel()
 	type refusal struct {
@@ -29,7 +32,7 @@ func TestEveryRecordedRefusalHasItsKind(t *testing.T) {
 				"GET /history/" + promptID: says(http.StatusOK, `{}`),
 				"GET /history/1591d20b-ec41-400d-ac88-1b5c18025624": says(http.StatusOK, `{}`),
 			})
-			_, err := host.Run(within(t), comfy.Prompt{ID: promptID, Workflow: []byte(graph)}, comfy.Watch{})
+			_, err := host.Run(within(t), comfy.Prompt{ID: promptID, Workflow: []byte(linked)}, comfy.Watch{})
 			f := failure.As(err)
 			if f == nil || f.Kind != c.Kind {
 				t.Fatalf("%s ends as %v, want %s", c.Body, err, c.Kind)
@@ -121,7 +124,7 @@ func TestThePostCarriesTheWorkflowByteForByte(t *testing.T) {
 				t.Errorf("Origin %q, Content-Length %d", origin, coded)
 			}
 			bodies <- string(body)
-			says(http.StatusBadRequest, `{"error": {"type": "prompt_no_outputs", "message": "Prompt has no outputs"}}`)(w, r)
+			says(http.StatusBadRequest, `{"error": {"type": "prompt_no_outputs", "message": "Prompt has no outputs"}, "node_errors": {}}`)(w, r)
 		},
 	})
 	_, err := host.Run(within(t), comfy.Prompt{

@@ -2,6 +2,7 @@ package comfy
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"strings"
 	"sync"
@@ -32,6 +33,7 @@ type run struct {
 	prompt Prompt
 	watch  Watch
 	track  *tracker
+	album  *album // from the end of loop on
 	id     string // as ComfyUI calls it
 
 	posts chan submitted // one answer
@@ -66,8 +68,14 @@ type run struct {
 	statuses int64    // of session, before the POST
 	proveAt  time.Time
 
+	knocks    chan bool // whether the port takes connections
+	knocking  bool
+	knockAt   time.Time
+	accepting time.Time // when it last did; zero: it did not
+
 	checking   bool
 	checkAt    time.Time
+	checkedAt  time.Time
 	checkEvery time.Duration
 }
 
@@ -82,16 +90,28 @@ type looked struct {
 // Run brings one prompt to its end and says how it ended. The error is a
 // *failure.Failure, or context.Cause(ctx) as soon as ctx ends; Run cancels
 // nothing on the host, that is what Cancel is for. After any failure but a
-// refusal the prompt may still be, or come, on the host.
+// refusal the prompt may still be, or come, on the host. A prompt that ended with a file that may be another's (prove.go)
+// is run once more under its id, with nothing cached.
 func (h *Host) Run(ctx context.Context, p Prompt, w Watch) (*Result, error) {
 	if f := p.check(); f != nil {
 		return nil, f
 	}
+	result, err := h.runOnce(ctx, p, w)
+	var f *failure.Failure
+	if !errors.As(err, &f) || f.Exception != unproven || p.Resume || h.uncache(ctx, p.ID) != nil {
+		return result, err
+	}
+	h.log.Info("a cached result may be another prompt's, running the prompt again with nothing cached", "prompt", p.ID, "node", f.Node)
+	return h.runOnce(ctx, p, Watch{Progress: w.Progress, Preview: w.Preview})
+}
+
+func (h *Host) runOnce(ctx context.Context, p Prompt, w Watch) (*Result, error) {
 	r := &run{
-		host: h, prompt: p, watch: w, id: p.ID, track: newTracker(p.ID, p.classes()),
-		posts: make(chan submitted, 1), looks: make(chan looked, 1), sicks: make(chan string, 1),
+		host: h, prompt: p, watch: w, id: p.ID, track: newTracker(p.ID, p.shape()),
+		posts: make(chan submitted, 1), looks: make(chan looked, 1), sicks: make(chan string, 1), knocks: make(chan bool, 1),
 		began: time.Now(), checkEvery: h.options.QuietTime,
 	}
+	r.track.album = h.newAlbum()
 	if h.register(r.track) {
 		return nil, failure.New(failure.Lost, "the prompt is being run already")
 	}
@@ -101,13 +121,25 @@ func (h *Host) Run(ctx context.Context, p Prompt, w Watch) (*Result, error) {
 	defer stop()
 	r.start(work)
 	result, f := r.loop(work)
+	r.album = r.track.seal()
+	if result != nil {
+		h.threads.ended(ctx, result.Ran)
+	}
+	if result != nil && f == nil && ctx.Err() == nil {
+		f = r.finish(ctx, result)
+	}
+	if f == nil && ctx.Err() == nil {
+		h.keep(p.ID, result.Outputs, r.album)
+		return result, nil
+	}
+	r.album.drop()
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
-	if f != nil {
-		return nil, f
+	if f.Kind == failure.HostLost || f.Kind == failure.HostSick {
+		r.track.where(f, time.Now())
 	}
-	return result, nil
+	return nil, f
 }
 
 // start posts the prompt; a resumed one is looked up at once instead. The
@@ -130,7 +162,10 @@ func (r *run) start(ctx context.Context) {
 		r.posts <- submitted{failure: failure.New(failure.InvalidWorkflow, err.Error())}
 		return
 	}
-	r.work.Go(func() { r.posts <- r.host.submit(ctx, r.track, body) })
+	r.work.Go(func() {
+		r.host.threads.prompts(ctx)
+		r.posts <- r.host.submit(ctx, r.track, body)
+	})
 }
 
 // loop reacts to one thing at a time until the prompt has ended.
@@ -151,6 +186,8 @@ func (r *run) loop(ctx context.Context) (*Result, *failure.Failure) {
 			result, failed = r.saw(l)
 		case reason := <-r.sicks:
 			failed = r.checked(reason)
+		case accepts := <-r.knocks:
+			r.knocked(accepts, time.Now())
 		}
 		if result != nil || failed != nil {
 			return result, failed
@@ -275,9 +312,10 @@ func (r *run) result(e *ending) *Result {
 	t := r.track
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	r.ending = e
 	result := &Result{
 		Outputs: e.files, Texts: e.texts, CachedNodes: e.cached, NodeTimes: maps.Clone(t.nodeTimes),
-		Queued: e.queued, Ran: e.ran, OutputsReused: e.reused(),
+		Queued: e.queued, Ran: e.ran, OutputsReused: e.reused(), Blocked: t.blocked,
 	}
 	if r.runSince.IsZero() {
 		return result

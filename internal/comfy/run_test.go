@@ -136,7 +136,7 @@ func TestEveryFaultOfTheHostHasItsKind(t *testing.T) {
 		"DieAndRestart": {comfysim.Fault{Kind: comfysim.FaultDie, Restart: 10 * time.Millisecond}, failure.HostLost},
 		"Freeze":        {comfysim.Fault{Kind: comfysim.FaultFreeze}, failure.HostLost},
 		"Wedge":         {comfysim.Fault{Kind: comfysim.FaultWedge}, failure.HostSick},
-		"SystemExit":    {comfysim.Fault{Kind: comfysim.FaultExitWorker}, failure.HostSick},
+		"SystemExit":    {comfysim.Fault{Kind: comfysim.FaultExitWorker}, failure.Timeout}, // nothing of it is seen from outside
 		"Interrupt":     {comfysim.Fault{Kind: comfysim.FaultInterrupt}, failure.Interrupted},
 		"Refuse":        {comfysim.Fault{Kind: comfysim.FaultRefuse, Status: http.StatusServiceUnavailable}, failure.RejectedBusy},
 		"TooMany":       {comfysim.Fault{Kind: comfysim.FaultRefuse, Status: http.StatusTooManyRequests}, failure.RejectedBusy},
@@ -182,12 +182,12 @@ func TestEveryFaultOfTheHostHasItsKind(t *testing.T) {
 	}
 }
 
-func TestAnUnreachableHostIsLostAndNothingWasSent(t *testing.T) {
+func TestASubmitThatLeftNothingBlamesNobody(t *testing.T) {
 	t.Parallel()
 	r := simulateDeaf(t, comfysim.Config{}, quick())
 	r.sim.Kill()
 	_, err := r.run(picture(1), comfy.Watch{})
-	if failure.KindOf(err) != failure.HostLost || !strings.Contains(err.Error(), "nothing was sent") {
+	if failure.KindOf(err) != failure.RejectedBusy || !strings.Contains(err.Error(), "nothing was sent") {
 		t.Errorf("ends as %v", err)
 	}
 }

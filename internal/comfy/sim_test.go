@@ -29,6 +29,13 @@ func simulate(t *testing.T, c comfysim.Config) rig {
 func simulateWith(t *testing.T, c comfysim.Config, o comfy.Options) rig {
 	t.Helper()
 	r := simulateDeaf(t, c, o)
+	return rig{t: t, sim: r.sim, host: listen(t, r.host).host}
+}
+
+// listen opens the host's websocket and keeps it until the test ends.
+func listen(t *testing.T, host *comfy.Host) rig {
+	t.Helper()
+	r := rig{t: t, host: host}
 	ctx, stop := context.WithCancel(context.Background())
 	var listening sync.WaitGroup
 	listening.Go(func() {

@@ -122,7 +122,11 @@ func (h *Host) backlog(ctx context.Context) (backlog, error) {
 	if got.status != http.StatusOK {
 		return backlog{}, &statusError{"/queue", got.status}
 	}
-	return readBacklog(got.body)
+	line, err := readBacklog(got.body)
+	if err == nil {
+		h.noteBacklog(line)
+	}
+	return line, err
 }
 
 func readBacklog(body []byte) (backlog, error) {
@@ -169,4 +173,10 @@ func (b backlog) find(id string) (standing Standing, ahead int) {
 		return Pending, ahead
 	}
 	return Unknown, 0
+}
+
+func asStatus(err error) (*statusError, bool) {
+	var status *statusError
+	is := errors.As(err, &status)
+	return status, is
 }

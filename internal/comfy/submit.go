@@ -41,7 +41,7 @@ func submitBody(p Prompt, clientID string) ([]byte, error) {
 	if string(bytes.TrimSpace(extra["extra_pnginfo"])) == "null" {
 		delete(extra, "extra_pnginfo")
 	}
-	if trimmed := bytes.TrimSpace(p.Workflow); len(trimmed) == 0 || trimmed[0] != '{' || !json.Valid(trimmed) {
+	if trimmed := bytes.TrimSpace(p.Workflow); len(trimmed) == 0 || trimmed[0] != '{' || !valid(trimmed) {
 		return nil, errors.New("the workflow must be a JSON object in API format")
 	}
 	rest, err := json.Marshal(struct {
@@ -81,10 +81,10 @@ func (h *Host) trySubmit(ctx context.Context, t *tracker, body []byte) submitted
 			return submitted{unsure: true, failure: failure.New(failure.Lost, "stopped while the prompt was sent")}
 		}
 		if err != nil && unconnected(err) {
-			return submitted{failure: failure.New(failure.HostLost, "cannot connect to ComfyUI, nothing was sent: "+why(err))}
+			return submitted{failure: unsent(err)}
 		}
 		if err == nil {
-			if s, settled := h.judge(ctx, id, got); settled {
+			if s, settled := h.judge(ctx, t, got); settled {
 				return s
 			}
 			err = fmt.Errorf("HTTP %d in the place of an answer", got.status)
@@ -118,6 +118,7 @@ func isTimeout(err error) bool {
 // settle finds out whether a prompt whose POST had no answer is on the host.
 func (h *Host) settle(ctx context.Context, id string) (known bool, failed *failure.Failure) {
 	wait := 50 * time.Millisecond
+	strange := 0
 	for unknown := 0; unknown < 4; {
 		if !pause(ctx, wait) {
 			return false, failure.New(failure.Lost, "stopped while a lost submit was looked up")
@@ -127,6 +128,10 @@ func (h *Host) settle(ctx context.Context, id string) (known bool, failed *failu
 		switch {
 		case err != nil && refused(err):
 			return false, failure.New(failure.HostLost, "the connection broke while the prompt was sent, and ComfyUI is gone: "+why(err))
+		case err != nil && foreignAnswer(err):
+			if strange++; strange > maxStrange {
+				return false, foreignSilence(err)
+			}
 		case err != nil:
 		case standing != Unknown:
 			return true, nil
@@ -137,38 +142,44 @@ func (h *Host) settle(ctx context.Context, id string) (known bool, failed *failu
 	return false, nil
 }
 
-// judge reads the answer to a POST. It is not settled when the answer may come
-// from somebody else than ComfyUI, who may have taken the prompt all the same.
-func (h *Host) judge(ctx context.Context, id string, got answer) (s submitted, settled bool) {
-	switch got.status {
-	case http.StatusOK:
-		return h.judgeAccepted(ctx, id, got.body)
-	case http.StatusBadRequest:
-		var r refusal
-		if decode(got.body, &r) == nil {
-			if f := r.failure(); f != nil {
-				return submitted{failure: f}, true
-			}
-		}
-	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
-		return submitted{failure: failure.New(failure.RejectedBusy, fmt.Sprintf("the host takes no prompt now: HTTP %d", got.status))}, true
-	case http.StatusRequestEntityTooLarge:
-		return submitted{failure: failure.New(failure.InvalidWorkflow, "the workflow is too large for the host (HTTP 413 "+oneLine(string(got.body))+
-			`); send pictures as "inputs" instead of inside of the workflow, or start ComfyUI with a larger --max-upload-size`)}, true
-	case http.StatusInternalServerError:
-		return h.judgeTrouble(ctx, id)
+// unsent is a submit of which nothing left this machine, so that no host and no job is to blame for it: ComfyUI is not
+// there, or this machine cannot reach anything.
+func unsent(err error) *failure.Failure {
+	message := "cannot connect to ComfyUI, nothing was sent: " + why(err)
+	if !refused(err) {
+		message += "; look at this machine's network, names and open files if the host is up"
 	}
-	if got.status >= 500 {
-		return submitted{}, false
-	}
-	message := fmt.Sprintf("the host refuses submits with HTTP %d", got.status)
-	if to := got.header.Get("Location"); to != "" {
-		message += " and points elsewhere"
-	}
-	return submitted{failure: failure.New(failure.HostSick, message+"; check address, path prefix, user and password of the host, and what stands before ComfyUI")}, true
+	return failure.New(failure.RejectedBusy, message)
 }
 
-func (h *Host) judgeAccepted(ctx context.Context, id string, body []byte) (submitted, bool) {
+// tooLarge is the exception type of a refusal for its size.
+const tooLarge = "too_large"
+
+// judge reads the answer to a POST. It is not settled when the answer may come
+// from somebody else than ComfyUI, who may have taken the prompt all the same.
+func (h *Host) judge(ctx context.Context, t *tracker, got answer) (s submitted, settled bool) {
+	switch {
+	case got.status == http.StatusOK && !page(got):
+		return h.judgeAccepted(ctx, t, got.body)
+	case got.status == http.StatusBadRequest:
+		var r refusal
+		if decode(got.body, &r) == nil && r.own() {
+			return submitted{failure: r.failure(t.absent)}, true
+		}
+	case got.status == http.StatusTooManyRequests, got.status == http.StatusServiceUnavailable:
+		return submitted{failure: failure.New(failure.RejectedBusy, fmt.Sprintf("the host takes no prompt now: HTTP %d", got.status))}, true
+	case got.status == http.StatusRequestEntityTooLarge:
+		return submitted{failure: &failure.Failure{Kind: failure.Refused, Exception: tooLarge, Message: "the workflow is too large for the host (HTTP 413 " +
+			clip(oneLine(string(got.body)), 200) + `); send pictures as "inputs" instead of inside of the workflow, or start ComfyUI with a larger --max-upload-size and let the proxy before it pass as much`}}, true
+	case got.status == http.StatusInternalServerError && troubled(got.body):
+		return h.judgeTrouble(ctx, t.id)
+	case got.status > http.StatusInternalServerError:
+		return submitted{}, false
+	}
+	return submitted{failure: foreignFailure("the workflow", got)}, true
+}
+
+func (h *Host) judgeAccepted(ctx context.Context, t *tracker, body []byte) (submitted, bool) {
 	var d struct {
 		ID text `json:"prompt_id"`
 		refusal
@@ -176,12 +187,12 @@ func (h *Host) judgeAccepted(ctx context.Context, id string, body []byte) (submi
 	if decode(body, &d) != nil || d.ID == "" {
 		return submitted{}, false
 	}
-	if f := d.nodesFailure(); f != nil {
+	if f := d.nodesFailure(t.absent); f != nil {
 		// Some outputs were dropped and the rest runs: all or nothing is asked for.
 		fence, cancel := context.WithTimeout(ctx, fenceTimeout)
 		defer cancel()
 		if err := h.Cancel(fence, string(d.ID)); err != nil {
-			h.log.Warn("cannot cancel a prompt that was accepted in part", "prompt", id, "error", err)
+			h.log.Warn("cannot cancel a prompt that was accepted in part", "prompt", t.id, "error", err)
 		}
 		return submitted{failure: f}, true
 	}

@@ -1,6 +1,8 @@
 package comfy
 
 import (
+	"hash/fnv"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 )
@@ -40,4 +42,11 @@ func fileLike(s string) bool {
 		return strings.Contains(s, ".")
 	}
 	return false
+}
+
+// hexHash is a short name for s that any file system takes.
+func hexHash(s string) string {
+	f := fnv.New64a()
+	_, _ = f.Write([]byte(s)) // never fails
+	return strconv.FormatUint(f.Sum64(), 16)
 }

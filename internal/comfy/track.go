@@ -1,11 +1,14 @@
 package comfy
 
 import (
+	"cmp"
 	"encoding/json"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/comfyherd/comfyherd/internal/failure"
 )
 
 // tracker collects what the websocket says about one prompt. The reader of the
@@ -13,6 +16,7 @@ import (
 type tracker struct {
 	id      string
 	classes map[string]string // class of each node of the graph; read only
+	absent  map[string]bool   // nodes that the graph links to and lacks; read only
 	wake    chan struct{}     // holds one value after anything changed
 	onHost  atomic.Bool       // posted, and not known to have ended
 
@@ -33,11 +37,16 @@ type tracker struct {
 	succeeded bool
 	stopped   bool // execution_interrupted
 	raised    *raised
+	value     float64 // newest progress of node
+	most      float64
+	blocked   []string
+	unrun     map[string]bool // nodes that an ExecutionBlocker kept from being run
+	album     *album          // pictures that came over the websocket
 }
 
-func newTracker(id string, classes map[string]string) *tracker {
+func newTracker(id string, s shape) *tracker {
 	return &tracker{
-		id: id, classes: classes, wake: make(chan struct{}, 1),
+		id: id, classes: s.classes, absent: s.absent, wake: make(chan struct{}, 1), unrun: map[string]bool{},
 		done: map[string]bool{}, nodeTimes: map[string]time.Duration{}, outputs: map[string]json.RawMessage{},
 	}
 }
@@ -77,6 +86,8 @@ func (t *tracker) see(e event, now time.Time) {
 		t.hint = t.hint || e.end
 	case "progress":
 		t.lastTick = now
+		t.value, t.most = e.value, e.max
+		t.album.expects(e.node, e.max)
 		t.progress = t.report(e.node, e.value, e.max)
 	case "executed":
 		t.done[e.node] = true
@@ -86,9 +97,12 @@ func (t *tracker) see(e event, now time.Time) {
 	case "execution_interrupted":
 		t.stopped, t.hint = true, true
 	case "execution_error":
-		if !e.raised.blocked() {
-			t.raised, t.hint = &e.raised, true
+		if e.raised.blocked() {
+			t.blocked = append(t.blocked, e.raised.block())
+			t.unrun[string(e.raised.Node)] = true
+			return
 		}
+		t.raised, t.hint = &e.raised, true
 	}
 }
 
@@ -100,7 +114,7 @@ func (t *tracker) enter(node string, now time.Time) {
 			t.done[t.node] = true
 		}
 	}
-	t.node, t.nodeSince, t.lastTick = node, now, now
+	t.node, t.nodeSince, t.lastTick, t.value, t.most = node, now, now, 0, 0
 	if node != "" {
 		t.progress = t.report(node, 0, 0)
 	}
@@ -123,10 +137,26 @@ func (t *tracker) class(node string) string {
 	return t.classes[root]
 }
 
+// where adds to a failure which node ran, how far it was and for how long.
+func (t *tracker) where(f *failure.Failure, now time.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.node == "" || f.Node != "" && f.Node != t.node {
+		return
+	}
+	f.Node, f.Class, f.NodeRan = clip(oneLine(t.node), 100), clip(oneLine(t.class(t.node)), 100), now.Sub(t.nodeSince)
+	if t.most > 0 {
+		f.Progress = max(0, min(1, t.value/t.most))
+	}
+}
+
 func (t *tracker) show(p preview, now time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.lastSign = now
+	if node := cmp.Or(p.node, t.node); t.album.wants(node, t.class(node), p.contentType) {
+		t.album.add(node, t.class(node), p)
+	}
 	t.preview = &p
 	t.poke()
 }

@@ -126,9 +126,12 @@ func (x *execution) step(id string) error {
 	if err := x.meetFaults(n); err != nil {
 		return err
 	}
-	r, err := x.perform(n)
-	if err != nil {
-		return err
+	r, blocked := x.blocked(n)
+	if !blocked {
+		var err error
+		if r, err = x.perform(n); err != nil {
+			return err
+		}
 	}
 	x.results[id], x.p.cache.results[x.signatures[id]] = r, r
 	x.executed = append(x.executed, id)

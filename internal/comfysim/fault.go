@@ -25,7 +25,8 @@ const (
 	FaultWedge      FaultKind = "wedge"       // the worker thread dies
 	FaultInterrupt  FaultKind = "interrupt"   // somebody else interrupts it
 	FaultFreeze     FaultKind = "freeze"      // the process stands still, for For or until Thaw
-	FaultExitWorker FaultKind = "system_exit" // the node raises SystemExit
+	FaultExitWorker FaultKind = "system_exit" // the node raises SystemExit: the worker thread ends, and nothing says so
+	FaultPoison     FaultKind = "poison"      // the device is lost: this and every later timed node raises until the process is another
 )
 
 // Faults of a whole run.
@@ -45,6 +46,7 @@ const (
 	FaultResetAfterQueue FaultKind = "reset_after_queue" // queued, then the connection is reset without an answer
 	FaultNodeErrors      FaultKind = "node_errors"       // 200 with node_errors for the last output, which does not run unless it is the only one
 	FaultDeletePending   FaultKind = "delete_pending"    // somebody deletes it before it runs
+	FaultProxy           FaultKind = "proxy"             // a proxy answers in ComfyUI's place, with Status (403) and a page of HTML; only Text is looked at
 )
 
 // Faults of any request whose path begins with Path, and of the host.
@@ -52,6 +54,7 @@ const (
 	FaultWrongJSON  FaultKind = "wrong_json"  // 200 with a body that is cut off
 	FaultSlowAnswer FaultKind = "slow_answer" // answered after Delay
 	FaultStatus     FaultKind = "status"      // answered with Status (500)
+	FaultSlowInfo   FaultKind = "slow_info"   // /object_info takes For, and until then nothing else is answered or told; prompts run on
 	FaultBacklog    FaultKind = "backlog"     // at once: Count prompts of strangers, each running for For
 )
 
@@ -59,9 +62,9 @@ const (
 func FaultKinds() []FaultKind {
 	return []FaultKind{
 		FaultRaise, FaultOOM, FaultDiskFull, FaultHang, FaultHangHard, FaultDie, FaultWedge, FaultInterrupt, FaultFreeze,
-		FaultExitWorker, FaultSlow, FaultDeaf, FaultStall, FaultNaN, FaultMissingOutput, FaultHistoryWiped, FaultRefuse,
-		FaultSlowAccept, FaultResetAfterQueue, FaultNodeErrors, FaultDeletePending, FaultWrongJSON, FaultSlowAnswer,
-		FaultStatus, FaultBacklog,
+		FaultExitWorker, FaultPoison, FaultSlow, FaultDeaf, FaultStall, FaultNaN, FaultMissingOutput, FaultHistoryWiped, FaultRefuse,
+		FaultSlowAccept, FaultResetAfterQueue, FaultNodeErrors, FaultDeletePending, FaultProxy, FaultWrongJSON,
+		FaultSlowAnswer, FaultStatus, FaultSlowInfo, FaultBacklog,
 	}
 }
 
@@ -219,7 +222,14 @@ func (s *faultSet) forSubmit(e *entry) []Fault {
 }
 
 func (s *faultSet) forRequest(path string) []Fault {
-	return s.take(func(f Fault) bool { return f.ofRequest() && strings.HasPrefix(path, f.Path) })
+	return s.take(func(f Fault) bool {
+		return f.ofRequest() && strings.HasPrefix(path, f.Path) && (f.Kind != FaultSlowInfo || path == "/object_info")
+	})
+}
+
+// forBody is for what stands before ComfyUI, which sees bytes only.
+func (s *faultSet) forBody(body string) []Fault {
+	return s.take(func(f Fault) bool { return f.Kind == FaultProxy && strings.Contains(body, f.Text) })
 }
 
 func (f Fault) ofSubmit() bool {
@@ -232,13 +242,15 @@ func (f Fault) ofSubmit() bool {
 
 func (f Fault) ofRequest() bool {
 	switch f.Kind {
-	case FaultWrongJSON, FaultSlowAnswer, FaultStatus:
+	case FaultWrongJSON, FaultSlowAnswer, FaultStatus, FaultSlowInfo:
 		return true
 	}
 	return false
 }
 
-func (f Fault) ofRun() bool { return !f.ofSubmit() && !f.ofRequest() && f.Kind != FaultBacklog }
+func (f Fault) ofRun() bool {
+	return !f.ofSubmit() && !f.ofRequest() && f.Kind != FaultBacklog && f.Kind != FaultProxy
+}
 
 // meets says whether a prompt fulfils the fault's conditions.
 func (f Fault) meets(e *entry) bool {

@@ -3,7 +3,6 @@ package comfysim
 import (
 	"bytes"
 	"fmt"
-	"hash/crc32"
 	"io"
 	"mime"
 	"net/http"
@@ -63,7 +62,11 @@ func (p *process) postUpload(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	overwrite := r.FormValue("overwrite") == "true" || r.FormValue("overwrite") == "1"
-	name = p.srv.store.upload(kind, subfolder, name, data, overwrite)
+	name, ok = p.srv.store.upload(kind, subfolder, name, data, overwrite)
+	if !ok {
+		trouble(w)
+		return
+	}
 	answer(w, http.StatusOK, map[string]any{"name": name, "subfolder": subfolder, "type": kind})
 }
 
@@ -128,7 +131,7 @@ func (p *process) getView(w http.ResponseWriter, r *http.Request) {
 	}
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	w.Header().Set("Content-Type", contentType(name))
-	w.Header().Set("Etag", fmt.Sprintf(`"%x-%x"`, crc32.ChecksumIEEE(f.data), len(f.data)))
+	w.Header().Set("Etag", fmt.Sprintf(`"%x-%x"`, f.at.UnixNano(), len(f.data)))
 	http.ServeContent(w, r, "", f.at, bytes.NewReader(f.data))
 }
 

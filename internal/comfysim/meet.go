@@ -52,6 +52,19 @@ func (x *execution) beginFaults() {
 	}
 }
 
+// poison makes every later node that uses the device fail, for as long as the process lives.
+func (p *process) poison() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.poisoned = true
+}
+
+func (p *process) isPoisoned() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.poisoned
+}
+
 // meetFaults lets the faults of this node happen.
 func (x *execution) meetFaults(n *node) error {
 	for _, f := range x.faults {
@@ -99,6 +112,9 @@ func (x *execution) suffer(f Fault) error {
 		return newException("SystemExit", f.Message)
 	case FaultWedge:
 		return errWedged
+	case FaultPoison:
+		x.p.poison()
+		return newException("cuda_device_assert", f.Message)
 	case FaultDie:
 		return x.exit(f.Restart)
 	case FaultInterrupt:

@@ -29,7 +29,15 @@ var grey = color.RGBA{127, 127, 127, 255}
 // perform runs one node for as long as it takes.
 func (x *execution) perform(n *node) (*result, error) {
 	c := x.class(n.id)
+	if c.timed() && x.p.isPoisoned() {
+		return nil, newException("cuda_device_assert", "")
+	}
 	switch n.className() {
+	case "SimBlock":
+		return one(blocker{x.text(n, "message"), false}), nil
+	case "SimPrint":
+		x.p.log(x.text(n, "text"), "\n") // as print does
+		return one(x.picture(n, "image")), nil
 	case "KSampler":
 		return x.sample(n)
 	case "SimSleep":

@@ -29,6 +29,10 @@ func (x *execution) output(n *node) (*result, error) {
 		ui, err = x.save("audio", x.text(n, "filename_prefix"), "_.flac", encodeFLAC(max(a.rate, 1), max(a.channels, 1)))
 	case "SimMesh":
 		ui, err = x.save("3d", x.text(n, "filename_prefix"), "_.glb", encodeGLB())
+	case "SimPreview3D":
+		ui, err = x.save3D(n)
+	case "SaveImageWebsocket":
+		return &result{}, x.sendImages(n)
 	case "PreviewAny":
 		ui = map[string]any{"text": []string{fmt.Sprint(x.input(n, "source"))}}
 	case "SimUnserialisable":
@@ -43,6 +47,28 @@ func (x *execution) output(n *node) (*result, error) {
 		ui["score"] = []any{nan}
 	}
 	return &result{ui: ui, values: []any{x.picture(n, "images")}}, nil
+}
+
+// save3D saves a mesh and shows it as Preview3D does: by its path, the camera and the picture behind it.
+func (x *execution) save3D(n *node) (map[string]any, error) {
+	where, err := x.write("output", x.text(n, "filename_prefix"), "_.glb", encodeGLB())
+	if err != nil {
+		return nil, err
+	}
+	return map[string]any{"result": []any{path.Join(fmt.Sprint(where["subfolder"]), fmt.Sprint(where["filename"])), nil, nil}}, nil
+}
+
+// sendImages sends each picture whole, as a preview, and leaves nothing else.
+func (x *execution) sendImages(n *node) error {
+	p := x.picture(n, "images")
+	data, err := x.p.srv.painter.png(p, nil)
+	if err != nil {
+		return newException("OSError", err.Error())
+	}
+	for i := range max(p.n, 1) {
+		x.tick(n.id, i, max(p.n, 1), data, "PNG")
+	}
+	return nil
 }
 
 func letters(n int) string {
@@ -124,7 +150,10 @@ func (x *execution) write(kind, prefix, ending string, data []byte) (map[string]
 		return nil, &exception{kind: "Exception", message: "**** ERROR: Saving image outside the output folder is not allowed." +
 			"\n full_output_folder: " + folder + "\n         output_dir: /srv/data/output\n"}
 	}
-	subfolder, name := x.p.srv.store.save(kind, prefix, ending, data)
+	subfolder, name, ok := x.p.srv.store.save(kind, prefix, ending, data)
+	if !ok {
+		return nil, newException("ENOSPC", "")
+	}
 	if x.has(FaultMissingOutput) {
 		x.p.srv.store.remove(kind, subfolder, name)
 	}

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -19,6 +20,7 @@ type process struct {
 	ctx    context.Context //nolint:containedctx // the life of the simulated process; ends when it dies
 	cancel context.CancelFunc
 	gate   *gate
+	loop   *gate // shut while the one thread that answers computes something long
 	ln     *gatedListener
 	http   *http.Server
 	hub    *hub
@@ -32,12 +34,13 @@ type process struct {
 	pending      entryHeap
 	running      *entry
 	wedged       bool
+	poisoned     bool          // the device is lost
 	interrupted  chan struct{} // closed when the running prompt is to be interrupted; renewed at each start
 	freeModels   bool
 	freeMemory   bool
 	history      map[string]*record
 	historyOrder []string
-	logLines     []string // the newest maxLogLines
+	logLines     []logLine // the newest maxLogLines
 }
 
 const maxLogLines = 300 // as ComfyUI's own log buffer
@@ -46,7 +49,7 @@ const maxLogLines = 300 // as ComfyUI's own log buffer
 func newProcess(s *Server, inner net.Listener) *process {
 	ctx, cancel := context.WithCancel(context.Background())
 	p := &process{
-		srv: s, cfg: s.cfg, ctx: ctx, cancel: cancel, gate: &gate{}, hub: newHub(),
+		srv: s, cfg: s.cfg, ctx: ctx, cancel: cancel, gate: &gate{}, loop: &gate{}, hub: newHub(),
 		cache: newCache(s.cfg.KeepCache), wake: make(chan struct{}, 1),
 		interrupted: make(chan struct{}), history: map[string]*record{},
 	}
@@ -87,20 +90,39 @@ func (p *process) die() {
 	p.wg.Wait()
 }
 
-func (p *process) logf(format string, args ...any) {
-	line := time.Now().UTC().Format("2006-01-02T15:04:05.000000") + " - " + fmt.Sprintf(format, args...) + "\n"
+// logLine is one write to ComfyUI's output: when, by the host's own clock and without a zone, and what.
+type logLine struct {
+	Time string `json:"t"`
+	Text string `json:"m"`
+}
+
+func (p *process) logf(format string, args ...any) { p.log(fmt.Sprintf(format, args...) + "\n") }
+
+// log keeps texts, each as one write.
+func (p *process) log(texts ...string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.logLines = append(p.logLines, line)
+	for _, text := range texts {
+		p.logLines = append(p.logLines, logLine{time.Now().UTC().Format("2006-01-02T15:04:05.000000"), text})
+	}
 	if extra := len(p.logLines) - maxLogLines; extra > 0 {
 		p.logLines = append(p.logLines[:0], p.logLines[extra:]...)
 	}
 }
 
+// logText is the log as /internal/logs shows it: each write after its time.
 func (p *process) logText() string {
+	var b strings.Builder
+	for _, line := range p.logEntries() {
+		b.WriteString(line.Time + " - " + line.Text)
+	}
+	return b.String()
+}
+
+func (p *process) logEntries() []logLine {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return strings.Join(p.logLines, "")
+	return slices.Clone(p.logLines)
 }
 
 // sleep waits as the worker thread would; it fails with errDead when the process dies, and stands still while frozen.

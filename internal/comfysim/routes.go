@@ -35,6 +35,9 @@ func (p *process) routes() http.Handler {
 	both("POST", "/upload/mask", p.postUpload)
 	both("GET", "/view", p.getView)
 	mux.HandleFunc("GET /internal/logs", func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, p.logText()) })
+	mux.HandleFunc("GET /internal/logs/raw", func(w http.ResponseWriter, _ *http.Request) {
+		answer(w, http.StatusOK, map[string]any{"entries": p.logEntries(), "size": map[string]any{"cols": 80, "rows": 24}})
+	})
 	if !p.cfg.old() {
 		mux.HandleFunc("GET /api/jobs", p.getJobs)
 		mux.HandleFunc("GET /api/jobs/{id}", p.getJob)
@@ -59,8 +62,14 @@ func (p *process) guarded(next http.Handler) http.Handler {
 			next.ServeHTTP(w, r)
 			return
 		}
+		p.loop.wait(p.ctx.Done())
 		for _, f := range p.srv.faults.forRequest(path) {
 			switch f.Kind {
+			case FaultSlowInfo:
+				p.loop.close()
+				p.hub.stall(f.For)
+				p.hold(r, f.For)
+				p.loop.open()
 			case FaultSlowAnswer:
 				p.hold(r, f.Delay)
 			case FaultWrongJSON:

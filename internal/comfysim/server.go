@@ -169,6 +169,24 @@ func (s *Server) Thaw() {
 	}
 }
 
+// FillDisk makes the host's disk full: nodes that save raise, and uploads are answered with HTTP 500 and leave an empty
+// file. MakeRoom ends that.
+func (s *Server) FillDisk() { s.store.fill(true) }
+
+// MakeRoom gives the disk room again.
+func (s *Server) MakeRoom() { s.store.fill(false) }
+
+// Working says whether the process is up and has a thread that runs prompts.
+func (s *Server) Working() bool {
+	p := s.current()
+	if p == nil {
+		return false
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return !p.wedged
+}
+
 // Up says whether the process is running (frozen or not).
 func (s *Server) Up() bool { return s.current() != nil }
 

@@ -20,6 +20,7 @@ type file struct {
 type store struct {
 	mu       sync.Mutex
 	files    map[string]file // by type/subfolder/name
+	full     bool            // nothing can be written
 	counters map[string]int  // highest number in use, by type/subfolder/prefix; absent means: count again
 }
 
@@ -67,8 +68,9 @@ func (s *store) names(kind string) []string {
 	return names
 }
 
-// upload stores an input the way ComfyUI names it: the same bytes keep the name, other bytes get "in (1).png".
-func (s *store) upload(kind, subfolder, name string, data []byte, overwrite bool) string {
+// upload stores an input the way ComfyUI names it: the same bytes keep the name, other bytes get "in (1).png". On a full
+// disk it leaves an empty file, and says so.
+func (s *store) upload(kind, subfolder, name string, data []byte, overwrite bool) (stored string, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	ext := path.Ext(name)
@@ -79,19 +81,32 @@ func (s *store) upload(kind, subfolder, name string, data []byte, overwrite bool
 			break
 		}
 		if bytes.Equal(old.data, data) {
-			return name
+			return name, true
 		}
 		name = fmt.Sprintf("%s (%d)%s", stem, i, ext)
 	}
+	if s.full && len(data) > 0 {
+		s.files[path.Join(kind, subfolder, name)] = file{data: []byte{}, at: time.Now()}
+		return name, false
+	}
 	s.files[path.Join(kind, subfolder, name)] = file{data: data, at: time.Now()}
-	return name
+	return name, true
+}
+
+func (s *store) fill(full bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.full = full
 }
 
 // save stores an output under the next free counter of its prefix: sub/dir/name becomes subfolder sub/dir and
-// name_00001 + ending. It returns the subfolder and the name.
-func (s *store) save(kind, prefix, ending string, data []byte) (subfolder, name string) {
+// name_00001 + ending. It returns the subfolder and the name; not ok is a full disk.
+func (s *store) save(kind, prefix, ending string, data []byte) (subfolder, name string, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.full {
+		return "", "", false
+	}
 	subfolder, stem := path.Split(path.Clean(prefix))
 	subfolder = strings.Trim(subfolder, "/")
 	key := path.Join(kind, subfolder, stem)
@@ -102,7 +117,7 @@ func (s *store) save(kind, prefix, ending string, data []byte) (subfolder, name 
 	s.counters[key] = last + 1
 	name = fmt.Sprintf("%s_%05d%s", stem, last+1, ending)
 	s.files[path.Join(kind, subfolder, name)] = file{data: data, at: time.Now()}
-	return subfolder, name
+	return subfolder, name, true
 }
 
 func (s *store) highest(dir, prefix string) int {

@@ -45,6 +45,12 @@ func (p *process) postPrompt(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		return
 	}
+	for _, f := range p.srv.faults.forBody(string(body)) {
+		w.Header().Set("Content-Type", "text/html")
+		w.WriteHeader(status(f, http.StatusForbidden))
+		_, _ = w.Write([]byte("<html><body><h1>Request blocked</h1></body></html>"))
+		return
+	}
 	p.srv.posted(body)
 	fields, listLike, ok := submission(body)
 	if !ok {
@@ -153,6 +159,7 @@ func (p *process) hold(r *http.Request, d time.Duration) {
 // submission splits the body. A list or a string is JSON in which no prompt can be found; other scalars, null and bad
 // JSON raise.
 func submission(body []byte) (fields map[string]json.RawMessage, listLike, ok bool) {
+	body = strict(body)
 	v, err := decode(body)
 	if err != nil || !utf8.Valid(body) {
 		return nil, false, false

@@ -86,7 +86,8 @@ func outcome(err error) Outcome {
 	return Failed
 }
 
-// wedge leaves the traces of a dead worker thread; the prompt stays in queue_running.
+// wedge leaves the traces of a dead worker thread; the prompt stays in queue_running. Python writes the exception that
+// ended a thread to the log, in pieces, but for a SystemExit: that leaves no trace.
 func (p *process) wedge(cause *exception) {
 	text := "comfy_execution.graph.NodeNotFoundError: Node 77 not found"
 	if cause != nil {
@@ -95,7 +96,10 @@ func (p *process) wedge(cause *exception) {
 	p.mu.Lock()
 	p.wedged = true
 	p.mu.Unlock()
-	p.logf("%s", "Exception in thread Thread-2 (prompt_worker):\nTraceback (most recent call last):\n"+
-		"  File \"/usr/lib/python3.13/threading.py\", line 1043, in _bootstrap_inner\n    self.run()\n"+
-		"  File \"/srv/comfyui/main.py\", line 300, in prompt_worker\n    e.execute(item[2], prompt_id, extra_data, item[4])\n"+text)
+	if cause != nil && cause.kind == "SystemExit" {
+		return
+	}
+	p.log("Exception in thread ", "Thread-2 (prompt_worker)", ":\n", "Traceback (most recent call last):\n",
+		"  File \"/usr/lib/python3.13/threading.py\", line 1043, in _bootstrap_inner\n    self.run()\n",
+		"  File \"/srv/comfyui/main.py\", line 300, in prompt_worker\n    e.execute(item[2], prompt_id, extra_data, item[4])\n", text, "\n")
 }

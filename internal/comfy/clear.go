@@ -1,0 +1,148 @@
+package comfy
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"path"
+	"strings"
+
+	"github.com/google/uuid"
+)
+
+// kinds are ComfyUI's folders for files.
+var kinds = [...]string{"output", "temp", "input"}
+
+// Clear removes the files under comfyherd/<promptID> in ComfyUI's folders for outputs, temporary files and inputs; no
+// other folder is touched. Where those folders can be reached on this machine (roots.go) the files and folders are
+// deleted. Where not, ComfyUI has no way to delete a file: those that are known, from this process's own uploads and
+// results and from what ComfyUI's history says of the prompt, are overwritten by empty ones.
+func (h *Host) Clear(ctx context.Context, promptID string) error {
+	if id, err := uuid.Parse(promptID); err != nil || id.String() != promptID {
+		return fmt.Errorf("clear the files of prompt %s: that is no prompt id", clip(oneLine(promptID), 60))
+	}
+	folder := ownFolder + "/" + promptID
+	var left []error
+	known := h.forgetFiles(promptID)
+	var here []string
+	for _, kind := range kinds {
+		done, err := h.deleteHere(ctx, kind, folder)
+		if err != nil {
+			left = append(left, err)
+		}
+		if done {
+			here = append(here, kind)
+		}
+	}
+	if len(here) < len(kinds) {
+		listed, err := h.filesOf(ctx, promptID)
+		left = append(left, err)
+		left = append(left, h.emptyFiles(ctx, append(known, listed...), here))
+	}
+	if err := errors.Join(left...); err != nil {
+		return fmt.Errorf("clear the files of prompt %s on %s: %w", promptID, h, err)
+	}
+	return nil
+}
+
+// emptyFiles overwrites the files that are there, but for kinds that were deleted already.
+func (h *Host) emptyFiles(ctx context.Context, files []spot, deleted []string) error {
+	seen := map[spot]bool{}
+	for _, kind := range deleted {
+		for _, s := range files {
+			seen[s] = seen[s] || s.kind == kind
+		}
+	}
+	for _, s := range files {
+		if seen[s] {
+			continue
+		}
+		seen[s] = true
+		header, err := h.stat(ctx, s)
+		if err != nil {
+			return err
+		}
+		if header == nil || header.Get("Content-Length") == "0" {
+			continue
+		}
+		if err := h.put(ctx, s, nil, true); err != nil && !errors.Is(err, ErrNoRoom) {
+			return err
+		}
+	}
+	return nil
+}
+
+// filesOf reads from ComfyUI's own record which files of ours a prompt has left and was given.
+func (h *Host) filesOf(ctx context.Context, promptID string) ([]spot, error) {
+	_, e, err := h.lookup(ctx, promptID)
+	if err != nil || e == nil {
+		return nil, err
+	}
+	var files []spot
+	for _, o := range e.files {
+		files = append(files, spot{o.Type, o.Subfolder, o.Filename})
+	}
+	for _, name := range namesIn(e.graph, ownFolder+"/"+promptID+"/") {
+		folder, file := path.Split(name)
+		files = append(files, spot{"input", strings.TrimSuffix(folder, "/"), file})
+	}
+	var own []spot
+	for _, s := range files {
+		if inFolder(s.subfolder, promptID) {
+			own = append(own, s)
+		}
+	}
+	return own, nil
+}
+
+// namesIn are the inputs of a graph that begin so.
+func namesIn(raw json.RawMessage, prefix string) []string {
+	var graph map[string]struct {
+		Inputs map[string]text `json:"inputs"`
+	}
+	if len(raw) == 0 || decode(raw, &graph) != nil {
+		return nil
+	}
+	var names []string
+	for _, node := range graph {
+		for _, value := range node.Inputs {
+			if strings.HasPrefix(string(value), prefix) {
+				names = append(names, string(value))
+			}
+		}
+	}
+	return names
+}
+
+// inFolder says whether a subfolder is the prompt's own.
+func inFolder(subfolder, promptID string) bool {
+	rest, own := strings.CutPrefix(path.Clean(strings.ReplaceAll(subfolder, `\`, "/")), ownFolder+"/"+promptID)
+	return own && (rest == "" || rest[0] == '/')
+}
+
+// remember keeps the name of a file of ours, until its prompt is cleared.
+func (h *Host) remember(s spot) {
+	rest, own := strings.CutPrefix(strings.ReplaceAll(s.subfolder, `\`, "/"), ownFolder+"/")
+	if !own {
+		return
+	}
+	id, _, _ := strings.Cut(rest, "/")
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if len(h.files) >= maxRemembered {
+		clear(h.files) // nobody clears here
+	}
+	h.files[id] = append(h.files[id], s)
+}
+
+// maxRemembered bounds the prompts whose files are remembered.
+const maxRemembered = 4096
+
+func (h *Host) forgetFiles(promptID string) []spot {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	files := h.files[promptID]
+	delete(h.files, promptID)
+	return files
+}

@@ -1,0 +1,133 @@
+package comfy
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/google/uuid"
+)
+
+// deleteHere deletes a folder of ours from one of ComfyUI's, if that folder can be reached on this machine.
+func (h *Host) deleteHere(ctx context.Context, kind, folder string) (done bool, err error) {
+	root := h.root(ctx, kind)
+	if root == "" {
+		return false, nil
+	}
+	inside, err := os.OpenRoot(root) // nothing outside is reached, by links neither
+	if err != nil {
+		h.unlearnRoots()
+		return false, nil
+	}
+	defer inside.Close()
+	if err := inside.RemoveAll(folder); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return false, nil // not ours to delete here: emptied over HTTP
+	}
+	return true, nil
+}
+
+// root is one of ComfyUI's folders as this machine sees it, empty when it does not. The proof is a file that was
+// written over HTTP and is found there with its content. An answer holds for as long as the process.
+func (h *Host) root(ctx context.Context, kind string) string {
+	h.mu.Lock()
+	root, known := h.roots[kind]
+	h.mu.Unlock()
+	if known {
+		return root
+	}
+	if candidates := h.candidates(ctx, kind); len(candidates) > 0 {
+		s := spot{kind, ownFolder, "here.txt"}
+		content := uuid.NewString()
+		if err := h.put(ctx, s, []byte(content), true); err != nil {
+			return "" // asked again at the next time
+		}
+		for _, candidate := range candidates {
+			if found(candidate, s, content) {
+				root = candidate
+				break
+			}
+		}
+		if root == "" {
+			_ = h.put(ctx, s, nil, true)
+		}
+	}
+	h.mu.Lock()
+	h.roots[kind] = root
+	h.mu.Unlock()
+	return root
+}
+
+// found looks for the file, and takes it away again.
+func found(root string, s spot, content string) bool {
+	inside, err := os.OpenRoot(root)
+	if err != nil {
+		return false
+	}
+	defer inside.Close()
+	name := s.subfolder + "/" + s.name
+	got, err := inside.ReadFile(name)
+	if err != nil || string(got) != content {
+		return false
+	}
+	return inside.Remove(name) == nil // a folder in which we may not delete is of no use
+}
+
+func (h *Host) unlearnRoots() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	clear(h.roots)
+}
+
+// candidates are where a folder may be on this machine, by what ComfyUI says of its command line and folders.
+func (h *Host) candidates(ctx context.Context, kind string) []string {
+	var stats struct {
+		System struct {
+			Argv texts `json:"argv"`
+		} `json:"system"`
+	}
+	if h.ask(ctx, "/system_stats", &stats) != nil {
+		return nil
+	}
+	bases := []string{option(stats.System.Argv, "--base-directory")}
+	var folders map[string]texts
+	if h.ask(ctx, "/internal/folder_paths", &folders) == nil {
+		for _, custom := range folders["custom_nodes"] {
+			bases = append(bases, filepath.Dir(custom))
+		}
+		for _, models := range folders["checkpoints"] {
+			bases = append(bases, filepath.Dir(filepath.Dir(models)))
+		}
+	}
+	given := option(stats.System.Argv, "--"+kind+"-directory")
+	if given != "" && kind == "temp" {
+		given = filepath.Join(given, "temp")
+	}
+	all := []string{given}
+	for _, base := range bases {
+		if given == "" && base != "" {
+			all = append(all, filepath.Join(base, kind))
+		} else if given != "" && !filepath.IsAbs(given) && base != "" {
+			all = append(all, filepath.Join(base, given))
+		}
+	}
+	all = slices.DeleteFunc(all, func(dir string) bool { return !filepath.IsAbs(dir) })
+	slices.Sort(all)
+	return slices.Compact(all)
+}
+
+// option finds --name value or --name=value.
+func option(argv []string, name string) string {
+	for i, word := range argv {
+		if word == name && i+1 < len(argv) {
+			return argv[i+1]
+		}
+		if value, is := strings.CutPrefix(word, name+"="); is {
+			return value
+		}
+	}
+	return ""
+}

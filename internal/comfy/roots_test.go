@@ -1,0 +1,87 @@
+package comfy_test
+
+import (
+	"encoding/json"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/google/uuid"
+)
+
+// onDisk is a ComfyUI whose folders lie under base, as far as uploads and the questions about folders go.
+func onDisk(t *testing.T, base string, argv []string) routes {
+	t.Helper()
+	return routes{
+		"GET /system_stats": func(w http.ResponseWriter, r *http.Request) {
+			body, err := json.Marshal(map[string]any{"system": map[string]any{"argv": argv}})
+			if err != nil {
+				t.Error(err)
+			}
+			says(http.StatusOK, string(body))(w, r)
+		},
+		"POST /upload/image": func(w http.ResponseWriter, r *http.Request) {
+			file, header, err := r.FormFile("image")
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			content, err := io.ReadAll(file)
+			if err != nil {
+				t.Error(err)
+			}
+			folder := filepath.Join(base, r.FormValue("type"), r.FormValue("subfolder"))
+			if os.MkdirAll(folder, 0o755) != nil || os.WriteFile(filepath.Join(folder, header.Filename), content, 0o600) != nil {
+				t.Error("cannot store an upload")
+			}
+			says(http.StatusOK, `{"name": "x"}`)(w, r)
+		},
+	}
+}
+
+func TestClearDeletesFoldersThatAreReachedOnThisMachine(t *testing.T) {
+	t.Parallel()
+	base, id, other := t.TempDir(), uuid.NewString(), uuid.NewString()
+	for _, path := range []string{"output/comfyherd/" + id + "/sub/a.png", "temp/comfyherd/" + id + "/b.png", "input/comfyherd/" + id + "/c.png", "output/comfyherd/" + other + "/a.png", "output/" + id + "/a.png"} {
+		path = filepath.Join(base, path)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte("x"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	host := serve(t, onDisk(t, base, []string{"main.py", "--base-directory", base}))
+	if err := host.Clear(within(t), id); err != nil {
+		t.Fatal(err)
+	}
+	for path, stays := range map[string]bool{
+		"output/comfyherd/" + id: false, "temp/comfyherd/" + id: false, "input/comfyherd/" + id: false,
+		"output/comfyherd/" + other + "/a.png": true, "output/" + id + "/a.png": true, "output/comfyherd/here.txt": false,
+	} {
+		if _, err := os.Stat(filepath.Join(base, path)); (err == nil) != stays {
+			t.Errorf("%s: %v", path, err)
+		}
+	}
+}
+
+// A container says the same paths as this machine has, and means others.
+func TestClearDeletesNothingWhereTheProofIsMissing(t *testing.T) {
+	t.Parallel()
+	elsewhere, here, id := t.TempDir(), t.TempDir(), uuid.NewString()
+	mine := filepath.Join(here, "output", "comfyherd", id)
+	if err := os.MkdirAll(mine, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	all := onDisk(t, elsewhere, []string{"main.py", "--base-directory=" + here})
+	all["GET /queue"] = says(http.StatusOK, emptyQueue)
+	all["GET /history/"+id] = says(http.StatusOK, `{}`)
+	if err := serve(t, all).Clear(within(t), id); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(mine); err != nil {
+		t.Error(err)
+	}
+}

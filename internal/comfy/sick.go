@@ -1,0 +1,217 @@
+package comfy
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/comfyherd/comfyherd/internal/failure"
+)
+
+const (
+	// idleTime is how long prompts must wait beside a worker that takes none, seen in so many looks.
+	idleTime  = 10 * time.Second
+	idleLooks = 3
+)
+
+const workerDied = "ComfyUI's worker thread has died and nothing runs until ComfyUI is restarted"
+
+// Sick says whether ComfyUI answers and runs nothing; cause is empty when it is well, and the reason is for people.
+// The worker thread is gone (failure.WorkerGone) when ComfyUI's log shows the exception that ended it, when its thread
+// is no more (Witness), or when prompts have waited for idleTime while none ran. The host is failure.Stuck while a
+// prompt that was told to stop goes on for longer than StuckTime. Nothing that a prompt contains or prints decides.
+func (h *Host) Sick(ctx context.Context) (reason string, cause failure.Cause, err error) {
+	reason, err = h.workerLog(ctx)
+	if err != nil {
+		return "", "", fmt.Errorf("read the log of %s: %w", h, err)
+	}
+	if reason != "" {
+		return reason, failure.WorkerGone, nil
+	}
+	probe, err := h.Probe(ctx)
+	if err != nil || probe.QueueRemaining == 0 {
+		h.allStopped()
+		return "", "", err
+	}
+	line, err := h.backlog(ctx)
+	if err != nil {
+		return "", "", fmt.Errorf("read the backlog of %s: %w", h, err)
+	}
+	if len(line.running) > 0 && h.threads.gone(ctx) {
+		return workerDied + ": its thread ended without a word (a node raised SystemExit, or its code ended the thread)", failure.WorkerGone, nil
+	}
+	if h.idles() {
+		return fmt.Sprintf("%s: %d prompts have waited for %v and none runs", workerDied, len(line.pending), idleTime), failure.WorkerGone, nil
+	}
+	if id := h.goesOn(line); id != "" {
+		return "prompt " + id + " does not stop although it was told to, and nothing else can run; restart ComfyUI if it never ends", failure.Stuck, nil
+	}
+	return "", "", nil
+}
+
+// logEntry is one write to ComfyUI's output: when, and what.
+type logEntry struct {
+	Time text `json:"t"`
+	Text text `json:"m"`
+}
+
+// workerLog looks for the exception that ended the worker thread; empty when there is none, or no log. The log is in
+// the memory of the process, so that it is always that of this process.
+func (h *Host) workerLog(ctx context.Context) (reason string, err error) {
+	got, err := h.get(ctx, "/internal/logs/raw", nil, largeAnswer)
+	if err != nil {
+		return "", err
+	}
+	if got.status == http.StatusOK {
+		var d struct {
+			Entries []logEntry `json:"entries"`
+		}
+		if decode(got.body, &d) != nil {
+			return "", nil
+		}
+		return wedged(d.Entries), nil
+	}
+	got, err = h.get(ctx, "/internal/logs", nil, largeAnswer)
+	switch {
+	case err != nil:
+		return "", err
+	case got.status == http.StatusNotFound:
+		return "", nil
+	case got.status != http.StatusOK:
+		return "", &statusError{"/internal/logs", got.status}
+	}
+	var log string
+	if decode(got.body, &log) != nil {
+		return "", nil
+	}
+	return wedged(entriesOf(log)), nil
+}
+
+// stamp stands before each write in /internal/logs.
+var stamp = regexp.MustCompile(`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)? - `)
+
+// entriesOf takes the text of /internal/logs apart again.
+func entriesOf(log string) []logEntry {
+	places := stamp.FindAllStringIndex(log, -1)
+	entries := make([]logEntry, 0, len(places))
+	for i, at := range places {
+		end := len(log)
+		if i+1 < len(places) {
+			end = places[i+1][0]
+		}
+		entries = append(entries, logEntry{text(log[at[0] : at[1]-3]), text(log[at[1]:end])})
+	}
+	return entries
+}
+
+var workerThread = regexp.MustCompile(`^Thread-\d+ \(prompt_worker\)$`)
+
+// wedged finds what Python itself writes when an exception ends a thread: "Exception in thread ", the name of the
+// thread and ":\n", in three writes one after another, and the traceback. A text that a node prints or raises is one
+// write, whatever stands in it, so that it is not taken for this. ComfyUI keeps 300 writes, and a traceback of Python
+// 3.12 and older takes more of them, one for each mark under a line of code; then its last part is all that is left,
+// and that it goes through ComfyUI's own execution.py.
+func wedged(entries []logEntry) (reason string) {
+	entries = slices.DeleteFunc(slices.Clone(entries), func(e logEntry) bool { return e.Text == "" })
+	for i := range entries {
+		if !announces(entries[i:]) && !traces(entries[i:]) {
+			continue
+		}
+		reason = workerDied
+		if cause := lastOfTraceback(entries[i+1:]); cause != "" {
+			reason += ": " + cause
+		}
+		return oneLine(reason)
+	}
+	return ""
+}
+
+func announces(e []logEntry) bool {
+	return len(e) > 2 && e[0].Text == "Exception in thread " && workerThread.MatchString(string(e[1].Text)) && e[2].Text == ":\n"
+}
+
+// executionFrame is a frame of ComfyUI's executor, as Python writes it for an exception that nobody caught: line and
+// code in writes of their own.
+var executionFrame = regexp.MustCompile(`^  File "[^"\n]*[/\\]execution\.py", line \d+, in \w+\n$`)
+
+func traces(e []logEntry) bool {
+	return len(e) > 3 && executionFrame.MatchString(string(e[0].Text)) && e[1].Text == "    " && e[3].Text == "\n"
+}
+
+// exceptionLine is the end of a traceback: "KeyError: 'inputs'".
+var exceptionLine = regexp.MustCompile(`^((?:[A-Za-z_]\w*\.)*[A-Z]\w*(?:Error|Exception|Exit|Interrupt|Warning)\b.*)$`)
+
+func lastOfTraceback(entries []logEntry) string {
+	var b strings.Builder
+	for _, e := range entries {
+		b.WriteString(string(e.Text))
+	}
+	for line := range strings.Lines(b.String()) {
+		line = strings.TrimRight(line, "\r\n")
+		if found := exceptionLine.FindStringSubmatch(line); found != nil && len(line) <= 4096 {
+			return clip(found[1], 200)
+		}
+	}
+	return ""
+}
+
+// noteBacklog counts how long prompts have waited while none ran.
+func (h *Host) noteBacklog(line backlog) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if len(line.running) > 0 || len(line.pending) == 0 {
+		h.idleLooks = 0
+		return
+	}
+	if h.idleLooks == 0 {
+		h.idleSince = time.Now()
+	}
+	h.idleLooks++
+}
+
+func (h *Host) idles() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.idleLooks >= idleLooks && time.Since(h.idleSince) >= h.options.idleTime
+}
+
+// told notes when a prompt was first told to stop.
+func (h *Host) told(id string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if _, known := h.stopping[id]; !known {
+		h.stopping[id] = time.Now()
+	}
+}
+
+func (h *Host) stopped(id string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	delete(h.stopping, id)
+}
+
+func (h *Host) allStopped() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	clear(h.stopping)
+}
+
+// goesOn is a prompt that runs although it was told to stop StuckTime ago.
+func (h *Host) goesOn(line backlog) string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for id, since := range h.stopping {
+		standing, _ := line.find(id)
+		switch {
+		case standing == Unknown:
+			delete(h.stopping, id)
+		case standing == Running && time.Since(since) >= h.options.StuckTime:
+			return id
+		}
+	}
+	return ""
+}

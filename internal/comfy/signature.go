@@ -1,0 +1,58 @@
+package comfy
+
+import (
+	"crypto/sha256"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+)
+
+// signatures tells what a node of a graph computes, whatever ids the nodes have: equal signatures are equal classes and
+// inputs, upstream as well. It is what ComfyUI's cache goes by, but for files and times that nodes look at.
+type signatures struct {
+	graph map[string]signedNode
+	known map[string]signature
+}
+
+type signature [sha256.Size]byte
+
+type signedNode struct {
+	Class  text                       `json:"class_type"`
+	Inputs map[string]json.RawMessage `json:"inputs"`
+}
+
+func signaturesOf(workflow json.RawMessage) signatures {
+	s := signatures{known: map[string]signature{}}
+	if decode(workflow, &s.graph) != nil {
+		s.graph = nil
+	}
+	return s
+}
+
+// of is the signature of a node; one that the graph lacks (an expansion of another) has one that no other equals.
+func (s signatures) of(node string) signature {
+	if known, is := s.known[node]; is {
+		return known
+	}
+	s.known[node] = sha256.Sum256([]byte("a circle at " + node))
+	n, there := s.graph[node]
+	h := sha256.New()
+	if !there {
+		all, _ := json.Marshal(s.graph) // of what was read from JSON
+		_, _ = fmt.Fprintf(h, "%q in %s", node, all)
+	}
+	_, _ = fmt.Fprintf(h, "%q", string(n.Class))
+	for _, name := range slices.Sorted(maps.Keys(n.Inputs)) {
+		var link []json.RawMessage
+		var from string
+		value := n.Inputs[name]
+		if len(value) > 0 && value[0] == '[' && json.Unmarshal(value, &link) == nil && len(link) == 2 && json.Unmarshal(link[0], &from) == nil {
+			_, _ = fmt.Fprintf(h, "|%q from %x %s", name, s.of(from), link[1])
+			continue
+		}
+		_, _ = fmt.Fprintf(h, "|%q %s", name, value)
+	}
+	s.known[node] = signature(h.Sum(nil))
+	return s.known[node]
+}
