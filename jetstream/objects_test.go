@@ -21,7 +21,7 @@ func noise(n int) []byte {
 	return b
 }
 
-func TestAFileIsReadByDirectGets(t *testing.T) {
+func TestAFileOfAnySizeIsReadWithoutAConsumer(t *testing.T) {
 	t.Parallel()
 	q := openOn(t, startNATS(t))
 	const chunk = 128 << 10 // of nats.go

@@ -22,17 +22,9 @@ func (q *Queue) tend(ctx context.Context) {
 		return
 	}
 	wake := make(chan struct{}, 1)
-	// A program that may not listen to this looks every tendPause.
-	advisories, err := q.nc.Subscribe("$JS.EVENT.ADVISORY.STREAM.*.*", func(*nats.Msg) {
-		select {
-		case wake <- struct{}{}:
-		default: // it is awake
-		}
-	})
+	stop := q.heedAdvisories(wake)
 	q.tending.Go(func() {
-		if err == nil {
-			defer func() { _ = advisories.Unsubscribe() }() // the connection may be closed already
-		}
+		defer stop()
 		look := time.NewTicker(tendPause)
 		defer look.Stop()
 		for {
@@ -51,11 +43,28 @@ func (q *Queue) tend(ctx context.Context) {
 	})
 }
 
+// heedAdvisories wakes at NATS' word, until stop. A program that may not listen to it looks every tendPause.
+func (q *Queue) heedAdvisories(wake chan<- struct{}) (stop func()) {
+	if q.cfg.NoConsumers { // an account of its own, where nothing is made
+		return func() {}
+	}
+	advisories, err := q.nc.Subscribe("$JS.EVENT.ADVISORY.STREAM.*.*", func(*nats.Msg) {
+		select {
+		case wake <- struct{}{}:
+		default: // it is awake
+		}
+	})
+	if err != nil {
+		return func() {}
+	}
+	return func() { _ = advisories.Unsubscribe() } // the connection may be closed already
+}
+
 func (q *Queue) tendOnce(ctx context.Context) {
 	t, before := topology{js: q.js, cfg: q.cfg}, q.jobs.CachedInfo().Config
 	t.cfg.PresenceTTL, t.cfg.EventsAge = q.presenceTTL, q.eventsAge
 	t.cfg.Replicas, t.cfg.LaneCap = before.Replicas, int(before.MaxMsgsPerSubject)
-	for _, cfg := range []natsjs.StreamConfig{t.jobs(), t.events(), t.dead()} {
+	for _, cfg := range []natsjs.StreamConfig{t.jobs(), t.events(), t.dead(), t.live()} {
 		if q.missing(ctx, cfg.Name) {
 			q.remake(ctx, cfg.Name, func(ctx context.Context) error { return t.stream(ctx, cfg) })
 		}

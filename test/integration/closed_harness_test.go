@@ -95,7 +95,7 @@ func (f *closed) host(name string, s access.AgentSettings) (stop, kill func()) {
 	f.t.Helper()
 	own := *f.fleet
 	own.options = []nats.Option{nats.UserCredentials(f.creds(f.folder.Agent(name, s)))}
-	own.cfg.APIPrefix = access.JetStreamPrefix
+	own.cfg.APIPrefix, own.cfg.NoConsumers = access.JetStreamPrefix, true // as the credentials say
 	stop, kill = own.agentOn(f.url, agent.HostConfig{Name: name, URL: f.sims[name].URL()}, agent.Config{})
 	f.stops = append(f.stops, kill)
 	return stop, kill
