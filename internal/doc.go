@@ -10,8 +10,8 @@
 //
 //	floor 3   cmd/dispatcher                cmd/agent               flags in, exit code out
 //	floor 2   internal/dispatcher           internal/agent          actors: the loops
-//	floor 1   jetstream   internal/comfy    internal/comfysim       internal/daemon   internal/embedded   internal/crew
-//	          NATS        ComfyUI           simulated ComfyUI       the OS            in-process NATS     goroutines
+//	floor 1   jetstream   internal/comfy    internal/comfysim       internal/daemon   internal/embedded   internal/access   internal/crew
+//	          NATS        ComfyUI           simulated ComfyUI       the OS            in-process NATS     keys of NATS      goroutines
 //	floor 0   internal/route -> internal/job -> internal/workflow, internal/failure
 //	          pure: no clock, no I/O, no goroutines, no logger
 //	beside    internal/bench                test/integration   test/chaos   test/growth   test/docs
@@ -28,6 +28,7 @@
 //	internal/comfysim     a ComfyUI that runs nothing: same protocol, real sockets, faults by script, for tests and the demo
 //	internal/daemon       connection, log, flags and their variables, signals, version, health and metrics: what both commands need
 //	internal/embedded     nats-server with JetStream inside the process, alone or as a cluster for tests
+//	internal/access       the folder of a closed fleet's keys: NATS accounts, what each may do, credentials, revocations
 //	internal/crew         goroutines that are kept for later work, so that their stacks are
 //	internal/route        choosing a host, whose turn it is, strikes, blocks and cooldowns, as functions of now
 //	internal/job          bytes to jobs and events and back; ids, lanes and names
@@ -74,6 +75,7 @@
 //	it knows a ComfyUI path, message type or error text             internal/comfy
 //	it holds a ticker or starts a goroutine for the fleet's work    internal/dispatcher, internal/agent
 //	it reads a flag or the environment, or picks a default          cmd/dispatcher, cmd/agent
+//	it says what a tenant's or a host's key may do in NATS          internal/access
 //	it concerns logging, signals, the version, the connection       internal/daemon
 //	it is none of these                                             name the new room here first
 //
@@ -83,6 +85,8 @@
 //
 //	github.com/nats-io/nats.go             the NATS client; its jetstream package is imported in one room, as natsjs
 //	github.com/nats-io/nats-server/v2      NATS in the process: one command is a working system, and tests need no other
+//	github.com/nats-io/jwt/v2              tokens of NATS accounts: one wrong field is a hole, and the server reads them with it
+//	github.com/nats-io/nkeys               the keys that sign these tokens, in the form that NATS and its tools know
 //	github.com/gorilla/websocket           ComfyUI's websocket: ping control and read limits, long proven against it
 //	github.com/cespare/xxhash/v2           64-bit hashes for capability sets and rendezvous: a check is a look-up
 //	github.com/google/uuid                 prompt ids are version 5 UUIDs, so that a lost submit is found again

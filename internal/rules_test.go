@@ -34,14 +34,16 @@ var mayImport = map[string][]string{
 	"internal/comfysim": {"github.com/gorilla/websocket", "github.com/google/uuid"},
 	"internal/daemon": {
 		"github.com/nats-io/nats.go", "github.com/prometheus/client_golang", "github.com/alecthomas/kong", "golang.org/x/sync",
+		"github.com/nats-io/nkeys",
 	},
-	"internal/embedded":   {"github.com/nats-io/nats.go", "github.com/nats-io/nats-server/v2"},
+	"internal/embedded":   {"github.com/nats-io/nats.go", "github.com/nats-io/nats-server/v2", "github.com/nats-io/jwt/v2"},
+	"internal/access":     {"internal/job", "github.com/nats-io/jwt/v2", "github.com/nats-io/nkeys", "github.com/nats-io/nats.go"},
 	"internal/crew":       {},
 	"internal/dispatcher": with(floor0, "jetstream", "internal/crew", "github.com/prometheus/client_golang", "golang.org/x/sync"),
 	"internal/agent": with(floor0, "jetstream", "internal/comfy", "internal/crew",
 		"github.com/prometheus/client_golang", "golang.org/x/sync", "github.com/google/uuid"),
 	"internal/bench":   with(command, "github.com/nats-io/nats.go", "github.com/gorilla/websocket"),
-	"cmd/dispatcher":   with(command, "internal/bench"),
+	"cmd/dispatcher":   with(command, "internal/bench", "internal/access"),
 	"cmd/agent":        command,
 	"test/integration": with(command, "github.com/nats-io/nats-server/v2"),
 	"test/chaos":       with(command, "github.com/nats-io/nats-server/v2"),
@@ -62,7 +64,7 @@ var (
 	testsMayImport = []string{"github.com/google/go-cmp", "go.uber.org/goleak"}
 	onTheWire      = []string{
 		"internal/embedded", "internal/comfysim", "internal/daemon", "test/docs",
-		"github.com/nats-io/nats.go", "github.com/nats-io/nats-server/v2",
+		"internal/access", "github.com/nats-io/nats.go", "github.com/nats-io/nats-server/v2", "github.com/nats-io/jwt/v2", "github.com/nats-io/nkeys",
 	}
 )
 

@@ -97,7 +97,7 @@ func (q *Queue) announceChange(ctx context.Context, c *blockChange, source strin
 	if kind == unblockedKind && !strings.HasSuffix(last.Subject, "."+blockedKind) {
 		return "", nil // it was never announced as blocked
 	}
-	out := &nats.Msg{Subject: blockEventsPrefix + c.key + "." + kind, Data: body, Header: noteHeader("comfy.block."+kind, source, c.key, c.revision, c.time)}
+	out := &nats.Msg{Subject: appendSubject(blockEventsPrefix + c.key + "." + kind), Data: body, Header: noteHeader("comfy.block."+kind, source, c.key, c.revision, c.time)}
 	_, err = q.js.PublishMsg(ctx, out, natsjs.WithExpectLastSequenceForSubject(last.Sequence, all))
 	if conflict(err) {
 		return "", nil // another dispatcher announced it after our AckWait had passed
@@ -147,4 +147,9 @@ func noteHeader(kind, source, subject string, revision uint64, when time.Time) n
 		contentTypeHeader: {"application/json"},
 		revisionHeader:    {strconv.FormatUint(revision, 10)},
 	}
+}
+
+// appendSubject is where an event is published that is to be stored on the given subject.
+func appendSubject(stored string) string {
+	return appendPrefix + strings.TrimPrefix(stored, eventsPrefix)
 }

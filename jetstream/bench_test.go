@@ -1,6 +1,7 @@
 package jetstream_test
 
 import (
+	"net/url"
 	"strconv"
 	"strings"
 	"testing"
@@ -81,6 +82,33 @@ func BenchmarkSubmit(b *testing.B) {
 		lane := jetstream.Lane{Tenant: job.Tenant("acme-" + strconv.Itoa(n/5000)), Priority: 5} // below the cap of a lane
 		if _, err := q.Submit(b.Context(), lane, spec); err != nil {
 			b.Fatal(err)
+		}
+	}
+}
+
+// port is that of a server's address.
+func port(tb testing.TB, address string) int {
+	tb.Helper()
+	u, err := url.Parse(address)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	n, err := strconv.Atoi(u.Port())
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return n
+}
+
+// reconnected waits until a queue reaches its server again.
+func reconnected(tb testing.TB, q *jetstream.Queue) {
+	tb.Helper()
+	for {
+		if _, err := q.Depth(tb.Context()); err == nil {
+			return
+		}
+		if tb.Context().Err() != nil {
+			tb.Fatal("NATS did not come back")
 		}
 	}
 }

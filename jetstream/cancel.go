@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/comfyherd/comfyherd/internal/job"
 )
@@ -29,7 +28,7 @@ func (q *Queue) Cancel(ctx context.Context, tenant job.Tenant, id job.ID, by str
 		}
 		e := Event{
 			EventKind: job.Cancelled, Job: id, Tenant: tenant, Priority: last.Priority, Hash: last.Hash, Host: last.Host,
-			Attempt: last.Attempt, Time: time.Now(), Metadata: last.Metadata, RequeueOf: last.RequeueOf, By: by,
+			Attempt: last.Attempt, Time: q.Now(), Metadata: last.Metadata, RequeueOf: last.RequeueOf, By: by,
 		}
 		if !found {
 			e.Priority = job.Usual

@@ -55,10 +55,10 @@ func eventForms() *forms {
 func (f *form) event(e *job.Event, last uint64, source string) {
 	tenant, id, kind := string(e.Tenant), string(e.Job), string(e.EventKind)
 	var text joiner
-	text.Grow(150 + 3*len(tenant) + 4*len(id))
+	text.Grow(170 + 3*len(tenant) + 4*len(id))
 	number := text.number(last)
-	f.Subject = text.join(jobEventsPrefix, tenant, ".", id, ".", kind)
-	chain := text.join(f.Subject[:len(f.Subject)-len(kind)], "*")
+	f.Subject = text.join(jobAppendPrefix, tenant, ".", id, ".", kind)
+	chain := text.join(jobEventsPrefix, tenant, ".", id, ".*")
 	copy(f.values, []string{
 		"1.0", text.join(id, "-", number), source, text.join("comfy.job.", kind), text.join(tenant, "/", id), text.time(e.Time),
 		"application/json", number, chain,
@@ -115,16 +115,23 @@ func (q *Queue) Chain(ctx context.Context, tenant job.Tenant, id job.ID) ([]Link
 }
 
 // decodeLink reads an event that may have been written by somebody else: a body that does not parse still is a
-// link, or one bad publish would wedge its job.
+// link, or one bad publish would wedge its job; so is one that says what cannot be.
 func decodeLink(subject string, h nats.Header, body []byte, sequence uint64) (Link, error) {
 	tenant, id, kind, ok := splitEventSubject(subject)
 	if !ok {
 		return Link{}, fmt.Errorf("%q is no subject of a job's event", subject)
 	}
+	if !id.Valid() { // a tenant of any name has a chain for what was refused
+		return Link{}, fmt.Errorf("%.200q names no job", subject)
+	}
 	e, err := job.DecodeEvent(kind, body)
-	if err != nil {
+	if err != nil || checkEvent(&e) != nil {
 		e = job.Event{EventKind: kind}
 	}
 	e.Tenant, e.Job = tenant, id
-	return Link{Event: e, ChainSequence: sequence, Lease: Lease(h.Get(LeaseHeader))}, nil
+	link := Link{Event: e, ChainSequence: sequence}
+	if lease := Lease(h.Get(LeaseHeader)); lease.Valid() {
+		link.Lease = lease
+	}
+	return link, nil
 }

@@ -17,6 +17,9 @@ type Config struct {
 	Domain      string        // JetStream domain, behind a leaf node
 	APIPrefix   string        // JetStream API prefix, for an imported account
 	ReadOnly    bool          // touch no stream: fail when one is missing; for programs with few permissions
+
+	Clock func() time.Time // this machine's wall clock; default time.Now. It only decides ClockOff and what Now is without a server
+	Warn  func(error)      // hears what an operator should know and nothing fails for; from any goroutine, and soon back
 }
 
 const (
@@ -26,6 +29,9 @@ const (
 	defaultDeadAge     = 30 * 24 * time.Hour
 	defaultFilesAge    = 24 * time.Hour
 	defaultPresenceTTL = 15 * time.Second
+
+	liveAge   = 5 * time.Minute
+	liveBytes = 64 << 20
 
 	// A marker must outlive the seconds in which a watcher is blind after NATS restarted.
 	markerTTL = 10 * time.Minute

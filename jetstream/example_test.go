@@ -16,7 +16,7 @@ import (
 
 // A program that submits a job and follows its events. Errors are left out; Follow ends after the job's last event.
 func Example() {
-	url, stop := fleet()
+	url, stop := fleet(1)
 	defer stop()
 
 	ctx := context.Background()
@@ -35,23 +35,50 @@ func Example() {
 	// cat-1 completed gpu-1 <nil>
 }
 
+// A program that submits jobs and follows all of them on one subscription. It ends after the last one's end.
+func ExampleQueue_FollowMany() {
+	url, stop := fleet(3)
+	defer stop()
+
+	ctx := context.Background()
+	nc, _ := nats.Connect(url)
+	defer nc.Close()
+	q, _ := jetstream.Open(ctx, nc, jetstream.Config{})
+	defer q.Close()
+	var ids []jetstream.ID
+	for n := range 3 {
+		r, _ := q.Submit(ctx, jetstream.Lane{Tenant: "acme", Priority: 5}, jetstream.Spec{ID: jetstream.ID(fmt.Sprint("cat-", n)), Workflow: []byte(workflow)})
+		ids = append(ids, r.Job)
+	}
+	for e, err := range q.FollowMany(ctx, "acme", ids) {
+		if err != nil || e.EventKind == job.Completed {
+			fmt.Println(e.Job, e.EventKind, err)
+		}
+	}
+
+	// Unordered output:
+	// cat-0 completed <nil>
+	// cat-1 completed <nil>
+	// cat-2 completed <nil>
+}
+
 const workflow = `{
 	"1": {"class_type": "EmptyImage", "inputs": {"width": 16, "height": 16, "batch_size": 1, "color": 0}},
 	"9": {"class_type": "SaveImage", "inputs": {"images": ["1", 0], "filename_prefix": "out"}}
 }`
 
-// fleet starts NATS and the least that ends jobs: it takes one delivery, appends to its chain what a dispatcher and
-// an agent append, and acks it. The real ones are driven by test/integration.
-func fleet() (url string, stop func()) {
+// fleet starts NATS and the least that ends jobs: it takes some deliveries, appends to their chains what a dispatcher and
+// an agent append, and acks them. The real ones are driven by test/integration.
+func fleet(jobs int) (url string, stop func()) {
 	dir := must(os.MkdirTemp("", "comfyherd"))
 	server := must(embedded.Start(embedded.Config{Port: -1, StoreDir: dir}))
 	nc := must(nats.Connect(server.URL()))
 	ctx, cancel := context.WithCancel(context.Background())
 	q := must(jetstream.Open(ctx, nc, jetstream.Config{}))
 	var running sync.WaitGroup
-	running.Go(func() { serve(ctx, q) })
+	running.Go(func() { serve(ctx, q, jobs) })
 	return server.URL(), func() {
-		running.Wait() // for its one job
+		running.Wait() // for its jobs
 		cancel()
 		q.Close()
 		nc.Close()
@@ -60,7 +87,7 @@ func fleet() (url string, stop func()) {
 	}
 }
 
-func serve(ctx context.Context, q *jetstream.Queue) {
+func serve(ctx context.Context, q *jetstream.Queue, jobs int) {
 	puller := must(q.Puller(job.Usual, func(d jetstream.Delivery) {
 		j := must(job.Parse(d.Message))
 		last := uint64(0)
@@ -74,7 +101,7 @@ func serve(ctx context.Context, q *jetstream.Queue) {
 		must(0, q.Finish(ctx, d.Lease))
 	}))
 	defer puller.Close()
-	must(puller.Pull(ctx, 1, time.Minute))
+	must(puller.Pull(ctx, jobs, time.Minute))
 }
 
 func must[T any](v T, err error) T {

@@ -33,7 +33,7 @@ func (q *Queue) Watch(ctx context.Context, tenant job.Tenant, since time.Time) i
 		if tenant != "" {
 			subject = jobEventsPrefix + string(tenant) + ".>"
 		}
-		for link, err := range q.Stream(ctx, subject, or(since, time.Now())) {
+		for link, err := range q.Stream(ctx, subject, or(since, q.Now())) {
 			if !yield(link.Event, err) || err != nil {
 				return
 			}
@@ -158,8 +158,13 @@ func (q *Queue) followLive(ctx context.Context, subject string, tell func(Event)
 	return q.serve(ctx, subject, func(msg *nats.Msg) { tellEvent(msg, tell) })
 }
 
+// tellEvent leaves out what was published here without having been stored: only the stream tells a sequence.
 func tellEvent(msg *nats.Msg, tell func(Event)) {
-	if link, err := decodeLink(msg.Subject, nil, msg.Data, 0); err == nil {
+	sequence := headerUint(msg.Header, storedHeader)
+	if sequence == 0 {
+		return
+	}
+	if link, err := decodeLink(msg.Subject, msg.Header, msg.Data, sequence); err == nil {
 		tell(link.Event)
 	}
 }

@@ -49,7 +49,7 @@ func (q *Queue) AnnounceHost(ctx context.Context, host string, kind HostEventKin
 		if sequence != 0 && last.same(kind) {
 			return nil
 		}
-		e := HostEvent{Host: host, State: kind, Reason: reason, Time: time.Now().UTC()}
+		e := HostEvent{Host: host, State: kind, Reason: reason, Time: q.Now().UTC()}
 		msg, err := e.message(sequence)
 		if err != nil {
 			return err
@@ -101,7 +101,7 @@ func (e *HostEvent) message(last uint64) (*nats.Msg, error) {
 	if err != nil {
 		return nil, fmt.Errorf("encode event of host %s: %w", e.Host, err)
 	}
-	return &nats.Msg{Subject: hostEventsPrefix + e.Host + "." + string(e.State), Data: body, Header: nats.Header{
+	return &nats.Msg{Subject: appendSubject(hostEventsPrefix + e.Host + "." + string(e.State)), Data: body, Header: nats.Header{
 		"ce-specversion":  {"1.0"},
 		"ce-id":           {e.Host + "-" + strconv.FormatUint(last, 10)},
 		"ce-source":       {"agent/" + e.Host},

@@ -13,6 +13,7 @@ const (
 	JobsStream   = "COMFY_JOBS"
 	EventsStream = "COMFY_EVENTS"
 	DeadStream   = "COMFY_DEAD"
+	LiveStream   = "COMFY_LIVE"
 )
 
 // Buckets (KV) and object stores.
@@ -26,6 +27,7 @@ const (
 	ConditionsBucket   = "COMFY_CONDITIONS"
 	AffinityBucket     = "COMFY_AFFINITY"
 	TenantsBucket      = "COMFY_TENANTS"
+	SlotsBucket        = "COMFY_SLOTS"
 	OutputsStore       = "COMFY_OUTPUTS"
 	InputsStore        = "COMFY_INPUTS"
 )
@@ -51,6 +53,7 @@ const (
 	causeHeader        = "Comfy-Cause"
 	revisionHeader     = "Comfy-Revision"
 	contentTypeHeader  = "Content-Type"
+	storedHeader       = "Nats-Sequence" // of what a stream has stored and tells again
 )
 
 const (
@@ -65,6 +68,12 @@ const (
 	hostEventsPrefix   = "comfy.events.hosts."
 	jobEventsPrefix    = "comfy.events.jobs."
 	allEvents          = "comfy.events.>"
+	eventsPrefix       = "comfy.events."
+	appends            = "comfy.append.>" // where events are published; they are stored as allEvents
+	appendPrefix       = "comfy.append."
+	jobAppendPrefix    = "comfy.append.jobs."
+	allLive            = "comfy.live.>"
+	tells              = "comfy.tell.>" // where progress goes that comes out of an account of its own; heard as allLive
 	deadSubjects       = "comfy.dead.*"
 	purgeOperation     = "PURGE"
 	kvOperationHeader  = "KV-Operation"
@@ -104,6 +113,10 @@ func stateHost(subject string) string {
 
 func liveSubject(tenant job.Tenant, id job.ID, what string) string {
 	return "comfy.live.jobs." + string(tenant) + "." + string(id) + "." + what
+}
+
+func tellSubject(tenant job.Tenant, id job.ID, what string) string {
+	return "comfy.tell.jobs." + string(tenant) + "." + string(id) + "." + what
 }
 
 func pairKey(host string, hash workflow.Hash) string { return host + "." + string(hash) }

@@ -74,6 +74,9 @@ func (q *Queue) Offer(ctx context.Context, host string, o *Offer) (Reply, error)
 		return Reply{}, fmt.Errorf("offer job %s to host %s: %w: %w", o.Job, host, ErrNoAnswer, err)
 	}
 	r, err := decodeReply(answer.Data)
+	if err == nil && r.State.Host != "" && r.State.Host != host {
+		err = fmt.Errorf("the answer is of host %.80q", r.State.Host)
+	}
 	if err != nil {
 		return Reply{}, fmt.Errorf("offer job %s to host %s: %w: %w", o.Job, host, ErrNoAnswer, err)
 	}
@@ -120,16 +123,27 @@ func decodeOffer(msg *nats.Msg) (Offer, error) {
 	if err != nil {
 		quiet = 0 // left out, or as good as that
 	}
-	return Offer{
-		Quiet: max(quiet, 0),
+	priority, err := strconv.Atoi(h.Get(priorityHeader))
+	if err != nil {
+		return Offer{}, fmt.Errorf("offer without a valid %s: %w", priorityHeader, err)
+	}
+	o := Offer{
+		Quiet: min(max(quiet, 0), longestQuiet),
 		Message: job.Message{
-			Tenant: h.Get(tenantHeader), Priority: job.Priority(headerInt(h, priorityHeader)),
+			Tenant: h.Get(tenantHeader), Priority: job.Priority(priority),
 			Sequence: headerUint(h, sequenceHeader), Received: received, RequeueOf: h.Get(RequeueOfHeader), Body: msg.Data,
 		},
 		Job: job.ID(h.Get(JobIDHeader)), Hash: workflow.Hash(h.Get(hashHeader)), Attempt: headerInt(h, attemptHeader),
 		Resume: h.Get(resumeHeader) == "true", Lease: lease, AckWait: ackWait, LastInChain: headerUint(h, lastSequenceHeader),
-	}, nil
+	}
+	return o, o.check()
 }
+
+// The shortest and longest life of a lease, and how long a taken slot may be kept from other dispatchers.
+const (
+	shortestAckWait, longestAckWait = time.Second, time.Hour
+	longestQuiet                    = time.Minute
+)
 
 // ServeOffers calls answer for every offer to a host, one after the other, until ctx ends, and ready, once, when
 // the server knows that somebody listens: who tells of the host after that is never offered a job too early.
@@ -151,33 +165,43 @@ func (q *Queue) ServeOffers(ctx context.Context, host string, ready func(), answ
 
 // Control asks an agent for something else than running a job.
 type Control struct {
-	Drain  bool `json:"drain,omitempty"`
-	Resume bool `json:"resume,omitempty"`
+	Drain  bool   `json:"drain,omitempty"`
+	Resume bool   `json:"resume,omitempty"`
+	By     string `json:"by,omitempty"` // who asks
 }
 
-// Control sends c to a host's agent.
-func (q *Queue) Control(ctx context.Context, host string, c Control) error {
+// Control sends c to a host's agent, and gives its answer: the host's state after it and, where that is not what one
+// would expect, the reason.
+func (q *Queue) Control(ctx context.Context, host string, c Control) (Reply, error) {
 	body, err := json.Marshal(c)
 	if err != nil {
-		return fmt.Errorf("encode control of host %s: %w", host, err)
+		return Reply{}, fmt.Errorf("encode control of host %s: %w", host, err)
 	}
 	ctx, cancel := context.WithTimeout(ctx, offerTimeout)
 	defer cancel()
-	if _, err = q.nc.RequestWithContext(ctx, controlSubject(host), body); errors.Is(err, nats.ErrNoResponders) {
-		return fmt.Errorf("control host %s: %w", host, ErrNoAgent)
+	answer, err := q.nc.RequestWithContext(ctx, controlSubject(host), body)
+	if errors.Is(err, nats.ErrNoResponders) {
+		return Reply{}, fmt.Errorf("control host %s: %w", host, ErrNoAgent)
 	}
-	return wrap(err, "control host %s", host)
+	if err != nil {
+		return Reply{}, wrap(err, "control host %s", host)
+	}
+	r, err := decodeReply(answer.Data)
+	return r, wrap(err, "read the answer to a control of host %s", host)
 }
 
-// ServeControl calls obey for every control of a host until ctx ends, and ready when the server has the subscription:
-// from then on no control is lost.
-func (q *Queue) ServeControl(ctx context.Context, host string, ready func(), obey func(Control)) error {
+// ServeControl calls obey for every control of a host until ctx ends, one after the other, and ready when the server has
+// the subscription: from then on no control is lost. The asker waits 2 s for what obey returns.
+func (q *Queue) ServeControl(ctx context.Context, host string, ready func(), obey func(Control) Reply) error {
 	return q.serveWhenReady(ctx, controlSubject(host), ready, func(msg *nats.Msg) {
-		var c Control
-		if json.Unmarshal(msg.Data, &c) == nil {
-			obey(c)
+		c, err := decodeChecked[Control](Change{Value: msg.Data})
+		if err != nil {
+			respond(msg, &Reply{Answer: Unfit, Reason: err.Error()})
+			return
 		}
-		respond(msg, &Reply{Answer: Accepted})
+		r := obey(c)
+		r.State = r.State.Abridged()
+		respond(msg, &r)
 	})
 }
 
@@ -245,7 +269,7 @@ func (q *Queue) Broadcast(s *HostState) error {
 // FollowHosts tells every broadcast state until ctx ends.
 func (q *Queue) FollowHosts(ctx context.Context, tell func(HostState)) error {
 	return q.serve(ctx, hostStates, func(msg *nats.Msg) {
-		if s, err := decodeState(msg.Data); err == nil && s.Host == stateHost(msg.Subject) {
+		if s, err := decodeState(msg.Data); err == nil && s.Host == stateHost(msg.Subject) && s.check() == nil {
 			tell(s)
 		}
 	})

@@ -3,7 +3,6 @@ package jetstream
 import (
 	"context"
 	"crypto/rand"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -64,9 +63,9 @@ func (q *Queue) Submit(ctx context.Context, lane job.Lane, spec job.Spec) (Recei
 		return Receipt{}, fmt.Errorf("cannot submit job %q to tenant %q, priority %d: a tenant has 1 to 64 of A-Z a-z 0-9 _ -, "+
 			"a priority is 0 to 9, an id has 1 to 120 of A-Z a-z 0-9 _ - and does not begin with j-", spec.ID, lane.Tenant, lane.Priority)
 	}
-	body, err := json.Marshal(spec)
+	body, err := spec.Encode()
 	if err != nil {
-		return Receipt{}, fmt.Errorf("encode job %s: %w", spec.ID, err)
+		return Receipt{}, err
 	}
 	msg := nats.NewMsg(laneSubject(lane))
 	msg.Header.Set(JobIDHeader, string(spec.ID))

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -46,10 +47,15 @@ func (t topology) jobs() natsjs.StreamConfig {
 	}
 }
 
+// events takes what is appended, stores it as an event and tells what it has stored: a publish that the stream refuses
+// would reach whoever listens to its subject all the same.
 func (t topology) events() natsjs.StreamConfig {
 	return natsjs.StreamConfig{
 		Name: EventsStream, Description: "comfyherd: the chain of events of every job",
-		Subjects: []string{allEvents}, Storage: t.storage(), Compression: t.compression(),
+		Subjects:         []string{appends},
+		SubjectTransform: &natsjs.SubjectTransformConfig{Source: appends, Destination: allEvents},
+		RePublish:        &natsjs.RePublish{Source: allEvents, Destination: allEvents},
+		Storage:          t.storage(), Compression: t.compression(),
 		MaxAge: or(t.cfg.EventsAge, defaultEventsAge), AllowDirect: true, Replicas: or(t.cfg.Replicas, 1),
 	}
 }
@@ -62,8 +68,21 @@ func (t topology) dead() natsjs.StreamConfig {
 	}
 }
 
+// live hands on progress that comes out of the account of a host: NATS gives nothing that came over a service to those
+// who import a stream, and what a stream republishes it does. The last of each kind and job is kept for a while.
+func (t topology) live() natsjs.StreamConfig {
+	return natsjs.StreamConfig{
+		Name: LiveStream, Description: "comfyherd: progress of running jobs of hosts with an account of their own",
+		Subjects:         []string{tells},
+		SubjectTransform: &natsjs.SubjectTransformConfig{Source: tells, Destination: allLive},
+		RePublish:        &natsjs.RePublish{Source: allLive, Destination: allLive},
+		Storage:          natsjs.MemoryStorage, MaxMsgsPerSubject: 1, MaxAge: liveAge, MaxBytes: liveBytes, NoAck: true,
+		AllowDirect: true, Replicas: or(t.cfg.Replicas, 1),
+	}
+}
+
 func (t topology) streams(ctx context.Context) error {
-	wanted := []natsjs.StreamConfig{t.jobs(), t.events(), t.dead()}
+	wanted := []natsjs.StreamConfig{t.jobs(), t.events(), t.dead(), t.live()}
 	for _, cfg := range wanted {
 		_, err := answered(ctx, func(ctx context.Context) (struct{}, error) { return struct{}{}, t.stream(ctx, cfg) })
 		if err != nil {
@@ -122,7 +141,7 @@ func made(ctx context.Context, js natsjs.JetStream, name string) (natsjs.Stream,
 	}
 }
 
-// merge changes only what the Config sets by hand.
+// merge changes only what the Config sets by hand, and how events come into their stream.
 func (t topology) merge(have, want natsjs.StreamConfig) (natsjs.StreamConfig, bool) {
 	merged := have
 	if t.cfg.Replicas != 0 {
@@ -138,13 +157,18 @@ func (t topology) merge(have, want natsjs.StreamConfig) (natsjs.StreamConfig, bo
 		}
 	case EventsStream:
 		merged.MaxAge = or(t.cfg.EventsAge, have.MaxAge)
+		merged.Subjects, merged.SubjectTransform, merged.RePublish = want.Subjects, want.SubjectTransform, want.RePublish
 	case DeadStream:
 		merged.MaxAge = or(t.cfg.DeadAge, have.MaxAge)
 	}
 	changed := merged.Replicas != have.Replicas || merged.Compression != have.Compression ||
-		merged.MaxMsgsPerSubject != have.MaxMsgsPerSubject || merged.MaxAge != have.MaxAge
+		merged.MaxMsgsPerSubject != have.MaxMsgsPerSubject || merged.MaxAge != have.MaxAge ||
+		!slices.Equal(merged.Subjects, have.Subjects) || !same(merged.SubjectTransform, have.SubjectTransform) || !same(merged.RePublish, have.RePublish)
 	return merged, changed
 }
+
+// same compares what two settings point to.
+func same[T comparable](a, b *T) bool { return a == b || a != nil && b != nil && *a == *b }
 
 func (t topology) bucket(name, about string, ttl, setByHand time.Duration) natsjs.KeyValueConfig {
 	return natsjs.KeyValueConfig{
@@ -165,6 +189,7 @@ func (t topology) buckets() []natsjs.KeyValueConfig {
 		t.bucket(ConditionsBucket, "what outlives an agent: drained by whom, and what ails the host", 0, 0),
 		t.bucket(AffinityBucket, "rules that tie a workflow to hosts", 0, 0),
 		t.bucket(TenantsBucket, "weights and caps of tenants", 0, 0),
+		t.bucket(SlotsBucket, "jobs that run of tenants with a cap", 0, 0),
 	}
 }
 

@@ -45,8 +45,8 @@ func TestComfyHosts(t *testing.T) {
 		"Empty":     {" ", nil, "COMFY_HOSTS=http://127.0.0.1:8188 agent"},
 		"NoScheme":  {"127.0.0.1:8188", nil, "write it like http://127.0.0.1:8188"},
 		"Scheme":    {"ws://h:1", nil, "is no address of a ComfyUI"},
-		"Password":  {"htp://admin:s3cret@h:1", nil, `"…@h:1" is no address of a ComfyUI`},
 		"NoHost":    {"a=http://", nil, "is no address of a ComfyUI"},
+		"Password":  {"http://h:1, htp://admin:s3cret@h:1", nil, "entry 2 of COMFY_HOSTS is no address of a ComfyUI"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -64,7 +64,7 @@ func TestComfyHosts(t *testing.T) {
 func TestVariablesStandForFlagsAndFlagsWin(t *testing.T) { //nolint:paralleltest // the environment belongs to the process
 	for name, value := range map[string]string{
 		"COMFY_HOSTS": "http://h:1", "COMFYHERD_SLOTS": "2", "COMFYHERD_PREFETCH": "-1", "COMFYHERD_DRAIN": "5m", "COMFYHERD_LABEL": "gpu=4090,site=b",
-		"COMFYHERD_START_TIMEOUT": "10s", "COMFYHERD_NODE_TIMEOUT": "20s", "COMFYHERD_TOTAL_TIMEOUT": "30s", "COMFYHERD_FREEZE_TIMEOUT": "", "COMFYHERD_OUTPUTS": "none",
+		"COMFYHERD_START_TIMEOUT": "10s", "COMFYHERD_NODE_TIMEOUT": "20s", "COMFYHERD_TOTAL_TIMEOUT": "30s", "COMFYHERD_FREEZE_TIMEOUT": "", "COMFYHERD_OUTPUTS": "none", "COMFYHERD_KEEP_FILES": "true",
 	} {
 		t.Setenv(name, value)
 	}
@@ -74,7 +74,7 @@ func TestVariablesStandForFlagsAndFlagsWin(t *testing.T) { //nolint:paralleltest
 	}
 	want := agent.Config{
 		Slots: 2, Prefetch: -1, Drain: 5 * time.Minute, StartTimeout: 10 * time.Second, NodeTimeout: 40 * time.Second, TotalTimeout: 30 * time.Second,
-		Outputs: "none", Labels: []string{"gpu=4090", "site=b"}, Version: daemon.Version(), Machine: main.Machine(),
+		Outputs: "none", KeepFiles: true, Labels: []string{"gpu=4090", "site=b"}, Version: daemon.Version(), Machine: main.Machine(),
 	}
 	if diff := cmp.Diff(want, cfg); diff != "" || hosts != "http://h:1" {
 		t.Errorf("hosts %q %s", hosts, diff)
@@ -136,6 +136,32 @@ func TestAnErrorSaysWhatIsWrongAndWhatToDoNext(t *testing.T) {
 				t.Errorf("code %d, out %q, say %q, want %q", code, out.String(), say.String(), tc.want)
 			}
 		})
+	}
+}
+
+func TestNoErrorShowsAPassword(t *testing.T) {
+	t.Parallel()
+	for _, args := range [][]string{
+		{"--comfy-hosts=htp://admin:s3cret@h:1"},
+		{"--comfy-hosts=admin:s3cret@h:1"},
+		{"--comfy-hosts=http://admin:s3cret,@h:1"},
+		{"--comfy-hosts=http://admin:a/s3cret@h:1"},
+		{"--comfy-hosts=http://admin:%s3cret@h:1"},
+		{"--comfy-hosts=gpu=http://admin:s3cret@h:1?x=1"},
+		{"--comfy-hosts=a=http://admin:s3cret@h:1,a=http://h:2"},
+		{"--comfy-hosts=a.b=http://admin:s3cret@h:1"},
+		{"http://admin:s3cret@h:1"},
+		{"--comfy-host=http://admin:s3cret@h:1"},
+		{"--slots=http://admin:s3cret@h:1"},
+		{"--drain", "http://admin:s3cret@h:1"},
+		{"--outputs=http://admin:s3cret@h:1"},
+		{"health", "http://admin:s3cret@h:1"},
+		{"--nats-url=nats://admin:s3cret@127.0.0.1:1", "--comfy-hosts=http://h:1"},
+	} {
+		var out, say bytes.Buffer
+		if code := main.Run(t.Context(), args, &out, &say); code != 1 || strings.Contains(out.String()+say.String(), "cret") {
+			t.Errorf("%q ended with %d and says %s", args, code, say.String())
+		}
 	}
 }
 

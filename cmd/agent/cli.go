@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"regexp"
 	"strings"
 	"unicode"
 
@@ -72,8 +73,22 @@ func (c *console) end(err error) int {
 	if err == nil {
 		return 0
 	}
-	c.say("agent: %s", strings.Map(visible, err.Error()))
+	c.say("agent: %s", strings.Map(visible, withoutPasswords(err.Error())))
 	return 1
+}
+
+// userAndPassword is what may stand before the @ of an address.
+var userAndPassword = regexp.MustCompile(`[^\s"'=/:]*:[^\s"']*@`)
+
+// withoutPasswords is a text fit to be shown: what reads the command line quotes arguments that it does not know.
+func withoutPasswords(text string) string { return userAndPassword.ReplaceAllStringFunc(text, hidden) }
+
+// hidden keeps what stands before the user: a scheme, or a host's name.
+func hidden(address string) string {
+	if scheme, _, found := strings.Cut(address, "://"); found {
+		return scheme + "://…@"
+	}
+	return "…@"
 }
 
 // say writes a line about the way to standard error.

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/url"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 
@@ -33,6 +34,7 @@ type settings struct {
 	TotalTimeout  time.Duration `group:"jobs" placeholder:"DURATION" help:"Of a whole run (none)."`
 	FreezeTimeout time.Duration `group:"jobs" placeholder:"DURATION" help:"Without any answer of ComfyUI (15s)."`
 	Outputs       string        `group:"jobs" default:"store" enum:"store,none" placeholder:"store|none" help:"Put files into COMFY_OUTPUTS (store), or leave them on the host (none)."`
+	KeepFiles     bool          `group:"jobs" help:"Leave the files of ended jobs in ComfyUI's folders; otherwise what lies in comfyherd/ there is removed once it is stored."`
 	Label         []string      `group:"jobs" placeholder:"KEY=VALUE" help:"Label of all hosts, as gpu=4090, repeatable."`
 	HTTP          string        `name:"http" placeholder:"ADDR" help:"Serve /healthz, /readyz and /metrics here, as :8080 (off)."`
 	Retry         bool          `help:"Keep trying when NATS cannot be reached at the start."`
@@ -46,6 +48,9 @@ func (*runCmd) Run(ctx context.Context, c *console, s *settings) error { return 
 
 func (s *settings) run(ctx context.Context, c *console) error {
 	hosts, err := hostsOf(s.ComfyHosts)
+	if err == nil {
+		err = named(hosts, s.Holder())
+	}
 	if err != nil {
 		return err
 	}
@@ -88,7 +93,9 @@ func machine() string {
 // hostsOf reads COMFY_HOSTS: addresses, or name=address, separated by commas.
 func hostsOf(text string) ([]agent.HostConfig, error) {
 	var hosts []agent.HostConfig
+	n := 0
 	for part := range strings.SplitSeq(text, ",") {
+		n++
 		if part = strings.TrimSpace(part); part == "" {
 			continue
 		}
@@ -97,11 +104,7 @@ func hostsOf(text string) ([]agent.HostConfig, error) {
 			host = agent.HostConfig{Name: name, URL: address}
 		}
 		if u, err := url.Parse(host.URL); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
-			shown := part
-			if at := strings.LastIndexByte(part, '@'); at >= 0 {
-				shown = "…" + part[at:] // a password stands before it
-			}
-			return nil, fmt.Errorf("%q is no address of a ComfyUI; write it like http://127.0.0.1:8188 or gpu-1=http://127.0.0.1:8188", shown)
+			return nil, fmt.Errorf("%s is no address of a ComfyUI; write it like http://127.0.0.1:8188 or gpu-1=http://127.0.0.1:8188", entry(text, part, n))
 		}
 		hosts = append(hosts, host)
 	}
@@ -111,10 +114,32 @@ func hostsOf(text string) ([]agent.HostConfig, error) {
 	return hosts, nil
 }
 
+// entry names a part of COMFY_HOSTS. Where a password may stand in any part it does so by its number: a password with
+// a comma or a slash makes parts that nobody can tell from one.
+func entry(text, part string, n int) string {
+	if strings.ContainsAny(text, "@?") {
+		return fmt.Sprintf("entry %d of COMFY_HOSTS", n)
+	}
+	return strconv.Quote(part)
+}
+
+// named gives a host without a name that of the credentials, which are good for one host only.
+func named(hosts []agent.HostConfig, holder string) error {
+	name, found := strings.CutPrefix(holder, "agent-")
+	if !found {
+		return nil
+	}
+	if len(hosts) > 1 || hosts[0].Name != "" && hosts[0].Name != name {
+		return fmt.Errorf("NATS_CREDS has the credentials of host %s and of no other; give COMFY_HOSTS=%[1]s=http://… and each other host an agent of its own", name)
+	}
+	hosts[0].Name = name
+	return nil
+}
+
 func (s *settings) serve(stop, kill context.Context, nc *nats.Conn, hosts []agent.HostConfig, c *console, log *slog.Logger) error {
 	var q *jetstream.Queue
 	err := daemon.Begin(stop, s.Retry, log, func(ctx context.Context) (err error) {
-		q, err = jetstream.Open(ctx, nc, jetstream.Config{Domain: s.Domain, APIPrefix: s.Prefix})
+		q, err = jetstream.Open(ctx, nc, jetstream.Config{Domain: s.Domain, APIPrefix: s.APIPrefix(), Warn: daemon.Warn(log)})
 		return err
 	})
 	if err != nil {
@@ -141,7 +166,7 @@ func (s *settings) config(hosts []agent.HostConfig) agent.Config {
 	return agent.Config{
 		Hosts: hosts, Slots: s.Slots, Prefetch: s.Prefetch, Drain: s.Drain,
 		StartTimeout: s.StartTimeout, NodeTimeout: s.NodeTimeout, TotalTimeout: s.TotalTimeout, FreezeTimeout: s.FreezeTimeout,
-		Outputs: s.Outputs, Labels: s.Label, Version: daemon.Version(), Machine: machine(),
+		Outputs: s.Outputs, KeepFiles: s.KeepFiles, Labels: s.Label, Version: daemon.Version(), Machine: machine(),
 	}
 }
 

@@ -22,6 +22,7 @@ const (
 type bars struct {
 	all *mpb.Progress
 	c   *console
+	now func() time.Time // NATS'
 
 	mu   sync.Mutex // guards the field below
 	jobs map[jetstream.ID]*bar
@@ -32,10 +33,10 @@ type bar struct {
 	text atomic.Pointer[string] // written by whoever hears of the job, read by the painter
 }
 
-func newBars(c *console) *bars {
+func newBars(c *console, now func() time.Time) *bars {
 	return &bars{
 		all: mpb.New(mpb.WithOutput(c.err), mpb.WithWidth(barWidth), mpb.WithRefreshRate(100*time.Millisecond)),
-		c:   c, jobs: map[jetstream.ID]*bar{},
+		c:   c, now: now, jobs: map[jetstream.ID]*bar{},
 	}
 }
 
@@ -62,7 +63,7 @@ func (b *bar) tell(text string) {
 }
 
 func (b *bars) happened(e *jetstream.Event) {
-	text := happening(e, time.Now())
+	text := happening(e, b.now())
 	switch line := b.of(e.Job); {
 	case e.EventKind.Terminal():
 		line.Abort(true)

@@ -75,8 +75,9 @@ func (b *blocksListCmd) Run(ctx context.Context, c *console) error {
 		return nil
 	}
 	rows := [][]string{{"HOST", "WORKFLOW", "LIFTS", "LEVEL", "FOR", "KIND", "JOB", "WHY"}}
+	now := q.Now()
 	for i := range blocks {
-		rows = append(rows, blockRow(&blocks[i], time.Now()))
+		rows = append(rows, blockRow(&blocks[i], now))
 	}
 	return c.table(rows)
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os/user"
-	"time"
 
 	"github.com/comfyherd/comfyherd/internal/job"
 	"github.com/comfyherd/comfyherd/jetstream"
@@ -52,7 +51,7 @@ func (k *cancelCmd) Run(ctx context.Context, c *console) error {
 }
 
 func (k *cancelCmd) cancel(ctx context.Context, c *console, q *jetstream.Queue, ref jobRef) error {
-	asked := time.Now()
+	asked := q.Now()
 	e, err := q.Cancel(ctx, ref.tenant, ref.id, by(), k.Force)
 	switch {
 	case errors.Is(err, jetstream.ErrNoJob):
@@ -62,12 +61,12 @@ func (k *cancelCmd) cancel(ctx context.Context, c *console, q *jetstream.Queue, 
 	case e.EventKind == job.Cancelled && !e.Time.Before(asked):
 		c.print("%s cancelled", ref.word())
 	default:
-		c.print("%s was already %s %s", ref.word(), e.EventKind, ago(e.Time, time.Now()))
+		c.print("%s was already %s %s", ref.word(), e.EventKind, ago(e.Time, q.Now()))
 	}
 	return nil
 }
 
-// by is who cancels, as the event tells it.
+// by is who gives an order, as events and conditions tell it.
 func by() string {
 	if u, err := user.Current(); err == nil && u.Username != "" {
 		return clean(u.Username)

@@ -31,6 +31,7 @@ type commands struct {
 	Dead     deadCmd     `cmd:"" group:"rules" help:"List, show, requeue or purge dead letters."`
 	Affinity affinityCmd `cmd:"" group:"rules" help:"Rules that tie a workflow to hosts."`
 	Tenants  tenantsCmd  `cmd:"" group:"rules" help:"Weights and caps of tenants."`
+	Access   accessCmd   `cmd:"" group:"rules" help:"Keys of a closed fleet: who may do what in NATS."`
 }
 
 const about = `A queue for ComfyUI fleets on NATS JetStream: publish workflows, and failing pairs of host and

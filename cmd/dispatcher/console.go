@@ -13,6 +13,8 @@ import (
 	"unicode"
 
 	"golang.org/x/term"
+
+	"github.com/comfyherd/comfyherd/internal/daemon"
 )
 
 // console is where a command reads and writes: results to out, everything said on the way to err.
@@ -29,7 +31,7 @@ func (c *console) end(err error) int {
 	if code, ok := errors.AsType[exit](err); ok {
 		return int(code)
 	}
-	c.say("dispatcher: %s", clean(err.Error()))
+	c.say("dispatcher: %s", clean(daemon.WithoutPasswords(err.Error())))
 	return int(exitFailed)
 }
 

@@ -37,7 +37,7 @@ type letter struct {
 
 // find reads the fitting letters, oldest first.
 func (f *deadFilter) find(ctx context.Context, q *jetstream.Queue) ([]letter, error) {
-	since, err := f.check(time.Now())
+	since, err := f.check(q.Now())
 	if err != nil {
 		return nil, err
 	}
@@ -64,15 +64,13 @@ func (f *deadFilter) find(ctx context.Context, q *jetstream.Queue) ([]letter, er
 	return fitting, nil
 }
 
-// deadEvent is what the chain says; after the events' horizon only the letter is left.
+// deadEvent is what the chain says; after the events' horizon the letter tells it.
 func deadEvent(ctx context.Context, q *jetstream.Queue, l *jetstream.DeadLetter) (jetstream.Event, error) {
 	link, found, err := q.LastOf(ctx, l.Tenant, l.Job, job.Dead)
 	if err != nil || found {
 		return link.Event, err
 	}
-	return jetstream.Event{
-		EventKind: job.Dead, Job: l.Job, Tenant: l.Tenant, Priority: l.Priority(), Time: l.Time, Reason: string(l.Reason),
-	}, nil
+	return l.Event, nil
 }
 
 func (f *deadFilter) check(now time.Time) (since time.Time, err error) {
@@ -138,7 +136,7 @@ func (d *deadListCmd) Run(ctx context.Context, c *console) error {
 		c.say("no dead letter fits")
 		return nil
 	}
-	now := time.Now()
+	now := q.Now()
 	rows := [][]string{{"DIED", "JOB", "WORKFLOW", "REASON", "KIND", "ATTEMPTS", "HOST", "MESSAGE"}}
 	for i := range letters {
 		e := &letters[i].event
@@ -188,7 +186,7 @@ func (d *deadShowCmd) Run(ctx context.Context, c *console) error {
 		_, err := c.out.Write(last.Body)
 		return err
 	}
-	return last.show(c, time.Now())
+	return last.show(c, q.Now())
 }
 
 func (l *letter) show(c *console, now time.Time) error {
@@ -201,8 +199,8 @@ func (l *letter) show(c *console, now time.Time) error {
 	if e.RequeueOf != "" {
 		c.print("it was a requeue of %s", clean(string(e.RequeueOf)))
 	}
-	for _, host := range sorted(e.Hosts) {
-		c.print("  %s: %s", clean(host), clean(firstLine(e.Hosts[host])))
+	if err := hostsSay(c, e.Hosts); err != nil {
+		return err
 	}
 	if len(e.Attempts) > 0 {
 		if err := attempts(c, e); err != nil {

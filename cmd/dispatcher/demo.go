@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net/url"
 	"os/signal"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -131,7 +132,9 @@ func runDemo(ctx context.Context, out io.Writer, o demoOptions) (err error) {
 // demoHosts reads COMFY_HOSTS. A host without a name is comfy-1, comfy-2, ….
 func demoHosts(text string) ([]agent.HostConfig, error) {
 	var hosts []agent.HostConfig
+	entry := 0
 	for part := range strings.SplitSeq(text, ",") {
+		entry++
 		if part = strings.TrimSpace(part); part == "" {
 			continue
 		}
@@ -140,7 +143,11 @@ func demoHosts(text string) ([]agent.HostConfig, error) {
 			host = agent.HostConfig{Name: name, URL: address}
 		}
 		if u, err := url.Parse(host.URL); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
-			return nil, fmt.Errorf("%q is no address of a ComfyUI; write it like http://127.0.0.1:8188 or gpu-1=http://127.0.0.1:8188", part)
+			what := strconv.Quote(part)
+			if strings.Contains(text, "@") { // its parts may be those of a password
+				what = fmt.Sprintf("entry %d of COMFY_HOSTS", entry)
+			}
+			return nil, fmt.Errorf("%s is no address of a ComfyUI; write it like http://127.0.0.1:8188 or gpu-1=http://127.0.0.1:8188", what)
 		}
 		hosts = append(hosts, host)
 	}

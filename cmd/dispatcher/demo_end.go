@@ -88,7 +88,7 @@ func (d *demo) fetch(ctx context.Context) (right int, err error) {
 			}
 		}
 		path := filepath.Join(d.o.pictures, fmt.Sprintf("%s-%s-%s.png", p.id(), p.tenant, p.workflow))
-		if err := download(ctx, d.fleet.q, e.Outputs[0].Object, path); err != nil {
+		if err := keep(ctx, d.fleet.q, &e.Outputs[0], path); err != nil {
 			if ctx.Err() != nil {
 				err = context.Cause(ctx)
 			}

@@ -19,7 +19,10 @@ import (
 // embeddedFlags concern the NATS in this process and nothing else.
 type embeddedFlags struct {
 	Embedded bool   `help:"Run NATS in this process even when NATS_URL is set."`
-	Listen   string `placeholder:"ADDR" help:"Where the embedded NATS listens (127.0.0.1:4222); it asks for no password. Port 0 takes any free one."`
+	Listen   string `placeholder:"ADDR" help:"Where the embedded NATS listens (127.0.0.1:4222); beyond this machine it asks for a token. Port 0 takes any free one."`
+	Access   string `type:"path" placeholder:"DIR" help:"Close the embedded NATS: only those with credentials out of this folder may use it; see dispatcher access."`
+	Token    string `placeholder:"WORD" help:"Token that the embedded NATS asks for (beyond this machine: one that it makes and keeps in its store folder)."`
+	Insecure bool   `help:"Let everybody who reaches the embedded NATS use it."`
 	StoreDir string `type:"path" placeholder:"DIR" help:"Where the embedded NATS keeps its data (comfyherd in the user's data folder)."`
 	Sync     string `placeholder:"always|DURATION" help:"How often the embedded NATS syncs its data to disk (2m): always loses nothing in a power cut and is some 20 times slower. A killed process loses nothing either way."`
 }
@@ -27,7 +30,7 @@ type embeddedFlags struct {
 // unused says what was asked of the embedded NATS although another one was named.
 func (e *embeddedFlags) unused(url string) string {
 	var given []string
-	for _, flag := range []struct{ name, value string }{{"--listen", e.Listen}, {"--store-dir", e.StoreDir}, {"--sync", e.Sync}} {
+	for _, flag := range []struct{ name, value string }{{"--listen", e.Listen}, {"--store-dir", e.StoreDir}, {"--sync", e.Sync}, {"--access", e.Access}, {"--token", e.Token}} {
 		if flag.value != "" {
 			given = append(given, flag.name)
 		}
@@ -38,22 +41,32 @@ func (e *embeddedFlags) unused(url string) string {
 	return strings.Join(given, ", ") + " concern the NATS in this process, but NATS_URL names another, which is used; add --embedded, or unset NATS_URL"
 }
 
-func (e *embeddedFlags) start(log *slog.Logger) (*embedded.Server, error) {
-	cfg := embedded.Config{Name: "comfyherd", Logger: log}
+// start starts NATS; cert and key are its own, empty without TLS.
+func (e *embeddedFlags) start(cert, key string, c *console, log *slog.Logger) (*embedded.Server, *guard, error) {
+	cfg := embedded.Config{Name: "comfyherd", Logger: log, TLSCert: cert, TLSKey: key}
 	var err error
 	if cfg.Host, cfg.Port, err = listenAddress(e.Listen); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if cfg.SyncAlways, cfg.SyncInterval, err = syncPolicy(e.Sync); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if e.StoreDir == "" {
 		if e.StoreDir, err = dataDir(os.Getenv, os.UserHomeDir); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 	}
 	cfg.StoreDir = e.StoreDir
-	return embedded.Start(cfg)
+	guard, err := e.guard(&cfg, c.say)
+	if err != nil {
+		return nil, nil, err
+	}
+	server, err := embedded.Start(cfg)
+	if err != nil {
+		return nil, nil, err
+	}
+	guard.follow(server, log)
+	return server, guard, nil
 }
 
 // listenAddress reads --listen; empty is the embedded server's default, port 0 any free one.

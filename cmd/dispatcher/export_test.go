@@ -24,6 +24,12 @@ var (
 	Moment        = moment
 	Happening     = happening
 	Share         = share
+	HostState     = hostState
+	Condition     = condition
+	ClockWords    = clockWords
+	Obeyed        = obeyed
+	Nobody        = nobody
+	Write         = write
 )
 
 // Run is the command line in this process.

@@ -60,8 +60,8 @@ func TestWhatIsNotGivenLeavesNATSAsItStands(t *testing.T) { // not parallel: the
 	if err != nil {
 		t.Fatal(err)
 	}
-	if keep != (jetstream.Config{}) || url != "" {
-		t.Errorf("keep %+v, url %q", keep, url)
+	if diff := cmp.Diff(jetstream.Config{}, keep); diff != "" || url != "" {
+		t.Errorf("keep %s, url %q", diff, url)
 	}
 	if want := (route.Policy{Cooldown: time.Minute, Cap: 15 * time.Minute, MaxFailures: 1}); policy != want {
 		t.Errorf("policy %+v", policy)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -52,12 +53,47 @@ func (h *hostsListCmd) Run(ctx context.Context, c *console) error {
 		c.say("no host is there; start one with `COMFY_HOSTS=http://127.0.0.1:8188 agent`")
 		return nil
 	}
-	now := time.Now()
+	now := q.Now()
 	rows := [][]string{{"HOST", "STATE", "SLOTS", "RUNNING", "WARM", "CAN", "BLOCKS", "STRIKES", "LABELS", "DEVICE", "COMFYUI", "SEEN"}}
 	for i := range hosts {
 		rows = append(rows, hostRow(&hosts[i], now))
 	}
-	return c.table(rows)
+	if err := c.table(rows); err != nil {
+		return err
+	}
+	return hostNotes(ctx, c, q, hosts)
+}
+
+// hostNotes says below the table what ails which host, and whose clock is wrong.
+func hostNotes(ctx context.Context, c *console, q *jetstream.Queue, hosts []dispatcher.HostInfo) error {
+	for i := range hosts {
+		h := &hosts[i].HostState
+		by, err := drainedBy(ctx, q, h)
+		if err != nil {
+			return err
+		}
+		for _, note := range []string{condition(h, by), clockWords(h.Host+"'s agent", time.Duration(h.ClockOff))} {
+			if note != "" {
+				c.print("%s", clean(note))
+			}
+		}
+	}
+	if note := clockWords("this machine", q.ClockOff()); note != "" {
+		c.print("%s", note)
+	}
+	return nil
+}
+
+// drainedBy is who has drained a host; empty when nobody has, and it only shuts down.
+func drainedBy(ctx context.Context, q *jetstream.Queue, h *jetstream.HostState) (string, error) {
+	if h.State != jetstream.Draining {
+		return "", nil
+	}
+	stored, err := q.Condition(ctx, h.Host)
+	if err != nil || !stored.Drained {
+		return "", err
+	}
+	return cmp.Or(stored.DrainedBy, "an operator"), nil
 }
 
 // listHosts asks the dispatchers, who know blocks and strikes too, and without them reads who is there.
@@ -80,10 +116,6 @@ func listHosts(ctx context.Context, c *console, q *jetstream.Queue) ([]dispatche
 }
 
 func hostRow(h *dispatcher.HostInfo, now time.Time) []string {
-	state := string(h.State)
-	if h.Reason != "" {
-		state += ": " + short(firstLine(h.Reason), 60)
-	}
 	slots := fmt.Sprintf("%d/%d", min(len(h.Running), h.Slots), h.Slots)
 	if h.Foreign > 0 {
 		slots += fmt.Sprintf(" +%d foreign", h.Foreign)
@@ -101,7 +133,7 @@ func hostRow(h *dispatcher.HostInfo, now time.Time) []string {
 		device = strings.TrimSpace(device + " " + bytesText(h.Memory))
 	}
 	return []string{
-		h.Host, state, slots, strings.Join(running, " "), strings.Join(warm, " "), count(h.Capability), count(h.Blocks), count(h.Strikes),
+		h.Host, hostState(&h.HostState), slots, strings.Join(running, " "), strings.Join(warm, " "), count(h.Capability), count(h.Blocks), count(h.Strikes),
 		strings.Join(h.Labels, " "), device, h.Version, ago(h.Time, now),
 	}
 }
@@ -127,7 +159,7 @@ func (*hostsDrainCmd) Help() string {
 
 // Run drains.
 func (h *hostsDrainCmd) Run(ctx context.Context, c *console) error {
-	return h.control(ctx, c, h.Hosts, jetstream.Control{Drain: true}, "draining")
+	return h.control(ctx, c, h.Hosts, jetstream.Control{Drain: true})
 }
 
 type hostsResumeCmd struct {
@@ -137,10 +169,11 @@ type hostsResumeCmd struct {
 
 // Run resumes.
 func (h *hostsResumeCmd) Run(ctx context.Context, c *console) error {
-	return h.control(ctx, c, h.Hosts, jetstream.Control{Resume: true}, "taking jobs")
+	return h.control(ctx, c, h.Hosts, jetstream.Control{Resume: true})
 }
 
-func (f *client) control(ctx context.Context, c *console, hosts []string, order jetstream.Control, state string) error {
+// control sends an order to hosts and tells how they are afterwards.
+func (f *client) control(ctx context.Context, c *console, hosts []string, order jetstream.Control) error {
 	for _, host := range hosts {
 		if !job.ValidHost(host) {
 			return fmt.Errorf("%q is no host name; `dispatcher hosts` lists them", host)
@@ -151,13 +184,40 @@ func (f *client) control(ctx context.Context, c *console, hosts []string, order 
 		return err
 	}
 	defer done()
+	order.By = by()
 	for _, host := range hosts {
-		if err := q.Control(ctx, host, order); errors.Is(err, jetstream.ErrNoAgent) {
+		reply, err := q.Control(ctx, host, order)
+		if errors.Is(err, jetstream.ErrNoAgent) {
 			return fmt.Errorf("no agent serves host %s; `dispatcher hosts` lists those that are there", host)
 		} else if err != nil {
 			return err
 		}
-		c.print("%s is %s", host, state)
+		reply.State.Host = host
+		c.print("%s", clean(obeyed(&reply, order)))
 	}
 	return nil
+}
+
+// obeyed says how a host is after an order: one that was heard may still change nothing, as for a host that is sick.
+func obeyed(r *jetstream.Reply, order jetstream.Control) string {
+	s := &r.State
+	forgetful := "" // what the agent could not do
+	if (order.Drain || s.State == jetstream.Online && !s.Trial) && r.Reason != "" {
+		forgetful = " (" + firstLine(r.Reason) + ")"
+	}
+	switch {
+	case r.Answer == jetstream.Unfit:
+		return fmt.Sprintf("%s did not obey: %s", s.Host, orUnknown(firstLine(r.Reason)))
+	case order.Drain && len(s.Running) > 0:
+		return fmt.Sprintf("%s is draining: it finishes %s and takes no other until `dispatcher hosts resume %s`%s", s.Host, plural(len(s.Running), "job"), s.Host, forgetful)
+	case order.Drain:
+		return fmt.Sprintf("%s is draining: it runs nothing and takes no job until `dispatcher hosts resume %s`%s", s.Host, s.Host, forgetful)
+	case s.State == "": // of an agent that does not tell
+		return s.Host + " is not drained any more; `dispatcher hosts` says whether it takes jobs"
+	case s.State != jetstream.Online:
+		return s.Host + " is not drained any more, but takes no job. " + condition(s, "")
+	case s.Trial:
+		return s.Host + " is not drained any more. " + condition(s, "")
+	}
+	return s.Host + " is taking jobs" + forgetful
 }

@@ -13,12 +13,13 @@ import (
 type lines struct {
 	c        *console
 	progress bool
+	now      func() time.Time // NATS'
 
 	mu   sync.Mutex              // guards the line being written and the field below
 	told map[jetstream.ID]string // the last progress that was told
 }
 
-func (l *lines) happened(e *jetstream.Event) { l.say(string(e.Job) + ": " + happening(e, time.Now())) }
+func (l *lines) happened(e *jetstream.Event) { l.say(string(e.Job) + ": " + happening(e, l.now())) }
 
 // progressed tells a new node, or another tenth of the running one.
 func (l *lines) progressed(id jetstream.ID, p jetstream.Progress) {

@@ -14,6 +14,7 @@
 //	dispatcher dead       dead letters: list, show, requeue, purge
 //	dispatcher affinity   rules that tie a workflow to hosts
 //	dispatcher tenants    weights and caps of tenants
+//	dispatcher access     keys of a closed fleet: give and revoke credentials of tenants, agents and operators
 //	dispatcher health     ask a dispatcher on this machine whether it does its work
 //	dispatcher sim        a simulated ComfyUI
 //	dispatcher bench      how fast it is

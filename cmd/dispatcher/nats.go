@@ -28,7 +28,7 @@ func (f *client) open(ctx context.Context, c *console) (q *jetstream.Queue, done
 	if err != nil {
 		return nil, nil, err
 	}
-	q, err = jetstream.Open(ctx, nc, jetstream.Config{Domain: f.Domain, APIPrefix: f.Prefix, ReadOnly: true})
+	q, err = jetstream.Open(ctx, nc, jetstream.Config{Domain: f.Domain, APIPrefix: f.APIPrefix(), ReadOnly: true})
 	if err != nil {
 		nc.Close()
 		return nil, nil, err
@@ -73,5 +73,6 @@ func (r jobRef) word() string {
 }
 
 func (r jobRef) missing() error {
-	return fmt.Errorf("tenant %s has no job %s; events are kept for a limited time, and --tenant says whose job it is", r.tenant, r.id)
+	return fmt.Errorf("tenant %s has no job %s; events are kept for a limited time, and `dispatcher dead show %s` tells of one that died longer ago; "+
+		"--tenant says whose job it is", r.tenant, r.id, r.word())
 }

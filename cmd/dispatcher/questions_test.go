@@ -89,12 +89,12 @@ func TestAJobThatWaitsForADrainedHostIsExplained(t *testing.T) {
 	f.until(t, []string{"hosts"}, "sim", "online", "0/1", hash[:8])
 
 	f.expect(t, 0, []string{"hosts", "drain", "sim"}, "sim is draining")
-	f.until(t, []string{"hosts"}, "sim", "draining: drained by an operator")
+	f.until(t, []string{"hosts"}, "sim", "draining: drained by an operator", "sim was drained by ", "; `dispatcher hosts resume sim` ends that.")
 	if code, out, say := f.ask(t, "", "submit", path, "--id=held", "--tenant=acme", "--priority=7"); code != 0 || out != "held\n" {
 		t.Fatalf("submit: code %d, %q, %s", code, out, say)
 	}
 	f.until(t, []string{"queue"}, "TENANT", "PRIORITY", "WAITING", "OLDEST", "acme", "7")
-	f.until(t, []string{"why", "acme/held"}, "job held, ", "; place 1 of 1", "sim", "no", "draining")
+	f.until(t, []string{"why", "acme/held"}, "job held, ", "; place 1 of 1", "sim", "no", "draining", "no host takes jobs now: sim drained (`dispatcher hosts resume` ends that)")
 	f.expect(t, 0, []string{"why", path}, "sim", "no", "draining: drained by an operator")
 	f.expect(t, 0, []string{"hosts", "resume", "sim"}, "sim is taking jobs")
 	f.until(t, []string{"why", "held", "--tenant=acme"}, "job held, completed: it has completed on host sim")

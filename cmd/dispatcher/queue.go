@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"time"
 
 	"github.com/comfyherd/comfyherd/internal/dispatcher"
 )
@@ -41,7 +40,7 @@ func (l *queueCmd) Run(ctx context.Context, c *console) error {
 		c.say("nothing waits and nothing runs")
 		return nil
 	}
-	now := time.Now()
+	now := q.Now()
 	rows := [][]string{{"TENANT", "PRIORITY", "WAITING", "OLDEST", "RUNNING", "SHARE"}}
 	for _, lane := range answer.Lanes {
 		rows = append(rows, []string{

@@ -57,6 +57,7 @@ finishes what is under way; Ctrl-C again stops now.
 Examples:
   dispatcher run
   dispatcher run --listen 0.0.0.0:4222 --http :8080
+  dispatcher run --listen 0.0.0.0:4222 --access ./herd --tls-cert nats.pem --tls-key nats-key.pem
   NATS_URL=nats://n1,nats://n2,nats://n3 NATS_CREDS=herd.creds dispatcher run --replicas 3`
 }
 
@@ -127,6 +128,7 @@ type link struct {
 	*nats.Conn
 	url    string           // for others to come to
 	server *embedded.Server // nil when it is not ours
+	guard  *guard           // of the server
 }
 
 func (l *link) close() error {
@@ -134,6 +136,7 @@ func (l *link) close() error {
 	if l.server == nil {
 		return nil
 	}
+	l.guard.close()
 	return l.server.Close()
 }
 
@@ -155,24 +158,38 @@ func (r *runCmd) connect(ctx context.Context, c *console, log *slog.Logger) (*li
 		c.say("NATS      %s", nc.ConnectedUrlRedacted())
 		return &link{Conn: nc, url: nc.ConnectedUrlRedacted()}, nil
 	}
-	server, err := r.start(log)
+	return r.embed(ctx, c, log)
+}
+
+// embed starts NATS in this process and connects to it through memory. The certificate is the server's.
+func (r *runCmd) embed(ctx context.Context, c *console, log *slog.Logger) (*link, error) {
+	server, guard, err := r.start(r.Cert, r.Key, c, log)
 	if err != nil {
 		return nil, err
 	}
+	to := r.NATS("dispatcher", log)
+	to.Creds, to.NKey, to.User, to.Password, to.Token = guard.creds, "", "", "", ""
+	to.CA, to.Cert, to.Key = "", "", ""
 	to.Options = server.ConnectOptions()
 	nc, err := daemon.Connect(ctx, to)
 	if err != nil {
+		guard.close()
 		return nil, errors.Join(err, server.Close())
 	}
 	c.say("NATS      %s, in this process; its data is in %s", server.URL(), r.StoreDir)
-	return &link{Conn: nc, url: server.URL(), server: server}, nil
+	if guard.folder != nil {
+		c.say("access    only with credentials out of %s; see `dispatcher access --help`", guard.folder.Dir())
+	}
+	return &link{Conn: nc, url: server.URL(), server: server, guard: guard}, nil
 }
 
 // dispatch opens the queue and runs the dispatcher and the port for health beside each other.
 func (r *runCmd) dispatch(stop, kill context.Context, nats *link, policy route.Policy, c *console, log *slog.Logger) error {
 	var q *jetstream.Queue
 	err := daemon.Begin(stop, r.Retry, log, func(ctx context.Context) (err error) {
-		q, err = jetstream.Open(ctx, nats.Conn, r.keep())
+		keep := r.keep()
+		keep.Warn = daemon.Warn(log)
+		q, err = jetstream.Open(ctx, nats.Conn, keep)
 		return err
 	})
 	if err != nil {
@@ -192,6 +209,9 @@ func (r *runCmd) dispatch(stop, kill context.Context, nats *link, policy route.P
 	if nats.url != daemon.DefaultURL {
 		where = "NATS_URL=" + nats.url + " "
 	}
+	if note := clockWords("this machine", q.ClockOff()); note != "" {
+		c.say("clock     %s", note)
+	}
 	c.say("submit    %sdispatcher submit workflow_api.json --wait", where)
 	c.say("hosts     %sCOMFY_HOSTS=http://127.0.0.1:8188 agent", where)
 	c.say("stop      Ctrl-C; again: now")
@@ -202,7 +222,7 @@ func (r *runCmd) dispatch(stop, kill context.Context, nats *link, policy route.P
 func (r *runCmd) keep() jetstream.Config {
 	return jetstream.Config{
 		Replicas: r.Replicas, Compression: r.Compression, AckWait: r.AckWait, LaneCap: r.LaneCap, EventsAge: r.EventsAge,
-		DeadAge: r.DeadAge, FilesAge: r.FilesAge, PresenceTTL: r.PresenceTTL, Domain: r.Domain, APIPrefix: r.Prefix,
+		DeadAge: r.DeadAge, FilesAge: r.FilesAge, PresenceTTL: r.PresenceTTL, Domain: r.Domain, APIPrefix: r.APIPrefix(),
 	}
 }
 

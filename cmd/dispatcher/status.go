@@ -72,7 +72,7 @@ func (s *statusCmd) Run(ctx context.Context, c *console) error {
 	if s.JSON {
 		return c.json(answer)
 	}
-	return answer.tell(c, time.Now())
+	return answer.tell(c, q.Now())
 }
 
 // place asks the dispatchers where the job stands in the queue. Without them the chain alone is told.
@@ -104,15 +104,48 @@ func (a *statusAnswer) tell(c *console, now time.Time) error {
 			return err
 		}
 	}
-	if len(last.Outputs) == 0 {
+	if err := hostsSay(c, last.Hosts); err != nil {
+		return err
+	}
+	return outputs(c, last)
+}
+
+// hostsSay lists why each host does not take the job, or refused it.
+func hostsSay(c *console, hosts map[string]string) error {
+	if len(hosts) == 0 {
 		return nil
 	}
-	c.print("files in COMFY_OUTPUTS, for a time:")
-	rows = [][]string{{"NODE", "MEDIA", "FILE", "SIZE", "OBJECT"}}
-	for _, o := range last.Outputs {
-		rows = append(rows, []string{o.Node, o.Media, o.Filename, bytesText(o.Size), o.Object})
+	c.print("hosts:")
+	rows := [][]string{{"HOST", "WHY"}}
+	for _, host := range sorted(hosts) {
+		rows = append(rows, []string{host, firstLine(hosts[host])})
 	}
 	return c.table(rows)
+}
+
+// outputs lists the files that a job made, and below them its texts.
+func outputs(c *console, e *job.Event) error {
+	rows := [][]string{{"NODE", "MEDIA", "FILE", "SIZE", "OBJECT"}}
+	for i := range e.Outputs {
+		if o := &e.Outputs[i]; !isText(o) || o.Object != "" {
+			rows = append(rows, []string{o.Node, o.Media, o.Filename, bytesText(o.Size), o.Object})
+		}
+	}
+	if len(rows) > 1 {
+		c.print("files in COMFY_OUTPUTS, for a time:")
+		if err := c.table(rows); err != nil {
+			return err
+		}
+	}
+	for i := range e.Outputs {
+		if o := &e.Outputs[i]; isText(o) && o.Text != "" {
+			c.print("text of node %s:", clean(o.Node))
+			for line := range strings.Lines(o.Text) {
+				c.print("  %s", clean(strings.TrimRight(line, "\r\n")))
+			}
+		}
+	}
+	return nil
 }
 
 // now is where the job is at this moment.
@@ -134,7 +167,7 @@ func attempts(c *console, e *job.Event) error {
 	rows := [][]string{{"ATTEMPT", "HOST", "KIND", "NODE", "MESSAGE"}}
 	for _, a := range e.Attempts {
 		node := strings.TrimSpace(a.Node + " " + a.Class)
-		rows = append(rows, []string{fmt.Sprint(a.Number), a.Host, string(a.Kind), node, firstLine(a.Message)})
+		rows = append(rows, []string{fmt.Sprint(a.Number), a.Host, kindText(a.Kind, a.Cause), node, firstLine(a.Message)})
 	}
 	return c.table(rows)
 }

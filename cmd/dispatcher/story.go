@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/comfyherd/comfyherd/internal/failure"
 	"github.com/comfyherd/comfyherd/internal/job"
 	"github.com/comfyherd/comfyherd/internal/route"
 	"github.com/comfyherd/comfyherd/jetstream"
@@ -22,7 +23,7 @@ func story(e *jetstream.Event, now time.Time) string {
 			add("place %d", e.Position)
 		}
 	case job.Waiting:
-		add("%s", holdText(route.HoldReason(e.Reason)))
+		add("%s", waitText(e))
 		if e.Until != nil && e.Until.After(now) {
 			add("for %s", span(e.Until.Sub(now)))
 		}
@@ -31,7 +32,7 @@ func story(e *jetstream.Event, now time.Time) string {
 			add("attempt %d", e.Attempt)
 		}
 	case job.Failed:
-		add("%s: %s", e.Kind, firstLine(e.Message))
+		add("%s: %s", kindText(e.Kind, e.Cause), firstLine(e.Message))
 	case job.Retrying:
 		if e.NotBefore != nil && e.NotBefore.After(now) {
 			add("%s", in(*e.NotBefore, now))
@@ -42,13 +43,73 @@ func story(e *jetstream.Event, now time.Time) string {
 	case job.Completed:
 		parts = completion(e)
 	case job.Dead:
-		add("%s: %s", e.Reason, firstLine(e.Message))
+		add("%s: %s", e.Reason, joinedBy("; ", firstLine(e.Message), perHost(e.Hosts)))
 	case job.Cancelled:
 		if e.By != "" {
 			add("by %s", e.By)
 		}
 	}
 	return clean(strings.Join(parts, ", "))
+}
+
+// waitText says why a job waits, with what each host lacks where that is the reason.
+func waitText(e *jetstream.Event) string {
+	switch reason := route.HoldReason(e.Reason); reason {
+	case route.NoneCapable, route.Excluded:
+		return joinedBy(": ", holdText(reason), perHost(e.Hosts))
+	case route.AllBlocked, route.OverCap, route.NotDue:
+		return holdText(reason)
+	case route.HostsDown:
+	}
+	if e.Message != "" { // the dispatcher's own words, also for what this command does not know
+		return firstLine(e.Message)
+	}
+	return holdText(route.HoldReason(e.Reason))
+}
+
+// mostReasons is how many different reasons of hosts stand in one line.
+const mostReasons = 4
+
+// perHost says what hosts say of a job, those that say the same together: "missing node X (gpu-1, gpu-2); draining (gpu-3)".
+func perHost(hosts map[string]string) string {
+	var order []string
+	who := map[string][]string{}
+	for _, host := range slices.Sorted(maps.Keys(hosts)) {
+		why := short(firstLine(hosts[host]), 120)
+		if who[why] == nil {
+			order = append(order, why)
+		}
+		who[why] = append(who[why], host)
+	}
+	var parts []string
+	for _, why := range order[:min(len(order), mostReasons)] {
+		parts = append(parts, fmt.Sprintf("%s (%s)", why, listed(who[why], mostReasons)))
+	}
+	if more := len(order) - mostReasons; more > 0 {
+		parts = append(parts, plural(more, "other reason")+", see `dispatcher status`")
+	}
+	return strings.Join(parts, "; ")
+}
+
+// listed names some of many.
+func listed(names []string, most int) string {
+	if len(names) <= most {
+		return strings.Join(names, ", ")
+	}
+	return fmt.Sprintf("%s and %d more", strings.Join(names[:most], ", "), len(names)-most)
+}
+
+// kindText is a kind of failure with what ails the host, when that is known.
+func kindText(kind failure.Kind, cause failure.Cause) string {
+	if cause == "" {
+		return string(kind)
+	}
+	return fmt.Sprintf("%s (%s)", kind, ailmentOf(cause).short)
+}
+
+// joinedBy joins what is not empty.
+func joinedBy(separator string, parts ...string) string {
+	return strings.Join(slices.DeleteFunc(parts, func(s string) bool { return s == "" }), separator)
 }
 
 // holdText says why no host may take a job.
@@ -64,12 +125,26 @@ func holdText(reason route.HoldReason) string {
 		return "its tenant runs as many jobs as it may"
 	case route.NotDue:
 		return "not due yet"
+	case route.HostsDown:
+		return "two hosts are out because of its tenant's jobs"
 	}
 	return spaces(string(reason)) // of a newer dispatcher
 }
 
 func completion(e *jetstream.Event) []string {
-	parts := []string{"ran " + span(time.Duration(e.RanFor)), plural(len(e.Outputs), "file")}
+	var texts []job.Output
+	for i := range e.Outputs {
+		if isText(&e.Outputs[i]) {
+			texts = append(texts, e.Outputs[i])
+		}
+	}
+	parts := []string{"ran " + span(time.Duration(e.RanFor)), plural(len(e.Outputs)-len(texts), "file")}
+	for i := range texts {
+		parts = append(parts, textOf(&texts[i]))
+	}
+	if e.OutputsMissing {
+		parts = append(parts, "but no output node left anything: no file, no picture and no text")
+	}
 	if time.Duration(e.QueuedFor) >= time.Millisecond {
 		parts = append(parts, "waited "+span(time.Duration(e.QueuedFor)))
 	}
@@ -80,6 +155,17 @@ func completion(e *jetstream.Event) []string {
 		parts = append(parts, fmt.Sprintf("seed of node %s: %d", node, e.Seeds[node]))
 	}
 	return parts
+}
+
+// isText reports whether an output is a text that ComfyUI showed, and no file of ComfyUI's.
+func isText(o *job.Output) bool { return o.Media == "text" }
+
+// textOf is a text output in a few words: its own when it is short.
+func textOf(o *job.Output) string {
+	if o.Text == "" {
+		return fmt.Sprintf("text of node %s: %s", o.Node, bytesText(o.Size))
+	}
+	return fmt.Sprintf("text of node %s: %q", o.Node, short(strings.TrimSpace(o.Text), 60))
 }
 
 // firstLine keeps a traceback out of a line.

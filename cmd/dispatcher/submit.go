@@ -172,6 +172,10 @@ func (s *submitCmd) publish(ctx context.Context, c *console, q *jetstream.Queue,
 	lane := jetstream.Lane{Tenant: jetstream.Tenant(s.Tenant), Priority: jetstream.Priority(s.Priority)}
 	receipts := make([]jetstream.Receipt, 0, len(specs))
 	for _, spec := range specs {
+		if s.In > 0 {
+			at := q.Now().Add(s.In).UTC() // of NATS' clock, by which the dispatchers go
+			spec.RunAt = &at
+		}
 		spec.Inputs = append(spec.Inputs[:len(spec.Inputs):len(spec.Inputs)], inputs...)
 		r, err := q.Submit(ctx, lane, spec)
 		if err != nil {

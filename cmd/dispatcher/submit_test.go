@@ -108,6 +108,8 @@ func TestBadJobsAreRefusedBeforeAnythingIsSent(t *testing.T) {
 		"InputFile":    {picture, []string{"--input=1.image=/does/not/exist.png"}, "there is no file"},
 		"InputNode":    {picture, []string{"--input=5.image=/dev/null"}, "the workflow has no node 5"},
 		"Timeout":      {picture, []string{"--timeout=5s"}, "add --wait"},
+		"Misspelt":     {`{"workflow":` + picture + `,"prioritty":9,"prefered_hosts":["a"]}`, nil, "nobody reads prefered_hosts (did you mean prefer_hosts?), prioritty; correct it or leave it out"},
+		"NotAField":    {`{"workflow":` + picture + `,"priority":9,"tenant":"acme"}`, nil, "nobody reads priority (use --priority), tenant (use --tenant); correct it or leave it out"},
 		"WrongEnvelop": {`{"workflow":{},"max_attempts":"many"}`, nil, "max_attempts"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -135,6 +137,9 @@ func TestAnErrorSaysWhatIsWrongAndWhatToDoNext(t *testing.T) {
 		"Which":    {[]string{"blocks", "clear"}, "dispatcher: blocks clear needs to know which; give --host, --hash or both, or --all\n"},
 		"Hash":     {[]string{"blocks", "--hash=XY"}, "dispatcher: --hash XY is no hash; give 64 lower-case hex digits, or the first of them\n"},
 		"Letters":  {[]string{"dead", "requeue"}, "dispatcher: dead requeue needs to know which; name jobs, or give --tenant, --hash, --kind, --reason or --since, or --all\n"},
+		"Password": {[]string{"demo", "--comfy-hosts=a=http://ok:1,htp://admin:s3cret@h:1"}, "dispatcher: entry 2 of COMFY_HOSTS is no address of a ComfyUI; write it like"},
+		"NotAFlag": {[]string{"demo", "http://admin:s3cret@h:1"}, "dispatcher: unexpected argument http://***@h:1; see `dispatcher demo --help`\n"},
+		"Listen":   {[]string{"sim", "--listen=admin:s3cret@127.0.0.1:0"}, "dispatcher: start simulated ComfyUI: listen tcp: address ***@127.0.0.1:0: too many colons"},
 		"Health":   {[]string{"health"}, "dispatcher: no address to ask for health; start the process with --http :8080 and give the same here\n"},
 		"Affinity": {[]string{"affinity", "set", "nothing", "--prefer=a"}, "dispatcher: nothing is neither a hash nor a file; `dispatcher status JOB --json` shows the hash of a job\n"},
 		"JobID":    {[]string{"status", "a b"}, "dispatcher: \"a b\" is no job id; use 1 to 120 of A-Z a-z 0-9 _ -, or tenant/id\n"},
@@ -150,6 +155,30 @@ func TestAnErrorSaysWhatIsWrongAndWhatToDoNext(t *testing.T) {
 				t.Errorf("code %d, out %q, err %q, want %q", code, out.String(), err.String(), tc.want)
 			}
 		})
+	}
+}
+
+func TestNoErrorShowsAPassword(t *testing.T) {
+	t.Parallel()
+	for _, args := range [][]string{
+		{"demo", "--comfy-hosts=htp://admin:s3cret@h:1"},
+		{"demo", "--comfy-hosts=admin:s3cret@h:1"},
+		{"demo", "--comfy-hosts=http://admin:s3cret,@h:1"},
+		{"demo", "--comfy-hosts=http://admin:a/s3cret@h:1"},
+		{"demo", "--comfy-hosts=a=http://admin:s3cret@h:1,a=http://h:2"},
+		{"demo", "--comfy-host=http://admin:s3cret@h:1"},
+		{"demo", "http://admin:s3cret@h:1"},
+		{"sim", "--listen=admin:s3cret@127.0.0.1:0"},
+		{"sim", "--job-time=http://admin:s3cret@h:1"},
+		{"http://admin:s3cret@h:1"},
+		{"hosts", "--nats-url=nats://admin:s3cret@127.0.0.1:1"},
+		{"hosts", "drain", "http://admin:s3cret@h:1"},
+		{"run", "--preset=nats://admin:s3cret@h"},
+	} {
+		var out, say bytes.Buffer
+		if code := main.Run(t.Context(), args, strings.NewReader(""), &out, &say); code != 1 || strings.Contains(out.String()+say.String(), "cret") {
+			t.Errorf("%q ended with %d and says %s", args, code, say.String())
+		}
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -13,8 +14,8 @@ import (
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
-// followed is how many jobs are followed at a time; the others are in the queue behind them anyway.
-const followed = 16
+// fetched is how many jobs' files are fetched at a time.
+const fetched = 8
 
 // waiter follows jobs to their ends.
 type waiter struct {
@@ -26,7 +27,8 @@ type waiter struct {
 
 	mu     sync.Mutex // guards the fields below
 	ends   map[job.EventKind]int
-	failed error // the first file that could not be written
+	over   map[job.ID]bool // jobs whose end was told
+	failed error           // the first file that could not be written
 }
 
 // display shows what happens to jobs: live on a terminal, in plain lines elsewhere. Its methods may be called from
@@ -41,7 +43,8 @@ type display interface {
 
 // wait returns nil when all jobs completed, and otherwise an exit that says what became of them.
 func (w *waiter) wait(stop context.Context, jobs []jetstream.Receipt) error {
-	w.ends = map[job.EventKind]int{}
+	w.ends, w.over = map[job.EventKind]int{}, map[job.ID]bool{}
+	jobs = different(jobs)
 	ctx, cancel := context.WithCancel(stop)
 	if w.timeout > 0 {
 		ctx, cancel = context.WithTimeout(stop, w.timeout)
@@ -51,82 +54,91 @@ func (w *waiter) wait(stop context.Context, jobs []jetstream.Receipt) error {
 	if err := w.q.Call(ctx, "tenants", struct{}{}, &struct{}{}); errors.Is(err, nats.ErrNoResponders) {
 		show.say("no dispatcher is running, and until one does all jobs wait; start one with `dispatcher run`")
 	}
-	next := make(chan jetstream.Receipt)
-	var workers sync.WaitGroup
-	for range min(followed, len(jobs)) {
-		workers.Go(func() {
-			for r := range next {
-				w.follow(ctx, r, show)
-			}
-		})
-	}
-	for _, r := range jobs {
-		select {
-		case next <- r:
-		case <-ctx.Done():
-		}
-	}
-	close(next)
-	workers.Wait()
+	w.follow(ctx, jobs, show)
 	show.close()
 	return w.verdict(stop, jobs)
 }
 
 func (w *waiter) display() display {
 	if isTerminal(w.c.err) {
-		return newBars(w.c)
+		return newBars(w.c, w.q.Now)
 	}
-	return &lines{c: w.c, progress: w.progress}
+	return &lines{c: w.c, progress: w.progress, now: w.q.Now}
 }
 
-// follow tells one job's events until its end, through any loss of the connection.
-func (w *waiter) follow(ctx context.Context, r jetstream.Receipt, show display) {
-	live, cancel := context.WithCancel(ctx)
-	defer cancel()
-	var listening sync.WaitGroup
-	listening.Go(func() {
-		// Progress is a convenience: without it the events still come.
-		_ = w.q.FollowProgress(live, r.Tenant, r.Job, func(p jetstream.Progress) { show.progressed(r.Job, p) })
+// different leaves out what was published again under the id of another: it is the same job.
+func different(jobs []jetstream.Receipt) []jetstream.Receipt {
+	seen := map[job.ID]bool{}
+	return slices.DeleteFunc(slices.Clone(jobs), func(r jetstream.Receipt) bool {
+		again := seen[r.Job]
+		seen[r.Job] = true
+		return again
 	})
+}
+
+// follow tells the events of all jobs, on one subscription, until each has ended. Files are fetched beside it.
+func (w *waiter) follow(ctx context.Context, jobs []jetstream.Receipt, show display) {
+	live, quiet := context.WithCancel(ctx)
+	var listening, fetching sync.WaitGroup
 	defer listening.Wait()
-	defer cancel()
-	for seen := 0; ctx.Err() == nil; {
-		var err error
-		if seen, err = w.tell(ctx, r, seen, show); err == nil {
-			return
-		}
-		if ctx.Err() == nil {
-			show.say(fmt.Sprintf("%s: %v; looking again", r.Job, err))
-			pause(ctx, time.Second)
+	defer quiet()
+	defer fetching.Wait()
+	ids := make([]job.ID, 0, len(jobs))
+	for _, r := range jobs {
+		ids = append(ids, r.Job)
+	}
+	tenant := jobs[0].Tenant // of all
+	listening.Go(func() { w.listen(live, tenant, ids, show) })
+	places := make(chan struct{}, fetched)
+	for e, err := range w.q.FollowMany(ctx, tenant, ids) {
+		switch {
+		case err != nil && ctx.Err() == nil:
+			show.say(err.Error())
+		case err != nil: // the wait is over
+		case e.EventKind == job.Completed && w.out != "":
+			fetching.Go(func() {
+				places <- struct{}{}
+				defer func() { <-places }()
+				w.fetch(ctx, &e, show)
+				w.happened(&e, show)
+			})
+		default:
+			w.happened(&e, show)
 		}
 	}
 }
 
-// tell tells the events after the first skip ones; a nil error says that the job has ended.
-func (w *waiter) tell(ctx context.Context, r jetstream.Receipt, skip int, show display) (seen int, err error) {
-	for e, err := range w.q.Follow(ctx, r.Tenant, r.Job) {
-		if err != nil {
-			return max(seen, skip), err
-		}
-		if seen++; seen <= skip {
-			continue
-		}
-		if e.EventKind == job.Completed && w.out != "" {
-			w.fetch(ctx, &e, show)
-		}
-		show.happened(&e)
-		if e.EventKind.Terminal() {
-			w.ended(e.EventKind)
-			return seen, nil
-		}
+// listen shows progress, which is a convenience: without it the events still come.
+func (w *waiter) listen(ctx context.Context, tenant job.Tenant, ids []job.ID, show display) {
+	ours := map[job.ID]bool{}
+	for _, id := range ids {
+		ours[id] = true
 	}
-	return max(seen, skip), errors.New("the events ended early")
+	_ = w.q.FollowAllProgress(ctx, tenant, func(id job.ID, p jetstream.Progress) {
+		if ours[id] && !w.isOver(id) {
+			show.progressed(id, p)
+		}
+	})
 }
 
-func (w *waiter) ended(kind job.EventKind) {
+func (w *waiter) happened(e *jetstream.Event, show display) {
+	if e.EventKind.Terminal() {
+		w.ended(e)
+	}
+	show.happened(e)
+}
+
+func (w *waiter) ended(e *jetstream.Event) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.ends[kind]++
+	w.ends[e.EventKind]++
+	w.over[e.Job] = true
+}
+
+func (w *waiter) isOver(id job.ID) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.over[id]
 }
 
 func pause(ctx context.Context, d time.Duration) {

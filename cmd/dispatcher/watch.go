@@ -53,7 +53,7 @@ func (w *watchCmd) Run(ctx context.Context, c *console) error {
 
 // show goes on after a lost connection with the event behind the last one.
 func (w *watchCmd) show(ctx context.Context, c *console, q *jetstream.Queue, p *printer) error {
-	since := time.Now().Add(-w.Since)
+	since := q.Now().Add(-w.Since)
 	if w.All {
 		since = time.Time{}
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/comfyherd/comfyherd/internal/dispatcher"
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/route"
 )
 
 // whyCmd asks the dispatchers for their reasons.
@@ -45,7 +47,7 @@ func (w *whyCmd) Run(ctx context.Context, c *console) error {
 	if w.JSON {
 		return c.json(answer)
 	}
-	return tellWhy(c, &answer, time.Now())
+	return tellWhy(c, &answer, q.Now())
 }
 
 func (w *whyCmd) request(c *console) (dispatcher.WhyRequest, error) {
@@ -67,9 +69,12 @@ func (w *whyCmd) request(c *console) (dispatcher.WhyRequest, error) {
 }
 
 func tellWhy(c *console, a *dispatcher.WhyAnswer, now time.Time) error {
-	text := a.Text
+	text := cmp.Or(nobody(a.Hosts), a.Text)
+	if a.State.Terminal() || a.State == job.Started {
+		text = a.Text
+	}
 	if a.Job != "" {
-		text = fmt.Sprintf("job %s, %s: %s", a.Job, a.State, a.Text)
+		text = fmt.Sprintf("job %s, %s: %s", a.Job, a.State, text)
 	}
 	if a.Until != nil && a.Until.After(now) {
 		text += ", for " + span(a.Until.Sub(now))
@@ -77,7 +82,7 @@ func tellWhy(c *console, a *dispatcher.WhyAnswer, now time.Time) error {
 	if a.Position > 0 {
 		text += fmt.Sprintf("; place %d of %d", a.Position, a.Of)
 	}
-	if a.ETA != nil {
+	if a.ETA != nil && (a.Reason == "" || a.Until != nil) { // of what holds it nobody knows when it ends
 		text += "; about to start " + in(*a.ETA, now)
 	}
 	c.print("%s", clean(text))
@@ -96,4 +101,30 @@ func tellWhy(c *console, a *dispatcher.WhyAnswer, now time.Time) error {
 		rows = append(rows, []string{string(a.Hosts[i].Host), may, firstLine(a.Hosts[i].Text)})
 	}
 	return c.table(rows)
+}
+
+// nobody says why no host at all takes jobs, and what to do; empty when one of them does.
+func nobody(hosts []route.HostVerdict) string {
+	by := map[route.Code][]string{}
+	for i := range hosts {
+		switch v := &hosts[i]; v.Code {
+		case route.CodeOffline, route.CodeDrain, route.CodeSick:
+			by[v.Code] = append(by[v.Code], string(v.Host))
+		default:
+			return ""
+		}
+	}
+	var parts []string
+	add := func(code route.Code, what, hint string) {
+		if names := by[code]; len(names) > 0 {
+			parts = append(parts, fmt.Sprintf("%s %s (%s)", listed(names, mostReasons), what, hint))
+		}
+	}
+	add(route.CodeDrain, "drained", "`dispatcher hosts resume` ends that")
+	add(route.CodeSick, "unhealthy", "`dispatcher hosts` says what ails and what helps")
+	add(route.CodeOffline, "away", "its agent does not run, or cannot reach NATS")
+	if len(parts) == 0 {
+		return ""
+	}
+	return "no host takes jobs now: " + strings.Join(parts, "; ")
 }

@@ -39,6 +39,9 @@ func (w *wishes) spec(body []byte, tenant string) (jetstream.Spec, error) {
 	if err != nil {
 		return spec, err
 	}
+	if err := unread(body); err != nil {
+		return spec, err
+	}
 	graph, err := workflow.Parse(spec.Workflow)
 	if err != nil {
 		return spec, err
@@ -61,6 +64,18 @@ func (w *wishes) spec(body []byte, tenant string) (jetstream.Spec, error) {
 	}
 	_, err = job.Parse(job.Message{Tenant: tenant, Priority: job.Usual, Body: whole})
 	return spec, err
+}
+
+// unread refuses fields that no dispatcher would read: most are misspelt. Whoever publishes to NATS directly gets no such
+// answer, and newer programs may send more.
+func unread(body []byte) error {
+	fields := job.UnknownFields(body)
+	if len(fields) == 0 {
+		return nil
+	}
+	text := strings.NewReplacer("(the priority is the last part of the subject)", "(use --priority)", "(the tenant is a part of the subject)", "(use --tenant)").
+		Replace(strings.Join(fields, ", "))
+	return fmt.Errorf("nobody reads %s; correct it or leave it out", text)
 }
 
 // set changes one input, as in 6.inputs.text=a cat, or shorter 6.text=a cat.

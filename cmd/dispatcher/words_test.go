@@ -2,8 +2,10 @@ package main_test
 
 import (
 	"errors"
+	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"testing"
 	"time"
 
@@ -54,6 +56,16 @@ func TestOutputsKeepTheirNamesAndStayInTheirFolder(t *testing.T) {
 	} {
 		if got := main.FileName(&job.Output{Node: step.node, Filename: step.file}, taken); got != step.want {
 			t.Errorf("%s of node %s: got %s, want %s", step.file, step.node, got, step.want)
+		}
+	}
+}
+
+func TestATextIsAFileOfItsNode(t *testing.T) {
+	t.Parallel()
+	taken := map[string]bool{}
+	for _, want := range []string{"4.txt", "4-4.txt"} {
+		if got := main.FileName(&job.Output{Node: "4", Media: "text"}, taken); got != want {
+			t.Errorf("got %s, want %s", got, want)
 		}
 	}
 }
@@ -112,6 +124,76 @@ func TestAnEventReadsAsAPartOfASentence(t *testing.T) {
 	} {
 		if got := main.Happening(&e, now); got != want {
 			t.Errorf("got  %q\nwant %q", got, want)
+		}
+	}
+}
+
+func TestAWaitingJobSaysWhatWhichHostLacks(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 12, 1, 8, 0, 0, 0, time.UTC)
+	hosts := map[string]string{"a": "missing node X", "b": "missing node X", "c": "unhealthy: disk full", "d": "draining"}
+	many := map[string]string{"a": "1", "b": "2", "c": "3", "d": "4", "e": "5", "f": "6"}
+	crowd := map[string]string{"a": "x", "b": "x", "c": "x", "d": "x", "e": "x", "f": "x"}
+	for want, e := range map[string]jetstream.Event{
+		"waiting: no host can run it now: missing node X (a, b); unhealthy: disk full (c); draining (d)":        {Reason: "none_capable", Hosts: hosts},
+		"waiting: its wishes or rules exclude every online host that can run it: draining (d)":                  {Reason: "excluded", Hosts: map[string]string{"d": "draining"}},
+		"waiting: no host can run it now: 1 (a); 2 (b); 3 (c); 4 (d); 2 other reasons, see `dispatcher status`": {Reason: "none_capable", Hosts: many},
+		"waiting: no host can run it now: x (a, b, c, d and 2 more)":                                            {Reason: "none_capable", Hosts: crowd},
+		"waiting: no host can run it now":                           {Reason: "none_capable"},
+		"waiting: every host that can run it is blocked":            {Reason: "all_blocked", Hosts: hosts},
+		"waiting: two hosts are out because of jobs of tenant acme": {Reason: "hosts_down", Message: "two hosts are out because of jobs of tenant acme"},
+		"waiting: two hosts are out because of its tenant's jobs":   {Reason: "hosts_down"},
+		"waiting: too hot":               {Reason: "of_a_newer_dispatcher", Message: "too hot"},
+		"waiting: of a newer dispatcher": {Reason: "of_a_newer_dispatcher"},
+	} {
+		e.EventKind = job.Waiting
+		if got := main.Happening(&e, now); got != want {
+			t.Errorf("got  %q\nwant %q", got, want)
+		}
+	}
+}
+
+func TestAnEndSaysWhatEachHostSaidAndWhatTheJobMade(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 12, 1, 8, 0, 0, 0, time.UTC)
+	file, text := job.Output{Node: "9", Media: "images", Filename: "a.png"}, job.Output{Node: "4", Media: "text", Text: "a cat\non a mat ", Size: 16}
+	for want, e := range map[string]jetstream.Event{
+		"dead: not_retryable: every host refuses it; value not in list: beta57 (a); 413 (b)": {
+			EventKind: job.Dead, Reason: "not_retryable", Message: "every host refuses it", Hosts: map[string]string{"a": "value not in list: beta57", "b": "413"},
+		},
+		"failed on a: host_sick (disk full): [Errno 28]": {EventKind: job.Failed, Host: "a", Kind: failure.HostSick, Cause: failure.DiskFull, Message: "[Errno 28]"},
+		`completed on b, ran 1.5s, 1 file, text of node 4: "a cat\non a mat"`: {
+			EventKind: job.Completed, Host: "b", RanFor: job.Duration(1500 * time.Millisecond), Outputs: []job.Output{text, file},
+		},
+		"completed on b, ran 1.5s, 0 files, text of node 4: 64.0 KiB": {
+			EventKind: job.Completed, Host: "b", RanFor: job.Duration(1500 * time.Millisecond), Outputs: []job.Output{{Node: "4", Media: "text", Object: "o", Size: 64 << 10}},
+		},
+		"completed on b, ran 1.5s, 0 files, but no output node left anything: no file, no picture and no text": {
+			EventKind: job.Completed, Host: "b", RanFor: job.Duration(1500 * time.Millisecond), OutputsMissing: true,
+		},
+	} {
+		if got := main.Happening(&e, now); got != want {
+			t.Errorf("got  %q\nwant %q", got, want)
+		}
+	}
+}
+
+func TestAFileIsWrittenOnlyWhenItIsTheOneOfTheEvent(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "job", "a.txt")
+	const digest = "SHA-256=ungWv48Bz-pBQUDeXa4iI7ADYaOWF3qctBD_YfIAFa0=" // of abc
+	if err := main.Write(path, strings.NewReader("abd"), digest); err == nil || !strings.Contains(err.Error(), "is not the file that the job made") {
+		t.Errorf("another file was taken: %v", err)
+	}
+	if left, err := os.ReadDir(filepath.Dir(path)); err != nil || len(left) > 0 {
+		t.Errorf("it left %v, %v", left, err)
+	}
+	for _, known := range []string{digest, ""} {
+		if err := main.Write(path, strings.NewReader("abc"), known); err != nil {
+			t.Error(err)
+		}
+		if got, err := os.ReadFile(path); err != nil || string(got) != "abc" {
+			t.Errorf("got %q, %v", got, err)
 		}
 	}
 }

@@ -4,8 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
+	"time"
 
 	"github.com/google/uuid"
+	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/comfyherd/comfyherd/internal/comfy"
@@ -18,6 +21,8 @@ type Agent struct {
 	q     *jetstream.Queue
 	hosts []*host
 	crew  *crew.Crew // runs the walks of all hosts
+	cfg   Config
+	clock prometheus.Gauge
 }
 
 // New makes an agent. It connects to no ComfyUI: one that is down is an unhealthy host, not an error.
@@ -34,7 +39,8 @@ func New(q *jetstream.Queue, cfg Config) (*Agent, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &Agent{q: q, crew: crew.Muster()}
+	a := &Agent{q: q, crew: crew.Muster(), cfg: cfg, clock: metrics.clock}
+	large := make(chan struct{}, largeAtOnce)
 	instance := uuid.NewString()
 	for _, h := range hosts {
 		if h.Comfy == nil {
@@ -44,7 +50,7 @@ func New(q *jetstream.Queue, cfg Config) (*Agent, error) {
 			}
 		}
 		host := newHost(q, cfg, h, instance, metrics)
-		host.crew = a.crew
+		host.crew, host.large = a.crew, large
 		a.hosts = append(a.hosts, host)
 	}
 	return a, nil
@@ -56,6 +62,11 @@ func New(q *jetstream.Queue, cfg Config) (*Agent, error) {
 func (a *Agent) Run(stop, kill context.Context) error {
 	defer a.crew.Close()
 	g, ctx := errgroup.WithContext(kill)
+	watching, enough := context.WithCancel(ctx)
+	var clock sync.WaitGroup
+	clock.Go(func() { a.clockLoop(watching) })
+	defer clock.Wait()
+	defer enough()
 	for _, h := range a.hosts {
 		g.Go(func() error { return h.run(stop, ctx) })
 	}
@@ -69,7 +80,7 @@ func (a *Agent) Run(stop, kill context.Context) error {
 func (a *Agent) Hosts() []HostConfig {
 	hosts := make([]HostConfig, len(a.hosts))
 	for i, h := range a.hosts {
-		hosts[i] = HostConfig{Name: h.name, URL: h.desk.state().URL}
+		hosts[i] = HostConfig{Name: h.name, URL: h.url}
 	}
 	return hosts
 }
@@ -89,3 +100,27 @@ func (a *Agent) Health() error {
 	}
 	return errors.Join(reasons...)
 }
+
+// clockLoop says by how much this machine's clock is off, in a gauge and, when it is more than a second, in the log. No
+// time that leaves the agent is taken from it, so that nothing else follows.
+func (a *Agent) clockLoop(ctx context.Context) {
+	ticker := time.NewTicker(clockPause)
+	defer ticker.Stop()
+	told := false
+	for {
+		off := a.q.ClockOff()
+		a.clock.Set(off.Seconds())
+		if is := off.Abs() > clockTolerance; is != told {
+			told = is
+			a.cfg.Logger.Warn("this machine's clock and NATS' differ, set it right (NTP); jobs go by NATS' clock", "off", off, "still", is)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+	}
+}
+
+// clockPause is between two looks at the clock.
+const clockPause = 5 * time.Second

@@ -25,6 +25,8 @@ type Prompts interface {
 	Find(ctx context.Context, promptID string) (comfy.Standing, error)
 	// Free gives memory back after a prompt ran out of it.
 	Free(ctx context.Context) error
+	// SeedLimit is the largest seed that an input takes, when that is known.
+	SeedLimit(class, input string) (most uint64, known bool)
 }
 
 // Health tells whether ComfyUI answers, and what it has.
@@ -35,13 +37,26 @@ type Health interface {
 	State() comfy.State
 	Probe(ctx context.Context) (comfy.Probe, error)
 	Survey(ctx context.Context) (comfy.Probe, error)
+	// Sick reads ComfyUI's log; cause is empty when it is well.
 	Sick(ctx context.Context) (reason string, cause failure.Cause, err error)
+	// Process is the same for as long as ComfyUI is not started again, and another after that.
+	Process(ctx context.Context) (string, error)
+	// ProbeSubmit is nil when ComfyUI itself answers submits, and otherwise says what to do.
+	ProbeSubmit(ctx context.Context) error
+	// ProbeRoom writes a small file; its error is comfy.ErrNoRoom when the disk is full.
+	ProbeRoom(ctx context.Context) error
 	Capability(ctx context.Context) (workflow.Capability, error)
 	Spelling(class, input, file string) string
+	// Has says whether the class is in what was read last.
+	Has(class string) bool
 }
 
 // Files carries files to and from the host.
 type Files interface {
 	Open(ctx context.Context, o comfy.Output) (body io.ReadCloser, contentType string, size int64, err error)
 	Upload(ctx context.Context, name, subfolder string, r io.Reader) (nameForWorkflow string, err error)
+	// Clear removes the files of one prompt from the host, and only those.
+	Clear(ctx context.Context, promptID string) error
+	// Discard forgets the pictures of a prompt that came over the websocket.
+	Discard(promptID string)
 }

@@ -26,14 +26,17 @@ type Config struct {
 	TotalTimeout  time.Duration // of the run; default none
 	FreezeTimeout time.Duration // without any answer of ComfyUI; default 15 s
 
-	// LearnEvery is the pause between two readings of what ComfyUI can run, while nothing asks for one. Default 1 min.
+	// LearnEvery is the shortest pause between two readings of what an idle ComfyUI can run. Default 1 min.
 	LearnEvery time.Duration
 
 	// CancelPatience is how long a prompt may take to stop before its host counts as unhealthy: a node without
-	// progress ticks stops only when it is through. Default 30 s.
+	// progress ticks stops only when it is through. Default 10 s.
 	CancelPatience time.Duration
 
-	Outputs string   // OutputsStore (default) or OutputsNone
+	Outputs   string // OutputsStore (default) or OutputsNone
+	KeepFiles bool   // leave the files of ended jobs in ComfyUI's folders; OutputsNone does so anyway
+	MaxInput  int64  // bytes of one input file; default 4 GiB
+
 	Labels  []string // such as gpu=4090, of every host
 	Version string   // of the agent, for people
 	Machine string   // stands in names instead of a loopback address, which every machine has; empty leaves the address
@@ -63,11 +66,12 @@ func (c Config) withDefaults() Config {
 	c.NodeTimeout = max(0, cmp.Or(c.NodeTimeout, 10*time.Minute))
 	c.TotalTimeout = max(0, c.TotalTimeout)
 	c.FreezeTimeout = max(0, cmp.Or(c.FreezeTimeout, 15*time.Second))
-	c.CancelPatience = max(0, cmp.Or(c.CancelPatience, 30*time.Second))
+	c.CancelPatience = max(0, cmp.Or(c.CancelPatience, 10*time.Second))
 	if c.LearnEvery <= 0 {
 		c.LearnEvery = time.Minute
 	}
 	c.Outputs = cmp.Or(c.Outputs, OutputsStore)
+	c.MaxInput = cmp.Or(c.MaxInput, maxInput)
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}

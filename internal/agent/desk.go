@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/comfyherd/comfyherd/internal/failure"
 	"github.com/comfyherd/comfyherd/internal/workflow"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
@@ -16,21 +17,31 @@ const keptHashes = 8
 // desk is the only judge of a host's slots. It holds every run from "accepted" until its walk is over; a run gives
 // its slot back earlier, when ComfyUI no longer runs its prompt.
 type desk struct {
-	capacity int // slots and prefetch together
+	clock clock
 
-	mu       sync.Mutex // guards all below
-	public   jetstream.HostState
-	runs     []*run
-	slotted  []*run // of runs, those that hold a slot, oldest first
-	trouble  string // why ComfyUI cannot run anything; empty when it can
-	sick     bool   // trouble lasts until ComfyUI was restarted
-	leaving  bool   // the agent shuts down
-	drained  bool   // somebody asked for it by control
-	watchers []chan struct{}
+	mu        sync.Mutex // guards all below
+	public    jetstream.HostState
+	runs      []*run
+	slotted   []*run // of runs, those that hold a slot, oldest first
+	ails      ailments
+	leaving   bool   // the agent shuts down
+	drained   bool   // somebody asked for it by control
+	drainedBy string // who
+	reading   bool   // what ComfyUI can run is to be read as soon as nothing runs
+	watchers  []chan struct{}
 }
 
-func newDesk(s jetstream.HostState) *desk {
-	return &desk{capacity: s.Slots + s.Prefetch, public: s, trouble: "ComfyUI was not asked yet"}
+// clock is NATS' time and how far this machine is from it; *jetstream.Queue is the real one.
+type clock interface {
+	Now() time.Time
+	ClockOff() time.Duration
+}
+
+func newDesk(s jetstream.HostState, clock clock) *desk {
+	return &desk{
+		clock: clock, public: s,
+		ails: ailments{{cause: failure.Down, reason: "ComfyUI was not asked yet"}},
+	}
 }
 
 // verdict is the desk's answer to an offer.
@@ -87,12 +98,28 @@ func (d *desk) refusal(o *jetstream.Offer) verdict {
 		return verdict{}
 	case d.drained:
 		return verdict{answer: jetstream.Drain, reason: drainReason}
-	case d.trouble != "":
-		return verdict{answer: jetstream.Unfit, reason: d.trouble}
-	case len(d.slotted)+d.public.Foreign >= d.capacity:
+	case d.ails.worst() != nil:
+		return verdict{answer: jetstream.Unfit, reason: d.ails.worst().reason}
+	case d.reading:
+		return verdict{answer: jetstream.Busy, reason: "what ComfyUI can run is read next"}
+	}
+	slots, prefetch := d.room()
+	if len(d.slotted)+d.public.Foreign >= slots+prefetch {
 		return verdict{answer: jetstream.Busy, reason: "all slots are taken"}
 	}
 	return verdict{}
+}
+
+// room is how many jobs the host holds now: one at a time while it is on trial, and none more than it has while what it
+// can run is to be read. It must be called with mu held.
+func (d *desk) room() (slots, prefetch int) {
+	switch {
+	case d.ails.suspicion() != nil:
+		return 1, 0
+	case d.reading:
+		return max(1, len(d.slotted)), 0
+	}
+	return d.public.Slots, d.public.Prefetch
 }
 
 const drainReason = "drained by an operator"
@@ -123,11 +150,12 @@ func (d *desk) unknown(o *jetstream.Offer, begin func()) bool {
 	return true
 }
 
-// free gives a run's slot back and reports whether it held one.
-func (d *desk) free(r *run) bool {
+// free gives a run's slot back and reports whether it held one, and whether what ComfyUI can run is to be read next.
+func (d *desk) free(r *run) (held, read bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return takeOut(&d.slotted, r)
+	held = takeOut(&d.slotted, r)
+	return held, d.reading && len(d.slotted) == 0
 }
 
 // takeOut takes r out of runs and reports whether it was there.
@@ -178,7 +206,14 @@ func (d *desk) all() []*run {
 func (d *desk) well() bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.trouble == ""
+	return d.ails.worst() == nil
+}
+
+// has reports whether a condition of the cause stands.
+func (d *desk) has(cause failure.Cause) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.ails.of(cause) != nil
 }
 
 // busy counts the runs that hold a slot.
@@ -188,58 +223,94 @@ func (d *desk) busy() int {
 	return len(d.slotted)
 }
 
+// running is the run that has its slot for longest, nil without any. It must be called with mu held.
+func (d *desk) running() *run {
+	if len(d.slotted) == 0 {
+		return nil
+	}
+	return d.slotted[0]
+}
+
 // change edits the host's state under the lock and reports whether what others see of it changed.
 func (d *desk) change(edit func(*desk)) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	before, foreign := d.availability(), d.public.Foreign
+	before, foreign, reading := d.availability(), d.public.Foreign, d.reading
 	edit(d)
-	return d.availability() != before || d.public.Foreign != foreign
+	return d.availability() != before || d.public.Foreign != foreign || d.reading != reading
 }
 
 type availability struct {
 	state  jetstream.Availability
 	reason string
+	cause  failure.Cause
+	trial  bool
 }
 
 // availability must be called with mu held.
 func (d *desk) availability() availability {
+	worst, suspicion := d.ails.worst(), d.ails.suspicion()
 	switch {
 	case d.leaving:
-		return availability{jetstream.Draining, drained{}.Error()}
+		return availability{state: jetstream.Draining, reason: drained{}.Error()}
 	case d.drained:
-		return availability{jetstream.Draining, drainReason}
-	case d.trouble != "":
-		return availability{jetstream.Unhealthy, d.trouble}
+		return availability{state: jetstream.Draining, reason: drainReason}
+	case worst != nil:
+		return availability{state: jetstream.Unhealthy, reason: worst.reason, cause: worst.cause}
+	case suspicion != nil:
+		return availability{state: jetstream.Online, reason: suspicion.reason, cause: suspicion.cause, trial: true}
 	}
-	return availability{jetstream.Online, ""}
+	return availability{state: jetstream.Online}
 }
+
+// clockTolerance is how far this machine's clock may be from NATS' before anybody is told.
+const clockTolerance = time.Second
 
 // state is what the host says of itself now. Every state has a higher serial.
 func (d *desk) state() jetstream.HostState {
+	off := d.clock.ClockOff()
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.public.Serial++
 	s := d.public
 	a := d.availability()
-	s.State, s.Reason, s.Time = a.state, a.reason, time.Now().UTC()
+	s.State, s.Reason, s.Cause, s.Trial, s.Time = a.state, a.reason, a.cause, a.trial, d.clock.Now().UTC()
+	s.Slots, s.Prefetch = d.room()
+	if off.Abs() > clockTolerance {
+		s.ClockOff = jetstream.Offset(off)
+	}
+	if c := d.ails.worst(); c != nil && a.state == jetstream.Unhealthy {
+		s.Blame = c.blame
+	}
 	s.Running = make([]jetstream.RunningJob, 0, len(d.slotted))
 	for _, r := range d.slotted {
 		s.Running = append(s.Running, jetstream.RunningJob{
-			Tenant: r.tenant, Job: r.job, Priority: r.offer.Message.Priority, Hash: r.offer.Hash, Attempt: r.attempt, Since: r.since,
+			Tenant: r.tenant, Job: r.job, Priority: r.offer.Message.Priority, Hash: r.offer.Hash, Attempt: r.attempt, Since: r.accepted,
 		})
 	}
 	return s
 }
 
-// leases are those to extend, and the shortest AckWait among all runs (0 without any). While ComfyUI does not
-// answer, only runs that no longer need it keep theirs.
+// condition is what must outlive this agent.
+func (d *desk) condition() jetstream.HostCondition {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	stored := jetstream.HostCondition{Drained: d.drained, DrainedBy: d.drainedBy}
+	if c := d.ails.lasting(); c != nil {
+		stored.Cause, stored.Reason, stored.Trial, stored.Hashes = c.cause, c.reason, c.trial, c.hashes
+		stored.Process, stored.Blame = c.process, c.blame
+	}
+	return stored
+}
+
+// leases are those to extend, and the shortest AckWait among all runs (0 without any). A run whose ComfyUI is silent is
+// ended by its limits, so that its lease needs no limit of its own.
 func (d *desk) leases() (held []jetstream.Lease, shortest time.Duration) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for _, r := range d.runs {
 		shortest = min(cmp.Or(shortest, r.offer.AckWait), r.offer.AckWait)
-		if !r.superseded.Load() && (d.trouble == "" || r.reporting.Load()) {
+		if !r.superseded.Load() {
 			held = append(held, r.currentLease())
 		}
 	}

@@ -2,6 +2,7 @@ package agent_test
 
 import (
 	"context"
+	"errors"
 	"io"
 	"strings"
 	"sync"
@@ -18,19 +19,32 @@ type fake struct {
 	cancelled chan string       // every Cancel
 	uploaded  chan string       // "folder/name: content"
 	freed     chan struct{}
+	cleared   chan string   // every Clear
+	probed    chan struct{} // every look, as long as there is room
+
+	spared bool // nobody reads what it was told to do
 
 	mu       sync.Mutex // guards all below
 	perform  func(ctx context.Context, p comfy.Prompt, w comfy.Watch) (*comfy.Result, error)
 	standing comfy.Standing
 	down     error
-	sick     string
+	slow     bool   // Find has no answer
+	sick     string // of the log
+	process  string
+	unnamed  error // why the process cannot be told
+	barred   error
+	full     error
+	seeds    uint64 // the largest, 0 when it is not known
+	stuck    error  // of Cancel
+	learn    func() // called by Capability
+	open     func(o comfy.Output) (io.ReadCloser, string, int64, error)
 	state    comfy.State
 }
 
 func newFake() *fake {
 	f := &fake{
 		changed: make(chan struct{}, 1), posted: make(chan comfy.Prompt, 100), cancelled: make(chan string, 100),
-		uploaded: make(chan string, 100), freed: make(chan struct{}, 100), standing: comfy.Ended,
+		uploaded: make(chan string, 100), cleared: make(chan string, 100), probed: make(chan struct{}, 100), process: "first", freed: make(chan struct{}, 100), standing: comfy.Ended,
 		state: comfy.State{Connected: true},
 	}
 	f.perform = f.waits
@@ -79,19 +93,40 @@ func (f *fake) Run(ctx context.Context, p comfy.Prompt, w comfy.Watch) (*comfy.R
 	f.mu.Lock()
 	perform := f.perform
 	f.mu.Unlock()
-	f.posted <- p
+	if !f.spared {
+		f.posted <- p
+	}
 	return perform(ctx, p, w)
 }
 
-func (f *fake) Cancel(_ context.Context, id string) error { f.cancelled <- id; return nil }
-
-func (f *fake) Find(context.Context, string) (comfy.Standing, error) {
+func (f *fake) Cancel(_ context.Context, id string) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.standing, f.down
+	if f.stuck == nil && !f.spared {
+		f.cancelled <- id
+	}
+	return f.stuck
 }
 
-func (f *fake) Free(context.Context) error { f.freed <- struct{}{}; return nil }
+func (f *fake) Find(ctx context.Context, _ string) (comfy.Standing, error) {
+	f.mu.Lock()
+	standing, down, slow := f.standing, f.down, f.slow
+	f.mu.Unlock()
+	if slow {
+		<-ctx.Done()
+		return comfy.Unknown, ctx.Err()
+	}
+	return standing, down
+}
+
+var errRefused = errors.New("connection refused")
+
+func (f *fake) Free(context.Context) error {
+	if !f.spared {
+		f.freed <- struct{}{}
+	}
+	return nil
+}
 
 func (f *fake) Listen(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }
 
@@ -104,6 +139,10 @@ func (f *fake) State() comfy.State {
 }
 
 func (f *fake) Probe(context.Context) (comfy.Probe, error) {
+	select {
+	case f.probed <- struct{}{}:
+	default:
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return comfy.Probe{QueueRemaining: f.state.QueueRemaining, Foreign: f.state.QueueRemaining, VRAMTotal: 24 << 30, Version: "0.33.0", Device: "cuda:0 test"}, f.down
@@ -111,16 +150,55 @@ func (f *fake) Probe(context.Context) (comfy.Probe, error) {
 
 func (f *fake) Survey(ctx context.Context) (comfy.Probe, error) { return f.Probe(ctx) }
 
-func (f *fake) Sick(context.Context) (reason string, cause failure.Cause, err error) {
+func (f *fake) Sick(context.Context) (string, failure.Cause, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.sick != "" {
-		cause = failure.WorkerGone
+	if f.sick == "" {
+		return "", "", nil
 	}
-	return f.sick, cause, nil
+	return f.sick, failure.WorkerGone, nil
 }
 
-func (f *fake) Capability(context.Context) (workflow.Capability, error) {
+func (f *fake) Process(context.Context) (string, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.process, f.unnamed
+}
+
+func (f *fake) ProbeSubmit(context.Context) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.barred
+}
+
+func (f *fake) ProbeRoom(context.Context) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.full
+}
+
+func (f *fake) Clear(_ context.Context, id string) error {
+	if !f.spared {
+		f.cleared <- id
+	}
+	return nil
+}
+
+func (f *fake) Discard(string) {}
+
+func (f *fake) SeedLimit(string, string) (uint64, bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.seeds, f.seeds > 0
+}
+
+func (f *fake) Capability(ctx context.Context) (workflow.Capability, error) {
+	f.mu.Lock()
+	learn := f.learn
+	f.mu.Unlock()
+	if learn != nil {
+		learn()
+	}
 	var b workflow.CapabilityBuilder
 	b.AddClass("SaveImage")
 	return workflow.NewCapability(&b), nil
@@ -129,6 +207,12 @@ func (f *fake) Capability(context.Context) (workflow.Capability, error) {
 func (f *fake) Spelling(_, _, file string) string { return file }
 
 func (f *fake) Open(_ context.Context, o comfy.Output) (io.ReadCloser, string, int64, error) {
+	f.mu.Lock()
+	open := f.open
+	f.mu.Unlock()
+	if open != nil {
+		return open(o)
+	}
 	content := "picture " + o.Filename
 	return io.NopCloser(strings.NewReader(content)), "image/png", int64(len(content)), nil
 }
@@ -138,6 +222,10 @@ func (f *fake) Upload(_ context.Context, name, subfolder string, r io.Reader) (s
 	if err != nil {
 		return "", err
 	}
-	f.uploaded <- subfolder + "/" + name + ": " + string(content)
+	if !f.spared {
+		f.uploaded <- subfolder + "/" + name + ": " + string(content)
+	}
 	return subfolder + "/" + name, nil
 }
+
+func (f *fake) Has(class string) bool { return class == "StringConcatenate" }

@@ -36,6 +36,7 @@ type house struct {
 	q    *jetstream.Queue
 	nats *server.Server
 	nc   *nats.Conn
+	wire *wire // between the agent and NATS, when it is cut from it
 	fake *fake
 	a    *agent.Agent
 	stop context.CancelFunc
@@ -60,27 +61,60 @@ func startNATS(t testing.TB, folder string, port int) *server.Server {
 
 func build(t *testing.T, cfg agent.Config) *house {
 	t.Helper()
+	h := found(t)
+	h.hire(h.q, cfg)
+	return h
+}
+
+// found makes a house without an agent.
+func found(t *testing.T) *house {
+	t.Helper()
 	h := &house{t: t, fake: newFake(), nats: startNATS(t, t.TempDir(), -1)}
 	t.Cleanup(func() { h.nats.Shutdown(); h.nats.WaitForShutdown() })
-	nc, err := nats.Connect(h.nats.ClientURL(), nats.Timeout(10*time.Second), nats.MaxReconnects(-1), nats.ReconnectWait(20*time.Millisecond))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(nc.Close)
-	h.nc = nc
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	t.Cleanup(cancel)
 	h.ctx = ctx
-	if h.q, err = jetstream.Open(ctx, nc, jetstream.Config{AckWait: 5 * time.Second, PresenceTTL: 3 * time.Second}); err != nil {
-		t.Fatal(err)
+	h.nc, h.q = h.connect(h.nats.ClientURL())
+	return h
+}
+
+func (h *house) connect(url string) (*nats.Conn, *jetstream.Queue) {
+	h.t.Helper()
+	nc, err := nats.Connect(url, nats.Timeout(10*time.Second), nats.MaxReconnects(-1), nats.ReconnectWait(20*time.Millisecond))
+	if err != nil {
+		h.t.Fatal(err)
 	}
-	t.Cleanup(h.q.Close)
+	h.t.Cleanup(nc.Close)
+	q, err := jetstream.Open(h.ctx, nc, jetstream.Config{AckWait: 5 * time.Second, PresenceTTL: 3 * time.Second})
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	h.t.Cleanup(q.Close)
+	return nc, q
+}
+
+func (h *house) hire(q *jetstream.Queue, cfg agent.Config) {
+	h.t.Helper()
 	if cfg.Hosts == nil {
 		cfg.Hosts = []agent.HostConfig{{Name: "gpu", Comfy: h.fake}}
 	}
-	if h.a, err = agent.New(h.q, cfg); err != nil {
-		t.Fatal(err)
+	a, err := agent.New(q, cfg)
+	if err != nil {
+		h.t.Fatal(err)
 	}
+	h.a = a
+}
+
+// startOnAWire is start with a wire between the agent and NATS that can be cut; h.q and h.nc do not go through it.
+func startOnAWire(t *testing.T, cfg agent.Config) *house {
+	t.Helper()
+	h := found(t)
+	h.wire = newWire(t, h.nats.Addr().String())
+	_, q := h.connect(h.wire.url())
+	h.wire.q = q
+	h.hire(q, cfg)
+	h.run()
+	h.online()
 	return h
 }
 
@@ -301,4 +335,19 @@ func await[T any](h *house, c <-chan T, what string) T {
 		h.t.Fatalf("%s did not come", what)
 		panic("unreachable")
 	}
+}
+
+// words tells of every message with a text on a subject.
+func (h *house) words(subject, text string) <-chan string {
+	h.t.Helper()
+	told := make(chan string, 1000)
+	_, err := h.nc.Subscribe(subject, func(msg *nats.Msg) {
+		if string(msg.Data) == text {
+			told <- msg.Subject
+		}
+	})
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return told
 }

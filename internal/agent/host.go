@@ -18,6 +18,7 @@ import (
 // host drives one ComfyUI by loops of its own.
 type host struct {
 	name   string
+	url    string // without a password
 	source string // of its events, as CloudEvents has it
 	q      *jetstream.Queue
 	comfy  ComfyUI
@@ -42,25 +43,28 @@ type host struct {
 	untold      untold      // slots that were taken and that no broadcast has told of
 	looked      atomic.Bool // ComfyUI was looked at; written by the health loop
 
-	straysMu sync.Mutex
-	strays   []string // prompts that may still be in ComfyUI and that nobody waits for; cancelled when it answers
+	strays  strays
+	keeper  keeper
+	process atomic.Pointer[string] // ComfyUI's, empty when it cannot be told; written by the health loop
+	overdue chan struct{}          // closed when the drain time is over; by drainLoop
+	large   chan struct{}          // a token for every large file that is stored; the agent's, for all its hosts
 }
 
 // maxShipping bounds the runs that left the GPU and still store outputs. Beyond it a run keeps its slot, so that a
 // slow object store slows the host down instead of filling its memory.
-const maxShipping = 32
+const maxShipping = 8
 
 func newHost(q *jetstream.Queue, cfg Config, h HostConfig, instance string, m *metrics) *host {
 	return &host{
-		name: h.Name, source: "agent/" + h.Name, q: q, comfy: h.Comfy, cfg: cfg, log: cfg.Logger.With("host", h.Name), meters: m.of(h.Name),
+		name: h.Name, url: withoutUser(h.URL), source: "agent/" + h.Name, q: q, comfy: h.Comfy, cfg: cfg, log: cfg.Logger.With("host", h.Name), meters: m.of(h.Name),
 		desk: newDesk(jetstream.HostState{
 			Host: h.Name, Instance: instance, Slots: cfg.Slots, Prefetch: cfg.Prefetch, Labels: cfg.Labels,
 			Agent: cfg.Version, URL: withoutUser(h.URL),
-		}),
+		}, q),
 		spell:    h.Comfy.Spelling,
 		fetcher:  newFetcher(),
-		shipping: make(chan struct{}, maxShipping),
-		beatNow:  make(chan struct{}, 1), examineNow: make(chan struct{}, 1), freed: make(chan struct{}, 1), extendNow: make(chan struct{}, 1),
+		shipping: make(chan struct{}, maxShipping), overdue: make(chan struct{}),
+		beatNow: make(chan struct{}, 1), examineNow: make(chan struct{}, 1), freed: make(chan struct{}, 1), extendNow: make(chan struct{}, 1),
 	}
 }
 
@@ -77,7 +81,7 @@ func (h *host) run(stop, kill context.Context) error {
 			look := func() { g.Go(func() error { return h.healthLoop(ctx) }) }
 			answer := func(o jetstream.Offer, reply func(jetstream.Reply)) { h.answer(ctx, o, reply) }
 			offers := func() { g.Go(func() error { return h.q.ServeOffers(ctx, h.name, look, answer) }) }
-			return h.q.ServeControl(ctx, h.name, offers, h.obey)
+			return h.q.ServeControl(ctx, h.name, offers, func(c jetstream.Control) jetstream.Reply { return h.obey(ctx, c) })
 		},
 	} {
 		g.Go(func() error { return loop(ctx) })
@@ -129,6 +133,7 @@ func (h *host) drainLoop(stop, ctx context.Context) error {
 		return ctx.Err()
 	case <-timer.C:
 	}
+	close(h.overdue)
 	for _, r := range h.desk.all() {
 		if !r.reporting.Load() {
 			r.end(drained{})
@@ -157,16 +162,39 @@ func (h *host) depart(kill context.Context) {
 	h.meters.online.Set(0)
 }
 
-// obey does what dispatcher hosts drain and resume ask for.
-func (h *host) obey(c jetstream.Control) {
+// obey does what dispatcher hosts drain and resume ask for. A drained host stays so when its agent is restarted.
+func (h *host) obey(ctx context.Context, c jetstream.Control) jetstream.Reply {
 	if c.Drain == c.Resume {
-		return
+		return jetstream.Reply{Answer: jetstream.Unfit, Reason: "a control asks for either drain or resume", State: h.desk.state()}
 	}
-	if h.desk.change(func(d *desk) { d.drained = c.Drain }) {
-		h.log.Info("told by an operator", "drain", c.Drain)
+	h.desk.change(func(d *desk) {
+		d.drained, d.drainedBy = c.Drain, ""
+		if c.Drain {
+			d.drainedBy = c.By
+		}
+	})
+	h.log.Info("told by an operator", "drain", c.Drain, "by", c.By)
+	reply := jetstream.Reply{Answer: jetstream.Accepted}
+	ctx, cancel := context.WithTimeout(ctx, obeyTimeout)
+	defer cancel()
+	if err := h.keep(ctx); err != nil {
+		h.log.Warn("cannot store the host's condition; trying again", "error", err)
+		reply.Reason = "not stored yet, so that a restart of the agent would forget it: " + err.Error()
 	}
 	h.announce()
+	reply.State = h.desk.state()
+	switch s := &reply.State; {
+	case c.Drain || reply.Reason != "":
+	case s.State != jetstream.Online:
+		reply.Reason = "it is not drained any more, but takes no jobs: " + s.Reason
+	case s.Trial:
+		reply.Reason = "it takes one job at a time: " + s.Reason
+	}
+	return reply
 }
+
+// obeyTimeout leaves room within the 2 s that an operator's command waits.
+const obeyTimeout = 1500 * time.Millisecond
 
 // heard reports whether anybody reads what every job logs.
 func (h *host) heard() bool { return h.log.Enabled(context.Background(), slog.LevelInfo) }

@@ -1,8 +1,8 @@
 package agent
 
 import (
+	"bytes"
 	"context"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
@@ -15,10 +15,11 @@ import (
 
 	"github.com/comfyherd/comfyherd/internal/failure"
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/jetstream"
 )
 
 const (
-	maxInput     = 4 << 30 // bytes of one fetched file
+	maxInput     = 4 << 30 // bytes of one fetched file, unless the configuration says less
 	inputTimeout = 10 * time.Minute
 )
 
@@ -32,7 +33,8 @@ func newFetcher() *http.Client {
 }
 
 // bring uploads the job's inputs under a folder that is the prompt's own, and returns what to write into the
-// workflow: node → input → name. A file that cannot be fetched fails the attempt without blaming the host.
+// workflow: node → input → name. A file that is not there ends the job, whose publisher alone can cure that; one that
+// cannot be fetched now is fetched later. No host is blamed.
 func (h *host) bring(ctx context.Context, a *attempt) (map[string]map[string]string, error) {
 	if len(a.job.Inputs) == 0 {
 		return nil, nil
@@ -41,7 +43,7 @@ func (h *host) bring(ctx context.Context, a *attempt) (map[string]map[string]str
 	defer cancel()
 	names := map[string]map[string]string{}
 	for i, in := range a.job.Inputs {
-		name, err := h.bringOne(ctx, a, i, in)
+		name, err := h.bringSurely(ctx, a, i, in)
 		var f *failure.Failure
 		if errors.As(err, &f) {
 			f.Message = fmt.Sprintf("input %s of node %s: %s", in.Input, in.Node, f.Message)
@@ -57,16 +59,34 @@ func (h *host) bring(ctx context.Context, a *attempt) (map[string]map[string]str
 	return names, nil
 }
 
+// bringSurely tries again as long as it is our own store that does not hand the file out.
+func (h *host) bringSurely(ctx context.Context, a *attempt, i int, in job.Input) (string, error) {
+	for wait := appendPause; ; wait = min(2*wait, maxAppendPause) {
+		name, err := h.bringOne(ctx, a, i, in)
+		if err == nil || in.Object == "" || failure.KindOf(err) != failure.Transient {
+			return name, err
+		}
+		h.log.Warn("cannot fetch an input; trying again", "job", a.key, "error", err, "in", wait)
+		if !pause(ctx, wait) {
+			return "", err
+		}
+	}
+}
+
 func (h *host) bringOne(ctx context.Context, a *attempt, i int, in job.Input) (string, error) {
 	body, err := h.fetch(ctx, in)
 	if err != nil {
 		return "", err
 	}
 	defer body.Close()
-	source := &source{Reader: &bounded{body, maxInput}}
+	source := &source{Reader: &bounded{body, h.cfg.MaxInput, h.cfg.MaxInput}}
 	name, err := h.comfy.Upload(ctx, strconv.Itoa(i)+"-"+inputName(in), outputPrefix(a.prompt), source)
-	if source.err != nil {
-		return "", failure.New(failure.Lost, "cannot fetch the file: "+source.err.Error())
+	var long *tooLong
+	switch {
+	case errors.As(source.err, &long):
+		return "", failure.New(failure.InvalidWorkflow, long.Error())
+	case source.err != nil:
+		return "", failure.New(failure.Transient, "the file broke off while it was fetched: "+source.err.Error())
 	}
 	return name, err
 }
@@ -75,15 +95,27 @@ func (h *host) bringOne(ctx context.Context, a *attempt, i int, in job.Input) (s
 func (h *host) fetch(ctx context.Context, in job.Input) (io.ReadCloser, error) {
 	switch {
 	case in.Object != "":
-		body, _, err := h.q.OpenInput(ctx, in.Object)
-		if err != nil {
-			return nil, failure.New(failure.Lost, fmt.Sprintf("cannot fetch object %q from COMFY_INPUTS: %v", in.Object, err))
-		}
-		return body, nil
+		return h.fetchObject(ctx, in.Object)
 	case strings.HasPrefix(in.URL, "data:"):
-		return decodeDataURI(in.URL)
+		content, err := job.DataURI(in.URL)
+		if err != nil {
+			return nil, failure.New(failure.InvalidWorkflow, "the url "+err.Error())
+		}
+		return io.NopCloser(bytes.NewReader(content)), nil
 	}
 	return h.fetchURL(ctx, in.URL)
+}
+
+func (h *host) fetchObject(ctx context.Context, name string) (io.ReadCloser, error) {
+	body, _, err := h.q.OpenInput(ctx, name)
+	switch {
+	case errors.Is(err, jetstream.ErrNoFile):
+		return nil, failure.New(failure.InvalidWorkflow, fmt.Sprintf(
+			"COMFY_INPUTS has no object %q: put it there before the job, and again when its time is over", name))
+	case err != nil:
+		return nil, failure.New(failure.Transient, fmt.Sprintf("cannot fetch object %q from COMFY_INPUTS: %v", name, err))
+	}
+	return body, nil
 }
 
 // fetchURL names a URL without its query, which may hold a secret.
@@ -99,29 +131,29 @@ func (h *host) fetchURL(ctx context.Context, address string) (io.ReadCloser, err
 		if errors.As(err, &inner) {
 			err = inner.Err // the rest quotes the whole URL
 		}
-		return nil, failure.New(failure.Lost, fmt.Sprintf("cannot fetch %s: %v", where, err))
+		return nil, failure.New(failure.Transient, fmt.Sprintf("cannot fetch %s: %v", where, err))
 	}
-	if response.StatusCode != http.StatusOK {
-		response.Body.Close()
-		return nil, failure.New(failure.Lost, fmt.Sprintf("cannot fetch %s: HTTP %s", where, response.Status))
+	if response.StatusCode == http.StatusOK && response.ContentLength <= h.cfg.MaxInput {
+		return response.Body, nil
 	}
-	return response.Body, nil
+	response.Body.Close()
+	if response.StatusCode == http.StatusOK {
+		return nil, failure.New(failure.InvalidWorkflow, (&tooLong{h.cfg.MaxInput}).Error())
+	}
+	kind := failure.Transient
+	if refuses(response.StatusCode) {
+		kind = failure.InvalidWorkflow
+	}
+	return nil, failure.New(kind, fmt.Sprintf("cannot fetch %s: HTTP %s", where, response.Status))
 }
 
-// decodeDataURI reads data:[<media type>][;base64],<data> (RFC 2397).
-func decodeDataURI(uri string) (io.ReadCloser, error) {
-	head, data, found := strings.Cut(strings.TrimPrefix(uri, "data:"), ",")
-	if !found {
-		return nil, failure.New(failure.InvalidWorkflow, "the data: URI of the input has no comma; write it like data:image/png;base64,…")
+// refuses reports whether a server would say the same tomorrow: the file is not there, or it is not for us.
+func refuses(status int) bool {
+	switch status {
+	case http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests:
+		return false
 	}
-	if strings.HasSuffix(head, ";base64") {
-		return io.NopCloser(base64.NewDecoder(base64.StdEncoding, strings.NewReader(data))), nil
-	}
-	plain, err := url.PathUnescape(data)
-	if err != nil {
-		return nil, failure.New(failure.InvalidWorkflow, "the data: URI of the input is not percent-encoded as it should be")
-	}
-	return io.NopCloser(strings.NewReader(plain)), nil
+	return status < 500
 }
 
 // inputName is the file's own name, made fit for any file system.
@@ -164,13 +196,18 @@ func (s *source) Read(p []byte) (int, error) {
 // bounded fails beyond a number of bytes.
 type bounded struct {
 	io.Reader
-	left int64
+	left, most int64
 }
 
 func (b *bounded) Read(p []byte) (int, error) {
 	n, err := b.Reader.Read(p)
 	if b.left -= int64(n); b.left < 0 {
-		return 0, fmt.Errorf("it has more than %d bytes", int64(maxInput))
+		return 0, &tooLong{b.most}
 	}
 	return n, err
 }
+
+// tooLong is a file that has more bytes than are taken.
+type tooLong struct{ most int64 }
+
+func (t *tooLong) Error() string { return fmt.Sprintf("the file has more than %d bytes", t.most) }

@@ -8,7 +8,7 @@ import (
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
-// metrics of all hosts of a process; every one has the label host.
+// metrics of all hosts of a process; every one but the clock's has the label host.
 type metrics struct {
 	jobs       *prometheus.CounterVec // host, outcome, kind
 	offers     *prometheus.CounterVec // host, answer
@@ -16,6 +16,7 @@ type metrics struct {
 	online     *prometheus.GaugeVec
 	uploaded   *prometheus.CounterVec
 	extensions *prometheus.CounterVec
+	clock      prometheus.Gauge // of the process: without a host
 }
 
 func newMetrics(to prometheus.Registerer) (*metrics, error) {
@@ -32,11 +33,13 @@ func newMetrics(to prometheus.Registerer) (*metrics, error) {
 		online:     gauge("host_online", "1 while ComfyUI answers and takes jobs."),
 		uploaded:   counter("output_bytes_total", "Bytes of outputs stored in COMFY_OUTPUTS."),
 		extensions: counter("lease_extensions_total", "Extensions of leases."),
+		clock: prometheus.NewGauge(prometheus.GaugeOpts{Namespace: "comfyherd", Subsystem: "agent", Name: "clock_offset_seconds",
+			Help: "By how much this machine's clock is ahead of NATS'."}),
 	}
 	if to == nil {
 		return m, nil
 	}
-	for _, c := range []prometheus.Collector{m.jobs, m.offers, m.running, m.online, m.uploaded, m.extensions} {
+	for _, c := range []prometheus.Collector{m.jobs, m.offers, m.running, m.online, m.uploaded, m.extensions, m.clock} {
 		if err := to.Register(c); err != nil {
 			return nil, fmt.Errorf("register the agent's metrics: %w", err)
 		}

@@ -6,11 +6,12 @@ import (
 	"time"
 
 	"github.com/comfyherd/comfyherd/internal/comfy"
+	"github.com/comfyherd/comfyherd/internal/failure"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
 // findTimeout leaves room within the 2 s that a dispatcher waits.
-const findTimeout = time.Second
+const findTimeout = 1700 * time.Millisecond
 
 // answer decides about one offer without blocking. Only a resume of a prompt that is not known here has to ask
 // ComfyUI first, on a goroutine of its own.
@@ -28,7 +29,7 @@ func (h *host) answer(ctx context.Context, o jetstream.Offer, reply func(jetstre
 func (h *host) decide(ctx context.Context, o *jetstream.Offer, reply func(jetstream.Reply)) {
 	v := h.desk.take(o, func() *run {
 		work, end := context.WithCancelCause(ctx)
-		r := newRun(o, promptID(o, h.q.Created()), end)
+		r := newRun(o, promptID(o, h.q.Created()), h.q.Now(), end)
 		h.work.Add(1)
 		h.crew.Go(func() {
 			defer h.work.Done()
@@ -48,12 +49,14 @@ func (h *host) decide(ctx context.Context, o *jetstream.Offer, reply func(jetstr
 	}
 }
 
-// answerResume accepts a prompt that ComfyUI knows. A ComfyUI that is merely slow makes the host busy: the job is
-// offered to it again a little later.
+// answerResume accepts a prompt that ComfyUI knows. A ComfyUI that is merely slow, or that was not asked yet, makes the
+// host busy: the job is offered to it again a little later. A prompt that may run on without this job's walk is
+// remembered, so that it is stopped.
 func (h *host) answerResume(ctx context.Context, o *jetstream.Offer, reply func(jetstream.Reply)) {
 	find, cancel := context.WithTimeout(ctx, findTimeout)
 	defer cancel()
-	standing, err := h.comfy.Find(find, promptID(o, h.q.Created()))
+	prompt := promptID(o, h.q.Created())
+	standing, err := h.comfy.Find(find, prompt)
 	refusal := jetstream.Reply{Answer: jetstream.NotThere, Reason: "ComfyUI does not know the prompt any more"}
 	switch {
 	case err == nil && standing != comfy.Unknown:
@@ -61,10 +64,11 @@ func (h *host) answerResume(ctx context.Context, o *jetstream.Offer, reply func(
 		return
 	case err != nil && ctx.Err() != nil:
 		return
-	case errors.Is(err, context.DeadlineExceeded) && h.desk.state().State != jetstream.Unhealthy:
+	case errors.Is(err, context.DeadlineExceeded) && (!h.looked.Load() || !h.desk.has(failure.Down)):
 		refusal = jetstream.Reply{Answer: jetstream.Busy, Reason: "ComfyUI is slow to say whether it knows the prompt"}
 	case err != nil:
 		refusal.Reason = "ComfyUI does not answer: " + comfy.Reason(err)
+		h.stray(prompt)
 	}
 	h.meters.answered(string(refusal.Answer))
 	h.log.Warn("cannot resume a job", "job", keyOf(o), "reason", refusal.Reason)

@@ -1,28 +1,42 @@
 package agent
 
 import (
+	"cmp"
 	"context"
-	"fmt"
 	"io"
+	"maps"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/comfyherd/comfyherd/internal/comfy"
-	"github.com/comfyherd/comfyherd/internal/failure"
 	"github.com/comfyherd/comfyherd/internal/job"
-	"github.com/comfyherd/comfyherd/jetstream"
 )
 
 // outputPrefix is the folder of a prompt's own that all its files get: ComfyUI's cache would deliver another job's
 // picture under a name that was used before.
 func outputPrefix(prompt string) string { return "comfyherd/" + prompt }
 
-// ship gives the slot back and stores the files that the prompt left, of types output and temp; others are somebody
-// else's and are only named.
+const (
+	inlineText  = 4 << 10  // bytes of a text that stands in the event itself
+	inlineTexts = 64 << 10 // of all texts in one event
+	textMedia   = "text"
+	textType    = "text/plain; charset=utf-8"
+)
+
+// result is one thing that a run made: a file on the host, a picture that came over the websocket, or a text.
+type result struct {
+	comfy.Output
+	text   string
+	stored bool // it goes into COMFY_OUTPUTS
+}
+
+// ship gives the slot back and stores what the prompt left: files of the folders output and temp, and what lies in no
+// folder of the host; other files are somebody else's and are only named.
 func (h *host) ship(ctx context.Context, a *attempt) error {
-	if len(a.result.Outputs) == 0 {
+	results := h.results(a)
+	if len(results) == 0 {
 		return nil
 	}
 	select {
@@ -33,90 +47,69 @@ func (h *host) ship(ctx context.Context, a *attempt) error {
 	defer func() { <-h.shipping }()
 	h.release(a, nil)
 	taken := map[string]bool{}
-	for _, o := range a.result.Outputs {
-		out := job.Output{Node: o.Node, Media: o.Media, Filename: o.Filename, Subfolder: o.Subfolder, Type: o.Type}
-		if h.cfg.Outputs == OutputsStore && (o.Type == "output" || o.Type == "temp") {
-			out.Subfolder = visibleFolder(o.Subfolder, a.prompt)
-			file, err := h.store(ctx, o, objectName(a, o, taken))
-			if err != nil {
-				return err
-			}
-			out.Object, out.Size, out.Digest, out.ContentType = file.Name, file.Size, file.Digest, file.ContentType
-			h.meters.uploaded.Add(float64(file.Size))
+	for i := range results {
+		out, err := h.deliver(ctx, a, &results[i], taken)
+		if err != nil {
+			return err
 		}
 		a.outputs = append(a.outputs, out)
 	}
 	return nil
 }
 
-// storeTries bounds the tries while NATS is connected and refuses; while it is away there is no bound.
-const storeTries = 5
-
-// store copies one file from ComfyUI into COMFY_OUTPUTS. When NATS fails it is tried again from the start; when
-// ComfyUI fails that is how the attempt ends.
-func (h *host) store(ctx context.Context, o comfy.Output, name string) (jetstream.File, error) {
-	refused := 0
-	for wait := appendPause; ; wait = min(2*wait, maxAppendPause) {
-		file, err, from := h.storeOnce(ctx, o, name)
-		if err == nil {
-			return file, nil
-		}
-		if ctx.Err() != nil {
-			return file, context.Cause(ctx)
-		}
-		if from != nil {
-			poke(h.examineNow)
-			return file, from
-		}
-		if h.q.Connected() {
-			refused++
-		}
-		if refused >= storeTries {
-			return file, failure.New(failure.Lost, fmt.Sprintf("cannot store the result %s of node %s: %v", o.Filename, o.Node, err))
-		}
-		h.log.Warn("cannot store a result; trying again", "object", name, "error", err, "in", wait)
-		pause(ctx, wait)
+// results are the run's, files first, then texts by their nodes.
+func (h *host) results(a *attempt) []result {
+	var all []result
+	for _, o := range a.result.Outputs {
+		inFolder := o.Type == "output" || o.Type == "temp"
+		all = append(all, result{Output: o, stored: inFolder && h.cfg.Outputs == OutputsStore || o.Type == comfy.Websocket})
 	}
+	room := inlineTexts
+	for _, node := range slices.SortedFunc(maps.Keys(a.result.Texts), shorterFirst) {
+		for _, text := range a.result.Texts[node] {
+			long := len(text) > min(inlineText, room)
+			if !long {
+				room -= len(text)
+			}
+			all = append(all, result{
+				Output: comfy.Output{Node: node, Media: textMedia, Filename: "text.txt", Type: "output"}, text: text, stored: long,
+			})
+		}
+	}
+	return all
 }
 
-// storeOnce tells a failure of ComfyUI (from) from one of the object store.
-func (h *host) storeOnce(ctx context.Context, o comfy.Output, name string) (file jetstream.File, err, from error) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	stalled := time.AfterFunc(h.stallTimeout(), cancel)
-	defer stalled.Stop()
-	body, contentType, _, err := h.comfy.Open(ctx, o)
+// shorterFirst orders ids that are numbers by value.
+func shorterFirst(a, b string) int {
+	return cmp.Or(cmp.Compare(len(a), len(b)), strings.Compare(a, b))
+}
+
+// deliver stores one result, if it is to be stored, and gives what the event says of it.
+func (h *host) deliver(ctx context.Context, a *attempt, r *result, taken map[string]bool) (job.Output, error) {
+	out := job.Output{Node: r.Node, Media: r.Media, Filename: r.Filename, Subfolder: r.Subfolder, Type: r.Type}
+	if !r.stored {
+		if r.Media == textMedia && r.text != "" {
+			out.Text, out.Size, out.ContentType = r.text, int64(len(r.text)), textType
+		}
+		return out, nil
+	}
+	out.Subfolder = visibleFolder(r.Subfolder, a.prompt)
+	file, err := h.store(ctx, a, r, objectName(a, r.Output, taken))
 	if err != nil {
-		return file, err, failure.As(err)
+		return out, err
 	}
-	defer body.Close()
-	src := &source{Reader: &lively{body, func() { stalled.Reset(h.stallTimeout()) }}}
-	if contentType == "" {
-		contentType = "application/octet-stream"
-	}
-	file, err = h.q.StoreOutput(ctx, name, contentType, src)
-	if src.err != nil {
-		return file, src.err, failure.New(failure.HostLost,
-			fmt.Sprintf("ComfyUI broke off while it handed out %s of node %s: %v", o.Filename, o.Node, src.err))
-	}
-	return file, err, nil
+	out.Object, out.Size, out.Digest, out.ContentType = file.Name, file.Size, file.Digest, file.ContentType
+	h.meters.uploaded.Add(float64(file.Size))
+	return out, nil
 }
 
-// stallTimeout is how long a copy may stand still.
-func (h *host) stallTimeout() time.Duration {
-	return max(h.cfg.FreezeTimeout, 5*time.Second) + wireTimeout
-}
-
-// lively reports every read.
-type lively struct {
-	io.Reader
-	read func()
-}
-
-func (l *lively) Read(p []byte) (int, error) {
-	n, err := l.Reader.Read(p)
-	l.read()
-	return n, err
+// open begins to read a result. A picture from the websocket is of the type that its bytes say.
+func (h *host) open(ctx context.Context, r *result) (body io.ReadCloser, contentType string, size int64, err error) {
+	if r.Media == textMedia && r.text != "" {
+		return io.NopCloser(strings.NewReader(r.text)), textType, int64(len(r.text)), nil
+	}
+	body, contentType, size, err = h.comfy.Open(ctx, r.Output)
+	return body, cmp.Or(contentType, "application/octet-stream"), size, err
 }
 
 // visibleFolder takes the prompt's own folder off again.

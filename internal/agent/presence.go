@@ -27,6 +27,9 @@ func (h *host) presenceLoop(ctx context.Context) error {
 			continue
 		}
 		s := h.desk.state()
+		if err := h.keep(ctx); err != nil { // after the state was taken: what is told is stored already
+			h.log.Warn("cannot store the host's condition; trying again", "error", err)
+		}
 		if err := other.beat(ctx, h, &s); err != nil {
 			h.log.Debug("cannot renew the presence", "error", err)
 			continue

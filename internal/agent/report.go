@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/comfyherd/comfyherd/internal/failure"
 	"github.com/comfyherd/comfyherd/internal/job"
@@ -28,7 +31,7 @@ func overtakenIn(err error) *overtaken {
 func (h *host) event(a *attempt, kind job.EventKind) *job.Event {
 	e := &a.told
 	*e = job.Event{
-		EventKind: kind, Job: a.key.job, Tenant: a.tenant, Priority: a.offer.Message.Priority, Hash: a.offer.Hash, Time: time.Now().UTC(),
+		EventKind: kind, Job: a.key.job, Tenant: a.tenant, Priority: a.offer.Message.Priority, Hash: a.offer.Hash, Time: h.q.Now().UTC(),
 	}
 	if a.job != nil {
 		e.Metadata, e.RequeueOf = a.job.Metadata, a.job.RequeueOf
@@ -42,9 +45,10 @@ func (h *host) event(a *attempt, kind job.EventKind) *job.Event {
 func (h *host) complete(kill context.Context, a *attempt) error {
 	e := h.event(a, job.Completed)
 	e.PromptID, e.Outputs, e.Seeds = a.prompt, a.outputs, a.seeds
-	e.CachedNodes, e.OutputsReused = a.result.CachedNodes, a.result.OutputsReused
+	e.CachedNodes, e.OutputsReused = without(a.result.CachedNodes, a.prepared.Added), a.result.OutputsReused
 	e.QueuedFor, e.RanFor = job.Duration(max(0, a.startedAt.Sub(a.job.Received))), job.Duration(a.ran)
-	e.NodeTimes = durations(a.result.NodeTimes)
+	e.NodeTimes = durations(a.result.NodeTimes, a.prepared.Added)
+	e.OutputsMissing, e.Message = a.result.Missing && len(a.outputs) == 0, blocked(a.result.Blocked)
 	for {
 		_, err := h.append(kill, e, a.chain, "")
 		if moved := overtakenIn(err); moved != nil && !moved.by.EventKind.Terminal() {
@@ -77,6 +81,7 @@ func (h *host) fail(kill context.Context, a *attempt, f *failure.Failure) error 
 	e := h.event(a, job.Failed)
 	e.PromptID = a.prompt
 	e.Kind, e.Message, e.Node, e.Class, e.Exception = f.Kind, f.Message, f.Node, f.Class, f.Exception
+	e.Cause, e.Progress, e.NodeRan, e.Proven = f.Cause, min(1, max(0, f.Progress)), job.Duration(max(0, f.NodeRan)), f.Proven
 	counted := h.counts(kill, a, f)
 	e.Counted = &counted
 	e.Size = a.size()
@@ -94,9 +99,12 @@ func (h *host) fail(kill context.Context, a *attempt, f *failure.Failure) error 
 // counts reports whether the attempt counts towards max_attempts. Only a kind that is free once needs the chain; one
 // that cannot be read is taken for the first.
 func (h *host) counts(ctx context.Context, a *attempt, f *failure.Failure) bool {
-	this := failure.Attempt{Number: a.attempt, Host: h.name, Kind: f.Kind}
+	this := failure.Attempt{
+		Number: a.attempt, Host: h.name, Kind: f.Kind, Message: f.Message, Node: f.Node, Class: f.Class, Exception: f.Exception,
+		Cause: f.Cause, Progress: f.Progress, NodeRan: f.NodeRan, Proven: f.Proven,
+	}
 	var earlier []failure.Attempt
-	if f.Kind.Verdict().Counts == failure.OnceFree {
+	if rule := f.Kind.Verdict().Counts; rule == failure.OnceFree || rule == failure.HostFree {
 		ctx, cancel := context.WithTimeout(ctx, wireTimeout)
 		defer cancel()
 		chain, err := h.q.Chain(ctx, a.tenant, a.key.job)
@@ -117,8 +125,8 @@ const (
 	maxAppendPause = 5 * time.Second
 )
 
-// append adds e to the job's chain after the event with the sequence last, and tries until NATS has answered or ctx
-// ends, with its cause. An event that turns out to be stored already, since only the answer was lost, is a success. The
+// append adds e to the job's chain after the event with the sequence last, and tries until NATS has answered, ctx
+// ends, with its cause, or the drain time is over. An event that turns out to be stored already, since only the answer was lost, is a success. The
 // error is an *overtaken when somebody else was first, or says that the event is TooLarge.
 func (h *host) append(ctx context.Context, e *job.Event, last uint64, lease jetstream.Lease) (uint64, error) {
 	for wait := appendPause; ; wait = min(2*wait, maxAppendPause) {
@@ -130,9 +138,25 @@ func (h *host) append(ctx context.Context, e *job.Event, last uint64, lease jets
 			return 0, context.Cause(ctx)
 		}
 		h.log.Warn("cannot report; trying again", "event", e.EventKind, "job", e.Job, "error", err, "in", wait)
-		if !pause(ctx, wait) {
-			return 0, context.Cause(ctx)
+		if err := h.wait(ctx, wait, nil); err != nil {
+			return 0, err
 		}
+	}
+}
+
+// wait waits for d, or until sooner is closed; the error is the cause of ctx's end, or left once the drain time is over.
+func (h *host) wait(ctx context.Context, d time.Duration, sooner <-chan struct{}) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-sooner:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-h.overdue:
+		return left{}
 	}
 }
 
@@ -168,13 +192,45 @@ func (h *host) last(ctx context.Context, a *attempt) (jetstream.Link, error) {
 	}
 }
 
-func durations(times map[string]time.Duration) map[string]job.Duration {
+// blocked is what a completed event says of nodes that were kept from running by others (ExecutionBlocker).
+func blocked(messages []string) string {
+	if len(messages) == 0 {
+		return ""
+	}
+	return clip("nodes were blocked by the workflow: "+strings.Join(messages, "; "), maxMessage)
+}
+
+// maxMessage bounds a message in an event, in bytes.
+const maxMessage = 2000
+
+// clip cuts s after at most most bytes, between two characters.
+func clip(s string, most int) string {
+	if len(s) <= most {
+		return s
+	}
+	for most > 0 && !utf8.RuneStart(s[most]) {
+		most--
+	}
+	return s[:most]
+}
+
+// without leaves out nodes that mean nothing to people.
+func without(nodes, added []string) []string {
+	if len(added) == 0 {
+		return nodes
+	}
+	return slices.DeleteFunc(slices.Clone(nodes), func(n string) bool { return slices.Contains(added, n) })
+}
+
+func durations(times map[string]time.Duration, added []string) map[string]job.Duration {
 	if len(times) == 0 {
 		return nil
 	}
 	all := make(map[string]job.Duration, len(times))
 	for node, d := range times {
-		all[node] = job.Duration(d)
+		if !slices.Contains(added, node) {
+			all[node] = job.Duration(d)
+		}
 	}
 	return all
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/comfyherd/comfyherd/internal/failure"
 	"github.com/comfyherd/comfyherd/internal/job"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
@@ -29,21 +30,23 @@ func (k key) String() string {
 // run is one accepted attempt.
 type run struct {
 	key
-	offer  *jetstream.Offer // as accepted; its lease may have been replaced since
-	prompt string           // its id in ComfyUI
-	since  time.Time        // accepted
+	offer    *jetstream.Offer // as accepted; its lease may have been replaced since
+	prompt   string           // its id in ComfyUI
+	since    time.Time        // accepted, by this machine's clock
+	accepted time.Time        // the same by NATS' clock
 
 	lease      atomic.Pointer[jetstream.Lease] // replaced when NATS delivered the job again
 	superseded atomic.Bool                     // a newer attempt has started: the lease is not ours any more
 	reporting  atomic.Bool                     // ComfyUI is no longer needed
+	unstored   bool                            // a result of it cannot be stored; guarded by the desk's lock
 	end        context.CancelCauseFunc         // ends the walk's part in ComfyUI
 
 	hearing sync.WaitGroup     // of the chain's events, once the run is followed
 	deafen  context.CancelFunc // ends it
 }
 
-func newRun(o *jetstream.Offer, prompt string, end context.CancelCauseFunc) *run {
-	r := &run{key: keyOf(o), offer: o, prompt: prompt, since: time.Now(), end: end}
+func newRun(o *jetstream.Offer, prompt string, now time.Time, end context.CancelCauseFunc) *run {
+	r := &run{key: keyOf(o), offer: o, prompt: prompt, since: time.Now(), accepted: now, end: end}
 	r.lease.Store(&o.Lease)
 	return r
 }
@@ -58,7 +61,10 @@ type ended struct{ by job.EventKind }
 func (e *ended) Error() string { return "the job is " + string(e.by) }
 
 // displaced is why a run must stop on a host that cannot run it any more.
-type displaced struct{ reason string }
+type displaced struct {
+	cause  failure.Cause
+	reason string
+}
 
 func (d *displaced) Error() string { return d.reason }
 
@@ -66,6 +72,12 @@ func (d *displaced) Error() string { return d.reason }
 type drained struct{}
 
 func (drained) Error() string { return "the agent is shutting down" }
+
+// left is why a walk ends without a word: the drain time is over, and what is left to do cannot be done now. The job is
+// left to its lease, as by a crash, and an agent that comes back finds its prompt again.
+type left struct{}
+
+func (left) Error() string { return "the drain time is over" }
 
 // hear takes in an event of the job's chain, our own among them.
 func (r *run) hear(e job.Event) {
@@ -96,7 +108,7 @@ func promptID(o *jetstream.Offer, streamCreated time.Time) string {
 }
 
 // drawSeed draws a seed of the prompt: random between prompts and the same again when the prompt is resumed. It has
-// 32 bits, which is as many as every node takes.
+// 32 bits, which is as many as most nodes take; Prepare brings it within the limit of its input.
 func (a *attempt) drawSeed() uint64 {
 	var n [8]byte
 	binary.BigEndian.PutUint64(n[:], a.drawn)

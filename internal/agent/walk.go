@@ -18,15 +18,18 @@ type attempt struct {
 	*run
 	job       *job.Job
 	startedAt time.Time
-	chain     uint64 // sequence of the started event
-	seeds     map[string]uint64
-	running   time.Time     // since when
-	ran       time.Duration // on the GPU
+	chain     uint64            // sequence of the started event
+	prepared  workflow.Prepared // for this run
+	seeds     map[string]uint64 // as they were told with started
+	running   time.Time         // since when
+	ran       time.Duration     // on the GPU
 	outputs   []job.Output
 	result    *comfy.Result
 	live      live
-	drawn     uint64    // seeds
-	told      job.Event // newest, as it was or will be stored
+	drawn     uint64         // seeds
+	told      job.Event      // newest, as it was or will be stored
+	node      comfy.Progress // newest
+	nodeSince time.Time      // of its node
 }
 
 // walk is a job's way from "accepted" to its end. kill ends only with the process or its NATS connection, and
@@ -40,12 +43,14 @@ type attempt struct {
 //  5. give the slot back: the same
 //  6. store the outputs: the same; they are stored again under the same names
 //  7. append completed: the job is delivered again, its chain has ended, and it is acked
-//  8. ack: nothing
+//  8. ack: nothing but files that stay on the host
+//  9. remove the prompt's files from the host: the same
 //
 // After a failure, 4 is followed by: cancel the prompt and confirm, give the slot back, append failed with the
 // lease. A crash before that event is as above; after it a dispatcher settles the attempt.
 func (h *host) walk(kill, ctx context.Context, r *run) {
 	defer h.desk.leave(r)
+	defer h.comfy.Discard(r.prompt)
 	a := &attempt{run: r, live: live{host: h, run: r}}
 	defer r.end(nil)
 	h.follow(kill, r) // 1
@@ -61,19 +66,22 @@ func (h *host) walk(kill, ctx context.Context, r *run) {
 		if ctx.Err() != nil {
 			err = context.Cause(ctx) // whatever failed, it failed since the run was stopped
 		}
-		h.clear(kill, a, err)
+		err = h.clear(kill, a, err)
 	}
 	r.reporting.Store(true)
 	if err == nil {
+		h.passed(a)
 		err = h.ship(ctx, a) // 5, 6
 	}
 	h.release(a, err)
-	h.settle(kill, a, err) // 7, 8
+	if h.settle(kill, a, err) { // 7, 8
+		h.tidy(kill, a.prompt) // 9
+	}
 }
 
 // begin reads the job and appends started, unless it is resumed: then the chain's last event is its started.
 func (h *host) begin(ctx context.Context, a *attempt) error {
-	a.chain, a.startedAt = a.offer.LastInChain, time.Now()
+	a.chain, a.startedAt = a.offer.LastInChain, h.q.Now()
 	j, err := job.Parse(a.offer.Message)
 	if err != nil {
 		return failure.New(failure.InvalidWorkflow, err.Error())
@@ -83,8 +91,12 @@ func (h *host) begin(ctx context.Context, a *attempt) error {
 	if a.offer.Resume {
 		return h.recall(ctx, a)
 	}
+	if err := h.prepare(a, nil); err != nil {
+		return err
+	}
+	a.seeds = a.prepared.Seeds
 	e := h.event(a, job.Started)
-	e.PromptID = a.prompt
+	e.PromptID, e.Seeds = a.prompt, a.seeds
 	a.chain, err = h.append(ctx, e, a.chain, "")
 	for moved := overtakenIn(err); moved != nil && h.merelyWaited(ctx, a, moved); moved = overtakenIn(err) {
 		a.chain, err = h.append(ctx, e, moved.by.ChainSequence, "")
@@ -122,7 +134,7 @@ func (h *host) recall(ctx context.Context, a *attempt) error {
 	if link.EventKind != job.Started || link.PromptID != a.prompt {
 		return &overtaken{link}
 	}
-	a.chain, a.startedAt = link.ChainSequence, link.Time
+	a.chain, a.startedAt, a.seeds = link.ChainSequence, link.Time, link.Seeds
 	h.log.Info("resumed", "job", a.key, "hash", a.offer.Hash.Short(), "prompt", a.prompt)
 	return nil
 }
@@ -136,20 +148,19 @@ func (h *host) perform(ctx context.Context, a *attempt) error {
 			return err
 		}
 	}
-	prepared, err := a.job.Graph.Prepare(workflow.Preparation{
-		Seed: a.drawSeed, Prefix: outputPrefix(a.prompt), Inputs: inputs, Spell: h.spell,
-	})
-	if err != nil {
-		return failure.New(failure.InvalidWorkflow, err.Error())
+	if a.offer.Resume || len(inputs) > 0 {
+		if err := h.prepare(a, inputs); err != nil {
+			return err
+		}
 	}
-	a.seeds = prepared.Seeds
 	prompt := comfy.Prompt{
-		ID: a.prompt, Workflow: prepared.Body, ExtraData: a.job.ExtraData, Targets: a.job.IncludeOutputs, Resume: a.offer.Resume,
+		ID: a.prompt, Workflow: a.prepared.Body, ExtraData: a.job.ExtraData, Targets: a.job.IncludeOutputs, Resume: a.offer.Resume,
 	}
 	prompt.Start, prompt.Node, prompt.Total = h.limits(a.job.Timeouts)
 	defer a.live.stop()
+	var err error
 	a.result, err = h.comfy.Run(ctx, prompt, comfy.Watch{
-		Running: func() { a.running = time.Now() }, Progress: a.live.progress, Preview: a.live.preview,
+		Running: func() { a.running = time.Now() }, Progress: a.progress, Preview: a.live.preview,
 	})
 	if err == nil {
 		a.ran = a.result.Ran
@@ -158,6 +169,41 @@ func (h *host) perform(ctx context.Context, a *attempt) error {
 		a.ran = time.Since(a.running)
 	}
 	return err
+}
+
+// prepare makes the workflow of this run out of the job's. The same seeds are drawn each time.
+func (h *host) prepare(a *attempt, inputs map[string]map[string]string) error {
+	a.drawn = 0
+	var err error
+	a.prepared, err = a.job.Graph.Prepare(workflow.Preparation{
+		Seed: a.drawSeed, SeedLimit: h.comfy.SeedLimit, Prefix: outputPrefix(a.prompt), Has: h.comfy.Has, Inputs: inputs, Spell: h.spell,
+	})
+	if err != nil {
+		return failure.New(failure.InvalidWorkflow, err.Error())
+	}
+	if len(a.prepared.Unlinked) > 0 {
+		h.log.Info("the host cannot join texts: a linked filename_prefix was replaced", "job", a.key, "nodes", a.prepared.Unlinked)
+	}
+	return nil
+}
+
+func (a *attempt) progress(p comfy.Progress) {
+	if p.Node != a.node.Node {
+		a.nodeSince = time.Now()
+	}
+	a.node = p
+	a.live.progress(p)
+}
+
+// at is the node that was running last, how far it was (0 to 1), and for how long it had run.
+func (a *attempt) at() (node comfy.Progress, progress float64, ran time.Duration) {
+	if a.node.Max > 0 {
+		progress = min(1, max(0, float64(a.node.Value)/float64(a.node.Max)))
+	}
+	if !a.nodeSince.IsZero() {
+		ran = time.Since(a.nodeSince)
+	}
+	return a.node, progress, ran
 }
 
 func (h *host) limits(t *job.Timeouts) (start, node, total time.Duration) {
@@ -176,58 +222,30 @@ func (h *host) limits(t *job.Timeouts) (start, node, total time.Duration) {
 	return start, node, total
 }
 
-// clear does on the host what a failure asks for, before the slot is given back: the prompt of a run that was
-// stopped from here is cancelled and that is confirmed; a host that is lost or sick takes no more jobs.
-func (h *host) clear(kill context.Context, a *attempt, err error) {
+// clear does on the host what the end of a run asks for, before the slot is given back, and returns the error as it is
+// to be reported. The prompt of a run that was stopped from here is cancelled and that is confirmed.
+func (h *host) clear(kill context.Context, a *attempt, err error) error {
 	_, stopped := errors.AsType[*ended](err)
 	_, away := errors.AsType[*displaced](err)
-	if stopped || away || errors.Is(err, drained{}) {
-		h.cancel(kill, a.run)
-		return
-	}
-	if overtakenIn(err) != nil {
-		return // nothing was sent
-	}
-	f := failure.As(err)
-	switch f.Kind {
-	case failure.Timeout, failure.RejectedBusy:
-		h.cancel(kill, a.run)
-	case failure.OutOfMemory:
-		ctx, cancel := context.WithTimeout(kill, wireTimeout)
-		defer cancel()
-		if err := h.comfy.Free(ctx); err != nil {
-			h.log.Warn("cannot make ComfyUI free its memory", "error", err)
+	switch {
+	case stopped || away || errors.Is(err, drained{}):
+		if still := h.cancel(kill, a.run); still != nil {
+			_ = h.wontStop(kill, a, failureOf(err), still) // the run is reported as what has stopped it
 		}
-	case failure.HostLost:
-		h.stray(a.prompt)
-		h.lost(f.Message)
-	case failure.HostSick:
-		h.sick(a.run, f.Message)
-	case failure.Incapable:
-		h.relearn.Store(true)
-		poke(h.examineNow)
-	case failure.Interrupted, failure.Lost, failure.ExecutionError, failure.InvalidWorkflow, failure.Drained:
+		return err
+	case overtakenIn(err) != nil: // nothing was sent
+		return err
 	}
-}
-
-// cancel ends a run's prompt in ComfyUI. A POST that was cut off may still arrive, so that an unknown prompt is
-// looked for twice. A prompt that does not stop keeps the host from running anything else, for ever when the worker
-// thread has died of a SystemExit, which leaves no other sign: the host is out until the prompt is gone.
-func (h *host) cancel(kill context.Context, r *run) {
-	ctx, cancel := context.WithTimeout(kill, h.cfg.CancelPatience)
-	defer cancel()
-	standing, err := h.comfy.Find(ctx, r.prompt)
-	if err == nil && standing == comfy.Unknown {
-		pause(ctx, 200*time.Millisecond)
-	}
-	if err := h.comfy.Cancel(ctx, r.prompt); err != nil && kill.Err() == nil {
-		h.stuck(r, err)
-	}
+	return h.consequences(kill, a, failure.As(err))
 }
 
 // release gives the slot back, once, and tells everybody.
 func (h *host) release(a *attempt, err error) {
-	if h.desk.free(a.run) {
+	held, read := h.desk.free(a.run)
+	if read {
+		poke(h.examineNow)
+	}
+	if held {
 		h.broadcast(&jetstream.EndedJob{
 			Tenant: a.tenant, Job: a.key.job, Priority: a.offer.Message.Priority, Hash: a.offer.Hash,
 			Size: a.size(), RanFor: job.Duration(a.ran), Success: err == nil, Kind: endedAs(err),
@@ -239,30 +257,33 @@ func (h *host) release(a *attempt, err error) {
 	}
 }
 
-// settle appends how the attempt ended and acks a job that is over.
-func (h *host) settle(kill context.Context, a *attempt, err error) {
+// settle appends how the attempt ended and acks a job that is over. It reports whether nothing of the prompt is needed
+// any more.
+func (h *host) settle(kill context.Context, a *attempt, err error) (over bool) {
 	if stopped, is := errors.AsType[*ended](err); is {
 		h.finish(a, stopped.by)
-		return
+		return true
 	}
 	if err == nil {
 		err = h.complete(kill, a)
-	} else if overtakenIn(err) == nil {
+	} else if overtakenIn(err) == nil && !errors.Is(err, left{}) {
 		err = h.fail(kill, a, failureOf(err))
 	}
 	switch moved := overtakenIn(err); {
 	case moved == nil:
+		return err == nil
 	case moved.by.EventKind.Terminal():
 		h.finish(a, moved.by.EventKind)
 	default:
 		h.log.Warn("dropped: the job's chain has moved on", "job", a.key, "last", moved.by.EventKind, "host", moved.by.Host)
 		h.meters.ended("dropped", "")
 	}
+	return true
 }
 
 // endedAs is the kind that a dispatcher will find in the failed event, as far as the end of a run tells it.
 func endedAs(err error) failure.Kind {
-	if _, stopped := errors.AsType[*ended](err); err == nil || stopped || overtakenIn(err) != nil {
+	if _, stopped := errors.AsType[*ended](err); err == nil || stopped || overtakenIn(err) != nil || errors.Is(err, left{}) {
 		return ""
 	}
 	return failureOf(err).Kind
@@ -274,7 +295,7 @@ func failureOf(err error) *failure.Failure {
 		return failure.New(failure.Drained, "the agent was shut down before the job had ended")
 	}
 	if away, is := errors.AsType[*displaced](err); is {
-		return failure.New(failure.HostSick, away.Error())
+		return &failure.Failure{Kind: failure.HostSick, Cause: away.cause, Message: away.Error(), Proven: true}
 	}
 	return failure.As(err)
 }

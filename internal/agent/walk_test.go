@@ -314,13 +314,3 @@ func TestInputsAreUploadedUnderANameOfTheirOwn(t *testing.T) {
 	}
 	h.event(o, job.Completed)
 }
-
-func TestAMissingInputFailsTheAttemptAndBlamesNoHost(t *testing.T) {
-	t.Parallel()
-	h := start(t, agent.Config{})
-	o := h.queued(job.Spec{ID: "one", Inputs: []job.Input{{Node: "1", Input: "image", Object: "acme/none.png"}}})
-	h.accepted(o)
-	if e := h.event(o, job.Failed); e.Kind != failure.Lost || !strings.Contains(e.Message, "acme/none.png") || !strings.Contains(e.Message, "node 1") {
-		t.Errorf("failed is %+v", e)
-	}
-}

@@ -92,11 +92,32 @@ func (h *host) Survey(context.Context) (comfy.Probe, error) {
 // Sick finds the host well.
 func (h *host) Sick(context.Context) (string, failure.Cause, error) { return "", "", nil }
 
+// Process is always the same.
+func (h *host) Process(context.Context) (string, error) { return "bench", nil }
+
+// ProbeSubmit finds the host well.
+func (h *host) ProbeSubmit(context.Context) error { return nil }
+
+// ProbeRoom finds the host well.
+func (h *host) ProbeRoom(context.Context) error { return nil }
+
+// Clear has no files to remove.
+func (h *host) Clear(context.Context, string) error { return nil }
+
+// Discard has no pictures to forget.
+func (h *host) Discard(string) {}
+
+// SeedLimit knows none.
+func (h *host) SeedLimit(string, string) (uint64, bool) { return 0, false }
+
 // Capability is what the bench's workflows need.
 func (h *host) Capability(context.Context) (workflow.Capability, error) { return h.capacity, nil }
 
 // Spelling leaves model names as they are.
 func (h *host) Spelling(_, _, _ string) string { return "" }
+
+// Has knows no class.
+func (h *host) Has(string) bool { return false }
 
 // Open has no files.
 func (h *host) Open(context.Context, comfy.Output) (io.ReadCloser, string, int64, error) {

@@ -16,7 +16,7 @@ import (
 const maxObjectInfo = 512 << 20
 
 // Capability reads what the host can run from GET /object_info, class by
-// class, and remembers how the host spells its model files. Only ctx bounds it: ComfyUI lists its model folders while it
+// class, and remembers how the host spells its choices. Only ctx bounds it: ComfyUI lists its model folders while it
 // answers, which takes tens of seconds on large installations, and answers nothing else meanwhile: no freeze limit runs.
 func (h *Host) Capability(ctx context.Context) (workflow.Capability, error) {
 	h.reading.Add(1)
@@ -45,9 +45,8 @@ func (h *Host) Capability(ctx context.Context) (workflow.Capability, error) {
 	return workflow.NewCapability(&c.builder), nil
 }
 
-// Spelling is how the host itself spells a model file of an input: a Windows
-// host lists sub\a.ckpt and refuses sub/a.ckpt. A file that the host did not
-// list at the last Capability is returned as it is.
+// Spelling is how the host itself spells a choice of an input: a Windows host
+// lists sub\a.ckpt and refuses sub/a.ckpt. A choice that the host did not list at the last Capability is returned as it is.
 func (h *Host) Spelling(class, input, file string) string {
 	known := h.spellings.Load()
 	if known == nil {
@@ -68,6 +67,14 @@ func (h *Host) SeedLimit(class, input string) (most uint64, known bool) {
 	}
 	most, known = (*limits)[class+"\x00"+input]
 	return most, known
+}
+
+// Has says whether the host has a node class, by the newest /object_info.
+func (h *Host) Has(class string) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	_, has := h.classes[class]
+	return has
 }
 
 // readMost reads the bound of ["INT", {"max": 2147483647}].
@@ -92,7 +99,7 @@ func spellingKey(class, input, file string) string {
 
 type capabilityReader struct {
 	builder   workflow.CapabilityBuilder
-	spellings map[string]string // only of files with a backslash
+	spellings map[string]string // only of choices with a backslash
 	classes   map[string]bool   // whether each is an output node
 	limits    map[string]uint64 // the largest value of each input that has one
 }
@@ -145,18 +152,38 @@ func (c *capabilityReader) inputs(class string, raw json.RawMessage) {
 		return
 	}
 	for input, config := range inputs {
-		choices, enumerated := readChoices(config)
-		if !enumerated {
+		l, enumerated := readList(config)
+		switch {
+		case !enumerated:
 			if most, bounded := readMost(config); bounded {
 				c.limits[class+"\x00"+input] = most
 			}
 			continue
+		case l.open:
+			c.builder.AddFiles(class, input, l.texts)
+		default:
+			c.builder.AddChoices(class, input, l.texts, l.numbers...)
 		}
-		c.builder.AddChoices(class, input, choices)
-		for _, choice := range choices {
-			if strings.Contains(choice, `\`) && fileLike(choice) {
-				c.spellings[spellingKey(class, input, choice)] = choice
+		c.spell(class, input, l.texts)
+	}
+}
+
+// spell remembers the choices that are written with backslashes, unless the
+// host lists the same with slashes too.
+func (c *capabilityReader) spell(class, input string, choices []string) {
+	var slashes map[string]bool
+	for _, choice := range choices {
+		if !strings.Contains(choice, `\`) {
+			continue
+		}
+		if slashes == nil {
+			slashes = map[string]bool{}
+			for _, other := range choices {
+				slashes[other] = strings.Contains(other, "/")
 			}
+		}
+		if !slashes[strings.ReplaceAll(choice, `\`, "/")] {
+			c.spellings[spellingKey(class, input, choice)] = choice
 		}
 	}
 }

@@ -128,6 +128,8 @@ const objectInfo = `{
 	"CheckpointLoaderSimple": {"input": {"required": {"ckpt_name": [["sdxl\\base.safetensors", "a.ckpt"], {"tooltip": "NaN \" Infinity"}]}}},
 	"UpscaleModelLoader": {"input": {"required": {"model_name": ["COMBO", {"multiselect": false, "options": ["4x.pth"]}]}}},
 	"LoraLoader": {"input": {"required": {"lora_name": [[]]}, "optional": {"vae": ["COMBO", {"options": ["x.vae", 5, null]}], "remote": ["COMBO", {"remote": {}}]}}},
+	"Folders": {"input": {"required": {"path": [["sub\\dir", "both\\here", "both/here"]], "steps": [[4, 8.5, true]]}}},
+	"LoadImage": {"input": {"required": {"image": [["example.png"], {"image_upload": true}], "kept": [["a"], {"image_upload": false}]}}},
 	"Odd": {"input": null}, "Odder": [], "Oddest": {"input": {"required": [1], "optional": {"a": [], "b": 5, "c": [5, {}]}}}
 }`
 
@@ -139,23 +141,32 @@ func TestCapabilityReadsBothShapesOfChoices(t *testing.T) {
 		t.Fatal(err)
 	}
 	var want workflow.CapabilityBuilder
-	for _, class := range []string{"KSampler", "CheckpointLoaderSimple", "UpscaleModelLoader", "LoraLoader", "Odd", "Odder", "Oddest"} {
+	for _, class := range []string{"KSampler", "CheckpointLoaderSimple", "UpscaleModelLoader", "LoraLoader", "Folders", "LoadImage", "Odd", "Odder", "Oddest"} {
 		want.AddClass(class)
 	}
-	want.AddChoices("KSampler", "sampler_name", nil)
+	want.AddChoices("KSampler", "sampler_name", []string{"euler", "ddim"})
 	want.AddChoices("CheckpointLoaderSimple", "ckpt_name", []string{"sdxl/base.safetensors", "a.ckpt"})
 	want.AddChoices("UpscaleModelLoader", "model_name", []string{"4x.pth"})
 	want.AddChoices("LoraLoader", "lora_name", nil)
-	want.AddChoices("LoraLoader", "vae", []string{"x.vae"})
+	want.AddChoices("LoraLoader", "vae", []string{"x.vae"}, 5)
+	want.AddChoices("Folders", "path", []string{"sub/dir", "both/here"})
+	want.AddChoices("Folders", "steps", nil, 4, 8.5, 1)
+	want.AddFiles("LoadImage", "image", nil)
+	want.AddChoices("LoadImage", "kept", []string{"a"})
 	if expected := workflow.NewCapability(&want); got.Digest() != expected.Digest() {
 		t.Errorf("%d values, want %d", got.Len(), expected.Len())
+	}
+	if !host.Has("Oddest") || host.Has("Unknown") {
+		t.Error("a class is taken for another")
 	}
 	spelt := []string{
 		host.Spelling("CheckpointLoaderSimple", "ckpt_name", "sdxl/base.safetensors"),
 		host.Spelling("CheckpointLoaderSimple", "ckpt_name", "a.ckpt"),
 		host.Spelling("CheckpointLoaderSimple", "other", "sdxl/base.safetensors"),
+		host.Spelling("Folders", "path", "sub/dir"),
+		host.Spelling("Folders", "path", "both/here"),
 	}
-	if diff := cmp.Diff([]string{`sdxl\base.safetensors`, "a.ckpt", "sdxl/base.safetensors"}, spelt); diff != "" {
+	if diff := cmp.Diff([]string{`sdxl\base.safetensors`, "a.ckpt", "sdxl/base.safetensors", `sub\dir`, "both/here"}, spelt); diff != "" {
 		t.Error(diff)
 	}
 }

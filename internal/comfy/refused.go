@@ -216,40 +216,9 @@ func (f finding) text() string {
 	return oneLine(fmt.Sprintf("node %s (%s): %s", f.node, f.class, message))
 }
 
-// readChoices reads the choices of an input in both shapes of /object_info:
-// [[choices], {…}] and ["COMBO", {"options": [choices]}]. enumerated is false
-// for inputs that have none. Choices that are no strings are left out.
+// readChoices reads the choices of an input that are strings; enumerated is
+// false for inputs that have no list.
 func readChoices(config json.RawMessage) (choices []string, enumerated bool) {
-	var parts []json.RawMessage
-	if decode(config, &parts) != nil || len(parts) == 0 {
-		return nil, false
-	}
-	if list, is := stringList(parts[0]); is {
-		return list, true
-	}
-	var kind string
-	if json.Unmarshal(parts[0], &kind) != nil || kind != "COMBO" || len(parts) < 2 {
-		return nil, false
-	}
-	var options struct {
-		Options json.RawMessage `json:"options"`
-	}
-	if decode(parts[1], &options) != nil {
-		return nil, false
-	}
-	return stringList(options.Options)
-}
-
-func stringList(raw json.RawMessage) (list []string, is bool) {
-	var entries []json.RawMessage
-	if json.Unmarshal(raw, &entries) != nil || entries == nil {
-		return nil, false
-	}
-	for _, entry := range entries {
-		var s string
-		if json.Unmarshal(entry, &s) == nil {
-			list = append(list, s)
-		}
-	}
-	return list, true
+	l, enumerated := readList(config)
+	return l.texts, enumerated
 }

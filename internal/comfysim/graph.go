@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"regexp"
 	"slices"
 )
 
@@ -127,6 +128,21 @@ func orderedObject(raw json.RawMessage) ([]string, map[string]json.RawMessage, e
 	_, err = dec.Token()
 	return keys, fields, err
 }
+
+// strict writes 0 for the numbers that Python reads and JSON lacks. No node here can tell them from 0.
+func strict(body []byte) []byte {
+	if json.Valid(body) {
+		return body
+	}
+	return stringOrWord.ReplaceAllFunc(body, func(found []byte) []byte {
+		if found[0] == '"' {
+			return found
+		}
+		return []byte("0")
+	})
+}
+
+var stringOrWord = regexp.MustCompile(`(?s)"(?:[^"\\]|\\.)*"|NaN|-?Infinity`)
 
 // decode reads one JSON value with exact numbers.
 func decode(raw []byte) (any, error) {

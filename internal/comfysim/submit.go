@@ -159,6 +159,7 @@ func (p *process) hold(r *http.Request, d time.Duration) {
 // submission splits the body. A list or a string is JSON in which no prompt can be found; other scalars, null and bad
 // JSON raise.
 func submission(body []byte) (fields map[string]json.RawMessage, listLike, ok bool) {
+	body = strict(body)
 	v, err := decode(body)
 	if err != nil || !utf8.Valid(body) {
 		return nil, false, false

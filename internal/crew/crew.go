@@ -19,8 +19,11 @@ type Crew struct {
 	ended   chan struct{}
 	end     sync.Once
 	resting atomic.Int64
-	working sync.WaitGroup // functions
 	members sync.WaitGroup // goroutines
+
+	mu      sync.Mutex    // guards the two below
+	working int           // functions
+	idle    chan struct{} // closed when none works; nil while nobody waits
 }
 
 // Muster gives a crew without members; Close ends it.
@@ -28,7 +31,9 @@ func Muster() *Crew { return &Crew{next: make(chan func()), ended: make(chan str
 
 // Go runs f on a goroutine of its own: one that rests, or a new one. It must not be called once Close was.
 func (c *Crew) Go(f func()) {
-	c.working.Add(1)
+	c.mu.Lock()
+	c.working++
+	c.mu.Unlock()
 	select {
 	case c.next <- f:
 	default:
@@ -39,7 +44,7 @@ func (c *Crew) Go(f func()) {
 func (c *Crew) work(f func()) {
 	for {
 		f()
-		c.working.Done()
+		c.done()
 		if c.resting.Add(1) > mostResting {
 			c.resting.Add(-1)
 			return
@@ -53,8 +58,30 @@ func (c *Crew) work(f func()) {
 	}
 }
 
-// Wait returns when no function runs.
-func (c *Crew) Wait() { c.working.Wait() }
+func (c *Crew) done() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.working--
+	if c.working == 0 && c.idle != nil {
+		close(c.idle)
+		c.idle = nil
+	}
+}
+
+// Wait returns at a moment when no function runs. Go may be called beside it; a sync.WaitGroup would not allow that.
+func (c *Crew) Wait() {
+	c.mu.Lock()
+	if c.working == 0 {
+		c.mu.Unlock()
+		return
+	}
+	if c.idle == nil {
+		c.idle = make(chan struct{})
+	}
+	idle := c.idle
+	c.mu.Unlock()
+	<-idle
+}
 
 // Close waits until all functions have returned, and for the goroutines that ran them.
 func (c *Crew) Close() {

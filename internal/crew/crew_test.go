@@ -56,6 +56,32 @@ func TestWaitAndCloseWaitForWhatRuns(t *testing.T) {
 	}
 }
 
+// The race detector reports a crew that counts what runs in a sync.WaitGroup.
+func TestGoMayBeCalledBesideWait(t *testing.T) {
+	t.Parallel()
+	c := crew.Muster()
+	defer c.Close()
+	var ran atomic.Int64
+	var callers sync.WaitGroup
+	for range 4 {
+		callers.Go(func() {
+			for range 1000 {
+				c.Go(func() { ran.Add(1) })
+			}
+		})
+		callers.Go(func() {
+			for range 1000 {
+				c.Wait()
+			}
+		})
+	}
+	callers.Wait()
+	c.Wait()
+	if ran.Load() != 4000 {
+		t.Errorf("%d of 4000 had returned when Wait did", ran.Load())
+	}
+}
+
 func BenchmarkGo(b *testing.B) {
 	c := crew.Muster()
 	defer c.Close()

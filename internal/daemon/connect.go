@@ -41,8 +41,11 @@ type NATS struct {
 	Creds string
 	// NKey is a file with an nkey's seed.
 	NKey string
-	// User and Password are the plain way; Password alone is taken as a token.
-	User, Password string
+	// User and Password are the plain way; Password alone is taken as a token, as Token is.
+	User, Password, Token string
+
+	// Inbox is the prefix of the subjects that answers come to. Empty is what the creds file says, else nats.go's own.
+	Inbox string
 
 	// CA is a PEM file of the authorities to trust instead of the system's.
 	CA string
@@ -107,6 +110,9 @@ func (n NATS) options(ctx context.Context) ([]nats.Option, error) {
 		return nil, err
 	}
 	opts = append(opts, identity...)
+	if inbox := n.inbox(); inbox != "" {
+		opts = append(opts, nats.CustomInboxPrefix(inbox))
+	}
 	secure, err := n.tls()
 	if err != nil {
 		return nil, err
@@ -152,6 +158,8 @@ func (n NATS) identity() ([]nats.Option, error) {
 		return []nats.Option{nats.UserInfo(n.User, n.Password)}, nil
 	case n.Password != "":
 		return []nats.Option{nats.Token(n.Password)}, nil
+	case n.Token != "":
+		return []nats.Option{nats.Token(n.Token)}, nil
 	}
 	return nil, nil
 }
@@ -196,7 +204,7 @@ func (n NATS) explain(err error) error {
 		return fmt.Errorf("cannot reach NATS at %s: connection refused; start one with `dispatcher run --embedded` "+
 			"or set NATS_URL: %w", at, err)
 	case errors.Is(err, nats.ErrAuthorization), errors.Is(err, nats.ErrAuthExpired):
-		return fmt.Errorf("NATS at %s refuses these credentials; check NATS_CREDS, or the user, password or nkey given: %w", at, err)
+		return fmt.Errorf("NATS at %s refuses these credentials; check NATS_CREDS, NATS_TOKEN, or the user, password or nkey given: %w", at, err)
 	case errors.Is(err, nats.ErrTimeout):
 		return fmt.Errorf("NATS at %s does not answer; check the address and the firewall, or set NATS_URL: %w", at, err)
 	case errors.As(err, &unknown):

@@ -18,11 +18,13 @@ type NATSFlags struct {
 	NKey     string `name:"nkey" placeholder:"FILE" type:"path" help:"File with an nkey seed."`
 	User     string `name:"nats-user" placeholder:"NAME" help:"User name."`
 	Password string `name:"nats-password" placeholder:"WORD" help:"Password; without a user it is a token. Better set in the environment, where ps does not show it."`
+	Token    string `name:"nats-token" env:"NATS_TOKEN" placeholder:"WORD" help:"Token that NATS asks for, as an embedded one beyond this machine does. It may stand in the URL too."`
 	CA       string `name:"tls-ca" placeholder:"FILE" type:"path" help:"PEM file of the authorities to trust (the system's)."`
-	Cert     string `name:"tls-cert" placeholder:"FILE" type:"path" help:"PEM file of our own certificate."`
+	Cert     string `name:"tls-cert" placeholder:"FILE" type:"path" help:"PEM file of our own certificate; with an embedded NATS, the server's."`
 	Key      string `name:"tls-key" placeholder:"FILE" type:"path" help:"PEM file of its key."`
 	Domain   string `name:"js-domain" placeholder:"NAME" help:"JetStream domain, behind a leaf node."`
-	Prefix   string `name:"js-prefix" placeholder:"SUBJECT" help:"JetStream API prefix, for an imported account."`
+	Prefix   string `name:"js-prefix" placeholder:"SUBJECT" help:"JetStream API prefix, for an imported account (what the credentials file says)."`
+	Inbox    string `name:"inbox-prefix" placeholder:"SUBJECT" help:"Prefix of the subjects that answers come to (what the credentials file says, else _INBOX)."`
 }
 
 // NATS says how to connect with these flags. An empty URL is DefaultURL.
@@ -33,8 +35,24 @@ func (f *NATSFlags) NATS(name string, log *slog.Logger) NATS {
 	}
 	return NATS{
 		URL: url, Name: name, Creds: f.Creds, NKey: f.NKey, User: f.User, Password: f.Password,
-		CA: f.CA, Cert: f.Cert, Key: f.Key, Log: log,
+		Token: f.Token, CA: f.CA, Cert: f.Cert, Key: f.Key, Inbox: f.Inbox, Log: log,
 	}
+}
+
+// APIPrefix is what JetStream's API is called: as the flag says, else as the credentials do.
+func (f *NATSFlags) APIPrefix() string {
+	if f.Prefix != "" || f.Domain != "" || f.Creds == "" {
+		return f.Prefix
+	}
+	return credentials(f.Creds).tag("js-prefix:")
+}
+
+// Holder is the name in the credentials file, as agent-gpu-1; empty without one.
+func (f *NATSFlags) Holder() string {
+	if f.Creds == "" {
+		return ""
+	}
+	return credentials(f.Creds).Name
 }
 
 // LogFlags are the flags of every command that stays.

@@ -29,6 +29,11 @@ func Logger(w io.Writer, level slog.Level, json bool) *slog.Logger {
 	})})
 }
 
+// Warn logs what an operator should know.
+func Warn(log *slog.Logger) func(error) {
+	return func(err error) { log.Warn(err.Error()) }
+}
+
 // lineWriter is shared by a handler and all that With made of it.
 type lineWriter struct {
 	mu  sync.Mutex

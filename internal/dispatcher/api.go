@@ -138,6 +138,10 @@ type PairRequest struct {
 	Hash workflow.Hash `json:"hash,omitempty"` // or its first digits
 }
 
+func (r *PairRequest) fits(host string, hash workflow.Hash) bool {
+	return (r.Host == "" || r.Host == host) && strings.HasPrefix(string(hash), string(r.Hash))
+}
+
 // BlocksAnswer lists blocks as they stand in COMFY_BLOCKS.
 type BlocksAnswer struct {
 	Blocks []json.RawMessage `json:"blocks"`
@@ -162,6 +166,12 @@ func (d *Dispatcher) apiUnblock(ctx context.Context, r PairRequest) (CountAnswer
 		return CountAnswer{}, &jetstream.BadRequest{Message: `give {"host":"…"} or {"hash":"…"} or both: unblock does not lift everything at once`}
 	}
 	var answer CountAnswer
+	for _, p := range d.brain.guiltyPairs(r.fits) {
+		if err := d.forgive(ctx, p.host, p.hash); err != nil {
+			return answer, err
+		}
+		answer.Count++
+	}
 	err := d.eachBlock(ctx, r, func(c jetstream.Change, host string, hash workflow.Hash) error {
 		if err := d.forgive(ctx, host, hash); err != nil {
 			return err
@@ -179,7 +189,7 @@ func (d *Dispatcher) eachBlock(ctx context.Context, r PairRequest, do func(jetst
 	var matched []jetstream.Change
 	err := d.q.Blocks(ctx, func(c jetstream.Change) {
 		host, hash, ok := jetstream.PairOf(c.Key)
-		if ok && (r.Host == "" || r.Host == host) && strings.HasPrefix(string(hash), string(r.Hash)) {
+		if ok && r.fits(host, hash) {
 			matched = append(matched, c)
 		}
 	})
@@ -200,7 +210,7 @@ func (d *Dispatcher) apiDrain(ctx context.Context, r DrainRequest) (CountAnswer,
 	if !job.ValidHost(r.Host) {
 		return CountAnswer{}, &jetstream.BadRequest{Message: `give {"host":"…"}`}
 	}
-	err := d.q.Control(ctx, r.Host, jetstream.Control{Drain: !r.Resume, Resume: r.Resume})
+	_, err := d.q.Control(ctx, r.Host, jetstream.Control{Drain: !r.Resume, Resume: r.Resume})
 	if errors.Is(err, jetstream.ErrNoAgent) {
 		return CountAnswer{}, &jetstream.NotFound{Message: "not found: no agent serves host " + r.Host}
 	}

@@ -13,19 +13,29 @@ import (
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
-// blame records what a failed attempt says about its host and workflow: a strike, a block, or, when the fault
-// turned out to be the workflow's, the end of the blocks that it caused.
+// blame records what a failed attempt that did not end with its host says about host and workflow: a strike, a block, or,
+// when the fault turned out to be the workflow's, the end of the blocks that it caused.
 func (d *Dispatcher) blame(ctx context.Context, o *owned, failed *jetstream.Link, attempts []failure.Attempt, decision failure.Decision) error {
 	if decision.Reason == failure.WorkflowFault {
 		return d.absolve(ctx, o, attempts)
 	}
-	if failed.Host == "" || failed.Kind.Verdict().Strike == failure.NoStrike || failed.Kind.Verdict().Strike == failure.WholeHost {
+	return d.strikeFor(ctx, o, failed)
+}
+
+// strikeFor makes a strike of a failed attempt.
+func (d *Dispatcher) strikeFor(ctx context.Context, o *owned, failed *jetstream.Link) error {
+	if failed.Host == "" || failed.Kind.Verdict().Strike == failure.NoStrike || failed.Proven {
 		return nil
 	}
 	strike := route.Strike{
-		Host: route.HostID(failed.Host), Hash: o.job.Graph.Hash(), Kind: failed.Kind, Tenant: route.Tenant(o.job.Tenant),
-		Job: route.JobID(o.job.ID), Message: failed.Message, Size: o.job.Graph.Size(), Mark: failed.ChainSequence,
-		At: failed.Time,
+		Host: route.HostID(failed.Host), Hash: o.job.Graph.Hash(), Attempt: failed.Failure(), Tenant: route.Tenant(o.job.Tenant),
+		Job: route.JobID(o.job.ID), Size: o.job.Graph.Size(), Mark: failed.ChainSequence, At: failed.Time,
+	}
+	if strike.Size == 0 {
+		strike.Size = failed.Size // the agent has looked at the picture
+	}
+	if failed.Kind == failure.OutOfMemory {
+		d.brain.ask(func(time.Time) { strike.Ran = d.brain.memory.ran[pair{failed.Host, strike.Hash}] })
 	}
 	if jitter := d.cfg.Policy.Cooldown / 10; jitter >= time.Second {
 		strike.Jitter = rand.N(jitter)
@@ -46,11 +56,7 @@ func (d *Dispatcher) strike(ctx context.Context, s route.Strike) error {
 		if block == nil && old.Open != nil && old.Open.Until.After(d.clock()) {
 			block = old.Open
 		}
-		value, err := json.Marshal(strikes)
-		if err != nil {
-			return fmt.Errorf("encode strikes: %w", err)
-		}
-		stored, err := d.q.PutStrikes(ctx, string(s.Host), s.Hash, value, d.cfg.Policy.StrikesFor(strikes.Level), revision)
+		stored, err := d.putStrikes(ctx, string(s.Host), s.Hash, &strikes, revision)
 		if err != nil {
 			return err
 		}
@@ -183,11 +189,7 @@ func (d *Dispatcher) succeeded(ctx context.Context, host string, e *jetstream.En
 		if !changed {
 			return nil
 		}
-		value, err := json.Marshal(strikes)
-		if err != nil {
-			return fmt.Errorf("encode strikes: %w", err)
-		}
-		stored, err := d.q.PutStrikes(ctx, host, e.Hash, value, d.cfg.Policy.StrikesFor(strikes.Level), revision)
+		stored, err := d.putStrikes(ctx, host, e.Hash, &strikes, revision)
 		if err != nil {
 			return err
 		}
@@ -217,11 +219,7 @@ func (d *Dispatcher) forgetBlock(ctx context.Context, host string, hash workflow
 			return err
 		}
 		strikes := old.Lifted()
-		value, err := json.Marshal(strikes)
-		if err != nil {
-			return fmt.Errorf("encode strikes: %w", err)
-		}
-		stored, err := d.q.PutStrikes(ctx, host, hash, value, d.cfg.Policy.StrikesFor(strikes.Level), revision)
+		stored, err := d.putStrikes(ctx, host, hash, &strikes, revision)
 		if err != nil || stored {
 			return err
 		}

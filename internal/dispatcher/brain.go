@@ -32,9 +32,12 @@ type brain struct {
 	incapable    map[pair]time.Time // blocks of kind incapable, and since when
 	struck       map[pair]bool
 	suspects     map[pair]bool // pairs that failed a moment ago
+	memory       memory
 	affinities   map[string]bool
 	tenants      map[string]bool
-	dispatchers  map[string]time.Time // live ones, and until when their presence stands
+	slots        slotTable
+	odd          oddValues
+	dispatchers  map[string]time.Time // live ones, and until when their presence stands by the local clock
 	twin         twin
 	homes        []string          // their names, sorted
 	hand         map[uint64]*owned // jobs that wait here with their delivery, by sequence
@@ -43,11 +46,14 @@ type brain struct {
 	toLearn      []workflow.Hash                           // whose jobs are still to be read
 	learning     int                                       // jobs being read
 	holds        map[uint64]holdView
-	toExplain    []explanation // reasons that are not told yet
-	explaining   int           // that are being told
-	hopeless     []explanation // found by the review under way
+	due          map[uint64]time.Time // of tickets that become due later
+	toExplain    []explanation        // reasons that are not told yet
+	explaining   int                  // that are being told
+	hopeless     []explanation        // found by the review under way
 	nextReview   time.Time
+	last         time.Time // what now has given
 	sweep        sweep
+	removed      removedSweep
 	syncing      map[source]map[string]bool // keys seen since Reset, until Synced
 	synced       map[source]bool
 	alarms       alarms
@@ -83,9 +89,10 @@ func newBrain(d *Dispatcher) *brain {
 		d: d, inbox: make(chan func(time.Time), 1024), over: make(chan struct{}),
 		fleet: route.NewFleet(), waiting: route.NewRoom(), hosts: map[string]*hostView{},
 		capabilities: map[string]workflow.Capability{}, blocked: map[pair]bool{}, incapable: map[pair]time.Time{},
-		struck: map[pair]bool{}, suspects: map[pair]bool{}, affinities: map[string]bool{}, tenants: map[string]bool{},
+		struck: map[pair]bool{}, suspects: map[pair]bool{}, memory: newMemory(), affinities: map[string]bool{}, tenants: map[string]bool{},
+		slots:       newSlotTable(),
 		dispatchers: map[string]time.Time{}, hand: map[uint64]*owned{}, claiming: map[uint64]route.Ticket{},
-		unlearnt: map[workflow.Hash]map[uint64]route.Ticket{}, holds: map[uint64]holdView{},
+		unlearnt: map[workflow.Hash]map[uint64]route.Ticket{}, holds: map[uint64]holdView{}, due: map[uint64]time.Time{},
 		syncing: map[source]map[string]bool{}, synced: map[source]bool{}, dirtyHosts: map[route.HostID]bool{},
 		allSynced: make(chan struct{}), freed: make(chan struct{}, 1),
 	}
@@ -121,7 +128,14 @@ func (b *brain) every(pause time.Duration, do func(now time.Time)) {
 		do(now)
 		b.at(now.Add(pause), again)
 	}
-	b.at(time.Now().Add(pause), again)
+	b.at(b.now().Add(pause), again)
+}
+
+// now is NATS' time, which all that is heard and decided is measured in. It does not go back when it is found to be a
+// little earlier than was thought.
+func (b *brain) now() time.Time {
+	b.last = later(b.last, b.d.clock())
+	return b.last
 }
 
 // loop hears and decides until ctx ends.
@@ -132,17 +146,19 @@ func (b *brain) loop(ctx context.Context) error {
 	defer timer.Stop()
 	b.every(time.Second, b.expirePresence)
 	b.every(handTime/4, b.parkLate)
+	b.every(slotLook, b.lookForSlots)
+	b.every(removedLook, b.lookForRemoved)
 	for {
-		timer.Reset(b.untilAlarm(time.Now()))
+		timer.Reset(b.untilAlarm(b.now()))
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case hear := <-b.inbox:
-			now := time.Now()
+			now := b.now()
 			hear(now)
 			b.match(b.hearMore(now))
 		case <-timer.C:
-			now := time.Now()
+			now := b.now()
 			b.ring(now)
 			b.match(now)
 		}
@@ -155,7 +171,7 @@ func (b *brain) hearMore(now time.Time) time.Time {
 	for range 64 {
 		select {
 		case hear := <-b.inbox:
-			now = time.Now()
+			now = b.now()
 			hear(now)
 		default:
 			return now

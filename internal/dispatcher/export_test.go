@@ -47,3 +47,12 @@ func (t *Turns) Enter(tenant job.Tenant, id job.ID) (before <-chan struct{}, lea
 
 // Len is how many ids have a walk.
 func (t *Turns) Len() int { return len(t.last) }
+
+// Wire is what a dispatcher needs of NATS.
+type Wire = wire
+
+// Puller takes deliveries.
+type Puller = puller
+
+// NewOn makes a dispatcher on another wire than NATS.
+func NewOn(w Wire, cfg Config) (*Dispatcher, error) { return newOn(w, cfg) }

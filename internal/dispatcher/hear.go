@@ -24,6 +24,7 @@ const (
 	strikeSource
 	affinitySource
 	tenantSource
+	slotSource
 	ticketSource
 	dispatcherSource
 	sources
@@ -67,7 +68,7 @@ func (b *brain) dropUnseen(from source, known []string, gone func(c jetstream.Ch
 func (b *brain) hearDispatcher(c jetstream.Change) {
 	b.mirror(dispatcherSource, c, func(c jetstream.Change, now time.Time) {
 		_, known := b.dispatchers[c.Key]
-		b.dispatchers[c.Key] = now.Add(b.d.q.PresenceTTL())
+		b.dispatchers[c.Key] = time.Now().Add(b.d.q.PresenceTTL())
 		if c.Key == b.d.cfg.Name {
 			b.twin.hear(b.d, c.Value)
 		}
@@ -88,6 +89,10 @@ func (b *brain) rehome() {
 		h.home = b.isHome(h.state.Host)
 		b.putHost(h)
 	}
+	for tenant := range b.slots.caps {
+		b.tellSlots(tenant)
+	}
+	b.rehomeTickets(b.last)
 	b.dirty = true
 }
 
@@ -134,13 +139,11 @@ func (b *brain) freeIncapable(c jetstream.Change) {
 
 func (b *brain) hearBlock(c jetstream.Change) {
 	b.mirror(blockSource, c, func(c jetstream.Change, _ time.Time) {
-		host, hash, ok := jetstream.PairOf(c.Key)
-		var block route.Block
-		if !ok || json.Unmarshal(c.Value, &block) != nil {
+		block, ok := jetstream.BlockOf(c)
+		if !ok {
 			return
 		}
-		block.Host, block.Hash = route.HostID(host), hash
-		p := pair{host, hash}
+		p := pair{string(block.Host), block.Hash}
 		b.blocked[p] = true
 		delete(b.suspects, p)
 		delete(b.incapable, p)
@@ -178,6 +181,7 @@ func (b *brain) hearStrikes(c jetstream.Change) {
 		}
 		b.struck[pair{host, hash}] = true
 		b.fleet.PutStrikes(route.HostID(host), hash, strikes)
+		b.remember(pair{host, hash}, &strikes)
 		if strikes.Open == nil {
 			b.settled(pair{host, hash})
 		}
@@ -186,6 +190,7 @@ func (b *brain) hearStrikes(c jetstream.Change) {
 		host, hash, _ := jetstream.PairOf(c.Key)
 		delete(b.struck, pair{host, hash})
 		b.fleet.RemoveStrikes(route.HostID(host), hash)
+		b.remember(pair{host, hash}, &route.Strikes{})
 		b.dirty = true
 	}, func() []string { return pairKeys(b.struck) })
 }
@@ -217,11 +222,13 @@ func (b *brain) hearTenant(c jetstream.Change) {
 		if s, ok := jetstream.TenantOf(c); ok {
 			b.tenants[c.Key] = true
 			b.fleet.PutTenant(route.Tenant(c.Key), s.Weight, s.MaxRunning)
+			b.putCap(route.Tenant(c.Key), s.MaxRunning)
 			b.dirty, b.review = true, true
 		}
 	}, func(c jetstream.Change, _ time.Time) {
 		delete(b.tenants, c.Key)
 		b.fleet.PutTenant(route.Tenant(c.Key), 1, 0)
+		b.putCap(route.Tenant(c.Key), 0)
 		b.dirty, b.review = true, true
 	}, func() []string { return slices.Collect(maps.Keys(b.tenants)) })
 }

@@ -6,7 +6,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/comfyherd/comfyherd/internal/failure"
 	"github.com/comfyherd/comfyherd/internal/route"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
@@ -14,11 +13,10 @@ import (
 // hostView is the newest that is known of a host.
 type hostView struct {
 	state     jetstream.HostState
-	until     time.Time // its presence stands until then, unless a heartbeat comes
+	until     time.Time // its presence stands until then by the local clock, unless a heartbeat comes
 	home      bool
 	held      *jetstream.HostState // a newer state that waits for the head start of the host's home
 	heldSince time.Time
-	present   bool // its presence was seen, not only a broadcast
 }
 
 // putHost tells the fleet what is known of a host.
@@ -31,9 +29,13 @@ func (b *brain) putHost(h *hostView) {
 			Tenant: route.Tenant(r.Tenant), Job: route.JobID(r.Job), Priority: int(r.Priority), Hash: r.Hash, Since: r.Since,
 		})
 	}
+	slots, prefetch := s.Slots, s.Prefetch
+	if s.Trial {
+		slots, prefetch = min(slots, 1), 0
+	}
 	b.fleet.PutHost(route.HostState{
-		ID: route.HostID(s.Host), State: route.Availability(s.State), Slots: s.Slots, Prefetch: s.Prefetch, Running: b.running,
-		Foreign: s.Foreign, Labels: s.Labels, Memory: s.Memory, Recent: s.Recent, Home: h.home,
+		ID: route.HostID(s.Host), State: route.Availability(s.State), Slots: slots, Prefetch: prefetch, Running: b.running,
+		Foreign: s.Foreign, Labels: s.Labels, Memory: s.Memory, Recent: s.Recent, Home: h.home, Blame: blameOf(s),
 	})
 }
 
@@ -48,16 +50,36 @@ func newer(old, s *jetstream.HostState) bool {
 
 func (b *brain) hearHost(c jetstream.Change) {
 	b.mirror(hostSource, c, func(c jetstream.Change, now time.Time) {
-		if s, ok := jetstream.HostStateOf(c); ok {
-			if h := b.hosts[s.Host]; h != nil && h.state.Instance != s.Instance {
-				h.state.Time, h.held = time.Time{}, nil // NATS's order counts between two agents, not their clocks
-			}
-			b.hearStateNow(&s, now)
-			h := b.hosts[s.Host]
-			h.until, h.present = now.Add(b.d.q.PresenceTTL()), true
+		s, ok := b.presenceOf(c)
+		if !ok {
+			return
 		}
+		if h := b.hosts[s.Host]; h != nil && h.state.Instance != s.Instance {
+			h.state.Time, h.held = time.Time{}, nil // NATS's order counts between two agents, not their clocks
+		}
+		b.hearStateNow(&s, now)
+		h := b.hosts[s.Host]
+		h.until = time.Now().Add(b.d.q.PresenceTTL())
 	}, func(c jetstream.Change, now time.Time) { b.dropHost(c.Key, now) },
 		func() []string { return slices.Collect(maps.Keys(b.hosts)) })
+}
+
+// presenceOf reads a presence. A brief one is none: it would leave out what nobody has told before.
+func (b *brain) presenceOf(c jetstream.Change) (jetstream.HostState, bool) {
+	s, ok := jetstream.HostStateOf(c)
+	why := "it is no state of the host " + c.Key
+	switch {
+	case ok && s.Brief:
+		why = "it is a brief state, which nothing stands for that it leaves out"
+	case ok:
+		why = oddState(&s)
+	}
+	if why != "" {
+		b.odd.tell(b.d.log, jetstream.HostsBucket, c.Key, why)
+		return s, false
+	}
+	b.odd.well(jetstream.HostsBucket, c.Key)
+	return s, true
 }
 
 func (b *brain) hearState(s jetstream.HostState) {
@@ -67,12 +89,16 @@ func (b *brain) hearState(s jetstream.HostState) {
 // hearStateNow takes a host's word. While jobs wait, here or in the stream, one that frees a slot of a host that is at
 // home elsewhere counts when the slot has stayed free for the head start: until then it is its home dispatcher's.
 func (b *brain) hearStateNow(s *jetstream.HostState, now time.Time) {
+	if why := oddState(s); why != "" {
+		b.odd.tell(b.d.log, "a state that was broadcast", s.Host, why)
+		return
+	}
 	h := b.hosts[s.Host]
 	if h == nil {
 		if s.Brief {
 			return // its presence follows
 		}
-		h = &hostView{home: b.isHome(s.Host), until: now.Add(b.d.q.PresenceTTL())}
+		h = &hostView{home: b.isHome(s.Host), until: time.Now().Add(b.d.q.PresenceTTL())}
 		b.hosts[s.Host] = h
 		b.d.log.Info("a host is there", "host", s.Host, "state", s.State, "slots", s.Slots, "comfyui", s.Version)
 		b.apply(h, s)
@@ -141,10 +167,12 @@ func (b *brain) charge(s *jetstream.HostState, now time.Time) {
 	b.waiting.Charge(route.Tenant(e.Tenant), int(e.Priority), ran.Seconds(), now)
 	b.runs.observe(ran)
 	b.line.slow.Store(b.runs.mean >= tinyRun)
+	b.slotEnded(e)
 	if !e.Success {
 		b.suspect(s.Host, e, now)
 		return
 	}
+	b.memory.succeeded(s.Host, e, now)
 	for _, load := range e.Loads {
 		b.fleet.ObserveLoad(load.Files, time.Duration(load.Took))
 	}
@@ -157,43 +185,6 @@ func (b *brain) charge(s *jetstream.HostState, now time.Time) {
 			}
 		})
 	}
-}
-
-// suspectTime is how long a pair that has just failed gets no job, unless its block says more.
-const suspectTime = time.Second
-
-// suspect keeps a pair free of jobs until its failure is settled: the slot is told to be free some milliseconds
-// before the failed event has become a strike and perhaps a block, and the next job of the hash must not slip in.
-func (b *brain) suspect(host string, e *jetstream.EndedJob, now time.Time) {
-	block := route.Block{
-		Host: route.HostID(host), Hash: e.Hash, Kind: e.Kind, Message: "a failure is being settled",
-		Tenants: []route.Tenant{route.Everyone}, Until: now.Add(suspectTime),
-	}
-	switch e.Kind.Verdict().Strike {
-	case failure.NoStrike, failure.WholeHost:
-		return
-	case failure.PerTenant:
-		block.Tenants = []route.Tenant{route.Tenant(e.Tenant)}
-	case failure.Everyone, failure.UntilCapable:
-	}
-	if e.Kind == failure.OutOfMemory {
-		block.Size = e.Size
-	}
-	if e.Kind == "" || b.blocked[pair{host, e.Hash}] {
-		return
-	}
-	b.fleet.PutBlock(block)
-	b.suspects[pair{host, e.Hash}] = true
-	b.at(block.Until, func(time.Time) { b.settled(pair{host, e.Hash}) })
-}
-
-// settled ends a suspicion: what the strikes and blocks say counts from now on.
-func (b *brain) settled(p pair) {
-	if b.suspects[p] && !b.blocked[p] {
-		b.fleet.RemoveBlock(route.HostID(p.host), p.hash)
-		b.dirty = true
-	}
-	delete(b.suspects, p)
 }
 
 // suspend takes a host whose agent does not answer, or would not have a job although it has room, out of the
@@ -213,7 +204,7 @@ func (b *brain) dropHost(host string, _ time.Time) {
 	}
 	delete(b.hosts, host)
 	b.fleet.RemoveHost(route.HostID(host))
-	b.review = true
+	b.dirty, b.review = true, true // a tenant whose job took it down may get another host
 	b.d.log.Warn("a host is gone", "host", host, "running", len(h.state.Running))
 	b.walk(func(ctx context.Context) {
 		if err := b.d.q.AnnounceHost(ctx, host, jetstream.HostOffline, "its presence ended"); err != nil {
@@ -222,18 +213,20 @@ func (b *brain) dropHost(host string, _ time.Time) {
 	})
 }
 
-// expirePresence ends what no heartbeat keeps, in case NATS's own word for it was missed.
+// expirePresence ends what no heartbeat keeps, in case NATS's own word for it was missed. It goes by the local clock, which
+// does not leap when NATS' time is measured anew after the machine has slept.
 func (b *brain) expirePresence(now time.Time) {
+	local := time.Now()
 	b.d.metrics.hosts.Set(float64(len(b.hosts)))
 	b.d.metrics.blocks.Set(float64(len(b.blocked)))
 	b.d.metrics.waiting.Set(float64(b.depth.Load()))
 	for host, h := range b.hosts {
-		if now.After(h.until.Add(time.Second)) {
+		if local.After(h.until.Add(time.Second)) {
 			b.dropHost(host, now)
 		}
 	}
 	for name, until := range b.dispatchers {
-		if now.After(until.Add(time.Second)) {
+		if local.After(until.Add(time.Second)) {
 			delete(b.dispatchers, name)
 			b.rehome()
 		}

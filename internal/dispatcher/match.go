@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/comfyherd/comfyherd/internal/failure"
 	"github.com/comfyherd/comfyherd/internal/route"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
@@ -14,14 +15,19 @@ import (
 type spot struct {
 	host     string
 	quiet    time.Duration // how long the slot may be kept from the other dispatchers
+	end      *ending       // why it must not run at all
 	position int           // in the waiting room, when it has to wait
 	hold     *route.Hold   // why no host may take it; nil when hosts are merely busy
+	most     int           // how many jobs its tenant may run at once; 0 = as many as it likes
+
+	elsewhere bool // it is parked for the dispatcher that gives its tenant's jobs to hosts
 }
 
 // claimed is a ticket that this dispatcher is to claim.
 type claimed struct {
 	ticket route.Ticket
 	host   string // kept for it; empty when its time is over
+	most   int    // as in spot
 	why    ending // when host is empty
 }
 
@@ -38,7 +44,7 @@ func wantOf(o *owned) route.Want {
 	}
 	return route.Want{
 		Hash: o.job.Graph.Hash(), Tenant: route.Tenant(o.job.Tenant), Priority: int(o.job.Priority), Size: o.job.Graph.Size(),
-		Wishes:     route.Wishes{Prefer: o.job.PreferHosts, Only: o.job.OnlyHosts, Exclude: exclude, Avoid: o.avoid},
+		Wishes:     route.Wishes{Prefer: o.job.PreferHosts, Only: o.job.OnlyHosts, Exclude: exclude, Avoid: o.avoided()},
 		AvoidUntil: o.avoidUntil, NotBefore: o.notBefore,
 	}
 }
@@ -55,23 +61,30 @@ func (b *brain) place(o *owned) spot {
 }
 
 func (b *brain) placeNow(o *owned, now time.Time) spot {
-	want := wantOf(o)
-	if !b.fleet.Known(want.Hash) {
-		b.fleet.PutRequirements(want.Hash, o.job.Graph.Requirements())
+	b.evict(o.job.Sequence, route.Tenant(o.job.Tenant), route.JobID(o.job.ID))
+	b.learnNeeds(o)
+	if text := b.memory.proven(accused{o.job.Tenant, o.job.Graph.Hash()}); text != "" {
+		return spot{end: &ending{reason: failure.TakesHostsDown, message: text}}
 	}
+	b.lacking(o)
+	want := wantOf(o)
 	if b.dirty || len(b.dirtyHosts) > 0 {
 		b.match(now) // a slot that was told to be free a moment ago is for those that waited for it
 	}
-	if host, ok := b.choose(want, now); ok {
+	if host, ok := b.choose(want, now); ok && !passed(o.job.Expires(), now) {
 		b.fleet.Occupy(host, runOf(&want, route.JobID(o.job.ID), now))
 		b.pace.count(now)
-		return spot{host: string(host), quiet: b.quiet(string(host))}
+		return b.spotOn(host, want.Tenant)
 	}
-	s := spot{position: b.waiting.Len() + 1}
+	s := spot{position: b.waiting.PlaceOf(b.fleet, want.Tenant, want.Priority, now), elsewhere: b.fleet.Elsewhere(want.Tenant)}
 	if hold := b.fleet.Hold(want, now); hold.Reason != "" {
 		s.hold = &hold
 	}
 	return s
+}
+
+func (b *brain) spotOn(host route.HostID, tenant route.Tenant) spot {
+	return spot{host: string(host), quiet: b.quiet(string(host)), most: b.fleet.Cap(tenant)}
 }
 
 func (b *brain) choose(w route.Want, now time.Time) (route.HostID, bool) {
@@ -131,6 +144,7 @@ func (b *brain) keep(o *owned) {
 		case b.hand[o.job.Sequence] != nil:
 			b.letGo(o.job.Sequence) // delivered again
 		}
+		b.learnNeeds(o) // they may have been forgotten while its walk took long
 		o.taken = now
 		b.hand[o.job.Sequence] = o
 		b.line.hand[o.job.Priority].Add(1)
@@ -193,10 +207,14 @@ func (b *brain) empty() []*owned {
 
 // match gives every free slot the best job that waits for it.
 func (b *brain) match(now time.Time) {
-	if b.closing || !b.isSynced.Load() {
+	if !b.isSynced.Load() {
+		b.waiting.Settle(b.fleet, now)
 		return
 	}
-	if due := b.nextDue(); !due.IsZero() && !due.After(now) {
+	if b.closing {
+		return
+	}
+	if due := b.waiting.NextDue(); !due.IsZero() && !due.After(now) {
 		b.dirty = true
 	}
 	b.expireTickets(now)
@@ -227,18 +245,9 @@ func (b *brain) match(now time.Time) {
 	b.wake(now)
 }
 
-// nextDue is when something waits for the time alone.
-func (b *brain) nextDue() time.Time {
-	due, blocks := b.waiting.NextDue(), b.fleet.NextDue()
-	if due.IsZero() || !blocks.IsZero() && blocks.Before(due) {
-		return blocks
-	}
-	return due
-}
-
 // wake sees to it that the loop looks again when something is due.
 func (b *brain) wake(now time.Time) {
-	due := b.nextDue()
+	due := b.waiting.NextDue()
 	if due.IsZero() || len(b.alarms) > 0 && !due.Before(b.alarms[0].at) {
 		return
 	}
@@ -259,13 +268,14 @@ func (b *brain) send(t route.Ticket, host route.HostID, now time.Time) {
 	b.pace.count(now)
 	if o := b.hand[t.Sequence]; o != nil {
 		b.letGo(t.Sequence)
-		s := spot{host: string(host), quiet: b.quiet(string(host))}
+		s := b.spotOn(host, t.Tenant)
 		b.walk(func(ctx context.Context) { b.d.dispatch(ctx, o, s) })
 		return
 	}
 	b.waiting.Remove(t.Sequence)
 	b.claiming[t.Sequence] = t
-	b.walk(func(ctx context.Context) { b.d.claim(ctx, claimed{ticket: t, host: string(host)}) })
+	c := claimed{ticket: t, host: string(host), most: b.fleet.Cap(t.Tenant)}
+	b.walk(func(ctx context.Context) { b.d.claim(ctx, c) })
 }
 
 // won is told when a ticket was claimed, and lost when it was not: then another dispatcher has it, which the
@@ -284,66 +294,8 @@ func (b *brain) lost(c claimed) {
 		}
 		b.at(now.Add(time.Second), func(time.Time) {
 			if t, still := b.claiming[c.ticket.Sequence]; still {
-				delete(b.claiming, c.ticket.Sequence)
-				b.waiting.Put(t)
-				b.dirty = true
+				b.putTicket(t)
 			}
 		})
 	})
-}
-
-// hearTicket mirrors the waiting room.
-func (b *brain) hearTicket(c jetstream.Change) {
-	b.mirror(ticketSource, c, func(c jetstream.Change, _ time.Time) {
-		if t, ok := jetstream.TicketOf(c); ok {
-			b.putTicket(routeTicket(&t))
-		}
-	}, func(c jetstream.Change, _ time.Time) {
-		if t, ok := jetstream.TicketOf(c); ok && b.hand[t.Sequence] == nil {
-			b.waiting.Remove(t.Sequence)
-			delete(b.claiming, t.Sequence)
-			delete(b.holds, t.Sequence)
-			b.forgetUnlearnt(t.Hash, t.Sequence)
-		}
-	}, b.ticketKeys)
-}
-
-func (b *brain) ticketKeys() []string {
-	var keys []string
-	b.waiting.Each(func(t *route.Ticket) {
-		if b.hand[t.Sequence] == nil {
-			keys = append(keys, keyOf(t))
-		}
-	})
-	for _, t := range b.claiming {
-		keys = append(keys, keyOf(&t))
-	}
-	for _, tickets := range b.unlearnt {
-		for _, t := range tickets {
-			keys = append(keys, keyOf(&t))
-		}
-	}
-	return keys
-}
-
-func (b *brain) putTicket(t route.Ticket) {
-	if b.hand[t.Sequence] != nil {
-		return
-	}
-	delete(b.claiming, t.Sequence)
-	if b.fleet.Known(t.Hash) {
-		b.waiting.Put(t)
-		b.dirty, b.review = true, true
-		return
-	}
-	b.keepUnlearnt(t)
-}
-
-func routeTicket(t *jetstream.Ticket) route.Ticket {
-	return route.Ticket{
-		Sequence: t.Sequence, Revision: t.Revision, Priority: int(t.Priority), Tenant: route.Tenant(t.Tenant),
-		Job: route.JobID(t.Job), Hash: t.Hash, Size: t.Size,
-		Wishes:     route.Wishes{Prefer: t.PreferHosts, Only: t.OnlyHosts, Exclude: t.ExcludeHosts, Avoid: t.AvoidHosts},
-		AvoidUntil: orZero(t.AvoidUntil), Attempt: t.Attempt, NotBefore: orZero(t.NotBefore), Expires: orZero(t.Expires), Received: t.Received,
-	}
 }

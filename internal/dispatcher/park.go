@@ -18,7 +18,7 @@ func (d *Dispatcher) wait(ctx context.Context, o *owned, s spot) {
 		d.revisit(ctx, o) // somebody has cancelled it, most likely
 		return
 	}
-	if s.hold == nil {
+	if s.hold == nil && !s.elsewhere {
 		d.brain.keep(o)
 		return
 	}
@@ -50,7 +50,7 @@ func (d *Dispatcher) ticket(o *owned) jetstream.Ticket {
 	t := jetstream.Ticket{
 		Priority: o.job.Priority, Tenant: o.job.Tenant, Hash: o.job.Graph.Hash(), Sequence: o.job.Sequence,
 		Job: o.job.ID, Lease: o.lease, Size: o.job.Graph.Size(), Attempt: o.attempt, Received: o.job.Received,
-		PreferHosts: o.job.PreferHosts, OnlyHosts: o.job.OnlyHosts, ExcludeHosts: o.job.ExcludeHosts, AvoidHosts: o.avoid,
+		PreferHosts: o.job.PreferHosts, OnlyHosts: o.job.OnlyHosts, ExcludeHosts: o.job.ExcludeHosts, AvoidHosts: o.avoided(),
 	}
 	t.AvoidUntil, t.NotBefore, t.Expires = timeOrNil(o.avoidUntil), timeOrNil(o.notBefore), timeOrNil(o.job.Expires())
 	return t
@@ -96,7 +96,7 @@ func (d *Dispatcher) claim(ctx context.Context, c claimed) {
 		d.expire(ctx, o, c.why)
 		return
 	}
-	d.dispatch(ctx, o, spot{host: c.host})
+	d.dispatch(ctx, o, spot{host: c.host, most: c.most})
 }
 
 // take claims the ticket and reads its job; nil without an error when another dispatcher was first, or when the
@@ -116,6 +116,8 @@ func (d *Dispatcher) take(ctx context.Context, c claimed) (o *owned, err error) 
 	switch {
 	case errors.Is(err, errUnderWay):
 		return nil, nil // the lease of whoever has it decides
+	case errors.Is(err, jetstream.ErrGone):
+		return nil, d.cancelRemoved(ctx, &c.ticket)
 	case err != nil && ticket.Lease != "" && (won || claimErr != nil):
 		d.secure(ctx, ticket.Lease)
 		return nil, err
@@ -158,15 +160,12 @@ func (d *Dispatcher) pickUp(ctx context.Context, ticket *route.Ticket) (*owned, 
 	if !waits(link.EventKind) {
 		return nil, errUnderWay
 	}
-	message, err := d.q.Stored(ctx, ticket.Sequence)
+	stored, err := d.stored(ctx, ticket.Sequence, job.Tenant(ticket.Tenant), job.ID(ticket.Job))
 	if err != nil {
 		return nil, err
 	}
-	j, err := job.Parse(message)
-	if err != nil {
-		return nil, err
-	}
-	o := &owned{job: j, message: message, last: link.ChainSequence, attempt: 1, notBefore: j.NotBefore(), taken: d.clock()}
+	j := stored.job
+	o := &owned{job: j, message: stored.message, last: link.ChainSequence, attempt: 1, notBefore: j.NotBefore(), taken: d.clock()}
 	if link.EventKind == job.Queued {
 		return o, nil
 	}

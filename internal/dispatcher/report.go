@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -145,17 +146,20 @@ func stateText(e *job.Event) string {
 func (b *brain) why(o *owned) WhyAnswer {
 	answer := WhyAnswer{Text: "it only waits its turn: hosts that may take it are busy"}
 	b.ask(func(now time.Time) {
+		b.learnNeeds(o)
+		b.lacking(o)
 		want := wantOf(o)
-		if !b.fleet.Known(want.Hash) {
-			b.fleet.PutRequirements(want.Hash, o.job.Graph.Requirements())
-		}
 		answer.Hosts = b.fleet.Explain(want, now)
 		b.addReasons(answer.Hosts)
+		b.addLacks(o, answer.Hosts)
 		hold := b.fleet.Hold(want, now)
 		some := func(code route.Code) bool {
 			return slices.ContainsFunc(answer.Hosts, func(v route.HostVerdict) bool { return v.Code == code })
 		}
+		guilt := b.memory.proven(accused{o.job.Tenant, want.Hash})
 		switch {
+		case guilt != "":
+			answer.Text = guilt
 		case hold.Reason != "":
 			answer.Reason, answer.Text = hold.Reason, hold.Text
 		case some(route.Eligible):
@@ -170,15 +174,22 @@ func (b *brain) why(o *owned) WhyAnswer {
 	return answer
 }
 
-// addReasons says why hosts take no job at all, in their own words.
+// addReasons says why hosts take no job at all, or one at a time, in their own words.
 func (b *brain) addReasons(verdicts []route.HostVerdict) {
 	for i := range verdicts {
 		v := &verdicts[i]
-		if v.Code != route.CodeSick && v.Code != route.CodeDrain {
+		h := b.hosts[string(v.Host)]
+		if h == nil {
 			continue
 		}
-		if h := b.hosts[string(v.Host)]; h != nil && h.state.Reason != "" {
-			v.Text += ": " + h.state.Reason
+		s := &h.state
+		switch sick := v.Code == route.CodeSick || v.Code == route.CodeDrain; {
+		case sick && s.Cause != "" && v.Code == route.CodeSick:
+			v.Text += fmt.Sprintf(" (%s): %s", s.Cause, s.Reason)
+		case sick && s.Reason != "":
+			v.Text += ": " + s.Reason
+		case !sick && s.Trial:
+			v.Text += fmt.Sprintf("; on trial (%s): it takes one job at a time, and the next of another workflow decides: %s", s.Cause, s.Reason)
 		}
 	}
 }

@@ -30,6 +30,7 @@ type sweep struct {
 	running  bool
 	at       int // where it goes on
 	hopeless bool
+	more     bool // tickets were left out, since too many are to be explained
 }
 
 // reviewHolds tells why jobs wait when that has changed, and ends those that no host can ever run. Each ticket is
@@ -49,7 +50,10 @@ func (b *brain) reviewHolds(now time.Time) {
 	holds := map[holdKey]route.Hold{} // of one slice: they hold as long as nothing happens
 	for b.sweep.at >= 0 && time.Since(started) < reviewSlice {
 		b.sweep.at = b.waiting.Some(b.sweep.at, reviewPlaces, func(t *route.Ticket, like route.Alike) {
-			if b.hand[t.Sequence] == nil && b.ticketHome(t) && b.reviewTicket(t, b.holdOf(t, like, holds, now), now) {
+			switch {
+			case b.hand[t.Sequence] != nil || !b.ticketHome(t):
+			case b.condemned(t):
+			case b.reviewTicket(t, b.holdOf(t, like, holds, now), now):
 				b.sweep.hopeless = true
 			}
 		})
@@ -59,14 +63,14 @@ func (b *brain) reviewHolds(now time.Time) {
 		b.endSweep(now)
 	}
 	for _, e := range b.hopeless {
-		b.giveUp(e.ticket, ending{reason: failure.NoCapableHost, message: e.hold.Text, hosts: hostTexts(e.hold.Hosts)})
+		b.giveUp(e.ticket, e.why)
 	}
 	b.hopeless = nil
 	b.explainMore()
 }
 
 func (b *brain) endSweep(now time.Time) {
-	if b.sweep.hopeless {
+	if b.sweep.hopeless || b.sweep.more {
 		b.at(now.Add(reviewAgain), func(time.Time) { b.review = true })
 	}
 	b.sweep = sweep{}
@@ -99,9 +103,13 @@ func (b *brain) reviewTicket(t *route.Ticket, hold route.Hold, now time.Time) (h
 		delete(b.holds, t.Sequence)
 		return false
 	}
+	if (!known || old.reason != hold.Reason) && len(b.toExplain) >= explainKept {
+		b.sweep.more = true
+		return false
+	}
 	if !known || old.reason != hold.Reason {
 		b.holds[t.Sequence] = holdView{reason: hold.Reason}
-		b.toExplain = append(b.toExplain, explanation{*t, hold})
+		b.toExplain = append(b.toExplain, explanation{ticket: *t, hold: hold})
 		return false
 	}
 	hopeless = hold.Reason == route.NoneCapable && hold.Away == 0 && hold.Online()
@@ -113,19 +121,38 @@ func (b *brain) reviewTicket(t *route.Ticket, hold route.Hold, now time.Time) (h
 	}
 	b.holds[t.Sequence] = old
 	if hopeless && !old.since.IsZero() && now.Sub(later(old.since, old.lacked)) >= b.d.cfg.CapableWait {
-		b.hopeless = append(b.hopeless, explanation{*t, hold})
+		b.hopeless = append(b.hopeless, explanation{ticket: *t, why: ending{
+			reason: failure.NoCapableHost, message: hold.Text, hosts: hostTexts(hold.Hosts),
+		}})
 	}
 	return hopeless
 }
 
-// explanation is a ticket and why it waits.
+// condemned ends a job of a workflow that takes hosts down, and reports whether it is one.
+func (b *brain) condemned(t *route.Ticket) bool {
+	if len(b.memory.guilty) == 0 {
+		return false
+	}
+	text := b.memory.proven(accused{job.Tenant(t.Tenant), t.Hash})
+	if text == "" {
+		return false
+	}
+	b.hopeless = append(b.hopeless, explanation{ticket: *t, why: ending{reason: failure.TakesHostsDown, message: text}})
+	return true
+}
+
+// explanation is a ticket and why it waits, or why it ends.
 type explanation struct {
 	ticket route.Ticket
 	hold   route.Hold
+	why    ending
 }
 
 // explainMost bounds the explanations under way: they must not keep jobs from being pulled.
 const explainMost = 32
+
+// explainKept bounds those that wait to be told; of more the next review thinks anew.
+const explainKept = 1024
 
 func (b *brain) explainMore() {
 	for b.explaining < explainMost && len(b.toExplain) > 0 {
@@ -241,6 +268,12 @@ func (d *Dispatcher) expire(ctx context.Context, o *owned, why ending) {
 	}
 }
 
+// holds reports whether a ticket's lease is its job's: in a stream that was made again it may be another's.
+func (d *Dispatcher) holds(ctx context.Context, t *jetstream.Ticket) bool {
+	_, err := d.stored(ctx, t.Sequence, t.Tenant, t.Job)
+	return !errors.Is(err, jetstream.ErrGone)
+}
+
 // tearUp drops the ticket of a cancelled job and acks its delivery.
 func (d *Dispatcher) tearUp(ctx context.Context, key string) {
 	ticket, found, _, err := d.q.Ticket(ctx, key)
@@ -251,7 +284,7 @@ func (d *Dispatcher) tearUp(ctx context.Context, key string) {
 	if err != nil {
 		d.log.Debug("drop the ticket of a cancelled job", "job", ticket.Job, "error", err)
 	}
-	if won {
+	if won && d.holds(ctx, &ticket) {
 		d.finish(ctx, ticket.Lease)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/comfyherd/comfyherd/internal/failure"
@@ -16,8 +17,10 @@ import (
 //
 // Effects in their order; each may be repeated, so a crash after any of them is repaired by the next delivery of
 // the failed event, or of the job when its lease has run out:
-//  1. strikes and blocks: a strike carries the failed event's sequence and counts once
-//  2. retry: retrying is appended, the ticket is put, the delivery is parked
+//  1. strikes and blocks: a strike carries the failed event's sequence and counts once. That a host went down with the
+//     job is remembered before the job is judged, so that of two dispatchers that judge two such jobs one sees both
+//  2. a workflow that takes hosts down is condemned: its further jobs end at once
+//  3. retry: retrying is appended, the ticket is put, the delivery is parked
 //     dead: the dead letter is stored, dead is appended, the delivery is acked
 func (d *Dispatcher) settle(ctx context.Context, failed jetstream.Link) error {
 	chain, err := d.q.Chain(ctx, failed.Tenant, failed.Job)
@@ -37,15 +40,59 @@ func (d *Dispatcher) settle(ctx context.Context, failed jetstream.Link) error {
 		return err
 	}
 	attempts := attemptsOf(chain)
-	decision := failure.Decide(attempts, o.job.Policy())
-	if err := d.blame(ctx, o, &failed, attempts, decision); err != nil {
+	decision, err := d.judge(ctx, o, &failed, attempts)
+	if err != nil {
 		return err
 	}
 	d.metrics.failed.WithLabelValues(string(failed.Kind)).Inc()
 	if decision.Dead {
-		return d.end(ctx, o, ending{reason: decision.Reason, attempts: attempts})
+		return d.end(ctx, o, ending{reason: decision.Reason, message: decision.Message, hosts: refusalsOf(attempts), attempts: attempts})
 	}
 	return d.retry(ctx, o, decision)
+}
+
+// judge decides about a job, and blames whom it must.
+func (d *Dispatcher) judge(ctx context.Context, o *owned, failed *jetstream.Link, attempts []failure.Attempt) (failure.Decision, error) {
+	last := &attempts[len(attempts)-1]
+	if !last.Lost() && last.Kind != failure.Refused && !slices.ContainsFunc(attempts, func(a failure.Attempt) bool { return a.Lost() }) {
+		decision := failure.Decide(attempts, o.job.Policy(), failure.Evidence{})
+		return decision, d.blame(ctx, o, failed, attempts, decision)
+	}
+	if err := d.brain.ready(ctx); err != nil {
+		return failure.Decision{}, err
+	}
+	if last.Lost() {
+		if err := d.strikeFor(ctx, o, failed); err != nil {
+			return failure.Decision{}, err
+		}
+	}
+	known, goodNamed, err := d.brain.evidence(o, attempts)
+	if err != nil {
+		return failure.Decision{}, err
+	}
+	decision := failure.Decide(attempts, o.job.Policy(), known)
+	switch {
+	case !last.Lost():
+		return decision, d.blame(ctx, o, failed, attempts, decision)
+	case decision.Guilt != nil && !goodNamed:
+		return decision, d.condemn(ctx, o, failed.Host, decision.Message)
+	}
+	return decision, nil
+}
+
+// refusalsOf are the words of the hosts that would not have a job.
+func refusalsOf(attempts []failure.Attempt) map[string]string {
+	var words map[string]string
+	for _, a := range attempts {
+		if a.Kind != failure.Refused {
+			continue
+		}
+		if words == nil {
+			words = map[string]string{}
+		}
+		words[a.Host] = a.Message
+	}
+	return words
 }
 
 // settled is a failed event that something else has followed: usually it was settled before. An ended job whose
@@ -87,7 +134,7 @@ func (d *Dispatcher) reopen(ctx context.Context, chain []jetstream.Link, failed 
 }
 
 func sequenceIn(chain []jetstream.Link) uint64 {
-	for i := range chain {
+	for i := len(chain) - 1; i >= 0; i-- { // the last: of a job that was taken out of the stream and published again
 		if chain[i].Sequence != 0 {
 			return chain[i].Sequence
 		}
@@ -113,6 +160,7 @@ func (d *Dispatcher) retry(ctx context.Context, o *owned, decision failure.Decis
 	now := d.clock()
 	again := now.Add(jittered(decision.Delay))
 	o.avoid, o.notBefore, o.avoidUntil = decision.Avoid, now, again
+	d.brain.ask(func(time.Time) { d.brain.lacking(o) })
 	if decision.Later {
 		o.notBefore = again
 	}
@@ -149,10 +197,6 @@ type ending struct {
 
 // end makes a job dead: the dead letter, then the event, then the ack.
 func (d *Dispatcher) end(ctx context.Context, o *owned, why ending) error {
-	letter, err := d.q.Bury(ctx, &o.message, o.job.ID, why.reason, o.last)
-	if err != nil {
-		return err
-	}
 	e := o.job.NewEvent(job.Dead, d.clock())
 	e.Sequence, e.Reason, e.Message, e.Hosts, e.Attempts = o.job.Sequence, string(why.reason), why.message, why.hosts, why.attempts
 	if n := len(why.attempts); n > 0 {
@@ -162,6 +206,10 @@ func (d *Dispatcher) end(ctx context.Context, o *owned, why ending) error {
 		if e.Message == "" {
 			e.Message = last.Message
 		}
+	}
+	letter, err := d.q.Bury(ctx, &o.message, &e, o.last)
+	if err != nil {
+		return err
 	}
 	_, err = d.q.Append(ctx, &e, o.last, d.source, "")
 	if errors.Is(err, jetstream.ErrOvertaken) {

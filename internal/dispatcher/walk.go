@@ -8,6 +8,7 @@ import (
 
 	"github.com/comfyherd/comfyherd/internal/failure"
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/workflow"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
@@ -25,9 +26,13 @@ type owned struct {
 	avoidUntil time.Time // before it they are not used even when no other host may
 	notBefore  time.Time
 	unfit      []string // hosts whose agent would not have it on this walk
+	lacks      []string // hosts that lack an option of it
+	read       bool     // options are
+	options    workflow.Options
 	taken      time.Time
-	turn       turn   // of a delivery
-	reason     string // of the last waiting event in the chain
+	turn       turn      // of a delivery
+	reason     string    // of the last waiting event in the chain
+	slot       time.Time // when it took the slot of its tenant that it has; zero = it has none
 }
 
 // receive walks a delivery from COMFY_JOBS to an agent, to the waiting room, or to its end.
@@ -64,17 +69,44 @@ func (d *Dispatcher) read(m job.Message) (*job.Job, error) {
 	return job.Parse(m)
 }
 
-// dispatch offers the job to the host it was given, and to others while agents say no, and waits otherwise.
+// dispatch offers the job to the host it was given, and to others while agents say no, and waits otherwise. Whatever way
+// a job comes, here is the last look at its time.
 func (d *Dispatcher) dispatch(ctx context.Context, o *owned, s spot) {
-	for s.host != "" {
-		done := d.offer(ctx, o, &s, false)
-		if done {
+	for s.host != "" && !d.late(o) {
+		got, err := d.takeSlot(ctx, o, &s)
+		if err != nil {
+			d.brain.release(o, s.host)
+			d.leave(ctx, o, err)
+			return
+		}
+		if !got {
+			d.brain.noSlot(o, s.host)
+			s = spot{elsewhere: true}
+			break
+		}
+		if d.offer(ctx, o, &s, false) {
 			return
 		}
 		s = d.brain.place(o)
 	}
+	d.dropSlot(ctx, o)
+	if d.late(o) {
+		d.brain.release(o, s.host)
+		d.expire(ctx, o, ending{reason: failure.Expired, message: expiredText})
+		return
+	}
+	if s.end != nil {
+		d.expire(ctx, o, *s.end)
+		return
+	}
 	d.wait(ctx, o, s)
 }
+
+// late reports whether the job's expires_in is over.
+func (d *Dispatcher) late(o *owned) bool { return passed(o.job.Expires(), d.clock()) }
+
+// passed reports whether a time has come; a zero time never does.
+func passed(at, now time.Time) bool { return !at.IsZero() && !now.Before(at) }
 
 // leave does nothing: the lease runs out and the next delivery repairs what is missing. That is the answer to
 // every error on the way, since NATS is away then.
@@ -111,7 +143,7 @@ func (d *Dispatcher) refuse(ctx context.Context, delivery jetstream.Delivery, in
 		EventKind: job.Dead, Job: id, Tenant: job.Tenant(delivery.Tenant), Priority: delivery.Priority, Time: d.clock(),
 		Sequence: delivery.Sequence, Reason: string(failure.InvalidJob), Kind: failure.InvalidWorkflow, Message: invalid.Error(),
 	}
-	if _, err := d.q.Bury(ctx, &delivery.Message, id, failure.InvalidJob, 0); err != nil {
+	if _, err := d.q.Bury(ctx, &delivery.Message, &e, 0); err != nil {
 		d.log.Warn("an invalid job could not be buried; it is delivered again", "job", id, "error", err)
 		return
 	}

@@ -57,6 +57,12 @@ type Config struct {
 	SyncAlways bool
 	// MaxPayload is the largest message in bytes; 0 is 8 MiB.
 	MaxPayload int32
+	// Access closes the server: only those whose accounts it knows may connect. Nil lets everybody in who knows Token.
+	Access *Access
+	// Token is what clients must say to connect; empty asks for none. It has no meaning with Access.
+	Token string
+	// TLSCert and TLSKey are PEM files; with them the server speaks TLS with every client on a socket.
+	TLSCert, TLSKey string
 	// Logger takes the server's own lines: its notices at debug level, warnings and errors at theirs.
 	// Nil drops them.
 	Logger *slog.Logger
@@ -64,9 +70,11 @@ type Config struct {
 
 // Server is a running server. Its methods may be called from any goroutine.
 type Server struct {
-	nats *server.Server
-	lock *dirLock
-	url  string
+	nats   *server.Server
+	lock   *dirLock
+	url    string
+	token  string
+	access *Access
 }
 
 // Start starts a server and returns when it takes connections and JetStream is ready.
@@ -79,7 +87,10 @@ func Start(cfg Config) (*Server, error) {
 // start takes the directory, then the port, then starts the server: in this order a
 // second `dispatcher run` by mistake is told first that its data is in use.
 func start(cfg Config, r route) (*Server, error) {
-	opts := options(cfg, r)
+	opts, err := options(cfg, r)
+	if err != nil {
+		return nil, err
+	}
 	lock, err := lockDir(opts.StoreDir)
 	if err != nil {
 		return nil, err
@@ -88,10 +99,10 @@ func start(cfg Config, r route) (*Server, error) {
 	if err != nil {
 		return nil, errors.Join(err, lock.release())
 	}
-	return &Server{nats: s, lock: lock, url: s.ClientURL()}, nil
+	return &Server{nats: s, lock: lock, url: s.ClientURL(), token: opts.Authorization, access: cfg.Access}, nil
 }
 
-func options(cfg Config, r route) *server.Options {
+func options(cfg Config, r route) (*server.Options, error) {
 	opts := &server.Options{
 		ServerName:   cfg.Name,
 		Host:         cfg.Host,
@@ -115,7 +126,7 @@ func options(cfg Config, r route) *server.Options {
 		opts.MaxPayload = DefaultMaxPayload
 	}
 	r.apply(opts)
-	return opts
+	return opts, guard(opts, cfg)
 }
 
 func run(opts *server.Options, log *slog.Logger) (*server.Server, error) {
@@ -175,7 +186,11 @@ func (s *Server) URL() string { return s.url }
 // ConnectOptions lets nats.Connect reach the server through a pipe in memory, without
 // a socket; the URL given beside them is ignored. Such a connection ends with the server.
 func (s *Server) ConnectOptions() []nats.Option {
-	return []nats.Option{nats.InProcessServer(s.nats)}
+	opts := []nats.Option{nats.InProcessServer(s.nats)}
+	if s.token != "" {
+		opts = append(opts, nats.Token(s.token))
+	}
+	return opts
 }
 
 // Close stops the server, waits until its files are written and closed, and frees the

@@ -1,6 +1,9 @@
 package failure
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // Reason is why a job is dead. The set is closed (docs/contract.md).
 type Reason string
@@ -15,14 +18,14 @@ const (
 	Expired           Reason = "expired"
 )
 
-// DefaultMaxAttempts bounds the attempts that count when the job does not say.
-const DefaultMaxAttempts = 3
-
-// hostsDown is how many attempts may cost a host its ComfyUI before the job is taken out of the fleet.
-const hostsDown = 2
-
-// WorkerDied is the exception type of a host_sick failure whose prompt has killed ComfyUI's worker thread.
-const WorkerDied = "worker_died"
+const (
+	// DefaultMaxAttempts bounds the attempts that count when the job does not say.
+	DefaultMaxAttempts = 3
+	// refusalsMost is how many hosts are asked at most about a job that all of them refuse.
+	refusalsMost = 8
+	// lossesMost is how many hosts a job may lose its run on, unlike as these losses may be.
+	lossesMost = 16
+)
 
 // Attempt is one ended attempt of a job.
 type Attempt struct {
@@ -46,19 +49,35 @@ type Policy struct {
 	RetryDelay  time.Duration // before a host that already failed this job; doubles with each attempt
 }
 
+// Evidence is what is known beside the job's own attempts. The zero value knows nothing.
+type Evidence struct {
+	Back   []string // hosts that are well at this moment
+	Others []Loss   // of the tenant's other jobs of the same workflow
+	None   bool     // every host that is capable of the job has refused it
+	Better bool     // a host that has not refused it is known to have what those lack that have
+}
+
+// Loss is an attempt that ended with its host, and the job that it was of.
+type Loss struct {
+	Attempt
+	Job string // empty: the job that is judged
+}
+
 // Decision is what becomes of a job after its last attempt failed.
 type Decision struct {
 	Dead    bool
 	Reason  Reason        // when dead
+	Message string        // when dead and the last attempt's own message does not tell it all
+	Guilt   *Loss         // when two hosts went down in the same way: the earlier of the two
 	Avoid   []string      // hosts that failed this job, in order of their first failure; used only when no other host may
 	Delay   time.Duration // before a host in Avoid may be used again, or before any host when Later; without jitter
 	Later   bool          // the delay holds for every host
-	Counted bool          // whether the last attempt counted
+	Counted bool          // whether the last attempt counts; one that ended with its host does not when that comes back
 }
 
-// Decide judges the last of attempts in the light of the earlier ones. It is total and needs no clock;
-// an empty slice decides to try.
-func Decide(attempts []Attempt, p Policy) Decision {
+// Decide judges the last of attempts in the light of the earlier ones and of what else is known. It is total and needs
+// no clock; an empty slice decides to try.
+func Decide(attempts []Attempt, p Policy, known Evidence) Decision {
 	if len(attempts) == 0 {
 		return Decision{}
 	}
@@ -69,59 +88,78 @@ func Decide(attempts []Attempt, p Policy) Decision {
 	d := Decision{Avoid: avoided(attempts), Counted: Counts(attempts, len(attempts)-1)}
 	d.Delay = delay(p.RetryDelay, attempts)
 	d.Later = last.Kind.Verdict().Next == Later
-	d.Reason = reason(attempts, p.MaxAttempts)
+	d.Guilt = guilt(attempts, known.Others)
+	d.Reason = reason(attempts, p.MaxAttempts, known, d.Guilt != nil)
 	d.Dead = d.Reason != ""
+	if d.Dead {
+		d.Message = message(attempts, d.Reason, d.Guilt)
+	}
 	return d
 }
 
-func reason(attempts []Attempt, limit int) Reason {
+func reason(attempts []Attempt, limit int, known Evidence, guilty bool) Reason {
 	last := attempts[len(attempts)-1]
+	better := last.Kind == Refused && known.Better && len(refusals(attempts)) < refusalsMost
 	switch {
 	case last.Kind.Verdict().Next == End:
 		return NotRetryable
-	case SecondOpinion(attempts):
+	case last.Proven:
+		return ""
+	case !better && SecondOpinion(attempts):
 		return WorkflowFault
-	case countKind(attempts, HostLost)+wedged(attempts) >= hostsDown:
+	case last.Kind == Refused && (known.None || len(refusals(attempts)) >= refusalsMost):
+		return NotRetryable
+	case guilty, last.Lost() && len(losses(attempts)) >= lossesMost:
 		return TakesHostsDown
 	case last.Kind.Verdict().Counts == OnceFree && countKind(attempts, last.Kind) > 1:
 		return NotRetryable
-	case counted(attempts) >= limit:
+	case counted(attempts, known.Back) >= limit:
 		return AttemptsExhausted
 	}
 	return ""
 }
 
-// SecondOpinion reports whether the last attempt is an execution_error that another host has already
-// met with the same signature: then the fault is the workflow's and not a host's.
+// SecondOpinion reports whether the last attempt is an execution_error or a refusal that another host has already met
+// with the same signature: then the fault is the workflow's and not a host's.
 func SecondOpinion(attempts []Attempt) bool {
 	last := attempts[len(attempts)-1]
-	if last.Kind != ExecutionError {
+	if last.Kind != ExecutionError && last.Kind != Refused || last.Proven {
 		return false
 	}
 	for _, a := range attempts[:len(attempts)-1] {
-		if a.Kind == ExecutionError && a.Host != last.Host && a.Signature() == last.Signature() {
+		if a.Kind == last.Kind && !a.Proven && a.Host != last.Host && a.Signature() == last.Signature() {
 			return true
 		}
 	}
 	return false
 }
 
-// Counts reports whether attempts[i] counts towards max_attempts.
+// Counts reports whether attempts[i] counts towards max_attempts; one that ended with its host does unless that host
+// comes back.
 func Counts(attempts []Attempt, i int) bool {
+	if attempts[i].Proven {
+		return false
+	}
 	switch attempts[i].Kind.Verdict().Counts {
 	case Free:
 		return false
 	case OnceFree:
 		return countKind(attempts[:i], attempts[i].Kind) > 0
-	case Counted:
+	case HostFree:
+		return refusedBy(attempts[:i], attempts[i].Host)
+	case Counted, UnlessBack:
 	}
 	return true
 }
 
-func counted(attempts []Attempt) int {
+// counted leaves out attempts whose host has come back, and the last one, whose host has had no time to; but for those
+// that ended in the same way as one before them, as on a fleet of one host.
+func counted(attempts []Attempt, back []string) int {
 	n := 0
-	for i := range attempts {
-		if Counts(attempts, i) {
+	for i, a := range attempts {
+		again := slices.ContainsFunc(attempts[:i], func(b Attempt) bool { return sameWay(&a, &b) })
+		free := a.Lost() && !again && (i == len(attempts)-1 || slices.Contains(back, a.Host))
+		if !free && Counts(attempts, i) {
 			n++
 		}
 	}
@@ -138,16 +176,33 @@ func countKind(attempts []Attempt, kind Kind) int {
 	return n
 }
 
-// wedged counts the attempts after which a host ran nothing any more: the prompt has killed the thread that runs
-// prompts, and only a restart of ComfyUI brings it back. Other sick hosts, as one with a full disk, are not the job's doing.
-func wedged(attempts []Attempt) int {
-	n := 0
-	for _, a := range attempts {
-		if a.Kind == HostSick && a.Exception == WorkerDied {
-			n++
+// refusals are the first of each host that count as its own word.
+func refusals(attempts []Attempt) []Attempt {
+	var list []Attempt
+	for i, a := range attempts {
+		if a.Kind == Refused && !a.Proven && !refusedBy(attempts[:i], a.Host) {
+			list = append(list, a)
 		}
 	}
-	return n
+	return list
+}
+
+func refusedBy(attempts []Attempt, host string) bool {
+	for _, a := range attempts {
+		if a.Kind == Refused && !a.Proven && a.Host == host {
+			return true
+		}
+	}
+	return false
+}
+
+// RefusedBy lists the hosts that have refused a job, each once.
+func RefusedBy(attempts []Attempt) []string {
+	var hosts []string
+	for _, a := range refusals(attempts) {
+		hosts = append(hosts, a.Host)
+	}
+	return hosts
 }
 
 // avoided leaves out hosts whose only failures say nothing about them.
@@ -155,7 +210,7 @@ func avoided(attempts []Attempt) []string {
 	var hosts []string
 	seen := map[string]bool{}
 	for _, a := range attempts {
-		if a.Host == "" || seen[a.Host] || a.Kind == RejectedBusy || a.Kind == Interrupted || a.Kind == Transient {
+		if a.Host == "" || seen[a.Host] || a.Kind == RejectedBusy || a.Kind == Transient {
 			continue
 		}
 		seen[a.Host] = true

@@ -24,7 +24,8 @@ const (
 	ExecutionError Kind = "execution_error"
 	// Timeout: the start, node or total time was over. The prompt was cancelled by id on its host first.
 	Timeout Kind = "timeout"
-	// HostLost: ComfyUI died, restarted, refused, or gave no answer while the job was on it.
+	// HostLost: ComfyUI died, restarted, refused, or gave no answer while the job was on it. Nobody is to blame until a
+	// second host goes in the same way.
 	HostLost Kind = "host_lost"
 	// HostSick: ComfyUI answers but can run nothing any more (poisoned CUDA context, full disk, wedged thread); Cause says which.
 	HostSick Kind = "host_sick"
@@ -56,6 +57,9 @@ func (k Kind) Valid() bool {
 	_, known := verdicts[k]
 	return known
 }
+
+// WorkerDied is the exception type of a host_sick failure whose prompt has killed ComfyUI's worker thread.
+const WorkerDied = "worker_died"
 
 // Failure is one failed attempt as the agent saw it. It is an error, so that it travels up unchanged.
 type Failure struct {

@@ -8,16 +8,14 @@ const (
 	NoStrike Scope = iota
 	// PerTenant: it may be the doing of one tenant's inputs, so it counts, and blocks, per tenant.
 	PerTenant
-	// Everyone: it counts and blocks for all tenants.
-	Everyone
+	// Suspected: nothing is blocked, but it is remembered, since a second one alike on another host shows whose doing it is.
+	Suspected
 	// UntilCapable: the pair is blocked at once, for the cap, and freed when the host's capability changes.
 	UntilCapable
-	// WholeHost: no pair is to blame; the host leaves the fleet until it recovers.
-	WholeHost
 )
 
 func (s Scope) String() string {
-	return [...]string{"no", "yes, per tenant", "yes", "blocked until the capability changes", "host leaves the fleet"}[s]
+	return [...]string{"no", "yes, per tenant", "remembered", "blocked until the capability changes"}[s]
 }
 
 // Counting says whether an attempt that failed so counts towards max_attempts.
@@ -30,9 +28,15 @@ const (
 	Counted
 	// OnceFree: the first is free, the next ends the job.
 	OnceFree
+	// HostFree: the first of each host is free.
+	HostFree
+	// UnlessBack: it counts unless the host has come back when the next attempt is judged.
+	UnlessBack
 )
 
-func (c Counting) String() string { return [...]string{"no", "yes", "once free"}[c] }
+func (c Counting) String() string {
+	return [...]string{"no", "yes", "once free", "once free on each host", "unless the host comes back"}[c]
+}
 
 // Next is where a job goes after a failure.
 type Next int
@@ -59,17 +63,17 @@ type Verdict struct {
 var verdicts = map[Kind]Verdict{
 	InvalidWorkflow: {NoStrike, Free, End, "no host can cure it"},
 	Incapable:       {UntilCapable, Free, Elsewhere, "waits capable_wait when no host is capable, then dead no_capable_host"},
-	OutOfMemory:     {Everyone, Counted, Elsewhere, "/free is called; the block holds jobs at least as big; a host with more memory first"},
+	OutOfMemory:     {PerTenant, Counted, Elsewhere, "/free is called; the block holds jobs at least as big, and those of unknown size; a host with more memory first"},
 	ExecutionError:  {PerTenant, Counted, Elsewhere, "second opinion; the same signature on two hosts is dead workflow_fault"},
 	Timeout:         {PerTenant, Counted, Elsewhere, "cancelled by id and confirmed first"},
-	HostLost:        {Everyone, Counted, Elsewhere, "after two such attempts dead takes_hosts_down"},
-	HostSick:        {WholeHost, Counted, Elsewhere, "the host comes back when a probe finds it well; a prompt that killed ComfyUI's worker thread counts like host_lost"},
-	Refused:         {NoStrike, Counted, Elsewhere, "asked of another host; the same answer from two hosts, or from all there are, is dead"},
+	HostLost:        {Suspected, UnlessBack, Elsewhere, "two alike on two hosts are dead takes_hosts_down"},
+	HostSick:        {PerTenant, UnlessBack, Elsewhere, "as host_lost; when a probe or another workflow has proven the host's fault it is no strike and does not count"},
+	Refused:         {NoStrike, HostFree, Elsewhere, "asked of another host; the same signature on two hosts is dead workflow_fault, a refusal of every capable host dead not_retryable"},
 	Transient:       {NoStrike, Counted, Later, "a node could not reach something outside; after retry_delay"},
 	RejectedBusy:    {NoStrike, Free, Later, "after retry_delay"},
 	Lost:            {NoStrike, Counted, Elsewhere, "agent and lease gone"},
 	Drained:         {NoStrike, Free, Elsewhere, "the agent shut down"},
-	Interrupted:     {NoStrike, OnceFree, Elsewhere, "once more, then dead"},
+	Interrupted:     {NoStrike, OnceFree, Elsewhere, "once more, on another host, then dead"},
 }
 
 // Verdict is total: a kind that is not of the closed set (an event written by a newer or foreign agent) is

@@ -1,9 +1,11 @@
 package job
 
 import (
+	"bytes"
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -71,7 +73,23 @@ func appendDuration(b []byte, name string, value Duration) []byte {
 	if value == 0 {
 		return b
 	}
-	return append(append(append(append(b, name...), '"'), time.Duration(value).String()...), '"')
+	return append(append(append(append(b, name...), '"'), time.Duration(max(value, 0)).String()...), '"')
+}
+
+// Encode gives the envelope, the workflow in it byte for byte: it may have numbers that JSON lacks.
+func (s *Spec) Encode() ([]byte, error) {
+	const stub = `"the workflow"`
+	around, graph := *s, s.Workflow
+	if len(graph) == 0 {
+		graph = json.RawMessage("null")
+	}
+	around.Workflow = json.RawMessage(stub)
+	body, err := json.Marshal(&around)
+	if err != nil {
+		return nil, fmt.Errorf("encode the envelope of job %s: %w", s.ID, err)
+	}
+	before, after, _ := bytes.Cut(body, []byte(`"workflow":`+stub)) // an id has no quotes, and nothing else stands before it
+	return slices.Concat(before, []byte(`"workflow":`), graph, after), nil
 }
 
 // AppendText appends s in JSON, as encoding/json writes it.

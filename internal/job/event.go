@@ -124,12 +124,56 @@ func (e *Event) Failure() failure.Attempt {
 	}
 }
 
-// DecodeEvent reads a body that may have been written by somebody else: unknown fields are ignored.
+// DecodeEvent reads a body that may have been written by somebody else: unknown fields are ignored, and an event with
+// a value that cannot be is none.
 func DecodeEvent(kind EventKind, body []byte) (Event, error) {
 	e := Event{}
 	if err := json.Unmarshal(body, &e); err != nil {
 		return Event{}, fmt.Errorf("decode %s event: %w", kind, err)
 	}
+	if err := e.check(); err != nil {
+		return Event{}, fmt.Errorf("decode %s event: %w", kind, err)
+	}
 	e.EventKind = kind
 	return e, nil
+}
+
+const (
+	maxCount  = 1 << 20 // attempts of a job, and entries of a list; a message has room for no more
+	maxPlaces = 1 << 40 // jobs that wait
+)
+
+// check refuses what no process of ours writes.
+func (e *Event) check() error {
+	switch {
+	case !e.Priority.Valid():
+		return fmt.Errorf("priority %d is none of 0 to 9", e.Priority)
+	case e.Hash != "" && !e.Hash.Valid():
+		return fmt.Errorf("%.80q is no hash", e.Hash)
+	case e.Host != "" && !ValidHost(e.Host):
+		return fmt.Errorf("%.80q is no host name", e.Host)
+	case e.RequeueOf != "" && !e.RequeueOf.Valid():
+		return fmt.Errorf("requeue_of %.80q is no job id", e.RequeueOf)
+	case e.Attempt < 0 || e.Attempt > maxCount:
+		return fmt.Errorf("attempt %d is out of range", e.Attempt)
+	case e.Position < 0 || e.Position > maxPlaces:
+		return fmt.Errorf("position %d is out of range", e.Position)
+	case e.Size < 0:
+		return fmt.Errorf("size %d is negative", e.Size)
+	case e.Progress < 0 || e.Progress > 1:
+		return fmt.Errorf("progress %v is not from 0 to 1", e.Progress)
+	case len(e.Attempts) > maxCount || len(e.Outputs) > maxCount:
+		return fmt.Errorf("it has %d attempts and %d outputs", len(e.Attempts), len(e.Outputs))
+	}
+	for _, o := range e.Outputs {
+		if o.Size < 0 {
+			return fmt.Errorf("output %.80q has size %d", o.Filename, o.Size)
+		}
+	}
+	for _, a := range e.Attempts {
+		if a.Number < 0 || a.Number > maxCount || a.Progress < 0 || a.Progress > 1 || a.Host != "" && !ValidHost(a.Host) {
+			return fmt.Errorf("attempt %d on host %.80q, progress %v, cannot be", a.Number, a.Host, a.Progress)
+		}
+	}
+	return nil
 }

@@ -60,6 +60,16 @@ func (j *Job) Policy() failure.Policy {
 	return failure.Policy{MaxAttempts: j.MaxAttempts, RetryDelay: time.Duration(j.RetryDelay)}
 }
 
+// Options are the values of the job's workflow that a host may lack. Inputs that
+// the job's files replace are none.
+func (j *Job) Options() workflow.Options {
+	options := j.Graph.Options()
+	for _, in := range j.Inputs {
+		options = options.Without(in.Node, in.Input)
+	}
+	return options
+}
+
 // NotBefore is when the job may start; the zero time means at once.
 func (j *Job) NotBefore() time.Time {
 	if j.RunAt == nil {

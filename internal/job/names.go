@@ -6,6 +6,7 @@ package job
 
 import (
 	"fmt"
+	"hash/fnv"
 	"strconv"
 	"strings"
 	"time"
@@ -60,8 +61,18 @@ func OwnID(streamCreated time.Time, sequence uint64) ID {
 	return ID(strconv.AppendUint(append(b, '-'), sequence, 10))
 }
 
-// RequeueID is the id of the n-th requeue of root.
-func RequeueID(root ID, n int) ID { return ID(string(root) + "-r" + strconv.Itoa(n)) }
+// RequeueID is the id of the n-th requeue of root. Of a root that leaves no room for a number the end gives way to a
+// number of its own, made of the whole.
+func RequeueID(root ID, n int) ID {
+	const room, short = 8, 16 // for the suffix, and for what stands for the rest
+	if len(root) > maxID-room {
+		h := fnv.New64a()
+		_, _ = h.Write([]byte(root)) // never fails
+		kept := maxID - room - short - 1
+		root = ID(fmt.Sprintf("%s-%016x", root[:kept], h.Sum64()))
+	}
+	return ID(string(root) + "-r" + strconv.Itoa(n))
+}
 
 // RootID takes the requeue suffix off an id.
 func RootID(id ID) ID {
@@ -108,8 +119,11 @@ func invalidf(format string, args ...any) *Invalid {
 // Duration is a time.Duration that is a Go string ("90s") in JSON.
 type Duration time.Duration
 
-// MarshalText gives the Go form, such as "1m30s".
-func (d Duration) MarshalText() ([]byte, error) { return []byte(time.Duration(d).String()), nil }
+// MarshalText gives the Go form, such as "1m30s". A negative one, which clocks that differ make, is written as "0s",
+// since UnmarshalText refuses it.
+func (d Duration) MarshalText() ([]byte, error) {
+	return []byte(time.Duration(max(d, 0)).String()), nil
+}
 
 // UnmarshalText takes the Go form and refuses negative durations.
 func (d *Duration) UnmarshalText(text []byte) error {

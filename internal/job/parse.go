@@ -1,13 +1,11 @@
 package job
 
 import (
-	"bytes"
 	"cmp"
 	"encoding/json"
-	"errors"
 	"net/url"
-	"slices"
 	"strings"
+	"time"
 
 	"github.com/comfyherd/comfyherd/internal/failure"
 	"github.com/comfyherd/comfyherd/internal/workflow"
@@ -17,6 +15,7 @@ const (
 	maxMetadata = 16 << 10
 	maxAttempts = 100
 	maxList     = 1000
+	maxDuration = 87600 * time.Hour
 )
 
 // Parse reads a message as a job. The error is always an *Invalid. The job keeps the message's body, which must not
@@ -24,6 +23,9 @@ const (
 func Parse(m Message) (*Job, error) {
 	if !Tenant(m.Tenant).Valid() {
 		return nil, invalidf("tenant %.80q is no tenant name: use 1 to 64 of A-Z a-z 0-9 _ - in comfy.jobs.<tenant>.<priority>", m.Tenant)
+	}
+	if !m.Priority.Valid() {
+		return nil, invalidf("priority %d is none of 0 to 9, the last part of comfy.jobs.<tenant>.<priority>", m.Priority)
 	}
 	spec, graph, err := read(m.Body)
 	if err != nil {
@@ -33,12 +35,12 @@ func Parse(m Message) (*Job, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := spec.check(Tenant(m.Tenant)); err != nil {
+	if err := spec.check(Tenant(m.Tenant), m.Received); err != nil {
 		return nil, err
 	}
 	if graph == nil {
 		if graph, err = workflow.Adopt(spec.Workflow); err != nil {
-			return nil, &Invalid{Reason: failure.InvalidJob, Message: err.Error()}
+			return nil, &Invalid{Reason: failure.InvalidJob, Message: cmp.Or(misplaced(m.Body, spec.Workflow), err.Error())}
 		}
 	}
 	if err := spec.checkNodes(graph); err != nil {
@@ -48,129 +50,6 @@ func Parse(m Message) (*Job, error) {
 		Spec: spec, ID: id, Tenant: Tenant(m.Tenant), Priority: m.Priority, Sequence: m.Sequence,
 		Received: m.Received, RequeueOf: ID(m.RequeueOf), Graph: graph,
 	}, nil
-}
-
-// read is ParseSpec, which reads a workflow that stands in an envelope three times. To read it as a workflow at once is
-// the cheapest way to see what a body is and whether it is well-formed; the graph is nil when that failed.
-func read(body []byte) (Spec, *workflow.Graph, error) {
-	if spec, graph := readAtOnce(trim(body)); graph != nil {
-		return spec, graph, nil
-	}
-	spec, err := ParseSpec(body)
-	return spec, nil, err
-}
-
-func readAtOnce(body []byte) (Spec, *workflow.Graph) {
-	switch {
-	case len(body) == 0 || body[0] != '{':
-		return Spec{}, nil
-	case !seemsBare(body):
-		return readWrapped(body)
-	}
-	graph, err := workflow.Adopt(body)
-	if err != nil || graph.ClassOf("workflow") != "" || graph.ClassOf("prompt") != "" {
-		return Spec{}, nil
-	}
-	return Spec{Workflow: body}, graph
-}
-
-// readWrapped reads an envelope or a prompt body. What stands around the workflow is decoded without it.
-func readWrapped(body []byte) (Spec, *workflow.Graph) {
-	top, ok := topLevel(body)
-	inner, decode := top.workflow, parseEnvelope
-	if inner == (span{}) {
-		inner, decode = top.prompt, parsePrompt
-	}
-	if !ok || inner == (span{}) {
-		return Spec{}, nil
-	}
-	graph, err := workflow.Adopt(inner.of(body))
-	if err != nil {
-		return Spec{}, nil
-	}
-	const stub = `"the workflow"`
-	spec, err := decode(slices.Concat(body[:inner.from], []byte(stub), body[inner.to:]))
-	if err != nil || string(spec.Workflow) != stub { // "WORKFLOW" is the same field to encoding/json
-		return Spec{}, nil
-	}
-	spec.Workflow = inner.of(body)
-	return spec, graph
-}
-
-// ParseSpec tells the three bodies apart: the envelope, ComfyUI's own POST /prompt body, and a bare workflow.
-// The workflow in it is not looked into.
-func ParseSpec(body []byte) (Spec, error) {
-	body = trim(body)
-	if len(body) == 0 {
-		return Spec{}, invalidf("the message is empty: publish an API-format workflow, a POST /prompt body or an envelope {\"workflow\":{…}}")
-	}
-	if body[0] != '{' {
-		return Spec{}, invalidf("the message is no JSON object: publish an API-format workflow (in ComfyUI: Workflow → Export (API))")
-	}
-	top, ok := topLevel(body)
-	if !ok {
-		return Spec{}, malformed(body)
-	}
-	switch {
-	case isContainer(top.workflow.of(body)):
-		return parseEnvelope(body)
-	case isContainer(top.prompt.of(body)):
-		return parsePrompt(body)
-	}
-	return Spec{Workflow: body}, nil
-}
-
-// trim takes off what may stand around JSON in a file.
-func trim(body []byte) []byte {
-	return bytes.TrimSpace(bytes.TrimPrefix(bytes.TrimSpace(body), []byte("\xef\xbb\xbf")))
-}
-
-// malformed says where a body stops being JSON.
-func malformed(body []byte) error {
-	var whole json.RawMessage
-	err := json.Unmarshal(body, &whole)
-	if err == nil {
-		return invalidf("the message is no JSON object")
-	}
-	return invalidf("the message is no valid JSON: %s", jsonError(err))
-}
-
-// isContainer tells an envelope's field from a node that happens to have that id.
-func isContainer(value json.RawMessage) bool {
-	if len(value) == 0 {
-		return false
-	}
-	var node struct {
-		Class *string `json:"class_type"`
-	}
-	return json.Unmarshal(value, &node) != nil || node.Class == nil
-}
-
-func parseEnvelope(body []byte) (Spec, error) {
-	var spec Spec
-	if err := json.Unmarshal(body, &spec); err != nil {
-		return Spec{}, invalidf("the envelope does not fit: %s", jsonError(err))
-	}
-	return spec, nil
-}
-
-func parsePrompt(body []byte) (Spec, error) {
-	var prompt struct {
-		Prompt    json.RawMessage `json:"prompt"`
-		ExtraData json.RawMessage `json:"extra_data"`
-	}
-	if err := json.Unmarshal(body, &prompt); err != nil {
-		return Spec{}, invalidf("the prompt body does not fit: %s", jsonError(err))
-	}
-	return Spec{Workflow: prompt.Prompt, ExtraData: prompt.ExtraData}, nil
-}
-
-func jsonError(err error) string {
-	var wrongType *json.UnmarshalTypeError
-	if errors.As(err, &wrongType) {
-		return "field " + wrongType.Field + " must not be a " + wrongType.Value
-	}
-	return strings.TrimPrefix(err.Error(), "json: ")
 }
 
 func identify(m *Message, inBody ID) (ID, error) {
@@ -200,16 +79,31 @@ func identify(m *Message, inBody ID) (ID, error) {
 	return id, nil
 }
 
-func requeued(id, of ID) bool { return of != "" && RootID(id) == RootID(of) && id != RootID(id) }
+// requeued reports whether an id is that of a requeue of another: of a job that a publisher named, whatever its name looks
+// like, or of one that is a requeue itself.
+func requeued(id, of ID) bool {
+	root := RootID(id)
+	if of == "" || id == root {
+		return false
+	}
+	return root == RootID(of) || root == RootID(RequeueID(of, 1)) || root == RootID(RequeueID(RootID(of), 1))
+}
 
-func (s *Spec) check(tenant Tenant) error {
+func (s *Spec) check(tenant Tenant, received time.Time) error {
 	switch {
 	case s.MaxAttempts < 0 || s.MaxAttempts > maxAttempts:
-		return invalidf("max_attempts is %d: use 1 to %d, or leave it out for %d", s.MaxAttempts, maxAttempts, failure.DefaultMaxAttempts)
+		return badAttempts(s.MaxAttempts)
 	case len(s.Metadata) > maxMetadata:
 		return invalidf("metadata has %d bytes: it stands in every event, keep it under %d", len(s.Metadata), maxMetadata)
 	case !objectOrAbsent(s.ExtraData):
 		return invalidf("extra_data must be a JSON object")
+	case len(s.IncludeOutputs) > maxList:
+		return invalidf("include_outputs names %d nodes: at most %d", len(s.IncludeOutputs), maxList)
+	case s.RunAt != nil && !received.IsZero() && s.RunAt.Sub(received) > maxDuration:
+		return invalidf("run_at is %s, more than ten years ahead", s.RunAt.Format(time.RFC3339))
+	}
+	if err := s.checkDurations(); err != nil {
+		return err
 	}
 	if string(s.Metadata) == "null" {
 		s.Metadata = nil
@@ -220,6 +114,30 @@ func (s *Spec) check(tenant Tenant) error {
 	return cmp.Or(
 		checkHosts("prefer_hosts", s.PreferHosts), checkHosts("only_hosts", s.OnlyHosts), checkHosts("exclude_hosts", s.ExcludeHosts),
 		s.checkInputs(tenant))
+}
+
+func (s *Spec) checkDurations() error {
+	var start, node, total Duration
+	if s.Timeouts != nil {
+		start, node, total = orZero(s.Timeouts.Start), orZero(s.Timeouts.Node), orZero(s.Timeouts.Total)
+	}
+	return cmp.Or(
+		checkDuration("retry_delay", s.RetryDelay), checkDuration("expires_in", s.ExpiresIn),
+		checkDuration("timeouts.start", start), checkDuration("timeouts.node", node), checkDuration("timeouts.total", total))
+}
+
+func orZero(d *Duration) Duration {
+	if d == nil {
+		return 0
+	}
+	return *d
+}
+
+func checkDuration(field string, d Duration) error {
+	if d < 0 || time.Duration(d) > maxDuration {
+		return invalidf("%s is %s: use 0s to %s, which is ten years", field, time.Duration(d), maxDuration)
+	}
+	return nil
 }
 
 func objectOrAbsent(raw json.RawMessage) bool {
@@ -260,6 +178,9 @@ func (s *Spec) checkInputs(tenant Tenant) error {
 			return invalidf("inputs[%d]: object %.200q must begin with your tenant's name: %q", i, in.Object, string(tenant)+"/…")
 		case in.URL != "" && !fetchable(in.URL):
 			return invalidf("inputs[%d]: url must begin with http://, https:// or data:", i)
+		}
+		if err := checkDataURI(in.URL); err != nil {
+			return invalidf("inputs[%d]: url %s", i, err)
 		}
 	}
 	return nil

@@ -7,8 +7,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
-
 	"github.com/comfyherd/comfyherd/internal/failure"
 	"github.com/comfyherd/comfyherd/internal/job"
 )
@@ -20,64 +18,6 @@ func message(body string) job.Message {
 	return job.Message{
 		Tenant: "acme", Priority: 5, Sequence: 42, Received: time.Unix(1_800_000_000, 0),
 		StreamCreated: time.Unix(1_790_000_000, 0), Body: []byte(body),
-	}
-}
-
-func TestTheThreeBodiesAreToldApart(t *testing.T) {
-	t.Parallel()
-	cases := map[string]struct {
-		body string
-		id   job.ID
-	}{
-		"Bare":                   {bare, "j-tlpwu8-42"},
-		"Prompt":                 {`{"prompt":` + bare + `,"extra_data":{"a":1},"client_id":"x"}`, "j-tlpwu8-42"},
-		"Envelope":               {`{"id":"mine","workflow":` + bare + `,"max_attempts":2,"unknown":1}`, "mine"},
-		"NodeCalledWorkflow":     {strings.Replace(bare, `"1":{`, `"workflow":{`, 1), ""},
-		"ByteOrderMarkAndSpaces": {"\ufeff \n" + bare, "j-tlpwu8-42"},
-	}
-	for name, c := range cases {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			j, err := job.Parse(message(c.body))
-			if c.id == "" { // the link to node 1 is broken by the renaming, so this one must be refused as a workflow
-				if err == nil || !strings.Contains(err.Error(), `"1"`) {
-					t.Fatalf("err = %v", err)
-				}
-				return
-			}
-			if err != nil {
-				t.Fatal(err)
-			}
-			if j.ID != c.id || j.Graph.Len() != 2 {
-				t.Errorf("id %q with %d nodes, want %q with 2", j.ID, j.Graph.Len(), c.id)
-			}
-		})
-	}
-}
-
-func TestAnEnvelopeIsReadAsTheLibraryDoes(t *testing.T) {
-	t.Parallel()
-	other := strings.Replace(bare, "EmptyImage", "LoadImage", 1)
-	for _, body := range []string{
-		`{"max_attempts":2, "workflow" : ` + bare + ` , "metadata":{"workflow":1}}`,
-		`{"workflow":` + other + `,"workflow":` + bare + `}`,
-		`{"workflow":` + other + `,"WorkFlow":` + bare + `}`,
-		`{"WORKFLOW":` + other + `,"workflow":` + bare + `}`,
-		`{"work\u0066low":` + other + `,"workflow":` + bare + `}`,
-		`{"prompt":` + other + `,"workflow":` + bare + `}`,
-		`{"workflow":{"class_type":"A","inputs":{}},"prompt":` + bare + `}`,
-		`{"client_id":"x","prompt":` + bare + `,"extra_data":{"a":1}}`,
-		`{"prompt":` + bare + `,"max_attempts":2}`,
-	} {
-		j, err := job.Parse(message(body))
-		if err != nil {
-			t.Errorf("%s: %v", body, err)
-			continue
-		}
-		spec, err := job.ParseSpec([]byte(body))
-		if diff := cmp.Diff(spec, j.Spec); err != nil || diff != "" || string(j.Workflow) != bare || string(j.Graph.Raw()) != bare {
-			t.Errorf("%s: %s (%v), graph %s", body, diff, err, j.Graph.Raw())
-		}
 	}
 }
 
@@ -144,14 +84,42 @@ func TestBadFieldsAreRefusedWithAdvice(t *testing.T) {
 		"DurationAsNumber":   {envelope(`"retry_delay":5`), "retry_delay"},
 		"BadDuration":        {envelope(`"expires_in":"soon"`), `"90s"`},
 		"NegativeDuration":   {envelope(`"expires_in":"-1s"`), "negative"},
-		"BadTime":            {envelope(`"run_at":"tomorrow"`), "the envelope does not fit"},
-		"BadHost":            {envelope(`"only_hosts":["a b"]`), "only_hosts"},
-		"ExtraDataList":      {envelope(`"extra_data":[1]`), "extra_data must be a JSON object"},
-		"UnknownOutputNode":  {envelope(`"include_outputs":["77"]`), "include_outputs"},
-		"ForeignObject":      {envelope(`"inputs":[{"node":"1","input":"image","object":"rival/in/x.png"}]`), `"acme/…"`},
-		"ObjectAndURL":       {envelope(`"inputs":[{"node":"1","input":"image","object":"acme/x","url":"http://h/x"}]`), "either object"},
-		"FileURL":            {envelope(`"inputs":[{"node":"1","input":"image","url":"file:///etc/passwd"}]`), "http://"},
-		"BigMetadata":        {envelope(`"metadata":"` + strings.Repeat("x", 17<<10) + `"`), "metadata has"},
+		"BadTime":            {envelope(`"run_at":"tomorrow"`), `run_at is "tomorrow", which is no time: write it with a zone, like "2026-12-01T08:00:00Z"`},
+		"TimeWithoutZone":    {envelope(`"run_at":"2026-12-01T08:00:00"`), `run_at is "2026-12-01T08:00:00", which does not say in what time zone: write it with a zone, like "2026-12-01T08:00:00Z"`},
+		"TimeAsNumber":       {envelope(`"run_at":1796112000`), "run_at is 1796112000, which is no time"},
+		"TimeFarAhead":       {envelope(`"run_at":"2099-12-01T08:00:00Z"`), "run_at is 2099-12-01T08:00:00Z, more than ten years ahead"},
+		"NoAttempts":         {envelope(`"max_attempts":0`), "max_attempts is 0: use 1 to 100, or leave it out for 3"},
+		"TooManyAttempts":    {envelope(`"max_attempts":101`), "max_attempts is 101: use 1 to 100, or leave it out for 3"},
+		"AttemptsAsText":     {envelope(`"max_attempts":"3"`), "field max_attempts must be a whole number, not a string"},
+		"HalfAnAttempt":      {envelope(`"max_attempts":2.5`), "field max_attempts must be a whole number, not a number 2.5"},
+		"HostsAsText":        {envelope(`"only_hosts":"a"`), "field only_hosts must be a list, not a string"},
+		"TimeoutsAsText":     {envelope(`"timeouts":"90s"`), "field timeouts must be an object, not a string"},
+		"AbsurdDuration":     {envelope(`"expires_in":"2000000h"`), "expires_in is 2000000h0m0s: use 0s to 87600h0m0s, which is ten years"},
+		"AbsurdTimeout":      {envelope(`"timeouts":{"node":"2000000h"}`), "timeouts.node is 2000000h0m0s: use 0s to"},
+		"NoTargets":          {`{"prompt":` + bare + `,"partial_execution_targets":[]}`, "partial_execution_targets is empty"},
+		"UnknownTarget":      {`{"prompt":` + bare + `,"partial_execution_targets":["77"]}`, `include_outputs names node "77", which the workflow does not have`},
+		"TargetsAndOutputs":  {envelope(`"include_outputs":["1"],"partial_execution_targets":["2"]`), "disagree: give one of them"},
+		"NoComma":            {envelope(`"inputs":[{"node":"1","input":"image","url":"data:image/png;base64"}]`), "inputs[0]: url is no data URI, since it has no comma"},
+		"NoBase64":           {envelope(`"inputs":[{"node":"1","input":"image","url":"data:image/png;base64,a?b"}]`), "inputs[0]: url is no data URI: what follows the comma is no base64"},
+		"CutOffBase64":       {envelope(`"inputs":[{"node":"1","input":"image","url":"data:;base64,abcde"}]`), "is no base64, or is cut off"},
+		"NoPercents":         {envelope(`"inputs":[{"node":"1","input":"image","url":"data:,100%"}]`), "is not percent-encoded"},
+		"RunPod": {`{"input":{"workflow":` + bare + `,"images":[]}}`,
+			`the workflow stands in field "input.workflow", where none is looked for: publish {"workflow":{…}} with what stands there, or that alone`},
+		"WhatTheUISends":    {`{"output":` + bare + `,"workflow":{"nodes":[],"links":[]}}`, `the workflow stands in field "output", where none is looked for`},
+		"DeepInside":        {`{"job":{"input":{"workflow":` + bare + `}}}`, `the workflow stands in field "job.input.workflow", where`},
+		"ManyOutputs":       {envelope(`"include_outputs":[` + strings.Repeat(`"1",`, 1000) + `"1"]`), "include_outputs names 1001 nodes: at most 1000"},
+		"Wrapped":           {`{"workflow":{"workflow":` + bare + `}}`, `the workflow stands in field "workflow.workflow", where`},
+		"AsText":            {`{"workflow":"{\"1\":{\"class_type\":\"A\"}}"}`, `the workflow stands in field "workflow" as text: publish {"workflow":{…}} with that text as an object`},
+		"WrongEvenInside":   {`{"input":{"workflow":{"nodes":[],"links":[]}}}`, `node "input" has no class_type`},
+		"AFaultOfItsOwn":    {`{"workflow":{"1":{"class_type":"A"}},"input":` + bare + `}`, `node "1" (A) has no inputs`},
+		"SubgraphOfItsOwn":  {`{"1":{"class_type":"6ba7b810-9dad-11d1-80b4-00c04fd430c8","inputs":{}}}`, "is a subgraph that was not expanded"},
+		"BadHost":           {envelope(`"only_hosts":["a b"]`), "only_hosts"},
+		"ExtraDataList":     {envelope(`"extra_data":[1]`), "extra_data must be a JSON object"},
+		"UnknownOutputNode": {envelope(`"include_outputs":["77"]`), "include_outputs"},
+		"ForeignObject":     {envelope(`"inputs":[{"node":"1","input":"image","object":"rival/in/x.png"}]`), `"acme/…"`},
+		"ObjectAndURL":      {envelope(`"inputs":[{"node":"1","input":"image","object":"acme/x","url":"http://h/x"}]`), "either object"},
+		"FileURL":           {envelope(`"inputs":[{"node":"1","input":"image","url":"file:///etc/passwd"}]`), "http://"},
+		"BigMetadata":       {envelope(`"metadata":"` + strings.Repeat("x", 17<<10) + `"`), "metadata has"},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -168,6 +136,16 @@ func TestATenantOf65CharactersIsRefused(t *testing.T) {
 	m.Tenant = strings.Repeat("t", 65)
 	_, err := job.Parse(m)
 	wantInvalid(t, err, "no tenant name")
+}
+
+func TestAPriorityOf10IsRefused(t *testing.T) {
+	t.Parallel()
+	for _, priority := range []job.Priority{-1, 10} {
+		m := message(bare)
+		m.Priority = priority
+		_, err := job.Parse(m)
+		wantInvalid(t, err, "is none of 0 to 9")
+	}
 }
 
 func TestANameHasLettersDigitsAndTwoMarks(t *testing.T) {
@@ -192,6 +170,25 @@ func TestRootIDTakesTheRequeueSuffixOff(t *testing.T) {
 	}
 }
 
+func TestTheIdOfARequeueFitsWhateverItsRoot(t *testing.T) {
+	t.Parallel()
+	long := job.ID(strings.Repeat("x", 119))
+	for root, want := range map[job.ID]job.ID{
+		"a": "a-r12345", job.ID(strings.Repeat("x", 112)): job.ID(strings.Repeat("x", 112) + "-r12345"),
+	} {
+		if got := job.RequeueID(root, 12345); got != want {
+			t.Errorf("RequeueID(%q) = %q, want %q", root, got, want)
+		}
+	}
+	first, second := job.RequeueID(long+"a", 1), job.RequeueID(long+"b", 1)
+	if !first.Valid() || !job.RequeueID(long, 999_999).Valid() || first == second {
+		t.Errorf("requeues of long ids are %q and %q", first, second)
+	}
+	if again := job.RequeueID(job.RootID(first), 1); again != first {
+		t.Errorf("the requeue of a requeue is numbered anew: %q beside %q", again, first)
+	}
+}
+
 func TestABrokenBodyIsSaidToBeBrokenFirst(t *testing.T) {
 	t.Parallel()
 	for _, body := range []string{bare[:len(bare)-1], `{"1"}`, `{"1":}`, `{"prompt":1,}`} {
@@ -212,12 +209,24 @@ func TestABrokenBodyIsSaidToBeBrokenFirst(t *testing.T) {
 	}
 }
 
+func TestAFileThatTheJobBringsIsNoOption(t *testing.T) {
+	t.Parallel()
+	const w = `{"1":{"class_type":"LoadImage","inputs":{"image":"example.png","channel":"red"}}}`
+	j, err := job.Parse(message(`{"workflow":` + w + `,"inputs":[{"node":"1","input":"image","object":"acme/x.png"}]}`))
+	if err != nil || j.Options().Len() != 1 || j.Graph.Options().Len() != 2 {
+		t.Errorf("%d options of the job, %v", j.Options().Len(), err)
+	}
+}
+
 func FuzzParse(f *testing.F) {
 	f.Add([]byte(bare))
 	f.Add([]byte(`{"id":"x","workflow":` + bare + `,"timeouts":{"start":"1s"},"inputs":[{"node":"1","input":"i","url":"data:,x"}]}`))
 	f.Add([]byte(`{"prompt":` + bare + `}`))
 	f.Add([]byte(`{"workflow":{},"WORKFLOW":` + bare + `,"metadata":null,"extra_data":{"a":[1]},"run_at":"2026-12-01T08:00:00Z"}`))
+	f.Add([]byte(`{"prompt":` + bare + `,"workflow":{"nodes":[]},"partial_execution_targets":["2"],"max_attempts":null}`))
+	f.Add([]byte(`{"input":{"workflow":` + bare + `},"metadata":[NaN,-Infinity,"\"NaN"]}`))
 	f.Fuzz(func(t *testing.T, body []byte) {
+		_ = job.UnknownFields(body)
 		m := message(string(body))
 		j, err := job.Parse(m)
 		var invalid *job.Invalid
@@ -232,6 +241,14 @@ func FuzzParse(f *testing.F) {
 			if spec.Metadata, spec.ExtraData = j.Metadata, j.ExtraData; failed != nil || !reflect.DeepEqual(spec, j.Spec) {
 				t.Fatalf("accepted as %+v, but its body is %+v, %v", j.Spec, spec, failed)
 			}
+			again, failed := j.Encode()
+			if failed != nil {
+				t.Fatalf("accepted, and cannot be written: %v", failed)
+			}
+			if back, failed := job.Parse(message(string(again))); failed != nil || back.Graph.Hash() != j.Graph.Hash() || back.Options().Len() != j.Options().Len() {
+				t.Fatalf("written as %s, which is %+v, %v", again, back, failed)
+			}
+			_ = j.Graph.Size()
 		}
 	})
 }

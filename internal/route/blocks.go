@@ -2,24 +2,18 @@ package route
 
 import (
 	"cmp"
+	"math"
 	"slices"
-	"time"
 
 	"github.com/comfyherd/comfyherd/internal/failure"
 	"github.com/comfyherd/comfyherd/internal/workflow"
 )
-
-// BlockGrace is how long after its Until a block still holds when nobody has removed it. The server announces
-// the end of a block, and by that announcement it ends; the grace is for an announcement that was lost.
-const BlockGrace = 5 * time.Second
 
 // standing is a block in force.
 type standing struct {
 	Block
 	facts  *facts
 	number int32
-	end    int64 // Until and BlockGrace, Unix nanoseconds; 0 = never
-	at     int   // position in the heap of ends
 }
 
 // sizedBlocks are the hosts whose out_of_memory block begins at one size.
@@ -28,22 +22,16 @@ type sizedBlocks struct {
 	hosts hostSet
 }
 
-// PutBlock puts a block in force, in place of the pair's former one.
+// PutBlock puts a block in force, in place of the pair's former one. It stands until RemoveBlock: its key in the block
+// table has a life of its own, by the server's clock, and nobody else's clock ends it.
 func (f *Fleet) PutBlock(b Block) {
 	f.RemoveBlock(b.Host, b.Hash)
 	s := &standing{Block: b, facts: f.use(b.Hash), number: f.number(b.Host)}
 	s.Tenants = slices.Clone(b.Tenants)
-	if !b.Until.IsZero() {
-		s.end = nanos(b.Until.Add(BlockGrace))
-	}
 	f.blocks[pair{b.Host, b.Hash}] = s
 	f.hosts[s.number].refs++
 	f.hold(s.facts)
 	f.enforce(s)
-	s.at = -1
-	if s.end != 0 {
-		f.ends = heapPush(f.ends, s, endOrder{})
-	}
 	f.mark(s.facts)
 }
 
@@ -58,9 +46,6 @@ func (f *Fleet) RemoveBlock(id HostID, hash workflow.Hash) bool {
 }
 
 func (f *Fleet) lift(s *standing) {
-	if s.at >= 0 {
-		f.ends = heapRemove(f.ends, s.at, endOrder{})
-	}
 	delete(f.blocks, pair{s.Host, s.Hash})
 	x := s.facts
 	x.everyone.del(s.number)
@@ -87,7 +72,7 @@ func (f *Fleet) lift(s *standing) {
 // enforce enters a block where Choose looks.
 func (f *Fleet) enforce(s *standing) {
 	x := s.facts
-	switch forMemory := s.Kind == failure.OutOfMemory && s.Size > 0; {
+	switch forMemory := s.Kind == failure.OutOfMemory; {
 	case forMemory && !s.forAll():
 		x.odd = append(x.odd, s)
 	case forMemory:
@@ -115,6 +100,14 @@ func (x *facts) sizeAt(size int64) (int, bool) {
 	return slices.BinarySearchFunc(x.sized, size, func(b sizedBlocks, size int64) int { return cmp.Compare(b.size, size) })
 }
 
+// atWorst is a size as blocks for memory take it: one that nobody knows is as big as can be.
+func atWorst(size int64) int64 {
+	if size <= 0 {
+		return math.MaxInt64
+	}
+	return size
+}
+
 // takeBlocked removes from s the hosts that are blocked for a tenant and size.
 func (x *facts) takeBlocked(s set, tenant Tenant, size int64) {
 	x.everyone.takeFrom(s)
@@ -124,7 +117,7 @@ func (x *facts) takeBlocked(s set, tenant Tenant, size int64) {
 		}
 	}
 	for i := range x.sized {
-		if x.sized[i].size > size {
+		if x.sized[i].size > atWorst(size) {
 			break
 		}
 		x.sized[i].hosts.takeFrom(s)
@@ -172,27 +165,3 @@ func (f *Fleet) putProbation(id HostID, hash workflow.Hash, on bool) {
 	f.drop(x)
 	f.release(n)
 }
-
-// advance ends the blocks whose time and grace are over.
-func (f *Fleet) advance(now time.Time) {
-	if len(f.ends) == 0 {
-		return
-	}
-	for t := now.UnixNano(); len(f.ends) > 0 && f.ends[0].end <= t; {
-		f.lift(f.ends[0])
-	}
-}
-
-// NextDue is when the next block ends that nobody removes meanwhile; zero when none does.
-func (f *Fleet) NextDue() time.Time {
-	if len(f.ends) == 0 {
-		return time.Time{}
-	}
-	return time.Unix(0, f.ends[0].end)
-}
-
-// endOrder is the order of the heap of blocks: the next to end first.
-type endOrder struct{}
-
-func (endOrder) before(a, b *standing) bool { return a.end < b.end }
-func (endOrder) moved(s *standing, at int)  { s.at = at }

@@ -22,7 +22,8 @@ func (s *scratch) grow(words int) {
 //
 // Who may: online, not known to be incapable, not blocked for this tenant and size, not excluded by the job or
 // the hash's affinity, in Only if there is one, not running this hash already while on probation for it, with a
-// free slot; nobody while the tenant runs as many jobs as it may. Avoided hosts may only when no other host would
+// free slot; nobody while the tenant runs as many jobs as it may, while two hosts are out because of it, or while a
+// loss of this workflow of its is judged. Avoided hosts may only when no other host would
 // be left even if all were idle, and not before AvoidUntil. When no such host has a free slot, one that can hold
 // one job more takes it; where run times are known, that is the one on which the job would be running first,
 // loading included, and not earlier than PrefetchAhead before it is free.
@@ -52,8 +53,7 @@ type decision struct {
 }
 
 func (f *Fleet) choose(w *Want, now time.Time) decision {
-	f.advance(now)
-	if f.capped(w.Tenant) {
+	if f.waits(w) {
 		return decision{host: -1}
 	}
 	x := f.use(w.Hash)
@@ -164,7 +164,7 @@ func (f *Fleet) rank(w *Want, x *facts, c set) int32 {
 		f.terms(x.affinity.prefer)
 		c.narrow(s.term)
 	}
-	if len(x.sized) > 0 {
+	if len(x.sized)+len(x.odd) > 0 {
 		f.bigger(w, x, c)
 	}
 	if !f.warmest(x, c) {
@@ -193,10 +193,15 @@ func (f *Fleet) warmest(x *facts, c set) bool {
 func (f *Fleet) bigger(w *Want, x *facts, c set) {
 	most := int64(0)
 	for i := range x.sized {
-		if x.sized[i].size > w.Size {
+		if x.sized[i].size > atWorst(w.Size) {
 			break
 		}
 		x.sized[i].hosts.each(func(n int32) { most = max(most, f.hosts[n].memory) })
+	}
+	for _, o := range x.odd {
+		if o.HoldsFor(w.Tenant, w.Size) {
+			most = max(most, f.hosts[o.number].memory)
+		}
 	}
 	if most == 0 {
 		return

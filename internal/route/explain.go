@@ -23,6 +23,7 @@ const (
 	CodeBusy    Code = "busy"
 	CodeProbe   Code = "probation"
 	CodeOverCap Code = "over_cap"
+	CodeLiable  Code = "hosts_down"
 	CodeCold    Code = "cold" // idle, but a host with the models in memory is free sooner than loading takes
 )
 
@@ -95,7 +96,12 @@ func (f *Fleet) verdict(w *Want, x *facts, n int32, now time.Time) HostVerdict {
 	if b, ok := f.Blocked(h.id, x.hash); ok && b.HoldsFor(w.Tenant, w.Size) {
 		return HostVerdict{Code: CodeBlocked, Text: blockText(&b), Until: b.Until}
 	}
-	if f.capped(w.Tenant) {
+	switch {
+	case f.liable(w.Tenant):
+		return HostVerdict{Code: CodeLiable, Text: f.downText(w.Tenant)}
+	case x.withheld[w.Tenant]:
+		return HostVerdict{Code: CodeBlocked, Text: "blocked for a moment: a host went down with a job of this workflow, which is judged"}
+	case f.capped(w.Tenant):
 		text := fmt.Sprintf("over the tenant's cap: %s runs %d of %d", w.Tenant, f.Running(w.Tenant), f.tenants[w.Tenant].maxRunning)
 		return HostVerdict{Code: CodeOverCap, Text: text}
 	}
@@ -178,6 +184,7 @@ const (
 	Excluded    HoldReason = "excluded"
 	OverCap     HoldReason = "over_cap"
 	NotDue      HoldReason = "not_due"
+	HostsDown   HoldReason = "hosts_down" // two hosts are out because of the tenant
 )
 
 // Hold is why a job waits.
@@ -192,12 +199,15 @@ type Hold struct {
 // Hold says why no host may take the job, however idle it is. A host with an incapable block counts as not
 // capable.
 func (f *Fleet) Hold(w Want, now time.Time) Hold {
-	f.advance(now)
 	x := f.use(w.Hash)
 	found := f.eligible(&w, x, now)
 	switch {
 	case now.Before(w.NotBefore):
 		return Hold{Reason: NotDue, Text: "not due before " + w.NotBefore.UTC().Format(time.RFC3339), Until: w.NotBefore}
+	case f.liable(w.Tenant):
+		return Hold{Reason: HostsDown, Text: f.downText(w.Tenant), Hosts: f.Explain(w, now)}
+	case x.withheld[w.Tenant]:
+		return Hold{}
 	case !found:
 		hold := Hold{Hosts: f.Explain(w, now)}
 		f.weigh(&hold, &w, x, now)
@@ -238,9 +248,9 @@ func (f *Fleet) weigh(hold *Hold, w *Want, x *facts, now time.Time) {
 	avoided := slices.ContainsFunc(hold.Hosts, func(v HostVerdict) bool { return v.Code == CodeAvoid })
 	switch {
 	case online == 0:
-		hold.Reason, hold.Text = NoneCapable, "no host is online"
+		hold.Reason, hold.Text = NoneCapable, awayText(hold.Hosts)
 	case capable == 0:
-		hold.Reason, hold.Text = NoneCapable, "no host that is online can run it"
+		hold.Reason, hold.Text = NoneCapable, f.lackText(hold.Hosts)
 	case avoided && now.Before(w.AvoidUntil):
 		hold.Reason, hold.Until = NotDue, w.AvoidUntil
 		hold.Text = "only hosts that failed it before are left; they are tried again at " + w.AvoidUntil.UTC().Format(time.RFC3339)

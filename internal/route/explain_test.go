@@ -60,7 +60,7 @@ func TestExplainTellsOfCapsAndProbation(t *testing.T) {
 	s.Slots = 2
 	f := fleet(s)
 	f.Occupy("a", route.Run{Tenant: "acme", Job: "x", Hash: hashOf(1)})
-	f.PutStrikes("a", hashOf(1), route.Strikes{Level: 1, Common: 1})
+	f.PutStrikes("a", hashOf(1), route.Strikes{Level: 1, Tenants: map[route.Tenant]int{"other": 1}})
 	if v := f.Explain(want(1), noon)[0]; v.Code != route.CodeProbe {
 		t.Errorf("on probation: %+v", v)
 	}
@@ -91,13 +91,21 @@ func TestHoldSaysWhyNobodyMayTakeTheJob(t *testing.T) {
 		text   string
 		until  time.Time
 	}{
-		"no host":           {facts: func(f *route.Fleet) { f.RemoveHost("a"); f.RemoveHost("b") }, reason: route.NoneCapable, text: "no host is online"},
-		"merely busy":       {facts: busy},
-		"incapable blocked": {facts: func(f *route.Fleet) { f.PutBlock(incapable); f.RemoveHost("b") }, reason: route.NoneCapable, text: "no host that is online can run it"},
+		"no host":     {facts: func(f *route.Fleet) { f.RemoveHost("a"); f.RemoveHost("b") }, reason: route.NoneCapable, text: "no host is online"},
+		"merely busy": {facts: busy},
+		"incapable blocked": {facts: func(f *route.Fleet) { f.PutBlock(incapable); f.RemoveHost("b") }, reason: route.NoneCapable,
+			text: "no host that is online can run it: a: blocked until 2026-12-01T12:01:00Z"},
 		"lacking": {facts: func(f *route.Fleet) {
 			f.PutCapability("a", kindOf(1))
 			f.PutCapability("b", kindOf(1))
-		}, reason: route.NoneCapable, text: "no host that is online can run it"},
+		}, reason: route.NoneCapable, text: "no host that is online can run it: a: missing model model-1.safetensors in Loader.ckpt; " +
+			"b: missing model model-1.safetensors in Loader.ckpt"},
+		"all drained or sick": {facts: func(f *route.Fleet) {
+			drained, sick := online("a"), online("b")
+			drained.State, sick.State = route.Draining, route.Unhealthy
+			f.PutHost(drained)
+			f.PutHost(sick)
+		}, reason: route.NoneCapable, text: "no host is online: a is draining; b is unhealthy"},
 		"blocked": {facts: func(f *route.Fleet) { f.PutBlock(block("a", 1)); f.PutBlock(later) }, reason: route.AllBlocked,
 			text: "it is blocked on every host that can run it", until: noon.Add(time.Minute)},
 		"one blocked": {facts: func(f *route.Fleet) { f.PutBlock(block("a", 1)) }},
@@ -125,22 +133,16 @@ func TestHoldSaysWhyNobodyMayTakeTheJob(t *testing.T) {
 	}
 }
 
-func TestABlockThatNobodyRemovesEndsSomeSecondsAfterItsTime(t *testing.T) {
+func TestABlockStandsUntilItIsRemovedWhateverTimeItIs(t *testing.T) {
 	t.Parallel()
 	f := fleet(online("a"))
 	f.PutBlock(block("a", 1)) // until noon + 1 min
-	if !f.NextDue().Equal(noon.Add(time.Minute + route.BlockGrace)) {
-		t.Errorf("due at %s", f.NextDue())
+	if id, ok := f.Choose(want(1), noon.Add(24*time.Hour)); ok {
+		t.Errorf("a day after its end the blocked host %s is chosen", id)
 	}
-	for after, want := range map[time.Duration]bool{
-		time.Minute + route.BlockGrace - 1: false,
-		time.Minute + route.BlockGrace:     true,
-	} {
-		g := fleet(online("a"))
-		g.PutBlock(block("a", 1))
-		if _, ok := g.Choose(route.Want{Hash: hashOf(1)}, noon.Add(after)); ok != want {
-			t.Errorf("after %s: chosen %t", after, ok)
-		}
+	f.RemoveBlock("a", hashOf(1))
+	if got := chosen(f, want(1)); got != "a" {
+		t.Errorf("a block that was removed before its end still holds: %s", got)
 	}
 }
 

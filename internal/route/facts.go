@@ -40,6 +40,7 @@ type facts struct {
 	sized     []sizedBlocks // out_of_memory for all tenants, smallest first
 	odd       []*standing   // blocks for some tenants and sizes: seldom
 	probation hostSet
+	withheld  map[Tenant]bool // whose jobs of the hash go to no host
 	running   hostSet
 	warm      []hostSet // by position among a host's warm hashes
 	affinity  *affinity

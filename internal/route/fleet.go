@@ -42,7 +42,6 @@ type Fleet struct {
 	tenants map[Tenant]*tenantFacts
 	sweepAt int // tenants there may be before those of whom nothing is known are forgotten
 	blocks  map[pair]*standing
-	ends    []*standing // heap, the next to end first
 
 	vacant int // jobs that online hosts would take beyond those that they have
 	kept   int // jobs that are occupied and that no host says it runs
@@ -74,9 +73,11 @@ type host struct {
 	memory   int64
 	home     bool
 	labels   []string
-	running  []run // as the host says
-	offered  []run // Occupy and not yet Release or in running
-	former   []run // empty: room for the next word
+	blamed   *tenantFacts // whose job it ran when it became unhealthy, as long as it is
+	blame    JobID        // that job
+	running  []run        // as the host says
+	offered  []run        // Occupy and not yet Release or in running
+	former   []run        // empty: room for the next word
 	recent   []*facts
 	warm     []*facts // running and recent hashes, without repetitions, warmest first
 	resident []*model
@@ -103,8 +104,11 @@ type tenantFacts struct {
 	weight     float64
 	maxRunning int
 	total      int
+	slots      int  // taken in the table that all dispatchers share
+	elsewhere  bool // another dispatcher gives its jobs to hosts while it has a cap
 	running    [priorities]int32
 	lanes      int // that refer to it
+	down       int // hosts that are unhealthy because of a job of its
 }
 
 // NewFleet returns a fleet without hosts.
@@ -156,8 +160,9 @@ func (f *Fleet) PutHost(s HostState) {
 		h.present = true
 		f.arrived(n)
 	}
-	h.state, h.slots, h.prefetch, h.foreign = s.State, s.Slots, s.Prefetch, s.Foreign
+	h.state, h.slots, h.prefetch, h.foreign = s.State, max(s.Slots, 0), max(s.Prefetch, 0), max(s.Foreign, 0)
 	f.describe(n, s)
+	f.setBlame(n, s)
 	f.putRuns(n, s.Running)
 	h.recent = h.recent[:0]
 	for _, hash := range s.Recent[:min(len(s.Recent), warmDepth)] {
@@ -239,6 +244,7 @@ func (f *Fleet) RemoveHost(id HostID) {
 	}
 	h.running, h.offered, h.former, h.recent, h.begun = nil, nil, nil, nil, nil
 	h.state, h.present, h.home = "", false, false
+	f.setBlame(n, HostState{})
 	f.recount(n)
 	f.setLabels(n, nil)
 	f.setMemory(n, 0)
@@ -303,17 +309,11 @@ func (f *Fleet) sweep() {
 		return
 	}
 	for name, t := range f.tenants {
-		if t.total == 0 && t.lanes == 0 && t.maxRunning == 0 && (t.weight <= 0 || t.weight == 1) {
+		if t.total == 0 && t.lanes == 0 && t.down == 0 && t.maxRunning == 0 && t.slots == 0 && (t.weight <= 0 || t.weight == 1) {
 			delete(f.tenants, name)
 		}
 	}
 	f.sweepAt = max(tenantsKept, 2*len(f.tenants))
-}
-
-// capped reports whether a tenant runs as many jobs as it may.
-func (f *Fleet) capped(t Tenant) bool {
-	facts := f.tenants[t]
-	return facts != nil && facts.maxRunning > 0 && facts.total >= facts.maxRunning
 }
 
 func (f *Fleet) weight(t Tenant) float64 {
@@ -346,10 +346,10 @@ func (f *Fleet) Len() int {
 	return n
 }
 
-// Running is how many jobs of a tenant are on hosts.
+// Running is how many jobs of a tenant are on hosts, or have one of its slots.
 func (f *Fleet) Running(t Tenant) int {
 	if facts := f.tenants[t]; facts != nil {
-		return facts.total
+		return max(facts.total, facts.slots)
 	}
 	return 0
 }

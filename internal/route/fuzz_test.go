@@ -12,9 +12,9 @@ import (
 // What somebody else may have written into COMFY_STRIKES and COMFY_BLOCKS, through all that counts on it.
 func FuzzStrikes(f *testing.F) {
 	for _, body := range []string{
-		"", "null", "{}", `{"tenants":{"acme":-7},"common":-3,"level":2000000000,"size":-4,"marks":[1,2,3],"open":{"until":"0001-01-01T00:00:00Z"}}`,
+		"", "null", "{}", `{"tenants":{"acme":-7},"memory":{"":-3},"level":2000000000,"size":-4,"marks":[1,2,3],"open":{"until":"0001-01-01T00:00:00Z"}}`,
 		`{"level":-5,"open":{"host":"b","hash":"zz","kind":"mood","tenants":[],"until":"9999-12-31T00:00:00Z"}}`,
-		`{"common":1,"size":9223372036854775807,"open":{"kind":"out_of_memory","tenants":["acme"],"size":-1,"until":"2999-01-01T00:00:00Z"}}`,
+		`{"unknown":true,"ran":-2,"size":9223372036854775807,"open":{"kind":"out_of_memory","tenants":["acme"],"size":-1,"until":"2999-01-01T00:00:00Z"}}`,
 	} {
 		f.Add([]byte(body), int64(64))
 	}
@@ -25,8 +25,9 @@ func FuzzStrikes(f *testing.F) {
 		}
 		p := route.Production()
 		for _, kind := range append(failure.Kinds(), "mood") {
-			after, block := s.Add(route.Strike{Host: "a", Hash: hashOf(1), Kind: kind, Tenant: "acme", Size: size, Mark: 9}, noon, p)
-			if again, twice := after.Add(route.Strike{Host: "a", Hash: hashOf(1), Kind: kind, Tenant: "acme", Size: size, Mark: 9}, noon, p); twice != nil || again.Level != after.Level {
+			strike := route.Strike{Host: "a", Hash: hashOf(1), Attempt: failure.Attempt{Host: "a", Kind: kind}, Tenant: "acme", Size: size, Mark: 9}
+			after, block := s.Add(strike, noon, p)
+			if again, twice := after.Add(strike, noon, p); twice != nil || again.Level != after.Level {
 				t.Errorf("a second count of %s changes %+v to %+v", kind, after, again)
 			}
 			if kept := p.StrikesFor(after.Level); kept < 10*p.Cooldown || kept > 10*p.Cap {
@@ -56,9 +57,11 @@ func useBlock(t *testing.T, s route.Strikes, b *route.Block, size int64) {
 	want := route.Want{Hash: hashOf(1), Tenant: block.Tenants[0], Size: max(size, block.Size)}
 	fleet.Explain(want, noon)
 	fleet.Hold(want, noon)
-	fleet.May(want, "a", noon.Add(time.Hour))
-	if !fleet.RemoveBlock("a", hashOf(1)) && block.Until.After(noon.Add(time.Hour)) {
-		t.Errorf("the block is gone before its time: %+v", block)
+	if fleet.May(want, "a", noon.Add(time.Hour)) {
+		t.Errorf("the block does not hold for what led to it: %+v", block)
+	}
+	if !fleet.RemoveBlock("a", hashOf(1)) {
+		t.Errorf("the block is gone before it was removed: %+v", block)
 	}
 	if n := fleet.BlockCount(); n != 0 {
 		t.Errorf("%d blocks are left", n)

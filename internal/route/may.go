@@ -8,10 +8,9 @@ import (
 // May reports whether a host may take the job now, by the rules of Choose, whichever host would be the best.
 func (f *Fleet) May(w Want, id HostID, now time.Time) bool {
 	n, ok := f.numbers[id]
-	if !ok || f.capped(w.Tenant) {
+	if !ok || f.waits(&w) {
 		return false
 	}
-	f.advance(now)
 	x := f.use(w.Hash)
 	return f.permits(&w, x, n) && (f.free.has(n) || f.ripe(n, now)) && f.suits(&w, x, n, now)
 }
@@ -21,7 +20,7 @@ func (f *Fleet) permits(w *Want, x *facts, n int32) bool {
 	if !f.free.has(n) && !f.spare.has(n) || x.probation.n > 0 && x.probation.has(n) && x.running.has(n) {
 		return false
 	}
-	return f.able(x, n) && !x.blocked(n, w.Tenant, w.Size) && f.allowed(w, x, n)
+	return f.able(x, n) && !x.withheld[w.Tenant] && !x.blocked(n, w.Tenant, w.Size) && f.allowed(w, x, n)
 }
 
 func (f *Fleet) able(x *facts, n int32) bool {
@@ -40,7 +39,7 @@ func (x *facts) blocked(n int32, tenant Tenant, size int64) bool {
 		return true
 	}
 	for i := range x.sized {
-		if x.sized[i].size <= size && x.sized[i].hosts.has(n) {
+		if x.sized[i].size <= atWorst(size) && x.sized[i].hosts.has(n) {
 			return true
 		}
 	}

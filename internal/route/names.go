@@ -54,6 +54,7 @@ type HostState struct {
 	Memory   int64           // bytes of VRAM; 0 = unknown
 	Recent   []workflow.Hash // ran last, newest first; at most warmDepth are looked at
 	Home     bool            // whether the asking dispatcher is this host's home
+	Blame    Blame           // of an unhealthy host: the job that it ran when it became so; may be empty
 }
 
 // Block keeps jobs of a hash off a host. The JSON form is the value in the block table and the body of a
@@ -64,16 +65,17 @@ type Block struct {
 	Kind     failure.Kind  `json:"kind"`
 	Message  string        `json:"message,omitempty"`
 	Job      JobID         `json:"job,omitempty"`
-	Tenants  []Tenant      `json:"tenants"`        // whom it holds for; Everyone = all
-	Failures int           `json:"failures"`       // strikes that led to it
-	Level    int           `json:"level"`          // blocks of the pair before this one, since it last had a clean record
-	Size     int64         `json:"size,omitempty"` // kind out_of_memory: holds jobs at least this big only
-	Until    time.Time     `json:"until"`
+	Tenants  []Tenant      `json:"tenants"`  // whom it holds for; Everyone = all
+	Failures int           `json:"failures"` // strikes that led to it
+	Level    int           `json:"level"`    // blocks of the pair before this one, since it last had a clean record
+	// Size is of kind out_of_memory: it holds jobs at least this big, and those whose size nobody knows (see Strikes.Add).
+	Size  int64     `json:"size,omitempty"`
+	Until time.Time `json:"until"` // by the server's clock; the block ends with its key
 }
 
 // HoldsFor reports whether b keeps a job of this tenant and size away, as long as b stands.
 func (b *Block) HoldsFor(tenant Tenant, size int64) bool {
-	if b.Kind == failure.OutOfMemory && size < b.Size {
+	if b.Kind == failure.OutOfMemory && atWorst(size) < b.Size {
 		return false
 	}
 	return b.forAll() || slices.Contains(b.Tenants, tenant)
@@ -94,7 +96,7 @@ type Want struct {
 	Hash     workflow.Hash
 	Tenant   Tenant
 	Priority int
-	Size     int64 // width × height × batch × frames
+	Size     int64 // width × height × batch × frames; 0 = nobody knows
 	Wishes
 	AvoidUntil time.Time
 	NotBefore  time.Time // Choose does not look at it, Hold does

@@ -94,6 +94,9 @@ func (s *story) putHost() {
 		ID: s.host(), State: pick(s.Rand, route.Online, route.Online, route.Online, route.Draining, route.Unhealthy),
 		Slots: 1 + s.IntN(3), Prefetch: s.IntN(2), Foreign: s.IntN(4) / 3, Memory: int64(s.IntN(3)), Home: s.IntN(2) == 0,
 	}
+	if s.IntN(3) == 0 {
+		h.Blame = route.Blame{Tenant: s.tenant(), Job: "x"}
+	}
 	for range s.IntN(3) {
 		h.Labels = append(h.Labels, fmt.Sprint("gpu=", s.IntN(3)))
 	}
@@ -144,13 +147,13 @@ func (s *story) block() {
 
 func (s *story) probation() {
 	id, hash := s.host(), s.hash()
-	k := route.Strikes{Level: s.IntN(2), Common: s.IntN(2)}
+	k := route.Strikes{Level: s.IntN(2), Tenants: map[route.Tenant]int{"x": s.IntN(2)}}
 	s.fleet.PutStrikes(id, hash, k)
 	s.world.strikes[[2]string{string(id), string(hash)}] = k
 }
 
 func (s *story) rules() {
-	switch hash := s.hash(); s.IntN(3) {
+	switch hash := s.hash(); s.IntN(4) {
 	case 0:
 		s.world.prefer[hash], s.world.exclude[hash] = s.terms(1), s.terms(1)
 		s.fleet.PutAffinity(hash, s.world.prefer[hash], s.world.exclude[hash])
@@ -169,6 +172,10 @@ func (s *story) rules() {
 		t := s.tenant()
 		s.world.caps[t], s.world.weights[t] = s.IntN(6), float64(s.IntN(3))
 		s.fleet.PutTenant(t, s.world.weights[t], s.world.caps[t])
+	case 3:
+		key, on := [2]string{string(s.tenant()), string(hash)}, s.IntN(2) == 0
+		s.fleet.Withhold(hash, route.Tenant(key[0]), on)
+		s.world.withheld[key] = on
 	}
 }
 

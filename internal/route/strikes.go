@@ -9,18 +9,26 @@ import (
 	"github.com/comfyherd/comfyherd/internal/workflow"
 )
 
-// Strikes is what is remembered of a pair (host, hash): failures since its last success and the level that its
-// next block will have. The JSON form is the value in the strikes' bucket, kept for Policy.StrikesFor(Level)
-// after each change. It is a value: Add and Success return a new one and leave the old as it is.
+// Strikes is what is remembered of a pair (host, hash): failures since its last success, the level that its next block
+// will have, and which of its jobs the host went down with. The JSON form is the value in the strikes' bucket, kept for
+// Policy.StrikesFor(Level) after each change. It is a value: Add and Success return a new one and leave the old as it is.
 type Strikes struct {
-	// Tenants counts the failures that may be one tenant's doing (execution_error, timeout).
+	// Tenants counts each tenant's failures but those for want of memory: they may be that tenant's doing.
 	Tenants map[Tenant]int `json:"tenants,omitempty"`
-	// Common counts all other failures.
-	Common int `json:"common,omitempty"`
+	// Memory counts each tenant's out_of_memory.
+	Memory map[Tenant]int `json:"memory,omitempty"`
 	// Level is how many blocks the pair has had; a success does not lower it, only time does.
 	Level int `json:"level,omitempty"`
-	// Size is the smallest job that ran out of memory since the last success of a job that big; 0 = none did.
+	// Size is the smallest job of known size that ran out of memory since the last success of a job that big; 0 = none did.
 	Size int64 `json:"size,omitempty"`
+	// Unknown says that a job whose size nobody knows ran out of memory since the last success of such a one.
+	Unknown bool `json:"unknown,omitempty"`
+	// Ran is the biggest job of known size that has run on the host, as far as that was seen; 0 = none was.
+	Ran int64 `json:"ran,omitempty"`
+	// Suspects are the jobs that the host went down with, or fell sick with, since the last success of their tenant.
+	Suspects []Suspicion `json:"suspects,omitempty"`
+	// Guilty are the tenants whose jobs of this hash take hosts down, each with what shows it, for people.
+	Guilty map[Tenant]string `json:"guilty,omitempty"`
 	// Open is the last block; it stands until its time is over, whatever time it is now.
 	Open *Block `json:"open,omitempty"`
 	// Marks are the last failures that were counted, so that counting one again changes nothing.
@@ -33,15 +41,36 @@ type Strikes struct {
 // pair that fails more often than this meanwhile is blocked anyway.
 const marksKept = 16
 
+// suspectsKept bounds Suspects; the newest are kept.
+const suspectsKept = 8
+
+// Suspicion is a job that a host went down with, and where it stood.
+type Suspicion struct {
+	Tenant   Tenant        `json:"tenant"`
+	Job      JobID         `json:"job"`
+	Kind     failure.Kind  `json:"kind"`
+	Cause    failure.Cause `json:"cause,omitempty"`
+	Node     string        `json:"node,omitempty"`
+	Progress float64       `json:"progress,omitempty"`
+	NodeRan  time.Duration `json:"node_ran,omitempty"` // nanoseconds
+}
+
+// Loss is the suspicion in the form in which it is compared with others.
+func (s *Suspicion) Loss(host HostID) failure.Loss {
+	return failure.Loss{Job: string(s.Job), Attempt: failure.Attempt{
+		Host: string(host), Kind: s.Kind, Cause: s.Cause, Node: s.Node, Progress: s.Progress, NodeRan: s.NodeRan,
+	}}
+}
+
 // Strike is one failed attempt, as far as its pair is concerned.
 type Strike struct {
 	Host    HostID
 	Hash    workflow.Hash
-	Kind    failure.Kind
+	Attempt failure.Attempt // its Host is the Host
 	Tenant  Tenant
 	Job     JobID
-	Message string
-	Size    int64
+	Size    int64         // 0 = nobody knows
+	Ran     int64         // the biggest job of known size that is known to have run there; 0 = none is
 	Mark    uint64        // stream sequence of the failed event; 0 = unknown, counted always
 	At      time.Time     // when it happened, by the host's clock
 	Jitter  time.Duration // added to the block, so that many blocks do not end at one moment; may be 0
@@ -52,33 +81,42 @@ type Strike struct {
 func (s Strikes) OnProbation() bool { return s.Level > 0 && s.failures() > 0 }
 
 // Clear reports whether nothing is remembered, so that the key may go.
-func (s Strikes) Clear() bool { return s.Level == 0 && s.failures() == 0 && s.Open == nil }
+func (s Strikes) Clear() bool {
+	return s.Level == 0 && s.failures() == 0 && s.Open == nil && len(s.Suspects) == 0 && len(s.Guilty) == 0
+}
 
 func (s Strikes) failures() int {
-	n := s.Common
-	for _, k := range s.Tenants {
-		n += k
+	n := 0
+	for _, counts := range []map[Tenant]int{s.Tenants, s.Memory} {
+		for _, k := range counts {
+			n += k
+		}
 	}
 	return n
 }
 
 func (s Strikes) clone() Strikes {
-	s.Tenants, s.Marks = maps.Clone(s.Tenants), slices.Clone(s.Marks)
+	s.Tenants, s.Memory, s.Guilty = maps.Clone(s.Tenants), maps.Clone(s.Memory), maps.Clone(s.Guilty)
+	s.Marks, s.Suspects = slices.Clone(s.Marks), slices.Clone(s.Suspects)
 	return s
 }
 
 // Add counts a failure and returns the block that follows from it: a new one, or the one that stands, widened
 // (to everyone, to smaller jobs, or from big jobs to all), with its Until and Level as they were. It returns nil
-// when no block follows, when the kind is no strike, and when the failure was counted before.
+// when no block follows, when the kind is no strike, when the host is proven to be at fault, and when the failure was
+// counted before.
 //
-// The rules: execution_error and timeout count per tenant, and their block holds for the tenant whose count
-// reaches MaxFailures; when a second tenant's does, it holds for everyone. Other kinds count together and hold
-// for everyone. out_of_memory holds jobs at least as big as the smallest that met it. incapable blocks at once,
-// for the cap, and is no strike. A failure while a block stands never lengthens it: it is a job that the host
-// had before.
+// The rules: failures count per tenant, out_of_memory apart from the others, and the block holds for the tenant whose
+// count reaches MaxFailures; when a second tenant's does, it holds for everyone. incapable blocks at once, for everyone
+// and for the cap, and is no strike. host_lost blocks nothing; like host_sick, it is remembered as a suspicion. A failure
+// while a block stands never lengthens it: it is a job that the host had before.
+//
+// out_of_memory holds jobs at least as big as the smallest that met it, and those of which nobody knows the size. When
+// such a one met it, it holds all that are at least as big as the biggest that has run on this host; where none is known
+// to have run, at least as big as the smallest that met it; and where no size is known at all, every job.
 func (s Strikes) Add(f Strike, now time.Time, p Policy) (Strikes, *Block) {
-	scope := f.Kind.Verdict().Strike
-	if scope == failure.NoStrike || scope == failure.WholeHost || f.Mark != 0 && slices.Contains(s.Marks, f.Mark) {
+	scope := f.Attempt.Kind.Verdict().Strike
+	if scope == failure.NoStrike || f.Attempt.Proven || f.Mark != 0 && slices.Contains(s.Marks, f.Mark) {
 		return s, nil
 	}
 	p = p.filled()
@@ -87,14 +125,16 @@ func (s Strikes) Add(f Strike, now time.Time, p Policy) (Strikes, *Block) {
 	if f.At.After(s.Last) {
 		s.Last = f.At
 	}
-	if scope == failure.UntilCapable {
-		return s.incapable(f, now, p)
+	if f.Attempt.Lost() {
+		s.suspect(&f)
 	}
-	reached := s.count(f, scope, p.MaxFailures)
-	if !reached {
+	switch {
+	case scope == failure.UntilCapable:
+		return s.incapable(f, now, p)
+	case scope == failure.Suspected, s.count(f) < p.MaxFailures:
 		return s, nil
 	}
-	b := s.block(f, scope, p.MaxFailures)
+	b := s.block(f, p.MaxFailures)
 	if s.standing(now) {
 		return s.widen(b)
 	}
@@ -114,42 +154,77 @@ func (s *Strikes) mark(m uint64) {
 	}
 }
 
-// count adds the failure and reports whether its count has reached the limit.
-func (s *Strikes) count(f Strike, scope failure.Scope, limit int) bool {
-	if scope == failure.PerTenant {
-		if s.Tenants == nil {
-			s.Tenants = map[Tenant]int{}
-		}
-		s.Tenants[f.Tenant]++
-		return s.Tenants[f.Tenant] >= limit
+func (s *Strikes) suspect(f *Strike) {
+	a := &f.Attempt
+	s.Suspects = append(s.Suspects, Suspicion{
+		Tenant: f.Tenant, Job: f.Job, Kind: a.Kind, Cause: a.Cause, Node: a.Node, Progress: a.Progress, NodeRan: a.NodeRan,
+	})
+	if extra := len(s.Suspects) - suspectsKept; extra > 0 {
+		s.Suspects = slices.Delete(s.Suspects, 0, extra)
 	}
-	s.Common++
-	if f.Kind == failure.OutOfMemory && (s.Size == 0 || f.Size < s.Size) {
-		s.Size = max(f.Size, 1)
-	}
-	return s.Common >= limit
 }
 
-func (s *Strikes) block(f Strike, scope failure.Scope, limit int) *Block {
-	b := &Block{
-		Host: f.Host, Hash: f.Hash, Kind: f.Kind, Message: f.Message, Job: f.Job,
-		Tenants: []Tenant{Everyone}, Failures: s.Common,
+// Condemn says that a tenant's jobs of this hash take hosts down.
+func (s Strikes) Condemn(t Tenant, text string) Strikes {
+	s = s.clone()
+	if s.Guilty == nil {
+		s.Guilty = map[Tenant]string{}
 	}
-	if f.Kind == failure.OutOfMemory {
-		b.Size = s.Size
-	}
-	if scope == failure.PerTenant {
-		b.Failures = s.Tenants[f.Tenant]
-		if s.tenantsAt(limit) < 2 {
-			b.Tenants = []Tenant{f.Tenant}
+	s.Guilty[t] = text
+	return s
+}
+
+// count adds the failure and returns the tenant's count.
+func (s *Strikes) count(f Strike) int {
+	counts := &s.Tenants
+	if f.Attempt.Kind == failure.OutOfMemory {
+		counts = &s.Memory
+		s.Ran = max(s.Ran, f.Ran)
+		switch {
+		case f.Size <= 0:
+			s.Unknown = true
+		case s.Size == 0 || f.Size < s.Size:
+			s.Size = f.Size
 		}
+	}
+	if *counts == nil {
+		*counts = map[Tenant]int{}
+	}
+	(*counts)[f.Tenant]++
+	return (*counts)[f.Tenant]
+}
+
+// threshold is the smallest known size that a block for memory holds.
+func (s *Strikes) threshold() int64 {
+	switch {
+	case !s.Unknown || s.Ran == 0:
+		return s.Size
+	case s.Size == 0:
+		return s.Ran
+	}
+	return min(s.Size, s.Ran)
+}
+
+func (s *Strikes) block(f Strike, limit int) *Block {
+	b := &Block{
+		Host: f.Host, Hash: f.Hash, Kind: f.Attempt.Kind, Message: f.Attempt.Message, Job: f.Job,
+		Tenants: []Tenant{f.Tenant},
+	}
+	counts := s.Tenants
+	if f.Attempt.Kind == failure.OutOfMemory {
+		counts, b.Size = s.Memory, s.threshold()
+	}
+	b.Failures = counts[f.Tenant]
+	if reached(counts, limit) > 1 {
+		b.Tenants = []Tenant{Everyone}
 	}
 	return b
 }
 
-func (s *Strikes) tenantsAt(limit int) int {
+// reached is how many tenants have come to the limit.
+func reached(counts map[Tenant]int, limit int) int {
 	n := 0
-	for _, k := range s.Tenants {
+	for _, k := range counts {
 		if k >= limit {
 			n++
 		}
@@ -166,7 +241,7 @@ func (s Strikes) widen(b *Block) (Strikes, *Block) {
 		return s, nil
 	}
 	b.Level, b.Until = old.Level, old.Until
-	if !old.forAll() || !b.forAll() {
+	if !b.covers(old) {
 		// Two blocks of different reach become one that covers both: for everyone, whatever the size.
 		b.Tenants = []Tenant{Everyone}
 		if old.Kind != b.Kind && b.Kind == failure.OutOfMemory {
@@ -195,7 +270,7 @@ func (b *Block) covers(other *Block) bool {
 
 func (s Strikes) incapable(f Strike, now time.Time, p Policy) (Strikes, *Block) {
 	b := &Block{
-		Host: f.Host, Hash: f.Hash, Kind: f.Kind, Message: f.Message, Job: f.Job,
+		Host: f.Host, Hash: f.Hash, Kind: f.Attempt.Kind, Message: f.Attempt.Message, Job: f.Job,
 		Tenants: []Tenant{Everyone}, Failures: 1, Level: s.Level, Until: now.Add(wholeSeconds(p.Cap)),
 	}
 	if s.standing(now) && s.Open.Kind == failure.Incapable {
@@ -203,49 +278,4 @@ func (s Strikes) incapable(f Strike, now time.Time, p Policy) (Strikes, *Block) 
 	}
 	s.Open = b
 	return s, b
-}
-
-// Success counts a success of a tenant's job on the pair. It clears the common count and that tenant's own;
-// other tenants' counts stay, and so does the level, which only time lowers. A job smaller than one that ran out
-// of memory says nothing about memory: it leaves the common count as it is when the last block was for memory.
-//
-// at is when it happened, by the host's clock. One that is older than the newest failure comes late: it changes
-// nothing, since it must not clear what happened after it.
-//
-// lift reports that the standing block has lost its reason and is to be removed now. changed reports whether
-// there is anything to store.
-func (s Strikes) Success(tenant Tenant, size int64, at, now time.Time) (next Strikes, lift, changed bool) {
-	if at.Before(s.Last) || s.Tenants[tenant] == 0 && (s.Common == 0 || size < s.Size) && !s.standing(now) {
-		return s, false, false
-	}
-	before := s.failures()
-	s = s.clone()
-	delete(s.Tenants, tenant)
-	if size >= s.Size {
-		s.Common, s.Size = 0, 0
-	}
-	lift = s.standing(now) && s.recovered(tenant, size)
-	if lift {
-		s.Open = nil
-	}
-	return s, lift, lift || s.failures() != before
-}
-
-// Lifted forgets the standing block, which somebody has lifted: by hand, or because the host's capability has
-// changed. Without it the next failure would be taken for one that the block covers.
-func (s Strikes) Lifted() Strikes {
-	s.Open = nil
-	return s
-}
-
-// recovered reports whether a success takes the reason from the standing block.
-func (s *Strikes) recovered(tenant Tenant, size int64) bool {
-	b := s.Open
-	switch {
-	case b.Kind.Verdict().Strike != failure.PerTenant:
-		return b.HoldsFor(tenant, size)
-	case b.forAll():
-		return s.failures() == 0
-	}
-	return slices.Contains(b.Tenants, tenant)
 }

@@ -14,7 +14,7 @@ import (
 // strike is the n-th failure of hash 1 on host a.
 func strike(n int, kind failure.Kind, tenant string) route.Strike {
 	return route.Strike{
-		Host: "a", Hash: hashOf(1), Kind: kind, Tenant: route.Tenant(tenant), Job: "j", Message: "boom", Mark: uint64(n),
+		Host: "a", Hash: hashOf(1), Attempt: failure.Attempt{Host: "a", Kind: kind, Message: "boom"}, Tenant: route.Tenant(tenant), Job: "j", Mark: uint64(n),
 	}
 }
 
@@ -24,7 +24,7 @@ func TestOneFailureBlocksInProductionAndTheBlockDoublesUpToTheCap(t *testing.T) 
 	var b *route.Block
 	now := noon
 	for level, seconds := range []int{60, 120, 240, 480, 900, 900} {
-		s, b = s.Add(strike(level+1, failure.HostLost, "acme"), now, route.Production())
+		s, b = s.Add(strike(level+1, failure.Timeout, "acme"), now, route.Production())
 		if b == nil {
 			t.Fatalf("failure %d made no block", level+1)
 		}
@@ -85,11 +85,11 @@ func TestThirdFailureBlocksInDevelopmentAndASuccessInBetweenClearsTheCount(t *te
 
 func TestTheSameFailureCountedTwiceChangesNothing(t *testing.T) {
 	t.Parallel()
-	s, b := route.Strikes{}.Add(strike(7, failure.HostLost, "acme"), noon, route.Production())
+	s, b := route.Strikes{}.Add(strike(7, failure.Timeout, "acme"), noon, route.Production())
 	if b == nil {
 		t.Fatal("no block")
 	}
-	again, second := s.Add(strike(7, failure.HostLost, "acme"), noon.Add(time.Hour), route.Production())
+	again, second := s.Add(strike(7, failure.Timeout, "acme"), noon.Add(time.Hour), route.Production())
 	if second != nil || cmp.Diff(s, again) != "" {
 		t.Errorf("again: %+v, %s", second, cmp.Diff(s, again))
 	}
@@ -97,7 +97,7 @@ func TestTheSameFailureCountedTwiceChangesNothing(t *testing.T) {
 
 func TestOneTenantsErrorBlocksThatTenantUntilASecondMeetsIt(t *testing.T) {
 	t.Parallel()
-	for _, kind := range []failure.Kind{failure.ExecutionError, failure.Timeout} {
+	for _, kind := range []failure.Kind{failure.ExecutionError, failure.Timeout, failure.HostSick, failure.OutOfMemory} {
 		s, b := route.Strikes{}.Add(strike(1, kind, "acme"), noon, route.Production())
 		if b == nil || !b.HoldsFor("acme", 0) || b.HoldsFor("other", 0) {
 			t.Fatalf("%s: first block %+v", kind, b)
@@ -133,55 +133,13 @@ func TestAnotherTenantsSuccessClearsItsOwnStrikesOnly(t *testing.T) {
 	}
 }
 
-func TestABlockForMemoryHoldsJobsAtLeastAsBig(t *testing.T) {
-	t.Parallel()
-	oom := strike(1, failure.OutOfMemory, "acme")
-	oom.Size = 1000
-	s, b := route.Strikes{}.Add(oom, noon, route.Production())
-	if b == nil || b.Size != 1000 || b.HoldsFor("acme", 999) || !b.HoldsFor("other", 1000) {
-		t.Fatalf("block %+v", b)
-	}
-	if next, lift, changed := s.Success("acme", 999, noon, noon); lift || changed || next.Common != 1 {
-		t.Errorf("a smaller job's success: lift %t, changed %t, %+v", lift, changed, next)
-	}
-	smaller := oom
-	smaller.Mark, smaller.Size = 2, 500
-	wider, b2 := s.Add(smaller, noon.Add(time.Second), route.Production())
-	if b2 == nil || b2.Size != 500 || !b2.Until.Equal(b.Until) || wider.Level != 1 {
-		t.Errorf("a smaller job out of memory: %+v", b2)
-	}
-	if _, lift, _ := s.Success("acme", 1000, noon, noon); !lift {
-		t.Error("the success of a job as big does not lift the block")
-	}
-}
-
-func TestAFailureOfAnotherKindMakesABlockForMemoryHoldEveryJob(t *testing.T) {
-	t.Parallel()
-	oom := strike(1, failure.OutOfMemory, "acme")
-	oom.Size = 1000
-	s, _ := route.Strikes{}.Add(oom, noon, route.Production())
-	_, b := s.Add(strike(2, failure.HostLost, "acme"), noon, route.Production())
-	if b == nil || !b.HoldsFor("other", 1) {
-		t.Errorf("block %+v", b)
-	}
-	s, _ = route.Strikes{}.Add(strike(1, failure.HostLost, "acme"), noon, route.Production())
-	oom.Mark = 2
-	if _, b = s.Add(oom, noon, route.Production()); b != nil {
-		t.Errorf("out of memory narrowed a block: %+v", b)
-	}
-	s, _ = route.Strikes{}.Add(strike(1, failure.ExecutionError, "acme"), noon, route.Production())
-	if _, b = s.Add(oom, noon, route.Production()); b == nil || !b.HoldsFor("acme", 1) || !b.HoldsFor("other", 1000) {
-		t.Errorf("out of memory after one tenant's error: %+v", b)
-	}
-}
-
 func TestIncapableBlocksAtOnceForTheCapAndIsNoStrike(t *testing.T) {
 	t.Parallel()
 	s, b := route.Strikes{}.Add(strike(1, failure.Incapable, "acme"), noon, route.Development())
 	if b == nil || b.Until.Sub(noon) != 15*time.Minute || !b.HoldsFor("other", 0) {
 		t.Fatalf("block %+v", b)
 	}
-	if s.Level != 0 || s.Common != 0 || s.OnProbation() {
+	if s.Level != 0 || s.OnProbation() {
 		t.Errorf("strikes %+v", s)
 	}
 }
@@ -189,7 +147,7 @@ func TestIncapableBlocksAtOnceForTheCapAndIsNoStrike(t *testing.T) {
 func TestAfterALiftedBlockTheNextFailureBlocksAgain(t *testing.T) {
 	t.Parallel()
 	s, _ := route.Strikes{}.Add(strike(1, failure.Incapable, "acme"), noon, route.Production())
-	if _, b := s.Lifted().Add(strike(2, failure.HostLost, "acme"), noon.Add(time.Second), route.Production()); b == nil || b.Kind != failure.HostLost {
+	if _, b := s.Lifted().Add(strike(2, failure.Timeout, "acme"), noon.Add(time.Second), route.Production()); b == nil || b.Kind != failure.Timeout {
 		t.Errorf("block %+v", b)
 	}
 }
@@ -197,7 +155,7 @@ func TestAfterALiftedBlockTheNextFailureBlocksAgain(t *testing.T) {
 func TestKindsThatBlameNoPairAreNoStrikes(t *testing.T) {
 	t.Parallel()
 	for _, kind := range []failure.Kind{
-		failure.InvalidWorkflow, failure.HostSick, failure.RejectedBusy, failure.Lost, failure.Drained, failure.Interrupted,
+		failure.InvalidWorkflow, failure.Refused, failure.Transient, failure.RejectedBusy, failure.Lost, failure.Drained, failure.Interrupted,
 	} {
 		if s, b := (route.Strikes{}).Add(strike(1, kind, "acme"), noon, route.Production()); b != nil || !s.Clear() {
 			t.Errorf("%s: %+v, %+v", kind, s, b)
@@ -207,15 +165,15 @@ func TestKindsThatBlameNoPairAreNoStrikes(t *testing.T) {
 
 func TestProbationLastsFromTheBlockToTheNextSuccess(t *testing.T) {
 	t.Parallel()
-	s, _ := route.Strikes{}.Add(strike(1, failure.HostLost, "acme"), noon, route.Development())
+	s, _ := route.Strikes{}.Add(strike(1, failure.Timeout, "acme"), noon, route.Development())
 	if s.OnProbation() {
 		t.Error("on probation before any block")
 	}
-	s, _ = route.Strikes{}.Add(strike(1, failure.HostLost, "acme"), noon, route.Production())
+	s, _ = route.Strikes{}.Add(strike(1, failure.Timeout, "acme"), noon, route.Production())
 	if !s.OnProbation() {
 		t.Error("not on probation after a block")
 	}
-	if s, _, _ = s.Success("other", 0, noon.Add(2*time.Minute), noon.Add(2*time.Minute)); s.OnProbation() {
+	if s, _, _ = s.Success("acme", 0, noon.Add(2*time.Minute), noon.Add(2*time.Minute)); s.OnProbation() {
 		t.Error("on probation after a success")
 	}
 }

@@ -83,9 +83,19 @@ func (r *Room) askAgain(at int64) {
 	}
 }
 
+// settleFrom is how many kinds of tickets may be put before Settle takes them in.
+const settleFrom = 1024
+
+// Settle takes in many tickets that were put while nothing is decided yet. What the workflow of a ticket needs is kept
+// from then on; before, it is forgotten when that of hashesKept others has come.
+func (r *Room) Settle(f *Fleet, now time.Time) {
+	if len(r.unplaced) >= settleFrom {
+		r.sync(f, now)
+	}
+}
+
 // sync takes in what has changed since the last decision.
 func (r *Room) sync(f *Fleet, now time.Time) {
-	f.advance(now)
 	r.tick(now)
 	r.greet(f)
 	switch {
@@ -168,7 +178,7 @@ func (b *turn) look(p *pool) {
 	for _, bay := range p.bays {
 		l := bay.lane
 		l.know(b.fleet)
-		if l.facts.maxRunning > 0 && l.facts.total >= l.facts.maxRunning {
+		if l.facts.closed() || l.facts.liable() {
 			continue
 		}
 		level := l.level(b.room.now, step)

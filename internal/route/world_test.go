@@ -31,6 +31,7 @@ type world struct {
 	virtual  map[int]float64 // rank of the lane that was served last, by priority
 	runTimes map[[2]string][]float64
 	since    map[[2]string]time.Time // a lane was served or got its first job
+	withheld map[[2]string]bool      // by tenant and hash
 }
 
 func newWorld() *world {
@@ -40,7 +41,7 @@ func newWorld() *world {
 		prefer: map[workflow.Hash][]string{}, exclude: map[workflow.Hash][]string{}, caps: map[route.Tenant]int{},
 		weights: map[route.Tenant]float64{}, tickets: map[uint64]route.Ticket{}, used: map[[2]string]float64{},
 		fresh: map[[2]string]bool{}, virtual: map[int]float64{}, runTimes: map[[2]string][]float64{},
-		since: map[[2]string]time.Time{},
+		since: map[[2]string]time.Time{}, withheld: map[[2]string]bool{},
 	}
 }
 
@@ -84,6 +85,9 @@ func (w *world) candidates(j route.Want, now time.Time) []route.HostID {
 	if limit := w.caps[j.Tenant]; limit > 0 && w.running(func(r route.Run) bool { return r.Tenant == j.Tenant }) >= limit {
 		return nil
 	}
+	if w.down(j.Tenant) > 1 || w.withheld[[2]string{string(j.Tenant), string(j.Hash)}] {
+		return nil
+	}
 	var right, fresh []route.HostID
 	for id := range w.hosts {
 		if w.right(id, j) {
@@ -119,6 +123,17 @@ func (w *world) candidates(j route.Want, now time.Time) []route.HostID {
 	return nil
 }
 
+// down is how many hosts are unhealthy because of a tenant.
+func (w *world) down(t route.Tenant) int {
+	n := 0
+	for _, h := range w.hosts {
+		if h.State == route.Unhealthy && h.Blame.Tenant == t {
+			n++
+		}
+	}
+	return n
+}
+
 // best are the hosts that only the rendezvous tells apart.
 func (w *world) best(j route.Want, now time.Time) []route.HostID {
 	c := w.candidates(j, now)
@@ -151,7 +166,7 @@ func (w *world) best(j route.Want, now time.Time) []route.HostID {
 func (w *world) tooSmall(j route.Want) int64 {
 	most := int64(0)
 	for _, b := range w.blocks {
-		if b.Hash == j.Hash && b.Kind == failure.OutOfMemory && b.Size > 0 && b.Size <= j.Size && slices.Contains(b.Tenants, route.Everyone) {
+		if b.Hash == j.Hash && b.Kind == failure.OutOfMemory && b.HoldsFor(j.Tenant, j.Size) {
 			most = max(most, w.hosts[b.Host].Memory)
 		}
 	}

@@ -90,3 +90,32 @@ func BenchmarkMetBy(b *testing.B) {
 		}
 	}
 }
+
+// BenchmarkOptions reads the options of a workflow.
+func BenchmarkOptions(b *testing.B) {
+	g := parse(b, string(realistic(b)))
+	b.ReportAllocs()
+	for b.Loop() {
+		_ = g.Options()
+	}
+}
+
+// BenchmarkLacks compares the options of a workflow with a host of 12 000
+// classes and choices that lists them all.
+func BenchmarkLacks(b *testing.B) {
+	g := parse(b, string(realistic(b)))
+	var builder workflow.CapabilityBuilder
+	for i := range 2000 {
+		builder.AddClass(fmt.Sprintf("Class%d", i))
+		builder.AddChoices(fmt.Sprintf("Class%d", i), "mode", []string{"a", "b", "c"})
+	}
+	builder.AddChoices("KSampler", "sampler_name", []string{"euler", "dpmpp_2m", "dpmpp_2m_sde", "dpmpp_3m_sde"})
+	builder.AddChoices("KSampler", "scheduler", []string{"normal", "karras", "simple"})
+	host, options := workflow.NewCapability(&builder), g.Options()
+	b.ReportAllocs()
+	for b.Loop() {
+		if host.Lacks(options) != nil {
+			b.Fatal("the host has them")
+		}
+	}
+}

@@ -3,6 +3,8 @@ package workflow
 import (
 	"encoding/binary"
 	"errors"
+	"fmt"
+	"math"
 	"math/bits"
 	"slices"
 
@@ -10,10 +12,10 @@ import (
 )
 
 // Capability is what a host can run: the classes it has, the (class, input)
-// pairs whose choices it enumerates, and the model files among these choices,
-// as a set of xxhash64 values (8 bytes each; a host with 5 000 classes and
-// files is 40 kB). It is immutable but for UnmarshalBinary, and copies share
-// their memory. The zero Capability is that of a host that has nothing.
+// pairs whose choices it enumerates, and these choices, as a set of xxhash64
+// values (8 bytes each; a host with 5 000 classes and choices is 40 kB). It is
+// immutable but for UnmarshalBinary, and copies share their memory. The zero
+// Capability is that of a host that has nothing.
 //
 // Two names of one set collide with a chance of about n²/2⁶⁵; the price of a
 // collision is one attempt that ComfyUI refuses.
@@ -24,34 +26,6 @@ type Capability struct {
 	starts []uint32
 	shift  uint8
 	digest uint64
-}
-
-// CapabilityBuilder collects the names of a Capability. The zero value is
-// ready; it is not safe for concurrent use.
-type CapabilityBuilder struct{ values []uint64 }
-
-// AddClass says that the host has a node class.
-func (b *CapabilityBuilder) AddClass(class string) {
-	b.values = append(b.values, classKey(class))
-}
-
-// AddChoices says that the host enumerates an input of a class, and that these
-// are its choices, in the host's own spelling. Choices that name no model file
-// are not kept, since no workflow requires them.
-func (b *CapabilityBuilder) AddChoices(class, input string, files []string) {
-	b.values = append(b.values, inputKey(class, input))
-	for _, file := range files {
-		if isModel([]byte(file)) {
-			b.values = append(b.values, fileKey(class, input, slashed(file)))
-		}
-	}
-}
-
-// NewCapability returns the set of what was added to b so far. b may be used on.
-func NewCapability(b *CapabilityBuilder) Capability {
-	sorted := slices.Clone(b.values)
-	slices.Sort(sorted)
-	return newCapability(slices.Compact(sorted))
 }
 
 func newCapability(sorted []uint64) Capability {
@@ -80,7 +54,10 @@ func (c Capability) has(v uint64) bool {
 	return false
 }
 
-// Len returns the number of values: classes, enumerated inputs and files.
+// HasClass says whether the host has a node class.
+func (c Capability) HasClass(class string) bool { return c.has(classKey(class)) }
+
+// Len returns the number of values: classes, enumerated inputs and choices.
 func (c Capability) Len() int { return len(c.sorted) }
 
 // Digest is equal for equal capabilities, whatever the order they were built in.
@@ -109,8 +86,9 @@ func (c Capability) appendValues(b []byte) []byte {
 	return b
 }
 
-// UnmarshalBinary reads what MarshalBinary wrote and refuses anything else; c
-// is unchanged then. It keeps no reference to data.
+// UnmarshalBinary reads what MarshalBinary wrote, in this version or in one that
+// kept files only, and refuses anything else; c is unchanged then. It keeps no
+// reference to data.
 func (c *Capability) UnmarshalBinary(data []byte) error {
 	if len(data) < len(capabilityMark) || string(data[:len(capabilityMark)]) != capabilityMark {
 		return errors.New("read capability: it was written in another format; restart the host's agent in this version")
@@ -118,6 +96,9 @@ func (c *Capability) UnmarshalBinary(data []byte) error {
 	data = data[len(capabilityMark):]
 	if len(data)%8 != 0 {
 		return errors.New("read capability: it is cut off")
+	}
+	if len(data)/8 > maxValues {
+		return fmt.Errorf("read capability: it has %d values, and a host has at most %d", len(data)/8, maxValues)
 	}
 	sorted := make([]uint64, len(data)/8)
 	for i := range sorted {
@@ -130,13 +111,30 @@ func (c *Capability) UnmarshalBinary(data []byte) error {
 	return nil
 }
 
-func classKey(class string) uint64             { return key('c', class) }
-func inputKey(class, input string) uint64      { return key('i', class, input) }
-func fileKey(class, input, file string) uint64 { return key('f', class, input, file) }
+// The keys of one set differ by their first byte.
+func classKey[T text](class T) uint64             { return key('c', class) }
+func inputKey[T text](class, input T) uint64      { return key('i', class, input) }
+func fileKey[T text](class, input, file T) uint64 { return key('f', class, input, file) }
+
+// listKey says that all choices of an input are in the set, and not only the
+// model files among them.
+func listKey[T text](class, input T) uint64 { return key('o', class, input) }
+
+func textKey[T text](class, input, choice T) uint64 { return key('v', class, input, choice) }
+
+// numberKey is that of a choice that is a number, or a boolean, which is 1 or 0
+// to Python.
+func numberKey[T text](class, input T, choice float64) uint64 {
+	var bits [8]byte
+	binary.LittleEndian.PutUint64(bits[:], math.Float64bits(choice+0)) // -0 is 0
+	return key('n', class, input, T(bits[:]))
+}
+
+type text interface{ string | []byte }
 
 // key hashes a tag and names, each name followed by a zero byte.
-func key(tag byte, names ...string) uint64 {
-	var room [256]byte
+func key[T text](tag byte, names ...T) uint64 {
+	var room [320]byte
 	b := append(room[:0], tag)
 	for _, name := range names {
 		b = append(append(b, name...), 0)

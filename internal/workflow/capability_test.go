@@ -92,7 +92,7 @@ func TestCapabilityOfAnySizeFindsEveryName(t *testing.T) {
 		}
 		for i := range 2 * size {
 			has := workflow.Requirements{Classes: []string{fmt.Sprint(i)}}.Compile().MetBy(c)
-			if has != (i < size) {
+			if has != (i < size) || c.HasClass(fmt.Sprint(i)) != has {
 				t.Fatalf("of %d classes, class %d is there: %t", size, i, has)
 			}
 		}
@@ -138,8 +138,23 @@ func TestCapabilityRefusesForeignBytes(t *testing.T) {
 			t.Errorf("%q: %v, %d values", raw, err, c.Len())
 		}
 	}
+	long := make([]uint64, 120_001)
+	for i := range long {
+		long[i] = uint64(i)
+	}
+	if err := c.UnmarshalBinary(values(long...)); err == nil || c.Len() != 1 {
+		t.Errorf("of too many values %d are taken, %v", c.Len(), err)
+	}
 	if err := c.UnmarshalBinary(values(0, 1, 1<<63, 1<<64-1)); err != nil || c.Len() != 4 {
 		t.Errorf("%v, %d values", err, c.Len())
+	}
+}
+
+func TestAFileIsKeptOnce(t *testing.T) {
+	t.Parallel()
+	c := capability(func(b *workflow.CapabilityBuilder) { b.AddChoices("A", "f", []string{"x.ckpt", "none"}) })
+	if c.Len() != 4 { // the input, its list, the file, the other choice
+		t.Errorf("%d values", c.Len())
 	}
 }
 

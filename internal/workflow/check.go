@@ -6,6 +6,10 @@ import "strings"
 // ComfyUI's validation recurses once per node and fails near 980.
 const maxChain = 900
 
+// maxNeeds is the most classes and model files that a workflow may need: hosts
+// are compared with each of them. Real workflows need some dozens.
+const maxNeeds = 4096
+
 // check refuses what no host could run and what would wedge a host.
 func (g *Graph) check() error {
 	if len(g.nodes) == 0 {
@@ -18,6 +22,9 @@ func (g *Graph) check() error {
 		if err := g.checkNode(&g.nodes[i]); err != nil {
 			return err
 		}
+	}
+	if err := g.checkNeeds(); err != nil {
+		return err
 	}
 	var rooms struct { // most workflows fit, and need no memory on the heap
 		sources [256]int32
@@ -56,6 +63,42 @@ func (g *Graph) checkNode(n *node) error {
 	case g.kind(n.inputs) != kindObject:
 		return refuse(g.idOf(n), `node %s (%s) has inputs that are %s, not an object; give it "inputs": {} at least`,
 			quote(g.idOf(n)), g.classOf(n), g.kindName(n.inputs))
+	case isUUID(g.text(n.class)):
+		return refuse(g.idOf(n), `node %s is a subgraph that was not expanded (its class is the id %s), which no host knows; open the workflow in ComfyUI, right-click that node, choose "Unpack Subgraph", and %s`,
+			quote(g.idOf(n)), g.classOf(n), exportHint)
+	}
+	return nil
+}
+
+// isUUID says whether a class is the id of a subgraph: 8-4-4-4-12 hex digits.
+func isUUID(class []byte) bool {
+	if len(class) != 36 {
+		return false
+	}
+	for i, c := range class {
+		switch i {
+		case 8, 13, 18, 23:
+			if c != '-' {
+				return false
+			}
+		default:
+			if (c < '0' || c > '9') && (c|0x20 < 'a' || c|0x20 > 'f') {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// checkNeeds counts only where there may be too many.
+func (g *Graph) checkNeeds() error {
+	if len(g.tokens) <= maxNeeds {
+		return nil
+	}
+	r := g.Requirements()
+	if needs := len(r.Classes) + len(r.Models); needs > maxNeeds {
+		return refuse("", "the workflow needs %d node classes and model files, more than the %d that hosts are compared with; split the workflow",
+			needs, maxNeeds)
 	}
 	return nil
 }

@@ -204,6 +204,12 @@ func orderUTF16(c byte) byte {
 	return c
 }
 
+// finite says whether the number at token at is JSON's, and no NaN or Infinity.
+func (d *document) finite(at int32) bool {
+	raw := d.raw(at)
+	return raw[len(raw)-1] < 'A'
+}
+
 // number returns the value of the number at token at, as a float64.
 func (d *document) number(at int32) float64 {
 	// Out of range is ±Inf, as in JavaScript.

@@ -15,8 +15,10 @@ type Graph struct {
 	nodes  []node
 	inputs []member // of all nodes, node by node
 
-	hashed sync.Once
-	hash   Hash
+	hashed   sync.Once
+	hash     Hash
+	measured sync.Once
+	size     int64
 }
 
 // node is one node; its member's name is the id, its value the node's object.
@@ -31,11 +33,13 @@ type node struct {
 // Parse reads a workflow in API format. It keeps no reference to raw.
 //
 // It refuses, with an *Error, what ComfyUI could not read or would be wedged
-// by: anything but strict JSON in UTF-8 without lone surrogates (at most 200
-// levels, 1 GiB); workflows in UI format or without nodes; nodes without class
-// or inputs; links to nodes that do not exist; cycles; and chains of links too
-// long for ComfyUI's recursion. Of a name given twice in an object the last
-// counts, as in ComfyUI.
+// by: anything but JSON in UTF-8 without lone surrogates (at most 200 levels,
+// 1 GiB; NaN, Infinity and -Infinity are taken, as Python takes them); workflows
+// in UI format or without nodes; nodes without class or inputs; subgraphs that
+// were not expanded; links to nodes that do not exist; cycles; chains of links
+// too long for ComfyUI's recursion; and workflows that need more than 4 096
+// classes and models. Of a name given twice in an object the last counts, as in
+// ComfyUI.
 func Parse(raw []byte) (*Graph, error) {
 	return Adopt(bytes.Clone(raw))
 }
@@ -137,6 +141,18 @@ func (g *Graph) Hash() Hash {
 
 // Raw returns a copy of the bytes that were parsed.
 func (g *Graph) Raw() []byte { return bytes.Clone(g.src) }
+
+// JSON returns the workflow for readers of JSON alone: NaN, Infinity and
+// -Infinity, which Python reads, are 0, and all else, the hash too, is the same.
+func (g *Graph) JSON() []byte {
+	w := writer{Graph: g}
+	for at := range int32(len(g.tokens)) {
+		if g.kind(at) == kindNumber && !g.finite(at) {
+			w.replace(at, append(w.texts, '0'))
+		}
+	}
+	return w.splice()
+}
 
 // Len returns the number of nodes, at least 1.
 func (g *Graph) Len() int { return len(g.nodes) }

@@ -16,7 +16,7 @@ import (
 //   - a string that names a model file: itself, with / for \;
 //   - any other string: "";
 //   - an object or another array: the same way, member by member;
-//   - null: null; a number "number"; a boolean "boolean".
+//   - null: null; a number, NaN and Infinity too, "number"; a boolean "boolean".
 type Hash string
 
 // Short returns the first 8 digits, for people.

@@ -53,6 +53,16 @@ func isModel(s []byte) bool {
 	return false
 }
 
-// slashed is the spelling of a model file in hashes, requirements and
-// capabilities: a Windows host's separators count as slashes.
-func slashed(file string) string { return strings.ReplaceAll(file, `\`, "/") }
+// modelLike says whether a string that is no model file to the hash is one to
+// people.
+func modelLike(s []byte) bool {
+	dot := bytes.LastIndexByte(s, '.')
+	if dot < 0 {
+		return false
+	}
+	switch strings.ToLower(string(s[dot+1:])) {
+	case "pt2", "torchscript", "patch", "engine":
+		return true
+	}
+	return false
+}

@@ -67,7 +67,13 @@ func TestRefusals(t *testing.T) {
 		{"TwoHighSurrogates", `{"\ud83d\ud83d":1}`, "", notJSON("line 1, column 8", `\ud83d is half a character (a lone surrogate)`)},
 		{"LineBreakInString", "{\"a\nb\":1}", "", notJSON("line 1, column 4", `a control character stands in a string; write it as \u000a`)},
 		{"WindowsPath", `{"a":"C:\models"}`, "", notJSON("line 1, column 10", `\m is no escape sequence; write a backslash as \\`)},
-		{"NaN", `{"a":NaN}`, "", notJSON("line 1, column 6", "a value is expected")},
+		{"HalfOfNaN", `{"a":Na}`, "", notJSON("line 1, column 6", "a value is expected")},
+		{"MinusNaN", `{"a":-NaN}`, "", notJSON("line 1, column 6", "a value is expected")},
+		{"LongInfinity", `{"a":Infinitys}`, "", notJSON("line 1, column 14", "a comma or } is expected")},
+		{"NodeIsNaN", `{"4":NaN}`, "4", `node "4" is a number, not an object with class_type and inputs; ` + advice},
+		{"Subgraph", `{"4":{"class_type":"6ba7b810-9dad-11d1-80b4-00C04fd430c8","inputs":{}}}`, "4",
+			`node "4" is a subgraph that was not expanded (its class is the id 6ba7b810-9dad-11d1-80b4-00C04fd430c8), which no host knows; ` +
+				`open the workflow in ComfyUI, right-click that node, choose "Unpack Subgraph", and ` + advice},
 		{"LeadingZero", `{"a":01}`, "", notJSON("line 1, column 8", "a number is malformed")},
 		{"HugeNumber", `{"a":` + strings.Repeat("1", 4301) + `}`, "", notJSON("line 1, column 4307", "a number has more than 4300 digits")},
 		{"Array", "[]", "", "the workflow is an array, not an object of nodes; " + advice},
@@ -179,5 +185,54 @@ func TestLongNamesAreCutInMessages(t *testing.T) {
 	_, err := workflow.Parse([]byte(`{"` + strings.Repeat("ä", 100_000) + `":1}`))
 	if want := `node "` + strings.Repeat("ä", 30) + `…" is a number`; err == nil || !strings.HasPrefix(err.Error(), want) {
 		t.Fatalf("%.300v", err)
+	}
+}
+
+func TestWhatPythonCallsANumberIsTaken(t *testing.T) {
+	t.Parallel()
+	const raw = `{"1":{"class_type":"B","inputs":{}},"5":{"class_type":"SlowNode","inputs":{"image":["1",0],"x":NaN,"y":[ Infinity,-Infinity],"t":"NaN"},"is_changed":[NaN]}}`
+	g := parse(t, raw)
+	plain := strings.NewReplacer(`"t":"NaN"`, `"t":"NaN"`, "NaN", "0", "-Infinity", "0", "Infinity", "0").Replace(raw)
+	if string(g.Raw()) != raw || string(g.JSON()) != plain {
+		t.Errorf("Raw %s, JSON %s", g.Raw(), g.JSON())
+	}
+	if numbers := parse(t, plain); numbers.Hash() != g.Hash() || string(numbers.JSON()) != plain {
+		t.Errorf("hash %s, with other numbers %s", g.Hash(), numbers.Hash())
+	}
+	prepared, err := g.Prepare(workflow.Preparation{Prefix: "p", Seed: func() uint64 { return 1 }})
+	if err != nil || string(prepared.Body) != raw {
+		t.Errorf("prepared: %s, %v", prepared.Body, err)
+	}
+	if got := g.Options().Len(); got != 1 { // the text; a list cannot hold a NaN that is equal to this one
+		t.Errorf("%d options", got)
+	}
+	_, err = workflow.Parse([]byte(strings.Replace(raw, `["1",0]`, `["2",NaN]`, 1)))
+	if err == nil || !strings.Contains(err.Error(), `links to node "2", which does not exist`) {
+		t.Errorf("a link whose slot is NaN, which ComfyUI follows: %v", err)
+	}
+}
+
+func TestAClassThatIsNoUUIDIsTaken(t *testing.T) {
+	t.Parallel()
+	for _, class := range []string{"6ba7b810-9dad-11d1-80b4-00c04fd430cZ", "6ba7b810-9dad-11d1-80b4-00c04fd430c", "6ba7b810+9dad-11d1-80b4-00c04fd430c8"} {
+		parse(t, `{"1":{"class_type":"`+class+`","inputs":{}}}`)
+	}
+}
+
+func TestAWorkflowNeedsAtMost4096ClassesAndModels(t *testing.T) {
+	t.Parallel()
+	form := func(files int) []byte {
+		var b strings.Builder
+		for i := range files {
+			fmt.Fprintf(&b, `,"f%d":"%d.ckpt"`, i, i)
+		}
+		return []byte(`{"1":{"class_type":"A","inputs":{` + b.String()[1:] + `}}}`)
+	}
+	if _, err := workflow.Parse(form(4095)); err != nil {
+		t.Error(err)
+	}
+	_, err := workflow.Parse(form(4096))
+	if err == nil || err.Error() != "the workflow needs 4097 node classes and model files, more than the 4096 that hosts are compared with; split the workflow" {
+		t.Error(err)
 	}
 }

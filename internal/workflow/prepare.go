@@ -16,25 +16,34 @@ type Preparation struct {
 	// Seed is called for each input named seed or noise_seed whose value is -1,
 	// in canonical order of nodes; nil leaves them.
 	Seed func() uint64
-	// Prefix comes before the value of every string input named
-	// filename_prefix, with a slash between; empty leaves them. Values that
-	// would leave the output folder (absolute, or with "..") stay as they are:
-	// ComfyUI refuses them itself.
+	// SeedLimit is the largest seed that an input takes. What is drawn beyond it
+	// is brought within; nil knows none.
+	SeedLimit func(class, input string) (most uint64, known bool)
+	// Prefix comes before the value of every input named filename_prefix, with a
+	// slash between; empty leaves them. Values that would leave the output folder
+	// (absolute, or with "..") stay as they are: ComfyUI refuses them itself. A
+	// value that is a link gets it from a node that is added, of a class that
+	// Has must know; else the link is replaced by Prefix and a name.
 	Prefix string
+	// Has says whether the host has a node class; nil has none.
+	Has func(class string) bool
 	// Inputs has replacement strings, node → input → string, such as the names
 	// of uploaded files. They win over the other changes; an input that the
 	// node does not have yet is added.
 	Inputs map[string]map[string]string
 	// Spell returns the host's own spelling of a model file, which it gets as in
-	// ModelRef; "" when the host has none, which leaves the workflow's. nil
-	// leaves all of them.
+	// ModelRef, or of another text of one line with slashes, which may be a
+	// folder; "" when the host has none, which leaves the workflow's. nil leaves
+	// all of them.
 	Spell func(class, input, file string) string
 }
 
 // Prepared is a workflow ready for one run.
 type Prepared struct {
-	Body  []byte            // the workflow; what was not replaced is verbatim
-	Seeds map[string]uint64 // node → seed drawn for it; nil when none was
+	Body     []byte            // the workflow; what was not replaced is verbatim
+	Seeds    map[string]uint64 // node → seed drawn for it; nil when none was
+	Added    []string          // nodes that the workflow did not have, which mean nothing to people
+	Unlinked []string          // nodes whose filename_prefix is no link any more
 }
 
 // Prepare returns the workflow with the changes of p. The error is an *Error:
@@ -49,7 +58,8 @@ func (g *Graph) Prepare(p Preparation) (Prepared, error) {
 	for i := range g.nodes {
 		w.node(&g.nodes[i])
 	}
-	return Prepared{Body: w.splice(), Seeds: w.seeds}, nil
+	w.append()
+	return Prepared{Body: w.splice(), Seeds: w.seeds, Added: w.added, Unlinked: w.unlinked}, nil
 }
 
 // SetInput returns the workflow with one input set to a JSON value; an input
@@ -101,6 +111,10 @@ type writer struct {
 	edits []edit
 	texts []byte // of all edits, one after the other
 	seeds map[string]uint64
+
+	additions []byte // nodes, as JSON
+	added     []string
+	unlinked  []string
 }
 
 // put makes an edit of what texts has more than w.texts.
@@ -181,20 +195,35 @@ func (w *writer) input(n *node, in member) {
 	switch {
 	case k == kindNumber && (string(name) == "seed" || string(name) == "noise_seed"):
 		if w.p.Seed != nil && w.number(value) == -1 {
-			w.drawSeed(n, value)
+			w.drawSeed(n, in)
 		}
 	case k == kindString && string(name) == "filename_prefix":
 		if prefix := w.text(value); w.p.Prefix != "" && staysInside(prefix) {
 			w.replace(value, w.prefixed(prefix))
 		}
+	case string(name) == "filename_prefix" && w.p.Prefix != "" && w.followed(value):
+		w.prefixLink(n, value)
 	case w.p.Spell != nil:
-		w.eachModel(value, name, func(at int32, path, file []byte) {
-			own := w.spell(w.text(n.class), path, file)
-			if own != "" && own != string(w.text(at)) {
-				w.replace(at, appendJSON(w.texts, own))
-			}
-		})
+		w.respell(n, in)
 	}
+}
+
+// respell writes files, and choices that have folders as well, as the host does.
+func (w *writer) respell(n *node, in member) {
+	change := func(at int32, path, file []byte) {
+		own := w.spell(w.text(n.class), path, file)
+		if own != "" && own != string(w.text(at)) {
+			w.replace(at, appendJSON(w.texts, own))
+		}
+	}
+	value, name := in.value(), w.name(in)
+	if w.kind(value) == kindString && bytes.ContainsAny(w.inside(value), `/\`) && w.model(value) == nil {
+		if text := w.text(value); isChoice(text) {
+			change(value, name, slashes(text))
+		}
+		return
+	}
+	w.eachModel(value, name, change)
 }
 
 // prefixed is w.texts and a file name with the prefix.
@@ -210,13 +239,18 @@ func (w *writer) spell(class, path, file []byte) string {
 	return w.p.Spell(names[:from-1], names[from:to], names[to+1:])
 }
 
-func (w *writer) drawSeed(n *node, value int32) {
+func (w *writer) drawSeed(n *node, in member) {
 	seed := w.p.Seed()
+	if w.p.SeedLimit != nil {
+		if most, known := w.p.SeedLimit(string(w.text(n.class)), string(w.name(in))); known && seed > most {
+			seed %= most + 1
+		}
+	}
 	if w.seeds == nil {
 		w.seeds = make(map[string]uint64)
 	}
 	w.seeds[w.idOf(n)] = seed
-	w.replace(value, strconv.AppendUint(w.texts, seed, 10))
+	w.replace(in.value(), strconv.AppendUint(w.texts, seed, 10))
 }
 
 // staysInside says whether a filename prefix is relative and without "..", by

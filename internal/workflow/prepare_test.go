@@ -3,6 +3,7 @@ package workflow_test
 import (
 	"encoding/json"
 	"errors"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -20,7 +21,14 @@ func TestPrepareChangesOnlyWhatItIsTold(t *testing.T) {
 	p := workflow.Preparation{
 		Seed:   func() uint64 { t.Error("a seed is drawn"); return 0 },
 		Prefix: "comfyherd/u",
-		Spell:  func(_, _, _ string) string { t.Error("a spelling is asked for"); return "" },
+		Spell: func(_, input, text string) string {
+			if input != "s" || text != "éé/" {
+				t.Errorf("a spelling of %q is asked for", text)
+			}
+			return ""
+		},
+		Has:       func(string) bool { t.Error("a class is asked for"); return true },
+		SeedLimit: func(_, _ string) (uint64, bool) { t.Error("a limit is asked for"); return 1, true },
 	}
 	for _, p := range []workflow.Preparation{p, {}} {
 		got, err := parse(t, untouched).Prepare(p)
@@ -172,5 +180,94 @@ func TestSetInputNamesTheNodesThereAre(t *testing.T) {
 	const want = `the workflow has no node "66"; its nodes are "3", "4", "5", "6", "7", "8", "9", "10", "11", "12", "13"`
 	if err == nil || err.Error() != want {
 		t.Fatalf("SetInput = %v; want %s", err, want)
+	}
+}
+
+func TestASeedStaysWithinItsInput(t *testing.T) {
+	t.Parallel()
+	limits := map[string]uint64{"K seed": 2147483647, "K noise_seed": 1<<64 - 1, "L seed": 0}
+	limit := func(class, input string) (uint64, bool) {
+		most, known := limits[class+" "+input]
+		return most, known
+	}
+	for _, c := range []struct {
+		class, input string
+		drawn, want  uint64
+	}{
+		{"K", "seed", 2147483647, 2147483647},
+		{"K", "seed", 2147483648, 0},
+		{"K", "seed", 1<<64 - 1, 2147483647},
+		{"K", "noise_seed", 1<<64 - 1, 1<<64 - 1},
+		{"L", "seed", 77, 0},
+		{"L", "noise_seed", 77, 77},
+	} {
+		form := `{"1":{"class_type":"` + c.class + `","inputs":{"` + c.input + `":%}}}`
+		got, err := parse(t, strings.Replace(form, "%", "-1", 1)).Prepare(workflow.Preparation{Seed: func() uint64 { return c.drawn }, SeedLimit: limit})
+		want := strings.Replace(form, "%", strconv.FormatUint(c.want, 10), 1)
+		if err != nil || string(got.Body) != want || got.Seeds["1"] != c.want {
+			t.Errorf("%d drawn for %s.%s: %s, %v, %v; want %s", c.drawn, c.class, c.input, got.Body, got.Seeds, err, want)
+		}
+	}
+}
+
+// linked has two files whose names other nodes make.
+const linked = `{"1":{"class_type":"Name","inputs":{}},"comfyherd-prefix-1":{"class_type":"SaveImage","inputs":{"filename_prefix": ["1", 0] ,"images":["1",1]}},
+ "9":{"inputs":{"filename_prefix":["1",2]},"class_type":"SaveImage"}, "10":{"class_type":"PrimitiveString","inputs":{"value":"../x"}},
+ "11":{"class_type":"SaveImage","inputs":{"filename_prefix":["10",0]}}} `
+
+func TestALinkedFileNameGetsThePrefixFromANodeThatIsAdded(t *testing.T) {
+	t.Parallel()
+	got, err := parse(t, linked).Prepare(workflow.Preparation{Prefix: "comfyherd/u", Has: func(class string) bool { return class == "StringConcatenate" }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := strings.NewReplacer(
+		`["1", 0] ,`, `["comfyherd-prefix-3",0] ,`, `["1",2]`, `["comfyherd-prefix-2",0]`,
+		"}}} ", `}},"comfyherd-prefix-2":{"class_type":"StringConcatenate","inputs":{"string_a":"comfyherd/u/","string_b":["1",2],"delimiter":""}},`+
+			`"comfyherd-prefix-3":{"class_type":"StringConcatenate","inputs":{"string_a":"comfyherd/u/","string_b":["1", 0],"delimiter":""}}} `,
+	).Replace(linked)
+	if diff := cmp.Diff(want, string(got.Body)); diff != "" {
+		t.Error(diff)
+	}
+	if diff := cmp.Diff([]string{"comfyherd-prefix-2", "comfyherd-prefix-3"}, got.Added); diff != "" || got.Unlinked != nil {
+		t.Error(diff, got.Unlinked)
+	}
+	if _, err := workflow.Parse(got.Body); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestALinkedFileNameIsReplacedWhereNoNodeCanAddThePrefix(t *testing.T) {
+	t.Parallel()
+	want := strings.NewReplacer(`["1", 0] ,`, `"comfyherd/u/ComfyUI" ,`, `["1",2]`, `"comfyherd/u/ComfyUI"`).Replace(linked)
+	for _, has := range []func(string) bool{nil, func(string) bool { return false }} {
+		got, err := parse(t, linked).Prepare(workflow.Preparation{Prefix: "comfyherd/u", Has: has})
+		if err != nil || got.Added != nil {
+			t.Error(err, got.Added)
+		}
+		if diff := cmp.Diff(want, string(got.Body)); diff != "" {
+			t.Error(diff)
+		}
+		if diff := cmp.Diff([]string{"9", "comfyherd-prefix-1"}, got.Unlinked); diff != "" {
+			t.Error(diff)
+		}
+	}
+}
+
+func TestFoldersAreSpeltAsTheHostDoes(t *testing.T) {
+	t.Parallel()
+	spell := func(class, input, text string) string {
+		if strings.Contains(text, "\n") {
+			t.Errorf("a spelling of %q is asked for", text)
+		}
+		if class == "A" && input == "folder" && text == "hub/sd15" {
+			return `hub\sd15`
+		}
+		return ""
+	}
+	got, err := parse(t, node(`"folder":"hub/sd15","other":"hub/sd15","long":"hub/sd15\nx","n":{"folder":"hub/sd15"}`)).Prepare(workflow.Preparation{Spell: spell})
+	want := node(`"folder":"hub\\sd15","other":"hub/sd15","long":"hub/sd15\nx","n":{"folder":"hub/sd15"}`)
+	if err != nil || string(got.Body) != want {
+		t.Errorf("%s, %v; want %s", got.Body, err, want)
 	}
 }

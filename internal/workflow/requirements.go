@@ -72,15 +72,18 @@ func (d *document) eachModel(at int32, path []byte, visit func(at int32, path, f
 	}
 }
 
-// Missing is one thing that a host is known to lack: a node class when File is
-// empty, else a model file.
-type Missing struct{ Class, Input, File string }
+// Missing is one thing that a host is known to lack: a node class when Input is
+// empty, else a model file, or an option that is no file.
+type Missing struct{ Class, Input, File, Option string }
 
 func (m Missing) String() string {
-	if m.File == "" {
+	switch {
+	case m.Input == "":
 		return "missing node " + m.Class
+	case m.File != "":
+		return fmt.Sprintf("missing model %s in %s.%s", m.File, m.Class, m.Input)
 	}
-	return fmt.Sprintf("missing model %s in %s.%s", m.File, m.Class, m.Input)
+	return fmt.Sprintf("missing option %s in %s.%s", quote(m.Option), m.Class, m.Input)
 }
 
 // Missing returns what a host with capability c is known to lack, classes
@@ -95,7 +98,7 @@ func (r Requirements) Missing(c Capability) []Missing {
 	}
 	for _, m := range r.Models {
 		if c.has(inputKey(m.Class, m.Input)) && !c.has(fileKey(m.Class, m.Input, m.File)) {
-			missing = append(missing, Missing(m))
+			missing = append(missing, Missing{Class: m.Class, Input: m.Input, File: m.File})
 		}
 	}
 	return missing

@@ -1,8 +1,6 @@
 package workflow_test
 
 import (
-	"fmt"
-	"math"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -43,39 +41,5 @@ func TestNestedModelsAreRequiredByTheirPath(t *testing.T) {
 	}}
 	if diff := cmp.Diff(want, g.Requirements()); diff != "" {
 		t.Fatal(diff)
-	}
-}
-
-func TestSize(t *testing.T) {
-	t.Parallel()
-	cases := []struct {
-		name, inputs string
-		want         int64
-	}{
-		{"None", `"x":1`, 0},
-		{"Picture", `"width":1024,"height":512`, 524288},
-		{"Batch", `"width":1024,"height":512,"batch_size":4`, 2097152},
-		{"Video", `"width":832,"height":480,"length":81,"batch_size":2`, 64696320},
-		{"FrameNames", `"width":10,"height":10,"frames":2,"num_frames":3,"frame_count":5,"video_length":4`, 500},
-		{"WidthAlone", `"width":1024,"length":5`, 0},
-		{"WidthAsText", `"width":"1024","height":512`, 0},
-		{"WidthLinked", `"width":["2",0],"height":512`, 0},
-		{"Floats", `"width":10.9,"height":1e1`, 100},
-		{"Negative", `"width":-10,"height":-10`, 0},
-		{"NoBatch", `"width":10,"height":10,"batch_size":0`, 0},
-		{"NoFrames", `"width":10,"height":10,"length":0`, 100},
-		{"LastOfTwo", `"width":10,"height":10,"width":20`, 200},
-		{"Saturates", `"width":18446744073709551615,"height":18446744073709551615`, math.MaxInt64},
-		{"SaturatesProduct", `"width":4294967296,"height":4294967296`, math.MaxInt64},
-		{"Infinite", `"width":1e999,"height":1`, math.MaxInt64},
-	}
-	for _, c := range cases {
-		g := parse(t, fmt.Sprintf(`{"1":{"class_type":"A","inputs":{%s}},"2":{"class_type":"B","inputs":{}}}`, c.inputs))
-		if got := g.Size(); got != c.want {
-			t.Errorf("%s: size %d, want %d", c.name, got, c.want)
-		}
-	}
-	if got := parse(t, string(realistic(t))).Size(); got != 2<<20 {
-		t.Errorf("two pictures of 1024 × 1024 have size %d", got)
 	}
 }

@@ -33,7 +33,7 @@ const (
 var kinds = [256]kind{
 	'n': kindNull, 't': kindBool, 'f': kindBool, '"': kindString, '[': kindArray, '{': kindObject,
 	'-': kindNumber, '0': kindNumber, '1': kindNumber, '2': kindNumber, '3': kindNumber, '4': kindNumber,
-	'5': kindNumber, '6': kindNumber, '7': kindNumber, '8': kindNumber, '9': kindNumber,
+	'5': kindNumber, '6': kindNumber, '7': kindNumber, '8': kindNumber, '9': kindNumber, 'N': kindNumber, 'I': kindNumber,
 }
 
 // token is one JSON value, or one key, quotes and brackets included. An
@@ -50,7 +50,8 @@ const (
 	flags     = container | escape
 )
 
-// scanner reads exactly the JSON of RFC 8259, in UTF-8, without lone surrogates.
+// scanner reads the JSON of RFC 8259, in UTF-8, without lone surrogates, and the
+// three numbers that Python's json writes beside it: NaN, Infinity, -Infinity.
 type scanner struct {
 	src  []byte
 	pos  int
@@ -239,6 +240,9 @@ func (s *scanner) number() error {
 	if s.src[s.pos] == '-' {
 		s.pos++
 	}
+	if s.pos < len(s.src) && s.src[s.pos] >= 'I' {
+		return s.bare(start)
+	}
 	zero := s.pos < len(s.src) && s.src[s.pos] == '0'
 	if n := s.digits(); n == 0 || zero && n > 1 {
 		return s.fail("a number is malformed")
@@ -263,6 +267,18 @@ func (s *scanner) number() error {
 	}
 	s.leaf(start, 0)
 	return nil
+}
+
+// bare scans a number that is a word, which begins at start.
+func (s *scanner) bare(start int) error {
+	s.pos = start
+	switch rest := s.src[start:]; {
+	case bytes.HasPrefix(rest, []byte("NaN")):
+		return s.word("NaN")
+	case bytes.HasPrefix(rest, []byte("-")):
+		return s.word("-Infinity")
+	}
+	return s.word("Infinity")
 }
 
 func (s *scanner) digits() int {

@@ -13,9 +13,12 @@ import (
 	"github.com/comfyherd/comfyherd/internal/comfysim"
 )
 
-// single is the fleet of the proof.
+// single is the fleet of the proof. Half of its clocks are wrong.
 func single() shape {
-	return shape{servers: 1, dispatchers: 2, agents: [][]string{{"h1", "h2"}, {"h3", "h4"}, {"h5"}, {"h6"}}}
+	return shape{
+		servers: 1, dispatchers: 2, agents: [][]string{{"h1", "h2"}, {"h3", "h4"}, {"h5"}, {"h6"}},
+		clocks: map[string]string{"d2": "1h", "a2": "-1h", "a3": "0s,20s@5s"},
+	}
 }
 
 // duration is how long the storm lasts: CHAOS_TIME, or what is given.
@@ -85,6 +88,8 @@ func (d *doing) finish(l *load, c *checker) {
 	})
 	f.t.Logf("%s: %v after the healing everything had ended: %v; last were %.600q", d.story.now(), time.Since(healed).Round(time.Millisecond), settled, c.lacking)
 	f.within(10*time.Second, func(context.Context) bool { return c.check(false) })
+	c.innocents()
+	f.within(patience, func(context.Context) bool { return c.settled() })
 	c.check(true)
 	c.gone()
 	c.summary()
@@ -176,6 +181,15 @@ func (f *fleet) do(a action) (undo func()) {
 		return func() { f.proxys[a.whom].setFrozen(false) }
 	case fault:
 		f.addFaults(a.whom, a.fault)
+	case skew:
+		p.kill()
+		p.setClock(a.clock)
+		f.start(p)
+	case fill:
+		f.limitOutputs(fullOutputs)
+		return func() { f.limitOutputs(roomyOutputs) }
+	case drop:
+		f.dropOutputs()
 	}
 	return func() {}
 }
@@ -199,6 +213,7 @@ func (f *fleet) supervise() {
 func (d *doing) heal() {
 	f := d.f
 	f.t.Logf("%s: healing", d.story.now())
+	f.eventually("there is room for outputs", func(context.Context) bool { return f.limitOutputs(roomyOutputs) })
 	for _, p := range f.proxys {
 		p.setCut(false)
 		p.setFrozen(false)

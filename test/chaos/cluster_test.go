@@ -73,7 +73,7 @@ func (d *doing) loseOne(rng *rand.Rand) {
 
 var streams = []string{
 	"COMFY_JOBS", "COMFY_EVENTS", "COMFY_DEAD", "OBJ_COMFY_OUTPUTS", "KV_COMFY_WAITING", "KV_COMFY_BLOCKS", "KV_COMFY_STRIKES",
-	"KV_COMFY_HOSTS", "KV_COMFY_DISPATCHERS", "KV_COMFY_CAPABILITIES",
+	"KV_COMFY_HOSTS", "KV_COMFY_DISPATCHERS", "KV_COMFY_CAPABILITIES", "KV_COMFY_CONDITIONS",
 }
 
 // whole reports whether every copy of what carries the jobs is current.

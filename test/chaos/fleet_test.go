@@ -43,6 +43,8 @@ type shape struct {
 	servers     int        // NATS servers; 3 is a cluster with three replicas
 	dispatchers int        // d1, d2, …
 	agents      [][]string // the hosts of a1, a2, …
+
+	clocks map[string]string // of processes whose clock is wrong, as clockVariable has it
 }
 
 func (s shape) hosts() []string { return slices.Concat(s.agents...) }
@@ -115,6 +117,7 @@ func logFolder(t *testing.T) string {
 func (f *fleet) begin(p *process) {
 	f.t.Helper()
 	f.by[p.name] = p
+	p.setClock(f.shape.clocks[p.name])
 	if err := p.start(); err != nil {
 		f.t.Fatal(err)
 	}

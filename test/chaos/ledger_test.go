@@ -101,6 +101,7 @@ type ledger struct {
 	prompts  map[string]event      // started events by prompt
 	blocks   map[string][]blockade // by host.hash
 	finished []event               // completed, in order
+	stored   map[uint64]string     // subject and body by sequence
 }
 
 // blockade is a time in which a pair was blocked.
@@ -111,7 +112,7 @@ type blockade struct {
 }
 
 func newLedger() *ledger {
-	return &ledger{chains: map[string][]event{}, prompts: map[string]event{}, blocks: map[string][]blockade{}}
+	return &ledger{chains: map[string][]event{}, prompts: map[string]event{}, blocks: map[string][]blockade{}, stored: map[uint64]string{}}
 }
 
 // readOn takes in what was stored since the last time.
@@ -122,6 +123,7 @@ func (l *ledger) readOn(nc *nats.Conn, patience time.Duration) error {
 			l.holes = append(l.holes, fmt.Sprintf("event %d follows event %d", n.sequence, l.last))
 		}
 		l.last = n.sequence
+		l.stored[n.sequence] = n.subject + "\n" + string(n.body)
 		l.take(n)
 	}
 	return err
@@ -177,6 +179,9 @@ func (l *ledger) takeBlock(n stored, pair, kind string) {
 	}
 	l.blocks[pair] = spans
 }
+
+// begun is when a job's chain begins.
+func (l *ledger) begun(key string) time.Time { return l.chains[key][0].at }
 
 func (l *ledger) ended(key string) bool {
 	chain := l.chains[key]

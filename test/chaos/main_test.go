@@ -48,12 +48,16 @@ func TestMain(m *testing.M) {
 
 const binariesVariable = "COMFYHERD_CHAOS_BINARIES" // the folder of the two commands
 
-// binaries builds the two commands, once for all tests.
+// binaries builds the two commands, once for all tests, with clocks that can be wrong (clock_test.go).
 var binaries = sync.OnceValues(func() (string, error) {
 	dir := os.Getenv(binariesVariable)
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
 	defer cancel()
-	build := exec.CommandContext(ctx, "go", "build", "-o", dir, "./cmd/dispatcher", "./cmd/agent")
+	clocks, err := overlay(dir)
+	if err != nil {
+		return "", err
+	}
+	build := exec.CommandContext(ctx, "go", "build", "-overlay", clocks, "-o", dir, "./cmd/dispatcher", "./cmd/agent")
 	build.Dir = filepath.Join("..", "..")
 	var out bytes.Buffer
 	build.Stdout, build.Stderr = &out, &out

@@ -17,13 +17,17 @@ import (
 type verb string
 
 const (
-	kill    verb = "kill -9"  // started again when it is over
-	restart verb = "restart"  // SIGTERM, started again when it is over
-	freeze  verb = "freeze"   // SIGSTOP; SIGCONT when it is over
-	cut     verb = "cut"      // an agent's connections to NATS are dropped and refused
-	stall   verb = "stall"    // they stay open and nothing passes
-	fault   verb = "fault"    // a host misbehaves
-	revive  verb = "new host" // kill -9 and started again at once: what heals a wedged host
+	kill    verb = "kill -9"     // started again when it is over
+	restart verb = "restart"     // SIGTERM, started again when it is over
+	freeze  verb = "freeze"      // SIGSTOP; SIGCONT when it is over
+	cut     verb = "cut"         // an agent's connections to NATS are dropped and refused
+	stall   verb = "stall"       // they stay open and nothing passes
+	fault   verb = "fault"       // a host misbehaves
+	revive  verb = "new host"    // kill -9 and started again at once: what heals a wedged host
+	skew    verb = "wrong clock" // kill -9 and started again at once with another clock
+	fill    verb = "full"        // COMFY_OUTPUTS takes nothing more
+	drop    verb = "delete"      // COMFY_OUTPUTS is deleted
+	roll    verb = "rolling"     // all hosts are restarted, one after the other; the plan has each as a restart
 )
 
 // action is one step of a plan.
@@ -33,6 +37,7 @@ type action struct {
 	whom  string
 	lasts time.Duration
 	fault comfysim.Fault
+	clock string // as clockVariable has it
 }
 
 func (a action) String() string {
@@ -40,7 +45,9 @@ func (a action) String() string {
 	switch a.what {
 	case fault:
 		return text + " " + string(a.fault.Kind)
-	case revive:
+	case skew:
+		return text + " " + a.clock
+	case revive, drop:
 		return text
 	}
 	return text + " for " + a.lasts.String()
@@ -53,9 +60,24 @@ func makePlan(seed uint64, total time.Duration, s shape) []action {
 	for at := time.Second; at < total; at += span(rng, 300*time.Millisecond, 1300*time.Millisecond) {
 		a := draw(rng, s)
 		a.at = at
+		if a.what == roll {
+			plan = append(plan, rolling(at, s)...)
+			continue
+		}
 		plan = append(plan, a)
 	}
 	return plan
+}
+
+// rollingPause is what lies between two restarts of a rolling one.
+const rollingPause = 500 * time.Millisecond
+
+func rolling(at time.Duration, s shape) []action {
+	var all []action
+	for i, host := range s.hosts() {
+		all = append(all, action{at: at + time.Duration(i)*rollingPause, what: restart, whom: host, lasts: rollingPause})
+	}
+	return all
 }
 
 func TestChaosIsAFunctionOfItsSeed(t *testing.T) {
@@ -81,7 +103,15 @@ func draw(rng *rand.Rand, s shape) action {
 	dispatcher := "d" + strconv.Itoa(1+rng.IntN(s.dispatchers))
 	host := s.hosts()[rng.IntN(len(s.hosts()))]
 	short, long := span(rng, 100*time.Millisecond, 1500*time.Millisecond), span(rng, 300*time.Millisecond, 6*time.Second)
-	switch n := rng.IntN(100); {
+	switch n := rng.IntN(112); {
+	case n >= 110:
+		return action{what: roll}
+	case n >= 107:
+		return action{what: drop, whom: outputsStore}
+	case n >= 103:
+		return action{what: fill, whom: outputsStore, lasts: long}
+	case n >= 100:
+		return action{what: skew, whom: []string{agent, dispatcher}[rng.IntN(2)], clock: drawClock(rng)}
 	case n < 12:
 		return action{what: kill, whom: agent, lasts: long}
 	case n < 18:
@@ -110,6 +140,11 @@ func draw(rng *rand.Rand, s shape) action {
 	return action{what: fault, whom: host, fault: drawFault(rng)}
 }
 
+// drawClock gives a clock that is right, an hour off, or set while its process lives.
+func drawClock(rng *rand.Rand) string {
+	return []string{"1h", "-1h", "0s", "0s,20s@2s", "0s,-20s@2s", "1h,-1h@3s"}[rng.IntN(6)]
+}
+
 func onNATS(rng *rand.Rand, s shape, lasts time.Duration) action {
 	server := "n" + strconv.Itoa(1+rng.IntN(s.servers))
 	return action{what: []verb{kill, kill, freeze, restart}[rng.IntN(4)], whom: server, lasts: lasts}
@@ -127,6 +162,9 @@ func drawFault(rng *rand.Rand) comfysim.Fault {
 		{Kind: comfysim.FaultHangHard},
 		{Kind: comfysim.FaultDie, Delay: delay, Restart: 500 * time.Millisecond},
 		{Kind: comfysim.FaultWedge},
+		{Kind: comfysim.FaultExitWorker},
+		{Kind: comfysim.FaultDiskFull},
+		{Kind: comfysim.FaultStatus, Path: "/prompt", Status: 403},
 		{Kind: comfysim.FaultInterrupt, Delay: delay},
 		{Kind: comfysim.FaultFreeze, For: span(rng, time.Second, 5*time.Second)},
 		{Kind: comfysim.FaultDeaf},

@@ -30,7 +30,8 @@ type process struct {
 	mu      sync.Mutex // guards all below
 	running *life
 	lives   int
-	wanted  bool // it is to be up
+	wanted  bool   // it is to be up
+	clock   string // of its next life, as clockVariable has it
 	ends    []lifeEnd
 }
 
@@ -79,7 +80,7 @@ func (p *process) startNow() error {
 	}
 	defer out.Close()
 	cmd := exec.Command(p.path, p.args...)
-	cmd.Env = append(os.Environ(), p.env...)
+	cmd.Env = append(append(os.Environ(), clockVariable+"="+p.clock), p.env...)
 	cmd.Stdout, cmd.Stderr = out, out
 	stdin, err := cmd.StdinPipe()
 	if err != nil {
@@ -137,6 +138,13 @@ func (p *process) freeze() { p.signal(syscall.SIGSTOP, false) }
 
 func (p *process) thaw() { p.signal(syscall.SIGCONT, false) }
 
+// setClock says how wrong the clock of its next life is.
+func (p *process) setClock(clock string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.clock = clock
+}
+
 // bounce asks it to end in good order; whoever supervises it starts it again.
 func (p *process) bounce() {
 	p.thaw()
@@ -168,6 +176,13 @@ func (p *process) terminate(patience time.Duration) string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.ends[len(p.ends)-1].how
+}
+
+// born counts its lives.
+func (p *process) born() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.lives
 }
 
 // up reports whether it runs, frozen or not.

@@ -4,6 +4,7 @@ package chaos_test
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -57,6 +58,13 @@ func (s *story) disturbed(from, to time.Time) bool {
 		}
 	}
 	return false
+}
+
+// dropped reports whether COMFY_OUTPUTS was deleted since a moment.
+func (s *story) dropped(since time.Time) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.ContainsFunc(s.deeds, func(d deed) bool { return d.what == drop && !d.from.Before(since) })
 }
 
 // before gives the last deed that hit one of the names at or before a moment.

@@ -73,7 +73,7 @@ func list(n map[string]int) string {
 
 func (s *story) list() string {
 	n := map[string]int{}
-	whom := map[byte]string{'a': "agent", 'd': "dispatcher", 'h': "host", 'n': "NATS"}
+	whom := map[byte]string{'a': "agent", 'd': "dispatcher", 'h': "host", 'n': "NATS", 'O': "outputs"}
 	for what, by := range s.counts() {
 		for kind, times := range by {
 			n[string(what)+" "+whom[kind]] = times

@@ -27,7 +27,7 @@ var (
 	shapes = named(
 		job.Input{}, job.Timeouts{}, job.Output{}, failure.Attempt{}, route.Block{}, route.HostVerdict{}, route.LaneStat{},
 		jetstream.Progress{}, jetstream.Unblocked{}, jetstream.HostEvent{}, jetstream.HostState{}, jetstream.RunningJob{}, jetstream.Blame{}, jetstream.HostCondition{},
-		jetstream.EndedJob{}, jetstream.ModelLoad{}, jetstream.DispatcherState{}, jetstream.Affinity{}, jetstream.TenantSettings{}, jetstream.Ticket{},
+		jetstream.EndedJob{}, jetstream.ModelLoad{}, jetstream.DispatcherState{}, jetstream.Affinity{}, jetstream.TenantSettings{}, jetstream.Slot{}, jetstream.Ticket{},
 		jetstream.Reply{}, jetstream.Control{}, dispatcher.HostInfo{},
 	)
 	calls = named(

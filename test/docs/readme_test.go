@@ -125,7 +125,8 @@ func TestSubjectsOfTheNATSCommandsExist(t *testing.T) {
 			}
 			seen++
 			var found struct{ Streams []string }
-			ask(t, nc, "$JS.API.STREAM.NAMES", `{"subject":"`+args[1]+`"}`, &found)
+			published := strings.Replace(args[1], "comfy.events.", "comfy.append.", 1) // what is heard as an event
+			ask(t, nc, "$JS.API.STREAM.NAMES", `{"subject":"`+published+`"}`, &found)
 			want := map[string]string{"pub": "COMFY_JOBS", "sub": "COMFY_EVENTS"}[args[0]]
 			if !slices.Contains(found.Streams, want) {
 				t.Errorf("%s: nats %q: the subject is of %q, not of %s", name, args, found.Streams, want)

@@ -107,8 +107,8 @@ func (d *doomed) claimed() {
 func (d *doomed) strike(host string) {
 	d.f.t.Helper()
 	strikes, block := route.Strikes{}.Add(route.Strike{
-		Host: route.HostID(host), Hash: d.job.Graph.Hash(), Kind: failure.ExecutionError, Tenant: route.Tenant(d.job.Tenant),
-		Job: route.JobID(d.job.ID), Message: "negative light", Mark: d.failed,
+		Host: route.HostID(host), Hash: d.job.Graph.Hash(), Tenant: route.Tenant(d.job.Tenant), Job: route.JobID(d.job.ID), Mark: d.failed,
+		Attempt: failure.Attempt{Host: host, Kind: failure.ExecutionError, Message: "negative light"},
 	}, time.Now(), route.Production())
 	value, err := json.Marshal(strikes)
 	if err != nil || block == nil {
@@ -127,7 +127,9 @@ func (d *doomed) retrying() {
 
 func (d *doomed) bury() {
 	d.f.t.Helper()
-	if _, err := d.f.q.Bury(d.f.context(), &d.delivery.Message, d.job.ID, failure.NotRetryable, d.last); err != nil {
+	e := d.job.NewEvent(job.Dead, time.Now())
+	e.Reason = string(failure.NotRetryable)
+	if _, err := d.f.q.Bury(d.f.context(), &d.delivery.Message, &e, d.last); err != nil {
 		d.f.t.Fatal(err)
 	}
 }

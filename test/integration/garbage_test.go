@@ -51,18 +51,18 @@ func TestWhatSomebodyElseWritesNeitherPanicsNorStopsALane(t *testing.T) {
 			}
 		}
 	}
-	chain := "comfy.events.jobs.acme." + string(victim.Job) + "."
+	chain := "comfy.append.jobs.acme." + string(victim.Job) + "."
 	for _, body := range rubbish() {
 		for _, kind := range []string{"queued", "waiting", "started", "failed", "retrying", "mood"} {
-			f.put("comfy.events.jobs.acme.stranger."+kind, body)
-			f.put("comfy.events.jobs.rogue.j-rogue-7."+kind, body)
+			f.put("comfy.append.jobs.acme.stranger."+kind, body)
+			f.put("comfy.append.jobs.rogue.j-rogue-7."+kind, body)
 			f.put(chain+"mood", body)
 		}
 		f.put(chain+"failed", body)
-		f.put("comfy.events.jobs.a.b.c.d", body)
-		f.put("comfy.events.jobs", body)
-		f.put("comfy.events.blocks.a."+hash+".blocked", body)
-		f.put("comfy.events.hosts.a.mood", body)
+		f.put("comfy.append.jobs.a.b.c.d", body)
+		f.put("comfy.append.jobs", body)
+		f.put("comfy.append.blocks.a."+hash+".blocked", body)
+		f.put("comfy.append.hosts.a.mood", body)
 		f.put("comfy.dead.acme", body)
 		for _, subject := range []string{"comfy.hosts.a.state", "comfy.hosts.rogue.state", "comfy.hosts.a.offer", "comfy.hosts.a.control", "comfy.live.jobs.acme.x.progress"} {
 			if err := f.nc.Publish(subject, body); err != nil {

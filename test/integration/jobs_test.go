@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/comfyherd/comfyherd/internal/failure"
 	"github.com/comfyherd/comfyherd/internal/job"
 	"github.com/comfyherd/comfyherd/internal/workflow"
 	"github.com/comfyherd/comfyherd/jetstream"
@@ -152,4 +153,53 @@ func hashOf(t *testing.T, raw json.RawMessage) workflow.Hash {
 		t.Fatal(err)
 	}
 	return h
+}
+
+// ComfyUI takes the numbers that Python's json writes and JSON lacks, a body with both graphs, and the names of output
+// nodes to run.
+func TestWhatComfyUITakesRuns(t *testing.T) {
+	t.Parallel()
+	f := start(t, setup{dispatchers: 1, hosts: names("a")})
+	odd := json.RawMessage(strings.Replace(string(picture(0x112233)), `"class_type":"EmptyImage"`, `"class_type":"EmptyImage","is_changed":[NaN,-Infinity]`, 1))
+	end := f.end(f.submit("acme", job.Spec{ID: "odd", Workflow: odd}))
+	f.wantPicture(end, rgb(0x112233))
+	if hash := hashOf(t, odd); end.Hash != hash {
+		t.Errorf("hash %s, want %s", end.Hash, hash)
+	}
+	two := graph(map[string]any{
+		"1": node("EmptyImage", "width", 16, "height", 16, "batch_size", 1, "color", 0x445566),
+		"3": node("SaveImage", "images", link("1"), "filename_prefix", "three"),
+		"9": node("SaveImage", "images", link("1"), "filename_prefix", "nine"),
+	})
+	for name, body := range map[string]string{
+		"bare": string(odd),
+		"both": `{"prompt":` + string(two) + `,"partial_execution_targets":["3"],"workflow":{"nodes":[],"links":[]},"extra_data":{"extra_pnginfo":{"workflow":{"x":NaN}}}}`,
+	} {
+		end := f.end(f.ours("acme", f.publish("comfy.jobs.acme.5", []byte(body))))
+		if end.EventKind != job.Completed || len(end.Outputs) != 1 || name == "both" && end.Outputs[0].Node != "3" {
+			t.Errorf("%s: ended %s with %v: %s", name, end.EventKind, end.Outputs, end.Message)
+		}
+	}
+}
+
+// What cannot be taken is dead at once, and the event says what to do.
+func TestWhatCannotBeTakenIsAdvised(t *testing.T) {
+	t.Parallel()
+	f := start(t, setup{dispatchers: 1, hosts: names("a")})
+	w := string(picture(1))
+	for body, advice := range map[string]string{
+		`{"input":{"workflow":` + w + `}}`:                                                                    `the workflow stands in field "input.workflow"`,
+		strings.Replace(w, "EmptyImage", "6ba7b810-9dad-11d1-80b4-00c04fd430c8", 1):                           "Unpack Subgraph",
+		`{"workflow":` + w + `,"run_at":"2026-12-01T08:00:00"}`:                                               `write it with a zone, like "2026-12-01T08:00:00Z"`,
+		`{"workflow":` + w + `,"max_attempts":0}`:                                                             "use 1 to 100, or leave it out for 3",
+		`{"workflow":` + w + `,"inputs":[{"node":"1","input":"image","url":"data:image/png;base64,iVBOR?"}]}`: "inputs[0]: url is no data URI",
+	} {
+		end := f.end(f.ours("acme", f.publish("comfy.jobs.acme.5", []byte(body))))
+		if end.EventKind != job.Dead || end.Reason != string(failure.InvalidJob) || !strings.Contains(end.Message, advice) {
+			t.Errorf("%s: ended %s, %s: %s; want %q", body, end.EventKind, end.Reason, end.Message, advice)
+		}
+	}
+	if n := f.runs(); n["a"] != 0 {
+		t.Errorf("runs are %v", n)
+	}
 }

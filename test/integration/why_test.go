@@ -46,7 +46,7 @@ func TestWhyTellsOfEveryHostWhetherItMayRunTheJob(t *testing.T) {
 	if e := f.end(unlucky); e.EventKind != job.Dead {
 		t.Fatalf("the unlucky job ended %s", e.EventKind)
 	}
-	if err := f.q.Control(f.context(), "drained", jetstream.Control{Drain: true}); err != nil {
+	if _, err := f.q.Control(f.context(), "drained", jetstream.Control{Drain: true}); err != nil {
 		t.Fatal(err)
 	}
 	f.sims["sick"].Kill()
@@ -68,7 +68,7 @@ func TestWhyTellsOfEveryHostWhetherItMayRunTheJob(t *testing.T) {
 		"drained":  {"draining", "draining: drained by an operator"},
 		"gone":     {"offline", "offline"},
 		"lacking":  {"missing", "missing model sd15.safetensors in CheckpointLoaderSimple.ckpt_name"},
-		"sick":     {"unhealthy", "unhealthy: ComfyUI does not answer: "},
+		"sick":     {"unhealthy", "ComfyUI does not answer: "},
 		"unwanted": {"excluded", "excluded by the job"},
 	} {
 		v := verdicts[host]

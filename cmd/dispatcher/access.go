@@ -1,0 +1,205 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"strconv"
+	"strings"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/comfyherd/comfyherd/internal/access"
+	"github.com/comfyherd/comfyherd/internal/daemon"
+)
+
+// accessCmd keeps the keys of a closed fleet.
+type accessCmd struct {
+	Init       accessInitCmd       `cmd:"" help:"Make the folder with the keys of a fleet."`
+	Tenant     accessTenantCmd     `cmd:"" help:"Give a tenant credentials."`
+	Agent      accessAgentCmd      `cmd:"" help:"Give the agent of a host credentials."`
+	Dispatcher accessDispatcherCmd `cmd:"" help:"Give dispatchers credentials."`
+	Operator   accessOperatorCmd   `cmd:"" help:"Give those who look after the fleet credentials."`
+	Watcher    accessWatcherCmd    `cmd:"" help:"Give those who only read events credentials."`
+	List       accessListCmd       `cmd:"" help:"List who has credentials."`
+	Revoke     accessRevokeCmd     `cmd:"" help:"Cut somebody off."`
+	Push       accessPushCmd       `cmd:"" help:"Tell a running nats-server of one's own who may use it."`
+}
+
+// Help is shown after the commands.
+func (*accessCmd) Help() string {
+	return `The commands that give credentials print the path of the file; given again they print it again and change only what
+a flag says. ` + "`dispatcher run --access DIR`" + ` follows the folder while it runs.
+
+Examples:
+  dispatcher access init ./herd
+  NATS_CREDS=$(dispatcher access agent ./herd gpu-1) COMFY_HOSTS=gpu-1=http://127.0.0.1:8188 agent`
+}
+
+// folderArg is the folder that a command is about.
+type folderArg struct {
+	Dir string `arg:"" name:"dir" type:"path" placeholder:"DIR" help:"The folder with the fleet's keys."`
+}
+
+// give opens the folder, gives somebody credentials and prints where they are.
+func (a *folderArg) give(c *console, credentials func(*access.Folder) (string, error)) error {
+	folder, err := access.Open(a.Dir)
+	if err != nil {
+		return err
+	}
+	path, err := credentials(folder)
+	if err != nil {
+		return err
+	}
+	c.print("%s", path)
+	return nil
+}
+
+type accessInitCmd struct{ folderArg }
+
+// Run makes the folder.
+func (a *accessInitCmd) Run(c *console) error {
+	folder, err := access.Init(a.Dir)
+	if err != nil {
+		return err
+	}
+	if _, err := folder.Dispatcher(); err != nil {
+		return err
+	}
+	c.say("the fleet's keys are in %s; keep the folder to yourself, and a copy of it", folder.Dir())
+	c.say("next      dispatcher access tenant %s NAME; dispatcher access agent %[1]s HOST; dispatcher run --access %[1]s", folder.Dir())
+	return nil
+}
+
+type accessTenantCmd struct {
+	folderArg
+	Name       string `arg:"" placeholder:"NAME" help:"The tenant, as it stands in subjects."`
+	MaxPayload int64  `placeholder:"BYTES" help:"Largest message that NATS takes from the tenant (2 MiB)."`
+}
+
+// Run gives a tenant credentials.
+func (a *accessTenantCmd) Run(c *console) error {
+	if a.MaxPayload < 0 {
+		return fmt.Errorf("--max-payload %d is no size; give bytes, or leave it out", a.MaxPayload)
+	}
+	return a.give(c, func(f *access.Folder) (string, error) {
+		return f.Tenant(a.Name, access.TenantSettings{MaxPayload: a.MaxPayload})
+	})
+}
+
+type accessAgentCmd struct {
+	folderArg
+	Host    string   `arg:"" placeholder:"HOST" help:"The host, as COMFY_HOSTS names it."`
+	Tenants []string `placeholder:"NAME,…" help:"Tenants that the host is given to; * gives it to all (all)."`
+	Slots   int      `placeholder:"N" help:"Jobs that the host may claim to run at once, at most."`
+}
+
+// Run gives a host's agent credentials.
+func (a *accessAgentCmd) Run(c *console) error {
+	if a.Slots < 0 {
+		return fmt.Errorf("--slots %d is no number of jobs; give 1 or more, or leave it out", a.Slots)
+	}
+	return a.give(c, func(f *access.Folder) (string, error) {
+		return f.Agent(a.Host, access.AgentSettings{Tenants: a.Tenants, Slots: a.Slots})
+	})
+}
+
+type accessDispatcherCmd struct{ folderArg }
+
+// Run gives dispatchers credentials.
+func (a *accessDispatcherCmd) Run(c *console) error { return a.give(c, (*access.Folder).Dispatcher) }
+
+type accessOperatorCmd struct{ folderArg }
+
+// Run gives operators credentials.
+func (a *accessOperatorCmd) Run(c *console) error { return a.give(c, (*access.Folder).Operator) }
+
+type accessWatcherCmd struct{ folderArg }
+
+// Run gives watchers credentials.
+func (a *accessWatcherCmd) Run(c *console) error { return a.give(c, (*access.Folder).Watcher) }
+
+type accessListCmd struct {
+	folderArg
+	JSON bool `help:"Print JSON."`
+}
+
+// Run lists who has credentials.
+func (a *accessListCmd) Run(c *console) error {
+	folder, err := access.Open(a.Dir)
+	if err != nil {
+		return err
+	}
+	holders, err := folder.List()
+	if err != nil {
+		return err
+	}
+	if a.JSON {
+		return c.json(holders)
+	}
+	rows := [][]string{{"NAME", "TENANTS", "SLOTS", "CREDENTIALS"}}
+	for _, h := range holders {
+		tenants, slots := "", ""
+		if h.Kind == access.Agent {
+			tenants = "all"
+		}
+		if len(h.Tenants) > 0 {
+			tenants = strings.Join(h.Tenants, ",")
+		}
+		if h.Slots > 0 {
+			slots = strconv.Itoa(h.Slots)
+		}
+		rows = append(rows, []string{h.File(), tenants, slots, h.Creds})
+	}
+	return c.table(rows)
+}
+
+type accessRevokeCmd struct {
+	folderArg
+	Name string `arg:"" placeholder:"NAME" help:"Whose credentials, as the list names them: tenant-acme, agent-gpu-1, operator."`
+}
+
+// Run cuts somebody off.
+func (a *accessRevokeCmd) Run(c *console) error {
+	folder, err := access.Open(a.Dir)
+	if err != nil {
+		return err
+	}
+	if err := folder.Revoke(a.Name); err != nil {
+		return err
+	}
+	c.say("%s is cut off where `dispatcher run --access` runs with this folder; a nats-server of your own hears of it by `dispatcher access push`", a.Name)
+	return nil
+}
+
+type accessPushCmd struct {
+	folderArg
+	URL string `name:"url" placeholder:"URL" help:"The running nats-server (nats://127.0.0.1:4222)."`
+	CA  string `name:"tls-ca" placeholder:"FILE" type:"path" help:"PEM file of the authorities to trust (the system's)."`
+}
+
+// Run pushes every account into a running server.
+func (a *accessPushCmd) Run(ctx context.Context, c *console) error {
+	folder, err := access.Open(a.Dir)
+	if err != nil {
+		return err
+	}
+	token, seed, err := folder.System()
+	if err != nil {
+		return err
+	}
+	flags := daemon.NATSFlags{URL: a.URL, CA: a.CA}
+	to := flags.NATS("dispatcher access push", daemon.Logger(c.err, slog.LevelWarn, false))
+	to.Options = []nats.Option{nats.UserJWTAndSeed(token, seed)}
+	nc, err := daemon.Connect(ctx, to)
+	if err != nil {
+		return err
+	}
+	defer nc.Close()
+	n, err := folder.Push(ctx, nc)
+	if err != nil {
+		return err
+	}
+	c.print("%d accounts pushed to %s", n, nc.ConnectedUrlRedacted())
+	return nil
+}

@@ -1,0 +1,137 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+
+	"github.com/comfyherd/comfyherd/internal/access"
+	"github.com/comfyherd/comfyherd/internal/embedded"
+)
+
+// guard is how the embedded NATS knows its friends: by a folder of keys, by one token, or not at all.
+type guard struct {
+	folder *access.Folder // nil: by token, or not at all
+	creds  string         // of the dispatcher, with a folder
+
+	tracker *access.Tracker
+	stop    context.CancelFunc
+	done    sync.WaitGroup
+}
+
+// close stops following the folder. Closing none does nothing.
+func (g *guard) close() {
+	if g != nil && g.stop != nil {
+		g.stop()
+		g.done.Wait()
+	}
+}
+
+// tokenFile is where the embedded NATS keeps the token that it made, in its store folder.
+const tokenFile = "token"
+
+// check refuses flags that contradict each other.
+func (e *embeddedFlags) check() error {
+	switch {
+	case e.Access != "" && e.Token != "":
+		return errors.New("--access and --token are two ways to close NATS; give one of them")
+	case e.Insecure && (e.Access != "" || e.Token != ""):
+		return errors.New("--insecure lets everybody in, --access and --token do not; give one of them")
+	}
+	return nil
+}
+
+// guard says in cfg who may use the server.
+func (e *embeddedFlags) guard(cfg *embedded.Config, say func(format string, args ...any)) (*guard, error) {
+	if err := e.check(); err != nil {
+		return nil, err
+	}
+	if e.Access != "" {
+		return e.accounts(cfg)
+	}
+	cfg.Token = e.Token
+	if e.Token == "" && !e.Insecure && !onlyHere(cfg.Host) {
+		token, made, err := keptToken(cfg.StoreDir)
+		if err != nil {
+			return nil, err
+		}
+		cfg.Token = token
+		path := filepath.Join(cfg.StoreDir, tokenFile)
+		if made {
+			say("token     %s", token)
+			say("          others connect with NATS_TOKEN set to it; it is kept in %s and not shown again (--insecure asks for none)", path)
+		} else {
+			say("token     others connect with NATS_TOKEN set to what %s holds", path)
+		}
+	}
+	return &guard{}, nil
+}
+
+func (e *embeddedFlags) accounts(cfg *embedded.Config) (*guard, error) {
+	folder, err := access.Open(e.Access)
+	if err != nil {
+		return nil, err
+	}
+	creds, err := folder.Dispatcher()
+	if err != nil {
+		return nil, err
+	}
+	operator, system, err := folder.Server()
+	if err != nil {
+		return nil, err
+	}
+	tracker, err := folder.Track()
+	if err != nil {
+		return nil, err
+	}
+	cfg.Access = &embedded.Access{Operator: operator, System: system, Account: folder.Account}
+	return &guard{folder: folder, creds: creds, tracker: tracker}, nil
+}
+
+// follow tells the server what changes in the folder, until the guard is closed.
+func (g *guard) follow(server *embedded.Server, log *slog.Logger) {
+	if g.tracker == nil {
+		return
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	g.stop = stop
+	g.done.Go(func() {
+		_ = g.tracker.Run(ctx, server.UpdateAccount, func(err error) { // it ends with ctx only
+			log.Error("cannot follow the access folder, trying again", "error", err)
+		})
+	})
+}
+
+// onlyHere reports whether an address can be reached from this machine only.
+func onlyHere(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "" || host == "localhost" || ip != nil && ip.IsLoopback()
+}
+
+// keptToken reads the token in the store folder, and makes it when there is none.
+func keptToken(dir string) (token string, made bool, err error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return "", false, fmt.Errorf("make the store directory %s: %w: choose another directory", dir, err)
+	}
+	path := filepath.Join(dir, tokenFile)
+	text, err := os.ReadFile(path)
+	if err == nil && strings.TrimSpace(string(text)) != "" {
+		return strings.TrimSpace(string(text)), false, nil
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return "", false, fmt.Errorf("read the token that NATS asks for: %w", err)
+	}
+	token = rand.Text()
+	if err := os.WriteFile(path, []byte(token+"\n"), 0o600); err != nil {
+		return "", false, fmt.Errorf("keep the token that NATS asks for: %w", err)
+	}
+	return token, true, nil
+}

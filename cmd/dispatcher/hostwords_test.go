@@ -1,0 +1,159 @@
+package main_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	main "github.com/comfyherd/comfyherd/cmd/dispatcher"
+	"github.com/comfyherd/comfyherd/internal/failure"
+	"github.com/comfyherd/comfyherd/internal/route"
+	"github.com/comfyherd/comfyherd/jetstream"
+)
+
+func TestAHostThatIsNotWellSaysWhatAilsItAndWhatEndsIt(t *testing.T) {
+	t.Parallel()
+	blame := &jetstream.Blame{Tenant: "acme", Job: "order-17"}
+	for name, tc := range map[string]struct {
+		host        jetstream.HostState
+		drainedBy   string
+		cell, whole string
+	}{
+		"Well": {jetstream.HostState{Host: "a", State: jetstream.Online}, "", "online", ""},
+		"DiskFull": {
+			jetstream.HostState{Host: "a", State: jetstream.Unhealthy, Cause: failure.DiskFull, Reason: "[Errno 28] No space left on device", Blame: blame}, "",
+			"unhealthy: disk full",
+			"a takes no job: ComfyUI cannot write files: its disk is full ([Errno 28] No space left on device). Job acme/order-17 ran on it when that began. " +
+				"Make room on the disk of ComfyUI's output folder; the host takes jobs again by itself then.",
+		},
+		"Poisoned": {
+			jetstream.HostState{Host: "a", State: jetstream.Unhealthy, Cause: failure.Poisoned}, "", "unhealthy: CUDA unusable",
+			"a takes no job: its ComfyUI cannot use the GPU any more (CUDA or HIP error). Restart ComfyUI; the host takes jobs again by itself then.",
+		},
+		"Trial": {
+			jetstream.HostState{Host: "a", State: jetstream.Online, Trial: true, Cause: failure.Poisoned, Reason: "CUDA error: device-side assert triggered"}, "",
+			"on trial: CUDA unusable?",
+			"a is on trial and takes one job at a time: its ComfyUI may not be able to use the GPU any more (CUDA or HIP error) (CUDA error: device-side assert triggered). " +
+				"The next job of another workflow decides: when it runs well the trial is over, when it fails in the same way the host takes no more. A restart of ComfyUI ends the trial, too.",
+		},
+		"Barred": {
+			jetstream.HostState{Host: "a", State: jetstream.Unhealthy, Cause: failure.Barred, Reason: "ComfyUI answers HTTP 401."}, "", "unhealthy: submits are refused",
+			"a takes no job: something before ComfyUI refuses its submits (ComfyUI answers HTTP 401). Check the user and password in the agent's COMFY_HOSTS, and the proxy; " +
+				"the host takes jobs again when ComfyUI itself answers a submit.",
+		},
+		"Drained": {
+			jetstream.HostState{Host: "a", State: jetstream.Draining, Reason: "drained by an operator"}, "ada", "draining: drained by an operator",
+			"a was drained by ada and takes no new job, also after a restart of its agent; `dispatcher hosts resume a` ends that.",
+		},
+		"Leaving": {
+			jetstream.HostState{Host: "a", State: jetstream.Draining, Reason: "the agent is shutting down"}, "", "draining: the agent is shutting down",
+			"a takes no new job: the agent is shutting down.",
+		},
+		"OlderAgent": {
+			jetstream.HostState{Host: "a", State: jetstream.Unhealthy, Reason: "ComfyUI does not answer: refused"}, "", "unhealthy: ComfyUI does not answer: refused",
+			"a takes no job: ComfyUI does not answer: refused.",
+		},
+		"NewerAgent": {
+			jetstream.HostState{Host: "a", State: jetstream.Unhealthy, Cause: "too_hot"}, "", "unhealthy: too hot", "a takes no job: too hot.",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			if got := main.HostState(&tc.host); got != tc.cell {
+				t.Errorf("cell\ngot  %s\nwant %s", got, tc.cell)
+			}
+			if got := main.Condition(&tc.host, tc.drainedBy); got != tc.whole {
+				t.Errorf("got  %s\nwant %s", got, tc.whole)
+			}
+		})
+	}
+}
+
+func TestEveryCauseHasWordsAndAWayBack(t *testing.T) {
+	t.Parallel()
+	for _, cause := range failure.Causes() {
+		h := jetstream.HostState{Host: "a", State: jetstream.Unhealthy, Cause: cause}
+		cell, whole := main.HostState(&h), main.Condition(&h, "")
+		if strings.Contains(cell, string(cause)) && strings.Contains(string(cause), "_") || !strings.Contains(whole, "takes jobs again") {
+			t.Errorf("%s: %s: %s", cause, cell, whole)
+		}
+	}
+}
+
+func TestAResumedHostIsSaidToTakeJobsOnlyWhenItDoes(t *testing.T) {
+	t.Parallel()
+	resume, drain := jetstream.Control{Resume: true}, jetstream.Control{Drain: true}
+	for want, tc := range map[string]struct {
+		order jetstream.Control
+		reply jetstream.Reply
+	}{
+		"a is taking jobs": {resume, jetstream.Reply{State: jetstream.HostState{Host: "a", State: jetstream.Online}}},
+		"a is not drained any more, but takes no job. a takes no job: ComfyUI cannot write files: its disk is full. " +
+			"Make room on the disk of ComfyUI's output folder; the host takes jobs again by itself then.": {
+			resume, jetstream.Reply{State: jetstream.HostState{Host: "a", State: jetstream.Unhealthy, Cause: failure.DiskFull}},
+		},
+		"a is not drained any more. a is on trial and takes one job at a time: its ComfyUI may not be able to use the GPU any more (CUDA or HIP error). " +
+			"The next job of another workflow decides: when it runs well the trial is over, when it fails in the same way the host takes no more. A restart of ComfyUI ends the trial, too.": {
+			resume, jetstream.Reply{State: jetstream.HostState{Host: "a", State: jetstream.Online, Trial: true, Cause: failure.Poisoned}},
+		},
+		"a is not drained any more, but takes no job. a takes no new job: the agent is shutting down.": {
+			resume, jetstream.Reply{State: jetstream.HostState{Host: "a", State: jetstream.Draining, Reason: "the agent is shutting down"}},
+		},
+		"a is not drained any more; `dispatcher hosts` says whether it takes jobs": {resume, jetstream.Reply{State: jetstream.HostState{Host: "a"}}},
+		"a is draining: it runs nothing and takes no job until `dispatcher hosts resume a`": {
+			drain, jetstream.Reply{State: jetstream.HostState{Host: "a", State: jetstream.Draining}},
+		},
+		"a is draining: it finishes 2 jobs and takes no other until `dispatcher hosts resume a`": {
+			drain, jetstream.Reply{State: jetstream.HostState{Host: "a", State: jetstream.Draining, Running: make([]jetstream.RunningJob, 2)}},
+		},
+		"a is draining: it runs nothing and takes no job until `dispatcher hosts resume a` (not stored yet)": {
+			drain, jetstream.Reply{Reason: "not stored yet", State: jetstream.HostState{Host: "a", State: jetstream.Draining}},
+		},
+		"a did not obey: the control is no JSON object": {
+			drain, jetstream.Reply{Answer: jetstream.Unfit, Reason: "the control is no JSON object", State: jetstream.HostState{Host: "a"}},
+		},
+	} {
+		if got := main.Obeyed(&tc.reply, tc.order); got != want {
+			t.Errorf("got  %s\nwant %s", got, want)
+		}
+	}
+}
+
+func TestAClockThatIsOffByMoreThanASecondIsTold(t *testing.T) {
+	t.Parallel()
+	for off, want := range map[time.Duration]string{
+		0: "", time.Second: "", -time.Second: "",
+		time.Hour:               "The clock of gpu-1 is 1h00m ahead of that of NATS.",
+		-90 * time.Second:       "The clock of gpu-1 is 1m30s behind that of NATS.",
+		1001 * time.Millisecond: "The clock of gpu-1 is 1.0s ahead of that of NATS.",
+	} {
+		got := main.ClockWords("gpu-1", off)
+		if !strings.HasPrefix(got, want) || (got == "") != (want == "") {
+			t.Errorf("%v: %q, want %q", off, got, want)
+		}
+	}
+}
+
+func TestNoHostAtAllIsSaidWithTheReasonOfEach(t *testing.T) {
+	t.Parallel()
+	verdicts := func(codes ...route.Code) []route.HostVerdict {
+		var all []route.HostVerdict
+		for i, code := range codes {
+			all = append(all, route.HostVerdict{Host: route.HostID(string(rune('a' + i))), Code: code})
+		}
+		return all
+	}
+	for want, hosts := range map[string][]route.HostVerdict{
+		"": verdicts(route.CodeDrain, route.CodeBusy),
+		"no host takes jobs now: a, b drained (`dispatcher hosts resume` ends that)": verdicts(route.CodeDrain, route.CodeDrain),
+		"no host takes jobs now: b drained (`dispatcher hosts resume` ends that); a unhealthy (`dispatcher hosts` says what ails and what helps); " +
+			"c away (its agent does not run, or cannot reach NATS)": verdicts(route.CodeSick, route.CodeDrain, route.CodeOffline),
+	} {
+		if got := main.Nobody(hosts); got != want {
+			t.Errorf("got  %s\nwant %s", got, want)
+		}
+	}
+	if got := main.Nobody(nil); got != "" {
+		t.Errorf("without any host: %s", got)
+	}
+}

@@ -1,0 +1,135 @@
+package access
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+
+	"github.com/nats-io/jwt/v2"
+	"github.com/nats-io/nkeys"
+)
+
+// ErrNoFolder says that a folder holds no fleet's keys.
+var ErrNoFolder = errors.New("no access folder")
+
+// Folder is an access folder. Its methods may be called from any goroutine, and from several processes at once.
+type Folder struct{ dir string }
+
+// Init makes a folder with the keys of the operator and of the system's and the fleet's account, or completes one that
+// was begun.
+func Init(dir string) (*Folder, error) {
+	f := &Folder{dir}
+	if err := f.makeFolders(); err != nil {
+		return nil, err
+	}
+	operator, err := f.keyOnce(rootKey, nkeys.CreateOperator)
+	if err != nil {
+		return nil, err
+	}
+	system, err := f.keyOnce(systemAccount, nkeys.CreateAccount)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := f.keyOnce(fleetAccount, nkeys.CreateAccount); err != nil {
+		return nil, err
+	}
+	if err := f.putOperator(operator, system); err != nil {
+		return nil, err
+	}
+	if err := f.putSystem(system); err != nil {
+		return nil, err
+	}
+	return f, f.settle()
+}
+
+// Open opens a folder that Init has made.
+func Open(dir string) (*Folder, error) {
+	_, err := os.Stat(dir + string(os.PathSeparator) + operatorFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%s: %w: make one with `dispatcher access init %s`", dir, ErrNoFolder, dir)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open the access folder: %w", err)
+	}
+	return &Folder{dir}, nil
+}
+
+func (f *Folder) putOperator(operator, system nkeys.KeyPair) error {
+	public, err := operator.PublicKey()
+	if err != nil {
+		return fmt.Errorf("read the operator's key: %w", err)
+	}
+	claims := jwt.NewOperatorClaims(public)
+	claims.Name = "comfyherd"
+	if claims.SystemAccount, err = system.PublicKey(); err != nil {
+		return fmt.Errorf("read the system account's key: %w", err)
+	}
+	text, err := claims.Encode(operator)
+	if err != nil {
+		return fmt.Errorf("sign the operator's token: %w", err)
+	}
+	_, err = writeOnce(f.path(operatorFile), []byte(text))
+	return err
+}
+
+// putSystem makes the account in which a nats-server tells of itself and takes new accounts.
+func (f *Folder) putSystem(system nkeys.KeyPair) error {
+	claims, err := newAccount(systemAccount, system)
+	if err != nil {
+		return err
+	}
+	claims.Exports = jwt.Exports{
+		{Name: "account-monitoring", Subject: "$SYS.ACCOUNT.*.>", Type: jwt.Stream, AccountTokenPosition: 3},
+		{
+			Name: "account-monitoring-services", Subject: "$SYS.REQ.ACCOUNT.*.*", Type: jwt.Service,
+			ResponseType: jwt.ResponseTypeStream, AccountTokenPosition: 4,
+		},
+	}
+	_, err = f.putAccount(claims)
+	return err
+}
+
+// Dir is where the folder is.
+func (f *Folder) Dir() string { return f.dir }
+
+// Server gives what a nats-server trusts: the operator's token and the public key of the system account.
+func (f *Folder) Server() (operator, system string, err error) {
+	text, err := os.ReadFile(f.path(operatorFile))
+	if err != nil {
+		return "", "", fmt.Errorf("read the operator's token: %w", err)
+	}
+	claims, err := jwt.DecodeOperatorClaims(string(text))
+	if err != nil {
+		return "", "", fmt.Errorf("read the operator's token in %s: %w", f.path(operatorFile), err)
+	}
+	return string(text), claims.SystemAccount, nil
+}
+
+// Account gives the token of an account by its public key.
+func (f *Folder) Account(public string) (string, error) {
+	if !nkeys.IsValidPublicAccountKey(public) {
+		return "", fmt.Errorf("%q is no public key of an account", public)
+	}
+	text, err := os.ReadFile(f.path(accountsDir, public+tokenExt))
+	if err != nil {
+		return "", fmt.Errorf("read the account: %w", err)
+	}
+	return string(text), nil
+}
+
+// System gives credentials of the system account for one use: with them accounts are pushed into a running nats-server.
+func (f *Folder) System() (token, seed string, err error) {
+	account, err := f.key(systemAccount)
+	if err != nil {
+		return "", "", err
+	}
+	user := newUser()
+	user.Name = "push"
+	user.Expires = expiry()
+	token, private, err := userOf(account, user)
+	if err != nil {
+		return "", "", fmt.Errorf("make credentials of the system account: %w", err)
+	}
+	return token, string(private), nil
+}

@@ -1,0 +1,313 @@
+package access_test
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/nats-io/jwt/v2"
+	"go.uber.org/goleak"
+
+	"github.com/comfyherd/comfyherd/internal/access"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func newFolder(t *testing.T) *access.Folder {
+	t.Helper()
+	folder, err := access.Init(filepath.Join(t.TempDir(), "herd"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return folder
+}
+
+// must gives the path of credentials.
+func must(t *testing.T) func(path string, err error) string {
+	return func(path string, err error) string {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+}
+
+// everything reads all files of a folder by their names in it.
+func everything(t *testing.T, f *access.Folder) map[string]string {
+	t.Helper()
+	found := map[string]string{}
+	err := filepath.WalkDir(f.Dir(), func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			return err
+		}
+		body, err := os.ReadFile(path)
+		name, _ := filepath.Rel(f.Dir(), path) // it lies within
+		found[filepath.ToSlash(name)] = string(body)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return found
+}
+
+func all(t *testing.T, f *access.Folder) {
+	t.Helper()
+	must(t)(f.Tenant("acme", access.TenantSettings{}))
+	must(t)(f.Agent("gpu-1", access.AgentSettings{Tenants: []string{"bolt", "acme"}, Slots: 2}))
+	must(t)(f.Dispatcher())
+	must(t)(f.Operator())
+	must(t)(f.Watcher())
+}
+
+func TestCredentialsLieWhereTheirNameSays(t *testing.T) {
+	t.Parallel()
+	f := newFolder(t)
+	for want, path := range map[string]string{
+		"tenant-acme.creds": must(t)(f.Tenant("acme", access.TenantSettings{})),
+		"agent-gpu-1.creds": must(t)(f.Agent("gpu-1", access.AgentSettings{})),
+		"dispatcher.creds":  must(t)(f.Dispatcher()),
+		"operator.creds":    must(t)(f.Operator()),
+		"watcher.creds":     must(t)(f.Watcher()),
+	} {
+		if path != filepath.Join(f.Dir(), "creds", want) {
+			t.Errorf("%s is at %s", want, path)
+		}
+	}
+}
+
+func TestOthersCannotReadTheFolder(t *testing.T) {
+	t.Parallel()
+	if runtime.GOOS == "windows" {
+		t.Skip("Windows has other permissions")
+	}
+	f := newFolder(t)
+	all(t, f)
+	err := filepath.WalkDir(f.Dir(), func(path string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		info, err := entry.Info()
+		want := fs.FileMode(0o600)
+		if entry.IsDir() {
+			want = 0o700
+		}
+		if err == nil && info.Mode().Perm() != want {
+			t.Errorf("%s is %o", path, info.Mode().Perm())
+		}
+		return err
+	})
+	if err != nil {
+		t.Error(err)
+	}
+}
+
+func TestACommandThatIsRepeatedChangesNothing(t *testing.T) {
+	t.Parallel()
+	f := newFolder(t)
+	all(t, f)
+	before := everything(t, f)
+	if _, err := access.Init(f.Dir()); err != nil {
+		t.Fatal(err)
+	}
+	all(t, f)
+	must(t)(f.Agent("gpu-1", access.AgentSettings{})) // what is not said stays
+	after := everything(t, f)
+	delete(before, "revision")
+	delete(after, "revision")
+	if diff := cmp.Diff(before, after); diff != "" {
+		t.Error(diff)
+	}
+	for name := range after {
+		if strings.Contains(name, ".new-") {
+			t.Errorf("%s is left", name)
+		}
+	}
+}
+
+func TestSettingsAreChangedWithoutNewCredentials(t *testing.T) {
+	t.Parallel()
+	f := newFolder(t)
+	must(t)(f.Agent("gpu-1", access.AgentSettings{Tenants: []string{"acme"}, Slots: 2}))
+	before := everything(t, f)["creds/agent-gpu-1.creds"]
+	for _, step := range []struct {
+		set  access.AgentSettings
+		want access.Holder
+	}{
+		{access.AgentSettings{Slots: 3}, access.Holder{Tenants: []string{"acme"}, Slots: 3}},
+		{access.AgentSettings{Tenants: []string{"carl", "bolt", "carl"}}, access.Holder{Tenants: []string{"bolt", "carl"}, Slots: 3}},
+		{access.AgentSettings{Tenants: []string{access.Everyone}}, access.Holder{Slots: 3}},
+	} {
+		must(t)(f.Agent("gpu-1", step.set))
+		holders, err := f.List()
+		if err != nil || len(holders) != 1 {
+			t.Fatalf("%v, %v", holders, err)
+		}
+		got := access.Holder{Tenants: holders[0].Tenants, Slots: holders[0].Slots}
+		if diff := cmp.Diff(step.want, got); diff != "" {
+			t.Error(diff)
+		}
+	}
+	if everything(t, f)["creds/agent-gpu-1.creds"] != before {
+		t.Error("the credentials have changed")
+	}
+}
+
+func TestNamesThatAreNoneAreRefused(t *testing.T) {
+	t.Parallel()
+	f := newFolder(t)
+	must(t)(f.Tenant("acme", access.TenantSettings{}))
+	for name, try := range map[string]func() (string, error){
+		"path":         func() (string, error) { return f.Tenant("../x", access.TenantSettings{}) },
+		"wildcard":     func() (string, error) { return f.Tenant("*", access.TenantSettings{}) },
+		"empty":        func() (string, error) { return f.Agent("", access.AgentSettings{}) },
+		"dot":          func() (string, error) { return f.Agent("gpu.1", access.AgentSettings{}) },
+		"other case":   func() (string, error) { return f.Tenant("ACME", access.TenantSettings{}) },
+		"all and some": func() (string, error) { return f.Agent("a", access.AgentSettings{Tenants: []string{"*", "b"}}) },
+		"bad tenant":   func() (string, error) { return f.Agent("a", access.AgentSettings{Tenants: []string{"b>"}}) },
+	} {
+		if _, err := try(); err == nil {
+			t.Errorf("%s: was taken", name)
+		}
+	}
+	for _, name := range []string{"", "tenant-", "tenant-zoo", "agent-acme", "system", "fleet", "watcher", "../operator", "dispatcher"} {
+		if err := f.Revoke(name); !errors.Is(err, access.ErrNobody) {
+			t.Errorf("revoking %q: %v", name, err)
+		}
+	}
+	if _, err := access.Open(t.TempDir()); !errors.Is(err, access.ErrNoFolder) {
+		t.Errorf("an empty folder: %v", err)
+	}
+}
+
+func TestCommandsMayRunAtTheSameTime(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "herd")
+	var running sync.WaitGroup
+	paths := make([]string, 16)
+	for i := range paths {
+		running.Go(func() {
+			f, err := access.Init(dir)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			host := "gpu-" + string(rune('a'+i/2)) // each twice
+			if paths[i], err = f.Agent(host, access.AgentSettings{}); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	running.Wait()
+	f, err := access.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fleet := 0
+	for name, body := range everything(t, f) {
+		if claims, err := jwt.DecodeAccountClaims(body); strings.HasSuffix(name, ".jwt") && err == nil && claims.Name == "fleet" {
+			fleet++
+			if len(claims.Imports) != 16 { // offers and controls of eight hosts
+				t.Errorf("the fleet reaches %d subjects of hosts", len(claims.Imports))
+			}
+		}
+	}
+	if fleet != 1 {
+		t.Errorf("there are %d fleets", fleet)
+	}
+}
+
+func TestWhoIsRevokedIsListedNoMoreAndMayComeAgain(t *testing.T) {
+	t.Parallel()
+	f := newFolder(t)
+	all(t, f)
+	for _, name := range []string{"tenant-acme", "agent-gpu-1", "operator", "watcher"} {
+		before := everything(t, f)["creds/"+name+".creds"]
+		if err := f.Revoke(name); err != nil {
+			t.Fatal(err)
+		}
+		holders, err := f.List()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, h := range holders {
+			if h.File() == name {
+				t.Errorf("%s is still listed", name)
+			}
+		}
+		if files := everything(t, f); files["creds/"+name+".creds"] != "" || files["keys/"+name+".nk"] != "" {
+			t.Errorf("the keys of %s are left", name)
+		}
+		all(t, f)
+		if now := everything(t, f)["creds/"+name+".creds"]; now == "" || now == before {
+			t.Errorf("%s has no new credentials", name)
+		}
+	}
+}
+
+func TestATrackerTellsWhatIsNewAndTheFleetLast(t *testing.T) {
+	t.Parallel()
+	f := newFolder(t)
+	must(t)(f.Tenant("early", access.TenantSettings{}))
+	tracker, err := f.Track()
+	if err != nil {
+		t.Fatal(err)
+	}
+	told := make(chan string, 100)
+	ctx, cancel := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	running.Go(func() {
+		err := tracker.Run(ctx, func(token string) error {
+			claims, err := jwt.DecodeAccountClaims(token)
+			if err == nil {
+				told <- claims.Name
+			}
+			return err
+		}, func(err error) { t.Error(err) })
+		if !errors.Is(err, context.Canceled) {
+			t.Error(err)
+		}
+	})
+	t.Cleanup(running.Wait)
+	t.Cleanup(cancel)
+	must(t)(f.Agent("gpu-1", access.AgentSettings{}))
+	for _, want := range []string{"agent-gpu-1", "fleet"} {
+		select {
+		case got := <-told:
+			if got != want {
+				t.Errorf("told of %s, want %s", got, want)
+			}
+		case <-time.After(30 * time.Second):
+			t.Fatalf("%s was not told", want)
+		}
+	}
+}
+
+func TestNoPrivateKeyIsInWhatOthersGet(t *testing.T) {
+	t.Parallel()
+	f := newFolder(t)
+	all(t, f)
+	files := everything(t, f)
+	for name, key := range files {
+		if !strings.HasSuffix(name, ".nk") {
+			continue
+		}
+		for other, body := range files {
+			if other != name && strings.Contains(body, strings.TrimSpace(key)) {
+				t.Errorf("%s has the key of %s", other, name)
+			}
+		}
+	}
+	if len(files["nats-server.conf"]) == 0 {
+		t.Error("there is no nats-server.conf")
+	}
+}

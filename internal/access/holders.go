@@ -1,0 +1,236 @@
+package access
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/nats-io/jwt/v2"
+	"github.com/nats-io/nkeys"
+)
+
+// Everyone in AgentSettings.Tenants gives a host to all tenants.
+const Everyone = "*"
+
+// Tags in tokens. Of an account: how many jobs a host may claim to run at once, and that it was cut off. Of a user: what
+// JetStream's API is called, and where its answers go; our programs read them from the credentials.
+const (
+	slotsTag   = "slots:"
+	revokedTag = "revoked"
+	prefixTag  = "js-prefix:"
+	inboxTag   = "inbox:"
+)
+
+// TenantSettings are what a tenant may send. A zero field keeps what stands, or is the default.
+type TenantSettings struct {
+	MaxPayload int64 // bytes of one message; default DefaultPayload
+}
+
+// AgentSettings say whose jobs a host is for and how many. A zero field keeps what stands.
+type AgentSettings struct {
+	Tenants []string // Everyone gives it back to all
+	Slots   int
+}
+
+// Tenant makes a tenant's account and credentials, or changes the settings of one that is there. It gives the path of
+// the credentials.
+func (f *Folder) Tenant(name string, s TenantSettings) (string, error) {
+	if err := checkTenant(name); err != nil {
+		return "", err
+	}
+	return f.hold(Tenant, name, func(pair nkeys.KeyPair, before *jwt.AccountClaims) (*jwt.AccountClaims, error) {
+		claims, err := f.outsider(fileName(Tenant, name), pair, tenantGrants(name), nil)
+		if err != nil {
+			return nil, err
+		}
+		claims.Limits.Conn = tenantConnections
+		claims.Limits.Payload = s.MaxPayload
+		if s.MaxPayload == 0 {
+			claims.Limits.Payload = DefaultPayload
+			if before != nil {
+				claims.Limits.Payload = before.Limits.Payload
+			}
+		}
+		return claims, nil
+	})
+}
+
+// Agent makes the account and credentials of a host's agent, or changes the settings of one that is there.
+func (f *Folder) Agent(host string, s AgentSettings) (string, error) {
+	if err := checkHost(host); err != nil {
+		return "", err
+	}
+	for _, tenant := range s.Tenants {
+		if tenant == Everyone && len(s.Tenants) > 1 {
+			return "", errors.New("a host is given to some tenants or to all of them, not both")
+		}
+		if tenant != Everyone {
+			if err := checkTenant(tenant); err != nil {
+				return "", err
+			}
+		}
+	}
+	return f.hold(Agent, host, func(pair nkeys.KeyPair, before *jwt.AccountClaims) (*jwt.AccountClaims, error) {
+		s := s
+		if before != nil {
+			stood := settingsOf(before)
+			if s.Tenants == nil {
+				s.Tenants = stood.Tenants
+			}
+			if s.Slots == 0 {
+				s.Slots = stood.Slots
+			}
+		}
+		tenants := slices.Compact(slices.Sorted(slices.Values(s.Tenants)))
+		if slices.Equal(tenants, []string{Everyone}) {
+			tenants = nil
+		}
+		claims, err := f.outsider(fileName(Agent, host), pair, hostGrants(host, tenants), offered(host))
+		if err == nil && s.Slots != 0 {
+			claims.Tags.Add(slotsTag + strconv.Itoa(s.Slots))
+		}
+		return claims, err
+	})
+}
+
+// Watcher makes the account and credentials of those who may read every event and do nothing.
+func (f *Folder) Watcher() (string, error) {
+	return f.hold(Watcher, "", func(pair nkeys.KeyPair, _ *jwt.AccountClaims) (*jwt.AccountClaims, error) {
+		return f.outsider(fileName(Watcher, ""), pair, watcherGrants(), nil)
+	})
+}
+
+// Dispatcher makes the credentials that all dispatchers share.
+func (f *Folder) Dispatcher() (string, error) {
+	return f.fleetUser(Dispatcher, dispatcherInbox, dispatcherPermissions())
+}
+
+// Operator makes the credentials of those who look after the fleet.
+func (f *Folder) Operator() (string, error) {
+	return f.fleetUser(Operator, operatorInbox, operatorPermissions())
+}
+
+// hold makes a key, an account and credentials as far as they are missing, and lets describe say what the account may do.
+func (f *Folder) hold(kind Kind, name string, describe func(pair nkeys.KeyPair, before *jwt.AccountClaims) (*jwt.AccountClaims, error)) (string, error) {
+	file := fileName(kind, name)
+	if err := f.checkNew(file); err != nil {
+		return "", err
+	}
+	pair, err := f.keyOnce(file, nkeys.CreateAccount)
+	if err != nil {
+		return "", err
+	}
+	before, err := f.account(file)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return "", err
+	}
+	claims, err := describe(pair, before)
+	if err != nil {
+		return "", err
+	}
+	changed, err := f.putAccount(claims)
+	if err != nil {
+		return "", err
+	}
+	user := newUser()
+	user.Name = file
+	if kind != Tenant {
+		user.Tags = append(user.Tags, prefixTag+JetStreamPrefix)
+	}
+	path, made, err := f.putCreds(file, pair, user)
+	if err != nil || !changed && !made {
+		return path, err
+	}
+	return path, f.settle()
+}
+
+func (f *Folder) checkNew(file string) error {
+	known, err := f.names(keysDir, keyExt)
+	if err != nil {
+		return err
+	}
+	return checkCase(file, known)
+}
+
+// fleetUser makes credentials in the fleet's own account.
+func (f *Folder) fleetUser(kind Kind, inbox string, permissions jwt.Permissions) (string, error) {
+	pair, err := f.key(fleetAccount)
+	if err != nil {
+		return "", err
+	}
+	user := newUser()
+	user.Name = string(kind)
+	user.Permissions = permissions
+	user.Tags = append(user.Tags, inboxTag+inbox)
+	path, _, err := f.putCreds(string(kind), pair, user)
+	return path, err
+}
+
+// Holder is somebody who has credentials.
+type Holder struct {
+	Kind    Kind     `json:"kind"`
+	Name    string   `json:"name,omitempty"`    // of the tenant or the host
+	Tenants []string `json:"tenants,omitempty"` // that a host is given to; none: all
+	Slots   int      `json:"slots,omitempty"`   // that a host may claim; 0: what the dispatchers allow
+	Account string   `json:"account"`           // its public key
+	Creds   string   `json:"creds"`
+}
+
+// File is the holder's name in files and for Revoke, as tenant-acme.
+func (h Holder) File() string { return fileName(h.Kind, h.Name) }
+
+// List gives all who have credentials, by kind and name.
+func (f *Folder) List() ([]Holder, error) {
+	accounts, err := f.accounts()
+	if err != nil {
+		return nil, err
+	}
+	var holders []Holder
+	for _, claims := range accounts {
+		kind, name, ok := parseFileName(claims.Name)
+		if !ok || revoked(claims) {
+			continue
+		}
+		s := settingsOf(claims)
+		holders = append(holders, Holder{
+			Kind: kind, Name: name, Tenants: s.Tenants, Slots: s.Slots, Account: claims.Subject,
+			Creds: f.path(credsDir, claims.Name+credsExt),
+		})
+	}
+	fleet, err := f.account(fleetAccount)
+	if err != nil {
+		return nil, err
+	}
+	for _, kind := range []Kind{Dispatcher, Operator} {
+		path := f.path(credsDir, string(kind)+credsExt)
+		if _, err := os.Stat(path); err == nil {
+			holders = append(holders, Holder{Kind: kind, Account: fleet.Subject, Creds: path})
+		}
+	}
+	slices.SortFunc(holders, func(a, b Holder) int {
+		return strings.Compare(string(a.Kind)+" "+a.Name, string(b.Kind)+" "+b.Name)
+	})
+	return holders, nil
+}
+
+// settingsOf reads a host's settings out of its account: its tenants are those whose jobs it may end.
+func settingsOf(claims *jwt.AccountClaims) AgentSettings {
+	var s AgentSettings
+	for _, one := range claims.Imports {
+		tokens := strings.Split(string(one.Subject), ".")
+		if len(tokens) == 6 && tokens[2] == "jobs" && tokens[5] == "completed" && tokens[3] != Everyone {
+			s.Tenants = append(s.Tenants, tokens[3])
+		}
+	}
+	for _, tag := range claims.Tags {
+		if text, found := strings.CutPrefix(tag, slotsTag); found {
+			s.Slots, _ = strconv.Atoi(text) // written by Agent
+		}
+	}
+	return s
+}
+
+func revoked(claims *jwt.AccountClaims) bool { return claims.Tags.Contains(revokedTag) }

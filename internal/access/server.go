@@ -1,0 +1,184 @@
+package access
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+)
+
+// putConf writes what a nats-server of one's own includes.
+func (f *Folder) putConf() error {
+	operator, system, err := f.Server()
+	if err != nil {
+		return err
+	}
+	accounts, err := f.accounts()
+	if err != nil {
+		return err
+	}
+	var text strings.Builder
+	fmt.Fprintf(&text, "# Who may use the fleet. Written by `dispatcher access`; changes by hand are lost.\n"+
+		"# A running server hears of changes by `dispatcher access push`.\n"+
+		"operator: %s\nsystem_account: %s\n"+
+		"resolver { type: full, dir: \"./accounts\", allow_delete: false, interval: \"2m\" }\nresolver_preload {\n", operator, system)
+	for _, claims := range accounts {
+		token, err := f.Account(claims.Subject)
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(&text, "  # %s\n  %s: %s\n", claims.Name, claims.Subject, token)
+	}
+	text.WriteString("}\n")
+	return write(f.path(confFile), []byte(text.String()))
+}
+
+// Tracker tells a running server what has changed in a folder.
+type Tracker struct {
+	folder   *Folder
+	revision string
+	known    map[string]string // tokens by public key
+	again    time.Time         // when to look although nothing has changed, because something went wrong; zero: never
+}
+
+// Track remembers what stands in the folder now. Whoever starts a server tracks first, so that no change falls between.
+func (f *Folder) Track() (*Tracker, error) {
+	t := &Tracker{folder: f, known: map[string]string{}}
+	_, err := t.changes()
+	return t, err
+}
+
+const (
+	lookEvery  = 200 * time.Millisecond // between two looks at the folder
+	retryPause = 5 * time.Second        // after something went wrong
+)
+
+// Run hands the token of every account that is new or has changed to tell, until ctx ends. What cannot be read, or not
+// be told, is told to failed and tried again after a pause; the other accounts do not wait for it.
+func (t *Tracker) Run(ctx context.Context, tell func(token string) error, failed func(error)) error {
+	tick := time.NewTicker(lookEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		changed, err := t.changes()
+		for _, one := range changed {
+			if bad := tell(one.token); bad != nil {
+				delete(t.known, one.key)
+				err = errors.Join(err, bad)
+			}
+		}
+		if err != nil {
+			t.again = time.Now().Add(retryPause)
+			failed(err)
+		}
+	}
+}
+
+// changes reads the folder when its revision is another one. The fleet's account comes last, since it refers to others.
+func (t *Tracker) changes() ([]signed, error) {
+	due := !t.again.IsZero() && time.Now().After(t.again)
+	text, err := os.ReadFile(t.folder.path(revisionFile))
+	if err != nil && !t.again.IsZero() && !due {
+		return nil, nil // told already
+	}
+	if err != nil {
+		return nil, fmt.Errorf("look at the access folder: %w", err)
+	}
+	if string(text) == t.revision && !due {
+		return nil, nil
+	}
+	accounts, err := t.folder.inOrder()
+	if err != nil {
+		return nil, err
+	}
+	var changed []signed
+	for _, one := range accounts {
+		if t.known[one.key] != one.token {
+			t.known[one.key] = one.token
+			changed = append(changed, one)
+		}
+	}
+	t.revision, t.again = string(text), time.Time{}
+	return changed, nil
+}
+
+type signed struct{ key, name, token string }
+
+// inOrder are the tokens of all accounts, the fleet's last.
+func (f *Folder) inOrder() ([]signed, error) {
+	accounts, err := f.accounts()
+	if err != nil {
+		return nil, err
+	}
+	var all, last []signed
+	for _, claims := range accounts {
+		token, err := f.Account(claims.Subject)
+		if err != nil {
+			return nil, err
+		}
+		one := signed{claims.Subject, claims.Name, token}
+		if claims.Name == fleetAccount {
+			last = append(last, one)
+		} else {
+			all = append(all, one)
+		}
+	}
+	return append(all, last...), nil
+}
+
+// pushTimeout bounds the answer about one account.
+const pushTimeout = 10 * time.Second
+
+// Push hands all accounts to a running nats-server over a connection with the credentials that System gives, and returns
+// how many it took.
+func (f *Folder) Push(ctx context.Context, nc *nats.Conn) (int, error) {
+	accounts, err := f.inOrder()
+	if err != nil {
+		return 0, err
+	}
+	for i, one := range accounts {
+		if err := push(ctx, nc, one.token); err != nil {
+			return i, fmt.Errorf("push the account %s: %w", one.name, err)
+		}
+	}
+	return len(accounts), nil
+}
+
+func push(ctx context.Context, nc *nats.Conn, token string) error {
+	ctx, cancel := context.WithTimeout(ctx, pushTimeout)
+	defer cancel()
+	msg, err := nc.RequestWithContext(ctx, "$SYS.REQ.CLAIMS.UPDATE", []byte(token))
+	if errors.Is(err, nats.ErrNoResponders) {
+		return fmt.Errorf("this nats-server takes no accounts; let its configuration include the folder's nats-server.conf: %w", err)
+	}
+	if err != nil {
+		return err
+	}
+	var answer struct {
+		Error *struct {
+			Description string `json:"description"`
+		} `json:"error"`
+		Data struct {
+			Code    int    `json:"code"`
+			Message string `json:"message"`
+		} `json:"data"`
+	}
+	switch err := json.Unmarshal(msg.Data, &answer); {
+	case err != nil:
+		return fmt.Errorf("read the answer: %w", err)
+	case answer.Error != nil:
+		return fmt.Errorf("it answers: %s", answer.Error.Description)
+	case answer.Data.Code != 200:
+		return fmt.Errorf("it answers: %d %s", answer.Data.Code, answer.Data.Message)
+	}
+	return nil
+}

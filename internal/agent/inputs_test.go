@@ -1,0 +1,98 @@
+package agent_test
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/comfyherd/comfyherd/internal/agent"
+	"github.com/comfyherd/comfyherd/internal/comfy"
+	"github.com/comfyherd/comfyherd/internal/failure"
+	"github.com/comfyherd/comfyherd/internal/job"
+)
+
+const loads = `{"10":{"class_type":"LoadImage","inputs":{"image":"x.png"}},"2":{"class_type":"SaveImage","inputs":{"images":["10",0],"filename_prefix":"a"}}}`
+
+func TestAnInputThatIsNotThereEndsTheJobAndTroubleOnTheWayIsTriedLater(t *testing.T) {
+	t.Parallel()
+	answers := map[string]int{
+		"/missing": 404, "/gone": 410, "/forbidden": 403, "/moved": 304, "/broken": 500, "/busy": 503, "/slower": 429, "/slow": 408,
+	}
+	files := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/huge":
+			w.Header().Set("Content-Length", fmt.Sprint(4<<30+1))
+		case "/long":
+			for range 100 { // too many for net/http to say their length
+				_, _ = w.Write(make([]byte, 100)) // whoever reads has gone
+			}
+		case "/short":
+			w.Header().Set("Content-Length", "100")
+			_, _ = w.Write([]byte("less"))
+		default:
+			w.WriteHeader(answers[r.URL.Path])
+		}
+	}))
+	t.Cleanup(files.Close)
+	const image = "input image of node 10: "
+	for name, c := range map[string]struct {
+		input job.Input
+		kind  failure.Kind
+		says  string
+		most  int64
+	}{
+		"AnObjectThatIsNotThere": {job.Input{Object: "acme/none.png"}, failure.InvalidWorkflow, `COMFY_INPUTS has no object "acme/none.png"`, 0},
+		"Missing":                {job.Input{URL: files.URL + "/missing?token=s3cret"}, failure.InvalidWorkflow, "/missing: HTTP 404", 0},
+		"Gone":                   {job.Input{URL: files.URL + "/gone"}, failure.InvalidWorkflow, "/gone: HTTP 410", 0},
+		"Forbidden":              {job.Input{URL: files.URL + "/forbidden"}, failure.InvalidWorkflow, "/forbidden: HTTP 403", 0},
+		"NotAFile":               {job.Input{URL: files.URL + "/moved"}, failure.InvalidWorkflow, "/moved: HTTP 304", 0},
+		"Broken":                 {job.Input{URL: files.URL + "/broken"}, failure.Transient, "/broken: HTTP 500", 0},
+		"Busy":                   {job.Input{URL: files.URL + "/busy"}, failure.Transient, "/busy: HTTP 503", 0},
+		"AskedTooOften":          {job.Input{URL: files.URL + "/slower"}, failure.Transient, "/slower: HTTP 429", 0},
+		"Slow":                   {job.Input{URL: files.URL + "/slow"}, failure.Transient, "/slow: HTTP 408", 0},
+		"BrokenOff":              {job.Input{URL: files.URL + "/short"}, failure.Transient, "broke off while it was fetched", 0},
+		"NobodyListens":          {job.Input{URL: "http://127.0.0.1:1/a.png?token=s3cret"}, failure.Transient, "cannot fetch http://127.0.0.1:1/a.png: ", 0},
+		"LargerThan4GiB":         {job.Input{URL: files.URL + "/huge"}, failure.InvalidWorkflow, "more than 4294967296 bytes", 0},
+		"LargerThanItSaid":       {job.Input{URL: files.URL + "/long"}, failure.InvalidWorkflow, "more than 1999 bytes", 1999},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h := start(t, agent.Config{MaxInput: c.most})
+			c.input.Node, c.input.Input = "10", "image"
+			o := h.queued(job.Spec{ID: "one", Workflow: json.RawMessage(loads), Inputs: []job.Input{c.input}})
+			h.accepted(o)
+			e := h.event(o, job.Failed)
+			if e.Kind != c.kind || !strings.HasPrefix(e.Message, image) || !strings.Contains(e.Message, c.says) || strings.Contains(e.Message, "s3cret") {
+				t.Errorf("failed is %s: %s", e.Kind, e.Message)
+			}
+			if n := len(h.fake.posted); n != 0 {
+				t.Errorf("%d prompts were posted", n)
+			}
+		})
+	}
+}
+
+func TestADataURIIsTakenInEveryFormOfBase64(t *testing.T) {
+	t.Parallel()
+	h := start(t, agent.Config{})
+	content := "wuff\xff\xfe\xfb" // 7 bytes: with padding
+	standard := base64.StdEncoding.EncodeToString([]byte(content))
+	for i, data := range []string{
+		";base64," + standard, ";base64," + strings.TrimRight(standard, "="), ";base64," + base64.URLEncoding.EncodeToString([]byte(content)),
+		";base64," + standard[:4] + "%0A" + standard[4:], ";base64," + strings.ReplaceAll(standard, "/", "%2F"), ",wuff%FF%FE%FB",
+	} {
+		h.fake.returns(now(), &comfy.Result{}, nil)
+		o := h.queued(job.Spec{
+			ID: job.ID(fmt.Sprint(i)), Workflow: json.RawMessage(loads), Inputs: []job.Input{{Node: "10", Input: "image", URL: "data:image/png" + data}},
+		})
+		h.accepted(o)
+		if got := await(h, h.fake.uploaded, "the upload"); !strings.HasSuffix(got, "/0-input: "+content) {
+			t.Errorf("%s was uploaded as %q", data, got)
+		}
+		h.event(o, job.Completed)
+	}
+}

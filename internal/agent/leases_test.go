@@ -1,0 +1,135 @@
+package agent_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/comfyherd/comfyherd/internal/agent"
+	"github.com/comfyherd/comfyherd/internal/comfy"
+	"github.com/comfyherd/comfyherd/internal/failure"
+	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/jetstream"
+)
+
+// told gives every extension of a lease and every event of a job, in their order: the lease, or job and kind.
+func (h *house) told() <-chan string {
+	h.t.Helper()
+	all := make(chan string, 1000)
+	_, err := h.nc.Subscribe(">", func(m *nats.Msg) { // one subscription, since two know no order
+		if what, is := strings.CutPrefix(m.Subject, "comfy.events.jobs.acme."); is {
+			all <- what
+		} else if strings.HasPrefix(m.Subject, "$JS.ACK.") && string(m.Data) == "+WPI" {
+			all <- m.Subject
+		}
+	})
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return all
+}
+
+// A dispatcher settles a failed attempt under its lease, and has a whole AckWait for that.
+func TestTheLeaseIsExtendedBeforeAFailureIsTold(t *testing.T) {
+	t.Parallel()
+	h := start(t, agent.Config{})
+	h.online()
+	h.fake.returns(now(), nil, failure.New(failure.ExecutionError, "x"))
+	o := h.queued(job.Spec{ID: "one"})
+	o.AckWait = time.Hour // the loop that extends leases does not come by meanwhile
+	told := h.told()
+	h.accepted(o)
+	before := ""
+	for what := await(h, told, "failed"); what != "one.failed"; what = await(h, told, "failed") {
+		before = what
+	}
+	if before != string(o.Lease) {
+		t.Errorf("before failed came %q, want an extension of %s", before, o.Lease)
+	}
+}
+
+func TestTheLeaseOfAJobThatWasStartedElsewhereIsNotExtended(t *testing.T) {
+	t.Parallel()
+	h := start(t, agent.Config{})
+	h.online()
+	release := make(chan struct{})
+	h.fake.returns(release, nil, failure.New(failure.ExecutionError, "x"))
+	mine, theirs := h.queued(job.Spec{ID: "mine"}), h.queued(job.Spec{ID: "theirs"})
+	mine.AckWait, theirs.AckWait = time.Second, time.Second
+	told := h.told()
+	h.accepted(mine)
+	h.accepted(theirs)
+	await(h, h.fake.posted, "the POST")
+	await(h, h.fake.posted, "the second POST")
+	h.append(theirs, job.Event{EventKind: job.Failed, Host: "gpu", Attempt: 1, Kind: failure.Lost})
+	h.append(theirs, job.Event{EventKind: job.Started, Host: "other", Attempt: 2, PromptID: "x"})
+	for alone := 0; alone < 3; { // rounds in which only mine is extended
+		switch await(h, told, "extensions of one lease alone") {
+		case string(mine.Lease):
+			alone++
+		case string(theirs.Lease):
+			alone = 0
+		}
+	}
+	states := hears[jetstream.HostState](h, "comfy.hosts.gpu.state")
+	close(release)
+	for s := await(h, states, "the end of both"); len(s.Running) > 0; {
+		s = await(h, states, "the end of both")
+	}
+	for what := await(h, told, "the failure of mine"); what != "mine.failed"; what = await(h, told, "the failure of mine") {
+		if what == string(theirs.Lease) {
+			t.Error("the lease of the other host was extended")
+		}
+	}
+	h.stop()
+	h.ended()
+	for len(told) > 0 {
+		if <-told == string(theirs.Lease) {
+			t.Error("the lease of the other host was extended")
+		}
+	}
+	h.wantChain(theirs, "queued started failed started")
+}
+
+// What becomes of a run whose ComfyUI is slow to answer a resume.
+func TestASlowComfyUIIsBusyToAResumeAndNotGone(t *testing.T) {
+	t.Parallel()
+	h := start(t, agent.Config{})
+	o := h.queued(job.Spec{ID: "one"})
+	h.accepted(o)
+	await(h, h.fake.posted, "the POST")
+	h.fake.set(func() { h.fake.slow = true })
+	h.restart(agent.Config{})
+	h.fake.returns(now(), &comfy.Result{}, nil)
+	o.Resume, o.LastInChain = true, h.last(o).ChainSequence
+	if r := h.offer(o); r.Answer != jetstream.Busy {
+		t.Errorf("a resume was answered %s: %s", r.Answer, r.Reason)
+	}
+	h.fake.set(func() { h.fake.slow = false })
+	h.accepted(o)
+	h.event(o, job.Completed)
+	if len(h.fake.cancelled) != 0 {
+		t.Error("the prompt was cancelled")
+	}
+}
+
+func TestAPromptWhoseResumeWasRefusedIsStoppedWhenComfyUIIsBack(t *testing.T) {
+	t.Parallel()
+	h := start(t, agent.Config{})
+	o := h.queued(job.Spec{ID: "one"})
+	h.accepted(o)
+	p := await(h, h.fake.posted, "the POST")
+	h.fake.set(func() { h.fake.down, h.fake.stuck = errRefused, errRefused })
+	h.restart(agent.Config{})
+	o.Resume, o.LastInChain = true, h.last(o).ChainSequence
+	if r := h.offer(o); r.Answer != jetstream.NotThere {
+		t.Errorf("a resume was answered %s: %s", r.Answer, r.Reason)
+	}
+	h.restart(agent.Config{}) // which does not forget the prompt
+	h.fake.set(func() { h.fake.down, h.fake.stuck = nil, nil })
+	if id := await(h, h.fake.cancelled, "the cancel"); id != p.ID {
+		t.Errorf("prompt %s was cancelled, not %s", id, p.ID)
+	}
+}

@@ -1,0 +1,149 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/comfyherd/comfyherd/internal/comfy"
+	"github.com/comfyherd/comfyherd/internal/failure"
+)
+
+const (
+	probeTimeout = 10 * time.Second // of one question to ComfyUI
+	probePause   = 3 * time.Second  // between two probes that write something
+	strayTimeout = 4 * time.Second  // longer than a prompt whose POST had no answer may take to appear
+)
+
+// recover asks of each condition whether it still holds, each by its own probe, once ComfyUI answers:
+//
+//	down         it answers
+//	worker_gone  ComfyUI is another process
+//	poisoned     ComfyUI is another process
+//	stuck        the prompt is neither pending nor running
+//	disk_full    a small file of ours can be written
+//	barred       ComfyUI itself answers a submit of ours
+//	unstorable   what could not be stored is (store.go)
+func (h *host) recover(ctx context.Context, c *checkup) {
+	if !c.seen || h.desk.has(failure.WorkerGone) || h.desk.has(failure.Poisoned) || h.desk.has(failure.Stuck) {
+		h.identify(ctx, c)
+	}
+	if h.cancelStrays(ctx) {
+		h.end(failure.Stuck)
+	}
+	if time.Since(c.probed) < probePause {
+		return
+	}
+	c.probed = time.Now()
+	if h.desk.has(failure.DiskFull) && h.probeRoom(ctx) == nil {
+		h.end(failure.DiskFull)
+	}
+	if h.desk.has(failure.Barred) && h.probeSubmit(ctx) == nil {
+		h.end(failure.Barred)
+	}
+}
+
+// end takes a condition away whose probe said that it does not hold any more.
+func (h *host) end(cause failure.Cause) {
+	ended := false
+	h.set(func(d *desk) { ended = d.ails.end(cause) })
+	if ended {
+		h.log.Info("the host is well again", "cause", cause)
+		poke(h.beatNow)
+	}
+}
+
+// identify finds out whether ComfyUI is the process that it was, and whether the thread that runs prompts is there in
+// a new one. Of a ComfyUI that does not tell its process a lost connection proves nothing: what ends with its process is
+// suspected further.
+func (h *host) identify(ctx context.Context, c *checkup) {
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
+	process, err := h.comfy.Process(ctx)
+	if err != nil {
+		process = ""
+		h.log.Debug("cannot tell ComfyUI's processes apart", "error", err)
+	}
+	back := !c.seen
+	c.seen = true
+	if process != c.process || process == "" && back {
+		c.wanted = true
+		poke(h.beatNow)
+	}
+	c.process = process
+	h.process.Store(&process)
+	h.set(func(d *desk) {
+		if process != "" {
+			d.ails.otherProcess(process)
+		} else if p := d.ails.of(failure.Poisoned); p != nil && back {
+			p.trial = true
+		}
+	})
+	if back || process == "" {
+		h.readLog(ctx, process)
+	}
+}
+
+// readLog looks for the sign of a dead worker thread in ComfyUI's log.
+func (h *host) readLog(ctx context.Context, process string) {
+	reason, cause, err := h.comfy.Sick(ctx)
+	switch {
+	case err != nil:
+		h.log.Debug("cannot read ComfyUI's log", "error", err)
+	case cause == failure.WorkerGone:
+		h.set(func(d *desk) {
+			d.ails.put(condition{cause: cause, reason: reason, process: process, since: time.Now()})
+		})
+	case process == "":
+		h.end(failure.WorkerGone)
+	}
+}
+
+// cancelStrays reports whether none is left. One that does not stop keeps the host from running anything else.
+func (h *host) cancelStrays(ctx context.Context) bool {
+	for _, prompt := range h.strays.all() {
+		once, cancel := context.WithTimeout(ctx, strayTimeout)
+		err := h.comfy.Cancel(once, prompt)
+		cancel()
+		if ctx.Err() != nil {
+			return false
+		}
+		if err == nil {
+			h.strays.remove(prompt)
+			h.tidy(ctx, prompt)
+			poke(h.beatNow)
+			continue
+		}
+		h.set(func(d *desk) {
+			if d.ails.worst() == nil || d.ails.worst().cause == failure.Stuck {
+				d.ails.put(condition{cause: failure.Stuck, reason: stuckText + err.Error(), process: h.processNow(), since: time.Now()})
+			}
+		})
+	}
+	return h.strays.all() == nil
+}
+
+const stuckText = "a prompt does not stop, and nothing else runs until it does or ComfyUI was restarted: "
+
+func (h *host) probeRoom(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
+	return h.comfy.ProbeRoom(ctx)
+}
+
+func (h *host) probeSubmit(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
+	return h.comfy.ProbeSubmit(ctx)
+}
+
+// noRoom reports whether a probe says that ComfyUI's disk is full.
+func noRoom(err error) bool { return errors.Is(err, comfy.ErrNoRoom) }
+
+// processNow is ComfyUI's process as it was last told, empty when nobody knows.
+func (h *host) processNow() string {
+	if p := h.process.Load(); p != nil {
+		return *p
+	}
+	return ""
+}

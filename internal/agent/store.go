@@ -1,0 +1,129 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/comfyherd/comfyherd/internal/failure"
+	"github.com/comfyherd/comfyherd/jetstream"
+)
+
+const (
+	maxStorePause = 30 * time.Second // between two tries to store a result
+	largeFile     = 4 << 20          // bytes: what has more, or does not say how many, is stored with few others at a time
+	largeAtOnce   = 2                // of an agent
+)
+
+// store copies one result into COMFY_OUTPUTS, and tries until it is there: trouble of the store is nobody's attempt. The
+// host takes no further job meanwhile. When ComfyUI fails instead, that is how the attempt ends.
+func (h *host) store(ctx context.Context, a *attempt, r *result, name string) (jetstream.File, error) {
+	defer h.storable(a.run)
+	for wait := appendPause; ; wait = min(2*wait, maxStorePause) {
+		reconnected := h.q.Reconnected() // before the try, so that one meanwhile is not missed
+		file, err, from := h.storeInTurn(ctx, r, name)
+		if err == nil {
+			return file, nil
+		}
+		if ctx.Err() != nil {
+			return file, context.Cause(ctx)
+		}
+		if from != nil {
+			poke(h.examineNow)
+			return file, from
+		}
+		h.log.Warn("cannot store a result; trying again", "job", a.key, "object", name, "error", err, "in", wait)
+		if h.q.Connected() {
+			h.unstorable(a.run, err)
+		}
+		if err := h.wait(ctx, wait, reconnected); err != nil {
+			h.extend(a.currentLease()) // for the agent that comes back
+			return file, err
+		}
+	}
+}
+
+// errLarge: the result must wait for its turn among the large ones.
+var errLarge = errors.New("a large file")
+
+// storeInTurn stores a small result at once, and a large one when few others are stored, which bounds the agent's memory
+// and leaves the small ones some of the connection. It tells a failure of ComfyUI (from) from one of the object store.
+func (h *host) storeInTurn(ctx context.Context, r *result, name string) (file jetstream.File, err, from error) {
+	if file, err, from = h.storeOnce(ctx, r, name, false); !errors.Is(err, errLarge) {
+		return file, err, from
+	}
+	select {
+	case h.large <- struct{}{}:
+	case <-ctx.Done():
+		return file, context.Cause(ctx), nil
+	}
+	defer func() { <-h.large }()
+	return h.storeOnce(ctx, r, name, true)
+}
+
+func (h *host) storeOnce(ctx context.Context, r *result, name string, large bool) (file jetstream.File, err, from error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	stalled := time.AfterFunc(h.stallTimeout(), cancel)
+	defer stalled.Stop()
+	body, contentType, size, err := h.open(ctx, r)
+	if err != nil {
+		return file, err, failure.As(err)
+	}
+	defer body.Close()
+	if !large && (size < 0 || size > largeFile) {
+		return file, errLarge, nil
+	}
+	src := &source{Reader: &lively{body, stalled, h.stallTimeout()}}
+	file, err = h.q.StoreOutput(ctx, name, contentType, src)
+	if src.err != nil {
+		return file, src.err, failure.New(failure.HostLost,
+			fmt.Sprintf("ComfyUI broke off while it handed out %s of node %s: %v", r.Filename, r.Node, src.err))
+	}
+	return file, err, nil
+}
+
+// stallTimeout is how long a copy may stand still.
+func (h *host) stallTimeout() time.Duration {
+	return max(h.cfg.FreezeTimeout, 5*time.Second) + wireTimeout
+}
+
+// unstorable takes the host out while a result of a run cannot be stored.
+func (h *host) unstorable(r *run, err error) {
+	h.set(func(d *desk) {
+		r.unstored = true
+		d.ails.put(condition{cause: failure.Unstorable, reason: unstorableText(err), since: time.Now()})
+	})
+}
+
+func unstorableText(err error) string {
+	return "results cannot be stored: " + err.Error() + "; it goes on trying, and takes jobs again when they are"
+}
+
+// storable takes the host in again when no result waits any more.
+func (h *host) storable(r *run) {
+	h.set(func(d *desk) {
+		r.unstored = false
+		for _, other := range d.runs {
+			if other.unstored {
+				return
+			}
+		}
+		d.ails.end(failure.Unstorable)
+	})
+}
+
+// lively sets a timer back with every read.
+type lively struct {
+	io.Reader
+	timer *time.Timer
+	pause time.Duration
+}
+
+func (l *lively) Read(p []byte) (int, error) {
+	n, err := l.Reader.Read(p)
+	l.timer.Reset(l.pause)
+	return n, err
+}

@@ -1,0 +1,19 @@
+package agent
+
+import (
+	"context"
+	"slices"
+)
+
+// tidy removes the files of an ended attempt from the ComfyUI host, when they are stored and nothing may still write
+// them. What cannot be removed stays there; a crash leaves it too.
+func (h *host) tidy(ctx context.Context, prompt string) {
+	if h.cfg.KeepFiles || h.cfg.Outputs == OutputsNone || slices.Contains(h.strays.all(), prompt) {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
+	if err := h.comfy.Clear(ctx, prompt); err != nil && ctx.Err() == nil {
+		h.log.Warn("cannot remove a job's files from ComfyUI's folders", "prompt", prompt, "error", err)
+	}
+}

@@ -1,0 +1,226 @@
+package agent_test
+
+import (
+	"bytes"
+	"context"
+	"net"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/comfyherd/comfyherd/internal/agent"
+	"github.com/comfyherd/comfyherd/internal/comfy"
+	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/jetstream"
+)
+
+// wire passes bytes between the agent and NATS until it is cut.
+type wire struct {
+	listener net.Listener
+	to       string
+	q        *jetstream.Queue // the agent's
+	work     sync.WaitGroup
+
+	mu    sync.Mutex // guards all below
+	conns []net.Conn
+	cut   bool
+	until []byte // what the agent sends is cut off when this comes, which is lost
+}
+
+func newWire(t *testing.T, to string) *wire {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &wire{listener: listener, to: to}
+	w.work.Go(w.accept)
+	t.Cleanup(func() {
+		_ = listener.Close()
+		w.sever()
+		w.work.Wait()
+	})
+	return w
+}
+
+func (w *wire) url() string { return "nats://" + w.listener.Addr().String() }
+
+func (w *wire) accept() {
+	for {
+		near, err := w.listener.Accept()
+		if err != nil {
+			return
+		}
+		far, err := net.Dial("tcp", w.to)
+		w.mu.Lock()
+		if w.cut || err != nil {
+			_ = near.Close()
+			if err == nil {
+				_ = far.Close()
+			}
+		} else {
+			w.conns = append(w.conns, near, far)
+			w.work.Go(func() { w.pass(near, far, true) })
+			w.work.Go(func() { w.pass(far, near, false) })
+		}
+		w.mu.Unlock()
+	}
+}
+
+func (w *wire) pass(from, to net.Conn, watched bool) {
+	defer to.Close()
+	defer from.Close()
+	buffer := make([]byte, 64<<10)
+	for {
+		n, err := from.Read(buffer)
+		w.mu.Lock()
+		lost := w.cut
+		if watched && w.until != nil && bytes.Contains(buffer[:n], w.until) {
+			w.until, w.cut, lost = nil, true, true
+		}
+		w.mu.Unlock()
+		if err != nil || lost {
+			return
+		}
+		if _, err := to.Write(buffer[:n]); err != nil {
+			return
+		}
+	}
+}
+
+// sever cuts the wire until mend.
+func (w *wire) sever() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.cut = true
+	for _, c := range w.conns {
+		_ = c.Close()
+	}
+	w.conns = nil
+}
+
+func (w *wire) mend() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.cut = false
+}
+
+// cutAt cuts the wire when the agent sends this, which does not arrive.
+func (w *wire) cutAt(what string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.until = []byte(what)
+}
+
+// noticed waits until the agent is, or is not, connected.
+func (h *house) noticed(connected bool) {
+	h.t.Helper()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for h.wire.q.Connected() != connected {
+		select {
+		case <-tick.C:
+		case <-h.ctx.Done():
+			h.t.Fatal("the connection does not change")
+		}
+	}
+}
+
+// followed waits until the agent hears the events of a job.
+func (h *house) followed(id job.ID) {
+	h.t.Helper()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for !h.nats.GlobalAccount().SubscriptionInterest("comfy.events.jobs.acme." + string(id) + ".completed") {
+		select {
+		case <-tick.C:
+		case <-h.ctx.Done():
+			h.t.Fatal("the job is not followed")
+		}
+	}
+}
+
+func TestAnAckThatWasLostWithTheConnectionIsSentAgain(t *testing.T) {
+	t.Parallel()
+	h := startOnAWire(t, agent.Config{})
+	h.fake.returns(now(), &comfy.Result{}, nil)
+	o := h.queued(job.Spec{ID: "one"})
+	h.wire.cutAt("+ACK")
+	h.accepted(o)
+	h.event(o, job.Completed)
+	h.noticed(false)
+	h.unacked(o)
+	h.wire.mend()
+	h.acked(o)
+}
+
+func TestACancelThatWasToldWhileTheAgentWasAwayIsFoundAfterwards(t *testing.T) {
+	t.Parallel()
+	h := startOnAWire(t, agent.Config{})
+	o := h.queued(job.Spec{ID: "one"})
+	h.accepted(o)
+	p := await(h, h.fake.posted, "the POST")
+	h.followed("one") // or the chain would be read afterwards anyway
+	h.wire.sever()
+	h.noticed(false)
+	h.append(o, job.Event{EventKind: job.Cancelled, By: "test"})
+	h.wire.mend()
+	if id := await(h, h.fake.cancelled, "the cancel"); id != p.ID {
+		t.Errorf("prompt %s was cancelled, not %s", id, p.ID)
+	}
+	h.acked(o)
+}
+
+// What is told of a run while NATS is away would take the room of acks in the connection's buffer.
+func TestProgressOfATimeWithoutNATSIsNeverTold(t *testing.T) {
+	t.Parallel()
+	h := startOnAWire(t, agent.Config{})
+	tell, told := make(chan comfy.Progress), make(chan struct{})
+	h.fake.set(func() {
+		h.fake.perform = func(ctx context.Context, _ comfy.Prompt, w comfy.Watch) (*comfy.Result, error) {
+			w.Running()
+			for p := range tell {
+				w.Progress(p)
+				w.Preview("image/png", []byte(p.Node))
+				told <- struct{}{}
+			}
+			return &comfy.Result{}, nil
+		}
+	})
+	progress := hears[jetstream.Progress](h, "comfy.live.jobs.acme.one.progress")
+	o := h.queued(job.Spec{ID: "one"})
+	h.accepted(o)
+	await(h, h.fake.posted, "the POST")
+	h.wire.sever()
+	h.noticed(false)
+	tell <- comfy.Progress{Node: "1"}
+	<-told
+	h.wire.mend()
+	h.noticed(true)
+	tell <- comfy.Progress{Node: "2"}
+	<-told
+	close(tell)
+	if p := await(h, progress, "progress"); p.Node != "2" {
+		t.Errorf("progress of node %s came first", p.Node)
+	}
+	h.event(o, job.Completed)
+}
+
+func TestAResultIsStoredWhenNATSComesBackAndNothingIsCounted(t *testing.T) {
+	t.Parallel()
+	h := startOnAWire(t, agent.Config{})
+	h.fake.returns(now(), &comfy.Result{Outputs: []comfy.Output{picture}}, nil)
+	begun, release := h.fake.blocks(10)
+	o := h.queued(job.Spec{ID: "one"})
+	h.accepted(o)
+	await(h, begun, "the storing of the result")
+	h.wire.sever()
+	h.noticed(false)
+	close(release)
+	h.wire.mend()
+	if e := h.event(o, job.Completed); e.Attempt != 1 || e.Outputs[0].Object == "" {
+		t.Errorf("completed is %+v", e)
+	}
+	h.wantChain(o, "queued started completed")
+	h.acked(o)
+}

@@ -1,0 +1,23 @@
+package daemon
+
+import "regexp"
+
+var (
+	inAddress = regexp.MustCompile("([A-Za-z][A-Za-z0-9+.-]*://)[^\\s\"'`]*@")
+	bare      = regexp.MustCompile("[^\\s\"'`,=/@]+:[^\\s\"'`]*@")
+)
+
+// hidden stands where a user and a password were.
+const hidden = "***@"
+
+// WithoutPasswords hides the user and password of every address in a text, whole addresses or such without a scheme.
+// What two addresses without a break between them have in the middle is hidden too.
+func WithoutPasswords(text string) string {
+	text = inAddress.ReplaceAllString(text, "${1}"+hidden)
+	return bare.ReplaceAllStringFunc(text, func(found string) string {
+		if inAddress.MatchString(found) { // hidden above
+			return found
+		}
+		return hidden
+	})
+}

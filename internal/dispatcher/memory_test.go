@@ -1,0 +1,314 @@
+package dispatcher_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/comfyherd/comfyherd/internal/dispatcher"
+	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/jetstream"
+)
+
+const (
+	ackWait     = 30 * time.Second
+	presenceTTL = 15 * time.Second
+	eventsAge   = 72 * time.Hour
+)
+
+// memory is NATS in memory, for dispatchers in a bubble of testing/synctest. Every effect is noted, and can be cut.
+type memory struct {
+	dispatcher.Wire // nil: what no test uses
+
+	mu      sync.Mutex // guards all below
+	jobs    map[uint64]*stored
+	last    uint64           // sequence of the newest job
+	order   [10][]uint64     // sequences of jobs by priority; some may be gone
+	links   map[string][]int // places in events, by tenant and job
+	events  []jetstream.Link // the one at i has the chain sequence i+1; of a job that was removed it has no kind
+	buckets map[string]*bucket
+	agents  map[string]func(*jetstream.Offer) (jetstream.Reply, error)
+	states  map[int]func(jetstream.HostState)
+	cancels map[int]func(job.Event)
+	letters map[uint64]jetstream.DeadLetter
+	calls   map[string]jetstream.Endpoint
+	watches int
+	changed chan struct{} // closed at the next event
+	stirred chan struct{} // closed when jobs have changed
+
+	effects []string
+	times   []time.Time               // of effects
+	cut     func(effect string) error // asked before each; an error keeps it from happening
+	away    bool                      // not connected
+	off     time.Duration             // of the machine's clock
+
+	hostsLater time.Duration // how long the watch of hosts takes to begin
+}
+
+// stored is a job in the stream.
+type stored struct {
+	message job.Message
+	lease   jetstream.Lease
+	count   int       // of deliveries
+	until   time.Time // it is not delivered before
+}
+
+// bucket has the changes of keys by name; a revision of 0 in a deleted one's place is none.
+type bucket struct {
+	keys     map[string]jetstream.Change
+	watchers map[int]func(jetstream.Change)
+	revision uint64
+}
+
+func newMemory() *memory {
+	return &memory{
+		jobs: map[uint64]*stored{}, buckets: map[string]*bucket{}, agents: map[string]func(*jetstream.Offer) (jetstream.Reply, error){},
+		states: map[int]func(jetstream.HostState){}, cancels: map[int]func(job.Event){}, letters: map[uint64]jetstream.DeadLetter{},
+		changed: make(chan struct{}), stirred: make(chan struct{}), links: map[string][]int{},
+	}
+}
+
+var (
+	errCut     = errors.New("the wire is cut")
+	errDropped = errors.New("dropped without a word")   // nothing happens, and nobody is told
+	errUnheard = errors.New("the answer was not heard") // it happens, and who asked for it gets this error
+)
+
+// effect notes one, or cuts it. It is called without mu.
+func (m *memory) effect(format string, args ...any) error {
+	what := fmt.Sprintf(format, args...)
+	m.mu.Lock()
+	cut := m.cut
+	m.mu.Unlock()
+	if cut != nil {
+		if err := cut(what); err != nil {
+			return err
+		}
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.effects = append(m.effects, what)
+	m.times = append(m.times, time.Now())
+	return nil
+}
+
+// stir wakes who waits for jobs. mu is held.
+func (m *memory) stir() {
+	close(m.stirred)
+	m.stirred = make(chan struct{})
+}
+
+// done gives the effects that begin with one of some words.
+func (m *memory) done(words ...string) []string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.DeleteFunc(slices.Clone(m.effects), func(e string) bool {
+		return !slices.ContainsFunc(words, func(w string) bool { return strings.HasPrefix(e, w) })
+	})
+}
+
+// when is the time of the first effect that begins with a word, counted from a moment; false when there was none.
+func (m *memory) when(word string, from time.Time) (time.Duration, bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for i, e := range m.effects {
+		if strings.HasPrefix(e, word) {
+			return m.times[i].Sub(from), true
+		}
+	}
+	return 0, false
+}
+
+// cuts has the next effects that begin with each of some words fail in a way, once each.
+func (m *memory) cuts(ways map[string]error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.cut = func(effect string) error {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		for word, way := range ways {
+			if strings.HasPrefix(effect, word) {
+				delete(ways, word)
+				return way
+			}
+		}
+		return nil
+	}
+}
+
+func (m *memory) Now() time.Time             { return time.Now().Add(-m.off).Round(0) }
+func (m *memory) ClockOff() time.Duration    { return m.off }
+func (m *memory) AckWait() time.Duration     { return ackWait }
+func (m *memory) PresenceTTL() time.Duration { return presenceTTL }
+func (m *memory) EventsAge() time.Duration   { return eventsAge }
+func (m *memory) MaxBody() int               { return 1 << 20 }
+
+func (m *memory) Connected() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return !m.away
+}
+
+// publish stores a job and gives its sequence.
+func (m *memory) publish(message job.Message) uint64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.last++
+	message.Sequence, message.Received, message.StreamCreated = m.last, m.Now(), noon
+	m.jobs[m.last] = &stored{message: message}
+	m.order[message.Priority] = append(m.order[message.Priority], m.last)
+	m.stir()
+	return m.last
+}
+
+// remove deletes a job as an operator does.
+func (m *memory) remove(sequence uint64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.jobs, sequence)
+}
+
+// leasePrefix is how JetStream begins a lease.
+const leasePrefix = "$JS.ACK.COMFY_JOBS.dispatch_5."
+
+// byLease finds a job. mu is held.
+func (m *memory) byLease(lease jetstream.Lease) *stored {
+	var sequence uint64
+	if _, err := fmt.Sscanf(string(lease), leasePrefix+"%d#", &sequence); err == nil && m.jobs[sequence] != nil && m.jobs[sequence].lease == lease {
+		return m.jobs[sequence]
+	}
+	return &stored{} // acked already
+}
+
+func (m *memory) Stored(_ context.Context, sequence uint64) (job.Message, error) {
+	if err := m.effect("read %d", sequence); err != nil {
+		return job.Message{}, err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if s := m.jobs[sequence]; s != nil {
+		return s.message, nil
+	}
+	return job.Message{}, fmt.Errorf("read job %d: %w", sequence, jetstream.ErrGone)
+}
+
+func (m *memory) Depth(context.Context) (map[job.Lane]uint64, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	lanes := map[job.Lane]uint64{}
+	for _, s := range m.jobs {
+		lanes[job.Lane{Tenant: job.Tenant(s.message.Tenant), Priority: s.message.Priority}]++
+	}
+	return lanes, nil
+}
+
+func (m *memory) rest(lease jetstream.Lease, d time.Duration) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.byLease(lease).until = time.Now().Add(d)
+	m.stir()
+}
+
+// lightly is a publish that nobody confirms.
+func (m *memory) lightly(err error, lease jetstream.Lease, d time.Duration) error {
+	if err == nil {
+		m.rest(lease, d)
+	}
+	if errors.Is(err, errDropped) {
+		return nil
+	}
+	return err
+}
+
+func (m *memory) Extend(lease jetstream.Lease) error {
+	return m.lightly(m.effect("extend %s", lease), lease, ackWait)
+}
+
+func (m *memory) ExtendSurely(_ context.Context, lease jetstream.Lease) error {
+	err := m.effect("secure %s", lease)
+	if err == nil {
+		m.rest(lease, ackWait)
+	}
+	return err
+}
+
+func (m *memory) Park(lease jetstream.Lease, d time.Duration) error {
+	return m.lightly(m.effect("park %s", lease), lease, d)
+}
+
+func (m *memory) FinishSoon(lease jetstream.Lease) error {
+	if err := m.effect("ack %s", lease); err != nil {
+		return err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.jobs, m.byLease(lease).message.Sequence)
+	m.stir()
+	return nil
+}
+
+// pulling takes deliveries of one priority.
+type pulling struct {
+	m    *memory
+	p    job.Priority
+	take func(jetstream.Delivery)
+}
+
+func (m *memory) Puller(p job.Priority, take func(jetstream.Delivery)) (dispatcher.Puller, error) {
+	return &pulling{m, p, take}, nil
+}
+
+func (p *pulling) Close() {}
+
+func (p *pulling) Pull(ctx context.Context, n int, wait time.Duration) (came int, err error) {
+	if err := p.m.effect("pull"); err != nil {
+		return 0, err
+	}
+	over := time.NewTimer(wait)
+	defer over.Stop()
+	for came < n {
+		d, found, changed, next := p.m.deliver(p.p)
+		if found {
+			came++
+			p.take(d)
+			continue
+		}
+		timer := time.NewTimer(next)
+		select {
+		case <-changed:
+		case <-timer.C:
+		case <-over.C:
+			timer.Stop()
+			return came, nil
+		case <-ctx.Done():
+			timer.Stop()
+			return came, ctx.Err()
+		}
+		timer.Stop()
+	}
+	return came, nil
+}
+
+// deliver gives the oldest job that may be delivered, or when to look again.
+func (m *memory) deliver(p job.Priority) (d jetstream.Delivery, found bool, changed <-chan struct{}, next time.Duration) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	next = time.Hour
+	m.order[p] = slices.DeleteFunc(m.order[p], func(sequence uint64) bool { return m.jobs[sequence] == nil })
+	for _, sequence := range m.order[p] {
+		s := m.jobs[sequence]
+		if left := time.Until(s.until); left > 0 {
+			next = min(next, left)
+			continue
+		}
+		s.count++
+		s.lease, s.until = jetstream.Lease(fmt.Sprintf(leasePrefix+"%d#%d", sequence, s.count)), time.Now().Add(ackWait)
+		m.effects, m.times = append(m.effects, fmt.Sprintf("deliver %s", s.lease)), append(m.times, time.Now())
+		return jetstream.Delivery{Message: s.message, Lease: s.lease}, true, m.stirred, 0
+	}
+	return jetstream.Delivery{}, false, m.stirred, next
+}

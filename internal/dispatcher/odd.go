@@ -1,0 +1,75 @@
+package dispatcher
+
+import (
+	"fmt"
+	"log/slog"
+
+	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/jetstream"
+)
+
+// oddValues are the keys whose values cannot be: each is told once, and left out of every decision. Whatever can write to
+// NATS can write anything, and the same value comes again with every watch.
+type oddValues struct{ told map[string]bool }
+
+// oddMost bounds what is remembered of them.
+const oddMost = 1024
+
+func (o *oddValues) tell(log *slog.Logger, bucket, key, why string) {
+	name := bucket + " " + key
+	if o.told[name] {
+		return
+	}
+	if o.told == nil || len(o.told) >= oddMost {
+		o.told = map[string]bool{}
+	}
+	o.told[name] = true
+	log.Error("a value that cannot be is left out; remove its key, or correct what writes it", "where", bucket, "key", key, "why", why)
+}
+
+// well forgets that a key had an odd value, so that the next is told again.
+func (o *oddValues) well(bucket, key string) { delete(o.told, bucket+" "+key) }
+
+const (
+	slotsMost  = 1 << 16 // of a host
+	backlog    = 1 << 20 // prompts of strangers
+	memoryMost = 1 << 50 // bytes
+)
+
+// oddState says why a host's state cannot be, and nothing when it can.
+func oddState(s *jetstream.HostState) string {
+	switch {
+	case !job.ValidHost(s.Host):
+		return fmt.Sprintf("host %q is no name of a host", s.Host)
+	case s.State != jetstream.Online && s.State != jetstream.Draining && s.State != jetstream.Unhealthy:
+		return fmt.Sprintf("state %q is none of online, draining, unhealthy", s.State)
+	case s.Slots < 0 || s.Slots > slotsMost || s.Prefetch < 0 || s.Prefetch > slotsMost || s.Foreign < 0 || s.Foreign > backlog:
+		return fmt.Sprintf("%d slots, %d beyond them and %d strange prompts cannot be", s.Slots, s.Prefetch, s.Foreign)
+	case s.Memory < 0 || s.Memory > memoryMost:
+		return fmt.Sprintf("memory of %d bytes", s.Memory)
+	case len(s.Running) > slotsMost:
+		return fmt.Sprintf("%d running jobs", len(s.Running))
+	}
+	for i := range s.Running {
+		if r := &s.Running[i]; !r.Tenant.Valid() || !r.Job.Valid() || !r.Priority.Valid() {
+			return fmt.Sprintf("running job %q of tenant %q with priority %d is none", r.Job, r.Tenant, r.Priority)
+		}
+	}
+	if e := s.Ended; e != nil && (!e.Tenant.Valid() || !e.Job.Valid() || !e.Priority.Valid() || e.RanFor < 0 || e.Size < 0) {
+		return fmt.Sprintf("ended job %q of tenant %q with priority %d that ran for %d ns is none", e.Job, e.Tenant, e.Priority, e.RanFor)
+	}
+	return ""
+}
+
+// oddTicket says why a ticket cannot be, and nothing when it can.
+func oddTicket(t *jetstream.Ticket) string {
+	switch {
+	case !t.Tenant.Valid() || !t.Hash.Valid() || t.Sequence == 0:
+		return "its key is not <priority>.<tenant>.<hash>.<sequence>"
+	case !t.Job.Valid():
+		return fmt.Sprintf("job %q is no id", t.Job)
+	case t.Attempt < 0 || t.Size < 0:
+		return fmt.Sprintf("attempt %d, size %d", t.Attempt, t.Size)
+	}
+	return ""
+}

@@ -1,0 +1,234 @@
+package dispatcher_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"os"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/comfyherd/comfyherd/internal/dispatcher"
+	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/workflow"
+	"github.com/comfyherd/comfyherd/jetstream"
+)
+
+// scene is a NATS in memory with hosts and dispatchers in a bubble, whose time passes when nothing else happens.
+type scene struct {
+	*memory
+	t     *testing.T
+	begun time.Time
+	serve map[string]jetstream.HostState // of hosts that beat
+	ends  []func()
+	stop  func()                // asks the dispatcher that was started last to end
+	over  <-chan struct{}       // closed when it has
+	ready func() (bool, string) // of it
+}
+
+// inBubble plays a scene and ends all that it started.
+func inBubble(t *testing.T, play func(s *scene)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		s := &scene{memory: newMemory(), t: t, begun: time.Now(), serve: map[string]jetstream.HostState{}}
+		defer func() {
+			for _, end := range s.ends {
+				end()
+			}
+		}()
+		play(s)
+	})
+}
+
+// dispatcher starts one that is ready, and gives what kills it.
+func (s *scene) dispatcher(cfg dispatcher.Config) (kill func()) {
+	s.t.Helper()
+	if cfg.Name == "" {
+		cfg.Name = "me"
+	}
+	if os.Getenv("COMFYHERD_TEST_LOG") != "" {
+		cfg.Logger = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	}
+	d, err := dispatcher.NewOn(s.memory, cfg)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	stopping, stop := context.WithCancel(ctx)
+	over := make(chan struct{})
+	s.stop, s.over, s.ready = stop, over, d.Ready
+	go func() {
+		defer close(over)
+		if err := d.Run(stopping, ctx); err != nil {
+			s.t.Errorf("the dispatcher ended: %v", err)
+		}
+	}()
+	kill = func() { stop(); cancel(); <-over }
+	s.ends = append(s.ends, kill)
+	goBy(s.hostsLater)
+	synctest.Wait()
+	if ready, why := d.Ready(); !ready {
+		s.t.Fatalf("the dispatcher is not ready: %s", why)
+	}
+	return kill
+}
+
+// host is online with a slot from now on, and its agent answers offers.
+func (s *scene) host(name string, agent func(*jetstream.Offer) (jetstream.Reply, error)) {
+	s.beat(jetstream.HostState{Host: name, Instance: "i", Serial: 1, State: jetstream.Online, Slots: 1, Time: s.Now()})
+	s.mu.Lock()
+	s.agents[name] = agent
+	s.mu.Unlock()
+}
+
+// beat renews a presence until the scene ends, or another is given for the host.
+func (s *scene) beat(state jetstream.HostState) {
+	s.mu.Lock()
+	s.serve[state.Host] = state
+	s.mu.Unlock()
+	ctx, cancel := context.WithCancel(context.Background())
+	s.ends = append(s.ends, cancel)
+	put := func() bool {
+		s.mu.Lock()
+		newest := s.serve[state.Host]
+		s.mu.Unlock()
+		if newest.Instance != state.Instance || newest.Serial != state.Serial {
+			return false
+		}
+		value, err := json.Marshal(&state)
+		if err != nil {
+			panic(err)
+		}
+		s.set(jetstream.HostsBucket, state.Host, value, -1)
+		return true
+	}
+	put()
+	go func() {
+		for {
+			timer := time.NewTimer(presenceTTL / 3)
+			select {
+			case <-timer.C:
+			case <-ctx.Done():
+				timer.Stop()
+				return
+			}
+			if !put() {
+				return
+			}
+		}
+	}()
+}
+
+// accepts takes every job, begins it and lets it run for ever.
+func (s *scene) accepts(host string) func(*jetstream.Offer) (jetstream.Reply, error) {
+	serial := uint64(1)
+	return func(o *jetstream.Offer) (jetstream.Reply, error) {
+		if !o.Resume {
+			s.goOn(o.Job, job.Started, func(e *job.Event) { e.Host, e.Attempt = host, o.Attempt })
+		}
+		serial++
+		state := jetstream.HostState{
+			Host: host, Instance: "i", Serial: serial, State: jetstream.Online, Slots: 1, Time: s.Now(),
+			Running: []jetstream.RunningJob{{Tenant: job.Tenant(o.Message.Tenant), Job: o.Job, Hash: o.Hash, Attempt: o.Attempt, Since: s.Now()}},
+		}
+		s.beat(state)
+		return jetstream.Reply{Answer: jetstream.Accepted, State: state.Abridged()}, nil
+	}
+}
+
+// silent never answers.
+func silent(*jetstream.Offer) (jetstream.Reply, error) {
+	goBy(2 * time.Second)
+	return jetstream.Reply{}, jetstream.ErrNoAnswer
+}
+
+// goOn appends an event to the end of a chain as somebody else does.
+func (s *scene) goOn(id job.ID, kind job.EventKind, edit ...func(*job.Event)) uint64 {
+	s.t.Helper()
+	s.mu.Lock()
+	chain := s.chain("acme", id)
+	s.mu.Unlock()
+	e := job.Event{EventKind: kind, Job: id, Tenant: "acme", Priority: job.Usual, Time: s.Now()}
+	last := uint64(0)
+	if n := len(chain); n > 0 {
+		last = chain[n-1].ChainSequence
+		e.Sequence, e.Hash = chain[0].Sequence, chain[0].Hash
+	}
+	for _, change := range edit {
+		change(&e)
+	}
+	sequence, err := s.Append(context.Background(), &e, last, "", "")
+	if err != nil {
+		s.t.Errorf("%s of %s: %v", kind, id, err)
+	}
+	return sequence
+}
+
+// graph is a workflow of its own kind for each number.
+func graph(n int) json.RawMessage {
+	return json.RawMessage(fmt.Sprintf(`{"1":{"class_type":"EmptyImage%d","inputs":{"width":64,"height":64,"batch_size":1,"color":1}},`+
+		`"9":{"class_type":"SaveImage","inputs":{"images":["1",0],"filename_prefix":"a"}}}`, n))
+}
+
+func hashOf(t *testing.T, n int) workflow.Hash {
+	t.Helper()
+	g, err := workflow.Parse(graph(n))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return g.Hash()
+}
+
+// submit publishes a job of tenant acme and gives its sequence.
+func (s *scene) submit(id job.ID, edit ...func(*job.Spec)) uint64 {
+	s.t.Helper()
+	spec := job.Spec{ID: id, Workflow: graph(1)}
+	for _, change := range edit {
+		change(&spec)
+	}
+	body, err := json.Marshal(spec)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return s.publish(job.Message{Tenant: "acme", Priority: job.Usual, Body: body})
+}
+
+// pass lets time go by, and then all that follows from it.
+func (s *scene) pass(d time.Duration) {
+	goBy(d)
+	synctest.Wait()
+}
+
+// tickets are the sequences of the tickets that stand.
+func (s *scene) tickets() []jetstream.Ticket {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var all []jetstream.Ticket
+	for _, c := range s.bucket(jetstream.WaitingBucket).keys {
+		if t, ok := jetstream.TicketOf(c); ok && c.Phase == jetstream.Put {
+			all = append(all, t)
+		}
+	}
+	return all
+}
+
+// left is how many jobs are stored.
+func (s *scene) left() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.jobs)
+}
+
+func (s *scene) want(what string, got, want any) {
+	s.t.Helper()
+	if fmt.Sprint(got) != fmt.Sprint(want) {
+		s.t.Errorf("%s: %v, want %v", what, got, want)
+	}
+}
+
+// goBy lets the time of the bubble pass, which takes none.
+func goBy(d time.Duration) {
+	time.Sleep(d) //nolint:forbidigo // in a bubble it waits until all else does
+}

@@ -1,0 +1,113 @@
+package failure
+
+import (
+	"fmt"
+	"math"
+	"strings"
+	"time"
+)
+
+// Lost reports whether an attempt ended with its host, and nothing shows that the host was to blame: ComfyUI died, or
+// could run nothing any more.
+func (a *Attempt) Lost() bool { return (a.Kind == HostLost || a.Kind == HostSick) && !a.Proven }
+
+func losses(attempts []Attempt) []Attempt {
+	var list []Attempt
+	for _, a := range attempts {
+		if a.Lost() {
+			list = append(list, a)
+		}
+	}
+	return list
+}
+
+// Alike reports whether two attempts ended with their hosts in the same way, so that the workflow is to blame and not
+// the hosts, which may have been restarted in good order: on two hosts, at the same node, and at the same progress. Of
+// nodes that tell no progress, after the same time, within a tenth or half a second. A node of which nobody knows is
+// taken for one that had just begun: its host was gone before it could tell, so that two of these are alike.
+func Alike(a, b *Attempt) bool { return a.Host != b.Host && sameWay(a, b) }
+
+// sameWay is Alike on any host.
+func sameWay(a, b *Attempt) bool {
+	if !a.Lost() || !b.Lost() || a.Node != b.Node && a.Node != "" && b.Node != "" {
+		return false
+	}
+	if a.Progress > 0 || b.Progress > 0 {
+		const rounding = 1e-9
+		return a.Node == b.Node && math.Abs(a.Progress-b.Progress) <= rounding
+	}
+	apart := (a.NodeRan - b.NodeRan).Abs()
+	return apart <= max(max(a.NodeRan, b.NodeRan)/10, 500*time.Millisecond)
+}
+
+// guilt finds the loss that the last attempt is alike: of the job itself first, then of the others.
+func guilt(attempts []Attempt, others []Loss) *Loss {
+	last := &attempts[len(attempts)-1]
+	for i := range attempts[:len(attempts)-1] {
+		if Alike(&attempts[i], last) {
+			return &Loss{Attempt: attempts[i]}
+		}
+	}
+	for i := range others {
+		if Alike(&others[i].Attempt, last) {
+			return &others[i]
+		}
+	}
+	return nil
+}
+
+// message sums up what ended a job on several hosts.
+func message(attempts []Attempt, why Reason, guilt *Loss) string {
+	last := attempts[len(attempts)-1]
+	switch {
+	case last.Kind == Refused:
+		return words(refusals(attempts))
+	case why == TakesHostsDown && guilt != nil && guilt.Job == "":
+		return fmt.Sprintf("two hosts went down in the same way%s: %s", at(known(&last, &guilt.Attempt)), words([]Attempt{guilt.Attempt, last}))
+	case why == TakesHostsDown && guilt != nil:
+		return fmt.Sprintf("two hosts went down in the same way%s: %s with job %s, and %s", at(known(&last, &guilt.Attempt)), guilt.Host, guilt.Job, words([]Attempt{last}))
+	case why == TakesHostsDown:
+		return fmt.Sprintf("%d hosts went down while it ran, the last one: %s", len(losses(attempts)), words([]Attempt{last}))
+	}
+	return ""
+}
+
+// known is the one of two attempts whose node is.
+func known(a, b *Attempt) *Attempt {
+	if a.Node != "" {
+		return a
+	}
+	return b
+}
+
+func at(a *Attempt) string {
+	switch {
+	case a.Node == "":
+		return ""
+	case a.Class == "":
+		return " at node " + a.Node
+	}
+	return fmt.Sprintf(" at node %s (%s)", a.Node, a.Class)
+}
+
+// words are the hosts' own.
+func words(attempts []Attempt) string {
+	texts := make([]string, 0, len(attempts))
+	for _, a := range attempts {
+		texts = append(texts, a.Host+": "+clip(a.Message))
+	}
+	return strings.Join(texts, "; ")
+}
+
+// wordsMost bounds one host's words beside those of others, in characters.
+const wordsMost = 300
+
+func clip(s string) string {
+	n := 0
+	for i := range s {
+		if n++; n > wordsMost {
+			return s[:i] + "…"
+		}
+	}
+	return s
+}

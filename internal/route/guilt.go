@@ -1,0 +1,139 @@
+package route
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/comfyherd/comfyherd/internal/workflow"
+)
+
+// hostsDownMost is how many hosts may be out because of one tenant before its jobs wait: all others stay for the other
+// tenants, whatever it submits.
+const hostsDownMost = 2
+
+// Blame names the job that a host ran when it became unhealthy.
+type Blame struct {
+	Tenant Tenant
+	Job    JobID
+}
+
+// setBlame counts an unhealthy host against the tenant whose job it ran.
+func (f *Fleet) setBlame(n int32, s HostState) {
+	h := f.hosts[n]
+	if h.blamed != nil {
+		h.blamed.down--
+		h.blamed, h.blame = nil, ""
+	}
+	if s.State == Unhealthy && s.Blame.Tenant != "" {
+		h.blamed, h.blame = f.tenant(s.Blame.Tenant), s.Blame.Job
+		h.blamed.down++
+	}
+}
+
+// liable reports whether so many hosts are out because of the tenant's jobs that it gets no more of them.
+func (t *tenantFacts) liable() bool { return t.down >= hostsDownMost }
+
+func (f *Fleet) liable(t Tenant) bool {
+	facts := f.tenants[t]
+	return facts != nil && facts.liable()
+}
+
+// waits reports whether no host at all may take the job now, for a reason that is not the hosts'.
+func (f *Fleet) waits(w *Want) bool {
+	if facts := f.tenants[w.Tenant]; facts != nil && (facts.closed() || facts.liable()) {
+		return true
+	}
+	x := f.hashes[w.Hash]
+	return x != nil && x.withheld[w.Tenant]
+}
+
+// downText names the hosts that are out because of a tenant, and its jobs that they ran.
+func (f *Fleet) downText(t Tenant) string {
+	var names []string
+	for _, h := range f.hosts {
+		if h != nil && h.blamed != nil && h.blamed == f.tenants[t] {
+			names = append(names, fmt.Sprintf("%s (job %s)", h.id, h.blame))
+		}
+	}
+	slices.Sort(names)
+	return fmt.Sprintf("%d hosts are out since they ran jobs of tenant %s: %s; its other jobs wait until one of them is back",
+		len(names), t, strings.Join(names, ", "))
+}
+
+// Withhold keeps all jobs of a tenant and hash from every host, or lets them go again: while it is judged whether they
+// take hosts down, and when they do, until they have ended.
+func (f *Fleet) Withhold(hash workflow.Hash, t Tenant, on bool) {
+	x := f.use(hash)
+	switch {
+	case x.withheld[t] == on:
+		return
+	case on && x.withheld == nil:
+		x.withheld = map[Tenant]bool{t: true}
+		f.hold(x)
+	case on:
+		x.withheld[t] = true
+		f.hold(x)
+	default:
+		delete(x.withheld, t)
+		f.drop(x)
+	}
+	f.mark(x)
+}
+
+// Prospects says whether a job that the asked hosts have refused may be asked of another: whether one is left that is
+// present and capable of it, and whether one of those is better, since it is known to have all that the job needs while
+// one that was asked is known to lack something.
+func (f *Fleet) Prospects(w Want, asked []string, has func(workflow.Capability) bool) (left, better bool) {
+	x := f.use(w.Hash)
+	lacked := false
+	for id, n := range f.numbers {
+		h := f.hosts[n]
+		switch {
+		case slices.Contains(asked, string(id)):
+			lacked = lacked || h.kind != nil && !has(h.kind.capability)
+		case h.present && f.able(x, n) && !x.incapable.has(n) && f.allowed(&w, x, n):
+			left = true
+			better = better || h.kind != nil && has(h.kind.capability)
+		}
+	}
+	return left, better && lacked
+}
+
+// Varied reports whether hosts differ in what they can run.
+func (f *Fleet) Varied() bool { return len(f.kinds) > 1 }
+
+// Lacking lists the online hosts that are known to lack something, as long as one that is right for the job is not;
+// nil when all have it or none has.
+func (f *Fleet) Lacking(w Want, has func(workflow.Capability) bool) []string {
+	if !f.Varied() {
+		return nil
+	}
+	lacking := make([]*kind, 0, len(f.kinds))
+	for _, k := range f.kinds {
+		if !has(k.capability) {
+			lacking = append(lacking, k)
+		}
+	}
+	if len(lacking) == 0 || !f.right(w, lacking) {
+		return nil
+	}
+	var hosts []string
+	for _, k := range lacking {
+		k.hosts.each(func(n int32) { hosts = append(hosts, string(f.hosts[n].id)) })
+	}
+	slices.Sort(hosts)
+	return hosts
+}
+
+// right reports whether a host of no such kind is online and right for the job.
+func (f *Fleet) right(w Want, without []*kind) bool {
+	x := f.use(w.Hash)
+	for _, n := range f.numbers {
+		if h := f.hosts[n]; f.online.has(n) && !slices.Contains(without, h.kind) && f.able(x, n) && f.allowed(&w, x, n) &&
+			!x.blocked(n, w.Tenant, w.Size) && !f.named(w.Avoid, n) {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,33 @@
+package route
+
+// PutSlots says how many of the jobs that a tenant with a cap may run are taken, and whether they are given to hosts
+// elsewhere: then none of its jobs is chosen for here.
+func (f *Fleet) PutSlots(t Tenant, taken int, elsewhere bool) {
+	facts := f.tenant(t)
+	facts.slots, facts.elsewhere = taken, elsewhere
+}
+
+// Cap is the most jobs that a tenant may run at once; 0 = no cap.
+func (f *Fleet) Cap(t Tenant) int {
+	if facts := f.tenants[t]; facts != nil {
+		return max(facts.maxRunning, 0)
+	}
+	return 0
+}
+
+// Elsewhere reports whether a tenant has a cap, and another dispatcher keeps it.
+func (f *Fleet) Elsewhere(t Tenant) bool {
+	facts := f.tenants[t]
+	return facts != nil && facts.maxRunning > 0 && facts.elsewhere
+}
+
+// full reports whether the tenant runs as many jobs as it may.
+func (t *tenantFacts) full() bool { return t.maxRunning > 0 && max(t.total, t.slots) >= t.maxRunning }
+
+func (f *Fleet) capped(t Tenant) bool {
+	facts := f.tenants[t]
+	return facts != nil && facts.full()
+}
+
+// closed reports whether no job of the tenant may be given to a host now from here.
+func (t *tenantFacts) closed() bool { return t.maxRunning > 0 && (t.elsewhere || t.full()) }

@@ -1,0 +1,81 @@
+package route
+
+import (
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/comfyherd/comfyherd/internal/failure"
+)
+
+// Success counts a success of a tenant's job on the pair. It clears that tenant's own failures and the suspicions
+// against it; other tenants' stay, and so does the level, which only time lowers. What ran out of memory is cleared for
+// all tenants, by a job at least as big; a job of which nobody knows the size clears what such jobs ran out of, but for
+// the standing block, since a small one says nothing about a big one.
+//
+// at is when it happened, by the host's clock. One that is older than the newest failure comes late: it changes
+// nothing, since it must not clear what happened after it.
+//
+// lift reports that the standing block has lost its reason and is to be removed now. changed reports whether
+// there is anything to store.
+func (s Strikes) Success(tenant Tenant, size int64, at, now time.Time) (next Strikes, lift, changed bool) {
+	if at.Before(s.Last) {
+		return s, false, false
+	}
+	before := s
+	s = s.clone()
+	delete(s.Tenants, tenant)
+	delete(s.Guilty, tenant)
+	s.Suspects = slices.DeleteFunc(s.Suspects, func(x Suspicion) bool { return x.Tenant == tenant })
+	s.fits(size, s.standing(now))
+	lift = s.standing(now) && s.recovered(tenant, size)
+	if lift {
+		s.Open = nil
+	}
+	changed = lift || s.failures() != before.failures() || s.Size != before.Size || s.Unknown != before.Unknown || s.Ran != before.Ran ||
+		len(s.Suspects) != len(before.Suspects) || !maps.Equal(s.Guilty, before.Guilty)
+	if !changed {
+		return before, false, false
+	}
+	return s, lift, true
+}
+
+// fits takes in that a job of a size had memory enough.
+func (s *Strikes) fits(size int64, blocked bool) {
+	if len(s.Memory) == 0 {
+		return
+	}
+	if s.Unknown {
+		s.Ran = max(s.Ran, size)
+	}
+	switch {
+	case size <= 0:
+		s.Unknown = s.Unknown && blocked
+	case size >= s.Size:
+		s.Size = 0
+	}
+	if s.Size == 0 && !s.Unknown {
+		s.Memory = nil
+	}
+}
+
+// recovered reports whether a success takes the reason from the standing block.
+func (s *Strikes) recovered(tenant Tenant, size int64) bool {
+	b := s.Open
+	switch {
+	case b.Kind == failure.OutOfMemory:
+		return len(s.Memory) == 0
+	case b.Kind.Verdict().Strike != failure.PerTenant:
+		return b.HoldsFor(tenant, size)
+	case b.forAll():
+		return s.failures() == 0
+	}
+	return slices.Contains(b.Tenants, tenant)
+}
+
+// Lifted forgets the standing block, which somebody has lifted: by hand, or because the host's capability has
+// changed. Without it the next failure would be taken for one that the block covers.
+func (s Strikes) Lifted() Strikes {
+	s.Open = nil
+	return s
+}

@@ -1,0 +1,141 @@
+package integration_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/comfyherd/comfyherd/internal/access"
+	"github.com/comfyherd/comfyherd/internal/agent"
+	"github.com/comfyherd/comfyherd/internal/comfysim"
+	"github.com/comfyherd/comfyherd/internal/daemon"
+	"github.com/comfyherd/comfyherd/internal/dispatcher"
+	"github.com/comfyherd/comfyherd/internal/embedded"
+)
+
+// closed is a fleet whose NATS lets in only those who have credentials out of one folder.
+type closed struct {
+	*fleet
+	folder *access.Folder
+}
+
+// startClosed starts a fleet with a dispatcher and simulated hosts, each with an agent that has credentials of its own.
+func startClosed(t *testing.T, hosts ...comfysim.Config) *closed {
+	t.Helper()
+	folder, err := access.Init(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := &closed{fleet: &fleet{t: t, sims: map[string]*comfysim.Server{}, dir: t.TempDir()}, folder: folder}
+	f.serve()
+	f.url = f.nats.URL()
+	t.Cleanup(func() {
+		if err := f.nats.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	f.options = []nats.Option{nats.UserCredentials(f.creds(folder.Dispatcher())), nats.CustomInboxPrefix("_INBOX_dispatcher")}
+	f.start(setup{hosts: hosts, noAgents: true, foreign: true})
+	for _, host := range hosts {
+		f.host(host.Name, access.AgentSettings{})
+	}
+	f.awaitPresence(len(hosts))
+	f.dispatcher(dispatcher.Config{})
+	f.awaitHosts(len(hosts))
+	return f
+}
+
+// serve starts the server, and tells it what changes in the folder, as `dispatcher run --access` does.
+func (f *closed) serve() {
+	f.t.Helper()
+	operator, system, err := f.folder.Server()
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	tracker, err := f.folder.Track()
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	f.nats, err = embedded.Start(embedded.Config{
+		Port: -1, StoreDir: f.dir,
+		Access: &embedded.Access{Operator: operator, System: system, Account: f.folder.Account},
+	})
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		err := tracker.Run(ctx, f.nats.UpdateAccount, func(err error) { f.t.Logf("follow the folder: %v", err) })
+		if !errors.Is(err, context.Canceled) {
+			f.t.Errorf("follow the folder: %v", err)
+		}
+	}()
+	f.t.Cleanup(func() {
+		cancel()
+		<-done
+	})
+}
+
+func (f *closed) creds(path string, err error) string {
+	f.t.Helper()
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return path
+}
+
+// host gives a simulated host credentials and an agent.
+func (f *closed) host(name string, s access.AgentSettings) (stop, kill func()) {
+	f.t.Helper()
+	own := *f.fleet
+	own.options = []nats.Option{nats.UserCredentials(f.creds(f.folder.Agent(name, s)))}
+	own.cfg.APIPrefix = access.JetStreamPrefix
+	stop, kill = own.agentOn(f.url, agent.HostConfig{Name: name, URL: f.sims[name].URL()}, agent.Config{})
+	f.stops = append(f.stops, kill)
+	return stop, kill
+}
+
+// as connects with credentials as our programs do; what the server refuses comes to the channel.
+func (f *closed) as(path string, err error) (*nats.Conn, <-chan error) {
+	f.t.Helper()
+	refused := make(chan error, 100)
+	nc, err := daemon.Connect(f.context(), daemon.NATS{
+		URL: f.url, Creds: f.creds(path, err),
+		Options: []nats.Option{nats.Timeout(10 * time.Second), nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
+			refused <- err
+		})},
+	})
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	f.t.Cleanup(nc.Close)
+	return nc, refused
+}
+
+func (f *closed) tenant(name string) (*nats.Conn, <-chan error) {
+	f.t.Helper()
+	return f.as(f.folder.Tenant(name, access.TenantSettings{}))
+}
+
+// refusal waits for a violation that names a subject.
+func (f *closed) refusal(refused <-chan error, subject string) {
+	f.t.Helper()
+	timer := time.NewTimer(patience)
+	defer timer.Stop()
+	for {
+		select {
+		case err := <-refused:
+			if errors.Is(err, nats.ErrPermissionViolation) && strings.Contains(err.Error(), `"`+subject+`"`) {
+				return
+			}
+		case <-timer.C:
+			f.t.Fatalf("nobody has refused %s", subject)
+		}
+	}
+}
