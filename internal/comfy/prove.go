@@ -87,7 +87,7 @@ func (h *Host) guess(ctx context.Context, o Output) (Output, error) {
 		tries = append(tries, other)
 	}
 	for _, try := range tries {
-		header, err := h.stat(ctx, spot{try.Type, try.Subfolder, try.Filename})
+		header, err := h.await(ctx, spot{try.Type, try.Subfolder, try.Filename})
 		if isStatus(err) {
 			continue // a name that ComfyUI does not take is none of its files
 		}
@@ -109,20 +109,21 @@ func (r *run) proveFiles(ctx context.Context, result *Result) *failure.Failure {
 		cached[node] = true
 	}
 	signed := signaturesOf(r.prompt.Workflow)
+	silent := false // a proof is worth no waiting
 	for i, o := range result.Outputs {
-		if inFolder(o.Subfolder, r.prompt.ID) || o.Type == "input" {
+		if inFolder(o.Subfolder, r.prompt.ID) || o.Type == "input" || silent && !cached[o.Node] {
 			continue
 		}
-		s := spot{o.Type, o.Subfolder, o.Filename}
-		header, err := r.host.stat(ctx, s)
+		m := maker{spot{o.Type, o.Subfolder, o.Filename}, signed.of(o.Node)}
+		if !cached[o.Node] {
+			silent = silent || r.host.proves(ctx, m, r.ending) != nil
+			continue
+		}
+		header, err := r.host.await(ctx, m.file)
 		if err != nil && !isStatus(err) {
 			return failure.New(failure.HostLost, "ComfyUI does not say whether a result is there: "+why(err))
 		}
-		if !cached[o.Node] {
-			r.host.proves(maker{s, signed.of(o.Node)}, header, r.ending)
-			continue
-		}
-		if header == nil || !r.host.proven(maker{s, signed.of(o.Node)}, version(header)) {
+		if header == nil || !r.host.proven(m, version(header)) {
 			return overwritten(o)
 		}
 		result.Outputs[i].Version = version(header)
@@ -138,10 +139,11 @@ func overwritten(o Output) *failure.Failure {
 
 // proves remembers the version of a file that a node of this prompt wrote, if it was written while the prompt ran: a
 // later prompt may have overwritten it already.
-func (h *Host) proves(m maker, header http.Header, e *ending) {
+func (h *Host) proves(ctx context.Context, m maker, e *ending) error {
+	header, err := h.stat(ctx, m.file)
 	v := version(header)
 	if v == "" {
-		return
+		return err
 	}
 	if written := writtenAt(header); !written.IsZero() && !e.last.IsZero() && written.Truncate(time.Millisecond).After(e.last) {
 		v = ""
@@ -152,12 +154,25 @@ func (h *Host) proves(m maker, header http.Header, e *ending) {
 		clear(h.proofs)
 	}
 	h.proofs[m] = v
+	return nil
 }
 
 func (h *Host) proven(m maker, v string) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return v != "" && h.proofs[m] == v
+}
+
+// await is stat that waits for a ComfyUI that is busy, as a run does.
+func (h *Host) await(ctx context.Context, s spot) (http.Header, error) {
+	ctx, cancel := context.WithTimeout(ctx, h.options.SilentTimeout)
+	defer cancel()
+	for {
+		header, err := h.stat(ctx, s)
+		if err == nil || isStatus(err) || refused(err) || !pause(ctx, h.options.PollInterval) {
+			return header, err
+		}
+	}
 }
 
 // version tells one content of a file from the next: its ETag, else time and size. A proxy may mark an ETag as weak.

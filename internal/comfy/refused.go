@@ -130,7 +130,7 @@ type finding struct {
 // nodesFailure is nil when no node is named. A node that is named without a reason is refused too: it was dropped.
 func (r refusal) nodesFailure(absent map[string]bool) *failure.Failure {
 	var nodes map[string]nodeError
-	if decode(r.Nodes, &nodes) != nil {
+	if readable := decode(r.Nodes, &nodes) == nil; !readable {
 		return nil
 	}
 	var found []finding

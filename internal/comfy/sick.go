@@ -70,8 +70,8 @@ func (h *Host) workerLog(ctx context.Context) (reason string, err error) {
 		var d struct {
 			Entries []logEntry `json:"entries"`
 		}
-		if decode(got.body, &d) != nil {
-			return "", nil
+		if readable := decode(got.body, &d) == nil; !readable {
+			d.Entries = nil
 		}
 		return wedged(d.Entries), nil
 	}
@@ -85,8 +85,8 @@ func (h *Host) workerLog(ctx context.Context) (reason string, err error) {
 		return "", &statusError{"/internal/logs", got.status}
 	}
 	var log string
-	if decode(got.body, &log) != nil {
-		return "", nil
+	if readable := decode(got.body, &log) == nil; !readable {
+		log = ""
 	}
 	return wedged(entriesOf(log)), nil
 }

@@ -51,6 +51,9 @@ func newTracker(id string, s shape) *tracker {
 	}
 }
 
+// maxBlocked bounds the messages of ExecutionBlockers.
+const maxBlocked = 100
+
 func (t *tracker) poke() {
 	select {
 	case t.wake <- struct{}{}:
@@ -98,7 +101,9 @@ func (t *tracker) see(e event, now time.Time) {
 		t.stopped, t.hint = true, true
 	case "execution_error":
 		if e.raised.blocked() {
-			t.blocked = append(t.blocked, e.raised.block())
+			if len(t.blocked) < maxBlocked {
+				t.blocked = append(t.blocked, e.raised.block())
+			}
 			t.unrun[string(e.raised.Node)] = true
 			return
 		}
@@ -154,8 +159,13 @@ func (t *tracker) show(p preview, now time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.lastSign = now
-	if node := cmp.Or(p.node, t.node); t.album.wants(node, t.class(node), p.contentType) {
-		t.album.add(node, t.class(node), p)
+	node := cmp.Or(p.node, t.node)
+	class := t.class(node)
+	if t.album.wants(node, class, p.contentType) {
+		t.album.add(node, class, p)
+	}
+	if sends(class) {
+		return // a result, and as large
 	}
 	t.preview = &p
 	t.poke()
