@@ -18,6 +18,7 @@ const APIName = "comfy-dispatcher"
 const (
 	apiPrefix  = "comfy.api."
 	apiTimeout = 10 * time.Second
+	apiAtOnce  = 64 // calls that a dispatcher answers at a time; more wait their turn
 )
 
 // Endpoint answers one call of the API: request JSON in, an answer to encode out.
@@ -41,14 +42,28 @@ func (q *Queue) ServeAPI(ctx context.Context, version string, endpoints map[stri
 	if err != nil {
 		return fmt.Errorf("serve the API: %w", err)
 	}
+	atOnce := make(chan struct{}, apiAtOnce)
 	for name, endpoint := range endpoints {
-		handler := micro.HandlerFunc(func(r micro.Request) { go q.serveCall(ctx, r, endpoint) })
+		handler := micro.HandlerFunc(func(r micro.Request) {
+			select {
+			case atOnce <- struct{}{}:
+			case <-ctx.Done():
+				return
+			}
+			go func() {
+				defer func() { <-atOnce }()
+				q.serveCall(ctx, r, endpoint)
+			}()
+		})
 		if err := service.AddEndpoint(strings.ReplaceAll(name, ".", "-"), handler, micro.WithEndpointSubject(apiPrefix+name)); err != nil {
 			return errors.Join(fmt.Errorf("serve API call %s: %w", name, err), service.Stop())
 		}
 	}
 	<-ctx.Done()
-	_ = service.Stop() // the connection may be closed already
+	_ = service.Stop()    // the connection may be closed already
+	for range apiAtOnce { // until none is under way, after which none begins
+		atOnce <- struct{}{}
+	}
 	return ctx.Err()
 }
 
@@ -61,6 +76,10 @@ func (q *Queue) serveCall(ctx context.Context, r micro.Request, endpoint Endpoin
 	answer, err := endpoint(ctx, r.Data())
 	if err == nil {
 		msg.Data, err = json.Marshal(answer)
+	}
+	if limit := q.nc.MaxPayload(); err == nil && int64(len(msg.Data)) > limit {
+		err = fmt.Errorf("the answer has %d bytes, and NATS takes at most %d in a message: ask for less, or raise max_payload", len(msg.Data), limit)
+		msg.Data = nil
 	}
 	if err != nil {
 		msg.Header.Set(micro.ErrorHeader, err.Error())

@@ -2,6 +2,7 @@ package jetstream
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -10,6 +11,8 @@ import (
 	"github.com/nats-io/nats.go"
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
+	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/route"
 	"github.com/comfyherd/comfyherd/internal/workflow"
 )
 
@@ -26,6 +29,28 @@ const (
 
 // PairOf reads the key of a block or of strikes.
 func PairOf(key string) (host string, hash workflow.Hash, ok bool) { return splitPair(key) }
+
+// BlockOf reads a block from a change of COMFY_BLOCKS; false when it is none, or says what cannot be.
+func BlockOf(c Change) (route.Block, bool) {
+	if c.Phase != Put {
+		return route.Block{}, false
+	}
+	b, err := blockOf(c)
+	return b, err == nil
+}
+
+func blockOf(c Change) (route.Block, error) {
+	host, hash, ok := splitPair(c.Key)
+	if !ok || !job.ValidHost(host) || !hash.Valid() {
+		return route.Block{}, fmt.Errorf("the key %.160q is none of a block: <host>.<hash>", c.Key)
+	}
+	var b route.Block
+	if err := json.Unmarshal(c.Value, &b); err != nil {
+		return route.Block{}, fmt.Errorf("read it: %w", err)
+	}
+	b.Host, b.Hash = route.HostID(host), hash
+	return b, checkBlock(&b)
+}
 
 // OpenBlock creates the block of a pair; it lifts by itself after ttl (whole seconds, at least one). Of all
 // dispatchers that open it exactly one gets true.
@@ -66,7 +91,7 @@ func (q *Queue) LiftBlock(ctx context.Context, host string, hash workflow.Hash, 
 
 // Block reads one block; the Phase is Gone when there is none, and the revision then is 0.
 func (q *Queue) Block(ctx context.Context, host string, hash workflow.Hash) (Change, error) {
-	return get(ctx, q.blocks, pairKey(host, hash))
+	return current(ctx, q.readBlocks, q.blocks, pairKey(host, hash))
 }
 
 // Blocks tells all blocks that stand.
@@ -76,7 +101,7 @@ func (q *Queue) Blocks(ctx context.Context, tell func(Change)) error {
 
 // Strikes reads what is held against a pair; the Phase is Gone when that is nothing.
 func (q *Queue) Strikes(ctx context.Context, host string, hash workflow.Hash) (Change, error) {
-	return get(ctx, q.strikes, pairKey(host, hash))
+	return current(ctx, q.readStrikes, q.strikes, pairKey(host, hash))
 }
 
 // PutStrikes writes the strikes of a pair, expecting the revision (0 when there are none yet); false when
@@ -101,15 +126,20 @@ func (q *Queue) ClearStrikes(ctx context.Context, host string, hash workflow.Has
 	return err == nil, wrap(err, "clear strikes of %s on host %s", hash.Short(), host)
 }
 
-func get(ctx context.Context, kv natsjs.KeyValue, key string) (Change, error) {
-	entry, err := kv.Get(ctx, key)
-	if errors.Is(err, natsjs.ErrKeyNotFound) {
+// current reads a key from the bucket's leader, as reader does: a copy that is behind would tell of what has ended, or
+// of nothing where something has begun.
+func current(ctx context.Context, bucket natsjs.Stream, kv natsjs.KeyValue, key string) (Change, error) {
+	raw, err := bucket.GetLastMsgForSubject(ctx, kvSubject(kv, key))
+	if errors.Is(err, natsjs.ErrMsgNotFound) {
 		return Change{Phase: Gone, Key: key}, nil
 	}
 	if err != nil {
 		return Change{}, fmt.Errorf("read %s of %s: %w", key, kv.Bucket(), err)
 	}
-	return change(entry), nil
+	if raw.Header.Get(kvOperationHeader) != "" || raw.Header.Get(markerReasonHeader) != "" {
+		return Change{Phase: Gone, Key: key}, nil
+	}
+	return Change{Phase: Put, Key: key, Value: raw.Data, Revision: raw.Sequence, Time: raw.Time}, nil
 }
 
 func kvSubject(kv natsjs.KeyValue, key string) string { return "$KV." + kv.Bucket() + "." + key }

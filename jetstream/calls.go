@@ -39,15 +39,28 @@ const spareCalls = 256
 
 // ask sends msg, whose reply subject it sets, and waits for its answer: at most for timeout, and no longer than ctx.
 func (c *calls) ask(ctx context.Context, msg *nats.Msg, timeout time.Duration) (*nats.Msg, error) {
-	number, waits, err := c.begin(msg, timeout)
+	number, waits, err := c.send(msg, timeout)
 	if err != nil {
 		return nil, err
 	}
+	return c.await(ctx, number, waits)
+}
+
+// send is the first half of ask. Whoever sends has to await.
+func (c *calls) send(msg *nats.Msg, timeout time.Duration) (uint64, *call, error) {
+	number, waits, err := c.begin(msg, timeout)
+	if err != nil {
+		return 0, nil, err
+	}
 	if err := c.nc.PublishMsg(msg); err != nil {
 		c.end(number, waits)
-		return nil, err
+		return 0, nil, err
 	}
-	var answer *nats.Msg
+	return number, waits, nil
+}
+
+// await is the second half of ask.
+func (c *calls) await(ctx context.Context, number uint64, waits *call) (answer *nats.Msg, err error) {
 	select {
 	case answer = <-waits.answer:
 		if answer == nil {

@@ -115,16 +115,23 @@ func (q *Queue) Chain(ctx context.Context, tenant job.Tenant, id job.ID) ([]Link
 }
 
 // decodeLink reads an event that may have been written by somebody else: a body that does not parse still is a
-// link, or one bad publish would wedge its job.
+// link, or one bad publish would wedge its job; so is one that says what cannot be.
 func decodeLink(subject string, h nats.Header, body []byte, sequence uint64) (Link, error) {
 	tenant, id, kind, ok := splitEventSubject(subject)
 	if !ok {
 		return Link{}, fmt.Errorf("%q is no subject of a job's event", subject)
 	}
+	if !id.Valid() { // a tenant of any name has a chain for what was refused
+		return Link{}, fmt.Errorf("%.200q names no job", subject)
+	}
 	e, err := job.DecodeEvent(kind, body)
-	if err != nil {
+	if err != nil || checkEvent(&e) != nil {
 		e = job.Event{EventKind: kind}
 	}
 	e.Tenant, e.Job = tenant, id
-	return Link{Event: e, ChainSequence: sequence, Lease: Lease(h.Get(LeaseHeader))}, nil
+	link := Link{Event: e, ChainSequence: sequence}
+	if lease := Lease(h.Get(LeaseHeader)); lease.Valid() {
+		link.Lease = lease
+	}
+	return link, nil
 }

@@ -26,6 +26,19 @@ func (q *Queue) ClockError() (time.Duration, bool) {
 	return known.within, known.measured
 }
 
+// Offset is by how much a clock is ahead, negative when it is behind: a Go string such as "-1h0m0s" in JSON.
+type Offset time.Duration
+
+// MarshalText gives the Go form.
+func (o Offset) MarshalText() ([]byte, error) { return []byte(time.Duration(o).String()), nil }
+
+// UnmarshalText takes the Go form.
+func (o *Offset) UnmarshalText(text []byte) error {
+	parsed, err := time.ParseDuration(string(text))
+	*o = Offset(parsed)
+	return wrap(err, "read an offset")
+}
+
 const (
 	clockSamples  = 5               // of one measurement; the one with the shortest round trip counts
 	clockRenewal  = time.Minute     // between two measurements

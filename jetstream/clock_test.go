@@ -85,7 +85,7 @@ func TestTheClockIsMeasuredAnew(t *testing.T) {
 					t.Fatalf("off by %v", off)
 				}
 				tc.happens(&w)
-				time.Sleep(tc.after)
+				<-time.After(tc.after)
 				synctest.Wait()
 				if off := q.ClockOff(); off != tc.wantOff {
 					t.Errorf("off by %v, want %v", off, tc.wantOff)
@@ -129,7 +129,7 @@ func TestTheShortestRoundTripCounts(t *testing.T) {
 			if n++; n == 2 {
 				trip = 20 * time.Millisecond
 			}
-			time.Sleep(trip)
+			<-time.After(trip)
 			return time.Now(), nil
 		}
 		q, stop := jetstream.FakeClock(t.Context(), ask, time.Now, nil, never)
@@ -140,7 +140,7 @@ func TestTheShortestRoundTripCounts(t *testing.T) {
 		if off := q.ClockOff(); off != -10*time.Millisecond {
 			t.Errorf("off by %v", off)
 		}
-		time.Sleep(2 * time.Minute)
+		<-time.After(2 * time.Minute)
 		if off := q.ClockOff(); off != -10*time.Millisecond {
 			t.Errorf("off by %v after a worse measurement", off)
 		}
@@ -156,7 +156,7 @@ func TestWithoutAServersWordTheMachinesClockCounts(t *testing.T) {
 		ahead := func() time.Time { return time.Now().Add(time.Hour) }
 		q, stop := jetstream.FakeClock(t.Context(), silent, ahead, func(error) { warned.Add(1) }, never)
 		defer stop()
-		time.Sleep(10 * time.Minute)
+		<-time.After(10 * time.Minute)
 		synctest.Wait()
 		if now := q.Now(); !now.Equal(ahead()) {
 			t.Errorf("Now is %v, the machine's clock %v", now, ahead())

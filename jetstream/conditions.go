@@ -2,7 +2,6 @@ package jetstream
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -38,9 +37,9 @@ func (q *Queue) Condition(ctx context.Context, host string) (HostCondition, erro
 	if err != nil {
 		return HostCondition{}, fmt.Errorf("read condition of host %s: %w", host, err)
 	}
-	var c HostCondition
-	if err := json.Unmarshal(entry.Value(), &c); err != nil {
-		return HostCondition{}, nil // written by somebody else: as if there were none
+	c, err := decodeChecked[HostCondition](change(entry))
+	if err != nil { // written by somebody else: as if there were none
+		q.warn(fmt.Errorf("the condition of host %s in %s is left out: %w", host, ConditionsBucket, err))
 	}
 	return c, nil
 }

@@ -13,7 +13,7 @@ import (
 	"github.com/comfyherd/comfyherd/internal/job"
 )
 
-// DeadLetter is a job that ended dead, as it was published.
+// DeadLetter is a job that ended dead, as it was published, and what became of it.
 type DeadLetter struct {
 	Sequence uint64 // in COMFY_DEAD
 	Tenant   job.Tenant
@@ -21,7 +21,8 @@ type DeadLetter struct {
 	Reason   failure.Reason
 	Time     time.Time
 	Body     []byte
-	Header   nats.Header // of the publish
+	Header   nats.Header // of the letter
+	Event    job.Event   // the dead event with every attempt, without metadata; of a letter of a former version only what the fields above say
 }
 
 const (
@@ -29,13 +30,14 @@ const (
 	truncatedHeader    = "Comfy-Truncated" // the size of a body that was larger than MaxBody; the letter has its first bytes
 )
 
-// Bury stores a job in COMFY_DEAD whose chain stands at the sequence last. Burying it again from there within some
+// Bury stores a job in COMFY_DEAD whose chain stands at the sequence last, with the dead event that is to follow: the
+// letter outlives the chain and tells the whole story alone, texts cut where they do not fit beside the body. Burying it again from there within some
 // minutes changes nothing, so a crash between Bury and the dead event can be repeated; after that the letter may
 // stand there twice, never with two events. It returns the letter's sequence.
-func (q *Queue) Bury(ctx context.Context, m *job.Message, id job.ID, reason failure.Reason, last uint64) (uint64, error) {
+func (q *Queue) Bury(ctx context.Context, m *job.Message, e *job.Event, last uint64) (uint64, error) {
 	msg := nats.NewMsg(deadSubject(job.Tenant(m.Tenant)))
-	msg.Header.Set(JobIDHeader, string(id))
-	msg.Header.Set(ReasonHeader, string(reason))
+	msg.Header.Set(JobIDHeader, string(e.Job))
+	msg.Header.Set(ReasonHeader, e.Reason)
 	msg.Header.Set(lanePriorityHeader, fmt.Sprint(int(m.Priority)))
 	if m.RequeueOf != "" {
 		msg.Header.Set(RequeueOfHeader, m.RequeueOf)
@@ -45,9 +47,10 @@ func (q *Queue) Bury(ctx context.Context, m *job.Message, id job.ID, reason fail
 		msg.Header.Set(truncatedHeader, fmt.Sprint(len(m.Body)))
 		msg.Data = m.Body[:q.MaxBody()]
 	}
-	ack, err := q.js.PublishMsg(ctx, msg, natsjs.WithMsgID(fmt.Sprintf("%s/%s/%d/%d", m.Tenant, id, m.Sequence, last)))
+	msg.Header.Set(storyHeader, story(e, q.storyRoom(len(msg.Data))))
+	ack, err := q.js.PublishMsg(ctx, msg, natsjs.WithMsgID(fmt.Sprintf("%s/%s/%d/%d", m.Tenant, e.Job, m.Sequence, last)))
 	if err != nil {
-		return 0, wrap(err, "bury job %s", id)
+		return 0, wrap(err, "bury job %s", e.Job)
 	}
 	return ack.Sequence, nil
 }
@@ -117,10 +120,12 @@ func readDead(ctx context.Context, consumer natsjs.Consumer, last uint64, since 
 
 func deadLetter(msg natsjs.Msg, meta *natsjs.MsgMetadata) DeadLetter {
 	h := msg.Headers()
-	return DeadLetter{
+	d := DeadLetter{
 		Sequence: meta.Sequence.Stream, Tenant: job.Tenant(strings.TrimPrefix(msg.Subject(), "comfy.dead.")), Job: job.ID(h.Get(JobIDHeader)),
 		Reason: failure.Reason(h.Get(ReasonHeader)), Time: meta.Timestamp, Body: msg.Data(), Header: h,
 	}
+	d.tell()
+	return d
 }
 
 // Priority is the lane's that the job was published to.
@@ -132,6 +137,15 @@ func (d *DeadLetter) Priority() job.Priority {
 	return p
 }
 
+// Root is the id from which the ids of its requeues are made: its own without the number, when it is a requeue itself.
+// A publisher may choose an id that looks like one.
+func (d *DeadLetter) Root() job.ID {
+	if d.Header.Get(RequeueOfHeader) == "" {
+		return d.Job
+	}
+	return job.RootID(d.Job)
+}
+
 // Purge removes one dead letter.
 func (q *Queue) Purge(ctx context.Context, d *DeadLetter) error {
 	return wrap(q.dead.DeleteMsg(ctx, d.Sequence), "purge dead letter of job %s", d.Job)
@@ -140,7 +154,7 @@ func (q *Queue) Purge(ctx context.Context, d *DeadLetter) error {
 // Requeue publishes a dead job again as <root>-r<n>, the next free number. The header Comfy-Requeue-Of keeps its
 // lineage.
 func (q *Queue) Requeue(ctx context.Context, d *DeadLetter) (Receipt, error) {
-	root := job.RootID(d.Job)
+	root := d.Root()
 	for n := 1; ; n++ {
 		id := job.RequeueID(root, n)
 		_, taken, err := q.Last(ctx, d.Tenant, id)
@@ -160,7 +174,7 @@ func (q *Queue) Requeue(ctx context.Context, d *DeadLetter) (Receipt, error) {
 
 // Requeued reports whether a dead job was published again before.
 func (q *Queue) Requeued(ctx context.Context, d *DeadLetter) (bool, error) {
-	root := job.RootID(d.Job)
+	root := d.Root()
 	for n := 1; ; n++ {
 		link, found, err := q.Last(ctx, d.Tenant, job.RequeueID(root, n))
 		if err != nil || !found {

@@ -2,6 +2,7 @@ package jetstream
 
 import (
 	"encoding/json"
+	"fmt"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -33,10 +34,13 @@ func decodeReply(body []byte) (Reply, error) {
 	r.state(&a.State)
 	r.must(`}`)
 	if r.whole() {
-		return a, nil
+		return a, a.check()
 	}
 	var odd Reply
-	return odd, json.Unmarshal(body, &odd)
+	if err := json.Unmarshal(body, &odd); err != nil {
+		return odd, fmt.Errorf("read it: %w", err)
+	}
+	return odd, odd.check()
 }
 
 // state leaves what a brief state does not have to encoding/json: a full one is told every few seconds.

@@ -64,7 +64,7 @@ func (q *Queue) delivery(msg *nats.Msg) (Delivery, bool) {
 		Lease: Lease(msg.Reply), Pending: meta.NumPending,
 		Message: job.Message{
 			Tenant: tenant, Priority: priority, Sequence: meta.Sequence.Stream, Received: meta.Timestamp,
-			StreamCreated: q.streamCreated, JobIDHeader: h.Get(JobIDHeader), MsgIDHeader: h.Get(msgIDHeader),
+			StreamCreated: q.Created(), JobIDHeader: h.Get(JobIDHeader), MsgIDHeader: h.Get(msgIDHeader),
 			RequeueOf: h.Get(RequeueOfHeader), Body: msg.Data,
 		},
 	}, ok
@@ -84,7 +84,7 @@ func (q *Queue) Stored(ctx context.Context, sequence uint64) (job.Message, error
 	}
 	tenant, priority, _ := splitLane(raw.Subject)
 	return job.Message{
-		Tenant: tenant, Priority: priority, Sequence: raw.Sequence, Received: raw.Time, StreamCreated: q.streamCreated,
+		Tenant: tenant, Priority: priority, Sequence: raw.Sequence, Received: raw.Time, StreamCreated: q.Created(),
 		JobIDHeader: raw.Header.Get(JobIDHeader), MsgIDHeader: raw.Header.Get(msgIDHeader),
 		RequeueOf: raw.Header.Get(RequeueOfHeader), Body: raw.Data,
 	}, nil

@@ -23,7 +23,7 @@ func (s *HostState) AppendJSON(b []byte) []byte {
 		b = s.Blame.append(append(b, `,"blame":`...))
 	}
 	if s.ClockOff != 0 {
-		b = appendDuration(append(b, `,"clock_off":`...), s.ClockOff)
+		b = appendDuration(append(b, `,"clock_off":`...), job.Duration(s.ClockOff))
 	}
 	b = strconv.AppendInt(append(b, `,"slots":`...), int64(s.Slots), 10)
 	b = strconv.AppendInt(append(b, `,"prefetch":`...), int64(s.Prefetch), 10)

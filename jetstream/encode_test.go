@@ -31,7 +31,8 @@ func fullState() (s jetstream.HostState) {
 }
 
 func stateOf(body string) (jetstream.HostState, bool) {
-	return jetstream.HostStateOf(jetstream.Change{Phase: jetstream.Put, Key: "gpu-1", Value: []byte(body)})
+	s, err := jetstream.DecodeState([]byte(body))
+	return s, err == nil && s.Host == "gpu-1"
 }
 
 // sameAsLibrary encodes and decodes a state and compares with encoding/json.
@@ -85,8 +86,8 @@ func TestWhatEveryJobTellsIsReadWithoutTheLibrary(t *testing.T) { //nolint:paral
 	all := fullState()
 	s := all.Abridged()
 	s.Ended.RanFor, s.Ended.Loads = job.Duration(1500), nil // 1.5µs
-	c := jetstream.Change{Phase: jetstream.Put, Key: "gpu-1", Value: s.AppendJSON(nil)}
-	if n := testing.AllocsPerRun(100, func() { jetstream.HostStateOf(c) }); n > 7 {
+	body := s.AppendJSON(nil)
+	if n := testing.AllocsPerRun(100, func() { must(jetstream.DecodeState(body)) }); n > 7 {
 		t.Errorf("a state of two runs and an end is read with %v allocations", n)
 	}
 }

@@ -23,21 +23,16 @@ var ErrNoFile = errors.New("no such file")
 
 // StoreOutput streams a job's file into COMFY_OUTPUTS under the name <tenant>/<job>/<node>/<file>.
 func (q *Queue) StoreOutput(ctx context.Context, name, contentType string, body io.Reader) (File, error) {
-	return storeFile(ctx, q.outputs, name, contentType, body)
+	return q.storeFile(ctx, OutputsStore, name, contentType, body)
 }
 
 // StoreInput streams a file into COMFY_INPUTS, where an envelope's inputs can name it.
 func (q *Queue) StoreInput(ctx context.Context, name, contentType string, body io.Reader) (File, error) {
-	return storeFile(ctx, q.inputs, name, contentType, body)
+	return q.storeFile(ctx, InputsStore, name, contentType, body)
 }
 
-func storeFile(ctx context.Context, store natsjs.ObjectStore, name, contentType string, body io.Reader) (File, error) {
-	meta := natsjs.ObjectMeta{Name: name, Headers: nats.Header{contentTypeHeader: {contentType}}}
-	info, err := store.Put(ctx, meta, body)
-	if err != nil {
-		return File{}, wrap(err, "store file %s", name)
-	}
-	return fileOf(info), nil
+func (q *Queue) storeFile(ctx context.Context, store, name, contentType string, body io.Reader) (File, error) {
+	return q.put(ctx, store, natsjs.ObjectMeta{Name: name, Headers: nats.Header{contentTypeHeader: {contentType}}}, body)
 }
 
 func fileOf(info *natsjs.ObjectInfo) File {
@@ -47,12 +42,12 @@ func fileOf(info *natsjs.ObjectInfo) File {
 // OpenOutput streams a file of COMFY_OUTPUTS. The caller closes it; a file whose bytes are not those of its digest is
 // ErrDamaged, the error of the last Read.
 func (q *Queue) OpenOutput(ctx context.Context, name string) (io.ReadCloser, File, error) {
-	return q.openFile(ctx, q.outputs, OutputsStore, name)
+	return q.openFile(ctx, q.objects[OutputsStore], OutputsStore, name)
 }
 
 // OpenInput streams a file of COMFY_INPUTS, as OpenOutput does.
 func (q *Queue) OpenInput(ctx context.Context, name string) (io.ReadCloser, File, error) {
-	return q.openFile(ctx, q.inputs, InputsStore, name)
+	return q.openFile(ctx, q.objects[InputsStore], InputsStore, name)
 }
 
 func (q *Queue) openFile(ctx context.Context, store natsjs.ObjectStore, bucket, name string) (io.ReadCloser, File, error) {

@@ -51,5 +51,8 @@ func parseLease(msg *nats.Msg) (Lease, error) {
 	if lease == "" {
 		return "", fmt.Errorf("message on %s has no header %s", msg.Subject, LeaseHeader)
 	}
+	if !Lease(lease).Valid() {
+		return "", fmt.Errorf("message on %s has a header %s that is no lease: %.80q", msg.Subject, LeaseHeader, lease)
+	}
 	return Lease(lease), nil
 }

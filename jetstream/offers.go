@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -75,6 +74,9 @@ func (q *Queue) Offer(ctx context.Context, host string, o *Offer) (Reply, error)
 		return Reply{}, fmt.Errorf("offer job %s to host %s: %w: %w", o.Job, host, ErrNoAnswer, err)
 	}
 	r, err := decodeReply(answer.Data)
+	if err == nil && r.State.Host != "" && r.State.Host != host {
+		err = fmt.Errorf("the answer is of host %.80q", r.State.Host)
+	}
 	if err != nil {
 		return Reply{}, fmt.Errorf("offer job %s to host %s: %w: %w", o.Job, host, ErrNoAnswer, err)
 	}
@@ -109,16 +111,26 @@ func decodeOffer(msg *nats.Msg) (Offer, error) {
 	if err != nil {
 		return Offer{}, err
 	}
+	ackWait, err := time.ParseDuration(h.Get(ackWaitHeader))
+	if err != nil {
+		return Offer{}, fmt.Errorf("offer without a valid %s: %w", ackWaitHeader, err)
+	}
 	received, err := time.Parse(time.RFC3339Nano, h.Get(receivedHeader))
 	if err != nil {
 		return Offer{}, fmt.Errorf("offer without a valid %s: %w", receivedHeader, err)
 	}
-	ackWait, _ := time.ParseDuration(h.Get(ackWaitHeader)) // 0 is out of range
-	quiet, _ := time.ParseDuration(h.Get(quietHeader))     // left out, or as good as that
+	quiet, err := time.ParseDuration(h.Get(quietHeader))
+	if err != nil {
+		quiet = 0 // left out, or as good as that
+	}
+	priority, err := strconv.Atoi(h.Get(priorityHeader))
+	if err != nil {
+		return Offer{}, fmt.Errorf("offer without a valid %s: %w", priorityHeader, err)
+	}
 	o := Offer{
 		Quiet: min(max(quiet, 0), longestQuiet),
 		Message: job.Message{
-			Tenant: h.Get(tenantHeader), Priority: job.Priority(headerInt(h, priorityHeader)),
+			Tenant: h.Get(tenantHeader), Priority: job.Priority(priority),
 			Sequence: headerUint(h, sequenceHeader), Received: received, RequeueOf: h.Get(RequeueOfHeader), Body: msg.Data,
 		},
 		Job: job.ID(h.Get(JobIDHeader)), Hash: workflow.Hash(h.Get(hashHeader)), Attempt: headerInt(h, attemptHeader),
@@ -127,41 +139,11 @@ func decodeOffer(msg *nats.Msg) (Offer, error) {
 	return o, o.check()
 }
 
+// The shortest and longest life of a lease, and how long a taken slot may be kept from other dispatchers.
 const (
 	shortestAckWait, longestAckWait = time.Second, time.Hour
 	longestQuiet                    = time.Minute
-	mostAttempts                    = 1_000_000
 )
-
-// check finds what cannot be: an agent keeps what an offer says, and tells it to everybody.
-func (o *Offer) check() error {
-	bad := ""
-	switch {
-	case o.AckWait < shortestAckWait || o.AckWait > longestAckWait:
-		bad = ackWaitHeader + " (a duration from 1s to 1h)"
-	case o.Attempt < 1 || o.Attempt > mostAttempts:
-		bad = attemptHeader + " (1 or more)"
-	case !job.Tenant(o.Message.Tenant).Valid():
-		bad = tenantHeader
-	case !o.Message.Priority.Valid():
-		bad = priorityHeader + " (0 to 9)"
-	case !o.Job.Valid():
-		bad = JobIDHeader
-	case o.Message.Sequence < 1:
-		bad = sequenceHeader + " (1 or more)"
-	case !hashLike(o.Hash):
-		bad = hashHeader + " (64 hex digits)"
-	}
-	if bad == "" {
-		return nil
-	}
-	return fmt.Errorf("offer without a valid %s", bad)
-}
-
-func hashLike(h workflow.Hash) bool {
-	digits := strings.Trim(string(h), "0123456789abcdef")
-	return len(h) == 64 && digits == ""
-}
 
 // ServeOffers calls answer for every offer to a host, one after the other, until ctx ends, and ready, once, when
 // the server knows that somebody listens: who tells of the host after that is never offered a job too early.
@@ -212,9 +194,9 @@ func (q *Queue) Control(ctx context.Context, host string, c Control) (Reply, err
 // the subscription: from then on no control is lost. The asker waits 2 s for what obey returns.
 func (q *Queue) ServeControl(ctx context.Context, host string, ready func(), obey func(Control) Reply) error {
 	return q.serveWhenReady(ctx, controlSubject(host), ready, func(msg *nats.Msg) {
-		var c Control
-		if err := json.Unmarshal(msg.Data, &c); err != nil {
-			respond(msg, &Reply{Answer: Unfit, Reason: "the control is no JSON object: " + err.Error()})
+		c, err := decodeChecked[Control](Change{Value: msg.Data})
+		if err != nil {
+			respond(msg, &Reply{Answer: Unfit, Reason: err.Error()})
 			return
 		}
 		r := obey(c)
@@ -287,7 +269,7 @@ func (q *Queue) Broadcast(s *HostState) error {
 // FollowHosts tells every broadcast state until ctx ends.
 func (q *Queue) FollowHosts(ctx context.Context, tell func(HostState)) error {
 	return q.serve(ctx, hostStates, func(msg *nats.Msg) {
-		if s, err := decodeState(msg.Data); err == nil && s.Host == stateHost(msg.Subject) {
+		if s, err := decodeState(msg.Data); err == nil && s.Host == stateHost(msg.Subject) && s.check() == nil {
 			tell(s)
 		}
 	})

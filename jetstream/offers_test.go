@@ -25,7 +25,7 @@ func TestAnOfferAfterReadyIsHeard(t *testing.T) {
 		host, ready := fmt.Sprintf("gpu-%d", i), make(chan struct{})
 		served.Go(func() {
 			_ = q.ServeOffers(ctx, host, func() { close(ready) }, func(_ jetstream.Offer, reply func(jetstream.Reply)) {
-				reply(jetstream.Reply{Answer: jetstream.Busy})
+				reply(jetstream.Reply{Answer: jetstream.Busy, State: jetstream.HostState{Host: host, State: jetstream.Online}})
 			})
 		})
 		<-ready
@@ -51,7 +51,7 @@ func TestNobodyIsReadyWhoseContextHasEnded(t *testing.T) {
 
 func plainOffer() *jetstream.Offer {
 	return &jetstream.Offer{
-		Message: job.Message{Tenant: "acme", Priority: 5, Sequence: 1}, Job: "a", Attempt: 1, Lease: "$JS.ACK.a", AckWait: time.Minute,
+		Message: job.Message{Tenant: "acme", Priority: 5, Sequence: 1}, Job: "a", Attempt: 1, Lease: "$JS.ACK.COMFY_JOBS.dispatch_5.1.1.1.1.0", AckWait: time.Minute,
 		Hash: "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef",
 	}
 }
@@ -68,13 +68,13 @@ func TestAnOfferWithANumberThatCannotBeReachesNoAgent(t *testing.T) {
 	ready := make(chan struct{})
 	served.Go(func() {
 		_ = q.ServeOffers(ctx, "gpu", func() { close(ready) }, func(_ jetstream.Offer, reply func(jetstream.Reply)) {
-			reply(jetstream.Reply{Answer: jetstream.Accepted})
+			reply(jetstream.Reply{Answer: jetstream.Accepted, State: jetstream.HostState{Host: "gpu", State: jetstream.Online}})
 		})
 	})
 	<-ready
 	for name, c := range map[string]struct {
 		edit func(o *jetstream.Offer)
-		want string // the header that the answer names; empty: it is taken
+		want string // in the answer; empty: it is taken
 	}{
 		"AsItShouldBe":      {func(*jetstream.Offer) {}, ""},
 		"ASecondOfLease":    {func(o *jetstream.Offer) { o.AckWait = time.Second }, ""},
@@ -83,15 +83,15 @@ func TestAnOfferWithANumberThatCannotBeReachesNoAgent(t *testing.T) {
 		"LessThanASecond":   {func(o *jetstream.Offer) { o.AckWait = 999 * time.Millisecond }, "Comfy-Ack-Wait"},
 		"NegativeLeaseTime": {func(o *jetstream.Offer) { o.AckWait = -time.Minute }, "Comfy-Ack-Wait"},
 		"MoreThanAnHour":    {func(o *jetstream.Offer) { o.AckWait = time.Hour + 1 }, "Comfy-Ack-Wait"},
-		"NoAttempt":         {func(o *jetstream.Offer) { o.Attempt = 0 }, "Comfy-Attempt"},
-		"NegativeAttempt":   {func(o *jetstream.Offer) { o.Attempt = -1 }, "Comfy-Attempt"},
-		"PriorityTen":       {func(o *jetstream.Offer) { o.Message.Priority = 10 }, "Comfy-Priority"},
-		"NegativePriority":  {func(o *jetstream.Offer) { o.Message.Priority = -1 }, "Comfy-Priority"},
+		"NoAttempt":         {func(o *jetstream.Offer) { o.Attempt = 0 }, "the attempt"},
+		"NegativeAttempt":   {func(o *jetstream.Offer) { o.Attempt = -1 }, "the attempt"},
+		"PriorityTen":       {func(o *jetstream.Offer) { o.Message.Priority = 10 }, "priority"},
+		"NegativePriority":  {func(o *jetstream.Offer) { o.Message.Priority = -1 }, "priority"},
 		"NoSequence":        {func(o *jetstream.Offer) { o.Message.Sequence = 0 }, "Comfy-Sequence"},
-		"ATenantWithADot":   {func(o *jetstream.Offer) { o.Message.Tenant = "a.b" }, "Comfy-Tenant"},
-		"AJobWithADot":      {func(o *jetstream.Offer) { o.Job = "a.b" }, "Comfy-Job-Id"},
-		"AShortHash":        {func(o *jetstream.Offer) { o.Hash = "abc" }, "Comfy-Hash"},
-		"AHashOfLetters":    {func(o *jetstream.Offer) { o.Hash = "x" + o.Hash[1:] }, "Comfy-Hash"},
+		"ATenantWithADot":   {func(o *jetstream.Offer) { o.Message.Tenant = "a.b" }, "a.b"},
+		"AJobWithADot":      {func(o *jetstream.Offer) { o.Job = "a.b" }, "a.b"},
+		"AShortHash":        {func(o *jetstream.Offer) { o.Hash = "abc" }, "hash"},
+		"AHashOfLetters":    {func(o *jetstream.Offer) { o.Hash = "x" + o.Hash[1:] }, "hash"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			o := plainOffer()

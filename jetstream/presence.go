@@ -27,7 +27,7 @@ type HostState struct {
 	Cause    failure.Cause   `json:"cause,omitempty"`     // what ails it when unhealthy, or what it is suspected of when on trial
 	Trial    bool            `json:"trial,omitempty"`     // one failure smelt of the host: it takes one job at a time, and the next of another workflow decides
 	Blame    *Blame          `json:"blame,omitempty"`     // whose job it ran when it became unhealthy
-	ClockOff job.Duration    `json:"clock_off,omitempty"` // by how much the agent's clock is ahead of NATS' when it is off by more than 1 s
+	ClockOff Offset          `json:"clock_off,omitempty"` // by how much the agent's clock is ahead of NATS' when it is off by more than 1 s
 	Slots    int             `json:"slots"`
 	Prefetch int             `json:"prefetch"`          // how many it holds beyond its slots
 	Running  []RunningJob    `json:"running,omitempty"` // accepted and not yet off the GPU
@@ -148,6 +148,7 @@ type DispatcherState struct {
 	Version    string    `json:"version,omitempty"`
 	Started    time.Time `json:"started"`
 	Waiting    int       `json:"waiting"`
+	ClockOff   Offset    `json:"clock_off,omitempty"` // by how much its clock is ahead of NATS' when it is off by more than 1 s
 }
 
 // Beat renews a host's presence.
@@ -173,14 +174,11 @@ func (q *Queue) LeaveDispatcher(ctx context.Context, name string) error {
 
 // Host reads one host's presence; false when it is gone.
 func (q *Queue) Host(ctx context.Context, host string) (HostState, bool, error) {
-	entry, err := q.hosts.Get(ctx, host)
-	if errors.Is(err, natsjs.ErrKeyNotFound) {
-		return HostState{}, false, nil
-	}
+	c, err := current(ctx, q.readHosts, q.hosts, host)
 	if err != nil {
-		return HostState{}, false, fmt.Errorf("read presence of host %s: %w", host, err)
+		return HostState{}, false, err
 	}
-	s, ok := HostStateOf(change(entry))
+	s, ok := HostStateOf(c)
 	return s, ok, nil
 }
 
@@ -195,16 +193,54 @@ func (q *Queue) Hosts(ctx context.Context) ([]HostState, error) {
 	return states, err
 }
 
-// HostStateOf reads a host's state from a change of its presence.
+// HostStateOf reads a host's state from a change of its presence; false when it is none, or says what cannot be.
 func HostStateOf(c Change) (HostState, bool) {
 	if c.Phase != Put {
 		return HostState{}, false
 	}
+	s, err := presenceOf(c)
+	return s, err == nil
+}
+
+func presenceOf(c Change) (HostState, error) {
 	s, err := decodeState(c.Value)
-	if err != nil || s.Host != c.Key || !job.ValidHost(s.Host) {
-		return HostState{}, false
+	switch {
+	case err != nil:
+	case s.Host != c.Key:
+		err = fmt.Errorf("it names the host %.80q", s.Host)
+	case s.Brief:
+		err = errors.New("it is brief, and a presence is whole")
+	default:
+		err = s.check()
 	}
-	return s, true
+	if err != nil {
+		return HostState{}, err
+	}
+	return s, nil
+}
+
+// DispatcherStateOf reads a dispatcher's state from a change of its presence.
+func DispatcherStateOf(c Change) (DispatcherState, bool) {
+	if c.Phase != Put {
+		return DispatcherState{}, false
+	}
+	s, err := decodeChecked[DispatcherState](c)
+	return s, err == nil && s.Dispatcher == c.Key
+}
+
+// decodeChecked reads a value of JSON that says itself what it may hold.
+func decodeChecked[T any, P interface {
+	*T
+	check() error
+}](c Change) (T, error) {
+	var v, none T
+	if err := json.Unmarshal(c.Value, &v); err != nil {
+		return none, fmt.Errorf("read it: %w", err)
+	}
+	if err := P(&v).check(); err != nil {
+		return none, err
+	}
+	return v, nil
 }
 
 // PutCapability stores what a host can run.
@@ -240,7 +276,7 @@ func each(ctx context.Context, kv natsjs.KeyValue, tell func(Change)) error {
 	if err != nil {
 		return fmt.Errorf("read bucket %s: %w", kv.Bucket(), err)
 	}
-	defer func() { _ = watcher.Stop() }()
+	defer ended(watcher)
 	for {
 		select {
 		case entry := <-watcher.Updates():

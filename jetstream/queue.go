@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -29,23 +30,29 @@ type Queue struct {
 	conditions         natsjs.KeyValue
 	affinity, tenants  natsjs.KeyValue
 	slots              natsjs.KeyValue
-	outputs, inputs    natsjs.ObjectStore
+	objects            map[string]natsjs.ObjectStore
+	parts              chan struct{} // one for each part of a file in flight
 	readJobs           natsjs.Stream // readers, as reader says
 	readEvents         natsjs.Stream
 	readWaiting        natsjs.Stream // the bucket's, to tell a claim from a ticket that never was
-	readBlocks         natsjs.Stream // the bucket's, to read ends of blocks with their headers
-	readSlots          natsjs.Stream // the bucket's
+	readBlocks         natsjs.Stream // the bucket's, also to read ends of blocks with their headers
+	readStrikes        natsjs.Stream
+	readHosts          natsjs.Stream
+	readSlots          natsjs.Stream
 
-	streamCreated time.Time
-	ackWait       time.Duration
-	presenceTTL   time.Duration
-	eventsAge     time.Duration
+	made        atomic.Pointer[time.Time] // when the stream of jobs was made
+	ackWait     time.Duration
+	presenceTTL time.Duration
+	eventsAge   time.Duration
 
 	clock      clock
 	reconnects generation
-	calls      calls
-	eventForms *forms
-	offerForms *forms
+
+	stopTending context.CancelFunc
+	tending     sync.WaitGroup
+	calls       calls
+	eventForms  *forms
+	offerForms  *forms
 }
 
 // Open makes the streams and buckets that are missing and returns the Queue on them. It fails when JetStream is
@@ -66,6 +73,7 @@ func Open(ctx context.Context, nc *nats.Conn, cfg Config) (*Queue, error) {
 		q.clock.wall = time.Now
 	}
 	q.clock.begin(ctx, q.reconnects.current, q.reconnects.over)
+	q.tend(ctx)
 	return q, nil
 }
 
@@ -136,13 +144,15 @@ func (q *Queue) bind(ctx context.Context, t topology) error {
 	if q.readEvents, err = q.reader(ctx, EventsStream); err != nil {
 		return err
 	}
-	q.streamCreated = q.jobs.CachedInfo().Created
+	q.made.Store(&q.jobs.CachedInfo().Created)
 	q.eventsAge = q.events.CachedInfo().Config.MaxAge
-	if q.outputs, err = objects(ctx, t, OutputsStore, "files that jobs made"); err != nil {
-		return err
+	q.objects, q.parts = map[string]natsjs.ObjectStore{}, make(chan struct{}, partsInFlight)
+	for _, name := range []string{OutputsStore, InputsStore} {
+		if q.objects[name], err = objects(ctx, t, name, storeAbout(name)); err != nil {
+			return err
+		}
 	}
-	q.inputs, err = objects(ctx, t, InputsStore, "files that jobs need")
-	return err
+	return nil
 }
 
 // reader opens a stream for the reads that decisions rest on. Of several copies the leader is asked: any copy answers
@@ -186,11 +196,10 @@ func (q *Queue) bindBuckets(ctx context.Context, t topology) error {
 	if q.readWaiting, err = q.reader(ctx, "KV_"+WaitingBucket); err != nil {
 		return err
 	}
-	if q.readBlocks, err = q.reader(ctx, "KV_"+BlocksBucket); err != nil {
-		return err
-	}
-	if q.readSlots, err = q.reader(ctx, "KV_"+SlotsBucket); err != nil {
-		return err
+	for bucket, stream := range map[string]*natsjs.Stream{BlocksBucket: &q.readBlocks, StrikesBucket: &q.readStrikes, HostsBucket: &q.readHosts, SlotsBucket: &q.readSlots} {
+		if *stream, err = q.reader(ctx, "KV_"+bucket); err != nil {
+			return err
+		}
 	}
 	status, err := answered(ctx, q.hosts.Status)
 	if err != nil {
@@ -227,8 +236,9 @@ func (q *Queue) PresenceTTL() time.Duration { return q.presenceTTL }
 // EventsAge is how long events are kept, and so how long an id stays taken.
 func (q *Queue) EventsAge() time.Duration { return q.eventsAge }
 
-// Created is when the stream of jobs was made; it stands in the ids that the system gives.
-func (q *Queue) Created() time.Time { return q.streamCreated }
+// Created is when the stream of jobs was made; it stands in the ids that the system gives. It changes when the stream is
+// made again.
+func (q *Queue) Created() time.Time { return *q.made.Load() }
 
 // Connected reports whether NATS can be reached right now.
 func (q *Queue) Connected() bool { return q.nc.IsConnected() }
@@ -237,6 +247,8 @@ func (q *Queue) Connected() bool { return q.nc.IsConnected() }
 // open.
 func (q *Queue) Close() {
 	q.clock.stop()
+	q.stopTending()
+	q.tending.Wait()
 	q.reconnects.stop()
 	q.calls.stop()
 }

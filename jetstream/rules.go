@@ -3,6 +3,7 @@ package jetstream
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 
 	"github.com/comfyherd/comfyherd/internal/job"
 	"github.com/comfyherd/comfyherd/internal/workflow"
@@ -43,8 +44,11 @@ func (q *Queue) Affinities(ctx context.Context) (map[workflow.Hash]Affinity, err
 
 // AffinityOf reads a rule from a change.
 func AffinityOf(c Change) (Affinity, bool) {
-	var a Affinity
-	return a, c.Phase == Put && json.Unmarshal(c.Value, &a) == nil
+	if c.Phase != Put {
+		return Affinity{}, false
+	}
+	a, err := decodeChecked[Affinity](c)
+	return a, err == nil
 }
 
 // SetTenant writes a tenant's settings.
@@ -65,6 +69,20 @@ func (q *Queue) Tenants(ctx context.Context) (map[job.Tenant]TenantSettings, err
 
 // TenantOf reads a tenant's settings from a change; an absent weight is 1.
 func TenantOf(c Change) (TenantSettings, bool) {
+	if c.Phase != Put {
+		return TenantSettings{}, false
+	}
+	s, err := settingsOf(c)
+	return s, err == nil
+}
+
+func settingsOf(c Change) (TenantSettings, error) {
 	s := TenantSettings{Weight: 1}
-	return s, c.Phase == Put && json.Unmarshal(c.Value, &s) == nil && s.Weight > 0
+	if err := json.Unmarshal(c.Value, &s); err != nil {
+		return TenantSettings{}, fmt.Errorf("read it: %w", err)
+	}
+	if !job.Tenant(c.Key).Valid() {
+		return TenantSettings{}, fmt.Errorf("the key %.80q is no tenant", c.Key)
+	}
+	return s, s.check()
 }

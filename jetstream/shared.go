@@ -39,7 +39,11 @@ const pullWait = 5 * time.Second
 
 func (q *Queue) opening(stream string, want natsjs.ConsumerConfig) opener {
 	return func(ctx context.Context) (natsjs.Consumer, error) {
-		return answered(ctx, func(ctx context.Context) (natsjs.Consumer, error) { return q.durable(ctx, stream, want) })
+		consumer, err := answered(ctx, func(ctx context.Context) (natsjs.Consumer, error) { return q.durable(ctx, stream, want) })
+		if err == nil && stream == JobsStream {
+			err = q.lookAtJobs(ctx)
+		}
+		return consumer, err
 	}
 }
 

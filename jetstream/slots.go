@@ -57,5 +57,5 @@ func SlotsOf(c Change) ([]Slot, bool) {
 
 // WatchSlots tells every change of the taken slots, by tenant.
 func (q *Queue) WatchSlots(ctx context.Context, tell func(Change)) error {
-	return q.watch(ctx, q.slots, tell)
+	return q.watch(ctx, q.slots, nil, tell)
 }

@@ -49,10 +49,22 @@ func TicketOf(c Change) (Ticket, bool) {
 		return Ticket{}, false
 	}
 	t.Revision = c.Revision
-	if c.Phase == Put && (json.Unmarshal(c.Value, &t) != nil || t.Job == "" || t.Lease == "") {
+	if c.Phase == Put && (json.Unmarshal(c.Value, &t) != nil || t.check() != nil) {
 		return Ticket{}, false
 	}
 	return t, true
+}
+
+// ticketOf says what is wrong with a ticket.
+func ticketOf(c Change) error {
+	t, ok := parseTicketKey(c.Key)
+	if !ok {
+		return fmt.Errorf("the key %.80q is none of a ticket: <priority>.<tenant>.<hash>.<sequence>", c.Key)
+	}
+	if err := json.Unmarshal(c.Value, &t); err != nil {
+		return fmt.Errorf("read it: %w", err)
+	}
+	return t.check()
 }
 
 func parseTicketKey(key string) (Ticket, bool) {

@@ -64,15 +64,13 @@ func (f *deadFilter) find(ctx context.Context, q *jetstream.Queue) ([]letter, er
 	return fitting, nil
 }
 
-// deadEvent is what the chain says; after the events' horizon only the letter is left.
+// deadEvent is what the chain says; after the events' horizon the letter tells it.
 func deadEvent(ctx context.Context, q *jetstream.Queue, l *jetstream.DeadLetter) (jetstream.Event, error) {
 	link, found, err := q.LastOf(ctx, l.Tenant, l.Job, job.Dead)
 	if err != nil || found {
 		return link.Event, err
 	}
-	return jetstream.Event{
-		EventKind: job.Dead, Job: l.Job, Tenant: l.Tenant, Priority: l.Priority(), Time: l.Time, Reason: string(l.Reason),
-	}, nil
+	return l.Event, nil
 }
 
 func (f *deadFilter) check(now time.Time) (since time.Time, err error) {

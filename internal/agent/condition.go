@@ -98,7 +98,7 @@ func (a *ailments) failedAlike(c condition, hash workflow.Hash) (proven bool) {
 		a.put(c)
 		return false
 	}
-	if !slices.Contains(known.hashes, hash) {
+	if !slices.Contains(known.hashes, hash) && len(known.hashes) < keptHashes {
 		known.hashes = append(slices.Clone(known.hashes), hash)
 	}
 	if known.trial && len(known.hashes) > 1 {

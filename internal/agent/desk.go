@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/comfyherd/comfyherd/internal/failure"
-	"github.com/comfyherd/comfyherd/internal/job"
 	"github.com/comfyherd/comfyherd/internal/workflow"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
@@ -278,7 +277,7 @@ func (d *desk) state() jetstream.HostState {
 	s.State, s.Reason, s.Cause, s.Trial, s.Time = a.state, a.reason, a.cause, a.trial, d.clock.Now().UTC()
 	s.Slots, s.Prefetch = d.room()
 	if off.Abs() > clockTolerance {
-		s.ClockOff = job.Duration(off)
+		s.ClockOff = jetstream.Offset(off)
 	}
 	if c := d.ails.worst(); c != nil && a.state == jetstream.Unhealthy {
 		s.Blame = c.blame

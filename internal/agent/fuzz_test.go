@@ -142,7 +142,7 @@ func (z *fuzzed) play(script []byte) {
 func (z *fuzzed) offers(script *[]byte, odd int) {
 	header := nats.Header{
 		"Comfy-Job-Id": {fmt.Sprint("job", next(script)%8)}, "Comfy-Tenant": {"acme"}, "Comfy-Priority": {"5"}, "Comfy-Hash": {strings.Repeat("a", 64)},
-		"Comfy-Attempt": {fmt.Sprint(1 + next(script)%3)}, "Comfy-Lease": {"$JS.ACK.x"}, "Comfy-Ack-Wait": {"5s"}, "Comfy-Last-Sequence": {"0"}, "Comfy-Sequence": {"1"},
+		"Comfy-Attempt": {fmt.Sprint(1 + next(script)%3)}, "Comfy-Lease": {"$JS.ACK.COMFY_JOBS.dispatch_5.1.1.1.1.0"}, "Comfy-Ack-Wait": {"5s"}, "Comfy-Last-Sequence": {"0"}, "Comfy-Sequence": {"1"},
 		"Comfy-Received": {"2026-01-01T00:00:00Z"},
 	}
 	for range odd {

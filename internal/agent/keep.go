@@ -84,11 +84,14 @@ type strays struct {
 	prompts []string
 }
 
+// mostStrays bounds them: a ComfyUI that is away for days is not given so many jobs.
+const mostStrays = 1000
+
 func (s *strays) add(prompts ...string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, p := range prompts {
-		if !slices.Contains(s.prompts, p) {
+		if !slices.Contains(s.prompts, p) && len(s.prompts) < mostStrays {
 			s.prompts = append(s.prompts, p)
 		}
 	}

@@ -8,7 +8,8 @@ import (
 
 const (
 	learnTimeout = 3 * time.Minute // of one reading
-	learnShare   = 20              // of the time, the idle host is read for one part at most
+	cheapReading = time.Second     // what takes no longer harms nobody
+	learnShare   = 20              // other readings take at most one part of so many of the time
 )
 
 // learnWhenIdle reads what ComfyUI can run when its process is another, when a refusal says that something has changed,
@@ -16,12 +17,11 @@ const (
 // large installations, so that it is never asked while a prompt runs or waits. A host that is never idle takes no
 // further job until it has been read, when a reading is wanted.
 func (h *host) learnWhenIdle(ctx context.Context, c *checkup, backlog int) {
-	if h.relearn.Load() && time.Since(c.learned) >= h.cfg.LearnEvery {
-		h.relearn.Store(false)
+	dear := c.took > cheapReading && time.Since(c.learned) < learnShare*c.took
+	if !dear && h.relearn.Swap(false) {
 		c.wanted = true
 	}
-	pause := max(h.cfg.LearnEvery, learnShare*c.took)
-	due := c.wanted || time.Since(c.learned) >= pause
+	due := c.wanted || !dear && time.Since(c.learned) >= h.cfg.LearnEvery
 	idle := false
 	h.set(func(d *desk) {
 		idle = len(d.slotted) == 0 && backlog == 0

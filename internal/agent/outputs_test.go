@@ -216,7 +216,7 @@ func TestOnlyACopyThatStandsStillIsGivenUp(t *testing.T) {
 				t.Fatalf("a copy that goes on was given up: %v, %v", err, ctx.Err())
 			}
 		}
-		time.Sleep(10 * time.Second)
+		<-time.After(10 * time.Second)
 		synctest.Wait()
 		if ctx.Err() == nil {
 			t.Error("a copy that stands still goes on")
@@ -227,7 +227,7 @@ func TestOnlyACopyThatStandsStillIsGivenUp(t *testing.T) {
 type slow struct{ pause time.Duration }
 
 func (s slow) Read(p []byte) (int, error) {
-	time.Sleep(s.pause)
+	<-time.After(s.pause)
 	return len(p), nil
 }
 

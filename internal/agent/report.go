@@ -81,7 +81,7 @@ func (h *host) fail(kill context.Context, a *attempt, f *failure.Failure) error 
 	e := h.event(a, job.Failed)
 	e.PromptID = a.prompt
 	e.Kind, e.Message, e.Node, e.Class, e.Exception = f.Kind, f.Message, f.Node, f.Class, f.Exception
-	e.Cause, e.Progress, e.NodeRan, e.Proven = f.Cause, f.Progress, job.Duration(f.NodeRan), f.Proven
+	e.Cause, e.Progress, e.NodeRan, e.Proven = f.Cause, min(1, max(0, f.Progress)), job.Duration(max(0, f.NodeRan)), f.Proven
 	counted := h.counts(kill, a, f)
 	e.Counted = &counted
 	e.Size = a.size()

@@ -20,6 +20,7 @@ func (h *host) consequences(kill context.Context, a *attempt, f *failure.Failure
 		if err := h.cancel(kill, a.run); err != nil {
 			return h.wontStop(kill, a, f, err)
 		}
+		poke(h.examineNow)
 	case failure.OutOfMemory:
 		ctx, cancel := context.WithTimeout(kill, wireTimeout)
 		defer cancel()

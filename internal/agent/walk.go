@@ -230,7 +230,7 @@ func (h *host) clear(kill context.Context, a *attempt, err error) error {
 	switch {
 	case stopped || away || errors.Is(err, drained{}):
 		if still := h.cancel(kill, a.run); still != nil {
-			h.wontStop(kill, a, failureOf(err), still)
+			_ = h.wontStop(kill, a, failureOf(err), still) // the run is reported as what has stopped it
 		}
 		return err
 	case overtakenIn(err) != nil: // nothing was sent

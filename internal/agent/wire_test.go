@@ -126,6 +126,20 @@ func (h *house) noticed(connected bool) {
 	}
 }
 
+// followed waits until the agent hears the events of a job.
+func (h *house) followed(id job.ID) {
+	h.t.Helper()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for !h.nats.GlobalAccount().SubscriptionInterest("comfy.events.jobs.acme." + string(id) + ".completed") {
+		select {
+		case <-tick.C:
+		case <-h.ctx.Done():
+			h.t.Fatal("the job is not followed")
+		}
+	}
+}
+
 func TestAnAckThatWasLostWithTheConnectionIsSentAgain(t *testing.T) {
 	t.Parallel()
 	h := startOnAWire(t, agent.Config{})
@@ -146,6 +160,7 @@ func TestACancelThatWasToldWhileTheAgentWasAwayIsFoundAfterwards(t *testing.T) {
 	o := h.queued(job.Spec{ID: "one"})
 	h.accepted(o)
 	p := await(h, h.fake.posted, "the POST")
+	h.followed("one") // or the chain would be read afterwards anyway
 	h.wire.sever()
 	h.noticed(false)
 	h.append(o, job.Event{EventKind: job.Cancelled, By: "test"})

@@ -15,6 +15,13 @@
 // once when an event says that something ended. A socket that is deaf, stalled
 // or absent costs at most one PollInterval, never a result.
 //
+// Kinds are decided by evidence: the status and shape of an answer, the type of
+// an exception, the beginning of a message where torch or the system writes it,
+// and facts about the process (raised.go, refused.go, sick.go, witness.go). What
+// a user can write decides nothing. What ComfyUI's cache names is delivered only
+// when it is proven to be what this prompt computes (prove.go); what comes over
+// the websocket only is kept (pictures.go).
+//
 // Every answer is read with a bound, and bare NaN and Infinity, which Python
 // writes and JSON does not know, count as null everywhere.
 package comfy

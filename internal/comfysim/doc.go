@@ -17,13 +17,16 @@
 //	POST /sim/clear           remove all faults
 //	POST /sim/die             die like kill -9; ?restart=5s comes back after that time
 //	POST /sim/freeze          freeze like SIGSTOP; ?for=2s thaws after that time
+//	POST /sim/fill            the disk is full: nodes that save raise, uploads are answered with HTTP 500
+//	POST /sim/room            the disk has room again
 //
 // Nodes whose names begin with Sim are simulation only too: SimSleep (seconds, steps: progress ticks; with steps 0 an
-// interrupt waits for the next node), SimRaise (kind: an exception), SimText, SimMesh, SimUnserialisable (an output that
-// JSON cannot hold). SimSleep and KSampler are the timed nodes.
+// interrupt waits for the next node), SimRaise (kind: an exception), SimText, SimPrint (writes to the log), SimBlock (an
+// ExecutionBlocker), SimMesh, SimPreview3D (shows its file as a plain path), SimUnserialisable (an output that JSON cannot
+// hold). SimSleep and KSampler are the timed nodes.
 //
 // Files: server.go (life cycle), process.go (what a kill forgets), gate.go (freezing), backlog.go and history.go (state),
 // hub.go and socket.go (websocket), routes.go, submit.go, control.go, jobs.go, files.go, sim.go (HTTP), graph.go,
-// catalog.go, check.go and coerce.go (validation), worker.go, execution.go, order.go, cache.go and nodes.go (running),
+// catalog.go, check.go and coerce.go (validation), worker.go, execution.go, order.go, cache.go, nodes.go and block.go (running),
 // picture.go, media.go and store.go (files), exception.go and fault.go (failures), runs.go (what tests read).
 package comfysim

@@ -15,6 +15,12 @@ func (p *process) simRoutes(mux *http.ServeMux) {
 		p.srv.ClearFaults()
 		w.WriteHeader(http.StatusOK)
 	})
+	for path, full := range map[string]bool{"/sim/fill": true, "/sim/room": false} {
+		mux.HandleFunc("POST "+path, func(w http.ResponseWriter, _ *http.Request) {
+			p.srv.store.fill(full)
+			w.WriteHeader(http.StatusOK)
+		})
+	}
 	mux.HandleFunc("POST /sim/die", func(w http.ResponseWriter, r *http.Request) {
 		if d, ok := duration(w, r, "restart"); ok {
 			confirm(w)

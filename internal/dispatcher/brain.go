@@ -46,12 +46,14 @@ type brain struct {
 	toLearn      []workflow.Hash                           // whose jobs are still to be read
 	learning     int                                       // jobs being read
 	holds        map[uint64]holdView
-	toExplain    []explanation // reasons that are not told yet
-	explaining   int           // that are being told
-	hopeless     []explanation // found by the review under way
+	due          map[uint64]time.Time // of tickets that become due later
+	toExplain    []explanation        // reasons that are not told yet
+	explaining   int                  // that are being told
+	hopeless     []explanation        // found by the review under way
 	nextReview   time.Time
 	last         time.Time // what now has given
 	sweep        sweep
+	removed      removedSweep
 	syncing      map[source]map[string]bool // keys seen since Reset, until Synced
 	synced       map[source]bool
 	alarms       alarms
@@ -90,7 +92,7 @@ func newBrain(d *Dispatcher) *brain {
 		struck: map[pair]bool{}, suspects: map[pair]bool{}, memory: newMemory(), affinities: map[string]bool{}, tenants: map[string]bool{},
 		slots:       newSlotTable(),
 		dispatchers: map[string]time.Time{}, hand: map[uint64]*owned{}, claiming: map[uint64]route.Ticket{},
-		unlearnt: map[workflow.Hash]map[uint64]route.Ticket{}, holds: map[uint64]holdView{},
+		unlearnt: map[workflow.Hash]map[uint64]route.Ticket{}, holds: map[uint64]holdView{}, due: map[uint64]time.Time{},
 		syncing: map[source]map[string]bool{}, synced: map[source]bool{}, dirtyHosts: map[route.HostID]bool{},
 		allSynced: make(chan struct{}), freed: make(chan struct{}, 1),
 	}
@@ -145,6 +147,7 @@ func (b *brain) loop(ctx context.Context) error {
 	b.every(time.Second, b.expirePresence)
 	b.every(handTime/4, b.parkLate)
 	b.every(slotLook, b.lookForSlots)
+	b.every(removedLook, b.lookForRemoved)
 	for {
 		timer.Reset(b.untilAlarm(b.now()))
 		select {

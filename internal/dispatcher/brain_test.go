@@ -29,6 +29,7 @@ func awayFrom(format string) string {
 }
 
 func TestAJobWhoseHomeDispatcherStandsStillExpiresAllTheSame(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(s *scene) {
 		s.peer("other")
 		s.dispatcher(dispatcher.Config{})
@@ -56,6 +57,7 @@ func (s *scene) hostNow(name string) jetstream.HostState {
 }
 
 func TestThePresenceOfARestartedAgentCountsWhateverItsClockSays(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(s *scene) {
 		ahead := jetstream.HostState{Host: "a", Instance: "old", Serial: 9, State: jetstream.Online, Slots: 1, Time: s.Now().Add(time.Hour)}
 		s.beat(ahead)
@@ -68,6 +70,7 @@ func TestThePresenceOfARestartedAgentCountsWhateverItsClockSays(t *testing.T) {
 }
 
 func TestAPairThatHasJustFailedGetsNoJobUntilTheFailureIsSettled(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(s *scene) {
 		s.dispatcher(dispatcher.Config{})
 		s.host("a", s.accepts("a"))
@@ -84,6 +87,7 @@ func TestAPairThatHasJustFailedGetsNoJobUntilTheFailureIsSettled(t *testing.T) {
 }
 
 func TestAnUnblockedHostIsFirstItsHomeDispatchers(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(s *scene) {
 		s.peer("other")
 		host, hash := awayFrom("host-%d"), hashOf(t, 1)
@@ -114,7 +118,43 @@ func TestAnUnblockedHostIsFirstItsHomeDispatchers(t *testing.T) {
 	})
 }
 
+func TestJobsThatBecomeDueAreClaimedByOneOfFiveDispatchers(t *testing.T) {
+	t.Parallel()
+	inBubble(t, func(s *scene) {
+		for n := range 5 {
+			s.dispatcher(dispatcher.Config{Name: fmt.Sprint("d", n)})
+		}
+		due := s.Now().Add(time.Minute)
+		for n := range 10 {
+			host := fmt.Sprint("host-", n)
+			s.host(host, s.accepts(host))
+			s.submit(job.RequeueID("later", n), func(spec *job.Spec) { spec.RunAt = &due })
+		}
+		s.pass(59 * time.Second)
+		s.want("tickets before", len(s.tickets()), 10)
+		s.pass(1500 * time.Millisecond)
+		s.want("offers", len(s.done("offer")), 10)
+		s.want("tries to claim", len(s.done("look for ticket")), 10)
+	})
+}
+
+func TestAJobThatBecomesDueIsClaimedAlthoughItsHomeStandsStill(t *testing.T) {
+	t.Parallel()
+	inBubble(t, func(s *scene) {
+		s.peer("other")
+		s.dispatcher(dispatcher.Config{})
+		s.host("a", s.accepts("a"))
+		id, due := job.ID(awayFrom("job-%d")), s.Now().Add(10*time.Second)
+		s.submit(id, func(spec *job.Spec) { spec.RunAt = &due })
+		s.pass(10500 * time.Millisecond)
+		s.want("chain while its home may", s.story(id), "queued waiting:not_due")
+		s.pass(time.Second)
+		s.want("chain", s.story(id), "queued waiting:not_due started")
+	})
+}
+
 func TestAFullWaitingRoomStopsTheLowestPrioritiesFirst(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(s *scene) {
 		s.dispatcher(dispatcher.Config{WaitingCap: 2})
 		publish := func(p job.Priority, id string) {
@@ -137,6 +177,7 @@ func TestAFullWaitingRoomStopsTheLowestPrioritiesFirst(t *testing.T) {
 }
 
 func TestWhatCannotBeIsLeftOutAndTheRestIsHeard(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(s *scene) {
 		s.dispatcher(dispatcher.Config{})
 		for _, value := range []string{
@@ -157,5 +198,28 @@ func TestWhatCannotBeIsLeftOutAndTheRestIsHeard(t *testing.T) {
 		s.submit("y")
 		s.pass(time.Second)
 		s.want("chain", s.story("y"), "queued started")
+	})
+}
+
+// An hour ahead, and hosts that are busy.
+func TestADispatcherWhoseClockIsOffGoesByTheTimeOfNATS(t *testing.T) {
+	t.Parallel()
+	inBubble(t, func(s *scene) {
+		s.off = time.Hour
+		s.dispatcher(dispatcher.Config{})
+		s.host("a", s.accepts("a"))
+		s.submit("busy")
+		s.pass(time.Second)
+		s.submit("x", func(spec *job.Spec) { spec.ExpiresIn = job.Duration(30 * time.Minute) })
+		s.pass(29 * time.Minute)
+		s.want("chain before", s.story("x"), "queued")
+		s.want("time of an event", s.lastOf("x").Time.Sub(s.Now()).Round(time.Minute), -29*time.Minute)
+		s.pass(2 * time.Minute)
+		s.want("chain after", s.story("x"), "queued dead:expired")
+		var state jetstream.DispatcherState
+		if err := json.Unmarshal(s.get(jetstream.DispatchersBucket, "me").Value, &state); err != nil {
+			t.Fatal(err)
+		}
+		s.want("told", time.Duration(state.ClockOff), time.Hour)
 	})
 }

@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -82,6 +83,8 @@ type Dispatcher struct {
 	ids     turns
 	crew    *crew.Crew // runs the walks
 
+	wrong    bool        // the machine's clock is; of the presence loop
+	unpulled text        // why jobs cannot be pulled; written by the pull loops
 	unstored atomic.Bool // JetStream had no room for the last heartbeat; written by the presence loop
 }
 
@@ -128,7 +131,7 @@ func (d *Dispatcher) Run(stop, kill context.Context) error {
 		taking.Go(func() error { return d.pullLoop(ctx, stop, p) })
 	}
 	err := ended(taking.Wait())
-	d.drain()
+	d.drain(ctx, cancel)
 	cancel()
 	err = errors.Join(err, ended(background.Wait()))
 	d.depart(ctx)
@@ -171,12 +174,44 @@ func (d *Dispatcher) failed(what string) func(error) {
 }
 
 // drain gives back what is in hand and waits for the walks under way, of which every one ends with Run's kill as well.
-func (d *Dispatcher) drain() {
+// Without NATS none of them comes any further: they are ended, and what they carry is left to the leases.
+func (d *Dispatcher) drain(ctx context.Context, end func()) {
+	over, watch := make(chan struct{}), sync.WaitGroup{}
+	watch.Go(func() { d.endWithout(ctx, over, end) })
+	defer watch.Wait()
+	defer close(over)
 	for _, o := range d.brain.empty() {
 		d.giveBack(o.lease)
 	}
 	d.crew.Wait()
 	d.brain.ask(func(time.Time) {}) // what the walks have told it last
+}
+
+// drainAlone is how long a stop waits for NATS to come back.
+const drainAlone = 3 * time.Second
+
+// endWithout ends a stop that NATS has been away from for some time.
+func (d *Dispatcher) endWithout(ctx context.Context, over <-chan struct{}, end func()) {
+	look := time.NewTicker(drainAlone / 6)
+	defer look.Stop()
+	away := 0
+	for {
+		select {
+		case <-look.C:
+		case <-over:
+			return
+		case <-ctx.Done():
+			return
+		}
+		if away++; d.q.Connected() {
+			away = 0
+		}
+		if away == 6 {
+			d.log.Warn("stopping without NATS, which cannot be reached: jobs under way are left to their leases")
+			end()
+			return
+		}
+	}
 }
 
 // depart ends the dispatcher's presence, which no heartbeat may follow. A crash before it costs the others one presence
@@ -195,7 +230,7 @@ const departTimeout = 2 * time.Second
 func (d *Dispatcher) presenceLoop(ctx context.Context) error {
 	for ctx.Err() == nil {
 		state := jetstream.DispatcherState{
-			Dispatcher: d.cfg.Name, Version: d.cfg.Version, Started: d.started, Waiting: d.brain.waitingCount(),
+			Dispatcher: d.cfg.Name, Version: d.cfg.Version, Started: d.started, Waiting: d.brain.waitingCount(), ClockOff: d.lookAtClock(),
 		}
 		beat, cancel := context.WithTimeout(ctx, d.q.PresenceTTL()/3)
 		err := d.q.BeatDispatcher(beat, &state)
@@ -209,6 +244,27 @@ func (d *Dispatcher) presenceLoop(ctx context.Context) error {
 	return ctx.Err()
 }
 
+// clockOff is from how far on a clock is complained of. Nothing rests on it, but its owner's logs and other programs do.
+const clockOff = time.Second
+
+// lookAtClock says by how much the machine's clock is off, and 0 when it is right.
+func (d *Dispatcher) lookAtClock() jetstream.Offset {
+	off := d.q.ClockOff()
+	d.metrics.clock.Set(off.Seconds())
+	was := d.wrong
+	d.wrong = off.Abs() > clockOff
+	switch {
+	case d.wrong && !was:
+		d.log.Warn("the clock of this machine is off; nothing here rests on it, but set it right, for example with NTP", "ahead_of_nats", off.Round(time.Millisecond))
+	case was && !d.wrong:
+		d.log.Info("the clock of this machine is right again")
+	}
+	if !d.wrong {
+		return 0
+	}
+	return jetstream.Offset(off.Round(time.Millisecond))
+}
+
 // Ready reports whether jobs are dispatched right now, and says why not.
 func (d *Dispatcher) Ready() (bool, string) {
 	switch {
@@ -216,6 +272,8 @@ func (d *Dispatcher) Ready() (bool, string) {
 		return false, "NATS cannot be reached"
 	case !d.brain.isSynced.Load():
 		return false, "still reading hosts, blocks and tickets from NATS"
+	case d.unpulled.Load() != "":
+		return false, d.unpulled.Load()
 	case d.unstored.Load():
 		return false, "JetStream has no space left, so that no job can begin or end"
 	}

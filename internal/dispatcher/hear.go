@@ -92,6 +92,7 @@ func (b *brain) rehome() {
 	for tenant := range b.slots.caps {
 		b.tellSlots(tenant)
 	}
+	b.rehomeTickets(b.last)
 	b.dirty = true
 }
 
@@ -138,13 +139,11 @@ func (b *brain) freeIncapable(c jetstream.Change) {
 
 func (b *brain) hearBlock(c jetstream.Change) {
 	b.mirror(blockSource, c, func(c jetstream.Change, _ time.Time) {
-		host, hash, ok := jetstream.PairOf(c.Key)
-		var block route.Block
-		if !ok || json.Unmarshal(c.Value, &block) != nil {
+		block, ok := jetstream.BlockOf(c)
+		if !ok {
 			return
 		}
-		block.Host, block.Hash = route.HostID(host), hash
-		p := pair{host, hash}
+		p := pair{string(block.Host), block.Hash}
 		b.blocked[p] = true
 		delete(b.suspects, p)
 		delete(b.incapable, p)

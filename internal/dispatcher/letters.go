@@ -105,7 +105,7 @@ func (r *DeadRequest) meant(l *jetstream.DeadLetter) bool {
 func repeated(taken map[string]bool, l *jetstream.DeadLetter, again bool) bool {
 	key := string(l.Tenant) + "/" + string(l.Job)
 	if again {
-		key = string(l.Tenant) + "/" + string(job.RootID(l.Job))
+		key = string(l.Tenant) + "/" + string(job.RequeueID(l.Root(), 0))
 	}
 	was := taken[key]
 	taken[key] = true
@@ -207,13 +207,13 @@ func atOnce(ctx context.Context, n int, do func(ctx context.Context, i int) erro
 	return g.Wait()
 }
 
-// deadEvent gives the job's dead event; after the events' horizon only the letter is left.
+// deadEvent gives the job's dead event; after the events' horizon the letter tells it.
 func (d *Dispatcher) deadEvent(ctx context.Context, l *jetstream.DeadLetter) (job.Event, error) {
 	link, found, err := d.q.LastOf(ctx, l.Tenant, l.Job, job.Dead)
 	if err != nil || found {
 		return link.Event, err
 	}
-	return job.Event{EventKind: job.Dead, Job: l.Job, Tenant: l.Tenant, Priority: l.Priority(), Time: l.Time, Reason: string(l.Reason)}, nil
+	return l.Event, nil
 }
 
 func sinceOf(text string, now time.Time) (time.Time, error) {

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/comfyherd/comfyherd/internal/failure"
-	"github.com/comfyherd/comfyherd/internal/job"
 	"github.com/comfyherd/comfyherd/internal/route"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
@@ -62,6 +61,7 @@ func (b *brain) place(o *owned) spot {
 }
 
 func (b *brain) placeNow(o *owned, now time.Time) spot {
+	b.evict(o.job.Sequence, route.Tenant(o.job.Tenant), route.JobID(o.job.ID))
 	b.learnNeeds(o)
 	if text := b.memory.proven(accused{o.job.Tenant, o.job.Graph.Hash()}); text != "" {
 		return spot{end: &ending{reason: failure.TakesHostsDown, message: text}}
@@ -76,7 +76,7 @@ func (b *brain) placeNow(o *owned, now time.Time) spot {
 		b.pace.count(now)
 		return b.spotOn(host, want.Tenant)
 	}
-	s := spot{position: b.waiting.Len() + 1, elsewhere: b.fleet.Elsewhere(want.Tenant)}
+	s := spot{position: b.waiting.PlaceOf(b.fleet, want.Tenant, want.Priority, now), elsewhere: b.fleet.Elsewhere(want.Tenant)}
 	if hold := b.fleet.Hold(want, now); hold.Reason != "" {
 		s.hold = &hold
 	}
@@ -144,6 +144,7 @@ func (b *brain) keep(o *owned) {
 		case b.hand[o.job.Sequence] != nil:
 			b.letGo(o.job.Sequence) // delivered again
 		}
+		b.learnNeeds(o) // they may have been forgotten while its walk took long
 		o.taken = now
 		b.hand[o.job.Sequence] = o
 		b.line.hand[o.job.Priority].Add(1)
@@ -206,7 +207,11 @@ func (b *brain) empty() []*owned {
 
 // match gives every free slot the best job that waits for it.
 func (b *brain) match(now time.Time) {
-	if b.closing || !b.isSynced.Load() {
+	if !b.isSynced.Load() {
+		b.waiting.Settle(b.fleet, now)
+		return
+	}
+	if b.closing {
 		return
 	}
 	if due := b.waiting.NextDue(); !due.IsZero() && !due.After(now) {
@@ -289,74 +294,8 @@ func (b *brain) lost(c claimed) {
 		}
 		b.at(now.Add(time.Second), func(time.Time) {
 			if t, still := b.claiming[c.ticket.Sequence]; still {
-				delete(b.claiming, c.ticket.Sequence)
-				b.waiting.Put(t)
-				b.dirty = true
+				b.putTicket(t)
 			}
 		})
 	})
-}
-
-// hearTicket mirrors the waiting room.
-func (b *brain) hearTicket(c jetstream.Change) {
-	b.mirror(ticketSource, c, func(c jetstream.Change, _ time.Time) {
-		t, ok := jetstream.TicketOf(c)
-		why := "it is no ticket"
-		if ok {
-			why = oddTicket(&t)
-		}
-		if why != "" {
-			b.odd.tell(b.d.log, jetstream.WaitingBucket, c.Key, why)
-			return
-		}
-		b.putTicket(routeTicket(&t))
-	}, func(c jetstream.Change, _ time.Time) {
-		if t, ok := jetstream.TicketOf(c); ok && b.hand[t.Sequence] == nil {
-			b.waiting.Remove(t.Sequence)
-			delete(b.claiming, t.Sequence)
-			delete(b.holds, t.Sequence)
-			b.forgetUnlearnt(t.Hash, t.Sequence)
-		}
-	}, b.ticketKeys)
-}
-
-func (b *brain) ticketKeys() []string {
-	var keys []string
-	b.waiting.Each(func(t *route.Ticket) {
-		if b.hand[t.Sequence] == nil {
-			keys = append(keys, keyOf(t))
-		}
-	})
-	for _, t := range b.claiming {
-		keys = append(keys, keyOf(&t))
-	}
-	for _, tickets := range b.unlearnt {
-		for _, t := range tickets {
-			keys = append(keys, keyOf(&t))
-		}
-	}
-	return keys
-}
-
-func (b *brain) putTicket(t route.Ticket) {
-	if b.hand[t.Sequence] != nil {
-		return
-	}
-	delete(b.claiming, t.Sequence)
-	b.judged(accused{job.Tenant(t.Tenant), t.Hash}, job.ID(t.Job))
-	if b.fleet.Known(t.Hash) {
-		b.waiting.Put(t)
-		b.dirty, b.review = true, true
-		return
-	}
-	b.keepUnlearnt(t)
-}
-
-func routeTicket(t *jetstream.Ticket) route.Ticket {
-	return route.Ticket{
-		Sequence: t.Sequence, Revision: t.Revision, Priority: int(t.Priority), Tenant: route.Tenant(t.Tenant),
-		Job: route.JobID(t.Job), Hash: t.Hash, Size: t.Size,
-		Wishes:     route.Wishes{Prefer: t.PreferHosts, Only: t.OnlyHosts, Exclude: t.ExcludeHosts, Avoid: t.AvoidHosts},
-		AvoidUntil: orZero(t.AvoidUntil), Attempt: t.Attempt, NotBefore: orZero(t.NotBefore), Expires: orZero(t.Expires), Received: t.Received,
-	}
 }

@@ -148,6 +148,9 @@ func (m *memory) WatchDispatchers(ctx context.Context, tell func(jetstream.Chang
 }
 
 func (m *memory) WatchHosts(ctx context.Context, tell func(jetstream.Change)) error {
+	if m.hostsLater > 0 {
+		goBy(m.hostsLater)
+	}
 	return m.watch(ctx, jetstream.HostsBucket, tell)
 }
 

@@ -27,23 +27,24 @@ func (m *memory) Append(_ context.Context, e *job.Event, last uint64, _ string, 
 		return 0, fmt.Errorf("append %s: %w", e.EventKind, jetstream.ErrOvertaken)
 	}
 	link := jetstream.Link{Event: *e, ChainSequence: uint64(len(m.events) + 1), Lease: lease}
+	key := string(e.Tenant) + "/" + string(e.Job)
+	m.links[key] = append(m.links[key], len(m.events))
 	m.events = append(m.events, link)
 	if e.EventKind == job.Cancelled {
 		for _, tell := range m.cancels {
 			tell(*e)
 		}
 	}
-	m.stir()
+	close(m.changed)
+	m.changed = make(chan struct{})
 	return link.ChainSequence, nil
 }
 
 // chain is a job's. mu is held.
 func (m *memory) chain(tenant job.Tenant, id job.ID) []jetstream.Link {
 	var chain []jetstream.Link
-	for _, link := range m.events {
-		if link.Tenant == tenant && link.Job == id {
-			chain = append(chain, link)
-		}
+	for _, at := range m.links[string(tenant)+"/"+string(id)] {
+		chain = append(chain, m.events[at])
 	}
 	return chain
 }
@@ -131,13 +132,20 @@ func (m *memory) broadcast(s jetstream.HostState) {
 
 // SettleFailed hands out each failed event, again after some seconds while that gives an error.
 func (m *memory) SettleFailed(ctx context.Context, settle func(context.Context, jetstream.Link) error, failed func(error)) error {
-	settled := map[uint64]bool{}
+	settled, looked := map[uint64]bool{}, 0
+	var failures []jetstream.Link
 	for ctx.Err() == nil {
 		m.mu.Lock()
-		all, changed, wait := slices.Clone(m.events), m.changed, time.Hour
+		var all []jetstream.Link
+		for ; looked < len(m.events); looked++ {
+			if m.events[looked].EventKind == job.Failed {
+				failures = append(failures, m.events[looked])
+			}
+		}
+		all, changed, wait := failures, m.changed, time.Hour
 		m.mu.Unlock()
 		for _, link := range all {
-			if link.EventKind != job.Failed || settled[link.ChainSequence] {
+			if settled[link.ChainSequence] {
 				continue
 			}
 			if err := settle(ctx, link); err != nil {
@@ -163,14 +171,14 @@ func (m *memory) AnnounceBlocks(ctx context.Context, _ string, _ func(error)) er
 	return ctx.Err()
 }
 
-func (m *memory) Bury(_ context.Context, message *job.Message, id job.ID, reason failure.Reason, _ uint64) (uint64, error) {
-	if err := m.effect("bury %s", id); err != nil {
+func (m *memory) Bury(_ context.Context, message *job.Message, e *job.Event, _ uint64) (uint64, error) {
+	if err := m.effect("bury %s", e.Job); err != nil {
 		return 0, err
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	sequence := uint64(len(m.letters) + 1)
-	m.letters[sequence] = jetstream.DeadLetter{Sequence: sequence, Tenant: job.Tenant(message.Tenant), Job: id, Reason: reason, Time: m.Now(), Body: message.Body}
+	m.letters[sequence] = jetstream.DeadLetter{Sequence: sequence, Tenant: job.Tenant(message.Tenant), Job: e.Job, Reason: failure.Reason(e.Reason), Time: m.Now(), Body: message.Body, Event: *e}
 	return sequence, nil
 }
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -28,6 +27,8 @@ type memory struct {
 	mu      sync.Mutex // guards all below
 	jobs    map[uint64]*stored
 	last    uint64           // sequence of the newest job
+	order   [10][]uint64     // sequences of jobs by priority; some may be gone
+	links   map[string][]int // places in events, by tenant and job
 	events  []jetstream.Link // the one at i has the chain sequence i+1; of a job that was removed it has no kind
 	buckets map[string]*bucket
 	agents  map[string]func(*jetstream.Offer) (jetstream.Reply, error)
@@ -36,13 +37,16 @@ type memory struct {
 	letters map[uint64]jetstream.DeadLetter
 	calls   map[string]jetstream.Endpoint
 	watches int
-	changed chan struct{} // closed at the next change
+	changed chan struct{} // closed at the next event
+	stirred chan struct{} // closed when jobs have changed
 
 	effects []string
 	times   []time.Time               // of effects
 	cut     func(effect string) error // asked before each; an error keeps it from happening
 	away    bool                      // not connected
 	off     time.Duration             // of the machine's clock
+
+	hostsLater time.Duration // how long the watch of hosts takes to begin
 }
 
 // stored is a job in the stream.
@@ -64,7 +68,7 @@ func newMemory() *memory {
 	return &memory{
 		jobs: map[uint64]*stored{}, buckets: map[string]*bucket{}, agents: map[string]func(*jetstream.Offer) (jetstream.Reply, error){},
 		states: map[int]func(jetstream.HostState){}, cancels: map[int]func(job.Event){}, letters: map[uint64]jetstream.DeadLetter{},
-		changed: make(chan struct{}),
+		changed: make(chan struct{}), stirred: make(chan struct{}), links: map[string][]int{},
 	}
 }
 
@@ -92,10 +96,10 @@ func (m *memory) effect(format string, args ...any) error {
 	return nil
 }
 
-// stir wakes who waits for a change. mu is held.
+// stir wakes who waits for jobs. mu is held.
 func (m *memory) stir() {
-	close(m.changed)
-	m.changed = make(chan struct{})
+	close(m.stirred)
+	m.stirred = make(chan struct{})
 }
 
 // done gives the effects that begin with one of some words.
@@ -156,6 +160,7 @@ func (m *memory) publish(message job.Message) uint64 {
 	m.last++
 	message.Sequence, message.Received, message.StreamCreated = m.last, m.Now(), noon
 	m.jobs[m.last] = &stored{message: message}
+	m.order[message.Priority] = append(m.order[message.Priority], m.last)
 	m.stir()
 	return m.last
 }
@@ -169,10 +174,9 @@ func (m *memory) remove(sequence uint64) {
 
 // byLease finds a job. mu is held.
 func (m *memory) byLease(lease jetstream.Lease) *stored {
-	for _, s := range m.jobs {
-		if s.lease == lease {
-			return s
-		}
+	var sequence uint64
+	if _, err := fmt.Sscanf(string(lease), "%d#", &sequence); err == nil && m.jobs[sequence] != nil && m.jobs[sequence].lease == lease {
+		return m.jobs[sequence]
 	}
 	return &stored{} // acked already
 }
@@ -239,7 +243,7 @@ func (m *memory) FinishSoon(lease jetstream.Lease) error {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	maps.DeleteFunc(m.jobs, func(_ uint64, s *stored) bool { return s.lease == lease })
+	delete(m.jobs, m.byLease(lease).message.Sequence)
 	m.stir()
 	return nil
 }
@@ -291,11 +295,9 @@ func (m *memory) deliver(p job.Priority) (d jetstream.Delivery, found bool, chan
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	next = time.Hour
-	for _, sequence := range slices.Sorted(maps.Keys(m.jobs)) {
+	m.order[p] = slices.DeleteFunc(m.order[p], func(sequence uint64) bool { return m.jobs[sequence] == nil })
+	for _, sequence := range m.order[p] {
 		s := m.jobs[sequence]
-		if s.message.Priority != p {
-			continue
-		}
 		if left := time.Until(s.until); left > 0 {
 			next = min(next, left)
 			continue
@@ -303,7 +305,7 @@ func (m *memory) deliver(p job.Priority) (d jetstream.Delivery, found bool, chan
 		s.count++
 		s.lease, s.until = jetstream.Lease(fmt.Sprintf("%d#%d", sequence, s.count)), time.Now().Add(ackWait)
 		m.effects, m.times = append(m.effects, fmt.Sprintf("deliver %s", s.lease)), append(m.times, time.Now())
-		return jetstream.Delivery{Message: s.message, Lease: s.lease}, true, m.changed, 0
+		return jetstream.Delivery{Message: s.message, Lease: s.lease}, true, m.stirred, 0
 	}
-	return jetstream.Delivery{}, false, m.changed, next
+	return jetstream.Delivery{}, false, m.stirred, next
 }

@@ -17,6 +17,7 @@ type metrics struct {
 	waiting  prometheus.Gauge
 	hosts    prometheus.Gauge
 	blocks   prometheus.Gauge
+	clock    prometheus.Gauge
 }
 
 // newMetrics works without a registerer: then nobody reads them.
@@ -37,10 +38,13 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		}),
 		hosts:  prometheus.NewGauge(prometheus.GaugeOpts{Name: "comfyherd_hosts", Help: "Hosts whose presence stands."}),
 		blocks: prometheus.NewGauge(prometheus.GaugeOpts{Name: "comfyherd_blocks", Help: "Blocked pairs of host and workflow."}),
+		clock: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "comfyherd_clock_offset_seconds", Help: "By how much this machine's clock is ahead of NATS'.",
+		}),
 	}
 	m.accepted = m.offers.WithLabelValues(string(jetstream.Accepted))
 	if r != nil {
-		r.MustRegister(m.received, m.parked, m.claims, m.offers, m.failed, m.ended, m.waiting, m.hosts, m.blocks)
+		r.MustRegister(m.received, m.parked, m.claims, m.offers, m.failed, m.ended, m.waiting, m.hosts, m.blocks, m.clock)
 	}
 	return m
 }

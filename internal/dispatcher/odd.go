@@ -32,6 +32,7 @@ func (o *oddValues) well(bucket, key string) { delete(o.told, bucket+" "+key) }
 
 const (
 	slotsMost  = 1 << 16 // of a host
+	backlog    = 1 << 20 // prompts of strangers
 	memoryMost = 1 << 50 // bytes
 )
 
@@ -42,8 +43,8 @@ func oddState(s *jetstream.HostState) string {
 		return fmt.Sprintf("host %q is no name of a host", s.Host)
 	case s.State != jetstream.Online && s.State != jetstream.Draining && s.State != jetstream.Unhealthy:
 		return fmt.Sprintf("state %q is none of online, draining, unhealthy", s.State)
-	case s.Slots < 0 || s.Slots > slotsMost || s.Prefetch < 0 || s.Prefetch > slotsMost || s.Foreign < 0 || s.Foreign > slotsMost:
-		return fmt.Sprintf("%d slots, %d beyond them and %d strange prompts are not all from 0 to %d", s.Slots, s.Prefetch, s.Foreign, slotsMost)
+	case s.Slots < 0 || s.Slots > slotsMost || s.Prefetch < 0 || s.Prefetch > slotsMost || s.Foreign < 0 || s.Foreign > backlog:
+		return fmt.Sprintf("%d slots, %d beyond them and %d strange prompts cannot be", s.Slots, s.Prefetch, s.Foreign)
 	case s.Memory < 0 || s.Memory > memoryMost:
 		return fmt.Sprintf("memory of %d bytes", s.Memory)
 	case len(s.Running) > slotsMost:

@@ -116,6 +116,8 @@ func (d *Dispatcher) take(ctx context.Context, c claimed) (o *owned, err error) 
 	switch {
 	case errors.Is(err, errUnderWay):
 		return nil, nil // the lease of whoever has it decides
+	case errors.Is(err, jetstream.ErrGone):
+		return nil, d.cancelRemoved(ctx, &c.ticket)
 	case err != nil && ticket.Lease != "" && (won || claimErr != nil):
 		d.secure(ctx, ticket.Lease)
 		return nil, err
@@ -158,15 +160,12 @@ func (d *Dispatcher) pickUp(ctx context.Context, ticket *route.Ticket) (*owned, 
 	if !waits(link.EventKind) {
 		return nil, errUnderWay
 	}
-	message, err := d.q.Stored(ctx, ticket.Sequence)
+	stored, err := d.stored(ctx, ticket.Sequence, job.Tenant(ticket.Tenant), job.ID(ticket.Job))
 	if err != nil {
 		return nil, err
 	}
-	j, err := job.Parse(message)
-	if err != nil {
-		return nil, err
-	}
-	o := &owned{job: j, message: message, last: link.ChainSequence, attempt: 1, notBefore: j.NotBefore(), taken: d.clock()}
+	j := stored.job
+	o := &owned{job: j, message: stored.message, last: link.ChainSequence, attempt: 1, notBefore: j.NotBefore(), taken: d.clock()}
 	if link.EventKind == job.Queued {
 		return o, nil
 	}

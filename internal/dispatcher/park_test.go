@@ -9,6 +9,7 @@ import (
 )
 
 func TestAJobWaitsForAHostAndRuns(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(s *scene) {
 		s.dispatcher(dispatcher.Config{})
 		s.submit("x")
@@ -24,6 +25,7 @@ func TestAJobWaitsForAHostAndRuns(t *testing.T) {
 
 // Parked jobs rest for ten minutes, so one that is offered sooner was delivered again after AckWait.
 func TestADispatcherThatDiesBehindItsClaimLeavesTheJobToAckWait(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(s *scene) {
 		kill := s.dispatcher(dispatcher.Config{})
 		s.submit("x")
@@ -40,6 +42,7 @@ func TestADispatcherThatDiesBehindItsClaimLeavesTheJobToAckWait(t *testing.T) {
 }
 
 func TestAClaimWithoutAnAnswerLeavesTheJobToAckWait(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(s *scene) {
 		s.dispatcher(dispatcher.Config{})
 		s.submit("x")
@@ -54,6 +57,7 @@ func TestAClaimWithoutAnAnswerLeavesTheJobToAckWait(t *testing.T) {
 }
 
 func TestATicketOfAnEndedJobIsClearedAwayWithItsDelivery(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(s *scene) {
 		kill := s.dispatcher(dispatcher.Config{})
 		s.submit("x")
@@ -70,6 +74,7 @@ func TestATicketOfAnEndedJobIsClearedAwayWithItsDelivery(t *testing.T) {
 }
 
 func TestAClaimThatFailedIsTriedAgainAfterASecond(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(s *scene) {
 		s.dispatcher(dispatcher.Config{})
 		s.submit("x")
@@ -84,6 +89,7 @@ func TestAClaimThatFailedIsTriedAgainAfterASecond(t *testing.T) {
 }
 
 func TestASlotStaysKeptUntilItsHostMustHaveSpoken(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(s *scene) {
 		s.dispatcher(dispatcher.Config{})
 		s.host("a", silent)
@@ -98,6 +104,7 @@ func TestASlotStaysKeptUntilItsHostMustHaveSpoken(t *testing.T) {
 }
 
 func TestAnUnansweredOfferBehindAClaimLeavesTheJobToAckWait(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(s *scene) {
 		s.dispatcher(dispatcher.Config{})
 		s.submit("x")

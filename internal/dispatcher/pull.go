@@ -3,6 +3,7 @@ package dispatcher
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/comfyherd/comfyherd/internal/job"
@@ -33,7 +34,11 @@ func (d *Dispatcher) pullLoop(ctx, stop context.Context, p job.Priority) error {
 		if err == nil && came < n {
 			d.brain.line.pending[p].Store(0) // no more came while the request stood
 		}
+		if err == nil {
+			d.unpulled.Store("")
+		}
 		if err != nil && ctx.Err() == nil {
+			d.unpulled.Store("no job can be taken from " + jetstream.JobsStream + ": " + err.Error())
 			d.log.Warn("jobs cannot be pulled now; trying again", "priority", p, "error", err)
 			sleep(stop, pullPause)
 		}
@@ -95,6 +100,16 @@ func (d *Dispatcher) giveBack(lease jetstream.Lease) {
 	if err := d.q.Park(lease, 0); err != nil {
 		d.log.Debug("give a job back", "error", err)
 	}
+}
+
+// text is a string that goroutines share.
+type text struct{ atomic.Value }
+
+func (t *text) Store(s string) { t.Value.Store(s) }
+
+func (t *text) Load() string {
+	s, _ := t.Value.Load().(string)
+	return s
 }
 
 func sleep(ctx context.Context, d time.Duration) {

@@ -30,6 +30,7 @@ type sweep struct {
 	running  bool
 	at       int // where it goes on
 	hopeless bool
+	more     bool // tickets were left out, since too many are to be explained
 }
 
 // reviewHolds tells why jobs wait when that has changed, and ends those that no host can ever run. Each ticket is
@@ -69,7 +70,7 @@ func (b *brain) reviewHolds(now time.Time) {
 }
 
 func (b *brain) endSweep(now time.Time) {
-	if b.sweep.hopeless {
+	if b.sweep.hopeless || b.sweep.more {
 		b.at(now.Add(reviewAgain), func(time.Time) { b.review = true })
 	}
 	b.sweep = sweep{}
@@ -100,6 +101,10 @@ func (b *brain) reviewTicket(t *route.Ticket, hold route.Hold, now time.Time) (h
 	old, known := b.holds[t.Sequence]
 	if hold.Reason == "" {
 		delete(b.holds, t.Sequence)
+		return false
+	}
+	if (!known || old.reason != hold.Reason) && len(b.toExplain) >= explainKept {
+		b.sweep.more = true
 		return false
 	}
 	if !known || old.reason != hold.Reason {
@@ -145,6 +150,9 @@ type explanation struct {
 
 // explainMost bounds the explanations under way: they must not keep jobs from being pulled.
 const explainMost = 32
+
+// explainKept bounds those that wait to be told; of more the next review thinks anew.
+const explainKept = 1024
 
 func (b *brain) explainMore() {
 	for b.explaining < explainMost && len(b.toExplain) > 0 {
@@ -260,6 +268,12 @@ func (d *Dispatcher) expire(ctx context.Context, o *owned, why ending) {
 	}
 }
 
+// holds reports whether a ticket's lease is its job's: in a stream that was made again it may be another's.
+func (d *Dispatcher) holds(ctx context.Context, t *jetstream.Ticket) bool {
+	_, err := d.stored(ctx, t.Sequence, t.Tenant, t.Job)
+	return !errors.Is(err, jetstream.ErrGone)
+}
+
 // tearUp drops the ticket of a cancelled job and acks its delivery.
 func (d *Dispatcher) tearUp(ctx context.Context, key string) {
 	ticket, found, _, err := d.q.Ticket(ctx, key)
@@ -270,7 +284,7 @@ func (d *Dispatcher) tearUp(ctx context.Context, key string) {
 	if err != nil {
 		d.log.Debug("drop the ticket of a cancelled job", "job", ticket.Job, "error", err)
 	}
-	if won {
+	if won && d.holds(ctx, &ticket) {
 		d.finish(ctx, ticket.Lease)
 	}
 }

@@ -53,7 +53,8 @@ func (d *Dispatcher) revisit(ctx context.Context, o *owned) {
 var errEmptyChain = errors.New("the chain cannot be seen")
 
 // duplicate reports whether this message is a second publish: then the chain belongs to another sequence. The first
-// event says to which, or the last, by which a chain was renewed whose first is forgotten.
+// event says to which, or the last, by which a chain was renewed whose first is forgotten. When the first publish was
+// taken out of the stream, or the stream was made again, this one takes its place.
 func (d *Dispatcher) duplicate(ctx context.Context, o *owned, last *jetstream.Link) (bool, error) {
 	queued, found, err := d.q.LastOf(ctx, o.job.Tenant, o.job.ID, job.Queued)
 	if err != nil {
@@ -63,7 +64,14 @@ func (d *Dispatcher) duplicate(ctx context.Context, o *owned, last *jetstream.Li
 	if found {
 		sequence = queued.Sequence
 	}
-	return sequence != 0 && sequence != o.job.Sequence, nil
+	if sequence == 0 || sequence == o.job.Sequence {
+		return false, nil
+	}
+	_, err = d.stored(ctx, sequence, o.job.Tenant, o.job.ID)
+	if errors.Is(err, jetstream.ErrGone) {
+		return false, d.takeOver(ctx, o, last)
+	}
+	return err == nil, err
 }
 
 // rejoin takes up a job that was waiting: parked again when its ticket stands, left alone when somebody has just

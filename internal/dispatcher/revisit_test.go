@@ -13,6 +13,7 @@ import (
 )
 
 func TestATicketHasTheLeaseOfTheNewestDelivery(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(s *scene) {
 		s.dispatcher(dispatcher.Config{Park: time.Minute})
 		s.submit("x")
@@ -30,6 +31,7 @@ func TestATicketHasTheLeaseOfTheNewestDelivery(t *testing.T) {
 }
 
 func TestAJobThatWasJustClaimedIsLeftToItsClaimant(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(s *scene) {
 		s.submit("x")
 		s.goOn("x", job.Queued, func(e *job.Event) { e.Sequence = 1 })
@@ -48,6 +50,7 @@ func TestAJobThatWasJustClaimedIsLeftToItsClaimant(t *testing.T) {
 }
 
 func TestASecondPublishOfAWaitingIdIsDropped(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(s *scene) {
 		s.dispatcher(dispatcher.Config{})
 		s.submit("x")
@@ -62,6 +65,7 @@ func TestASecondPublishOfAWaitingIdIsDropped(t *testing.T) {
 
 // While hosts are busy no review looks at the ticket.
 func TestADeliveryOfAnEndedJobTakesItsTicketAlong(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(s *scene) {
 		s.host("a", s.accepts("a"))
 		kill := s.dispatcher(dispatcher.Config{Park: time.Minute})
@@ -80,6 +84,7 @@ func TestADeliveryOfAnEndedJobTakesItsTicketAlong(t *testing.T) {
 }
 
 func TestALetterThatWasStoredAMomentTooEarlyIsTakenBack(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(s *scene) {
 		s.dispatcher(dispatcher.Config{})
 		s.submit("x", func(spec *job.Spec) { spec.ExpiresIn = job.Duration(time.Minute) })
@@ -104,6 +109,7 @@ func TestALetterThatWasStoredAMomentTooEarlyIsTakenBack(t *testing.T) {
 
 // A failed event comes again when its dispatcher died behind the dead event.
 func TestAFailureOfAnEndedJobAcksItsDelivery(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(s *scene) {
 		sequence := s.submit("x")
 		s.deliver(job.Usual)
@@ -121,11 +127,12 @@ func TestAFailureOfAnEndedJobAcksItsDelivery(t *testing.T) {
 }
 
 func TestTwoPublishesOfOneIdAreWalkedInTheirOrder(t *testing.T) {
+	t.Parallel()
 	inBubble(t, func(s *scene) {
 		s.host("a", s.accepts("a"))
 		s.cut = func(effect string) error {
 			if effect == "append queued x of 1" {
-				time.Sleep(time.Second)
+				goBy(time.Second)
 			}
 			return nil
 		}

@@ -23,12 +23,14 @@ type scene struct {
 	begun time.Time
 	serve map[string]jetstream.HostState // of hosts that beat
 	ends  []func()
+	stop  func()                // asks the dispatcher that was started last to end
+	over  <-chan struct{}       // closed when it has
+	ready func() (bool, string) // of it
 }
 
 // inBubble plays a scene and ends all that it started.
 func inBubble(t *testing.T, play func(s *scene)) {
 	t.Helper()
-	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s := &scene{memory: newMemory(), t: t, begun: time.Now(), serve: map[string]jetstream.HostState{}}
 		defer func() {
@@ -54,15 +56,18 @@ func (s *scene) dispatcher(cfg dispatcher.Config) (kill func()) {
 		s.t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
+	stopping, stop := context.WithCancel(ctx)
 	over := make(chan struct{})
+	s.stop, s.over, s.ready = stop, over, d.Ready
 	go func() {
 		defer close(over)
-		if err := d.Run(ctx, ctx); err != nil {
+		if err := d.Run(stopping, ctx); err != nil {
 			s.t.Errorf("the dispatcher ended: %v", err)
 		}
 	}()
-	kill = func() { cancel(); <-over }
+	kill = func() { stop(); cancel(); <-over }
 	s.ends = append(s.ends, kill)
+	goBy(s.hostsLater)
 	synctest.Wait()
 	if ready, why := d.Ready(); !ready {
 		s.t.Fatalf("the dispatcher is not ready: %s", why)
@@ -135,7 +140,7 @@ func (s *scene) accepts(host string) func(*jetstream.Offer) (jetstream.Reply, er
 
 // silent never answers.
 func silent(*jetstream.Offer) (jetstream.Reply, error) {
-	time.Sleep(2 * time.Second)
+	goBy(2 * time.Second)
 	return jetstream.Reply{}, jetstream.ErrNoAnswer
 }
 
@@ -192,7 +197,7 @@ func (s *scene) submit(id job.ID, edit ...func(*job.Spec)) uint64 {
 
 // pass lets time go by, and then all that follows from it.
 func (s *scene) pass(d time.Duration) {
-	time.Sleep(d)
+	goBy(d)
 	synctest.Wait()
 }
 
@@ -221,4 +226,9 @@ func (s *scene) want(what string, got, want any) {
 	if fmt.Sprint(got) != fmt.Sprint(want) {
 		s.t.Errorf("%s: %v, want %v", what, got, want)
 	}
+}
+
+// goBy lets the time of the bubble pass, which takes none.
+func goBy(d time.Duration) {
+	time.Sleep(d) //nolint:forbidigo // in a bubble it waits until all else does
 }

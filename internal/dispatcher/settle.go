@@ -134,7 +134,7 @@ func (d *Dispatcher) reopen(ctx context.Context, chain []jetstream.Link, failed 
 }
 
 func sequenceIn(chain []jetstream.Link) uint64 {
-	for i := range chain {
+	for i := len(chain) - 1; i >= 0; i-- { // the last: of a job that was taken out of the stream and published again
 		if chain[i].Sequence != 0 {
 			return chain[i].Sequence
 		}
@@ -197,10 +197,6 @@ type ending struct {
 
 // end makes a job dead: the dead letter, then the event, then the ack.
 func (d *Dispatcher) end(ctx context.Context, o *owned, why ending) error {
-	letter, err := d.q.Bury(ctx, &o.message, o.job.ID, why.reason, o.last)
-	if err != nil {
-		return err
-	}
 	e := o.job.NewEvent(job.Dead, d.clock())
 	e.Sequence, e.Reason, e.Message, e.Hosts, e.Attempts = o.job.Sequence, string(why.reason), why.message, why.hosts, why.attempts
 	if n := len(why.attempts); n > 0 {
@@ -210,6 +206,10 @@ func (d *Dispatcher) end(ctx context.Context, o *owned, why ending) error {
 		if e.Message == "" {
 			e.Message = last.Message
 		}
+	}
+	letter, err := d.q.Bury(ctx, &o.message, &e, o.last)
+	if err != nil {
+		return err
 	}
 	_, err = d.q.Append(ctx, &e, o.last, d.source, "")
 	if errors.Is(err, jetstream.ErrOvertaken) {

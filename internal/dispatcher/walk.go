@@ -143,7 +143,7 @@ func (d *Dispatcher) refuse(ctx context.Context, delivery jetstream.Delivery, in
 		EventKind: job.Dead, Job: id, Tenant: job.Tenant(delivery.Tenant), Priority: delivery.Priority, Time: d.clock(),
 		Sequence: delivery.Sequence, Reason: string(failure.InvalidJob), Kind: failure.InvalidWorkflow, Message: invalid.Error(),
 	}
-	if _, err := d.q.Bury(ctx, &delivery.Message, id, failure.InvalidJob, 0); err != nil {
+	if _, err := d.q.Bury(ctx, &delivery.Message, &e, 0); err != nil {
 		d.log.Warn("an invalid job could not be buried; it is delivered again", "job", id, "error", err)
 		return
 	}

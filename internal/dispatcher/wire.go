@@ -4,7 +4,6 @@ import (
 	"context"
 	"time"
 
-	"github.com/comfyherd/comfyherd/internal/failure"
 	"github.com/comfyherd/comfyherd/internal/job"
 	"github.com/comfyherd/comfyherd/internal/workflow"
 	"github.com/comfyherd/comfyherd/jetstream"
@@ -92,7 +91,7 @@ type peerWire interface {
 
 // letterWire keeps the dead.
 type letterWire interface {
-	Bury(ctx context.Context, m *job.Message, id job.ID, reason failure.Reason, last uint64) (uint64, error)
+	Bury(ctx context.Context, m *job.Message, e *job.Event, last uint64) (uint64, error)
 	DeadLettersAfter(ctx context.Context, tenant job.Tenant, since time.Time, after uint64, tell func(jetstream.DeadLetter) bool) error
 	Purge(ctx context.Context, d *jetstream.DeadLetter) error
 	Requeue(ctx context.Context, d *jetstream.DeadLetter) (jetstream.Receipt, error)

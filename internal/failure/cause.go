@@ -20,6 +20,22 @@ const (
 	Unstorable Cause = "unstorable"
 )
 
+// Remedy is what shows that a host has a cause, and what shows that it is rid of it.
+type Remedy struct{ Sign, Back string }
+
+var remedies = map[Cause]Remedy{
+	Down:       {"ComfyUI does not answer, and its port or process is gone", "it answers"},
+	WorkerGone: {"the thread that runs prompts has ended: its log says so, or a prompt stays although nothing runs", "another process of ComfyUI"},
+	Stuck:      {"a prompt does not stop, and nothing else can run", "the prompt is gone"},
+	Poisoned:   {"a job failed as one does in an unusable CUDA or HIP context: on trial; out when another workflow fails so too", "another process of ComfyUI, or on trial a job of another workflow that completes"},
+	DiskFull:   {"a job could not write, and neither can the agent", "the agent's own file can be written"},
+	Barred:     {"something before ComfyUI refused a submit, and the agent's own as well", "ComfyUI itself answers the agent's submit"},
+	Unstorable: {"the agent cannot store results in NATS", "they are stored"},
+}
+
+// Remedy is total; that of a cause which is not of the closed set is empty.
+func (c Cause) Remedy() Remedy { return remedies[c] }
+
 // Causes lists the closed set in the order of docs/failures.md.
 func Causes() []Cause {
 	return []Cause{Down, WorkerGone, Stuck, Poisoned, DiskFull, Barred, Unstorable}

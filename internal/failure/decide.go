@@ -99,12 +99,13 @@ func Decide(attempts []Attempt, p Policy, known Evidence) Decision {
 
 func reason(attempts []Attempt, limit int, known Evidence, guilty bool) Reason {
 	last := attempts[len(attempts)-1]
+	better := last.Kind == Refused && known.Better && len(refusals(attempts)) < refusalsMost
 	switch {
 	case last.Kind.Verdict().Next == End:
 		return NotRetryable
 	case last.Proven:
 		return ""
-	case SecondOpinion(attempts) && !(last.Kind == Refused && known.Better && len(refusals(attempts)) < refusalsMost):
+	case !better && SecondOpinion(attempts):
 		return WorkflowFault
 	case last.Kind == Refused && (known.None || len(refusals(attempts)) >= refusalsMost):
 		return NotRetryable
@@ -151,11 +152,13 @@ func Counts(attempts []Attempt, i int) bool {
 	return true
 }
 
-// counted leaves out the last attempt when it ended with its host, which has had no time yet to come back.
+// counted leaves out attempts whose host has come back, and the last one, whose host has had no time to; but for those
+// that ended in the same way as one before them, as on a fleet of one host.
 func counted(attempts []Attempt, back []string) int {
 	n := 0
 	for i, a := range attempts {
-		free := a.Lost() && (i == len(attempts)-1 || slices.Contains(back, a.Host))
+		again := slices.ContainsFunc(attempts[:i], func(b Attempt) bool { return sameWay(&a, &b) })
+		free := a.Lost() && !again && (i == len(attempts)-1 || slices.Contains(back, a.Host))
 		if !free && Counts(attempts, i) {
 			n++
 		}

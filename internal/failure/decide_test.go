@@ -121,6 +121,10 @@ func TestDecide(t *testing.T) {
 			attempts: []failure.Attempt{lost("a", "3", 0, 5)}, max: 1,
 			want: failure.Decision{Avoid: []string{"a"}, Delay: time.Second, Counted: true},
 		},
+		"AHostThatGoesDownInTheSameWayEachTimeCounts": {
+			attempts: []failure.Attempt{lost("a", "3", 0.5, 7), lost("a", "3", 0.5, 7)}, max: 1, known: failure.Evidence{Back: []string{"a"}},
+			want: failure.Decision{Dead: true, Reason: failure.AttemptsExhausted, Avoid: []string{"a"}, Delay: 2 * time.Second, Counted: true},
+		},
 		"TheLossOfAnotherJobOfTheWorkflowCountsToo": {
 			attempts: []failure.Attempt{lost("b", "3", 0, 9)}, known: failure.Evidence{Others: []failure.Loss{{Attempt: lost("a", "3", 0, 9.4), Job: "j"}}},
 			want: failure.Decision{
@@ -154,6 +158,12 @@ func TestDecide(t *testing.T) {
 		"UnlessAHostIsKnownToHaveWhatTheyLack": {
 			attempts: []failure.Attempt{at("a", refused, "x"), at("b", refused, "x")}, known: failure.Evidence{Better: true},
 			want: failure.Decision{Avoid: []string{"a", "b"}, Delay: 2 * time.Second},
+		},
+		"WhichDoesNotComeForAllThatOneHostIsAsked": {
+			attempts: []failure.Attempt{at("a", refused, "x"), at("a", refused, "x")}, max: 1, known: failure.Evidence{Better: true},
+			want: failure.Decision{
+				Dead: true, Reason: failure.AttemptsExhausted, Message: "a: x", Avoid: []string{"a"}, Delay: 2 * time.Second, Counted: true,
+			},
 		},
 		"EveryHostRefusesInItsOwnWords": {
 			attempts: []failure.Attempt{at("a", refused, "x"), at("b", refused, "y")}, known: failure.Evidence{None: true},

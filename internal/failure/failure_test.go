@@ -26,6 +26,18 @@ func TestEveryKindHasAVerdictAndAText(t *testing.T) {
 	}
 }
 
+func TestEveryCauseHasASignAndAWayBack(t *testing.T) {
+	t.Parallel()
+	for _, cause := range failure.Causes() {
+		if r := cause.Remedy(); r.Sign == "" || r.Back == "" {
+			t.Errorf("%s: %+v", cause, r)
+		}
+	}
+	if r := failure.Cause("mood").Remedy(); r != (failure.Remedy{}) {
+		t.Errorf("a cause that is none: %+v", r)
+	}
+}
+
 func TestKindOfFindsTheFailureThroughWraps(t *testing.T) {
 	t.Parallel()
 	wrapped := fmt.Errorf("run job: %w", failure.New(failure.HostSick, "disk full"))

@@ -25,8 +25,11 @@ func losses(attempts []Attempt) []Attempt {
 // the hosts, which may have been restarted in good order: on two hosts, at the same node, and at the same progress. Of
 // nodes that tell no progress, after the same time, within a tenth or half a second. A node of which nobody knows is
 // taken for one that had just begun: its host was gone before it could tell, so that two of these are alike.
-func Alike(a, b *Attempt) bool {
-	if !a.Lost() || !b.Lost() || a.Host == b.Host || a.Node != b.Node && a.Node != "" && b.Node != "" {
+func Alike(a, b *Attempt) bool { return a.Host != b.Host && sameWay(a, b) }
+
+// sameWay is Alike on any host.
+func sameWay(a, b *Attempt) bool {
+	if !a.Lost() || !b.Lost() || a.Node != b.Node && a.Node != "" && b.Node != "" {
 		return false
 	}
 	if a.Progress > 0 || b.Progress > 0 {

@@ -49,6 +49,7 @@ func TestAnEnvelopeIsReadAsTheLibraryDoes(t *testing.T) {
 		`{"workflow":` + other + `,"workflow":` + bare + `}`,
 		`{"workflow":` + other + `,"WorkFlow":` + bare + `}`,
 		`{"WORKFLOW":` + other + `,"workflow":` + bare + `}`,
+		`{"workflow":` + strings.Replace(bare, "EmptyImage", "OtherImage", 1) + `,"WorkFlow":` + bare + `}`,
 		`{"work\u0066low":` + other + `,"workflow":` + bare + `}`,
 		`{"prompt":` + other + `,"workflow":` + bare + `}`,
 		`{"workflow":{"class_type":"A","inputs":{}},"prompt":` + bare + `}`,
@@ -87,7 +88,7 @@ func TestABodyThatOnlyPythonCallsJSONIsAJob(t *testing.T) {
 		if _, err := e.Encode(); err != nil {
 			t.Errorf("%s: its event: %v", name, err)
 		}
-		again, err := j.Spec.Encode()
+		again, err := j.Encode()
 		if err != nil {
 			t.Errorf("%s: it cannot be published again: %v", name, err)
 		}
@@ -145,8 +146,8 @@ func TestADataURIIsReadInAllItsForms(t *testing.T) {
 func TestFieldsThatNobodyKnowsAreNamed(t *testing.T) {
 	t.Parallel()
 	for body, want := range map[string][]string{
-		`{"workflow":` + bare + `,"max_attempt":2,"prefered_hosts":[],"Max_Attempts":1,"colour":1,"priority":9}`: {
-			"colour", "max_attempt (did you mean max_attempts?)", "prefered_hosts (did you mean prefer_hosts?)", "priority (the priority is the last part of the subject)"},
+		`{"workflow":` + bare + `,"max_attempt":2,"prefer_host":[],"Max_Attempts":1,"colour":1,"priority":9}`: {
+			"colour", "max_attempt (did you mean max_attempts?)", "prefer_host (did you mean prefer_hosts?)", "priority (the priority is the last part of the subject)"},
 		`{"workflow":` + bare + `,"inputs":[{"node":"1","inputs":"x"},{"nod":"1"}],"timeouts":{"totals":"1s"},"expires-in":"1s"}`: {
 			"expires-in (did you mean expires_in?)", "inputs[0].inputs (did you mean input?)", "inputs[1].nod (did you mean node?)", "timeouts.totals (did you mean total?)"},
 		`{"prompt":` + bare + `,"client_id":"x","prompt_id":"y","front":true,"extra_data":{"max_attempt":1}}`: {"front (the priority is the last part of the subject)"},

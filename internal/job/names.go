@@ -6,6 +6,7 @@ package job
 
 import (
 	"fmt"
+	"hash/fnv"
 	"strconv"
 	"strings"
 	"time"
@@ -60,8 +61,18 @@ func OwnID(streamCreated time.Time, sequence uint64) ID {
 	return ID(strconv.AppendUint(append(b, '-'), sequence, 10))
 }
 
-// RequeueID is the id of the n-th requeue of root.
-func RequeueID(root ID, n int) ID { return ID(string(root) + "-r" + strconv.Itoa(n)) }
+// RequeueID is the id of the n-th requeue of root. Of a root that leaves no room for a number the end gives way to a
+// number of its own, made of the whole.
+func RequeueID(root ID, n int) ID {
+	const room, short = 8, 16 // for the suffix, and for what stands for the rest
+	if len(root) > maxID-room {
+		h := fnv.New64a()
+		_, _ = h.Write([]byte(root)) // never fails
+		kept := maxID - room - short - 1
+		root = ID(fmt.Sprintf("%s-%016x", root[:kept], h.Sum64()))
+	}
+	return ID(string(root) + "-r" + strconv.Itoa(n))
+}
 
 // RootID takes the requeue suffix off an id.
 func RootID(id ID) ID {

@@ -79,7 +79,15 @@ func identify(m *Message, inBody ID) (ID, error) {
 	return id, nil
 }
 
-func requeued(id, of ID) bool { return of != "" && RootID(id) == RootID(of) && id != RootID(id) }
+// requeued reports whether an id is that of a requeue of another: of a job that a publisher named, whatever its name looks
+// like, or of one that is a requeue itself.
+func requeued(id, of ID) bool {
+	root := RootID(id)
+	if of == "" || id == root {
+		return false
+	}
+	return root == RootID(of) || root == RootID(RequeueID(of, 1)) || root == RootID(RequeueID(RootID(of), 1))
+}
 
 func (s *Spec) check(tenant Tenant, received time.Time) error {
 	switch {

@@ -106,6 +106,8 @@ func TestBadFieldsAreRefusedWithAdvice(t *testing.T) {
 		"RunPod": {`{"input":{"workflow":` + bare + `,"images":[]}}`,
 			`the workflow stands in field "input.workflow", where none is looked for: publish {"workflow":{…}} with what stands there, or that alone`},
 		"WhatTheUISends":    {`{"output":` + bare + `,"workflow":{"nodes":[],"links":[]}}`, `the workflow stands in field "output", where none is looked for`},
+		"DeepInside":        {`{"job":{"input":{"workflow":` + bare + `}}}`, `the workflow stands in field "job.input.workflow", where`},
+		"ManyOutputs":       {envelope(`"include_outputs":[` + strings.Repeat(`"1",`, 1000) + `"1"]`), "include_outputs names 1001 nodes: at most 1000"},
 		"Wrapped":           {`{"workflow":{"workflow":` + bare + `}}`, `the workflow stands in field "workflow.workflow", where`},
 		"AsText":            {`{"workflow":"{\"1\":{\"class_type\":\"A\"}}"}`, `the workflow stands in field "workflow" as text: publish {"workflow":{…}} with that text as an object`},
 		"WrongEvenInside":   {`{"input":{"workflow":{"nodes":[],"links":[]}}}`, `node "input" has no class_type`},
@@ -168,6 +170,25 @@ func TestRootIDTakesTheRequeueSuffixOff(t *testing.T) {
 	}
 }
 
+func TestTheIdOfARequeueFitsWhateverItsRoot(t *testing.T) {
+	t.Parallel()
+	long := job.ID(strings.Repeat("x", 119))
+	for root, want := range map[job.ID]job.ID{
+		"a": "a-r12345", job.ID(strings.Repeat("x", 112)): job.ID(strings.Repeat("x", 112) + "-r12345"),
+	} {
+		if got := job.RequeueID(root, 12345); got != want {
+			t.Errorf("RequeueID(%q) = %q, want %q", root, got, want)
+		}
+	}
+	first, second := job.RequeueID(long+"a", 1), job.RequeueID(long+"b", 1)
+	if !first.Valid() || !job.RequeueID(long, 999_999).Valid() || first == second {
+		t.Errorf("requeues of long ids are %q and %q", first, second)
+	}
+	if again := job.RequeueID(job.RootID(first), 1); again != first {
+		t.Errorf("the requeue of a requeue is numbered anew: %q beside %q", again, first)
+	}
+}
+
 func TestABrokenBodyIsSaidToBeBrokenFirst(t *testing.T) {
 	t.Parallel()
 	for _, body := range []string{bare[:len(bare)-1], `{"1"}`, `{"1":}`, `{"prompt":1,}`} {
@@ -220,7 +241,7 @@ func FuzzParse(f *testing.F) {
 			if spec.Metadata, spec.ExtraData = j.Metadata, j.ExtraData; failed != nil || !reflect.DeepEqual(spec, j.Spec) {
 				t.Fatalf("accepted as %+v, but its body is %+v, %v", j.Spec, spec, failed)
 			}
-			again, failed := j.Spec.Encode()
+			again, failed := j.Encode()
 			if failed != nil {
 				t.Fatalf("accepted, and cannot be written: %v", failed)
 			}

@@ -248,9 +248,9 @@ func (f *Fleet) weigh(hold *Hold, w *Want, x *facts, now time.Time) {
 	avoided := slices.ContainsFunc(hold.Hosts, func(v HostVerdict) bool { return v.Code == CodeAvoid })
 	switch {
 	case online == 0:
-		hold.Reason, hold.Text = NoneCapable, "no host is online"
+		hold.Reason, hold.Text = NoneCapable, awayText(hold.Hosts)
 	case capable == 0:
-		hold.Reason, hold.Text = NoneCapable, "no host that is online can run it"
+		hold.Reason, hold.Text = NoneCapable, f.lackText(hold.Hosts)
 	case avoided && now.Before(w.AvoidUntil):
 		hold.Reason, hold.Until = NotDue, w.AvoidUntil
 		hold.Text = "only hosts that failed it before are left; they are tried again at " + w.AvoidUntil.UTC().Format(time.RFC3339)

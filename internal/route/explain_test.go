@@ -91,13 +91,21 @@ func TestHoldSaysWhyNobodyMayTakeTheJob(t *testing.T) {
 		text   string
 		until  time.Time
 	}{
-		"no host":           {facts: func(f *route.Fleet) { f.RemoveHost("a"); f.RemoveHost("b") }, reason: route.NoneCapable, text: "no host is online"},
-		"merely busy":       {facts: busy},
-		"incapable blocked": {facts: func(f *route.Fleet) { f.PutBlock(incapable); f.RemoveHost("b") }, reason: route.NoneCapable, text: "no host that is online can run it"},
+		"no host":     {facts: func(f *route.Fleet) { f.RemoveHost("a"); f.RemoveHost("b") }, reason: route.NoneCapable, text: "no host is online"},
+		"merely busy": {facts: busy},
+		"incapable blocked": {facts: func(f *route.Fleet) { f.PutBlock(incapable); f.RemoveHost("b") }, reason: route.NoneCapable,
+			text: "no host that is online can run it: a: blocked until 2026-12-01T12:01:00Z"},
 		"lacking": {facts: func(f *route.Fleet) {
 			f.PutCapability("a", kindOf(1))
 			f.PutCapability("b", kindOf(1))
-		}, reason: route.NoneCapable, text: "no host that is online can run it"},
+		}, reason: route.NoneCapable, text: "no host that is online can run it: a: missing model model-1.safetensors in Loader.ckpt; " +
+			"b: missing model model-1.safetensors in Loader.ckpt"},
+		"all drained or sick": {facts: func(f *route.Fleet) {
+			drained, sick := online("a"), online("b")
+			drained.State, sick.State = route.Draining, route.Unhealthy
+			f.PutHost(drained)
+			f.PutHost(sick)
+		}, reason: route.NoneCapable, text: "no host is online: a is draining; b is unhealthy"},
 		"blocked": {facts: func(f *route.Fleet) { f.PutBlock(block("a", 1)); f.PutBlock(later) }, reason: route.AllBlocked,
 			text: "it is blocked on every host that can run it", until: noon.Add(time.Minute)},
 		"one blocked": {facts: func(f *route.Fleet) { f.PutBlock(block("a", 1)) }},

@@ -206,6 +206,9 @@ func (r *Room) Some(at, places int, visit func(t *Ticket, like Alike)) (next int
 	return at
 }
 
+// Places is how many places Some goes through.
+func (r *Room) Places() int { return len(r.records.chunks) * chunk }
+
 // Len is how many tickets wait.
 func (r *Room) Len() int { return r.records.n }
 

@@ -218,8 +218,8 @@ func TestPlacesAndLanesAreWhatPeopleWouldCount(t *testing.T) {
 	r := room(ticket(1, "a", 5), ticket(2, "a", 5), ticket(3, "a", 5), ticket(4, "b", 5), ticket(5, "c", 7), late)
 	r.Charge("a", 5, 30, noon)
 	r.Charge("b", 5, 10, noon)
-	// Before the third of a: two of a, one of b, which takes turns with a, and c by priority.
-	for sequence, want := range map[uint64]int{5: 1, 1: 2, 4: 2, 3: 5, 9: 6, 77: 0} {
+	// Before the first of a: c by priority, and b, which has used less. Before the third: two of a as well.
+	for sequence, want := range map[uint64]int{5: 1, 4: 2, 1: 3, 3: 5, 9: 6, 77: 0} {
 		if place, of := r.Position(f, sequence, noon); place != want || of != 6 {
 			t.Errorf("ticket %d: place %d of %d, not %d", sequence, place, of, want)
 		}

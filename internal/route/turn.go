@@ -83,6 +83,17 @@ func (r *Room) askAgain(at int64) {
 	}
 }
 
+// settleFrom is how many kinds of tickets may be put before Settle takes them in.
+const settleFrom = 1024
+
+// Settle takes in many tickets that were put while nothing is decided yet. What the workflow of a ticket needs is kept
+// from then on; before, it is forgotten when that of hashesKept others has come.
+func (r *Room) Settle(f *Fleet, now time.Time) {
+	if len(r.unplaced) >= settleFrom {
+		r.sync(f, now)
+	}
+}
+
 // sync takes in what has changed since the last decision.
 func (r *Room) sync(f *Fleet, now time.Time) {
 	r.tick(now)

@@ -150,6 +150,14 @@ func TestCapabilityRefusesForeignBytes(t *testing.T) {
 	}
 }
 
+func TestAFileIsKeptOnce(t *testing.T) {
+	t.Parallel()
+	c := capability(func(b *workflow.CapabilityBuilder) { b.AddChoices("A", "f", []string{"x.ckpt", "none"}) })
+	if c.Len() != 4 { // the input, its list, the file, the other choice
+		t.Errorf("%d values", c.Len())
+	}
+}
+
 func TestDigestIsOfTheSetAlone(t *testing.T) {
 	t.Parallel()
 	ab := capability(func(b *workflow.CapabilityBuilder) { b.AddClass("A"); b.AddClass("B") })

@@ -212,12 +212,19 @@ func TestWhatPythonCallsANumberIsTaken(t *testing.T) {
 	}
 }
 
+func TestAClassThatIsNoUUIDIsTaken(t *testing.T) {
+	t.Parallel()
+	for _, class := range []string{"6ba7b810-9dad-11d1-80b4-00c04fd430cZ", "6ba7b810-9dad-11d1-80b4-00c04fd430c", "6ba7b810+9dad-11d1-80b4-00c04fd430c8"} {
+		parse(t, `{"1":{"class_type":"`+class+`","inputs":{}}}`)
+	}
+}
+
 func TestAWorkflowNeedsAtMost4096ClassesAndModels(t *testing.T) {
 	t.Parallel()
 	form := func(files int) []byte {
 		var b strings.Builder
 		for i := range files {
-			fmt.Fprintf(&b, `,"f%d":"%d.ckpt","again%d":"x"`, i, i, i)
+			fmt.Fprintf(&b, `,"f%d":"%d.ckpt"`, i, i)
 		}
 		return []byte(`{"1":{"class_type":"A","inputs":{` + b.String()[1:] + `}}}`)
 	}

@@ -3,6 +3,7 @@ package workflow
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"image"
 	"image/gif"
 	"image/jpeg"
@@ -21,7 +22,7 @@ func PictureSize(r io.Reader) (width, height int, ok bool) {
 	r = io.LimitReader(r, maxHeader)
 	var head [30]byte
 	n, err := io.ReadFull(r, head[:])
-	if err != nil && err != io.ErrUnexpectedEOF {
+	if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) {
 		return 0, 0, false
 	}
 	start := head[:n]

@@ -257,6 +257,9 @@ func TestALinkedFileNameIsReplacedWhereNoNodeCanAddThePrefix(t *testing.T) {
 func TestFoldersAreSpeltAsTheHostDoes(t *testing.T) {
 	t.Parallel()
 	spell := func(class, input, text string) string {
+		if strings.Contains(text, "\n") {
+			t.Errorf("a spelling of %q is asked for", text)
+		}
 		if class == "A" && input == "folder" && text == "hub/sd15" {
 			return `hub\sd15`
 		}

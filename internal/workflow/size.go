@@ -90,7 +90,7 @@ func (s *sizer) of(i int32) extent {
 	switch {
 	case tellsOnly(s.text(n.class)):
 		e, said = extent{}, statement{}
-	case e.takes == other && s.picture != nil && !said.width.there:
+	case e.takes == other && s.picture != nil:
 		if width, height, ok := s.picture(s.idOf(n)); ok {
 			e = extent{width: float64(width), height: float64(height), count: 1, made: true, sized: true, counted: true}
 		}

@@ -25,6 +25,9 @@ func TestANodeSaysItsSize(t *testing.T) {
 		{"WidthAsWords", `"width":"wide","height":512`, 0},
 		{"WidthOfANodeThatTellsNothing", `"width":["2",0],"height":512`, 0},
 		{"WidthOfANodeThatHoldsIt", `"width":["3",0],"height":512`, 327680},
+		{"WidthOfANodeThatHoldsTwo", `"width":["4",0],"height":512`, 0},
+		{"WidthOfANodeThatCalculates", `"width":["5",0],"height":512`, 0},
+		{"PresetOfAnAspect", `"aspect_ratio":"4x3 or 16x9"`, 0},
 		{"FramesOfANodeThatTellsNothing", `"width":640,"height":512,"length":["2",0]`, 0},
 		{"Floats", `"width":10.9,"height":1e1`, 100},
 		{"NotANumber", `"width":NaN,"height":10`, 0},
@@ -40,7 +43,7 @@ func TestANodeSaysItsSize(t *testing.T) {
 		{"Infinite", `"width":1e999,"height":0.5,"batch_size":Infinity`, math.MaxInt64},
 	}
 	for _, c := range cases {
-		g := parse(t, fmt.Sprintf(`{"1":{"class_type":"A","inputs":{%s}},"2":{"class_type":"B","inputs":{}},"3":{"class_type":"PrimitiveInt","inputs":{"value":640}}}`, c.inputs))
+		g := parse(t, fmt.Sprintf(`{"1":{"class_type":"A","inputs":{%s}},"2":{"class_type":"B","inputs":{}},"3":{"class_type":"PrimitiveInt","inputs":{"value":640}},"4":{"class_type":"Two","inputs":{"a":64,"b":32}},"5":{"class_type":"Math","inputs":{"a":["2",0],"b":64}}}`, c.inputs))
 		if got := g.Size(); got != c.want {
 			t.Errorf("%s: size %d, want %d", c.name, got, c.want)
 		}
@@ -88,13 +91,18 @@ func TestSizesGoWithThePictures(t *testing.T) {
 		{"AVideoIsCut", []string{"VHS_LoadVideo frame_load_cap:16", "ImageScale image=1 width:512 height:512", "VAEEncode pixels=2"}, 4_194_304, 4_194_304},
 		{"AVideoIsNotCut", []string{"VHS_LoadVideo frame_load_cap:0 custom_width:0", "ImageScale image=1 width:512 height:512", "VAEEncode pixels=2"}, 0, 0},
 		{"OneSideIsGiven", []string{"LoadImage", "ImageScale image=1 width:400 height:0", "VAEEncode pixels=2"}, 0, 80_000},
+		{"TheOtherSideIsGiven", []string{"LoadImage", "ImageScale image=1 width:0 height:200", "VAEEncode pixels=2"}, 0, 80_000},
 		{"APictureIsScaledToPixels", []string{"LoadImage", "ImageScaleToTotalPixels image=1 megapixels:0.5", "VAEEncode pixels=2"}, 524_176, 524_176},
+		{"PixelsAreComputed", []string{"EmptyImage width:64 height:64", "Math a=1", "ImageScaleToTotalPixels image=1 megapixels=2", "SaveImage images=3"}, 0, 0},
+		{"PixelsOfNoPicture", []string{"Settings megapixels:1"}, 0, 0},
+		{"ASwitch", []string{"EmptyImage width:64 height:64", "Settings", "Switch a=1 b=2", "SaveImage images=3"}, 4096, 4096},
 		{"Kontext", []string{"LoadImage", "FluxKontextImageScale image=1", "VAEEncode pixels=2", "ReferenceLatent latent=3 conditioning=2"}, 1_048_576, 1_048_576},
 		{"TheSizeOfAPictureIsTaken", []string{"LoadImage", "GetImageSize image=1", "EmptyLatentImage width=2 height=2 batch_size:3", "KSampler latent_image=3"}, 0, 60_000},
+		{"OneSideOfAPictureIsTaken", []string{"LoadImage", "GetImageSize image=1", "EmptyLatentImage width=2 height:200", "KSampler latent_image=3"}, 0, 40_000},
 		{"Upscaled", []string{"EmptyLatentImage width:512 height:512", "LatentUpscaleBy samples=1 scale_by:1.5", "KSampler latent_image=2"}, 589_824, 589_824},
 		{"UpscaledByWhatIsComputed", []string{"EmptyLatentImage width:512 height:512", "Math a=1", "LatentUpscaleBy samples=1 scale_by=2"}, 0, 0},
 		{"Repeated", []string{"EmptyLatentImage width:512 height:512", "RepeatLatentBatch samples=1 amount:6", "KSampler latent_image=2"}, 1_572_864, 1_572_864},
-		{"CutIntoBatches", []string{"EmptyLatentImage width:512 height:512 batch_size:8", "RebatchLatents latents=1 batch_size:1", "KSampler latent_image=2"}, 2_097_152, 2_097_152},
+		{"CutIntoBatches", []string{"EmptyLatentImage width:512 height:512 batch_size:8", "RebatchLatents latents=1 batch_size:64", "KSampler latent_image=2"}, 2_097_152, 2_097_152},
 		{"AVideoIsMade", []string{"LoadImage", "WanImageToVideo start_image=1 width:832 height:480 length:81", "KSampler latent_image=2"}, 32_348_160, 32_348_160},
 		{"APromptOfALargeSize", []string{"EmptyLatentImage width:512 height:512", "CLIPTextEncodeSDXL width:4096 height:4096 clip=1", "KSampler latent_image=1 positive=2"}, 262_144, 262_144},
 		{"WhatIsSampledTellsNoSize", []string{"EmptyLatentAudio seconds:30", "KSampler latent_image=1", "EmptyImage width:64 height:64"}, 0, 0},

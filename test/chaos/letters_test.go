@@ -21,7 +21,7 @@ func TestALetterThatWasTakenBackCanBeStoredAgain(t *testing.T) {
 	_, q := open(ctx, t, server.URL())
 	m := &job.Message{Tenant: "acme", Priority: 5, Sequence: 7, Body: []byte(`{}`)}
 	bury := func(last uint64) uint64 {
-		letter, err := q.Bury(ctx, m, "one", failure.Expired, last)
+		letter, err := q.Bury(ctx, m, &job.Event{EventKind: job.Dead, Job: "one", Tenant: "acme", Reason: string(failure.Expired)}, last)
 		if err != nil {
 			t.Fatal(err)
 		}

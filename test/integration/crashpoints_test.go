@@ -127,7 +127,9 @@ func (d *doomed) retrying() {
 
 func (d *doomed) bury() {
 	d.f.t.Helper()
-	if _, err := d.f.q.Bury(d.f.context(), &d.delivery.Message, d.job.ID, failure.NotRetryable, d.last); err != nil {
+	e := d.job.NewEvent(job.Dead, time.Now())
+	e.Reason = string(failure.NotRetryable)
+	if _, err := d.f.q.Bury(d.f.context(), &d.delivery.Message, &e, d.last); err != nil {
 		d.f.t.Fatal(err)
 	}
 }

@@ -123,7 +123,7 @@ func TestALetterThatIsPurgedIsGoneAndNoOther(t *testing.T) {
 	f := start(t, setup{dispatchers: 1, hosts: names("a"), noAgents: true})
 	for _, id := range []string{"one", "two"} {
 		f.publish("comfy.jobs.acme.5", fmt.Appendf(nil, `{"id":%q,"workflow":%s,"expires_in":"1ms"}`, id, picture(1)))
-		f.end(receipt("acme", id))
+		f.end(receipt("acme", string(id)))
 	}
 	f.drained()
 	var letters []jetstream.DeadLetter
@@ -147,4 +147,25 @@ func TestALetterThatIsPurgedIsGoneAndNoOther(t *testing.T) {
 	call[dispatcher.RequeueAnswer](f, "requeue", dispatcher.DeadRequest{Job: "two"})
 	f.end(receipt("acme", "two-r1"))
 	f.purged = 1
+}
+
+func TestEveryIdCanBeRequeuedAlsoOneThatLooksLikeARequeue(t *testing.T) {
+	t.Parallel()
+	f := start(t, setup{dispatchers: 1})
+	long := job.ID(strings.Repeat("x", 120))
+	for _, id := range []job.ID{"scene", "scene-r2", long} {
+		end := f.end(f.submit("acme", job.Spec{ID: id, Workflow: picture(1), ExpiresIn: job.Duration(10 * time.Millisecond)}))
+		if end.Reason != string(failure.Expired) {
+			t.Fatalf("%s ended %s (%s)", id, end.EventKind, end.Reason)
+		}
+	}
+	again := call[dispatcher.RequeueAnswer](f, "requeue", dispatcher.DeadRequest{Tenant: "acme", Again: true})
+	if again.Count != 3 || again.Jobs["scene"] != "scene-r1" || again.Jobs["scene-r2"] != "scene-r2-r1" || !again.Jobs[long].Valid() {
+		t.Errorf("requeue answers %+v", again)
+	}
+	for of, id := range again.Jobs {
+		if end := f.end(receipt("acme", string(id))); end.RequeueOf != of {
+			t.Errorf("%s is a requeue of %q, want %q", id, end.RequeueOf, of)
+		}
+	}
 }

@@ -100,6 +100,51 @@ func TestFurtherJobsOfAWorkflowThatTakesHostsDownEndAtOnceUntilSomebodyLetsThemR
 	}
 }
 
+func TestJobsOfOneHostEachThatTakeItDownAreSeenTogether(t *testing.T) {
+	t.Parallel()
+	f := start(t, setup{
+		dispatchers: 2, hosts: mortal(comfysim.Fault{Kind: comfysim.FaultDie, Restart: 100 * time.Millisecond}, "a", "b", "c"),
+	})
+	first := f.end(f.submit("acme", once("a", inverted(1, 1))))
+	if first.Reason != string(failure.AttemptsExhausted) || len(first.Attempts) != 2 {
+		t.Errorf("the first ended %s: %s after %d attempts", first.EventKind, first.Reason, len(first.Attempts))
+	}
+	f.wantOut("a", false)
+	second := f.end(f.submit("acme", once("b", inverted(2, 1))))
+	if second.Reason != string(failure.TakesHostsDown) || len(second.Attempts) != 1 || !strings.Contains(second.Message, "a with job "+string(first.Job)) {
+		t.Errorf("the second ended %s: %s after %d attempts: %s", second.EventKind, second.Reason, len(second.Attempts), second.Message)
+	}
+	if third := f.end(f.submit("acme", once("c", inverted(3, 1)))); third.Reason != string(failure.TakesHostsDown) || len(third.Attempts) != 0 {
+		t.Errorf("the third ended %s: %s after %d attempts", third.EventKind, third.Reason, len(third.Attempts))
+	}
+}
+
+// Two hosts that went down alike by chance, in a rolling restart, must not end all that a tenant has.
+func TestAWorkflowThatHasJustCompletedIsNotCondemnedForOneJobOfIt(t *testing.T) {
+	t.Parallel()
+	f := start(t, setup{dispatchers: 2, hosts: names("a", "b", "c")})
+	if end := f.end(f.submit("acme", job.Spec{Workflow: inverted(1, 1)})); end.EventKind != job.Completed {
+		t.Fatalf("ended %s: %s", end.EventKind, end.Message)
+	}
+	for _, sim := range f.sims {
+		sim.AddFault(comfysim.Fault{Kind: comfysim.FaultDie, Class: "ImageInvert", Text: "deadly", Restart: 100 * time.Millisecond})
+	}
+	deadly := graph(map[string]any{
+		"1":  node("EmptyImage", "width", 16, "height", 16, "batch_size", 1, "color", 2),
+		"11": node("ImageInvert", "image", link("1")),
+		"9":  node("SaveImage", "images", link("11"), "filename_prefix", "deadly"),
+	})
+	if hashOf(t, deadly) != hashOf(t, inverted(1, 1)) {
+		t.Fatal("two jobs of one workflow have different hashes")
+	}
+	if end := f.end(f.submit("acme", job.Spec{Workflow: deadly})); end.Reason != string(failure.TakesHostsDown) || len(end.Attempts) != 2 {
+		t.Errorf("the deadly one ended %s: %s, %s", end.EventKind, end.Reason, end.Message)
+	}
+	if end := f.end(f.submit("acme", job.Spec{Workflow: inverted(3, 1)})); end.EventKind != job.Completed {
+		t.Errorf("the next one ended %s: %s", end.EventKind, end.Message)
+	}
+}
+
 // Each ComfyUI is restarted as soon as the job on it has come a good way further than on the host before.
 func TestARollingRestartOfTheWholeFleetLosesNoLongJobAndBlocksNothing(t *testing.T) {
 	t.Parallel()

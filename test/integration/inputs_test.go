@@ -11,7 +11,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/comfyherd/comfyherd/internal/comfysim"
 	"github.com/comfyherd/comfyherd/internal/failure"
@@ -80,7 +79,7 @@ func TestInputsReachTheWorkflowFromObjectsURLsAndDataURIs(t *testing.T) {
 	}
 }
 
-func TestAnInputThatCannotBeFetchedIsAFailedAttemptLikeOthers(t *testing.T) {
+func TestAnInputThatIsNotThereEndsTheJobAtOnce(t *testing.T) {
 	t.Parallel()
 	f := start(t, setup{dispatchers: 1, hosts: names("a", "b")})
 	server := httptest.NewServer(http.NotFoundHandler())
@@ -90,9 +89,8 @@ func TestAnInputThatCannotBeFetchedIsAFailedAttemptLikeOthers(t *testing.T) {
 		"HTTP 404":       {URL: server.URL + "/none.png?token=secret"},
 	} {
 		spec := loads(in)
-		spec.MaxAttempts, spec.RetryDelay = 2, job.Duration(time.Millisecond)
 		end := f.end(f.submit("acme", spec))
-		if end.EventKind != job.Dead || end.Reason != string(failure.AttemptsExhausted) || end.Kind != failure.Lost || len(end.Attempts) != 2 {
+		if end.EventKind != job.Dead || end.Reason != string(failure.NotRetryable) || end.Kind != failure.InvalidWorkflow || len(end.Attempts) != 1 {
 			t.Errorf("%s: ended %s, %s, %s after %d attempts", name, end.EventKind, end.Reason, end.Kind, len(end.Attempts))
 		}
 		if !strings.Contains(end.Message, "input image of node 1") || strings.Contains(end.Message, "secret") {
@@ -118,7 +116,7 @@ func TestAnUploadThatFailsSendsTheJobElsewhere(t *testing.T) {
 	if got, want := story(chain), "queued started@a failed@a retrying started@b completed@b"; got != want {
 		t.Fatalf("chain is %q, want %q: %s", got, want, chain[len(chain)-1].Message)
 	}
-	if e := chain[2]; e.Kind != failure.HostSick || !strings.Contains(e.Message, "cannot store the input file") {
+	if e := chain[2]; e.Kind != failure.HostSick || !strings.Contains(e.Message, "cannot store input files") {
 		t.Errorf("failed as %s: %s", e.Kind, e.Message)
 	}
 	f.wantPicture(chain[5], rgb(0x123456))

@@ -109,7 +109,7 @@ func TestEventsCarryTheFieldsOfTheContract(t *testing.T) {
 		fields []string
 	}{
 		{"queued", []string{"sequence"}},
-		{"started", []string{"host", "attempt", "prompt_id"}},
+		{"started", []string{"host", "attempt", "prompt_id", "seeds"}},
 		{"completed", []string{"host", "attempt", "prompt_id", "outputs", "seeds", "queued_for", "ran_for", "node_times"}},
 	} {
 		msg := f.next(events)

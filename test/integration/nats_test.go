@@ -230,7 +230,7 @@ func wantNoRoom(t *testing.T, q *jetstream.Queue, filler string) {
 			return err
 		},
 		"ADeadLetter": func() error {
-			_, err := q.Bury(ctx, &job.Message{Tenant: "acme", Body: []byte(filler)}, "x", failure.InvalidJob, 0)
+			_, err := q.Bury(ctx, &job.Message{Tenant: "acme", Body: []byte(filler)}, &job.Event{Job: "x", Tenant: "acme", Reason: string(failure.InvalidJob)}, 0)
 			return err
 		},
 		"ATicket": func() error {

@@ -1,0 +1,142 @@
+package dispatcher_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/comfyherd/comfyherd/internal/dispatcher"
+	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/workflow"
+	"github.com/comfyherd/comfyherd/jetstream"
+)
+
+func TestAWaitingJobThatIsTakenOutOfTheStreamIsCancelledWithinAMinute(t *testing.T) {
+	t.Parallel()
+	inBubble(t, func(s *scene) {
+		s.dispatcher(dispatcher.Config{})
+		gone := s.submit("gone")
+		s.submit("stays")
+		s.pass(time.Second)
+		s.remove(gone)
+		s.submit("makes-up-for-it")
+		s.pass(time.Minute)
+		s.want("chain", s.story("gone"), "queued waiting:none_capable cancelled")
+		s.want("by", s.lastOf("gone").By, "operator")
+		s.want("chain of another", s.story("stays"), "queued waiting:none_capable")
+		s.want("tickets", len(s.tickets()), 2)
+		s.want("acks", len(s.done("ack")), 0)
+	})
+}
+
+func (s *scene) lastOf(id job.ID) job.Event {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	chain := s.chain("acme", id)
+	return chain[len(chain)-1].Event
+}
+
+func TestAPurgedLaneIsCancelledWithinAMinute(t *testing.T) {
+	t.Parallel()
+	inBubble(t, func(s *scene) {
+		s.dispatcher(dispatcher.Config{})
+		const jobs = 1500 // more than are looked at in a whole lane
+		for n := range jobs {
+			s.submit(job.RequeueID("job", n))
+		}
+		s.pass(20 * time.Second)
+		s.want("tickets before", len(s.tickets()), jobs)
+		for n := range uint64(jobs) {
+			s.remove(n + 1)
+		}
+		s.pass(time.Minute)
+		s.want("tickets", len(s.tickets()), 0)
+		s.want("last", s.lastOf("job-r1499").EventKind, job.Cancelled)
+	})
+}
+
+func TestAClaimOfAJobThatIsNotStoredEndsIt(t *testing.T) {
+	t.Parallel()
+	inBubble(t, func(s *scene) {
+		s.dispatcher(dispatcher.Config{})
+		gone := s.submit("gone")
+		s.pass(time.Second)
+		s.remove(gone)
+		s.host("a", s.accepts("a"))
+		s.pass(2 * time.Second)
+		s.want("chain", s.story("gone"), "queued waiting:none_capable cancelled")
+		s.want("offers", len(s.done("offer")), 0)
+	})
+}
+
+// Of a stream that was made again the sequences begin anew, and so do the subjects by which deliveries are acked.
+func TestAJobOfAnOlderStreamIsNotMistakenForOneOfTheSameSequence(t *testing.T) {
+	t.Parallel()
+	inBubble(t, func(s *scene) {
+		kill := s.dispatcher(dispatcher.Config{})
+		s.submit("old")
+		s.pass(time.Second)
+		kill()
+		s.remove(1)
+		s.mu.Lock()
+		s.last = 0
+		s.mu.Unlock()
+		s.submit("new")
+		s.dispatcher(dispatcher.Config{Name: "next"})
+		s.pass(time.Minute)
+		s.want("chain of the old", s.story("old"), "queued waiting:none_capable cancelled")
+		s.want("chain of the new", s.story("new"), "queued waiting:none_capable")
+		s.host("a", s.accepts("a"))
+		s.pass(time.Second)
+		s.want("chain of the new", s.story("new"), "queued waiting:none_capable started")
+	})
+}
+
+func TestAnIdWhoseFirstPublishWasTakenOutOfTheStreamMayBePublishedAgain(t *testing.T) {
+	t.Parallel()
+	inBubble(t, func(s *scene) {
+		s.dispatcher(dispatcher.Config{})
+		first := s.submit("x")
+		s.pass(time.Second)
+		s.remove(first)
+		s.submit("x")
+		s.pass(time.Second)
+		s.host("a", s.accepts("a"))
+		s.pass(2 * time.Minute)
+		s.want("chain", s.story("x"), "queued waiting:none_capable queued waiting:none_capable started")
+		s.want("jobs", s.left(), 1)
+	})
+}
+
+// More workflows wait than requirements are kept of those that nothing refers to, and they are learnt while the hosts are
+// not known yet.
+func TestNoRequirementIsForgottenBeforeTheFirstDecision(t *testing.T) {
+	t.Parallel()
+	inBubble(t, func(s *scene) {
+		const jobs = 17_000
+		for n := range jobs {
+			id := job.RequeueID("job", n)
+			sequence := s.submit(id, func(spec *job.Spec) { spec.Workflow = graph(n) })
+			s.goOn(id, job.Queued, func(e *job.Event) { e.Sequence = sequence })
+			ticket := jetstream.Ticket{
+				Priority: job.Usual, Tenant: "acme", Hash: hashOf(t, n), Sequence: sequence, Job: id, Lease: "none", Attempt: 1, Received: s.Now(),
+			}
+			if _, err := s.PutTicket(context.Background(), &ticket); err != nil {
+				t.Fatal(err)
+			}
+			s.jobs[sequence].until = time.Now().Add(time.Hour)
+		}
+		s.host("a", s.accepts("a"))
+		var knows workflow.CapabilityBuilder
+		knows.AddClass("SaveImage")
+		value, err := workflow.NewCapability(&knows).MarshalBinary()
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.set(jetstream.CapabilitiesBucket, "a", value, -1)
+		s.hostsLater = time.Minute
+		s.dispatcher(dispatcher.Config{})
+		s.pass(10 * time.Second)
+		s.want("offers to a host that lacks what they need", len(s.done("offer")), 0)
+	})
+}

@@ -1,0 +1,74 @@
+package dispatcher_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/comfyherd/comfyherd/internal/dispatcher"
+	"github.com/comfyherd/comfyherd/jetstream"
+)
+
+func TestADispatcherThatCannotTakeJobsIsNotReady(t *testing.T) {
+	t.Parallel()
+	inBubble(t, func(s *scene) {
+		s.dispatcher(dispatcher.Config{})
+		s.mu.Lock()
+		s.cut = func(effect string) error {
+			if effect == "pull" {
+				return errCut
+			}
+			return nil
+		}
+		s.mu.Unlock()
+		s.pass(10 * time.Second)
+		if ready, why := s.ready(); ready || !strings.Contains(why, "COMFY_JOBS") {
+			t.Errorf("it is ready (%v) while no job can be taken: %s", ready, why)
+		}
+		s.mu.Lock()
+		s.cut = nil
+		s.mu.Unlock()
+		s.pass(10 * time.Second)
+		if ready, why := s.ready(); !ready {
+			t.Errorf("it is not ready when jobs can be taken again: %s", why)
+		}
+	})
+}
+
+// Its walks would go on for two AckWaits.
+func TestADispatcherThatIsStoppedWithoutNATSEndsSoon(t *testing.T) {
+	t.Parallel()
+	inBubble(t, func(s *scene) {
+		s.dispatcher(dispatcher.Config{})
+		s.host("a", silent)
+		s.submit("x")
+		s.mu.Lock()
+		s.away = true
+		s.cut = func(string) error { return errCut }
+		s.mu.Unlock()
+		s.pass(time.Second)
+		begun := time.Now()
+		s.stop()
+		<-s.over
+		if took := time.Since(begun); took > 10*time.Second {
+			t.Errorf("it ended after %v", took)
+		}
+	})
+}
+
+// An agent answers after a second; one may stand in NATS for that long without making a stop hasty.
+func TestADispatcherThatIsStoppedFinishesItsWalks(t *testing.T) {
+	t.Parallel()
+	inBubble(t, func(s *scene) {
+		s.dispatcher(dispatcher.Config{})
+		s.host("a", func(o *jetstream.Offer) (jetstream.Reply, error) {
+			goBy(1500 * time.Millisecond)
+			return s.accepts("a")(o)
+		})
+		s.submit("x")
+		s.pass(500 * time.Millisecond)
+		s.stop()
+		<-s.over
+		s.want("chain", s.story("x"), "queued started")
+	})
+}

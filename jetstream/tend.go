@@ -1,0 +1,117 @@
+package jetstream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	natsjs "github.com/nats-io/nats.go/jetstream"
+)
+
+// tendPause is between two looks at the streams; NATS' word that one was made or deleted brings the next look forward.
+const tendPause = 10 * time.Second
+
+// tend notices streams and buckets that were deleted beside us, and makes them again unless the Queue is read-only. Of
+// several programs that do so one is first, and its stream is everybody's. What was in it is lost; jobs that were in
+// COMFY_JOBS are to be published again.
+func (q *Queue) tend(ctx context.Context) {
+	ctx, q.stopTending = context.WithCancel(context.WithoutCancel(ctx))
+	if q.cfg.ReadOnly {
+		return
+	}
+	wake := make(chan struct{}, 1)
+	// A program that may not listen to this looks every tendPause.
+	advisories, err := q.nc.Subscribe("$JS.EVENT.ADVISORY.STREAM.*.*", func(*nats.Msg) {
+		select {
+		case wake <- struct{}{}:
+		default: // it is awake
+		}
+	})
+	q.tending.Go(func() {
+		if err == nil {
+			defer func() { _ = advisories.Unsubscribe() }() // the connection may be closed already
+		}
+		look := time.NewTicker(tendPause)
+		defer look.Stop()
+		for {
+			select {
+			case <-look.C:
+			case <-wake:
+			case <-q.reconnects.over:
+				return
+			case <-ctx.Done():
+				return
+			}
+			if q.Connected() {
+				q.tendOnce(ctx)
+			}
+		}
+	})
+}
+
+func (q *Queue) tendOnce(ctx context.Context) {
+	t, before := topology{js: q.js, cfg: q.cfg}, q.jobs.CachedInfo().Config
+	t.cfg.PresenceTTL, t.cfg.EventsAge = q.presenceTTL, q.eventsAge
+	t.cfg.Replicas, t.cfg.LaneCap = before.Replicas, int(before.MaxMsgsPerSubject)
+	for _, cfg := range []natsjs.StreamConfig{t.jobs(), t.events(), t.dead()} {
+		if q.missing(ctx, cfg.Name) {
+			q.remake(ctx, cfg.Name, func(ctx context.Context) error { return t.stream(ctx, cfg) })
+		}
+	}
+	for _, cfg := range t.buckets() {
+		if q.missing(ctx, "KV_"+cfg.Bucket) {
+			q.remake(ctx, cfg.Bucket, func(ctx context.Context) error {
+				_, err := t.keyValue(ctx, cfg)
+				return err
+			})
+		}
+	}
+	for _, name := range []string{OutputsStore, InputsStore} {
+		if q.missing(ctx, "OBJ_"+name) {
+			q.remake(ctx, name, func(ctx context.Context) error {
+				_, err := t.objects(ctx, name, storeAbout(name))
+				return err
+			})
+		}
+	}
+	if err := q.lookAtJobs(ctx); err != nil && ctx.Err() == nil && !away(err) && !errors.Is(err, natsjs.ErrStreamNotFound) {
+		q.warn(err)
+	}
+}
+
+func (q *Queue) missing(ctx context.Context, stream string) bool {
+	_, err := q.streamState(ctx, stream)
+	return errors.Is(err, natsjs.ErrStreamNotFound)
+}
+
+// remake makes a stream of jobs only in a later second than the one before it: that second stands in the ids that the
+// system gives.
+func (q *Queue) remake(ctx context.Context, name string, create func(context.Context) error) {
+	if name == JobsStream {
+		if next := q.Created().Truncate(time.Second).Add(time.Second + 100*time.Millisecond); !pause(ctx, next.Sub(q.Now())) {
+			return
+		}
+	}
+	once, cancel := context.WithTimeout(ctx, orderedTimeout)
+	defer cancel()
+	switch err := create(once); {
+	case err == nil:
+		q.warn(fmt.Errorf("%s was deleted and is made again; what it held is lost", name))
+	case ctx.Err() == nil:
+		q.warn(fmt.Errorf("%s was deleted, and could not be made again: %w", name, err))
+	}
+}
+
+// lookAtJobs notices that the stream of jobs was made again.
+func (q *Queue) lookAtJobs(ctx context.Context) error {
+	info, err := q.streamState(ctx, JobsStream)
+	if err != nil {
+		return err
+	}
+	if !info.Created.Equal(q.Created()) {
+		q.made.Store(&info.Created)
+	}
+	return nil
+}
