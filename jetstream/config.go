@@ -16,6 +16,7 @@ type Config struct {
 	PresenceTTL time.Duration // of hosts and dispatchers; default 15 s
 	Domain      string        // JetStream domain, behind a leaf node
 	APIPrefix   string        // JetStream API prefix, for an imported account
+	NoConsumers bool          // follow events by direct gets and plain subscriptions, where no consumer may be made
 	ReadOnly    bool          // touch no stream: fail when one is missing; for programs with few permissions
 
 	Clock func() time.Time // this machine's wall clock; default time.Now. It only decides ClockOff and what Now is without a server

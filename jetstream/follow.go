@@ -75,7 +75,13 @@ func (q *Queue) Notes(ctx context.Context, subject string, since time.Time) iter
 		cfg.DeliverPolicy, cfg.OptStartTime = natsjs.DeliverByStartTimePolicy, &since
 	}
 	return func(yield func(Note, error) bool) {
-		err := q.notes(ctx, cfg, func(n Note) bool { return yield(n, nil) })
+		told := func(n Note) bool { return yield(n, nil) }
+		var err error
+		if q.cfg.NoConsumers {
+			err = q.replay(ctx, or(subject, allEvents), since, told)
+		} else {
+			err = q.notes(ctx, cfg, told)
+		}
 		if err != nil {
 			yield(Note{}, err)
 		}

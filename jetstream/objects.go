@@ -3,12 +3,10 @@ package jetstream
 import (
 	"context"
 	"crypto/sha256"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"hash"
 	"io"
-	"strconv"
 	"sync"
 	"time"
 
@@ -20,9 +18,8 @@ import (
 // fleet's account, and who may make one can have stored bytes delivered anywhere.
 
 const (
-	fileBatch    = 16               // chunks asked for at once; of 128 KiB each they are 2 MiB
-	filePatience = 5 * time.Second  // for the next chunk, before it is asked for again
-	fileTimeout  = 30 * time.Second // without any chunk
+	fileBatch   = 16               // chunks asked for at once; of 128 KiB each they are 2 MiB
+	fileTimeout = 30 * time.Second // without any chunk
 )
 
 // ErrDamaged: the stored bytes of a file are not those of its digest, or some are missing.
@@ -77,7 +74,8 @@ func (f *fetching) all(ctx context.Context) error {
 	heard := time.Now()
 	for f.got < f.info.Chunks {
 		before := f.got
-		err := f.batch(ctx, sub)
+		want := batchGet{Sequence: f.last + 1, Subject: f.chunks, Batch: int(min(fileBatch, f.info.Chunks-f.got))}
+		_, err := f.q.gets(ctx, sub, f.stream, want, f.take)
 		switch {
 		case ctx.Err() != nil:
 			return ctx.Err()
@@ -97,47 +95,16 @@ func (f *fetching) all(ctx context.Context) error {
 	return nil
 }
 
-// batch asks for the next chunks and takes what comes until the server says that this was all. Fewer than were asked for
-// are no error.
-func (f *fetching) batch(ctx context.Context, sub *nats.Subscription) error {
-	body, err := json.Marshal(map[string]any{
-		"seq": f.last + 1, "next_by_subj": f.chunks, "batch": min(fileBatch, f.info.Chunks-f.got),
-	})
-	if err != nil {
-		return err
-	}
-	if err := f.q.nc.PublishRequest(f.q.apiSubject("DIRECT.GET."+f.stream), sub.Subject, body); err != nil {
-		return err
-	}
-	for {
-		once, cancel := context.WithTimeout(ctx, filePatience)
-		msg, err := sub.NextMsgWithContext(once)
-		cancel()
-		if errors.Is(err, context.DeadlineExceeded) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		if msg.Header.Get("Status") != "" {
-			return nil // no more, or nobody is there
-		}
-		if err := f.take(msg); err != nil {
-			return err
-		}
-	}
-}
-
 // take hands a chunk on. One that comes twice, since it was asked for again, is left out.
 func (f *fetching) take(msg *nats.Msg) error {
-	sequence, err := strconv.ParseUint(msg.Header.Get(natsjs.SequenceHeader), 10, 64)
-	if err != nil || msg.Header.Get(natsjs.SubjectHeader) != f.chunks || sequence <= f.last {
-		return nil //nolint:nilerr // no chunk of this file, or of an earlier request
+	sequence := sequenceOf(msg)
+	if sequence <= f.last || msg.Header.Get(natsjs.SubjectHeader) != f.chunks {
+		return nil
 	}
 	f.last = sequence
 	f.got++
 	f.bytes += uint64(len(msg.Data))
 	f.sum.Write(msg.Data)
-	_, err = f.to.Write(msg.Data)
+	_, err := f.to.Write(msg.Data)
 	return err
 }

@@ -98,7 +98,7 @@ func TestEveryFlagHasAVariable(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	own := map[string]string{"nats-url": "NATS_URL", "nats-creds": "NATS_CREDS", "comfy-hosts": "COMFY_HOSTS"}
+	own := map[string]string{"nats-url": "NATS_URL", "nats-creds": "NATS_CREDS", "nats-token": "NATS_TOKEN", "comfy-hosts": "COMFY_HOSTS"}
 	check := func(flag *kong.Flag) {
 		want := own[flag.Name]
 		if want == "" {

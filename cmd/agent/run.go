@@ -139,7 +139,7 @@ func named(hosts []agent.HostConfig, holder string) error {
 func (s *settings) serve(stop, kill context.Context, nc *nats.Conn, hosts []agent.HostConfig, c *console, log *slog.Logger) error {
 	var q *jetstream.Queue
 	err := daemon.Begin(stop, s.Retry, log, func(ctx context.Context) (err error) {
-		q, err = jetstream.Open(ctx, nc, jetstream.Config{Domain: s.Domain, APIPrefix: s.APIPrefix(), Warn: daemon.Warn(log)})
+		q, err = jetstream.Open(ctx, nc, jetstream.Config{Domain: s.Domain, APIPrefix: s.APIPrefix(), NoConsumers: s.NoConsumers(), Warn: daemon.Warn(log)})
 		return err
 	})
 	if err != nil {

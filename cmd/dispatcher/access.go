@@ -57,6 +57,14 @@ func (a *folderArg) give(c *console, credentials func(*access.Folder) (string, e
 
 type accessInitCmd struct{ folderArg }
 
+// Help is shown after the flags.
+func (*accessInitCmd) Help() string {
+	return `Makes the keys that sign accounts, the account of the fleet, and the credentials of its dispatchers.
+
+Examples:
+  dispatcher access init ./herd`
+}
+
 // Run makes the folder.
 func (a *accessInitCmd) Run(c *console) error {
 	folder, err := access.Init(a.Dir)
@@ -77,6 +85,15 @@ type accessTenantCmd struct {
 	MaxPayload int64  `placeholder:"BYTES" help:"Largest message that NATS takes from the tenant (2 MiB)."`
 }
 
+// Help is shown after the flags.
+func (*accessTenantCmd) Help() string {
+	return `The tenant may publish to its own lanes, follow its own events and call for its own jobs, and nothing else.
+
+Examples:
+  dispatcher access tenant ./herd acme
+  dispatcher access tenant ./herd acme --max-payload 8388608`
+}
+
 // Run gives a tenant credentials.
 func (a *accessTenantCmd) Run(c *console) error {
 	if a.MaxPayload < 0 {
@@ -94,6 +111,16 @@ type accessAgentCmd struct {
 	Slots   int      `placeholder:"N" help:"Jobs that the host may claim to run at once, at most."`
 }
 
+// Help is shown after the flags.
+func (*accessAgentCmd) Help() string {
+	return `The agent may do what it needs for this host, and nothing for another. A host that is given to tenants tells of their jobs only.
+
+Examples:
+  dispatcher access agent ./herd gpu-1
+  dispatcher access agent ./herd gpu-2 --tenants acme,bolt --slots 2
+  dispatcher access agent ./herd gpu-2 --tenants '*'`
+}
+
 // Run gives a host's agent credentials.
 func (a *accessAgentCmd) Run(c *console) error {
 	if a.Slots < 0 {
@@ -106,15 +133,36 @@ func (a *accessAgentCmd) Run(c *console) error {
 
 type accessDispatcherCmd struct{ folderArg }
 
+// Help is shown after the flags.
+func (*accessDispatcherCmd) Help() string {
+	return "For dispatchers of a NATS of one's own; `dispatcher run --access` needs none.\n\nExamples:\n  dispatcher access dispatcher ./herd"
+}
+
 // Run gives dispatchers credentials.
 func (a *accessDispatcherCmd) Run(c *console) error { return a.give(c, (*access.Folder).Dispatcher) }
 
 type accessOperatorCmd struct{ folderArg }
 
+// Help is shown after the flags.
+func (*accessOperatorCmd) Help() string {
+	return `Operators ask and mend: every command of this program works with the file.
+
+Examples:
+  dispatcher access operator ./herd`
+}
+
 // Run gives operators credentials.
 func (a *accessOperatorCmd) Run(c *console) error { return a.give(c, (*access.Folder).Operator) }
 
 type accessWatcherCmd struct{ folderArg }
+
+// Help is shown after the flags.
+func (*accessWatcherCmd) Help() string {
+	return `Watchers read every event and change nothing.
+
+Examples:
+  dispatcher access watcher ./herd`
+}
 
 // Run gives watchers credentials.
 func (a *accessWatcherCmd) Run(c *console) error { return a.give(c, (*access.Folder).Watcher) }
@@ -122,6 +170,15 @@ func (a *accessWatcherCmd) Run(c *console) error { return a.give(c, (*access.Fol
 type accessListCmd struct {
 	folderArg
 	JSON bool `help:"Print JSON."`
+}
+
+// Help is shown after the flags.
+func (*accessListCmd) Help() string {
+	return `Shows who has credentials, whose hosts are whose, and where the files are.
+
+Examples:
+  dispatcher access list ./herd
+  dispatcher access list ./herd --json`
 }
 
 // Run lists who has credentials.
@@ -159,6 +216,15 @@ type accessRevokeCmd struct {
 	Name string `arg:"" placeholder:"NAME" help:"Whose credentials, as the list names them: tenant-acme, agent-gpu-1, operator."`
 }
 
+// Help is shown after the flags.
+func (*accessRevokeCmd) Help() string {
+	return `Connections that stand are closed and the file is good for nothing; the name may be given credentials again.
+
+Examples:
+  dispatcher access revoke ./herd tenant-acme
+  dispatcher access revoke ./herd agent-gpu-1`
+}
+
 // Run cuts somebody off.
 func (a *accessRevokeCmd) Run(c *console) error {
 	folder, err := access.Open(a.Dir)
@@ -176,6 +242,14 @@ type accessPushCmd struct {
 	folderArg
 	URL string `name:"url" placeholder:"URL" help:"The running nats-server (nats://127.0.0.1:4222)."`
 	CA  string `name:"tls-ca" placeholder:"FILE" type:"path" help:"PEM file of the authorities to trust (the system's)."`
+}
+
+// Help is shown after the flags.
+func (*accessPushCmd) Help() string {
+	return `Needed after a change, for a nats-server that includes the folder's nats-server.conf.
+
+Examples:
+  dispatcher access push ./herd --url nats://10.0.0.1:4222`
 }
 
 // Run pushes every account into a running server.

@@ -14,7 +14,7 @@ import (
 )
 
 // The names that do not follow from the flag (the rest is COMFYHERD_<FLAG>).
-var ownVariables = map[string]string{"nats-url": "NATS_URL", "nats-creds": "NATS_CREDS", "comfy-hosts": "COMFY_HOSTS"}
+var ownVariables = map[string]string{"nats-url": "NATS_URL", "nats-creds": "NATS_CREDS", "nats-token": "NATS_TOKEN", "comfy-hosts": "COMFY_HOSTS"}
 
 func TestEveryFlagHasAVariableAndAHelp(t *testing.T) {
 	t.Parallel()

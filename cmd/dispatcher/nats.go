@@ -28,7 +28,7 @@ func (f *client) open(ctx context.Context, c *console) (q *jetstream.Queue, done
 	if err != nil {
 		return nil, nil, err
 	}
-	q, err = jetstream.Open(ctx, nc, jetstream.Config{Domain: f.Domain, APIPrefix: f.APIPrefix(), ReadOnly: true})
+	q, err = jetstream.Open(ctx, nc, jetstream.Config{Domain: f.Domain, APIPrefix: f.APIPrefix(), NoConsumers: f.NoConsumers(), ReadOnly: true})
 	if err != nil {
 		nc.Close()
 		return nil, nil, err

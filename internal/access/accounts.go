@@ -37,6 +37,7 @@ func newAccount(name string, pair nkeys.KeyPair) (*jwt.AccountClaims, error) {
 	}
 	claims := jwt.NewAccountClaims(public)
 	claims.Name = name
+	claims.Limits.JetStreamTieredLimits = nil // as a token that is read has it
 	return claims, nil
 }
 
@@ -238,7 +239,7 @@ func (f *Folder) accounts() ([]*jwt.AccountClaims, error) {
 func same(a, b *jwt.AccountClaims) bool {
 	return a.Name == b.Name && reflect.DeepEqual(granted(a), granted(b)) && reflect.DeepEqual(a.Tags, b.Tags) &&
 		reflect.DeepEqual(a.Limits, b.Limits) && reflect.DeepEqual(a.DefaultPermissions, b.DefaultPermissions) &&
-		reflect.DeepEqual(a.Exports, b.Exports) && reflect.DeepEqual(a.Revocations, b.Revocations)
+		reflect.DeepEqual(exporting(a), exporting(b)) && reflect.DeepEqual(a.Revocations, b.Revocations)
 }
 
 // granted are an account's imports without their tokens, in order.
@@ -249,6 +250,16 @@ func granted(claims *jwt.AccountClaims) []jwt.Import {
 		bare.Token = ""
 		all = append(all, bare)
 	}
-	slices.SortFunc(all, func(a, b jwt.Import) int { return strings.Compare(a.Account+a.Name, b.Account+b.Name) })
+	slices.SortFunc(all, func(a, b jwt.Import) int { return strings.Compare(a.Name, b.Name) })
+	return all
+}
+
+// exporting are an account's exports, in order.
+func exporting(claims *jwt.AccountClaims) []jwt.Export {
+	var all []jwt.Export
+	for _, one := range claims.Exports {
+		all = append(all, *one)
+	}
+	slices.SortFunc(all, func(a, b jwt.Export) int { return strings.Compare(a.Name, b.Name) })
 	return all
 }

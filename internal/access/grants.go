@@ -88,8 +88,8 @@ func hostGrants(host string, tenants []string) []grant {
 		get("KV_COMFY_HOSTS.$KV.COMFY_HOSTS." + host),
 		get("KV_COMFY_CAPABILITIES.$KV.COMFY_CAPABILITIES." + host),
 		get("KV_COMFY_CONDITIONS.$KV.COMFY_CONDITIONS." + host),
-		get("OBJ_COMFY_INPUTS"), get("OBJ_COMFY_INPUTS.>"),
-		get("OBJ_COMFY_OUTPUTS"), get("OBJ_COMFY_OUTPUTS.>"),
+		get("OBJ_COMFY_INPUTS"), get("OBJ_COMFY_INPUTS.$O.COMFY_INPUTS.M.*"),
+		get("OBJ_COMFY_OUTPUTS.$O.COMFY_OUTPUTS.M.*"), // to replace a file of the same name
 	}
 	if len(tenants) == 0 {
 		tenants = []string{"*"}

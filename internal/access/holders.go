@@ -16,12 +16,13 @@ import (
 const Everyone = "*"
 
 // Tags in tokens. Of an account: how many jobs a host may claim to run at once, and that it was cut off. Of a user: what
-// JetStream's API is called, and where its answers go; our programs read them from the credentials.
+// JetStream's API is called, that it makes no consumers, and where answers go; our programs read them from the credentials.
 const (
 	slotsTag   = "slots:"
 	revokedTag = "revoked"
 	prefixTag  = "js-prefix:"
 	inboxTag   = "inbox:"
+	directTag  = "consumers:none"
 )
 
 // TenantSettings are what a tenant may send. A zero field keeps what stands, or is the default.
@@ -138,7 +139,7 @@ func (f *Folder) hold(kind Kind, name string, describe func(pair nkeys.KeyPair, 
 	user := newUser()
 	user.Name = file
 	if kind != Tenant {
-		user.Tags = append(user.Tags, prefixTag+JetStreamPrefix)
+		user.Tags = append(user.Tags, prefixTag+JetStreamPrefix, directTag)
 	}
 	path, made, err := f.putCreds(file, pair, user)
 	if err != nil || !changed && !made {

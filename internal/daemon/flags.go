@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 )
 
 // DefaultURL is where a command looks for NATS when nobody says where it is, and where
@@ -45,6 +46,11 @@ func (f *NATSFlags) APIPrefix() string {
 		return f.Prefix
 	}
 	return credentials(f.Creds).tag("js-prefix:")
+}
+
+// NoConsumers says that whoever holds the credentials may make no consumer.
+func (f *NATSFlags) NoConsumers() bool {
+	return f.Creds != "" && slices.Contains(credentials(f.Creds).NATS.Tags, "consumers:none")
 }
 
 // Holder is the name in the credentials file, as agent-gpu-1; empty without one.

@@ -63,7 +63,7 @@ func Exists(node *kong.Node, args []string) error {
 var assignment = regexp.MustCompile(`^[A-Z_]+=`)
 
 // Shell takes a line of a shell apart: its commands, each as words without variables set before it. It knows quotes,
-// comments, pipes and &&, and leaves $(…) inside double quotes alone.
+// comments, pipes, && and &, and leaves $(…) inside double quotes alone.
 func Shell(line string) [][]string {
 	var commands [][]string
 	var words []string
@@ -82,7 +82,7 @@ func Shell(line string) [][]string {
 		if strings.HasPrefix(word, "#") {
 			break
 		}
-		if word == "|" || word == "&&" {
+		if word == "|" || word == "&&" || word == "&" {
 			end()
 			continue
 		}

@@ -152,13 +152,13 @@ func TestAHostsKeyReachesNoOtherHostAndNoTenant(t *testing.T) {
 		t.Fatal(err)
 	}
 	forged := envelope(t, job.Spec{Workflow: picture(0x666666)})
-	if _, err := evil.RequestWithContext(f.context(), "$O.COMFY_OUTPUTS.C.x", forged); err != nil {
+	if _, err := evil.RequestWithContext(f.context(), "fleet.api.$KV.COMFY_CAPABILITIES.gpu-2", forged); err != nil {
 		t.Fatal(err)
 	}
 	targets := []string{"comfy.hosts.gpu-1.offer", "comfy.hosts.gpu-1.control", "$KV.COMFY_HOSTS.gpu-1", "$KV.COMFY_TENANTS.acme", "comfy.jobs.acme.9", "comfy.api.requeue"}
 	answers := f.listen(evil, "_INBOX.x")
 	for _, reply := range append(targets, "_INBOX.x") {
-		if err := evil.PublishRequest("fleet.api.DIRECT.GET.OBJ_COMFY_OUTPUTS.$O.COMFY_OUTPUTS.C.x", reply, nil); err != nil {
+		if err := evil.PublishRequest("fleet.api.DIRECT.GET.KV_COMFY_CAPABILITIES.$KV.COMFY_CAPABILITIES.gpu-2", reply, nil); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -167,7 +167,8 @@ func TestAHostsKeyReachesNoOtherHostAndNoTenant(t *testing.T) {
 	}
 	for _, subject := range append(targets, "fleet.api.$KV.COMFY_HOSTS.gpu-1", "fleet.api.$KV.COMFY_TENANTS.acme", "comfy.hosts.gpu-1.state", "comfy.append.hosts.gpu-1.offline",
 		"comfy.events.hosts.gpu-1.offline", "fleet.api.CONSUMER.CREATE.COMFY_DEAD.x.comfy.dead.acme", "fleet.api.STREAM.PURGE.COMFY_JOBS", "fleet.api.STREAM.DELETE.COMFY_JOBS",
-		"fleet.api.CONSUMER.MSG.NEXT.COMFY_JOBS.dispatch_5", "fleet.api.DIRECT.GET.COMFY_JOBS", "fleet.api.STREAM.MSG.GET.COMFY_JOBS", "fleet.api.DIRECT.GET.COMFY_DEAD") {
+		"fleet.api.CONSUMER.MSG.NEXT.COMFY_JOBS.dispatch_5", "fleet.api.DIRECT.GET.COMFY_JOBS", "fleet.api.STREAM.MSG.GET.COMFY_JOBS", "fleet.api.DIRECT.GET.COMFY_DEAD",
+		"fleet.api.DIRECT.GET.OBJ_COMFY_OUTPUTS", "fleet.api.DIRECT.GET.OBJ_COMFY_OUTPUTS.$O.COMFY_OUTPUTS.C.x") {
 		if err := evil.Publish(subject, forged); err != nil {
 			t.Fatal(err)
 		}
