@@ -17,7 +17,7 @@ import (
 
 // Files of many parts, of none, and of one name at a time after another: each is read as it was stored, by us and by
 // whatever else reads NATS' object stores, and a file that is replaced leaves nothing behind.
-func TestAFileIsReadAsItWasStored(t *testing.T) {
+func TestAFileOfManyPartsIsReadAsItWasStored(t *testing.T) {
 	t.Parallel()
 	ctx, url := t.Context(), startNATS(t)
 	q, js := openOn(t, url), must(natsjs.New(connect(t, url)))
