@@ -31,8 +31,8 @@ const (
 	defaultFilesAge    = 24 * time.Hour
 	defaultPresenceTTL = 15 * time.Second
 
-	liveAge   = 5 * time.Minute
-	liveBytes = 64 << 20
+	liveAge  = 5 * time.Minute
+	liveMost = 4096 // messages of COMFY_LIVE
 
 	// A marker must outlive the seconds in which a watcher is blind after NATS restarted.
 	markerTTL = 10 * time.Minute

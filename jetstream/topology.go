@@ -76,7 +76,7 @@ func (t topology) live() natsjs.StreamConfig {
 		Subjects:         []string{tells},
 		SubjectTransform: &natsjs.SubjectTransformConfig{Source: tells, Destination: allLive},
 		RePublish:        &natsjs.RePublish{Source: allLive, Destination: allLive},
-		Storage:          natsjs.MemoryStorage, MaxMsgsPerSubject: 1, MaxAge: liveAge, MaxBytes: liveBytes, NoAck: true,
+		Storage:          natsjs.MemoryStorage, MaxMsgsPerSubject: 1, MaxAge: liveAge, MaxMsgs: liveMost, NoAck: true,
 		AllowDirect: true, Replicas: or(t.cfg.Replicas, 1),
 	}
 }

@@ -182,12 +182,12 @@ func TestEveryFaultOfTheHostHasItsKind(t *testing.T) {
 	}
 }
 
-func TestASubmitThatLeftNothingBlamesNobody(t *testing.T) {
+func TestASubmitThatAPortRefusedIsTheHostsFault(t *testing.T) {
 	t.Parallel()
 	r := simulateDeaf(t, comfysim.Config{}, quick())
 	r.sim.Kill()
 	_, err := r.run(picture(1), comfy.Watch{})
-	if failure.KindOf(err) != failure.RejectedBusy || !strings.Contains(err.Error(), "nothing was sent") {
+	if f := failure.As(err); f.Kind != failure.HostLost || !f.Proven || !strings.Contains(f.Message, "nothing was sent") {
 		t.Errorf("ends as %v", err)
 	}
 }

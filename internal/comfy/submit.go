@@ -142,14 +142,14 @@ func (h *Host) settle(ctx context.Context, id string) (known bool, failed *failu
 	return false, nil
 }
 
-// unsent is a submit of which nothing left this machine, so that no host and no job is to blame for it: ComfyUI is not
-// there, or this machine cannot reach anything.
+// unsent is a submit of which nothing left this machine, so that the job is not to blame for it: ComfyUI is gone, or
+// this machine cannot reach anything.
 func unsent(err error) *failure.Failure {
 	message := "cannot connect to ComfyUI, nothing was sent: " + why(err)
-	if !refused(err) {
-		message += "; look at this machine's network, names and open files if the host is up"
+	if refused(err) {
+		return &failure.Failure{Kind: failure.HostLost, Message: message, Proven: true}
 	}
-	return failure.New(failure.RejectedBusy, message)
+	return failure.New(failure.RejectedBusy, message+"; look at this machine's network, names and open files if the host is up")
 }
 
 // tooLarge is the exception type of a refusal for its size.

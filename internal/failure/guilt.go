@@ -23,22 +23,32 @@ func losses(attempts []Attempt) []Attempt {
 
 // Alike reports whether two attempts ended with their hosts in the same way, so that the workflow is to blame and not
 // the hosts, which may have been restarted in good order: on two hosts, at the same node, and at the same progress. Of
-// nodes that tell no progress, after the same time, within a tenth or half a second. A node of which nobody knows is
-// taken for one that had just begun: its host was gone before it could tell, so that two of these are alike.
+// nodes that tell no progress, after the same time, within a tenth or half a second. A process that dies takes along
+// what it was about to tell, so that the node it died at may be the one after the last that was heard of, or not be
+// known at all: two losses at nodes that had just begun (half a second at most) are alike whatever the nodes are.
 func Alike(a, b *Attempt) bool { return a.Host != b.Host && sameWay(a, b) }
 
 // sameWay is Alike on any host.
 func sameWay(a, b *Attempt) bool {
-	if !a.Lost() || !b.Lost() || a.Node != b.Node && a.Node != "" && b.Node != "" {
+	switch {
+	case !a.Lost() || !b.Lost():
 		return false
-	}
-	if a.Progress > 0 || b.Progress > 0 {
+	case a.justBegun() && b.justBegun():
+		return true
+	case a.Node != b.Node && a.Node != "" && b.Node != "":
+		return false
+	case a.Progress > 0 || b.Progress > 0:
 		const rounding = 1e-9
 		return a.Node == b.Node && math.Abs(a.Progress-b.Progress) <= rounding
 	}
 	apart := (a.NodeRan - b.NodeRan).Abs()
-	return apart <= max(max(a.NodeRan, b.NodeRan)/10, 500*time.Millisecond)
+	return apart <= max(max(a.NodeRan, b.NodeRan)/10, shortRun)
 }
+
+// shortRun is how long a node may have run to count as just begun.
+const shortRun = 500 * time.Millisecond
+
+func (a *Attempt) justBegun() bool { return a.Progress == 0 && a.NodeRan <= shortRun }
 
 // guilt finds the loss that the last attempt is alike: of the job itself first, then of the others.
 func guilt(attempts []Attempt, others []Loss) *Loss {

@@ -72,7 +72,7 @@ type Failure struct {
 	Cause    Cause         // of HostSick: what ails the host
 	Progress float64       // of HostLost and HostSick: how far the node was, 0 to 1; 0 when it told nothing
 	NodeRan  time.Duration // of HostLost and HostSick: how long the node had run
-	Proven   bool          // of HostSick and Refused: a probe or another workflow shows that the host is to blame, not this job
+	Proven   bool          // the host is to blame and not this job: a probe or another workflow shows it, or nothing was sent
 }
 
 // New makes a Failure that concerns no single node.

@@ -199,7 +199,7 @@ func TestWhatIsNoFaultOfAHostBlocksNothing(t *testing.T) {
 	}{
 		"AnInvalidJob":                {job.Spec{Workflow: json.RawMessage(`{"nodes":[],"links":[]}`)}, failure.InvalidJob, "dead"},
 		"AWorkflowWithoutOutput":      {job.Spec{Workflow: noOutput}, failure.NotRetryable, "queued started failed dead"},
-		"AWorkflowWithMissingInputs":  {job.Spec{Workflow: noInput}, failure.NotRetryable, "queued started failed dead"},
+		"AWorkflowWithMissingInputs":  {job.Spec{Workflow: noInput}, failure.WorkflowFault, "queued started failed retrying started failed dead"},
 		"AJobThatMustNotRunAnyLonger": {job.Spec{Workflow: picture(1), OnlyHosts: []string{"nowhere"}, ExpiresIn: job.Duration(50 * time.Millisecond)}, failure.Expired, "queued waiting dead"},
 	} {
 		chain := f.chain(f.published("acme", tc.spec))

@@ -210,12 +210,12 @@ func (f *fleet) wantOut(host string, out bool) {
 	})
 }
 
-func TestWhatComfyUIWillNeverRunIsDeadAtOnceAndBlamesNobody(t *testing.T) {
+func TestWhatEveryComfyUIRefusesIsDeadAfterASecondOpinionAndBlamesNobody(t *testing.T) {
 	t.Parallel()
 	f := start(t, setup{dispatchers: 1, hosts: names("a", "b")})
 	lacking := graph(map[string]any{"9": node("SaveImage", "filename_prefix", "out")})
 	end := f.end(f.submit("acme", job.Spec{Workflow: lacking}))
-	if end.EventKind != job.Dead || end.Reason != string(failure.NotRetryable) || end.Kind != failure.InvalidWorkflow || len(end.Attempts) != 1 {
+	if end.EventKind != job.Dead || end.Reason != string(failure.WorkflowFault) || end.Kind != failure.Refused || len(end.Attempts) != 2 {
 		t.Errorf("ended %s: %s, %s, %d attempts: %s", end.EventKind, end.Reason, end.Kind, len(end.Attempts), end.Message)
 	}
 	if n := f.total("COMFY_EVENTS", "comfy.events.blocks.>"); n != 0 {
