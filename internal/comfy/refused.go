@@ -215,10 +215,3 @@ func (f finding) text() string {
 	}
 	return oneLine(fmt.Sprintf("node %s (%s): %s", f.node, f.class, message))
 }
-
-// readChoices reads the choices of an input that are strings; enumerated is
-// false for inputs that have no list.
-func readChoices(config json.RawMessage) (choices []string, enumerated bool) {
-	l, enumerated := readList(config)
-	return l.texts, enumerated
-}
