@@ -108,7 +108,7 @@ func TestBadJobsAreRefusedBeforeAnythingIsSent(t *testing.T) {
 		"InputFile":    {picture, []string{"--input=1.image=/does/not/exist.png"}, "there is no file"},
 		"InputNode":    {picture, []string{"--input=5.image=/dev/null"}, "the workflow has no node 5"},
 		"Timeout":      {picture, []string{"--timeout=5s"}, "add --wait"},
-		"Misspelt":     {`{"workflow":` + picture + `,"prioritty":9,"prefered_hosts":["a"]}`, nil, "nobody reads prefered_hosts (did you mean prefer_hosts?), prioritty; correct it or leave it out"},
+		"Misspelt":     {`{"workflow":` + picture + `,"prioritty":9,"prefer_host":["a"]}`, nil, "nobody reads prefer_host (did you mean prefer_hosts?), prioritty; correct it or leave it out"},
 		"NotAField":    {`{"workflow":` + picture + `,"priority":9,"tenant":"acme"}`, nil, "nobody reads priority (use --priority), tenant (use --tenant); correct it or leave it out"},
 		"WrongEnvelop": {`{"workflow":{},"max_attempts":"many"}`, nil, "max_attempts"},
 	} {

@@ -107,12 +107,11 @@ func tellWhy(c *console, a *dispatcher.WhyAnswer, now time.Time) error {
 func nobody(hosts []route.HostVerdict) string {
 	by := map[route.Code][]string{}
 	for i := range hosts {
-		switch v := &hosts[i]; v.Code {
-		case route.CodeOffline, route.CodeDrain, route.CodeSick:
-			by[v.Code] = append(by[v.Code], string(v.Host))
-		default:
+		v := &hosts[i]
+		if v.Code != route.CodeOffline && v.Code != route.CodeDrain && v.Code != route.CodeSick {
 			return ""
 		}
+		by[v.Code] = append(by[v.Code], string(v.Host))
 	}
 	var parts []string
 	add := func(code route.Code, what, hint string) {

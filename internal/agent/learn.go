@@ -60,7 +60,11 @@ func (h *host) learn(ctx context.Context, c *checkup) {
 	}
 }
 
+// storeCapability waits for NATS only as long as any call to it: one that was sent while NATS went down is never answered,
+// and the host is not looked at meanwhile.
 func (h *host) storeCapability(ctx context.Context, body []byte) error {
+	ctx, cancel := context.WithTimeout(ctx, wireTimeout)
+	defer cancel()
 	stored, err := h.q.Capability(ctx, h.name)
 	if err != nil || bytes.Equal(stored, body) {
 		return err

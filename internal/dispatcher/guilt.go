@@ -63,7 +63,7 @@ func (m *memory) succeeded(host string, e *jetstream.EndedJob, now time.Time) {
 // proven gives what shows that a tenant's jobs of a hash take hosts down; empty when nothing does.
 func (m *memory) proven(who accused) string {
 	for _, text := range m.guilty[who] {
-		return fmt.Sprintf("jobs of this workflow of tenant %s take hosts down and are not run for now (dispatcher unblock --hash %s lets them): %s",
+		return fmt.Sprintf("jobs of this workflow of tenant %s take hosts down and are not run for now (`dispatcher blocks clear --hash %s` lets them): %s",
 			who.tenant, who.hash.Short(), text)
 	}
 	return ""
