@@ -123,7 +123,7 @@ func TestALetterThatIsPurgedIsGoneAndNoOther(t *testing.T) {
 	f := start(t, setup{dispatchers: 1, hosts: names("a"), noAgents: true})
 	for _, id := range []string{"one", "two"} {
 		f.publish("comfy.jobs.acme.5", fmt.Appendf(nil, `{"id":%q,"workflow":%s,"expires_in":"1ms"}`, id, picture(1)))
-		f.end(receipt("acme", string(id)))
+		f.end(receipt("acme", id))
 	}
 	f.drained()
 	var letters []jetstream.DeadLetter
