@@ -91,8 +91,11 @@ func Decide(attempts []Attempt, p Policy, known Evidence) Decision {
 	d.Guilt = guilt(attempts, known.Others)
 	d.Reason = reason(attempts, p.MaxAttempts, known, d.Guilt != nil)
 	d.Dead = d.Reason != ""
-	if d.Dead {
+	switch {
+	case d.Dead:
 		d.Message = message(attempts, d.Reason, d.Guilt)
+	case last.Kind == Refused && !last.Proven:
+		d.Delay = max(d.Delay, maxDelay) // the same host would say the same; another may be away for a moment
 	}
 	return d
 }

@@ -147,7 +147,7 @@ func TestDecide(t *testing.T) {
 
 		"OneHostsRefusalIsThatHosts": {
 			attempts: []failure.Attempt{at("a", refused, "x")}, max: 1,
-			want: failure.Decision{Avoid: []string{"a"}, Delay: time.Second},
+			want: failure.Decision{Avoid: []string{"a"}, Delay: 5 * time.Minute},
 		},
 		"TheSameRefusalOnTwoHostsIsTheWorkflow": {
 			attempts: []failure.Attempt{at("a", refused, "x 1"), at("b", refused, "x 2")},
@@ -157,7 +157,7 @@ func TestDecide(t *testing.T) {
 		},
 		"UnlessAHostIsKnownToHaveWhatTheyLack": {
 			attempts: []failure.Attempt{at("a", refused, "x"), at("b", refused, "x")}, known: failure.Evidence{Better: true},
-			want: failure.Decision{Avoid: []string{"a", "b"}, Delay: 2 * time.Second},
+			want: failure.Decision{Avoid: []string{"a", "b"}, Delay: 5 * time.Minute},
 		},
 		"WhichDoesNotComeForAllThatOneHostIsAsked": {
 			attempts: []failure.Attempt{at("a", refused, "x"), at("a", refused, "x")}, max: 1, known: failure.Evidence{Better: true},
