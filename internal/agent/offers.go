@@ -69,6 +69,9 @@ func (h *host) answerResume(ctx context.Context, o *jetstream.Offer, reply func(
 	case err != nil:
 		refusal.Reason = "ComfyUI does not answer: " + comfy.Reason(err)
 		h.stray(prompt)
+		if err := h.keep(ctx); err != nil { // before the answer: nobody else knows of the prompt after it
+			h.log.Warn("cannot store that a prompt must be stopped when ComfyUI is back", "prompt", prompt, "error", err)
+		}
 	}
 	h.meters.answered(string(refusal.Answer))
 	h.log.Warn("cannot resume a job", "job", keyOf(o), "reason", refusal.Reason)

@@ -15,6 +15,7 @@ import (
 	"github.com/comfyherd/comfyherd/internal/daemon"
 	"github.com/comfyherd/comfyherd/internal/dispatcher"
 	"github.com/comfyherd/comfyherd/internal/embedded"
+	"github.com/comfyherd/comfyherd/jetstream"
 )
 
 // closed is a fleet whose NATS lets in only those who have credentials out of one folder.
@@ -96,6 +97,19 @@ func (f *closed) host(name string, s access.AgentSettings) (stop, kill func()) {
 	own := *f.fleet
 	own.options = []nats.Option{nats.UserCredentials(f.creds(f.folder.Agent(name, s)))}
 	own.cfg.APIPrefix, own.cfg.NoConsumers = access.JetStreamPrefix, true // as the credentials say
+	f.eventually("NATS lets host "+name+" into the fleet", func() bool {
+		nc, err := nats.Connect(f.url, own.options...)
+		if err != nil {
+			return false
+		}
+		defer nc.Close()
+		q, err := jetstream.Open(f.context(), nc, own.cfg)
+		if err != nil {
+			return false
+		}
+		q.Close()
+		return true
+	})
 	stop, kill = own.agentOn(f.url, agent.HostConfig{Name: name, URL: f.sims[name].URL()}, agent.Config{})
 	f.stops = append(f.stops, kill)
 	return stop, kill

@@ -49,7 +49,7 @@ func index(words []string, word string) int {
 
 func TestAFloodOfOneTenantDelaysNobodyElse(t *testing.T) {
 	t.Parallel()
-	const jobs = 50
+	const jobs = 80
 	f := start(t, setup{dispatchers: 2, hosts: names("a", "b")})
 	o := f.order()
 	for n := range jobs {
