@@ -165,7 +165,7 @@ func (f *Fold) Add(e *Event) {
 // tell takes what the body says.
 func (f *Fold) tell(at uint32, e *Event) {
 	r := &f.rows[at]
-	f.rename(&r.reason, e.Brief.Reason)
+	f.rename(&r.reason, word(e.Brief.Reason))
 	if e.Kind == job.Completed {
 		f.rename(&r.kind, "")
 	}
@@ -183,21 +183,34 @@ func (f *Fold) tell(at uint32, e *Event) {
 	if b.Host != "" {
 		f.rename(&r.host, b.Host)
 	}
-	if b.Kind != "" {
-		f.rename(&r.kind, string(b.Kind))
+	if kind := word(b.Kind); kind != "" {
+		f.rename(&r.kind, kind)
 	}
 	if b.RequeueOf != "" && f.requeues[at] != b.RequeueOf {
 		f.requeues[at], r.requeued = job.ID(strings.Clone(string(b.RequeueOf))), true
 	}
 }
 
-// longest is how many bytes of a reason or kind are kept: ours are shorter.
-const longest = 64
-
 func (f *Fold) rename(number *uint32, name string) {
 	was := *number
-	*number = f.names.take(name[:min(len(name), longest)])
+	*number = f.names.take(name)
 	f.names.drop(was)
+}
+
+// longest is how many letters a reason or kind may have: ours have fewer.
+const longest = 64
+
+// word is a reason or kind as ours are, or nothing: anybody may have written it.
+func word[T ~string](s T) string {
+	if len(s) > longest {
+		return ""
+	}
+	for i := range len(s) {
+		if c := s[i]; c != '_' && (c < 'a' || c > 'z') && (c < '0' || c > '9') {
+			return ""
+		}
+	}
+	return string(s)
 }
 
 func (f *Fold) key(tenant job.Tenant, id job.ID) uint64 {
@@ -370,3 +383,6 @@ func (f *Fold) row(at uint32) Row {
 		First: Moment{r.first, time.Unix(0, r.firstAt)}, Last: Moment{r.last, time.Unix(0, r.lastAt)},
 	}
 }
+
+// Anew is a fold of as many rows, without any.
+func (f *Fold) Anew() *Fold { return New(f.limit) }

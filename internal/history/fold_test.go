@@ -98,6 +98,19 @@ func TestAnEventWhoseBodyNobodyCanReadChangesTheStateOnly(t *testing.T) {
 	}
 }
 
+func TestWhatIsNoWordIsNoReasonAndNoKind(t *testing.T) {
+	t.Parallel()
+	s := begun(10)
+	for i, text := range []string{"\x1b[2J", "Shouted", strings.Repeat("x", 65), "no, thanks"} {
+		s.add("acme", job.ID(fmt.Sprint(i)), job.Dead, job.Brief{Reason: text, Kind: failure.Kind(text)})
+	}
+	for _, r := range all(s.Fold, "") {
+		if r.Reason != "" || r.Kind != "" {
+			t.Errorf("%+v", r)
+		}
+	}
+}
+
 func TestEventsThatComeAgainAndKindsThatNobodyKnowsAreLeftOut(t *testing.T) {
 	t.Parallel()
 	s := begun(10)
