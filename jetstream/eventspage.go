@@ -17,7 +17,7 @@ import (
 const (
 	mostPassed = 5000            // events that a page passes over because they are of other kinds
 	bellPause  = 5 * time.Second // after which one that waits looks again: what tells of an event may be lost
-	rowAround  = 128             // bytes of an EventRow besides its subject and its event
+	rowAround  = 128             // bytes of an EventNote besides its subject and its event
 )
 
 // EventsPage gives stored events of a tenant's jobs. When there is none it waits for one, if the request says so.
@@ -109,7 +109,7 @@ func (p *paging) read(ctx context.Context, after uint64) (EventsAnswer, error) {
 	if err != nil {
 		return EventsAnswer{}, err
 	}
-	p.page = EventsAnswer{Events: []EventRow{}, Next: after, Made: state.Made}
+	p.page = EventsAnswer{Events: []EventNote{}, Next: after, Made: state.Made}
 	p.room, p.passed, p.full = p.q.pageSize(), 0, false
 	if after > state.Last { // there was another stream before
 		p.page.Next, p.page.End = state.Last, true
@@ -200,8 +200,8 @@ func (p *paging) enough() error {
 	return errEnough
 }
 
-func (p *paging) row(sequence uint64, subject string, msg *nats.Msg) (EventRow, int) {
-	row := EventRow{Sequence: sequence, Subject: subject}
+func (p *paging) row(sequence uint64, subject string, msg *nats.Msg) (EventNote, int) {
+	row := EventNote{Sequence: sequence, Subject: subject}
 	row.Time, _ = time.Parse(time.RFC3339Nano, added(msg.Header, natsjs.TimeStampHeaer))
 	size := len(subject) + rowAround
 	event, err := json.Marshal(json.RawMessage(msg.Data)) // as the answer will be written

@@ -65,14 +65,14 @@ type EventsRequest struct {
 
 // EventsAnswer is a page of events.
 type EventsAnswer struct {
-	Events []EventRow `json:"events"`
-	Next   uint64     `json:"next"` // where to go on, as After; also when this was all
-	End    bool       `json:"end"`  // no more are stored at this moment
-	Made   time.Time  `json:"made"` // when the stream was made; in another one sequences begin anew
+	Events []EventNote `json:"events"`
+	Next   uint64      `json:"next"` // where to go on, as After; also when this was all
+	End    bool        `json:"end"`  // no more are stored at this moment
+	Made   time.Time   `json:"made"` // when the stream was made; in another one sequences begin anew
 }
 
-// EventRow is a stored event.
-type EventRow struct {
+// EventNote is a stored event of a job, with its body as it is.
+type EventNote struct {
 	Sequence uint64          `json:"sequence"`
 	Subject  string          `json:"subject"`
 	Time     time.Time       `json:"time"` // when it was stored
