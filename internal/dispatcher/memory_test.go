@@ -29,6 +29,7 @@ type memory struct {
 	last    uint64           // sequence of the newest job
 	order   [10][]uint64     // sequences of jobs by priority; some may be gone
 	links   map[string][]int // places in events, by tenant and job
+	made    time.Time        // when the stream of events was
 	events  []jetstream.Link // the one at i has the chain sequence i+1; of a job that was removed it has no kind
 	buckets map[string]*bucket
 	agents  map[string]func(*jetstream.Offer) (jetstream.Reply, error)

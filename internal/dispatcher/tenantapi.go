@@ -16,12 +16,23 @@ func (d *Dispatcher) tenantEndpoints() map[string]jetstream.TenantEndpoint {
 		"queue":   jetstream.TenantJSON(d.tenantQueue),
 		"dead":    jetstream.TenantJSON(d.tenantDead),
 		"requeue": jetstream.TenantJSON(d.tenantRequeue),
+		"jobs":    jetstream.TenantJSON(d.tenantJobs),
+		"events":  jetstream.TenantJSON(d.tenantEvents),
 	}
 }
 
 func (d *Dispatcher) tenantStatus(ctx context.Context, tenant job.Tenant, r jetstream.StatusRequest) (jetstream.JobStatus, error) {
 	r.Tenant = tenant
 	return d.apiStatus(ctx, r)
+}
+
+func (d *Dispatcher) tenantJobs(ctx context.Context, tenant job.Tenant, r jetstream.JobsRequest) (jetstream.JobsAnswer, error) {
+	r.Tenant = tenant
+	return d.history.page(ctx, r)
+}
+
+func (d *Dispatcher) tenantEvents(ctx context.Context, tenant job.Tenant, r jetstream.EventsRequest) (jetstream.EventsAnswer, error) {
+	return d.q.EventsPage(ctx, tenant, r)
 }
 
 func (d *Dispatcher) tenantWhy(ctx context.Context, tenant job.Tenant, r jetstream.WhyRequest) (jetstream.WhyAnswer, error) {

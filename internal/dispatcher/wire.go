@@ -21,6 +21,7 @@ type wire interface {
 	letterWire
 	ruleWire
 	watchWire
+	eventsWire
 }
 
 // jobsWire hands out the jobs of COMFY_JOBS and settles their leases.
@@ -135,6 +136,14 @@ type onNATS struct{ *jetstream.Queue }
 
 func (w onNATS) Puller(p job.Priority, take func(jetstream.Delivery)) (puller, error) {
 	made, err := w.Queue.Puller(p, take)
+	if err != nil {
+		return nil, err
+	}
+	return made, nil
+}
+
+func (w onNATS) ReadEvents(after uint64, tell func(jetstream.Note)) (eventReader, error) {
+	made, err := w.Queue.ReadEvents(after, tell)
 	if err != nil {
 		return nil, err
 	}
