@@ -53,6 +53,8 @@ const (
 	causeHeader        = "Comfy-Cause"
 	revisionHeader     = "Comfy-Revision"
 	contentTypeHeader  = "Content-Type"
+	partOfHeader       = "Comfy-Part-Of" // of a file's part: the file's name in base64url
+	offsetHeader       = "Comfy-Offset"  // where in the file it begins
 	storedHeader       = "Nats-Sequence" // of what a stream has stored and tells again
 )
 

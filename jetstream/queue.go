@@ -39,6 +39,7 @@ type Queue struct {
 	readStrikes        natsjs.Stream
 	readHosts          natsjs.Stream
 	readSlots          natsjs.Stream
+	readFiles          map[string]natsjs.Stream // of the object stores
 
 	made        atomic.Pointer[time.Time] // when the stream of jobs was made
 	ackWait     time.Duration
@@ -146,9 +147,12 @@ func (q *Queue) bind(ctx context.Context, t topology) error {
 	}
 	q.made.Store(&q.jobs.CachedInfo().Created)
 	q.eventsAge = q.events.CachedInfo().Config.MaxAge
-	q.objects, q.parts = map[string]natsjs.ObjectStore{}, make(chan struct{}, partsInFlight)
+	q.objects, q.readFiles, q.parts = map[string]natsjs.ObjectStore{}, map[string]natsjs.Stream{}, make(chan struct{}, partsInFlight)
 	for _, name := range []string{OutputsStore, InputsStore} {
 		if q.objects[name], err = objects(ctx, t, name, storeAbout(name)); err != nil {
+			return err
+		}
+		if q.readFiles[name], err = q.reader(ctx, "OBJ_"+name); err != nil {
 			return err
 		}
 	}
