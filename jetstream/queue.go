@@ -30,6 +30,7 @@ type Queue struct {
 	conditions         natsjs.KeyValue
 	affinity, tenants  natsjs.KeyValue
 	slots              natsjs.KeyValue
+	secrets            natsjs.KeyValue
 	objects            map[string]natsjs.ObjectStore
 	parts              chan struct{} // one for each part of a file in flight
 	readJobs           natsjs.Stream // readers, as reader says
@@ -187,7 +188,7 @@ func (q *Queue) bindBuckets(ctx context.Context, t topology) error {
 		DispatchersBucket: &q.dispatchers, CapabilitiesBucket: &q.capabilities,
 		ConditionsBucket: &q.conditions,
 		AffinityBucket:   &q.affinity, TenantsBucket: &q.tenants,
-		SlotsBucket: &q.slots,
+		SlotsBucket: &q.slots, SecretsBucket: &q.secrets,
 	}
 	for _, want := range t.buckets() {
 		kv, err := answered(ctx, func(ctx context.Context) (natsjs.KeyValue, error) { return t.keyValue(ctx, want) })
@@ -210,8 +211,10 @@ func (q *Queue) bindBuckets(ctx context.Context, t topology) error {
 		return fmt.Errorf("read bucket %s: %w", HostsBucket, err)
 	}
 	q.presenceTTL = or(status.TTL(), defaultPresenceTTL)
-	q.ackWait, err = q.currentAckWait(ctx)
-	return err
+	if q.ackWait, err = q.currentAckWait(ctx); err != nil {
+		return err
+	}
+	return q.makeSecrets(ctx)
 }
 
 // currentAckWait is what stands in NATS, unless it was set by hand.
