@@ -12,10 +12,10 @@ import (
 
 // File is a stored file.
 type File struct {
-	Name        string
-	Size        int64
-	Digest      string // the object store's own: SHA-256= and base64url
-	ContentType string
+	Name        string `json:"name"`
+	Size        int64  `json:"size"`
+	Digest      string `json:"digest"` // the object store's own: SHA-256= and base64url
+	ContentType string `json:"content_type"`
 }
 
 // ErrNoFile: there is no such object, or its time is over.

@@ -55,7 +55,14 @@ const (
 	revisionHeader     = "Comfy-Revision"
 	contentTypeHeader  = "Content-Type"
 	partOfHeader       = "Comfy-Part-Of" // of a file's part: the file's name in base64url
-	offsetHeader       = "Comfy-Offset"  // where in the file it begins
+	offsetHeader       = "Comfy-Offset"  // where in the file it begins; so with the chunks of file calls
+	fileHeader         = "Comfy-File"
+	fileSizeHeader     = "Comfy-File-Size"
+	fileDigestHeader   = "Comfy-File-Digest"
+	uploadHeader       = "Comfy-Upload"
+	cursorHeader       = "Comfy-Cursor"
+	lastHeader         = "Comfy-Last"
+	inOrderHeader      = "Comfy-In-Order"
 	storedHeader       = "Nats-Sequence" // of what a stream has stored and tells again
 )
 

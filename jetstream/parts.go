@@ -156,8 +156,8 @@ func (f *storedFile) last(ctx context.Context) (part, bool, error) {
 	}{f.parts})
 }
 
-// errMissing may end: a copy of the stream may be behind.
-var errMissing = errors.New("a part is missing")
+// ErrMissing is the kind of ErrDamaged that may pass: a copy of the stream may be behind.
+var ErrMissing = errors.New("a part is missing")
 
 // missing says why a part that must be there is not: since the file is another one by now, or an error of that.
 func (f *storedFile) missing(ctx context.Context, offset int64) error {
@@ -168,7 +168,7 @@ func (f *storedFile) missing(ctx context.Context, offset int64) error {
 	case err != nil:
 		return err
 	}
-	return fmt.Errorf("read file %s: %w: byte %d of %d: %w", f.info.Name, errMissing, offset, f.size(), ErrDamaged)
+	return fmt.Errorf("read file %s: %w: byte %d of %d: %w", f.info.Name, ErrMissing, offset, f.size(), ErrDamaged)
 }
 
 // walk hands on parts from a place to the end of the file, in order and without gaps, or until take has enough. batch is

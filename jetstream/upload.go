@@ -140,12 +140,17 @@ func (u *upload) failure() error {
 // finish stores what makes the parts a file.
 func (u *upload) finish(ctx context.Context) error {
 	u.info.Digest = natsjs.GetObjectDigestValue(u.digest)
-	body, err := json.Marshal(&u.info)
+	return u.q.describe(ctx, &u.info)
+}
+
+// describe stores what makes parts a file, in place of what its name has been before.
+func (q *Queue) describe(ctx context.Context, info *natsjs.ObjectInfo) error {
+	body, err := json.Marshal(info)
 	if err != nil {
 		return fmt.Errorf("encode it: %w", err)
 	}
-	msg := &nats.Msg{Subject: metaSubject(u.store, u.info.Name), Data: body, Header: nats.Header{rollupHeader: {"sub"}}}
-	_, err = u.q.store(ctx, msg)
+	msg := &nats.Msg{Subject: metaSubject(info.Bucket, info.Name), Data: body, Header: nats.Header{rollupHeader: {"sub"}}}
+	_, err = q.store(ctx, msg)
 	return err
 }
 
