@@ -19,6 +19,7 @@ type wire interface {
 	hostWire
 	peerWire
 	letterWire
+	fileWire
 	ruleWire
 	watchWire
 	eventsWire
