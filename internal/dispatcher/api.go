@@ -126,6 +126,8 @@ type HostInfo struct {
 	Capability int `json:"capability"` // entries in its capability set; 0 when it told none
 	Blocks     int `json:"blocks"`
 	Strikes    int `json:"strikes"`
+
+	Tenants []job.Tenant `json:"tenants,omitempty"` // that the host is given to; none: all
 }
 
 func (d *Dispatcher) apiHosts(context.Context, struct{}) (HostsAnswer, error) {

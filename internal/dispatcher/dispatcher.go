@@ -157,6 +157,7 @@ func (d *Dispatcher) loops() []func(context.Context) error {
 		func(ctx context.Context) error { return d.q.WatchStrikes(ctx, d.brain.hearStrikes) },
 		func(ctx context.Context) error { return d.q.WatchAffinity(ctx, d.brain.hearAffinity) },
 		func(ctx context.Context) error { return d.q.WatchTenants(ctx, d.brain.hearTenant) },
+		func(ctx context.Context) error { return d.q.WatchGrants(ctx, d.brain.hearGrant) },
 		func(ctx context.Context) error { return d.q.WatchSlots(ctx, d.brain.hearSlots) },
 		func(ctx context.Context) error { return d.q.WatchTickets(ctx, d.brain.hearTicket) },
 		func(ctx context.Context) error { return d.q.FollowCancels(ctx, d.brain.hearCancel) },

@@ -36,6 +36,8 @@ func (b *brain) listHosts() []HostInfo {
 	b.ask(func(time.Time) {
 		for name, h := range b.hosts {
 			info := HostInfo{HostState: h.state, Capability: b.capabilities[name].Len()}
+			info.Slots, info.Prefetch = b.grants.capped(&h.state)
+			info.Tenants = b.grants[name].Tenants
 			info.Blocks, info.Strikes = countPairs(b.blocked, name), countPairs(b.struck, name)
 			infos = append(infos, info)
 		}
