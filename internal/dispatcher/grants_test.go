@@ -22,7 +22,7 @@ func (s *scene) grant(host string, g jetstream.HostGrant) {
 
 func (s *scene) whyOn(id job.ID, host string) string {
 	s.t.Helper()
-	answer, err := call[dispatcher.WhyAnswer](s.memory, "why", dispatcher.WhyRequest{Tenant: "acme", Job: id})
+	answer, err := call[jetstream.WhyAnswer](s.memory, "why", jetstream.WhyRequest{Tenant: "acme", Job: id})
 	if err != nil {
 		s.t.Fatal(err)
 	}
