@@ -2,6 +2,7 @@ package jetstream
 
 import (
 	"encoding/json"
+	"time"
 
 	"github.com/comfyherd/comfyherd/internal/job"
 	"github.com/comfyherd/comfyherd/internal/workflow"
@@ -20,6 +21,13 @@ type HostInfo struct {
 	Strikes    int `json:"strikes"`
 
 	Tenants []job.Tenant `json:"tenants,omitempty"` // that the host is given to; none: all
+	Resting *Rest        `json:"resting,omitempty"` // it is given no jobs for a while
+}
+
+// Rest is why a host that is online is given no jobs, and until when.
+type Rest struct {
+	Until time.Time `json:"until"`
+	Why   string    `json:"why"`
 }
 
 // BlocksRequest chooses pairs: one, or all of a host, or of a hash, or all.

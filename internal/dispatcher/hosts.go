@@ -36,10 +36,12 @@ func (b *brain) putHost(h *hostView) {
 	if s.Trial {
 		slots, prefetch = min(slots, 1), 0
 	}
-	b.fleet.PutHost(route.HostState{
+	state := route.HostState{
 		ID: route.HostID(s.Host), State: route.Availability(s.State), Slots: slots, Prefetch: prefetch, Running: b.running,
 		Foreign: s.Foreign, Labels: s.Labels, Memory: s.Memory, Recent: s.Recent, Home: h.home, Blame: b.grants.blame(s),
-	})
+	}
+	b.promises.restingIn(&state, b.last)
+	b.fleet.PutHost(state)
 }
 
 // newer reports whether s is a later word of the same host than old: the same agent process counts its states, and
@@ -166,6 +168,7 @@ func (b *brain) charge(s *jetstream.HostState, now time.Time) {
 	if e == nil || !b.grants.serve(s.Host, e.Tenant) {
 		return
 	}
+	b.promises.ended(s.Host, e)
 	ran := time.Duration(e.RanFor)
 	b.waiting.Charge(route.Tenant(e.Tenant), int(e.Priority), ran.Seconds(), now)
 	b.runs.observe(ran)

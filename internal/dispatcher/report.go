@@ -32,10 +32,13 @@ func (b *brain) waitingCount() int { return int(b.depth.Load()) }
 
 func (b *brain) listHosts() []jetstream.HostInfo {
 	infos := []jetstream.HostInfo{}
-	b.ask(func(time.Time) {
+	b.ask(func(now time.Time) {
 		for name, h := range b.hosts {
 			info := jetstream.HostInfo{HostState: h.state, Capability: b.capabilities[name].Len()}
 			info.Slots, info.Prefetch = b.grants.capped(&h.state)
+			if r := b.promises.rest(name, now); r != nil {
+				info.Resting = &jetstream.Rest{Until: r.until.UTC(), Why: r.text()}
+			}
 			info.Tenants = b.grants[name].Tenants
 			info.Blocks, info.Strikes = countPairs(b.blocked, name), countPairs(b.struck, name)
 			infos = append(infos, info)
