@@ -200,6 +200,10 @@ func (r *runCmd) dispatch(stop, kill context.Context, nats *link, policy route.P
 		return err
 	}
 	defer q.Close()
+	defer nats.guard.rest()
+	if err := nats.guard.grant(stop, q); err != nil {
+		return err
+	}
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	d, err := dispatcher.New(q, dispatcher.Config{

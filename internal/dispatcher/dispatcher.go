@@ -174,6 +174,7 @@ func (d *Dispatcher) loops() []func(context.Context) error {
 		func(ctx context.Context) error {
 			return d.q.WatchTenants(ctx, both(d.counter.tenants.hear, d.brain.hearTenant))
 		},
+		func(ctx context.Context) error { return d.q.WatchGrants(ctx, d.brain.hearGrant) },
 		func(ctx context.Context) error { return d.q.WatchSlots(ctx, d.brain.hearSlots) },
 		func(ctx context.Context) error { return d.q.WatchTickets(ctx, d.brain.hearTicket) },
 		func(ctx context.Context) error { return d.q.FollowCancels(ctx, d.brain.hearCancel) },

@@ -125,6 +125,7 @@ type watchWire interface {
 	WatchStrikes(ctx context.Context, tell func(jetstream.Change)) error
 	WatchAffinity(ctx context.Context, tell func(jetstream.Change)) error
 	WatchTenants(ctx context.Context, tell func(jetstream.Change)) error
+	WatchGrants(ctx context.Context, tell func(jetstream.Change)) error
 	WatchSlots(ctx context.Context, tell func(jetstream.Change)) error
 	WatchTickets(ctx context.Context, tell func(jetstream.Change)) error
 	FollowCancels(ctx context.Context, tell func(job.Event)) error
