@@ -34,7 +34,7 @@ type runCmd struct {
 	MaxFailures int           `placeholder:"N" help:"Failures of a pair that make a block (the preset's)."`
 	Park        time.Duration `placeholder:"DURATION" help:"How long a waiting job's delivery rests (10m)."`
 	CapableWait time.Duration `placeholder:"DURATION" help:"How long a job waits for a host that can run it (5m)."`
-	WaitingCap  int           `placeholder:"N" help:"Waiting jobs beyond which low priorities are not taken in (100000)."`
+	WaitingCap  int           `placeholder:"N" help:"Waiting jobs kept at hand, divided among the tenants; further ones rest in the stream (100000)."`
 	HTTP        string        `name:"http" placeholder:"ADDR" help:"Serve /healthz, /readyz and /metrics here, as :8080 (off)."`
 	Retry       bool          `help:"Keep trying when NATS cannot be reached at the start."`
 

@@ -54,6 +54,7 @@ type brain struct {
 	last         time.Time // what now has given
 	sweep        sweep
 	removed      removedSweep
+	admission    admission
 	syncing      map[source]map[string]bool // keys seen since Reset, until Synced
 	synced       map[source]bool
 	alarms       alarms
@@ -90,7 +91,7 @@ func newBrain(d *Dispatcher) *brain {
 		fleet: route.NewFleet(), waiting: route.NewRoom(), hosts: map[string]*hostView{},
 		capabilities: map[string]workflow.Capability{}, blocked: map[pair]bool{}, incapable: map[pair]time.Time{},
 		struck: map[pair]bool{}, suspects: map[pair]bool{}, memory: newMemory(), affinities: map[string]bool{}, tenants: map[string]bool{},
-		slots:       newSlotTable(),
+		slots:       newSlotTable(), admission: newAdmission(),
 		dispatchers: map[string]time.Time{}, hand: map[uint64]*owned{}, claiming: map[uint64]route.Ticket{},
 		unlearnt: map[workflow.Hash]map[uint64]route.Ticket{}, holds: map[uint64]holdView{}, due: map[uint64]time.Time{},
 		syncing: map[source]map[string]bool{}, synced: map[source]bool{}, dirtyHosts: map[route.HostID]bool{},
@@ -148,6 +149,8 @@ func (b *brain) loop(ctx context.Context) error {
 	b.every(handTime/4, b.parkLate)
 	b.every(slotLook, b.lookForSlots)
 	b.every(removedLook, b.lookForRemoved)
+	b.every(callPause, b.callBack)
+	b.every(callTime, b.admission.forgetOver)
 	for {
 		timer.Reset(b.untilAlarm(b.now()))
 		select {

@@ -34,7 +34,7 @@ type Config struct {
 	Policy      route.Policy  // of blocks; default route.Production
 	Park        time.Duration // how long a parked delivery rests; default 10 min
 	CapableWait time.Duration // how long a job waits for a host that can run it; default 5 min
-	WaitingCap  int           // tickets beyond which the lower priorities are not pulled; default 100 000
+	WaitingCap  int           // tickets of all tenants, divided among those that want some; default 100 000
 	Version     string        // semantic, told by the API
 	Logger      *slog.Logger  // default discards
 	Registerer  prometheus.Registerer

@@ -233,11 +233,15 @@ func (b *brain) hearTenant(c jetstream.Change) {
 	}, func() []string { return slices.Collect(maps.Keys(b.tenants)) })
 }
 
-// hearCancel takes a cancelled job out of the hand or the waiting room. The agent that runs it hears for itself.
+// hearCancel takes a cancelled job out of the hand, the waiting room, or its rest. The agent that runs it hears for itself.
 func (b *brain) hearCancel(e job.Event) {
 	b.tell(func(time.Time) {
 		ticket, waits := b.waiting.ByJob(route.Tenant(e.Tenant), route.JobID(e.Job))
 		if !waits {
+			if x := b.admission.byJob[idKey{e.Tenant, e.Job}]; x != nil {
+				b.admission.remove(x.sequence)
+				b.walk(func(ctx context.Context) { b.d.finish(ctx, x.lease) })
+			}
 			return
 		}
 		if o := b.hand[ticket.Sequence]; o != nil {

@@ -61,6 +61,7 @@ func (b *brain) place(o *owned) spot {
 }
 
 func (b *brain) placeNow(o *owned, now time.Time) spot {
+	b.admission.arrived(o)
 	b.evict(o.job.Sequence, route.Tenant(o.job.Tenant), route.JobID(o.job.ID))
 	b.learnNeeds(o)
 	if text := b.memory.proven(accused{o.job.Tenant, o.job.Graph.Hash()}); text != "" {
@@ -154,10 +155,7 @@ func (b *brain) keep(o *owned) {
 }
 
 func (b *brain) parkSoon(o *owned) {
-	b.walk(func(ctx context.Context) {
-		ticket := b.d.ticket(o)
-		b.d.park(ctx, o, &ticket)
-	})
+	b.walk(func(ctx context.Context) { b.d.shelve(ctx, o) })
 }
 
 // handTicket has no revision, so that a ticket of the watch always takes its place.

@@ -160,6 +160,8 @@ func (b *brain) why(o *owned) WhyAnswer {
 		switch {
 		case guilt != "":
 			answer.Text = guilt
+		case b.rests(o, now):
+			answer.Text = b.restText(o)
 		case hold.Reason != "":
 			answer.Reason, answer.Text = hold.Reason, hold.Text
 		case some(route.Eligible):
