@@ -38,6 +38,7 @@ const (
 	RequeueOfHeader = "Comfy-Requeue-Of"
 	ReasonHeader    = "Comfy-Reason"
 	LeaseHeader     = "Comfy-Lease"
+	ExtraDataHeader = "Comfy-Extra-Data"
 
 	tenantHeader       = "Comfy-Tenant"
 	priorityHeader     = "Comfy-Priority"

@@ -29,6 +29,10 @@ type DeadRequest struct {
 	After  uint64         `json:"after,omitempty"` // only letters behind this one; Next of the answer before
 	Limit  int            `json:"limit,omitempty"` // at most so many
 	Again  bool           `json:"again,omitempty"` // requeue only: also letters that were requeued before
+
+	// requeue only: for the jobs that had one, which letters do not keep. {} runs them without; left out, those that
+	// had a secret in it are left out too.
+	ExtraData json.RawMessage `json:"extra_data,omitempty"`
 }
 
 // DeadAnswer lists dead jobs by their dead events.
@@ -42,6 +46,8 @@ type RequeueAnswer struct {
 	Count int               `json:"count"`
 	Jobs  map[job.ID]job.ID `json:"jobs"`           // dead id: new id
 	Next  uint64            `json:"next,omitempty"` // more may follow behind it; 0 at the end
+
+	NeedExtraData []job.ID `json:"need_extra_data,omitempty"` // left out, since no extra_data was given for them
 }
 
 const (
@@ -69,18 +75,28 @@ func (d *Dispatcher) apiDead(ctx context.Context, r DeadRequest) (DeadAnswer, er
 
 func (d *Dispatcher) apiRequeue(ctx context.Context, r DeadRequest) (RequeueAnswer, error) {
 	answer, size := RequeueAnswer{Jobs: map[job.ID]job.ID{}}, 0
+	if err := checkExtraData(r.ExtraData); err != nil {
+		return answer, err
+	}
 	taken := map[string]bool{}
 	var err error
 	answer.Next, err = d.eachDead(ctx, r, func(letters []deadLetter) (more bool, err error) {
 		letters = slices.DeleteFunc(letters, func(l deadLetter) bool {
 			return !r.meant(&l.DeadLetter) || repeated(taken, &l.DeadLetter, r.Again)
 		})
-		ids := make([]job.ID, len(letters))
+		ids, need := make([]job.ID, len(letters)), make([]bool, len(letters))
 		err = atOnce(ctx, len(letters), func(ctx context.Context, i int) (err error) {
-			ids[i], err = d.requeue(ctx, &letters[i].DeadLetter, r.Again)
+			ids[i], err = d.requeue(ctx, &letters[i].DeadLetter, r)
+			if need[i] = errors.Is(err, jetstream.ErrExtraData); need[i] {
+				return nil
+			}
 			return err
 		})
 		for i, id := range ids {
+			if need[i] {
+				answer.NeedExtraData = append(answer.NeedExtraData, letters[i].Job)
+				size += len(letters[i].Job) + 3
+			}
 			if id != "" {
 				answer.Jobs[letters[i].Job] = id
 				answer.Count++
@@ -113,15 +129,23 @@ func repeated(taken map[string]bool, l *jetstream.DeadLetter, again bool) bool {
 }
 
 // requeue gives no id for a letter that was requeued before.
-func (d *Dispatcher) requeue(ctx context.Context, l *jetstream.DeadLetter, again bool) (job.ID, error) {
-	if !again {
+func (d *Dispatcher) requeue(ctx context.Context, l *jetstream.DeadLetter, r DeadRequest) (job.ID, error) {
+	if !r.Again {
 		done, err := d.q.Requeued(ctx, l)
 		if err != nil || done {
 			return "", err
 		}
 	}
-	receipt, err := d.q.Requeue(ctx, l)
+	receipt, err := d.q.Requeue(ctx, l, r.ExtraData)
 	return receipt.Job, err
+}
+
+func checkExtraData(extra json.RawMessage) error {
+	var members map[string]json.RawMessage
+	if len(extra) > 0 && (json.Unmarshal(extra, &members) != nil || members == nil) {
+		return &jetstream.BadRequest{Message: "extra_data must be a JSON object; {} runs the jobs without"}
+	}
+	return nil
 }
 
 // deadLetter is a letter with the event that tells why.
