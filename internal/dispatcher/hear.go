@@ -240,7 +240,7 @@ func (b *brain) hearCancel(e job.Event) {
 		if !waits {
 			if x := b.admission.byJob[idKey{e.Tenant, e.Job}]; x != nil {
 				b.admission.remove(x.sequence)
-				b.walk(func(ctx context.Context) { b.d.finish(ctx, x.lease) })
+				b.walk(func(ctx context.Context) { b.d.finishStored(ctx, x.sequence, x.lease) })
 			}
 			return
 		}
