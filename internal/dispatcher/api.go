@@ -262,11 +262,13 @@ func only[K comparable, V any](all map[K]V, key K) map[K]V {
 	return map[K]V{}
 }
 
-// TenantsRequest sets a tenant's weight or cap, or (all empty) lists.
+// TenantsRequest sets a tenant's weight or caps, or (all empty) lists.
 type TenantsRequest struct {
 	Tenant     job.Tenant `json:"tenant,omitempty"`
 	Weight     *float64   `json:"weight,omitempty"`
 	MaxRunning *int       `json:"max_running,omitempty"`
+
+	MaxPriority *job.Priority `json:"max_priority,omitempty"`
 }
 
 // TenantsAnswer lists the tenants with settings of their own.
@@ -275,7 +277,7 @@ type TenantsAnswer struct {
 }
 
 func (d *Dispatcher) apiTenants(ctx context.Context, r TenantsRequest) (TenantsAnswer, error) {
-	if r.Weight != nil || r.MaxRunning != nil {
+	if r.Weight != nil || r.MaxRunning != nil || r.MaxPriority != nil {
 		if err := d.setTenant(ctx, r); err != nil {
 			return TenantsAnswer{}, err
 		}
@@ -301,9 +303,14 @@ func (d *Dispatcher) setTenant(ctx context.Context, r TenantsRequest) error {
 	}
 	if r.MaxRunning != nil {
 		s.MaxRunning = *r.MaxRunning
+	} else if !found {
+		s.MaxRunning = d.cfg.MaxRunning
 	}
-	if !r.Tenant.Valid() || s.Weight <= 0 || s.Weight > 1e6 || s.MaxRunning < 0 {
-		return &jetstream.BadRequest{Message: `give {"tenant":"…","weight":above 0,"max_running":0 or more (0 = no cap)}`}
+	if r.MaxPriority != nil {
+		s.MaxPriority = r.MaxPriority
+	}
+	if !r.Tenant.Valid() || s.Weight <= 0 || s.Weight > 1e6 || s.MaxRunning < 0 || s.MaxPriority != nil && !s.MaxPriority.Valid() {
+		return &jetstream.BadRequest{Message: `give {"tenant":"…","weight":above 0,"max_running":0 or more (0 = no cap),"max_priority":0 to 9}`}
 	}
 	return d.q.SetTenant(ctx, r.Tenant, s)
 }

@@ -86,7 +86,7 @@ const (
 )
 
 func newBrain(d *Dispatcher) *brain {
-	return &brain{
+	b := &brain{
 		d: d, inbox: make(chan func(time.Time), 1024), over: make(chan struct{}),
 		fleet: route.NewFleet(), waiting: route.NewRoom(), hosts: map[string]*hostView{},
 		capabilities: map[string]workflow.Capability{}, blocked: map[pair]bool{}, incapable: map[pair]time.Time{},
@@ -97,6 +97,11 @@ func newBrain(d *Dispatcher) *brain {
 		syncing: map[source]map[string]bool{}, synced: map[source]bool{}, dirtyHosts: map[route.HostID]bool{},
 		allSynced: make(chan struct{}), freed: make(chan struct{}, 1),
 	}
+	b.fleet.PutUsualCap(d.cfg.MaxRunning)
+	if most := d.cfg.MaxPriority; most != nil {
+		b.waiting.PutUsualCeiling(int(*most))
+	}
+	return b
 }
 
 // alarm is something to do at a time.

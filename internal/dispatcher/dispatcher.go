@@ -35,6 +35,8 @@ type Config struct {
 	Park        time.Duration // how long a parked delivery rests; default 10 min
 	CapableWait time.Duration // how long a job waits for a host that can run it; default 5 min
 	WaitingCap  int           // tickets of all tenants, divided among those that want some; default 100 000
+	MaxRunning  int           // jobs that a tenant without settings may run at once; 0 is no cap
+	MaxPriority *job.Priority // what higher ones of a tenant without one of its own count as; default 9
 	Version     string        // semantic, told by the API
 	Logger      *slog.Logger  // default discards
 	Registerer  prometheus.Registerer

@@ -62,6 +62,7 @@ func (b *brain) place(o *owned) spot {
 
 func (b *brain) placeNow(o *owned, now time.Time) spot {
 	b.admission.arrived(o)
+	b.meet(route.Tenant(o.job.Tenant))
 	b.evict(o.job.Sequence, route.Tenant(o.job.Tenant), route.JobID(o.job.ID))
 	b.learnNeeds(o)
 	if text := b.memory.proven(accused{o.job.Tenant, o.job.Graph.Hash()}); text != "" {

@@ -172,6 +172,9 @@ func (b *brain) why(o *owned) WhyAnswer {
 		if !hold.Until.IsZero() {
 			answer.Until = &hold.Until
 		}
+		if most := b.waiting.CountsAs(want.Tenant, want.Priority); most < want.Priority {
+			answer.Text += fmt.Sprintf("; its priority %d counts as %d, the most of tenant %s", want.Priority, most, want.Tenant)
+		}
 	})
 	return answer
 }

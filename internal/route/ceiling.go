@@ -5,7 +5,9 @@ package route
 // priority that they were published with.
 
 // CountsAs is the priority that decides when jobs of a tenant have their turn.
-func (r *Room) CountsAs(t Tenant, priority int) int { return min(clampPriority(priority), r.ceiling(t)) }
+func (r *Room) CountsAs(t Tenant, priority int) int {
+	return min(clampPriority(priority), r.ceiling(t))
+}
 
 func (r *Room) ceiling(t Tenant) int {
 	if most, own := r.ceilings[t]; own {

@@ -66,7 +66,7 @@ type Room struct {
 	lanes     map[laneKey]*lane
 	ceilings  map[Tenant]int // of tenants that have one of their own
 	usual     int            // ceiling of the others
-	newcomers []*lane // were empty, and have tickets since the last decision
+	newcomers []*lane        // were empty, and have tickets since the last decision
 	sweepAt   int
 	virtual   [priorities]float64 // rank of the lane that was served last
 	epoch     int64               // of the unit of shares
