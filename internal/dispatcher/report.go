@@ -74,14 +74,26 @@ type WhyAnswer struct {
 	Hosts    []route.HostVerdict `json:"hosts"`
 }
 
+// view is for whom an answer is.
+type view bool
+
+const (
+	ofTenant   view = false // texts of other tenants' failures, and of what ails hosts because of them, are left out
+	ofOperator view = true
+)
+
 func (d *Dispatcher) apiWhy(ctx context.Context, r WhyRequest) (WhyAnswer, error) {
-	if len(r.Workflow) > 0 {
-		return d.whyWorkflow(r)
-	}
-	return d.whyJob(ctx, JobRequest{Tenant: r.Tenant, Job: r.Job})
+	return d.why(ctx, r, ofOperator)
 }
 
-func (d *Dispatcher) whyWorkflow(r WhyRequest) (WhyAnswer, error) {
+func (d *Dispatcher) why(ctx context.Context, r WhyRequest, to view) (WhyAnswer, error) {
+	if len(r.Workflow) > 0 {
+		return d.whyWorkflow(r, to)
+	}
+	return d.whyJob(ctx, JobRequest{Tenant: r.Tenant, Job: r.Job}, to)
+}
+
+func (d *Dispatcher) whyWorkflow(r WhyRequest, to view) (WhyAnswer, error) {
 	tenant := r.Tenant
 	if tenant == "" {
 		tenant = "default"
@@ -90,10 +102,10 @@ func (d *Dispatcher) whyWorkflow(r WhyRequest) (WhyAnswer, error) {
 	if err != nil {
 		return WhyAnswer{}, &jetstream.BadRequest{Message: err.Error()}
 	}
-	return d.brain.why(&owned{job: j}), nil
+	return d.brain.why(&owned{job: j}, to), nil
 }
 
-func (d *Dispatcher) whyJob(ctx context.Context, r JobRequest) (WhyAnswer, error) {
+func (d *Dispatcher) whyJob(ctx context.Context, r JobRequest, to view) (WhyAnswer, error) {
 	status, err := d.apiStatus(ctx, r)
 	if err != nil {
 		return WhyAnswer{}, err
@@ -123,7 +135,7 @@ func (d *Dispatcher) whyJob(ctx context.Context, r JobRequest) (WhyAnswer, error
 	if err != nil {
 		return WhyAnswer{}, err
 	}
-	answer = d.brain.why(o)
+	answer = d.brain.why(o, to)
 	answer.Job, answer.State = r.Job, status.State
 	answer.Position, answer.Of, answer.ETA = status.Position, status.Of, status.ETA
 	return answer, nil
@@ -143,14 +155,15 @@ func stateText(e *job.Event) string {
 	return "it is " + string(e.EventKind)
 }
 
-func (b *brain) why(o *owned) WhyAnswer {
+func (b *brain) why(o *owned, to view) WhyAnswer {
 	answer := WhyAnswer{Text: "it only waits its turn: hosts that may take it are busy"}
 	b.ask(func(now time.Time) {
 		b.learnNeeds(o)
 		b.lacking(o)
 		want := wantOf(o)
+		want.Whole = bool(to)
 		answer.Hosts = b.fleet.Explain(want, now)
-		b.addReasons(answer.Hosts)
+		b.addReasons(answer.Hosts, o.job.Tenant, to)
 		b.addLacks(o, answer.Hosts)
 		hold := b.fleet.Hold(want, now)
 		some := func(code route.Code) bool {
@@ -179,22 +192,26 @@ func (b *brain) why(o *owned) WhyAnswer {
 	return answer
 }
 
-// addReasons says why hosts take no job at all, or one at a time, in their own words.
-func (b *brain) addReasons(verdicts []route.HostVerdict) {
+// addReasons says why hosts take no job at all, or one at a time: to operators in the hosts' own words, which may tell a
+// job's failure, to a tenant when the job was its own, and otherwise by the cause alone.
+func (b *brain) addReasons(verdicts []route.HostVerdict, tenant job.Tenant, to view) {
 	for i := range verdicts {
 		v := &verdicts[i]
 		h := b.hosts[string(v.Host)]
 		if h == nil {
 			continue
 		}
-		s := &h.state
+		s, reason := &h.state, ""
+		if s.Reason != "" && (to == ofOperator || s.Blame != nil && s.Blame.Tenant == tenant) {
+			reason = ": " + s.Reason
+		}
 		switch sick := v.Code == route.CodeSick || v.Code == route.CodeDrain; {
 		case sick && s.Cause != "" && v.Code == route.CodeSick:
-			v.Text += fmt.Sprintf(" (%s): %s", s.Cause, s.Reason)
-		case sick && s.Reason != "":
-			v.Text += ": " + s.Reason
-		case !sick && s.Trial:
-			v.Text += fmt.Sprintf("; on trial (%s): it takes one job at a time, and the next of another workflow decides: %s", s.Cause, s.Reason)
+			v.Text += fmt.Sprintf(" (%s)%s", s.Cause, reason)
+		case sick:
+			v.Text += reason
+		case s.Trial:
+			v.Text += fmt.Sprintf("; on trial (%s): it takes one job at a time, and the next of another workflow decides%s", s.Cause, reason)
 		}
 	}
 }
