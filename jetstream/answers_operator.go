@@ -95,9 +95,12 @@ type TenantsRequest struct {
 	Tenant     job.Tenant `json:"tenant,omitempty"`
 	Weight     *float64   `json:"weight,omitempty"`
 	MaxRunning *int       `json:"max_running,omitempty"`
-	By         string     `json:"by,omitempty"`    // who asks; at most 64 characters are kept
-	After      job.Tenant `json:"after,omitempty"` // when listing: only tenants behind this one; Next of the answer before
-	Limit      int        `json:"limit,omitempty"` // when listing: at most so many, and never more than 500
+
+	MaxPriority *job.Priority `json:"max_priority,omitempty"`
+
+	By    string     `json:"by,omitempty"`    // who asks; at most 64 characters are kept
+	After job.Tenant `json:"after,omitempty"` // when listing: only tenants behind this one; Next of the answer before
+	Limit int        `json:"limit,omitempty"` // when listing: at most so many, and never more than 500
 }
 
 // TenantsAnswer lists the tenants with settings of their own.

@@ -60,6 +60,7 @@ type roomWire interface {
 	PutTicket(ctx context.Context, t *jetstream.Ticket) (uint64, error)
 	Ticket(ctx context.Context, key string) (t jetstream.Ticket, found bool, claimed time.Time, err error)
 	Claim(ctx context.Context, key string, revision uint64) (bool, error)
+	TicketsSince(ctx context.Context) (uint64, error)
 }
 
 // blockWire holds blocks and strikes.
