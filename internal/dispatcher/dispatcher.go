@@ -36,6 +36,7 @@ type Config struct {
 	CapableWait time.Duration // how long a job waits for a host that can run it; default 5 min
 	HistoryRows int           // jobs that lists know of; default 1 000 000, some 200 bytes each
 	WaitingCap  int           // tickets beyond which the lower priorities are not pulled; default 100 000
+	MaxInput    int64         // bytes of a file that a tenant puts; default 4 GiB
 	Version     string        // semantic, told by the API
 	Logger      *slog.Logger  // default discards
 	Registerer  prometheus.Registerer
@@ -67,6 +68,9 @@ func (c Config) withDefaults() Config {
 	if c.HistoryRows == 0 {
 		c.HistoryRows = defaultHistoryRows
 	}
+	if c.MaxInput == 0 {
+		c.MaxInput = mostFile
+	}
 	if c.Version == "" {
 		c.Version = "0.0.0"
 	}
@@ -89,6 +93,7 @@ type Dispatcher struct {
 	metrics *metrics
 	ids     turns
 	crew    *crew.Crew // runs the walks
+	files   *files
 
 	wrong    bool        // the machine's clock is; of the presence loop
 	unpulled text        // why jobs cannot be pulled; written by the pull loops
@@ -105,7 +110,7 @@ func newOn(q wire, cfg Config) (*Dispatcher, error) {
 	}
 	d := &Dispatcher{
 		q: q, cfg: cfg, log: cfg.Logger.With("dispatcher", cfg.Name), source: "comfyherd/dispatcher/" + cfg.Name,
-		started: q.Now(), crew: crew.Muster(), metrics: newMetrics(cfg.Registerer), ids: turns{last: map[idKey]*turn{}},
+		started: q.Now(), files: newFiles(q, cfg.MaxInput), crew: crew.Muster(), metrics: newMetrics(cfg.Registerer), ids: turns{last: map[idKey]*turn{}},
 	}
 	d.brain, d.counter = newBrain(d), newCounter()
 	d.history = newJobHistory(q, cfg.HistoryRows, d.log)
