@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/jetstream"
 )
 
 // LineFacts are what the brain and the pull loops know of the jobs in the stream.
@@ -56,3 +57,20 @@ type Puller = puller
 
 // NewOn makes a dispatcher on another wire than NATS.
 func NewOn(w Wire, cfg Config) (*Dispatcher, error) { return newOn(w, cfg) }
+
+// Mirror is a mirror of the settings of tenants.
+type Mirror struct {
+	*mirrored[jetstream.TenantSettings]
+}
+
+// NewMirror has heard nothing.
+func NewMirror() Mirror { return Mirror{mirror(jetstream.TenantOf)} }
+
+// Hear takes a change.
+func (m Mirror) Hear(c jetstream.Change) { m.hear(c) }
+
+// Keys are those of all that stand.
+func (m Mirror) Keys() []string {
+	keys, _ := m.some("", "", 100)
+	return keys
+}
