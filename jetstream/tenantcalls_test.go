@@ -27,11 +27,8 @@ func serveCalls(t *testing.T, q *jetstream.Queue, nc *nats.Conn, api jetstream.A
 	})
 	stop = func() { cancel(); over.Wait() }
 	t.Cleanup(stop)
-	for { // until it is there, which nobody tells
-		if _, err := nc.Request("$SRV.PING.comfy-dispatcher", nil, time.Minute); err == nil {
-			return stop
-		}
-	}
+	awaitCalls(nc, len(api.Calls)+len(api.TenantCalls))
+	return stop
 }
 
 // raw asks as any NATS client does, and gives the error's code and text.
