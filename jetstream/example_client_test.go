@@ -105,6 +105,7 @@ func cancelled(ctx context.Context, q *jetstream.Queue, tenant job.Tenant, r jet
 	for a.Count < r.Limit {
 		m, found, err := q.NextStored(ctx, tenant, r.Lane, r.After)
 		if err != nil || !found {
+			a.Next = 0
 			return a, err
 		}
 		r.After = m.Sequence
