@@ -183,8 +183,7 @@ func (d *deadShowCmd) Run(ctx context.Context, c *console) error {
 	}
 	last := &letters[len(letters)-1]
 	if d.Body {
-		_, err := c.out.Write(last.Body)
-		return err
+		return c.verbatim(last.Body)
 	}
 	return last.show(c, q.Now())
 }
@@ -192,12 +191,12 @@ func (d *deadShowCmd) Run(ctx context.Context, c *console) error {
 func (l *letter) show(c *console, now time.Time) error {
 	e := &l.event
 	c.print("job %s of tenant %s, priority %d, workflow %s", l.Job, l.Tenant, l.Priority(), e.Hash.Short())
-	c.print("dead %s: %s", ago(e.Time, now), clean(string(l.Reason)))
+	c.print("dead %s: %s", ago(e.Time, now), l.Reason)
 	if e.Message != "" {
-		c.print("%s", clean(firstLine(e.Message)))
+		c.print("%s", firstLine(e.Message))
 	}
 	if e.RequeueOf != "" {
-		c.print("it was a requeue of %s", clean(string(e.RequeueOf)))
+		c.print("it was a requeue of %s", e.RequeueOf)
 	}
 	if err := hostsSay(c, e.Hosts); err != nil {
 		return err

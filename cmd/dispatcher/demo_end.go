@@ -35,7 +35,8 @@ func (d *demo) finish(ctx context.Context) error {
 		{"every picture is its own job's", pictures == wanted, plural(pictures, "picture") + " from COMFY_OUTPUTS"},
 	})
 	if pictures > 0 {
-		d.tell.say("\nPictures: %s", d.o.pictures)
+		d.tell.say("")
+		d.tell.say("Pictures: %s", d.o.pictures)
 	}
 	return nil
 }
@@ -59,8 +60,9 @@ func (d *demo) verdict() error {
 		}
 		return fmt.Errorf("the demo did not observe%s: %s; `dispatcher demo --verbose` shows what dispatchers and agents did", within, strings.Join(d.missed, "; "))
 	}
-	d.tell.say("\nAll of this was observed in the event stream, in %v. Now with hosts of yours:\n",
-		time.Since(d.record.started).Round(100*time.Millisecond))
+	d.tell.say("")
+	d.tell.say("All of this was observed in the event stream, in %v. Now with hosts of yours:", time.Since(d.record.started).Round(100*time.Millisecond))
+	d.tell.say("")
 	remark := func(text string) string {
 		if d.tell.narrow() {
 			return ""

@@ -21,7 +21,7 @@ func (w *waiter) fetch(ctx context.Context, e *jetstream.Event, show display) {
 	for i := range e.Outputs {
 		o := &e.Outputs[i]
 		if o.Object == "" && !isText(o) {
-			show.say(fmt.Sprintf("%s: %s was left on host %s", e.Job, clean(o.Filename), e.Host))
+			show.say(fmt.Sprintf("%s: %s was left on host %s", e.Job, o.Filename, e.Host))
 			continue
 		}
 		path := filepath.Join(w.out, string(e.Job), fileName(o, taken))

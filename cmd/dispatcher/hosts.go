@@ -74,7 +74,7 @@ func hostNotes(ctx context.Context, c *console, q *jetstream.Queue, hosts []disp
 		}
 		for _, note := range []string{condition(h, by), clockWords(h.Host+"'s agent", time.Duration(h.ClockOff))} {
 			if note != "" {
-				c.print("%s", clean(note))
+				c.print("%s", note)
 			}
 		}
 	}
@@ -193,7 +193,7 @@ func (f *client) control(ctx context.Context, c *console, hosts []string, order 
 			return err
 		}
 		reply.State.Host = host
-		c.print("%s", clean(obeyed(&reply, order)))
+		c.print("%s", obeyed(&reply, order))
 	}
 	return nil
 }

@@ -139,9 +139,9 @@ func outputs(c *console, e *job.Event) error {
 	}
 	for i := range e.Outputs {
 		if o := &e.Outputs[i]; isText(o) && o.Text != "" {
-			c.print("text of node %s:", clean(o.Node))
+			c.print("text of node %s:", o.Node)
 			for line := range strings.Lines(o.Text) {
-				c.print("  %s", clean(strings.TrimRight(line, "\r\n")))
+				c.print("  %s", strings.TrimRight(line, "\r\n"))
 			}
 		}
 	}
@@ -160,7 +160,7 @@ func (a *statusAnswer) now(last *job.Event, now time.Time) string {
 			text += ", about to start " + in(*a.ETA, now)
 		}
 	}
-	return clean(text)
+	return text
 }
 
 func attempts(c *console, e *job.Event) error {

@@ -99,16 +99,18 @@ type printer struct {
 }
 
 func (p *printer) print(note *jetstream.Note) error {
-	what := note.Subject[strings.LastIndexByte(note.Subject, '.')+1:]
+	kind := note.Subject[strings.LastIndexByte(note.Subject, '.')+1:]
 	if p.json {
-		_, err := p.c.out.Write(jsonLine(note, what))
-		return err
+		return p.c.jsonText(jsonLine(note, kind))
 	}
-	l := lineOf(note, what)
-	text := fmt.Sprintf("%s  %-28s  %s  %-16s  %s", note.Time.Local().Format("15:04:05.000"), short(l.who, 28),
-		paint(p.colours, hue(what), fmt.Sprintf("%-9s", what)), short(l.host, 16), l.why)
-	_, err := fmt.Fprintln(p.c.out, strings.TrimRight(text, " "))
-	return err
+	l := lineOf(note, kind)
+	head := fmt.Sprintf("%s  %-28s", note.Time.Local().Format("15:04:05.000"), short(l.who, 28))
+	tail := strings.TrimRight(fmt.Sprintf("  %-16s  %s", short(l.host, 16), l.why), " ")
+	what := kind
+	if tail != "" {
+		what = fmt.Sprintf("%-9s", what)
+	}
+	return p.c.printPainted(plain(head+"  "), paint(p.colours, hue(kind), what), plain(tail))
 }
 
 // jsonLine is the event's body with its subject and kind in front.
@@ -144,22 +146,22 @@ func lineOf(note *jetstream.Note, what string) line {
 	case len(tokens) == 5 && tokens[2] == "hosts":
 		var e jetstream.HostEvent
 		_ = json.Unmarshal(note.Body, &e) // a foreign body has nothing to add
-		return line{who: "host", host: clean(tokens[3]), why: clean(firstLine(e.Reason))}
+		return line{who: "host", host: tokens[3], why: firstLine(e.Reason)}
 	}
-	return line{who: clean(note.Subject)}
+	return line{who: note.Subject}
 }
 
 func jobLine(tenant, id, what string, note *jetstream.Note) line {
 	who := jobRef{tenant: job.Tenant(tenant), id: job.ID(id)}.word()
 	e, err := job.DecodeEvent(job.EventKind(what), note.Body)
 	if err != nil {
-		return line{who: clean(who)}
+		return line{who: who}
 	}
 	why := story(&e, note.Time)
 	if e.EventKind == job.Queued && e.Hash != "" {
 		why = strings.TrimPrefix(why+", workflow "+e.Hash.Short(), ", ")
 	}
-	return line{who: clean(who), host: clean(e.Host), why: why}
+	return line{who: who, host: e.Host, why: why}
 }
 
 func blockLine(host, hash string, body []byte) line {
@@ -171,14 +173,13 @@ func blockLine(host, hash string, body []byte) line {
 		Cause   string    `json:"cause"`
 	}
 	_ = json.Unmarshal(body, &e) // a foreign body has nothing to add
-	l := line{who: "workflow " + workflow.Hash(clean(hash)).Short(), host: clean(host), why: spaces(e.Cause)}
+	l := line{who: "workflow " + workflow.Hash(hash).Short(), host: host, why: spaces(e.Cause)}
 	if e.Kind != "" {
 		l.why = fmt.Sprintf("until %s: %s: %s", e.Until.Local().Format("15:04:05"), spaces(e.Kind), firstLine(e.Message))
 		if len(e.Tenants) > 0 && e.Tenants[0] != "*" {
 			l.why += " (for " + strings.Join(e.Tenants, ", ") + ")"
 		}
 	}
-	l.why = clean(l.why)
 	return l
 }
 

@@ -85,7 +85,7 @@ func tellWhy(c *console, a *dispatcher.WhyAnswer, now time.Time) error {
 	if a.ETA != nil && (a.Reason == "" || a.Until != nil) { // of what holds it nobody knows when it ends
 		text += "; about to start " + in(*a.ETA, now)
 	}
-	c.print("%s", clean(text))
+	c.print("%s", text)
 	if len(a.Hosts) == 0 {
 		if a.State == "" || !a.State.Terminal() && a.State != job.Started {
 			c.say("no host is known; start one with `COMFY_HOSTS=http://127.0.0.1:8188 agent`")
