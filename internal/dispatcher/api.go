@@ -14,6 +14,10 @@ import (
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
+func (d *Dispatcher) api() jetstream.API {
+	return jetstream.API{Version: d.cfg.Version, Calls: d.endpoints(), TenantCalls: d.tenantEndpoints()}
+}
+
 // endpoints are the calls of comfy.api.<name>.
 func (d *Dispatcher) endpoints() map[string]jetstream.Endpoint {
 	return map[string]jetstream.Endpoint{
@@ -36,10 +40,8 @@ func (d *Dispatcher) endpoints() map[string]jetstream.Endpoint {
 func answering[Request, Answer any](call func(context.Context, Request) (Answer, error)) jetstream.Endpoint {
 	return func(ctx context.Context, body []byte) (any, error) {
 		var request Request
-		if len(body) > 0 {
-			if err := json.Unmarshal(body, &request); err != nil {
-				return nil, &jetstream.BadRequest{Message: "the request is no fitting JSON object: " + err.Error()}
-			}
+		if err := jetstream.DecodeRequest(body, &request); err != nil {
+			return nil, err
 		}
 		return call(ctx, request)
 	}

@@ -164,7 +164,7 @@ func (d *Dispatcher) loops() []func(context.Context) error {
 		func(ctx context.Context) error {
 			return d.q.AnnounceBlocks(ctx, d.source, d.failed("announce a block"))
 		},
-		func(ctx context.Context) error { return d.q.ServeAPI(ctx, d.cfg.Version, d.endpoints()) },
+		func(ctx context.Context) error { return d.q.ServeAPI(ctx, d.api()) },
 		d.presenceLoop,
 	}
 }

@@ -192,9 +192,9 @@ func (m *memory) Purge(_ context.Context, d *jetstream.DeadLetter) error {
 	return nil
 }
 
-func (m *memory) ServeAPI(ctx context.Context, _ string, endpoints map[string]jetstream.Endpoint) error {
+func (m *memory) ServeAPI(ctx context.Context, api jetstream.API) error {
 	m.mu.Lock()
-	m.calls = endpoints
+	m.api = api
 	m.mu.Unlock()
 	<-ctx.Done()
 	return ctx.Err()
@@ -208,7 +208,7 @@ func call[Answer any](m *memory, name string, request any) (Answer, error) {
 		return answer, err
 	}
 	m.mu.Lock()
-	endpoint := m.calls[name]
+	endpoint := m.api.Calls[name]
 	m.mu.Unlock()
 	got, err := endpoint(context.Background(), body)
 	if err != nil {
@@ -219,6 +219,22 @@ func call[Answer any](m *memory, name string, request any) (Answer, error) {
 		return answer, errors.New("another kind of answer")
 	}
 	return answer, nil
+}
+
+// callAs asks it as a tenant does.
+func callAs[Answer any](m *memory, tenant job.Tenant, name string, request any) (answer Answer, err error) {
+	body, err := json.Marshal(request)
+	if err != nil {
+		return answer, err
+	}
+	m.mu.Lock()
+	endpoint := m.api.TenantCalls[name]
+	m.mu.Unlock()
+	reply, err := endpoint(context.Background(), tenant, jetstream.TenantRequest{Body: body})
+	if err != nil {
+		return answer, err
+	}
+	return answer, json.Unmarshal(reply.Body, &answer)
 }
 
 func (m *memory) Offer(_ context.Context, host string, o *jetstream.Offer) (jetstream.Reply, error) {

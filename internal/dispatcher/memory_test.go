@@ -35,7 +35,7 @@ type memory struct {
 	states  map[int]func(jetstream.HostState)
 	cancels map[int]func(job.Event)
 	letters map[uint64]jetstream.DeadLetter
-	calls   map[string]jetstream.Endpoint
+	api     jetstream.API
 	watches int
 	changed chan struct{} // closed at the next event
 	stirred chan struct{} // closed when jobs have changed

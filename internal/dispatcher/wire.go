@@ -86,7 +86,7 @@ type peerWire interface {
 	PresenceTTL() time.Duration
 	BeatDispatcher(ctx context.Context, s *jetstream.DispatcherState) error
 	LeaveDispatcher(ctx context.Context, name string) error
-	ServeAPI(ctx context.Context, version string, endpoints map[string]jetstream.Endpoint) error
+	ServeAPI(ctx context.Context, api jetstream.API) error
 }
 
 // letterWire keeps the dead.
