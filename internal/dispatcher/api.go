@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/comfyherd/comfyherd/internal/job"
 	"github.com/comfyherd/comfyherd/internal/workflow"
@@ -47,64 +46,38 @@ func answering[Request, Answer any](call func(context.Context, Request) (Answer,
 	}
 }
 
-// JobRequest names a job.
-type JobRequest struct {
-	Tenant job.Tenant `json:"tenant"`
-	Job    job.ID     `json:"job"`
-	Force  bool       `json:"force,omitempty"` // cancel only
-	By     string     `json:"by,omitempty"`    // cancel only
-}
-
-func (r *JobRequest) check() error {
-	if !r.Tenant.Valid() || !r.Job.Valid() {
+func checkJob(tenant job.Tenant, id job.ID) error {
+	if !tenant.Valid() || !id.Valid() {
 		return &jetstream.BadRequest{Message: `give {"tenant":"…","job":"…"}: 1 to 64, and 1 to 120, of A-Z a-z 0-9 _ -`}
 	}
 	return nil
 }
 
-// JobStatus is where a job stands: its last event, and its place when it waits.
-type JobStatus struct {
-	Job      job.ID        `json:"job"`
-	Tenant   job.Tenant    `json:"tenant"`
-	State    job.EventKind `json:"state"`
-	Event    job.Event     `json:"event"`
-	Position int           `json:"position,omitempty"`
-	Of       int           `json:"of,omitempty"`
-	ETA      *time.Time    `json:"eta,omitempty"`
-}
-
-func (d *Dispatcher) apiStatus(ctx context.Context, r JobRequest) (JobStatus, error) {
-	if err := r.check(); err != nil {
-		return JobStatus{}, err
+func (d *Dispatcher) apiStatus(ctx context.Context, r jetstream.StatusRequest) (jetstream.JobStatus, error) {
+	if err := checkJob(r.Tenant, r.Job); err != nil {
+		return jetstream.JobStatus{}, err
 	}
 	link, found, err := d.q.Last(ctx, r.Tenant, r.Job)
 	if err != nil {
-		return JobStatus{}, err
+		return jetstream.JobStatus{}, err
 	}
 	if !found {
-		return JobStatus{}, noJob(r)
+		return jetstream.JobStatus{}, noJob(r.Tenant, r.Job)
 	}
-	s := JobStatus{Job: r.Job, Tenant: r.Tenant, State: link.EventKind, Event: link.Event}
+	s := jetstream.JobStatus{Job: r.Job, Tenant: r.Tenant, State: link.EventKind, Event: link.Event}
 	if !link.EventKind.Terminal() {
 		s.Position, s.Of, s.ETA = d.brain.positionOf(r.Tenant, r.Job)
 	}
 	return s, nil
 }
 
-func noJob(r JobRequest) error {
-	return &jetstream.NotFound{Message: fmt.Sprintf("not found: tenant %s has no job %s (events are kept for a limited time)", r.Tenant, r.Job)}
+func noJob(tenant job.Tenant, id job.ID) error {
+	return &jetstream.NotFound{Message: fmt.Sprintf("not found: tenant %s has no job %s (events are kept for a limited time)", tenant, id)}
 }
 
-// CancelAnswer tells how the job ended, by this cancel or before it.
-type CancelAnswer struct {
-	Job   job.ID        `json:"job"`
-	State job.EventKind `json:"state"`
-	Event job.Event     `json:"event"`
-}
-
-func (d *Dispatcher) apiCancel(ctx context.Context, r JobRequest) (CancelAnswer, error) {
-	if err := r.check(); err != nil {
-		return CancelAnswer{}, err
+func (d *Dispatcher) apiCancel(ctx context.Context, r jetstream.CancelRequest) (jetstream.CancelAnswer, error) {
+	if err := checkJob(r.Tenant, r.Job); err != nil {
+		return jetstream.CancelAnswer{}, err
 	}
 	by := r.By
 	if by == "" {
@@ -112,69 +85,46 @@ func (d *Dispatcher) apiCancel(ctx context.Context, r JobRequest) (CancelAnswer,
 	}
 	e, err := d.q.Cancel(ctx, r.Tenant, r.Job, by, r.Force)
 	if errors.Is(err, jetstream.ErrNoJob) {
-		return CancelAnswer{}, noJob(r)
+		return jetstream.CancelAnswer{}, noJob(r.Tenant, r.Job)
 	}
-	return CancelAnswer{Job: r.Job, State: e.EventKind, Event: e}, err
+	return jetstream.CancelAnswer{Job: r.Job, State: e.EventKind, Event: e}, err
 }
 
-// HostsAnswer lists the hosts whose presence stands.
-type HostsAnswer struct {
-	Hosts []HostInfo `json:"hosts"`
+func (d *Dispatcher) apiHosts(context.Context, struct{}) (jetstream.HostsAnswer, error) {
+	return jetstream.HostsAnswer{Hosts: d.brain.listHosts()}, nil
 }
 
-// HostInfo is a host as the dispatchers see it.
-type HostInfo struct {
-	jetstream.HostState
-	Capability int `json:"capability"` // entries in its capability set; 0 when it told none
-	Blocks     int `json:"blocks"`
-	Strikes    int `json:"strikes"`
+// pairs chooses among pairs; an empty field fits all.
+type pairs struct {
+	host string
+	hash workflow.Hash // or its first digits
 }
 
-func (d *Dispatcher) apiHosts(context.Context, struct{}) (HostsAnswer, error) {
-	return HostsAnswer{Hosts: d.brain.listHosts()}, nil
+func (p pairs) fit(host string, hash workflow.Hash) bool {
+	return (p.host == "" || p.host == host) && strings.HasPrefix(string(hash), string(p.hash))
 }
 
-// PairRequest names a pair, or all pairs of a host, or of a hash, or all.
-type PairRequest struct {
-	Host string        `json:"host,omitempty"`
-	Hash workflow.Hash `json:"hash,omitempty"` // or its first digits
-}
-
-func (r *PairRequest) fits(host string, hash workflow.Hash) bool {
-	return (r.Host == "" || r.Host == host) && strings.HasPrefix(string(hash), string(r.Hash))
-}
-
-// BlocksAnswer lists blocks as they stand in COMFY_BLOCKS.
-type BlocksAnswer struct {
-	Blocks []json.RawMessage `json:"blocks"`
-}
-
-func (d *Dispatcher) apiBlocks(ctx context.Context, r PairRequest) (BlocksAnswer, error) {
-	answer := BlocksAnswer{Blocks: []json.RawMessage{}}
-	err := d.eachBlock(ctx, r, func(c jetstream.Change, _ string, _ workflow.Hash) error {
+func (d *Dispatcher) apiBlocks(ctx context.Context, r jetstream.BlocksRequest) (jetstream.BlocksAnswer, error) {
+	answer := jetstream.BlocksAnswer{Blocks: []json.RawMessage{}}
+	err := d.eachBlock(ctx, pairs{r.Host, r.Hash}, func(c jetstream.Change, _ string, _ workflow.Hash) error {
 		answer.Blocks = append(answer.Blocks, c.Value)
 		return nil
 	})
 	return answer, err
 }
 
-// CountAnswer says how many were concerned.
-type CountAnswer struct {
-	Count int `json:"count"`
-}
-
-func (d *Dispatcher) apiUnblock(ctx context.Context, r PairRequest) (CountAnswer, error) {
+func (d *Dispatcher) apiUnblock(ctx context.Context, r jetstream.UnblockRequest) (jetstream.CountAnswer, error) {
 	if r.Host == "" && r.Hash == "" {
-		return CountAnswer{}, &jetstream.BadRequest{Message: `give {"host":"…"} or {"hash":"…"} or both: unblock does not lift everything at once`}
+		return jetstream.CountAnswer{}, &jetstream.BadRequest{Message: `give {"host":"…"} or {"hash":"…"} or both: unblock does not lift everything at once`}
 	}
-	var answer CountAnswer
-	for _, p := range d.brain.guiltyPairs(r.fits) {
+	var answer jetstream.CountAnswer
+	for _, p := range d.brain.guiltyPairs(pairs{r.Host, r.Hash}.fit) {
 		if err := d.forgive(ctx, p.host, p.hash); err != nil {
 			return answer, err
 		}
 		answer.Count++
 	}
-	err := d.eachBlock(ctx, r, func(c jetstream.Change, host string, hash workflow.Hash) error {
+	err := d.eachBlock(ctx, pairs{r.Host, r.Hash}, func(c jetstream.Change, host string, hash workflow.Hash) error {
 		if err := d.forgive(ctx, host, hash); err != nil {
 			return err
 		}
@@ -187,11 +137,11 @@ func (d *Dispatcher) apiUnblock(ctx context.Context, r PairRequest) (CountAnswer
 	return answer, err
 }
 
-func (d *Dispatcher) eachBlock(ctx context.Context, r PairRequest, do func(jetstream.Change, string, workflow.Hash) error) error {
+func (d *Dispatcher) eachBlock(ctx context.Context, which pairs, do func(jetstream.Change, string, workflow.Hash) error) error {
 	var matched []jetstream.Change
 	err := d.q.Blocks(ctx, func(c jetstream.Change) {
 		host, hash, ok := jetstream.PairOf(c.Key)
-		if ok && r.fits(host, hash) {
+		if ok && which.fit(host, hash) {
 			matched = append(matched, c)
 		}
 	})
@@ -202,57 +152,38 @@ func (d *Dispatcher) eachBlock(ctx context.Context, r PairRequest, do func(jetst
 	return err
 }
 
-// DrainRequest asks a host's agent to take no more jobs, or to take them again.
-type DrainRequest struct {
-	Host   string `json:"host"`
-	Resume bool   `json:"resume,omitempty"`
-}
-
-func (d *Dispatcher) apiDrain(ctx context.Context, r DrainRequest) (CountAnswer, error) {
+func (d *Dispatcher) apiDrain(ctx context.Context, r jetstream.DrainRequest) (jetstream.CountAnswer, error) {
 	if !job.ValidHost(r.Host) {
-		return CountAnswer{}, &jetstream.BadRequest{Message: `give {"host":"…"}`}
+		return jetstream.CountAnswer{}, &jetstream.BadRequest{Message: `give {"host":"…"}`}
 	}
 	_, err := d.q.Control(ctx, r.Host, jetstream.Control{Drain: !r.Resume, Resume: r.Resume})
 	if errors.Is(err, jetstream.ErrNoAgent) {
-		return CountAnswer{}, &jetstream.NotFound{Message: "not found: no agent serves host " + r.Host}
+		return jetstream.CountAnswer{}, &jetstream.NotFound{Message: "not found: no agent serves host " + r.Host}
 	}
-	return CountAnswer{Count: 1}, err
+	return jetstream.CountAnswer{Count: 1}, err
 }
 
-// AffinityRequest sets, removes or (all empty) lists rules.
-type AffinityRequest struct {
-	Hash    workflow.Hash `json:"hash,omitempty"`
-	Prefer  []string      `json:"prefer,omitempty"`
-	Exclude []string      `json:"exclude,omitempty"`
-	Remove  bool          `json:"remove,omitempty"`
-}
-
-// AffinityAnswer lists the rules that stand.
-type AffinityAnswer struct {
-	Affinity map[workflow.Hash]jetstream.Affinity `json:"affinity"`
-}
-
-func (d *Dispatcher) apiAffinity(ctx context.Context, r AffinityRequest) (AffinityAnswer, error) {
+func (d *Dispatcher) apiAffinity(ctx context.Context, r jetstream.AffinityRequest) (jetstream.AffinityAnswer, error) {
 	var err error
 	switch {
 	case r.Hash == "" && (r.Remove || len(r.Prefer)+len(r.Exclude) > 0), r.Hash != "" && !r.Hash.Valid():
-		return AffinityAnswer{}, &jetstream.BadRequest{Message: `give {"hash":"<64 hex digits>","prefer":[…],"exclude":[…]} or {"hash":"…","remove":true}, or {} to list`}
+		return jetstream.AffinityAnswer{}, &jetstream.BadRequest{Message: `give {"hash":"<64 hex digits>","prefer":[…],"exclude":[…]} or {"hash":"…","remove":true}, or {} to list`}
 	case r.Remove:
 		err = d.q.RemoveAffinity(ctx, r.Hash)
 	case len(r.Prefer)+len(r.Exclude) > 0:
 		if bad := slices.IndexFunc(append(slices.Clone(r.Prefer), r.Exclude...), notHostLike); bad >= 0 {
-			return AffinityAnswer{}, &jetstream.BadRequest{Message: "prefer and exclude name hosts, or labels like gpu=4090"}
+			return jetstream.AffinityAnswer{}, &jetstream.BadRequest{Message: "prefer and exclude name hosts, or labels like gpu=4090"}
 		}
 		err = d.q.SetAffinity(ctx, r.Hash, jetstream.Affinity{Prefer: r.Prefer, Exclude: r.Exclude})
 	}
 	if err != nil {
-		return AffinityAnswer{}, err
+		return jetstream.AffinityAnswer{}, err
 	}
 	rules, err := d.q.Affinities(ctx)
 	if r.Hash != "" {
 		rules = only(rules, r.Hash)
 	}
-	return AffinityAnswer{Affinity: rules}, err
+	return jetstream.AffinityAnswer{Affinity: rules}, err
 }
 
 func notHostLike(s string) bool { return !job.ValidHost(s) && !job.ValidLabel(s) }
@@ -264,32 +195,20 @@ func only[K comparable, V any](all map[K]V, key K) map[K]V {
 	return map[K]V{}
 }
 
-// TenantsRequest sets a tenant's weight or cap, or (all empty) lists.
-type TenantsRequest struct {
-	Tenant     job.Tenant `json:"tenant,omitempty"`
-	Weight     *float64   `json:"weight,omitempty"`
-	MaxRunning *int       `json:"max_running,omitempty"`
-}
-
-// TenantsAnswer lists the tenants with settings of their own.
-type TenantsAnswer struct {
-	Tenants map[job.Tenant]jetstream.TenantSettings `json:"tenants"`
-}
-
-func (d *Dispatcher) apiTenants(ctx context.Context, r TenantsRequest) (TenantsAnswer, error) {
+func (d *Dispatcher) apiTenants(ctx context.Context, r jetstream.TenantsRequest) (jetstream.TenantsAnswer, error) {
 	if r.Weight != nil || r.MaxRunning != nil {
 		if err := d.setTenant(ctx, r); err != nil {
-			return TenantsAnswer{}, err
+			return jetstream.TenantsAnswer{}, err
 		}
 	}
 	all, err := d.q.Tenants(ctx)
 	if r.Tenant != "" {
 		all = only(all, r.Tenant)
 	}
-	return TenantsAnswer{Tenants: all}, err
+	return jetstream.TenantsAnswer{Tenants: all}, err
 }
 
-func (d *Dispatcher) setTenant(ctx context.Context, r TenantsRequest) error {
+func (d *Dispatcher) setTenant(ctx context.Context, r jetstream.TenantsRequest) error {
 	all, err := d.q.Tenants(ctx)
 	if err != nil {
 		return err

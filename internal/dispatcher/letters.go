@@ -13,36 +13,8 @@ import (
 
 	"github.com/comfyherd/comfyherd/internal/failure"
 	"github.com/comfyherd/comfyherd/internal/job"
-	"github.com/comfyherd/comfyherd/internal/workflow"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
-
-// DeadRequest filters dead letters; an empty field matches all. An answer that would grow too long or take too
-// long ends early and names where to go on: ask again with After.
-type DeadRequest struct {
-	Tenant job.Tenant     `json:"tenant,omitempty"`
-	Job    job.ID         `json:"job,omitempty"`
-	Hash   workflow.Hash  `json:"hash,omitempty"` // or its first digits
-	Kind   failure.Kind   `json:"kind,omitempty"`
-	Reason failure.Reason `json:"reason,omitempty"`
-	Since  string         `json:"since,omitempty"` // RFC 3339, or a Go duration back from now
-	After  uint64         `json:"after,omitempty"` // only letters behind this one; Next of the answer before
-	Limit  int            `json:"limit,omitempty"` // at most so many
-	Again  bool           `json:"again,omitempty"` // requeue only: also letters that were requeued before
-}
-
-// DeadAnswer lists dead jobs by their dead events.
-type DeadAnswer struct {
-	Dead []job.Event `json:"dead"`
-	Next uint64      `json:"next,omitempty"` // more may follow behind it; 0 at the end
-}
-
-// RequeueAnswer lists the ids under which the jobs were published again.
-type RequeueAnswer struct {
-	Count int               `json:"count"`
-	Jobs  map[job.ID]job.ID `json:"jobs"`           // dead id: new id
-	Next  uint64            `json:"next,omitempty"` // more may follow behind it; 0 at the end
-}
 
 const (
 	lettersAtOnce = 64              // letters that are worked on at the same time
@@ -50,8 +22,8 @@ const (
 	answerTime    = 4 * time.Second // of the 10 s that an asker waits
 )
 
-func (d *Dispatcher) apiDead(ctx context.Context, r DeadRequest) (DeadAnswer, error) {
-	answer, size := DeadAnswer{Dead: []job.Event{}}, 0
+func (d *Dispatcher) apiDead(ctx context.Context, r jetstream.DeadRequest) (jetstream.DeadAnswer, error) {
+	answer, size := jetstream.DeadAnswer{Dead: []job.Event{}}, 0
 	var err error
 	answer.Next, err = d.eachDead(ctx, r, func(letters []deadLetter) (more bool, err error) {
 		for _, l := range letters {
@@ -67,13 +39,16 @@ func (d *Dispatcher) apiDead(ctx context.Context, r DeadRequest) (DeadAnswer, er
 	return answer, err
 }
 
-func (d *Dispatcher) apiRequeue(ctx context.Context, r DeadRequest) (RequeueAnswer, error) {
-	answer, size := RequeueAnswer{Jobs: map[job.ID]job.ID{}}, 0
+func (d *Dispatcher) apiRequeue(ctx context.Context, r jetstream.RequeueRequest) (jetstream.RequeueAnswer, error) {
+	answer, size := jetstream.RequeueAnswer{Jobs: map[job.ID]job.ID{}}, 0
 	taken := map[string]bool{}
 	var err error
-	answer.Next, err = d.eachDead(ctx, r, func(letters []deadLetter) (more bool, err error) {
+	which := jetstream.DeadRequest{
+		Tenant: r.Tenant, Job: r.Job, Hash: r.Hash, Kind: r.Kind, Reason: r.Reason, Since: r.Since, After: r.After, Limit: r.Limit,
+	}
+	answer.Next, err = d.eachDead(ctx, which, func(letters []deadLetter) (more bool, err error) {
 		letters = slices.DeleteFunc(letters, func(l deadLetter) bool {
-			return !r.meant(&l.DeadLetter) || repeated(taken, &l.DeadLetter, r.Again)
+			return !meant(&r, &l.DeadLetter) || repeated(taken, &l.DeadLetter, r.Again)
 		})
 		ids := make([]job.ID, len(letters))
 		err = atOnce(ctx, len(letters), func(ctx context.Context, i int) (err error) {
@@ -96,7 +71,7 @@ func (d *Dispatcher) apiRequeue(ctx context.Context, r DeadRequest) (RequeueAnsw
 }
 
 // meant leaves out what was never a job, and would be refused again, unless it was asked for.
-func (r *DeadRequest) meant(l *jetstream.DeadLetter) bool {
+func meant(r *jetstream.RequeueRequest, l *jetstream.DeadLetter) bool {
 	return l.Job.Valid() && (l.Reason != failure.InvalidJob || r.Reason == failure.InvalidJob || r.Job != "")
 }
 
@@ -131,7 +106,7 @@ type deadLetter struct {
 }
 
 // eachDead hands fitting letters to do, some at a time, oldest first, and gives the sequence to go on behind.
-func (d *Dispatcher) eachDead(ctx context.Context, r DeadRequest, do func([]deadLetter) (more bool, err error)) (next uint64, err error) {
+func (d *Dispatcher) eachDead(ctx context.Context, r jetstream.DeadRequest, do func([]deadLetter) (more bool, err error)) (next uint64, err error) {
 	since, err := sinceOf(r.Since, d.clock())
 	if err != nil {
 		return 0, err
@@ -181,7 +156,7 @@ func lastOf(batch []jetstream.DeadLetter, fitting []deadLetter, cut bool) uint64
 }
 
 // fitting reads the letters' events and leaves out those that the filter does.
-func (d *Dispatcher) fitting(ctx context.Context, batch []jetstream.DeadLetter, r DeadRequest) ([]deadLetter, error) {
+func (d *Dispatcher) fitting(ctx context.Context, batch []jetstream.DeadLetter, r jetstream.DeadRequest) ([]deadLetter, error) {
 	all := make([]deadLetter, len(batch))
 	err := atOnce(ctx, len(batch), func(ctx context.Context, i int) (err error) {
 		all[i].DeadLetter = batch[i]

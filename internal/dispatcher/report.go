@@ -2,7 +2,6 @@ package dispatcher
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -31,16 +30,16 @@ func (b *brain) positionOf(tenant job.Tenant, id job.ID) (position, of int, eta 
 
 func (b *brain) waitingCount() int { return int(b.depth.Load()) }
 
-func (b *brain) listHosts() []HostInfo {
-	infos := []HostInfo{}
+func (b *brain) listHosts() []jetstream.HostInfo {
+	infos := []jetstream.HostInfo{}
 	b.ask(func(time.Time) {
 		for name, h := range b.hosts {
-			info := HostInfo{HostState: h.state, Capability: b.capabilities[name].Len()}
+			info := jetstream.HostInfo{HostState: h.state, Capability: b.capabilities[name].Len()}
 			info.Blocks, info.Strikes = countPairs(b.blocked, name), countPairs(b.struck, name)
 			infos = append(infos, info)
 		}
 	})
-	slices.SortFunc(infos, func(x, y HostInfo) int { return strings.Compare(x.Host, y.Host) })
+	slices.SortFunc(infos, func(x, y jetstream.HostInfo) int { return strings.Compare(x.Host, y.Host) })
 	return infos
 }
 
@@ -54,65 +53,45 @@ func countPairs(pairs map[pair]bool, host string) int {
 	return n
 }
 
-// WhyRequest asks about a job, or about a workflow that is not submitted.
-type WhyRequest struct {
-	Tenant   job.Tenant      `json:"tenant,omitempty"`
-	Job      job.ID          `json:"job,omitempty"`
-	Workflow json.RawMessage `json:"workflow,omitempty"` // any of the three bodies of a job
-}
-
-// WhyAnswer says of every host whether it may run the job, and why not.
-type WhyAnswer struct {
-	Job      job.ID              `json:"job,omitempty"`
-	State    job.EventKind       `json:"state,omitempty"`
-	Reason   route.HoldReason    `json:"reason,omitempty"` // why no host may take it; empty when it only waits its turn
-	Text     string              `json:"text"`
-	Until    *time.Time          `json:"until,omitempty"`
-	Position int                 `json:"position,omitempty"`
-	Of       int                 `json:"of,omitempty"`
-	ETA      *time.Time          `json:"eta,omitempty"`
-	Hosts    []route.HostVerdict `json:"hosts"`
-}
-
-func (d *Dispatcher) apiWhy(ctx context.Context, r WhyRequest) (WhyAnswer, error) {
+func (d *Dispatcher) apiWhy(ctx context.Context, r jetstream.WhyRequest) (jetstream.WhyAnswer, error) {
 	if len(r.Workflow) > 0 {
 		return d.whyWorkflow(r)
 	}
-	return d.whyJob(ctx, JobRequest{Tenant: r.Tenant, Job: r.Job})
+	return d.whyJob(ctx, jetstream.StatusRequest{Tenant: r.Tenant, Job: r.Job})
 }
 
-func (d *Dispatcher) whyWorkflow(r WhyRequest) (WhyAnswer, error) {
+func (d *Dispatcher) whyWorkflow(r jetstream.WhyRequest) (jetstream.WhyAnswer, error) {
 	tenant := r.Tenant
 	if tenant == "" {
 		tenant = "default"
 	}
 	j, err := job.Parse(job.Message{Tenant: string(tenant), Priority: job.Usual, Received: d.clock(), Body: r.Workflow})
 	if err != nil {
-		return WhyAnswer{}, &jetstream.BadRequest{Message: err.Error()}
+		return jetstream.WhyAnswer{}, &jetstream.BadRequest{Message: err.Error()}
 	}
 	return d.brain.why(&owned{job: j}), nil
 }
 
-func (d *Dispatcher) whyJob(ctx context.Context, r JobRequest) (WhyAnswer, error) {
+func (d *Dispatcher) whyJob(ctx context.Context, r jetstream.StatusRequest) (jetstream.WhyAnswer, error) {
 	status, err := d.apiStatus(ctx, r)
 	if err != nil {
-		return WhyAnswer{}, err
+		return jetstream.WhyAnswer{}, err
 	}
-	answer := WhyAnswer{Job: r.Job, State: status.State, Text: stateText(&status.Event), Hosts: []route.HostVerdict{}}
+	answer := jetstream.WhyAnswer{Job: r.Job, State: status.State, Text: stateText(&status.Event), Hosts: []route.HostVerdict{}}
 	if !waits(status.State) {
 		return answer, nil
 	}
 	chain, err := d.q.Chain(ctx, r.Tenant, r.Job)
 	if err != nil {
-		return WhyAnswer{}, err
+		return jetstream.WhyAnswer{}, err
 	}
 	message, err := d.q.Stored(ctx, sequenceIn(chain))
 	if err != nil {
-		return WhyAnswer{}, err
+		return jetstream.WhyAnswer{}, err
 	}
 	j, err := job.Parse(message)
 	if err != nil {
-		return WhyAnswer{}, err
+		return jetstream.WhyAnswer{}, err
 	}
 	o := &owned{job: j, notBefore: j.NotBefore()}
 	err = d.recall(ctx, o)
@@ -121,7 +100,7 @@ func (d *Dispatcher) whyJob(ctx context.Context, r JobRequest) (WhyAnswer, error
 		return answer, nil
 	}
 	if err != nil {
-		return WhyAnswer{}, err
+		return jetstream.WhyAnswer{}, err
 	}
 	answer = d.brain.why(o)
 	answer.Job, answer.State = r.Job, status.State
@@ -143,8 +122,8 @@ func stateText(e *job.Event) string {
 	return "it is " + string(e.EventKind)
 }
 
-func (b *brain) why(o *owned) WhyAnswer {
-	answer := WhyAnswer{Text: "it only waits its turn: hosts that may take it are busy"}
+func (b *brain) why(o *owned) jetstream.WhyAnswer {
+	answer := jetstream.WhyAnswer{Text: "it only waits its turn: hosts that may take it are busy"}
 	b.ask(func(now time.Time) {
 		b.learnNeeds(o)
 		b.lacking(o)
@@ -194,13 +173,8 @@ func (b *brain) addReasons(verdicts []route.HostVerdict) {
 	}
 }
 
-// QueueAnswer lists the lanes that have waiting or running jobs.
-type QueueAnswer struct {
-	Lanes []route.LaneStat `json:"lanes"`
-}
-
-func (d *Dispatcher) apiQueue(context.Context, struct{}) (QueueAnswer, error) {
-	answer := QueueAnswer{}
+func (d *Dispatcher) apiQueue(context.Context, struct{}) (jetstream.QueueAnswer, error) {
+	answer := jetstream.QueueAnswer{}
 	d.brain.ask(func(now time.Time) { answer.Lanes = d.brain.waiting.Lanes(d.brain.fleet, now) })
 	return answer, nil
 }

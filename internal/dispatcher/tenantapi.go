@@ -14,7 +14,7 @@ func (d *Dispatcher) tenantEndpoints() map[string]jetstream.TenantEndpoint {
 	}
 }
 
-func (d *Dispatcher) tenantStatus(ctx context.Context, tenant job.Tenant, r JobRequest) (JobStatus, error) {
+func (d *Dispatcher) tenantStatus(ctx context.Context, tenant job.Tenant, r jetstream.StatusRequest) (jetstream.JobStatus, error) {
 	r.Tenant = tenant
 	return d.apiStatus(ctx, r)
 }

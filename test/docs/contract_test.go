@@ -13,7 +13,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/nats-io/nats.go/micro"
 
-	"github.com/comfyherd/comfyherd/internal/dispatcher"
 	"github.com/comfyherd/comfyherd/internal/failure"
 	"github.com/comfyherd/comfyherd/internal/job"
 	"github.com/comfyherd/comfyherd/internal/route"
@@ -28,14 +27,14 @@ var (
 		job.Input{}, job.Timeouts{}, job.Output{}, failure.Attempt{}, route.Block{}, route.HostVerdict{}, route.LaneStat{},
 		jetstream.Progress{}, jetstream.Unblocked{}, jetstream.HostEvent{}, jetstream.HostState{}, jetstream.RunningJob{}, jetstream.Blame{}, jetstream.HostCondition{},
 		jetstream.EndedJob{}, jetstream.ModelLoad{}, jetstream.DispatcherState{}, jetstream.Affinity{}, jetstream.TenantSettings{}, jetstream.Slot{}, jetstream.Ticket{},
-		jetstream.Reply{}, jetstream.Control{}, dispatcher.HostInfo{},
+		jetstream.Reply{}, jetstream.Control{}, jetstream.HostInfo{},
 	)
 	calls = named(
-		dispatcher.JobRequest{}, dispatcher.PairRequest{}, dispatcher.DeadRequest{}, dispatcher.DrainRequest{},
-		dispatcher.AffinityRequest{}, dispatcher.TenantsRequest{}, dispatcher.WhyRequest{},
-		dispatcher.JobStatus{}, dispatcher.CancelAnswer{}, dispatcher.HostsAnswer{}, dispatcher.BlocksAnswer{},
-		dispatcher.CountAnswer{}, dispatcher.DeadAnswer{}, dispatcher.RequeueAnswer{}, dispatcher.AffinityAnswer{},
-		dispatcher.TenantsAnswer{}, dispatcher.WhyAnswer{}, dispatcher.QueueAnswer{},
+		jetstream.StatusRequest{}, jetstream.CancelRequest{}, jetstream.BlocksRequest{}, jetstream.UnblockRequest{}, jetstream.DeadRequest{}, jetstream.RequeueRequest{}, jetstream.DrainRequest{},
+		jetstream.AffinityRequest{}, jetstream.TenantsRequest{}, jetstream.WhyRequest{},
+		jetstream.JobStatus{}, jetstream.CancelAnswer{}, jetstream.HostsAnswer{}, jetstream.BlocksAnswer{},
+		jetstream.CountAnswer{}, jetstream.DeadAnswer{}, jetstream.RequeueAnswer{}, jetstream.AffinityAnswer{},
+		jetstream.TenantsAnswer{}, jetstream.WhyAnswer{}, jetstream.QueueAnswer{},
 	)
 )
 
