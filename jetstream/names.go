@@ -66,6 +66,7 @@ const (
 	hostStates         = "comfy.hosts.*.state"
 	blockEventsPrefix  = "comfy.events.blocks."
 	hostEventsPrefix   = "comfy.events.hosts."
+	actEventsPrefix    = "comfy.events.operator." // what somebody has changed by a call
 	jobEventsPrefix    = "comfy.events.jobs."
 	allEvents          = "comfy.events.>"
 	eventsPrefix       = "comfy.events."

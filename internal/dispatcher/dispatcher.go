@@ -79,6 +79,7 @@ type Dispatcher struct {
 	source  string // of its events, as CloudEvents has it
 	started time.Time
 	brain   *brain
+	counter *counter
 	metrics *metrics
 	ids     turns
 	crew    *crew.Crew // runs the walks
@@ -100,7 +101,7 @@ func newOn(q wire, cfg Config) (*Dispatcher, error) {
 		q: q, cfg: cfg, log: cfg.Logger.With("dispatcher", cfg.Name), source: "comfyherd/dispatcher/" + cfg.Name,
 		started: q.Now(), crew: crew.Muster(), metrics: newMetrics(cfg.Registerer), ids: turns{last: map[idKey]*turn{}},
 	}
-	d.brain = newBrain(d)
+	d.brain, d.counter = newBrain(d), newCounter()
 	return d, nil
 }
 
@@ -155,8 +156,12 @@ func (d *Dispatcher) loops() []func(context.Context) error {
 		func(ctx context.Context) error { return d.q.WatchCapabilities(ctx, d.brain.hearCapability) },
 		func(ctx context.Context) error { return d.q.WatchBlocks(ctx, d.brain.hearBlock) },
 		func(ctx context.Context) error { return d.q.WatchStrikes(ctx, d.brain.hearStrikes) },
-		func(ctx context.Context) error { return d.q.WatchAffinity(ctx, d.brain.hearAffinity) },
-		func(ctx context.Context) error { return d.q.WatchTenants(ctx, d.brain.hearTenant) },
+		func(ctx context.Context) error {
+			return d.q.WatchAffinity(ctx, both(d.counter.affinity.hear, d.brain.hearAffinity))
+		},
+		func(ctx context.Context) error {
+			return d.q.WatchTenants(ctx, both(d.counter.tenants.hear, d.brain.hearTenant))
+		},
 		func(ctx context.Context) error { return d.q.WatchSlots(ctx, d.brain.hearSlots) },
 		func(ctx context.Context) error { return d.q.WatchTickets(ctx, d.brain.hearTicket) },
 		func(ctx context.Context) error { return d.q.FollowCancels(ctx, d.brain.hearCancel) },
@@ -166,6 +171,14 @@ func (d *Dispatcher) loops() []func(context.Context) error {
 		},
 		func(ctx context.Context) error { return d.q.ServeAPI(ctx, d.api()) },
 		d.presenceLoop,
+	}
+}
+
+// both tells two of a change, the first one first.
+func both(first, second func(jetstream.Change)) func(jetstream.Change) {
+	return func(c jetstream.Change) {
+		first(c)
+		second(c)
 	}
 }
 
