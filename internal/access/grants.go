@@ -88,6 +88,7 @@ func hostGrants(host string, tenants []string) []grant {
 		get("KV_COMFY_HOSTS.$KV.COMFY_HOSTS." + host),
 		get("KV_COMFY_CAPABILITIES.$KV.COMFY_CAPABILITIES." + host),
 		get("KV_COMFY_CONDITIONS.$KV.COMFY_CONDITIONS." + host),
+		get("KV_COMFY_SECRETS.$KV.COMFY_SECRETS.prompt"),
 		get("OBJ_COMFY_INPUTS"), get("OBJ_COMFY_INPUTS.$O.COMFY_INPUTS.M.*"),
 		get("OBJ_COMFY_OUTPUTS.$O.COMFY_OUTPUTS.M.*"), // to replace a file of the same name
 	}
@@ -184,6 +185,10 @@ func operatorPermissions() jwt.Permissions {
 	)
 	p.Pub.Deny.Add("$JS.API.CONSUMER.MSG.NEXT.COMFY_EVENTS.settle", "$JS.API.CONSUMER.DELETE.COMFY_EVENTS.settle",
 		"$JS.API.CONSUMER.MSG.NEXT.KV_COMFY_BLOCKS.announce", "$JS.API.CONSUMER.DELETE.KV_COMFY_BLOCKS.announce")
+	p.Pub.Deny.Add( // the fleet's secrets
+		"$JS.API.DIRECT.GET.KV_COMFY_SECRETS", "$JS.API.DIRECT.GET.KV_COMFY_SECRETS.>", "$JS.API.STREAM.MSG.GET.KV_COMFY_SECRETS",
+		"$JS.API.CONSUMER.CREATE.KV_COMFY_SECRETS.*", "$JS.API.CONSUMER.CREATE.KV_COMFY_SECRETS.*.>", "$JS.API.CONSUMER.MSG.NEXT.KV_COMFY_SECRETS.*",
+	)
 	for priority := range 10 {
 		n := strconv.Itoa(priority)
 		p.Pub.Deny.Add("$JS.API.CONSUMER.MSG.NEXT.COMFY_JOBS.dispatch_"+n, "$JS.API.CONSUMER.DELETE.COMFY_JOBS.dispatch_"+n)

@@ -25,10 +25,18 @@ func TestThePromptIsNamedByTheJobAndItsAttempt(t *testing.T) {
 	h := start(t, agent.Config{})
 	o := h.queued(job.Spec{ID: "one"})
 	h.accepted(o)
-	name := fmt.Sprintf("acme\x00one\x00%d\x00%d\x001", h.q.Created().UnixNano(), o.Message.Sequence)
-	want := uuid.NewSHA1(uuid.MustParse("5b0f4c3e-7d0a-5f64-9a52-1f1c0e8f6d3b"), []byte(name)).String()
+	secret, err := h.q.Secret(h.ctx, jetstream.PromptSecret)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := agent.PromptID(secret, &o, h.q.Created())
 	if p := await(h, h.fake.posted, "the POST"); p.ID != want {
 		t.Errorf("the prompt is %s, want %s", p.ID, want)
+	}
+	name := fmt.Sprintf("acme\x00one\x00%d\x00%d\x001", h.q.Created().UnixNano(), o.Message.Sequence)
+	former := uuid.NewSHA1(uuid.MustParse("5b0f4c3e-7d0a-5f64-9a52-1f1c0e8f6d3b"), []byte(name)).String()
+	if id := agent.FormerPromptID(&o, h.q.Created()); id != former {
+		t.Errorf("its id was %s before there was a secret, want %s", id, former)
 	}
 }
 

@@ -35,6 +35,7 @@ type Config struct {
 	Park        time.Duration // how long a parked delivery rests; default 10 min
 	CapableWait time.Duration // how long a job waits for a host that can run it; default 5 min
 	WaitingCap  int           // tickets beyond which the lower priorities are not pulled; default 100 000
+	MaxInput    int64         // bytes of a file that a tenant puts; default 4 GiB
 	Version     string        // semantic, told by the API
 	Logger      *slog.Logger  // default discards
 	Registerer  prometheus.Registerer
@@ -62,6 +63,9 @@ func (c Config) withDefaults() Config {
 	if c.WaitingCap == 0 {
 		c.WaitingCap = defaultWaitingCap
 	}
+	if c.MaxInput == 0 {
+		c.MaxInput = mostFile
+	}
 	if c.Version == "" {
 		c.Version = "0.0.0"
 	}
@@ -83,6 +87,7 @@ type Dispatcher struct {
 	metrics *metrics
 	ids     turns
 	crew    *crew.Crew // runs the walks
+	files   *files
 
 	wrong    bool        // the machine's clock is; of the presence loop
 	unpulled text        // why jobs cannot be pulled; written by the pull loops
@@ -99,7 +104,7 @@ func newOn(q wire, cfg Config) (*Dispatcher, error) {
 	}
 	d := &Dispatcher{
 		q: q, cfg: cfg, log: cfg.Logger.With("dispatcher", cfg.Name), source: "comfyherd/dispatcher/" + cfg.Name,
-		started: q.Now(), crew: crew.Muster(), metrics: newMetrics(cfg.Registerer), ids: turns{last: map[idKey]*turn{}},
+		started: q.Now(), files: newFiles(q, cfg.MaxInput), crew: crew.Muster(), metrics: newMetrics(cfg.Registerer), ids: turns{last: map[idKey]*turn{}},
 	}
 	d.brain, d.counter = newBrain(d), newCounter()
 	return d, nil

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/jetstream"
 )
 
 // LineFacts are what the brain and the pull loops know of the jobs in the stream.
@@ -56,3 +57,8 @@ type Puller = puller
 
 // NewOn makes a dispatcher on another wire than NATS.
 func NewOn(w Wire, cfg Config) (*Dispatcher, error) { return newOn(w, cfg) }
+
+// FileCalls answers the calls on files of a queue, each of at most that many bytes.
+func FileCalls(q *jetstream.Queue, most int64) map[string]jetstream.TenantEndpoint {
+	return newFiles(q, most).endpoints()
+}

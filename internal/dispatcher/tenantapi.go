@@ -2,6 +2,7 @@ package dispatcher
 
 import (
 	"context"
+	"maps"
 
 	"github.com/comfyherd/comfyherd/internal/job"
 	"github.com/comfyherd/comfyherd/jetstream"
@@ -9,7 +10,7 @@ import (
 
 // tenantEndpoints are the calls of comfy.tenants.<tenant>.<name>. What they tell and change is the tenant's alone.
 func (d *Dispatcher) tenantEndpoints() map[string]jetstream.TenantEndpoint {
-	return map[string]jetstream.TenantEndpoint{
+	calls := map[string]jetstream.TenantEndpoint{
 		"status":  jetstream.TenantJSON(d.tenantStatus),
 		"why":     jetstream.TenantJSON(d.tenantWhy),
 		"cancel":  jetstream.TenantJSON(d.tenantCancel),
@@ -17,6 +18,8 @@ func (d *Dispatcher) tenantEndpoints() map[string]jetstream.TenantEndpoint {
 		"dead":    jetstream.TenantJSON(d.tenantDead),
 		"requeue": jetstream.TenantJSON(d.tenantRequeue),
 	}
+	maps.Copy(calls, d.files.endpoints())
+	return calls
 }
 
 func (d *Dispatcher) tenantStatus(ctx context.Context, tenant job.Tenant, r jetstream.StatusRequest) (jetstream.JobStatus, error) {

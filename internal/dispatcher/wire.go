@@ -18,6 +18,7 @@ type wire interface {
 	hostWire
 	peerWire
 	letterWire
+	fileWire
 	ruleWire
 	watchWire
 }
