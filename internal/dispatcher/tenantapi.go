@@ -17,6 +17,8 @@ func (d *Dispatcher) tenantEndpoints() map[string]jetstream.TenantEndpoint {
 		"queue":   jetstream.TenantJSON(d.tenantQueue),
 		"dead":    jetstream.TenantJSON(d.tenantDead),
 		"requeue": jetstream.TenantJSON(d.tenantRequeue),
+		"jobs":    jetstream.TenantJSON(d.tenantJobs),
+		"events":  jetstream.TenantJSON(d.tenantEvents),
 	}
 	maps.Copy(calls, d.files.endpoints())
 	return calls
@@ -25,6 +27,15 @@ func (d *Dispatcher) tenantEndpoints() map[string]jetstream.TenantEndpoint {
 func (d *Dispatcher) tenantStatus(ctx context.Context, tenant job.Tenant, r jetstream.StatusRequest) (jetstream.JobStatus, error) {
 	r.Tenant = tenant
 	return d.apiStatus(ctx, r)
+}
+
+func (d *Dispatcher) tenantJobs(ctx context.Context, tenant job.Tenant, r jetstream.JobsRequest) (jetstream.JobsAnswer, error) {
+	r.Tenant = tenant
+	return d.history.page(ctx, r)
+}
+
+func (d *Dispatcher) tenantEvents(ctx context.Context, tenant job.Tenant, r jetstream.EventsRequest) (jetstream.EventsAnswer, error) {
+	return d.q.EventsPage(ctx, tenant, r)
 }
 
 func (d *Dispatcher) tenantWhy(ctx context.Context, tenant job.Tenant, r jetstream.WhyRequest) (jetstream.WhyAnswer, error) {
@@ -43,7 +54,7 @@ func (d *Dispatcher) tenantDead(ctx context.Context, tenant job.Tenant, r jetstr
 }
 
 func (d *Dispatcher) tenantRequeue(ctx context.Context, tenant job.Tenant, r jetstream.RequeueRequest) (jetstream.RequeueAnswer, error) {
-	if r.Tenant = ""; !r.All && r == (jetstream.RequeueRequest{After: r.After, Limit: r.Limit, Again: r.Again, By: r.By}) {
+	if r.Tenant = ""; !r.All && !r.Narrow() {
 		return jetstream.RequeueAnswer{}, needsCondition("job, hash, kind, reason or since")
 	}
 	r.Tenant = tenant
