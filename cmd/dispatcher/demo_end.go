@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"image/color"
 	"image/png"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -78,6 +79,10 @@ func (d *demo) verdict() error {
 // fetch writes the picture of every completed job to <folder>/<job>-<tenant>-<workflow>.png and counts those that are
 // what their job asked for.
 func (d *demo) fetch(ctx context.Context) (right int, err error) {
+	pictures := saver{open: func(ctx context.Context, object string, offset int64) (io.ReadCloser, error) {
+		body, _, err := d.fleet.q.OpenOutputAt(ctx, object, offset)
+		return body, err
+	}}
 	for i := range d.cast {
 		p := &d.cast[i]
 		e := d.record.end(p.id())
@@ -90,7 +95,7 @@ func (d *demo) fetch(ctx context.Context) (right int, err error) {
 			}
 		}
 		path := filepath.Join(d.o.pictures, fmt.Sprintf("%s-%s-%s.png", p.id(), p.tenant, p.workflow))
-		if err := keep(ctx, d.fleet.q, &e.Outputs[0], path); err != nil {
+		if err := pictures.save(ctx, &e.Outputs[0], path); err != nil {
 			if ctx.Err() != nil {
 				err = context.Cause(ctx)
 			}

@@ -19,7 +19,7 @@ import (
 // watchCmd shows stored events as they come.
 type watchCmd struct {
 	client
-	Tenant string        `placeholder:"NAME" help:"Only events of this tenant's jobs (all)."`
+	Tenant string        `placeholder:"NAME" help:"Only events of this tenant's jobs (the tenant of the credentials, else all)."`
 	Since  time.Duration `placeholder:"DURATION" help:"Begin with the events of this time back (now)."`
 	All    bool          `help:"Begin with the oldest event that is kept."`
 	Blocks bool          `help:"Only events of blocks and hosts."`
@@ -39,28 +39,96 @@ Examples:
 
 // Run shows events until it is stopped.
 func (w *watchCmd) Run(ctx context.Context, c *console) error {
-	if w.Tenant != "" && (w.Blocks || !job.Tenant(w.Tenant).Valid()) {
-		return fmt.Errorf("--tenant %q: give the name of one tenant, and no --blocks, which belong to hosts", w.Tenant)
+	tenant := job.Tenant("")
+	if w.Tenant != "" || w.OwnTenant() != "" {
+		var err error
+		if tenant, err = w.allowed(w.Tenant); err != nil {
+			return err
+		}
 	}
-	q, done, err := w.open(ctx, c)
+	if tenant != "" && w.Blocks {
+		return fmt.Errorf("--blocks is about hosts, which no tenant has; leave it out, or tenant %s", tenant)
+	}
+	a, err := w.connect(ctx, c)
 	if err != nil {
 		return err
 	}
-	defer done()
+	defer a.close()
 	stop, _, release := daemon.Signals(ctx)
 	defer release()
 	p := printer{c: c, colours: colourful(c.out), json: w.JSON}
-	return stopped(stop, w.show(stop, c, q, &p))
+	if tenant == "" {
+		err = w.everything(stop, c, a, &p)
+	} else {
+		err = w.jobsOf(stop, c, a, tenant, &p)
+	}
+	return stopped(stop, err)
 }
 
-// show goes on after a lost connection with the event behind the last one.
-func (w *watchCmd) show(ctx context.Context, c *console, q *jetstream.Queue, p *printer) error {
-	since := q.Now().Add(-w.Since)
+// jobsOf shows events of a tenant's jobs: those that are stored by the dispatchers, who know where a moment is in the
+// stream, then live ones.
+func (w *watchCmd) jobsOf(ctx context.Context, c *console, a *asker, tenant job.Tenant, p *printer) error {
+	client := a.of(tenant)
+	after, err := w.from(ctx, client)
+	if err != nil {
+		if _, err := a.instead(ctx, err); err != nil {
+			return err
+		}
+		return w.show(ctx, c, a, "comfy.events.jobs."+string(tenant)+".>", p)
+	}
+	for note, err := range client.Follow(ctx, after) {
+		if err != nil {
+			return err
+		}
+		if err := p.print(&note); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// from is the sequence behind which the events that are asked for begin.
+func (w *watchCmd) from(ctx context.Context, client *jetstream.Client) (uint64, error) {
+	if w.All {
+		_, err := client.Queue(ctx) // whether anybody is there
+		return 0, err
+	}
+	newest, err := client.Jobs(ctx, jetstream.JobsRequest{Limit: 1})
+	if err != nil || len(newest.Jobs) == 0 {
+		return 0, err
+	}
+	low, high := uint64(0), newest.Jobs[0].Last.Sequence
+	for since := client.Now().Add(-w.Since); w.Since > 0 && low < high; {
+		middle := low + (high-low)/2
+		page, err := client.Events(ctx, jetstream.EventsRequest{After: middle, Limit: 1})
+		if err != nil {
+			return 0, err
+		}
+		if len(page.Events) > 0 && page.Events[0].Time.Before(since) {
+			low = page.Events[0].Sequence
+		} else {
+			high = middle
+		}
+	}
+	return high, nil
+}
+
+// everything shows events of all jobs, blocks and hosts.
+func (w *watchCmd) everything(ctx context.Context, c *console, a *asker, p *printer) error {
+	if _, err := a.queue(ctx); err != nil {
+		return err
+	}
+	return w.show(ctx, c, a, "", p)
+}
+
+// show reads the stream, and goes on after a lost connection with the event behind the last one.
+func (w *watchCmd) show(ctx context.Context, c *console, a *asker, subject string, p *printer) error {
+	since := a.q.Now().Add(-w.Since)
 	if w.All {
 		since = time.Time{}
 	}
 	for last := uint64(0); ctx.Err() == nil; {
-		for note, err := range q.Notes(ctx, w.subject(), since) {
+		for note, err := range a.q.Notes(ctx, subject, since) {
 			if ctx.Err() != nil {
 				break
 			}
@@ -79,14 +147,6 @@ func (w *watchCmd) show(ctx context.Context, c *console, q *jetstream.Queue, p *
 		pause(ctx, time.Second)
 	}
 	return nil
-}
-
-// subject is what a tenant may see with permissions for its own jobs alone.
-func (w *watchCmd) subject() string {
-	if w.Tenant == "" {
-		return ""
-	}
-	return "comfy.events.jobs." + w.Tenant + ".>"
 }
 
 func (w *watchCmd) wanted(subject string) bool {

@@ -2,10 +2,8 @@ package main_test
 
 import (
 	"errors"
-	"os"
 	"path/filepath"
 	"runtime"
-	"strings"
 	"testing"
 	"time"
 
@@ -174,26 +172,6 @@ func TestAnEndSaysWhatEachHostSaidAndWhatTheJobMade(t *testing.T) {
 	} {
 		if got := main.Happening(&e, now); got != want {
 			t.Errorf("got  %q\nwant %q", got, want)
-		}
-	}
-}
-
-func TestAFileIsWrittenOnlyWhenItIsTheOneOfTheEvent(t *testing.T) {
-	t.Parallel()
-	path := filepath.Join(t.TempDir(), "job", "a.txt")
-	const digest = "SHA-256=ungWv48Bz-pBQUDeXa4iI7ADYaOWF3qctBD_YfIAFa0=" // of abc
-	if err := main.Write(path, strings.NewReader("abd"), digest); err == nil || !strings.Contains(err.Error(), "is not the file that the job made") {
-		t.Errorf("another file was taken: %v", err)
-	}
-	if left, err := os.ReadDir(filepath.Dir(path)); err != nil || len(left) > 0 {
-		t.Errorf("it left %v, %v", left, err)
-	}
-	for _, known := range []string{digest, ""} {
-		if err := main.Write(path, strings.NewReader("abc"), known); err != nil {
-			t.Error(err)
-		}
-		if got, err := os.ReadFile(path); err != nil || string(got) != "abc" {
-			t.Errorf("got %q, %v", got, err)
 		}
 	}
 }

@@ -27,8 +27,8 @@ func TestCredentialsSayWhoseTheyAre(t *testing.T) {
 		"":              {"", "", ""},
 	} {
 		flags := daemon.NATSFlags{Creds: tc.creds}
-		if flags.Holder() != holder || flags.Tenant() != tc.tenant || flags.APIPrefix() != tc.prefix || flags.NoConsumers() != (tc.prefix != "") {
-			t.Errorf("%s: holder %q, tenant %q, prefix %q", holder, flags.Holder(), flags.Tenant(), flags.APIPrefix())
+		if flags.Holder() != holder || flags.OwnTenant() != tc.tenant || flags.APIPrefix() != tc.prefix || flags.NoConsumers() != (tc.prefix != "") {
+			t.Errorf("%s: holder %q, tenant %q, prefix %q", holder, flags.Holder(), flags.OwnTenant(), flags.APIPrefix())
 		}
 	}
 }

@@ -61,8 +61,8 @@ func (f *NATSFlags) Holder() string {
 	return credentials(f.Creds).Name
 }
 
-// Tenant is the tenant whose credentials these are; empty for all others, who may act for any.
-func (f *NATSFlags) Tenant() string {
+// OwnTenant is the tenant whose credentials these are; empty for all others, who may act for any.
+func (f *NATSFlags) OwnTenant() string {
 	if f.Creds == "" {
 		return ""
 	}
