@@ -1,14 +1,18 @@
 package main_test
 
 import (
+	"context"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/nats-io/nats.go"
 
+	main "github.com/comfyherd/comfyherd/cmd/dispatcher"
 	"github.com/comfyherd/comfyherd/internal/embedded"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
@@ -63,5 +67,27 @@ func TestWithoutADispatcherCommandsDoWhatTheyCanAndSayWhatIsMissing(t *testing.T
 	text := told(t, f.url, []string{"watch", "--all", "--tenant=acme"}, "cancelled")
 	if !strings.Contains(text, "acme/early") {
 		t.Errorf("watch said %q", text)
+	}
+
+	ctx, cancel := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	defer running.Wait()
+	defer cancel()
+	begin := sync.OnceFunc(func() {
+		running.Go(func() {
+			if code := main.Run(ctx, []string{"run", "--nats-url=" + f.url, "--log-level=error"}, nil, io.Discard, io.Discard); code != 0 {
+				t.Errorf("dispatcher run ended with %d", code)
+			}
+		})
+	})
+	waits := &ear{heard: func(said string) {
+		if strings.Contains(said, "no dispatcher is running") {
+			begin() // only now
+		}
+	}}
+	bounded, stop := context.WithTimeout(t.Context(), patience)
+	defer stop()
+	if code := main.Run(bounded, []string{"wait", "acme/early", "--nats-url=" + f.url}, nil, waits, waits); code != 3 || !strings.Contains(waits.text(), "early: cancelled by ") {
+		t.Errorf("wait: code %d, said %s", code, waits.text())
 	}
 }

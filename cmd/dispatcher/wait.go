@@ -34,7 +34,7 @@ type waiter struct {
 	mu     sync.Mutex // guards the fields below
 	ends   map[job.EventKind]int
 	over   map[job.ID]bool // jobs whose end was told
-	failed error           // the first file that could not be written
+	failed error           // the first error: a file that could not be written, or events that cannot be followed
 }
 
 // display shows what happens to jobs: live on a terminal, in plain lines elsewhere. Its methods may be called from
