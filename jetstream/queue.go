@@ -44,6 +44,8 @@ type Queue struct {
 	ackWait     time.Duration
 	presenceTTL time.Duration
 	eventsAge   time.Duration
+	room        int64        // what all streams may hold together; 0 = their maxima are left alone
+	maxJob      atomic.Int64 // bytes of a job that COMFY_JOBS takes; 0 = as many as NATS does
 
 	clock      clock
 	reconnects generation
@@ -64,7 +66,7 @@ func Open(ctx context.Context, nc *nats.Conn, cfg Config) (*Queue, error) {
 	}
 	q := &Queue{nc: nc, js: js, cfg: cfg, calls: calls{nc: nc}, eventForms: eventForms(), offerForms: offerForms()}
 	q.reconnects.watch(nc)
-	if err := q.openAll(ctx, topology{js: js, cfg: cfg}); err != nil {
+	if err := q.openAll(ctx); err != nil {
 		q.reconnects.stop()
 		return nil, explain(err)
 	}
@@ -83,7 +85,12 @@ func (q *Queue) warn(err error) {
 	}
 }
 
-func (q *Queue) openAll(ctx context.Context, t topology) error {
+func (q *Queue) openAll(ctx context.Context) (err error) {
+	t := topology{js: q.js, cfg: q.cfg}
+	if q.room, err = t.limits(ctx); err != nil {
+		return err
+	}
+	t.room = q.room
 	if err := t.streams(ctx); err != nil {
 		return err
 	}
@@ -145,10 +152,11 @@ func (q *Queue) bind(ctx context.Context, t topology) error {
 		return err
 	}
 	q.made.Store(&q.jobs.CachedInfo().Created)
+	q.heedJobs(&q.jobs.CachedInfo().Config)
 	q.eventsAge = q.events.CachedInfo().Config.MaxAge
 	q.objects, q.parts = map[string]natsjs.ObjectStore{}, make(chan struct{}, partsInFlight)
 	for _, name := range []string{OutputsStore, InputsStore} {
-		if q.objects[name], err = objects(ctx, t, name, storeAbout(name)); err != nil {
+		if q.objects[name], err = objects(ctx, t, name); err != nil {
 			return err
 		}
 	}
@@ -173,8 +181,13 @@ func (q *Queue) stream(ctx context.Context, name string) (natsjs.Stream, error) 
 	return answered(ctx, func(ctx context.Context) (natsjs.Stream, error) { return made(ctx, q.js, name) })
 }
 
-func objects(ctx context.Context, t topology, name, about string) (natsjs.ObjectStore, error) {
-	return answered(ctx, func(ctx context.Context) (natsjs.ObjectStore, error) { return t.objects(ctx, name, about) })
+// heedJobs reads what the stream of jobs takes.
+func (q *Queue) heedJobs(cfg *natsjs.StreamConfig) {
+	q.maxJob.Store(max(0, int64(cfg.MaxMsgSize)-headroom))
+}
+
+func objects(ctx context.Context, t topology, name string) (natsjs.ObjectStore, error) {
+	return answered(ctx, func(ctx context.Context) (natsjs.ObjectStore, error) { return t.objects(ctx, name) })
 }
 
 func (q *Queue) bindBuckets(ctx context.Context, t topology) error {
@@ -190,7 +203,7 @@ func (q *Queue) bindBuckets(ctx context.Context, t topology) error {
 		if err != nil {
 			return err
 		}
-		*opened[want.Bucket] = kv
+		*opened[kv.Bucket()] = kv
 	}
 	var err error
 	if q.readWaiting, err = q.reader(ctx, "KV_"+WaitingBucket); err != nil {

@@ -95,8 +95,12 @@ func (d *Dispatcher) apiRequeue(ctx context.Context, r DeadRequest) (RequeueAnsw
 	return answer, err
 }
 
-// meant leaves out what was never a job, and would be refused again, unless it was asked for.
+// meant leaves out what was never a job, and would be refused again, unless it was asked for. A letter without the
+// whole job cannot be run again: only who names its job is told so.
 func (r *DeadRequest) meant(l *jetstream.DeadLetter) bool {
+	if l.Truncated() && r.Job == "" {
+		return false
+	}
 	return l.Job.Valid() && (l.Reason != failure.InvalidJob || r.Reason == failure.InvalidJob || r.Job != "")
 }
 
@@ -121,6 +125,9 @@ func (d *Dispatcher) requeue(ctx context.Context, l *jetstream.DeadLetter, again
 		}
 	}
 	receipt, err := d.q.Requeue(ctx, l)
+	if errors.Is(err, jetstream.ErrTruncated) {
+		err = &jetstream.BadRequest{Message: err.Error()}
+	}
 	return receipt.Job, err
 }
 

@@ -145,7 +145,7 @@ func (m *memory) ClockOff() time.Duration    { return m.off }
 func (m *memory) AckWait() time.Duration     { return ackWait }
 func (m *memory) PresenceTTL() time.Duration { return presenceTTL }
 func (m *memory) EventsAge() time.Duration   { return eventsAge }
-func (m *memory) MaxBody() int               { return 1 << 20 }
+func (m *memory) TooLarge(int) string        { return "" }
 
 func (m *memory) Connected() bool {
 	m.mu.Lock()

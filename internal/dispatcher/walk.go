@@ -3,7 +3,6 @@ package dispatcher
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/comfyherd/comfyherd/internal/failure"
@@ -60,11 +59,10 @@ func (d *Dispatcher) receive(ctx context.Context, o *owned, s spot) {
 	}
 }
 
-// read parses a job, and refuses one that would not fit into an offer.
+// read parses a job, and refuses one that is larger than jobs may be.
 func (d *Dispatcher) read(m job.Message) (*job.Job, error) {
-	if limit := d.q.MaxBody(); len(m.Body) > limit {
-		return nil, fmt.Errorf("the job has %d bytes, of which at most %d fit into a NATS message beside the headers of an offer: "+
-			"put files into the object store %s and name them in \"inputs\", or raise max_payload", len(m.Body), limit, jetstream.InputsStore)
+	if why := d.q.TooLarge(len(m.Body)); why != "" {
+		return nil, errors.New(why)
 	}
 	return job.Parse(m)
 }

@@ -31,7 +31,7 @@ type jobsWire interface {
 	ExtendSurely(ctx context.Context, lease jetstream.Lease) error
 	Park(lease jetstream.Lease, rest time.Duration) error
 	FinishSoon(lease jetstream.Lease) error
-	MaxBody() int
+	TooLarge(body int) string
 	AckWait() time.Duration
 }
 
