@@ -11,7 +11,6 @@ import (
 
 	"github.com/nats-io/nats.go"
 
-	"github.com/comfyherd/comfyherd/internal/dispatcher"
 	"github.com/comfyherd/comfyherd/internal/job"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
@@ -65,7 +64,7 @@ func (h *hostsListCmd) Run(ctx context.Context, c *console) error {
 }
 
 // hostNotes says below the table what ails which host, and whose clock is wrong.
-func hostNotes(ctx context.Context, c *console, q *jetstream.Queue, hosts []dispatcher.HostInfo) error {
+func hostNotes(ctx context.Context, c *console, q *jetstream.Queue, hosts []jetstream.HostInfo) error {
 	for i := range hosts {
 		h := &hosts[i].HostState
 		by, err := drainedBy(ctx, q, h)
@@ -97,25 +96,24 @@ func drainedBy(ctx context.Context, q *jetstream.Queue, h *jetstream.HostState) 
 }
 
 // listHosts asks the dispatchers, who know blocks and strikes too, and without them reads who is there.
-func listHosts(ctx context.Context, c *console, q *jetstream.Queue) ([]dispatcher.HostInfo, error) {
-	var answer dispatcher.HostsAnswer
-	err := q.Call(ctx, "hosts", struct{}{}, &answer)
+func listHosts(ctx context.Context, c *console, q *jetstream.Queue) ([]jetstream.HostInfo, error) {
+	hosts, err := q.AllHosts(ctx)
 	if errors.Is(err, nats.ErrNoResponders) {
 		c.say("no dispatcher is running, so blocks and strikes are not known; start one with `dispatcher run`")
 		var states []jetstream.HostState
 		states, err = q.Hosts(ctx)
 		for i := range states {
-			answer.Hosts = append(answer.Hosts, dispatcher.HostInfo{HostState: states[i]})
+			hosts = append(hosts, jetstream.HostInfo{HostState: states[i]})
 		}
 	}
-	slices.SortFunc(answer.Hosts, func(a, b dispatcher.HostInfo) int { return strings.Compare(a.Host, b.Host) })
-	if answer.Hosts == nil {
-		answer.Hosts = []dispatcher.HostInfo{}
+	slices.SortFunc(hosts, func(a, b jetstream.HostInfo) int { return strings.Compare(a.Host, b.Host) })
+	if hosts == nil {
+		hosts = []jetstream.HostInfo{}
 	}
-	return answer.Hosts, err
+	return hosts, err
 }
 
-func hostRow(h *dispatcher.HostInfo, now time.Time) []string {
+func hostRow(h *jetstream.HostInfo, now time.Time) []string {
 	slots := fmt.Sprintf("%d/%d", min(len(h.Running), h.Slots), h.Slots)
 	if h.Foreign > 0 {
 		slots += fmt.Sprintf(" +%d foreign", h.Foreign)

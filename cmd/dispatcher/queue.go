@@ -4,7 +4,7 @@ import (
 	"context"
 	"fmt"
 
-	"github.com/comfyherd/comfyherd/internal/dispatcher"
+	"github.com/comfyherd/comfyherd/jetstream"
 )
 
 // queueCmd shows what waits and runs.
@@ -29,7 +29,7 @@ func (l *queueCmd) Run(ctx context.Context, c *console) error {
 		return err
 	}
 	defer done()
-	var answer dispatcher.QueueAnswer
+	var answer jetstream.QueueAnswer
 	if err := q.Call(ctx, "queue", struct{}{}, &answer); err != nil {
 		return err
 	}

@@ -7,7 +7,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/comfyherd/comfyherd/internal/dispatcher"
 	"github.com/comfyherd/comfyherd/internal/job"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
@@ -77,8 +76,8 @@ func (s *statusCmd) Run(ctx context.Context, c *console) error {
 
 // place asks the dispatchers where the job stands in the queue. Without them the chain alone is told.
 func (s *statusCmd) place(ctx context.Context, c *console, q *jetstream.Queue, answer *statusAnswer) {
-	var live dispatcher.JobStatus
-	err := q.Call(ctx, "status", dispatcher.JobRequest{Tenant: answer.Tenant, Job: answer.Job}, &live)
+	var live jetstream.JobStatus
+	err := q.Call(ctx, "status", jetstream.StatusRequest{Tenant: answer.Tenant, Job: answer.Job}, &live)
 	if _, ended := errors.AsType[*jetstream.NotFound](err); err != nil && !ended {
 		c.say("dispatcher: %v", err)
 		return

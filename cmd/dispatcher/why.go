@@ -8,9 +8,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/comfyherd/comfyherd/internal/dispatcher"
 	"github.com/comfyherd/comfyherd/internal/job"
 	"github.com/comfyherd/comfyherd/internal/route"
+	"github.com/comfyherd/comfyherd/jetstream"
 )
 
 // whyCmd asks the dispatchers for their reasons.
@@ -40,7 +40,7 @@ func (w *whyCmd) Run(ctx context.Context, c *console) error {
 		return err
 	}
 	defer done()
-	var answer dispatcher.WhyAnswer
+	var answer jetstream.WhyAnswer
 	if err := q.Call(ctx, "why", request, &answer); err != nil {
 		return err
 	}
@@ -50,25 +50,25 @@ func (w *whyCmd) Run(ctx context.Context, c *console) error {
 	return tellWhy(c, &answer, q.Now())
 }
 
-func (w *whyCmd) request(c *console) (dispatcher.WhyRequest, error) {
+func (w *whyCmd) request(c *console) (jetstream.WhyRequest, error) {
 	if w.What != "-" && !strings.Contains(w.What, ".") {
 		ref, err := w.ref(w.What)
-		return dispatcher.WhyRequest{Tenant: ref.tenant, Job: ref.id}, err
+		return jetstream.WhyRequest{Tenant: ref.tenant, Job: ref.id}, err
 	}
 	body, err := readFile(c, w.What)
 	if err != nil {
-		return dispatcher.WhyRequest{}, err
+		return jetstream.WhyRequest{}, err
 	}
 	plain := wishes{}
 	spec, err := plain.spec(body, w.Tenant)
 	if err != nil {
-		return dispatcher.WhyRequest{}, fmt.Errorf("%s: %w", w.What, err)
+		return jetstream.WhyRequest{}, fmt.Errorf("%s: %w", w.What, err)
 	}
 	whole, err := json.Marshal(spec)
-	return dispatcher.WhyRequest{Tenant: job.Tenant(w.Tenant), Workflow: whole}, err
+	return jetstream.WhyRequest{Tenant: job.Tenant(w.Tenant), Workflow: whole}, err
 }
 
-func tellWhy(c *console, a *dispatcher.WhyAnswer, now time.Time) error {
+func tellWhy(c *console, a *jetstream.WhyAnswer, now time.Time) error {
 	text := cmp.Or(nobody(a.Hosts), a.Text)
 	if a.State.Terminal() || a.State == job.Started {
 		text = a.Text

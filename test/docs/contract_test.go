@@ -13,7 +13,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/nats-io/nats.go/micro"
 
-	"github.com/comfyherd/comfyherd/internal/dispatcher"
 	"github.com/comfyherd/comfyherd/internal/failure"
 	"github.com/comfyherd/comfyherd/internal/job"
 	"github.com/comfyherd/comfyherd/internal/route"
@@ -28,14 +27,14 @@ var (
 		job.Input{}, job.Timeouts{}, job.Output{}, failure.Attempt{}, route.Block{}, route.HostVerdict{}, route.LaneStat{},
 		jetstream.Progress{}, jetstream.Unblocked{}, jetstream.HostEvent{}, jetstream.HostState{}, jetstream.RunningJob{}, jetstream.Blame{}, jetstream.HostCondition{},
 		jetstream.EndedJob{}, jetstream.ModelLoad{}, jetstream.DispatcherState{}, jetstream.Affinity{}, jetstream.TenantSettings{}, jetstream.Slot{}, jetstream.Ticket{},
-		jetstream.Reply{}, jetstream.Control{}, dispatcher.HostInfo{},
+		jetstream.Reply{}, jetstream.Control{}, jetstream.HostInfo{}, jetstream.EventRow{}, jetstream.Act{},
 	)
 	calls = named(
-		dispatcher.JobRequest{}, dispatcher.PairRequest{}, dispatcher.DeadRequest{}, dispatcher.DrainRequest{},
-		dispatcher.AffinityRequest{}, dispatcher.TenantsRequest{}, dispatcher.WhyRequest{},
-		dispatcher.JobStatus{}, dispatcher.CancelAnswer{}, dispatcher.HostsAnswer{}, dispatcher.BlocksAnswer{},
-		dispatcher.CountAnswer{}, dispatcher.DeadAnswer{}, dispatcher.RequeueAnswer{}, dispatcher.AffinityAnswer{},
-		dispatcher.TenantsAnswer{}, dispatcher.WhyAnswer{}, dispatcher.QueueAnswer{},
+		jetstream.StatusRequest{}, jetstream.CancelRequest{}, jetstream.HostsRequest{}, jetstream.QueueRequest{}, jetstream.BlocksRequest{}, jetstream.UnblockRequest{}, jetstream.DeadRequest{}, jetstream.RequeueRequest{}, jetstream.DrainRequest{},
+		jetstream.AffinityRequest{}, jetstream.TenantsRequest{}, jetstream.WhyRequest{},
+		jetstream.JobStatus{}, jetstream.CancelAnswer{}, jetstream.HostsAnswer{}, jetstream.BlocksAnswer{},
+		jetstream.CountAnswer{}, jetstream.DeadAnswer{}, jetstream.RequeueAnswer{}, jetstream.AffinityAnswer{},
+		jetstream.TenantsAnswer{}, jetstream.WhyAnswer{}, jetstream.QueueAnswer{},
 	)
 )
 
@@ -129,7 +128,7 @@ func TestEverySubjectIsDocumented(t *testing.T) {
 	var actual []string
 	for _, subject := range append(slices.Collect(maps.Values(code.constants())), readFiles(t, "jetstream/names.go").built()...) {
 		if strings.HasPrefix(subject, "comfy.") && strings.Count(subject, ".") > 1 && !strings.HasPrefix(subject, "comfy.job.") &&
-			!strings.HasPrefix(subject, "comfy.block.") && !strings.HasPrefix(subject, "comfy.host.") {
+			!strings.HasPrefix(subject, "comfy.block.") && !strings.HasPrefix(subject, "comfy.host.") && !strings.HasPrefix(subject, "comfy.operator.") {
 			actual = append(actual, subject)
 		}
 	}
@@ -283,11 +282,25 @@ func TestEverySetOfValuesIsDocumented(t *testing.T) {
 
 func TestEveryCallOfTheAPIIsDocumented(t *testing.T) {
 	t.Parallel()
-	actual := endpoints(t)
+	said := map[string][]string{} // of each type of request, in any call
+	for table, c := range map[string]struct{ prefix, maker, methods string }{
+		"api":          {"comfy.api.", "answering", "api"},
+		"tenant calls": {"comfy.tenants.<tenant>.", "TenantJSON", "tenant"},
+	} {
+		checkCalls(t, docs.Table(contract(t), table), c.prefix, endpoints(t, c.maker, c.methods), said)
+	}
+	delete(said, "")
+	for name, fields := range said {
+		same(t, "request field of "+name, slices.Compact(slices.Sorted(slices.Values(fields))), namesOf(calls[name]))
+	}
+}
+
+// checkCalls holds a table of calls against the types of their requests and answers, and notes what it says of requests.
+func checkCalls(t *testing.T, rows []docs.Row, prefix string, actual map[string][2]string, said map[string][]string) {
+	t.Helper()
 	var documented []string
-	said := map[string][]string{}
-	for _, row := range docs.Table(contract(t), "api") {
-		call := strings.TrimPrefix(docs.Code(row[0])[0], "comfy.api.")
+	for _, row := range rows {
+		call := strings.TrimPrefix(docs.Code(row[0])[0], prefix)
 		documented = append(documented, call)
 		types, known := actual[call]
 		if !known {
@@ -303,27 +316,24 @@ func TestEveryCallOfTheAPIIsDocumented(t *testing.T) {
 		said[types[0]] = append(said[types[0]], docs.Code(row[1])...)
 	}
 	same(t, "call", documented, slices.Collect(maps.Keys(actual)))
-	delete(said, "")
-	for name, fields := range said {
-		same(t, "request field of "+name, slices.Compact(slices.Sorted(slices.Values(fields))), namesOf(calls[name]))
-	}
 }
 
-// endpoints reads which calls there are, and the types of their requests ("" for an empty one) and answers.
-func endpoints(t *testing.T) map[string][2]string {
+// endpoints reads which calls there are, whose handlers are methods that begin with a word and are made endpoints of by a
+// maker, and the types of their requests ("" for an empty one) and answers.
+func endpoints(t *testing.T, maker, methods string) map[string][2]string {
 	t.Helper()
 	code := read(t, "internal/dispatcher")
 	types := map[string][2]string{}
 	for _, fn := range nodes[*ast.FuncDecl](code) {
-		if strings.HasPrefix(fn.Name.Name, "api") && fn.Recv != nil && len(fn.Type.Params.List) == 2 {
-			types[fn.Name.Name] = [2]string{typeName(fn.Type.Params.List[1].Type), typeName(fn.Type.Results.List[0].Type)}
+		if params := fn.Type.Params.List; strings.HasPrefix(fn.Name.Name, methods) && fn.Recv != nil && len(params) >= 2 {
+			types[fn.Name.Name] = [2]string{typeName(params[len(params)-1].Type), typeName(fn.Type.Results.List[0].Type)}
 		}
 	}
 	found := map[string][2]string{}
 	for _, pair := range nodes[*ast.KeyValueExpr](code) {
 		name, isName := literal(pair.Key)
 		call, isCall := pair.Value.(*ast.CallExpr)
-		if !isName || !isCall || typeName(call.Fun) != "answering" {
+		if !isName || !isCall || typeName(call.Fun) != maker {
 			continue
 		}
 		found[name] = types[call.Args[0].(*ast.SelectorExpr).Sel.Name]
@@ -339,8 +349,11 @@ func endpoints(t *testing.T) map[string][2]string {
 }
 
 func typeName(e ast.Expr) string {
-	if name, ok := e.(*ast.Ident); ok {
-		return name.Name
+	switch e := e.(type) {
+	case *ast.Ident:
+		return e.Name
+	case *ast.SelectorExpr:
+		return e.Sel.Name
 	}
 	return ""
 }

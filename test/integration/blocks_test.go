@@ -216,8 +216,8 @@ func TestWhatIsNoFaultOfAHostBlocksNothing(t *testing.T) {
 	waiting := f.submit("acme", job.Spec{Workflow: picture(2), OnlyHosts: []string{"nowhere"}})
 	f.await(waiting, job.Waiting)
 	for _, r := range []jetstream.Receipt{running, waiting} {
-		var answer dispatcher.CancelAnswer
-		if err := f.q.Call(f.context(), "cancel", dispatcher.JobRequest{Tenant: r.Tenant, Job: r.Job, By: "ops"}, &answer); err != nil || answer.State != job.Cancelled {
+		var answer jetstream.CancelAnswer
+		if err := f.q.Call(f.context(), "cancel", jetstream.CancelRequest{Tenant: r.Tenant, Job: r.Job, By: "ops"}, &answer); err != nil || answer.State != job.Cancelled {
 			t.Fatalf("cancel %s: %+v, %v", r.Job, answer, err)
 		}
 		if end := f.end(r); end.EventKind != job.Cancelled || end.By != "ops" {

@@ -60,9 +60,9 @@ func TestACancelOutlivesARestartOfEverything(t *testing.T) {
 func TestCancelAnswersHowTheJobEnded(t *testing.T) {
 	t.Parallel()
 	f := start(t, setup{dispatchers: 2, hosts: names("a")})
-	ask := func(id string, force bool) (dispatcher.CancelAnswer, error) {
-		var answer dispatcher.CancelAnswer
-		err := f.q.Call(f.context(), "cancel", dispatcher.JobRequest{Tenant: "acme", Job: job.ID(id), Force: force, By: "ops"}, &answer)
+	ask := func(id string, force bool) (jetstream.CancelAnswer, error) {
+		var answer jetstream.CancelAnswer
+		err := f.q.Call(f.context(), "cancel", jetstream.CancelRequest{Tenant: "acme", Job: job.ID(id), Force: force, By: "ops"}, &answer)
 		return answer, err
 	}
 	var missing *jetstream.NotFound

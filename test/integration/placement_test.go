@@ -58,7 +58,7 @@ func TestAStrangersPromptCountsAsLoad(t *testing.T) {
 			t.Errorf("job %d ended %s on %q, where a stranger's prompt runs", n, end.EventKind, end.Host)
 		}
 	}
-	if _, verdicts := f.why(dispatcher.WhyRequest{Workflow: inverted(2, 1)}); verdicts["a"].Code != "busy" || !verdicts["b"].Eligible {
+	if _, verdicts := f.why(jetstream.WhyRequest{Workflow: inverted(2, 1)}); verdicts["a"].Code != "busy" || !verdicts["b"].Eligible {
 		t.Errorf("why says %+v", verdicts)
 	}
 	// A job that may run nowhere else stands behind the stranger's, and is not counted as foreign itself.
