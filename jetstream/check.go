@@ -183,6 +183,8 @@ func (s *TenantSettings) check() error {
 	var c checks
 	c.that(s.Weight > 0 && s.Weight <= mostBacklog, "the weight is %v, and cannot be but above 0, to %d", s.Weight, mostBacklog)
 	c.count("max_running", int64(s.MaxRunning), math.MaxInt32)
+	c.count("max_unfinished", int64(s.MaxUnfinished), math.MaxInt32)
+	c.count("max_bytes", s.MaxBytes, math.MaxInt64)
 	return c.err
 }
 
@@ -230,6 +232,7 @@ func checkEvent(e *job.Event) error {
 	c.hash(e.Hash)
 	c.that(e.Host == "" || job.ValidHost(e.Host), "%.80q is no host", e.Host)
 	c.count("the position", int64(e.Position), math.MaxInt32)
+	c.count("bytes", e.Bytes, math.MaxInt32)
 	c.count("the size", e.Size, math.MaxInt64)
 	c.that(e.Kind == "" || e.Kind.Valid(), "the kind %.80q is unknown", e.Kind)
 	c.that(e.Progress >= 0 && e.Progress <= 1, "the progress is %v", e.Progress)

@@ -46,6 +46,7 @@ type Queue struct {
 	eventsAge   time.Duration
 	room        int64        // what all streams may hold together; 0 = their maxima are left alone
 	maxJob      atomic.Int64 // bytes of a job that COMFY_JOBS takes; 0 = as many as NATS does
+	jobsRoom    atomic.Int64 // bytes that COMFY_JOBS holds at most; 0 = as many as come
 
 	clock      clock
 	reconnects generation
@@ -184,7 +185,11 @@ func (q *Queue) stream(ctx context.Context, name string) (natsjs.Stream, error) 
 // heedJobs reads what the stream of jobs takes.
 func (q *Queue) heedJobs(cfg *natsjs.StreamConfig) {
 	q.maxJob.Store(max(0, int64(cfg.MaxMsgSize)-headroom))
+	q.jobsRoom.Store(max(0, cfg.MaxBytes))
 }
+
+// JobsRoom is how many bytes of unfinished jobs COMFY_JOBS holds at most; 0 is no maximum.
+func (q *Queue) JobsRoom() int64 { return q.jobsRoom.Load() }
 
 func objects(ctx context.Context, t topology, name string) (natsjs.ObjectStore, error) {
 	return answered(ctx, func(ctx context.Context) (natsjs.ObjectStore, error) { return t.objects(ctx, name) })

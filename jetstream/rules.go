@@ -22,6 +22,9 @@ type Affinity struct {
 type TenantSettings struct {
 	Weight     float64 `json:"weight"`      // of its fair share; 1 is usual
 	MaxRunning int     `json:"max_running"` // jobs on all hosts together; 0 is no cap
+
+	MaxUnfinished int   `json:"max_unfinished,omitempty"` // jobs that have not ended; 0 is no cap
+	MaxBytes      int64 `json:"max_bytes,omitempty"`      // of their bodies; 0 is half of what COMFY_JOBS holds at most
 }
 
 // SetAffinity writes the rule of a workflow.

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 
+	"github.com/comfyherd/comfyherd/internal/daemon"
 	"github.com/comfyherd/comfyherd/internal/job"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
@@ -14,7 +15,7 @@ import (
 // tenantsCmd is about shares.
 type tenantsCmd struct {
 	List tenantsListCmd `cmd:"" default:"withargs" help:"List tenants with settings of their own (what tenants does alone)."`
-	Set  tenantsSetCmd  `cmd:"" help:"Change a tenant's weight or cap."`
+	Set  tenantsSetCmd  `cmd:"" help:"Change a tenant's weight or caps."`
 }
 
 type tenantsListCmd struct {
@@ -59,16 +60,23 @@ func tellTenants(c *console, answer jetstream.TenantsAnswer) error {
 		c.say("no tenant has settings of its own: all have weight 1 and no cap")
 		return nil
 	}
-	rows := [][]string{{"TENANT", "WEIGHT", "MAX RUNNING"}}
+	rows := [][]string{{"TENANT", "WEIGHT", "MAX RUNNING", "MAX UNFINISHED", "MAX BYTES"}}
 	for _, name := range slices.Sorted(maps.Keys(answer.Tenants)) {
 		s := answer.Tenants[name]
-		most := "no cap"
-		if s.MaxRunning > 0 {
-			most = fmt.Sprint(s.MaxRunning)
+		bytes := "as usual"
+		if s.MaxBytes > 0 {
+			bytes = daemon.Size(s.MaxBytes).String()
 		}
-		rows = append(rows, []string{string(name), fmt.Sprint(s.Weight), most})
+		rows = append(rows, []string{string(name), fmt.Sprint(s.Weight), capWord(s.MaxRunning), capWord(s.MaxUnfinished), bytes})
 	}
 	return c.table(rows)
+}
+
+func capWord(most int) string {
+	if most > 0 {
+		return fmt.Sprint(most)
+	}
+	return "no cap"
 }
 
 type tenantsSetCmd struct {
@@ -76,13 +84,17 @@ type tenantsSetCmd struct {
 	Tenant     string   `arg:"" help:"Name of the tenant."`
 	Weight     *float64 `placeholder:"X" help:"Its share beside others; 1 is usual."`
 	MaxRunning *int     `placeholder:"N" help:"Jobs on all hosts together; 0 is no cap."`
+
+	MaxUnfinished *int         `placeholder:"N" help:"Jobs that have not ended; those beyond are dead with reason over_quota. 0 is no cap."`
+	MaxBytes      *daemon.Size `placeholder:"SIZE" help:"Bytes of jobs that have not ended, such as 200MiB; 0 is half of what COMFY_JOBS holds at most."`
 }
 
 // Help is shown after the flags.
 func (*tenantsSetCmd) Help() string {
 	return `Examples:
   dispatcher tenants set acme --weight 2
-  dispatcher tenants set acme --max-running 4`
+  dispatcher tenants set acme --max-running 4
+  dispatcher tenants set acme --max-unfinished 5000 --max-bytes 200MiB`
 }
 
 // Run writes.
@@ -90,14 +102,18 @@ func (t *tenantsSetCmd) Run(ctx context.Context, c *console) error {
 	switch {
 	case !job.Tenant(t.Tenant).Valid():
 		return fmt.Errorf("%q is no tenant name; use 1 to 64 of A-Z a-z 0-9 _ -", t.Tenant)
-	case t.Weight == nil && t.MaxRunning == nil:
-		return errors.New("tenants set has nothing to say; give --weight or --max-running")
+	case t.Weight == nil && t.MaxRunning == nil && t.MaxUnfinished == nil && t.MaxBytes == nil:
+		return errors.New("tenants set has nothing to say; give --weight, --max-running, --max-unfinished or --max-bytes")
+	case t.MaxUnfinished != nil && *t.MaxUnfinished < 0:
+		return fmt.Errorf("--max-unfinished %d is negative; give 0 for no cap", *t.MaxUnfinished)
 	case t.Weight != nil && *t.Weight <= 0:
 		return fmt.Errorf("--weight %g is no share; give a number above 0", *t.Weight)
 	case t.MaxRunning != nil && *t.MaxRunning < 0:
 		return fmt.Errorf("--max-running %d is negative; give 0 for no cap", *t.MaxRunning)
 	}
-	answer, err := t.tenants(ctx, c, jetstream.TenantsRequest{Tenant: job.Tenant(t.Tenant), Weight: t.Weight, MaxRunning: t.MaxRunning})
+	answer, err := t.tenants(ctx, c, jetstream.TenantsRequest{
+		Tenant: job.Tenant(t.Tenant), Weight: t.Weight, MaxRunning: t.MaxRunning, MaxUnfinished: t.MaxUnfinished, MaxBytes: (*int64)(t.MaxBytes),
+	})
 	if err != nil {
 		return err
 	}

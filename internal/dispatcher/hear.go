@@ -221,12 +221,14 @@ func (b *brain) hearTenant(c jetstream.Change) {
 	b.mirror(tenantSource, c, func(c jetstream.Change, _ time.Time) {
 		if s, ok := jetstream.TenantOf(c); ok {
 			b.tenants[c.Key] = true
+			b.d.quotas.put(job.Tenant(c.Key), s)
 			b.fleet.PutTenant(route.Tenant(c.Key), s.Weight, s.MaxRunning)
 			b.putCap(route.Tenant(c.Key), s.MaxRunning)
 			b.dirty, b.review = true, true
 		}
 	}, func(c jetstream.Change, _ time.Time) {
 		delete(b.tenants, c.Key)
+		b.d.quotas.remove(job.Tenant(c.Key))
 		b.fleet.PutTenant(route.Tenant(c.Key), 1, 0)
 		b.putCap(route.Tenant(c.Key), 0)
 		b.dirty, b.review = true, true

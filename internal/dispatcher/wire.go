@@ -34,6 +34,7 @@ type jobsWire interface {
 	Park(lease jetstream.Lease, rest time.Duration) error
 	FinishSoon(lease jetstream.Lease) error
 	TooLarge(body int) string
+	JobsRoom() int64
 	AckWait() time.Duration
 }
 

@@ -1,14 +1,18 @@
 package integration_test
 
 import (
+	"bytes"
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/nats-io/nats.go"
+	natsjs "github.com/nats-io/nats.go/jetstream"
 
 	"github.com/comfyherd/comfyherd/internal/access"
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/jetstream"
 )
 
 // Row 8: a window for duplicates would be common to all tenants. There is none, and an id that came as Nats-Msg-Id stays
@@ -75,4 +79,82 @@ func TestAHostsKeyEmptiesNoBucket(t *testing.T) {
 		t.Error("acme's picture is gone")
 	}
 	f.runs(acme, "acme", "after")
+}
+
+// Row 5: bodies that are no jobs would fill the disk, each for thirty days. They are kept as their beginnings, and NATS refuses
+// those that are larger than any job.
+func TestAFloodOfInvalidBodiesFillsNothing(t *testing.T) {
+	t.Parallel()
+	const most = 2 << 20 // of dead letters, far less than the flood has
+	f := startClosed(t, names("gpu-1")...)
+	f.editStream(jetstream.DeadStream, func(cfg *natsjs.StreamConfig) { cfg.MaxBytes = most })
+	acme, _ := f.tenant("acme")
+	bolt, _ := f.as(f.folder.Tenant("bolt", access.TenantSettings{MaxPayload: 8 << 20}))
+	events := f.listen(acme, "comfy.events.jobs.acme.>")
+	send := func(size int) string {
+		answer, err := bolt.RequestWithContext(f.context(), "comfy.jobs.bolt.5", bytes.Repeat([]byte("x"), size))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(answer.Data)
+	}
+	for range 6 {
+		if answer := send(8<<20 - 8<<10); !strings.Contains(answer, "message size exceeds maximum allowed") {
+			t.Fatalf("a body of 8 MiB: %s", answer)
+		}
+	}
+	const size = 1 << 20
+	for i := range 66 {
+		if i%10 == 0 {
+			f.publish(acme, "acme", job.Spec{ID: job.ID(fmt.Sprint("meanwhile-", i)), Workflow: picture(0x010203 + i)})
+		}
+		if answer := send(size); strings.Contains(answer, "error") {
+			t.Fatalf("body %d: %s", i, answer)
+		}
+	}
+	for range 7 {
+		f.next(events, ".completed")
+	}
+	f.eventually("every body is refused", func() bool { return f.total("COMFY_EVENTS", "comfy.events.jobs.bolt.*.dead") == 66 })
+	f.runs(acme, "acme", "after")
+	letters := 0
+	err := f.q.DeadLetters(f.context(), "bolt", time.Time{}, func(l jetstream.DeadLetter) bool {
+		letters++
+		if len(l.Body) != 4096 || l.Header.Get("Comfy-Truncated") != fmt.Sprint(size) {
+			t.Errorf("a letter has %d bytes of %s", len(l.Body), l.Header.Get("Comfy-Truncated"))
+		}
+		return true
+	})
+	if err != nil || letters != 66 {
+		t.Errorf("%d letters, %v", letters, err)
+	}
+	js, err := natsjs.New(f.nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dead, err := js.Stream(f.context(), jetstream.DeadStream)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if held := dead.CachedInfo().State.Bytes; held > most {
+		t.Errorf("dead letters hold %d bytes", held)
+	}
+}
+
+// editStream does what an operator does by hand.
+func (f *closed) editStream(name string, edit func(*natsjs.StreamConfig)) {
+	f.t.Helper()
+	js, err := natsjs.New(f.nc)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	stream, err := js.Stream(f.context(), name)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	cfg := stream.CachedInfo().Config
+	edit(&cfg)
+	if _, err := js.UpdateStream(f.context(), cfg); err != nil {
+		f.t.Fatal(err)
+	}
 }
