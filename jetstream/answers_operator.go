@@ -101,6 +101,14 @@ type TenantsRequest struct {
 	By    string     `json:"by,omitempty"`    // who asks; at most 64 characters are kept
 	After job.Tenant `json:"after,omitempty"` // when listing: only tenants behind this one; Next of the answer before
 	Limit int        `json:"limit,omitempty"` // when listing: at most so many, and never more than 500
+
+	MaxUnfinished *int   `json:"max_unfinished,omitempty"`
+	MaxBytes      *int64 `json:"max_bytes,omitempty"`
+}
+
+// Sets reports whether it sets anything.
+func (r *TenantsRequest) Sets() bool {
+	return r.Weight != nil || r.MaxRunning != nil || r.MaxPriority != nil || r.MaxUnfinished != nil || r.MaxBytes != nil
 }
 
 // TenantsAnswer lists the tenants with settings of their own.

@@ -184,6 +184,8 @@ func (s *TenantSettings) check() error {
 	c.that(s.Weight > 0 && s.Weight <= mostBacklog, "the weight is %v, and cannot be but above 0, to %d", s.Weight, mostBacklog)
 	c.count("max_running", int64(s.MaxRunning), math.MaxInt32)
 	c.that(s.MaxPriority == nil || s.MaxPriority.Valid(), "max_priority is none of 0 to 9")
+	c.count("max_unfinished", int64(s.MaxUnfinished), math.MaxInt32)
+	c.count("max_bytes", s.MaxBytes, math.MaxInt64)
 	return c.err
 }
 
@@ -231,6 +233,7 @@ func checkEvent(e *job.Event) error {
 	c.hash(e.Hash)
 	c.that(e.Host == "" || job.ValidHost(e.Host), "%.80q is no host", e.Host)
 	c.count("the position", int64(e.Position), math.MaxInt32)
+	c.count("bytes", e.Bytes, math.MaxInt32)
 	c.count("the size", e.Size, math.MaxInt64)
 	c.that(e.Kind == "" || e.Kind.Valid(), "the kind %.80q is unknown", e.Kind)
 	c.that(e.Progress >= 0 && e.Progress <= 1, "the progress is %v", e.Progress)

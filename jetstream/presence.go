@@ -164,7 +164,7 @@ func (q *Queue) BeatDispatcher(ctx context.Context, s *DispatcherState) error {
 
 // Leave ends a host's presence at once, at a graceful end.
 func (q *Queue) Leave(ctx context.Context, host string) error {
-	return wrap(q.hosts.Purge(ctx, host), "end presence of host %s", host)
+	return wrap(q.hosts.Delete(ctx, host), "end presence of host %s", host)
 }
 
 // LeaveDispatcher ends a dispatcher's presence at once.

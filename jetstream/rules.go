@@ -24,7 +24,9 @@ type TenantSettings struct {
 	MaxRunning int     `json:"max_running"` // jobs on all hosts together; 0 is no cap
 
 	// MaxPriority is what jobs of a higher one count as; without it the dispatchers' default holds.
-	MaxPriority *job.Priority `json:"max_priority,omitempty"`
+	MaxPriority   *job.Priority `json:"max_priority,omitempty"`
+	MaxUnfinished int           `json:"max_unfinished,omitempty"` // jobs that have not ended; 0 is no cap
+	MaxBytes      int64         `json:"max_bytes,omitempty"`      // of their bodies; 0 is half of what COMFY_JOBS holds at most
 }
 
 // SetAffinity writes the rule of a workflow.

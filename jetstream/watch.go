@@ -106,12 +106,12 @@ func ended(watcher natsjs.KeyWatcher) {
 // bucket tells how a bucket stands, and makes it when it is missing.
 func (q *Queue) bucket(ctx context.Context, bucket string) (*natsjs.StreamInfo, error) {
 	stream, err := q.js.Stream(ctx, "KV_"+bucket)
-	if errors.Is(err, natsjs.ErrStreamNotFound) && !q.cfg.ReadOnly {
+	if errors.Is(err, natsjs.ErrStreamNotFound) && !q.cfg.ReadOnly && !q.cfg.NoConsumers {
 		cfg := q.cfg
 		cfg.PresenceTTL = q.presenceTTL
-		t := topology{js: q.js, cfg: cfg}
+		t := topology{js: q.js, cfg: cfg, room: q.room}
 		for _, want := range t.buckets() {
-			if want.Bucket != bucket {
+			if want.Name != "KV_"+bucket {
 				continue
 			}
 			if _, err := t.keyValue(ctx, want); err != nil {

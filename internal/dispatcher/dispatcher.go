@@ -91,6 +91,7 @@ type Dispatcher struct {
 	started time.Time
 	brain   *brain
 	history *jobHistory
+	quotas  *quotas
 	counter *counter
 	metrics *metrics
 	ids     turns
@@ -115,7 +116,9 @@ func newOn(q wire, cfg Config) (*Dispatcher, error) {
 		started: q.Now(), files: newFiles(q, cfg.MaxInput), crew: crew.Muster(), metrics: newMetrics(cfg.Registerer), ids: turns{last: map[idKey]*turn{}},
 	}
 	d.brain, d.counter = newBrain(d), newCounter()
-	d.history = newJobHistory(q, cfg.HistoryRows, d.log)
+	d.history, d.quotas = newJobHistory(q, cfg.HistoryRows, d.log), newQuotas()
+	d.quotas.count, d.quotas.beside = d.history.held, d.crew.Go
+	d.quotas.usual = func() quota { return quota{bytes: q.JobsRoom() / 2} }
 	return d, nil
 }
 

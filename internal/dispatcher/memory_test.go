@@ -147,7 +147,8 @@ func (m *memory) ClockOff() time.Duration    { return m.off }
 func (m *memory) AckWait() time.Duration     { return ackWait }
 func (m *memory) PresenceTTL() time.Duration { return presenceTTL }
 func (m *memory) EventsAge() time.Duration   { return eventsAge }
-func (m *memory) MaxBody() int               { return 1 << 20 }
+func (m *memory) TooLarge(int) string        { return "" }
+func (m *memory) JobsRoom() int64            { return 0 }
 func (m *memory) AnswerBytes() int           { return 8 << 10 }
 
 func (m *memory) Connected() bool {

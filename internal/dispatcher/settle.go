@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"slices"
 	"time"
@@ -219,7 +220,11 @@ func (d *Dispatcher) end(ctx context.Context, o *owned, why ending) error {
 	}
 	d.finish(ctx, &o.message, o.lease)
 	d.metrics.ended.WithLabelValues(string(job.Dead), string(why.reason)).Inc()
-	d.log.Warn("a job is dead", "tenant", o.job.Tenant, "job", o.job.ID, "reason", why.reason, "why", e.Message, "hash", e.Hash.Short())
+	level := slog.LevelWarn
+	if why.reason == failure.OverQuota { // somebody's flood
+		level = slog.LevelInfo
+	}
+	d.log.Log(ctx, level, "a job is dead", "tenant", o.job.Tenant, "job", o.job.ID, "reason", why.reason, "why", e.Message, "hash", e.Hash.Short())
 	return nil
 }
 
