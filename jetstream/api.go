@@ -98,3 +98,18 @@ func (q *Queue) Call(ctx context.Context, name string, request, answer any) erro
 	}
 	return wrap(json.Unmarshal(msg.Data, answer), "decode answer to %s", name)
 }
+
+// AllHosts asks the dispatchers for every host, page by page.
+func (q *Queue) AllHosts(ctx context.Context) ([]HostInfo, error) {
+	all := []HostInfo{}
+	for request := (HostsRequest{}); ; {
+		var page HostsAnswer
+		if err := q.Call(ctx, "hosts", request, &page); err != nil {
+			return nil, err
+		}
+		all = append(all, page.Hosts...)
+		if request.After = page.Next; page.Next == "" {
+			return all, nil
+		}
+	}
+}

@@ -39,6 +39,7 @@ const (
 	RequeueOfHeader = "Comfy-Requeue-Of"
 	ReasonHeader    = "Comfy-Reason"
 	LeaseHeader     = "Comfy-Lease"
+	ExtraDataHeader = "Comfy-Extra-Data"
 
 	tenantHeader       = "Comfy-Tenant"
 	priorityHeader     = "Comfy-Priority"
@@ -76,6 +77,7 @@ const (
 	hostStates         = "comfy.hosts.*.state"
 	blockEventsPrefix  = "comfy.events.blocks."
 	hostEventsPrefix   = "comfy.events.hosts."
+	actEventsPrefix    = "comfy.events.operator." // what somebody has changed by a call
 	jobEventsPrefix    = "comfy.events.jobs."
 	allEvents          = "comfy.events.>"
 	eventsPrefix       = "comfy.events."
@@ -143,6 +145,12 @@ func splitEventSubject(subject string) (job.Tenant, job.ID, job.EventKind, bool)
 		return "", "", "", false
 	}
 	return job.Tenant(parts[3]), job.ID(parts[4]), job.EventKind(parts[5]), true
+}
+
+// JobOfEvent says of which job an event is that is stored on a subject; false when it is no job's, or its names cannot be.
+func JobOfEvent(subject string) (job.Tenant, job.ID, job.EventKind, bool) {
+	tenant, id, kind, ok := splitEventSubject(subject)
+	return tenant, id, kind, ok && tenant.Valid() && id.Valid()
 }
 
 // splitLane takes comfy.jobs.<tenant>.<priority> apart.

@@ -162,13 +162,14 @@ func (q *Queue) bind(ctx context.Context, t topology) error {
 
 // reader opens a stream for the reads that decisions rest on. Of several copies the leader is asked: any copy answers
 // a direct get, also one that is behind, and a chain that it has not seen yet would count as none. nats.go asks the
-// leader when the stream, as this handle remembers it, has no direct gets; Info must not be called on it.
+// leader when the stream, as this handle remembers it, has no direct gets; Info must not be called on it. Who may make no
+// consumer may ask a leader for events alone: he reads no bucket but for his own keys, and nothing rests on these.
 func (q *Queue) reader(ctx context.Context, name string) (natsjs.Stream, error) {
 	stream, err := q.stream(ctx, name)
 	if err != nil {
 		return nil, fmt.Errorf("open stream %s: %w", name, err)
 	}
-	if cfg := &stream.CachedInfo().Config; cfg.Replicas > 1 {
+	if cfg := &stream.CachedInfo().Config; cfg.Replicas > 1 && (!q.cfg.NoConsumers || name == EventsStream) {
 		cfg.AllowDirect = false
 	}
 	return stream, nil

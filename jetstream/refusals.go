@@ -32,6 +32,9 @@ func (e *TooMany) Error() string    { return e.Message }
 func (e *Failed) Error() string     { return e.Message }
 func (e *Stopping) Error() string   { return e.Message }
 
+// Refused reports whether an error is an answer that says why nothing was done.
+func Refused(err error) bool { return codeOf(err) != "500" }
+
 // codeOf is the code that an error is told with.
 func codeOf(err error) string {
 	if _, is := errors.AsType[*BadRequest](err); is {

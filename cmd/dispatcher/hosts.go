@@ -97,21 +97,20 @@ func drainedBy(ctx context.Context, q *jetstream.Queue, h *jetstream.HostState) 
 
 // listHosts asks the dispatchers, who know blocks and strikes too, and without them reads who is there.
 func listHosts(ctx context.Context, c *console, q *jetstream.Queue) ([]jetstream.HostInfo, error) {
-	var answer jetstream.HostsAnswer
-	err := q.Call(ctx, "hosts", struct{}{}, &answer)
+	hosts, err := q.AllHosts(ctx)
 	if errors.Is(err, nats.ErrNoResponders) {
 		c.say("no dispatcher is running, so blocks and strikes are not known; start one with `dispatcher run`")
 		var states []jetstream.HostState
 		states, err = q.Hosts(ctx)
 		for i := range states {
-			answer.Hosts = append(answer.Hosts, jetstream.HostInfo{HostState: states[i]})
+			hosts = append(hosts, jetstream.HostInfo{HostState: states[i]})
 		}
 	}
-	slices.SortFunc(answer.Hosts, func(a, b jetstream.HostInfo) int { return strings.Compare(a.Host, b.Host) })
-	if answer.Hosts == nil {
-		answer.Hosts = []jetstream.HostInfo{}
+	slices.SortFunc(hosts, func(a, b jetstream.HostInfo) int { return strings.Compare(a.Host, b.Host) })
+	if hosts == nil {
+		hosts = []jetstream.HostInfo{}
 	}
-	return answer.Hosts, err
+	return hosts, err
 }
 
 func hostRow(h *jetstream.HostInfo, now time.Time) []string {

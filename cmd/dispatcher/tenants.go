@@ -34,14 +34,24 @@ func (t *tenantsListCmd) Run(ctx context.Context, c *console) error {
 	return tellTenants(c, answer)
 }
 
+// tenants asks until all settings are there.
 func (f *client) tenants(ctx context.Context, c *console, request jetstream.TenantsRequest) (jetstream.TenantsAnswer, error) {
-	var answer jetstream.TenantsAnswer
+	all := jetstream.TenantsAnswer{Tenants: map[job.Tenant]jetstream.TenantSettings{}}
 	q, done, err := f.open(ctx, c)
 	if err != nil {
-		return answer, err
+		return all, err
 	}
 	defer done()
-	return answer, q.Call(ctx, "tenants", request, &answer)
+	for request.By = by(); ; {
+		var page jetstream.TenantsAnswer
+		if err := q.Call(ctx, "tenants", request, &page); err != nil {
+			return all, err
+		}
+		maps.Copy(all.Tenants, page.Tenants)
+		if request.After = page.Next; page.Next == "" {
+			return all, nil
+		}
+	}
 }
 
 func tellTenants(c *console, answer jetstream.TenantsAnswer) error {

@@ -88,7 +88,7 @@ func (w *watchCmd) subject() string {
 }
 
 func (w *watchCmd) wanted(subject string) bool {
-	return !w.Blocks || !strings.HasPrefix(subject, "comfy.events.jobs.")
+	return !w.Blocks || strings.HasPrefix(subject, "comfy.events.blocks.") || strings.HasPrefix(subject, "comfy.events.hosts.")
 }
 
 // printer writes events, one a line.
@@ -145,8 +145,27 @@ func lineOf(note *jetstream.Note, what string) line {
 		var e jetstream.HostEvent
 		_ = json.Unmarshal(note.Body, &e) // a foreign body has nothing to add
 		return line{who: "host", host: clean(tokens[3]), why: clean(firstLine(e.Reason))}
+	case len(tokens) == 4 && tokens[2] == "operator":
+		return actLine(note.Body)
 	}
 	return line{who: clean(note.Subject)}
+}
+
+// actLine says who has changed something by a call, and what.
+func actLine(body []byte) line {
+	var a jetstream.Act
+	if json.Unmarshal(body, &a) != nil {
+		return line{who: "operator"}
+	}
+	conditions := string(a.Request)
+	if conditions == "{}" {
+		conditions = ""
+	}
+	why := strings.TrimSpace(fmt.Sprintf("%d changed %s", a.Count, conditions))
+	if a.Error != "" {
+		why += ": " + firstLine(a.Error)
+	}
+	return line{who: clean(a.By), why: clean(why)}
 }
 
 func jobLine(tenant, id, what string, note *jetstream.Note) line {

@@ -55,6 +55,9 @@ type Wire = wire
 // Puller takes deliveries.
 type Puller = puller
 
+// EventReader reads stored events.
+type EventReader = eventReader
+
 // NewOn makes a dispatcher on another wire than NATS.
 func NewOn(w Wire, cfg Config) (*Dispatcher, error) { return newOn(w, cfg) }
 

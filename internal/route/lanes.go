@@ -13,7 +13,8 @@ type LaneStat struct {
 	Depth    int       `json:"depth"` // tickets, due or not
 	Oldest   time.Time `json:"oldest,omitzero"`
 	Running  int       `json:"running"`
-	Share    float64   `json:"share"` // of the GPU-seconds used lately at this priority, 0 to 1
+	Share    float64   `json:"share"`           // of the GPU-seconds used lately at this priority, 0 to 1
+	Place    int       `json:"place,omitempty"` // that a job would have which comes now; only in what a tenant is told
 }
 
 // Lanes lists the lanes in which jobs wait or run, highest priority first, and within it first in turn first.
