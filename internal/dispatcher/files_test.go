@@ -22,78 +22,78 @@ import (
 )
 
 // filesOn starts NATS.
-func filesOn(t *testing.T) (url string) {
-	t.Helper()
-	server, err := embedded.Start(embedded.Config{Port: -1, StoreDir: t.TempDir()})
+func filesOn(tb testing.TB) (url string) {
+	tb.Helper()
+	server, err := embedded.Start(embedded.Config{Port: -1, StoreDir: tb.TempDir()})
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		if err := server.Close(); err != nil {
-			t.Error(err)
+			tb.Error(err)
 		}
 	})
 	return server.URL()
 }
 
-func connectTo(t *testing.T, url string) *nats.Conn {
-	t.Helper()
+func connectTo(tb testing.TB, url string) *nats.Conn {
+	tb.Helper()
 	nc, err := nats.Connect(url, nats.Timeout(time.Minute))
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	t.Cleanup(nc.Close)
+	tb.Cleanup(nc.Close)
 	return nc
 }
 
-func openQueue(t *testing.T, url string) *jetstream.Queue {
-	t.Helper()
-	q, err := jetstream.Open(t.Context(), connectTo(t, url), jetstream.Config{})
+func openQueue(tb testing.TB, url string) *jetstream.Queue {
+	tb.Helper()
+	q, err := jetstream.Open(tb.Context(), connectTo(tb, url), jetstream.Config{})
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	t.Cleanup(q.Close)
+	tb.Cleanup(q.Close)
 	return q
 }
 
 // serveFiles answers calls on files as a dispatcher of its own does, until stop.
-func serveFiles(t *testing.T, url string) (stop func()) {
-	t.Helper()
-	start, stop := filesServer(t, url)
+func serveFiles(tb testing.TB, url string) (stop func()) {
+	tb.Helper()
+	start, stop := filesServer(tb, url)
 	start()
 	return stop
 }
 
 // filesServer is a dispatcher that answers calls on files once it is started.
-func filesServer(t *testing.T, url string) (start, stop func()) {
-	t.Helper()
-	q := openQueue(t, url)
+func filesServer(tb testing.TB, url string) (start, stop func()) {
+	tb.Helper()
+	q := openQueue(tb, url)
 	ctx, cancel := context.WithCancel(context.Background())
 	var over sync.WaitGroup
 	start = func() {
 		over.Go(func() {
 			api := jetstream.API{Version: "1.0.0", TenantCalls: dispatcher.FileCalls(q, 1<<30)}
 			if err := q.ServeAPI(ctx, api); !errors.Is(err, context.Canceled) {
-				t.Errorf("the service ended: %v", err)
+				tb.Errorf("the service ended: %v", err)
 			}
 		})
 	}
 	stop = func() { cancel(); over.Wait() }
-	t.Cleanup(stop)
+	tb.Cleanup(stop)
 	return start, stop
 }
 
 // clientOf is a tenant's client, when somebody answers.
-func clientOf(t *testing.T, url string) *jetstream.Client {
-	t.Helper()
-	c := jetstream.NewClient(connectTo(t, url), "acme")
+func clientOf(tb testing.TB, url string) *jetstream.Client {
+	tb.Helper()
+	c := jetstream.NewClient(connectTo(tb, url), "acme")
 	for {
-		_, err := c.StatFile(t.Context(), "acme/none")
+		_, err := c.StatFile(tb.Context(), "acme/none")
 		if _, missing := errors.AsType[*jetstream.NotFound](err); missing {
 			return c
 		}
-		if t.Context().Err() != nil || !errors.Is(err, nats.ErrNoResponders) {
-			t.Fatalf("nobody answers: %v", err)
+		if tb.Context().Err() != nil || !errors.Is(err, nats.ErrNoResponders) {
+			tb.Fatalf("nobody answers: %v", err)
 		}
 	}
 }
