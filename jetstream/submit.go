@@ -137,6 +137,7 @@ const (
 	messageTooLargeCode       natsjs.ErrorCode = 10054
 	wrongLastSequenceCode     natsjs.ErrorCode = 10071
 	wrongLastSequenceInFlight natsjs.ErrorCode = 10164
+	duplicateInFlightCode     natsjs.ErrorCode = 10158 // of a message id
 	noMessageFoundCode        natsjs.ErrorCode = 10037
 	replicasNotSupportedCode  natsjs.ErrorCode = 10074
 )
