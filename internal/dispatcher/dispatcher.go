@@ -83,6 +83,7 @@ type Dispatcher struct {
 	brain   *brain
 	metrics *metrics
 	ids     turns
+	gate    gate       // what each tenant has under way
 	crew    *crew.Crew // runs the walks
 
 	wrong    bool        // the machine's clock is; of the presence loop
@@ -100,7 +101,7 @@ func newOn(q wire, cfg Config) (*Dispatcher, error) {
 	}
 	d := &Dispatcher{
 		q: q, cfg: cfg, log: cfg.Logger.With("dispatcher", cfg.Name), source: "comfyherd/dispatcher/" + cfg.Name,
-		started: q.Now(), crew: crew.Muster(), metrics: newMetrics(cfg.Registerer), ids: turns{last: map[idKey]*turn{}},
+		started: q.Now(), crew: crew.Muster(), metrics: newMetrics(cfg.Registerer), ids: turns{last: map[idKey]*turn{}}, gate: newGate(),
 	}
 	d.brain = newBrain(d)
 	return d, nil
