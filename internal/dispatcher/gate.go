@@ -32,7 +32,7 @@ const (
 	gatePause = time.Millisecond       // between two that come back
 	gateBytes = 8 << 20                // that are read of a tenant in a second, while there are several tenants
 	gateLong  = 5 * time.Minute        // longest time
-	mixedTime = 2 * time.Second        // how long several tenants count as such
+	mixedTime = time.Minute            // how long several tenants count as such
 	gateKept  = 1024                   // tenants that may be known although nothing of theirs is under way
 )
 

@@ -37,7 +37,7 @@ func TestBesideAnotherATenantHasOnlySoManyDeliveriesUnderWay(t *testing.T) {
 	if putOff := g.Enter("bolt", 100, now); putOff != 0 {
 		t.Errorf("when one has left the next is put off for %v", putOff)
 	}
-	if putOff := g.Enter("bolt", 100, now.Add(3*time.Second)); putOff != 0 {
+	if putOff := g.Enter("bolt", 100, now.Add(61*time.Second)); putOff != 0 {
 		t.Errorf("when the other has been away for some time it is put off for %v", putOff)
 	}
 }

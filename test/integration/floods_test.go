@@ -20,11 +20,12 @@ import (
 	"github.com/comfyherd/comfyherd/internal/job"
 )
 
-// floodTime is how long acme submits jobs while bolt floods, once for each flood; COMFYHERD_FLOOD says another.
+// floodTime is how long acme submits jobs while bolt floods, once for each flood; COMFYHERD_FLOOD says another, of whole seconds.
 const (
-	floodTime = 1500 * time.Millisecond
+	floodTime = time.Second
 	floodPace = 20 * time.Millisecond // between two jobs of acme
 	flooders  = 4                     // that bolt has at once
+	floodMost = 1000                  // things that each does in one floodTime
 )
 
 // TestAFloodKeepsNobodyElsesJobsFromRunning has bolt do one thing as fast as it can, while acme submits a job now and then.
@@ -66,7 +67,12 @@ func TestAFloodKeepsNobodyElsesJobsFromRunning(t *testing.T) {
 		{"invalid bodies", func(nc *nats.Conn, _ int) error { return ask(nc, "comfy.jobs.bolt.5", []byte("no job")) }},
 		{"jobs for later", func(nc *nats.Conn, n int) error { return ask(nc, fmt.Sprintf("comfy.jobs.bolt.%d", n%10), due) }},
 		{"jobs of priority 9", func(nc *nats.Conn, _ int) error { return ask(nc, "comfy.jobs.bolt.9", usually) }},
-		{"large jobs", func(nc *nats.Conn, n int) error { return ask(nc, fmt.Sprintf("comfy.jobs.bolt.%d", n%10), large) }},
+		{"large jobs", func(nc *nats.Conn, n int) error {
+			if n >= 200*int(lasts/floodTime) { // a disk has its limits, which are not what is measured here
+				return ask(nc, "comfy.api.queue", nil)
+			}
+			return ask(nc, fmt.Sprintf("comfy.jobs.bolt.%d", n%10), large)
+		}},
 	} {
 		took := f.underFlood(flood.name, lasts, flood.do)
 		t.Logf("  p99 of acme's jobs rises by %v", (took - without).Round(time.Millisecond))
@@ -98,7 +104,7 @@ func (f *fleet) underFlood(name string, lasts time.Duration, flood func(nc *nats
 		flooding.Go(func() {
 			defer nc.Close()
 			defer q.Close()
-			for ; ctx.Err() == nil; done[k]++ {
+			for ; ctx.Err() == nil && done[k] < floodMost*int(lasts/floodTime); done[k]++ {
 				if err := flood(nc, k+flooders*done[k]); err != nil {
 					f.t.Errorf("%s: %v", name, err)
 					return
@@ -113,9 +119,9 @@ func (f *fleet) underFlood(name string, lasts time.Duration, flood func(nc *nats
 		at := time.Now()
 		sent[f.submit("acme", job.Spec{Workflow: picture(1)}).Job] = at
 	}
-	times := watch.completed(sent)
-	stop()
+	stop() // what it has left behind is still there
 	flooding.Wait()
+	times := watch.completed(sent)
 	slices.Sort(times)
 	sum := 0
 	for _, n := range done {
