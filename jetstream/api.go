@@ -18,108 +18,106 @@ const APIName = "comfy-dispatcher"
 const (
 	apiPrefix  = "comfy.api."
 	apiTimeout = 10 * time.Second
-	apiAtOnce  = 64 // calls that a dispatcher answers at a time; more wait their turn
+	apiAtOnce  = 64   // calls that a dispatcher works on at a time; more wait their turn
+	apiMost    = 1024 // calls that wait or are worked on; more are refused
+
+	answerGrace   = 3 * time.Second // that an asker waits longer than an answer may take
+	stoppingPause = 100 * time.Millisecond
+	lastCalls     = 2 * time.Second // that a service which stops waits for what is under way to it
 )
 
-// Endpoint answers one call of the API: request JSON in, an answer to encode out.
+// API is what a dispatcher answers.
+type API struct {
+	Version     string                    // of the program, semantic
+	Calls       map[string]Endpoint       // comfy.api.<name>: the operator's
+	TenantCalls map[string]TenantEndpoint // comfy.tenants.<tenant>.<name>
+}
+
+// Endpoint answers one call of the operator's API: request JSON in, an answer to encode out.
 type Endpoint func(ctx context.Context, request []byte) (any, error)
 
-// BadRequest is an error of the asker's, told with code 400; NotFound with 404; all others with 500.
-type BadRequest struct{ Message string }
-
-func (e *BadRequest) Error() string { return e.Message }
-
-// NotFound says that what was asked for is not there.
-type NotFound struct{ Message string }
-
-func (e *NotFound) Error() string { return e.Message }
-
-// ServeAPI answers comfy.api.<name> for every endpoint until ctx ends. All dispatchers share the calls.
-func (q *Queue) ServeAPI(ctx context.Context, version string, endpoints map[string]Endpoint) error {
+// ServeAPI answers calls until ctx ends. All dispatchers share them: each goes to one. Of one tenant at most 64 are under
+// way at once, and further ones are refused at once.
+func (q *Queue) ServeAPI(ctx context.Context, api API) error {
 	service, err := micro.AddService(q.nc, micro.Config{
-		Name: APIName, Version: version, Description: "comfyherd dispatcher: jobs, hosts, blocks, tenants",
+		Name: APIName, Version: api.Version, Description: "comfyherd dispatcher: jobs, hosts, blocks, tenants",
 	})
 	if err != nil {
 		return fmt.Errorf("serve the API: %w", err)
 	}
+	d := &desk{nc: q.nc, now: q.Now, taken: map[string]int{}}
+	err = errors.Join(d.serveOperators(ctx, service, api.Calls), d.serveTenants(ctx, service, api.TenantCalls))
+	if err == nil {
+		<-ctx.Done()
+		err = ctx.Err()
+	}
+	d.shutNow()
+	_ = service.Stop() // the connection may be closed already
+	if q.nc.IsConnected() {
+		_ = q.nc.FlushTimeout(lastCalls) // what NATS has sent before it heard of the end is here, and is answered
+	}
+	d.over.Wait()
+	return err
+}
+
+// AnswerBytes is how large the rows of an answer may be: half of what NATS takes in a message.
+func (q *Queue) AnswerBytes() int { return int(q.nc.MaxPayload() / 2) }
+
+// serveOperators adds the operator's calls to the service.
+func (d *desk) serveOperators(ctx context.Context, service micro.Service, endpoints map[string]Endpoint) error {
 	atOnce := make(chan struct{}, apiAtOnce)
 	for name, endpoint := range endpoints {
 		handler := micro.HandlerFunc(func(r micro.Request) {
-			select {
-			case atOnce <- struct{}{}:
-			case <-ctx.Done():
-				return
-			}
-			go func() {
-				defer func() { <-atOnce }()
-				q.serveCall(ctx, r, endpoint)
-			}()
+			c := callOf(r)
+			d.take(ctx, c, "", apiMost, apiTimeout, func(ctx context.Context) (*nats.Msg, error) {
+				select {
+				case atOnce <- struct{}{}:
+					defer func() { <-atOnce }()
+				case <-ctx.Done():
+					return nil, ctx.Err()
+				}
+				answer, err := endpoint(ctx, c.body)
+				if err != nil {
+					return nil, err
+				}
+				body, err := json.Marshal(answer)
+				return &nats.Msg{Data: body}, wrap(err, "encode the answer")
+			})
 		})
 		if err := service.AddEndpoint(strings.ReplaceAll(name, ".", "-"), handler, micro.WithEndpointSubject(apiPrefix+name)); err != nil {
-			return errors.Join(fmt.Errorf("serve API call %s: %w", name, err), service.Stop())
+			return fmt.Errorf("serve API call %s: %w", name, err)
 		}
 	}
-	<-ctx.Done()
-	_ = service.Stop()    // the connection may be closed already
-	for range apiAtOnce { // until none is under way, after which none begins
-		atOnce <- struct{}{}
-	}
-	return ctx.Err()
+	return nil
 }
 
-// serveCall loses an answer that cannot be sent: the asker's timeout covers it. It does not answer by r, which its
-// service still reads when the handler has returned.
-func (q *Queue) serveCall(ctx context.Context, r micro.Request, endpoint Endpoint) {
-	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
-	defer cancel()
-	msg := nats.NewMsg(r.Reply())
-	answer, err := endpoint(ctx, r.Data())
-	if err == nil {
-		msg.Data, err = json.Marshal(answer)
-	}
-	if limit := q.nc.MaxPayload(); err == nil && int64(len(msg.Data)) > limit {
-		err = fmt.Errorf("the answer has %d bytes, and NATS takes at most %d in a message: ask for less, or raise max_payload", len(msg.Data), limit)
-		msg.Data = nil
-	}
-	if err != nil {
-		msg.Header.Set(micro.ErrorHeader, err.Error())
-		msg.Header.Set(micro.ErrorCodeHeader, errorCode(err))
-	}
-	_ = q.nc.PublishMsg(msg)
-}
-
-func errorCode(err error) string {
-	var bad *BadRequest
-	var missing *NotFound
-	switch {
-	case errors.As(err, &bad):
-		return "400"
-	case errors.As(err, &missing):
-		return "404"
-	}
-	return "500"
-}
-
-// Call asks the dispatchers' API. A missing dispatcher is an error that says so.
+// Call asks the dispatchers' API. A missing dispatcher is an error that says so; what a dispatcher answers instead of an
+// answer is one of BadRequest and those beside it.
 func (q *Queue) Call(ctx context.Context, name string, request, answer any) error {
 	body, err := json.Marshal(request)
 	if err != nil {
 		return fmt.Errorf("encode request %s: %w", name, err)
 	}
-	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
+	ctx, cancel := context.WithTimeout(ctx, apiTimeout+answerGrace)
 	defer cancel()
-	msg, err := q.nc.RequestWithContext(ctx, apiPrefix+name, body)
-	if errors.Is(err, nats.ErrNoResponders) {
-		return fmt.Errorf("no dispatcher is running on this NATS: start one with `dispatcher run`: %w", err)
-	}
+	msg, err := ask(ctx, q.nc, &nats.Msg{Subject: apiPrefix + name, Data: body})
 	if err != nil {
-		return fmt.Errorf("ask the dispatchers for %s: %w", name, err)
-	}
-	if text := msg.Header.Get(micro.ErrorHeader); text != "" {
-		if msg.Header.Get(micro.ErrorCodeHeader) == "404" {
-			return &NotFound{Message: text}
-		}
-		return &BadRequest{Message: text}
+		return err
 	}
 	return wrap(json.Unmarshal(msg.Data, answer), "decode answer to %s", name)
+}
+
+// AllHosts asks the dispatchers for every host, page by page.
+func (q *Queue) AllHosts(ctx context.Context) ([]HostInfo, error) {
+	all := []HostInfo{}
+	for request := (HostsRequest{}); ; {
+		var page HostsAnswer
+		if err := q.Call(ctx, "hosts", request, &page); err != nil {
+			return nil, err
+		}
+		all = append(all, page.Hosts...)
+		if request.After = page.Next; page.Next == "" {
+			return all, nil
+		}
+	}
 }

@@ -3,7 +3,10 @@ package jetstream
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+
+	natsjs "github.com/nats-io/nats.go/jetstream"
 
 	"github.com/comfyherd/comfyherd/internal/job"
 	"github.com/comfyherd/comfyherd/internal/workflow"
@@ -57,6 +60,22 @@ func AffinityOf(c Change) (Affinity, bool) {
 // SetTenant writes a tenant's settings.
 func (q *Queue) SetTenant(ctx context.Context, tenant job.Tenant, s TenantSettings) error {
 	return putJSON(ctx, q.tenants, string(tenant), s)
+}
+
+// Tenant reads a tenant's settings; without any its weight is 1.
+func (q *Queue) Tenant(ctx context.Context, tenant job.Tenant) (TenantSettings, error) {
+	entry, err := q.tenants.Get(ctx, string(tenant))
+	if errors.Is(err, natsjs.ErrKeyNotFound) {
+		return TenantSettings{Weight: 1}, nil
+	}
+	if err != nil {
+		return TenantSettings{}, fmt.Errorf("read the settings of tenant %s: %w", tenant, err)
+	}
+	s, ok := TenantOf(change(entry))
+	if !ok { // written by somebody else: as if there were none
+		return TenantSettings{Weight: 1}, nil
+	}
+	return s, nil
 }
 
 // Tenants reads the settings of all tenants that have some.

@@ -8,9 +8,9 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/comfyherd/comfyherd/internal/dispatcher"
 	"github.com/comfyherd/comfyherd/internal/job"
 	"github.com/comfyherd/comfyherd/internal/workflow"
+	"github.com/comfyherd/comfyherd/jetstream"
 )
 
 // affinityCmd is about rules that tie a workflow to hosts.
@@ -27,7 +27,7 @@ type affinityListCmd struct {
 
 // Run lists.
 func (a *affinityListCmd) Run(ctx context.Context, c *console) error {
-	answer, err := a.affinity(ctx, c, dispatcher.AffinityRequest{})
+	answer, err := a.affinity(ctx, c, jetstream.AffinityRequest{})
 	if err != nil {
 		return err
 	}
@@ -37,17 +37,27 @@ func (a *affinityListCmd) Run(ctx context.Context, c *console) error {
 	return tellAffinity(c, answer)
 }
 
-func (f *client) affinity(ctx context.Context, c *console, request dispatcher.AffinityRequest) (dispatcher.AffinityAnswer, error) {
-	var answer dispatcher.AffinityAnswer
+// affinity asks until all rules are there.
+func (f *client) affinity(ctx context.Context, c *console, request jetstream.AffinityRequest) (jetstream.AffinityAnswer, error) {
+	all := jetstream.AffinityAnswer{Affinity: map[workflow.Hash]jetstream.Affinity{}}
 	q, done, err := f.open(ctx, c)
 	if err != nil {
-		return answer, err
+		return all, err
 	}
 	defer done()
-	return answer, q.Call(ctx, "affinity", request, &answer)
+	for request.By = by(); ; {
+		var page jetstream.AffinityAnswer
+		if err := q.Call(ctx, "affinity", request, &page); err != nil {
+			return all, err
+		}
+		maps.Copy(all.Affinity, page.Affinity)
+		if request.After = page.Next; page.Next == "" {
+			return all, nil
+		}
+	}
 }
 
-func tellAffinity(c *console, answer dispatcher.AffinityAnswer) error {
+func tellAffinity(c *console, answer jetstream.AffinityAnswer) error {
 	if len(answer.Affinity) == 0 {
 		c.say("no workflow is tied to hosts")
 		return nil
@@ -108,7 +118,7 @@ func (a *affinitySetCmd) Run(ctx context.Context, c *console) error {
 	if err != nil {
 		return err
 	}
-	answer, err := a.affinity(ctx, c, dispatcher.AffinityRequest{Hash: hash, Prefer: a.Prefer, Exclude: a.Exclude})
+	answer, err := a.affinity(ctx, c, jetstream.AffinityRequest{Hash: hash, Prefer: a.Prefer, Exclude: a.Exclude})
 	if err != nil {
 		return err
 	}
@@ -126,7 +136,7 @@ func (a *affinityRmCmd) Run(ctx context.Context, c *console) error {
 	if err != nil {
 		return err
 	}
-	if _, err := a.affinity(ctx, c, dispatcher.AffinityRequest{Hash: hash, Remove: true}); err != nil {
+	if _, err := a.affinity(ctx, c, jetstream.AffinityRequest{Hash: hash, Remove: true}); err != nil {
 		return err
 	}
 	c.print("%s is tied to no host", hash)

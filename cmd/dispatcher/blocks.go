@@ -10,7 +10,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/comfyherd/comfyherd/internal/dispatcher"
 	"github.com/comfyherd/comfyherd/internal/route"
 	"github.com/comfyherd/comfyherd/internal/workflow"
 	"github.com/comfyherd/comfyherd/jetstream"
@@ -145,7 +144,7 @@ func (b *blocksClearCmd) Run(ctx context.Context, c *console) error {
 		return err
 	}
 	defer done()
-	requests := []dispatcher.PairRequest{{Host: b.Host, Hash: workflow.Hash(b.Hash)}}
+	requests := []jetstream.UnblockRequest{{Host: b.Host, Hash: workflow.Hash(b.Hash)}}
 	if b.Host == "" && b.Hash == "" {
 		if requests, err = b.everyHost(ctx, q); err != nil {
 			return err
@@ -153,7 +152,8 @@ func (b *blocksClearCmd) Run(ctx context.Context, c *console) error {
 	}
 	lifted := 0
 	for _, request := range requests {
-		var answer dispatcher.CountAnswer
+		request.By = by()
+		var answer jetstream.CountAnswer
 		if err := q.Call(ctx, "unblock", request, &answer); err != nil {
 			return err
 		}
@@ -163,12 +163,12 @@ func (b *blocksClearCmd) Run(ctx context.Context, c *console) error {
 	return nil
 }
 
-func (b *blocksClearCmd) everyHost(ctx context.Context, q *jetstream.Queue) ([]dispatcher.PairRequest, error) {
+func (b *blocksClearCmd) everyHost(ctx context.Context, q *jetstream.Queue) ([]jetstream.UnblockRequest, error) {
 	blocks, err := b.blocks(ctx, q)
-	var requests []dispatcher.PairRequest
+	var requests []jetstream.UnblockRequest
 	for i := range blocks {
 		if i == 0 || blocks[i].Host != blocks[i-1].Host {
-			requests = append(requests, dispatcher.PairRequest{Host: string(blocks[i].Host)})
+			requests = append(requests, jetstream.UnblockRequest{Host: string(blocks[i].Host)})
 		}
 	}
 	return requests, err

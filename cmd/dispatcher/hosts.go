@@ -11,7 +11,6 @@ import (
 
 	"github.com/nats-io/nats.go"
 
-	"github.com/comfyherd/comfyherd/internal/dispatcher"
 	"github.com/comfyherd/comfyherd/internal/job"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
@@ -65,16 +64,16 @@ func (h *hostsListCmd) Run(ctx context.Context, c *console) error {
 }
 
 // hostNotes says below the table what ails which host, and whose clock is wrong.
-func hostNotes(ctx context.Context, c *console, q *jetstream.Queue, hosts []dispatcher.HostInfo) error {
+func hostNotes(ctx context.Context, c *console, q *jetstream.Queue, hosts []jetstream.HostInfo) error {
 	for i := range hosts {
 		h := &hosts[i].HostState
 		by, err := drainedBy(ctx, q, h)
 		if err != nil {
 			return err
 		}
-		for _, note := range []string{condition(h, by), clockWords(h.Host+"'s agent", time.Duration(h.ClockOff))} {
+		for _, note := range []string{condition(h, by), restWords(&hosts[i], q.Now()), clockWords(h.Host+"'s agent", time.Duration(h.ClockOff))} {
 			if note != "" {
-				c.print("%s", clean(note))
+				c.print("%s", note)
 			}
 		}
 	}
@@ -97,25 +96,24 @@ func drainedBy(ctx context.Context, q *jetstream.Queue, h *jetstream.HostState) 
 }
 
 // listHosts asks the dispatchers, who know blocks and strikes too, and without them reads who is there.
-func listHosts(ctx context.Context, c *console, q *jetstream.Queue) ([]dispatcher.HostInfo, error) {
-	var answer dispatcher.HostsAnswer
-	err := q.Call(ctx, "hosts", struct{}{}, &answer)
+func listHosts(ctx context.Context, c *console, q *jetstream.Queue) ([]jetstream.HostInfo, error) {
+	hosts, err := q.AllHosts(ctx)
 	if errors.Is(err, nats.ErrNoResponders) {
 		c.say("no dispatcher is running, so blocks and strikes are not known; start one with `dispatcher run`")
 		var states []jetstream.HostState
 		states, err = q.Hosts(ctx)
 		for i := range states {
-			answer.Hosts = append(answer.Hosts, dispatcher.HostInfo{HostState: states[i]})
+			hosts = append(hosts, jetstream.HostInfo{HostState: states[i]})
 		}
 	}
-	slices.SortFunc(answer.Hosts, func(a, b dispatcher.HostInfo) int { return strings.Compare(a.Host, b.Host) })
-	if answer.Hosts == nil {
-		answer.Hosts = []dispatcher.HostInfo{}
+	slices.SortFunc(hosts, func(a, b jetstream.HostInfo) int { return strings.Compare(a.Host, b.Host) })
+	if hosts == nil {
+		hosts = []jetstream.HostInfo{}
 	}
-	return answer.Hosts, err
+	return hosts, err
 }
 
-func hostRow(h *dispatcher.HostInfo, now time.Time) []string {
+func hostRow(h *jetstream.HostInfo, now time.Time) []string {
 	slots := fmt.Sprintf("%d/%d", min(len(h.Running), h.Slots), h.Slots)
 	if h.Foreign > 0 {
 		slots += fmt.Sprintf(" +%d foreign", h.Foreign)
@@ -132,8 +130,12 @@ func hostRow(h *dispatcher.HostInfo, now time.Time) []string {
 	if h.Memory > 0 {
 		device = strings.TrimSpace(device + " " + bytesText(h.Memory))
 	}
+	state := hostState(&h.HostState)
+	if h.Resting != nil && h.State == jetstream.Online {
+		state = "resting"
+	}
 	return []string{
-		h.Host, hostState(&h.HostState), slots, strings.Join(running, " "), strings.Join(warm, " "), count(h.Capability), count(h.Blocks), count(h.Strikes),
+		h.Host, state, slots, strings.Join(running, " "), strings.Join(warm, " "), count(h.Capability), count(h.Blocks), count(h.Strikes),
 		strings.Join(h.Labels, " "), device, h.Version, ago(h.Time, now),
 	}
 }
@@ -193,7 +195,7 @@ func (f *client) control(ctx context.Context, c *console, hosts []string, order 
 			return err
 		}
 		reply.State.Host = host
-		c.print("%s", clean(obeyed(&reply, order)))
+		c.print("%s", obeyed(&reply, order))
 	}
 	return nil
 }

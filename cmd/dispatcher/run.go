@@ -38,6 +38,7 @@ type runCmd struct {
 	WaitingCap  int           `placeholder:"N" help:"Waiting jobs kept at hand, divided among the tenants; further ones rest in the stream (100000)."`
 	MaxRunning  int           `placeholder:"N" help:"Jobs that a tenant without settings of its own runs at once (no cap); see dispatcher tenants."`
 	MaxPriority *job.Priority `placeholder:"0-9" help:"What higher priorities of a tenant without one of its own count as (9; 5 with --access)."`
+	MaxInput    int64         `placeholder:"BYTES" help:"Largest file that a tenant may put through a dispatcher (4 GiB)."`
 	HTTP        string        `name:"http" placeholder:"ADDR" help:"Serve /healthz, /readyz and /metrics here, as :8080 (off)."`
 	Retry       bool          `help:"Keep trying when NATS cannot be reached at the start."`
 
@@ -110,6 +111,9 @@ func (r *runCmd) policy() (route.Policy, error) {
 	}
 	if r.MaxPriority != nil && !r.MaxPriority.Valid() {
 		return policy, fmt.Errorf("--max-priority %d is none; give 0 to 9, where 9 is no limit", *r.MaxPriority)
+	}
+	if r.MaxInput < 0 {
+		return policy, fmt.Errorf("--max-input %d is no size; give bytes, or leave it out", r.MaxInput)
 	}
 	if !slices.Contains([]int{0, 1, 3, 5}, r.Replicas) {
 		return policy, fmt.Errorf("--replicas %d keeps no majority; use 1, 3 or 5", r.Replicas)
@@ -202,10 +206,14 @@ func (r *runCmd) dispatch(stop, kill context.Context, nats *link, policy route.P
 		return err
 	}
 	defer q.Close()
+	defer nats.guard.rest()
+	if err := nats.guard.grant(stop, q); err != nil {
+		return err
+	}
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	d, err := dispatcher.New(q, dispatcher.Config{
-		Name: r.Name, Policy: policy, Park: r.Park, CapableWait: r.CapableWait, WaitingCap: r.WaitingCap,
+		Name: r.Name, Policy: policy, Park: r.Park, CapableWait: r.CapableWait, WaitingCap: r.WaitingCap, MaxInput: r.MaxInput,
 		MaxRunning: r.MaxRunning, MaxPriority: r.maxPriority(nats.guard), Version: semantic(daemon.Version()), Logger: log, Registerer: registry,
 	})
 	if err != nil {

@@ -7,8 +7,8 @@ import (
 	"maps"
 	"slices"
 
-	"github.com/comfyherd/comfyherd/internal/dispatcher"
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/jetstream"
 )
 
 // tenantsCmd is about shares.
@@ -24,7 +24,7 @@ type tenantsListCmd struct {
 
 // Run lists.
 func (t *tenantsListCmd) Run(ctx context.Context, c *console) error {
-	answer, err := t.tenants(ctx, c, dispatcher.TenantsRequest{})
+	answer, err := t.tenants(ctx, c, jetstream.TenantsRequest{})
 	if err != nil {
 		return err
 	}
@@ -34,17 +34,27 @@ func (t *tenantsListCmd) Run(ctx context.Context, c *console) error {
 	return tellTenants(c, answer)
 }
 
-func (f *client) tenants(ctx context.Context, c *console, request dispatcher.TenantsRequest) (dispatcher.TenantsAnswer, error) {
-	var answer dispatcher.TenantsAnswer
+// tenants asks until all settings are there.
+func (f *client) tenants(ctx context.Context, c *console, request jetstream.TenantsRequest) (jetstream.TenantsAnswer, error) {
+	all := jetstream.TenantsAnswer{Tenants: map[job.Tenant]jetstream.TenantSettings{}}
 	q, done, err := f.open(ctx, c)
 	if err != nil {
-		return answer, err
+		return all, err
 	}
 	defer done()
-	return answer, q.Call(ctx, "tenants", request, &answer)
+	for request.By = by(); ; {
+		var page jetstream.TenantsAnswer
+		if err := q.Call(ctx, "tenants", request, &page); err != nil {
+			return all, err
+		}
+		maps.Copy(all.Tenants, page.Tenants)
+		if request.After = page.Next; page.Next == "" {
+			return all, nil
+		}
+	}
 }
 
-func tellTenants(c *console, answer dispatcher.TenantsAnswer) error {
+func tellTenants(c *console, answer jetstream.TenantsAnswer) error {
 	if len(answer.Tenants) == 0 {
 		c.say("no tenant has settings of its own: all have weight 1 and the caps that run was given")
 		return nil
@@ -96,7 +106,7 @@ func (t *tenantsSetCmd) Run(ctx context.Context, c *console) error {
 	case t.MaxPriority != nil && !t.MaxPriority.Valid():
 		return fmt.Errorf("--max-priority %d is none; give 0 to 9, where 9 is no limit", *t.MaxPriority)
 	}
-	answer, err := t.tenants(ctx, c, dispatcher.TenantsRequest{
+	answer, err := t.tenants(ctx, c, jetstream.TenantsRequest{
 		Tenant: job.Tenant(t.Tenant), Weight: t.Weight, MaxRunning: t.MaxRunning, MaxPriority: t.MaxPriority,
 	})
 	if err != nil {

@@ -5,20 +5,18 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/comfyherd/comfyherd/internal/dispatcher"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
 // awaitHosts waits until a dispatcher knows all hosts.
 func (s *stage) awaitHosts(ctx context.Context, q *jetstream.Queue) error {
 	return poll(ctx, "the hosts", func() bool {
-		var answer dispatcher.HostsAnswer
-		err := q.Call(ctx, "hosts", struct{}{}, &answer)
-		return err == nil && countOnline(answer.Hosts) == s.cfg.Hosts
+		hosts, err := q.AllHosts(ctx)
+		return err == nil && countOnline(hosts) == s.cfg.Hosts
 	})
 }
 
-func countOnline(hosts []dispatcher.HostInfo) int {
+func countOnline(hosts []jetstream.HostInfo) int {
 	n := 0
 	for i := range hosts {
 		if hosts[i].State == jetstream.Online {

@@ -171,7 +171,7 @@ func TestACancelledJobThatRestsIsAckedAtOnce(t *testing.T) {
 		s.goOn("rests", job.Cancelled)
 		s.pass(0)
 		s.want("jobs", s.left(), 1)
-		answer, err := call[dispatcher.WhyAnswer](s.memory, "why", dispatcher.WhyRequest{Tenant: "acme", Job: "first"})
+		answer, err := call[jetstream.WhyAnswer](s.memory, "why", jetstream.WhyRequest{Tenant: "acme", Job: "first"})
 		if err != nil || answer.Reason != "none_capable" {
 			t.Errorf("why: %+v, %v", answer, err)
 		}
@@ -186,7 +186,7 @@ func TestWhyTellsThatAJobRests(t *testing.T) {
 		s.pass(time.Second)
 		s.submitAs("acme", 0, "rests")
 		s.pass(time.Second)
-		answer, err := call[dispatcher.WhyAnswer](s.memory, "why", dispatcher.WhyRequest{Tenant: "acme", Job: "rests"})
+		answer, err := call[jetstream.WhyAnswer](s.memory, "why", jetstream.WhyRequest{Tenant: "acme", Job: "rests"})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -216,7 +216,7 @@ func TestJobsThatADeadDispatcherLetRestComeBack(t *testing.T) {
 
 func (s *scene) waitingCount() int {
 	s.t.Helper()
-	answer, err := call[dispatcher.QueueAnswer](s.memory, "queue", struct{}{})
+	answer, err := call[jetstream.QueueAnswer](s.memory, "queue", struct{}{})
 	if err != nil {
 		s.t.Fatal(err)
 	}

@@ -35,6 +35,8 @@ type brain struct {
 	memory       memory
 	affinities   map[string]bool
 	tenants      map[string]bool
+	grants       grantTable
+	promises     promises
 	slots        slotTable
 	odd          oddValues
 	dispatchers  map[string]time.Time // live ones, and until when their presence stands by the local clock
@@ -90,7 +92,7 @@ func newBrain(d *Dispatcher) *brain {
 		d: d, inbox: make(chan func(time.Time), 1024), over: make(chan struct{}),
 		fleet: route.NewFleet(), waiting: route.NewRoom(), hosts: map[string]*hostView{},
 		capabilities: map[string]workflow.Capability{}, blocked: map[pair]bool{}, incapable: map[pair]time.Time{},
-		struck: map[pair]bool{}, suspects: map[pair]bool{}, memory: newMemory(), affinities: map[string]bool{}, tenants: map[string]bool{},
+		struck: map[pair]bool{}, suspects: map[pair]bool{}, memory: newMemory(), affinities: map[string]bool{}, tenants: map[string]bool{}, grants: grantTable{}, promises: newPromises(),
 		slots: newSlotTable(), admission: newAdmission(),
 		dispatchers: map[string]time.Time{}, hand: map[uint64]*owned{}, claiming: map[uint64]route.Ticket{},
 		unlearnt: map[workflow.Hash]map[uint64]route.Ticket{}, holds: map[uint64]holdView{}, due: map[uint64]time.Time{},
@@ -154,6 +156,7 @@ func (b *brain) loop(ctx context.Context) error {
 	b.every(handTime/4, b.parkLate)
 	b.every(slotLook, b.lookForSlots)
 	b.every(removedLook, b.lookForRemoved)
+	b.every(promiseLook, b.lookAtPromises)
 	b.every(callPause, b.callBack)
 	b.every(callTime, b.admission.forgetOver)
 	for {

@@ -44,7 +44,7 @@ func TestAJobWhoseHomeDispatcherStandsStillExpiresAllTheSame(t *testing.T) {
 
 func (s *scene) hostNow(name string) jetstream.HostState {
 	s.t.Helper()
-	answer, err := call[dispatcher.HostsAnswer](s.memory, "hosts", struct{}{})
+	answer, err := call[jetstream.HostsAnswer](s.memory, "hosts", struct{}{})
 	if err != nil {
 		s.t.Fatal(err)
 	}

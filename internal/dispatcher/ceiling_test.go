@@ -21,7 +21,7 @@ func TestAJobAboveTheMostOfItsTenantCountsAsThat(t *testing.T) {
 		s.pass(time.Second)
 		s.submitAs("acme", 6, "a")
 		s.pass(time.Second)
-		answer, err := call[dispatcher.WhyAnswer](s.memory, "why", dispatcher.WhyRequest{Tenant: "bolt", Job: "b"})
+		answer, err := call[jetstream.WhyAnswer](s.memory, "why", jetstream.WhyRequest{Tenant: "bolt", Job: "b"})
 		if err != nil || !strings.Contains(answer.Text, "its priority 9 counts as 5, the most of tenant bolt") {
 			t.Errorf("why: %q, %v", answer.Text, err)
 		}
@@ -29,7 +29,7 @@ func TestAJobAboveTheMostOfItsTenantCountsAsThat(t *testing.T) {
 		s.host("h", s.accepts("h"))
 		s.pass(time.Second)
 		s.want("offers", s.done("offer"), []string{"offer a to h"})
-		queue, err := call[dispatcher.QueueAnswer](s.memory, "queue", struct{}{})
+		queue, err := call[jetstream.QueueAnswer](s.memory, "queue", struct{}{})
 		if err != nil || len(queue.Lanes) != 2 || queue.Lanes[0].Priority != 9 || queue.Lanes[0].CountsAs == nil || *queue.Lanes[0].CountsAs != 5 {
 			t.Errorf("lanes %+v, %v", queue.Lanes, err)
 		}

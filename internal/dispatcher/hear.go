@@ -24,6 +24,7 @@ const (
 	strikeSource
 	affinitySource
 	tenantSource
+	grantSource
 	slotSource
 	ticketSource
 	dispatcherSource

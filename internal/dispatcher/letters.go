@@ -13,80 +13,66 @@ import (
 
 	"github.com/comfyherd/comfyherd/internal/failure"
 	"github.com/comfyherd/comfyherd/internal/job"
-	"github.com/comfyherd/comfyherd/internal/workflow"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
-// DeadRequest filters dead letters; an empty field matches all. An answer that would grow too long or take too
-// long ends early and names where to go on: ask again with After.
-type DeadRequest struct {
-	Tenant job.Tenant     `json:"tenant,omitempty"`
-	Job    job.ID         `json:"job,omitempty"`
-	Hash   workflow.Hash  `json:"hash,omitempty"` // or its first digits
-	Kind   failure.Kind   `json:"kind,omitempty"`
-	Reason failure.Reason `json:"reason,omitempty"`
-	Since  string         `json:"since,omitempty"` // RFC 3339, or a Go duration back from now
-	After  uint64         `json:"after,omitempty"` // only letters behind this one; Next of the answer before
-	Limit  int            `json:"limit,omitempty"` // at most so many
-	Again  bool           `json:"again,omitempty"` // requeue only: also letters that were requeued before
-
-	// requeue only: for the jobs that had one, which letters do not keep. {} runs them without; left out, those that
-	// had a secret in it are left out too.
-	ExtraData json.RawMessage `json:"extra_data,omitempty"`
-}
-
-// DeadAnswer lists dead jobs by their dead events.
-type DeadAnswer struct {
-	Dead []job.Event `json:"dead"`
-	Next uint64      `json:"next,omitempty"` // more may follow behind it; 0 at the end
-}
-
-// RequeueAnswer lists the ids under which the jobs were published again.
-type RequeueAnswer struct {
-	Count int               `json:"count"`
-	Jobs  map[job.ID]job.ID `json:"jobs"`           // dead id: new id
-	Next  uint64            `json:"next,omitempty"` // more may follow behind it; 0 at the end
-
-	NeedExtraData []job.ID `json:"need_extra_data,omitempty"` // left out, since no extra_data was given for them
-}
-
 const (
 	lettersAtOnce = 64              // letters that are worked on at the same time
-	answerBytes   = 512 << 10       // half of NATS' usual max_payload
-	answerTime    = 4 * time.Second // of the 10 s that an asker waits
+	answerTime    = 4 * time.Second // of the 10 s and more that an asker waits
 )
 
-func (d *Dispatcher) apiDead(ctx context.Context, r DeadRequest) (DeadAnswer, error) {
-	answer, size := DeadAnswer{Dead: []job.Event{}}, 0
-	var err error
-	answer.Next, err = d.eachDead(ctx, r, func(letters []deadLetter) (more bool, err error) {
-		for _, l := range letters {
-			body, err := json.Marshal(&l.event)
-			if err != nil {
-				return false, fmt.Errorf("encode dead event of job %s: %w", l.Job, err)
+func (d *Dispatcher) apiDead(ctx context.Context, r jetstream.DeadRequest) (answer jetstream.DeadAnswer, err error) {
+	p, err := d.page(r.Limit)
+	if err != nil {
+		return answer, err
+	}
+	answer.Dead = []job.Event{}
+	answer.Next, err = d.eachDead(ctx, r, func(letters []deadLetter) (taken int, more bool, err error) {
+		for ; taken < len(letters); taken++ {
+			e := &letters[taken].event
+			if fits, err := p.take(e); err != nil || !fits {
+				return taken, false, err
 			}
-			size += len(body) + 1
-			answer.Dead = append(answer.Dead, l.event)
+			answer.Dead = append(answer.Dead, *e)
 		}
-		return size < answerBytes/2, nil
+		return taken, p.rows > 0, nil
 	})
 	return answer, err
 }
 
-func (d *Dispatcher) apiRequeue(ctx context.Context, r DeadRequest) (RequeueAnswer, error) {
-	answer, size := RequeueAnswer{Jobs: map[job.ID]job.ID{}}, 0
+func (d *Dispatcher) apiRequeue(ctx context.Context, r jetstream.RequeueRequest) (jetstream.RequeueAnswer, error) {
+	if !r.All && !r.Narrow() {
+		return jetstream.RequeueAnswer{}, needsCondition("tenant, job, hash, kind, reason or since")
+	}
+	return d.requeueAll(ctx, r, operatorBy(r.By))
+}
+
+func needsCondition(conditions string) error {
+	return &jetstream.BadRequest{Message: `say which dead jobs are to run again: give ` + conditions + `, or "all":true for every one there is`}
+}
+
+func (d *Dispatcher) requeueAll(ctx context.Context, r jetstream.RequeueRequest, by string) (answer jetstream.RequeueAnswer, err error) {
 	if err := checkExtraData(r.ExtraData); err != nil {
 		return answer, err
 	}
+	extra := r.ExtraData
+	r.By, r.ExtraData = "", nil // it may hold keys, and the audit is stored
+	defer func() {
+		d.tell(ctx, jetstream.Act{Call: "requeue", By: by, Tenant: r.Tenant, Count: answer.Count}, &r, err)
+	}()
+	answer.Jobs = map[job.ID]job.ID{}
+	room := d.q.AnswerBytes()
 	taken := map[string]bool{}
-	var err error
-	answer.Next, err = d.eachDead(ctx, r, func(letters []deadLetter) (more bool, err error) {
-		letters = slices.DeleteFunc(letters, func(l deadLetter) bool {
-			return !r.meant(&l.DeadLetter) || repeated(taken, &l.DeadLetter, r.Again)
+	which := jetstream.DeadRequest{
+		Tenant: r.Tenant, Job: r.Job, Hash: r.Hash, Kind: r.Kind, Reason: r.Reason, Since: r.Since, After: r.After, Limit: r.Limit,
+	}
+	answer.Next, err = d.eachDead(ctx, which, func(all []deadLetter) (int, bool, error) {
+		letters := slices.DeleteFunc(slices.Clone(all), func(l deadLetter) bool {
+			return !meant(&r, &l.DeadLetter) || repeated(taken, &l.DeadLetter, r.Again)
 		})
 		ids, need := make([]job.ID, len(letters)), make([]bool, len(letters))
-		err = atOnce(ctx, len(letters), func(ctx context.Context, i int) (err error) {
-			ids[i], err = d.requeue(ctx, &letters[i].DeadLetter, r)
+		err := atOnce(ctx, len(letters), func(ctx context.Context, i int) (err error) {
+			ids[i], err = d.requeue(ctx, &letters[i].DeadLetter, r.Again, extra)
 			if need[i] = errors.Is(err, jetstream.ErrExtraData); need[i] {
 				return nil
 			}
@@ -95,15 +81,15 @@ func (d *Dispatcher) apiRequeue(ctx context.Context, r DeadRequest) (RequeueAnsw
 		for i, id := range ids {
 			if need[i] {
 				answer.NeedExtraData = append(answer.NeedExtraData, letters[i].Job)
-				size += len(letters[i].Job) + 3
+				room -= len(letters[i].Job) + 3
 			}
 			if id != "" {
 				answer.Jobs[letters[i].Job] = id
 				answer.Count++
-				size += len(letters[i].Job) + len(id) + 6
+				room -= len(letters[i].Job) + len(id) + 6
 			}
 		}
-		return size < answerBytes, err
+		return len(all), room > 0, err
 	})
 	if err != nil && answer.Count > 0 {
 		err = fmt.Errorf("%d jobs were requeued, then: %w; the call can be repeated", answer.Count, err)
@@ -112,7 +98,7 @@ func (d *Dispatcher) apiRequeue(ctx context.Context, r DeadRequest) (RequeueAnsw
 }
 
 // meant leaves out what was never a job, and would be refused again, unless it was asked for.
-func (r *DeadRequest) meant(l *jetstream.DeadLetter) bool {
+func meant(r *jetstream.RequeueRequest, l *jetstream.DeadLetter) bool {
 	return l.Job.Valid() && (l.Reason != failure.InvalidJob || r.Reason == failure.InvalidJob || r.Job != "")
 }
 
@@ -129,14 +115,14 @@ func repeated(taken map[string]bool, l *jetstream.DeadLetter, again bool) bool {
 }
 
 // requeue gives no id for a letter that was requeued before.
-func (d *Dispatcher) requeue(ctx context.Context, l *jetstream.DeadLetter, r DeadRequest) (job.ID, error) {
-	if !r.Again {
+func (d *Dispatcher) requeue(ctx context.Context, l *jetstream.DeadLetter, again bool, extra json.RawMessage) (job.ID, error) {
+	if !again {
 		done, err := d.q.Requeued(ctx, l)
 		if err != nil || done {
 			return "", err
 		}
 	}
-	receipt, err := d.q.Requeue(ctx, l, r.ExtraData)
+	receipt, err := d.q.Requeue(ctx, l, extra)
 	return receipt.Job, err
 }
 
@@ -154,8 +140,9 @@ type deadLetter struct {
 	event job.Event
 }
 
-// eachDead hands fitting letters to do, some at a time, oldest first, and gives the sequence to go on behind.
-func (d *Dispatcher) eachDead(ctx context.Context, r DeadRequest, do func([]deadLetter) (more bool, err error)) (next uint64, err error) {
+// eachDead hands fitting letters to do, some at a time, oldest first, and gives the sequence to go on behind. do says how
+// many of them it has taken, and whether it takes more.
+func (d *Dispatcher) eachDead(ctx context.Context, r jetstream.DeadRequest, do func([]deadLetter) (taken int, more bool, err error)) (next uint64, err error) {
 	since, err := sinceOf(r.Since, d.clock())
 	if err != nil {
 		return 0, err
@@ -165,13 +152,18 @@ func (d *Dispatcher) eachDead(ctx context.Context, r DeadRequest, do func([]dead
 	left, until := r.Limit, d.clock().Add(answerTime)
 	flush := func() (more bool) {
 		letters, err := d.fitting(ctx, batch, r)
-		if r.Limit > 0 {
-			letters = letters[:min(left, len(letters))]
-			left -= len(letters)
+		next, batch = batch[len(batch)-1].Sequence, batch[:0]
+		if r.Limit > 0 && left <= len(letters) {
+			letters = letters[:left]
+			next = letters[left-1].Sequence
 		}
-		next, batch = lastOf(batch, letters, r.Limit > 0 && left == 0), batch[:0]
+		left -= len(letters)
+		taken := 0
 		if err == nil {
-			more, err = do(letters)
+			taken, more, err = do(letters)
+		}
+		if taken < len(letters) {
+			next = letters[taken].Sequence - 1
 		}
 		failed = errors.Join(failed, err)
 		return more && failed == nil && (r.Limit <= 0 || left > 0) && d.clock().Before(until)
@@ -193,19 +185,8 @@ func (d *Dispatcher) eachDead(ctx context.Context, r DeadRequest, do func([]dead
 	return next, nil
 }
 
-// lastOf is the last letter that was looked at.
-func lastOf(batch []jetstream.DeadLetter, fitting []deadLetter, cut bool) uint64 {
-	switch {
-	case cut && len(fitting) > 0:
-		return fitting[len(fitting)-1].Sequence
-	case len(batch) > 0:
-		return batch[len(batch)-1].Sequence
-	}
-	return 0
-}
-
 // fitting reads the letters' events and leaves out those that the filter does.
-func (d *Dispatcher) fitting(ctx context.Context, batch []jetstream.DeadLetter, r DeadRequest) ([]deadLetter, error) {
+func (d *Dispatcher) fitting(ctx context.Context, batch []jetstream.DeadLetter, r jetstream.DeadRequest) ([]deadLetter, error) {
 	all := make([]deadLetter, len(batch))
 	err := atOnce(ctx, len(batch), func(ctx context.Context, i int) (err error) {
 		all[i].DeadLetter = batch[i]

@@ -65,6 +65,7 @@ func (b *brain) placeNow(o *owned, now time.Time) spot {
 	b.admission.arrived(o)
 	b.meet(route.Tenant(o.job.Tenant))
 	b.evict(o.job.Sequence, route.Tenant(o.job.Tenant), route.JobID(o.job.ID))
+	b.returned(o, now)
 	b.learnNeeds(o)
 	if text := b.memory.proven(accused{o.job.Tenant, o.job.Graph.Hash()}); text != "" {
 		return spot{end: &ending{reason: failure.TakesHostsDown, message: text}}
@@ -118,6 +119,9 @@ func (b *brain) answered(o *owned, host string, asked time.Time, reply jetstream
 		case err == nil && reply.State.Host == host:
 			b.hearStateNow(&reply.State, now)
 			b.releaseNow(host, o)
+			if reply.Answer == jetstream.Accepted {
+				b.promised(o, host, &reply, nil, now)
+			}
 			if reply.Answer != jetstream.Accepted && reply.Answer != jetstream.Busy && reply.State.State == jetstream.Online {
 				b.suspend(host)
 			}
@@ -125,6 +129,9 @@ func (b *brain) answered(o *owned, host string, asked time.Time, reply jetstream
 			b.suspend(host)
 			b.releaseNow(host, o)
 		default: // nobody knows whether it was accepted: the slot stays kept until the host must have spoken
+			if err != nil {
+				b.promised(o, host, &reply, err, now)
+			}
 			b.at(now.Add(b.d.q.PresenceTTL()/2), func(time.Time) { b.releaseNow(host, o) })
 		}
 	})

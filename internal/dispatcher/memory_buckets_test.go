@@ -192,6 +192,10 @@ func (m *memory) WatchTenants(ctx context.Context, tell func(jetstream.Change)) 
 	return m.watch(ctx, jetstream.TenantsBucket, tell)
 }
 
+func (m *memory) WatchGrants(ctx context.Context, tell func(jetstream.Change)) error {
+	return m.watch(ctx, jetstream.GrantsBucket, tell)
+}
+
 func (m *memory) WatchSlots(ctx context.Context, tell func(jetstream.Change)) error {
 	return m.watch(ctx, jetstream.SlotsBucket, tell)
 }

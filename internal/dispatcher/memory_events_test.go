@@ -90,14 +90,33 @@ func (m *memory) LastOf(_ context.Context, tenant job.Tenant, id job.ID, kind jo
 	return jetstream.Link{}, false, nil
 }
 
-func (m *memory) Cancel(ctx context.Context, tenant job.Tenant, id job.ID, by string, _ bool) (jetstream.Event, error) {
-	last, _, err := m.Last(ctx, tenant, id)
-	if err != nil || last.EventKind.Terminal() {
-		return last.Event, err
+func (m *memory) End(ctx context.Context, tenant job.Tenant, id job.ID, c jetstream.Cancelling) (jetstream.Event, bool, error) {
+	for {
+		last, found, err := m.Last(ctx, tenant, id)
+		switch {
+		case err != nil:
+			return jetstream.Event{}, false, err
+		case !found && !c.Force:
+			return jetstream.Event{}, false, jetstream.ErrNoJob
+		case last.EventKind.Terminal() || c.Spare && last.EventKind == job.Started:
+			return last.Event, false, nil
+		}
+		e := job.Event{EventKind: job.Cancelled, Job: id, Tenant: tenant, Priority: c.Priority, Time: m.Now(), By: c.By}
+		_, err = m.Append(ctx, &e, last.ChainSequence, "", "")
+		if !errors.Is(err, jetstream.ErrOvertaken) {
+			return e, err == nil, err
+		}
 	}
-	e := job.Event{EventKind: job.Cancelled, Job: id, Tenant: tenant, Time: m.Now(), By: by}
-	_, err = m.Append(ctx, &e, last.ChainSequence, "", "")
-	return e, err
+}
+
+func (m *memory) AppendAct(_ context.Context, a *jetstream.Act, _ string) error {
+	if err := m.effect("act %s by %s: %d", a.Call, a.By, a.Count); err != nil {
+		return err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.acts = append(m.acts, *a)
+	return nil
 }
 
 func (m *memory) FollowCancels(ctx context.Context, tell func(job.Event)) error {
@@ -192,9 +211,9 @@ func (m *memory) Purge(_ context.Context, d *jetstream.DeadLetter) error {
 	return nil
 }
 
-func (m *memory) ServeAPI(ctx context.Context, _ string, endpoints map[string]jetstream.Endpoint) error {
+func (m *memory) ServeAPI(ctx context.Context, api jetstream.API) error {
 	m.mu.Lock()
-	m.calls = endpoints
+	m.api = api
 	m.mu.Unlock()
 	<-ctx.Done()
 	return ctx.Err()
@@ -208,7 +227,7 @@ func call[Answer any](m *memory, name string, request any) (Answer, error) {
 		return answer, err
 	}
 	m.mu.Lock()
-	endpoint := m.calls[name]
+	endpoint := m.api.Calls[name]
 	m.mu.Unlock()
 	got, err := endpoint(context.Background(), body)
 	if err != nil {
@@ -219,6 +238,22 @@ func call[Answer any](m *memory, name string, request any) (Answer, error) {
 		return answer, errors.New("another kind of answer")
 	}
 	return answer, nil
+}
+
+// callAs asks it as a tenant does.
+func callAs[Answer any](m *memory, tenant job.Tenant, name string, request any) (answer Answer, err error) {
+	body, err := json.Marshal(request)
+	if err != nil {
+		return answer, err
+	}
+	m.mu.Lock()
+	endpoint := m.api.TenantCalls[name]
+	m.mu.Unlock()
+	reply, err := endpoint(context.Background(), tenant, jetstream.TenantRequest{Body: body})
+	if err != nil {
+		return answer, err
+	}
+	return answer, json.Unmarshal(reply.Body, &answer)
 }
 
 func (m *memory) Offer(_ context.Context, host string, o *jetstream.Offer) (jetstream.Reply, error) {

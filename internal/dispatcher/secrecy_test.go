@@ -38,7 +38,7 @@ func (s *scene) fails(tenant job.Tenant, id job.ID, host string, kind failure.Ki
 }
 
 // told is all that a tenant hears of its jobs, and what why answers it.
-func (s *scene) told(tenant job.Tenant, why ...dispatcher.WhyAnswer) string {
+func (s *scene) told(tenant job.Tenant, why ...jetstream.WhyAnswer) string {
 	s.t.Helper()
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -81,21 +81,21 @@ func TestNobodyReadsOfTheFailuresOfOthers(t *testing.T) {
 		if text := waiting.Hosts["a"]; !strings.HasSuffix(text, ": out of memory on jobs of others") || !strings.HasPrefix(text, "blocked until ") {
 			t.Errorf("of the blocked host is told %q", text)
 		}
-		mine, err := s.main.WhyOfTenant(context.Background(), dispatcher.WhyRequest{Tenant: "acme", Job: "x"})
+		mine, err := s.main.WhyOfTenant(context.Background(), jetstream.WhyRequest{Tenant: "acme", Job: "x"})
 		if err != nil {
 			t.Fatal(err)
 		}
 		if all := s.told("acme", mine); strings.Contains(all, marker) {
 			t.Errorf("acme reads of others: %s", all)
 		}
-		whole, err := call[dispatcher.WhyAnswer](s.memory, "why", dispatcher.WhyRequest{Tenant: "acme", Job: "x"})
+		whole, err := call[jetstream.WhyAnswer](s.memory, "why", jetstream.WhyRequest{Tenant: "acme", Job: "x"})
 		if err != nil {
 			t.Fatal(err)
 		}
 		for _, v := range whole.Hosts {
 			s.want("the operator reads of "+string(v.Host), strings.Contains(v.Text, marker), true)
 		}
-		theirs, err := s.main.WhyOfTenant(context.Background(), dispatcher.WhyRequest{
+		theirs, err := s.main.WhyOfTenant(context.Background(), jetstream.WhyRequest{
 			Tenant: "tenant-" + marker, Job: "job-" + marker + "-a",
 		})
 		if err != nil {

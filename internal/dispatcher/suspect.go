@@ -49,9 +49,9 @@ func (b *brain) settled(p pair) {
 	delete(b.suspects, p)
 }
 
-// blameOf gives whose job a host ran when it became unhealthy.
-func blameOf(s *jetstream.HostState) route.Blame {
-	if s.Blame == nil {
+// blame gives whose job a host ran when it became unhealthy.
+func (g grantTable) blame(s *jetstream.HostState) route.Blame {
+	if s.Blame == nil || !g.serve(s.Host, s.Blame.Tenant) {
 		return route.Blame{}
 	}
 	return route.Blame{Tenant: route.Tenant(s.Blame.Tenant), Job: route.JobID(s.Blame.Job)}

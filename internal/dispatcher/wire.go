@@ -19,14 +19,17 @@ type wire interface {
 	hostWire
 	peerWire
 	letterWire
+	fileWire
 	ruleWire
 	watchWire
+	eventsWire
 }
 
 // jobsWire hands out the jobs of COMFY_JOBS and settles their leases.
 type jobsWire interface {
 	Puller(p job.Priority, take func(jetstream.Delivery)) (puller, error)
 	Stored(ctx context.Context, sequence uint64) (job.Message, error)
+	NextStored(ctx context.Context, tenant job.Tenant, lane *job.Priority, after uint64) (job.Message, bool, error)
 	Depth(ctx context.Context) (map[job.Lane]uint64, error)
 	Extend(lease jetstream.Lease) error
 	ExtendSurely(ctx context.Context, lease jetstream.Lease) error
@@ -48,7 +51,7 @@ type chainWire interface {
 	Last(ctx context.Context, tenant job.Tenant, id job.ID) (jetstream.Link, bool, error)
 	LastOf(ctx context.Context, tenant job.Tenant, id job.ID, kind job.EventKind) (jetstream.Link, bool, error)
 	Chain(ctx context.Context, tenant job.Tenant, id job.ID) ([]jetstream.Link, error)
-	Cancel(ctx context.Context, tenant job.Tenant, id job.ID, by string, force bool) (jetstream.Event, error)
+	End(ctx context.Context, tenant job.Tenant, id job.ID, c jetstream.Cancelling) (jetstream.Event, bool, error)
 	EventsAge() time.Duration
 }
 
@@ -89,7 +92,9 @@ type peerWire interface {
 	PresenceTTL() time.Duration
 	BeatDispatcher(ctx context.Context, s *jetstream.DispatcherState) error
 	LeaveDispatcher(ctx context.Context, name string) error
-	ServeAPI(ctx context.Context, version string, endpoints map[string]jetstream.Endpoint) error
+	ServeAPI(ctx context.Context, api jetstream.API) error
+	AnswerBytes() int
+	AppendAct(ctx context.Context, a *jetstream.Act, source string) error
 }
 
 // letterWire keeps the dead.
@@ -103,10 +108,9 @@ type letterWire interface {
 
 // ruleWire holds what operators have set.
 type ruleWire interface {
-	Affinities(ctx context.Context) (map[workflow.Hash]jetstream.Affinity, error)
 	SetAffinity(ctx context.Context, hash workflow.Hash, a jetstream.Affinity) error
 	RemoveAffinity(ctx context.Context, hash workflow.Hash) error
-	Tenants(ctx context.Context) (map[job.Tenant]jetstream.TenantSettings, error)
+	Tenant(ctx context.Context, tenant job.Tenant) (jetstream.TenantSettings, error)
 	SetTenant(ctx context.Context, tenant job.Tenant, s jetstream.TenantSettings) error
 	Slots(ctx context.Context, tenant job.Tenant) ([]jetstream.Slot, uint64, error)
 	PutSlots(ctx context.Context, tenant job.Tenant, slots []jetstream.Slot, revision uint64) (bool, error)
@@ -122,6 +126,7 @@ type watchWire interface {
 	WatchStrikes(ctx context.Context, tell func(jetstream.Change)) error
 	WatchAffinity(ctx context.Context, tell func(jetstream.Change)) error
 	WatchTenants(ctx context.Context, tell func(jetstream.Change)) error
+	WatchGrants(ctx context.Context, tell func(jetstream.Change)) error
 	WatchSlots(ctx context.Context, tell func(jetstream.Change)) error
 	WatchTickets(ctx context.Context, tell func(jetstream.Change)) error
 	FollowCancels(ctx context.Context, tell func(job.Event)) error
@@ -134,6 +139,14 @@ type onNATS struct{ *jetstream.Queue }
 
 func (w onNATS) Puller(p job.Priority, take func(jetstream.Delivery)) (puller, error) {
 	made, err := w.Queue.Puller(p, take)
+	if err != nil {
+		return nil, err
+	}
+	return made, nil
+}
+
+func (w onNATS) ReadEvents(after uint64, tell func(jetstream.Note)) (eventReader, error) {
+	made, err := w.Queue.ReadEvents(after, tell)
 	if err != nil {
 		return nil, err
 	}

@@ -2,6 +2,7 @@ package route
 
 import (
 	"slices"
+	"time"
 
 	"github.com/cespare/xxhash/v2"
 
@@ -28,6 +29,7 @@ type Fleet struct {
 	free   set // online, with a slot that runs nothing
 	spare  set // online, no slot, but room to hold one more job
 	home   set
+	given  grants
 	load   [levels]set // online hosts by load
 	labels map[string]*hostSet
 	memory map[int64]*hostSet
@@ -74,6 +76,8 @@ type host struct {
 	memory   int64
 	home     bool
 	labels   []string
+	until    time.Time // in state Resting
+	why      string
 	blamed   *tenantFacts // whose job it ran when it became unhealthy, as long as it is
 	blame    JobID        // that job
 	running  []run        // as the host says
@@ -175,7 +179,7 @@ func (f *Fleet) PutHost(s HostState) {
 // describe sets what seldom changes.
 func (f *Fleet) describe(n int32, s HostState) {
 	h := f.hosts[n]
-	h.home = s.Home
+	h.home, h.until, h.why = s.Home, s.Until, s.Why
 	f.home.put(n, s.Home)
 	if h.memory != s.Memory {
 		f.setMemory(n, s.Memory)

@@ -15,6 +15,7 @@ type LaneStat struct {
 	Running  int       `json:"running"`
 	Share    float64   `json:"share"`               // of the GPU-seconds used lately at the priority that it counts as, 0 to 1
 	CountsAs *int      `json:"counts_as,omitempty"` // the priority that decides its turn, when the tenant's ceiling is below its own
+	Place    int       `json:"place,omitempty"`     // that a job would have which comes now; only in what a tenant is told
 }
 
 // published is the jobs of a lane that were published with one priority.

@@ -30,6 +30,7 @@ const (
 	Online    Availability = "online"
 	Draining  Availability = "draining"
 	Unhealthy Availability = "unhealthy" // ComfyUI is down or sick
+	Resting   Availability = "resting"   // it is given no jobs for a while, although it says that it is online
 )
 
 // Run is a job on a host.
@@ -53,6 +54,8 @@ type HostState struct {
 	Memory   int64           // bytes of VRAM; 0 = unknown
 	Recent   []workflow.Hash // ran last, newest first; at most warmDepth are looked at
 	Home     bool            // whether the asking dispatcher is this host's home
+	Until    time.Time       // of a resting host: when it is given jobs again
+	Why      string          // of a resting host
 	Blame    Blame           // of an unhealthy host: the job that it ran when it became so; may be empty
 }
 

@@ -99,7 +99,7 @@ func startFleet(t *testing.T) (*nats.Conn, *jetstream.Queue) {
 func awaitHosts(t *testing.T, q *jetstream.Queue, n int) {
 	t.Helper()
 	eventually(t, "hosts that are known", func() bool {
-		var answer dispatcher.HostsAnswer
+		var answer jetstream.HostsAnswer
 		capable := 0
 		if q.Call(t.Context(), "hosts", struct{}{}, &answer) == nil {
 			for _, h := range answer.Hosts {

@@ -11,16 +11,16 @@ import (
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
-func (f *fleet) hosts() []dispatcher.HostInfo {
+func (f *fleet) hosts() []jetstream.HostInfo {
 	f.t.Helper()
-	return call[dispatcher.HostsAnswer](f, "hosts", struct{}{}).Hosts
+	return call[jetstream.HostsAnswer](f, "hosts", struct{}{}).Hosts
 }
 
 // idle waits until all dispatchers know that nothing runs: a wish for a host counts only while that is free.
 func (f *fleet) idle() {
 	f.t.Helper()
 	f.everyone("idle hosts", func() bool {
-		return count(f.hosts(), func(h dispatcher.HostInfo) bool { return len(h.Running) > 0 }) == 0
+		return count(f.hosts(), func(h jetstream.HostInfo) bool { return len(h.Running) > 0 }) == 0
 	})
 }
 
@@ -68,16 +68,16 @@ func TestAnAffinityRuleTiesAWorkflowToHosts(t *testing.T) {
 	hash := hashOf(t, w)
 	verdicts := func() map[string]string {
 		codes := map[string]string{}
-		for _, v := range call[dispatcher.WhyAnswer](f, "why", dispatcher.WhyRequest{Workflow: w}).Hosts {
+		for _, v := range call[jetstream.WhyAnswer](f, "why", jetstream.WhyRequest{Workflow: w}).Hosts {
 			codes[string(v.Host)] = string(v.Code)
 		}
 		return codes
 	}
-	set := func(r dispatcher.AffinityRequest) map[workflow.Hash]jetstream.Affinity {
+	set := func(r jetstream.AffinityRequest) map[workflow.Hash]jetstream.Affinity {
 		r.Hash = hash
-		return call[dispatcher.AffinityAnswer](f, "affinity", r).Affinity
+		return call[jetstream.AffinityAnswer](f, "affinity", r).Affinity
 	}
-	if rule := set(dispatcher.AffinityRequest{Prefer: []string{"a"}, Exclude: []string{"gpu=3060"}})[hash]; len(rule.Prefer) != 1 || rule.Exclude[0] != "gpu=3060" {
+	if rule := set(jetstream.AffinityRequest{Prefer: []string{"a"}, Exclude: []string{"gpu=3060"}})[hash]; len(rule.Prefer) != 1 || rule.Exclude[0] != "gpu=3060" {
 		t.Errorf("the rule is %+v", rule)
 	}
 	f.eventually("the rule at work", func() bool { return verdicts()["b"] == "excluded" })
@@ -90,7 +90,7 @@ func TestAnAffinityRuleTiesAWorkflowToHosts(t *testing.T) {
 	if end := f.end(f.submit("acme", job.Spec{Workflow: w, PreferHosts: []string{"b", "c"}})); end.Host != "c" {
 		t.Errorf("ran on %s, want c", end.Host)
 	}
-	set(dispatcher.AffinityRequest{Prefer: []string{"gpu=3060"}, Exclude: []string{"gpu=4090"}})
+	set(jetstream.AffinityRequest{Prefer: []string{"gpu=3060"}, Exclude: []string{"gpu=4090"}})
 	f.eventually("the other rule at work", func() bool { return verdicts()["a"] == "excluded" && verdicts()["b"] == "eligible" })
 	f.idle()
 	if end := f.end(f.submit("acme", job.Spec{Workflow: w})); end.Host != "b" {
@@ -101,13 +101,13 @@ func TestAnAffinityRuleTiesAWorkflowToHosts(t *testing.T) {
 	if e := f.await(r, job.Waiting); e.Reason != "excluded" || e.Hosts["a"] != "excluded by the workflow's affinity" {
 		t.Errorf("waiting says %q %v", e.Reason, e.Hosts)
 	}
-	if left := set(dispatcher.AffinityRequest{Remove: true}); len(left) != 0 {
+	if left := set(jetstream.AffinityRequest{Remove: true}); len(left) != 0 {
 		t.Errorf("after its removal the rule is %v", left)
 	}
 	if end := f.end(r); end.Host != "a" {
 		t.Errorf("ran on %s, want a", end.Host)
 	}
-	for _, bad := range []dispatcher.AffinityRequest{{Hash: "12"}, {Prefer: []string{"a"}}, {Hash: hash, Prefer: []string{"no host"}}} {
+	for _, bad := range []jetstream.AffinityRequest{{Hash: "12"}, {Prefer: []string{"a"}}, {Hash: hash, Prefer: []string{"no host"}}} {
 		if err := f.q.Call(f.context(), "affinity", bad, nil); err == nil {
 			t.Errorf("%+v was taken", bad)
 		}

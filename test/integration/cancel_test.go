@@ -18,11 +18,11 @@ func TestACancelOutlivesARestartOfEverything(t *testing.T) {
 	_, killAgent := f.agent("a", f.sims["a"].URL(), agent.Config{})
 	f.awaitPresence(1)
 	_, killDispatcher := f.dispatcher(dispatcher.Config{})
-	running := f.submit("acme", job.Spec{Workflow: sleep(1, 5)}) // until the kill, whatever comes before that
+	running := f.submit("acme", job.Spec{Workflow: sleep(1, 10)}) // until the kill, whatever comes before that
 	f.await(running, job.Started)
 	f.awaitRun("a")
 	behind := f.submit("acme", job.Spec{Workflow: sleep(2, 1)}) // held by the agent, or waiting its turn
-	soon := time.Now().Add(8 * time.Second)
+	soon := time.Now().Add(12 * time.Second)
 	scheduled := f.submit("acme", job.Spec{Workflow: picture(3), RunAt: &soon})
 	f.await(scheduled, job.Waiting)
 	nowhere := f.submit("acme", onlyOn("nowhere", picture(4)))
@@ -60,9 +60,9 @@ func TestACancelOutlivesARestartOfEverything(t *testing.T) {
 func TestCancelAnswersHowTheJobEnded(t *testing.T) {
 	t.Parallel()
 	f := start(t, setup{dispatchers: 2, hosts: names("a")})
-	ask := func(id string, force bool) (dispatcher.CancelAnswer, error) {
-		var answer dispatcher.CancelAnswer
-		err := f.q.Call(f.context(), "cancel", dispatcher.JobRequest{Tenant: "acme", Job: job.ID(id), Force: force, By: "ops"}, &answer)
+	ask := func(id string, force bool) (jetstream.CancelAnswer, error) {
+		var answer jetstream.CancelAnswer
+		err := f.q.Call(f.context(), "cancel", jetstream.CancelRequest{Tenant: "acme", Job: job.ID(id), Force: force, By: "ops"}, &answer)
 		return answer, err
 	}
 	var missing *jetstream.NotFound

@@ -7,9 +7,9 @@ import (
 	"time"
 
 	"github.com/comfyherd/comfyherd/internal/comfysim"
-	"github.com/comfyherd/comfyherd/internal/dispatcher"
 	"github.com/comfyherd/comfyherd/internal/failure"
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/jetstream"
 )
 
 func TestDeadLettersAreFoundByEveryFilterAndByAllTogether(t *testing.T) {
@@ -20,7 +20,7 @@ func TestDeadLettersAreFoundByEveryFilterAndByAllTogether(t *testing.T) {
 	f.end(f.submit("acme", job.Spec{ID: "late", Workflow: late, OnlyHosts: []string{"nowhere"}, ExpiresIn: job.Duration(time.Millisecond)}))
 	f.end(f.submit("bolt", job.Spec{ID: "late", Workflow: late, OnlyHosts: []string{"nowhere"}, ExpiresIn: job.Duration(time.Millisecond)}))
 	f.drained()
-	for want, r := range map[string]dispatcher.DeadRequest{
+	for want, r := range map[string]jetstream.DeadRequest{
 		"acme/late acme/raised bolt/late": {Since: "1h"},
 		"acme/late acme/raised":           {Tenant: "acme"},
 		"acme/late bolt/late":             {Job: "late"},
@@ -30,19 +30,19 @@ func TestDeadLettersAreFoundByEveryFilterAndByAllTogether(t *testing.T) {
 	} {
 		wantDead(f, r, want)
 	}
-	wantDead(f, dispatcher.DeadRequest{Kind: failure.ExecutionError}, "acme/raised")
-	wantDead(f, dispatcher.DeadRequest{Kind: failure.Timeout}, "")
-	wantDead(f, dispatcher.DeadRequest{Since: "0s"}, "")
-	if again := call[dispatcher.RequeueAnswer](f, "requeue", dispatcher.DeadRequest{Reason: failure.Expired, Tenant: "bolt"}); again.Count != 1 || again.Jobs["late"] != "late-r1" {
+	wantDead(f, jetstream.DeadRequest{Kind: failure.ExecutionError}, "acme/raised")
+	wantDead(f, jetstream.DeadRequest{Kind: failure.Timeout}, "")
+	wantDead(f, jetstream.DeadRequest{Since: "0s"}, "")
+	if again := call[jetstream.RequeueAnswer](f, "requeue", jetstream.RequeueRequest{Reason: failure.Expired, Tenant: "bolt"}); again.Count != 1 || again.Jobs["late"] != "late-r1" {
 		t.Errorf("requeue by two filters answers %+v", again)
 	}
 	f.end(receipt("bolt", "late-r1"))
 }
 
-func wantDead(f *fleet, r dispatcher.DeadRequest, want string) {
+func wantDead(f *fleet, r jetstream.DeadRequest, want string) {
 	f.t.Helper()
 	var found []string
-	for _, e := range call[dispatcher.DeadAnswer](f, "dead", r).Dead {
+	for _, e := range call[jetstream.DeadAnswer](f, "dead", r).Dead {
 		found = append(found, string(e.Tenant)+"/"+string(e.Job))
 	}
 	slices.Sort(found)

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/comfyherd/comfyherd/internal/comfysim"
-	"github.com/comfyherd/comfyherd/internal/dispatcher"
 	"github.com/comfyherd/comfyherd/internal/failure"
 	"github.com/comfyherd/comfyherd/internal/job"
 	"github.com/comfyherd/comfyherd/jetstream"
@@ -32,7 +31,7 @@ func TestADeadJobShowsEveryAttemptAndIsRequeuedWithItsLineage(t *testing.T) {
 	if end := f.end(f.submit("acme", spec)); end.Reason != string(failure.WorkflowFault) {
 		t.Fatalf("ended %s: %s", end.EventKind, end.Reason)
 	}
-	dead := call[dispatcher.DeadAnswer](f, "dead", dispatcher.DeadRequest{Tenant: "acme", Job: "order"}).Dead
+	dead := call[jetstream.DeadAnswer](f, "dead", jetstream.DeadRequest{Tenant: "acme", Job: "order"}).Dead
 	if len(dead) != 1 || len(dead[0].Attempts) != 2 {
 		t.Fatalf("dead lists %+v, want one job with two attempts", dead)
 	}
@@ -48,7 +47,7 @@ func TestADeadJobShowsEveryAttemptAndIsRequeuedWithItsLineage(t *testing.T) {
 	}
 
 	// It dies again as -r1; only that one is requeued then, as -r2, and completes once the cause is gone.
-	again := call[dispatcher.RequeueAnswer](f, "requeue", dispatcher.DeadRequest{Hash: hashOf(t, inverted(1, 1))[:8]})
+	again := call[jetstream.RequeueAnswer](f, "requeue", jetstream.RequeueRequest{Hash: hashOf(t, inverted(1, 1))[:8]})
 	if again.Count != 1 || again.Jobs["order"] != "order-r1" {
 		t.Fatalf("requeue answers %+v", again)
 	}
@@ -60,14 +59,14 @@ func TestADeadJobShowsEveryAttemptAndIsRequeuedWithItsLineage(t *testing.T) {
 	}
 	f.sims["a"].ClearFaults()
 	f.sims["b"].ClearFaults()
-	again = call[dispatcher.RequeueAnswer](f, "requeue", dispatcher.DeadRequest{Tenant: "acme"})
+	again = call[jetstream.RequeueAnswer](f, "requeue", jetstream.RequeueRequest{Tenant: "acme"})
 	if again.Count != 1 || again.Jobs["order-r1"] != "order-r2" {
 		t.Fatalf("requeue answers %+v", again)
 	}
 	if end := f.end(receipt("acme", "order-r2")); end.EventKind != job.Completed || end.RequeueOf != "order-r1" {
 		t.Errorf("order-r2 ended %s, requeue of %q", end.EventKind, end.RequeueOf)
 	}
-	if again = call[dispatcher.RequeueAnswer](f, "requeue", dispatcher.DeadRequest{Tenant: "acme"}); again.Count != 0 {
+	if again = call[jetstream.RequeueAnswer](f, "requeue", jetstream.RequeueRequest{Tenant: "acme"}); again.Count != 0 {
 		t.Errorf("all were requeued, and yet %+v", again)
 	}
 }
@@ -83,7 +82,7 @@ func TestAThousandJobsAreRequeuedByTheirHash(t *testing.T) {
 	f.drained()
 	listed, after := 0, uint64(0)
 	for {
-		page := call[dispatcher.DeadAnswer](f, "dead", dispatcher.DeadRequest{Reason: failure.Expired, After: after})
+		page := call[jetstream.DeadAnswer](f, "dead", jetstream.DeadRequest{Reason: failure.Expired, After: after})
 		listed += len(page.Dead)
 		if after = page.Next; after == 0 {
 			break
@@ -97,8 +96,8 @@ func TestAThousandJobsAreRequeuedByTheirHash(t *testing.T) {
 	requeued := map[job.ID]job.ID{}
 	// A slow server's answer names where to go on. What was requeued dies again, behind the letters that are meant.
 	for next, asked := uint64(0), false; len(requeued) < jobs && (next != 0 || !asked); asked = true {
-		answer := call[dispatcher.RequeueAnswer](f, "requeue",
-			dispatcher.DeadRequest{Hash: hashOf(t, picture(1)), After: next, Limit: jobs - len(requeued)})
+		answer := call[jetstream.RequeueAnswer](f, "requeue",
+			jetstream.RequeueRequest{Hash: hashOf(t, picture(1)), After: next, Limit: jobs - len(requeued)})
 		if next = answer.Next; answer.Count != len(answer.Jobs) || answer.Count == 0 {
 			t.Fatalf("a call requeued %d jobs and names %d, next %d", answer.Count, len(answer.Jobs), next)
 		}
@@ -137,14 +136,14 @@ func TestALetterThatIsPurgedIsGoneAndNoOther(t *testing.T) {
 	if err := f.q.Purge(f.context(), &letters[0]); err != nil {
 		t.Fatal(err)
 	}
-	left := call[dispatcher.DeadAnswer](f, "dead", dispatcher.DeadRequest{}).Dead
+	left := call[jetstream.DeadAnswer](f, "dead", jetstream.DeadRequest{}).Dead
 	if len(left) != 1 || left[0].Job != "two" || left[0].Reason != string(failure.Expired) {
 		t.Errorf("left are %+v, want two", left)
 	}
-	if since := call[dispatcher.DeadAnswer](f, "dead", dispatcher.DeadRequest{Since: time.Now().Add(time.Hour).Format(time.RFC3339)}).Dead; len(since) != 0 {
+	if since := call[jetstream.DeadAnswer](f, "dead", jetstream.DeadRequest{Since: time.Now().Add(time.Hour).Format(time.RFC3339)}).Dead; len(since) != 0 {
 		t.Errorf("dead since the future are %+v", since)
 	}
-	call[dispatcher.RequeueAnswer](f, "requeue", dispatcher.DeadRequest{Job: "two"})
+	call[jetstream.RequeueAnswer](f, "requeue", jetstream.RequeueRequest{Job: "two"})
 	f.end(receipt("acme", "two-r1"))
 	f.purged = 1
 }
@@ -159,7 +158,7 @@ func TestEveryIdCanBeRequeuedAlsoOneThatLooksLikeARequeue(t *testing.T) {
 			t.Fatalf("%s ended %s (%s)", id, end.EventKind, end.Reason)
 		}
 	}
-	again := call[dispatcher.RequeueAnswer](f, "requeue", dispatcher.DeadRequest{Tenant: "acme", Again: true})
+	again := call[jetstream.RequeueAnswer](f, "requeue", jetstream.RequeueRequest{Tenant: "acme", Again: true})
 	if again.Count != 3 || again.Jobs["scene"] != "scene-r1" || again.Jobs["scene-r2"] != "scene-r2-r1" || !again.Jobs[long].Valid() {
 		t.Errorf("requeue answers %+v", again)
 	}

@@ -243,7 +243,7 @@ func TestAPromptThatDoesNotStopTakesItsHostOutUntilComfyUIWasRestarted(t *testin
 	})
 	hosts := f.subscribe("comfy.events.hosts.a.*")
 	stuck := f.submit("acme", job.Spec{
-		Workflow: inverted(1, 1), PreferHosts: []string{"a"}, Timeouts: &job.Timeouts{Node: duration(5 * time.Second)}, // in which the job behind it comes
+		Workflow: inverted(1, 1), PreferHosts: []string{"a"}, Timeouts: &job.Timeouts{Node: duration(8 * time.Second)}, // in which the job behind it comes
 	})
 	f.waitSim("a", func() bool { running, _ := f.sims["a"].Pending(); return running != "" })
 	behind := f.submit("acme", onlyOn("a", picture(2))) // the host takes it and cannot begin
@@ -281,7 +281,7 @@ func TestASickHostComesBackWhenItsComfyUIWasRestarted(t *testing.T) {
 		t.Errorf("the first failed as %s of %q, proven %t", e.Kind, e.Cause, e.Proven)
 	}
 	f.everyone("all dispatchers know that the host is on trial", func() bool {
-		_, verdicts := f.why(dispatcher.WhyRequest{Tenant: "bolt", Workflow: inverted(1, 1)})
+		_, verdicts := f.why(jetstream.WhyRequest{Tenant: "bolt", Workflow: inverted(1, 1)})
 		return strings.Contains(verdicts["a"].Text, "on trial (poisoned)")
 	})
 	second := f.submit("bolt", job.Spec{Workflow: inverted(1, 1), MaxAttempts: 1}) // another workflow decides
@@ -306,7 +306,7 @@ func TestASickHostComesBackWhenItsComfyUIWasRestarted(t *testing.T) {
 		t.Errorf("the second ended %s: %s", end.EventKind, end.Message)
 	}
 	f.wantBlockOf("a", picture(3), "acme")
-	call[dispatcher.CountAnswer](f, "unblock", dispatcher.PairRequest{Host: "a"})
+	call[jetstream.CountAnswer](f, "unblock", jetstream.UnblockRequest{Host: "a"})
 	f.wantPicture(f.end(first), rgb(3))
 }
 

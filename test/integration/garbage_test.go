@@ -90,8 +90,8 @@ func TestWhatSomebodyElseWritesNeitherPanicsNorStopsALane(t *testing.T) {
 	if again, _, err := f.q.Last(f.context(), "acme", first.Job); err != nil || again.EventKind != job.Completed {
 		t.Errorf("the first job is %s, %v", again.EventKind, err)
 	}
-	var answer dispatcher.DeadAnswer
-	if err := f.q.Call(f.context(), "dead", dispatcher.DeadRequest{}, &answer); err != nil {
+	var answer jetstream.DeadAnswer
+	if err := f.q.Call(f.context(), "dead", jetstream.DeadRequest{}, &answer); err != nil {
 		t.Errorf("dead: %v", err)
 	}
 	f.drained()

@@ -283,7 +283,7 @@ func (f *fleet) context() context.Context {
 func (f *fleet) awaitHosts(n int) {
 	f.t.Helper()
 	f.eventually("hosts online", func() bool {
-		var answer dispatcher.HostsAnswer
+		var answer jetstream.HostsAnswer
 		if f.q.Call(f.context(), "hosts", struct{}{}, &answer) != nil {
 			return false
 		}

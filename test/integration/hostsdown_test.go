@@ -9,7 +9,6 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/comfyherd/comfyherd/internal/comfysim"
-	"github.com/comfyherd/comfyherd/internal/dispatcher"
 	"github.com/comfyherd/comfyherd/internal/failure"
 	"github.com/comfyherd/comfyherd/internal/job"
 	"github.com/comfyherd/comfyherd/internal/route"
@@ -88,11 +87,11 @@ func TestFurtherJobsOfAWorkflowThatTakesHostsDownEndAtOnceUntilSomebodyLetsThemR
 	for _, sim := range f.sims {
 		sim.ClearFaults()
 	}
-	if n := call[dispatcher.CountAnswer](f, "unblock", dispatcher.PairRequest{Hash: hashOf(t, inverted(1, 1))}).Count; n != 1 {
+	if n := call[jetstream.CountAnswer](f, "unblock", jetstream.UnblockRequest{Hash: hashOf(t, inverted(1, 1))}).Count; n != 1 {
 		t.Errorf("unblock let %d pairs go, want 1", n)
 	}
 	f.everyone("all dispatchers let the workflow run", func() bool {
-		answer, _ := f.why(dispatcher.WhyRequest{Tenant: "acme", Workflow: inverted(4, 1)})
+		answer, _ := f.why(jetstream.WhyRequest{Tenant: "acme", Workflow: inverted(4, 1)})
 		return answer.Text == "a host may take it at once"
 	})
 	if end := f.end(f.submit("acme", job.Spec{Workflow: inverted(4, 1)})); end.EventKind != job.Completed {
@@ -204,7 +203,7 @@ func TestWhileTwoHostsAreOutBecauseOfOneTenantItsJobsWaitAndThoseOfOthersRun(t *
 		}
 	}
 	f.everyone("all dispatchers know of both", func() bool {
-		answer, hosts := f.why(dispatcher.WhyRequest{Tenant: "acme", Workflow: picture(1)})
+		answer, hosts := f.why(jetstream.WhyRequest{Tenant: "acme", Workflow: picture(1)})
 		return answer.Reason == route.HostsDown && hosts["x"].Text == "unhealthy (down): ComfyUI does not answer"
 	})
 	held := f.submit("acme", job.Spec{Workflow: picture(2)})

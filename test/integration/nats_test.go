@@ -166,7 +166,7 @@ func TestADomainAndAPrefixLeadToTheSameQueue(t *testing.T) {
 	blocks := f.subscribe("comfy.events.blocks.a.*.unblocked")
 	f.wantPicture(f.end(r), rgb(0xfefdfc))
 	f.wantBlockOf("a", inverted(1, 1), "acme")
-	if call[dispatcher.CountAnswer](f, "unblock", dispatcher.PairRequest{Host: "a"}).Count != 1 {
+	if call[jetstream.CountAnswer](f, "unblock", jetstream.UnblockRequest{Host: "a"}).Count != 1 {
 		t.Error("the block was not lifted")
 	}
 	f.next(blocks)

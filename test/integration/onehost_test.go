@@ -60,7 +60,7 @@ func TestAnOptionThatOnlyOneHostListsIsLookedForThere(t *testing.T) {
 				{Name: "b", Classes: map[string]json.RawMessage{"Picky": class(c.input, c.onB...)}},
 			}})
 			f.everyone("both hosts have said what they list", func() bool {
-				_, hosts := f.why(dispatcher.WhyRequest{Workflow: through("Picky", c.input, c.value)})
+				_, hosts := f.why(jetstream.WhyRequest{Workflow: through("Picky", c.input, c.value)})
 				return hosts["a"].Code == route.CodeAvoid && strings.Contains(hosts["a"].Text, c.lacked)
 			})
 			chain := f.chain(f.submit("acme", job.Spec{Workflow: through("Picky", c.input, c.value), PreferHosts: []string{"a"}}))
@@ -260,14 +260,14 @@ func TestABlockEndsWithItsKeyWhateverTimeItTells(t *testing.T) {
 		t.Fatalf("block: %t, %v", opened, err)
 	}
 	f.everyone("all dispatchers know of the block", func() bool {
-		_, hosts := f.why(dispatcher.WhyRequest{Tenant: "acme", Workflow: picture(1)})
+		_, hosts := f.why(jetstream.WhyRequest{Tenant: "acme", Workflow: picture(1)})
 		return hosts["a"].Code == route.CodeBlocked
 	})
 	held := f.submit("acme", job.Spec{Workflow: picture(1)})
 	if e := f.await(held, job.Waiting); e.Reason != string(route.AllBlocked) {
 		t.Errorf("it waits because of %s: %s", e.Reason, e.Message)
 	}
-	if n := call[dispatcher.CountAnswer](f, "unblock", dispatcher.PairRequest{Host: "a"}).Count; n != 1 {
+	if n := call[jetstream.CountAnswer](f, "unblock", jetstream.UnblockRequest{Host: "a"}).Count; n != 1 {
 		t.Errorf("unblock lifted %d", n)
 	}
 	f.wantPicture(f.end(held), rgb(1))

@@ -5,9 +5,9 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/comfyherd/comfyherd/internal/dispatcher"
 	"github.com/comfyherd/comfyherd/internal/failure"
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/jetstream"
 )
 
 // The stream of jobs is deleted beside a running dispatcher. Bare jobs get ids of the system's making, which rest on the
@@ -57,9 +57,9 @@ func TestDeadLettersAreFoundWhenTheirEventsAreGone(t *testing.T) {
 	}
 	f.purged = -1 // its dead event is gone, and its letter is not
 	hash := hashOf(t, spec.Workflow)
-	wantDead(f, dispatcher.DeadRequest{Hash: hash, Reason: failure.Expired}, "acme/raised")
-	wantDead(f, dispatcher.DeadRequest{Hash: "ffff"}, "")
-	answer := call[dispatcher.DeadAnswer](f, "dead", dispatcher.DeadRequest{})
+	wantDead(f, jetstream.DeadRequest{Hash: hash, Reason: failure.Expired}, "acme/raised")
+	wantDead(f, jetstream.DeadRequest{Hash: "ffff"}, "")
+	answer := call[jetstream.DeadAnswer](f, "dead", jetstream.DeadRequest{})
 	if len(answer.Dead) != 1 || answer.Dead[0].Hash != hash || answer.Dead[0].Message == "" {
 		t.Errorf("it is told as %+v", answer.Dead)
 	}

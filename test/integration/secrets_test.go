@@ -11,9 +11,9 @@ import (
 	"testing"
 
 	"github.com/comfyherd/comfyherd/internal/comfysim"
-	"github.com/comfyherd/comfyherd/internal/dispatcher"
 	"github.com/comfyherd/comfyherd/internal/failure"
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/jetstream"
 )
 
 // planted is a key that nobody but ComfyUI may see.
@@ -62,7 +62,7 @@ func TestNoKeyOfAJobIsLeftBehind(t *testing.T) {
 	invalid := f.ours("acme", f.publish(lane, withKey("", `,"max_attempts":1000`, picture(4))))
 	noJSON := f.ours("acme", f.publish(lane, withKey("", `,"max_attempts":1`, []byte("{"))))
 	f.await(receipt("acme", "cancelled"), job.Waiting)
-	call[dispatcher.CancelAnswer](f, "cancel", dispatcher.JobRequest{Tenant: "acme", Job: "cancelled"})
+	call[jetstream.CancelAnswer](f, "cancel", jetstream.CancelRequest{Tenant: "acme", Job: "cancelled"})
 	for id, want := range wants {
 		if end := f.end(receipt("acme", id)); end.EventKind != want {
 			t.Errorf("%s ended %s: %s, want %s", id, end.EventKind, end.Message, want)
@@ -78,13 +78,13 @@ func TestNoKeyOfAJobIsLeftBehind(t *testing.T) {
 
 	// Letters without their secret do not run again by themselves.
 	f.sims["a"].ClearFaults()
-	call[dispatcher.CountAnswer](f, "unblock", dispatcher.PairRequest{Host: "a"})
-	request := dispatcher.DeadRequest{Tenant: "acme", Job: "raises"}
-	if answer := call[dispatcher.RequeueAnswer](f, "requeue", request); answer.Count != 0 || len(answer.NeedExtraData) != 1 {
+	call[jetstream.CountAnswer](f, "unblock", jetstream.UnblockRequest{Host: "a"})
+	request := jetstream.RequeueRequest{Tenant: "acme", Job: "raises"}
+	if answer := call[jetstream.RequeueAnswer](f, "requeue", request); answer.Count != 0 || len(answer.NeedExtraData) != 1 {
 		t.Errorf("requeue without extra_data answers %+v", answer)
 	}
 	request.ExtraData = fmt.Appendf(nil, `{"own_key":%q}`, planted)
-	if answer := call[dispatcher.RequeueAnswer](f, "requeue", request); answer.Jobs["raises"] != "raises-r1" {
+	if answer := call[jetstream.RequeueAnswer](f, "requeue", request); answer.Jobs["raises"] != "raises-r1" {
 		t.Fatalf("requeue answers %+v", answer)
 	}
 	if end := f.end(receipt("acme", "raises-r1")); end.EventKind != job.Completed {
@@ -94,7 +94,7 @@ func TestNoKeyOfAJobIsLeftBehind(t *testing.T) {
 	if last := runs[len(runs)-1]; !strings.Contains(last.ExtraData, planted) {
 		t.Errorf("the requeued job ran with %s", last.ExtraData)
 	}
-	letters := call[dispatcher.DeadAnswer](f, "dead", dispatcher.DeadRequest{})
+	letters := call[jetstream.DeadAnswer](f, "dead", jetstream.DeadRequest{})
 	if len(letters.Dead) != 4 {
 		t.Errorf("%d jobs are dead, want 4", len(letters.Dead))
 	}
@@ -123,7 +123,7 @@ func TestNoKeyOfAJobIsLeftBehind(t *testing.T) {
 	if len(filesWith(t, f.dir, "COMFY_JOBS")) == 0 {
 		t.Error("no file of NATS was read")
 	}
-	call[dispatcher.CancelAnswer](f, "cancel", dispatcher.JobRequest{Tenant: "acme", Job: "stands"})
+	call[jetstream.CancelAnswer](f, "cancel", jetstream.CancelRequest{Tenant: "acme", Job: "stands"})
 	f.drained()
 }
 

@@ -12,7 +12,6 @@ import (
 
 	"github.com/comfyherd/comfyherd/internal/agent"
 	"github.com/comfyherd/comfyherd/internal/comfysim"
-	"github.com/comfyherd/comfyherd/internal/dispatcher"
 	"github.com/comfyherd/comfyherd/internal/job"
 	"github.com/comfyherd/comfyherd/internal/route"
 	"github.com/comfyherd/comfyherd/jetstream"
@@ -109,7 +108,7 @@ func started(of string) func(word string) bool {
 // waits is how many jobs of a lane wait, as the dispatcher tells it.
 func (f *fleet) waits(tenant job.Tenant, priority job.Priority) int {
 	f.t.Helper()
-	for _, l := range call[dispatcher.QueueAnswer](f, "queue", struct{}{}).Lanes {
+	for _, l := range call[jetstream.QueueAnswer](f, "queue", struct{}{}).Lanes {
 		if l.Tenant == route.Tenant(tenant) && l.Priority == int(priority) {
 			return l.Depth
 		}
@@ -122,7 +121,7 @@ func TestTenantsShareByWeight(t *testing.T) {
 	f := start(t, setup{noAgents: true, hosts: names("a"), dispatchers: 1})
 	o := f.order()
 	weight := 3.0
-	if got := call[dispatcher.TenantsAnswer](f, "tenants", dispatcher.TenantsRequest{Tenant: "acme", Weight: &weight}); got.Tenants["acme"].Weight != 3 {
+	if got := call[jetstream.TenantsAnswer](f, "tenants", jetstream.TenantsRequest{Tenant: "acme", Weight: &weight}); got.Tenants["acme"].Weight != 3 {
 		t.Errorf("tenants are %v", got.Tenants)
 	}
 	const each = 40
@@ -132,7 +131,7 @@ func TestTenantsShareByWeight(t *testing.T) {
 	}
 	f.eventually("all jobs in the queue", func() bool {
 		waiting := map[string]int{}
-		for _, l := range call[dispatcher.QueueAnswer](f, "queue", struct{}{}).Lanes {
+		for _, l := range call[jetstream.QueueAnswer](f, "queue", struct{}{}).Lanes {
 			waiting[string(l.Tenant)] = l.Depth
 		}
 		return waiting["acme"] == each && waiting["bolt"] == each
@@ -180,7 +179,7 @@ func TestATenantRunsNoMoreThanItMay(t *testing.T) {
 	t.Parallel()
 	f := start(t, setup{dispatchers: 1, hosts: names("a", "b", "c")})
 	most := 1
-	call[dispatcher.TenantsAnswer](f, "tenants", dispatcher.TenantsRequest{Tenant: "acme", MaxRunning: &most})
+	call[jetstream.TenantsAnswer](f, "tenants", jetstream.TenantsRequest{Tenant: "acme", MaxRunning: &most})
 	var jobs []jetstream.Receipt
 	for n := range 6 {
 		jobs = append(jobs, f.submit("acme", job.Spec{Workflow: nap(0.1, 0, n)}))

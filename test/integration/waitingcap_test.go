@@ -9,6 +9,7 @@ import (
 
 	"github.com/comfyherd/comfyherd/internal/dispatcher"
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/jetstream"
 )
 
 // Beyond its part of the waiting room bolt's jobs rest in the stream, and acme's are taken as if there were none. Then an
@@ -42,6 +43,6 @@ func TestWhoFillsTheWaitingRoomKeepsNobodyElseOut(t *testing.T) {
 		f.request(nats.NewMsg("$JS.API.STREAM.PURGE."+stream), &done)
 	}
 	f.eventually("nothing is counted that is not there", func() bool {
-		return len(call[dispatcher.QueueAnswer](f, "queue", struct{}{}).Lanes) == 0
+		return len(call[jetstream.QueueAnswer](f, "queue", struct{}{}).Lanes) == 0
 	})
 }

@@ -61,7 +61,7 @@ func TestATicketIsWhatTheContractSaysAndGoesWithItsJob(t *testing.T) {
 	if lease, _ := got["lease"].(string); got["job"] != "later" || got["attempt"] != 1.0 || got["size"] != 256.0 || !strings.HasPrefix(lease, "$JS.ACK.") {
 		t.Errorf("the ticket is %v", got)
 	}
-	status := call[dispatcher.JobStatus](f, "status", dispatcher.JobRequest{Tenant: "acme", Job: "later"})
+	status := call[jetstream.JobStatus](f, "status", jetstream.StatusRequest{Tenant: "acme", Job: "later"})
 	if status.State != job.Waiting || status.Event.Reason != "not_due" || status.Position != 1 || status.Of != 1 {
 		t.Errorf("status is %+v", status)
 	}
@@ -208,7 +208,7 @@ func TestAWaitingJobKnowsItsPlaceAndWhenItMayStart(t *testing.T) {
 	f.eventually("places", func() bool {
 		etas = nil
 		for n, r := range jobs {
-			s := call[dispatcher.JobStatus](f, "status", dispatcher.JobRequest{Tenant: r.Tenant, Job: r.Job})
+			s := call[jetstream.JobStatus](f, "status", jetstream.StatusRequest{Tenant: r.Tenant, Job: r.Job})
 			if s.Position != n+1 || s.Of != 4 || s.ETA == nil {
 				return false
 			}
@@ -219,11 +219,11 @@ func TestAWaitingJobKnowsItsPlaceAndWhenItMayStart(t *testing.T) {
 	if !slices.IsSortedFunc(etas, time.Time.Compare) || !etas[3].After(etas[0].Add(100*time.Millisecond)) {
 		t.Errorf("the jobs may start at %v", etas)
 	}
-	lanes := call[dispatcher.QueueAnswer](f, "queue", struct{}{}).Lanes
+	lanes := call[jetstream.QueueAnswer](f, "queue", struct{}{}).Lanes
 	if len(lanes) != 1 || lanes[0].Tenant != "acme" || lanes[0].Depth != 4 || lanes[0].Running != 1 || lanes[0].Oldest.IsZero() || lanes[0].Share != 1 {
 		t.Errorf("lanes are %+v", lanes)
 	}
-	why := call[dispatcher.WhyAnswer](f, "why", dispatcher.WhyRequest{Tenant: "acme", Job: jobs[3].Job})
+	why := call[jetstream.WhyAnswer](f, "why", jetstream.WhyRequest{Tenant: "acme", Job: jobs[3].Job})
 	if why.Position != 4 || why.Of != 4 || why.Reason != "" || len(why.Hosts) != 1 || why.Hosts[0].Code != "busy" {
 		t.Errorf("why says %+v", why)
 	}

@@ -15,9 +15,9 @@ import (
 )
 
 // why asks and gives the verdicts by host.
-func (f *fleet) why(r dispatcher.WhyRequest) (dispatcher.WhyAnswer, map[string]route.HostVerdict) {
+func (f *fleet) why(r jetstream.WhyRequest) (jetstream.WhyAnswer, map[string]route.HostVerdict) {
 	f.t.Helper()
-	answer := call[dispatcher.WhyAnswer](f, "why", r)
+	answer := call[jetstream.WhyAnswer](f, "why", r)
 	verdicts := map[string]route.HostVerdict{}
 	for _, v := range answer.Hosts {
 		verdicts[string(v.Host)] = v
@@ -55,8 +55,8 @@ func TestWhyTellsOfEveryHostWhetherItMayRunTheJob(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ask := dispatcher.WhyRequest{Tenant: "acme", Workflow: spec}
-	var answer dispatcher.WhyAnswer
+	ask := jetstream.WhyRequest{Tenant: "acme", Workflow: spec}
+	var answer jetstream.WhyAnswer
 	var verdicts map[string]route.HostVerdict
 	f.eventually("all that happened", func() bool {
 		answer, verdicts = f.why(ask)
@@ -97,10 +97,10 @@ func TestWhyOfAJobSaysWhatItWaitsForAndHowItEnded(t *testing.T) {
 	t.Parallel()
 	f := start(t, setup{dispatchers: 2, hosts: painters("a")})
 	r := f.parked(job.Spec{Workflow: paint("flux.safetensors", "a cat", 1)})
-	var answer dispatcher.WhyAnswer
+	var answer jetstream.WhyAnswer
 	var verdicts map[string]route.HostVerdict
 	f.eventually("the dispatcher that is asked has heard of the ticket", func() bool {
-		answer, verdicts = f.why(dispatcher.WhyRequest{Tenant: r.Tenant, Job: r.Job})
+		answer, verdicts = f.why(jetstream.WhyRequest{Tenant: r.Tenant, Job: r.Job})
 		return answer.Position > 0
 	})
 	if answer.Job != r.Job || answer.State != job.Waiting || answer.Reason != route.NoneCapable || verdicts["a"].Code != "missing" || answer.Position != 1 || answer.Of != 1 {
@@ -112,11 +112,11 @@ func TestWhyOfAJobSaysWhatItWaitsForAndHowItEnded(t *testing.T) {
 	done := f.submit("acme", job.Spec{Workflow: picture(1)})
 	f.end(done)
 	for job, text := range map[jetstream.ID]string{r.Job: "it was cancelled by somebody", done.Job: "it has completed on host a"} {
-		if answer, _ := f.why(dispatcher.WhyRequest{Tenant: "acme", Job: job}); answer.Text != text || len(answer.Hosts) != 0 {
+		if answer, _ := f.why(jetstream.WhyRequest{Tenant: "acme", Job: job}); answer.Text != text || len(answer.Hosts) != 0 {
 			t.Errorf("why says %+v, want %q", answer, text)
 		}
 	}
-	for what, bad := range map[string]dispatcher.WhyRequest{
+	for what, bad := range map[string]jetstream.WhyRequest{
 		"not found":  {Tenant: "acme", Job: "nobody"},
 		"UI format":  {Workflow: json.RawMessage(`{"nodes":[],"links":[]}`)},
 		"give {":     {},

@@ -1,0 +1,86 @@
+package jetstream
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/micro"
+
+	"github.com/comfyherd/comfyherd/internal/job"
+)
+
+// Client is a tenant's access to the queue. It uses comfy.jobs.<tenant>.*, comfy.tenants.<tenant>.>,
+// comfy.events.jobs.<tenant>.> and comfy.live.jobs.<tenant>.>, and nothing else of NATS: no stream, no bucket, no
+// JetStream API. So it works with credentials that allow a tenant these subjects alone. It is safe for use by many
+// goroutines and never closes its connection.
+type Client struct {
+	nc     *nats.Conn
+	tenant job.Tenant
+	clock  toldClock
+}
+
+// NewClient makes a tenant's client on a connection. It asks nothing: a name that is no tenant's, or a NATS that lets
+// this connection not act for it, is told by the first call.
+func NewClient(nc *nats.Conn, tenant job.Tenant) *Client { return &Client{nc: nc, tenant: tenant} }
+
+// Tenant is whose client this is.
+func (c *Client) Tenant() job.Tenant { return c.tenant }
+
+// call asks the dispatchers for comfy.tenants.<tenant>.<name>, with a request and an answer that are JSON.
+func (c *Client) call(ctx context.Context, name string, request, answer any) error {
+	body, err := json.Marshal(request)
+	if err != nil {
+		return fmt.Errorf("encode request %s: %w", name, err)
+	}
+	reply, err := c.exchange(ctx, name, nil, body)
+	if err != nil {
+		return err
+	}
+	return wrap(json.Unmarshal(reply.Data, answer), "decode the answer to %s", name)
+}
+
+// exchange is call with headers and bytes as they are. What a dispatcher that stops has not begun is asked again.
+func (c *Client) exchange(ctx context.Context, name string, header nats.Header, body []byte) (*nats.Msg, error) {
+	if !c.tenant.Valid() {
+		return nil, &BadRequest{Message: fmt.Sprintf("%.80q is no tenant: 1 to 64 of A-Z a-z 0-9 _ -", c.tenant)}
+	}
+	subject := tenantPrefix + string(c.tenant) + "." + name
+	ctx, cancel := context.WithTimeout(ctx, tenantTime+answerGrace)
+	defer cancel()
+	for said := error(nil); ; {
+		asked := time.Now()
+		reply, err := ask(ctx, c.nc, &nats.Msg{Subject: subject, Header: header, Data: body})
+		if _, stopping := errors.AsType[*Stopping](err); stopping && pause(ctx, stoppingPause) {
+			said = err
+			continue
+		}
+		if err != nil && said != nil && ctx.Err() != nil {
+			return nil, said // it says more than that the time is over
+		}
+		if err == nil {
+			c.clock.hear(reply, asked)
+		}
+		return reply, err
+	}
+}
+
+// ask sends a request and gives its answer, or the error that it says.
+func ask(ctx context.Context, nc *nats.Conn, msg *nats.Msg) (*nats.Msg, error) {
+	reply, err := nc.RequestMsgWithContext(ctx, msg)
+	switch {
+	case errors.Is(err, nats.ErrNoResponders):
+		return nil, fmt.Errorf("no dispatcher is running on this NATS: start one with `dispatcher run`: %w", err)
+	case errors.Is(err, nats.ErrMaxPayload):
+		return nil, &TooBig{Message: fmt.Sprintf("the request has %d bytes, and NATS takes at most %d in a message", len(msg.Data), nc.MaxPayload())}
+	case err != nil:
+		return nil, fmt.Errorf("ask the dispatchers on %s: %w", msg.Subject, err)
+	}
+	if text := reply.Header.Get(micro.ErrorHeader); text != "" {
+		return nil, refusalOf(reply.Header.Get(micro.ErrorCodeHeader), text)
+	}
+	return reply, nil
+}

@@ -1,0 +1,225 @@
+package jetstream_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/jetstream"
+)
+
+// serveCalls has a queue answer calls until the test ends, or stop is called.
+func serveCalls(t *testing.T, q *jetstream.Queue, nc *nats.Conn, api jetstream.API) (stop func()) {
+	t.Helper()
+	api.Version = "1.0.0"
+	ctx, cancel := context.WithCancel(context.Background())
+	var over sync.WaitGroup
+	over.Go(func() {
+		if err := q.ServeAPI(ctx, api); !errors.Is(err, context.Canceled) {
+			t.Errorf("the service ended: %v", err)
+		}
+	})
+	stop = func() { cancel(); over.Wait() }
+	t.Cleanup(stop)
+	awaitCalls(nc, len(api.Calls)+len(api.TenantCalls))
+	return stop
+}
+
+// raw asks as any NATS client does, and gives the error's code and text.
+func raw(t *testing.T, nc *nats.Conn, subject, body string) (answer, code, text string) {
+	t.Helper()
+	msg, err := nc.Request(subject, []byte(body), time.Minute)
+	if err != nil {
+		t.Fatalf("%s: %v", subject, err)
+	}
+	return string(msg.Data), msg.Header.Get("Nats-Service-Error-Code"), msg.Header.Get("Nats-Service-Error")
+}
+
+type greeting struct {
+	Tenant job.Tenant `json:"tenant"`
+	Word   string     `json:"word"`
+}
+
+func TestATenantsCallHasTheTenantOfItsSubject(t *testing.T) {
+	t.Parallel()
+	url := startNATS(t)
+	q, nc := openOn(t, url), connect(t, url)
+	fails := map[string]error{
+		"400": &jetstream.BadRequest{Message: "no"}, "404": &jetstream.NotFound{Message: "no"}, "409": &jetstream.Conflict{Message: "no"},
+		"413": &jetstream.TooBig{Message: "no"}, "429": &jetstream.TooMany{Message: "no"}, "500": errors.New("no"), "503": &jetstream.Stopping{Message: "no"},
+	}
+	serveCalls(t, q, nc, jetstream.API{TenantCalls: map[string]jetstream.TenantEndpoint{
+		"greet": jetstream.TenantJSON(func(_ context.Context, tenant job.Tenant, r greeting) (greeting, error) {
+			return greeting{Tenant: tenant, Word: r.Word}, fails[r.Word]
+		}),
+		"raw.echo": func(_ context.Context, tenant job.Tenant, r jetstream.TenantRequest) (jetstream.TenantReply, error) {
+			return jetstream.TenantReply{Header: nats.Header{"X": {string(tenant) + r.Header.Get("X")}}, Body: r.Body}, nil
+		},
+		"large": func(context.Context, job.Tenant, jetstream.TenantRequest) (jetstream.TenantReply, error) {
+			return jetstream.TenantReply{Body: make([]byte, nc.MaxPayload()+1)}, nil
+		},
+	}})
+	for name, want := range map[string][4]string{ // subject, request, answer, code
+		"Own":      {"comfy.tenants.acme.greet", `{"word":"hi"}`, `{"tenant":"acme","word":"hi"}`, ""},
+		"Named":    {"comfy.tenants.acme.greet", `{"tenant":"acme","word":"hi"}`, `{"tenant":"acme","word":"hi"}`, ""},
+		"Empty":    {"comfy.tenants.acme.greet", ``, `{"tenant":"acme","word":""}`, ""},
+		"Another":  {"comfy.tenants.bolt.greet", `{"tenant":"acme","word":"hi"}`, "", "400"},
+		"Shouted":  {"comfy.tenants.bolt.greet", `{"TENANT":"acme","word":"hi"}`, "", "400"},
+		"NoJSON":   {"comfy.tenants.acme.greet", `hi`, "", "400"},
+		"NoTenant": {"comfy.tenants.a$b.greet", `{}`, "", "400"},
+		"TooBig":   {"comfy.tenants.acme.large", ``, "", "413"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			if answer, code, text := raw(t, nc, want[0], want[1]); answer != want[2] || code != want[3] {
+				t.Errorf("%s got %q, %s %s", want[1], answer, code, text)
+			}
+		})
+	}
+	for code := range fails {
+		if _, got, _ := raw(t, nc, "comfy.tenants.acme.greet", `{"word":"`+code+`"}`); got != code {
+			t.Errorf("%T is told with code %s", fails[code], got)
+		}
+	}
+	msg, err := nc.RequestMsg(&nats.Msg{Subject: "comfy.tenants.acme.raw.echo", Header: nats.Header{"X": {"!"}}, Data: []byte{0, 1, 2}}, time.Minute)
+	if err != nil || msg.Header.Get("X") != "acme!" || string(msg.Data) != "\x00\x01\x02" {
+		t.Errorf("headers and bytes come back as %+v, %v", msg, err)
+	}
+}
+
+// Nobody waits for the calls that one tenant leaves under way, not even that tenant.
+func TestMoreCallsThanATenantMayHaveAreRefusedAtOnce(t *testing.T) {
+	t.Parallel()
+	url := startNATS(t)
+	q, nc := openOn(t, url), connect(t, url)
+	began, release := make(chan struct{}, 100), make(chan struct{})
+	stop := serveCalls(t, q, nc, jetstream.API{TenantCalls: map[string]jetstream.TenantEndpoint{
+		"hold": func(ctx context.Context, _ job.Tenant, _ jetstream.TenantRequest) (jetstream.TenantReply, error) {
+			began <- struct{}{}
+			select {
+			case <-release:
+			case <-ctx.Done():
+			}
+			return jetstream.TenantReply{}, ctx.Err()
+		},
+		"greet": jetstream.TenantJSON(func(_ context.Context, tenant job.Tenant, r greeting) (greeting, error) { return r, nil }),
+	}})
+	answers, err := nc.SubscribeSync(nc.NewInbox())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 64 {
+		if err := nc.PublishRequest("comfy.tenants.acme.hold", answers.Subject, nil); err != nil {
+			t.Fatal(err)
+		}
+		<-began
+	}
+	if _, code, text := raw(t, nc, "comfy.tenants.acme.greet", ""); code != "429" || !strings.Contains(text, "too many calls at once") {
+		t.Errorf("the call beyond is answered %s %s", code, text)
+	}
+	if _, code, text := raw(t, nc, "comfy.tenants.bolt.greet", ""); code != "" {
+		t.Errorf("another tenant's call is answered %s %s", code, text)
+	}
+	release <- struct{}{}
+	if msg, err := answers.NextMsg(time.Minute); err != nil || msg.Header.Get("Nats-Service-Error-Code") != "" {
+		t.Fatalf("the call that was let go is answered %+v, %v", msg, err)
+	}
+	stop()
+	for range 63 { // whoever still waited is told
+		if msg, err := answers.NextMsg(time.Minute); err != nil || msg.Header.Get("Nats-Service-Error-Code") != "500" {
+			t.Fatalf("a call under way at the end is answered %+v, %v", msg, err)
+		}
+	}
+}
+
+// A service that ends answers what NATS has sent it before, and NATS the rest: nobody waits for nothing.
+func TestWhoAsksAServiceThatEndsIsAnswered(t *testing.T) {
+	t.Parallel()
+	url := startNATS(t)
+	q, nc, asker := openOn(t, url), connect(t, url), connect(t, url)
+	begun := make(chan struct{}, 1000)
+	stop := serveCalls(t, q, nc, jetstream.API{
+		Calls: map[string]jetstream.Endpoint{"greet": func(context.Context, []byte) (any, error) { return greeting{}, nil }},
+		TenantCalls: map[string]jetstream.TenantEndpoint{
+			"greet": func(context.Context, job.Tenant, jetstream.TenantRequest) (jetstream.TenantReply, error) {
+				begun <- struct{}{}
+				return jetstream.TenantReply{}, nil
+			},
+		},
+	})
+	answers, err := asker.SubscribeSync(asker.NewInbox())
+	if err != nil {
+		t.Fatal(err)
+	}
+	const asked = 400
+	for i := range asked {
+		for _, subject := range []string{"comfy.tenants.acme.greet", "comfy.api.greet"} {
+			if err := asker.PublishRequest(subject, answers.Subject, nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if i == asked/2 {
+			if err := asker.Flush(); err != nil {
+				t.Fatal(err)
+			}
+			<-begun
+			go stop()
+		}
+	}
+	for n := range 2 * asked {
+		if _, err := answers.NextMsg(time.Minute); err != nil && !errors.Is(err, nats.ErrNoResponders) {
+			t.Fatalf("answer %d: %v", n, err)
+		}
+	}
+}
+
+func TestWhatATenantsClientIsToldIsATypedError(t *testing.T) {
+	t.Parallel()
+	url := startNATS(t)
+	q, nc := openOn(t, url), connect(t, url)
+	acme := jetstream.NewClient(nc, "acme")
+	if _, err := acme.Status(t.Context(), "a"); !errors.Is(err, nats.ErrNoResponders) || !strings.Contains(err.Error(), "dispatcher run") {
+		t.Errorf("without a dispatcher: %v", err)
+	}
+	var stopping int
+	serveCalls(t, q, nc, jetstream.API{TenantCalls: map[string]jetstream.TenantEndpoint{
+		"status": jetstream.TenantJSON(func(_ context.Context, tenant job.Tenant, r jetstream.StatusRequest) (jetstream.JobStatus, error) {
+			return jetstream.JobStatus{}, &jetstream.NotFound{Message: string(tenant) + " has no job " + string(r.Job)}
+		}),
+		"queue": func(context.Context, job.Tenant, jetstream.TenantRequest) (jetstream.TenantReply, error) {
+			if stopping++; stopping < 3 { // as if it were another dispatcher each time
+				return jetstream.TenantReply{}, &jetstream.Stopping{Message: "ask again"}
+			}
+			return jetstream.TenantReply{Body: []byte(`{"lanes":[{"tenant":"acme","priority":5,"depth":2,"place":3}]}`)}, nil
+		},
+		"cancel": jetstream.TenantJSON(func(context.Context, job.Tenant, jetstream.CancelRequest) (jetstream.CancelAnswer, error) {
+			return jetstream.CancelAnswer{}, errors.New("the disk is full")
+		}),
+	}})
+	_, err := acme.Status(t.Context(), "a")
+	if missing, is := errors.AsType[*jetstream.NotFound](err); !is || missing.Message != "acme has no job a" {
+		t.Errorf("status: %v", err)
+	}
+	queue, err := acme.Queue(t.Context())
+	if err != nil || len(queue.Lanes) != 1 || queue.Lanes[0].Place != 3 {
+		t.Errorf("queue: %+v, %v", queue, err)
+	}
+	_, err = acme.Cancel(t.Context(), jetstream.CancelRequest{All: true})
+	if failed, is := errors.AsType[*jetstream.Failed](err); !is || failed.Message != "the disk is full" {
+		t.Errorf("cancel: %v", err)
+	}
+	_, err = acme.Why(t.Context(), jetstream.WhyRequest{Workflow: make([]byte, 0), Job: job.ID(strings.Repeat("x", int(nc.MaxPayload())))})
+	if _, is := errors.AsType[*jetstream.TooBig](err); !is {
+		t.Errorf("a request that NATS does not take: %v", err)
+	}
+	_, err = jetstream.NewClient(nc, "no tenant").Queue(t.Context())
+	if _, is := errors.AsType[*jetstream.BadRequest](err); !is {
+		t.Errorf("a tenant that is none: %v", err)
+	}
+}
