@@ -95,6 +95,7 @@ type Dispatcher struct {
 	counter *counter
 	metrics *metrics
 	ids     turns
+	gate    gate       // what each tenant has under way
 	crew    *crew.Crew // runs the walks
 	files   *files
 
@@ -113,7 +114,8 @@ func newOn(q wire, cfg Config) (*Dispatcher, error) {
 	}
 	d := &Dispatcher{
 		q: q, cfg: cfg, log: cfg.Logger.With("dispatcher", cfg.Name), source: "comfyherd/dispatcher/" + cfg.Name,
-		started: q.Now(), files: newFiles(q, cfg.MaxInput), crew: crew.Muster(), metrics: newMetrics(cfg.Registerer), ids: turns{last: map[idKey]*turn{}},
+		started: q.Now(), files: newFiles(q, cfg.MaxInput), crew: crew.Muster(), metrics: newMetrics(cfg.Registerer),
+		ids: turns{last: map[idKey]*turn{}}, gate: newGate(),
 	}
 	d.brain, d.counter = newBrain(d), newCounter()
 	d.history, d.quotas = newJobHistory(q, cfg.HistoryRows, d.log), newQuotas()

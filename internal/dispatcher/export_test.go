@@ -55,6 +55,21 @@ func (d *Dispatcher) WhyOfTenant(ctx context.Context, r jetstream.WhyRequest) (j
 	return d.whyFor(ctx, r, ofTenant)
 }
 
+// Gate keeps tenants from standing before each other.
+type Gate struct{ gate }
+
+// NewGate has nothing under way.
+func NewGate() *Gate { return &Gate{newGate()} }
+
+// Enter lets a delivery pass, or says for how long it is put off.
+func (g *Gate) Enter(tenant job.Tenant, size int, now time.Time) time.Duration {
+	putOff, _ := g.enter(tenant, size, now)
+	return putOff
+}
+
+// Leave ends what has passed.
+func (g *Gate) Leave(tenant job.Tenant) { g.leave(tenant) }
+
 // Wire is what a dispatcher needs of NATS.
 type Wire = wire
 
