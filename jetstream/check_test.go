@@ -59,6 +59,19 @@ func TestALeaseHasItsForm(t *testing.T) {
 	for lease, want := range map[jetstream.Lease]bool{
 		aLease: true,
 		"$JS.ACK.hub.ACCHASH.COMFY_JOBS.dispatch_9.1.7.3.1.0.x": true,
+		"$JS.ACK._.ACCHASH.COMFY_JOBS.dispatch_0.1.7.3.1.0":     true,
+		"$JS.ACK.COMFY_JOBS.dispatch_5.1.0.3.1.0":               false,
+		"$JS.ACK.COMFY_JOBS.dispatch_5.1.7.3.1":                 false,
+		"$JS.ACK.COMFY_JOBS.dispatch_5.1.7.3.1.x":               false,
+		"$JS.ACK.COMFY_JOBS.dispatch_5.1.-7.3.1.0":              false,
+		"$JS.ACK.COMFY_JOBS.dispatch_10.1.7.3.1.0":              false,
+		"$JS.ACK.COMFY_JOBS.dispatch_evil.1.7.3.1.0":            false,
+		"$JS.ACK.COMFY_EVENTS.COMFY_JOBS.dispatch_5.1.7.3.1.0":  false,
+		"$JS.ACK.a.COMFY_JOBS.dispatch_5.1.7.3.1.0":             false,
+		"$JS.ACK.*.>.COMFY_JOBS.dispatch_5.1.7.3.1.0":           false,
+		"$JS.ACK.hub.ACC.COMFY_JOBS.dispatch_9.1.7.3.1.0.x.y":   false,
+		"$JS.ACK.hub..COMFY_JOBS.dispatch_9.1.7.3.1.0":          false,
+		"$JS.ACK.COMFY_JOBS.dispatch_5.1.7.3.1.0\r\nPUB x 1":    false,
 		"":                                       false,
 		"$KV.COMFY_BLOCKS.gpu-1":                 false,
 		"$JS.ACK.COMFY_EVENTS.settle.1":          false,
@@ -66,8 +79,8 @@ func TestALeaseHasItsForm(t *testing.T) {
 		"$JS.ACK.COMFY_JOBS.dispatch_5.1.7 +ACK": false,
 		"comfy.api.requeue":                      false,
 	} {
-		if lease.Valid() != want {
-			t.Errorf("%q: %v", lease, !want)
+		if lease.Valid() != want || lease.Of(7) != want || lease.Of(8) {
+			t.Errorf("%q: %v, of its own message %v, of another %v", lease, lease.Valid(), lease.Of(7), lease.Of(8))
 		}
 	}
 }
@@ -107,7 +120,7 @@ func TestWhatCannotBeIsRefused(t *testing.T) {
 		right func(string) bool
 		wrong []string
 	}{
-		"Ticket":     {ticket, []string{`,"attempt":-1`, `,"size":-1`, `,"lease":"$KV.COMFY_BLOCKS.x"`, `,"job":""`, `,"received":"9999-01-01T00:00:00Z"`}},
+		"Ticket":     {ticket, []string{`,"attempt":-1`, `,"size":-1`, `,"lease":"$KV.COMFY_BLOCKS.x"`, `,"lease":"$JS.ACK.COMFY_JOBS.dispatch_5.1.8.3.1.0"`, `,"job":""`, `,"received":"9999-01-01T00:00:00Z"`}},
 		"Block":      {block, []string{`,"kind":"bad mood"`, `,"tenants":[]`, `,"size":-1`, `,"failures":-1`, `,"level":-1`, `,"until":"0001-01-01T00:00:00Z"`}},
 		"Tenant":     {tenant, []string{`,"weight":0`, `,"weight":-1`, `,"weight":1e300`, `,"max_running":-1`}},
 		"Dispatcher": {dispatcher, []string{`,"waiting":-1`, `,"dispatcher":"e"`}},
