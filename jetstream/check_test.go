@@ -139,17 +139,28 @@ func TestWhatCannotBeIsRefused(t *testing.T) {
 	}
 }
 
-// A link that says what cannot be still is one, without what it says; an event of no job is none.
+// A link that says what cannot be still is one, without what it says; one that names another job says nothing at all, and
+// an event of no job is none.
 func TestAnEventThatCannotBeIsALinkWithoutContent(t *testing.T) {
 	t.Parallel()
 	header := nats.Header{"Comfy-Lease": {"$KV.COMFY_BLOCKS.gpu-1"}}
-	link, err := jetstream.DecodeLink("comfy.events.jobs.acme.one.failed", header, []byte(`{"priority":5,"attempt":-3,"host":"gpu-1"}`), 9)
+	link, err := jetstream.DecodeLink("comfy.events.jobs.acme.one.failed", header, []byte(`{"job":"one","tenant":"acme","priority":5,"attempt":-3,"host":"gpu-1"}`), 9)
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := jetstream.Link{Event: jetstream.Event{EventKind: job.Failed, Tenant: "acme", Job: "one"}, ChainSequence: 9}
 	if diff := cmp.Diff(want, link); diff != "" {
 		t.Error(diff)
+	}
+	void := jetstream.Link{Event: jetstream.Event{Tenant: "acme", Job: "one"}, ChainSequence: 9}
+	for _, body := range []string{
+		`{"stream":"COMFY_JOBS","seq":17}`, `{"job":"other","tenant":"acme"}`, `{"job":"one","tenant":"bolt"}`, `{"job":"one"}`, `{}`, `null`, `[]`, `7`, ``, "\xff",
+		`{"job":"other","tenant":"acme","attempt":-3}`,
+	} {
+		link, err := jetstream.DecodeLink("comfy.events.jobs.acme.one.cancelled", nats.Header{"Comfy-Lease": {aLease}}, []byte(body), 9)
+		if diff := cmp.Diff(void, link); diff != "" || err != nil {
+			t.Errorf("%s: %v %s", body, err, diff)
+		}
 	}
 	if _, err := jetstream.DecodeLink("comfy.events.jobs.acme.ü.failed", nil, nil, 9); err == nil {
 		t.Error("an event of what is no job id is a link")
