@@ -107,7 +107,9 @@ func (p pairs) fit(host string, hash workflow.Hash) bool {
 func (d *Dispatcher) apiBlocks(ctx context.Context, r jetstream.BlocksRequest) (jetstream.BlocksAnswer, error) {
 	answer := jetstream.BlocksAnswer{Blocks: []json.RawMessage{}}
 	err := d.eachBlock(ctx, pairs{r.Host, r.Hash}, func(c jetstream.Change, _ string, _ workflow.Hash) error {
-		answer.Blocks = append(answer.Blocks, c.Value)
+		if _, ok := jetstream.BlockOf(c); ok { // what somebody else has put there is left out, and is no JSON perhaps
+			answer.Blocks = append(answer.Blocks, c.Value)
+		}
 		return nil
 	})
 	return answer, err
