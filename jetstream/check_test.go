@@ -2,6 +2,7 @@ package jetstream_test
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -253,6 +254,9 @@ func FuzzWhatIsDecodedCanBe(f *testing.F) {
 		}
 		if s, ok := jetstream.DispatcherStateOf(put("d", body)); ok && s.Waiting < 0 {
 			t.Errorf("a dispatcher: %+v", s)
+		}
+		if g, err := jetstream.GrantOf(put("a", body)); err == nil && (g.Slots < 0 || slices.ContainsFunc(g.Tenants, func(t job.Tenant) bool { return !t.Valid() })) {
+			t.Errorf("a grant: %+v", g)
 		}
 		_, _ = jetstream.AffinityOf(put(aHash, body))
 		_, _ = jetstream.DecodeCondition([]byte(body))
