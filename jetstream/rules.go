@@ -55,8 +55,15 @@ func AffinityOf(c Change) (Affinity, bool) {
 	if c.Phase != Put {
 		return Affinity{}, false
 	}
-	a, err := decodeChecked[Affinity](c)
+	a, err := ruleOf(c)
 	return a, err == nil
+}
+
+func ruleOf(c Change) (Affinity, error) {
+	if !workflow.Hash(c.Key).Valid() {
+		return Affinity{}, fmt.Errorf("the key %.80q is no hash", c.Key)
+	}
+	return decodeChecked[Affinity](c)
 }
 
 // SetTenant writes a tenant's settings.

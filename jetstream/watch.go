@@ -199,7 +199,7 @@ func (q *Queue) WatchHosts(ctx context.Context, tell func(Change)) error {
 
 // WatchDispatchers tells every heartbeat of every dispatcher.
 func (q *Queue) WatchDispatchers(ctx context.Context, tell func(Change)) error {
-	return q.watch(ctx, q.dispatchers, func(c Change) error { _, err := decodeChecked[DispatcherState](c); return err }, tell)
+	return q.watch(ctx, q.dispatchers, func(c Change) error { _, err := dispatcherOf(c); return err }, tell)
 }
 
 // WatchCapabilities tells what each host can run.
@@ -209,7 +209,7 @@ func (q *Queue) WatchCapabilities(ctx context.Context, tell func(Change)) error 
 
 // WatchAffinity tells the rules that tie a workflow to hosts.
 func (q *Queue) WatchAffinity(ctx context.Context, tell func(Change)) error {
-	return q.watch(ctx, q.affinity, func(c Change) error { _, err := decodeChecked[Affinity](c); return err }, tell)
+	return q.watch(ctx, q.affinity, func(c Change) error { _, err := ruleOf(c); return err }, tell)
 }
 
 // WatchTenants tells weights and caps.

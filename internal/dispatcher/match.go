@@ -120,7 +120,7 @@ func (b *brain) answered(o *owned, host string, asked time.Time, reply jetstream
 			b.hearStateNow(&reply.State, now)
 			b.releaseNow(host, o)
 			if reply.Answer == jetstream.Accepted {
-				b.promised(o, host, &reply, nil, now)
+				b.promised(o, host, nil, now)
 			}
 			if reply.Answer != jetstream.Accepted && reply.Answer != jetstream.Busy && reply.State.State == jetstream.Online {
 				b.suspend(host)
@@ -130,7 +130,7 @@ func (b *brain) answered(o *owned, host string, asked time.Time, reply jetstream
 			b.releaseNow(host, o)
 		default: // nobody knows whether it was accepted: the slot stays kept until the host must have spoken
 			if err != nil {
-				b.promised(o, host, &reply, err, now)
+				b.promised(o, host, err, now)
 			}
 			b.at(now.Add(b.d.q.PresenceTTL()/2), func(time.Time) { b.releaseNow(host, o) })
 		}

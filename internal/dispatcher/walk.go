@@ -41,7 +41,10 @@ type owned struct {
 //  2. the agent has accepted: nothing is left to do here
 //  3. the ticket is put: the lease runs out, the next delivery finds the ticket and parks again
 //  4. the delivery is parked: the job waits for its claim
-func (d *Dispatcher) receive(ctx context.Context, o *owned, s spot) {
+func (d *Dispatcher) receive(ctx context.Context, o *owned, s spot) { d.queue(ctx, o, s, 0) }
+
+// queue begins a job's chain behind what somebody else may have stored there.
+func (d *Dispatcher) queue(ctx context.Context, o *owned, s spot, last uint64) {
 	stored, over := d.quotas.admit(ctx, o.job.Tenant, len(o.message.Body))
 	if over != "" {
 		d.brain.release(o, s.host)
@@ -51,7 +54,7 @@ func (d *Dispatcher) receive(ctx context.Context, o *owned, s spot) {
 	e := o.job.NewEvent(job.Queued, d.clock())
 	e.Sequence, e.Position, e.Bytes = o.job.Sequence, s.position, int64(len(o.message.Body))
 	var err error
-	o.last, err = d.q.Append(ctx, &e, 0, d.source, "")
+	o.last, err = d.q.Append(ctx, &e, last, d.source, "")
 	stored(o.last)
 	switch {
 	case errors.Is(err, jetstream.ErrOvertaken):
