@@ -91,7 +91,7 @@
 //	github.com/nats-io/nkeys               the keys that sign these tokens, in the form that NATS and its tools know
 //	github.com/gorilla/websocket           ComfyUI's websocket: ping control and read limits, long proven against it
 //	github.com/cespare/xxhash/v2           64-bit hashes for capability sets and rendezvous: a check is a look-up
-//	github.com/google/uuid                 prompt ids are version 5 UUIDs, so that a lost submit is found again
+//	github.com/google/uuid                 ids of agents and inboxes, and the form of prompt ids, which ComfyUI asks for
 //	github.com/prometheus/client_golang    metrics in the form that every operator's monitoring reads
 //	github.com/alecthomas/kong             flags from struct tags, each with its environment variable and help
 //	github.com/vbauerster/mpb/v8           a live progress line per job on a terminal

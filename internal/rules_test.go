@@ -43,7 +43,7 @@ var mayImport = map[string][]string{
 	"internal/dispatcher": with(floor0, "jetstream", "internal/crew", "github.com/prometheus/client_golang", "golang.org/x/sync"),
 	"internal/agent": with(floor0, "jetstream", "internal/comfy", "internal/crew",
 		"github.com/prometheus/client_golang", "golang.org/x/sync", "github.com/google/uuid"),
-	"internal/bench":   with(command, "github.com/nats-io/nats.go", "github.com/gorilla/websocket"),
+	"internal/bench":   with(command, "internal/access", "github.com/nats-io/nats.go", "github.com/gorilla/websocket"),
 	"cmd/dispatcher":   with(command, "internal/bench", "internal/access"),
 	"cmd/agent":        command,
 	"test/integration": with(command, "github.com/nats-io/nats-server/v2"),

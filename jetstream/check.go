@@ -185,6 +185,7 @@ func (s *TenantSettings) check() error {
 	c.count("max_running", int64(s.MaxRunning), math.MaxInt32)
 	c.count("max_unfinished", int64(s.MaxUnfinished), math.MaxInt32)
 	c.count("max_bytes", s.MaxBytes, math.MaxInt64)
+	c.that(s.MaxPriority == nil || s.MaxPriority.Valid(), "max_priority is none of 0 to 9")
 	return c.err
 }
 

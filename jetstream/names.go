@@ -28,6 +28,8 @@ const (
 	AffinityBucket     = "COMFY_AFFINITY"
 	TenantsBucket      = "COMFY_TENANTS"
 	SlotsBucket        = "COMFY_SLOTS"
+	GrantsBucket       = "COMFY_GRANTS"
+	SecretsBucket      = "COMFY_SECRETS"
 	OutputsStore       = "COMFY_OUTPUTS"
 	InputsStore        = "COMFY_INPUTS"
 )
@@ -38,6 +40,7 @@ const (
 	RequeueOfHeader = "Comfy-Requeue-Of"
 	ReasonHeader    = "Comfy-Reason"
 	LeaseHeader     = "Comfy-Lease"
+	ExtraDataHeader = "Comfy-Extra-Data"
 
 	tenantHeader       = "Comfy-Tenant"
 	priorityHeader     = "Comfy-Priority"
@@ -53,6 +56,15 @@ const (
 	causeHeader        = "Comfy-Cause"
 	revisionHeader     = "Comfy-Revision"
 	contentTypeHeader  = "Content-Type"
+	partOfHeader       = "Comfy-Part-Of" // of a file's part: the file's name in base64url
+	offsetHeader       = "Comfy-Offset"  // where in the file it begins; so with the chunks of file calls
+	fileHeader         = "Comfy-File"
+	fileSizeHeader     = "Comfy-File-Size"
+	fileDigestHeader   = "Comfy-File-Digest"
+	uploadHeader       = "Comfy-Upload"
+	cursorHeader       = "Comfy-Cursor"
+	lastHeader         = "Comfy-Last"
+	inOrderHeader      = "Comfy-In-Order"
 	storedHeader       = "Nats-Sequence" // of what a stream has stored and tells again
 )
 

@@ -85,13 +85,13 @@ func (t topology) vacant(ctx context.Context, room int64) (int64, error) {
 func (t topology) bounded(cfg natsjs.StreamConfig, byHand int64) wanted {
 	w := wanted{StreamConfig: cfg, bytes: byHand != 0 || t.cfg.MaxDisk != 0}
 	if w.MaxBytes = byHand; byHand == 0 && t.room > 0 {
-		w.MaxBytes = max(part(cfg.Name, t.room), least(&cfg))
+		w.MaxBytes = max(share(cfg.Name, t.room), least(&cfg))
 	}
 	return w
 }
 
-// part is a stream's of the room; all of them together are no more than the whole.
-func part(name string, room int64) int64 {
+// share is a stream's of the room; all of them together are no more than the whole.
+func share(name string, room int64) int64 {
 	const mib = 1 << 20
 	switch percent := room / 100; name {
 	case EventsStream, JobsStream:

@@ -18,13 +18,15 @@ type Affinity struct {
 	Exclude []string `json:"exclude,omitempty"`
 }
 
-// TenantSettings are a tenant's share and cap.
+// TenantSettings are a tenant's share and caps.
 type TenantSettings struct {
 	Weight     float64 `json:"weight"`      // of its fair share; 1 is usual
 	MaxRunning int     `json:"max_running"` // jobs on all hosts together; 0 is no cap
 
 	MaxUnfinished int   `json:"max_unfinished,omitempty"` // jobs that have not ended; 0 is no cap
 	MaxBytes      int64 `json:"max_bytes,omitempty"`      // of their bodies; 0 is half of what COMFY_JOBS holds at most
+	// MaxPriority is what jobs of a higher one count as; without it the dispatchers' default holds.
+	MaxPriority *job.Priority `json:"max_priority,omitempty"`
 }
 
 // SetAffinity writes the rule of a workflow.

@@ -69,7 +69,13 @@ func (q *Queue) tendOnce(ctx context.Context) {
 		q.tendTo(ctx, want.Name, want.Name, func(ctx context.Context) error { return t.stream(ctx, want) })
 	}
 	for _, want := range t.buckets() {
-		q.tendTo(ctx, want.Name, strings.TrimPrefix(want.Name, "KV_"), func(ctx context.Context) error { return t.stream(ctx, want) })
+		q.tendTo(ctx, want.Name, strings.TrimPrefix(want.Name, "KV_"), func(ctx context.Context) error {
+			err := t.stream(ctx, want)
+			if err == nil && want.Name == "KV_"+SecretsBucket {
+				err = q.makeSecrets(ctx)
+			}
+			return err
+		})
 	}
 	for _, store := range []string{OutputsStore, InputsStore} {
 		want := t.files(store)

@@ -248,6 +248,8 @@ func (t topology) buckets() []wanted {
 		t.bucket(AffinityBucket, "rules that tie a workflow to hosts"),
 		t.bucket(TenantsBucket, "weights and caps of tenants"),
 		t.bucket(SlotsBucket, "jobs that run of tenants with a cap"),
+		t.bucket(GrantsBucket, grantsAbout),
+		t.bucket(SecretsBucket, "what nobody may guess"),
 	}
 }
 
@@ -262,6 +264,9 @@ func (t topology) keyValue(ctx context.Context, want wanted) (natsjs.KeyValue, e
 	}
 	return kv, wrap(err, "open bucket %s", name)
 }
+
+// grantsAbout is what the bucket of grants holds.
+const grantsAbout = "whose jobs a host may have, and how many"
 
 func (t topology) objects(ctx context.Context, name string) (natsjs.ObjectStore, error) {
 	if err := t.stream(ctx, t.files(name)); err != nil {

@@ -30,6 +30,7 @@ type host struct {
 	crew        *crew.Crew                             // runs the walks; the agent's
 	work        sync.WaitGroup                         // walks, and answers to resume offers
 	spell       func(class, input, file string) string // as ComfyUI does
+	prompts     promptIDs                              // written by Run before any loop begins
 	fetcher     *http.Client                           // of inputs by URL
 	shipping    chan struct{}                          // a token for every run that stores outputs
 	beatNow     chan struct{}                          // the state changed: tell it
@@ -55,6 +56,7 @@ type host struct {
 const maxShipping = 8
 
 func newHost(q *jetstream.Queue, cfg Config, h HostConfig, instance string, m *metrics) *host {
+	urls, _ := parseReachable(cfg.InputURLs) // checked with the configuration
 	return &host{
 		name: h.Name, url: withoutUser(h.URL), source: "agent/" + h.Name, q: q, comfy: h.Comfy, cfg: cfg, log: cfg.Logger.With("host", h.Name), meters: m.of(h.Name),
 		desk: newDesk(jetstream.HostState{
@@ -62,7 +64,7 @@ func newHost(q *jetstream.Queue, cfg Config, h HostConfig, instance string, m *m
 			Agent: cfg.Version, URL: withoutUser(h.URL),
 		}, q),
 		spell:    h.Comfy.Spelling,
-		fetcher:  newFetcher(),
+		fetcher:  newFetcher(urls, http.ProxyFromEnvironment),
 		shipping: make(chan struct{}, maxShipping), overdue: make(chan struct{}),
 		beatNow: make(chan struct{}, 1), examineNow: make(chan struct{}, 1), freed: make(chan struct{}, 1), extendNow: make(chan struct{}, 1),
 	}

@@ -266,6 +266,17 @@ func (m *memory) FinishSoon(lease jetstream.Lease) error {
 	return nil
 }
 
+func (m *memory) Erase(_ context.Context, sequence uint64) error {
+	if err := m.effect("erase %d", sequence); err != nil {
+		return err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.jobs, sequence)
+	m.stir()
+	return nil
+}
+
 // pulling takes deliveries of one priority.
 type pulling struct {
 	m    *memory

@@ -100,7 +100,7 @@ func refusalsOf(attempts []failure.Attempt) map[string]string {
 // delivery still stands is acked.
 func (d *Dispatcher) settled(ctx context.Context, chain []jetstream.Link, failed jetstream.Link) error {
 	if n := len(chain); n > 0 && chain[n-1].EventKind.Terminal() && failed.Lease != "" {
-		d.finish(ctx, failed.Lease)
+		d.finishStored(ctx, sequenceIn(chain), failed.Lease)
 	}
 	return nil
 }
@@ -179,8 +179,7 @@ func (d *Dispatcher) retry(ctx context.Context, o *owned, decision failure.Decis
 		return err
 	}
 	o.last = last
-	ticket := d.ticket(o)
-	d.park(ctx, o, &ticket)
+	d.shelve(ctx, o)
 	return nil
 }
 
@@ -219,7 +218,7 @@ func (d *Dispatcher) end(ctx context.Context, o *owned, why ending) error {
 	if err != nil {
 		return err
 	}
-	d.finish(ctx, o.lease)
+	d.finish(ctx, &o.message, o.lease)
 	d.metrics.ended.WithLabelValues(string(job.Dead), string(why.reason)).Inc()
 	level := slog.LevelWarn
 	if why.reason == failure.OverQuota { // somebody's flood
@@ -246,7 +245,7 @@ func (d *Dispatcher) yield(ctx context.Context, o *owned, letter uint64) error {
 		}
 	}
 	if chain[len(chain)-1].EventKind.Terminal() {
-		d.finish(ctx, o.lease)
+		d.finish(ctx, &o.message, o.lease)
 	}
 	return nil
 }

@@ -2,6 +2,7 @@ package dispatcher
 
 import (
 	"context"
+	"encoding/json"
 	"time"
 
 	"github.com/comfyherd/comfyherd/internal/job"
@@ -18,6 +19,7 @@ type wire interface {
 	hostWire
 	peerWire
 	letterWire
+	fileWire
 	ruleWire
 	watchWire
 	eventsWire
@@ -33,6 +35,7 @@ type jobsWire interface {
 	ExtendSurely(ctx context.Context, lease jetstream.Lease) error
 	Park(lease jetstream.Lease, rest time.Duration) error
 	FinishSoon(lease jetstream.Lease) error
+	Erase(ctx context.Context, sequence uint64) error
 	TooLarge(body int) string
 	JobsRoom() int64
 	AckWait() time.Duration
@@ -58,6 +61,7 @@ type roomWire interface {
 	PutTicket(ctx context.Context, t *jetstream.Ticket) (uint64, error)
 	Ticket(ctx context.Context, key string) (t jetstream.Ticket, found bool, claimed time.Time, err error)
 	Claim(ctx context.Context, key string, revision uint64) (bool, error)
+	TicketsSince(ctx context.Context) (uint64, error)
 }
 
 // blockWire holds blocks and strikes.
@@ -99,7 +103,7 @@ type letterWire interface {
 	Bury(ctx context.Context, m *job.Message, e *job.Event, last uint64) (uint64, error)
 	DeadLettersAfter(ctx context.Context, tenant job.Tenant, since time.Time, after uint64, tell func(jetstream.DeadLetter) bool) error
 	Purge(ctx context.Context, d *jetstream.DeadLetter) error
-	Requeue(ctx context.Context, d *jetstream.DeadLetter) (jetstream.Receipt, error)
+	Requeue(ctx context.Context, d *jetstream.DeadLetter, extra json.RawMessage) (jetstream.Receipt, error)
 	Requeued(ctx context.Context, d *jetstream.DeadLetter) (bool, error)
 }
 
@@ -123,6 +127,7 @@ type watchWire interface {
 	WatchStrikes(ctx context.Context, tell func(jetstream.Change)) error
 	WatchAffinity(ctx context.Context, tell func(jetstream.Change)) error
 	WatchTenants(ctx context.Context, tell func(jetstream.Change)) error
+	WatchGrants(ctx context.Context, tell func(jetstream.Change)) error
 	WatchSlots(ctx context.Context, tell func(jetstream.Change)) error
 	WatchTickets(ctx context.Context, tell func(jetstream.Change)) error
 	FollowCancels(ctx context.Context, tell func(job.Event)) error
