@@ -23,6 +23,7 @@ const (
 
 	answerGrace   = 3 * time.Second // that an asker waits longer than an answer may take
 	stoppingPause = 100 * time.Millisecond
+	lastCalls     = 2 * time.Second // that a service which stops waits for what is under way to it
 )
 
 // API is what a dispatcher answers.
@@ -50,10 +51,17 @@ func (q *Queue) ServeAPI(ctx context.Context, api API) error {
 		<-ctx.Done()
 		err = ctx.Err()
 	}
+	d.shutNow()
 	_ = service.Stop() // the connection may be closed already
-	d.close()
+	if q.nc.IsConnected() {
+		_ = q.nc.FlushTimeout(lastCalls) // what NATS has sent before it heard of the end is here, and is answered
+	}
+	d.over.Wait()
 	return err
 }
+
+// AnswerBytes is how large the rows of an answer may be: half of what NATS takes in a message.
+func (q *Queue) AnswerBytes() int { return int(q.nc.MaxPayload() / 2) }
 
 // serveOperators adds the operator's calls to the service.
 func (d *desk) serveOperators(ctx context.Context, service micro.Service, endpoints map[string]Endpoint) error {

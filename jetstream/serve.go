@@ -98,13 +98,9 @@ func (d *desk) reply(c *callIn, msg *nats.Msg, err error) {
 	_ = d.nc.PublishMsg(msg)
 }
 
-// AnswerBytes is how large the rows of an answer may be: half of what NATS takes in a message.
-func (q *Queue) AnswerBytes() int { return int(q.nc.MaxPayload() / 2) }
-
-// close returns when no call is under way, after which none begins.
-func (d *desk) close() {
+// shutNow has whatever comes from now on refused.
+func (d *desk) shutNow() {
 	d.mu.Lock()
+	defer d.mu.Unlock()
 	d.shut = true
-	d.mu.Unlock()
-	d.over.Wait()
 }

@@ -5,6 +5,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -154,16 +156,21 @@ func lineOf(note *jetstream.Note, what string) line {
 // actLine says who has changed something by a call, and what.
 func actLine(body []byte) line {
 	var a jetstream.Act
-	if json.Unmarshal(body, &a) != nil {
-		return line{who: "operator"}
+	var conditions map[string]any
+	if json.Unmarshal(body, &a) != nil || json.Unmarshal(a.Request, &conditions) != nil {
+		return line{who: "operator"} // a foreign body has nothing to add
 	}
-	conditions := string(a.Request)
-	if conditions == "{}" {
-		conditions = ""
+	var parts []string
+	for _, name := range slices.Sorted(maps.Keys(conditions)) {
+		if conditions[name] == true {
+			parts = append(parts, spaces(name))
+			continue
+		}
+		parts = append(parts, fmt.Sprint(spaces(name), " ", conditions[name]))
 	}
-	why := strings.TrimSpace(fmt.Sprintf("%d changed %s", a.Count, conditions))
+	why := fmt.Sprintf("%d changed: %s", a.Count, strings.Join(parts, ", "))
 	if a.Error != "" {
-		why += ": " + firstLine(a.Error)
+		why += "; ended early: " + firstLine(a.Error)
 	}
 	return line{who: clean(a.By), why: clean(why)}
 }

@@ -65,3 +65,20 @@ func NewOn(w Wire, cfg Config) (*Dispatcher, error) { return newOn(w, cfg) }
 func FileCalls(q *jetstream.Queue, most int64) map[string]jetstream.TenantEndpoint {
 	return newFiles(q, most).endpoints()
 }
+
+// Mirror is a mirror of the settings of tenants.
+type Mirror struct {
+	*mirrored[jetstream.TenantSettings]
+}
+
+// NewMirror has heard nothing.
+func NewMirror() Mirror { return Mirror{mirror(jetstream.TenantOf)} }
+
+// Hear takes a change.
+func (m Mirror) Hear(c jetstream.Change) { m.hear(c) }
+
+// Keys are those of all that stand.
+func (m Mirror) Keys() []string {
+	keys, _ := m.some("", "", 100)
+	return keys
+}
