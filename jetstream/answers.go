@@ -140,6 +140,15 @@ type RequeueRequest struct {
 	Limit  int            `json:"limit,omitempty"` // at most so many
 	Again  bool           `json:"again,omitempty"` // also letters that were requeued before
 	By     string         `json:"by,omitempty"`    // who asks; at most 64 characters are kept
+
+	// For the jobs that had an extra_data, which letters do not keep. {} runs them without; left out, those that had keys in
+	// it are left out too.
+	ExtraData json.RawMessage `json:"extra_data,omitempty"`
+}
+
+// Narrow reports whether the request has a condition.
+func (r *RequeueRequest) Narrow() bool {
+	return r.Tenant != "" || r.Job != "" || r.Hash != "" || r.Kind != "" || r.Reason != "" || r.Since != ""
 }
 
 // RequeueAnswer lists the ids under which the jobs were published again.
@@ -147,6 +156,8 @@ type RequeueAnswer struct {
 	Count int               `json:"count"`
 	Jobs  map[job.ID]job.ID `json:"jobs"`           // dead id: new id
 	Next  uint64            `json:"next,omitempty"` // more may follow behind it; 0 at the end
+
+	NeedExtraData []job.ID `json:"need_extra_data,omitempty"` // left out, since they had keys in it and none was given
 }
 
 // QueueRequest asks for lanes.

@@ -28,6 +28,7 @@ const (
 	AffinityBucket     = "COMFY_AFFINITY"
 	TenantsBucket      = "COMFY_TENANTS"
 	SlotsBucket        = "COMFY_SLOTS"
+	SecretsBucket      = "COMFY_SECRETS"
 	OutputsStore       = "COMFY_OUTPUTS"
 	InputsStore        = "COMFY_INPUTS"
 )
@@ -38,6 +39,7 @@ const (
 	RequeueOfHeader = "Comfy-Requeue-Of"
 	ReasonHeader    = "Comfy-Reason"
 	LeaseHeader     = "Comfy-Lease"
+	ExtraDataHeader = "Comfy-Extra-Data"
 
 	tenantHeader       = "Comfy-Tenant"
 	priorityHeader     = "Comfy-Priority"
@@ -53,6 +55,15 @@ const (
 	causeHeader        = "Comfy-Cause"
 	revisionHeader     = "Comfy-Revision"
 	contentTypeHeader  = "Content-Type"
+	partOfHeader       = "Comfy-Part-Of" // of a file's part: the file's name in base64url
+	offsetHeader       = "Comfy-Offset"  // where in the file it begins; so with the chunks of file calls
+	fileHeader         = "Comfy-File"
+	fileSizeHeader     = "Comfy-File-Size"
+	fileDigestHeader   = "Comfy-File-Digest"
+	uploadHeader       = "Comfy-Upload"
+	cursorHeader       = "Comfy-Cursor"
+	lastHeader         = "Comfy-Last"
+	inOrderHeader      = "Comfy-In-Order"
 	storedHeader       = "Nats-Sequence" // of what a stream has stored and tells again
 )
 
@@ -134,6 +145,12 @@ func splitEventSubject(subject string) (job.Tenant, job.ID, job.EventKind, bool)
 		return "", "", "", false
 	}
 	return job.Tenant(parts[3]), job.ID(parts[4]), job.EventKind(parts[5]), true
+}
+
+// JobOfEvent says of which job an event is that is stored on a subject; false when it is no job's, or its names cannot be.
+func JobOfEvent(subject string) (job.Tenant, job.ID, job.EventKind, bool) {
+	tenant, id, kind, ok := splitEventSubject(subject)
+	return tenant, id, kind, ok && tenant.Valid() && id.Valid()
 }
 
 // splitLane takes comfy.jobs.<tenant>.<priority> apart.

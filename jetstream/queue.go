@@ -30,6 +30,7 @@ type Queue struct {
 	conditions         natsjs.KeyValue
 	affinity, tenants  natsjs.KeyValue
 	slots              natsjs.KeyValue
+	secrets            natsjs.KeyValue
 	objects            map[string]natsjs.ObjectStore
 	parts              chan struct{} // one for each part of a file in flight
 	readJobs           natsjs.Stream // readers, as reader says
@@ -39,6 +40,7 @@ type Queue struct {
 	readStrikes        natsjs.Stream
 	readHosts          natsjs.Stream
 	readSlots          natsjs.Stream
+	readFiles          map[string]natsjs.Stream // of the object stores
 
 	made        atomic.Pointer[time.Time] // when the stream of jobs was made
 	ackWait     time.Duration
@@ -146,9 +148,12 @@ func (q *Queue) bind(ctx context.Context, t topology) error {
 	}
 	q.made.Store(&q.jobs.CachedInfo().Created)
 	q.eventsAge = q.events.CachedInfo().Config.MaxAge
-	q.objects, q.parts = map[string]natsjs.ObjectStore{}, make(chan struct{}, partsInFlight)
+	q.objects, q.readFiles, q.parts = map[string]natsjs.ObjectStore{}, map[string]natsjs.Stream{}, make(chan struct{}, partsInFlight)
 	for _, name := range []string{OutputsStore, InputsStore} {
 		if q.objects[name], err = objects(ctx, t, name, storeAbout(name)); err != nil {
+			return err
+		}
+		if q.readFiles[name], err = q.reader(ctx, "OBJ_"+name); err != nil {
 			return err
 		}
 	}
@@ -157,13 +162,14 @@ func (q *Queue) bind(ctx context.Context, t topology) error {
 
 // reader opens a stream for the reads that decisions rest on. Of several copies the leader is asked: any copy answers
 // a direct get, also one that is behind, and a chain that it has not seen yet would count as none. nats.go asks the
-// leader when the stream, as this handle remembers it, has no direct gets; Info must not be called on it.
+// leader when the stream, as this handle remembers it, has no direct gets; Info must not be called on it. Who may make no
+// consumer may ask a leader for events alone: he reads no bucket but for his own keys, and nothing rests on these.
 func (q *Queue) reader(ctx context.Context, name string) (natsjs.Stream, error) {
 	stream, err := q.stream(ctx, name)
 	if err != nil {
 		return nil, fmt.Errorf("open stream %s: %w", name, err)
 	}
-	if cfg := &stream.CachedInfo().Config; cfg.Replicas > 1 {
+	if cfg := &stream.CachedInfo().Config; cfg.Replicas > 1 && (!q.cfg.NoConsumers || name == EventsStream) {
 		cfg.AllowDirect = false
 	}
 	return stream, nil
@@ -183,7 +189,7 @@ func (q *Queue) bindBuckets(ctx context.Context, t topology) error {
 		DispatchersBucket: &q.dispatchers, CapabilitiesBucket: &q.capabilities,
 		ConditionsBucket: &q.conditions,
 		AffinityBucket:   &q.affinity, TenantsBucket: &q.tenants,
-		SlotsBucket: &q.slots,
+		SlotsBucket: &q.slots, SecretsBucket: &q.secrets,
 	}
 	for _, want := range t.buckets() {
 		kv, err := answered(ctx, func(ctx context.Context) (natsjs.KeyValue, error) { return t.keyValue(ctx, want) })
@@ -206,8 +212,10 @@ func (q *Queue) bindBuckets(ctx context.Context, t topology) error {
 		return fmt.Errorf("read bucket %s: %w", HostsBucket, err)
 	}
 	q.presenceTTL = or(status.TTL(), defaultPresenceTTL)
-	q.ackWait, err = q.currentAckWait(ctx)
-	return err
+	if q.ackWait, err = q.currentAckWait(ctx); err != nil {
+		return err
+	}
+	return q.makeSecrets(ctx)
 }
 
 // currentAckWait is what stands in NATS, unless it was set by hand.

@@ -73,6 +73,9 @@ func (q *Queue) tendOnce(ctx context.Context) {
 		if q.missing(ctx, "KV_"+cfg.Bucket) {
 			q.remake(ctx, cfg.Bucket, func(ctx context.Context) error {
 				_, err := t.keyValue(ctx, cfg)
+				if err == nil && cfg.Bucket == SecretsBucket {
+					err = q.makeSecrets(ctx)
+				}
 				return err
 			})
 		}

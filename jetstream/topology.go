@@ -190,6 +190,7 @@ func (t topology) buckets() []natsjs.KeyValueConfig {
 		t.bucket(AffinityBucket, "rules that tie a workflow to hosts", 0, 0),
 		t.bucket(TenantsBucket, "weights and caps of tenants", 0, 0),
 		t.bucket(SlotsBucket, "jobs that run of tenants with a cap", 0, 0),
+		t.bucket(SecretsBucket, "what nobody may guess", 0, 0),
 	}
 }
 

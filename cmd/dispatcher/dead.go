@@ -208,5 +208,8 @@ func (l *letter) show(c *console, now time.Time) error {
 		}
 	}
 	c.print("published as %s; --body prints it", bytesText(int64(len(l.Body))))
+	if members := l.ExtraData(); len(members) > 0 {
+		c.print("without its extra_data, which had %s and is not kept", clean(strings.Join(members, ", ")))
+	}
 	return nil
 }

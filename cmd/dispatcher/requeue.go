@@ -1,11 +1,14 @@
 package main
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/comfyherd/comfyherd/jetstream"
 )
@@ -57,7 +60,8 @@ func (d *deadMany) check(verb string) error {
 
 type deadRequeueCmd struct {
 	deadMany
-	Again bool `help:"Also those that were requeued before."`
+	Again     bool   `help:"Also those that were requeued before."`
+	ExtraData string `placeholder:"FILE|none" help:"JSON object for the jobs that had an extra_data, which letters do not keep; - is standard input, none runs them without."`
 }
 
 // Help is shown after the flags.
@@ -68,12 +72,17 @@ repeated.
 
 Examples:
   dispatcher dead requeue acme/order-17
-  dispatcher dead requeue --hash 3f2a9c1d --since 24h --yes`
+  dispatcher dead requeue --hash 3f2a9c1d --since 24h --yes
+  echo '{"api_key_comfy_org":"…"}' | dispatcher dead requeue acme/order-18 --extra-data -`
 }
 
 // Run publishes the letters again.
 func (d *deadRequeueCmd) Run(ctx context.Context, c *console) error {
 	if err := d.check("requeue"); err != nil {
+		return err
+	}
+	extra, err := d.extraData(c)
+	if err != nil {
 		return err
 	}
 	q, done, err := d.open(ctx, c)
@@ -101,7 +110,26 @@ func (d *deadRequeueCmd) Run(ctx context.Context, c *console) error {
 	if err := c.confirm("requeue "+plural(len(letters), "job"), d.Yes || len(letters) == 1); err != nil {
 		return err
 	}
-	return requeue(ctx, c, q, letters)
+	return requeue(ctx, c, q, letters, extra)
+}
+
+// extraData reads --extra-data; nil when it was not given.
+func (d *deadRequeueCmd) extraData(c *console) (json.RawMessage, error) {
+	switch d.ExtraData {
+	case "":
+		return nil, nil
+	case "none":
+		return json.RawMessage("{}"), nil
+	}
+	body, err := readFile(c, d.ExtraData)
+	if err != nil {
+		return nil, err
+	}
+	var members map[string]json.RawMessage
+	if json.Unmarshal(body, &members) != nil || members == nil {
+		return nil, fmt.Errorf("--extra-data %s: it is no JSON object", d.ExtraData)
+	}
+	return bytes.TrimSpace(body), nil
 }
 
 // fresh leaves out letters whose job has a requeue already, and all but the newest of a letter that was stored twice.
@@ -123,15 +151,26 @@ func fresh(ctx context.Context, q *jetstream.Queue, letters []letter) ([]letter,
 	return kept, nil
 }
 
-func requeue(ctx context.Context, c *console, q *jetstream.Queue, letters []letter) error {
+func requeue(ctx context.Context, c *console, q *jetstream.Queue, letters []letter, extra json.RawMessage) error {
+	done, left := 0, 0
 	for i := range letters {
-		r, err := q.Requeue(ctx, &letters[i].DeadLetter)
-		if err != nil {
-			return fmt.Errorf("%d of %d requeued, then: %w; the command can be repeated", i, len(letters), err)
+		r, err := q.Requeue(ctx, &letters[i].DeadLetter, extra)
+		if errors.Is(err, jetstream.ErrExtraData) {
+			c.say("%s left out: it had an extra_data (%s), which letters do not keep", jobRef{tenant: letters[i].Tenant, id: letters[i].Job}.word(),
+				clean(strings.Join(letters[i].ExtraData(), ", ")))
+			left++
+			continue
 		}
+		if err != nil {
+			return fmt.Errorf("%d of %d requeued, then: %w; the command can be repeated", done, len(letters), err)
+		}
+		done++
 		c.print("%s", jobRef{tenant: r.Tenant, id: r.Job}.word())
 	}
-	c.say("%s requeued", plural(len(letters), "job"))
+	c.say("%s requeued", plural(done, "job"))
+	if left > 0 {
+		return fmt.Errorf("%s left out; give --extra-data FILE with what they need, or --extra-data none to run them without", plural(left, "job"))
+	}
 	return nil
 }
 

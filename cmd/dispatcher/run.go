@@ -35,6 +35,7 @@ type runCmd struct {
 	Park        time.Duration `placeholder:"DURATION" help:"How long a waiting job's delivery rests (10m)."`
 	CapableWait time.Duration `placeholder:"DURATION" help:"How long a job waits for a host that can run it (5m)."`
 	WaitingCap  int           `placeholder:"N" help:"Waiting jobs beyond which low priorities are not taken in (100000)."`
+	MaxInput    int64         `placeholder:"BYTES" help:"Largest file that a tenant may put through a dispatcher (4 GiB)."`
 	HTTP        string        `name:"http" placeholder:"ADDR" help:"Serve /healthz, /readyz and /metrics here, as :8080 (off)."`
 	Retry       bool          `help:"Keep trying when NATS cannot be reached at the start."`
 
@@ -104,6 +105,9 @@ func (r *runCmd) policy() (route.Policy, error) {
 	}
 	if min(r.MaxFailures, r.LaneCap, r.WaitingCap) < 0 {
 		return policy, errors.New("--max-failures, --lane-cap and --waiting-cap count from 1; leave them out for their defaults")
+	}
+	if r.MaxInput < 0 {
+		return policy, fmt.Errorf("--max-input %d is no size; give bytes, or leave it out", r.MaxInput)
 	}
 	if !slices.Contains([]int{0, 1, 3, 5}, r.Replicas) {
 		return policy, fmt.Errorf("--replicas %d keeps no majority; use 1, 3 or 5", r.Replicas)
@@ -199,7 +203,7 @@ func (r *runCmd) dispatch(stop, kill context.Context, nats *link, policy route.P
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	d, err := dispatcher.New(q, dispatcher.Config{
-		Name: r.Name, Policy: policy, Park: r.Park, CapableWait: r.CapableWait, WaitingCap: r.WaitingCap,
+		Name: r.Name, Policy: policy, Park: r.Park, CapableWait: r.CapableWait, WaitingCap: r.WaitingCap, MaxInput: r.MaxInput,
 		Version: semantic(daemon.Version()), Logger: log, Registerer: registry,
 	})
 	if err != nil {

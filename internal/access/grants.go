@@ -56,6 +56,7 @@ var exported = []grant{
 	{subject: "$JS.API.STREAM.INFO.*"},
 	{subject: "$JS.API.CONSUMER.INFO.COMFY_JOBS.*"},
 	{subject: "$JS.API.DIRECT.GET.>", answers: true},
+	{subject: "$JS.API.STREAM.MSG.GET.COMFY_EVENTS"},
 	{subject: "comfy.events.>", stream: true},
 	{subject: "comfy.live.>", stream: true},
 }
@@ -83,11 +84,12 @@ func hostGrants(host string, tenants []string) []grant {
 		{subject: "$O.COMFY_OUTPUTS.M.*"},
 		{subject: "$JS.ACK.COMFY_JOBS.>"},
 		api("INFO"), api("STREAM.INFO.*"), api("CONSUMER.INFO.COMFY_JOBS.dispatch_5"),
-		get("COMFY_EVENTS"), // a whole chain: the request's body says whose
+		get("COMFY_EVENTS"), leaderGet("COMFY_EVENTS"), // a whole chain: the request's body says whose
 		get("COMFY_EVENTS.comfy.events.hosts." + host + ".*"),
 		get("KV_COMFY_HOSTS.$KV.COMFY_HOSTS." + host),
 		get("KV_COMFY_CAPABILITIES.$KV.COMFY_CAPABILITIES." + host),
 		get("KV_COMFY_CONDITIONS.$KV.COMFY_CONDITIONS." + host),
+		get("KV_COMFY_SECRETS.$KV.COMFY_SECRETS.prompt"),
 		get("OBJ_COMFY_INPUTS"), get("OBJ_COMFY_INPUTS.$O.COMFY_INPUTS.M.*"),
 		get("OBJ_COMFY_OUTPUTS.$O.COMFY_OUTPUTS.M.*"), // to replace a file of the same name
 	}
@@ -114,7 +116,7 @@ func watcherGrants() []grant {
 		{subject: "comfy.events.>", stream: true},
 		{subject: "comfy.live.>", stream: true},
 		api("INFO"), api("STREAM.INFO.*"), api("CONSUMER.INFO.COMFY_JOBS.dispatch_5"),
-		get("COMFY_EVENTS"), get("COMFY_EVENTS.>"),
+		get("COMFY_EVENTS"), get("COMFY_EVENTS.>"), leaderGet("COMFY_EVENTS"),
 	}
 }
 
@@ -128,6 +130,9 @@ func get(what string) grant {
 	g.answers = true
 	return g
 }
+
+// leaderGet reads from the leader of a stream that has several copies: what has just been stored is there already.
+func leaderGet(stream string) grant { return api("STREAM.MSG.GET." + stream) }
 
 // offered is what a host serves to the fleet.
 func offered(host string) []grant {
@@ -184,6 +189,10 @@ func operatorPermissions() jwt.Permissions {
 	)
 	p.Pub.Deny.Add("$JS.API.CONSUMER.MSG.NEXT.COMFY_EVENTS.settle", "$JS.API.CONSUMER.DELETE.COMFY_EVENTS.settle",
 		"$JS.API.CONSUMER.MSG.NEXT.KV_COMFY_BLOCKS.announce", "$JS.API.CONSUMER.DELETE.KV_COMFY_BLOCKS.announce")
+	p.Pub.Deny.Add( // the fleet's secrets
+		"$JS.API.DIRECT.GET.KV_COMFY_SECRETS", "$JS.API.DIRECT.GET.KV_COMFY_SECRETS.>", "$JS.API.STREAM.MSG.GET.KV_COMFY_SECRETS",
+		"$JS.API.CONSUMER.CREATE.KV_COMFY_SECRETS.*", "$JS.API.CONSUMER.CREATE.KV_COMFY_SECRETS.*.>", "$JS.API.CONSUMER.MSG.NEXT.KV_COMFY_SECRETS.*",
+	)
 	for priority := range 10 {
 		n := strconv.Itoa(priority)
 		p.Pub.Deny.Add("$JS.API.CONSUMER.MSG.NEXT.COMFY_JOBS.dispatch_"+n, "$JS.API.CONSUMER.DELETE.COMFY_JOBS.dispatch_"+n)

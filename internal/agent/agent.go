@@ -61,6 +61,10 @@ func New(q *jetstream.Queue, cfg Config) (*Agent, error) {
 // Otherwise it returns only with an error of the NATS connection.
 func (a *Agent) Run(stop, kill context.Context) error {
 	defer a.crew.Close()
+	prompts, err := a.readSecret(stop, kill)
+	if err != nil {
+		return nil //nolint:nilerr // it was stopped before it began
+	}
 	g, ctx := errgroup.WithContext(kill)
 	watching, enough := context.WithCancel(ctx)
 	var clock sync.WaitGroup
@@ -68,6 +72,7 @@ func (a *Agent) Run(stop, kill context.Context) error {
 	defer clock.Wait()
 	defer enough()
 	for _, h := range a.hosts {
+		h.prompts = prompts
 		g.Go(func() error { return h.run(stop, ctx) })
 	}
 	if err := g.Wait(); kill.Err() == nil {

@@ -30,6 +30,7 @@ type host struct {
 	crew        *crew.Crew                             // runs the walks; the agent's
 	work        sync.WaitGroup                         // walks, and answers to resume offers
 	spell       func(class, input, file string) string // as ComfyUI does
+	prompts     promptIDs                              // written by Run before any loop begins
 	fetcher     *http.Client                           // of inputs by URL
 	shipping    chan struct{}                          // a token for every run that stores outputs
 	beatNow     chan struct{}                          // the state changed: tell it

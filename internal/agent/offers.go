@@ -20,16 +20,16 @@ func (h *host) answer(ctx context.Context, o jetstream.Offer, reply func(jetstre
 	if offer.Resume && h.desk.unknown(offer, func() { h.work.Go(func() { h.answerResume(ctx, offer, reply) }) }) {
 		return
 	}
-	h.decide(ctx, offer, reply)
+	h.decide(ctx, offer, h.prompts.of(offer, h.q.Created()), reply)
 }
 
 // decide reserves a slot or refuses. Order of effects: reserve, answer, broadcast, walk. A crash in between lets the
 // lease run out; the walk has not appended started, so the job is routed anew. The lease is some milliseconds old
 // and extended with all others in a third of its AckWait.
-func (h *host) decide(ctx context.Context, o *jetstream.Offer, reply func(jetstream.Reply)) {
+func (h *host) decide(ctx context.Context, o *jetstream.Offer, prompt string, reply func(jetstream.Reply)) {
 	v := h.desk.take(o, func() *run {
 		work, end := context.WithCancelCause(ctx)
-		r := newRun(o, promptID(o, h.q.Created()), h.q.Now(), end)
+		r := newRun(o, prompt, h.q.Now(), end)
 		h.work.Add(1)
 		h.crew.Go(func() {
 			defer h.work.Done()
@@ -55,12 +55,12 @@ func (h *host) decide(ctx context.Context, o *jetstream.Offer, reply func(jetstr
 func (h *host) answerResume(ctx context.Context, o *jetstream.Offer, reply func(jetstream.Reply)) {
 	find, cancel := context.WithTimeout(ctx, findTimeout)
 	defer cancel()
-	prompt := promptID(o, h.q.Created())
+	prompt := h.resumed(find, o)
 	standing, err := h.comfy.Find(find, prompt)
 	refusal := jetstream.Reply{Answer: jetstream.NotThere, Reason: "ComfyUI does not know the prompt any more"}
 	switch {
 	case err == nil && standing != comfy.Unknown:
-		h.decide(ctx, o, reply)
+		h.decide(ctx, o, prompt, reply)
 		return
 	case err != nil && ctx.Err() != nil:
 		return

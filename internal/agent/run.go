@@ -2,7 +2,6 @@ package agent
 
 import (
 	"context"
-	"crypto/sha1"
 	"encoding/binary"
 	"strconv"
 	"sync"
@@ -87,24 +86,6 @@ func (r *run) hear(e job.Event) {
 	case e.EventKind == job.Started && e.Attempt > r.attempt:
 		r.superseded.Store(true)
 	}
-}
-
-// promptSpace is the namespace of prompt ids.
-var promptSpace = uuid.MustParse("5b0f4c3e-7d0a-5f64-9a52-1f1c0e8f6d3b")
-
-// promptID is the lower-case UUID (v5) of a job's attempt. The stream's creation belongs to the stream sequence:
-// a ComfyUI that outlives a stream made anew must not answer with an old prompt of the same number.
-func promptID(o *jetstream.Offer, streamCreated time.Time) string {
-	name := append(make([]byte, 0, 256), promptSpace[:]...)
-	name = append(append(name, o.Message.Tenant...), 0)
-	name = append(append(name, o.Job...), 0)
-	name = append(strconv.AppendInt(name, streamCreated.UnixNano(), 10), 0)
-	name = append(strconv.AppendUint(name, o.Message.Sequence, 10), 0)
-	sum := sha1.Sum(strconv.AppendInt(name, int64(o.Attempt), 10))
-	id := uuid.UUID(sum[:16])
-	id[6] = id[6]&0x0f | 0x50 // version 5
-	id[8] = id[8]&0x3f | 0x80 // of RFC 9562
-	return id.String()
 }
 
 // drawSeed draws a seed of the prompt: random between prompts and the same again when the prompt is resumed. It has

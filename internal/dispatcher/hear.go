@@ -242,7 +242,7 @@ func (b *brain) hearCancel(e job.Event) {
 		}
 		if o := b.hand[ticket.Sequence]; o != nil {
 			b.letGo(ticket.Sequence)
-			b.walk(func(ctx context.Context) { b.d.finish(ctx, o.lease) })
+			b.walk(func(ctx context.Context) { b.d.finish(ctx, &o.message, o.lease) })
 			return
 		}
 		b.walk(func(ctx context.Context) { b.d.tearUp(ctx, keyOf(&ticket)) })

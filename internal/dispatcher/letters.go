@@ -2,6 +2,7 @@ package dispatcher
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -40,7 +41,7 @@ func (d *Dispatcher) apiDead(ctx context.Context, r jetstream.DeadRequest) (answ
 }
 
 func (d *Dispatcher) apiRequeue(ctx context.Context, r jetstream.RequeueRequest) (jetstream.RequeueAnswer, error) {
-	if !r.All && r == (jetstream.RequeueRequest{After: r.After, Limit: r.Limit, Again: r.Again, By: r.By}) {
+	if !r.All && !r.Narrow() {
 		return jetstream.RequeueAnswer{}, needsCondition("tenant, job, hash, kind, reason or since")
 	}
 	return d.requeueAll(ctx, r, operatorBy(r.By))
@@ -51,7 +52,11 @@ func needsCondition(conditions string) error {
 }
 
 func (d *Dispatcher) requeueAll(ctx context.Context, r jetstream.RequeueRequest, by string) (answer jetstream.RequeueAnswer, err error) {
-	r.By = ""
+	if err := checkExtraData(r.ExtraData); err != nil {
+		return answer, err
+	}
+	extra := r.ExtraData
+	r.By, r.ExtraData = "", nil // it may hold keys, and the audit is stored
 	defer func() {
 		d.tell(ctx, jetstream.Act{Call: "requeue", By: by, Tenant: r.Tenant, Count: answer.Count}, &r, err)
 	}()
@@ -65,12 +70,19 @@ func (d *Dispatcher) requeueAll(ctx context.Context, r jetstream.RequeueRequest,
 		letters := slices.DeleteFunc(slices.Clone(all), func(l deadLetter) bool {
 			return !meant(&r, &l.DeadLetter) || repeated(taken, &l.DeadLetter, r.Again)
 		})
-		ids := make([]job.ID, len(letters))
+		ids, need := make([]job.ID, len(letters)), make([]bool, len(letters))
 		err := atOnce(ctx, len(letters), func(ctx context.Context, i int) (err error) {
-			ids[i], err = d.requeue(ctx, &letters[i].DeadLetter, r.Again)
+			ids[i], err = d.requeue(ctx, &letters[i].DeadLetter, r.Again, extra)
+			if need[i] = errors.Is(err, jetstream.ErrExtraData); need[i] {
+				return nil
+			}
 			return err
 		})
 		for i, id := range ids {
+			if need[i] {
+				answer.NeedExtraData = append(answer.NeedExtraData, letters[i].Job)
+				room -= len(letters[i].Job) + 3
+			}
 			if id != "" {
 				answer.Jobs[letters[i].Job] = id
 				answer.Count++
@@ -103,15 +115,23 @@ func repeated(taken map[string]bool, l *jetstream.DeadLetter, again bool) bool {
 }
 
 // requeue gives no id for a letter that was requeued before.
-func (d *Dispatcher) requeue(ctx context.Context, l *jetstream.DeadLetter, again bool) (job.ID, error) {
+func (d *Dispatcher) requeue(ctx context.Context, l *jetstream.DeadLetter, again bool, extra json.RawMessage) (job.ID, error) {
 	if !again {
 		done, err := d.q.Requeued(ctx, l)
 		if err != nil || done {
 			return "", err
 		}
 	}
-	receipt, err := d.q.Requeue(ctx, l)
+	receipt, err := d.q.Requeue(ctx, l, extra)
 	return receipt.Job, err
+}
+
+func checkExtraData(extra json.RawMessage) error {
+	var members map[string]json.RawMessage
+	if len(extra) > 0 && (json.Unmarshal(extra, &members) != nil || members == nil) {
+		return &jetstream.BadRequest{Message: "extra_data must be a JSON object; {} runs the jobs without"}
+	}
+	return nil
 }
 
 // deadLetter is a letter with the event that tells why.

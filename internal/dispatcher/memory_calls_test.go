@@ -33,7 +33,7 @@ func (m *memory) DeadLettersAfter(_ context.Context, tenant job.Tenant, since ti
 	return nil
 }
 
-func (m *memory) Requeue(_ context.Context, l *jetstream.DeadLetter) (jetstream.Receipt, error) {
+func (m *memory) Requeue(_ context.Context, l *jetstream.DeadLetter, _ json.RawMessage) (jetstream.Receipt, error) {
 	id := job.RequeueID(l.Root(), 1)
 	if err := m.effect("requeue %s", l.Job); err != nil {
 		return jetstream.Receipt{}, err

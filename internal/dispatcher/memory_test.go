@@ -29,6 +29,7 @@ type memory struct {
 	last    uint64           // sequence of the newest job
 	order   [10][]uint64     // sequences of jobs by priority; some may be gone
 	links   map[string][]int // places in events, by tenant and job
+	made    time.Time        // when the stream of events was
 	events  []jetstream.Link // the one at i has the chain sequence i+1; of a job that was removed it has no kind
 	buckets map[string]*bucket
 	agents  map[string]func(*jetstream.Offer) (jetstream.Reply, error)
@@ -260,6 +261,17 @@ func (m *memory) FinishSoon(lease jetstream.Lease) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	delete(m.jobs, m.byLease(lease).message.Sequence)
+	m.stir()
+	return nil
+}
+
+func (m *memory) Erase(_ context.Context, sequence uint64) error {
+	if err := m.effect("erase %d", sequence); err != nil {
+		return err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.jobs, sequence)
 	m.stir()
 	return nil
 }

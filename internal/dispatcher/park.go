@@ -124,7 +124,7 @@ func (d *Dispatcher) take(ctx context.Context, c claimed) (o *owned, err error) 
 	case err != nil || !won:
 		return nil, err
 	case o == nil: // the job has ended
-		d.finish(ctx, ticket.Lease)
+		d.finishStored(ctx, ticket.Sequence, ticket.Lease)
 		return nil, nil
 	}
 	o.lease = ticket.Lease

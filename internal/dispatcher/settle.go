@@ -99,7 +99,7 @@ func refusalsOf(attempts []failure.Attempt) map[string]string {
 // delivery still stands is acked.
 func (d *Dispatcher) settled(ctx context.Context, chain []jetstream.Link, failed jetstream.Link) error {
 	if n := len(chain); n > 0 && chain[n-1].EventKind.Terminal() && failed.Lease != "" {
-		d.finish(ctx, failed.Lease)
+		d.finishStored(ctx, sequenceIn(chain), failed.Lease)
 	}
 	return nil
 }
@@ -218,7 +218,7 @@ func (d *Dispatcher) end(ctx context.Context, o *owned, why ending) error {
 	if err != nil {
 		return err
 	}
-	d.finish(ctx, o.lease)
+	d.finish(ctx, &o.message, o.lease)
 	d.metrics.ended.WithLabelValues(string(job.Dead), string(why.reason)).Inc()
 	d.log.Warn("a job is dead", "tenant", o.job.Tenant, "job", o.job.ID, "reason", why.reason, "why", e.Message, "hash", e.Hash.Short())
 	return nil
@@ -241,7 +241,7 @@ func (d *Dispatcher) yield(ctx context.Context, o *owned, letter uint64) error {
 		}
 	}
 	if chain[len(chain)-1].EventKind.Terminal() {
-		d.finish(ctx, o.lease)
+		d.finish(ctx, &o.message, o.lease)
 	}
 	return nil
 }

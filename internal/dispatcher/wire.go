@@ -2,6 +2,7 @@ package dispatcher
 
 import (
 	"context"
+	"encoding/json"
 	"time"
 
 	"github.com/comfyherd/comfyherd/internal/job"
@@ -18,8 +19,10 @@ type wire interface {
 	hostWire
 	peerWire
 	letterWire
+	fileWire
 	ruleWire
 	watchWire
+	eventsWire
 }
 
 // jobsWire hands out the jobs of COMFY_JOBS and settles their leases.
@@ -32,6 +35,7 @@ type jobsWire interface {
 	ExtendSurely(ctx context.Context, lease jetstream.Lease) error
 	Park(lease jetstream.Lease, rest time.Duration) error
 	FinishSoon(lease jetstream.Lease) error
+	Erase(ctx context.Context, sequence uint64) error
 	MaxBody() int
 	AckWait() time.Duration
 }
@@ -97,7 +101,7 @@ type letterWire interface {
 	Bury(ctx context.Context, m *job.Message, e *job.Event, last uint64) (uint64, error)
 	DeadLettersAfter(ctx context.Context, tenant job.Tenant, since time.Time, after uint64, tell func(jetstream.DeadLetter) bool) error
 	Purge(ctx context.Context, d *jetstream.DeadLetter) error
-	Requeue(ctx context.Context, d *jetstream.DeadLetter) (jetstream.Receipt, error)
+	Requeue(ctx context.Context, d *jetstream.DeadLetter, extra json.RawMessage) (jetstream.Receipt, error)
 	Requeued(ctx context.Context, d *jetstream.DeadLetter) (bool, error)
 }
 
@@ -133,6 +137,14 @@ type onNATS struct{ *jetstream.Queue }
 
 func (w onNATS) Puller(p job.Priority, take func(jetstream.Delivery)) (puller, error) {
 	made, err := w.Queue.Puller(p, take)
+	if err != nil {
+		return nil, err
+	}
+	return made, nil
+}
+
+func (w onNATS) ReadEvents(after uint64, tell func(jetstream.Note)) (eventReader, error) {
+	made, err := w.Queue.ReadEvents(after, tell)
 	if err != nil {
 		return nil, err
 	}

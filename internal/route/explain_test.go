@@ -185,7 +185,7 @@ func TestAHostIsBusyUntilShortlyBeforeItMayHoldTheJob(t *testing.T) {
 func TestAnIdleHostIsColdWhileAWarmOneIsExpectedSooner(t *testing.T) {
 	t.Parallel()
 	codes := func(prefetch int, at time.Duration) string {
-		v := learned(prefetch).Explain(want(1), noon.Add(at)) // its warm host is free at noon + 14 s; loading takes 8 s
+		v := learned(prefetch, false).Explain(want(1), noon.Add(at)) // its warm host is free at noon + 14 s; loading takes 8 s
 		if v[0].Code == route.CodeCold && (v[0].Eligible || v[0].Text == "" || v[0].Until.IsZero()) {
 			t.Errorf("%+v", v[0])
 		}

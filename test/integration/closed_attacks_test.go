@@ -130,6 +130,15 @@ func TestNobodyHearsTheAnswersToOthers(t *testing.T) {
 		}
 		f.refusal(refused, subject)
 	}
+	for _, subject := range []string{
+		"$JS.API.DIRECT.GET.KV_COMFY_SECRETS.$KV.COMFY_SECRETS.prompt", "$JS.API.DIRECT.GET.KV_COMFY_SECRETS", "$JS.API.STREAM.MSG.GET.KV_COMFY_SECRETS",
+		"$JS.API.CONSUMER.CREATE.KV_COMFY_SECRETS.x", "$JS.API.CONSUMER.CREATE.KV_COMFY_SECRETS.x.$KV.COMFY_SECRETS.>", "$KV.COMFY_SECRETS.prompt",
+	} {
+		if err := operator.Publish(subject, []byte(`{"last_by_subj":"$KV.COMFY_SECRETS.prompt"}`)); err != nil {
+			t.Fatal(err)
+		}
+		f.refusal(refused, subject)
+	}
 	f.runs(acme, "acme", "whispered")
 	for i, ear := range ears {
 		if n, _, err := ear.Pending(); err != nil || n > 0 {
@@ -168,7 +177,8 @@ func TestAHostsKeyReachesNoOtherHostAndNoTenant(t *testing.T) {
 	for _, subject := range append(targets, "fleet.api.$KV.COMFY_HOSTS.gpu-1", "fleet.api.$KV.COMFY_TENANTS.acme", "comfy.hosts.gpu-1.state", "comfy.append.hosts.gpu-1.offline",
 		"comfy.events.hosts.gpu-1.offline", "fleet.api.CONSUMER.CREATE.COMFY_DEAD.x.comfy.dead.acme", "fleet.api.STREAM.PURGE.COMFY_JOBS", "fleet.api.STREAM.DELETE.COMFY_JOBS",
 		"fleet.api.CONSUMER.MSG.NEXT.COMFY_JOBS.dispatch_5", "fleet.api.DIRECT.GET.COMFY_JOBS", "fleet.api.STREAM.MSG.GET.COMFY_JOBS", "fleet.api.DIRECT.GET.COMFY_DEAD",
-		"fleet.api.DIRECT.GET.OBJ_COMFY_OUTPUTS", "fleet.api.DIRECT.GET.OBJ_COMFY_OUTPUTS.$O.COMFY_OUTPUTS.C.x") {
+		"fleet.api.DIRECT.GET.OBJ_COMFY_OUTPUTS", "fleet.api.DIRECT.GET.OBJ_COMFY_OUTPUTS.$O.COMFY_OUTPUTS.C.x",
+		"fleet.api.DIRECT.GET.KV_COMFY_SECRETS.$KV.COMFY_SECRETS.files", "fleet.api.$KV.COMFY_SECRETS.prompt") {
 		if err := evil.Publish(subject, forged); err != nil {
 			t.Fatal(err)
 		}
