@@ -23,7 +23,7 @@ func TestDeadLettersAreReadInOrderAndNoneThatComesMeanwhile(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for _, id := range []job.ID{"a", "b", "c"} {
+	for _, id := range []job.ID{"a", "b", "c", "d", "e"} {
 		bury("acme", id, 700_000) // so that a batch ends before all are there
 		bury("bolt", id, 700_000)
 	}
@@ -47,9 +47,9 @@ func TestDeadLettersAreReadInOrderAndNoneThatComesMeanwhile(t *testing.T) {
 		got  []string
 		want []string
 	}{
-		"All":    {read("", time.Time{}, 0, 0), []string{"acme/a", "bolt/a", "acme/b", "bolt/b", "acme/c", "bolt/c"}},
-		"Tenant": {read("bolt", time.Time{}, 0, 0), []string{"bolt/a", "bolt/b", "bolt/c"}},
-		"Behind": {read("bolt", time.Time{}, 4, 0), []string{"bolt/c"}},
+		"All":    {read("", time.Time{}, 0, 0), []string{"acme/a", "bolt/a", "acme/b", "bolt/b", "acme/c", "bolt/c", "acme/d", "bolt/d", "acme/e", "bolt/e"}},
+		"Tenant": {read("bolt", time.Time{}, 0, 0), []string{"bolt/a", "bolt/b", "bolt/c", "bolt/d", "bolt/e"}},
+		"Behind": {read("bolt", time.Time{}, 8, 0), []string{"bolt/e"}},
 		"Enough": {read("bolt", time.Time{}, 0, 2), []string{"bolt/a", "bolt/b"}},
 		"Since":  {read("", q.Now().Add(time.Hour), 0, 0), nil},
 		"Nobody": {read("coral", time.Time{}, 0, 0), nil},
