@@ -45,7 +45,7 @@ func (q *Queue) ServeAPI(ctx context.Context, api API) error {
 	if err != nil {
 		return fmt.Errorf("serve the API: %w", err)
 	}
-	d := &desk{nc: q.nc, taken: map[string]int{}}
+	d := &desk{nc: q.nc, now: q.Now, taken: map[string]int{}}
 	err = errors.Join(d.serveOperators(ctx, service, api.Calls), d.serveTenants(ctx, service, api.TenantCalls))
 	if err == nil {
 		<-ctx.Done()

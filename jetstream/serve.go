@@ -13,7 +13,8 @@ import (
 // desk takes calls and answers each on a goroutine of its own, so that none keeps others waiting. Whatever it cannot
 // take it refuses at once: an asker never waits for an answer that does not come.
 type desk struct {
-	nc *nats.Conn
+	nc  *nats.Conn
+	now func() time.Time // NATS'
 
 	mu    sync.Mutex // guards all below
 	shut  bool
@@ -84,6 +85,12 @@ func (d *desk) end(whose string) {
 func (d *desk) reply(c *callIn, msg *nats.Msg, err error) {
 	if c.reply == "" {
 		return
+	}
+	if err == nil {
+		if msg.Header == nil {
+			msg.Header = nats.Header{}
+		}
+		msg.Header.Set(timeHeader, d.now().UTC().Format(time.RFC3339Nano))
 	}
 	if limit := d.nc.MaxPayload(); err == nil && int64(msg.Size()) > limit {
 		err = &TooBig{Message: fmt.Sprintf("the answer to %s has %d bytes, and NATS takes at most %d in a message: ask for less, a page at a time with limit and after, or raise max_payload",

@@ -93,8 +93,9 @@ func (b *benchCmd) Run(ctx context.Context, c *console) error {
 
 func (b *benchCmd) table(c *console, r *bench.Result) error {
 	set := r.Config
-	c.print("%d jobs of %d bytes, %d hosts of %d slots, %d agents, %d dispatchers, %d tenants, %d workflows, host time %s\n",
+	c.print("%d jobs of %d bytes, %d hosts of %d slots, %d agents, %d dispatchers, %d tenants, %d workflows, host time %s",
 		set.Jobs, set.Payload, set.Hosts, set.Slots, set.Agents, set.Dispatchers, set.Tenants, set.Hashes, set.HostTime)
+	c.print("")
 	spread := func(s bench.Spread) string { return fmt.Sprintf("%.2f / %.2f / %.2f ms", s.P50, s.P99, s.Max) }
 	count := func(n float64) string {
 		if n < 10 {

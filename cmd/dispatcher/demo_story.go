@@ -92,7 +92,8 @@ func (d *demo) perform(ctx context.Context, number int, s scene) error {
 	}
 	if errors.Is(err, errDemoTime) {
 		if !d.late {
-			d.tell.say("\nThe time is over.")
+			d.tell.say("")
+			d.tell.say("The time is over.")
 		}
 		d.late = true
 		return nil

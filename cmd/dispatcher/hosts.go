@@ -73,7 +73,7 @@ func hostNotes(ctx context.Context, c *console, q *jetstream.Queue, hosts []jets
 		}
 		for _, note := range []string{condition(h, by), restWords(&hosts[i], q.Now()), clockWords(h.Host+"'s agent", time.Duration(h.ClockOff))} {
 			if note != "" {
-				c.print("%s", clean(note))
+				c.print("%s", note)
 			}
 		}
 	}
@@ -195,7 +195,7 @@ func (f *client) control(ctx context.Context, c *console, hosts []string, order 
 			return err
 		}
 		reply.State.Host = host
-		c.print("%s", clean(obeyed(&reply, order)))
+		c.print("%s", obeyed(&reply, order))
 	}
 	return nil
 }

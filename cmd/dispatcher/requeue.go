@@ -29,11 +29,7 @@ func (d *deadMany) chosen(ctx context.Context, q *jetstream.Queue) ([]letter, er
 	}
 	var letters []letter
 	for _, text := range d.Jobs {
-		tenant := tenantFlag{Tenant: d.Tenant}
-		if tenant.Tenant == "" {
-			tenant.Tenant = "default"
-		}
-		ref, err := tenant.ref(text)
+		ref, err := d.ref(text)
 		if err != nil {
 			return nil, err
 		}
@@ -49,6 +45,11 @@ func (d *deadMany) chosen(ctx context.Context, q *jetstream.Queue) ([]letter, er
 		letters = append(letters, found...)
 	}
 	return letters, nil
+}
+
+func (d *deadMany) ref(text string) (jobRef, error) {
+	f := tenantFlags{client: d.client, Tenant: d.Tenant}
+	return f.ref(text)
 }
 
 func (d *deadMany) check(verb string) error {
@@ -84,6 +85,9 @@ func (d *deadRequeueCmd) Run(ctx context.Context, c *console) error {
 	extra, err := d.extraData(c)
 	if err != nil {
 		return err
+	}
+	if d.OwnTenant() != "" {
+		return d.requeueOwn(ctx, c, extra)
 	}
 	q, done, err := d.open(ctx, c)
 	if err != nil {
@@ -157,7 +161,7 @@ func requeue(ctx context.Context, c *console, q *jetstream.Queue, letters []lett
 		r, err := q.Requeue(ctx, &letters[i].DeadLetter, extra)
 		if errors.Is(err, jetstream.ErrExtraData) {
 			c.say("%s left out: it had an extra_data (%s), which letters do not keep", jobRef{tenant: letters[i].Tenant, id: letters[i].Job}.word(),
-				clean(strings.Join(letters[i].ExtraData(), ", ")))
+				strings.Join(letters[i].ExtraData(), ", "))
 			left++
 			continue
 		}
@@ -168,10 +172,15 @@ func requeue(ctx context.Context, c *console, q *jetstream.Queue, letters []lett
 		c.print("%s", jobRef{tenant: r.Tenant, id: r.Job}.word())
 	}
 	c.say("%s requeued", plural(done, "job"))
-	if left > 0 {
-		return fmt.Errorf("%s left out; give --extra-data FILE with what they need, or --extra-data none to run them without", plural(left, "job"))
+	return needsExtraData(left)
+}
+
+// needsExtraData is the error of letters that were left out since they need what they do not keep.
+func needsExtraData(left int) error {
+	if left == 0 {
+		return nil
 	}
-	return nil
+	return fmt.Errorf("%s left out; give --extra-data FILE with what they need, or --extra-data none to run them without", plural(left, "job"))
 }
 
 type deadPurgeCmd struct{ deadMany }
