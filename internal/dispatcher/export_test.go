@@ -103,3 +103,17 @@ func (m Mirror) Keys() []string {
 	keys, _ := m.some("", "", 100)
 	return keys
 }
+
+// Turnstile lets calls ask one after the other.
+type Turnstile struct{ *turnstile }
+
+// NewTurnstile has let nobody pass.
+func NewTurnstile() Turnstile { return Turnstile{newTurnstile()} }
+
+// Pass asks when it is its turn, and says that the answer has taken some time.
+func (t Turnstile) Pass(ctx context.Context, took time.Duration, ask func()) error {
+	return t.pass(ctx, func() {
+		ask()
+		t.took(took)
+	})
+}
