@@ -12,7 +12,7 @@
 //	floor 2   internal/dispatcher           internal/agent          actors: the loops
 //	floor 1   jetstream   internal/comfy    internal/comfysim       internal/daemon   internal/embedded   internal/access   internal/crew
 //	          NATS        ComfyUI           simulated ComfyUI       the OS            in-process NATS     keys of NATS      goroutines
-//	floor 0   internal/route -> internal/job -> internal/workflow, internal/failure
+//	floor 0   internal/route, internal/history -> internal/job -> internal/workflow, internal/failure
 //	          pure: no clock, no I/O, no goroutines, no logger
 //	beside    internal/bench                test/integration   test/chaos   test/growth   test/docs
 //
@@ -31,6 +31,7 @@
 //	internal/access       the folder of a closed fleet's keys: NATS accounts, what each may do, credentials, revocations
 //	internal/crew         goroutines that are kept for later work, so that their stacks are
 //	internal/route        choosing a host, whose turn it is, strikes, blocks and cooldowns, as functions of now
+//	internal/history      events folded into one row a job: lists, pages, counts
 //	internal/job          bytes to jobs and events and back; ids, lanes and names
 //	internal/workflow     parsing, refusing, hashing and changing ComfyUI graphs, byte for byte
 //	internal/failure      the closed set of failure kinds and what follows from each
@@ -70,6 +71,7 @@
 //	it parses a workflow, hashes it, lists what it needs            internal/workflow
 //	it says why something failed and what follows                   internal/failure
 //	it turns bytes into a job or an event, or back                  internal/job
+//	it lists or counts jobs by what their events say                internal/history
 //	it compares, ranks, counts, computes a delay or a block         internal/route
 //	it knows a subject, stream, bucket or header, or acks           jetstream
 //	it knows a ComfyUI path, message type or error text             internal/comfy

@@ -16,7 +16,7 @@ const (
 )
 
 // floor0 are the pure rooms: no clock, no I/O, no goroutines, no logger.
-var floor0 = []string{"internal/failure", "internal/job", "internal/route", "internal/workflow"}
+var floor0 = []string{"internal/failure", "internal/history", "internal/job", "internal/route", "internal/workflow"}
 
 // mayImport is the table: a room and what it may import besides the standard library.
 // A room of ours stands without the module's path; a module stands for all its packages.
@@ -26,6 +26,7 @@ var mayImport = map[string][]string{
 	"internal/workflow": {"github.com/cespare/xxhash/v2"},
 	"internal/job":      {"internal/workflow", "internal/failure", "github.com/google/uuid"},
 	"internal/route":    {"internal/workflow", "internal/failure", "internal/job", "github.com/cespare/xxhash/v2"},
+	"internal/history":  {"internal/workflow", "internal/failure", "internal/job"},
 	"jetstream":         with(floor0, "github.com/nats-io/nats.go"),
 	"internal/comfy": {
 		"internal/workflow", "internal/failure",
@@ -42,7 +43,7 @@ var mayImport = map[string][]string{
 	"internal/dispatcher": with(floor0, "jetstream", "internal/crew", "github.com/prometheus/client_golang", "golang.org/x/sync"),
 	"internal/agent": with(floor0, "jetstream", "internal/comfy", "internal/crew",
 		"github.com/prometheus/client_golang", "golang.org/x/sync", "github.com/google/uuid"),
-	"internal/bench":   with(command, "github.com/nats-io/nats.go", "github.com/gorilla/websocket"),
+	"internal/bench":   with(command, "internal/access", "github.com/nats-io/nats.go", "github.com/gorilla/websocket"),
 	"cmd/dispatcher":   with(command, "internal/bench", "internal/access"),
 	"cmd/agent":        command,
 	"test/integration": with(command, "github.com/nats-io/nats-server/v2"),

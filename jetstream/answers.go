@@ -26,7 +26,7 @@ type StatusRequest struct {
 	Job    job.ID     `json:"job"`
 }
 
-// JobStatus is where a job stands: its last event, and its place when it waits.
+// JobStatus is where a job stands: its last event, its place when it waits, and what has become of it so far.
 type JobStatus struct {
 	Job      job.ID        `json:"job"`
 	Tenant   job.Tenant    `json:"tenant"`
@@ -35,6 +35,31 @@ type JobStatus struct {
 	Position int           `json:"position,omitempty"`
 	Of       int           `json:"of,omitempty"`
 	ETA      *time.Time    `json:"eta,omitempty"`
+	Events   []EventRow    `json:"events"`            // oldest first: the newest 500, or as many as an answer has room for
+	Earlier  int           `json:"earlier,omitempty"` // events before these
+}
+
+// EventRow is an event as COMFY_EVENTS has stored it.
+type EventRow struct {
+	Sequence uint64    `json:"sequence"`
+	Subject  string    `json:"subject"`
+	Time     time.Time `json:"time"` // when it was stored
+	Event    job.Event `json:"event"`
+}
+
+// UnmarshalJSON reads a row; the event's kind is the end of the subject.
+func (r *EventRow) UnmarshalJSON(body []byte) error {
+	type bare EventRow
+	if err := json.Unmarshal(body, (*bare)(r)); err != nil {
+		return err
+	}
+	_, _, r.Event.EventKind, _ = splitEventSubject(r.Subject)
+	return nil
+}
+
+// RowOf is a link of a chain as an answer tells it.
+func RowOf(l *Link) EventRow {
+	return EventRow{Sequence: l.ChainSequence, Subject: eventSubject(l.Tenant, l.Job, l.EventKind), Time: l.Stored, Event: l.Event}
 }
 
 // WhyRequest asks about a job, or about a workflow that is not submitted.
@@ -42,6 +67,8 @@ type WhyRequest struct {
 	Tenant   job.Tenant      `json:"tenant,omitempty"`
 	Job      job.ID          `json:"job,omitempty"`
 	Workflow json.RawMessage `json:"workflow,omitempty"` // any of the three bodies of a job
+	After    string          `json:"after,omitempty"`    // only hosts behind this one; Next of the answer before
+	Limit    int             `json:"limit,omitempty"`    // at most so many hosts, and never more than 500
 }
 
 // WhyAnswer says of every host whether it may run the job, and why not.
@@ -54,22 +81,31 @@ type WhyAnswer struct {
 	Position int              `json:"position,omitempty"`
 	Of       int              `json:"of,omitempty"`
 	ETA      *time.Time       `json:"eta,omitempty"`
-	Hosts    []HostVerdict    `json:"hosts"`
+	Hosts    []HostVerdict    `json:"hosts"`          // by name
+	Next     string           `json:"next,omitempty"` // more follow behind this one; empty at the end
 }
 
-// CancelRequest names a job.
+// CancelRequest names a job, or a lane, or everything of a tenant that waits: one of the three.
 type CancelRequest struct {
-	Tenant job.Tenant `json:"tenant,omitempty"`
-	Job    job.ID     `json:"job"`
-	Force  bool       `json:"force,omitempty"` // also an id that was never seen
-	By     string     `json:"by,omitempty"`
+	Tenant  job.Tenant    `json:"tenant,omitempty"`
+	Job     job.ID        `json:"job,omitempty"`
+	Lane    *job.Priority `json:"lane,omitempty"`    // what waits in the tenant's lane of this priority
+	All     bool          `json:"all,omitempty"`     // what waits in every lane of the tenant
+	Running bool          `json:"running,omitempty"` // lane and all: also what runs
+	Force   bool          `json:"force,omitempty"`   // job: also an id that was never seen
+	By      string        `json:"by,omitempty"`      // who asks; at most 64 characters are kept
+	After   uint64        `json:"after,omitempty"`   // lane and all: Next of the answer before
+	Limit   int           `json:"limit,omitempty"`   // lane and all: at most so many jobs, and never more than 500
 }
 
-// CancelAnswer tells how the job ended, by this cancel or before it.
+// CancelAnswer tells of one job how it ended, by this cancel or before it, and of several how many it has ended. Those
+// are cancelled page by page: while there is a Next, ask again with it as After.
 type CancelAnswer struct {
-	Job   job.ID        `json:"job"`
-	State job.EventKind `json:"state"`
-	Event job.Event     `json:"event"`
+	Job   job.ID        `json:"job,omitempty"`
+	State job.EventKind `json:"state,omitempty"`
+	Event *job.Event    `json:"event,omitempty"`
+	Count int           `json:"count"`          // jobs that this call has ended
+	Next  uint64        `json:"next,omitempty"` // more may follow behind it; 0 at the end
 }
 
 // DeadRequest filters dead letters; an empty field matches all. An answer that would grow too long or take too
@@ -82,7 +118,7 @@ type DeadRequest struct {
 	Reason failure.Reason `json:"reason,omitempty"`
 	Since  string         `json:"since,omitempty"` // RFC 3339, or a Go duration back from now
 	After  uint64         `json:"after,omitempty"` // only letters behind this one; Next of the answer before
-	Limit  int            `json:"limit,omitempty"` // at most so many
+	Limit  int            `json:"limit,omitempty"` // at most so many, and never more than 500
 }
 
 // DeadAnswer lists dead jobs by their dead events.
@@ -91,7 +127,7 @@ type DeadAnswer struct {
 	Next uint64      `json:"next,omitempty"` // more may follow behind it; 0 at the end
 }
 
-// RequeueRequest chooses dead letters as DeadRequest does.
+// RequeueRequest chooses dead letters as DeadRequest does. One without any condition is refused unless it says All.
 type RequeueRequest struct {
 	Tenant job.Tenant     `json:"tenant,omitempty"`
 	Job    job.ID         `json:"job,omitempty"`
@@ -99,9 +135,20 @@ type RequeueRequest struct {
 	Kind   failure.Kind   `json:"kind,omitempty"`
 	Reason failure.Reason `json:"reason,omitempty"`
 	Since  string         `json:"since,omitempty"`
+	All    bool           `json:"all,omitempty"` // every letter there is
 	After  uint64         `json:"after,omitempty"`
-	Limit  int            `json:"limit,omitempty"`
+	Limit  int            `json:"limit,omitempty"` // at most so many
 	Again  bool           `json:"again,omitempty"` // also letters that were requeued before
+	By     string         `json:"by,omitempty"`    // who asks; at most 64 characters are kept
+
+	// For the jobs that had an extra_data, which letters do not keep. {} runs them without; left out, those that had keys in
+	// it are left out too.
+	ExtraData json.RawMessage `json:"extra_data,omitempty"`
+}
+
+// Narrow reports whether the request has a condition.
+func (r *RequeueRequest) Narrow() bool {
+	return r.Tenant != "" || r.Job != "" || r.Hash != "" || r.Kind != "" || r.Reason != "" || r.Since != ""
 }
 
 // RequeueAnswer lists the ids under which the jobs were published again.
@@ -109,9 +156,18 @@ type RequeueAnswer struct {
 	Count int               `json:"count"`
 	Jobs  map[job.ID]job.ID `json:"jobs"`           // dead id: new id
 	Next  uint64            `json:"next,omitempty"` // more may follow behind it; 0 at the end
+
+	NeedExtraData []job.ID `json:"need_extra_data,omitempty"` // left out, since they had keys in it and none was given
 }
 
-// QueueAnswer lists the lanes that have waiting or running jobs.
+// QueueRequest asks for lanes.
+type QueueRequest struct {
+	After int `json:"after,omitempty"` // lanes to leave out; Next of the answer before
+	Limit int `json:"limit,omitempty"` // at most so many, and never more than 500
+}
+
+// QueueAnswer lists the lanes that have waiting or running jobs, in the order in which they are served.
 type QueueAnswer struct {
 	Lanes []LaneStat `json:"lanes"`
+	Next  int        `json:"next,omitempty"` // more follow behind so many; 0 at the end
 }

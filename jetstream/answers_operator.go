@@ -1,16 +1,26 @@
 package jetstream
 
 import (
-	"encoding/json"
 	"time"
 
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/route"
 	"github.com/comfyherd/comfyherd/internal/workflow"
 )
 
-// HostsAnswer lists the hosts whose presence stands.
+// Block says that a host runs no jobs of a workflow for a while.
+type Block = route.Block
+
+// HostsRequest asks for hosts.
+type HostsRequest struct {
+	After string `json:"after,omitempty"` // only hosts behind this one; Next of the answer before
+	Limit int    `json:"limit,omitempty"` // at most so many, and never more than 500
+}
+
+// HostsAnswer lists the hosts whose presence stands, by name.
 type HostsAnswer struct {
 	Hosts []HostInfo `json:"hosts"`
+	Next  string     `json:"next,omitempty"` // more follow behind this one; empty at the end
 }
 
 // HostInfo is a host as the dispatchers see it.
@@ -32,19 +42,23 @@ type Rest struct {
 
 // BlocksRequest chooses pairs: one, or all of a host, or of a hash, or all.
 type BlocksRequest struct {
-	Host string        `json:"host,omitempty"`
-	Hash workflow.Hash `json:"hash,omitempty"` // or its first digits
+	Host  string        `json:"host,omitempty"`
+	Hash  workflow.Hash `json:"hash,omitempty"`  // or its first digits
+	After string        `json:"after,omitempty"` // only pairs behind this one; Next of the answer before
+	Limit int           `json:"limit,omitempty"` // at most so many, and never more than 500
 }
 
-// BlocksAnswer lists blocks as they stand in COMFY_BLOCKS.
+// BlocksAnswer lists the blocks that stand, by host and hash. What lies in COMFY_BLOCKS and is no block is left out.
 type BlocksAnswer struct {
-	Blocks []json.RawMessage `json:"blocks"`
+	Blocks []Block `json:"blocks"`
+	Next   string  `json:"next,omitempty"` // more follow behind this pair, <host>.<hash>; empty at the end
 }
 
 // UnblockRequest chooses pairs: one, or all of a host, or of a hash.
 type UnblockRequest struct {
 	Host string        `json:"host,omitempty"`
 	Hash workflow.Hash `json:"hash,omitempty"` // or its first digits
+	By   string        `json:"by,omitempty"`   // who asks; at most 64 characters are kept
 }
 
 // CountAnswer says how many were concerned.
@@ -56,6 +70,7 @@ type CountAnswer struct {
 type DrainRequest struct {
 	Host   string `json:"host"`
 	Resume bool   `json:"resume,omitempty"`
+	By     string `json:"by,omitempty"` // who asks; at most 64 characters are kept
 }
 
 // AffinityRequest sets, removes or (all empty) lists rules.
@@ -64,11 +79,15 @@ type AffinityRequest struct {
 	Prefer  []string      `json:"prefer,omitempty"`
 	Exclude []string      `json:"exclude,omitempty"`
 	Remove  bool          `json:"remove,omitempty"`
+	By      string        `json:"by,omitempty"`    // who asks; at most 64 characters are kept
+	After   workflow.Hash `json:"after,omitempty"` // when listing: only rules behind this one; Next of the answer before
+	Limit   int           `json:"limit,omitempty"` // when listing: at most so many, and never more than 500
 }
 
 // AffinityAnswer lists the rules that stand.
 type AffinityAnswer struct {
 	Affinity map[workflow.Hash]Affinity `json:"affinity"`
+	Next     workflow.Hash              `json:"next,omitempty"` // more follow behind this one; empty at the end
 }
 
 // TenantsRequest sets a tenant's weight or cap, or (all empty) lists.
@@ -76,9 +95,16 @@ type TenantsRequest struct {
 	Tenant     job.Tenant `json:"tenant,omitempty"`
 	Weight     *float64   `json:"weight,omitempty"`
 	MaxRunning *int       `json:"max_running,omitempty"`
+
+	MaxPriority *job.Priority `json:"max_priority,omitempty"`
+
+	By    string     `json:"by,omitempty"`    // who asks; at most 64 characters are kept
+	After job.Tenant `json:"after,omitempty"` // when listing: only tenants behind this one; Next of the answer before
+	Limit int        `json:"limit,omitempty"` // when listing: at most so many, and never more than 500
 }
 
 // TenantsAnswer lists the tenants with settings of their own.
 type TenantsAnswer struct {
 	Tenants map[job.Tenant]TenantSettings `json:"tenants"`
+	Next    job.Tenant                    `json:"next,omitempty"` // more follow behind this one; empty at the end
 }

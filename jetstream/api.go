@@ -23,6 +23,7 @@ const (
 
 	answerGrace   = 3 * time.Second // that an asker waits longer than an answer may take
 	stoppingPause = 100 * time.Millisecond
+	lastCalls     = 2 * time.Second // that a service which stops waits for what is under way to it
 )
 
 // API is what a dispatcher answers.
@@ -44,16 +45,23 @@ func (q *Queue) ServeAPI(ctx context.Context, api API) error {
 	if err != nil {
 		return fmt.Errorf("serve the API: %w", err)
 	}
-	d := &desk{nc: q.nc, taken: map[string]int{}}
+	d := &desk{nc: q.nc, now: q.Now, taken: map[string]int{}}
 	err = errors.Join(d.serveOperators(ctx, service, api.Calls), d.serveTenants(ctx, service, api.TenantCalls))
 	if err == nil {
 		<-ctx.Done()
 		err = ctx.Err()
 	}
+	d.shutNow()
 	_ = service.Stop() // the connection may be closed already
-	d.close()
+	if q.nc.IsConnected() {
+		_ = q.nc.FlushTimeout(lastCalls) // what NATS has sent before it heard of the end is here, and is answered
+	}
+	d.over.Wait()
 	return err
 }
+
+// AnswerBytes is how large the rows of an answer may be: half of what NATS takes in a message.
+func (q *Queue) AnswerBytes() int { return int(q.nc.MaxPayload() / 2) }
 
 // serveOperators adds the operator's calls to the service.
 func (d *desk) serveOperators(ctx context.Context, service micro.Service, endpoints map[string]Endpoint) error {
@@ -97,4 +105,19 @@ func (q *Queue) Call(ctx context.Context, name string, request, answer any) erro
 		return err
 	}
 	return wrap(json.Unmarshal(msg.Data, answer), "decode answer to %s", name)
+}
+
+// AllHosts asks the dispatchers for every host, page by page.
+func (q *Queue) AllHosts(ctx context.Context) ([]HostInfo, error) {
+	all := []HostInfo{}
+	for request := (HostsRequest{}); ; {
+		var page HostsAnswer
+		if err := q.Call(ctx, "hosts", request, &page); err != nil {
+			return nil, err
+		}
+		all = append(all, page.Hosts...)
+		if request.After = page.Next; page.Next == "" {
+			return all, nil
+		}
+	}
 }

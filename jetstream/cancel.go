@@ -15,27 +15,42 @@ var ErrNoJob = errors.New("no such job")
 // is `cancelled` by this call or by an earlier one, or how the job ended before. With force a job that nobody has
 // seen yet is cancelled beforehand; without, it is ErrNoJob.
 func (q *Queue) Cancel(ctx context.Context, tenant job.Tenant, id job.ID, by string, force bool) (Event, error) {
+	e, _, err := q.End(ctx, tenant, id, Cancelling{By: by, Force: force, Priority: job.Usual})
+	return e, err
+}
+
+// Cancelling says who cancels a job, and which state of it is left alone.
+type Cancelling struct {
+	By       string
+	Force    bool         // also a job that nobody has seen yet
+	Spare    bool         // not a job that runs
+	Priority job.Priority // of a job that nobody has seen yet
+}
+
+// End is Cancel which also says whether it was this call that has ended the job. One that was spared has not ended: the
+// event is its last.
+func (q *Queue) End(ctx context.Context, tenant job.Tenant, id job.ID, c Cancelling) (Event, bool, error) {
 	for {
 		last, found, err := q.Last(ctx, tenant, id)
 		if err != nil {
-			return Event{}, err
+			return Event{}, false, err
 		}
-		if !found && !force {
-			return Event{}, fmt.Errorf("cancel job %s of tenant %s: %w", id, tenant, ErrNoJob)
+		if !found && !c.Force {
+			return Event{}, false, fmt.Errorf("cancel job %s of tenant %s: %w", id, tenant, ErrNoJob)
 		}
-		if last.EventKind.Terminal() {
-			return last.Event, nil
+		if last.EventKind.Terminal() || c.Spare && last.EventKind == job.Started {
+			return last.Event, false, nil
 		}
 		e := Event{
 			EventKind: job.Cancelled, Job: id, Tenant: tenant, Priority: last.Priority, Hash: last.Hash, Host: last.Host,
-			Attempt: last.Attempt, Time: q.Now(), Metadata: last.Metadata, RequeueOf: last.RequeueOf, By: by,
+			Attempt: last.Attempt, Time: q.Now(), Metadata: last.Metadata, RequeueOf: last.RequeueOf, By: c.By,
 		}
 		if !found {
-			e.Priority = job.Usual
+			e.Priority = c.Priority
 		}
 		_, err = q.Append(ctx, &e, last.ChainSequence, "comfyherd/cancel", "")
 		if !errors.Is(err, ErrOvertaken) {
-			return e, err
+			return e, err == nil, err
 		}
 	}
 }

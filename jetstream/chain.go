@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	natsjs "github.com/nats-io/nats.go/jetstream"
@@ -18,8 +19,9 @@ var ErrOvertaken = errors.New("the job's chain has moved on")
 // Link is one stored event of a chain.
 type Link struct {
 	job.Event
-	ChainSequence uint64 // in COMFY_EVENTS; what the next event must expect
-	Lease         Lease  // of a failed event
+	ChainSequence uint64    // in COMFY_EVENTS; what the next event must expect
+	Lease         Lease     // of a failed event
+	Stored        time.Time // when COMFY_EVENTS stored it; only Chain tells
 }
 
 // Append adds e to its job's chain, expecting that the chain's last event has the sequence last (0 for an
@@ -133,6 +135,7 @@ func (q *Queue) Chain(ctx context.Context, tenant job.Tenant, id job.ID) ([]Link
 		}
 		switch n := len(chain); {
 		case !link.void():
+			link.Stored = raw.Time
 			chain = append(chain, link)
 		case n > 0:
 			chain[n-1].ChainSequence = raw.Sequence

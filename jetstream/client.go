@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/micro"
@@ -19,6 +20,7 @@ import (
 type Client struct {
 	nc     *nats.Conn
 	tenant job.Tenant
+	clock  toldClock
 }
 
 // NewClient makes a tenant's client on a connection. It asks nothing: a name that is no tenant's, or a NATS that lets
@@ -49,11 +51,20 @@ func (c *Client) exchange(ctx context.Context, name string, header nats.Header, 
 	subject := tenantPrefix + string(c.tenant) + "." + name
 	ctx, cancel := context.WithTimeout(ctx, tenantTime+answerGrace)
 	defer cancel()
-	for {
+	for said := error(nil); ; {
+		asked := time.Now()
 		reply, err := ask(ctx, c.nc, &nats.Msg{Subject: subject, Header: header, Data: body})
-		if _, stopping := errors.AsType[*Stopping](err); !stopping || !pause(ctx, stoppingPause) {
-			return reply, err
+		if _, stopping := errors.AsType[*Stopping](err); stopping && pause(ctx, stoppingPause) {
+			said = err
+			continue
 		}
+		if err != nil && said != nil && ctx.Err() != nil {
+			return nil, said // it says more than that the time is over
+		}
+		if err == nil {
+			c.clock.hear(reply, asked)
+		}
+		return reply, err
 	}
 }
 

@@ -2,6 +2,7 @@ package jetstream
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"strings"
 	"time"
@@ -31,9 +32,9 @@ const (
 )
 
 // Bury stores a job in COMFY_DEAD whose chain stands at the sequence last, with the dead event that is to follow: the
-// letter outlives the chain and tells the whole story alone, texts cut where they do not fit beside the body. Burying it again from there within some
-// minutes changes nothing, so a crash between Bury and the dead event can be repeated; after that the letter may
-// stand there twice, never with two events. It returns the letter's sequence.
+// letter outlives the chain and tells the whole story alone, texts cut where they do not fit beside the body. The job's
+// extra_data, which may hold keys, is left out. Burying it again from there within some minutes changes nothing, so a crash
+// between Bury and the dead event can be repeated; after that the letter may stand there twice, never with two events. It returns the letter's sequence.
 func (q *Queue) Bury(ctx context.Context, m *job.Message, e *job.Event, last uint64) (uint64, error) {
 	msg := nats.NewMsg(deadSubject(job.Tenant(m.Tenant)))
 	msg.Header.Set(JobIDHeader, string(e.Job))
@@ -42,10 +43,14 @@ func (q *Queue) Bury(ctx context.Context, m *job.Message, e *job.Event, last uin
 	if m.RequeueOf != "" {
 		msg.Header.Set(RequeueOfHeader, m.RequeueOf)
 	}
-	msg.Data = m.Body
-	if len(m.Body) > q.MaxBody() {
+	body, members := job.WithoutExtraData(m.Body)
+	if len(members) > 0 {
+		msg.Header.Set(ExtraDataHeader, memberList(members))
+	}
+	msg.Data = body
+	if len(body) > q.MaxBody() {
 		msg.Header.Set(truncatedHeader, fmt.Sprint(len(m.Body)))
-		msg.Data = m.Body[:q.MaxBody()]
+		msg.Data = body[:q.MaxBody()]
 	}
 	msg.Header.Set(storyHeader, story(e, q.storyRoom(len(msg.Data))))
 	ack, err := q.js.PublishMsg(ctx, msg, natsjs.WithMsgID(fmt.Sprintf("%s/%s/%d/%d", m.Tenant, e.Job, m.Sequence, last)))
@@ -152,8 +157,13 @@ func (q *Queue) Purge(ctx context.Context, d *DeadLetter) error {
 }
 
 // Requeue publishes a dead job again as <root>-r<n>, the next free number. The header Comfy-Requeue-Of keeps its
-// lineage.
-func (q *Queue) Requeue(ctx context.Context, d *DeadLetter) (Receipt, error) {
+// lineage. A letter whose extra_data held a secret needs that again as extra, a JSON object, which may be empty; without,
+// it is ErrExtraData. A job that had no extra_data gets none.
+func (q *Queue) Requeue(ctx context.Context, d *DeadLetter, extra json.RawMessage) (Receipt, error) {
+	body, err := d.withExtraData(extra)
+	if err != nil {
+		return Receipt{}, err
+	}
 	root := d.Root()
 	for n := 1; ; n++ {
 		id := job.RequeueID(root, n)
@@ -167,7 +177,7 @@ func (q *Queue) Requeue(ctx context.Context, d *DeadLetter) (Receipt, error) {
 		msg := nats.NewMsg(laneSubject(job.Lane{Tenant: d.Tenant, Priority: d.Priority()}))
 		msg.Header.Set(JobIDHeader, string(id))
 		msg.Header.Set(RequeueOfHeader, string(d.Job))
-		msg.Data = d.Body
+		msg.Data = body
 		return q.publishJob(ctx, msg, Receipt{Tenant: d.Tenant, Job: id})
 	}
 }

@@ -82,12 +82,33 @@ func (q *Queue) Stored(ctx context.Context, sequence uint64) (job.Message, error
 	if err != nil {
 		return job.Message{}, fmt.Errorf("read job %d: %w", sequence, err)
 	}
+	return q.messageOf(raw), nil
+}
+
+// NextStored reads the first job of a tenant that stands behind a sequence of COMFY_JOBS, in one lane or, without one, in
+// any; false when there is none.
+func (q *Queue) NextStored(ctx context.Context, tenant job.Tenant, lane *job.Priority, after uint64) (job.Message, bool, error) {
+	subject := "comfy.jobs." + string(tenant) + ".*"
+	if lane != nil {
+		subject = laneSubject(job.Lane{Tenant: tenant, Priority: *lane})
+	}
+	raw, err := q.readJobs.GetMsg(ctx, after+1, natsjs.WithGetMsgSubject(subject))
+	if errors.Is(err, natsjs.ErrMsgNotFound) {
+		return job.Message{}, false, nil
+	}
+	if err != nil {
+		return job.Message{}, false, fmt.Errorf("read the jobs of tenant %s: %w", tenant, err)
+	}
+	return q.messageOf(raw), true, nil
+}
+
+func (q *Queue) messageOf(raw *natsjs.RawStreamMsg) job.Message {
 	tenant, priority, _ := splitLane(raw.Subject)
 	return job.Message{
 		Tenant: tenant, Priority: priority, Sequence: raw.Sequence, Received: raw.Time, StreamCreated: q.Created(),
 		JobIDHeader: raw.Header.Get(JobIDHeader), MsgIDHeader: raw.Header.Get(msgIDHeader),
 		RequeueOf: raw.Header.Get(RequeueOfHeader), Body: raw.Data,
-	}, nil
+	}
 }
 
 // Depth counts the unfinished jobs of every lane.

@@ -76,7 +76,9 @@ func fleet(jobs int) (url string, stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	q := must(jetstream.Open(ctx, nc, jetstream.Config{}))
 	var running sync.WaitGroup
-	running.Go(func() { serve(ctx, q, jobs) })
+	if jobs > 0 {
+		running.Go(func() { serve(ctx, q, jobs) })
+	}
 	return server.URL(), func() {
 		running.Wait() // for its jobs
 		cancel()

@@ -12,10 +12,10 @@ import (
 
 // File is a stored file.
 type File struct {
-	Name        string
-	Size        int64
-	Digest      string // the object store's own: SHA-256= and base64url
-	ContentType string
+	Name        string `json:"name"`
+	Size        int64  `json:"size"`
+	Digest      string `json:"digest"` // the object store's own: SHA-256= and base64url
+	ContentType string `json:"content_type"`
 }
 
 // ErrNoFile: there is no such object, or its time is over.
@@ -42,24 +42,39 @@ func fileOf(info *natsjs.ObjectInfo) File {
 // OpenOutput streams a file of COMFY_OUTPUTS. The caller closes it; a file whose bytes are not those of its digest is
 // ErrDamaged, the error of the last Read.
 func (q *Queue) OpenOutput(ctx context.Context, name string) (io.ReadCloser, File, error) {
-	return q.openFile(ctx, q.objects[OutputsStore], OutputsStore, name)
+	return q.openFile(ctx, OutputsStore, name, 0)
 }
 
 // OpenInput streams a file of COMFY_INPUTS, as OpenOutput does.
 func (q *Queue) OpenInput(ctx context.Context, name string) (io.ReadCloser, File, error) {
-	return q.openFile(ctx, q.objects[InputsStore], InputsStore, name)
+	return q.openFile(ctx, InputsStore, name, 0)
 }
 
-func (q *Queue) openFile(ctx context.Context, store natsjs.ObjectStore, bucket, name string) (io.ReadCloser, File, error) {
-	info, err := store.GetInfo(ctx, name)
-	if errors.Is(err, natsjs.ErrObjectNotFound) {
-		return nil, File{}, fmt.Errorf("open file %s: %w", name, ErrNoFile)
-	}
+// OpenOutputAt streams a file of COMFY_OUTPUTS from an offset on: 0 to its size. Only what is read from 0 on to the end is
+// compared with the digest.
+func (q *Queue) OpenOutputAt(ctx context.Context, name string, offset int64) (io.ReadCloser, File, error) {
+	return q.openFile(ctx, OutputsStore, name, offset)
+}
+
+// OpenInputAt streams a file of COMFY_INPUTS, as OpenOutputAt does.
+func (q *Queue) OpenInputAt(ctx context.Context, name string, offset int64) (io.ReadCloser, File, error) {
+	return q.openFile(ctx, InputsStore, name, offset)
+}
+
+func (q *Queue) openFile(ctx context.Context, store, name string, offset int64) (io.ReadCloser, File, error) {
+	f, err := q.described(ctx, store, name)
 	if err != nil {
-		return nil, File{}, fmt.Errorf("open file %s: %w", name, err)
+		return nil, File{}, err
 	}
-	if info.Opts != nil && info.Opts.Link != nil {
-		return nil, File{}, fmt.Errorf("open file %s: it is a link to another file; name that one: %w", name, ErrNoFile)
+	if err := f.checkOffset(offset); err != nil {
+		return nil, File{}, err
 	}
-	return q.read(ctx, bucket, info), fileOf(info), nil
+	return f.read(ctx, offset), fileOf(f.info), nil
+}
+
+func (f *storedFile) checkOffset(offset int64) error {
+	if offset < 0 || offset > f.size() {
+		return &BadRequest{Message: fmt.Sprintf("open file %s at byte %d: it has %d bytes", f.info.Name, offset, f.size())}
+	}
+	return nil
 }

@@ -166,7 +166,7 @@ func (q *Queue) followLive(ctx context.Context, subject string, tell func(Event)
 
 // tellEvent leaves out what was published here without having been stored: only the stream tells a sequence.
 func tellEvent(msg *nats.Msg, tell func(Event)) {
-	sequence := headerUint(msg.Header, storedHeader)
+	sequence := addedUint(msg.Header, storedHeader)
 	if sequence == 0 {
 		return
 	}

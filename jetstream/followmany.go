@@ -18,11 +18,8 @@ import (
 // is NATS when it is away: what was stored meanwhile comes when it is back.
 func (q *Queue) FollowMany(ctx context.Context, tenant job.Tenant, ids []job.ID) iter.Seq2[Event, error] {
 	return func(yield func(Event, error) bool) {
-		m := many{q: q, tenant: tenant, open: make(map[job.ID]uint64, len(ids)), yield: yield}
-		for _, id := range ids {
-			m.open[id] = 0
-		}
-		for len(m.open) > 0 && !m.stopped {
+		m := many{q: q, tenant: tenant, unended: newUnended(ids, yield)}
+		for !m.over() {
 			err := m.follow(ctx)
 			if m.stopped || err == nil {
 				continue
@@ -36,15 +33,51 @@ func (q *Queue) FollowMany(ctx context.Context, tenant job.Tenant, ids []job.ID)
 	}
 }
 
-// many are the jobs of one FollowMany.
-type many struct {
-	q       *Queue
-	tenant  job.Tenant
-	open    map[job.ID]uint64 // jobs that have not ended, and the sequence of the event that was told last
-	created time.Time         // of the stream that the sequences are of
-	next    uint64            // sequence from which nothing was seen; 0: nothing at all
+// unended are jobs that are followed to their ends.
+type unended struct {
+	open    map[job.ID]uint64 // those that have not ended, and the sequence of the event that was told last
 	yield   func(Event, error) bool
 	stopped bool
+}
+
+func newUnended(ids []job.ID, yield func(Event, error) bool) *unended {
+	u := &unended{open: make(map[job.ID]uint64, len(ids)), yield: yield}
+	for _, id := range ids {
+		u.open[id] = 0
+	}
+	return u
+}
+
+// anew tells them from their first events, since sequences begin anew as well.
+func (u *unended) anew() {
+	for id := range u.open {
+		u.open[id] = 0
+	}
+}
+
+// tell tells an event of a job that is followed, once.
+func (u *unended) tell(link *Link) {
+	told, follows := u.open[link.Job]
+	if !follows || link.ChainSequence <= told || u.stopped {
+		return
+	}
+	u.open[link.Job] = link.ChainSequence
+	if link.EventKind.Terminal() {
+		delete(u.open, link.Job)
+	}
+	u.stopped = !u.yield(link.Event, nil)
+}
+
+// over reports whether nothing more is to be told.
+func (u *unended) over() bool { return len(u.open) == 0 || u.stopped }
+
+// many are the jobs of one FollowMany.
+type many struct {
+	*unended
+	q       *Queue
+	tenant  job.Tenant
+	created time.Time // of the stream that the sequences are of
+	next    uint64    // sequence from which nothing was seen; 0: nothing at all
 }
 
 // follow tells first what the chains hold, and then what is stored behind the place where the stream stood before. After
@@ -56,9 +89,7 @@ func (m *many) follow(ctx context.Context) error {
 	}
 	if !info.Created.Equal(m.created) {
 		m.created, m.next = info.Created, 0
-		for id := range m.open {
-			m.open[id] = 0
-		}
+		m.anew()
 	}
 	if m.next == 0 {
 		m.next = info.State.LastSeq + 1
@@ -67,7 +98,7 @@ func (m *many) follow(ctx context.Context) error {
 			return err
 		}
 	}
-	if len(m.open) == 0 || m.stopped {
+	if m.over() {
 		return nil
 	}
 	cfg := natsjs.OrderedConsumerConfig{
@@ -79,7 +110,7 @@ func (m *many) follow(ctx context.Context) error {
 		if link, err := decodeLink(n.Subject, n.Header, n.Body, n.Sequence); err == nil && !link.void() {
 			m.tell(&link)
 		}
-		return len(m.open) > 0 && !m.stopped
+		return !m.over()
 	})
 }
 
@@ -90,19 +121,6 @@ func (m *many) filter() string {
 		}
 	}
 	return jobEventsPrefix + string(m.tenant) + ".>"
-}
-
-// tell tells an event of a job that is followed, once.
-func (m *many) tell(link *Link) {
-	told, follows := m.open[link.Job]
-	if !follows || link.ChainSequence <= told || m.stopped {
-		return
-	}
-	m.open[link.Job] = link.ChainSequence
-	if link.EventKind.Terminal() {
-		delete(m.open, link.Job)
-	}
-	m.stopped = !m.yield(link.Event, nil)
 }
 
 // storedReaders is how many chains are read at a time: of most jobs there is none yet.

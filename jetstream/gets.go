@@ -21,6 +21,7 @@ type batchGet struct {
 	Since    *time.Time `json:"start_time,omitempty"` // instead of a sequence
 	Subject  string     `json:"next_by_subj"`
 	Batch    int        `json:"batch"`
+	MaxBytes int        `json:"max_bytes,omitempty"` // after so many the batch ends; 0: as many as NATS allows
 }
 
 // gets hands on what a stream answers, until the server says that this was all. Complete says that it did and that no
@@ -43,11 +44,13 @@ func (q *Queue) gets(ctx context.Context, sub *nats.Subscription, stream string,
 		if err != nil {
 			return false, err
 		}
-		switch msg.Header.Get("Status") {
-		case "":
+		if sequenceOf(msg) != 0 { // a stored message, whatever status its publisher has given it
 			if err := take(msg); err != nil {
 				return false, err
 			}
+			continue
+		}
+		switch msg.Header.Get("Status") {
 		case "204":
 			return msg.Header.Get("Nats-Num-Pending") == "0", nil
 		case "404":
@@ -58,9 +61,21 @@ func (q *Queue) gets(ctx context.Context, sub *nats.Subscription, stream string,
 	}
 }
 
-func sequenceOf(msg *nats.Msg) uint64 {
-	sequence, _ := strconv.ParseUint(msg.Header.Get(natsjs.SequenceHeader), 10, 64)
-	return sequence
+func sequenceOf(msg *nats.Msg) uint64 { return addedUint(msg.Header, natsjs.SequenceHeader) }
+
+// added is a header that NATS has added to a stored message. It stands behind those of the same name that the publisher
+// may have made up.
+func added(h nats.Header, name string) string {
+	values := h.Values(name)
+	if len(values) == 0 {
+		return ""
+	}
+	return values[len(values)-1]
+}
+
+func addedUint(h nats.Header, name string) uint64 {
+	n, _ := strconv.ParseUint(added(h, name), 10, 64)
+	return n
 }
 
 const (
@@ -158,15 +173,15 @@ func (r *replaying) follow(ctx context.Context, ended <-chan struct{}) error {
 // take tells an event that was not told yet.
 func (r *replaying) take(msg *nats.Msg) error {
 	n := Note{Subject: msg.Subject, Header: msg.Header, Body: msg.Data, Sequence: sequenceOf(msg)}
-	if stored := msg.Header.Get(natsjs.SubjectHeader); stored != "" {
+	if stored := added(msg.Header, natsjs.SubjectHeader); stored != "" {
 		n.Subject = stored
 	}
 	if n.Sequence <= r.last {
 		return nil
 	}
 	r.last = n.Sequence
-	n.Time, _ = time.Parse(time.RFC3339Nano, msg.Header.Get(natsjs.TimeStampHeaer))
-	n.Pending, _ = strconv.ParseUint(msg.Header.Get("Nats-Num-Pending"), 10, 64)
+	n.Time, _ = time.Parse(time.RFC3339Nano, added(msg.Header, natsjs.TimeStampHeaer))
+	n.Pending = addedUint(msg.Header, "Nats-Num-Pending")
 	if !r.tell(n) {
 		return errEnough
 	}

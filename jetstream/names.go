@@ -40,6 +40,7 @@ const (
 	RequeueOfHeader = "Comfy-Requeue-Of"
 	ReasonHeader    = "Comfy-Reason"
 	LeaseHeader     = "Comfy-Lease"
+	ExtraDataHeader = "Comfy-Extra-Data"
 
 	tenantHeader       = "Comfy-Tenant"
 	priorityHeader     = "Comfy-Priority"
@@ -55,6 +56,15 @@ const (
 	causeHeader        = "Comfy-Cause"
 	revisionHeader     = "Comfy-Revision"
 	contentTypeHeader  = "Content-Type"
+	partOfHeader       = "Comfy-Part-Of" // of a file's part: the file's name in base64url
+	offsetHeader       = "Comfy-Offset"  // where in the file it begins; so with the chunks of file calls
+	fileHeader         = "Comfy-File"
+	fileSizeHeader     = "Comfy-File-Size"
+	fileDigestHeader   = "Comfy-File-Digest"
+	uploadHeader       = "Comfy-Upload"
+	cursorHeader       = "Comfy-Cursor"
+	lastHeader         = "Comfy-Last"
+	inOrderHeader      = "Comfy-In-Order"
 	storedHeader       = "Nats-Sequence" // of what a stream has stored and tells again
 )
 
@@ -68,6 +78,7 @@ const (
 	hostStates         = "comfy.hosts.*.state"
 	blockEventsPrefix  = "comfy.events.blocks."
 	hostEventsPrefix   = "comfy.events.hosts."
+	actEventsPrefix    = "comfy.events.operator." // what somebody has changed by a call
 	jobEventsPrefix    = "comfy.events.jobs."
 	allEvents          = "comfy.events.>"
 	eventsPrefix       = "comfy.events."
@@ -135,6 +146,12 @@ func splitEventSubject(subject string) (job.Tenant, job.ID, job.EventKind, bool)
 		return "", "", "", false
 	}
 	return job.Tenant(parts[3]), job.ID(parts[4]), job.EventKind(parts[5]), true
+}
+
+// JobOfEvent says of which job an event is that is stored on a subject; false when it is no job's, or its names cannot be.
+func JobOfEvent(subject string) (job.Tenant, job.ID, job.EventKind, bool) {
+	tenant, id, kind, ok := splitEventSubject(subject)
+	return tenant, id, kind, ok && tenant.Valid() && id.Valid()
 }
 
 // splitLane takes comfy.jobs.<tenant>.<priority> apart.

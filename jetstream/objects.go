@@ -5,12 +5,10 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"hash"
 	"io"
 	"sync"
 	"time"
 
-	"github.com/nats-io/nats.go"
 	natsjs "github.com/nats-io/nats.go/jetstream"
 )
 
@@ -18,12 +16,17 @@ import (
 // fleet's account, and who may make one can have stored bytes delivered anywhere.
 
 const (
-	fileBatch   = 16               // chunks asked for at once; of 128 KiB each they are 2 MiB
-	fileTimeout = 30 * time.Second // without any chunk
+	fileBatch   = 16               // parts asked for at once, at most
+	batchBytes  = 2 << 20          // and what they have together
+	fileTimeout = 30 * time.Second // without any part
 )
 
-// ErrDamaged: the stored bytes of a file are not those of its digest, or some are missing.
-var ErrDamaged = errors.New("the stored file is damaged")
+var (
+	// ErrDamaged: the stored bytes of a file are not those of its digest, or some are missing.
+	ErrDamaged = errors.New("the stored file is damaged")
+	// ErrReplaced: the file was replaced or removed while it was read. Begin again.
+	ErrReplaced = errors.New("the file was replaced or removed while it was read: begin again")
+)
 
 // fileReader reads what a goroutine fetches.
 type fileReader struct {
@@ -40,71 +43,54 @@ func (r *fileReader) Close() error {
 	return err
 }
 
-// read streams a file's chunks. It ends with ctx, with Close, or at the end of the file.
-func (q *Queue) read(ctx context.Context, store string, info *natsjs.ObjectInfo) io.ReadCloser {
+// read streams a file from an offset on. It ends with ctx, with Close, or at the end of the file.
+func (f *storedFile) read(ctx context.Context, offset int64) io.ReadCloser {
 	ctx, stop := context.WithCancel(ctx)
 	out, in := io.Pipe()
 	r := &fileReader{PipeReader: out, stop: stop}
 	r.done.Go(func() {
-		f := fetching{q: q, stream: "OBJ_" + store, chunks: "$O." + store + ".C." + info.NUID, info: info, to: in, sum: sha256.New()}
-		_ = in.CloseWithError(f.all(ctx)) // never fails
+		if offset == 0 {
+			_ = in.CloseWithError(f.all(ctx, in)) // never fails
+			return
+		}
+		_ = in.CloseWithError(f.rest(ctx, offset, in))
 	})
 	return r
 }
 
-// fetching is one walk through the chunks of a file.
-type fetching struct {
-	q              *Queue
-	stream, chunks string
-	info           *natsjs.ObjectInfo
-	to             io.Writer
-	sum            hash.Hash
-
-	got   uint32 // chunks
-	bytes uint64
-	last  uint64 // sequence of the last chunk
-}
-
-func (f *fetching) all(ctx context.Context) error {
-	sub, err := f.q.nc.SubscribeSync(f.q.nc.NewInbox())
-	if err != nil {
-		return fmt.Errorf("read file %s: %w", f.info.Name, err)
+// all writes the whole file and compares it with its digest.
+func (f *storedFile) all(ctx context.Context, to io.Writer) error {
+	var size int64
+	sum := sha256.New()
+	err := f.walk(ctx, start, f.batch(), fileTimeout, func(p *part) error {
+		size = p.end()
+		sum.Write(p.body)
+		_, err := to.Write(p.body)
+		return err
+	})
+	if err == nil && (size != f.size() || natsjs.GetObjectDigestValue(sum) != f.info.Digest) {
+		err = fmt.Errorf("read file %s: %w", f.info.Name, ErrDamaged)
 	}
-	defer func() { _ = sub.Unsubscribe() }() // the connection may be closed already
-	heard := time.Now()
-	for f.got < f.info.Chunks {
-		before := f.got
-		want := batchGet{Sequence: f.last + 1, Subject: f.chunks, Batch: int(min(fileBatch, f.info.Chunks-f.got))}
-		_, err := f.q.gets(ctx, sub, f.stream, want, f.take)
-		switch {
-		case ctx.Err() != nil:
-			return ctx.Err()
-		case err != nil:
-			return fmt.Errorf("read file %s: %w", f.info.Name, err)
-		case f.got > before:
-			heard = time.Now()
-		case time.Since(heard) > fileTimeout:
-			return fmt.Errorf("read file %s: no chunk after number %d of %d: %w", f.info.Name, f.got, f.info.Chunks, ErrDamaged)
-		default:
-			pause(ctx, rewatchPause) // a copy of the stream may be behind, or NATS away
-		}
-	}
-	if f.bytes != f.info.Size || natsjs.GetObjectDigestValue(f.sum) != f.info.Digest {
-		return fmt.Errorf("read file %s: %w", f.info.Name, ErrDamaged)
-	}
-	return nil
-}
-
-// take hands a chunk on. One that comes twice, since it was asked for again, is left out.
-func (f *fetching) take(msg *nats.Msg) error {
-	sequence := sequenceOf(msg)
-	if sequence <= f.last || msg.Header.Get(natsjs.SubjectHeader) != f.chunks {
-		return nil
-	}
-	f.last = sequence
-	f.got++
-	f.bytes += uint64(len(msg.Data))
-	f.sum.Write(msg.Data)
-	_, err := f.to.Write(msg.Data)
 	return err
 }
+
+// rest writes what begins at offset; only the whole file has a digest.
+func (f *storedFile) rest(ctx context.Context, offset int64, to io.Writer) error {
+	if offset == f.size() {
+		return nil
+	}
+	p, err := f.seekSurely(ctx, offset)
+	if err == nil {
+		_, err = to.Write(p.body[offset-p.offset:])
+	}
+	if err != nil {
+		return err
+	}
+	return f.walk(ctx, p.behind(), f.batch(), fileTimeout, func(p *part) error {
+		_, err := to.Write(p.body)
+		return err
+	})
+}
+
+// batch is how many parts are asked for at once.
+func (f *storedFile) batch() int { return int(max(1, min(fileBatch, batchBytes/f.largest()))) }

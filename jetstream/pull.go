@@ -132,6 +132,13 @@ func (p *puller) hear(msg *nats.Msg) {
 	}
 }
 
+// enough has the request under way bring no more; what comes all the same is taken.
+func (p *puller) enough() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.end(nil)
+}
+
 // end must be called with mu held.
 func (p *puller) end(err error) {
 	select {

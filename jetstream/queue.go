@@ -40,6 +40,7 @@ type Queue struct {
 	readStrikes        natsjs.Stream
 	readHosts          natsjs.Stream
 	readSlots          natsjs.Stream
+	readFiles          map[string]natsjs.Stream // of the object stores
 
 	made        atomic.Pointer[time.Time] // when the stream of jobs was made
 	ackWait     time.Duration
@@ -147,9 +148,12 @@ func (q *Queue) bind(ctx context.Context, t topology) error {
 	}
 	q.made.Store(&q.jobs.CachedInfo().Created)
 	q.eventsAge = q.events.CachedInfo().Config.MaxAge
-	q.objects, q.parts = map[string]natsjs.ObjectStore{}, make(chan struct{}, partsInFlight)
+	q.objects, q.readFiles, q.parts = map[string]natsjs.ObjectStore{}, map[string]natsjs.Stream{}, make(chan struct{}, partsInFlight)
 	for _, name := range []string{OutputsStore, InputsStore} {
 		if q.objects[name], err = objects(ctx, t, name, storeAbout(name)); err != nil {
+			return err
+		}
+		if q.readFiles[name], err = q.reader(ctx, "OBJ_"+name); err != nil {
 			return err
 		}
 	}
@@ -158,13 +162,14 @@ func (q *Queue) bind(ctx context.Context, t topology) error {
 
 // reader opens a stream for the reads that decisions rest on. Of several copies the leader is asked: any copy answers
 // a direct get, also one that is behind, and a chain that it has not seen yet would count as none. nats.go asks the
-// leader when the stream, as this handle remembers it, has no direct gets; Info must not be called on it.
+// leader when the stream, as this handle remembers it, has no direct gets; Info must not be called on it. Who may make no
+// consumer may ask a leader for events alone: he reads no bucket but for his own keys, and nothing rests on these.
 func (q *Queue) reader(ctx context.Context, name string) (natsjs.Stream, error) {
 	stream, err := q.stream(ctx, name)
 	if err != nil {
 		return nil, fmt.Errorf("open stream %s: %w", name, err)
 	}
-	if cfg := &stream.CachedInfo().Config; cfg.Replicas > 1 {
+	if cfg := &stream.CachedInfo().Config; cfg.Replicas > 1 && (!q.cfg.NoConsumers || name == EventsStream) {
 		cfg.AllowDirect = false
 	}
 	return stream, nil

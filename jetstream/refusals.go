@@ -20,7 +20,7 @@ type (
 	TooMany struct{ Message string }
 	// Failed (500): the dispatcher could not do it. The request may have been carried out in part.
 	Failed struct{ Message string }
-	// Stopping (503): this dispatcher takes no more calls, and has done nothing. Ask again: another answers.
+	// Stopping (503): this dispatcher takes no more calls, or still reads what it needs for an answer, and has done nothing. Ask again.
 	Stopping struct{ Message string }
 )
 
@@ -31,6 +31,9 @@ func (e *TooBig) Error() string     { return e.Message }
 func (e *TooMany) Error() string    { return e.Message }
 func (e *Failed) Error() string     { return e.Message }
 func (e *Stopping) Error() string   { return e.Message }
+
+// Refused reports whether an error is an answer that says why nothing was done.
+func Refused(err error) bool { return codeOf(err) != "500" }
 
 // codeOf is the code that an error is told with.
 func codeOf(err error) string {

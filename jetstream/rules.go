@@ -3,7 +3,10 @@ package jetstream
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+
+	natsjs "github.com/nats-io/nats.go/jetstream"
 
 	"github.com/comfyherd/comfyherd/internal/job"
 	"github.com/comfyherd/comfyherd/internal/workflow"
@@ -15,10 +18,13 @@ type Affinity struct {
 	Exclude []string `json:"exclude,omitempty"`
 }
 
-// TenantSettings are a tenant's share and cap.
+// TenantSettings are a tenant's share and caps.
 type TenantSettings struct {
 	Weight     float64 `json:"weight"`      // of its fair share; 1 is usual
 	MaxRunning int     `json:"max_running"` // jobs on all hosts together; 0 is no cap
+
+	// MaxPriority is what jobs of a higher one count as; without it the dispatchers' default holds.
+	MaxPriority *job.Priority `json:"max_priority,omitempty"`
 }
 
 // SetAffinity writes the rule of a workflow.
@@ -61,6 +67,22 @@ func ruleOf(c Change) (Affinity, error) {
 // SetTenant writes a tenant's settings.
 func (q *Queue) SetTenant(ctx context.Context, tenant job.Tenant, s TenantSettings) error {
 	return putJSON(ctx, q.tenants, string(tenant), s)
+}
+
+// Tenant reads a tenant's settings; without any its weight is 1.
+func (q *Queue) Tenant(ctx context.Context, tenant job.Tenant) (TenantSettings, error) {
+	entry, err := q.tenants.Get(ctx, string(tenant))
+	if errors.Is(err, natsjs.ErrKeyNotFound) {
+		return TenantSettings{Weight: 1}, nil
+	}
+	if err != nil {
+		return TenantSettings{}, fmt.Errorf("read the settings of tenant %s: %w", tenant, err)
+	}
+	s, ok := TenantOf(change(entry))
+	if !ok { // written by somebody else: as if there were none
+		return TenantSettings{Weight: 1}, nil
+	}
+	return s, nil
 }
 
 // Tenants reads the settings of all tenants that have some.

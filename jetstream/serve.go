@@ -13,7 +13,8 @@ import (
 // desk takes calls and answers each on a goroutine of its own, so that none keeps others waiting. Whatever it cannot
 // take it refuses at once: an asker never waits for an answer that does not come.
 type desk struct {
-	nc *nats.Conn
+	nc  *nats.Conn
+	now func() time.Time // NATS'
 
 	mu    sync.Mutex // guards all below
 	shut  bool
@@ -85,6 +86,12 @@ func (d *desk) reply(c *callIn, msg *nats.Msg, err error) {
 	if c.reply == "" {
 		return
 	}
+	if err == nil {
+		if msg.Header == nil {
+			msg.Header = nats.Header{}
+		}
+		msg.Header.Set(timeHeader, d.now().UTC().Format(time.RFC3339Nano))
+	}
 	if limit := d.nc.MaxPayload(); err == nil && int64(msg.Size()) > limit {
 		err = &TooBig{Message: fmt.Sprintf("the answer to %s has %d bytes, and NATS takes at most %d in a message: ask for less, a page at a time with limit and after, or raise max_payload",
 			c.subject, len(msg.Data), limit)}
@@ -98,10 +105,9 @@ func (d *desk) reply(c *callIn, msg *nats.Msg, err error) {
 	_ = d.nc.PublishMsg(msg)
 }
 
-// close returns when no call is under way, after which none begins.
-func (d *desk) close() {
+// shutNow has whatever comes from now on refused.
+func (d *desk) shutNow() {
 	d.mu.Lock()
+	defer d.mu.Unlock()
 	d.shut = true
-	d.mu.Unlock()
-	d.over.Wait()
 }

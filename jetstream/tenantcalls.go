@@ -38,17 +38,8 @@ type TenantEndpoint func(ctx context.Context, tenant job.Tenant, r TenantRequest
 // that names another tenant than the subject does is a BadRequest.
 func TenantJSON[Request, Answer any](call func(context.Context, job.Tenant, Request) (Answer, error)) TenantEndpoint {
 	return func(ctx context.Context, tenant job.Tenant, r TenantRequest) (TenantReply, error) {
-		var named struct {
-			Tenant job.Tenant `json:"tenant"`
-		}
 		var request Request
-		if err := DecodeRequest(r.Body, &named); err != nil {
-			return TenantReply{}, err
-		}
-		if named.Tenant != "" && named.Tenant != tenant {
-			return TenantReply{}, &BadRequest{Message: fmt.Sprintf("the request names tenant %.64q, and the subject tenant %s: leave tenant out of the request", named.Tenant, tenant)}
-		}
-		if err := DecodeRequest(r.Body, &request); err != nil {
+		if err := decodeOwn(r.Body, tenant, &request); err != nil {
 			return TenantReply{}, err
 		}
 		answer, err := call(ctx, tenant, request)
@@ -58,6 +49,20 @@ func TenantJSON[Request, Answer any](call func(context.Context, job.Tenant, Requ
 		body, err := json.Marshal(answer)
 		return TenantReply{Body: body}, wrap(err, "encode the answer")
 	}
+}
+
+// decodeOwn reads the request of a call of a tenant.
+func decodeOwn(body []byte, tenant job.Tenant, request any) error {
+	var named struct {
+		Tenant job.Tenant `json:"tenant"`
+	}
+	if err := DecodeRequest(body, &named); err != nil {
+		return err
+	}
+	if named.Tenant != "" && named.Tenant != tenant {
+		return &BadRequest{Message: fmt.Sprintf("the request names tenant %.64q, and the subject tenant %s: leave tenant out of the request", named.Tenant, tenant)}
+	}
+	return DecodeRequest(body, request)
 }
 
 // DecodeRequest reads the request of a call; an empty one is {}.

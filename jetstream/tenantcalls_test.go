@@ -27,11 +27,8 @@ func serveCalls(t *testing.T, q *jetstream.Queue, nc *nats.Conn, api jetstream.A
 	})
 	stop = func() { cancel(); over.Wait() }
 	t.Cleanup(stop)
-	for { // until it is there, which nobody tells
-		if _, err := nc.Request("$SRV.PING.comfy-dispatcher", nil, time.Minute); err == nil {
-			return stop
-		}
-	}
+	awaitCalls(nc, len(api.Calls)+len(api.TenantCalls))
+	return stop
 }
 
 // raw asks as any NATS client does, and gives the error's code and text.
@@ -138,5 +135,91 @@ func TestMoreCallsThanATenantMayHaveAreRefusedAtOnce(t *testing.T) {
 		if msg, err := answers.NextMsg(time.Minute); err != nil || msg.Header.Get("Nats-Service-Error-Code") != "500" {
 			t.Fatalf("a call under way at the end is answered %+v, %v", msg, err)
 		}
+	}
+}
+
+// A service that ends answers what NATS has sent it before, and NATS the rest: nobody waits for nothing.
+func TestWhoAsksAServiceThatEndsIsAnswered(t *testing.T) {
+	t.Parallel()
+	url := startNATS(t)
+	q, nc, asker := openOn(t, url), connect(t, url), connect(t, url)
+	begun := make(chan struct{}, 1000)
+	stop := serveCalls(t, q, nc, jetstream.API{
+		Calls: map[string]jetstream.Endpoint{"greet": func(context.Context, []byte) (any, error) { return greeting{}, nil }},
+		TenantCalls: map[string]jetstream.TenantEndpoint{
+			"greet": func(context.Context, job.Tenant, jetstream.TenantRequest) (jetstream.TenantReply, error) {
+				begun <- struct{}{}
+				return jetstream.TenantReply{}, nil
+			},
+		},
+	})
+	answers, err := asker.SubscribeSync(asker.NewInbox())
+	if err != nil {
+		t.Fatal(err)
+	}
+	const asked = 400
+	for i := range asked {
+		for _, subject := range []string{"comfy.tenants.acme.greet", "comfy.api.greet"} {
+			if err := asker.PublishRequest(subject, answers.Subject, nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if i == asked/2 {
+			if err := asker.Flush(); err != nil {
+				t.Fatal(err)
+			}
+			<-begun
+			go stop()
+		}
+	}
+	for n := range 2 * asked {
+		if _, err := answers.NextMsg(time.Minute); err != nil && !errors.Is(err, nats.ErrNoResponders) {
+			t.Fatalf("answer %d: %v", n, err)
+		}
+	}
+}
+
+func TestWhatATenantsClientIsToldIsATypedError(t *testing.T) {
+	t.Parallel()
+	url := startNATS(t)
+	q, nc := openOn(t, url), connect(t, url)
+	acme := jetstream.NewClient(nc, "acme")
+	if _, err := acme.Status(t.Context(), "a"); !errors.Is(err, nats.ErrNoResponders) || !strings.Contains(err.Error(), "dispatcher run") {
+		t.Errorf("without a dispatcher: %v", err)
+	}
+	var stopping int
+	serveCalls(t, q, nc, jetstream.API{TenantCalls: map[string]jetstream.TenantEndpoint{
+		"status": jetstream.TenantJSON(func(_ context.Context, tenant job.Tenant, r jetstream.StatusRequest) (jetstream.JobStatus, error) {
+			return jetstream.JobStatus{}, &jetstream.NotFound{Message: string(tenant) + " has no job " + string(r.Job)}
+		}),
+		"queue": func(context.Context, job.Tenant, jetstream.TenantRequest) (jetstream.TenantReply, error) {
+			if stopping++; stopping < 3 { // as if it were another dispatcher each time
+				return jetstream.TenantReply{}, &jetstream.Stopping{Message: "ask again"}
+			}
+			return jetstream.TenantReply{Body: []byte(`{"lanes":[{"tenant":"acme","priority":5,"depth":2,"place":3}]}`)}, nil
+		},
+		"cancel": jetstream.TenantJSON(func(context.Context, job.Tenant, jetstream.CancelRequest) (jetstream.CancelAnswer, error) {
+			return jetstream.CancelAnswer{}, errors.New("the disk is full")
+		}),
+	}})
+	_, err := acme.Status(t.Context(), "a")
+	if missing, is := errors.AsType[*jetstream.NotFound](err); !is || missing.Message != "acme has no job a" {
+		t.Errorf("status: %v", err)
+	}
+	queue, err := acme.Queue(t.Context())
+	if err != nil || len(queue.Lanes) != 1 || queue.Lanes[0].Place != 3 {
+		t.Errorf("queue: %+v, %v", queue, err)
+	}
+	_, err = acme.Cancel(t.Context(), jetstream.CancelRequest{All: true})
+	if failed, is := errors.AsType[*jetstream.Failed](err); !is || failed.Message != "the disk is full" {
+		t.Errorf("cancel: %v", err)
+	}
+	_, err = acme.Why(t.Context(), jetstream.WhyRequest{Workflow: make([]byte, 0), Job: job.ID(strings.Repeat("x", int(nc.MaxPayload())))})
+	if _, is := errors.AsType[*jetstream.TooBig](err); !is {
+		t.Errorf("a request that NATS does not take: %v", err)
+	}
+	_, err = jetstream.NewClient(nc, "no tenant").Queue(t.Context())
+	if _, is := errors.AsType[*jetstream.BadRequest](err); !is {
+		t.Errorf("a tenant that is none: %v", err)
 	}
 }

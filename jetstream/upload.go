@@ -4,12 +4,12 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
-	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"hash"
 	"io"
+	"strconv"
 	"sync"
 	"time"
 
@@ -33,6 +33,7 @@ var ErrBusy = errors.New("NATS cannot write as fast as it is asked to")
 type upload struct {
 	q       *Queue
 	store   string
+	key     string // its name, as subjects have it
 	parts   string // their subject
 	info    natsjs.ObjectInfo
 	digest  hash.Hash
@@ -54,7 +55,7 @@ func (q *Queue) put(ctx context.Context, store string, meta natsjs.ObjectMeta, b
 	}
 	before := q.storedParts(ctx, store, meta.Name)
 	id := rand.Text()
-	u := upload{q: q, store: store, parts: "$O." + store + ".C." + id, digest: sha256.New(), failing: make(chan struct{})}
+	u := upload{q: q, store: store, key: fileKey(meta.Name), parts: partsSubject(store, id), digest: sha256.New(), failing: make(chan struct{})}
 	meta.Opts = &natsjs.ObjectMetaOptions{ChunkSize: partSize}
 	u.info = natsjs.ObjectInfo{Bucket: store, NUID: id, ObjectMeta: meta}
 	err := u.send(ctx, body)
@@ -102,7 +103,7 @@ func (u *upload) sendPart(ctx context.Context, part []byte) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	msg := &nats.Msg{Subject: u.parts, Data: part}
+	msg := &nats.Msg{Subject: u.parts, Data: part, Header: partHeader(u.key, int64(u.info.Size))}
 	number, answer, err := u.q.calls.send(msg, partTimeout)
 	if err != nil {
 		<-u.q.parts
@@ -139,26 +140,36 @@ func (u *upload) failure() error {
 // finish stores what makes the parts a file.
 func (u *upload) finish(ctx context.Context) error {
 	u.info.Digest = natsjs.GetObjectDigestValue(u.digest)
-	body, err := json.Marshal(&u.info)
+	return u.q.describe(ctx, &u.info)
+}
+
+// describe stores what makes parts a file, in place of what its name has been before.
+func (q *Queue) describe(ctx context.Context, info *natsjs.ObjectInfo) error {
+	body, err := json.Marshal(info)
 	if err != nil {
 		return fmt.Errorf("encode it: %w", err)
 	}
-	msg := &nats.Msg{Subject: metaSubject(u.store, u.info.Name), Data: body, Header: nats.Header{rollupHeader: {"sub"}}}
-	_, err = u.q.store(ctx, msg)
+	msg := &nats.Msg{Subject: metaSubject(info.Bucket, info.Name), Data: body, Header: nats.Header{rollupHeader: {"sub"}}}
+	_, err = q.store(ctx, msg)
 	return err
 }
 
-func metaSubject(store, name string) string {
-	return "$O." + store + ".M." + base64.URLEncoding.EncodeToString([]byte(name))
+func metaSubject(store, name string) string { return "$O." + store + ".M." + fileKey(name) }
+
+func partsSubject(store, id string) string { return "$O." + store + ".C." + id }
+
+// partHeader says which file a part is of and where in it it begins.
+func partHeader(key string, offset int64) nats.Header {
+	return nats.Header{partOfHeader: {key}, offsetHeader: {strconv.FormatInt(offset, 10)}}
 }
 
 // storedParts is the subject of the parts that a file of this name has already; empty when there are none to be found.
 func (q *Queue) storedParts(ctx context.Context, store, name string) string {
-	info, err := q.objects[store].GetInfo(ctx, name)
-	if err != nil || info.Chunks == 0 {
+	f, err := q.described(ctx, store, name)
+	if err != nil || f.info.Chunks == 0 {
 		return ""
 	}
-	return "$O." + store + ".C." + info.NUID
+	return f.parts
 }
 
 // removeParts makes room; what stays is removed by its age.

@@ -29,7 +29,7 @@ func TestMain(m *testing.M) {
 		goleak.IgnoreAnyFunction("os/signal.loop"))
 }
 
-const patience = 30 * time.Second
+const patience = 75 * time.Second
 
 func TestComfyHosts(t *testing.T) {
 	t.Parallel()

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
-	"unicode"
 
 	"github.com/alecthomas/kong"
 
@@ -73,7 +72,7 @@ func (c *console) end(err error) int {
 	if err == nil {
 		return 0
 	}
-	c.say("agent: %s", strings.Map(visible, withoutPasswords(err.Error())))
+	c.say("agent: %s", withoutPasswords(err.Error()))
 	return 1
 }
 
@@ -93,13 +92,5 @@ func hidden(address string) string {
 
 // say writes a line about the way to standard error.
 func (c *console) say(format string, args ...any) {
-	fmt.Fprintf(c.err, format+"\n", args...)
-}
-
-// visible keeps what other machines said from moving the cursor or starting a line of its own.
-func visible(r rune) rune {
-	if unicode.IsControl(r) {
-		return ' '
-	}
-	return r
+	fmt.Fprintln(c.err, daemon.Printable(fmt.Sprintf(format, args...)))
 }

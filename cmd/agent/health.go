@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"strings"
 
 	"github.com/comfyherd/comfyherd/internal/daemon"
 )
@@ -26,6 +25,6 @@ func (*healthCmd) Run(ctx context.Context, c *console, s *settings) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintln(c.out, strings.Map(visible, says))
+	fmt.Fprintln(c.out, daemon.Printable(says))
 	return nil
 }

@@ -37,14 +37,24 @@ func (a *affinityListCmd) Run(ctx context.Context, c *console) error {
 	return tellAffinity(c, answer)
 }
 
+// affinity asks until all rules are there.
 func (f *client) affinity(ctx context.Context, c *console, request jetstream.AffinityRequest) (jetstream.AffinityAnswer, error) {
-	var answer jetstream.AffinityAnswer
+	all := jetstream.AffinityAnswer{Affinity: map[workflow.Hash]jetstream.Affinity{}}
 	q, done, err := f.open(ctx, c)
 	if err != nil {
-		return answer, err
+		return all, err
 	}
 	defer done()
-	return answer, q.Call(ctx, "affinity", request, &answer)
+	for request.By = by(); ; {
+		var page jetstream.AffinityAnswer
+		if err := q.Call(ctx, "affinity", request, &page); err != nil {
+			return all, err
+		}
+		maps.Copy(all.Affinity, page.Affinity)
+		if request.After = page.Next; page.Next == "" {
+			return all, nil
+		}
+	}
 }
 
 func tellAffinity(c *console, answer jetstream.AffinityAnswer) error {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -50,7 +51,7 @@ func (b *bars) of(id jetstream.ID) *bar {
 	added.tell("submitted")
 	added.Bar = b.all.New(barSteps, mpb.BarStyle().Lbound("").Filler("█").Tip("█").Padding("░").Rbound(""),
 		mpb.BarRemoveOnComplete(),
-		mpb.PrependDecorators(decor.Name(short(string(id), idWidth), decor.WCSyncSpaceR)),
+		mpb.PrependDecorators(decor.Name(short(clean(string(id)), idWidth), decor.WCSyncSpaceR)),
 		mpb.AppendDecorators(decor.Any(func(decor.Statistics) string { return " " + *added.text.Load() })),
 	)
 	b.jobs[id] = added
@@ -58,7 +59,7 @@ func (b *bars) of(id jetstream.ID) *bar {
 }
 
 func (b *bar) tell(text string) {
-	text = short(text, 80)
+	text = short(clean(text), 80)
 	b.text.Store(&text)
 }
 
@@ -68,13 +69,13 @@ func (b *bars) happened(e *jetstream.Event) {
 	case e.EventKind.Terminal():
 		line.Abort(true)
 		line.Wait()
-		b.say(string(e.Job) + ": " + paint(colourful(b.c.err), hue(string(e.EventKind)), text))
+		b.tell(e, text)
 	case e.EventKind == job.Started || e.EventKind == job.Queued || e.EventKind == job.Waiting:
 		line.tell(text)
 		line.SetCurrent(0)
 	default: // what went wrong stays to be read
 		line.tell(text)
-		b.say(string(e.Job) + ": " + paint(colourful(b.c.err), hue(string(e.EventKind)), text))
+		b.tell(e, text)
 	}
 }
 
@@ -84,10 +85,17 @@ func (b *bars) progressed(id jetstream.ID, p jetstream.Progress) {
 	line.SetCurrent(min(int64(share(p)*barSteps), barSteps-1)) // the end is told by its event
 }
 
-// say writes a line above the live ones. After the last of them the painter takes no more.
-func (b *bars) say(text string) {
+// tell leaves a plain line behind.
+func (b *bars) tell(e *jetstream.Event, text string) {
+	b.write(plain(string(e.Job)+": ") + paint(colourful(b.c.err), hue(string(e.EventKind)), text))
+}
+
+func (b *bars) say(text string) { b.write(plain(text)) }
+
+// write writes a line above the live ones. After the last of them the painter takes no more.
+func (b *bars) write(text painted) {
 	if _, err := b.all.Write([]byte(text + "\n")); err != nil {
-		b.c.say("%s", text)
+		fmt.Fprintln(b.c.err, text)
 	}
 }
 

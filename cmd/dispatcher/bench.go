@@ -33,6 +33,7 @@ type benchCmd struct {
 	Sync        string        `placeholder:"always|DURATION" help:"How often the embedded NATS syncs its data to disk (2m)."`
 	Compression bool          `help:"Compress the streams (S2)."`
 	Replicas    int           `default:"1" help:"Copies of every stream and bucket, on a cluster that --nats-url names (${default})."`
+	Access      bool          `help:"Measure a closed fleet: an account for each tenant and each host, each host with an agent of its own. The raw limit stays that of an open NATS."`
 	NoBare      bool          `help:"Do not measure the raw limit of NATS."`
 	JSON        bool          `help:"Print one JSON object on standard output."`
 }
@@ -63,7 +64,7 @@ func (b *benchCmd) Run(ctx context.Context, c *console) error {
 		Jobs: b.Jobs, Payload: b.Payload, Hosts: b.Hosts, Agents: b.Agents, Slots: b.Slots, Tenants: b.Tenants, Hashes: b.Hashes,
 		Dispatchers: b.Dispatchers, FailureRate: b.FailureRate, Rate: b.Rate, HostTime: b.HostTime, Comfy: b.Comfy,
 		Waiting: b.Waiting, Blocks: b.Blocks, NATSURL: b.NATSURL, StoreDir: b.StoreDir, SyncAlways: always, SyncEvery: every,
-		Compression: b.Compression, Replicas: b.Replicas, SkipRaw: b.NoBare,
+		Compression: b.Compression, Replicas: b.Replicas, Closed: b.Access, SkipRaw: b.NoBare,
 	}
 	live := isTerminal(c.err)
 	cfg.Progress = func(p bench.Progress) {
@@ -92,8 +93,9 @@ func (b *benchCmd) Run(ctx context.Context, c *console) error {
 
 func (b *benchCmd) table(c *console, r *bench.Result) error {
 	set := r.Config
-	c.print("%d jobs of %d bytes, %d hosts of %d slots, %d agents, %d dispatchers, %d tenants, %d workflows, host time %s\n",
+	c.print("%d jobs of %d bytes, %d hosts of %d slots, %d agents, %d dispatchers, %d tenants, %d workflows, host time %s",
 		set.Jobs, set.Payload, set.Hosts, set.Slots, set.Agents, set.Dispatchers, set.Tenants, set.Hashes, set.HostTime)
+	c.print("")
 	spread := func(s bench.Spread) string { return fmt.Sprintf("%.2f / %.2f / %.2f ms", s.P50, s.P99, s.Max) }
 	count := func(n float64) string {
 		if n < 10 {

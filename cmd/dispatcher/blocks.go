@@ -152,6 +152,7 @@ func (b *blocksClearCmd) Run(ctx context.Context, c *console) error {
 	}
 	lifted := 0
 	for _, request := range requests {
+		request.By = by()
 		var answer jetstream.CountAnswer
 		if err := q.Call(ctx, "unblock", request, &answer); err != nil {
 			return err

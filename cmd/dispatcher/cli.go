@@ -20,9 +20,12 @@ type commands struct {
 	Health healthCmd `cmd:"" group:"fleet" help:"Ask a dispatcher on this machine whether it does its work."`
 
 	Submit submitCmd `cmd:"" group:"jobs" help:"Publish workflows as jobs; with --wait until they have ended."`
-	Watch  watchCmd  `cmd:"" group:"jobs" help:"Show events of jobs, blocks and hosts as they happen."`
+	Wait   waitCmd   `cmd:"" group:"jobs" help:"Wait until jobs that were submitted before have ended."`
+	Fetch  fetchCmd  `cmd:"" group:"jobs" help:"Get the files of completed jobs."`
+	Jobs   jobsCmd   `cmd:"" group:"jobs" help:"List jobs, newest first."`
 	Status statusCmd `cmd:"" group:"jobs" help:"Tell the story of a job."`
 	Why    whyCmd    `cmd:"" group:"jobs" help:"Say for every host why it does or does not take a job or workflow."`
+	Watch  watchCmd  `cmd:"" group:"jobs" help:"Show events of jobs, blocks and hosts as they happen."`
 	Cancel cancelCmd `cmd:"" group:"jobs" help:"End jobs wherever they are."`
 	Queue  queueCmd  `cmd:"" group:"jobs" help:"Show lanes with their depth, age and share."`
 

@@ -10,14 +10,14 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
-	"unicode"
 
 	"golang.org/x/term"
 
 	"github.com/comfyherd/comfyherd/internal/daemon"
 )
 
-// console is where a command reads and writes: results to out, everything said on the way to err.
+// console is where a command reads and writes: results to out, everything said on the way to err. All that a command
+// prints goes through its methods, which make what others said fit for a terminal.
 type console struct {
 	in       io.Reader
 	out, err io.Writer
@@ -31,18 +31,28 @@ func (c *console) end(err error) int {
 	if code, ok := errors.AsType[exit](err); ok {
 		return int(code)
 	}
-	c.say("dispatcher: %s", clean(daemon.WithoutPasswords(err.Error())))
+	c.say("dispatcher: %s", daemon.WithoutPasswords(err.Error()))
 	return int(exitFailed)
 }
 
 // say writes a line about the way to standard error.
 func (c *console) say(format string, args ...any) {
-	fmt.Fprintf(c.err, format+"\n", args...)
+	fmt.Fprintln(c.err, clean(fmt.Sprintf(format, args...)))
 }
 
 // print writes a line of the result. A closed pipe is the reader's way to say enough.
 func (c *console) print(format string, args ...any) {
-	fmt.Fprintf(c.out, format+"\n", args...)
+	fmt.Fprintln(c.out, clean(fmt.Sprintf(format, args...)))
+}
+
+// printPainted writes a line of the result whose parts have colours. The error is that of a reader who has gone.
+func (c *console) printPainted(parts ...painted) error {
+	var line strings.Builder
+	for _, part := range parts {
+		line.WriteString(string(part))
+	}
+	_, err := io.WriteString(c.out, line.String()+"\n")
+	return err
 }
 
 func (c *console) json(v any) error {
@@ -50,7 +60,22 @@ func (c *console) json(v any) error {
 	if err != nil {
 		return fmt.Errorf("encode the answer: %w", err)
 	}
-	_, err = c.out.Write(append(body, '\n'))
+	return c.jsonText(append(body, '\n'))
+}
+
+// jsonText writes what is JSON already.
+func (c *console) jsonText(text []byte) error {
+	_, err := c.out.Write(daemon.PrintableJSON(text))
+	return err
+}
+
+// verbatim writes a file of somebody else's: as it is, and to a terminal as far as it can be shown there.
+func (c *console) verbatim(body []byte) error {
+	if isTerminal(c.out) {
+		c.print("%s", body)
+		return nil
+	}
+	_, err := c.out.Write(body)
 	return err
 }
 
@@ -77,7 +102,7 @@ func (c *console) confirm(question string, yes bool) error {
 	if !isTerminal(c.in) {
 		return fmt.Errorf("%s: nobody is there to be asked; add --yes", question)
 	}
-	fmt.Fprintf(c.err, "%s? [y/N] ", question)
+	fmt.Fprintf(c.err, "%s? [y/N] ", clean(question))
 	answer, err := bufio.NewReader(c.in).ReadString('\n')
 	if err != nil && answer == "" {
 		return errors.New("no answer; nothing was done")
@@ -106,22 +131,20 @@ const (
 	grey   = "90"
 )
 
-func paint(on bool, colour, text string) string {
+// painted is a clean text, in a colour or plain.
+type painted string
+
+func plain(text string) painted { return painted(clean(text)) }
+
+func paint(on bool, colour, text string) painted {
 	if !on || colour == "" {
-		return text
+		return plain(text)
 	}
-	return "\x1b[" + colour + "m" + text + "\x1b[0m"
+	return "\x1b[" + painted(colour) + "m" + plain(text) + "\x1b[0m"
 }
 
-// clean keeps what other machines said from moving the cursor or starting a line of its own.
-func clean(s string) string {
-	return strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) || unicode.Is(unicode.Cf, r) {
-			return ' '
-		}
-		return r
-	}, s)
-}
+// clean makes what others said fit for one line.
+func clean(s string) string { return daemon.Printable(s) }
 
 // short cuts a text for one cell of a line.
 func short(s string, most int) string {

@@ -33,6 +33,7 @@ type deadFilter struct {
 type letter struct {
 	jetstream.DeadLetter
 	event jetstream.Event
+	own   bool // told to its tenant, without its body
 }
 
 // find reads the fitting letters, oldest first.
@@ -77,12 +78,8 @@ func (f *deadFilter) check(now time.Time) (since time.Time, err error) {
 	if f.Tenant != "" && !job.Tenant(f.Tenant).Valid() {
 		return since, fmt.Errorf("--tenant %q is no tenant name; use 1 to 64 of A-Z a-z 0-9 _ -", f.Tenant)
 	}
-	if f.Kind != "" && !failure.Kind(f.Kind).Valid() {
-		kinds := make([]string, 0, 11)
-		for _, k := range failure.Kinds() {
-			kinds = append(kinds, string(k))
-		}
-		return since, fmt.Errorf("--kind %s does not exist; use one of %s", f.Kind, strings.Join(kinds, " "))
+	if err := checkKind(f.Kind); err != nil {
+		return since, err
 	}
 	if err := checkHash(f.Hash); err != nil || f.Since == "" {
 		return since, err
@@ -94,6 +91,13 @@ func (f *deadFilter) check(now time.Time) (since time.Time, err error) {
 		err = fmt.Errorf("--since %w, or like 24h", err)
 	}
 	return since, err
+}
+
+func checkKind(kind string) error {
+	if kind != "" && !failure.Kind(kind).Valid() {
+		return fmt.Errorf("--kind %s does not exist; use one of %s", kind, words(failure.Kinds()))
+	}
+	return nil
 }
 
 // narrow reports whether the filter says anything at all.
@@ -115,12 +119,7 @@ func (*deadListCmd) Help() string {
 
 // Run lists.
 func (d *deadListCmd) Run(ctx context.Context, c *console) error {
-	q, done, err := d.open(ctx, c)
-	if err != nil {
-		return err
-	}
-	defer done()
-	letters, err := d.find(ctx, q)
+	letters, now, err := d.letters(ctx, c, &d.deadFilter)
 	if err != nil {
 		return err
 	}
@@ -136,7 +135,6 @@ func (d *deadListCmd) Run(ctx context.Context, c *console) error {
 		c.say("no dead letter fits")
 		return nil
 	}
-	now := q.Now()
 	rows := [][]string{{"DIED", "JOB", "WORKFLOW", "REASON", "KIND", "ATTEMPTS", "HOST", "MESSAGE"}}
 	for i := range letters {
 		e := &letters[i].event
@@ -149,8 +147,7 @@ func (d *deadListCmd) Run(ctx context.Context, c *console) error {
 }
 
 type deadShowCmd struct {
-	client
-	tenantFlag
+	tenantFlags
 	Job  string `arg:"" help:"Id of the job, or tenant/id."`
 	Body bool   `help:"Print the job as it was published and nothing else."`
 }
@@ -168,13 +165,7 @@ func (d *deadShowCmd) Run(ctx context.Context, c *console) error {
 	if err != nil {
 		return err
 	}
-	q, done, err := d.open(ctx, c)
-	if err != nil {
-		return err
-	}
-	defer done()
-	filter := deadFilter{Tenant: string(ref.tenant), Job: string(ref.id)}
-	letters, err := filter.find(ctx, q)
+	letters, now, err := d.letters(ctx, c, &deadFilter{Tenant: string(ref.tenant), Job: string(ref.id)})
 	if err != nil {
 		return err
 	}
@@ -182,22 +173,24 @@ func (d *deadShowCmd) Run(ctx context.Context, c *console) error {
 		return fmt.Errorf("tenant %s has no dead letter of job %s; `dispatcher dead` lists them", ref.tenant, ref.id)
 	}
 	last := &letters[len(letters)-1]
-	if d.Body {
-		_, err := c.out.Write(last.Body)
-		return err
+	if d.Body && last.own {
+		return fmt.Errorf("the body of job %s is kept for those who look after the fleet; --body needs their credentials", ref.id)
 	}
-	return last.show(c, q.Now())
+	if d.Body {
+		return c.verbatim(last.Body)
+	}
+	return last.show(c, now)
 }
 
 func (l *letter) show(c *console, now time.Time) error {
 	e := &l.event
-	c.print("job %s of tenant %s, priority %d, workflow %s", l.Job, l.Tenant, l.Priority(), e.Hash.Short())
-	c.print("dead %s: %s", ago(e.Time, now), clean(string(l.Reason)))
+	c.print("job %s of tenant %s, priority %d, workflow %s", l.Job, l.Tenant, l.priority(), e.Hash.Short())
+	c.print("dead %s: %s", ago(e.Time, now), l.Reason)
 	if e.Message != "" {
-		c.print("%s", clean(firstLine(e.Message)))
+		c.print("%s", firstLine(e.Message))
 	}
 	if e.RequeueOf != "" {
-		c.print("it was a requeue of %s", clean(string(e.RequeueOf)))
+		c.print("it was a requeue of %s", e.RequeueOf)
 	}
 	if err := hostsSay(c, e.Hosts); err != nil {
 		return err
@@ -207,6 +200,12 @@ func (l *letter) show(c *console, now time.Time) error {
 			return err
 		}
 	}
+	if l.own {
+		return nil
+	}
 	c.print("published as %s; --body prints it", bytesText(int64(len(l.Body))))
+	if members := l.ExtraData(); len(members) > 0 {
+		c.print("without its extra_data, which had %s and is not kept", strings.Join(members, ", "))
+	}
 	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"image/color"
 	"image/png"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -35,7 +36,8 @@ func (d *demo) finish(ctx context.Context) error {
 		{"every picture is its own job's", pictures == wanted, plural(pictures, "picture") + " from COMFY_OUTPUTS"},
 	})
 	if pictures > 0 {
-		d.tell.say("\nPictures: %s", d.o.pictures)
+		d.tell.say("")
+		d.tell.say("Pictures: %s", d.o.pictures)
 	}
 	return nil
 }
@@ -59,8 +61,9 @@ func (d *demo) verdict() error {
 		}
 		return fmt.Errorf("the demo did not observe%s: %s; `dispatcher demo --verbose` shows what dispatchers and agents did", within, strings.Join(d.missed, "; "))
 	}
-	d.tell.say("\nAll of this was observed in the event stream, in %v. Now with hosts of yours:\n",
-		time.Since(d.record.started).Round(100*time.Millisecond))
+	d.tell.say("")
+	d.tell.say("All of this was observed in the event stream, in %v. Now with hosts of yours:", time.Since(d.record.started).Round(100*time.Millisecond))
+	d.tell.say("")
 	remark := func(text string) string {
 		if d.tell.narrow() {
 			return ""
@@ -76,6 +79,10 @@ func (d *demo) verdict() error {
 // fetch writes the picture of every completed job to <folder>/<job>-<tenant>-<workflow>.png and counts those that are
 // what their job asked for.
 func (d *demo) fetch(ctx context.Context) (right int, err error) {
+	pictures := saver{open: func(ctx context.Context, object string, offset int64) (io.ReadCloser, error) {
+		body, _, err := d.fleet.q.OpenOutputAt(ctx, object, offset)
+		return body, err
+	}}
 	for i := range d.cast {
 		p := &d.cast[i]
 		e := d.record.end(p.id())
@@ -88,7 +95,7 @@ func (d *demo) fetch(ctx context.Context) (right int, err error) {
 			}
 		}
 		path := filepath.Join(d.o.pictures, fmt.Sprintf("%s-%s-%s.png", p.id(), p.tenant, p.workflow))
-		if err := keep(ctx, d.fleet.q, &e.Outputs[0], path); err != nil {
+		if err := pictures.save(ctx, &e.Outputs[0], path); err != nil {
 			if ctx.Err() != nil {
 				err = context.Cause(ctx)
 			}

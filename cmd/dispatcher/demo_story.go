@@ -92,7 +92,8 @@ func (d *demo) perform(ctx context.Context, number int, s scene) error {
 	}
 	if errors.Is(err, errDemoTime) {
 		if !d.late {
-			d.tell.say("\nThe time is over.")
+			d.tell.say("")
+			d.tell.say("The time is over.")
 		}
 		d.late = true
 		return nil
@@ -113,10 +114,9 @@ func (d *demo) pace() time.Duration {
 func (d *demo) idle(ctx context.Context) error {
 	const inARow = 8
 	for idle := 0; idle < inARow; {
-		var answer jetstream.HostsAnswer
-		err := d.fleet.q.Call(ctx, "hosts", struct{}{}, &answer)
-		busy := slices.ContainsFunc(answer.Hosts, func(h jetstream.HostInfo) bool { return len(h.Running) > 0 })
-		if idle++; err == nil && !busy && len(answer.Hosts) == len(d.stage.hosts()) {
+		hosts, err := d.fleet.q.AllHosts(ctx)
+		busy := slices.ContainsFunc(hosts, func(h jetstream.HostInfo) bool { return len(h.Running) > 0 })
+		if idle++; err == nil && !busy && len(hosts) == len(d.stage.hosts()) {
 			continue
 		}
 		idle = 0

@@ -48,12 +48,17 @@ const (
 
 func (t *teller) say(format string, args ...any) { t.c.print(format, args...) }
 
+func (t *teller) paint(parts ...painted) {
+	_ = t.c.printPainted(parts...) // as with print, a reader may have gone
+}
+
 // headline names a scenario and says what to look for.
 func (t *teller) headline(number, title, look string) {
 	if number != "" {
 		title = number + "  " + title
 	}
-	t.say("\n%s", paint(t.colours, bold, title))
+	t.say("")
+	t.paint(paint(t.colours, bold, title))
 	t.text("   ", look)
 	t.say("")
 }
@@ -71,7 +76,7 @@ func (d *demo) open() {
 		d.tell.host = max(d.tell.host, len(h.Name))
 	}
 	t := &d.tell
-	t.say("%s", paint(t.colours, bold, "comfyherd demo"))
+	t.paint(paint(t.colours, bold, "comfyherd demo"))
 	t.text("", fmt.Sprintf("12 jobs of three tenants, %s, two dispatchers, NATS in a temporary folder.", d.stage.about()))
 	t.text("", fmt.Sprintf("Two workflows, told apart by their hashes: %s %s and %s %s. A failure is held against a host and a hash together, and against nothing else.",
 		portrait, d.hashes[portrait].Short(), poster, d.hashes[poster].Short()))
@@ -96,15 +101,20 @@ func (t *teller) event(d *demo, s *sighting) {
 	case s.host != nil:
 		host, why = s.host.Host, firstLine(s.host.Reason)
 	}
-	left := fmt.Sprintf("%7s  %-5s  %-6s  %-8s  %-*s  ", d.clock(s), clean(tenant), clean(id), d.workflowOf(s), t.host, clean(host))
+	left := fmt.Sprintf("%7s  %-5s  %-6s  %-8s  %-*s  ", d.clock(s), tenant, id, d.workflowOf(s), t.host, host)
 	if t.narrow() {
-		left = fmt.Sprintf("%6s %-5s %-6s %-8s %-*s ", d.clock(s), clean(tenant), clean(id), d.workflowOf(s), t.host, clean(host))
+		left = fmt.Sprintf("%6s %-5s %-6s %-8s %-*s ", d.clock(s), tenant, id, d.workflowOf(s), t.host, host)
 	}
 	what := fmt.Sprintf("%-9s", s.what)
 	if room := t.width - len(left) - len(what) - 2; t.width > 0 {
 		why = short(why, max(room, 10))
 	}
-	t.say("%s%s", paint(t.colours, grey, left), strings.TrimRight(paint(t.colours, hue(s.what), what)+"  "+clean(why), " "))
+	if why != "" {
+		why = "  " + why
+	} else {
+		what = s.what
+	}
+	t.paint(paint(t.colours, grey, left), paint(t.colours, hue(s.what), what), plain(why))
 }
 
 // brief is the story of an event with less detail where more would hide the point.
@@ -126,16 +136,19 @@ func spaced(k failure.Kind) string { return spaces(string(k)) }
 
 // claim tells whether something was seen.
 func (t *teller) claim(c claim) {
-	mark, colour, how := "✓", green, ""
+	mark, colour, how := "✓", green, c.how
 	if !c.seen {
 		mark, colour, how = "✗ not observed:", red, ""
-	} else if c.how != "" {
-		how = paint(t.colours, grey, " ("+c.how+")")
 	}
-	if t.narrow() && how != "" {
-		how = "\n    " + how
+	line := []painted{"   ", paint(t.colours, colour, mark), plain(" " + c.what)}
+	if how != "" && t.narrow() {
+		t.paint(line...)
+		line = []painted{"    "}
 	}
-	t.say("   %s %s%s", paint(t.colours, colour, mark), c.what, how)
+	if how != "" {
+		line = append(line, paint(t.colours, grey, " ("+how+")"))
+	}
+	t.paint(line...)
 }
 
 // table writes rows and an empty line.

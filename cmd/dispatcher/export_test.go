@@ -30,7 +30,6 @@ var (
 	ClockWords    = clockWords
 	Obeyed        = obeyed
 	Nobody        = nobody
-	Write         = write
 )
 
 // Run is the command line in this process.
@@ -87,10 +86,14 @@ func SubmitSpecs(ctx context.Context, in io.Reader, args ...string) ([]jetstream
 	if _, err := parser.Parse(append([]string{"submit"}, args...)); err != nil {
 		return nil, err
 	}
+	tenant, err := all.Submit.whose()
+	if err != nil {
+		return nil, err
+	}
 	if err := all.Submit.check(); err != nil {
 		return nil, err
 	}
-	return all.Submit.specs(&c)
+	return all.Submit.specs(&c, tenant)
 }
 
 // Line is a stored event as `dispatcher watch` shows it, without its time.
@@ -115,11 +118,17 @@ func lastDot(s string) int {
 	return -1
 }
 
+// Save writes an output of a job to a file.
+func Save(ctx context.Context, open func(ctx context.Context, object string, offset int64) (io.ReadCloser, error), o *job.Output, path string) error {
+	s := saver{open: open}
+	return s.save(ctx, o, path)
+}
+
 // Verdict is the exit code of a wait that ended so.
 func Verdict(completed, dead, cancelled, open int) int {
-	w := waiter{c: &console{out: io.Discard, err: io.Discard}, ends: map[job.EventKind]int{
+	w := waiter{client: jetstream.NewClient(nil, "acme"), c: &console{out: io.Discard, err: io.Discard}, ends: map[job.EventKind]int{
 		job.Completed: completed, job.Dead: dead, job.Cancelled: cancelled,
 	}}
-	jobs := make([]jetstream.Receipt, completed+dead+cancelled+open)
+	jobs := make([]job.ID, completed+dead+cancelled+open)
 	return w.c.end(w.verdict(context.Background(), jobs))
 }

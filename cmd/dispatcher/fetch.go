@@ -2,115 +2,99 @@ package main
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"path/filepath"
-	"strings"
 
+	"github.com/comfyherd/comfyherd/internal/daemon"
 	"github.com/comfyherd/comfyherd/internal/job"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
-// fetch writes the files of a completed job to <out>/<job>/<file> and prints their paths.
-func (w *waiter) fetch(ctx context.Context, e *jetstream.Event, show display) {
+// fetchCmd gets the files of jobs that have completed.
+type fetchCmd struct {
+	tenantFlags
+	Jobs []string `arg:"" name:"job" help:"Ids of completed jobs, or tenant/id."`
+	Out  string   `short:"o" default:"." placeholder:"DIR" help:"Write the files to DIR/<job>/<file> (here)."`
+}
+
+// Help is shown after the flags.
+func (*fetchCmd) Help() string {
+	return `Prints the paths of the files. What is there already and is the file that the job made is not fetched again, and what an
+earlier command began is gone on with, so the command may be repeated. Files are kept for a limited time.
+
+Examples:
+  dispatcher fetch order-17 --out pictures
+  dispatcher jobs --state completed --limit 10 --json | jq -r .job | xargs dispatcher fetch --out pictures`
+}
+
+// Run fetches the files of every job, and fails when any is not to be had.
+func (f *fetchCmd) Run(ctx context.Context, c *console) error {
+	refs, err := f.refs(f.Jobs)
+	if err != nil {
+		return err
+	}
+	if err := writable(f.Out); err != nil {
+		return fmt.Errorf("--out %s: %w", f.Out, err)
+	}
+	a, err := f.connect(ctx, c)
+	if err != nil {
+		return err
+	}
+	defer a.close()
+	stop, _, release := daemon.Signals(ctx)
+	defer release()
+	show := &lines{c: c}
+	var failed error
+	for _, ref := range refs {
+		if err := f.fetch(stop, a.of(ref.tenant), ref, show); err != nil {
+			if stop.Err() != nil {
+				c.say("dispatcher: interrupted; the same command goes on")
+				return exitInterrupted
+			}
+			failed = errors.Join(failed, err)
+		}
+	}
+	return failed
+}
+
+func (f *fetchCmd) fetch(ctx context.Context, client *jetstream.Client, ref jobRef, show display) error {
+	status, err := client.Status(ctx, ref.id)
+	switch _, missing := errors.AsType[*jetstream.NotFound](err); {
+	case missing:
+		return ref.missing()
+	case err != nil:
+		return err
+	case status.State != job.Completed:
+		return fmt.Errorf("job %s has no files: it is %s; `dispatcher wait %[1]s --out %s` waits for them", ref.word(), status.State, f.Out)
+	}
+	return fetch(ctx, client, f.Out, &status.Event, show)
+}
+
+// fetch writes the files of a completed job to <out>/<job>/<file> and tells their paths. It gives the first error and
+// goes on with the other files.
+func fetch(ctx context.Context, client *jetstream.Client, out string, e *jetstream.Event, show display) error {
+	s := saver{out: out, open: func(ctx context.Context, object string, offset int64) (io.ReadCloser, error) {
+		body, _, err := client.OpenFile(ctx, object, offset)
+		return body, err
+	}}
 	taken := map[string]bool{}
+	var failed error
 	for i := range e.Outputs {
 		o := &e.Outputs[i]
 		if o.Object == "" && !isText(o) {
-			show.say(fmt.Sprintf("%s: %s was left on host %s", e.Job, clean(o.Filename), e.Host))
+			show.say(fmt.Sprintf("%s: %s was left on host %s", e.Job, o.Filename, e.Host))
 			continue
 		}
-		path := filepath.Join(w.out, string(e.Job), fileName(o, taken))
-		if err := keep(ctx, w.q, o, path); err != nil {
+		path := s.path(e.Job, o, taken)
+		if err := s.save(ctx, o, path); err != nil {
 			show.say(fmt.Sprintf("%s: %v", e.Job, err))
-			w.fail(fmt.Errorf("%w; the file stays in COMFY_OUTPUTS for a time: submit the same id with --out again", err))
+			if failed == nil {
+				failed = fmt.Errorf("%w; files are kept for a time: `dispatcher fetch %s --out %s` tries again", err, jobRef{tenant: e.Tenant, id: e.Job}.word(), out)
+			}
 			continue
 		}
 		show.result(path)
 	}
+	return failed
 }
-
-// keep writes an output to a file: from COMFY_OUTPUTS, or out of the event where a short text stands.
-func keep(ctx context.Context, q *jetstream.Queue, o *job.Output, path string) error {
-	if o.Object == "" {
-		return write(path, strings.NewReader(o.Text), "")
-	}
-	from, _, err := q.OpenOutput(ctx, o.Object)
-	if err != nil {
-		return err
-	}
-	return errors.Join(write(path, from, o.Digest), from.Close())
-}
-
-func (w *waiter) fail(err error) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.failed == nil {
-		w.failed = err
-	}
-}
-
-// fileName is the output's own name without folders; of two that are alike the second gets its node in front.
-func fileName(o *job.Output, taken map[string]bool) string {
-	name := filepath.Base(filepath.Clean("/" + clean(o.Filename)))
-	if name == "/" || name == "." {
-		name = "file"
-		if isText(o) {
-			name = clean(filepath.Base(o.Node)) + ".txt"
-		}
-	}
-	if taken[name] {
-		name = clean(filepath.Base(o.Node)) + "-" + name
-	}
-	for taken[name] {
-		name = "_" + name
-	}
-	taken[name] = true
-	return name
-}
-
-// writable makes a folder and proves that files can be written there, before work is done for them.
-func writable(dir string) error {
-	err := os.MkdirAll(dir, 0o755)
-	if err == nil {
-		var probe *os.File
-		if probe, err = os.CreateTemp(dir, ".part-*"); err == nil {
-			err = errors.Join(probe.Close(), os.Remove(probe.Name()))
-		}
-	}
-	if err != nil {
-		return fmt.Errorf("%w; choose a folder that can be written to", err)
-	}
-	return nil
-}
-
-// write makes a file that is whole or not there. A digest that is not empty, as the job's event has it, must be that of
-// what was read: the store may have got another file of that name since.
-func write(path string, from io.Reader, digest string) error {
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return err
-	}
-	part, err := os.CreateTemp(filepath.Dir(path), ".part-*")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(part.Name()) // it was renamed when all went well
-	sum := sha256.New()
-	_, err = io.Copy(io.MultiWriter(part, sum), from)
-	if err = errors.Join(err, part.Close()); err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
-	}
-	if got := digestForm + base64.URLEncoding.EncodeToString(sum.Sum(nil)); strings.HasPrefix(digest, digestForm) && got != digest {
-		return fmt.Errorf("%s was not written: what COMFY_OUTPUTS has is not the file that the job made (%s, want %s)", path, got, digest)
-	}
-	if err := os.Chmod(part.Name(), 0o644); err != nil {
-		return err
-	}
-	return os.Rename(part.Name(), path)
-}
-
-const digestForm = "SHA-256=" // and the sum in base64url, as the object store has it

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"image/color"
 	"image/png"
 	"io"
 	"os"
@@ -31,16 +32,26 @@ func TestMain(m *testing.M) {
 		goleak.IgnoreAnyFunction("os/signal.loop"))
 }
 
-const patience = 30 * time.Second
+const patience = 75 * time.Second
 
 // fleet is `dispatcher run` in this process with NATS on a free port, and an agent for one simulated host.
 type fleet struct {
-	url string
-	sim *comfysim.Server
+	url   string
+	creds string // a file with the credentials that commands use; empty: none
+	sim   *comfysim.Server
 }
 
-// start runs the command until the test ends, and waits until its NATS has an address.
+// start runs the command until the test ends, with an agent for a host.
 func start(t *testing.T, host comfysim.Config, args ...string) *fleet {
+	t.Helper()
+	f := begin(t, host, args...)
+	f.serve(t, daemon.NATS{}, jetstream.Config{}, "sim")
+	f.until(t, []string{"hosts"}, "sim ", "online")
+	return f
+}
+
+// begin runs the command until the test ends, and waits until its NATS has an address. The host has no agent yet.
+func begin(t *testing.T, host comfysim.Config, args ...string) *fleet {
 	t.Helper()
 	said, say := io.Pipe()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -61,7 +72,6 @@ func start(t *testing.T, host comfysim.Config, args ...string) *fleet {
 	}
 	f.sim = sim
 	t.Cleanup(sim.Close)
-	f.serve(t)
 	return f
 }
 
@@ -86,22 +96,23 @@ func addressIn(t *testing.T, said *io.PipeReader, running *sync.WaitGroup) strin
 	}
 }
 
-// serve runs the agent and waits until its host is there.
-func (f *fleet) serve(t *testing.T) {
+// serve runs the agent of the host under a name.
+func (f *fleet) serve(t *testing.T, as daemon.NATS, cfg jetstream.Config, name string) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	var running sync.WaitGroup
 	t.Cleanup(running.Wait)
 	t.Cleanup(cancel)
-	nc, err := daemon.Connect(ctx, daemon.NATS{URL: f.url, Name: "agent"})
+	as.URL, as.Name = f.url, "agent"
+	nc, err := daemon.Connect(ctx, as)
 	if err != nil {
 		t.Fatal(err)
 	}
-	q, err := jetstream.Open(ctx, nc, jetstream.Config{})
+	q, err := jetstream.Open(ctx, nc, cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
-	a, err := agent.New(q, agent.Config{Hosts: []agent.HostConfig{{Name: "sim", URL: f.sim.URL()}}})
+	a, err := agent.New(q, agent.Config{Hosts: []agent.HostConfig{{Name: name, URL: f.sim.URL()}}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -112,16 +123,6 @@ func (f *fleet) serve(t *testing.T) {
 		q.Close()
 		nc.Close()
 	})
-	online, stop := context.WithTimeout(ctx, patience)
-	defer stop()
-	for note, err := range q.Notes(online, "comfy.events.hosts.sim.online", time.Time{}) {
-		if err != nil {
-			t.Fatalf("the host did not come: %v", err)
-		}
-		if note.Subject != "" {
-			return
-		}
-	}
 }
 
 // ask runs a command of the fleet and gives its exit code and what it wrote.
@@ -130,7 +131,11 @@ func (f *fleet) ask(t *testing.T, in string, args ...string) (code int, out, say
 	var o, e bytes.Buffer
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	code = main.Run(ctx, append(args, "--nats-url="+f.url), strings.NewReader(in), &o, &e)
+	args = append(args, "--nats-url="+f.url)
+	if f.creds != "" {
+		args = append(args, "--nats-creds="+f.creds)
+	}
+	code = main.Run(ctx, args, strings.NewReader(in), &o, &e)
 	return code, o.String(), e.String()
 }
 
@@ -227,35 +232,30 @@ func TestExitCodesTellDeadCancelledAndStillWaiting(t *testing.T) {
 func TestInputsTravelWithTheJob(t *testing.T) {
 	t.Parallel()
 	f := start(t, comfysim.Config{})
-	source := filepath.Join(t.TempDir(), "cat.png")
-	code, out, say := f.ask(t, picture, "submit", "-", "--id=source", "--out="+t.TempDir())
-	if code != 0 {
-		t.Fatalf("code %d, %s", code, say)
-	}
-	drawn, err := os.ReadFile(strings.TrimSpace(out))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(source, drawn, 0o600); err != nil {
-		t.Fatal(err)
-	}
+	source := f.submitted(t, picture, "--id=source", "--out="+t.TempDir())
 	load := `{"10":{"class_type":"LoadImage","inputs":{"image":"x.png"}},"9":{"class_type":"SaveImage","inputs":{"images":["10",0],"filename_prefix":"ComfyUI"}}}`
-	code, out, say = f.ask(t, load, "submit", "-", "--input=10.image="+source, "--out="+t.TempDir())
-	if code != 0 {
-		t.Fatalf("code %d, %s", code, say)
+	copied := f.submitted(t, load, "--input=10.image="+source, "--out="+t.TempDir())
+	if got := firstColour(t, copied); got != red {
+		t.Errorf("the colour is %v, want the input's red", got)
 	}
-	copied, err := os.Open(strings.TrimSpace(out))
+}
+
+var red = color.RGBA{R: 0xff, A: 0xff}
+
+// firstColour is the colour of a picture's first pixel.
+func firstColour(t *testing.T, path string) color.RGBA {
+	t.Helper()
+	file, err := os.Open(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer copied.Close()
-	image, err := png.Decode(copied)
+	defer file.Close()
+	drawn, err := png.Decode(file)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if r, g, b, _ := image.At(0, 0).RGBA(); r != 0xffff || g != 0 || b != 0 {
-		t.Errorf("the colour is %x %x %x, want the input's red", r, g, b)
-	}
+	got, _ := color.RGBAModel.Convert(drawn.At(0, 0)).(color.RGBA)
+	return got
 }
 
 func TestWatchEndsWithItsSignalAndPrintsObjects(t *testing.T) {

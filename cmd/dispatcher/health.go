@@ -26,6 +26,6 @@ func (h *healthCmd) Run(ctx context.Context, c *console) error {
 	if err != nil {
 		return err
 	}
-	c.print("%s", clean(says))
+	c.print("%s", says)
 	return nil
 }

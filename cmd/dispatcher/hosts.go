@@ -73,7 +73,7 @@ func hostNotes(ctx context.Context, c *console, q *jetstream.Queue, hosts []jets
 		}
 		for _, note := range []string{condition(h, by), restWords(&hosts[i], q.Now()), clockWords(h.Host+"'s agent", time.Duration(h.ClockOff))} {
 			if note != "" {
-				c.print("%s", clean(note))
+				c.print("%s", note)
 			}
 		}
 	}
@@ -97,21 +97,20 @@ func drainedBy(ctx context.Context, q *jetstream.Queue, h *jetstream.HostState) 
 
 // listHosts asks the dispatchers, who know blocks and strikes too, and without them reads who is there.
 func listHosts(ctx context.Context, c *console, q *jetstream.Queue) ([]jetstream.HostInfo, error) {
-	var answer jetstream.HostsAnswer
-	err := q.Call(ctx, "hosts", struct{}{}, &answer)
+	hosts, err := q.AllHosts(ctx)
 	if errors.Is(err, nats.ErrNoResponders) {
 		c.say("no dispatcher is running, so blocks and strikes are not known; start one with `dispatcher run`")
 		var states []jetstream.HostState
 		states, err = q.Hosts(ctx)
 		for i := range states {
-			answer.Hosts = append(answer.Hosts, jetstream.HostInfo{HostState: states[i]})
+			hosts = append(hosts, jetstream.HostInfo{HostState: states[i]})
 		}
 	}
-	slices.SortFunc(answer.Hosts, func(a, b jetstream.HostInfo) int { return strings.Compare(a.Host, b.Host) })
-	if answer.Hosts == nil {
-		answer.Hosts = []jetstream.HostInfo{}
+	slices.SortFunc(hosts, func(a, b jetstream.HostInfo) int { return strings.Compare(a.Host, b.Host) })
+	if hosts == nil {
+		hosts = []jetstream.HostInfo{}
 	}
-	return answer.Hosts, err
+	return hosts, err
 }
 
 func hostRow(h *jetstream.HostInfo, now time.Time) []string {
@@ -196,7 +195,7 @@ func (f *client) control(ctx context.Context, c *console, hosts []string, order 
 			return err
 		}
 		reply.State.Host = host
-		c.print("%s", clean(obeyed(&reply, order)))
+		c.print("%s", obeyed(&reply, order))
 	}
 	return nil
 }

@@ -70,7 +70,7 @@ func happening(e *jetstream.Event, now time.Time) string {
 		}
 		text += separator + why
 	}
-	return clean(text)
+	return text
 }
 
 // progressText is a moment of a run: "KSampler 12/20, node 3 of 7".
@@ -85,7 +85,7 @@ func progressText(p jetstream.Progress) string {
 	if p.NodesTotal > 0 {
 		text += fmt.Sprintf(", %d of %d nodes", p.NodesDone, p.NodesTotal)
 	}
-	return clean(text)
+	return text
 }
 
 // share is how much of a run is done, 0 to 1: whole nodes, and the running one in part.

@@ -4,9 +4,12 @@
 //	dispatcher run        decide which host runs which job; with NATS in the process when there is none
 //	dispatcher demo       the whole idea in under 30 s, needs nothing
 //	dispatcher submit     publish workflows; with --wait until they have ended
-//	dispatcher watch      events as they happen
+//	dispatcher wait       wait for jobs that were submitted before
+//	dispatcher fetch      the files of completed jobs
+//	dispatcher jobs       list jobs, newest first
 //	dispatcher status     the story of a job
 //	dispatcher why        why a job is not running, or where a workflow could run
+//	dispatcher watch      events as they happen
 //	dispatcher cancel     end jobs wherever they are
 //	dispatcher queue      lanes with their depth and share
 //	dispatcher hosts      hosts; drain and resume one
@@ -22,7 +25,9 @@
 // Standard output has results and nothing else; what is said about the way there goes to standard error. Every flag
 // has an environment variable: NATS_URL, NATS_CREDS, COMFY_HOSTS, and COMFYHERD_<FLAG> for the rest.
 //
-// Exit codes: 0 done, 1 the command failed; of submit --wait also 2 a job died, 3 a job was cancelled, 4 the wait
+// The commands about jobs need no more than a tenant's credentials; whose those are, is whose jobs they are about.
+//
+// Exit codes: 0 done, 1 the command failed; of submit --wait and wait also 2 a job died, 3 a job was cancelled, 4 the wait
 // timed out, 130 interrupted while waiting.
 //
 // Files: `run` keeps its embedded NATS in --store-dir, by default comfyherd in the user's data folder. Ports: the

@@ -2,10 +2,13 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
 	"time"
+
+	"github.com/nats-io/nats.go"
 
 	"github.com/comfyherd/comfyherd/internal/daemon"
 	"github.com/comfyherd/comfyherd/internal/job"
@@ -20,53 +23,162 @@ type client struct {
 	daemon.NATSFlags `embed:"" group:"nats"`
 }
 
-// open connects; done closes what open opened.
+// open connects and opens the streams, for those who look after the fleet; done closes what open opened.
 func (f *client) open(ctx context.Context, c *console) (q *jetstream.Queue, done func(), err error) {
+	if own := f.OwnTenant(); own != "" {
+		return nil, nil, fmt.Errorf("this needs the credentials of an operator (`dispatcher access operator`): those of tenant %s are for its own jobs, "+
+			"with submit, status, why, cancel, watch, queue, jobs, wait, fetch and dead", own)
+	}
+	a, err := f.connect(ctx, c)
+	if err != nil {
+		return nil, nil, err
+	}
+	if q, err = a.queue(ctx); err != nil {
+		a.close()
+		return nil, nil, err
+	}
+	return q, a.close, nil
+}
+
+// connect connects and opens nothing else.
+func (f *client) connect(ctx context.Context, c *console) (*asker, error) {
 	ctx, cancel := context.WithTimeout(ctx, openTimeout)
 	defer cancel()
 	nc, err := daemon.Connect(ctx, f.NATS("dispatcher-cli", daemon.Logger(c.err, slog.LevelWarn, false)))
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	q, err = jetstream.Open(ctx, nc, jetstream.Config{Domain: f.Domain, APIPrefix: f.APIPrefix(), NoConsumers: f.NoConsumers(), ReadOnly: true})
+	return &asker{nc: nc, flags: f, own: f.OwnTenant() != ""}, nil
+}
+
+// asTenant connects to ask for the jobs of a tenant, that of the credentials when none is named.
+func (f *client) asTenant(ctx context.Context, c *console, named string) (*asker, *jetstream.Client, error) {
+	tenant, err := f.allowed(named)
 	if err != nil {
-		nc.Close()
 		return nil, nil, err
 	}
-	return q, func() {
-		q.Close()
-		nc.Close()
-	}, nil
+	a, err := f.connect(ctx, c)
+	if err != nil {
+		return nil, nil, err
+	}
+	return a, a.of(tenant), nil
 }
 
-// tenantFlag is whose jobs a command is about.
-type tenantFlag struct {
-	Tenant string `default:"default" placeholder:"NAME" help:"Whose jobs (${default})."`
+// asker is a connection to a running fleet.
+type asker struct {
+	nc    *nats.Conn
+	flags *client
+	own   bool             // with a tenant's credentials, which are good for its calls and nothing else
+	q     *jetstream.Queue // nil until it is needed
 }
 
-// jobRef is a job as a person names it: its id, or tenant/id.
+// of asks for the jobs of a tenant.
+func (a *asker) of(tenant job.Tenant) *jetstream.Client { return jetstream.NewClient(a.nc, tenant) }
+
+// queue opens the streams.
+func (a *asker) queue(ctx context.Context) (*jetstream.Queue, error) {
+	if a.q != nil {
+		return a.q, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, openTimeout)
+	defer cancel()
+	f := &a.flags.NATSFlags
+	var err error
+	a.q, err = jetstream.Open(ctx, a.nc, jetstream.Config{Domain: f.Domain, APIPrefix: f.APIPrefix(), NoConsumers: f.NoConsumers(), ReadOnly: true})
+	return a.q, err
+}
+
+// errOwn: the credentials are a tenant's.
+var errOwn = errors.New("a tenant's credentials are for its own jobs")
+
+// fleet opens the streams for who may see more than a tenant's own jobs.
+func (a *asker) fleet(ctx context.Context) (*jetstream.Queue, error) {
+	if a.own {
+		return nil, errOwn
+	}
+	return a.queue(ctx)
+}
+
+// instead opens the streams when a call found no dispatcher and there is another way to what it is about; else it gives
+// the call's error.
+func (a *asker) instead(ctx context.Context, err error) (*jetstream.Queue, error) {
+	if a.own || !errors.Is(err, nats.ErrNoResponders) {
+		return nil, err
+	}
+	return a.queue(ctx)
+}
+
+func (a *asker) close() {
+	if a.q != nil {
+		a.q.Close()
+	}
+	a.nc.Close()
+}
+
+// tenantFlags are the flags of a command about the jobs of one tenant.
+type tenantFlags struct {
+	client
+	Tenant string `placeholder:"NAME" help:"Whose jobs (the tenant of the credentials, else default)."`
+}
+
+const defaultTenant = "default"
+
+// whose is the tenant that the command is about. With a tenant's credentials there is no other.
+func (f *tenantFlags) whose() (job.Tenant, error) { return f.allowed(f.Tenant) }
+
+// allowed is a tenant by its name; empty is that of the credentials, else the default.
+func (f *client) allowed(name string) (job.Tenant, error) {
+	own := f.OwnTenant()
+	switch {
+	case name == "" && own == "":
+		return defaultTenant, nil
+	case name == "" || name == own:
+		return job.Tenant(own), nil
+	case !job.Tenant(name).Valid():
+		return "", fmt.Errorf("%q is no tenant name; use 1 to 64 of A-Z a-z 0-9 _ -", name)
+	case own != "":
+		return "", fmt.Errorf("NATS_CREDS has the credentials of tenant %s, which are not good for tenant %s; use those of %[2]s, or leave the tenant out", own, name)
+	}
+	return job.Tenant(name), nil
+}
+
+// ref reads a job as a person names it: its id, or tenant/id.
+func (f *tenantFlags) ref(text string) (jobRef, error) {
+	name, id, found := strings.Cut(text, "/")
+	if !found {
+		name, id = f.Tenant, text
+	}
+	tenant, err := f.allowed(name)
+	if err != nil {
+		return jobRef{}, err
+	}
+	if !job.ID(id).Valid() {
+		return jobRef{}, fmt.Errorf("%q is no job id; use 1 to 120 of A-Z a-z 0-9 _ -, or tenant/id", text)
+	}
+	return jobRef{tenant: tenant, id: job.ID(id)}, nil
+}
+
+func (f *tenantFlags) refs(texts []string) ([]jobRef, error) {
+	refs := make([]jobRef, 0, len(texts))
+	for _, text := range texts {
+		ref, err := f.ref(text)
+		if err != nil {
+			return nil, err
+		}
+		refs = append(refs, ref)
+	}
+	return refs, nil
+}
+
+// jobRef is a job of a tenant.
 type jobRef struct {
 	tenant job.Tenant
 	id     job.ID
 }
 
-func (f *tenantFlag) ref(text string) (jobRef, error) {
-	ref := jobRef{tenant: job.Tenant(f.Tenant), id: job.ID(text)}
-	if tenant, id, found := strings.Cut(text, "/"); found {
-		ref = jobRef{tenant: job.Tenant(tenant), id: job.ID(id)}
-	}
-	if !ref.tenant.Valid() {
-		return jobRef{}, fmt.Errorf("%q is no tenant name; use 1 to 64 of A-Z a-z 0-9 _ -", ref.tenant)
-	}
-	if !ref.id.Valid() {
-		return jobRef{}, fmt.Errorf("%q is no job id; use 1 to 120 of A-Z a-z 0-9 _ -, or tenant/id", text)
-	}
-	return ref, nil
-}
-
 // word is how a person names the job on the command line.
 func (r jobRef) word() string {
-	if r.tenant == "default" {
+	if r.tenant == defaultTenant {
 		return string(r.id)
 	}
 	return string(r.tenant) + "/" + string(r.id)

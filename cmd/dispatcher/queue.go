@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/comfyherd/comfyherd/jetstream"
 )
@@ -10,43 +11,72 @@ import (
 // queueCmd shows what waits and runs.
 type queueCmd struct {
 	client
-	JSON bool `help:"Print a JSON array."`
+	Tenant string `placeholder:"NAME" help:"Only the lanes of this tenant (the tenant of the credentials, else all)."`
+	JSON   bool   `help:"Print a JSON array."`
 }
 
 // Help is shown after the flags.
 func (*queueCmd) Help() string {
-	return `A lane is a tenant and a priority. SHARE is of the GPU time used lately at that priority.
+	return `A lane is a tenant and a priority. SHARE is of the GPU time used lately at that priority. "9 as 5" is a
+priority above the most that its tenant may have (tenants set --max-priority): it counts as that one.
 
 Examples:
   dispatcher queue
+  dispatcher queue --tenant acme
   dispatcher queue --json | jq 'map(.depth) | add'`
 }
 
 // Run asks and prints.
 func (l *queueCmd) Run(ctx context.Context, c *console) error {
-	q, done, err := l.open(ctx, c)
+	answer, now, err := l.lanes(ctx, c)
 	if err != nil {
 		return err
 	}
-	defer done()
-	var answer jetstream.QueueAnswer
-	if err := q.Call(ctx, "queue", struct{}{}, &answer); err != nil {
-		return err
-	}
 	if l.JSON {
-		return c.json(append(answer.Lanes[:0:0], answer.Lanes...))
+		return c.json(answer.Lanes)
 	}
 	if len(answer.Lanes) == 0 {
 		c.say("nothing waits and nothing runs")
 		return nil
 	}
-	now := q.Now()
 	rows := [][]string{{"TENANT", "PRIORITY", "WAITING", "OLDEST", "RUNNING", "SHARE"}}
 	for _, lane := range answer.Lanes {
+		priority := fmt.Sprint(lane.Priority)
+		if lane.CountsAs != nil {
+			priority += fmt.Sprintf(" as %d", *lane.CountsAs)
+		}
 		rows = append(rows, []string{
-			string(lane.Tenant), fmt.Sprint(lane.Priority), fmt.Sprint(lane.Depth), ago(lane.Oldest, now),
+			string(lane.Tenant), priority, fmt.Sprint(lane.Depth), ago(lane.Oldest, now),
 			fmt.Sprint(lane.Running), fmt.Sprintf("%.0f %%", 100*lane.Share),
 		})
 	}
 	return c.table(rows)
+}
+
+// lanes asks as the tenant, or for those of all.
+func (l *queueCmd) lanes(ctx context.Context, c *console) (jetstream.QueueAnswer, time.Time, error) {
+	answer := jetstream.QueueAnswer{Lanes: []jetstream.LaneStat{}} // [] and not null when there is none
+	if l.Tenant != "" || l.OwnTenant() != "" {
+		a, client, err := l.asTenant(ctx, c, l.Tenant)
+		if err != nil {
+			return answer, time.Time{}, err
+		}
+		defer a.close()
+		own, err := client.Queue(ctx)
+		answer.Lanes = append(answer.Lanes, own.Lanes...)
+		return answer, client.Now(), err
+	}
+	q, done, err := l.open(ctx, c)
+	if err != nil {
+		return answer, time.Time{}, err
+	}
+	defer done()
+	for request := (jetstream.QueueRequest{}); ; {
+		var page jetstream.QueueAnswer
+		err := q.Call(ctx, "queue", request, &page)
+		answer.Lanes = append(answer.Lanes, page.Lanes...)
+		if request.After = page.Next; err != nil || page.Next == 0 {
+			return answer, q.Now(), err
+		}
+	}
 }

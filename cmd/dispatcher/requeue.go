@@ -1,11 +1,14 @@
 package main
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/comfyherd/comfyherd/jetstream"
 )
@@ -26,11 +29,7 @@ func (d *deadMany) chosen(ctx context.Context, q *jetstream.Queue) ([]letter, er
 	}
 	var letters []letter
 	for _, text := range d.Jobs {
-		tenant := tenantFlag{Tenant: d.Tenant}
-		if tenant.Tenant == "" {
-			tenant.Tenant = "default"
-		}
-		ref, err := tenant.ref(text)
+		ref, err := d.ref(text)
 		if err != nil {
 			return nil, err
 		}
@@ -48,6 +47,11 @@ func (d *deadMany) chosen(ctx context.Context, q *jetstream.Queue) ([]letter, er
 	return letters, nil
 }
 
+func (d *deadMany) ref(text string) (jobRef, error) {
+	f := tenantFlags{client: d.client, Tenant: d.Tenant}
+	return f.ref(text)
+}
+
 func (d *deadMany) check(verb string) error {
 	if len(d.Jobs) == 0 && !d.narrow() && !d.All {
 		return fmt.Errorf("dead %s needs to know which; name jobs, or give --tenant, --hash, --kind, --reason or --since, or --all", verb)
@@ -57,7 +61,8 @@ func (d *deadMany) check(verb string) error {
 
 type deadRequeueCmd struct {
 	deadMany
-	Again bool `help:"Also those that were requeued before."`
+	Again     bool   `help:"Also those that were requeued before."`
+	ExtraData string `placeholder:"FILE|none" help:"JSON object for the jobs that had an extra_data, which letters do not keep; - is standard input, none runs them without."`
 }
 
 // Help is shown after the flags.
@@ -68,13 +73,21 @@ repeated.
 
 Examples:
   dispatcher dead requeue acme/order-17
-  dispatcher dead requeue --hash 3f2a9c1d --since 24h --yes`
+  dispatcher dead requeue --hash 3f2a9c1d --since 24h --yes
+  echo '{"api_key_comfy_org":"…"}' | dispatcher dead requeue acme/order-18 --extra-data -`
 }
 
 // Run publishes the letters again.
 func (d *deadRequeueCmd) Run(ctx context.Context, c *console) error {
 	if err := d.check("requeue"); err != nil {
 		return err
+	}
+	extra, err := d.extraData(c)
+	if err != nil {
+		return err
+	}
+	if d.OwnTenant() != "" {
+		return d.requeueOwn(ctx, c, extra)
 	}
 	q, done, err := d.open(ctx, c)
 	if err != nil {
@@ -101,7 +114,26 @@ func (d *deadRequeueCmd) Run(ctx context.Context, c *console) error {
 	if err := c.confirm("requeue "+plural(len(letters), "job"), d.Yes || len(letters) == 1); err != nil {
 		return err
 	}
-	return requeue(ctx, c, q, letters)
+	return requeue(ctx, c, q, letters, extra)
+}
+
+// extraData reads --extra-data; nil when it was not given.
+func (d *deadRequeueCmd) extraData(c *console) (json.RawMessage, error) {
+	switch d.ExtraData {
+	case "":
+		return nil, nil
+	case "none":
+		return json.RawMessage("{}"), nil
+	}
+	body, err := readFile(c, d.ExtraData)
+	if err != nil {
+		return nil, err
+	}
+	var members map[string]json.RawMessage
+	if json.Unmarshal(body, &members) != nil || members == nil {
+		return nil, fmt.Errorf("--extra-data %s: it is no JSON object", d.ExtraData)
+	}
+	return bytes.TrimSpace(body), nil
 }
 
 // fresh leaves out letters whose job has a requeue already, and all but the newest of a letter that was stored twice.
@@ -123,16 +155,32 @@ func fresh(ctx context.Context, q *jetstream.Queue, letters []letter) ([]letter,
 	return kept, nil
 }
 
-func requeue(ctx context.Context, c *console, q *jetstream.Queue, letters []letter) error {
+func requeue(ctx context.Context, c *console, q *jetstream.Queue, letters []letter, extra json.RawMessage) error {
+	done, left := 0, 0
 	for i := range letters {
-		r, err := q.Requeue(ctx, &letters[i].DeadLetter)
-		if err != nil {
-			return fmt.Errorf("%d of %d requeued, then: %w; the command can be repeated", i, len(letters), err)
+		r, err := q.Requeue(ctx, &letters[i].DeadLetter, extra)
+		if errors.Is(err, jetstream.ErrExtraData) {
+			c.say("%s left out: it had an extra_data (%s), which letters do not keep", jobRef{tenant: letters[i].Tenant, id: letters[i].Job}.word(),
+				strings.Join(letters[i].ExtraData(), ", "))
+			left++
+			continue
 		}
+		if err != nil {
+			return fmt.Errorf("%d of %d requeued, then: %w; the command can be repeated", done, len(letters), err)
+		}
+		done++
 		c.print("%s", jobRef{tenant: r.Tenant, id: r.Job}.word())
 	}
-	c.say("%s requeued", plural(len(letters), "job"))
-	return nil
+	c.say("%s requeued", plural(done, "job"))
+	return needsExtraData(left)
+}
+
+// needsExtraData is the error of letters that were left out since they need what they do not keep.
+func needsExtraData(left int) error {
+	if left == 0 {
+		return nil
+	}
+	return fmt.Errorf("%s left out; give --extra-data FILE with what they need, or --extra-data none to run them without", plural(left, "job"))
 }
 
 type deadPurgeCmd struct{ deadMany }

@@ -13,8 +13,7 @@ import (
 
 // statusCmd tells what a job's chain says.
 type statusCmd struct {
-	client
-	tenantFlag
+	tenantFlags
 	Job  string `arg:"" help:"Id of the job, or tenant/id."`
 	JSON bool   `help:"Print one JSON object: job, tenant, state, position, of, eta, events."`
 }
@@ -49,40 +48,59 @@ func (s *statusCmd) Run(ctx context.Context, c *console) error {
 	if err != nil {
 		return err
 	}
-	q, done, err := s.open(ctx, c)
+	a, err := s.connect(ctx, c)
 	if err != nil {
 		return err
 	}
-	defer done()
-	chain, err := q.Chain(ctx, ref.tenant, ref.id)
+	defer a.close()
+	client := a.of(ref.tenant)
+	status, err := client.Status(ctx, ref.id)
 	if err != nil {
-		return err
+		status, err = alone(ctx, c, a, ref, err)
 	}
-	if len(chain) == 0 {
+	if _, missing := errors.AsType[*jetstream.NotFound](err); missing {
 		return ref.missing()
 	}
-	answer := statusAnswer{Job: ref.id, Tenant: ref.tenant, State: chain[len(chain)-1].EventKind}
-	for i := range chain {
-		answer.Events = append(answer.Events, eventJSON{Kind: chain[i].EventKind, Event: &chain[i].Event})
+	if err != nil {
+		return err
 	}
-	if !answer.State.Terminal() {
-		s.place(ctx, c, q, &answer)
-	}
+	answer := answerOf(&status)
 	if s.JSON {
 		return c.json(answer)
 	}
-	return answer.tell(c, q.Now())
+	return answer.tell(c, client.Now())
 }
 
-// place asks the dispatchers where the job stands in the queue. Without them the chain alone is told.
-func (s *statusCmd) place(ctx context.Context, c *console, q *jetstream.Queue, answer *statusAnswer) {
-	var live jetstream.JobStatus
-	err := q.Call(ctx, "status", jetstream.StatusRequest{Tenant: answer.Tenant, Job: answer.Job}, &live)
-	if _, ended := errors.AsType[*jetstream.NotFound](err); err != nil && !ended {
-		c.say("dispatcher: %v", err)
-		return
+// alone reads the job's chain itself where no dispatcher runs, who alone knows its place.
+func alone(ctx context.Context, c *console, a *asker, ref jobRef, asked error) (jetstream.JobStatus, error) {
+	status := jetstream.JobStatus{Job: ref.id, Tenant: ref.tenant}
+	q, err := a.instead(ctx, asked)
+	if err != nil {
+		return status, err
 	}
-	answer.Position, answer.Of, answer.ETA = live.Position, live.Of, live.ETA
+	chain, err := q.Chain(ctx, ref.tenant, ref.id)
+	if err != nil {
+		return status, err
+	}
+	if len(chain) == 0 {
+		return status, &jetstream.NotFound{}
+	}
+	for i := range chain {
+		status.Events = append(status.Events, jetstream.RowOf(&chain[i]))
+	}
+	status.State = chain[len(chain)-1].EventKind
+	if !status.State.Terminal() {
+		c.say("dispatcher: %v", asked)
+	}
+	return status, nil
+}
+
+func answerOf(s *jetstream.JobStatus) *statusAnswer {
+	answer := &statusAnswer{Job: s.Job, Tenant: s.Tenant, State: s.State, Position: s.Position, Of: s.Of, ETA: s.ETA}
+	for i := range s.Events {
+		answer.Events = append(answer.Events, eventJSON{Kind: s.Events[i].Event.EventKind, Event: &s.Events[i].Event})
+	}
+	return answer
 }
 
 func (a *statusAnswer) tell(c *console, now time.Time) error {
@@ -138,9 +156,9 @@ func outputs(c *console, e *job.Event) error {
 	}
 	for i := range e.Outputs {
 		if o := &e.Outputs[i]; isText(o) && o.Text != "" {
-			c.print("text of node %s:", clean(o.Node))
+			c.print("text of node %s:", o.Node)
 			for line := range strings.Lines(o.Text) {
-				c.print("  %s", clean(strings.TrimRight(line, "\r\n")))
+				c.print("  %s", strings.TrimRight(line, "\r\n"))
 			}
 		}
 	}
@@ -159,7 +177,7 @@ func (a *statusAnswer) now(last *job.Event, now time.Time) string {
 			text += ", about to start " + in(*a.ETA, now)
 		}
 	}
-	return clean(text)
+	return text
 }
 
 func attempts(c *console, e *job.Event) error {

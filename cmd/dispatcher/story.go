@@ -49,7 +49,7 @@ func story(e *jetstream.Event, now time.Time) string {
 			add("by %s", e.By)
 		}
 	}
-	return clean(strings.Join(parts, ", "))
+	return strings.Join(parts, ", ")
 }
 
 // waitText says why a job waits, with what each host lacks where that is the reason.

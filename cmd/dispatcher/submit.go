@@ -7,7 +7,6 @@ import (
 	"io"
 	"os"
 	"syscall"
-	"time"
 
 	"github.com/comfyherd/comfyherd/internal/daemon"
 	"github.com/comfyherd/comfyherd/internal/job"
@@ -16,18 +15,15 @@ import (
 
 // submitCmd publishes workflows.
 type submitCmd struct {
-	client
-	tenantFlag
+	tenantFlags
 	wishes
+	waiting
 
-	Files    []string      `arg:"" name:"file" help:"Workflow in API format, POST /prompt body, or envelope; - is standard input."`
-	Priority int           `default:"5" placeholder:"0-9" help:"9 first, 0 last (${default})."`
-	ID       string        `name:"id" placeholder:"ID" help:"Id of the job; several get -1, -2, … behind it. The same id twice runs once (random)."`
-	Count    int           `default:"1" placeholder:"N" help:"Submit each file this often (${default}); let seeds be -1 for different pictures."`
-	Wait     bool          `short:"w" help:"Wait until the jobs have ended."`
-	Out      string        `short:"o" placeholder:"DIR" help:"Write the files of completed jobs to DIR/<job>/<file> and print their paths; implies --wait."`
-	Timeout  time.Duration `placeholder:"DURATION" help:"Wait at most this long (for ever); the jobs go on."`
-	Progress bool          `help:"Tell the progress of running jobs in plain lines too."`
+	Files    []string `arg:"" name:"file" help:"Workflow in API format, POST /prompt body, or envelope; - is standard input."`
+	Priority int      `default:"5" placeholder:"0-9" help:"9 first, 0 last (${default})."`
+	ID       string   `name:"id" placeholder:"ID" help:"Id of the job; several get -1, -2, … behind it. The same id twice runs once (random)."`
+	Count    int      `default:"1" placeholder:"N" help:"Submit each file this often (${default}); let seeds be -1 for different pictures."`
+	Wait     bool     `short:"w" help:"Wait until the jobs have ended; --out implies it."`
 }
 
 // Help is shown after the flags.
@@ -48,10 +44,14 @@ Examples:
 
 // Run submits, and waits when it was asked to.
 func (s *submitCmd) Run(ctx context.Context, c *console) error {
+	tenant, err := s.whose()
+	if err != nil {
+		return err
+	}
 	if err := s.check(); err != nil {
 		return err
 	}
-	specs, err := s.specs(c)
+	specs, err := s.specs(c, tenant)
 	if err != nil {
 		return err
 	}
@@ -60,28 +60,26 @@ func (s *submitCmd) Run(ctx context.Context, c *console) error {
 			return fmt.Errorf("--out %s: %w; nothing was submitted", s.Out, err)
 		}
 	}
-	q, done, err := s.open(ctx, c)
+	a, err := s.connect(ctx, c)
 	if err != nil {
 		return err
 	}
-	defer done()
+	defer a.close()
 	stop, _, release := daemon.Signals(ctx)
 	defer release()
-	receipts, err := s.publish(stop, c, q, specs)
+	ids, err := s.publish(stop, c, a, tenant, specs)
 	if err != nil {
-		return stoppedBefore(stop, c, len(receipts), err)
+		return stoppedBefore(stop, c, len(ids), err)
 	}
 	if !s.Wait && s.Out == "" {
 		return nil
 	}
-	w := waiter{q: q, c: c, out: s.Out, timeout: s.Timeout, progress: s.Progress}
-	return w.wait(stop, receipts)
+	w := waiter{client: a.of(tenant), c: c, waiting: s.waiting}
+	return w.wait(stop, ids)
 }
 
 func (s *submitCmd) check() error {
 	switch {
-	case !job.Tenant(s.Tenant).Valid():
-		return fmt.Errorf("--tenant %q is no tenant name; use 1 to 64 of A-Z a-z 0-9 _ -", s.Tenant)
 	case !job.Priority(s.Priority).Valid():
 		return fmt.Errorf("--priority %d does not exist; use 0 (last) to 9 (first)", s.Priority)
 	case s.Count < 1:
@@ -95,14 +93,14 @@ func (s *submitCmd) check() error {
 }
 
 // specs reads every file before anything is sent, so that a bad one stops the whole.
-func (s *submitCmd) specs(c *console) ([]jetstream.Spec, error) {
+func (s *submitCmd) specs(c *console, tenant job.Tenant) ([]jetstream.Spec, error) {
 	var specs []jetstream.Spec
 	for _, name := range s.Files {
 		body, err := readFile(c, name)
 		if err != nil {
 			return nil, err
 		}
-		spec, err := s.spec(body, s.Tenant)
+		spec, err := s.spec(body, tenant)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", name, err)
 		}
@@ -164,29 +162,29 @@ func readFile(c *console, name string) ([]byte, error) {
 }
 
 // publish stores the input files, then the jobs, and prints their ids. It returns what was submitted before an error.
-func (s *submitCmd) publish(ctx context.Context, c *console, q *jetstream.Queue, specs []jetstream.Spec) ([]jetstream.Receipt, error) {
-	inputs, err := s.store(ctx, q, s.Tenant)
+func (s *submitCmd) publish(ctx context.Context, c *console, a *asker, tenant job.Tenant, specs []jetstream.Spec) ([]job.ID, error) {
+	client := a.of(tenant)
+	inputs, err := s.store(ctx, a, client)
 	if err != nil {
 		return nil, err
 	}
-	lane := jetstream.Lane{Tenant: jetstream.Tenant(s.Tenant), Priority: jetstream.Priority(s.Priority)}
-	receipts := make([]jetstream.Receipt, 0, len(specs))
+	ids := make([]job.ID, 0, len(specs))
 	for _, spec := range specs {
 		if s.In > 0 {
-			at := q.Now().Add(s.In).UTC() // of NATS' clock, by which the dispatchers go
+			at := client.Now().Add(s.In).UTC() // of NATS' clock, by which the dispatchers go
 			spec.RunAt = &at
 		}
 		spec.Inputs = append(spec.Inputs[:len(spec.Inputs):len(spec.Inputs)], inputs...)
-		r, err := q.Submit(ctx, lane, spec)
+		r, err := client.Submit(ctx, jetstream.Priority(s.Priority), spec)
 		if err != nil {
-			return receipts, err
+			return ids, err
 		}
-		receipts = append(receipts, r)
+		ids = append(ids, r.Job)
 		if s.Out == "" {
 			c.print("%s", r.Job)
 		}
 	}
-	return receipts, nil
+	return ids, nil
 }
 
 func stoppedBefore(ctx context.Context, c *console, submitted int, err error) error {

@@ -12,12 +12,9 @@ import (
 
 	"github.com/alecthomas/kong"
 	"github.com/google/go-cmp/cmp"
-	"github.com/nats-io/nats.go"
 
 	main "github.com/comfyherd/comfyherd/cmd/dispatcher"
-	"github.com/comfyherd/comfyherd/internal/embedded"
 	"github.com/comfyherd/comfyherd/internal/job"
-	"github.com/comfyherd/comfyherd/jetstream"
 )
 
 // picture is a workflow that every simulated host can run.
@@ -179,34 +176,6 @@ func TestNoErrorShowsAPassword(t *testing.T) {
 		if code := main.Run(t.Context(), args, strings.NewReader(""), &out, &say); code != 1 || strings.Contains(out.String()+say.String(), "cret") {
 			t.Errorf("%q ended with %d and says %s", args, code, say.String())
 		}
-	}
-}
-
-func TestAWaitWithoutADispatcherSaysSo(t *testing.T) {
-	t.Parallel()
-	server, err := embedded.Start(embedded.Config{Port: -1, StoreDir: t.TempDir()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		if err := server.Close(); err != nil {
-			t.Error(err)
-		}
-	}()
-	nc, err := nats.Connect(server.URL(), nats.Timeout(10*time.Second))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer nc.Close()
-	q, err := jetstream.Open(t.Context(), nc, jetstream.Config{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	q.Close()
-	var out, errs bytes.Buffer
-	code := main.Run(t.Context(), []string{"submit", "-", "--wait", "--timeout=1s", "--nats-url=" + server.URL()}, strings.NewReader(picture), &out, &errs)
-	if code != 4 || !strings.Contains(errs.String(), "no dispatcher is running, and until one does all jobs wait") {
-		t.Errorf("code %d, said %s", code, &errs)
 	}
 }
 

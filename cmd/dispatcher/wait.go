@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -17,18 +18,23 @@ import (
 // fetched is how many jobs' files are fetched at a time.
 const fetched = 8
 
-// waiter follows jobs to their ends.
+// waiting are the flags of a command that waits for jobs.
+type waiting struct {
+	Out      string        `short:"o" placeholder:"DIR" help:"Write the files of completed jobs to DIR/<job>/<file> and print their paths."`
+	Timeout  time.Duration `placeholder:"DURATION" help:"Wait at most this long (for ever); the jobs go on."`
+	Progress bool          `help:"Tell the progress of running jobs in plain lines too."`
+}
+
+// waiter follows a tenant's jobs to their ends.
 type waiter struct {
-	q        *jetstream.Queue
-	c        *console
-	out      string
-	timeout  time.Duration
-	progress bool
+	waiting
+	client *jetstream.Client
+	c      *console
 
 	mu     sync.Mutex // guards the fields below
 	ends   map[job.EventKind]int
 	over   map[job.ID]bool // jobs whose end was told
-	failed error           // the first file that could not be written
+	failed error           // the first error: a file that could not be written, or events that cannot be followed
 }
 
 // display shows what happens to jobs: live on a terminal, in plain lines elsewhere. Its methods may be called from
@@ -42,16 +48,16 @@ type display interface {
 }
 
 // wait returns nil when all jobs completed, and otherwise an exit that says what became of them.
-func (w *waiter) wait(stop context.Context, jobs []jetstream.Receipt) error {
+func (w *waiter) wait(stop context.Context, jobs []job.ID) error {
 	w.ends, w.over = map[job.EventKind]int{}, map[job.ID]bool{}
 	jobs = different(jobs)
 	ctx, cancel := context.WithCancel(stop)
-	if w.timeout > 0 {
-		ctx, cancel = context.WithTimeout(stop, w.timeout)
+	if w.Timeout > 0 {
+		ctx, cancel = context.WithTimeout(stop, w.Timeout)
 	}
 	defer cancel()
 	show := w.display()
-	if err := w.q.Call(ctx, "tenants", struct{}{}, &struct{}{}); errors.Is(err, nats.ErrNoResponders) {
+	if _, err := w.client.Queue(ctx); errors.Is(err, nats.ErrNoResponders) {
 		show.say("no dispatcher is running, and until one does all jobs wait; start one with `dispatcher run`")
 	}
 	w.follow(ctx, jobs, show)
@@ -61,60 +67,106 @@ func (w *waiter) wait(stop context.Context, jobs []jetstream.Receipt) error {
 
 func (w *waiter) display() display {
 	if isTerminal(w.c.err) {
-		return newBars(w.c, w.q.Now)
+		return newBars(w.c, w.client.Now)
 	}
-	return &lines{c: w.c, progress: w.progress, now: w.q.Now}
+	return &lines{c: w.c, progress: w.Progress, now: w.client.Now}
 }
 
 // different leaves out what was published again under the id of another: it is the same job.
-func different(jobs []jetstream.Receipt) []jetstream.Receipt {
+func different(jobs []job.ID) []job.ID {
 	seen := map[job.ID]bool{}
-	return slices.DeleteFunc(slices.Clone(jobs), func(r jetstream.Receipt) bool {
-		again := seen[r.Job]
-		seen[r.Job] = true
+	return slices.DeleteFunc(slices.Clone(jobs), func(id job.ID) bool {
+		again := seen[id]
+		seen[id] = true
 		return again
 	})
 }
 
-// follow tells the events of all jobs, on one subscription, until each has ended. Files are fetched beside it.
-func (w *waiter) follow(ctx context.Context, jobs []jetstream.Receipt, show display) {
+// follow tells the events of all jobs until each has ended. Files are fetched beside it.
+func (w *waiter) follow(ctx context.Context, jobs []job.ID, show display) {
 	live, quiet := context.WithCancel(ctx)
-	var listening, fetching sync.WaitGroup
+	var listening sync.WaitGroup
 	defer listening.Wait()
 	defer quiet()
-	defer fetching.Wait()
-	ids := make([]job.ID, 0, len(jobs))
-	for _, r := range jobs {
-		ids = append(ids, r.Job)
+	listening.Go(func() { w.listen(live, jobs, show) })
+	p := pursuit{w: w, show: show, told: map[job.ID]int{}, open: map[job.ID]bool{}, places: make(chan struct{}, fetched)}
+	defer p.fetching.Wait()
+	for _, id := range jobs {
+		p.open[id] = true
 	}
-	tenant := jobs[0].Tenant // of all
-	listening.Go(func() { w.listen(live, tenant, ids, show) })
-	places := make(chan struct{}, fetched)
-	for e, err := range w.q.FollowMany(ctx, tenant, ids) {
-		switch {
-		case err != nil && ctx.Err() == nil:
-			show.say(err.Error())
-		case err != nil: // the wait is over
-		case e.EventKind == job.Completed && w.out != "":
-			fetching.Go(func() {
-				places <- struct{}{}
-				defer func() { <-places }()
-				w.fetch(ctx, &e, show)
-				w.happened(&e, show)
-			})
-		default:
-			w.happened(&e, show)
+	for len(p.open) > 0 && ctx.Err() == nil {
+		err := p.once(ctx)
+		if err != nil && !comesBack(err) {
+			w.fail(err)
+			return
+		}
+		if err != nil {
+			pause(ctx, time.Second)
 		}
 	}
 }
 
+// pursuit follows jobs over times without a dispatcher.
+type pursuit struct {
+	w        *waiter
+	show     display
+	told     map[job.ID]int // events of each job
+	open     map[job.ID]bool
+	fetching sync.WaitGroup
+	places   chan struct{} // of files that are fetched at the same time
+}
+
+// once follows until all jobs have ended or the dispatchers cannot be asked. Each time begins with the jobs' first events.
+func (p *pursuit) once(ctx context.Context) error {
+	seen := map[job.ID]int{}
+	for e, err := range p.w.client.FollowMany(ctx, slices.Collect(maps.Keys(p.open))) {
+		if ctx.Err() != nil {
+			return nil // the wait is over
+		}
+		if err != nil {
+			return err
+		}
+		if seen[e.Job]++; seen[e.Job] <= p.told[e.Job] {
+			continue
+		}
+		p.told[e.Job]++
+		if e.EventKind.Terminal() {
+			delete(p.open, e.Job)
+		}
+		p.tell(ctx, &e)
+	}
+	return nil
+}
+
+func (p *pursuit) tell(ctx context.Context, e *jetstream.Event) {
+	if e.EventKind != job.Completed || p.w.Out == "" {
+		p.w.happened(e, p.show)
+		return
+	}
+	p.fetching.Go(func() {
+		p.places <- struct{}{}
+		defer func() { <-p.places }()
+		if err := fetch(ctx, p.w.client, p.w.Out, e, p.show); err != nil {
+			p.w.fail(err)
+		}
+		p.w.happened(e, p.show)
+	})
+}
+
+// comesBack reports whether an error says only that no dispatcher can be asked at this moment.
+func comesBack(err error) bool {
+	_, stopping := errors.AsType[*jetstream.Stopping](err)
+	_, many := errors.AsType[*jetstream.TooMany](err)
+	return stopping || many || errors.Is(err, nats.ErrNoResponders) || errors.Is(err, nats.ErrTimeout) || errors.Is(err, context.DeadlineExceeded)
+}
+
 // listen shows progress, which is a convenience: without it the events still come.
-func (w *waiter) listen(ctx context.Context, tenant job.Tenant, ids []job.ID, show display) {
+func (w *waiter) listen(ctx context.Context, jobs []job.ID, show display) {
 	ours := map[job.ID]bool{}
-	for _, id := range ids {
+	for _, id := range jobs {
 		ours[id] = true
 	}
-	_ = w.q.FollowAllProgress(ctx, tenant, func(id job.ID, p jetstream.Progress) {
+	_ = w.client.FollowProgress(ctx, func(id job.ID, p jetstream.Progress) {
 		if ours[id] && !w.isOver(id) {
 			show.progressed(id, p)
 		}
@@ -141,6 +193,14 @@ func (w *waiter) isOver(id job.ID) bool {
 	return w.over[id]
 }
 
+func (w *waiter) fail(err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.failed == nil {
+		w.failed = err
+	}
+}
+
 func pause(ctx context.Context, d time.Duration) {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
@@ -151,9 +211,9 @@ func pause(ctx context.Context, d time.Duration) {
 }
 
 // verdict turns the ends of all jobs into the command's end.
-func (w *waiter) verdict(stop context.Context, jobs []jetstream.Receipt) error {
+func (w *waiter) verdict(stop context.Context, jobs []job.ID) error {
 	open := len(jobs) - w.ends[job.Completed] - w.ends[job.Dead] - w.ends[job.Cancelled]
-	if open > 0 {
+	if open > 0 && w.failed == nil {
 		w.goOn(stop, jobs, open)
 	}
 	if len(jobs) > 1 {
@@ -175,12 +235,12 @@ func (w *waiter) verdict(stop context.Context, jobs []jetstream.Receipt) error {
 }
 
 // goOn says that the jobs do not end with the command.
-func (w *waiter) goOn(stop context.Context, jobs []jetstream.Receipt, open int) {
-	why := fmt.Sprintf("waited %s", w.timeout)
+func (w *waiter) goOn(stop context.Context, jobs []job.ID, open int) {
+	why := fmt.Sprintf("waited %s", w.Timeout)
 	if stop.Err() != nil {
 		why = "interrupted"
 	}
-	one := jobRef{tenant: jobs[len(jobs)-1].Tenant, id: jobs[len(jobs)-1].Job}.word()
+	one := jobRef{tenant: w.client.Tenant(), id: jobs[len(jobs)-1]}.word()
 	w.c.say("dispatcher: %s; %s not ended and will go on: `dispatcher status %s` looks, `dispatcher cancel %s` ends it",
 		why, plural(open, "job"), one, one)
 }

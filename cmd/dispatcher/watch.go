@@ -5,6 +5,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -17,7 +19,7 @@ import (
 // watchCmd shows stored events as they come.
 type watchCmd struct {
 	client
-	Tenant string        `placeholder:"NAME" help:"Only events of this tenant's jobs (all)."`
+	Tenant string        `placeholder:"NAME" help:"Only events of this tenant's jobs (the tenant of the credentials, else all)."`
 	Since  time.Duration `placeholder:"DURATION" help:"Begin with the events of this time back (now)."`
 	All    bool          `help:"Begin with the oldest event that is kept."`
 	Blocks bool          `help:"Only events of blocks and hosts."`
@@ -37,28 +39,96 @@ Examples:
 
 // Run shows events until it is stopped.
 func (w *watchCmd) Run(ctx context.Context, c *console) error {
-	if w.Tenant != "" && (w.Blocks || !job.Tenant(w.Tenant).Valid()) {
-		return fmt.Errorf("--tenant %q: give the name of one tenant, and no --blocks, which belong to hosts", w.Tenant)
+	tenant := job.Tenant("")
+	if w.Tenant != "" || w.OwnTenant() != "" {
+		var err error
+		if tenant, err = w.allowed(w.Tenant); err != nil {
+			return err
+		}
 	}
-	q, done, err := w.open(ctx, c)
+	if tenant != "" && w.Blocks {
+		return fmt.Errorf("--blocks is about hosts, which no tenant has; leave it out, or tenant %s", tenant)
+	}
+	a, err := w.connect(ctx, c)
 	if err != nil {
 		return err
 	}
-	defer done()
+	defer a.close()
 	stop, _, release := daemon.Signals(ctx)
 	defer release()
 	p := printer{c: c, colours: colourful(c.out), json: w.JSON}
-	return stopped(stop, w.show(stop, c, q, &p))
+	if tenant == "" {
+		err = w.everything(stop, c, a, &p)
+	} else {
+		err = w.jobsOf(stop, c, a, tenant, &p)
+	}
+	return stopped(stop, err)
 }
 
-// show goes on after a lost connection with the event behind the last one.
-func (w *watchCmd) show(ctx context.Context, c *console, q *jetstream.Queue, p *printer) error {
-	since := q.Now().Add(-w.Since)
+// jobsOf shows events of a tenant's jobs: those that are stored by the dispatchers, who know where a moment is in the
+// stream, then live ones.
+func (w *watchCmd) jobsOf(ctx context.Context, c *console, a *asker, tenant job.Tenant, p *printer) error {
+	client := a.of(tenant)
+	after, err := w.from(ctx, client)
+	if err != nil {
+		if _, err := a.instead(ctx, err); err != nil {
+			return err
+		}
+		return w.show(ctx, c, a, "comfy.events.jobs."+string(tenant)+".>", p)
+	}
+	for note, err := range client.Follow(ctx, after) {
+		if err != nil {
+			return err
+		}
+		if err := p.print(&note); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// from is the sequence behind which the events that are asked for begin.
+func (w *watchCmd) from(ctx context.Context, client *jetstream.Client) (uint64, error) {
+	if w.All {
+		_, err := client.Queue(ctx) // whether anybody is there
+		return 0, err
+	}
+	newest, err := client.Jobs(ctx, jetstream.JobsRequest{Limit: 1})
+	if err != nil || len(newest.Jobs) == 0 {
+		return 0, err
+	}
+	low, high := uint64(0), newest.Jobs[0].Last.Sequence
+	for since := client.Now().Add(-w.Since); w.Since > 0 && low < high; {
+		middle := low + (high-low)/2
+		page, err := client.Events(ctx, jetstream.EventsRequest{After: middle, Limit: 1})
+		if err != nil {
+			return 0, err
+		}
+		if len(page.Events) > 0 && page.Events[0].Time.Before(since) {
+			low = page.Events[0].Sequence
+		} else {
+			high = middle
+		}
+	}
+	return high, nil
+}
+
+// everything shows events of all jobs, blocks and hosts.
+func (w *watchCmd) everything(ctx context.Context, c *console, a *asker, p *printer) error {
+	if _, err := a.queue(ctx); err != nil {
+		return err
+	}
+	return w.show(ctx, c, a, "", p)
+}
+
+// show reads the stream, and goes on after a lost connection with the event behind the last one.
+func (w *watchCmd) show(ctx context.Context, c *console, a *asker, subject string, p *printer) error {
+	since := a.q.Now().Add(-w.Since)
 	if w.All {
 		since = time.Time{}
 	}
 	for last := uint64(0); ctx.Err() == nil; {
-		for note, err := range q.Notes(ctx, w.subject(), since) {
+		for note, err := range a.q.Notes(ctx, subject, since) {
 			if ctx.Err() != nil {
 				break
 			}
@@ -79,16 +149,8 @@ func (w *watchCmd) show(ctx context.Context, c *console, q *jetstream.Queue, p *
 	return nil
 }
 
-// subject is what a tenant may see with permissions for its own jobs alone.
-func (w *watchCmd) subject() string {
-	if w.Tenant == "" {
-		return ""
-	}
-	return "comfy.events.jobs." + w.Tenant + ".>"
-}
-
 func (w *watchCmd) wanted(subject string) bool {
-	return !w.Blocks || !strings.HasPrefix(subject, "comfy.events.jobs.")
+	return !w.Blocks || strings.HasPrefix(subject, "comfy.events.blocks.") || strings.HasPrefix(subject, "comfy.events.hosts.")
 }
 
 // printer writes events, one a line.
@@ -99,16 +161,18 @@ type printer struct {
 }
 
 func (p *printer) print(note *jetstream.Note) error {
-	what := note.Subject[strings.LastIndexByte(note.Subject, '.')+1:]
+	kind := note.Subject[strings.LastIndexByte(note.Subject, '.')+1:]
 	if p.json {
-		_, err := p.c.out.Write(jsonLine(note, what))
-		return err
+		return p.c.jsonText(jsonLine(note, kind))
 	}
-	l := lineOf(note, what)
-	text := fmt.Sprintf("%s  %-28s  %s  %-16s  %s", note.Time.Local().Format("15:04:05.000"), short(l.who, 28),
-		paint(p.colours, hue(what), fmt.Sprintf("%-9s", what)), short(l.host, 16), l.why)
-	_, err := fmt.Fprintln(p.c.out, strings.TrimRight(text, " "))
-	return err
+	l := lineOf(note, kind)
+	head := fmt.Sprintf("%s  %-28s", note.Time.Local().Format("15:04:05.000"), short(l.who, 28))
+	tail := strings.TrimRight(fmt.Sprintf("  %-16s  %s", short(l.host, 16), l.why), " ")
+	what := kind
+	if tail != "" {
+		what = fmt.Sprintf("%-9s", what)
+	}
+	return p.c.printPainted(plain(head+"  "), paint(p.colours, hue(kind), what), plain(tail))
 }
 
 // jsonLine is the event's body with its subject and kind in front.
@@ -144,22 +208,46 @@ func lineOf(note *jetstream.Note, what string) line {
 	case len(tokens) == 5 && tokens[2] == "hosts":
 		var e jetstream.HostEvent
 		_ = json.Unmarshal(note.Body, &e) // a foreign body has nothing to add
-		return line{who: "host", host: clean(tokens[3]), why: clean(firstLine(e.Reason))}
+		return line{who: "host", host: tokens[3], why: firstLine(e.Reason)}
+	case len(tokens) == 4 && tokens[2] == "operator":
+		return actLine(note.Body)
 	}
-	return line{who: clean(note.Subject)}
+	return line{who: note.Subject}
+}
+
+// actLine says who has changed something by a call, and what.
+func actLine(body []byte) line {
+	var a jetstream.Act
+	var conditions map[string]any
+	if json.Unmarshal(body, &a) != nil || json.Unmarshal(a.Request, &conditions) != nil {
+		return line{who: "operator"} // a foreign body has nothing to add
+	}
+	var parts []string
+	for _, name := range slices.Sorted(maps.Keys(conditions)) {
+		if conditions[name] == true {
+			parts = append(parts, spaces(name))
+			continue
+		}
+		parts = append(parts, fmt.Sprint(spaces(name), " ", conditions[name]))
+	}
+	why := fmt.Sprintf("%d changed: %s", a.Count, strings.Join(parts, ", "))
+	if a.Error != "" {
+		why += "; ended early: " + firstLine(a.Error)
+	}
+	return line{who: a.By, why: why}
 }
 
 func jobLine(tenant, id, what string, note *jetstream.Note) line {
 	who := jobRef{tenant: job.Tenant(tenant), id: job.ID(id)}.word()
 	e, err := job.DecodeEvent(job.EventKind(what), note.Body)
 	if err != nil {
-		return line{who: clean(who)}
+		return line{who: who}
 	}
 	why := story(&e, note.Time)
 	if e.EventKind == job.Queued && e.Hash != "" {
 		why = strings.TrimPrefix(why+", workflow "+e.Hash.Short(), ", ")
 	}
-	return line{who: clean(who), host: clean(e.Host), why: why}
+	return line{who: who, host: e.Host, why: why}
 }
 
 func blockLine(host, hash string, body []byte) line {
@@ -171,14 +259,13 @@ func blockLine(host, hash string, body []byte) line {
 		Cause   string    `json:"cause"`
 	}
 	_ = json.Unmarshal(body, &e) // a foreign body has nothing to add
-	l := line{who: "workflow " + workflow.Hash(clean(hash)).Short(), host: clean(host), why: spaces(e.Cause)}
+	l := line{who: "workflow " + workflow.Hash(hash).Short(), host: host, why: spaces(e.Cause)}
 	if e.Kind != "" {
 		l.why = fmt.Sprintf("until %s: %s: %s", e.Until.Local().Format("15:04:05"), spaces(e.Kind), firstLine(e.Message))
 		if len(e.Tenants) > 0 && e.Tenants[0] != "*" {
 			l.why += " (for " + strings.Join(e.Tenants, ", ") + ")"
 		}
 	}
-	l.why = clean(l.why)
 	return l
 }
 

@@ -15,8 +15,7 @@ import (
 
 // whyCmd asks the dispatchers for their reasons.
 type whyCmd struct {
-	client
-	tenantFlag
+	tenantFlags
 	What string `arg:"" name:"job|file" help:"Id of a job (or tenant/id), or a workflow: - or anything with a dot in it is a file."`
 	JSON bool   `help:"Print the answer as JSON."`
 }
@@ -31,41 +30,63 @@ func (*whyCmd) Help() string {
 
 // Run prints the answer for every host.
 func (w *whyCmd) Run(ctx context.Context, c *console) error {
-	request, err := w.request(c)
+	tenant, request, err := w.request(c)
 	if err != nil {
 		return err
 	}
-	q, done, err := w.open(ctx, c)
+	a, err := w.connect(ctx, c)
 	if err != nil {
 		return err
 	}
-	defer done()
-	var answer jetstream.WhyAnswer
-	if err := q.Call(ctx, "why", request, &answer); err != nil {
+	defer a.close()
+	client := a.of(tenant)
+	why := client.Why
+	if q, err := a.fleet(ctx); err == nil { // who may ask for the fleet hears the hosts' own words
+		why = func(ctx context.Context, r jetstream.WhyRequest) (answer jetstream.WhyAnswer, err error) {
+			r.Tenant = tenant
+			err = q.Call(ctx, "why", r, &answer)
+			return answer, err
+		}
+	}
+	answer, err := why(ctx, request)
+	for next := answer.Next; err == nil && next != ""; { // a page of hosts
+		var more jetstream.WhyAnswer
+		request.After = next
+		more, err = why(ctx, request)
+		answer.Hosts, next = append(answer.Hosts, more.Hosts...), more.Next
+	}
+	if err != nil {
 		return err
 	}
+	answer.Next = ""
 	if w.JSON {
 		return c.json(answer)
 	}
-	return tellWhy(c, &answer, q.Now())
+	return tellWhy(c, &answer, client.Now())
 }
 
-func (w *whyCmd) request(c *console) (jetstream.WhyRequest, error) {
+func (w *whyCmd) request(c *console) (job.Tenant, jetstream.WhyRequest, error) {
+	var request jetstream.WhyRequest
 	if w.What != "-" && !strings.Contains(w.What, ".") {
 		ref, err := w.ref(w.What)
-		return jetstream.WhyRequest{Tenant: ref.tenant, Job: ref.id}, err
+		request.Job = ref.id
+		return ref.tenant, request, err
+	}
+	tenant, err := w.whose()
+	if err != nil {
+		return tenant, request, err
 	}
 	body, err := readFile(c, w.What)
 	if err != nil {
-		return jetstream.WhyRequest{}, err
+		return tenant, request, err
 	}
 	plain := wishes{}
-	spec, err := plain.spec(body, w.Tenant)
+	spec, err := plain.spec(body, tenant)
 	if err != nil {
-		return jetstream.WhyRequest{}, fmt.Errorf("%s: %w", w.What, err)
+		return tenant, request, fmt.Errorf("%s: %w", w.What, err)
 	}
-	whole, err := json.Marshal(spec)
-	return jetstream.WhyRequest{Tenant: job.Tenant(w.Tenant), Workflow: whole}, err
+	request.Workflow, err = json.Marshal(spec)
+	return tenant, request, err
 }
 
 func tellWhy(c *console, a *jetstream.WhyAnswer, now time.Time) error {
@@ -85,7 +106,7 @@ func tellWhy(c *console, a *jetstream.WhyAnswer, now time.Time) error {
 	if a.ETA != nil && (a.Reason == "" || a.Until != nil) { // of what holds it nobody knows when it ends
 		text += "; about to start " + in(*a.ETA, now)
 	}
-	c.print("%s", clean(text))
+	c.print("%s", text)
 	if len(a.Hosts) == 0 {
 		if a.State == "" || !a.State.Terminal() && a.State != job.Started {
 			c.say("no host is known; start one with `COMFY_HOSTS=http://127.0.0.1:8188 agent`")

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"mime"
 	"os"
 	"path/filepath"
@@ -34,7 +35,7 @@ type wishes struct {
 }
 
 // spec reads one of the three bodies, changes it as wished, and judges it as a dispatcher would.
-func (w *wishes) spec(body []byte, tenant string) (jetstream.Spec, error) {
+func (w *wishes) spec(body []byte, tenant job.Tenant) (jetstream.Spec, error) {
 	spec, err := job.ParseSpec(body)
 	if err != nil {
 		return spec, err
@@ -62,7 +63,7 @@ func (w *wishes) spec(body []byte, tenant string) (jetstream.Spec, error) {
 	if err != nil {
 		return spec, fmt.Errorf("encode the job: %w", err)
 	}
-	_, err = job.Parse(job.Message{Tenant: tenant, Priority: job.Usual, Body: whole})
+	_, err = job.Parse(job.Message{Tenant: string(tenant), Priority: job.Usual, Body: whole})
 	return spec, err
 }
 
@@ -181,14 +182,14 @@ func (w *wishes) checkInputs(graph *workflow.Graph) error {
 }
 
 // store puts the files of --input into COMFY_INPUTS, once for all jobs of this command.
-func (w *wishes) store(ctx context.Context, q *jetstream.Queue, tenant string) ([]job.Input, error) {
-	folder := tenant + "/" + uuid.NewString()
+func (w *wishes) store(ctx context.Context, a *asker, client *jetstream.Client) ([]job.Input, error) {
+	folder := string(client.Tenant()) + "/" + uuid.NewString()
 	inputs := make([]job.Input, 0, len(w.Input))
 	for i, text := range w.Input {
 		node, name, path, _ := splitChange(text)
 		file := filepath.Base(path)
 		object := fmt.Sprintf("%s/%d/%s", folder, i, file)
-		if err := storeFile(ctx, q, object, path); err != nil {
+		if err := storeFile(ctx, a, client, object, path); err != nil {
 			return nil, fmt.Errorf("--input %s: %w", text, err)
 		}
 		inputs = append(inputs, job.Input{Node: node, Input: strings.TrimPrefix(name, "inputs."), Object: object, Filename: file})
@@ -196,12 +197,25 @@ func (w *wishes) store(ctx context.Context, q *jetstream.Queue, tenant string) (
 	return inputs, nil
 }
 
-func storeFile(ctx context.Context, q *jetstream.Queue, object, path string) error {
+// storeFile hands a file to a dispatcher; where none runs, and who asks may do so, it goes into the store itself.
+func storeFile(ctx context.Context, a *asker, client *jetstream.Client, object, path string) error {
 	file, err := os.Open(path)
 	if err != nil {
 		return err
 	}
 	defer file.Close()
-	_, err = q.StoreInput(ctx, object, mime.TypeByExtension(filepath.Ext(path)), file)
+	kind := mime.TypeByExtension(filepath.Ext(path))
+	_, err = client.PutFile(ctx, object, kind, file)
+	if err == nil {
+		return nil
+	}
+	q, err := a.instead(ctx, err)
+	if err != nil {
+		return err
+	}
+	if _, err := file.Seek(0, io.SeekStart); err != nil {
+		return err
+	}
+	_, err = q.StoreInput(ctx, object, kind, file)
 	return err
 }

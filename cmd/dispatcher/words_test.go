@@ -2,10 +2,8 @@ package main_test
 
 import (
 	"errors"
-	"os"
 	"path/filepath"
 	"runtime"
-	"strings"
 	"testing"
 	"time"
 
@@ -178,26 +176,6 @@ func TestAnEndSaysWhatEachHostSaidAndWhatTheJobMade(t *testing.T) {
 	}
 }
 
-func TestAFileIsWrittenOnlyWhenItIsTheOneOfTheEvent(t *testing.T) {
-	t.Parallel()
-	path := filepath.Join(t.TempDir(), "job", "a.txt")
-	const digest = "SHA-256=ungWv48Bz-pBQUDeXa4iI7ADYaOWF3qctBD_YfIAFa0=" // of abc
-	if err := main.Write(path, strings.NewReader("abd"), digest); err == nil || !strings.Contains(err.Error(), "is not the file that the job made") {
-		t.Errorf("another file was taken: %v", err)
-	}
-	if left, err := os.ReadDir(filepath.Dir(path)); err != nil || len(left) > 0 {
-		t.Errorf("it left %v, %v", left, err)
-	}
-	for _, known := range []string{digest, ""} {
-		if err := main.Write(path, strings.NewReader("abc"), known); err != nil {
-			t.Error(err)
-		}
-		if got, err := os.ReadFile(path); err != nil || string(got) != "abc" {
-			t.Errorf("got %q, %v", got, err)
-		}
-	}
-}
-
 func TestProgressCountsWholeNodesAndTheRunningOneInPart(t *testing.T) {
 	t.Parallel()
 	for want, p := range map[float64]jetstream.Progress{
@@ -222,6 +200,9 @@ func TestWatchShowsWhoWhereAndWhy(t *testing.T) {
 		"Lifted":   {"comfy.events.blocks.a." + hash + ".unblocked", `{"cause":"capability_changed"}`, "workflow 3f2a9c1d", "a", "capability changed"},
 		"Host":     {"comfy.events.hosts.a.offline", `{"reason":"silence"}`, "host", "a", "silence"},
 		"Junk":     {"comfy.events.jobs.acme.j1.started", `junk`, "acme/j1", "", ""},
+		"Act":      {"comfy.events.operator.cancel", `{"call":"cancel","by":"tenant acme: ann","tenant":"acme","request":{"tenant":"acme","lane":5,"running":true},"count":3}`, "tenant acme: ann", "", "3 changed: lane 5, running, tenant acme"},
+		"Partly":   {"comfy.events.operator.requeue", `{"call":"requeue","by":"a\u001bb","request":{"all":true},"count":1,"error":"the disk\nis full"}`, "a\x1bb", "", "1 changed: all; ended early: the disk"},
+		"OddAct":   {"comfy.events.operator.cancel", `junk`, "operator", "", ""},
 		"Foreign":  {"comfy.events.other", ``, "comfy.events.other", "", ""},
 	} {
 		t.Run(name, func(t *testing.T) {

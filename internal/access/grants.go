@@ -56,6 +56,7 @@ var exported = []grant{
 	{subject: "$JS.API.STREAM.INFO.*"},
 	{subject: "$JS.API.CONSUMER.INFO.COMFY_JOBS.*"},
 	{subject: "$JS.API.DIRECT.GET.>", answers: true},
+	{subject: "$JS.API.STREAM.MSG.GET.COMFY_EVENTS"},
 	{subject: "comfy.events.>", stream: true},
 	{subject: "comfy.live.>", stream: true},
 }
@@ -83,7 +84,7 @@ func hostGrants(host string, tenants []string) []grant {
 		{subject: "$O.COMFY_OUTPUTS.M.*"},
 		{subject: "$JS.ACK.COMFY_JOBS.>"},
 		api("INFO"), api("STREAM.INFO.*"), api("CONSUMER.INFO.COMFY_JOBS.dispatch_5"),
-		get("COMFY_EVENTS"), // a whole chain: the request's body says whose
+		get("COMFY_EVENTS"), leaderGet("COMFY_EVENTS"), // a whole chain: the request's body says whose
 		get("COMFY_EVENTS.comfy.events.hosts." + host + ".*"),
 		get("KV_COMFY_HOSTS.$KV.COMFY_HOSTS." + host),
 		get("KV_COMFY_CAPABILITIES.$KV.COMFY_CAPABILITIES." + host),
@@ -115,7 +116,7 @@ func watcherGrants() []grant {
 		{subject: "comfy.events.>", stream: true},
 		{subject: "comfy.live.>", stream: true},
 		api("INFO"), api("STREAM.INFO.*"), api("CONSUMER.INFO.COMFY_JOBS.dispatch_5"),
-		get("COMFY_EVENTS"), get("COMFY_EVENTS.>"),
+		get("COMFY_EVENTS"), get("COMFY_EVENTS.>"), leaderGet("COMFY_EVENTS"),
 	}
 }
 
@@ -129,6 +130,9 @@ func get(what string) grant {
 	g.answers = true
 	return g
 }
+
+// leaderGet reads from the leader of a stream that has several copies: what has just been stored is there already.
+func leaderGet(stream string) grant { return api("STREAM.MSG.GET." + stream) }
 
 // offered is what a host serves to the fleet.
 func offered(host string) []grant {

@@ -16,13 +16,15 @@ import (
 const Everyone = "*"
 
 // Tags in tokens. Of an account: how many jobs a host may claim to run at once, and that it was cut off. Of a user: what
-// JetStream's API is called, that it makes no consumers, and where answers go; our programs read them from the credentials.
+// JetStream's API is called, that it makes no consumers, where answers go, and whose tenant it is; our programs read them
+// from the credentials.
 const (
 	slotsTag   = "slots:"
 	revokedTag = "revoked"
 	prefixTag  = "js-prefix:"
 	inboxTag   = "inbox:"
 	directTag  = "consumers:none"
+	tenantTag  = "tenant:"
 )
 
 // TenantSettings are what a tenant may send. A zero field keeps what stands, or is the default.
@@ -138,7 +140,9 @@ func (f *Folder) hold(kind Kind, name string, describe func(pair nkeys.KeyPair, 
 	}
 	user := newUser()
 	user.Name = file
-	if kind != Tenant {
+	if kind == Tenant {
+		user.Tags = append(user.Tags, tenantTag+name) // Tags.Add would make small letters of it
+	} else {
 		user.Tags = append(user.Tags, prefixTag+JetStreamPrefix, directTag)
 	}
 	path, made, err := f.putCreds(file, pair, user)

@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/comfyherd/comfyherd/internal/job"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
@@ -47,9 +48,21 @@ func (a *acks) recent(now time.Time) []jetstream.Lease {
 }
 
 // ack removes a job that has ended. One that cannot be sent is repaired by the next delivery, which finds the chain
-// ended.
-func (h *host) ack(lease jetstream.Lease) {
+// ended. A job with extra_data goes back to a dispatcher, which finds its chain ended and erases it: an acked message stays
+// in the files of NATS.
+func (h *host) ack(a *attempt) {
+	lease := a.currentLease()
+	if a.job != nil && len(a.job.ExtraData) > 0 || a.job == nil && job.HasExtraData(a.offer.Message.Body) {
+		if err := h.q.HandBack(lease); err != nil {
+			h.log.Debug("cannot hand a job back", "error", err)
+		}
+		return
+	}
 	h.acked.add(lease, time.Now())
+	h.ackLease(lease)
+}
+
+func (h *host) ackLease(lease jetstream.Lease) {
 	if err := h.q.FinishSoon(lease); err != nil {
 		h.log.Debug("cannot ack", "error", err)
 	}

@@ -21,7 +21,7 @@ func (h *host) reconnectLoop(ctx context.Context) error {
 		poke(h.extendNow)
 		h.announce()
 		for _, lease := range h.acked.recent(time.Now()) {
-			h.ack(lease)
+			h.ackLease(lease)
 		}
 		for _, r := range h.desk.all() {
 			h.review(ctx, r)

@@ -71,7 +71,7 @@ func (h *host) complete(kill context.Context, a *attempt) error {
 			h.log.Info("completed", "job", a.key, "ran_for", a.ran, "outputs", len(a.outputs))
 		}
 		h.meters.completed.Inc()
-		h.ack(a.currentLease())
+		h.ack(a)
 		return nil
 	}
 }

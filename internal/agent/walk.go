@@ -168,6 +168,7 @@ func (h *host) perform(ctx context.Context, a *attempt) error {
 	if err == nil {
 		a.ran = a.result.Ran
 	}
+	conceal(job.Secrets(a.job.ExtraData), a.result, err)
 	if a.ran == 0 && !a.running.IsZero() {
 		a.ran = time.Since(a.running)
 	}
@@ -323,5 +324,5 @@ func (h *host) finish(a *attempt, by job.EventKind) {
 		outcome = "cancelled"
 	}
 	h.meters.ended(outcome, "")
-	h.ack(a.currentLease())
+	h.ack(a)
 }

@@ -40,11 +40,32 @@ func TestThePromptIsNamedByTheJobAndItsAttempt(t *testing.T) {
 	}
 }
 
+// Only a dispatcher may overwrite what NATS has stored.
+func TestAJobWithExtraDataGoesBackToBeErased(t *testing.T) {
+	t.Parallel()
+	h := start(t, agent.Config{})
+	o := h.queued(job.Spec{ID: "one", ExtraData: json.RawMessage(`{"secret":"0123456789"}`)})
+	back, acked := h.words(string(o.Lease), "-NAK"), h.words(string(o.Lease), "+ACK")
+	h.fake.returns(now(), &comfy.Result{Texts: map[string][]string{"2": {"the key is 0123456789"}}}, nil)
+	h.accepted(o)
+	if p := await(h, h.fake.posted, "the POST"); string(p.ExtraData) != `{"secret":"0123456789"}` {
+		t.Errorf("the prompt has extra_data %s", p.ExtraData)
+	}
+	if done := h.event(o, job.Completed); len(done.Outputs) != 1 || done.Outputs[0].Text != "the key is [extra_data]" {
+		t.Errorf("completed has %+v", done.Outputs)
+	}
+	await(h, back, "the job")
+	if len(acked) > 0 {
+		t.Error("the job was acked")
+	}
+	h.unacked(o)
+}
+
 func TestAJobRunsFromTheOfferToTheAck(t *testing.T) {
 	t.Parallel()
 	h := start(t, agent.Config{})
 	h.fake.returns(now(), &comfy.Result{CachedNodes: []string{"1"}, NodeTimes: map[string]time.Duration{"2": time.Second}, Ran: 3 * time.Second}, nil)
-	o := h.queued(job.Spec{ID: "one", Metadata: json.RawMessage(`{"a":1}`), ExtraData: json.RawMessage(`{"secret":"x"}`), IncludeOutputs: []string{"2"}})
+	o := h.queued(job.Spec{ID: "one", Metadata: json.RawMessage(`{"a":1}`), IncludeOutputs: []string{"2"}})
 	h.accepted(o)
 	p := await(h, h.fake.posted, "the POST")
 	done := h.event(o, job.Completed)
@@ -59,7 +80,7 @@ func TestAJobRunsFromTheOfferToTheAck(t *testing.T) {
 		len(done.CachedNodes) != 1 || done.PromptID != p.ID {
 		t.Errorf("completed is %+v", done)
 	}
-	if string(p.ExtraData) != `{"secret":"x"}` || len(p.Targets) != 1 || p.Start != time.Minute || p.Node != 10*time.Minute || p.Total != 0 {
+	if len(p.ExtraData) != 0 || len(p.Targets) != 1 || p.Start != time.Minute || p.Node != 10*time.Minute || p.Total != 0 {
 		t.Errorf("the prompt is %+v", p)
 	}
 	if !strings.Contains(string(p.Workflow), `"filename_prefix":"comfyherd/`+p.ID+`/shot/pic"`) {

@@ -11,9 +11,8 @@ import (
 // awaitHosts waits until a dispatcher knows all hosts.
 func (s *stage) awaitHosts(ctx context.Context, q *jetstream.Queue) error {
 	return poll(ctx, "the hosts", func() bool {
-		var answer jetstream.HostsAnswer
-		err := q.Call(ctx, "hosts", struct{}{}, &answer)
-		return err == nil && countOnline(answer.Hosts) == s.cfg.Hosts
+		hosts, err := q.AllHosts(ctx)
+		return err == nil && countOnline(hosts) == s.cfg.Hosts
 	})
 }
 

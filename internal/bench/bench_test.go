@@ -141,3 +141,15 @@ func TestWrongSettingsAreRefused(t *testing.T) {
 		}
 	}
 }
+
+func TestAClosedFleetIsMeasuredWithCredentials(t *testing.T) {
+	t.Parallel()
+	r := measured(t, bench.Config{Jobs: 200, Hosts: 3, Tenants: 2, Closed: true, SkipRaw: true})
+	if !acceptedOnce(&r, 200) || r.Dead != 0 || !r.Config.Closed || r.Config.Agents != 3 {
+		t.Errorf("%d offers were accepted and %d jobs are dead, want 200 and 0; %+v", r.OffersAccepted, r.Dead, r.Config)
+	}
+	_, err := bench.Run(t.Context(), bench.Config{Hosts: 3, Agents: 2, Closed: true})
+	if err == nil || !strings.Contains(err.Error(), "credentials of its own") {
+		t.Errorf("two agents for three hosts: %v", err)
+	}
+}

@@ -29,7 +29,8 @@ type Config struct {
 	SyncAlways  bool
 	SyncEvery   time.Duration
 	Compression bool
-	Replicas    int // of streams and buckets; default 1, more need a cluster
+	Replicas    int  // of streams and buckets; default 1, more need a cluster
+	Closed      bool // the embedded NATS lets in only those with credentials: an account for each tenant and each host, with its own agent
 
 	Progress func(Progress) // called some times a second
 }
@@ -52,6 +53,9 @@ func (c Config) withDefaults() Config {
 		if *d.field == 0 {
 			*d.field = d.fallback
 		}
+	}
+	if c.Closed && c.Agents == 1 {
+		c.Agents = c.Hosts
 	}
 	if c.Progress == nil {
 		c.Progress = func(Progress) {}
@@ -77,6 +81,10 @@ func (c Config) check() error {
 		return errors.New("the embedded NATS is one server and keeps one copy: name a cluster on this machine with --nats-url to measure --replicas")
 	case c.NATSURL != "" && (c.StoreDir != "" || c.SyncAlways || c.SyncEvery > 0):
 		return errors.New("the store folder and the sync policy are the embedded NATS's, but NATS_URL names another: set them there, or leave NATS_URL empty")
+	case c.Closed && c.NATSURL != "":
+		return errors.New("a closed fleet is measured on the embedded NATS: leave NATS_URL empty")
+	case c.Closed && c.Agents != c.Hosts:
+		return errors.New("in a closed fleet each host has an agent with credentials of its own: leave the number of agents out")
 	case c.Agents > c.Hosts:
 		return errors.New("more agents than hosts: each agent needs a host")
 	case c.Comfy && c.FailureRate > 0:

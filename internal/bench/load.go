@@ -47,7 +47,9 @@ func (l *load) body(i int) []byte {
 
 func (l *load) id(i int) string { return l.prefix + strconv.Itoa(i) }
 
-func (l *load) tenant(i int) string { return "tenant-" + strconv.Itoa(i%l.cfg.Tenants) }
+func (l *load) tenant(i int) string { return tenantName(i % l.cfg.Tenants) }
+
+func tenantName(i int) string { return "tenant-" + strconv.Itoa(i) }
 
 // capability has every class and model of the load.
 func (l *load) capability() (workflow.Capability, error) {

@@ -38,7 +38,7 @@ type RawResult struct {
 }
 
 func runRaw(ctx context.Context, cfg *Config, l *load) (result RawResult, err error) {
-	ctx, p, err := open(ctx, cfg)
+	ctx, p, err := open(ctx, cfg, false)
 	if err != nil {
 		return RawResult{}, err
 	}
@@ -66,7 +66,7 @@ func runRaw(ctx context.Context, cfg *Config, l *load) (result RawResult, err er
 	defer r.recorder.telling("raw", cfg.Progress)()
 	empty := p.diskBytes()
 	before := usageNow()
-	rate, err := enqueue(ctx, cfg, l, js, r.recorder, "bench.jobs.")
+	rate, err := enqueue(ctx, cfg, l, []natsjs.JetStream{js}, r.recorder, "bench.jobs.")
 	if err != nil {
 		return RawResult{}, err
 	}
@@ -252,7 +252,9 @@ func eventHeader(tenant, id, kind string, last uint64) nats.Header {
 }
 
 // enqueue publishes all jobs, in a burst or at the rate, and gives how many a second the server took.
-func enqueue(ctx context.Context, cfg *Config, l *load, js natsjs.JetStream, r *recorder, prefix string) (float64, error) {
+//
+// The publishers take turns as the tenants do: one is all tenants', or each tenant has one.
+func enqueue(ctx context.Context, cfg *Config, l *load, publishers []natsjs.JetStream, r *recorder, prefix string) (float64, error) {
 	start := time.Now()
 	for i := range cfg.Jobs {
 		if err := paced(ctx, start, i, cfg.Rate); err != nil {
@@ -260,14 +262,16 @@ func enqueue(ctx context.Context, cfg *Config, l *load, js natsjs.JetStream, r *
 		}
 		msg := &nats.Msg{Subject: prefix + l.tenant(i) + ".5", Data: l.body(i), Header: nats.Header{"Comfy-Job-Id": {l.id(i)}}}
 		r.publish(i)
-		if err := send(ctx, js, msg); err != nil {
+		if err := send(ctx, publishers[i%len(publishers)], msg); err != nil {
 			return 0, fmt.Errorf("publish job %d: %w", i, err)
 		}
 	}
-	select {
-	case <-js.PublishAsyncComplete():
-	case <-ctx.Done():
-		return 0, fmt.Errorf("publish jobs: %w", context.Cause(ctx))
+	for _, js := range publishers {
+		select {
+		case <-js.PublishAsyncComplete():
+		case <-ctx.Done():
+			return 0, fmt.Errorf("publish jobs: %w", context.Cause(ctx))
+		}
 	}
 	return float64(cfg.Jobs) / time.Since(start).Seconds(), nil
 }

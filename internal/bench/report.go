@@ -76,6 +76,7 @@ type Settings struct {
 	Sync        string  `json:"sync"`
 	Compression bool    `json:"compression"`
 	Replicas    int     `json:"replicas"`
+	Closed      bool    `json:"closed"`
 	CPUs        int     `json:"cpus"`
 	Go          string  `json:"go"`
 }
@@ -91,7 +92,7 @@ func settings(cfg *Config) Settings {
 	return Settings{
 		Jobs: cfg.Jobs, Payload: cfg.Payload, Hosts: cfg.Hosts, Agents: cfg.Agents, Slots: cfg.Slots, Tenants: cfg.Tenants, Hashes: cfg.Hashes,
 		Dispatchers: cfg.Dispatchers, FailureRate: cfg.FailureRate, Rate: cfg.Rate, HostTime: cfg.HostTime.String(),
-		Waiting: cfg.Waiting, Blocks: cfg.Blocks, Comfy: cfg.Comfy, Sync: sync, Compression: cfg.Compression, Replicas: cfg.Replicas, CPUs: runtime.NumCPU(), Go: runtime.Version(),
+		Waiting: cfg.Waiting, Blocks: cfg.Blocks, Comfy: cfg.Comfy, Sync: sync, Compression: cfg.Compression, Replicas: cfg.Replicas, Closed: cfg.Closed, CPUs: runtime.NumCPU(), Go: runtime.Version(),
 	}
 }
 

@@ -67,7 +67,7 @@ type stage struct {
 }
 
 func measure(ctx context.Context, cfg *Config, l *load, result *Result) (err error) {
-	ctx, p, err := open(ctx, cfg)
+	ctx, p, err := open(ctx, cfg, cfg.Closed)
 	if err != nil {
 		return err
 	}
@@ -99,13 +99,17 @@ func measure(ctx context.Context, cfg *Config, l *load, result *Result) (err err
 	if err := s.burden(running, q, js); err != nil {
 		return err
 	}
+	publishers, err := s.publishers(js)
+	if err != nil {
+		return err
+	}
 	if s.before.stored, err = storedBytes(ctx, js, jetstream.EventsStream); err != nil {
 		return err
 	}
 	s.before.disk = p.diskBytes()
 	defer s.recorder.telling("comfyherd", cfg.Progress)()
 	before := usageNow()
-	rate, err := enqueue(running, cfg, l, js, s.recorder, "comfy.jobs.")
+	rate, err := enqueue(running, cfg, l, publishers, s.recorder, "comfy.jobs.")
 	if err != nil {
 		return err
 	}
@@ -118,7 +122,7 @@ func measure(ctx context.Context, cfg *Config, l *load, result *Result) (err err
 
 // start brings up the fleet and waits until a dispatcher knows all its hosts.
 func (s *stage) start(ctx context.Context) (*jetstream.Queue, natsjs.JetStream, error) {
-	nc, err := s.place.bare()
+	nc, err := s.place.bare(s.place.holders.asDispatcher()...)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -145,12 +149,12 @@ func (s *stage) start(ctx context.Context) (*jetstream.Queue, natsjs.JetStream, 
 }
 
 // queue opens a queue on a connection of its own, as every process would have.
-func (s *stage) queue(ctx context.Context, name string) (*jetstream.Queue, error) {
-	nc, err := s.place.connect(ctx, name)
+func (s *stage) queue(ctx context.Context, name, creds string, cfg jetstream.Config) (*jetstream.Queue, error) {
+	nc, err := s.place.connect(ctx, name, creds)
 	if err != nil {
 		return nil, err
 	}
-	return jetstream.Open(ctx, nc, jetstream.Config{})
+	return jetstream.Open(ctx, nc, cfg)
 }
 
 func (s *stage) act(ctx context.Context, q *jetstream.Queue, run func(stop, kill context.Context) error) {
@@ -167,7 +171,7 @@ func (s *stage) act(ctx context.Context, q *jetstream.Queue, run func(stop, kill
 
 func (s *stage) dispatcher(ctx context.Context, i int) error {
 	name := dispatcherName(i)
-	q, err := s.queue(ctx, name)
+	q, err := s.queue(ctx, name, s.place.holders.dispatcher(), jetstream.Config{})
 	if err != nil {
 		return err
 	}
@@ -215,7 +219,8 @@ func (s *stage) hosts(ctx context.Context) error {
 func lastOfAgent(i, hosts, agents int) bool { return (i+1)*agents/hosts > i*agents/hosts }
 
 func (s *stage) agent(ctx context.Context, hosts []agent.HostConfig) error {
-	q, err := s.queue(ctx, "agent "+hosts[0].Name)
+	creds, cfg := s.place.holders.agent(hosts[0].Name)
+	q, err := s.queue(ctx, "agent "+hosts[0].Name, creds, cfg)
 	if err != nil {
 		return err
 	}

@@ -22,18 +22,20 @@ import (
 
 // place is where NATS is for one stage: an embedded server with a folder of its own, or one that was named.
 type place struct {
-	url    string
-	server *embedded.Server
-	folder string
-	conns  []*nats.Conn
-	fail   context.CancelCauseFunc // ends the stage
+	url     string
+	server  *embedded.Server
+	folder  string // of its files
+	root    string // to be removed
+	conns   []*nats.Conn
+	holders *holders                // of a closed fleet; nil when everybody may do everything
+	fail    context.CancelCauseFunc // ends the stage
 }
 
 // open gives NATS for one stage, and a context that ends with the reason when NATS fails it: a measurement cannot
 // outlive its NATS.
-func open(ctx context.Context, cfg *Config) (context.Context, *place, error) {
+func open(ctx context.Context, cfg *Config, closed bool) (context.Context, *place, error) {
 	ctx, fail := context.WithCancelCause(ctx)
-	p, err := find(cfg, fail)
+	p, err := find(cfg, closed, fail)
 	if err != nil {
 		fail(err)
 		return nil, nil, err
@@ -41,7 +43,7 @@ func open(ctx context.Context, cfg *Config) (context.Context, *place, error) {
 	return ctx, p, nil
 }
 
-func find(cfg *Config, fail context.CancelCauseFunc) (*place, error) {
+func find(cfg *Config, closed bool, fail context.CancelCauseFunc) (*place, error) {
 	if cfg.NATSURL != "" {
 		return &place{url: cfg.NATSURL, fail: fail}, nil
 	}
@@ -54,13 +56,21 @@ func find(cfg *Config, fail context.CancelCauseFunc) (*place, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make a folder for NATS: %w", err)
 	}
-	server, err := embedded.Start(embedded.Config{
-		Port: -1, StoreDir: folder, SyncAlways: cfg.SyncAlways, SyncInterval: cfg.SyncEvery, Logger: slog.New(alarm{fail: fail}),
-	})
-	if err != nil {
+	p := &place{folder: filepath.Join(folder, "nats"), root: folder, fail: fail}
+	options := embedded.Config{
+		Port: -1, StoreDir: p.folder, SyncAlways: cfg.SyncAlways, SyncInterval: cfg.SyncEvery, Logger: slog.New(alarm{fail: fail}),
+	}
+	if closed {
+		if p.holders, err = makeHolders(cfg, filepath.Join(folder, "access")); err != nil {
+			return nil, errors.Join(err, os.RemoveAll(folder))
+		}
+		options.Access = p.holders.server
+	}
+	if p.server, err = embedded.Start(options); err != nil {
 		return nil, errors.Join(err, os.RemoveAll(folder))
 	}
-	return &place{url: server.URL(), server: server, folder: folder, fail: fail}, nil
+	p.url = p.server.URL()
+	return p, nil
 }
 
 // alarm fails the stage with the first error of the embedded NATS, as when its disk is full: those who publish would
@@ -111,10 +121,11 @@ func loopbackOnly(ctx context.Context, raw string) error {
 }
 
 // bare connects with nats.go and nothing else.
-func (p *place) bare() (*nats.Conn, error) {
-	nc, err := nats.Connect(p.url, nats.Timeout(10*time.Second), nats.NoReconnect(), nats.ClosedHandler(func(*nats.Conn) {
+func (p *place) bare(options ...nats.Option) (*nats.Conn, error) {
+	options = append(options, nats.Timeout(10*time.Second), nats.NoReconnect(), nats.ClosedHandler(func(*nats.Conn) {
 		p.fail(fmt.Errorf("NATS at %s went away", p.url))
 	}))
+	nc, err := nats.Connect(p.url, options...)
 	if err != nil {
 		return nil, fmt.Errorf("connect to %s: %w", p.url, err)
 	}
@@ -147,9 +158,9 @@ func send(ctx context.Context, js natsjs.JetStream, msg *nats.Msg) error {
 	}
 }
 
-// connect connects as the commands do.
-func (p *place) connect(ctx context.Context, name string) (*nats.Conn, error) {
-	nc, err := daemon.Connect(ctx, daemon.NATS{URL: p.url, Name: name})
+// connect connects as the commands do, with a file of credentials or without.
+func (p *place) connect(ctx context.Context, name, creds string) (*nats.Conn, error) {
+	nc, err := daemon.Connect(ctx, daemon.NATS{URL: p.url, Name: name, Creds: creds})
 	if err != nil {
 		return nil, err
 	}
@@ -182,5 +193,5 @@ func (p *place) close() error {
 	if p.server == nil {
 		return nil
 	}
-	return errors.Join(p.server.Close(), os.RemoveAll(p.folder))
+	return errors.Join(p.server.Close(), os.RemoveAll(p.root))
 }

@@ -61,6 +61,14 @@ func (f *NATSFlags) Holder() string {
 	return credentials(f.Creds).Name
 }
 
+// OwnTenant is the tenant whose credentials these are; empty for all others, who may act for any.
+func (f *NATSFlags) OwnTenant() string {
+	if f.Creds == "" {
+		return ""
+	}
+	return credentials(f.Creds).tag("tenant:")
+}
+
 // LogFlags are the flags of every command that stays.
 type LogFlags struct {
 	Level string `name:"log-level" default:"info" enum:"debug,info,warn,error" help:"What is logged to standard error: ${enum}."`

@@ -9,7 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"unicode"
+	"unicode/utf8"
 )
 
 // lineTime is RFC 3339 with milliseconds, so that lines of several machines sort and compare.
@@ -21,7 +21,7 @@ const lineTime = "2006-01-02T15:04:05.000Z07:00"
 //	2026-12-01T03:00:00.123Z WARN  host is gone  host=gpu-1 jobs=2
 func Logger(w io.Writer, level slog.Level, json bool) *slog.Logger {
 	if json {
-		return slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: level}))
+		return slog.New(slog.NewJSONHandler(jsonWriter{w}, &slog.HandlerOptions{Level: level}))
 	}
 	out := &lineWriter{w: w}
 	return slog.New(&lineHandler{out: out, attrs: slog.NewTextHandler(&out.buf, &slog.HandlerOptions{
@@ -64,7 +64,7 @@ func (h *lineHandler) Handle(ctx context.Context, r slog.Record) error {
 	}
 	line := fmt.Sprintf("%s %-5s %s", r.Time.Format(lineTime), r.Level, oneLine(r.Message))
 	if attrs := strings.TrimSpace(h.out.buf.String()); attrs != "" {
-		line += "  " + attrs
+		line += "  " + Printable(attrs)
 	}
 	_, err := io.WriteString(h.out.w, line+"\n")
 	return err
@@ -94,9 +94,9 @@ func dropBuiltin(groups []string, a slog.Attr) slog.Attr {
 	return a
 }
 
-// oneLine keeps what another machine said from forging a second log line.
+// oneLine keeps what another machine said from forging a second log line, or from being read in another order.
 func oneLine(s string) string {
-	if strings.ContainsFunc(s, unicode.IsControl) {
+	if !utf8.ValidString(s) || strings.ContainsFunc(s, steers) {
 		return strconv.Quote(s)
 	}
 	return s

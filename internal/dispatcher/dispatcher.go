@@ -34,7 +34,11 @@ type Config struct {
 	Policy      route.Policy  // of blocks; default route.Production
 	Park        time.Duration // how long a parked delivery rests; default 10 min
 	CapableWait time.Duration // how long a job waits for a host that can run it; default 5 min
-	WaitingCap  int           // tickets beyond which the lower priorities are not pulled; default 100 000
+	WaitingCap  int           // tickets of all tenants, divided among those that want some; default 100 000
+	MaxRunning  int           // jobs that a tenant without settings may run at once; 0 is no cap
+	MaxPriority *job.Priority // what higher ones of a tenant without one of its own count as; default 9
+	HistoryRows int           // jobs that lists know of; default 1 000 000, some 200 bytes each
+	MaxInput    int64         // bytes of a file that a tenant puts; default 4 GiB
 	Version     string        // semantic, told by the API
 	Logger      *slog.Logger  // default discards
 	Registerer  prometheus.Registerer
@@ -44,6 +48,7 @@ const (
 	defaultPark        = 10 * time.Minute
 	defaultCapableWait = 5 * time.Minute
 	defaultWaitingCap  = 100_000
+	defaultHistoryRows = 1_000_000
 )
 
 func (c Config) withDefaults() Config {
@@ -62,6 +67,12 @@ func (c Config) withDefaults() Config {
 	if c.WaitingCap == 0 {
 		c.WaitingCap = defaultWaitingCap
 	}
+	if c.HistoryRows == 0 {
+		c.HistoryRows = defaultHistoryRows
+	}
+	if c.MaxInput == 0 {
+		c.MaxInput = mostFile
+	}
 	if c.Version == "" {
 		c.Version = "0.0.0"
 	}
@@ -79,9 +90,12 @@ type Dispatcher struct {
 	source  string // of its events, as CloudEvents has it
 	started time.Time
 	brain   *brain
+	history *jobHistory
+	counter *counter
 	metrics *metrics
 	ids     turns
 	crew    *crew.Crew // runs the walks
+	files   *files
 
 	wrong    bool        // the machine's clock is; of the presence loop
 	unpulled text        // why jobs cannot be pulled; written by the pull loops
@@ -98,9 +112,10 @@ func newOn(q wire, cfg Config) (*Dispatcher, error) {
 	}
 	d := &Dispatcher{
 		q: q, cfg: cfg, log: cfg.Logger.With("dispatcher", cfg.Name), source: "comfyherd/dispatcher/" + cfg.Name,
-		started: q.Now(), crew: crew.Muster(), metrics: newMetrics(cfg.Registerer), ids: turns{last: map[idKey]*turn{}},
+		started: q.Now(), files: newFiles(q, cfg.MaxInput), crew: crew.Muster(), metrics: newMetrics(cfg.Registerer), ids: turns{last: map[idKey]*turn{}},
 	}
-	d.brain = newBrain(d)
+	d.brain, d.counter = newBrain(d), newCounter()
+	d.history = newJobHistory(q, cfg.HistoryRows, d.log)
 	return d, nil
 }
 
@@ -155,8 +170,12 @@ func (d *Dispatcher) loops() []func(context.Context) error {
 		func(ctx context.Context) error { return d.q.WatchCapabilities(ctx, d.brain.hearCapability) },
 		func(ctx context.Context) error { return d.q.WatchBlocks(ctx, d.brain.hearBlock) },
 		func(ctx context.Context) error { return d.q.WatchStrikes(ctx, d.brain.hearStrikes) },
-		func(ctx context.Context) error { return d.q.WatchAffinity(ctx, d.brain.hearAffinity) },
-		func(ctx context.Context) error { return d.q.WatchTenants(ctx, d.brain.hearTenant) },
+		func(ctx context.Context) error {
+			return d.q.WatchAffinity(ctx, both(d.counter.affinity.hear, d.brain.hearAffinity))
+		},
+		func(ctx context.Context) error {
+			return d.q.WatchTenants(ctx, both(d.counter.tenants.hear, d.brain.hearTenant))
+		},
 		func(ctx context.Context) error { return d.q.WatchGrants(ctx, d.brain.hearGrant) },
 		func(ctx context.Context) error { return d.q.WatchSlots(ctx, d.brain.hearSlots) },
 		func(ctx context.Context) error { return d.q.WatchTickets(ctx, d.brain.hearTicket) },
@@ -167,6 +186,15 @@ func (d *Dispatcher) loops() []func(context.Context) error {
 		},
 		func(ctx context.Context) error { return d.q.ServeAPI(ctx, d.api()) },
 		d.presenceLoop,
+		d.history.loop,
+	}
+}
+
+// both tells two of a change, the first one first.
+func both(first, second func(jetstream.Change)) func(jetstream.Change) {
+	return func(c jetstream.Change) {
+		first(c)
+		second(c)
 	}
 }
 

@@ -1,9 +1,11 @@
 package dispatcher
 
 import (
+	"context"
 	"time"
 
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/jetstream"
 )
 
 // LineFacts are what the brain and the pull loops know of the jobs in the stream.
@@ -48,11 +50,41 @@ func (t *Turns) Enter(tenant job.Tenant, id job.ID) (before <-chan struct{}, lea
 // Len is how many ids have a walk.
 func (t *Turns) Len() int { return len(t.last) }
 
+// WhyOfTenant answers as a tenant is answered.
+func (d *Dispatcher) WhyOfTenant(ctx context.Context, r jetstream.WhyRequest) (jetstream.WhyAnswer, error) {
+	return d.whyFor(ctx, r, ofTenant)
+}
+
 // Wire is what a dispatcher needs of NATS.
 type Wire = wire
 
 // Puller takes deliveries.
 type Puller = puller
 
+// EventReader reads stored events.
+type EventReader = eventReader
+
 // NewOn makes a dispatcher on another wire than NATS.
 func NewOn(w Wire, cfg Config) (*Dispatcher, error) { return newOn(w, cfg) }
+
+// FileCalls answers the calls on files of a queue, each of at most that many bytes.
+func FileCalls(q *jetstream.Queue, most int64) map[string]jetstream.TenantEndpoint {
+	return newFiles(q, most).endpoints()
+}
+
+// Mirror is a mirror of the settings of tenants.
+type Mirror struct {
+	*mirrored[jetstream.TenantSettings]
+}
+
+// NewMirror has heard nothing.
+func NewMirror() Mirror { return Mirror{mirror(jetstream.TenantOf)} }
+
+// Hear takes a change.
+func (m Mirror) Hear(c jetstream.Change) { m.hear(c) }
+
+// Keys are those of all that stand.
+func (m Mirror) Keys() []string {
+	keys, _ := m.some("", "", 100)
+	return keys
+}

@@ -210,14 +210,12 @@ func (d *Dispatcher) putStrikes(ctx context.Context, host string, hash workflow.
 // guiltyPairs lists the pairs without a block whose strikes say that a workflow takes hosts down.
 func (b *brain) guiltyPairs(fits func(host string, hash workflow.Hash) bool) []pair {
 	var pairs []pair
-	b.ask(func(time.Time) {
-		for who, hosts := range b.memory.guilty {
-			for host := range hosts {
-				if fits(host, who.hash) && !b.blocked[pair{host, who.hash}] {
-					pairs = append(pairs, pair{host, who.hash})
-				}
+	for who, hosts := range b.memory.guilty {
+		for host := range hosts {
+			if fits(host, who.hash) && !b.blocked[pair{host, who.hash}] {
+				pairs = append(pairs, pair{host, who.hash})
 			}
 		}
-	})
+	}
 	return pairs
 }

@@ -18,51 +18,78 @@ import (
 
 const (
 	lettersAtOnce = 64              // letters that are worked on at the same time
-	answerBytes   = 512 << 10       // half of NATS' usual max_payload
-	answerTime    = 4 * time.Second // of the 10 s that an asker waits
+	answerTime    = 4 * time.Second // of the 10 s and more that an asker waits
 )
 
-func (d *Dispatcher) apiDead(ctx context.Context, r jetstream.DeadRequest) (jetstream.DeadAnswer, error) {
-	answer, size := jetstream.DeadAnswer{Dead: []job.Event{}}, 0
-	var err error
-	answer.Next, err = d.eachDead(ctx, r, func(letters []deadLetter) (more bool, err error) {
-		for _, l := range letters {
-			body, err := json.Marshal(&l.event)
-			if err != nil {
-				return false, fmt.Errorf("encode dead event of job %s: %w", l.Job, err)
+func (d *Dispatcher) apiDead(ctx context.Context, r jetstream.DeadRequest) (answer jetstream.DeadAnswer, err error) {
+	p, err := d.page(r.Limit)
+	if err != nil {
+		return answer, err
+	}
+	answer.Dead = []job.Event{}
+	answer.Next, err = d.eachDead(ctx, r, func(letters []deadLetter) (taken int, more bool, err error) {
+		for ; taken < len(letters); taken++ {
+			e := &letters[taken].event
+			if fits, err := p.take(e); err != nil || !fits {
+				return taken, false, err
 			}
-			size += len(body) + 1
-			answer.Dead = append(answer.Dead, l.event)
+			answer.Dead = append(answer.Dead, *e)
 		}
-		return size < answerBytes/2, nil
+		return taken, p.rows > 0, nil
 	})
 	return answer, err
 }
 
 func (d *Dispatcher) apiRequeue(ctx context.Context, r jetstream.RequeueRequest) (jetstream.RequeueAnswer, error) {
-	answer, size := jetstream.RequeueAnswer{Jobs: map[job.ID]job.ID{}}, 0
+	if !r.All && !r.Narrow() {
+		return jetstream.RequeueAnswer{}, needsCondition("tenant, job, hash, kind, reason or since")
+	}
+	return d.requeueAll(ctx, r, operatorBy(r.By))
+}
+
+func needsCondition(conditions string) error {
+	return &jetstream.BadRequest{Message: `say which dead jobs are to run again: give ` + conditions + `, or "all":true for every one there is`}
+}
+
+func (d *Dispatcher) requeueAll(ctx context.Context, r jetstream.RequeueRequest, by string) (answer jetstream.RequeueAnswer, err error) {
+	if err := checkExtraData(r.ExtraData); err != nil {
+		return answer, err
+	}
+	extra := r.ExtraData
+	r.By, r.ExtraData = "", nil // it may hold keys, and the audit is stored
+	defer func() {
+		d.tell(ctx, jetstream.Act{Call: "requeue", By: by, Tenant: r.Tenant, Count: answer.Count}, &r, err)
+	}()
+	answer.Jobs = map[job.ID]job.ID{}
+	room := d.q.AnswerBytes()
 	taken := map[string]bool{}
-	var err error
 	which := jetstream.DeadRequest{
 		Tenant: r.Tenant, Job: r.Job, Hash: r.Hash, Kind: r.Kind, Reason: r.Reason, Since: r.Since, After: r.After, Limit: r.Limit,
 	}
-	answer.Next, err = d.eachDead(ctx, which, func(letters []deadLetter) (more bool, err error) {
-		letters = slices.DeleteFunc(letters, func(l deadLetter) bool {
+	answer.Next, err = d.eachDead(ctx, which, func(all []deadLetter) (int, bool, error) {
+		letters := slices.DeleteFunc(slices.Clone(all), func(l deadLetter) bool {
 			return !meant(&r, &l.DeadLetter) || repeated(taken, &l.DeadLetter, r.Again)
 		})
-		ids := make([]job.ID, len(letters))
-		err = atOnce(ctx, len(letters), func(ctx context.Context, i int) (err error) {
-			ids[i], err = d.requeue(ctx, &letters[i].DeadLetter, r.Again)
+		ids, need := make([]job.ID, len(letters)), make([]bool, len(letters))
+		err := atOnce(ctx, len(letters), func(ctx context.Context, i int) (err error) {
+			ids[i], err = d.requeue(ctx, &letters[i].DeadLetter, r.Again, extra)
+			if need[i] = errors.Is(err, jetstream.ErrExtraData); need[i] {
+				return nil
+			}
 			return err
 		})
 		for i, id := range ids {
+			if need[i] {
+				answer.NeedExtraData = append(answer.NeedExtraData, letters[i].Job)
+				room -= len(letters[i].Job) + 3
+			}
 			if id != "" {
 				answer.Jobs[letters[i].Job] = id
 				answer.Count++
-				size += len(letters[i].Job) + len(id) + 6
+				room -= len(letters[i].Job) + len(id) + 6
 			}
 		}
-		return size < answerBytes, err
+		return len(all), room > 0, err
 	})
 	if err != nil && answer.Count > 0 {
 		err = fmt.Errorf("%d jobs were requeued, then: %w; the call can be repeated", answer.Count, err)
@@ -88,15 +115,23 @@ func repeated(taken map[string]bool, l *jetstream.DeadLetter, again bool) bool {
 }
 
 // requeue gives no id for a letter that was requeued before.
-func (d *Dispatcher) requeue(ctx context.Context, l *jetstream.DeadLetter, again bool) (job.ID, error) {
+func (d *Dispatcher) requeue(ctx context.Context, l *jetstream.DeadLetter, again bool, extra json.RawMessage) (job.ID, error) {
 	if !again {
 		done, err := d.q.Requeued(ctx, l)
 		if err != nil || done {
 			return "", err
 		}
 	}
-	receipt, err := d.q.Requeue(ctx, l)
+	receipt, err := d.q.Requeue(ctx, l, extra)
 	return receipt.Job, err
+}
+
+func checkExtraData(extra json.RawMessage) error {
+	var members map[string]json.RawMessage
+	if len(extra) > 0 && (json.Unmarshal(extra, &members) != nil || members == nil) {
+		return &jetstream.BadRequest{Message: "extra_data must be a JSON object; {} runs the jobs without"}
+	}
+	return nil
 }
 
 // deadLetter is a letter with the event that tells why.
@@ -105,8 +140,9 @@ type deadLetter struct {
 	event job.Event
 }
 
-// eachDead hands fitting letters to do, some at a time, oldest first, and gives the sequence to go on behind.
-func (d *Dispatcher) eachDead(ctx context.Context, r jetstream.DeadRequest, do func([]deadLetter) (more bool, err error)) (next uint64, err error) {
+// eachDead hands fitting letters to do, some at a time, oldest first, and gives the sequence to go on behind. do says how
+// many of them it has taken, and whether it takes more.
+func (d *Dispatcher) eachDead(ctx context.Context, r jetstream.DeadRequest, do func([]deadLetter) (taken int, more bool, err error)) (next uint64, err error) {
 	since, err := sinceOf(r.Since, d.clock())
 	if err != nil {
 		return 0, err
@@ -116,13 +152,18 @@ func (d *Dispatcher) eachDead(ctx context.Context, r jetstream.DeadRequest, do f
 	left, until := r.Limit, d.clock().Add(answerTime)
 	flush := func() (more bool) {
 		letters, err := d.fitting(ctx, batch, r)
-		if r.Limit > 0 {
-			letters = letters[:min(left, len(letters))]
-			left -= len(letters)
+		next, batch = batch[len(batch)-1].Sequence, batch[:0]
+		if r.Limit > 0 && left <= len(letters) {
+			letters = letters[:left]
+			next = letters[left-1].Sequence
 		}
-		next, batch = lastOf(batch, letters, r.Limit > 0 && left == 0), batch[:0]
+		left -= len(letters)
+		taken := 0
 		if err == nil {
-			more, err = do(letters)
+			taken, more, err = do(letters)
+		}
+		if taken < len(letters) {
+			next = letters[taken].Sequence - 1
 		}
 		failed = errors.Join(failed, err)
 		return more && failed == nil && (r.Limit <= 0 || left > 0) && d.clock().Before(until)
@@ -142,17 +183,6 @@ func (d *Dispatcher) eachDead(ctx context.Context, r jetstream.DeadRequest, do f
 		return 0, err
 	}
 	return next, nil
-}
-
-// lastOf is the last letter that was looked at.
-func lastOf(batch []jetstream.DeadLetter, fitting []deadLetter, cut bool) uint64 {
-	switch {
-	case cut && len(fitting) > 0:
-		return fitting[len(fitting)-1].Sequence
-	case len(batch) > 0:
-		return batch[len(batch)-1].Sequence
-	}
-	return 0
 }
 
 // fitting reads the letters' events and leaves out those that the filter does.

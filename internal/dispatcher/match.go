@@ -61,6 +61,8 @@ func (b *brain) place(o *owned) spot {
 }
 
 func (b *brain) placeNow(o *owned, now time.Time) spot {
+	b.admission.arrived(o)
+	b.meet(route.Tenant(o.job.Tenant))
 	b.evict(o.job.Sequence, route.Tenant(o.job.Tenant), route.JobID(o.job.ID))
 	b.returned(o, now)
 	b.learnNeeds(o)
@@ -161,10 +163,7 @@ func (b *brain) keep(o *owned) {
 }
 
 func (b *brain) parkSoon(o *owned) {
-	b.walk(func(ctx context.Context) {
-		ticket := b.d.ticket(o)
-		b.d.park(ctx, o, &ticket)
-	})
+	b.walk(func(ctx context.Context) { b.d.shelve(ctx, o) })
 }
 
 // handTicket has no revision, so that a ticket of the watch always takes its place.

@@ -90,14 +90,33 @@ func (m *memory) LastOf(_ context.Context, tenant job.Tenant, id job.ID, kind jo
 	return jetstream.Link{}, false, nil
 }
 
-func (m *memory) Cancel(ctx context.Context, tenant job.Tenant, id job.ID, by string, _ bool) (jetstream.Event, error) {
-	last, _, err := m.Last(ctx, tenant, id)
-	if err != nil || last.EventKind.Terminal() {
-		return last.Event, err
+func (m *memory) End(ctx context.Context, tenant job.Tenant, id job.ID, c jetstream.Cancelling) (jetstream.Event, bool, error) {
+	for {
+		last, found, err := m.Last(ctx, tenant, id)
+		switch {
+		case err != nil:
+			return jetstream.Event{}, false, err
+		case !found && !c.Force:
+			return jetstream.Event{}, false, jetstream.ErrNoJob
+		case last.EventKind.Terminal() || c.Spare && last.EventKind == job.Started:
+			return last.Event, false, nil
+		}
+		e := job.Event{EventKind: job.Cancelled, Job: id, Tenant: tenant, Priority: c.Priority, Time: m.Now(), By: c.By}
+		_, err = m.Append(ctx, &e, last.ChainSequence, "", "")
+		if !errors.Is(err, jetstream.ErrOvertaken) {
+			return e, err == nil, err
+		}
 	}
-	e := job.Event{EventKind: job.Cancelled, Job: id, Tenant: tenant, Time: m.Now(), By: by}
-	_, err = m.Append(ctx, &e, last.ChainSequence, "", "")
-	return e, err
+}
+
+func (m *memory) AppendAct(_ context.Context, a *jetstream.Act, _ string) error {
+	if err := m.effect("act %s by %s: %d", a.Call, a.By, a.Count); err != nil {
+		return err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.acts = append(m.acts, *a)
+	return nil
 }
 
 func (m *memory) FollowCancels(ctx context.Context, tell func(job.Event)) error {

@@ -29,6 +29,7 @@ type memory struct {
 	last    uint64           // sequence of the newest job
 	order   [10][]uint64     // sequences of jobs by priority; some may be gone
 	links   map[string][]int // places in events, by tenant and job
+	made    time.Time        // when the stream of events was
 	events  []jetstream.Link // the one at i has the chain sequence i+1; of a job that was removed it has no kind
 	buckets map[string]*bucket
 	agents  map[string]func(*jetstream.Offer) (jetstream.Reply, error)
@@ -36,6 +37,7 @@ type memory struct {
 	cancels map[int]func(job.Event)
 	letters map[uint64]jetstream.DeadLetter
 	api     jetstream.API
+	acts    []jetstream.Act
 	watches int
 	changed chan struct{} // closed at the next event
 	stirred chan struct{} // closed when jobs have changed
@@ -146,6 +148,7 @@ func (m *memory) AckWait() time.Duration     { return ackWait }
 func (m *memory) PresenceTTL() time.Duration { return presenceTTL }
 func (m *memory) EventsAge() time.Duration   { return eventsAge }
 func (m *memory) MaxBody() int               { return 1 << 20 }
+func (m *memory) AnswerBytes() int           { return 8 << 10 }
 
 func (m *memory) Connected() bool {
 	m.mu.Lock()
@@ -199,6 +202,17 @@ func (m *memory) Stored(_ context.Context, sequence uint64) (job.Message, error)
 	return job.Message{}, fmt.Errorf("read job %d: %w", sequence, jetstream.ErrGone)
 }
 
+func (m *memory) NextStored(_ context.Context, tenant job.Tenant, lane *job.Priority, after uint64) (job.Message, bool, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for sequence := after + 1; sequence <= m.last; sequence++ {
+		if s := m.jobs[sequence]; s != nil && s.message.Tenant == string(tenant) && (lane == nil || s.message.Priority == *lane) {
+			return s.message, true, nil
+		}
+	}
+	return job.Message{}, false, nil
+}
+
 func (m *memory) Depth(context.Context) (map[job.Lane]uint64, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -250,6 +264,17 @@ func (m *memory) FinishSoon(lease jetstream.Lease) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	delete(m.jobs, m.byLease(lease).message.Sequence)
+	m.stir()
+	return nil
+}
+
+func (m *memory) Erase(_ context.Context, sequence uint64) error {
+	if err := m.effect("erase %d", sequence); err != nil {
+		return err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.jobs, sequence)
 	m.stir()
 	return nil
 }

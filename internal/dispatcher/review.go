@@ -268,12 +268,6 @@ func (d *Dispatcher) expire(ctx context.Context, o *owned, why ending) {
 	}
 }
 
-// holds reports whether a ticket's lease is its job's: in a stream that was made again it may be another's.
-func (d *Dispatcher) holds(ctx context.Context, t *jetstream.Ticket) bool {
-	_, err := d.stored(ctx, t.Sequence, t.Tenant, t.Job)
-	return !errors.Is(err, jetstream.ErrGone)
-}
-
 // tearUp drops the ticket of a cancelled job and acks its delivery.
 func (d *Dispatcher) tearUp(ctx context.Context, key string) {
 	ticket, found, _, err := d.q.Ticket(ctx, key)
@@ -284,7 +278,13 @@ func (d *Dispatcher) tearUp(ctx context.Context, key string) {
 	if err != nil {
 		d.log.Debug("drop the ticket of a cancelled job", "job", ticket.Job, "error", err)
 	}
-	if won && d.holds(ctx, &ticket) {
-		d.finish(ctx, ticket.Lease)
+	if !won {
+		return
+	}
+	switch stored, err := d.stored(ctx, ticket.Sequence, ticket.Tenant, ticket.Job); {
+	case err == nil:
+		d.finish(ctx, &stored.message, ticket.Lease)
+	case !errors.Is(err, jetstream.ErrGone):
+		d.again(ticket.Lease, err)
 	}
 }

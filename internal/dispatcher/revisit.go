@@ -28,7 +28,7 @@ func (d *Dispatcher) revisit(ctx context.Context, o *owned) {
 	if link.EventKind.Terminal() {
 		ticket := d.ticket(o)
 		d.tearUp(ctx, ticket.Key()) // a job that was cancelled while no dispatcher was up
-		d.finish(ctx, o.lease)
+		d.finish(ctx, &o.message, o.lease)
 		return
 	}
 	again, err := d.duplicate(ctx, o, &link)
@@ -37,7 +37,7 @@ func (d *Dispatcher) revisit(ctx context.Context, o *owned) {
 		return
 	}
 	if again {
-		d.finish(ctx, o.lease)
+		d.finish(ctx, &o.message, o.lease)
 		d.log.Debug("dropped a second publish of an id", "tenant", o.job.Tenant, "job", o.job.ID)
 		return
 	}

@@ -99,7 +99,7 @@ func refusalsOf(attempts []failure.Attempt) map[string]string {
 // delivery still stands is acked.
 func (d *Dispatcher) settled(ctx context.Context, chain []jetstream.Link, failed jetstream.Link) error {
 	if n := len(chain); n > 0 && chain[n-1].EventKind.Terminal() && failed.Lease.Of(sequenceIn(chain)) {
-		d.finish(ctx, failed.Lease)
+		d.finishStored(ctx, sequenceIn(chain), failed.Lease)
 	}
 	return nil
 }
@@ -178,8 +178,7 @@ func (d *Dispatcher) retry(ctx context.Context, o *owned, decision failure.Decis
 		return err
 	}
 	o.last = last
-	ticket := d.ticket(o)
-	d.park(ctx, o, &ticket)
+	d.shelve(ctx, o)
 	return nil
 }
 
@@ -218,7 +217,7 @@ func (d *Dispatcher) end(ctx context.Context, o *owned, why ending) error {
 	if err != nil {
 		return err
 	}
-	d.finish(ctx, o.lease)
+	d.finish(ctx, &o.message, o.lease)
 	d.metrics.ended.WithLabelValues(string(job.Dead), string(why.reason)).Inc()
 	d.log.Warn("a job is dead", "tenant", o.job.Tenant, "job", o.job.ID, "reason", why.reason, "why", e.Message, "hash", e.Hash.Short())
 	return nil
@@ -241,7 +240,7 @@ func (d *Dispatcher) yield(ctx context.Context, o *owned, letter uint64) error {
 		}
 	}
 	if chain[len(chain)-1].EventKind.Terminal() {
-		d.finish(ctx, o.lease)
+		d.finish(ctx, &o.message, o.lease)
 	}
 	return nil
 }

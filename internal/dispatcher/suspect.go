@@ -16,7 +16,7 @@ const suspectTime = time.Second
 // host has gone down with the job, no host gets one of that tenant and hash meanwhile.
 func (b *brain) suspect(host string, e *jetstream.EndedJob, now time.Time) {
 	block := route.Block{
-		Host: route.HostID(host), Hash: e.Hash, Kind: e.Kind, Message: "a failure is being settled",
+		Host: route.HostID(host), Hash: e.Hash, Kind: e.Kind, Message: "a failure is being settled", Tenant: route.Tenant(e.Tenant),
 		Tenants: []route.Tenant{route.Everyone}, Until: now.Add(suspectTime),
 	}
 	if lost := (failure.Attempt{Kind: e.Kind}); lost.Lost() {

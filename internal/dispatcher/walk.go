@@ -155,16 +155,9 @@ func (d *Dispatcher) refuse(ctx context.Context, delivery jetstream.Delivery, in
 		d.log.Warn("an invalid job could not be ended; it is delivered again", "job", id, "error", err)
 		return
 	}
-	d.finish(ctx, delivery.Lease)
+	d.finish(ctx, &delivery.Message, delivery.Lease)
 	d.metrics.ended.WithLabelValues(string(job.Dead), string(failure.InvalidJob)).Inc()
 	d.log.Info("refused an invalid job", "tenant", delivery.Tenant, "job", id, "why", invalid)
-}
-
-// finish acks without waiting: an ack that is lost is repaired by the next delivery, which finds the chain ended.
-func (d *Dispatcher) finish(_ context.Context, lease jetstream.Lease) {
-	if err := d.q.FinishSoon(lease); err != nil {
-		d.log.Debug("ack", "error", err)
-	}
 }
 
 // offer asks the host's agent to take the job and reports whether the walk is over: with "accepted" the lease is

@@ -2,6 +2,7 @@ package dispatcher
 
 import (
 	"context"
+	"encoding/json"
 	"time"
 
 	"github.com/comfyherd/comfyherd/internal/job"
@@ -18,19 +19,23 @@ type wire interface {
 	hostWire
 	peerWire
 	letterWire
+	fileWire
 	ruleWire
 	watchWire
+	eventsWire
 }
 
 // jobsWire hands out the jobs of COMFY_JOBS and settles their leases.
 type jobsWire interface {
 	Puller(p job.Priority, take func(jetstream.Delivery)) (puller, error)
 	Stored(ctx context.Context, sequence uint64) (job.Message, error)
+	NextStored(ctx context.Context, tenant job.Tenant, lane *job.Priority, after uint64) (job.Message, bool, error)
 	Depth(ctx context.Context) (map[job.Lane]uint64, error)
 	Extend(lease jetstream.Lease) error
 	ExtendSurely(ctx context.Context, lease jetstream.Lease) error
 	Park(lease jetstream.Lease, rest time.Duration) error
 	FinishSoon(lease jetstream.Lease) error
+	Erase(ctx context.Context, sequence uint64) error
 	MaxBody() int
 	AckWait() time.Duration
 }
@@ -46,7 +51,7 @@ type chainWire interface {
 	Last(ctx context.Context, tenant job.Tenant, id job.ID) (jetstream.Link, bool, error)
 	LastOf(ctx context.Context, tenant job.Tenant, id job.ID, kind job.EventKind) (jetstream.Link, bool, error)
 	Chain(ctx context.Context, tenant job.Tenant, id job.ID) ([]jetstream.Link, error)
-	Cancel(ctx context.Context, tenant job.Tenant, id job.ID, by string, force bool) (jetstream.Event, error)
+	End(ctx context.Context, tenant job.Tenant, id job.ID, c jetstream.Cancelling) (jetstream.Event, bool, error)
 	EventsAge() time.Duration
 }
 
@@ -55,6 +60,7 @@ type roomWire interface {
 	PutTicket(ctx context.Context, t *jetstream.Ticket) (uint64, error)
 	Ticket(ctx context.Context, key string) (t jetstream.Ticket, found bool, claimed time.Time, err error)
 	Claim(ctx context.Context, key string, revision uint64) (bool, error)
+	TicketsSince(ctx context.Context) (uint64, error)
 }
 
 // blockWire holds blocks and strikes.
@@ -87,6 +93,8 @@ type peerWire interface {
 	BeatDispatcher(ctx context.Context, s *jetstream.DispatcherState) error
 	LeaveDispatcher(ctx context.Context, name string) error
 	ServeAPI(ctx context.Context, api jetstream.API) error
+	AnswerBytes() int
+	AppendAct(ctx context.Context, a *jetstream.Act, source string) error
 }
 
 // letterWire keeps the dead.
@@ -94,16 +102,15 @@ type letterWire interface {
 	Bury(ctx context.Context, m *job.Message, e *job.Event, last uint64) (uint64, error)
 	DeadLettersAfter(ctx context.Context, tenant job.Tenant, since time.Time, after uint64, tell func(jetstream.DeadLetter) bool) error
 	Purge(ctx context.Context, d *jetstream.DeadLetter) error
-	Requeue(ctx context.Context, d *jetstream.DeadLetter) (jetstream.Receipt, error)
+	Requeue(ctx context.Context, d *jetstream.DeadLetter, extra json.RawMessage) (jetstream.Receipt, error)
 	Requeued(ctx context.Context, d *jetstream.DeadLetter) (bool, error)
 }
 
 // ruleWire holds what operators have set.
 type ruleWire interface {
-	Affinities(ctx context.Context) (map[workflow.Hash]jetstream.Affinity, error)
 	SetAffinity(ctx context.Context, hash workflow.Hash, a jetstream.Affinity) error
 	RemoveAffinity(ctx context.Context, hash workflow.Hash) error
-	Tenants(ctx context.Context) (map[job.Tenant]jetstream.TenantSettings, error)
+	Tenant(ctx context.Context, tenant job.Tenant) (jetstream.TenantSettings, error)
 	SetTenant(ctx context.Context, tenant job.Tenant, s jetstream.TenantSettings) error
 	Slots(ctx context.Context, tenant job.Tenant) ([]jetstream.Slot, uint64, error)
 	PutSlots(ctx context.Context, tenant job.Tenant, slots []jetstream.Slot, revision uint64) (bool, error)
@@ -132,6 +139,14 @@ type onNATS struct{ *jetstream.Queue }
 
 func (w onNATS) Puller(p job.Priority, take func(jetstream.Delivery)) (puller, error) {
 	made, err := w.Queue.Puller(p, take)
+	if err != nil {
+		return nil, err
+	}
+	return made, nil
+}
+
+func (w onNATS) ReadEvents(after uint64, tell func(jetstream.Note)) (eventReader, error) {
+	made, err := w.Queue.ReadEvents(after, tell)
 	if err != nil {
 		return nil, err
 	}

@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/nats-io/jwt/v2"
 	"github.com/nats-io/nats-server/v2/server"
@@ -41,20 +42,9 @@ func guard(opts *server.Options, cfg Config) error {
 	}
 	opts.TrustedOperators = []*jwt.OperatorClaims{operator}
 	opts.SystemAccount = cfg.Access.System
-	opts.AccountResolver = resolver{cfg.Access}
+	opts.AccountResolver = &resolver{access: cfg.Access, operator: operator, begun: map[string]time.Time{}}
 	return nil
 }
-
-// resolver gives nats-server the tokens of accounts.
-type resolver struct{ access *Access }
-
-func (r resolver) Fetch(public string) (string, error) { return r.access.Account(public) }
-func (resolver) Store(string, string) error            { return errors.ErrUnsupported }
-func (resolver) IsReadOnly() bool                      { return true }
-func (resolver) Start(*server.Server) error            { return nil }
-func (resolver) IsTrackingUpdate() bool                { return false }
-func (resolver) Reload() error                         { return nil }
-func (resolver) Close()                                {}
 
 // UpdateAccount makes a new token of an account count at once: what it no longer grants is taken from connections that
 // stand, and connections of revoked users are closed. A token that the operator has not signed is refused.
@@ -73,10 +63,23 @@ func (s *Server) UpdateAccount(token string) error {
 	if !operator.DidSign(claims) {
 		return fmt.Errorf("update the account %s: the operator has not signed it", claims.Name)
 	}
+	return s.apply(claims, token)
+}
+
+// apply leaves an account alone that nats-server has loaded with this very token: to apply one takes from the account's
+// connections, for a moment, what they may do.
+func (s *Server) apply(claims *jwt.AccountClaims, token string) error {
+	s.applying.Lock()
+	defer s.applying.Unlock()
 	account, err := s.nats.LookupAccount(claims.Subject)
 	if err != nil {
 		return fmt.Errorf("update the account %s: %w", claims.Name, err)
 	}
+	loaded, told := standing(s.nats, claims.Subject), s.applied[claims.Subject]
+	if loaded != nil && loaded.Complete && loaded.Jwt == token && (told == "" || told == token) {
+		return nil
+	}
 	s.nats.UpdateAccountClaims(account, claims)
+	s.applied[claims.Subject] = token
 	return nil
 }

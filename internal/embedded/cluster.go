@@ -176,6 +176,19 @@ func (c *Cluster) Start(i int) error {
 	return c.awaitHealthy()
 }
 
+// UpdateAccount is Server.UpdateAccount for every server that runs; one that starts later asks for the token by itself.
+func (c *Cluster) UpdateAccount(token string) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var errs []error
+	for _, s := range c.servers {
+		if s != nil {
+			errs = append(errs, s.UpdateAccount(token))
+		}
+	}
+	return errors.Join(errs...)
+}
+
 // URL names all servers, stopped ones too, separated by commas as NATS_URL takes them.
 func (c *Cluster) URL() string {
 	urls := make([]string, len(c.cfgs))

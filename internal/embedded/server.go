@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"strconv"
+	"sync"
 	"syscall"
 	"time"
 
@@ -75,6 +76,9 @@ type Server struct {
 	url    string
 	token  string
 	access *Access
+
+	applying sync.Mutex        // guards applied, and is held while it changes
+	applied  map[string]string // the token of each account that was updated last
 }
 
 // Start starts a server and returns when it takes connections and JetStream is ready.
@@ -99,7 +103,7 @@ func start(cfg Config, r route) (*Server, error) {
 	if err != nil {
 		return nil, errors.Join(err, lock.release())
 	}
-	return &Server{nats: s, lock: lock, url: s.ClientURL(), token: opts.Authorization, access: cfg.Access}, nil
+	return &Server{nats: s, lock: lock, url: s.ClientURL(), token: opts.Authorization, access: cfg.Access, applied: map[string]string{}}, nil
 }
 
 func options(cfg Config, r route) (*server.Options, error) {

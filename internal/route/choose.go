@@ -200,7 +200,7 @@ func (f *Fleet) bigger(w *Want, x *facts, c set) {
 		x.sized[i].hosts.each(func(n int32) { most = max(most, f.hosts[n].memory) })
 	}
 	for _, o := range x.odd {
-		if o.HoldsFor(w.Tenant, w.Size) {
+		if o.forMemory() && o.HoldsFor(w.Tenant, w.Size) {
 			most = max(most, f.hosts[o.number].memory)
 		}
 	}

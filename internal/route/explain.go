@@ -38,8 +38,8 @@ type HostVerdict struct {
 	Until    time.Time `json:"until,omitzero"`
 }
 
-// Explain says of every host whether it may take the job now, and if not, the weightiest reason. Hosts are
-// sorted by name; hosts that are away are listed when their capability is known.
+// Explain says of every host whether it may take the job now, and if not, the weightiest reason, in words for the job's
+// tenant unless Want.Whole. Hosts are sorted by name; hosts that are away are listed when their capability is known.
 func (f *Fleet) Explain(w Want, now time.Time) []HostVerdict {
 	d := f.choose(&w, now)
 	x := f.use(w.Hash)
@@ -100,7 +100,7 @@ func (f *Fleet) verdict(w *Want, x *facts, n int32, now time.Time) HostVerdict {
 		return HostVerdict{Code: CodeExclude, Text: f.forbidden(w, x, n)}
 	}
 	if b, ok := f.Blocked(h.id, x.hash); ok && b.HoldsFor(w.Tenant, w.Size) {
-		return HostVerdict{Code: CodeBlocked, Text: blockText(&b), Until: b.Until}
+		return HostVerdict{Code: CodeBlocked, Text: blockText(&b, w), Until: b.Until}
 	}
 	switch {
 	case f.liable(w.Tenant):
@@ -161,15 +161,34 @@ func (x *facts) missing(h *host) string {
 	return strings.Join(texts, "; ")
 }
 
-func blockText(b *Block) string {
+// blockText tells the failure that a block follows to whom it belongs, and to operators. Others hear of what kind it was:
+// what a tenant's jobs are, and what became of them, is nobody else's business.
+func blockText(b *Block, w *Want) string {
 	text := "blocked"
 	if !b.Until.IsZero() {
 		text += " until " + b.Until.UTC().Format(time.RFC3339)
 	}
-	if b.Message != "" {
-		text += fmt.Sprintf(" after %q", b.Message)
+	kind := strings.ReplaceAll(string(b.Kind), "_", " ")
+	_, own := b.Own[w.Tenant]
+	switch {
+	case w.Whole || b.tenant() == w.Tenant:
+		if b.Message != "" {
+			text += fmt.Sprintf(" after %q", b.Message)
+		}
+	case own:
+		text += ": " + kind + " on jobs of several tenants"
+	default:
+		text += ": " + kind + " on jobs of others"
 	}
 	return text
+}
+
+// tenant is whose failure led to a block; of an old one that does not say so, whom it holds for when that is one alone.
+func (b *Block) tenant() Tenant {
+	if b.Tenant == "" && len(b.Tenants) == 1 {
+		return b.Tenants[0]
+	}
+	return b.Tenant
 }
 
 // forbidden is why the job or the affinity rules a host out; "" when they do not.

@@ -43,6 +43,7 @@ type Fleet struct {
 	models  map[string]*model
 	tenants map[Tenant]*tenantFacts
 	sweepAt int // tenants there may be before those of whom nothing is known are forgotten
+	usual   int // the most jobs that a tenant without settings may run at once; 0 = no cap
 	blocks  map[pair]*standing
 
 	vacant int // jobs that online hosts would take beyond those that they have
@@ -288,6 +289,10 @@ func (f *Fleet) Release(id HostID, tenant Tenant, job JobID) {
 // Slots is how many more jobs the hosts would take, whichever these are, and how many of their slots are occupied.
 func (f *Fleet) Slots() (vacant, occupied int) { return f.vacant, f.kept }
 
+// PutUsualCap sets the most jobs that each tenant may run at once for which PutTenant was not called; 0 = no cap. Call it
+// before anything else.
+func (f *Fleet) PutUsualCap(maxRunning int) { f.usual = max(maxRunning, 0) }
+
 // PutTenant sets a tenant's weight (1 when 0 or less) and the most jobs it may run at once (0 = no cap).
 func (f *Fleet) PutTenant(t Tenant, weight float64, maxRunning int) {
 	facts := f.tenant(t)
@@ -298,7 +303,7 @@ func (f *Fleet) tenant(t Tenant) *tenantFacts {
 	facts := f.tenants[t]
 	if facts == nil {
 		f.sweep()
-		facts = &tenantFacts{}
+		facts = &tenantFacts{maxRunning: f.usual}
 		f.tenants[t] = facts
 	}
 	return facts
@@ -313,7 +318,7 @@ func (f *Fleet) sweep() {
 		return
 	}
 	for name, t := range f.tenants {
-		if t.total == 0 && t.lanes == 0 && t.down == 0 && t.maxRunning == 0 && t.slots == 0 && (t.weight <= 0 || t.weight == 1) {
+		if t.total == 0 && t.lanes == 0 && t.down == 0 && t.maxRunning == f.usual && t.slots == 0 && (t.weight <= 0 || t.weight == 1) {
 			delete(f.tenants, name)
 		}
 	}

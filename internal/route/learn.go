@@ -130,20 +130,23 @@ func (f *Fleet) soonest(x *facts, now, deadline time.Time) (n int32, until time.
 const never = math.MaxInt64
 
 // freeAt is when a host with exactly as many jobs as slots is expected to have a free one, in Unix nanoseconds;
-// never for others and when a job's run time is unknown.
+// never for others and when a job's run time is unknown. Jobs that are being offered to it count as well: of those that
+// come together, the second one is placed before the host has said that it runs the first.
 func (h *host) freeAt() int64 {
-	soonest := int64(never)
-	if len(h.running) != h.slots || h.used() != h.slots {
+	first := int64(never)
+	if h.foreign > 0 || h.used() != h.slots {
 		return never
 	}
-	for i := range h.running {
-		took := h.running[i].facts.expected()
-		if took == 0 {
-			return never
+	for _, runs := range [...][]run{h.running, h.offered} {
+		for i := range runs {
+			took := runs[i].facts.expected()
+			if took == 0 {
+				return never
+			}
+			first = min(first, runs[i].Since.Add(took).UnixNano())
 		}
-		soonest = min(soonest, h.running[i].Since.Add(took).UnixNano())
 	}
-	return soonest
+	return first
 }
 
 // PrefetchAhead is how long before the expected end of a job its host may be given the next one. It hides the

@@ -140,6 +140,7 @@ func (s *story) block() {
 		Host: route.HostID(key[0]), Hash: workflow.Hash(key[1]), Until: noon.Add(time.Minute), Size: s.size(),
 		Kind:    pick(s.Rand, failure.OutOfMemory, failure.ExecutionError, failure.HostLost, failure.Incapable),
 		Tenants: []route.Tenant{pick(s.Rand, "*", s.tenant())},
+		Own:     pick(s.Rand, nil, map[route.Tenant]int64{s.tenant(): s.size()}),
 	}
 	s.fleet.PutBlock(b)
 	s.world.blocks[key] = b

@@ -241,7 +241,7 @@ func (frontier) moved(int, int)         {}
 func (b *turn) runs(c *class) int32 {
 	f := b.fleet
 	w := Want{
-		Hash: c.group.hash, Tenant: c.lane.tenant, Priority: c.lane.priority, Size: c.size,
+		Hash: c.group.hash, Tenant: c.lane.tenant, Priority: c.published, Size: c.size,
 		Wishes: c.group.wishes.Wishes, AvoidUntil: moment(c.avoidUntil), Since: moment(c.passed), passing: b.passing,
 	}
 	if b.host < 0 {

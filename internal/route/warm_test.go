@@ -8,9 +8,9 @@ import (
 	"github.com/comfyherd/comfyherd/internal/workflow"
 )
 
-// learned is a fleet in which hash 1 runs 10 s on a warm host and 14 s on a cold one, host "warm" runs it since
-// noon, and host "cold" is idle.
-func learned(prefetch int) *route.Fleet {
+// learned is a fleet in which hash 1 runs 10 s on a warm host and 18 s on a cold one, host "warm" runs it since
+// noon, or has been offered it then and has not answered yet, and host "cold" is idle.
+func learned(prefetch int, offered bool) *route.Fleet {
 	warm := online("warm")
 	warm.Prefetch, warm.Recent = prefetch, []workflow.Hash{hashOf(1)}
 	f := fleet(warm, online("cold"))
@@ -20,7 +20,12 @@ func learned(prefetch int) *route.Fleet {
 		f.ObserveRun(hashOf(1), host, took)
 		f.Release(host, "acme", "x")
 	}
-	warm.Running = []route.Run{{Tenant: "acme", Job: "y", Hash: hashOf(1), Since: noon}}
+	run := route.Run{Tenant: "acme", Job: "y", Hash: hashOf(1), Since: noon}
+	if offered {
+		f.Occupy("warm", run)
+		return f
+	}
+	warm.Running = []route.Run{run}
 	f.PutHost(warm)
 	return f
 }
@@ -44,23 +49,25 @@ func TestAWarmHostIsAwaitedOnlyWhenThatIsFaster(t *testing.T) {
 		{"has waited since it was worth it", 0, 13 * time.Second, 11 * time.Second, "none"},
 		{"has waited as long as is worth it", 0, 13 * time.Second, 10 * time.Second, "cold"},
 	} {
-		f, w := learned(c.prefetch), want(1)
-		if c.since > 0 {
-			w.Since = noon.Add(c.since)
-		}
-		got, _ := f.Choose(w, noon.Add(c.at))
-		if got == "" {
-			got = "none"
-		}
-		if string(got) != c.want {
-			t.Errorf("%s: %s, not %s", c.name, got, c.want)
+		for _, offered := range []bool{false, true} {
+			f, w := learned(c.prefetch, offered), want(1)
+			if c.since > 0 {
+				w.Since = noon.Add(c.since)
+			}
+			got, _ := f.Choose(w, noon.Add(c.at))
+			if got == "" {
+				got = "none"
+			}
+			if string(got) != c.want {
+				t.Errorf("%s (offered: %v): %s, not %s", c.name, offered, got, c.want)
+			}
 		}
 	}
 }
 
 func TestTheRoomAsksAgainWhenTheWaitForAWarmHostIsOver(t *testing.T) {
 	t.Parallel()
-	f, r := learned(0), route.NewRoom()
+	f, r := learned(0, false), route.NewRoom()
 	r.Put(route.Ticket{Sequence: 1, Priority: 5, Tenant: "acme", Job: "j", Hash: hashOf(1), Received: noon})
 	if _, ok := r.Next(f, "cold", noon.Add(11*time.Second)); ok {
 		t.Fatal("the cold host took the job")
@@ -111,5 +118,24 @@ func TestAJobIsHeldOnlyShortlyBeforeItsHostIsFree(t *testing.T) {
 	}
 	if _, ok := r.Next(f, "busy", ripe); !ok {
 		t.Error("not held shortly before")
+	}
+}
+
+func TestAHostOfWhichNobodyKnowsWhenItIsFreeMayHoldAJob(t *testing.T) {
+	t.Parallel()
+	busy := online("busy")
+	busy.Slots, busy.Prefetch = 2, 1
+	f := fleet(busy)
+	f.ObserveRun(hashOf(2), "busy", time.Minute)
+	busy.Running = []route.Run{{Tenant: "x", Job: "y", Hash: hashOf(2), Since: noon}}
+	f.PutHost(busy)
+	f.Occupy("busy", route.Run{Tenant: "x", Job: "z", Hash: hashOf(3), Since: noon})
+	if got := chosen(f, want(1)); got != "busy" {
+		t.Errorf("with one that may end at any time: %s", got)
+	}
+	f.Release("busy", "x", "z")
+	f.Occupy("busy", route.Run{Tenant: "x", Job: "z", Hash: hashOf(2), Since: noon})
+	if got := chosen(f, want(1)); got != "none" {
+		t.Errorf("a minute before either ends: %s", got)
 	}
 }

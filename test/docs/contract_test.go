@@ -27,16 +27,33 @@ var (
 		job.Input{}, job.Timeouts{}, job.Output{}, failure.Attempt{}, route.Block{}, route.HostVerdict{}, route.LaneStat{},
 		jetstream.Progress{}, jetstream.Unblocked{}, jetstream.HostEvent{}, jetstream.HostState{}, jetstream.RunningJob{}, jetstream.Blame{}, jetstream.HostCondition{}, jetstream.HostGrant{}, jetstream.Rest{},
 		jetstream.EndedJob{}, jetstream.ModelLoad{}, jetstream.DispatcherState{}, jetstream.Affinity{}, jetstream.TenantSettings{}, jetstream.Slot{}, jetstream.Ticket{},
-		jetstream.Reply{}, jetstream.Control{}, jetstream.HostInfo{},
+		jetstream.Reply{}, jetstream.Control{}, jetstream.HostInfo{}, jetstream.EventRow{}, jetstream.Act{},
+		jetstream.JobRow{}, jetstream.EventNote{}, jetstream.Mark{},
 	)
 	calls = named(
-		jetstream.StatusRequest{}, jetstream.CancelRequest{}, jetstream.BlocksRequest{}, jetstream.UnblockRequest{}, jetstream.DeadRequest{}, jetstream.RequeueRequest{}, jetstream.DrainRequest{},
+		jetstream.JobsRequest{}, jetstream.JobsAnswer{}, jetstream.EventsRequest{}, jetstream.EventsAnswer{},
+		jetstream.StatusRequest{}, jetstream.CancelRequest{}, jetstream.HostsRequest{}, jetstream.QueueRequest{}, jetstream.BlocksRequest{}, jetstream.UnblockRequest{}, jetstream.DeadRequest{}, jetstream.RequeueRequest{}, jetstream.DrainRequest{},
 		jetstream.AffinityRequest{}, jetstream.TenantsRequest{}, jetstream.WhyRequest{},
 		jetstream.JobStatus{}, jetstream.CancelAnswer{}, jetstream.HostsAnswer{}, jetstream.BlocksAnswer{},
 		jetstream.CountAnswer{}, jetstream.DeadAnswer{}, jetstream.RequeueAnswer{}, jetstream.AffinityAnswer{},
 		jetstream.TenantsAnswer{}, jetstream.WhyAnswer{}, jetstream.QueueAnswer{},
+		jetstream.FileRequest{}, jetstream.File{}, jetstream.FileAnswer{}, jetstream.FilePut{}, jetstream.FilePutAnswer{},
 	)
+	// headers are what carries the requests and answers of which bytes are the body.
+	headers = map[string][]string{
+		"FileAnswer":    {"Comfy-File-Size", "Comfy-File-Digest", "Comfy-Offset", "Comfy-Cursor", "Comfy-In-Order", "Content-Type"},
+		"FilePut":       {"Comfy-File", "Comfy-Upload", "Comfy-Offset", "Comfy-Cursor", "Comfy-File-Size", "Comfy-Last", "Comfy-File-Digest", "Content-Type"},
+		"FilePutAnswer": {"Comfy-Offset", "Comfy-Cursor", "name", "size", "digest", "content_type"},
+	}
 )
+
+// parts are the names of what a request or answer has.
+func parts(typ string) []string {
+	if names, are := headers[typ]; are {
+		return names
+	}
+	return namesOf(calls[typ])
+}
 
 func named(values ...any) map[string]reflect.Type {
 	types := map[string]reflect.Type{}
@@ -128,7 +145,7 @@ func TestEverySubjectIsDocumented(t *testing.T) {
 	var actual []string
 	for _, subject := range append(slices.Collect(maps.Values(code.constants())), readFiles(t, "jetstream/names.go").built()...) {
 		if strings.HasPrefix(subject, "comfy.") && strings.Count(subject, ".") > 1 && !strings.HasPrefix(subject, "comfy.job.") &&
-			!strings.HasPrefix(subject, "comfy.block.") && !strings.HasPrefix(subject, "comfy.host.") {
+			!strings.HasPrefix(subject, "comfy.block.") && !strings.HasPrefix(subject, "comfy.host.") && !strings.HasPrefix(subject, "comfy.operator.") {
 			actual = append(actual, subject)
 		}
 	}
@@ -283,15 +300,18 @@ func TestEverySetOfValuesIsDocumented(t *testing.T) {
 func TestEveryCallOfTheAPIIsDocumented(t *testing.T) {
 	t.Parallel()
 	said := map[string][]string{} // of each type of request, in any call
-	for table, c := range map[string]struct{ prefix, maker, methods string }{
-		"api":          {"comfy.api.", "answering", "api"},
-		"tenant calls": {"comfy.tenants.<tenant>.", "TenantJSON", "tenant"},
+	for table, c := range map[string]struct {
+		prefix, methods string
+		makers          []string
+	}{
+		"api":          {"comfy.api.", "api", []string{"answering"}},
+		"tenant calls": {"comfy.tenants.<tenant>.", "tenant", []string{"TenantJSON", "TenantFileGet", "TenantFilePut"}},
 	} {
-		checkCalls(t, docs.Table(contract(t), table), c.prefix, endpoints(t, c.maker, c.methods), said)
+		checkCalls(t, docs.Table(contract(t), table), c.prefix, endpoints(t, c.makers, c.methods), said)
 	}
 	delete(said, "")
 	for name, fields := range said {
-		same(t, "request field of "+name, slices.Compact(slices.Sorted(slices.Values(fields))), namesOf(calls[name]))
+		same(t, "request field of "+name, slices.Compact(slices.Sorted(slices.Values(fields))), parts(name))
 	}
 }
 
@@ -306,10 +326,9 @@ func checkCalls(t *testing.T, rows []docs.Row, prefix string, actual map[string]
 		if !known {
 			continue
 		}
-		answer := namesOf(calls[types[1]])
-		same(t, "answer of "+call, docs.Code(row[2]), answer)
+		same(t, "answer of "+call, docs.Code(row[2]), parts(types[1]))
 		for _, name := range docs.Code(row[1]) {
-			if types[0] == "" || !slices.Contains(namesOf(calls[types[0]]), name) {
+			if types[0] == "" || !slices.Contains(parts(types[0]), name) {
 				t.Errorf("docs/contract.md has %q in a request %s, where nobody reads it", name, call)
 			}
 		}
@@ -318,9 +337,9 @@ func checkCalls(t *testing.T, rows []docs.Row, prefix string, actual map[string]
 	same(t, "call", documented, slices.Collect(maps.Keys(actual)))
 }
 
-// endpoints reads which calls there are, whose handlers are methods that begin with a word and are made endpoints of by a
-// maker, and the types of their requests ("" for an empty one) and answers.
-func endpoints(t *testing.T, maker, methods string) map[string][2]string {
+// endpoints reads which calls there are, whose handlers are methods that begin with a word and are made endpoints of by one
+// of the makers, and the types of their requests ("" for an empty one) and answers.
+func endpoints(t *testing.T, makers []string, methods string) map[string][2]string {
 	t.Helper()
 	code := read(t, "internal/dispatcher")
 	types := map[string][2]string{}
@@ -333,7 +352,7 @@ func endpoints(t *testing.T, maker, methods string) map[string][2]string {
 	for _, pair := range nodes[*ast.KeyValueExpr](code) {
 		name, isName := literal(pair.Key)
 		call, isCall := pair.Value.(*ast.CallExpr)
-		if !isName || !isCall || typeName(call.Fun) != maker {
+		if !isName || !isCall || !slices.Contains(makers, typeName(call.Fun)) {
 			continue
 		}
 		found[name] = types[call.Args[0].(*ast.SelectorExpr).Sel.Name]

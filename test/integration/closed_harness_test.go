@@ -45,7 +45,15 @@ func startClosedWith(t *testing.T, cfg jetstream.Config, hosts ...comfysim.Confi
 			t.Error(err)
 		}
 	})
-	f.options = []nats.Option{nats.UserCredentials(f.creds(folder.Dispatcher())), nats.CustomInboxPrefix("_INBOX_dispatcher")}
+	f.begin(jetstream.Config{}, hosts...)
+	return f
+}
+
+// begin starts what is not NATS.
+func (f *closed) begin(cfg jetstream.Config, hosts ...comfysim.Config) {
+	f.t.Helper()
+	f.cfg = cfg
+	f.options = []nats.Option{nats.UserCredentials(f.creds(f.folder.Dispatcher())), nats.CustomInboxPrefix("_INBOX_dispatcher")}
 	f.start(setup{hosts: hosts, noAgents: true, foreign: true})
 	for _, host := range hosts {
 		f.host(host.Name, access.AgentSettings{})
@@ -53,11 +61,21 @@ func startClosedWith(t *testing.T, cfg jetstream.Config, hosts ...comfysim.Confi
 	f.awaitPresence(len(hosts))
 	f.dispatcher(dispatcher.Config{})
 	f.awaitHosts(len(hosts))
-	return f
 }
 
 // serve starts the server, and tells it what changes in the folder, as `dispatcher run --access` does.
 func (f *closed) serve() {
+	f.t.Helper()
+	f.follow(func(cfg embedded.Config) (tell func(string) error, err error) {
+		if f.nats, err = embedded.Start(cfg); err != nil {
+			return nil, err
+		}
+		return f.nats.UpdateAccount, nil
+	})
+}
+
+// follow has NATS started, and tells it what changes in the folder until the test ends.
+func (f *closed) follow(start func(embedded.Config) (tell func(token string) error, err error)) {
 	f.t.Helper()
 	operator, system, err := f.folder.Server()
 	if err != nil {
@@ -67,7 +85,7 @@ func (f *closed) serve() {
 	if err != nil {
 		f.t.Fatal(err)
 	}
-	f.nats, err = embedded.Start(embedded.Config{
+	tell, err := start(embedded.Config{
 		Port: -1, StoreDir: f.dir,
 		Access: &embedded.Access{Operator: operator, System: system, Account: f.folder.Account},
 	})
@@ -78,7 +96,7 @@ func (f *closed) serve() {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		err := tracker.Run(ctx, f.nats.UpdateAccount, func(err error) { f.t.Logf("follow the folder: %v", err) })
+		err := tracker.Run(ctx, tell, func(err error) { f.t.Logf("follow the folder: %v", err) })
 		if !errors.Is(err, context.Canceled) {
 			f.t.Errorf("follow the folder: %v", err)
 		}
@@ -102,7 +120,7 @@ func (f *closed) host(name string, s access.AgentSettings) (stop, kill func()) {
 	f.t.Helper()
 	own := *f.fleet
 	own.options = []nats.Option{nats.UserCredentials(f.creds(f.folder.Agent(name, s)))}
-	own.cfg.APIPrefix, own.cfg.NoConsumers = access.JetStreamPrefix, true // as the credentials say
+	own.cfg = jetstream.Config{APIPrefix: access.JetStreamPrefix, NoConsumers: true} // as the credentials say
 	f.eventually("NATS lets host "+name+" into the fleet", func() bool {
 		nc, err := nats.Connect(f.url, own.options...)
 		if err != nil {

@@ -92,7 +92,7 @@ func TestWhatSomebodyElseWritesNeitherPanicsNorStopsALane(t *testing.T) {
 	}
 	var blocks jetstream.BlocksAnswer
 	if err := f.q.Call(f.context(), "blocks", jetstream.BlocksRequest{}, &blocks); err != nil || len(blocks.Blocks) > 0 {
-		t.Errorf("blocks: %s, %v", blocks.Blocks, err)
+		t.Errorf("blocks: %v, %v", blocks.Blocks, err)
 	}
 	var hosts jetstream.HostsAnswer
 	if err := f.q.Call(f.context(), "hosts", struct{}{}, &hosts); err != nil || len(hosts.Hosts) != 3 {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"flag"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/url"
 	"os"
@@ -49,6 +50,7 @@ type fleet struct {
 	url    string // of NATS
 
 	options []nats.Option // of every connection
+	log     io.Writer     // what dispatchers and agents log, down to debug; nil: errors, on standard error
 }
 
 type setup struct {
@@ -59,6 +61,7 @@ type setup struct {
 	hosts       []comfysim.Config // by Name
 	noAgents    bool
 	foreign     bool // the test writes into chains, to which then no invariant applies
+	log         io.Writer
 }
 
 // patience bounds every wait for an event; a test that needs it all has failed. It is more than two leases of the usual
@@ -67,7 +70,7 @@ const patience = 75 * time.Second
 
 func start(t *testing.T, s setup) *fleet {
 	t.Helper()
-	f := &fleet{t: t, cfg: s.jetstream, sims: map[string]*comfysim.Server{}, dir: t.TempDir()}
+	f := &fleet{t: t, cfg: s.jetstream, sims: map[string]*comfysim.Server{}, dir: t.TempDir(), log: s.log}
 	f.startNATS(-1)
 	f.url = f.nats.URL()
 	t.Cleanup(func() {
@@ -187,6 +190,9 @@ func (f *fleet) connectTo(url string) (*nats.Conn, *jetstream.Queue) {
 }
 
 func (f *fleet) logger() *slog.Logger {
+	if f.log != nil {
+		return slog.New(slog.NewTextHandler(f.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	}
 	level := slog.LevelError
 	if os.Getenv("COMFYHERD_TEST_LOG") != "" {
 		level = slog.LevelDebug

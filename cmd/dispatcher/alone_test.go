@@ -1,0 +1,93 @@
+package main_test
+
+import (
+	"context"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	main "github.com/comfyherd/comfyherd/cmd/dispatcher"
+	"github.com/comfyherd/comfyherd/internal/embedded"
+	"github.com/comfyherd/comfyherd/jetstream"
+)
+
+// startAlone is a NATS with all streams and no dispatcher.
+func startAlone(t *testing.T) *fleet {
+	t.Helper()
+	server, err := embedded.Start(embedded.Config{Port: -1, StoreDir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := server.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	nc, err := nats.Connect(server.URL(), nats.Timeout(10*time.Second))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	q, err := jetstream.Open(t.Context(), nc, jetstream.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	q.Close()
+	return &fleet{url: server.URL()}
+}
+
+func TestWithoutADispatcherCommandsDoWhatTheyCanAndSayWhatIsMissing(t *testing.T) {
+	t.Parallel()
+	f := startAlone(t)
+	code, _, say := f.ask(t, picture, "submit", "-", "--wait", "--timeout=1s")
+	if code != 4 || !strings.Contains(say, "no dispatcher is running, and until one does all jobs wait") {
+		t.Errorf("submit --wait: code %d, said %s", code, say)
+	}
+	input := filepath.Join(t.TempDir(), "cat.png")
+	if err := os.WriteFile(input, []byte("a cat"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	load := `{"10":{"class_type":"LoadImage","inputs":{"image":"x.png"}},"9":{"class_type":"SaveImage","inputs":{"images":["10",0],"filename_prefix":"ComfyUI"}}}`
+	if code, out, say := f.ask(t, load, "submit", "-", "--id=kept", "--input=10.image="+input); code != 0 || out != "kept\n" {
+		t.Errorf("submit --input: code %d, %q, %s", code, out, say)
+	}
+	f.expect(t, 0, []string{"cancel", "early", "--force", "--tenant=acme"}, "acme/early cancelled")
+	f.expect(t, 0, []string{"status", "acme/early"}, "job early of tenant acme, priority 5", "cancelled")
+	f.expect(t, 0, []string{"cancel", "acme/early"}, "acme/early was already cancelled")
+	f.expect(t, 1, []string{"status", "nobody"}, "dispatcher: tenant default has no job nobody")
+	for _, args := range [][]string{{"jobs"}, {"why", "early"}, {"queue"}, {"fetch", "early", "--out=" + t.TempDir()}, {"cancel", "--all", "--yes"}} {
+		f.expect(t, 1, args, "no dispatcher is running on this NATS: start one with `dispatcher run`")
+	}
+	text := told(t, f.url, []string{"watch", "--all", "--tenant=acme"}, "cancelled")
+	if !strings.Contains(text, "acme/early") {
+		t.Errorf("watch said %q", text)
+	}
+
+	ctx, cancel := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	defer running.Wait()
+	defer cancel()
+	begin := sync.OnceFunc(func() {
+		running.Go(func() {
+			if code := main.Run(ctx, []string{"run", "--nats-url=" + f.url, "--log-level=error"}, nil, io.Discard, io.Discard); code != 0 {
+				t.Errorf("dispatcher run ended with %d", code)
+			}
+		})
+	})
+	waits := &ear{heard: func(said string) {
+		if strings.Contains(said, "no dispatcher is running") {
+			begin() // only now
+		}
+	}}
+	bounded, stop := context.WithTimeout(t.Context(), patience)
+	defer stop()
+	if code := main.Run(bounded, []string{"wait", "acme/early", "--nats-url=" + f.url}, nil, waits, waits); code != 3 || !strings.Contains(waits.text(), "early: cancelled by ") {
+		t.Errorf("wait: code %d, said %s", code, waits.text())
+	}
+}

@@ -1,0 +1,97 @@
+package bench
+
+import (
+	"fmt"
+
+	"github.com/nats-io/nats.go"
+	natsjs "github.com/nats-io/nats.go/jetstream"
+
+	"github.com/comfyherd/comfyherd/internal/access"
+	"github.com/comfyherd/comfyherd/internal/embedded"
+	"github.com/comfyherd/comfyherd/jetstream"
+)
+
+// holders are those who have credentials in a closed fleet. In an open one they are nil, and everybody connects without.
+type holders struct {
+	server      *embedded.Access
+	dispatchers string            // file of credentials
+	agents      map[string]string // by host
+	tenants     []string          // in the order of the load
+}
+
+// makeHolders makes an access folder for everybody who takes part.
+func makeHolders(cfg *Config, dir string) (*holders, error) {
+	folder, err := access.Init(dir)
+	if err != nil {
+		return nil, err
+	}
+	k := &holders{agents: map[string]string{}}
+	if k.dispatchers, err = folder.Dispatcher(); err != nil {
+		return nil, err
+	}
+	for i := range cfg.Tenants {
+		creds, err := folder.Tenant(tenantName(i), access.TenantSettings{})
+		if err != nil {
+			return nil, err
+		}
+		k.tenants = append(k.tenants, creds)
+	}
+	hosts := []string{busyHost}
+	for i := range cfg.Hosts {
+		hosts = append(hosts, hostName(i))
+	}
+	for _, host := range hosts {
+		if k.agents[host], err = folder.Agent(host, access.AgentSettings{}); err != nil {
+			return nil, err
+		}
+	}
+	operator, system, err := folder.Server()
+	if err != nil {
+		return nil, err
+	}
+	k.server = &embedded.Access{Operator: operator, System: system, Account: folder.Account}
+	return k, nil
+}
+
+func (k *holders) dispatcher() string {
+	if k == nil {
+		return ""
+	}
+	return k.dispatchers
+}
+
+// asDispatcher are the options of a bare connection that may make streams.
+func (k *holders) asDispatcher() []nats.Option {
+	if k == nil {
+		return nil
+	}
+	return []nats.Option{nats.UserCredentials(k.dispatchers), nats.CustomInboxPrefix("_INBOX_dispatcher")}
+}
+
+// agent gives the credentials of a host's agent, and how it opens the queue with them.
+func (k *holders) agent(host string) (creds string, cfg jetstream.Config) {
+	if k == nil {
+		return "", jetstream.Config{}
+	}
+	return k.agents[host], jetstream.Config{APIPrefix: access.JetStreamPrefix, NoConsumers: true}
+}
+
+// publishers are those of each tenant, or the one that all share in an open fleet.
+func (s *stage) publishers(all natsjs.JetStream) ([]natsjs.JetStream, error) {
+	if s.place.holders == nil {
+		return []natsjs.JetStream{all}, nil
+	}
+	publishers := make([]natsjs.JetStream, 0, len(s.place.holders.tenants))
+	for i, creds := range s.place.holders.tenants {
+		nc, err := s.place.bare(nats.UserCredentials(creds))
+		if err != nil {
+			return nil, fmt.Errorf("tenant %s: %w", tenantName(i), err)
+		}
+		js, err := s.place.publisher(nc)
+		if err != nil {
+			return nil, err
+		}
+		publishers = append(publishers, js)
+	}
+	return publishers, nil
+}

@@ -1,0 +1,238 @@
+package dispatcher
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/jetstream"
+)
+
+// fileWire holds the files of jobs.
+type fileWire interface {
+	Secret(ctx context.Context, use string) ([]byte, error)
+	MaxChunk() int
+	StatFile(ctx context.Context, store, name string) (jetstream.File, error)
+	FileChunk(ctx context.Context, store, name string, from jetstream.FilePlace, offset int64, most int) (jetstream.FileChunk, error)
+	AddPart(ctx context.Context, u *jetstream.Upload, body []byte) error
+	FinishUpload(ctx context.Context, u *jetstream.Upload, contentType, digest string) (jetstream.File, error)
+}
+
+// files answers the calls on files. It keeps nothing from one call to the next, so another dispatcher may answer that:
+// what has to be known then is in the cursor, which the asker gives back. A file is a tenant's when its name begins with
+// the tenant's name and a slash; that is looked at here, and nowhere below.
+type files struct {
+	q       fileWire
+	most    int64 // bytes of a file that is put
+	cursors cursors
+}
+
+const (
+	mostFile        = 4 << 30 // bytes, unless the configuration says otherwise
+	mostName        = 1024    // bytes
+	mostContentType = 256     // bytes
+)
+
+func newFiles(q fileWire, most int64) *files {
+	return &files{q: q, most: most, cursors: cursors{read: q.Secret}}
+}
+
+func (f *files) endpoints() map[string]jetstream.TenantEndpoint {
+	return map[string]jetstream.TenantEndpoint{
+		"file.get":  jetstream.TenantFileGet(f.tenantGet),
+		"file.put":  jetstream.TenantFilePut(f.tenantPut),
+		"file.stat": jetstream.TenantJSON(f.tenantStat),
+	}
+}
+
+func (f *files) tenantStat(ctx context.Context, tenant job.Tenant, r jetstream.FileRequest) (jetstream.File, error) {
+	store, err := storeOf(tenant, &r)
+	if err != nil {
+		return jetstream.File{}, err
+	}
+	file, err := f.q.StatFile(ctx, store, r.Name)
+	return file, fileRefusal(err)
+}
+
+func (f *files) tenantGet(ctx context.Context, tenant job.Tenant, r jetstream.FileRequest) (jetstream.FileAnswer, error) {
+	var answer jetstream.FileAnswer
+	store, err := storeOf(tenant, &r)
+	if err != nil {
+		return answer, err
+	}
+	if r.Limit < 0 {
+		return answer, badRequest("limit is %d: give a number of bytes, or leave it out", r.Limit)
+	}
+	most := f.q.MaxChunk()
+	if r.Limit > 0 {
+		most = min(most, r.Limit)
+	}
+	var from jetstream.FilePlace
+	about := scope{"get", string(tenant), store, r.Name}
+	if r.Cursor != "" {
+		place, err := f.cursors.open(ctx, about, r.Cursor)
+		if err != nil {
+			return answer, err
+		}
+		if err := from.UnmarshalBinary(place); err != nil {
+			return answer, badRequest("the cursor is of another version: begin again without one")
+		}
+	}
+	if answer.FileChunk, err = f.q.FileChunk(ctx, store, r.Name, from, r.Offset, most); err != nil {
+		return answer, fileRefusal(err)
+	}
+	place, err := answer.Next.AppendBinary(nil)
+	if err == nil {
+		answer.Cursor, err = f.cursors.close(ctx, about, place)
+	}
+	return answer, err
+}
+
+// tenantPut stores a piece of a file. Its order of effects: the part, then, with the last one, the description that makes it a
+// file, then the parts of the file that had the name are removed. A crash in between leaves what the asker's repeated
+// request goes on with, or parts that their age removes.
+func (f *files) tenantPut(ctx context.Context, tenant job.Tenant, p jetstream.FilePut) (jetstream.FilePutAnswer, error) {
+	var answer jetstream.FilePutAnswer
+	if err := f.checkPut(tenant, &p); err != nil {
+		return answer, err
+	}
+	u, about, err := f.upload(ctx, tenant, &p)
+	if err != nil {
+		return answer, err
+	}
+	if u.Offset() != p.Offset {
+		return answer, badRequest("this piece begins at byte %d, and its cursor says %d: give back the cursor of the answer before", p.Offset, u.Offset())
+	}
+	if len(p.Body) > 0 {
+		if err := f.q.AddPart(ctx, u, p.Body); err != nil {
+			return answer, fileRefusal(err)
+		}
+	}
+	answer.Offset = u.Offset()
+	if p.Last {
+		file, err := f.q.FinishUpload(ctx, u, p.ContentType, p.Digest)
+		answer.File = &file
+		return answer, fileRefusal(err)
+	}
+	state, err := u.AppendBinary(nil)
+	if err == nil {
+		answer.Cursor, err = f.cursors.close(ctx, about, state)
+	}
+	return answer, err
+}
+
+// upload is how far it is. Its parts have a name that follows from who puts what, so that a repeated first piece finds
+// itself and nobody can aim at the parts of another.
+func (f *files) upload(ctx context.Context, tenant job.Tenant, p *jetstream.FilePut) (*jetstream.Upload, scope, error) {
+	about := scope{"put", string(tenant), p.Name, p.Upload}
+	var state []byte
+	var err error
+	if p.Cursor != "" {
+		if state, err = f.cursors.open(ctx, about, p.Cursor); err != nil {
+			return nil, about, err
+		}
+	}
+	key, err := f.cursors.key(ctx, false)
+	if err != nil {
+		return nil, about, err
+	}
+	u, err := jetstream.NewUpload(jetstream.InputsStore, p.Name, append(scope{"parts"}, about...).name(key))
+	if err == nil && p.Cursor != "" && u.UnmarshalBinary(state) != nil {
+		err = badRequest("the cursor is of another version: begin again with another upload")
+	}
+	return u, about, err
+}
+
+var uploads = regexp.MustCompile(`^[A-Za-z0-9_-]{8,128}$`)
+
+func (f *files) checkPut(tenant job.Tenant, p *jetstream.FilePut) error {
+	if err := checkNewName(tenant, p.Name); err != nil {
+		return err
+	}
+	end := p.Offset + int64(len(p.Body))
+	switch {
+	case !uploads.MatchString(p.Upload):
+		return badRequest("Comfy-Upload is %.140q: name each upload by 8 to 128 random characters of A-Z a-z 0-9 _ -", p.Upload)
+	case len(p.Body) > f.q.MaxChunk():
+		return &jetstream.TooBig{Message: fmt.Sprintf("this piece has %d bytes: a piece may have %d", len(p.Body), f.q.MaxChunk())}
+	case end < 0 || end > f.most || p.Size > f.most:
+		return &jetstream.TooBig{Message: fmt.Sprintf("a file may have %d bytes here, and this one has %d or more: make it smaller, or have --max-input of the dispatchers raised",
+			f.most, max(end, p.Size))}
+	case p.Size >= 0 && (end > p.Size || p.Last && end != p.Size):
+		return badRequest("Comfy-File-Size says %d, and with this piece there are %d bytes", p.Size, end)
+	case len(p.Body) == 0 && !p.Last:
+		return badRequest("this piece has no bytes: only the last one may have none, and says Comfy-Last: true")
+	case p.Last && p.Digest == "":
+		return badRequest("Comfy-File-Digest is missing: the last piece says SHA-256= and the file's SHA-256 in base64url")
+	case len(p.ContentType) > mostContentType:
+		return badRequest("Content-Type has %d bytes: at most %d", len(p.ContentType), mostContentType)
+	}
+	return nil
+}
+
+// storeOf is where a request looks, when the name is one that the tenant may say.
+func storeOf(tenant job.Tenant, r *jetstream.FileRequest) (string, error) {
+	if err := checkOwnName(tenant, r.Name); err != nil {
+		return "", err
+	}
+	switch r.Store {
+	case "", jetstream.Outputs:
+		return jetstream.OutputsStore, nil
+	case jetstream.Inputs:
+		return jetstream.InputsStore, nil
+	}
+	return "", badRequest("store is %.40q: outputs or inputs", r.Store)
+}
+
+func checkOwnName(tenant job.Tenant, name string) error {
+	own := string(tenant) + "/"
+	switch {
+	case len(name) <= len(own) || !strings.HasPrefix(name, own):
+		return badRequest("the file is named %.200q: your files' names begin with %q", name, own)
+	case len(name) > mostName:
+		return badRequest("the file's name has %d bytes: at most %d", len(name), mostName)
+	case !utf8.ValidString(name):
+		return badRequest("the file's name is not UTF-8")
+	}
+	return nil
+}
+
+// checkNewName also refuses what somebody might one day take for a path.
+func checkNewName(tenant job.Tenant, name string) error {
+	if err := checkOwnName(tenant, name); err != nil {
+		return err
+	}
+	if strings.ContainsFunc(name, func(r rune) bool { return unicode.IsControl(r) || unicode.Is(unicode.Cf, r) || r == '\\' }) {
+		return badRequest("the file's name %.200q has a backslash, or characters that do not show", name)
+	}
+	for step := range strings.SplitSeq(name, "/") {
+		if step == "" || step == "." || step == ".." {
+			return badRequest("the file's name %.200q has a part between slashes that is %q", name, step)
+		}
+	}
+	return nil
+}
+
+func badRequest(format string, args ...any) error {
+	return &jetstream.BadRequest{Message: fmt.Sprintf(format, args...)}
+}
+
+// fileRefusal tells an error of the stores with its code.
+func fileRefusal(err error) error {
+	switch {
+	case errors.Is(err, jetstream.ErrNoFile):
+		return &jetstream.NotFound{Message: err.Error() + "; files are kept for a time, and removed then"}
+	case errors.Is(err, jetstream.ErrReplaced), errors.Is(err, jetstream.ErrDamaged) && !errors.Is(err, jetstream.ErrMissing):
+		return &jetstream.Conflict{Message: err.Error()}
+	case errors.Is(err, jetstream.ErrBusy):
+		return &jetstream.TooMany{Message: err.Error()}
+	case errors.Is(err, jetstream.ErrNoSpace):
+		return &jetstream.Failed{Message: "507 insufficient storage: " + err.Error()}
+	}
+	return err
+}

@@ -1,0 +1,47 @@
+package dispatcher
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/jetstream"
+)
+
+// finish removes a job that has ended from COMFY_JOBS. It does not wait for the ack: one that is lost is repaired by the
+// next delivery, which finds the chain ended. A job with extra_data is erased, since an acked message stays in the files of
+// NATS until they are written anew; agents may not do that and hand such a job back.
+func (d *Dispatcher) finish(ctx context.Context, m *job.Message, lease jetstream.Lease) {
+	if job.HasExtraData(m.Body) {
+		if err := d.q.Erase(ctx, m.Sequence); err != nil {
+			d.again(lease, err)
+			return
+		}
+	}
+	if err := d.q.FinishSoon(lease); err != nil {
+		d.log.Debug("ack", "error", err)
+	}
+}
+
+// finishStored is finish for a job whose message is not at hand.
+func (d *Dispatcher) finishStored(ctx context.Context, sequence uint64, lease jetstream.Lease) {
+	message, err := d.q.Stored(ctx, sequence)
+	switch {
+	case err == nil:
+		d.finish(ctx, &message, lease)
+	case !errors.Is(err, jetstream.ErrGone):
+		d.again(lease, err)
+	}
+}
+
+// finishPause is when an ended job that could not be removed is delivered again.
+const finishPause = time.Second
+
+// again leaves an ended job to another delivery.
+func (d *Dispatcher) again(lease jetstream.Lease, err error) {
+	d.log.Warn("an ended job could not be removed from COMFY_JOBS; it is tried again", "error", err, "in", finishPause)
+	if err := d.q.Park(lease, finishPause); err != nil {
+		d.log.Debug("park", "error", err)
+	}
+}

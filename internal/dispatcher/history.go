@@ -1,0 +1,291 @@
+package dispatcher
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/comfyherd/comfyherd/internal/history"
+	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/jetstream"
+)
+
+// jobHistory knows every job whose events are stored, for those who ask for lists. It reads the stream of events on a
+// goroutine of its own, away from the brain, which needs none of it: every few seconds what is new, and at once when
+// somebody asks. Whoever asks gets what was stored up to that moment.
+type jobHistory struct {
+	q    eventsWire
+	warn *slog.Logger
+	wake chan struct{} // holds one
+
+	mu    sync.RWMutex // guards all below
+	fold  *history.Fold
+	next  *pass // that begins after now
+	asked int   // who waits for a pass
+	state jetstream.EventsState
+	read  uint64 // sequence up to which the events are folded
+}
+
+// eventsWire reads the stored events.
+type eventsWire interface {
+	EventsState(ctx context.Context) (jetstream.EventsState, error)
+	ReadEvents(after uint64, tell func(jetstream.Note)) (eventReader, error)
+	EventsPage(ctx context.Context, tenant job.Tenant, r jetstream.EventsRequest) (jetstream.EventsAnswer, error)
+	Rows(asked int) int
+}
+
+type eventReader interface {
+	Read(ctx context.Context, upTo uint64) (bool, error)
+	Last() uint64
+	Close()
+}
+
+// pass reads what was stored when it began.
+type pass struct {
+	done chan struct{}
+	err  error // of a pass that is done
+}
+
+const (
+	historyPause = 3 * time.Second // after which new events are read that nobody has asked for
+	historyRetry = 250 * time.Millisecond
+	historyLook  = 50_000      // places in the order of events that one page may look at
+	answerRoom   = time.Second // of a call's time, for the answer that it could not be done
+)
+
+func newJobHistory(q eventsWire, rows int, log *slog.Logger) *jobHistory {
+	return &jobHistory{q: q, warn: log, wake: make(chan struct{}, 1), fold: history.New(rows), next: &pass{done: make(chan struct{})}}
+}
+
+// loop reads until ctx ends.
+func (h *jobHistory) loop(ctx context.Context) error {
+	var reader eventReader
+	defer func() {
+		if reader != nil {
+			reader.Close()
+		}
+	}()
+	failing := false
+	for ctx.Err() == nil {
+		p := h.begin()
+		reader, p.err = h.catchUp(ctx, reader)
+		close(p.done)
+		if failed := p.err != nil && ctx.Err() == nil; failed != failing {
+			if failing = failed; failing {
+				h.warn.Warn("lists of jobs are out of date: their events cannot be read; it is tried again", "error", p.err)
+			}
+		}
+		if p.err != nil {
+			sleep(ctx, historyRetry) // whoever asks has to wait for it
+			continue
+		}
+		h.rest(ctx)
+	}
+	return ctx.Err()
+}
+
+func (h *jobHistory) begin() *pass {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	p := h.next
+	h.next = &pass{done: make(chan struct{})}
+	return p
+}
+
+// rest ends when its time is over, or somebody asks.
+func (h *jobHistory) rest(ctx context.Context) {
+	timer := time.NewTimer(historyPause)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-h.wake:
+	case <-ctx.Done():
+	}
+}
+
+// catchUp reads up to what is stored now. A stream that was made again, or that has lost its newest events, is read from
+// its first.
+func (h *jobHistory) catchUp(ctx context.Context, reader eventReader) (eventReader, error) {
+	state, err := h.q.EventsState(ctx)
+	if err != nil {
+		return reader, err
+	}
+	anew := reader == nil || !state.Made.Equal(h.made()) || state.Last < reader.Last()
+	if anew {
+		if reader != nil {
+			reader.Close()
+		}
+		h.forgetAll()
+		if reader, err = h.q.ReadEvents(state.First.Sequence-1, h.take); err != nil {
+			return nil, err
+		}
+	}
+	h.stands(state)
+	for there := false; !there; {
+		begun := time.Now()
+		if there, err = reader.Read(ctx, state.Last); err != nil {
+			return reader, err
+		}
+		h.readUpTo(reader.Last())
+		if !there && !h.isAskedFor() { // nobody waits, and the dispatcher's work goes first
+			sleep(ctx, time.Since(begun))
+		}
+	}
+	return reader, nil
+}
+
+func (h *jobHistory) made() time.Time {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.state.Made
+}
+
+func (h *jobHistory) forgetAll() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.fold, h.read = h.fold.Anew(), 0
+}
+
+// stands leaves out the jobs of which nothing is stored any more.
+func (h *jobHistory) stands(state jetstream.EventsState) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.state = state
+	h.fold.Forget(history.Moment(state.First))
+}
+
+func (h *jobHistory) readUpTo(sequence uint64) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.read = sequence
+}
+
+func (h *jobHistory) isAskedFor() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.asked > 0
+}
+
+// take folds an event in; those of blocks and hosts are none of a job's.
+func (h *jobHistory) take(n jetstream.Note) {
+	tenant, id, kind, ok := jetstream.JobOfEvent(n.Subject)
+	if !ok {
+		return
+	}
+	e := history.Event{Tenant: tenant, Job: id, Kind: kind, Sequence: n.Sequence, Time: n.Time}
+	e.Brief, e.Readable = job.ReadBrief(kind, n.Body)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.fold.Add(&e)
+}
+
+// caughtUp waits until all is folded that was stored when it was called, as long as the call's time allows.
+func (h *jobHistory) caughtUp(ctx context.Context) error {
+	if deadline, ends := ctx.Deadline(); ends {
+		early, cancel := context.WithDeadline(ctx, deadline.Add(-answerRoom))
+		defer cancel()
+		ctx = early
+	}
+	h.mu.Lock()
+	h.asked++
+	h.mu.Unlock()
+	defer func() {
+		h.mu.Lock()
+		h.asked--
+		h.mu.Unlock()
+	}()
+	var last error
+	for {
+		h.mu.Lock()
+		p := h.next
+		h.mu.Unlock()
+		select {
+		case h.wake <- struct{}{}:
+		default:
+		}
+		select {
+		case <-p.done:
+			if p.err == nil {
+				return nil
+			}
+			last = p.err
+		case <-ctx.Done():
+			return h.notYet(ctx.Err(), last)
+		}
+	}
+}
+
+// notYet says how far it has come.
+func (h *jobHistory) notYet(over, last error) error {
+	if errors.Is(over, context.Canceled) {
+		return over
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	first := h.state.First.Sequence
+	done, all := int64(h.read)-int64(first)+1, int64(h.state.Last)-int64(first)+1
+	text := fmt.Sprintf("this dispatcher is still reading the events, %d of %d so far: ask again", max(done, 0), max(all, 0))
+	if last != nil {
+		text += ": " + last.Error()
+	}
+	return &jetstream.Stopping{Message: text}
+}
+
+func (d *Dispatcher) apiJobs(ctx context.Context, r jetstream.JobsRequest) (jetstream.JobsAnswer, error) {
+	return d.history.page(ctx, r)
+}
+
+// page answers a list of jobs.
+func (h *jobHistory) page(ctx context.Context, r jetstream.JobsRequest) (jetstream.JobsAnswer, error) {
+	if err := checkJobs(&r); err != nil {
+		return jetstream.JobsAnswer{}, err
+	}
+	if err := h.caughtUp(ctx); err != nil {
+		return jetstream.JobsAnswer{}, err
+	}
+	q := history.Query{
+		Tenant: r.Tenant, State: r.State, Hash: r.Hash, Host: r.Host, Kind: r.Kind, Reason: r.Reason, Job: r.Job, Before: r.Before,
+		Limit: h.q.Rows(r.Limit), Look: historyLook,
+	}
+	h.mu.RLock()
+	page, since, counts := h.fold.Page(&q), h.fold.Since(), h.fold.Counts(r.Tenant)
+	h.mu.RUnlock()
+	answer := jetstream.JobsAnswer{
+		Jobs: make([]jetstream.JobRow, len(page.Rows)), Next: page.Next, Since: jetstream.Mark(since), Counts: map[job.EventKind]int{},
+	}
+	for i := range page.Rows {
+		answer.Jobs[i] = jobRow(&page.Rows[i])
+	}
+	for _, state := range job.EventKinds() {
+		if n := counts.Of(state); n > 0 {
+			answer.Counts[state] = n
+		}
+	}
+	return answer, nil
+}
+
+func checkJobs(r *jetstream.JobsRequest) error {
+	switch {
+	case r.Tenant != "" && !r.Tenant.Valid():
+		return &jetstream.BadRequest{Message: fmt.Sprintf("%.80q is no tenant: 1 to 64 of A-Z a-z 0-9 _ -", r.Tenant)}
+	case r.Limit < 0:
+		return &jetstream.BadRequest{Message: "limit is negative: give 1 to 500, or leave it out"}
+	case r.State != "" && !slices.Contains(job.EventKinds(), r.State):
+		return &jetstream.BadRequest{Message: fmt.Sprintf("%.80q is no state of a job: there are %v", r.State, job.EventKinds())}
+	case strings.Trim(string(r.Hash), "0123456789abcdef") != "":
+		return &jetstream.BadRequest{Message: fmt.Sprintf("%.80q is no hash, nor the beginning of one: hex digits, small letters", r.Hash)}
+	}
+	return nil
+}
+
+func jobRow(r *history.Row) jetstream.JobRow {
+	return jetstream.JobRow{
+		Job: r.Job, Tenant: r.Tenant, State: r.State, Priority: r.Priority, Hash: r.Hash, Host: r.Host, Attempt: r.Attempt,
+		Kind: r.Kind, Reason: r.Reason, RequeueOf: r.RequeueOf, First: jetstream.Mark(r.First), Last: jetstream.Mark(r.Last),
+	}
+}

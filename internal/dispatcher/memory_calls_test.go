@@ -1,0 +1,106 @@
+package dispatcher_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/workflow"
+	"github.com/comfyherd/comfyherd/jetstream"
+)
+
+// What calls alone need of NATS.
+
+func (m *memory) DeadLettersAfter(_ context.Context, tenant job.Tenant, since time.Time, after uint64, tell func(jetstream.DeadLetter) bool) error {
+	m.mu.Lock()
+	var letters []jetstream.DeadLetter
+	for _, sequence := range slices.Sorted(maps.Keys(m.letters)) {
+		l := m.letters[sequence]
+		if sequence > after && (tenant == "" || tenant == l.Tenant) && !l.Time.Before(since) {
+			letters = append(letters, l)
+		}
+	}
+	m.mu.Unlock()
+	for _, l := range letters {
+		if !tell(l) {
+			break
+		}
+	}
+	return nil
+}
+
+func (m *memory) Requeue(_ context.Context, l *jetstream.DeadLetter, _ json.RawMessage) (jetstream.Receipt, error) {
+	id := job.RequeueID(l.Root(), 1)
+	if err := m.effect("requeue %s", l.Job); err != nil {
+		return jetstream.Receipt{}, err
+	}
+	m.publish(job.Message{Tenant: string(l.Tenant), Priority: l.Priority(), JobIDHeader: string(id), RequeueOf: string(l.Job), Body: l.Body})
+	return jetstream.Receipt{Tenant: l.Tenant, Job: id}, nil
+}
+
+func (m *memory) Requeued(_ context.Context, l *jetstream.DeadLetter) (bool, error) {
+	return slices.Contains(m.done("requeue"), "requeue "+string(l.Job)), nil
+}
+
+func (m *memory) put(bucket, key string, value any) error {
+	if err := m.effect("set %s of %s", key, bucket); err != nil {
+		return err
+	}
+	body, err := json.Marshal(value)
+	if err == nil {
+		m.set(bucket, key, body, -1)
+	}
+	return err
+}
+
+func (m *memory) SetAffinity(_ context.Context, hash workflow.Hash, a jetstream.Affinity) error {
+	return m.put(jetstream.AffinityBucket, string(hash), a)
+}
+
+func (m *memory) RemoveAffinity(_ context.Context, hash workflow.Hash) error {
+	m.set(jetstream.AffinityBucket, string(hash), nil, -1)
+	return nil
+}
+
+func (m *memory) SetTenant(_ context.Context, tenant job.Tenant, s jetstream.TenantSettings) error {
+	return m.put(jetstream.TenantsBucket, string(tenant), s)
+}
+
+func (m *memory) Tenant(_ context.Context, tenant job.Tenant) (jetstream.TenantSettings, error) {
+	s, found := jetstream.TenantOf(m.get(jetstream.TenantsBucket, string(tenant)))
+	if !found {
+		s.Weight = 1
+	}
+	return s, nil
+}
+
+func (m *memory) Control(_ context.Context, host string, c jetstream.Control) (jetstream.Reply, error) {
+	return jetstream.Reply{}, m.effect("control %s drain %v by %s", host, c.Drain, c.By)
+}
+
+func (m *memory) Blocks(_ context.Context, tell func(jetstream.Change)) error {
+	m.mu.Lock()
+	blocks := slices.Collect(maps.Values(m.bucket(jetstream.BlocksBucket).keys))
+	m.mu.Unlock()
+	for _, c := range blocks {
+		if c.Phase == jetstream.Put {
+			tell(c)
+		}
+	}
+	return nil
+}
+
+// whoActed are the acts that were told, one a line.
+func (m *memory) whoActed() []string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var lines []string
+	for _, a := range m.acts {
+		lines = append(lines, fmt.Sprintf("%s by %s for %q: %d of %s", a.Call, a.By, a.Tenant, a.Count, a.Request))
+	}
+	return lines
+}

@@ -1,0 +1,73 @@
+package dispatcher_test
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/comfyherd/comfyherd/internal/dispatcher"
+	"github.com/comfyherd/comfyherd/jetstream"
+)
+
+// cutHere gives the error of a read that is cut. Reads for lists change nothing, so they are no effects.
+func (m *memory) cutHere(read string) error {
+	m.mu.Lock()
+	cut := m.cut
+	m.mu.Unlock()
+	if cut == nil {
+		return nil
+	}
+	return cut(read)
+}
+
+func (m *memory) EventsState(context.Context) (jetstream.EventsState, error) {
+	if err := m.cutHere("state of events"); err != nil {
+		return jetstream.EventsState{}, err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return jetstream.EventsState{Made: m.made, First: jetstream.Mark{Sequence: 1, Time: noon}, Last: uint64(len(m.events))}, nil
+}
+
+func (m *memory) Rows(asked int) int {
+	if asked == 0 {
+		asked = 100
+	}
+	return min(asked, 500)
+}
+
+// ReadEvents reads at most three events at a time.
+func (m *memory) ReadEvents(after uint64, tell func(jetstream.Note)) (dispatcher.EventReader, error) {
+	return &reading{m: m, last: after, tell: tell}, nil
+}
+
+type reading struct {
+	m    *memory
+	last uint64
+	tell func(jetstream.Note)
+}
+
+func (r *reading) Close()       {}
+func (r *reading) Last() uint64 { return r.last }
+
+func (r *reading) Read(_ context.Context, upTo uint64) (bool, error) {
+	if err := r.m.cutHere(fmt.Sprintf("read events after %d", r.last)); err != nil {
+		return false, err
+	}
+	for range 3 {
+		if r.last >= upTo {
+			return true, nil
+		}
+		r.m.mu.Lock()
+		link := r.m.events[r.last]
+		r.m.mu.Unlock()
+		r.last++
+		body, err := link.Encode()
+		if err != nil {
+			return false, err
+		}
+		subject := "comfy.events.jobs." + string(link.Tenant) + "." + string(link.Job) + "." + string(link.EventKind)
+		r.tell(jetstream.Note{Subject: subject, Body: body, Sequence: r.last, Time: noon.Add(time.Duration(r.last) * time.Second)})
+	}
+	return false, nil
+}

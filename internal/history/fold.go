@@ -1,0 +1,388 @@
+// Package history folds events into one row a job: what a list of jobs shows, newest first.
+//
+// Guarantee: after any events of a stream, added once each in the order of their sequences, a row says what the last
+// event of its job says, the counts are those of the rows, and of the jobs whose last event is not older than Since none
+// is missing. There are never more rows than the limit. A question of one tenant never meets another's row.
+//
+// A row costs some 200 bytes, and what the names are that it shares with others. No clock, no I/O; it is not safe for
+// use by several goroutines at a time.
+package history
+
+import (
+	"hash/maphash"
+	"strings"
+	"time"
+
+	"github.com/comfyherd/comfyherd/internal/failure"
+	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/workflow"
+)
+
+// Event is a stored event of a job.
+type Event struct {
+	Tenant   job.Tenant
+	Job      job.ID
+	Kind     job.EventKind
+	Sequence uint64
+	Time     time.Time // when it was stored
+	Readable bool      // false: nobody can read its body, and Brief is empty
+	Brief    job.Brief
+}
+
+// Row is a job as its events have left it.
+type Row struct {
+	Tenant    job.Tenant
+	Job       job.ID
+	State     job.EventKind // of the last event
+	Priority  job.Priority
+	Hash      workflow.Hash
+	Host      string       // where it runs, or has run last
+	Attempt   int          // the one that an event has told last
+	Kind      failure.Kind // of the last failure, until it is completed
+	Reason    string       // why it waits, or is dead
+	RequeueOf job.ID
+	First     Moment // of its first event that is known
+	Last      Moment
+}
+
+// Moment is where and when an event was stored.
+type Moment struct {
+	Sequence uint64
+	Time     time.Time
+}
+
+// row keeps a Row small; the names are numbers in the pools of the Fold.
+type row struct {
+	id              job.ID
+	first, last     uint64
+	firstAt, lastAt int64 // Unix nanoseconds
+	next            uint32
+	tenant          uint32
+	hash            uint32
+	host            uint32
+	kind            uint32
+	reason          uint32
+	attempt         uint32
+	state           uint8 // place in states
+	priority        uint8
+	taken           bool
+	requeued        bool // requeues has its job
+}
+
+// states are the kinds that a row may have, in the order of their numbers.
+var states = job.EventKinds()
+
+// none is the number of no row.
+const none = ^uint32(0)
+
+// Fold is the rows of all events that were added.
+type Fold struct {
+	limit    int
+	rows     []row
+	free     []uint32          // places in rows
+	index    map[uint64]uint32 // the first row of each hash of tenant and id; the others hang on it by next
+	seed     maphash.Seed
+	mask     uint64 // of the hashes that index knows
+	requeues map[uint32]job.ID
+	names    pool
+	order    order
+	tenants  map[uint32]*tenant // by name
+	ended    int                // up to this place in order stands no row that has ended
+	last     Moment             // of the event that was added last
+	since    Moment
+}
+
+// tenant is what is known of one.
+type tenant struct {
+	order  order
+	counts Counts
+	rows   int
+}
+
+// Counts are numbers of rows by state.
+type Counts [8]int
+
+// Of gives the number of a state.
+func (c *Counts) Of(state job.EventKind) int {
+	if n, known := stateNumber(state); known {
+		return c[n]
+	}
+	return 0
+}
+
+func stateNumber(state job.EventKind) (uint8, bool) {
+	for n, s := range states {
+		if s == state {
+			return uint8(n), true
+		}
+	}
+	return 0, false
+}
+
+// New folds into at most limit rows.
+func New(limit int) *Fold {
+	return &Fold{
+		limit: max(limit, 1), index: map[uint64]uint32{}, seed: maphash.MakeSeed(), mask: ^uint64(0), requeues: map[uint32]job.ID{},
+		names: newPool(), tenants: map[uint32]*tenant{},
+	}
+}
+
+// Last is the event that was added last.
+func (f *Fold) Last() Moment { return f.last }
+
+// Since is from where on no job is missing: rows are left out whose last event is older.
+func (f *Fold) Since() Moment { return f.since }
+
+// Len is how many rows there are.
+func (f *Fold) Len() int { return len(f.rows) - len(f.free) }
+
+// Add folds an event in. One that is not newer than the last is left out, and so is one of a kind that nobody knows.
+func (f *Fold) Add(e *Event) {
+	if e.Sequence <= f.last.Sequence {
+		return
+	}
+	f.last = Moment{e.Sequence, e.Time}
+	state, known := stateNumber(e.Kind)
+	if !known {
+		return
+	}
+	at, found := f.find(e.Tenant, e.Job)
+	if !found {
+		at = f.insert(e)
+	}
+	r := &f.rows[at]
+	t := f.tenants[r.tenant]
+	t.counts[r.state]--
+	t.counts[state]++
+	r.state, r.last, r.lastAt = state, e.Sequence, e.Time.UnixNano()
+	f.tell(at, e)
+	f.moved(at)
+	if f.Len() > f.limit {
+		f.dropOne()
+	}
+}
+
+// tell takes what the body says.
+func (f *Fold) tell(at uint32, e *Event) {
+	r := &f.rows[at]
+	f.rename(&r.reason, word(e.Brief.Reason))
+	if e.Kind == job.Completed {
+		f.rename(&r.kind, "")
+	}
+	if !e.Readable {
+		return
+	}
+	b := &e.Brief
+	r.priority = uint8(b.Priority)
+	if b.Attempt > 0 {
+		r.attempt = uint32(b.Attempt)
+	}
+	if b.Hash != "" {
+		f.rename(&r.hash, string(b.Hash))
+	}
+	if b.Host != "" {
+		f.rename(&r.host, b.Host)
+	}
+	if kind := word(b.Kind); kind != "" {
+		f.rename(&r.kind, kind)
+	}
+	if b.RequeueOf != "" && f.requeues[at] != b.RequeueOf {
+		f.requeues[at], r.requeued = job.ID(strings.Clone(string(b.RequeueOf))), true
+	}
+}
+
+func (f *Fold) rename(number *uint32, name string) {
+	was := *number
+	*number = f.names.take(name)
+	f.names.drop(was)
+}
+
+// longest is how many letters a reason or kind may have: ours have fewer.
+const longest = 64
+
+// word is a reason or kind as ours are, or nothing: anybody may have written it.
+func word[T ~string](s T) string {
+	if len(s) > longest {
+		return ""
+	}
+	for i := range len(s) {
+		if c := s[i]; c != '_' && (c < 'a' || c > 'z') && (c < '0' || c > '9') {
+			return ""
+		}
+	}
+	return string(s)
+}
+
+func (f *Fold) key(tenant job.Tenant, id job.ID) uint64 {
+	var h maphash.Hash
+	h.SetSeed(f.seed)
+	_, _ = h.WriteString(string(tenant)) // it never fails
+	_ = h.WriteByte('/')
+	_, _ = h.WriteString(string(id))
+	return h.Sum64() & f.mask
+}
+
+func (f *Fold) find(tenant job.Tenant, id job.ID) (uint32, bool) {
+	at, found := f.index[f.key(tenant, id)]
+	for found && at != none {
+		if r := &f.rows[at]; r.id == id && f.names.text(r.tenant) == string(tenant) {
+			return at, true
+		}
+		at = f.rows[at].next
+	}
+	return none, false
+}
+
+func (f *Fold) insert(e *Event) uint32 {
+	at := uint32(len(f.rows))
+	if n := len(f.free); n > 0 {
+		at, f.free = f.free[n-1], f.free[:n-1]
+	} else {
+		f.rows = append(f.rows, row{})
+	}
+	key, next := f.key(e.Tenant, e.Job), none
+	if first, taken := f.index[key]; taken {
+		next = first
+	}
+	f.index[key] = at
+	name := f.names.take(string(e.Tenant))
+	t := f.tenants[name]
+	if t == nil {
+		t = &tenant{}
+		f.tenants[name] = t
+	}
+	t.rows++
+	t.counts[0]++ // Add takes it away again
+	f.rows[at] = row{
+		id: job.ID(strings.Clone(string(e.Job))), tenant: name, first: e.Sequence, firstAt: e.Time.UnixNano(), next: next, taken: true,
+	}
+	return at
+}
+
+// moved puts a row at the end of the orders, where its newest event belongs.
+func (f *Fold) moved(at uint32) {
+	r := &f.rows[at]
+	f.order.add(r.last, at)
+	f.tidy()
+	t := f.tenants[r.tenant]
+	t.order.add(r.last, at)
+	if t.order.stale(t.rows) {
+		t.order.shrink(f.rows, 0)
+	}
+}
+
+// dropOne leaves out the row that has ended longest ago, or when none has, the oldest of all.
+func (f *Fold) dropOne() {
+	for f.ended = max(f.ended, f.order.head); f.ended < f.order.len(); f.ended++ {
+		if at, stands := f.order.at(f.rows, f.ended); stands && states[f.rows[at].state].Terminal() {
+			f.drop(at)
+			return
+		}
+	}
+	if at, stands := f.order.oldest(f.rows); stands {
+		f.drop(at)
+	}
+}
+
+// Forget leaves out the rows whose last event is older than the first that is still stored: of these jobs nothing is
+// known to anybody else.
+func (f *Fold) Forget(first Moment) {
+	for {
+		at, stands := f.order.oldest(f.rows)
+		if !stands || f.rows[at].last >= first.Sequence {
+			break
+		}
+		f.drop(at)
+	}
+	if first.Sequence >= f.since.Sequence {
+		f.since = first
+	}
+	f.tidy()
+}
+
+// tidy keeps the void places of the order fewer than the others.
+func (f *Fold) tidy() {
+	if f.order.stale(f.Len()) {
+		f.ended = f.order.shrink(f.rows, f.ended)
+	}
+}
+
+func (f *Fold) drop(at uint32) {
+	r := &f.rows[at]
+	if r.last >= f.since.Sequence {
+		f.since = Moment{r.last + 1, time.Unix(0, r.lastAt)}
+	}
+	f.unlink(at)
+	t := f.tenants[r.tenant]
+	t.counts[r.state]--
+	t.rows--
+	f.rows[at].taken = false
+	switch {
+	case t.rows == 0:
+		delete(f.tenants, r.tenant)
+	case t.order.stale(t.rows):
+		t.order.shrink(f.rows, 0)
+	}
+	for _, name := range []uint32{r.tenant, r.hash, r.host, r.kind, r.reason} {
+		f.names.drop(name)
+	}
+	if r.requeued {
+		delete(f.requeues, at)
+	}
+	f.rows[at] = row{}
+	f.free = append(f.free, at)
+}
+
+func (f *Fold) unlink(at uint32) {
+	r := &f.rows[at]
+	key := f.key(job.Tenant(f.names.text(r.tenant)), r.id)
+	switch before := f.index[key]; {
+	case before == at && r.next == none:
+		delete(f.index, key)
+	case before == at:
+		f.index[key] = r.next
+	default:
+		for f.rows[before].next != at {
+			before = f.rows[before].next
+		}
+		f.rows[before].next = r.next
+	}
+}
+
+// Counts gives the number of rows by state: of a tenant, or of all when it is empty.
+func (f *Fold) Counts(of job.Tenant) Counts {
+	var all Counts
+	if of != "" {
+		if t := f.tenant(of); t != nil {
+			all = t.counts
+		}
+		return all
+	}
+	for _, t := range f.tenants {
+		for i, n := range t.counts {
+			all[i] += n
+		}
+	}
+	return all
+}
+
+func (f *Fold) tenant(name job.Tenant) *tenant {
+	number, known := f.names.number(string(name))
+	if !known {
+		return nil
+	}
+	return f.tenants[number] // nil when the name is somebody else's
+}
+
+func (f *Fold) row(at uint32) Row {
+	r := &f.rows[at]
+	return Row{
+		Tenant: job.Tenant(f.names.text(r.tenant)), Job: r.id, State: states[r.state], Priority: job.Priority(r.priority),
+		Hash: workflow.Hash(f.names.text(r.hash)), Host: f.names.text(r.host), Attempt: int(r.attempt),
+		Kind: failure.Kind(f.names.text(r.kind)), Reason: f.names.text(r.reason), RequeueOf: f.requeues[at],
+		First: Moment{r.first, time.Unix(0, r.firstAt)}, Last: Moment{r.last, time.Unix(0, r.lastAt)},
+	}
+}
+
+// Anew is a fold of as many rows, without any.
+func (f *Fold) Anew() *Fold { return New(f.limit) }

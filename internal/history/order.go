@@ -1,0 +1,67 @@
+package history
+
+import "sort"
+
+// order is rows by the sequences of their events. A row that moves is added again, and its former place is void: the
+// sequence there is not the row's last.
+type order struct {
+	sequences []uint64
+	places    []uint32
+	head      int // all places before it are void
+}
+
+func (o *order) len() int { return len(o.places) }
+
+func (o *order) add(sequence uint64, at uint32) {
+	o.sequences, o.places = append(o.sequences, sequence), append(o.places, at)
+}
+
+func (o *order) sequence(i int) uint64 { return o.sequences[i] }
+
+// at gives the row at a place; false when it has moved on or is gone.
+func (o *order) at(rows []row, i int) (uint32, bool) {
+	at := o.places[i]
+	r := &rows[at]
+	return at, r.taken && r.last == o.sequences[i]
+}
+
+// oldest gives the row that has not moved for longest.
+func (o *order) oldest(rows []row) (uint32, bool) {
+	for ; o.head < o.len(); o.head++ {
+		if at, stands := o.at(rows, o.head); stands {
+			return at, true
+		}
+	}
+	return none, false
+}
+
+// before is the place of the first entry that is not older than a sequence.
+func (o *order) before(sequence uint64) int {
+	return sort.Search(len(o.sequences), func(i int) bool { return o.sequences[i] >= sequence })
+}
+
+// few is how many void places nobody minds.
+const few = 64
+
+// stale reports whether more than half of the places are void.
+func (o *order) stale(rows int) bool { return len(o.places) > 2*rows+few }
+
+// shrink takes the void places out, and gives where a place is afterwards.
+func (o *order) shrink(rows []row, place int) (moved int) {
+	kept := 0
+	for i := range o.places {
+		if i == place {
+			moved = kept
+		}
+		if at, stands := o.at(rows, i); stands {
+			o.sequences[kept], o.places[kept] = o.sequences[i], at
+			kept++
+		}
+	}
+	if place >= len(o.places) {
+		moved = kept
+	}
+	o.sequences, o.places = o.sequences[:kept], o.places[:kept]
+	o.head = 0
+	return moved
+}

@@ -1,0 +1,90 @@
+package job_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/comfyherd/comfyherd/internal/failure"
+	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/workflow"
+)
+
+func TestABriefHasWhatTheEventSays(t *testing.T) {
+	t.Parallel()
+	hash := workflow.Hash(somehash)
+	for name, c := range map[string]struct {
+		body string
+		want job.Brief
+		ok   bool
+	}{
+		"Ours": {
+			`{"job":"a","tenant":"t","priority":7,"hash":"` + somehash + `","host":"gpu-1","attempt":2,"time":"2026-01-02T03:04:05Z","requeue_of":"b","prompt_id":"x"}`,
+			job.Brief{Priority: 7, Hash: hash, Host: "gpu-1", Attempt: 2, RequeueOf: "b"}, true,
+		},
+		"OthersStandInTheirPlace": {
+			`{"metadata":{"priority":1,"host":"no","s":"}\\\"]"},"priority":3,"kind":"timeout","attempts":[{"host":"no"}],"reason":"attempts_exhausted"}`,
+			job.Brief{Priority: 3, Kind: failure.Timeout, Reason: "attempts_exhausted"}, true,
+		},
+		"NamesInAnotherCase":  {`{"Priority":4,"HOST":"h"}`, job.Brief{Priority: 4, Host: "h"}, true},
+		"Spaces":              {" {\n\"priority\" : 4 } ", job.Brief{Priority: 4}, true},
+		"Escapes":             {`{"host":"gp\u0075"}`, job.Brief{Host: "gpu"}, true},
+		"OfALaterVersion":     {`{"priority":4,"mood":{"host":"x"},"host":"h"}`, job.Brief{Priority: 4, Host: "h"}, true},
+		"AnEmptyHost":         {`{"priority":4,"host":""}`, job.Brief{Priority: 4}, true},
+		"Empty":               {`{}`, job.Brief{}, true},
+		"PriorityOutOfRange":  {`{"priority":10}`, job.Brief{}, false},
+		"HostThatCannotBe":    {`{"host":"a b"}`, job.Brief{}, false},
+		"AttemptThatCannotBe": {`{"attempt":9000000}`, job.Brief{}, false},
+		"Cut":                 {`{"priority":4,"host":"h"`, job.Brief{}, false},
+		"Nothing":             {``, job.Brief{}, false},
+	} {
+		got, ok := job.ReadBrief(job.Failed, []byte(c.body))
+		if diff := cmp.Diff(c.want, got); diff != "" || ok != c.ok {
+			t.Errorf("%s: %v, %s", name, ok, diff)
+		}
+	}
+}
+
+func briefOf(e *job.Event) job.Brief {
+	return job.Brief{Priority: e.Priority, Hash: e.Hash, Host: e.Host, Attempt: e.Attempt, RequeueOf: e.RequeueOf, Reason: e.Reason, Kind: e.Kind}
+}
+
+// FuzzReadBrief: of an event that can be read, the brief says the same.
+func FuzzReadBrief(f *testing.F) {
+	all := full()
+	all.Hash = ""
+	body, err := all.Encode()
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(body)
+	f.Add([]byte(`{"priority":3,"host":"h","host":"i","metadata":"\\\"","outputs":[{"text":"]\""}]}`))
+	f.Fuzz(func(t *testing.T, body []byte) {
+		got, ok := job.ReadBrief(job.Failed, body)
+		e, err := job.DecodeEvent(job.Failed, body)
+		if err != nil {
+			return
+		}
+		if diff := cmp.Diff(briefOf(&e), got); diff != "" || !ok {
+			t.Fatalf("%v, %s", ok, diff)
+		}
+	})
+}
+
+func BenchmarkReadBrief(b *testing.B) {
+	e := job.Event{
+		EventKind: job.Completed, Job: "0123456789abcdefghij", Tenant: "acme", Priority: 5, Hash: workflow.Hash(somehash), Host: "gpu-1", Attempt: 1,
+		Time: time.Unix(1700000000, 0), Outputs: []job.Output{{Node: "9", Media: "images", Filename: "a.png", Object: "acme/x/a.png", Size: 100, Digest: "SHA-256=x"}},
+		NodeTimes: map[string]job.Duration{"1": 5, "9": 7},
+	}
+	body, err := e.Encode()
+	if err != nil {
+		b.Fatal(err)
+	}
+	for b.Loop() {
+		if _, ok := job.ReadBrief(job.Completed, body); !ok {
+			b.Fatal("it is not read")
+		}
+	}
+}

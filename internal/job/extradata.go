@@ -1,0 +1,197 @@
+package job
+
+import (
+	"bytes"
+	"encoding/json"
+	"slices"
+	"strings"
+)
+
+const extraDataField = "extra_data"
+
+// public are the members of extra_data that hold no secret: ComfyUI writes the first into every picture.
+var public = map[string]bool{"extra_pnginfo": true, "client_id": true, "create_time": true, "preview_method": true}
+
+// PublicExtraData reports whether a member of extra_data holds no secret, so that a job may run again without it.
+func PublicExtraData(member string) bool { return public[member] }
+
+// WithoutExtraData is a job's body as a dead letter keeps it: its extra_data, which may hold keys, is left out, and the
+// names of its members are told. All other bytes stay as they are. Of a body that cannot be read as a JSON object nobody
+// knows where extra_data ends, so that it is cut before the first mention of it; then the only name is "extra_data".
+func WithoutExtraData(body []byte) (rest []byte, members []string) {
+	from, to, value := findExtraData(body)
+	if from == to {
+		return body, nil
+	}
+	rest = append(append(make([]byte, 0, len(body)), body[:from]...), body[to:]...)
+	if value == nil {
+		return rest, []string{extraDataField}
+	}
+	further, more := WithoutExtraData(rest) // a field may stand there twice
+	return further, append(membersOf(value), more...)
+}
+
+// HasExtraData reports whether a job's body has extra_data.
+func HasExtraData(body []byte) bool {
+	from, to, _ := findExtraData(body)
+	return from != to
+}
+
+// WithExtraData is a job's body with an extra_data, which must be a JSON object. The body must have none, and be one that
+// ParseSpec takes.
+func WithExtraData(body []byte, extra json.RawMessage) []byte {
+	body = trim(body)
+	top, ok := topLevel(body)
+	if !ok {
+		return body
+	}
+	field := append(append([]byte(`{"`+extraDataField+`":`), extra...), ',')
+	if top.graph(body) == (span{}) { // a bare workflow
+		return append(append(append(field, `"workflow":`...), body...), '}')
+	}
+	return append(field, body[1:]...)
+}
+
+// Secrets are the texts in an extra_data that nobody but ComfyUI may see, the longest first: every string that is long
+// enough to be a key.
+func Secrets(extra json.RawMessage) []string {
+	var members map[string]any
+	if json.Unmarshal(extra, &members) != nil {
+		return nil
+	}
+	var found []string
+	for name, value := range members {
+		if !public[name] {
+			found = appendTexts(found, value)
+		}
+	}
+	slices.SortFunc(found, func(a, b string) int { return len(b) - len(a) })
+	return found
+}
+
+// shortestSecret is how many bytes a key has at least; shorter texts are words that may stand anywhere.
+const shortestSecret = 8
+
+func appendTexts(found []string, value any) []string {
+	switch v := value.(type) {
+	case string:
+		if len(v) >= shortestSecret {
+			found = append(found, v)
+		}
+	case []any:
+		for _, inner := range v {
+			found = appendTexts(found, inner)
+		}
+	case map[string]any:
+		for _, inner := range v {
+			found = appendTexts(found, inner)
+		}
+	}
+	return found
+}
+
+// findExtraData finds the bytes to leave out: a member of the object with its comma, and its value; of what is no object all
+// from the first mention on, without a value.
+func findExtraData(body []byte) (from, to int, value []byte) {
+	start := len(body) - len(bytes.TrimLeft(bytes.TrimPrefix(bytes.TrimLeft(body, " \t\r\n"), []byte("\xef\xbb\xbf")), " \t\r\n"))
+	if start == len(body) || body[start] != '{' {
+		return mention(body)
+	}
+	walk := members{body: body, pos: start + 1}
+	for {
+		m, more, ok := walk.next()
+		if !ok {
+			return mention(body)
+		}
+		if !more {
+			return 0, 0, nil
+		}
+		if v := m.value.of(body); isExtraData(m.key) && isContainer(v) {
+			from, to = walk.without(m)
+			return from, to, v
+		}
+	}
+}
+
+func mention(body []byte) (from, to int, value []byte) {
+	at := bytes.Index(bytes.ToLower(body), []byte(extraDataField))
+	if at < 0 {
+		return 0, 0, nil
+	}
+	return at, len(body), nil
+}
+
+// isExtraData reads a key as encoding/json does, to which "Extra_Data" is the same field.
+func isExtraData(quoted []byte) bool {
+	if len(quoted) != len(extraDataField)+2 && !bytes.ContainsRune(quoted, '\\') {
+		return false
+	}
+	var key string
+	return json.Unmarshal(quoted, &key) == nil && strings.EqualFold(key, extraDataField)
+}
+
+func membersOf(value []byte) []string {
+	var inner map[string]json.RawMessage
+	if json.Unmarshal(value, &inner) != nil {
+		return []string{extraDataField}
+	}
+	names := make([]string, 0, len(inner))
+	for name := range inner {
+		names = append(names, name)
+	}
+	return names
+}
+
+// members walks over the members of a JSON object without decoding them. It is as lenient as topLevel.
+type members struct {
+	body []byte
+	pos  int // behind the opening bracket, or behind a member
+}
+
+// member is one of an object; whole begins with its key and ends with its value.
+type member struct {
+	key          []byte // with its quotes
+	whole, value span
+}
+
+// next gives the next member; more is false at the end of the object, ok when the object cannot be read.
+func (w *members) next() (m member, more, ok bool) {
+	rest := bytes.TrimLeft(w.body[w.pos:], " \t\r\n,")
+	if len(rest) > 0 && rest[0] == '}' {
+		return m, false, true
+	}
+	n := 0
+	if len(rest) > 0 && rest[0] == '"' {
+		n = stringLen(rest)
+	}
+	if n == 0 {
+		return m, false, false
+	}
+	m.key, m.whole.from = rest[:n], len(w.body)-len(rest)
+	after := bytes.TrimLeft(rest[n:], " \t\r\n")
+	if len(after) == 0 || after[0] != ':' {
+		return m, false, false
+	}
+	after = bytes.TrimLeft(after[1:], " \t\r\n")
+	size := valueLen(after)
+	if size == 0 {
+		return m, false, false
+	}
+	m.value.from = len(w.body) - len(after)
+	m.value.to = m.value.from + len(bytes.TrimRight(after[:size], " \t\r\n"))
+	m.whole.to, w.pos = m.value.to, m.value.to
+	return m, true, true
+}
+
+// without gives the bytes of a member, the last that next gave, and of the comma behind it, or before it when it is the last.
+func (w *members) without(m member) (from, to int) {
+	behind := bytes.TrimLeft(w.body[m.whole.to:], " \t\r\n")
+	if len(behind) > 0 && behind[0] == ',' {
+		return m.whole.from, len(w.body) - len(behind) + 1
+	}
+	before := bytes.TrimRight(w.body[:m.whole.from], " \t\r\n")
+	if len(before) > 0 && before[len(before)-1] == ',' {
+		return len(before) - 1, m.whole.to
+	}
+	return m.whole.from, m.whole.to
+}

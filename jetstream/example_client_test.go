@@ -1,0 +1,116 @@
+package jetstream_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/jetstream"
+)
+
+// A tenant's program, which needs no NATS permissions but for its own subjects: it submits a job, ends it and asks how it
+// stands. Errors are left out.
+func ExampleClient() {
+	nc, stop := answering()
+	defer stop()
+
+	ctx := context.Background()
+	acme := jetstream.NewClient(nc, "acme")
+	r, _ := acme.Submit(ctx, 5, jetstream.Spec{ID: "cat-1", Workflow: []byte(workflow)})
+	answer, _ := acme.Cancel(ctx, jetstream.CancelRequest{Job: r.Job, Force: true, By: "ann"})
+	fmt.Println(answer.Job, answer.State, "by", answer.Event.By)
+	status, _ := acme.Status(ctx, r.Job)
+	fmt.Println(status.State, "after", len(status.Events), "event")
+
+	// Output:
+	// cat-1 cancelled by ann
+	// cancelled after 1 event
+}
+
+// Everything that waits is cancelled page by page.
+func ExampleClient_Cancel() {
+	nc, stop := answering()
+	defer stop()
+
+	ctx := context.Background()
+	acme := jetstream.NewClient(nc, "acme")
+	for n := range 5 {
+		_, _ = acme.Submit(ctx, 5, jetstream.Spec{ID: jetstream.ID(fmt.Sprint("cat-", n)), Workflow: []byte(workflow)})
+	}
+	for request := (jetstream.CancelRequest{All: true, Limit: 2}); ; {
+		answer, _ := acme.Cancel(ctx, request)
+		fmt.Println(answer.Count, "cancelled")
+		if request.After = answer.Next; answer.Next == 0 {
+			break
+		}
+	}
+
+	// Output:
+	// 2 cancelled
+	// 2 cancelled
+	// 1 cancelled
+}
+
+// answering starts NATS and the least that answers a tenant. The real dispatcher is driven by test/integration.
+func answering() (*nats.Conn, func()) {
+	url, stopFleet := fleet(0)
+	nc := must(nats.Connect(url))
+	ctx, cancel := context.WithCancel(context.Background())
+	q := must(jetstream.Open(ctx, nc, jetstream.Config{}))
+	var running sync.WaitGroup
+	running.Go(func() {
+		_ = q.ServeAPI(ctx, jetstream.API{Version: "1.0.0", TenantCalls: map[string]jetstream.TenantEndpoint{
+			"status": jetstream.TenantJSON(func(ctx context.Context, tenant job.Tenant, r jetstream.StatusRequest) (s jetstream.JobStatus, err error) {
+				for _, link := range must(q.Chain(ctx, tenant, r.Job)) {
+					s.State, s.Event, s.Events = link.EventKind, link.Event, append(s.Events, jetstream.RowOf(&link))
+				}
+				return s, nil
+			}),
+			"cancel": jetstream.TenantJSON(func(ctx context.Context, tenant job.Tenant, r jetstream.CancelRequest) (jetstream.CancelAnswer, error) {
+				return cancelled(ctx, q, tenant, r)
+			}),
+		}})
+	})
+	awaitCalls(nc, 2)
+	return nc, func() {
+		cancel()
+		running.Wait()
+		q.Close()
+		nc.Close()
+		stopFleet()
+	}
+}
+
+// awaitCalls returns when a service with so many calls is there.
+func awaitCalls(nc *nats.Conn, n int) {
+	var info struct{ Endpoints []any }
+	for len(info.Endpoints) < n {
+		if msg, err := nc.Request("$SRV.INFO.comfy-dispatcher", nil, time.Minute); err == nil {
+			must(0, json.Unmarshal(msg.Data, &info))
+		}
+	}
+}
+
+func cancelled(ctx context.Context, q *jetstream.Queue, tenant job.Tenant, r jetstream.CancelRequest) (a jetstream.CancelAnswer, err error) {
+	how := jetstream.Cancelling{By: r.By, Force: true, Priority: job.Usual}
+	if r.Job != "" {
+		e, _, err := q.End(ctx, tenant, r.Job, how)
+		return jetstream.CancelAnswer{Job: r.Job, State: e.EventKind, Event: &e, Count: 1}, err
+	}
+	for a.Count < r.Limit {
+		m, found, err := q.NextStored(ctx, tenant, r.Lane, r.After)
+		if err != nil || !found {
+			a.Next = 0
+			return a, err
+		}
+		r.After = m.Sequence
+		must(0, func() error { _, _, err := q.End(ctx, tenant, job.ID(m.JobIDHeader), how); return err }())
+		a.Count, a.Next = a.Count+1, m.Sequence
+	}
+	return a, nil
+}
