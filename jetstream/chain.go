@@ -133,9 +133,9 @@ func (q *Queue) Chain(ctx context.Context, tenant job.Tenant, id job.ID) ([]Link
 		if err != nil {
 			return nil, err
 		}
-		link.Stored = raw.Time
 		switch n := len(chain); {
 		case !link.void():
+			link.Stored = raw.Time
 			chain = append(chain, link)
 		case n > 0:
 			chain[n-1].ChainSequence = raw.Sequence
