@@ -32,7 +32,7 @@ func (l *queueCmd) Run(ctx context.Context, c *console) error {
 		return err
 	}
 	if l.JSON {
-		return c.json(append(answer.Lanes[:0:0], answer.Lanes...))
+		return c.json(append([]jetstream.LaneStat{}, answer.Lanes...)) // [] when there is none
 	}
 	if len(answer.Lanes) == 0 {
 		c.say("nothing waits and nothing runs")
