@@ -1,6 +1,8 @@
 package jetstream
 
 import (
+	"time"
+
 	"github.com/comfyherd/comfyherd/internal/job"
 	"github.com/comfyherd/comfyherd/internal/route"
 	"github.com/comfyherd/comfyherd/internal/workflow"
@@ -27,6 +29,15 @@ type HostInfo struct {
 	Capability int `json:"capability"` // entries in its capability set; 0 when it told none
 	Blocks     int `json:"blocks"`
 	Strikes    int `json:"strikes"`
+
+	Tenants []job.Tenant `json:"tenants,omitempty"` // that the host is given to; none: all
+	Resting *Rest        `json:"resting,omitempty"` // it is given no jobs for a while
+}
+
+// Rest is why a host that is online is given no jobs, and until when.
+type Rest struct {
+	Until time.Time `json:"until"`
+	Why   string    `json:"why"`
 }
 
 // BlocksRequest chooses pairs: one, or all of a host, or of a hash, or all.
@@ -84,9 +95,12 @@ type TenantsRequest struct {
 	Tenant     job.Tenant `json:"tenant,omitempty"`
 	Weight     *float64   `json:"weight,omitempty"`
 	MaxRunning *int       `json:"max_running,omitempty"`
-	By         string     `json:"by,omitempty"`    // who asks; at most 64 characters are kept
-	After      job.Tenant `json:"after,omitempty"` // when listing: only tenants behind this one; Next of the answer before
-	Limit      int        `json:"limit,omitempty"` // when listing: at most so many, and never more than 500
+
+	MaxPriority *job.Priority `json:"max_priority,omitempty"`
+
+	By    string     `json:"by,omitempty"`    // who asks; at most 64 characters are kept
+	After job.Tenant `json:"after,omitempty"` // when listing: only tenants behind this one; Next of the answer before
+	Limit int        `json:"limit,omitempty"` // when listing: at most so many, and never more than 500
 }
 
 // TenantsAnswer lists the tenants with settings of their own.

@@ -183,6 +183,7 @@ func (s *TenantSettings) check() error {
 	var c checks
 	c.that(s.Weight > 0 && s.Weight <= mostBacklog, "the weight is %v, and cannot be but above 0, to %d", s.Weight, mostBacklog)
 	c.count("max_running", int64(s.MaxRunning), math.MaxInt32)
+	c.that(s.MaxPriority == nil || s.MaxPriority.Valid(), "max_priority is none of 0 to 9")
 	return c.err
 }
 

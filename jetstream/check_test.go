@@ -109,7 +109,7 @@ func TestWhatCannotBeIsRefused(t *testing.T) {
 	}{
 		"Ticket":     {ticket, []string{`,"attempt":-1`, `,"size":-1`, `,"lease":"$KV.COMFY_BLOCKS.x"`, `,"job":""`, `,"received":"9999-01-01T00:00:00Z"`}},
 		"Block":      {block, []string{`,"kind":"bad mood"`, `,"tenants":[]`, `,"size":-1`, `,"failures":-1`, `,"level":-1`, `,"until":"0001-01-01T00:00:00Z"`}},
-		"Tenant":     {tenant, []string{`,"weight":0`, `,"weight":-1`, `,"weight":1e300`, `,"max_running":-1`}},
+		"Tenant":     {tenant, []string{`,"weight":0`, `,"weight":-1`, `,"weight":1e300`, `,"max_running":-1`, `,"max_priority":-1`, `,"max_priority":10`}},
 		"Dispatcher": {dispatcher, []string{`,"waiting":-1`, `,"dispatcher":"e"`}},
 		"Condition":  {condition, []string{`,"hashes":["x"]`, `,"blame":{"tenant":"","job":"","hash":""}`}},
 		"Control":    {control, []string{`,"resume":true`}},

@@ -51,15 +51,20 @@ func (c *Client) exchange(ctx context.Context, name string, header nats.Header, 
 	subject := tenantPrefix + string(c.tenant) + "." + name
 	ctx, cancel := context.WithTimeout(ctx, tenantTime+answerGrace)
 	defer cancel()
-	for {
+	for said := error(nil); ; {
 		asked := time.Now()
 		reply, err := ask(ctx, c.nc, &nats.Msg{Subject: subject, Header: header, Data: body})
-		if _, stopping := errors.AsType[*Stopping](err); !stopping || !pause(ctx, stoppingPause) {
-			if err == nil {
-				c.clock.hear(reply, asked)
-			}
-			return reply, err
+		if _, stopping := errors.AsType[*Stopping](err); stopping && pause(ctx, stoppingPause) {
+			said = err
+			continue
 		}
+		if err != nil && said != nil && ctx.Err() != nil {
+			return nil, said // it says more than that the time is over
+		}
+		if err == nil {
+			c.clock.hear(reply, asked)
+		}
+		return reply, err
 	}
 }
 

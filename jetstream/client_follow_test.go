@@ -207,6 +207,12 @@ func TestFollowGivesEveryEventOnceOverOutages(t *testing.T) {
 	c.add("acme", "two", job.Retrying)
 	expect("7.two.failed", "9.two.retrying")
 
+	must(0, server.Close())
+	server = must(embedded.Start(embedded.Config{Port: port(t, url), StoreDir: t.TempDir()})) // without what was stored
+	c = chains{t, openOn(t, url), map[string]uint64{}}
+	c.add("acme", "three", job.Queued, job.Started)
+	expect("1.three.queued", "2.three.started")
+
 	cancel()
 	if _, err, more := next(); !errors.Is(err, context.Canceled) || !more {
 		t.Errorf("the last item is %v, %v", err, more)

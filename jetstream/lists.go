@@ -55,12 +55,11 @@ type Mark struct {
 
 // EventsRequest asks for stored events of a tenant's jobs, oldest first.
 type EventsRequest struct {
-	Tenant job.Tenant      `json:"tenant,omitempty"`
-	Job    job.ID          `json:"job,omitempty"`   // only of this one
-	Kinds  []job.EventKind `json:"kinds,omitempty"` // only these
-	After  uint64          `json:"after,omitempty"` // only events behind this sequence; Next of the answer before
-	Limit  int             `json:"limit,omitempty"` // at most so many, which is 500 or less; default 500
-	Wait   job.Duration    `json:"wait,omitempty"`  // how long to wait for one when there is none, at most 10s
+	Job   job.ID          `json:"job,omitempty"`   // only of this one
+	Kinds []job.EventKind `json:"kinds,omitempty"` // only these
+	After uint64          `json:"after,omitempty"` // only events behind this sequence; Next of the answer before
+	Limit int             `json:"limit,omitempty"` // at most so many, which is 500 or less; default 500
+	Wait  job.Duration    `json:"wait,omitempty"`  // how long to wait for one when there is none, at most 10s
 }
 
 // EventsAnswer is a page of events.

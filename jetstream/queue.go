@@ -30,7 +30,7 @@ type Queue struct {
 	conditions         natsjs.KeyValue
 	affinity, tenants  natsjs.KeyValue
 	slots              natsjs.KeyValue
-	secrets            natsjs.KeyValue
+	secrets, grants    natsjs.KeyValue
 	objects            map[string]natsjs.ObjectStore
 	parts              chan struct{} // one for each part of a file in flight
 	readJobs           natsjs.Stream // readers, as reader says
@@ -189,7 +189,7 @@ func (q *Queue) bindBuckets(ctx context.Context, t topology) error {
 		DispatchersBucket: &q.dispatchers, CapabilitiesBucket: &q.capabilities,
 		ConditionsBucket: &q.conditions,
 		AffinityBucket:   &q.affinity, TenantsBucket: &q.tenants,
-		SlotsBucket: &q.slots, SecretsBucket: &q.secrets,
+		SlotsBucket: &q.slots, SecretsBucket: &q.secrets, GrantsBucket: &q.grants,
 	}
 	for _, want := range t.buckets() {
 		kv, err := answered(ctx, func(ctx context.Context) (natsjs.KeyValue, error) { return t.keyValue(ctx, want) })

@@ -20,7 +20,7 @@ type (
 	TooMany struct{ Message string }
 	// Failed (500): the dispatcher could not do it. The request may have been carried out in part.
 	Failed struct{ Message string }
-	// Stopping (503): this dispatcher takes no more calls, and has done nothing. Ask again: another answers.
+	// Stopping (503): this dispatcher takes no more calls, or still reads what it needs for an answer, and has done nothing. Ask again.
 	Stopping struct{ Message string }
 )
 

@@ -18,10 +18,13 @@ type Affinity struct {
 	Exclude []string `json:"exclude,omitempty"`
 }
 
-// TenantSettings are a tenant's share and cap.
+// TenantSettings are a tenant's share and caps.
 type TenantSettings struct {
 	Weight     float64 `json:"weight"`      // of its fair share; 1 is usual
 	MaxRunning int     `json:"max_running"` // jobs on all hosts together; 0 is no cap
+
+	// MaxPriority is what jobs of a higher one count as; without it the dispatchers' default holds.
+	MaxPriority *job.Priority `json:"max_priority,omitempty"`
 }
 
 // SetAffinity writes the rule of a workflow.

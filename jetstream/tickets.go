@@ -88,6 +88,20 @@ func (q *Queue) PutTicket(ctx context.Context, t *Ticket) (uint64, error) {
 	return revision, wrap(err, "put ticket of job %s", t.Job)
 }
 
+// TicketsSince is the lowest revision that a ticket may have: what is older is gone, also when no watcher was told so, as
+// after a purge of the bucket's stream by hand.
+func (q *Queue) TicketsSince(ctx context.Context) (uint64, error) {
+	status, err := q.waiting.Status(ctx)
+	if err != nil {
+		return 0, fmt.Errorf("look at bucket %s: %w", WaitingBucket, err)
+	}
+	bucket, ok := status.(*natsjs.KeyValueBucketStatus)
+	if !ok {
+		return 0, nil
+	}
+	return bucket.StreamInfo().State.FirstSeq, nil
+}
+
 // claimMarkerTTL is how long a claim can be told from a ticket that never was.
 const claimMarkerTTL = 5 * time.Minute
 

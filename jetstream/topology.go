@@ -190,6 +190,7 @@ func (t topology) buckets() []natsjs.KeyValueConfig {
 		t.bucket(AffinityBucket, "rules that tie a workflow to hosts", 0, 0),
 		t.bucket(TenantsBucket, "weights and caps of tenants", 0, 0),
 		t.bucket(SlotsBucket, "jobs that run of tenants with a cap", 0, 0),
+		t.bucket(GrantsBucket, grantsAbout, 0, 0),
 		t.bucket(SecretsBucket, "what nobody may guess", 0, 0),
 	}
 }
@@ -224,6 +225,9 @@ func (t topology) keyValue(ctx context.Context, want natsjs.KeyValueConfig) (nat
 	kv, err = t.js.UpdateKeyValue(ctx, cfg)
 	return kv, wrap(err, "update bucket %s", want.Bucket)
 }
+
+// grantsAbout is what the bucket of grants holds.
+const grantsAbout = "whose jobs a host may have, and how many"
 
 func (t topology) presenceSet(bucket string) bool {
 	return t.cfg.PresenceTTL != 0 && (bucket == HostsBucket || bucket == DispatchersBucket)

@@ -35,6 +35,7 @@ type settings struct {
 	FreezeTimeout time.Duration `group:"jobs" placeholder:"DURATION" help:"Without any answer of ComfyUI (15s)."`
 	Outputs       string        `group:"jobs" default:"store" enum:"store,none" placeholder:"store|none" help:"Put files into COMFY_OUTPUTS (store), or leave them on the host (none)."`
 	KeepFiles     bool          `group:"jobs" help:"Leave the files of ended jobs in ComfyUI's folders; otherwise what lies in comfyherd/ there is removed once it is stored."`
+	InputURLs     string        `name:"input-urls" group:"jobs" placeholder:"none|public|any|CIDR,…" help:"Addresses that inputs may be fetched from by url (public): ranges as 10.0.0.0/8, with commas, public among them; any is for fleets whose publishers are all trusted."`
 	Label         []string      `group:"jobs" placeholder:"KEY=VALUE" help:"Label of all hosts, as gpu=4090, repeatable."`
 	HTTP          string        `name:"http" placeholder:"ADDR" help:"Serve /healthz, /readyz and /metrics here, as :8080 (off)."`
 	Retry         bool          `help:"Keep trying when NATS cannot be reached at the start."`
@@ -166,7 +167,7 @@ func (s *settings) config(hosts []agent.HostConfig) agent.Config {
 	return agent.Config{
 		Hosts: hosts, Slots: s.Slots, Prefetch: s.Prefetch, Drain: s.Drain,
 		StartTimeout: s.StartTimeout, NodeTimeout: s.NodeTimeout, TotalTimeout: s.TotalTimeout, FreezeTimeout: s.FreezeTimeout,
-		Outputs: s.Outputs, KeepFiles: s.KeepFiles, Labels: s.Label, Version: daemon.Version(), Machine: machine(),
+		Outputs: s.Outputs, KeepFiles: s.KeepFiles, InputURLs: s.InputURLs, Labels: s.Label, Version: daemon.Version(), Machine: machine(),
 	}
 }
 

@@ -108,12 +108,13 @@ type accessAgentCmd struct {
 	folderArg
 	Host    string   `arg:"" placeholder:"HOST" help:"The host, as COMFY_HOSTS names it."`
 	Tenants []string `placeholder:"NAME,…" help:"Tenants that the host is given to; * gives it to all (all)."`
-	Slots   int      `placeholder:"N" help:"Jobs that the host may claim to run at once, at most."`
+	Slots   int      `placeholder:"N" help:"Jobs that the host may claim to run at once, at most (64)."`
 }
 
 // Help is shown after the flags.
 func (*accessAgentCmd) Help() string {
-	return `The agent may do what it needs for this host, and nothing for another. A host that is given to tenants tells of their jobs only.
+	return `The agent may do what it needs for this host, and nothing for another. A host that is given to tenants is offered their jobs only, and
+tells of no others; drain it before it is taken from a tenant whose jobs it runs.
 
 Examples:
   dispatcher access agent ./herd gpu-1
@@ -270,9 +271,15 @@ func (a *accessPushCmd) Run(ctx context.Context, c *console) error {
 		return err
 	}
 	defer nc.Close()
+	early := pushGrants(ctx, folder, to) // before the accounts, so that no host is let in before it is known whose it is
 	n, err := folder.Push(ctx, nc)
 	if err != nil {
 		return err
+	}
+	if early != nil { // the server did not know the fleet's account yet
+		if err := pushGrants(ctx, folder, to); err != nil {
+			return fmt.Errorf("%d accounts were pushed, but not whose hosts are whose; push again: %w", n, err)
+		}
 	}
 	c.print("%d accounts pushed to %s", n, nc.ConnectedUrlRedacted())
 	return nil

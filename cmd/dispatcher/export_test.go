@@ -26,6 +26,7 @@ var (
 	Share         = share
 	HostState     = hostState
 	Condition     = condition
+	RestWords     = restWords
 	ClockWords    = clockWords
 	Obeyed        = obeyed
 	Nobody        = nobody

@@ -32,7 +32,7 @@ func TestMain(m *testing.M) {
 		goleak.IgnoreAnyFunction("os/signal.loop"))
 }
 
-const patience = 30 * time.Second
+const patience = 75 * time.Second
 
 // fleet is `dispatcher run` in this process with NATS on a free port, and an agent for one simulated host.
 type fleet struct {

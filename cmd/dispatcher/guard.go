@@ -12,9 +12,11 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/comfyherd/comfyherd/internal/access"
 	"github.com/comfyherd/comfyherd/internal/embedded"
+	"github.com/comfyherd/comfyherd/jetstream"
 )
 
 // guard is how the embedded NATS knows its friends: by a folder of keys, by one token, or not at all.
@@ -23,6 +25,7 @@ type guard struct {
 	creds  string         // of the dispatcher, with a folder
 
 	tracker *access.Tracker
+	q       atomic.Pointer[jetstream.Queue] // where grants of hosts are stored; nil: nowhere yet
 	stop    context.CancelFunc
 	done    sync.WaitGroup
 }
@@ -104,7 +107,13 @@ func (g *guard) follow(server *embedded.Server, log *slog.Logger) {
 	ctx, stop := context.WithCancel(context.Background())
 	g.stop = stop
 	g.done.Go(func() {
-		_ = g.tracker.Run(ctx, server.UpdateAccount, func(err error) { // it ends with ctx only
+		tell := func(token string) error {
+			if err := g.granted(ctx, token); err != nil {
+				return err
+			}
+			return server.UpdateAccount(token)
+		}
+		_ = g.tracker.Run(ctx, tell, func(err error) { // it ends with ctx only
 			log.Error("cannot follow the access folder, trying again", "error", err)
 		})
 	})

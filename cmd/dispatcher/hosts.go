@@ -71,7 +71,7 @@ func hostNotes(ctx context.Context, c *console, q *jetstream.Queue, hosts []jets
 		if err != nil {
 			return err
 		}
-		for _, note := range []string{condition(h, by), clockWords(h.Host+"'s agent", time.Duration(h.ClockOff))} {
+		for _, note := range []string{condition(h, by), restWords(&hosts[i], q.Now()), clockWords(h.Host+"'s agent", time.Duration(h.ClockOff))} {
 			if note != "" {
 				c.print("%s", note)
 			}
@@ -130,8 +130,12 @@ func hostRow(h *jetstream.HostInfo, now time.Time) []string {
 	if h.Memory > 0 {
 		device = strings.TrimSpace(device + " " + bytesText(h.Memory))
 	}
+	state := hostState(&h.HostState)
+	if h.Resting != nil && h.State == jetstream.Online {
+		state = "resting"
+	}
 	return []string{
-		h.Host, hostState(&h.HostState), slots, strings.Join(running, " "), strings.Join(warm, " "), count(h.Capability), count(h.Blocks), count(h.Strikes),
+		h.Host, state, slots, strings.Join(running, " "), strings.Join(warm, " "), count(h.Capability), count(h.Blocks), count(h.Strikes),
 		strings.Join(h.Labels, " "), device, h.Version, ago(h.Time, now),
 	}
 }

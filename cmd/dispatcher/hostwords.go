@@ -94,6 +94,22 @@ func condition(s *jetstream.HostState, drainedBy string) string {
 	return ""
 }
 
+// restWords says why a host that is online is given no jobs, and whose host it is; empty when it is everybody's and takes jobs.
+func restWords(h *jetstream.HostInfo, now time.Time) string {
+	var serves, rests string
+	if len(h.Tenants) > 0 {
+		names := make([]string, 0, len(h.Tenants))
+		for _, t := range h.Tenants {
+			names = append(names, string(t))
+		}
+		serves = fmt.Sprintf("%s serves %s and no other tenant.", h.Host, strings.Join(names, ", "))
+	}
+	if h.Resting != nil {
+		rests = fmt.Sprintf("%s is given no jobs for %s: %s. Look at its agent's log; it takes jobs again by itself.", h.Host, span(h.Resting.Until.Sub(now)), h.Resting.Why)
+	}
+	return joined(serves, rests)
+}
+
 func orUnknown(reason string) string {
 	if reason == "" {
 		return "its agent does not say why"

@@ -157,3 +157,19 @@ func TestNoHostAtAllIsSaidWithTheReasonOfEach(t *testing.T) {
 		t.Errorf("without any host: %s", got)
 	}
 }
+
+func TestAHostThatServesSomeTenantsOrRestsSaysSo(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 12, 1, 12, 0, 0, 0, time.UTC)
+	h := jetstream.HostInfo{HostState: jetstream.HostState{Host: "a", State: jetstream.Online}}
+	if got := main.RestWords(&h, now); got != "" {
+		t.Errorf("of a host of everybody's: %q", got)
+	}
+	h.Tenants = []jetstream.Tenant{"acme", "bolt"}
+	h.Resting = &jetstream.Rest{Until: now.Add(time.Minute), Why: "it has accepted a job and not begun it"}
+	want := "a serves acme, bolt and no other tenant. a is given no jobs for 1m00s: it has accepted a job and not begun it. " +
+		"Look at its agent's log; it takes jobs again by itself."
+	if got := main.RestWords(&h, now); got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+}

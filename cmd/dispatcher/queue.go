@@ -17,7 +17,8 @@ type queueCmd struct {
 
 // Help is shown after the flags.
 func (*queueCmd) Help() string {
-	return `A lane is a tenant and a priority. SHARE is of the GPU time used lately at that priority.
+	return `A lane is a tenant and a priority. SHARE is of the GPU time used lately at that priority. "9 as 5" is a
+priority above the most that its tenant may have (tenants set --max-priority): it counts as that one.
 
 Examples:
   dispatcher queue
@@ -40,8 +41,12 @@ func (l *queueCmd) Run(ctx context.Context, c *console) error {
 	}
 	rows := [][]string{{"TENANT", "PRIORITY", "WAITING", "OLDEST", "RUNNING", "SHARE"}}
 	for _, lane := range answer.Lanes {
+		priority := fmt.Sprint(lane.Priority)
+		if lane.CountsAs != nil {
+			priority += fmt.Sprintf(" as %d", *lane.CountsAs)
+		}
 		rows = append(rows, []string{
-			string(lane.Tenant), fmt.Sprint(lane.Priority), fmt.Sprint(lane.Depth), ago(lane.Oldest, now),
+			string(lane.Tenant), priority, fmt.Sprint(lane.Depth), ago(lane.Oldest, now),
 			fmt.Sprint(lane.Running), fmt.Sprintf("%.0f %%", 100*lane.Share),
 		})
 	}

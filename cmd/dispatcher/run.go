@@ -16,6 +16,7 @@ import (
 	"github.com/comfyherd/comfyherd/internal/daemon"
 	"github.com/comfyherd/comfyherd/internal/dispatcher"
 	"github.com/comfyherd/comfyherd/internal/embedded"
+	"github.com/comfyherd/comfyherd/internal/job"
 	"github.com/comfyherd/comfyherd/internal/route"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
@@ -34,7 +35,9 @@ type runCmd struct {
 	MaxFailures int           `placeholder:"N" help:"Failures of a pair that make a block (the preset's)."`
 	Park        time.Duration `placeholder:"DURATION" help:"How long a waiting job's delivery rests (10m)."`
 	CapableWait time.Duration `placeholder:"DURATION" help:"How long a job waits for a host that can run it (5m)."`
-	WaitingCap  int           `placeholder:"N" help:"Waiting jobs beyond which low priorities are not taken in (100000)."`
+	WaitingCap  int           `placeholder:"N" help:"Waiting jobs kept at hand, divided among the tenants; further ones rest in the stream (100000)."`
+	MaxRunning  int           `placeholder:"N" help:"Jobs that a tenant without settings of its own runs at once (no cap); see dispatcher tenants."`
+	MaxPriority *job.Priority `placeholder:"0-9" help:"What higher priorities of a tenant without one of its own count as (9; 5 with --access)."`
 	MaxInput    int64         `placeholder:"BYTES" help:"Largest file that a tenant may put through a dispatcher (4 GiB)."`
 	HTTP        string        `name:"http" placeholder:"ADDR" help:"Serve /healthz, /readyz and /metrics here, as :8080 (off)."`
 	Retry       bool          `help:"Keep trying when NATS cannot be reached at the start."`
@@ -103,8 +106,11 @@ func (r *runCmd) policy() (route.Policy, error) {
 			return policy, fmt.Errorf("--%s %s is too short; give at least 1s", flag, d)
 		}
 	}
-	if min(r.MaxFailures, r.LaneCap, r.WaitingCap) < 0 {
-		return policy, errors.New("--max-failures, --lane-cap and --waiting-cap count from 1; leave them out for their defaults")
+	if min(r.MaxFailures, r.LaneCap, r.WaitingCap, r.MaxRunning) < 0 {
+		return policy, errors.New("--max-failures, --lane-cap, --waiting-cap and --max-running count from 1; leave them out for their defaults")
+	}
+	if r.MaxPriority != nil && !r.MaxPriority.Valid() {
+		return policy, fmt.Errorf("--max-priority %d is none; give 0 to 9, where 9 is no limit", *r.MaxPriority)
 	}
 	if r.MaxInput < 0 {
 		return policy, fmt.Errorf("--max-input %d is no size; give bytes, or leave it out", r.MaxInput)
@@ -200,11 +206,15 @@ func (r *runCmd) dispatch(stop, kill context.Context, nats *link, policy route.P
 		return err
 	}
 	defer q.Close()
+	defer nats.guard.rest()
+	if err := nats.guard.grant(stop, q); err != nil {
+		return err
+	}
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	d, err := dispatcher.New(q, dispatcher.Config{
 		Name: r.Name, Policy: policy, Park: r.Park, CapableWait: r.CapableWait, WaitingCap: r.WaitingCap, MaxInput: r.MaxInput,
-		Version: semantic(daemon.Version()), Logger: log, Registerer: registry,
+		MaxRunning: r.MaxRunning, MaxPriority: r.maxPriority(nats.guard), Version: semantic(daemon.Version()), Logger: log, Registerer: registry,
 	})
 	if err != nil {
 		return err
@@ -220,6 +230,16 @@ func (r *runCmd) dispatch(stop, kill context.Context, nats *link, policy route.P
 	c.say("hosts     %sCOMFY_HOSTS=http://127.0.0.1:8188 agent", where)
 	c.say("stop      Ctrl-C; again: now")
 	return daemon.Together(stop, kill, d.Run, r.HTTP, d.Ready, registry)
+}
+
+// maxPriority is that of tenants without one of their own: where access is closed they are strangers to each other, and
+// none of them is more important than another unless the operator says so.
+func (r *runCmd) maxPriority(g *guard) *job.Priority {
+	if r.MaxPriority == nil && g != nil && g.folder != nil {
+		usual := job.Usual
+		return &usual
+	}
+	return r.MaxPriority
 }
 
 // keep has only what was given by hand.

@@ -59,7 +59,7 @@ func waitText(e *jetstream.Event) string {
 		return joinedBy(": ", holdText(reason), perHost(e.Hosts))
 	case route.AllBlocked, route.OverCap, route.NotDue:
 		return holdText(reason)
-	case route.HostsDown:
+	case route.HostsDown, route.OthersHosts:
 	}
 	if e.Message != "" { // the dispatcher's own words, also for what this command does not know
 		return firstLine(e.Message)
@@ -127,6 +127,8 @@ func holdText(reason route.HoldReason) string {
 		return "not due yet"
 	case route.HostsDown:
 		return "two hosts are out because of its tenant's jobs"
+	case route.OthersHosts:
+		return "every host that can run it serves other tenants"
 	}
 	return spaces(string(reason)) // of a newer dispatcher
 }

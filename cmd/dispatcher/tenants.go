@@ -14,7 +14,7 @@ import (
 // tenantsCmd is about shares.
 type tenantsCmd struct {
 	List tenantsListCmd `cmd:"" default:"withargs" help:"List tenants with settings of their own (what tenants does alone)."`
-	Set  tenantsSetCmd  `cmd:"" help:"Change a tenant's weight or cap."`
+	Set  tenantsSetCmd  `cmd:"" help:"Change a tenant's weight or caps."`
 }
 
 type tenantsListCmd struct {
@@ -56,17 +56,21 @@ func (f *client) tenants(ctx context.Context, c *console, request jetstream.Tena
 
 func tellTenants(c *console, answer jetstream.TenantsAnswer) error {
 	if len(answer.Tenants) == 0 {
-		c.say("no tenant has settings of its own: all have weight 1 and no cap")
+		c.say("no tenant has settings of its own: all have weight 1 and the caps that run was given")
 		return nil
 	}
-	rows := [][]string{{"TENANT", "WEIGHT", "MAX RUNNING"}}
+	rows := [][]string{{"TENANT", "WEIGHT", "MAX RUNNING", "MAX PRIORITY"}}
 	for _, name := range slices.Sorted(maps.Keys(answer.Tenants)) {
 		s := answer.Tenants[name]
 		most := "no cap"
 		if s.MaxRunning > 0 {
 			most = fmt.Sprint(s.MaxRunning)
 		}
-		rows = append(rows, []string{string(name), fmt.Sprint(s.Weight), most})
+		highest := "as run says"
+		if s.MaxPriority != nil {
+			highest = fmt.Sprint(*s.MaxPriority)
+		}
+		rows = append(rows, []string{string(name), fmt.Sprint(s.Weight), most, highest})
 	}
 	return c.table(rows)
 }
@@ -76,13 +80,16 @@ type tenantsSetCmd struct {
 	Tenant     string   `arg:"" help:"Name of the tenant."`
 	Weight     *float64 `placeholder:"X" help:"Its share beside others; 1 is usual."`
 	MaxRunning *int     `placeholder:"N" help:"Jobs on all hosts together; 0 is no cap."`
+
+	MaxPriority *job.Priority `placeholder:"0-9" help:"What its jobs of a higher priority count as."`
 }
 
 // Help is shown after the flags.
 func (*tenantsSetCmd) Help() string {
 	return `Examples:
   dispatcher tenants set acme --weight 2
-  dispatcher tenants set acme --max-running 4`
+  dispatcher tenants set acme --max-running 4
+  dispatcher tenants set acme --max-priority 7`
 }
 
 // Run writes.
@@ -90,14 +97,18 @@ func (t *tenantsSetCmd) Run(ctx context.Context, c *console) error {
 	switch {
 	case !job.Tenant(t.Tenant).Valid():
 		return fmt.Errorf("%q is no tenant name; use 1 to 64 of A-Z a-z 0-9 _ -", t.Tenant)
-	case t.Weight == nil && t.MaxRunning == nil:
-		return errors.New("tenants set has nothing to say; give --weight or --max-running")
+	case t.Weight == nil && t.MaxRunning == nil && t.MaxPriority == nil:
+		return errors.New("tenants set has nothing to say; give --weight, --max-running or --max-priority")
 	case t.Weight != nil && *t.Weight <= 0:
 		return fmt.Errorf("--weight %g is no share; give a number above 0", *t.Weight)
 	case t.MaxRunning != nil && *t.MaxRunning < 0:
 		return fmt.Errorf("--max-running %d is negative; give 0 for no cap", *t.MaxRunning)
+	case t.MaxPriority != nil && !t.MaxPriority.Valid():
+		return fmt.Errorf("--max-priority %d is none; give 0 to 9, where 9 is no limit", *t.MaxPriority)
 	}
-	answer, err := t.tenants(ctx, c, jetstream.TenantsRequest{Tenant: job.Tenant(t.Tenant), Weight: t.Weight, MaxRunning: t.MaxRunning})
+	answer, err := t.tenants(ctx, c, jetstream.TenantsRequest{
+		Tenant: job.Tenant(t.Tenant), Weight: t.Weight, MaxRunning: t.MaxRunning, MaxPriority: t.MaxPriority,
+	})
 	if err != nil {
 		return err
 	}

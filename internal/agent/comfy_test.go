@@ -254,7 +254,7 @@ func TestAMissingModelIsAFactAboutTheHost(t *testing.T) {
 
 func TestTheTotalTimeoutStopsThePromptFirst(t *testing.T) {
 	t.Parallel()
-	h, sim := startOn(t, comfysim.Config{}, agent.Config{TotalTimeout: 500 * time.Millisecond})
+	h, sim := startOn(t, comfysim.Config{}, agent.Config{TotalTimeout: 2 * time.Second})
 	o := h.queued(job.Spec{Workflow: sleeps(60)})
 	h.accepted(o)
 	if e := h.event(o, job.Failed); e.Kind != failure.Timeout {

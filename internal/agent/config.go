@@ -36,6 +36,7 @@ type Config struct {
 	Outputs   string // OutputsStore (default) or OutputsNone
 	KeepFiles bool   // leave the files of ended jobs in ComfyUI's folders; OutputsNone does so anyway
 	MaxInput  int64  // bytes of one input file; default 4 GiB
+	InputURLs string // where inputs may be fetched from: URLsPublic (default), URLsNone, URLsAny, or address ranges with commas
 
 	Labels  []string // such as gpu=4090, of every host
 	Version string   // of the agent, for people
@@ -72,6 +73,7 @@ func (c Config) withDefaults() Config {
 	}
 	c.Outputs = cmp.Or(c.Outputs, OutputsStore)
 	c.MaxInput = cmp.Or(c.MaxInput, maxInput)
+	c.InputURLs = cmp.Or(c.InputURLs, URLsPublic)
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -84,6 +86,9 @@ func (c Config) check() error {
 	}
 	if c.Outputs != OutputsStore && c.Outputs != OutputsNone {
 		return fmt.Errorf("outputs is %q: use %q or %q", c.Outputs, OutputsStore, OutputsNone)
+	}
+	if _, err := parseReachable(c.InputURLs); err != nil {
+		return err
 	}
 	for _, label := range c.Labels {
 		if !job.ValidLabel(label) {

@@ -23,7 +23,7 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("github.com/nats-io/nats.go/jetstream.(*jetStream).resetPendingAcksOnReconnect"))
 }
 
-const patience = 20 * time.Second
+const patience = time.Minute
 
 // saves is a workflow with one output node and a seed to draw.
 const saves = `{"1":{"class_type":"EmptyImage","inputs":{"width":8,"height":4,"batch_size":2,"seed":-1}},` +

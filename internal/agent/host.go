@@ -56,6 +56,7 @@ type host struct {
 const maxShipping = 8
 
 func newHost(q *jetstream.Queue, cfg Config, h HostConfig, instance string, m *metrics) *host {
+	urls, _ := parseReachable(cfg.InputURLs) // checked with the configuration
 	return &host{
 		name: h.Name, url: withoutUser(h.URL), source: "agent/" + h.Name, q: q, comfy: h.Comfy, cfg: cfg, log: cfg.Logger.With("host", h.Name), meters: m.of(h.Name),
 		desk: newDesk(jetstream.HostState{
@@ -63,7 +64,7 @@ func newHost(q *jetstream.Queue, cfg Config, h HostConfig, instance string, m *m
 			Agent: cfg.Version, URL: withoutUser(h.URL),
 		}, q),
 		spell:    h.Comfy.Spelling,
-		fetcher:  newFetcher(),
+		fetcher:  newFetcher(urls, http.ProxyFromEnvironment),
 		shipping: make(chan struct{}, maxShipping), overdue: make(chan struct{}),
 		beatNow: make(chan struct{}, 1), examineNow: make(chan struct{}, 1), freed: make(chan struct{}, 1), extendNow: make(chan struct{}, 1),
 	}

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -23,13 +24,17 @@ const (
 	inputTimeout = 10 * time.Minute
 )
 
-// newFetcher makes the client that fetches inputs by URL. It has no overall timeout, since the context of a fetch
-// has one, and keeps no connection.
-func newFetcher() *http.Client {
-	return &http.Client{Transport: &http.Transport{
-		Proxy: http.ProxyFromEnvironment, ResponseHeaderTimeout: time.Minute, TLSHandshakeTimeout: 10 * time.Second,
-		DisableKeepAlives: true,
-	}}
+// foreign refuses a workflow that names a file of another job: what lies below outputFolder belongs to single jobs, and
+// a job's own lies there under an id that nobody knows before it runs. Inputs that the job brings files for are not read.
+func foreign(j *job.Job) error {
+	node, input, found := j.Graph.Owned(outputFolder, func(node, input string) bool {
+		return slices.ContainsFunc(j.Inputs, func(in job.Input) bool { return in.Node == node && in.Input == input })
+	})
+	if !found {
+		return nil
+	}
+	return failure.New(failure.InvalidWorkflow, fmt.Sprintf(
+		"input %s of node %s names a file below %s/, where each job has its own files only; to use a file, give it in \"inputs\"", input, node, outputFolder))
 }
 
 // bring uploads the job's inputs under a folder that is the prompt's own, and returns what to write into the
@@ -74,7 +79,7 @@ func (h *host) bringSurely(ctx context.Context, a *attempt, i int, in job.Input)
 }
 
 func (h *host) bringOne(ctx context.Context, a *attempt, i int, in job.Input) (string, error) {
-	body, err := h.fetch(ctx, in)
+	body, err := h.fetch(ctx, a, in)
 	if err != nil {
 		return "", err
 	}
@@ -86,13 +91,13 @@ func (h *host) bringOne(ctx context.Context, a *attempt, i int, in job.Input) (s
 	case errors.As(source.err, &long):
 		return "", failure.New(failure.InvalidWorkflow, long.Error())
 	case source.err != nil:
-		return "", failure.New(failure.Transient, "the file broke off while it was fetched: "+source.err.Error())
+		return "", h.brokeOff(a, in, source.err)
 	}
 	return name, err
 }
 
 // fetch opens a file where the job says it lies.
-func (h *host) fetch(ctx context.Context, in job.Input) (io.ReadCloser, error) {
+func (h *host) fetch(ctx context.Context, a *attempt, in job.Input) (io.ReadCloser, error) {
 	switch {
 	case in.Object != "":
 		return h.fetchObject(ctx, in.Object)
@@ -103,7 +108,15 @@ func (h *host) fetch(ctx context.Context, in job.Input) (io.ReadCloser, error) {
 		}
 		return io.NopCloser(bytes.NewReader(content)), nil
 	}
-	return h.fetchURL(ctx, in.URL)
+	return h.fetchURL(ctx, a, in.URL)
+}
+
+// brokeOff is what to say of a file of which a part has come.
+func (h *host) brokeOff(a *attempt, in job.Input, err error) error {
+	if in.Object != "" {
+		return failure.New(failure.Transient, "the file broke off while it was fetched: "+err.Error())
+	}
+	return h.unfetched(a, failure.Transient, in.URL, err)
 }
 
 func (h *host) fetchObject(ctx context.Context, name string) (io.ReadCloser, error) {
@@ -118,20 +131,14 @@ func (h *host) fetchObject(ctx context.Context, name string) (io.ReadCloser, err
 	return body, nil
 }
 
-// fetchURL names a URL without its query, which may hold a secret.
-func (h *host) fetchURL(ctx context.Context, address string) (io.ReadCloser, error) {
+func (h *host) fetchURL(ctx context.Context, a *attempt, address string) (io.ReadCloser, error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
 	if err != nil {
-		return nil, failure.New(failure.InvalidWorkflow, "the url of the input cannot be read")
+		return nil, h.unfetched(a, failure.InvalidWorkflow, address, errors.New("it cannot be read"))
 	}
-	where := request.URL.Scheme + "://" + request.URL.Host + request.URL.EscapedPath()
 	response, err := h.fetcher.Do(request)
 	if err != nil {
-		var inner *url.Error
-		if errors.As(err, &inner) {
-			err = inner.Err // the rest quotes the whole URL
-		}
-		return nil, failure.New(failure.Transient, fmt.Sprintf("cannot fetch %s: %v", where, err))
+		return nil, h.unfetched(a, failure.Transient, address, err)
 	}
 	if response.StatusCode == http.StatusOK && response.ContentLength <= h.cfg.MaxInput {
 		return response.Body, nil
@@ -144,7 +151,21 @@ func (h *host) fetchURL(ctx context.Context, address string) (io.ReadCloser, err
 	if refuses(response.StatusCode) {
 		kind = failure.InvalidWorkflow
 	}
-	return nil, failure.New(kind, fmt.Sprintf("cannot fetch %s: HTTP %s", where, response.Status))
+	return nil, h.unfetched(a, kind, address, errors.New("HTTP "+response.Status))
+}
+
+// unfetched says the same of every URL that gives no file, since its publisher must not learn what the agent can see
+// that it cannot. Why stands in the log, without the query, which may hold a secret.
+func (h *host) unfetched(a *attempt, kind failure.Kind, address string, err error) error {
+	if inner, is := errors.AsType[*url.Error](err); is {
+		err = inner.Err // the rest quotes the whole URL
+	}
+	where := "an unreadable address"
+	if u, err := url.Parse(address); err == nil {
+		where = u.Scheme + "://" + u.Host + u.EscapedPath()
+	}
+	h.log.Warn("cannot fetch an input", "job", a.key, "from", where, "error", err)
+	return failure.New(kind, "the input's url could not be fetched")
 }
 
 // refuses reports whether a server would say the same tomorrow: the file is not there, or it is not for us.

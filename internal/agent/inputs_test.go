@@ -38,7 +38,7 @@ func TestAnInputThatIsNotThereEndsTheJobAndTroubleOnTheWayIsTriedLater(t *testin
 		}
 	}))
 	t.Cleanup(files.Close)
-	const image = "input image of node 10: "
+	const image, unfetched = "input image of node 10: ", "the input's url could not be fetched"
 	for name, c := range map[string]struct {
 		input job.Input
 		kind  failure.Kind
@@ -46,27 +46,27 @@ func TestAnInputThatIsNotThereEndsTheJobAndTroubleOnTheWayIsTriedLater(t *testin
 		most  int64
 	}{
 		"AnObjectThatIsNotThere": {job.Input{Object: "acme/none.png"}, failure.InvalidWorkflow, `COMFY_INPUTS has no object "acme/none.png"`, 0},
-		"Missing":                {job.Input{URL: files.URL + "/missing?token=s3cret"}, failure.InvalidWorkflow, "/missing: HTTP 404", 0},
-		"Gone":                   {job.Input{URL: files.URL + "/gone"}, failure.InvalidWorkflow, "/gone: HTTP 410", 0},
-		"Forbidden":              {job.Input{URL: files.URL + "/forbidden"}, failure.InvalidWorkflow, "/forbidden: HTTP 403", 0},
-		"NotAFile":               {job.Input{URL: files.URL + "/moved"}, failure.InvalidWorkflow, "/moved: HTTP 304", 0},
-		"Broken":                 {job.Input{URL: files.URL + "/broken"}, failure.Transient, "/broken: HTTP 500", 0},
-		"Busy":                   {job.Input{URL: files.URL + "/busy"}, failure.Transient, "/busy: HTTP 503", 0},
-		"AskedTooOften":          {job.Input{URL: files.URL + "/slower"}, failure.Transient, "/slower: HTTP 429", 0},
-		"Slow":                   {job.Input{URL: files.URL + "/slow"}, failure.Transient, "/slow: HTTP 408", 0},
-		"BrokenOff":              {job.Input{URL: files.URL + "/short"}, failure.Transient, "broke off while it was fetched", 0},
-		"NobodyListens":          {job.Input{URL: "http://127.0.0.1:1/a.png?token=s3cret"}, failure.Transient, "cannot fetch http://127.0.0.1:1/a.png: ", 0},
+		"Missing":                {job.Input{URL: files.URL + "/missing?token=s3cret"}, failure.InvalidWorkflow, unfetched, 0},
+		"Gone":                   {job.Input{URL: files.URL + "/gone"}, failure.InvalidWorkflow, unfetched, 0},
+		"Forbidden":              {job.Input{URL: files.URL + "/forbidden"}, failure.InvalidWorkflow, unfetched, 0},
+		"NotAFile":               {job.Input{URL: files.URL + "/moved"}, failure.InvalidWorkflow, unfetched, 0},
+		"Broken":                 {job.Input{URL: files.URL + "/broken"}, failure.Transient, unfetched, 0},
+		"Busy":                   {job.Input{URL: files.URL + "/busy"}, failure.Transient, unfetched, 0},
+		"AskedTooOften":          {job.Input{URL: files.URL + "/slower"}, failure.Transient, unfetched, 0},
+		"Slow":                   {job.Input{URL: files.URL + "/slow"}, failure.Transient, unfetched, 0},
+		"BrokenOff":              {job.Input{URL: files.URL + "/short"}, failure.Transient, unfetched, 0},
+		"NobodyListens":          {job.Input{URL: "http://127.0.0.1:1/a.png?token=s3cret"}, failure.Transient, unfetched, 0},
 		"LargerThan4GiB":         {job.Input{URL: files.URL + "/huge"}, failure.InvalidWorkflow, "more than 4294967296 bytes", 0},
 		"LargerThanItSaid":       {job.Input{URL: files.URL + "/long"}, failure.InvalidWorkflow, "more than 1999 bytes", 1999},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			h := start(t, agent.Config{MaxInput: c.most})
+			h := start(t, agent.Config{MaxInput: c.most, InputURLs: "127.0.0.0/8"})
 			c.input.Node, c.input.Input = "10", "image"
 			o := h.queued(job.Spec{ID: "one", Workflow: json.RawMessage(loads), Inputs: []job.Input{c.input}})
 			h.accepted(o)
 			e := h.event(o, job.Failed)
-			if e.Kind != c.kind || !strings.HasPrefix(e.Message, image) || !strings.Contains(e.Message, c.says) || strings.Contains(e.Message, "s3cret") {
+			if e.Kind != c.kind || !strings.HasPrefix(e.Message, image) || !strings.Contains(e.Message, c.says) || strings.Contains(e.Message, "s3cret") || c.says == unfetched && e.Message != image+unfetched {
 				t.Errorf("failed is %s: %s", e.Kind, e.Message)
 			}
 			if n := len(h.fake.posted); n != 0 {

@@ -16,7 +16,10 @@ import (
 
 // outputPrefix is the folder of a prompt's own that all its files get: ComfyUI's cache would deliver another job's
 // picture under a name that was used before.
-func outputPrefix(prompt string) string { return "comfyherd/" + prompt }
+func outputPrefix(prompt string) string { return outputFolder + "/" + prompt }
+
+// outputFolder is where all prompts have a folder of their own.
+const outputFolder = "comfyherd"
 
 const (
 	inlineText  = 4 << 10  // bytes of a text that stands in the event itself

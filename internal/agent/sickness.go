@@ -181,8 +181,13 @@ func (h *host) blockedBy(kill context.Context, err error) (failure.Cause, string
 // displace sends the other runs elsewhere, which stand in line behind what ails the host.
 func (h *host) displace(by *run, cause failure.Cause, reason string) {
 	for _, r := range h.desk.all() {
-		if r != by && !r.reporting.Load() {
-			r.end(&displaced{cause, reason})
+		if r == by || r.reporting.Load() {
+			continue
 		}
+		why := reason
+		if by == nil || r.tenant != by.tenant { // the reason may tell the failure of another tenant's job
+			why = "the host can run nothing now: " + cause.Remedy().Sign
+		}
+		r.end(&displaced{cause, why})
 	}
 }

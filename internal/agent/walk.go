@@ -91,6 +91,9 @@ func (h *host) begin(ctx context.Context, a *attempt) error {
 	if a.offer.Resume {
 		return h.recall(ctx, a)
 	}
+	if err := foreign(j); err != nil {
+		return err
+	}
 	if err := h.prepare(a, nil); err != nil {
 		return err
 	}
@@ -207,6 +210,7 @@ func (a *attempt) at() (node comfy.Progress, progress float64, ran time.Duration
 	return a.node, progress, ran
 }
 
+// limits are the job's timeouts, none of which is longer than the agent's own: 0s asks for as long as the agent allows.
 func (h *host) limits(t *job.Timeouts) (start, node, total time.Duration) {
 	start, node, total = h.cfg.StartTimeout, h.cfg.NodeTimeout, h.cfg.TotalTimeout
 	if t == nil {
@@ -216,8 +220,11 @@ func (h *host) limits(t *job.Timeouts) (start, node, total time.Duration) {
 		wished *job.Duration
 		set    *time.Duration
 	}{{t.Start, &start}, {t.Node, &node}, {t.Total, &total}} {
-		if limit.wished != nil {
-			*limit.set = time.Duration(*limit.wished)
+		if limit.wished == nil || *limit.wished <= 0 {
+			continue
+		}
+		if wished := time.Duration(*limit.wished); *limit.set == 0 || wished < *limit.set {
+			*limit.set = wished
 		}
 	}
 	return start, node, total

@@ -305,12 +305,36 @@ func TestATimeoutCancelsBeforeItFails(t *testing.T) {
 	total := job.Duration(7 * time.Second)
 	o := h.queued(job.Spec{ID: "one", Timeouts: &job.Timeouts{Total: &total, Node: new(job.Duration)}})
 	h.accepted(o)
-	if p := await(h, h.fake.posted, "the POST"); p.Total != 7*time.Second || p.Node != 0 || p.Start != time.Minute {
+	if p := await(h, h.fake.posted, "the POST"); p.Total != 7*time.Second || p.Node != 10*time.Minute || p.Start != time.Minute {
 		t.Errorf("the limits are %s %s %s", p.Start, p.Node, p.Total)
 	}
 	h.event(o, job.Failed)
 	if len(h.fake.cancelled) != 1 {
 		t.Error("failed was appended before the prompt was cancelled")
+	}
+}
+
+// A job that asked for no timeout once outlived the agent's.
+func TestATimeoutOfAJobIsNoLongerThanTheAgents(t *testing.T) {
+	t.Parallel()
+	h := start(t, agent.Config{StartTimeout: 20 * time.Second, NodeTimeout: time.Minute, TotalTimeout: 3 * time.Minute})
+	h.fake.returns(now(), &comfy.Result{}, nil)
+	never, longer, shorter := job.Duration(0), job.Duration(time.Hour), job.Duration(time.Second)
+	for name, c := range map[string]struct {
+		wish *job.Duration
+		want [3]time.Duration
+	}{
+		"never":   {&never, [3]time.Duration{20 * time.Second, time.Minute, 3 * time.Minute}},
+		"longer":  {&longer, [3]time.Duration{20 * time.Second, time.Minute, 3 * time.Minute}},
+		"shorter": {&shorter, [3]time.Duration{time.Second, time.Second, time.Second}},
+	} {
+		o := h.queued(job.Spec{ID: job.ID(name), Timeouts: &job.Timeouts{Start: c.wish, Node: c.wish, Total: c.wish}})
+		h.accepted(o)
+		p := await(h, h.fake.posted, "the POST")
+		if got := [3]time.Duration{p.Start, p.Node, p.Total}; got != c.want {
+			t.Errorf("%s: the limits are %v, want %v", name, got, c.want)
+		}
+		h.event(o, job.Completed)
 	}
 }
 

@@ -17,8 +17,8 @@ func TestTimeoutsNameWhichAndHowLong(t *testing.T) {
 		limit func(*comfy.Prompt)
 		want  failure.Failure
 	}{
-		"Node": {func(p *comfy.Prompt) { p.Node = 200 * time.Millisecond }, failure.Failure{
-			Kind: failure.Timeout, Message: "node 2 (SimSleep) made no progress for 200ms (node timeout)", Node: "2", Class: "SimSleep",
+		"Node": {func(p *comfy.Prompt) { p.Node = time.Second }, failure.Failure{
+			Kind: failure.Timeout, Message: "node 2 (SimSleep) made no progress for 1s (node timeout)", Node: "2", Class: "SimSleep",
 		}},
 		"Total": {func(p *comfy.Prompt) { p.Total = 200 * time.Millisecond }, failure.Failure{
 			Kind: failure.Timeout, Message: "the prompt did not end within 200ms (total timeout)",

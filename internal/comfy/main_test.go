@@ -25,7 +25,7 @@ const graph = `{"1":{"class_type":"EmptyImage","inputs":{"width":64,"height":64,
 
 // patience bounds every test that waits for something; it is never reached by
 // a test that passes.
-const patience = 20 * time.Second
+const patience = time.Minute
 
 // routes is a ComfyUI made of fixed answers: "GET /prompt" → handler. What it
 // lacks is answered as aiohttp answers an unknown route.

@@ -78,12 +78,12 @@ func TestAGatewayBeforeADeadComfyUIIsNoLife(t *testing.T) {
 func TestNoLimitRunsBesideOurOwnReadingOfTheObjectInfo(t *testing.T) {
 	t.Parallel()
 	o := quick()
-	o.FreezeTimeout, o.SilentTimeout = 300*time.Millisecond, 300*time.Millisecond
+	o.FreezeTimeout, o.SilentTimeout = 1500*time.Millisecond, 1500*time.Millisecond
 	r := simulateWith(t, comfysim.Config{}, o)
-	p := sleep(2.5, 0)
+	p := sleep(6, 0)
 	ended := r.begin(p)
 	r.until(r.runs(p.ID))
-	r.sim.AddFault(comfysim.Fault{Kind: comfysim.FaultSlowInfo, For: 1500 * time.Millisecond, Times: 1})
+	r.sim.AddFault(comfysim.Fault{Kind: comfysim.FaultSlowInfo, For: 4 * time.Second, Times: 1})
 	if _, err := r.host.Capability(within(t)); err != nil {
 		t.Error(err)
 	}

@@ -130,7 +130,7 @@ func TestAPromptThatGoesOnAfterItWasToldToStopMakesTheHostStuck(t *testing.T) {
 	o := quick()
 	o.StuckTime = 300 * time.Millisecond
 	r := simulateWith(t, comfysim.Config{}, o)
-	p := sleep(3, 0)
+	p := sleep(6, 0)
 	ended := r.begin(p)
 	r.until(r.runs(p.ID))
 	if _, cause, err := r.host.Sick(within(t)); cause != "" || err != nil {

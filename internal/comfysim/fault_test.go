@@ -203,12 +203,12 @@ func TestFaultsOfSubmission(t *testing.T) {
 		t.Error("the deleted prompt is still there")
 	}
 	h.AddFault(comfysim.Fault{Kind: comfysim.FaultSlowAccept, Delay: time.Hour, Times: 1})
-	impatient := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 50 * time.Millisecond}
-	if res, err := impatient.Post(h.URL()+"/prompt", "", strings.NewReader(body)); err == nil {
-		_ = res.Body.Close()
+	impatient, answer := h.post(body)
+	h.ended(3) // it ran though nobody heard so
+	impatient()
+	if err := <-answer; err == nil {
 		t.Error("slow_accept answered at once")
 	}
-	h.ended(3) // it ran though nobody heard so
 	if got := len(h.Faults()); got != 0 {
 		t.Errorf("%d faults left, want all spent", got)
 	}
@@ -348,12 +348,11 @@ func TestAStalledPublisherHoldsEverybodysEventsBack(t *testing.T) {
 func TestAFreezeFaultStopsTheHostUnderTheJob(t *testing.T) {
 	t.Parallel()
 	h := start(t, comfysim.Config{Faults: []comfysim.Fault{{Kind: comfysim.FaultFreeze, Times: 1}}})
-	body := fmt.Sprintf(`{"prompt":%s}`, short(1, "a"))
-	frozen := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 100 * time.Millisecond}
-	if res, err := frozen.Post(h.URL()+"/prompt", "", strings.NewReader(body)); err == nil {
-		_ = res.Body.Close() // the answer may leave before the freeze
-	}
+	impatient, answer := h.post(fmt.Sprintf(`{"prompt":%s}`, short(1, "a")))
 	h.until("frozen", h.Frozen)
+	impatient()
+	<-answer // which may have left before the freeze
+	frozen := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 100 * time.Millisecond}
 	if res, err := frozen.Get(h.URL() + "/prompt"); err == nil {
 		_ = res.Body.Close()
 		t.Error("a frozen host answered")

@@ -19,7 +19,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-const patience = 10 * time.Second
+const patience = time.Minute
 
 // host is a simulated host and a client that leaves nothing behind.
 type host struct {
@@ -100,6 +100,27 @@ func (h *host) ended(n int) []comfysim.Run {
 		h.t.Fatal(err)
 	}
 	return runs
+}
+
+// post submits a prompt and waits for no answer; whoever calls impatient does not want one any more.
+func (h *host) post(body string) (impatient func(), answer <-chan error) {
+	h.t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	h.t.Cleanup(cancel)
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, h.URL()+"/prompt", strings.NewReader(body))
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	req.Close = true
+	got := make(chan error, 1)
+	go func() {
+		res, err := h.client.Do(req)
+		if err == nil {
+			_ = res.Body.Close()
+		}
+		got <- err
+	}()
+	return cancel, got
 }
 
 // until waits for a condition.

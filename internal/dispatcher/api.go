@@ -38,7 +38,7 @@ func (d *Dispatcher) endpoints() map[string]jetstream.Endpoint {
 		"unblock":  answering(d.apiUnblock),
 		"why":      answering(d.apiWhy),
 		"queue":    answering(d.apiQueue),
-		"jobs":     answering(d.history.page),
+		"jobs":     answering(d.apiJobs),
 		"cancel":   answering(d.apiCancel),
 		"dead":     answering(d.apiDead),
 		"requeue":  answering(d.apiRequeue),

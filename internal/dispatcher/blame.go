@@ -4,7 +4,9 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/comfyherd/comfyherd/internal/failure"
@@ -125,7 +127,7 @@ func same(a, b []byte) bool {
 	if json.Unmarshal(a, &x) != nil || json.Unmarshal(b, &y) != nil {
 		return false
 	}
-	return x.Until.Equal(y.Until) && x.Size == y.Size && fmt.Sprint(x.Tenants) == fmt.Sprint(y.Tenants)
+	return x.Until.Equal(y.Until) && x.Size == y.Size && slices.Equal(x.Tenants, y.Tenants) && maps.Equal(x.Own, y.Own)
 }
 
 // absolve lifts the blocks that a faulty workflow caused on the hosts that only told the truth about it.

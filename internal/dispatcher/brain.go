@@ -35,6 +35,8 @@ type brain struct {
 	memory       memory
 	affinities   map[string]bool
 	tenants      map[string]bool
+	grants       grantTable
+	promises     promises
 	slots        slotTable
 	odd          oddValues
 	dispatchers  map[string]time.Time // live ones, and until when their presence stands by the local clock
@@ -54,6 +56,7 @@ type brain struct {
 	last         time.Time // what now has given
 	sweep        sweep
 	removed      removedSweep
+	admission    admission
 	syncing      map[source]map[string]bool // keys seen since Reset, until Synced
 	synced       map[source]bool
 	alarms       alarms
@@ -85,17 +88,22 @@ const (
 )
 
 func newBrain(d *Dispatcher) *brain {
-	return &brain{
+	b := &brain{
 		d: d, inbox: make(chan func(time.Time), 1024), over: make(chan struct{}),
 		fleet: route.NewFleet(), waiting: route.NewRoom(), hosts: map[string]*hostView{},
 		capabilities: map[string]workflow.Capability{}, blocked: map[pair]bool{}, incapable: map[pair]time.Time{},
-		struck: map[pair]bool{}, suspects: map[pair]bool{}, memory: newMemory(), affinities: map[string]bool{}, tenants: map[string]bool{},
-		slots:       newSlotTable(),
+		struck: map[pair]bool{}, suspects: map[pair]bool{}, memory: newMemory(), affinities: map[string]bool{}, tenants: map[string]bool{}, grants: grantTable{}, promises: newPromises(),
+		slots: newSlotTable(), admission: newAdmission(),
 		dispatchers: map[string]time.Time{}, hand: map[uint64]*owned{}, claiming: map[uint64]route.Ticket{},
 		unlearnt: map[workflow.Hash]map[uint64]route.Ticket{}, holds: map[uint64]holdView{}, due: map[uint64]time.Time{},
 		syncing: map[source]map[string]bool{}, synced: map[source]bool{}, dirtyHosts: map[route.HostID]bool{},
 		allSynced: make(chan struct{}), freed: make(chan struct{}, 1),
 	}
+	b.fleet.PutUsualCap(d.cfg.MaxRunning)
+	if most := d.cfg.MaxPriority; most != nil {
+		b.waiting.PutUsualCeiling(int(*most))
+	}
+	return b
 }
 
 // alarm is something to do at a time.
@@ -148,6 +156,9 @@ func (b *brain) loop(ctx context.Context) error {
 	b.every(handTime/4, b.parkLate)
 	b.every(slotLook, b.lookForSlots)
 	b.every(removedLook, b.lookForRemoved)
+	b.every(promiseLook, b.lookAtPromises)
+	b.every(callPause, b.callBack)
+	b.every(callTime, b.admission.forgetOver)
 	for {
 		timer.Reset(b.untilAlarm(b.now()))
 		select {

@@ -83,7 +83,7 @@ func TestATenantSeesAndEndsItsOwnJobsAndNoOthers(t *testing.T) {
 		s.want("cancel", fmt.Sprintf("%s %d %s", ended.State, ended.Count, ended.Event.By), "cancelled 1 tenant acme: ann[31m"+strings.Repeat("e", 57))
 		again := answered[jetstream.CancelAnswer](s, "acme", "cancel", jetstream.CancelRequest{Job: "one"})
 		s.want("cancel again", fmt.Sprintf("%s %d", again.State, again.Count), "cancelled 0")
-		s.want("acts", s.told(), []string{`cancel by tenant acme: ann[31m` + strings.Repeat("e", 57) + ` for "acme": 1 of {"tenant":"acme","job":"one"}`})
+		s.want("acts", s.whoActed(), []string{`cancel by tenant acme: ann[31m` + strings.Repeat("e", 57) + ` for "acme": 1 of {"tenant":"acme","job":"one"}`})
 		s.pass(time.Second)
 		s.want("jobs that are left", s.left(), 1)
 	})
@@ -216,7 +216,7 @@ func TestARequeueOfEverythingMustSaySo(t *testing.T) {
 		s.want("all of bolt", fmt.Sprint(all.Count, all.Jobs), "1 map[b1:b1-r1]")
 		rest := operator[jetstream.RequeueAnswer](s, "requeue", jetstream.RequeueRequest{All: true, By: "ops"})
 		s.want("all", fmt.Sprint(rest.Count, rest.Jobs), "2 map[a1:a1-r1 a2:a2-r1]")
-		s.want("acts", s.told(), []string{
+		s.want("acts", s.whoActed(), []string{
 			`requeue by tenant bolt for "bolt": 1 of {"tenant":"bolt","job":"b2"}`,
 			`requeue by tenant bolt for "bolt": 1 of {"tenant":"bolt","all":true}`,
 			`requeue by ops for "": 2 of {"all":true}`,
@@ -240,7 +240,7 @@ func TestWhatAnOperatorChangesIsToldWithItsName(t *testing.T) {
 		operator[jetstream.TenantsAnswer](s, "tenants", jetstream.TenantsRequest{})
 		_, err := call[jetstream.CountAnswer](s.memory, "drain", jetstream.DrainRequest{Host: "no host"})
 		refused[*jetstream.BadRequest](s, err)
-		s.want("acts", s.told(), []string{
+		s.want("acts", s.whoActed(), []string{
 			`drain by ann for "": 1 of {"host":"gpu-1"}`,
 			`unblock by ann for "": 1 of {"host":"gpu-1"}`,
 			`affinity by api for "": 1 of {"hash":"` + string(hash) + `","prefer":["gpu-1"]}`,
@@ -357,8 +357,8 @@ func TestReasonsLettersAndChainsArePagesToo(t *testing.T) {
 		s.pass(time.Second)
 		var hosts []string
 		pages := 0
-		for r := (jetstream.WhyRequest{Job: "one"}); ; pages++ {
-			a := answered[jetstream.WhyAnswer](s, "acme", "why", r)
+		for r := (jetstream.WhyRequest{Tenant: "acme", Job: "one"}); ; pages++ { // an operator hears the hosts' own words
+			a := operator[jetstream.WhyAnswer](s, "why", r)
 			for i := range a.Hosts {
 				hosts = append(hosts, string(a.Hosts[i].Host))
 			}

@@ -34,8 +34,10 @@ type Config struct {
 	Policy      route.Policy  // of blocks; default route.Production
 	Park        time.Duration // how long a parked delivery rests; default 10 min
 	CapableWait time.Duration // how long a job waits for a host that can run it; default 5 min
+	WaitingCap  int           // tickets of all tenants, divided among those that want some; default 100 000
+	MaxRunning  int           // jobs that a tenant without settings may run at once; 0 is no cap
+	MaxPriority *job.Priority // what higher ones of a tenant without one of its own count as; default 9
 	HistoryRows int           // jobs that lists know of; default 1 000 000, some 200 bytes each
-	WaitingCap  int           // tickets beyond which the lower priorities are not pulled; default 100 000
 	MaxInput    int64         // bytes of a file that a tenant puts; default 4 GiB
 	Version     string        // semantic, told by the API
 	Logger      *slog.Logger  // default discards
@@ -65,11 +67,11 @@ func (c Config) withDefaults() Config {
 	if c.WaitingCap == 0 {
 		c.WaitingCap = defaultWaitingCap
 	}
-	if c.MaxInput == 0 {
-		c.MaxInput = mostFile
-	}
 	if c.HistoryRows == 0 {
 		c.HistoryRows = defaultHistoryRows
+	}
+	if c.MaxInput == 0 {
+		c.MaxInput = mostFile
 	}
 	if c.Version == "" {
 		c.Version = "0.0.0"
@@ -174,6 +176,7 @@ func (d *Dispatcher) loops() []func(context.Context) error {
 		func(ctx context.Context) error {
 			return d.q.WatchTenants(ctx, both(d.counter.tenants.hear, d.brain.hearTenant))
 		},
+		func(ctx context.Context) error { return d.q.WatchGrants(ctx, d.brain.hearGrant) },
 		func(ctx context.Context) error { return d.q.WatchSlots(ctx, d.brain.hearSlots) },
 		func(ctx context.Context) error { return d.q.WatchTickets(ctx, d.brain.hearTicket) },
 		func(ctx context.Context) error { return d.q.FollowCancels(ctx, d.brain.hearCancel) },

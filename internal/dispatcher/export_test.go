@@ -1,6 +1,7 @@
 package dispatcher
 
 import (
+	"context"
 	"time"
 
 	"github.com/comfyherd/comfyherd/internal/job"
@@ -48,6 +49,11 @@ func (t *Turns) Enter(tenant job.Tenant, id job.ID) (before <-chan struct{}, lea
 
 // Len is how many ids have a walk.
 func (t *Turns) Len() int { return len(t.last) }
+
+// WhyOfTenant answers as a tenant is answered.
+func (d *Dispatcher) WhyOfTenant(ctx context.Context, r jetstream.WhyRequest) (jetstream.WhyAnswer, error) {
+	return d.whyFor(ctx, r, ofTenant)
+}
 
 // Wire is what a dispatcher needs of NATS.
 type Wire = wire

@@ -24,6 +24,7 @@ const (
 	strikeSource
 	affinitySource
 	tenantSource
+	grantSource
 	slotSource
 	ticketSource
 	dispatcherSource
@@ -221,23 +222,35 @@ func (b *brain) hearTenant(c jetstream.Change) {
 	b.mirror(tenantSource, c, func(c jetstream.Change, _ time.Time) {
 		if s, ok := jetstream.TenantOf(c); ok {
 			b.tenants[c.Key] = true
-			b.fleet.PutTenant(route.Tenant(c.Key), s.Weight, s.MaxRunning)
-			b.putCap(route.Tenant(c.Key), s.MaxRunning)
-			b.dirty, b.review = true, true
+			b.putTenant(route.Tenant(c.Key), &s)
 		}
 	}, func(c jetstream.Change, _ time.Time) {
 		delete(b.tenants, c.Key)
-		b.fleet.PutTenant(route.Tenant(c.Key), 1, 0)
-		b.putCap(route.Tenant(c.Key), 0)
-		b.dirty, b.review = true, true
+		b.putTenant(route.Tenant(c.Key), &jetstream.TenantSettings{Weight: 1, MaxRunning: b.d.cfg.MaxRunning})
 	}, func() []string { return slices.Collect(maps.Keys(b.tenants)) })
 }
 
-// hearCancel takes a cancelled job out of the hand or the waiting room. The agent that runs it hears for itself.
+// putTenant has a tenant's settings hold.
+func (b *brain) putTenant(tenant route.Tenant, s *jetstream.TenantSettings) {
+	b.fleet.PutTenant(tenant, s.Weight, s.MaxRunning)
+	b.putCap(tenant, s.MaxRunning)
+	if s.MaxPriority == nil {
+		b.waiting.RemoveCeiling(tenant)
+	} else {
+		b.waiting.PutCeiling(tenant, int(*s.MaxPriority))
+	}
+	b.dirty, b.review = true, true
+}
+
+// hearCancel takes a cancelled job out of the hand, the waiting room, or its rest. The agent that runs it hears for itself.
 func (b *brain) hearCancel(e job.Event) {
 	b.tell(func(time.Time) {
 		ticket, waits := b.waiting.ByJob(route.Tenant(e.Tenant), route.JobID(e.Job))
 		if !waits {
+			if x := b.admission.byJob[idKey{e.Tenant, e.Job}]; x != nil {
+				b.admission.remove(x.sequence)
+				b.walk(func(ctx context.Context) { b.d.finishStored(ctx, x.sequence, x.lease) })
+			}
 			return
 		}
 		if o := b.hand[ticket.Sequence]; o != nil {

@@ -236,6 +236,10 @@ func (h *jobHistory) notYet(over, last error) error {
 	return &jetstream.Stopping{Message: text}
 }
 
+func (d *Dispatcher) apiJobs(ctx context.Context, r jetstream.JobsRequest) (jetstream.JobsAnswer, error) {
+	return d.history.page(ctx, r)
+}
+
 // page answers a list of jobs.
 func (h *jobHistory) page(ctx context.Context, r jetstream.JobsRequest) (jetstream.JobsAnswer, error) {
 	if err := checkJobs(&r); err != nil {

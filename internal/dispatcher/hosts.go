@@ -23,20 +23,25 @@ type hostView struct {
 func (b *brain) putHost(h *hostView) {
 	s := &h.state
 	b.running = b.running[:0]
-	for i := range s.Running {
+	slots, prefetch := b.grants.capped(s)
+	for i := range s.Running[:min(len(s.Running), 2*b.grants.most(s.Host))] {
 		r := &s.Running[i]
+		if !b.grants.serve(s.Host, r.Tenant) {
+			continue
+		}
 		b.running = append(b.running, route.Run{
 			Tenant: route.Tenant(r.Tenant), Job: route.JobID(r.Job), Priority: int(r.Priority), Hash: r.Hash, Since: r.Since,
 		})
 	}
-	slots, prefetch := s.Slots, s.Prefetch
 	if s.Trial {
 		slots, prefetch = min(slots, 1), 0
 	}
-	b.fleet.PutHost(route.HostState{
+	state := route.HostState{
 		ID: route.HostID(s.Host), State: route.Availability(s.State), Slots: slots, Prefetch: prefetch, Running: b.running,
-		Foreign: s.Foreign, Labels: s.Labels, Memory: s.Memory, Recent: s.Recent, Home: h.home, Blame: blameOf(s),
-	})
+		Foreign: s.Foreign, Labels: s.Labels, Memory: s.Memory, Recent: s.Recent, Home: h.home, Blame: b.grants.blame(s),
+	}
+	b.promises.restingIn(&state, b.last)
+	b.fleet.PutHost(state)
 }
 
 // newer reports whether s is a later word of the same host than old: the same agent process counts its states, and
@@ -160,9 +165,10 @@ func (b *brain) apply(h *hostView, s *jetstream.HostState) {
 // charge learns from a run that has ended.
 func (b *brain) charge(s *jetstream.HostState, now time.Time) {
 	e := s.Ended
-	if e == nil {
+	if e == nil || !b.grants.serve(s.Host, e.Tenant) {
 		return
 	}
+	b.promises.ended(s.Host, e)
 	ran := time.Duration(e.RanFor)
 	b.waiting.Charge(route.Tenant(e.Tenant), int(e.Priority), ran.Seconds(), now)
 	b.runs.observe(ran)

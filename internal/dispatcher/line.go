@@ -33,12 +33,10 @@ type line struct {
 	since   [10]atomic.Int64 // Unix nanoseconds since when a line is too long; 0 = it is not
 }
 
-// credit says how many jobs of a priority may be pulled now, waiting a moment when that is none. Beyond the cap
-// of the waiting room the lower priorities stop first: p is pulled up to (10+p)/10 of it.
+// credit says how many jobs of a priority may be pulled now, waiting a moment when that is none.
 func (b *brain) credit(stop context.Context, p int) int {
-	full := b.depth.Load() >= int64(b.d.cfg.WaitingCap)*int64(10+p)/10
 	n := b.line.most(p, time.Now()) - int(b.inHand.Load())
-	if !full && n > 0 && (n >= pullLeast || !b.line.fed()) {
+	if n > 0 && (n >= pullLeast || !b.line.fed()) {
 		return min(n, pullBatch)
 	}
 	timer := time.NewTimer(handTime / 4)

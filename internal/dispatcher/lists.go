@@ -18,7 +18,7 @@ func (d *Dispatcher) apiHosts(ctx context.Context, r jetstream.HostsRequest) (an
 		return answer, err
 	}
 	var found []jetstream.HostInfo
-	if err := d.answer(ctx, func(time.Time) { found = d.brain.listHosts(r.After, p.rows+1) }); err != nil {
+	if err := d.answer(ctx, func(now time.Time) { found = d.brain.listHosts(r.After, p.rows+1, now) }); err != nil {
 		return answer, err
 	}
 	if answer.Hosts, err = takeFirst(p, found); len(answer.Hosts) < len(found) && err == nil {
@@ -28,7 +28,7 @@ func (d *Dispatcher) apiHosts(ctx context.Context, r jetstream.HostsRequest) (an
 }
 
 // listHosts gives the first hosts behind one, by name.
-func (b *brain) listHosts(after string, most int) []jetstream.HostInfo {
+func (b *brain) listHosts(after string, most int, now time.Time) []jetstream.HostInfo {
 	names := make([]string, 0, len(b.hosts))
 	for name := range b.hosts {
 		if name > after {
@@ -40,9 +40,15 @@ func (b *brain) listHosts(after string, most int) []jetstream.HostInfo {
 	blocks, strikes := countPairs(b.blocked), countPairs(b.struck)
 	infos := make([]jetstream.HostInfo, 0, len(names))
 	for _, name := range names {
-		infos = append(infos, jetstream.HostInfo{
+		info := jetstream.HostInfo{
 			HostState: b.hosts[name].state, Capability: b.capabilities[name].Len(), Blocks: blocks[name], Strikes: strikes[name],
-		})
+			Tenants: b.grants[name].Tenants,
+		}
+		info.Slots, info.Prefetch = b.grants.capped(&info.HostState)
+		if r := b.promises.rest(name, now); r != nil {
+			info.Resting = &jetstream.Rest{Until: r.until.UTC(), Why: r.text()}
+		}
+		infos = append(infos, info)
 	}
 	return infos
 }

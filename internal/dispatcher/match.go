@@ -61,7 +61,10 @@ func (b *brain) place(o *owned) spot {
 }
 
 func (b *brain) placeNow(o *owned, now time.Time) spot {
+	b.admission.arrived(o)
+	b.meet(route.Tenant(o.job.Tenant))
 	b.evict(o.job.Sequence, route.Tenant(o.job.Tenant), route.JobID(o.job.ID))
+	b.returned(o, now)
 	b.learnNeeds(o)
 	if text := b.memory.proven(accused{o.job.Tenant, o.job.Graph.Hash()}); text != "" {
 		return spot{end: &ending{reason: failure.TakesHostsDown, message: text}}
@@ -115,6 +118,9 @@ func (b *brain) answered(o *owned, host string, asked time.Time, reply jetstream
 		case err == nil && reply.State.Host == host:
 			b.hearStateNow(&reply.State, now)
 			b.releaseNow(host, o)
+			if reply.Answer == jetstream.Accepted {
+				b.promised(o, host, &reply, nil, now)
+			}
 			if reply.Answer != jetstream.Accepted && reply.Answer != jetstream.Busy && reply.State.State == jetstream.Online {
 				b.suspend(host)
 			}
@@ -122,6 +128,9 @@ func (b *brain) answered(o *owned, host string, asked time.Time, reply jetstream
 			b.suspend(host)
 			b.releaseNow(host, o)
 		default: // nobody knows whether it was accepted: the slot stays kept until the host must have spoken
+			if err != nil {
+				b.promised(o, host, &reply, err, now)
+			}
 			b.at(now.Add(b.d.q.PresenceTTL()/2), func(time.Time) { b.releaseNow(host, o) })
 		}
 	})
@@ -154,10 +163,7 @@ func (b *brain) keep(o *owned) {
 }
 
 func (b *brain) parkSoon(o *owned) {
-	b.walk(func(ctx context.Context) {
-		ticket := b.d.ticket(o)
-		b.d.park(ctx, o, &ticket)
-	})
+	b.walk(func(ctx context.Context) { b.d.shelve(ctx, o) })
 }
 
 // handTicket has no revision, so that a ticket of the watch always takes its place.

@@ -45,6 +45,24 @@ func (m *memory) Claim(_ context.Context, key string, revision uint64) (bool, er
 	return won && err == nil, err
 }
 
+func (m *memory) TicketsSince(context.Context) (uint64, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	b := m.bucket(jetstream.WaitingBucket)
+	since := b.revision + 1
+	for _, c := range b.keys {
+		since = min(since, c.Revision)
+	}
+	return since, nil
+}
+
+// purgeTickets empties the waiting room without a word, as an operator does with the bucket's stream.
+func (m *memory) purgeTickets() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	clear(m.bucket(jetstream.WaitingBucket).keys)
+}
+
 func (m *memory) Block(_ context.Context, host string, hash workflow.Hash) (jetstream.Change, error) {
 	c := m.get(jetstream.BlocksBucket, pairOf(host, hash))
 	return c, m.effect("look for block %s", host)
@@ -172,6 +190,10 @@ func (m *memory) WatchAffinity(ctx context.Context, tell func(jetstream.Change))
 
 func (m *memory) WatchTenants(ctx context.Context, tell func(jetstream.Change)) error {
 	return m.watch(ctx, jetstream.TenantsBucket, tell)
+}
+
+func (m *memory) WatchGrants(ctx context.Context, tell func(jetstream.Change)) error {
+	return m.watch(ctx, jetstream.GrantsBucket, tell)
 }
 
 func (m *memory) WatchSlots(ctx context.Context, tell func(jetstream.Change)) error {

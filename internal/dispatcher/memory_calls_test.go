@@ -94,8 +94,8 @@ func (m *memory) Blocks(_ context.Context, tell func(jetstream.Change)) error {
 	return nil
 }
 
-// whatever is told of acts, one a line.
-func (m *memory) told() []string {
+// whoActed are the acts that were told, one a line.
+func (m *memory) whoActed() []string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	var lines []string

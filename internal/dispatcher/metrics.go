@@ -9,6 +9,7 @@ import (
 type metrics struct {
 	received prometheus.Counter
 	parked   prometheus.Counter
+	rested   prometheus.Counter
 	claims   *prometheus.CounterVec
 	offers   *prometheus.CounterVec
 	accepted prometheus.Counter // of offers
@@ -29,6 +30,9 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		parked: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "comfyherd_jobs_parked_total", Help: "Tickets that this dispatcher wrote.",
 		}),
+		rested: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "comfyherd_jobs_rested_total", Help: "Jobs left to rest without a ticket, since their tenant had as many as it may.",
+		}),
 		claims: counterVec("comfyherd_claims_total", "Claims of tickets by result.", "result"),
 		offers: counterVec("comfyherd_offers_total", "Offers to agents by answer.", "answer"),
 		failed: counterVec("comfyherd_attempts_failed_total", "Failed attempts settled here, by kind.", "kind"),
@@ -44,7 +48,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 	}
 	m.accepted = m.offers.WithLabelValues(string(jetstream.Accepted))
 	if r != nil {
-		r.MustRegister(m.received, m.parked, m.claims, m.offers, m.failed, m.ended, m.waiting, m.hosts, m.blocks, m.clock)
+		r.MustRegister(m.received, m.parked, m.rested, m.claims, m.offers, m.failed, m.ended, m.waiting, m.hosts, m.blocks, m.clock)
 	}
 	return m
 }

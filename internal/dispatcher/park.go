@@ -12,14 +12,20 @@ import (
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
-// wait keeps a job that got no host: in hand for a moment when hosts are merely busy, parked otherwise.
+// wait keeps a job that got no host: in hand for a moment when hosts are merely busy, parked otherwise, or left to rest
+// when its tenant has as many tickets as it may.
 func (d *Dispatcher) wait(ctx context.Context, o *owned, s spot) {
-	if s.hold != nil && !d.tellWaiting(ctx, o, s.hold) {
-		d.revisit(ctx, o) // somebody has cancelled it, most likely
-		return
-	}
 	if s.hold == nil && !s.elsewhere {
 		d.brain.keep(o)
+		return
+	}
+	if !d.brain.admit(o) {
+		d.letRest(ctx, o)
+		return
+	}
+	defer d.brain.admitted(o.job.Tenant)
+	if s.hold != nil && !d.tellWaiting(ctx, o, s.hold) {
+		d.revisit(ctx, o) // somebody has cancelled it, most likely
 		return
 	}
 	ticket := d.ticket(o)
@@ -111,7 +117,7 @@ func (d *Dispatcher) take(ctx context.Context, c claimed) (o *owned, err error) 
 		o, err = d.pickUp(ctx, &c.ticket)
 		return err
 	})
-	ticket, won, claimErr := d.win(ctx, c.key())
+	ticket, won, claimErr := d.win(ctx, &c)
 	err = errors.Join(claimErr, reading.Wait())
 	switch {
 	case errors.Is(err, errUnderWay):
@@ -131,9 +137,17 @@ func (d *Dispatcher) take(ctx context.Context, c claimed) (o *owned, err error) 
 	return o, nil
 }
 
-// win claims a ticket as it stands now.
-func (d *Dispatcher) win(ctx context.Context, key string) (jetstream.Ticket, bool, error) {
+// win claims a ticket as it stands now. One that is not there was claimed by another dispatcher, which the watch tells,
+// or purged by hand, which it does not.
+func (d *Dispatcher) win(ctx context.Context, c *claimed) (jetstream.Ticket, bool, error) {
+	key := c.key()
 	ticket, found, _, err := d.q.Ticket(ctx, key)
+	if err == nil && !found {
+		gone := c.ticket
+		d.brain.tell(func(now time.Time) {
+			d.brain.at(now.Add(claimTold), func(time.Time) { d.brain.dropTicket(&gone) })
+		})
+	}
 	if err != nil || !found {
 		return ticket, false, err
 	}
@@ -143,6 +157,9 @@ func (d *Dispatcher) win(ctx context.Context, key string) (jetstream.Ticket, boo
 	won, err := d.q.Claim(ctx, key, ticket.Revision)
 	return ticket, won, err
 }
+
+// claimTold is within which time the watch tells of another dispatcher's claim.
+const claimTold = 500 * time.Millisecond
 
 // errUnderWay: the job's chain says that it does not wait.
 var errUnderWay = errors.New("the job is under way")

@@ -32,6 +32,7 @@ type removedSweep struct {
 	left    int // places to go
 	sample  int // tickets that may be read although their lane is whole
 	short   map[job.Lane]bool
+	since   uint64 // tickets of an older revision are gone, though nobody was told
 }
 
 // lookForRemoved begins a look.
@@ -42,6 +43,8 @@ func (b *brain) lookForRemoved(time.Time) {
 	b.removed.running = true
 	b.walk(func(ctx context.Context) {
 		stored, err := b.d.q.Depth(ctx)
+		since, unseen := b.d.q.TicketsSince(ctx)
+		err = errors.Join(err, unseen)
 		b.tell(func(now time.Time) {
 			if err != nil {
 				b.d.log.Debug("count the jobs of the lanes", "error", err)
@@ -49,7 +52,8 @@ func (b *brain) lookForRemoved(time.Time) {
 				return
 			}
 			b.removed.short, b.removed.sample = b.shortLanes(stored, now), removedSample
-			b.removed.left = b.waiting.Places()
+			b.removed.left, b.removed.since = b.waiting.Places(), since
+			b.admission.forgetGone(stored)
 			b.lookOn(now)
 		})
 	})
@@ -69,13 +73,23 @@ func (b *brain) shortLanes(stored map[job.Lane]uint64, now time.Time) map[job.La
 
 // lookOn reads the next tickets that may stand for nothing.
 func (b *brain) lookOn(time.Time) {
-	var doubtful []route.Ticket
+	var doubtful, purged []route.Ticket
 	s := &b.removed
 	for passed := 0; s.left > 0 && passed < removedPlaces && len(doubtful) < removedBatch; {
 		from := s.at
 		s.at = b.waiting.Some(s.at, min(removedBatch/4, s.left), func(t *route.Ticket, _ route.Alike) {
 			short := s.short[job.Lane{Tenant: job.Tenant(t.Tenant), Priority: job.Priority(t.Priority)}]
-			if b.hand[t.Sequence] != nil || !b.ticketHome(t) || !short && s.sample == 0 {
+			home, lost := b.ticketHome(t), t.Revision != 0 && t.Revision < s.since
+			switch {
+			case b.hand[t.Sequence] != nil:
+				return
+			case lost && !home:
+				purged = append(purged, *t)
+				return
+			case lost:
+				doubtful = append(doubtful, *t)
+				return
+			case !home || !short && s.sample == 0:
 				return
 			}
 			if !short {
@@ -90,15 +104,19 @@ func (b *brain) lookOn(time.Time) {
 		s.left -= s.at - from
 		passed += s.at - from
 	}
+	for i := range purged {
+		b.dropTicket(&purged[i])
+	}
 	if len(doubtful) == 0 && s.left <= 0 {
 		s.running = false
 		return
 	}
+	since := s.since
 	b.walk(func(ctx context.Context) {
 		var reading errgroup.Group
 		reading.SetLimit(16)
 		for _, t := range doubtful {
-			reading.Go(func() error { return b.d.lookAtTicket(ctx, &t) })
+			reading.Go(func() error { return b.d.lookAtTicket(ctx, &t, since) })
 		}
 		if err := reading.Wait(); err != nil {
 			b.d.log.Debug("look whether waiting jobs are stored", "error", err)
@@ -107,13 +125,28 @@ func (b *brain) lookOn(time.Time) {
 	})
 }
 
-// lookAtTicket ends the job of a ticket when it is not stored any more.
-func (d *Dispatcher) lookAtTicket(ctx context.Context, t *route.Ticket) error {
+// lookAtTicket ends the job of a ticket when it is not stored any more. A job that is, and whose ticket is gone, comes
+// back when its rest is over.
+func (d *Dispatcher) lookAtTicket(ctx context.Context, t *route.Ticket, since uint64) error {
 	_, err := d.stored(ctx, t.Sequence, job.Tenant(t.Tenant), job.ID(t.Job))
-	if errors.Is(err, jetstream.ErrGone) {
+	switch {
+	case errors.Is(err, jetstream.ErrGone):
 		return d.cancelRemoved(ctx, t)
+	case err == nil && t.Revision < since:
+		d.brain.tell(func(time.Time) { d.brain.dropTicket(t) })
 	}
 	return err
+}
+
+// dropTicket forgets a ticket that is gone without a word, unless a newer one was heard of.
+func (b *brain) dropTicket(t *route.Ticket) {
+	if now, waits := b.waiting.Get(t.Sequence); b.hand[t.Sequence] != nil || waits && now.Revision > t.Revision {
+		return
+	}
+	b.waiting.Remove(t.Sequence)
+	delete(b.claiming, t.Sequence)
+	delete(b.holds, t.Sequence)
+	delete(b.due, t.Sequence)
 }
 
 // stored reads the job that a ticket or chain names. When another is stored at its sequence, since the stream was made
@@ -193,6 +226,10 @@ func (d *Dispatcher) cancelRemoved(ctx context.Context, t *route.Ticket) error {
 		d.log.Warn("a waiting job was taken out of the stream; it is cancelled", "tenant", tenant, "job", id)
 	}
 	standing, found, _, err := d.q.Ticket(ctx, keyOf(t))
+	if err == nil && !found {
+		gone := *t
+		d.brain.tell(func(time.Time) { d.brain.dropTicket(&gone) })
+	}
 	if err != nil || !found || standing.Job != id {
 		return err
 	}

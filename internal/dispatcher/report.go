@@ -96,15 +96,27 @@ func (d *Dispatcher) newest(chain []jetstream.Link) ([]jetstream.EventRow, error
 	return rows, nil
 }
 
-func (d *Dispatcher) apiWhy(ctx context.Context, r jetstream.WhyRequest) (answer jetstream.WhyAnswer, err error) {
+// view is for whom an answer is.
+type view bool
+
+const (
+	ofTenant   view = false // texts of other tenants' failures, and of what ails hosts because of them, are left out
+	ofOperator view = true
+)
+
+func (d *Dispatcher) apiWhy(ctx context.Context, r jetstream.WhyRequest) (jetstream.WhyAnswer, error) {
+	return d.whyFor(ctx, r, ofOperator)
+}
+
+func (d *Dispatcher) whyFor(ctx context.Context, r jetstream.WhyRequest, to view) (answer jetstream.WhyAnswer, err error) {
 	p, err := d.page(r.Limit)
 	if err != nil {
 		return answer, err
 	}
 	if len(r.Workflow) > 0 {
-		answer, err = d.whyWorkflow(ctx, r)
+		answer, err = d.whyWorkflow(ctx, r, to)
 	} else {
-		answer, err = d.whyJob(ctx, jetstream.StatusRequest{Tenant: r.Tenant, Job: r.Job})
+		answer, err = d.whyJob(ctx, jetstream.StatusRequest{Tenant: r.Tenant, Job: r.Job}, to)
 	}
 	if err != nil {
 		return answer, err
@@ -116,7 +128,7 @@ func (d *Dispatcher) apiWhy(ctx context.Context, r jetstream.WhyRequest) (answer
 	return answer, err
 }
 
-func (d *Dispatcher) whyWorkflow(ctx context.Context, r jetstream.WhyRequest) (answer jetstream.WhyAnswer, err error) {
+func (d *Dispatcher) whyWorkflow(ctx context.Context, r jetstream.WhyRequest, to view) (answer jetstream.WhyAnswer, err error) {
 	tenant := r.Tenant
 	if tenant == "" {
 		tenant = "default"
@@ -130,10 +142,10 @@ func (d *Dispatcher) whyWorkflow(ctx context.Context, r jetstream.WhyRequest) (a
 	if err != nil {
 		return answer, &jetstream.BadRequest{Message: err.Error()}
 	}
-	return d.why(ctx, &owned{job: j})
+	return d.why(ctx, &owned{job: j}, to)
 }
 
-func (d *Dispatcher) whyJob(ctx context.Context, r jetstream.StatusRequest) (answer jetstream.WhyAnswer, err error) {
+func (d *Dispatcher) whyJob(ctx context.Context, r jetstream.StatusRequest, to view) (answer jetstream.WhyAnswer, err error) {
 	chain, err := d.chainOf(ctx, r)
 	if err != nil {
 		return answer, err
@@ -154,7 +166,7 @@ func (d *Dispatcher) whyJob(ctx context.Context, r jetstream.StatusRequest) (ans
 	if err != nil {
 		return answer, err
 	}
-	answer, err = d.why(ctx, o)
+	answer, err = d.why(ctx, o, to)
 	answer.Job, answer.State = r.Job, status.State
 	answer.Position, answer.Of, answer.ETA = status.Position, status.Of, status.ETA
 	return answer, err
@@ -194,18 +206,19 @@ func stateText(e *job.Event) string {
 	return "it is " + string(e.EventKind)
 }
 
-func (d *Dispatcher) why(ctx context.Context, o *owned) (answer jetstream.WhyAnswer, err error) {
-	err = d.answer(ctx, func(now time.Time) { answer = d.brain.why(o, now) })
+func (d *Dispatcher) why(ctx context.Context, o *owned, to view) (answer jetstream.WhyAnswer, err error) {
+	err = d.answer(ctx, func(now time.Time) { answer = d.brain.why(o, to, now) })
 	return answer, err
 }
 
-func (b *brain) why(o *owned, now time.Time) jetstream.WhyAnswer {
+func (b *brain) why(o *owned, to view, now time.Time) jetstream.WhyAnswer {
 	answer := jetstream.WhyAnswer{Text: "it only waits its turn: hosts that may take it are busy"}
 	b.learnNeeds(o)
 	b.lacking(o)
 	want := wantOf(o)
+	want.Whole = bool(to)
 	answer.Hosts = b.fleet.Explain(want, now)
-	b.addReasons(answer.Hosts)
+	b.addReasons(answer.Hosts, o.job.Tenant, to)
 	b.addLacks(o, answer.Hosts)
 	hold := b.fleet.Hold(want, now)
 	some := func(code route.Code) bool {
@@ -215,6 +228,8 @@ func (b *brain) why(o *owned, now time.Time) jetstream.WhyAnswer {
 	switch {
 	case guilt != "":
 		answer.Text = guilt
+	case b.rests(o, now):
+		answer.Text = b.restText(o)
 	case hold.Reason != "":
 		answer.Reason, answer.Text = hold.Reason, hold.Text
 	case some(route.Eligible):
@@ -225,25 +240,32 @@ func (b *brain) why(o *owned, now time.Time) jetstream.WhyAnswer {
 	if !hold.Until.IsZero() {
 		answer.Until = &hold.Until
 	}
+	if most := b.waiting.CountsAs(want.Tenant, want.Priority); most < want.Priority {
+		answer.Text += fmt.Sprintf("; its priority %d counts as %d, the most of tenant %s", want.Priority, most, want.Tenant)
+	}
 	return answer
 }
 
-// addReasons says why hosts take no job at all, or one at a time, in their own words.
-func (b *brain) addReasons(verdicts []route.HostVerdict) {
+// addReasons says why hosts take no job at all, or one at a time: to operators in the hosts' own words, which may tell a
+// job's failure, to a tenant when the job was its own, and otherwise by the cause alone.
+func (b *brain) addReasons(verdicts []route.HostVerdict, tenant job.Tenant, to view) {
 	for i := range verdicts {
 		v := &verdicts[i]
 		h := b.hosts[string(v.Host)]
 		if h == nil {
 			continue
 		}
-		s := &h.state
+		s, reason := &h.state, ""
+		if s.Reason != "" && (to == ofOperator || s.Blame != nil && s.Blame.Tenant == tenant) {
+			reason = ": " + s.Reason
+		}
 		switch sick := v.Code == route.CodeSick || v.Code == route.CodeDrain; {
 		case sick && s.Cause != "" && v.Code == route.CodeSick:
-			v.Text += fmt.Sprintf(" (%s): %s", s.Cause, s.Reason)
-		case sick && s.Reason != "":
-			v.Text += ": " + s.Reason
-		case !sick && s.Trial:
-			v.Text += fmt.Sprintf("; on trial (%s): it takes one job at a time, and the next of another workflow decides: %s", s.Cause, s.Reason)
+			v.Text += fmt.Sprintf(" (%s)%s", s.Cause, reason)
+		case sick:
+			v.Text += reason
+		case s.Trial:
+			v.Text += fmt.Sprintf("; on trial (%s): it takes one job at a time, and the next of another workflow decides%s", s.Cause, reason)
 		}
 	}
 }

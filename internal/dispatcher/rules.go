@@ -138,7 +138,7 @@ func (d *Dispatcher) setAffinity(ctx context.Context, r jetstream.AffinityReques
 func notHostLike(s string) bool { return !job.ValidHost(s) && !job.ValidLabel(s) }
 
 func (d *Dispatcher) apiTenants(ctx context.Context, r jetstream.TenantsRequest) (jetstream.TenantsAnswer, error) {
-	if r.Weight != nil || r.MaxRunning != nil {
+	if r.Weight != nil || r.MaxRunning != nil || r.MaxPriority != nil {
 		return d.setTenant(ctx, r)
 	}
 	p, err := d.page(r.Limit)
@@ -152,7 +152,7 @@ func (d *Dispatcher) apiTenants(ctx context.Context, r jetstream.TenantsRequest)
 func (d *Dispatcher) setTenant(ctx context.Context, r jetstream.TenantsRequest) (jetstream.TenantsAnswer, error) {
 	by := operatorBy(r.By)
 	r.By = ""
-	wrong := &jetstream.BadRequest{Message: `give {"tenant":"…","weight":above 0,"max_running":0 or more (0 = no cap)}`}
+	wrong := &jetstream.BadRequest{Message: `give {"tenant":"…","weight":above 0,"max_running":0 or more (0 = no cap),"max_priority":0 to 9}`}
 	if !r.Tenant.Valid() {
 		return jetstream.TenantsAnswer{}, wrong
 	}
@@ -165,8 +165,13 @@ func (d *Dispatcher) setTenant(ctx context.Context, r jetstream.TenantsRequest) 
 	}
 	if r.MaxRunning != nil {
 		s.MaxRunning = *r.MaxRunning
+	} else if set, _ := d.counter.tenants.some(string(r.Tenant), "", 1); len(set) == 0 {
+		s.MaxRunning = d.cfg.MaxRunning // as before it had settings of its own
 	}
-	if s.Weight <= 0 || s.Weight > 1e6 || s.MaxRunning < 0 {
+	if r.MaxPriority != nil {
+		s.MaxPriority = r.MaxPriority
+	}
+	if s.Weight <= 0 || s.Weight > 1e6 || s.MaxRunning < 0 || s.MaxPriority != nil && !s.MaxPriority.Valid() {
 		return jetstream.TenantsAnswer{}, wrong
 	}
 	err = d.q.SetTenant(ctx, r.Tenant, s)

@@ -26,6 +26,7 @@ type scene struct {
 	stop  func()                // asks the dispatcher that was started last to end
 	over  <-chan struct{}       // closed when it has
 	ready func() (bool, string) // of it
+	main  *dispatcher.Dispatcher
 }
 
 // inBubble plays a scene and ends all that it started.
@@ -58,7 +59,7 @@ func (s *scene) dispatcher(cfg dispatcher.Config) (kill func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	stopping, stop := context.WithCancel(ctx)
 	over := make(chan struct{})
-	s.stop, s.over, s.ready = stop, over, d.Ready
+	s.stop, s.over, s.ready, s.main = stop, over, d.Ready, d
 	go func() {
 		defer close(over)
 		if err := d.Run(stopping, ctx); err != nil {

@@ -178,8 +178,7 @@ func (d *Dispatcher) retry(ctx context.Context, o *owned, decision failure.Decis
 		return err
 	}
 	o.last = last
-	ticket := d.ticket(o)
-	d.park(ctx, o, &ticket)
+	d.shelve(ctx, o)
 	return nil
 }
 

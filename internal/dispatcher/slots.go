@@ -2,6 +2,7 @@ package dispatcher
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"time"
 
@@ -76,6 +77,20 @@ func (b *brain) putCap(tenant route.Tenant, most int) {
 		b.slots.caps[tenant] = true
 	}
 	b.tellSlots(tenant)
+}
+
+// capsMost bounds the tenants without settings that are known to have the usual cap.
+const capsMost = 1 << 16
+
+// meet lets the usual cap hold for a tenant without settings that is seen for the first time.
+func (b *brain) meet(tenant route.Tenant) {
+	if b.d.cfg.MaxRunning == 0 || b.slots.caps[tenant] || b.tenants[string(tenant)] {
+		return
+	}
+	if len(b.slots.caps) >= capsMost {
+		maps.DeleteFunc(b.slots.caps, func(t route.Tenant, _ bool) bool { return !b.tenants[string(t)] })
+	}
+	b.putCap(tenant, b.d.cfg.MaxRunning)
 }
 
 // tellSlots tells the fleet which of a tenant's jobs it may give to hosts.

@@ -16,7 +16,7 @@ const suspectTime = time.Second
 // host has gone down with the job, no host gets one of that tenant and hash meanwhile.
 func (b *brain) suspect(host string, e *jetstream.EndedJob, now time.Time) {
 	block := route.Block{
-		Host: route.HostID(host), Hash: e.Hash, Kind: e.Kind, Message: "a failure is being settled",
+		Host: route.HostID(host), Hash: e.Hash, Kind: e.Kind, Message: "a failure is being settled", Tenant: route.Tenant(e.Tenant),
 		Tenants: []route.Tenant{route.Everyone}, Until: now.Add(suspectTime),
 	}
 	if lost := (failure.Attempt{Kind: e.Kind}); lost.Lost() {
@@ -49,9 +49,9 @@ func (b *brain) settled(p pair) {
 	delete(b.suspects, p)
 }
 
-// blameOf gives whose job a host ran when it became unhealthy.
-func blameOf(s *jetstream.HostState) route.Blame {
-	if s.Blame == nil {
+// blame gives whose job a host ran when it became unhealthy.
+func (g grantTable) blame(s *jetstream.HostState) route.Blame {
+	if s.Blame == nil || !g.serve(s.Host, s.Blame.Tenant) {
 		return route.Blame{}
 	}
 	return route.Blame{Tenant: route.Tenant(s.Blame.Tenant), Job: route.JobID(s.Blame.Job)}

@@ -40,7 +40,7 @@ func (d *Dispatcher) tenantEvents(ctx context.Context, tenant job.Tenant, r jets
 
 func (d *Dispatcher) tenantWhy(ctx context.Context, tenant job.Tenant, r jetstream.WhyRequest) (jetstream.WhyAnswer, error) {
 	r.Tenant = tenant
-	return d.apiWhy(ctx, r)
+	return d.whyFor(ctx, r, ofTenant)
 }
 
 func (d *Dispatcher) tenantCancel(ctx context.Context, tenant job.Tenant, r jetstream.CancelRequest) (jetstream.CancelAnswer, error) {

@@ -83,6 +83,8 @@ func (b *brain) putTicket(t route.Ticket) {
 		return
 	}
 	delete(b.claiming, t.Sequence)
+	b.meet(t.Tenant)
+	b.admission.back(job.Tenant(t.Tenant), t.Sequence)
 	b.evict(t.Sequence, t.Tenant, t.Job)
 	b.judged(accused{job.Tenant(t.Tenant), t.Hash}, job.ID(t.Job))
 	if b.fleet.Known(t.Hash) {

@@ -60,6 +60,7 @@ type roomWire interface {
 	PutTicket(ctx context.Context, t *jetstream.Ticket) (uint64, error)
 	Ticket(ctx context.Context, key string) (t jetstream.Ticket, found bool, claimed time.Time, err error)
 	Claim(ctx context.Context, key string, revision uint64) (bool, error)
+	TicketsSince(ctx context.Context) (uint64, error)
 }
 
 // blockWire holds blocks and strikes.
@@ -125,6 +126,7 @@ type watchWire interface {
 	WatchStrikes(ctx context.Context, tell func(jetstream.Change)) error
 	WatchAffinity(ctx context.Context, tell func(jetstream.Change)) error
 	WatchTenants(ctx context.Context, tell func(jetstream.Change)) error
+	WatchGrants(ctx context.Context, tell func(jetstream.Change)) error
 	WatchSlots(ctx context.Context, tell func(jetstream.Change)) error
 	WatchTickets(ctx context.Context, tell func(jetstream.Change)) error
 	FollowCancels(ctx context.Context, tell func(job.Event)) error

@@ -42,7 +42,7 @@ func guard(opts *server.Options, cfg Config) error {
 	}
 	opts.TrustedOperators = []*jwt.OperatorClaims{operator}
 	opts.SystemAccount = cfg.Access.System
-	opts.AccountResolver = &resolver{access: cfg.Access, begun: map[string]time.Time{}}
+	opts.AccountResolver = &resolver{access: cfg.Access, operator: operator, begun: map[string]time.Time{}}
 	return nil
 }
 

@@ -22,19 +22,24 @@ const (
 // then stay away from that connection, and with imports that may lack their subscriptions for ever. So the first one
 // gets the token at once, and the others when the account is there.
 type resolver struct {
-	access *Access
-	server atomic.Pointer[server.Server] // nil until the server starts, before which nobody connects
+	access   *Access
+	operator *jwt.OperatorClaims
+	server   atomic.Pointer[server.Server] // nil until the server starts, before which nobody connects
 
-	mu    sync.Mutex // guards begun
-	begun map[string]time.Time
+	mu    sync.Mutex           // guards begun
+	begun map[string]time.Time // when the loading of accounts began that were not there yet
 }
 
 // Fetch gives the token of an account that is to be loaded.
 func (r *resolver) Fetch(public string) (string, error) {
 	token, err := r.access.Account(public)
 	s := r.server.Load()
-	if err != nil || s == nil || r.first(s, public) || r.within(s, token) {
+	if err != nil || s == nil {
 		return token, err
+	}
+	claims, good := r.read(token)
+	if !good || r.first(s, public) || r.within(s, claims) {
+		return token, nil
 	}
 	late := time.NewTimer(loadWait)
 	defer late.Stop()
@@ -48,6 +53,17 @@ func (r *resolver) Fetch(public string) (string, error) {
 		}
 	}
 	return r.access.Account(public) // it may have changed
+}
+
+// read gives what a token says, and whether nats-server will have it: for an account that it refuses nobody waits.
+func (r *resolver) read(token string) (claims *jwt.AccountClaims, good bool) {
+	claims, err := jwt.DecodeAccountClaims(token)
+	if err != nil || !r.operator.DidSign(claims) {
+		return nil, false
+	}
+	found := jwt.CreateValidationResults()
+	claims.Validate(found)
+	return claims, !found.IsBlocking(true)
 }
 
 // first reports whether nobody else is loading the account.
@@ -65,13 +81,9 @@ func (r *resolver) first(s *server.Server, public string) bool {
 	return true
 }
 
-// within reports whether one of the accounts that the token imports from is being loaded. Accounts may import from each
-// other, so this one may be loaded for that one's sake, on a goroutine that must not wait for itself.
-func (r *resolver) within(s *server.Server, token string) bool {
-	claims, err := jwt.DecodeAccountClaims(token)
-	if err != nil {
-		return true
-	}
+// within reports whether one of the accounts that this one imports from is being loaded. Accounts may import from each
+// other, so it may be loaded for that one's sake, on a goroutine that must not wait for itself.
+func (r *resolver) within(s *server.Server, claims *jwt.AccountClaims) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, one := range claims.Imports {

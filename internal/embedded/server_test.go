@@ -48,7 +48,7 @@ func connect(t *testing.T, url string, opts ...nats.Option) *nats.Conn {
 // addStream makes a stream through JetStream's own API subject.
 func addStream(t *testing.T, nc *nats.Conn, name, config string) {
 	t.Helper()
-	reply, err := nc.Request("$JS.API.STREAM.CREATE."+name, []byte(config), 10*time.Second)
+	reply, err := nc.Request("$JS.API.STREAM.CREATE."+name, []byte(config), time.Minute)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -60,7 +60,7 @@ func addStream(t *testing.T, nc *nats.Conn, name, config string) {
 // publish stores a message and fails the test unless the stream acknowledges it.
 func publish(t *testing.T, nc *nats.Conn, subject, body string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	for {
 		reply, err := nc.Request(subject, []byte(body), time.Second)
@@ -70,7 +70,7 @@ func publish(t *testing.T, nc *nats.Conn, subject, body string) {
 		// Between two leaders there is no answer; ask again until the deadline.
 		select {
 		case <-ctx.Done():
-			t.Fatalf("publish on %s: no ack within 20 s, last error %v", subject, err)
+			t.Fatalf("publish on %s: no ack within a minute, last error %v", subject, err)
 		case <-time.After(pause):
 		}
 	}
@@ -78,7 +78,7 @@ func publish(t *testing.T, nc *nats.Conn, subject, body string) {
 
 func lastMessage(t *testing.T, nc *nats.Conn, stream, subject string) string {
 	t.Helper()
-	reply, err := nc.Request("$JS.API.DIRECT.GET."+stream, []byte(`{"last_by_subj":"`+subject+`"}`), 5*time.Second)
+	reply, err := nc.Request("$JS.API.DIRECT.GET."+stream, []byte(`{"last_by_subj":"`+subject+`"}`), time.Minute)
 	if err != nil {
 		t.Fatal(err)
 	}

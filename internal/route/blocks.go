@@ -2,7 +2,7 @@ package route
 
 import (
 	"cmp"
-	"math"
+	"maps"
 	"slices"
 
 	"github.com/comfyherd/comfyherd/internal/failure"
@@ -27,7 +27,7 @@ type sizedBlocks struct {
 func (f *Fleet) PutBlock(b Block) {
 	f.RemoveBlock(b.Host, b.Hash)
 	s := &standing{Block: b, facts: f.use(b.Hash), number: f.number(b.Host)}
-	s.Tenants = slices.Clone(b.Tenants)
+	s.Tenants, s.Own = slices.Clone(b.Tenants), maps.Clone(b.Own)
 	f.blocks[pair{b.Host, b.Hash}] = s
 	f.hosts[s.number].refs++
 	f.hold(s.facts)
@@ -72,10 +72,12 @@ func (f *Fleet) lift(s *standing) {
 // enforce enters a block where Choose looks.
 func (f *Fleet) enforce(s *standing) {
 	x := s.facts
-	switch forMemory := s.Kind == failure.OutOfMemory; {
-	case forMemory && !s.forAll():
+	if len(s.Own) > 0 || s.forMemory() && !s.forAll() {
 		x.odd = append(x.odd, s)
-	case forMemory:
+	}
+	switch {
+	case s.forMemory() && !s.forAll():
+	case s.forMemory():
 		k, found := x.sizeAt(s.Size)
 		if !found {
 			x.sized = slices.Insert(x.sized, k, sizedBlocks{size: s.Size})
@@ -98,14 +100,6 @@ func (f *Fleet) enforce(s *standing) {
 
 func (x *facts) sizeAt(size int64) (int, bool) {
 	return slices.BinarySearchFunc(x.sized, size, func(b sizedBlocks, size int64) int { return cmp.Compare(b.size, size) })
-}
-
-// atWorst is a size as blocks for memory take it: one that nobody knows is as big as can be.
-func atWorst(size int64) int64 {
-	if size <= 0 {
-		return math.MaxInt64
-	}
-	return size
 }
 
 // takeBlocked removes from s the hosts that are blocked for a tenant and size.

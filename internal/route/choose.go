@@ -20,7 +20,7 @@ func (s *scratch) grow(words int) {
 
 // Choose returns the host that takes a job now; false when none may.
 //
-// Who may: online, not known to be incapable, not blocked for this tenant and size, not excluded by the job or
+// Who may: online, not given to other tenants, not known to be incapable, not blocked for this tenant and size, not excluded by the job or
 // the hash's affinity, in Only if there is one, not running this hash already while on probation for it, with a
 // free slot; nobody while the tenant runs as many jobs as it may, while two hosts are out because of it, or while a
 // loss of this workflow of its is judged. Avoided hosts may only when no other host would
@@ -92,6 +92,7 @@ func (f *Fleet) eligible(w *Want, x *facts, now time.Time) bool {
 	e := s.eligible
 	e.copyFrom(x.capable)
 	e.and(f.online)
+	f.given.takeFrom(e, w.Tenant)
 	x.takeBlocked(e, w.Tenant, w.Size)
 	f.wishes(w, x, e)
 	if len(w.Avoid) == 0 {
@@ -199,7 +200,7 @@ func (f *Fleet) bigger(w *Want, x *facts, c set) {
 		x.sized[i].hosts.each(func(n int32) { most = max(most, f.hosts[n].memory) })
 	}
 	for _, o := range x.odd {
-		if o.HoldsFor(w.Tenant, w.Size) {
+		if o.forMemory() && o.HoldsFor(w.Tenant, w.Size) {
 			most = max(most, f.hosts[o.number].memory)
 		}
 	}

@@ -12,6 +12,7 @@ import (
 type class struct {
 	group      *group
 	lane       *lane
+	published  int // the priority that the jobs were published with
 	size       int64
 	avoidUntil int64
 	waiting    []int32 // heap of records that are due, lowest sequence first
@@ -25,6 +26,7 @@ type class struct {
 type classKey struct {
 	group      *group
 	lane       *lane
+	published  int
 	size       int64
 	avoidUntil int64
 }
@@ -94,13 +96,13 @@ func (r *Room) classOf(t *Ticket) *class {
 		w.refs++
 		r.unplaced = append(r.unplaced, g)
 	}
-	key := classKey{g, r.lane(t.Tenant, t.Priority), t.Size, nanos(t.AvoidUntil)}
+	key := classKey{g, r.lane(t.Tenant, t.Priority), clampPriority(t.Priority), t.Size, nanos(t.AvoidUntil)}
 	if len(t.Avoid) == 0 {
 		key.avoidUntil = 0
 	}
 	c := r.classes[key]
 	if c == nil {
-		c = &class{group: g, lane: key.lane, size: key.size, avoidUntil: key.avoidUntil, at: -1}
+		c = &class{group: g, lane: key.lane, published: key.published, size: key.size, avoidUntil: key.avoidUntil, at: -1}
 		r.classes[key] = c
 		g.classes = append(g.classes, c)
 	}
@@ -110,7 +112,7 @@ func (r *Room) classOf(t *Ticket) *class {
 // discard forgets a class without tickets, and what was kept for it alone.
 func (r *Room) discard(c *class) {
 	g := c.group
-	delete(r.classes, classKey{g, c.lane, c.size, c.avoidUntil})
+	delete(r.classes, classKey{g, c.lane, c.published, c.size, c.avoidUntil})
 	k := slices.Index(g.classes, c)
 	g.classes = slices.Delete(g.classes, k, k+1)
 	if len(g.classes) > 0 {

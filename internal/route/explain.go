@@ -24,6 +24,8 @@ const (
 	CodeProbe   Code = "probation"
 	CodeOverCap Code = "over_cap"
 	CodeLiable  Code = "hosts_down"
+	CodeOthers  Code = "other_tenants"
+	CodeRest    Code = "resting"
 	CodeCold    Code = "cold" // idle, but a host with the models in memory is free sooner than loading takes
 )
 
@@ -36,8 +38,8 @@ type HostVerdict struct {
 	Until    time.Time `json:"until,omitzero"`
 }
 
-// Explain says of every host whether it may take the job now, and if not, the weightiest reason. Hosts are
-// sorted by name; hosts that are away are listed when their capability is known.
+// Explain says of every host whether it may take the job now, and if not, the weightiest reason, in words for the job's
+// tenant unless Want.Whole. Hosts are sorted by name; hosts that are away are listed when their capability is known.
 func (f *Fleet) Explain(w Want, now time.Time) []HostVerdict {
 	d := f.choose(&w, now)
 	x := f.use(w.Hash)
@@ -82,10 +84,14 @@ func (f *Fleet) compared(d decision, n int32, idle bool, now time.Time) HostVerd
 func (f *Fleet) verdict(w *Want, x *facts, n int32, now time.Time) HostVerdict {
 	h := f.hosts[n]
 	switch {
+	case f.given.bar(n, w.Tenant):
+		return HostVerdict{Code: CodeOthers, Text: "this host serves other tenants"}
 	case !h.present:
 		return HostVerdict{Code: CodeOffline}
 	case h.state == Draining:
 		return HostVerdict{Code: CodeDrain}
+	case h.state == Resting:
+		return HostVerdict{Code: CodeRest, Text: h.restText(), Until: h.until}
 	case h.state != Online:
 		return HostVerdict{Code: CodeSick}
 	case !x.capable.has(n):
@@ -94,7 +100,7 @@ func (f *Fleet) verdict(w *Want, x *facts, n int32, now time.Time) HostVerdict {
 		return HostVerdict{Code: CodeExclude, Text: f.forbidden(w, x, n)}
 	}
 	if b, ok := f.Blocked(h.id, x.hash); ok && b.HoldsFor(w.Tenant, w.Size) {
-		return HostVerdict{Code: CodeBlocked, Text: blockText(&b), Until: b.Until}
+		return HostVerdict{Code: CodeBlocked, Text: blockText(&b, w), Until: b.Until}
 	}
 	switch {
 	case f.liable(w.Tenant):
@@ -139,6 +145,10 @@ func (f *Fleet) busy(n int32) HostVerdict {
 	return v
 }
 
+func (h *host) restText() string {
+	return fmt.Sprintf("resting until %s: %s", h.until.UTC().Format(time.RFC3339), h.why)
+}
+
 func (x *facts) missing(h *host) string {
 	if h.kind == nil {
 		return ""
@@ -151,15 +161,34 @@ func (x *facts) missing(h *host) string {
 	return strings.Join(texts, "; ")
 }
 
-func blockText(b *Block) string {
+// blockText tells the failure that a block follows to whom it belongs, and to operators. Others hear of what kind it was:
+// what a tenant's jobs are, and what became of them, is nobody else's business.
+func blockText(b *Block, w *Want) string {
 	text := "blocked"
 	if !b.Until.IsZero() {
 		text += " until " + b.Until.UTC().Format(time.RFC3339)
 	}
-	if b.Message != "" {
-		text += fmt.Sprintf(" after %q", b.Message)
+	kind := strings.ReplaceAll(string(b.Kind), "_", " ")
+	_, own := b.Own[w.Tenant]
+	switch {
+	case w.Whole || b.tenant() == w.Tenant:
+		if b.Message != "" {
+			text += fmt.Sprintf(" after %q", b.Message)
+		}
+	case own:
+		text += ": " + kind + " on jobs of several tenants"
+	default:
+		text += ": " + kind + " on jobs of others"
 	}
 	return text
+}
+
+// tenant is whose failure led to a block; of an old one that does not say so, whom it holds for when that is one alone.
+func (b *Block) tenant() Tenant {
+	if b.Tenant == "" && len(b.Tenants) == 1 {
+		return b.Tenants[0]
+	}
+	return b.Tenant
 }
 
 // forbidden is why the job or the affinity rules a host out; "" when they do not.
@@ -184,7 +213,8 @@ const (
 	Excluded    HoldReason = "excluded"
 	OverCap     HoldReason = "over_cap"
 	NotDue      HoldReason = "not_due"
-	HostsDown   HoldReason = "hosts_down" // two hosts are out because of the tenant
+	HostsDown   HoldReason = "hosts_down"    // two hosts are out because of the tenant
+	OthersHosts HoldReason = "other_tenants" // only hosts that serve other tenants can run it
 )
 
 // Hold is why a job waits.
@@ -221,11 +251,17 @@ func (f *Fleet) Hold(w Want, now time.Time) Hold {
 // weigh finds the reason in the hosts' verdicts.
 func (f *Fleet) weigh(hold *Hold, w *Want, x *facts, now time.Time) {
 	online, capable, blocked := 0, 0, 0
+	var others []string
 	for _, v := range hold.Hosts {
 		n := f.numbers[v.Host]
 		able := x.capable.has(n) && !x.incapable.has(n)
 		switch {
 		case !f.hosts[n].present:
+			continue
+		case v.Code == CodeOthers:
+			if able && f.online.has(n) {
+				others = append(others, string(v.Host))
+			}
 			continue
 		case !f.online.has(n):
 			if able {
@@ -247,6 +283,8 @@ func (f *Fleet) weigh(hold *Hold, w *Want, x *facts, now time.Time) {
 	}
 	avoided := slices.ContainsFunc(hold.Hosts, func(v HostVerdict) bool { return v.Code == CodeAvoid })
 	switch {
+	case capable == 0 && hold.Away == 0 && len(others) > 0:
+		hold.Reason, hold.Text = OthersHosts, enumerated("every host that is online and can run it serves other tenants", others)
 	case online == 0:
 		hold.Reason, hold.Text = NoneCapable, awayText(hold.Hosts)
 	case capable == 0:
@@ -264,6 +302,6 @@ func (f *Fleet) weigh(hold *Hold, w *Want, x *facts, now time.Time) {
 // Online reports whether some host was online when the hold was found.
 func (h *Hold) Online() bool {
 	return slices.ContainsFunc(h.Hosts, func(v HostVerdict) bool {
-		return v.Code != CodeOffline && v.Code != CodeDrain && v.Code != CodeSick
+		return v.Code != CodeOffline && v.Code != CodeDrain && v.Code != CodeSick && v.Code != CodeRest && v.Code != CodeOthers
 	})
 }

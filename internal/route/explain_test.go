@@ -20,7 +20,7 @@ func TestExplainNamesTheReasonOfEveryHost(t *testing.T) {
 	f.PutCapability("lacking", kindOf(1))
 	f.PutRequirements(hashOf(1), needs(1))
 	b := block("blocked", 1)
-	b.Message = "CUDA error"
+	b.Message, b.Tenant = "CUDA error", "acme"
 	f.PutBlock(b)
 	f.PutHost(route.HostState{ID: "full", State: route.Online, Slots: 1, Prefetch: 1})
 	f.Occupy("full", route.Run{Tenant: "other", Job: "y", Hash: hashOf(2)})
@@ -51,6 +51,33 @@ func TestExplainNamesTheReasonOfEveryHost(t *testing.T) {
 	}
 	if diff := cmp.Diff(expected, got); diff != "" {
 		t.Error(diff)
+	}
+}
+
+func TestABlockTellsOthersOnlyOfWhatKindItIs(t *testing.T) {
+	t.Parallel()
+	until := "blocked until 2026-12-01T12:01:00Z"
+	for name, c := range map[string]struct {
+		block route.Block
+		whole bool
+		want  string
+	}{
+		"ItsOwn":                 {block: route.Block{Tenant: "acme", Tenants: []route.Tenant{"*"}}, want: until + ` after "secret"`},
+		"AnotherTenants":         {block: route.Block{Tenant: "bolt", Tenants: []route.Tenant{"*"}}, want: until + ": out of memory on jobs of others"},
+		"NobodyKnowsWhose":       {block: route.Block{Tenants: []route.Tenant{"*"}}, want: until + ": out of memory on jobs of others"},
+		"AnOldOneForItAlone":     {block: route.Block{Tenants: []route.Tenant{"acme"}}, want: until + ` after "secret"`},
+		"OfSeveralAndItselfToo":  {block: route.Block{Tenant: "bolt", Tenants: []route.Tenant{"bolt"}, Own: map[route.Tenant]int64{"acme": 0}}, want: until + ": out of memory on jobs of several tenants"},
+		"AnotherTenantsAsAWhole": {block: route.Block{Tenant: "bolt", Tenants: []route.Tenant{"*"}}, whole: true, want: until + ` after "secret"`},
+	} {
+		b := c.block
+		b.Host, b.Hash, b.Kind, b.Message, b.Job, b.Until = "a", hashOf(1), failure.OutOfMemory, "secret", "job-of-it", noon.Add(time.Minute)
+		f := fleet(online("a"))
+		f.PutBlock(b)
+		w := want(1)
+		w.Whole = c.whole
+		if v := f.Explain(w, noon)[0]; v.Code != route.CodeBlocked || v.Text != c.want {
+			t.Errorf("%s: %s: %q, want %q", name, v.Code, v.Text, c.want)
+		}
 	}
 }
 

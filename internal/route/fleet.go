@@ -2,6 +2,7 @@ package route
 
 import (
 	"slices"
+	"time"
 
 	"github.com/cespare/xxhash/v2"
 
@@ -28,6 +29,7 @@ type Fleet struct {
 	free   set // online, with a slot that runs nothing
 	spare  set // online, no slot, but room to hold one more job
 	home   set
+	given  grants
 	load   [levels]set // online hosts by load
 	labels map[string]*hostSet
 	memory map[int64]*hostSet
@@ -41,6 +43,7 @@ type Fleet struct {
 	models  map[string]*model
 	tenants map[Tenant]*tenantFacts
 	sweepAt int // tenants there may be before those of whom nothing is known are forgotten
+	usual   int // the most jobs that a tenant without settings may run at once; 0 = no cap
 	blocks  map[pair]*standing
 
 	vacant int // jobs that online hosts would take beyond those that they have
@@ -73,6 +76,8 @@ type host struct {
 	memory   int64
 	home     bool
 	labels   []string
+	until    time.Time // in state Resting
+	why      string
 	blamed   *tenantFacts // whose job it ran when it became unhealthy, as long as it is
 	blame    JobID        // that job
 	running  []run        // as the host says
@@ -174,7 +179,7 @@ func (f *Fleet) PutHost(s HostState) {
 // describe sets what seldom changes.
 func (f *Fleet) describe(n int32, s HostState) {
 	h := f.hosts[n]
-	h.home = s.Home
+	h.home, h.until, h.why = s.Home, s.Until, s.Why
 	f.home.put(n, s.Home)
 	if h.memory != s.Memory {
 		f.setMemory(n, s.Memory)
@@ -284,6 +289,10 @@ func (f *Fleet) Release(id HostID, tenant Tenant, job JobID) {
 // Slots is how many more jobs the hosts would take, whichever these are, and how many of their slots are occupied.
 func (f *Fleet) Slots() (vacant, occupied int) { return f.vacant, f.kept }
 
+// PutUsualCap sets the most jobs that each tenant may run at once for which PutTenant was not called; 0 = no cap. Call it
+// before anything else.
+func (f *Fleet) PutUsualCap(maxRunning int) { f.usual = max(maxRunning, 0) }
+
 // PutTenant sets a tenant's weight (1 when 0 or less) and the most jobs it may run at once (0 = no cap).
 func (f *Fleet) PutTenant(t Tenant, weight float64, maxRunning int) {
 	facts := f.tenant(t)
@@ -294,7 +303,7 @@ func (f *Fleet) tenant(t Tenant) *tenantFacts {
 	facts := f.tenants[t]
 	if facts == nil {
 		f.sweep()
-		facts = &tenantFacts{}
+		facts = &tenantFacts{maxRunning: f.usual}
 		f.tenants[t] = facts
 	}
 	return facts
@@ -309,7 +318,7 @@ func (f *Fleet) sweep() {
 		return
 	}
 	for name, t := range f.tenants {
-		if t.total == 0 && t.lanes == 0 && t.down == 0 && t.maxRunning == 0 && t.slots == 0 && (t.weight <= 0 || t.weight == 1) {
+		if t.total == 0 && t.lanes == 0 && t.down == 0 && t.maxRunning == f.usual && t.slots == 0 && (t.weight <= 0 || t.weight == 1) {
 			delete(f.tenants, name)
 		}
 	}

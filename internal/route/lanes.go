@@ -9,43 +9,69 @@ import (
 // LaneStat is a lane as people ask for it.
 type LaneStat struct {
 	Tenant   Tenant    `json:"tenant"`
-	Priority int       `json:"priority"`
-	Depth    int       `json:"depth"` // tickets, due or not
+	Priority int       `json:"priority"` // as published
+	Depth    int       `json:"depth"`    // tickets, due or not
 	Oldest   time.Time `json:"oldest,omitzero"`
 	Running  int       `json:"running"`
-	Share    float64   `json:"share"`           // of the GPU-seconds used lately at this priority, 0 to 1
-	Place    int       `json:"place,omitempty"` // that a job would have which comes now; only in what a tenant is told
+	Share    float64   `json:"share"`               // of the GPU-seconds used lately at the priority that it counts as, 0 to 1
+	CountsAs *int      `json:"counts_as,omitempty"` // the priority that decides its turn, when the tenant's ceiling is below its own
+	Place    int       `json:"place,omitempty"`     // that a job would have which comes now; only in what a tenant is told
 }
 
-// Lanes lists the lanes in which jobs wait or run, highest priority first, and within it first in turn first.
+// published is the jobs of a lane that were published with one priority.
+type published struct {
+	lane     *lane
+	priority int
+}
+
+// Lanes lists the lanes in which jobs wait or run, the priority that counts highest first, and within it first in turn
+// first.
 func (r *Room) Lanes(f *Fleet, now time.Time) []LaneStat {
 	r.sync(f, now)
 	r.meet(f)
 	scale := r.scale(r.now)
 	var sums [priorities]float64
+	stats := r.waitingLanes()
 	for _, l := range r.lanes {
 		sums[l.priority] += l.used
 		l.know(f)
-	}
-	oldest := r.oldest()
-	lanes := make([]*lane, 0, len(r.lanes))
-	for _, l := range r.lanes {
-		if l.members > 0 || l.facts.running[l.priority] > 0 {
-			lanes = append(lanes, l)
+		for p := l.priority; p < priorities && (p == l.priority || l.priority == l.ceiling); p++ {
+			if running := int(l.facts.running[p]); running > 0 {
+				statOf(stats, published{l, p}).Running = running
+			}
 		}
 	}
-	slices.SortFunc(lanes, func(a, b *lane) int {
-		return cmp.Or(cmp.Compare(b.priority, a.priority), cmp.Compare(a.rank(scale), b.rank(scale)), cmp.Compare(a.tenant, b.tenant))
+	order := make([]published, 0, len(stats))
+	for lane := range stats {
+		order = append(order, lane)
+	}
+	slices.SortFunc(order, func(a, b published) int {
+		return cmp.Or(cmp.Compare(b.lane.priority, a.lane.priority), cmp.Compare(a.lane.rank(scale), b.lane.rank(scale)),
+			cmp.Compare(a.lane.tenant, b.lane.tenant), cmp.Compare(b.priority, a.priority))
 	})
-	list := make([]LaneStat, 0, len(lanes))
-	for _, l := range lanes {
-		s := LaneStat{Tenant: l.tenant, Priority: l.priority, Depth: l.members, Oldest: moment(oldest[l]), Running: int(l.facts.running[l.priority])}
+	list := make([]LaneStat, 0, len(order))
+	for _, key := range order {
+		s, l := stats[key], key.lane
+		s.Tenant, s.Priority = l.tenant, key.priority
 		if sums[l.priority] > 0 {
 			s.Share = l.used / sums[l.priority]
 		}
-		list = append(list, s)
+		if key.priority > l.priority {
+			counts := l.priority
+			s.CountsAs = &counts
+		}
+		list = append(list, *s)
 	}
 	return list
+}
+
+func statOf(stats map[published]*LaneStat, lane published) *LaneStat {
+	s := stats[lane]
+	if s == nil {
+		s = &LaneStat{}
+		stats[lane] = s
+	}
+	return s
 }
 
 // meet makes lanes of those whose jobs run and have never waited.
@@ -59,16 +85,21 @@ func (r *Room) meet(f *Fleet) {
 	}
 }
 
-func (r *Room) oldest() map[*lane]int64 {
-	oldest := map[*lane]int64{}
+// waitingLanes counts what waits.
+func (r *Room) waitingLanes() map[published]*LaneStat {
+	stats := map[published]*LaneStat{}
 	for _, list := range r.records.chunks {
 		for k := range list {
-			if x := &list[k]; x.class != nil {
-				if at, ok := oldest[x.class.lane]; !ok || x.received < at {
-					oldest[x.class.lane] = x.received
-				}
+			x := &list[k]
+			if x.class == nil {
+				continue
+			}
+			s := statOf(stats, published{x.class.lane, x.class.published})
+			s.Depth++
+			if at := moment(x.received); s.Oldest.IsZero() || at.Before(s.Oldest) {
+				s.Oldest = at
 			}
 		}
 	}
-	return oldest
+	return stats
 }

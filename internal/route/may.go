@@ -46,9 +46,9 @@ func (x *facts) blocked(n int32, tenant Tenant, size int64) bool {
 	return slices.ContainsFunc(x.odd, func(o *standing) bool { return o.number == n && o.HoldsFor(tenant, size) })
 }
 
-// allowed reports whether neither the job nor the affinity rules a host out.
+// allowed reports whether neither the job, nor the affinity, nor whom the host is given to rules it out.
 func (f *Fleet) allowed(w *Want, x *facts, n int32) bool {
-	if len(w.Only) > 0 && !f.named(w.Only, n) || f.named(w.Exclude, n) {
+	if f.given.bar(n, w.Tenant) || len(w.Only) > 0 && !f.named(w.Only, n) || f.named(w.Exclude, n) {
 		return false
 	}
 	return x.affinity == nil || !f.named(x.affinity.exclude, n)

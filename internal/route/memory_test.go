@@ -21,10 +21,10 @@ func TestABlockForMemoryHoldsJobsAtLeastAsBigAndThoseOfUnknownSize(t *testing.T)
 	if b == nil || b.Size != 1000 || b.HoldsFor("acme", 999) || !b.HoldsFor("acme", 1000) || !b.HoldsFor("acme", 0) || b.HoldsFor("other", 1000) {
 		t.Fatalf("block %+v", b)
 	}
-	if next, lift, changed := s.Success("acme", 999, noon, noon); lift || changed || next.Memory["acme"] != 1 {
+	if next, lift, changed := s.Success("acme", 999, noon, noon); lift || changed || next.Memory["acme"].Failures != 1 {
 		t.Errorf("a smaller job's success: lift %t, changed %t, %+v", lift, changed, next)
 	}
-	if next, lift, changed := s.Success("acme", 0, noon, noon); lift || changed || next.Memory["acme"] != 1 {
+	if next, lift, changed := s.Success("acme", 0, noon, noon); lift || changed || next.Memory["acme"].Failures != 1 {
 		t.Errorf("the success of a job of unknown size: lift %t, changed %t, %+v", lift, changed, next)
 	}
 	wider, b2 := s.Add(outOfMemory(2, "acme", 500), noon.Add(time.Second), route.Production())
@@ -32,8 +32,8 @@ func TestABlockForMemoryHoldsJobsAtLeastAsBigAndThoseOfUnknownSize(t *testing.T)
 		t.Errorf("a smaller job out of memory: %+v", b2)
 	}
 	_, b3 := wider.Add(outOfMemory(3, "other", 2000), noon.Add(time.Second), route.Production())
-	if b3 == nil || b3.Size != 500 || !b3.HoldsFor("third", 500) || b3.HoldsFor("third", 499) {
-		t.Errorf("another tenant out of memory: %+v", b3)
+	if b3 == nil || !b3.HoldsFor("third", 2000) || b3.HoldsFor("third", 1999) || b3.HoldsFor("other", 1999) || !b3.HoldsFor("acme", 500) || b3.HoldsFor("acme", 499) {
+		t.Errorf("another tenant out of memory with a bigger job: %+v", b3)
 	}
 	if next, lift, _ := s.Success("other", 1000, noon, noon); !lift || len(next.Memory) != 0 {
 		t.Errorf("the success of a job as big: lift %t, %+v", lift, next)
@@ -97,7 +97,7 @@ func TestAJobOfUnknownSizeEndsTheProbationOfItsLike(t *testing.T) {
 	if after, lift, _ := s.Success("acme", 0, noon.Add(time.Second), noon.Add(time.Second)); lift || !after.OnProbation() {
 		t.Errorf("one that ran before the block says something about memory: lift %t, %+v", lift, after)
 	}
-	if after, _, changed := s.Success("acme", 0, b.Until, b.Until); !changed || after.OnProbation() || after.Unknown {
+	if after, _, changed := s.Success("acme", 0, b.Until, b.Until); !changed || after.OnProbation() || len(after.Memory) != 0 {
 		t.Errorf("after the block: changed %t, %+v", changed, after)
 	}
 	if after, _, changed := s.Success("acme", 4000, b.Until, b.Until); !changed || after.Ran != 4000 || !after.OnProbation() {
@@ -115,7 +115,7 @@ func TestAFailureOfAnotherKindMakesABlockForMemoryHoldEveryJob(t *testing.T) {
 	if _, b := s.Add(outOfMemory(2, "acme", 1000), noon, route.Production()); b != nil {
 		t.Errorf("out of memory narrowed a block: %+v", b)
 	}
-	if _, b := s.Add(outOfMemory(2, "other", 1000), noon, route.Production()); b == nil || !b.HoldsFor("acme", 1) || !b.HoldsFor("other", 1000) {
+	if _, b := s.Add(outOfMemory(2, "other", 1000), noon, route.Production()); b == nil || !b.HoldsFor("acme", 1) || !b.HoldsFor("other", 1000) || b.HoldsFor("other", 999) || b.HoldsFor("third", 0) {
 		t.Errorf("out of memory of a second tenant after the first one's error: %+v", b)
 	}
 }
@@ -132,5 +132,54 @@ func TestAHostWithMoreMemoryIsPreferredByWhomTheBlockHoldsFor(t *testing.T) {
 		if got := chosen(f, w); got != want {
 			t.Errorf("size %d goes to %s, want %s", size, got, want)
 		}
+	}
+}
+
+// bolt lets a tiny job of acme's workflow run out of memory, as with a prompt that takes a lot of it; then a big one of
+// acme's does.
+func TestNoTenantDecidesAloneHowBigTheJobsOfOthersMayBe(t *testing.T) {
+	t.Parallel()
+	s, first := route.Strikes{}.Add(outOfMemory(1, "bolt", 64), noon, route.Production())
+	if first.HoldsFor("acme", 1<<40) || first.HoldsFor("acme", 0) {
+		t.Errorf("bolt's failure holds acme's jobs: %+v", first)
+	}
+	s, b := s.Add(outOfMemory(2, "acme", 5000), noon, route.Production())
+	if b == nil || b.HoldsFor("acme", 4999) || !b.HoldsFor("acme", 5000) || !b.HoldsFor("third", 5000) || b.HoldsFor("third", 4999) || !b.HoldsFor("bolt", 64) {
+		t.Fatalf("block %+v", b)
+	}
+	f := fleet(online("a"))
+	f.PutBlock(*b)
+	for tenant, free := range map[route.Tenant]int64{"acme": 4999, "third": 4999, "bolt": 63} {
+		for size := free; size <= free+1; size++ {
+			w := want(1)
+			w.Tenant, w.Size = tenant, size
+			if _, chosen := f.Choose(w, noon); chosen != (size == free) || f.May(w, "a", noon) != chosen {
+				t.Errorf("a job of %s of size %d is chosen: %t", tenant, size, chosen)
+			}
+		}
+	}
+	if !f.RemoveBlock("a", hashOf(1)) {
+		t.Error("the block did not stand")
+	}
+	if w := want(1); !f.May(w, "a", noon) {
+		t.Error("something is left of the block")
+	}
+	if _, lift, _ := s.Success("acme", 5000, noon, noon); !lift {
+		t.Error("a job as big as the biggest has run, and the block stands")
+	}
+}
+
+func TestFailuresOfDifferentKindsHoldTheirTenantsOnly(t *testing.T) {
+	t.Parallel()
+	s, _ := route.Strikes{}.Add(outOfMemory(1, "acme", 1000), noon, route.Production())
+	s, b := s.Add(strike(2, failure.ExecutionError, "bolt"), noon, route.Production())
+	if b == nil || b.HoldsFor("acme", 999) || !b.HoldsFor("acme", 1000) || !b.HoldsFor("bolt", 1) || b.HoldsFor("third", 0) {
+		t.Fatalf("block %+v", b)
+	}
+	if _, lift, _ := s.Success("bolt", 1, noon, noon); lift {
+		t.Error("bolt's success lifts what holds acme")
+	}
+	if s, lift, _ := s.Success("acme", 1000, noon, noon); lift || s.Open == nil {
+		t.Error("acme's success lifts what holds bolt")
 	}
 }

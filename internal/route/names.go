@@ -1,7 +1,6 @@
 package route
 
 import (
-	"slices"
 	"strings"
 	"time"
 
@@ -31,6 +30,7 @@ const (
 	Online    Availability = "online"
 	Draining  Availability = "draining"
 	Unhealthy Availability = "unhealthy" // ComfyUI is down or sick
+	Resting   Availability = "resting"   // it is given no jobs for a while, although it says that it is online
 )
 
 // Run is a job on a host.
@@ -54,6 +54,8 @@ type HostState struct {
 	Memory   int64           // bytes of VRAM; 0 = unknown
 	Recent   []workflow.Hash // ran last, newest first; at most warmDepth are looked at
 	Home     bool            // whether the asking dispatcher is this host's home
+	Until    time.Time       // of a resting host: when it is given jobs again
+	Why      string          // of a resting host
 	Blame    Blame           // of an unhealthy host: the job that it ran when it became so; may be empty
 }
 
@@ -65,23 +67,16 @@ type Block struct {
 	Kind     failure.Kind  `json:"kind"`
 	Message  string        `json:"message,omitempty"`
 	Job      JobID         `json:"job,omitempty"`
-	Tenants  []Tenant      `json:"tenants"`  // whom it holds for; Everyone = all
-	Failures int           `json:"failures"` // strikes that led to it
-	Level    int           `json:"level"`    // blocks of the pair before this one, since it last had a clean record
+	Tenant   Tenant        `json:"tenant,omitempty"` // whose job it is, and whose failure the message tells
+	Tenants  []Tenant      `json:"tenants"`          // whom it holds for; Everyone = all
+	Failures int           `json:"failures"`         // strikes that led to it
+	Level    int           `json:"level"`            // blocks of the pair before this one, since it last had a clean record
 	// Size is of kind out_of_memory: it holds jobs at least this big, and those whose size nobody knows (see Strikes.Add).
-	Size  int64     `json:"size,omitempty"`
-	Until time.Time `json:"until"` // by the server's clock; the block ends with its key
+	Size int64 `json:"size,omitempty"`
+	// Own are the tenants that it holds for beside the others, by failures of their own, each from a size on; 0 = all sizes.
+	Own   map[Tenant]int64 `json:"own,omitempty"`
+	Until time.Time        `json:"until"` // by the server's clock; the block ends with its key
 }
-
-// HoldsFor reports whether b keeps a job of this tenant and size away, as long as b stands.
-func (b *Block) HoldsFor(tenant Tenant, size int64) bool {
-	if b.Kind == failure.OutOfMemory && atWorst(size) < b.Size {
-		return false
-	}
-	return b.forAll() || slices.Contains(b.Tenants, tenant)
-}
-
-func (b *Block) forAll() bool { return len(b.Tenants) == 0 || slices.Contains(b.Tenants, Everyone) }
 
 // Wishes are what a job says about hosts. Each entry is a host's name or a label of the form "key=value".
 type Wishes struct {
@@ -102,6 +97,8 @@ type Want struct {
 	NotBefore  time.Time // Choose does not look at it, Hold does
 	// Since is when the job was first passed over for the sake of a warm host; zero = never. It bounds that wait.
 	Since time.Time
+	// Whole has Explain tell the texts of failures of other tenants too: for operators.
+	Whole bool
 	// passing says that a free host is given another job when this one waits for a warm host.
 	passing bool
 }

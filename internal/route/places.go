@@ -28,9 +28,10 @@ func (r *Room) Position(f *Fleet, sequence uint64, now time.Time) (place, of int
 // PlaceOf is the place that a job would have which comes now.
 func (r *Room) PlaceOf(f *Fleet, t Tenant, priority int, now time.Time) int {
 	r.sync(f, now)
-	l := r.lanes[laneKey{t, clampPriority(priority)}]
+	priority = r.CountsAs(t, priority)
+	l := r.lanes[laneKey{t, priority}]
 	if l == nil {
-		l = &lane{tenant: t, priority: clampPriority(priority), since: r.now}
+		l = &lane{tenant: t, priority: priority, since: r.now, ceiling: r.ceiling(t)}
 		l.tag = r.virtual[l.priority] * f.weight(t)
 		l.facts = &tenantFacts{weight: f.weight(t)}
 	}

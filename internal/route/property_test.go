@@ -140,6 +140,7 @@ func (s *story) block() {
 		Host: route.HostID(key[0]), Hash: workflow.Hash(key[1]), Until: noon.Add(time.Minute), Size: s.size(),
 		Kind:    pick(s.Rand, failure.OutOfMemory, failure.ExecutionError, failure.HostLost, failure.Incapable),
 		Tenants: []route.Tenant{pick(s.Rand, "*", s.tenant())},
+		Own:     pick(s.Rand, nil, map[route.Tenant]int64{s.tenant(): s.size()}),
 	}
 	s.fleet.PutBlock(b)
 	s.world.blocks[key] = b
@@ -153,7 +154,7 @@ func (s *story) probation() {
 }
 
 func (s *story) rules() {
-	switch hash := s.hash(); s.IntN(4) {
+	switch hash := s.hash(); s.IntN(5) {
 	case 0:
 		s.world.prefer[hash], s.world.exclude[hash] = s.terms(1), s.terms(1)
 		s.fleet.PutAffinity(hash, s.world.prefer[hash], s.world.exclude[hash])
@@ -176,7 +177,21 @@ func (s *story) rules() {
 		key, on := [2]string{string(s.tenant()), string(hash)}, s.IntN(2) == 0
 		s.fleet.Withhold(hash, route.Tenant(key[0]), on)
 		s.world.withheld[key] = on
+	case 4:
+		s.grant()
 	}
+}
+
+func (s *story) grant() {
+	id := s.host()
+	if s.IntN(2) == 0 {
+		s.fleet.RemoveGrant(id)
+		delete(s.world.given, id)
+		return
+	}
+	tenants := []route.Tenant{s.tenant(), s.tenant()}[:s.IntN(3)]
+	s.fleet.PutGrant(id, tenants)
+	s.world.given[id] = tenants
 }
 
 func (s *story) occupy() {

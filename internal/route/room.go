@@ -64,7 +64,9 @@ type Room struct {
 	overdue []timer // expired, and not told by Expired yet
 
 	lanes     map[laneKey]*lane
-	newcomers []*lane // were empty, and have tickets since the last decision
+	ceilings  map[Tenant]int // of tenants that have one of their own
+	usual     int            // ceiling of the others
+	newcomers []*lane        // were empty, and have tickets since the last decision
 	sweepAt   int
 	virtual   [priorities]float64 // rank of the lane that was served last
 	epoch     int64               // of the unit of shares
@@ -81,7 +83,7 @@ type Room struct {
 func NewRoom() *Room {
 	return &Room{
 		classes: map[classKey]*class{}, groups: map[workflow.Hash]*group{}, wishes: map[string]*wishes{},
-		pools: map[uint64]*pool{}, lanes: map[laneKey]*lane{}, sweepAt: 1024,
+		pools: map[uint64]*pool{}, lanes: map[laneKey]*lane{}, ceilings: map[Tenant]int{}, usual: priorities - 1, sweepAt: 1024,
 	}
 }
 
@@ -217,7 +219,7 @@ func (r *Room) ticket(i int32) Ticket { return r.records.at(i).ticket() }
 func (x *record) ticket() Ticket {
 	c := x.class
 	t := Ticket{
-		Sequence: x.sequence, Revision: x.revision, Priority: c.lane.priority, Tenant: c.lane.tenant, Job: x.job,
+		Sequence: x.sequence, Revision: x.revision, Priority: c.published, Tenant: c.lane.tenant, Job: x.job,
 		Hash: c.group.hash, Size: c.size, Wishes: c.group.wishes.Wishes, AvoidUntil: moment(c.avoidUntil),
 		Attempt: int(x.attempt), Received: moment(x.received),
 	}

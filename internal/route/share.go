@@ -14,7 +14,7 @@ const (
 	maxScale = 1 << 40
 )
 
-// lane is a tenant's jobs of one priority. GPU-seconds are kept in a unit that shrinks instead of the sums: a
+// lane is a tenant's jobs that count as of one priority. GPU-seconds are kept in a unit that shrinks instead of the sums: a
 // second used at time t is worth 2^((t-epoch)/ShareHalfLife).
 type lane struct {
 	// What every decision reads of every lane stands together: it is a cache line.
@@ -23,6 +23,7 @@ type lane struct {
 	facts    *tenantFacts
 	tag      float64
 	run      mean // GPU-seconds of its jobs
+	ceiling  int  // of the tenant
 
 	used    float64
 	tenant  Tenant
@@ -49,11 +50,11 @@ func (r *Room) came(l *lane, dueSince int64) {
 }
 
 func (r *Room) lane(t Tenant, priority int) *lane {
-	key := laneKey{t, clampPriority(priority)}
+	key := laneKey{t, r.CountsAs(t, priority)}
 	l := r.lanes[key]
 	if l == nil {
 		r.sweep()
-		l = &lane{tenant: t, priority: key.priority}
+		l = &lane{tenant: t, priority: key.priority, ceiling: r.ceiling(t)}
 		r.lanes[key] = l
 	}
 	return l
@@ -92,12 +93,13 @@ func (r *Room) scale(now int64) float64 {
 	return 1
 }
 
-// level is a lane's priority with age: one more for each step that it has had jobs and none of them was chosen.
+// level is a lane's priority with age: one more for each step that it has had jobs and none of them was chosen, up to the
+// most that its tenant's jobs count as.
 func (l *lane) level(now, step int64) int {
 	if now-l.since < step {
 		return l.priority
 	}
-	return l.priority + int(min((now-l.since)/step, int64(priorities-1-l.priority)))
+	return l.priority + int(min((now-l.since)/step, int64(max(l.ceiling-l.priority, 0))))
 }
 
 // rank orders lanes: the lower comes first. It is what the lane has used and is using, per weight.
@@ -110,7 +112,18 @@ func (l *lane) rank(scale float64) float64 {
 	if weight <= 0 {
 		weight = 1
 	}
-	return (l.tag + cost*scale*float64(l.facts.running[l.priority])) / weight
+	return (l.tag + cost*scale*float64(l.running())) / weight
+}
+
+// running is how many jobs of the lane run: they are counted by the priority that they were published with.
+func (l *lane) running() int32 {
+	n := l.facts.running[l.priority]
+	if l.priority == l.ceiling {
+		for p := l.priority + 1; p < priorities; p++ {
+			n += l.facts.running[p]
+		}
+	}
+	return n
 }
 
 // greet places lanes that were empty level with those that waited: what they did not use while they had no jobs

@@ -12,7 +12,7 @@ func (f *Fleet) Cap(t Tenant) int {
 	if facts := f.tenants[t]; facts != nil {
 		return max(facts.maxRunning, 0)
 	}
-	return 0
+	return f.usual
 }
 
 // Elsewhere reports whether a tenant has a cap, and another dispatcher keeps it.

@@ -15,14 +15,10 @@ import (
 type Strikes struct {
 	// Tenants counts each tenant's failures but those for want of memory: they may be that tenant's doing.
 	Tenants map[Tenant]int `json:"tenants,omitempty"`
-	// Memory counts each tenant's out_of_memory.
-	Memory map[Tenant]int `json:"memory,omitempty"`
+	// Memory is each tenant's out_of_memory.
+	Memory map[Tenant]Shortage `json:"memory,omitempty"`
 	// Level is how many blocks the pair has had; a success does not lower it, only time does.
 	Level int `json:"level,omitempty"`
-	// Size is the smallest job of known size that ran out of memory since the last success of a job that big; 0 = none did.
-	Size int64 `json:"size,omitempty"`
-	// Unknown says that a job whose size nobody knows ran out of memory since the last success of such a one.
-	Unknown bool `json:"unknown,omitempty"`
 	// Ran is the biggest job of known size that has run on the host, as far as that was seen; 0 = none was.
 	Ran int64 `json:"ran,omitempty"`
 	// Suspects are the jobs that the host went down with, or fell sick with, since the last success of their tenant.
@@ -87,10 +83,11 @@ func (s Strikes) Clear() bool {
 
 func (s Strikes) failures() int {
 	n := 0
-	for _, counts := range []map[Tenant]int{s.Tenants, s.Memory} {
-		for _, k := range counts {
-			n += k
-		}
+	for _, k := range s.Tenants {
+		n += k
+	}
+	for _, m := range s.Memory {
+		n += m.Failures
 	}
 	return n
 }
@@ -111,9 +108,10 @@ func (s Strikes) clone() Strikes {
 // and for the cap, and is no strike. host_lost blocks nothing; like host_sick, it is remembered as a suspicion. A failure
 // while a block stands never lengthens it: it is a job that the host had before.
 //
-// out_of_memory holds jobs at least as big as the smallest that met it, and those of which nobody knows the size. When
-// such a one met it, it holds all that are at least as big as the biggest that has run on this host; where none is known
-// to have run, at least as big as the smallest that met it; and where no size is known at all, every job.
+// out_of_memory holds jobs at least as big as the smallest of the tenant that met it, and those of which nobody knows the
+// size. When such a one met it, it holds all that are at least as big as the biggest that has run on this host; where none
+// is known to have run, at least as big as the smallest that met it; and where no size is known at all, every job. Everyone
+// is held from the size on that a second tenant has met, so that nobody can hold the small jobs of others.
 func (s Strikes) Add(f Strike, now time.Time, p Policy) (Strikes, *Block) {
 	scope := f.Attempt.Kind.Verdict().Strike
 	if scope == failure.NoStrike || f.Attempt.Proven || f.Mark != 0 && slices.Contains(s.Marks, f.Mark) {
@@ -176,46 +174,28 @@ func (s Strikes) Condemn(t Tenant, text string) Strikes {
 
 // count adds the failure and returns the tenant's count.
 func (s *Strikes) count(f Strike) int {
-	counts := &s.Tenants
 	if f.Attempt.Kind == failure.OutOfMemory {
-		counts = &s.Memory
-		s.Ran = max(s.Ran, f.Ran)
-		switch {
-		case f.Size <= 0:
-			s.Unknown = true
-		case s.Size == 0 || f.Size < s.Size:
-			s.Size = f.Size
-		}
+		return s.lacked(&f)
 	}
-	if *counts == nil {
-		*counts = map[Tenant]int{}
+	if s.Tenants == nil {
+		s.Tenants = map[Tenant]int{}
 	}
-	(*counts)[f.Tenant]++
-	return (*counts)[f.Tenant]
-}
-
-// threshold is the smallest known size that a block for memory holds.
-func (s *Strikes) threshold() int64 {
-	switch {
-	case !s.Unknown || s.Ran == 0:
-		return s.Size
-	case s.Size == 0:
-		return s.Ran
-	}
-	return min(s.Size, s.Ran)
+	s.Tenants[f.Tenant]++
+	return s.Tenants[f.Tenant]
 }
 
 func (s *Strikes) block(f Strike, limit int) *Block {
 	b := &Block{
-		Host: f.Host, Hash: f.Hash, Kind: f.Attempt.Kind, Message: f.Attempt.Message, Job: f.Job,
+		Host: f.Host, Hash: f.Hash, Kind: f.Attempt.Kind, Message: f.Attempt.Message, Job: f.Job, Tenant: f.Tenant,
 		Tenants: []Tenant{f.Tenant},
 	}
-	counts := s.Tenants
-	if f.Attempt.Kind == failure.OutOfMemory {
-		counts, b.Size = s.Memory, s.threshold()
+	if b.forMemory() {
+		b.Failures = s.Memory[f.Tenant].Failures
+		s.short(b, limit)
+		return b
 	}
-	b.Failures = counts[f.Tenant]
-	if reached(counts, limit) > 1 {
+	b.Failures = s.Tenants[f.Tenant]
+	if reached(s.Tenants, limit) > 1 {
 		b.Tenants = []Tenant{Everyone}
 	}
 	return b
@@ -241,36 +221,20 @@ func (s Strikes) widen(b *Block) (Strikes, *Block) {
 		return s, nil
 	}
 	b.Level, b.Until = old.Level, old.Until
-	if !b.covers(old) {
-		// Two blocks of different reach become one that covers both: for everyone, whatever the size.
-		b.Tenants = []Tenant{Everyone}
-		if old.Kind != b.Kind && b.Kind == failure.OutOfMemory {
-			b.Kind, b.Message, b.Size = old.Kind, old.Message, 0
-		}
+	switch {
+	case b.covers(old):
+	case old.forAll(): // of two blocks of different reach the wider one goes on, and has the other's tenants beside
+		b = old.with(b)
+	default:
+		b = b.with(old)
 	}
 	s.Open = b
 	return s, b
 }
 
-// covers reports whether b keeps away every job that other would.
-func (b *Block) covers(other *Block) bool {
-	if b.Kind == failure.OutOfMemory && (other.Kind != failure.OutOfMemory || other.Size < b.Size) {
-		return false
-	}
-	if b.forAll() {
-		return true
-	}
-	for _, t := range other.Tenants {
-		if !slices.Contains(b.Tenants, t) {
-			return false
-		}
-	}
-	return true
-}
-
 func (s Strikes) incapable(f Strike, now time.Time, p Policy) (Strikes, *Block) {
 	b := &Block{
-		Host: f.Host, Hash: f.Hash, Kind: f.Attempt.Kind, Message: f.Attempt.Message, Job: f.Job,
+		Host: f.Host, Hash: f.Hash, Kind: f.Attempt.Kind, Message: f.Attempt.Message, Job: f.Job, Tenant: f.Tenant,
 		Tenants: []Tenant{Everyone}, Failures: 1, Level: s.Level, Until: now.Add(wholeSeconds(p.Cap)),
 	}
 	if s.standing(now) && s.Open.Kind == failure.Incapable {

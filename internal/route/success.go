@@ -32,7 +32,7 @@ func (s Strikes) Success(tenant Tenant, size int64, at, now time.Time) (next Str
 	if lift {
 		s.Open = nil
 	}
-	changed = lift || s.failures() != before.failures() || s.Size != before.Size || s.Unknown != before.Unknown || s.Ran != before.Ran ||
+	changed = lift || s.failures() != before.failures() || !maps.Equal(s.Memory, before.Memory) || s.Ran != before.Ran ||
 		len(s.Suspects) != len(before.Suspects) || !maps.Equal(s.Guilty, before.Guilty)
 	if !changed {
 		return before, false, false
@@ -40,30 +40,13 @@ func (s Strikes) Success(tenant Tenant, size int64, at, now time.Time) (next Str
 	return s, lift, true
 }
 
-// fits takes in that a job of a size had memory enough.
-func (s *Strikes) fits(size int64, blocked bool) {
-	if len(s.Memory) == 0 {
-		return
-	}
-	if s.Unknown {
-		s.Ran = max(s.Ran, size)
-	}
-	switch {
-	case size <= 0:
-		s.Unknown = s.Unknown && blocked
-	case size >= s.Size:
-		s.Size = 0
-	}
-	if s.Size == 0 && !s.Unknown {
-		s.Memory = nil
-	}
-}
-
 // recovered reports whether a success takes the reason from the standing block.
 func (s *Strikes) recovered(tenant Tenant, size int64) bool {
 	b := s.Open
 	switch {
-	case b.Kind == failure.OutOfMemory:
+	case len(b.Own) > 0:
+		return s.failures() == 0
+	case b.forMemory():
 		return len(s.Memory) == 0
 	case b.Kind.Verdict().Strike != failure.PerTenant:
 		return b.HoldsFor(tenant, size)

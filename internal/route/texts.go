@@ -12,6 +12,9 @@ const textHosts = 3
 func awayText(hosts []HostVerdict) string {
 	var away []string
 	for _, v := range hosts {
+		if v.Code == CodeOthers {
+			continue
+		}
 		away = append(away, fmt.Sprintf("%s is %s", v.Host, v.Code))
 	}
 	return enumerated("no host is online", away)
@@ -21,7 +24,7 @@ func awayText(hosts []HostVerdict) string {
 func (f *Fleet) lackText(hosts []HostVerdict) string {
 	var lacking []string
 	for _, v := range hosts {
-		if f.online.has(f.numbers[v.Host]) {
+		if v.Code != CodeOthers && f.online.has(f.numbers[v.Host]) {
 			lacking = append(lacking, fmt.Sprintf("%s: %s", v.Host, v.Text))
 		}
 	}

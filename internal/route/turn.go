@@ -178,7 +178,7 @@ func (b *turn) look(p *pool) {
 	for _, bay := range p.bays {
 		l := bay.lane
 		l.know(b.fleet)
-		if l.facts.closed() || l.facts.liable() {
+		if l.facts.closed() || l.facts.liable() || !b.serves(p, l.tenant) {
 			continue
 		}
 		level := l.level(b.room.now, step)
@@ -194,6 +194,14 @@ func (b *turn) look(p *pool) {
 			b.class, b.level, b.rank, b.found = c, level, rank, n
 		}
 	}
+}
+
+// serves reports whether a host that asks, and that jobs of the pool can take, is not given to other tenants.
+func (b *turn) serves(p *pool, t Tenant) bool {
+	if b.host < 0 {
+		return b.fleet.given.serve(p.mask, b.room.roomy, t)
+	}
+	return !b.fleet.given.bar(b.host, t)
 }
 
 // first returns the first class of a bay that can run; when its lane ties with that of the best so far, it must
@@ -233,7 +241,7 @@ func (frontier) moved(int, int)         {}
 func (b *turn) runs(c *class) int32 {
 	f := b.fleet
 	w := Want{
-		Hash: c.group.hash, Tenant: c.lane.tenant, Priority: c.lane.priority, Size: c.size,
+		Hash: c.group.hash, Tenant: c.lane.tenant, Priority: c.published, Size: c.size,
 		Wishes: c.group.wishes.Wishes, AvoidUntil: moment(c.avoidUntil), Since: moment(c.passed), passing: b.passing,
 	}
 	if b.host < 0 {

@@ -32,6 +32,7 @@ type world struct {
 	runTimes map[[2]string][]float64
 	since    map[[2]string]time.Time // a lane was served or got its first job
 	withheld map[[2]string]bool      // by tenant and hash
+	given    map[route.HostID][]route.Tenant
 }
 
 func newWorld() *world {
@@ -41,7 +42,7 @@ func newWorld() *world {
 		prefer: map[workflow.Hash][]string{}, exclude: map[workflow.Hash][]string{}, caps: map[route.Tenant]int{},
 		weights: map[route.Tenant]float64{}, tickets: map[uint64]route.Ticket{}, used: map[[2]string]float64{},
 		fresh: map[[2]string]bool{}, virtual: map[int]float64{}, runTimes: map[[2]string][]float64{},
-		since: map[[2]string]time.Time{}, withheld: map[[2]string]bool{},
+		since: map[[2]string]time.Time{}, withheld: map[[2]string]bool{}, given: map[route.HostID][]route.Tenant{},
 	}
 }
 
@@ -76,7 +77,8 @@ func (w *world) capable(id route.HostID, hash workflow.Hash) bool {
 func (w *world) right(id route.HostID, j route.Want) bool {
 	b, blocked := w.blocks[[2]string{string(id), string(j.Hash)}]
 	blocked = blocked && b.HoldsFor(j.Tenant, j.Size)
-	return w.hosts[id].State == route.Online && w.capable(id, j.Hash) && !blocked &&
+	tenants, given := w.given[id]
+	return (!given || slices.Contains(tenants, j.Tenant)) && w.hosts[id].State == route.Online && w.capable(id, j.Hash) && !blocked &&
 		(len(j.Only) == 0 || w.stands(id, j.Only)) && !w.stands(id, j.Exclude) && !w.stands(id, w.exclude[j.Hash])
 }
 

@@ -18,11 +18,11 @@ func TestACancelOutlivesARestartOfEverything(t *testing.T) {
 	_, killAgent := f.agent("a", f.sims["a"].URL(), agent.Config{})
 	f.awaitPresence(1)
 	_, killDispatcher := f.dispatcher(dispatcher.Config{})
-	running := f.submit("acme", job.Spec{Workflow: sleep(1, 5)}) // until the kill, whatever comes before that
+	running := f.submit("acme", job.Spec{Workflow: sleep(1, 10)}) // until the kill, whatever comes before that
 	f.await(running, job.Started)
 	f.awaitRun("a")
 	behind := f.submit("acme", job.Spec{Workflow: sleep(2, 1)}) // held by the agent, or waiting its turn
-	soon := time.Now().Add(8 * time.Second)
+	soon := time.Now().Add(12 * time.Second)
 	scheduled := f.submit("acme", job.Spec{Workflow: picture(3), RunAt: &soon})
 	f.await(scheduled, job.Waiting)
 	nowhere := f.submit("acme", onlyOn("nowhere", picture(4)))

@@ -262,7 +262,7 @@ func TestAFloodOfForeignIDsSwallowsNoJobThatHasItsOwn(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if err := bolt.FlushTimeout(10 * time.Second); err != nil {
+		if err := bolt.FlushTimeout(patience); err != nil {
 			t.Fatal(err)
 		}
 		f.publish(acme, "acme", job.Spec{ID: job.ID(id), Workflow: picture(0x010203 + i)})

@@ -1,6 +1,10 @@
 package integration_test
 
 import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -14,6 +18,7 @@ import (
 	"github.com/comfyherd/comfyherd/internal/comfysim"
 	"github.com/comfyherd/comfyherd/internal/dispatcher"
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/jetstream"
 )
 
 // startOwn starts a nats-server of one's own that includes the folder's configuration, and a dispatcher on it.
@@ -104,18 +109,42 @@ func TestANATSOfOnesOwnHearsOfTenantsAndHostsByPush(t *testing.T) {
 	f.eventually("acme is cut off", func() bool { return !acme.IsConnected() })
 }
 
-// A host of a closed fleet brings inputs out of the object store without a consumer.
-func TestInputsByObjectReachAHostOfAClosedFleet(t *testing.T) {
+// A tenant puts a file with nothing but its credentials, a host of the closed fleet brings it to the job without a consumer, and
+// the tenant gets what the job has made. Another tenant gets neither.
+func TestFilesOfATenantGoInAndOutOfAClosedFleet(t *testing.T) {
 	t.Parallel()
 	f := startClosed(t, names("gpu-1")...)
 	big := append(pngOf(t, rgb(0x00ff00)), make([]byte, 3<<20)...) // trailing bytes are no part of the picture
-	if _, err := f.q.StoreInput(f.context(), "acme/in/cat.png", "image/png", strings.NewReader(string(big))); err != nil {
+	acme, _ := f.tenant("acme")
+	own := jetstream.NewClient(acme, "acme")
+	if _, err := own.PutFile(f.context(), "acme/in/cat.png", "image/png", bytes.NewReader(big)); err != nil {
 		t.Fatal(err)
 	}
-	acme, _ := f.tenant("acme")
 	events := f.listen(acme, "comfy.events.jobs.acme.>")
 	spec := loads(job.Input{Object: "acme/in/cat.png"})
 	spec.ID = "loads"
 	f.publish(acme, "acme", spec)
-	f.next(events, ".loads.completed")
+	var done job.Event
+	if err := json.Unmarshal(f.next(events, ".loads.completed").Data, &done); err != nil || len(done.Outputs) == 0 {
+		t.Fatalf("%+v, %v", done, err)
+	}
+	made := done.Outputs[0]
+	from, file, err := own.OpenFile(f.context(), made.Object, 0)
+	if err != nil || file.Digest != made.Digest || file.Size != made.Size {
+		t.Fatalf("the job's file is %+v, %v; its event says %+v", file, err, made)
+	}
+	if n, err := io.Copy(io.Discard, from); errors.Join(err, from.Close()) != nil || n != made.Size { // the digest is compared
+		t.Errorf("%d bytes of %d, %v", n, made.Size, err)
+	}
+	bolt, _ := f.tenant("bolt")
+	other := jetstream.NewClient(bolt, "bolt")
+	for _, name := range []string{made.Object, "acme/in/cat.png"} {
+		_, err := other.StatFile(f.context(), name)
+		if _, bad := errors.AsType[*jetstream.BadRequest](err); !bad {
+			t.Errorf("bolt asks for %s: %v", name, err)
+		}
+	}
+	if _, err := other.PutFile(f.context(), "acme/in/cat.png", "", bytes.NewReader(big)); err == nil {
+		t.Error("bolt has replaced a file of acme's")
+	}
 }

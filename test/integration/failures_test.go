@@ -243,7 +243,7 @@ func TestAPromptThatDoesNotStopTakesItsHostOutUntilComfyUIWasRestarted(t *testin
 	})
 	hosts := f.subscribe("comfy.events.hosts.a.*")
 	stuck := f.submit("acme", job.Spec{
-		Workflow: inverted(1, 1), PreferHosts: []string{"a"}, Timeouts: &job.Timeouts{Node: duration(5 * time.Second)}, // in which the job behind it comes
+		Workflow: inverted(1, 1), PreferHosts: []string{"a"}, Timeouts: &job.Timeouts{Node: duration(8 * time.Second)}, // in which the job behind it comes
 	})
 	f.waitSim("a", func() bool { running, _ := f.sims["a"].Pending(); return running != "" })
 	behind := f.submit("acme", onlyOn("a", picture(2))) // the host takes it and cannot begin

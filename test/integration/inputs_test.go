@@ -12,6 +12,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/comfyherd/comfyherd/internal/agent"
 	"github.com/comfyherd/comfyherd/internal/comfysim"
 	"github.com/comfyherd/comfyherd/internal/failure"
 	"github.com/comfyherd/comfyherd/internal/job"
@@ -42,7 +43,7 @@ func loads(in job.Input) job.Spec {
 
 func TestInputsReachTheWorkflowFromObjectsURLsAndDataURIs(t *testing.T) {
 	t.Parallel()
-	f := start(t, setup{dispatchers: 1, hosts: names("a")})
+	f := start(t, setup{dispatchers: 1, hosts: names("a"), agent: agent.Config{InputURLs: "127.0.0.0/8"}})
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Query().Get("token") != "secret" {
 			w.WriteHeader(http.StatusForbidden)
@@ -81,7 +82,7 @@ func TestInputsReachTheWorkflowFromObjectsURLsAndDataURIs(t *testing.T) {
 
 func TestAnInputThatIsNotThereEndsTheJobAtOnce(t *testing.T) {
 	t.Parallel()
-	f := start(t, setup{dispatchers: 1, hosts: names("a", "b")})
+	f := start(t, setup{dispatchers: 1, hosts: names("a", "b"), agent: agent.Config{InputURLs: "127.0.0.0/8"}})
 	server := httptest.NewServer(http.NotFoundHandler())
 	f.stops = append(f.stops, server.Close)
 	for name, in := range map[string]job.Input{

@@ -1,0 +1,89 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/comfyherd/comfyherd/internal/access"
+	"github.com/comfyherd/comfyherd/internal/daemon"
+	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/jetstream"
+)
+
+// grantTime bounds the writing of grants.
+const grantTime = 10 * time.Second
+
+func grantOf(given *access.Given) jetstream.HostGrant {
+	g := jetstream.HostGrant{Slots: given.Slots, Time: given.Since}
+	for _, tenant := range given.Tenants {
+		g.Tenants = append(g.Tenants, job.Tenant(tenant))
+	}
+	return g
+}
+
+// grant has the guard tell all dispatchers whose hosts are whose: what stands in the folder at once, and from then on every
+// change before the server hears of the account that it concerns.
+func (g *guard) grant(ctx context.Context, q *jetstream.Queue) error {
+	if g == nil || g.folder == nil {
+		return nil
+	}
+	g.q.Store(q)
+	given, err := g.folder.Given()
+	if err != nil {
+		return err
+	}
+	for i := range given {
+		if err := q.PutGrant(ctx, given[i].Host, grantOf(&given[i])); err != nil {
+			return fmt.Errorf("tell whose hosts are whose: %w", err)
+		}
+	}
+	return nil
+}
+
+// rest ends what grant began.
+func (g *guard) rest() {
+	if g != nil {
+		g.q.Store(nil)
+	}
+}
+
+// granted stores what an account says of a host, as soon as there is somewhere to store it.
+func (g *guard) granted(ctx context.Context, token string) error {
+	q := g.q.Load()
+	if q == nil {
+		return nil // grant will
+	}
+	given, is, err := access.GivenIn(token)
+	if err != nil || !is {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, grantTime)
+	defer cancel()
+	return q.PutGrant(ctx, given.Host, grantOf(&given))
+}
+
+// pushGrants tells the dispatchers of a nats-server of one's own whose hosts are whose, as one of them.
+func pushGrants(ctx context.Context, folder *access.Folder, to daemon.NATS) error {
+	given, err := folder.Given()
+	if err != nil {
+		return err
+	}
+	creds, err := folder.Dispatcher()
+	if err != nil {
+		return err
+	}
+	to.Creds, to.Options = creds, nil
+	ctx, cancel := context.WithTimeout(ctx, grantTime)
+	defer cancel()
+	nc, err := daemon.Connect(ctx, to)
+	if err != nil {
+		return err
+	}
+	defer nc.Close()
+	granted := map[string]jetstream.HostGrant{}
+	for i := range given {
+		granted[given[i].Host] = grantOf(&given[i])
+	}
+	return jetstream.PutGrants(ctx, nc, jetstream.Config{}, granted)
+}

@@ -1,0 +1,50 @@
+package access
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/nats-io/jwt/v2"
+)
+
+// Given is whose jobs a host may have, and how many at once.
+type Given struct {
+	Host    string
+	Tenants []string  // none: everybody's
+	Slots   int       // 0: what the dispatchers allow
+	Since   time.Time // when it was said
+}
+
+// Given tells of every host that has credentials.
+func (f *Folder) Given() ([]Given, error) {
+	accounts, err := f.accounts()
+	if err != nil {
+		return nil, err
+	}
+	var all []Given
+	for _, claims := range accounts {
+		if given, ok := givenIn(claims); ok {
+			all = append(all, given)
+		}
+	}
+	return all, nil
+}
+
+// GivenIn reads an account's token; false when it is no host's, or of a host that was cut off.
+func GivenIn(token string) (Given, bool, error) {
+	claims, err := jwt.DecodeAccountClaims(token)
+	if err != nil {
+		return Given{}, false, fmt.Errorf("read an account: %w", err)
+	}
+	given, ok := givenIn(claims)
+	return given, ok, nil
+}
+
+func givenIn(claims *jwt.AccountClaims) (Given, bool) {
+	kind, host, ok := parseFileName(claims.Name)
+	if !ok || kind != Agent || revoked(claims) {
+		return Given{}, false
+	}
+	s := settingsOf(claims)
+	return Given{Host: host, Tenants: s.Tenants, Slots: s.Slots, Since: time.Unix(claims.IssuedAt, 0).UTC()}, true
+}

@@ -1,0 +1,85 @@
+package route
+
+// grants are the hosts that are given to some tenants: no other tenant's job goes there. The zero value gives every host
+// to everybody.
+type grants struct {
+	owned set            // hosts that are given to some
+	of    map[Tenant]set // and which of them to whom
+}
+
+// PutGrant gives a host to these tenants alone; without any it is given to nobody.
+func (f *Fleet) PutGrant(id HostID, tenants []Tenant) {
+	n := f.number(id)
+	if !f.given.owned.has(n) {
+		f.hosts[n].refs++
+	}
+	f.given.put(n, tenants)
+	f.version++
+}
+
+// RemoveGrant gives a host back to everybody.
+func (f *Fleet) RemoveGrant(id HostID) {
+	n, ok := f.numbers[id]
+	if !ok || !f.given.owned.has(n) {
+		return
+	}
+	f.given.remove(n)
+	f.version++
+	f.hosts[n].refs--
+	f.release(n)
+}
+
+func (g *grants) put(n int32, tenants []Tenant) {
+	g.remove(n)
+	g.owned.add(n)
+	if g.of == nil {
+		g.of = map[Tenant]set{}
+	}
+	for _, t := range tenants {
+		hosts := g.of[t]
+		hosts.add(n)
+		g.of[t] = hosts
+	}
+}
+
+func (g *grants) remove(n int32) {
+	g.owned.del(n)
+	for t, hosts := range g.of {
+		if hosts.del(n); !hosts.any() {
+			delete(g.of, t)
+		}
+	}
+}
+
+// bar reports whether a host serves other tenants than this one.
+func (g *grants) bar(n int32, t Tenant) bool { return g.owned.has(n) && !g.of[t].has(n) }
+
+// takeFrom removes the hosts that serve other tenants from s.
+func (g *grants) takeFrom(s set, t Tenant) {
+	own := g.of[t]
+	for i, w := range g.owned[:min(len(s), len(g.owned))] {
+		if i < len(own) {
+			w &^= own[i]
+		}
+		s[i] &^= w
+	}
+}
+
+// serve reports whether a host that is in both sets serves the tenant.
+func (g *grants) serve(a, b set, t Tenant) bool {
+	own := g.of[t]
+	for i := range min(len(a), len(b)) {
+		w := a[i] & b[i]
+		if w != 0 && i < len(g.owned) {
+			barred := g.owned[i]
+			if i < len(own) {
+				barred &^= own[i]
+			}
+			w &^= barred
+		}
+		if w != 0 {
+			return true
+		}
+	}
+	return false
+}
