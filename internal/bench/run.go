@@ -176,7 +176,8 @@ func (s *stage) dispatcher(ctx context.Context, i int) error {
 		return err
 	}
 	d, err := dispatcher.New(q, dispatcher.Config{
-		Name: name, Registerer: prometheus.WrapRegistererWith(prometheus.Labels{"dispatcher": name}, s.metrics),
+		HistoryRows: s.cfg.HistoryRows,
+		Name:        name, Registerer: prometheus.WrapRegistererWith(prometheus.Labels{"dispatcher": name}, s.metrics),
 	})
 	if err != nil {
 		return err

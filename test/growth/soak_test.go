@@ -24,9 +24,10 @@ import (
 )
 
 const (
-	soakRate  = 150 // jobs a second
-	soakHosts = 12  // few enough that each has had some hundred jobs within the first minute, and all that it keeps of them
-	churnRate = 5   // blocks a second that are written and run out
+	soakRate  = 150  // jobs a second
+	soakHosts = 12   // few enough that each has had some hundred jobs within the first minute, and all that it keeps of them
+	soakRows  = 5000 // jobs that lists know of: so many that the first minute has them all
+	churnRate = 5    // blocks a second that are written and run out
 )
 
 // soakTime is SOAK_TIME, or what a test among others may take.
@@ -63,7 +64,7 @@ func TestSoakEndsAsItBegan(t *testing.T) { //nolint:paralleltest // it measures 
 	var taken samples
 	result, err := bench.Run(ctx, bench.Config{
 		NATSURL: url, SkipRaw: true, Jobs: int(soakRate * total.Seconds()), Rate: soakRate, Hosts: soakHosts, HostTime: 50 * time.Millisecond,
-		FailureRate: 0.005, Waiting: 1000, Progress: taken.take,
+		FailureRate: 0.005, Waiting: 1000, HistoryRows: soakRows, Progress: taken.take,
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -97,6 +97,7 @@ func TestTwoTenantsAndTwoHostsWorkInAClosedFleet(t *testing.T) {
 			t.Errorf("%d bytes, %v", len(picture), err)
 		}
 	}
+	f.follows("acme")
 }
 
 func TestAddedTenantsAndHostsAreKnownAndRevokedOnesCutOffWhileNATSRuns(t *testing.T) {
