@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -58,79 +57,6 @@ func (q *Queue) Bury(ctx context.Context, m *job.Message, e *job.Event, last uin
 		return 0, wrap(err, "bury job %s", e.Job)
 	}
 	return ack.Sequence, nil
-}
-
-// DeadLetters tells the dead letters of a tenant, or of all when it is empty, that there are at this moment, oldest
-// first, until tell says stop.
-func (q *Queue) DeadLetters(ctx context.Context, tenant job.Tenant, since time.Time, tell func(DeadLetter) bool) error {
-	return q.DeadLettersAfter(ctx, tenant, since, 0, tell)
-}
-
-// DeadLettersAfter is DeadLetters for those behind a sequence of COMFY_DEAD.
-func (q *Queue) DeadLettersAfter(ctx context.Context, tenant job.Tenant, since time.Time, after uint64, tell func(DeadLetter) bool) error {
-	cfg := natsjs.OrderedConsumerConfig{FilterSubjects: []string{deadSubjects}, InactiveThreshold: time.Minute}
-	if tenant != "" {
-		cfg.FilterSubjects[0] = deadSubject(tenant)
-	}
-	switch {
-	case after != 0:
-		cfg.DeliverPolicy, cfg.OptStartSeq = natsjs.DeliverByStartSequencePolicy, after+1
-	case !since.IsZero():
-		cfg.DeliverPolicy, cfg.OptStartTime = natsjs.DeliverByStartTimePolicy, &since
-	}
-	stream, err := q.dead.Info(ctx)
-	if err != nil {
-		return fmt.Errorf("read %s: %w", DeadStream, err)
-	}
-	consumer, err := q.dead.OrderedConsumer(ctx, cfg)
-	if err != nil {
-		return fmt.Errorf("read %s: %w", DeadStream, err)
-	}
-	info, err := consumer.Info(ctx)
-	if err != nil {
-		return fmt.Errorf("read %s: %w", DeadStream, err)
-	}
-	if info.NumPending == 0 {
-		return nil
-	}
-	return readDead(ctx, consumer, stream.State.LastSeq, since, tell)
-}
-
-// readDead stops at the letter that was the last: whoever requeues meets no letter of what dies again meanwhile.
-func readDead(ctx context.Context, consumer natsjs.Consumer, last uint64, since time.Time, tell func(DeadLetter) bool) error {
-	messages, err := consumer.Messages(natsjs.PullMaxMessages(200))
-	if err != nil {
-		return fmt.Errorf("read %s: %w", DeadStream, err)
-	}
-	defer messages.Stop()
-	for {
-		msg, err := messages.Next(natsjs.NextContext(ctx))
-		if err != nil {
-			return fmt.Errorf("read %s: %w", DeadStream, err)
-		}
-		meta, err := msg.Metadata()
-		if err != nil {
-			continue
-		}
-		sequence := meta.Sequence.Stream
-		if sequence > last {
-			return nil
-		}
-		fits := !meta.Timestamp.Before(since)
-		if fits && !tell(deadLetter(msg, meta)) || meta.NumPending == 0 || sequence == last {
-			return nil
-		}
-	}
-}
-
-func deadLetter(msg natsjs.Msg, meta *natsjs.MsgMetadata) DeadLetter {
-	h := msg.Headers()
-	d := DeadLetter{
-		Sequence: meta.Sequence.Stream, Tenant: job.Tenant(strings.TrimPrefix(msg.Subject(), "comfy.dead.")), Job: job.ID(h.Get(JobIDHeader)),
-		Reason: failure.Reason(h.Get(ReasonHeader)), Time: meta.Timestamp, Body: msg.Data(), Header: h,
-	}
-	d.tell()
-	return d
 }
 
 // Priority is the lane's that the job was published to.

@@ -7,6 +7,6 @@
 // writers can never both be right. The waiting room: a job that cannot run now is a ticket that exactly one
 // dispatcher can claim.
 //
-// A program that submits jobs and follows them needs Open, Queue.Submit and Queue.Follow; the rest serves the
-// dispatcher and the agent.
+// A program that submits jobs and follows them needs Open, Queue.Submit and Queue.Follow, or, with the permissions of one
+// tenant, NewClient and the methods of Client; the rest serves the dispatcher and the agent.
 package jetstream

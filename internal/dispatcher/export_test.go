@@ -67,11 +67,6 @@ type EventReader = eventReader
 // NewOn makes a dispatcher on another wire than NATS.
 func NewOn(w Wire, cfg Config) (*Dispatcher, error) { return newOn(w, cfg) }
 
-// FileCalls answers the calls on files of a queue, each of at most that many bytes.
-func FileCalls(q *jetstream.Queue, most int64) map[string]jetstream.TenantEndpoint {
-	return newFiles(q, most).endpoints()
-}
-
 // Mirror is a mirror of the settings of tenants.
 type Mirror struct {
 	*mirrored[jetstream.TenantSettings]
@@ -87,4 +82,9 @@ func (m Mirror) Hear(c jetstream.Change) { m.hear(c) }
 func (m Mirror) Keys() []string {
 	keys, _ := m.some("", "", 100)
 	return keys
+}
+
+// FileCalls answers the calls on files of a queue, each of at most that many bytes.
+func FileCalls(q *jetstream.Queue, most int64) map[string]jetstream.TenantEndpoint {
+	return newFiles(q, most).endpoints()
 }

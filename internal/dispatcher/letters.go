@@ -147,6 +147,11 @@ func (d *Dispatcher) eachDead(ctx context.Context, r jetstream.DeadRequest, do f
 	if err != nil {
 		return 0, err
 	}
+	leave, err := d.counter.enterLetters(ctx)
+	if err != nil {
+		return 0, err
+	}
+	defer leave()
 	var failed error
 	var batch []jetstream.DeadLetter
 	left, until := r.Limit, d.clock().Add(answerTime)

@@ -62,6 +62,7 @@ func (d *Dispatcher) answer(ctx context.Context, f func(now time.Time)) error {
 type counter struct {
 	turns    *turnstile
 	heavy    chan struct{} // holds one for each call that computes for long, as one that reads a workflow
+	letters  chan struct{} // holds one for each call that reads dead letters, which have whole jobs
 	affinity *mirrored[jetstream.Affinity]
 	tenants  *mirrored[jetstream.TenantSettings]
 }
@@ -69,7 +70,21 @@ type counter struct {
 func newCounter() *counter {
 	return &counter{
 		turns: newTurnstile(), heavy: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/4)),
+		letters:  make(chan struct{}, readersMost),
 		affinity: mirror(jetstream.AffinityOf), tenants: mirror(jetstream.TenantOf),
+	}
+}
+
+// readersMost is how many calls read dead letters at once: each has some megabytes of them in hand.
+const readersMost = 4
+
+// enterLetters waits for a place among those who read dead letters, until leave is called.
+func (c *counter) enterLetters(ctx context.Context) (leave func(), err error) {
+	select {
+	case c.letters <- struct{}{}:
+		return func() { <-c.letters }, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
 	}
 }
 
