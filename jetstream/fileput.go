@@ -22,7 +22,6 @@ import (
 type Upload struct {
 	store, name, parts string
 
-	last    uint64 // sequence of the part before
 	offset  int64
 	count   uint32
 	largest uint32
@@ -43,7 +42,6 @@ func (u *Upload) Offset() int64 { return u.offset }
 
 // AppendBinary writes how far the upload is in a form for this package only.
 func (u *Upload) AppendBinary(to []byte) ([]byte, error) {
-	to = binary.AppendUvarint(to, u.last)
 	to = binary.AppendUvarint(to, uint64(u.offset))
 	to = binary.AppendUvarint(to, uint64(u.count))
 	to = binary.AppendUvarint(to, uint64(u.largest))
@@ -53,40 +51,42 @@ func (u *Upload) AppendBinary(to []byte) ([]byte, error) {
 // UnmarshalBinary reads what AppendBinary wrote into an upload of the same file.
 func (u *Upload) UnmarshalBinary(from []byte) error {
 	r := numbers{from: from}
-	last, offset, count, largest := r.next(), r.next(), r.next(), r.next()
+	offset, count, largest := r.next(), r.next(), r.next()
 	sum := sha256.New()
 	err := sum.(encoding.BinaryUnmarshaler).UnmarshalBinary(r.from) //nolint:forcetypeassert // as above
 	if err != nil || r.broken || offset > math.MaxInt64 || count > math.MaxUint32 || largest > math.MaxUint32 {
 		return errors.New("it is no state of an upload")
 	}
-	u.last, u.offset, u.count, u.largest, u.sum = last, int64(offset), uint32(count), uint32(largest), sum
+	u.offset, u.count, u.largest, u.sum = int64(offset), uint32(count), uint32(largest), sum
 	return nil
 }
 
 // AddPart stores the next bytes of a file, as one part. After an error that leaves open whether they were stored it may be
 // repeated, by any process, with the state from before: what is there already is not stored again. A Conflict says that
 // the upload went on in another way meanwhile. What is never finished is removed by its age.
+//
+// That a part is the next one is seen by how many there are, and of two that come at the same time NATS drops the second by
+// its message id. The last sequence of the subject would do both, but has NATS load every part again, and keep it for 10 s.
 func (q *Queue) AddPart(ctx context.Context, u *Upload, body []byte) error {
 	if u.count == 0 {
 		if err := q.storeThere(ctx, u.store); err != nil {
 			return fmt.Errorf("store file %s: %w", u.name, err)
 		}
 	}
-	msg := &nats.Msg{Subject: partsSubject(u.store, u.parts), Data: body, Header: partHeader(fileKey(u.name), u.offset)}
-	msg.Header.Set(natsjs.ExpectedLastSubjSeqHeader, strconv.FormatUint(u.last, 10))
-	sequence, err := q.store(ctx, msg)
-	switch api, _ := errors.AsType[*natsjs.APIError](err); {
-	case err == nil:
-	case api != nil && api.ErrorCode == wrongLastSequenceInFlight:
-		return fmt.Errorf("store file %s: a part is still being stored: %w", u.name, ErrBusy)
-	case conflict(err):
-		if sequence, err = q.storedBefore(ctx, u, body); err != nil {
-			return err
-		}
+	there, err := q.countParts(ctx, u)
+	switch {
+	case err != nil:
+		return err
+	case there == uint64(u.count)+1:
+		err = q.storedBefore(ctx, u, body)
+	case there == uint64(u.count):
+		err = q.storePart(ctx, u, body)
 	default:
-		return fmt.Errorf("store file %s: %w", u.name, q.explainStore(ctx, u.store, err))
+		err = u.conflict(fmt.Sprintf("%d of its parts are there, and not %d", there, u.count))
 	}
-	u.last = sequence
+	if err != nil {
+		return err
+	}
 	u.offset += int64(len(body))
 	u.count++
 	u.largest = max(u.largest, uint32(len(body)))
@@ -94,22 +94,34 @@ func (q *Queue) AddPart(ctx context.Context, u *Upload, body []byte) error {
 	return nil
 }
 
+func (q *Queue) storePart(ctx context.Context, u *Upload, body []byte) error {
+	sum := sha256.Sum256(body)
+	msg := &nats.Msg{Subject: partsSubject(u.store, u.parts), Data: body, Header: partHeader(fileKey(u.name), u.offset)}
+	msg.Header.Set(msgIDHeader, fmt.Sprintf("%s-%d-%x", u.parts, u.offset, sum[:8]))
+	_, err := q.store(ctx, msg)
+	if api, refused := errors.AsType[*natsjs.APIError](err); refused && api.ErrorCode == duplicateInFlightCode {
+		return fmt.Errorf("store file %s: this part is being stored at the moment: %w", u.name, ErrBusy)
+	}
+	if err != nil {
+		return fmt.Errorf("store file %s: %w", u.name, q.explainStore(ctx, u.store, err))
+	}
+	return nil
+}
+
 func (u *Upload) conflict(why string) error {
 	return &Conflict{Message: fmt.Sprintf("store file %s: %s: begin again with another upload", u.name, why)}
 }
 
-// storedBefore finds a part that was stored although nobody was told.
-func (q *Queue) storedBefore(ctx context.Context, u *Upload, body []byte) (uint64, error) {
+// storedBefore reports whether the part behind those that are known is this one, which was stored although nobody was told.
+func (q *Queue) storedBefore(ctx context.Context, u *Upload, body []byte) error {
 	there, err := q.readFiles[u.store].GetLastMsgForSubject(ctx, partsSubject(u.store, u.parts))
 	switch {
-	case errors.Is(err, natsjs.ErrMsgNotFound):
-		return 0, u.conflict("the parts before this one are gone")
 	case err != nil:
-		return 0, fmt.Errorf("store file %s: look for a part of it: %w", u.name, err)
-	case there.Sequence <= u.last || there.Header.Get(offsetHeader) != strconv.FormatInt(u.offset, 10) || !bytes.Equal(there.Data, body):
-		return 0, u.conflict(fmt.Sprintf("other bytes were stored behind byte %d of this upload", u.offset))
+		return fmt.Errorf("store file %s: look for a part of it: %w", u.name, err)
+	case there.Header.Get(offsetHeader) != strconv.FormatInt(u.offset, 10) || !bytes.Equal(there.Data, body):
+		return u.conflict(fmt.Sprintf("other bytes were stored behind byte %d of this upload", u.offset))
 	}
-	return there.Sequence, nil
+	return nil
 }
 
 // FinishUpload makes a file of the parts, in place of one that has had the name. It may be repeated. A digest that is not
@@ -131,8 +143,10 @@ func (q *Queue) FinishUpload(ctx context.Context, u *Upload, contentType, digest
 		q.removeParts(ctx, u.store, subject)
 		return File{}, &BadRequest{Message: fmt.Sprintf("the %d bytes that came have the digest %s, and not %.80q: begin again with another upload", u.offset, info.Digest, digest)}
 	}
-	if err := q.allThere(ctx, u, subject); err != nil {
+	if there, err := q.countParts(ctx, u); err != nil {
 		return File{}, err
+	} else if there != uint64(u.count) {
+		return File{}, u.conflict(fmt.Sprintf("%d of its %d parts are there", there, u.count))
 	}
 	before := q.storedParts(ctx, u.store, u.name)
 	if err := q.describe(ctx, &info); err != nil {
@@ -144,25 +158,25 @@ func (q *Queue) FinishUpload(ctx context.Context, u *Upload, contentType, digest
 	return fileOf(&info), nil
 }
 
-// allThere looks whether the first parts are not too old to be there.
-func (q *Queue) allThere(ctx context.Context, u *Upload, subject string) error {
+// countParts says how many parts are stored.
+func (q *Queue) countParts(ctx context.Context, u *Upload) (uint64, error) {
+	subject := partsSubject(u.store, u.parts)
 	body := fmt.Appendf(nil, `{"subjects_filter":%q}`, subject)
 	msg, err := q.calls.ask(ctx, &nats.Msg{Subject: q.apiSubject("STREAM.INFO.OBJ_" + u.store), Data: body}, storeTimeout)
 	if err != nil {
-		return fmt.Errorf("store file %s: count its parts: %w", u.name, q.explainStore(ctx, u.store, err))
+		return 0, fmt.Errorf("store file %s: count its parts: %w", u.name, q.explainStore(ctx, u.store, err))
 	}
 	var answer struct {
-		Error *natsjs.APIError   `json:"error"`
-		State natsjs.StreamState `json:"state"`
+		Error *natsjs.APIError `json:"error"`
+		State struct {
+			Subjects map[string]uint64 `json:"subjects"`
+		} `json:"state"`
 	}
 	switch err := json.Unmarshal(msg.Data, &answer); {
 	case err != nil:
-		return fmt.Errorf("store file %s: count its parts: %w", u.name, err)
+		return 0, fmt.Errorf("store file %s: count its parts: %w", u.name, err)
 	case answer.Error != nil:
-		return fmt.Errorf("store file %s: count its parts: %w", u.name, q.explainStore(ctx, u.store, answer.Error))
+		return 0, fmt.Errorf("store file %s: count its parts: %w", u.name, q.explainStore(ctx, u.store, answer.Error))
 	}
-	if found := answer.State.Subjects[subject]; found != uint64(u.count) {
-		return u.conflict(fmt.Sprintf("%d of its %d parts are there", found, u.count))
-	}
-	return nil
+	return answer.State.Subjects[subject], nil
 }

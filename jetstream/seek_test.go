@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"sync"
 	"testing"
 
@@ -105,6 +106,12 @@ func TestADescriptionGivesNoPartsOfAnotherFile(t *testing.T) {
 					t.Errorf("parts %q of %s: %d bytes, %v", id, name, len(got), err)
 				}
 			}
+		}
+		stolen.Name = "bolt/mine"
+		describe(t, js, "bolt/mine", &stolen)
+		must(q.StoreOutput(ctx, "bolt/mine", "", strings.NewReader("another"))) // which removes the parts of what was there
+		if got, err := readFrom(t, q, "acme/secret", 0); len(got) != 300_000 || err != nil {
+			t.Errorf("after a file with parts %q was replaced the other one has %d bytes: %v", id, len(got), err)
 		}
 	}
 }

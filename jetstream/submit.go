@@ -109,6 +109,7 @@ const (
 	storageExceededCode       natsjs.ErrorCode = 10047
 	wrongLastSequenceCode     natsjs.ErrorCode = 10071
 	wrongLastSequenceInFlight natsjs.ErrorCode = 10164
+	duplicateInFlightCode     natsjs.ErrorCode = 10158 // of a message id
 	noMessageFoundCode        natsjs.ErrorCode = 10037
 	replicasNotSupportedCode  natsjs.ErrorCode = 10074
 )

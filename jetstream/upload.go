@@ -163,10 +163,17 @@ func partHeader(key string, offset int64) nats.Header {
 	return nats.Header{partOfHeader: {key}, offsetHeader: {strconv.FormatInt(offset, 10)}}
 }
 
-// storedParts is the subject of the parts that a file of this name has already; empty when there are none to be found.
+// storedParts is the subject of the parts that a file of this name has already; empty when there are none to be removed, as
+// when the description of the file names those of another.
 func (q *Queue) storedParts(ctx context.Context, store, name string) string {
+	if q.cfg.NoConsumers { // out of an account of its own a program removes nothing
+		return ""
+	}
 	f, err := q.described(ctx, store, name)
 	if err != nil || f.info.Chunks == 0 {
+		return ""
+	}
+	if _, found, err := f.last(ctx); err != nil || !found {
 		return ""
 	}
 	return f.parts

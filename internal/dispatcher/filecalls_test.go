@@ -184,6 +184,12 @@ func TestATenantReachesOnlyItsOwnFiles(t *testing.T) {
 			t.Errorf("a cursor with another character %d: %v", i, err)
 		}
 	}
+	if _, err := q.StoreOutput(t.Context(), "acme/a", "", strings.NewReader("of acme/a")); err != nil {
+		t.Fatal(err)
+	}
+	if reply, err := acme.get(`{"name":"acme/a","offset":3,"cursor":"` + cursor + `"}`); !isA[*jetstream.Conflict](err) || len(reply.Body) > 0 {
+		t.Errorf("a cursor of the file that had the name before: %q, %v", reply.Body, err)
+	}
 	testUploadsOfTwo(t, acme, bolt)
 }
 
@@ -225,7 +231,11 @@ func testUploadsOfTwo(t *testing.T, acme, bolt fileCaller) {
 func TestAPieceThatCannotBeIsRefused(t *testing.T) {
 	t.Parallel()
 	url := filesOn(t)
-	c := fileCaller{dispatcher.FileCalls(openQueue(t, url), 1000), "acme"}
+	q := openQueue(t, url)
+	if _, err := q.StoreOutput(t.Context(), "acme/a", "", strings.NewReader("a")); err != nil {
+		t.Fatal(err)
+	}
+	c := fileCaller{dispatcher.FileCalls(q, 1000), "acme"}
 	end := []string{"Comfy-Last", "true", "Comfy-File-Digest", digestOf([]byte("x"))}
 	for what, put := range map[string]struct {
 		header nats.Header
@@ -278,7 +288,7 @@ func TestAPieceThatCannotBeIsRefused(t *testing.T) {
 		"NoJSON": `{`, "Negative": `{"name":"acme/a","offset":-1}`, "Limit": `{"name":"acme/a","limit":-1}`, "Cursor": `{"name":"acme/a","cursor":"AAAA"}`,
 		"Long": `{"name":"acme/` + strings.Repeat("x", 1020) + `"}`,
 	} {
-		if _, err := c.get(request); !isA[*jetstream.BadRequest](err) && !(what == "Negative" && isA[*jetstream.NotFound](err)) {
+		if _, err := c.get(request); !isA[*jetstream.BadRequest](err) {
 			t.Errorf("%s: %v", what, err)
 		}
 	}
