@@ -53,6 +53,7 @@ func TestATenantsCredentialsAreEnoughForItsJobs(t *testing.T) {
 
 	acme.expect(t, 0, []string{"status", "first"}, "job first of tenant acme, priority 5", "completed", "gpu-1")
 	acme.expect(t, 0, []string{"why", "first"}, "job first, completed")
+	operator.expect(t, 0, []string{"why", "acme/first"}, "job first, completed")
 	acme.expect(t, 0, []string{"jobs"}, "JOB", "first", "second", "completed", "gpu-1")
 	acme.fetchesOnce(t, "second", second)
 	acme.expect(t, 0, []string{"wait", "first", "second"}, "second: completed on gpu-1", "2 completed, 0 dead, 0 cancelled, 0 not ended")
