@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -99,14 +100,13 @@ func openPart(path string) (*partial, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &partial{file: file, path: path, sum: sha256.New()}
-	if _, err := os.Stat(restName(path)); err != nil {
-		return p, nil
-	}
 	if err := file.Close(); err != nil {
 		return nil, err
 	}
-	_ = os.Rename(restName(path), file.Name()) // taken by another meanwhile: begin anew
+	if err := os.Rename(restName(path), file.Name()); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, errors.Join(err, os.Remove(file.Name()))
+	}
+	p := &partial{path: path, sum: sha256.New()}
 	if p.file, err = os.OpenFile(file.Name(), os.O_RDWR, 0o600); err != nil {
 		return nil, err
 	}
