@@ -89,7 +89,11 @@ type partial struct {
 
 // restName is where the beginning of a file lies when nobody writes it.
 func restName(path string) string {
-	return filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+".partial")
+	name := filepath.Base(path)
+	if len(name) > 200 { // file systems take some 255 bytes
+		name = fmt.Sprintf("%x", sha256.Sum256([]byte(name)))
+	}
+	return filepath.Join(filepath.Dir(path), "."+name+".partial")
 }
 
 func openPart(path string) (*partial, error) {
