@@ -53,11 +53,13 @@ func TestATenantsCredentialsAreEnoughForItsJobs(t *testing.T) {
 
 	acme.expect(t, 0, []string{"status", "first"}, "job first of tenant acme, priority 5", "completed", "gpu-1")
 	acme.expect(t, 0, []string{"why", "first"}, "job first, completed")
+	operator.expect(t, 0, []string{"why", "acme/first"}, "job first, completed")
 	acme.expect(t, 0, []string{"jobs"}, "JOB", "first", "second", "completed", "gpu-1")
 	acme.fetchesOnce(t, "second", second)
 	acme.expect(t, 0, []string{"wait", "first", "second"}, "second: completed on gpu-1", "2 completed, 0 dead, 0 cancelled, 0 not ended")
 	acme.expect(t, 1, []string{"fetch", "nobody", "--out=" + t.TempDir()}, "tenant acme has no job nobody")
-	acme.ownEvents(t)
+	acme.ownEvents(t, "--all")
+	acme.ownEvents(t, "--since=1h")
 
 	for _, id := range []string{"late-1", "late-2", "late-3"} {
 		if code, out, say := acme.ask(t, picture, "submit", "-", "--id="+id, "--in=1h"); code != 0 || out != id+"\n" {
@@ -133,8 +135,8 @@ func (f *fleet) fetchesOnce(t *testing.T, id, like string) {
 	}
 }
 
-// ownEvents watches from the oldest event on: two jobs of three events each.
-func (f *fleet) ownEvents(t *testing.T) {
+// ownEvents watches from a moment before the first event on: two jobs of three events each.
+func (f *fleet) ownEvents(t *testing.T, from string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
@@ -142,7 +144,7 @@ func (f *fleet) ownEvents(t *testing.T) {
 	var running sync.WaitGroup
 	defer running.Wait()
 	running.Go(func() {
-		if code := main.Run(ctx, []string{"watch", "--all", "--json", "--nats-url=" + f.url, "--nats-creds=" + f.creds}, nil, say, io.Discard); code != 0 {
+		if code := main.Run(ctx, []string{"watch", from, "--json", "--nats-url=" + f.url, "--nats-creds=" + f.creds}, nil, say, io.Discard); code != 0 {
 			t.Errorf("watch ended with %d", code)
 		}
 		_ = say.Close() // a pipe's Close never fails
@@ -161,6 +163,6 @@ func (f *fleet) ownEvents(t *testing.T) {
 	_ = said.Close() // what comes now has no reader
 	want := "first queued, first started, first completed, second queued, second started, second completed"
 	if got := strings.Join(events, ", "); got != want {
-		t.Errorf("got %s", got)
+		t.Errorf("%s: got %s", from, got)
 	}
 }

@@ -17,7 +17,8 @@ type queueCmd struct {
 
 // Help is shown after the flags.
 func (*queueCmd) Help() string {
-	return `A lane is a tenant and a priority. SHARE is of the GPU time used lately at that priority. "9 as 5" is a
+	return `A lane is a tenant and a priority. SHARE is of the GPU time used lately at that priority. PLACE, which
+a tenant is told, is the one that a job would have which comes now. "9 as 5" is a
 priority above the most that its tenant may have (tenants set --max-priority): it counts as that one.
 
 Examples:
@@ -39,7 +40,7 @@ func (l *queueCmd) Run(ctx context.Context, c *console) error {
 		c.say("nothing waits and nothing runs")
 		return nil
 	}
-	rows := [][]string{{"TENANT", "PRIORITY", "WAITING", "OLDEST", "RUNNING", "SHARE"}}
+	rows := [][]string{{"TENANT", "PRIORITY", "WAITING", "OLDEST", "RUNNING", "SHARE", "PLACE"}}
 	for _, lane := range answer.Lanes {
 		priority := fmt.Sprint(lane.Priority)
 		if lane.CountsAs != nil {
@@ -47,7 +48,7 @@ func (l *queueCmd) Run(ctx context.Context, c *console) error {
 		}
 		rows = append(rows, []string{
 			string(lane.Tenant), priority, fmt.Sprint(lane.Depth), ago(lane.Oldest, now),
-			fmt.Sprint(lane.Running), fmt.Sprintf("%.0f %%", 100*lane.Share),
+			fmt.Sprint(lane.Running), fmt.Sprintf("%.0f %%", 100*lane.Share), count(lane.Place),
 		})
 	}
 	return c.table(rows)

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -88,7 +89,11 @@ type partial struct {
 
 // restName is where the beginning of a file lies when nobody writes it.
 func restName(path string) string {
-	return filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+".partial")
+	name := filepath.Base(path)
+	if len(name) > 200 { // file systems take some 255 bytes
+		name = fmt.Sprintf("%x", sha256.Sum256([]byte(name)))
+	}
+	return filepath.Join(filepath.Dir(path), "."+name+".partial")
 }
 
 func openPart(path string) (*partial, error) {
@@ -99,14 +104,13 @@ func openPart(path string) (*partial, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &partial{file: file, path: path, sum: sha256.New()}
-	if _, err := os.Stat(restName(path)); err != nil {
-		return p, nil
-	}
 	if err := file.Close(); err != nil {
 		return nil, err
 	}
-	_ = os.Rename(restName(path), file.Name()) // taken by another meanwhile: begin anew
+	if err := os.Rename(restName(path), file.Name()); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, errors.Join(err, os.Remove(file.Name()))
+	}
+	p := &partial{path: path, sum: sha256.New()}
 	if p.file, err = os.OpenFile(file.Name(), os.O_RDWR, 0o600); err != nil {
 		return nil, err
 	}

@@ -127,3 +127,20 @@ func TestAFileThatWasBegunIsGoneOnWith(t *testing.T) {
 		}
 	}
 }
+
+func TestAFileWithALongNameIsGoneOnWithToo(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), strings.Repeat("n", 251)+".png")
+	o := job.Output{Object: "o", Size: 3, Digest: digestOfABC}
+	s := shelf{body: "abc", breaks: 1}
+	if err := main.Save(t.Context(), s.open, &o, path); !errors.Is(err, errBroken) {
+		t.Fatalf("got %v", err)
+	}
+	s.breaks = 0
+	if err := main.Save(t.Context(), s.open, &o, path); err != nil || read(t, path) != "abc" {
+		t.Errorf("got %v", err)
+	}
+	if diff := cmp.Diff([]int64{0, 1}, s.from); diff != "" {
+		t.Errorf("read from %s", diff)
+	}
+}

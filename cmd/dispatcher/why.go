@@ -39,30 +39,39 @@ func (w *whyCmd) Run(ctx context.Context, c *console) error {
 		return err
 	}
 	defer a.close()
-	client := a.of(tenant)
-	why := client.Why
-	if q, err := a.fleet(ctx); err == nil { // who may ask for the fleet hears the hosts' own words
-		why = func(ctx context.Context, r jetstream.WhyRequest) (answer jetstream.WhyAnswer, err error) {
-			r.Tenant = tenant
-			err = q.Call(ctx, "why", r, &answer)
-			return answer, err
-		}
-	}
-	answer, err := why(ctx, request)
-	for next := answer.Next; err == nil && next != ""; { // a page of hosts
-		var more jetstream.WhyAnswer
-		request.After = next
-		more, err = why(ctx, request)
-		answer.Hosts, next = append(answer.Hosts, more.Hosts...), more.Next
-	}
+	answer, now, err := a.why(ctx, tenant, request)
 	if err != nil {
 		return err
 	}
-	answer.Next = ""
 	if w.JSON {
 		return c.json(answer)
 	}
-	return tellWhy(c, &answer, client.Now())
+	return tellWhy(c, &answer, now)
+}
+
+// why asks until all hosts are there. Those who look after the fleet hear what ails a host; a tenant hears of its own jobs only.
+func (a *asker) why(ctx context.Context, tenant job.Tenant, request jetstream.WhyRequest) (all jetstream.WhyAnswer, now time.Time, err error) {
+	client := a.of(tenant)
+	ask, clock := client.Why, client.Now
+	if !a.own {
+		q, err := a.queue(ctx)
+		if err != nil {
+			return all, now, err
+		}
+		request.Tenant, clock = tenant, q.Now
+		ask = func(ctx context.Context, r jetstream.WhyRequest) (page jetstream.WhyAnswer, err error) {
+			err = q.Call(ctx, "why", r, &page)
+			return page, err
+		}
+	}
+	all, err = ask(ctx, request)
+	for err == nil && all.Next != "" {
+		request.After = all.Next
+		var page jetstream.WhyAnswer
+		page, err = ask(ctx, request)
+		all.Hosts, all.Next = append(all.Hosts, page.Hosts...), page.Next
+	}
+	return all, clock(), err
 }
 
 func (w *whyCmd) request(c *console) (job.Tenant, jetstream.WhyRequest, error) {

@@ -59,8 +59,8 @@ func TestTheCommandsInTheSecurityPageWork(t *testing.T) {
 	}
 	for _, want := range []string{
 		filepath.Join(dir, "herd", "creds", "tenant-acme.creds") + "\n", "agent-gpu-2  acme     2  ", "gpu-1  online",
-		filepath.Join(dir, "herd", "creds", "tenant-carl.creds") + "\n", "cat-1  completed  ", "1 job cancelled\n",
-		filepath.Join("again", "cat-1", "ComfyUI_00001_.png") + "\n",
+		filepath.Join(dir, "herd", "creds", "tenant-carl.creds") + "\n", "cat-1                       completed  ", "1 job cancelled\n",
+		filepath.Join("again", "cat-1", "out_00001_.png") + "\n",
 	} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("%q is not in the output:\n%s", want, out.String())
