@@ -10,8 +10,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	natsjs "github.com/nats-io/nats.go/jetstream"
-
 	"github.com/comfyherd/comfyherd/internal/dispatcher"
 	"github.com/comfyherd/comfyherd/internal/job"
 	"github.com/comfyherd/comfyherd/jetstream"
@@ -43,6 +41,7 @@ func TestATenantHasItsPartOfTheInputStore(t *testing.T) {
 		"NearlyFullSmall":     {held: held{"acme": 150, "bolt": 240, "carl": 240, "dora": 200}},
 		"NearlyFullEqual":     {held: held{"acme": 200, "bolt": 240, "carl": 240, "dora": 200}, says: "507 more than its equal part of 209715200"},
 		"NearlyFullNewcomer":  {held: held{"bolt": 240, "carl": 240, "dora": 240, "ella": 100}},
+		"NearlyFullMuch":      {held: held{"bolt": 240, "carl": 240, "dora": 240, "ella": 81}, want: 168, says: "507 more than its equal part of 174762666"},
 		"NearlyFullAlone":     {held: held{"acme": 801}, own: 1000, says: "507"},
 		"AloneAndRoom":        {held: held{"acme": 700}, own: 1000},
 		"FullOfOthers":        {held: held{"acme": 1}, others: 980, says: "507 COMFY_INPUTS is full"},
@@ -72,9 +71,10 @@ func TestATenantHasItsPartOfTheInputStore(t *testing.T) {
 func TestWhatWasLetInCountsUntilItIsCounted(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		stored, counts := int64(0), 0
+		stored, counts, slow := int64(0), 0, time.Duration(0)
 		count := func(context.Context) (jetstream.InputsUse, error) {
 			counts++
+			time.Sleep(slow)
 			return jetstream.InputsUse{Tenants: map[job.Tenant]int64{"acme": stored}}, nil
 		}
 		shares := dispatcher.NewInputShares(count, func(job.Tenant) int64 { return 10 })
@@ -104,7 +104,17 @@ func TestWhatWasLetInCountsUntilItIsCounted(t *testing.T) {
 		enter(false)
 		stored = 4 // one has become too old
 		time.Sleep(2 * time.Second)
-		enter(true)
+		enter(true)()
+		stored, slow = -100, time.Second // it takes a second, and is done a tenth of the time
+		time.Sleep(2 * time.Second)
+		counts = 0
+		for range 21 {
+			enter(true)()
+			time.Sleep(time.Second)
+		}
+		if counts != 2 {
+			t.Errorf("counted %d times in 22 seconds", counts)
+		}
 	})
 }
 
@@ -167,16 +177,12 @@ func TestFilesOfATenantDoNotFillTheStore(t *testing.T) {
 // readByOthers reads what dispatchers have stored as programs with NATS' own library do.
 func readByOthers(t *testing.T, url string, body []byte) {
 	t.Helper()
-	js, err := natsjs.New(connectTo(t, url))
-	if err != nil {
-		t.Fatal(err)
-	}
-	store, err := js.ObjectStore(t.Context(), jetstream.InputsStore)
+	store, err := rawOn(t, url).ObjectStore(jetstream.InputsStore)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for name, want := range map[string][]byte{"bolt/a": body, "acme/none": {}} {
-		if got, err := store.GetBytes(t.Context(), name); err != nil || !slices.Equal(got, want) {
+		if got, err := store.GetBytes(name); err != nil || !slices.Equal(got, want) {
 			t.Errorf("%s has %d bytes, %v", name, len(got), err)
 		}
 	}
