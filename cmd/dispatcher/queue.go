@@ -34,7 +34,7 @@ func (l *queueCmd) Run(ctx context.Context, c *console) error {
 		return err
 	}
 	if l.JSON {
-		return c.json(append([]jetstream.LaneStat{}, answer.Lanes...)) // [] when there is none
+		return c.json(answer.Lanes)
 	}
 	if len(answer.Lanes) == 0 {
 		c.say("nothing waits and nothing runs")
@@ -56,14 +56,15 @@ func (l *queueCmd) Run(ctx context.Context, c *console) error {
 
 // lanes asks as the tenant, or for those of all.
 func (l *queueCmd) lanes(ctx context.Context, c *console) (jetstream.QueueAnswer, time.Time, error) {
-	var answer jetstream.QueueAnswer
+	answer := jetstream.QueueAnswer{Lanes: []jetstream.LaneStat{}} // [] and not null when there is none
 	if l.Tenant != "" || l.OwnTenant() != "" {
 		a, client, err := l.asTenant(ctx, c, l.Tenant)
 		if err != nil {
 			return answer, time.Time{}, err
 		}
 		defer a.close()
-		answer, err = client.Queue(ctx)
+		own, err := client.Queue(ctx)
+		answer.Lanes = append(answer.Lanes, own.Lanes...)
 		return answer, client.Now(), err
 	}
 	q, done, err := l.open(ctx, c)
