@@ -96,11 +96,18 @@ type TenantsRequest struct {
 	Weight     *float64   `json:"weight,omitempty"`
 	MaxRunning *int       `json:"max_running,omitempty"`
 
-	MaxPriority *job.Priority `json:"max_priority,omitempty"`
+	MaxPriority   *job.Priority `json:"max_priority,omitempty"`
+	MaxUnfinished *int          `json:"max_unfinished,omitempty"`
+	MaxBytes      *int64        `json:"max_bytes,omitempty"`
 
 	By    string     `json:"by,omitempty"`    // who asks; at most 64 characters are kept
 	After job.Tenant `json:"after,omitempty"` // when listing: only tenants behind this one; Next of the answer before
 	Limit int        `json:"limit,omitempty"` // when listing: at most so many, and never more than 500
+}
+
+// Sets reports whether it sets anything.
+func (r *TenantsRequest) Sets() bool {
+	return r.Weight != nil || r.MaxRunning != nil || r.MaxPriority != nil || r.MaxUnfinished != nil || r.MaxBytes != nil
 }
 
 // TenantsAnswer lists the tenants with settings of their own.

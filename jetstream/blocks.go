@@ -48,6 +48,9 @@ func blockOf(c Change) (route.Block, error) {
 	if err := json.Unmarshal(c.Value, &b); err != nil {
 		return route.Block{}, fmt.Errorf("read it: %w", err)
 	}
+	if b.Host != "" && string(b.Host) != host || b.Hash != "" && b.Hash != hash {
+		return route.Block{}, fmt.Errorf("it is the block of %.80q and %.80q", b.Host, b.Hash)
+	}
 	b.Host, b.Hash = route.HostID(host), hash
 	return b, checkBlock(&b)
 }

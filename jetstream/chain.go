@@ -2,6 +2,7 @@ package jetstream
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -67,12 +68,22 @@ func (f *form) event(e *job.Event, last uint64, source string) {
 	})
 }
 
-// Last gives a job's last event, which is its state; false when the chain is empty, as that of what is no id is.
+// Last gives a job's last event, which is its state; false when the chain is empty, as that of what is no id is. The
+// link's ChainSequence is what the next event must expect, also when there is none: then somebody else has stored what is
+// no event of the job.
 func (q *Queue) Last(ctx context.Context, tenant job.Tenant, id job.ID) (Link, bool, error) {
 	if !tenant.Valid() || !id.Valid() {
 		return Link{}, false, nil
 	}
-	return q.lastOf(ctx, chainSubject(tenant, id))
+	link, err := q.lastOf(ctx, chainSubject(tenant, id))
+	if err != nil || !link.void() {
+		return link, link.EventKind != "", err
+	}
+	chain, err := q.Chain(ctx, tenant, id)
+	if err != nil || len(chain) == 0 {
+		return Link{ChainSequence: link.ChainSequence}, false, err
+	}
+	return chain[len(chain)-1], true, nil
 }
 
 // LastOf gives a job's last event of one kind.
@@ -80,22 +91,33 @@ func (q *Queue) LastOf(ctx context.Context, tenant job.Tenant, id job.ID, kind j
 	if !tenant.Valid() || !id.Valid() {
 		return Link{}, false, nil
 	}
-	return q.lastOf(ctx, eventSubject(tenant, id, kind))
+	link, err := q.lastOf(ctx, eventSubject(tenant, id, kind))
+	if err != nil || !link.void() {
+		return link, link.EventKind != "", err
+	}
+	chain, err := q.Chain(ctx, tenant, id)
+	for i := len(chain) - 1; i >= 0; i-- {
+		if chain[i].EventKind == kind {
+			return chain[i], true, err
+		}
+	}
+	return Link{}, false, err
 }
 
-func (q *Queue) lastOf(ctx context.Context, subject string) (Link, bool, error) {
+// lastOf reads the last message of a subject; the zero Link when there is none.
+func (q *Queue) lastOf(ctx context.Context, subject string) (Link, error) {
 	raw, err := q.readEvents.GetLastMsgForSubject(ctx, subject)
 	if errors.Is(err, natsjs.ErrMsgNotFound) {
-		return Link{}, false, nil
+		return Link{}, nil
 	}
 	if err != nil {
-		return Link{}, false, fmt.Errorf("read last event of %s: %w", subject, err)
+		return Link{}, fmt.Errorf("read last event of %s: %w", subject, err)
 	}
-	link, err := decodeLink(raw.Subject, raw.Header, raw.Data, raw.Sequence)
-	return link, err == nil, err
+	return decodeLink(raw.Subject, raw.Header, raw.Data, raw.Sequence)
 }
 
-// Chain reads all events of a job, oldest first.
+// Chain reads all events of a job, oldest first. What somebody else has stored there is left out; when it comes last, the
+// last event has its ChainSequence, since that is what the next event must expect.
 func (q *Queue) Chain(ctx context.Context, tenant job.Tenant, id job.ID) ([]Link, error) {
 	subject := chainSubject(tenant, id)
 	var chain []Link
@@ -111,14 +133,23 @@ func (q *Queue) Chain(ctx context.Context, tenant job.Tenant, id job.ID) ([]Link
 		if err != nil {
 			return nil, err
 		}
-		link.Stored = raw.Time
-		chain = append(chain, link)
+		switch n := len(chain); {
+		case !link.void():
+			link.Stored = raw.Time
+			chain = append(chain, link)
+		case n > 0:
+			chain[n-1].ChainSequence = raw.Sequence
+		}
 		next = raw.Sequence + 1
 	}
 }
 
-// decodeLink reads an event that may have been written by somebody else: a body that does not parse still is a
-// link, or one bad publish would wedge its job; so is one that says what cannot be.
+// void reports whether a link is no event of its job: it holds a place in the chain and says nothing.
+func (l *Link) void() bool { return l.EventKind == "" && l.ChainSequence != 0 }
+
+// decodeLink reads an event that may have been written by somebody else. One whose body does not name the job and the
+// tenant of its subject is void, as JetStream's own answers are, which a publisher may send there. One that names them
+// and says what cannot be is a link without what it says.
 func decodeLink(subject string, h nats.Header, body []byte, sequence uint64) (Link, error) {
 	tenant, id, kind, ok := splitEventSubject(subject)
 	if !ok {
@@ -128,13 +159,27 @@ func decodeLink(subject string, h nats.Header, body []byte, sequence uint64) (Li
 		return Link{}, fmt.Errorf("%.200q names no job", subject)
 	}
 	e, err := job.DecodeEvent(kind, body)
+	named := e.Job == id && e.Tenant == tenant
 	if err != nil || checkEvent(&e) != nil {
 		e = job.Event{EventKind: kind}
+		named = err == nil && named || namesIn(body, tenant, id)
 	}
 	e.Tenant, e.Job = tenant, id
+	if !named {
+		return Link{Event: job.Event{Tenant: tenant, Job: id}, ChainSequence: sequence}, nil
+	}
 	link := Link{Event: e, ChainSequence: sequence}
 	if lease := Lease(h.Get(LeaseHeader)); lease.Valid() {
 		link.Lease = lease
 	}
 	return link, nil
+}
+
+// namesIn reads no more of a body than whose event it is.
+func namesIn(body []byte, tenant job.Tenant, id job.ID) bool {
+	var names struct {
+		Job    job.ID     `json:"job"`
+		Tenant job.Tenant `json:"tenant"`
+	}
+	return json.Unmarshal(body, &names) == nil && names.Job == id && names.Tenant == tenant
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"strconv"
 	"strings"
 	"time"
 
@@ -133,19 +134,64 @@ func (o *Offer) check() error {
 	return c.err
 }
 
-// Valid reports whether a lease has the form of an ack subject of COMFY_JOBS: nothing else is ever published to.
+// Valid reports whether a lease has the form of an ack subject of a consumer of COMFY_JOBS: nothing else is ever
+// published to.
 func (l Lease) Valid() bool {
+	_, ok := l.sequence()
+	return ok
+}
+
+// Of reports whether a lease is that of the message with a sequence of COMFY_JOBS, and of no other.
+func (l Lease) Of(sequence uint64) bool {
+	own, ok := l.sequence()
+	return ok && own == sequence
+}
+
+// sequence takes a lease apart: $JS.ACK.[<domain>.<account>.]COMFY_JOBS.dispatch_<p>.<delivered>.<sequence>.<sequence of
+// the consumer>.<time>.<pending>[.<random>], where what is in brackets stands there from some servers.
+func (l Lease) sequence() (uint64, bool) {
 	rest, ok := strings.CutPrefix(string(l), "$JS.ACK.")
-	if !ok || len(rest) > mostListed || strings.ContainsAny(rest, " \t\r\n*>") {
-		return false
+	if !ok || len(rest) > mostLease {
+		return 0, false
 	}
-	tokens := strings.Split(rest, ".")
-	for i := range min(3, len(tokens)-1) { // behind a domain and an account's hash, if those stand there
-		if tokens[i] == JobsStream && strings.HasPrefix(tokens[i+1], "dispatch_") {
-			return true
+	var room [12]string
+	tokens := room[:0]
+	for token := range strings.SplitSeq(rest, ".") {
+		if len(tokens) == len(room) || !plainToken(token) {
+			return 0, false
+		}
+		tokens = append(tokens, token)
+	}
+	switch len(tokens) {
+	case 7:
+	case 9, 10:
+		tokens = tokens[2:9]
+	default:
+		return 0, false
+	}
+	priority, ok := strings.CutPrefix(tokens[1], "dispatch_")
+	if !ok || len(priority) != 1 || priority[0] < '0' || priority[0] > '9' || tokens[0] != JobsStream {
+		return 0, false
+	}
+	for _, number := range tokens[2:] {
+		if _, err := strconv.ParseUint(number, 10, 64); err != nil {
+			return 0, false
 		}
 	}
-	return false
+	sequence, err := strconv.ParseUint(tokens[3], 10, 64)
+	return sequence, err == nil && sequence > 0
+}
+
+const mostLease = 512
+
+// plainToken is a token of a subject that says one thing.
+func plainToken(token string) bool {
+	for i := range len(token) {
+		if c := token[i]; c <= ' ' || c >= 0x7f || c == '*' || c == '>' {
+			return false
+		}
+	}
+	return token != ""
 }
 
 func (t *Ticket) check() error {
@@ -153,7 +199,7 @@ func (t *Ticket) check() error {
 	c.jobOf(t.Tenant, t.Job, t.Hash)
 	c.priority(t.Priority)
 	c.attempt(t.Attempt)
-	c.that(t.Lease.Valid(), "%.80q is no lease", t.Lease)
+	c.that(t.Lease.Of(t.Sequence), "%.80q is no lease of message %d", t.Lease, t.Sequence)
 	c.count("the size", t.Size, math.MaxInt64)
 	for _, hosts := range [][]string{t.PreferHosts, t.OnlyHosts, t.ExcludeHosts, t.AvoidHosts} {
 		c.short("a list of hosts", len(hosts), mostListed)
@@ -184,6 +230,8 @@ func (s *TenantSettings) check() error {
 	c.that(s.Weight > 0 && s.Weight <= mostBacklog, "the weight is %v, and cannot be but above 0, to %d", s.Weight, mostBacklog)
 	c.count("max_running", int64(s.MaxRunning), math.MaxInt32)
 	c.that(s.MaxPriority == nil || s.MaxPriority.Valid(), "max_priority is none of 0 to 9")
+	c.count("max_unfinished", int64(s.MaxUnfinished), math.MaxInt32)
+	c.count("max_bytes", s.MaxBytes, math.MaxInt64)
 	return c.err
 }
 
@@ -231,6 +279,7 @@ func checkEvent(e *job.Event) error {
 	c.hash(e.Hash)
 	c.that(e.Host == "" || job.ValidHost(e.Host), "%.80q is no host", e.Host)
 	c.count("the position", int64(e.Position), math.MaxInt32)
+	c.count("bytes", e.Bytes, math.MaxInt32)
 	c.count("the size", e.Size, math.MaxInt64)
 	c.that(e.Kind == "" || e.Kind.Valid(), "the kind %.80q is unknown", e.Kind)
 	c.that(e.Progress >= 0 && e.Progress <= 1, "the progress is %v", e.Progress)

@@ -2,6 +2,7 @@ package jetstream_test
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -59,6 +60,19 @@ func TestALeaseHasItsForm(t *testing.T) {
 	for lease, want := range map[jetstream.Lease]bool{
 		aLease: true,
 		"$JS.ACK.hub.ACCHASH.COMFY_JOBS.dispatch_9.1.7.3.1.0.x": true,
+		"$JS.ACK._.ACCHASH.COMFY_JOBS.dispatch_0.1.7.3.1.0":     true,
+		"$JS.ACK.COMFY_JOBS.dispatch_5.1.0.3.1.0":               false,
+		"$JS.ACK.COMFY_JOBS.dispatch_5.1.7.3.1":                 false,
+		"$JS.ACK.COMFY_JOBS.dispatch_5.1.7.3.1.x":               false,
+		"$JS.ACK.COMFY_JOBS.dispatch_5.1.-7.3.1.0":              false,
+		"$JS.ACK.COMFY_JOBS.dispatch_10.1.7.3.1.0":              false,
+		"$JS.ACK.COMFY_JOBS.dispatch_evil.1.7.3.1.0":            false,
+		"$JS.ACK.COMFY_EVENTS.COMFY_JOBS.dispatch_5.1.7.3.1.0":  false,
+		"$JS.ACK.a.COMFY_JOBS.dispatch_5.1.7.3.1.0":             false,
+		"$JS.ACK.*.>.COMFY_JOBS.dispatch_5.1.7.3.1.0":           false,
+		"$JS.ACK.hub.ACC.COMFY_JOBS.dispatch_9.1.7.3.1.0.x.y":   false,
+		"$JS.ACK.hub..COMFY_JOBS.dispatch_9.1.7.3.1.0":          false,
+		"$JS.ACK.COMFY_JOBS.dispatch_5.1.7.3.1.0\r\nPUB x 1":    false,
 		"":                                       false,
 		"$KV.COMFY_BLOCKS.gpu-1":                 false,
 		"$JS.ACK.COMFY_EVENTS.settle.1":          false,
@@ -66,8 +80,8 @@ func TestALeaseHasItsForm(t *testing.T) {
 		"$JS.ACK.COMFY_JOBS.dispatch_5.1.7 +ACK": false,
 		"comfy.api.requeue":                      false,
 	} {
-		if lease.Valid() != want {
-			t.Errorf("%q: %v", lease, !want)
+		if lease.Valid() != want || lease.Of(7) != want || lease.Of(8) {
+			t.Errorf("%q: %v, of its own message %v, of another %v", lease, lease.Valid(), lease.Of(7), lease.Of(8))
 		}
 	}
 }
@@ -107,8 +121,8 @@ func TestWhatCannotBeIsRefused(t *testing.T) {
 		right func(string) bool
 		wrong []string
 	}{
-		"Ticket":     {ticket, []string{`,"attempt":-1`, `,"size":-1`, `,"lease":"$KV.COMFY_BLOCKS.x"`, `,"job":""`, `,"received":"9999-01-01T00:00:00Z"`}},
-		"Block":      {block, []string{`,"kind":"bad mood"`, `,"tenants":[]`, `,"size":-1`, `,"failures":-1`, `,"level":-1`, `,"until":"0001-01-01T00:00:00Z"`}},
+		"Ticket":     {ticket, []string{`,"attempt":-1`, `,"size":-1`, `,"lease":"$KV.COMFY_BLOCKS.x"`, `,"lease":"$JS.ACK.COMFY_JOBS.dispatch_5.1.8.3.1.0"`, `,"job":""`, `,"received":"9999-01-01T00:00:00Z"`}},
+		"Block":      {block, []string{`,"kind":"bad mood"`, `,"tenants":[]`, `,"size":-1`, `,"failures":-1`, `,"level":-1`, `,"host":"other"`, `,"hash":"` + strings.Repeat("0", 64) + `"`, `,"until":"0001-01-01T00:00:00Z"`}},
 		"Tenant":     {tenant, []string{`,"weight":0`, `,"weight":-1`, `,"weight":1e300`, `,"max_running":-1`, `,"max_priority":-1`, `,"max_priority":10`}},
 		"Dispatcher": {dispatcher, []string{`,"waiting":-1`, `,"dispatcher":"e"`}},
 		"Condition":  {condition, []string{`,"hashes":["x"]`, `,"blame":{"tenant":"","job":"","hash":""}`}},
@@ -126,17 +140,28 @@ func TestWhatCannotBeIsRefused(t *testing.T) {
 	}
 }
 
-// A link that says what cannot be still is one, without what it says; an event of no job is none.
+// A link that says what cannot be still is one, without what it says; one that names another job says nothing at all, and
+// an event of no job is none.
 func TestAnEventThatCannotBeIsALinkWithoutContent(t *testing.T) {
 	t.Parallel()
 	header := nats.Header{"Comfy-Lease": {"$KV.COMFY_BLOCKS.gpu-1"}}
-	link, err := jetstream.DecodeLink("comfy.events.jobs.acme.one.failed", header, []byte(`{"priority":5,"attempt":-3,"host":"gpu-1"}`), 9)
+	link, err := jetstream.DecodeLink("comfy.events.jobs.acme.one.failed", header, []byte(`{"job":"one","tenant":"acme","priority":5,"attempt":-3,"host":"gpu-1"}`), 9)
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := jetstream.Link{Event: jetstream.Event{EventKind: job.Failed, Tenant: "acme", Job: "one"}, ChainSequence: 9}
 	if diff := cmp.Diff(want, link); diff != "" {
 		t.Error(diff)
+	}
+	void := jetstream.Link{Event: jetstream.Event{Tenant: "acme", Job: "one"}, ChainSequence: 9}
+	for _, body := range []string{
+		`{"stream":"COMFY_JOBS","seq":17}`, `{"job":"other","tenant":"acme"}`, `{"job":"one","tenant":"bolt"}`, `{"job":"one"}`, `{}`, `null`, `[]`, `7`, ``, "\xff",
+		`{"job":"other","tenant":"acme","attempt":-3}`,
+	} {
+		link, err := jetstream.DecodeLink("comfy.events.jobs.acme.one.cancelled", nats.Header{"Comfy-Lease": {aLease}}, []byte(body), 9)
+		if diff := cmp.Diff(void, link); diff != "" || err != nil {
+			t.Errorf("%s: %v %s", body, err, diff)
+		}
 	}
 	if _, err := jetstream.DecodeLink("comfy.events.jobs.acme.ü.failed", nil, nil, 9); err == nil {
 		t.Error("an event of what is no job id is a link")
@@ -229,6 +254,9 @@ func FuzzWhatIsDecodedCanBe(f *testing.F) {
 		}
 		if s, ok := jetstream.DispatcherStateOf(put("d", body)); ok && s.Waiting < 0 {
 			t.Errorf("a dispatcher: %+v", s)
+		}
+		if g, err := jetstream.GrantOf(put("a", body)); err == nil && (g.Slots < 0 || slices.ContainsFunc(g.Tenants, func(t job.Tenant) bool { return !t.Valid() })) {
+			t.Errorf("a grant: %+v", g)
 		}
 		_, _ = jetstream.AffinityOf(put(aHash, body))
 		_, _ = jetstream.DecodeCondition([]byte(body))

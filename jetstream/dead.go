@@ -3,6 +3,7 @@ package jetstream
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 
@@ -27,8 +28,15 @@ type DeadLetter struct {
 
 const (
 	lanePriorityHeader = "Comfy-Lane-Priority"
-	truncatedHeader    = "Comfy-Truncated" // the size of a body that was larger than MaxBody; the letter has its first bytes
+	truncatedHeader    = "Comfy-Truncated" // the size of a body of which the letter has the first bytes
+
+	// refusedBody is how much is kept of what was never taken in: enough to see what it was, and too little for anybody to
+	// fill the stream with it.
+	refusedBody = 4 << 10
 )
+
+// ErrTruncated: a dead letter does not have the whole job, so it cannot be run again.
+var ErrTruncated = errors.New("the dead letter has only the beginning of the job")
 
 // Bury stores a job in COMFY_DEAD whose chain stands at the sequence last, with the dead event that is to follow: the
 // letter outlives the chain and tells the whole story alone, texts cut where they do not fit beside the body. The job's
@@ -47,9 +55,9 @@ func (q *Queue) Bury(ctx context.Context, m *job.Message, e *job.Event, last uin
 		msg.Header.Set(ExtraDataHeader, memberList(members))
 	}
 	msg.Data = body
-	if len(body) > q.MaxBody() {
+	if most := q.keptOf(failure.Reason(e.Reason)); len(body) > most {
 		msg.Header.Set(truncatedHeader, fmt.Sprint(len(m.Body)))
-		msg.Data = body[:q.MaxBody()]
+		msg.Data = body[:most]
 	}
 	msg.Header.Set(storyHeader, story(e, q.storyRoom(len(msg.Data))))
 	ack, err := q.js.PublishMsg(ctx, msg, natsjs.WithMsgID(fmt.Sprintf("%s/%s/%d/%d", m.Tenant, e.Job, m.Sequence, last)))
@@ -58,6 +66,17 @@ func (q *Queue) Bury(ctx context.Context, m *job.Message, e *job.Event, last uin
 	}
 	return ack.Sequence, nil
 }
+
+// keptOf is how many bytes of a body its letter has.
+func (q *Queue) keptOf(reason failure.Reason) int {
+	if reason == failure.InvalidJob || reason == failure.OverQuota {
+		return refusedBody
+	}
+	return q.maxPayload()
+}
+
+// Truncated reports whether the letter has only the first bytes of the job.
+func (d *DeadLetter) Truncated() bool { return d.Header.Get(truncatedHeader) != "" }
 
 // Priority is the lane's that the job was published to.
 func (d *DeadLetter) Priority() job.Priority {
@@ -83,9 +102,13 @@ func (q *Queue) Purge(ctx context.Context, d *DeadLetter) error {
 }
 
 // Requeue publishes a dead job again as <root>-r<n>, the next free number. The header Comfy-Requeue-Of keeps its
-// lineage. A letter whose extra_data held a secret needs that again as extra, a JSON object, which may be empty; without,
-// it is ErrExtraData. A job that had no extra_data gets none.
+// lineage. A letter without the whole job is refused with ErrTruncated. One whose extra_data held a secret needs that again
+// as extra, a JSON object, which may be empty; without, it is ErrExtraData. A job that had no extra_data gets none.
 func (q *Queue) Requeue(ctx context.Context, d *DeadLetter, extra json.RawMessage) (Receipt, error) {
+	if d.Truncated() {
+		return Receipt{}, fmt.Errorf("job %s of tenant %s: %w: its first %d of %s bytes, since it was refused as %s; publish the job again instead",
+			d.Job, d.Tenant, ErrTruncated, len(d.Body), d.Header.Get(truncatedHeader), d.Reason)
+	}
 	body, err := d.withExtraData(extra)
 	if err != nil {
 		return Receipt{}, err

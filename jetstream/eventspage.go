@@ -205,7 +205,7 @@ func (p *paging) row(sequence uint64, subject string, msg *nats.Msg) (EventNote,
 	row.Time, _ = time.Parse(time.RFC3339Nano, added(msg.Header, natsjs.TimeStampHeaer))
 	size := len(subject) + rowAround
 	event, err := json.Marshal(json.RawMessage(msg.Data)) // as the answer will be written
-	if err != nil || len(event)+size > p.q.MaxBody() {
+	if err != nil || len(event)+size > p.q.maxPayload() {
 		row.LeftOut = len(msg.Data)
 		return row, size
 	}

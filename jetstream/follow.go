@@ -50,7 +50,7 @@ func (q *Queue) Stream(ctx context.Context, subject string, since time.Time) ite
 				return
 			}
 			link, err := decodeLink(note.Subject, note.Header, note.Body, note.Sequence)
-			if err == nil && !yield(link, nil) {
+			if err == nil && !link.void() && !yield(link, nil) {
 				return
 			}
 		}
@@ -170,7 +170,7 @@ func tellEvent(msg *nats.Msg, tell func(Event)) {
 	if sequence == 0 {
 		return
 	}
-	if link, err := decodeLink(msg.Subject, msg.Header, msg.Data, sequence); err == nil {
+	if link, err := decodeLink(msg.Subject, msg.Header, msg.Data, sequence); err == nil && !link.void() {
 		tell(link.Event)
 	}
 }

@@ -107,7 +107,7 @@ func (m *many) follow(ctx context.Context) error {
 	}
 	return m.q.notes(ctx, cfg, func(n Note) bool {
 		m.next = n.Sequence + 1
-		if link, err := decodeLink(n.Subject, n.Header, n.Body, n.Sequence); err == nil {
+		if link, err := decodeLink(n.Subject, n.Header, n.Body, n.Sequence); err == nil && !link.void() {
 			m.tell(&link)
 		}
 		return !m.over()

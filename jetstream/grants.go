@@ -47,7 +47,7 @@ func PutGrants(ctx context.Context, nc *nats.Conn, cfg Config, granted map[strin
 		return err
 	}
 	t := topology{js: js, cfg: cfg}
-	bucket := t.bucket(GrantsBucket, grantsAbout, 0, 0)
+	bucket := t.bucket(GrantsBucket, grantsAbout)
 	kv, err := answered(ctx, func(ctx context.Context) (natsjs.KeyValue, error) { return t.keyValue(ctx, bucket) })
 	if err != nil {
 		return explain(err)

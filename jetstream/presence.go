@@ -164,7 +164,7 @@ func (q *Queue) BeatDispatcher(ctx context.Context, s *DispatcherState) error {
 
 // Leave ends a host's presence at once, at a graceful end.
 func (q *Queue) Leave(ctx context.Context, host string) error {
-	return wrap(q.hosts.Purge(ctx, host), "end presence of host %s", host)
+	return wrap(q.hosts.Delete(ctx, host), "end presence of host %s", host)
 }
 
 // LeaveDispatcher ends a dispatcher's presence at once.
@@ -224,8 +224,16 @@ func DispatcherStateOf(c Change) (DispatcherState, bool) {
 	if c.Phase != Put {
 		return DispatcherState{}, false
 	}
+	s, err := dispatcherOf(c)
+	return s, err == nil
+}
+
+func dispatcherOf(c Change) (DispatcherState, error) {
 	s, err := decodeChecked[DispatcherState](c)
-	return s, err == nil && s.Dispatcher == c.Key
+	if err == nil && s.Dispatcher != c.Key {
+		err = fmt.Errorf("it names the dispatcher %.80q", s.Dispatcher)
+	}
+	return s, err
 }
 
 // decodeChecked reads a value of JSON that says itself what it may hold.

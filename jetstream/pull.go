@@ -65,7 +65,7 @@ func (p *puller) pull(ctx context.Context, n int, wait time.Duration) (int, erro
 	}
 	number, over := p.begin(n)
 	if p.q.Connected() { // or it would stand in a buffer, with others, until all are sent at once
-		body := fmt.Appendf(nil, `{"batch":%d,"expires":%d}`, n, wait)
+		body := fmt.Appendf(nil, `{"batch":%d,"expires":%d,"max_bytes":%d}`, n, wait, p.q.pullBytes())
 		if err := p.q.nc.PublishRequest(p.subject, p.inbox+strconv.FormatUint(number, 10), body); err != nil {
 			p.subject = ""
 			return 0, fmt.Errorf("ask for messages: %w", err)
@@ -154,11 +154,24 @@ func requestError(msg *nats.Msg) error {
 	switch code {
 	case "404", "408":
 		return nil
+	case "409":
+		if strings.HasPrefix(text, "Message Size Exceeds") { // what was asked for in bytes has come
+			return nil
+		}
 	case "503":
 		return fmt.Errorf("the consumer is not to be reached: %w", nats.ErrNoResponders)
 	}
 	return fmt.Errorf("the request for messages was ended: %s %s", code, text)
 }
+
+// pullBytes is how much one request may bring: large messages must not keep all else on the connection waiting, and one of
+// any size has to fit.
+func (q *Queue) pullBytes() int64 { return max(pullBytesLeast, q.nc.MaxPayload()+pullBytesMore) }
+
+const (
+	pullBytesLeast = 4 << 20
+	pullBytesMore  = 64 << 10 // what the server counts beside a message's body
+)
 
 // close ends the subscription and returns when take is not called any more.
 func (p *puller) close() {

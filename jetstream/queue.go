@@ -46,6 +46,9 @@ type Queue struct {
 	ackWait     time.Duration
 	presenceTTL time.Duration
 	eventsAge   time.Duration
+	room        int64        // what all streams may hold together; 0 = their maxima are left alone
+	maxJob      atomic.Int64 // bytes of a job that COMFY_JOBS takes; 0 = as many as NATS does
+	jobsRoom    atomic.Int64 // bytes that COMFY_JOBS holds at most; 0 = as many as come
 
 	clock      clock
 	reconnects generation
@@ -66,7 +69,7 @@ func Open(ctx context.Context, nc *nats.Conn, cfg Config) (*Queue, error) {
 	}
 	q := &Queue{nc: nc, js: js, cfg: cfg, calls: calls{nc: nc}, eventForms: eventForms(), offerForms: offerForms()}
 	q.reconnects.watch(nc)
-	if err := q.openAll(ctx, topology{js: js, cfg: cfg}); err != nil {
+	if err := q.openAll(ctx); err != nil {
 		q.reconnects.stop()
 		return nil, explain(err)
 	}
@@ -85,7 +88,12 @@ func (q *Queue) warn(err error) {
 	}
 }
 
-func (q *Queue) openAll(ctx context.Context, t topology) error {
+func (q *Queue) openAll(ctx context.Context) (err error) {
+	t := topology{js: q.js, cfg: q.cfg}
+	if q.room, err = t.limits(ctx); err != nil {
+		return err
+	}
+	t.room = q.room
 	if err := t.streams(ctx); err != nil {
 		return err
 	}
@@ -147,10 +155,11 @@ func (q *Queue) bind(ctx context.Context, t topology) error {
 		return err
 	}
 	q.made.Store(&q.jobs.CachedInfo().Created)
+	q.heedJobs(&q.jobs.CachedInfo().Config)
 	q.eventsAge = q.events.CachedInfo().Config.MaxAge
 	q.objects, q.readFiles, q.parts = map[string]natsjs.ObjectStore{}, map[string]natsjs.Stream{}, make(chan struct{}, partsInFlight)
 	for _, name := range []string{OutputsStore, InputsStore} {
-		if q.objects[name], err = objects(ctx, t, name, storeAbout(name)); err != nil {
+		if q.objects[name], err = objects(ctx, t, name); err != nil {
 			return err
 		}
 		if q.readFiles[name], err = q.reader(ctx, "OBJ_"+name); err != nil {
@@ -179,8 +188,17 @@ func (q *Queue) stream(ctx context.Context, name string) (natsjs.Stream, error) 
 	return answered(ctx, func(ctx context.Context) (natsjs.Stream, error) { return made(ctx, q.js, name) })
 }
 
-func objects(ctx context.Context, t topology, name, about string) (natsjs.ObjectStore, error) {
-	return answered(ctx, func(ctx context.Context) (natsjs.ObjectStore, error) { return t.objects(ctx, name, about) })
+// heedJobs reads what the stream of jobs takes.
+func (q *Queue) heedJobs(cfg *natsjs.StreamConfig) {
+	q.maxJob.Store(max(0, int64(cfg.MaxMsgSize)-headroom))
+	q.jobsRoom.Store(max(0, cfg.MaxBytes))
+}
+
+// JobsRoom is how many bytes of unfinished jobs COMFY_JOBS holds at most; 0 is no maximum.
+func (q *Queue) JobsRoom() int64 { return q.jobsRoom.Load() }
+
+func objects(ctx context.Context, t topology, name string) (natsjs.ObjectStore, error) {
+	return answered(ctx, func(ctx context.Context) (natsjs.ObjectStore, error) { return t.objects(ctx, name) })
 }
 
 func (q *Queue) bindBuckets(ctx context.Context, t topology) error {
@@ -196,7 +214,7 @@ func (q *Queue) bindBuckets(ctx context.Context, t topology) error {
 		if err != nil {
 			return err
 		}
-		*opened[want.Bucket] = kv
+		*opened[kv.Bucket()] = kv
 	}
 	var err error
 	if q.readWaiting, err = q.reader(ctx, "KV_"+WaitingBucket); err != nil {

@@ -82,7 +82,7 @@ func (r *EventReader) Read(ctx context.Context, upTo uint64) (there bool, err er
 	if missed {
 		r.pull.subject = ""
 	}
-	if _, err := r.pull.pull(ctx, int(min(upTo-before, readBatch)), readWait); err != nil {
+	if err := r.batch(ctx, int(min(upTo-before, readBatch))); err != nil {
 		return false, fmt.Errorf("read events: %w", err)
 	}
 	after, missed := r.state()
@@ -90,6 +90,15 @@ func (r *EventReader) Read(ctx context.Context, upTo uint64) (there bool, err er
 		return after >= upTo && !missed, nil
 	}
 	return r.nothingUpTo(ctx, after, upTo)
+}
+
+// batch asks once more after an error: while nothing was stored for some time the server has forgotten the consumer.
+func (r *EventReader) batch(ctx context.Context, n int) error {
+	_, err := r.pull.pull(ctx, n, readWait)
+	if err != nil && ctx.Err() == nil {
+		_, err = r.pull.pull(ctx, n, readWait)
+	}
+	return err
 }
 
 func (r *EventReader) state() (last uint64, missed bool) {

@@ -112,8 +112,13 @@ func TestAReaderPassesOverWhatWasDeleted(t *testing.T) {
 	if got := h.all(); !slices.Equal(got, []uint64{1, 3, 4}) || r.Last() != 6 {
 		t.Errorf("told %v, up to %d", got, r.Last())
 	}
+	for name := range stream.ConsumerNames(t.Context()).Name() { // as the server does when they are not used
+		must(0, stream.DeleteConsumer(t.Context(), name))
+	}
 	c.add("acme", "three", job.Queued)
-	readAll(t, q, r)
+	if there, err := r.Read(t.Context(), 7); !there || err != nil {
+		t.Errorf("without its consumer: %v, %v", there, err)
+	}
 	must(0, stream.Purge(t.Context()))
 	state := must(q.EventsState(t.Context()))
 	if state.First.Sequence != 8 || state.Last != 7 || state.First.Time.IsZero() {

@@ -24,7 +24,9 @@ type TenantSettings struct {
 	MaxRunning int     `json:"max_running"` // jobs on all hosts together; 0 is no cap
 
 	// MaxPriority is what jobs of a higher one count as; without it the dispatchers' default holds.
-	MaxPriority *job.Priority `json:"max_priority,omitempty"`
+	MaxPriority   *job.Priority `json:"max_priority,omitempty"`
+	MaxUnfinished int           `json:"max_unfinished,omitempty"` // jobs that have not ended; 0 is no cap
+	MaxBytes      int64         `json:"max_bytes,omitempty"`      // of their bodies; 0 is half of what COMFY_JOBS holds at most
 }
 
 // SetAffinity writes the rule of a workflow.
@@ -53,8 +55,15 @@ func AffinityOf(c Change) (Affinity, bool) {
 	if c.Phase != Put {
 		return Affinity{}, false
 	}
-	a, err := decodeChecked[Affinity](c)
+	a, err := ruleOf(c)
 	return a, err == nil
+}
+
+func ruleOf(c Change) (Affinity, error) {
+	if !workflow.Hash(c.Key).Valid() {
+		return Affinity{}, fmt.Errorf("the key %.80q is no hash", c.Key)
+	}
+	return decodeChecked[Affinity](c)
 }
 
 // SetTenant writes a tenant's settings.

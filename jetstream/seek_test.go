@@ -75,6 +75,9 @@ func TestAFileOfAnotherProgramIsReadFromAnyOffset(t *testing.T) {
 	t.Parallel()
 	ctx, url := t.Context(), startNATS(t)
 	q, js := openOn(t, url), must(natsjs.New(connect(t, url)))
+	former := must(js.Stream(ctx, "OBJ_"+jetstream.OutputsStore)).CachedInfo().Config
+	former.AllowRollup = true // or other programs could store none
+	must(js.UpdateStream(ctx, former))
 	store := must(js.ObjectStore(ctx, jetstream.OutputsStore))
 	body := noise(3 << 20)
 	for name, chunk := range map[string]uint32{"usual": 0, "small": 70_001} {
@@ -146,6 +149,6 @@ func TestPartsThatSayWhatCannotBeAreDamage(t *testing.T) {
 func describe(tb testing.TB, js natsjs.JetStream, name string, info *natsjs.ObjectInfo) {
 	tb.Helper()
 	key := base64.URLEncoding.EncodeToString([]byte(name))
-	msg := &nats.Msg{Subject: "$O.COMFY_OUTPUTS.M." + key, Data: must(json.Marshal(info)), Header: nats.Header{"Nats-Rollup": {"sub"}}}
+	msg := &nats.Msg{Subject: "$O.COMFY_OUTPUTS.M." + key, Data: must(json.Marshal(info))}
 	must(js.PublishMsg(tb.Context(), msg))
 }

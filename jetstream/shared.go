@@ -79,7 +79,7 @@ func (q *Queue) SettleFailed(ctx context.Context, settle func(context.Context, L
 			return fmt.Errorf("read metadata of %s: %w", msg.Subject, err)
 		}
 		link, err := decodeLink(msg.Subject, msg.Header, msg.Data, meta.Sequence.Stream)
-		if err != nil {
+		if err != nil || link.void() {
 			return nil //nolint:nilerr // no event of a job: nothing to settle
 		}
 		return settle(ctx, link)

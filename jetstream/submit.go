@@ -39,8 +39,8 @@ type Receipt struct {
 var (
 	// ErrLaneFull: the lane holds as many unfinished jobs as it may. Nothing was stored.
 	ErrLaneFull = errors.New("the lane is full")
-	// ErrTooLarge: the job is bigger than NATS takes in one message. Nothing was stored.
-	ErrTooLarge = errors.New("the job is too large for one NATS message")
+	// ErrTooLarge: the job is bigger than COMFY_JOBS, or NATS in one message, takes. Nothing was stored.
+	ErrTooLarge = errors.New("the job is too large")
 	// ErrNoSpace: JetStream has no room left. Nothing was stored.
 	ErrNoSpace = errors.New("JetStream has no space left")
 )
@@ -48,9 +48,32 @@ var (
 // headroom is what a message leaves free of NATS's max_payload for the headers of an offer or a dead letter.
 const headroom = 4 << 10
 
-// MaxBody is how many bytes a job may have: NATS's max_payload without room for our headers. A publish by somebody
-// else may be larger by that room; it can be stored, and is refused by a dispatcher.
-func (q *Queue) MaxBody() int { return int(q.nc.MaxPayload()) - headroom }
+// MaxBody is how many bytes a job may have: what COMFY_JOBS takes (Config.MaxJob) and NATS in one message, without room
+// for our headers. A publish by somebody else may be larger by that room; it can be stored, and is refused by a dispatcher.
+func (q *Queue) MaxBody() int {
+	most := q.maxPayload()
+	if limit := int(q.maxJob.Load()); limit > 0 {
+		most = min(most, limit)
+	}
+	return most
+}
+
+// maxPayload is how many bytes a message may have beside our headers.
+func (q *Queue) maxPayload() int { return int(q.nc.MaxPayload()) - headroom }
+
+// tooLarge says what may be done about a job of so many bytes.
+func tooLarge(size, most int) string {
+	return fmt.Sprintf("the job has %d bytes, and at most %d are taken: put files into the object store %s and name them in \"inputs\", "+
+		"or raise `dispatcher run --max-job` and, where NATS takes no larger message, its max_payload", size, most, InputsStore)
+}
+
+// TooLarge says that a job is too large and what may be done about it; empty when it is not.
+func (q *Queue) TooLarge(body int) string {
+	if most := q.MaxBody(); body > most {
+		return tooLarge(body, most)
+	}
+	return ""
+}
 
 // Submit publishes a job to its lane. A job without an id gets a random one, so that Submit may be repeated
 // after an error that leaves open whether the job was stored. The workflow is not looked into here: a dispatcher
@@ -88,11 +111,13 @@ func (q *Queue) publishJob(ctx context.Context, msg *nats.Msg, r Receipt) (Recei
 func (q *Queue) explainPublish(err error, msg *nats.Msg) error {
 	var api *natsjs.APIError
 	switch {
-	case errors.Is(err, nats.ErrMaxPayload):
-		return fmt.Errorf("publish %d bytes to %s: %w: at most %d bytes; put files into the object store %s and name them in \"inputs\", or raise max_payload: %w",
-			len(msg.Data), msg.Subject, ErrTooLarge, q.MaxBody(), InputsStore, err)
+	case errors.Is(err, nats.ErrMaxPayload), errors.As(err, &api) && api.ErrorCode == messageTooLargeCode:
+		return fmt.Errorf("publish to %s: %w: %s: %w", msg.Subject, ErrTooLarge, tooLarge(len(msg.Data), q.MaxBody()), err)
 	case errors.As(err, &api) && api.ErrorCode == storeFailedCode && strings.Contains(api.Description, "per subject"):
 		return fmt.Errorf("publish to %s: %w: wait until some of its jobs have ended, or raise the cap with `dispatcher run --lane-cap`: %w", msg.Subject, ErrLaneFull, err)
+	case errors.As(err, &api) && api.ErrorCode == storeFailedCode && strings.Contains(api.Description, "maximum bytes"):
+		return fmt.Errorf("publish to %s: %w: %s holds as many bytes of unfinished jobs as it may: wait until some have ended, or raise `dispatcher run --jobs-bytes`: %w",
+			msg.Subject, ErrNoSpace, JobsStream, err)
 	case errors.As(err, &api) && noRoom(api):
 		return fmt.Errorf("publish to %s: %w: %s: %w", msg.Subject, ErrNoSpace, makeRoom, err)
 	case errors.Is(err, natsjs.ErrNoStreamResponse), errors.Is(err, nats.ErrNoResponders):
@@ -107,6 +132,9 @@ const (
 	insufficientResourcesCode natsjs.ErrorCode = 10023
 	memoryExceededCode        natsjs.ErrorCode = 10028
 	storageExceededCode       natsjs.ErrorCode = 10047
+	noPeersCode               natsjs.ErrorCode = 10005 // no server of the cluster has room, or something else
+	streamBytesExceededCode   natsjs.ErrorCode = 10122
+	messageTooLargeCode       natsjs.ErrorCode = 10054
 	wrongLastSequenceCode     natsjs.ErrorCode = 10071
 	wrongLastSequenceInFlight natsjs.ErrorCode = 10164
 	duplicateInFlightCode     natsjs.ErrorCode = 10158 // of a message id
@@ -123,6 +151,12 @@ func noRoom(api *natsjs.APIError) bool {
 		return true
 	}
 	return false
+}
+
+// tooMuch reports whether NATS has no room for the maximum that was asked for.
+func tooMuch(err error) bool {
+	api, is := errors.AsType[*natsjs.APIError](err)
+	return is && (api.ErrorCode == noPeersCode || api.ErrorCode == streamBytesExceededCode || api.ErrorCode != storeFailedCode && noRoom(api))
 }
 
 func conflict(err error) bool {

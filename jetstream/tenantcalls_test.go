@@ -5,6 +5,7 @@ import (
 	"errors"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -187,13 +188,13 @@ func TestWhatATenantsClientIsToldIsATypedError(t *testing.T) {
 	if _, err := acme.Status(t.Context(), "a"); !errors.Is(err, nats.ErrNoResponders) || !strings.Contains(err.Error(), "dispatcher run") {
 		t.Errorf("without a dispatcher: %v", err)
 	}
-	var stopping int
+	var stopping atomic.Int64
 	serveCalls(t, q, nc, jetstream.API{TenantCalls: map[string]jetstream.TenantEndpoint{
 		"status": jetstream.TenantJSON(func(_ context.Context, tenant job.Tenant, r jetstream.StatusRequest) (jetstream.JobStatus, error) {
 			return jetstream.JobStatus{}, &jetstream.NotFound{Message: string(tenant) + " has no job " + string(r.Job)}
 		}),
 		"queue": func(context.Context, job.Tenant, jetstream.TenantRequest) (jetstream.TenantReply, error) {
-			if stopping++; stopping < 3 { // as if it were another dispatcher each time
+			if stopping.Add(1) < 3 { // as if it were another dispatcher each time
 				return jetstream.TenantReply{}, &jetstream.Stopping{Message: "ask again"}
 			}
 			return jetstream.TenantReply{Body: []byte(`{"lanes":[{"tenant":"acme","priority":5,"depth":2,"place":3}]}`)}, nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -61,35 +62,35 @@ func (q *Queue) heedAdvisories(wake chan<- struct{}) (stop func()) {
 }
 
 func (q *Queue) tendOnce(ctx context.Context) {
-	t, before := topology{js: q.js, cfg: q.cfg}, q.jobs.CachedInfo().Config
+	t, before := topology{js: q.js, cfg: q.cfg, room: q.room}, q.jobs.CachedInfo().Config
 	t.cfg.PresenceTTL, t.cfg.EventsAge = q.presenceTTL, q.eventsAge
 	t.cfg.Replicas, t.cfg.LaneCap = before.Replicas, int(before.MaxMsgsPerSubject)
-	for _, cfg := range []natsjs.StreamConfig{t.jobs(), t.events(), t.dead(), t.live()} {
-		if q.missing(ctx, cfg.Name) {
-			q.remake(ctx, cfg.Name, func(ctx context.Context) error { return t.stream(ctx, cfg) })
-		}
+	for _, want := range []wanted{t.events(), t.jobs(), t.dead(), t.live()} {
+		q.tendTo(ctx, want.Name, want.Name, func(ctx context.Context) error { return t.stream(ctx, want) })
 	}
-	for _, cfg := range t.buckets() {
-		if q.missing(ctx, "KV_"+cfg.Bucket) {
-			q.remake(ctx, cfg.Bucket, func(ctx context.Context) error {
-				_, err := t.keyValue(ctx, cfg)
-				if err == nil && cfg.Bucket == SecretsBucket {
-					err = q.makeSecrets(ctx)
-				}
-				return err
-			})
-		}
+	for _, want := range t.buckets() {
+		name := strings.TrimPrefix(want.Name, "KV_")
+		q.tendTo(ctx, want.Name, name, func(ctx context.Context) error {
+			err := t.stream(ctx, want)
+			if err == nil && name == SecretsBucket {
+				err = q.makeSecrets(ctx)
+			}
+			return err
+		})
 	}
-	for _, name := range []string{OutputsStore, InputsStore} {
-		if q.missing(ctx, "OBJ_"+name) {
-			q.remake(ctx, name, func(ctx context.Context) error {
-				_, err := t.objects(ctx, name, storeAbout(name))
-				return err
-			})
-		}
+	for _, store := range []string{OutputsStore, InputsStore} {
+		want := t.files(store)
+		q.tendTo(ctx, want.Name, store, func(ctx context.Context) error { return t.stream(ctx, want) })
 	}
 	if err := q.lookAtJobs(ctx); err != nil && ctx.Err() == nil && !away(err) && !errors.Is(err, natsjs.ErrStreamNotFound) {
 		q.warn(err)
+	}
+}
+
+// tendTo makes a stream again when it is missing; name is what people call it.
+func (q *Queue) tendTo(ctx context.Context, stream, name string, create func(context.Context) error) {
+	if q.missing(ctx, stream) {
+		q.remake(ctx, name, create)
 	}
 }
 
@@ -125,5 +126,6 @@ func (q *Queue) lookAtJobs(ctx context.Context) error {
 	if !info.Created.Equal(q.Created()) {
 		q.made.Store(&info.Created)
 	}
+	q.heedJobs(&info.Config)
 	return nil
 }

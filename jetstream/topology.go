@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -13,11 +13,23 @@ import (
 	"github.com/comfyherd/comfyherd/internal/job"
 )
 
-// topology makes what is missing and widens what the Config sets by hand. It never deletes.
+// topology makes what is missing, gives a maximum to what has none, and changes what the Config sets by hand. It never
+// deletes.
 type topology struct {
-	js  natsjs.JetStream
-	cfg Config
+	js   natsjs.JetStream
+	cfg  Config
+	room int64 // what all streams may hold together; 0 leaves their maxima alone
 }
+
+// wanted is a stream as it is made, and what of it was set by hand.
+type wanted struct {
+	natsjs.StreamConfig
+	age   bool // MaxAge
+	bytes bool // MaxBytes
+}
+
+// changes reports whether the program makes and changes streams. In an account of its own nothing is made.
+func (t topology) changes() bool { return !t.cfg.ReadOnly && !t.cfg.NoConsumers }
 
 func (t topology) storage() natsjs.StorageType {
 	if t.cfg.Memory {
@@ -33,58 +45,84 @@ func (t topology) compression() natsjs.StoreCompression {
 	return natsjs.NoCompression
 }
 
-func (t topology) jobs() natsjs.StreamConfig {
+func (t topology) jobs() wanted {
 	subjects := make([]string, 0, 10)
 	for p := job.Priority(0); p.Valid(); p++ {
 		subjects = append(subjects, prioritySubject(p))
 	}
-	return natsjs.StreamConfig{
+	return t.bounded(natsjs.StreamConfig{
 		Name: JobsStream, Description: "comfyherd: every unfinished job, once",
 		Subjects: subjects, Retention: natsjs.WorkQueuePolicy, Storage: t.storage(), Compression: t.compression(),
 		Discard: natsjs.DiscardNew, DiscardNewPerSubject: true,
-		MaxMsgsPerSubject: int64(or(t.cfg.LaneCap, defaultLaneCap)),
-		Duplicates:        jobsDuplicates, AllowDirect: true, Replicas: or(t.cfg.Replicas, 1),
-	}
+		MaxMsgsPerSubject: int64(or(t.cfg.LaneCap, defaultLaneCap)), MaxMsgSize: int32(or(t.cfg.MaxJob, defaultMaxJob) + headroom),
+		Sources: noSource(), AllowDirect: true, Replicas: or(t.cfg.Replicas, 1),
+	}, t.cfg.JobsBytes)
+}
+
+// noSource closes the window in which NATS drops a message whose Nats-Msg-Id came before: it is common to all tenants,
+// so that anybody could suppress another's job, and a stream without a source always has one. The source is the stream
+// itself, of which it takes what it never has.
+func noSource() []*natsjs.StreamSource {
+	return []*natsjs.StreamSource{{Name: JobsStream, FilterSubject: "comfy.jobs"}}
 }
 
 // events takes what is appended, stores it as an event and tells what it has stored: a publish that the stream refuses
 // would reach whoever listens to its subject all the same.
-func (t topology) events() natsjs.StreamConfig {
-	return natsjs.StreamConfig{
+func (t topology) events() wanted {
+	w := t.bounded(natsjs.StreamConfig{
 		Name: EventsStream, Description: "comfyherd: the chain of events of every job",
 		Subjects:         []string{appends},
 		SubjectTransform: &natsjs.SubjectTransformConfig{Source: appends, Destination: allEvents},
 		RePublish:        &natsjs.RePublish{Source: allEvents, Destination: allEvents},
 		Storage:          t.storage(), Compression: t.compression(),
 		MaxAge: or(t.cfg.EventsAge, defaultEventsAge), AllowDirect: true, Replicas: or(t.cfg.Replicas, 1),
-	}
+	}, t.cfg.EventsBytes)
+	w.age = t.cfg.EventsAge != 0
+	return w
 }
 
-func (t topology) dead() natsjs.StreamConfig {
-	return natsjs.StreamConfig{
+func (t topology) dead() wanted {
+	w := t.bounded(natsjs.StreamConfig{
 		Name: DeadStream, Description: "comfyherd: jobs that ended dead, as published",
 		Subjects: []string{deadSubjects}, Storage: t.storage(), Compression: t.compression(),
-		MaxAge: or(t.cfg.DeadAge, defaultDeadAge), AllowDirect: true, Replicas: or(t.cfg.Replicas, 1),
-	}
+		MaxMsgsPerSubject: mostLetters, MaxAge: or(t.cfg.DeadAge, defaultDeadAge), AllowDirect: true, Replicas: or(t.cfg.Replicas, 1),
+	}, t.cfg.DeadBytes)
+	w.age = t.cfg.DeadAge != 0
+	return w
 }
 
 // live hands on progress that comes out of the account of a host: NATS gives nothing that came over a service to those
 // who import a stream, and what a stream republishes it does. The last of each kind and job is kept for a while.
-func (t topology) live() natsjs.StreamConfig {
-	return natsjs.StreamConfig{
+func (t topology) live() wanted {
+	return wanted{StreamConfig: natsjs.StreamConfig{
 		Name: LiveStream, Description: "comfyherd: progress of running jobs of hosts with an account of their own",
 		Subjects:         []string{tells},
 		SubjectTransform: &natsjs.SubjectTransformConfig{Source: tells, Destination: allLive},
 		RePublish:        &natsjs.RePublish{Source: allLive, Destination: allLive},
-		Storage:          natsjs.MemoryStorage, MaxMsgsPerSubject: 1, MaxAge: liveAge, MaxMsgs: liveMost, NoAck: true,
+		Storage:          natsjs.MemoryStorage, MaxMsgsPerSubject: 1, MaxAge: liveAge, MaxMsgs: liveMost, MaxBytes: liveBytes, NoAck: true,
 		AllowDirect: true, Replicas: or(t.cfg.Replicas, 1),
+	}}
+}
+
+// files is the stream of an object store. What makes the parts of an output a file is stored beside what an earlier
+// file of its name had: the roll-up that would replace it also lets a host's key remove everybody's files.
+func (t topology) files(store string) wanted {
+	byHand := t.cfg.OutputsBytes
+	if store == InputsStore {
+		byHand = t.cfg.InputsBytes
 	}
+	w := t.bounded(natsjs.StreamConfig{
+		Name: "OBJ_" + store, Description: "comfyherd: " + storeAbout(store), Subjects: []string{"$O." + store + ".C.>", "$O." + store + ".M.>"},
+		MaxAge: or(t.cfg.FilesAge, defaultFilesAge), Storage: t.storage(), AllowRollup: store == InputsStore,
+		AllowDirect: true, Replicas: or(t.cfg.Replicas, 1),
+	}, byHand)
+	w.age = t.cfg.FilesAge != 0
+	return w
 }
 
 func (t topology) streams(ctx context.Context) error {
-	wanted := []natsjs.StreamConfig{t.jobs(), t.events(), t.dead(), t.live()}
-	for _, cfg := range wanted {
-		_, err := answered(ctx, func(ctx context.Context) (struct{}, error) { return struct{}{}, t.stream(ctx, cfg) })
+	for _, want := range []wanted{t.events(), t.jobs(), t.dead(), t.live()} {
+		_, err := answered(ctx, func(ctx context.Context) (struct{}, error) { return struct{}{}, t.stream(ctx, want) })
 		if err != nil {
 			return err
 		}
@@ -108,27 +146,60 @@ func answered[T any](ctx context.Context, step func(context.Context) (T, error))
 	}
 }
 
-func (t topology) stream(ctx context.Context, want natsjs.StreamConfig) error {
+func (t topology) stream(ctx context.Context, want wanted) error {
 	found, err := t.js.Stream(ctx, want.Name)
 	if errors.Is(err, natsjs.ErrStreamNotFound) {
-		if t.cfg.ReadOnly {
+		if !t.changes() {
 			return fmt.Errorf("stream %s is missing: start a dispatcher once, it makes it", want.Name)
 		}
-		_, err = t.js.CreateStream(ctx, want)
-		if err == nil || !errors.Is(err, natsjs.ErrStreamNameAlreadyInUse) {
+		if err := t.newEnough(ctx, want); err != nil {
+			return err
+		}
+		found, err = t.store(ctx, t.js.CreateStream, want.StreamConfig)
+		if err == nil {
+			return t.closeWindow(ctx, found)
+		}
+		if !errors.Is(err, natsjs.ErrStreamNameAlreadyInUse) {
 			return wrap(err, "create stream %s", want.Name)
 		}
 		found, err = made(ctx, t.js, want.Name) // another dispatcher was first, with other settings
 	}
-	if err != nil || t.cfg.ReadOnly {
+	if err != nil || !t.changes() {
 		return wrap(err, "look up stream %s", want.Name)
 	}
-	merged, changed := t.merge(found.CachedInfo().Config, want)
+	merged, changed := t.merge(found.CachedInfo(), want)
 	if !changed {
 		return nil
 	}
-	_, err = t.js.UpdateStream(ctx, merged)
-	return wrap(err, "update stream %s", want.Name)
+	found, err = t.store(ctx, t.js.UpdateStream, merged)
+	if err != nil {
+		return wrap(err, "update stream %s", want.Name)
+	}
+	return t.closeWindow(ctx, found)
+}
+
+// newEnough refuses a NATS that would not end a block by itself: it passes over what it does not know of a stream.
+func (t topology) newEnough(ctx context.Context, want wanted) error {
+	if want.SubjectDeleteMarkerTTL == 0 {
+		return nil
+	}
+	info, err := t.js.AccountInfo(ctx)
+	if err == nil && info.API.Level < 1 {
+		err = natsjs.ErrLimitMarkerTTLNotSupported
+	}
+	return wrap(err, "create stream %s", want.Name)
+}
+
+// closeWindow gives the stream of jobs the shortest window for duplicates that there is, on a NATS that has no stream
+// without one.
+func (t topology) closeWindow(ctx context.Context, stream natsjs.Stream) error {
+	cfg := stream.CachedInfo().Config
+	if cfg.Name != JobsStream || cfg.Duplicates <= jobsDuplicates {
+		return nil
+	}
+	cfg.Sources, cfg.Duplicates = nil, jobsDuplicates
+	_, err := t.js.UpdateStream(ctx, cfg)
+	return wrap(err, "update stream %s", cfg.Name)
 }
 
 // made looks up a stream that has been made, for as long as ctx lasts: not every server of a cluster knows it at once.
@@ -141,115 +212,71 @@ func made(ctx context.Context, js natsjs.JetStream, name string) (natsjs.Stream,
 	}
 }
 
-// merge changes only what the Config sets by hand, and how events come into their stream.
-func (t topology) merge(have, want natsjs.StreamConfig) (natsjs.StreamConfig, bool) {
-	merged := have
-	if t.cfg.Replicas != 0 {
-		merged.Replicas = t.cfg.Replicas
-	}
-	if t.cfg.Compression {
-		merged.Compression = natsjs.S2Compression
-	}
-	switch want.Name {
-	case JobsStream:
-		if t.cfg.LaneCap != 0 {
-			merged.MaxMsgsPerSubject = int64(t.cfg.LaneCap)
-		}
-	case EventsStream:
-		merged.MaxAge = or(t.cfg.EventsAge, have.MaxAge)
-		merged.Subjects, merged.SubjectTransform, merged.RePublish = want.Subjects, want.SubjectTransform, want.RePublish
-	case DeadStream:
-		merged.MaxAge = or(t.cfg.DeadAge, have.MaxAge)
-	}
-	changed := merged.Replicas != have.Replicas || merged.Compression != have.Compression ||
-		merged.MaxMsgsPerSubject != have.MaxMsgsPerSubject || merged.MaxAge != have.MaxAge ||
-		!slices.Equal(merged.Subjects, have.Subjects) || !same(merged.SubjectTransform, have.SubjectTransform) || !same(merged.RePublish, have.RePublish)
-	return merged, changed
+func (t topology) bucket(name, about string) wanted {
+	w := t.bounded(natsjs.StreamConfig{
+		Name: "KV_" + name, Description: "comfyherd: " + about, Subjects: []string{"$KV." + name + ".>"},
+		MaxMsgsPerSubject: 1, Discard: natsjs.DiscardNew, DenyDelete: true, Duplicates: bucketDuplicates, AllowDirect: true,
+		AllowRollup: true, AllowMsgTTL: true, SubjectDeleteMarkerTTL: markerTTL,
+		Storage: t.storage(), Replicas: or(t.cfg.Replicas, 1),
+	}, 0)
+	return w
 }
 
-// same compares what two settings point to.
-func same[T comparable](a, b *T) bool { return a == b || a != nil && b != nil && *a == *b }
-
-func (t topology) bucket(name, about string, ttl, setByHand time.Duration) natsjs.KeyValueConfig {
-	return natsjs.KeyValueConfig{
-		Bucket: name, Description: "comfyherd: " + about, History: 1, TTL: or(setByHand, ttl),
-		Storage: t.storage(), Replicas: or(t.cfg.Replicas, 1), LimitMarkerTTL: markerTTL,
-	}
+// presence is a bucket whose keys end by themselves.
+func (t topology) presence(w wanted) wanted {
+	w.MaxAge, w.age = or(t.cfg.PresenceTTL, defaultPresenceTTL), t.cfg.PresenceTTL != 0
+	w.Duplicates = min(w.Duplicates, w.MaxAge)
+	return w
 }
 
-func (t topology) buckets() []natsjs.KeyValueConfig {
-	presence := t.cfg.PresenceTTL
-	return []natsjs.KeyValueConfig{
-		t.bucket(WaitingBucket, "tickets of jobs that cannot run yet", 0, 0),
-		t.bucket(BlocksBucket, "pairs of host and workflow that are blocked, until when and why", 0, 0),
-		t.bucket(StrikesBucket, "failures of a pair since its last success", 0, 0),
-		t.bucket(HostsBucket, "presence of hosts", defaultPresenceTTL, presence),
-		t.bucket(DispatchersBucket, "presence of dispatchers", defaultPresenceTTL, presence),
-		t.bucket(CapabilitiesBucket, "what each host can run", 0, 0),
-		t.bucket(ConditionsBucket, "what outlives an agent: drained by whom, and what ails the host", 0, 0),
-		t.bucket(AffinityBucket, "rules that tie a workflow to hosts", 0, 0),
-		t.bucket(TenantsBucket, "weights and caps of tenants", 0, 0),
-		t.bucket(SlotsBucket, "jobs that run of tenants with a cap", 0, 0),
-		t.bucket(GrantsBucket, grantsAbout, 0, 0),
-		t.bucket(SecretsBucket, "what nobody may guess", 0, 0),
+// ofAgents makes a bucket one that agents write: without roll-ups, by which one key's owner could empty it, and so without
+// NATS' word for keys that have ended.
+func ofAgents(w wanted) wanted {
+	w.AllowRollup, w.AllowMsgTTL, w.SubjectDeleteMarkerTTL = false, false, 0
+	return w
+}
+
+func (t topology) buckets() []wanted {
+	return []wanted{
+		t.bucket(WaitingBucket, "tickets of jobs that cannot run yet"),
+		t.bucket(BlocksBucket, "pairs of host and workflow that are blocked, until when and why"),
+		t.bucket(StrikesBucket, "failures of a pair since its last success"),
+		ofAgents(t.presence(t.bucket(HostsBucket, "presence of hosts"))),
+		t.presence(t.bucket(DispatchersBucket, "presence of dispatchers")),
+		ofAgents(t.bucket(CapabilitiesBucket, "what each host can run")),
+		ofAgents(t.bucket(ConditionsBucket, "what outlives an agent: drained by whom, and what ails the host")),
+		t.bucket(AffinityBucket, "rules that tie a workflow to hosts"),
+		t.bucket(TenantsBucket, "weights and caps of tenants"),
+		t.bucket(SlotsBucket, "jobs that run of tenants with a cap"),
+		t.bucket(GrantsBucket, grantsAbout),
+		t.bucket(SecretsBucket, "what nobody may guess"),
 	}
 }
 
-func (t topology) keyValue(ctx context.Context, want natsjs.KeyValueConfig) (natsjs.KeyValue, error) {
-	kv, err := t.js.KeyValue(ctx, want.Bucket)
-	if errors.Is(err, natsjs.ErrBucketNotFound) && !t.cfg.ReadOnly {
-		kv, err = t.js.CreateKeyValue(ctx, want)
-		if errors.Is(err, natsjs.ErrBucketExists) {
-			return t.keyValue(ctx, want)
-		}
+func (t topology) keyValue(ctx context.Context, want wanted) (natsjs.KeyValue, error) {
+	if err := t.stream(ctx, want); err != nil {
+		return nil, err
 	}
-	if err != nil || t.cfg.ReadOnly {
-		return kv, wrap(err, "open bucket %s", want.Bucket)
-	}
-	status, err := kv.Status(ctx)
-	if errors.Is(err, natsjs.ErrStreamNotFound) && pause(ctx, rewatchPause) {
+	name := strings.TrimPrefix(want.Name, "KV_")
+	kv, err := t.js.KeyValue(ctx, name)
+	if errors.Is(err, natsjs.ErrBucketNotFound) && t.changes() && pause(ctx, rewatchPause) {
 		return t.keyValue(ctx, want) // not every server of the cluster knows it yet
 	}
-	if err != nil {
-		return nil, fmt.Errorf("read bucket %s: %w", want.Bucket, err)
-	}
-	byHand := t.presenceSet(want.Bucket) && status.TTL() != want.TTL || t.cfg.Replicas != 0 && status.Config().Replicas != t.cfg.Replicas
-	if !byHand {
-		return kv, nil
-	}
-	cfg := status.Config()
-	cfg.Replicas = or(t.cfg.Replicas, cfg.Replicas)
-	if t.presenceSet(want.Bucket) {
-		cfg.TTL = want.TTL
-	}
-	kv, err = t.js.UpdateKeyValue(ctx, cfg)
-	return kv, wrap(err, "update bucket %s", want.Bucket)
+	return kv, wrap(err, "open bucket %s", name)
 }
 
 // grantsAbout is what the bucket of grants holds.
 const grantsAbout = "whose jobs a host may have, and how many"
 
-func (t topology) presenceSet(bucket string) bool {
-	return t.cfg.PresenceTTL != 0 && (bucket == HostsBucket || bucket == DispatchersBucket)
-}
-
-func (t topology) objects(ctx context.Context, name, about string) (natsjs.ObjectStore, error) {
-	store, err := t.js.ObjectStore(ctx, name)
-	switch {
-	case errors.Is(err, natsjs.ErrBucketNotFound) || errors.Is(err, natsjs.ErrStreamNotFound):
-		if t.cfg.ReadOnly {
-			return nil, fmt.Errorf("object store %s is missing: start a dispatcher once, it makes it", name)
-		}
-	case err != nil:
-		return nil, fmt.Errorf("open object store %s: %w", name, err)
-	case t.cfg.FilesAge == 0 && t.cfg.Replicas == 0 || t.cfg.ReadOnly:
-		return store, nil
+func (t topology) objects(ctx context.Context, name string) (natsjs.ObjectStore, error) {
+	if err := t.stream(ctx, t.files(name)); err != nil {
+		return nil, err
 	}
-	store, err = t.js.CreateOrUpdateObjectStore(ctx, natsjs.ObjectStoreConfig{
-		Bucket: name, Description: "comfyherd: " + about, TTL: or(t.cfg.FilesAge, defaultFilesAge),
-		Storage: t.storage(), Replicas: or(t.cfg.Replicas, 1),
-	})
-	return store, wrap(err, "create object store %s", name)
+	store, err := t.js.ObjectStore(ctx, name)
+	if (errors.Is(err, natsjs.ErrBucketNotFound) || errors.Is(err, natsjs.ErrStreamNotFound)) && t.changes() && pause(ctx, rewatchPause) {
+		return t.objects(ctx, name)
+	}
+	return store, wrap(err, "open object store %s", name)
 }
 
 // wrap says what was tried. What an operator can mend at the server gets the way to do so.

@@ -72,13 +72,14 @@ func (q *Queue) put(ctx context.Context, store string, meta natsjs.ObjectMeta, b
 	}
 	if before != "" {
 		q.removeParts(ctx, store, before)
+		q.purge(ctx, store, metaSubject(store, meta.Name), 1)
 	}
 	return fileOf(&u.info), nil
 }
 
 // send reads the body and sends it in parts, each when one of all that may be in flight has been answered.
 func (u *upload) send(ctx context.Context, body io.Reader) error {
-	part := make([]byte, min(partSize, u.q.MaxBody()))
+	part := make([]byte, min(partSize, u.q.maxPayload()))
 	for {
 		n, err := io.ReadFull(body, part)
 		if n > 0 {
@@ -149,7 +150,10 @@ func (q *Queue) describe(ctx context.Context, info *natsjs.ObjectInfo) error {
 	if err != nil {
 		return fmt.Errorf("encode it: %w", err)
 	}
-	msg := &nats.Msg{Subject: metaSubject(info.Bucket, info.Name), Data: body, Header: nats.Header{rollupHeader: {"sub"}}}
+	msg := &nats.Msg{Subject: metaSubject(info.Bucket, info.Name), Data: body}
+	if info.Bucket == InputsStore { // outputs take no roll-up: what was said of an earlier file of the name goes with its age
+		msg.Header = nats.Header{rollupHeader: {"sub"}}
+	}
 	_, err = q.store(ctx, msg)
 	return err
 }
@@ -181,9 +185,17 @@ func (q *Queue) storedParts(ctx context.Context, store, name string) string {
 
 // removeParts makes room; what stays is removed by its age.
 func (q *Queue) removeParts(ctx context.Context, store, subject string) {
+	q.purge(ctx, store, subject, 0)
+}
+
+// purge leaves the newest messages of a subject. Out of an account of its own a program may not, and age does it.
+func (q *Queue) purge(ctx context.Context, store, subject string, keep int) {
+	if q.cfg.NoConsumers {
+		return
+	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
 	defer cancel()
-	body := fmt.Appendf(nil, `{"filter":%q}`, subject)
+	body := fmt.Appendf(nil, `{"filter":%q,"keep":%d}`, subject, keep)
 	_, _ = q.nc.RequestWithContext(ctx, q.apiSubject("STREAM.PURGE.OBJ_"+store), body)
 }
 
@@ -193,7 +205,7 @@ func (q *Queue) storeThere(ctx context.Context, store string) error {
 	if !errors.Is(err, natsjs.ErrStreamNotFound) {
 		return q.explainStore(ctx, store, err)
 	}
-	_, err = topology{js: q.js, cfg: q.cfg}.objects(ctx, store, storeAbout(store))
+	_, err = topology{js: q.js, cfg: q.cfg, room: q.room}.objects(ctx, store)
 	if err == nil && !q.cfg.ReadOnly {
 		q.warn(fmt.Errorf("the object store %s was missing and is made again; files that were in it are lost", store))
 	}

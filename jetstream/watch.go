@@ -106,12 +106,12 @@ func ended(watcher natsjs.KeyWatcher) {
 // bucket tells how a bucket stands, and makes it when it is missing.
 func (q *Queue) bucket(ctx context.Context, bucket string) (*natsjs.StreamInfo, error) {
 	stream, err := q.js.Stream(ctx, "KV_"+bucket)
-	if errors.Is(err, natsjs.ErrStreamNotFound) && !q.cfg.ReadOnly {
+	if errors.Is(err, natsjs.ErrStreamNotFound) && !q.cfg.ReadOnly && !q.cfg.NoConsumers {
 		cfg := q.cfg
 		cfg.PresenceTTL = q.presenceTTL
-		t := topology{js: q.js, cfg: cfg}
+		t := topology{js: q.js, cfg: cfg, room: q.room}
 		for _, want := range t.buckets() {
-			if want.Bucket != bucket {
+			if want.Name != "KV_"+bucket {
 				continue
 			}
 			if _, err := t.keyValue(ctx, want); err != nil {
@@ -199,7 +199,7 @@ func (q *Queue) WatchHosts(ctx context.Context, tell func(Change)) error {
 
 // WatchDispatchers tells every heartbeat of every dispatcher.
 func (q *Queue) WatchDispatchers(ctx context.Context, tell func(Change)) error {
-	return q.watch(ctx, q.dispatchers, func(c Change) error { _, err := decodeChecked[DispatcherState](c); return err }, tell)
+	return q.watch(ctx, q.dispatchers, func(c Change) error { _, err := dispatcherOf(c); return err }, tell)
 }
 
 // WatchCapabilities tells what each host can run.
@@ -209,7 +209,7 @@ func (q *Queue) WatchCapabilities(ctx context.Context, tell func(Change)) error 
 
 // WatchAffinity tells the rules that tie a workflow to hosts.
 func (q *Queue) WatchAffinity(ctx context.Context, tell func(Change)) error {
-	return q.watch(ctx, q.affinity, func(c Change) error { _, err := decodeChecked[Affinity](c); return err }, tell)
+	return q.watch(ctx, q.affinity, func(c Change) error { _, err := ruleOf(c); return err }, tell)
 }
 
 // WatchTenants tells weights and caps.

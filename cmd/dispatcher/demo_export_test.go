@@ -13,15 +13,17 @@ type DemoSetup struct {
 	Intact          bool          // nothing is broken on any host
 	Width           int           // of the terminal
 	Time            time.Duration // for the whole story; 0 is what a slow machine may need
+	Cooldown        time.Duration // of its block; 0 is longer than in `dispatcher demo`, since tests run beside each other
 }
 
-// Demo tells the whole story to out. Its block lasts longer than in `dispatcher demo`, since tests run beside each other.
+// Demo tells the whole story to out.
 func Demo(ctx context.Context, out io.Writer, s DemoSetup) error {
 	hosts, err := demoHosts(s.Hosts)
 	if err != nil {
 		return err
 	}
 	return runDemo(ctx, out, demoOptions{
-		hosts: hosts, pictures: s.Pictures, intact: s.Intact, width: s.Width, most: cmp.Or(s.Time, 80*time.Second), cooldown: 7 * time.Second,
+		hosts: hosts, pictures: s.Pictures, intact: s.Intact, width: s.Width,
+		most: cmp.Or(s.Time, 80*time.Second), cooldown: cmp.Or(s.Cooldown, 7*time.Second),
 	})
 }

@@ -189,8 +189,8 @@ func TestADemoInWhichNothingFailsSaysWhatItDidNotSee(t *testing.T) {
 func TestADemoWithoutEnoughTimeSaysSo(t *testing.T) {
 	t.Parallel()
 	var out bytes.Buffer
-	err := main.Demo(t.Context(), &out, main.DemoSetup{Pictures: t.TempDir(), Time: 6 * time.Second})
-	if err == nil || !strings.Contains(err.Error(), "within the 6s") || !strings.Contains(err.Error(), "the block runs out by itself") {
+	err := main.Demo(t.Context(), &out, main.DemoSetup{Pictures: t.TempDir(), Time: 15 * time.Second, Cooldown: time.Minute})
+	if err == nil || !strings.Contains(err.Error(), "within the 15s") || !strings.Contains(err.Error(), "the block runs out by itself") {
 		t.Errorf("the demo ended with %v after\n%s", err, &out)
 	}
 }
@@ -243,7 +243,7 @@ func TestTheDemoNamesAHostThatIsNotThere(t *testing.T) {
 		t.Fatal(err)
 	}
 	sim.Close()
-	err = main.Demo(t.Context(), io.Discard, main.DemoSetup{Hosts: "here=" + sim.URL(), Time: 6 * time.Second})
+	err = main.Demo(t.Context(), io.Discard, main.DemoSetup{Hosts: "here=" + sim.URL(), Time: 15 * time.Second})
 	if err == nil || !strings.Contains(err.Error(), "host here ("+sim.URL()+") is not online") {
 		t.Errorf("the error is %v", err)
 	}

@@ -73,6 +73,7 @@ func TestVariablesStandForFlagsAndFlagsWin(t *testing.T) { //nolint:paralleltest
 		"NATS_URL": "nats://a:1", "COMFYHERD_LANE_CAP": "7", "COMFYHERD_COOLDOWN_CAP": "1h", "COMFYHERD_EVENTS_AGE": "24h",
 		"COMFYHERD_PRESET": "development", "COMFYHERD_COMPRESSION": "true", "COMFYHERD_REPLICAS": "3", "COMFYHERD_FILES_AGE": "",
 		"COMFYHERD_PRESENCE_TTL": "5s", "COMFYHERD_ACK_WAIT": "20s", "COMFYHERD_DEAD_AGE": "48h", "COMFYHERD_MAX_FAILURES": "2",
+		"COMFYHERD_MAX_DISK": "20GiB", "COMFYHERD_MAX_JOB": "4MiB", "COMFYHERD_OUTPUTS_BYTES": "1GB",
 	} {
 		t.Setenv(name, value)
 	}
@@ -82,7 +83,7 @@ func TestVariablesStandForFlagsAndFlagsWin(t *testing.T) { //nolint:paralleltest
 	}
 	want := jetstream.Config{
 		Replicas: 3, Compression: true, AckWait: 10 * time.Second, LaneCap: 7, EventsAge: 24 * time.Hour, DeadAge: 48 * time.Hour,
-		PresenceTTL: 5 * time.Second,
+		PresenceTTL: 5 * time.Second, MaxDisk: 20 << 30, MaxJob: 4 << 20, OutputsBytes: 1_000_000_000,
 	}
 	if diff := cmp.Diff(want, keep); diff != "" {
 		t.Error(diff)
@@ -115,6 +116,10 @@ func TestRunRefusesWhatCannotBe(t *testing.T) {
 		"CapTooLow":   {"--cooldown=1h", "--cooldown 1h0m0s is longer than --cooldown-cap 15m0s"},
 		"NotDuration": {"--park=ten", `expected duration but got "ten"`},
 		"Replicas":    {"--replicas=2", "use 1, 3 or 5"},
+		"NoSize":      {"--jobs-bytes=many", `"many" is no size; write it like 512MiB`},
+		"LittleDisk":  {"--max-disk=1MiB", "--max-disk 1 MiB is too little; give at least 1 GiB"},
+		"LittleDead":  {"--dead-bytes=1K", "--dead-bytes 1 KiB is too little; give at least 16 MiB"},
+		"LargeJob":    {"--max-job=1GiB", "--max-job 1 GiB cannot be; give 4 KiB to 63 MiB"},
 		"Typo":        {"--coldown=5s", `did you mean "--cooldown"?`},
 	} {
 		t.Run(name, func(t *testing.T) {

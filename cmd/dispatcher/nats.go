@@ -88,17 +88,6 @@ func (a *asker) queue(ctx context.Context) (*jetstream.Queue, error) {
 	return a.q, err
 }
 
-// errOwn: the credentials are a tenant's.
-var errOwn = errors.New("a tenant's credentials are for its own jobs")
-
-// fleet opens the streams for who may see more than a tenant's own jobs.
-func (a *asker) fleet(ctx context.Context) (*jetstream.Queue, error) {
-	if a.own {
-		return nil, errOwn
-	}
-	return a.queue(ctx)
-}
-
 // instead opens the streams when a call found no dispatcher and there is another way to what it is about; else it gives
 // the call's error.
 func (a *asker) instead(ctx context.Context, err error) (*jetstream.Queue, error) {

@@ -42,14 +42,21 @@ type runCmd struct {
 	HTTP        string        `name:"http" placeholder:"ADDR" help:"Serve /healthz, /readyz and /metrics here, as :8080 (off)."`
 	Retry       bool          `help:"Keep trying when NATS cannot be reached at the start."`
 
-	AckWait     time.Duration `group:"keep" placeholder:"DURATION" help:"How long a lease lives without an extension (30s)."`
-	LaneCap     int           `group:"keep" placeholder:"N" help:"Unfinished jobs of a tenant and priority (10000)."`
-	PresenceTTL time.Duration `name:"presence-ttl" group:"keep" placeholder:"DURATION" help:"Silence after which a host counts as gone (15s)."`
-	EventsAge   time.Duration `group:"keep" placeholder:"DURATION" help:"How long events are kept and ids stay taken (72h)."`
-	DeadAge     time.Duration `group:"keep" placeholder:"DURATION" help:"How long dead letters are kept (720h)."`
-	FilesAge    time.Duration `group:"keep" placeholder:"DURATION" help:"How long outputs and inputs are kept (24h)."`
-	Replicas    int           `group:"keep" placeholder:"N" help:"Copies of every stream and bucket: 1, 3 or 5 (1)."`
-	Compression bool          `group:"keep" help:"Compress the streams."`
+	AckWait      time.Duration `group:"keep" placeholder:"DURATION" help:"How long a lease lives without an extension (30s)."`
+	LaneCap      int           `group:"keep" placeholder:"N" help:"Unfinished jobs of a tenant and priority (10000)."`
+	PresenceTTL  time.Duration `name:"presence-ttl" group:"keep" placeholder:"DURATION" help:"Silence after which a host counts as gone (15s)."`
+	EventsAge    time.Duration `group:"keep" placeholder:"DURATION" help:"How long events are kept and ids stay taken (72h)."`
+	DeadAge      time.Duration `group:"keep" placeholder:"DURATION" help:"How long dead letters are kept (720h)."`
+	FilesAge     time.Duration `group:"keep" placeholder:"DURATION" help:"How long outputs and inputs are kept (24h)."`
+	MaxJob       daemon.Size   `group:"keep" placeholder:"SIZE" help:"Largest job that is taken (1MiB); NATS' own max_payload is another limit."`
+	MaxDisk      daemon.Size   `group:"keep" placeholder:"SIZE" help:"What all streams and files may take together, each its part (of the embedded NATS about half of the disk that is free)."`
+	JobsBytes    daemon.Size   `group:"keep" placeholder:"SIZE" help:"Bytes of unfinished jobs, beyond which a publish is refused (20% of --max-disk)."`
+	EventsBytes  daemon.Size   `group:"keep" placeholder:"SIZE" help:"Bytes of events, beyond which the oldest go (20%)."`
+	DeadBytes    daemon.Size   `group:"keep" placeholder:"SIZE" help:"Bytes of dead letters, beyond which the oldest go (10%)."`
+	OutputsBytes daemon.Size   `group:"keep" placeholder:"SIZE" help:"Bytes of outputs, beyond which the oldest go (30%)."`
+	InputsBytes  daemon.Size   `group:"keep" placeholder:"SIZE" help:"Bytes of inputs, beyond which the oldest go (15%)."`
+	Replicas     int           `group:"keep" placeholder:"N" help:"Copies of every stream and bucket: 1, 3 or 5 (1)."`
+	Compression  bool          `group:"keep" help:"Compress the streams."`
 }
 
 // Help is shown after the flags.
@@ -118,6 +125,9 @@ func (r *runCmd) policy() (route.Policy, error) {
 	if !slices.Contains([]int{0, 1, 3, 5}, r.Replicas) {
 		return policy, fmt.Errorf("--replicas %d keeps no majority; use 1, 3 or 5", r.Replicas)
 	}
+	if err := r.sizes(); err != nil {
+		return policy, err
+	}
 	if r.Cooldown != 0 {
 		policy.Cooldown = r.Cooldown
 	}
@@ -133,12 +143,45 @@ func (r *runCmd) policy() (route.Policy, error) {
 	return policy, nil
 }
 
+// sizes refuses maxima with which nothing would go.
+func (r *runCmd) sizes() error {
+	if r.MaxDisk != 0 && r.MaxDisk < leastDisk {
+		return fmt.Errorf("--max-disk %s is too little; give at least %s", r.MaxDisk, daemon.Size(leastDisk))
+	}
+	if r.MaxJob != 0 && (r.MaxJob < leastJob || r.MaxJob > mostJob) {
+		return fmt.Errorf("--max-job %s cannot be; give %s to %s, which is what NATS takes", r.MaxJob, daemon.Size(leastJob), daemon.Size(mostJob))
+	}
+	for flag, size := range map[string]daemon.Size{
+		"jobs-bytes": r.JobsBytes, "events-bytes": r.EventsBytes, "dead-bytes": r.DeadBytes, "outputs-bytes": r.OutputsBytes, "inputs-bytes": r.InputsBytes,
+	} {
+		if size != 0 && size < leastBytes {
+			return fmt.Errorf("--%s %s is too little; give at least %s", flag, size, daemon.Size(leastBytes))
+		}
+	}
+	return nil
+}
+
+const (
+	leastDisk  = 1 << 30
+	leastBytes = 16 << 20
+	leastJob   = 4 << 10
+	mostJob    = 63 << 20
+)
+
 // link is the NATS that the dispatcher works on.
 type link struct {
 	*nats.Conn
 	url    string           // for others to come to
 	server *embedded.Server // nil when it is not ours
 	guard  *guard           // of the server
+}
+
+// room is what all streams may hold together: three quarters of what the server may store, when it is in this process.
+func (l *link) room() int64 {
+	if l.server == nil {
+		return jetstream.AskNATS
+	}
+	return l.server.MaxStore() / 4 * 3
 }
 
 func (l *link) close() error {
@@ -177,6 +220,10 @@ func (r *runCmd) embed(ctx context.Context, c *console, log *slog.Logger) (*link
 	if err != nil {
 		return nil, err
 	}
+	if most := daemon.Size(server.MaxStore()); r.MaxDisk > most {
+		guard.close()
+		return nil, errors.Join(fmt.Errorf("--max-disk %s is more than NATS may store here, which is %s: three quarters of what is free; free disk, or give less", r.MaxDisk, most), server.Close())
+	}
 	to := r.NATS("dispatcher", log)
 	to.Creds, to.NKey, to.User, to.Password, to.Token = guard.creds, "", "", "", ""
 	to.CA, to.Cert, to.Key = "", "", ""
@@ -198,6 +245,7 @@ func (r *runCmd) dispatch(stop, kill context.Context, nats *link, policy route.P
 	var q *jetstream.Queue
 	err := daemon.Begin(stop, r.Retry, log, func(ctx context.Context) (err error) {
 		keep := r.keep()
+		keep.Room = nats.room()
 		keep.Warn = daemon.Warn(log)
 		q, err = jetstream.Open(ctx, nats.Conn, keep)
 		return err
@@ -245,6 +293,8 @@ func (r *runCmd) maxPriority(g *guard) *job.Priority {
 // keep has only what was given by hand.
 func (r *runCmd) keep() jetstream.Config {
 	return jetstream.Config{
+		MaxDisk: int64(r.MaxDisk), JobsBytes: int64(r.JobsBytes), EventsBytes: int64(r.EventsBytes), DeadBytes: int64(r.DeadBytes),
+		OutputsBytes: int64(r.OutputsBytes), InputsBytes: int64(r.InputsBytes), MaxJob: int(r.MaxJob),
 		Replicas: r.Replicas, Compression: r.Compression, AckWait: r.AckWait, LaneCap: r.LaneCap, EventsAge: r.EventsAge,
 		DeadAge: r.DeadAge, FilesAge: r.FilesAge, PresenceTTL: r.PresenceTTL, Domain: r.Domain, APIPrefix: r.APIPrefix(),
 	}

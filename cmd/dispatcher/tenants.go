@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 
+	"github.com/comfyherd/comfyherd/internal/daemon"
 	"github.com/comfyherd/comfyherd/internal/job"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
@@ -59,20 +60,27 @@ func tellTenants(c *console, answer jetstream.TenantsAnswer) error {
 		c.say("no tenant has settings of its own: all have weight 1 and the caps that run was given")
 		return nil
 	}
-	rows := [][]string{{"TENANT", "WEIGHT", "MAX RUNNING", "MAX PRIORITY"}}
+	rows := [][]string{{"TENANT", "WEIGHT", "MAX RUNNING", "MAX PRIORITY", "MAX UNFINISHED", "MAX BYTES"}}
 	for _, name := range slices.Sorted(maps.Keys(answer.Tenants)) {
 		s := answer.Tenants[name]
-		most := "no cap"
-		if s.MaxRunning > 0 {
-			most = fmt.Sprint(s.MaxRunning)
+		bytes := "as usual"
+		if s.MaxBytes > 0 {
+			bytes = daemon.Size(s.MaxBytes).String()
 		}
 		highest := "as run says"
 		if s.MaxPriority != nil {
 			highest = fmt.Sprint(*s.MaxPriority)
 		}
-		rows = append(rows, []string{string(name), fmt.Sprint(s.Weight), most, highest})
+		rows = append(rows, []string{string(name), fmt.Sprint(s.Weight), capWord(s.MaxRunning), highest, capWord(s.MaxUnfinished), bytes})
 	}
 	return c.table(rows)
+}
+
+func capWord(most int) string {
+	if most > 0 {
+		return fmt.Sprint(most)
+	}
+	return "no cap"
 }
 
 type tenantsSetCmd struct {
@@ -81,7 +89,9 @@ type tenantsSetCmd struct {
 	Weight     *float64 `placeholder:"X" help:"Its share beside others; 1 is usual."`
 	MaxRunning *int     `placeholder:"N" help:"Jobs on all hosts together; 0 is no cap."`
 
-	MaxPriority *job.Priority `placeholder:"0-9" help:"What its jobs of a higher priority count as."`
+	MaxPriority   *job.Priority `placeholder:"0-9" help:"What its jobs of a higher priority count as."`
+	MaxUnfinished *int          `placeholder:"N" help:"Jobs that have not ended; those beyond are dead with reason over_quota. 0 is no cap."`
+	MaxBytes      *daemon.Size  `placeholder:"SIZE" help:"Bytes of jobs that have not ended, such as 200MiB; 0 is half of what COMFY_JOBS holds at most."`
 }
 
 // Help is shown after the flags.
@@ -89,7 +99,8 @@ func (*tenantsSetCmd) Help() string {
 	return `Examples:
   dispatcher tenants set acme --weight 2
   dispatcher tenants set acme --max-running 4
-  dispatcher tenants set acme --max-priority 7`
+  dispatcher tenants set acme --max-priority 7
+  dispatcher tenants set acme --max-unfinished 5000 --max-bytes 200MiB`
 }
 
 // Run writes.
@@ -97,8 +108,10 @@ func (t *tenantsSetCmd) Run(ctx context.Context, c *console) error {
 	switch {
 	case !job.Tenant(t.Tenant).Valid():
 		return fmt.Errorf("%q is no tenant name; use 1 to 64 of A-Z a-z 0-9 _ -", t.Tenant)
-	case t.Weight == nil && t.MaxRunning == nil && t.MaxPriority == nil:
-		return errors.New("tenants set has nothing to say; give --weight, --max-running or --max-priority")
+	case t.Weight == nil && t.MaxRunning == nil && t.MaxPriority == nil && t.MaxUnfinished == nil && t.MaxBytes == nil:
+		return errors.New("tenants set has nothing to say; give --weight, --max-running, --max-priority, --max-unfinished or --max-bytes")
+	case t.MaxUnfinished != nil && *t.MaxUnfinished < 0:
+		return fmt.Errorf("--max-unfinished %d is negative; give 0 for no cap", *t.MaxUnfinished)
 	case t.Weight != nil && *t.Weight <= 0:
 		return fmt.Errorf("--weight %g is no share; give a number above 0", *t.Weight)
 	case t.MaxRunning != nil && *t.MaxRunning < 0:
@@ -108,6 +121,7 @@ func (t *tenantsSetCmd) Run(ctx context.Context, c *console) error {
 	}
 	answer, err := t.tenants(ctx, c, jetstream.TenantsRequest{
 		Tenant: job.Tenant(t.Tenant), Weight: t.Weight, MaxRunning: t.MaxRunning, MaxPriority: t.MaxPriority,
+		MaxUnfinished: t.MaxUnfinished, MaxBytes: (*int64)(t.MaxBytes),
 	})
 	if err != nil {
 		return err

@@ -49,12 +49,15 @@ func (w *whyCmd) Run(ctx context.Context, c *console) error {
 	return tellWhy(c, &answer, now)
 }
 
-// why asks until all hosts are there. Who may ask for the whole fleet hears the hosts' own words; a tenant hears of its own
-// jobs only.
+// why asks until all hosts are there. Those who look after the fleet hear what ails a host; a tenant hears of its own jobs only.
 func (a *asker) why(ctx context.Context, tenant job.Tenant, request jetstream.WhyRequest) (all jetstream.WhyAnswer, now time.Time, err error) {
 	client := a.of(tenant)
 	ask, clock := client.Why, client.Now
-	if q, err := a.fleet(ctx); err == nil {
+	if !a.own {
+		q, err := a.queue(ctx)
+		if err != nil {
+			return all, now, err
+		}
 		request.Tenant, clock = tenant, q.Now
 		ask = func(ctx context.Context, r jetstream.WhyRequest) (page jetstream.WhyAnswer, err error) {
 			err = q.Call(ctx, "why", r, &page)

@@ -64,7 +64,7 @@ func BenchmarkJobs(b *testing.B) {
 			i := n.Add(1)
 			o := jetstream.Offer{
 				Message: job.Message{Tenant: "acme", Priority: 5, Sequence: i, Received: time.Now(), Body: []byte(saves)},
-				Job:     job.ID(fmt.Sprint(i)), Hash: hash, Attempt: 1, Lease: "$JS.ACK.COMFY_JOBS.dispatch_5.bench", AckWait: time.Minute,
+				Job:     job.ID(fmt.Sprint(i)), Hash: hash, Attempt: 1, Lease: "$JS.ACK.COMFY_JOBS.dispatch_5.1.1.1.1.0", AckWait: time.Minute,
 			}
 			for {
 				r, err := q.Offer(ctx, "gpu", &o)

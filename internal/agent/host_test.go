@@ -97,7 +97,7 @@ func TestTwoOffersOfOneAttemptAreOneRunWithTheNewerLease(t *testing.T) {
 	h.accepted(o)
 	await(h, h.fake.posted, "the POST")
 	again := o
-	again.Lease = o.Lease + ".newer"
+	again.Lease = jetstream.Lease(strings.Replace(string(o.Lease), ".dispatch_5.1.", ".dispatch_5.2.", 1))
 	again.Resume = true
 	h.accepted(again)
 	other := o

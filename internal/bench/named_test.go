@@ -85,7 +85,7 @@ func TestAFleetIsLeftAlone(t *testing.T) {
 			t.Fatal(err)
 		}
 		refused(t, bench.Config{NATSURL: server.URL(), Jobs: 10, Hosts: 1}, want)
-		if err := kv.Purge(t.Context(), "gpu-1"); err != nil {
+		if err := kv.Delete(t.Context(), "gpu-1"); err != nil {
 			t.Fatal(err)
 		}
 	}

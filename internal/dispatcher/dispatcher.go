@@ -91,9 +91,11 @@ type Dispatcher struct {
 	started time.Time
 	brain   *brain
 	history *jobHistory
+	quotas  *quotas
 	counter *counter
 	metrics *metrics
 	ids     turns
+	gate    gate       // what each tenant has under way
 	crew    *crew.Crew // runs the walks
 	files   *files
 
@@ -112,10 +114,13 @@ func newOn(q wire, cfg Config) (*Dispatcher, error) {
 	}
 	d := &Dispatcher{
 		q: q, cfg: cfg, log: cfg.Logger.With("dispatcher", cfg.Name), source: "comfyherd/dispatcher/" + cfg.Name,
-		started: q.Now(), files: newFiles(q, cfg.MaxInput), crew: crew.Muster(), metrics: newMetrics(cfg.Registerer), ids: turns{last: map[idKey]*turn{}},
+		started: q.Now(), files: newFiles(q, cfg.MaxInput), crew: crew.Muster(), metrics: newMetrics(cfg.Registerer),
+		ids: turns{last: map[idKey]*turn{}}, gate: newGate(),
 	}
 	d.brain, d.counter = newBrain(d), newCounter()
-	d.history = newJobHistory(q, cfg.HistoryRows, d.log)
+	d.history, d.quotas = newJobHistory(q, cfg.HistoryRows, d.log), newQuotas()
+	d.quotas.count, d.quotas.beside = d.history.held, d.crew.Go
+	d.quotas.usual = func() quota { return quota{bytes: q.JobsRoom() / 2} }
 	return d, nil
 }
 

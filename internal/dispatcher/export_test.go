@@ -55,6 +55,21 @@ func (d *Dispatcher) WhyOfTenant(ctx context.Context, r jetstream.WhyRequest) (j
 	return d.whyFor(ctx, r, ofTenant)
 }
 
+// Gate keeps tenants from standing before each other.
+type Gate struct{ gate }
+
+// NewGate has nothing under way.
+func NewGate() *Gate { return &Gate{newGate()} }
+
+// Enter lets a delivery pass, or says for how long it is put off.
+func (g *Gate) Enter(tenant job.Tenant, size int, now time.Time) time.Duration {
+	putOff, _ := g.enter(tenant, size, now)
+	return putOff
+}
+
+// Leave ends what has passed.
+func (g *Gate) Leave(tenant job.Tenant) { g.leave(tenant) }
+
 // Wire is what a dispatcher needs of NATS.
 type Wire = wire
 
@@ -66,6 +81,11 @@ type EventReader = eventReader
 
 // NewOn makes a dispatcher on another wire than NATS.
 func NewOn(w Wire, cfg Config) (*Dispatcher, error) { return newOn(w, cfg) }
+
+// FileCalls answers the calls on files of a queue, each of at most that many bytes.
+func FileCalls(q *jetstream.Queue, most int64) map[string]jetstream.TenantEndpoint {
+	return newFiles(q, most).endpoints()
+}
 
 // Mirror is a mirror of the settings of tenants.
 type Mirror struct {
@@ -84,7 +104,16 @@ func (m Mirror) Keys() []string {
 	return keys
 }
 
-// FileCalls answers the calls on files of a queue, each of at most that many bytes.
-func FileCalls(q *jetstream.Queue, most int64) map[string]jetstream.TenantEndpoint {
-	return newFiles(q, most).endpoints()
+// Turnstile lets calls ask one after the other.
+type Turnstile struct{ *turnstile }
+
+// NewTurnstile has let nobody pass.
+func NewTurnstile() Turnstile { return Turnstile{newTurnstile()} }
+
+// Pass asks when it is its turn, and says that the answer has taken some time.
+func (t Turnstile) Pass(ctx context.Context, took time.Duration, ask func()) error {
+	return t.pass(ctx, func() {
+		ask()
+		t.took(took)
+	})
 }

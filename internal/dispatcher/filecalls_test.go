@@ -306,7 +306,7 @@ func TestAPieceThatHasNoRoomIsToldAndMayBeRepeated(t *testing.T) {
 	}
 	room := func(bytes int64) {
 		t.Helper()
-		info.Config.MaxBytes = bytes
+		info.Config.MaxBytes, info.Config.Discard = bytes, nats.DiscardNew // or the oldest files would go
 		if _, err := js.UpdateStream(&info.Config); err != nil {
 			t.Fatal(err)
 		}
@@ -329,7 +329,16 @@ func TestAFileOfAnotherProgramIsGivenInOrder(t *testing.T) {
 	t.Parallel()
 	url, body := filesOn(t), noise(1_000_000)
 	c := fileCaller{dispatcher.FileCalls(openQueue(t, url), 1000), "acme"}
-	store, err := rawOn(t, url).ObjectStore(jetstream.OutputsStore)
+	js := rawOn(t, url)
+	former, err := js.StreamInfo("OBJ_COMFY_OUTPUTS")
+	if err != nil {
+		t.Fatal(err)
+	}
+	former.Config.AllowRollup = true // or other programs could store none
+	if _, err := js.UpdateStream(&former.Config); err != nil {
+		t.Fatal(err)
+	}
+	store, err := js.ObjectStore(jetstream.OutputsStore)
 	if err != nil {
 		t.Fatal(err)
 	}

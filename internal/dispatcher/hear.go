@@ -222,10 +222,12 @@ func (b *brain) hearTenant(c jetstream.Change) {
 	b.mirror(tenantSource, c, func(c jetstream.Change, _ time.Time) {
 		if s, ok := jetstream.TenantOf(c); ok {
 			b.tenants[c.Key] = true
+			b.d.quotas.put(job.Tenant(c.Key), s)
 			b.putTenant(route.Tenant(c.Key), &s)
 		}
 	}, func(c jetstream.Change, _ time.Time) {
 		delete(b.tenants, c.Key)
+		b.d.quotas.remove(job.Tenant(c.Key))
 		b.putTenant(route.Tenant(c.Key), &jetstream.TenantSettings{Weight: 1, MaxRunning: b.d.cfg.MaxRunning})
 	}, func() []string { return slices.Collect(maps.Keys(b.tenants)) })
 }

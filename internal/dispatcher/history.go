@@ -269,6 +269,16 @@ func (h *jobHistory) page(ctx context.Context, r jetstream.JobsRequest) (jetstre
 	return answer, nil
 }
 
+// held counts what a tenant has unfinished, up to the event with the sequence upTo.
+func (h *jobHistory) held(ctx context.Context, tenant job.Tenant) (held history.Held, upTo uint64, err error) {
+	if err := h.caughtUp(ctx); err != nil {
+		return history.Held{}, 0, err
+	}
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	return h.fold.Held(tenant), h.fold.Last().Sequence, nil
+}
+
 func checkJobs(r *jetstream.JobsRequest) error {
 	switch {
 	case r.Tenant != "" && !r.Tenant.Valid():

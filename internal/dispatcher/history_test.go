@@ -136,6 +136,7 @@ func TestAListOfJobsBeginsAnewWithAStreamThatWasMadeAgain(t *testing.T) {
 		s.queued("acme", "c")
 		s.want("after", listed(call[jetstream.JobsAnswer](s.memory, "jobs", nil)), "acme/c:queued")
 		s.queued("acme", "d", "e")
+		s.want("with all", listed(call[jetstream.JobsAnswer](s.memory, "jobs", nil)), "acme/e:queued acme/d:queued acme/c:queued")
 		s.mu.Lock()
 		s.events = s.events[:2] // its newest is lost, as when NATS comes back from a copy of its disk
 		s.mu.Unlock()

@@ -44,6 +44,14 @@ func (b *brain) putHost(h *hostView) {
 	b.fleet.PutHost(state)
 }
 
+// left is how much longer a presence stands: it may have been stored a while before it is heard.
+func left(c jetstream.Change, now time.Time, ttl time.Duration) time.Duration {
+	if c.Time.IsZero() {
+		return ttl
+	}
+	return min(max(ttl-now.Sub(c.Time), 0), ttl)
+}
+
 // newer reports whether s is a later word of the same host than old: the same agent process counts its states, and
 // another process is newer when it began to speak later.
 func newer(old, s *jetstream.HostState) bool {
@@ -64,7 +72,7 @@ func (b *brain) hearHost(c jetstream.Change) {
 		}
 		b.hearStateNow(&s, now)
 		h := b.hosts[s.Host]
-		h.until = time.Now().Add(b.d.q.PresenceTTL())
+		h.until = time.Now().Add(left(c, now, b.d.q.PresenceTTL()))
 	}, func(c jetstream.Change, now time.Time) { b.dropHost(c.Key, now) },
 		func() []string { return slices.Collect(maps.Keys(b.hosts)) })
 }

@@ -97,8 +97,12 @@ func (d *Dispatcher) requeueAll(ctx context.Context, r jetstream.RequeueRequest,
 	return answer, err
 }
 
-// meant leaves out what was never a job, and would be refused again, unless it was asked for.
+// meant leaves out what was never a job, and would be refused again, unless it was asked for. A letter without the
+// whole job cannot be run again: only who names its job is told so.
 func meant(r *jetstream.RequeueRequest, l *jetstream.DeadLetter) bool {
+	if l.Truncated() && r.Job == "" {
+		return false
+	}
 	return l.Job.Valid() && (l.Reason != failure.InvalidJob || r.Reason == failure.InvalidJob || r.Job != "")
 }
 
@@ -123,6 +127,9 @@ func (d *Dispatcher) requeue(ctx context.Context, l *jetstream.DeadLetter, again
 		}
 	}
 	receipt, err := d.q.Requeue(ctx, l, extra)
+	if errors.Is(err, jetstream.ErrTruncated) {
+		err = &jetstream.BadRequest{Message: err.Error()}
+	}
 	return receipt.Job, err
 }
 

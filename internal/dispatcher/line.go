@@ -26,6 +26,7 @@ type line struct {
 	peers atomic.Int64 // live dispatchers, this one included
 	slow  atomic.Bool  // jobs run for tinyRun or longer
 	holds atomic.Int64 // deliveries that the hand can hold, a free slot can take, or a kept one has
+	mixed atomic.Int64 // Unix nanoseconds when jobs of several tenants came last: nobody stands in line behind another then
 	stuck atomic.Bool  // the hand is full, and slots are free that no job in it can take
 
 	hand    [10]atomic.Int64 // jobs of each priority that wait in hand
@@ -53,7 +54,7 @@ func (b *brain) credit(stop context.Context, p int) int {
 // more are taken than find a slot or a place in hand, unless slots stay free for which somebody further back may wait.
 // What a higher priority finds in hand of lower ones does not keep it waiting.
 func (l *line) most(p int, now time.Time) int {
-	if !l.stands(p, now) {
+	if !l.stands(p, now) || now.UnixNano()-l.mixed.Load() < int64(mixedTime) {
 		return handMost
 	}
 	if l.stuck.Load() {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/comfyherd/comfyherd/internal/failure"
+	"github.com/comfyherd/comfyherd/internal/job"
 	"github.com/comfyherd/comfyherd/internal/route"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
@@ -119,7 +120,7 @@ func (b *brain) answered(o *owned, host string, asked time.Time, reply jetstream
 			b.hearStateNow(&reply.State, now)
 			b.releaseNow(host, o)
 			if reply.Answer == jetstream.Accepted {
-				b.promised(o, host, &reply, nil, now)
+				b.promised(o, host, nil, now)
 			}
 			if reply.Answer != jetstream.Accepted && reply.Answer != jetstream.Busy && reply.State.State == jetstream.Online {
 				b.suspend(host)
@@ -129,7 +130,7 @@ func (b *brain) answered(o *owned, host string, asked time.Time, reply jetstream
 			b.releaseNow(host, o)
 		default: // nobody knows whether it was accepted: the slot stays kept until the host must have spoken
 			if err != nil {
-				b.promised(o, host, &reply, err, now)
+				b.promised(o, host, err, now)
 			}
 			b.at(now.Add(b.d.q.PresenceTTL()/2), func(time.Time) { b.releaseNow(host, o) })
 		}
@@ -146,7 +147,7 @@ func (b *brain) keep(o *owned) {
 			b.d.giveBack(o.lease)
 			b.exit()
 			return
-		case len(b.hand) >= b.pace.hand(now):
+		case len(b.hand) >= b.pace.hand(now) && !b.makeRoom(o):
 			b.parkSoon(o)
 			b.exit()
 			return
@@ -160,6 +161,30 @@ func (b *brain) keep(o *owned) {
 		b.waiting.Put(handTicket(o))
 		b.dirty = true
 	})
+}
+
+// makeRoom parks the newest job of the tenant that has the most in a full hand, for the job of one that has fewer, and
+// reports whether it did.
+func (b *brain) makeRoom(o *owned) bool {
+	counts := map[job.Tenant]int{}
+	most := o.job.Tenant
+	for _, x := range b.hand {
+		if counts[x.job.Tenant]++; counts[x.job.Tenant] > counts[most] {
+			most = x.job.Tenant
+		}
+	}
+	if counts[most] <= counts[o.job.Tenant]+1 {
+		return false
+	}
+	var newest *owned
+	for _, x := range b.hand {
+		if x.job.Tenant == most && (newest == nil || x.job.Sequence > newest.job.Sequence) {
+			newest = x
+		}
+	}
+	b.letGo(newest.job.Sequence)
+	b.parkSoon(newest)
+	return true
 }
 
 func (b *brain) parkSoon(o *owned) {

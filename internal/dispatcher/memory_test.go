@@ -147,7 +147,8 @@ func (m *memory) ClockOff() time.Duration    { return m.off }
 func (m *memory) AckWait() time.Duration     { return ackWait }
 func (m *memory) PresenceTTL() time.Duration { return presenceTTL }
 func (m *memory) EventsAge() time.Duration   { return eventsAge }
-func (m *memory) MaxBody() int               { return 1 << 20 }
+func (m *memory) TooLarge(int) string        { return "" }
+func (m *memory) JobsRoom() int64            { return 0 }
 func (m *memory) AnswerBytes() int           { return 8 << 10 }
 
 func (m *memory) Connected() bool {
@@ -175,13 +176,16 @@ func (m *memory) remove(sequence uint64) {
 	delete(m.jobs, sequence)
 }
 
-// leasePrefix is how JetStream begins a lease.
-const leasePrefix = "$JS.ACK.COMFY_JOBS.dispatch_5."
+// leaseOf is the lease of a job's nth delivery, in JetStream's form.
+func leaseOf(sequence, n int) jetstream.Lease {
+	return jetstream.Lease(fmt.Sprintf("$JS.ACK.COMFY_JOBS.dispatch_5.%d.%d.1.1.0", n, sequence))
+}
 
 // byLease finds a job. mu is held.
 func (m *memory) byLease(lease jetstream.Lease) *stored {
 	var sequence uint64
-	if _, err := fmt.Sscanf(string(lease), leasePrefix+"%d#", &sequence); err == nil && m.jobs[sequence] != nil && m.jobs[sequence].lease == lease {
+	var n int
+	if _, err := fmt.Sscanf(string(lease), "$JS.ACK.COMFY_JOBS.dispatch_5.%d.%d.", &n, &sequence); err == nil && m.jobs[sequence] != nil && m.jobs[sequence].lease == lease {
 		return m.jobs[sequence]
 	}
 	return &stored{} // acked already
@@ -331,7 +335,7 @@ func (m *memory) deliver(p job.Priority) (d jetstream.Delivery, found bool, chan
 			continue
 		}
 		s.count++
-		s.lease, s.until = jetstream.Lease(fmt.Sprintf(leasePrefix+"%d#%d", sequence, s.count)), time.Now().Add(ackWait)
+		s.lease, s.until = leaseOf(int(sequence), s.count), time.Now().Add(ackWait)
 		m.effects, m.times = append(m.effects, fmt.Sprintf("deliver %s", s.lease)), append(m.times, time.Now())
 		return jetstream.Delivery{Message: s.message, Lease: s.lease}, true, m.stirred, 0
 	}

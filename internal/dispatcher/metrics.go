@@ -10,6 +10,7 @@ type metrics struct {
 	received prometheus.Counter
 	parked   prometheus.Counter
 	rested   prometheus.Counter
+	putOff   prometheus.Counter
 	claims   *prometheus.CounterVec
 	offers   *prometheus.CounterVec
 	accepted prometheus.Counter // of offers
@@ -33,6 +34,9 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		rested: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "comfyherd_jobs_rested_total", Help: "Jobs left to rest without a ticket, since their tenant had as many as it may.",
 		}),
+		putOff: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "comfyherd_deliveries_put_off_total", Help: "Deliveries put off for some time, since many of their tenant's were under way.",
+		}),
 		claims: counterVec("comfyherd_claims_total", "Claims of tickets by result.", "result"),
 		offers: counterVec("comfyherd_offers_total", "Offers to agents by answer.", "answer"),
 		failed: counterVec("comfyherd_attempts_failed_total", "Failed attempts settled here, by kind.", "kind"),
@@ -48,7 +52,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 	}
 	m.accepted = m.offers.WithLabelValues(string(jetstream.Accepted))
 	if r != nil {
-		r.MustRegister(m.received, m.parked, m.rested, m.claims, m.offers, m.failed, m.ended, m.waiting, m.hosts, m.blocks, m.clock)
+		r.MustRegister(m.received, m.parked, m.rested, m.putOff, m.claims, m.offers, m.failed, m.ended, m.waiting, m.hosts, m.blocks, m.clock)
 	}
 	return m
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -67,10 +66,17 @@ type promises struct {
 	open    map[idKey]promise
 	records map[string]*record // by host
 	looking int
+
+	early map[idKey]string // jobs whose end was told before their answer was heard, and by which host
+	ring  [earlyMost]idKey // the same in the order in which they came
+	next  int
 }
 
+// earlyMost is how many ends are remembered: the answer to an offer is some milliseconds late at most.
+const earlyMost = 512
+
 func newPromises() promises {
-	return promises{open: map[idKey]promise{}, records: map[string]*record{}}
+	return promises{open: map[idKey]promise{}, records: map[string]*record{}, early: map[idKey]string{}}
 }
 
 // make notes that a job was offered to a host which has accepted it, or has not answered.
@@ -84,10 +90,18 @@ func (p *promises) make(o *owned, host string, answered bool, due time.Time) {
 
 // ended takes a host's word that a job is over, unless something is held against it.
 func (p *promises) ended(host string, e *jetstream.EndedJob) {
-	key := idKey{e.Tenant, e.Job}
-	if p.records[host] == nil && p.open[key].host == host {
-		delete(p.open, key)
+	if p.records[host] != nil {
+		return
 	}
+	key := idKey{e.Tenant, e.Job}
+	if p.open[key].host == host {
+		delete(p.open, key)
+		return
+	}
+	delete(p.early, p.ring[p.next])
+	key.id = job.ID(strings.Clone(string(key.id))) // without the message that it came in
+	p.ring[p.next], p.early[key] = key, host
+	p.next = (p.next + 1) % earlyMost
 }
 
 // kept forgets what is held against a host that takes jobs and has begun one.
@@ -114,14 +128,15 @@ func (p *promises) restingIn(s *route.HostState, now time.Time) {
 
 // promised is told of an offer that was accepted, or not answered. Of a job whose end its host has told already nothing
 // is noted, since the answer and the end come by different ways.
-func (b *brain) promised(o *owned, host string, reply *jetstream.Reply, err error, now time.Time) {
+func (b *brain) promised(o *owned, host string, err error, now time.Time) {
 	due := now.Add(b.toBegin())
 	if err != nil {
 		b.promises.make(o, host, false, due.Add(b.toBegin())) // by then its lease has run out, and it was delivered again
 		return
 	}
-	h := b.hosts[host]
-	if b.promises.records[host] == nil && h != nil && h.state.Instance == reply.State.Instance && h.state.Serial > reply.State.Serial && !h.runs(o) {
+	key := idKey{o.job.Tenant, o.job.ID}
+	if b.promises.records[host] == nil && b.promises.early[key] == host {
+		delete(b.promises.early, key)
 		return
 	}
 	b.promises.make(o, host, true, due)
@@ -129,10 +144,6 @@ func (b *brain) promised(o *owned, host string, reply *jetstream.Reply, err erro
 
 // toBegin is how long an agent has to begin a job.
 func (b *brain) toBegin() time.Duration { return max(b.d.q.AckWait(), promiseLeast) }
-
-func (h *hostView) runs(o *owned) bool {
-	return slices.ContainsFunc(h.state.Running, func(r jetstream.RunningJob) bool { return r.Job == o.job.ID && r.Tenant == o.job.Tenant })
-}
 
 // lookAtPromises reads the chains of the jobs whose time to begin is over.
 func (b *brain) lookAtPromises(now time.Time) {

@@ -55,6 +55,9 @@ func (d *Dispatcher) accept(ctx, stop context.Context, delivery jetstream.Delive
 		return
 	}
 	d.brain.line.pending[delivery.Priority].Store(int64(delivery.Pending))
+	if !d.pass(&delivery) {
+		return
+	}
 	d.brain.enter()
 	j, err := d.read(delivery.Message)
 	if err != nil {
@@ -79,12 +82,14 @@ func (d *Dispatcher) accept(ctx, stop context.Context, delivery jetstream.Delive
 		case <-o.turn.before:
 			d.firstWalk(ctx, o, d.brain.place(o))
 		case <-ctx.Done():
+			d.gate.leave(o.job.Tenant)
 		}
 	})
 }
 
 func (d *Dispatcher) firstWalk(ctx context.Context, o *owned, s spot) {
 	defer d.brain.exit()
+	defer d.gate.leave(o.job.Tenant)
 	defer d.ids.leave(o)
 	d.receive(ctx, o, s)
 }
@@ -92,12 +97,16 @@ func (d *Dispatcher) firstWalk(ctx context.Context, o *owned, s spot) {
 func (d *Dispatcher) refuseSoon(ctx context.Context, delivery jetstream.Delivery, invalid error) {
 	d.crew.Go(func() {
 		defer d.brain.exit()
+		defer d.gate.leave(job.Tenant(delivery.Tenant))
 		d.refuse(ctx, delivery, invalid)
 	})
 }
 
-func (d *Dispatcher) giveBack(lease jetstream.Lease) {
-	if err := d.q.Park(lease, 0); err != nil {
+func (d *Dispatcher) giveBack(lease jetstream.Lease) { d.putOff(lease, 0) }
+
+// putOff has a delivery come again later. One that is lost comes after AckWait.
+func (d *Dispatcher) putOff(lease jetstream.Lease, rest time.Duration) {
+	if err := d.q.Park(lease, rest); err != nil {
 		d.log.Debug("give a job back", "error", err)
 	}
 }

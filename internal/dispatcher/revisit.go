@@ -16,6 +16,10 @@ import (
 // delivery counts say nothing.
 func (d *Dispatcher) revisit(ctx context.Context, o *owned) {
 	link, found, err := d.q.Last(ctx, o.job.Tenant, o.job.ID)
+	if err == nil && !found && link.ChainSequence != 0 { // nothing is stored there but what is no event of the job
+		d.queue(ctx, o, d.brain.place(o), link.ChainSequence)
+		return
+	}
 	if err != nil || !found {
 		d.leave(ctx, o, fmt.Errorf("read chain: %w", errors.Join(err, errEmptyChain)))
 		return

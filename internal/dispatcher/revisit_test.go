@@ -18,15 +18,15 @@ func TestATicketHasTheLeaseOfTheNewestDelivery(t *testing.T) {
 		s.dispatcher(dispatcher.Config{Park: time.Minute})
 		s.submit("x")
 		s.pass(2 * time.Minute)
-		s.want("deliveries", s.done("deliver"), []string{"deliver " + leasePrefix + "1#1", "deliver " + leasePrefix + "1#2"})
-		s.want("lease", s.tickets()[0].Lease, leasePrefix+"1#2")
+		s.want("deliveries", s.done("deliver"), []string{"deliver " + string(leaseOf(1, 1)), "deliver " + string(leaseOf(1, 2))})
+		s.want("lease", s.tickets()[0].Lease, leaseOf(1, 2))
 		var offered jetstream.Lease
 		s.host("a", func(o *jetstream.Offer) (jetstream.Reply, error) {
 			offered = o.Lease
 			return s.accepts("a")(o)
 		})
 		s.pass(time.Second)
-		s.want("offered lease", offered, leasePrefix+"1#2")
+		s.want("offered lease", offered, leaseOf(1, 2))
 	})
 }
 
@@ -35,7 +35,7 @@ func TestAJobThatWasJustClaimedIsLeftToItsClaimant(t *testing.T) {
 	inBubble(t, func(s *scene) {
 		s.submit("x")
 		s.goOn("x", job.Queued, func(e *job.Event) { e.Sequence = 1 })
-		ticket := jetstream.Ticket{Priority: job.Usual, Tenant: "acme", Hash: hashOf(t, 1), Sequence: 1, Job: "x", Lease: leasePrefix + "1#0", Attempt: 1}
+		ticket := jetstream.Ticket{Priority: job.Usual, Tenant: "acme", Hash: hashOf(t, 1), Sequence: 1, Job: "x", Lease: leaseOf(1, 0), Attempt: 1}
 		revision, err := s.PutTicket(context.Background(), &ticket)
 		if won, claimErr := s.Claim(context.Background(), ticket.Key(), revision); !won || err != nil || claimErr != nil {
 			t.Fatalf("claim: %v, %v, %v", won, err, claimErr)
@@ -117,7 +117,7 @@ func TestAFailureOfAnEndedJobAcksItsDelivery(t *testing.T) {
 		s.goOn("x", job.Started, func(e *job.Event) { e.Host, e.Attempt = "a", 1 })
 		s.goOn("x", job.Failed, func(e *job.Event) { e.Host, e.Attempt, e.Kind = "a", 1, failure.InvalidWorkflow })
 		s.mu.Lock()
-		s.events[len(s.events)-1].Lease = leasePrefix + "1#1"
+		s.events[len(s.events)-1].Lease = leaseOf(1, 1)
 		s.mu.Unlock()
 		s.goOn("x", job.Dead)
 		s.dispatcher(dispatcher.Config{})

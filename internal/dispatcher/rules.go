@@ -138,7 +138,7 @@ func (d *Dispatcher) setAffinity(ctx context.Context, r jetstream.AffinityReques
 func notHostLike(s string) bool { return !job.ValidHost(s) && !job.ValidLabel(s) }
 
 func (d *Dispatcher) apiTenants(ctx context.Context, r jetstream.TenantsRequest) (jetstream.TenantsAnswer, error) {
-	if r.Weight != nil || r.MaxRunning != nil || r.MaxPriority != nil {
+	if r.Sets() {
 		return d.setTenant(ctx, r)
 	}
 	p, err := d.page(r.Limit)
@@ -152,7 +152,7 @@ func (d *Dispatcher) apiTenants(ctx context.Context, r jetstream.TenantsRequest)
 func (d *Dispatcher) setTenant(ctx context.Context, r jetstream.TenantsRequest) (jetstream.TenantsAnswer, error) {
 	by := operatorBy(r.By)
 	r.By = ""
-	wrong := &jetstream.BadRequest{Message: `give {"tenant":"…","weight":above 0,"max_running":0 or more (0 = no cap),"max_priority":0 to 9}`}
+	wrong := &jetstream.BadRequest{Message: `give {"tenant":"…","weight":above 0,"max_running":0 or more (0 = no cap),"max_priority":0 to 9,"max_unfinished":0 or more (0 = no cap),"max_bytes":0 or more (0 = half of what COMFY_JOBS holds)}`}
 	if !r.Tenant.Valid() {
 		return jetstream.TenantsAnswer{}, wrong
 	}
@@ -171,7 +171,13 @@ func (d *Dispatcher) setTenant(ctx context.Context, r jetstream.TenantsRequest) 
 	if r.MaxPriority != nil {
 		s.MaxPriority = r.MaxPriority
 	}
-	if s.Weight <= 0 || s.Weight > 1e6 || s.MaxRunning < 0 || s.MaxPriority != nil && !s.MaxPriority.Valid() {
+	if r.MaxUnfinished != nil {
+		s.MaxUnfinished = *r.MaxUnfinished
+	}
+	if r.MaxBytes != nil {
+		s.MaxBytes = *r.MaxBytes
+	}
+	if s.Weight <= 0 || s.Weight > 1e6 || s.MaxRunning < 0 || s.MaxPriority != nil && !s.MaxPriority.Valid() || s.MaxUnfinished < 0 || s.MaxBytes < 0 {
 		return jetstream.TenantsAnswer{}, wrong
 	}
 	err = d.q.SetTenant(ctx, r.Tenant, s)

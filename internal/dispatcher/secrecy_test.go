@@ -16,13 +16,14 @@ import (
 // follow continues a tenant's chain as an agent does.
 func (s *scene) follow(tenant job.Tenant, id job.ID, kind job.EventKind, edit func(*job.Event)) {
 	s.t.Helper()
-	last, _, err := s.Last(context.Background(), tenant, id)
-	if err != nil {
-		s.t.Fatal(err)
+	chain, err := s.Chain(context.Background(), tenant, id)
+	if err != nil || len(chain) == 0 {
+		s.t.Fatalf("chain of %s: %v, %v", id, chain, err)
 	}
+	last := chain[len(chain)-1]
 	e := job.Event{EventKind: kind, Job: id, Tenant: tenant, Priority: job.Usual, Time: s.Now(), Hash: last.Hash, Attempt: 1}
 	edit(&e)
-	if _, err := s.Append(context.Background(), &e, last.ChainSequence, "", jetstream.Lease("of "+id)); err != nil {
+	if _, err := s.Append(context.Background(), &e, last.ChainSequence, "", leaseOf(int(chain[0].Sequence), 1)); err != nil {
 		s.t.Fatal(err)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"slices"
 	"time"
@@ -31,7 +32,7 @@ func (d *Dispatcher) settle(ctx context.Context, failed jetstream.Link) error {
 	if at < 0 || at != len(chain)-1 {
 		return d.settled(ctx, chain, failed)
 	}
-	if failed.Lease == "" || sequenceIn(chain) == 0 {
+	if sequence := sequenceIn(chain); sequence == 0 || !failed.Lease.Of(sequence) { // also the lease of another job
 		d.log.Warn("a failed event without a lease or a job is left alone", "tenant", failed.Tenant, "job", failed.Job)
 		return nil // written by somebody else; a real job is delivered again when its lease has run out
 	}
@@ -98,7 +99,7 @@ func refusalsOf(attempts []failure.Attempt) map[string]string {
 // settled is a failed event that something else has followed: usually it was settled before. An ended job whose
 // delivery still stands is acked.
 func (d *Dispatcher) settled(ctx context.Context, chain []jetstream.Link, failed jetstream.Link) error {
-	if n := len(chain); n > 0 && chain[n-1].EventKind.Terminal() && failed.Lease != "" {
+	if n := len(chain); n > 0 && chain[n-1].EventKind.Terminal() && failed.Lease.Of(sequenceIn(chain)) {
 		d.finishStored(ctx, sequenceIn(chain), failed.Lease)
 	}
 	return nil
@@ -219,7 +220,11 @@ func (d *Dispatcher) end(ctx context.Context, o *owned, why ending) error {
 	}
 	d.finish(ctx, &o.message, o.lease)
 	d.metrics.ended.WithLabelValues(string(job.Dead), string(why.reason)).Inc()
-	d.log.Warn("a job is dead", "tenant", o.job.Tenant, "job", o.job.ID, "reason", why.reason, "why", e.Message, "hash", e.Hash.Short())
+	level := slog.LevelWarn
+	if why.reason == failure.OverQuota { // somebody's flood
+		level = slog.LevelInfo
+	}
+	d.log.Log(ctx, level, "a job is dead", "tenant", o.job.Tenant, "job", o.job.ID, "reason", why.reason, "why", e.Message, "hash", e.Hash.Short())
 	return nil
 }
 

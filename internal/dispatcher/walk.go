@@ -3,7 +3,6 @@ package dispatcher
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/comfyherd/comfyherd/internal/failure"
@@ -42,11 +41,21 @@ type owned struct {
 //  2. the agent has accepted: nothing is left to do here
 //  3. the ticket is put: the lease runs out, the next delivery finds the ticket and parks again
 //  4. the delivery is parked: the job waits for its claim
-func (d *Dispatcher) receive(ctx context.Context, o *owned, s spot) {
+func (d *Dispatcher) receive(ctx context.Context, o *owned, s spot) { d.queue(ctx, o, s, 0) }
+
+// queue begins a job's chain behind what somebody else may have stored there.
+func (d *Dispatcher) queue(ctx context.Context, o *owned, s spot, last uint64) {
+	stored, over := d.quotas.admit(ctx, o.job.Tenant, len(o.message.Body))
+	if over != "" {
+		d.brain.release(o, s.host)
+		d.overQuota(ctx, o, over)
+		return
+	}
 	e := o.job.NewEvent(job.Queued, d.clock())
-	e.Sequence, e.Position = o.job.Sequence, s.position
+	e.Sequence, e.Position, e.Bytes = o.job.Sequence, s.position, int64(len(o.message.Body))
 	var err error
-	o.last, err = d.q.Append(ctx, &e, 0, d.source, "")
+	o.last, err = d.q.Append(ctx, &e, last, d.source, "")
+	stored(o.last)
 	switch {
 	case errors.Is(err, jetstream.ErrOvertaken):
 		d.brain.release(o, s.host)
@@ -60,11 +69,23 @@ func (d *Dispatcher) receive(ctx context.Context, o *owned, s spot) {
 	}
 }
 
-// read parses a job, and refuses one that would not fit into an offer.
+// overQuota ends a job of which its tenant has too many, unless it was taken in before.
+func (d *Dispatcher) overQuota(ctx context.Context, o *owned, why string) {
+	_, found, err := d.q.Last(ctx, o.job.Tenant, o.job.ID)
+	switch {
+	case err != nil:
+		d.leave(ctx, o, err)
+	case found:
+		d.revisit(ctx, o)
+	default:
+		d.expire(ctx, o, ending{reason: failure.OverQuota, message: why})
+	}
+}
+
+// read parses a job, and refuses one that is larger than jobs may be.
 func (d *Dispatcher) read(m job.Message) (*job.Job, error) {
-	if limit := d.q.MaxBody(); len(m.Body) > limit {
-		return nil, fmt.Errorf("the job has %d bytes, of which at most %d fit into a NATS message beside the headers of an offer: "+
-			"put files into the object store %s and name them in \"inputs\", or raise max_payload", len(m.Body), limit, jetstream.InputsStore)
+	if why := d.q.TooLarge(len(m.Body)); why != "" {
+		return nil, errors.New(why)
 	}
 	return job.Parse(m)
 }

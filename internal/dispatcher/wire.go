@@ -36,7 +36,8 @@ type jobsWire interface {
 	Park(lease jetstream.Lease, rest time.Duration) error
 	FinishSoon(lease jetstream.Lease) error
 	Erase(ctx context.Context, sequence uint64) error
-	MaxBody() int
+	TooLarge(body int) string
+	JobsRoom() int64
 	AckWait() time.Duration
 }
 

@@ -58,6 +58,8 @@ type Config struct {
 	SyncAlways bool
 	// MaxPayload is the largest message in bytes; 0 is 8 MiB.
 	MaxPayload int32
+	// MaxStore is how many bytes JetStream may store; 0 is three quarters of the disk that is free or holds its data.
+	MaxStore int64
 	// Access closes the server: only those whose accounts it knows may connect. Nil lets everybody in who knows Token.
 	Access *Access
 	// Token is what clients must say to connect; empty asks for none. It has no meaning with Access.
@@ -108,17 +110,18 @@ func start(cfg Config, r route) (*Server, error) {
 
 func options(cfg Config, r route) (*server.Options, error) {
 	opts := &server.Options{
-		ServerName:   cfg.Name,
-		Host:         cfg.Host,
-		Port:         cfg.Port,
-		JetStream:    true,
-		StoreDir:     cfg.StoreDir,
-		SyncInterval: cfg.SyncInterval,
-		SyncAlways:   cfg.SyncAlways,
-		MaxPayload:   cfg.MaxPayload,
-		PingInterval: pingInterval,
-		MaxPingsOut:  2,
-		NoSigs:       true, // signals are the process's business, not the server's
+		ServerName:        cfg.Name,
+		Host:              cfg.Host,
+		Port:              cfg.Port,
+		JetStream:         true,
+		StoreDir:          cfg.StoreDir,
+		SyncInterval:      cfg.SyncInterval,
+		SyncAlways:        cfg.SyncAlways,
+		MaxPayload:        cfg.MaxPayload,
+		JetStreamMaxStore: cfg.MaxStore,
+		PingInterval:      pingInterval,
+		MaxPingsOut:       2,
+		NoSigs:            true, // signals are the process's business, not the server's
 	}
 	if opts.Host == "" {
 		opts.Host = DefaultHost
@@ -186,6 +189,15 @@ func portFree(host string, port int) error {
 
 // URL is the address for clients, as in nats://127.0.0.1:4222.
 func (s *Server) URL() string { return s.url }
+
+// MaxStore is how many bytes JetStream may store.
+func (s *Server) MaxStore() int64 {
+	cfg := s.nats.JetStreamConfig()
+	if cfg == nil { // it is closed
+		return 0
+	}
+	return cfg.MaxStore
+}
 
 // ConnectOptions lets nats.Connect reach the server through a pipe in memory, without
 // a socket; the URL given beside them is ignored. Such a connection ends with the server.

@@ -16,6 +16,7 @@ const (
 	NoCapableHost     Reason = "no_capable_host"
 	TakesHostsDown    Reason = "takes_hosts_down"
 	Expired           Reason = "expired"
+	OverQuota         Reason = "over_quota"
 )
 
 const (

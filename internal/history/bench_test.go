@@ -54,7 +54,7 @@ func perRow(rows, workflows int) (float64, *history.Fold) {
 }
 
 func TestARowCostsNoMoreThanWhatWasPlannedForIt(t *testing.T) { //nolint:paralleltest // it measures the heap of the process
-	const rows = 100_000
+	const rows = 20_000
 	for _, c := range []struct {
 		workflows int
 		most      float64

@@ -63,7 +63,8 @@ type row struct {
 	kind            uint32
 	reason          uint32
 	attempt         uint32
-	state           uint8 // place in states
+	bytes           uint32 // of an unfinished job, as published
+	state           uint8  // place in states
 	priority        uint8
 	taken           bool
 	requeued        bool // requeues has its job
@@ -96,6 +97,7 @@ type Fold struct {
 type tenant struct {
 	order  order
 	counts Counts
+	bytes  int64 // of its unfinished jobs
 	rows   int
 }
 
@@ -154,6 +156,7 @@ func (f *Fold) Add(e *Event) {
 	t := f.tenants[r.tenant]
 	t.counts[r.state]--
 	t.counts[state]++
+	f.weigh(at, state, e.Brief.Bytes)
 	r.state, r.last, r.lastAt = state, e.Sequence, e.Time.UnixNano()
 	f.tell(at, e)
 	f.moved(at)
@@ -315,6 +318,7 @@ func (f *Fold) drop(at uint32) {
 	f.unlink(at)
 	t := f.tenants[r.tenant]
 	t.counts[r.state]--
+	t.bytes -= int64(r.bytes)
 	t.rows--
 	f.rows[at].taken = false
 	switch {

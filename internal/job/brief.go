@@ -17,6 +17,7 @@ type Brief struct {
 	RequeueOf ID
 	Reason    string       // of waiting and dead
 	Kind      failure.Kind // of failed and dead
+	Bytes     int64        // of queued
 }
 
 // ReadBrief reads those fields out of an event's body, without reflection and without a look into the others: every
@@ -33,6 +34,7 @@ func ReadBrief(kind EventKind, body []byte) (Brief, bool) {
 	}
 	return Brief{
 		Priority: e.Priority, Hash: e.Hash, Host: e.Host, Attempt: e.Attempt, RequeueOf: e.RequeueOf, Reason: e.Reason, Kind: e.Kind,
+		Bytes: e.Bytes,
 	}, true
 }
 
@@ -92,6 +94,10 @@ func (b *Brief) take(name string, value []byte) bool {
 	case "kind":
 		b.Kind = failure.Kind(plainValue(value))
 		return b.Kind != ""
+	case "bytes":
+		n, ok := smallNumber(value)
+		b.Bytes = int64(n)
+		return ok
 	case "job", "tenant", "time", "metadata", "sequence", "position", "until", "hosts", "prompt_id", "message", "node", "class_type",
 		"exception_type", "counted", "size", "cause", "progress", "node_ran", "proven", "not_before", "avoided_hosts", "avoid_until",
 		"outputs", "cached_nodes", "outputs_reused", "outputs_missing", "seeds", "queued_for", "ran_for", "node_times", "attempts", "by":

@@ -32,6 +32,9 @@ func TestABriefHasWhatTheEventSays(t *testing.T) {
 		"Escapes":             {`{"host":"gp\u0075"}`, job.Brief{Host: "gpu"}, true},
 		"OfALaterVersion":     {`{"priority":4,"mood":{"host":"x"},"host":"h"}`, job.Brief{Priority: 4, Host: "h"}, true},
 		"AnEmptyHost":         {`{"priority":4,"host":""}`, job.Brief{Priority: 4}, true},
+		"Bytes":               {`{"priority":4,"bytes":1048576}`, job.Brief{Priority: 4, Bytes: 1048576}, true},
+		"ManyBytes":           {`{"priority":4,"bytes":12345678901}`, job.Brief{Priority: 4, Bytes: 12345678901}, true},
+		"NegativeBytes":       {`{"priority":4,"bytes":-1}`, job.Brief{}, false},
 		"Empty":               {`{}`, job.Brief{}, true},
 		"PriorityOutOfRange":  {`{"priority":10}`, job.Brief{}, false},
 		"HostThatCannotBe":    {`{"host":"a b"}`, job.Brief{}, false},
@@ -47,7 +50,7 @@ func TestABriefHasWhatTheEventSays(t *testing.T) {
 }
 
 func briefOf(e *job.Event) job.Brief {
-	return job.Brief{Priority: e.Priority, Hash: e.Hash, Host: e.Host, Attempt: e.Attempt, RequeueOf: e.RequeueOf, Reason: e.Reason, Kind: e.Kind}
+	return job.Brief{Priority: e.Priority, Hash: e.Hash, Host: e.Host, Attempt: e.Attempt, RequeueOf: e.RequeueOf, Reason: e.Reason, Kind: e.Kind, Bytes: e.Bytes}
 }
 
 // FuzzReadBrief: of an event that can be read, the brief says the same.

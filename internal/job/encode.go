@@ -28,7 +28,7 @@ func (e *Event) Encode() ([]byte, error) {
 
 // plain reports whether only fields are set that appendPlain writes.
 func (e *Event) plain() bool {
-	return len(e.Metadata) == 0 && e.Until == nil && e.NotBefore == nil && e.AvoidUntil == nil && e.Counted == nil && e.Size == 0 && e.Attempt >= 0 && e.Position >= 0 &&
+	return len(e.Metadata) == 0 && e.Until == nil && e.NotBefore == nil && e.AvoidUntil == nil && e.Counted == nil && e.Size == 0 && e.Attempt >= 0 && e.Position >= 0 && e.Bytes >= 0 &&
 		e.Reason == "" && e.Kind == "" && e.Message == "" && e.Node == "" && e.Class == "" && e.Exception == "" && e.By == "" &&
 		e.Cause == "" && e.Progress == 0 && e.NodeRan == 0 && !e.Proven && !e.OutputsMissing &&
 		len(e.Hosts)+len(e.AvoidedHosts)+len(e.Outputs)+len(e.CachedNodes)+len(e.Seeds)+len(e.NodeTimes)+len(e.Attempts) == 0 &&
@@ -46,6 +46,7 @@ func (e *Event) appendPlain(b []byte) []byte {
 	b = appendField(b, `,"requeue_of":`, string(e.RequeueOf))
 	b = appendNumber(b, `,"sequence":`, e.Sequence)
 	b = appendNumber(b, `,"position":`, uint64(e.Position))
+	b = appendNumber(b, `,"bytes":`, uint64(e.Bytes))
 	b = appendField(b, `,"prompt_id":`, e.PromptID)
 	if e.OutputsReused {
 		b = append(b, `,"outputs_reused":true`...)

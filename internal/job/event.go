@@ -48,6 +48,7 @@ type Event struct {
 	// queued
 	Sequence uint64 `json:"sequence,omitempty"`
 	Position int    `json:"position,omitempty"`
+	Bytes    int64  `json:"bytes,omitempty"` // of the job as published; of queued
 
 	// waiting: Reason is a route.HoldReason; dead: Reason is a failure.Reason
 	Reason string            `json:"reason,omitempty"`
@@ -156,6 +157,8 @@ func (e *Event) check() error {
 		return fmt.Errorf("requeue_of %.80q is no job id", e.RequeueOf)
 	case e.Attempt < 0 || e.Attempt > maxCount:
 		return fmt.Errorf("attempt %d is out of range", e.Attempt)
+	case e.Bytes < 0:
+		return fmt.Errorf("bytes %d are out of range", e.Bytes)
 	case e.Position < 0 || e.Position > maxPlaces:
 		return fmt.Errorf("position %d is out of range", e.Position)
 	case e.Size < 0:

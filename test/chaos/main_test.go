@@ -40,7 +40,8 @@ func TestMain(m *testing.M) {
 	}
 	// nats.go 1.55 leaves its goroutine behind when the request for a file of the object store is not answered in time.
 	abandoned := goleak.IgnoreAnyFunction("github.com/nats-io/nats.go/jetstream.(*obs).Get.func2")
-	goleak.VerifyTestMain(m, abandoned, goleak.Cleanup(func(code int) {
+	asking := goleak.IgnoreAnyFunction("github.com/nats-io/nats-server/v2/server.(*stream).trySetupSourceConsumer.func3") // as in test/integration
+	goleak.VerifyTestMain(m, abandoned, asking, goleak.Cleanup(func(code int) {
 		_ = os.RemoveAll(dir)
 		os.Exit(code)
 	}))

@@ -179,7 +179,7 @@ func consumers(t *testing.T, nc *nats.Conn, stream string) []string {
 	ask(t, nc, "$JS.API.CONSUMER.LIST."+stream, "", &list)
 	var names []string
 	for _, c := range list.Consumers {
-		if c.Config.Durable != "" {
+		if c.Config.Durable != "" && !strings.HasPrefix(c.Config.Durable, "JS_SRC_") { // NATS' own
 			names = append(names, c.Config.Durable)
 		}
 	}

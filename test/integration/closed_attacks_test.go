@@ -244,34 +244,6 @@ func TestNoOutsiderMakesConsumers(t *testing.T) {
 	}
 }
 
-// Row 8: the window for duplicates of COMFY_JOBS is common to all tenants, so the contract has Comfy-Job-Id.
-func TestAFloodOfForeignIDsSwallowsNoJobThatHasItsOwn(t *testing.T) {
-	t.Parallel()
-	f := startClosed(t, names("gpu-1")...)
-	acme, _ := f.tenant("acme")
-	bolt, _ := f.tenant("bolt")
-	events := f.listen(acme, "comfy.events.jobs.acme.>")
-	for i := range 20 {
-		id := fmt.Sprint("order-", i)
-		for range 3 {
-			msg := nats.NewMsg("comfy.jobs.bolt.5")
-			msg.Header.Set("Nats-Msg-Id", id)
-			msg.Header.Set("Comfy-Job-Id", id)
-			msg.Data = []byte("{}")
-			if err := bolt.PublishMsg(msg); err != nil {
-				t.Fatal(err)
-			}
-		}
-		if err := bolt.FlushTimeout(patience); err != nil {
-			t.Fatal(err)
-		}
-		f.publish(acme, "acme", job.Spec{ID: job.ID(id), Workflow: picture(0x010203 + i)})
-	}
-	for range 20 {
-		f.next(events, ".completed")
-	}
-}
-
 // An account that the operator's key has signed still gets no lane that was not granted to it.
 func TestAnotherAccountCannotImportALane(t *testing.T) {
 	t.Parallel()

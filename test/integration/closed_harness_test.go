@@ -15,6 +15,7 @@ import (
 	"github.com/comfyherd/comfyherd/internal/daemon"
 	"github.com/comfyherd/comfyherd/internal/dispatcher"
 	"github.com/comfyherd/comfyherd/internal/embedded"
+	"github.com/comfyherd/comfyherd/internal/job"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
@@ -27,11 +28,16 @@ type closed struct {
 // startClosed starts a fleet with a dispatcher and simulated hosts, each with an agent that has credentials of its own.
 func startClosed(t *testing.T, hosts ...comfysim.Config) *closed {
 	t.Helper()
+	return startClosedWith(t, jetstream.Config{}, hosts...)
+}
+
+func startClosedWith(t *testing.T, cfg jetstream.Config, hosts ...comfysim.Config) *closed {
+	t.Helper()
 	folder, err := access.Init(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := &closed{fleet: &fleet{t: t, sims: map[string]*comfysim.Server{}, dir: t.TempDir()}, folder: folder}
+	f := &closed{fleet: &fleet{t: t, cfg: cfg, sims: map[string]*comfysim.Server{}, dir: t.TempDir()}, folder: folder}
 	f.serve()
 	f.url = f.nats.URL()
 	t.Cleanup(func() {
@@ -131,6 +137,20 @@ func (f *closed) host(name string, s access.AgentSettings) (stop, kill func()) {
 	stop, kill = own.agentOn(f.url, agent.HostConfig{Name: name, URL: f.sims[name].URL()}, agent.Config{})
 	f.stops = append(f.stops, kill)
 	return stop, kill
+}
+
+// give gives a host to tenants, as `dispatcher access agent --tenants` and `run --access` do.
+func (f *closed) give(host string, s access.AgentSettings) string {
+	f.t.Helper()
+	path := f.creds(f.folder.Agent(host, s))
+	g := jetstream.HostGrant{Slots: s.Slots, Time: time.Now().UTC()}
+	for _, tenant := range s.Tenants {
+		g.Tenants = append(g.Tenants, job.Tenant(tenant))
+	}
+	if err := f.q.PutGrant(f.context(), host, g); err != nil {
+		f.t.Fatal(err)
+	}
+	return path
 }
 
 // as connects with credentials as our programs do; what the server refuses comes to the channel.

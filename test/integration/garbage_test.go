@@ -42,7 +42,7 @@ func TestWhatSomebodyElseWritesNeitherPanicsNorStopsALane(t *testing.T) {
 		"COMFY_WAITING": {"5.acme." + hash + ".4711", "9.acme.x.1", "x", "5.acme." + hash + ".0", "0.rogue." + hash + ".1"},
 		"COMFY_BLOCKS":  {"rogue." + hash, "a.x", "nodot", "a.b.c"}, "COMFY_STRIKES": {"a." + hash, "b.x", "nodot"},
 		"COMFY_HOSTS": {"rogue", "a.b", "a"}, "COMFY_DISPATCHERS": {"rogue", "a.b"}, "COMFY_CAPABILITIES": {"rogue", "a.b"},
-		"COMFY_AFFINITY": {hash, "x"}, "COMFY_TENANTS": {"acme", "rogue", "a.b"},
+		"COMFY_AFFINITY": {hash, "x"}, "COMFY_GRANTS": {"rogue", "a.b"}, "COMFY_SLOTS": {"acme", "rogue"}, "COMFY_CONDITIONS": {"rogue", "a"}, "COMFY_TENANTS": {"acme", "rogue", "a.b"},
 	}
 	for bucket, all := range keys {
 		for _, key := range all {
@@ -89,6 +89,14 @@ func TestWhatSomebodyElseWritesNeitherPanicsNorStopsALane(t *testing.T) {
 	})
 	if again, _, err := f.q.Last(f.context(), "acme", first.Job); err != nil || again.EventKind != job.Completed {
 		t.Errorf("the first job is %s, %v", again.EventKind, err)
+	}
+	var blocks jetstream.BlocksAnswer
+	if err := f.q.Call(f.context(), "blocks", jetstream.BlocksRequest{}, &blocks); err != nil || len(blocks.Blocks) > 0 {
+		t.Errorf("blocks: %v, %v", blocks.Blocks, err)
+	}
+	var hosts jetstream.HostsAnswer
+	if err := f.q.Call(f.context(), "hosts", struct{}{}, &hosts); err != nil || len(hosts.Hosts) != 3 {
+		t.Errorf("hosts: %+v, %v", hosts.Hosts, err)
 	}
 	var answer jetstream.DeadAnswer
 	if err := f.q.Call(f.context(), "dead", jetstream.DeadRequest{}, &answer); err != nil {

@@ -171,7 +171,7 @@ func TestAJobLoadsElsewhereWhenItsWarmHostTakesLonger(t *testing.T) {
 
 func TestAFreshJobPassesAllThatWaitForABlockedPair(t *testing.T) {
 	t.Parallel()
-	const standing = 2000
+	const standing = crowd
 	raise := comfysim.Fault{Kind: comfysim.FaultRaise, Class: "ImageInvert", Exception: "ValueError", Message: "negative light"}
 	f := start(t, setup{
 		dispatchers: 2, hosts: []comfysim.Config{{Name: "a", Faults: []comfysim.Fault{raise}}, {Name: "b"}},

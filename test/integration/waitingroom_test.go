@@ -234,7 +234,7 @@ func TestAWaitingJobKnowsItsPlaceAndWhenItMayStart(t *testing.T) {
 }
 
 // standing is how many jobs that cannot run wait before the one that can.
-var standing = flag.Int("waiting", 1000, "jobs that cannot run and stand before the one that can")
+var standing = flag.Int("waiting", crowd/2, "jobs that cannot run and stand before the one that can")
 
 func TestAJobForAnIdleHostPassesAllThatCannotRun(t *testing.T) {
 	t.Parallel()

@@ -1,0 +1,61 @@
+package dispatcher_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/comfyherd/comfyherd/internal/dispatcher"
+)
+
+func TestATenantAloneIsNeverPutOff(t *testing.T) {
+	t.Parallel()
+	g, now := dispatcher.NewGate(), noon
+	for n := range 1000 {
+		if putOff := g.Enter("bolt", 1<<20, now); putOff != 0 {
+			t.Fatalf("delivery %d is put off for %v", n, putOff)
+		}
+	}
+}
+
+func TestBesideAnotherATenantHasOnlySoManyDeliveriesUnderWay(t *testing.T) {
+	t.Parallel()
+	g, now := dispatcher.NewGate(), noon
+	g.Enter("acme", 100, now)
+	for n := range 16 {
+		if putOff := g.Enter("bolt", 100, now); putOff != 0 {
+			t.Fatalf("delivery %d is put off for %v", n, putOff)
+		}
+	}
+	first, second := g.Enter("bolt", 100, now), g.Enter("bolt", 100, now)
+	if first < 100*time.Millisecond || second <= first || second > first+2*time.Millisecond {
+		t.Errorf("further ones are put off for %v and %v, want one after the other", first, second)
+	}
+	if putOff := g.Enter("acme", 100, now); putOff != 0 {
+		t.Errorf("acme's is put off for %v", putOff)
+	}
+	g.Leave("bolt")
+	if putOff := g.Enter("bolt", 100, now); putOff != 0 {
+		t.Errorf("when one has left the next is put off for %v", putOff)
+	}
+	if putOff := g.Enter("bolt", 100, now.Add(61*time.Second)); putOff != 0 {
+		t.Errorf("when the other has been away for some time it is put off for %v", putOff)
+	}
+}
+
+// A megabyte takes an eighth of a second of what a tenant may have read.
+func TestBesideAnotherATenantHasOnlySoMuchRead(t *testing.T) {
+	t.Parallel()
+	g, now := dispatcher.NewGate(), noon
+	passed := 0
+	for at := now; at.Before(now.Add(time.Second)); at = at.Add(5 * time.Millisecond) {
+		g.Enter("acme", 100, at)
+		g.Leave("acme")
+		if g.Enter("bolt", 1<<20, at) == 0 {
+			passed++
+			g.Leave("bolt")
+		}
+	}
+	if passed < 8 || passed > 10 {
+		t.Errorf("%d of 1 MiB have passed in a second, want some 8", passed)
+	}
+}

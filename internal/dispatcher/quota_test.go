@@ -1,0 +1,104 @@
+package dispatcher_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/comfyherd/comfyherd/internal/dispatcher"
+	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/jetstream"
+)
+
+// allow gives a tenant settings.
+func (s *scene) allow(tenant string, settings jetstream.TenantSettings) {
+	s.t.Helper()
+	value, err := json.Marshal(settings)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.set(jetstream.TenantsBucket, tenant, value, -1)
+}
+
+// standing counts the jobs of acme by how they stand, of those named prefix0, prefix1 and so on.
+func (s *scene) standing(prefix string, n int) map[string]int {
+	counts := map[string]int{}
+	for i := range n {
+		counts[s.story(job.ID(fmt.Sprint(prefix, i)))]++
+	}
+	return counts
+}
+
+func TestATenantHasNoMoreUnfinishedJobsThanItMay(t *testing.T) {
+	t.Parallel()
+	inBubble(t, func(s *scene) {
+		s.allow("acme", jetstream.TenantSettings{Weight: 1, MaxUnfinished: 10})
+		s.dispatcher(dispatcher.Config{})
+		for i := range 30 { // all at once
+			s.submit(job.ID(fmt.Sprint("a", i)))
+		}
+		body, err := json.Marshal(job.Spec{ID: "other", Workflow: graph(1)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.publish(job.Message{Tenant: "bolt", Priority: job.Usual, Body: body})
+		s.pass(time.Minute)
+		s.want("of 30 jobs", s.standing("a", 30), map[string]int{"queued waiting:none_capable": 10, "dead:over_quota": 20})
+		s.want("left in the stream", s.left(), 11)
+		dead, found, err := s.Last(context.Background(), "acme", "a29")
+		for _, part := range []string{"11 unfinished jobs and may have 10", "under another id", "dispatcher tenants set acme --max-unfinished N"} {
+			if err != nil || !found || !strings.Contains(dead.Message, part) {
+				t.Errorf("%q is not in %q, %v", part, dead.Message, err)
+			}
+		}
+		s.goOn("a0", job.Cancelled)
+		s.pass(time.Second)
+		s.submit("next")
+		s.pass(time.Second)
+		s.submit("beyond")
+		s.pass(time.Minute)
+		s.want("when one has ended", s.story("next"), "queued waiting:none_capable")
+		s.want("and one beyond it", s.story("beyond"), "dead:over_quota")
+		s.allow("acme", jetstream.TenantSettings{Weight: 1})
+		s.pass(time.Second)
+		s.submit("free")
+		s.pass(time.Minute)
+		s.want("without a quota", s.story("free"), "queued waiting:none_capable")
+	})
+}
+
+// What was there when a dispatcher started counts, and a job that is delivered again is not judged again.
+func TestADispatcherThatStartsCountsWhatIsThere(t *testing.T) {
+	t.Parallel()
+	inBubble(t, func(s *scene) {
+		kill := s.dispatcher(dispatcher.Config{Park: time.Minute})
+		for i := range 10 {
+			s.submit(job.ID(fmt.Sprint("a", i)))
+		}
+		s.pass(time.Second)
+		kill()
+		size := int64(len(s.body(1)))
+		s.allow("acme", jetstream.TenantSettings{Weight: 1, MaxBytes: 8 * size})
+		s.dispatcher(dispatcher.Config{Name: "next", Park: time.Minute})
+		s.submit("known") // while nothing is counted yet
+		s.pass(2 * time.Second)
+		s.submit("b0")
+		s.pass(5 * time.Minute) // each of the ten is delivered again some times
+		s.want("what was there", s.standing("a", 10), map[string]int{"queued waiting:none_capable": 10})
+		s.want("one more", s.story("b0"), "dead:over_quota")
+		dead, _, err := s.Last(context.Background(), "acme", "b0")
+		if want := fmt.Sprintf("and may have %d", 8*size); err != nil || !strings.Contains(dead.Message, want) {
+			t.Errorf("%q is not in %q, %v", want, dead.Message, err)
+		}
+	})
+}
+
+// body is that of a job as submit stores it.
+func (s *scene) body(sequence uint64) []byte {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.jobs[sequence].message.Body
+}
