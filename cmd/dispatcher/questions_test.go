@@ -74,7 +74,7 @@ func TestRulesAreWrittenReadAndRemovedFromTheCommandLine(t *testing.T) {
 	f.expect(t, 0, []string{"tenants", "set", "acme", "--max-running=3"}, "acme", "2.5", "3")
 	f.expect(t, 0, []string{"tenants", "set", "bolt", "--max-running=1"}, "bolt", "1")
 	f.expect(t, 0, []string{"tenants", "list"}, "MAX RUNNING", "acme", "2.5", "3", "bolt")
-	f.expect(t, 1, []string{"tenants", "set", "acme"}, "give --weight, --max-running, --max-priority, --max-unfinished or --max-bytes")
+	f.expect(t, 1, []string{"tenants", "set", "acme"}, "give --weight, --max-running, --max-priority, --max-unfinished, --max-bytes or --max-file-bytes")
 	f.expect(t, 0, []string{"tenants", "set", "acme", "--max-unfinished=5000", "--max-bytes=200MiB"}, "acme", "2.5", "5000", "200 MiB")
 	f.expect(t, 1, []string{"tenants", "set", "acme", "--max-unfinished=-1"}, "--max-unfinished -1 is negative")
 	f.expect(t, 1, []string{"tenants", "set", "acme", "--weight=0"}, "give a number above 0")
