@@ -22,7 +22,7 @@ import (
 func startClosed(t *testing.T, host comfysim.Config) (f *fleet, folder string) {
 	t.Helper()
 	folder = filepath.Join(t.TempDir(), "herd")
-	for _, args := range [][]string{{"init", folder}, {"tenant", folder, "acme"}, {"tenant", folder, "bolt"}, {"agent", folder, "gpu-1"}, {"operator", folder}} {
+	for _, args := range [][]string{{"init", folder}, {"tenant", folder, "acme"}, {"tenant", folder, "bolt"}, {"agent", folder, "gpu-1"}, {"operator", folder}, {"watcher", folder}} {
 		if code, _, say := keys(t, args...); code != 0 {
 			t.Fatal(say)
 		}
@@ -40,7 +40,9 @@ func startClosed(t *testing.T, host comfysim.Config) (f *fleet, folder string) {
 func TestATenantsCredentialsAreEnoughForItsJobs(t *testing.T) {
 	t.Parallel()
 	f, folder := startClosed(t, comfysim.Config{})
-	operator, acme, bolt := *f, *f, *f
+	operator, acme, bolt, watcher, agent := *f, *f, *f, *f, *f
+	watcher.creds = filepath.Join(folder, "creds", "watcher.creds")
+	agent.creds = filepath.Join(folder, "creds", "agent-gpu-1.creds")
 	acme.creds = filepath.Join(folder, "creds", "tenant-acme.creds")
 	bolt.creds = filepath.Join(folder, "creds", "tenant-bolt.creds")
 
@@ -70,6 +72,7 @@ func TestATenantsCredentialsAreEnoughForItsJobs(t *testing.T) {
 	acme.expect(t, 0, []string{"queue"}, "acme", "5", "3")
 	acme.expect(t, 0, []string{"cancel", "late-1"}, "acme/late-1 cancelled")
 	acme.expect(t, 3, []string{"wait", "late-1"}, "late-1: cancelled by ")
+	acme.expect(t, 1, []string{"fetch", "late-1"}, "job acme/late-1 has no files: it is cancelled; `dispatcher status acme/late-1` says why")
 	acme.expect(t, 1, []string{"cancel", "--all"}, "cancel all waiting jobs of tenant acme: nobody is there to be asked; add --yes")
 	acme.expect(t, 0, []string{"cancel", "--lane=4", "--yes"}, "0 jobs cancelled")
 	acme.expect(t, 0, []string{"cancel", "--lane=5", "--yes"}, "2 jobs cancelled")
@@ -102,6 +105,10 @@ func TestATenantsCredentialsAreEnoughForItsJobs(t *testing.T) {
 			code = 0
 		}
 		bolt.expect(t, code, args, want)
+	}
+	for _, args := range [][]string{{"jobs"}, {"status", "acme/first"}, {"hosts"}} {
+		watcher.expect(t, 1, args, "these are the credentials of a watcher, which are good for `dispatcher watch` alone")
+		agent.expect(t, 1, args, "these are the credentials of agent-gpu-1, which are good for its agent alone")
 	}
 	operator.expect(t, 0, []string{"status", "acme/first"}, "job first of tenant acme", "completed")
 	operator.expect(t, 0, []string{"jobs", "--tenant=acme", "--state=completed", "--limit=1"}, "bad-r1", "there are more; --limit shows them")

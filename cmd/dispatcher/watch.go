@@ -42,7 +42,7 @@ func (w *watchCmd) Run(ctx context.Context, c *console) error {
 	tenant := job.Tenant("")
 	if w.Tenant != "" || w.OwnTenant() != "" {
 		var err error
-		if tenant, err = w.allowed(w.Tenant); err != nil {
+		if tenant, err = w.named(w.Tenant); err != nil {
 			return err
 		}
 	}

@@ -1,7 +1,6 @@
 package access
 
 import (
-	"strconv"
 	"time"
 
 	"github.com/nats-io/jwt/v2"
@@ -179,7 +178,8 @@ func dispatcherPermissions() jwt.Permissions {
 	return p
 }
 
-// operatorPermissions: ask, read, publish and mend, but write no event and no lease by hand.
+// operatorPermissions: ask, read, publish and mend, but write no event and no lease by hand. They stand in the token that
+// is sent in one line when connecting, of at most 4096 bytes.
 func operatorPermissions() jwt.Permissions {
 	var p jwt.Permissions
 	p.Pub.Allow.Add(
@@ -192,14 +192,14 @@ func operatorPermissions() jwt.Permissions {
 	)
 	p.Pub.Deny.Add("$JS.API.CONSUMER.MSG.NEXT.COMFY_EVENTS.settle", "$JS.API.CONSUMER.DELETE.COMFY_EVENTS.settle",
 		"$JS.API.CONSUMER.MSG.NEXT.KV_COMFY_BLOCKS.announce", "$JS.API.CONSUMER.DELETE.KV_COMFY_BLOCKS.announce")
+	for _, own := range []string{"COMFY_EVENTS.settle", "KV_COMFY_BLOCKS.announce"} { // nor change what dispatchers read by
+		p.Pub.Deny.Add("$JS.API.CONSUMER.CREATE."+own, "$JS.API.CONSUMER.CREATE."+own+".>")
+	}
 	p.Pub.Deny.Add( // the fleet's secrets
 		"$JS.API.DIRECT.GET.KV_COMFY_SECRETS", "$JS.API.DIRECT.GET.KV_COMFY_SECRETS.>", "$JS.API.STREAM.MSG.GET.KV_COMFY_SECRETS",
 		"$JS.API.CONSUMER.CREATE.KV_COMFY_SECRETS.*", "$JS.API.CONSUMER.CREATE.KV_COMFY_SECRETS.*.>", "$JS.API.CONSUMER.MSG.NEXT.KV_COMFY_SECRETS.*",
 	)
-	for priority := range 10 {
-		n := strconv.Itoa(priority)
-		p.Pub.Deny.Add("$JS.API.CONSUMER.MSG.NEXT.COMFY_JOBS.dispatch_"+n, "$JS.API.CONSUMER.DELETE.COMFY_JOBS.dispatch_"+n)
-	}
+	p.Pub.Deny.Add("$JS.API.CONSUMER.MSG.NEXT.COMFY_JOBS.*", "$JS.API.CONSUMER.DELETE.COMFY_JOBS.*", "$JS.API.CONSUMER.CREATE.COMFY_JOBS.>")
 	p.Sub.Allow.Add(operatorInbox+".>", "comfy.events.>", "comfy.live.>", "comfy.hosts.*.state")
 	return p
 }

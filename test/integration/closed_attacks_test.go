@@ -133,6 +133,8 @@ func TestNobodyHearsTheAnswersToOthers(t *testing.T) {
 	for _, subject := range []string{
 		"$JS.API.DIRECT.GET.KV_COMFY_SECRETS.$KV.COMFY_SECRETS.prompt", "$JS.API.DIRECT.GET.KV_COMFY_SECRETS", "$JS.API.STREAM.MSG.GET.KV_COMFY_SECRETS",
 		"$JS.API.CONSUMER.CREATE.KV_COMFY_SECRETS.x", "$JS.API.CONSUMER.CREATE.KV_COMFY_SECRETS.x.$KV.COMFY_SECRETS.>", "$KV.COMFY_SECRETS.prompt",
+		"$JS.API.CONSUMER.CREATE.COMFY_JOBS.dispatch_5", "$JS.API.CONSUMER.CREATE.COMFY_JOBS.dispatch_5.comfy.jobs.*.5", "$JS.API.CONSUMER.CREATE.COMFY_EVENTS.settle",
+		"$KV.COMFY_GRANTS.gpu-1", "comfy.append.operator.cancel",
 	} {
 		if err := operator.Publish(subject, []byte(`{"last_by_subj":"$KV.COMFY_SECRETS.prompt"}`)); err != nil {
 			t.Fatal(err)
