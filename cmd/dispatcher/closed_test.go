@@ -62,6 +62,7 @@ func TestATenantsCredentialsAreEnoughForItsJobs(t *testing.T) {
 	acme.expect(t, 1, []string{"fetch", "nobody", "--out=" + t.TempDir()}, "tenant acme has no job nobody")
 	acme.ownEvents(t, "--all")
 	acme.ownEvents(t, "--since=1h")
+	watcher.ownEvents(t, "--all", "--tenant=acme")
 
 	for _, id := range []string{"late-1", "late-2", "late-3"} {
 		if code, out, say := acme.ask(t, picture, "submit", "-", "--id="+id, "--in=1h"); code != 0 || out != id+"\n" {
@@ -143,7 +144,7 @@ func (f *fleet) fetchesOnce(t *testing.T, id, like string) {
 }
 
 // ownEvents watches from a moment before the first event on: two jobs of three events each.
-func (f *fleet) ownEvents(t *testing.T, from string) {
+func (f *fleet) ownEvents(t *testing.T, from ...string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
@@ -151,7 +152,7 @@ func (f *fleet) ownEvents(t *testing.T, from string) {
 	var running sync.WaitGroup
 	defer running.Wait()
 	running.Go(func() {
-		if code := main.Run(ctx, []string{"watch", from, "--json", "--nats-url=" + f.url, "--nats-creds=" + f.creds}, nil, say, io.Discard); code != 0 {
+		if code := main.Run(ctx, append([]string{"watch"}, append(from, "--json", "--nats-url="+f.url, "--nats-creds="+f.creds)...), nil, say, io.Discard); code != 0 {
 			t.Errorf("watch ended with %d", code)
 		}
 		_ = say.Close() // a pipe's Close never fails
