@@ -3,6 +3,8 @@ package dispatcher_test
 import (
 	"fmt"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -15,8 +17,11 @@ import (
 // swallows is an agent that accepts every job, keeps its lease alive and begins nothing. It claims to have many slots and
 // the workflow's models in memory.
 func (s *scene) swallows(host string) func(*jetstream.Offer) (jetstream.Reply, error) {
+	var mu sync.Mutex // guards serial, and the ends of the scene
 	serial := uint64(1)
 	claim := func() jetstream.HostState {
+		mu.Lock()
+		defer mu.Unlock()
 		serial++
 		return jetstream.HostState{
 			Host: host, Instance: "i", Serial: serial, State: jetstream.Online, Slots: 50_000, Prefetch: 50_000, Time: s.Now(),
@@ -26,7 +31,9 @@ func (s *scene) swallows(host string) func(*jetstream.Offer) (jetstream.Reply, e
 	s.beat(claim())
 	return func(o *jetstream.Offer) (jetstream.Reply, error) {
 		lease, over := o.Lease, make(chan struct{})
+		mu.Lock()
 		s.ends = append(s.ends, func() { close(over) })
+		mu.Unlock()
 		go func() {
 			for tick := time.Tick(ackWait / 3); ; {
 				select {
@@ -44,13 +51,13 @@ func (s *scene) swallows(host string) func(*jetstream.Offer) (jetstream.Reply, e
 
 // completes takes a job, begins it and ends it at once.
 func (s *scene) completes(host string) func(*jetstream.Offer) (jetstream.Reply, error) {
-	serial := uint64(1)
+	var serial atomic.Uint64
+	serial.Store(1)
 	return func(o *jetstream.Offer) (jetstream.Reply, error) {
 		s.goOn(o.Job, job.Started, func(e *job.Event) { e.Host, e.Attempt = host, o.Attempt })
 		s.goOn(o.Job, job.Completed, func(e *job.Event) { e.Host, e.Attempt = host, o.Attempt })
 		_ = s.FinishSoon(o.Lease)
-		serial++
-		state := jetstream.HostState{Host: host, Instance: "i", Serial: serial, State: jetstream.Online, Slots: 1, Time: s.Now()}
+		state := jetstream.HostState{Host: host, Instance: "i", Serial: serial.Add(1), State: jetstream.Online, Slots: 1, Time: s.Now()}
 		return jetstream.Reply{Answer: jetstream.Accepted, State: state.Abridged()}, nil
 	}
 }
