@@ -121,9 +121,9 @@ func TestAHostRestsLongerEachTimeUntilItBeginsAJob(t *testing.T) {
 		s.dispatcher(dispatcher.Config{})
 		honest := s.accepts("x")
 		swallow := s.swallows("x")
-		begins := false
+		var begins atomic.Bool
 		s.host("x", func(o *jetstream.Offer) (jetstream.Reply, error) {
-			if begins {
+			if begins.Load() {
 				return honest(o)
 			}
 			return swallow(o)
@@ -138,7 +138,7 @@ func TestAHostRestsLongerEachTimeUntilItBeginsAJob(t *testing.T) {
 			s.want("its rest", r.Until.Sub(s.Now()).Round(10*time.Second), rest)
 			s.pass(r.Until.Sub(s.Now()) + time.Second)
 		}
-		begins = true
+		begins.Store(true)
 		s.pass(20 * time.Minute)
 		if r := s.restOf("x"); r != nil {
 			t.Errorf("it rests still: %+v", r)
