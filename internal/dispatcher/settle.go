@@ -100,7 +100,7 @@ func refusalsOf(attempts []failure.Attempt) map[string]string {
 // delivery still stands is acked.
 func (d *Dispatcher) settled(ctx context.Context, chain []jetstream.Link, failed jetstream.Link) error {
 	if n := len(chain); n > 0 && chain[n-1].EventKind.Terminal() && failed.Lease.Of(sequenceIn(chain)) {
-		d.finishStored(ctx, sequenceIn(chain), failed.Lease)
+		d.finishStored(ctx, idKey{failed.Tenant, failed.Job}, sequenceIn(chain), failed.Lease)
 	}
 	return nil
 }
@@ -116,20 +116,15 @@ func indexOf(chain []jetstream.Link, sequence uint64) int {
 
 // reopen reads the job of a failed event again as one that this dispatcher owns.
 func (d *Dispatcher) reopen(ctx context.Context, chain []jetstream.Link, failed jetstream.Link) (*owned, error) {
-	sequence := sequenceIn(chain)
-	message, err := d.q.Stored(ctx, sequence)
+	stored, err := d.stored(ctx, sequenceIn(chain), failed.Tenant, failed.Job)
 	if errors.Is(err, jetstream.ErrGone) {
 		return nil, d.abandon(ctx, &failed)
 	}
 	if err != nil {
 		return nil, err
 	}
-	j, err := job.Parse(message)
-	if err != nil {
-		return nil, fmt.Errorf("parse stored job %s: %w", failed.Job, err)
-	}
 	return &owned{
-		job: j, message: message, lease: failed.Lease, last: failed.ChainSequence,
+		job: stored.job, message: stored.message, lease: failed.Lease, last: failed.ChainSequence,
 		attempt: startedIn(chain) + 1, taken: d.clock(),
 	}, nil
 }
