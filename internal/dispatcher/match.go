@@ -157,6 +157,7 @@ func (b *brain) keep(o *owned) {
 		b.learnNeeds(o) // they may have been forgotten while its walk took long
 		o.taken = now
 		b.hand[o.job.Sequence] = o
+		b.admission.count(o.job.Tenant, 1)
 		b.line.hand[o.job.Priority].Add(1)
 		b.waiting.Put(handTicket(o))
 		b.dirty = true
@@ -202,7 +203,9 @@ func handTicket(o *owned) route.Ticket {
 
 // letGo takes a job out of the hand.
 func (b *brain) letGo(sequence uint64) {
-	b.line.hand[b.hand[sequence].job.Priority].Add(-1)
+	o := b.hand[sequence]
+	b.line.hand[o.job.Priority].Add(-1)
+	b.admission.count(o.job.Tenant, -1)
 	delete(b.hand, sequence)
 	b.waiting.Remove(sequence)
 	b.exit()
