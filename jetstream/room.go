@@ -51,8 +51,12 @@ func (t topology) limits(ctx context.Context) (int64, error) {
 }
 
 // vacant is the room, or a half, a quarter … of it that NATS can keep: it refuses a stream whose maximum it cannot, so
-// it is asked with one that holds nothing. There is none to be found out when every stream has its maximum.
+// it is asked with one that holds nothing. There is none to be found out when every stream has its maximum. What a
+// dispatcher that died while it asked has left would keep its room for ever.
 func (t topology) vacant(ctx context.Context, room int64) (int64, error) {
+	if err := t.js.DeleteStream(ctx, roomProbe); err != nil && !errors.Is(err, natsjs.ErrStreamNotFound) {
+		return 0, wrap(err, "delete stream %s", roomProbe)
+	}
 	events, err := t.js.Stream(ctx, EventsStream)
 	if err == nil && events.CachedInfo().Config.MaxBytes > 0 {
 		return room, nil
@@ -60,9 +64,6 @@ func (t topology) vacant(ctx context.Context, room int64) (int64, error) {
 	ask := natsjs.StreamConfig{
 		Name: roomProbe, Description: "comfyherd: asks for a moment how much there is room for", Subjects: []string{"comfy.room"},
 		Storage: t.storage(), MaxBytes: room, Replicas: or(t.cfg.Replicas, 1),
-	}
-	if err := t.js.DeleteStream(ctx, roomProbe); err != nil && !errors.Is(err, natsjs.ErrStreamNotFound) {
-		return 0, wrap(err, "delete stream %s", roomProbe)
 	}
 	made, err := store(ctx, t.js.CreateStream, ask, leastStream)
 	switch {
