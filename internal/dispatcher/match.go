@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/comfyherd/comfyherd/internal/failure"
-	"github.com/comfyherd/comfyherd/internal/job"
 	"github.com/comfyherd/comfyherd/internal/route"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
@@ -167,11 +166,10 @@ func (b *brain) keep(o *owned) {
 // makeRoom parks the newest job of the tenant that has the most in a full hand, for the job of one that has fewer, and
 // reports whether it did.
 func (b *brain) makeRoom(o *owned) bool {
-	counts := map[job.Tenant]int{}
-	most := o.job.Tenant
-	for _, x := range b.hand {
-		if counts[x.job.Tenant]++; counts[x.job.Tenant] > counts[most] {
-			most = x.job.Tenant
+	counts, most := b.admission.inHand, o.job.Tenant
+	for tenant, n := range counts {
+		if n > counts[most] {
+			most = tenant
 		}
 	}
 	if counts[most] <= counts[o.job.Tenant]+1 {

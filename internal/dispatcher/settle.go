@@ -1,6 +1,7 @@
 package dispatcher
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -32,11 +33,12 @@ func (d *Dispatcher) settle(ctx context.Context, failed jetstream.Link) error {
 	if at < 0 || at != len(chain)-1 {
 		return d.settled(ctx, chain, failed)
 	}
-	if sequence := sequenceIn(chain); sequence == 0 || !failed.Lease.Of(sequence) { // also the lease of another job
+	sequence := cmp.Or(sequenceIn(chain), failed.Sequence) // of a chain whose first events are not kept any more who owns the job knows it
+	if sequence == 0 || !failed.Lease.Of(sequence) {       // also the lease of another job
 		d.log.Warn("a failed event without a lease or a job is left alone", "tenant", failed.Tenant, "job", failed.Job)
 		return nil // written by somebody else; a real job is delivered again when its lease has run out
 	}
-	o, err := d.reopen(ctx, chain, failed)
+	o, err := d.reopen(ctx, chain, sequence, failed)
 	if err != nil {
 		return err
 	}
@@ -115,8 +117,8 @@ func indexOf(chain []jetstream.Link, sequence uint64) int {
 }
 
 // reopen reads the job of a failed event again as one that this dispatcher owns.
-func (d *Dispatcher) reopen(ctx context.Context, chain []jetstream.Link, failed jetstream.Link) (*owned, error) {
-	stored, err := d.stored(ctx, sequenceIn(chain), failed.Tenant, failed.Job)
+func (d *Dispatcher) reopen(ctx context.Context, chain []jetstream.Link, sequence uint64, failed jetstream.Link) (*owned, error) {
+	stored, err := d.stored(ctx, sequence, failed.Tenant, failed.Job)
 	if errors.Is(err, jetstream.ErrGone) {
 		return nil, d.abandon(ctx, &failed)
 	}
