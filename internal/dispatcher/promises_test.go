@@ -199,3 +199,26 @@ func TestAHostThatHasBegunItsJobsDoesNotRest(t *testing.T) {
 		}
 	})
 }
+
+// Nobody can begin a job while NATS is away, so the time for that begins anew when it is back.
+func TestAHostHasTimeToBeginAJobAfterNATSWasAway(t *testing.T) {
+	t.Parallel()
+	inBubble(t, func(s *scene) {
+		s.dispatcher(dispatcher.Config{})
+		swallow := s.swallows("x")
+		s.host("x", swallow)
+		s.submit("y")
+		s.pass(time.Second)
+		s.cuts(map[string]error{"last y": errCut}) // when its promise is due
+		s.pass(ackWait + 2*time.Second)
+		if r := s.restOf("x"); r != nil {
+			t.Errorf("it rests: %+v", r)
+		}
+		s.goOn("y", job.Started, func(e *job.Event) { e.Host, e.Attempt = "x", 1 })
+		s.pass(2 * ackWait)
+		s.want("chain", s.story("y"), "queued started")
+		if r := s.restOf("x"); r != nil {
+			t.Errorf("it rests although it has begun the job: %+v", r)
+		}
+	})
+}

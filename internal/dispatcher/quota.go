@@ -18,7 +18,8 @@ import (
 // What a tenant has is counted from the stored events, as lists of jobs are, so every dispatcher counts the same and one
 // that starts counts what was there. What this one has taken in since it counted is added. Far below the quota a count may
 // be a second old, and is renewed beside the jobs; near it every job is counted anew, one at a time. So a tenant exceeds
-// its quota at most by what other dispatchers take in within that second.
+// its quota at most by what other dispatchers take in within that second, and by what is taken in while the events cannot
+// be read: then nobody knows what the tenant has, and no job of it is refused or kept waiting.
 
 const (
 	countAge     = time.Second            // of a count that is used far below the quota
@@ -56,7 +57,8 @@ type quotas struct {
 type account struct {
 	turn     chan struct{} // holds one: the walk that counts and takes in near the quota
 	held     history.Held
-	counted  time.Time
+	counted  time.Time   // when it was tried last
+	failed   bool        // that did not succeed: held is of an earlier time, and some of since have ended; no job waits for the next
 	counting bool        // beside the jobs
 	since    []*admitted // jobs that are not in held
 	bytes    int64       // of those
@@ -123,7 +125,7 @@ func (q *quotas) admit(ctx context.Context, tenant job.Tenant, bytes int) (store
 	}
 	a := q.account(tenant)
 	this := &admitted{bytes: int64(bytes)}
-	if limit.near(a.with(this)) {
+	if limit.near(a.with(this)) && !a.failed {
 		return q.admitNear(ctx, tenant, a, this)
 	}
 	a.add(this)
@@ -146,12 +148,12 @@ func (q *quotas) admitNear(ctx context.Context, tenant job.Tenant, a *account, t
 	}
 	q.mu.Lock()
 	limit := q.of(tenant)
-	if limit.fits(a.with(this)) || time.Since(a.counted) > overAge {
+	if !a.failed && (limit.fits(a.with(this)) || time.Since(a.counted) > overAge) {
 		q.mu.Unlock()
 		q.recount(ctx, tenant, a)
 		q.mu.Lock()
 	}
-	if has := a.with(this); !limit.fits(has) {
+	if has := a.with(this); !a.failed && !limit.fits(has) {
 		<-a.turn
 		return nil, overText(tenant, limit, has)
 	}
@@ -207,14 +209,14 @@ func (q *quotas) stored(a *account, this *admitted, sequence uint64) {
 	}
 }
 
-// recount counts anew. When that does not succeed in time the former count stays.
+// recount counts anew, if that succeeds in time.
 func (q *quotas) recount(ctx context.Context, tenant job.Tenant, a *account) {
 	ctx, cancel := context.WithTimeout(ctx, countPatient+answerRoom)
 	defer cancel()
 	held, upTo, err := q.count(ctx, tenant)
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	a.counted, a.counting = time.Now(), false
+	a.counted, a.counting, a.failed = time.Now(), false, err != nil
 	if err != nil {
 		return
 	}
