@@ -14,6 +14,9 @@ const JetStreamPrefix = "fleet.api"
 // appendPrefix is where events are published to, to be stored.
 const appendPrefix = "comfy.append."
 
+// cancels are the events that every agent listens to.
+const cancels = "comfy.events.jobs.*.*.cancelled"
+
 // answerTime is how long a host may take to answer an offer; who offered waits no longer.
 const answerTime = 5 * time.Second
 

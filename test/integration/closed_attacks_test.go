@@ -216,6 +216,15 @@ func TestAHostOfSomeTenantsTellsNothingOfOthers(t *testing.T) {
 		t.Fatal(err)
 	}
 	f.refusal(refused, "comfy.events.jobs.acme.*.*")
+	cancels := f.listen(nc, "comfy.events.jobs.*.*.cancelled")
+	for _, tenant := range []job.Tenant{"acme", "bolt"} {
+		if _, err := f.q.Cancel(f.context(), tenant, "c", "test", true); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if msg, err := cancels.NextMsgWithContext(f.context()); err != nil || msg.Subject != "comfy.events.jobs.bolt.c.cancelled" {
+		t.Errorf("the first cancel that the host hears is %v, %v", msg, err)
+	}
 	answer, err := nc.RequestWithContext(f.context(), "comfy.append.jobs.bolt.j.failed", []byte("{}"))
 	if err != nil || len(answer.Data) == 0 {
 		t.Errorf("bolt's event got %v", err)
