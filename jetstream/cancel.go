@@ -27,6 +27,11 @@ type Cancelling struct {
 	Priority job.Priority // of a job that nobody has seen yet
 }
 
+// Leaves reports whether a job in this state is not ended.
+func (c *Cancelling) Leaves(state job.EventKind) bool {
+	return state.Terminal() || c.Spare && state == job.Started
+}
+
 // End is Cancel which also says whether it was this call that has ended the job. One that was spared has not ended: the
 // event is its last.
 func (q *Queue) End(ctx context.Context, tenant job.Tenant, id job.ID, c Cancelling) (Event, bool, error) {
@@ -38,7 +43,7 @@ func (q *Queue) End(ctx context.Context, tenant job.Tenant, id job.ID, c Cancell
 		if !found && !c.Force {
 			return Event{}, false, fmt.Errorf("cancel job %s of tenant %s: %w", id, tenant, ErrNoJob)
 		}
-		if last.EventKind.Terminal() || c.Spare && last.EventKind == job.Started {
+		if c.Leaves(last.EventKind) {
 			return last.Event, false, nil
 		}
 		e := Event{

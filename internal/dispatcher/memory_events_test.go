@@ -110,7 +110,11 @@ func (m *memory) End(ctx context.Context, tenant job.Tenant, id job.ID, c jetstr
 }
 
 func (m *memory) AppendAct(_ context.Context, a *jetstream.Act, _ string) error {
-	if err := m.effect("act %s by %s: %d", a.Call, a.By, a.Count); err != nil {
+	effect := "act %s by %s: %d"
+	if a.Begins {
+		effect = "begin " + effect
+	}
+	if err := m.effect(effect, a.Call, a.By, a.Count); err != nil {
 		return err
 	}
 	m.mu.Lock()
