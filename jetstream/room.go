@@ -119,9 +119,9 @@ func least(cfg *natsjs.StreamConfig) int64 {
 
 // store makes or changes a stream, with half the maximum as long as NATS has no room for more: it gives no stream a
 // maximum that it cannot keep.
-func (t topology) store(ctx context.Context, make func(context.Context, natsjs.StreamConfig) (natsjs.Stream, error), cfg natsjs.StreamConfig) (natsjs.Stream, error) {
+func (t topology) store(ctx context.Context, put func(context.Context, natsjs.StreamConfig) (natsjs.Stream, error), cfg natsjs.StreamConfig) (natsjs.Stream, error) {
 	for {
-		stream, err := make(ctx, cfg)
+		stream, err := put(ctx, cfg)
 		if !tooMuch(err) || cfg.MaxBytes/2 < least(&cfg) {
 			return stream, err
 		}
