@@ -111,7 +111,7 @@ func share(name string, room int64) int64 {
 }
 
 func least(cfg *natsjs.StreamConfig) int64 {
-	if cfg.DenyDelete { // a bucket
+	if cfg.DenyDelete || cfg.Name == LiveStream { // a bucket, or what loses nothing that counts
 		return leastBucket
 	}
 	return leastStream
