@@ -23,6 +23,7 @@ func (q *Queue) Cancel(ctx context.Context, tenant job.Tenant, id job.ID, by str
 type Cancelling struct {
 	By       string
 	Force    bool         // also a job that nobody has seen yet
+	Stored   bool         // it stands in COMFY_JOBS, so that it is no invention
 	Spare    bool         // not a job that runs
 	Priority job.Priority // of a job that nobody has seen yet
 }
@@ -52,6 +53,9 @@ func (q *Queue) End(ctx context.Context, tenant job.Tenant, id job.ID, c Cancell
 		}
 		if !found {
 			e.Priority = c.Priority
+			if !c.Stored {
+				e.Reason = job.Unseen
+			}
 		}
 		_, err = q.Append(ctx, &e, last.ChainSequence, "comfyherd/cancel", "")
 		if !errors.Is(err, ErrOvertaken) {

@@ -104,7 +104,7 @@ func (d *Dispatcher) cancelSome(ctx context.Context, r *jetstream.CancelRequest,
 
 // cancelOne ends one of several jobs, all of which stand in the stream.
 func (d *Dispatcher) cancelOne(ctx context.Context, r *jetstream.CancelRequest, j *named, all *deed) (bool, error) {
-	c := jetstream.Cancelling{By: all.act.By, Force: true, Spare: !r.Running, Priority: j.lane.Priority}
+	c := jetstream.Cancelling{By: all.act.By, Force: true, Stored: true, Spare: !r.Running, Priority: j.lane.Priority}
 	if !all.hasBegun() {
 		last, _, err := d.q.Last(ctx, r.Tenant, j.id)
 		if err != nil || c.Leaves(last.EventKind) {

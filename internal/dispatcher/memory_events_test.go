@@ -102,6 +102,9 @@ func (m *memory) End(ctx context.Context, tenant job.Tenant, id job.ID, c jetstr
 			return last.Event, false, nil
 		}
 		e := job.Event{EventKind: job.Cancelled, Job: id, Tenant: tenant, Priority: c.Priority, Time: m.Now(), By: c.By}
+		if !found && !c.Stored {
+			e.Reason = "unseen"
+		}
 		_, err = m.Append(ctx, &e, last.ChainSequence, "", "")
 		if !errors.Is(err, jetstream.ErrOvertaken) {
 			return e, err == nil, err
