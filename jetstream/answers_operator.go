@@ -132,6 +132,7 @@ type TenantsRequest struct {
 	MaxPriority   *job.Priority `json:"max_priority,omitempty"`
 	MaxUnfinished *int          `json:"max_unfinished,omitempty"`
 	MaxBytes      *int64        `json:"max_bytes,omitempty"`
+	MaxFileBytes  *int64        `json:"max_file_bytes,omitempty"`
 
 	By    string     `json:"by,omitempty"`    // who asks; at most 64 characters are kept
 	After job.Tenant `json:"after,omitempty"` // when listing: only tenants behind this one; Next of the answer before
@@ -140,7 +141,7 @@ type TenantsRequest struct {
 
 // Sets reports whether it sets anything.
 func (r *TenantsRequest) Sets() bool {
-	return r.Weight != nil || r.MaxRunning != nil || r.MaxPriority != nil || r.MaxUnfinished != nil || r.MaxBytes != nil
+	return r.Weight != nil || r.MaxRunning != nil || r.MaxPriority != nil || r.MaxUnfinished != nil || r.MaxBytes != nil || r.MaxFileBytes != nil
 }
 
 // TenantsAnswer lists the tenants with settings of their own.

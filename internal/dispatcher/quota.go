@@ -114,6 +114,13 @@ func (q *quotas) of(tenant job.Tenant) quota {
 	return limit
 }
 
+// fileBytes is what was set for the input files of a tenant; 0 when nothing was.
+func (q *quotas) fileBytes(tenant job.Tenant) int64 {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.own[tenant].MaxFileBytes
+}
+
 // admit counts a job in, or says why its tenant may have no more. stored must be called with the sequence of the job's
 // first event, or 0 when there is none.
 func (q *quotas) admit(ctx context.Context, tenant job.Tenant, bytes int) (stored func(sequence uint64), why string) {
