@@ -18,7 +18,7 @@ import (
 // jobHistory knows every job whose events are stored, for those who ask for lists. It reads the stream of events on a
 // goroutine of its own, away from the brain, which needs none of it: every few seconds what is new, and at once when
 // somebody asks. Whoever asks gets what was stored up to that moment. While nobody has asked for some time and events
-// come fast, only some are read, since reading those of a job costs a tenth of the job: whoever asks then waits for it.
+// come fast, none are read, since reading those of a job costs a tenth of the job: whoever asks then waits for it.
 type jobHistory struct {
 	q    eventsWire
 	warn *slog.Logger
@@ -131,12 +131,15 @@ func (h *jobHistory) catchUp(ctx context.Context, reader eventReader) (eventRead
 	}
 	busy := !anew && h.grown(state) > historyCalm
 	h.stands(state)
-	return reader, h.readOn(ctx, reader, state.Last, busy)
+	if waited, keen := h.wanted(time.Now()); busy && !waited && !keen {
+		return reader, nil
+	}
+	return reader, h.readOn(ctx, reader, state.Last)
 }
 
 // readOn reads up to a sequence. When nobody waits for it the dispatcher's work goes first: it takes its time, and stops
 // after a while to see how much there is to do.
-func (h *jobHistory) readOn(ctx context.Context, reader eventReader, upTo uint64, busy bool) error {
+func (h *jobHistory) readOn(ctx context.Context, reader eventReader, upTo uint64) error {
 	for begun := time.Now(); ; {
 		before := time.Now()
 		there, err := reader.Read(ctx, upTo)
@@ -145,7 +148,7 @@ func (h *jobHistory) readOn(ctx context.Context, reader eventReader, upTo uint64
 		}
 		h.readUpTo(reader.Last())
 		switch waited, keen := h.wanted(time.Now()); {
-		case there, !waited && !keen && (busy || time.Since(begun) > historyPause):
+		case there, !waited && !keen && time.Since(begun) > historyPause:
 			return nil
 		case !waited:
 			sleep(ctx, time.Since(before))

@@ -164,7 +164,7 @@ func TestEventsThatComeFastAreReadWhenSomebodyAsks(t *testing.T) {
 		}
 		s.pass(3 * time.Second)
 		s.mu.Lock()
-		s.want("reads of three events each while nobody asks", reads, 1)
+		s.want("reads while nobody asks", reads, 0)
 		s.mu.Unlock()
 		a, err := call[jetstream.JobsAnswer](s.memory, "jobs", jetstream.JobsRequest{Limit: 1})
 		s.want("for who asks", fmt.Sprint(listed(a, err), " ", a.Counts), "acme/a2999:queued map[queued:3000]")
