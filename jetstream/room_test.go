@@ -58,7 +58,7 @@ func TestEveryStreamHasAMaximum(t *testing.T) {
 		"COMFY_JOBS": 20 * percent, "COMFY_EVENTS": 3 * gib, "COMFY_DEAD": 7777777, "COMFY_LIVE": 64 << 20,
 		"OBJ_COMFY_OUTPUTS": 30 * percent, "OBJ_COMFY_INPUTS": 15 * percent, "KV_COMFY_WAITING": 2 * percent, "KV_COMFY_CAPABILITIES": percent,
 	}
-	for _, bucket := range []string{"BLOCKS", "STRIKES", "HOSTS", "DISPATCHERS", "CONDITIONS", "AFFINITY", "TENANTS", "SLOTS"} {
+	for _, bucket := range []string{"BLOCKS", "STRIKES", "HOSTS", "DISPATCHERS", "CONDITIONS", "AFFINITY", "TENANTS", "SLOTS", "GRANTS", "SECRETS"} {
 		want["KV_COMFY_"+bucket] = 10 * gib / 500
 	}
 	if diff := cmp.Diff(want, maxima(t, js)); diff != "" {
@@ -95,6 +95,32 @@ func TestAMaximumLeavesRoomForWhatIsThere(t *testing.T) {
 	}
 }
 
+// A stream of a former version has more than NATS would keep room for beside what else it has promised: it stays as it is.
+func TestAnUpgradeDropsNothingWhereThereIsLittleRoom(t *testing.T) {
+	t.Parallel()
+	s, err := embedded.Start(embedded.Config{Port: -1, StoreDir: t.TempDir(), MaxStore: 400 << 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.Close() })
+	js := must(natsjs.New(connect(t, s.URL())))
+	must(js.CreateStream(t.Context(), natsjs.StreamConfig{Name: "OTHERS", Subjects: []string{"others"}, MaxBytes: 200 << 20}))
+	must(js.CreateStream(t.Context(), natsjs.StreamConfig{Name: jetstream.DeadStream, Subjects: []string{"comfy.dead.*"}}))
+	for range 130 {
+		must(js.Publish(t.Context(), "comfy.dead.acme", make([]byte, 1<<20)))
+	}
+	openWith(t, s.URL(), jetstream.Config{Room: jetstream.AskNATS})
+	info := must(js.Stream(t.Context(), jetstream.DeadStream)).CachedInfo()
+	if info.State.Msgs != 130 {
+		t.Errorf("%d letters are left, at most %d bytes", info.State.Msgs, info.Config.MaxBytes)
+	}
+	for name, bytes := range maxima(t, js) {
+		if bytes <= 0 && name != jetstream.DeadStream {
+			t.Errorf("%s has no maximum", name)
+		}
+	}
+}
+
 // A NATS that has less room than is asked for still gives every stream a maximum, and no more than it can keep.
 func TestMaximaAreWhatNATSCanKeep(t *testing.T) {
 	t.Parallel()
@@ -109,10 +135,12 @@ func TestMaximaAreWhatNATSCanKeep(t *testing.T) {
 	}
 	js := must(natsjs.New(connect(t, s.URL())))
 	openWith(t, s.URL(), jetstream.Config{Room: jetstream.AskNATS})
+	must(js.CreateStream(t.Context(), natsjs.StreamConfig{Name: "COMFY_ROOM", Subjects: []string{"comfy.room"}, MaxBytes: 1 << 20})) // of one that died
+	openWith(t, s.URL(), jetstream.Config{Room: jetstream.AskNATS})
 	sum := int64(0)
 	for name, bytes := range maxima(t, js) {
-		if bytes <= 0 {
-			t.Errorf("%s has no maximum", name)
+		if bytes <= 0 || name == "COMFY_ROOM" {
+			t.Errorf("%s is there, at most %d bytes", name, bytes)
 		}
 		if name != jetstream.LiveStream {
 			sum += bytes

@@ -100,7 +100,7 @@ func SubmitSpecs(ctx context.Context, in io.Reader, args ...string) ([]jetstream
 func Line(subject, body string, now time.Time) (who, host, why string) {
 	note := jetstream.Note{Subject: subject, Body: []byte(body), Time: now}
 	l := lineOf(&note, subject[lastDot(subject)+1:])
-	return clean(l.who), clean(l.host), clean(l.why) // as it is printed
+	return l.who, l.host, l.why
 }
 
 // JSONLine is a stored event as `dispatcher watch --json` prints it.

@@ -178,16 +178,15 @@ func dispatcherPermissions() jwt.Permissions {
 	return p
 }
 
-// operatorPermissions: ask, read, publish and mend, but write no event and no lease by hand. They stand in the token that
-// is sent in one line when connecting, of at most 4096 bytes.
+// operatorPermissions: ask, read and publish. What changes the fleet goes through the dispatchers, who tell of it. They stand in
+// the token that is sent in one line when connecting, of at most 4096 bytes.
 func operatorPermissions() jwt.Permissions {
 	var p jwt.Permissions
 	p.Pub.Allow.Add(
-		"comfy.api.>", "comfy.tenants.>", "comfy.jobs.*.*", "comfy.hosts.*.control", "$SRV.>",
+		"comfy.api.>", "comfy.tenants.>", "comfy.jobs.*.*", "$SRV.>",
 		"$JS.API.INFO", "$JS.API.STREAM.INFO.*", "$JS.API.STREAM.LIST", "$JS.API.STREAM.NAMES", "$JS.API.STREAM.MSG.GET.*",
 		"$JS.API.DIRECT.GET.>", "$JS.API.CONSUMER.INFO.*.*", "$JS.API.CONSUMER.CREATE.*.*.>", "$JS.API.CONSUMER.CREATE.*.*",
 		"$JS.API.CONSUMER.MSG.NEXT.*.*", "$JS.API.CONSUMER.DELETE.*.*", "$JS.FC.>",
-		"$JS.API.STREAM.MSG.DELETE.COMFY_DEAD", "$JS.API.STREAM.PURGE.COMFY_DEAD",
 		"$O.COMFY_INPUTS.>", "$JS.API.STREAM.PURGE.OBJ_COMFY_INPUTS",
 	)
 	p.Pub.Deny.Add("$JS.API.CONSUMER.MSG.NEXT.COMFY_EVENTS.settle", "$JS.API.CONSUMER.DELETE.COMFY_EVENTS.settle",

@@ -121,7 +121,7 @@ func TestHoldSaysWhyNobodyMayTakeTheJob(t *testing.T) {
 		"no host":     {facts: func(f *route.Fleet) { f.RemoveHost("a"); f.RemoveHost("b") }, reason: route.NoneCapable, text: "no host is online"},
 		"merely busy": {facts: busy},
 		"incapable blocked": {facts: func(f *route.Fleet) { f.PutBlock(incapable); f.RemoveHost("b") }, reason: route.NoneCapable,
-			text: "no host that is online can run it: a: blocked until 2026-12-01T12:01:00Z"},
+			text: "no host that is online can run it: a: blocked until 2026-12-01T12:01:00Z: incapable on jobs of others"},
 		"lacking": {facts: func(f *route.Fleet) {
 			f.PutCapability("a", kindOf(1))
 			f.PutCapability("b", kindOf(1))

@@ -30,7 +30,10 @@ func (f *fleet) limitOutputs(most int) bool {
 	if info.Error != nil {
 		return info.Error.Code == 404
 	}
-	info.Config["max_bytes"] = encode(f.t, most)
+	info.Config["max_bytes"], info.Config["discard"] = encode(f.t, most), encode(f.t, "old")
+	if most > 0 { // an operator who would rather have no result than lose another
+		info.Config["discard"] = encode(f.t, "new")
+	}
 	return succeeded(f.nc, "$JS.API.STREAM.UPDATE."+outputsStore, encode(f.t, info.Config))
 }
 

@@ -116,11 +116,11 @@ func story(events []job.Event) string {
 func wantBlock(t *testing.T, body []byte, x json.RawMessage) {
 	t.Helper()
 	got := fields(t, body)
-	wantKeys(t, "a block", got, "host", "hash", "kind", "message", "job", "tenants", "failures", "level", "until")
+	wantKeys(t, "a block", got, "host", "hash", "kind", "message", "job", "tenant", "tenants", "failures", "level", "until")
 	tenants, _ := got["tenants"].([]any)
 	message, _ := got["message"].(string)
 	until, err := time.Parse(time.RFC3339, got["until"].(string))
-	if got["host"] != "a" || got["hash"] != string(hashOf(t, x)) || got["kind"] != string(failure.ExecutionError) || got["job"] != "first" ||
+	if got["host"] != "a" || got["hash"] != string(hashOf(t, x)) || got["kind"] != string(failure.ExecutionError) || got["job"] != "first" || got["tenant"] != "acme" ||
 		!strings.Contains(message, "negative light") || !slices.Equal(tenants, []any{"acme"}) || got["failures"] != 1.0 || got["level"] != 0.0 ||
 		err != nil || until.Before(time.Now()) {
 		t.Errorf("the block says %s", body)

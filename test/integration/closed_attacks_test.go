@@ -130,7 +130,8 @@ func TestNobodyHearsTheAnswersToOthers(t *testing.T) {
 		}
 		f.refusal(refused, subject)
 	}
-	for _, subject := range []string{
+	for _, subject := range []string{ // secrets, and what only dispatchers do, who tell of it
+		"comfy.hosts.gpu-1.control", "$JS.API.STREAM.MSG.DELETE.COMFY_DEAD", "$JS.API.STREAM.PURGE.COMFY_DEAD", "comfy.append.operator.cancel",
 		"$JS.API.DIRECT.GET.KV_COMFY_SECRETS.$KV.COMFY_SECRETS.prompt", "$JS.API.DIRECT.GET.KV_COMFY_SECRETS", "$JS.API.STREAM.MSG.GET.KV_COMFY_SECRETS",
 		"$JS.API.CONSUMER.CREATE.KV_COMFY_SECRETS.x", "$JS.API.CONSUMER.CREATE.KV_COMFY_SECRETS.x.$KV.COMFY_SECRETS.>", "$KV.COMFY_SECRETS.prompt",
 		"$JS.API.CONSUMER.CREATE.COMFY_JOBS.dispatch_5", "$JS.API.CONSUMER.CREATE.COMFY_JOBS.dispatch_5.comfy.jobs.*.5", "$JS.API.CONSUMER.CREATE.COMFY_EVENTS.settle",

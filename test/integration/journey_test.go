@@ -108,7 +108,7 @@ func TestEventsCarryTheFieldsOfTheContract(t *testing.T) {
 		kind   string
 		fields []string
 	}{
-		{"queued", []string{"sequence"}},
+		{"queued", []string{"sequence", "bytes"}},
 		{"started", []string{"host", "attempt", "prompt_id", "seeds"}},
 		{"completed", []string{"host", "attempt", "prompt_id", "outputs", "seeds", "queued_for", "ran_for", "node_times"}},
 	} {
