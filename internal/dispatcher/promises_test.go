@@ -3,6 +3,7 @@ package dispatcher_test
 import (
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -15,18 +16,20 @@ import (
 // swallows is an agent that accepts every job, keeps its lease alive and begins nothing. It claims to have many slots and
 // the workflow's models in memory.
 func (s *scene) swallows(host string) func(*jetstream.Offer) (jetstream.Reply, error) {
-	serial := uint64(1)
+	var serial atomic.Uint64 // offers come at the same time
+	serial.Store(1)
 	claim := func() jetstream.HostState {
-		serial++
 		return jetstream.HostState{
-			Host: host, Instance: "i", Serial: serial, State: jetstream.Online, Slots: 50_000, Prefetch: 50_000, Time: s.Now(),
+			Host: host, Instance: "i", Serial: serial.Add(1), State: jetstream.Online, Slots: 50_000, Prefetch: 50_000, Time: s.Now(),
 			Recent: []workflow.Hash{hashOf(s.t, 1)},
 		}
 	}
 	s.beat(claim())
 	return func(o *jetstream.Offer) (jetstream.Reply, error) {
 		lease, over := o.Lease, make(chan struct{})
+		s.mu.Lock()
 		s.ends = append(s.ends, func() { close(over) })
+		s.mu.Unlock()
 		go func() {
 			for tick := time.Tick(ackWait / 3); ; {
 				select {
@@ -44,13 +47,13 @@ func (s *scene) swallows(host string) func(*jetstream.Offer) (jetstream.Reply, e
 
 // completes takes a job, begins it and ends it at once.
 func (s *scene) completes(host string) func(*jetstream.Offer) (jetstream.Reply, error) {
-	serial := uint64(1)
+	var serial atomic.Uint64
+	serial.Store(1)
 	return func(o *jetstream.Offer) (jetstream.Reply, error) {
 		s.goOn(o.Job, job.Started, func(e *job.Event) { e.Host, e.Attempt = host, o.Attempt })
 		s.goOn(o.Job, job.Completed, func(e *job.Event) { e.Host, e.Attempt = host, o.Attempt })
 		_ = s.FinishSoon(o.Lease)
-		serial++
-		state := jetstream.HostState{Host: host, Instance: "i", Serial: serial, State: jetstream.Online, Slots: 1, Time: s.Now()}
+		state := jetstream.HostState{Host: host, Instance: "i", Serial: serial.Add(1), State: jetstream.Online, Slots: 1, Time: s.Now()}
 		return jetstream.Reply{Answer: jetstream.Accepted, State: state.Abridged()}, nil
 	}
 }
@@ -114,9 +117,9 @@ func TestAHostRestsLongerEachTimeUntilItBeginsAJob(t *testing.T) {
 		s.dispatcher(dispatcher.Config{})
 		honest := s.accepts("x")
 		swallow := s.swallows("x")
-		begins := false
+		var begins atomic.Bool
 		s.host("x", func(o *jetstream.Offer) (jetstream.Reply, error) {
-			if begins {
+			if begins.Load() {
 				return honest(o)
 			}
 			return swallow(o)
@@ -131,7 +134,7 @@ func TestAHostRestsLongerEachTimeUntilItBeginsAJob(t *testing.T) {
 			s.want("its rest", r.Until.Sub(s.Now()).Round(10*time.Second), rest)
 			s.pass(r.Until.Sub(s.Now()) + time.Second)
 		}
-		begins = true
+		begins.Store(true)
 		s.pass(20 * time.Minute)
 		if r := s.restOf("x"); r != nil {
 			t.Errorf("it rests still: %+v", r)
