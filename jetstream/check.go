@@ -232,6 +232,7 @@ func (s *TenantSettings) check() error {
 	c.that(s.MaxPriority == nil || s.MaxPriority.Valid(), "max_priority is none of 0 to 9")
 	c.count("max_unfinished", int64(s.MaxUnfinished), math.MaxInt32)
 	c.count("max_bytes", s.MaxBytes, math.MaxInt64)
+	c.count("max_file_bytes", s.MaxFileBytes, math.MaxInt64)
 	return c.err
 }
 

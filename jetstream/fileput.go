@@ -6,7 +6,6 @@ import (
 	"crypto/sha256"
 	"encoding"
 	"encoding/binary"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"hash"
@@ -28,11 +27,11 @@ type Upload struct {
 	sum     hash.Hash
 }
 
-// NewUpload begins a file. parts names its parts in the store: 1 to 128 of A-Z a-z 0-9 _ -, for no other file ever, and
-// nothing that others can guess.
+// NewUpload begins a file. parts names its parts in the store: up to three words of 1 to 128 of A-Z a-z 0-9 _ - with dots
+// between them, for no other file ever, and nothing that others can guess.
 func NewUpload(store, name, parts string) (*Upload, error) {
 	if !partNames.MatchString(parts) {
-		return nil, fmt.Errorf("%.80q cannot name the parts of file %s: 1 to 128 of A-Z a-z 0-9 _ -", parts, name)
+		return nil, fmt.Errorf("%.80q cannot name the parts of file %s: up to three words of 1 to 128 of A-Z a-z 0-9 _ - with dots between them", parts, name)
 	}
 	return &Upload{store: store, name: name, parts: parts, sum: sha256.New()}, nil
 }
@@ -63,11 +62,12 @@ func (u *Upload) UnmarshalBinary(from []byte) error {
 
 // AddPart stores the next bytes of a file, as one part. After an error that leaves open whether they were stored it may be
 // repeated, by any process, with the state from before: what is there already is not stored again. A Conflict says that
-// the upload went on in another way meanwhile. What is never finished is removed by its age.
+// the upload went on in another way meanwhile. What is never finished is removed by its age. A part that is not there yet is
+// stored when room, which may be nil, has no objection; its error is given as it is.
 //
 // That a part is the next one is seen by how many there are, and of two that come at the same time NATS drops the second by
 // its message id. The last sequence of the subject would do both, but has NATS load every part again, and keep it for 10 s.
-func (q *Queue) AddPart(ctx context.Context, u *Upload, body []byte) error {
+func (q *Queue) AddPart(ctx context.Context, u *Upload, body []byte, room func() error) error {
 	if u.count == 0 {
 		if err := q.storeThere(ctx, u.store); err != nil {
 			return fmt.Errorf("store file %s: %w", u.name, err)
@@ -80,7 +80,12 @@ func (q *Queue) AddPart(ctx context.Context, u *Upload, body []byte) error {
 	case there == uint64(u.count)+1:
 		err = q.storedBefore(ctx, u, body)
 	case there == uint64(u.count):
-		err = q.storePart(ctx, u, body)
+		if room != nil {
+			err = room()
+		}
+		if err == nil {
+			err = q.storePart(ctx, u, body)
+		}
 	default:
 		err = u.conflict(fmt.Sprintf("%d of its parts are there, and not %d", there, u.count))
 	}
@@ -161,22 +166,14 @@ func (q *Queue) FinishUpload(ctx context.Context, u *Upload, contentType, digest
 // countParts says how many parts are stored.
 func (q *Queue) countParts(ctx context.Context, u *Upload) (uint64, error) {
 	subject := partsSubject(u.store, u.parts)
-	body := fmt.Appendf(nil, `{"subjects_filter":%q}`, subject)
-	msg, err := q.calls.ask(ctx, &nats.Msg{Subject: q.apiSubject("STREAM.INFO.OBJ_" + u.store), Data: body}, storeTimeout)
+	answer, err := q.storeInfo(ctx, u.store, subject, 0)
 	if err != nil {
 		return 0, fmt.Errorf("store file %s: count its parts: %w", u.name, q.explainStore(ctx, u.store, err))
 	}
-	var answer struct {
-		Error *natsjs.APIError `json:"error"`
-		State struct {
-			Subjects map[string]uint64 `json:"subjects"`
-		} `json:"state"`
-	}
-	switch err := json.Unmarshal(msg.Data, &answer); {
-	case err != nil:
-		return 0, fmt.Errorf("store file %s: count its parts: %w", u.name, err)
-	case answer.Error != nil:
-		return 0, fmt.Errorf("store file %s: count its parts: %w", u.name, q.explainStore(ctx, u.store, answer.Error))
-	}
 	return answer.State.Subjects[subject], nil
+}
+
+// DropUpload removes the parts of an upload that does not go on.
+func (q *Queue) DropUpload(ctx context.Context, u *Upload) {
+	q.removeParts(ctx, u.store, partsSubject(u.store, u.parts))
 }

@@ -19,8 +19,9 @@ import (
 // files between them. Our parts say where in the file they begin and which file they are of, so the part with any byte is
 // found by a search over sequences. Parts that others have stored do not; they are read from the first one on.
 
-// partNames is what NATS can have in a subject of parts. Without it a description could name the parts of every file.
-var partNames = regexp.MustCompile(`^[A-Za-z0-9_-]{1,128}$`)
+// partNames is what NATS can have in a subject of parts: one word, or three of a tenant's upload. Without it a description
+// could name the parts of every file.
+var partNames = regexp.MustCompile(`^[A-Za-z0-9_-]{1,128}(\.[A-Za-z0-9_-]{1,128}){0,2}$`)
 
 // storedFile is a file as it was described when it was looked up.
 type storedFile struct {

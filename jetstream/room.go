@@ -120,9 +120,9 @@ func least(cfg *natsjs.StreamConfig) int64 {
 
 // store makes or changes a stream, with half the maximum as long as NATS has no room for more: it gives no stream a
 // maximum that it cannot keep. It ends with an error before the maximum is less than least.
-func store(ctx context.Context, make func(context.Context, natsjs.StreamConfig) (natsjs.Stream, error), cfg natsjs.StreamConfig, least int64) (natsjs.Stream, error) {
+func store(ctx context.Context, put func(context.Context, natsjs.StreamConfig) (natsjs.Stream, error), cfg natsjs.StreamConfig, least int64) (natsjs.Stream, error) {
 	for {
-		stream, err := make(ctx, cfg)
+		stream, err := put(ctx, cfg)
 		if !tooMuch(err) || cfg.MaxBytes/2 < least {
 			return stream, err
 		}

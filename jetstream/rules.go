@@ -27,6 +27,7 @@ type TenantSettings struct {
 	MaxPriority   *job.Priority `json:"max_priority,omitempty"`
 	MaxUnfinished int           `json:"max_unfinished,omitempty"` // jobs that have not ended; 0 is no cap
 	MaxBytes      int64         `json:"max_bytes,omitempty"`      // of their bodies; 0 is half of what COMFY_JOBS holds at most
+	MaxFileBytes  int64         `json:"max_file_bytes,omitempty"` // of its files in COMFY_INPUTS; 0 is a quarter of what that holds at most
 }
 
 // SetAffinity writes the rule of a workflow.

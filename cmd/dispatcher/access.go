@@ -82,7 +82,7 @@ func (a *accessInitCmd) Run(c *console) error {
 type accessTenantCmd struct {
 	folderArg
 	Name       string `arg:"" placeholder:"NAME" help:"The tenant, as it stands in subjects."`
-	MaxPayload int64  `placeholder:"BYTES" help:"Largest message that NATS takes from the tenant (2 MiB)."`
+	MaxPayload int64  `placeholder:"BYTES" help:"Largest message that NATS takes from the tenant, 1048576 or more (2 MiB)."`
 }
 
 // Help is shown after the flags.
@@ -96,8 +96,8 @@ Examples:
 
 // Run gives a tenant credentials.
 func (a *accessTenantCmd) Run(c *console) error {
-	if a.MaxPayload < 0 {
-		return fmt.Errorf("--max-payload %d is no size; give bytes, or leave it out", a.MaxPayload)
+	if a.MaxPayload != 0 && a.MaxPayload < access.LeastPayload {
+		return fmt.Errorf("--max-payload %d is too small; give at least %d bytes, so that a piece of a file and a usual job fit, or leave it out", a.MaxPayload, access.LeastPayload)
 	}
 	return a.give(c, func(f *access.Folder) (string, error) {
 		return f.Tenant(a.Name, access.TenantSettings{MaxPayload: a.MaxPayload})

@@ -86,6 +86,9 @@ func TestATenantsCredentialsAreEnoughForItsJobs(t *testing.T) {
 	acme.expect(t, 0, []string{"dead", "requeue", "bad"}, "acme/bad-r1\n", "1 job requeued")
 	acme.expect(t, 0, []string{"dead", "requeue", "--all"}, "1 letter requeued before and left out")
 	acme.expect(t, 0, []string{"wait", "bad-r1"}, "bad-r1: completed on gpu-1")
+	operator.expect(t, 0, []string{"dead", "purge", "--all", "--yes"}, "1 dead letter deleted")
+	operator.expect(t, 0, []string{"hosts", "drain", "gpu-1"}, "gpu-1 is draining")
+	operator.expect(t, 0, []string{"hosts", "resume", "gpu-1"}, "gpu-1 is taking jobs")
 
 	for want, args := range map[string][]string{
 		"NATS_CREDS has the credentials of tenant bolt, which are not good for tenant acme": {"status", "acme/first"},

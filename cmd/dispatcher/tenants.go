@@ -60,20 +60,23 @@ func tellTenants(c *console, answer jetstream.TenantsAnswer) error {
 		c.say("no tenant has settings of its own: all have weight 1 and the caps that run was given")
 		return nil
 	}
-	rows := [][]string{{"TENANT", "WEIGHT", "MAX RUNNING", "MAX PRIORITY", "MAX UNFINISHED", "MAX BYTES"}}
+	rows := [][]string{{"TENANT", "WEIGHT", "MAX RUNNING", "MAX PRIORITY", "MAX UNFINISHED", "MAX BYTES", "MAX FILE BYTES"}}
 	for _, name := range slices.Sorted(maps.Keys(answer.Tenants)) {
 		s := answer.Tenants[name]
-		bytes := "as usual"
-		if s.MaxBytes > 0 {
-			bytes = daemon.Size(s.MaxBytes).String()
-		}
 		highest := "as run says"
 		if s.MaxPriority != nil {
 			highest = fmt.Sprint(*s.MaxPriority)
 		}
-		rows = append(rows, []string{string(name), fmt.Sprint(s.Weight), capWord(s.MaxRunning), highest, capWord(s.MaxUnfinished), bytes})
+		rows = append(rows, []string{string(name), fmt.Sprint(s.Weight), capWord(s.MaxRunning), highest, capWord(s.MaxUnfinished), sizeWord(s.MaxBytes), sizeWord(s.MaxFileBytes)})
 	}
 	return c.table(rows)
+}
+
+func sizeWord(most int64) string {
+	if most > 0 {
+		return daemon.Size(most).String()
+	}
+	return "as usual"
 }
 
 func capWord(most int) string {
@@ -92,6 +95,7 @@ type tenantsSetCmd struct {
 	MaxPriority   *job.Priority `placeholder:"0-9" help:"What its jobs of a higher priority count as."`
 	MaxUnfinished *int          `placeholder:"N" help:"Jobs that have not ended; those beyond are dead with reason over_quota. 0 is no cap."`
 	MaxBytes      *daemon.Size  `placeholder:"SIZE" help:"Bytes of jobs that have not ended, such as 200MiB; 0 is half of what COMFY_JOBS holds at most."`
+	MaxFileBytes  *daemon.Size  `placeholder:"SIZE" help:"Bytes of files that it has put into COMFY_INPUTS; 0 is a quarter of what that holds at most."`
 }
 
 // Help is shown after the flags.
@@ -100,7 +104,8 @@ func (*tenantsSetCmd) Help() string {
   dispatcher tenants set acme --weight 2
   dispatcher tenants set acme --max-running 4
   dispatcher tenants set acme --max-priority 7
-  dispatcher tenants set acme --max-unfinished 5000 --max-bytes 200MiB`
+  dispatcher tenants set acme --max-unfinished 5000 --max-bytes 200MiB
+  dispatcher tenants set acme --max-file-bytes 20GiB`
 }
 
 // Run writes.
@@ -108,8 +113,8 @@ func (t *tenantsSetCmd) Run(ctx context.Context, c *console) error {
 	switch {
 	case !job.Tenant(t.Tenant).Valid():
 		return fmt.Errorf("%q is no tenant name; use 1 to 64 of A-Z a-z 0-9 _ -", t.Tenant)
-	case t.Weight == nil && t.MaxRunning == nil && t.MaxPriority == nil && t.MaxUnfinished == nil && t.MaxBytes == nil:
-		return errors.New("tenants set has nothing to say; give --weight, --max-running, --max-priority, --max-unfinished or --max-bytes")
+	case t.Weight == nil && t.MaxRunning == nil && t.MaxPriority == nil && t.MaxUnfinished == nil && t.MaxBytes == nil && t.MaxFileBytes == nil:
+		return errors.New("tenants set has nothing to say; give --weight, --max-running, --max-priority, --max-unfinished, --max-bytes or --max-file-bytes")
 	case t.MaxUnfinished != nil && *t.MaxUnfinished < 0:
 		return fmt.Errorf("--max-unfinished %d is negative; give 0 for no cap", *t.MaxUnfinished)
 	case t.Weight != nil && *t.Weight <= 0:
@@ -121,7 +126,7 @@ func (t *tenantsSetCmd) Run(ctx context.Context, c *console) error {
 	}
 	answer, err := t.tenants(ctx, c, jetstream.TenantsRequest{
 		Tenant: job.Tenant(t.Tenant), Weight: t.Weight, MaxRunning: t.MaxRunning, MaxPriority: t.MaxPriority,
-		MaxUnfinished: t.MaxUnfinished, MaxBytes: (*int64)(t.MaxBytes),
+		MaxUnfinished: t.MaxUnfinished, MaxBytes: (*int64)(t.MaxBytes), MaxFileBytes: (*int64)(t.MaxFileBytes),
 	})
 	if err != nil {
 		return err

@@ -231,6 +231,9 @@ func actLine(body []byte) line {
 		parts = append(parts, fmt.Sprint(spaces(name), " ", conditions[name]))
 	}
 	why := fmt.Sprintf("%d changed: %s", a.Count, strings.Join(parts, ", "))
+	if a.Begins {
+		why = "begins: " + strings.Join(parts, ", ")
+	}
 	if a.Error != "" {
 		why += "; ended early: " + firstLine(a.Error)
 	}

@@ -21,6 +21,10 @@ const (
 	// DefaultPayload is the largest message of a tenant in bytes: a job of 1 MiB with its headers, and as much again, so
 	// that a job which is somewhat too large is refused with words and not by a closed connection.
 	DefaultPayload = 2 << 20
+
+	// LeastPayload is how small that may be made. NATS tells a tenant the server's limit and never its own, and closes the
+	// connection of who exceeds it; pieces of files, 512 KiB with their headers, and a usual job must fit.
+	LeastPayload = 1 << 20
 )
 
 // pushTime is how long credentials of the system account are good.

@@ -330,3 +330,17 @@ func TestNoPrivateKeyIsInWhatOthersGet(t *testing.T) {
 		t.Error("there is no nats-server.conf")
 	}
 }
+
+// Who exceeds it is cut off without a word: pieces of files, 512 KiB and their headers, must fit.
+func TestATenantMaySendAPieceOfAFile(t *testing.T) {
+	t.Parallel()
+	f := newFolder(t)
+	for _, small := range []int64{-1, 1, 512 << 10, 1<<20 - 1} {
+		if _, err := f.Tenant("acme", access.TenantSettings{MaxPayload: small}); err == nil || !strings.Contains(err.Error(), "give at least 1048576") {
+			t.Errorf("%d bytes: %v", small, err)
+		}
+	}
+	if _, err := f.Tenant("acme", access.TenantSettings{MaxPayload: 1 << 20}); err != nil {
+		t.Error(err)
+	}
+}

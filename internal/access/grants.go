@@ -14,6 +14,9 @@ const JetStreamPrefix = "fleet.api"
 // appendPrefix is where events are published to, to be stored.
 const appendPrefix = "comfy.append."
 
+// cancels are the events that every agent listens to.
+const cancels = "comfy.events.jobs.*.*.cancelled"
+
 // answerTime is how long a host may take to answer an offer; who offered waits no longer.
 const answerTime = 5 * time.Second
 
@@ -176,15 +179,14 @@ func dispatcherPermissions() jwt.Permissions {
 	return p
 }
 
-// operatorPermissions: ask, read, publish and mend, but write no event and no lease by hand.
+// operatorPermissions: ask, read and publish. What changes the fleet goes through the dispatchers, who tell of it.
 func operatorPermissions() jwt.Permissions {
 	var p jwt.Permissions
 	p.Pub.Allow.Add(
-		"comfy.api.>", "comfy.tenants.>", "comfy.jobs.*.*", "comfy.hosts.*.control", "$SRV.>",
+		"comfy.api.>", "comfy.tenants.>", "comfy.jobs.*.*", "$SRV.>",
 		"$JS.API.INFO", "$JS.API.STREAM.INFO.*", "$JS.API.STREAM.LIST", "$JS.API.STREAM.NAMES", "$JS.API.STREAM.MSG.GET.*",
 		"$JS.API.DIRECT.GET.>", "$JS.API.CONSUMER.INFO.*.*", "$JS.API.CONSUMER.CREATE.*.*.>", "$JS.API.CONSUMER.CREATE.*.*",
 		"$JS.API.CONSUMER.MSG.NEXT.*.*", "$JS.API.CONSUMER.DELETE.*.*", "$JS.FC.>",
-		"$JS.API.STREAM.MSG.DELETE.COMFY_DEAD", "$JS.API.STREAM.PURGE.COMFY_DEAD",
 		"$O.COMFY_INPUTS.>", "$JS.API.STREAM.PURGE.OBJ_COMFY_INPUTS",
 	)
 	p.Pub.Deny.Add("$JS.API.CONSUMER.MSG.NEXT.COMFY_EVENTS.settle", "$JS.API.CONSUMER.DELETE.COMFY_EVENTS.settle",

@@ -2,6 +2,7 @@ package access
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"slices"
@@ -29,7 +30,7 @@ const (
 
 // TenantSettings are what a tenant may send. A zero field keeps what stands, or is the default.
 type TenantSettings struct {
-	MaxPayload int64 // bytes of one message; default DefaultPayload
+	MaxPayload int64 // bytes of one message, at least LeastPayload; default DefaultPayload
 }
 
 // AgentSettings say whose jobs a host is for and how many. A zero field keeps what stands.
@@ -44,6 +45,9 @@ func (f *Folder) Tenant(name string, s TenantSettings) (string, error) {
 	if err := checkTenant(name); err != nil {
 		return "", err
 	}
+	if s.MaxPayload != 0 && s.MaxPayload < LeastPayload {
+		return "", fmt.Errorf("a message of tenant %s may have %d bytes: give at least %d, or leave it out: a piece of a file must fit, and a usual job", name, s.MaxPayload, LeastPayload)
+	}
 	return f.hold(Tenant, name, func(pair nkeys.KeyPair, before *jwt.AccountClaims) (*jwt.AccountClaims, error) {
 		claims, err := f.outsider(fileName(Tenant, name), pair, tenantGrants(name), nil)
 		if err != nil {
@@ -54,7 +58,7 @@ func (f *Folder) Tenant(name string, s TenantSettings) (string, error) {
 		if s.MaxPayload == 0 {
 			claims.Limits.Payload = DefaultPayload
 			if before != nil {
-				claims.Limits.Payload = before.Limits.Payload
+				claims.Limits.Payload = max(LeastPayload, before.Limits.Payload)
 			}
 		}
 		return claims, nil
@@ -92,6 +96,9 @@ func (f *Folder) Agent(host string, s AgentSettings) (string, error) {
 			tenants = nil
 		}
 		claims, err := f.outsider(fileName(Agent, host), pair, hostGrants(host, tenants), offered(host))
+		if err == nil && len(tenants) > 0 {
+			claims.DefaultPermissions.Sub.Allow.Add(cancels) // of its tenants, since no other event comes into the account
+		}
 		if err == nil && s.Slots != 0 {
 			claims.Tags.Add(slotsTag + strconv.Itoa(s.Slots))
 		}

@@ -58,7 +58,7 @@ func (b *brain) admit(o *owned) bool {
 	b.ask(func(now time.Time) {
 		a, lane := &b.admission, job.Lane{Tenant: o.job.Tenant, Priority: o.job.Priority}
 		due := !now.Before(o.notBefore)
-		yes = b.closing || b.roomFor(lane, due, now) > 0 && !(due && a.before(lane, o.job.Sequence))
+		yes = b.closing || b.roomFor(lane, due, now) > 0 && (!due || !a.before(lane, o.job.Sequence))
 		if yes {
 			a.writing[lane.Tenant]++
 		}

@@ -114,12 +114,14 @@ func newOn(q wire, cfg Config) (*Dispatcher, error) {
 	}
 	d := &Dispatcher{
 		q: q, cfg: cfg, log: cfg.Logger.With("dispatcher", cfg.Name), source: "comfyherd/dispatcher/" + cfg.Name,
-		started: q.Now(), files: newFiles(q, cfg.MaxInput), crew: crew.Muster(), metrics: newMetrics(cfg.Registerer),
+		started: q.Now(), crew: crew.Muster(), metrics: newMetrics(cfg.Registerer),
 		ids: turns{last: map[idKey]*turn{}}, gate: newGate(),
 	}
 	d.brain, d.counter = newBrain(d), newCounter()
 	d.history, d.quotas = newJobHistory(q, cfg.HistoryRows, d.log), newQuotas()
 	d.quotas.count, d.quotas.beside = d.history.held, d.crew.Go
+	d.files = newFiles(q, cfg.MaxInput, d.quotas.fileBytes)
+	d.quotas.all = &total{ask: q.JobsHeld}
 	d.quotas.usual = func() quota { return quota{bytes: q.JobsRoom() / 2} }
 	return d, nil
 }

@@ -84,7 +84,25 @@ func NewOn(w Wire, cfg Config) (*Dispatcher, error) { return newOn(w, cfg) }
 
 // FileCalls answers the calls on files of a queue, each of at most that many bytes.
 func FileCalls(q *jetstream.Queue, most int64) map[string]jetstream.TenantEndpoint {
-	return newFiles(q, most).endpoints()
+	return FileCallsWith(q, most, 0)
+}
+
+// FileCallsWith answers the calls on files of tenants that may have so many bytes of input files; 0 is the usual part.
+func FileCallsWith(q *jetstream.Queue, most, own int64) map[string]jetstream.TenantEndpoint {
+	return newFiles(q, most, func(job.Tenant) int64 { return own }).endpoints()
+}
+
+// InputShares says whether tenants may put more.
+type InputShares struct{ *inputShares }
+
+// NewInputShares counts as it is told.
+func NewInputShares(count func(context.Context) (jetstream.InputsUse, error), own func(job.Tenant) int64) InputShares {
+	return InputShares{newInputShares(count, own)}
+}
+
+// Admit lets a piece in.
+func (s InputShares) Admit(ctx context.Context, tenant job.Tenant, bytes, want int64) (done func(), err error) {
+	return s.admit(ctx, tenant, bytes, want)
 }
 
 // Mirror is a mirror of the settings of tenants.

@@ -298,7 +298,8 @@ func TestAPieceThatCannotBeIsRefused(t *testing.T) {
 func TestAPieceThatHasNoRoomIsToldAndMayBeRepeated(t *testing.T) {
 	t.Parallel()
 	url := filesOn(t)
-	c := fileCaller{dispatcher.FileCalls(openQueue(t, url), 1<<20), "acme"}
+	q := openQueue(t, url)
+	c := fileCaller{dispatcher.FileCallsWith(q, 1<<20, 1<<30), "acme"}
 	js := rawOn(t, url)
 	info, err := js.StreamInfo("OBJ_COMFY_INPUTS")
 	if err != nil {
@@ -317,6 +318,7 @@ func TestAPieceThatHasNoRoomIsToldAndMayBeRepeated(t *testing.T) {
 		t.Errorf("without room: %v", err)
 	}
 	room(-1)
+	c.calls = dispatcher.FileCalls(q, 1<<20) // another dispatcher has not counted yet
 	reply, err := c.put(piece(0, "Comfy-Last", "true", "Comfy-File-Digest", digestOf(body)), body)
 	var file jetstream.File
 	if err != nil || json.Unmarshal(reply.Body, &file) != nil || file.Size != 200_000 {

@@ -2,6 +2,7 @@ package dispatcher
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"regexp"
@@ -19,7 +20,9 @@ type fileWire interface {
 	MaxChunk() int
 	StatFile(ctx context.Context, store, name string) (jetstream.File, error)
 	FileChunk(ctx context.Context, store, name string, from jetstream.FilePlace, offset int64, most int) (jetstream.FileChunk, error)
-	AddPart(ctx context.Context, u *jetstream.Upload, body []byte) error
+	AddPart(ctx context.Context, u *jetstream.Upload, body []byte, room func() error) error
+	DropUpload(ctx context.Context, u *jetstream.Upload)
+	InputsUse(ctx context.Context) (jetstream.InputsUse, error)
 	FinishUpload(ctx context.Context, u *jetstream.Upload, contentType, digest string) (jetstream.File, error)
 }
 
@@ -30,6 +33,7 @@ type files struct {
 	q       fileWire
 	most    int64 // bytes of a file that is put
 	cursors cursors
+	shares  *inputShares
 }
 
 const (
@@ -38,8 +42,9 @@ const (
 	mostContentType = 256     // bytes
 )
 
-func newFiles(q fileWire, most int64) *files {
-	return &files{q: q, most: most, cursors: cursors{read: q.Secret}}
+// newFiles answers for files of at most so many bytes; own is what was set for a tenant's input files, or 0.
+func newFiles(q fileWire, most int64, own func(job.Tenant) int64) *files {
+	return &files{q: q, most: most, cursors: cursors{read: q.Secret}, shares: newInputShares(q.InputsUse, own)}
 }
 
 func (f *files) endpoints() map[string]jetstream.TenantEndpoint {
@@ -108,40 +113,74 @@ func (f *files) tenantPut(ctx context.Context, tenant job.Tenant, p jetstream.Fi
 	if u.Offset() != p.Offset {
 		return answer, badRequest("this piece begins at byte %d, and its cursor says %d: give back the cursor of the answer before", p.Offset, u.Offset())
 	}
-	if len(p.Body) > 0 {
-		if err := f.q.AddPart(ctx, u, p.Body); err != nil {
+	if len(p.Body) > 0 || p.Offset == 0 { // a file without bytes has one part without any, so that it counts
+		if err := f.addPart(ctx, tenant, u, &p); err != nil {
 			return answer, fileRefusal(err)
 		}
 	}
 	answer.Offset = u.Offset()
 	if p.Last {
-		file, err := f.q.FinishUpload(ctx, u, p.ContentType, p.Digest)
+		file, err := f.q.FinishUpload(ctx, u.Upload, p.ContentType, p.Digest)
 		answer.File = &file
 		return answer, fileRefusal(err)
 	}
-	state, err := u.AppendBinary(nil)
+	state, err := u.AppendBinary(binary.AppendUvarint(nil, uint64(u.first)))
 	if err == nil {
 		answer.Cursor, err = f.cursors.close(ctx, about, state)
 	}
 	return answer, err
 }
 
+// addPart stores a piece when the tenant may have it. Of an upload that it may not have, what is there is removed.
+func (f *files) addPart(ctx context.Context, tenant job.Tenant, u tenantUpload, p *jetstream.FilePut) error {
+	bytes, want := jetstream.PartCounts(u.first), p.Size-p.Offset
+	if p.Offset == 0 {
+		bytes = max(bytes, jetstream.LeastFile)
+	}
+	done, refused := func() {}, false
+	err := f.q.AddPart(ctx, u.Upload, p.Body, func() error {
+		leave, err := f.shares.admit(ctx, tenant, bytes, want)
+		if err == nil {
+			done = leave
+		}
+		_, refused = errors.AsType[*jetstream.TooBig](err)
+		return err
+	})
+	done()
+	if refused {
+		f.q.DropUpload(ctx, u.Upload)
+	}
+	return err
+}
+
+// tenantUpload is an upload of a tenant, whose first piece has so many bytes.
+type tenantUpload struct {
+	*jetstream.Upload
+	first int
+}
+
 // upload is how far it is. Its parts have a name that follows from who puts what, so that a repeated first piece finds
 // itself and nobody can aim at the parts of another.
-func (f *files) upload(ctx context.Context, tenant job.Tenant, p *jetstream.FilePut) (*jetstream.Upload, scope, error) {
-	about := scope{"put", string(tenant), p.Name, p.Upload}
+func (f *files) upload(ctx context.Context, tenant job.Tenant, p *jetstream.FilePut) (tenantUpload, scope, error) {
+	about, u := scope{"put", string(tenant), p.Name, p.Upload}, tenantUpload{first: len(p.Body)}
 	var state []byte
-	var err error
 	if p.Cursor != "" {
-		if state, err = f.cursors.open(ctx, about, p.Cursor); err != nil {
-			return nil, about, err
+		sealed, err := f.cursors.open(ctx, about, p.Cursor)
+		if err != nil {
+			return u, about, err
 		}
+		first, n := binary.Uvarint(sealed)
+		u.first, state = int(first), sealed[max(0, n):]
+	}
+	if jetstream.PartCounts(len(p.Body)) > jetstream.PartCounts(u.first) {
+		return u, about, badRequest("this piece has %d bytes, and the first one of its upload %d: no piece may be larger than the first", len(p.Body), u.first)
 	}
 	key, err := f.cursors.key(ctx, false)
 	if err != nil {
-		return nil, about, err
+		return u, about, err
 	}
-	u, err := jetstream.NewUpload(jetstream.InputsStore, p.Name, append(scope{"parts"}, about...).name(key))
+	parts := jetstream.PartsOf(tenant, u.first, append(scope{"parts"}, about...).name(key))
+	u.Upload, err = jetstream.NewUpload(jetstream.InputsStore, p.Name, parts)
 	if err == nil && p.Cursor != "" && u.UnmarshalBinary(state) != nil {
 		err = badRequest("the cursor is of another version: begin again with another upload")
 	}

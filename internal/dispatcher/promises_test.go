@@ -3,6 +3,7 @@ package dispatcher_test
 import (
 	"fmt"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -16,20 +17,23 @@ import (
 // swallows is an agent that accepts every job, keeps its lease alive and begins nothing. It claims to have many slots and
 // the workflow's models in memory.
 func (s *scene) swallows(host string) func(*jetstream.Offer) (jetstream.Reply, error) {
-	var serial atomic.Uint64 // offers come at the same time
-	serial.Store(1)
+	var mu sync.Mutex // guards serial, and the ends of the scene
+	serial := uint64(1)
 	claim := func() jetstream.HostState {
+		mu.Lock()
+		defer mu.Unlock()
+		serial++
 		return jetstream.HostState{
-			Host: host, Instance: "i", Serial: serial.Add(1), State: jetstream.Online, Slots: 50_000, Prefetch: 50_000, Time: s.Now(),
+			Host: host, Instance: "i", Serial: serial, State: jetstream.Online, Slots: 50_000, Prefetch: 50_000, Time: s.Now(),
 			Recent: []workflow.Hash{hashOf(s.t, 1)},
 		}
 	}
 	s.beat(claim())
 	return func(o *jetstream.Offer) (jetstream.Reply, error) {
 		lease, over := o.Lease, make(chan struct{})
-		s.mu.Lock()
+		mu.Lock()
 		s.ends = append(s.ends, func() { close(over) })
-		s.mu.Unlock()
+		mu.Unlock()
 		go func() {
 			for tick := time.Tick(ackWait / 3); ; {
 				select {

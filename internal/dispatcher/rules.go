@@ -75,18 +75,18 @@ func (d *Dispatcher) guiltyPairs(ctx context.Context, fits func(host string, has
 	return found, err
 }
 
-func (d *Dispatcher) apiDrain(ctx context.Context, r jetstream.DrainRequest) (jetstream.CountAnswer, error) {
+func (d *Dispatcher) apiDrain(ctx context.Context, r jetstream.DrainRequest) (answer jetstream.DrainAnswer, err error) {
 	if !job.ValidHost(r.Host) {
-		return jetstream.CountAnswer{}, &jetstream.BadRequest{Message: `give {"host":"…"}`}
+		return answer, &jetstream.BadRequest{Message: `give {"host":"…"}`}
 	}
 	by := operatorBy(r.By)
 	r.By = ""
-	_, err := d.q.Control(ctx, r.Host, jetstream.Control{Drain: !r.Resume, Resume: r.Resume, By: by})
+	answer.Reply, err = d.q.Control(ctx, r.Host, jetstream.Control{Drain: !r.Resume, Resume: r.Resume, By: by})
 	if errors.Is(err, jetstream.ErrNoAgent) {
-		return jetstream.CountAnswer{}, &jetstream.NotFound{Message: "not found: no agent serves host " + r.Host}
+		return answer, &jetstream.NotFound{Message: "not found: no agent serves host " + r.Host}
 	}
-	answer := jetstream.CountAnswer{}
-	if err == nil {
+	answer.Reply.State.Host = r.Host
+	if err == nil && answer.Reply.Answer == jetstream.Accepted {
 		answer.Count = 1
 	}
 	d.tell(ctx, jetstream.Act{Call: "drain", By: by, Count: answer.Count}, &r, err)
@@ -152,7 +152,7 @@ func (d *Dispatcher) apiTenants(ctx context.Context, r jetstream.TenantsRequest)
 func (d *Dispatcher) setTenant(ctx context.Context, r jetstream.TenantsRequest) (jetstream.TenantsAnswer, error) {
 	by := operatorBy(r.By)
 	r.By = ""
-	wrong := &jetstream.BadRequest{Message: `give {"tenant":"…","weight":above 0,"max_running":0 or more (0 = no cap),"max_priority":0 to 9,"max_unfinished":0 or more (0 = no cap),"max_bytes":0 or more (0 = half of what COMFY_JOBS holds)}`}
+	wrong := &jetstream.BadRequest{Message: `give {"tenant":"…","weight":above 0,"max_running":0 or more (0 = no cap),"max_priority":0 to 9,"max_unfinished":0 or more (0 = no cap),"max_bytes":0 or more (0 = half of what COMFY_JOBS holds),"max_file_bytes":0 or more (0 = a quarter of what COMFY_INPUTS holds)}`}
 	if !r.Tenant.Valid() {
 		return jetstream.TenantsAnswer{}, wrong
 	}
@@ -177,7 +177,10 @@ func (d *Dispatcher) setTenant(ctx context.Context, r jetstream.TenantsRequest) 
 	if r.MaxBytes != nil {
 		s.MaxBytes = *r.MaxBytes
 	}
-	if s.Weight <= 0 || s.Weight > 1e6 || s.MaxRunning < 0 || s.MaxPriority != nil && !s.MaxPriority.Valid() || s.MaxUnfinished < 0 || s.MaxBytes < 0 {
+	if r.MaxFileBytes != nil {
+		s.MaxFileBytes = *r.MaxFileBytes
+	}
+	if s.Weight <= 0 || s.Weight > 1e6 || s.MaxRunning < 0 || s.MaxPriority != nil && !s.MaxPriority.Valid() || s.MaxUnfinished < 0 || s.MaxBytes < 0 || s.MaxFileBytes < 0 {
 		return jetstream.TenantsAnswer{}, wrong
 	}
 	err = d.q.SetTenant(ctx, r.Tenant, s)

@@ -147,4 +147,12 @@ func TestFilesOfATenantGoInAndOutOfAClosedFleet(t *testing.T) {
 	if _, err := other.PutFile(f.context(), "acme/in/cat.png", "", bytes.NewReader(big)); err == nil {
 		t.Error("bolt has replaced a file of acme's")
 	}
+	operator, _ := f.as(f.folder.Operator())
+	if _, err := operator.RequestWithContext(f.context(), "comfy.api.tenants", []byte(`{"tenant":"bolt","max_file_bytes":1048576}`)); err != nil {
+		t.Fatal(err)
+	}
+	f.eventually("bolt may put no more than it is set", func() bool {
+		_, err := other.PutFile(f.context(), "bolt/in/cat.png", "", bytes.NewReader(big))
+		return err != nil && strings.Contains(err.Error(), "dispatcher tenants set bolt --max-file-bytes")
+	})
 }

@@ -1,0 +1,183 @@
+package dispatcher
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/jetstream"
+)
+
+// A store that is full drops its oldest files, whosever they are. So a tenant has a part of COMFY_INPUTS, and no piece is
+// stored that would have NATS drop a file: above four fifths of the store only those may put more who have less than an
+// equal part, and close to its end nobody may.
+//
+// Every dispatcher counts all tenants from what is stored, once a second while pieces come, and adds those that it has let
+// in since. So a tenant exceeds its part at most by what other dispatchers take in between two counts. Counting may take one
+// tenth of the time: of a store with a million files it takes seconds, and is done as seldom.
+
+const (
+	partOfStore = 4                      // which part of the store a tenant may have: one of so many
+	inputsAge   = time.Second            // of a count that is used
+	refusalAge  = 200 * time.Millisecond // of one that pieces are refused by
+	countTimes  = 10                     // how many times as long as it took a count is used at least
+)
+
+// inputShares says whether a tenant may put more into COMFY_INPUTS.
+type inputShares struct {
+	count func(context.Context) (jetstream.InputsUse, error)
+	own   func(job.Tenant) int64 // what was set for a tenant; 0 is the usual part
+
+	turn chan struct{} // holds one while somebody counts
+
+	mu      sync.Mutex // guards all below
+	use     jetstream.InputsUse
+	counts  int // begun
+	counted time.Time
+	took    time.Duration
+	claims  map[*claim]struct{}
+	claimed map[job.Tenant]int64 // by claims
+}
+
+// claim is a piece that was let in and may not be in the count.
+type claim struct {
+	tenant job.Tenant
+	bytes  int64
+	over   int // the first count that has what became of it; 0 as long as it is under way
+}
+
+func newInputShares(count func(context.Context) (jetstream.InputsUse, error), own func(job.Tenant) int64) *inputShares {
+	return &inputShares{
+		count: count, own: own, turn: make(chan struct{}, 1), claims: map[*claim]struct{}{}, claimed: map[job.Tenant]int64{},
+	}
+}
+
+// admit lets a piece in, or says why the tenant may put no more. want is what is to come of the file in any case, and bytes
+// what this piece counts for. done must be called when it is stored, or is not.
+func (s *inputShares) admit(ctx context.Context, tenant job.Tenant, bytes, want int64) (done func(), err error) {
+	if err := s.look(ctx, inputsAge); err != nil {
+		return nil, err
+	}
+	c := &claim{tenant: tenant, bytes: bytes}
+	if s.enter(c, want) == nil {
+		return func() { s.leave(c) }, nil
+	}
+	if err := s.look(ctx, refusalAge); err != nil {
+		return nil, err
+	}
+	if err := s.enter(c, want); err != nil {
+		return nil, err
+	}
+	return func() { s.leave(c) }, nil
+}
+
+func (s *inputShares) enter(c *claim, want int64) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.refusal(c.tenant, max(c.bytes, want)); err != nil {
+		return err
+	}
+	s.claims[c] = struct{}{}
+	s.claimed[c.tenant] += c.bytes
+	return nil
+}
+
+func (s *inputShares) leave(c *claim) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c.over = s.counts + 1
+}
+
+// refusal says why a tenant may not have so much more.
+func (s *inputShares) refusal(tenant job.Tenant, more int64) error {
+	most, whole := s.own(tenant), s.use.Most
+	if most == 0 {
+		most = whole / partOfStore
+	}
+	has := s.use.Tenants[tenant] + s.claimed[tenant] + more
+	if most > 0 && has > most {
+		return &jetstream.TooBig{Message: fmt.Sprintf("with this tenant %s has %d bytes of input files and may have %d: %s, or have the operator raise it with `dispatcher tenants set %s --max-file-bytes SIZE`",
+			tenant, has, most, s.wait(), tenant)}
+	}
+	if whole == 0 {
+		return nil
+	}
+	all, tenants := s.use.Bytes+more, len(s.use.Tenants)
+	for other, bytes := range s.claimed {
+		all += bytes
+		if _, counted := s.use.Tenants[other]; !counted {
+			tenants++
+		}
+	}
+	if has == more {
+		tenants++ // it has none yet
+	}
+	equal := whole / int64(tenants+1) // one part stays for who comes next
+	switch {
+	case all > whole/50*49:
+		return s.full("object store COMFY_INPUTS is full")
+	case all > whole/5*4 && has > equal:
+		return s.full(fmt.Sprintf("object store COMFY_INPUTS is nearly full, and with this tenant %s has %d bytes of it, more than its equal part of %d", tenant, has, equal))
+	}
+	return nil
+}
+
+func (s *inputShares) full(what string) error {
+	return &jetstream.Failed{Message: fmt.Sprintf("507 insufficient storage: %s: %s, or have the operator raise --inputs-bytes of the dispatchers", what, s.wait())}
+}
+
+// wait says when there is more room.
+func (s *inputShares) wait() string {
+	if s.use.Age == 0 {
+		return "put smaller or fewer files"
+	}
+	return fmt.Sprintf("files are removed %v after they were put", s.use.Age)
+}
+
+// look sees to it that the count is no older than age, if counting does not take too long for that.
+func (s *inputShares) look(ctx context.Context, age time.Duration) error {
+	if s.isRecent(age) {
+		return nil
+	}
+	select {
+	case s.turn <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	defer func() { <-s.turn }()
+	if s.isRecent(age) { // another one has counted meanwhile
+		return nil
+	}
+	s.mu.Lock()
+	s.counts++
+	begun := time.Now()
+	s.mu.Unlock()
+	use, err := s.count(ctx)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	s.use, s.counted, s.took = use, time.Now(), time.Since(begun)
+	for c := range s.claims {
+		if c.over != 0 && c.over <= s.counts {
+			s.forget(c)
+		}
+	}
+	return nil
+}
+
+func (s *inputShares) isRecent(age time.Duration) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return !s.counted.IsZero() && time.Since(s.counted) <= max(age, countTimes*s.took)
+}
+
+func (s *inputShares) forget(c *claim) {
+	delete(s.claims, c)
+	if s.claimed[c.tenant] -= c.bytes; s.claimed[c.tenant] == 0 {
+		delete(s.claimed, c.tenant)
+	}
+}
