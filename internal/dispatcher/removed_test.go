@@ -165,3 +165,19 @@ func TestTheTicketOfAnEndedJobOfAnOlderStreamRemovesNoJob(t *testing.T) {
 		s.want("acks", len(s.done("ack")), 0)
 	})
 }
+
+func TestWhyTellsNothingOfTheJobThatHasTheSequenceOfAnOlderOne(t *testing.T) {
+	t.Parallel()
+	inBubble(t, func(s *scene) {
+		s.goOn("old", job.Queued, func(e *job.Event) { e.Sequence = 1 })
+		sequence := s.submitAs("bolt", job.Usual, "new", func(spec *job.Spec) { spec.OnlyHosts = []string{"bolts-own"} })
+		s.jobs[sequence].until = time.Now().Add(time.Hour) // another dispatcher has it
+		s.dispatcher(dispatcher.Config{})
+		s.pass(time.Second)
+		why, err := call[jetstream.WhyAnswer](s.memory, "why", jetstream.WhyRequest{Tenant: "acme", Job: "old"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.want("why", why.Text, "it has just stopped waiting: ask again")
+	})
+}
