@@ -26,7 +26,7 @@ type passage struct {
 	underWay int
 	read     time.Time // until when reading what has passed is taken to last
 	free     time.Time // when the next that is put off comes back
-	came     int       // deliveries in the window that is counted now
+	work     int       // what its deliveries weigh in the window that is counted now
 	seen     time.Time // when the last of them came
 }
 
@@ -60,7 +60,7 @@ func (g *gate) enter(tenant job.Tenant, size int, now time.Time) (putOff time.Du
 		g.tenants[tenant] = p
 	}
 	several := !g.switched.IsZero() && now.Sub(g.switched) < mixedTime
-	mixed = !g.evenness.count(p, g.tenants, now) && several
+	mixed = !g.evenness.count(p, size, g.tenants, now) && several
 	work := time.Duration(size) * time.Second / gateBytes
 	read := later(p.read, now).Add(work)
 	if !several || (!mixed || p.underWay < gateMost) && read.Sub(now) <= work+gateRest {

@@ -64,6 +64,22 @@ func TestTenantsThatAllPublishAsMuchAreNotPutOff(t *testing.T) {
 	}
 }
 
+// As many deliveries are not as much when one tenant's are large.
+func TestATenantOfLargeJobsIsNoEqualOfOneWithSmallJobs(t *testing.T) {
+	t.Parallel()
+	g, now := dispatcher.NewGate(), noon
+	passed := 0
+	for range 256 {
+		if g.Enter("acme", 100, now) == 0 {
+			passed++
+		}
+		g.Enter("bolt", 64<<10, now)
+	}
+	if passed != 16 {
+		t.Errorf("%d deliveries of acme are under way, want the 16 of tenants that do not publish as much", passed)
+	}
+}
+
 // A megabyte takes an eighth of a second of what a tenant may have read.
 func TestBesideAnotherATenantHasOnlySoMuchRead(t *testing.T) {
 	t.Parallel()
