@@ -14,12 +14,13 @@ import (
 )
 
 // Act is what is stored on comfy.events.operator.<call> when somebody has changed something by a call: who, what, and
-// with which outcome.
+// with which outcome. A call that changes many things is told twice: before the first of them, and at its end.
 type Act struct {
 	Call    string          `json:"call"`
 	By      string          `json:"by"`
 	Tenant  job.Tenant      `json:"tenant,omitempty"` // whose jobs or settings; of a tenant's own call it is the caller
 	Request json.RawMessage `json:"request"`          // the call's conditions as they were understood
+	Begins  bool            `json:"begins,omitempty"` // it is about to change the first of many; what came of it is told when it ends
 	Count   int             `json:"count"`            // how much was changed
 	Error   string          `json:"error,omitempty"`  // why it ended early
 	Time    time.Time       `json:"time"`

@@ -101,7 +101,7 @@ func TestAJobThatRunsIsSparedOnlyWhenThatIsAskedFor(t *testing.T) {
 	if _, _, err := q.End(t.Context(), "acme", "b", jetstream.Cancelling{}); !errors.Is(err, jetstream.ErrNoJob) {
 		t.Errorf("a job that nobody has seen: %v", err)
 	}
-	if e, ended, err := q.End(t.Context(), "acme", "b", jetstream.Cancelling{Force: true, Priority: 7}); err != nil || !ended || e.Priority != 7 {
+	if e, ended, err := q.End(t.Context(), "acme", "b", jetstream.Cancelling{Force: true, Priority: 7}); err != nil || !ended || e.Priority != 7 || e.Reason != "unseen" {
 		t.Errorf("the same by force: %+v, %v, %v", e, ended, err)
 	}
 	chain, err := q.Chain(t.Context(), "acme", "a")

@@ -118,6 +118,7 @@ type DeadRequest struct {
 	Reason failure.Reason `json:"reason,omitempty"`
 	Since  string         `json:"since,omitempty"` // RFC 3339, or a Go duration back from now
 	After  uint64         `json:"after,omitempty"` // only letters behind this one; Next of the answer before
+	UpTo   uint64         `json:"up_to,omitempty"` // only letters up to this sequence of COMFY_DEAD
 	Limit  int            `json:"limit,omitempty"` // at most so many, and never more than 500
 }
 
@@ -137,6 +138,7 @@ type RequeueRequest struct {
 	Since  string         `json:"since,omitempty"`
 	All    bool           `json:"all,omitempty"` // every letter there is
 	After  uint64         `json:"after,omitempty"`
+	UpTo   uint64         `json:"up_to,omitempty"` // only letters up to this sequence of COMFY_DEAD
 	Limit  int            `json:"limit,omitempty"` // at most so many
 	Again  bool           `json:"again,omitempty"` // also letters that were requeued before
 	By     string         `json:"by,omitempty"`    // who asks; at most 64 characters are kept

@@ -3,6 +3,7 @@ package jetstream
 import (
 	"time"
 
+	"github.com/comfyherd/comfyherd/internal/failure"
 	"github.com/comfyherd/comfyherd/internal/job"
 	"github.com/comfyherd/comfyherd/internal/route"
 	"github.com/comfyherd/comfyherd/internal/workflow"
@@ -71,6 +72,38 @@ type DrainRequest struct {
 	Host   string `json:"host"`
 	Resume bool   `json:"resume,omitempty"`
 	By     string `json:"by,omitempty"` // who asks; at most 64 characters are kept
+}
+
+// DrainAnswer is what has become of a DrainRequest.
+type DrainAnswer struct {
+	Count int   `json:"count"` // 1 when the agent obeys
+	Reply Reply `json:"reply"` // the agent's: how the host is now, and why it does not obey, or takes no jobs all the same
+}
+
+// PurgeRequest chooses dead letters as DeadRequest does. One without any condition is refused unless it says All.
+type PurgeRequest struct {
+	Tenant job.Tenant     `json:"tenant,omitempty"`
+	Job    job.ID         `json:"job,omitempty"`
+	Hash   workflow.Hash  `json:"hash,omitempty"`
+	Kind   failure.Kind   `json:"kind,omitempty"`
+	Reason failure.Reason `json:"reason,omitempty"`
+	Since  string         `json:"since,omitempty"`
+	All    bool           `json:"all,omitempty"` // every letter there is
+	After  uint64         `json:"after,omitempty"`
+	UpTo   uint64         `json:"up_to,omitempty"` // only letters up to this sequence of COMFY_DEAD
+	Limit  int            `json:"limit,omitempty"` // at most so many
+	By     string         `json:"by,omitempty"`    // who asks; at most 64 characters are kept
+}
+
+// Narrow reports whether the request has a condition.
+func (r *PurgeRequest) Narrow() bool {
+	return r.Tenant != "" || r.Job != "" || r.Hash != "" || r.Kind != "" || r.Reason != "" || r.Since != ""
+}
+
+// PurgeAnswer says how many dead letters were deleted. While there is a Next, ask again with it as After.
+type PurgeAnswer struct {
+	Count int    `json:"count"`
+	Next  uint64 `json:"next,omitempty"` // more may follow behind it; 0 at the end
 }
 
 // AffinityRequest sets, removes or (all empty) lists rules.

@@ -23,8 +23,14 @@ func (q *Queue) Cancel(ctx context.Context, tenant job.Tenant, id job.ID, by str
 type Cancelling struct {
 	By       string
 	Force    bool         // also a job that nobody has seen yet
+	Stored   bool         // it stands in COMFY_JOBS, so that it is no invention
 	Spare    bool         // not a job that runs
 	Priority job.Priority // of a job that nobody has seen yet
+}
+
+// Leaves reports whether a job in this state is not ended.
+func (c *Cancelling) Leaves(state job.EventKind) bool {
+	return state.Terminal() || c.Spare && state == job.Started
 }
 
 // End is Cancel which also says whether it was this call that has ended the job. One that was spared has not ended: the
@@ -38,7 +44,7 @@ func (q *Queue) End(ctx context.Context, tenant job.Tenant, id job.ID, c Cancell
 		if !found && !c.Force {
 			return Event{}, false, fmt.Errorf("cancel job %s of tenant %s: %w", id, tenant, ErrNoJob)
 		}
-		if last.EventKind.Terminal() || c.Spare && last.EventKind == job.Started {
+		if c.Leaves(last.EventKind) {
 			return last.Event, false, nil
 		}
 		e := Event{
@@ -47,6 +53,9 @@ func (q *Queue) End(ctx context.Context, tenant job.Tenant, id job.ID, c Cancell
 		}
 		if !found {
 			e.Priority = c.Priority
+			if !c.Stored {
+				e.Reason = job.Unseen
+			}
 		}
 		_, err = q.Append(ctx, &e, last.ChainSequence, "comfyherd/cancel", "")
 		if !errors.Is(err, ErrOvertaken) {

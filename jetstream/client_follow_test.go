@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"iter"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -240,6 +241,7 @@ func TestFollowSaysThatNobodyIsThere(t *testing.T) {
 }
 
 // Some have ended long ago, one is under way, one comes later, and of another tenant's jobs of the same names nothing is told.
+// A dispatcher that once cannot read a job's events is asked again.
 func TestAClientFollowsManyJobsToTheirEnds(t *testing.T) {
 	t.Parallel()
 	url := startNATS(t)
@@ -254,7 +256,14 @@ func TestAClientFollowsManyJobsToTheirEnds(t *testing.T) {
 	c.add("acme", "open", job.Queued)
 	c.add("acme", "other", job.Queued)
 	c.add("bolt", "open", job.Queued, job.Cancelled)
-	serveEvents(t, q, nc)
+	var failed atomic.Bool
+	events := func(ctx context.Context, tenant job.Tenant, r jetstream.EventsRequest) (jetstream.EventsAnswer, error) {
+		if r.Job != "" && !failed.Swap(true) {
+			return jetstream.EventsAnswer{}, errors.New("NATS is away")
+		}
+		return q.EventsPage(ctx, tenant, r)
+	}
+	serveCalls(t, q, nc, jetstream.API{TenantCalls: map[string]jetstream.TenantEndpoint{"events": jetstream.TenantJSON(events)}})
 	next, stop := iter.Pull2(jetstream.NewClient(nc, "acme").FollowMany(t.Context(), ids))
 	defer stop()
 	told := map[job.ID][]job.EventKind{}

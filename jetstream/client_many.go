@@ -110,15 +110,15 @@ func (c *Client) tellStories(ctx context.Context, u *unended) error {
 	return nil
 }
 
-// story reads what is stored of a job. A dispatcher that has as many calls as it takes is asked again.
+// story reads what is stored of a job, and asks again while NATS or the dispatchers are away, or have too many calls.
 func (c *Client) story(ctx context.Context, id job.ID) (s jobStory) {
 	for after := uint64(0); ; {
 		page, err := c.Events(ctx, EventsRequest{Job: id, After: after})
-		if _, many := errors.AsType[*TooMany](err); many && pause(ctx, rewatchPause) {
-			continue
-		}
 		if err != nil {
-			s.err = err
+			if _, wrong := errors.AsType[*BadRequest](err); !wrong && !c.nc.IsClosed() && pause(ctx, rewatchPause) {
+				continue
+			}
+			s.err = or(ctx.Err(), err)
 			return s
 		}
 		for i := range page.Events {

@@ -111,6 +111,16 @@ func (q *Queue) messageOf(raw *natsjs.RawStreamMsg) job.Message {
 	}
 }
 
+// JobsHeld is how many unfinished jobs COMFY_JOBS holds, of all tenants, and how many bytes with all that is stored beside
+// their bodies.
+func (q *Queue) JobsHeld(ctx context.Context) (jobs int, bytes int64, err error) {
+	info, err := q.streamState(ctx, JobsStream)
+	if err != nil {
+		return 0, 0, err
+	}
+	return int(info.State.Msgs), int64(info.State.Bytes), nil
+}
+
 // Depth counts the unfinished jobs of every lane.
 func (q *Queue) Depth(ctx context.Context) (map[job.Lane]uint64, error) {
 	info, err := q.jobs.Info(ctx, natsjs.WithSubjectFilter("comfy.jobs.>"))

@@ -16,7 +16,8 @@ type (
 	Conflict struct{ Message string }
 	// TooBig (413): the request or its answer does not fit into a NATS message. Ask for less at a time.
 	TooBig struct{ Message string }
-	// TooMany (429): more calls at once than one may have. Ask again when some have been answered.
+	// TooMany (429): more calls at once than one may have. Ask again when some have been answered. Or more ids that nobody has
+	// seen than a tenant may cancel.
 	TooMany struct{ Message string }
 	// Failed (500): the dispatcher could not do it. The request may have been carried out in part.
 	Failed struct{ Message string }

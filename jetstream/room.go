@@ -51,8 +51,12 @@ func (t topology) limits(ctx context.Context) (int64, error) {
 }
 
 // vacant is the room, or a half, a quarter … of it that NATS can keep: it refuses a stream whose maximum it cannot, so
-// it is asked with one that holds nothing. There is none to be found out when every stream has its maximum.
+// it is asked with one that holds nothing. There is none to be found out when every stream has its maximum. What a
+// dispatcher that died while it asked has left would keep its room for ever.
 func (t topology) vacant(ctx context.Context, room int64) (int64, error) {
+	if err := t.js.DeleteStream(ctx, roomProbe); err != nil && !errors.Is(err, natsjs.ErrStreamNotFound) {
+		return 0, wrap(err, "delete stream %s", roomProbe)
+	}
 	events, err := t.js.Stream(ctx, EventsStream)
 	if err == nil && events.CachedInfo().Config.MaxBytes > 0 {
 		return room, nil
@@ -61,10 +65,7 @@ func (t topology) vacant(ctx context.Context, room int64) (int64, error) {
 		Name: roomProbe, Description: "comfyherd: asks for a moment how much there is room for", Subjects: []string{"comfy.room"},
 		Storage: t.storage(), MaxBytes: room, Replicas: or(t.cfg.Replicas, 1),
 	}
-	if err := t.js.DeleteStream(ctx, roomProbe); err != nil && !errors.Is(err, natsjs.ErrStreamNotFound) {
-		return 0, wrap(err, "delete stream %s", roomProbe)
-	}
-	made, err := t.store(ctx, t.js.CreateStream, ask)
+	made, err := store(ctx, t.js.CreateStream, ask, leastStream)
 	switch {
 	case tooMuch(err), errors.Is(err, natsjs.ErrStreamNameAlreadyInUse): // another dispatcher asks at this moment
 		return room, nil
@@ -118,13 +119,25 @@ func least(cfg *natsjs.StreamConfig) int64 {
 }
 
 // store makes or changes a stream, with half the maximum as long as NATS has no room for more: it gives no stream a
-// maximum that it cannot keep.
-func (t topology) store(ctx context.Context, make func(context.Context, natsjs.StreamConfig) (natsjs.Stream, error), cfg natsjs.StreamConfig) (natsjs.Stream, error) {
+// maximum that it cannot keep. It ends with an error before the maximum is less than least.
+func store(ctx context.Context, put func(context.Context, natsjs.StreamConfig) (natsjs.Stream, error), cfg natsjs.StreamConfig, least int64) (natsjs.Stream, error) {
 	for {
-		stream, err := make(ctx, cfg)
-		if !tooMuch(err) || cfg.MaxBytes/2 < least(&cfg) {
+		stream, err := put(ctx, cfg)
+		if !tooMuch(err) || cfg.MaxBytes/2 < least {
 			return stream, err
 		}
 		cfg.MaxBytes /= 2
 	}
+}
+
+// change changes a stream. No maximum is so small that something of it would go: without room for that a stream that has
+// none stays without.
+func (t topology) change(ctx context.Context, found *natsjs.StreamInfo, merged natsjs.StreamConfig) (natsjs.Stream, error) {
+	have := found.Config
+	stream, err := store(ctx, t.js.UpdateStream, merged, max(least(&merged), int64(found.State.Bytes)))
+	if !tooMuch(err) || have.MaxBytes > 0 {
+		return stream, err
+	}
+	merged.MaxBytes, merged.Discard = have.MaxBytes, have.Discard
+	return t.js.UpdateStream(ctx, merged)
 }

@@ -95,6 +95,32 @@ func TestAMaximumLeavesRoomForWhatIsThere(t *testing.T) {
 	}
 }
 
+// A stream of a former version has more than NATS would keep room for beside what else it has promised: it stays as it is.
+func TestAnUpgradeDropsNothingWhereThereIsLittleRoom(t *testing.T) {
+	t.Parallel()
+	s, err := embedded.Start(embedded.Config{Port: -1, StoreDir: t.TempDir(), MaxStore: 400 << 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.Close() })
+	js := must(natsjs.New(connect(t, s.URL())))
+	must(js.CreateStream(t.Context(), natsjs.StreamConfig{Name: "OTHERS", Subjects: []string{"others"}, MaxBytes: 200 << 20}))
+	must(js.CreateStream(t.Context(), natsjs.StreamConfig{Name: jetstream.DeadStream, Subjects: []string{"comfy.dead.*"}}))
+	for range 130 {
+		must(js.Publish(t.Context(), "comfy.dead.acme", make([]byte, 1<<20)))
+	}
+	openWith(t, s.URL(), jetstream.Config{Room: jetstream.AskNATS})
+	info := must(js.Stream(t.Context(), jetstream.DeadStream)).CachedInfo()
+	if info.State.Msgs != 130 {
+		t.Errorf("%d letters are left, at most %d bytes", info.State.Msgs, info.Config.MaxBytes)
+	}
+	for name, bytes := range maxima(t, js) {
+		if bytes <= 0 && name != jetstream.DeadStream {
+			t.Errorf("%s has no maximum", name)
+		}
+	}
+}
+
 // A NATS that has less room than is asked for still gives every stream a maximum, and no more than it can keep.
 func TestMaximaAreWhatNATSCanKeep(t *testing.T) {
 	t.Parallel()
@@ -109,10 +135,12 @@ func TestMaximaAreWhatNATSCanKeep(t *testing.T) {
 	}
 	js := must(natsjs.New(connect(t, s.URL())))
 	openWith(t, s.URL(), jetstream.Config{Room: jetstream.AskNATS})
+	must(js.CreateStream(t.Context(), natsjs.StreamConfig{Name: "COMFY_ROOM", Subjects: []string{"comfy.room"}, MaxBytes: 1 << 20})) // of one that died
+	openWith(t, s.URL(), jetstream.Config{Room: jetstream.AskNATS})
 	sum := int64(0)
 	for name, bytes := range maxima(t, js) {
-		if bytes <= 0 {
-			t.Errorf("%s has no maximum", name)
+		if bytes <= 0 || name == "COMFY_ROOM" {
+			t.Errorf("%s is there, at most %d bytes", name, bytes)
 		}
 		if name != jetstream.LiveStream {
 			sum += bytes

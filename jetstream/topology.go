@@ -155,7 +155,7 @@ func (t topology) stream(ctx context.Context, want wanted) error {
 		if err := t.newEnough(ctx, want); err != nil {
 			return err
 		}
-		found, err = t.store(ctx, t.js.CreateStream, want.StreamConfig)
+		found, err = store(ctx, t.js.CreateStream, want.StreamConfig, least(&want.StreamConfig))
 		if err == nil {
 			return t.closeWindow(ctx, found)
 		}
@@ -171,7 +171,7 @@ func (t topology) stream(ctx context.Context, want wanted) error {
 	if !changed {
 		return nil
 	}
-	found, err = t.store(ctx, t.js.UpdateStream, merged)
+	found, err = t.change(ctx, found.CachedInfo(), merged)
 	if err != nil {
 		return wrap(err, "update stream %s", want.Name)
 	}

@@ -17,7 +17,7 @@ import (
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
-// startAlone is a NATS with all streams and no dispatcher.
+// startAlone is a NATS with all streams, a dead letter and no dispatcher.
 func startAlone(t *testing.T) *fleet {
 	t.Helper()
 	server, err := embedded.Start(embedded.Config{Port: -1, StoreDir: t.TempDir()})
@@ -39,6 +39,11 @@ func startAlone(t *testing.T) *fleet {
 		t.Fatal(err)
 	}
 	q.Close()
+	letter := nats.NewMsg("comfy.dead.acme")
+	letter.Header.Set("Comfy-Job-Id", "buried")
+	if _, err := nc.RequestMsg(letter, patience); err != nil {
+		t.Fatal(err)
+	}
 	return &fleet{url: server.URL()}
 }
 
@@ -61,7 +66,10 @@ func TestWithoutADispatcherCommandsDoWhatTheyCanAndSayWhatIsMissing(t *testing.T
 	f.expect(t, 0, []string{"status", "acme/early"}, "job early of tenant acme, priority 5", "cancelled")
 	f.expect(t, 0, []string{"cancel", "acme/early"}, "acme/early was already cancelled")
 	f.expect(t, 1, []string{"status", "nobody"}, "dispatcher: tenant default has no job nobody")
-	for _, args := range [][]string{{"jobs"}, {"why", "early"}, {"queue"}, {"fetch", "early", "--out=" + t.TempDir()}, {"cancel", "--all", "--yes"}} {
+	for _, args := range [][]string{
+		{"jobs"}, {"why", "early"}, {"queue"}, {"fetch", "early", "--out=" + t.TempDir()}, {"cancel", "--all", "--yes"}, {"hosts", "drain", "gpu-1"},
+		{"dead", "requeue", "acme/buried"}, {"dead", "purge", "--all", "--yes"}, {"blocks", "clear", "--host=gpu-1"}, {"tenants", "set", "acme", "--weight=2"},
+	} {
 		f.expect(t, 1, args, "no dispatcher is running on this NATS: start one with `dispatcher run`")
 	}
 	text := told(t, f.url, []string{"watch", "--all", "--tenant=acme"}, "cancelled")

@@ -22,7 +22,7 @@ import (
 func startClosed(t *testing.T, host comfysim.Config) (f *fleet, folder string) {
 	t.Helper()
 	folder = filepath.Join(t.TempDir(), "herd")
-	for _, args := range [][]string{{"init", folder}, {"tenant", folder, "acme"}, {"tenant", folder, "bolt"}, {"agent", folder, "gpu-1"}, {"operator", folder}} {
+	for _, args := range [][]string{{"init", folder}, {"tenant", folder, "acme"}, {"tenant", folder, "bolt"}, {"agent", folder, "gpu-1"}, {"operator", folder}, {"watcher", folder}} {
 		if code, _, say := keys(t, args...); code != 0 {
 			t.Fatal(say)
 		}
@@ -40,7 +40,9 @@ func startClosed(t *testing.T, host comfysim.Config) (f *fleet, folder string) {
 func TestATenantsCredentialsAreEnoughForItsJobs(t *testing.T) {
 	t.Parallel()
 	f, folder := startClosed(t, comfysim.Config{})
-	operator, acme, bolt := *f, *f, *f
+	operator, acme, bolt, watcher, agent := *f, *f, *f, *f, *f
+	watcher.creds = filepath.Join(folder, "creds", "watcher.creds")
+	agent.creds = filepath.Join(folder, "creds", "agent-gpu-1.creds")
 	acme.creds = filepath.Join(folder, "creds", "tenant-acme.creds")
 	bolt.creds = filepath.Join(folder, "creds", "tenant-bolt.creds")
 
@@ -60,6 +62,7 @@ func TestATenantsCredentialsAreEnoughForItsJobs(t *testing.T) {
 	acme.expect(t, 1, []string{"fetch", "nobody", "--out=" + t.TempDir()}, "tenant acme has no job nobody")
 	acme.ownEvents(t, "--all")
 	acme.ownEvents(t, "--since=1h")
+	watcher.ownEvents(t, "--all", "--tenant=acme")
 
 	for _, id := range []string{"late-1", "late-2", "late-3"} {
 		if code, out, say := acme.ask(t, picture, "submit", "-", "--id="+id, "--in=1h"); code != 0 || out != id+"\n" {
@@ -70,6 +73,7 @@ func TestATenantsCredentialsAreEnoughForItsJobs(t *testing.T) {
 	acme.expect(t, 0, []string{"queue"}, "acme", "5", "3")
 	acme.expect(t, 0, []string{"cancel", "late-1"}, "acme/late-1 cancelled")
 	acme.expect(t, 3, []string{"wait", "late-1"}, "late-1: cancelled by ")
+	acme.expect(t, 1, []string{"fetch", "late-1"}, "job acme/late-1 has no files: it is cancelled; `dispatcher status acme/late-1` says why")
 	acme.expect(t, 1, []string{"cancel", "--all"}, "cancel all waiting jobs of tenant acme: nobody is there to be asked; add --yes")
 	acme.expect(t, 0, []string{"cancel", "--lane=4", "--yes"}, "0 jobs cancelled")
 	acme.expect(t, 0, []string{"cancel", "--lane=5", "--yes"}, "2 jobs cancelled")
@@ -86,6 +90,9 @@ func TestATenantsCredentialsAreEnoughForItsJobs(t *testing.T) {
 	acme.expect(t, 0, []string{"dead", "requeue", "bad"}, "acme/bad-r1\n", "1 job requeued")
 	acme.expect(t, 0, []string{"dead", "requeue", "--all"}, "1 letter requeued before and left out")
 	acme.expect(t, 0, []string{"wait", "bad-r1"}, "bad-r1: completed on gpu-1")
+	operator.expect(t, 0, []string{"dead", "purge", "--all", "--yes"}, "1 dead letter deleted")
+	operator.expect(t, 0, []string{"hosts", "drain", "gpu-1"}, "gpu-1 is draining")
+	operator.expect(t, 0, []string{"hosts", "resume", "gpu-1"}, "gpu-1 is taking jobs")
 
 	for want, args := range map[string][]string{
 		"NATS_CREDS has the credentials of tenant bolt, which are not good for tenant acme": {"status", "acme/first"},
@@ -102,6 +109,10 @@ func TestATenantsCredentialsAreEnoughForItsJobs(t *testing.T) {
 			code = 0
 		}
 		bolt.expect(t, code, args, want)
+	}
+	for _, args := range [][]string{{"jobs"}, {"status", "acme/first"}, {"hosts"}} {
+		watcher.expect(t, 1, args, "these are the credentials of a watcher, which are good for `dispatcher watch` alone")
+		agent.expect(t, 1, args, "these are the credentials of agent-gpu-1, which are good for its agent alone")
 	}
 	operator.expect(t, 0, []string{"status", "acme/first"}, "job first of tenant acme", "completed")
 	operator.expect(t, 0, []string{"jobs", "--tenant=acme", "--state=completed", "--limit=1"}, "bad-r1", "there are more; --limit shows them")
@@ -136,7 +147,7 @@ func (f *fleet) fetchesOnce(t *testing.T, id, like string) {
 }
 
 // ownEvents watches from a moment before the first event on: two jobs of three events each.
-func (f *fleet) ownEvents(t *testing.T, from string) {
+func (f *fleet) ownEvents(t *testing.T, from ...string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
@@ -144,7 +155,7 @@ func (f *fleet) ownEvents(t *testing.T, from string) {
 	var running sync.WaitGroup
 	defer running.Wait()
 	running.Go(func() {
-		if code := main.Run(ctx, []string{"watch", from, "--json", "--nats-url=" + f.url, "--nats-creds=" + f.creds}, nil, say, io.Discard); code != 0 {
+		if code := main.Run(ctx, append([]string{"watch"}, append(from, "--json", "--nats-url="+f.url, "--nats-creds="+f.creds)...), nil, say, io.Discard); code != 0 {
 			t.Errorf("watch ended with %d", code)
 		}
 		_ = say.Close() // a pipe's Close never fails

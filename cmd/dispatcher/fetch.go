@@ -65,6 +65,8 @@ func (f *fetchCmd) fetch(ctx context.Context, client *jetstream.Client, ref jobR
 		return ref.missing()
 	case err != nil:
 		return err
+	case status.State == job.Dead || status.State == job.Cancelled:
+		return fmt.Errorf("job %s has no files: it is %s; `dispatcher status %[1]s` says why", ref.word(), status.State)
 	case status.State != job.Completed:
 		return fmt.Errorf("job %s has no files: it is %s; `dispatcher wait %[1]s --out %s` waits for them", ref.word(), status.State, f.Out)
 	}

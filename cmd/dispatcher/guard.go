@@ -99,6 +99,15 @@ func (e *embeddedFlags) accounts(cfg *embedded.Config) (*guard, error) {
 	return &guard{folder: folder, creds: creds, tracker: tracker}, nil
 }
 
+// credentials are what a tenant and an agent set in their environments, with a name to be filled in.
+func (g *guard) credentials() (tenant, agent string) {
+	if g == nil || g.folder == nil {
+		return "", ""
+	}
+	dir := filepath.Join(g.folder.Dir(), "creds")
+	return "NATS_CREDS=" + filepath.Join(dir, "tenant-NAME.creds") + " ", "NATS_CREDS=" + filepath.Join(dir, "agent-HOST.creds") + " "
+}
+
 // follow tells the server what changes in the folder, until the guard is closed.
 func (g *guard) follow(server *embedded.Server, log *slog.Logger) {
 	if g.tracker == nil {

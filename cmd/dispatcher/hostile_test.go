@@ -125,10 +125,6 @@ func startHostile(t *testing.T) string {
 			t.Fatal(err)
 		}
 	}
-	control := filled[jetstream.Reply]()
-	if _, err := nc.Subscribe("comfy.hosts.*.control", func(msg *nats.Msg) { _ = msg.Respond(raw(t, control)) }); err != nil {
-		t.Fatal(err)
-	}
 	letter := nats.NewMsg("comfy.dead.default")
 	letter.Header.Set("Comfy-Job-Id", "j1")
 	letter.Header.Set("Comfy-Reason", strings.NewReplacer("\r", "", "\n", "").Replace(evil))
@@ -172,6 +168,7 @@ func hostileAnswers(t *testing.T, event *job.Event) map[string][]byte {
 	for name, answer := range map[string]any{
 		"status": status, "why": why, "cancel": cancel, "jobs": jobs, "dead": dead, "requeue": requeue, "queue": queue, "events": events,
 		"hosts": hosts, "affinity": affinity, "tenants": tenants, "unblock": jetstream.CountAnswer{},
+		"drain": filled[jetstream.DrainAnswer](),
 	} {
 		answers[name] = raw(t, answer)
 	}

@@ -174,7 +174,7 @@ func (h *hostsResumeCmd) Run(ctx context.Context, c *console) error {
 	return h.control(ctx, c, h.Hosts, jetstream.Control{Resume: true})
 }
 
-// control sends an order to hosts and tells how they are afterwards.
+// control has the dispatchers order hosts, and tells how they are afterwards.
 func (f *client) control(ctx context.Context, c *console, hosts []string, order jetstream.Control) error {
 	for _, host := range hosts {
 		if !job.ValidHost(host) {
@@ -186,16 +186,16 @@ func (f *client) control(ctx context.Context, c *console, hosts []string, order 
 		return err
 	}
 	defer done()
-	order.By = by()
 	for _, host := range hosts {
-		reply, err := q.Control(ctx, host, order)
-		if errors.Is(err, jetstream.ErrNoAgent) {
+		var answer jetstream.DrainAnswer
+		err := q.Call(ctx, "drain", jetstream.DrainRequest{Host: host, Resume: order.Resume, By: by()}, &answer)
+		if _, missing := errors.AsType[*jetstream.NotFound](err); missing {
 			return fmt.Errorf("no agent serves host %s; `dispatcher hosts` lists those that are there", host)
 		} else if err != nil {
 			return err
 		}
-		reply.State.Host = host
-		c.print("%s", obeyed(&reply, order))
+		answer.Reply.State.Host = host
+		c.print("%s", obeyed(&answer.Reply, order))
 	}
 	return nil
 }

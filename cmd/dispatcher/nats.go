@@ -29,6 +29,9 @@ func (f *client) open(ctx context.Context, c *console) (q *jetstream.Queue, done
 		return nil, nil, fmt.Errorf("this needs the credentials of an operator (`dispatcher access operator`): those of tenant %s are for its own jobs, "+
 			"with submit, status, why, cancel, watch, queue, jobs, wait, fetch and dead", own)
 	}
+	if err := f.mayAsk(); err != nil {
+		return nil, nil, err
+	}
 	a, err := f.connect(ctx, c)
 	if err != nil {
 		return nil, nil, err
@@ -115,8 +118,15 @@ const defaultTenant = "default"
 // whose is the tenant that the command is about. With a tenant's credentials there is no other.
 func (f *tenantFlags) whose() (job.Tenant, error) { return f.allowed(f.Tenant) }
 
-// allowed is a tenant by its name; empty is that of the credentials, else the default.
+// allowed is a tenant by its name; empty is that of the credentials, else the default. Somebody is to be asked about it.
 func (f *client) allowed(name string) (job.Tenant, error) {
+	if err := f.mayAsk(); err != nil {
+		return "", err
+	}
+	return f.named(name)
+}
+
+func (f *client) named(name string) (job.Tenant, error) {
 	own := f.OwnTenant()
 	switch {
 	case name == "" && own == "":
@@ -129,6 +139,18 @@ func (f *client) allowed(name string) (job.Tenant, error) {
 		return "", fmt.Errorf("NATS_CREDS has the credentials of tenant %s, which are not good for tenant %s; use those of %[2]s, or leave the tenant out", own, name)
 	}
 	return job.Tenant(name), nil
+}
+
+// mayAsk refuses credentials that no dispatcher answers, before NATS refuses each subject and the answer is waited for.
+func (f *client) mayAsk() error {
+	switch holder := f.Holder(); {
+	case !f.NoConsumers():
+		return nil
+	case holder == "watcher":
+		return errors.New("these are the credentials of a watcher, which are good for `dispatcher watch` alone; set NATS_CREDS to those of a tenant or an operator")
+	default:
+		return fmt.Errorf("these are the credentials of %s, which are good for its agent alone; set NATS_CREDS to those of a tenant or an operator", holder)
+	}
 }
 
 // ref reads a job as a person names it: its id, or tenant/id.

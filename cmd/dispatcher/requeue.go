@@ -2,14 +2,17 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
+	"time"
 
+	"github.com/comfyherd/comfyherd/internal/failure"
+	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/workflow"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
@@ -24,6 +27,13 @@ type deadMany struct {
 
 // chosen finds the letters that the arguments and flags mean; nothing said means nothing.
 func (d *deadMany) chosen(ctx context.Context, q *jetstream.Queue) ([]letter, error) {
+	since, err := d.deadFilter.check(q.Now())
+	if err != nil {
+		return nil, err
+	}
+	if !since.IsZero() {
+		d.Since = since.Format(time.RFC3339Nano) // the same for the dispatchers, later
+	}
 	if len(d.Jobs) == 0 {
 		return d.find(ctx, q)
 	}
@@ -114,7 +124,7 @@ func (d *deadRequeueCmd) Run(ctx context.Context, c *console) error {
 	if err := c.confirm("requeue "+plural(len(letters), "job"), d.Yes || len(letters) == 1); err != nil {
 		return err
 	}
-	return requeue(ctx, c, q, letters, extra)
+	return d.requeue(ctx, c, q, letters, extra)
 }
 
 // extraData reads --extra-data; nil when it was not given.
@@ -155,24 +165,61 @@ func fresh(ctx context.Context, q *jetstream.Queue, letters []letter) ([]letter,
 	return kept, nil
 }
 
-func requeue(ctx context.Context, c *console, q *jetstream.Queue, letters []letter, extra json.RawMessage) error {
-	done, left := 0, 0
+// meant is what the arguments and flags say to the dispatchers, once for each tenant or job of these letters: those that
+// have come since they were looked for are not among them.
+func (d *deadMany) meant(letters []letter) []jetstream.PurgeRequest {
+	parts := map[jobRef]uint64{} // the last letter of each
 	for i := range letters {
-		r, err := q.Requeue(ctx, &letters[i].DeadLetter, extra)
-		if errors.Is(err, jetstream.ErrExtraData) {
-			c.say("%s left out: it had an extra_data (%s), which letters do not keep", jobRef{tenant: letters[i].Tenant, id: letters[i].Job}.word(),
-				strings.Join(letters[i].ExtraData(), ", "))
-			left++
-			continue
+		part := jobRef{tenant: letters[i].Tenant}
+		if len(d.Jobs) > 0 {
+			part.id = letters[i].Job
 		}
-		if err != nil {
-			return fmt.Errorf("%d of %d requeued, then: %w; the command can be repeated", done, len(letters), err)
+		parts[part] = max(parts[part], letters[i].Sequence)
+	}
+	requests := make([]jetstream.PurgeRequest, 0, len(parts))
+	for part, last := range parts {
+		requests = append(requests, jetstream.PurgeRequest{
+			Tenant: part.tenant, Job: cmp.Or(part.id, job.ID(d.Job)), Hash: workflow.Hash(d.Hash), Kind: failure.Kind(d.Kind), Reason: failure.Reason(d.Reason),
+			Since: d.Since, UpTo: last, By: by(),
+		})
+	}
+	slices.SortFunc(requests, func(a, b jetstream.PurgeRequest) int {
+		return cmp.Or(cmp.Compare(a.Tenant, b.Tenant), cmp.Compare(a.Job, b.Job))
+	})
+	return requests
+}
+
+// requeue has the dispatchers publish the letters again, a page at a time.
+func (d *deadRequeueCmd) requeue(ctx context.Context, c *console, q *jetstream.Queue, letters []letter, extra json.RawMessage) error {
+	done, needy := 0, 0
+	for _, r := range d.meant(letters) {
+		request := jetstream.RequeueRequest{
+			Tenant: r.Tenant, Job: r.Job, Hash: r.Hash, Kind: r.Kind, Reason: r.Reason, Since: r.Since, UpTo: r.UpTo, By: r.By, Again: d.Again, ExtraData: extra,
 		}
-		done++
-		c.print("%s", jobRef{tenant: r.Tenant, id: r.Job}.word())
+		for {
+			var page jetstream.RequeueAnswer
+			if err := q.Call(ctx, "requeue", request, &page); err != nil && done > 0 {
+				return fmt.Errorf("%d of %d requeued, then: %w; the command can be repeated", done, len(letters), err)
+			} else if err != nil {
+				return err
+			}
+			for _, dead := range slices.Sorted(maps.Keys(page.Jobs)) {
+				c.print("%s", jobRef{tenant: r.Tenant, id: page.Jobs[dead]}.word())
+			}
+			for _, id := range page.NeedExtraData {
+				c.say("%s left out: it had an extra_data, which letters do not keep", jobRef{tenant: r.Tenant, id: id}.word())
+			}
+			done, needy = done+page.Count, needy+len(page.NeedExtraData)
+			if request.After = page.Next; page.Next == 0 {
+				break
+			}
+		}
+	}
+	if others := len(letters) - done - needy; others > 0 {
+		c.say("%s left out: it was requeued meanwhile, or refused when it came; a job that is named runs all the same", plural(others, "letter"))
 	}
 	c.say("%s requeued", plural(done, "job"))
-	return needsExtraData(left)
+	return needsExtraData(needy)
 }
 
 // needsExtraData is the error of letters that were left out since they need what they do not keep.
@@ -215,17 +262,23 @@ func (d *deadPurgeCmd) Run(ctx context.Context, c *console) error {
 	if err := c.confirm("delete "+plural(len(letters), "dead letter")+" for ever", d.Yes); err != nil {
 		return err
 	}
-	var failed error
 	deleted := 0
-	for i := range letters {
-		if err := q.Purge(ctx, &letters[i].DeadLetter); err != nil {
-			failed = errors.Join(failed, err)
-			continue
+	for _, request := range d.meant(letters) {
+		for {
+			var page jetstream.PurgeAnswer
+			if err := q.Call(ctx, "purge", request, &page); err != nil && deleted > 0 {
+				return fmt.Errorf("%s deleted, then: %w; the command can be repeated", plural(deleted, "dead letter"), err)
+			} else if err != nil {
+				return err
+			}
+			deleted += page.Count
+			if request.After = page.Next; page.Next == 0 {
+				break
+			}
 		}
-		deleted++
 	}
 	c.print("%s deleted", plural(deleted, "dead letter"))
-	return failed
+	return nil
 }
 
 func sorted(m map[string]string) []string { return slices.Sorted(maps.Keys(m)) }

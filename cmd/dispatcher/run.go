@@ -274,8 +274,9 @@ func (r *runCmd) dispatch(stop, kill context.Context, nats *link, policy route.P
 	if note := clockWords("this machine", q.ClockOff()); note != "" {
 		c.say("clock     %s", note)
 	}
-	c.say("submit    %sdispatcher submit workflow_api.json --wait", where)
-	c.say("hosts     %sCOMFY_HOSTS=http://127.0.0.1:8188 agent", where)
+	tenant, agent := nats.guard.credentials()
+	c.say("submit    %s%sdispatcher submit workflow_api.json --wait", where, tenant)
+	c.say("hosts     %s%sCOMFY_HOSTS=http://127.0.0.1:8188 agent", where, agent)
 	c.say("stop      Ctrl-C; again: now")
 	return daemon.Together(stop, kill, d.Run, r.HTTP, d.Ready, registry)
 }

@@ -42,7 +42,7 @@ func (w *watchCmd) Run(ctx context.Context, c *console) error {
 	tenant := job.Tenant("")
 	if w.Tenant != "" || w.OwnTenant() != "" {
 		var err error
-		if tenant, err = w.allowed(w.Tenant); err != nil {
+		if tenant, err = w.named(w.Tenant); err != nil {
 			return err
 		}
 	}
@@ -69,12 +69,19 @@ func (w *watchCmd) Run(ctx context.Context, c *console) error {
 // stream, then live ones.
 func (w *watchCmd) jobsOf(ctx context.Context, c *console, a *asker, tenant job.Tenant, p *printer) error {
 	client := a.of(tenant)
+	chains := "comfy.events.jobs." + string(tenant) + ".>"
+	if w.NoConsumers() { // a watcher may read, and not ask
+		if _, err := a.queue(ctx); err != nil {
+			return err
+		}
+		return w.show(ctx, c, a, chains, p)
+	}
 	after, err := w.from(ctx, client)
 	if err != nil {
 		if _, err := a.instead(ctx, err); err != nil {
 			return err
 		}
-		return w.show(ctx, c, a, "comfy.events.jobs."+string(tenant)+".>", p)
+		return w.show(ctx, c, a, chains, p)
 	}
 	for note, err := range client.Follow(ctx, after) {
 		if err != nil {
@@ -231,6 +238,9 @@ func actLine(body []byte) line {
 		parts = append(parts, fmt.Sprint(spaces(name), " ", conditions[name]))
 	}
 	why := fmt.Sprintf("%d changed: %s", a.Count, strings.Join(parts, ", "))
+	if a.Begins {
+		why = "begins: " + strings.Join(parts, ", ")
+	}
 	if a.Error != "" {
 		why += "; ended early: " + firstLine(a.Error)
 	}

@@ -201,6 +201,7 @@ func TestWatchShowsWhoWhereAndWhy(t *testing.T) {
 		"Host":     {"comfy.events.hosts.a.offline", `{"reason":"silence"}`, "host", "a", "silence"},
 		"Junk":     {"comfy.events.jobs.acme.j1.started", `junk`, "acme/j1", "", ""},
 		"Act":      {"comfy.events.operator.cancel", `{"call":"cancel","by":"tenant acme: ann","tenant":"acme","request":{"tenant":"acme","lane":5,"running":true},"count":3}`, "tenant acme: ann", "", "3 changed: lane 5, running, tenant acme"},
+		"Begins":   {"comfy.events.operator.purge", `{"call":"purge","by":"ann","request":{"all":true},"begins":true,"count":0}`, "ann", "", "begins: all"},
 		"Partly":   {"comfy.events.operator.requeue", `{"call":"requeue","by":"a\u001bb","request":{"all":true},"count":1,"error":"the disk\nis full"}`, "a\x1bb", "", "1 changed: all; ended early: the disk"},
 		"OddAct":   {"comfy.events.operator.cancel", `junk`, "operator", "", ""},
 		"Foreign":  {"comfy.events.other", ``, "comfy.events.other", "", ""},

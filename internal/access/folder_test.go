@@ -86,6 +86,21 @@ func TestCredentialsLieWhereTheirNameSays(t *testing.T) {
 	}
 }
 
+// A token is sent when connecting, in a line of which the server reads 4096 bytes. What else stands in it takes some 500.
+func TestTokensFitIntoTheLineThatConnects(t *testing.T) {
+	t.Parallel()
+	f := newFolder(t)
+	for _, file := range []string{must(t)(f.Operator()), must(t)(f.Dispatcher()), must(t)(f.Agent(strings.Repeat("x", 64), access.AgentSettings{})), must(t)(f.Tenant(strings.Repeat("x", 64), access.TenantSettings{}))} {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if token, err := jwt.ParseDecoratedJWT(text); err != nil || len(token) > 3500 {
+			t.Errorf("the token in %s has %d bytes, %v", filepath.Base(file), len(token), err)
+		}
+	}
+}
+
 func TestOthersCannotReadTheFolder(t *testing.T) {
 	t.Parallel()
 	if runtime.GOOS == "windows" {

@@ -96,6 +96,9 @@ func (f *Folder) Agent(host string, s AgentSettings) (string, error) {
 			tenants = nil
 		}
 		claims, err := f.outsider(fileName(Agent, host), pair, hostGrants(host, tenants), offered(host))
+		if err == nil && len(tenants) > 0 {
+			claims.DefaultPermissions.Sub.Allow.Add(cancels) // of its tenants, since no other event comes into the account
+		}
 		if err == nil && s.Slots != 0 {
 			claims.Tags.Add(slotsTag + strconv.Itoa(s.Slots))
 		}

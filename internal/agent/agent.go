@@ -63,7 +63,7 @@ func (a *Agent) Run(stop, kill context.Context) error {
 	defer a.crew.Close()
 	prompts, err := a.readSecret(stop, kill)
 	if err != nil {
-		return nil //nolint:nilerr // it was stopped before it began
+		return nil // it was stopped before it began
 	}
 	g, ctx := errgroup.WithContext(kill)
 	watching, enough := context.WithCancel(ctx)

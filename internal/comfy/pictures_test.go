@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"
@@ -90,7 +91,9 @@ func showing(t *testing.T, info string, send func(conn *websocket.Conn, prompt s
 	t.Helper()
 	ended := make(chan string, 1)
 	posted := make(chan string, 1)
-	host := serve(t, routes{
+	o := quick()
+	o.QuietTime = 5 * time.Second // a slow machine takes its time for large pictures
+	host := serveWith(t, routes{
 		"GET /ws": func(w http.ResponseWriter, r *http.Request) {
 			upgrader := websocket.Upgrader{}
 			conn, err := upgrader.Upgrade(w, r, nil)
@@ -130,7 +133,7 @@ func showing(t *testing.T, info string, send func(conn *websocket.Conn, prompt s
 				says(http.StatusOK, `{}`)(w, r)
 			}
 		},
-	})
+	}, o)
 	return listen(t, host)
 }
 

@@ -4,7 +4,9 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"fmt"
 	"strings"
+	"sync"
 	"time"
 	"unicode"
 
@@ -44,22 +46,72 @@ func tenantBy(tenant job.Tenant, by string) string {
 const actTime = 5 * time.Second
 
 // tell stores who has changed what. A request that has changed nothing is none, and one of which nobody knows is.
-// It is told after it was done: a dispatcher that dies between both leaves it untold.
+// It is told after it was done: a dispatcher that dies between both leaves it untold. What changes much is a deed.
 func (d *Dispatcher) tell(ctx context.Context, a jetstream.Act, request any, failed error) {
 	if a.Count == 0 && (failed == nil || jetstream.Refused(failed)) {
 		return
 	}
+	d.tellEnd(ctx, a, request, failed)
+}
+
+// tellEnd stores it in any case.
+func (d *Dispatcher) tellEnd(ctx context.Context, a jetstream.Act, request any, failed error) {
 	if failed != nil {
 		a.Error = failed.Error()
 	}
-	var err error
-	if a.Request, err = json.Marshal(request); err == nil {
-		a.Time = d.clock()
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), actTime)
-		defer cancel()
-		err = d.q.AppendAct(ctx, &a, d.source)
-	}
-	if err != nil {
+	if err := d.storeAct(context.WithoutCancel(ctx), a, request); err != nil {
 		d.log.Warn("who has changed something could not be stored", "call", a.Call, "by", a.By, "tenant", a.Tenant, "count", a.Count, "error", err)
 	}
+}
+
+func (d *Dispatcher) storeAct(ctx context.Context, a jetstream.Act, request any) (err error) {
+	if a.Request, err = json.Marshal(request); err != nil {
+		return err
+	}
+	a.Time = d.clock()
+	ctx, cancel := context.WithTimeout(ctx, actTime)
+	defer cancel()
+	return d.q.AppendAct(ctx, &a, d.source)
+}
+
+// deed is an act that changes many things. It is told twice: before the first of them, so that a dispatcher that dies
+// meanwhile has told who asked for what, and at its end with the count. Where the first cannot be told nothing is changed.
+type deed struct {
+	d       *Dispatcher
+	act     jetstream.Act
+	request any
+
+	mu    sync.Mutex // guards begun
+	begun bool
+}
+
+// begin is called before each change, by any goroutine.
+func (a *deed) begin(ctx context.Context) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.begun {
+		return nil
+	}
+	act := a.act
+	act.Begins = true
+	if err := a.d.storeAct(ctx, act, a.request); err != nil {
+		return fmt.Errorf("nothing was changed, since it could not be stored who asks for it: %w", err)
+	}
+	a.begun = true
+	return nil
+}
+
+func (a *deed) hasBegun() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.begun
+}
+
+// end tells what has come of a deed that has begun.
+func (a *deed) end(ctx context.Context, count int, failed error) {
+	if !a.hasBegun() {
+		return
+	}
+	a.act.Count = count
+	a.d.tellEnd(ctx, a.act, a.request, failed)
 }

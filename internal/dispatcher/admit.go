@@ -3,7 +3,9 @@ package dispatcher
 import (
 	"context"
 	"fmt"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/comfyherd/comfyherd/internal/job"
@@ -38,14 +40,15 @@ type admission struct {
 	resting
 	writing map[job.Tenant]int // tickets that are being written
 	called  map[job.Tenant]map[uint64]time.Time
+	inHand  map[job.Tenant]int   // jobs in hand, which count among those that wait and have no ticket
 	wanted  map[route.Tenant]int // tickets that each tenant has or wants, a moment ago
-	parts   map[route.Tenant]int // by what is wanted
+	wants   []int                // the same numbers, the smallest first
 	counted time.Time
 	tries   time.Time // when jobs are called for free slots again
 }
 
 func newAdmission() admission {
-	return admission{resting: newResting(), writing: map[job.Tenant]int{}, called: map[job.Tenant]map[uint64]time.Time{}}
+	return admission{resting: newResting(), writing: map[job.Tenant]int{}, inHand: map[job.Tenant]int{}, called: map[job.Tenant]map[uint64]time.Time{}}
 }
 
 // admit says whether a job that has to wait gets a ticket, whose writing the caller tells with admitted; otherwise it is
@@ -55,7 +58,7 @@ func (b *brain) admit(o *owned) bool {
 	b.ask(func(now time.Time) {
 		a, lane := &b.admission, job.Lane{Tenant: o.job.Tenant, Priority: o.job.Priority}
 		due := !now.Before(o.notBefore)
-		yes = b.closing || b.roomFor(lane, due, now) > 0 && !(due && a.before(lane, o.job.Sequence))
+		yes = b.closing || b.roomFor(lane, due, now) > 0 && (!due || !a.before(lane, o.job.Sequence))
 		if yes {
 			a.writing[lane.Tenant]++
 		}
@@ -72,45 +75,48 @@ func (b *brain) admitted(tenant job.Tenant) {
 	})
 }
 
-// roomFor is how many more tickets jobs of a lane may have. Those of a priority stop at (10+priority)/10 of the tenant's
-// part, so that its more important ones are kept last; those that are not due have half of it, since they need nobody's
-// attention yet.
+// roomFor is how many more tickets jobs of a lane may have.
 func (b *brain) roomFor(lane job.Lane, due bool, now time.Time) int {
-	a, tenant := &b.admission, route.Tenant(lane.Tenant)
-	all, notDue := b.waiting.Waiting(tenant)
-	for _, o := range b.hand {
-		if o.job.Tenant == lane.Tenant {
-			all--
-		}
+	s := b.shareOf(lane.Tenant, now)
+	return s.room(lane.Priority, due)
+}
+
+// share is what a tenant has of the waiting room, and may have.
+type share struct{ all, notDue, part int }
+
+func (b *brain) shareOf(tenant job.Tenant, now time.Time) share {
+	a := &b.admission
+	all, notDue := b.waiting.Waiting(route.Tenant(tenant))
+	return share{
+		all: all - a.inHand[tenant] + a.writing[tenant], notDue: notDue + a.writing[tenant], part: b.part(route.Tenant(tenant), now),
 	}
-	all += a.writing[lane.Tenant]
-	most := b.part(tenant, now) * (10 + int(lane.Priority)) / 10
+}
+
+// room is how many more tickets there may be. Those of a priority stop at (10+priority)/10 of the tenant's part, so that its
+// more important ones are kept last; those that are not due have half of it, since they need nobody's attention yet.
+func (s share) room(p job.Priority, due bool) int {
+	most := s.part * (10 + int(p)) / 10
 	if !due {
-		return min(most-all, max(most/2, 1)-notDue-a.writing[lane.Tenant])
+		return min(most-s.all, max(most/2, 1)-s.notDue)
 	}
-	return most - all
+	return most - s.all
 }
 
 // part is how many tickets a tenant may have.
 func (b *brain) part(tenant route.Tenant, now time.Time) int {
 	a := &b.admission
 	if a.wanted == nil || now.Sub(a.counted) >= partTime || now.Before(a.counted) {
-		a.counted, a.wanted, a.parts = now, b.waiting.Tenants(), map[route.Tenant]int{}
+		a.counted, a.wanted = now, b.waiting.Tenants()
 		for t, n := range a.tenants {
 			a.wanted[route.Tenant(t)] += n
 		}
+		a.wants = slices.Sorted(maps.Values(a.wanted))
 	}
-	if part, known := a.parts[tenant]; known {
-		return part
+	own, wants := a.wanted[tenant]
+	if !wants {
+		own = -1
 	}
-	others := make([]int, 0, len(a.wanted))
-	for t, n := range a.wanted {
-		if t != tenant {
-			others = append(others, n)
-		}
-	}
-	a.parts[tenant] = route.Part(b.d.cfg.WaitingCap, others)
-	return a.parts[tenant]
+	return route.Part(b.d.cfg.WaitingCap, a.wants, own)
 }
 
 // arrived takes in that a job was delivered: it does not rest any more.
@@ -135,10 +141,9 @@ func (b *brain) callBack(now time.Time) {
 	a.expectNoMore(now)
 	left, tenants := callMost, a.tenantsInTurn()
 	for i, tenant := range tenants {
-		share := (left + len(tenants) - i - 1) / (len(tenants) - i)
+		most, has := (left+len(tenants)-i-1)/(len(tenants)-i), b.shareOf(tenant, now)
 		list := a.due(tenant, func(p job.Priority, given int) int {
-			room := b.roomFor(job.Lane{Tenant: tenant, Priority: p}, true, now) - len(a.called[tenant])
-			return min(room, share) - given
+			return min(has.room(p, true)-len(a.called[tenant]), most) - given
 		})
 		b.call(tenant, list, now)
 		left -= len(list)
@@ -159,6 +164,13 @@ func (a *admission) tenantsInTurn() []job.Tenant {
 	}
 	rand.Shuffle(len(list), func(i, k int) { list[i], list[k] = list[k], list[i] })
 	return list
+}
+
+// count takes in that a job was taken into the hand, or out of it.
+func (a *admission) count(tenant job.Tenant, by int) {
+	if a.inHand[tenant] += by; a.inHand[tenant] == 0 {
+		delete(a.inHand, tenant)
+	}
 }
 
 // expectNoMore forgets called jobs that have not come: another dispatcher has them, or nobody.

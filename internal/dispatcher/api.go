@@ -42,6 +42,7 @@ func (d *Dispatcher) endpoints() map[string]jetstream.Endpoint {
 		"cancel":   answering(d.apiCancel),
 		"dead":     answering(d.apiDead),
 		"requeue":  answering(d.apiRequeue),
+		"purge":    answering(d.apiPurge),
 		"affinity": answering(d.apiAffinity),
 		"tenants":  answering(d.apiTenants),
 		"drain":    answering(d.apiDrain),

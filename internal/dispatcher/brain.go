@@ -158,7 +158,7 @@ func (b *brain) loop(ctx context.Context) error {
 	b.every(removedLook, b.lookForRemoved)
 	b.every(promiseLook, b.lookAtPromises)
 	b.every(callPause, b.callBack)
-	b.every(callTime, b.admission.forgetOver)
+	b.every(restingPause, b.admission.forgetOver)
 	for {
 		timer.Reset(b.untilAlarm(b.now()))
 		select {

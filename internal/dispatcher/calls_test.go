@@ -217,8 +217,11 @@ func TestARequeueOfEverythingMustSaySo(t *testing.T) {
 		rest := operator[jetstream.RequeueAnswer](s, "requeue", jetstream.RequeueRequest{All: true, By: "ops"})
 		s.want("all", fmt.Sprint(rest.Count, rest.Jobs), "2 map[a1:a1-r1 a2:a2-r1]")
 		s.want("acts", s.whoActed(), []string{
+			`requeue by tenant bolt for "bolt" begins: {"tenant":"bolt","job":"b2"}`,
 			`requeue by tenant bolt for "bolt": 1 of {"tenant":"bolt","job":"b2"}`,
+			`requeue by tenant bolt for "bolt" begins: {"tenant":"bolt","all":true}`,
 			`requeue by tenant bolt for "bolt": 1 of {"tenant":"bolt","all":true}`,
+			`requeue by ops for "" begins: {"all":true}`,
 			`requeue by ops for "": 2 of {"all":true}`,
 		})
 	})
@@ -231,14 +234,14 @@ func TestWhatAnOperatorChangesIsToldWithItsName(t *testing.T) {
 		hash, weight := hashOf(t, 1), 3.0
 		s.block("gpu-1", hash, []byte(`{"kind":"timeout","tenants":["*"],"until":"2099-01-01T00:00:00Z"}`), time.Hour, -1)
 		s.pass(0)
-		operator[jetstream.CountAnswer](s, "drain", jetstream.DrainRequest{Host: "gpu-1", By: "ann"})
+		operator[jetstream.DrainAnswer](s, "drain", jetstream.DrainRequest{Host: "gpu-1", By: "ann"})
 		operator[jetstream.CountAnswer](s, "unblock", jetstream.UnblockRequest{Host: "gpu-1", By: "ann"})
 		operator[jetstream.CountAnswer](s, "unblock", jetstream.UnblockRequest{Host: "gpu-2", By: "ann"}) // nothing is there
 		operator[jetstream.AffinityAnswer](s, "affinity", jetstream.AffinityRequest{Hash: hash, Prefer: []string{"gpu-1"}})
 		operator[jetstream.AffinityAnswer](s, "affinity", jetstream.AffinityRequest{})
 		operator[jetstream.TenantsAnswer](s, "tenants", jetstream.TenantsRequest{Tenant: "acme", Weight: &weight, By: "bob"})
 		operator[jetstream.TenantsAnswer](s, "tenants", jetstream.TenantsRequest{})
-		_, err := call[jetstream.CountAnswer](s.memory, "drain", jetstream.DrainRequest{Host: "no host"})
+		_, err := call[jetstream.DrainAnswer](s.memory, "drain", jetstream.DrainRequest{Host: "no host"})
 		refused[*jetstream.BadRequest](s, err)
 		s.want("acts", s.whoActed(), []string{
 			`drain by ann for "": 1 of {"host":"gpu-1"}`,
@@ -256,7 +259,7 @@ func TestAnActThatCannotBeStoredKeepsNobodyWaiting(t *testing.T) {
 	inBubble(t, func(s *scene) {
 		s.dispatcher(dispatcher.Config{})
 		s.cuts(map[string]error{"act": errCut})
-		s.want("drain", operator[jetstream.CountAnswer](s, "drain", jetstream.DrainRequest{Host: "gpu-1"}).Count, 1)
+		s.want("drain", operator[jetstream.DrainAnswer](s, "drain", jetstream.DrainRequest{Host: "gpu-1"}).Count, 1)
 	})
 }
 

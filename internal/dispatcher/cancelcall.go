@@ -20,13 +20,17 @@ func (d *Dispatcher) cancel(ctx context.Context, r jetstream.CancelRequest, by s
 		return answer, err
 	}
 	r.By = ""
-	defer func() {
-		d.tell(ctx, jetstream.Act{Call: "cancel", By: by, Tenant: r.Tenant, Count: answer.Count}, &r, err)
-	}()
+	act := jetstream.Act{Call: "cancel", By: by, Tenant: r.Tenant}
 	if r.Job == "" {
-		answer.Count, answer.Next, err = d.cancelSome(ctx, &r, by)
+		all := &deed{d: d, act: act, request: &r}
+		answer.Count, answer.Next, err = d.cancelSome(ctx, &r, all)
+		all.end(ctx, answer.Count, err)
 		return answer, err
 	}
+	defer func() {
+		act.Count = answer.Count
+		d.tell(ctx, act, &r, err)
+	}()
 	e, now, err := d.q.End(ctx, r.Tenant, r.Job, jetstream.Cancelling{By: by, Force: r.Force, Priority: job.Usual})
 	if errors.Is(err, jetstream.ErrNoJob) {
 		return answer, noJob(r.Tenant, r.Job)
@@ -66,7 +70,7 @@ const cancelBatch = 32
 
 // cancelSome ends jobs in the order in which COMFY_JOBS has them, where every unfinished job is, whether it was pulled or not,
 // and gives where to go on. Which of them run is seen in their chains, so that one that begins meanwhile is spared.
-func (d *Dispatcher) cancelSome(ctx context.Context, r *jetstream.CancelRequest, by string) (count int, next uint64, err error) {
+func (d *Dispatcher) cancelSome(ctx context.Context, r *jetstream.CancelRequest, all *deed) (count int, next uint64, err error) {
 	p, err := d.page(r.Limit)
 	if err != nil {
 		return 0, 0, err
@@ -79,8 +83,7 @@ func (d *Dispatcher) cancelSome(ctx context.Context, r *jetstream.CancelRequest,
 		}
 		ended := make([]bool, len(batch))
 		err = atOnce(ctx, len(batch), func(ctx context.Context, i int) (err error) {
-			j := &batch[i]
-			_, ended[i], err = d.q.End(ctx, r.Tenant, j.id, jetstream.Cancelling{By: by, Force: true, Spare: !r.Running, Priority: j.lane.Priority})
+			ended[i], err = d.cancelOne(ctx, r, &batch[i], all)
 			return err
 		})
 		for _, is := range ended {
@@ -97,6 +100,22 @@ func (d *Dispatcher) cancelSome(ctx context.Context, r *jetstream.CancelRequest,
 			return count, at, nil
 		}
 	}
+}
+
+// cancelOne ends one of several jobs, all of which stand in the stream.
+func (d *Dispatcher) cancelOne(ctx context.Context, r *jetstream.CancelRequest, j *named, all *deed) (bool, error) {
+	c := jetstream.Cancelling{By: all.act.By, Force: true, Stored: true, Spare: !r.Running, Priority: j.lane.Priority}
+	if !all.hasBegun() {
+		last, _, err := d.q.Last(ctx, r.Tenant, j.id)
+		if err != nil || c.Leaves(last.EventKind) {
+			return false, err
+		}
+		if err := all.begin(ctx); err != nil {
+			return false, err
+		}
+	}
+	_, ended, err := d.q.End(ctx, r.Tenant, j.id, c)
+	return ended, err
 }
 
 func cancelledThen(count int, err error) error {

@@ -121,6 +121,7 @@ func newOn(q wire, cfg Config) (*Dispatcher, error) {
 	d.history, d.quotas = newJobHistory(q, cfg.HistoryRows, d.log), newQuotas()
 	d.quotas.count, d.quotas.beside = d.history.held, d.crew.Go
 	d.files = newFiles(q, cfg.MaxInput, d.quotas.fileBytes)
+	d.quotas.all = &total{ask: q.JobsHeld}
 	d.quotas.usual = func() quota { return quota{bytes: q.JobsRoom() / 2} }
 	return d, nil
 }

@@ -24,12 +24,13 @@ func (d *Dispatcher) finish(ctx context.Context, m *job.Message, lease jetstream
 	}
 }
 
-// finishStored is finish for a job whose message is not at hand.
-func (d *Dispatcher) finishStored(ctx context.Context, sequence uint64, lease jetstream.Lease) {
-	message, err := d.q.Stored(ctx, sequence)
+// finishStored is finish for a job whose message is not at hand. In a stream that was made again another job may have its
+// sequence: that one is left alone.
+func (d *Dispatcher) finishStored(ctx context.Context, key idKey, sequence uint64, lease jetstream.Lease) {
+	stored, err := d.stored(ctx, sequence, key.tenant, key.id)
 	switch {
 	case err == nil:
-		d.finish(ctx, &message, lease)
+		d.finish(ctx, &stored.message, lease)
 	case !errors.Is(err, jetstream.ErrGone):
 		d.again(lease, err)
 	}

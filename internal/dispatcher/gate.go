@@ -12,9 +12,11 @@ import (
 // consumer, in the order in which they were published, so a job waits for the work on all before it. While jobs of several
 // tenants come, only so many deliveries of each are worked on at once, and the others are put off unread, each for a time of
 // its own: what stands behind them comes at once, and they come back in their order, as fast as they can be worked off.
+// While all of them publish about as much, nobody has to be kept from standing before others: then only bytes are limited.
 type gate struct {
 	mu       sync.Mutex // guards all below
 	tenants  map[job.Tenant]*passage
+	evenness evenness
 	last     job.Tenant // whose delivery came last
 	switched time.Time  // when one of another tenant than the one before came
 }
@@ -24,6 +26,8 @@ type passage struct {
 	underWay int
 	read     time.Time // until when reading what has passed is taken to last
 	free     time.Time // when the next that is put off comes back
+	work     int       // what its deliveries weigh in the window that is counted now
+	seen     time.Time // when the last of them came
 }
 
 const (
@@ -38,7 +42,8 @@ const (
 
 func newGate() gate { return gate{tenants: map[job.Tenant]*passage{}} }
 
-// enter lets a delivery pass, whose end leave tells, or says for how long it is to be put off.
+// enter lets a delivery pass, whose end leave tells, or says for how long it is to be put off. mixed reports that several
+// tenants publish, and not all about as much.
 func (g *gate) enter(tenant job.Tenant, size int, now time.Time) (putOff time.Duration, mixed bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -54,10 +59,11 @@ func (g *gate) enter(tenant job.Tenant, size int, now time.Time) (putOff time.Du
 		p = &passage{}
 		g.tenants[tenant] = p
 	}
-	mixed = !g.switched.IsZero() && now.Sub(g.switched) < mixedTime
+	several := !g.switched.IsZero() && now.Sub(g.switched) < mixedTime
+	mixed = !g.evenness.count(p, size, g.tenants, now) && several
 	work := time.Duration(size) * time.Second / gateBytes
 	read := later(p.read, now).Add(work)
-	if !mixed || p.underWay < gateMost && read.Sub(now) <= work+gateRest {
+	if !several || (!mixed || p.underWay < gateMost) && read.Sub(now) <= work+gateRest {
 		p.underWay++
 		p.read = read
 		return 0, mixed
@@ -92,6 +98,8 @@ func (d *Dispatcher) pass(delivery *jetstream.Delivery) bool {
 	putOff, mixed := d.gate.enter(job.Tenant(delivery.Tenant), len(delivery.Body), now)
 	if mixed {
 		d.brain.line.mixed.Store(now.UnixNano())
+	} else {
+		d.brain.line.mixed.Store(0)
 	}
 	if putOff > 0 {
 		d.metrics.putOff.Inc()

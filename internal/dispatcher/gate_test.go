@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/comfyherd/comfyherd/internal/dispatcher"
+	"github.com/comfyherd/comfyherd/internal/job"
 )
 
 func TestATenantAloneIsNeverPutOff(t *testing.T) {
@@ -39,6 +40,43 @@ func TestBesideAnotherATenantHasOnlySoManyDeliveriesUnderWay(t *testing.T) {
 	}
 	if putOff := g.Enter("bolt", 100, now.Add(61*time.Second)); putOff != 0 {
 		t.Errorf("when the other has been away for some time it is put off for %v", putOff)
+	}
+}
+
+// Who has much to do beside others who have as much does not stand before them.
+func TestTenantsThatAllPublishAsMuchAreNotPutOff(t *testing.T) {
+	t.Parallel()
+	g, now := dispatcher.NewGate(), noon
+	tenants := []job.Tenant{"acme", "bolt", "coil"}
+	for n := range 999 {
+		if putOff := g.Enter(tenants[n%3], 100, now); putOff != 0 && n >= 128 { // it has seen what they publish
+			t.Fatalf("delivery %d is put off for %v", n, putOff)
+		}
+	}
+	putOff := 0
+	for range 300 { // one of them goes on alone: the window that has this ends within 128
+		if g.Enter("bolt", 100, now) > 0 {
+			putOff++
+		}
+	}
+	if putOff < 100 {
+		t.Errorf("%d of 300 are put off of one who has more than the others", putOff)
+	}
+}
+
+// As many deliveries are not as much when one tenant's are large.
+func TestATenantOfLargeJobsIsNoEqualOfOneWithSmallJobs(t *testing.T) {
+	t.Parallel()
+	g, now := dispatcher.NewGate(), noon
+	passed := 0
+	for range 256 {
+		if g.Enter("acme", 100, now) == 0 {
+			passed++
+		}
+		g.Enter("bolt", 64<<10, now)
+	}
+	if passed != 16 {
+		t.Errorf("%d deliveries of acme are under way, want the 16 of tenants that do not publish as much", passed)
 	}
 }
 

@@ -251,7 +251,7 @@ func (b *brain) hearCancel(e job.Event) {
 		if !waits {
 			if x := b.admission.byJob[idKey{e.Tenant, e.Job}]; x != nil {
 				b.admission.remove(x.sequence)
-				b.walk(func(ctx context.Context) { b.d.finishStored(ctx, x.sequence, x.lease) })
+				b.walk(func(ctx context.Context) { b.d.finishStored(ctx, idKey{x.lane.Tenant, x.id}, x.sequence, x.lease) })
 			}
 			return
 		}

@@ -17,7 +17,8 @@ import (
 
 // jobHistory knows every job whose events are stored, for those who ask for lists. It reads the stream of events on a
 // goroutine of its own, away from the brain, which needs none of it: every few seconds what is new, and at once when
-// somebody asks. Whoever asks gets what was stored up to that moment.
+// somebody asks. Whoever asks gets what was stored up to that moment. While nobody has asked for some time and events
+// come fast, none are read, since reading those of a job costs a tenth of the job: whoever asks then waits for it.
 type jobHistory struct {
 	q    eventsWire
 	warn *slog.Logger
@@ -25,8 +26,9 @@ type jobHistory struct {
 
 	mu    sync.RWMutex // guards all below
 	fold  *history.Fold
-	next  *pass // that begins after now
-	asked int   // who waits for a pass
+	next  *pass     // that begins after now
+	asked int       // who waits for a pass
+	heard time.Time // when somebody asked last
 	state jetstream.EventsState
 	read  uint64 // sequence up to which the events are folded
 }
@@ -54,8 +56,10 @@ type pass struct {
 const (
 	historyPause = 3 * time.Second // after which new events are read that nobody has asked for
 	historyRetry = 250 * time.Millisecond
-	historyLook  = 50_000      // places in the order of events that one page may look at
-	answerRoom   = time.Second // of a call's time, for the answer that it could not be done
+	historyKeen  = 10 * time.Minute // after somebody has asked, in which all is read at once
+	historyCalm  = 1000             // new events in historyPause that are read although nobody asks
+	historyLook  = 50_000           // places in the order of events that one page may look at
+	answerRoom   = time.Second      // of a call's time, for the answer that it could not be done
 )
 
 func newJobHistory(q eventsWire, rows int, log *slog.Logger) *jobHistory {
@@ -125,18 +129,38 @@ func (h *jobHistory) catchUp(ctx context.Context, reader eventReader) (eventRead
 			return nil, err
 		}
 	}
+	busy := !anew && h.grown(state) > historyCalm
 	h.stands(state)
-	for there := false; !there; {
-		begun := time.Now()
-		if there, err = reader.Read(ctx, state.Last); err != nil {
-			return reader, err
+	if waited, keen := h.wanted(time.Now()); busy && !waited && !keen {
+		return reader, nil
+	}
+	return reader, h.readOn(ctx, reader, state.Last)
+}
+
+// readOn reads up to a sequence. When nobody waits for it the dispatcher's work goes first: it takes its time, and stops
+// after a while to see how much there is to do.
+func (h *jobHistory) readOn(ctx context.Context, reader eventReader, upTo uint64) error {
+	for begun := time.Now(); ; {
+		before := time.Now()
+		there, err := reader.Read(ctx, upTo)
+		if err != nil {
+			return err
 		}
 		h.readUpTo(reader.Last())
-		if !there && !h.isAskedFor() { // nobody waits, and the dispatcher's work goes first
-			sleep(ctx, time.Since(begun))
+		switch waited, keen := h.wanted(time.Now()); {
+		case there, !waited && !keen && time.Since(begun) > historyPause:
+			return nil
+		case !waited:
+			sleep(ctx, time.Since(before))
 		}
 	}
-	return reader, nil
+}
+
+// grown is how many events were stored since the last pass.
+func (h *jobHistory) grown(now jetstream.EventsState) uint64 {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return now.Last - min(h.state.Last, now.Last)
 }
 
 func (h *jobHistory) made() time.Time {
@@ -165,10 +189,11 @@ func (h *jobHistory) readUpTo(sequence uint64) {
 	h.read = sequence
 }
 
-func (h *jobHistory) isAskedFor() bool {
+// wanted reports whether somebody waits for a pass, and whether somebody has asked not long ago.
+func (h *jobHistory) wanted(now time.Time) (waited, keen bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.asked > 0
+	return h.asked > 0, !h.heard.IsZero() && now.Sub(h.heard) < historyKeen
 }
 
 // take folds an event in; those of blocks and hosts are none of a job's.
@@ -193,6 +218,7 @@ func (h *jobHistory) caughtUp(ctx context.Context) error {
 	}
 	h.mu.Lock()
 	h.asked++
+	h.heard = time.Now()
 	h.mu.Unlock()
 	defer func() {
 		h.mu.Lock()

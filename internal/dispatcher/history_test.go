@@ -143,3 +143,30 @@ func TestAListOfJobsBeginsAnewWithAStreamThatWasMadeAgain(t *testing.T) {
 		s.want("later", listed(call[jetstream.JobsAnswer](s.memory, "jobs", nil)), "acme/d:queued acme/c:queued")
 	})
 }
+
+// Until somebody asks, reading what came fast waits; whoever asks gets all of it.
+func TestEventsThatComeFastAreReadWhenSomebodyAsks(t *testing.T) {
+	t.Parallel()
+	inBubble(t, func(s *scene) {
+		s.dispatcher(dispatcher.Config{})
+		s.pass(time.Minute)
+		reads := 0
+		s.mu.Lock()
+		s.cut = func(effect string) error {
+			if strings.HasPrefix(effect, "read events after") {
+				reads++
+			}
+			return nil
+		}
+		s.mu.Unlock()
+		for n := range 3000 {
+			s.queued("acme", job.ID(fmt.Sprint("a", n)))
+		}
+		s.pass(3 * time.Second)
+		s.mu.Lock()
+		s.want("reads while nobody asks", reads, 0)
+		s.mu.Unlock()
+		a, err := call[jetstream.JobsAnswer](s.memory, "jobs", jetstream.JobsRequest{Limit: 1})
+		s.want("for who asks", fmt.Sprint(listed(a, err), " ", a.Counts), "acme/a2999:queued map[queued:3000]")
+	})
+}

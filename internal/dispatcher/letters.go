@@ -48,7 +48,7 @@ func (d *Dispatcher) apiRequeue(ctx context.Context, r jetstream.RequeueRequest)
 }
 
 func needsCondition(conditions string) error {
-	return &jetstream.BadRequest{Message: `say which dead jobs are to run again: give ` + conditions + `, or "all":true for every one there is`}
+	return &jetstream.BadRequest{Message: `say which dead jobs are meant: give ` + conditions + `, or "all":true for every one there is`}
 }
 
 func (d *Dispatcher) requeueAll(ctx context.Context, r jetstream.RequeueRequest, by string) (answer jetstream.RequeueAnswer, err error) {
@@ -57,22 +57,22 @@ func (d *Dispatcher) requeueAll(ctx context.Context, r jetstream.RequeueRequest,
 	}
 	extra := r.ExtraData
 	r.By, r.ExtraData = "", nil // it may hold keys, and the audit is stored
-	defer func() {
-		d.tell(ctx, jetstream.Act{Call: "requeue", By: by, Tenant: r.Tenant, Count: answer.Count}, &r, err)
-	}()
+	all := &deed{d: d, act: jetstream.Act{Call: "requeue", By: by, Tenant: r.Tenant}, request: &r}
+	defer func() { all.end(ctx, answer.Count, err) }()
 	answer.Jobs = map[job.ID]job.ID{}
 	room := d.q.AnswerBytes()
 	taken := map[string]bool{}
 	which := jetstream.DeadRequest{
-		Tenant: r.Tenant, Job: r.Job, Hash: r.Hash, Kind: r.Kind, Reason: r.Reason, Since: r.Since, After: r.After, Limit: r.Limit,
+		Tenant: r.Tenant, Job: r.Job, Hash: r.Hash, Kind: r.Kind, Reason: r.Reason, Since: r.Since, After: r.After, UpTo: r.UpTo,
+		Limit: r.Limit,
 	}
-	answer.Next, err = d.eachDead(ctx, which, func(all []deadLetter) (int, bool, error) {
-		letters := slices.DeleteFunc(slices.Clone(all), func(l deadLetter) bool {
+	answer.Next, err = d.eachDead(ctx, which, func(found []deadLetter) (int, bool, error) {
+		letters := slices.DeleteFunc(slices.Clone(found), func(l deadLetter) bool {
 			return !meant(&r, &l.DeadLetter) || repeated(taken, &l.DeadLetter, r.Again)
 		})
 		ids, need := make([]job.ID, len(letters)), make([]bool, len(letters))
 		err := atOnce(ctx, len(letters), func(ctx context.Context, i int) (err error) {
-			ids[i], err = d.requeue(ctx, &letters[i].DeadLetter, r.Again, extra)
+			ids[i], err = d.requeue(ctx, &letters[i].DeadLetter, r.Again, extra, all)
 			if need[i] = errors.Is(err, jetstream.ErrExtraData); need[i] {
 				return nil
 			}
@@ -89,7 +89,7 @@ func (d *Dispatcher) requeueAll(ctx context.Context, r jetstream.RequeueRequest,
 				room -= len(letters[i].Job) + len(id) + 6
 			}
 		}
-		return len(all), room > 0, err
+		return len(found), room > 0, err
 	})
 	if err != nil && answer.Count > 0 {
 		err = fmt.Errorf("%d jobs were requeued, then: %w; the call can be repeated", answer.Count, err)
@@ -119,10 +119,16 @@ func repeated(taken map[string]bool, l *jetstream.DeadLetter, again bool) bool {
 }
 
 // requeue gives no id for a letter that was requeued before.
-func (d *Dispatcher) requeue(ctx context.Context, l *jetstream.DeadLetter, again bool, extra json.RawMessage) (job.ID, error) {
+func (d *Dispatcher) requeue(ctx context.Context, l *jetstream.DeadLetter, again bool, extra json.RawMessage, all *deed) (job.ID, error) {
 	if !again {
 		done, err := d.q.Requeued(ctx, l)
 		if err != nil || done {
+			return "", err
+		}
+	}
+	refused := l.Truncated() || len(extra) == 0 && l.NeedsExtraData()
+	if !refused {
+		if err := all.begin(ctx); err != nil {
 			return "", err
 		}
 	}
@@ -182,6 +188,9 @@ func (d *Dispatcher) eachDead(ctx context.Context, r jetstream.DeadRequest, do f
 	}
 	stopped := false
 	err = d.q.DeadLettersAfter(ctx, r.Tenant, since, r.After, func(l jetstream.DeadLetter) bool {
+		if r.UpTo > 0 && l.Sequence > r.UpTo {
+			return false
+		}
 		if (r.Job == "" || r.Job == l.Job) && (r.Reason == "" || r.Reason == l.Reason) {
 			batch = append(batch, l)
 		}

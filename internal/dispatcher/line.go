@@ -26,7 +26,7 @@ type line struct {
 	peers atomic.Int64 // live dispatchers, this one included
 	slow  atomic.Bool  // jobs run for tinyRun or longer
 	holds atomic.Int64 // deliveries that the hand can hold, a free slot can take, or a kept one has
-	mixed atomic.Int64 // Unix nanoseconds when jobs of several tenants came last: nobody stands in line behind another then
+	mixed atomic.Int64 // Unix nanoseconds when jobs of several tenants came last, of some far more than of others: nobody stands in line behind another then
 	stuck atomic.Bool  // the hand is full, and slots are free that no job in it can take
 
 	hand    [10]atomic.Int64 // jobs of each priority that wait in hand

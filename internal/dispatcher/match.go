@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/comfyherd/comfyherd/internal/failure"
-	"github.com/comfyherd/comfyherd/internal/job"
 	"github.com/comfyherd/comfyherd/internal/route"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
@@ -157,6 +156,7 @@ func (b *brain) keep(o *owned) {
 		b.learnNeeds(o) // they may have been forgotten while its walk took long
 		o.taken = now
 		b.hand[o.job.Sequence] = o
+		b.admission.count(o.job.Tenant, 1)
 		b.line.hand[o.job.Priority].Add(1)
 		b.waiting.Put(handTicket(o))
 		b.dirty = true
@@ -166,11 +166,10 @@ func (b *brain) keep(o *owned) {
 // makeRoom parks the newest job of the tenant that has the most in a full hand, for the job of one that has fewer, and
 // reports whether it did.
 func (b *brain) makeRoom(o *owned) bool {
-	counts := map[job.Tenant]int{}
-	most := o.job.Tenant
-	for _, x := range b.hand {
-		if counts[x.job.Tenant]++; counts[x.job.Tenant] > counts[most] {
-			most = x.job.Tenant
+	counts, most := b.admission.inHand, o.job.Tenant
+	for tenant, n := range counts {
+		if n > counts[most] {
+			most = tenant
 		}
 	}
 	if counts[most] <= counts[o.job.Tenant]+1 {
@@ -202,7 +201,9 @@ func handTicket(o *owned) route.Ticket {
 
 // letGo takes a job out of the hand.
 func (b *brain) letGo(sequence uint64) {
-	b.line.hand[b.hand[sequence].job.Priority].Add(-1)
+	o := b.hand[sequence]
+	b.line.hand[o.job.Priority].Add(-1)
+	b.admission.count(o.job.Tenant, -1)
 	delete(b.hand, sequence)
 	b.waiting.Remove(sequence)
 	b.exit()

@@ -79,7 +79,16 @@ func (m *memory) Tenant(_ context.Context, tenant job.Tenant) (jetstream.TenantS
 }
 
 func (m *memory) Control(_ context.Context, host string, c jetstream.Control) (jetstream.Reply, error) {
-	return jetstream.Reply{}, m.effect("control %s drain %v by %s", host, c.Drain, c.By)
+	reply := jetstream.Reply{Answer: jetstream.Accepted, State: jetstream.HostState{Host: host, State: jetstream.Online}}
+	switch {
+	case c.Drain:
+		reply.State.State = jetstream.Draining
+	case host == "sick":
+		reply.Reason, reply.State.State = "it is not drained any more, but takes no jobs: its disk is full", jetstream.Unhealthy
+	case host == "odd":
+		reply.Answer, reply.Reason = jetstream.Unfit, "a control asks for either drain or resume"
+	}
+	return reply, m.effect("control %s drain %v by %s", host, c.Drain, c.By)
 }
 
 func (m *memory) Blocks(_ context.Context, tell func(jetstream.Change)) error {
@@ -100,6 +109,10 @@ func (m *memory) whoActed() []string {
 	defer m.mu.Unlock()
 	var lines []string
 	for _, a := range m.acts {
+		if a.Begins {
+			lines = append(lines, fmt.Sprintf("%s by %s for %q begins: %s", a.Call, a.By, a.Tenant, a.Request))
+			continue
+		}
 		lines = append(lines, fmt.Sprintf("%s by %s for %q: %d of %s", a.Call, a.By, a.Tenant, a.Count, a.Request))
 	}
 	return lines

@@ -102,6 +102,9 @@ func (m *memory) End(ctx context.Context, tenant job.Tenant, id job.ID, c jetstr
 			return last.Event, false, nil
 		}
 		e := job.Event{EventKind: job.Cancelled, Job: id, Tenant: tenant, Priority: c.Priority, Time: m.Now(), By: c.By}
+		if !found && !c.Stored {
+			e.Reason = "unseen"
+		}
 		_, err = m.Append(ctx, &e, last.ChainSequence, "", "")
 		if !errors.Is(err, jetstream.ErrOvertaken) {
 			return e, err == nil, err
@@ -110,7 +113,11 @@ func (m *memory) End(ctx context.Context, tenant job.Tenant, id job.ID, c jetstr
 }
 
 func (m *memory) AppendAct(_ context.Context, a *jetstream.Act, _ string) error {
-	if err := m.effect("act %s by %s: %d", a.Call, a.By, a.Count); err != nil {
+	effect := "act %s by %s: %d"
+	if a.Begins {
+		effect = "begin " + effect
+	}
+	if err := m.effect(effect, a.Call, a.By, a.Count); err != nil {
 		return err
 	}
 	m.mu.Lock()

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/comfyherd/comfyherd/internal/dispatcher"
+	"github.com/comfyherd/comfyherd/internal/history"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
@@ -27,6 +28,19 @@ func (m *memory) EventsState(context.Context) (jetstream.EventsState, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return jetstream.EventsState{Made: m.made, First: jetstream.Mark{Sequence: 1, Time: noon}, Last: uint64(len(m.events))}, nil
+}
+
+func (m *memory) JobsHeld(context.Context) (history.Held, error) {
+	if err := m.cutHere("state of jobs"); err != nil {
+		return history.Held{}, err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	held := history.Held{Jobs: len(m.jobs)}
+	for _, stored := range m.jobs {
+		held.Bytes += int64(len(stored.message.Body))
+	}
+	return held, nil
 }
 
 func (m *memory) Rows(asked int) int {

@@ -130,7 +130,7 @@ func (d *Dispatcher) take(ctx context.Context, c claimed) (o *owned, err error) 
 	case err != nil || !won:
 		return nil, err
 	case o == nil: // the job has ended
-		d.finishStored(ctx, ticket.Sequence, ticket.Lease)
+		d.finishStored(ctx, idKey{ticket.Tenant, ticket.Job}, ticket.Sequence, ticket.Lease)
 		return nil, nil
 	}
 	o.lease = ticket.Lease

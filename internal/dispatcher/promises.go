@@ -221,7 +221,8 @@ func (d *Dispatcher) lookAtPromise(ctx context.Context, key idKey, p promise) {
 			b.hold(p.host, p.answered, now)
 		case err == nil && link.Host == p.host:
 			b.promises.kept(p.host, now)
-		case err != nil && !again: // NATS is away
+		case err != nil && !again: // NATS is away: the agent could not begin it either
+			p.due = now.Add(b.toBegin())
 			b.promises.open[key] = p
 		}
 	})

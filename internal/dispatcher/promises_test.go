@@ -3,6 +3,8 @@ package dispatcher_test
 import (
 	"fmt"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -15,8 +17,11 @@ import (
 // swallows is an agent that accepts every job, keeps its lease alive and begins nothing. It claims to have many slots and
 // the workflow's models in memory.
 func (s *scene) swallows(host string) func(*jetstream.Offer) (jetstream.Reply, error) {
+	var mu sync.Mutex // guards serial, and the ends of the scene
 	serial := uint64(1)
 	claim := func() jetstream.HostState {
+		mu.Lock()
+		defer mu.Unlock()
 		serial++
 		return jetstream.HostState{
 			Host: host, Instance: "i", Serial: serial, State: jetstream.Online, Slots: 50_000, Prefetch: 50_000, Time: s.Now(),
@@ -26,7 +31,9 @@ func (s *scene) swallows(host string) func(*jetstream.Offer) (jetstream.Reply, e
 	s.beat(claim())
 	return func(o *jetstream.Offer) (jetstream.Reply, error) {
 		lease, over := o.Lease, make(chan struct{})
+		mu.Lock()
 		s.ends = append(s.ends, func() { close(over) })
+		mu.Unlock()
 		go func() {
 			for tick := time.Tick(ackWait / 3); ; {
 				select {
@@ -44,13 +51,13 @@ func (s *scene) swallows(host string) func(*jetstream.Offer) (jetstream.Reply, e
 
 // completes takes a job, begins it and ends it at once.
 func (s *scene) completes(host string) func(*jetstream.Offer) (jetstream.Reply, error) {
-	serial := uint64(1)
+	var serial atomic.Uint64
+	serial.Store(1)
 	return func(o *jetstream.Offer) (jetstream.Reply, error) {
 		s.goOn(o.Job, job.Started, func(e *job.Event) { e.Host, e.Attempt = host, o.Attempt })
 		s.goOn(o.Job, job.Completed, func(e *job.Event) { e.Host, e.Attempt = host, o.Attempt })
 		_ = s.FinishSoon(o.Lease)
-		serial++
-		state := jetstream.HostState{Host: host, Instance: "i", Serial: serial, State: jetstream.Online, Slots: 1, Time: s.Now()}
+		state := jetstream.HostState{Host: host, Instance: "i", Serial: serial.Add(1), State: jetstream.Online, Slots: 1, Time: s.Now()}
 		return jetstream.Reply{Answer: jetstream.Accepted, State: state.Abridged()}, nil
 	}
 }
@@ -114,9 +121,9 @@ func TestAHostRestsLongerEachTimeUntilItBeginsAJob(t *testing.T) {
 		s.dispatcher(dispatcher.Config{})
 		honest := s.accepts("x")
 		swallow := s.swallows("x")
-		begins := false
+		var begins atomic.Bool
 		s.host("x", func(o *jetstream.Offer) (jetstream.Reply, error) {
-			if begins {
+			if begins.Load() {
 				return honest(o)
 			}
 			return swallow(o)
@@ -131,7 +138,7 @@ func TestAHostRestsLongerEachTimeUntilItBeginsAJob(t *testing.T) {
 			s.want("its rest", r.Until.Sub(s.Now()).Round(10*time.Second), rest)
 			s.pass(r.Until.Sub(s.Now()) + time.Second)
 		}
-		begins = true
+		begins.Store(true)
 		s.pass(20 * time.Minute)
 		if r := s.restOf("x"); r != nil {
 			t.Errorf("it rests still: %+v", r)
@@ -189,6 +196,29 @@ func TestAHostThatHasBegunItsJobsDoesNotRest(t *testing.T) {
 		s.want("chain", s.story("y"), "queued started")
 		if r := s.restOf("x"); r != nil {
 			t.Errorf("it rests: %+v", r)
+		}
+	})
+}
+
+// Nobody can begin a job while NATS is away, so the time for that begins anew when it is back.
+func TestAHostHasTimeToBeginAJobAfterNATSWasAway(t *testing.T) {
+	t.Parallel()
+	inBubble(t, func(s *scene) {
+		s.dispatcher(dispatcher.Config{})
+		swallow := s.swallows("x")
+		s.host("x", swallow)
+		s.submit("y")
+		s.pass(time.Second)
+		s.cuts(map[string]error{"last y": errCut}) // when its promise is due
+		s.pass(ackWait + 2*time.Second)
+		if r := s.restOf("x"); r != nil {
+			t.Errorf("it rests: %+v", r)
+		}
+		s.goOn("y", job.Started, func(e *job.Event) { e.Host, e.Attempt = "x", 1 })
+		s.pass(2 * ackWait)
+		s.want("chain", s.story("y"), "queued started")
+		if r := s.restOf("x"); r != nil {
+			t.Errorf("it rests although it has begun the job: %+v", r)
 		}
 	})
 }

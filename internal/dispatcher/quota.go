@@ -15,10 +15,12 @@ import (
 // A tenant may have so many unfinished jobs, and bytes of them. What is beyond when a dispatcher takes it in is dead with
 // reason over_quota, and nobody else's job waits for that.
 //
-// What a tenant has is counted from the stored events, as lists of jobs are, so every dispatcher counts the same and one
-// that starts counts what was there. What this one has taken in since it counted is added. Far below the quota a count may
+// As long as all jobs of all tenants together are far below a tenant's quota nothing is counted. Otherwise what it has is
+// counted from the stored events, as lists of jobs are, so every dispatcher counts the same and one that starts counts
+// what was there. What this one has taken in since it counted is added. Far below the quota a count may
 // be a second old, and is renewed beside the jobs; near it every job is counted anew, one at a time. So a tenant exceeds
-// its quota at most by what other dispatchers take in within that second.
+// its quota at most by what other dispatchers take in within that second, and by what is taken in while the events cannot
+// be read: then nobody knows what the tenant has, and no job of it is refused or kept waiting.
 
 const (
 	countAge     = time.Second            // of a count that is used far below the quota
@@ -44,6 +46,7 @@ func (q quota) near(h history.Held) bool {
 // quotas counts what tenants have.
 type quotas struct {
 	count  func(ctx context.Context, tenant job.Tenant) (held history.Held, upTo uint64, err error)
+	all    *total
 	usual  func() quota // of a tenant without one of its own
 	beside func(func()) // runs what nobody waits for
 
@@ -56,7 +59,9 @@ type quotas struct {
 type account struct {
 	turn     chan struct{} // holds one: the walk that counts and takes in near the quota
 	held     history.Held
-	counted  time.Time
+	counted  time.Time   // when it was tried last
+	failed   bool        // that did not succeed: held is of an earlier time, and some of since have ended; no job waits for the next
+	atMost   bool        // held is what all tenants have together
 	counting bool        // beside the jobs
 	since    []*admitted // jobs that are not in held
 	bytes    int64       // of those
@@ -81,6 +86,7 @@ func (a *account) forget(these func(*admitted) bool) {
 // admitted is a job that this dispatcher takes in.
 type admitted struct {
 	bytes    int64
+	begun    time.Time
 	sequence uint64 // of its first event; 0 as long as it is not stored
 }
 
@@ -129,8 +135,8 @@ func (q *quotas) admit(ctx context.Context, tenant job.Tenant, bytes int) (store
 		return func(uint64) {}, ""
 	}
 	a := q.account(tenant)
-	this := &admitted{bytes: int64(bytes)}
-	if limit.near(a.with(this)) {
+	this := &admitted{bytes: int64(bytes), begun: time.Now()}
+	if limit.near(a.with(this)) && !a.failed {
 		return q.admitNear(ctx, tenant, a, this)
 	}
 	a.add(this)
@@ -153,12 +159,12 @@ func (q *quotas) admitNear(ctx context.Context, tenant job.Tenant, a *account, t
 	}
 	q.mu.Lock()
 	limit := q.of(tenant)
-	if limit.fits(a.with(this)) || time.Since(a.counted) > overAge {
+	if !a.failed && (limit.fits(a.with(this)) || a.atMost || time.Since(a.counted) > overAge) {
 		q.mu.Unlock()
 		q.recount(ctx, tenant, a)
 		q.mu.Lock()
 	}
-	if has := a.with(this); !limit.fits(has) {
+	if has := a.with(this); !a.failed && !limit.fits(has) {
 		<-a.turn
 		return nil, overText(tenant, limit, has)
 	}
@@ -214,17 +220,33 @@ func (q *quotas) stored(a *account, this *admitted, sequence uint64) {
 	}
 }
 
-// recount counts anew. When that does not succeed in time the former count stays.
+// recount counts anew, if that succeeds in time.
 func (q *quotas) recount(ctx context.Context, tenant job.Tenant, a *account) {
 	ctx, cancel := context.WithTimeout(ctx, countPatient+answerRoom)
 	defer cancel()
+	if q.fitsAll(ctx, tenant, a) {
+		return
+	}
 	held, upTo, err := q.count(ctx, tenant)
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	a.counted, a.counting = time.Now(), false
+	a.counted, a.counting, a.failed = time.Now(), false, err != nil
 	if err != nil {
 		return
 	}
-	a.held = held
+	a.held, a.atMost = held, false
 	a.forget(func(x *admitted) bool { return x.sequence != 0 && x.sequence <= upTo })
+}
+
+// fitsAll takes what all tenants have for what this one has, when even that is far below its quota.
+func (q *quotas) fitsAll(ctx context.Context, tenant job.Tenant, a *account) bool {
+	all, asked, err := q.all.get(ctx)
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if err != nil || q.of(tenant).near(all) {
+		return false
+	}
+	a.held, a.atMost, a.counted, a.counting, a.failed = all, true, time.Now(), false, false
+	a.forget(func(x *admitted) bool { return x.sequence != 0 && x.begun.Before(asked) })
+	return true
 }

@@ -102,3 +102,41 @@ func (s *scene) body(sequence uint64) []byte {
 	defer s.mu.Unlock()
 	return s.jobs[sequence].message.Body
 }
+
+// While the events cannot be read nobody knows which jobs have ended: none is refused for that, and none waits for long.
+func TestNoJobIsRefusedForAQuotaThatCannotBeCounted(t *testing.T) {
+	t.Parallel()
+	inBubble(t, func(s *scene) {
+		s.allow("acme", jetstream.TenantSettings{Weight: 1, MaxUnfinished: 10})
+		s.dispatcher(dispatcher.Config{})
+		for i := range 8 {
+			s.submit(job.ID(fmt.Sprint("a", i)))
+		}
+		s.pass(10 * time.Second)
+		for i := range 8 {
+			s.goOn(job.ID(fmt.Sprint("a", i)), job.Cancelled)
+		}
+		s.mu.Lock()
+		s.cut = func(what string) error {
+			if strings.HasPrefix(what, "state of events") {
+				return errCut
+			}
+			return nil
+		}
+		s.mu.Unlock()
+		for i := range 30 { // those before have ended, which is not to be seen
+			s.submit(job.ID(fmt.Sprint("b", i)))
+		}
+		s.pass(5 * time.Second)
+		s.want("of 30 jobs", s.standing("b", 30), map[string]int{"queued waiting:none_capable": 30})
+		s.mu.Lock()
+		s.cut = nil
+		s.mu.Unlock()
+		s.pass(time.Minute)
+		s.submit("counted")
+		s.pass(time.Minute)
+		s.submit("beyond")
+		s.pass(time.Minute)
+		s.want("when they can be read again", s.story("beyond"), "dead:over_quota")
+	})
+}

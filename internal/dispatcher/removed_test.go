@@ -140,3 +140,44 @@ func TestNoRequirementIsForgottenBeforeTheFirstDecision(t *testing.T) {
 		s.want("offers to a host that lacks what they need", len(s.done("offer")), 0)
 	})
 }
+
+// Of a job that has ended a ticket may stand, and its sequence may be another's by now: that one is neither acked nor
+// erased.
+func TestTheTicketOfAnEndedJobOfAnOlderStreamRemovesNoJob(t *testing.T) {
+	t.Parallel()
+	inBubble(t, func(s *scene) {
+		s.goOn("old", job.Queued, func(e *job.Event) { e.Sequence = 1 })
+		s.goOn("old", job.Cancelled)
+		sequence := s.submit("new", func(spec *job.Spec) { spec.ExtraData = []byte(`{"api_key_comfy_org":"comfyui-secret"}`) })
+		ticket := jetstream.Ticket{
+			Priority: job.Usual, Tenant: "acme", Hash: hashOf(t, 1), Sequence: sequence, Job: "old", Lease: "$JS.ACK.COMFY_JOBS.dispatch_5.1.1.1.1.0",
+			Attempt: 1, Received: s.Now(),
+		}
+		if _, err := s.PutTicket(context.Background(), &ticket); err != nil {
+			t.Fatal(err)
+		}
+		s.jobs[sequence].until = time.Now().Add(time.Hour) // another dispatcher has it
+		s.host("a", s.accepts("a"))
+		s.dispatcher(dispatcher.Config{})
+		s.pass(10 * time.Second)
+		s.want("tickets", len(s.tickets()), 0)
+		s.want("jobs", s.left(), 1)
+		s.want("acks", len(s.done("ack")), 0)
+	})
+}
+
+func TestWhyTellsNothingOfTheJobThatHasTheSequenceOfAnOlderOne(t *testing.T) {
+	t.Parallel()
+	inBubble(t, func(s *scene) {
+		s.goOn("old", job.Queued, func(e *job.Event) { e.Sequence = 1 })
+		sequence := s.submitAs("bolt", job.Usual, "new", func(spec *job.Spec) { spec.OnlyHosts = []string{"bolts-own"} })
+		s.jobs[sequence].until = time.Now().Add(time.Hour) // another dispatcher has it
+		s.dispatcher(dispatcher.Config{})
+		s.pass(time.Second)
+		why, err := call[jetstream.WhyAnswer](s.memory, "why", jetstream.WhyRequest{Tenant: "acme", Job: "old"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.want("why", why.Text, "it has just stopped waiting: ask again")
+	})
+}

@@ -185,8 +185,8 @@ func (d *Dispatcher) waitingOf(ctx context.Context, chain []jetstream.Link) (*ow
 	if late := d.counter.heavily(ctx, func() { j, err = job.Parse(message) }); late != nil {
 		return nil, late
 	}
-	if err != nil {
-		return nil, err
+	if last := &chain[len(chain)-1]; err != nil || j.Tenant != last.Tenant || j.ID != last.Job {
+		return nil, errUnderWay // of a stream that was made again: its end will be told
 	}
 	o := &owned{job: j, notBefore: j.NotBefore()}
 	return o, d.recall(ctx, o)

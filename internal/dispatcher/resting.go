@@ -29,8 +29,12 @@ type resting struct {
 	tried      map[job.Tenant]uint64 // the last that was called back for a free slot
 }
 
-// restingMost bounds what is remembered of resting jobs, some 250 bytes each.
-const restingMost = 1 << 16
+const (
+	restingMost = 1 << 16 // resting jobs that are remembered, some 250 bytes each
+	restingLook = 1 << 11 // that are looked at in a go, for those whose rest is over
+
+	restingPause = time.Second // between two looks
+)
 
 func newResting() resting {
 	return resting{
@@ -90,20 +94,34 @@ func (r *resting) before(lane job.Lane, sequence uint64) bool {
 	return len(list) > 0 && list[0].sequence < sequence
 }
 
-// forgetOver forgets the jobs that NATS has delivered again by now.
+// forgetOver forgets jobs that NATS has delivered again by now. It looks at a part of them, each time another one.
 func (r *resting) forgetOver(now time.Time) {
+	looked := 0
 	for sequence, x := range r.bySequence {
+		if looked++; looked > restingLook {
+			return
+		}
 		if !now.Before(x.until) {
 			r.remove(sequence)
 		}
 	}
 }
 
-// forgetGone forgets the jobs of lanes that have none in the stream any more.
+// forgetGone forgets the jobs of lanes that have none in the stream any more. Those that are not due it leaves to
+// forgetOver.
 func (r *resting) forgetGone(stored map[job.Lane]uint64) {
-	for sequence, x := range r.bySequence {
-		if stored[x.lane] == 0 {
-			r.remove(sequence)
+	for lane, list := range r.lanes {
+		if stored[lane] > 0 {
+			continue
+		}
+		delete(r.lanes, lane) // at once: one after the other takes long
+		for _, x := range list {
+			x.due = false
+			r.remove(x.sequence)
+		}
+		if r.tenants[lane.Tenant] -= len(list); r.tenants[lane.Tenant] <= 0 {
+			delete(r.tenants, lane.Tenant)
+			delete(r.tried, lane.Tenant)
 		}
 	}
 }

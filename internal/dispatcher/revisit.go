@@ -45,7 +45,7 @@ func (d *Dispatcher) revisit(ctx context.Context, o *owned) {
 	case job.Started:
 		d.resume(ctx, o, &link)
 	case job.Failed:
-		link.Lease = o.lease
+		link.Lease, link.Sequence = o.lease, o.job.Sequence
 		if err := d.settle(ctx, link); err != nil {
 			d.leave(ctx, o, err)
 		}

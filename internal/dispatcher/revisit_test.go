@@ -147,3 +147,17 @@ func TestTwoPublishesOfOneIdAreWalkedInTheirOrder(t *testing.T) {
 		s.want("jobs", len(s.jobs), 1)
 	})
 }
+
+// The first events of a job that runs for long may not be kept any more; nothing else says where it is stored.
+func TestAFailureIsSettledWithoutTheBeginningOfTheChain(t *testing.T) {
+	t.Parallel()
+	inBubble(t, func(s *scene) {
+		s.submit("x")
+		s.goOn("x", job.Started, func(e *job.Event) { e.Host, e.Attempt = "a", 1 })
+		s.goOn("x", job.Failed, func(e *job.Event) { e.Host, e.Attempt, e.Kind = "a", 1, failure.InvalidWorkflow })
+		s.dispatcher(dispatcher.Config{})
+		s.pass(time.Second)
+		s.want("chain", s.story("x"), "started failed dead:not_retryable")
+		s.want("jobs", s.left(), 0)
+	})
+}

@@ -75,18 +75,18 @@ func (d *Dispatcher) guiltyPairs(ctx context.Context, fits func(host string, has
 	return found, err
 }
 
-func (d *Dispatcher) apiDrain(ctx context.Context, r jetstream.DrainRequest) (jetstream.CountAnswer, error) {
+func (d *Dispatcher) apiDrain(ctx context.Context, r jetstream.DrainRequest) (answer jetstream.DrainAnswer, err error) {
 	if !job.ValidHost(r.Host) {
-		return jetstream.CountAnswer{}, &jetstream.BadRequest{Message: `give {"host":"…"}`}
+		return answer, &jetstream.BadRequest{Message: `give {"host":"…"}`}
 	}
 	by := operatorBy(r.By)
 	r.By = ""
-	_, err := d.q.Control(ctx, r.Host, jetstream.Control{Drain: !r.Resume, Resume: r.Resume, By: by})
+	answer.Reply, err = d.q.Control(ctx, r.Host, jetstream.Control{Drain: !r.Resume, Resume: r.Resume, By: by})
 	if errors.Is(err, jetstream.ErrNoAgent) {
-		return jetstream.CountAnswer{}, &jetstream.NotFound{Message: "not found: no agent serves host " + r.Host}
+		return answer, &jetstream.NotFound{Message: "not found: no agent serves host " + r.Host}
 	}
-	answer := jetstream.CountAnswer{}
-	if err == nil {
+	answer.Reply.State.Host = r.Host
+	if err == nil && answer.Reply.Answer == jetstream.Accepted {
 		answer.Count = 1
 	}
 	d.tell(ctx, jetstream.Act{Call: "drain", By: by, Count: answer.Count}, &r, err)

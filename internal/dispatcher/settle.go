@@ -1,6 +1,7 @@
 package dispatcher
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -32,11 +33,12 @@ func (d *Dispatcher) settle(ctx context.Context, failed jetstream.Link) error {
 	if at < 0 || at != len(chain)-1 {
 		return d.settled(ctx, chain, failed)
 	}
-	if sequence := sequenceIn(chain); sequence == 0 || !failed.Lease.Of(sequence) { // also the lease of another job
+	sequence := cmp.Or(sequenceIn(chain), failed.Sequence) // of a chain whose first events are not kept any more who owns the job knows it
+	if sequence == 0 || !failed.Lease.Of(sequence) {       // also the lease of another job
 		d.log.Warn("a failed event without a lease or a job is left alone", "tenant", failed.Tenant, "job", failed.Job)
 		return nil // written by somebody else; a real job is delivered again when its lease has run out
 	}
-	o, err := d.reopen(ctx, chain, failed)
+	o, err := d.reopen(ctx, chain, sequence, failed)
 	if err != nil {
 		return err
 	}
@@ -100,7 +102,7 @@ func refusalsOf(attempts []failure.Attempt) map[string]string {
 // delivery still stands is acked.
 func (d *Dispatcher) settled(ctx context.Context, chain []jetstream.Link, failed jetstream.Link) error {
 	if n := len(chain); n > 0 && chain[n-1].EventKind.Terminal() && failed.Lease.Of(sequenceIn(chain)) {
-		d.finishStored(ctx, sequenceIn(chain), failed.Lease)
+		d.finishStored(ctx, idKey{failed.Tenant, failed.Job}, sequenceIn(chain), failed.Lease)
 	}
 	return nil
 }
@@ -115,21 +117,16 @@ func indexOf(chain []jetstream.Link, sequence uint64) int {
 }
 
 // reopen reads the job of a failed event again as one that this dispatcher owns.
-func (d *Dispatcher) reopen(ctx context.Context, chain []jetstream.Link, failed jetstream.Link) (*owned, error) {
-	sequence := sequenceIn(chain)
-	message, err := d.q.Stored(ctx, sequence)
+func (d *Dispatcher) reopen(ctx context.Context, chain []jetstream.Link, sequence uint64, failed jetstream.Link) (*owned, error) {
+	stored, err := d.stored(ctx, sequence, failed.Tenant, failed.Job)
 	if errors.Is(err, jetstream.ErrGone) {
 		return nil, d.abandon(ctx, &failed)
 	}
 	if err != nil {
 		return nil, err
 	}
-	j, err := job.Parse(message)
-	if err != nil {
-		return nil, fmt.Errorf("parse stored job %s: %w", failed.Job, err)
-	}
 	return &owned{
-		job: j, message: message, lease: failed.Lease, last: failed.ChainSequence,
+		job: stored.job, message: stored.message, lease: failed.Lease, last: failed.ChainSequence,
 		attempt: startedIn(chain) + 1, taken: d.clock(),
 	}, nil
 }

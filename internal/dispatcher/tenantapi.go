@@ -45,6 +45,11 @@ func (d *Dispatcher) tenantWhy(ctx context.Context, tenant job.Tenant, r jetstre
 
 func (d *Dispatcher) tenantCancel(ctx context.Context, tenant job.Tenant, r jetstream.CancelRequest) (jetstream.CancelAnswer, error) {
 	r.Tenant = tenant
+	if r.Force && r.Job.Valid() {
+		if err := d.mayForesee(ctx, tenant, r.Job); err != nil {
+			return jetstream.CancelAnswer{}, err
+		}
+	}
 	return d.cancel(ctx, r, tenantBy(tenant, r.By))
 }
 

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"time"
 
+	"github.com/comfyherd/comfyherd/internal/history"
 	"github.com/comfyherd/comfyherd/internal/job"
 	"github.com/comfyherd/comfyherd/internal/workflow"
 	"github.com/comfyherd/comfyherd/jetstream"
@@ -38,6 +39,7 @@ type jobsWire interface {
 	Erase(ctx context.Context, sequence uint64) error
 	TooLarge(body int) string
 	JobsRoom() int64
+	JobsHeld(ctx context.Context) (history.Held, error)
 	AckWait() time.Duration
 }
 
@@ -144,6 +146,12 @@ func (w onNATS) Puller(p job.Priority, take func(jetstream.Delivery)) (puller, e
 		return nil, err
 	}
 	return made, nil
+}
+
+// JobsHeld gives what is stored in COMFY_JOBS.
+func (w onNATS) JobsHeld(ctx context.Context) (history.Held, error) {
+	jobs, bytes, err := w.Queue.JobsHeld(ctx)
+	return history.Held{Jobs: jobs, Bytes: bytes}, err
 }
 
 func (w onNATS) ReadEvents(after uint64, tell func(jetstream.Note)) (eventReader, error) {

@@ -7,6 +7,7 @@
 // second one is refused (nats-server itself would open it and damage it); when
 // Close has returned, everything is on disk and the directory is free again.
 //
-// Nothing here asks for a password or speaks TLS. A server that is reachable
-// from other machines is better run by itself, with NATS_URL pointing at it.
+// Who may connect is the caller's choice: everybody (for loopback), who knows one
+// token (Config.Token), or who has credentials of an account (Config.Access). With
+// Config.TLSCert and Config.TLSKey the server speaks TLS and nothing else.
 package embedded

@@ -68,6 +68,7 @@ type row struct {
 	priority        uint8
 	taken           bool
 	requeued        bool // requeues has its job
+	unseen          bool // it was cancelled before anybody had seen it
 }
 
 // states are the kinds that a row may have, in the order of their numbers.
@@ -99,6 +100,7 @@ type tenant struct {
 	counts Counts
 	bytes  int64 // of its unfinished jobs
 	rows   int
+	unseen int // rows that are
 }
 
 // Counts are numbers of rows by state.
@@ -157,6 +159,7 @@ func (f *Fold) Add(e *Event) {
 	t.counts[r.state]--
 	t.counts[state]++
 	f.weigh(at, state, e.Brief.Bytes)
+	f.foresee(at, e.Kind == job.Cancelled && e.Brief.Reason == job.Unseen)
 	r.state, r.last, r.lastAt = state, e.Sequence, e.Time.UnixNano()
 	f.tell(at, e)
 	f.moved(at)
@@ -316,6 +319,7 @@ func (f *Fold) drop(at uint32) {
 		f.since = Moment{r.last + 1, time.Unix(0, r.lastAt)}
 	}
 	f.unlink(at)
+	f.foresee(at, false)
 	t := f.tenants[r.tenant]
 	t.counts[r.state]--
 	t.bytes -= int64(r.bytes)

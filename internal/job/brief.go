@@ -15,7 +15,7 @@ type Brief struct {
 	Host      string
 	Attempt   int
 	RequeueOf ID
-	Reason    string       // of waiting and dead
+	Reason    string       // of waiting and dead, or Unseen
 	Kind      failure.Kind // of failed and dead
 	Bytes     int64        // of queued
 }

@@ -31,6 +31,9 @@ func EventKinds() []EventKind {
 // Terminal reports whether nothing can follow an event of this kind.
 func (k EventKind) Terminal() bool { return k == Completed || k == Dead || k == Cancelled }
 
+// Unseen is the reason of the end of a job that was cancelled by its id before anybody had seen it, and may never come.
+const Unseen = "unseen"
+
 // Event is one link of a job's chain. Fields that do not concern its kind are empty and left out of the JSON.
 type Event struct {
 	EventKind EventKind `json:"-"`
@@ -50,7 +53,7 @@ type Event struct {
 	Position int    `json:"position,omitempty"`
 	Bytes    int64  `json:"bytes,omitempty"` // of the job as published; of queued
 
-	// waiting: Reason is a route.HoldReason; dead: Reason is a failure.Reason
+	// waiting: Reason is a route.HoldReason; dead: Reason is a failure.Reason; cancelled: Unseen or nothing
 	Reason string            `json:"reason,omitempty"`
 	Until  *time.Time        `json:"until,omitempty"`
 	Hosts  map[string]string `json:"hosts,omitempty"`

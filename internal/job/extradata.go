@@ -97,20 +97,47 @@ func findExtraData(body []byte) (from, to int, value []byte) {
 	if start == len(body) || body[start] != '{' {
 		return mention(body)
 	}
+	from, to, value, read := findMember(body, start)
+	if !read {
+		return mention(body)
+	}
+	if from == to && bytes.Contains(body, []byte(extraDataField)) { // what stands behind the object is no part of it
+		end := start + valueLen(body[start:])
+		if from, to, value = mention(body[end:]); from != to {
+			return end + from, end + to, value
+		}
+	}
+	return from, to, value
+}
+
+// findMember finds it in the object that begins at start, and in one that was put into its workflow or prompt by mistake.
+// read is false when the object cannot be read to its end.
+func findMember(body []byte, start int) (from, to int, value []byte, read bool) {
 	walk := members{body: body, pos: start + 1}
+	var inner []span
 	for {
 		m, more, ok := walk.next()
 		if !ok {
-			return mention(body)
+			return 0, 0, nil, false
 		}
 		if !more {
-			return 0, 0, nil
+			break
 		}
-		if v := m.value.of(body); isExtraData(m.key) && isContainer(v) {
+		v := m.value.of(body)
+		if isExtraData(m.key) && isContainer(v) {
 			from, to = walk.without(m)
-			return from, to, v
+			return from, to, v, true
+		}
+		if key := string(m.key); (key == `"workflow"` || key == `"prompt"`) && v[0] == '{' && bytes.Contains(v, []byte(extraDataField)) {
+			inner = append(inner, m.value)
 		}
 	}
+	for _, one := range inner {
+		if from, to, value, _ = findMember(body[:one.to], one.from); from != to {
+			return from, to, value, true
+		}
+	}
+	return 0, 0, nil, true
 }
 
 func mention(body []byte) (from, to int, value []byte) {

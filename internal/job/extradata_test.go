@@ -27,6 +27,9 @@ func TestExtraDataIsLeftOutAndNothingElse(t *testing.T) {
 		`{"1":` + node + `}`:                                     {`{"1":` + node + `}`, nil},
 		`{"extra_data":` + node + `}`:                            {`{"extra_data":` + node + `}`, nil}, // a bare workflow
 		`{"workflow":{"1":` + node + `,"extra_data":{"key":"S"}`: {`{"workflow":{"1":{"class_type":"A","inputs":{"`, []string{"extra_data"}},
+		`{"workflow":{"prompt":{},"extra_data":{"key":"S"}}}`:    {`{"workflow":{"prompt":{}}}`, []string{"key"}}, // a body in a body
+		`{"prompt":{"extra_data":` + node + `}}`:                 {`{"prompt":{"extra_data":` + node + `}}`, nil},
+		`{"workflow":{}} {"extra_data":{"key":"S"}}`:             {`{"workflow":{}} {"`, []string{"extra_data"}},
 		`[{"Extra_data":{"key":"S"}}]`:                           {`[{"`, []string{"extra_data"}},
 		`{"workflow":{},"extra_data":{"key":"S"`:                 {`{"workflow":{},"`, []string{"extra_data"}},
 		``:                                                       {``, nil},

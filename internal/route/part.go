@@ -1,14 +1,20 @@
 package route
 
-import "slices"
-
-// Part is how many of the places of a waiting room a tenant may take that has always more to put there, beside others
-// that want so many each: the places are divided evenly, and what a tenant does not want is divided among the rest. It is
-// not less than a thousandth of the places, nor than ten, however many tenants there are, as long as there are as many
-// places.
-func Part(places int, others []int) int {
-	left, tenants := places, len(others)+1
-	for _, wanted := range slices.Sorted(slices.Values(others)) {
+// Part is how many of the places of a waiting room a tenant may take that has always more to put there. wants are how many
+// each tenant has or wants, the smallest first, and own is what this one does, or negative when it is not among them.
+//
+// The places are divided evenly, and what a tenant does not want is divided among the rest. It is not less than a thousandth
+// of the places, nor than ten, however many tenants there are, as long as there are as many places.
+func Part(places int, wants []int, own int) int {
+	left, tenants := places, len(wants)
+	if own < 0 {
+		tenants++
+	}
+	for _, wanted := range wants {
+		if wanted == own {
+			own = -1
+			continue
+		}
 		if wanted >= left/tenants {
 			break // and all behind it as well
 		}

@@ -1,6 +1,7 @@
 package route_test
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -15,13 +16,13 @@ func TestThePlacesOfTheWaitingRoomAreDividedAmongThoseThatWantThem(t *testing.T)
 	}
 	cases := map[string]struct {
 		places int
-		others []int
+		others []int // the smallest first
 		want   int
 	}{
 		"ATenantAloneHasAll":                        {1000, nil, 1000},
 		"TwoThatWantMoreHaveHalfEach":               {1000, []int{5000}, 500},
 		"WhatOneDoesNotWantIsTheOthers":             {1000, []int{10}, 990},
-		"WhatTwoDoNotWantIsDividedAmongTheRest":     {1000, []int{5000, 50, 150}, 400},
+		"WhatTwoDoNotWantIsDividedAmongTheRest":     {1000, []int{50, 150, 5000}, 400},
 		"OneThatHasMoreThanItsPartKeepsNoneBack":    {1000, []int{1000}, 500},
 		"ManyHaveAThousandthEachAtLeast":            {100_000, many, 200},
 		"OfASmallRoomEachHasTenPlaces":              {1000, many, 10},
@@ -31,8 +32,13 @@ func TestThePlacesOfTheWaitingRoomAreDividedAmongThoseThatWantThem(t *testing.T)
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			if got := route.Part(c.places, c.others); got != c.want {
+			if got := route.Part(c.places, c.others, -1); got != c.want {
 				t.Errorf("part of %d places: %d, want %d", c.places, got, c.want)
+			}
+			for _, own := range []int{0, 50, 777, 5000, 2_000_000} {
+				if got := route.Part(c.places, slices.Sorted(slices.Values(append([]int{own}, c.others...))), own); got != c.want {
+					t.Errorf("part of %d places of one that wants %d itself: %d, want %d", c.places, own, got, c.want)
+				}
 			}
 		})
 	}

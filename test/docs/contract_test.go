@@ -35,7 +35,7 @@ var (
 		jetstream.StatusRequest{}, jetstream.CancelRequest{}, jetstream.HostsRequest{}, jetstream.QueueRequest{}, jetstream.BlocksRequest{}, jetstream.UnblockRequest{}, jetstream.DeadRequest{}, jetstream.RequeueRequest{}, jetstream.DrainRequest{},
 		jetstream.AffinityRequest{}, jetstream.TenantsRequest{}, jetstream.WhyRequest{},
 		jetstream.JobStatus{}, jetstream.CancelAnswer{}, jetstream.HostsAnswer{}, jetstream.BlocksAnswer{},
-		jetstream.CountAnswer{}, jetstream.DeadAnswer{}, jetstream.RequeueAnswer{}, jetstream.AffinityAnswer{},
+		jetstream.CountAnswer{}, jetstream.DrainAnswer{}, jetstream.PurgeRequest{}, jetstream.PurgeAnswer{}, jetstream.DeadAnswer{}, jetstream.RequeueAnswer{}, jetstream.AffinityAnswer{},
 		jetstream.TenantsAnswer{}, jetstream.WhyAnswer{}, jetstream.QueueAnswer{},
 		jetstream.FileRequest{}, jetstream.File{}, jetstream.FileAnswer{}, jetstream.FilePut{}, jetstream.FilePutAnswer{},
 	)

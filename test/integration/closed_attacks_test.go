@@ -130,9 +130,12 @@ func TestNobodyHearsTheAnswersToOthers(t *testing.T) {
 		}
 		f.refusal(refused, subject)
 	}
-	for _, subject := range []string{
+	for _, subject := range []string{ // secrets, and what only dispatchers do, who tell of it
+		"comfy.hosts.gpu-1.control", "$JS.API.STREAM.MSG.DELETE.COMFY_DEAD", "$JS.API.STREAM.PURGE.COMFY_DEAD", "comfy.append.operator.cancel",
 		"$JS.API.DIRECT.GET.KV_COMFY_SECRETS.$KV.COMFY_SECRETS.prompt", "$JS.API.DIRECT.GET.KV_COMFY_SECRETS", "$JS.API.STREAM.MSG.GET.KV_COMFY_SECRETS",
 		"$JS.API.CONSUMER.CREATE.KV_COMFY_SECRETS.x", "$JS.API.CONSUMER.CREATE.KV_COMFY_SECRETS.x.$KV.COMFY_SECRETS.>", "$KV.COMFY_SECRETS.prompt",
+		"$JS.API.CONSUMER.CREATE.COMFY_JOBS.dispatch_5", "$JS.API.CONSUMER.CREATE.COMFY_JOBS.dispatch_5.comfy.jobs.*.5", "$JS.API.CONSUMER.CREATE.COMFY_EVENTS.settle",
+		"$KV.COMFY_GRANTS.gpu-1", "comfy.append.operator.cancel",
 	} {
 		if err := operator.Publish(subject, []byte(`{"last_by_subj":"$KV.COMFY_SECRETS.prompt"}`)); err != nil {
 			t.Fatal(err)
@@ -216,6 +219,15 @@ func TestAHostOfSomeTenantsTellsNothingOfOthers(t *testing.T) {
 		t.Fatal(err)
 	}
 	f.refusal(refused, "comfy.events.jobs.acme.*.*")
+	cancels := f.listen(nc, "comfy.events.jobs.*.*.cancelled")
+	for _, tenant := range []job.Tenant{"acme", "bolt"} {
+		if _, err := f.q.Cancel(f.context(), tenant, "c", "test", true); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if msg, err := cancels.NextMsgWithContext(f.context()); err != nil || msg.Subject != "comfy.events.jobs.bolt.c.cancelled" {
+		t.Errorf("the first cancel that the host hears is %v, %v", msg, err)
+	}
 	answer, err := nc.RequestWithContext(f.context(), "comfy.append.jobs.bolt.j.failed", []byte("{}"))
 	if err != nil || len(answer.Data) == 0 {
 		t.Errorf("bolt's event got %v", err)

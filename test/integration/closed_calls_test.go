@@ -57,15 +57,15 @@ func TestATenantsCallsReachItsOwnJobsAndNoOthers(t *testing.T) {
 	if err != nil || one.State != job.Cancelled || one.Event.By != "tenant acme: ann" || one.Count != 1 {
 		t.Errorf("cancel: %+v, %v", one, err)
 	}
-	f.heard(acts, "comfy.events.operator.cancel", "tenant acme: ann")
+	f.heard(acts, "comfy.events.operator.cancel", "tenant acme: ann", 1)
 	operator, _ := f.as(f.folder.Operator())
 	answer, err := operator.RequestWithContext(f.context(), "comfy.api.cancel", []byte(`{"tenant":"acme","all":true,"by":"ops"}`))
 	if err != nil || !strings.Contains(string(answer.Data), `"count":1`) {
 		t.Errorf("the operator's cancel: %v, %v", answer, err)
 	}
-	f.heard(acts, "comfy.events.operator.cancel", "ops")
+	f.heard(acts, "comfy.events.operator.cancel", "ops", 0, 1)
 	f.ownLetters(acme, bolt, boltConn)
-	f.heard(acts, "comfy.events.operator.requeue", "tenant bolt")
+	f.heard(acts, "comfy.events.operator.requeue", "tenant bolt", 0, 1)
 	f.runs(acmeConn, "acme", "after")
 }
 
@@ -134,15 +134,17 @@ func (f *closed) ownLetters(acme, bolt *jetstream.Client, nc *nats.Conn) {
 	}
 }
 
-// heard wants the next act to be of a call and by somebody.
-func (f *closed) heard(acts *nats.Subscription, subject, by string) {
+// heard wants the next acts to be of a call and by somebody, with these counts; that of one that begins is 0.
+func (f *closed) heard(acts *nats.Subscription, subject, by string, counts ...int) {
 	f.t.Helper()
-	msg, err := acts.NextMsgWithContext(f.context())
-	if err != nil {
-		f.t.Fatal(err)
-	}
-	var act jetstream.Act
-	if err := json.Unmarshal(msg.Data, &act); err != nil || msg.Subject != subject || act.By != by || act.Count != 1 {
-		f.t.Errorf("heard %s %s, %v", msg.Subject, msg.Data, err)
+	for _, count := range counts {
+		msg, err := acts.NextMsgWithContext(f.context())
+		if err != nil {
+			f.t.Fatal(err)
+		}
+		var act jetstream.Act
+		if err := json.Unmarshal(msg.Data, &act); err != nil || msg.Subject != subject || act.By != by || act.Count != count || act.Begins != (count == 0) {
+			f.t.Errorf("heard %s %s, %v", msg.Subject, msg.Data, err)
+		}
 	}
 }

@@ -3,10 +3,13 @@ package integration_test
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/nats-io/jwt/v2"
 	"github.com/nats-io/nats.go"
 
 	"github.com/comfyherd/comfyherd/internal/access"
@@ -23,6 +26,7 @@ import (
 type closed struct {
 	*fleet
 	folder *access.Folder
+	told   atomic.Pointer[string] // the token of the fleet's account that NATS was told last; nil where nobody follows the folder
 }
 
 // startClosed starts a fleet with a dispatcher and simulated hosts, each with an agent that has credentials of its own.
@@ -81,6 +85,8 @@ func (f *closed) follow(start func(embedded.Config) (tell func(token string) err
 	if err != nil {
 		f.t.Fatal(err)
 	}
+	f.creds(f.folder.Dispatcher())
+	f.told.Store(f.fleetToken())
 	tracker, err := f.folder.Track()
 	if err != nil {
 		f.t.Fatal(err)
@@ -92,11 +98,18 @@ func (f *closed) follow(start func(embedded.Config) (tell func(token string) err
 	if err != nil {
 		f.t.Fatal(err)
 	}
+	tellAll := func(token string) error {
+		err := tell(token)
+		if claims, bad := jwt.DecodeAccountClaims(token); err == nil && bad == nil && claims.Name == "fleet" {
+			f.told.Store(&token)
+		}
+		return err
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		err := tracker.Run(ctx, tell, func(err error) { f.t.Logf("follow the folder: %v", err) })
+		err := tracker.Run(ctx, tellAll, func(err error) { f.t.Logf("follow the folder: %v", err) })
 		if !errors.Is(err, context.Canceled) {
 			f.t.Errorf("follow the folder: %v", err)
 		}
@@ -105,6 +118,30 @@ func (f *closed) follow(start func(embedded.Config) (tell func(token string) err
 		cancel()
 		<-done
 	})
+}
+
+// fleetToken is the token of the fleet's account in the folder.
+func (f *closed) fleetToken() *string {
+	f.t.Helper()
+	holders, err := f.folder.List()
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	i := slices.IndexFunc(holders, func(h access.Holder) bool { return h.Kind == access.Dispatcher })
+	token, err := f.folder.Account(holders[i].Account)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return &token
+}
+
+// awaitFleet waits until NATS has the fleet's account as it is in the folder, which another host changes: answers that are
+// on their way to other accounts while it is taken anew are lost.
+func (f *closed) awaitFleet() {
+	f.t.Helper()
+	if f.told.Load() != nil {
+		f.eventually("NATS knows the fleet's account as it is", func() bool { return *f.told.Load() == *f.fleetToken() })
+	}
 }
 
 func (f *closed) creds(path string, err error) string {
@@ -134,6 +171,7 @@ func (f *closed) host(name string, s access.AgentSettings) (stop, kill func()) {
 		q.Close()
 		return true
 	})
+	f.awaitFleet()
 	stop, kill = own.agentOn(f.url, agent.HostConfig{Name: name, URL: f.sims[name].URL()}, agent.Config{})
 	f.stops = append(f.stops, kill)
 	return stop, kill
@@ -167,6 +205,7 @@ func (f *closed) as(path string, err error) (*nats.Conn, <-chan error) {
 		f.t.Fatal(err)
 	}
 	f.t.Cleanup(nc.Close)
+	f.awaitFleet()
 	return nc, refused
 }
 

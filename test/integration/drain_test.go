@@ -20,7 +20,7 @@ func TestADrainedHostEndsWhatRunsAndTakesNothingUntilItIsResumed(t *testing.T) {
 	running := f.submit("acme", onlyOn("a", sleep(1, 1)))
 	f.await(running, job.Started)
 	f.awaitRun("a")
-	call[jetstream.CountAnswer](f, "drain", jetstream.DrainRequest{Host: "a"})
+	call[jetstream.DrainAnswer](f, "drain", jetstream.DrainRequest{Host: "a"})
 	if msg := f.next(hosts); !strings.HasSuffix(msg.Subject, ".draining") {
 		t.Errorf("told %s, want draining", msg.Subject)
 	}
@@ -34,7 +34,7 @@ func TestADrainedHostEndsWhatRunsAndTakesNothingUntilItIsResumed(t *testing.T) {
 	if end := f.end(running); end.EventKind != job.Completed {
 		t.Errorf("what ran ended %s", end.EventKind)
 	}
-	call[jetstream.CountAnswer](f, "drain", jetstream.DrainRequest{Host: "a", Resume: true})
+	call[jetstream.DrainAnswer](f, "drain", jetstream.DrainRequest{Host: "a", Resume: true})
 	if end := f.end(waiting); end.EventKind != job.Completed || end.Host != "a" {
 		t.Errorf("what waited ended %s on %s", end.EventKind, end.Host)
 	}

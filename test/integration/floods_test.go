@@ -32,7 +32,7 @@ const (
 // How long acme's jobs take from their publish to their start is printed; that they all complete is promised.
 //
 //	COMFYHERD_FLOOD=10s go test ./test/integration -run AFlood -v
-func TestAFloodKeepsNobodyElsesJobsFromRunning(t *testing.T) {
+func TestAFloodKeepsNobodyElsesJobsFromRunning(t *testing.T) { //nolint:paralleltest // it loads the machine, and measures
 	lasts := floodTime
 	if set := os.Getenv("COMFYHERD_FLOOD"); set != "" {
 		var err error

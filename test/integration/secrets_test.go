@@ -132,12 +132,10 @@ func filesWith(t *testing.T, dir, text string) []string {
 	t.Helper()
 	var found []string
 	err := filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
-		if err != nil || entry.IsDir() {
-			return nil // it was removed meanwhile
-		}
-		content, err := os.ReadFile(path)
-		if err == nil && bytes.Contains(content, []byte(text)) {
-			found = append(found, path)
+		if err == nil && !entry.IsDir() { // else it was removed meanwhile
+			if content, err := os.ReadFile(path); err == nil && bytes.Contains(content, []byte(text)) {
+				found = append(found, path)
+			}
 		}
 		return nil
 	})

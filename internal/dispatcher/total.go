@@ -1,0 +1,37 @@
+package dispatcher
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/comfyherd/comfyherd/internal/history"
+)
+
+// total is what all tenants have together: what COMFY_JOBS holds, in which a job stays until it has ended. It costs one
+// question, whoever asks, and no tenant has more.
+type total struct {
+	ask func(ctx context.Context) (history.Held, error)
+
+	mu    sync.Mutex // guards all below; held while it is asked for, so that all who come meanwhile share the answer
+	has   history.Held
+	asked time.Time // when the answer was asked for
+}
+
+const totalAge = countAge / 2
+
+// get gives it, and a time from which on jobs may not be in it.
+func (t *total) get(ctx context.Context) (history.Held, time.Time, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !t.asked.IsZero() && time.Since(t.asked) < totalAge {
+		return t.has, t.asked, nil
+	}
+	asked := time.Now()
+	has, err := t.ask(ctx)
+	if err != nil {
+		return history.Held{}, time.Time{}, err
+	}
+	t.has, t.asked = has, asked
+	return has, asked, nil
+}

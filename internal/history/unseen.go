@@ -1,0 +1,25 @@
+package history
+
+import "github.com/comfyherd/comfyherd/internal/job"
+
+// Unseen is how many jobs of a tenant were cancelled before anybody had seen them.
+func (f *Fold) Unseen(of job.Tenant) int {
+	if t := f.tenant(of); t != nil {
+		return t.unseen
+	}
+	return 0
+}
+
+// foresee keeps count of the rows of which that is so.
+func (f *Fold) foresee(at uint32, unseen bool) {
+	r := &f.rows[at]
+	if r.unseen == unseen {
+		return
+	}
+	r.unseen = unseen
+	if unseen {
+		f.tenants[r.tenant].unseen++
+	} else {
+		f.tenants[r.tenant].unseen--
+	}
+}
