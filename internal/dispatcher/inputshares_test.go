@@ -74,7 +74,7 @@ func TestWhatWasLetInCountsUntilItIsCounted(t *testing.T) {
 		stored, counts, slow := int64(0), 0, time.Duration(0)
 		count := func(context.Context) (jetstream.InputsUse, error) {
 			counts++
-			time.Sleep(slow)
+			<-time.After(slow)
 			return jetstream.InputsUse{Tenants: map[job.Tenant]int64{"acme": stored}}, nil
 		}
 		shares := dispatcher.NewInputShares(count, func(job.Tenant) int64 { return 10 })
@@ -94,23 +94,23 @@ func TestWhatWasLetInCountsUntilItIsCounted(t *testing.T) {
 			t.Errorf("counted %d times", counts)
 		}
 		first() // and is not there: it has failed
-		time.Sleep(2 * time.Second)
+		<-time.After(2 * time.Second)
 		third := enter(true) // beside the second, which is still on its way
 		enter(false)
 		second()
 		third()
 		stored = 8 // both are there
-		time.Sleep(2 * time.Second)
+		<-time.After(2 * time.Second)
 		enter(false)
 		stored = 4 // one has become too old
-		time.Sleep(2 * time.Second)
+		<-time.After(2 * time.Second)
 		enter(true)()
 		stored, slow = -100, time.Second // it takes a second, and is done a tenth of the time
-		time.Sleep(2 * time.Second)
+		<-time.After(2 * time.Second)
 		counts = 0
 		for range 21 {
 			enter(true)()
-			time.Sleep(time.Second)
+			<-time.After(time.Second)
 		}
 		if counts != 2 {
 			t.Errorf("counted %d times in 22 seconds", counts)
