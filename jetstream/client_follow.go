@@ -151,6 +151,7 @@ func (f *following) stored(ctx context.Context) error {
 		}
 		if !page.Made.Equal(f.made) && !f.made.IsZero() {
 			f.made, f.sure, f.told = page.Made, 0, map[uint64]bool{}
+			f.drain()
 			f.anew()
 			continue
 		}
@@ -166,6 +167,18 @@ func (f *following) stored(ctx context.Context) error {
 		if page.End {
 			f.forget()
 			return nil
+		}
+	}
+}
+
+// drain drops the live events that came before the answer by which the stream was found to be made again: those of the
+// stream before have sequences that mean nothing now, and those of this one are read.
+func (f *following) drain() {
+	for {
+		select {
+		case <-f.live:
+		default:
+			return
 		}
 	}
 }

@@ -220,8 +220,8 @@ func TestFollowGivesEveryEventOnceOverOutages(t *testing.T) {
 	expect("1.three.queued", "2.three.started")
 
 	cancel()
-	if _, err, more := next(); !errors.Is(err, context.Canceled) || !more {
-		t.Errorf("the last item is %v, %v", err, more)
+	if n, err, more := next(); !errors.Is(err, context.Canceled) || !more {
+		t.Errorf("the last item is %d %s, %v, %v", n.Sequence, n.Subject, err, more)
 	}
 }
 
