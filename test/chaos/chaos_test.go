@@ -213,7 +213,6 @@ func (f *fleet) supervise() {
 func (d *doing) heal() {
 	f := d.f
 	f.t.Logf("%s: healing", d.story.now())
-	f.eventually("there is room for outputs", func(context.Context) bool { return f.limitOutputs(roomyOutputs) })
 	for _, p := range f.proxys {
 		p.setCut(false)
 		p.setFrozen(false)
@@ -225,6 +224,8 @@ func (d *doing) heal() {
 		}
 		f.start(p)
 	}
+	// NATS may have been frozen or dead until now.
+	f.eventually("there is room for outputs", func(context.Context) bool { return f.limitOutputs(roomyOutputs) })
 	for i := range d.story.deeds {
 		if d.story.deeds[i].till.IsZero() {
 			d.story.undone(i)
