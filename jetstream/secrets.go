@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/nats-io/nats.go"
 	natsjs "github.com/nats-io/nats.go/jetstream"
 )
 
@@ -28,6 +29,11 @@ func (q *Queue) Secret(ctx context.Context, use string) ([]byte, error) {
 		switch {
 		case err == nil && len(entry.Value()) == secretSize:
 			return entry.Value(), nil
+		case leaderless(err):
+			if !pause(ctx, rewatchPause) {
+				return nil, fmt.Errorf("read the secret %s: %w: %w", use, err, ctx.Err())
+			}
+			continue
 		case err != nil && !errors.Is(err, natsjs.ErrKeyNotFound):
 			return nil, fmt.Errorf("read the secret %s: %w", use, err)
 		case q.cfg.ReadOnly || q.cfg.NoConsumers:
@@ -43,11 +49,16 @@ func (q *Queue) Secret(ctx context.Context, use string) ([]byte, error) {
 		switch {
 		case err == nil:
 			return made, nil
-		case !errors.Is(err, natsjs.ErrKeyExists) && !conflict(err):
+		case !errors.Is(err, natsjs.ErrKeyExists) && !conflict(err) && !leaderless(err):
 			return nil, fmt.Errorf("make the secret %s: %w", use, err)
 		}
 		pause(ctx, rewatchPause) // another was first, and not every copy knows yet
 	}
+}
+
+// leaderless reports whether a stream has nobody to answer for it, as one that was made a moment ago in a cluster.
+func leaderless(err error) bool {
+	return errors.Is(err, nats.ErrNoResponders) || errors.Is(err, natsjs.ErrNoStreamResponse)
 }
 
 // makeSecrets makes what those may only read who may make nothing.
