@@ -93,7 +93,7 @@ func putGrant(ctx context.Context, kv natsjs.KeyValue, host string, g *HostGrant
 		} else {
 			_, err = kv.Update(ctx, host, value, revision)
 		}
-		if !errors.Is(err, natsjs.ErrKeyExists) && !conflict(err) && !(leaderless(err) && ctx.Err() == nil) {
+		if !errors.Is(err, natsjs.ErrKeyExists) && !conflict(err) && (!leaderless(err) || ctx.Err() != nil) {
 			return wrap(err, "put %s into %s", host, GrantsBucket)
 		}
 		pause(ctx, rewatchPause) // another was first, and not every copy knows yet
