@@ -1,14 +1,11 @@
 package jetstream
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
 	"strings"
-
-	natsjs "github.com/nats-io/nats.go/jetstream"
 
 	"github.com/comfyherd/comfyherd/internal/job"
 )
@@ -60,22 +57,4 @@ func (d *DeadLetter) withExtraData(extra json.RawMessage) ([]byte, error) {
 		return nil, fmt.Errorf("requeue job %s: extra_data must be a JSON object", d.Job)
 	}
 	return job.WithExtraData(d.Body, extra), nil
-}
-
-// Erase removes a job from COMFY_JOBS and overwrites its bytes in the store of NATS, which an ack does not: of a job with
-// extra_data nothing may be left behind. A job that is gone already is no error.
-func (q *Queue) Erase(ctx context.Context, sequence uint64) error {
-	err := q.jobs.SecureDeleteMsg(ctx, sequence)
-	if errors.Is(err, natsjs.ErrMsgNotFound) {
-		return nil
-	}
-	if api, is := errors.AsType[*natsjs.APIError](err); is && api.ErrorCode == noMessageFoundCode {
-		return nil
-	}
-	return wrap(err, "erase job %d", sequence)
-}
-
-// HandBack gives a job back at once: it is delivered again to a dispatcher, which looks at its chain.
-func (q *Queue) HandBack(lease Lease) error {
-	return wrap(q.nc.Publish(string(lease), []byte("-NAK")), "hand a job back")
 }

@@ -2,11 +2,13 @@ package jetstream
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"time"
 
 	"github.com/nats-io/nats.go"
+	natsjs "github.com/nats-io/nats.go/jetstream"
 )
 
 // Lease is a delivery's ack subject: whoever extends it owns the job. It is opaque, works from any connection,
@@ -28,7 +30,7 @@ func (q *Queue) ExtendSurely(ctx context.Context, lease Lease) error {
 	return wrap(err, "extend lease")
 }
 
-// Park lets the job rest in COMFY_JOBS for about the given time; then it is delivered again.
+// Park lets the job rest in COMFY_JOBS for about the given time; then it is delivered again. With none it is at once.
 func (q *Queue) Park(lease Lease, rest time.Duration) error {
 	body := `-NAK {"delay":` + strconv.FormatInt(int64(rest), 10) + `}`
 	return wrap(q.nc.Publish(string(lease), []byte(body)), "park delivery")
@@ -44,6 +46,19 @@ func (q *Queue) Finish(ctx context.Context, lease Lease) error {
 // FinishSoon is Finish without waiting for the server.
 func (q *Queue) FinishSoon(lease Lease) error {
 	return wrap(q.nc.Publish(string(lease), []byte("+ACK")), "ack delivery")
+}
+
+// Erase removes a job from COMFY_JOBS and overwrites its bytes in the store of NATS, which an ack does not: of a job with
+// extra_data nothing may be left behind. A job that is gone already is no error.
+func (q *Queue) Erase(ctx context.Context, sequence uint64) error {
+	err := q.jobs.SecureDeleteMsg(ctx, sequence)
+	if errors.Is(err, natsjs.ErrMsgNotFound) {
+		return nil
+	}
+	if api, is := errors.AsType[*natsjs.APIError](err); is && api.ErrorCode == noMessageFoundCode {
+		return nil
+	}
+	return wrap(err, "erase job %d", sequence)
 }
 
 func parseLease(msg *nats.Msg) (Lease, error) {

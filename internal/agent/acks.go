@@ -53,7 +53,7 @@ func (a *acks) recent(now time.Time) []jetstream.Lease {
 func (h *host) ack(a *attempt) {
 	lease := a.currentLease()
 	if a.job != nil && len(a.job.ExtraData) > 0 || a.job == nil && job.HasExtraData(a.offer.Message.Body) {
-		if err := h.q.HandBack(lease); err != nil {
+		if err := h.q.Park(lease, 0); err != nil {
 			h.log.Debug("cannot hand a job back", "error", err)
 		}
 		return

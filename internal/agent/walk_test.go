@@ -45,7 +45,7 @@ func TestAJobWithExtraDataGoesBackToBeErased(t *testing.T) {
 	t.Parallel()
 	h := start(t, agent.Config{})
 	o := h.queued(job.Spec{ID: "one", ExtraData: json.RawMessage(`{"secret":"0123456789"}`)})
-	back, acked := h.words(string(o.Lease), "-NAK"), h.words(string(o.Lease), "+ACK")
+	back, acked := h.words(string(o.Lease), `-NAK {"delay":0}`), h.words(string(o.Lease), "+ACK")
 	h.fake.returns(now(), &comfy.Result{Texts: map[string][]string{"2": {"the key is 0123456789"}}}, nil)
 	h.accepted(o)
 	if p := await(h, h.fake.posted, "the POST"); string(p.ExtraData) != `{"secret":"0123456789"}` {
