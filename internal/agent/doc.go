@@ -2,7 +2,8 @@
 //
 // Guarantee: of an accepted job the lease is kept alive until the attempt has ended, and the attempt ends with
 // exactly one of: a completed event followed by the ack, a failed event that carries the lease, or nothing at
-// all because the job's chain has moved on without it. An agent never NAKs. What it appends, it appends by
+// all because the job's chain has moved on without it. An agent NAKs nothing but an
+// ended job with extra_data, for a dispatcher to erase. What it appends, it appends by
 // compare-and-set on the chain, so that a stale agent disturbs nobody.
 //
 // One process drives any number of hosts, each by loops of its own (host.go): offers (offers.go), leases
