@@ -123,10 +123,10 @@ func (m Mirror) Keys() []string {
 }
 
 // Turnstile lets calls ask one after the other.
-type Turnstile struct{ *turnstile }
+type Turnstile struct{ *callLimit }
 
 // NewTurnstile has let nobody pass.
-func NewTurnstile() Turnstile { return Turnstile{newTurnstile()} }
+func NewTurnstile() Turnstile { return Turnstile{newCallLimit()} }
 
 // Pass asks when it is its turn, and says that the answer has taken some time.
 func (t Turnstile) Pass(ctx context.Context, took time.Duration, ask func()) error {

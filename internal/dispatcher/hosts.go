@@ -194,7 +194,7 @@ func (b *brain) charge(s *jetstream.HostState, now time.Time) {
 	if b.struck[pair{s.Host, e.Hash}] {
 		host, ended, at := s.Host, *e, s.Time
 		b.walk(func(ctx context.Context) {
-			if err := b.d.succeeded(ctx, host, &ended, at); err != nil {
+			if err := b.d.countSuccess(ctx, host, &ended, at); err != nil {
 				b.d.log.Warn("a success could not be counted", "host", host, "hash", ended.Hash.Short(), "error", err)
 			}
 		})

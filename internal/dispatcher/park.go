@@ -24,17 +24,17 @@ func (d *Dispatcher) wait(ctx context.Context, o *owned, s spot) {
 		return
 	}
 	defer d.brain.admitted(o.job.Tenant)
-	if s.hold != nil && !d.tellWaiting(ctx, o, s.hold) {
-		d.revisit(ctx, o) // somebody has cancelled it, most likely
+	if s.hold != nil && !d.appendWaiting(ctx, o, s.hold) {
+		d.redelivered(ctx, o) // somebody has cancelled it, most likely
 		return
 	}
 	ticket := d.ticket(o)
 	d.park(ctx, o, &ticket)
 }
 
-// tellWaiting appends why no host may take the job, once for each reason. It reports false when the chain has moved
+// appendWaiting appends why no host may take the job, once for each reason. It reports false when the chain has moved
 // on; an event that could not be stored for another reason is told by the next review.
-func (d *Dispatcher) tellWaiting(ctx context.Context, o *owned, hold *route.Hold) bool {
+func (d *Dispatcher) appendWaiting(ctx context.Context, o *owned, hold *route.Hold) bool {
 	reason := string(hold.Reason)
 	if o.reason == reason {
 		return true
@@ -73,12 +73,12 @@ func timeOrNil(t time.Time) *time.Time {
 // AckWait, and the same ticket is written again.
 func (d *Dispatcher) park(ctx context.Context, o *owned, t *jetstream.Ticket) {
 	if _, err := d.q.PutTicket(ctx, t); err != nil {
-		d.leave(ctx, o, err)
+		d.leaveToLease(ctx, o, err)
 		return
 	}
 	d.metrics.parked.Inc()
 	if err := d.q.Park(o.lease, jittered(d.cfg.Park)); err != nil {
-		d.leave(ctx, o, err)
+		d.leaveToLease(ctx, o, err)
 	}
 }
 
@@ -89,7 +89,7 @@ func (d *Dispatcher) park(ctx context.Context, o *owned, t *jetstream.Ticket) {
 //  2. the ticket is purged: the lease runs out after AckWait, the job is routed anew
 //  3. the agent has accepted: nothing is left to do here
 func (d *Dispatcher) claim(ctx context.Context, c claimed) {
-	o, err := d.take(ctx, c)
+	o, err := d.claimAndRead(ctx, c)
 	if o == nil {
 		d.brain.lost(c)
 		if err != nil {
@@ -99,25 +99,25 @@ func (d *Dispatcher) claim(ctx context.Context, c claimed) {
 	}
 	d.brain.won(c)
 	if c.host == "" {
-		d.expire(ctx, o, c.why)
+		d.endWaiting(ctx, o, c.why)
 		return
 	}
 	d.dispatch(ctx, o, spot{host: c.host, most: c.most})
 }
 
-// take claims the ticket and reads its job; nil without an error when another dispatcher was first, or when the
+// claimAndRead claims the ticket and reads its job; nil without an error when another dispatcher was first, or when the
 // job does not wait any more: a dispatcher that was frozen may have put the ticket after its job went elsewhere.
 // What has to be read is read while the claim is under way.
 //
 // After an error nobody knows whether the ticket is claimed, and the extension may be lost with NATS's last moments:
 // the lease is extended again, or the job would rest for the whole long delay without a ticket.
-func (d *Dispatcher) take(ctx context.Context, c claimed) (o *owned, err error) {
+func (d *Dispatcher) claimAndRead(ctx context.Context, c claimed) (o *owned, err error) {
 	var reading errgroup.Group
 	reading.Go(func() (err error) {
-		o, err = d.pickUp(ctx, &c.ticket)
+		o, err = d.readWaiting(ctx, &c.ticket)
 		return err
 	})
-	ticket, won, claimErr := d.win(ctx, &c)
+	ticket, won, claimErr := d.claimStanding(ctx, &c)
 	err = errors.Join(claimErr, reading.Wait())
 	switch {
 	case errors.Is(err, errUnderWay):
@@ -125,7 +125,7 @@ func (d *Dispatcher) take(ctx context.Context, c claimed) (o *owned, err error) 
 	case errors.Is(err, jetstream.ErrGone):
 		return nil, d.cancelRemoved(ctx, &c.ticket)
 	case err != nil && ticket.Lease != "" && (won || claimErr != nil):
-		d.secure(ctx, ticket.Lease)
+		d.letLeaseRunOut(ctx, ticket.Lease)
 		return nil, err
 	case err != nil || !won:
 		return nil, err
@@ -137,9 +137,9 @@ func (d *Dispatcher) take(ctx context.Context, c claimed) (o *owned, err error) 
 	return o, nil
 }
 
-// win claims a ticket as it stands now. One that is not there was claimed by another dispatcher, which the watch tells,
+// claimStanding claims a ticket as it stands now. One that is not there was claimed by another dispatcher, which the watch tells,
 // or purged by hand, which it does not.
-func (d *Dispatcher) win(ctx context.Context, c *claimed) (jetstream.Ticket, bool, error) {
+func (d *Dispatcher) claimStanding(ctx context.Context, c *claimed) (jetstream.Ticket, bool, error) {
 	key := c.key()
 	ticket, found, _, err := d.q.Ticket(ctx, key)
 	if err == nil && !found {
@@ -164,9 +164,9 @@ const claimTold = 500 * time.Millisecond
 // errUnderWay: the job's chain says that it does not wait.
 var errUnderWay = errors.New("the job is under way")
 
-// pickUp reads a waiting job and where its chain stands; nil when it has ended, errUnderWay when it runs. The chain
+// readWaiting reads a waiting job and where its chain stands; nil when it has ended, errUnderWay when it runs. The chain
 // says what the next attempt is, since a ticket may be older than it.
-func (d *Dispatcher) pickUp(ctx context.Context, ticket *route.Ticket) (*owned, error) {
+func (d *Dispatcher) readWaiting(ctx context.Context, ticket *route.Ticket) (*owned, error) {
 	link, found, err := d.q.Last(ctx, job.Tenant(ticket.Tenant), job.ID(ticket.Job))
 	if err == nil && !found {
 		err = errEmptyChain // a ticket has a chain: a copy of the stream that is behind has answered
@@ -186,7 +186,7 @@ func (d *Dispatcher) pickUp(ctx context.Context, ticket *route.Ticket) (*owned, 
 	if link.EventKind == job.Queued {
 		return o, nil
 	}
-	return o, d.recall(ctx, o)
+	return o, d.readAttempts(ctx, o)
 }
 
 // waits reports whether a job whose last event is of this kind may be offered; also one of a kind that somebody else

@@ -240,7 +240,7 @@ func (d *Dispatcher) lookAtPromise(ctx context.Context, key idKey, p promise) {
 func (d *Dispatcher) void(ctx context.Context, key idKey, p *promise) error {
 	ticket := p.ticket(key)
 	lost := d.q.ExtendSurely(ctx, p.lease)
-	o, err := d.pickUp(ctx, &ticket)
+	o, err := d.readWaiting(ctx, &ticket)
 	switch {
 	case errors.Is(err, jetstream.ErrGone): // its host has acked it
 		return d.cancelRemoved(ctx, &ticket)

@@ -22,7 +22,7 @@ func (d *Dispatcher) cancel(ctx context.Context, r jetstream.CancelRequest, by s
 	r.By = ""
 	act := jetstream.Act{Call: "cancel", By: by, Tenant: r.Tenant}
 	if r.Job == "" {
-		all := &deed{d: d, act: act, request: &r}
+		all := &bulkAct{d: d, act: act, request: &r}
 		answer.Count, answer.Next, err = d.cancelSome(ctx, &r, all)
 		all.end(ctx, answer.Count, err)
 		return answer, err
@@ -70,7 +70,7 @@ const cancelBatch = 32
 
 // cancelSome ends jobs in the order in which COMFY_JOBS has them, where every unfinished job is, whether it was pulled or not,
 // and gives where to go on. Which of them run is seen in their chains, so that one that begins meanwhile is spared.
-func (d *Dispatcher) cancelSome(ctx context.Context, r *jetstream.CancelRequest, all *deed) (count int, next uint64, err error) {
+func (d *Dispatcher) cancelSome(ctx context.Context, r *jetstream.CancelRequest, all *bulkAct) (count int, next uint64, err error) {
 	p, err := d.page(r.Limit)
 	if err != nil {
 		return 0, 0, err
@@ -103,7 +103,7 @@ func (d *Dispatcher) cancelSome(ctx context.Context, r *jetstream.CancelRequest,
 }
 
 // cancelOne ends one of several jobs, all of which stand in the stream.
-func (d *Dispatcher) cancelOne(ctx context.Context, r *jetstream.CancelRequest, j *named, all *deed) (bool, error) {
+func (d *Dispatcher) cancelOne(ctx context.Context, r *jetstream.CancelRequest, j *named, all *bulkAct) (bool, error) {
 	c := jetstream.Cancelling{By: all.act.By, Force: true, Stored: true, Spare: !r.Running, Priority: j.lane.Priority}
 	if !all.hasBegun() {
 		last, _, err := d.q.Last(ctx, r.Tenant, j.id)

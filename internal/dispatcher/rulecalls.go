@@ -34,13 +34,13 @@ func (d *Dispatcher) apiUnblock(ctx context.Context, r jetstream.UnblockRequest)
 		return answer, err
 	}
 	for _, p := range guilty {
-		if err := d.forgive(ctx, p.host, p.hash); err != nil {
+		if err := d.clearStrikes(ctx, p.host, p.hash); err != nil {
 			return answer, err
 		}
 		answer.Count++
 	}
 	err = d.eachBlock(ctx, pairs{r.Host, r.Hash}, func(c jetstream.Change, host string, hash workflow.Hash) error {
-		if err := d.forgive(ctx, host, hash); err != nil {
+		if err := d.clearStrikes(ctx, host, hash); err != nil {
 			return err
 		}
 		lifted, err := d.q.LiftBlock(ctx, host, hash, c.Revision, jetstream.Cleared)

@@ -228,7 +228,7 @@ func (d *Dispatcher) freeSlot(ctx context.Context, tenant job.Tenant, s jetstrea
 			return err
 		}
 		if over {
-			return d.giveSlot(ctx, tenant, s.Job, s.Time)
+			return d.returnSlot(ctx, tenant, s.Job, s.Time)
 		}
 		if !patient || pause > slotLook || ctx.Err() != nil {
 			return ctx.Err()
@@ -237,19 +237,19 @@ func (d *Dispatcher) freeSlot(ctx context.Context, tenant job.Tenant, s jetstrea
 	}
 }
 
-// dropSlot gives back the slot of a job that no agent has accepted.
-func (d *Dispatcher) dropSlot(ctx context.Context, o *owned) {
+// returnOwnSlot gives back the slot of a job that no agent has accepted.
+func (d *Dispatcher) returnOwnSlot(ctx context.Context, o *owned) {
 	if o.slot.IsZero() {
 		return
 	}
-	if err := d.giveSlot(ctx, o.job.Tenant, o.job.ID, o.slot); err != nil {
+	if err := d.returnSlot(ctx, o.job.Tenant, o.job.ID, o.slot); err != nil {
 		d.log.Debug("give a slot back", "tenant", o.job.Tenant, "job", o.job.ID, "error", err)
 	}
 	o.slot = time.Time{}
 }
 
-// giveSlot frees the slot that was taken at a time, unless it was taken anew meanwhile.
-func (d *Dispatcher) giveSlot(ctx context.Context, tenant job.Tenant, id job.ID, at time.Time) error {
+// returnSlot frees the slot that was taken at a time, unless it was taken anew meanwhile.
+func (d *Dispatcher) returnSlot(ctx context.Context, tenant job.Tenant, id job.ID, at time.Time) error {
 	for {
 		taken, revision, err := d.q.Slots(ctx, tenant)
 		if err != nil {

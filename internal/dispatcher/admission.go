@@ -217,7 +217,7 @@ func (d *Dispatcher) letRest(ctx context.Context, o *owned) {
 		rest = min(rest, max(expires.Sub(now), time.Second))
 	}
 	if err := d.q.Park(o.lease, rest); err != nil {
-		d.leave(ctx, o, err)
+		d.leaveToLease(ctx, o, err)
 		return
 	}
 	d.metrics.rested.Inc()

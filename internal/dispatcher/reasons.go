@@ -63,7 +63,7 @@ func (b *brain) reviewHolds(now time.Time) {
 		b.endSweep(now)
 	}
 	for _, e := range b.hopeless {
-		b.giveUp(e.ticket, e.why)
+		b.claimToEnd(e.ticket, e.why)
 	}
 	b.hopeless = nil
 	b.explainMore()
@@ -196,7 +196,7 @@ func (d *Dispatcher) explainWaiting(ctx context.Context, t *route.Ticket, hold r
 	}
 	switch {
 	case last.EventKind.Terminal():
-		d.tearUp(ctx, keyOf(t)) // it was parked at the moment of its cancel
+		d.discardTicket(ctx, keyOf(t)) // it was parked at the moment of its cancel
 		return time.Time{}, nil
 	case !found, last.EventKind == job.Started, last.EventKind == job.Failed:
 		return time.Time{}, nil // claimed meanwhile: it does not wait
@@ -237,39 +237,41 @@ func (b *brain) expireTickets(now time.Time) {
 	for _, t := range b.waiting.Expired(now) {
 		if o := b.hand[t.Sequence]; o != nil {
 			b.letGo(t.Sequence)
-			b.walk(func(ctx context.Context) { b.d.expire(ctx, o, ending{reason: failure.Expired, message: expiredText}) })
+			b.walk(func(ctx context.Context) {
+				b.d.endWaiting(ctx, o, ending{reason: failure.Expired, message: expiredText})
+			})
 			continue
 		}
 		if b.ticketHome(&t) || now.Sub(t.Expires) > grace {
-			b.giveUp(t, ending{reason: failure.Expired, message: expiredText})
+			b.claimToEnd(t, ending{reason: failure.Expired, message: expiredText})
 		}
 	}
 }
 
 const expiredText = "no host had accepted the job when its expires_in was over"
 
-// giveUp claims a ticket in order to end its job.
-func (b *brain) giveUp(t route.Ticket, why ending) {
+// claimToEnd claims a ticket in order to end its job.
+func (b *brain) claimToEnd(t route.Ticket, why ending) {
 	b.waiting.Remove(t.Sequence)
 	delete(b.holds, t.Sequence)
 	b.claiming[t.Sequence] = t
 	b.walk(func(ctx context.Context) { b.d.claim(ctx, claimed{ticket: t, why: why}) })
 }
 
-// expire ends a job that this dispatcher owns and that will not run.
-func (d *Dispatcher) expire(ctx context.Context, o *owned, why ending) {
+// endWaiting ends a job that this dispatcher owns and that will not run.
+func (d *Dispatcher) endWaiting(ctx context.Context, o *owned, why ending) {
 	chain, err := d.q.Chain(ctx, o.job.Tenant, o.job.ID)
 	if err == nil {
 		why.attempts = attemptsOf(chain)
-		err = d.end(ctx, o, why)
+		err = d.makeDead(ctx, o, why)
 	}
 	if err != nil {
-		d.leave(ctx, o, err)
+		d.leaveToLease(ctx, o, err)
 	}
 }
 
-// tearUp drops the ticket of a cancelled job and acks its delivery.
-func (d *Dispatcher) tearUp(ctx context.Context, key string) {
+// discardTicket drops the ticket of a cancelled job and acks its delivery.
+func (d *Dispatcher) discardTicket(ctx context.Context, key string) {
 	ticket, found, _, err := d.q.Ticket(ctx, key)
 	if err != nil || !found {
 		return
@@ -285,6 +287,6 @@ func (d *Dispatcher) tearUp(ctx context.Context, key string) {
 	case err == nil:
 		d.finish(ctx, &stored.message, ticket.Lease)
 	case !errors.Is(err, jetstream.ErrGone):
-		d.again(ticket.Lease, err)
+		d.finishLater(ticket.Lease, err)
 	}
 }

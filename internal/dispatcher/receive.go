@@ -20,7 +20,7 @@ const (
 // pullLoop takes jobs of one priority as long as stop lasts. It uses ctx for the requests themselves: a request
 // that is cut off could have a job on its way to nobody, which then waits for AckWait.
 func (d *Dispatcher) pullLoop(ctx, stop context.Context, p job.Priority) error {
-	puller, err := d.q.Puller(p, func(delivery jetstream.Delivery) { d.accept(ctx, stop, delivery) })
+	puller, err := d.q.Puller(p, func(delivery jetstream.Delivery) { d.receive(ctx, stop, delivery) })
 	if err != nil {
 		return err
 	}
@@ -46,10 +46,10 @@ func (d *Dispatcher) pullLoop(ctx, stop context.Context, p job.Priority) error {
 	return ctx.Err()
 }
 
-// accept has a delivery placed and walked on its own goroutine; one that comes while the dispatcher stops goes back at
+// receive has a delivery placed and walked on its own goroutine; one that comes while the dispatcher stops goes back at
 // once. Two deliveries of one id are walked in the order in which they came, so that the first publish is the one that
 // runs.
-func (d *Dispatcher) accept(ctx, stop context.Context, delivery jetstream.Delivery) {
+func (d *Dispatcher) receive(ctx, stop context.Context, delivery jetstream.Delivery) {
 	if stop.Err() != nil {
 		d.giveBack(delivery.Lease)
 		return
@@ -91,7 +91,7 @@ func (d *Dispatcher) firstWalk(ctx context.Context, o *owned, s spot) {
 	defer d.brain.exit()
 	defer d.gate.leave(o.job.Tenant)
 	defer d.ids.leave(o)
-	d.receive(ctx, o, s)
+	d.beginChain(ctx, o, s, 0)
 }
 
 func (d *Dispatcher) refuseSoon(ctx context.Context, delivery jetstream.Delivery, invalid error) {

@@ -11,29 +11,29 @@ import (
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
-// revisit goes on with a delivery whose chain is not empty: a second publish of the same id, a lease that ran
+// redelivered goes on with a delivery whose chain is not empty: a second publish of the same id, a lease that ran
 // out, or a delivery that NATS repeats because it lost the consumer's last moments. The chain alone says which;
 // delivery counts say nothing.
-func (d *Dispatcher) revisit(ctx context.Context, o *owned) {
+func (d *Dispatcher) redelivered(ctx context.Context, o *owned) {
 	link, found, err := d.q.Last(ctx, o.job.Tenant, o.job.ID)
 	if err == nil && !found && link.ChainSequence != 0 { // nothing is stored there but what is no event of the job
-		d.queue(ctx, o, d.brain.place(o), link.ChainSequence)
+		d.beginChain(ctx, o, d.brain.place(o), link.ChainSequence)
 		return
 	}
 	if err != nil || !found {
-		d.leave(ctx, o, fmt.Errorf("read chain: %w", errors.Join(err, errEmptyChain)))
+		d.leaveToLease(ctx, o, fmt.Errorf("read chain: %w", errors.Join(err, errEmptyChain)))
 		return
 	}
 	o.last = link.ChainSequence
 	if link.EventKind.Terminal() {
 		ticket := d.ticket(o)
-		d.tearUp(ctx, ticket.Key()) // a job that was cancelled while no dispatcher was up
+		d.discardTicket(ctx, ticket.Key()) // a job that was cancelled while no dispatcher was up
 		d.finish(ctx, &o.message, o.lease)
 		return
 	}
-	again, err := d.duplicate(ctx, o, &link)
+	again, err := d.secondPublish(ctx, o, &link)
 	if err != nil {
-		d.leave(ctx, o, err)
+		d.leaveToLease(ctx, o, err)
 		return
 	}
 	if again {
@@ -47,19 +47,19 @@ func (d *Dispatcher) revisit(ctx context.Context, o *owned) {
 	case job.Failed:
 		link.Lease, link.Sequence = o.lease, o.job.Sequence
 		if err := d.settle(ctx, link); err != nil {
-			d.leave(ctx, o, err)
+			d.leaveToLease(ctx, o, err)
 		}
 	default:
-		d.rejoin(ctx, o, &link)
+		d.waitAgain(ctx, o, &link)
 	}
 }
 
 var errEmptyChain = errors.New("the chain cannot be seen")
 
-// duplicate reports whether this message is a second publish: then the chain belongs to another sequence. The first
+// secondPublish reports whether this message is a second publish: then the chain belongs to another sequence. The first
 // event says to which, or the last, by which a chain was renewed whose first is forgotten. When the first publish was
 // taken out of the stream, or the stream was made again, this one takes its place.
-func (d *Dispatcher) duplicate(ctx context.Context, o *owned, last *jetstream.Link) (bool, error) {
+func (d *Dispatcher) secondPublish(ctx context.Context, o *owned, last *jetstream.Link) (bool, error) {
 	queued, found, err := d.q.LastOf(ctx, o.job.Tenant, o.job.ID, job.Queued)
 	if err != nil {
 		return false, err
@@ -78,26 +78,26 @@ func (d *Dispatcher) duplicate(ctx context.Context, o *owned, last *jetstream.Li
 	return err == nil, err
 }
 
-// rejoin takes up a job that was waiting: parked again when its ticket stands, left alone when somebody has just
+// waitAgain takes up a job that was waiting: parked again when its ticket stands, left alone when somebody has just
 // claimed it, routed otherwise.
-func (d *Dispatcher) rejoin(ctx context.Context, o *owned, link *jetstream.Link) {
-	err := d.recall(ctx, o)
+func (d *Dispatcher) waitAgain(ctx context.Context, o *owned, link *jetstream.Link) {
+	err := d.readAttempts(ctx, o)
 	if errors.Is(err, errUnderWay) { // since link was read
-		d.revisit(ctx, o)
+		d.redelivered(ctx, o)
 		return
 	}
 	if err != nil {
-		d.leave(ctx, o, err)
+		d.leaveToLease(ctx, o, err)
 		return
 	}
-	d.renew(ctx, o, link)
+	d.renewChain(ctx, o, link)
 	ticket := d.ticket(o)
 	standing, found, claimed, err := d.q.Ticket(ctx, ticket.Key())
 	switch {
 	case err != nil:
-		d.leave(ctx, o, err)
-	case found && d.late(o):
-		d.claimLate(ctx, o, &standing)
+		d.leaveToLease(ctx, o, err)
+	case found && d.expired(o):
+		d.claimExpired(ctx, o, &standing)
 	case found:
 		standing.Lease = o.lease
 		d.park(ctx, o, &standing)
@@ -108,21 +108,21 @@ func (d *Dispatcher) rejoin(ctx context.Context, o *owned, link *jetstream.Link)
 	}
 }
 
-// claimLate takes the ticket of a job whose time is over, and ends the job. When another dispatcher has it the lease
+// claimExpired takes the ticket of a job whose time is over, and ends the job. When another dispatcher has it the lease
 // decides.
-func (d *Dispatcher) claimLate(ctx context.Context, o *owned, t *jetstream.Ticket) {
+func (d *Dispatcher) claimExpired(ctx context.Context, o *owned, t *jetstream.Ticket) {
 	won, err := d.q.Claim(ctx, t.Key(), t.Revision)
 	switch {
 	case err != nil:
-		d.leave(ctx, o, err)
+		d.leaveToLease(ctx, o, err)
 	case won:
-		d.expire(ctx, o, ending{reason: failure.Expired, message: expiredText})
+		d.endWaiting(ctx, o, ending{reason: failure.Expired, message: expiredText})
 	}
 }
 
-// recall reads from the chain what earlier attempts mean for the next one; errUnderWay when the chain has moved on
+// readAttempts reads from the chain what earlier attempts mean for the next one; errUnderWay when the chain has moved on
 // and the job does not wait any more.
-func (d *Dispatcher) recall(ctx context.Context, o *owned) error {
+func (d *Dispatcher) readAttempts(ctx context.Context, o *owned) error {
 	chain, err := d.q.Chain(ctx, o.job.Tenant, o.job.ID)
 	if err != nil {
 		return err
@@ -179,8 +179,8 @@ func startedIn(chain []jetstream.Link) int {
 	return n
 }
 
-// renew keeps the chain of a job that waits for very long from running out of the events' horizon.
-func (d *Dispatcher) renew(ctx context.Context, o *owned, link *jetstream.Link) {
+// renewChain keeps the chain of a job that waits for very long from running out of the events' horizon.
+func (d *Dispatcher) renewChain(ctx context.Context, o *owned, link *jetstream.Link) {
 	if d.clock().Sub(link.Time) < d.q.EventsAge()/2 {
 		return
 	}
@@ -200,11 +200,11 @@ func (d *Dispatcher) resume(ctx context.Context, o *owned, started *jetstream.Li
 	o.attempt = started.Attempt
 	_, present, err := d.q.Host(ctx, started.Host)
 	if err != nil {
-		d.leave(ctx, o, err)
+		d.leaveToLease(ctx, o, err)
 		return
 	}
 	if !present {
-		d.lose(ctx, o, started, "host "+started.Host+" and its agent are gone")
+		d.attemptLost(ctx, o, started, "host "+started.Host+" and its agent are gone")
 		return
 	}
 	reply, err := d.q.Offer(ctx, started.Host, &jetstream.Offer{
@@ -213,31 +213,31 @@ func (d *Dispatcher) resume(ctx context.Context, o *owned, started *jetstream.Li
 	})
 	switch {
 	case errors.Is(err, jetstream.ErrNoAgent): // its agent may be restarting
-		d.rest(ctx, o, d.q.PresenceTTL()/3)
+		d.postpone(ctx, o, d.q.PresenceTTL()/3)
 	case err != nil:
-		d.leave(ctx, o, err)
+		d.leaveToLease(ctx, o, err)
 	case reply.Answer == jetstream.Accepted:
 		d.log.Info("a started job was given back to its host", "tenant", o.job.Tenant, "job", o.job.ID, "host", started.Host)
 	case reply.Answer == jetstream.NotThere:
-		d.lose(ctx, o, started, "host "+started.Host+" does not know the prompt any more")
+		d.attemptLost(ctx, o, started, "host "+started.Host+" does not know the prompt any more")
 	default:
-		d.rest(ctx, o, d.q.PresenceTTL()/3)
+		d.postpone(ctx, o, d.q.PresenceTTL()/3)
 	}
 }
 
-func (d *Dispatcher) rest(ctx context.Context, o *owned, pause time.Duration) {
+func (d *Dispatcher) postpone(ctx context.Context, o *owned, pause time.Duration) {
 	if err := d.q.Park(o.lease, pause); err != nil {
-		d.leave(ctx, o, err)
+		d.leaveToLease(ctx, o, err)
 	}
 }
 
-// lose ends an attempt that nobody can tell about any more; like every failed attempt it is settled by SettleFailed.
-func (d *Dispatcher) lose(ctx context.Context, o *owned, started *jetstream.Link, why string) {
+// attemptLost ends an attempt that nobody can tell about any more; like every failed attempt it is settled by SettleFailed.
+func (d *Dispatcher) attemptLost(ctx context.Context, o *owned, started *jetstream.Link, why string) {
 	e := o.job.NewEvent(job.Failed, d.clock())
 	counted := true
 	e.Host, e.Attempt, e.Kind, e.Message, e.Counted = started.Host, started.Attempt, failure.Lost, why, &counted
 	if _, err := d.q.Append(ctx, &e, started.ChainSequence, d.source, o.lease); err != nil {
-		d.leave(ctx, o, err)
+		d.leaveToLease(ctx, o, err)
 		return
 	}
 	d.log.Warn("an attempt was lost", "tenant", o.job.Tenant, "job", o.job.ID, "host", started.Host, "why", why)

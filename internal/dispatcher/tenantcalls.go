@@ -46,7 +46,7 @@ func (d *Dispatcher) tenantWhy(ctx context.Context, tenant job.Tenant, r jetstre
 func (d *Dispatcher) tenantCancel(ctx context.Context, tenant job.Tenant, r jetstream.CancelRequest) (jetstream.CancelAnswer, error) {
 	r.Tenant = tenant
 	if r.Force && r.Job.Valid() {
-		if err := d.mayForesee(ctx, tenant, r.Job); err != nil {
+		if err := d.mayCancelUnseen(ctx, tenant, r.Job); err != nil {
 			return jetstream.CancelAnswer{}, err
 		}
 	}

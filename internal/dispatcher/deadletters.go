@@ -57,7 +57,7 @@ func (d *Dispatcher) requeueAll(ctx context.Context, r jetstream.RequeueRequest,
 	}
 	extra := r.ExtraData
 	r.By, r.ExtraData = "", nil // it may hold keys, and the audit is stored
-	all := &deed{d: d, act: jetstream.Act{Call: "requeue", By: by, Tenant: r.Tenant}, request: &r}
+	all := &bulkAct{d: d, act: jetstream.Act{Call: "requeue", By: by, Tenant: r.Tenant}, request: &r}
 	defer func() { all.end(ctx, answer.Count, err) }()
 	answer.Jobs = map[job.ID]job.ID{}
 	room := d.q.AnswerBytes()
@@ -119,7 +119,7 @@ func repeated(taken map[string]bool, l *jetstream.DeadLetter, again bool) bool {
 }
 
 // requeue gives no id for a letter that was requeued before.
-func (d *Dispatcher) requeue(ctx context.Context, l *jetstream.DeadLetter, again bool, extra json.RawMessage, all *deed) (job.ID, error) {
+func (d *Dispatcher) requeue(ctx context.Context, l *jetstream.DeadLetter, again bool, extra json.RawMessage, all *bulkAct) (job.ID, error) {
 	if !again {
 		done, err := d.q.Requeued(ctx, l)
 		if err != nil || done {

@@ -34,17 +34,15 @@ type owned struct {
 	slot       time.Time // when it took the slot of its tenant that it has; zero = it has none
 }
 
-// receive walks a delivery from COMFY_JOBS to an agent, to the waiting room, or to its end.
+// beginChain walks a fresh delivery from COMFY_JOBS to an agent, to the waiting room, or to its end. The chain begins
+// behind last: what somebody else may have stored there, or 0.
 //
 // Effects in their order, and what a crash after each leaves:
-//  1. queued is appended: the lease runs out, the next delivery finds the chain and goes on as revisit
+//  1. queued is appended: the lease runs out, the next delivery finds the chain and goes on in redelivered
 //  2. the agent has accepted: nothing is left to do here
 //  3. the ticket is put: the lease runs out, the next delivery finds the ticket and parks again
 //  4. the delivery is parked: the job waits for its claim
-func (d *Dispatcher) receive(ctx context.Context, o *owned, s spot) { d.queue(ctx, o, s, 0) }
-
-// queue begins a job's chain behind what somebody else may have stored there.
-func (d *Dispatcher) queue(ctx context.Context, o *owned, s spot, last uint64) {
+func (d *Dispatcher) beginChain(ctx context.Context, o *owned, s spot, last uint64) {
 	stored, over := d.quotas.admit(ctx, o.job.Tenant, len(o.message.Body))
 	if over != "" {
 		d.brain.release(o, s.host)
@@ -59,10 +57,10 @@ func (d *Dispatcher) queue(ctx context.Context, o *owned, s spot, last uint64) {
 	switch {
 	case errors.Is(err, jetstream.ErrOvertaken):
 		d.brain.release(o, s.host)
-		d.revisit(ctx, o)
+		d.redelivered(ctx, o)
 	case err != nil:
 		d.brain.release(o, s.host)
-		d.leave(ctx, o, err)
+		d.leaveToLease(ctx, o, err)
 	default:
 		d.metrics.received.Inc()
 		d.dispatch(ctx, o, s)
@@ -74,11 +72,11 @@ func (d *Dispatcher) overQuota(ctx context.Context, o *owned, why string) {
 	_, found, err := d.q.Last(ctx, o.job.Tenant, o.job.ID)
 	switch {
 	case err != nil:
-		d.leave(ctx, o, err)
+		d.leaveToLease(ctx, o, err)
 	case found:
-		d.revisit(ctx, o)
+		d.redelivered(ctx, o)
 	default:
-		d.expire(ctx, o, ending{reason: failure.OverQuota, message: why})
+		d.endWaiting(ctx, o, ending{reason: failure.OverQuota, message: why})
 	}
 }
 
@@ -93,11 +91,11 @@ func (d *Dispatcher) read(m job.Message) (*job.Job, error) {
 // dispatch offers the job to the host it was given, and to others while agents say no, and waits otherwise. Whatever way
 // a job comes, here is the last look at its time.
 func (d *Dispatcher) dispatch(ctx context.Context, o *owned, s spot) {
-	for s.host != "" && !d.late(o) {
+	for s.host != "" && !d.expired(o) {
 		got, err := d.takeSlot(ctx, o, &s)
 		if err != nil {
 			d.brain.release(o, s.host)
-			d.leave(ctx, o, err)
+			d.leaveToLease(ctx, o, err)
 			return
 		}
 		if !got {
@@ -110,41 +108,41 @@ func (d *Dispatcher) dispatch(ctx context.Context, o *owned, s spot) {
 		}
 		s = d.brain.place(o)
 	}
-	d.dropSlot(ctx, o)
-	if d.late(o) {
+	d.returnOwnSlot(ctx, o)
+	if d.expired(o) {
 		d.brain.release(o, s.host)
-		d.expire(ctx, o, ending{reason: failure.Expired, message: expiredText})
+		d.endWaiting(ctx, o, ending{reason: failure.Expired, message: expiredText})
 		return
 	}
 	if s.end != nil {
-		d.expire(ctx, o, *s.end)
+		d.endWaiting(ctx, o, *s.end)
 		return
 	}
 	d.wait(ctx, o, s)
 }
 
-// late reports whether the job's expires_in is over.
-func (d *Dispatcher) late(o *owned) bool { return passed(o.job.Expires(), d.clock()) }
+// expired reports whether the job's expires_in is over.
+func (d *Dispatcher) expired(o *owned) bool { return passed(o.job.Expires(), d.clock()) }
 
 // passed reports whether a time has come; a zero time never does.
 func passed(at, now time.Time) bool { return !at.IsZero() && !now.Before(at) }
 
-// leave does nothing: the lease runs out and the next delivery repairs what is missing. That is the answer to
+// leaveToLease does nothing: the lease runs out and the next delivery repairs what is missing. That is the answer to
 // every error on the way, since NATS is away then.
-func (d *Dispatcher) leave(ctx context.Context, o *owned, err error) {
+func (d *Dispatcher) leaveToLease(ctx context.Context, o *owned, err error) {
 	if errors.Is(err, jetstream.ErrOvertaken) {
 		d.log.Debug("another one decided first", "tenant", o.job.Tenant, "job", o.job.ID, "error", err)
 		return
 	}
-	d.secure(ctx, o.lease)
+	d.letLeaseRunOut(ctx, o.lease)
 	d.log.Warn("a job is left to its lease; it is delivered again after AckWait",
 		"tenant", o.job.Tenant, "job", o.job.ID, "ack_wait", d.q.AckWait(), "error", err)
 }
 
-// secure sees to it that a lease which nobody else keeps runs out after AckWait. A job that was parked before would
+// letLeaseRunOut sees to it that a lease which nobody else keeps runs out after AckWait. A job that was parked before would
 // otherwise rest for the whole long delay, without a ticket: a plain extension is dropped while NATS starts, and a
 // park that was sent earlier may arrive later.
-func (d *Dispatcher) secure(ctx context.Context, lease jetstream.Lease) {
+func (d *Dispatcher) letLeaseRunOut(ctx context.Context, lease jetstream.Lease) {
 	d.brain.enter()
 	d.crew.Go(func() {
 		defer d.brain.exit()
@@ -193,7 +191,7 @@ func (d *Dispatcher) offer(ctx context.Context, o *owned, s *spot, resume bool) 
 		o.unfit = append(o.unfit, host)
 		return false
 	case err != nil:
-		d.leave(ctx, o, err)
+		d.leaveToLease(ctx, o, err)
 		return true
 	case reply.Answer == jetstream.Accepted:
 		return true

@@ -179,8 +179,8 @@ func (b *brain) learnNeeds(o *owned) {
 	}
 }
 
-// condemn remembers that a tenant's jobs of a workflow take hosts down, beside the strikes of the host that went last.
-func (d *Dispatcher) condemn(ctx context.Context, o *owned, host string, text string) error {
+// markPoison remembers that a tenant's jobs of a workflow take hosts down, beside the strikes of the host that went last.
+func (d *Dispatcher) markPoison(ctx context.Context, o *owned, host string, text string) error {
 	hash, tenant := o.job.Graph.Hash(), route.Tenant(o.job.Tenant)
 	for {
 		old, revision, err := d.strikesOf(ctx, host, hash)

@@ -134,7 +134,7 @@ func (b *brain) freeIncapable(c jetstream.Change) {
 		}
 	}
 	if len(hashes) > 0 {
-		b.walk(func(ctx context.Context) { b.d.freeCapable(ctx, c.Key, hashes) })
+		b.walk(func(ctx context.Context) { b.d.liftIncapable(ctx, c.Key, hashes) })
 	}
 }
 
@@ -260,6 +260,6 @@ func (b *brain) hearCancel(e job.Event) {
 			b.walk(func(ctx context.Context) { b.d.finish(ctx, &o.message, o.lease) })
 			return
 		}
-		b.walk(func(ctx context.Context) { b.d.tearUp(ctx, keyOf(&ticket)) })
+		b.walk(func(ctx context.Context) { b.d.discardTicket(ctx, keyOf(&ticket)) })
 	})
 }

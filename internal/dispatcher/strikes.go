@@ -15,17 +15,17 @@ import (
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
-// blame records what a failed attempt that did not end with its host says about host and workflow: a strike, a block, or,
+// recordFailure records what a failed attempt that did not end with its host says about host and workflow: a strike, a block, or,
 // when the fault turned out to be the workflow's, the end of the blocks that it caused.
-func (d *Dispatcher) blame(ctx context.Context, o *owned, failed *jetstream.Link, attempts []failure.Attempt, decision failure.Decision) error {
+func (d *Dispatcher) recordFailure(ctx context.Context, o *owned, failed *jetstream.Link, attempts []failure.Attempt, decision failure.Decision) error {
 	if decision.Reason == failure.WorkflowFault {
-		return d.absolve(ctx, o, attempts)
+		return d.liftBlocksOf(ctx, o, attempts)
 	}
-	return d.strikeFor(ctx, o, failed)
+	return d.strikeOf(ctx, o, failed)
 }
 
-// strikeFor makes a strike of a failed attempt.
-func (d *Dispatcher) strikeFor(ctx context.Context, o *owned, failed *jetstream.Link) error {
+// strikeOf makes a strike of a failed attempt.
+func (d *Dispatcher) strikeOf(ctx context.Context, o *owned, failed *jetstream.Link) error {
 	if failed.Host == "" || failed.Kind.Verdict().Strike == failure.NoStrike || failed.Proven {
 		return nil
 	}
@@ -42,13 +42,13 @@ func (d *Dispatcher) strikeFor(ctx context.Context, o *owned, failed *jetstream.
 	if jitter := d.cfg.Policy.Cooldown / 10; jitter >= time.Second {
 		strike.Jitter = rand.N(jitter)
 	}
-	return d.strike(ctx, strike)
+	return d.addStrike(ctx, strike)
 }
 
-// strike counts a failure by compare-and-set and opens or widens the block that follows from it. The strikes
+// addStrike counts a failure by compare-and-set and opens or widens the block that follows from it. The strikes
 // come first: they carry the failed event's mark and the block, so that a crash before the block is opened is
 // repaired by the next delivery of the failed event, which finds the mark and opens what the strikes say.
-func (d *Dispatcher) strike(ctx context.Context, s route.Strike) error {
+func (d *Dispatcher) addStrike(ctx context.Context, s route.Strike) error {
 	for {
 		old, revision, err := d.strikesOf(ctx, string(s.Host), s.Hash)
 		if err != nil {
@@ -63,7 +63,7 @@ func (d *Dispatcher) strike(ctx context.Context, s route.Strike) error {
 			return err
 		}
 		if stored {
-			return d.open(ctx, block)
+			return d.openBlock(ctx, block)
 		}
 	}
 }
@@ -81,9 +81,9 @@ func (d *Dispatcher) strikesOf(ctx context.Context, host string, hash workflow.H
 	return strikes, c.Revision, nil
 }
 
-// open makes the block table say what block says. Creating the key is the lock: of several dispatchers one opens
+// openBlock makes the block table say what block says. Creating the key is the lock: of several dispatchers one opens
 // the block, the others find it and widen it if theirs holds for more.
-func (d *Dispatcher) open(ctx context.Context, block *route.Block) error {
+func (d *Dispatcher) openBlock(ctx context.Context, block *route.Block) error {
 	if block == nil {
 		return nil
 	}
@@ -111,7 +111,7 @@ func (d *Dispatcher) open(ctx context.Context, block *route.Block) error {
 		if standing.Phase == jetstream.Gone {
 			continue
 		}
-		if same(standing.Value, value) {
+		if sameBlock(standing.Value, value) {
 			return nil
 		}
 		replaced, err := d.q.ReplaceBlock(ctx, host, block.Hash, value, ttl, standing.Revision)
@@ -121,8 +121,8 @@ func (d *Dispatcher) open(ctx context.Context, block *route.Block) error {
 	}
 }
 
-// same reports whether two encoded blocks hold for the same, so that a repeated step writes nothing twice.
-func same(a, b []byte) bool {
+// sameBlock reports whether two encoded blocks hold for the same, so that a repeated step writes nothing twice.
+func sameBlock(a, b []byte) bool {
 	var x, y route.Block
 	if json.Unmarshal(a, &x) != nil || json.Unmarshal(b, &y) != nil {
 		return false
@@ -130,21 +130,21 @@ func same(a, b []byte) bool {
 	return x.Until.Equal(y.Until) && x.Size == y.Size && slices.Equal(x.Tenants, y.Tenants) && maps.Equal(x.Own, y.Own)
 }
 
-// absolve lifts the blocks that a faulty workflow caused on the hosts that only told the truth about it.
-func (d *Dispatcher) absolve(ctx context.Context, o *owned, attempts []failure.Attempt) error {
+// liftBlocksOf lifts the blocks that a faulty workflow caused on the hosts that only told the truth about it.
+func (d *Dispatcher) liftBlocksOf(ctx context.Context, o *owned, attempts []failure.Attempt) error {
 	hash := o.job.Graph.Hash()
 	for _, a := range attempts {
 		if a.Kind != failure.ExecutionError {
 			continue
 		}
-		if err := d.liftOwn(ctx, a.Host, hash, o); err != nil {
+		if err := d.liftBlockOf(ctx, a.Host, hash, o); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (d *Dispatcher) liftOwn(ctx context.Context, host string, hash workflow.Hash, o *owned) error {
+func (d *Dispatcher) liftBlockOf(ctx context.Context, host string, hash workflow.Hash, o *owned) error {
 	c, err := d.q.Block(ctx, host, hash)
 	if err != nil {
 		return err
@@ -152,7 +152,7 @@ func (d *Dispatcher) liftOwn(ctx context.Context, host string, hash workflow.Has
 	if c.Phase == jetstream.Put && !causedBy(c.Value, o) {
 		return nil
 	}
-	if err := d.forgive(ctx, host, hash); err != nil || c.Phase == jetstream.Gone {
+	if err := d.clearStrikes(ctx, host, hash); err != nil || c.Phase == jetstream.Gone {
 		return err
 	}
 	_, err = d.q.LiftBlock(ctx, host, hash, c.Revision, jetstream.WorkflowFault)
@@ -165,8 +165,8 @@ func causedBy(value []byte, o *owned) bool {
 	return json.Unmarshal(value, &b) == nil && b.Job == route.JobID(o.job.ID)
 }
 
-// forgive clears all that is held against a pair.
-func (d *Dispatcher) forgive(ctx context.Context, host string, hash workflow.Hash) error {
+// clearStrikes clears all that is held against a pair.
+func (d *Dispatcher) clearStrikes(ctx context.Context, host string, hash workflow.Hash) error {
 	for {
 		c, err := d.q.Strikes(ctx, host, hash)
 		if err != nil || c.Phase == jetstream.Gone {
@@ -179,9 +179,9 @@ func (d *Dispatcher) forgive(ctx context.Context, host string, hash workflow.Has
 	}
 }
 
-// succeeded counts a success, told at a time, of a pair that has strikes, and lifts its block when that has lost its
+// countSuccess counts a success, told at a time, of a pair that has strikes, and lifts its block when that has lost its
 // reason.
-func (d *Dispatcher) succeeded(ctx context.Context, host string, e *jetstream.EndedJob, at time.Time) error {
+func (d *Dispatcher) countSuccess(ctx context.Context, host string, e *jetstream.EndedJob, at time.Time) error {
 	for {
 		old, revision, err := d.strikesOf(ctx, host, e.Hash)
 		if err != nil || revision == 0 {
@@ -196,12 +196,12 @@ func (d *Dispatcher) succeeded(ctx context.Context, host string, e *jetstream.En
 			return err
 		}
 		if stored {
-			return d.liftIf(ctx, lift, host, e.Hash)
+			return d.liftRecovered(ctx, lift, host, e.Hash)
 		}
 	}
 }
 
-func (d *Dispatcher) liftIf(ctx context.Context, lift bool, host string, hash workflow.Hash) error {
+func (d *Dispatcher) liftRecovered(ctx context.Context, lift bool, host string, hash workflow.Hash) error {
 	if !lift {
 		return nil
 	}
@@ -228,8 +228,8 @@ func (d *Dispatcher) forgetBlock(ctx context.Context, host string, hash workflow
 	}
 }
 
-// freeCapable lifts the incapable blocks of a host whose capability has changed.
-func (d *Dispatcher) freeCapable(ctx context.Context, host string, blocked []workflow.Hash) {
+// liftIncapable lifts the incapable blocks of a host whose capability has changed.
+func (d *Dispatcher) liftIncapable(ctx context.Context, host string, blocked []workflow.Hash) {
 	for _, hash := range blocked {
 		c, err := d.q.Block(ctx, host, hash)
 		if err != nil || c.Phase == jetstream.Gone {

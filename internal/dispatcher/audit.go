@@ -46,7 +46,7 @@ func tenantBy(tenant job.Tenant, by string) string {
 const actTime = 5 * time.Second
 
 // tell stores who has changed what. A request that has changed nothing is none, and one of which nobody knows is.
-// It is told after it was done: a dispatcher that dies between both leaves it untold. What changes much is a deed.
+// It is told after it was done: a dispatcher that dies between both leaves it untold. What changes much is a bulkAct.
 func (d *Dispatcher) tell(ctx context.Context, a jetstream.Act, request any, failed error) {
 	if a.Count == 0 && (failed == nil || jetstream.Refused(failed)) {
 		return
@@ -74,9 +74,9 @@ func (d *Dispatcher) storeAct(ctx context.Context, a jetstream.Act, request any)
 	return d.q.AppendAct(ctx, &a, d.source)
 }
 
-// deed is an act that changes many things. It is told twice: before the first of them, so that a dispatcher that dies
+// bulkAct is an act that changes many things. It is told twice: before the first of them, so that a dispatcher that dies
 // meanwhile has told who asked for what, and at its end with the count. Where the first cannot be told nothing is changed.
-type deed struct {
+type bulkAct struct {
 	d       *Dispatcher
 	act     jetstream.Act
 	request any
@@ -86,7 +86,7 @@ type deed struct {
 }
 
 // begin is called before each change, by any goroutine.
-func (a *deed) begin(ctx context.Context) error {
+func (a *bulkAct) begin(ctx context.Context) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.begun {
@@ -101,14 +101,14 @@ func (a *deed) begin(ctx context.Context) error {
 	return nil
 }
 
-func (a *deed) hasBegun() bool {
+func (a *bulkAct) hasBegun() bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.begun
 }
 
-// end tells what has come of a deed that has begun.
-func (a *deed) end(ctx context.Context, count int, failed error) {
+// end tells what has come of a bulkAct that has begun.
+func (a *bulkAct) end(ctx context.Context, count int, failed error) {
 	if !a.hasBegun() {
 		return
 	}

@@ -189,7 +189,7 @@ func (d *Dispatcher) waitingOf(ctx context.Context, chain []jetstream.Link) (*ow
 		return nil, errUnderWay // of a stream that was made again: its end will be told
 	}
 	o := &owned{job: j, notBefore: j.NotBefore()}
-	return o, d.recall(ctx, o)
+	return o, d.readAttempts(ctx, o)
 }
 
 func stateText(e *job.Event) string {

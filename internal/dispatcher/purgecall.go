@@ -14,7 +14,7 @@ func (d *Dispatcher) apiPurge(ctx context.Context, r jetstream.PurgeRequest) (an
 	}
 	by := operatorBy(r.By)
 	r.By = ""
-	all := &deed{d: d, act: jetstream.Act{Call: "purge", By: by, Tenant: r.Tenant}, request: &r}
+	all := &bulkAct{d: d, act: jetstream.Act{Call: "purge", By: by, Tenant: r.Tenant}, request: &r}
 	defer func() { all.end(ctx, answer.Count, err) }()
 	which := jetstream.DeadRequest{
 		Tenant: r.Tenant, Job: r.Job, Hash: r.Hash, Kind: r.Kind, Reason: r.Reason, Since: r.Since, After: r.After, UpTo: r.UpTo,

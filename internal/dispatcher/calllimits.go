@@ -8,9 +8,9 @@ import (
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
-// turnstile lets calls ask the brain one after the other, with a rest after each: whatever is asked, and by however many,
+// callLimit lets calls ask the brain one after the other, with a rest after each: whatever is asked, and by however many,
 // the brain spends most of its time on jobs, and no job waits for more than one question.
-type turnstile struct {
+type callLimit struct {
 	turn chan struct{} // holds one while somebody asks
 	rest time.Time     // nobody asks before; only whose turn it is touches it
 }
@@ -20,10 +20,10 @@ const (
 	restMost  = 250 * time.Millisecond // of one rest
 )
 
-func newTurnstile() *turnstile { return &turnstile{turn: make(chan struct{}, 1)} }
+func newCallLimit() *callLimit { return &callLimit{turn: make(chan struct{}, 1)} }
 
 // pass runs ask when it is its turn.
-func (t *turnstile) pass(ctx context.Context, ask func()) error {
+func (t *callLimit) pass(ctx context.Context, ask func()) error {
 	select {
 	case t.turn <- struct{}{}:
 	case <-ctx.Done():
@@ -40,7 +40,7 @@ func (t *turnstile) pass(ctx context.Context, ask func()) error {
 }
 
 // took says how long a question has kept the brain.
-func (t *turnstile) took(d time.Duration) { t.rest = time.Now().Add(min(restTimes*d, restMost)) }
+func (t *callLimit) took(d time.Duration) { t.rest = time.Now().Add(min(restTimes*d, restMost)) }
 
 // answer runs f in the brain's loop for a call.
 func (d *Dispatcher) answer(ctx context.Context, f func(now time.Time)) error {
@@ -60,7 +60,7 @@ func (d *Dispatcher) answer(ctx context.Context, f func(now time.Time)) error {
 
 // counter is what calls are answered with beside the brain.
 type counter struct {
-	turns    *turnstile
+	turns    *callLimit
 	heavy    chan struct{} // holds one for each call that computes for long, as one that reads a workflow
 	letters  chan struct{} // holds one for each call that reads dead letters, which have whole jobs
 	affinity *mirrored[jetstream.Affinity]
@@ -69,7 +69,7 @@ type counter struct {
 
 func newCounter() *counter {
 	return &counter{
-		turns: newTurnstile(), heavy: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/4)),
+		turns: newCallLimit(), heavy: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/4)),
 		letters:  make(chan struct{}, readersMost),
 		affinity: mirror(jetstream.AffinityOf), tenants: mirror(jetstream.TenantOf),
 	}

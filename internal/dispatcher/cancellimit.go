@@ -12,8 +12,8 @@ import (
 // may have invented. Calls under way at the same moment may go beyond.
 const unseenMost = 1000
 
-// mayForesee refuses a forced cancel of an id that nobody has seen to who has cancelled too many of them.
-func (d *Dispatcher) mayForesee(ctx context.Context, tenant job.Tenant, id job.ID) error {
+// mayCancelUnseen refuses a forced cancel of an id that nobody has seen to who has cancelled too many of them.
+func (d *Dispatcher) mayCancelUnseen(ctx context.Context, tenant job.Tenant, id job.ID) error {
 	if _, found, err := d.q.Last(ctx, tenant, id); err != nil || found {
 		return err
 	}
