@@ -35,60 +35,60 @@ const (
 	partTime  = 50 * time.Millisecond  // how long what the tenants want is taken to be the same
 )
 
-// admission decides who gets a ticket; the brain's loop owns it.
+// admission decides which jobs that have to wait get a ticket, and calls those back that got none when there is room.
 type admission struct {
 	resting
+	room *route.Room
+	hand *hand
+	most int                      // tickets of all tenants
+	call func(list []*restingJob) // has NATS deliver jobs again at once
+
 	writing map[job.Tenant]int // tickets that are being written
 	called  map[job.Tenant]map[uint64]time.Time
-	inHand  map[job.Tenant]int   // jobs in hand, which count among those that wait and have no ticket
 	wanted  map[route.Tenant]int // tickets that each tenant has or wants, a moment ago
 	wants   []int                // the same numbers, the smallest first
 	counted time.Time
 	tries   time.Time // when jobs are called for free slots again
 }
 
-func newAdmission() admission {
-	return admission{resting: newResting(), writing: map[job.Tenant]int{}, inHand: map[job.Tenant]int{}, called: map[job.Tenant]map[uint64]time.Time{}}
+func newAdmission(a admission) *admission {
+	a.resting, a.writing, a.called = newResting(), map[job.Tenant]int{}, map[job.Tenant]map[uint64]time.Time{}
+	return &a
 }
 
-// admit says whether a job that has to wait gets a ticket, whose writing the caller tells with admitted; otherwise it is
-// to rest. A dispatcher that stops says yes, since it can remember nothing any more.
-func (b *brain) admit(o *owned) bool {
-	yes := true
-	b.ask(func(now time.Time) {
-		a, lane := &b.admission, job.Lane{Tenant: o.job.Tenant, Priority: o.job.Priority}
-		due := !now.Before(o.notBefore)
-		yes = b.closing || b.roomFor(lane, due, now) > 0 && (!due || !a.before(lane, o.job.Sequence))
-		if yes {
-			a.writing[lane.Tenant]++
-		}
-	})
-	return yes
+// admit says whether a job that has to wait gets a ticket, whose writing counts until written; otherwise it is to rest.
+func (a *admission) admit(o *owned, now time.Time) bool {
+	lane, due := o.lane(), !now.Before(o.notBefore)
+	if a.roomFor(lane, due, now) <= 0 || due && a.before(lane, o.job.Sequence) {
+		return false
+	}
+	a.write(lane.Tenant)
+	return true
 }
 
-// admitted is told when the ticket of an admitted job stands, or will not.
-func (b *brain) admitted(tenant job.Tenant) {
-	b.tell(func(time.Time) {
-		if b.admission.writing[tenant]--; b.admission.writing[tenant] <= 0 {
-			delete(b.admission.writing, tenant)
-		}
-	})
+// write takes in that a ticket is being written.
+func (a *admission) write(tenant job.Tenant) { a.writing[tenant]++ }
+
+// written takes in that a ticket that was to be written stands, or will not.
+func (a *admission) written(tenant job.Tenant) {
+	if a.writing[tenant]--; a.writing[tenant] <= 0 {
+		delete(a.writing, tenant)
+	}
 }
 
 // roomFor is how many more tickets jobs of a lane may have.
-func (b *brain) roomFor(lane job.Lane, due bool, now time.Time) int {
-	s := b.shareOf(lane.Tenant, now)
+func (a *admission) roomFor(lane job.Lane, due bool, now time.Time) int {
+	s := a.shareOf(lane.Tenant, now)
 	return s.room(lane.Priority, due)
 }
 
 // share is what a tenant has of the waiting room, and may have.
 type share struct{ all, notDue, part int }
 
-func (b *brain) shareOf(tenant job.Tenant, now time.Time) share {
-	a := &b.admission
-	all, notDue := b.waiting.Waiting(route.Tenant(tenant))
+func (a *admission) shareOf(tenant job.Tenant, now time.Time) share {
+	all, notDue := a.room.Waiting(route.Tenant(tenant))
 	return share{
-		all: all - a.inHand[tenant] + a.writing[tenant], notDue: notDue + a.writing[tenant], part: b.part(route.Tenant(tenant), now),
+		all: all - a.hand.tenants[tenant] + a.writing[tenant], notDue: notDue + a.writing[tenant], part: a.part(route.Tenant(tenant), now),
 	}
 }
 
@@ -103,10 +103,9 @@ func (s share) room(p job.Priority, due bool) int {
 }
 
 // part is how many tickets a tenant may have.
-func (b *brain) part(tenant route.Tenant, now time.Time) int {
-	a := &b.admission
+func (a *admission) part(tenant route.Tenant, now time.Time) int {
 	if a.wanted == nil || now.Sub(a.counted) >= partTime || now.Before(a.counted) {
-		a.counted, a.wanted = now, b.waiting.Tenants()
+		a.counted, a.wanted = now, a.room.Tenants()
 		for t, n := range a.tenants {
 			a.wanted[route.Tenant(t)] += n
 		}
@@ -116,93 +115,92 @@ func (b *brain) part(tenant route.Tenant, now time.Time) int {
 	if !wants {
 		own = -1
 	}
-	return route.Part(b.d.cfg.WaitingCap, a.wants, own)
+	return route.Part(a.most, a.wants, own)
 }
 
 // arrived takes in that a job was delivered: it does not rest any more.
 func (a *admission) arrived(o *owned) {
 	a.remove(o.job.Sequence)
-	a.back(o.job.Tenant, o.job.Sequence)
+	a.came(o.job.Tenant, o.job.Sequence)
 }
 
-// back takes in that a job that was called is on its way no more.
-func (a *admission) back(tenant job.Tenant, sequence uint64) {
+// came takes in that a job that was called back has come.
+func (a *admission) came(tenant job.Tenant, sequence uint64) {
 	if delete(a.called[tenant], sequence); len(a.called[tenant]) == 0 {
 		delete(a.called, tenant)
 	}
 }
 
-// callBack calls resting jobs whose tenants have room, and some for slots that nobody uses.
-func (b *brain) callBack(now time.Time) {
-	a := &b.admission
-	if len(a.bySequence) == 0 || b.closing || !b.isSynced.Load() {
+// callBack calls resting jobs whose tenants have room, and some for slots that no ticket can use.
+func (a *admission) callBack(vacant int, now time.Time) {
+	if len(a.bySequence) == 0 {
 		return
 	}
 	a.expectNoMore(now)
-	left, tenants := callMost, a.tenantsInTurn()
+	left, tenants := callMost, a.shuffledTenants()
 	for i, tenant := range tenants {
-		most, has := (left+len(tenants)-i-1)/(len(tenants)-i), b.shareOf(tenant, now)
+		most, has := (left+len(tenants)-i-1)/(len(tenants)-i), a.shareOf(tenant, now)
 		list := a.due(tenant, func(p job.Priority, given int) int {
 			return min(has.room(p, true)-len(a.called[tenant]), most) - given
 		})
-		b.call(tenant, list, now)
+		a.callThese(tenant, list, now)
 		left -= len(list)
 	}
-	if vacant, _ := b.fleet.Slots(); vacant > 0 && !now.Before(a.tries) {
+	if vacant > 0 && !now.Before(a.tries) {
 		a.tries = now.Add(tryPause)
 		for _, tenant := range tenants {
-			b.call(tenant, a.next(tenant, tryMost), now)
+			a.callThese(tenant, a.next(tenant, tryMost), now)
 		}
 	}
 }
 
-// tenantsInTurn gives the tenants whose jobs rest, each time in another order.
-func (a *admission) tenantsInTurn() []job.Tenant {
-	list := make([]job.Tenant, 0, len(a.tenants))
-	for tenant := range a.tenants {
-		list = append(list, tenant)
-	}
+// shuffledTenants gives the tenants whose jobs rest, each time in another order.
+func (a *admission) shuffledTenants() []job.Tenant {
+	list := slices.Collect(maps.Keys(a.tenants))
 	rand.Shuffle(len(list), func(i, k int) { list[i], list[k] = list[k], list[i] })
 	return list
 }
 
-// count takes in that a job was taken into the hand, or out of it.
-func (a *admission) count(tenant job.Tenant, by int) {
-	if a.inHand[tenant] += by; a.inHand[tenant] == 0 {
-		delete(a.inHand, tenant)
-	}
-}
-
-// expectNoMore forgets called jobs that have not come: another dispatcher has them, or nobody.
+// expectNoMore forgets called jobs that have not come: another dispatcher has them, or none has.
 func (a *admission) expectNoMore(now time.Time) {
 	for tenant, called := range a.called {
 		for sequence, at := range called {
 			if now.Sub(at) >= callTime {
-				a.back(tenant, sequence)
+				a.came(tenant, sequence)
 			}
 		}
 	}
 }
 
-// call has NATS deliver jobs again at once.
-func (b *brain) call(tenant job.Tenant, list []*rested, now time.Time) {
+func (a *admission) callThese(tenant job.Tenant, list []*restingJob, now time.Time) {
 	if len(list) == 0 {
 		return
 	}
-	called := b.admission.called[tenant]
+	called := a.called[tenant]
 	if called == nil {
 		called = map[uint64]time.Time{}
-		b.admission.called[tenant] = called
+		a.called[tenant] = called
 	}
 	for _, x := range list {
-		b.admission.remove(x.sequence)
+		a.remove(x.sequence)
 		called[x.sequence] = now
 	}
-	b.walk(func(context.Context) {
-		for _, x := range list {
-			b.d.giveBack(x.lease)
-		}
-	})
+	a.call(list)
+}
+
+// rests reports whether a job that waits has no ticket, since its tenant has as many as it may.
+func (a *admission) rests(o *owned, now time.Time) bool {
+	if a.bySequence[o.job.Sequence] != nil {
+		return true
+	}
+	_, waits := a.room.ByJob(route.Tenant(o.job.Tenant), route.JobID(o.job.ID))
+	return o.job.Sequence != 0 && !waits && a.roomFor(o.lane(), !now.Before(o.notBefore), now) <= 0
+}
+
+func (a *admission) restText(o *owned) string {
+	all, _ := a.room.Waiting(route.Tenant(o.job.Tenant))
+	return fmt.Sprintf("it rests in the stream: tenant %s has %d jobs in the waiting room, as many as it may now, and this one follows when there is room",
+		o.job.Tenant, all)
 }
 
 // letRest has a job that got no ticket rest in the stream: until it is due, until its time is over, or for the long
@@ -221,36 +219,27 @@ func (d *Dispatcher) letRest(ctx context.Context, o *owned) {
 		return
 	}
 	d.metrics.rested.Inc()
-	x := &rested{
-		lane: job.Lane{Tenant: o.job.Tenant, Priority: o.job.Priority}, id: o.job.ID, sequence: o.job.Sequence,
+	x := &restingJob{
+		lane: o.lane(), id: o.job.ID, sequence: o.job.Sequence,
 		lease: o.lease, due: due, until: now.Add(rest),
 	}
-	d.brain.tell(func(time.Time) { d.brain.admission.add(x) })
+	d.loop.tell(func(time.Time) { d.loop.admission.add(x) })
 }
 
 // shelve gives a job that has to wait a ticket, or lets it rest.
 func (d *Dispatcher) shelve(ctx context.Context, o *owned) {
-	if !d.brain.admit(o) {
+	if !d.loop.admit(o) {
 		d.letRest(ctx, o)
 		return
 	}
-	defer d.brain.admitted(o.job.Tenant)
+	defer d.loop.admitted(o.job.Tenant)
 	ticket := d.ticket(o)
 	d.park(ctx, o, &ticket)
 }
 
-// rests reports whether a job that waits has no ticket, since its tenant has as many as it may.
-func (b *brain) rests(o *owned, now time.Time) bool {
-	if b.admission.bySequence[o.job.Sequence] != nil {
-		return true
+// callBack has NATS deliver resting jobs at once.
+func (d *Dispatcher) callBack(list []*restingJob) {
+	for _, x := range list {
+		d.giveBack(x.lease)
 	}
-	_, waits := b.waiting.ByJob(route.Tenant(o.job.Tenant), route.JobID(o.job.ID))
-	lane := job.Lane{Tenant: o.job.Tenant, Priority: o.job.Priority}
-	return o.job.Sequence != 0 && !waits && b.roomFor(lane, !now.Before(o.notBefore), now) <= 0
-}
-
-func (b *brain) restText(o *owned) string {
-	all, _ := b.waiting.Waiting(route.Tenant(o.job.Tenant))
-	return fmt.Sprintf("it rests in the stream: tenant %s has %d jobs in the waiting room, as many as it may now, and this one follows when there is room",
-		o.job.Tenant, all)
 }

@@ -4,23 +4,110 @@ import (
 	"context"
 	"sync/atomic"
 	"time"
+
+	"github.com/comfyherd/comfyherd/internal/job"
 )
 
 const (
-	handLeast = pullBatch        // jobs that may always wait in hand: what one pull brings before the pace is known
-	manyLeave = 160              // from about as many placements a second on, a hand is worked off quickly
-	handMost  = 512              // deliveries under way at once
-	handFlow  = 64               // deliveries under way at once while others stand in line
-	lineTime  = 4 * time.Second  // how long a job may stand in line in the stream
-	longLine  = 20 * time.Second // the same while jobs run for less than tinyRun: parking costs more than they do
-	tinyRun   = 50 * time.Millisecond
-	lineGrace = time.Second // before the pace of a new line is known
+	handLeast  = pullBatch        // jobs that may always wait in hand: what one pull brings before the pace is known
+	manyPlaced = 160              // from about as many placements a second on, a hand is worked off quickly
+	handMost   = 512              // deliveries under way at once
+	handFlow   = 64               // deliveries under way at once while others stand in line
+	lineTime   = 4 * time.Second  // how long a job may stand in line in the stream
+	longLine   = 20 * time.Second // the same while jobs run for less than tinyRun: parking costs more than they do
+	tinyRun    = 50 * time.Millisecond
+	lineGrace  = time.Second // before the pace of a new line is known
 )
+
+// backpressure decides how many jobs are pulled from the stream. The loop and the walks say what becomes of those that
+// were; the pull loops ask.
+type backpressure struct {
+	line     line
+	underWay atomic.Int64  // deliveries from their pull until an agent, the waiting room or the end has them
+	freed    chan struct{} // holds one when underWay has fallen
+
+	// Only the loop's goroutine touches these.
+	pace pace
+	runs runTimes
+}
+
+func newBackpressure() *backpressure { return &backpressure{freed: make(chan struct{}, 1)} }
+
+// enter counts a delivery in, or a walk; exit ends it.
+func (p *backpressure) enter() { p.underWay.Add(1) }
+
+func (p *backpressure) exit() {
+	p.underWay.Add(-1)
+	select {
+	case p.freed <- struct{}{}:
+	default:
+	}
+}
+
+// credit says how many jobs of a priority may be pulled now, waiting a moment when that is none.
+func (p *backpressure) credit(stop context.Context, priority job.Priority) int {
+	n := p.line.most(int(priority), time.Now()) - int(p.underWay.Load())
+	if n > 0 && (n >= pullLeast || !p.line.fed()) {
+		return min(n, pullBatch)
+	}
+	timer := time.NewTimer(handTime / 4)
+	defer timer.Stop()
+	select {
+	case <-stop.Done():
+	case <-timer.C:
+	case <-p.freed:
+	}
+	return 0
+}
+
+// pending takes in how many jobs of a priority are still in the stream.
+func (p *backpressure) pending(priority job.Priority, jobs int64) {
+	p.line.pending[priority].Store(jobs)
+}
+
+// mixed takes in whether jobs of several tenants come, and of some far more than of others.
+func (p *backpressure) mixed(is bool, now time.Time) {
+	if is {
+		p.line.mixed.Store(now.UnixNano())
+	} else {
+		p.line.mixed.Store(0)
+	}
+}
+
+// inHand takes in that so many jobs of a priority have come into the hand, or have left it.
+func (p *backpressure) inHand(priority job.Priority, by int) { p.line.hand[priority].Add(int64(by)) }
+
+// placed takes in that a job was given to a host.
+func (p *backpressure) placed(now time.Time) { p.pace.count(now) }
+
+// placedLately is how many jobs were given to hosts in the last second.
+func (p *backpressure) placedLately(now time.Time) int { return p.pace.perSecond(now) }
+
+// jobRan takes in how long a job has run.
+func (p *backpressure) jobRan(d time.Duration) {
+	p.runs.observe(d)
+	p.line.slow.Store(p.runs.mean >= tinyRun)
+}
+
+// peers takes in how many dispatchers there are.
+func (p *backpressure) peers(n int) { p.line.peers.Store(int64(n)) }
+
+// handMost is how many jobs may wait in hand.
+func (p *backpressure) handMost(now time.Time) int { return p.pace.hand(now) }
+
+// update takes in how many slots of the fleet are vacant and how many are kept for jobs on their way there, and how
+// many jobs wait in hand.
+func (p *backpressure) update(vacant, kept, inHand int, now time.Time) {
+	hand, peers := p.pace.hand(now), max(int(p.line.peers.Load()), 1)
+	p.line.rate.Store(int64(p.pace.perSecond(now)))
+	p.line.holds.Store(int64(hand + kept + (vacant+peers-1)/peers))
+	p.line.stuck.Store(vacant > 0 && inHand >= hand)
+}
 
 // line is what is known of the jobs in the stream: all dispatchers work off that of a priority together. What stays
 // there costs nothing but cannot be passed; what is pulled and cannot run is parked, which costs some writes and lets
 // everybody else pass. So jobs stand in line only while the line is worked off within lineTime, or has only just begun
-// to form. The brain and the pull loops write it; pull loops read it.
+// to form. The loop and the pull loops write it; pull loops read it.
 type line struct {
 	rate  atomic.Int64 // jobs that this dispatcher placed in the last second
 	peers atomic.Int64 // live dispatchers, this one included
@@ -32,22 +119,6 @@ type line struct {
 	hand    [10]atomic.Int64 // jobs of each priority that wait in hand
 	pending [10]atomic.Int64 // what the consumer of each priority still holds
 	since   [10]atomic.Int64 // Unix nanoseconds since when a line is too long; 0 = it is not
-}
-
-// credit says how many jobs of a priority may be pulled now, waiting a moment when that is none.
-func (b *brain) credit(stop context.Context, p int) int {
-	n := b.line.most(p, time.Now()) - int(b.inHand.Load())
-	if n > 0 && (n >= pullLeast || !b.line.fed()) {
-		return min(n, pullBatch)
-	}
-	timer := time.NewTimer(handTime / 4)
-	defer timer.Stop()
-	select {
-	case <-stop.Done():
-	case <-timer.C:
-	case <-b.freed:
-	}
-	return 0
 }
 
 // most is how many deliveries may be under way when more jobs of a priority are pulled. From a line of tiny jobs no
@@ -78,7 +149,7 @@ func (l *line) inHandBelow(p int) int64 {
 
 // fed reports whether slots that fall free find enough in hand until pullLeast jobs can be pulled at once.
 func (l *line) fed() bool {
-	return l.inHandBelow(len(l.hand)) >= 2*pullLeast && l.rate.Load() >= manyLeave && !l.stuck.Load()
+	return l.inHandBelow(len(l.hand)) >= 2*pullLeast && l.rate.Load() >= manyPlaced && !l.stuck.Load()
 }
 
 // stands reports whether the jobs of a priority may stand in line. Each dispatcher is taken to do an equal share.
@@ -104,60 +175,4 @@ func (l *line) some() bool {
 		}
 	}
 	return false
-}
-
-// watchLine keeps what the pull loops need to know.
-func (b *brain) watchLine(now time.Time) {
-	vacant, kept := b.fleet.Slots()
-	hand, peers := b.pace.hand(now), max(len(b.homes), 1)
-	b.line.rate.Store(int64(b.pace.perSecond(now)))
-	b.line.holds.Store(int64(hand + kept + (vacant+peers-1)/peers))
-	b.line.stuck.Store(vacant > 0 && len(b.hand) >= hand)
-}
-
-// usual is how long jobs run, from the last few dozen.
-type usual struct {
-	mean time.Duration
-	n    int
-}
-
-func (u *usual) observe(ran time.Duration) {
-	u.n = min(u.n+1, 32)
-	u.mean += (ran - u.mean) / time.Duration(u.n)
-}
-
-// pace counts placements in windows of handTime, so that the hand may hold what leaves it soon.
-type pace struct {
-	windows [paceWindows]int
-	current int64 // number of the window that is counted now
-}
-
-const paceWindows = 10
-
-func (p *pace) count(now time.Time) {
-	p.roll(now)
-	p.windows[p.current%paceWindows]++
-}
-
-func (p *pace) roll(now time.Time) {
-	window := now.UnixNano() / int64(handTime)
-	for k := max(p.current+1, window-paceWindows+1); k <= window; k++ {
-		p.windows[k%paceWindows] = 0
-	}
-	p.current = max(p.current, window)
-}
-
-// perSecond is how many were placed in the last second.
-func (p *pace) perSecond(now time.Time) int {
-	p.roll(now)
-	sum := 0
-	for _, n := range p.windows {
-		sum += n
-	}
-	return sum
-}
-
-// hand is how many jobs may wait in hand.
-func (p *pace) hand(now time.Time) int {
-	return min(max(handLeast, p.perSecond(now)/5), handMost/2)
 }

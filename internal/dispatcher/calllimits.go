@@ -8,8 +8,8 @@ import (
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
-// callLimit lets calls ask the brain one after the other, with a rest after each: whatever is asked, and by however many,
-// the brain spends most of its time on jobs, and no job waits for more than one question.
+// callLimit lets calls ask the loop one after the other, with a rest after each: whatever is asked, and by however many,
+// the loop spends most of its time on jobs, and no job waits for more than one question.
 type callLimit struct {
 	turn chan struct{} // holds one while somebody asks
 	rest time.Time     // nobody asks before; only whose turn it is touches it
@@ -39,14 +39,14 @@ func (t *callLimit) pass(ctx context.Context, ask func()) error {
 	return ctx.Err()
 }
 
-// took says how long a question has kept the brain.
+// took says how long a question has kept the loop.
 func (t *callLimit) took(d time.Duration) { t.rest = time.Now().Add(min(restTimes*d, restMost)) }
 
-// answer runs f in the brain's loop for a call.
+// answer runs f in the loop for a call.
 func (d *Dispatcher) answer(ctx context.Context, f func(now time.Time)) error {
 	heard := false
 	err := d.counter.turns.pass(ctx, func() {
-		heard = d.brain.ask(func(now time.Time) {
+		heard = d.loop.ask(func(now time.Time) {
 			begun := time.Now()
 			f(now)
 			d.counter.turns.took(time.Since(begun))
@@ -58,20 +58,20 @@ func (d *Dispatcher) answer(ctx context.Context, f func(now time.Time)) error {
 	return err
 }
 
-// counter is what calls are answered with beside the brain.
+// counter is what calls are answered with beside the loop.
 type counter struct {
 	turns    *callLimit
 	heavy    chan struct{} // holds one for each call that computes for long, as one that reads a workflow
 	letters  chan struct{} // holds one for each call that reads dead letters, which have whole jobs
-	affinity *mirrored[jetstream.Affinity]
-	tenants  *mirrored[jetstream.TenantSettings]
+	affinity *settings[jetstream.Affinity]
+	tenants  *settings[jetstream.TenantSettings]
 }
 
 func newCounter() *counter {
 	return &counter{
 		turns: newCallLimit(), heavy: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/4)),
 		letters:  make(chan struct{}, readersMost),
-		affinity: mirror(jetstream.AffinityOf), tenants: mirror(jetstream.TenantOf),
+		affinity: newSettings(orWhy(jetstream.AffinityOf, "unreadable")), tenants: newSettings(orWhy(jetstream.TenantOf, "unreadable")),
 	}
 }
 

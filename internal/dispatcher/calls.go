@@ -12,7 +12,7 @@ func (d *Dispatcher) api() jetstream.API {
 	calls, tenantCalls := d.endpoints(), d.tenantEndpoints()
 	for name, endpoint := range calls {
 		calls[name] = func(ctx context.Context, body []byte) (any, error) {
-			if err := d.brain.ready(ctx); err != nil {
+			if err := d.loop.ready(ctx); err != nil {
 				return nil, err
 			}
 			return endpoint(ctx, body)
@@ -20,7 +20,7 @@ func (d *Dispatcher) api() jetstream.API {
 	}
 	for name, endpoint := range tenantCalls {
 		tenantCalls[name] = func(ctx context.Context, tenant job.Tenant, r jetstream.TenantRequest) (jetstream.TenantReply, error) {
-			if err := d.brain.ready(ctx); err != nil {
+			if err := d.loop.ready(ctx); err != nil {
 				return jetstream.TenantReply{}, err
 			}
 			return endpoint(ctx, tenant, r)

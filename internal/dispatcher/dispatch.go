@@ -12,7 +12,7 @@ import (
 )
 
 // owned is a job whose lease this dispatcher has, from its delivery or its claim until an agent has accepted it,
-// it is parked, or it has ended. Only the goroutine that walks the job touches it, or the brain before the walk and
+// it is parked, or it has ended. Only the goroutine that walks the job touches it, or the loop before the walk and
 // while the job is in hand.
 type owned struct {
 	job     *job.Job
@@ -29,10 +29,16 @@ type owned struct {
 	read       bool     // options are
 	options    workflow.Options
 	taken      time.Time
-	turn       turn      // of a delivery
+	turn       walkTurn  // of a delivery
 	reason     string    // of the last waiting event in the chain
 	slot       time.Time // when it took the slot of its tenant that it has; zero = it has none
 }
+
+// lane is the job's tenant and priority.
+func (o *owned) lane() job.Lane { return job.Lane{Tenant: o.job.Tenant, Priority: o.job.Priority} }
+
+// tenantHash is the job's workflow, as its tenant's.
+func (o *owned) tenantHash() tenantHash { return tenantHash{o.job.Tenant, o.job.Graph.Hash()} }
 
 // beginChain walks a fresh delivery from COMFY_JOBS to an agent, to the waiting room, or to its end. The chain begins
 // behind last: what somebody else may have stored there, or 0.
@@ -45,7 +51,7 @@ type owned struct {
 func (d *Dispatcher) beginChain(ctx context.Context, o *owned, s spot, last uint64) {
 	stored, over := d.quotas.admit(ctx, o.job.Tenant, len(o.message.Body))
 	if over != "" {
-		d.brain.release(o, s.host)
+		d.loop.release(o, s.host)
 		d.overQuota(ctx, o, over)
 		return
 	}
@@ -56,10 +62,10 @@ func (d *Dispatcher) beginChain(ctx context.Context, o *owned, s spot, last uint
 	stored(o.last)
 	switch {
 	case errors.Is(err, jetstream.ErrOvertaken):
-		d.brain.release(o, s.host)
+		d.loop.release(o, s.host)
 		d.redelivered(ctx, o)
 	case err != nil:
-		d.brain.release(o, s.host)
+		d.loop.release(o, s.host)
 		d.leaveToLease(ctx, o, err)
 	default:
 		d.metrics.received.Inc()
@@ -94,23 +100,23 @@ func (d *Dispatcher) dispatch(ctx context.Context, o *owned, s spot) {
 	for s.host != "" && !d.expired(o) {
 		got, err := d.takeSlot(ctx, o, &s)
 		if err != nil {
-			d.brain.release(o, s.host)
+			d.loop.release(o, s.host)
 			d.leaveToLease(ctx, o, err)
 			return
 		}
 		if !got {
-			d.brain.noSlot(o, s.host)
+			d.loop.noSlot(o, s.host)
 			s = spot{elsewhere: true}
 			break
 		}
 		if d.offer(ctx, o, &s, false) {
 			return
 		}
-		s = d.brain.place(o)
+		s = d.loop.place(o)
 	}
 	d.returnOwnSlot(ctx, o)
 	if d.expired(o) {
-		d.brain.release(o, s.host)
+		d.loop.release(o, s.host)
 		d.endWaiting(ctx, o, ending{reason: failure.Expired, message: expiredText})
 		return
 	}
@@ -143,9 +149,9 @@ func (d *Dispatcher) leaveToLease(ctx context.Context, o *owned, err error) {
 // otherwise rest for the whole long delay, without a ticket: a plain extension is dropped while NATS starts, and a
 // park that was sent earlier may arrive later.
 func (d *Dispatcher) letLeaseRunOut(ctx context.Context, lease jetstream.Lease) {
-	d.brain.enter()
+	d.loop.pressure.enter()
 	d.crew.Go(func() {
-		defer d.brain.exit()
+		defer d.loop.pressure.exit()
 		ctx, cancel := context.WithTimeout(ctx, 2*d.q.AckWait())
 		defer cancel()
 		for ctx.Err() == nil && d.q.ExtendSurely(ctx, lease) != nil {
@@ -185,7 +191,7 @@ func (d *Dispatcher) offer(ctx context.Context, o *owned, s *spot, resume bool) 
 		Lease: o.lease, AckWait: d.q.AckWait(), LastInChain: o.last, Quiet: s.quiet,
 	})
 	d.metrics.offered(reply.Answer, err)
-	d.brain.answered(o, host, asked, reply, err)
+	d.loop.answered(o, host, asked, reply, err)
 	switch {
 	case errors.Is(err, jetstream.ErrNoAgent):
 		o.unfit = append(o.unfit, host)

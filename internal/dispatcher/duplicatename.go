@@ -2,29 +2,32 @@ package dispatcher
 
 import (
 	"encoding/json"
+	"log/slog"
 	"time"
 
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
-// twin finds another dispatcher of the same name, which would count as this one among those that share the hosts.
-// The brain owns it.
-type twin struct {
-	heard bool      // our own presence; what stood there before may be of a dispatcher that is gone
-	told  time.Time // the start of the one that was complained of
+// duplicateName finds another dispatcher of the same name: it would count as this one among those that share the hosts.
+type duplicateName struct {
+	log     *slog.Logger
+	started time.Time // of this dispatcher
+
+	seen     bool      // a heartbeat of our own; what was read before it may be of a dispatcher that is gone
+	reported time.Time // the start of the other one
 }
 
-// hear reads a heartbeat under our own name.
-func (t *twin) hear(d *Dispatcher, heartbeat []byte) {
+// heartbeat reads one under our own name.
+func (n *duplicateName) heartbeat(body []byte) {
 	var s jetstream.DispatcherState
-	if json.Unmarshal(heartbeat, &s) != nil {
+	if json.Unmarshal(body, &s) != nil {
 		return
 	}
 	switch {
-	case s.Started.Equal(d.started):
-		t.heard = true
-	case t.heard && !s.Started.Equal(t.told):
-		t.told = s.Started
-		d.log.Error("another dispatcher has this name; give each one of its own with --name, or none at all", "its_start", s.Started)
+	case s.Started.Equal(n.started):
+		n.seen = true
+	case n.seen && !s.Started.Equal(n.reported):
+		n.reported = s.Started
+		n.log.Error("another dispatcher has this name; give each one of its own with --name, or none at all", "its_start", s.Started)
 	}
 }

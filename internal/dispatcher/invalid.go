@@ -8,42 +8,49 @@ import (
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
-// oddValues are the keys whose values cannot be: each is told once, and left out of every decision. Whatever can write to
-// NATS can write anything, and the same value comes again with every watch.
-type oddValues struct{ told map[string]bool }
-
-// oddMost bounds what is remembered of them.
-const oddMost = 1024
-
-func (o *oddValues) tell(log *slog.Logger, bucket, key, why string) {
-	name := bucket + " " + key
-	if o.told[name] {
-		return
-	}
-	if o.told == nil || len(o.told) >= oddMost {
-		o.told = map[string]bool{}
-	}
-	o.told[name] = true
-	log.Error("a value that cannot be is left out; remove its key, or correct what writes it", "where", bucket, "key", key, "why", why)
+// invalidValues reports values that cannot be: each key once, as long as its value stays invalid. Such a value is left
+// out of every decision. Whatever can write to NATS can write anything, and the same value comes again with every watch. The zero value reports nothing.
+type invalidValues struct {
+	log      *slog.Logger
+	where    string // the bucket, or what else they are in
+	reported map[string]bool
 }
 
-// well forgets that a key had an odd value, so that the next is told again.
-func (o *oddValues) well(bucket, key string) { delete(o.told, bucket+" "+key) }
+// invalidMost bounds how many keys are remembered.
+const invalidMost = 1024
+
+func (v *invalidValues) report(key, why string) {
+	if v.log == nil || v.reported[key] {
+		return
+	}
+	if v.reported == nil || len(v.reported) >= invalidMost {
+		v.reported = map[string]bool{}
+	}
+	v.reported[key] = true
+	v.log.Error("a value that cannot be is left out; remove its key, or correct what writes it", "where", v.where, "key", key, "why", why)
+}
+
+// valid takes in that a key has a valid value, so that its next invalid one is reported.
+func (v *invalidValues) valid(key string) {
+	if len(v.reported) > 0 {
+		delete(v.reported, key)
+	}
+}
 
 const (
-	slotsMost  = 1 << 16 // of a host
-	backlog    = 1 << 20 // prompts of strangers
-	memoryMost = 1 << 50 // bytes
+	slotsMost   = 1 << 16 // of a host
+	foreignMost = 1 << 20 // prompts that others have sent to a host
+	memoryMost  = 1 << 50 // bytes
 )
 
-// oddState says why a host's state cannot be, and nothing when it can.
-func oddState(s *jetstream.HostState) string {
+// invalidState says why a host's state cannot be, and nothing when it can.
+func invalidState(s *jetstream.HostState) string {
 	switch {
 	case !job.ValidHost(s.Host):
 		return fmt.Sprintf("host %q is no name of a host", s.Host)
 	case s.State != jetstream.Online && s.State != jetstream.Draining && s.State != jetstream.Unhealthy:
 		return fmt.Sprintf("state %q is none of online, draining, unhealthy", s.State)
-	case s.Slots < 0 || s.Slots > slotsMost || s.Prefetch < 0 || s.Prefetch > slotsMost || s.Foreign < 0 || s.Foreign > backlog:
+	case s.Slots < 0 || s.Slots > slotsMost || s.Prefetch < 0 || s.Prefetch > slotsMost || s.Foreign < 0 || s.Foreign > foreignMost:
 		return fmt.Sprintf("%d slots, %d beyond them and %d strange prompts cannot be", s.Slots, s.Prefetch, s.Foreign)
 	case s.Memory < 0 || s.Memory > memoryMost:
 		return fmt.Sprintf("memory of %d bytes", s.Memory)
@@ -61,8 +68,8 @@ func oddState(s *jetstream.HostState) string {
 	return ""
 }
 
-// oddTicket says why a ticket cannot be, and nothing when it can.
-func oddTicket(t *jetstream.Ticket) string {
+// invalidTicket says why a ticket cannot be, and nothing when it can.
+func invalidTicket(t *jetstream.Ticket) string {
 	switch {
 	case !t.Tenant.Valid() || !t.Hash.Valid() || t.Sequence == 0:
 		return "its key is not <priority>.<tenant>.<hash>.<sequence>"

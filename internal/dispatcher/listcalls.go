@@ -18,7 +18,7 @@ func (d *Dispatcher) apiHosts(ctx context.Context, r jetstream.HostsRequest) (an
 		return answer, err
 	}
 	var found []jetstream.HostInfo
-	if err := d.answer(ctx, func(now time.Time) { found = d.brain.listHosts(r.After, p.rows+1, now) }); err != nil {
+	if err := d.answer(ctx, func(now time.Time) { found = d.loop.hostInfos(r.After, p.rows+1, now) }); err != nil {
 		return answer, err
 	}
 	if answer.Hosts, err = takeFirst(p, found); len(answer.Hosts) < len(found) && err == nil {
@@ -27,39 +27,23 @@ func (d *Dispatcher) apiHosts(ctx context.Context, r jetstream.HostsRequest) (an
 	return answer, err
 }
 
-// listHosts gives the first hosts behind one, by name.
-func (b *brain) listHosts(after string, most int, now time.Time) []jetstream.HostInfo {
-	names := make([]string, 0, len(b.hosts))
-	for name := range b.hosts {
-		if name > after {
-			names = append(names, name)
-		}
-	}
-	slices.Sort(names)
-	names = names[:min(len(names), most)]
-	blocks, strikes := countPairs(b.blocked), countPairs(b.struck)
+// hostInfos describes the first hosts behind one, by name.
+func (l *loop) hostInfos(after string, most int, now time.Time) []jetstream.HostInfo {
+	names := l.hosts.behind(after, most)
+	blocks, strikes := l.blocks.perHost()
 	infos := make([]jetstream.HostInfo, 0, len(names))
 	for _, name := range names {
 		info := jetstream.HostInfo{
-			HostState: b.hosts[name].state, Capability: b.capabilities[name].Len(), Blocks: blocks[name], Strikes: strikes[name],
-			Tenants: b.grants[name].Tenants,
+			HostState: *l.hosts.state(name), Capability: l.capable.byHost[name].Len(), Blocks: blocks[name], Strikes: strikes[name],
+			Tenants: l.grants.byHost[name].Tenants,
 		}
-		info.Slots, info.Prefetch = b.grants.capped(&info.HostState)
-		if r := b.promises.rest(name, now); r != nil {
+		info.Slots, info.Prefetch = l.grants.capped(&info.HostState)
+		if r := l.rests.of(name, now); r != nil {
 			info.Resting = &jetstream.Rest{Until: r.until.UTC(), Why: r.text()}
 		}
 		infos = append(infos, info)
 	}
 	return infos
-}
-
-// countPairs counts the pairs of each host.
-func countPairs(pairs map[pair]bool) map[string]int {
-	n := map[string]int{}
-	for p := range pairs {
-		n[p.host]++
-	}
-	return n
 }
 
 func (d *Dispatcher) apiBlocks(ctx context.Context, r jetstream.BlocksRequest) (answer jetstream.BlocksAnswer, err error) {
@@ -70,13 +54,13 @@ func (d *Dispatcher) apiBlocks(ctx context.Context, r jetstream.BlocksRequest) (
 	host, hash, _ := strings.Cut(r.After, ".")
 	after := pair{host, workflow.Hash(hash)}
 	var which []pair
-	if err := d.answer(ctx, func(time.Time) { which = d.brain.blocksBehind(after, pairs{r.Host, r.Hash}) }); err != nil {
+	if err := d.answer(ctx, func(time.Time) { which = d.loop.blocks.behind(after, pairs{r.Host, r.Hash}) }); err != nil {
 		return answer, err
 	}
 	slices.SortFunc(which, pair.compare)
 	which = which[:min(len(which), p.rows+1)]
 	var found []jetstream.Block
-	if err := d.answer(ctx, func(time.Time) { found = d.brain.blocksOf(which) }); err != nil {
+	if err := d.answer(ctx, func(time.Time) { found = d.loop.blocks.of(which) }); err != nil {
 		return answer, err
 	}
 	if answer.Blocks, err = takeFirst(p, found); len(answer.Blocks) < len(found) && err == nil {
@@ -84,34 +68,6 @@ func (d *Dispatcher) apiBlocks(ctx context.Context, r jetstream.BlocksRequest) (
 		answer.Next = string(last.Host) + "." + string(last.Hash)
 	}
 	return answer, err
-}
-
-func (p pair) compare(q pair) int {
-	if c := strings.Compare(p.host, q.host); c != 0 {
-		return c
-	}
-	return strings.Compare(string(p.hash), string(q.hash))
-}
-
-// blocksBehind gives the pairs with a block that come after one.
-func (b *brain) blocksBehind(after pair, which pairs) []pair {
-	var found []pair
-	for p := range b.blocked {
-		if which.fit(p.host, p.hash) && p.compare(after) > 0 {
-			found = append(found, p)
-		}
-	}
-	return found
-}
-
-func (b *brain) blocksOf(which []pair) []jetstream.Block {
-	blocks := make([]jetstream.Block, 0, len(which))
-	for _, p := range which {
-		if block, stands := b.fleet.Blocked(route.HostID(p.host), p.hash); stands {
-			blocks = append(blocks, block)
-		}
-	}
-	return blocks
 }
 
 func (d *Dispatcher) apiQueue(ctx context.Context, r jetstream.QueueRequest) (jetstream.QueueAnswer, error) {
@@ -125,7 +81,7 @@ func (d *Dispatcher) lanes(ctx context.Context, tenant job.Tenant, r jetstream.Q
 		return answer, err
 	}
 	var all []jetstream.LaneStat
-	if err := d.answer(ctx, func(now time.Time) { all = d.brain.lanesOf(route.Tenant(tenant), now) }); err != nil {
+	if err := d.answer(ctx, func(now time.Time) { all = d.loop.lanesOf(route.Tenant(tenant), now) }); err != nil {
 		return answer, err
 	}
 	all = all[min(max(r.After, 0), len(all)):]
@@ -135,14 +91,14 @@ func (d *Dispatcher) lanes(ctx context.Context, tenant job.Tenant, r jetstream.Q
 	return answer, err
 }
 
-func (b *brain) lanesOf(tenant route.Tenant, now time.Time) []jetstream.LaneStat {
-	all := b.waiting.Lanes(b.fleet, now)
+func (l *loop) lanesOf(tenant route.Tenant, now time.Time) []jetstream.LaneStat {
+	all := l.room.Lanes(l.fleet, now)
 	if tenant == "" {
 		return all
 	}
-	own := slices.DeleteFunc(all, func(l jetstream.LaneStat) bool { return l.Tenant != tenant })
+	own := slices.DeleteFunc(all, func(s jetstream.LaneStat) bool { return s.Tenant != tenant })
 	for i := range own {
-		own[i].Place = b.waiting.PlaceOf(b.fleet, tenant, own[i].Priority, now)
+		own[i].Place = l.room.PlaceOf(l.fleet, tenant, own[i].Priority, now)
 	}
 	return own
 }

@@ -1,189 +1,109 @@
 package dispatcher
 
 import (
-	"container/heap"
 	"context"
 	"sync/atomic"
 	"time"
 
 	"github.com/comfyherd/comfyherd/internal/route"
-	"github.com/comfyherd/comfyherd/internal/workflow"
 )
 
-// brain is the one goroutine that owns everything a decision rests on. All that happens is told to it through
-// inbox, in order; between two messages it matches what waits with what is free. It never waits for the wire.
+// loop decides. It is one goroutine that calls the parts one after the other, so that none of them needs a lock, and
+// that never waits for the wire: what has to be read or written is done by walks on goroutines of their own, which tell
+// the result through the inbox.
 //
-// What a dispatcher knows of the others' intentions is a moment old, so two may offer to one slot, or claim one
-// ticket: the agent and the ticket's revision decide, and the loser goes on. To make that rare, a slot is matched
-// at once by its host's home dispatcher and by the others handOver later.
-type brain struct {
-	d     *Dispatcher
+// This happens to a job, in this order:
+//
+//	place     it gets a host and a slot there, or the reason why none may take it
+//	keep      it waits in hand when hosts are merely busy
+//	admit     otherwise it gets a ticket in the waiting room, or rests in the stream when its tenant has no room there
+//	match     whether in hand or in the waiting room, it gets the slot that has become free for it
+//	answered  the answer of the host's agent frees the slot again, or becomes a promise to begin the job
+//	evidence  when it has failed: what is known of the fleet beside the job's own attempts
+//
+// This happens to a change, which is whatever else is told to the loop, in this order:
+//
+//	watches.go  the part that it concerns takes it in, and marks in changes what may follow from it
+//	step        jobs whose time is over end; free slots get the best jobs that wait for them; the reasons of the others
+//	            are reviewed; the pull loops get to know how many more jobs are wanted
+type loop struct {
+	d     *Dispatcher // whose walks carry out what is decided
 	inbox chan func(now time.Time)
-	over  chan struct{} // closed when loop has ended: nobody hears any more
+	over  chan struct{}               // closed when run has ended
+	walk  func(func(context.Context)) // runs a walk; set by run
 
-	// Owned by loop.
-	walk         func(func(context.Context)) // runs the wire side of a decision on its own goroutine
-	fleet        *route.Fleet
-	waiting      *route.Room
-	hosts        map[string]*hostView
-	running      []route.Run // room for one host's
-	capabilities map[string]workflow.Capability
-	blocked      map[pair]bool
-	incapable    map[pair]time.Time // blocks of kind incapable, and since when
-	struck       map[pair]bool
-	suspects     map[pair]bool // pairs that failed a moment ago
-	memory       memory
-	affinities   map[string]bool
-	tenants      map[string]bool
-	grants       grantTable
-	promises     promises
-	slots        slotTable
-	odd          oddValues
-	dispatchers  map[string]time.Time // live ones, and until when their presence stands by the local clock
-	twin         twin
-	homes        []string          // their names, sorted
-	hand         map[uint64]*owned // jobs that wait here with their delivery, by sequence
-	claiming     map[uint64]route.Ticket
-	unlearnt     map[workflow.Hash]map[uint64]route.Ticket // tickets of hashes whose requirements are not known yet
-	toLearn      []workflow.Hash                           // whose jobs are still to be read
-	learning     int                                       // jobs being read
-	holds        map[uint64]holdView
-	due          map[uint64]time.Time // of tickets that become due later
-	toExplain    []explanation        // reasons that are not told yet
-	explaining   int                  // that are being told
-	hopeless     []explanation        // found by the review under way
-	nextReview   time.Time
-	last         time.Time // what now has given
-	sweep        sweep
-	removed      removedSweep
-	admission    admission
-	syncing      map[source]map[string]bool // keys seen since Reset, until Synced
-	synced       map[source]bool
-	alarms       alarms
-	pace         pace
-	roundTrip    time.Duration // of an offer, lately
-	runs         usual         // how long jobs run
-	dirtyHosts   map[route.HostID]bool
-	dirty        bool // something changed that may let any waiting job run
-	closing      bool // nothing is begun any more
-	review       bool // something changed that may change why a job waits
+	last     time.Time     // what now has given
+	unsynced int           // buckets of which not all is known yet
+	synced   chan struct{} // closed when there is none
+	closing  bool          // nothing is begun any more
+	depth    atomic.Int64  // tickets that wait here, for whoever asks
 
-	inHand    atomic.Int64 // deliveries from their pull until an agent, the waiting room or the end has them
-	depth     atomic.Int64 // tickets in the waiting room
-	isSynced  atomic.Bool
-	allSynced chan struct{}
-	line      line
-	freed     chan struct{} // told when inHand falls
+	pressure *backpressure
+	changes  *changes
+	alarms   *alarms
+	parts
 }
 
-// pair is a host and a hash.
-type pair struct {
-	host string
-	hash workflow.Hash
+// parts are what the loop decides with. Only its goroutine touches them.
+type parts struct {
+	// What is known of the fleet.
+	fleet     *route.Fleet
+	peers     *peers
+	name      duplicateName
+	grants    *grants
+	rests     *hostRests
+	hosts     *hosts
+	capable   *capabilities
+	blocks    *blocks
+	poison    *poison
+	successes *successes
+	affinity  *affinities
+	tenants   *tenants
+	slots     *tenantSlots
+
+	// What is known of jobs.
+	room      *route.Room
+	hand      *hand
+	tickets   *tickets
+	needs     *requirements
+	promises  *promises
+	reasons   *reasons
+	admission *admission
+	removed   *removedJobs
 }
 
-const (
-	handOver = 4 * time.Millisecond   // least head start of a host's home dispatcher
-	handTime = 100 * time.Millisecond // how long a job waits in hand before it is parked
-)
-
-func newBrain(d *Dispatcher) *brain {
-	b := &brain{
-		d: d, inbox: make(chan func(time.Time), 1024), over: make(chan struct{}),
-		fleet: route.NewFleet(), waiting: route.NewRoom(), hosts: map[string]*hostView{},
-		capabilities: map[string]workflow.Capability{}, blocked: map[pair]bool{}, incapable: map[pair]time.Time{},
-		struck: map[pair]bool{}, suspects: map[pair]bool{}, memory: newMemory(), affinities: map[string]bool{}, tenants: map[string]bool{}, grants: grantTable{}, promises: newPromises(),
-		slots: newSlotTable(), admission: newAdmission(),
-		dispatchers: map[string]time.Time{}, hand: map[uint64]*owned{}, claiming: map[uint64]route.Ticket{},
-		unlearnt: map[workflow.Hash]map[uint64]route.Ticket{}, holds: map[uint64]holdView{}, due: map[uint64]time.Time{},
-		syncing: map[source]map[string]bool{}, synced: map[source]bool{}, dirtyHosts: map[route.HostID]bool{},
-		allSynced: make(chan struct{}), freed: make(chan struct{}, 1),
-	}
-	b.fleet.PutUsualCap(d.cfg.MaxRunning)
-	if most := d.cfg.MaxPriority; most != nil {
-		b.waiting.PutUsualCeiling(int(*most))
-	}
-	return b
-}
-
-// alarm is something to do at a time.
-type alarm struct {
-	at time.Time
-	do func(now time.Time)
-}
-
-type alarms []alarm
-
-func (a alarms) Len() int           { return len(a) }
-func (a alarms) Less(i, j int) bool { return a[i].at.Before(a[j].at) }
-func (a alarms) Swap(i, j int)      { a[i], a[j] = a[j], a[i] }
-func (a *alarms) Push(x any)        { *a = append(*a, x.(alarm)) }
-func (a *alarms) Pop() any {
-	old := *a
-	last := old[len(old)-1]
-	old[len(old)-1] = alarm{}
-	*a = old[:len(old)-1]
-	return last
-}
-
-func (b *brain) at(when time.Time, do func(now time.Time)) {
-	heap.Push(&b.alarms, alarm{at: when, do: do})
-}
-
-func (b *brain) every(pause time.Duration, do func(now time.Time)) {
-	var again func(now time.Time)
-	again = func(now time.Time) {
-		do(now)
-		b.at(now.Add(pause), again)
-	}
-	b.at(b.now().Add(pause), again)
-}
-
-// now is NATS' time, which all that is heard and decided is measured in. It does not go back when it is found to be a
-// little earlier than was thought.
-func (b *brain) now() time.Time {
-	b.last = later(b.last, b.d.clock())
-	return b.last
-}
-
-// loop hears and decides until ctx ends.
-func (b *brain) loop(ctx context.Context) error {
-	defer close(b.over)
-	b.walk = b.walking(ctx)
+// run takes in what happens and decides, until ctx ends.
+func (l *loop) run(ctx context.Context) error {
+	defer close(l.over)
+	l.walk = l.walksUnder(ctx)
+	l.setAlarms()
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
-	b.every(time.Second, b.expirePresence)
-	b.every(handTime/4, b.parkLate)
-	b.every(slotLook, b.lookForSlots)
-	b.every(removedLook, b.lookForRemoved)
-	b.every(promiseLook, b.lookAtPromises)
-	b.every(callPause, b.callBack)
-	b.every(restingPause, b.admission.forgetOver)
 	for {
-		timer.Reset(b.untilAlarm(b.now()))
+		timer.Reset(l.untilAlarm(l.now()))
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case hear := <-b.inbox:
-			now := b.now()
-			hear(now)
-			b.match(b.hearMore(now))
+		case happened := <-l.inbox:
+			now := l.now()
+			happened(now)
+			l.step(l.takeMore(now))
 		case <-timer.C:
-			now := b.now()
-			b.ring(now)
-			b.match(now)
+			now := l.now()
+			l.alarms.ring(now)
+			l.step(now)
 		}
 	}
 }
 
-// hearMore takes what has come in meanwhile before matching, so that a burst is matched once, and gives when it heard the
-// last: a job that is due from now on must not meet a now that is older.
-func (b *brain) hearMore(now time.Time) time.Time {
+// takeMore takes in what has happened meanwhile, so that a burst is matched once, and gives when it took in the last: a
+// job that is due from now on must not meet a now that is older.
+func (l *loop) takeMore(now time.Time) time.Time {
 	for range 64 {
 		select {
-		case hear := <-b.inbox:
-			now = b.now()
-			hear(now)
+		case happened := <-l.inbox:
+			now = l.now()
+			happened(now)
 		default:
 			return now
 		}
@@ -191,86 +111,128 @@ func (b *brain) hearMore(now time.Time) time.Time {
 	return now
 }
 
-func (b *brain) untilAlarm(now time.Time) time.Duration {
+// step does what follows from all that was taken in.
+func (l *loop) step(now time.Time) {
+	if !l.isSynced() {
+		l.room.Settle(l.fleet, now)
+		return
+	}
+	if l.closing {
+		return
+	}
+	if due := l.room.NextDue(); !due.IsZero() && !due.After(now) {
+		l.changes.jobs = true
+	}
+	l.endExpired(now)
+	l.match(now)
+	l.reasons.look(now)
+	l.depth.Store(int64(l.tickets.len()))
+	vacant, kept := l.fleet.Slots()
+	l.pressure.update(vacant, kept, l.hand.len(), now)
+	l.wake(now)
+}
+
+// wake has the loop look again when a job becomes due.
+func (l *loop) wake(now time.Time) {
+	due := l.room.NextDue()
+	if next, some := l.alarms.next(); due.IsZero() || some && !due.Before(next) {
+		return
+	}
+	l.alarms.at(later(due, now.Add(time.Millisecond)), func(time.Time) {})
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+// setAlarms has the parts look now and then for what no change tells.
+func (l *loop) setAlarms() {
+	now := l.now()
+	l.alarms.every(now, time.Second, func(now time.Time) { l.expirePresences(time.Now(), now) })
+	l.alarms.every(now, handTime/4, func(now time.Time) { l.parkLate(now) })
+	l.alarms.every(now, slotLook, l.slots.lookAround)
+	l.alarms.every(now, removedLook, func(time.Time) {
+		if l.isSynced() {
+			l.removed.begin()
+		}
+	})
+	l.alarms.every(now, promiseLook, l.promises.lookAtDue)
+	l.alarms.every(now, callPause, func(now time.Time) {
+		if vacant, _ := l.fleet.Slots(); !l.closing && l.isSynced() {
+			l.admission.callBack(vacant, now)
+		}
+	})
+	l.alarms.every(now, restingPause, l.admission.forgetOver)
+}
+
+func (l *loop) untilAlarm(now time.Time) time.Duration {
 	next := now.Add(time.Minute)
-	if len(b.alarms) > 0 && b.alarms[0].at.Before(next) {
-		next = b.alarms[0].at
+	if at, some := l.alarms.next(); some && at.Before(next) {
+		next = at
 	}
 	return max(next.Sub(now), 0)
 }
 
-func (b *brain) ring(now time.Time) {
-	for len(b.alarms) > 0 && !b.alarms[0].at.After(now) {
-		heap.Pop(&b.alarms).(alarm).do(now)
-	}
+// now is NATS' time, in which all that happens and is decided is measured. It does not go back when it is found to be a
+// little earlier than was thought.
+func (l *loop) now() time.Time {
+	l.last = later(l.last, l.d.clock())
+	return l.last
 }
 
 // tell hands f to the loop, and drops it when the loop has ended.
-func (b *brain) tell(f func(now time.Time)) {
+func (l *loop) tell(f func(now time.Time)) {
 	select {
-	case b.inbox <- f:
-	case <-b.over:
+	case l.inbox <- f:
+	case <-l.over:
 	}
 }
 
 // ask runs f in the loop and waits for it; false when the loop has ended.
-func (b *brain) ask(f func(now time.Time)) bool {
+func (l *loop) ask(f func(now time.Time)) bool {
 	done := make(chan struct{})
-	b.tell(func(now time.Time) {
+	l.tell(func(now time.Time) {
 		f(now)
 		close(done)
 	})
 	select {
 	case <-done:
 		return true
-	case <-b.over:
+	case <-l.over:
 		return false
 	}
 }
 
-// walking gives what runs the wire side of a decision on its own goroutine.
-func (b *brain) walking(ctx context.Context) func(func(context.Context)) {
-	return func(f func(context.Context)) {
-		b.enter()
-		b.d.crew.Go(func() {
-			defer b.exit()
-			f(ctx)
+// walksUnder gives what runs a walk on a goroutine of its own.
+func (l *loop) walksUnder(ctx context.Context) func(func(context.Context)) {
+	return func(walk func(context.Context)) {
+		l.pressure.enter()
+		l.d.crew.Go(func() {
+			defer l.pressure.exit()
+			walk(ctx)
 		})
 	}
 }
 
-func (b *brain) enter() { b.inHand.Add(1) }
-
-func (b *brain) exit() {
-	b.inHand.Add(-1)
+// isSynced reports whether all that stands in NATS has been taken in.
+func (l *loop) isSynced() bool {
 	select {
-	case b.freed <- struct{}{}:
+	case <-l.synced:
+		return true
 	default:
+		return false
 	}
 }
 
-// ready waits until all that stands in NATS has been heard.
-func (b *brain) ready(ctx context.Context) error {
+// ready waits until all that stands in NATS has been taken in.
+func (l *loop) ready(ctx context.Context) error {
 	select {
-	case <-b.allSynced:
+	case <-l.synced:
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
 	}
 }
-
-// headStart is how long a slot must have been free before a dispatcher that is not its host's home may use it: a
-// few round trips of an offer, so that on a busy machine, where news is late, the home's own offer comes first.
-func (b *brain) headStart() time.Duration { return min(max(handOver, 4*b.roundTrip), handTime) }
-
-// quiet is how long the agent of a host may keep a slot that this dispatcher took from the others: while they leave a
-// freed one to its home, which is here, they need not know.
-func (b *brain) quiet(host string) time.Duration {
-	if h := b.hosts[host]; h == nil || !h.home {
-		return 0
-	}
-	return b.headStart() / 2
-}
-
-// offerTook learns how long an offer takes, from the last dozen or so.
-func (b *brain) offerTook(d time.Duration) { b.roundTrip += (d - b.roundTrip) / 8 }

@@ -1,9 +1,6 @@
 package dispatcher
 
 import (
-	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"time"
 
@@ -14,67 +11,100 @@ import (
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
-// accused is a workflow of a tenant, as far as it may take hosts down.
-type accused struct {
+// tenantHash is a workflow as far as one tenant's jobs of it are concerned.
+type tenantHash struct {
 	tenant job.Tenant
 	hash   workflow.Hash
 }
 
-// memory is what the brain keeps of runs and strikes in order to judge. The brain's loop owns it.
-type memory struct {
-	suspects  map[workflow.Hash]map[string][]route.Suspicion // by the host that went down
-	guilty    map[accused]map[string]string                  // what shows it, by the host whose strikes say so
-	judging   map[accused]job.ID                             // whose last loss is not settled yet
-	completed map[accused]time.Time                          // when a job of it completed last
-	ran       map[pair]int64                                 // the biggest job of known size that ran there
+// poison is which workflows take hosts down. What shows it stands in the strikes of the hosts that went down: their
+// suspicions, and from the second host on the verdict. While a loss is being settled no further job of that tenant's
+// workflow runs anywhere: it could take the next host down meanwhile.
+type poison struct {
+	fleet   *route.Fleet
+	changes *changes
+	alarms  *alarms
+
+	suspicions map[workflow.Hash]map[string][]route.Suspicion // by the host that went down
+	proofs     map[tenantHash]map[string]string               // texts, by the host whose strikes have them
+	unsettled  map[tenantHash]job.ID                          // the job of the last loss
 }
 
-const (
-	// completionsKept and sizesKept bound what is remembered of successes: when there is more, all of it is learnt anew.
-	completionsKept, sizesKept = 65_536, 65_536
-	// goodName is how long a job that has completed speaks for its workflow: when another of its jobs takes hosts down,
-	// it is that job and not the workflow.
-	goodName = time.Hour
-)
+func newPoison(p poison) *poison {
+	p.suspicions, p.proofs = map[workflow.Hash]map[string][]route.Suspicion{}, map[tenantHash]map[string]string{}
+	p.unsettled = map[tenantHash]job.ID{}
+	return &p
+}
 
-func newMemory() memory {
-	return memory{
-		suspects: map[workflow.Hash]map[string][]route.Suspicion{}, guilty: map[accused]map[string]string{},
-		judging: map[accused]job.ID{}, completed: map[accused]time.Time{}, ran: map[pair]int64{},
+// lost takes in that a host went down with a job, until that is settled.
+func (p *poison) lost(e *jetstream.EndedJob, now time.Time) {
+	which, id := tenantHash{e.Tenant, e.Hash}, e.Job
+	p.unsettled[which] = id
+	p.withhold(which)
+	p.alarms.at(now.Add(suspectTime), func(time.Time) { p.settled(which, id) })
+}
+
+// settled takes in that the loss of a job was settled, or should be by now.
+func (p *poison) settled(which tenantHash, id job.ID) {
+	if p.unsettled[which] == id {
+		delete(p.unsettled, which)
+		p.withhold(which)
 	}
 }
 
-// succeeded learns from a run that has completed.
-func (m *memory) succeeded(host string, e *jetstream.EndedJob, now time.Time) {
-	if len(m.completed) >= completionsKept {
-		clear(m.completed)
+// putStrikes takes in the strikes of a pair.
+func (p *poison) putStrikes(at pair, s *route.Strikes) {
+	if hosts := p.suspicions[at.hash]; len(s.Suspects) > 0 {
+		if hosts == nil {
+			hosts = map[string][]route.Suspicion{}
+			p.suspicions[at.hash] = hosts
+		}
+		hosts[at.host] = s.Suspects
+	} else if delete(hosts, at.host); len(hosts) == 0 {
+		delete(p.suspicions, at.hash)
 	}
-	m.completed[accused{e.Tenant, e.Hash}] = now
-	p := pair{host, e.Hash}
-	if e.Size <= m.ran[p] {
-		return
+	for which, texts := range p.proofs {
+		if _, still := s.Guilty[route.Tenant(which.tenant)]; which.hash != at.hash || still {
+			continue
+		}
+		if delete(texts, at.host); len(texts) == 0 {
+			delete(p.proofs, which)
+			p.withhold(which)
+		}
 	}
-	if len(m.ran) >= sizesKept {
-		clear(m.ran)
+	for tenant, text := range s.Guilty {
+		which := tenantHash{job.Tenant(tenant), at.hash}
+		if p.proofs[which] == nil {
+			p.proofs[which] = map[string]string{}
+		}
+		p.proofs[which][at.host] = text
+		p.withhold(which)
 	}
-	m.ran[p] = e.Size
 }
 
-// proven gives what shows that a tenant's jobs of a hash take hosts down; empty when nothing does.
-func (m *memory) proven(who accused) string {
-	for _, text := range m.guilty[who] {
+// withhold keeps a tenant's jobs of a workflow from every host while a loss of it is unsettled or it is proven to take
+// hosts down, and lets them run otherwise.
+func (p *poison) withhold(which tenantHash) {
+	_, unsettled := p.unsettled[which]
+	p.fleet.Withhold(which.hash, route.Tenant(which.tenant), unsettled || len(p.proofs[which]) > 0)
+	p.changes.all()
+}
+
+// proof gives what shows that a tenant's jobs of a hash take hosts down; empty when nothing does.
+func (p *poison) proof(which tenantHash) string {
+	for _, text := range p.proofs[which] {
 		return fmt.Sprintf("jobs of this workflow of tenant %s take hosts down and are not run for now (`dispatcher blocks clear --hash %s` lets them): %s",
-			who.tenant, who.hash.Short(), text)
+			which.tenant, which.hash.Short(), text)
 	}
 	return ""
 }
 
-// others are the losses of a tenant's other jobs of the same workflow.
-func (m *memory) others(who accused, except job.ID) []failure.Loss {
+// otherLosses are the losses of a tenant's other jobs of the same workflow.
+func (p *poison) otherLosses(which tenantHash, except job.ID) []failure.Loss {
 	var losses []failure.Loss
-	for host, list := range m.suspects[who.hash] {
+	for host, list := range p.suspicions[which.hash] {
 		for i := range list {
-			if s := &list[i]; s.Tenant == route.Tenant(who.tenant) && s.Job != route.JobID(except) {
+			if s := &list[i]; s.Tenant == route.Tenant(which.tenant) && s.Job != route.JobID(except) {
 				losses = append(losses, s.Loss(route.HostID(host)))
 			}
 		}
@@ -82,140 +112,15 @@ func (m *memory) others(who accused, except job.ID) []failure.Loss {
 	return losses
 }
 
-// remember takes in the strikes of a pair.
-func (b *brain) remember(p pair, s *route.Strikes) {
-	m := &b.memory
-	if hosts := m.suspects[p.hash]; len(s.Suspects) > 0 {
-		if hosts == nil {
-			hosts = map[string][]route.Suspicion{}
-			m.suspects[p.hash] = hosts
-		}
-		hosts[p.host] = s.Suspects
-	} else if delete(hosts, p.host); len(hosts) == 0 {
-		delete(m.suspects, p.hash)
-	}
-	for who, texts := range m.guilty {
-		if _, still := s.Guilty[route.Tenant(who.tenant)]; who.hash != p.hash || still {
-			continue
-		}
-		if delete(texts, p.host); len(texts) == 0 {
-			delete(m.guilty, who)
-			b.withhold(who)
-		}
-	}
-	for tenant, text := range s.Guilty {
-		who := accused{job.Tenant(tenant), p.hash}
-		if m.guilty[who] == nil {
-			m.guilty[who] = map[string]string{}
-		}
-		m.guilty[who][p.host] = text
-		b.withhold(who)
-	}
-}
-
-// withhold keeps the jobs of a workflow that is guilty, or being judged, from every host, and lets those of others go.
-func (b *brain) withhold(who accused) {
-	_, judged := b.memory.judging[who]
-	b.fleet.Withhold(who.hash, route.Tenant(who.tenant), judged || len(b.memory.guilty[who]) > 0)
-	b.dirty, b.review = true, true
-}
-
-// judge keeps a workflow of a tenant from all hosts when a host has gone down with a job of it, until that is settled:
-// the next job of it must not slip through to another host in between.
-func (b *brain) judge(e *jetstream.EndedJob, now time.Time) {
-	who := accused{e.Tenant, e.Hash}
-	b.memory.judging[who] = e.Job
-	b.withhold(who)
-	b.at(now.Add(suspectTime), func(time.Time) { b.judged(who, e.Job) })
-}
-
-// judged is told when a loss was settled, or should be by now.
-func (b *brain) judged(who accused, id job.ID) {
-	if b.memory.judging[who] == id {
-		delete(b.memory.judging, who)
-		b.withhold(who)
-	}
-}
-
-// evidence is what is known beside a job's own attempts, and whether a job of its workflow has completed lately.
-func (b *brain) evidence(o *owned, attempts []failure.Attempt) (known failure.Evidence, goodNamed bool, err error) {
-	last := &attempts[len(attempts)-1]
-	who := accused{o.job.Tenant, o.job.Graph.Hash()}
-	heard := b.ask(func(now time.Time) {
-		for i := range attempts {
-			if attempts[i].Lost() && b.isBack(attempts[i].Host) {
-				known.Back = append(known.Back, attempts[i].Host)
-			}
-		}
-		at, completed := b.memory.completed[who]
-		goodNamed = completed && now.Sub(at) < goodName
-		if last.Lost() && !goodNamed {
-			known.Others = b.memory.others(who, o.job.ID)
-		}
-		if last.Kind == failure.Refused {
-			b.learnNeeds(o)
-			b.lacking(o)
-			left, better := b.fleet.Prospects(wantOf(o), failure.RefusedBy(attempts), o.listedBy)
-			known.None, known.Better = !left, better
-		}
-	})
-	if !heard {
-		return known, false, errStopped
-	}
-	return known, goodNamed, nil
-}
-
-var errStopped = errors.New("the dispatcher has stopped")
-
-func (b *brain) isBack(host string) bool {
-	h := b.hosts[host]
-	return h != nil && h.state.State == jetstream.Online && !h.state.Trial
-}
-
-// learnNeeds tells the fleet what the workflow of a job needs.
-func (b *brain) learnNeeds(o *owned) {
-	if hash := o.job.Graph.Hash(); !b.fleet.Known(hash) {
-		b.fleet.PutRequirements(hash, o.job.Graph.Requirements())
-	}
-}
-
-// markPoison remembers that a tenant's jobs of a workflow take hosts down, beside the strikes of the host that went last.
-func (d *Dispatcher) markPoison(ctx context.Context, o *owned, host string, text string) error {
-	hash, tenant := o.job.Graph.Hash(), route.Tenant(o.job.Tenant)
-	for {
-		old, revision, err := d.strikesOf(ctx, host, hash)
-		if err != nil || old.Guilty[tenant] != "" {
-			return err
-		}
-		strikes := old.Condemn(tenant, fmt.Sprintf("job %s: %s", o.job.ID, text))
-		stored, err := d.putStrikes(ctx, host, hash, &strikes, revision)
-		if err != nil {
-			return err
-		}
-		if stored {
-			d.log.Warn("a workflow takes hosts down; further jobs of it end at once", "tenant", tenant, "hash", hash.Short(), "why", text)
-			return nil
-		}
-	}
-}
-
-func (d *Dispatcher) putStrikes(ctx context.Context, host string, hash workflow.Hash, s *route.Strikes, revision uint64) (bool, error) {
-	value, err := json.Marshal(s)
-	if err != nil {
-		return false, fmt.Errorf("encode strikes: %w", err)
-	}
-	return d.q.PutStrikes(ctx, host, hash, value, d.cfg.Policy.StrikesFor(s.Level), revision)
-}
-
-// guiltyPairs lists the pairs without a block whose strikes say that a workflow takes hosts down.
-func (b *brain) guiltyPairs(fits func(host string, hash workflow.Hash) bool) []pair {
-	var pairs []pair
-	for who, hosts := range b.memory.guilty {
+// pairs lists the pairs whose strikes prove that a workflow takes hosts down.
+func (p *poison) pairs(fits func(host string, hash workflow.Hash) bool) []pair {
+	var list []pair
+	for which, hosts := range p.proofs {
 		for host := range hosts {
-			if fits(host, who.hash) && !b.blocked[pair{host, who.hash}] {
-				pairs = append(pairs, pair{host, who.hash})
+			if fits(host, which.hash) {
+				list = append(list, pair{host, which.hash})
 			}
 		}
 	}
-	return pairs
+	return list
 }

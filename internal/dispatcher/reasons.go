@@ -11,13 +11,6 @@ import (
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
-// holdView is what was last told of a waiting job that no host may take.
-type holdView struct {
-	reason route.HoldReason
-	since  time.Time // of the reason, as its waiting event says; zero until that is known
-	lacked time.Time // since when hosts are online, and neither they nor any that is away can run it; zero: that is not so
-}
-
 const (
 	reviewPause  = 200 * time.Millisecond
 	reviewAgain  = time.Second      // to look whether capable_wait is over
@@ -25,56 +18,100 @@ const (
 	reviewPlaces = 8                // between two looks at the clock
 )
 
-// sweep is a review under way.
-type sweep struct {
-	running  bool
-	at       int // where it goes on
-	hopeless bool
-	more     bool // tickets were left out, since too many are to be explained
+// reasons says why jobs wait: in their chains, each time that the reason is another one. It ends the jobs that no host
+// can ever run.
+//
+// When something has changed it reviews all tickets whose home is this dispatcher, so that nothing is written twice. A
+// long room is reviewed slice by slice: a job for an idle host must not wait until all the others were looked at.
+// Slices take at most a twentieth of the loop's time.
+type reasons struct {
+	room        *route.Room
+	fleet       *route.Fleet
+	changes     *changes
+	alarms      *alarms
+	capableWait time.Duration
+	skip        func(t *route.Ticket) bool            // leaves out those in hand, and those of other dispatchers
+	proof       func(which tenantHash) string         // that a workflow takes hosts down
+	write       func(t route.Ticket, hold route.Hold) // appends a reason to the chain, and calls written
+	end         func(t route.Ticket, why ending)      // ends a job
+
+	given    map[uint64]reason
+	review   review
+	next     time.Time // no slice begins before
+	toWrite  []heldTicket
+	writing  int
+	hopeless []endedTicket // found by the slice under way
 }
 
-// reviewHolds tells why jobs wait when that has changed, and ends those that no host can ever run. Each ticket is
-// reviewed by its home dispatcher only, so that nothing is told twice.
-//
-// A long room is reviewed slice by slice: a job for an idle host must not wait until all the others were looked at.
-// Slices take at most a twentieth of the brain's time.
-func (b *brain) reviewHolds(now time.Time) {
-	if !b.review && !b.sweep.running || now.Before(b.nextReview) || !b.isSynced.Load() {
+// reason is why a ticket waits, as its chain says or will say in a moment.
+type reason struct {
+	reason route.HoldReason
+	since  time.Time // as the waiting event says; zero until that is known
+	lacked time.Time // since when hosts are online, and neither they nor any that is away can run it; zero: that is not so
+}
+
+// review is one that is under way.
+type review struct {
+	running bool
+	at      int  // where it goes on
+	again   bool // soon, since jobs end unless a host for them comes, or reasons were left out
+}
+
+// heldTicket is a ticket whose reason is to be written.
+type heldTicket struct {
+	ticket route.Ticket
+	hold   route.Hold
+}
+
+// endedTicket is a ticket whose job is to be ended.
+type endedTicket struct {
+	ticket route.Ticket
+	why    ending
+}
+
+func newReasons(r reasons) *reasons {
+	r.given = map[uint64]reason{}
+	return &r
+}
+
+// forget drops what is known of a ticket that does not wait any more.
+func (r *reasons) forget(sequence uint64) { delete(r.given, sequence) }
+
+// look begins a review when something has changed, or does the next slice of one.
+func (r *reasons) look(now time.Time) {
+	if !r.changes.reasons && !r.review.running || now.Before(r.next) {
 		return
 	}
-	if !b.sweep.running {
-		b.sweep = sweep{running: true}
-		b.review = false
+	if !r.review.running {
+		r.review = review{running: true}
+		r.changes.reasons = false
 	}
 	started := time.Now()
 	holds := map[holdKey]route.Hold{} // of one slice: they hold as long as nothing happens
-	for b.sweep.at >= 0 && time.Since(started) < reviewSlice {
-		b.sweep.at = b.waiting.Some(b.sweep.at, reviewPlaces, func(t *route.Ticket, like route.Alike) {
-			switch {
-			case b.hand[t.Sequence] != nil || !b.ticketHome(t):
-			case b.condemned(t):
-			case b.reviewTicket(t, b.holdOf(t, like, holds, now), now):
-				b.sweep.hopeless = true
+	for r.review.at >= 0 && time.Since(started) < reviewSlice {
+		r.review.at = r.room.Some(r.review.at, reviewPlaces, func(t *route.Ticket, like route.Alike) {
+			if !r.skip(t) && !r.poisoned(t) {
+				r.reviewTicket(t, r.holdOf(t, like, holds, now), now)
 			}
 		})
 	}
-	b.nextReview = now.Add(20 * time.Since(started))
-	if b.sweep.at < 0 {
-		b.endSweep(now)
+	r.next = now.Add(20 * time.Since(started))
+	if r.review.at < 0 {
+		r.endReview(now)
 	}
-	for _, e := range b.hopeless {
-		b.claimToEnd(e.ticket, e.why)
+	for _, x := range r.hopeless {
+		r.end(x.ticket, x.why)
 	}
-	b.hopeless = nil
-	b.explainMore()
+	r.hopeless = nil
+	r.writeMore()
 }
 
-func (b *brain) endSweep(now time.Time) {
-	if b.sweep.hopeless || b.sweep.more {
-		b.at(now.Add(reviewAgain), func(time.Time) { b.review = true })
+func (r *reasons) endReview(now time.Time) {
+	if r.review.again {
+		r.alarms.at(now.Add(reviewAgain), func(time.Time) { r.changes.reasons = true })
 	}
-	b.sweep = sweep{}
-	b.nextReview = later(b.nextReview, now.Add(reviewPause))
+	r.review = review{}
+	r.next = later(r.next, now.Add(reviewPause))
 }
 
 // holdKey tells apart tickets that may wait for different reasons.
@@ -83,112 +120,106 @@ type holdKey struct {
 	before time.Time
 }
 
-func (b *brain) holdOf(t *route.Ticket, like route.Alike, holds map[holdKey]route.Hold, now time.Time) route.Hold {
+func (r *reasons) holdOf(t *route.Ticket, like route.Alike, holds map[holdKey]route.Hold, now time.Time) *route.Hold {
 	key := holdKey{like: like, before: t.NotBefore}
 	hold, known := holds[key]
 	if !known {
-		hold = b.fleet.Hold(t.Want(), now)
+		hold = r.fleet.Hold(t.Want(), now)
 		holds[key] = hold
 	}
-	return hold
+	return &hold
 }
 
-// ticketHome reports whether this dispatcher looks after a ticket's reasons and times.
-func (b *brain) ticketHome(t *route.Ticket) bool { return b.isHome(string(t.Job)) }
+func (r *reasons) reviewTicket(t *route.Ticket, hold *route.Hold, now time.Time) {
+	old, known := r.given[t.Sequence]
+	switch {
+	case hold.Reason == "":
+		delete(r.given, t.Sequence)
+	case known && old.reason == hold.Reason:
+		r.reviewSame(t, old, hold, now)
+	case len(r.toWrite) >= toWriteMost:
+		r.review.again = true
+	default:
+		r.given[t.Sequence] = reason{reason: hold.Reason}
+		r.toWrite = append(r.toWrite, heldTicket{*t, *hold})
+	}
+}
 
-// reviewTicket reports whether the job ends unless a host for it turns up.
-func (b *brain) reviewTicket(t *route.Ticket, hold route.Hold, now time.Time) (hopeless bool) {
-	old, known := b.holds[t.Sequence]
-	if hold.Reason == "" {
-		delete(b.holds, t.Sequence)
-		return false
-	}
-	if (!known || old.reason != hold.Reason) && len(b.toExplain) >= explainKept {
-		b.sweep.more = true
-		return false
-	}
-	if !known || old.reason != hold.Reason {
-		b.holds[t.Sequence] = holdView{reason: hold.Reason}
-		b.toExplain = append(b.toExplain, explanation{ticket: *t, hold: hold})
-		return false
-	}
-	hopeless = hold.Reason == route.NoneCapable && hold.Away == 0 && hold.Online()
+// reviewSame looks at a ticket that waits for the same reason as before: whether it has lasted too long.
+func (r *reasons) reviewSame(t *route.Ticket, old reason, hold *route.Hold, now time.Time) {
+	hopeless := hold.Reason == route.NoneCapable && hold.Away == 0 && hold.Online()
 	switch {
 	case !hopeless:
 		old.lacked = time.Time{}
 	case old.lacked.IsZero():
 		old.lacked = now
 	}
-	b.holds[t.Sequence] = old
-	if hopeless && !old.since.IsZero() && now.Sub(later(old.since, old.lacked)) >= b.d.cfg.CapableWait {
-		b.hopeless = append(b.hopeless, explanation{ticket: *t, why: ending{
+	r.given[t.Sequence] = old
+	if !hopeless {
+		return
+	}
+	r.review.again = true
+	if !old.since.IsZero() && now.Sub(later(old.since, old.lacked)) >= r.capableWait {
+		r.hopeless = append(r.hopeless, endedTicket{*t, ending{
 			reason: failure.NoCapableHost, message: hold.Text, hosts: hostTexts(hold.Hosts),
 		}})
 	}
-	return hopeless
 }
 
-// condemned ends a job of a workflow that takes hosts down, and reports whether it is one.
-func (b *brain) condemned(t *route.Ticket) bool {
-	if len(b.memory.guilty) == 0 {
-		return false
+// poisoned ends a job of a workflow that takes hosts down, and reports whether it is one.
+func (r *reasons) poisoned(t *route.Ticket) bool {
+	text := r.proof(tenantHash{job.Tenant(t.Tenant), t.Hash})
+	if text != "" {
+		r.hopeless = append(r.hopeless, endedTicket{*t, ending{reason: failure.TakesHostsDown, message: text}})
 	}
-	text := b.memory.proven(accused{job.Tenant(t.Tenant), t.Hash})
-	if text == "" {
-		return false
-	}
-	b.hopeless = append(b.hopeless, explanation{ticket: *t, why: ending{reason: failure.TakesHostsDown, message: text}})
-	return true
+	return text != ""
 }
 
-// explanation is a ticket and why it waits, or why it ends.
-type explanation struct {
-	ticket route.Ticket
-	hold   route.Hold
-	why    ending
-}
+const (
+	writingMost = 32   // reasons that are written at once: they must not keep jobs from being pulled
+	toWriteMost = 1024 // that are kept to be written; the next review finds the others
+)
 
-// explainMost bounds the explanations under way: they must not keep jobs from being pulled.
-const explainMost = 32
-
-// explainKept bounds those that wait to be told; of more the next review thinks anew.
-const explainKept = 1024
-
-func (b *brain) explainMore() {
-	for b.explaining < explainMost && len(b.toExplain) > 0 {
-		e := b.toExplain[0]
-		b.toExplain = b.toExplain[1:]
-		if b.holds[e.ticket.Sequence].reason != e.hold.Reason {
-			continue // it does not wait any more, or for something else
+func (r *reasons) writeMore() {
+	for r.writing < writingMost && len(r.toWrite) > 0 {
+		x := r.toWrite[0]
+		r.toWrite = r.toWrite[1:]
+		if r.given[x.ticket.Sequence].reason != x.hold.Reason {
+			continue // it does not wait any more, or for another reason
 		}
-		b.explaining++
-		b.walk(func(ctx context.Context) { b.explain(ctx, e.ticket, e.hold) })
+		r.writing++
+		r.write(x.ticket, x.hold)
 	}
 }
 
-// explain appends why the job waits, unless the chain says so already, and learns since when.
-func (b *brain) explain(ctx context.Context, t route.Ticket, hold route.Hold) {
-	since, err := b.d.explainWaiting(ctx, &t, hold)
+// written takes in since when the chain gives a reason, zero when it has moved on. What could not be written is looked
+// at again.
+func (r *reasons) written(sequence uint64, why route.HoldReason, since time.Time, err error) {
+	r.writing--
+	r.writeMore()
+	x, known := r.given[sequence]
+	if !known || x.reason != why {
+		return
+	}
+	x.since = since
+	r.given[sequence] = x
 	if err != nil {
-		b.d.log.Debug("tell why a job waits", "job", t.Job, "error", err)
+		delete(r.given, sequence)
 	}
-	b.tell(func(time.Time) {
-		b.explaining--
-		b.explainMore()
-		view, known := b.holds[t.Sequence]
-		if !known || view.reason != hold.Reason {
-			return
-		}
-		view.since = since
-		b.holds[t.Sequence] = view
-		if err != nil {
-			delete(b.holds, t.Sequence) // looked at again with the next change
-		}
-		b.review = b.review || err != nil || hold.Reason == route.NoneCapable
-	})
+	r.changes.reasons = r.changes.reasons || err != nil || why == route.NoneCapable
 }
 
-func (d *Dispatcher) explainWaiting(ctx context.Context, t *route.Ticket, hold route.Hold) (time.Time, error) {
+// writeReason appends why a job waits, unless its chain says so already.
+func (d *Dispatcher) writeReason(ctx context.Context, t *route.Ticket, hold *route.Hold) {
+	since, err := d.waitingSince(ctx, t, hold)
+	if err != nil {
+		d.log.Debug("write why a job waits", "job", t.Job, "error", err)
+	}
+	d.loop.tell(func(time.Time) { d.loop.reasons.written(t.Sequence, hold.Reason, since, err) })
+}
+
+// waitingSince appends why a job waits, and gives since when its chain says so.
+func (d *Dispatcher) waitingSince(ctx context.Context, t *route.Ticket, hold *route.Hold) (time.Time, error) {
 	tenant, id := job.Tenant(t.Tenant), job.ID(t.Job)
 	last, found, err := d.q.Last(ctx, tenant, id)
 	if err != nil {
@@ -229,64 +260,4 @@ func hostTexts(verdicts []route.HostVerdict) map[string]string {
 		texts[string(v.Host)] = v.Text
 	}
 	return texts
-}
-
-// expireTickets ends jobs whose expires_in is over. Another dispatcher's are left to it for a while.
-func (b *brain) expireTickets(now time.Time) {
-	const grace = 2 * time.Second
-	for _, t := range b.waiting.Expired(now) {
-		if o := b.hand[t.Sequence]; o != nil {
-			b.letGo(t.Sequence)
-			b.walk(func(ctx context.Context) {
-				b.d.endWaiting(ctx, o, ending{reason: failure.Expired, message: expiredText})
-			})
-			continue
-		}
-		if b.ticketHome(&t) || now.Sub(t.Expires) > grace {
-			b.claimToEnd(t, ending{reason: failure.Expired, message: expiredText})
-		}
-	}
-}
-
-const expiredText = "no host had accepted the job when its expires_in was over"
-
-// claimToEnd claims a ticket in order to end its job.
-func (b *brain) claimToEnd(t route.Ticket, why ending) {
-	b.waiting.Remove(t.Sequence)
-	delete(b.holds, t.Sequence)
-	b.claiming[t.Sequence] = t
-	b.walk(func(ctx context.Context) { b.d.claim(ctx, claimed{ticket: t, why: why}) })
-}
-
-// endWaiting ends a job that this dispatcher owns and that will not run.
-func (d *Dispatcher) endWaiting(ctx context.Context, o *owned, why ending) {
-	chain, err := d.q.Chain(ctx, o.job.Tenant, o.job.ID)
-	if err == nil {
-		why.attempts = attemptsOf(chain)
-		err = d.makeDead(ctx, o, why)
-	}
-	if err != nil {
-		d.leaveToLease(ctx, o, err)
-	}
-}
-
-// discardTicket drops the ticket of a cancelled job and acks its delivery.
-func (d *Dispatcher) discardTicket(ctx context.Context, key string) {
-	ticket, found, _, err := d.q.Ticket(ctx, key)
-	if err != nil || !found {
-		return
-	}
-	won, err := d.q.Claim(ctx, key, ticket.Revision)
-	if err != nil {
-		d.log.Debug("drop the ticket of a cancelled job", "job", ticket.Job, "error", err)
-	}
-	if !won {
-		return
-	}
-	switch stored, err := d.stored(ctx, ticket.Sequence, ticket.Tenant, ticket.Job); {
-	case err == nil:
-		d.finish(ctx, &stored.message, ticket.Lease)
-	case !errors.Is(err, jetstream.ErrGone):
-		d.finishLater(ticket.Lease, err)
-	}
 }

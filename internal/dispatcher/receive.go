@@ -2,7 +2,6 @@ package dispatcher
 
 import (
 	"context"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -26,13 +25,13 @@ func (d *Dispatcher) pullLoop(ctx, stop context.Context, p job.Priority) error {
 	}
 	defer puller.Close()
 	for stop.Err() == nil {
-		n := d.brain.credit(stop, int(p))
+		n := d.loop.pressure.credit(stop, p)
 		if n == 0 {
 			continue
 		}
 		came, err := puller.Pull(ctx, n, pullWait)
 		if err == nil && came < n {
-			d.brain.line.pending[p].Store(0) // no more came while the request stood
+			d.loop.pressure.pending(p, 0) // no more came while the request stood
 		}
 		if err == nil {
 			d.unpulled.Store("")
@@ -54,11 +53,11 @@ func (d *Dispatcher) receive(ctx, stop context.Context, delivery jetstream.Deliv
 		d.giveBack(delivery.Lease)
 		return
 	}
-	d.brain.line.pending[delivery.Priority].Store(int64(delivery.Pending))
+	d.loop.pressure.pending(delivery.Priority, int64(delivery.Pending))
 	if !d.pass(&delivery) {
 		return
 	}
-	d.brain.enter()
+	d.loop.pressure.enter()
 	j, err := d.read(delivery.Message)
 	if err != nil {
 		d.refuseSoon(ctx, delivery, err)
@@ -68,11 +67,11 @@ func (d *Dispatcher) receive(ctx, stop context.Context, delivery jetstream.Deliv
 		job: j, message: delivery.Message, lease: delivery.Lease, attempt: 1,
 		notBefore: j.NotBefore(), taken: d.clock(),
 	}
-	o.job.Graph.Hash() // once for all, and not in the brain's loop
+	o.job.Graph.Hash() // once for all, and not in the loop
 	d.ids.enter(o)
 	if o.turn.before == nil {
-		d.brain.tell(func(now time.Time) {
-			spot := d.brain.placeNow(o, now)
+		d.loop.tell(func(now time.Time) {
+			spot := d.loop.placeNow(o, now)
 			d.crew.Go(func() { d.firstWalk(ctx, o, spot) })
 		})
 		return
@@ -80,7 +79,7 @@ func (d *Dispatcher) receive(ctx, stop context.Context, delivery jetstream.Deliv
 	d.crew.Go(func() {
 		select {
 		case <-o.turn.before:
-			d.firstWalk(ctx, o, d.brain.place(o))
+			d.firstWalk(ctx, o, d.loop.place(o))
 		case <-ctx.Done():
 			d.gate.leave(o.job.Tenant)
 		}
@@ -88,15 +87,15 @@ func (d *Dispatcher) receive(ctx, stop context.Context, delivery jetstream.Deliv
 }
 
 func (d *Dispatcher) firstWalk(ctx context.Context, o *owned, s spot) {
-	defer d.brain.exit()
+	defer d.loop.pressure.exit()
 	defer d.gate.leave(o.job.Tenant)
-	defer d.ids.leave(o)
+	defer d.ids.done(o)
 	d.beginChain(ctx, o, s, 0)
 }
 
 func (d *Dispatcher) refuseSoon(ctx context.Context, delivery jetstream.Delivery, invalid error) {
 	d.crew.Go(func() {
-		defer d.brain.exit()
+		defer d.loop.pressure.exit()
 		defer d.gate.leave(job.Tenant(delivery.Tenant))
 		d.refuse(ctx, delivery, invalid)
 	})
@@ -127,47 +126,5 @@ func sleep(ctx context.Context, d time.Duration) {
 	select {
 	case <-timer.C:
 	case <-ctx.Done():
-	}
-}
-
-// turns lets walks of one id follow each other.
-type turns struct {
-	mu   sync.Mutex // guards last, and over of each turn
-	last map[idKey]*turn
-}
-
-type idKey struct {
-	tenant job.Tenant
-	id     job.ID
-}
-
-// turn is one walk's. Few have another before or after them.
-type turn struct {
-	before <-chan struct{} // closed when the one before it is over; nil when there is none
-	over   chan struct{}
-}
-
-// enter queues a walk behind the others of its job's id.
-func (t *turns) enter(o *owned) {
-	key, mine := idKey{o.job.Tenant, o.job.ID}, &o.turn
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if before := t.last[key]; before != nil {
-		before.over = make(chan struct{})
-		mine.before = before.over
-	}
-	t.last[key] = mine
-}
-
-// leave ends a turn.
-func (t *turns) leave(o *owned) {
-	key, mine := idKey{o.job.Tenant, o.job.ID}, &o.turn
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if mine.over != nil {
-		close(mine.over)
-	}
-	if t.last[key] == mine {
-		delete(t.last, key)
 	}
 }

@@ -17,7 +17,7 @@ import (
 func (d *Dispatcher) redelivered(ctx context.Context, o *owned) {
 	link, found, err := d.q.Last(ctx, o.job.Tenant, o.job.ID)
 	if err == nil && !found && link.ChainSequence != 0 { // nothing is stored there but what is no event of the job
-		d.beginChain(ctx, o, d.brain.place(o), link.ChainSequence)
+		d.beginChain(ctx, o, d.loop.place(o), link.ChainSequence)
 		return
 	}
 	if err != nil || !found {
@@ -104,7 +104,7 @@ func (d *Dispatcher) waitAgain(ctx context.Context, o *owned, link *jetstream.Li
 	case !claimed.IsZero() && d.clock().Sub(claimed) < d.q.AckWait():
 		// The claimant's lease decides.
 	default:
-		d.dispatch(ctx, o, d.brain.place(o))
+		d.dispatch(ctx, o, d.loop.place(o))
 	}
 }
 

@@ -9,8 +9,8 @@ import (
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
-// rested is a job that rests in the stream without a ticket, since its tenant has as many as it may.
-type rested struct {
+// restingJob is a job that rests in the stream without a ticket, since its tenant has as many as it may.
+type restingJob struct {
 	lane     job.Lane
 	id       job.ID
 	sequence uint64
@@ -22,9 +22,9 @@ type rested struct {
 // resting are the jobs that this dispatcher lets rest, so that it can call them back when there is room. It is no more
 // than a help: one that is forgotten is delivered again when its rest is over.
 type resting struct {
-	lanes      map[job.Lane][]*rested // those that are due, by sequence; the others come back when they are
-	bySequence map[uint64]*rested
-	byJob      map[idKey]*rested
+	lanes      map[job.Lane][]*restingJob // those that are due, by sequence; the others come back when they are
+	bySequence map[uint64]*restingJob
+	byJob      map[idKey]*restingJob
 	tenants    map[job.Tenant]int    // how many of each that are due
 	tried      map[job.Tenant]uint64 // the last that was called back for a free slot
 }
@@ -38,13 +38,13 @@ const (
 
 func newResting() resting {
 	return resting{
-		lanes: map[job.Lane][]*rested{}, bySequence: map[uint64]*rested{}, byJob: map[idKey]*rested{},
+		lanes: map[job.Lane][]*restingJob{}, bySequence: map[uint64]*restingJob{}, byJob: map[idKey]*restingJob{},
 		tenants: map[job.Tenant]int{}, tried: map[job.Tenant]uint64{},
 	}
 }
 
 // add remembers a job, in place of what was known of its sequence.
-func (r *resting) add(x *rested) {
+func (r *resting) add(x *restingJob) {
 	r.remove(x.sequence)
 	if len(r.bySequence) >= restingMost {
 		return
@@ -59,10 +59,10 @@ func (r *resting) add(x *rested) {
 	r.tenants[x.lane.Tenant]++
 }
 
-func bySequence(x *rested, sequence uint64) int { return cmp.Compare(x.sequence, sequence) }
+func bySequence(x *restingJob, sequence uint64) int { return cmp.Compare(x.sequence, sequence) }
 
 // remove forgets a job and gives it; nil when it is not known.
-func (r *resting) remove(sequence uint64) *rested {
+func (r *resting) remove(sequence uint64) *restingJob {
 	x := r.bySequence[sequence]
 	if x == nil {
 		return nil
@@ -128,8 +128,8 @@ func (r *resting) forgetGone(stored map[job.Lane]uint64) {
 
 // due gives jobs of a tenant that may run, the highest priority first and within it the oldest first. most is asked before
 // each priority how many of it there may be when so many have been given.
-func (r *resting) due(tenant job.Tenant, most func(p job.Priority, given int) int) []*rested {
-	var list []*rested
+func (r *resting) due(tenant job.Tenant, most func(p job.Priority, given int) int) []*restingJob {
+	var list []*restingJob
 	for p := job.Priority(9); p.Valid(); p-- {
 		lane := r.lanes[job.Lane{Tenant: tenant, Priority: p}]
 		list = append(list, lane[:max(min(most(p, len(list)), len(lane)), 0)]...)
@@ -139,14 +139,14 @@ func (r *resting) due(tenant job.Tenant, most func(p job.Priority, given int) in
 
 // next gives up to most jobs of a tenant that may run, each time those behind the ones that it gave before, and begins
 // anew at the end.
-func (r *resting) next(tenant job.Tenant, most int) []*rested {
-	var list []*rested
+func (r *resting) next(tenant job.Tenant, most int) []*restingJob {
+	var list []*restingJob
 	for p := job.Priority(0); p.Valid(); p++ {
 		lane := r.lanes[job.Lane{Tenant: tenant, Priority: p}]
 		at, _ := slices.BinarySearchFunc(lane, r.tried[tenant]+1, bySequence)
 		list = append(list, lane[at:min(at+most, len(lane))]...)
 	}
-	slices.SortFunc(list, func(x, y *rested) int { return cmp.Compare(x.sequence, y.sequence) })
+	slices.SortFunc(list, func(x, y *restingJob) int { return cmp.Compare(x.sequence, y.sequence) })
 	if list = list[:min(most, len(list))]; len(list) == 0 {
 		delete(r.tried, tenant)
 		return nil

@@ -29,11 +29,11 @@ func (d *Dispatcher) apiUnblock(ctx context.Context, r jetstream.UnblockRequest)
 	by := operatorBy(r.By)
 	r.By = ""
 	defer func() { d.tell(ctx, jetstream.Act{Call: "unblock", By: by, Count: answer.Count}, &r, err) }()
-	guilty, err := d.guiltyPairs(ctx, pairs{r.Host, r.Hash}.fit)
+	poisoned, err := d.poisonPairs(ctx, pairs{r.Host, r.Hash})
 	if err != nil {
 		return answer, err
 	}
-	for _, p := range guilty {
+	for _, p := range poisoned {
 		if err := d.clearStrikes(ctx, p.host, p.hash); err != nil {
 			return answer, err
 		}
@@ -68,10 +68,12 @@ func (d *Dispatcher) eachBlock(ctx context.Context, which pairs, do func(jetstre
 	return err
 }
 
-// guiltyPairs lists the pairs without a block whose strikes say that a workflow takes hosts down.
-func (d *Dispatcher) guiltyPairs(ctx context.Context, fits func(host string, hash workflow.Hash) bool) ([]pair, error) {
+// poisonPairs lists the pairs without a block whose strikes prove that a workflow takes hosts down.
+func (d *Dispatcher) poisonPairs(ctx context.Context, which pairs) ([]pair, error) {
 	var found []pair
-	err := d.answer(ctx, func(time.Time) { found = d.brain.guiltyPairs(fits) })
+	err := d.answer(ctx, func(time.Time) {
+		found = slices.DeleteFunc(d.loop.poison.pairs(which.fit), func(p pair) bool { return d.loop.blocks.blocked[p] })
+	})
 	return found, err
 }
 

@@ -11,85 +11,69 @@ import (
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
-// mirrored is what stands in a bucket, as its watch tells it, for answers: no call has to read the bucket.
-type mirrored[V any] struct {
-	read func(jetstream.Change) (V, bool)
-
+// settings are what operators have set, as the watch of its bucket tells it. Calls are answered from them, so that none
+// has to read the bucket or wait for the loop.
+type settings[V any] struct {
 	mu      sync.Mutex // guards all below
+	mirror  mirror[V]
 	values  map[string]V
-	anew    map[string]V  // told since Reset; takes the place of values with Synced
 	changed chan struct{} // closed with the next change
 }
 
-func mirror[V any](read func(jetstream.Change) (V, bool)) *mirrored[V] {
-	return &mirrored[V]{read: read, values: map[string]V{}, changed: make(chan struct{})}
+func newSettings[V any](read func(jetstream.Change) (V, string)) *settings[V] {
+	s := &settings[V]{values: map[string]V{}, changed: make(chan struct{})}
+	s.mirror = mirror[V]{
+		read:    read,
+		put:     func(c jetstream.Change, v V, _ time.Time) { s.values[c.Key] = v },
+		invalid: func(key string) { delete(s.values, key) },
+		gone:    func(c jetstream.Change, _ time.Time) { delete(s.values, c.Key) },
+		keys:    func() []string { return slices.Collect(maps.Keys(s.values)) },
+	}
+	return s
 }
 
-// hear takes a change.
-func (m *mirrored[V]) hear(c jetstream.Change) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	switch c.Phase {
-	case jetstream.Reset:
-		m.anew = map[string]V{}
-	case jetstream.Put, jetstream.Gone:
-		m.put(c)
-	case jetstream.Synced:
-		if m.anew != nil {
-			m.values, m.anew = m.anew, nil
-		}
-	}
-	close(m.changed)
-	m.changed = make(chan struct{})
-}
-
-// put must be called with mu held.
-func (m *mirrored[V]) put(c jetstream.Change) {
-	v, ok := m.read(c)
-	for _, values := range []map[string]V{m.values, m.anew} {
-		switch {
-		case values == nil:
-		case ok:
-			values[c.Key] = v
-		default:
-			delete(values, c.Key)
-		}
-	}
+// change takes in a change of the bucket.
+func (s *settings[V]) change(c jetstream.Change) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.mirror.change(c, c.Time)
+	close(s.changed)
+	s.changed = make(chan struct{})
 }
 
 // some gives what is under one key, or without it under all that stand behind another, sorted, and the first so many.
-func (m *mirrored[V]) some(key, after string, most int) ([]string, map[string]V) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
+func (s *settings[V]) some(key, after string, most int) ([]string, map[string]V) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	var keys []string
-	if _, found := m.values[key]; found {
+	if _, found := s.values[key]; found {
 		keys = []string{key}
 	}
 	if key == "" {
-		keys = slices.DeleteFunc(slices.Collect(maps.Keys(m.values)), func(k string) bool { return k <= after })
+		keys = slices.DeleteFunc(slices.Collect(maps.Keys(s.values)), func(k string) bool { return k <= after })
 		slices.Sort(keys)
 		keys = keys[:min(len(keys), most)]
 	}
 	values := make(map[string]V, len(keys))
 	for _, k := range keys {
-		values[k] = m.values[k]
+		values[k] = s.values[k]
 	}
 	return keys, values
 }
 
-// awaitTime is how long a call waits until what it has written is heard again; then others may be asked in vain for it for
-// a moment.
+// awaitTime is how long a call waits for the watch to tell what the call has written. When it takes longer, the next
+// question may still be answered with the old value.
 const awaitTime = 2 * time.Second
 
-// await returns when a key has a value, or has none when there is none to have.
-func (m *mirrored[V]) await(ctx context.Context, key string, want *V) {
+// await returns when a key has a value, or with nil when it has none.
+func (s *settings[V]) await(ctx context.Context, key string, want *V) {
 	ctx, cancel := context.WithTimeout(ctx, awaitTime)
 	defer cancel()
 	for {
-		m.mu.Lock()
-		v, found := m.values[key]
-		changed := m.changed
-		m.mu.Unlock()
+		s.mu.Lock()
+		v, found := s.values[key]
+		changed := s.changed
+		s.mu.Unlock()
 		if found == (want != nil) && (want == nil || reflect.DeepEqual(v, *want)) {
 			return
 		}
@@ -101,9 +85,9 @@ func (m *mirrored[V]) await(ctx context.Context, key string, want *V) {
 	}
 }
 
-// pageOf lists what is mirrored as an answer has room for it, and where to go on.
-func pageOf[K ~string, V any](p *page, m *mirrored[V], key, after K) (map[K]V, K, error) {
-	keys, values := m.some(string(key), string(after), p.rows+1)
+// pageOf lists settings as far as an answer has room for them, and gives the key to go on behind.
+func pageOf[K ~string, V any](p *page, s *settings[V], key, after K) (map[K]V, K, error) {
+	keys, values := s.some(string(key), string(after), p.rows+1)
 	rows, last := map[K]V{}, K("")
 	for _, k := range keys {
 		fits, err := p.take(map[string]V{k: values[k]})

@@ -61,7 +61,7 @@ func (d *Dispatcher) decide(ctx context.Context, o *owned, failed *jetstream.Lin
 		decision := failure.Decide(attempts, o.job.Policy(), failure.Evidence{})
 		return decision, d.recordFailure(ctx, o, failed, attempts, decision)
 	}
-	if err := d.brain.ready(ctx); err != nil {
+	if err := d.loop.ready(ctx); err != nil {
 		return failure.Decision{}, err
 	}
 	if last.Lost() {
@@ -69,7 +69,7 @@ func (d *Dispatcher) decide(ctx context.Context, o *owned, failed *jetstream.Lin
 			return failure.Decision{}, err
 		}
 	}
-	known, goodNamed, err := d.brain.evidence(o, attempts)
+	known, goodNamed, err := d.loop.evidence(o, attempts)
 	if err != nil {
 		return failure.Decision{}, err
 	}
@@ -158,7 +158,7 @@ func (d *Dispatcher) retry(ctx context.Context, o *owned, decision failure.Decis
 	now := d.clock()
 	again := now.Add(jittered(decision.Delay))
 	o.avoid, o.notBefore, o.avoidUntil = decision.Avoid, now, again
-	d.brain.ask(func(time.Time) { d.brain.lacking(o) })
+	d.loop.ask(func(time.Time) { d.loop.setLacks(o) })
 	if decision.Later {
 		o.notBefore = again
 	}

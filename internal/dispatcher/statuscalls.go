@@ -14,21 +14,19 @@ import (
 
 // positionOf tells a waiting job's place and when it may start.
 func (d *Dispatcher) positionOf(ctx context.Context, tenant job.Tenant, id job.ID) (position, of int, eta *time.Time, err error) {
-	b := d.brain
+	l := d.loop
 	err = d.answer(ctx, func(now time.Time) {
-		ticket, waits := b.waiting.ByJob(route.Tenant(tenant), route.JobID(id))
+		ticket, waits := l.room.ByJob(route.Tenant(tenant), route.JobID(id))
 		if !waits {
 			return
 		}
-		position, of = b.waiting.Position(b.fleet, ticket.Sequence, now)
-		if at := b.waiting.ETA(b.fleet, ticket.Sequence, now); !at.IsZero() {
+		position, of = l.room.Position(l.fleet, ticket.Sequence, now)
+		if at := l.room.ETA(l.fleet, ticket.Sequence, now); !at.IsZero() {
 			eta = &at
 		}
 	})
 	return position, of, eta, err
 }
-
-func (b *brain) waitingCount() int { return int(b.depth.Load()) }
 
 func checkJob(tenant job.Tenant, id job.ID) error {
 	if !tenant.Valid() || !id.Valid() {
@@ -207,29 +205,29 @@ func stateText(e *job.Event) string {
 }
 
 func (d *Dispatcher) why(ctx context.Context, o *owned, to view) (answer jetstream.WhyAnswer, err error) {
-	err = d.answer(ctx, func(now time.Time) { answer = d.brain.why(o, to, now) })
+	err = d.answer(ctx, func(now time.Time) { answer = d.loop.why(o, to, now) })
 	return answer, err
 }
 
-func (b *brain) why(o *owned, to view, now time.Time) jetstream.WhyAnswer {
+func (l *loop) why(o *owned, to view, now time.Time) jetstream.WhyAnswer {
 	answer := jetstream.WhyAnswer{Text: "it only waits its turn: hosts that may take it are busy"}
-	b.learnNeeds(o)
-	b.lacking(o)
+	l.needs.learn(o.job)
+	l.setLacks(o)
 	want := wantOf(o)
 	want.Whole = bool(to)
-	answer.Hosts = b.fleet.Explain(want, now)
-	b.addReasons(answer.Hosts, o.job.Tenant, to)
-	b.addLacks(o, answer.Hosts)
-	hold := b.fleet.Hold(want, now)
+	answer.Hosts = l.fleet.Explain(want, now)
+	l.addReasons(answer.Hosts, o.job.Tenant, to)
+	l.addLacks(o, answer.Hosts)
+	hold := l.fleet.Hold(want, now)
 	some := func(code route.Code) bool {
 		return slices.ContainsFunc(answer.Hosts, func(v route.HostVerdict) bool { return v.Code == code })
 	}
-	guilt := b.memory.proven(accused{o.job.Tenant, want.Hash})
+	proof := l.poison.proof(o.tenantHash())
 	switch {
-	case guilt != "":
-		answer.Text = guilt
-	case b.rests(o, now):
-		answer.Text = b.restText(o)
+	case proof != "":
+		answer.Text = proof
+	case l.admission.rests(o, now):
+		answer.Text = l.admission.restText(o)
 	case hold.Reason != "":
 		answer.Reason, answer.Text = hold.Reason, hold.Text
 	case some(route.Eligible):
@@ -240,7 +238,7 @@ func (b *brain) why(o *owned, to view, now time.Time) jetstream.WhyAnswer {
 	if !hold.Until.IsZero() {
 		answer.Until = &hold.Until
 	}
-	if most := b.waiting.CountsAs(want.Tenant, want.Priority); most < want.Priority {
+	if most := l.room.CountsAs(want.Tenant, want.Priority); most < want.Priority {
 		answer.Text += fmt.Sprintf("; its priority %d counts as %d, the most of tenant %s", want.Priority, most, want.Tenant)
 	}
 	return answer
@@ -248,14 +246,13 @@ func (b *brain) why(o *owned, to view, now time.Time) jetstream.WhyAnswer {
 
 // addReasons says why hosts take no job at all, or one at a time: to operators in the hosts' own words, which may tell a
 // job's failure, to a tenant when the job was its own, and otherwise by the cause alone.
-func (b *brain) addReasons(verdicts []route.HostVerdict, tenant job.Tenant, to view) {
+func (l *loop) addReasons(verdicts []route.HostVerdict, tenant job.Tenant, to view) {
 	for i := range verdicts {
 		v := &verdicts[i]
-		h := b.hosts[string(v.Host)]
-		if h == nil {
+		s, reason := l.hosts.state(string(v.Host)), ""
+		if s == nil {
 			continue
 		}
-		s, reason := &h.state, ""
 		if s.Reason != "" && (to == ofOperator || s.Blame != nil && s.Blame.Tenant == tenant) {
 			reason = ": " + s.Reason
 		}

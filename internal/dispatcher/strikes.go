@@ -37,7 +37,7 @@ func (d *Dispatcher) strikeOf(ctx context.Context, o *owned, failed *jetstream.L
 		strike.Size = failed.Size // the agent has looked at the picture
 	}
 	if failed.Kind == failure.OutOfMemory {
-		d.brain.ask(func(time.Time) { strike.Ran = d.brain.memory.ran[pair{failed.Host, strike.Hash}] })
+		d.loop.ask(func(time.Time) { strike.Ran = d.loop.successes.largest[pair{failed.Host, strike.Hash}] })
 	}
 	if jitter := d.cfg.Policy.Cooldown / 10; jitter >= time.Second {
 		strike.Jitter = rand.N(jitter)
@@ -49,21 +49,39 @@ func (d *Dispatcher) strikeOf(ctx context.Context, o *owned, failed *jetstream.L
 // come first: they carry the failed event's mark and the block, so that a crash before the block is opened is
 // repaired by the next delivery of the failed event, which finds the mark and opens what the strikes say.
 func (d *Dispatcher) addStrike(ctx context.Context, s route.Strike) error {
-	for {
-		old, revision, err := d.strikesOf(ctx, string(s.Host), s.Hash)
-		if err != nil {
-			return err
-		}
-		strikes, block := old.Add(s, d.clock(), d.cfg.Policy)
+	var block *route.Block
+	_, err := d.changeStrikes(ctx, pair{string(s.Host), s.Hash}, func(old *route.Strikes, _ bool) (strikes route.Strikes, changed bool) {
+		strikes, block = old.Add(s, d.clock(), d.cfg.Policy)
 		if block == nil && old.Open != nil && old.Open.Until.After(d.clock()) {
 			block = old.Open
 		}
-		stored, err := d.putStrikes(ctx, string(s.Host), s.Hash, &strikes, revision)
+		return strikes, true
+	})
+	if err != nil {
+		return err
+	}
+	return d.openBlock(ctx, block)
+}
+
+// changeStrikes stores what change makes of a pair's strikes, unless it changes nothing. When they are written by somebody
+// else meanwhile, change is asked anew.
+func (d *Dispatcher) changeStrikes(ctx context.Context, p pair, change func(old *route.Strikes, found bool) (route.Strikes, bool)) (changed bool, err error) {
+	for {
+		old, revision, err := d.strikesOf(ctx, p.host, p.hash)
 		if err != nil {
-			return err
+			return false, err
 		}
-		if stored {
-			return d.openBlock(ctx, block)
+		strikes, changed := change(&old, revision != 0)
+		if !changed {
+			return false, nil
+		}
+		value, err := json.Marshal(&strikes)
+		if err != nil {
+			return false, fmt.Errorf("encode strikes: %w", err)
+		}
+		stored, err := d.q.PutStrikes(ctx, p.host, p.hash, value, d.cfg.Policy.StrikesFor(strikes.Level), revision)
+		if err != nil || stored {
+			return stored, err
 		}
 	}
 }
@@ -181,30 +199,24 @@ func (d *Dispatcher) clearStrikes(ctx context.Context, host string, hash workflo
 
 // countSuccess counts a success, told at a time, of a pair that has strikes, and lifts its block when that has lost its
 // reason.
-func (d *Dispatcher) countSuccess(ctx context.Context, host string, e *jetstream.EndedJob, at time.Time) error {
-	for {
-		old, revision, err := d.strikesOf(ctx, host, e.Hash)
-		if err != nil || revision == 0 {
-			return err
+func (d *Dispatcher) countSuccess(ctx context.Context, host string, e *jetstream.EndedJob, at time.Time) {
+	lift := false
+	changed, err := d.changeStrikes(ctx, pair{host, e.Hash}, func(old *route.Strikes, found bool) (strikes route.Strikes, changed bool) {
+		if !found {
+			return *old, false
 		}
-		strikes, lift, changed := old.Success(route.Tenant(e.Tenant), e.Size, at, d.clock())
-		if !changed {
-			return nil
-		}
-		stored, err := d.putStrikes(ctx, host, e.Hash, &strikes, revision)
-		if err != nil {
-			return err
-		}
-		if stored {
-			return d.liftRecovered(ctx, lift, host, e.Hash)
-		}
+		strikes, lift, changed = old.Success(route.Tenant(e.Tenant), e.Size, at, d.clock())
+		return strikes, changed
+	})
+	if err == nil && changed && lift {
+		err = d.liftRecovered(ctx, host, e.Hash)
+	}
+	if err != nil {
+		d.log.Warn("a success could not be counted", "host", host, "hash", e.Hash.Short(), "error", err)
 	}
 }
 
-func (d *Dispatcher) liftRecovered(ctx context.Context, lift bool, host string, hash workflow.Hash) error {
-	if !lift {
-		return nil
-	}
+func (d *Dispatcher) liftRecovered(ctx context.Context, host string, hash workflow.Hash) error {
 	c, err := d.q.Block(ctx, host, hash)
 	if err != nil || c.Phase == jetstream.Gone {
 		return err
@@ -215,17 +227,28 @@ func (d *Dispatcher) liftRecovered(ctx context.Context, lift bool, host string, 
 
 // forgetBlock takes a block that was lifted out of the strikes, which would open it again otherwise.
 func (d *Dispatcher) forgetBlock(ctx context.Context, host string, hash workflow.Hash) error {
-	for {
-		old, revision, err := d.strikesOf(ctx, host, hash)
-		if err != nil || revision == 0 || old.Open == nil {
-			return err
+	_, err := d.changeStrikes(ctx, pair{host, hash}, func(old *route.Strikes, found bool) (route.Strikes, bool) {
+		if !found || old.Open == nil {
+			return *old, false
 		}
-		strikes := old.Lifted()
-		stored, err := d.putStrikes(ctx, host, hash, &strikes, revision)
-		if err != nil || stored {
-			return err
+		return old.Lifted(), true
+	})
+	return err
+}
+
+// markPoison stores that a tenant's jobs of a workflow take hosts down, beside the strikes of the host that went last.
+func (d *Dispatcher) markPoison(ctx context.Context, o *owned, host string, text string) error {
+	hash, tenant := o.job.Graph.Hash(), route.Tenant(o.job.Tenant)
+	changed, err := d.changeStrikes(ctx, pair{host, hash}, func(old *route.Strikes, _ bool) (route.Strikes, bool) {
+		if old.Guilty[tenant] != "" {
+			return *old, false
 		}
+		return old.Condemn(tenant, fmt.Sprintf("job %s: %s", o.job.ID, text)), true
+	})
+	if changed {
+		d.log.Warn("a workflow takes hosts down; further jobs of it end at once", "tenant", tenant, "hash", hash.Short(), "why", text)
 	}
+	return err
 }
 
 // liftIncapable lifts the incapable blocks of a host whose capability has changed.

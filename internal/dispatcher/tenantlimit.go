@@ -96,11 +96,7 @@ func (g *gate) forget(now time.Time) {
 func (d *Dispatcher) pass(delivery *jetstream.Delivery) bool {
 	now := time.Now()
 	putOff, mixed := d.gate.enter(job.Tenant(delivery.Tenant), len(delivery.Body), now)
-	if mixed {
-		d.brain.line.mixed.Store(now.UnixNano())
-	} else {
-		d.brain.line.mixed.Store(0)
-	}
+	d.loop.pressure.mixed(mixed, now)
 	if putOff > 0 {
 		d.metrics.putOff.Inc()
 		d.putOff(delivery.Lease, putOff)

@@ -25,141 +25,133 @@ const (
 	slotPause = 200 * time.Millisecond // before a tenant that was found full is tried again
 )
 
-// slotTable is what the brain knows of tenants with a cap.
-type slotTable struct {
+// tenantSlots is which slots of tenants with a cap are taken.
+type tenantSlots struct {
+	fleet   *route.Fleet
+	peers   *peers
+	changes *changes
+	alarms  *alarms
+	runs    func(tenant job.Tenant, s jetstream.Slot) bool          // whether a slot's host says that it runs its job
+	look    func(tenant job.Tenant, s jetstream.Slot, patient bool) // frees a slot whose job does not run, and calls looked
+
 	caps  map[route.Tenant]bool
 	taken map[route.Tenant][]jetstream.Slot
 	full  map[route.Tenant]bool // was found full a moment ago
 	looks map[idKey]bool        // jobs whose slots are being looked at
 }
 
-func newSlotTable() slotTable {
-	return slotTable{
-		caps: map[route.Tenant]bool{}, taken: map[route.Tenant][]jetstream.Slot{},
-		full: map[route.Tenant]bool{}, looks: map[idKey]bool{},
-	}
+func newTenantSlots(s tenantSlots) *tenantSlots {
+	s.caps, s.taken = map[route.Tenant]bool{}, map[route.Tenant][]jetstream.Slot{}
+	s.full, s.looks = map[route.Tenant]bool{}, map[idKey]bool{}
+	return &s
 }
 
-func (b *brain) hearSlots(c jetstream.Change) {
-	b.mirror(slotSource, c, func(c jetstream.Change, _ time.Time) {
-		taken, ok := jetstream.SlotsOf(c)
-		if !ok {
-			b.odd.tell(b.d.log, jetstream.SlotsBucket, c.Key, "it is no list of slots")
-			return
-		}
-		b.putSlots(route.Tenant(c.Key), taken)
-	}, func(c jetstream.Change, _ time.Time) {
-		b.putSlots(route.Tenant(c.Key), nil)
-	}, func() []string {
-		keys := make([]string, 0, len(b.slots.taken))
-		for tenant := range b.slots.taken {
-			keys = append(keys, string(tenant))
-		}
-		return keys
-	})
-}
-
-func (b *brain) putSlots(tenant route.Tenant, taken []jetstream.Slot) {
+// put takes in which slots of a tenant are taken.
+func (s *tenantSlots) put(tenant route.Tenant, taken []jetstream.Slot) {
 	if len(taken) == 0 {
-		delete(b.slots.taken, tenant)
+		delete(s.taken, tenant)
 	} else {
-		b.slots.taken[tenant] = taken
+		s.taken[tenant] = taken
 	}
-	delete(b.slots.full, tenant)
-	b.tellSlots(tenant)
-	b.dirty, b.review = true, true
+	delete(s.full, tenant)
+	s.apply(tenant)
+	s.changes.all()
 }
 
-// putCap sets or, with 0, takes away a tenant's cap.
-func (b *brain) putCap(tenant route.Tenant, most int) {
-	delete(b.slots.caps, tenant)
+func (s *tenantSlots) keys() []string {
+	keys := make([]string, 0, len(s.taken))
+	for tenant := range s.taken {
+		keys = append(keys, string(tenant))
+	}
+	return keys
+}
+
+// setCap gives a tenant a cap, or with 0 takes it away.
+func (s *tenantSlots) setCap(tenant route.Tenant, most int) {
+	delete(s.caps, tenant)
 	if most > 0 {
-		b.slots.caps[tenant] = true
+		s.caps[tenant] = true
 	}
-	b.tellSlots(tenant)
+	s.apply(tenant)
 }
 
-// capsMost bounds the tenants without settings that are known to have the usual cap.
+func (s *tenantSlots) capped(tenant route.Tenant) bool { return s.caps[tenant] }
+
+// capsMost bounds the tenants that are known to have a cap.
 const capsMost = 1 << 16
 
-// meet lets the usual cap hold for a tenant without settings that is seen for the first time.
-func (b *brain) meet(tenant route.Tenant) {
-	if b.d.cfg.MaxRunning == 0 || b.slots.caps[tenant] || b.tenants[string(tenant)] {
-		return
+// makeRoom forgets the caps of some tenants when there are too many.
+func (s *tenantSlots) makeRoom(forgettable func(route.Tenant) bool) {
+	if len(s.caps) >= capsMost {
+		maps.DeleteFunc(s.caps, func(t route.Tenant, _ bool) bool { return forgettable(t) })
 	}
-	if len(b.slots.caps) >= capsMost {
-		maps.DeleteFunc(b.slots.caps, func(t route.Tenant, _ bool) bool { return !b.tenants[string(t)] })
-	}
-	b.putCap(tenant, b.d.cfg.MaxRunning)
 }
 
-// tellSlots tells the fleet which of a tenant's jobs it may give to hosts.
-func (b *brain) tellSlots(tenant route.Tenant) {
-	b.fleet.PutSlots(tenant, len(b.slots.taken[tenant]), b.slots.full[tenant] || !b.tenantHome(tenant))
+// rehome finds out anew of which tenants this dispatcher is the home.
+func (s *tenantSlots) rehome() {
+	for tenant := range s.caps {
+		s.apply(tenant)
+	}
 }
 
-// tenantHome reports whether this dispatcher gives the jobs of a tenant with a cap to hosts.
-func (b *brain) tenantHome(tenant route.Tenant) bool { return b.isHome("tenant " + string(tenant)) }
+// apply tells the fleet how many slots of a tenant are taken, and whether its jobs are given to hosts here.
+func (s *tenantSlots) apply(tenant route.Tenant) {
+	s.fleet.PutSlots(tenant, len(s.taken[tenant]), s.full[tenant] || !s.peers.isTenantHome(tenant))
+}
 
-// noSlot is told when a job got no slot although the brain thought so: the table says more than was heard of it.
-func (b *brain) noSlot(o *owned, host string) {
-	tenant := route.Tenant(o.job.Tenant)
-	b.tell(func(now time.Time) {
-		b.releaseNow(host, o)
-		b.slots.full[tenant] = true
-		b.tellSlots(tenant)
-		b.at(now.Add(slotPause), func(time.Time) {
-			delete(b.slots.full, tenant)
-			b.tellSlots(tenant)
-			b.dirty = true
-		})
+// wasFull takes in that a job got no slot although one was thought to be free: the bucket says more than its watch has
+// told so far.
+func (s *tenantSlots) wasFull(tenant route.Tenant, now time.Time) {
+	s.full[tenant] = true
+	s.apply(tenant)
+	s.alarms.at(now.Add(slotPause), func(time.Time) {
+		delete(s.full, tenant)
+		s.apply(tenant)
+		s.changes.jobs = true
 	})
 }
 
-// slotEnded looks at a slot as soon as its job is off the GPU. Its files may still be on their way.
-func (b *brain) slotEnded(e *jetstream.EndedJob) {
+// jobEnded looks at a slot as soon as its job is off the GPU. Its files may still be on their way.
+func (s *tenantSlots) jobEnded(e *jetstream.EndedJob) {
 	tenant := route.Tenant(e.Tenant)
-	taken := b.slots.taken[tenant]
-	i := slices.IndexFunc(taken, func(s jetstream.Slot) bool { return s.Job == e.Job })
-	if i >= 0 && b.tenantHome(tenant) {
-		b.lookAtSlot(e.Tenant, taken[i], true)
+	taken := s.taken[tenant]
+	i := slices.IndexFunc(taken, func(slot jetstream.Slot) bool { return slot.Job == e.Job })
+	if i >= 0 && s.peers.isTenantHome(tenant) {
+		s.lookAt(e.Tenant, taken[i], true)
 	}
 }
 
-// lookForSlots looks at the slots whose jobs no host says it runs.
-func (b *brain) lookForSlots(now time.Time) {
-	for tenant, taken := range b.slots.taken {
-		if !b.tenantHome(tenant) {
+// lookAround looks at the slots whose jobs no host says it runs.
+func (s *tenantSlots) lookAround(now time.Time) {
+	for tenant, taken := range s.taken {
+		if !s.peers.isTenantHome(tenant) {
 			continue
 		}
-		for _, s := range taken {
-			if now.Sub(s.Time) >= slotGrace && !b.runsOn(job.Tenant(tenant), s) {
-				b.lookAtSlot(job.Tenant(tenant), s, false)
+		for _, slot := range taken {
+			if now.Sub(slot.Time) >= slotGrace && !s.runs(job.Tenant(tenant), slot) {
+				s.lookAt(job.Tenant(tenant), slot, false)
 			}
 		}
 	}
 }
 
-// runsOn reports whether the host of a slot says that it runs its job.
-func (b *brain) runsOn(tenant job.Tenant, s jetstream.Slot) bool {
-	h := b.hosts[s.Host]
-	return h != nil && slices.ContainsFunc(h.state.Running, func(r jetstream.RunningJob) bool {
-		return r.Job == s.Job && r.Tenant == tenant
-	})
-}
-
-func (b *brain) lookAtSlot(tenant job.Tenant, s jetstream.Slot, patient bool) {
-	key := idKey{tenant, s.Job}
-	if b.slots.looks[key] {
+func (s *tenantSlots) lookAt(tenant job.Tenant, slot jetstream.Slot, patient bool) {
+	key := idKey{tenant, slot.Job}
+	if s.looks[key] {
 		return
 	}
-	b.slots.looks[key] = true
-	b.walk(func(ctx context.Context) {
-		if err := b.d.freeSlot(ctx, tenant, s, patient); err != nil {
-			b.d.log.Debug("look at a slot", "tenant", tenant, "job", s.Job, "error", err)
-		}
-		b.tell(func(time.Time) { delete(b.slots.looks, key) })
-	})
+	s.looks[key] = true
+	s.look(tenant, slot, patient)
+}
+
+func (s *tenantSlots) looked(key idKey) { delete(s.looks, key) }
+
+// lookAtSlot frees a slot whose job does not run any more; patiently it waits some time for that.
+func (d *Dispatcher) lookAtSlot(ctx context.Context, tenant job.Tenant, s jetstream.Slot, patient bool) {
+	if err := d.freeSlot(ctx, tenant, s, patient); err != nil {
+		d.log.Debug("look at a slot", "tenant", tenant, "job", s.Job, "error", err)
+	}
+	d.loop.tell(func(time.Time) { d.loop.slots.looked(idKey{tenant, s.Job}) })
 }
 
 // takeSlot takes a slot for a job that is about to be offered to a host; false when its tenant has no more. A job that
@@ -169,21 +161,34 @@ func (d *Dispatcher) takeSlot(ctx context.Context, o *owned, s *spot) (bool, err
 		return true, nil
 	}
 	mine := jetstream.Slot{Job: o.job.ID, Host: s.host, By: d.cfg.Name, Time: d.clock().UTC()}
-	for {
-		taken, revision, err := d.q.Slots(ctx, o.job.Tenant)
-		if err != nil {
-			return false, err
-		}
+	took, err := d.changeSlots(ctx, o.job.Tenant, func(taken []jetstream.Slot) (_ []jetstream.Slot, changed bool, err error) {
 		taken = slices.DeleteFunc(taken, func(s jetstream.Slot) bool { return s.Job == o.job.ID })
 		if len(taken) >= s.most {
 			if taken, err = d.standing(ctx, o.job.Tenant, taken); err != nil || len(taken) >= s.most {
-				return false, err
+				return nil, false, err
 			}
 		}
-		stored, err := d.q.PutSlots(ctx, o.job.Tenant, append(taken, mine), revision)
-		if stored {
-			o.slot = mine.Time
+		return append(taken, mine), true, nil
+	})
+	if took {
+		o.slot = mine.Time
+	}
+	return took, err
+}
+
+// changeSlots stores what change makes of a tenant's taken slots, unless it changes nothing. When they are written by
+// somebody else meanwhile, change is asked anew.
+func (d *Dispatcher) changeSlots(ctx context.Context, tenant job.Tenant, change func([]jetstream.Slot) ([]jetstream.Slot, bool, error)) (changed bool, err error) {
+	for {
+		taken, revision, err := d.q.Slots(ctx, tenant)
+		if err != nil {
+			return false, err
 		}
+		taken, changed, err := change(taken)
+		if err != nil || !changed {
+			return false, err
+		}
+		stored, err := d.q.PutSlots(ctx, tenant, taken, revision)
 		if err != nil || stored {
 			return stored, err
 		}
@@ -250,19 +255,10 @@ func (d *Dispatcher) returnOwnSlot(ctx context.Context, o *owned) {
 
 // returnSlot frees the slot that was taken at a time, unless it was taken anew meanwhile.
 func (d *Dispatcher) returnSlot(ctx context.Context, tenant job.Tenant, id job.ID, at time.Time) error {
-	for {
-		taken, revision, err := d.q.Slots(ctx, tenant)
-		if err != nil {
-			return err
-		}
+	_, err := d.changeSlots(ctx, tenant, func(taken []jetstream.Slot) ([]jetstream.Slot, bool, error) {
 		before := len(taken)
 		taken = slices.DeleteFunc(taken, func(s jetstream.Slot) bool { return s.Job == id && s.Time.Equal(at) })
-		if len(taken) == before {
-			return nil
-		}
-		stored, err := d.q.PutSlots(ctx, tenant, taken, revision)
-		if err != nil || stored {
-			return err
-		}
-	}
+		return taken, len(taken) < before, nil
+	})
+	return err
 }
