@@ -27,6 +27,9 @@ type scene struct {
 	over  <-chan struct{}       // closed when it has
 	ready func() (bool, string) // of it
 	main  *dispatcher.Dispatcher
+	wire  *memory // of it
+
+	faultOfNext func(effect string) error // is the fault of the next dispatcher's connection
 }
 
 // inBubble plays a scene and ends all that it started.
@@ -52,14 +55,16 @@ func (s *scene) dispatcher(cfg dispatcher.Config) (kill func()) {
 	if os.Getenv("COMFYHERD_TEST_LOG") != "" {
 		cfg.Logger = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	}
-	d, err := dispatcher.NewOn(s.memory, cfg)
+	ctx, cancel := context.WithCancel(context.Background())
+	s.wire = s.connect()
+	s.wire.end, s.wire.fault = cancel, s.faultOfNext
+	d, err := dispatcher.NewOn(s.wire, cfg)
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
 	stopping, stop := context.WithCancel(ctx)
 	over := make(chan struct{})
-	s.stop, s.over, s.ready, s.main = stop, over, d.Ready, d
+	s.stop, s.over, s.ready, s.main, s.faultOfNext = stop, over, d.Ready, d, nil
 	go func() {
 		defer close(over)
 		if err := d.Run(stopping, ctx); err != nil {
