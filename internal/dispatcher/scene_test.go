@@ -22,10 +22,10 @@ type scene struct {
 	t     *testing.T
 	begun time.Time
 	serve map[string]jetstream.HostState // of hosts that beat
-	ends  []func()
-	stop  func()                // asks the dispatcher that was started last to end
-	over  <-chan struct{}       // closed when it has
-	ready func() (bool, string) // of it
+	ends  []func()                       // guarded by mu
+	stop  func()                         // asks the dispatcher that was started last to end
+	over  <-chan struct{}                // closed when it has
+	ready func() (bool, string)          // of it
 	main  *dispatcher.Dispatcher
 	wire  *memory // of it
 
@@ -37,13 +37,26 @@ func inBubble(t *testing.T, play func(s *scene)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		s := &scene{memory: newMemory(), t: t, begun: time.Now(), serve: map[string]jetstream.HostState{}}
-		defer func() {
-			for _, end := range s.ends {
-				end()
-			}
-		}()
+		defer s.close()
 		play(s)
 	})
+}
+
+// atEnd has something end with the scene.
+func (s *scene) atEnd(end func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ends = append(s.ends, end)
+}
+
+// close ends all that was started.
+func (s *scene) close() {
+	s.mu.Lock()
+	ends := s.ends
+	s.mu.Unlock()
+	for _, end := range ends {
+		end()
+	}
 }
 
 // dispatcher starts one that is ready, and gives what kills it.
@@ -72,7 +85,7 @@ func (s *scene) dispatcher(cfg dispatcher.Config) (kill func()) {
 		}
 	}()
 	kill = func() { stop(); cancel(); <-over }
-	s.ends = append(s.ends, kill)
+	s.atEnd(kill)
 	goBy(s.hostsLater)
 	synctest.Wait()
 	if ready, why := d.Ready(); !ready {
@@ -91,11 +104,15 @@ func (s *scene) host(name string, agent func(*jetstream.Offer) (jetstream.Reply,
 
 // beat renews a presence until the scene ends, or another is given for the host.
 func (s *scene) beat(state jetstream.HostState) {
+	ctx, cancel := context.WithCancel(context.Background())
+	s.atEnd(cancel)
 	s.mu.Lock()
+	if was := s.serve[state.Host]; was.Instance == state.Instance && was.Serial > state.Serial {
+		s.mu.Unlock()
+		return // a newer one was told meanwhile
+	}
 	s.serve[state.Host] = state
 	s.mu.Unlock()
-	ctx, cancel := context.WithCancel(context.Background())
-	s.ends = append(s.ends, cancel)
 	put := func() bool {
 		s.mu.Lock()
 		newest := s.serve[state.Host]
@@ -113,7 +130,7 @@ func (s *scene) beat(state jetstream.HostState) {
 	put()
 	go func() {
 		for {
-			timer := time.NewTimer(presenceTTL / 3)
+			timer := time.NewTimer(s.presenceTTL / 3)
 			select {
 			case <-timer.C:
 			case <-ctx.Done():
