@@ -1,6 +1,7 @@
 package dispatcher_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -17,6 +18,7 @@ import (
 // lease, tells its end and acks it, ends it when it is cancelled, and knows which attempts run on it.
 type agent struct {
 	name     string
+	instance string        // empty is i
 	slots    int           // 0 is one
 	prefetch int           // jobs that it takes beyond those that run
 	answers  time.Duration // how long its answers are under way
@@ -29,6 +31,8 @@ type agent struct {
 	runs   []*run
 	loaded []workflow.Hash
 	begun  chan struct{} // closed when a run may have got a slot
+
+	down context.Context // ends with its process
 }
 
 // outcome is what comes of a run: it completes unless it has a kind.
@@ -47,30 +51,30 @@ type run struct {
 
 // agent has one online from now on.
 func (s *scene) agent(a *agent) *agent {
-	a.s, a.slots, a.begun = s, max(a.slots, 1), make(chan struct{})
+	a.s, a.slots, a.instance, a.begun = s, max(a.slots, 1), cmp.Or(a.instance, "i"), make(chan struct{})
+	var end context.CancelFunc
+	a.down, end = context.WithCancel(context.Background())
+	s.atEnd(end)
 	s.beat(a.state(nil))
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.agents[a.name] = a.offered
+	s.agents[a.name], s.crash[a.name] = a.offered, end
 	s.watches++
 	s.memory.cancels[s.watches] = a.cancelled
 	return a
 }
 
-// vanish ends a host as the loss of its machine does.
+// vanish ends an agent with its host, as the loss of the machine does.
 func (s *scene) vanish(host string) {
 	s.mu.Lock()
+	s.crash[host]()
 	delete(s.agents, host)
 	delete(s.serve, host)
 	s.mu.Unlock()
 	s.set(jetstream.HostsBucket, host, nil, -1)
 }
 
-func (a *agent) gone() bool {
-	a.s.mu.Lock()
-	defer a.s.mu.Unlock()
-	return a.s.agents[a.name] == nil
-}
+func (a *agent) gone() bool { return a.down.Err() != nil }
 
 // state is what the host says of itself.
 func (a *agent) state(ended *jetstream.EndedJob) jetstream.HostState {
@@ -78,7 +82,7 @@ func (a *agent) state(ended *jetstream.EndedJob) jetstream.HostState {
 	defer a.mu.Unlock()
 	a.serial++
 	state := jetstream.HostState{
-		Host: a.name, Instance: "i", Serial: a.serial, State: jetstream.Online, Slots: a.slots, Prefetch: a.prefetch, Time: a.s.Now(),
+		Host: a.name, Instance: a.instance, Serial: a.serial, State: jetstream.Online, Slots: a.slots, Prefetch: a.prefetch, Time: a.s.Now(),
 		Recent: a.loaded, Ended: ended,
 	}
 	for _, r := range a.runs {
@@ -216,13 +220,12 @@ func (a *agent) wait(r *run, until <-chan struct{}) bool {
 		select {
 		case <-until:
 			return !a.gone()
+		case <-a.down.Done():
+			return false
 		case <-r.stop:
 			_ = a.s.FinishSoon(a.lease(r))
 			return false
 		case <-extend.C:
-			if a.gone() {
-				return false
-			}
 			_ = a.s.Extend(a.lease(r))
 		}
 	}

@@ -22,21 +22,20 @@ type scene struct {
 	t     *testing.T
 	begun time.Time
 	serve map[string]jetstream.HostState // of hosts that beat
+	crash map[string]func()              // end agents
 	ends  []func()                       // guarded by mu
 	stop  func()                         // asks the dispatcher that was started last to end
 	over  <-chan struct{}                // closed when it has
 	ready func() (bool, string)          // of it
 	main  *dispatcher.Dispatcher
 	wire  *memory // of it
-
-	faultOfNext func(effect string) error // is the fault of the next dispatcher's connection
 }
 
 // inBubble plays a scene and ends all that it started.
 func inBubble(t *testing.T, play func(s *scene)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		s := &scene{memory: newMemory(), t: t, begun: time.Now(), serve: map[string]jetstream.HostState{}}
+		s := &scene{memory: newMemory(), t: t, begun: time.Now(), serve: map[string]jetstream.HostState{}, crash: map[string]func(){}}
 		defer s.close()
 		play(s)
 	})
@@ -62,6 +61,18 @@ func (s *scene) close() {
 // dispatcher starts one that is ready, and gives what kills it.
 func (s *scene) dispatcher(cfg dispatcher.Config) (kill func()) {
 	s.t.Helper()
+	kill = s.start(cfg, nil)
+	goBy(s.hostsLater)
+	synctest.Wait()
+	if ready, why := s.ready(); !ready {
+		s.t.Fatalf("the dispatcher is not ready: %s", why)
+	}
+	return kill
+}
+
+// start starts one with a fault in its wire, which may be nil, and does not wait for it.
+func (s *scene) start(cfg dispatcher.Config, fault func(effect string) error) (kill func()) {
+	s.t.Helper()
 	if cfg.Name == "" {
 		cfg.Name = "me"
 	}
@@ -69,15 +80,15 @@ func (s *scene) dispatcher(cfg dispatcher.Config) (kill func()) {
 		cfg.Logger = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	s.wire = s.connect()
-	s.wire.end, s.wire.fault = cancel, s.faultOfNext
-	d, err := dispatcher.NewOn(s.wire, cfg)
+	wire := s.connect()
+	wire.end, wire.fault = cancel, fault
+	d, err := dispatcher.NewOn(wire, cfg)
 	if err != nil {
 		s.t.Fatal(err)
 	}
 	stopping, stop := context.WithCancel(ctx)
 	over := make(chan struct{})
-	s.stop, s.over, s.ready, s.main, s.faultOfNext = stop, over, d.Ready, d, nil
+	s.stop, s.over, s.ready, s.main, s.wire = stop, over, d.Ready, d, wire
 	go func() {
 		defer close(over)
 		if err := d.Run(stopping, ctx); err != nil {
@@ -86,11 +97,6 @@ func (s *scene) dispatcher(cfg dispatcher.Config) (kill func()) {
 	}()
 	kill = func() { stop(); cancel(); <-over }
 	s.atEnd(kill)
-	goBy(s.hostsLater)
-	synctest.Wait()
-	if ready, why := d.Ready(); !ready {
-		s.t.Fatalf("the dispatcher is not ready: %s", why)
-	}
 	return kill
 }
 
@@ -142,6 +148,20 @@ func (s *scene) beat(state jetstream.HostState) {
 			}
 		}
 	}()
+}
+
+// can says which classes of nodes a host has.
+func (s *scene) can(host string, classes ...string) {
+	s.t.Helper()
+	var knows workflow.CapabilityBuilder
+	for _, class := range classes {
+		knows.AddClass(class)
+	}
+	value, err := workflow.NewCapability(&knows).MarshalBinary()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.set(jetstream.CapabilitiesBucket, host, value, -1)
 }
 
 // accepts takes every job, begins it and lets it run for ever.
