@@ -14,7 +14,7 @@
 //	          NATS        ComfyUI           simulated ComfyUI       the OS            in-process NATS     keys of NATS      goroutines
 //	floor 0   internal/route, internal/history -> internal/job -> internal/workflow, internal/failure
 //	          pure: no clock, no I/O, no goroutines, no logger
-//	beside    internal/bench                test/integration   test/chaos   test/growth   test/docs
+//	beside    internal/bench                test/integration   test/chaos   test/growth   test/docs   test/mutate
 //
 // # Rooms
 //
@@ -39,6 +39,7 @@
 //	test/integration      the promises of the README, on real in-process NATS and simulated ComfyUI over sockets
 //	test/chaos            nothing is lost and nothing ends twice: real processes under kill -9, stops and cut connections
 //	test/growth           memory does not grow with time: a soak beside NATS in a process of its own
+//	test/mutate           changes one line at a time and reports those after which no test fails
 //	test/docs             reads README and docs; its tests, and those of the commands, hold them against code and wire
 //
 // # The path of a job
