@@ -168,7 +168,9 @@ func (f *finder) extreme(e *ast.CallExpr) {
 func (f *finder) constant(e ast.Expr, up ast.Node) {
 	switch up := up.(type) {
 	case *ast.CaseClause:
-		f.caseValue(e)
+		if len(up.Body) > 0 { // an empty one is there to be complete
+			f.caseValue(e)
+		}
 		return
 	case *ast.BinaryExpr:
 		if up.Op == token.EQL || up.Op == token.NEQ {
