@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 )
 
@@ -46,11 +47,7 @@ func build(ctx context.Context, r *room, tests []string, work string) (*built, e
 		}
 		b.binaries, err = compile(ctx, r.root, tests, overlay, work)
 		if err == nil {
-			for _, c := range all {
-				if !b.unbuilt[c.id] {
-					b.changes = append(b.changes, c)
-				}
-			}
+			b.changes = slices.DeleteFunc(all, func(c change) bool { return b.unbuilt[c.id] })
 			return b, nil
 		}
 		if !b.leaveOut(all, err.Error()) {
