@@ -49,6 +49,7 @@ var mayImport = map[string][]string{
 	"test/integration": with(command, "github.com/nats-io/nats-server/v2"),
 	"test/chaos":       with(command, "github.com/nats-io/nats-server/v2"),
 	"test/growth":      with(command, "internal/bench"),
+	"test/mutate":      {},
 	"test/docs":        with(command, "github.com/nats-io/nats-server/v2"),
 }
 
