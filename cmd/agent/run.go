@@ -38,7 +38,7 @@ type settings struct {
 	InputURLs     string        `name:"input-urls" group:"jobs" placeholder:"none|public|any|CIDR,…" help:"Addresses that inputs may be fetched from by url (public): ranges as 10.0.0.0/8, with commas, public among them; any is for fleets whose publishers are all trusted."`
 	Label         []string      `group:"jobs" placeholder:"KEY=VALUE" help:"Label of all hosts, as gpu=4090, repeatable."`
 	HTTP          string        `name:"http" placeholder:"ADDR" help:"Serve /healthz, /readyz and /metrics here, as :8080 (off)."`
-	Retry         bool          `help:"Keep trying when NATS cannot be reached at the start."`
+	Retry         bool          `help:"Keep trying at the start also when NATS refuses the credentials or has no JetStream yet; one that cannot be reached is always waited for."`
 }
 
 // runCmd serves hosts; it is what the agent does when nothing else is asked of it.
@@ -59,6 +59,10 @@ func (s *settings) run(ctx context.Context, c *console) error {
 	if err != nil {
 		return err
 	}
+	cfg := s.config(hosts)
+	if err := cfg.Check(); err != nil {
+		return err
+	}
 	stop, kill, release := daemon.Signals(ctx)
 	defer release()
 	defer context.AfterFunc(stop, func() { c.say("stopping: running jobs finish; Ctrl-C again stops now") })()
@@ -71,7 +75,7 @@ func (s *settings) run(ctx context.Context, c *console) error {
 		return stopped(stop, err)
 	}
 	defer nc.Close()
-	return stopped(kill, s.serve(stop, kill, nc, hosts, c, log))
+	return stopped(kill, s.serve(stop, kill, nc, cfg, c, log))
 }
 
 // stopped takes out of an error what a signal has caused.
@@ -137,7 +141,7 @@ func named(hosts []agent.HostConfig, holder string) error {
 	return nil
 }
 
-func (s *settings) serve(stop, kill context.Context, nc *nats.Conn, hosts []agent.HostConfig, c *console, log *slog.Logger) error {
+func (s *settings) serve(stop, kill context.Context, nc *nats.Conn, cfg agent.Config, c *console, log *slog.Logger) error {
 	var q *jetstream.Queue
 	err := daemon.Begin(stop, s.Retry, log, func(ctx context.Context) (err error) {
 		q, err = jetstream.Open(ctx, nc, jetstream.Config{Domain: s.Domain, APIPrefix: s.APIPrefix(), NoConsumers: s.NoConsumers(), Warn: daemon.Warn(log)})
@@ -149,7 +153,6 @@ func (s *settings) serve(stop, kill context.Context, nc *nats.Conn, hosts []agen
 	defer q.Close()
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	cfg := s.config(hosts)
 	cfg.Logger, cfg.Registerer = log, registry
 	a, err := agent.New(q, cfg)
 	if err != nil {

@@ -40,7 +40,7 @@ type runCmd struct {
 	MaxPriority *job.Priority `placeholder:"0-9" help:"What higher priorities of a tenant without one of its own count as (9; 5 with --access)."`
 	MaxInput    int64         `placeholder:"BYTES" help:"Largest file that a tenant may put through a dispatcher (4 GiB)."`
 	HTTP        string        `name:"http" placeholder:"ADDR" help:"Serve /healthz, /readyz and /metrics here, as :8080 (off)."`
-	Retry       bool          `help:"Keep trying when NATS cannot be reached at the start."`
+	Retry       bool          `help:"Keep trying at the start also when NATS refuses the credentials or has no JetStream yet; one that cannot be reached is always waited for."`
 
 	AckWait      time.Duration `group:"keep" placeholder:"DURATION" help:"How long a lease lives without an extension (30s)."`
 	LaneCap      int           `group:"keep" placeholder:"N" help:"Unfinished jobs of a tenant and priority (10000)."`

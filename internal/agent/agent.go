@@ -11,7 +11,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 
-	"github.com/comfyherd/comfyherd/internal/comfy"
 	"github.com/comfyherd/comfyherd/internal/crew"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
@@ -27,11 +26,7 @@ type Agent struct {
 
 // New makes an agent. It connects to no ComfyUI: one that is down is an unhealthy host, not an error.
 func New(q *jetstream.Queue, cfg Config) (*Agent, error) {
-	cfg = cfg.withDefaults()
-	if err := cfg.check(); err != nil {
-		return nil, err
-	}
-	hosts, err := named(cfg.Hosts, cfg.Machine)
+	cfg, hosts, err := cfg.complete()
 	if err != nil {
 		return nil, err
 	}
@@ -43,12 +38,6 @@ func New(q *jetstream.Queue, cfg Config) (*Agent, error) {
 	large := make(chan struct{}, largeAtOnce)
 	instance := uuid.NewString()
 	for _, h := range hosts {
-		if h.Comfy == nil {
-			h.Comfy, err = comfy.New(h.URL, comfy.Options{FreezeTimeout: cfg.FreezeTimeout, Logger: cfg.Logger.With("host", h.Name)})
-			if err != nil {
-				return nil, fmt.Errorf("host %s: %w", h.Name, err)
-			}
-		}
 		host := newHost(q, cfg, h, instance, metrics)
 		host.crew, host.large = a.crew, large
 		a.hosts = append(a.hosts, host)
