@@ -232,7 +232,7 @@ func (b *brain) ask(f func(now time.Time)) bool {
 func (b *brain) walking(ctx context.Context) func(func(context.Context)) {
 	return func(f func(context.Context)) {
 		b.enter()
-		b.d.crew.Go(func() {
+		b.d.walks.Go(func() {
 			defer b.exit()
 			f(ctx)
 		})

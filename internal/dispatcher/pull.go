@@ -73,11 +73,11 @@ func (d *Dispatcher) accept(ctx, stop context.Context, delivery jetstream.Delive
 	if o.turn.before == nil {
 		d.brain.tell(func(now time.Time) {
 			spot := d.brain.placeNow(o, now)
-			d.crew.Go(func() { d.firstWalk(ctx, o, spot) })
+			d.walks.Go(func() { d.firstWalk(ctx, o, spot) })
 		})
 		return
 	}
-	d.crew.Go(func() {
+	d.walks.Go(func() {
 		select {
 		case <-o.turn.before:
 			d.firstWalk(ctx, o, d.brain.place(o))
@@ -95,7 +95,7 @@ func (d *Dispatcher) firstWalk(ctx context.Context, o *owned, s spot) {
 }
 
 func (d *Dispatcher) refuseSoon(ctx context.Context, delivery jetstream.Delivery, invalid error) {
-	d.crew.Go(func() {
+	d.walks.Go(func() {
 		defer d.brain.exit()
 		defer d.gate.leave(job.Tenant(delivery.Tenant))
 		d.refuse(ctx, delivery, invalid)

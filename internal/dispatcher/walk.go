@@ -146,7 +146,7 @@ func (d *Dispatcher) leave(ctx context.Context, o *owned, err error) {
 // park that was sent earlier may arrive later.
 func (d *Dispatcher) secure(ctx context.Context, lease jetstream.Lease) {
 	d.brain.enter()
-	d.crew.Go(func() {
+	d.walks.Go(func() {
 		defer d.brain.exit()
 		ctx, cancel := context.WithTimeout(ctx, 2*d.q.AckWait())
 		defer cancel()
