@@ -10,8 +10,8 @@
 //
 //	floor 3   cmd/dispatcher                cmd/agent               flags in, exit code out
 //	floor 2   internal/dispatcher           internal/agent          actors: the loops
-//	floor 1   jetstream   internal/comfy    internal/comfysim       internal/daemon   internal/embedded   internal/access   internal/crew
-//	          NATS        ComfyUI           simulated ComfyUI       the OS            in-process NATS     keys of NATS      goroutines
+//	floor 1   jetstream   internal/comfy    internal/comfysim       internal/daemon   internal/embedded   internal/access
+//	          NATS        ComfyUI           simulated ComfyUI       the OS            in-process NATS     keys of NATS
 //	floor 0   internal/route, internal/history -> internal/job -> internal/workflow, internal/failure
 //	          pure: no clock, no I/O, no goroutines, no logger
 //	beside    internal/bench                test/integration   test/chaos   test/growth   test/docs   test/mutate
@@ -29,7 +29,6 @@
 //	internal/daemon       connection, log, flags and their variables, signals, version, health and metrics: what both commands need
 //	internal/embedded     nats-server with JetStream inside the process, alone or as a cluster for tests
 //	internal/access       the folder of a closed fleet's keys: NATS accounts, what each may do, credentials, revocations
-//	internal/crew         goroutines that are kept for later work, so that their stacks are
 //	internal/route        choosing a host, whose turn it is, strikes, blocks and cooldowns, as functions of now
 //	internal/history      events folded into one row a job: lists, pages, counts
 //	internal/job          bytes to jobs and events and back; ids, lanes and names

@@ -11,7 +11,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 
-	"github.com/comfyherd/comfyherd/internal/crew"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
@@ -19,7 +18,6 @@ import (
 type Agent struct {
 	q     *jetstream.Queue
 	hosts []*host
-	crew  *crew.Crew // runs the walks of all hosts
 	cfg   Config
 	clock prometheus.Gauge
 }
@@ -34,12 +32,12 @@ func New(q *jetstream.Queue, cfg Config) (*Agent, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &Agent{q: q, crew: crew.Muster(), cfg: cfg, clock: metrics.clock}
+	a := &Agent{q: q, cfg: cfg, clock: metrics.clock}
 	large := make(chan struct{}, largeAtOnce)
 	instance := uuid.NewString()
 	for _, h := range hosts {
 		host := newHost(q, cfg, h, instance, metrics)
-		host.crew, host.large = a.crew, large
+		host.large = large
 		a.hosts = append(a.hosts, host)
 	}
 	return a, nil
@@ -49,7 +47,6 @@ func New(q *jetstream.Queue, cfg Config) (*Agent, error) {
 // time and are given back then; when kill ends everything ends at once and is left as a crash would leave it.
 // Otherwise it returns only with an error of the NATS connection.
 func (a *Agent) Run(stop, kill context.Context) error {
-	defer a.crew.Close()
 	prompts, err := a.readSecret(stop, kill)
 	if err != nil {
 		return nil // it was stopped before it began

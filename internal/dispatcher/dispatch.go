@@ -150,7 +150,7 @@ func (d *Dispatcher) leaveToLease(ctx context.Context, o *owned, err error) {
 // park that was sent earlier may arrive later.
 func (d *Dispatcher) letLeaseRunOut(ctx context.Context, lease jetstream.Lease) {
 	d.loop.pressure.enter()
-	d.crew.Go(func() {
+	d.walks.Go(func() {
 		defer d.loop.pressure.exit()
 		ctx, cancel := context.WithTimeout(ctx, 2*d.q.AckWait())
 		defer cancel()

@@ -22,7 +22,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 
-	"github.com/comfyherd/comfyherd/internal/crew"
 	"github.com/comfyherd/comfyherd/internal/job"
 	"github.com/comfyherd/comfyherd/internal/route"
 	"github.com/comfyherd/comfyherd/jetstream"
@@ -95,8 +94,8 @@ type Dispatcher struct {
 	counter *counter
 	metrics *metrics
 	ids     *walkOrder
-	gate    gate       // what each tenant has under way
-	crew    *crew.Crew // runs the walks
+	gate    gate // what each tenant has under way
+	walks   *walks
 	files   *files
 
 	wrong    bool        // the machine's clock is; of the presence loop
@@ -114,11 +113,11 @@ func newOn(q wire, cfg Config) (*Dispatcher, error) {
 	}
 	d := &Dispatcher{
 		q: q, cfg: cfg, log: cfg.Logger.With("dispatcher", cfg.Name), source: "comfyherd/dispatcher/" + cfg.Name,
-		started: q.Now(), crew: crew.Muster(), metrics: newMetrics(cfg.Registerer),
+		started: q.Now(), walks: newWalks(), metrics: newMetrics(cfg.Registerer),
 		ids: newWalkOrder(), gate: newGate(), counter: newCounter(),
 	}
 	d.history, d.quotas = newJobHistory(q, cfg.HistoryRows, d.log), newQuotas()
-	d.quotas.count, d.quotas.beside = d.history.held, d.crew.Go
+	d.quotas.count, d.quotas.beside = d.history.held, d.walks.Go
 	d.quotas.all = &total{ask: q.JobsHeld}
 	d.quotas.usual = func() quota { return quota{bytes: q.JobsRoom() / 2} }
 	d.files = newFiles(q, cfg.MaxInput, d.quotas.fileBytes)
@@ -137,7 +136,6 @@ func (d *Dispatcher) clock() time.Time { return d.q.Now() }
 func (d *Dispatcher) Run(stop, kill context.Context) error {
 	ctx, cancel := context.WithCancel(kill)
 	defer cancel()
-	defer d.crew.Close()
 	background, ctx := errgroup.WithContext(ctx)
 	for _, loop := range d.loops() {
 		background.Go(func() error { return loop(ctx) })
@@ -146,7 +144,7 @@ func (d *Dispatcher) Run(stop, kill context.Context) error {
 		cancel()
 		return errors.Join(ended(err), ended(background.Wait()))
 	}
-	d.crew.Go(func() { d.announceAbsent(ctx) })
+	d.walks.Go(func() { d.announceAbsent(ctx) })
 	d.log.Info("dispatching", "policy_cooldown", d.cfg.Policy.Cooldown, "ack_wait", d.q.AckWait())
 	taking := errgroup.Group{}
 	for p := job.Priority(0); p.Valid(); p++ {
@@ -195,7 +193,7 @@ func (d *Dispatcher) drain(ctx context.Context, end func()) {
 	for _, o := range d.loop.empty() {
 		d.giveBack(o.lease)
 	}
-	d.crew.Wait()
+	d.walks.Wait()
 	d.loop.ask(func(time.Time) {}) // what the walks have told it last
 }
 

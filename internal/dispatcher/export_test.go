@@ -135,3 +135,9 @@ func (t Turnstile) Pass(ctx context.Context, took time.Duration, ask func()) err
 		t.took(took)
 	})
 }
+
+// Walks are the dispatcher's goroutines.
+type Walks struct{ *walks }
+
+// NewWalks has none yet.
+func NewWalks() Walks { return Walks{newWalks()} }

@@ -72,11 +72,11 @@ func (d *Dispatcher) receive(ctx, stop context.Context, delivery jetstream.Deliv
 	if o.turn.before == nil {
 		d.loop.tell(func(now time.Time) {
 			spot := d.loop.placeNow(o, now)
-			d.crew.Go(func() { d.firstWalk(ctx, o, spot) })
+			d.walks.Go(func() { d.firstWalk(ctx, o, spot) })
 		})
 		return
 	}
-	d.crew.Go(func() {
+	d.walks.Go(func() {
 		select {
 		case <-o.turn.before:
 			d.firstWalk(ctx, o, d.loop.place(o))
@@ -94,7 +94,7 @@ func (d *Dispatcher) firstWalk(ctx context.Context, o *owned, s spot) {
 }
 
 func (d *Dispatcher) refuseSoon(ctx context.Context, delivery jetstream.Delivery, invalid error) {
-	d.crew.Go(func() {
+	d.walks.Go(func() {
 		defer d.loop.pressure.exit()
 		defer d.gate.leave(job.Tenant(delivery.Tenant))
 		d.refuse(ctx, delivery, invalid)
