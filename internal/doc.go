@@ -26,7 +26,7 @@
 //	jetstream             the public package: every subject, stream, bucket and header, and the compare-and-set chain of events
 //	internal/comfy        one ComfyUI host over HTTP and websocket; every way it can fail becomes a failure.Kind
 //	internal/comfysim     a ComfyUI that runs nothing: same protocol, real sockets, faults by script, for tests and the demo
-//	internal/daemon       connection, log, flags and their variables, signals, version, health and metrics: what both commands need
+//	internal/daemon       connection, log, flags, signals, version, health and metrics, and what a terminal shows: what both commands need
 //	internal/embedded     nats-server with JetStream inside the process, alone or as a cluster for tests
 //	internal/access       the folder of a closed fleet's keys: NATS accounts, what each may do, credentials, revocations
 //	internal/crew         goroutines that are kept for later work, so that their stacks are
@@ -79,6 +79,7 @@
 //	it reads a flag or the environment, or picks a default          cmd/dispatcher, cmd/agent
 //	it says what a tenant's or a host's key may do in NATS          internal/access
 //	it concerns logging, signals, the version, the connection       internal/daemon
+//	it prints tables, colours or progress, or words for people      internal/daemon
 //	it is none of these                                             name the new room here first
 //
 // # Dependencies

@@ -42,7 +42,7 @@ type folderArg struct {
 }
 
 // give opens the folder, gives somebody credentials and prints where they are.
-func (a *folderArg) give(c *console, credentials func(*access.Folder) (string, error)) error {
+func (a *folderArg) give(c *daemon.Console, credentials func(*access.Folder) (string, error)) error {
 	folder, err := access.Open(a.Dir)
 	if err != nil {
 		return err
@@ -51,7 +51,7 @@ func (a *folderArg) give(c *console, credentials func(*access.Folder) (string, e
 	if err != nil {
 		return err
 	}
-	c.print("%s", path)
+	c.Print("%s", path)
 	return nil
 }
 
@@ -66,7 +66,7 @@ Examples:
 }
 
 // Run makes the folder.
-func (a *accessInitCmd) Run(c *console) error {
+func (a *accessInitCmd) Run(c *daemon.Console) error {
 	folder, err := access.Init(a.Dir)
 	if err != nil {
 		return err
@@ -74,8 +74,8 @@ func (a *accessInitCmd) Run(c *console) error {
 	if _, err := folder.Dispatcher(); err != nil {
 		return err
 	}
-	c.say("the fleet's keys are in %s; keep the folder to yourself, and a copy of it", folder.Dir())
-	c.say("next      dispatcher access tenant %s NAME; dispatcher access agent %[1]s HOST; dispatcher run --access %[1]s", folder.Dir())
+	c.Say("the fleet's keys are in %s; keep the folder to yourself, and a copy of it", folder.Dir())
+	c.Say("next      dispatcher access tenant %s NAME; dispatcher access agent %[1]s HOST; dispatcher run --access %[1]s", folder.Dir())
 	return nil
 }
 
@@ -95,7 +95,7 @@ Examples:
 }
 
 // Run gives a tenant credentials.
-func (a *accessTenantCmd) Run(c *console) error {
+func (a *accessTenantCmd) Run(c *daemon.Console) error {
 	if a.MaxPayload != 0 && a.MaxPayload < access.LeastPayload {
 		return fmt.Errorf("--max-payload %d is too small; give at least %d bytes, so that a piece of a file and a usual job fit, or leave it out", a.MaxPayload, access.LeastPayload)
 	}
@@ -123,7 +123,7 @@ Examples:
 }
 
 // Run gives a host's agent credentials.
-func (a *accessAgentCmd) Run(c *console) error {
+func (a *accessAgentCmd) Run(c *daemon.Console) error {
 	if a.Slots < 0 {
 		return fmt.Errorf("--slots %d is no number of jobs; give 1 or more, or leave it out", a.Slots)
 	}
@@ -140,7 +140,9 @@ func (*accessDispatcherCmd) Help() string {
 }
 
 // Run gives dispatchers credentials.
-func (a *accessDispatcherCmd) Run(c *console) error { return a.give(c, (*access.Folder).Dispatcher) }
+func (a *accessDispatcherCmd) Run(c *daemon.Console) error {
+	return a.give(c, (*access.Folder).Dispatcher)
+}
 
 type accessOperatorCmd struct{ folderArg }
 
@@ -153,7 +155,7 @@ Examples:
 }
 
 // Run gives operators credentials.
-func (a *accessOperatorCmd) Run(c *console) error { return a.give(c, (*access.Folder).Operator) }
+func (a *accessOperatorCmd) Run(c *daemon.Console) error { return a.give(c, (*access.Folder).Operator) }
 
 type accessWatcherCmd struct{ folderArg }
 
@@ -166,7 +168,7 @@ Examples:
 }
 
 // Run gives watchers credentials.
-func (a *accessWatcherCmd) Run(c *console) error { return a.give(c, (*access.Folder).Watcher) }
+func (a *accessWatcherCmd) Run(c *daemon.Console) error { return a.give(c, (*access.Folder).Watcher) }
 
 type accessListCmd struct {
 	folderArg
@@ -183,7 +185,7 @@ Examples:
 }
 
 // Run lists who has credentials.
-func (a *accessListCmd) Run(c *console) error {
+func (a *accessListCmd) Run(c *daemon.Console) error {
 	folder, err := access.Open(a.Dir)
 	if err != nil {
 		return err
@@ -193,7 +195,7 @@ func (a *accessListCmd) Run(c *console) error {
 		return err
 	}
 	if a.JSON {
-		return c.json(holders)
+		return c.JSON(holders)
 	}
 	rows := [][]string{{"NAME", "TENANTS", "SLOTS", "CREDENTIALS"}}
 	for _, h := range holders {
@@ -209,7 +211,7 @@ func (a *accessListCmd) Run(c *console) error {
 		}
 		rows = append(rows, []string{h.File(), tenants, slots, h.Creds})
 	}
-	return c.table(rows)
+	return c.Table(rows)
 }
 
 type accessRevokeCmd struct {
@@ -227,7 +229,7 @@ Examples:
 }
 
 // Run cuts somebody off.
-func (a *accessRevokeCmd) Run(c *console) error {
+func (a *accessRevokeCmd) Run(c *daemon.Console) error {
 	folder, err := access.Open(a.Dir)
 	if err != nil {
 		return err
@@ -235,7 +237,7 @@ func (a *accessRevokeCmd) Run(c *console) error {
 	if err := folder.Revoke(a.Name); err != nil {
 		return err
 	}
-	c.say("%s is cut off where `dispatcher run --access` runs with this folder; a nats-server of your own hears of it by `dispatcher access push`", a.Name)
+	c.Say("%s is cut off where `dispatcher run --access` runs with this folder; a nats-server of your own hears of it by `dispatcher access push`", a.Name)
 	return nil
 }
 
@@ -254,7 +256,7 @@ Examples:
 }
 
 // Run pushes every account into a running server.
-func (a *accessPushCmd) Run(ctx context.Context, c *console) error {
+func (a *accessPushCmd) Run(ctx context.Context, c *daemon.Console) error {
 	folder, err := access.Open(a.Dir)
 	if err != nil {
 		return err
@@ -264,7 +266,7 @@ func (a *accessPushCmd) Run(ctx context.Context, c *console) error {
 		return err
 	}
 	flags := daemon.NATSFlags{URL: a.URL, CA: a.CA}
-	to := flags.NATS("dispatcher access push", daemon.Logger(c.err, slog.LevelWarn, false))
+	to := flags.NATS("dispatcher access push", daemon.Logger(c.Err, slog.LevelWarn, false))
 	to.Options = []nats.Option{nats.UserJWTAndSeed(token, seed)}
 	nc, err := daemon.Connect(ctx, to)
 	if err != nil {
@@ -281,6 +283,6 @@ func (a *accessPushCmd) Run(ctx context.Context, c *console) error {
 			return fmt.Errorf("%d accounts were pushed, but not whose hosts are whose; push again: %w", n, err)
 		}
 	}
-	c.print("%d accounts pushed to %s", n, nc.ConnectedUrlRedacted())
+	c.Print("%d accounts pushed to %s", n, nc.ConnectedUrlRedacted())
 	return nil
 }

@@ -52,7 +52,7 @@ Examples:
 }
 
 // Run measures.
-func (b *benchCmd) Run(ctx context.Context, c *console) error {
+func (b *benchCmd) Run(ctx context.Context, c *daemon.Console) error {
 	always, every, err := syncPolicy(b.Sync)
 	if err != nil {
 		return err
@@ -66,36 +66,36 @@ func (b *benchCmd) Run(ctx context.Context, c *console) error {
 		Waiting: b.Waiting, Blocks: b.Blocks, NATSURL: b.NATSURL, StoreDir: b.StoreDir, SyncAlways: always, SyncEvery: every,
 		Compression: b.Compression, Replicas: b.Replicas, Closed: b.Access, SkipRaw: b.NoBare,
 	}
-	live := isTerminal(c.err)
+	live := daemon.IsTerminal(c.Err)
 	cfg.Progress = func(p bench.Progress) {
 		if live {
-			fmt.Fprintf(c.err, "\r\x1b[K%s: %d of %d jobs", p.Stage, p.Done, p.Total)
+			fmt.Fprintf(c.Err, "\r\x1b[K%s: %d of %d jobs", p.Stage, p.Done, p.Total)
 		}
 	}
 	stop, _, release := daemon.Signals(ctx)
 	defer release()
 	result, err := bench.Run(stop, cfg)
 	if live {
-		fmt.Fprint(c.err, "\r\x1b[K")
+		fmt.Fprint(c.Err, "\r\x1b[K")
 	}
 	switch {
 	case err != nil && stop.Err() != nil:
-		c.say("dispatcher: stopped")
-		return exitInterrupted
+		c.Say("dispatcher: stopped")
+		return daemon.ExitInterrupted
 	case err != nil:
 		return err
 	}
 	if b.JSON {
-		return c.json(result)
+		return c.JSON(result)
 	}
 	return b.table(c, &result)
 }
 
-func (b *benchCmd) table(c *console, r *bench.Result) error {
+func (b *benchCmd) table(c *daemon.Console, r *bench.Result) error {
 	set := r.Config
-	c.print("%d jobs of %d bytes, %d hosts of %d slots, %d agents, %d dispatchers, %d tenants, %d workflows, host time %s",
+	c.Print("%d jobs of %d bytes, %d hosts of %d slots, %d agents, %d dispatchers, %d tenants, %d workflows, host time %s",
 		set.Jobs, set.Payload, set.Hosts, set.Slots, set.Agents, set.Dispatchers, set.Tenants, set.Hashes, set.HostTime)
-	c.print("")
+	c.Print("")
 	spread := func(s bench.Spread) string { return fmt.Sprintf("%.2f / %.2f / %.2f ms", s.P50, s.P99, s.Max) }
 	count := func(n float64) string {
 		if n < 10 {
@@ -107,7 +107,7 @@ func (b *benchCmd) table(c *console, r *bench.Result) error {
 	if set.Rate > 0 { // both were as fast as the jobs came
 		limit = times(r.Ratio)
 	}
-	size := func(n float64) string { return bytesText(int64(n)) }
+	size := func(n float64) string { return daemon.Size(n).String() }
 	raw, to := &r.Bare, &r.Ratios
 	rows := [][]string{
 		{"", "comfyherd", "bare NATS", "ratio"},
@@ -134,7 +134,7 @@ func (b *benchCmd) table(c *console, r *bench.Result) error {
 		rows = append(rows, []string{"share of the hosts alone", fmt.Sprintf("%.1f %% of %.1f jobs/s", 100*r.RatioToDirect, r.DirectJobsPerSecond)},
 			[]string{"idle gap on a host alone (p50 / p99 / max)", spread(r.DirectIdleGap)})
 	}
-	return c.table(append(rows, [][]string{
+	return c.Table(append(rows, [][]string{
 		{"idle gap on a host (p50 / p99 / max)", spread(r.IdleGap)},
 		{"heap of one dispatcher more", size(float64(r.DispatcherBytes))},
 		{"offers accepted / refused", fmt.Sprintf("%d / %d", r.OffersAccepted, r.OffersRefused)},

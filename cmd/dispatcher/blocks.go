@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/comfyherd/comfyherd/internal/daemon"
 	"github.com/comfyherd/comfyherd/internal/route"
 	"github.com/comfyherd/comfyherd/internal/workflow"
 	"github.com/comfyherd/comfyherd/jetstream"
@@ -31,7 +32,7 @@ func (p *pairFlags) check() error { return checkHash(p.Hash) }
 
 func checkHash(hash string) error {
 	if len(hash) > 64 || strings.Trim(hash, "0123456789abcdef") != "" {
-		return fmt.Errorf("--hash %s is no hash; give 64 lower-case hex digits, or the first of them", short(hash, 80))
+		return fmt.Errorf("--hash %s is no hash; give 64 lower-case hex digits, or the first of them", daemon.Short(hash, 80))
 	}
 	if hash != "" && len(hash) < 8 {
 		return fmt.Errorf("--hash %s is too short to mean one workflow; give at least 8 digits", hash)
@@ -53,7 +54,7 @@ func (*blocksListCmd) Help() string {
 }
 
 // Run lists.
-func (b *blocksListCmd) Run(ctx context.Context, c *console) error {
+func (b *blocksListCmd) Run(ctx context.Context, c *daemon.Console) error {
 	if err := b.check(); err != nil {
 		return err
 	}
@@ -67,10 +68,10 @@ func (b *blocksListCmd) Run(ctx context.Context, c *console) error {
 		return err
 	}
 	if b.JSON {
-		return c.json(blocks)
+		return c.JSON(blocks)
 	}
 	if len(blocks) == 0 {
-		c.say("nothing is blocked")
+		c.Say("nothing is blocked")
 		return nil
 	}
 	rows := [][]string{{"HOST", "WORKFLOW", "LIFTS", "LEVEL", "FOR", "KIND", "JOB", "WHY"}}
@@ -78,7 +79,7 @@ func (b *blocksListCmd) Run(ctx context.Context, c *console) error {
 	for i := range blocks {
 		rows = append(rows, blockRow(&blocks[i], now))
 	}
-	return c.table(rows)
+	return c.Table(rows)
 }
 
 func blockRow(b *route.Block, now time.Time) []string {
@@ -94,7 +95,7 @@ func blockRow(b *route.Block, now time.Time) []string {
 		whom += fmt.Sprintf(", size ≥ %d", b.Size)
 	}
 	return []string{
-		string(b.Host), b.Hash.Short(), in(b.Until, now), fmt.Sprint(b.Level), whom, string(b.Kind), string(b.Job), short(firstLine(b.Message), 80),
+		string(b.Host), b.Hash.Short(), daemon.In(b.Until, now), fmt.Sprint(b.Level), whom, string(b.Kind), string(b.Job), daemon.Short(daemon.FirstLine(b.Message), 80),
 	}
 }
 
@@ -132,7 +133,7 @@ func (*blocksClearCmd) Help() string {
 }
 
 // Run lifts.
-func (b *blocksClearCmd) Run(ctx context.Context, c *console) error {
+func (b *blocksClearCmd) Run(ctx context.Context, c *daemon.Console) error {
 	if err := b.check(); err != nil {
 		return err
 	}
@@ -159,7 +160,7 @@ func (b *blocksClearCmd) Run(ctx context.Context, c *console) error {
 		}
 		lifted += answer.Count
 	}
-	c.print("%s lifted", plural(lifted, "block"))
+	c.Print("%s lifted", daemon.Plural(lifted, "block"))
 	return nil
 }
 

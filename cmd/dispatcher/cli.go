@@ -42,43 +42,37 @@ workflow are blocked for a while and nothing else is.
 
 Every flag has an environment variable, shown beside it.`
 
-// exit is an end that has nothing more to say: the process ends with this code.
-type exit int
-
+// Exit codes of waiting for jobs.
 const (
-	exitFailed      exit = 1
-	exitDied        exit = 2
-	exitCancelled   exit = 3
-	exitTimedOut    exit = 4
-	exitInterrupted exit = 130
+	exitDied      daemon.Exit = 2
+	exitCancelled daemon.Exit = 3
+	exitTimedOut  daemon.Exit = 4
 )
 
-func (exit) Error() string { return "the end was told already" }
-
 // run runs one command line and returns its exit code.
-func run(ctx context.Context, args []string, c console) int {
+func run(ctx context.Context, args []string, c daemon.Console) int {
 	if len(args) == 0 {
 		args = []string{"--help"}
 	}
 	ended := -1
 	parser, err := newParser(ctx, &commands{}, &c, &ended)
 	if err != nil {
-		return c.end(err)
+		return c.End("dispatcher", err)
 	}
 	parsed, err := parser.Parse(args)
 	if ended >= 0 {
 		return ended
 	}
 	if err != nil {
-		return c.end(misused(err))
+		return c.End("dispatcher", misused(err))
 	}
-	return c.end(parsed.Run())
+	return c.End("dispatcher", parsed.Run())
 }
 
 // newParser reads command lines into all. --help and --version print at once and set ended to their exit code.
-func newParser(ctx context.Context, all *commands, c *console, ended *int) (*kong.Kong, error) {
+func newParser(ctx context.Context, all *commands, c *daemon.Console, ended *int) (*kong.Kong, error) {
 	parser, err := kong.New(all,
-		kong.Name("dispatcher"), kong.Description(about), kong.Writers(c.out, c.err),
+		kong.Name("dispatcher"), kong.Description(about), kong.Writers(c.Out, c.Err),
 		kong.Exit(func(code int) { *ended = code }),
 		kong.Vars{"version": "comfyherd dispatcher " + daemon.Version()},
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true, WrapUpperBound: 110}),

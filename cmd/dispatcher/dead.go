@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/comfyherd/comfyherd/internal/daemon"
 	"github.com/comfyherd/comfyherd/internal/failure"
 	"github.com/comfyherd/comfyherd/internal/job"
 	"github.com/comfyherd/comfyherd/jetstream"
@@ -118,32 +119,32 @@ func (*deadListCmd) Help() string {
 }
 
 // Run lists.
-func (d *deadListCmd) Run(ctx context.Context, c *console) error {
+func (d *deadListCmd) Run(ctx context.Context, c *daemon.Console) error {
 	letters, now, err := d.letters(ctx, c, &d.deadFilter)
 	if err != nil {
 		return err
 	}
 	if d.JSON {
 		for i := range letters {
-			if err := c.json(eventJSON{Kind: job.Dead, Event: &letters[i].event}); err != nil {
+			if err := c.JSON(eventJSON{Kind: job.Dead, Event: &letters[i].event}); err != nil {
 				return err
 			}
 		}
 		return nil
 	}
 	if len(letters) == 0 {
-		c.say("no dead letter fits")
+		c.Say("no dead letter fits")
 		return nil
 	}
 	rows := [][]string{{"DIED", "JOB", "WORKFLOW", "REASON", "KIND", "ATTEMPTS", "HOST", "MESSAGE"}}
 	for i := range letters {
 		e := &letters[i].event
 		rows = append(rows, []string{
-			ago(e.Time, now), jobRef{tenant: letters[i].Tenant, id: letters[i].Job}.word(), e.Hash.Short(), string(letters[i].Reason),
-			string(e.Kind), count(len(e.Attempts)), e.Host, short(firstLine(e.Message), 80),
+			daemon.Ago(e.Time, now), jobRef{tenant: letters[i].Tenant, id: letters[i].Job}.word(), e.Hash.Short(), string(letters[i].Reason),
+			string(e.Kind), count(len(e.Attempts)), e.Host, daemon.Short(daemon.FirstLine(e.Message), 80),
 		})
 	}
-	return c.table(rows)
+	return c.Table(rows)
 }
 
 type deadShowCmd struct {
@@ -160,7 +161,7 @@ func (*deadShowCmd) Help() string {
 }
 
 // Run shows the newest letter of the job.
-func (d *deadShowCmd) Run(ctx context.Context, c *console) error {
+func (d *deadShowCmd) Run(ctx context.Context, c *daemon.Console) error {
 	ref, err := d.ref(d.Job)
 	if err != nil {
 		return err
@@ -177,20 +178,20 @@ func (d *deadShowCmd) Run(ctx context.Context, c *console) error {
 		return fmt.Errorf("the body of job %s is kept for those who look after the fleet; --body needs their credentials", ref.id)
 	}
 	if d.Body {
-		return c.verbatim(last.Body)
+		return c.Verbatim(last.Body)
 	}
 	return last.show(c, now)
 }
 
-func (l *letter) show(c *console, now time.Time) error {
+func (l *letter) show(c *daemon.Console, now time.Time) error {
 	e := &l.event
-	c.print("job %s of tenant %s, priority %d, workflow %s", l.Job, l.Tenant, l.priority(), e.Hash.Short())
-	c.print("dead %s: %s", ago(e.Time, now), l.Reason)
+	c.Print("job %s of tenant %s, priority %d, workflow %s", l.Job, l.Tenant, l.priority(), e.Hash.Short())
+	c.Print("dead %s: %s", daemon.Ago(e.Time, now), l.Reason)
 	if e.Message != "" {
-		c.print("%s", firstLine(e.Message))
+		c.Print("%s", daemon.FirstLine(e.Message))
 	}
 	if e.RequeueOf != "" {
-		c.print("it was a requeue of %s", e.RequeueOf)
+		c.Print("it was a requeue of %s", e.RequeueOf)
 	}
 	if err := hostsSay(c, e.Hosts); err != nil {
 		return err
@@ -203,9 +204,9 @@ func (l *letter) show(c *console, now time.Time) error {
 	if l.own {
 		return nil
 	}
-	c.print("published as %s; --body prints it", bytesText(int64(len(l.Body))))
+	c.Print("published as %s; --body prints it", daemon.Size(len(l.Body)).String())
 	if members := l.ExtraData(); len(members) > 0 {
-		c.print("without its extra_data, which had %s and is not kept", strings.Join(members, ", "))
+		c.Print("without its extra_data, which had %s and is not kept", strings.Join(members, ", "))
 	}
 	return nil
 }

@@ -38,33 +38,33 @@ Examples:
 }
 
 // Run tells the story and fails when any part of it was not observed.
-func (d *demoCmd) Run(ctx context.Context, c *console) error {
+func (d *demoCmd) Run(ctx context.Context, c *daemon.Console) error {
 	hosts, err := demoHosts(d.ComfyHosts)
 	if err != nil {
 		return err
 	}
 	if d.Out != "" {
-		if err := writable(d.Out); err != nil {
+		if err := daemon.Writable(d.Out); err != nil {
 			return fmt.Errorf("--out %s: %w", d.Out, err)
 		}
 	}
 	stop, _, release := daemon.Signals(ctx)
 	defer release()
-	o := demoOptions{hosts: hosts, pictures: d.Out, pace: time.Second, colours: colourful(c.out), width: widthOf(c.out)}
+	o := demoOptions{hosts: hosts, pictures: d.Out, pace: time.Second, colours: daemon.Colourful(c.Out), width: daemon.Width(c.Out)}
 	if d.Verbose {
-		o.log = daemon.Logger(c.err, slog.LevelDebug, false)
+		o.log = daemon.Logger(c.Err, slog.LevelDebug, false)
 	}
 	signal.Ignore(syscall.SIGPIPE) // it would end the process before NATS's folder is gone
 	defer signal.Reset(syscall.SIGPIPE)
 	telling, left := context.WithCancelCause(stop)
 	defer left(nil)
-	err = runDemo(telling, &audience{Writer: c.out, left: left}, o)
+	err = runDemo(telling, &audience{Writer: c.Out, left: left}, o)
 	switch {
 	case stop.Err() != nil:
-		c.say("dispatcher: stopped")
-		return exitInterrupted
+		c.Say("dispatcher: stopped")
+		return daemon.ExitInterrupted
 	case telling.Err() != nil:
-		return exitFailed
+		return daemon.ExitFailed
 	}
 	return err
 }
@@ -124,7 +124,7 @@ func runDemo(ctx context.Context, out io.Writer, o demoOptions) (err error) {
 	defer func() { err = errors.Join(err, fleet.close()) }()
 	d := &demo{
 		o: o, stage: stage, fleet: fleet, record: demoRecord{started: time.Now()},
-		tell: teller{c: &console{out: out}, colours: o.colours, width: o.width},
+		tell: teller{c: &daemon.Console{Out: out}, colours: o.colours, width: o.width},
 	}
 	return d.play(ctx)
 }

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/comfyherd/comfyherd/internal/daemon"
 	"github.com/comfyherd/comfyherd/internal/job"
 )
 
@@ -32,8 +33,8 @@ func (d *demo) finish(ctx context.Context) error {
 		wanted-- // the job that fails
 	}
 	d.judge([]claim{
-		{"every job ends exactly once", d.endedOnce(), plural(len(d.cast), "job")},
-		{"every picture is its own job's", pictures == wanted, plural(pictures, "picture") + " from COMFY_OUTPUTS"},
+		{"every job ends exactly once", d.endedOnce(), daemon.Plural(len(d.cast), "job")},
+		{"every picture is its own job's", pictures == wanted, daemon.Plural(pictures, "picture") + " from COMFY_OUTPUTS"},
 	})
 	if pictures > 0 {
 		d.tell.say("")
@@ -79,7 +80,7 @@ func (d *demo) verdict() error {
 // fetch writes the picture of every completed job to <folder>/<job>-<tenant>-<workflow>.png and counts those that are
 // what their job asked for.
 func (d *demo) fetch(ctx context.Context) (right int, err error) {
-	pictures := saver{open: func(ctx context.Context, object string, offset int64) (io.ReadCloser, error) {
+	pictures := daemon.Saver{Open: func(ctx context.Context, object string, offset int64) (io.ReadCloser, error) {
 		body, _, err := d.fleet.q.OpenOutputAt(ctx, object, offset)
 		return body, err
 	}}
@@ -95,7 +96,7 @@ func (d *demo) fetch(ctx context.Context) (right int, err error) {
 			}
 		}
 		path := filepath.Join(d.o.pictures, fmt.Sprintf("%s-%s-%s.png", p.id(), p.tenant, p.workflow))
-		if err := pictures.save(ctx, &e.Outputs[0], path); err != nil {
+		if err := pictures.Save(ctx, &e.Outputs[0], path); err != nil {
 			if ctx.Err() != nil {
 				err = context.Cause(ctx)
 			}
@@ -167,7 +168,7 @@ func (d *demo) tenants() error {
 	rows := [][]string{{"TENANT", "JOBS", "COMPLETED", "ATTEMPTS", "RAN", "LONGEST WAIT"}}
 	for _, tenant := range []job.Tenant{"acme", "bolt", "coral"} {
 		t := d.tally(func(e *job.Event) bool { return e.Tenant == tenant })
-		rows = append(rows, []string{string(tenant), fmt.Sprint(t.jobs), fmt.Sprint(t.completed), fmt.Sprint(t.attempts), span(t.ran), span(t.waited)})
+		rows = append(rows, []string{string(tenant), fmt.Sprint(t.jobs), fmt.Sprint(t.completed), fmt.Sprint(t.attempts), daemon.Span(t.ran), daemon.Span(t.waited)})
 	}
 	return d.tell.table(rows)
 }
@@ -178,7 +179,7 @@ func (d *demo) hosts() error {
 		t := d.tally(func(e *job.Event) bool { return e.Host == h.Name })
 		rows = append(rows, []string{
 			h.Name, fmt.Sprint(t.attempts), fmt.Sprint(t.completed), fmt.Sprint(t.failed),
-			fmt.Sprint(t.by[portrait]), fmt.Sprint(t.by[poster]), span(t.ran),
+			fmt.Sprint(t.by[portrait]), fmt.Sprint(t.by[poster]), daemon.Span(t.ran),
 		})
 	}
 	return d.tell.table(rows)
@@ -214,7 +215,7 @@ func (d *demo) dispatchers() string {
 			took[s.source[strings.LastIndexByte(s.source, '/')+1:]]++
 		}
 	}
-	return fmt.Sprintf("Taken in by dispatcher-1: %s, by dispatcher-2: %s.\n", plural(took["dispatcher-1"], "job"), plural(took["dispatcher-2"], "job"))
+	return fmt.Sprintf("Taken in by dispatcher-1: %s, by dispatcher-2: %s.\n", daemon.Plural(took["dispatcher-1"], "job"), daemon.Plural(took["dispatcher-2"], "job"))
 }
 
 // workflowOf is the name of the workflow that a sighting is about.

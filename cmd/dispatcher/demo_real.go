@@ -14,6 +14,7 @@ import (
 
 	"github.com/comfyherd/comfyherd/internal/agent"
 	"github.com/comfyherd/comfyherd/internal/comfy"
+	"github.com/comfyherd/comfyherd/internal/daemon"
 )
 
 // realStage has the hosts of COMFY_HOSTS, which cannot be told to fail. Its portraits load a picture, and the copy of
@@ -44,7 +45,7 @@ func newRealStage(o *demoOptions) (*realStage, error) {
 func (s *realStage) hosts() []agent.HostConfig { return s.all }
 
 func (s *realStage) about() string {
-	return fmt.Sprintf("%s of COMFY_HOSTS", plural(len(s.all), "ComfyUI host"))
+	return fmt.Sprintf("%s of COMFY_HOSTS", daemon.Plural(len(s.all), "ComfyUI host"))
 }
 
 // victim is the second host, so that there is one before it and one behind it where there are three.

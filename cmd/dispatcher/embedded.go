@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/comfyherd/comfyherd/internal/daemon"
 	"github.com/comfyherd/comfyherd/internal/embedded"
 )
 
@@ -42,7 +43,7 @@ func (e *embeddedFlags) unused(url string) string {
 }
 
 // start starts NATS; cert and key are its own, empty without TLS.
-func (e *embeddedFlags) start(cert, key string, c *console, log *slog.Logger) (*embedded.Server, *guard, error) {
+func (e *embeddedFlags) start(cert, key string, c *daemon.Console, log *slog.Logger) (*embedded.Server, *guard, error) {
 	cfg := embedded.Config{Name: "comfyherd", Logger: log, TLSCert: cert, TLSKey: key}
 	var err error
 	if cfg.Host, cfg.Port, err = listenAddress(e.Listen); err != nil {
@@ -57,7 +58,7 @@ func (e *embeddedFlags) start(cert, key string, c *console, log *slog.Logger) (*
 		}
 	}
 	cfg.StoreDir = e.StoreDir
-	guard, err := e.guard(&cfg, c.say)
+	guard, err := e.guard(&cfg, c.Say)
 	if err != nil {
 		return nil, nil, err
 	}

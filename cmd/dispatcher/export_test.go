@@ -7,22 +7,18 @@ import (
 
 	"github.com/alecthomas/kong"
 
+	"github.com/comfyherd/comfyherd/internal/daemon"
 	"github.com/comfyherd/comfyherd/internal/job"
 	"github.com/comfyherd/comfyherd/internal/route"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
 var (
-	Span          = span
-	Clean         = clean
-	BytesText     = bytesText
 	ListenAddress = listenAddress
 	SyncPolicy    = syncPolicy
 	DataDir       = dataDir
 	Semantic      = semantic
-	FileName      = fileName
 	Moment        = moment
-	Happening     = happening
 	Share         = share
 	HostState     = hostState
 	Condition     = condition
@@ -34,13 +30,13 @@ var (
 
 // Run is the command line in this process.
 func Run(ctx context.Context, args []string, in io.Reader, out, err io.Writer) int {
-	return run(ctx, args, console{in: in, out: out, err: err})
+	return run(ctx, args, daemon.Console{In: in, Out: out, Err: err})
 }
 
 // Model is the whole grammar of the command line.
 func Model(ctx context.Context) (*kong.Node, error) {
 	ended := -1
-	parser, err := newParser(ctx, &commands{}, &console{out: io.Discard, err: io.Discard}, &ended)
+	parser, err := newParser(ctx, &commands{}, &daemon.Console{Out: io.Discard, Err: io.Discard}, &ended)
 	if err != nil {
 		return nil, err
 	}
@@ -51,7 +47,7 @@ func Model(ctx context.Context) (*kong.Node, error) {
 func RunFlags(ctx context.Context, args ...string) (keep jetstream.Config, policy route.Policy, url string, err error) {
 	ended := -1
 	all := commands{}
-	parser, err := newParser(ctx, &all, &console{out: io.Discard, err: io.Discard}, &ended)
+	parser, err := newParser(ctx, &all, &daemon.Console{Out: io.Discard, Err: io.Discard}, &ended)
 	if err != nil {
 		return keep, policy, "", err
 	}
@@ -66,7 +62,7 @@ func RunFlags(ctx context.Context, args ...string) (keep jetstream.Config, polic
 func Unused(ctx context.Context, args ...string) (string, error) {
 	ended := -1
 	all := commands{}
-	parser, err := newParser(ctx, &all, &console{out: io.Discard, err: io.Discard}, &ended)
+	parser, err := newParser(ctx, &all, &daemon.Console{Out: io.Discard, Err: io.Discard}, &ended)
 	if err != nil {
 		return "", err
 	}
@@ -78,7 +74,7 @@ func Unused(ctx context.Context, args ...string) (string, error) {
 func SubmitSpecs(ctx context.Context, in io.Reader, args ...string) ([]jetstream.Spec, error) {
 	ended := -1
 	all := commands{}
-	c := console{in: in, out: io.Discard, err: io.Discard}
+	c := daemon.Console{In: in, Out: io.Discard, Err: io.Discard}
 	parser, err := newParser(ctx, &all, &c, &ended)
 	if err != nil {
 		return nil, err
@@ -118,17 +114,11 @@ func lastDot(s string) int {
 	return -1
 }
 
-// Save writes an output of a job to a file.
-func Save(ctx context.Context, open func(ctx context.Context, object string, offset int64) (io.ReadCloser, error), o *job.Output, path string) error {
-	s := saver{open: open}
-	return s.save(ctx, o, path)
-}
-
 // Verdict is the exit code of a wait that ended so.
 func Verdict(completed, dead, cancelled, open int) int {
-	w := waiter{client: jetstream.NewClient(nil, "acme"), c: &console{out: io.Discard, err: io.Discard}, ends: map[job.EventKind]int{
+	w := waiter{client: jetstream.NewClient(nil, "acme"), c: &daemon.Console{Out: io.Discard, Err: io.Discard}, ends: map[job.EventKind]int{
 		job.Completed: completed, job.Dead: dead, job.Cancelled: cancelled,
 	}}
 	jobs := make([]job.ID, completed+dead+cancelled+open)
-	return w.c.end(w.verdict(context.Background(), jobs))
+	return w.c.End("dispatcher", w.verdict(context.Background(), jobs))
 }

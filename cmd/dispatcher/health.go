@@ -21,11 +21,11 @@ Examples:
 }
 
 // Run prints what the dispatcher says of itself.
-func (h *healthCmd) Run(ctx context.Context, c *console) error {
+func (h *healthCmd) Run(ctx context.Context, c *daemon.Console) error {
 	says, err := daemon.CheckHealth(ctx, h.HTTP)
 	if err != nil {
 		return err
 	}
-	c.print("%s", says)
+	c.Print("%s", says)
 	return nil
 }

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/comfyherd/comfyherd/internal/daemon"
 	"github.com/comfyherd/comfyherd/internal/failure"
 	"github.com/comfyherd/comfyherd/internal/job"
 	"github.com/comfyherd/comfyherd/internal/route"
@@ -40,7 +41,7 @@ Examples:
 }
 
 // Run lists, a page at a time.
-func (j *jobsCmd) Run(ctx context.Context, c *console) error {
+func (j *jobsCmd) Run(ctx context.Context, c *daemon.Console) error {
 	tenant, err := j.whose()
 	if err != nil {
 		return err
@@ -109,7 +110,7 @@ func words[T ~string](all []T) string {
 
 // jobList prints jobs page by page.
 type jobList struct {
-	c    *console
+	c    *daemon.Console
 	json bool
 	now  func() time.Time
 	rows [][]string
@@ -119,7 +120,7 @@ func (l *jobList) add(jobs []jetstream.JobRow) error {
 	for i := range jobs {
 		if !l.json {
 			l.rows = append(l.rows, jobCells(&jobs[i], l.now()))
-		} else if err := l.c.json(&jobs[i]); err != nil {
+		} else if err := l.c.JSON(&jobs[i]); err != nil {
 			return err
 		}
 	}
@@ -132,32 +133,32 @@ func (l *jobList) end(more bool) error {
 		return nil
 	}
 	if len(l.rows) == 0 {
-		l.c.say("no job fits")
+		l.c.Say("no job fits")
 		return nil
 	}
-	if err := l.c.table(append([][]string{{"JOB", "STATE", "AGE", "HOST", "WHY"}}, l.rows...)); err != nil {
+	if err := l.c.Table(append([][]string{{"JOB", "STATE", "AGE", "HOST", "WHY"}}, l.rows...)); err != nil {
 		return err
 	}
 	if more {
-		l.c.say("there are more; --limit shows them")
+		l.c.Say("there are more; --limit shows them")
 	}
 	return nil
 }
 
 func jobCells(r *jetstream.JobRow, now time.Time) []string {
-	return []string{string(r.Job), string(r.State), span(now.Sub(r.Last.Time)), r.Host, jobWhy(r)}
+	return []string{string(r.Job), string(r.State), daemon.Span(now.Sub(r.Last.Time)), r.Host, jobWhy(r)}
 }
 
 // jobWhy says in a few words why a job is where it is.
 func jobWhy(r *jetstream.JobRow) string {
-	kind := spaces(string(r.Kind))
+	kind := daemon.Spaces(string(r.Kind))
 	switch r.State {
 	case job.Waiting:
-		return holdText(route.HoldReason(r.Reason))
+		return daemon.HoldText(route.HoldReason(r.Reason))
 	case job.Dead:
-		return joinedBy(": ", spaces(r.Reason), kind)
+		return daemon.Joined(": ", daemon.Spaces(r.Reason), kind)
 	case job.Failed, job.Retrying, job.Queued, job.Started:
-		return cmp.Or(joinedBy(" after ", attemptText(r.Attempt), kind), "")
+		return cmp.Or(daemon.Joined(" after ", attemptText(r.Attempt), kind), "")
 	case job.Completed, job.Cancelled:
 	}
 	return ""

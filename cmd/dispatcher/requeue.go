@@ -10,6 +10,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/comfyherd/comfyherd/internal/daemon"
 	"github.com/comfyherd/comfyherd/internal/failure"
 	"github.com/comfyherd/comfyherd/internal/job"
 	"github.com/comfyherd/comfyherd/internal/workflow"
@@ -88,7 +89,7 @@ Examples:
 }
 
 // Run publishes the letters again.
-func (d *deadRequeueCmd) Run(ctx context.Context, c *console) error {
+func (d *deadRequeueCmd) Run(ctx context.Context, c *daemon.Console) error {
 	if err := d.check("requeue"); err != nil {
 		return err
 	}
@@ -115,20 +116,20 @@ func (d *deadRequeueCmd) Run(ctx context.Context, c *console) error {
 		}
 	}
 	if skipped := before - len(letters); skipped > 0 {
-		c.say("%s requeued before and left out; --again takes them too", plural(skipped, "letter"))
+		c.Say("%s requeued before and left out; --again takes them too", daemon.Plural(skipped, "letter"))
 	}
 	if len(letters) == 0 {
-		c.say("no dead letter fits")
+		c.Say("no dead letter fits")
 		return nil
 	}
-	if err := c.confirm("requeue "+plural(len(letters), "job"), d.Yes || len(letters) == 1); err != nil {
+	if err := c.Confirm("requeue "+daemon.Plural(len(letters), "job"), d.Yes || len(letters) == 1); err != nil {
 		return err
 	}
 	return d.requeue(ctx, c, q, letters, extra)
 }
 
 // extraData reads --extra-data; nil when it was not given.
-func (d *deadRequeueCmd) extraData(c *console) (json.RawMessage, error) {
+func (d *deadRequeueCmd) extraData(c *daemon.Console) (json.RawMessage, error) {
 	switch d.ExtraData {
 	case "":
 		return nil, nil
@@ -190,7 +191,7 @@ func (d *deadMany) meant(letters []letter) []jetstream.PurgeRequest {
 }
 
 // requeue has the dispatchers publish the letters again, a page at a time.
-func (d *deadRequeueCmd) requeue(ctx context.Context, c *console, q *jetstream.Queue, letters []letter, extra json.RawMessage) error {
+func (d *deadRequeueCmd) requeue(ctx context.Context, c *daemon.Console, q *jetstream.Queue, letters []letter, extra json.RawMessage) error {
 	done, needy := 0, 0
 	for _, r := range d.meant(letters) {
 		request := jetstream.RequeueRequest{
@@ -204,10 +205,10 @@ func (d *deadRequeueCmd) requeue(ctx context.Context, c *console, q *jetstream.Q
 				return err
 			}
 			for _, dead := range slices.Sorted(maps.Keys(page.Jobs)) {
-				c.print("%s", jobRef{tenant: r.Tenant, id: page.Jobs[dead]}.word())
+				c.Print("%s", jobRef{tenant: r.Tenant, id: page.Jobs[dead]}.word())
 			}
 			for _, id := range page.NeedExtraData {
-				c.say("%s left out: it had an extra_data, which letters do not keep", jobRef{tenant: r.Tenant, id: id}.word())
+				c.Say("%s left out: it had an extra_data, which letters do not keep", jobRef{tenant: r.Tenant, id: id}.word())
 			}
 			done, needy = done+page.Count, needy+len(page.NeedExtraData)
 			if request.After = page.Next; page.Next == 0 {
@@ -216,9 +217,9 @@ func (d *deadRequeueCmd) requeue(ctx context.Context, c *console, q *jetstream.Q
 		}
 	}
 	if others := len(letters) - done - needy; others > 0 {
-		c.say("%s left out: it was requeued meanwhile, or refused when it came; a job that is named runs all the same", plural(others, "letter"))
+		c.Say("%s left out: it was requeued meanwhile, or refused when it came; a job that is named runs all the same", daemon.Plural(others, "letter"))
 	}
-	c.say("%s requeued", plural(done, "job"))
+	c.Say("%s requeued", daemon.Plural(done, "job"))
 	return needsExtraData(needy)
 }
 
@@ -227,7 +228,7 @@ func needsExtraData(left int) error {
 	if left == 0 {
 		return nil
 	}
-	return fmt.Errorf("%s left out; give --extra-data FILE with what they need, or --extra-data none to run them without", plural(left, "job"))
+	return fmt.Errorf("%s left out; give --extra-data FILE with what they need, or --extra-data none to run them without", daemon.Plural(left, "job"))
 }
 
 type deadPurgeCmd struct{ deadMany }
@@ -242,7 +243,7 @@ Examples:
 }
 
 // Run deletes the letters.
-func (d *deadPurgeCmd) Run(ctx context.Context, c *console) error {
+func (d *deadPurgeCmd) Run(ctx context.Context, c *daemon.Console) error {
 	if err := d.check("purge"); err != nil {
 		return err
 	}
@@ -256,10 +257,10 @@ func (d *deadPurgeCmd) Run(ctx context.Context, c *console) error {
 		return err
 	}
 	if len(letters) == 0 {
-		c.say("no dead letter fits")
+		c.Say("no dead letter fits")
 		return nil
 	}
-	if err := c.confirm("delete "+plural(len(letters), "dead letter")+" for ever", d.Yes); err != nil {
+	if err := c.Confirm("delete "+daemon.Plural(len(letters), "dead letter")+" for ever", d.Yes); err != nil {
 		return err
 	}
 	deleted := 0
@@ -267,7 +268,7 @@ func (d *deadPurgeCmd) Run(ctx context.Context, c *console) error {
 		for {
 			var page jetstream.PurgeAnswer
 			if err := q.Call(ctx, "purge", request, &page); err != nil && deleted > 0 {
-				return fmt.Errorf("%s deleted, then: %w; the command can be repeated", plural(deleted, "dead letter"), err)
+				return fmt.Errorf("%s deleted, then: %w; the command can be repeated", daemon.Plural(deleted, "dead letter"), err)
 			} else if err != nil {
 				return err
 			}
@@ -277,7 +278,7 @@ func (d *deadPurgeCmd) Run(ctx context.Context, c *console) error {
 			}
 		}
 	}
-	c.print("%s deleted", plural(deleted, "dead letter"))
+	c.Print("%s deleted", daemon.Plural(deleted, "dead letter"))
 	return nil
 }
 

@@ -73,18 +73,18 @@ Examples:
 }
 
 // Run runs until it is stopped.
-func (r *runCmd) Run(ctx context.Context, c *console) error {
+func (r *runCmd) Run(ctx context.Context, c *daemon.Console) error {
 	policy, err := r.policy()
 	if err != nil {
 		return err
 	}
-	log, err := r.Logger(c.err)
+	log, err := r.Logger(c.Err)
 	if err != nil {
 		return err
 	}
 	stop, kill, release := daemon.Signals(ctx)
 	defer release()
-	defer context.AfterFunc(stop, func() { c.say("stopping: finishing what is under way; Ctrl-C again stops now") })()
+	defer context.AfterFunc(stop, func() { c.Say("stopping: finishing what is under way; Ctrl-C again stops now") })()
 	nats, err := r.connect(stop, c, log)
 	if err != nil {
 		return stopped(stop, err)
@@ -194,10 +194,10 @@ func (l *link) close() error {
 }
 
 // connect reaches the NATS that was named, or starts one.
-func (r *runCmd) connect(ctx context.Context, c *console, log *slog.Logger) (*link, error) {
+func (r *runCmd) connect(ctx context.Context, c *daemon.Console, log *slog.Logger) (*link, error) {
 	to := r.NATS("dispatcher", log)
 	if hint := r.unused(r.URL); hint != "" {
-		c.say("note      %s", hint)
+		c.Say("note      %s", hint)
 	}
 	if r.URL != "" && !r.Embedded {
 		var nc *nats.Conn
@@ -208,14 +208,14 @@ func (r *runCmd) connect(ctx context.Context, c *console, log *slog.Logger) (*li
 		if err != nil {
 			return nil, err
 		}
-		c.say("NATS      %s", nc.ConnectedUrlRedacted())
+		c.Say("NATS      %s", nc.ConnectedUrlRedacted())
 		return &link{Conn: nc, url: nc.ConnectedUrlRedacted()}, nil
 	}
 	return r.embed(ctx, c, log)
 }
 
 // embed starts NATS in this process and connects to it through memory. The certificate is the server's.
-func (r *runCmd) embed(ctx context.Context, c *console, log *slog.Logger) (*link, error) {
+func (r *runCmd) embed(ctx context.Context, c *daemon.Console, log *slog.Logger) (*link, error) {
 	server, guard, err := r.start(r.Cert, r.Key, c, log)
 	if err != nil {
 		return nil, err
@@ -233,15 +233,15 @@ func (r *runCmd) embed(ctx context.Context, c *console, log *slog.Logger) (*link
 		guard.close()
 		return nil, errors.Join(err, server.Close())
 	}
-	c.say("NATS      %s, in this process; its data is in %s", server.URL(), r.StoreDir)
+	c.Say("NATS      %s, in this process; its data is in %s", server.URL(), r.StoreDir)
 	if guard.folder != nil {
-		c.say("access    only with credentials out of %s; see `dispatcher access --help`", guard.folder.Dir())
+		c.Say("access    only with credentials out of %s; see `dispatcher access --help`", guard.folder.Dir())
 	}
 	return &link{Conn: nc, url: server.URL(), server: server, guard: guard}, nil
 }
 
 // dispatch opens the queue and runs the dispatcher and the port for health beside each other.
-func (r *runCmd) dispatch(stop, kill context.Context, nats *link, policy route.Policy, c *console, log *slog.Logger) error {
+func (r *runCmd) dispatch(stop, kill context.Context, nats *link, policy route.Policy, c *daemon.Console, log *slog.Logger) error {
 	var q *jetstream.Queue
 	err := daemon.Begin(stop, r.Retry, log, func(ctx context.Context) (err error) {
 		keep := r.keep()
@@ -272,12 +272,12 @@ func (r *runCmd) dispatch(stop, kill context.Context, nats *link, policy route.P
 		where = "NATS_URL=" + nats.url + " "
 	}
 	if note := clockWords("this machine", q.ClockOff()); note != "" {
-		c.say("clock     %s", note)
+		c.Say("clock     %s", note)
 	}
 	tenant, agent := nats.guard.credentials()
-	c.say("submit    %s%sdispatcher submit workflow_api.json --wait", where, tenant)
-	c.say("hosts     %s%sCOMFY_HOSTS=http://127.0.0.1:8188 agent", where, agent)
-	c.say("stop      Ctrl-C; again: now")
+	c.Say("submit    %s%sdispatcher submit workflow_api.json --wait", where, tenant)
+	c.Say("hosts     %s%sCOMFY_HOSTS=http://127.0.0.1:8188 agent", where, agent)
+	c.Say("stop      Ctrl-C; again: now")
 	return daemon.Together(stop, kill, d.Run, r.HTTP, d.Ready, registry)
 }
 

@@ -40,8 +40,8 @@ Examples:
 }
 
 // Run serves until it is stopped.
-func (s *simCmd) Run(ctx context.Context, c *console) error {
-	log, err := s.Logger(c.err)
+func (s *simCmd) Run(ctx context.Context, c *daemon.Console) error {
+	log, err := s.Logger(c.Err)
 	if err != nil {
 		return err
 	}
@@ -68,12 +68,12 @@ func (s *simCmd) Run(ctx context.Context, c *console) error {
 		return fmt.Errorf("%w; choose another address with --listen", err)
 	}
 	defer server.Close()
-	c.print("%s", server.URL())
+	c.Print("%s", server.URL())
 	select {
 	case <-stop.Done():
 		return nil
 	case <-died:
-		return exitFailed
+		return daemon.ExitFailed
 	}
 }
 

@@ -43,7 +43,7 @@ Examples:
 }
 
 // Run submits, and waits when it was asked to.
-func (s *submitCmd) Run(ctx context.Context, c *console) error {
+func (s *submitCmd) Run(ctx context.Context, c *daemon.Console) error {
 	tenant, err := s.whose()
 	if err != nil {
 		return err
@@ -56,7 +56,7 @@ func (s *submitCmd) Run(ctx context.Context, c *console) error {
 		return err
 	}
 	if s.Out != "" {
-		if err := writable(s.Out); err != nil {
+		if err := daemon.Writable(s.Out); err != nil {
 			return fmt.Errorf("--out %s: %w; nothing was submitted", s.Out, err)
 		}
 	}
@@ -93,7 +93,7 @@ func (s *submitCmd) check() error {
 }
 
 // specs reads every file before anything is sent, so that a bad one stops the whole.
-func (s *submitCmd) specs(c *console, tenant job.Tenant) ([]jetstream.Spec, error) {
+func (s *submitCmd) specs(c *daemon.Console, tenant job.Tenant) ([]jetstream.Spec, error) {
 	var specs []jetstream.Spec
 	for _, name := range s.Files {
 		body, err := readFile(c, name)
@@ -138,8 +138,8 @@ func number(specs []jetstream.Spec, several bool) error {
 
 const maxFile = 64 << 20 // beyond any message that NATS takes
 
-func readFile(c *console, name string) ([]byte, error) {
-	from := c.in
+func readFile(c *daemon.Console, name string) ([]byte, error) {
+	from := c.In
 	if name != "-" {
 		file, err := os.Open(name)
 		if err != nil {
@@ -156,13 +156,13 @@ func readFile(c *console, name string) ([]byte, error) {
 		return nil, fmt.Errorf("read %s: %w", name, err)
 	}
 	if len(body) > maxFile {
-		return nil, fmt.Errorf("%s is larger than %s; is it a workflow? Pictures are given with --input", name, bytesText(maxFile))
+		return nil, fmt.Errorf("%s is larger than %s; is it a workflow? Pictures are given with --input", name, daemon.Size(maxFile).String())
 	}
 	return body, nil
 }
 
 // publish stores the input files, then the jobs, and prints their ids. It returns what was submitted before an error.
-func (s *submitCmd) publish(ctx context.Context, c *console, a *asker, tenant job.Tenant, specs []jetstream.Spec) ([]job.ID, error) {
+func (s *submitCmd) publish(ctx context.Context, c *daemon.Console, a *asker, tenant job.Tenant, specs []jetstream.Spec) ([]job.ID, error) {
 	client := a.of(tenant)
 	inputs, err := s.store(ctx, a, client)
 	if err != nil {
@@ -181,19 +181,19 @@ func (s *submitCmd) publish(ctx context.Context, c *console, a *asker, tenant jo
 		}
 		ids = append(ids, r.Job)
 		if s.Out == "" {
-			c.print("%s", r.Job)
+			c.Print("%s", r.Job)
 		}
 	}
 	return ids, nil
 }
 
-func stoppedBefore(ctx context.Context, c *console, submitted int, err error) error {
+func stoppedBefore(ctx context.Context, c *daemon.Console, submitted int, err error) error {
 	if ctx.Err() == nil {
 		if submitted > 0 {
-			err = fmt.Errorf("%s submitted, then: %w", plural(submitted, "job"), err)
+			err = fmt.Errorf("%s submitted, then: %w", daemon.Plural(submitted, "job"), err)
 		}
 		return err
 	}
-	c.say("dispatcher: interrupted; %s submitted, which go on", plural(submitted, "job"))
-	return exitInterrupted
+	c.Say("dispatcher: interrupted; %s submitted, which go on", daemon.Plural(submitted, "job"))
+	return daemon.ExitInterrupted
 }

@@ -24,19 +24,19 @@ type tenantsListCmd struct {
 }
 
 // Run lists.
-func (t *tenantsListCmd) Run(ctx context.Context, c *console) error {
+func (t *tenantsListCmd) Run(ctx context.Context, c *daemon.Console) error {
 	answer, err := t.tenants(ctx, c, jetstream.TenantsRequest{})
 	if err != nil {
 		return err
 	}
 	if t.JSON {
-		return c.json(answer.Tenants)
+		return c.JSON(answer.Tenants)
 	}
 	return tellTenants(c, answer)
 }
 
 // tenants asks until all settings are there.
-func (f *client) tenants(ctx context.Context, c *console, request jetstream.TenantsRequest) (jetstream.TenantsAnswer, error) {
+func (f *client) tenants(ctx context.Context, c *daemon.Console, request jetstream.TenantsRequest) (jetstream.TenantsAnswer, error) {
 	all := jetstream.TenantsAnswer{Tenants: map[job.Tenant]jetstream.TenantSettings{}}
 	q, done, err := f.open(ctx, c)
 	if err != nil {
@@ -55,9 +55,9 @@ func (f *client) tenants(ctx context.Context, c *console, request jetstream.Tena
 	}
 }
 
-func tellTenants(c *console, answer jetstream.TenantsAnswer) error {
+func tellTenants(c *daemon.Console, answer jetstream.TenantsAnswer) error {
 	if len(answer.Tenants) == 0 {
-		c.say("no tenant has settings of its own: all have weight 1 and the caps that run was given")
+		c.Say("no tenant has settings of its own: all have weight 1 and the caps that run was given")
 		return nil
 	}
 	rows := [][]string{{"TENANT", "WEIGHT", "MAX RUNNING", "MAX PRIORITY", "MAX UNFINISHED", "MAX BYTES", "MAX FILE BYTES"}}
@@ -69,7 +69,7 @@ func tellTenants(c *console, answer jetstream.TenantsAnswer) error {
 		}
 		rows = append(rows, []string{string(name), fmt.Sprint(s.Weight), capWord(s.MaxRunning), highest, capWord(s.MaxUnfinished), sizeWord(s.MaxBytes), sizeWord(s.MaxFileBytes)})
 	}
-	return c.table(rows)
+	return c.Table(rows)
 }
 
 func sizeWord(most int64) string {
@@ -109,7 +109,7 @@ func (*tenantsSetCmd) Help() string {
 }
 
 // Run writes.
-func (t *tenantsSetCmd) Run(ctx context.Context, c *console) error {
+func (t *tenantsSetCmd) Run(ctx context.Context, c *daemon.Console) error {
 	switch {
 	case !job.Tenant(t.Tenant).Valid():
 		return fmt.Errorf("%q is no tenant name; use 1 to 64 of A-Z a-z 0-9 _ -", t.Tenant)

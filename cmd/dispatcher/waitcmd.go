@@ -30,7 +30,7 @@ Examples:
 }
 
 // Run waits.
-func (w *waitCmd) Run(ctx context.Context, c *console) error {
+func (w *waitCmd) Run(ctx context.Context, c *daemon.Console) error {
 	if w.Timeout < 0 {
 		return fmt.Errorf("--timeout %s is negative; give a duration like 5m", w.Timeout)
 	}
@@ -39,7 +39,7 @@ func (w *waitCmd) Run(ctx context.Context, c *console) error {
 		return err
 	}
 	if w.Out != "" {
-		if err := writable(w.Out); err != nil {
+		if err := daemon.Writable(w.Out); err != nil {
 			return fmt.Errorf("--out %s: %w", w.Out, err)
 		}
 	}

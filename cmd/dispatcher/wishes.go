@@ -15,6 +15,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/comfyherd/comfyherd/internal/daemon"
 	"github.com/comfyherd/comfyherd/internal/job"
 	"github.com/comfyherd/comfyherd/internal/workflow"
 	"github.com/comfyherd/comfyherd/jetstream"
@@ -121,7 +122,7 @@ func (w *wishes) apply(spec *jetstream.Spec, now time.Time) error {
 	}
 	if w.Metadata != "" {
 		if !json.Valid([]byte(w.Metadata)) {
-			return fmt.Errorf("--metadata %s is no JSON; write it like '{\"order\":17}'", short(w.Metadata, 80))
+			return fmt.Errorf("--metadata %s is no JSON; write it like '{\"order\":17}'", daemon.Short(w.Metadata, 80))
 		}
 		spec.Metadata = json.RawMessage(w.Metadata)
 	}
