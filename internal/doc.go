@@ -14,12 +14,13 @@
 //	          NATS        ComfyUI           simulated ComfyUI       the OS            in-process NATS     keys of NATS      goroutines
 //	floor 0   internal/route, internal/history -> internal/job -> internal/workflow, internal/failure
 //	          pure: no clock, no I/O, no goroutines, no logger
-//	beside    internal/bench                test/integration   test/chaos   test/growth   test/docs
+//	beside    internal/bench   internal/demo   test/integration   test/chaos   test/growth   test/docs
 //
 // # Rooms
 //
 //	cmd/dispatcher        the operator's command: run, demo, submit, watch, and questions to a running fleet
 //	cmd/agent             the command beside ComfyUI: one process, one loop per host in COMFY_HOSTS
+//	internal/demo         shows failover, a block and its end on one machine, and claims only what it observed
 //	internal/bench        measures the whole beside the raw limit of NATS in the same run
 //	internal/dispatcher   pulls jobs, chooses hosts, offers, settles failures, announces blocks
 //	internal/agent        takes offers, keeps leases alive, runs jobs on its hosts, reports, tells who is there

@@ -66,24 +66,13 @@ func (b *benchCmd) Run(ctx context.Context, c *daemon.Console) error {
 		Waiting: b.Waiting, Blocks: b.Blocks, NATSURL: b.NATSURL, StoreDir: b.StoreDir, SyncAlways: always, SyncEvery: every,
 		Compression: b.Compression, Replicas: b.Replicas, Closed: b.Access, SkipRaw: b.NoBare,
 	}
-	live := daemon.IsTerminal(c.Err)
-	cfg.Progress = func(p bench.Progress) {
-		if live {
-			fmt.Fprintf(c.Err, "\r\x1b[K%s: %d of %d jobs", p.Stage, p.Done, p.Total)
-		}
-	}
+	cfg.Progress = func(p bench.Progress) { c.Overwrite(fmt.Sprintf("%s: %d of %d jobs", p.Stage, p.Done, p.Total)) }
 	stop, _, release := daemon.Signals(ctx)
 	defer release()
 	result, err := bench.Run(stop, cfg)
-	if live {
-		fmt.Fprint(c.Err, "\r\x1b[K")
-	}
-	switch {
-	case err != nil && stop.Err() != nil:
-		c.Say("dispatcher: stopped")
-		return daemon.ExitInterrupted
-	case err != nil:
-		return err
+	c.Overwrite("")
+	if err != nil {
+		return interrupted(stop, c, err)
 	}
 	if b.JSON {
 		return c.JSON(result)

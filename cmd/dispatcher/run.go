@@ -100,6 +100,15 @@ func stopped(ctx context.Context, err error) error {
 	return err
 }
 
+// interrupted replaces the error of a command that a signal has stopped by a message and an exit code.
+func interrupted(stop context.Context, c *daemon.Console, err error) error {
+	if err == nil || stop.Err() == nil {
+		return err
+	}
+	c.Say("dispatcher: stopped")
+	return daemon.ExitInterrupted
+}
+
 func (r *runCmd) policy() (route.Policy, error) {
 	policy, known := route.Preset(r.Preset)
 	if !known {

@@ -1,4 +1,4 @@
-package main
+package demo
 
 import (
 	"bytes"
@@ -30,16 +30,16 @@ type realStage struct {
 // demoFolder is where the two pictures lie below ComfyUI's input folder.
 const demoFolder = "comfyherd-demo"
 
-func newRealStage(o *demoOptions) (*realStage, error) {
+func newRealStage(o *Options) (*realStage, error) {
 	names := map[string]bool{}
-	for _, h := range o.hosts {
+	for _, h := range o.Hosts {
 		if names[h.Name] {
 			return nil, fmt.Errorf("two hosts are named %s; give each a name of its own, as in gpu-1=%s", h.Name, h.URL)
 		}
 		names[h.Name] = true
 	}
 	run := uuid.NewString()[:8] // ComfyUI would rename a file whose name is taken by other content
-	return &realStage{all: o.hosts, intact: o.intact, whole: run + "-whole.png", damaged: run + "-damaged.png"}, nil
+	return &realStage{all: o.Hosts, intact: o.intact, whole: run + "-whole.png", damaged: run + "-damaged.png"}, nil
 }
 
 func (s *realStage) hosts() []agent.HostConfig { return s.all }

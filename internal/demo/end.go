@@ -1,4 +1,4 @@
-package main
+package demo
 
 import (
 	"context"
@@ -20,7 +20,7 @@ import (
 // finish fetches the pictures and shows the tables.
 func (d *demo) finish(ctx context.Context) error {
 	pictures, err := d.fetch(ctx)
-	if err != nil && !errors.Is(err, errDemoTime) {
+	if err != nil && !errors.Is(err, errTimeout) {
 		return err
 	}
 	d.tell.headline("", "In numbers", "")
@@ -38,7 +38,7 @@ func (d *demo) finish(ctx context.Context) error {
 	})
 	if pictures > 0 {
 		d.tell.say("")
-		d.tell.say("Pictures: %s", d.o.pictures)
+		d.tell.say("Pictures: %s", d.o.Pictures)
 	}
 	return nil
 }
@@ -58,7 +58,7 @@ func (d *demo) verdict() error {
 		d.tell.say("")
 		within := ""
 		if d.late {
-			within = fmt.Sprintf(" within the %v that it may take", d.o.most)
+			within = fmt.Sprintf(" within the %v that it may take", d.o.timeout)
 		}
 		return fmt.Errorf("the demo did not observe%s: %s; `dispatcher demo --verbose` shows what dispatchers and agents did", within, strings.Join(d.missed, "; "))
 	}
@@ -90,12 +90,12 @@ func (d *demo) fetch(ctx context.Context) (right int, err error) {
 		if e == nil || e.EventKind != job.Completed || len(e.Outputs) != 1 {
 			continue
 		}
-		if d.o.pictures == "" {
-			if d.o.pictures, err = os.MkdirTemp("", "comfyherd-pictures-"); err != nil {
+		if d.o.Pictures == "" {
+			if d.o.Pictures, err = os.MkdirTemp("", "comfyherd-pictures-"); err != nil {
 				return right, fmt.Errorf("make a folder for the pictures: %w", err)
 			}
 		}
-		path := filepath.Join(d.o.pictures, fmt.Sprintf("%s-%s-%s.png", p.id(), p.tenant, p.workflow))
+		path := filepath.Join(d.o.Pictures, fmt.Sprintf("%s-%s-%s.png", p.id(), p.tenant, p.workflow))
 		if err := pictures.Save(ctx, &e.Outputs[0], path); err != nil {
 			if ctx.Err() != nil {
 				err = context.Cause(ctx)

@@ -1,4 +1,4 @@
-package main
+package demo
 
 import (
 	"context"
@@ -56,7 +56,7 @@ func (d *demo) claimNormal() []claim {
 	slices.Sort(on)
 	on = slices.Compact(on)
 	wanted := len(d.stage.hosts())
-	if len(d.o.hosts) > 0 {
+	if len(d.o.Hosts) > 0 {
 		wanted = 1 // a real host may have work of its own
 	}
 	return []claim{
