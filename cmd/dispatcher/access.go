@@ -81,8 +81,8 @@ func (a *accessInitCmd) Run(c *daemon.Console) error {
 
 type accessTenantCmd struct {
 	folderArg
-	Name       string `arg:"" placeholder:"NAME" help:"The tenant, as it stands in subjects."`
-	MaxPayload int64  `placeholder:"BYTES" help:"Largest message that NATS takes from the tenant, 1048576 or more (2 MiB)."`
+	Name       string      `arg:"" placeholder:"NAME" help:"The tenant, as it stands in subjects."`
+	MaxPayload daemon.Size `placeholder:"SIZE" unset:"2MiB" range:"1MiB.." help:"Largest message that NATS accepts from the tenant."`
 }
 
 // Help is shown after the flags.
@@ -96,19 +96,16 @@ Examples:
 
 // Run gives a tenant credentials.
 func (a *accessTenantCmd) Run(c *daemon.Console) error {
-	if a.MaxPayload != 0 && a.MaxPayload < access.LeastPayload {
-		return fmt.Errorf("--max-payload %d is too small; give at least %d bytes, so that a piece of a file and a usual job fit, or leave it out", a.MaxPayload, access.LeastPayload)
-	}
 	return a.give(c, func(f *access.Folder) (string, error) {
-		return f.Tenant(a.Name, access.TenantSettings{MaxPayload: a.MaxPayload})
+		return f.Tenant(a.Name, access.TenantSettings{MaxPayload: int64(a.MaxPayload)})
 	})
 }
 
 type accessAgentCmd struct {
 	folderArg
 	Host    string   `arg:"" placeholder:"HOST" help:"The host, as COMFY_HOSTS names it."`
-	Tenants []string `placeholder:"NAME,…" help:"Tenants that the host is given to; * gives it to all (all)."`
-	Slots   int      `placeholder:"N" help:"Jobs that the host may claim to run at once, at most (64)."`
+	Tenants []string `placeholder:"NAME" unset:"all" help:"Tenants whose jobs the host runs, repeatable; * is all."`
+	Slots   int      `placeholder:"N" unset:"64" range:"1.." help:"Jobs that the host may claim to run at once, at most."`
 }
 
 // Help is shown after the flags.
@@ -124,9 +121,6 @@ Examples:
 
 // Run gives a host's agent credentials.
 func (a *accessAgentCmd) Run(c *daemon.Console) error {
-	if a.Slots < 0 {
-		return fmt.Errorf("--slots %d is no number of jobs; give 1 or more, or leave it out", a.Slots)
-	}
 	return a.give(c, func(f *access.Folder) (string, error) {
 		return f.Agent(a.Host, access.AgentSettings{Tenants: a.Tenants, Slots: a.Slots})
 	})
@@ -243,8 +237,8 @@ func (a *accessRevokeCmd) Run(c *daemon.Console) error {
 
 type accessPushCmd struct {
 	folderArg
-	URL string `name:"url" placeholder:"URL" help:"The running nats-server (nats://127.0.0.1:4222)."`
-	CA  string `name:"tls-ca" placeholder:"FILE" type:"path" help:"PEM file of the authorities to trust (the system's)."`
+	URL string `name:"url" placeholder:"URL" unset:"nats://127.0.0.1:4222" help:"The running nats-server."`
+	CA  string `name:"tls-ca" placeholder:"FILE" type:"path" unset:"the system's" help:"PEM file of the authorities to trust."`
 }
 
 // Help is shown after the flags.

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -14,25 +13,25 @@ import (
 
 // benchCmd measures the queue.
 type benchCmd struct {
-	Jobs        int           `default:"10000" help:"Jobs to run (${default})."`
-	Payload     int           `default:"2048" help:"Bytes of a job (${default})."`
-	Hosts       int           `default:"100" help:"Hosts (${default})."`
-	Agents      int           `default:"1" help:"Agents that share the hosts, each with a connection of its own (${default})."`
-	Slots       int           `default:"1" help:"Slots of each host (${default})."`
-	Tenants     int           `default:"4" help:"Tenants (${default})."`
-	Hashes      int           `default:"8" help:"Different workflows (${default})."`
-	Dispatchers int           `default:"2" help:"Dispatchers (${default})."`
-	FailureRate float64       `default:"0" help:"Share of attempts that fail, 0 to 0.9."`
-	Rate        float64       `placeholder:"JOBS/S" help:"Publish so many jobs a second instead of all at once."`
-	HostTime    time.Duration `placeholder:"DURATION" help:"How long a host takes for a job (0s)."`
-	Waiting     int           `default:"0" help:"Jobs that wait all the time in the waiting room, for a host that stays busy (${default})."`
-	Blocks      int           `default:"0" help:"Blocks that stand all the time, of other workflows on these hosts (${default})."`
+	Jobs        int           `placeholder:"N" default:"10000" range:"1.." help:"Jobs to run."`
+	Payload     int           `placeholder:"BYTES" default:"2048" range:"600..900000" help:"Size of a job."`
+	Hosts       int           `placeholder:"N" default:"100" range:"1.." help:"Hosts."`
+	Agents      int           `placeholder:"N" default:"1" range:"1.." help:"Agents that share the hosts, each with a connection of its own."`
+	Slots       int           `placeholder:"N" default:"1" range:"1.." help:"Slots of each host."`
+	Tenants     int           `placeholder:"N" default:"4" range:"1.." help:"Tenants."`
+	Hashes      int           `placeholder:"N" default:"8" range:"1.." help:"Different workflows."`
+	Dispatchers int           `placeholder:"N" default:"2" range:"1.." help:"Dispatchers."`
+	FailureRate float64       `placeholder:"SHARE" default:"0" range:"0..0.9" help:"Share of attempts that fail."`
+	Rate        float64       `placeholder:"JOBS/S" unset:"all at once" range:"0.." help:"Publish so many jobs a second."`
+	HostTime    time.Duration `placeholder:"DURATION" default:"0s" range:"0s.." help:"How long a host takes for a job."`
+	Waiting     int           `placeholder:"N" default:"0" range:"0..100000" help:"Jobs that wait all the time in the waiting room, for a host that stays busy."`
+	Blocks      int           `placeholder:"N" default:"0" range:"0.." help:"Blocks that stand all the time, of other workflows on these hosts."`
 	Comfy       bool          `help:"Simulated ComfyUI over sockets instead of a host in this process."`
-	NATSURL     string        `name:"nats-url" env:"NATS_URL" placeholder:"URL" help:"A NATS on this machine instead of an embedded one, with no fleet and no jobs; streams stay behind in it."`
-	StoreDir    string        `type:"path" placeholder:"DIR" help:"Where the embedded NATS keeps its data (a temporary folder)."`
-	Sync        string        `placeholder:"always|DURATION" help:"How often the embedded NATS syncs its data to disk (2m)."`
+	NATSURL     string        `name:"nats-url" env:"NATS_URL" placeholder:"URL" unset:"an embedded NATS" help:"A NATS on this machine that has no fleet and no jobs; the streams are left in it."`
+	StoreDir    string        `type:"path" placeholder:"DIR" unset:"a temporary folder" help:"Where the embedded NATS keeps its data."`
+	Sync        string        `placeholder:"always|DURATION" unset:"2m" help:"How often the embedded NATS syncs its data to disk."`
 	Compression bool          `help:"Compress the streams (S2)."`
-	Replicas    int           `default:"1" help:"Copies of every stream and bucket, on a cluster that --nats-url names (${default})."`
+	Replicas    int           `placeholder:"N" default:"1" range:"1..5" help:"Copies of every stream and bucket, on a cluster that --nats-url names."`
 	Access      bool          `help:"Measure a closed fleet: an account for each tenant and each host, each host with an agent of its own. The raw limit stays that of an open NATS."`
 	NoBare      bool          `help:"Do not measure the raw limit of NATS."`
 	JSON        bool          `help:"Print one JSON object on standard output."`
@@ -56,9 +55,6 @@ func (b *benchCmd) Run(ctx context.Context, c *daemon.Console) error {
 	always, every, err := syncPolicy(b.Sync)
 	if err != nil {
 		return err
-	}
-	if slices.Contains([]int{b.Jobs, b.Payload, b.Hosts, b.Agents, b.Slots, b.Tenants, b.Hashes, b.Dispatchers, b.Replicas}, 0) {
-		return errors.New("--jobs, --payload, --hosts, --agents, --slots, --tenants, --hashes, --dispatchers and --replicas count from 1; leave them out for their defaults")
 	}
 	cfg := bench.Config{
 		Jobs: b.Jobs, Payload: b.Payload, Hosts: b.Hosts, Agents: b.Agents, Slots: b.Slots, Tenants: b.Tenants, Hashes: b.Hashes,

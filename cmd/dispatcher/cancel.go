@@ -35,9 +35,6 @@ Examples:
 
 // Run cancels all, and fails when any of them is not there.
 func (k *cancelCmd) Run(ctx context.Context, c *daemon.Console) error {
-	if err := k.check(); err != nil {
-		return err
-	}
 	tenant, err := k.whose()
 	if err != nil {
 		return err
@@ -61,7 +58,8 @@ func (k *cancelCmd) Run(ctx context.Context, c *daemon.Console) error {
 	return failed
 }
 
-func (k *cancelCmd) check() error {
+// Validate refuses a command that does not say, or says twice, which jobs it means.
+func (k *cancelCmd) Validate() error {
 	ways := 0
 	for _, given := range []bool{len(k.Jobs) > 0, k.Lane != nil, k.All} {
 		if given {

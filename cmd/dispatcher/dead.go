@@ -22,12 +22,12 @@ type deadCmd struct {
 
 // deadFilter chooses among dead letters; an empty field fits all.
 type deadFilter struct {
-	Tenant string `placeholder:"NAME" help:"Only this tenant's (all)."`
-	Job    string `placeholder:"ID" help:"Only this job."`
-	Hash   string `placeholder:"HEX" help:"Only of this workflow; its first 8 digits will do."`
-	Kind   string `placeholder:"KIND" help:"Only with this kind of last failure, as execution_error."`
-	Reason string `placeholder:"REASON" help:"Only dead for this reason, as attempts_exhausted."`
-	Since  string `placeholder:"DURATION|TIME" help:"Only those that died since, as 24h or 2026-12-01T08:00:00Z."`
+	Tenant string     `placeholder:"NAME" unset:"the tenant of the credentials, else all" help:"Only dead letters of this tenant."`
+	Job    string     `placeholder:"ID" help:"Only this job."`
+	Hash   hashPrefix `placeholder:"HEX" help:"Only of this workflow; its first 8 digits suffice."`
+	Kind   kindName   `placeholder:"KIND" help:"Only with this kind of last failure, as execution_error."`
+	Reason string     `placeholder:"REASON" help:"Only dead for this reason, as attempts_exhausted."`
+	Since  since      `placeholder:"DURATION|TIME" help:"Only those that died since, as 24h or 2026-12-01T08:00:00Z."`
 }
 
 // letter is a dead letter with the event that tells why.
@@ -39,12 +39,8 @@ type letter struct {
 
 // find reads the fitting letters, oldest first.
 func (f *deadFilter) find(ctx context.Context, q *jetstream.Queue) ([]letter, error) {
-	since, err := f.check(q.Now())
-	if err != nil {
-		return nil, err
-	}
 	var all []jetstream.DeadLetter
-	err = q.DeadLetters(ctx, jetstream.Tenant(f.Tenant), since, func(l jetstream.DeadLetter) bool {
+	err := q.DeadLetters(ctx, jetstream.Tenant(f.Tenant), f.Since.before(q.Now()), func(l jetstream.DeadLetter) bool {
 		if (f.Job == "" || f.Job == string(l.Job)) && (f.Reason == "" || f.Reason == string(l.Reason)) {
 			all = append(all, l)
 		}
@@ -59,7 +55,7 @@ func (f *deadFilter) find(ctx context.Context, q *jetstream.Queue) ([]letter, er
 		if err != nil {
 			return nil, err
 		}
-		if strings.HasPrefix(string(e.Hash), f.Hash) && (f.Kind == "" || f.Kind == string(e.Kind)) {
+		if strings.HasPrefix(string(e.Hash), string(f.Hash)) && (f.Kind == "" || failure.Kind(f.Kind) == e.Kind) {
 			fitting = append(fitting, letter{DeadLetter: all[i], event: e})
 		}
 	}
@@ -75,28 +71,10 @@ func deadEvent(ctx context.Context, q *jetstream.Queue, l *jetstream.DeadLetter)
 	return l.Event, nil
 }
 
-func (f *deadFilter) check(now time.Time) (since time.Time, err error) {
+// Validate refuses a name that no tenant has.
+func (f *deadFilter) Validate() error {
 	if f.Tenant != "" && !job.Tenant(f.Tenant).Valid() {
-		return since, fmt.Errorf("--tenant %q is no tenant name; use 1 to 64 of A-Z a-z 0-9 _ -", f.Tenant)
-	}
-	if err := checkKind(f.Kind); err != nil {
-		return since, err
-	}
-	if err := checkHash(f.Hash); err != nil || f.Since == "" {
-		return since, err
-	}
-	if back, err := time.ParseDuration(f.Since); err == nil {
-		return now.Add(-back), nil
-	}
-	if since, err = moment(f.Since); err != nil {
-		err = fmt.Errorf("--since %w, or like 24h", err)
-	}
-	return since, err
-}
-
-func checkKind(kind string) error {
-	if kind != "" && !failure.Kind(kind).Valid() {
-		return fmt.Errorf("--kind %s does not exist; use one of %s", kind, words(failure.Kinds()))
+		return fmt.Errorf("--tenant %q is not a tenant name; give 1 to 64 of A-Z a-z 0-9 _ -", f.Tenant)
 	}
 	return nil
 }

@@ -12,8 +12,8 @@ import (
 
 // demoCmd shows on one machine what comfyherd does.
 type demoCmd struct {
-	ComfyHosts string `name:"comfy-hosts" env:"COMFY_HOSTS" placeholder:"URL,NAME=URL,…" help:"Real ComfyUI hosts to use instead of three simulated ones."`
-	Out        string `type:"path" placeholder:"DIR" help:"Where to write the pictures (a new temporary folder)."`
+	ComfyHosts string `name:"comfy-hosts" env:"COMFY_HOSTS" placeholder:"URL,NAME=URL,…" unset:"three simulated hosts" help:"Real ComfyUI hosts to use."`
+	Out        string `type:"path" placeholder:"DIR" unset:"a new temporary folder" help:"Where to write the pictures."`
 	Verbose    bool   `help:"Log to standard error what dispatchers and agents do."`
 }
 

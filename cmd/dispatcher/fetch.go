@@ -15,7 +15,7 @@ import (
 type fetchCmd struct {
 	tenantFlags
 	Jobs []string `arg:"" name:"job" help:"Ids of completed jobs, or tenant/id."`
-	Out  string   `short:"o" default:"." placeholder:"DIR" help:"Write the files to DIR/<job>/<file> (here)."`
+	Out  string   `short:"o" default:"." placeholder:"DIR" help:"Write the files to DIR/<job>/<file>."`
 }
 
 // Help is shown after the flags.

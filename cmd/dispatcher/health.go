@@ -8,7 +8,7 @@ import (
 
 // healthCmd asks the process that serves --http.
 type healthCmd struct {
-	HTTP string `name:"http" placeholder:"ADDR" help:"What the dispatcher got as --http."`
+	HTTP string `name:"http" placeholder:"ADDR" help:"The --http of the dispatcher."`
 }
 
 // Help is shown after the flags.

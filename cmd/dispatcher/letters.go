@@ -37,12 +37,8 @@ func (f *client) letters(ctx context.Context, c *daemon.Console, which *deadFilt
 
 // ask has the dispatchers find the tenant's letters, a page at a time.
 func (f *deadFilter) ask(ctx context.Context, client *jetstream.Client) ([]letter, error) {
-	since, err := f.check(client.Now())
-	if err != nil {
-		return nil, err
-	}
 	request := jetstream.DeadRequest{Job: job.ID(f.Job), Hash: workflow.Hash(f.Hash), Kind: failure.Kind(f.Kind), Reason: failure.Reason(f.Reason)}
-	if !since.IsZero() {
+	if since := f.Since.before(client.Now()); !since.IsZero() {
 		request.Since = since.Format(time.RFC3339Nano)
 	}
 	var found []letter

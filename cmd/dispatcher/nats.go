@@ -110,7 +110,7 @@ func (a *asker) close() {
 // tenantFlags are the flags of a command about the jobs of one tenant.
 type tenantFlags struct {
 	client
-	Tenant string `placeholder:"NAME" help:"Whose jobs (the tenant of the credentials, else default)."`
+	Tenant string `placeholder:"NAME" unset:"the tenant of the credentials, else default" help:"The tenant whose jobs are meant."`
 }
 
 const defaultTenant = "default"

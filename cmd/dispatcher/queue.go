@@ -12,7 +12,7 @@ import (
 // queueCmd shows what waits and runs.
 type queueCmd struct {
 	client
-	Tenant string `placeholder:"NAME" help:"Only the lanes of this tenant (the tenant of the credentials, else all)."`
+	Tenant string `placeholder:"NAME" unset:"the tenant of the credentials, else all" help:"Only the lanes of this tenant."`
 	JSON   bool   `help:"Print a JSON array."`
 }
 

@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -28,13 +29,7 @@ type deadMany struct {
 
 // chosen finds the letters that the arguments and flags mean; nothing said means nothing.
 func (d *deadMany) chosen(ctx context.Context, q *jetstream.Queue) ([]letter, error) {
-	since, err := d.deadFilter.check(q.Now())
-	if err != nil {
-		return nil, err
-	}
-	if !since.IsZero() {
-		d.Since = since.Format(time.RFC3339Nano) // the same for the dispatchers, later
-	}
+	d.Since = since{at: moment{d.Since.before(q.Now())}} // the same for the dispatchers, later
 	if len(d.Jobs) == 0 {
 		return d.find(ctx, q)
 	}
@@ -63,11 +58,20 @@ func (d *deadMany) ref(text string) (jobRef, error) {
 	return f.ref(text)
 }
 
-func (d *deadMany) check(verb string) error {
-	if len(d.Jobs) == 0 && !d.narrow() && !d.All {
-		return fmt.Errorf("dead %s needs to know which; name jobs, or give --tenant, --hash, --kind, --reason or --since, or --all", verb)
+// sinceText is --since as a call has it.
+func (d *deadMany) sinceText() string {
+	if d.Since.at.IsZero() {
+		return ""
 	}
-	return nil
+	return d.Since.at.Format(time.RFC3339Nano)
+}
+
+// Validate refuses a command that says nothing about which letters it means.
+func (d *deadMany) Validate() error {
+	if len(d.Jobs) == 0 && !d.narrow() && !d.All {
+		return errors.New("name the jobs, or give --tenant, --hash, --kind, --reason or --since, or --all")
+	}
+	return d.deadFilter.Validate()
 }
 
 type deadRequeueCmd struct {
@@ -90,9 +94,6 @@ Examples:
 
 // Run publishes the letters again.
 func (d *deadRequeueCmd) Run(ctx context.Context, c *daemon.Console) error {
-	if err := d.check("requeue"); err != nil {
-		return err
-	}
 	extra, err := d.extraData(c)
 	if err != nil {
 		return err
@@ -181,7 +182,7 @@ func (d *deadMany) meant(letters []letter) []jetstream.PurgeRequest {
 	for part, last := range parts {
 		requests = append(requests, jetstream.PurgeRequest{
 			Tenant: part.tenant, Job: cmp.Or(part.id, job.ID(d.Job)), Hash: workflow.Hash(d.Hash), Kind: failure.Kind(d.Kind), Reason: failure.Reason(d.Reason),
-			Since: d.Since, UpTo: last, By: by(),
+			Since: d.sinceText(), UpTo: last, By: by(),
 		})
 	}
 	slices.SortFunc(requests, func(a, b jetstream.PurgeRequest) int {
@@ -244,9 +245,6 @@ Examples:
 
 // Run deletes the letters.
 func (d *deadPurgeCmd) Run(ctx context.Context, c *daemon.Console) error {
-	if err := d.check("purge"); err != nil {
-		return err
-	}
 	q, done, err := d.open(ctx, c)
 	if err != nil {
 		return err

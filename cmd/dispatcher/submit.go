@@ -20,9 +20,9 @@ type submitCmd struct {
 	waiting
 
 	Files    []string `arg:"" name:"file" help:"Workflow in API format, POST /prompt body, or envelope; - is standard input."`
-	Priority int      `default:"5" placeholder:"0-9" help:"9 first, 0 last (${default})."`
-	ID       string   `name:"id" placeholder:"ID" help:"Id of the job; several get -1, -2, … behind it. The same id twice runs once (random)."`
-	Count    int      `default:"1" placeholder:"N" help:"Submit each file this often (${default}); let seeds be -1 for different pictures."`
+	Priority int      `default:"5" placeholder:"N" range:"0..9" help:"Priority; 9 runs first, 0 last."`
+	ID       string   `name:"id" placeholder:"ID" unset:"random" help:"Id of the job; several get -1, -2, … behind it. The same id twice runs once."`
+	Count    int      `default:"1" placeholder:"N" range:"1.." help:"Submit each file this often; a seed of -1 makes each picture another."`
 	Wait     bool     `short:"w" help:"Wait until the jobs have ended; --out implies it."`
 }
 
@@ -46,9 +46,6 @@ Examples:
 func (s *submitCmd) Run(ctx context.Context, c *daemon.Console) error {
 	tenant, err := s.whose()
 	if err != nil {
-		return err
-	}
-	if err := s.check(); err != nil {
 		return err
 	}
 	specs, err := s.specs(c, tenant)
@@ -78,18 +75,12 @@ func (s *submitCmd) Run(ctx context.Context, c *daemon.Console) error {
 	return w.wait(stop, ids)
 }
 
-func (s *submitCmd) check() error {
-	switch {
-	case !job.Priority(s.Priority).Valid():
-		return fmt.Errorf("--priority %d does not exist; use 0 (last) to 9 (first)", s.Priority)
-	case s.Count < 1:
-		return fmt.Errorf("--count %d submits nothing; give 1 or more", s.Count)
-	case s.Timeout < 0:
-		return fmt.Errorf("--timeout %s is negative; give a duration like 5m", s.Timeout)
-	case s.Timeout > 0 && !s.Wait && s.Out == "":
+// Validate refuses flags that make no sense together.
+func (s *submitCmd) Validate() error {
+	if s.Timeout > 0 && !s.Wait && s.Out == "" {
 		return errors.New("--timeout bounds the wait; add --wait")
 	}
-	return nil
+	return s.wishes.Validate()
 }
 
 // specs reads every file before anything is sent, so that a bad one stops the whole.

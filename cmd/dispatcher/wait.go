@@ -22,8 +22,8 @@ const fetched = 8
 // waiting are the flags of a command that waits for jobs.
 type waiting struct {
 	Out      string        `short:"o" placeholder:"DIR" help:"Write the files of completed jobs to DIR/<job>/<file> and print their paths."`
-	Timeout  time.Duration `placeholder:"DURATION" help:"Wait at most this long (for ever); the jobs go on."`
-	Progress bool          `help:"Tell the progress of running jobs in plain lines too."`
+	Timeout  time.Duration `placeholder:"DURATION" unset:"no limit" range:"0s.." help:"Wait at most this long; the jobs go on."`
+	Progress bool          `help:"Print the progress of running jobs also where standard error is no terminal."`
 }
 
 // waiter follows a tenant's jobs to their ends.

@@ -31,9 +31,6 @@ Examples:
 
 // Run waits.
 func (w *waitCmd) Run(ctx context.Context, c *daemon.Console) error {
-	if w.Timeout < 0 {
-		return fmt.Errorf("--timeout %s is negative; give a duration like 5m", w.Timeout)
-	}
 	tenant, ids, err := w.ofOne(w.Jobs)
 	if err != nil {
 		return err

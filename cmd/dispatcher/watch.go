@@ -19,8 +19,8 @@ import (
 // watchCmd shows stored events as they come.
 type watchCmd struct {
 	client
-	Tenant string        `placeholder:"NAME" help:"Only events of this tenant's jobs (the tenant of the credentials, else all)."`
-	Since  time.Duration `placeholder:"DURATION" help:"Begin with the events of this time back (now)."`
+	Tenant string        `placeholder:"NAME" unset:"the tenant of the credentials, else all" help:"Only events of this tenant's jobs."`
+	Since  time.Duration `placeholder:"DURATION" unset:"now" range:"0s.." help:"Begin with the events of this long ago."`
 	All    bool          `help:"Begin with the oldest event that is kept."`
 	Blocks bool          `help:"Only events of blocks and hosts."`
 	JSON   bool          `help:"One JSON object a line: subject, event, and the event's own fields."`

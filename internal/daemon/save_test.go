@@ -67,12 +67,12 @@ func TestAFileIsWrittenOnlyWhenItIsTheOneOfTheEvent(t *testing.T) {
 		t.Errorf("it left %v", names)
 	}
 	right := shelf{body: "abc"}
-	if err := saverOf(&right).Save(t.Context(), &o, path); err != nil || read(t, path) != "abc" {
+	if err := saverOf(&right).Save(t.Context(), &o, path); err != nil || content(t, path) != "abc" {
 		t.Errorf("got %v", err)
 	}
 	o.Digest = "" // of an agent that tells none
 	right.body = "new"
-	if err := saverOf(&right).Save(t.Context(), &o, path); err != nil || read(t, path) != "new" {
+	if err := saverOf(&right).Save(t.Context(), &o, path); err != nil || content(t, path) != "new" {
 		t.Errorf("got %v", err)
 	}
 }
@@ -90,7 +90,7 @@ func TestAFileThatIsThereIsNotFetchedAgain(t *testing.T) {
 	if err := os.WriteFile(path, []byte("abx"), 0o600); err != nil { // somebody has changed it
 		t.Fatal(err)
 	}
-	if err := saverOf(&s).Save(t.Context(), &o, path); err != nil || read(t, path) != "abc" {
+	if err := saverOf(&s).Save(t.Context(), &o, path); err != nil || content(t, path) != "abc" {
 		t.Errorf("got %v", err)
 	}
 	if diff := cmp.Diff([]int64{0, 0}, s.from); diff != "" {
@@ -110,7 +110,7 @@ func TestAFileThatWasBegunIsGoneOnWith(t *testing.T) {
 		t.Errorf("it left %s", diff)
 	}
 	s.breaks = 0
-	if err := saverOf(&s).Save(t.Context(), &o, path); err != nil || read(t, path) != "abc" {
+	if err := saverOf(&s).Save(t.Context(), &o, path); err != nil || content(t, path) != "abc" {
 		t.Errorf("got %v", err)
 	}
 	if diff := cmp.Diff([]int64{0, 2}, s.from); diff != "" {
@@ -121,7 +121,7 @@ func TestAFileThatWasBegunIsGoneOnWith(t *testing.T) {
 		if err := errors.Join(os.Remove(path), os.WriteFile(filepath.Join(filepath.Dir(path), ".a.txt.partial"), []byte(begun), 0o600)); err != nil {
 			t.Fatal(err)
 		}
-		if err := saverOf(&s).Save(t.Context(), &o, path); err != nil || read(t, path) != "abc" {
+		if err := saverOf(&s).Save(t.Context(), &o, path); err != nil || content(t, path) != "abc" {
 			t.Errorf("%s: got %v", begun, err)
 		}
 		if diff := cmp.Diff([]string{"a.txt"}, left(t, path)); diff != "" {
@@ -139,7 +139,7 @@ func TestAFileWithALongNameIsGoneOnWithToo(t *testing.T) {
 		t.Fatalf("got %v", err)
 	}
 	s.breaks = 0
-	if err := saverOf(&s).Save(t.Context(), &o, path); err != nil || read(t, path) != "abc" {
+	if err := saverOf(&s).Save(t.Context(), &o, path); err != nil || content(t, path) != "abc" {
 		t.Errorf("got %v", err)
 	}
 	if diff := cmp.Diff([]int64{0, 1}, s.from); diff != "" {
@@ -147,7 +147,7 @@ func TestAFileWithALongNameIsGoneOnWithToo(t *testing.T) {
 	}
 }
 
-func read(t *testing.T, path string) string {
+func content(t *testing.T, path string) string {
 	t.Helper()
 	body, err := os.ReadFile(path)
 	if err != nil {
