@@ -3,8 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/comfyherd/comfyherd/internal/bench"
@@ -73,68 +71,5 @@ func (b *benchCmd) Run(ctx context.Context, c *daemon.Console) error {
 	if b.JSON {
 		return c.JSON(result)
 	}
-	return b.table(c, &result)
-}
-
-func (b *benchCmd) table(c *daemon.Console, r *bench.Result) error {
-	set := r.Config
-	c.Print("%d jobs of %d bytes, %d hosts of %d slots, %d agents, %d dispatchers, %d tenants, %d workflows, host time %s",
-		set.Jobs, set.Payload, set.Hosts, set.Slots, set.Agents, set.Dispatchers, set.Tenants, set.Hashes, set.HostTime)
-	c.Print("")
-	spread := func(s bench.Spread) string { return fmt.Sprintf("%.2f / %.2f / %.2f ms", s.P50, s.P99, s.Max) }
-	count := func(n float64) string {
-		if n < 10 {
-			return fmt.Sprintf("%.2f", n)
-		}
-		return fmt.Sprintf("%.0f", n)
-	}
-	limit := fmt.Sprintf("%.1f %% of the limit", 100*r.Ratio)
-	if set.Rate > 0 { // both were as fast as the jobs came
-		limit = times(r.Ratio)
-	}
-	size := func(n float64) string { return daemon.Size(n).String() }
-	raw, to := &r.Bare, &r.Ratios
-	rows := [][]string{
-		{"", "comfyherd", "bare NATS", "ratio"},
-		{"jobs a second", count(r.JobsPerSecond), count(raw.JobsPerSecond), limit},
-		{"published a second", count(r.EnqueuePerSecond), count(raw.EnqueuePerSecond), times(to.EnqueuePerSecond)},
-		{"publish to started (p50 / p99 / max)", spread(r.PublishToStarted), spread(raw.PublishToDeliver) + " (deliver)", times(to.StartedP50, to.StartedP99)},
-		{"publish to completed (p50 / p99 / max)", spread(r.PublishToEnd), spread(raw.PublishToEnd), times(to.CompletedP50, to.CompletedP99)},
-		{"CPU a job", count(r.CPUPerJob) + " µs", count(raw.CPUPerJob) + " µs", times(to.CPUPerJob)},
-		{"allocations a job", count(r.AllocsPerJob), count(raw.AllocsPerJob), times(to.AllocsPerJob)},
-		{"allocated a job", size(r.AllocatedPerJob), size(raw.AllocatedPerJob), times(to.AllocatedPerJob)},
-		{"live heap of this process at the end", size(float64(r.HeapBytes)), size(float64(raw.HeapBytes)), times(to.HeapBytes)},
-		{filesRow, size(r.DiskPerJob), size(raw.DiskPerJob), times(to.DiskPerJob)},
-		{"events stored a job", size(r.StoredPerJob), size(raw.StoredPerJob), times(to.StoredPerJob)},
-	}
-	if b.NATSURL != "" { // whose files are not ours to look at
-		rows = slices.DeleteFunc(rows, func(row []string) bool { return row[0] == filesRow })
-	}
-	if b.NoBare {
-		for i := range rows {
-			rows[i] = rows[i][:2]
-		}
-	}
-	if r.DirectJobsPerSecond > 0 {
-		rows = append(rows, []string{"share of the hosts alone", fmt.Sprintf("%.1f %% of %.1f jobs/s", 100*r.RatioToDirect, r.DirectJobsPerSecond)},
-			[]string{"idle gap on a host alone (p50 / p99 / max)", spread(r.DirectIdleGap)})
-	}
-	return c.Table(append(rows, [][]string{
-		{"idle gap on a host (p50 / p99 / max)", spread(r.IdleGap)},
-		{"heap of one dispatcher more", size(float64(r.DispatcherBytes))},
-		{"offers accepted / refused", fmt.Sprintf("%d / %d", r.OffersAccepted, r.OffersRefused)},
-		{"parked", fmt.Sprint(r.Parked)},
-		{"dead", fmt.Sprint(r.Dead)},
-	}...))
-}
-
-const filesRow = "files of NATS a job"
-
-// times writes ratios, of a p50 and a p99 when there are two.
-func times(ratios ...float64) string {
-	texts := make([]string, len(ratios))
-	for i, r := range ratios {
-		texts[i] = fmt.Sprintf("× %.2f", r)
-	}
-	return strings.Join(texts, " / ")
+	return result.Print(c)
 }
