@@ -1,4 +1,4 @@
-package main
+package demo
 
 import (
 	"context"
@@ -31,14 +31,14 @@ type demoStage interface {
 	close()
 }
 
-func openStage(o *demoOptions) (demoStage, error) {
-	if len(o.hosts) > 0 {
+func openStage(o *Options) (demoStage, error) {
+	if len(o.Hosts) > 0 {
 		return newRealStage(o)
 	}
 	s := &simulatedStage{intact: o.intact}
 	for i := range 3 {
 		sim, err := comfysim.Start(comfysim.Config{
-			Name: fmt.Sprintf("gpu-%d", i+1), Logger: o.log, JobTimeFor: simulatedTime, Nodes: []string{faceDetailer},
+			Name: fmt.Sprintf("gpu-%d", i+1), Logger: o.Log, JobTimeFor: simulatedTime, Nodes: []string{faceDetailer},
 			Models: map[string][]string{"checkpoints": {portraitModel, posterModel}},
 		})
 		if err != nil {

@@ -1,4 +1,4 @@
-package main
+package demo
 
 import (
 	"bytes"
@@ -14,6 +14,7 @@ import (
 
 	"github.com/comfyherd/comfyherd/internal/agent"
 	"github.com/comfyherd/comfyherd/internal/comfy"
+	"github.com/comfyherd/comfyherd/internal/daemon"
 )
 
 // realStage has the hosts of COMFY_HOSTS, which cannot be told to fail. Its portraits load a picture, and the copy of
@@ -29,22 +30,22 @@ type realStage struct {
 // demoFolder is where the two pictures lie below ComfyUI's input folder.
 const demoFolder = "comfyherd-demo"
 
-func newRealStage(o *demoOptions) (*realStage, error) {
+func newRealStage(o *Options) (*realStage, error) {
 	names := map[string]bool{}
-	for _, h := range o.hosts {
+	for _, h := range o.Hosts {
 		if names[h.Name] {
 			return nil, fmt.Errorf("two hosts are named %s; give each a name of its own, as in gpu-1=%s", h.Name, h.URL)
 		}
 		names[h.Name] = true
 	}
 	run := uuid.NewString()[:8] // ComfyUI would rename a file whose name is taken by other content
-	return &realStage{all: o.hosts, intact: o.intact, whole: run + "-whole.png", damaged: run + "-damaged.png"}, nil
+	return &realStage{all: o.Hosts, intact: o.intact, whole: run + "-whole.png", damaged: run + "-damaged.png"}, nil
 }
 
 func (s *realStage) hosts() []agent.HostConfig { return s.all }
 
 func (s *realStage) about() string {
-	return fmt.Sprintf("%s of COMFY_HOSTS", plural(len(s.all), "ComfyUI host"))
+	return fmt.Sprintf("%s of COMFY_HOSTS", daemon.Plural(len(s.all), "ComfyUI host"))
 }
 
 // victim is the second host, so that there is one before it and one behind it where there are three.

@@ -1,4 +1,4 @@
-package main
+package demo
 
 import (
 	"context"
@@ -13,13 +13,14 @@ import (
 	"strings"
 	"time"
 
+	"github.com/comfyherd/comfyherd/internal/daemon"
 	"github.com/comfyherd/comfyherd/internal/job"
 )
 
 // finish fetches the pictures and shows the tables.
 func (d *demo) finish(ctx context.Context) error {
 	pictures, err := d.fetch(ctx)
-	if err != nil && !errors.Is(err, errDemoTime) {
+	if err != nil && !errors.Is(err, errTimeout) {
 		return err
 	}
 	d.tell.headline("", "In numbers", "")
@@ -32,12 +33,12 @@ func (d *demo) finish(ctx context.Context) error {
 		wanted-- // the job that fails
 	}
 	d.judge([]claim{
-		{"every job ends exactly once", d.endedOnce(), plural(len(d.cast), "job")},
-		{"every picture is its own job's", pictures == wanted, plural(pictures, "picture") + " from COMFY_OUTPUTS"},
+		{"every job ends exactly once", d.endedOnce(), daemon.Plural(len(d.cast), "job")},
+		{"every picture is its own job's", pictures == wanted, daemon.Plural(pictures, "picture") + " from COMFY_OUTPUTS"},
 	})
 	if pictures > 0 {
 		d.tell.say("")
-		d.tell.say("Pictures: %s", d.o.pictures)
+		d.tell.say("Pictures: %s", d.o.Pictures)
 	}
 	return nil
 }
@@ -57,7 +58,7 @@ func (d *demo) verdict() error {
 		d.tell.say("")
 		within := ""
 		if d.late {
-			within = fmt.Sprintf(" within the %v that it may take", d.o.most)
+			within = fmt.Sprintf(" within the %v that it may take", d.o.timeout)
 		}
 		return fmt.Errorf("the demo did not observe%s: %s; `dispatcher demo --verbose` shows what dispatchers and agents did", within, strings.Join(d.missed, "; "))
 	}
@@ -79,7 +80,7 @@ func (d *demo) verdict() error {
 // fetch writes the picture of every completed job to <folder>/<job>-<tenant>-<workflow>.png and counts those that are
 // what their job asked for.
 func (d *demo) fetch(ctx context.Context) (right int, err error) {
-	pictures := saver{open: func(ctx context.Context, object string, offset int64) (io.ReadCloser, error) {
+	pictures := daemon.Saver{Open: func(ctx context.Context, object string, offset int64) (io.ReadCloser, error) {
 		body, _, err := d.fleet.q.OpenOutputAt(ctx, object, offset)
 		return body, err
 	}}
@@ -89,13 +90,13 @@ func (d *demo) fetch(ctx context.Context) (right int, err error) {
 		if e == nil || e.EventKind != job.Completed || len(e.Outputs) != 1 {
 			continue
 		}
-		if d.o.pictures == "" {
-			if d.o.pictures, err = os.MkdirTemp("", "comfyherd-pictures-"); err != nil {
+		if d.o.Pictures == "" {
+			if d.o.Pictures, err = os.MkdirTemp("", "comfyherd-pictures-"); err != nil {
 				return right, fmt.Errorf("make a folder for the pictures: %w", err)
 			}
 		}
-		path := filepath.Join(d.o.pictures, fmt.Sprintf("%s-%s-%s.png", p.id(), p.tenant, p.workflow))
-		if err := pictures.save(ctx, &e.Outputs[0], path); err != nil {
+		path := filepath.Join(d.o.Pictures, fmt.Sprintf("%s-%s-%s.png", p.id(), p.tenant, p.workflow))
+		if err := pictures.Save(ctx, &e.Outputs[0], path); err != nil {
 			if ctx.Err() != nil {
 				err = context.Cause(ctx)
 			}
@@ -167,7 +168,7 @@ func (d *demo) tenants() error {
 	rows := [][]string{{"TENANT", "JOBS", "COMPLETED", "ATTEMPTS", "RAN", "LONGEST WAIT"}}
 	for _, tenant := range []job.Tenant{"acme", "bolt", "coral"} {
 		t := d.tally(func(e *job.Event) bool { return e.Tenant == tenant })
-		rows = append(rows, []string{string(tenant), fmt.Sprint(t.jobs), fmt.Sprint(t.completed), fmt.Sprint(t.attempts), span(t.ran), span(t.waited)})
+		rows = append(rows, []string{string(tenant), fmt.Sprint(t.jobs), fmt.Sprint(t.completed), fmt.Sprint(t.attempts), daemon.Span(t.ran), daemon.Span(t.waited)})
 	}
 	return d.tell.table(rows)
 }
@@ -178,7 +179,7 @@ func (d *demo) hosts() error {
 		t := d.tally(func(e *job.Event) bool { return e.Host == h.Name })
 		rows = append(rows, []string{
 			h.Name, fmt.Sprint(t.attempts), fmt.Sprint(t.completed), fmt.Sprint(t.failed),
-			fmt.Sprint(t.by[portrait]), fmt.Sprint(t.by[poster]), span(t.ran),
+			fmt.Sprint(t.by[portrait]), fmt.Sprint(t.by[poster]), daemon.Span(t.ran),
 		})
 	}
 	return d.tell.table(rows)
@@ -214,7 +215,7 @@ func (d *demo) dispatchers() string {
 			took[s.source[strings.LastIndexByte(s.source, '/')+1:]]++
 		}
 	}
-	return fmt.Sprintf("Taken in by dispatcher-1: %s, by dispatcher-2: %s.\n", plural(took["dispatcher-1"], "job"), plural(took["dispatcher-2"], "job"))
+	return fmt.Sprintf("Taken in by dispatcher-1: %s, by dispatcher-2: %s.\n", daemon.Plural(took["dispatcher-1"], "job"), daemon.Plural(took["dispatcher-2"], "job"))
 }
 
 // workflowOf is the name of the workflow that a sighting is about.

@@ -1,15 +1,12 @@
-package main
+package demo
 
 import (
 	"cmp"
 	"fmt"
-	"io"
-	"os"
 	"strings"
 	"time"
 
-	"golang.org/x/term"
-
+	"github.com/comfyherd/comfyherd/internal/daemon"
 	"github.com/comfyherd/comfyherd/internal/failure"
 	"github.com/comfyherd/comfyherd/internal/job"
 	"github.com/comfyherd/comfyherd/internal/route"
@@ -17,23 +14,10 @@ import (
 
 // teller writes the story: one calm line per event.
 type teller struct {
-	c       *console
+	c       *daemon.Console
 	colours bool
 	width   int // 0 cuts no line
 	host    int // width of the column of hosts
-}
-
-// widthOf is the width of a terminal, 0 of anything else.
-func widthOf(out io.Writer) int {
-	file, ok := out.(*os.File)
-	if !ok {
-		return 0
-	}
-	width, _, err := term.GetSize(int(file.Fd()))
-	if err != nil {
-		return 0
-	}
-	return width
 }
 
 // narrow reports whether the terminal has less room than the story likes.
@@ -42,14 +26,13 @@ func (t *teller) narrow() bool { return t.width > 0 && t.width < enoughWidth }
 const (
 	enoughWidth = 80
 
-	bold      = "1"
 	textWidth = 100 // of running text
 )
 
-func (t *teller) say(format string, args ...any) { t.c.print(format, args...) }
+func (t *teller) say(format string, args ...any) { t.c.Print(format, args...) }
 
-func (t *teller) paint(parts ...painted) {
-	_ = t.c.printPainted(parts...) // as with print, a reader may have gone
+func (t *teller) paint(parts ...daemon.Painted) {
+	_ = t.c.PrintPainted(parts...) // as with print, a reader may have gone
 }
 
 // headline names a scenario and says what to look for.
@@ -58,14 +41,14 @@ func (t *teller) headline(number, title, look string) {
 		title = number + "  " + title
 	}
 	t.say("")
-	t.paint(paint(t.colours, bold, title))
+	t.paint(daemon.Paint(t.colours, daemon.Bold, title))
 	t.text("   ", look)
 	t.say("")
 }
 
 // text writes sentences in lines that fit.
 func (t *teller) text(margin, sentences string) {
-	for _, line := range wrapped(sentences, cmp.Or(min(t.width, textWidth), textWidth)-len(margin)-1) {
+	for _, line := range daemon.Wrap(sentences, cmp.Or(min(t.width, textWidth), textWidth)-len(margin)-1) {
 		t.say("%s%s", margin, line)
 	}
 }
@@ -76,7 +59,7 @@ func (d *demo) open() {
 		d.tell.host = max(d.tell.host, len(h.Name))
 	}
 	t := &d.tell
-	t.paint(paint(t.colours, bold, "comfyherd demo"))
+	t.paint(daemon.Paint(t.colours, daemon.Bold, "comfyherd demo"))
 	t.text("", fmt.Sprintf("12 jobs of three tenants, %s, two dispatchers, NATS in a temporary folder.", d.stage.about()))
 	t.text("", fmt.Sprintf("Two workflows, told apart by their hashes: %s %s and %s %s. A failure is held against a host and a hash together, and against nothing else.",
 		portrait, d.hashes[portrait].Short(), poster, d.hashes[poster].Short()))
@@ -95,11 +78,11 @@ func (t *teller) event(d *demo, s *sighting) {
 		tenant, id, host, why = string(s.job.Tenant), string(s.job.Job), s.job.Host, brief(s.job, s.time)
 	case s.block != nil:
 		tenant, host = holders(s.block), string(s.block.Host)
-		why = fmt.Sprintf("for %s, because of %s", span(s.block.Until.Sub(s.time)), s.block.Job)
+		why = fmt.Sprintf("for %s, because of %s", daemon.Span(s.block.Until.Sub(s.time)), s.block.Job)
 	case s.unblocked != nil:
 		host, why = s.unblocked.Host, string(s.unblocked.Cause)
 	case s.host != nil:
-		host, why = s.host.Host, firstLine(s.host.Reason)
+		host, why = s.host.Host, daemon.FirstLine(s.host.Reason)
 	}
 	left := fmt.Sprintf("%7s  %-5s  %-6s  %-8s  %-*s  ", d.clock(s), tenant, id, d.workflowOf(s), t.host, host)
 	if t.narrow() {
@@ -107,14 +90,14 @@ func (t *teller) event(d *demo, s *sighting) {
 	}
 	what := fmt.Sprintf("%-9s", s.what)
 	if room := t.width - len(left) - len(what) - 2; t.width > 0 {
-		why = short(why, max(room, 10))
+		why = daemon.Short(why, max(room, 10))
 	}
 	if why != "" {
 		why = "  " + why
 	} else {
 		what = s.what
 	}
-	t.paint(paint(t.colours, grey, left), paint(t.colours, hue(s.what), what), plain(why))
+	t.paint(daemon.Paint(t.colours, daemon.Grey, left), daemon.Paint(t.colours, daemon.EventColour(s.what), what), daemon.Plain(why))
 }
 
 // brief is the story of an event with less detail where more would hide the point.
@@ -123,37 +106,37 @@ func brief(e *job.Event, now time.Time) string {
 	case e.EventKind == job.Failed && e.Exception != "" && e.Class != "":
 		return fmt.Sprintf("%s in %s", e.Exception[strings.LastIndexByte(e.Exception, '.')+1:], e.Class)
 	case e.EventKind == job.Waiting && e.Until != nil:
-		return fmt.Sprintf("%s, for %s", spaces(e.Reason), span(e.Until.Sub(now)))
+		return fmt.Sprintf("%s, for %s", daemon.Spaces(e.Reason), daemon.Span(e.Until.Sub(now)))
 	case e.EventKind == job.Completed && time.Duration(e.QueuedFor) < 100*time.Millisecond:
-		return "ran " + span(time.Duration(e.RanFor))
+		return "ran " + daemon.Span(time.Duration(e.RanFor))
 	case e.EventKind == job.Completed:
-		return fmt.Sprintf("ran %s, waited %s", span(time.Duration(e.RanFor)), span(time.Duration(e.QueuedFor)))
+		return fmt.Sprintf("ran %s, waited %s", daemon.Span(time.Duration(e.RanFor)), daemon.Span(time.Duration(e.QueuedFor)))
 	}
-	return story(e, now)
+	return daemon.EventDetails(e, now)
 }
 
-func spaced(k failure.Kind) string { return spaces(string(k)) }
+func spaced(k failure.Kind) string { return daemon.Spaces(string(k)) }
 
 // claim tells whether something was seen.
 func (t *teller) claim(c claim) {
-	mark, colour, how := "✓", green, c.how
+	mark, colour, how := "✓", daemon.Green, c.how
 	if !c.seen {
-		mark, colour, how = "✗ not observed:", red, ""
+		mark, colour, how = "✗ not observed:", daemon.Red, ""
 	}
-	line := []painted{"   ", paint(t.colours, colour, mark), plain(" " + c.what)}
+	line := []daemon.Painted{"   ", daemon.Paint(t.colours, colour, mark), daemon.Plain(" " + c.what)}
 	if how != "" && t.narrow() {
 		t.paint(line...)
-		line = []painted{"    "}
+		line = []daemon.Painted{"    "}
 	}
 	if how != "" {
-		line = append(line, paint(t.colours, grey, " ("+how+")"))
+		line = append(line, daemon.Paint(t.colours, daemon.Grey, " ("+how+")"))
 	}
 	t.paint(line...)
 }
 
 // table writes rows and an empty line.
 func (t *teller) table(rows [][]string) error {
-	err := t.c.table(rows)
+	err := t.c.Table(rows)
 	t.say("")
 	return err
 }
@@ -165,24 +148,4 @@ func holders(b *route.Block) string {
 		names[i] = strings.ReplaceAll(string(tenant), string(route.Everyone), "all")
 	}
 	return strings.Join(names, " ")
-}
-
-// wrapped breaks a text into lines of at most width letters.
-func wrapped(text string, width int) []string {
-	var lines []string
-	line := ""
-	for _, word := range strings.Fields(text) {
-		if line != "" && len(line)+1+len(word) > width {
-			lines = append(lines, line)
-			line = ""
-		}
-		if line != "" {
-			line += " "
-		}
-		line += word
-	}
-	if line != "" {
-		lines = append(lines, line)
-	}
-	return lines
 }

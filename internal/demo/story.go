@@ -1,4 +1,4 @@
-package main
+package demo
 
 import (
 	"cmp"
@@ -35,7 +35,7 @@ const firstToFail = 7
 
 // demo is one telling of the story. One goroutine owns it.
 type demo struct {
-	o      demoOptions
+	o      Options
 	stage  demoStage
 	fleet  *demoFleet
 	notes  <-chan jetstream.Note
@@ -90,7 +90,7 @@ func (d *demo) perform(ctx context.Context, number int, s scene) error {
 	if err != nil && ctx.Err() != nil {
 		err = context.Cause(ctx)
 	}
-	if errors.Is(err, errDemoTime) {
+	if errors.Is(err, errTimeout) {
 		if !d.late {
 			d.tell.say("")
 			d.tell.say("The time is over.")
@@ -104,9 +104,9 @@ func (d *demo) perform(ctx context.Context, number int, s scene) error {
 // pace is the rest before a headline. While a block stands it is no longer than leaves a scene its time.
 func (d *demo) pace() time.Duration {
 	if blocked, unblocked := d.blocked(); blocked != nil && unblocked == nil {
-		return max(0, min(d.o.pace, time.Until(blocked.block.Until)-sceneTime))
+		return max(0, min(d.o.Pace, time.Until(blocked.block.Until)-sceneTime))
 	}
-	return d.o.pace
+	return d.o.Pace
 }
 
 // idle waits until both dispatchers know that nothing runs, since a wish for a host is for one that is free. A call is
@@ -131,7 +131,7 @@ func (d *demo) idle(ctx context.Context) error {
 func (d *demo) rehearse() error {
 	for i, tenant := range []job.Tenant{"acme", "bolt", "coral", "acme", "bolt", "coral"} {
 		p := part{number: i + 1, tenant: tenant, workflow: []string{portrait, poster}[i%2]}
-		if hosts := d.stage.hosts(); len(d.o.hosts) > 0 {
+		if hosts := d.stage.hosts(); len(d.o.Hosts) > 0 {
 			p.prefer = hosts[i%len(hosts)].Name // jobs that take no time would all find the first host idle
 		}
 		d.cast = append(d.cast, p)
@@ -169,7 +169,7 @@ func (d *demo) begin(ctx context.Context) error {
 	waiting, cancel := context.WithTimeoutCause(ctx, hostTime, errHostTime)
 	defer cancel()
 	if err := d.until(waiting, func() bool { return len(d.absent()) == 0 }); err != nil {
-		if errors.Is(err, errHostTime) || errors.Is(err, errDemoTime) {
+		if errors.Is(err, errHostTime) || errors.Is(err, errTimeout) {
 			err = d.unreachable()
 		}
 		return err

@@ -1,4 +1,4 @@
-package main
+package demo
 
 import (
 	"context"
@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/comfyherd/comfyherd/internal/daemon"
 	"github.com/comfyherd/comfyherd/internal/failure"
 	"github.com/comfyherd/comfyherd/internal/job"
 	"github.com/comfyherd/comfyherd/jetstream"
@@ -55,7 +56,7 @@ func (d *demo) claimNormal() []claim {
 	slices.Sort(on)
 	on = slices.Compact(on)
 	wanted := len(d.stage.hosts())
-	if len(d.o.hosts) > 0 {
+	if len(d.o.Hosts) > 0 {
 		wanted = 1 // a real host may have work of its own
 	}
 	return []claim{
@@ -136,7 +137,7 @@ func (d *demo) claimBlock() []claim {
 	blocked, unblocked := d.blocked()
 	stands := claim{what: "portraits are blocked on " + victim, seen: blocked != nil}
 	if blocked != nil {
-		stands.how = fmt.Sprintf("for %s, %s", holders(blocked.block), span(blocked.block.Until.Sub(blocked.time).Round(100*time.Millisecond)))
+		stands.how = fmt.Sprintf("for %s, %s", holders(blocked.block), daemon.Span(blocked.block.Until.Sub(blocked.time).Round(100*time.Millisecond)))
 	}
 	avoided := claim{what: "portraits avoid " + victim}
 	if blocked != nil && len(d.record.startedOn(victim, d.hashes[portrait], blocked, unblocked)) == 0 {
@@ -203,7 +204,7 @@ func (d *demo) claimRecovery() []claim {
 	over := claim{what: "the block runs out by itself, told once"}
 	if told := d.record.all(func(s *sighting) bool { return s.unblocked != nil }); unblocked != nil && len(told) == 1 {
 		over.seen = unblocked.unblocked.Cause == jetstream.Expired
-		over.how = fmt.Sprintf("after %s", span(unblocked.unblocked.Time.Sub(blocked.time)))
+		over.how = fmt.Sprintf("after %s", daemon.Span(unblocked.unblocked.Time.Sub(blocked.time)))
 	}
 	again := claim{what: "portraits run on " + victim + " again"}
 	if unblocked != nil && d.record.completedOn(d.cast[10].id()) == victim && d.record.completedOn(d.cast[11].id()) == victim {
@@ -211,7 +212,7 @@ func (d *demo) claimRecovery() []claim {
 		// in either order; the time at which the block was lifted stands in the announcement.
 		starts := d.record.jobs(d.cast[10].id(), job.Started)
 		if late := starts[0].time.Sub(unblocked.unblocked.Time); late >= 0 {
-			again.seen, again.how = true, fmt.Sprintf("job-11 started %s after the end of the block", span(late))
+			again.seen, again.how = true, fmt.Sprintf("job-11 started %s after the end of the block", daemon.Span(late))
 		}
 	}
 	return []claim{over, again}

@@ -1,4 +1,4 @@
-package main
+package demo
 
 import (
 	"context"
@@ -21,7 +21,7 @@ import (
 // demoFleet is NATS in a temporary folder and what runs on it. Every actor has a connection of its own over a real
 // socket, as if it were a process.
 type demoFleet struct {
-	o      *demoOptions
+	o      *Options
 	server *embedded.Server
 	q      *jetstream.Queue // the audience's
 	broken chan error       // an actor that ended by itself
@@ -29,7 +29,7 @@ type demoFleet struct {
 }
 
 // openFleet starts NATS and connects the audience; nothing else runs yet.
-func openFleet(ctx context.Context, o *demoOptions) (f *demoFleet, err error) {
+func openFleet(ctx context.Context, o *Options) (f *demoFleet, err error) {
 	f = &demoFleet{o: o, broken: make(chan error, 1)}
 	defer func() {
 		if err != nil {
@@ -41,7 +41,7 @@ func openFleet(ctx context.Context, o *demoOptions) (f *demoFleet, err error) {
 		return f, fmt.Errorf("make a folder for NATS: %w", err)
 	}
 	f.later(func() error { return os.RemoveAll(dir) })
-	if f.server, err = embedded.Start(embedded.Config{Name: "demo", Port: -1, StoreDir: dir, Logger: o.log}); err != nil {
+	if f.server, err = embedded.Start(embedded.Config{Name: "demo", Port: -1, StoreDir: dir, Logger: o.Log}); err != nil {
 		return f, err
 	}
 	f.later(f.server.Close)
@@ -66,7 +66,7 @@ func (f *demoFleet) close() error {
 }
 
 func (f *demoFleet) connect(ctx context.Context, name string) (*jetstream.Queue, func(), error) {
-	nc, err := daemon.Connect(ctx, daemon.NATS{URL: f.server.URL(), Name: name, Log: f.o.log, Options: []nats.Option{nats.NoReconnect()}})
+	nc, err := daemon.Connect(ctx, daemon.NATS{URL: f.server.URL(), Name: name, Log: f.o.Log, Options: []nats.Option{nats.NoReconnect()}})
 	if err != nil {
 		return nil, nil, err
 	}
@@ -84,7 +84,7 @@ func (f *demoFleet) connect(ctx context.Context, name string) (*jetstream.Queue,
 // agent serves one host.
 func (f *demoFleet) agent(ctx context.Context, host agent.HostConfig) error {
 	return f.act(ctx, "agent of "+host.Name, func(q *jetstream.Queue) (actor, error) {
-		return agent.New(q, agent.Config{Hosts: []agent.HostConfig{host}, Version: daemon.Version(), Logger: f.o.log})
+		return agent.New(q, agent.Config{Hosts: []agent.HostConfig{host}, Version: daemon.Version(), Logger: f.o.Log})
 	})
 }
 
@@ -92,7 +92,7 @@ func (f *demoFleet) agent(ctx context.Context, host agent.HostConfig) error {
 func (f *demoFleet) dispatcher(ctx context.Context, name string) error {
 	policy := route.Policy{Cooldown: f.o.cooldown, Cap: 2 * f.o.cooldown, MaxFailures: 1}
 	return f.act(ctx, name, func(q *jetstream.Queue) (actor, error) {
-		return dispatcher.New(q, dispatcher.Config{Name: name, Policy: policy, Logger: f.o.log})
+		return dispatcher.New(q, dispatcher.Config{Name: name, Policy: policy, Logger: f.o.Log})
 	})
 }
 
