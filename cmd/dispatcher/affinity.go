@@ -9,8 +9,8 @@ import (
 	"strings"
 
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/internal/workflow"
-	"github.com/comfyherd/comfyherd/jetstream"
 )
 
 // affinityCmd is about rules that tie a workflow to hosts.
@@ -27,7 +27,7 @@ type affinityListCmd struct {
 
 // Run lists.
 func (a *affinityListCmd) Run(ctx context.Context, c *console) error {
-	answer, err := a.affinity(ctx, c, jetstream.AffinityRequest{})
+	answer, err := a.affinity(ctx, c, queue.AffinityRequest{})
 	if err != nil {
 		return err
 	}
@@ -38,15 +38,15 @@ func (a *affinityListCmd) Run(ctx context.Context, c *console) error {
 }
 
 // affinity asks until all rules are there.
-func (f *client) affinity(ctx context.Context, c *console, request jetstream.AffinityRequest) (jetstream.AffinityAnswer, error) {
-	all := jetstream.AffinityAnswer{Affinity: map[workflow.Hash]jetstream.Affinity{}}
+func (f *client) affinity(ctx context.Context, c *console, request queue.AffinityRequest) (queue.AffinityAnswer, error) {
+	all := queue.AffinityAnswer{Affinity: map[workflow.Hash]queue.Affinity{}}
 	q, done, err := f.open(ctx, c)
 	if err != nil {
 		return all, err
 	}
 	defer done()
 	for request.By = by(); ; {
-		var page jetstream.AffinityAnswer
+		var page queue.AffinityAnswer
 		if err := q.Call(ctx, "affinity", request, &page); err != nil {
 			return all, err
 		}
@@ -57,7 +57,7 @@ func (f *client) affinity(ctx context.Context, c *console, request jetstream.Aff
 	}
 }
 
-func tellAffinity(c *console, answer jetstream.AffinityAnswer) error {
+func tellAffinity(c *console, answer queue.AffinityAnswer) error {
 	if len(answer.Affinity) == 0 {
 		c.say("no workflow is tied to hosts")
 		return nil
@@ -118,7 +118,7 @@ func (a *affinitySetCmd) Run(ctx context.Context, c *console) error {
 	if err != nil {
 		return err
 	}
-	answer, err := a.affinity(ctx, c, jetstream.AffinityRequest{Hash: hash, Prefer: a.Prefer, Exclude: a.Exclude})
+	answer, err := a.affinity(ctx, c, queue.AffinityRequest{Hash: hash, Prefer: a.Prefer, Exclude: a.Exclude})
 	if err != nil {
 		return err
 	}
@@ -136,7 +136,7 @@ func (a *affinityRmCmd) Run(ctx context.Context, c *console) error {
 	if err != nil {
 		return err
 	}
-	if _, err := a.affinity(ctx, c, jetstream.AffinityRequest{Hash: hash, Remove: true}); err != nil {
+	if _, err := a.affinity(ctx, c, queue.AffinityRequest{Hash: hash, Remove: true}); err != nil {
 		return err
 	}
 	c.print("%s is tied to no host", hash)

@@ -8,6 +8,7 @@ import (
 	"github.com/alecthomas/kong"
 
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/internal/route"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
@@ -48,7 +49,7 @@ func Model(ctx context.Context) (*kong.Node, error) {
 }
 
 // RunFlags reads the flags of `dispatcher run` and gives what they say to the streams and to the dispatcher.
-func RunFlags(ctx context.Context, args ...string) (keep jetstream.Config, policy route.Policy, url string, err error) {
+func RunFlags(ctx context.Context, args ...string) (keep queue.Config, policy route.Policy, url string, err error) {
 	ended := -1
 	all := commands{}
 	parser, err := newParser(ctx, &all, &console{out: io.Discard, err: io.Discard}, &ended)

@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"github.com/comfyherd/comfyherd/internal/failure"
-	"github.com/comfyherd/comfyherd/jetstream"
+	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
 // ailment is what an operator should know of a failure.Cause.
@@ -60,12 +60,12 @@ func ailmentOf(cause failure.Cause) ailment {
 }
 
 // hostState is a host's state for a cell of a table.
-func hostState(s *jetstream.HostState) string {
+func hostState(s *queue.HostState) string {
 	state := string(s.State)
 	switch {
-	case s.State == jetstream.Online && s.Trial:
+	case s.State == queue.Online && s.Trial:
 		return "on trial: " + ailmentOf(s.Cause).short + "?"
-	case s.State == jetstream.Unhealthy && s.Cause != "":
+	case s.State == queue.Unhealthy && s.Cause != "":
 		return state + ": " + ailmentOf(s.Cause).short
 	case s.Reason != "":
 		return state + ": " + short(firstLine(s.Reason), 60)
@@ -75,16 +75,16 @@ func hostState(s *jetstream.HostState) string {
 
 // condition says in whole sentences why a host does not take jobs as usual, and what ends that; empty when it does.
 // drainedBy is who has drained it, when that is known.
-func condition(s *jetstream.HostState, drainedBy string) string {
+func condition(s *queue.HostState, drainedBy string) string {
 	a := ailmentOf(s.Cause)
 	switch {
-	case s.State == jetstream.Draining && drainedBy != "":
+	case s.State == queue.Draining && drainedBy != "":
 		return fmt.Sprintf("%s was drained by %s and takes no new job, also after a restart of its agent; `dispatcher hosts resume %s` ends that.", s.Host, drainedBy, s.Host)
-	case s.State == jetstream.Draining:
+	case s.State == queue.Draining:
 		return fmt.Sprintf("%s takes no new job: %s.", s.Host, orUnknown(firstLine(s.Reason)))
-	case s.State == jetstream.Unhealthy && s.Cause != "":
+	case s.State == queue.Unhealthy && s.Cause != "":
 		return joined(fmt.Sprintf("%s takes no job: %s%s.", s.Host, a.what, because(s.Reason)), blamed(s.Blame), a.ends)
-	case s.State == jetstream.Unhealthy:
+	case s.State == queue.Unhealthy:
 		return joined(fmt.Sprintf("%s takes no job: %s.", s.Host, orUnknown(firstLine(s.Reason))), blamed(s.Blame))
 	case s.Trial:
 		return joined(fmt.Sprintf("%s is on trial and takes one job at a time: %s%s.", s.Host, a.suspect, because(s.Reason)),
@@ -95,7 +95,7 @@ func condition(s *jetstream.HostState, drainedBy string) string {
 }
 
 // restWords says why a host that is online is given no jobs, and whose host it is; empty when it is everybody's and takes jobs.
-func restWords(h *jetstream.HostInfo, now time.Time) string {
+func restWords(h *queue.HostInfo, now time.Time) string {
 	var serves, rests string
 	if len(h.Tenants) > 0 {
 		names := make([]string, 0, len(h.Tenants))
@@ -124,7 +124,7 @@ func because(reason string) string {
 	return " (" + strings.TrimRight(firstLine(reason), ".") + ")"
 }
 
-func blamed(b *jetstream.Blame) string {
+func blamed(b *queue.Blame) string {
 	if b == nil {
 		return ""
 	}
