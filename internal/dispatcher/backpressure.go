@@ -83,6 +83,11 @@ func (p *backpressure) placed(now time.Time) { p.pace.count(now) }
 // placedLately is how many jobs were given to hosts in the last second.
 func (p *backpressure) placedLately(now time.Time) int { return p.pace.perSecond(now) }
 
+// placedByAll is about how many jobs all dispatchers together gave to hosts in the last second.
+func (p *backpressure) placedByAll(now time.Time) int {
+	return p.pace.perSecond(now) * max(int(p.line.peers.Load()), 1)
+}
+
 // jobRan takes in how long a job has run.
 func (p *backpressure) jobRan(d time.Duration) {
 	p.runs.observe(d)

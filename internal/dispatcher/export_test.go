@@ -71,6 +71,12 @@ func (g *Gate) Enter(tenant job.Tenant, size int, now time.Time) time.Duration {
 // Leave ends what has passed.
 func (g *Gate) Leave(tenant job.Tenant) { g.leave(tenant) }
 
+// Crowd says whether jobs enough wait.
+func (g *Gate) Crowd(is bool) { g.crowded.Store(is) }
+
+// Crowded reports whether jobs enough wait.
+var Crowded = crowded
+
 // Wire is what a dispatcher needs of NATS.
 type Wire = wire
 

@@ -2,6 +2,7 @@ package dispatcher
 
 import (
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/comfyherd/comfyherd/internal/job"
@@ -14,6 +15,8 @@ import (
 // its own: what stands behind them comes at once, and they come back in their order, as fast as they can be worked off.
 // While all of them publish about as much, nobody has to be kept from standing before others: then only bytes are limited.
 type gate struct {
+	crowded atomic.Bool // jobs enough wait for slots; the brain writes it
+
 	mu       sync.Mutex // guards all below
 	tenants  map[job.Tenant]*passage
 	evenness evenness
@@ -26,6 +29,7 @@ type passage struct {
 	underWay int
 	read     time.Time // until when reading what has passed is taken to last
 	free     time.Time // when the next that is put off comes back
+	pace     pacer     // of what passes while jobs enough wait
 	work     int       // what its deliveries weigh in the window that is counted now
 	seen     time.Time // when the last of them came
 }
@@ -33,7 +37,7 @@ type passage struct {
 const (
 	gateMost  = 16                     // deliveries of a tenant that are worked on at once, while there are several tenants
 	gateRest  = 100 * time.Millisecond // shortest time for which one is put off
-	gatePause = time.Millisecond       // between two that come back
+	gatePause = time.Millisecond       // between two that come back, unless jobs enough wait
 	gateBytes = 8 << 20                // that are read of a tenant in a second, while there are several tenants
 	gateLong  = 5 * time.Minute        // longest time
 	mixedTime = time.Minute            // how long several tenants count as such
@@ -63,12 +67,19 @@ func (g *gate) enter(tenant job.Tenant, size int, now time.Time) (putOff time.Du
 	mixed = !g.evenness.count(p, size, g.tenants, now) && several
 	work := time.Duration(size) * time.Second / gateBytes
 	read := later(p.read, now).Add(work)
-	if !several || (!mixed || p.underWay < gateMost) && read.Sub(now) <= work+gateRest {
+	pause, paced := gatePause, mixed && g.crowded.Load()
+	if paced {
+		pause = crowdPause
+	}
+	if !several || (!mixed || p.underWay < gateMost) && (!paced || p.pace.may(now)) && read.Sub(now) <= work+gateRest {
 		p.underWay++
 		p.read = read
+		if paced {
+			p.pace.count(now)
+		}
 		return 0, mixed
 	}
-	p.free = later(p.free, now.Add(gateRest)).Add(gatePause + work)
+	p.free = later(p.free, now.Add(gateRest)).Add(pause + work)
 	return min(p.free.Sub(now), gateLong), mixed
 }
 
