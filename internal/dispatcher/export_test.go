@@ -71,10 +71,10 @@ func (g *Gate) Enter(tenant job.Tenant, size int, now time.Time) time.Duration {
 // Leave ends what has passed.
 func (g *Gate) Leave(tenant job.Tenant) { g.leave(tenant) }
 
-// Crowd says whether jobs enough wait.
-func (g *Gate) Crowd(is bool) { g.crowded.Store(is) }
+// Crowd says that jobs enough wait, and how long the pause between two more is.
+func (g *Gate) Crowd(pause time.Duration) { g.crowded.Store(int64(pause)) }
 
-// Crowded reports whether jobs enough wait.
+// Crowded gives that pause.
 var Crowded = crowded
 
 // Wire is what a dispatcher needs of NATS.

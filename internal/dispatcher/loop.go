@@ -129,7 +129,7 @@ func (l *loop) step(now time.Time) {
 	l.depth.Store(int64(l.tickets.len()))
 	vacant, kept := l.fleet.Slots()
 	l.pressure.update(vacant, kept, l.hand.len(), now)
-	l.d.gate.crowded.Store(crowded(vacant, l.room.Len(), l.pressure.placedByAll(now)))
+	l.d.gate.crowded.Store(int64(crowded(vacant, l.room.Len(), l.pressure.placedByAll(now))))
 	l.wake(now)
 }
 

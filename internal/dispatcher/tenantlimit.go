@@ -15,7 +15,7 @@ import (
 // its own: what stands behind them comes at once, and they come back in their order, as fast as they can be worked off.
 // While all of them publish about as much, nobody has to be kept from standing before others: then only bytes are limited.
 type gate struct {
-	crowded atomic.Bool // jobs enough wait for slots; the brain writes it
+	crowded atomic.Int64 // pause between two jobs of a tenant while jobs enough wait, else 0; the brain writes it
 
 	mu       sync.Mutex // guards all below
 	tenants  map[job.Tenant]*passage
@@ -67,15 +67,15 @@ func (g *gate) enter(tenant job.Tenant, size int, now time.Time) (putOff time.Du
 	mixed = !g.evenness.count(p, size, g.tenants, now) && several
 	work := time.Duration(size) * time.Second / gateBytes
 	read := later(p.read, now).Add(work)
-	pause, paced := gatePause, mixed && g.crowded.Load()
-	if paced {
-		pause = crowdPause
+	pause, paced := time.Duration(g.crowded.Load()), mixed
+	if pause == 0 || !mixed {
+		pause, paced = gatePause, false
 	}
-	if !several || (!mixed || p.underWay < gateMost) && (!paced || p.pace.may(now)) && read.Sub(now) <= work+gateRest {
+	if !several || (!mixed || p.underWay < gateMost) && (!paced || p.pace.may(now, pause)) && read.Sub(now) <= work+gateRest {
 		p.underWay++
 		p.read = read
 		if paced {
-			p.pace.count(now)
+			p.pace.count(now, pause)
 		}
 		return 0, mixed
 	}
