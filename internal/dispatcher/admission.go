@@ -1,7 +1,6 @@
 package dispatcher
 
 import (
-	"context"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -201,40 +200,6 @@ func (a *admission) restText(o *owned) string {
 	all, _ := a.room.Waiting(route.Tenant(o.job.Tenant))
 	return fmt.Sprintf("it rests in the stream: tenant %s has %d jobs in the waiting room, as many as it may now, and this one follows when there is room",
 		o.job.Tenant, all)
-}
-
-// letRest has a job that got no ticket rest in the stream: until it is due, until its time is over, or for the long
-// delay, which is spread so that a crowd does not come back at one moment.
-func (d *Dispatcher) letRest(ctx context.Context, o *owned) {
-	now := d.clock()
-	rest, due := d.cfg.Park+rand.N(d.cfg.Park), !now.Before(o.notBefore)
-	if !due {
-		rest = min(rest, o.notBefore.Sub(now))
-	}
-	if expires := o.job.Expires(); !expires.IsZero() {
-		rest = min(rest, max(expires.Sub(now), time.Second))
-	}
-	if err := d.q.Park(o.lease, rest); err != nil {
-		d.leaveToLease(ctx, o, err)
-		return
-	}
-	d.metrics.rested.Inc()
-	x := &restingJob{
-		lane: o.lane(), id: o.job.ID, sequence: o.job.Sequence,
-		lease: o.lease, due: due, until: now.Add(rest),
-	}
-	d.loop.tell(func(time.Time) { d.loop.admission.add(x) })
-}
-
-// shelve gives a job that has to wait a ticket, or lets it rest.
-func (d *Dispatcher) shelve(ctx context.Context, o *owned) {
-	if !d.loop.admit(o) {
-		d.letRest(ctx, o)
-		return
-	}
-	defer d.loop.admitted(o.job.Tenant)
-	ticket := d.ticket(o)
-	d.park(ctx, o, &ticket)
 }
 
 // callBack has NATS deliver resting jobs at once.

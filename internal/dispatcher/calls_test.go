@@ -265,9 +265,9 @@ func TestAnActThatCannotBeStoredKeepsNobodyWaiting(t *testing.T) {
 
 func TestSettingsThatWereRemovedUnseenAreGoneFromAnswers(t *testing.T) {
 	t.Parallel()
-	m := dispatcher.NewMirror()
+	m := dispatcher.NewSettings()
 	hear := func(phase jetstream.Phase, key, value string) {
-		m.Hear(jetstream.Change{Phase: phase, Key: key, Value: []byte(value)})
+		m.Change(jetstream.Change{Phase: phase, Key: key, Value: []byte(value)})
 	}
 	hear(jetstream.Reset, "", "")
 	hear(jetstream.Put, "acme", `{"weight":2}`)

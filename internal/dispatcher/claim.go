@@ -107,13 +107,11 @@ func (d *Dispatcher) readWaiting(ctx context.Context, ticket *route.Ticket) (*ow
 	if !waits(link.EventKind) {
 		return nil, errUnderWay
 	}
-	stored, err := d.stored(ctx, ticket.Sequence, job.Tenant(ticket.Tenant), job.ID(ticket.Job))
+	o, err := d.stored(ctx, ticket.Sequence, job.Tenant(ticket.Tenant), job.ID(ticket.Job))
 	if err != nil {
 		return nil, err
 	}
-	j := stored.job
-	o := &owned{job: j, message: stored.message, last: link.ChainSequence, attempt: 1, notBefore: j.NotBefore(), taken: d.clock()}
-	if link.EventKind == job.Queued {
+	if o.last = link.ChainSequence; link.EventKind == job.Queued {
 		return o, nil
 	}
 	return o, d.readAttempts(ctx, o)

@@ -95,12 +95,12 @@ type Dispatcher struct {
 	counter *counter
 	metrics *metrics
 	ids     *walkOrder
-	gate    gate       // what each tenant has under way
-	crew    *crew.Crew // runs the walks
+	limit   tenantLimit // what each tenant has under way
+	crew    *crew.Crew  // runs the walks
 	files   *files
 
 	wrong    bool        // the machine's clock is; of the presence loop
-	unpulled text        // why jobs cannot be pulled; written by the pull loops
+	unpulled sharedText  // why jobs cannot be pulled; written by the pull loops
 	unstored atomic.Bool // JetStream had no room for the last heartbeat; written by the presence loop
 }
 
@@ -115,7 +115,7 @@ func newOn(q wire, cfg Config) (*Dispatcher, error) {
 	d := &Dispatcher{
 		q: q, cfg: cfg, log: cfg.Logger.With("dispatcher", cfg.Name), source: "comfyherd/dispatcher/" + cfg.Name,
 		started: q.Now(), crew: crew.Muster(), metrics: newMetrics(cfg.Registerer),
-		ids: newWalkOrder(), gate: newGate(), counter: newCounter(),
+		ids: newWalkOrder(), limit: newTenantLimit(), counter: newCounter(),
 	}
 	d.history, d.quotas = newJobHistory(q, cfg.HistoryRows, d.log), newQuotas()
 	d.quotas.count, d.quotas.beside = d.history.held, d.crew.Go

@@ -3,6 +3,7 @@ package dispatcher
 import (
 	"context"
 	"errors"
+	"math/rand/v2"
 	"time"
 
 	"github.com/comfyherd/comfyherd/internal/job"
@@ -26,6 +27,17 @@ func (d *Dispatcher) wait(ctx context.Context, o *owned, s spot) {
 		d.redelivered(ctx, o) // somebody has cancelled it, most likely
 		return
 	}
+	ticket := d.ticket(o)
+	d.park(ctx, o, &ticket)
+}
+
+// shelve gives a job that has to wait a ticket, or lets it rest.
+func (d *Dispatcher) shelve(ctx context.Context, o *owned) {
+	if !d.loop.admit(o) {
+		d.letRest(ctx, o)
+		return
+	}
+	defer d.loop.admitted(o.job.Tenant)
 	ticket := d.ticket(o)
 	d.park(ctx, o, &ticket)
 }
@@ -78,4 +90,27 @@ func (d *Dispatcher) park(ctx context.Context, o *owned, t *jetstream.Ticket) {
 	if err := d.q.Park(o.lease, jittered(d.cfg.Park)); err != nil {
 		d.leaveToLease(ctx, o, err)
 	}
+}
+
+// letRest has a job that got no ticket rest in the stream: until it is due, until its time is over, or for the long
+// delay, which is spread so that a crowd does not come back at one moment.
+func (d *Dispatcher) letRest(ctx context.Context, o *owned) {
+	now := d.clock()
+	rest, due := d.cfg.Park+rand.N(d.cfg.Park), !now.Before(o.notBefore)
+	if !due {
+		rest = min(rest, o.notBefore.Sub(now))
+	}
+	if expires := o.job.Expires(); !expires.IsZero() {
+		rest = min(rest, max(expires.Sub(now), time.Second))
+	}
+	if err := d.q.Park(o.lease, rest); err != nil {
+		d.leaveToLease(ctx, o, err)
+		return
+	}
+	d.metrics.rested.Inc()
+	x := &restingJob{
+		lane: o.lane(), id: o.job.ID, sequence: o.job.Sequence,
+		lease: o.lease, due: due, until: now.Add(rest),
+	}
+	d.loop.tell(func(time.Time) { d.loop.admission.add(x) })
 }

@@ -225,12 +225,6 @@ func (d *Dispatcher) resume(ctx context.Context, o *owned, started *jetstream.Li
 	}
 }
 
-func (d *Dispatcher) postpone(ctx context.Context, o *owned, pause time.Duration) {
-	if err := d.q.Park(o.lease, pause); err != nil {
-		d.leaveToLease(ctx, o, err)
-	}
-}
-
 // attemptLost ends an attempt that nobody can tell about any more; like every failed attempt it is settled by SettleFailed.
 func (d *Dispatcher) attemptLost(ctx context.Context, o *owned, started *jetstream.Link, why string) {
 	e := o.job.NewEvent(job.Failed, d.clock())

@@ -175,18 +175,18 @@ func (d *Dispatcher) lookAtTicket(ctx context.Context, t *route.Ticket, since ui
 	return err
 }
 
-// stored reads the job that a ticket or chain names. When another is stored at its sequence, since the stream was made
+// stored reads the job that a ticket or chain names, without a lease. When another is stored at its sequence, since the stream was made
 // again, it is gone.
-func (d *Dispatcher) stored(ctx context.Context, sequence uint64, tenant job.Tenant, id job.ID) (storedJob, error) {
+func (d *Dispatcher) stored(ctx context.Context, sequence uint64, tenant job.Tenant, id job.ID) (*owned, error) {
 	message, err := d.q.Stored(ctx, sequence)
 	if err != nil {
-		return storedJob{}, err
+		return nil, err
 	}
 	j, err := job.Parse(message)
 	if err != nil || j.Tenant != tenant || j.ID != id {
-		return storedJob{}, fmt.Errorf("read job %s at %d: another is there: %w", id, sequence, jetstream.ErrGone)
+		return nil, fmt.Errorf("read job %s at %d: another is there: %w", id, sequence, jetstream.ErrGone)
 	}
-	return storedJob{j, message}, nil
+	return &owned{job: j, message: message, attempt: 1, notBefore: j.NotBefore(), taken: d.clock()}, nil
 }
 
 // endReplaced ends the job of a ticket at whose sequence another job is stored.
@@ -208,11 +208,6 @@ func (d *Dispatcher) takeOver(ctx context.Context, o *owned, last *jetstream.Lin
 		o.last = sequence
 	}
 	return err
-}
-
-type storedJob struct {
-	job     *job.Job
-	message job.Message
 }
 
 // cancelRemoved ends a job that waits and that somebody took out of the stream: its chain first, so that a crash leaves

@@ -118,17 +118,15 @@ func indexOf(chain []jetstream.Link, sequence uint64) int {
 
 // reopen reads the job of a failed event again as one that this dispatcher owns.
 func (d *Dispatcher) reopen(ctx context.Context, chain []jetstream.Link, sequence uint64, failed jetstream.Link) (*owned, error) {
-	stored, err := d.stored(ctx, sequence, failed.Tenant, failed.Job)
+	o, err := d.stored(ctx, sequence, failed.Tenant, failed.Job)
 	if errors.Is(err, jetstream.ErrGone) {
 		return nil, d.endRemoved(ctx, &failed)
 	}
 	if err != nil {
 		return nil, err
 	}
-	return &owned{
-		job: stored.job, message: stored.message, lease: failed.Lease, last: failed.ChainSequence,
-		attempt: startedIn(chain) + 1, taken: d.clock(),
-	}, nil
+	o.lease, o.last, o.attempt, o.notBefore = failed.Lease, failed.ChainSequence, startedIn(chain)+1, time.Time{}
+	return o, nil
 }
 
 func sequenceIn(chain []jetstream.Link) uint64 {
