@@ -1,11 +1,3 @@
-// Package dispatcher decides which host runs a job.
-//
-// Guarantee: any number of dispatchers share the work with no coordination but NATS, none of them keeps anything
-// that is not in JetStream, and each may die at any line. A job's walk is in dispatch.go (fresh), redelivered.go (delivered
-// again), park.go (waiting) and settle.go (failed), each with its order of effects at the top.
-//
-// One goroutine, the brain, owns all that is known of hosts, blocks and waiting jobs (the values of
-// internal/route), hears every change and answers every question; the walks around it only write the wire.
 package dispatcher
 
 import (
