@@ -7,7 +7,7 @@ import (
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
-// api is what this dispatcher answers, each call as soon as it knows what stands in NATS.
+// api is what this dispatcher answers, each call as soon as all that stands in NATS has been read.
 func (d *Dispatcher) api() jetstream.API {
 	calls, tenantCalls := d.endpoints(), d.tenantEndpoints()
 	for name, endpoint := range calls {

@@ -29,7 +29,7 @@ func (d *Dispatcher) cancel(ctx context.Context, r jetstream.CancelRequest, by s
 	}
 	defer func() {
 		act.Count = answer.Count
-		d.tell(ctx, act, &r, err)
+		d.audit(ctx, act, &r, err)
 	}()
 	e, now, err := d.q.End(ctx, r.Tenant, r.Job, jetstream.Cancelling{By: by, Force: r.Force, Priority: job.Usual})
 	if errors.Is(err, jetstream.ErrNoJob) {
@@ -128,8 +128,8 @@ type unfinished struct {
 	priority job.Priority
 }
 
-// jobsBehind reads which jobs stand behind a sequence, some of them and for some time. What is no job is left out: whoever
-// pulls it ends it.
+// jobsBehind reads which jobs stand behind a sequence, some of them and for some time. What is no job is left out: the
+// dispatcher that pulls it ends it.
 func (d *Dispatcher) jobsBehind(ctx context.Context, r *jetstream.CancelRequest, after uint64, most int, until time.Time,
 ) (found []unfinished, last uint64, more bool, err error) {
 	for last = after; len(found) < most && d.clock().Before(until); {
@@ -138,7 +138,7 @@ func (d *Dispatcher) jobsBehind(ctx context.Context, r *jetstream.CancelRequest,
 			return found, last, false, err
 		}
 		last = m.Sequence
-		if err := d.counter.heavily(ctx, func() {
+		if err := d.answers.heavily(ctx, func() {
 			if j, err := job.Parse(m); err == nil {
 				found = append(found, unfinished{j.ID, j.Priority})
 			}

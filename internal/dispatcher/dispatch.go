@@ -11,7 +11,7 @@ import (
 )
 
 // beginChain walks a fresh delivery from COMFY_JOBS to an agent, to the waiting room, or to its end. The chain begins
-// behind last: what somebody else may have stored there, or 0.
+// behind last: the sequence of what others may have stored there, or 0.
 //
 // Effects in their order, and what a crash after each leaves:
 //  1. queued is appended: the lease runs out, the next delivery finds the chain and goes on in redelivered
@@ -56,8 +56,8 @@ func (d *Dispatcher) overQuota(ctx context.Context, o *owned, why string) {
 	}
 }
 
-// dispatch offers the job to the host it was given, and to others while agents say no, and waits otherwise. Whatever way
-// a job comes, here is the last look at its time.
+// dispatch offers the job to the host it was given, and to others while agents say no, and waits otherwise. Every job
+// passes here last, so its expires_in is looked at here.
 func (d *Dispatcher) dispatch(ctx context.Context, o *owned, s spot) {
 	for s.host != "" && !d.expired(o) {
 		got, err := d.takeSlot(ctx, o, &s)
@@ -96,7 +96,7 @@ func (d *Dispatcher) expired(o *owned) bool { return passed(o.job.Expires(), d.c
 func passed(at, now time.Time) bool { return !at.IsZero() && !now.Before(at) }
 
 // offer asks the host's agent to take the job and reports whether the walk is over: with "accepted" the lease is
-// the agent's; without an answer nobody knows, so the lease decides.
+// the agent's; without an answer the agent may have it or not, and the lease decides.
 func (d *Dispatcher) offer(ctx context.Context, o *owned, s *spot, resume bool) (done bool) {
 	host, attempt, asked := s.host, o.attempt, d.clock()
 	reply, err := d.q.Offer(ctx, host, &jetstream.Offer{

@@ -31,7 +31,7 @@ type Config struct {
 	MaxPriority *job.Priority // what higher ones of a tenant without one of its own count as; default 9
 	HistoryRows int           // jobs that lists know of; default 1 000 000, some 200 bytes each
 	MaxInput    int64         // bytes of a file that a tenant puts; default 4 GiB
-	Version     string        // semantic, told by the API
+	Version     string        // semantic, shown by the API
 	Logger      *slog.Logger  // default discards
 	Registerer  prometheus.Registerer
 }
@@ -84,7 +84,7 @@ type Dispatcher struct {
 	loop    *loop
 	history *jobHistory
 	quotas  *quotas
-	counter *counter
+	answers *answers
 	metrics *metrics
 	ids     *walkOrder
 	limit   tenantLimit // what each tenant has under way
@@ -107,7 +107,7 @@ func newOn(q wire, cfg Config) (*Dispatcher, error) {
 	d := &Dispatcher{
 		q: q, cfg: cfg, log: cfg.Logger.With("dispatcher", cfg.Name), source: "comfyherd/dispatcher/" + cfg.Name,
 		started: q.Now(), crew: crew.Muster(), metrics: newMetrics(cfg.Registerer),
-		ids: newWalkOrder(), limit: newTenantLimit(), counter: newCounter(),
+		ids: newWalkOrder(), limit: newTenantLimit(), answers: newAnswers(),
 	}
 	d.history, d.quotas = newJobHistory(q, cfg.HistoryRows, d.log), newQuotas()
 	d.quotas.count, d.quotas.beside = d.history.held, d.crew.Go
@@ -121,7 +121,7 @@ func newOn(q wire, cfg Config) (*Dispatcher, error) {
 // Name is the dispatcher's, unique among the live ones.
 func (d *Dispatcher) Name() string { return d.cfg.Name }
 
-// clock is NATS' time, which every time is told and compared in that comes from elsewhere or goes there.
+// clock is NATS' time. Every time that comes from elsewhere or goes there is given and compared in it.
 func (d *Dispatcher) clock() time.Time { return d.q.Now() }
 
 // Run works until stop ends, then takes no more jobs, finishes the walks under way, leaves the fleet and returns.
@@ -152,7 +152,7 @@ func (d *Dispatcher) Run(stop, kill context.Context) error {
 	return err
 }
 
-// ended takes the ends that were asked for out of an error.
+// ended is err, unless it only says that the end was asked for.
 func ended(err error) error {
 	if errors.Is(err, context.Canceled) {
 		return nil
@@ -178,7 +178,7 @@ func (d *Dispatcher) failed(what string) func(error) {
 }
 
 // drain gives back what is in hand and waits for the walks under way, of which every one ends with Run's kill as well.
-// Without NATS none of them comes any further: they are ended, and what they carry is left to the leases.
+// Without NATS no walk can go on: then all are ended, and their jobs are left to the leases.
 func (d *Dispatcher) drain(ctx context.Context, end func()) {
 	over, watch := make(chan struct{}), sync.WaitGroup{}
 	watch.Go(func() { d.endWithout(ctx, over, end) })
@@ -188,13 +188,13 @@ func (d *Dispatcher) drain(ctx context.Context, end func()) {
 		d.giveBack(o.lease)
 	}
 	d.crew.Wait()
-	d.loop.ask(func(time.Time) {}) // what the walks have told it last
+	d.loop.ask(func(time.Time) {}) // so that it has taken in what the walks have told it
 }
 
 // drainAlone is how long a stop waits for NATS to come back.
 const drainAlone = 3 * time.Second
 
-// endWithout ends a stop that NATS has been away from for some time.
+// endWithout ends the walks of a stop when NATS has been away for some time.
 func (d *Dispatcher) endWithout(ctx context.Context, over <-chan struct{}, end func()) {
 	look := time.NewTicker(drainAlone / 6)
 	defer look.Stop()
@@ -248,7 +248,7 @@ func (d *Dispatcher) presenceLoop(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// clockOff is from how far on a clock is complained of. Nothing rests on it, but its owner's logs and other programs do.
+// clockOff is how far off a clock is reported. Dispatchers do not use it, but logs and other programs do.
 const clockOff = time.Second
 
 // lookAtClock says by how much the machine's clock is off, and 0 when it is right.

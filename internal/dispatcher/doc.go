@@ -54,7 +54,7 @@
 //	admission.go      who gets a ticket (restingjobs.go: jobs that got none)
 //	reasons.go        why jobs wait, and which ones no host can ever run
 //	promises.go       jobs that agents have accepted and not begun yet
-//	removed.go        jobs that somebody has taken out of the stream
+//	removed.go        jobs that were taken out of the stream by hand
 //	backpressure.go   how many jobs are pulled (pace.go: how fast they leave)
 //	quota.go          how many unfinished jobs a tenant may have (quotatotal.go: what all have together)
 //

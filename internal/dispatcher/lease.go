@@ -20,7 +20,7 @@ func (d *Dispatcher) leaveToLease(ctx context.Context, o *owned, err error) {
 		"tenant", o.job.Tenant, "job", o.job.ID, "ack_wait", d.q.AckWait(), "error", err)
 }
 
-// letLeaseRunOut sees to it that a lease which nobody else keeps runs out after AckWait. A job that was parked before would
+// letLeaseRunOut sees to it that a lease which no agent keeps runs out after AckWait. A job that was parked before would
 // otherwise rest for the whole long delay, without a ticket: a plain extension is dropped while NATS starts, and a
 // park that was sent earlier may arrive later.
 func (d *Dispatcher) letLeaseRunOut(ctx context.Context, lease jetstream.Lease) {

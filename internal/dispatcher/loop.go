@@ -36,7 +36,7 @@ type loop struct {
 	unsynced int           // buckets of which not all is known yet
 	synced   chan struct{} // closed when there is none
 	closing  bool          // nothing is begun any more
-	depth    atomic.Int64  // tickets that wait here, for whoever asks
+	depth    atomic.Int64  // tickets that wait here; read by other goroutines
 
 	pressure *backpressure
 	changes  *changes

@@ -24,7 +24,7 @@ func (d *Dispatcher) wait(ctx context.Context, o *owned, s spot) {
 	}
 	defer d.loop.admitted(o.job.Tenant)
 	if s.hold != nil && !d.appendWaiting(ctx, o, s.hold) {
-		d.redelivered(ctx, o) // somebody has cancelled it, most likely
+		d.redelivered(ctx, o) // most likely it was cancelled
 		return
 	}
 	ticket := d.ticket(o)
@@ -43,7 +43,7 @@ func (d *Dispatcher) shelve(ctx context.Context, o *owned) {
 }
 
 // appendWaiting appends why no host may take the job, once for each reason. It reports false when the chain has moved
-// on; an event that could not be stored for another reason is told by the next review.
+// on; when the event could not be stored for another reason, the next review writes it.
 func (d *Dispatcher) appendWaiting(ctx context.Context, o *owned, hold *route.Hold) bool {
 	reason := string(hold.Reason)
 	if o.reason == reason {
@@ -61,7 +61,7 @@ func (d *Dispatcher) appendWaiting(ctx context.Context, o *owned, hold *route.Ho
 	return !errors.Is(err, jetstream.ErrOvertaken)
 }
 
-// ticket is how o would lie in the waiting room.
+// ticket is the job's ticket.
 func (d *Dispatcher) ticket(o *owned) jetstream.Ticket {
 	t := jetstream.Ticket{
 		Priority: o.job.Priority, Tenant: o.job.Tenant, Hash: o.job.Graph.Hash(), Sequence: o.job.Sequence,
@@ -93,7 +93,7 @@ func (d *Dispatcher) park(ctx context.Context, o *owned, t *jetstream.Ticket) {
 }
 
 // letRest has a job that got no ticket rest in the stream: until it is due, until its time is over, or for the long
-// delay, which is spread so that a crowd does not come back at one moment.
+// delay, which is random within bounds so that many jobs do not come back at one moment.
 func (d *Dispatcher) letRest(ctx context.Context, o *owned) {
 	now := d.clock()
 	rest, due := d.cfg.Park+rand.N(d.cfg.Park), !now.Before(o.notBefore)

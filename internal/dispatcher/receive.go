@@ -18,8 +18,8 @@ const (
 	pullPause = time.Second
 )
 
-// pullLoop takes jobs of one priority as long as stop lasts. It uses ctx for the requests themselves: a request
-// that is cut off could have a job on its way to nobody, which then waits for AckWait.
+// pullLoop takes jobs of one priority as long as stop lasts. The requests themselves end with ctx and not with stop: a
+// request that is cut off may have a job on its way, which would not be taken and wait for AckWait.
 func (d *Dispatcher) pullLoop(ctx, stop context.Context, p job.Priority) error {
 	puller, err := d.q.Puller(p, func(delivery jetstream.Delivery) { d.receive(ctx, stop, delivery) })
 	if err != nil {

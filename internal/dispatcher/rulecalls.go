@@ -28,7 +28,7 @@ func (d *Dispatcher) apiUnblock(ctx context.Context, r jetstream.UnblockRequest)
 	}
 	by := operatorBy(r.By)
 	r.By = ""
-	defer func() { d.tell(ctx, jetstream.Act{Call: "unblock", By: by, Count: answer.Count}, &r, err) }()
+	defer func() { d.audit(ctx, jetstream.Act{Call: "unblock", By: by, Count: answer.Count}, &r, err) }()
 	poisoned, err := d.poisonPairs(ctx, pairs{r.Host, r.Hash})
 	if err != nil {
 		return answer, err
@@ -91,7 +91,7 @@ func (d *Dispatcher) apiDrain(ctx context.Context, r jetstream.DrainRequest) (an
 	if err == nil && answer.Reply.Answer == jetstream.Accepted {
 		answer.Count = 1
 	}
-	d.tell(ctx, jetstream.Act{Call: "drain", By: by, Count: answer.Count}, &r, err)
+	d.audit(ctx, jetstream.Act{Call: "drain", By: by, Count: answer.Count}, &r, err)
 	return answer, err
 }
 
@@ -107,7 +107,7 @@ func (d *Dispatcher) apiAffinity(ctx context.Context, r jetstream.AffinityReques
 	if err != nil {
 		return jetstream.AffinityAnswer{}, err
 	}
-	rules, next, err := pageOf(p, d.counter.affinity, r.Hash, r.After)
+	rules, next, err := pageOf(p, d.answers.affinity, r.Hash, r.After)
 	return jetstream.AffinityAnswer{Affinity: rules, Next: next}, err
 }
 
@@ -131,9 +131,9 @@ func (d *Dispatcher) setAffinity(ctx context.Context, r jetstream.AffinityReques
 		if rule, set := answer.Affinity[r.Hash]; set {
 			want = &rule
 		}
-		d.counter.affinity.await(ctx, string(r.Hash), want)
+		d.answers.affinity.await(ctx, string(r.Hash), want)
 	}
-	d.tell(ctx, act, &r, err)
+	d.audit(ctx, act, &r, err)
 	return answer, err
 }
 
@@ -147,7 +147,7 @@ func (d *Dispatcher) apiTenants(ctx context.Context, r jetstream.TenantsRequest)
 	if err != nil {
 		return jetstream.TenantsAnswer{}, err
 	}
-	tenants, next, err := pageOf(p, d.counter.tenants, r.Tenant, r.After)
+	tenants, next, err := pageOf(p, d.answers.tenants, r.Tenant, r.After)
 	return jetstream.TenantsAnswer{Tenants: tenants, Next: next}, err
 }
 
@@ -167,7 +167,7 @@ func (d *Dispatcher) setTenant(ctx context.Context, r jetstream.TenantsRequest) 
 	}
 	if r.MaxRunning != nil {
 		s.MaxRunning = *r.MaxRunning
-	} else if set, _ := d.counter.tenants.some(string(r.Tenant), "", 1); len(set) == 0 {
+	} else if set, _ := d.answers.tenants.some(string(r.Tenant), "", 1); len(set) == 0 {
 		s.MaxRunning = d.cfg.MaxRunning // as before it had settings of its own
 	}
 	if r.MaxPriority != nil {
@@ -189,8 +189,8 @@ func (d *Dispatcher) setTenant(ctx context.Context, r jetstream.TenantsRequest) 
 	act := jetstream.Act{Call: "tenants", By: by, Tenant: r.Tenant}
 	if err == nil {
 		act.Count = 1
-		d.counter.tenants.await(ctx, string(r.Tenant), &s)
+		d.answers.tenants.await(ctx, string(r.Tenant), &s)
 	}
-	d.tell(ctx, act, &r, err)
+	d.audit(ctx, act, &r, err)
 	return jetstream.TenantsAnswer{Tenants: map[job.Tenant]jetstream.TenantSettings{r.Tenant: s}}, err
 }

@@ -6,8 +6,8 @@ import (
 	"github.com/comfyherd/comfyherd/internal/job"
 )
 
-// balance knows whether the deliveries of the last window came about equally from all tenants who had one in mixedTime.
-// Large ones weigh more. Who has a third of an equal share counts as equal.
+// balance finds out whether the deliveries of the last window came about equally from all tenants that had one in
+// mixedTime. Large ones weigh more. A tenant with a third of an equal share or more counts as equal.
 type balance struct {
 	even  bool // in the window before
 	came  int

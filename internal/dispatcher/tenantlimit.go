@@ -8,11 +8,11 @@ import (
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
-// tenantLimit keeps what one tenant publishes from standing before the jobs of others. All jobs of a priority come out of one
-// consumer, in the order in which they were published, so a job waits for the work on all before it. While jobs of several
-// tenants come, only so many deliveries of each are worked on at once, and the others are put off unread, each for a time of
-// its own: what stands behind them comes at once, and they come back in their order, as fast as they can be worked off.
-// While all of them publish about as much, nobody has to be kept from standing before others: then only bytes are limited.
+// tenantLimit keeps the jobs of one tenant from holding up those of others. All jobs of a priority come out of one
+// consumer, in the order in which they were published, so each waits for the work on all before it. While jobs of several
+// tenants come, only so many deliveries of each are worked on at once. The others are put off unread, each for a time of
+// its own: the jobs behind them come at once, and they come back in their order, as fast as they can be worked off.
+// While all tenants publish about as much, none holds up the others: then only bytes are limited.
 type tenantLimit struct {
 	mu       sync.Mutex // guards all below
 	tenants  map[job.Tenant]*tenantWork
@@ -42,8 +42,8 @@ const (
 
 func newTenantLimit() tenantLimit { return tenantLimit{tenants: map[job.Tenant]*tenantWork{}} }
 
-// enter lets a delivery pass, whose end done tells, or says for how long it is to be put off. mixed reports that several
-// tenants publish, and not all about as much.
+// enter lets a delivery pass, until done, or says for how long it is to be put off. mixed reports that several tenants
+// publish, and not all about as much.
 func (t *tenantLimit) enter(tenant job.Tenant, size int, now time.Time) (putOff time.Duration, mixed bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
