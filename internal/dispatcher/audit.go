@@ -11,6 +11,7 @@ import (
 	"unicode"
 
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
@@ -48,7 +49,7 @@ const actTime = 5 * time.Second
 // audit stores who has changed what. A request that was refused, or has changed nothing, is left out; one that failed for
 // another reason may have changed something, and is stored. It is stored after the change: a dispatcher that dies
 // between the two leaves it out. A call that changes many things uses a bulkAct instead.
-func (d *Dispatcher) audit(ctx context.Context, a jetstream.Act, request any, failed error) {
+func (d *Dispatcher) audit(ctx context.Context, a queue.Act, request any, failed error) {
 	if a.Count == 0 && (failed == nil || jetstream.Refused(failed)) {
 		return
 	}
@@ -56,7 +57,7 @@ func (d *Dispatcher) audit(ctx context.Context, a jetstream.Act, request any, fa
 }
 
 // auditAlways stores it in any case.
-func (d *Dispatcher) auditAlways(ctx context.Context, a jetstream.Act, request any, failed error) {
+func (d *Dispatcher) auditAlways(ctx context.Context, a queue.Act, request any, failed error) {
 	if failed != nil {
 		a.Error = failed.Error()
 	}
@@ -65,7 +66,7 @@ func (d *Dispatcher) auditAlways(ctx context.Context, a jetstream.Act, request a
 	}
 }
 
-func (d *Dispatcher) storeAct(ctx context.Context, a jetstream.Act, request any) (err error) {
+func (d *Dispatcher) storeAct(ctx context.Context, a queue.Act, request any) (err error) {
 	if a.Request, err = json.Marshal(request); err != nil {
 		return err
 	}
@@ -80,7 +81,7 @@ func (d *Dispatcher) storeAct(ctx context.Context, a jetstream.Act, request any)
 // changed.
 type bulkAct struct {
 	d       *Dispatcher
-	act     jetstream.Act
+	act     queue.Act
 	request any
 
 	mu    sync.Mutex // guards begun

@@ -6,9 +6,9 @@ import (
 	"time"
 
 	"github.com/comfyherd/comfyherd/internal/failure"
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/internal/route"
 	"github.com/comfyherd/comfyherd/internal/workflow"
-	"github.com/comfyherd/comfyherd/jetstream"
 )
 
 func blockScene(f *route.Fleet, p *peers) *blocks {
@@ -50,7 +50,7 @@ func TestAPairThatHasFailedGetsNoJobForASecond(t *testing.T) {
 	t.Parallel()
 	f, o := fleetOf(t, "a"), ownedJob(t, "acme", 1, 1)
 	b, hash := blockScene(f, newPeers("me")), o.job.Graph.Hash()
-	b.suspect("a", &jetstream.EndedJob{Tenant: "acme", Hash: hash, Kind: failure.ExecutionError}, noonUTC)
+	b.suspect("a", &queue.EndedJob{Tenant: "acme", Hash: hash, Kind: failure.ExecutionError}, noonUTC)
 	same(t, "suspected", chosen(f, o, noonUTC), "")
 	b.alarms.ring(noonUTC.Add(999 * time.Millisecond))
 	same(t, "just before", chosen(f, o, noonUTC), "")
@@ -62,7 +62,7 @@ func TestStrikesWithoutABlockEndASuspicionAndABlockOutlastsIt(t *testing.T) {
 	t.Parallel()
 	f, o := fleetOf(t, "a"), ownedJob(t, "acme", 1, 1)
 	b, hash := blockScene(f, newPeers("me")), o.job.Graph.Hash()
-	ended := &jetstream.EndedJob{Tenant: "acme", Hash: hash, Kind: failure.ExecutionError}
+	ended := &queue.EndedJob{Tenant: "acme", Hash: hash, Kind: failure.ExecutionError}
 	b.suspect("a", ended, noonUTC)
 	b.putStrikes(pair{"a", hash}, &route.Strikes{Open: blockFor("a", hash, failure.ExecutionError)})
 	same(t, "strikes with a block", chosen(f, o, noonUTC), "")
@@ -90,7 +90,7 @@ func TestWhichFailuresKeepAPairFreeOfJobs(t *testing.T) {
 	} {
 		f := fleetOf(t, "a")
 		b := blockScene(f, newPeers("me"))
-		b.suspect("a", &jetstream.EndedJob{Tenant: "acme", Hash: hashOfGraph(t, 1), Kind: kind}, noonUTC)
+		b.suspect("a", &queue.EndedJob{Tenant: "acme", Hash: hashOfGraph(t, 1), Kind: kind}, noonUTC)
 		got := map[string]string{}
 		for tenant := range want {
 			got[tenant] = chosen(f, ownedJob(t, tenant, 1, 1), noonUTC)
@@ -139,7 +139,7 @@ func TestBlocksAreListedByPair(t *testing.T) {
 func TestStrikesThatCannotBeReadAreNone(t *testing.T) {
 	t.Parallel()
 	for key, value := range map[string]string{"junk": `{}`, "a." + string(hashOfGraph(t, 1)): `[`} {
-		if _, why := readStrikes(jetstream.Change{Key: key, Value: []byte(value)}); why == "" {
+		if _, why := readStrikes(queue.Change{Key: key, Value: []byte(value)}); why == "" {
 			t.Errorf("%s of %s are strikes", value, key)
 		}
 	}

@@ -7,7 +7,7 @@ import (
 
 	"github.com/comfyherd/comfyherd/internal/failure"
 	"github.com/comfyherd/comfyherd/internal/job"
-	"github.com/comfyherd/comfyherd/jetstream"
+	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
 // beginChain walks a fresh delivery from COMFY_JOBS to an agent, to the waiting room, or to its end. The chain begins
@@ -31,7 +31,7 @@ func (d *Dispatcher) beginChain(ctx context.Context, o *owned, s spot, last uint
 	o.last, err = d.q.Append(ctx, &e, last, d.source, "")
 	stored(o.last)
 	switch {
-	case errors.Is(err, jetstream.ErrOvertaken):
+	case errors.Is(err, queue.ErrOvertaken):
 		d.loop.release(o, s.host)
 		d.redelivered(ctx, o)
 	case err != nil:
@@ -99,25 +99,25 @@ func passed(at, now time.Time) bool { return !at.IsZero() && !now.Before(at) }
 // the agent's; without an answer the agent may have it or not, and the lease decides.
 func (d *Dispatcher) offer(ctx context.Context, o *owned, s *spot, resume bool) (done bool) {
 	host, attempt, asked := s.host, o.attempt, d.clock()
-	reply, err := d.q.Offer(ctx, host, &jetstream.Offer{
+	reply, err := d.q.Offer(ctx, host, &queue.Offer{
 		Message: o.message, Job: o.job.ID, Hash: o.job.Graph.Hash(), Attempt: attempt, Resume: resume,
 		Lease: o.lease, AckWait: d.q.AckWait(), LastInChain: o.last, Quiet: s.quiet,
 	})
 	d.metrics.offered(reply.Answer, err)
 	d.loop.answered(o, host, asked, reply, err)
 	switch {
-	case errors.Is(err, jetstream.ErrNoAgent):
+	case errors.Is(err, queue.ErrNoAgent):
 		o.unfit = append(o.unfit, host)
 		return false
 	case err != nil:
 		d.leaveToLease(ctx, o, err)
 		return true
-	case reply.Answer == jetstream.Accepted:
+	case reply.Answer == queue.Accepted:
 		return true
-	case reply.Answer == jetstream.Busy && reply.State.Free(): // an earlier attempt of the job still lingers there
+	case reply.Answer == queue.Busy && reply.State.Free(): // an earlier attempt of the job still lingers there
 		o.unfit = append(o.unfit, host)
 		o.notBefore = d.clock().Add(time.Second)
-	case reply.Answer != jetstream.Busy:
+	case reply.Answer != queue.Busy:
 		o.unfit = append(o.unfit, host)
 		d.log.Debug("an agent would not have a job", "host", host, "job", o.job.ID, "answer", reply.Answer, "why", reply.Reason)
 	}

@@ -14,8 +14,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 
-	"github.com/comfyherd/comfyherd/internal/crew"
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/internal/route"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
@@ -88,7 +88,7 @@ type Dispatcher struct {
 	metrics *metrics
 	ids     *walkOrder
 	limit   tenantLimit // what each tenant has under way
-	crew    *crew.Crew  // runs the walks
+	walks   *walks      // those under way
 	files   *files
 
 	wrong    bool        // the machine's clock is; of the presence loop
@@ -97,7 +97,7 @@ type Dispatcher struct {
 }
 
 // New makes a dispatcher; Run makes it work.
-func New(q *jetstream.Queue, cfg Config) (*Dispatcher, error) { return newOn(onNATS{q}, cfg) }
+func New(q *queue.Queue, cfg Config) (*Dispatcher, error) { return newOn(onNATS{q}, cfg) }
 
 func newOn(q wire, cfg Config) (*Dispatcher, error) {
 	cfg = cfg.withDefaults()
@@ -106,11 +106,11 @@ func newOn(q wire, cfg Config) (*Dispatcher, error) {
 	}
 	d := &Dispatcher{
 		q: q, cfg: cfg, log: cfg.Logger.With("dispatcher", cfg.Name), source: "comfyherd/dispatcher/" + cfg.Name,
-		started: q.Now(), crew: crew.Muster(), metrics: newMetrics(cfg.Registerer),
+		started: q.Now(), walks: newWalks(), metrics: newMetrics(cfg.Registerer),
 		ids: newWalkOrder(), limit: newTenantLimit(), answers: newAnswers(),
 	}
 	d.history, d.quotas = newJobHistory(q, cfg.HistoryRows, d.log), newQuotas()
-	d.quotas.count, d.quotas.beside = d.history.held, d.crew.Go
+	d.quotas.count, d.quotas.beside = d.history.held, d.walks.Go
 	d.quotas.all = &total{ask: q.JobsHeld}
 	d.quotas.usual = func() quota { return quota{bytes: q.JobsRoom() / 2} }
 	d.files = newFiles(q, cfg.MaxInput, d.quotas.fileBytes)
@@ -129,7 +129,6 @@ func (d *Dispatcher) clock() time.Time { return d.q.Now() }
 func (d *Dispatcher) Run(stop, kill context.Context) error {
 	ctx, cancel := context.WithCancel(kill)
 	defer cancel()
-	defer d.crew.Close()
 	background, ctx := errgroup.WithContext(ctx)
 	for _, loop := range d.loops() {
 		background.Go(func() error { return loop(ctx) })
@@ -138,7 +137,7 @@ func (d *Dispatcher) Run(stop, kill context.Context) error {
 		cancel()
 		return errors.Join(ended(err), ended(background.Wait()))
 	}
-	d.crew.Go(func() { d.announceAbsent(ctx) })
+	d.walks.Go(func() { d.announceAbsent(ctx) })
 	d.log.Info("dispatching", "policy_cooldown", d.cfg.Policy.Cooldown, "ack_wait", d.q.AckWait())
 	taking := errgroup.Group{}
 	for p := job.Priority(0); p.Valid(); p++ {
@@ -187,7 +186,7 @@ func (d *Dispatcher) drain(ctx context.Context, end func()) {
 	for _, o := range d.loop.empty() {
 		d.giveBack(o.lease)
 	}
-	d.crew.Wait()
+	d.walks.Wait()
 	d.loop.ask(func(time.Time) {}) // so that it has taken in what the walks have told it
 }
 
@@ -233,7 +232,7 @@ const departTimeout = 2 * time.Second
 // presenceLoop beats every third of the presence TTL.
 func (d *Dispatcher) presenceLoop(ctx context.Context) error {
 	for ctx.Err() == nil {
-		state := jetstream.DispatcherState{
+		state := queue.DispatcherState{
 			Dispatcher: d.cfg.Name, Version: d.cfg.Version, Started: d.started, Waiting: int(d.loop.depth.Load()), ClockOff: d.lookAtClock(),
 		}
 		beat, cancel := context.WithTimeout(ctx, d.q.PresenceTTL()/3)
@@ -252,7 +251,7 @@ func (d *Dispatcher) presenceLoop(ctx context.Context) error {
 const clockOff = time.Second
 
 // lookAtClock says by how much the machine's clock is off, and 0 when it is right.
-func (d *Dispatcher) lookAtClock() jetstream.Offset {
+func (d *Dispatcher) lookAtClock() queue.Offset {
 	off := d.q.ClockOff()
 	d.metrics.clock.Set(off.Seconds())
 	was := d.wrong
@@ -266,7 +265,7 @@ func (d *Dispatcher) lookAtClock() jetstream.Offset {
 	if !d.wrong {
 		return 0
 	}
-	return jetstream.Offset(off.Round(time.Millisecond))
+	return queue.Offset(off.Round(time.Millisecond))
 }
 
 // Ready reports whether jobs are dispatched right now, and says why not.

@@ -22,6 +22,7 @@
 //	evidence.go       what is known of the fleet beside the job's own attempts
 //	strikes.go        what a failure or a success says of host and workflow becomes strikes and blocks
 //	finish.go         a job that has ended is removed from the stream
+//	walks.go          the goroutines of walks
 //	lease.go          the lease is given back, put off, or left to run out
 //	owned.go          the job on all this way; options.go: what a host may lack for it
 //

@@ -6,8 +6,8 @@ import (
 	"time"
 
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/internal/route"
-	"github.com/comfyherd/comfyherd/jetstream"
 )
 
 // hostScene is hosts with all that they need.
@@ -25,7 +25,7 @@ func newHostScene(p *peers) *hostScene {
 		fleet: fleet, grants: newGrants(fleet), peers: p, changes: newChanges(), alarms: a, log: log.logger(), ttl: 9 * time.Second,
 		rests:    newHostRests(hostRests{first: 5 * time.Second, alarms: a, log: log.logger(), changed: func(string, time.Time) {}}),
 		jobsWait: func() bool { return s.jobsStand },
-		jobEnded: func(host string, st *jetstream.HostState, _ time.Time) {
+		jobEnded: func(host string, st *queue.HostState, _ time.Time) {
 			s.ended = append(s.ended, string(st.Ended.Job)+" on "+host)
 		},
 		gone: func(host string) { s.lost = append(s.lost, host) },
@@ -39,10 +39,10 @@ func (s *hostScene) free() int {
 	return vacant
 }
 
-func running(s jetstream.HostState, ids ...string) jetstream.HostState {
+func running(s queue.HostState, ids ...string) queue.HostState {
 	s.Running = nil
 	for _, id := range ids {
-		s.Running = append(s.Running, jetstream.RunningJob{Tenant: "acme", Job: job.ID(id), Since: noonUTC})
+		s.Running = append(s.Running, queue.RunningJob{Tenant: "acme", Job: job.ID(id), Since: noonUTC})
 	}
 	return s
 }
@@ -78,7 +78,7 @@ func TestABriefStateIsNoneOfAHostThatIsNotKnown(t *testing.T) {
 	brief.Brief = true
 	s.report(&brief, noonUTC)
 	same(t, "hosts", s.keys(), []string(nil))
-	_, why := readPresence(jetstream.Change{Phase: jetstream.Put, Key: "a", Value: []byte(`{"host":"a","state":"online","brief":true}`)})
+	_, why := readPresence(queue.Change{Phase: queue.Put, Key: "a", Value: []byte(`{"host":"a","state":"online","brief":true}`)})
 	same(t, "as a presence", why != "", true)
 }
 
@@ -137,14 +137,14 @@ func TestAHostCountsWithNoMoreThanItsGrantAllows(t *testing.T) {
 	boast := running(onlineHost("a", 1, 1000), "x")
 	s.report(&boast, noonUTC)
 	same(t, "without a grant", s.free(), 63)
-	s.grants.put("a", jetstream.HostGrant{Slots: 3, Tenants: []job.Tenant{"bolt"}})
+	s.grants.put("a", queue.HostGrant{Slots: 3, Tenants: []job.Tenant{"bolt"}})
 	same(t, "known", s.again("a", noonUTC), true)
 	same(t, "with one", s.free(), 3) // what it runs of other tenants does not count
 	ended := onlineHost("a", 2, 1000)
-	ended.Ended = &jetstream.EndedJob{Tenant: "acme", Job: "x"}
+	ended.Ended = &queue.EndedJob{Tenant: "acme", Job: "x"}
 	s.report(&ended, noonUTC)
 	same(t, "ends of other tenants' jobs", len(s.ended), 0)
-	ended.Serial, ended.Ended = 3, &jetstream.EndedJob{Tenant: "bolt", Job: "y"}
+	ended.Serial, ended.Ended = 3, &queue.EndedJob{Tenant: "bolt", Job: "y"}
 	s.report(&ended, noonUTC)
 	same(t, "ends of its tenants' jobs", s.ended, []string{"y on a"})
 	same(t, "another", s.again("b", noonUTC), false)
@@ -180,7 +180,7 @@ func TestAHostIsGoneASecondAfterItsPresence(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newHostScene(newPeers("me"))
 		now, state := time.Now(), onlineHost("a", 1, 1)
-		s.presence(jetstream.Change{Phase: jetstream.Put, Key: "a", Time: now.Add(-4 * time.Second)}, &state, now) // 5 s of 9 are left
+		s.presence(queue.Change{Phase: queue.Put, Key: "a", Time: now.Add(-4 * time.Second)}, &state, now) // 5 s of 9 are left
 		s.expire(now.Add(6 * time.Second))
 		same(t, "gone", len(s.lost), 0)
 		s.expire(now.Add(6*time.Second + 1))
@@ -201,10 +201,10 @@ func TestWhatIsLeftOfAPresence(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			same(t, "left", left(jetstream.Change{Time: noonUTC.Add(c.stored)}, noonUTC, 9*time.Second), c.want)
+			same(t, "left", left(queue.Change{Time: noonUTC.Add(c.stored)}, noonUTC, 9*time.Second), c.want)
 		})
 	}
-	same(t, "of one without a time", left(jetstream.Change{}, noonUTC, 9*time.Second), 9*time.Second)
+	same(t, "of one without a time", left(queue.Change{}, noonUTC, 9*time.Second), 9*time.Second)
 }
 
 func TestRehomingHasHostsCountAsWhoseTheyAre(t *testing.T) {

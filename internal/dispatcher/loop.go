@@ -210,7 +210,7 @@ func (l *loop) ask(f func(now time.Time)) bool {
 func (l *loop) walksUnder(ctx context.Context) func(func(context.Context)) {
 	return func(walk func(context.Context)) {
 		l.pressure.enter()
-		l.d.crew.Go(func() {
+		l.d.walks.Go(func() {
 			defer l.pressure.exit()
 			walk(ctx)
 		})

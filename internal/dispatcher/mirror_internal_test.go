@@ -6,7 +6,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/comfyherd/comfyherd/jetstream"
+	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
 // textMirror keeps a bucket of texts, of which "junk" is none.
@@ -14,15 +14,15 @@ func textMirror(log *logged) (*mirror[string], map[string]string, *[]string) {
 	values, invalid := map[string]string{}, []string{}
 	return &mirror[string]{
 		reports: invalidValues{log: log.logger(), where: "texts"},
-		read: func(c jetstream.Change) (string, string) {
+		read: func(c queue.Change) (string, string) {
 			if string(c.Value) == "junk" {
 				return "", "it is junk"
 			}
 			return string(c.Value), ""
 		},
-		put:     func(c jetstream.Change, v string, _ time.Time) { values[c.Key] = v },
+		put:     func(c queue.Change, v string, _ time.Time) { values[c.Key] = v },
 		invalid: func(key string) { invalid = append(invalid, key) },
-		gone:    func(c jetstream.Change, _ time.Time) { delete(values, c.Key) },
+		gone:    func(c queue.Change, _ time.Time) { delete(values, c.Key) },
 		keys:    func() []string { return slices.Collect(maps.Keys(values)) },
 	}, values, &invalid
 }
@@ -30,23 +30,23 @@ func textMirror(log *logged) (*mirror[string], map[string]string, *[]string) {
 func TestWhatIsNotToldAgainAfterAResetIsGone(t *testing.T) {
 	t.Parallel()
 	m, values, _ := textMirror(&logged{})
-	change := func(phase jetstream.Phase, key, value string) bool {
-		return m.change(jetstream.Change{Phase: phase, Key: key, Value: []byte(value)}, noonUTC)
+	change := func(phase queue.Phase, key, value string) bool {
+		return m.change(queue.Change{Phase: phase, Key: key, Value: []byte(value)}, noonUTC)
 	}
-	same(t, "synced by a reset", change(jetstream.Reset, "", ""), false)
-	same(t, "synced by a put", change(jetstream.Put, "a", "1"), false)
-	change(jetstream.Put, "b", "2")
-	same(t, "synced", change(jetstream.Synced, "", ""), true)
-	change(jetstream.Put, "c", "3")
+	same(t, "synced by a reset", change(queue.Reset, "", ""), false)
+	same(t, "synced by a put", change(queue.Put, "a", "1"), false)
+	change(queue.Put, "b", "2")
+	same(t, "synced", change(queue.Synced, "", ""), true)
+	change(queue.Put, "c", "3")
 	same(t, "values", values, map[string]string{"a": "1", "b": "2", "c": "3"})
-	change(jetstream.Reset, "", "")
-	change(jetstream.Put, "b", "4")
+	change(queue.Reset, "", "")
+	change(queue.Put, "b", "4")
 	same(t, "meanwhile", values, map[string]string{"a": "1", "b": "4", "c": "3"})
-	change(jetstream.Synced, "", "")
+	change(queue.Synced, "", "")
 	same(t, "afterwards", values, map[string]string{"b": "4"})
-	change(jetstream.Put, "d", "5")
-	change(jetstream.Synced, "", "") // without a reset before it nothing is known to be gone
-	change(jetstream.Gone, "b", "")
+	change(queue.Put, "d", "5")
+	change(queue.Synced, "", "") // without a reset before it nothing is known to be gone
+	change(queue.Gone, "b", "")
 	same(t, "at the end", values, map[string]string{"d": "5"})
 }
 
@@ -55,7 +55,7 @@ func TestAnInvalidValueKeepsTheOldOneAndIsReportedOnceUntilItIsValidAgain(t *tes
 	log := &logged{}
 	m, values, invalid := textMirror(log)
 	put := func(value string) {
-		m.change(jetstream.Change{Phase: jetstream.Put, Key: "a", Value: []byte(value)}, noonUTC)
+		m.change(queue.Change{Phase: queue.Put, Key: "a", Value: []byte(value)}, noonUTC)
 	}
 	put("1")
 	put("junk")
@@ -66,9 +66,9 @@ func TestAnInvalidValueKeepsTheOldOneAndIsReportedOnceUntilItIsValidAgain(t *tes
 	put("2")
 	put("junk")
 	same(t, "reports after a valid one", log.lines(), 2)
-	m.change(jetstream.Change{Phase: jetstream.Reset}, noonUTC)
+	m.change(queue.Change{Phase: queue.Reset}, noonUTC)
 	put("junk")
-	m.change(jetstream.Change{Phase: jetstream.Synced}, noonUTC)
+	m.change(queue.Change{Phase: queue.Synced}, noonUTC)
 	same(t, "what stands there as junk is not gone", values, map[string]string{"a": "2"})
 }
 

@@ -4,8 +4,8 @@ import (
 	"time"
 
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/internal/workflow"
-	"github.com/comfyherd/comfyherd/jetstream"
 )
 
 // owned is a job whose lease this dispatcher has, from its delivery or its claim until an agent has accepted it,
@@ -14,7 +14,7 @@ import (
 type owned struct {
 	job     *job.Job
 	message job.Message
-	lease   jetstream.Lease
+	lease   queue.Lease
 	last    uint64 // sequence of the chain's last event
 
 	attempt    int       // the number of the next attempt

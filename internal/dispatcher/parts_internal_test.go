@@ -12,9 +12,9 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/internal/route"
 	"github.com/comfyherd/comfyherd/internal/workflow"
-	"github.com/comfyherd/comfyherd/jetstream"
 )
 
 // The tests of the parts, one file each. A part is made with the few others that it needs, and with functions that note
@@ -60,7 +60,7 @@ func ownedJob(t *testing.T, tenant string, sequence uint64, n int, edit ...func(
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &owned{job: j, message: message, lease: jetstream.Lease(fmt.Sprintf("lease-%d", sequence)), last: 1, attempt: 1, notBefore: j.NotBefore()}
+	return &owned{job: j, message: message, lease: queue.Lease(fmt.Sprintf("lease-%d", sequence)), last: 1, attempt: 1, notBefore: j.NotBefore()}
 }
 
 func hashOfGraph(t *testing.T, n int) workflow.Hash {
@@ -69,9 +69,9 @@ func hashOfGraph(t *testing.T, n int) workflow.Hash {
 }
 
 // onlineHost is a host with some slots that runs nothing.
-func onlineHost(name string, serial uint64, slots int) jetstream.HostState {
-	return jetstream.HostState{
-		Host: name, Instance: "i", Serial: serial, State: jetstream.Online, Slots: slots, Time: noonUTC.Add(time.Duration(serial) * time.Second),
+func onlineHost(name string, serial uint64, slots int) queue.HostState {
+	return queue.HostState{
+		Host: name, Instance: "i", Serial: serial, State: queue.Online, Slots: slots, Time: noonUTC.Add(time.Duration(serial) * time.Second),
 	}
 }
 

@@ -6,8 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/internal/route"
-	"github.com/comfyherd/comfyherd/jetstream"
 )
 
 func TestADispatcherThatKnowsNoOtherIsTheHomeOfEverything(t *testing.T) {
@@ -69,7 +69,7 @@ func TestAnotherDispatcherOfTheSameNameIsReportedOnce(t *testing.T) {
 	log := &logged{}
 	n := duplicateName{log: log.logger(), started: noonUTC}
 	beat := func(started time.Time) {
-		body, err := json.Marshal(jetstream.DispatcherState{Dispatcher: "me", Started: started})
+		body, err := json.Marshal(queue.DispatcherState{Dispatcher: "me", Started: started})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -6,9 +6,9 @@ import (
 	"time"
 
 	"github.com/comfyherd/comfyherd/internal/failure"
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/internal/route"
 	"github.com/comfyherd/comfyherd/internal/workflow"
-	"github.com/comfyherd/comfyherd/jetstream"
 )
 
 func poisonScene(t *testing.T) (*poison, *owned) {
@@ -19,7 +19,7 @@ func poisonScene(t *testing.T) (*poison, *owned) {
 func TestNoJobOfAWorkflowRunsWhileALossOfItIsUnsettled(t *testing.T) {
 	t.Parallel()
 	p, o := poisonScene(t)
-	lost := &jetstream.EndedJob{Tenant: "acme", Job: "x", Hash: o.job.Graph.Hash(), Kind: failure.HostLost}
+	lost := &queue.EndedJob{Tenant: "acme", Job: "x", Hash: o.job.Graph.Hash(), Kind: failure.HostLost}
 	p.lost(lost, noonUTC)
 	same(t, "its tenant's", chosen(p.fleet, o, noonUTC), "")
 	same(t, "another tenant's", chosen(p.fleet, ownedJob(t, "bolt", 2, 1), noonUTC), "a")
@@ -73,8 +73,8 @@ func TestTheOtherLossesOfATenantsWorkflow(t *testing.T) {
 func TestASuccessSpeaksForItsWorkflowForAnHour(t *testing.T) {
 	t.Parallel()
 	s, hash := newSuccesses(), hashOfGraph(t, 1)
-	s.add("a", &jetstream.EndedJob{Tenant: "acme", Hash: hash, Size: 5}, noonUTC)
-	s.add("a", &jetstream.EndedJob{Tenant: "acme", Hash: hash, Size: 3}, noonUTC)
+	s.add("a", &queue.EndedJob{Tenant: "acme", Hash: hash, Size: 5}, noonUTC)
+	s.add("a", &queue.EndedJob{Tenant: "acme", Hash: hash, Size: 3}, noonUTC)
 	same(t, "largest", s.largest[pair{"a", hash}], int64(5))
 	same(t, "within the hour", s.recent(tenantHash{"acme", hash}, noonUTC.Add(time.Hour-1)), true)
 	same(t, "afterwards", s.recent(tenantHash{"acme", hash}, noonUTC.Add(time.Hour)), false)

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
@@ -23,8 +24,8 @@ func newPromiseScene() *promiseScene {
 	return s
 }
 
-func lastEvent(sequence uint64, host string) *jetstream.Link {
-	return &jetstream.Link{ChainSequence: sequence, Event: jetstream.Event{Host: host}}
+func lastEvent(sequence uint64, host string) *queue.Link {
+	return &queue.Link{ChainSequence: sequence, Event: jetstream.Event{Host: host}}
 }
 
 func TestAJobIsLookedAtWhenItsTimeToBeginIsOver(t *testing.T) {
@@ -46,7 +47,7 @@ func TestWhatFollowsFromAChainThatWasLookedAt(t *testing.T) {
 	t.Parallel()
 	key := idKey{"acme", "acme-1"}
 	for name, c := range map[string]struct {
-		last      *jetstream.Link
+		last      *queue.Link
 		err       error
 		answered  bool
 		suspected bool
@@ -98,7 +99,7 @@ func TestAJobWhoseEndCameBeforeTheAnswerIsNoPromise(t *testing.T) {
 	t.Parallel()
 	s := newPromiseScene()
 	o := ownedJob(t, "acme", 1, 1)
-	over := &jetstream.EndedJob{Tenant: "acme", Job: "acme-1"}
+	over := &queue.EndedJob{Tenant: "acme", Job: "acme-1"}
 	s.over("a", over)
 	s.accepted(o, "a", noonUTC)
 	same(t, "the end first", []int{len(s.open), len(s.early)}, []int{0, 0})
@@ -117,7 +118,7 @@ func TestOnlySoManyEarlyEndsAreRemembered(t *testing.T) {
 	t.Parallel()
 	s := newPromiseScene()
 	for n := range earlyMost + 1 {
-		s.over("a", &jetstream.EndedJob{Tenant: "acme", Job: job.ID(ownedName(n))})
+		s.over("a", &queue.EndedJob{Tenant: "acme", Job: job.ID(ownedName(n))})
 	}
 	_, first := s.early[idKey{"acme", job.ID(ownedName(0))}]
 	same(t, "remembered", []any{len(s.early), first}, []any{512, false})

@@ -8,7 +8,8 @@ import (
 
 	"github.com/comfyherd/comfyherd/internal/failure"
 	"github.com/comfyherd/comfyherd/internal/job"
-	"github.com/comfyherd/comfyherd/jetstream"
+	"github.com/comfyherd/comfyherd/internal/names"
+	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
 const (
@@ -21,7 +22,7 @@ const (
 // pullLoop takes jobs of one priority as long as stop lasts. The requests themselves end with ctx and not with stop: a
 // request that is cut off may have a job on its way, which would not be taken and wait for AckWait.
 func (d *Dispatcher) pullLoop(ctx, stop context.Context, p job.Priority) error {
-	puller, err := d.q.Puller(p, func(delivery jetstream.Delivery) { d.receive(ctx, stop, delivery) })
+	puller, err := d.q.Puller(p, func(delivery queue.Delivery) { d.receive(ctx, stop, delivery) })
 	if err != nil {
 		return err
 	}
@@ -39,7 +40,7 @@ func (d *Dispatcher) pullLoop(ctx, stop context.Context, p job.Priority) error {
 			d.unpulled.Store("")
 		}
 		if err != nil && ctx.Err() == nil {
-			d.unpulled.Store("no job can be taken from " + jetstream.JobsStream + ": " + err.Error())
+			d.unpulled.Store("no job can be taken from " + names.JobsStream + ": " + err.Error())
 			d.log.Warn("jobs cannot be pulled now; trying again", "priority", p, "error", err)
 			sleep(stop, pullPause)
 		}
@@ -50,7 +51,7 @@ func (d *Dispatcher) pullLoop(ctx, stop context.Context, p job.Priority) error {
 // receive has a delivery placed and walked on its own goroutine; one that comes while the dispatcher stops goes back at
 // once. Two deliveries of one id are walked in the order in which they came, so that the first publish is the one that
 // runs.
-func (d *Dispatcher) receive(ctx, stop context.Context, delivery jetstream.Delivery) {
+func (d *Dispatcher) receive(ctx, stop context.Context, delivery queue.Delivery) {
 	if stop.Err() != nil {
 		d.giveBack(delivery.Lease)
 		return
@@ -74,11 +75,11 @@ func (d *Dispatcher) receive(ctx, stop context.Context, delivery jetstream.Deliv
 	if o.turn.before == nil {
 		d.loop.tell(func(now time.Time) {
 			spot := d.loop.placeNow(o, now)
-			d.crew.Go(func() { d.firstWalk(ctx, o, spot) })
+			d.walks.Go(func() { d.firstWalk(ctx, o, spot) })
 		})
 		return
 	}
-	d.crew.Go(func() {
+	d.walks.Go(func() {
 		select {
 		case <-o.turn.before:
 			d.firstWalk(ctx, o, d.loop.place(o))
@@ -104,8 +105,8 @@ func (d *Dispatcher) read(m job.Message) (*job.Job, error) {
 }
 
 // refuseSoon refuses a message on a goroutine of its own.
-func (d *Dispatcher) refuseSoon(ctx context.Context, delivery jetstream.Delivery, invalid error) {
-	d.crew.Go(func() {
+func (d *Dispatcher) refuseSoon(ctx context.Context, delivery queue.Delivery, invalid error) {
+	d.walks.Go(func() {
 		defer d.loop.pressure.exit()
 		defer d.limit.done(job.Tenant(delivery.Tenant))
 		d.refuse(ctx, delivery, invalid)
@@ -114,7 +115,7 @@ func (d *Dispatcher) refuseSoon(ctx context.Context, delivery jetstream.Delivery
 
 // refuse ends a message that is no job: the dead letter first, then its chain's only event, then the ack; each
 // may be repeated. It never touches another job's chain, since the id is of the system's own making.
-func (d *Dispatcher) refuse(ctx context.Context, delivery jetstream.Delivery, invalid error) {
+func (d *Dispatcher) refuse(ctx context.Context, delivery queue.Delivery, invalid error) {
 	id := delivery.OwnID()
 	e := job.Event{
 		EventKind: job.Dead, Job: id, Tenant: job.Tenant(delivery.Tenant), Priority: delivery.Priority, Time: d.clock(),
@@ -125,7 +126,7 @@ func (d *Dispatcher) refuse(ctx context.Context, delivery jetstream.Delivery, in
 		return
 	}
 	_, err := d.q.Append(ctx, &e, 0, d.source, "")
-	if err != nil && !errors.Is(err, jetstream.ErrOvertaken) {
+	if err != nil && !errors.Is(err, queue.ErrOvertaken) {
 		d.log.Warn("an invalid job could not be ended; it is delivered again", "job", id, "error", err)
 		return
 	}

@@ -5,9 +5,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/internal/route"
 	"github.com/comfyherd/comfyherd/internal/workflow"
-	"github.com/comfyherd/comfyherd/jetstream"
 )
 
 type needScene struct {
@@ -52,7 +52,7 @@ func TestWhenTheJobIsGoneAnotherOneIsRead(t *testing.T) {
 	hash := o.job.Graph.Hash()
 	s.keep(ticketOf(o, 1))
 	s.keep(ticketOf(ownedJob(t, "acme", 2, 1), 1))
-	s.learnt(hash, 1, workflow.Requirements{}, jetstream.ErrGone, noonUTC)
+	s.learnt(hash, 1, workflow.Requirements{}, queue.ErrGone, noonUTC)
 	same(t, "the ticket of the one that is gone waits", s.known, []uint64{1})
 	same(t, "read", s.read, []uint64{1, 2})
 	s.learnt(hash, 2, workflow.Requirements{}, errNoJob, noonUTC)

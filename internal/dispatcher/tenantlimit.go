@@ -5,7 +5,7 @@ import (
 	"time"
 
 	"github.com/comfyherd/comfyherd/internal/job"
-	"github.com/comfyherd/comfyherd/jetstream"
+	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
 // tenantLimit keeps the jobs of one tenant from holding up those of others. All jobs of a priority come out of one
@@ -93,7 +93,7 @@ func (t *tenantLimit) forget(now time.Time) {
 }
 
 // withinLimit lets a delivery go on to its walk, or puts it off.
-func (d *Dispatcher) withinLimit(delivery *jetstream.Delivery) bool {
+func (d *Dispatcher) withinLimit(delivery *queue.Delivery) bool {
 	now := time.Now()
 	putOff, mixed := d.limit.enter(job.Tenant(delivery.Tenant), len(delivery.Body), now)
 	d.loop.pressure.mixed(mixed, now)

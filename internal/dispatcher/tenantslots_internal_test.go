@@ -6,8 +6,8 @@ import (
 	"time"
 
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/internal/route"
-	"github.com/comfyherd/comfyherd/jetstream"
 )
 
 // slotScene is the slots of tenants on a fleet with one host. It notes which are looked at.
@@ -22,8 +22,8 @@ func newSlotScene(t *testing.T, p *peers) *slotScene {
 	s := &slotScene{runOn: map[job.ID]bool{}}
 	s.tenantSlots = newTenantSlots(tenantSlots{
 		fleet: fleetOf(t, "a", "b"), peers: p, changes: newChanges(), alarms: &alarms{},
-		runs: func(_ job.Tenant, slot jetstream.Slot) bool { return s.runOn[slot.Job] },
-		look: func(tenant job.Tenant, slot jetstream.Slot, patient bool) {
+		runs: func(_ job.Tenant, slot queue.Slot) bool { return s.runOn[slot.Job] },
+		look: func(tenant job.Tenant, slot queue.Slot, patient bool) {
 			how := ""
 			if patient {
 				how = " patiently"
@@ -40,10 +40,10 @@ func (s *slotScene) cap(tenant route.Tenant, most int) {
 	s.setCap(tenant, most)
 }
 
-func slotsOf(ids ...job.ID) []jetstream.Slot {
-	var list []jetstream.Slot
+func slotsOf(ids ...job.ID) []queue.Slot {
+	var list []queue.Slot
 	for _, id := range ids {
-		list = append(list, jetstream.Slot{Job: id, Host: "a", Time: noonUTC})
+		list = append(list, queue.Slot{Job: id, Host: "a", Time: noonUTC})
 	}
 	return list
 }
@@ -78,7 +78,7 @@ func TestOnlyATenantsHomeGivesItsJobsToHosts(t *testing.T) {
 	same(t, "beside its home", []any{chosen(s.fleet, o, noonUTC), s.fleet.Elsewhere(tenant)}, []any{"", true})
 	s.put(tenant, slotsOf("x"))
 	s.lookAround(noonUTC.Add(time.Minute))
-	s.jobEnded(&jetstream.EndedJob{Tenant: job.Tenant(tenant), Job: "x"})
+	s.jobEnded(&queue.EndedJob{Tenant: job.Tenant(tenant), Job: "x"})
 	same(t, "its slots are looked at by its home alone", len(s.looks), 0)
 }
 
@@ -113,9 +113,9 @@ func TestASlotIsLookedAtWhenItsJobHasEndedOrNoHostRunsIt(t *testing.T) {
 	t.Parallel()
 	s := newSlotScene(t, newPeers("me"))
 	s.put("acme", slotsOf("x", "y", "z"))
-	s.jobEnded(&jetstream.EndedJob{Tenant: "acme", Job: "x"})
-	s.jobEnded(&jetstream.EndedJob{Tenant: "acme", Job: "x"})
-	s.jobEnded(&jetstream.EndedJob{Tenant: "acme", Job: "other"})
+	s.jobEnded(&queue.EndedJob{Tenant: "acme", Job: "x"})
+	s.jobEnded(&queue.EndedJob{Tenant: "acme", Job: "x"})
+	s.jobEnded(&queue.EndedJob{Tenant: "acme", Job: "other"})
 	same(t, "one look at a time", s.looks, []string{"acme x patiently"})
 	s.looked(idKey{"acme", "x"})
 	s.runOn["y"] = true
@@ -132,9 +132,9 @@ func TestTheUsualCapHoldsForTenantsWithoutSettings(t *testing.T) {
 	s.fleet.PutUsualCap(1)
 	x := newTenants(tenants{
 		fleet: s.fleet, room: route.NewRoom(), slots: s.tenantSlots, quotas: newQuotas(), changes: s.changes,
-		usual: jetstream.TenantSettings{Weight: 1, MaxRunning: 1},
+		usual: queue.TenantSettings{Weight: 1, MaxRunning: 1},
 	})
-	x.put("bolt", &jetstream.TenantSettings{Weight: 2})
+	x.put("bolt", &queue.TenantSettings{Weight: 2})
 	for _, tenant := range []route.Tenant{"acme", "bolt"} {
 		x.meet(tenant)
 	}
@@ -145,7 +145,7 @@ func TestTheUsualCapHoldsForTenantsWithoutSettings(t *testing.T) {
 	x.remove("bolt")
 	same(t, "without its settings", []any{s.capped("bolt"), chosen(s.fleet, ownedJob(t, "bolt", 1, 1), noonUTC), len(x.keys())}, []any{true, "", 0})
 	three, room := job.Priority(3), x.room
-	x.put("acme", &jetstream.TenantSettings{Weight: 1, MaxPriority: &three})
+	x.put("acme", &queue.TenantSettings{Weight: 1, MaxPriority: &three})
 	same(t, "ceiling", room.CountsAs("acme", 9), 3)
 	x.remove("acme")
 	same(t, "no ceiling", room.CountsAs("acme", 9), 9)

@@ -5,9 +5,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/internal/route"
 	"github.com/comfyherd/comfyherd/internal/workflow"
-	"github.com/comfyherd/comfyherd/jetstream"
 )
 
 // ticketScene is the waiting room of a dispatcher on a fleet with one host, which knows what workflow 1 needs.
@@ -48,8 +48,8 @@ func ticketOf(o *owned, revision uint64) route.Ticket {
 	return t
 }
 
-func wireTicket(o *owned) *jetstream.Ticket {
-	return &jetstream.Ticket{Priority: o.job.Priority, Tenant: o.job.Tenant, Hash: o.job.Graph.Hash(), Sequence: o.job.Sequence, Job: o.job.ID}
+func wireTicket(o *owned) *queue.Ticket {
+	return &queue.Ticket{Priority: o.job.Priority, Tenant: o.job.Tenant, Hash: o.job.Graph.Hash(), Sequence: o.job.Sequence, Job: o.job.ID}
 }
 
 func TestATicketWaitsUntilItIsRemovedOrClaimed(t *testing.T) {
