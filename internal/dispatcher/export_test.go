@@ -9,7 +9,7 @@ import (
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
-// LineFacts are what the brain and the pull loops know of the jobs in the stream.
+// LineFacts are what the loop and the pull loops have found out about the jobs in the stream.
 type LineFacts struct {
 	Pending, Rate, Peers, Holds int64
 	Slow, Stuck                 bool

@@ -19,7 +19,7 @@ func newRemovedScene(t *testing.T, p *peers) *removedScene {
 	t.Helper()
 	s := &removedScene{standing: newTicketScene(t, p)}
 	s.removedJobs = &removedJobs{
-		room: s.standing.tickets.room, fleet: s.standing.tickets.fleet, hand: s.standing.tickets.hand, peers: p, tickets: s.standing.tickets,
+		room: s.standing.room, fleet: s.standing.fleet, hand: s.standing.hand, peers: p, tickets: s.standing.tickets,
 		count: func() { s.counts++ },
 		read: func(list []route.Ticket, _ uint64) {
 			var sequences []uint64
@@ -63,7 +63,7 @@ func TestSomeTicketsOfWholeLanesAreLookedAt(t *testing.T) {
 	s.begin()
 	s.counted(map[job.Lane]uint64{acme5: 1}, 1, noonUTC)
 	same(t, "read", []any{s.reads, s.sample}, []any{[][]uint64{{1}}, removedSample - 1})
-	x, _ := s.standing.tickets.room.Get(1)
+	x, _ := s.standing.room.Get(1)
 	s.sample = 0
 	same(t, "no sample is left", s.judge(&x) == ticketFine, true)
 }
@@ -81,9 +81,9 @@ func TestATicketThatIsOlderThanTheBucketLapsesWhereItIsNotAtHome(t *testing.T) {
 	s.begin()
 	s.counted(map[job.Lane]uint64{acme5: 3}, 5, noonUTC)
 	same(t, "read at home", s.reads, [][]uint64{{2}})
-	_, waits := s.standing.tickets.room.Get(1)
+	_, waits := s.standing.room.Get(1)
 	same(t, "waits elsewhere", waits, false)
-	_, waits = s.standing.tickets.room.Get(3)
+	_, waits = s.standing.room.Get(3)
 	same(t, "a newer one waits", waits, true)
 }
 
@@ -91,8 +91,8 @@ func TestAJobInHandIsNotLookedAt(t *testing.T) {
 	t.Parallel()
 	s := newRemovedScene(t, newPeers("me"))
 	o := ownedJob(t, "acme", 1, 1)
-	s.standing.tickets.hand.add(o, noonUTC)
-	x, _ := s.standing.tickets.room.Get(1)
+	s.standing.hand.add(o, noonUTC)
+	x, _ := s.standing.room.Get(1)
 	same(t, "judged", s.judge(&x) == ticketFine, true)
 }
 

@@ -10,7 +10,7 @@ import (
 	"github.com/comfyherd/comfyherd/internal/dispatcher"
 )
 
-// Whatever is asked, the brain has three times as long for jobs.
+// Whatever is asked, the loop has three times as long for jobs.
 func TestQuestionsComeOneAfterTheOtherWithARestBetween(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
