@@ -8,7 +8,7 @@ import (
 
 func TestWalksOfOneIdFollowEachOther(t *testing.T) {
 	t.Parallel()
-	turns := dispatcher.NewTurns()
+	turns := dispatcher.NewWalkOrder()
 	first, endFirst := turns.Enter("acme", "a")
 	other, endOther := turns.Enter("bolt", "a")
 	if first != nil || other != nil {

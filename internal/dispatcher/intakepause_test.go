@@ -21,21 +21,21 @@ func TestJobsEnoughWaitWhenASecondsWorkIsThere(t *testing.T) {
 		"and has it":                          {0, 1000, 1000, 5 * time.Millisecond},
 		"none that waits can use a slot":      {1, 5000, 10, 2 * time.Millisecond},
 	} {
-		if got := dispatcher.Crowded(c.vacant, c.waiting, c.perSecond); got != c.want {
+		if got := dispatcher.IntakePause(c.vacant, c.waiting, c.perSecond); got != c.want {
 			t.Errorf("%s: %v", name, got)
 		}
 	}
 }
 
 // flood has deliveries of bolt come that are worked on at once, beside one of acme, and counts those that pass.
-func flood(g *dispatcher.Gate, deliveries int, now time.Time) (passed int, last time.Duration) {
+func flood(g *dispatcher.TenantLimit, deliveries int, now time.Time) (passed int, last time.Duration) {
 	pass := func(tenant job.Tenant) {
 		putOff := g.Enter(tenant, 0, now)
 		if putOff > 0 {
 			last = putOff
 			return
 		}
-		g.Leave(tenant)
+		g.Done(tenant)
 		if tenant == "bolt" {
 			passed++
 		}
@@ -49,11 +49,11 @@ func flood(g *dispatcher.Gate, deliveries int, now time.Time) (passed int, last 
 
 func TestWhileJobsEnoughWaitAFloodIsTakenInSlowly(t *testing.T) {
 	t.Parallel()
-	g, now := dispatcher.NewGate(), noon
+	g, now := dispatcher.NewTenantLimit(), noon
 	if passed, _ := flood(g, 1000, now); passed != 1000 {
 		t.Errorf("%d of 1000 pass while few wait", passed)
 	}
-	g.Crowd(5 * time.Millisecond)
+	g.SetIntakePause(5 * time.Millisecond)
 	if passed, last := flood(g, 1064, now); passed != 64 || last != 100*time.Millisecond+1000*5*time.Millisecond {
 		t.Errorf("%d of 1064 pass, and the last is put off for %v; want 64, and the others 5 ms apart", passed, last)
 	}
@@ -63,7 +63,7 @@ func TestWhileJobsEnoughWaitAFloodIsTakenInSlowly(t *testing.T) {
 	if putOff := g.Enter("acme", 100, now.Add(100*time.Millisecond)); putOff != 0 {
 		t.Errorf("acme's is put off for %v", putOff)
 	}
-	g.Crowd(0)
+	g.SetIntakePause(0)
 	if passed, _ := flood(g, 1000, now.Add(time.Second)); passed != 1000 {
 		t.Errorf("%d of 1000 pass when few wait again", passed)
 	}

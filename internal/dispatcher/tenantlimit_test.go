@@ -10,7 +10,7 @@ import (
 
 func TestATenantAloneIsNeverPutOff(t *testing.T) {
 	t.Parallel()
-	g, now := dispatcher.NewGate(), noon
+	g, now := dispatcher.NewTenantLimit(), noon
 	for n := range 1000 {
 		if putOff := g.Enter("bolt", 1<<20, now); putOff != 0 {
 			t.Fatalf("delivery %d is put off for %v", n, putOff)
@@ -20,7 +20,7 @@ func TestATenantAloneIsNeverPutOff(t *testing.T) {
 
 func TestBesideAnotherATenantHasOnlySoManyDeliveriesUnderWay(t *testing.T) {
 	t.Parallel()
-	g, now := dispatcher.NewGate(), noon
+	g, now := dispatcher.NewTenantLimit(), noon
 	g.Enter("acme", 100, now)
 	for n := range 16 {
 		if putOff := g.Enter("bolt", 100, now); putOff != 0 {
@@ -34,7 +34,7 @@ func TestBesideAnotherATenantHasOnlySoManyDeliveriesUnderWay(t *testing.T) {
 	if putOff := g.Enter("acme", 100, now); putOff != 0 {
 		t.Errorf("acme's is put off for %v", putOff)
 	}
-	g.Leave("bolt")
+	g.Done("bolt")
 	if putOff := g.Enter("bolt", 100, now); putOff != 0 {
 		t.Errorf("when one has left the next is put off for %v", putOff)
 	}
@@ -46,7 +46,7 @@ func TestBesideAnotherATenantHasOnlySoManyDeliveriesUnderWay(t *testing.T) {
 // Who has much to do beside others who have as much does not stand before them.
 func TestTenantsThatAllPublishAsMuchAreNotPutOff(t *testing.T) {
 	t.Parallel()
-	g, now := dispatcher.NewGate(), noon
+	g, now := dispatcher.NewTenantLimit(), noon
 	tenants := []job.Tenant{"acme", "bolt", "coil"}
 	for n := range 999 {
 		if putOff := g.Enter(tenants[n%3], 100, now); putOff != 0 && n >= 128 { // it has seen what they publish
@@ -67,7 +67,7 @@ func TestTenantsThatAllPublishAsMuchAreNotPutOff(t *testing.T) {
 // As many deliveries are not as much when one tenant's are large.
 func TestATenantOfLargeJobsIsNoEqualOfOneWithSmallJobs(t *testing.T) {
 	t.Parallel()
-	g, now := dispatcher.NewGate(), noon
+	g, now := dispatcher.NewTenantLimit(), noon
 	passed := 0
 	for range 256 {
 		if g.Enter("acme", 100, now) == 0 {
@@ -83,14 +83,14 @@ func TestATenantOfLargeJobsIsNoEqualOfOneWithSmallJobs(t *testing.T) {
 // A megabyte takes an eighth of a second of what a tenant may have read.
 func TestBesideAnotherATenantHasOnlySoMuchRead(t *testing.T) {
 	t.Parallel()
-	g, now := dispatcher.NewGate(), noon
+	g, now := dispatcher.NewTenantLimit(), noon
 	passed := 0
 	for at := now; at.Before(now.Add(time.Second)); at = at.Add(5 * time.Millisecond) {
 		g.Enter("acme", 100, at)
-		g.Leave("acme")
+		g.Done("acme")
 		if g.Enter("bolt", 1<<20, at) == 0 {
 			passed++
-			g.Leave("bolt")
+			g.Done("bolt")
 		}
 	}
 	if passed < 8 || passed > 10 {

@@ -10,11 +10,11 @@ import (
 	"github.com/comfyherd/comfyherd/internal/dispatcher"
 )
 
-// Whatever is asked, the brain has three times as long for jobs.
+// Whatever is asked, the loop has three times as long for jobs.
 func TestQuestionsComeOneAfterTheOtherWithARestBetween(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		turns, begun := dispatcher.NewTurnstile(), time.Now()
+		turns, begun := dispatcher.NewCallLimit(), time.Now()
 		var at []time.Duration
 		ask := func(took time.Duration) {
 			err := turns.Pass(t.Context(), took, func() {
@@ -39,7 +39,7 @@ func TestQuestionsComeOneAfterTheOtherWithARestBetween(t *testing.T) {
 func TestWhoGivesUpAsksNothing(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		turns := dispatcher.NewTurnstile()
+		turns := dispatcher.NewCallLimit()
 		if err := turns.Pass(t.Context(), time.Second, func() {}); err != nil {
 			t.Fatal(err)
 		}

@@ -8,32 +8,32 @@ import "time"
 // where it costs nothing.
 
 const (
-	crowdLeast = 256                  // waiting jobs that are enough; a second's work is when that is more
-	crowdPause = 5 * time.Millisecond // between two jobs of a tenant that are taken in while every slot is taken
-	idlePause  = 2 * time.Millisecond // the same while a slot is free that none of those who wait can use
-	crowdBurst = 64                   // that may come at once after a calm
+	enoughWaiting = 256                  // waiting jobs that are enough; a second's work is when that is more
+	fullPause     = 5 * time.Millisecond // between two jobs of a tenant that are taken in while every slot is taken
+	idlePause     = 2 * time.Millisecond // the same while a slot is free that none of those who wait can use
+	pauseBurst    = 64                   // that may come at once after a calm
 )
 
-// pacer lets a job pass after each pause, and up to crowdBurst of them at once.
+// pacer lets a job pass after each pause, and up to pauseBurst of them at once.
 type pacer struct {
 	next time.Time // when it is as if none had passed before
 }
 
 func (p *pacer) may(now time.Time, pause time.Duration) bool {
-	return p.next.Sub(now) < crowdBurst*pause
+	return p.next.Sub(now) < pauseBurst*pause
 }
 
 func (p *pacer) count(now time.Time, pause time.Duration) { p.next = later(p.next, now).Add(pause) }
 
-// crowded gives the pause between two jobs of a tenant that are taken in, when so many wait and so many begin in a second; 0
+// intakePause gives the pause between two jobs of a tenant that are taken in, when so many wait and so many begin in a second; 0
 // when more are needed. When a slot stays free beside all that wait, as when they are to run later, a job that still stands
 // in the stream may be the one for it.
-func crowded(vacant, waiting, perSecond int) time.Duration {
+func intakePause(vacant, waiting, perSecond int) time.Duration {
 	switch {
-	case waiting < max(crowdLeast, perSecond):
+	case waiting < max(enoughWaiting, perSecond):
 		return 0
 	case vacant > 0:
 		return idlePause
 	}
-	return crowdPause
+	return fullPause
 }
