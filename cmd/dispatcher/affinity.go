@@ -38,7 +38,7 @@ func (a *affinityListCmd) Run(ctx context.Context, c *daemon.Console) error {
 	return tellAffinity(c, answer)
 }
 
-// affinity asks until all rules are there.
+// affinity changes the rules as the request says, and gives those that answer it.
 func (f *client) affinity(ctx context.Context, c *daemon.Console, request jetstream.AffinityRequest) (jetstream.AffinityAnswer, error) {
 	all := jetstream.AffinityAnswer{Affinity: map[workflow.Hash]jetstream.Affinity{}}
 	q, done, err := f.open(ctx, c)
@@ -46,16 +46,12 @@ func (f *client) affinity(ctx context.Context, c *daemon.Console, request jetstr
 		return all, err
 	}
 	defer done()
-	for request.By = by(); ; {
-		var page jetstream.AffinityAnswer
-		if err := q.Call(ctx, "affinity", request, &page); err != nil {
-			return all, err
-		}
+	request.By = by()
+	return all, eachPage(asking[jetstream.AffinityAnswer](ctx, q, "affinity", &request), func(page *jetstream.AffinityAnswer) bool {
 		maps.Copy(all.Affinity, page.Affinity)
-		if request.After = page.Next; page.Next == "" {
-			return all, nil
-		}
-	}
+		request.After = page.Next
+		return page.Next != ""
+	})
 }
 
 func tellAffinity(c *daemon.Console, answer jetstream.AffinityAnswer) error {

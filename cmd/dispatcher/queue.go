@@ -55,7 +55,7 @@ func (l *queueCmd) Run(ctx context.Context, c *daemon.Console) error {
 	return c.Table(rows)
 }
 
-// lanes asks as the tenant, or for those of all.
+// lanes are those of a tenant, or of all.
 func (l *queueCmd) lanes(ctx context.Context, c *daemon.Console) (jetstream.QueueAnswer, time.Time, error) {
 	answer := jetstream.QueueAnswer{Lanes: []jetstream.LaneStat{}} // [] and not null when there is none
 	if l.Tenant != "" || l.OwnTenant() != "" {
@@ -73,12 +73,11 @@ func (l *queueCmd) lanes(ctx context.Context, c *daemon.Console) (jetstream.Queu
 		return answer, time.Time{}, err
 	}
 	defer done()
-	for request := (jetstream.QueueRequest{}); ; {
-		var page jetstream.QueueAnswer
-		err := q.Call(ctx, "queue", request, &page)
+	var request jetstream.QueueRequest
+	err = eachPage(asking[jetstream.QueueAnswer](ctx, q, "queue", &request), func(page *jetstream.QueueAnswer) bool {
 		answer.Lanes = append(answer.Lanes, page.Lanes...)
-		if request.After = page.Next; err != nil || page.Next == 0 {
-			return answer, q.Now(), err
-		}
-	}
+		request.After = page.Next
+		return page.Next != 0
+	})
+	return answer, q.Now(), err
 }

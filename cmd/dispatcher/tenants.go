@@ -35,7 +35,7 @@ func (t *tenantsListCmd) Run(ctx context.Context, c *daemon.Console) error {
 	return tellTenants(c, answer)
 }
 
-// tenants asks until all settings are there.
+// tenants changes settings as the request says, and gives those that answer it.
 func (f *client) tenants(ctx context.Context, c *daemon.Console, request jetstream.TenantsRequest) (jetstream.TenantsAnswer, error) {
 	all := jetstream.TenantsAnswer{Tenants: map[job.Tenant]jetstream.TenantSettings{}}
 	q, done, err := f.open(ctx, c)
@@ -43,16 +43,12 @@ func (f *client) tenants(ctx context.Context, c *daemon.Console, request jetstre
 		return all, err
 	}
 	defer done()
-	for request.By = by(); ; {
-		var page jetstream.TenantsAnswer
-		if err := q.Call(ctx, "tenants", request, &page); err != nil {
-			return all, err
-		}
+	request.By = by()
+	return all, eachPage(asking[jetstream.TenantsAnswer](ctx, q, "tenants", &request), func(page *jetstream.TenantsAnswer) bool {
 		maps.Copy(all.Tenants, page.Tenants)
-		if request.After = page.Next; page.Next == "" {
-			return all, nil
-		}
-	}
+		request.After = page.Next
+		return page.Next != ""
+	})
 }
 
 func tellTenants(c *daemon.Console, answer jetstream.TenantsAnswer) error {

@@ -50,28 +50,28 @@ func (w *whyCmd) Run(ctx context.Context, c *daemon.Console) error {
 	return tellWhy(c, &answer, now)
 }
 
-// why asks until all hosts are there. Those who look after the fleet hear what ails a host; a tenant hears of its own jobs only.
+// why asks about a job or workflow and gives the verdicts of all hosts. Operators also get what is wrong with a host; a tenant
+// gets only what concerns its own jobs.
 func (a *asker) why(ctx context.Context, tenant job.Tenant, request jetstream.WhyRequest) (all jetstream.WhyAnswer, now time.Time, err error) {
 	client := a.of(tenant)
-	ask, clock := client.Why, client.Now
+	clock := client.Now
+	ask := func() (jetstream.WhyAnswer, error) { return client.Why(ctx, request) }
 	if !a.own {
 		q, err := a.queue(ctx)
 		if err != nil {
 			return all, now, err
 		}
 		request.Tenant, clock = tenant, q.Now
-		ask = func(ctx context.Context, r jetstream.WhyRequest) (page jetstream.WhyAnswer, err error) {
-			err = q.Call(ctx, "why", r, &page)
-			return page, err
+		ask = asking[jetstream.WhyAnswer](ctx, q, "why", &request)
+	}
+	err = eachPage(ask, func(page *jetstream.WhyAnswer) bool {
+		hosts := append(all.Hosts, page.Hosts...)
+		if request.After == "" { // what is not about hosts is the same on every page
+			all = *page
 		}
-	}
-	all, err = ask(ctx, request)
-	for err == nil && all.Next != "" {
-		request.After = all.Next
-		var page jetstream.WhyAnswer
-		page, err = ask(ctx, request)
-		all.Hosts, all.Next = append(all.Hosts, page.Hosts...), page.Next
-	}
+		all.Hosts, all.Next, request.After = hosts, "", page.Next
+		return page.Next != ""
+	})
 	return all, clock(), err
 }
 
