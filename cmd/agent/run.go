@@ -66,18 +66,10 @@ func (s *settings) run(ctx context.Context, c *daemon.Console) error {
 		return err
 	})
 	if err != nil {
-		return stopped(stop, err)
+		return daemon.UnlessStopped(stop, err)
 	}
 	defer nc.Close()
-	return stopped(kill, s.serve(stop, kill, nc, hosts, c, log))
-}
-
-// stopped takes out of an error what a signal has caused.
-func stopped(ctx context.Context, err error) error {
-	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
-		return nil
-	}
-	return err
+	return daemon.UnlessStopped(kill, s.serve(stop, kill, nc, hosts, c, log))
 }
 
 // machine is this machine's name, empty when it has none of its own.

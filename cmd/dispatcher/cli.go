@@ -68,3 +68,12 @@ func newCommandLine(ctx context.Context, all *commands, c *daemon.Console) (*dae
 		{Key: "nats", Title: "Connection to NATS:"}, {Key: "log", Title: "Log:"}, {Key: "keep", Title: "What NATS keeps:"},
 	}))
 }
+
+// interrupted replaces the error of a command that a signal has stopped by a message and an exit code.
+func interrupted(stop context.Context, c *daemon.Console, err error) error {
+	if err == nil || stop.Err() == nil {
+		return err
+	}
+	c.Say("dispatcher: stopped")
+	return daemon.ExitInterrupted
+}

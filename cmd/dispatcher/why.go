@@ -90,7 +90,7 @@ func (w *whyCmd) request(c *daemon.Console) (job.Tenant, jetstream.WhyRequest, e
 	if err != nil {
 		return tenant, request, err
 	}
-	plain := wishes{}
+	plain := jobFlags{}
 	spec, err := plain.spec(body, tenant)
 	if err != nil {
 		return tenant, request, fmt.Errorf("%s: %w", w.What, err)

@@ -21,12 +21,8 @@ func Begin(ctx context.Context, patient bool, log *slog.Logger, try func(context
 		if err == nil || !patient {
 			return err
 		}
-		log.Warn("not there yet; trying again", "in", retryPause, "error", err)
-		timer := time.NewTimer(retryPause)
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
+		log.Warn("NATS is not ready yet, trying again", "in", retryPause, "error", err)
+		if !Pause(ctx, retryPause) {
 			return context.Cause(ctx)
 		}
 	}
