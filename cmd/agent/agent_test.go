@@ -94,7 +94,7 @@ func TestAnErrorSaysWhatIsWrongAndWhatToDoNext(t *testing.T) {
 		args []string
 		want string
 	}{
-		"NoHosts": {[]string{"--comfy-hosts="}, "agent: no ComfyUI host is given; say where they are, as in COMFY_HOSTS=http://127.0.0.1:8188 agent\n"},
+		"NoHosts": {[]string{"--comfy-hosts="}, "agent: no ComfyUI host is given; set COMFY_HOSTS, as in COMFY_HOSTS=http://127.0.0.1:8188 agent\n"},
 		"NoNATS":  {[]string{"--comfy-hosts=http://h:1", "--nats-url=nats://127.0.0.1:1"}, "agent: cannot reach NATS at nats://127.0.0.1:1: connection refused; start one with `dispatcher run --embedded` or set NATS_URL"},
 		"Typo":    {[]string{"--slotz=1"}, "agent: unknown flag --slotz, did you mean \"--slots\"?; see `agent --help`\n"},
 		"Outputs": {[]string{"--outputs=some"}, "agent: --outputs must be one of \"store\",\"none\" but got \"some\"; see `agent --help`\n"},

@@ -39,7 +39,7 @@ type settings struct {
 	Retry         bool          `help:"Keep trying when NATS cannot be reached at the start."`
 }
 
-// runCmd serves hosts; it is what the agent does when nothing else is asked of it.
+// runCmd serves hosts; it is the default command.
 type runCmd struct{}
 
 // Run serves until it is stopped.
@@ -59,7 +59,7 @@ func (s *settings) run(ctx context.Context, c *daemon.Console) error {
 	}
 	stop, kill, release := daemon.Signals(ctx)
 	defer release()
-	defer context.AfterFunc(stop, func() { c.Say("stopping: running jobs finish; Ctrl-C again stops now") })()
+	defer context.AfterFunc(stop, func() { c.Say("stopping: running jobs are finished; Ctrl-C again stops at once") })()
 	var nc *nats.Conn
 	err = daemon.Begin(stop, s.Retry, log, func(ctx context.Context) (err error) {
 		nc, err = daemon.Connect(ctx, s.NATS("agent "+machine(), log))
@@ -88,7 +88,7 @@ func hostsOf(text string) ([]agent.HostConfig, error) {
 		return nil, err
 	}
 	if len(given) == 0 {
-		return nil, errors.New("no ComfyUI host is given; say where they are, as in COMFY_HOSTS=http://127.0.0.1:8188 agent")
+		return nil, errors.New("no ComfyUI host is given; set COMFY_HOSTS, as in COMFY_HOSTS=http://127.0.0.1:8188 agent")
 	}
 	hosts := make([]agent.HostConfig, len(given))
 	for i, h := range given {
@@ -104,7 +104,7 @@ func named(hosts []agent.HostConfig, holder string) error {
 		return nil
 	}
 	if len(hosts) > 1 || hosts[0].Name != "" && hosts[0].Name != name {
-		return fmt.Errorf("NATS_CREDS has the credentials of host %s and of no other; give COMFY_HOSTS=%[1]s=http://… and each other host an agent of its own", name)
+		return fmt.Errorf("NATS_CREDS has the credentials of host %s only; give COMFY_HOSTS=%[1]s=http://… and serve each other host with an agent of its own", name)
 	}
 	hosts[0].Name = name
 	return nil
@@ -132,7 +132,7 @@ func (s *settings) serve(stop, kill context.Context, nc *nats.Conn, hosts []agen
 	for _, h := range a.Hosts() {
 		c.Say("host      %s at %s", h.Name, h.URL)
 	}
-	c.Say("stop      Ctrl-C, running jobs finish; again: now")
+	c.Say("stop      Ctrl-C finishes the running jobs; a second Ctrl-C stops at once")
 	return daemon.Together(stop, kill, a.Run, s.HTTP, readiness(a), registry)
 }
 

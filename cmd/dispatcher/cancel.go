@@ -19,12 +19,12 @@ type cancelCmd struct {
 	All     bool          `help:"All jobs of the tenant that wait."`
 	Running bool          `help:"With --lane or --all: also the jobs that run."`
 	Yes     bool          `short:"y" help:"Do not ask."`
-	Force   bool          `help:"Also cancel an id that was never seen: a job that comes with it later ends at once."`
+	Force   bool          `help:"Also cancel an id that does not exist: a job that is published with it later ends at once."`
 }
 
 // Help is shown after the flags.
 func (*cancelCmd) Help() string {
-	return `Waiting jobs never start, running ones are stopped by id on their host. A job that has ended already stays as it
+	return `A waiting job never starts; a running one is stopped on its host. A job that has ended already stays as it
 ended, which is printed and is no error. --lane and --all cancel running jobs only with --running.
 
 Examples:
@@ -123,7 +123,7 @@ func (k *cancelCmd) cancel(ctx context.Context, c *daemon.Console, a *asker, ref
 	_, missing := errors.AsType[*jetstream.NotFound](err)
 	switch {
 	case missing:
-		return fmt.Errorf("tenant %s has no job %s; --tenant says whose it is, and --force cancels one that is still to come", ref.tenant, ref.id)
+		return fmt.Errorf("tenant %s has no job %s; name its tenant with --tenant, or give --force to cancel a job that is still to come", ref.tenant, ref.id)
 	case err != nil:
 		return err
 	case answer.Count > 0 || answer.Event == nil:
@@ -153,7 +153,7 @@ func (k *cancelCmd) alone(ctx context.Context, a *asker, ref jobRef, asked error
 	return answer, err
 }
 
-// by is who gives an order, as events and conditions tell it.
+// by is the name that events and conditions record for a call.
 func by() string {
 	if u, err := user.Current(); err == nil && u.Username != "" {
 		return daemon.Printable(u.Username)

@@ -10,7 +10,7 @@ import (
 
 // deadCmd is about dead letters.
 type deadCmd struct {
-	List    deadListCmd    `cmd:"" default:"withargs" help:"List dead jobs (what dead does alone)."`
+	List    deadListCmd    `cmd:"" default:"withargs" help:"List dead letters; dispatcher dead does the same."`
 	Show    deadShowCmd    `cmd:"" help:"Show one dead job with every attempt."`
 	Requeue deadRequeueCmd `cmd:"" help:"Publish dead jobs again, as <id>-r1, -r2, …"`
 	Purge   deadPurgeCmd   `cmd:"" help:"Delete dead letters."`
@@ -83,7 +83,7 @@ func (d *deadListCmd) Run(ctx context.Context, c *daemon.Console) error {
 type deadShowCmd struct {
 	tenantFlags
 	Job  string `arg:"" help:"Id of the job, or tenant/id."`
-	Body bool   `help:"Print the job as it was published and nothing else."`
+	Body bool   `help:"Print only the job as it was published."`
 }
 
 // Help is shown after the flags.
@@ -108,7 +108,7 @@ func (d *deadShowCmd) Run(ctx context.Context, c *daemon.Console) error {
 	}
 	last := &letters[len(letters)-1]
 	if d.Body && last.own {
-		return fmt.Errorf("the body of job %s is kept for those who look after the fleet; --body needs their credentials", ref.id)
+		return fmt.Errorf("--body prints the job as it was published, which only an operator may read; use the credentials of an operator for job %s", ref.id)
 	}
 	if d.Body {
 		return c.Verbatim(last.Body)

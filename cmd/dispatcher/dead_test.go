@@ -34,7 +34,7 @@ func TestADeadLetterTellsItsStoryWhenTheEventsAreGone(t *testing.T) {
 	}
 	f.purgeEvents(t, "comfy.events.jobs.acme.bad.>")
 
-	f.expect(t, 1, []string{"status", "acme/bad"}, "tenant acme has no job bad; events are kept for a limited time, and `dispatcher dead show acme/bad` tells of one that died longer ago")
+	f.expect(t, 1, []string{"status", "acme/bad"}, "tenant acme has no job bad; events are kept for a limited time, and `dispatcher dead show acme/bad` shows one that died longer ago")
 	f.expect(t, 0, []string{"dead"}, "acme/bad", hash[:8], "attempts_exhausted", "execution_error", "sim", "boom")
 	f.expect(t, 0, []string{"dead", "--kind=execution_error", "--hash=" + hash[:8], "--reason=attempts_exhausted"}, "acme/bad")
 	f.expect(t, 0, []string{"dead", "--kind=out_of_memory"}, "no dead letter matches")

@@ -77,7 +77,7 @@ func lineOf(note *jetstream.Note, what string) line {
 	return line{who: note.Subject}
 }
 
-// actLine says who has changed something by a call, and what.
+// actLine says who has changed what by a call.
 func actLine(body []byte) line {
 	var a jetstream.Act
 	var conditions map[string]any

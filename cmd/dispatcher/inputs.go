@@ -49,7 +49,7 @@ func (w *jobFlags) store(ctx context.Context, a *asker, client *jetstream.Client
 	return inputs, nil
 }
 
-// storeFile hands a file to a dispatcher; where none runs, and who asks may do so, it goes into the store itself.
+// storeFile stores a file through a dispatcher; where none runs and the credentials allow it, directly.
 func storeFile(ctx context.Context, a *asker, client *jetstream.Client, object, path string) error {
 	file, err := os.Open(path)
 	if err != nil {

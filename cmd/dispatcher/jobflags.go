@@ -17,18 +17,18 @@ import (
 // jobFlags are what a submitter can say about a job besides its workflow. They win over what the file says.
 type jobFlags struct {
 	Set         []string      `sep:"none" placeholder:"NODE.inputs.NAME=VALUE" help:"Change an input that the workflow has, repeatable. The value is JSON if it reads as such, else text."`
-	Input       []string      `sep:"none" placeholder:"NODE.NAME=PATH" help:"Send a file along and name it in this input, repeatable."`
+	Input       []string      `sep:"none" placeholder:"NODE.NAME=PATH" help:"Store a file and put its name into this input, repeatable."`
 	MaxAttempts int           `placeholder:"N" unset:"3" range:"1.." help:"Attempts that count before the job is dead."`
 	Prefer      []string      `placeholder:"HOST" help:"Host or label (gpu=4090) to prefer, repeatable."`
 	Only        []string      `placeholder:"HOST" help:"Host or label to run on and nowhere else, repeatable."`
 	Exclude     []string      `placeholder:"HOST" help:"Host or label never to run on, repeatable."`
 	At          moment        `placeholder:"TIME" help:"Start no earlier than this, as 2026-12-01T08:00:00Z."`
 	In          time.Duration `placeholder:"DURATION" range:"0s.." help:"Start no earlier than in this time."`
-	ExpiresIn   time.Duration `placeholder:"DURATION" unset:"never" range:"0s.." help:"Give the job up when no host has taken it within this time."`
+	ExpiresIn   time.Duration `placeholder:"DURATION" unset:"never" range:"0s.." help:"End the job as dead when no host has started it within this time."`
 	Metadata    string        `placeholder:"JSON" help:"Any JSON, which every event of the job repeats."`
 }
 
-// spec reads one of the three bodies, changes it as wished, and judges it as a dispatcher would.
+// spec reads one of the three bodies, changes it as the flags say, and checks it as a dispatcher would.
 func (w *jobFlags) spec(body []byte, tenant job.Tenant) (jetstream.Spec, error) {
 	spec, err := job.ParseSpec(body)
 	if err != nil {
@@ -61,8 +61,8 @@ func (w *jobFlags) spec(body []byte, tenant job.Tenant) (jetstream.Spec, error) 
 	return spec, err
 }
 
-// unread refuses fields that no dispatcher would read: most are misspelt. Whoever publishes to NATS directly gets no such
-// answer, and newer programs may send more.
+// unread refuses unknown fields, most of which are misspelt. Only the command does so: dispatchers ignore them, since newer
+// programs may send more.
 func unread(body []byte) error {
 	fields := job.UnknownFields(body)
 	if len(fields) == 0 {
@@ -70,7 +70,7 @@ func unread(body []byte) error {
 	}
 	text := strings.NewReplacer("(the priority is the last part of the subject)", "(use --priority)", "(the tenant is a part of the subject)", "(use --tenant)").
 		Replace(strings.Join(fields, ", "))
-	return fmt.Errorf("nobody reads %s; correct it or leave it out", text)
+	return fmt.Errorf("the job has unknown fields: %s; correct them or leave them out", text)
 }
 
 // set changes one input, as in 6.inputs.text=a cat, or shorter 6.text=a cat.
@@ -115,7 +115,7 @@ func (w *jobFlags) apply(spec *jetstream.Spec, now time.Time) error {
 	}
 	if w.Metadata != "" {
 		if !json.Valid([]byte(w.Metadata)) {
-			return fmt.Errorf("--metadata %s is no JSON; write it like '{\"order\":17}'", daemon.Short(w.Metadata, 80))
+			return fmt.Errorf("--metadata %s is not JSON; write it like '{\"order\":17}'", daemon.Short(w.Metadata, 80))
 		}
 		spec.Metadata = json.RawMessage(w.Metadata)
 	}

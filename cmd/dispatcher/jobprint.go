@@ -33,7 +33,7 @@ func outputs(c *daemon.Console, e *job.Event) error {
 		}
 	}
 	if len(rows) > 1 {
-		c.Print("files in COMFY_OUTPUTS, for a time:")
+		c.Print("files in COMFY_OUTPUTS, for a limited time:")
 		if err := c.Table(rows); err != nil {
 			return err
 		}

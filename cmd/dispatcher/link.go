@@ -13,7 +13,7 @@ import (
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
-// link is the NATS that the dispatcher works on.
+// link is the connection of the dispatcher to NATS, and NATS itself when it is embedded.
 type link struct {
 	*nats.Conn
 	url    string           // for others to come to
@@ -21,7 +21,7 @@ type link struct {
 	guard  *guard           // of the server
 }
 
-// room is what all streams may hold together: three quarters of what the server may store, when it is in this process.
+// room is the size of all streams together: three quarters of what the server may store, when it is in this process.
 func (l *link) room() int64 {
 	if l.server == nil {
 		return jetstream.AskNATS
@@ -67,7 +67,7 @@ func (r *runCmd) embed(ctx context.Context, c *daemon.Console, log *slog.Logger)
 	}
 	if most := daemon.Size(server.MaxStore()); r.MaxDisk > most {
 		guard.close()
-		return nil, errors.Join(fmt.Errorf("--max-disk %s is more than NATS may store here, which is %s: three quarters of what is free; free disk, or give less", r.MaxDisk, most), server.Close())
+		return nil, errors.Join(fmt.Errorf("--max-disk %s is more than NATS may store here, which is %s, three quarters of the free disk; free some disk, or give less", r.MaxDisk, most), server.Close())
 	}
 	to := r.NATS("dispatcher", log)
 	to.Creds, to.NKey, to.User, to.Password, to.Token = guard.creds, "", "", "", ""
@@ -80,7 +80,7 @@ func (r *runCmd) embed(ctx context.Context, c *daemon.Console, log *slog.Logger)
 	}
 	c.Say("NATS      %s, in this process; its data is in %s", server.URL(), r.StoreDir)
 	if guard.folder != nil {
-		c.Say("access    only with credentials out of %s; see `dispatcher access --help`", guard.folder.Dir())
+		c.Say("access    only with credentials from %s; see `dispatcher access --help`", guard.folder.Dir())
 	}
 	return &link{Conn: nc, url: server.URL(), server: server, guard: guard}, nil
 }

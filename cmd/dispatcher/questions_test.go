@@ -69,7 +69,7 @@ func TestRulesAreWrittenReadAndRemovedFromTheCommandLine(t *testing.T) {
 	f.expect(t, 1, []string{"affinity", "set", path}, "give --prefer or --exclude, or use affinity rm")
 	f.expect(t, 1, []string{"affinity", "rm", "nothing.json"}, "nothing.json is neither a hash nor a file")
 
-	f.expect(t, 0, []string{"tenants", "list"}, "no tenant has settings of its own: all have weight 1 and the caps that run was given")
+	f.expect(t, 0, []string{"tenants", "list"}, "no tenant has settings of its own: all have weight 1 and the caps of `dispatcher run`")
 	f.expect(t, 0, []string{"tenants", "set", "acme", "--weight=2.5"}, "TENANT", "acme", "2.5", "no cap")
 	f.expect(t, 0, []string{"tenants", "set", "acme", "--max-running=3"}, "acme", "2.5", "3")
 	f.expect(t, 0, []string{"tenants", "set", "bolt", "--max-running=1"}, "bolt", "1")

@@ -18,9 +18,9 @@ type queueCmd struct {
 
 // Help is shown after the flags.
 func (*queueCmd) Help() string {
-	return `A lane is a tenant and a priority. SHARE is of the GPU time used lately at that priority. PLACE, which
-a tenant is told, is the one that a job would have which comes now. "9 as 5" is a
-priority above the most that its tenant may have (tenants set --max-priority): it counts as that one.
+	return `A lane is a tenant and a priority. SHARE is the tenant's part of the GPU time used lately at that
+priority. PLACE, which only a tenant gets, is the place of a job that would be published now. "9 as 5" is
+a priority above the highest of its tenant (tenants set --max-priority): it counts as that one.
 
 Examples:
   dispatcher queue
@@ -38,7 +38,7 @@ func (l *queueCmd) Run(ctx context.Context, c *daemon.Console) error {
 		return c.JSON(answer.Lanes)
 	}
 	if len(answer.Lanes) == 0 {
-		c.Say("nothing waits and nothing runs")
+		c.Say("no job waits and none runs")
 		return nil
 	}
 	rows := [][]string{{"TENANT", "PRIORITY", "WAITING", "OLDEST", "RUNNING", "SHARE", "PLACE"}}

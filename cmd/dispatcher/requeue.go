@@ -88,7 +88,7 @@ func (d *deadRequeueCmd) extraData(c *daemon.Console) (json.RawMessage, error) {
 	return bytes.TrimSpace(body), nil
 }
 
-// fresh leaves out letters whose job has a requeue already, and all but the newest of a letter that was stored twice.
+// fresh leaves out letters that were requeued before, and all but the newest of a letter that was stored twice.
 func fresh(ctx context.Context, q *jetstream.Queue, letters []letter) ([]letter, error) {
 	newest := map[jobRef]int{}
 	for i := range letters {

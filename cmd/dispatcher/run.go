@@ -19,8 +19,8 @@ import (
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
-// runCmd runs a dispatcher. What concerns the streams is zero when not given, so that a default never narrows what
-// stands in NATS.
+// runCmd runs a dispatcher. The flags that are stored in NATS are zero when not given, so that a default never changes what
+// is stored.
 type runCmd struct {
 	daemon.NATSFlags `embed:"" group:"nats"`
 	daemon.LogFlags  `embed:"" group:"log"`
@@ -60,8 +60,8 @@ type runCmd struct {
 // Help is shown after the flags.
 func (*runCmd) Help() string {
 	return `Without NATS_URL, or with --embedded, NATS runs in this process and one command is a working system.
-Settings of "What NATS keeps" change what stands there only when they are given. Ctrl-C stops taking jobs and
-finishes what is under way; Ctrl-C again stops now.
+The flags under "What NATS keeps" are stored in NATS and change it only when they are given. Ctrl-C accepts no more jobs
+and finishes the offers under way; a second Ctrl-C stops at once.
 
 Examples:
   dispatcher run
@@ -82,7 +82,7 @@ func (r *runCmd) Run(ctx context.Context, c *daemon.Console) error {
 	}
 	stop, kill, release := daemon.Signals(ctx)
 	defer release()
-	defer context.AfterFunc(stop, func() { c.Say("stopping: finishing what is under way; Ctrl-C again stops now") })()
+	defer context.AfterFunc(stop, func() { c.Say("stopping: offers under way are finished; Ctrl-C again stops at once") })()
 	nats, err := r.connect(stop, c, log)
 	if err != nil {
 		return daemon.UnlessStopped(stop, err)
@@ -148,12 +148,12 @@ func (r *runCmd) dispatch(stop, kill context.Context, nats *link, policy route.P
 	tenant, agent := nats.guard.credentials()
 	c.Say("submit    %s%sdispatcher submit workflow_api.json --wait", where, tenant)
 	c.Say("hosts     %s%sCOMFY_HOSTS=http://127.0.0.1:8188 agent", where, agent)
-	c.Say("stop      Ctrl-C; again: now")
+	c.Say("stop      Ctrl-C; a second Ctrl-C stops at once")
 	return daemon.Together(stop, kill, d.Run, r.HTTP, d.Ready, registry)
 }
 
-// maxPriority is that of tenants without one of their own: where access is closed they are strangers to each other, and
-// none of them is more important than another unless the operator says so.
+// maxPriority is that of tenants without one of their own. In a closed fleet a tenant must not put its jobs before those of
+// others by itself, so it is the usual priority there unless the operator says otherwise.
 func (r *runCmd) maxPriority(g *guard) *job.Priority {
 	if r.MaxPriority == nil && g != nil && g.folder != nil {
 		usual := job.Usual
@@ -162,7 +162,7 @@ func (r *runCmd) maxPriority(g *guard) *job.Priority {
 	return r.MaxPriority
 }
 
-// keep has only what was given by hand.
+// keep has only the flags that were given.
 func (r *runCmd) keep() jetstream.Config {
 	return jetstream.Config{
 		MaxDisk: int64(r.MaxDisk), JobsBytes: int64(r.JobsBytes), EventsBytes: int64(r.EventsBytes), DeadBytes: int64(r.DeadBytes),

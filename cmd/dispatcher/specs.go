@@ -12,7 +12,7 @@ import (
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
-// specs reads every file before anything is sent, so that a bad one stops the whole.
+// specs reads every file before anything is sent: a wrong one stops them all.
 func (s *submitCmd) specs(c *daemon.Console, tenant job.Tenant) ([]jetstream.Spec, error) {
 	var specs []jetstream.Spec
 	for _, name := range s.Files {
@@ -37,7 +37,7 @@ func (s *submitCmd) specs(c *daemon.Console, tenant job.Tenant) ([]jetstream.Spe
 	return specs, nil
 }
 
-// number tells several jobs of one id apart.
+// number makes the ids of several jobs different.
 func number(specs []jetstream.Spec, several bool) error {
 	seen := map[job.ID]int{}
 	for i := range specs {
@@ -50,7 +50,7 @@ func number(specs []jetstream.Spec, several bool) error {
 			specs[i].ID = job.ID(fmt.Sprintf("%s-%d", id, seen[id]))
 		}
 		if id = specs[i].ID; !id.Valid() || id.Ours() {
-			return fmt.Errorf("%q is no id for a job; use 1 to 120 of A-Z a-z 0-9 _ -, not beginning with j-", id)
+			return fmt.Errorf("%q cannot be the id of a job; give 1 to 120 of A-Z a-z 0-9 _ -, not beginning with j-", id)
 		}
 	}
 	return nil

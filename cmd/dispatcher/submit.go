@@ -19,17 +19,17 @@ type submitCmd struct {
 	Files    []string `arg:"" name:"file" help:"Workflow in API format, POST /prompt body, or envelope; - is standard input."`
 	Priority int      `default:"5" placeholder:"N" range:"0..9" help:"Priority; 9 runs first, 0 last."`
 	ID       string   `name:"id" placeholder:"ID" unset:"random" help:"Id of the job; several get -1, -2, … behind it. The same id twice runs once."`
-	Count    int      `default:"1" placeholder:"N" range:"1.." help:"Submit each file this often; a seed of -1 makes each picture another."`
+	Count    int      `default:"1" placeholder:"N" range:"1.." help:"Submit each file so many times; seeds of -1 give different pictures."`
 	Wait     bool     `short:"w" help:"Wait until the jobs have ended; --out implies it."`
 }
 
 // Help is shown after the flags.
 func (*submitCmd) Help() string {
-	return `Prints the id of each job. UI-format and broken workflows are refused before anything is sent.
-With --out it prints the paths of the files instead. What happens on the way goes to standard error.
+	return `Prints the id of each job, or with --out the paths of the files; messages go to standard error. A workflow in UI
+format or with errors is refused before anything is sent.
 
 Exit codes: 0 done (with --wait: all completed), 1 the command failed, 2 a job died, 3 a job was cancelled,
-4 --timeout is over, 130 interrupted while waiting. Of several the first in the order 1 130 4 2 3 counts.
+4 --timeout is over, 130 interrupted while waiting. When several apply, it is the first of 1 130 4 2 3.
 
 Examples:
   dispatcher submit workflow_api.json --wait --out pictures
@@ -39,7 +39,7 @@ Examples:
   jq '.["3"].inputs.steps = 8' workflow_api.json | dispatcher submit - --wait`
 }
 
-// Run submits, and waits when it was asked to.
+// Run submits, and waits with --wait or --out.
 func (s *submitCmd) Run(ctx context.Context, c *daemon.Console) error {
 	tenant, err := s.whose()
 	if err != nil {
@@ -75,7 +75,7 @@ func (s *submitCmd) Run(ctx context.Context, c *daemon.Console) error {
 // Validate refuses flags that make no sense together.
 func (s *submitCmd) Validate() error {
 	if s.Timeout > 0 && !s.Wait && s.Out == "" {
-		return errors.New("--timeout bounds the wait; add --wait")
+		return errors.New("--timeout limits the wait; add --wait")
 	}
 	return s.jobFlags.Validate()
 }
@@ -113,6 +113,6 @@ func stoppedBefore(ctx context.Context, c *daemon.Console, submitted int, err er
 		}
 		return err
 	}
-	c.Say("dispatcher: interrupted; %s submitted, which go on", daemon.Plural(submitted, "job"))
+	c.Say("dispatcher: interrupted; %s submitted, which will run", daemon.Plural(submitted, "job"))
 	return daemon.ExitInterrupted
 }

@@ -14,7 +14,7 @@ import (
 
 // tenantsCmd is about shares.
 type tenantsCmd struct {
-	List tenantsListCmd `cmd:"" default:"withargs" help:"List tenants with settings of their own (what tenants does alone)."`
+	List tenantsListCmd `cmd:"" default:"withargs" help:"List tenants with settings of their own; dispatcher tenants does the same."`
 	Set  tenantsSetCmd  `cmd:"" help:"Change a tenant's weight or caps."`
 }
 
@@ -53,13 +53,13 @@ func (f *client) tenants(ctx context.Context, c *daemon.Console, request jetstre
 
 func tellTenants(c *daemon.Console, answer jetstream.TenantsAnswer) error {
 	if len(answer.Tenants) == 0 {
-		c.Say("no tenant has settings of its own: all have weight 1 and the caps that run was given")
+		c.Say("no tenant has settings of its own: all have weight 1 and the caps of `dispatcher run`")
 		return nil
 	}
 	rows := [][]string{{"TENANT", "WEIGHT", "MAX RUNNING", "MAX PRIORITY", "MAX UNFINISHED", "MAX BYTES", "MAX FILE BYTES"}}
 	for _, name := range slices.Sorted(maps.Keys(answer.Tenants)) {
 		s := answer.Tenants[name]
-		highest := "as run says"
+		highest := "default"
 		if s.MaxPriority != nil {
 			highest = fmt.Sprint(*s.MaxPriority)
 		}
@@ -72,7 +72,7 @@ func sizeWord(most int64) string {
 	if most > 0 {
 		return daemon.Size(most).String()
 	}
-	return "as usual"
+	return "default"
 }
 
 func capWord(most int) string {
@@ -90,8 +90,8 @@ type tenantsSetCmd struct {
 
 	MaxPriority   *job.Priority `placeholder:"N" range:"0..9" help:"Its highest priority; a higher one counts as this."`
 	MaxUnfinished *int          `placeholder:"N" range:"0.." help:"Jobs that have not ended; those beyond are dead with the reason over_quota. 0 is no cap."`
-	MaxBytes      *daemon.Size  `placeholder:"SIZE" help:"Bytes of jobs that have not ended, such as 200MiB; 0 is half of what COMFY_JOBS holds at most."`
-	MaxFileBytes  *daemon.Size  `placeholder:"SIZE" help:"Bytes of files that it has put into COMFY_INPUTS; 0 is a quarter of what that holds at most."`
+	MaxBytes      *daemon.Size  `placeholder:"SIZE" help:"Bytes of jobs that have not ended, such as 200MiB; 0 is half of the size of COMFY_JOBS."`
+	MaxFileBytes  *daemon.Size  `placeholder:"SIZE" help:"Bytes of its files in COMFY_INPUTS; 0 is a quarter of the size of COMFY_INPUTS."`
 }
 
 // Help is shown after the flags.

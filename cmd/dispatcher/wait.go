@@ -18,7 +18,7 @@ type waitCmd struct {
 
 // Help is shown after the flags.
 func (*waitCmd) Help() string {
-	return `Tells on standard error what happens to the jobs, from their first event on, until each has ended. A job that was not
+	return `Prints the events of the jobs to standard error, from their first one on, until each job has ended. A job that was not
 submitted yet is waited for. With --out it prints the paths of the files.
 
 Exit codes are those of submit --wait: 0 all completed, 1 the command failed, 2 a job died, 3 a job was cancelled,
@@ -60,7 +60,7 @@ func (f *tenantFlags) ofOne(texts []string) (job.Tenant, []job.ID, error) {
 	ids := make([]job.ID, 0, len(refs))
 	for _, ref := range refs {
 		if ref.tenant != refs[0].tenant {
-			return "", nil, fmt.Errorf("%s and %s are jobs of two tenants; give those of one at a time", refs[0].word(), ref.word())
+			return "", nil, fmt.Errorf("%s and %s are jobs of two tenants; wait for those of one tenant at a time", refs[0].word(), ref.word())
 		}
 		ids = append(ids, ref.id)
 	}

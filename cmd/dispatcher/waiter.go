@@ -50,14 +50,14 @@ func (w *waiter) wait(stop context.Context, jobs []job.ID) error {
 	}
 	show := newDisplay(w.c, w.Progress, w.client.Now)
 	if _, err := w.client.Queue(ctx); errors.Is(err, nats.ErrNoResponders) {
-		show.say("no dispatcher is running, and until one does all jobs wait; start one with `dispatcher run`")
+		show.say("no dispatcher is running, so all jobs wait; start one with `dispatcher run`")
 	}
 	w.follow(ctx, jobs, show)
 	show.close()
 	return w.verdict(stop, jobs)
 }
 
-// different leaves out what was published again under the id of another: it is the same job.
+// different leaves out repeated ids: what is published again under an id is the same job.
 func different(jobs []job.ID) []job.ID {
 	seen := map[job.ID]bool{}
 	return slices.DeleteFunc(slices.Clone(jobs), func(id job.ID) bool {
@@ -164,7 +164,7 @@ func (w *waiter) fail(err error) {
 	}
 }
 
-// verdict turns the ends of all jobs into the command's end.
+// verdict is the exit code that the ends of all jobs make.
 func (w *waiter) verdict(stop context.Context, jobs []job.ID) error {
 	open := len(jobs) - w.ends[job.Completed] - w.ends[job.Dead] - w.ends[job.Cancelled]
 	if open > 0 && w.failed == nil {
@@ -188,13 +188,13 @@ func (w *waiter) verdict(stop context.Context, jobs []job.ID) error {
 	return nil
 }
 
-// goOn says that the jobs do not end with the command.
+// goOn prints that the jobs do not end with the command.
 func (w *waiter) goOn(stop context.Context, jobs []job.ID, open int) {
 	why := fmt.Sprintf("waited %s", w.Timeout)
 	if stop.Err() != nil {
 		why = "interrupted"
 	}
 	one := jobRef{tenant: w.client.Tenant(), id: jobs[len(jobs)-1]}.word()
-	w.c.Say("dispatcher: %s; %s not ended and will go on: `dispatcher status %s` looks, `dispatcher cancel %s` ends it",
+	w.c.Say("dispatcher: %s; %s not ended and will run on: see `dispatcher status %s`, or end it with `dispatcher cancel %s`",
 		why, daemon.Plural(open, "job"), one, one)
 }

@@ -17,7 +17,7 @@ import (
 // whyCmd asks the dispatchers for their reasons.
 type whyCmd struct {
 	tenantFlags
-	What string `arg:"" name:"job|file" help:"Id of a job (or tenant/id), or a workflow: - or anything with a dot in it is a file."`
+	What string `arg:"" name:"job|file" help:"Id of a job (or tenant/id), or a file with a workflow: - or a name with a dot."`
 	JSON bool   `help:"Print the answer as JSON."`
 }
 
@@ -119,7 +119,7 @@ func tellWhy(c *daemon.Console, a *jetstream.WhyAnswer, now time.Time) error {
 	c.Print("%s", text)
 	if len(a.Hosts) == 0 {
 		if a.State == "" || !a.State.Terminal() && a.State != job.Started {
-			c.Say("no host is known; start one with `COMFY_HOSTS=http://127.0.0.1:8188 agent`")
+			c.Say("no host is known; start an agent with `COMFY_HOSTS=http://127.0.0.1:8188 agent`")
 		}
 		return nil
 	}
@@ -134,7 +134,7 @@ func tellWhy(c *daemon.Console, a *jetstream.WhyAnswer, now time.Time) error {
 	return c.Table(rows)
 }
 
-// nobody says why no host at all takes jobs, and what to do; empty when one of them does.
+// nobody says why no host at all accepts jobs, and what to do; empty when one of them does.
 func nobody(hosts []route.HostVerdict) string {
 	by := map[route.Code][]string{}
 	for i := range hosts {
@@ -151,8 +151,8 @@ func nobody(hosts []route.HostVerdict) string {
 		}
 	}
 	add(route.CodeDrain, "drained", "`dispatcher hosts resume` ends that")
-	add(route.CodeSick, "unhealthy", "`dispatcher hosts` says what ails and what helps")
-	add(route.CodeOffline, "away", "its agent does not run, or cannot reach NATS")
+	add(route.CodeSick, "unhealthy", "`dispatcher hosts` says what is wrong and what to do")
+	add(route.CodeOffline, "offline", "its agent does not run, or cannot reach NATS")
 	if len(parts) == 0 {
 		return ""
 	}
