@@ -177,7 +177,7 @@ func TestAFleetIsRunAndLookedAfterFromTheCommandLine(t *testing.T) {
 	f.expect(t, 1, []string{"status", "nobody"}, "dispatcher: tenant default has no job nobody")
 	f.expect(t, 0, []string{"hosts"}, "sim ", "online", "0/1")
 	f.expect(t, 0, []string{"why", "first"}, "job first, completed")
-	f.expect(t, 0, []string{"queue"}, "nothing waits")
+	f.expect(t, 0, []string{"queue"}, "no job waits")
 	f.expect(t, 0, []string{"tenants", "set", "acme", "--weight=2", "--max-running=4"}, "acme", "2", "4")
 	f.expect(t, 0, []string{"tenants"}, "acme")
 	f.expect(t, 1, []string{"hosts", "drain", "nowhere"}, "no agent serves host nowhere")
