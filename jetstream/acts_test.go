@@ -9,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
@@ -23,7 +24,7 @@ func TestAnActIsStoredAndHeardWithWhoAndWhat(t *testing.T) {
 	if err := nc.Flush(); err != nil {
 		t.Fatal(err)
 	}
-	act := jetstream.Act{
+	act := queue.Act{
 		Call: "requeue", By: "tenant acme: ann", Tenant: "acme", Request: json.RawMessage(`{"all":true}`), Count: 3,
 		Time: time.Date(2026, 12, 1, 12, 0, 0, 0, time.UTC),
 	}
@@ -89,19 +90,19 @@ func TestAJobThatRunsIsSparedOnlyWhenThatIsAskedFor(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if e, ended, err := q.End(t.Context(), "acme", "a", jetstream.Cancelling{Spare: true, Force: true}); err != nil || ended || e.EventKind != job.Started {
+	if e, ended, err := q.End(t.Context(), "acme", "a", queue.Cancelling{Spare: true, Force: true}); err != nil || ended || e.EventKind != job.Started {
 		t.Errorf("spared: %s, %v, %v", e.EventKind, ended, err)
 	}
-	if e, ended, err := q.End(t.Context(), "acme", "a", jetstream.Cancelling{By: "ann"}); err != nil || !ended || e.EventKind != job.Cancelled || e.By != "ann" || e.Priority != 3 {
+	if e, ended, err := q.End(t.Context(), "acme", "a", queue.Cancelling{By: "ann"}); err != nil || !ended || e.EventKind != job.Cancelled || e.By != "ann" || e.Priority != 3 {
 		t.Errorf("ended: %+v, %v, %v", e, ended, err)
 	}
-	if e, ended, err := q.End(t.Context(), "acme", "a", jetstream.Cancelling{By: "bob"}); err != nil || ended || e.By != "ann" {
+	if e, ended, err := q.End(t.Context(), "acme", "a", queue.Cancelling{By: "bob"}); err != nil || ended || e.By != "ann" {
 		t.Errorf("ended again: %+v, %v, %v", e, ended, err)
 	}
-	if _, _, err := q.End(t.Context(), "acme", "b", jetstream.Cancelling{}); !errors.Is(err, jetstream.ErrNoJob) {
+	if _, _, err := q.End(t.Context(), "acme", "b", queue.Cancelling{}); !errors.Is(err, queue.ErrNoJob) {
 		t.Errorf("a job that nobody has seen: %v", err)
 	}
-	if e, ended, err := q.End(t.Context(), "acme", "b", jetstream.Cancelling{Force: true, Priority: 7}); err != nil || !ended || e.Priority != 7 || e.Reason != "unseen" {
+	if e, ended, err := q.End(t.Context(), "acme", "b", queue.Cancelling{Force: true, Priority: 7}); err != nil || !ended || e.Priority != 7 || e.Reason != "unseen" {
 		t.Errorf("the same by force: %+v, %v, %v", e, ended, err)
 	}
 	chain, err := q.Chain(t.Context(), "acme", "a")
@@ -113,7 +114,7 @@ func TestAJobThatRunsIsSparedOnlyWhenThatIsAskedFor(t *testing.T) {
 func TestTheSettingsOfOneTenantAreReadAlone(t *testing.T) {
 	t.Parallel()
 	q := openQueue(t)
-	if err := q.SetTenant(t.Context(), "acme", jetstream.TenantSettings{Weight: 2, MaxRunning: 4}); err != nil {
+	if err := q.SetTenant(t.Context(), "acme", queue.TenantSettings{Weight: 2, MaxRunning: 4}); err != nil {
 		t.Fatal(err)
 	}
 	if s, err := q.Tenant(t.Context(), "acme"); err != nil || s.Weight != 2 || s.MaxRunning != 4 {

@@ -11,11 +11,12 @@ import (
 
 	"github.com/comfyherd/comfyherd/internal/embedded"
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/queue"
 	graphs "github.com/comfyherd/comfyherd/internal/workflow" // workflow is the name of the example's
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
-func openQueue(tb testing.TB) *jetstream.Queue {
+func openQueue(tb testing.TB) *queue.Queue {
 	tb.Helper()
 	return openOn(tb, startNATS(tb))
 }
@@ -34,9 +35,9 @@ func startNATS(tb testing.TB) (url string) {
 	return server.URL()
 }
 
-func openOn(tb testing.TB, url string, options ...nats.Option) *jetstream.Queue {
+func openOn(tb testing.TB, url string, options ...nats.Option) *queue.Queue {
 	tb.Helper()
-	q, err := jetstream.Open(tb.Context(), connect(tb, url, options...), jetstream.Config{})
+	q, err := queue.Open(tb.Context(), connect(tb, url, options...), queue.Config{})
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -101,7 +102,7 @@ func port(tb testing.TB, address string) int {
 }
 
 // reconnected waits until a queue reaches its server again.
-func reconnected(tb testing.TB, q *jetstream.Queue) {
+func reconnected(tb testing.TB, q *queue.Queue) {
 	tb.Helper()
 	for {
 		if _, err := q.Depth(tb.Context()); err == nil {

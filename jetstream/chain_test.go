@@ -6,7 +6,8 @@ import (
 	"time"
 
 	"github.com/comfyherd/comfyherd/internal/job"
-	"github.com/comfyherd/comfyherd/jetstream"
+	"github.com/comfyherd/comfyherd/internal/names"
+	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
 // Messages are filled in on forms that were used before.
@@ -17,7 +18,7 @@ func TestAnEventHasNothingOfTheOneBefore(t *testing.T) {
 		id     job.ID
 		kind   job.EventKind
 		source string
-		lease  jetstream.Lease
+		lease  queue.Lease
 	}{{"a", job.Failed, "agent/gpu-1", "$JS.ACK.a"}, {"b", job.Queued, "dispatcher/d", ""}, {"c", job.Failed, "agent/gpu-2", "$JS.ACK.c"}} {
 		e := job.Event{EventKind: step.kind, Job: step.id, Tenant: "acme", Time: time.Now()}
 		if _, err := q.Append(t.Context(), &e, 0, step.source, step.lease); err != nil {
@@ -33,8 +34,8 @@ func TestAnEventHasNothingOfTheOneBefore(t *testing.T) {
 		if h.Get("ce-source") != step.source || h.Get("ce-subject") != "acme/"+string(step.id) || h.Get("ce-type") != "comfy.job."+string(step.kind) {
 			t.Errorf("the event of job %s has the headers %v", step.id, h)
 		}
-		if _, has := h[jetstream.LeaseHeader]; has != (step.lease != "") || h.Get(jetstream.LeaseHeader) != string(step.lease) {
-			t.Errorf("the event of job %s has the lease %q, want %q", step.id, h.Get(jetstream.LeaseHeader), step.lease)
+		if _, has := h[names.LeaseHeader]; has != (step.lease != "") || h.Get(names.LeaseHeader) != string(step.lease) {
+			t.Errorf("the event of job %s has the lease %q, want %q", step.id, h.Get(names.LeaseHeader), step.lease)
 		}
 	}
 }

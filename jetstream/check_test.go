@@ -12,6 +12,8 @@ import (
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/names"
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
@@ -20,8 +22,8 @@ const (
 	aLease = "$JS.ACK.COMFY_JOBS.dispatch_5.1.7.3.1790000000000000000.0"
 )
 
-func put(key, value string) jetstream.Change {
-	return jetstream.Change{Phase: jetstream.Put, Key: key, Value: []byte(value)}
+func put(key, value string) queue.Change {
+	return queue.Change{Phase: queue.Put, Key: key, Value: []byte(value)}
 }
 
 // presence is right but for what is put into it.
@@ -49,7 +51,7 @@ func TestAPresenceThatCannotBeIsNone(t *testing.T) {
 		"Size":            {presence(`"ended":{"tenant":"a","job":"b","priority":5,"hash":"","size":-1,"ran_for":"1s","success":true},`), false},
 		"FarTime":         {strings.Replace(presence(""), `2026`, `9026`, 1), false},
 	} {
-		if _, ok := jetstream.HostStateOf(put("x", tc.body)); ok != tc.want {
+		if _, ok := queue.HostStateOf(put("x", tc.body)); ok != tc.want {
 			t.Errorf("%s: %v", name, ok)
 		}
 	}
@@ -57,7 +59,7 @@ func TestAPresenceThatCannotBeIsNone(t *testing.T) {
 
 func TestALeaseHasItsForm(t *testing.T) {
 	t.Parallel()
-	for lease, want := range map[jetstream.Lease]bool{
+	for lease, want := range map[queue.Lease]bool{
 		aLease: true,
 		"$JS.ACK.hub.ACCHASH.COMFY_JOBS.dispatch_9.1.7.3.1.0.x": true,
 		"$JS.ACK._.ACCHASH.COMFY_JOBS.dispatch_0.1.7.3.1.0":     true,
@@ -90,31 +92,31 @@ func TestALeaseHasItsForm(t *testing.T) {
 func TestWhatCannotBeIsRefused(t *testing.T) {
 	t.Parallel()
 	ticket := func(more string) bool {
-		_, ok := jetstream.TicketOf(put("5.acme."+aHash+".7", `{"job":"a","lease":"`+aLease+`","attempt":1,"received":"2026-01-01T00:00:00Z"`+more+`}`))
+		_, ok := queue.TicketOf(put("5.acme."+aHash+".7", `{"job":"a","lease":"`+aLease+`","attempt":1,"received":"2026-01-01T00:00:00Z"`+more+`}`))
 		return ok
 	}
 	block := func(more string) bool {
-		_, ok := jetstream.BlockOf(put("gpu."+aHash, `{"kind":"timeout","tenants":["*"],"until":"2026-01-01T00:00:00Z"`+more+`}`))
+		_, ok := queue.BlockOf(put("gpu."+aHash, `{"kind":"timeout","tenants":["*"],"until":"2026-01-01T00:00:00Z"`+more+`}`))
 		return ok
 	}
 	tenant := func(more string) bool {
-		_, ok := jetstream.TenantOf(put("acme", `{"weight":2`+more+`}`))
+		_, ok := queue.TenantOf(put("acme", `{"weight":2`+more+`}`))
 		return ok
 	}
 	dispatcher := func(more string) bool {
-		_, ok := jetstream.DispatcherStateOf(put("d", `{"dispatcher":"d"`+more+`}`))
+		_, ok := queue.DispatcherStateOf(put("d", `{"dispatcher":"d"`+more+`}`))
 		return ok
 	}
 	condition := func(more string) bool {
-		_, err := jetstream.DecodeCondition([]byte(`{"drained":true` + more + `}`))
+		_, err := queue.DecodeCondition([]byte(`{"drained":true` + more + `}`))
 		return err == nil
 	}
 	control := func(more string) bool {
-		_, err := jetstream.DecodeControl([]byte(`{"drain":true` + more + `}`))
+		_, err := queue.DecodeControl([]byte(`{"drain":true` + more + `}`))
 		return err == nil
 	}
 	rule := func(more string) bool {
-		_, ok := jetstream.AffinityOf(put(aHash, `{"prefer":["a"]`+more+`}`))
+		_, ok := queue.AffinityOf(put(aHash, `{"prefer":["a"]`+more+`}`))
 		return ok
 	}
 	for name, tc := range map[string]struct {
@@ -145,25 +147,25 @@ func TestWhatCannotBeIsRefused(t *testing.T) {
 func TestAnEventThatCannotBeIsALinkWithoutContent(t *testing.T) {
 	t.Parallel()
 	header := nats.Header{"Comfy-Lease": {"$KV.COMFY_BLOCKS.gpu-1"}}
-	link, err := jetstream.DecodeLink("comfy.events.jobs.acme.one.failed", header, []byte(`{"job":"one","tenant":"acme","priority":5,"attempt":-3,"host":"gpu-1"}`), 9)
+	link, err := queue.DecodeLink("comfy.events.jobs.acme.one.failed", header, []byte(`{"job":"one","tenant":"acme","priority":5,"attempt":-3,"host":"gpu-1"}`), 9)
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := jetstream.Link{Event: jetstream.Event{EventKind: job.Failed, Tenant: "acme", Job: "one"}, ChainSequence: 9}
+	want := queue.Link{Event: jetstream.Event{EventKind: job.Failed, Tenant: "acme", Job: "one"}, ChainSequence: 9}
 	if diff := cmp.Diff(want, link); diff != "" {
 		t.Error(diff)
 	}
-	void := jetstream.Link{Event: jetstream.Event{Tenant: "acme", Job: "one"}, ChainSequence: 9}
+	void := queue.Link{Event: jetstream.Event{Tenant: "acme", Job: "one"}, ChainSequence: 9}
 	for _, body := range []string{
 		`{"stream":"COMFY_JOBS","seq":17}`, `{"job":"other","tenant":"acme"}`, `{"job":"one","tenant":"bolt"}`, `{"job":"one"}`, `{}`, `null`, `[]`, `7`, ``, "\xff",
 		`{"job":"other","tenant":"acme","attempt":-3}`,
 	} {
-		link, err := jetstream.DecodeLink("comfy.events.jobs.acme.one.cancelled", nats.Header{"Comfy-Lease": {aLease}}, []byte(body), 9)
+		link, err := queue.DecodeLink("comfy.events.jobs.acme.one.cancelled", nats.Header{"Comfy-Lease": {aLease}}, []byte(body), 9)
 		if diff := cmp.Diff(void, link); diff != "" || err != nil {
 			t.Errorf("%s: %v %s", body, err, diff)
 		}
 	}
-	if _, err := jetstream.DecodeLink("comfy.events.jobs.acme.ü.failed", nil, nil, 9); err == nil {
+	if _, err := queue.DecodeLink("comfy.events.jobs.acme.ü.failed", nil, nil, 9); err == nil {
 		t.Error("an event of what is no job id is a link")
 	}
 }
@@ -179,14 +181,14 @@ func offer(change func(h nats.Header)) *nats.Msg {
 
 func TestAnOfferThatCannotBeIsRefused(t *testing.T) {
 	t.Parallel()
-	if _, err := jetstream.DecodeOffer(offer(func(nats.Header) {})); err != nil {
+	if _, err := queue.DecodeOffer(offer(func(nats.Header) {})); err != nil {
 		t.Errorf("the right one: %v", err)
 	}
 	for name, value := range map[string]string{
 		"Comfy-Job-Id": "a.b", "Comfy-Tenant": "", "Comfy-Priority": "10", "Comfy-Hash": "x", "Comfy-Attempt": "-1",
 		"Comfy-Lease": "comfy.api.requeue", "Comfy-Ack-Wait": "-1s", "Comfy-Received": "later",
 	} {
-		if o, err := jetstream.DecodeOffer(offer(func(h nats.Header) { h.Set(name, value) })); err == nil {
+		if o, err := queue.DecodeOffer(offer(func(h nats.Header) { h.Set(name, value) })); err == nil {
 			t.Errorf("with %s %q it is %+v", name, value, o)
 		}
 	}
@@ -197,26 +199,26 @@ func TestWhatCannotBeIsToldOnceAndLeftOut(t *testing.T) {
 	t.Parallel()
 	ctx, nc := t.Context(), connect(t, startNATS(t))
 	warned := make(chan string, 16)
-	q, err := jetstream.Open(ctx, nc, jetstream.Config{Warn: func(err error) { warned <- err.Error() }})
+	q, err := queue.Open(ctx, nc, queue.Config{Warn: func(err error) { warned <- err.Error() }})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(q.Close)
-	changes := make(chan jetstream.Change, 16)
-	watch(t, q.WatchHosts, func(c jetstream.Change) { changes <- c })
-	for _, want := range []jetstream.Phase{jetstream.Reset, jetstream.Synced} {
+	changes := make(chan queue.Change, 16)
+	watch(t, q.WatchHosts, func(c queue.Change) { changes <- c })
+	for _, want := range []queue.Phase{queue.Reset, queue.Synced} {
 		if c := <-changes; c.Phase != want {
 			t.Fatalf("the watch begins with %+v", c)
 		}
 	}
-	hosts := must(must(natsjs.New(nc)).KeyValue(ctx, jetstream.HostsBucket))
+	hosts := must(must(natsjs.New(nc)).KeyValue(ctx, names.HostsBucket))
 	for _, step := range []struct {
 		body string
-		want jetstream.Phase
+		want queue.Phase
 	}{
-		{presence(`"foreign":-1,`), jetstream.Gone},
-		{presence(`"brief":true,`), jetstream.Gone},
-		{presence(""), jetstream.Put},
+		{presence(`"foreign":-1,`), queue.Gone},
+		{presence(`"brief":true,`), queue.Gone},
+		{presence(""), queue.Put},
 	} {
 		must(hosts.Put(ctx, "x", []byte(step.body)))
 		if c := <-changes; c.Phase != step.want || c.Key != "x" {
@@ -237,31 +239,31 @@ func FuzzWhatIsDecodedCanBe(f *testing.F) {
 		f.Add(body)
 	}
 	f.Fuzz(func(t *testing.T, body string) {
-		if s, ok := jetstream.HostStateOf(put("x", body)); ok && (s.Brief || s.Slots < 0 || s.Foreign < 0 || s.Prefetch < 0 || s.Host != "x") {
+		if s, ok := queue.HostStateOf(put("x", body)); ok && (s.Brief || s.Slots < 0 || s.Foreign < 0 || s.Prefetch < 0 || s.Host != "x") {
 			t.Errorf("a presence: %+v", s)
 		}
-		if r, err := jetstream.DecodeReply([]byte(body)); err == nil && (r.State.Slots < 0 || r.State.Foreign < 0) {
+		if r, err := queue.DecodeReply([]byte(body)); err == nil && (r.State.Slots < 0 || r.State.Foreign < 0) {
 			t.Errorf("a reply: %+v", r)
 		}
-		if k, ok := jetstream.TicketOf(put("5.acme."+aHash+".7", body)); ok && (k.Attempt < 0 || k.Size < 0 || !k.Lease.Valid() || !k.Job.Valid()) {
+		if k, ok := queue.TicketOf(put("5.acme."+aHash+".7", body)); ok && (k.Attempt < 0 || k.Size < 0 || !k.Lease.Valid() || !k.Job.Valid()) {
 			t.Errorf("a ticket: %+v", k)
 		}
-		if b, ok := jetstream.BlockOf(put("gpu."+aHash, body)); ok && (b.Size < 0 || len(b.Tenants) == 0 || !b.Kind.Valid() || b.Until.IsZero()) {
+		if b, ok := queue.BlockOf(put("gpu."+aHash, body)); ok && (b.Size < 0 || len(b.Tenants) == 0 || !b.Kind.Valid() || b.Until.IsZero()) {
 			t.Errorf("a block: %+v", b)
 		}
-		if s, ok := jetstream.TenantOf(put("acme", body)); ok && (s.Weight <= 0 || s.Weight > 1<<20 || s.MaxRunning < 0) {
+		if s, ok := queue.TenantOf(put("acme", body)); ok && (s.Weight <= 0 || s.Weight > 1<<20 || s.MaxRunning < 0) {
 			t.Errorf("settings: %+v", s)
 		}
-		if s, ok := jetstream.DispatcherStateOf(put("d", body)); ok && s.Waiting < 0 {
+		if s, ok := queue.DispatcherStateOf(put("d", body)); ok && s.Waiting < 0 {
 			t.Errorf("a dispatcher: %+v", s)
 		}
-		if g, err := jetstream.GrantOf(put("a", body)); err == nil && (g.Slots < 0 || slices.ContainsFunc(g.Tenants, func(t job.Tenant) bool { return !t.Valid() })) {
+		if g, err := queue.GrantOf(put("a", body)); err == nil && (g.Slots < 0 || slices.ContainsFunc(g.Tenants, func(t job.Tenant) bool { return !t.Valid() })) {
 			t.Errorf("a grant: %+v", g)
 		}
-		_, _ = jetstream.AffinityOf(put(aHash, body))
-		_, _ = jetstream.DecodeCondition([]byte(body))
-		_, _ = jetstream.DecodeControl([]byte(body))
-		link, err := jetstream.DecodeLink("comfy.events.jobs.acme.one.failed", nil, []byte(body), 1)
+		_, _ = queue.AffinityOf(put(aHash, body))
+		_, _ = queue.DecodeCondition([]byte(body))
+		_, _ = queue.DecodeControl([]byte(body))
+		link, err := queue.DecodeLink("comfy.events.jobs.acme.one.failed", nil, []byte(body), 1)
 		if err != nil || link.Attempt < 0 || link.Size < 0 || link.Progress < 0 || link.Progress > 1 || link.Tenant != "acme" {
 			t.Errorf("a link: %+v, %v", link, err)
 		}
@@ -275,7 +277,7 @@ func FuzzAnOfferThatIsReadCanBe(f *testing.F) {
 			"Comfy-Job-Id": {id}, "Comfy-Tenant": {tenant}, "Comfy-Priority": {priority}, "Comfy-Hash": {hash}, "Comfy-Attempt": {attempt},
 			"Comfy-Lease": {lease}, "Comfy-Ack-Wait": {wait}, "Comfy-Received": {received},
 		}
-		o, err := jetstream.DecodeOffer(&nats.Msg{Header: h})
+		o, err := queue.DecodeOffer(&nats.Msg{Header: h})
 		if err == nil && (!o.Job.Valid() || !o.Message.Priority.Valid() || o.Attempt < 0 || !o.Lease.Valid() || o.AckWait <= 0) {
 			t.Errorf("an offer: %+v", o)
 		}
@@ -283,7 +285,7 @@ func FuzzAnOfferThatIsReadCanBe(f *testing.F) {
 }
 
 // watch watches until the test ends, and waits for the watch's end.
-func watch(t *testing.T, on func(context.Context, func(jetstream.Change)) error, tell func(jetstream.Change)) (stop func()) {
+func watch(t *testing.T, on func(context.Context, func(queue.Change)) error, tell func(queue.Change)) (stop func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	var done sync.WaitGroup

@@ -16,13 +16,14 @@ import (
 
 	"github.com/comfyherd/comfyherd/internal/embedded"
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
 // chains appends events, each behind the last of its job.
 type chains struct {
 	t    *testing.T
-	q    *jetstream.Queue
+	q    *queue.Queue
 	last map[string]uint64
 }
 
@@ -40,9 +41,9 @@ func (c *chains) add(tenant job.Tenant, id job.ID, kinds ...job.EventKind) {
 }
 
 // serveEvents answers pages of events, as a dispatcher does.
-func serveEvents(t *testing.T, q *jetstream.Queue, nc *nats.Conn) (stop func()) {
+func serveEvents(t *testing.T, q *queue.Queue, nc *nats.Conn) (stop func()) {
 	t.Helper()
-	return serveCalls(t, q, nc, jetstream.API{TenantCalls: map[string]jetstream.TenantEndpoint{"events": jetstream.TenantJSON(q.EventsPage)}})
+	return serveCalls(t, q, nc, queue.API{TenantCalls: map[string]queue.TenantEndpoint{"events": queue.TenantJSON(q.EventsPage)}})
 }
 
 func brief(events []jetstream.EventNote) string {
@@ -171,7 +172,7 @@ func TestFollowGivesEveryEventOnceOverOutages(t *testing.T) {
 	patient := []nats.Option{nats.MaxReconnects(-1), nats.ReconnectWait(20 * time.Millisecond)}
 	q := openOn(t, url, patient...)
 	desk := connect(t, url, patient...)
-	serving := must(jetstream.Open(t.Context(), desk, jetstream.Config{}))
+	serving := must(queue.Open(t.Context(), desk, queue.Config{}))
 	t.Cleanup(serving.Close)
 	stopServing := serveEvents(t, serving, desk)
 	c := chains{t, q, map[string]uint64{}}
@@ -263,7 +264,7 @@ func TestAClientFollowsManyJobsToTheirEnds(t *testing.T) {
 		}
 		return q.EventsPage(ctx, tenant, r)
 	}
-	serveCalls(t, q, nc, jetstream.API{TenantCalls: map[string]jetstream.TenantEndpoint{"events": jetstream.TenantJSON(events)}})
+	serveCalls(t, q, nc, queue.API{TenantCalls: map[string]queue.TenantEndpoint{"events": queue.TenantJSON(events)}})
 	next, stop := iter.Pull2(jetstream.NewClient(nc, "acme").FollowMany(t.Context(), ids))
 	defer stop()
 	told := map[job.ID][]job.EventKind{}

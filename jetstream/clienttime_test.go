@@ -8,6 +8,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
@@ -45,7 +46,7 @@ func TestAnswersTellTheTime(t *testing.T) {
 	t.Parallel()
 	url := startNATS(t)
 	q, nc := openOn(t, url), connect(t, url)
-	serveCalls(t, q, nc, jetstream.API{TenantCalls: map[string]jetstream.TenantEndpoint{"queue": jetstream.TenantJSON(
+	serveCalls(t, q, nc, queue.API{TenantCalls: map[string]queue.TenantEndpoint{"queue": queue.TenantJSON(
 		func(context.Context, job.Tenant, jetstream.QueueRequest) (jetstream.QueueAnswer, error) {
 			return jetstream.QueueAnswer{}, nil
 		})}})

@@ -11,6 +11,8 @@ import (
 	"github.com/nats-io/nats.go"
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
+	"github.com/comfyherd/comfyherd/internal/names"
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
@@ -25,7 +27,7 @@ func TestNowIsWhatTheServerStamps(t *testing.T) {
 	}
 	t.Cleanup(nc.Close)
 	ahead := func() time.Time { return time.Now().Add(time.Hour) }
-	q, err := jetstream.Open(ctx, nc, jetstream.Config{Clock: ahead})
+	q, err := queue.Open(ctx, nc, queue.Config{Clock: ahead})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -44,7 +46,7 @@ func TestNowIsWhatTheServerStamps(t *testing.T) {
 		t.Fatal(err)
 	}
 	after := q.Now()
-	stream, err := js.Stream(ctx, jetstream.JobsStream)
+	stream, err := js.Stream(ctx, names.JobsStream)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -79,7 +81,7 @@ func TestTheClockIsMeasuredAnew(t *testing.T) {
 				var w world
 				w.reconnect()
 				w.server.Store(int64(10 * time.Second))
-				q, stop := jetstream.FakeClock(t.Context(), w.ask, w.now, nil, w.anew)
+				q, stop := queue.FakeClock(t.Context(), w.ask, w.now, nil, w.anew)
 				defer stop()
 				if off := q.ClockOff(); off != -10*time.Second {
 					t.Fatalf("off by %v", off)
@@ -132,7 +134,7 @@ func TestTheShortestRoundTripCounts(t *testing.T) {
 			<-time.After(trip)
 			return time.Now(), nil
 		}
-		q, stop := jetstream.FakeClock(t.Context(), ask, time.Now, nil, never)
+		q, stop := queue.FakeClock(t.Context(), ask, time.Now, nil, never)
 		defer stop()
 		if within, measured := q.ClockError(); within != 10*time.Millisecond || !measured {
 			t.Errorf("right within %v, %v", within, measured)
@@ -154,7 +156,7 @@ func TestWithoutAServersWordTheMachinesClockCounts(t *testing.T) {
 		var warned atomic.Int64
 		silent := func(context.Context) (time.Time, error) { return time.Time{}, errors.New("not permitted") }
 		ahead := func() time.Time { return time.Now().Add(time.Hour) }
-		q, stop := jetstream.FakeClock(t.Context(), silent, ahead, func(error) { warned.Add(1) }, never)
+		q, stop := queue.FakeClock(t.Context(), silent, ahead, func(error) { warned.Add(1) }, never)
 		defer stop()
 		<-time.After(10 * time.Minute)
 		synctest.Wait()

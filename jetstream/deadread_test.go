@@ -9,7 +9,7 @@ import (
 
 	"github.com/comfyherd/comfyherd/internal/failure"
 	"github.com/comfyherd/comfyherd/internal/job"
-	"github.com/comfyherd/comfyherd/jetstream"
+	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
 func TestDeadLettersAreReadInOrderAndNoneThatComesMeanwhile(t *testing.T) {
@@ -28,7 +28,7 @@ func TestDeadLettersAreReadInOrderAndNoneThatComesMeanwhile(t *testing.T) {
 		bury("bolt", id, 700_000)
 	}
 	read := func(tenant job.Tenant, since time.Time, after uint64, stop int) (found []string) {
-		err := q.DeadLettersAfter(t.Context(), tenant, since, after, func(l jetstream.DeadLetter) bool {
+		err := q.DeadLettersAfter(t.Context(), tenant, since, after, func(l queue.DeadLetter) bool {
 			if l.Event.Reason != string(failure.Expired) || l.Priority() != 3 || time.Since(l.Time).Abs() > time.Hour || !strings.Contains(string(l.Body), `"id":"`+string(l.Job)) {
 				t.Errorf("letter %d is %+v", l.Sequence, l.Event)
 			}

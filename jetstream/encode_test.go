@@ -10,33 +10,33 @@ import (
 
 	"github.com/comfyherd/comfyherd/internal/failure"
 	"github.com/comfyherd/comfyherd/internal/job"
-	"github.com/comfyherd/comfyherd/jetstream"
+	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
 // fullState has a value in every field.
-func fullState() (s jetstream.HostState) {
+func fullState() (s queue.HostState) {
 	when := time.Date(2026, 2, 3, 4, 5, 6, 78, time.UTC)
-	run := jetstream.RunningJob{Tenant: "acme", Job: "a-1", Priority: 5, Hash: "00ff", Attempt: 2, Since: when}
-	s = jetstream.HostState{
-		Host: "gpu-1", Instance: "i", Serial: 7, State: jetstream.Online, Reason: "none", Slots: 1, Prefetch: 2,
-		Running: []jetstream.RunningJob{run, run}, Foreign: 3, Labels: []string{"gpu=4090", "b"},
+	run := queue.RunningJob{Tenant: "acme", Job: "a-1", Priority: 5, Hash: "00ff", Attempt: 2, Since: when}
+	s = queue.HostState{
+		Host: "gpu-1", Instance: "i", Serial: 7, State: queue.Online, Reason: "none", Slots: 1, Prefetch: 2,
+		Running: []queue.RunningJob{run, run}, Foreign: 3, Labels: []string{"gpu=4090", "b"},
 		Memory: 24 << 30, Version: "0.3", Agent: "1.0.0", Device: "cuda:0 <&>", URL: "http://127.0.0.1:8188?a&b", Brief: true, Time: when,
-		Ended: &jetstream.EndedJob{
+		Ended: &queue.EndedJob{
 			Tenant: "acme", Job: "a-0", Priority: 9, Hash: "11", Size: 4096, RanFor: job.Duration(1500 * time.Microsecond), Success: true,
-			Kind: failure.Lost, Loads: []jetstream.ModelLoad{{Files: []string{"a\\b", "c"}, Took: 5}, {Files: []string{}}, {}},
+			Kind: failure.Lost, Loads: []queue.ModelLoad{{Files: []string{"a\\b", "c"}, Took: 5}, {Files: []string{}}, {}},
 		},
 	}
 	s.Recent = append(s.Recent, "00ff", "11")
 	return s
 }
 
-func stateOf(body string) (jetstream.HostState, bool) {
-	s, err := jetstream.DecodeState([]byte(body))
+func stateOf(body string) (queue.HostState, bool) {
+	s, err := queue.DecodeState([]byte(body))
 	return s, err == nil && s.Host == "gpu-1"
 }
 
 // sameAsLibrary encodes and decodes a state and compares with encoding/json.
-func sameAsLibrary(t *testing.T, name string, s *jetstream.HostState) {
+func sameAsLibrary(t *testing.T, name string, s *queue.HostState) {
 	t.Helper()
 	want, err := json.Marshal(s)
 	if err != nil {
@@ -50,7 +50,7 @@ func sameAsLibrary(t *testing.T, name string, s *jetstream.HostState) {
 
 func sameDecoded(t *testing.T, name, body string) {
 	t.Helper()
-	var want jetstream.HostState
+	var want queue.HostState
 	fits := json.Unmarshal([]byte(body), &want) == nil && want.Host == "gpu-1"
 	got, ok := stateOf(body)
 	if ok != fits {
@@ -69,13 +69,13 @@ func TestAStateIsWrittenAndReadLikeTheLibraryDoes(t *testing.T) {
 	sameAsLibrary(t, "a brief state", &brief)
 	values := reflect.ValueOf(all)
 	for i := range values.NumField() {
-		s := jetstream.HostState{Host: "gpu-1"}
+		s := queue.HostState{Host: "gpu-1"}
 		reflect.ValueOf(&s).Elem().Field(i).Set(values.Field(i))
 		sameAsLibrary(t, values.Type().Field(i).Name, &s)
 	}
 	ended := reflect.ValueOf(*all.Ended)
 	for i := range ended.NumField() {
-		s := jetstream.HostState{Host: "gpu-1", Ended: &jetstream.EndedJob{}}
+		s := queue.HostState{Host: "gpu-1", Ended: &queue.EndedJob{}}
 		reflect.ValueOf(s.Ended).Elem().Field(i).Set(ended.Field(i))
 		sameAsLibrary(t, "ended "+ended.Type().Field(i).Name, &s)
 	}
@@ -87,7 +87,7 @@ func TestWhatEveryJobTellsIsReadWithoutTheLibrary(t *testing.T) { //nolint:paral
 	s := all.Abridged()
 	s.Ended.RanFor, s.Ended.Loads = job.Duration(1500), nil // 1.5µs
 	body := s.AppendJSON(nil)
-	if n := testing.AllocsPerRun(100, func() { must(jetstream.DecodeState(body)) }); n > 7 {
+	if n := testing.AllocsPerRun(100, func() { must(queue.DecodeState(body)) }); n > 7 {
 		t.Errorf("a state of two runs and an end is read with %v allocations", n)
 	}
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/comfyherd/comfyherd/internal/embedded"
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
@@ -22,7 +23,7 @@ func Example() {
 	ctx := context.Background()
 	nc, _ := nats.Connect(url)
 	defer nc.Close()
-	q, _ := jetstream.Open(ctx, nc, jetstream.Config{})
+	q, _ := queue.Open(ctx, nc, queue.Config{})
 	defer q.Close()
 	r, _ := q.Submit(ctx, jetstream.Lane{Tenant: "acme", Priority: 5}, jetstream.Spec{ID: "cat-1", Workflow: []byte(workflow)})
 	for e, err := range q.Follow(ctx, r.Tenant, r.Job) {
@@ -43,7 +44,7 @@ func ExampleQueue_FollowMany() {
 	ctx := context.Background()
 	nc, _ := nats.Connect(url)
 	defer nc.Close()
-	q, _ := jetstream.Open(ctx, nc, jetstream.Config{})
+	q, _ := queue.Open(ctx, nc, queue.Config{})
 	defer q.Close()
 	var ids []jetstream.ID
 	for n := range 3 {
@@ -74,7 +75,7 @@ func fleet(jobs int) (url string, stop func()) {
 	server := must(embedded.Start(embedded.Config{Port: -1, StoreDir: dir}))
 	nc := must(nats.Connect(server.URL()))
 	ctx, cancel := context.WithCancel(context.Background())
-	q := must(jetstream.Open(ctx, nc, jetstream.Config{}))
+	q := must(queue.Open(ctx, nc, queue.Config{}))
 	var running sync.WaitGroup
 	if jobs > 0 {
 		running.Go(func() { serve(ctx, q, jobs) })
@@ -89,8 +90,8 @@ func fleet(jobs int) (url string, stop func()) {
 	}
 }
 
-func serve(ctx context.Context, q *jetstream.Queue, jobs int) {
-	puller := must(q.Puller(job.Usual, func(d jetstream.Delivery) {
+func serve(ctx context.Context, q *queue.Queue, jobs int) {
+	puller := must(q.Puller(job.Usual, func(d queue.Delivery) {
 		j := must(job.Parse(d.Message))
 		last := uint64(0)
 		for _, kind := range []job.EventKind{job.Queued, job.Started, job.Completed} {

@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/comfyherd/comfyherd/internal/job"
-	"github.com/comfyherd/comfyherd/jetstream"
+	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
 // Who may make no consumer hears the same, in the same order, also what is stored while it reads.
@@ -15,7 +15,7 @@ func TestEventsAreFollowedWithoutAConsumer(t *testing.T) {
 	t.Parallel()
 	url := startNATS(t)
 	writer := openOn(t, url)
-	reader, err := jetstream.Open(t.Context(), connect(t, url), jetstream.Config{ReadOnly: true, NoConsumers: true})
+	reader, err := queue.Open(t.Context(), connect(t, url), queue.Config{ReadOnly: true, NoConsumers: true})
 	if err != nil {
 		t.Fatal(err)
 	}

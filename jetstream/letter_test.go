@@ -12,6 +12,7 @@ import (
 
 	"github.com/comfyherd/comfyherd/internal/failure"
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
@@ -27,10 +28,10 @@ func deadEvent(attempts int, text string) jetstream.Event {
 	return e
 }
 
-func letterOf(t *testing.T, q *jetstream.Queue) jetstream.DeadLetter {
+func letterOf(t *testing.T, q *queue.Queue) queue.DeadLetter {
 	t.Helper()
-	var letters []jetstream.DeadLetter
-	if err := q.DeadLetters(t.Context(), "acme", time.Time{}, func(l jetstream.DeadLetter) bool {
+	var letters []queue.DeadLetter
+	if err := q.DeadLetters(t.Context(), "acme", time.Time{}, func(l queue.DeadLetter) bool {
 		letters = append(letters, l)
 		return true
 	}); err != nil {
@@ -58,7 +59,7 @@ func TestALetterTellsItsWholeStoryAlone(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			q := openWith(t, startNATS(t), jetstream.Config{MaxJob: 64 << 20}) // as much as NATS takes in one message
+			q := openWith(t, startNATS(t), queue.Config{MaxJob: 64 << 20}) // as much as NATS takes in one message
 			size := tc.body
 			if size == 0 {
 				size = q.MaxBody()

@@ -10,6 +10,7 @@ import (
 
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
@@ -64,7 +65,7 @@ func TestAFileThatIsReadNoFurtherIsClosed(t *testing.T) {
 	if err := from.Close(); err != nil {
 		t.Error(err)
 	}
-	if _, _, err := q.OpenInput(t.Context(), "none"); !errors.Is(err, jetstream.ErrNoFile) {
+	if _, _, err := q.OpenInput(t.Context(), "none"); !errors.Is(err, queue.ErrNoFile) {
 		t.Errorf("a file that is not there: %v", err)
 	}
 }

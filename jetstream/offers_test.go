@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/comfyherd/comfyherd/internal/job"
-	"github.com/comfyherd/comfyherd/jetstream"
+	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
 func TestAnOfferAfterReadyIsHeard(t *testing.T) {
@@ -24,16 +24,16 @@ func TestAnOfferAfterReadyIsHeard(t *testing.T) {
 	for i := range 200 { // each is a chance to be too early
 		host, ready := fmt.Sprintf("gpu-%d", i), make(chan struct{})
 		served.Go(func() {
-			_ = q.ServeOffers(ctx, host, func() { close(ready) }, func(_ jetstream.Offer, reply func(jetstream.Reply)) {
-				reply(jetstream.Reply{Answer: jetstream.Busy, State: jetstream.HostState{Host: host, State: jetstream.Online}})
+			_ = q.ServeOffers(ctx, host, func() { close(ready) }, func(_ queue.Offer, reply func(queue.Reply)) {
+				reply(queue.Reply{Answer: queue.Busy, State: queue.HostState{Host: host, State: queue.Online}})
 			})
 		})
 		<-ready
 		r, err := other.Offer(ctx, host, plainOffer())
-		for errors.Is(err, jetstream.ErrNoAnswer) { // which is what a machine that stands still gives
+		for errors.Is(err, queue.ErrNoAnswer) { // which is what a machine that stands still gives
 			r, err = other.Offer(ctx, host, plainOffer())
 		}
-		if err != nil || r.Answer != jetstream.Busy {
+		if err != nil || r.Answer != queue.Busy {
 			t.Fatalf("the first offer to %s was answered %q, %v", host, r.Answer, err)
 		}
 	}
@@ -49,8 +49,8 @@ func TestNobodyIsReadyWhoseContextHasEnded(t *testing.T) {
 	}
 }
 
-func plainOffer() *jetstream.Offer {
-	return &jetstream.Offer{
+func plainOffer() *queue.Offer {
+	return &queue.Offer{
 		Message: job.Message{Tenant: "acme", Priority: 5, Sequence: 1}, Job: "a", Attempt: 1, Lease: "$JS.ACK.COMFY_JOBS.dispatch_5.1.1.1.1.0", AckWait: time.Minute,
 		Hash: "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef",
 	}
@@ -67,43 +67,43 @@ func TestAnOfferWithANumberThatCannotBeReachesNoAgent(t *testing.T) {
 	defer cancel()
 	ready := make(chan struct{})
 	served.Go(func() {
-		_ = q.ServeOffers(ctx, "gpu", func() { close(ready) }, func(_ jetstream.Offer, reply func(jetstream.Reply)) {
-			reply(jetstream.Reply{Answer: jetstream.Accepted, State: jetstream.HostState{Host: "gpu", State: jetstream.Online}})
+		_ = q.ServeOffers(ctx, "gpu", func() { close(ready) }, func(_ queue.Offer, reply func(queue.Reply)) {
+			reply(queue.Reply{Answer: queue.Accepted, State: queue.HostState{Host: "gpu", State: queue.Online}})
 		})
 	})
 	<-ready
 	for name, c := range map[string]struct {
-		edit func(o *jetstream.Offer)
+		edit func(o *queue.Offer)
 		want string // in the answer; empty: it is taken
 	}{
-		"AsItShouldBe":      {func(*jetstream.Offer) {}, ""},
-		"ASecondOfLease":    {func(o *jetstream.Offer) { o.AckWait = time.Second }, ""},
-		"AnHourOfLease":     {func(o *jetstream.Offer) { o.AckWait = time.Hour }, ""},
-		"NoLeaseTime":       {func(o *jetstream.Offer) { o.AckWait = 0 }, "Comfy-Ack-Wait"},
-		"LessThanASecond":   {func(o *jetstream.Offer) { o.AckWait = 999 * time.Millisecond }, "Comfy-Ack-Wait"},
-		"NegativeLeaseTime": {func(o *jetstream.Offer) { o.AckWait = -time.Minute }, "Comfy-Ack-Wait"},
-		"MoreThanAnHour":    {func(o *jetstream.Offer) { o.AckWait = time.Hour + 1 }, "Comfy-Ack-Wait"},
-		"NoAttempt":         {func(o *jetstream.Offer) { o.Attempt = 0 }, "the attempt"},
-		"NegativeAttempt":   {func(o *jetstream.Offer) { o.Attempt = -1 }, "the attempt"},
-		"PriorityTen":       {func(o *jetstream.Offer) { o.Message.Priority = 10 }, "priority"},
-		"NegativePriority":  {func(o *jetstream.Offer) { o.Message.Priority = -1 }, "priority"},
-		"NoSequence":        {func(o *jetstream.Offer) { o.Message.Sequence = 0 }, "Comfy-Sequence"},
-		"ATenantWithADot":   {func(o *jetstream.Offer) { o.Message.Tenant = "a.b" }, "a.b"},
-		"AJobWithADot":      {func(o *jetstream.Offer) { o.Job = "a.b" }, "a.b"},
-		"AShortHash":        {func(o *jetstream.Offer) { o.Hash = "abc" }, "hash"},
-		"AHashOfLetters":    {func(o *jetstream.Offer) { o.Hash = "x" + o.Hash[1:] }, "hash"},
+		"AsItShouldBe":      {func(*queue.Offer) {}, ""},
+		"ASecondOfLease":    {func(o *queue.Offer) { o.AckWait = time.Second }, ""},
+		"AnHourOfLease":     {func(o *queue.Offer) { o.AckWait = time.Hour }, ""},
+		"NoLeaseTime":       {func(o *queue.Offer) { o.AckWait = 0 }, "Comfy-Ack-Wait"},
+		"LessThanASecond":   {func(o *queue.Offer) { o.AckWait = 999 * time.Millisecond }, "Comfy-Ack-Wait"},
+		"NegativeLeaseTime": {func(o *queue.Offer) { o.AckWait = -time.Minute }, "Comfy-Ack-Wait"},
+		"MoreThanAnHour":    {func(o *queue.Offer) { o.AckWait = time.Hour + 1 }, "Comfy-Ack-Wait"},
+		"NoAttempt":         {func(o *queue.Offer) { o.Attempt = 0 }, "the attempt"},
+		"NegativeAttempt":   {func(o *queue.Offer) { o.Attempt = -1 }, "the attempt"},
+		"PriorityTen":       {func(o *queue.Offer) { o.Message.Priority = 10 }, "priority"},
+		"NegativePriority":  {func(o *queue.Offer) { o.Message.Priority = -1 }, "priority"},
+		"NoSequence":        {func(o *queue.Offer) { o.Message.Sequence = 0 }, "Comfy-Sequence"},
+		"ATenantWithADot":   {func(o *queue.Offer) { o.Message.Tenant = "a.b" }, "a.b"},
+		"AJobWithADot":      {func(o *queue.Offer) { o.Job = "a.b" }, "a.b"},
+		"AShortHash":        {func(o *queue.Offer) { o.Hash = "abc" }, "hash"},
+		"AHashOfLetters":    {func(o *queue.Offer) { o.Hash = "x" + o.Hash[1:] }, "hash"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			o := plainOffer()
 			c.edit(o)
 			r, err := other.Offer(ctx, "gpu", o)
-			for errors.Is(err, jetstream.ErrNoAnswer) { // as above
+			for errors.Is(err, queue.ErrNoAnswer) { // as above
 				r, err = other.Offer(ctx, "gpu", o)
 			}
 			if err != nil {
 				t.Fatal(err)
 			}
-			if c.want == "" && r.Answer != jetstream.Accepted || c.want != "" && (r.Answer != jetstream.Unfit || !strings.Contains(r.Reason, c.want)) {
+			if c.want == "" && r.Answer != queue.Accepted || c.want != "" && (r.Answer != queue.Unfit || !strings.Contains(r.Reason, c.want)) {
 				t.Errorf("it was answered %s: %s", r.Answer, r.Reason)
 			}
 		})

@@ -12,6 +12,7 @@ import (
 
 	"github.com/comfyherd/comfyherd/internal/embedded"
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
@@ -23,8 +24,8 @@ func TestADeliveryThatComesAfterItsPullIsTaken(t *testing.T) {
 	held := &heldDialer{}
 	q := openOn(t, url, nats.SetCustomDialer(held))
 
-	came := make(chan jetstream.Delivery, 1)
-	puller, err := q.Puller(job.Usual, func(d jetstream.Delivery) { came <- d })
+	came := make(chan queue.Delivery, 1)
+	puller, err := q.Puller(job.Usual, func(d queue.Delivery) { came <- d })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -60,8 +61,8 @@ func TestAPullMakesItsConsumerAgain(t *testing.T) {
 	t.Parallel()
 	ctx, url := t.Context(), startNATS(t)
 	q := openOn(t, url)
-	came := make(chan jetstream.Delivery, 1)
-	puller, err := q.Puller(job.Usual, func(d jetstream.Delivery) { came <- d })
+	came := make(chan queue.Delivery, 1)
+	puller, err := q.Puller(job.Usual, func(d queue.Delivery) { came <- d })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -95,12 +96,12 @@ func TestNothingIsAskedForWhileNATSIsAway(t *testing.T) {
 	}
 	away := make(chan struct{})
 	nc := connect(t, server.URL(), nats.DisconnectErrHandler(func(*nats.Conn, error) { close(away) }))
-	q, err := jetstream.Open(t.Context(), nc, jetstream.Config{})
+	q, err := queue.Open(t.Context(), nc, queue.Config{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer q.Close()
-	puller, err := q.Puller(job.Usual, func(jetstream.Delivery) {})
+	puller, err := q.Puller(job.Usual, func(queue.Delivery) {})
 	if err != nil {
 		t.Fatal(err)
 	}

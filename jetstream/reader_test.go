@@ -12,6 +12,8 @@ import (
 
 	"github.com/comfyherd/comfyherd/internal/embedded"
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/names"
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
@@ -34,7 +36,7 @@ func (h *heard) all() []uint64 {
 }
 
 // readAll reads what is stored now; NATS may be on its way back.
-func readAll(t *testing.T, q *jetstream.Queue, r *jetstream.EventReader) {
+func readAll(t *testing.T, q *queue.Queue, r *queue.EventReader) {
 	t.Helper()
 	for t.Context().Err() == nil {
 		state, err := q.EventsState(t.Context())
@@ -98,7 +100,7 @@ func TestAReaderPassesOverWhatWasDeleted(t *testing.T) {
 	t.Parallel()
 	url := startNATS(t)
 	q := openOn(t, url)
-	stream := must(must(natsjs.New(connect(t, url))).Stream(t.Context(), jetstream.EventsStream))
+	stream := must(must(natsjs.New(connect(t, url))).Stream(t.Context(), names.EventsStream))
 	c := chains{t, q, map[string]uint64{}}
 	c.add("acme", "one", job.Queued, job.Started, job.Completed)
 	c.add("acme", "two", job.Queued, job.Started, job.Completed)

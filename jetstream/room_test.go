@@ -14,15 +14,17 @@ import (
 	"github.com/comfyherd/comfyherd/internal/embedded"
 	"github.com/comfyherd/comfyherd/internal/failure"
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/names"
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
 const gib = 1 << 30
 
 // openWith opens a Queue of which a test has something to say.
-func openWith(t *testing.T, url string, cfg jetstream.Config) *jetstream.Queue {
+func openWith(t *testing.T, url string, cfg queue.Config) *queue.Queue {
 	t.Helper()
-	q, err := jetstream.Open(t.Context(), connect(t, url), cfg)
+	q, err := queue.Open(t.Context(), connect(t, url), cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -45,14 +47,14 @@ func TestEveryStreamHasAMaximum(t *testing.T) {
 	t.Parallel()
 	url := startNATS(t)
 	js := must(natsjs.New(connect(t, url)))
-	must(js.CreateStream(t.Context(), natsjs.StreamConfig{Name: jetstream.DeadStream, Subjects: []string{"comfy.dead.*"}, MaxBytes: 7777777}))
-	must(js.CreateObjectStore(t.Context(), natsjs.ObjectStoreConfig{Bucket: jetstream.OutputsStore})) // as a former version made it
-	must(js.CreateKeyValue(t.Context(), natsjs.KeyValueConfig{Bucket: jetstream.HostsBucket, TTL: 15 * time.Second, LimitMarkerTTL: time.Minute}))
-	openWith(t, url, jetstream.Config{}) // an agent, or somebody's program: the rest is the dispatcher's business
-	if got := maxima(t, js)[jetstream.JobsStream]; got != -1 {
+	must(js.CreateStream(t.Context(), natsjs.StreamConfig{Name: names.DeadStream, Subjects: []string{"comfy.dead.*"}, MaxBytes: 7777777}))
+	must(js.CreateObjectStore(t.Context(), natsjs.ObjectStoreConfig{Bucket: names.OutputsStore})) // as a former version made it
+	must(js.CreateKeyValue(t.Context(), natsjs.KeyValueConfig{Bucket: names.HostsBucket, TTL: 15 * time.Second, LimitMarkerTTL: time.Minute}))
+	openWith(t, url, queue.Config{}) // an agent, or somebody's program: the rest is the dispatcher's business
+	if got := maxima(t, js)[names.JobsStream]; got != -1 {
 		t.Errorf("without a room COMFY_JOBS has the maximum %d", got)
 	}
-	openWith(t, url, jetstream.Config{Room: 10 * gib, EventsBytes: 3 * gib})
+	openWith(t, url, queue.Config{Room: 10 * gib, EventsBytes: 3 * gib})
 	const percent = 10 * gib / 100
 	want := map[string]int64{
 		"COMFY_JOBS": 20 * percent, "COMFY_EVENTS": 3 * gib, "COMFY_DEAD": 7777777, "COMFY_LIVE": 64 << 20,
@@ -72,7 +74,7 @@ func TestEveryStreamHasAMaximum(t *testing.T) {
 			t.Errorf("%s discards %v", name, got)
 		}
 	}
-	openWith(t, url, jetstream.Config{MaxDisk: 5 * gib, DeadBytes: gib})
+	openWith(t, url, queue.Config{MaxDisk: 5 * gib, DeadBytes: gib})
 	got := maxima(t, js)
 	if got["COMFY_DEAD"] != gib || got["COMFY_EVENTS"] != 20*(5*gib/100) || got["OBJ_COMFY_OUTPUTS"] != 30*(5*gib/100) {
 		t.Errorf("given by hand: %v", got)
@@ -84,12 +86,12 @@ func TestAMaximumLeavesRoomForWhatIsThere(t *testing.T) {
 	t.Parallel()
 	url := startNATS(t)
 	js := must(natsjs.New(connect(t, url)))
-	must(js.CreateStream(t.Context(), natsjs.StreamConfig{Name: jetstream.DeadStream, Subjects: []string{"comfy.dead.*"}}))
+	must(js.CreateStream(t.Context(), natsjs.StreamConfig{Name: names.DeadStream, Subjects: []string{"comfy.dead.*"}}))
 	for range 30 {
 		must(js.Publish(t.Context(), "comfy.dead.acme", make([]byte, 1<<20)))
 	}
-	openWith(t, url, jetstream.Config{DeadBytes: 16 << 20})
-	info := must(js.Stream(t.Context(), jetstream.DeadStream)).CachedInfo()
+	openWith(t, url, queue.Config{DeadBytes: 16 << 20})
+	info := must(js.Stream(t.Context(), names.DeadStream)).CachedInfo()
 	if info.State.Msgs != 30 || info.Config.MaxBytes < 30<<20 {
 		t.Errorf("%d letters are left, at most %d bytes", info.State.Msgs, info.Config.MaxBytes)
 	}
@@ -105,17 +107,17 @@ func TestAnUpgradeDropsNothingWhereThereIsLittleRoom(t *testing.T) {
 	t.Cleanup(func() { _ = s.Close() })
 	js := must(natsjs.New(connect(t, s.URL())))
 	must(js.CreateStream(t.Context(), natsjs.StreamConfig{Name: "OTHERS", Subjects: []string{"others"}, MaxBytes: 200 << 20}))
-	must(js.CreateStream(t.Context(), natsjs.StreamConfig{Name: jetstream.DeadStream, Subjects: []string{"comfy.dead.*"}}))
+	must(js.CreateStream(t.Context(), natsjs.StreamConfig{Name: names.DeadStream, Subjects: []string{"comfy.dead.*"}}))
 	for range 130 {
 		must(js.Publish(t.Context(), "comfy.dead.acme", make([]byte, 1<<20)))
 	}
-	openWith(t, s.URL(), jetstream.Config{Room: jetstream.AskNATS})
-	info := must(js.Stream(t.Context(), jetstream.DeadStream)).CachedInfo()
+	openWith(t, s.URL(), queue.Config{Room: queue.AskNATS})
+	info := must(js.Stream(t.Context(), names.DeadStream)).CachedInfo()
 	if info.State.Msgs != 130 {
 		t.Errorf("%d letters are left, at most %d bytes", info.State.Msgs, info.Config.MaxBytes)
 	}
 	for name, bytes := range maxima(t, js) {
-		if bytes <= 0 && name != jetstream.DeadStream {
+		if bytes <= 0 && name != names.DeadStream {
 			t.Errorf("%s has no maximum", name)
 		}
 	}
@@ -134,15 +136,15 @@ func TestMaximaAreWhatNATSCanKeep(t *testing.T) {
 		t.Errorf("the server may store %d", s.MaxStore())
 	}
 	js := must(natsjs.New(connect(t, s.URL())))
-	openWith(t, s.URL(), jetstream.Config{Room: jetstream.AskNATS})
+	openWith(t, s.URL(), queue.Config{Room: queue.AskNATS})
 	must(js.CreateStream(t.Context(), natsjs.StreamConfig{Name: "COMFY_ROOM", Subjects: []string{"comfy.room"}, MaxBytes: 1 << 20})) // of one that died
-	openWith(t, s.URL(), jetstream.Config{Room: jetstream.AskNATS})
+	openWith(t, s.URL(), queue.Config{Room: queue.AskNATS})
 	sum := int64(0)
 	for name, bytes := range maxima(t, js) {
 		if bytes <= 0 || name == "COMFY_ROOM" {
 			t.Errorf("%s is there, at most %d bytes", name, bytes)
 		}
-		if name != jetstream.LiveStream {
+		if name != names.LiveStream {
 			sum += bytes
 		}
 	}
@@ -156,7 +158,7 @@ func TestAFullStreamKeepsNothingElseFromBeingStored(t *testing.T) {
 	t.Parallel()
 	ctx, url := t.Context(), startNATS(t)
 	js := must(natsjs.New(connect(t, url)))
-	q := openWith(t, url, jetstream.Config{Room: gib, JobsBytes: 20 << 20, DeadBytes: 20 << 20, OutputsBytes: 20 << 20, LaneCap: 100, MaxJob: 4 << 20})
+	q := openWith(t, url, queue.Config{Room: gib, JobsBytes: 20 << 20, DeadBytes: 20 << 20, OutputsBytes: 20 << 20, LaneCap: 100, MaxJob: 4 << 20})
 	body := []byte(`{"workflow":{"1":{"class_type":"X","inputs":{"text":"` + strings.Repeat("x", 3<<20) + `"}}}}`)
 	var err error
 	for range 20 {
@@ -181,8 +183,8 @@ func TestAFullStreamKeepsNothingElseFromBeingStored(t *testing.T) {
 	}
 	e := job.Event{EventKind: job.Completed, Job: "one", Tenant: "acme"}
 	must(q.Append(ctx, &e, 0, "test", ""))
-	must(q.PutTicket(ctx, &jetstream.Ticket{Priority: 5, Tenant: "acme", Hash: aHash, Sequence: 1, Job: "two"}))
-	if err := q.Beat(ctx, &jetstream.HostState{Host: "gpu-1", State: jetstream.Online, Slots: 1}); err != nil {
+	must(q.PutTicket(ctx, &queue.Ticket{Priority: 5, Tenant: "acme", Hash: aHash, Sequence: 1, Job: "two"}))
+	if err := q.Beat(ctx, &queue.HostState{Host: "gpu-1", State: queue.Online, Slots: 1}); err != nil {
 		t.Error(err)
 	}
 }
@@ -201,9 +203,9 @@ func TestAMessageIDSuppressesNobody(t *testing.T) {
 		js := must(natsjs.New(nc))
 		if former {
 			must(js.CreateStream(ctx, natsjs.StreamConfig{
-				Name: jetstream.JobsStream, Subjects: []string{"comfy.jobs.*.5"}, Retention: natsjs.WorkQueuePolicy, Duplicates: 100 * time.Millisecond, AllowDirect: true,
+				Name: names.JobsStream, Subjects: []string{"comfy.jobs.*.5"}, Retention: natsjs.WorkQueuePolicy, Duplicates: 100 * time.Millisecond, AllowDirect: true,
 			}))
-			openWith(t, s.URL(), jetstream.Config{}).Close()
+			openWith(t, s.URL(), queue.Config{}).Close()
 		}
 		for _, tenant := range []string{"bolt", "acme", "bolt", "acme"} {
 			stored++
@@ -212,7 +214,7 @@ func TestAMessageIDSuppressesNobody(t *testing.T) {
 				t.Errorf("%s's message is %+v, want number %d", tenant, ack, stored)
 			}
 		}
-		info := must(js.Stream(ctx, jetstream.JobsStream)).CachedInfo()
+		info := must(js.Stream(ctx, names.JobsStream)).CachedInfo()
 		if info.Config.Duplicates != 0 || info.State.Msgs != stored {
 			t.Errorf("window %v, %d messages for %d", info.Config.Duplicates, info.State.Msgs, stored)
 		}
@@ -229,7 +231,7 @@ func TestWhatAgentsWriteTakesNoRollUp(t *testing.T) {
 	ctx, url := t.Context(), startNATS(t)
 	nc := connect(t, url)
 	js := must(natsjs.New(nc))
-	must(js.CreateKeyValue(ctx, natsjs.KeyValueConfig{Bucket: jetstream.HostsBucket, TTL: 15 * time.Second, LimitMarkerTTL: time.Minute})) // of a former version
+	must(js.CreateKeyValue(ctx, natsjs.KeyValueConfig{Bucket: names.HostsBucket, TTL: 15 * time.Second, LimitMarkerTTL: time.Minute})) // of a former version
 	q := openOn(t, url)
 	for _, subject := range []string{"$KV.COMFY_HOSTS.gpu-2", "$KV.COMFY_CAPABILITIES.gpu-2", "$KV.COMFY_CONDITIONS.gpu-2", "$O.COMFY_OUTPUTS.C.x", "$O.COMFY_OUTPUTS.M.x"} {
 		for _, rollup := range []string{"all", "sub"} {
@@ -239,7 +241,7 @@ func TestWhatAgentsWriteTakesNoRollUp(t *testing.T) {
 			}
 		}
 	}
-	state := jetstream.HostState{Host: "gpu-1", State: jetstream.Online, Slots: 1}
+	state := queue.HostState{Host: "gpu-1", State: queue.Online, Slots: 1}
 	if err := errors.Join(q.Beat(ctx, &state), q.Leave(ctx, "gpu-1")); err != nil {
 		t.Error(err)
 	}
@@ -262,7 +264,7 @@ func TestARefusedBodyIsBuriedAsItsBeginning(t *testing.T) {
 	if !bytes.Equal(l.Body, body[:4096]) || l.Header.Get("Comfy-Truncated") != "1048576" || !l.Truncated() {
 		t.Errorf("the letter has %d bytes of %s", len(l.Body), l.Header.Get("Comfy-Truncated"))
 	}
-	if _, err := q.Requeue(ctx, &l, nil); !errors.Is(err, jetstream.ErrTruncated) || !strings.Contains(err.Error(), "publish the job again") {
+	if _, err := q.Requeue(ctx, &l, nil); !errors.Is(err, queue.ErrTruncated) || !strings.Contains(err.Error(), "publish the job again") {
 		t.Errorf("requeued: %v", err)
 	}
 	large := jetstream.Spec{Workflow: []byte(`{"1":{"class_type":"` + strings.Repeat("x", 1<<20) + `","inputs":{}}}`)}
@@ -274,7 +276,7 @@ func TestARefusedBodyIsBuriedAsItsBeginning(t *testing.T) {
 	if !strings.Contains(string(answer.Data), "message size exceeds maximum allowed") {
 		t.Errorf("NATS says %s", answer.Data)
 	}
-	raised := openWith(t, url, jetstream.Config{MaxJob: 3 << 20})
+	raised := openWith(t, url, queue.Config{MaxJob: 3 << 20})
 	if raised.MaxBody() != 3<<20 {
 		t.Errorf("a job may have %d bytes", raised.MaxBody())
 	}

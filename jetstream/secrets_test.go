@@ -8,15 +8,16 @@ import (
 
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
-	"github.com/comfyherd/comfyherd/jetstream"
+	"github.com/comfyherd/comfyherd/internal/names"
+	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
 func TestTheSecretsOfAFleetAreMadeOnce(t *testing.T) {
 	t.Parallel()
 	url := startNATS(t)
-	queues := make([]*jetstream.Queue, 4)
+	queues := make([]*queue.Queue, 4)
 	for i := range queues {
-		q, err := jetstream.Open(t.Context(), connect(t, url), jetstream.Config{})
+		q, err := queue.Open(t.Context(), connect(t, url), queue.Config{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -27,7 +28,7 @@ func TestTheSecretsOfAFleetAreMadeOnce(t *testing.T) {
 	var asking sync.WaitGroup
 	for i, q := range queues {
 		asking.Go(func() {
-			secret, err := q.Secret(t.Context(), jetstream.FilesSecret)
+			secret, err := q.Secret(t.Context(), queue.FilesSecret)
 			if err != nil {
 				t.Error(err)
 			}
@@ -40,7 +41,7 @@ func TestTheSecretsOfAFleetAreMadeOnce(t *testing.T) {
 			t.Errorf("%d bytes, the first has %d", len(secret), len(found[0]))
 		}
 	}
-	prompt, err := queues[0].Secret(t.Context(), jetstream.PromptSecret)
+	prompt, err := queues[0].Secret(t.Context(), queue.PromptSecret)
 	if err != nil || len(prompt) != 32 || bytes.Equal(prompt, found[0]) {
 		t.Errorf("the other secret has %d bytes, %v", len(prompt), err)
 	}
@@ -50,20 +51,20 @@ func TestTheSecretsOfAFleetAreMadeOnce(t *testing.T) {
 func TestWhoMayMakeNothingReadsTheSecretThatAnotherHasMade(t *testing.T) {
 	t.Parallel()
 	url := startNATS(t)
-	q, err := jetstream.Open(t.Context(), connect(t, url), jetstream.Config{})
+	q, err := queue.Open(t.Context(), connect(t, url), queue.Config{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(q.Close)
-	reader, err := jetstream.Open(t.Context(), connect(t, url), jetstream.Config{ReadOnly: true})
+	reader, err := queue.Open(t.Context(), connect(t, url), queue.Config{ReadOnly: true})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(reader.Close)
-	if _, err := reader.Secret(t.Context(), jetstream.FilesSecret); !errors.Is(err, jetstream.ErrNoSecret) {
+	if _, err := reader.Secret(t.Context(), queue.FilesSecret); !errors.Is(err, queue.ErrNoSecret) {
 		t.Errorf("a secret that nobody has made: %v", err)
 	}
-	if secret, err := reader.Secret(t.Context(), jetstream.PromptSecret); err != nil || len(secret) != 32 {
+	if secret, err := reader.Secret(t.Context(), queue.PromptSecret); err != nil || len(secret) != 32 {
 		t.Errorf("%d bytes, %v", len(secret), err)
 	}
 }
@@ -72,7 +73,7 @@ func TestWhatIsNoSecretIsReplaced(t *testing.T) {
 	t.Parallel()
 	url := startNATS(t)
 	nc := connect(t, url)
-	q, err := jetstream.Open(t.Context(), nc, jetstream.Config{})
+	q, err := queue.Open(t.Context(), nc, queue.Config{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -81,14 +82,14 @@ func TestWhatIsNoSecretIsReplaced(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	kv, err := js.KeyValue(t.Context(), jetstream.SecretsBucket)
+	kv, err := js.KeyValue(t.Context(), names.SecretsBucket)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := kv.Put(t.Context(), jetstream.FilesSecret, []byte("short")); err != nil {
+	if _, err := kv.Put(t.Context(), queue.FilesSecret, []byte("short")); err != nil {
 		t.Fatal(err)
 	}
-	if secret, err := q.Secret(t.Context(), jetstream.FilesSecret); err != nil || len(secret) != 32 {
+	if secret, err := q.Secret(t.Context(), queue.FilesSecret); err != nil || len(secret) != 32 {
 		t.Errorf("%d bytes, %v", len(secret), err)
 	}
 }

@@ -14,6 +14,8 @@ import (
 	"github.com/nats-io/nats.go"
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
+	"github.com/comfyherd/comfyherd/internal/names"
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
@@ -55,7 +57,7 @@ func TestAFileIsReadFromAnyOffset(t *testing.T) {
 	}
 }
 
-func readFrom(tb testing.TB, q *jetstream.Queue, name string, at int64) ([]byte, error) {
+func readFrom(tb testing.TB, q *queue.Queue, name string, at int64) ([]byte, error) {
 	tb.Helper()
 	from, _, err := q.OpenOutputAt(tb.Context(), name, at)
 	if err != nil {
@@ -75,10 +77,10 @@ func TestAFileOfAnotherProgramIsReadFromAnyOffset(t *testing.T) {
 	t.Parallel()
 	ctx, url := t.Context(), startNATS(t)
 	q, js := openOn(t, url), must(natsjs.New(connect(t, url)))
-	former := must(js.Stream(ctx, "OBJ_"+jetstream.OutputsStore)).CachedInfo().Config
+	former := must(js.Stream(ctx, "OBJ_"+names.OutputsStore)).CachedInfo().Config
 	former.AllowRollup = true // or other programs could store none
 	must(js.UpdateStream(ctx, former))
-	store := must(js.ObjectStore(ctx, jetstream.OutputsStore))
+	store := must(js.ObjectStore(ctx, names.OutputsStore))
 	body := noise(3 << 20)
 	for name, chunk := range map[string]uint32{"usual": 0, "small": 70_001} {
 		meta := natsjs.ObjectMeta{Name: "acme/" + name, Opts: &natsjs.ObjectMetaOptions{ChunkSize: chunk}}
@@ -97,7 +99,7 @@ func TestADescriptionGivesNoPartsOfAnotherFile(t *testing.T) {
 	ctx, url := t.Context(), startNATS(t)
 	q, js := openOn(t, url), must(natsjs.New(connect(t, url)))
 	must(q.StoreOutput(ctx, "acme/secret", "", bytes.NewReader(noise(300_000))))
-	store := must(js.ObjectStore(ctx, jetstream.OutputsStore))
+	store := must(js.ObjectStore(ctx, names.OutputsStore))
 	stolen := *must(store.GetInfo(ctx, "acme/secret"))
 	own := stolen.NUID
 	for _, id := range []string{own, ">", "*", ""} {
@@ -126,7 +128,7 @@ func TestPartsThatSayWhatCannotBeAreDamage(t *testing.T) {
 	q, js := openOn(t, url), must(natsjs.New(connect(t, url)))
 	for n, offset := range []string{"-1", "5", "999999999999999999999", "9", "x", "300000"} {
 		name := fmt.Sprint("acme/", n)
-		info := natsjs.ObjectInfo{ObjectMeta: natsjs.ObjectMeta{Name: name}, Bucket: jetstream.OutputsStore, NUID: fmt.Sprint("id", n), Size: 10, Chunks: 2}
+		info := natsjs.ObjectInfo{ObjectMeta: natsjs.ObjectMeta{Name: name}, Bucket: names.OutputsStore, NUID: fmt.Sprint("id", n), Size: 10, Chunks: 2}
 		for _, at := range []string{"0", offset} {
 			msg := &nats.Msg{Subject: "$O.COMFY_OUTPUTS.C." + info.NUID, Data: []byte("12345"), Header: nats.Header{"Comfy-Offset": {at}}}
 			must(js.PublishMsg(ctx, msg))

@@ -12,11 +12,12 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
 // serveCalls has a queue answer calls until the test ends, or stop is called.
-func serveCalls(t *testing.T, q *jetstream.Queue, nc *nats.Conn, api jetstream.API) (stop func()) {
+func serveCalls(t *testing.T, q *queue.Queue, nc *nats.Conn, api queue.API) (stop func()) {
 	t.Helper()
 	api.Version = "1.0.0"
 	ctx, cancel := context.WithCancel(context.Background())
@@ -55,15 +56,15 @@ func TestATenantsCallHasTheTenantOfItsSubject(t *testing.T) {
 		"400": &jetstream.BadRequest{Message: "no"}, "404": &jetstream.NotFound{Message: "no"}, "409": &jetstream.Conflict{Message: "no"},
 		"413": &jetstream.TooBig{Message: "no"}, "429": &jetstream.TooMany{Message: "no"}, "500": errors.New("no"), "503": &jetstream.Stopping{Message: "no"},
 	}
-	serveCalls(t, q, nc, jetstream.API{TenantCalls: map[string]jetstream.TenantEndpoint{
-		"greet": jetstream.TenantJSON(func(_ context.Context, tenant job.Tenant, r greeting) (greeting, error) {
+	serveCalls(t, q, nc, queue.API{TenantCalls: map[string]queue.TenantEndpoint{
+		"greet": queue.TenantJSON(func(_ context.Context, tenant job.Tenant, r greeting) (greeting, error) {
 			return greeting{Tenant: tenant, Word: r.Word}, fails[r.Word]
 		}),
-		"raw.echo": func(_ context.Context, tenant job.Tenant, r jetstream.TenantRequest) (jetstream.TenantReply, error) {
-			return jetstream.TenantReply{Header: nats.Header{"X": {string(tenant) + r.Header.Get("X")}}, Body: r.Body}, nil
+		"raw.echo": func(_ context.Context, tenant job.Tenant, r queue.TenantRequest) (queue.TenantReply, error) {
+			return queue.TenantReply{Header: nats.Header{"X": {string(tenant) + r.Header.Get("X")}}, Body: r.Body}, nil
 		},
-		"large": func(context.Context, job.Tenant, jetstream.TenantRequest) (jetstream.TenantReply, error) {
-			return jetstream.TenantReply{Body: make([]byte, nc.MaxPayload()+1)}, nil
+		"large": func(context.Context, job.Tenant, queue.TenantRequest) (queue.TenantReply, error) {
+			return queue.TenantReply{Body: make([]byte, nc.MaxPayload()+1)}, nil
 		},
 	}})
 	for name, want := range map[string][4]string{ // subject, request, answer, code
@@ -100,16 +101,16 @@ func TestMoreCallsThanATenantMayHaveAreRefusedAtOnce(t *testing.T) {
 	url := startNATS(t)
 	q, nc := openOn(t, url), connect(t, url)
 	began, release := make(chan struct{}, 100), make(chan struct{})
-	stop := serveCalls(t, q, nc, jetstream.API{TenantCalls: map[string]jetstream.TenantEndpoint{
-		"hold": func(ctx context.Context, _ job.Tenant, _ jetstream.TenantRequest) (jetstream.TenantReply, error) {
+	stop := serveCalls(t, q, nc, queue.API{TenantCalls: map[string]queue.TenantEndpoint{
+		"hold": func(ctx context.Context, _ job.Tenant, _ queue.TenantRequest) (queue.TenantReply, error) {
 			began <- struct{}{}
 			select {
 			case <-release:
 			case <-ctx.Done():
 			}
-			return jetstream.TenantReply{}, ctx.Err()
+			return queue.TenantReply{}, ctx.Err()
 		},
-		"greet": jetstream.TenantJSON(func(_ context.Context, tenant job.Tenant, r greeting) (greeting, error) { return r, nil }),
+		"greet": queue.TenantJSON(func(_ context.Context, tenant job.Tenant, r greeting) (greeting, error) { return r, nil }),
 	}})
 	answers, err := nc.SubscribeSync(nc.NewInbox())
 	if err != nil {
@@ -145,12 +146,12 @@ func TestWhoAsksAServiceThatEndsIsAnswered(t *testing.T) {
 	url := startNATS(t)
 	q, nc, asker := openOn(t, url), connect(t, url), connect(t, url)
 	begun := make(chan struct{}, 1000)
-	stop := serveCalls(t, q, nc, jetstream.API{
-		Calls: map[string]jetstream.Endpoint{"greet": func(context.Context, []byte) (any, error) { return greeting{}, nil }},
-		TenantCalls: map[string]jetstream.TenantEndpoint{
-			"greet": func(context.Context, job.Tenant, jetstream.TenantRequest) (jetstream.TenantReply, error) {
+	stop := serveCalls(t, q, nc, queue.API{
+		Calls: map[string]queue.Endpoint{"greet": func(context.Context, []byte) (any, error) { return greeting{}, nil }},
+		TenantCalls: map[string]queue.TenantEndpoint{
+			"greet": func(context.Context, job.Tenant, queue.TenantRequest) (queue.TenantReply, error) {
 				begun <- struct{}{}
-				return jetstream.TenantReply{}, nil
+				return queue.TenantReply{}, nil
 			},
 		},
 	})
@@ -189,17 +190,17 @@ func TestWhatATenantsClientIsToldIsATypedError(t *testing.T) {
 		t.Errorf("without a dispatcher: %v", err)
 	}
 	var stopping atomic.Int64
-	serveCalls(t, q, nc, jetstream.API{TenantCalls: map[string]jetstream.TenantEndpoint{
-		"status": jetstream.TenantJSON(func(_ context.Context, tenant job.Tenant, r jetstream.StatusRequest) (jetstream.JobStatus, error) {
+	serveCalls(t, q, nc, queue.API{TenantCalls: map[string]queue.TenantEndpoint{
+		"status": queue.TenantJSON(func(_ context.Context, tenant job.Tenant, r jetstream.StatusRequest) (jetstream.JobStatus, error) {
 			return jetstream.JobStatus{}, &jetstream.NotFound{Message: string(tenant) + " has no job " + string(r.Job)}
 		}),
-		"queue": func(context.Context, job.Tenant, jetstream.TenantRequest) (jetstream.TenantReply, error) {
+		"queue": func(context.Context, job.Tenant, queue.TenantRequest) (queue.TenantReply, error) {
 			if stopping.Add(1) < 3 { // as if it were another dispatcher each time
-				return jetstream.TenantReply{}, &jetstream.Stopping{Message: "ask again"}
+				return queue.TenantReply{}, &jetstream.Stopping{Message: "ask again"}
 			}
-			return jetstream.TenantReply{Body: []byte(`{"lanes":[{"tenant":"acme","priority":5,"depth":2,"place":3}]}`)}, nil
+			return queue.TenantReply{Body: []byte(`{"lanes":[{"tenant":"acme","priority":5,"depth":2,"place":3}]}`)}, nil
 		},
-		"cancel": jetstream.TenantJSON(func(context.Context, job.Tenant, jetstream.CancelRequest) (jetstream.CancelAnswer, error) {
+		"cancel": queue.TenantJSON(func(context.Context, job.Tenant, jetstream.CancelRequest) (jetstream.CancelAnswer, error) {
 			return jetstream.CancelAnswer{}, errors.New("the disk is full")
 		}),
 	}})

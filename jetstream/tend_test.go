@@ -7,6 +7,8 @@ import (
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/names"
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
@@ -16,15 +18,15 @@ func TestWhatWasDeletedIsMadeAgain(t *testing.T) {
 	t.Parallel()
 	ctx, url := t.Context(), startNATS(t)
 	js := must(natsjs.New(connect(t, url)))
-	queues := []*jetstream.Queue{openOn(t, url), openOn(t, url)}
+	queues := []*queue.Queue{openOn(t, url), openOn(t, url)}
 	lane := jetstream.Lane{Tenant: "acme", Priority: 5}
 	first := must(queues[0].Submit(ctx, lane, jetstream.Spec{Workflow: []byte(workflow)}))
 	before := queues[0].Created()
-	names := js.StreamNames(ctx)
-	for name := range names.Name() {
+	list := js.StreamNames(ctx)
+	for name := range list.Name() {
 		must(0, js.DeleteStream(ctx, name))
 	}
-	must(0, names.Err())
+	must(0, list.Err())
 	for _, q := range queues {
 		for q.Created().Equal(before) {
 			await(t)
@@ -41,7 +43,7 @@ func TestWhatWasDeletedIsMadeAgain(t *testing.T) {
 		t.Errorf("the job at %d has the id %s, and had %s before", again.Sequence, m.OwnID(), old)
 	}
 	for _, name := range []string{
-		jetstream.EventsStream, jetstream.DeadStream, "KV_" + jetstream.ConditionsBucket, "KV_" + jetstream.TenantsBucket, "OBJ_" + jetstream.InputsStore,
+		names.EventsStream, names.DeadStream, "KV_" + names.ConditionsBucket, "KV_" + names.TenantsBucket, "OBJ_" + names.InputsStore,
 	} {
 		for {
 			if _, err := js.Stream(ctx, name); err == nil {

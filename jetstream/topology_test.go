@@ -10,6 +10,8 @@ import (
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/names"
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
@@ -23,7 +25,7 @@ func TestAFormerStreamOfEventsIsChangedWithoutLoss(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err = js.CreateStream(ctx, natsjs.StreamConfig{
-		Name: jetstream.EventsStream, Subjects: []string{"comfy.events.>"}, MaxAge: 24 * time.Hour, AllowDirect: true,
+		Name: names.EventsStream, Subjects: []string{"comfy.events.>"}, MaxAge: 24 * time.Hour, AllowDirect: true,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -33,14 +35,14 @@ func TestAFormerStreamOfEventsIsChangedWithoutLoss(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	_, err = js.CreateConsumer(ctx, jetstream.EventsStream, natsjs.ConsumerConfig{
+	_, err = js.CreateConsumer(ctx, names.EventsStream, natsjs.ConsumerConfig{
 		Durable: "settle", FilterSubject: "comfy.events.jobs.*.*.failed", AckPolicy: natsjs.AckExplicitPolicy, MaxDeliver: -1,
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 
-	q, err := jetstream.Open(ctx, nc, jetstream.Config{})
+	q, err := queue.Open(ctx, nc, queue.Config{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -52,7 +54,7 @@ func TestAFormerStreamOfEventsIsChangedWithoutLoss(t *testing.T) {
 	settling, stop := context.WithCancel(ctx)
 	ended := make(chan error, 1)
 	go func() {
-		ended <- q.SettleFailed(settling, func(_ context.Context, link jetstream.Link) error {
+		ended <- q.SettleFailed(settling, func(_ context.Context, link queue.Link) error {
 			settled <- link.EventKind
 			return nil
 		}, func(err error) { t.Log(err) })
@@ -101,7 +103,7 @@ func TestAnEventThatNobodyStoredIsNotHeard(t *testing.T) {
 		}
 	}
 	refused := jetstream.Event{EventKind: job.Cancelled, Job: "one", Tenant: "acme"}
-	if _, err := q.Append(ctx, &refused, 1, "test", ""); !errors.Is(err, jetstream.ErrOvertaken) {
+	if _, err := q.Append(ctx, &refused, 1, "test", ""); !errors.Is(err, queue.ErrOvertaken) {
 		t.Errorf("an append after an older event: %v", err)
 	}
 	last := jetstream.Event{EventKind: job.Dead, Job: "one", Tenant: "acme"}

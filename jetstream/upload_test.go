@@ -12,6 +12,8 @@ import (
 
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
+	"github.com/comfyherd/comfyherd/internal/names"
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
@@ -21,7 +23,7 @@ func TestAFileOfManyPartsIsReadAsItWasStored(t *testing.T) {
 	t.Parallel()
 	ctx, url := t.Context(), startNATS(t)
 	q, js := openOn(t, url), must(natsjs.New(connect(t, url)))
-	store := must(js.ObjectStore(ctx, jetstream.OutputsStore))
+	store := must(js.ObjectStore(ctx, names.OutputsStore))
 	for _, size := range []int{3_000_001, 0, 1, 128 << 10} {
 		body := bytes.Repeat([]byte("comfyherd"), size/9+1)[:size]
 		sum := sha256.Sum256(body)
@@ -45,7 +47,7 @@ func TestAFileOfManyPartsIsReadAsItWasStored(t *testing.T) {
 			t.Errorf("another program reads %d bytes as %d, %v", size, len(got), err)
 		}
 	}
-	info := must(js.Stream(ctx, "OBJ_"+jetstream.OutputsStore)).CachedInfo()
+	info := must(js.Stream(ctx, "OBJ_"+names.OutputsStore)).CachedInfo()
 	if info.State.Msgs != 2 { // the last file's one part, and where it is
 		t.Errorf("%d messages are left", info.State.Msgs)
 	}
@@ -55,7 +57,7 @@ func TestAStoreThatIsMissingIsMadeAgain(t *testing.T) {
 	t.Parallel()
 	ctx, url := t.Context(), startNATS(t)
 	q, js := openOn(t, url), must(natsjs.New(connect(t, url)))
-	for _, store := range []string{jetstream.OutputsStore, jetstream.InputsStore} {
+	for _, store := range []string{names.OutputsStore, names.InputsStore} {
 		must(0, js.DeleteObjectStore(ctx, store))
 	}
 	must(q.StoreOutput(ctx, "a", "", strings.NewReader("out")))
@@ -75,7 +77,7 @@ func TestAFullStoreSaysSo(t *testing.T) {
 	t.Parallel()
 	ctx, url := t.Context(), startNATS(t)
 	q, js := openOn(t, url), must(natsjs.New(connect(t, url)))
-	cfg := must(js.Stream(ctx, "OBJ_"+jetstream.OutputsStore)).CachedInfo().Config
+	cfg := must(js.Stream(ctx, "OBJ_"+names.OutputsStore)).CachedInfo().Config
 	cfg.MaxBytes, cfg.Discard = 1_000_000, natsjs.DiscardNew
 	must(js.UpdateStream(ctx, cfg))
 	_, err := q.StoreOutput(ctx, "acme/one/9/big.mp4", "", bytes.NewReader(make([]byte, 4_000_000)))
@@ -87,7 +89,7 @@ func TestAFullStoreSaysSo(t *testing.T) {
 			t.Errorf("%q is missing in: %v", part, err)
 		}
 	}
-	if n := must(js.Stream(ctx, "OBJ_"+jetstream.OutputsStore)).CachedInfo().State.Msgs; n != 0 {
+	if n := must(js.Stream(ctx, "OBJ_"+names.OutputsStore)).CachedInfo().State.Msgs; n != 0 {
 		t.Errorf("%d parts are left", n)
 	}
 	must(q.StoreOutput(ctx, "small", "", strings.NewReader("fits")))
@@ -111,7 +113,7 @@ func TestABodyThatBreaksOffIsNoFile(t *testing.T) {
 		t.Errorf("it ended with %v", err)
 	}
 	others.Wait()
-	if _, _, err := q.OpenOutput(ctx, "cut"); !errors.Is(err, jetstream.ErrNoFile) {
+	if _, _, err := q.OpenOutput(ctx, "cut"); !errors.Is(err, queue.ErrNoFile) {
 		t.Errorf("it can be opened: %v", err)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
@@ -15,7 +16,7 @@ import (
 func TestAnAnswerOfJetStreamInAChainEndsNoJob(t *testing.T) {
 	t.Parallel()
 	ctx, nc := t.Context(), connect(t, startNATS(t))
-	q, err := jetstream.Open(ctx, nc, jetstream.Config{})
+	q, err := queue.Open(ctx, nc, queue.Config{})
 	if err != nil {
 		t.Fatal(err)
 	}

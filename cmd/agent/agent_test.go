@@ -19,7 +19,7 @@ import (
 	"github.com/comfyherd/comfyherd/internal/comfysim"
 	"github.com/comfyherd/comfyherd/internal/daemon"
 	"github.com/comfyherd/comfyherd/internal/embedded"
-	"github.com/comfyherd/comfyherd/jetstream"
+	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
 func TestMain(m *testing.M) {
@@ -188,23 +188,23 @@ func TestAnAgentServesItsHostsUntilItIsStopped(t *testing.T) {
 }
 
 // awaitHost gives the first host that is online.
-func awaitHost(ctx context.Context, t *testing.T, url string) jetstream.HostState {
+func awaitHost(ctx context.Context, t *testing.T, url string) queue.HostState {
 	t.Helper()
 	nc, err := daemon.Connect(ctx, daemon.NATS{URL: url, Name: "test"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer nc.Close()
-	q, err := jetstream.Open(ctx, nc, jetstream.Config{})
+	q, err := queue.Open(ctx, nc, queue.Config{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer q.Close()
 	watching, stop := context.WithCancel(ctx)
 	defer stop()
-	var found jetstream.HostState
-	err = q.WatchHosts(watching, func(c jetstream.Change) {
-		if s, ok := jetstream.HostStateOf(c); ok && s.State == jetstream.Online {
+	var found queue.HostState
+	err = q.WatchHosts(watching, func(c queue.Change) {
+		if s, ok := queue.HostStateOf(c); ok && s.State == queue.Online {
 			found = s
 			stop()
 		}

@@ -10,8 +10,8 @@ import (
 
 	"github.com/comfyherd/comfyherd/internal/failure"
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/internal/workflow"
-	"github.com/comfyherd/comfyherd/jetstream"
 )
 
 // deadMany are the flags of what is done to many letters at once.
@@ -24,7 +24,7 @@ type deadMany struct {
 }
 
 // chosen finds the letters that the arguments and flags name.
-func (d *deadMany) chosen(ctx context.Context, q *jetstream.Queue) ([]letter, error) {
+func (d *deadMany) chosen(ctx context.Context, q *queue.Queue) ([]letter, error) {
 	d.Since = since{at: moment{d.Since.before(q.Now())}} // the same for the dispatchers, later
 	if len(d.Jobs) == 0 {
 		return d.find(ctx, q)
@@ -72,7 +72,7 @@ func (d *deadMany) Validate() error {
 
 // requests are the calls that name exactly these letters, one for each tenant or job: UpTo leaves out letters that have come
 // since they were found.
-func (d *deadMany) requests(letters []letter) []jetstream.PurgeRequest {
+func (d *deadMany) requests(letters []letter) []queue.PurgeRequest {
 	parts := map[jobRef]uint64{} // the last letter of each
 	for i := range letters {
 		part := jobRef{tenant: letters[i].Tenant}
@@ -81,14 +81,14 @@ func (d *deadMany) requests(letters []letter) []jetstream.PurgeRequest {
 		}
 		parts[part] = max(parts[part], letters[i].Sequence)
 	}
-	all := make([]jetstream.PurgeRequest, 0, len(parts))
+	all := make([]queue.PurgeRequest, 0, len(parts))
 	for part, last := range parts {
-		all = append(all, jetstream.PurgeRequest{
+		all = append(all, queue.PurgeRequest{
 			Tenant: part.tenant, Job: cmp.Or(part.id, job.ID(d.Job)), Hash: workflow.Hash(d.Hash), Kind: failure.Kind(d.Kind), Reason: failure.Reason(d.Reason),
 			Since: d.sinceText(), UpTo: last, By: by(),
 		})
 	}
-	slices.SortFunc(all, func(a, b jetstream.PurgeRequest) int {
+	slices.SortFunc(all, func(a, b queue.PurgeRequest) int {
 		return cmp.Or(cmp.Compare(a.Tenant, b.Tenant), cmp.Compare(a.Job, b.Job))
 	})
 	return all

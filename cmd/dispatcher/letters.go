@@ -8,13 +8,14 @@ import (
 	"github.com/comfyherd/comfyherd/internal/daemon"
 	"github.com/comfyherd/comfyherd/internal/failure"
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/internal/workflow"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
 // letter is a dead letter with the event that tells why.
 type letter struct {
-	jetstream.DeadLetter
+	queue.DeadLetter
 	event jetstream.Event
 	own   bool // from a call of its tenant, which gets no bodies
 }
@@ -58,7 +59,7 @@ func (f *deadFilter) ask(ctx context.Context, client *jetstream.Client) ([]lette
 		for _, e := range page.Dead {
 			e.EventKind = job.Dead
 			found = append(found, letter{
-				DeadLetter: jetstream.DeadLetter{Tenant: e.Tenant, Job: e.Job, Reason: failure.Reason(e.Reason), Time: e.Time, Event: e}, event: e, own: true,
+				DeadLetter: queue.DeadLetter{Tenant: e.Tenant, Job: e.Job, Reason: failure.Reason(e.Reason), Time: e.Time, Event: e}, event: e, own: true,
 			})
 		}
 		request.After = page.Next
@@ -68,9 +69,9 @@ func (f *deadFilter) ask(ctx context.Context, client *jetstream.Client) ([]lette
 }
 
 // find reads the matching letters in the stream, oldest first.
-func (f *deadFilter) find(ctx context.Context, q *jetstream.Queue) ([]letter, error) {
-	var all []jetstream.DeadLetter
-	err := q.DeadLetters(ctx, jetstream.Tenant(f.Tenant), f.Since.before(q.Now()), func(l jetstream.DeadLetter) bool {
+func (f *deadFilter) find(ctx context.Context, q *queue.Queue) ([]letter, error) {
+	var all []queue.DeadLetter
+	err := q.DeadLetters(ctx, jetstream.Tenant(f.Tenant), f.Since.before(q.Now()), func(l queue.DeadLetter) bool {
 		if (f.Job == "" || f.Job == string(l.Job)) && (f.Reason == "" || f.Reason == string(l.Reason)) {
 			all = append(all, l)
 		}
@@ -93,7 +94,7 @@ func (f *deadFilter) find(ctx context.Context, q *jetstream.Queue) ([]letter, er
 }
 
 // deadEvent is the event in the job's chain, and once that has been deleted, the copy in the letter.
-func deadEvent(ctx context.Context, q *jetstream.Queue, l *jetstream.DeadLetter) (jetstream.Event, error) {
+func deadEvent(ctx context.Context, q *queue.Queue, l *queue.DeadLetter) (jetstream.Event, error) {
 	link, found, err := q.LastOf(ctx, l.Tenant, l.Job, job.Dead)
 	if err != nil || found {
 		return link.Event, err

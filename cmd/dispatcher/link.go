@@ -10,7 +10,7 @@ import (
 
 	"github.com/comfyherd/comfyherd/internal/daemon"
 	"github.com/comfyherd/comfyherd/internal/embedded"
-	"github.com/comfyherd/comfyherd/jetstream"
+	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
 // link is the connection of the dispatcher to NATS, and NATS itself when it is embedded.
@@ -24,7 +24,7 @@ type link struct {
 // room is the size of all streams together: three quarters of what the server may store, when it is in this process.
 func (l *link) room() int64 {
 	if l.server == nil {
-		return jetstream.AskNATS
+		return queue.AskNATS
 	}
 	return l.server.MaxStore() / 4 * 3
 }

@@ -3,7 +3,7 @@ package main
 import (
 	"context"
 
-	"github.com/comfyherd/comfyherd/jetstream"
+	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
 // eachPage asks for page after page, until keep, which gets each of them and sets where the next one begins, says that there
@@ -21,7 +21,7 @@ func eachPage[Page any](ask func() (Page, error), keep func(*Page) (more bool)) 
 }
 
 // asking is one call of the operators' API, with a request that may change between two pages.
-func asking[Answer, Request any](ctx context.Context, q *jetstream.Queue, name string, request *Request) func() (Answer, error) {
+func asking[Answer, Request any](ctx context.Context, q *queue.Queue, name string, request *Request) func() (Answer, error) {
 	return func() (answer Answer, err error) {
 		err = q.Call(ctx, name, request, &answer)
 		return answer, err

@@ -4,7 +4,7 @@ import (
 	"context"
 
 	"github.com/comfyherd/comfyherd/internal/daemon"
-	"github.com/comfyherd/comfyherd/jetstream"
+	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
 type deadPurgeCmd struct{ deadMany }
@@ -38,7 +38,7 @@ func (d *deadPurgeCmd) Run(ctx context.Context, c *daemon.Console) error {
 	}
 	deleted := 0
 	for _, request := range d.requests(letters) {
-		err := eachPage(asking[jetstream.PurgeAnswer](ctx, q, "purge", &request), func(page *jetstream.PurgeAnswer) bool {
+		err := eachPage(asking[queue.PurgeAnswer](ctx, q, "purge", &request), func(page *queue.PurgeAnswer) bool {
 			deleted += page.Count
 			request.After = page.Next
 			return page.Next != 0

@@ -11,6 +11,7 @@ import (
 
 	"github.com/comfyherd/comfyherd/internal/daemon"
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
@@ -89,7 +90,7 @@ func (d *deadRequeueCmd) extraData(c *daemon.Console) (json.RawMessage, error) {
 }
 
 // fresh leaves out letters that were requeued before, and all but the newest of a letter that was stored twice.
-func fresh(ctx context.Context, q *jetstream.Queue, letters []letter) ([]letter, error) {
+func fresh(ctx context.Context, q *queue.Queue, letters []letter) ([]letter, error) {
 	newest := map[jobRef]int{}
 	for i := range letters {
 		newest[jobRef{tenant: letters[i].Tenant, id: letters[i].Job}] = i
@@ -108,7 +109,7 @@ func fresh(ctx context.Context, q *jetstream.Queue, letters []letter) ([]letter,
 }
 
 // requeue has the dispatchers publish the letters again, a page at a time.
-func (d *deadRequeueCmd) requeue(ctx context.Context, c *daemon.Console, q *jetstream.Queue, letters []letter, extra json.RawMessage) error {
+func (d *deadRequeueCmd) requeue(ctx context.Context, c *daemon.Console, q *queue.Queue, letters []letter, extra json.RawMessage) error {
 	tally := requeueTally{c: c, chosen: len(letters)}
 	for _, r := range d.requests(letters) {
 		request := jetstream.RequeueRequest{

@@ -15,8 +15,8 @@ import (
 	"github.com/comfyherd/comfyherd/internal/daemon"
 	"github.com/comfyherd/comfyherd/internal/dispatcher"
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/internal/route"
-	"github.com/comfyherd/comfyherd/jetstream"
 )
 
 // runCmd runs a dispatcher. The flags that are stored in NATS are zero when not given, so that a default never changes what
@@ -113,12 +113,12 @@ func (r *runCmd) policy() (route.Policy, error) {
 
 // dispatch opens the queue and runs the dispatcher and the port for health beside each other.
 func (r *runCmd) dispatch(stop, kill context.Context, nats *link, policy route.Policy, c *daemon.Console, log *slog.Logger) error {
-	var q *jetstream.Queue
+	var q *queue.Queue
 	err := daemon.Begin(stop, r.Retry, log, func(ctx context.Context) (err error) {
 		keep := r.keep()
 		keep.Room = nats.room()
 		keep.Warn = daemon.Warn(log)
-		q, err = jetstream.Open(ctx, nats.Conn, keep)
+		q, err = queue.Open(ctx, nats.Conn, keep)
 		return err
 	})
 	if err != nil {
@@ -163,8 +163,8 @@ func (r *runCmd) maxPriority(g *guard) *job.Priority {
 }
 
 // keep has only the flags that were given.
-func (r *runCmd) keep() jetstream.Config {
-	return jetstream.Config{
+func (r *runCmd) keep() queue.Config {
+	return queue.Config{
 		MaxDisk: int64(r.MaxDisk), JobsBytes: int64(r.JobsBytes), EventsBytes: int64(r.EventsBytes), DeadBytes: int64(r.DeadBytes),
 		OutputsBytes: int64(r.OutputsBytes), InputsBytes: int64(r.InputsBytes), MaxJob: int(r.MaxJob),
 		Replicas: r.Replicas, Compression: r.Compression, AckWait: r.AckWait, LaneCap: r.LaneCap, EventsAge: r.EventsAge,

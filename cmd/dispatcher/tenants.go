@@ -9,7 +9,7 @@ import (
 
 	"github.com/comfyherd/comfyherd/internal/daemon"
 	"github.com/comfyherd/comfyherd/internal/job"
-	"github.com/comfyherd/comfyherd/jetstream"
+	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
 // tenantsCmd is about shares.
@@ -25,7 +25,7 @@ type tenantsListCmd struct {
 
 // Run lists.
 func (t *tenantsListCmd) Run(ctx context.Context, c *daemon.Console) error {
-	answer, err := t.tenants(ctx, c, jetstream.TenantsRequest{})
+	answer, err := t.tenants(ctx, c, queue.TenantsRequest{})
 	if err != nil {
 		return err
 	}
@@ -36,22 +36,22 @@ func (t *tenantsListCmd) Run(ctx context.Context, c *daemon.Console) error {
 }
 
 // tenants changes settings as the request says, and gives those that answer it.
-func (f *client) tenants(ctx context.Context, c *daemon.Console, request jetstream.TenantsRequest) (jetstream.TenantsAnswer, error) {
-	all := jetstream.TenantsAnswer{Tenants: map[job.Tenant]jetstream.TenantSettings{}}
+func (f *client) tenants(ctx context.Context, c *daemon.Console, request queue.TenantsRequest) (queue.TenantsAnswer, error) {
+	all := queue.TenantsAnswer{Tenants: map[job.Tenant]queue.TenantSettings{}}
 	q, done, err := f.open(ctx, c)
 	if err != nil {
 		return all, err
 	}
 	defer done()
 	request.By = by()
-	return all, eachPage(asking[jetstream.TenantsAnswer](ctx, q, "tenants", &request), func(page *jetstream.TenantsAnswer) bool {
+	return all, eachPage(asking[queue.TenantsAnswer](ctx, q, "tenants", &request), func(page *queue.TenantsAnswer) bool {
 		maps.Copy(all.Tenants, page.Tenants)
 		request.After = page.Next
 		return page.Next != ""
 	})
 }
 
-func tellTenants(c *daemon.Console, answer jetstream.TenantsAnswer) error {
+func tellTenants(c *daemon.Console, answer queue.TenantsAnswer) error {
 	if len(answer.Tenants) == 0 {
 		c.Say("no tenant has settings of its own: all have weight 1 and the caps of `dispatcher run`")
 		return nil
@@ -117,7 +117,7 @@ func (t *tenantsSetCmd) Validate() error {
 
 // Run changes settings.
 func (t *tenantsSetCmd) Run(ctx context.Context, c *daemon.Console) error {
-	answer, err := t.tenants(ctx, c, jetstream.TenantsRequest{
+	answer, err := t.tenants(ctx, c, queue.TenantsRequest{
 		Tenant: job.Tenant(t.Tenant), Weight: t.Weight, MaxRunning: t.MaxRunning, MaxPriority: t.MaxPriority,
 		MaxUnfinished: t.MaxUnfinished, MaxBytes: (*int64)(t.MaxBytes), MaxFileBytes: (*int64)(t.MaxFileBytes),
 	})

@@ -8,6 +8,7 @@ import (
 
 	"github.com/comfyherd/comfyherd/internal/daemon"
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
@@ -50,7 +51,7 @@ func (w *watchCmd) begin(ctx context.Context, client *jetstream.Client) (uint64,
 }
 
 // stored reads the stream. After a lost connection it goes on with the event behind the last one.
-func (w *watchCmd) stored(ctx context.Context, c *daemon.Console, q *jetstream.Queue, subject string) iter.Seq2[jetstream.Note, error] {
+func (w *watchCmd) stored(ctx context.Context, c *daemon.Console, q *queue.Queue, subject string) iter.Seq2[jetstream.Note, error] {
 	return func(yield func(jetstream.Note, error) bool) {
 		since := q.Now().Add(-w.Since)
 		if w.All {

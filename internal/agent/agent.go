@@ -13,12 +13,12 @@ import (
 
 	"github.com/comfyherd/comfyherd/internal/comfy"
 	"github.com/comfyherd/comfyherd/internal/crew"
-	"github.com/comfyherd/comfyherd/jetstream"
+	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
 // Agent runs the jobs of one or more ComfyUI hosts.
 type Agent struct {
-	q     *jetstream.Queue
+	q     *queue.Queue
 	hosts []*host
 	crew  *crew.Crew // runs the walks of all hosts
 	cfg   Config
@@ -26,7 +26,7 @@ type Agent struct {
 }
 
 // New makes an agent. It connects to no ComfyUI: one that is down is an unhealthy host, not an error.
-func New(q *jetstream.Queue, cfg Config) (*Agent, error) {
+func New(q *queue.Queue, cfg Config) (*Agent, error) {
 	cfg = cfg.withDefaults()
 	if err := cfg.check(); err != nil {
 		return nil, err
@@ -98,7 +98,7 @@ func (a *Agent) Health() error {
 	reasons := make([]error, 0, len(a.hosts))
 	for _, h := range a.hosts {
 		s := h.desk.state()
-		if s.State != jetstream.Unhealthy {
+		if s.State != queue.Unhealthy {
 			return nil
 		}
 		reasons = append(reasons, fmt.Errorf("host %s is %s: %s", h.name, s.State, s.Reason))

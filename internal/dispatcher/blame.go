@@ -10,14 +10,14 @@ import (
 	"time"
 
 	"github.com/comfyherd/comfyherd/internal/failure"
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/internal/route"
 	"github.com/comfyherd/comfyherd/internal/workflow"
-	"github.com/comfyherd/comfyherd/jetstream"
 )
 
 // blame records what a failed attempt that did not end with its host says about host and workflow: a strike, a block, or,
 // when the fault turned out to be the workflow's, the end of the blocks that it caused.
-func (d *Dispatcher) blame(ctx context.Context, o *owned, failed *jetstream.Link, attempts []failure.Attempt, decision failure.Decision) error {
+func (d *Dispatcher) blame(ctx context.Context, o *owned, failed *queue.Link, attempts []failure.Attempt, decision failure.Decision) error {
 	if decision.Reason == failure.WorkflowFault {
 		return d.absolve(ctx, o, attempts)
 	}
@@ -25,7 +25,7 @@ func (d *Dispatcher) blame(ctx context.Context, o *owned, failed *jetstream.Link
 }
 
 // strikeFor makes a strike of a failed attempt.
-func (d *Dispatcher) strikeFor(ctx context.Context, o *owned, failed *jetstream.Link) error {
+func (d *Dispatcher) strikeFor(ctx context.Context, o *owned, failed *queue.Link) error {
 	if failed.Host == "" || failed.Kind.Verdict().Strike == failure.NoStrike || failed.Proven {
 		return nil
 	}
@@ -70,7 +70,7 @@ func (d *Dispatcher) strike(ctx context.Context, s route.Strike) error {
 
 func (d *Dispatcher) strikesOf(ctx context.Context, host string, hash workflow.Hash) (route.Strikes, uint64, error) {
 	c, err := d.q.Strikes(ctx, host, hash)
-	if err != nil || c.Phase == jetstream.Gone {
+	if err != nil || c.Phase == queue.Gone {
 		return route.Strikes{}, 0, err
 	}
 	var strikes route.Strikes
@@ -108,7 +108,7 @@ func (d *Dispatcher) open(ctx context.Context, block *route.Block) error {
 		if err != nil {
 			return err
 		}
-		if standing.Phase == jetstream.Gone {
+		if standing.Phase == queue.Gone {
 			continue
 		}
 		if same(standing.Value, value) {
@@ -149,13 +149,13 @@ func (d *Dispatcher) liftOwn(ctx context.Context, host string, hash workflow.Has
 	if err != nil {
 		return err
 	}
-	if c.Phase == jetstream.Put && !causedBy(c.Value, o) {
+	if c.Phase == queue.Put && !causedBy(c.Value, o) {
 		return nil
 	}
-	if err := d.forgive(ctx, host, hash); err != nil || c.Phase == jetstream.Gone {
+	if err := d.forgive(ctx, host, hash); err != nil || c.Phase == queue.Gone {
 		return err
 	}
-	_, err = d.q.LiftBlock(ctx, host, hash, c.Revision, jetstream.WorkflowFault)
+	_, err = d.q.LiftBlock(ctx, host, hash, c.Revision, queue.WorkflowFault)
 	return err
 }
 
@@ -169,7 +169,7 @@ func causedBy(value []byte, o *owned) bool {
 func (d *Dispatcher) forgive(ctx context.Context, host string, hash workflow.Hash) error {
 	for {
 		c, err := d.q.Strikes(ctx, host, hash)
-		if err != nil || c.Phase == jetstream.Gone {
+		if err != nil || c.Phase == queue.Gone {
 			return err
 		}
 		cleared, err := d.q.ClearStrikes(ctx, host, hash, c.Revision)
@@ -181,7 +181,7 @@ func (d *Dispatcher) forgive(ctx context.Context, host string, hash workflow.Has
 
 // succeeded counts a success, told at a time, of a pair that has strikes, and lifts its block when that has lost its
 // reason.
-func (d *Dispatcher) succeeded(ctx context.Context, host string, e *jetstream.EndedJob, at time.Time) error {
+func (d *Dispatcher) succeeded(ctx context.Context, host string, e *queue.EndedJob, at time.Time) error {
 	for {
 		old, revision, err := d.strikesOf(ctx, host, e.Hash)
 		if err != nil || revision == 0 {
@@ -206,10 +206,10 @@ func (d *Dispatcher) liftIf(ctx context.Context, lift bool, host string, hash wo
 		return nil
 	}
 	c, err := d.q.Block(ctx, host, hash)
-	if err != nil || c.Phase == jetstream.Gone {
+	if err != nil || c.Phase == queue.Gone {
 		return err
 	}
-	_, err = d.q.LiftBlock(ctx, host, hash, c.Revision, jetstream.Recovered)
+	_, err = d.q.LiftBlock(ctx, host, hash, c.Revision, queue.Recovered)
 	return err
 }
 
@@ -232,10 +232,10 @@ func (d *Dispatcher) forgetBlock(ctx context.Context, host string, hash workflow
 func (d *Dispatcher) freeCapable(ctx context.Context, host string, blocked []workflow.Hash) {
 	for _, hash := range blocked {
 		c, err := d.q.Block(ctx, host, hash)
-		if err != nil || c.Phase == jetstream.Gone {
+		if err != nil || c.Phase == queue.Gone {
 			continue // it expires by itself
 		}
-		_, err = d.q.LiftBlock(ctx, host, hash, c.Revision, jetstream.CapabilityChanged)
+		_, err = d.q.LiftBlock(ctx, host, hash, c.Revision, queue.CapabilityChanged)
 		if err == nil {
 			err = d.forgetBlock(ctx, host, hash)
 		}

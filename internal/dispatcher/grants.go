@@ -6,15 +6,16 @@ import (
 	"time"
 
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/names"
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/internal/route"
-	"github.com/comfyherd/comfyherd/jetstream"
 )
 
 // usualSlots is how many jobs a host may claim to run at once, and as many again in line, unless its grant says otherwise.
 const usualSlots = 64
 
 // grantTable is what operators have said of hosts, by host.
-type grantTable map[string]jetstream.HostGrant
+type grantTable map[string]queue.HostGrant
 
 // most is how many slots of a host count, whatever it claims.
 func (g grantTable) most(host string) int {
@@ -25,7 +26,7 @@ func (g grantTable) most(host string) int {
 }
 
 // capped is what a host claims, as far as it counts.
-func (g grantTable) capped(s *jetstream.HostState) (slots, prefetch int) {
+func (g grantTable) capped(s *queue.HostState) (slots, prefetch int) {
 	most := g.most(s.Host)
 	return min(s.Slots, most), min(s.Prefetch, most)
 }
@@ -37,23 +38,23 @@ func (g grantTable) serve(host string, t job.Tenant) bool {
 }
 
 // hearGrant mirrors the grants. A host whose grant cannot be read is given to nobody until it can.
-func (b *brain) hearGrant(c jetstream.Change) {
-	b.mirror(grantSource, c, func(c jetstream.Change, _ time.Time) {
+func (b *brain) hearGrant(c queue.Change) {
+	b.mirror(grantSource, c, func(c queue.Change, _ time.Time) {
 		if !job.ValidHost(c.Key) {
-			b.odd.tell(b.d.log, jetstream.GrantsBucket, c.Key, "the key is no host")
+			b.odd.tell(b.d.log, names.GrantsBucket, c.Key, "the key is no host")
 			return
 		}
-		g, err := jetstream.GrantOf(c)
+		g, err := queue.GrantOf(c)
 		b.grants[c.Key] = g
 		switch {
 		case err != nil:
-			b.odd.tell(b.d.log, jetstream.GrantsBucket, c.Key, err.Error())
+			b.odd.tell(b.d.log, names.GrantsBucket, c.Key, err.Error())
 			b.fleet.PutGrant(route.HostID(c.Key), nil)
 		case len(g.Tenants) == 0:
-			b.odd.well(jetstream.GrantsBucket, c.Key)
+			b.odd.well(names.GrantsBucket, c.Key)
 			b.fleet.RemoveGrant(route.HostID(c.Key))
 		default:
-			b.odd.well(jetstream.GrantsBucket, c.Key)
+			b.odd.well(names.GrantsBucket, c.Key)
 			tenants := make([]route.Tenant, len(g.Tenants))
 			for i, t := range g.Tenants {
 				tenants[i] = route.Tenant(t)
@@ -61,7 +62,7 @@ func (b *brain) hearGrant(c jetstream.Change) {
 			b.fleet.PutGrant(route.HostID(c.Key), tenants)
 		}
 		b.grantChanged(c.Key)
-	}, func(c jetstream.Change, _ time.Time) {
+	}, func(c queue.Change, _ time.Time) {
 		delete(b.grants, c.Key)
 		b.fleet.RemoveGrant(route.HostID(c.Key))
 		b.grantChanged(c.Key)

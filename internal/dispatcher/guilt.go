@@ -9,9 +9,9 @@ import (
 
 	"github.com/comfyherd/comfyherd/internal/failure"
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/internal/route"
 	"github.com/comfyherd/comfyherd/internal/workflow"
-	"github.com/comfyherd/comfyherd/jetstream"
 )
 
 // accused is a workflow of a tenant, as far as it may take hosts down.
@@ -45,7 +45,7 @@ func newMemory() memory {
 }
 
 // succeeded learns from a run that has completed.
-func (m *memory) succeeded(host string, e *jetstream.EndedJob, now time.Time) {
+func (m *memory) succeeded(host string, e *queue.EndedJob, now time.Time) {
 	if len(m.completed) >= completionsKept {
 		clear(m.completed)
 	}
@@ -122,7 +122,7 @@ func (b *brain) withhold(who accused) {
 
 // judge keeps a workflow of a tenant from all hosts when a host has gone down with a job of it, until that is settled:
 // the next job of it must not slip through to another host in between.
-func (b *brain) judge(e *jetstream.EndedJob, now time.Time) {
+func (b *brain) judge(e *queue.EndedJob, now time.Time) {
 	who := accused{e.Tenant, e.Hash}
 	b.memory.judging[who] = e.Job
 	b.withhold(who)
@@ -169,7 +169,7 @@ var errStopped = errors.New("the dispatcher has stopped")
 
 func (b *brain) isBack(host string) bool {
 	h := b.hosts[host]
-	return h != nil && h.state.State == jetstream.Online && !h.state.Trial
+	return h != nil && h.state.State == queue.Online && !h.state.Trial
 }
 
 // learnNeeds tells the fleet what the workflow of a job needs.

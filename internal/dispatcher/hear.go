@@ -9,9 +9,9 @@ import (
 
 	"github.com/comfyherd/comfyherd/internal/failure"
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/internal/route"
 	"github.com/comfyherd/comfyherd/internal/workflow"
-	"github.com/comfyherd/comfyherd/jetstream"
 )
 
 // source is one of the buckets that the brain mirrors.
@@ -33,30 +33,30 @@ const (
 
 // mirror tells the brain a change of a bucket. What was not told again between Reset and Synced is gone: a
 // watcher that was blind for a while may have missed its end.
-func (b *brain) mirror(from source, c jetstream.Change, put, gone func(c jetstream.Change, now time.Time), known func() []string) {
+func (b *brain) mirror(from source, c queue.Change, put, gone func(c queue.Change, now time.Time), known func() []string) {
 	b.tell(func(now time.Time) {
 		switch c.Phase {
-		case jetstream.Reset:
+		case queue.Reset:
 			b.syncing[from] = map[string]bool{}
-		case jetstream.Put:
+		case queue.Put:
 			if seen := b.syncing[from]; seen != nil {
 				seen[c.Key] = true
 			}
 			put(c, now)
-		case jetstream.Gone:
+		case queue.Gone:
 			gone(c, now)
-		case jetstream.Synced:
+		case queue.Synced:
 			b.dropUnseen(from, known(), gone, now)
 		}
 	})
 }
 
-func (b *brain) dropUnseen(from source, known []string, gone func(c jetstream.Change, now time.Time), now time.Time) {
+func (b *brain) dropUnseen(from source, known []string, gone func(c queue.Change, now time.Time), now time.Time) {
 	seen := b.syncing[from]
 	delete(b.syncing, from)
 	for _, key := range known {
 		if seen != nil && !seen[key] {
-			gone(jetstream.Change{Phase: jetstream.Gone, Key: key, Time: now}, now)
+			gone(queue.Change{Phase: queue.Gone, Key: key, Time: now}, now)
 		}
 	}
 	b.synced[from] = true
@@ -66,8 +66,8 @@ func (b *brain) dropUnseen(from source, known []string, gone func(c jetstream.Ch
 	b.dirty, b.review = true, true
 }
 
-func (b *brain) hearDispatcher(c jetstream.Change) {
-	b.mirror(dispatcherSource, c, func(c jetstream.Change, now time.Time) {
+func (b *brain) hearDispatcher(c queue.Change) {
+	b.mirror(dispatcherSource, c, func(c queue.Change, now time.Time) {
 		_, known := b.dispatchers[c.Key]
 		b.dispatchers[c.Key] = time.Now().Add(b.d.q.PresenceTTL())
 		if c.Key == b.d.cfg.Name {
@@ -76,7 +76,7 @@ func (b *brain) hearDispatcher(c jetstream.Change) {
 		if !known {
 			b.rehome()
 		}
-	}, func(c jetstream.Change, _ time.Time) {
+	}, func(c queue.Change, _ time.Time) {
 		delete(b.dispatchers, c.Key)
 		b.rehome()
 	}, func() []string { return slices.Collect(maps.Keys(b.dispatchers)) })
@@ -103,8 +103,8 @@ func (b *brain) isHome(host string) bool {
 	return home == "" || home == b.d.cfg.Name
 }
 
-func (b *brain) hearCapability(c jetstream.Change) {
-	b.mirror(capabilitySource, c, func(c jetstream.Change, _ time.Time) {
+func (b *brain) hearCapability(c queue.Change) {
+	b.mirror(capabilitySource, c, func(c queue.Change, _ time.Time) {
 		var capability workflow.Capability
 		if err := capability.UnmarshalBinary(c.Value); err != nil {
 			b.d.log.Warn("a host's capability cannot be read; it counts as unknown", "host", c.Key, "error", err)
@@ -118,7 +118,7 @@ func (b *brain) hearCapability(c jetstream.Change) {
 		if changed && b.isHome(c.Key) {
 			b.freeIncapable(c)
 		}
-	}, func(c jetstream.Change, _ time.Time) {
+	}, func(c queue.Change, _ time.Time) {
 		delete(b.capabilities, c.Key)
 		b.fleet.RemoveCapability(route.HostID(c.Key))
 		b.dirty, b.review = true, true
@@ -126,7 +126,7 @@ func (b *brain) hearCapability(c jetstream.Change) {
 }
 
 // freeIncapable lifts the blocks that said a host lacked something before its capability changed.
-func (b *brain) freeIncapable(c jetstream.Change) {
+func (b *brain) freeIncapable(c queue.Change) {
 	var hashes []workflow.Hash
 	for pair, since := range b.incapable {
 		if pair.host == c.Key && since.Before(c.Time) {
@@ -138,9 +138,9 @@ func (b *brain) freeIncapable(c jetstream.Change) {
 	}
 }
 
-func (b *brain) hearBlock(c jetstream.Change) {
-	b.mirror(blockSource, c, func(c jetstream.Change, _ time.Time) {
-		block, ok := jetstream.BlockOf(c)
+func (b *brain) hearBlock(c queue.Change) {
+	b.mirror(blockSource, c, func(c queue.Change, _ time.Time) {
+		block, ok := queue.BlockOf(c)
 		if !ok {
 			return
 		}
@@ -153,8 +153,8 @@ func (b *brain) hearBlock(c jetstream.Change) {
 		}
 		b.fleet.PutBlock(block)
 		b.review = true
-	}, func(c jetstream.Change, now time.Time) {
-		host, hash, _ := jetstream.PairOf(c.Key)
+	}, func(c queue.Change, now time.Time) {
+		host, hash, _ := queue.PairOf(c.Key)
 		delete(b.blocked, pair{host, hash})
 		delete(b.incapable, pair{host, hash})
 		b.unblock(pair{host, hash}, now)
@@ -173,9 +173,9 @@ func (b *brain) unblock(p pair, now time.Time) {
 	b.at(now.Add(b.headStart()), func(time.Time) { b.dirty = true })
 }
 
-func (b *brain) hearStrikes(c jetstream.Change) {
-	b.mirror(strikeSource, c, func(c jetstream.Change, _ time.Time) {
-		host, hash, ok := jetstream.PairOf(c.Key)
+func (b *brain) hearStrikes(c queue.Change) {
+	b.mirror(strikeSource, c, func(c queue.Change, _ time.Time) {
+		host, hash, ok := queue.PairOf(c.Key)
 		var strikes route.Strikes
 		if !ok || json.Unmarshal(c.Value, &strikes) != nil {
 			return
@@ -187,8 +187,8 @@ func (b *brain) hearStrikes(c jetstream.Change) {
 			b.settled(pair{host, hash})
 		}
 		b.dirty = true
-	}, func(c jetstream.Change, _ time.Time) {
-		host, hash, _ := jetstream.PairOf(c.Key)
+	}, func(c queue.Change, _ time.Time) {
+		host, hash, _ := queue.PairOf(c.Key)
 		delete(b.struck, pair{host, hash})
 		b.fleet.RemoveStrikes(route.HostID(host), hash)
 		b.remember(pair{host, hash}, &route.Strikes{})
@@ -204,36 +204,36 @@ func pairKeys(pairs map[pair]bool) []string {
 	return keys
 }
 
-func (b *brain) hearAffinity(c jetstream.Change) {
-	b.mirror(affinitySource, c, func(c jetstream.Change, _ time.Time) {
-		if rule, ok := jetstream.AffinityOf(c); ok {
+func (b *brain) hearAffinity(c queue.Change) {
+	b.mirror(affinitySource, c, func(c queue.Change, _ time.Time) {
+		if rule, ok := queue.AffinityOf(c); ok {
 			b.affinities[c.Key] = true
 			b.fleet.PutAffinity(workflow.Hash(c.Key), rule.Prefer, rule.Exclude)
 			b.dirty, b.review = true, true
 		}
-	}, func(c jetstream.Change, _ time.Time) {
+	}, func(c queue.Change, _ time.Time) {
 		delete(b.affinities, c.Key)
 		b.fleet.PutAffinity(workflow.Hash(c.Key), nil, nil)
 		b.dirty, b.review = true, true
 	}, func() []string { return slices.Collect(maps.Keys(b.affinities)) })
 }
 
-func (b *brain) hearTenant(c jetstream.Change) {
-	b.mirror(tenantSource, c, func(c jetstream.Change, _ time.Time) {
-		if s, ok := jetstream.TenantOf(c); ok {
+func (b *brain) hearTenant(c queue.Change) {
+	b.mirror(tenantSource, c, func(c queue.Change, _ time.Time) {
+		if s, ok := queue.TenantOf(c); ok {
 			b.tenants[c.Key] = true
 			b.d.quotas.put(job.Tenant(c.Key), s)
 			b.putTenant(route.Tenant(c.Key), &s)
 		}
-	}, func(c jetstream.Change, _ time.Time) {
+	}, func(c queue.Change, _ time.Time) {
 		delete(b.tenants, c.Key)
 		b.d.quotas.remove(job.Tenant(c.Key))
-		b.putTenant(route.Tenant(c.Key), &jetstream.TenantSettings{Weight: 1, MaxRunning: b.d.cfg.MaxRunning})
+		b.putTenant(route.Tenant(c.Key), &queue.TenantSettings{Weight: 1, MaxRunning: b.d.cfg.MaxRunning})
 	}, func() []string { return slices.Collect(maps.Keys(b.tenants)) })
 }
 
 // putTenant has a tenant's settings hold.
-func (b *brain) putTenant(tenant route.Tenant, s *jetstream.TenantSettings) {
+func (b *brain) putTenant(tenant route.Tenant, s *queue.TenantSettings) {
 	b.fleet.PutTenant(tenant, s.Weight, s.MaxRunning)
 	b.putCap(tenant, s.MaxRunning)
 	if s.MaxPriority == nil {

@@ -6,16 +6,17 @@ import (
 	"slices"
 	"time"
 
+	"github.com/comfyherd/comfyherd/internal/names"
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/internal/route"
-	"github.com/comfyherd/comfyherd/jetstream"
 )
 
 // hostView is the newest that is known of a host.
 type hostView struct {
-	state     jetstream.HostState
+	state     queue.HostState
 	until     time.Time // its presence stands until then by the local clock, unless a heartbeat comes
 	home      bool
-	held      *jetstream.HostState // a newer state that waits for the head start of the host's home
+	held      *queue.HostState // a newer state that waits for the head start of the host's home
 	heldSince time.Time
 }
 
@@ -45,7 +46,7 @@ func (b *brain) putHost(h *hostView) {
 }
 
 // left is how much longer a presence stands: it may have been stored a while before it is heard.
-func left(c jetstream.Change, now time.Time, ttl time.Duration) time.Duration {
+func left(c queue.Change, now time.Time, ttl time.Duration) time.Duration {
 	if c.Time.IsZero() {
 		return ttl
 	}
@@ -54,15 +55,15 @@ func left(c jetstream.Change, now time.Time, ttl time.Duration) time.Duration {
 
 // newer reports whether s is a later word of the same host than old: the same agent process counts its states, and
 // another process is newer when it began to speak later.
-func newer(old, s *jetstream.HostState) bool {
+func newer(old, s *queue.HostState) bool {
 	if old.Instance == s.Instance {
 		return s.Serial > old.Serial
 	}
 	return s.Time.After(old.Time)
 }
 
-func (b *brain) hearHost(c jetstream.Change) {
-	b.mirror(hostSource, c, func(c jetstream.Change, now time.Time) {
+func (b *brain) hearHost(c queue.Change) {
+	b.mirror(hostSource, c, func(c queue.Change, now time.Time) {
 		s, ok := b.presenceOf(c)
 		if !ok {
 			return
@@ -73,13 +74,13 @@ func (b *brain) hearHost(c jetstream.Change) {
 		b.hearStateNow(&s, now)
 		h := b.hosts[s.Host]
 		h.until = time.Now().Add(left(c, now, b.d.q.PresenceTTL()))
-	}, func(c jetstream.Change, now time.Time) { b.dropHost(c.Key, now) },
+	}, func(c queue.Change, now time.Time) { b.dropHost(c.Key, now) },
 		func() []string { return slices.Collect(maps.Keys(b.hosts)) })
 }
 
 // presenceOf reads a presence. A brief one is none: it would leave out what nobody has told before.
-func (b *brain) presenceOf(c jetstream.Change) (jetstream.HostState, bool) {
-	s, ok := jetstream.HostStateOf(c)
+func (b *brain) presenceOf(c queue.Change) (queue.HostState, bool) {
+	s, ok := queue.HostStateOf(c)
 	why := "it is no state of the host " + c.Key
 	switch {
 	case ok && s.Brief:
@@ -88,20 +89,20 @@ func (b *brain) presenceOf(c jetstream.Change) (jetstream.HostState, bool) {
 		why = oddState(&s)
 	}
 	if why != "" {
-		b.odd.tell(b.d.log, jetstream.HostsBucket, c.Key, why)
+		b.odd.tell(b.d.log, names.HostsBucket, c.Key, why)
 		return s, false
 	}
-	b.odd.well(jetstream.HostsBucket, c.Key)
+	b.odd.well(names.HostsBucket, c.Key)
 	return s, true
 }
 
-func (b *brain) hearState(s jetstream.HostState) {
+func (b *brain) hearState(s queue.HostState) {
 	b.tell(func(now time.Time) { b.hearStateNow(&s, now) })
 }
 
 // hearStateNow takes a host's word. While jobs wait, here or in the stream, one that frees a slot of a host that is at
 // home elsewhere counts when the slot has stayed free for the head start: until then it is its home dispatcher's.
-func (b *brain) hearStateNow(s *jetstream.HostState, now time.Time) {
+func (b *brain) hearStateNow(s *queue.HostState, now time.Time) {
 	if why := oddState(s); why != "" {
 		b.odd.tell(b.d.log, "a state that was broadcast", s.Host, why)
 		return
@@ -132,15 +133,15 @@ func (b *brain) hearStateNow(s *jetstream.HostState, now time.Time) {
 	}
 	h.heldSince = now
 	if h.held == nil {
-		h.held = &jetstream.HostState{}
+		h.held = &queue.HostState{}
 		b.at(now.Add(b.headStart()), func(now time.Time) { b.showHeld(h, now) })
 	}
 	*h.held = whole
 }
 
 // spare is how many more jobs a host would take.
-func spare(s *jetstream.HostState) int {
-	if s.State != jetstream.Online {
+func spare(s *queue.HostState) int {
+	if s.State != queue.Online {
 		return 0
 	}
 	return max(0, s.Slots+s.Prefetch-s.Foreign-len(s.Running))
@@ -158,7 +159,7 @@ func (b *brain) showHeld(h *hostView, now time.Time) {
 	b.apply(h, h.held)
 }
 
-func (b *brain) apply(h *hostView, s *jetstream.HostState) {
+func (b *brain) apply(h *hostView, s *queue.HostState) {
 	if s.State != h.state.State || !slices.Equal(s.Labels, h.state.Labels) {
 		b.review = true
 		b.dirty = true
@@ -171,7 +172,7 @@ func (b *brain) apply(h *hostView, s *jetstream.HostState) {
 }
 
 // charge learns from a run that has ended.
-func (b *brain) charge(s *jetstream.HostState, now time.Time) {
+func (b *brain) charge(s *queue.HostState, now time.Time) {
 	e := s.Ended
 	if e == nil || !b.grants.serve(s.Host, e.Tenant) {
 		return
@@ -205,7 +206,7 @@ func (b *brain) charge(s *jetstream.HostState, now time.Time) {
 // choice until it speaks again.
 func (b *brain) suspend(host string) {
 	if h := b.hosts[host]; h != nil {
-		h.state.State, h.state.Reason = jetstream.Unhealthy, "its agent does not take offers"
+		h.state.State, h.state.Reason = queue.Unhealthy, "its agent does not take offers"
 		b.putHost(h)
 	}
 }
@@ -221,7 +222,7 @@ func (b *brain) dropHost(host string, _ time.Time) {
 	b.dirty, b.review = true, true // a tenant whose job took it down may get another host
 	b.d.log.Warn("a host is gone", "host", host, "running", len(h.state.Running))
 	b.walk(func(ctx context.Context) {
-		if err := b.d.q.AnnounceHost(ctx, host, jetstream.HostOffline, "its presence ended"); err != nil {
+		if err := b.d.q.AnnounceHost(ctx, host, queue.HostOffline, "its presence ended"); err != nil {
 			b.d.log.Debug("announce host", "host", host, "error", err)
 		}
 	})
@@ -256,12 +257,12 @@ func (d *Dispatcher) announceAbsent(ctx context.Context) {
 		return
 	}
 	for host, last := range states {
-		if last == jetstream.HostOffline {
+		if last == queue.HostOffline {
 			continue
 		}
 		_, there, err := d.q.Host(ctx, host)
 		if err == nil && !there {
-			err = d.q.AnnounceHost(ctx, host, jetstream.HostOffline, "its presence ended while no dispatcher was there")
+			err = d.q.AnnounceHost(ctx, host, queue.HostOffline, "its presence ended while no dispatcher was there")
 		}
 		if err != nil {
 			d.log.Warn("cannot look for hosts that went unseen", "host", host, "error", err)

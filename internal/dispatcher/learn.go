@@ -6,9 +6,9 @@ import (
 	"time"
 
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/internal/route"
 	"github.com/comfyherd/comfyherd/internal/workflow"
-	"github.com/comfyherd/comfyherd/jetstream"
 )
 
 // What a workflow needs from a host stands in its jobs. A dispatcher that finds the ticket of a hash it has never
@@ -75,7 +75,7 @@ func (b *brain) learnt(hash workflow.Hash, sequence uint64, needs workflow.Requi
 	case err == nil:
 		b.fleet.PutRequirements(hash, needs)
 		delete(b.unlearnt, hash)
-	case errors.Is(err, jetstream.ErrGone) || errors.Is(err, errNoJob):
+	case errors.Is(err, queue.ErrGone) || errors.Is(err, errNoJob):
 		gone, stands := tickets[sequence]
 		if tickets = nil; stands {
 			tickets = map[uint64]route.Ticket{sequence: gone}

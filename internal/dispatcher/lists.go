@@ -7,17 +7,18 @@ import (
 	"time"
 
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/internal/route"
 	"github.com/comfyherd/comfyherd/internal/workflow"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
-func (d *Dispatcher) apiHosts(ctx context.Context, r jetstream.HostsRequest) (answer jetstream.HostsAnswer, err error) {
+func (d *Dispatcher) apiHosts(ctx context.Context, r queue.HostsRequest) (answer queue.HostsAnswer, err error) {
 	p, err := d.page(r.Limit)
 	if err != nil {
 		return answer, err
 	}
-	var found []jetstream.HostInfo
+	var found []queue.HostInfo
 	if err := d.answer(ctx, func(now time.Time) { found = d.brain.listHosts(r.After, p.rows+1, now) }); err != nil {
 		return answer, err
 	}
@@ -28,7 +29,7 @@ func (d *Dispatcher) apiHosts(ctx context.Context, r jetstream.HostsRequest) (an
 }
 
 // listHosts gives the first hosts behind one, by name.
-func (b *brain) listHosts(after string, most int, now time.Time) []jetstream.HostInfo {
+func (b *brain) listHosts(after string, most int, now time.Time) []queue.HostInfo {
 	names := make([]string, 0, len(b.hosts))
 	for name := range b.hosts {
 		if name > after {
@@ -38,15 +39,15 @@ func (b *brain) listHosts(after string, most int, now time.Time) []jetstream.Hos
 	slices.Sort(names)
 	names = names[:min(len(names), most)]
 	blocks, strikes := countPairs(b.blocked), countPairs(b.struck)
-	infos := make([]jetstream.HostInfo, 0, len(names))
+	infos := make([]queue.HostInfo, 0, len(names))
 	for _, name := range names {
-		info := jetstream.HostInfo{
+		info := queue.HostInfo{
 			HostState: b.hosts[name].state, Capability: b.capabilities[name].Len(), Blocks: blocks[name], Strikes: strikes[name],
 			Tenants: b.grants[name].Tenants,
 		}
 		info.Slots, info.Prefetch = b.grants.capped(&info.HostState)
 		if r := b.promises.rest(name, now); r != nil {
-			info.Resting = &jetstream.Rest{Until: r.until.UTC(), Why: r.text()}
+			info.Resting = &queue.Rest{Until: r.until.UTC(), Why: r.text()}
 		}
 		infos = append(infos, info)
 	}
@@ -62,7 +63,7 @@ func countPairs(pairs map[pair]bool) map[string]int {
 	return n
 }
 
-func (d *Dispatcher) apiBlocks(ctx context.Context, r jetstream.BlocksRequest) (answer jetstream.BlocksAnswer, err error) {
+func (d *Dispatcher) apiBlocks(ctx context.Context, r queue.BlocksRequest) (answer queue.BlocksAnswer, err error) {
 	p, err := d.page(r.Limit)
 	if err != nil {
 		return answer, err
@@ -75,7 +76,7 @@ func (d *Dispatcher) apiBlocks(ctx context.Context, r jetstream.BlocksRequest) (
 	}
 	slices.SortFunc(which, pair.compare)
 	which = which[:min(len(which), p.rows+1)]
-	var found []jetstream.Block
+	var found []queue.Block
 	if err := d.answer(ctx, func(time.Time) { found = d.brain.blocksOf(which) }); err != nil {
 		return answer, err
 	}
@@ -104,8 +105,8 @@ func (b *brain) blocksBehind(after pair, which pairs) []pair {
 	return found
 }
 
-func (b *brain) blocksOf(which []pair) []jetstream.Block {
-	blocks := make([]jetstream.Block, 0, len(which))
+func (b *brain) blocksOf(which []pair) []queue.Block {
+	blocks := make([]queue.Block, 0, len(which))
 	for _, p := range which {
 		if block, stands := b.fleet.Blocked(route.HostID(p.host), p.hash); stands {
 			blocks = append(blocks, block)

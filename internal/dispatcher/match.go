@@ -7,8 +7,8 @@ import (
 	"time"
 
 	"github.com/comfyherd/comfyherd/internal/failure"
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/internal/route"
-	"github.com/comfyherd/comfyherd/jetstream"
 )
 
 // spot is the brain's word on a job: a host whose slot is kept for it, or why it waits and where.
@@ -111,20 +111,20 @@ func (b *brain) releaseNow(host string, o *owned) {
 }
 
 // answered takes an agent's answer: the host's own word first, then the kept slot.
-func (b *brain) answered(o *owned, host string, asked time.Time, reply jetstream.Reply, err error) {
+func (b *brain) answered(o *owned, host string, asked time.Time, reply queue.Reply, err error) {
 	b.tell(func(now time.Time) {
 		b.offerTook(now.Sub(asked))
 		switch {
 		case err == nil && reply.State.Host == host:
 			b.hearStateNow(&reply.State, now)
 			b.releaseNow(host, o)
-			if reply.Answer == jetstream.Accepted {
+			if reply.Answer == queue.Accepted {
 				b.promised(o, host, nil, now)
 			}
-			if reply.Answer != jetstream.Accepted && reply.Answer != jetstream.Busy && reply.State.State == jetstream.Online {
+			if reply.Answer != queue.Accepted && reply.Answer != queue.Busy && reply.State.State == queue.Online {
 				b.suspend(host)
 			}
-		case errors.Is(err, jetstream.ErrNoAgent):
+		case errors.Is(err, queue.ErrNoAgent):
 			b.suspend(host)
 			b.releaseNow(host, o)
 		default: // nobody knows whether it was accepted: the slot stays kept until the host must have spoken

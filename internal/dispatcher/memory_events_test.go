@@ -11,12 +11,13 @@ import (
 
 	"github.com/comfyherd/comfyherd/internal/failure"
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/internal/workflow"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
 // Append is the compare-and-set of a chain.
-func (m *memory) Append(_ context.Context, e *job.Event, last uint64, _ string, lease jetstream.Lease) (uint64, error) {
+func (m *memory) Append(_ context.Context, e *job.Event, last uint64, _ string, lease queue.Lease) (uint64, error) {
 	if err := m.effect("append %s %s of %d", e.EventKind, e.Job, e.Sequence); err != nil {
 		return 0, err
 	}
@@ -24,9 +25,9 @@ func (m *memory) Append(_ context.Context, e *job.Event, last uint64, _ string, 
 	defer m.mu.Unlock()
 	chain := m.chain(e.Tenant, e.Job)
 	if n := len(chain); n == 0 && last != 0 || n > 0 && chain[n-1].ChainSequence != last {
-		return 0, fmt.Errorf("append %s: %w", e.EventKind, jetstream.ErrOvertaken)
+		return 0, fmt.Errorf("append %s: %w", e.EventKind, queue.ErrOvertaken)
 	}
-	link := jetstream.Link{Event: *e, ChainSequence: uint64(len(m.events) + 1), Lease: lease}
+	link := queue.Link{Event: *e, ChainSequence: uint64(len(m.events) + 1), Lease: lease}
 	key := string(e.Tenant) + "/" + string(e.Job)
 	m.links[key] = append(m.links[key], len(m.events))
 	m.events = append(m.events, link)
@@ -41,8 +42,8 @@ func (m *memory) Append(_ context.Context, e *job.Event, last uint64, _ string, 
 }
 
 // chain is a job's. mu is held.
-func (m *memory) chain(tenant job.Tenant, id job.ID) []jetstream.Link {
-	var chain []jetstream.Link
+func (m *memory) chain(tenant job.Tenant, id job.ID) []queue.Link {
+	var chain []queue.Link
 	for _, at := range m.links[string(tenant)+"/"+string(id)] {
 		chain = append(chain, m.events[at])
 	}
@@ -63,7 +64,7 @@ func (m *memory) story(id job.ID) string {
 	return text[min(1, len(text)):]
 }
 
-func (m *memory) Chain(_ context.Context, tenant job.Tenant, id job.ID) ([]jetstream.Link, error) {
+func (m *memory) Chain(_ context.Context, tenant job.Tenant, id job.ID) ([]queue.Link, error) {
 	if err := m.effect("chain %s", id); err != nil {
 		return nil, err
 	}
@@ -72,13 +73,13 @@ func (m *memory) Chain(_ context.Context, tenant job.Tenant, id job.ID) ([]jetst
 	return m.chain(tenant, id), nil
 }
 
-func (m *memory) Last(ctx context.Context, tenant job.Tenant, id job.ID) (jetstream.Link, bool, error) {
+func (m *memory) Last(ctx context.Context, tenant job.Tenant, id job.ID) (queue.Link, bool, error) {
 	return m.LastOf(ctx, tenant, id, "")
 }
 
-func (m *memory) LastOf(_ context.Context, tenant job.Tenant, id job.ID, kind job.EventKind) (jetstream.Link, bool, error) {
+func (m *memory) LastOf(_ context.Context, tenant job.Tenant, id job.ID, kind job.EventKind) (queue.Link, bool, error) {
 	if err := m.effect("last %s", id); err != nil {
-		return jetstream.Link{}, false, err
+		return queue.Link{}, false, err
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -87,17 +88,17 @@ func (m *memory) LastOf(_ context.Context, tenant job.Tenant, id job.ID, kind jo
 			return link, true, nil
 		}
 	}
-	return jetstream.Link{}, false, nil
+	return queue.Link{}, false, nil
 }
 
-func (m *memory) End(ctx context.Context, tenant job.Tenant, id job.ID, c jetstream.Cancelling) (jetstream.Event, bool, error) {
+func (m *memory) End(ctx context.Context, tenant job.Tenant, id job.ID, c queue.Cancelling) (jetstream.Event, bool, error) {
 	for {
 		last, found, err := m.Last(ctx, tenant, id)
 		switch {
 		case err != nil:
 			return jetstream.Event{}, false, err
 		case !found && !c.Force:
-			return jetstream.Event{}, false, jetstream.ErrNoJob
+			return jetstream.Event{}, false, queue.ErrNoJob
 		case last.EventKind.Terminal() || c.Spare && last.EventKind == job.Started:
 			return last.Event, false, nil
 		}
@@ -106,13 +107,13 @@ func (m *memory) End(ctx context.Context, tenant job.Tenant, id job.ID, c jetstr
 			e.Reason = "unseen"
 		}
 		_, err = m.Append(ctx, &e, last.ChainSequence, "", "")
-		if !errors.Is(err, jetstream.ErrOvertaken) {
+		if !errors.Is(err, queue.ErrOvertaken) {
 			return e, err == nil, err
 		}
 	}
 }
 
-func (m *memory) AppendAct(_ context.Context, a *jetstream.Act, _ string) error {
+func (m *memory) AppendAct(_ context.Context, a *queue.Act, _ string) error {
 	effect := "act %s by %s: %d"
 	if a.Begins {
 		effect = "begin " + effect
@@ -130,7 +131,7 @@ func (m *memory) FollowCancels(ctx context.Context, tell func(job.Event)) error 
 	return follow(ctx, m, m.cancels, tell)
 }
 
-func (m *memory) FollowHosts(ctx context.Context, tell func(jetstream.HostState)) error {
+func (m *memory) FollowHosts(ctx context.Context, tell func(queue.HostState)) error {
 	return follow(ctx, m, m.states, tell)
 }
 
@@ -148,7 +149,7 @@ func follow[T any](ctx context.Context, m *memory, all map[int]func(T), tell fun
 }
 
 // broadcast tells a host's state to all dispatchers.
-func (m *memory) broadcast(s jetstream.HostState) {
+func (m *memory) broadcast(s queue.HostState) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, tell := range m.states {
@@ -157,12 +158,12 @@ func (m *memory) broadcast(s jetstream.HostState) {
 }
 
 // SettleFailed hands out each failed event, again after some seconds while that gives an error.
-func (m *memory) SettleFailed(ctx context.Context, settle func(context.Context, jetstream.Link) error, failed func(error)) error {
+func (m *memory) SettleFailed(ctx context.Context, settle func(context.Context, queue.Link) error, failed func(error)) error {
 	settled, looked := map[uint64]bool{}, 0
-	var failures []jetstream.Link
+	var failures []queue.Link
 	for ctx.Err() == nil {
 		m.mu.Lock()
-		var all []jetstream.Link
+		var all []queue.Link
 		for ; looked < len(m.events); looked++ {
 			if m.events[looked].EventKind == job.Failed {
 				failures = append(failures, m.events[looked])
@@ -204,11 +205,11 @@ func (m *memory) Bury(_ context.Context, message *job.Message, e *job.Event, _ u
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	sequence := uint64(len(m.letters) + 1)
-	m.letters[sequence] = jetstream.DeadLetter{Sequence: sequence, Tenant: job.Tenant(message.Tenant), Job: e.Job, Reason: failure.Reason(e.Reason), Time: m.Now(), Body: message.Body, Event: *e}
+	m.letters[sequence] = queue.DeadLetter{Sequence: sequence, Tenant: job.Tenant(message.Tenant), Job: e.Job, Reason: failure.Reason(e.Reason), Time: m.Now(), Body: message.Body, Event: *e}
 	return sequence, nil
 }
 
-func (m *memory) Purge(_ context.Context, d *jetstream.DeadLetter) error {
+func (m *memory) Purge(_ context.Context, d *queue.DeadLetter) error {
 	if err := m.effect("purge letter %d", d.Sequence); err != nil {
 		return err
 	}
@@ -218,7 +219,7 @@ func (m *memory) Purge(_ context.Context, d *jetstream.DeadLetter) error {
 	return nil
 }
 
-func (m *memory) ServeAPI(ctx context.Context, api jetstream.API) error {
+func (m *memory) ServeAPI(ctx context.Context, api queue.API) error {
 	m.mu.Lock()
 	m.api = api
 	m.mu.Unlock()
@@ -256,32 +257,32 @@ func callAs[Answer any](m *memory, tenant job.Tenant, name string, request any) 
 	m.mu.Lock()
 	endpoint := m.api.TenantCalls[name]
 	m.mu.Unlock()
-	reply, err := endpoint(context.Background(), tenant, jetstream.TenantRequest{Body: body})
+	reply, err := endpoint(context.Background(), tenant, queue.TenantRequest{Body: body})
 	if err != nil {
 		return answer, err
 	}
 	return answer, json.Unmarshal(reply.Body, &answer)
 }
 
-func (m *memory) Offer(_ context.Context, host string, o *jetstream.Offer) (jetstream.Reply, error) {
+func (m *memory) Offer(_ context.Context, host string, o *queue.Offer) (queue.Reply, error) {
 	if err := m.effect("offer %s to %s", o.Job, host); err != nil {
-		return jetstream.Reply{}, fmt.Errorf("%w: %w", jetstream.ErrNoAnswer, err)
+		return queue.Reply{}, fmt.Errorf("%w: %w", queue.ErrNoAnswer, err)
 	}
 	m.mu.Lock()
 	agent := m.agents[host]
 	m.mu.Unlock()
 	if agent == nil {
-		return jetstream.Reply{}, jetstream.ErrNoAgent
+		return queue.Reply{}, queue.ErrNoAgent
 	}
 	return agent(o)
 }
 
-func (m *memory) AnnounceHost(_ context.Context, host string, kind jetstream.HostEventKind, _ string) error {
+func (m *memory) AnnounceHost(_ context.Context, host string, kind queue.HostEventKind, _ string) error {
 	return m.effect("announce %s %s", host, kind)
 }
 
-func (m *memory) HostStates(context.Context) (map[string]jetstream.HostEventKind, error) {
-	return map[string]jetstream.HostEventKind{}, nil
+func (m *memory) HostStates(context.Context) (map[string]queue.HostEventKind, error) {
+	return map[string]queue.HostEventKind{}, nil
 }
 
 // Buckets.
@@ -289,7 +290,7 @@ func (m *memory) HostStates(context.Context) (map[string]jetstream.HostEventKind
 func (m *memory) bucket(name string) *bucket {
 	b := m.buckets[name]
 	if b == nil {
-		b = &bucket{keys: map[string]jetstream.Change{}, watchers: map[int]func(jetstream.Change){}}
+		b = &bucket{keys: map[string]queue.Change{}, watchers: map[int]func(queue.Change){}}
 		m.buckets[name] = b
 	}
 	return b
@@ -304,9 +305,9 @@ func (m *memory) set(name, key string, value []byte, revision int64) (uint64, bo
 		return 0, false
 	}
 	b.revision++
-	c := jetstream.Change{Phase: jetstream.Put, Key: key, Value: value, Revision: b.revision, Time: m.Now()}
+	c := queue.Change{Phase: queue.Put, Key: key, Value: value, Revision: b.revision, Time: m.Now()}
 	if value == nil {
-		c.Phase = jetstream.Gone
+		c.Phase = queue.Gone
 	}
 	b.keys[key] = c
 	for _, tell := range b.watchers {
@@ -315,28 +316,28 @@ func (m *memory) set(name, key string, value []byte, revision int64) (uint64, bo
 	return b.revision, true
 }
 
-func (m *memory) get(name, key string) jetstream.Change {
+func (m *memory) get(name, key string) queue.Change {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	c, found := m.bucket(name).keys[key]
 	if !found {
-		return jetstream.Change{Phase: jetstream.Gone, Key: key}
+		return queue.Change{Phase: queue.Gone, Key: key}
 	}
 	return c
 }
 
-func (m *memory) watch(ctx context.Context, name string, tell func(jetstream.Change)) error {
+func (m *memory) watch(ctx context.Context, name string, tell func(queue.Change)) error {
 	m.mu.Lock()
 	b := m.bucket(name)
 	m.watches++
 	me := m.watches
-	tell(jetstream.Change{Phase: jetstream.Reset})
+	tell(queue.Change{Phase: queue.Reset})
 	for _, key := range slices.Sorted(maps.Keys(b.keys)) {
-		if c := b.keys[key]; c.Phase == jetstream.Put {
+		if c := b.keys[key]; c.Phase == queue.Put {
 			tell(c)
 		}
 	}
-	tell(jetstream.Change{Phase: jetstream.Synced})
+	tell(queue.Change{Phase: queue.Synced})
 	b.watchers[me] = tell
 	m.mu.Unlock()
 	<-ctx.Done()

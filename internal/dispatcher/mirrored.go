@@ -8,12 +8,12 @@ import (
 	"sync"
 	"time"
 
-	"github.com/comfyherd/comfyherd/jetstream"
+	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
 // mirrored is what stands in a bucket, as its watch tells it, for answers: no call has to read the bucket.
 type mirrored[V any] struct {
-	read func(jetstream.Change) (V, bool)
+	read func(queue.Change) (V, bool)
 
 	mu      sync.Mutex // guards all below
 	values  map[string]V
@@ -21,20 +21,20 @@ type mirrored[V any] struct {
 	changed chan struct{} // closed with the next change
 }
 
-func mirror[V any](read func(jetstream.Change) (V, bool)) *mirrored[V] {
+func mirror[V any](read func(queue.Change) (V, bool)) *mirrored[V] {
 	return &mirrored[V]{read: read, values: map[string]V{}, changed: make(chan struct{})}
 }
 
 // hear takes a change.
-func (m *mirrored[V]) hear(c jetstream.Change) {
+func (m *mirrored[V]) hear(c queue.Change) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	switch c.Phase {
-	case jetstream.Reset:
+	case queue.Reset:
 		m.anew = map[string]V{}
-	case jetstream.Put, jetstream.Gone:
+	case queue.Put, queue.Gone:
 		m.put(c)
-	case jetstream.Synced:
+	case queue.Synced:
 		if m.anew != nil {
 			m.values, m.anew = m.anew, nil
 		}
@@ -44,7 +44,7 @@ func (m *mirrored[V]) hear(c jetstream.Change) {
 }
 
 // put must be called with mu held.
-func (m *mirrored[V]) put(c jetstream.Change) {
+func (m *mirrored[V]) put(c queue.Change) {
 	v, ok := m.read(c)
 	for _, values := range []map[string]V{m.values, m.anew} {
 		switch {

@@ -5,7 +5,7 @@ import (
 	"log/slog"
 
 	"github.com/comfyherd/comfyherd/internal/job"
-	"github.com/comfyherd/comfyherd/jetstream"
+	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
 // oddValues are the keys whose values cannot be: each is told once, and left out of every decision. Whatever can write to
@@ -37,11 +37,11 @@ const (
 )
 
 // oddState says why a host's state cannot be, and nothing when it can.
-func oddState(s *jetstream.HostState) string {
+func oddState(s *queue.HostState) string {
 	switch {
 	case !job.ValidHost(s.Host):
 		return fmt.Sprintf("host %q is no name of a host", s.Host)
-	case s.State != jetstream.Online && s.State != jetstream.Draining && s.State != jetstream.Unhealthy:
+	case s.State != queue.Online && s.State != queue.Draining && s.State != queue.Unhealthy:
 		return fmt.Sprintf("state %q is none of online, draining, unhealthy", s.State)
 	case s.Slots < 0 || s.Slots > slotsMost || s.Prefetch < 0 || s.Prefetch > slotsMost || s.Foreign < 0 || s.Foreign > backlog:
 		return fmt.Sprintf("%d slots, %d beyond them and %d strange prompts cannot be", s.Slots, s.Prefetch, s.Foreign)
@@ -62,7 +62,7 @@ func oddState(s *jetstream.HostState) string {
 }
 
 // oddTicket says why a ticket cannot be, and nothing when it can.
-func oddTicket(t *jetstream.Ticket) string {
+func oddTicket(t *queue.Ticket) string {
 	switch {
 	case !t.Tenant.Valid() || !t.Hash.Valid() || t.Sequence == 0:
 		return "its key is not <priority>.<tenant>.<hash>.<sequence>"

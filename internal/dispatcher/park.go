@@ -8,8 +8,8 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/internal/route"
-	"github.com/comfyherd/comfyherd/jetstream"
 )
 
 // wait keeps a job that got no host: in hand for a moment when hosts are merely busy, parked otherwise, or left to rest
@@ -48,12 +48,12 @@ func (d *Dispatcher) tellWaiting(ctx context.Context, o *owned, hold *route.Hold
 	if err == nil {
 		o.last, o.reason = last, reason
 	}
-	return !errors.Is(err, jetstream.ErrOvertaken)
+	return !errors.Is(err, queue.ErrOvertaken)
 }
 
 // ticket is how o would lie in the waiting room.
-func (d *Dispatcher) ticket(o *owned) jetstream.Ticket {
-	t := jetstream.Ticket{
+func (d *Dispatcher) ticket(o *owned) queue.Ticket {
+	t := queue.Ticket{
 		Priority: o.job.Priority, Tenant: o.job.Tenant, Hash: o.job.Graph.Hash(), Sequence: o.job.Sequence,
 		Job: o.job.ID, Lease: o.lease, Size: o.job.Graph.Size(), Attempt: o.attempt, Received: o.job.Received,
 		PreferHosts: o.job.PreferHosts, OnlyHosts: o.job.OnlyHosts, ExcludeHosts: o.job.ExcludeHosts, AvoidHosts: o.avoided(),
@@ -71,7 +71,7 @@ func timeOrNil(t time.Time) *time.Time {
 
 // park puts the ticket and lets the delivery rest. A crash between the two has the job delivered again after
 // AckWait, and the same ticket is written again.
-func (d *Dispatcher) park(ctx context.Context, o *owned, t *jetstream.Ticket) {
+func (d *Dispatcher) park(ctx context.Context, o *owned, t *queue.Ticket) {
 	if _, err := d.q.PutTicket(ctx, t); err != nil {
 		d.leave(ctx, o, err)
 		return
@@ -122,7 +122,7 @@ func (d *Dispatcher) take(ctx context.Context, c claimed) (o *owned, err error) 
 	switch {
 	case errors.Is(err, errUnderWay):
 		return nil, nil // the lease of whoever has it decides
-	case errors.Is(err, jetstream.ErrGone):
+	case errors.Is(err, queue.ErrGone):
 		return nil, d.cancelRemoved(ctx, &c.ticket)
 	case err != nil && ticket.Lease != "" && (won || claimErr != nil):
 		d.secure(ctx, ticket.Lease)
@@ -139,7 +139,7 @@ func (d *Dispatcher) take(ctx context.Context, c claimed) (o *owned, err error) 
 
 // win claims a ticket as it stands now. One that is not there was claimed by another dispatcher, which the watch tells,
 // or purged by hand, which it does not.
-func (d *Dispatcher) win(ctx context.Context, c *claimed) (jetstream.Ticket, bool, error) {
+func (d *Dispatcher) win(ctx context.Context, c *claimed) (queue.Ticket, bool, error) {
 	key := c.key()
 	ticket, found, _, err := d.q.Ticket(ctx, key)
 	if err == nil && !found {

@@ -8,9 +8,9 @@ import (
 	"time"
 
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/internal/route"
 	"github.com/comfyherd/comfyherd/internal/workflow"
-	"github.com/comfyherd/comfyherd/jetstream"
 )
 
 // An agent that accepts a job promises to begin it: it appends started at once, before it fetches an input or sends
@@ -32,7 +32,7 @@ type promise struct {
 	sequence uint64
 	priority job.Priority
 	hash     workflow.Hash
-	lease    jetstream.Lease
+	lease    queue.Lease
 	last     uint64 // the chain's last event when it was offered
 	due      time.Time
 }
@@ -84,12 +84,12 @@ func (p *promises) make(o *owned, host string, answered bool, due time.Time) {
 	key := idKey{job.Tenant(strings.Clone(string(o.job.Tenant))), job.ID(strings.Clone(string(o.job.ID)))} // without the message that they came in
 	p.open[key] = promise{
 		host: host, answered: answered, sequence: o.job.Sequence, priority: o.job.Priority, hash: o.job.Graph.Hash(),
-		lease: jetstream.Lease(strings.Clone(string(o.lease))), last: o.last, due: due,
+		lease: queue.Lease(strings.Clone(string(o.lease))), last: o.last, due: due,
 	}
 }
 
 // ended takes a host's word that a job is over, unless something is held against it.
-func (p *promises) ended(host string, e *jetstream.EndedJob) {
+func (p *promises) ended(host string, e *queue.EndedJob) {
 	if p.records[host] != nil {
 		return
 	}
@@ -242,7 +242,7 @@ func (d *Dispatcher) void(ctx context.Context, key idKey, p *promise) error {
 	lost := d.q.ExtendSurely(ctx, p.lease)
 	o, err := d.pickUp(ctx, &ticket)
 	switch {
-	case errors.Is(err, jetstream.ErrGone): // its host has acked it
+	case errors.Is(err, queue.ErrGone): // its host has acked it
 		return d.cancelRemoved(ctx, &ticket)
 	case errors.Is(err, errUnderWay), err == nil && o == nil, err == nil && o.last != p.last:
 		return nil // somebody was quicker

@@ -7,8 +7,8 @@ import (
 
 	"github.com/comfyherd/comfyherd/internal/failure"
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/internal/route"
-	"github.com/comfyherd/comfyherd/jetstream"
 )
 
 // holdView is what was last told of a waiting job that no host may take.
@@ -212,7 +212,7 @@ func (d *Dispatcher) explainWaiting(ctx context.Context, t *route.Ticket, hold r
 		e.Until = &hold.Until
 	}
 	_, err = d.q.Append(ctx, &e, last.ChainSequence, d.source, "")
-	if errors.Is(err, jetstream.ErrOvertaken) {
+	if errors.Is(err, queue.ErrOvertaken) {
 		return time.Time{}, nil
 	}
 	return e.Time, err
@@ -284,7 +284,7 @@ func (d *Dispatcher) tearUp(ctx context.Context, key string) {
 	switch stored, err := d.stored(ctx, ticket.Sequence, ticket.Tenant, ticket.Job); {
 	case err == nil:
 		d.finish(ctx, &stored.message, ticket.Lease)
-	case !errors.Is(err, jetstream.ErrGone):
+	case !errors.Is(err, queue.ErrGone):
 		d.again(ticket.Lease, err)
 	}
 }

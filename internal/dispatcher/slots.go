@@ -7,8 +7,9 @@ import (
 	"time"
 
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/names"
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/internal/route"
-	"github.com/comfyherd/comfyherd/jetstream"
 )
 
 // A tenant with max_running has so many slots, and none of its jobs is offered without one. Which are taken stands in
@@ -28,27 +29,27 @@ const (
 // slotTable is what the brain knows of tenants with a cap.
 type slotTable struct {
 	caps  map[route.Tenant]bool
-	taken map[route.Tenant][]jetstream.Slot
+	taken map[route.Tenant][]queue.Slot
 	full  map[route.Tenant]bool // was found full a moment ago
 	looks map[idKey]bool        // jobs whose slots are being looked at
 }
 
 func newSlotTable() slotTable {
 	return slotTable{
-		caps: map[route.Tenant]bool{}, taken: map[route.Tenant][]jetstream.Slot{},
+		caps: map[route.Tenant]bool{}, taken: map[route.Tenant][]queue.Slot{},
 		full: map[route.Tenant]bool{}, looks: map[idKey]bool{},
 	}
 }
 
-func (b *brain) hearSlots(c jetstream.Change) {
-	b.mirror(slotSource, c, func(c jetstream.Change, _ time.Time) {
-		taken, ok := jetstream.SlotsOf(c)
+func (b *brain) hearSlots(c queue.Change) {
+	b.mirror(slotSource, c, func(c queue.Change, _ time.Time) {
+		taken, ok := queue.SlotsOf(c)
 		if !ok {
-			b.odd.tell(b.d.log, jetstream.SlotsBucket, c.Key, "it is no list of slots")
+			b.odd.tell(b.d.log, names.SlotsBucket, c.Key, "it is no list of slots")
 			return
 		}
 		b.putSlots(route.Tenant(c.Key), taken)
-	}, func(c jetstream.Change, _ time.Time) {
+	}, func(c queue.Change, _ time.Time) {
 		b.putSlots(route.Tenant(c.Key), nil)
 	}, func() []string {
 		keys := make([]string, 0, len(b.slots.taken))
@@ -59,7 +60,7 @@ func (b *brain) hearSlots(c jetstream.Change) {
 	})
 }
 
-func (b *brain) putSlots(tenant route.Tenant, taken []jetstream.Slot) {
+func (b *brain) putSlots(tenant route.Tenant, taken []queue.Slot) {
 	if len(taken) == 0 {
 		delete(b.slots.taken, tenant)
 	} else {
@@ -117,10 +118,10 @@ func (b *brain) noSlot(o *owned, host string) {
 }
 
 // slotEnded looks at a slot as soon as its job is off the GPU. Its files may still be on their way.
-func (b *brain) slotEnded(e *jetstream.EndedJob) {
+func (b *brain) slotEnded(e *queue.EndedJob) {
 	tenant := route.Tenant(e.Tenant)
 	taken := b.slots.taken[tenant]
-	i := slices.IndexFunc(taken, func(s jetstream.Slot) bool { return s.Job == e.Job })
+	i := slices.IndexFunc(taken, func(s queue.Slot) bool { return s.Job == e.Job })
 	if i >= 0 && b.tenantHome(tenant) {
 		b.lookAtSlot(e.Tenant, taken[i], true)
 	}
@@ -141,14 +142,14 @@ func (b *brain) lookForSlots(now time.Time) {
 }
 
 // runsOn reports whether the host of a slot says that it runs its job.
-func (b *brain) runsOn(tenant job.Tenant, s jetstream.Slot) bool {
+func (b *brain) runsOn(tenant job.Tenant, s queue.Slot) bool {
 	h := b.hosts[s.Host]
-	return h != nil && slices.ContainsFunc(h.state.Running, func(r jetstream.RunningJob) bool {
+	return h != nil && slices.ContainsFunc(h.state.Running, func(r queue.RunningJob) bool {
 		return r.Job == s.Job && r.Tenant == tenant
 	})
 }
 
-func (b *brain) lookAtSlot(tenant job.Tenant, s jetstream.Slot, patient bool) {
+func (b *brain) lookAtSlot(tenant job.Tenant, s queue.Slot, patient bool) {
 	key := idKey{tenant, s.Job}
 	if b.slots.looks[key] {
 		return
@@ -168,13 +169,13 @@ func (d *Dispatcher) takeSlot(ctx context.Context, o *owned, s *spot) (bool, err
 	if s.most == 0 {
 		return true, nil
 	}
-	mine := jetstream.Slot{Job: o.job.ID, Host: s.host, By: d.cfg.Name, Time: d.clock().UTC()}
+	mine := queue.Slot{Job: o.job.ID, Host: s.host, By: d.cfg.Name, Time: d.clock().UTC()}
 	for {
 		taken, revision, err := d.q.Slots(ctx, o.job.Tenant)
 		if err != nil {
 			return false, err
 		}
-		taken = slices.DeleteFunc(taken, func(s jetstream.Slot) bool { return s.Job == o.job.ID })
+		taken = slices.DeleteFunc(taken, func(s queue.Slot) bool { return s.Job == o.job.ID })
 		if len(taken) >= s.most {
 			if taken, err = d.standing(ctx, o.job.Tenant, taken); err != nil || len(taken) >= s.most {
 				return false, err
@@ -191,8 +192,8 @@ func (d *Dispatcher) takeSlot(ctx context.Context, o *owned, s *spot) (bool, err
 }
 
 // standing leaves out the slots whose jobs do not run any more.
-func (d *Dispatcher) standing(ctx context.Context, tenant job.Tenant, taken []jetstream.Slot) ([]jetstream.Slot, error) {
-	var left []jetstream.Slot
+func (d *Dispatcher) standing(ctx context.Context, tenant job.Tenant, taken []queue.Slot) ([]queue.Slot, error) {
+	var left []queue.Slot
 	for _, s := range taken {
 		over, err := d.slotOver(ctx, tenant, &s)
 		if err != nil {
@@ -207,7 +208,7 @@ func (d *Dispatcher) standing(ctx context.Context, tenant job.Tenant, taken []je
 
 // slotOver reports whether a slot is free: its job has ended, or its attempt has, or it was never started by whoever it
 // was offered to.
-func (d *Dispatcher) slotOver(ctx context.Context, tenant job.Tenant, s *jetstream.Slot) (bool, error) {
+func (d *Dispatcher) slotOver(ctx context.Context, tenant job.Tenant, s *queue.Slot) (bool, error) {
 	last, found, err := d.q.Last(ctx, tenant, s.Job)
 	switch {
 	case err != nil:
@@ -221,7 +222,7 @@ func (d *Dispatcher) slotOver(ctx context.Context, tenant job.Tenant, s *jetstre
 }
 
 // freeSlot frees a slot whose job does not run any more; patiently it waits some time for that.
-func (d *Dispatcher) freeSlot(ctx context.Context, tenant job.Tenant, s jetstream.Slot, patient bool) error {
+func (d *Dispatcher) freeSlot(ctx context.Context, tenant job.Tenant, s queue.Slot, patient bool) error {
 	for pause := 4 * time.Millisecond; ; pause *= 2 {
 		over, err := d.slotOver(ctx, tenant, &s)
 		if err != nil {
@@ -256,7 +257,7 @@ func (d *Dispatcher) giveSlot(ctx context.Context, tenant job.Tenant, id job.ID,
 			return err
 		}
 		before := len(taken)
-		taken = slices.DeleteFunc(taken, func(s jetstream.Slot) bool { return s.Job == id && s.Time.Equal(at) })
+		taken = slices.DeleteFunc(taken, func(s queue.Slot) bool { return s.Job == id && s.Time.Equal(at) })
 		if len(taken) == before {
 			return nil
 		}

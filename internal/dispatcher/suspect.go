@@ -4,8 +4,8 @@ import (
 	"time"
 
 	"github.com/comfyherd/comfyherd/internal/failure"
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/internal/route"
-	"github.com/comfyherd/comfyherd/jetstream"
 )
 
 // suspectTime is how long a pair that has just failed gets no job, unless its block says more.
@@ -14,7 +14,7 @@ const suspectTime = time.Second
 // suspect keeps a pair free of jobs until its failure is settled: the slot is told to be free some milliseconds
 // before the failed event has become a strike and perhaps a block, and the next job of the hash must not slip in. Where a
 // host has gone down with the job, no host gets one of that tenant and hash meanwhile.
-func (b *brain) suspect(host string, e *jetstream.EndedJob, now time.Time) {
+func (b *brain) suspect(host string, e *queue.EndedJob, now time.Time) {
 	block := route.Block{
 		Host: route.HostID(host), Hash: e.Hash, Kind: e.Kind, Message: "a failure is being settled", Tenant: route.Tenant(e.Tenant),
 		Tenants: []route.Tenant{route.Everyone}, Until: now.Add(suspectTime),
@@ -50,7 +50,7 @@ func (b *brain) settled(p pair) {
 }
 
 // blame gives whose job a host ran when it became unhealthy.
-func (g grantTable) blame(s *jetstream.HostState) route.Blame {
+func (g grantTable) blame(s *queue.HostState) route.Blame {
 	if s.Blame == nil || !g.serve(s.Host, s.Blame.Tenant) {
 		return route.Blame{}
 	}

@@ -4,25 +4,26 @@ import (
 	"time"
 
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/names"
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/internal/route"
-	"github.com/comfyherd/comfyherd/jetstream"
 )
 
 // hearTicket mirrors the waiting room.
-func (b *brain) hearTicket(c jetstream.Change) {
-	b.mirror(ticketSource, c, func(c jetstream.Change, now time.Time) {
-		t, ok := jetstream.TicketOf(c)
+func (b *brain) hearTicket(c queue.Change) {
+	b.mirror(ticketSource, c, func(c queue.Change, now time.Time) {
+		t, ok := queue.TicketOf(c)
 		why := "it is no ticket"
 		if ok {
 			why = oddTicket(&t)
 		}
 		if why != "" {
-			b.odd.tell(b.d.log, jetstream.WaitingBucket, c.Key, why)
+			b.odd.tell(b.d.log, names.WaitingBucket, c.Key, why)
 			return
 		}
 		b.putTicket(b.inTurn(routeTicket(&t), now))
-	}, func(c jetstream.Change, _ time.Time) {
-		if t, ok := jetstream.TicketOf(c); ok && b.hand[t.Sequence] == nil {
+	}, func(c queue.Change, _ time.Time) {
+		if t, ok := queue.TicketOf(c); ok && b.hand[t.Sequence] == nil {
 			b.waiting.Remove(t.Sequence)
 			delete(b.claiming, t.Sequence)
 			delete(b.holds, t.Sequence)
@@ -95,7 +96,7 @@ func (b *brain) putTicket(t route.Ticket) {
 	b.keepUnlearnt(t)
 }
 
-func routeTicket(t *jetstream.Ticket) route.Ticket {
+func routeTicket(t *queue.Ticket) route.Ticket {
 	return route.Ticket{
 		Sequence: t.Sequence, Revision: t.Revision, Priority: int(t.Priority), Tenant: route.Tenant(t.Tenant),
 		Job: route.JobID(t.Job), Hash: t.Hash, Size: t.Size,

@@ -5,6 +5,7 @@ import (
 	"runtime"
 	"time"
 
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
@@ -63,15 +64,15 @@ type counter struct {
 	turns    *turnstile
 	heavy    chan struct{} // holds one for each call that computes for long, as one that reads a workflow
 	letters  chan struct{} // holds one for each call that reads dead letters, which have whole jobs
-	affinity *mirrored[jetstream.Affinity]
-	tenants  *mirrored[jetstream.TenantSettings]
+	affinity *mirrored[queue.Affinity]
+	tenants  *mirrored[queue.TenantSettings]
 }
 
 func newCounter() *counter {
 	return &counter{
 		turns: newTurnstile(), heavy: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/4)),
 		letters:  make(chan struct{}, readersMost),
-		affinity: mirror(jetstream.AffinityOf), tenants: mirror(jetstream.TenantOf),
+		affinity: mirror(queue.AffinityOf), tenants: mirror(queue.TenantOf),
 	}
 }
 

@@ -4,7 +4,7 @@ import (
 	"encoding/json"
 	"time"
 
-	"github.com/comfyherd/comfyherd/jetstream"
+	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
 // twin finds another dispatcher of the same name, which would count as this one among those that share the hosts.
@@ -16,7 +16,7 @@ type twin struct {
 
 // hear reads a heartbeat under our own name.
 func (t *twin) hear(d *Dispatcher, heartbeat []byte) {
-	var s jetstream.DispatcherState
+	var s queue.DispatcherState
 	if json.Unmarshal(heartbeat, &s) != nil {
 		return
 	}

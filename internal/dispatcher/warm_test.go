@@ -9,8 +9,8 @@ import (
 
 	"github.com/comfyherd/comfyherd/internal/dispatcher"
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/internal/workflow"
-	"github.com/comfyherd/comfyherd/jetstream"
 )
 
 // painter is a host with one slot that runs one workflow, holds one job more, and loads models before its first run.
@@ -23,8 +23,8 @@ type painter struct {
 	mu     sync.Mutex // guards all below
 	serial uint64
 	loaded []workflow.Hash
-	jobs   []jetstream.Offer // the first one runs
-	took   []time.Time       // when it took each
+	jobs   []queue.Offer // the first one runs
+	took   []time.Time   // when it took each
 }
 
 // painter has one online from now on.
@@ -37,20 +37,20 @@ func (s *scene) painter(p *painter) {
 }
 
 // state is what the host says of itself.
-func (p *painter) state(ended *jetstream.EndedJob) jetstream.HostState {
+func (p *painter) state(ended *queue.EndedJob) queue.HostState {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.serial++
-	state := jetstream.HostState{
-		Host: p.name, Instance: "i", Serial: p.serial, State: jetstream.Online, Slots: 1, Prefetch: 1, Time: p.s.Now(), Recent: p.loaded, Ended: ended,
+	state := queue.HostState{
+		Host: p.name, Instance: "i", Serial: p.serial, State: queue.Online, Slots: 1, Prefetch: 1, Time: p.s.Now(), Recent: p.loaded, Ended: ended,
 	}
 	for i, o := range p.jobs {
-		state.Running = append(state.Running, jetstream.RunningJob{Tenant: "acme", Job: o.Job, Hash: o.Hash, Attempt: o.Attempt, Since: p.took[i]})
+		state.Running = append(state.Running, queue.RunningJob{Tenant: "acme", Job: o.Job, Hash: o.Hash, Attempt: o.Attempt, Since: p.took[i]})
 	}
 	return state
 }
 
-func (p *painter) offered(o *jetstream.Offer) (jetstream.Reply, error) {
+func (p *painter) offered(o *queue.Offer) (queue.Reply, error) {
 	p.mu.Lock()
 	p.jobs, p.took = append(p.jobs, *o), append(p.took, p.s.Now())
 	idle := len(p.jobs) == 1
@@ -59,7 +59,7 @@ func (p *painter) offered(o *jetstream.Offer) (jetstream.Reply, error) {
 	if idle {
 		go p.work()
 	}
-	reply := jetstream.Reply{Answer: jetstream.Accepted, State: p.state(nil)}
+	reply := queue.Reply{Answer: queue.Accepted, State: p.state(nil)}
 	goBy(p.answers)
 	return reply, nil
 }
@@ -82,7 +82,7 @@ func (p *painter) work() {
 		p.loaded, p.jobs, p.took = []workflow.Hash{o.Hash}, p.jobs[1:], p.took[1:]
 		more = len(p.jobs) > 0
 		p.mu.Unlock()
-		state := p.state(&jetstream.EndedJob{Tenant: "acme", Job: o.Job, Hash: o.Hash, Priority: job.Usual, RanFor: job.Duration(took), Success: true})
+		state := p.state(&queue.EndedJob{Tenant: "acme", Job: o.Job, Hash: o.Hash, Priority: job.Usual, RanFor: job.Duration(took), Success: true})
 		p.s.broadcast(state)
 		state.Ended = nil
 		p.s.beat(state)

@@ -15,6 +15,8 @@ import (
 
 	"github.com/comfyherd/comfyherd/internal/failure"
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/names"
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/internal/route"
 	"github.com/comfyherd/comfyherd/jetstream"
 	"github.com/comfyherd/comfyherd/test/docs"
@@ -25,18 +27,18 @@ var (
 	tables = map[string]reflect.Type{"job.Spec": reflect.TypeFor[job.Spec](), "job.Event": reflect.TypeFor[job.Event]()}
 	shapes = named(
 		job.Input{}, job.Timeouts{}, job.Output{}, failure.Attempt{}, route.Block{}, route.HostVerdict{}, route.LaneStat{},
-		jetstream.Progress{}, jetstream.Unblocked{}, jetstream.HostEvent{}, jetstream.HostState{}, jetstream.RunningJob{}, jetstream.Blame{}, jetstream.HostCondition{}, jetstream.HostGrant{}, jetstream.Rest{},
-		jetstream.EndedJob{}, jetstream.ModelLoad{}, jetstream.DispatcherState{}, jetstream.Affinity{}, jetstream.TenantSettings{}, jetstream.Slot{}, jetstream.Ticket{},
-		jetstream.Reply{}, jetstream.Control{}, jetstream.HostInfo{}, jetstream.EventRow{}, jetstream.Act{},
+		jetstream.Progress{}, queue.Unblocked{}, queue.HostEvent{}, queue.HostState{}, queue.RunningJob{}, queue.Blame{}, queue.HostCondition{}, queue.HostGrant{}, queue.Rest{},
+		queue.EndedJob{}, queue.ModelLoad{}, queue.DispatcherState{}, queue.Affinity{}, queue.TenantSettings{}, queue.Slot{}, queue.Ticket{},
+		queue.Reply{}, queue.Control{}, queue.HostInfo{}, jetstream.EventRow{}, queue.Act{},
 		jetstream.JobRow{}, jetstream.EventNote{}, jetstream.Mark{},
 	)
 	calls = named(
 		jetstream.JobsRequest{}, jetstream.JobsAnswer{}, jetstream.EventsRequest{}, jetstream.EventsAnswer{},
-		jetstream.StatusRequest{}, jetstream.CancelRequest{}, jetstream.HostsRequest{}, jetstream.QueueRequest{}, jetstream.BlocksRequest{}, jetstream.UnblockRequest{}, jetstream.DeadRequest{}, jetstream.RequeueRequest{}, jetstream.DrainRequest{},
-		jetstream.AffinityRequest{}, jetstream.TenantsRequest{}, jetstream.WhyRequest{},
-		jetstream.JobStatus{}, jetstream.CancelAnswer{}, jetstream.HostsAnswer{}, jetstream.BlocksAnswer{},
-		jetstream.CountAnswer{}, jetstream.DrainAnswer{}, jetstream.PurgeRequest{}, jetstream.PurgeAnswer{}, jetstream.DeadAnswer{}, jetstream.RequeueAnswer{}, jetstream.AffinityAnswer{},
-		jetstream.TenantsAnswer{}, jetstream.WhyAnswer{}, jetstream.QueueAnswer{},
+		jetstream.StatusRequest{}, jetstream.CancelRequest{}, queue.HostsRequest{}, jetstream.QueueRequest{}, queue.BlocksRequest{}, queue.UnblockRequest{}, jetstream.DeadRequest{}, jetstream.RequeueRequest{}, queue.DrainRequest{},
+		queue.AffinityRequest{}, queue.TenantsRequest{}, jetstream.WhyRequest{},
+		jetstream.JobStatus{}, jetstream.CancelAnswer{}, queue.HostsAnswer{}, queue.BlocksAnswer{},
+		queue.CountAnswer{}, queue.DrainAnswer{}, queue.PurgeRequest{}, queue.PurgeAnswer{}, jetstream.DeadAnswer{}, jetstream.RequeueAnswer{}, queue.AffinityAnswer{},
+		queue.TenantsAnswer{}, jetstream.WhyAnswer{}, jetstream.QueueAnswer{},
 		jetstream.FileRequest{}, jetstream.File{}, jetstream.FileAnswer{}, jetstream.FilePut{}, jetstream.FilePutAnswer{},
 	)
 	// headers are what carries the requests and answers of which bytes are the body.
@@ -134,8 +136,8 @@ func TestEveryStreamAndBucketIsDocumented(t *testing.T) {
 			t.Errorf("docs/contract.md names %s, which does not exist", name)
 		}
 	}
-	if !strings.Contains(page, "`"+jetstream.APIName+"`") {
-		t.Errorf("docs/contract.md does not name the micro service %s", jetstream.APIName)
+	if !strings.Contains(page, "`"+names.APIName+"`") {
+		t.Errorf("docs/contract.md does not name the micro service %s", names.APIName)
 	}
 }
 
