@@ -36,7 +36,7 @@ type settings struct {
 	InputURLs     string        `name:"input-urls" group:"jobs" default:"public" placeholder:"none|public|any|CIDR,…" help:"Addresses that inputs may be fetched from by url: ranges as 10.0.0.0/8, with commas, public among them; any is for fleets whose publishers are all trusted."`
 	Label         []string      `group:"jobs" placeholder:"KEY=VALUE" help:"Label of all hosts, as gpu=4090, repeatable."`
 	HTTP          string        `name:"http" placeholder:"ADDR" unset:"off" help:"Serve /healthz, /readyz and /metrics here, as :8080."`
-	Retry         bool          `help:"Keep trying when NATS cannot be reached at the start."`
+	Retry         bool          `help:"Keep trying at the start also when NATS refuses the credentials or has no JetStream yet; one that cannot be reached is always waited for."`
 }
 
 // runCmd serves hosts; it is the default command.
@@ -57,6 +57,10 @@ func (s *settings) run(ctx context.Context, c *daemon.Console) error {
 	if err != nil {
 		return err
 	}
+	cfg := s.config(hosts)
+	if err := cfg.Check(); err != nil {
+		return err
+	}
 	stop, kill, release := daemon.Signals(ctx)
 	defer release()
 	defer context.AfterFunc(stop, func() { c.Say("stopping: running jobs are finished; Ctrl-C again stops at once") })()
@@ -69,7 +73,7 @@ func (s *settings) run(ctx context.Context, c *daemon.Console) error {
 		return daemon.UnlessStopped(stop, err)
 	}
 	defer nc.Close()
-	return daemon.UnlessStopped(kill, s.serve(stop, kill, nc, hosts, c, log))
+	return daemon.UnlessStopped(kill, s.serve(stop, kill, nc, cfg, c, log))
 }
 
 // machine is this machine's name, empty when it has none of its own.
@@ -110,7 +114,7 @@ func named(hosts []agent.HostConfig, holder string) error {
 	return nil
 }
 
-func (s *settings) serve(stop, kill context.Context, nc *nats.Conn, hosts []agent.HostConfig, c *daemon.Console, log *slog.Logger) error {
+func (s *settings) serve(stop, kill context.Context, nc *nats.Conn, cfg agent.Config, c *daemon.Console, log *slog.Logger) error {
 	var q *queue.Queue
 	err := daemon.Begin(stop, s.Retry, log, func(ctx context.Context) (err error) {
 		q, err = queue.Open(ctx, nc, queue.Config{Domain: s.Domain, APIPrefix: s.APIPrefix(), NoConsumers: s.NoConsumers(), Warn: daemon.Warn(log)})
@@ -122,7 +126,6 @@ func (s *settings) serve(stop, kill context.Context, nc *nats.Conn, hosts []agen
 	defer q.Close()
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	cfg := s.config(hosts)
 	cfg.Logger, cfg.Registerer = log, registry
 	a, err := agent.New(q, cfg)
 	if err != nil {

@@ -38,7 +38,7 @@ type runCmd struct {
 	MaxPriority *job.Priority `placeholder:"N" unset:"9; 5 with --access" range:"0..9" help:"Highest priority of a tenant without settings of its own; a higher one counts as this."`
 	MaxInput    daemon.Size   `placeholder:"SIZE" default:"4GiB" range:"1.." help:"Largest file that a tenant may store through a dispatcher."`
 	HTTP        string        `name:"http" placeholder:"ADDR" unset:"off" help:"Serve /healthz, /readyz and /metrics here, as :8080."`
-	Retry       bool          `help:"Keep trying when NATS cannot be reached at the start."`
+	Retry       bool          `help:"Keep trying at the start also when NATS refuses the credentials or has no JetStream yet; one that cannot be reached is always waited for."`
 
 	AckWait      time.Duration `group:"keep" placeholder:"DURATION" unset:"30s" range:"1s.." help:"How long a lease lasts without an extension."`
 	LaneCap      int           `group:"keep" placeholder:"N" unset:"10000" range:"1.." help:"Unfinished jobs of a tenant and priority."`

@@ -90,10 +90,12 @@ func (f *files) tenantGet(ctx context.Context, tenant job.Tenant, r jetstream.Fi
 			return answer, badRequest("the cursor is of another version: begin again without one")
 		}
 	}
-	if answer.FileChunk, err = f.q.FileChunk(ctx, store, r.Name, from, r.Offset, most); err != nil {
+	chunk, err := f.q.FileChunk(ctx, store, r.Name, from, r.Offset, most)
+	if err != nil {
 		return answer, fileRefusal(err)
 	}
-	place, err := answer.Next.AppendBinary(nil)
+	answer.File, answer.Offset, answer.Body, answer.InOrder = chunk.File, chunk.Offset, chunk.Body, chunk.InOrder
+	place, err := chunk.Next.AppendBinary(nil)
 	if err == nil {
 		answer.Cursor, err = f.cursors.close(ctx, about, place)
 	}

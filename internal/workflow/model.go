@@ -25,8 +25,8 @@ func (d *document) model(at int32) []byte {
 	return bytes.ReplaceAll(d.text(at), []byte(`\`), []byte("/"))
 }
 
-// IsModelFile says whether the hash takes a string for the name of a model file.
-func IsModelFile(name string) bool { return isModel([]byte(name)) }
+// NamesModel says whether a text is taken for the name of a model file, which makes it a requirement.
+func NamesModel(text string) bool { return isModel([]byte(text)) }
 
 // isModel says whether a string names a model file: it has a model file's
 // extension (whatever its case), at most 255 bytes and no line break. A prompt

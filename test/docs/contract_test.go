@@ -101,12 +101,12 @@ func column(rows []docs.Row, n int) []string {
 func TestEveryHeaderIsDocumented(t *testing.T) {
 	t.Parallel()
 	var actual []string
-	for name, value := range read(t, "jetstream").constants() {
+	for name, value := range read(t, "internal/names").constants() {
 		if strings.HasSuffix(name, "Header") {
 			actual = append(actual, value)
 		}
 	}
-	for _, text := range read(t, "jetstream").literals() {
+	for _, text := range read(t, "internal/queue").literals() {
 		if strings.HasPrefix(text, "ce-") && !slices.Contains(actual, text) {
 			actual = append(actual, text)
 		}
@@ -124,7 +124,7 @@ func TestEveryHeaderIsDocumented(t *testing.T) {
 func TestEveryStreamAndBucketIsDocumented(t *testing.T) {
 	t.Parallel()
 	var actual []string
-	for name, value := range read(t, "jetstream").constants() {
+	for name, value := range read(t, "internal/names").constants() {
 		if strings.HasSuffix(name, "Stream") || strings.HasSuffix(name, "Bucket") || strings.HasSuffix(name, "Store") {
 			actual = append(actual, value)
 		}
@@ -143,9 +143,9 @@ func TestEveryStreamAndBucketIsDocumented(t *testing.T) {
 
 func TestEverySubjectIsDocumented(t *testing.T) {
 	t.Parallel()
-	code := read(t, "jetstream")
+	code := read(t, "internal/names", "internal/queue", "jetstream")
 	var actual []string
-	for _, subject := range append(slices.Collect(maps.Values(code.constants())), readFiles(t, "jetstream/names.go").built()...) {
+	for _, subject := range append(slices.Collect(maps.Values(code.constants())), read(t, "internal/names").built()...) {
 		if strings.HasPrefix(subject, "comfy.") && strings.Count(subject, ".") > 1 && !strings.HasPrefix(subject, "comfy.job.") &&
 			!strings.HasPrefix(subject, "comfy.block.") && !strings.HasPrefix(subject, "comfy.host.") && !strings.HasPrefix(subject, "comfy.operator.") {
 			actual = append(actual, subject)
@@ -265,7 +265,7 @@ func namesOf(typ reflect.Type) []string {
 // A struct with JSON names in a room that writes on the wire cannot be forgotten.
 func TestEveryWireTypeIsHeldAgainstTheDocs(t *testing.T) {
 	t.Parallel()
-	for dir, private := range map[string][]string{"jetstream": nil, "internal/job": nil, "internal/dispatcher": nil} {
+	for dir, private := range map[string][]string{"jetstream": nil, "internal/queue": nil, "internal/job": nil, "internal/dispatcher": nil} {
 		for _, name := range read(t, dir).wireTypes() {
 			_, isShape := shapes[name]
 			_, isCall := calls[name]
@@ -281,7 +281,7 @@ func TestEverySetOfValuesIsDocumented(t *testing.T) {
 	t.Parallel()
 	page := contract(t)
 	rooms := map[string]string{
-		"job": "internal/job", "route": "internal/route", "failure": "internal/failure", "jetstream": "jetstream",
+		"job": "internal/job", "route": "internal/route", "failure": "internal/failure", "queue": "internal/queue",
 	}
 	seen := docs.Markers(page, "values")
 	for _, name := range seen {
@@ -294,8 +294,8 @@ func TestEverySetOfValuesIsDocumented(t *testing.T) {
 		same(t, name, said, read(t, rooms[room]).values(typ))
 	}
 	same(t, "set of values", seen, []string{
-		"job.EventKind", "route.HoldReason", "failure.Reason", "jetstream.Cause", "jetstream.HostEventKind",
-		"jetstream.Availability", "route.Code", "jetstream.Answer",
+		"job.EventKind", "route.HoldReason", "failure.Reason", "queue.Cause", "queue.HostEventKind",
+		"queue.Availability", "route.Code", "queue.Answer",
 	})
 }
 
