@@ -25,7 +25,7 @@ func keys(t *testing.T, args ...string) (code int, out, say string) {
 func TestAnAccessFolderIsMadeOnceAndGivesTheSameCredentialsAgain(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "herd")
-	if code, out, say := keys(t, "init", dir); code != 0 || out != "" || !strings.Contains(say, "the fleet's keys are in "+dir+"; keep the folder to yourself") {
+	if code, out, say := keys(t, "init", dir); code != 0 || out != "" || !strings.Contains(say, "the fleet's keys are in "+dir+"; keep the folder secret") {
 		t.Fatalf("init: code %d, %q, %q", code, out, say)
 	}
 	root := read(t, filepath.Join(dir, "keys", "root.nk"))

@@ -29,7 +29,7 @@ func startClosed(t *testing.T, host comfysim.Config) (f *fleet, folder string) {
 	}
 	f = begin(t, host, "--access="+folder)
 	f.creds = filepath.Join(folder, "creds", "operator.creds")
-	f.until(t, []string{"hosts"}, "no host is there")
+	f.until(t, []string{"hosts"}, "no host is online")
 	f.serve(t, daemon.NATS{Creds: filepath.Join(folder, "creds", "agent-gpu-1.creds")},
 		queue.Config{APIPrefix: access.JetStreamPrefix, NoConsumers: true}, "gpu-1")
 	f.until(t, []string{"hosts"}, "gpu-1 ", "online")
@@ -95,12 +95,12 @@ func TestATenantsCredentialsAreEnoughForItsJobs(t *testing.T) {
 	operator.expect(t, 0, []string{"hosts", "resume", "gpu-1"}, "gpu-1 is taking jobs")
 
 	for want, args := range map[string][]string{
-		"NATS_CREDS has the credentials of tenant bolt, which are not good for tenant acme": {"status", "acme/first"},
-		"which are not good for tenant acme; use those of acme, or leave the tenant out":    {"jobs", "--tenant=acme"},
+		"NATS_CREDS has the credentials of tenant bolt, which do not work for tenant acme": {"status", "acme/first"},
+		"which do not work for tenant acme; use those of acme, or leave the tenant out":    {"jobs", "--tenant=acme"},
 		"tenant bolt has no job first":              {"status", "first"},
-		"no job fits":                               {"jobs"},
-		"no dead letter fits":                       {"dead"},
-		"nothing waits and nothing runs":            {"queue"},
+		"no job matches":                            {"jobs"},
+		"no dead letter matches":                    {"dead"},
+		"no job waits and none runs":                {"queue"},
 		"this needs the credentials of an operator": {"hosts"},
 		"those of tenant bolt are for its own jobs": {"dead", "purge", "--all", "--yes"},
 	} {

@@ -12,8 +12,8 @@ import (
 	"github.com/comfyherd/comfyherd/internal/route"
 )
 
-// teller writes the story: one calm line per event.
-type teller struct {
+// printer writes the demo to people: one line per event.
+type printer struct {
 	c       *daemon.Console
 	colours bool
 	width   int // 0 cuts no line
@@ -21,7 +21,7 @@ type teller struct {
 }
 
 // narrow reports whether the terminal has less room than the story likes.
-func (t *teller) narrow() bool { return t.width > 0 && t.width < enoughWidth }
+func (t *printer) narrow() bool { return t.width > 0 && t.width < enoughWidth }
 
 const (
 	enoughWidth = 80
@@ -29,14 +29,14 @@ const (
 	textWidth = 100 // of running text
 )
 
-func (t *teller) say(format string, args ...any) { t.c.Print(format, args...) }
+func (t *printer) say(format string, args ...any) { t.c.Print(format, args...) }
 
-func (t *teller) paint(parts ...daemon.Painted) {
+func (t *printer) paint(parts ...daemon.Painted) {
 	_ = t.c.PrintPainted(parts...) // as with print, a reader may have gone
 }
 
 // headline names a scenario and says what to look for.
-func (t *teller) headline(number, title, look string) {
+func (t *printer) headline(number, title, look string) {
 	if number != "" {
 		title = number + "  " + title
 	}
@@ -47,18 +47,18 @@ func (t *teller) headline(number, title, look string) {
 }
 
 // text writes sentences in lines that fit.
-func (t *teller) text(margin, sentences string) {
+func (t *printer) text(margin, sentences string) {
 	for _, line := range daemon.Wrap(sentences, cmp.Or(min(t.width, textWidth), textWidth)-len(margin)-1) {
 		t.say("%s%s", margin, line)
 	}
 }
 
-// open says what is on the stage.
-func (d *demo) open() {
+// printHead prints what the demo consists of.
+func (d *demo) printHead() {
 	for _, h := range d.stage.hosts() {
-		d.tell.host = max(d.tell.host, len(h.Name))
+		d.out.host = max(d.out.host, len(h.Name))
 	}
-	t := &d.tell
+	t := &d.out
 	t.paint(daemon.Paint(t.colours, daemon.Bold, "comfyherd demo"))
 	t.text("", fmt.Sprintf("12 jobs of three tenants, %s, two dispatchers, NATS in a temporary folder.", d.stage.about()))
 	t.text("", fmt.Sprintf("Two workflows, told apart by their hashes: %s %s and %s %s. A failure is held against a host and a hash together, and against nothing else.",
@@ -70,8 +70,8 @@ func (d *demo) open() {
 	t.say("")
 }
 
-// event tells a sighting in columns: when, whose, what, which workflow, where, what happened, and why.
-func (t *teller) event(d *demo, s *sighting) {
+// event prints an observation in columns: time, tenant, job, workflow, host, what happened, and why.
+func (t *printer) event(d *demo, s *observation) {
 	var tenant, id, host, why string
 	switch {
 	case s.job != nil:
@@ -100,7 +100,7 @@ func (t *teller) event(d *demo, s *sighting) {
 	t.paint(daemon.Paint(t.colours, daemon.Grey, left), daemon.Paint(t.colours, daemon.EventColour(s.what), what), daemon.Plain(why))
 }
 
-// brief is the story of an event with less detail where more would hide the point.
+// brief is an event in words, with less detail than daemon.EventDetails has.
 func brief(e *job.Event, now time.Time) string {
 	switch {
 	case e.EventKind == job.Failed && e.Exception != "" && e.Class != "":
@@ -117,8 +117,8 @@ func brief(e *job.Event, now time.Time) string {
 
 func spaced(k failure.Kind) string { return daemon.Spaces(string(k)) }
 
-// claim tells whether something was seen.
-func (t *teller) claim(c claim) {
+// claim prints whether something was observed.
+func (t *printer) claim(c claim) {
 	mark, colour, how := "✓", daemon.Green, c.how
 	if !c.seen {
 		mark, colour, how = "✗ not observed:", daemon.Red, ""
@@ -135,7 +135,7 @@ func (t *teller) claim(c claim) {
 }
 
 // table writes rows and an empty line.
-func (t *teller) table(rows [][]string) error {
+func (t *printer) table(rows [][]string) error {
 	err := t.c.Table(rows)
 	t.say("")
 	return err
