@@ -56,7 +56,7 @@ func WithExtraData(body []byte, extra json.RawMessage) []byte {
 // enough to be a key.
 func Secrets(extra json.RawMessage) []string {
 	var members map[string]any
-	if json.Unmarshal(extra, &members) != nil {
+	if len(extra) == 0 || json.Unmarshal(extra, &members) != nil {
 		return nil
 	}
 	var found []string

@@ -38,9 +38,6 @@ func (s *scanner) text() error {
 			return s.fail("a control character stands in a string; write it as \\u%04x", c)
 		case c >= utf8.RuneSelf:
 			wide = true
-			for pos+1 < len(s.src) && s.src[pos+1] >= utf8.RuneSelf {
-				pos++
-			}
 		}
 	}
 }
