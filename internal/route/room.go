@@ -82,6 +82,7 @@ type Room struct {
 // NewRoom returns an empty room.
 func NewRoom() *Room {
 	return &Room{
+		records: newRecords(),
 		classes: map[classKey]*class{}, groups: map[workflow.Hash]*group{}, wishes: map[string]*wishes{},
 		pools: map[uint64]*pool{}, lanes: map[laneKey]*lane{}, ceilings: map[Tenant]int{}, usual: priorities - 1, sweepAt: 1024,
 	}
@@ -155,12 +156,12 @@ func (r *Room) take(i int32) {
 // chunksKept is how many chunks of records an empty room keeps: filling a short line again costs nothing.
 const chunksKept = 64
 
-// release gives back what a long line took: chunks, indexes and maps do not shrink by themselves.
+// release gives back what a long line took: chunks and maps do not shrink by themselves.
 func (r *Room) release() {
 	if len(r.records.chunks) <= chunksKept {
 		return
 	}
-	r.records = records{}
+	r.records = newRecords()
 	r.classes, r.groups, r.wishes = map[classKey]*class{}, map[workflow.Hash]*group{}, map[string]*wishes{}
 }
 
