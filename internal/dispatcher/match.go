@@ -240,7 +240,7 @@ func (b *brain) empty() []*owned {
 // match gives every free slot the best job that waits for it.
 func (b *brain) match(now time.Time) {
 	if !b.isSynced.Load() {
-		b.waiting.Settle(b.fleet, now)
+		b.waiting.PlaceNew(b.fleet, now)
 		return
 	}
 	if b.closing {

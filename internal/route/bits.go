@@ -5,7 +5,7 @@ import (
 	"slices"
 )
 
-// set is a set of host numbers as bits. Sets of different lengths may meet: what is beyond the end is absent.
+// set is a set of host numbers as bits. Sets of different lengths can be combined: a host beyond the end is absent.
 type set []uint64
 
 func (s set) has(i int32) bool {
@@ -173,7 +173,7 @@ func (h *hostSet) addTo(s set) {
 }
 
 // takeFrom removes the members from s.
-func (h *hostSet) takeFrom(s set) {
+func (h *hostSet) removeFrom(s set) {
 	for _, i := range h.few {
 		s.del(i)
 	}
