@@ -172,7 +172,7 @@ func (h *hostSet) addTo(s set) {
 	}
 }
 
-// takeFrom removes the members from s.
+// removeFrom removes the members from s.
 func (h *hostSet) removeFrom(s set) {
 	for _, i := range h.few {
 		s.del(i)
