@@ -10,26 +10,26 @@
 //
 //	floor 3   cmd/dispatcher                cmd/agent               flags in, exit code out
 //	floor 2   internal/dispatcher           internal/agent          actors: the loops
-//	floor 1   jetstream   internal/comfy    internal/comfysim       internal/daemon   internal/embedded   internal/access   internal/crew
-//	          NATS        ComfyUI           simulated ComfyUI       the OS            in-process NATS     keys of NATS      goroutines
+//	floor 1   jetstream   internal/comfy    internal/comfysim       internal/daemon   internal/embedded   internal/access
+//	          NATS        ComfyUI           simulated ComfyUI       the OS            in-process NATS     keys of NATS
 //	floor 0   internal/route, internal/history -> internal/job -> internal/workflow, internal/failure
 //	          pure: no clock, no I/O, no goroutines, no logger
-//	beside    internal/bench                test/integration   test/chaos   test/growth   test/docs   test/mutate
+//	beside    internal/bench   internal/demo   test/integration   test/chaos   test/growth   test/docs   test/mutate
 //
 // # Rooms
 //
 //	cmd/dispatcher        the operator's command: run, demo, submit, watch, and questions to a running fleet
 //	cmd/agent             the command beside ComfyUI: one process, one loop per host in COMFY_HOSTS
+//	internal/demo         shows failover, a block and its end on one machine, and claims only what it observed
 //	internal/bench        measures the whole beside the raw limit of NATS in the same run
 //	internal/dispatcher   pulls jobs, chooses hosts, offers, settles failures, announces blocks
 //	internal/agent        takes offers, keeps leases alive, runs jobs on its hosts, reports, tells who is there
 //	jetstream             the public package: every subject, stream, bucket and header, and the compare-and-set chain of events
 //	internal/comfy        one ComfyUI host over HTTP and websocket; every way it can fail becomes a failure.Kind
 //	internal/comfysim     a ComfyUI that runs nothing: same protocol, real sockets, faults by script, for tests and the demo
-//	internal/daemon       connection, log, flags and their variables, signals, version, health and metrics: what both commands need
+//	internal/daemon       connection, log, flags, signals, version, health and metrics, and what a terminal shows: what both commands need
 //	internal/embedded     nats-server with JetStream inside the process, alone or as a cluster for tests
 //	internal/access       the folder of a closed fleet's keys: NATS accounts, what each may do, credentials, revocations
-//	internal/crew         goroutines that are kept for later work, so that their stacks are
 //	internal/route        choosing a host, whose turn it is, strikes, blocks and cooldowns, as functions of now
 //	internal/history      events folded into one row a job: lists, pages, counts
 //	internal/job          bytes to jobs and events and back; ids, lanes and names
@@ -80,6 +80,7 @@
 //	it reads a flag or the environment, or picks a default          cmd/dispatcher, cmd/agent
 //	it says what a tenant's or a host's key may do in NATS          internal/access
 //	it concerns logging, signals, the version, the connection       internal/daemon
+//	it prints tables, colours or progress, or words for people      internal/daemon
 //	it is none of these                                             name the new room here first
 //
 // # Dependencies

@@ -84,7 +84,6 @@ const (
 	eventsPrefix       = "comfy.events."
 	appends            = "comfy.append.>" // where events are published; they are stored as allEvents
 	appendPrefix       = "comfy.append."
-	jobAppendPrefix    = "comfy.append.jobs."
 	allLive            = "comfy.live.>"
 	tells              = "comfy.tell.>" // where progress goes that comes out of an account of its own; heard as allLive
 	deadSubjects       = "comfy.dead.*"

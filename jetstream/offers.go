@@ -63,10 +63,7 @@ const offerTimeout = 2 * time.Second
 
 // Offer sends o to a host and waits up to 2 s for the answer.
 func (q *Queue) Offer(ctx context.Context, host string, o *Offer) (Reply, error) {
-	f := q.offerForms.take()
-	defer q.offerForms.put(f)
-	f.offer(o, host)
-	answer, err := q.calls.ask(ctx, &f.Msg, offerTimeout)
+	answer, err := q.calls.ask(ctx, encodeOffer(host, o), offerTimeout)
 	if errors.Is(err, nats.ErrNoResponders) {
 		return Reply{}, fmt.Errorf("offer job %s to host %s: %w", o.Job, host, ErrNoAgent)
 	}
@@ -83,26 +80,28 @@ func (q *Queue) Offer(ctx context.Context, host string, o *Offer) (Reply, error)
 	return r, nil
 }
 
-func offerForms() *forms {
-	return &forms{options: []string{quietHeader, RequeueOfHeader}, names: []string{
-		JobIDHeader, tenantHeader, priorityHeader, hashHeader, attemptHeader, resumeHeader,
-		LeaseHeader, ackWaitHeader, lastSequenceHeader, sequenceHeader, receivedHeader,
-	}}
-}
-
-func (f *form) offer(o *Offer, host string) {
+func encodeOffer(host string, o *Offer) *nats.Msg {
 	m := &o.Message
-	var text joiner
-	text.Grow(120 + len(host))
-	f.Subject, f.Data = text.join(offerSubject(host)), m.Body
-	copy(f.values, []string{
-		string(o.Job), m.Tenant, strconv.Itoa(int(m.Priority)), string(o.Hash), strconv.Itoa(o.Attempt), strconv.FormatBool(o.Resume),
-		string(o.Lease), text.join(o.AckWait.String()), text.number(o.LastInChain), text.number(m.Sequence), text.time(m.Received),
-	})
-	f.option(RequeueOfHeader, m.RequeueOf)
-	if o.Quiet > 0 {
-		f.option(quietHeader, text.join(o.Quiet.String()))
+	header := nats.Header{
+		JobIDHeader:        {string(o.Job)},
+		tenantHeader:       {m.Tenant},
+		priorityHeader:     {strconv.Itoa(int(m.Priority))},
+		hashHeader:         {string(o.Hash)},
+		attemptHeader:      {strconv.Itoa(o.Attempt)},
+		resumeHeader:       {strconv.FormatBool(o.Resume)},
+		LeaseHeader:        {string(o.Lease)},
+		ackWaitHeader:      {o.AckWait.String()},
+		lastSequenceHeader: {strconv.FormatUint(o.LastInChain, 10)},
+		sequenceHeader:     {strconv.FormatUint(m.Sequence, 10)},
+		receivedHeader:     {m.Received.UTC().Format(time.RFC3339Nano)},
 	}
+	if m.RequeueOf != "" {
+		header[RequeueOfHeader] = []string{m.RequeueOf}
+	}
+	if o.Quiet > 0 {
+		header[quietHeader] = []string{o.Quiet.String()}
+	}
+	return &nats.Msg{Subject: offerSubject(host), Data: m.Body, Header: header}
 }
 
 func decodeOffer(msg *nats.Msg) (Offer, error) {
