@@ -189,3 +189,9 @@ func contentKey(s set) uint64 {
 	}
 	return mix(h) | 1
 }
+
+func mix(x uint64) uint64 {
+	x ^= x >> 32
+	x *= 0xd6e8feb86659fd93
+	return x ^ x>>32
+}

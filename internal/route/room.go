@@ -81,6 +81,7 @@ type Room struct {
 // NewRoom returns an empty room.
 func NewRoom() *Room {
 	return &Room{
+		records: newRecords(),
 		classes: map[classKey]*class{}, groups: map[workflow.Hash]*group{}, wishes: map[string]*wishes{},
 		pools: map[uint64]*pool{}, lanes: map[laneKey]*lane{}, ceilings: map[Tenant]int{}, usual: priorities - 1, forgetAt: 1024,
 	}
@@ -153,12 +154,12 @@ func (r *Room) removeRecord(i int32) {
 // chunksKept is how many chunks of records an empty room keeps, so that a short queue is filled again without allocating.
 const chunksKept = 64
 
-// shrink frees the memory of a long queue: chunks, indexes and maps do not shrink by themselves.
+// shrink frees the memory of a long queue: chunks and maps do not shrink by themselves.
 func (r *Room) shrink() {
 	if len(r.records.chunks) <= chunksKept {
 		return
 	}
-	r.records = records{}
+	r.records = newRecords()
 	r.classes, r.groups, r.wishes = map[classKey]*class{}, map[workflow.Hash]*group{}, map[string]*wishes{}
 }
 
