@@ -6,15 +6,17 @@
 //
 // Arrows only point down: a room imports rooms of lower floors and, on floor 0, its
 // neighbours to the right. Floor 1 has one foreign world per room, and those rooms
-// never import each other, so each world can change alone.
+// never import each other, so each world can change alone. The world of NATS has two
+// rooms: the user's, and the fleet's, which imports it.
 //
 //	floor 3   cmd/dispatcher                cmd/agent               flags in, exit code out
-//	floor 2   internal/dispatcher           internal/agent          actors: the loops
-//	floor 1   jetstream   internal/comfy    internal/comfysim       internal/daemon   internal/embedded   internal/access
-//	          NATS        ComfyUI           simulated ComfyUI       the OS            in-process NATS     keys of NATS
-//	floor 0   internal/route, internal/history -> internal/job -> internal/workflow, internal/failure
+//	floor 2   internal/dispatcher           internal/agent          actors: the loops   (later: internal/gateway, internal/dashboard)
+//	floor 1   internal/queue -> jetstream   internal/comfy   internal/daemon   internal/embedded   internal/access
+//	          NATS                          ComfyUI          the OS            in-process NATS     keys of NATS
+//	floor 0   internal/route, internal/history, internal/names -> internal/job -> internal/workflow, internal/failure
 //	          pure: no clock, no I/O, no goroutines, no logger
-//	beside    internal/bench   internal/demo   test/integration   test/chaos   test/growth   test/docs   test/mutate
+//	beside    internal/bench   internal/demo   internal/comfysim
+//	          test/integration   test/chaos   test/growth   test/docs   test/mutate
 //
 // # Rooms
 //
@@ -24,7 +26,9 @@
 //	internal/bench        measures the whole beside the raw limit of NATS in the same run
 //	internal/dispatcher   pulls jobs, chooses hosts, offers, settles failures, announces blocks
 //	internal/agent        takes offers, keeps leases alive, runs jobs on its hosts, reports, tells who is there
-//	jetstream             the public package: every subject, stream, bucket and header, and the compare-and-set chain of events
+//	jetstream             the public package: a tenant's client, which submits jobs, follows them and asks about them
+//	internal/queue        what dispatchers and agents share on NATS: leases, chains of events, tickets, offers, presence, files, calls
+//	internal/names        the names of everything on NATS: streams, buckets, subjects, headers, and how they are built and read
 //	internal/comfy        one ComfyUI host over HTTP and websocket; every way it can fail becomes a failure.Kind
 //	internal/comfysim     a ComfyUI that runs nothing: same protocol, real sockets, faults by script, for tests and the demo
 //	internal/daemon       connection, log, flags, signals, version, health and metrics, and what a terminal shows: what both commands need
@@ -45,7 +49,7 @@
 // # The path of a job
 //
 // A publisher stores a job in COMFY_JOBS, and there it stays until it has ended.
-// A dispatcher (internal/dispatcher) pulls it through jetstream, has internal/job
+// A dispatcher (internal/dispatcher) pulls it through internal/queue, has internal/job
 // and internal/workflow read it, appends the event "queued" to the job's chain, and
 // asks internal/route for a host. If no host can take it now, it becomes a ticket
 // in COMFY_WAITING that any dispatcher may claim later; otherwise it is offered to
@@ -58,7 +62,7 @@
 // dispatcher settles it: internal/failure gives the verdict, internal/route the
 // strikes and blocks, and the job is tried again, parked, or dead.
 //
-// Three mechanisms carry this, all in jetstream: the lease (who owns a job now), the
+// Three mechanisms carry this, all in internal/queue: the lease (who owns a job now), the
 // chain (a job's events are appended by compare-and-set, so there is one end and
 // the last event is the state), and the waiting room (a ticket is claimed once).
 // No process keeps anything that is not in JetStream, so any may be killed.
@@ -74,7 +78,9 @@
 //	it turns bytes into a job or an event, or back                  internal/job
 //	it lists or counts jobs by what their events say                internal/history
 //	it compares, ranks, counts, computes a delay or a block         internal/route
-//	it knows a subject, stream, bucket or header, or acks           jetstream
+//	it is the name of a subject, stream, bucket or header           internal/names
+//	it reads or writes NATS for dispatchers or agents, or acks      internal/queue
+//	a program that submits and follows jobs needs it                jetstream
 //	it knows a ComfyUI path, message type or error text             internal/comfy
 //	it holds a ticker or starts a goroutine for the fleet's work    internal/dispatcher, internal/agent
 //	it reads a flag or the environment, or picks a default          cmd/dispatcher, cmd/agent

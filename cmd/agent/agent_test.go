@@ -21,7 +21,7 @@ import (
 	"github.com/comfyherd/comfyherd/internal/comfysim"
 	"github.com/comfyherd/comfyherd/internal/daemon"
 	"github.com/comfyherd/comfyherd/internal/embedded"
-	"github.com/comfyherd/comfyherd/jetstream"
+	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
 func TestMain(m *testing.M) {
@@ -230,7 +230,7 @@ func serve(t *testing.T, natsURL string, hear func(line string)) (stop func()) {
 }
 
 // awaitHost gives the first host that is online.
-func awaitHost(ctx context.Context, t *testing.T, url string) jetstream.HostState {
+func awaitHost(ctx context.Context, t *testing.T, url string) queue.HostState {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
@@ -239,16 +239,16 @@ func awaitHost(ctx context.Context, t *testing.T, url string) jetstream.HostStat
 		t.Fatal(err)
 	}
 	defer nc.Close()
-	q, err := jetstream.Open(ctx, nc, jetstream.Config{})
+	q, err := queue.Open(ctx, nc, queue.Config{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer q.Close()
 	watching, stop := context.WithCancel(ctx)
 	defer stop()
-	var found jetstream.HostState
-	err = q.WatchHosts(watching, func(c jetstream.Change) {
-		if s, ok := jetstream.HostStateOf(c); ok && s.State == jetstream.Online {
+	var found queue.HostState
+	err = q.WatchHosts(watching, func(c queue.Change) {
+		if s, ok := queue.HostStateOf(c); ok && s.State == queue.Online {
 			found = s
 			stop()
 		}

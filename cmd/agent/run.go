@@ -15,7 +15,7 @@ import (
 
 	"github.com/comfyherd/comfyherd/internal/agent"
 	"github.com/comfyherd/comfyherd/internal/daemon"
-	"github.com/comfyherd/comfyherd/jetstream"
+	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
 // settings are the flags of the agent.
@@ -123,9 +123,9 @@ func named(hosts []agent.HostConfig, holder string) error {
 }
 
 func (s *settings) serve(stop, kill context.Context, nc *nats.Conn, cfg agent.Config, c *daemon.Console, log *slog.Logger) error {
-	var q *jetstream.Queue
+	var q *queue.Queue
 	err := daemon.Begin(stop, s.Retry, log, func(ctx context.Context) (err error) {
-		q, err = jetstream.Open(ctx, nc, jetstream.Config{Domain: s.Domain, APIPrefix: s.APIPrefix(), NoConsumers: s.NoConsumers(), Warn: daemon.Warn(log)})
+		q, err = queue.Open(ctx, nc, queue.Config{Domain: s.Domain, APIPrefix: s.APIPrefix(), NoConsumers: s.NoConsumers(), Warn: daemon.Warn(log)})
 		return err
 	})
 	if err != nil {

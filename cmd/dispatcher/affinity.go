@@ -10,8 +10,8 @@ import (
 
 	"github.com/comfyherd/comfyherd/internal/daemon"
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/internal/workflow"
-	"github.com/comfyherd/comfyherd/jetstream"
 )
 
 // affinityCmd is about rules that tie a workflow to hosts.
@@ -28,7 +28,7 @@ type affinityListCmd struct {
 
 // Run lists.
 func (a *affinityListCmd) Run(ctx context.Context, c *daemon.Console) error {
-	answer, err := a.affinity(ctx, c, jetstream.AffinityRequest{})
+	answer, err := a.affinity(ctx, c, queue.AffinityRequest{})
 	if err != nil {
 		return err
 	}
@@ -39,15 +39,15 @@ func (a *affinityListCmd) Run(ctx context.Context, c *daemon.Console) error {
 }
 
 // affinity asks until all rules are there.
-func (f *client) affinity(ctx context.Context, c *daemon.Console, request jetstream.AffinityRequest) (jetstream.AffinityAnswer, error) {
-	all := jetstream.AffinityAnswer{Affinity: map[workflow.Hash]jetstream.Affinity{}}
+func (f *client) affinity(ctx context.Context, c *daemon.Console, request queue.AffinityRequest) (queue.AffinityAnswer, error) {
+	all := queue.AffinityAnswer{Affinity: map[workflow.Hash]queue.Affinity{}}
 	q, done, err := f.open(ctx, c)
 	if err != nil {
 		return all, err
 	}
 	defer done()
 	for request.By = by(); ; {
-		var page jetstream.AffinityAnswer
+		var page queue.AffinityAnswer
 		if err := q.Call(ctx, "affinity", request, &page); err != nil {
 			return all, err
 		}
@@ -58,7 +58,7 @@ func (f *client) affinity(ctx context.Context, c *daemon.Console, request jetstr
 	}
 }
 
-func tellAffinity(c *daemon.Console, answer jetstream.AffinityAnswer) error {
+func tellAffinity(c *daemon.Console, answer queue.AffinityAnswer) error {
 	if len(answer.Affinity) == 0 {
 		c.Say("no workflow is tied to hosts")
 		return nil
@@ -119,7 +119,7 @@ func (a *affinitySetCmd) Run(ctx context.Context, c *daemon.Console) error {
 	if err != nil {
 		return err
 	}
-	answer, err := a.affinity(ctx, c, jetstream.AffinityRequest{Hash: hash, Prefer: a.Prefer, Exclude: a.Exclude})
+	answer, err := a.affinity(ctx, c, queue.AffinityRequest{Hash: hash, Prefer: a.Prefer, Exclude: a.Exclude})
 	if err != nil {
 		return err
 	}
@@ -137,7 +137,7 @@ func (a *affinityRmCmd) Run(ctx context.Context, c *daemon.Console) error {
 	if err != nil {
 		return err
 	}
-	if _, err := a.affinity(ctx, c, jetstream.AffinityRequest{Hash: hash, Remove: true}); err != nil {
+	if _, err := a.affinity(ctx, c, queue.AffinityRequest{Hash: hash, Remove: true}); err != nil {
 		return err
 	}
 	c.Print("%s is tied to no host", hash)

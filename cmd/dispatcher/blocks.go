@@ -11,9 +11,9 @@ import (
 	"time"
 
 	"github.com/comfyherd/comfyherd/internal/daemon"
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/internal/route"
 	"github.com/comfyherd/comfyherd/internal/workflow"
-	"github.com/comfyherd/comfyherd/jetstream"
 )
 
 // blocksCmd is about pairs of host and workflow.
@@ -85,10 +85,10 @@ func blockRow(b *route.Block, now time.Time) []string {
 }
 
 // blocks reads the table, sorted by host and hash.
-func (p *pairFlags) blocks(ctx context.Context, q *jetstream.Queue) ([]route.Block, error) {
+func (p *pairFlags) blocks(ctx context.Context, q *queue.Queue) ([]route.Block, error) {
 	blocks := []route.Block{}
-	err := q.Blocks(ctx, func(change jetstream.Change) {
-		host, hash, ok := jetstream.PairOf(change.Key)
+	err := q.Blocks(ctx, func(change queue.Change) {
+		host, hash, ok := queue.PairOf(change.Key)
 		if !ok || p.Host != "" && string(p.Host) != host || !strings.HasPrefix(string(hash), string(p.Hash)) {
 			return
 		}
@@ -132,7 +132,7 @@ func (b *blocksClearCmd) Run(ctx context.Context, c *daemon.Console) error {
 		return err
 	}
 	defer done()
-	requests := []jetstream.UnblockRequest{{Host: string(b.Host), Hash: workflow.Hash(b.Hash)}}
+	requests := []queue.UnblockRequest{{Host: string(b.Host), Hash: workflow.Hash(b.Hash)}}
 	if b.Host == "" && b.Hash == "" {
 		if requests, err = b.everyHost(ctx, q); err != nil {
 			return err
@@ -141,7 +141,7 @@ func (b *blocksClearCmd) Run(ctx context.Context, c *daemon.Console) error {
 	lifted := 0
 	for _, request := range requests {
 		request.By = by()
-		var answer jetstream.CountAnswer
+		var answer queue.CountAnswer
 		if err := q.Call(ctx, "unblock", request, &answer); err != nil {
 			return err
 		}
@@ -151,12 +151,12 @@ func (b *blocksClearCmd) Run(ctx context.Context, c *daemon.Console) error {
 	return nil
 }
 
-func (b *blocksClearCmd) everyHost(ctx context.Context, q *jetstream.Queue) ([]jetstream.UnblockRequest, error) {
+func (b *blocksClearCmd) everyHost(ctx context.Context, q *queue.Queue) ([]queue.UnblockRequest, error) {
 	blocks, err := b.blocks(ctx, q)
-	var requests []jetstream.UnblockRequest
+	var requests []queue.UnblockRequest
 	for i := range blocks {
 		if i == 0 || blocks[i].Host != blocks[i-1].Host {
-			requests = append(requests, jetstream.UnblockRequest{Host: string(blocks[i].Host)})
+			requests = append(requests, queue.UnblockRequest{Host: string(blocks[i].Host)})
 		}
 	}
 	return requests, err

@@ -8,6 +8,7 @@ import (
 
 	"github.com/comfyherd/comfyherd/internal/daemon"
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
@@ -132,7 +133,7 @@ func (k *cancelCmd) alone(ctx context.Context, a *asker, ref jobRef, asked error
 	}
 	begun := q.Now()
 	e, err := q.Cancel(ctx, ref.tenant, ref.id, by(), k.Force)
-	if errors.Is(err, jetstream.ErrNoJob) {
+	if errors.Is(err, queue.ErrNoJob) {
 		return answer, &jetstream.NotFound{Message: err.Error()}
 	}
 	if e.EventKind == job.Cancelled && !e.Time.Before(begun) {

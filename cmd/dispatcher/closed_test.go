@@ -15,7 +15,7 @@ import (
 	"github.com/comfyherd/comfyherd/internal/access"
 	"github.com/comfyherd/comfyherd/internal/comfysim"
 	"github.com/comfyherd/comfyherd/internal/daemon"
-	"github.com/comfyherd/comfyherd/jetstream"
+	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
 // startClosed is a fleet that lets in only those who have credentials out of the folder.
@@ -31,7 +31,7 @@ func startClosed(t *testing.T, host comfysim.Config) (f *fleet, folder string) {
 	f.creds = filepath.Join(folder, "creds", "operator.creds")
 	f.until(t, []string{"hosts"}, "no host is there")
 	f.serve(t, daemon.NATS{Creds: filepath.Join(folder, "creds", "agent-gpu-1.creds")},
-		jetstream.Config{APIPrefix: access.JetStreamPrefix, NoConsumers: true}, "gpu-1")
+		queue.Config{APIPrefix: access.JetStreamPrefix, NoConsumers: true}, "gpu-1")
 	f.until(t, []string{"hosts"}, "gpu-1 ", "online")
 	return f, folder
 }

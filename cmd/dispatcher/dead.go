@@ -9,6 +9,7 @@ import (
 	"github.com/comfyherd/comfyherd/internal/daemon"
 	"github.com/comfyherd/comfyherd/internal/failure"
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
@@ -32,15 +33,15 @@ type deadFilter struct {
 
 // letter is a dead letter with the event that tells why.
 type letter struct {
-	jetstream.DeadLetter
+	queue.DeadLetter
 	event jetstream.Event
 	own   bool // told to its tenant, without its body
 }
 
 // find reads the fitting letters, oldest first.
-func (f *deadFilter) find(ctx context.Context, q *jetstream.Queue) ([]letter, error) {
-	var all []jetstream.DeadLetter
-	err := q.DeadLetters(ctx, jetstream.Tenant(f.Tenant), f.Since.before(q.Now()), func(l jetstream.DeadLetter) bool {
+func (f *deadFilter) find(ctx context.Context, q *queue.Queue) ([]letter, error) {
+	var all []queue.DeadLetter
+	err := q.DeadLetters(ctx, jetstream.Tenant(f.Tenant), f.Since.before(q.Now()), func(l queue.DeadLetter) bool {
 		if (f.Job == "" || f.Job == string(l.Job)) && (f.Reason == "" || f.Reason == string(l.Reason)) {
 			all = append(all, l)
 		}
@@ -63,7 +64,7 @@ func (f *deadFilter) find(ctx context.Context, q *jetstream.Queue) ([]letter, er
 }
 
 // deadEvent is what the chain says; after the events' horizon the letter tells it.
-func deadEvent(ctx context.Context, q *jetstream.Queue, l *jetstream.DeadLetter) (jetstream.Event, error) {
+func deadEvent(ctx context.Context, q *queue.Queue, l *queue.DeadLetter) (jetstream.Event, error) {
 	link, found, err := q.LastOf(ctx, l.Tenant, l.Job, job.Dead)
 	if err != nil || found {
 		return link.Event, err

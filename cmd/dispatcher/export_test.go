@@ -7,6 +7,7 @@ import (
 
 	"github.com/comfyherd/comfyherd/internal/daemon"
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/internal/route"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
@@ -50,7 +51,7 @@ func quiet(ctx context.Context, in io.Reader) (*daemon.CommandLine, *commands, e
 }
 
 // RunFlags reads the flags of `dispatcher run` and gives what they say to the streams and to the dispatcher.
-func RunFlags(ctx context.Context, args ...string) (keep jetstream.Config, policy route.Policy, url string, err error) {
+func RunFlags(ctx context.Context, args ...string) (keep queue.Config, policy route.Policy, url string, err error) {
 	line, all, err := quiet(ctx, nil)
 	if err != nil {
 		return keep, policy, "", err

@@ -11,8 +11,8 @@ import (
 
 	main "github.com/comfyherd/comfyherd/cmd/dispatcher"
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/internal/route"
-	"github.com/comfyherd/comfyherd/jetstream"
 )
 
 // The names that do not follow from the flag (the rest is COMFYHERD_<FLAG>).
@@ -62,7 +62,7 @@ func TestWhatIsNotGivenLeavesNATSAsItStands(t *testing.T) { // not parallel: the
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(jetstream.Config{}, keep); diff != "" || url != "" {
+	if diff := cmp.Diff(queue.Config{}, keep); diff != "" || url != "" {
 		t.Errorf("keep %s, url %q", diff, url)
 	}
 	if want := (route.Policy{Cooldown: time.Minute, Cap: 15 * time.Minute, MaxFailures: 1}); policy != want {
@@ -83,7 +83,7 @@ func TestVariablesStandForFlagsAndFlagsWin(t *testing.T) { //nolint:paralleltest
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := jetstream.Config{
+	want := queue.Config{
 		Replicas: 3, Compression: true, AckWait: 10 * time.Second, LaneCap: 7, EventsAge: 24 * time.Hour, DeadAge: 48 * time.Hour,
 		PresenceTTL: 5 * time.Second, MaxDisk: 20 << 30, MaxJob: 4 << 20, OutputsBytes: 1_000_000_000,
 	}

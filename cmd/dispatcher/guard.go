@@ -16,7 +16,7 @@ import (
 
 	"github.com/comfyherd/comfyherd/internal/access"
 	"github.com/comfyherd/comfyherd/internal/embedded"
-	"github.com/comfyherd/comfyherd/jetstream"
+	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
 // guard is how the embedded NATS knows its friends: by a folder of keys, by one token, or not at all.
@@ -25,7 +25,7 @@ type guard struct {
 	creds  string         // of the dispatcher, with a folder
 
 	tracker *access.Tracker
-	q       atomic.Pointer[jetstream.Queue] // where grants of hosts are stored; nil: nowhere yet
+	q       atomic.Pointer[queue.Queue] // where grants of hosts are stored; nil: nowhere yet
 	stop    context.CancelFunc
 	done    sync.WaitGroup
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/comfyherd/comfyherd/internal/daemon"
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
@@ -65,7 +66,7 @@ func (h *hostsListCmd) Run(ctx context.Context, c *daemon.Console) error {
 }
 
 // hostNotes says below the table what ails which host, and whose clock is wrong.
-func hostNotes(ctx context.Context, c *daemon.Console, q *jetstream.Queue, hosts []jetstream.HostInfo) error {
+func hostNotes(ctx context.Context, c *daemon.Console, q *queue.Queue, hosts []queue.HostInfo) error {
 	for i := range hosts {
 		h := &hosts[i].HostState
 		by, err := drainedBy(ctx, q, h)
@@ -85,8 +86,8 @@ func hostNotes(ctx context.Context, c *daemon.Console, q *jetstream.Queue, hosts
 }
 
 // drainedBy is who has drained a host; empty when nobody has, and it only shuts down.
-func drainedBy(ctx context.Context, q *jetstream.Queue, h *jetstream.HostState) (string, error) {
-	if h.State != jetstream.Draining {
+func drainedBy(ctx context.Context, q *queue.Queue, h *queue.HostState) (string, error) {
+	if h.State != queue.Draining {
 		return "", nil
 	}
 	stored, err := q.Condition(ctx, h.Host)
@@ -97,24 +98,24 @@ func drainedBy(ctx context.Context, q *jetstream.Queue, h *jetstream.HostState) 
 }
 
 // listHosts asks the dispatchers, who know blocks and strikes too, and without them reads who is there.
-func listHosts(ctx context.Context, c *daemon.Console, q *jetstream.Queue) ([]jetstream.HostInfo, error) {
+func listHosts(ctx context.Context, c *daemon.Console, q *queue.Queue) ([]queue.HostInfo, error) {
 	hosts, err := q.AllHosts(ctx)
 	if errors.Is(err, nats.ErrNoResponders) {
 		c.Say("no dispatcher is running, so blocks and strikes are not known; start one with `dispatcher run`")
-		var states []jetstream.HostState
+		var states []queue.HostState
 		states, err = q.Hosts(ctx)
 		for i := range states {
-			hosts = append(hosts, jetstream.HostInfo{HostState: states[i]})
+			hosts = append(hosts, queue.HostInfo{HostState: states[i]})
 		}
 	}
-	slices.SortFunc(hosts, func(a, b jetstream.HostInfo) int { return strings.Compare(a.Host, b.Host) })
+	slices.SortFunc(hosts, func(a, b queue.HostInfo) int { return strings.Compare(a.Host, b.Host) })
 	if hosts == nil {
-		hosts = []jetstream.HostInfo{}
+		hosts = []queue.HostInfo{}
 	}
 	return hosts, err
 }
 
-func hostRow(h *jetstream.HostInfo, now time.Time) []string {
+func hostRow(h *queue.HostInfo, now time.Time) []string {
 	slots := fmt.Sprintf("%d/%d", min(len(h.Running), h.Slots), h.Slots)
 	if h.Foreign > 0 {
 		slots += fmt.Sprintf(" +%d foreign", h.Foreign)
@@ -132,7 +133,7 @@ func hostRow(h *jetstream.HostInfo, now time.Time) []string {
 		device = strings.TrimSpace(device + " " + daemon.Size(h.Memory).String())
 	}
 	state := hostState(&h.HostState)
-	if h.Resting != nil && h.State == jetstream.Online {
+	if h.Resting != nil && h.State == queue.Online {
 		state = "resting"
 	}
 	return []string{
@@ -162,7 +163,7 @@ func (*hostsDrainCmd) Help() string {
 
 // Run drains.
 func (h *hostsDrainCmd) Run(ctx context.Context, c *daemon.Console) error {
-	return h.control(ctx, c, h.Hosts, jetstream.Control{Drain: true})
+	return h.control(ctx, c, h.Hosts, queue.Control{Drain: true})
 }
 
 type hostsResumeCmd struct {
@@ -172,11 +173,11 @@ type hostsResumeCmd struct {
 
 // Run resumes.
 func (h *hostsResumeCmd) Run(ctx context.Context, c *daemon.Console) error {
-	return h.control(ctx, c, h.Hosts, jetstream.Control{Resume: true})
+	return h.control(ctx, c, h.Hosts, queue.Control{Resume: true})
 }
 
 // control has the dispatchers order hosts, and tells how they are afterwards.
-func (f *client) control(ctx context.Context, c *daemon.Console, hosts []string, order jetstream.Control) error {
+func (f *client) control(ctx context.Context, c *daemon.Console, hosts []string, order queue.Control) error {
 	for _, host := range hosts {
 		if !job.ValidHost(host) {
 			return fmt.Errorf("%q is no host name; `dispatcher hosts` lists them", host)
@@ -188,8 +189,8 @@ func (f *client) control(ctx context.Context, c *daemon.Console, hosts []string,
 	}
 	defer done()
 	for _, host := range hosts {
-		var answer jetstream.DrainAnswer
-		err := q.Call(ctx, "drain", jetstream.DrainRequest{Host: host, Resume: order.Resume, By: by()}, &answer)
+		var answer queue.DrainAnswer
+		err := q.Call(ctx, "drain", queue.DrainRequest{Host: host, Resume: order.Resume, By: by()}, &answer)
 		if _, missing := errors.AsType[*jetstream.NotFound](err); missing {
 			return fmt.Errorf("no agent serves host %s; `dispatcher hosts` lists those that are there", host)
 		} else if err != nil {
@@ -202,14 +203,14 @@ func (f *client) control(ctx context.Context, c *daemon.Console, hosts []string,
 }
 
 // obeyed says how a host is after an order: one that was heard may still change nothing, as for a host that is sick.
-func obeyed(r *jetstream.Reply, order jetstream.Control) string {
+func obeyed(r *queue.Reply, order queue.Control) string {
 	s := &r.State
 	forgetful := "" // what the agent could not do
-	if (order.Drain || s.State == jetstream.Online && !s.Trial) && r.Reason != "" {
+	if (order.Drain || s.State == queue.Online && !s.Trial) && r.Reason != "" {
 		forgetful = " (" + daemon.FirstLine(r.Reason) + ")"
 	}
 	switch {
-	case r.Answer == jetstream.Unfit:
+	case r.Answer == queue.Unfit:
 		return fmt.Sprintf("%s did not obey: %s", s.Host, orUnknown(daemon.FirstLine(r.Reason)))
 	case order.Drain && len(s.Running) > 0:
 		return fmt.Sprintf("%s is draining: it finishes %s and takes no other until `dispatcher hosts resume %s`%s", s.Host, daemon.Plural(len(s.Running), "job"), s.Host, forgetful)
@@ -217,7 +218,7 @@ func obeyed(r *jetstream.Reply, order jetstream.Control) string {
 		return fmt.Sprintf("%s is draining: it runs nothing and takes no job until `dispatcher hosts resume %s`%s", s.Host, s.Host, forgetful)
 	case s.State == "": // of an agent that does not tell
 		return s.Host + " is not drained any more; `dispatcher hosts` says whether it takes jobs"
-	case s.State != jetstream.Online:
+	case s.State != queue.Online:
 		return s.Host + " is not drained any more, but takes no job. " + condition(s, "")
 	case s.Trial:
 		return s.Host + " is not drained any more. " + condition(s, "")

@@ -6,16 +6,16 @@ import (
 	"time"
 
 	"github.com/comfyherd/comfyherd/internal/daemon"
-	"github.com/comfyherd/comfyherd/jetstream"
+	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
 // hostState is a host's state for a cell of a table.
-func hostState(s *jetstream.HostState) string {
+func hostState(s *queue.HostState) string {
 	state := string(s.State)
 	switch {
-	case s.State == jetstream.Online && s.Trial:
+	case s.State == queue.Online && s.Trial:
 		return "on trial: " + daemon.DescribeCause(s.Cause).Short + "?"
-	case s.State == jetstream.Unhealthy && s.Cause != "":
+	case s.State == queue.Unhealthy && s.Cause != "":
 		return state + ": " + daemon.DescribeCause(s.Cause).Short
 	case s.Reason != "":
 		return state + ": " + daemon.Short(daemon.FirstLine(s.Reason), 60)
@@ -25,16 +25,16 @@ func hostState(s *jetstream.HostState) string {
 
 // condition says in whole sentences why a host does not take jobs as usual, and what ends that; empty when it does.
 // drainedBy is who has drained it, when that is known.
-func condition(s *jetstream.HostState, drainedBy string) string {
+func condition(s *queue.HostState, drainedBy string) string {
 	a := daemon.DescribeCause(s.Cause)
 	switch {
-	case s.State == jetstream.Draining && drainedBy != "":
+	case s.State == queue.Draining && drainedBy != "":
 		return fmt.Sprintf("%s was drained by %s and takes no new job, also after a restart of its agent; `dispatcher hosts resume %s` ends that.", s.Host, drainedBy, s.Host)
-	case s.State == jetstream.Draining:
+	case s.State == queue.Draining:
 		return fmt.Sprintf("%s takes no new job: %s.", s.Host, orUnknown(daemon.FirstLine(s.Reason)))
-	case s.State == jetstream.Unhealthy && s.Cause != "":
+	case s.State == queue.Unhealthy && s.Cause != "":
 		return joined(fmt.Sprintf("%s takes no job: %s%s.", s.Host, a.Certain, because(s.Reason)), blamed(s.Blame), a.Help)
-	case s.State == jetstream.Unhealthy:
+	case s.State == queue.Unhealthy:
 		return joined(fmt.Sprintf("%s takes no job: %s.", s.Host, orUnknown(daemon.FirstLine(s.Reason))), blamed(s.Blame))
 	case s.Trial:
 		return joined(fmt.Sprintf("%s is on trial and takes one job at a time: %s%s.", s.Host, a.Suspected, because(s.Reason)),
@@ -45,7 +45,7 @@ func condition(s *jetstream.HostState, drainedBy string) string {
 }
 
 // restWords says why a host that is online is given no jobs, and whose host it is; empty when it is everybody's and takes jobs.
-func restWords(h *jetstream.HostInfo, now time.Time) string {
+func restWords(h *queue.HostInfo, now time.Time) string {
 	var serves, rests string
 	if len(h.Tenants) > 0 {
 		names := make([]string, 0, len(h.Tenants))
@@ -74,7 +74,7 @@ func because(reason string) string {
 	return " (" + strings.TrimRight(daemon.FirstLine(reason), ".") + ")"
 }
 
-func blamed(b *jetstream.Blame) string {
+func blamed(b *queue.Blame) string {
 	if b == nil {
 		return ""
 	}

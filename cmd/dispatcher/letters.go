@@ -10,6 +10,7 @@ import (
 	"github.com/comfyherd/comfyherd/internal/daemon"
 	"github.com/comfyherd/comfyherd/internal/failure"
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/internal/workflow"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
@@ -50,7 +51,7 @@ func (f *deadFilter) ask(ctx context.Context, client *jetstream.Client) ([]lette
 		for _, e := range page.Dead {
 			e.EventKind = job.Dead
 			found = append(found, letter{
-				DeadLetter: jetstream.DeadLetter{Tenant: e.Tenant, Job: e.Job, Reason: failure.Reason(e.Reason), Time: e.Time, Event: e}, event: e, own: true,
+				DeadLetter: queue.DeadLetter{Tenant: e.Tenant, Job: e.Job, Reason: failure.Reason(e.Reason), Time: e.Time, Event: e}, event: e, own: true,
 			})
 		}
 		if page.Next == 0 {

@@ -14,6 +14,7 @@ import (
 	"github.com/comfyherd/comfyherd/internal/daemon"
 	"github.com/comfyherd/comfyherd/internal/failure"
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/internal/workflow"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
@@ -28,7 +29,7 @@ type deadMany struct {
 }
 
 // chosen finds the letters that the arguments and flags mean; nothing said means nothing.
-func (d *deadMany) chosen(ctx context.Context, q *jetstream.Queue) ([]letter, error) {
+func (d *deadMany) chosen(ctx context.Context, q *queue.Queue) ([]letter, error) {
 	d.Since = since{at: moment{d.Since.before(q.Now())}} // the same for the dispatchers, later
 	if len(d.Jobs) == 0 {
 		return d.find(ctx, q)
@@ -149,7 +150,7 @@ func (d *deadRequeueCmd) extraData(c *daemon.Console) (json.RawMessage, error) {
 }
 
 // fresh leaves out letters whose job has a requeue already, and all but the newest of a letter that was stored twice.
-func fresh(ctx context.Context, q *jetstream.Queue, letters []letter) ([]letter, error) {
+func fresh(ctx context.Context, q *queue.Queue, letters []letter) ([]letter, error) {
 	newest := map[jobRef]int{}
 	for i := range letters {
 		newest[jobRef{tenant: letters[i].Tenant, id: letters[i].Job}] = i
@@ -169,7 +170,7 @@ func fresh(ctx context.Context, q *jetstream.Queue, letters []letter) ([]letter,
 
 // meant is what the arguments and flags say to the dispatchers, once for each tenant or job of these letters: those that
 // have come since they were looked for are not among them.
-func (d *deadMany) meant(letters []letter) []jetstream.PurgeRequest {
+func (d *deadMany) meant(letters []letter) []queue.PurgeRequest {
 	parts := map[jobRef]uint64{} // the last letter of each
 	for i := range letters {
 		part := jobRef{tenant: letters[i].Tenant}
@@ -178,21 +179,21 @@ func (d *deadMany) meant(letters []letter) []jetstream.PurgeRequest {
 		}
 		parts[part] = max(parts[part], letters[i].Sequence)
 	}
-	requests := make([]jetstream.PurgeRequest, 0, len(parts))
+	requests := make([]queue.PurgeRequest, 0, len(parts))
 	for part, last := range parts {
-		requests = append(requests, jetstream.PurgeRequest{
+		requests = append(requests, queue.PurgeRequest{
 			Tenant: part.tenant, Job: cmp.Or(part.id, job.ID(d.Job)), Hash: workflow.Hash(d.Hash), Kind: failure.Kind(d.Kind), Reason: failure.Reason(d.Reason),
 			Since: d.sinceText(), UpTo: last, By: by(),
 		})
 	}
-	slices.SortFunc(requests, func(a, b jetstream.PurgeRequest) int {
+	slices.SortFunc(requests, func(a, b queue.PurgeRequest) int {
 		return cmp.Or(cmp.Compare(a.Tenant, b.Tenant), cmp.Compare(a.Job, b.Job))
 	})
 	return requests
 }
 
 // requeue has the dispatchers publish the letters again, a page at a time.
-func (d *deadRequeueCmd) requeue(ctx context.Context, c *daemon.Console, q *jetstream.Queue, letters []letter, extra json.RawMessage) error {
+func (d *deadRequeueCmd) requeue(ctx context.Context, c *daemon.Console, q *queue.Queue, letters []letter, extra json.RawMessage) error {
 	done, needy := 0, 0
 	for _, r := range d.meant(letters) {
 		request := jetstream.RequeueRequest{
@@ -264,7 +265,7 @@ func (d *deadPurgeCmd) Run(ctx context.Context, c *daemon.Console) error {
 	deleted := 0
 	for _, request := range d.meant(letters) {
 		for {
-			var page jetstream.PurgeAnswer
+			var page queue.PurgeAnswer
 			if err := q.Call(ctx, "purge", request, &page); err != nil && deleted > 0 {
 				return fmt.Errorf("%s deleted, then: %w; the command can be repeated", daemon.Plural(deleted, "dead letter"), err)
 			} else if err != nil {

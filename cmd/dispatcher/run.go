@@ -17,8 +17,8 @@ import (
 	"github.com/comfyherd/comfyherd/internal/dispatcher"
 	"github.com/comfyherd/comfyherd/internal/embedded"
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/internal/route"
-	"github.com/comfyherd/comfyherd/jetstream"
 )
 
 // runCmd runs a dispatcher. What concerns the streams is zero when not given, so that a default never narrows what
@@ -141,7 +141,7 @@ type link struct {
 // room is what all streams may hold together: three quarters of what the server may store, when it is in this process.
 func (l *link) room() int64 {
 	if l.server == nil {
-		return jetstream.AskNATS
+		return queue.AskNATS
 	}
 	return l.server.MaxStore() / 4 * 3
 }
@@ -204,12 +204,12 @@ func (r *runCmd) embed(ctx context.Context, c *daemon.Console, log *slog.Logger)
 
 // dispatch opens the queue and runs the dispatcher and the port for health beside each other.
 func (r *runCmd) dispatch(stop, kill context.Context, nats *link, policy route.Policy, c *daemon.Console, log *slog.Logger) error {
-	var q *jetstream.Queue
+	var q *queue.Queue
 	err := daemon.Begin(stop, r.Retry, log, func(ctx context.Context) (err error) {
 		keep := r.keep()
 		keep.Room = nats.room()
 		keep.Warn = daemon.Warn(log)
-		q, err = jetstream.Open(ctx, nats.Conn, keep)
+		q, err = queue.Open(ctx, nats.Conn, keep)
 		return err
 	})
 	if err != nil {
@@ -254,8 +254,8 @@ func (r *runCmd) maxPriority(g *guard) *job.Priority {
 }
 
 // keep has only what was given by hand.
-func (r *runCmd) keep() jetstream.Config {
-	return jetstream.Config{
+func (r *runCmd) keep() queue.Config {
+	return queue.Config{
 		MaxDisk: int64(r.MaxDisk), JobsBytes: int64(r.JobsBytes), EventsBytes: int64(r.EventsBytes), DeadBytes: int64(r.DeadBytes),
 		OutputsBytes: int64(r.OutputsBytes), InputsBytes: int64(r.InputsBytes), MaxJob: int(r.MaxJob),
 		Replicas: r.Replicas, Compression: r.Compression, AckWait: r.AckWait, LaneCap: r.LaneCap, EventsAge: r.EventsAge,

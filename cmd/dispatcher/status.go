@@ -9,6 +9,7 @@ import (
 
 	"github.com/comfyherd/comfyherd/internal/daemon"
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
@@ -87,7 +88,7 @@ func alone(ctx context.Context, c *daemon.Console, a *asker, ref jobRef, asked e
 		return status, &jetstream.NotFound{}
 	}
 	for i := range chain {
-		status.Events = append(status.Events, jetstream.RowOf(&chain[i]))
+		status.Events = append(status.Events, queue.RowOf(&chain[i]))
 	}
 	status.State = chain[len(chain)-1].EventKind
 	if !status.State.Terminal() {

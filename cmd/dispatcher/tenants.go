@@ -9,7 +9,7 @@ import (
 
 	"github.com/comfyherd/comfyherd/internal/daemon"
 	"github.com/comfyherd/comfyherd/internal/job"
-	"github.com/comfyherd/comfyherd/jetstream"
+	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
 // tenantsCmd is about shares.
@@ -25,7 +25,7 @@ type tenantsListCmd struct {
 
 // Run lists.
 func (t *tenantsListCmd) Run(ctx context.Context, c *daemon.Console) error {
-	answer, err := t.tenants(ctx, c, jetstream.TenantsRequest{})
+	answer, err := t.tenants(ctx, c, queue.TenantsRequest{})
 	if err != nil {
 		return err
 	}
@@ -36,15 +36,15 @@ func (t *tenantsListCmd) Run(ctx context.Context, c *daemon.Console) error {
 }
 
 // tenants asks until all settings are there.
-func (f *client) tenants(ctx context.Context, c *daemon.Console, request jetstream.TenantsRequest) (jetstream.TenantsAnswer, error) {
-	all := jetstream.TenantsAnswer{Tenants: map[job.Tenant]jetstream.TenantSettings{}}
+func (f *client) tenants(ctx context.Context, c *daemon.Console, request queue.TenantsRequest) (queue.TenantsAnswer, error) {
+	all := queue.TenantsAnswer{Tenants: map[job.Tenant]queue.TenantSettings{}}
 	q, done, err := f.open(ctx, c)
 	if err != nil {
 		return all, err
 	}
 	defer done()
 	for request.By = by(); ; {
-		var page jetstream.TenantsAnswer
+		var page queue.TenantsAnswer
 		if err := q.Call(ctx, "tenants", request, &page); err != nil {
 			return all, err
 		}
@@ -55,7 +55,7 @@ func (f *client) tenants(ctx context.Context, c *daemon.Console, request jetstre
 	}
 }
 
-func tellTenants(c *daemon.Console, answer jetstream.TenantsAnswer) error {
+func tellTenants(c *daemon.Console, answer queue.TenantsAnswer) error {
 	if len(answer.Tenants) == 0 {
 		c.Say("no tenant has settings of its own: all have weight 1 and the caps that run was given")
 		return nil
@@ -121,7 +121,7 @@ func (t *tenantsSetCmd) Validate() error {
 
 // Run changes settings.
 func (t *tenantsSetCmd) Run(ctx context.Context, c *daemon.Console) error {
-	answer, err := t.tenants(ctx, c, jetstream.TenantsRequest{
+	answer, err := t.tenants(ctx, c, queue.TenantsRequest{
 		Tenant: job.Tenant(t.Tenant), Weight: t.Weight, MaxRunning: t.MaxRunning, MaxPriority: t.MaxPriority,
 		MaxUnfinished: t.MaxUnfinished, MaxBytes: (*int64)(t.MaxBytes), MaxFileBytes: (*int64)(t.MaxFileBytes),
 	})

@@ -12,6 +12,7 @@ import (
 
 	"github.com/comfyherd/comfyherd/internal/daemon"
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/internal/workflow"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
@@ -213,7 +214,7 @@ func lineOf(note *jetstream.Note, what string) line {
 	case len(tokens) == 6 && tokens[2] == "blocks":
 		return blockLine(tokens[3], tokens[4], note.Body)
 	case len(tokens) == 5 && tokens[2] == "hosts":
-		var e jetstream.HostEvent
+		var e queue.HostEvent
 		_ = json.Unmarshal(note.Body, &e) // a foreign body has nothing to add
 		return line{who: "host", host: tokens[3], why: daemon.FirstLine(e.Reason)}
 	case len(tokens) == 4 && tokens[2] == "operator":
@@ -224,7 +225,7 @@ func lineOf(note *jetstream.Note, what string) line {
 
 // actLine says who has changed something by a call, and what.
 func actLine(body []byte) line {
-	var a jetstream.Act
+	var a queue.Act
 	var conditions map[string]any
 	if json.Unmarshal(body, &a) != nil || json.Unmarshal(a.Request, &conditions) != nil {
 		return line{who: "operator"} // a foreign body has nothing to add

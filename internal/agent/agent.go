@@ -11,19 +11,19 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 
-	"github.com/comfyherd/comfyherd/jetstream"
+	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
 // Agent runs the jobs of one or more ComfyUI hosts.
 type Agent struct {
-	q     *jetstream.Queue
+	q     *queue.Queue
 	hosts []*host
 	cfg   Config
 	clock prometheus.Gauge
 }
 
 // New makes an agent. It connects to no ComfyUI: one that is down is an unhealthy host, not an error.
-func New(q *jetstream.Queue, cfg Config) (*Agent, error) {
+func New(q *queue.Queue, cfg Config) (*Agent, error) {
 	cfg, hosts, err := cfg.complete()
 	if err != nil {
 		return nil, err
@@ -84,7 +84,7 @@ func (a *Agent) Health() error {
 	reasons := make([]error, 0, len(a.hosts))
 	for _, h := range a.hosts {
 		s := h.desk.state()
-		if s.State != jetstream.Unhealthy {
+		if s.State != queue.Unhealthy {
 			return nil
 		}
 		reasons = append(reasons, fmt.Errorf("host %s is %s: %s", h.name, s.State, s.Reason))

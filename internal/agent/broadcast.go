@@ -4,7 +4,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/comfyherd/comfyherd/jetstream"
+	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
 // broadcastPause is how long a taken slot is kept to the dispatcher that was told so in its answer, unless that
@@ -53,7 +53,7 @@ func (u *untold) told(work *sync.WaitGroup) {
 }
 
 // broadcast tells the host's state now, and the run whose end caused it.
-func (h *host) broadcast(e *jetstream.EndedJob) {
+func (h *host) broadcast(e *queue.EndedJob) {
 	h.untold.told(&h.work)
 	s := h.desk.state()
 	s.Ended = e

@@ -5,8 +5,8 @@ import (
 	"time"
 
 	"github.com/comfyherd/comfyherd/internal/failure"
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/internal/workflow"
-	"github.com/comfyherd/comfyherd/jetstream"
 )
 
 // condition is one thing that keeps a host from running jobs, or that it is suspected of. Each cause has a way back of
@@ -17,7 +17,7 @@ type condition struct {
 	reason  string          // for people: what is wrong, and what to do
 	hashes  []workflow.Hash // of the workflows that have failed in this way
 	process string          // ComfyUI's when it was found so; empty when that was not known
-	blame   *jetstream.Blame
+	blame   *queue.Blame
 	since   time.Time // by this machine's clock; only for what this process has seen
 }
 
@@ -119,9 +119,9 @@ func (a *ailments) passed(hash workflow.Hash, ran time.Time) bool {
 	return a.end(c.cause)
 }
 
-func blameOf(r *run) *jetstream.Blame {
+func blameOf(r *run) *queue.Blame {
 	if r == nil {
 		return nil
 	}
-	return &jetstream.Blame{Tenant: r.tenant, Job: r.job, Hash: r.offer.Hash}
+	return &queue.Blame{Tenant: r.tenant, Job: r.job, Hash: r.offer.Hash}
 }

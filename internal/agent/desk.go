@@ -7,8 +7,8 @@ import (
 	"time"
 
 	"github.com/comfyherd/comfyherd/internal/failure"
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/internal/workflow"
-	"github.com/comfyherd/comfyherd/jetstream"
 )
 
 // keptHashes is how many hashes count as warm.
@@ -20,7 +20,7 @@ type desk struct {
 	clock clock
 
 	mu        sync.Mutex // guards all below
-	public    jetstream.HostState
+	public    queue.HostState
 	runs      []*run
 	slotted   []*run // of runs, those that hold a slot, oldest first
 	ails      ailments
@@ -31,13 +31,13 @@ type desk struct {
 	watchers  []chan struct{}
 }
 
-// clock is NATS' time and how far this machine is from it; *jetstream.Queue is the real one.
+// clock is NATS' time and how far this machine is from it; *queue.Queue is the real one.
 type clock interface {
 	Now() time.Time
 	ClockOff() time.Duration
 }
 
-func newDesk(s jetstream.HostState, clock clock) *desk {
+func newDesk(s queue.HostState, clock clock) *desk {
 	return &desk{
 		clock: clock, public: s,
 		ails: ailments{{cause: failure.Down, reason: "ComfyUI was not asked yet"}},
@@ -46,20 +46,20 @@ func newDesk(s jetstream.HostState, clock clock) *desk {
 
 // verdict is the desk's answer to an offer.
 type verdict struct {
-	answer jetstream.Answer
+	answer queue.Answer
 	reason string
 	fresh  *run // to be walked; nil when the job is here already or was not accepted
 }
 
 // take decides about an offer; reserve makes the run when a slot is given. A second offer of a run that is here
 // only brings a newer lease. A resumed prompt is in ComfyUI already, so it needs no free slot.
-func (d *desk) take(o *jetstream.Offer, reserve func() *run) verdict {
+func (d *desk) take(o *queue.Offer, reserve func() *run) verdict {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if known := d.find(o); known != nil {
 		lease := o.Lease
 		known.lease.Store(&lease)
-		return verdict{answer: jetstream.Accepted}
+		return verdict{answer: queue.Accepted}
 	}
 	if v := d.refusal(o); v.answer != "" {
 		return v
@@ -68,12 +68,12 @@ func (d *desk) take(o *jetstream.Offer, reserve func() *run) verdict {
 	d.runs = append(d.runs, r)
 	d.slotted = append(d.slotted, r)
 	d.remember(o.Hash)
-	return verdict{answer: jetstream.Accepted, fresh: r}
+	return verdict{answer: queue.Accepted, fresh: r}
 }
 
 // find gives the run of an offer's attempt, nil when it is not here. It must be called with mu held, as all methods
 // below that say so.
-func (d *desk) find(o *jetstream.Offer) *run {
+func (d *desk) find(o *queue.Offer) *run {
 	k := keyOf(o)
 	for _, r := range d.runs {
 		if r.key == k {
@@ -84,28 +84,28 @@ func (d *desk) find(o *jetstream.Offer) *run {
 }
 
 // refusal must be called with mu held.
-func (d *desk) refusal(o *jetstream.Offer) verdict {
+func (d *desk) refusal(o *queue.Offer) verdict {
 	k := keyOf(o)
 	for _, other := range d.runs {
 		if other.tenant == k.tenant && other.job == k.job {
-			return verdict{answer: jetstream.Busy, reason: "another attempt of this job still runs here"}
+			return verdict{answer: queue.Busy, reason: "another attempt of this job still runs here"}
 		}
 	}
 	switch {
 	case d.leaving:
-		return verdict{answer: jetstream.Drain, reason: drained{}.Error()}
+		return verdict{answer: queue.Drain, reason: drained{}.Error()}
 	case o.Resume:
 		return verdict{}
 	case d.drained:
-		return verdict{answer: jetstream.Drain, reason: drainReason}
+		return verdict{answer: queue.Drain, reason: drainReason}
 	case d.ails.worst() != nil:
-		return verdict{answer: jetstream.Unfit, reason: d.ails.worst().reason}
+		return verdict{answer: queue.Unfit, reason: d.ails.worst().reason}
 	case d.reading:
-		return verdict{answer: jetstream.Busy, reason: "what ComfyUI can run is read next"}
+		return verdict{answer: queue.Busy, reason: "what ComfyUI can run is read next"}
 	}
 	slots, prefetch := d.room()
 	if len(d.slotted)+d.public.Foreign >= slots+prefetch {
-		return verdict{answer: jetstream.Busy, reason: "all slots are taken"}
+		return verdict{answer: queue.Busy, reason: "all slots are taken"}
 	}
 	return verdict{}
 }
@@ -140,7 +140,7 @@ func (d *desk) remember(hash workflow.Hash) {
 }
 
 // unknown reports whether the offer's attempt is not here, and then calls begin; never once the agent shuts down.
-func (d *desk) unknown(o *jetstream.Offer, begin func()) bool {
+func (d *desk) unknown(o *queue.Offer, begin func()) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.leaving || d.find(o) != nil {
@@ -241,7 +241,7 @@ func (d *desk) change(edit func(*desk)) bool {
 }
 
 type availability struct {
-	state  jetstream.Availability
+	state  queue.Availability
 	reason string
 	cause  failure.Cause
 	trial  bool
@@ -252,22 +252,22 @@ func (d *desk) availability() availability {
 	worst, suspicion := d.ails.worst(), d.ails.suspicion()
 	switch {
 	case d.leaving:
-		return availability{state: jetstream.Draining, reason: drained{}.Error()}
+		return availability{state: queue.Draining, reason: drained{}.Error()}
 	case d.drained:
-		return availability{state: jetstream.Draining, reason: drainReason}
+		return availability{state: queue.Draining, reason: drainReason}
 	case worst != nil:
-		return availability{state: jetstream.Unhealthy, reason: worst.reason, cause: worst.cause}
+		return availability{state: queue.Unhealthy, reason: worst.reason, cause: worst.cause}
 	case suspicion != nil:
-		return availability{state: jetstream.Online, reason: suspicion.reason, cause: suspicion.cause, trial: true}
+		return availability{state: queue.Online, reason: suspicion.reason, cause: suspicion.cause, trial: true}
 	}
-	return availability{state: jetstream.Online}
+	return availability{state: queue.Online}
 }
 
 // clockTolerance is how far this machine's clock may be from NATS' before anybody is told.
 const clockTolerance = time.Second
 
 // state is what the host says of itself now. Every state has a higher serial.
-func (d *desk) state() jetstream.HostState {
+func (d *desk) state() queue.HostState {
 	off := d.clock.ClockOff()
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -277,14 +277,14 @@ func (d *desk) state() jetstream.HostState {
 	s.State, s.Reason, s.Cause, s.Trial, s.Time = a.state, a.reason, a.cause, a.trial, d.clock.Now().UTC()
 	s.Slots, s.Prefetch = d.room()
 	if off.Abs() > clockTolerance {
-		s.ClockOff = jetstream.Offset(off)
+		s.ClockOff = queue.Offset(off)
 	}
-	if c := d.ails.worst(); c != nil && a.state == jetstream.Unhealthy {
+	if c := d.ails.worst(); c != nil && a.state == queue.Unhealthy {
 		s.Blame = c.blame
 	}
-	s.Running = make([]jetstream.RunningJob, 0, len(d.slotted))
+	s.Running = make([]queue.RunningJob, 0, len(d.slotted))
 	for _, r := range d.slotted {
-		s.Running = append(s.Running, jetstream.RunningJob{
+		s.Running = append(s.Running, queue.RunningJob{
 			Tenant: r.tenant, Job: r.job, Priority: r.offer.Message.Priority, Hash: r.offer.Hash, Attempt: r.attempt, Since: r.accepted,
 		})
 	}
@@ -292,10 +292,10 @@ func (d *desk) state() jetstream.HostState {
 }
 
 // condition is what must outlive this agent.
-func (d *desk) condition() jetstream.HostCondition {
+func (d *desk) condition() queue.HostCondition {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	stored := jetstream.HostCondition{Drained: d.drained, DrainedBy: d.drainedBy}
+	stored := queue.HostCondition{Drained: d.drained, DrainedBy: d.drainedBy}
 	if c := d.ails.lasting(); c != nil {
 		stored.Cause, stored.Reason, stored.Trial, stored.Hashes = c.cause, c.reason, c.trial, c.hashes
 		stored.Process, stored.Blame = c.process, c.blame
@@ -305,7 +305,7 @@ func (d *desk) condition() jetstream.HostCondition {
 
 // leases are those to extend, and the shortest AckWait among all runs (0 without any). A run whose ComfyUI is silent is
 // ended by its limits, so that its lease needs no limit of its own.
-func (d *desk) leases() (held []jetstream.Lease, shortest time.Duration) {
+func (d *desk) leases() (held []queue.Lease, shortest time.Duration) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for _, r := range d.runs {

@@ -7,7 +7,7 @@ import (
 	"net/url"
 	"time"
 
-	"github.com/comfyherd/comfyherd/jetstream"
+	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
 // Lively reads through r and sets timer back with every read.
@@ -16,7 +16,7 @@ func Lively(r io.Reader, timer *time.Timer, pause time.Duration) io.Reader {
 }
 
 // PromptID is the id of an offered attempt in a fleet with this secret.
-func PromptID(secret []byte, o *jetstream.Offer, created time.Time) string {
+func PromptID(secret []byte, o *queue.Offer, created time.Time) string {
 	return promptIDs{secret}.of(o, created)
 }
 

@@ -11,7 +11,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"github.com/comfyherd/comfyherd/jetstream"
+	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
 // host drives one ComfyUI by loops of its own.
@@ -19,7 +19,7 @@ type host struct {
 	name   string
 	url    string // without a password
 	source string // of its events, as CloudEvents has it
-	q      *jetstream.Queue
+	q      *queue.Queue
 	comfy  ComfyUI
 	cfg    Config
 	log    *slog.Logger
@@ -53,11 +53,11 @@ type host struct {
 // slow object store slows the host down instead of filling its memory.
 const maxShipping = 8
 
-func newHost(q *jetstream.Queue, cfg Config, h HostConfig, instance string, m *metrics) *host {
+func newHost(q *queue.Queue, cfg Config, h HostConfig, instance string, m *metrics) *host {
 	urls, _ := parseReachable(cfg.InputURLs) // checked with the configuration
 	return &host{
 		name: h.Name, url: withoutUser(h.URL), source: "agent/" + h.Name, q: q, comfy: h.Comfy, cfg: cfg, log: cfg.Logger.With("host", h.Name), meters: m.of(h.Name),
-		desk: newDesk(jetstream.HostState{
+		desk: newDesk(queue.HostState{
 			Host: h.Name, Instance: instance, Slots: cfg.Slots, Prefetch: cfg.Prefetch, Labels: cfg.Labels,
 			Agent: cfg.Version, URL: withoutUser(h.URL),
 		}, q),
@@ -79,9 +79,9 @@ func (h *host) run(stop, kill context.Context) error {
 			// Nobody hears that the host is there before ComfyUI was looked at, so that is not done before controls and
 			// offers are heard.
 			look := func() { g.Go(func() error { return h.healthLoop(ctx) }) }
-			answer := func(o jetstream.Offer, reply func(jetstream.Reply)) { h.answer(ctx, o, reply) }
+			answer := func(o queue.Offer, reply func(queue.Reply)) { h.answer(ctx, o, reply) }
 			offers := func() { g.Go(func() error { return h.q.ServeOffers(ctx, h.name, look, answer) }) }
-			return h.q.ServeControl(ctx, h.name, offers, func(c jetstream.Control) jetstream.Reply { return h.obey(ctx, c) })
+			return h.q.ServeControl(ctx, h.name, offers, func(c queue.Control) queue.Reply { return h.obey(ctx, c) })
 		},
 	} {
 		g.Go(func() error { return loop(ctx) })
@@ -120,7 +120,7 @@ func (h *host) drainLoop(stop, ctx context.Context) error {
 	h.work.Go(func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), wireTimeout)
 		defer cancel()
-		if err := h.q.AnnounceHost(ctx, h.name, jetstream.HostDraining, drained{}.Error()); err != nil {
+		if err := h.q.AnnounceHost(ctx, h.name, queue.HostDraining, drained{}.Error()); err != nil {
 			h.log.Debug("cannot announce the drain", "error", err)
 		}
 	})
@@ -155,7 +155,7 @@ func (h *host) depart(kill context.Context) {
 	if there && s.Instance != h.desk.state().Instance {
 		return // another agent serves the host already
 	}
-	err = errors.Join(err, h.q.Leave(ctx, h.name), h.q.AnnounceHost(ctx, h.name, jetstream.HostOffline, "the agent was stopped"))
+	err = errors.Join(err, h.q.Leave(ctx, h.name), h.q.AnnounceHost(ctx, h.name, queue.HostOffline, "the agent was stopped"))
 	if err != nil {
 		h.log.Warn("cannot say good-bye", "error", err)
 	}
@@ -163,9 +163,9 @@ func (h *host) depart(kill context.Context) {
 }
 
 // obey does what dispatcher hosts drain and resume ask for. A drained host stays so when its agent is restarted.
-func (h *host) obey(ctx context.Context, c jetstream.Control) jetstream.Reply {
+func (h *host) obey(ctx context.Context, c queue.Control) queue.Reply {
 	if c.Drain == c.Resume {
-		return jetstream.Reply{Answer: jetstream.Unfit, Reason: "a control asks for either drain or resume", State: h.desk.state()}
+		return queue.Reply{Answer: queue.Unfit, Reason: "a control asks for either drain or resume", State: h.desk.state()}
 	}
 	h.desk.change(func(d *desk) {
 		d.drained, d.drainedBy = c.Drain, ""
@@ -174,7 +174,7 @@ func (h *host) obey(ctx context.Context, c jetstream.Control) jetstream.Reply {
 		}
 	})
 	h.log.Info("told by an operator", "drain", c.Drain, "by", c.By)
-	reply := jetstream.Reply{Answer: jetstream.Accepted}
+	reply := queue.Reply{Answer: queue.Accepted}
 	ctx, cancel := context.WithTimeout(ctx, obeyTimeout)
 	defer cancel()
 	if err := h.keep(ctx); err != nil {
@@ -185,7 +185,7 @@ func (h *host) obey(ctx context.Context, c jetstream.Control) jetstream.Reply {
 	reply.State = h.desk.state()
 	switch s := &reply.State; {
 	case c.Drain || reply.Reason != "":
-	case s.State != jetstream.Online:
+	case s.State != queue.Online:
 		reply.Reason = "it is not drained any more, but takes no jobs: " + s.Reason
 	case s.Trial:
 		reply.Reason = "it takes one job at a time: " + s.Reason

@@ -8,14 +8,14 @@ import (
 	"time"
 
 	"github.com/comfyherd/comfyherd/internal/failure"
-	"github.com/comfyherd/comfyherd/jetstream"
+	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
 // keeper stores what must outlive the agent: that an operator has drained the host, what ails it, and which prompts
 // nobody waits for. An agent that comes after a crash would otherwise send jobs to a GPU that is known to be unusable.
 type keeper struct {
-	mu     sync.Mutex              // guards the one below; held while it is stored
-	stored jetstream.HostCondition // without its time
+	mu     sync.Mutex          // guards the one below; held while it is stored
+	stored queue.HostCondition // without its time
 }
 
 // keep stores the host's condition when another one stands. A crash before it forgets what was found last.
@@ -59,7 +59,7 @@ func (h *host) restore(ctx context.Context) bool {
 	}
 }
 
-func (h *host) takeOver(c jetstream.HostCondition) {
+func (h *host) takeOver(c queue.HostCondition) {
 	c.Time = time.Time{}
 	h.keeper.mu.Lock()
 	h.keeper.stored = c

@@ -4,7 +4,7 @@ import (
 	"context"
 	"time"
 
-	"github.com/comfyherd/comfyherd/jetstream"
+	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
 // leaseLoop extends every lease each third of its AckWait. It stops doing so for prompts of a ComfyUI that does
@@ -32,7 +32,7 @@ func (h *host) leaseLoop(ctx context.Context) error {
 }
 
 // extend loses an extension that cannot be sent: the connection is closed for good then.
-func (h *host) extend(lease jetstream.Lease) {
+func (h *host) extend(lease queue.Lease) {
 	if err := h.q.Extend(lease); err != nil {
 		h.log.Debug("cannot extend a lease", "error", err)
 		return

@@ -4,7 +4,7 @@ import (
 	"time"
 
 	"github.com/comfyherd/comfyherd/internal/job"
-	"github.com/comfyherd/comfyherd/jetstream"
+	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
 // loadLeast is the shortest time worth telling: what takes less is no reason to wait for a warm host.
@@ -13,7 +13,7 @@ const loadLeast = 100 * time.Millisecond
 // loads is how long the run took for nodes that name model files, by class: a node whose models ComfyUI still had is
 // answered from its cache and does not run. A class of which some nodes did not run is left out, since nobody knows
 // whose files were loaded.
-func (a *attempt) loads() []jetstream.ModelLoad {
+func (a *attempt) loads() []queue.ModelLoad {
 	if a.result == nil || a.job == nil || a.ran < loadLeast {
 		return nil
 	}
@@ -24,7 +24,7 @@ func (a *attempt) loads() []jetstream.ModelLoad {
 		took[class] += d
 		missing[class] = missing[class] || !ran
 	}
-	var all []jetstream.ModelLoad
+	var all []queue.ModelLoad
 	last := ""
 	for _, m := range a.job.Graph.Requirements().Models { // sorted by class
 		if missing[m.Class] || took[m.Class] < loadLeast {
@@ -32,7 +32,7 @@ func (a *attempt) loads() []jetstream.ModelLoad {
 		}
 		if m.Class != last {
 			last = m.Class
-			all = append(all, jetstream.ModelLoad{Took: job.Duration(took[m.Class])})
+			all = append(all, queue.ModelLoad{Took: job.Duration(took[m.Class])})
 		}
 		files := &all[len(all)-1].Files
 		*files = append(*files, m.File)

@@ -7,7 +7,7 @@ import (
 
 	"github.com/comfyherd/comfyherd/internal/comfy"
 	"github.com/comfyherd/comfyherd/internal/failure"
-	"github.com/comfyherd/comfyherd/jetstream"
+	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
 // findTimeout leaves room within the 2 s that a dispatcher waits.
@@ -15,7 +15,7 @@ const findTimeout = 1700 * time.Millisecond
 
 // answer decides about one offer without blocking. Only a resume of a prompt that is not known here has to ask
 // ComfyUI first, on a goroutine of its own.
-func (h *host) answer(ctx context.Context, o jetstream.Offer, reply func(jetstream.Reply)) {
+func (h *host) answer(ctx context.Context, o queue.Offer, reply func(queue.Reply)) {
 	offer := &o // which its run keeps
 	if offer.Resume && h.desk.unknown(offer, func() { h.work.Go(func() { h.answerResume(ctx, offer, reply) }) }) {
 		return
@@ -26,7 +26,7 @@ func (h *host) answer(ctx context.Context, o jetstream.Offer, reply func(jetstre
 // decide reserves a slot or refuses. Order of effects: reserve, answer, broadcast, walk. A crash in between lets the
 // lease run out; the walk has not appended started, so the job is routed anew. The lease is some milliseconds old
 // and extended with all others in a third of its AckWait.
-func (h *host) decide(ctx context.Context, o *jetstream.Offer, prompt string, reply func(jetstream.Reply)) {
+func (h *host) decide(ctx context.Context, o *queue.Offer, prompt string, reply func(queue.Reply)) {
 	v := h.desk.take(o, func() *run {
 		work, end := context.WithCancelCause(ctx)
 		r := newRun(o, prompt, h.q.Now(), end)
@@ -34,12 +34,12 @@ func (h *host) decide(ctx context.Context, o *jetstream.Offer, prompt string, re
 		return r
 	})
 	h.meters.answered(string(v.answer))
-	if v.answer == jetstream.Accepted {
+	if v.answer == queue.Accepted {
 		if int64(o.AckWait/3) < h.extendEvery.Load() {
 			poke(h.extendNow)
 		}
 	}
-	reply(jetstream.Reply{Answer: v.answer, Reason: v.reason, State: h.desk.state()})
+	reply(queue.Reply{Answer: v.answer, Reason: v.reason, State: h.desk.state()})
 	if v.fresh != nil {
 		h.broadcastWithin(max(o.Quiet, broadcastPause))
 	}
@@ -48,12 +48,12 @@ func (h *host) decide(ctx context.Context, o *jetstream.Offer, prompt string, re
 // answerResume accepts a prompt that ComfyUI knows. A ComfyUI that is merely slow, or that was not asked yet, makes the
 // host busy: the job is offered to it again a little later. A prompt that may run on without this job's walk is
 // remembered, so that it is stopped.
-func (h *host) answerResume(ctx context.Context, o *jetstream.Offer, reply func(jetstream.Reply)) {
+func (h *host) answerResume(ctx context.Context, o *queue.Offer, reply func(queue.Reply)) {
 	find, cancel := context.WithTimeout(ctx, findTimeout)
 	defer cancel()
 	prompt := h.resumed(find, o)
 	standing, err := h.comfy.Find(find, prompt)
-	refusal := jetstream.Reply{Answer: jetstream.NotThere, Reason: "ComfyUI does not know the prompt any more"}
+	refusal := queue.Reply{Answer: queue.NotThere, Reason: "ComfyUI does not know the prompt any more"}
 	switch {
 	case err == nil && standing != comfy.Unknown:
 		h.decide(ctx, o, prompt, reply)
@@ -61,7 +61,7 @@ func (h *host) answerResume(ctx context.Context, o *jetstream.Offer, reply func(
 	case err != nil && ctx.Err() != nil:
 		return
 	case errors.Is(err, context.DeadlineExceeded) && (!h.looked.Load() || !h.desk.has(failure.Down)):
-		refusal = jetstream.Reply{Answer: jetstream.Busy, Reason: "ComfyUI is slow to say whether it knows the prompt"}
+		refusal = queue.Reply{Answer: queue.Busy, Reason: "ComfyUI is slow to say whether it knows the prompt"}
 	case err != nil:
 		refusal.Reason = "ComfyUI does not answer: " + comfy.Reason(err)
 		h.stray(prompt)

@@ -11,7 +11,7 @@ import (
 
 	"github.com/google/uuid"
 
-	"github.com/comfyherd/comfyherd/jetstream"
+	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
 // promptIDs gives prompts their ids in ComfyUI. Whoever knows the id of a prompt can name its files, so nobody can
@@ -26,7 +26,7 @@ func (a *Agent) readSecret(stop, kill context.Context) (promptIDs, error) {
 	defer context.AfterFunc(stop, cancel)()
 	for wait := appendPause; ; wait = min(2*wait, maxAppendPause) {
 		once, cancel := context.WithTimeout(ctx, wireTimeout)
-		secret, err := a.q.Secret(once, jetstream.PromptSecret)
+		secret, err := a.q.Secret(once, queue.PromptSecret)
 		cancel()
 		if err == nil {
 			return promptIDs{secret}, nil
@@ -42,7 +42,7 @@ func (a *Agent) readSecret(stop, kill context.Context) (promptIDs, error) {
 
 // of is the id of an offered attempt, a lower-case UUID. The stream's creation belongs to the stream sequence: a ComfyUI
 // that outlives a stream made anew must not answer with an old prompt of the same number.
-func (p promptIDs) of(o *jetstream.Offer, streamCreated time.Time) string {
+func (p promptIDs) of(o *queue.Offer, streamCreated time.Time) string {
 	mac := hmac.New(sha256.New, p.secret)
 	mac.Write(attemptName(make([]byte, 0, 256), o, streamCreated))
 	return uuidOf(mac.Sum(nil), 8)
@@ -52,12 +52,12 @@ func (p promptIDs) of(o *jetstream.Offer, streamCreated time.Time) string {
 var formerSpace = uuid.MustParse("5b0f4c3e-7d0a-5f64-9a52-1f1c0e8f6d3b")
 
 // formerPromptID is the id that an agent without a secret has given to an attempt; its prompts may still run.
-func formerPromptID(o *jetstream.Offer, streamCreated time.Time) string {
+func formerPromptID(o *queue.Offer, streamCreated time.Time) string {
 	sum := sha1.Sum(attemptName(append(make([]byte, 0, 256), formerSpace[:]...), o, streamCreated))
 	return uuidOf(sum[:], 5)
 }
 
-func attemptName(name []byte, o *jetstream.Offer, streamCreated time.Time) []byte {
+func attemptName(name []byte, o *queue.Offer, streamCreated time.Time) []byte {
 	name = append(append(name, o.Message.Tenant...), 0)
 	name = append(append(name, o.Job...), 0)
 	name = append(strconv.AppendInt(name, streamCreated.UnixNano(), 10), 0)
@@ -74,7 +74,7 @@ func uuidOf(sum []byte, version byte) string {
 
 // resumed is the id of a prompt that an agent before this one has submitted: the chain says which, and one that is
 // neither of the two that it can be was not submitted for this attempt.
-func (h *host) resumed(ctx context.Context, o *jetstream.Offer) string {
+func (h *host) resumed(ctx context.Context, o *queue.Offer) string {
 	id := h.prompts.of(o, h.q.Created())
 	former := formerPromptID(o, h.q.Created())
 	if link, _, err := h.q.Last(ctx, keyOf(o).tenant, o.Job); err == nil && link.PromptID == former {

@@ -9,8 +9,8 @@ import (
 	"github.com/comfyherd/comfyherd/internal/comfy"
 	"github.com/comfyherd/comfyherd/internal/failure"
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/internal/workflow"
-	"github.com/comfyherd/comfyherd/jetstream"
 )
 
 // attempt is what a walk knows of its run; only the walk's goroutine touches it.
@@ -123,7 +123,7 @@ func (h *host) merelyWaited(ctx context.Context, a *attempt, moved *overtaken) b
 		h.log.Warn("cannot read a job's chain", "job", a.key, "error", err)
 		return false
 	}
-	return !slices.ContainsFunc(chain, func(link jetstream.Link) bool {
+	return !slices.ContainsFunc(chain, func(link queue.Link) bool {
 		return link.ChainSequence > a.offer.LastInChain && link.EventKind != job.Waiting
 	})
 }
@@ -254,7 +254,7 @@ func (h *host) release(a *attempt, err error) {
 		poke(h.examineNow)
 	}
 	if held {
-		h.broadcast(&jetstream.EndedJob{
+		h.broadcast(&queue.EndedJob{
 			Tenant: a.tenant, Job: a.key.job, Priority: a.offer.Message.Priority, Hash: a.offer.Hash,
 			Size: a.size(), RanFor: job.Duration(a.ran), Success: err == nil, Kind: endedAs(err),
 			Loads: a.loads(),

@@ -6,21 +6,21 @@ import (
 	"slices"
 	"time"
 
-	"github.com/comfyherd/comfyherd/jetstream"
+	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
 // awaitHosts waits until a dispatcher knows all hosts.
-func (s *stage) awaitHosts(ctx context.Context, q *jetstream.Queue) error {
+func (s *stage) awaitHosts(ctx context.Context, q *queue.Queue) error {
 	return poll(ctx, "the hosts", func() bool {
 		hosts, err := q.AllHosts(ctx)
 		return err == nil && countOnline(hosts) == s.cfg.Hosts
 	})
 }
 
-func countOnline(hosts []jetstream.HostInfo) int {
+func countOnline(hosts []queue.HostInfo) int {
 	n := 0
 	for i := range hosts {
-		if hosts[i].State == jetstream.Online {
+		if hosts[i].State == queue.Online {
 			n++
 		}
 	}

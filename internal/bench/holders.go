@@ -8,7 +8,7 @@ import (
 
 	"github.com/comfyherd/comfyherd/internal/access"
 	"github.com/comfyherd/comfyherd/internal/embedded"
-	"github.com/comfyherd/comfyherd/jetstream"
+	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
 // holders are those who have credentials in a closed fleet. In an open one they are nil, and everybody connects without.
@@ -79,11 +79,11 @@ func (k *holders) asDispatcher() []nats.Option {
 }
 
 // agent gives the credentials of a host's agent, and how it opens the queue with them.
-func (k *holders) agent(host string) (creds string, cfg jetstream.Config) {
+func (k *holders) agent(host string) (creds string, cfg queue.Config) {
 	if k == nil {
-		return "", jetstream.Config{}
+		return "", queue.Config{}
 	}
-	return k.agents[host], jetstream.Config{APIPrefix: access.JetStreamPrefix, NoConsumers: true}
+	return k.agents[host], queue.Config{APIPrefix: access.JetStreamPrefix, NoConsumers: true}
 }
 
 // publishers are those of each tenant, or the one that all share in an open fleet.

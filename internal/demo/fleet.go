@@ -14,6 +14,7 @@ import (
 	"github.com/comfyherd/comfyherd/internal/daemon"
 	"github.com/comfyherd/comfyherd/internal/dispatcher"
 	"github.com/comfyherd/comfyherd/internal/embedded"
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/internal/route"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
@@ -23,9 +24,9 @@ import (
 type demoFleet struct {
 	o      *Options
 	server *embedded.Server
-	q      *jetstream.Queue // the audience's
-	broken chan error       // an actor that ended by itself
-	ends   []func() error   // what was begun, in order; close ends it backwards
+	q      *queue.Queue   // the audience's
+	broken chan error     // an actor that ended by itself
+	ends   []func() error // what was begun, in order; close ends it backwards
 }
 
 // openFleet starts NATS and connects the audience; nothing else runs yet.
@@ -65,12 +66,12 @@ func (f *demoFleet) close() error {
 	return errors.Join(all...)
 }
 
-func (f *demoFleet) connect(ctx context.Context, name string) (*jetstream.Queue, func(), error) {
+func (f *demoFleet) connect(ctx context.Context, name string) (*queue.Queue, func(), error) {
 	nc, err := daemon.Connect(ctx, daemon.NATS{URL: f.server.URL(), Name: name, Log: f.o.Log, Options: []nats.Option{nats.NoReconnect()}})
 	if err != nil {
 		return nil, nil, err
 	}
-	q, err := jetstream.Open(ctx, nc, jetstream.Config{})
+	q, err := queue.Open(ctx, nc, queue.Config{})
 	if err != nil {
 		nc.Close()
 		return nil, nil, err
@@ -83,7 +84,7 @@ func (f *demoFleet) connect(ctx context.Context, name string) (*jetstream.Queue,
 
 // agent serves one host.
 func (f *demoFleet) agent(ctx context.Context, host agent.HostConfig) error {
-	return f.act(ctx, "agent of "+host.Name, func(q *jetstream.Queue) (actor, error) {
+	return f.act(ctx, "agent of "+host.Name, func(q *queue.Queue) (actor, error) {
 		return agent.New(q, agent.Config{Hosts: []agent.HostConfig{host}, Version: daemon.Version(), Logger: f.o.Log})
 	})
 }
@@ -91,7 +92,7 @@ func (f *demoFleet) agent(ctx context.Context, host agent.HostConfig) error {
 // dispatcher blocks at the first failure.
 func (f *demoFleet) dispatcher(ctx context.Context, name string) error {
 	policy := route.Policy{Cooldown: f.o.cooldown, Cap: 2 * f.o.cooldown, MaxFailures: 1}
-	return f.act(ctx, name, func(q *jetstream.Queue) (actor, error) {
+	return f.act(ctx, name, func(q *queue.Queue) (actor, error) {
 		return dispatcher.New(q, dispatcher.Config{Name: name, Policy: policy, Logger: f.o.Log})
 	})
 }
@@ -102,7 +103,7 @@ type actor interface {
 }
 
 // act runs an actor until the fleet closes.
-func (f *demoFleet) act(ctx context.Context, name string, create func(*jetstream.Queue) (actor, error)) error {
+func (f *demoFleet) act(ctx context.Context, name string, create func(*queue.Queue) (actor, error)) error {
 	q, disconnect, err := f.connect(ctx, name)
 	if err != nil {
 		return err

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/internal/route"
 	"github.com/comfyherd/comfyherd/internal/workflow"
 	"github.com/comfyherd/comfyherd/jetstream"
@@ -19,8 +20,8 @@ type sighting struct {
 	source    string // who wrote it
 	job       *job.Event
 	block     *route.Block
-	unblocked *jetstream.Unblocked
-	host      *jetstream.HostEvent
+	unblocked *queue.Unblocked
+	host      *queue.HostEvent
 }
 
 // sight reads an event; false when it is none of ours.
@@ -40,10 +41,10 @@ func sight(note *jetstream.Note) (*sighting, bool) {
 		s.block = &route.Block{}
 		err = json.Unmarshal(note.Body, s.block)
 	case s.what == "unblocked":
-		s.unblocked = &jetstream.Unblocked{}
+		s.unblocked = &queue.Unblocked{}
 		err = json.Unmarshal(note.Body, s.unblocked)
 	default:
-		s.host = &jetstream.HostEvent{}
+		s.host = &queue.HostEvent{}
 		err = json.Unmarshal(note.Body, s.host)
 	}
 	return s, err == nil

@@ -10,7 +10,7 @@ import (
 	"github.com/comfyherd/comfyherd/internal/daemon"
 	"github.com/comfyherd/comfyherd/internal/failure"
 	"github.com/comfyherd/comfyherd/internal/job"
-	"github.com/comfyherd/comfyherd/jetstream"
+	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
 // claim is something that must have been observed.
@@ -203,7 +203,7 @@ func (d *demo) claimRecovery() []claim {
 	blocked, unblocked := d.blocked()
 	over := claim{what: "the block runs out by itself, told once"}
 	if told := d.record.all(func(s *sighting) bool { return s.unblocked != nil }); unblocked != nil && len(told) == 1 {
-		over.seen = unblocked.unblocked.Cause == jetstream.Expired
+		over.seen = unblocked.unblocked.Cause == queue.Expired
 		over.how = fmt.Sprintf("after %s", daemon.Span(unblocked.unblocked.Time.Sub(blocked.time)))
 	}
 	again := claim{what: "portraits run on " + victim + " again"}

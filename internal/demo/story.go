@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/internal/workflow"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
@@ -115,7 +116,7 @@ func (d *demo) idle(ctx context.Context) error {
 	const inARow = 8
 	for idle := 0; idle < inARow; {
 		hosts, err := d.fleet.q.AllHosts(ctx)
-		busy := slices.ContainsFunc(hosts, func(h jetstream.HostInfo) bool { return len(h.Running) > 0 })
+		busy := slices.ContainsFunc(hosts, func(h queue.HostInfo) bool { return len(h.Running) > 0 })
 		if idle++; err == nil && !busy && len(hosts) == len(d.stage.hosts()) {
 			continue
 		}
@@ -192,7 +193,7 @@ func (d *demo) absent() map[string]string {
 		if s.host == nil {
 			continue
 		}
-		if absent[s.host.Host] = s.host.Reason; s.what == string(jetstream.HostOnline) || s.what == string(jetstream.HostRecovered) {
+		if absent[s.host.Host] = s.host.Reason; s.what == string(queue.HostOnline) || s.what == string(queue.HostRecovered) {
 			delete(absent, s.host.Host)
 		}
 	}

@@ -10,8 +10,9 @@ import (
 
 	"github.com/comfyherd/comfyherd/internal/failure"
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/names"
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/internal/workflow"
-	"github.com/comfyherd/comfyherd/jetstream"
 )
 
 // agent is an agent as faithful as dispatchers can tell: it begins a job behind the event that the offer names, keeps its
@@ -23,7 +24,7 @@ type agent struct {
 	prefetch int           // jobs that it takes beyond those that run
 	answers  time.Duration // how long its answers are under way
 	// outcome says how long a run takes and what comes of it. It is called when a run begins. Nil completes at once.
-	outcome func(*jetstream.Offer) outcome
+	outcome func(*queue.Offer) outcome
 
 	s      *scene
 	mu     sync.Mutex // guards all below
@@ -44,7 +45,7 @@ type outcome struct {
 
 // run is an attempt that an agent has accepted.
 type run struct {
-	offer jetstream.Offer // with its newest lease
+	offer queue.Offer // with its newest lease
 	since time.Time
 	stop  chan struct{} // closed when its job was cancelled
 }
@@ -71,39 +72,39 @@ func (s *scene) vanish(host string) {
 	delete(s.agents, host)
 	delete(s.serve, host)
 	s.mu.Unlock()
-	s.set(jetstream.HostsBucket, host, nil, -1)
+	s.set(names.HostsBucket, host, nil, -1)
 }
 
 func (a *agent) gone() bool { return a.down.Err() != nil }
 
 // state is what the host says of itself.
-func (a *agent) state(ended *jetstream.EndedJob) jetstream.HostState {
+func (a *agent) state(ended *queue.EndedJob) queue.HostState {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.serial++
-	state := jetstream.HostState{
-		Host: a.name, Instance: a.instance, Serial: a.serial, State: jetstream.Online, Slots: a.slots, Prefetch: a.prefetch, Time: a.s.Now(),
+	state := queue.HostState{
+		Host: a.name, Instance: a.instance, Serial: a.serial, State: queue.Online, Slots: a.slots, Prefetch: a.prefetch, Time: a.s.Now(),
 		Recent: a.loaded, Ended: ended,
 	}
 	for _, r := range a.runs {
-		state.Running = append(state.Running, jetstream.RunningJob{
+		state.Running = append(state.Running, queue.RunningJob{
 			Tenant: job.Tenant(r.offer.Message.Tenant), Job: r.offer.Job, Hash: r.offer.Hash, Attempt: r.offer.Attempt, Since: r.since,
 		})
 	}
 	return state
 }
 
-func (a *agent) offered(o *jetstream.Offer) (jetstream.Reply, error) {
+func (a *agent) offered(o *queue.Offer) (queue.Reply, error) {
 	answer := a.take(o)
 	state := a.state(nil)
-	if answer == jetstream.Accepted {
+	if answer == queue.Accepted {
 		a.s.beat(state)
 	}
 	goBy(a.answers)
-	return jetstream.Reply{Answer: answer, State: state.Abridged()}, nil
+	return queue.Reply{Answer: answer, State: state.Abridged()}, nil
 }
 
-func (a *agent) take(o *jetstream.Offer) jetstream.Answer {
+func (a *agent) take(o *queue.Offer) queue.Answer {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for _, r := range a.runs {
@@ -111,21 +112,21 @@ func (a *agent) take(o *jetstream.Offer) jetstream.Answer {
 			continue
 		}
 		if r.offer.Attempt != o.Attempt {
-			return jetstream.Busy
+			return queue.Busy
 		}
 		r.offer.Lease = o.Lease
-		return jetstream.Accepted
+		return queue.Accepted
 	}
 	switch {
 	case o.Resume:
-		return jetstream.NotThere
+		return queue.NotThere
 	case len(a.runs) >= a.slots+a.prefetch:
-		return jetstream.Busy
+		return queue.Busy
 	}
 	r := &run{offer: *o, since: a.s.Now(), stop: make(chan struct{})}
 	a.runs = append(a.runs, r)
 	go a.walk(r)
-	return jetstream.Accepted
+	return queue.Accepted
 }
 
 func (a *agent) cancelled(e job.Event) {
@@ -144,7 +145,7 @@ func (a *agent) cancelled(e job.Event) {
 
 // walk begins a run, and ends it.
 func (a *agent) walk(r *run) {
-	var ended *jetstream.EndedJob
+	var ended *queue.EndedJob
 	chain := a.append(r, &job.Event{EventKind: job.Started}, r.offer.LastInChain)
 	if chain != 0 && a.slot(r) {
 		will := outcome{}
@@ -180,7 +181,7 @@ func (a *agent) append(r *run, e *job.Event, last uint64) uint64 {
 		lease = ""
 	}
 	sequence, err := a.s.Append(context.Background(), e, last, "", lease)
-	if errors.Is(err, jetstream.ErrOvertaken) {
+	if errors.Is(err, queue.ErrOvertaken) {
 		moved, found, err := a.s.Last(context.Background(), e.Tenant, e.Job)
 		if err == nil && found && moved.EventKind == job.Waiting && e.EventKind == job.Started {
 			return a.append(r, e, moved.ChainSequence) // merely why it waits was told
@@ -231,15 +232,15 @@ func (a *agent) wait(r *run, until <-chan struct{}) bool {
 	}
 }
 
-func (a *agent) lease(r *run) jetstream.Lease {
+func (a *agent) lease(r *run) queue.Lease {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return r.offer.Lease
 }
 
 // finish tells the end of a run.
-func (a *agent) finish(r *run, will outcome, chain uint64) *jetstream.EndedJob {
-	ended := &jetstream.EndedJob{
+func (a *agent) finish(r *run, will outcome, chain uint64) *queue.EndedJob {
+	ended := &queue.EndedJob{
 		Tenant: job.Tenant(r.offer.Message.Tenant), Job: r.offer.Job, Hash: r.offer.Hash, Priority: r.offer.Message.Priority,
 		RanFor: job.Duration(will.takes), Success: will.kind == "", Kind: will.kind,
 	}

@@ -11,6 +11,7 @@ import (
 	"unicode"
 
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
@@ -47,7 +48,7 @@ const actTime = 5 * time.Second
 
 // tell stores who has changed what. A request that has changed nothing is none, and one of which nobody knows is.
 // It is told after it was done: a dispatcher that dies between both leaves it untold. What changes much is a bulkAct.
-func (d *Dispatcher) tell(ctx context.Context, a jetstream.Act, request any, failed error) {
+func (d *Dispatcher) tell(ctx context.Context, a queue.Act, request any, failed error) {
 	if a.Count == 0 && (failed == nil || jetstream.Refused(failed)) {
 		return
 	}
@@ -55,7 +56,7 @@ func (d *Dispatcher) tell(ctx context.Context, a jetstream.Act, request any, fai
 }
 
 // tellEnd stores it in any case.
-func (d *Dispatcher) tellEnd(ctx context.Context, a jetstream.Act, request any, failed error) {
+func (d *Dispatcher) tellEnd(ctx context.Context, a queue.Act, request any, failed error) {
 	if failed != nil {
 		a.Error = failed.Error()
 	}
@@ -64,7 +65,7 @@ func (d *Dispatcher) tellEnd(ctx context.Context, a jetstream.Act, request any, 
 	}
 }
 
-func (d *Dispatcher) storeAct(ctx context.Context, a jetstream.Act, request any) (err error) {
+func (d *Dispatcher) storeAct(ctx context.Context, a queue.Act, request any) (err error) {
 	if a.Request, err = json.Marshal(request); err != nil {
 		return err
 	}
@@ -78,7 +79,7 @@ func (d *Dispatcher) storeAct(ctx context.Context, a jetstream.Act, request any)
 // meanwhile has told who asked for what, and at its end with the count. Where the first cannot be told nothing is changed.
 type bulkAct struct {
 	d       *Dispatcher
-	act     jetstream.Act
+	act     queue.Act
 	request any
 
 	mu    sync.Mutex // guards begun

@@ -6,9 +6,9 @@ import (
 	"time"
 
 	"github.com/comfyherd/comfyherd/internal/failure"
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/internal/route"
 	"github.com/comfyherd/comfyherd/internal/workflow"
-	"github.com/comfyherd/comfyherd/jetstream"
 )
 
 // pair is a host and a hash.
@@ -73,8 +73,8 @@ func (b *blocks) remove(p pair, now time.Time) {
 func (b *blocks) blockKeys() []string { return pairKeys(b.blocked) }
 
 // readStrikes reads the strikes of a pair out of their bucket.
-func readStrikes(c jetstream.Change) (s route.Strikes, why string) {
-	if _, _, ok := jetstream.PairOf(c.Key); !ok {
+func readStrikes(c queue.Change) (s route.Strikes, why string) {
+	if _, _, ok := queue.PairOf(c.Key); !ok {
 		return s, "the key is not <host>.<hash>"
 	}
 	if err := json.Unmarshal(c.Value, &s); err != nil {
@@ -114,7 +114,7 @@ const suspectTime = time.Second
 
 // suspect blocks a pair until its failure is settled: its slot is free some milliseconds before the failed event has
 // become a strike and perhaps a block, and no further job of the hash may go there meanwhile.
-func (b *blocks) suspect(host string, e *jetstream.EndedJob, now time.Time) {
+func (b *blocks) suspect(host string, e *queue.EndedJob, now time.Time) {
 	p := pair{host, e.Hash}
 	block := route.Block{
 		Host: route.HostID(host), Hash: e.Hash, Kind: e.Kind, Message: "a failure is being settled", Tenant: route.Tenant(e.Tenant),
@@ -183,8 +183,8 @@ func (b *blocks) behind(after pair, which pairs) []pair {
 }
 
 // of gives the blocks of pairs, as far as they stand.
-func (b *blocks) of(which []pair) []jetstream.Block {
-	list := make([]jetstream.Block, 0, len(which))
+func (b *blocks) of(which []pair) []queue.Block {
+	list := make([]queue.Block, 0, len(which))
 	for _, p := range which {
 		if block, stands := b.fleet.Blocked(route.HostID(p.host), p.hash); stands {
 			list = append(list, block)

@@ -5,6 +5,7 @@ import (
 	"runtime"
 	"time"
 
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
@@ -63,15 +64,15 @@ type counter struct {
 	turns    *callLimit
 	heavy    chan struct{} // holds one for each call that computes for long, as one that reads a workflow
 	letters  chan struct{} // holds one for each call that reads dead letters, which have whole jobs
-	affinity *settings[jetstream.Affinity]
-	tenants  *settings[jetstream.TenantSettings]
+	affinity *settings[queue.Affinity]
+	tenants  *settings[queue.TenantSettings]
 }
 
 func newCounter() *counter {
 	return &counter{
 		turns: newCallLimit(), heavy: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/4)),
 		letters:  make(chan struct{}, readersMost),
-		affinity: newSettings(orWhy(jetstream.AffinityOf, "unreadable")), tenants: newSettings(orWhy(jetstream.TenantOf, "unreadable")),
+		affinity: newSettings(orWhy(queue.AffinityOf, "unreadable")), tenants: newSettings(orWhy(queue.TenantOf, "unreadable")),
 	}
 }
 

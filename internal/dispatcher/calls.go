@@ -4,11 +4,11 @@ import (
 	"context"
 
 	"github.com/comfyherd/comfyherd/internal/job"
-	"github.com/comfyherd/comfyherd/jetstream"
+	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
 // api is what this dispatcher answers, each call as soon as it knows what stands in NATS.
-func (d *Dispatcher) api() jetstream.API {
+func (d *Dispatcher) api() queue.API {
 	calls, tenantCalls := d.endpoints(), d.tenantEndpoints()
 	for name, endpoint := range calls {
 		calls[name] = func(ctx context.Context, body []byte) (any, error) {
@@ -19,19 +19,19 @@ func (d *Dispatcher) api() jetstream.API {
 		}
 	}
 	for name, endpoint := range tenantCalls {
-		tenantCalls[name] = func(ctx context.Context, tenant job.Tenant, r jetstream.TenantRequest) (jetstream.TenantReply, error) {
+		tenantCalls[name] = func(ctx context.Context, tenant job.Tenant, r queue.TenantRequest) (queue.TenantReply, error) {
 			if err := d.loop.ready(ctx); err != nil {
-				return jetstream.TenantReply{}, err
+				return queue.TenantReply{}, err
 			}
 			return endpoint(ctx, tenant, r)
 		}
 	}
-	return jetstream.API{Version: d.cfg.Version, Calls: calls, TenantCalls: tenantCalls}
+	return queue.API{Version: d.cfg.Version, Calls: calls, TenantCalls: tenantCalls}
 }
 
 // endpoints are the calls of comfy.api.<name>, which are the operator's.
-func (d *Dispatcher) endpoints() map[string]jetstream.Endpoint {
-	return map[string]jetstream.Endpoint{
+func (d *Dispatcher) endpoints() map[string]queue.Endpoint {
+	return map[string]queue.Endpoint{
 		"status":   answering(d.apiStatus),
 		"hosts":    answering(d.apiHosts),
 		"blocks":   answering(d.apiBlocks),
@@ -50,10 +50,10 @@ func (d *Dispatcher) endpoints() map[string]jetstream.Endpoint {
 }
 
 // answering decodes the request for a typed endpoint; an empty request is an empty object.
-func answering[Request, Answer any](call func(context.Context, Request) (Answer, error)) jetstream.Endpoint {
+func answering[Request, Answer any](call func(context.Context, Request) (Answer, error)) queue.Endpoint {
 	return func(ctx context.Context, body []byte) (any, error) {
 		var request Request
-		if err := jetstream.DecodeRequest(body, &request); err != nil {
+		if err := queue.DecodeRequest(body, &request); err != nil {
 			return nil, err
 		}
 		return call(ctx, request)

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
@@ -20,7 +21,7 @@ func (d *Dispatcher) cancel(ctx context.Context, r jetstream.CancelRequest, by s
 		return answer, err
 	}
 	r.By = ""
-	act := jetstream.Act{Call: "cancel", By: by, Tenant: r.Tenant}
+	act := queue.Act{Call: "cancel", By: by, Tenant: r.Tenant}
 	if r.Job == "" {
 		all := &bulkAct{d: d, act: act, request: &r}
 		answer.Count, answer.Next, err = d.cancelSome(ctx, &r, all)
@@ -31,8 +32,8 @@ func (d *Dispatcher) cancel(ctx context.Context, r jetstream.CancelRequest, by s
 		act.Count = answer.Count
 		d.tell(ctx, act, &r, err)
 	}()
-	e, now, err := d.q.End(ctx, r.Tenant, r.Job, jetstream.Cancelling{By: by, Force: r.Force, Priority: job.Usual})
-	if errors.Is(err, jetstream.ErrNoJob) {
+	e, now, err := d.q.End(ctx, r.Tenant, r.Job, queue.Cancelling{By: by, Force: r.Force, Priority: job.Usual})
+	if errors.Is(err, queue.ErrNoJob) {
 		return answer, noJob(r.Tenant, r.Job)
 	}
 	if err != nil {
@@ -104,7 +105,7 @@ func (d *Dispatcher) cancelSome(ctx context.Context, r *jetstream.CancelRequest,
 
 // cancelOne ends one of several jobs, all of which stand in the stream.
 func (d *Dispatcher) cancelOne(ctx context.Context, r *jetstream.CancelRequest, j *named, all *bulkAct) (bool, error) {
-	c := jetstream.Cancelling{By: all.act.By, Force: true, Stored: true, Spare: !r.Running, Priority: j.lane.Priority}
+	c := queue.Cancelling{By: all.act.By, Force: true, Stored: true, Spare: !r.Running, Priority: j.lane.Priority}
 	if !all.hasBegun() {
 		last, _, err := d.q.Last(ctx, r.Tenant, j.id)
 		if err != nil || c.Leaves(last.EventKind) {

@@ -4,9 +4,9 @@ import (
 	"maps"
 	"slices"
 
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/internal/route"
 	"github.com/comfyherd/comfyherd/internal/workflow"
-	"github.com/comfyherd/comfyherd/jetstream"
 )
 
 // capabilities is what hosts can run, as their agents have found out.
@@ -21,7 +21,7 @@ func newCapabilities(fleet *route.Fleet, changes *changes) *capabilities {
 	return &capabilities{fleet: fleet, changes: changes, byHost: map[string]workflow.Capability{}}
 }
 
-func readCapability(c jetstream.Change) (capability workflow.Capability, why string) {
+func readCapability(c queue.Change) (capability workflow.Capability, why string) {
 	if err := capability.UnmarshalBinary(c.Value); err != nil {
 		return capability, "the host's capability counts as unknown: " + err.Error()
 	}
@@ -57,7 +57,7 @@ func newAffinities(fleet *route.Fleet, changes *changes) *affinities {
 	return &affinities{fleet: fleet, changes: changes, known: map[string]bool{}}
 }
 
-func (a *affinities) put(hash string, rule jetstream.Affinity) {
+func (a *affinities) put(hash string, rule queue.Affinity) {
 	a.known[hash] = true
 	a.fleet.PutAffinity(workflow.Hash(hash), rule.Prefer, rule.Exclude)
 	a.changes.all()

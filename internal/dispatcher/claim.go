@@ -8,8 +8,8 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/internal/route"
-	"github.com/comfyherd/comfyherd/jetstream"
 )
 
 // claim takes a ticket that the loop has matched with a host and walks its job there.
@@ -52,7 +52,7 @@ func (d *Dispatcher) claimAndRead(ctx context.Context, c claim) (o *owned, err e
 	switch {
 	case errors.Is(err, errUnderWay):
 		return nil, nil // the lease of whoever has it decides
-	case errors.Is(err, jetstream.ErrGone):
+	case errors.Is(err, queue.ErrGone):
 		return nil, d.cancelRemoved(ctx, &c.ticket)
 	case err != nil && ticket.Lease != "" && (won || claimErr != nil):
 		d.letLeaseRunOut(ctx, ticket.Lease)
@@ -69,7 +69,7 @@ func (d *Dispatcher) claimAndRead(ctx context.Context, c claim) (o *owned, err e
 
 // claimStanding claims a ticket as it stands now. One that is not there was claimed by another dispatcher, which the watch tells,
 // or purged by hand, which it does not.
-func (d *Dispatcher) claimStanding(ctx context.Context, c *claim) (jetstream.Ticket, bool, error) {
+func (d *Dispatcher) claimStanding(ctx context.Context, c *claim) (queue.Ticket, bool, error) {
 	key := keyOf(&c.ticket)
 	ticket, found, _, err := d.q.Ticket(ctx, key)
 	if err == nil && !found {
@@ -153,7 +153,7 @@ func (d *Dispatcher) discardTicket(ctx context.Context, key string) {
 	switch stored, err := d.stored(ctx, ticket.Sequence, ticket.Tenant, ticket.Job); {
 	case err == nil:
 		d.finish(ctx, &stored.message, ticket.Lease)
-	case !errors.Is(err, jetstream.ErrGone):
+	case !errors.Is(err, queue.ErrGone):
 		d.finishLater(ticket.Lease, err)
 	}
 }

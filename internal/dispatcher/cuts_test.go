@@ -12,7 +12,8 @@ import (
 
 	"github.com/comfyherd/comfyherd/internal/dispatcher"
 	"github.com/comfyherd/comfyherd/internal/job"
-	"github.com/comfyherd/comfyherd/jetstream"
+	"github.com/comfyherd/comfyherd/internal/names"
+	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
 // The times of a story are short, so that a thousand of them take seconds.
@@ -196,7 +197,7 @@ func (told *story) over(s *scene) bool {
 			return false
 		}
 	}
-	taken, _ := jetstream.SlotsOf(s.get(jetstream.SlotsBucket, "acme"))
+	taken, _ := queue.SlotsOf(s.get(names.SlotsBucket, "acme"))
 	return s.left() == 0 && len(s.tickets()) == 0 && len(taken) == 0 && s.unsettled() == 0
 }
 
@@ -214,13 +215,13 @@ func (told *story) check(s *scene, stoodStill bool) {
 	s.want("jobs in the stream", s.left(), 0)
 	s.want("tickets", len(s.tickets()), 0)
 	s.want("failures that are not settled", s.unsettled(), 0)
-	taken, _ := jetstream.SlotsOf(s.get(jetstream.SlotsBucket, "acme"))
+	taken, _ := queue.SlotsOf(s.get(names.SlotsBucket, "acme"))
 	s.want("slots of acme", len(taken), 0)
 	var blocked []string
 	s.mu.Lock()
-	for key, c := range s.bucket(jetstream.BlocksBucket).keys {
-		host, _, _ := jetstream.PairOf(key)
-		if c.Phase == jetstream.Put && !(stoodStill && slices.Contains(told.late, host)) {
+	for key, c := range s.bucket(names.BlocksBucket).keys {
+		host, _, _ := queue.PairOf(key)
+		if c.Phase == queue.Put && !(stoodStill && slices.Contains(told.late, host)) {
 			blocked = append(blocked, host)
 		}
 	}
@@ -276,7 +277,7 @@ func (s *scene) checkEnd(id job.ID, ends []string) {
 	}
 }
 
-func kindsOf(chain []jetstream.Link) []job.EventKind {
+func kindsOf(chain []queue.Link) []job.EventKind {
 	kinds := make([]job.EventKind, len(chain))
 	for i := range chain {
 		kinds[i] = chain[i].EventKind

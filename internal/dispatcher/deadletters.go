@@ -13,6 +13,7 @@ import (
 
 	"github.com/comfyherd/comfyherd/internal/failure"
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
@@ -57,7 +58,7 @@ func (d *Dispatcher) requeueAll(ctx context.Context, r jetstream.RequeueRequest,
 	}
 	extra := r.ExtraData
 	r.By, r.ExtraData = "", nil // it may hold keys, and the audit is stored
-	all := &bulkAct{d: d, act: jetstream.Act{Call: "requeue", By: by, Tenant: r.Tenant}, request: &r}
+	all := &bulkAct{d: d, act: queue.Act{Call: "requeue", By: by, Tenant: r.Tenant}, request: &r}
 	defer func() { all.end(ctx, answer.Count, err) }()
 	answer.Jobs = map[job.ID]job.ID{}
 	room := d.q.AnswerBytes()
@@ -73,7 +74,7 @@ func (d *Dispatcher) requeueAll(ctx context.Context, r jetstream.RequeueRequest,
 		ids, need := make([]job.ID, len(letters)), make([]bool, len(letters))
 		err := atOnce(ctx, len(letters), func(ctx context.Context, i int) (err error) {
 			ids[i], err = d.requeue(ctx, &letters[i].DeadLetter, r.Again, extra, all)
-			if need[i] = errors.Is(err, jetstream.ErrExtraData); need[i] {
+			if need[i] = errors.Is(err, queue.ErrExtraData); need[i] {
 				return nil
 			}
 			return err
@@ -99,7 +100,7 @@ func (d *Dispatcher) requeueAll(ctx context.Context, r jetstream.RequeueRequest,
 
 // meant leaves out what was never a job, and would be refused again, unless it was asked for. A letter without the
 // whole job cannot be run again: only who names its job is told so.
-func meant(r *jetstream.RequeueRequest, l *jetstream.DeadLetter) bool {
+func meant(r *jetstream.RequeueRequest, l *queue.DeadLetter) bool {
 	if l.Truncated() && r.Job == "" {
 		return false
 	}
@@ -108,7 +109,7 @@ func meant(r *jetstream.RequeueRequest, l *jetstream.DeadLetter) bool {
 
 // repeated reports whether the same work was requeued by this call already: a letter may be stored twice, and the
 // letters of a job and of its requeues have one body.
-func repeated(taken map[string]bool, l *jetstream.DeadLetter, again bool) bool {
+func repeated(taken map[string]bool, l *queue.DeadLetter, again bool) bool {
 	key := string(l.Tenant) + "/" + string(l.Job)
 	if again {
 		key = string(l.Tenant) + "/" + string(job.RequeueID(l.Root(), 0))
@@ -119,7 +120,7 @@ func repeated(taken map[string]bool, l *jetstream.DeadLetter, again bool) bool {
 }
 
 // requeue gives no id for a letter that was requeued before.
-func (d *Dispatcher) requeue(ctx context.Context, l *jetstream.DeadLetter, again bool, extra json.RawMessage, all *bulkAct) (job.ID, error) {
+func (d *Dispatcher) requeue(ctx context.Context, l *queue.DeadLetter, again bool, extra json.RawMessage, all *bulkAct) (job.ID, error) {
 	if !again {
 		done, err := d.q.Requeued(ctx, l)
 		if err != nil || done {
@@ -133,7 +134,7 @@ func (d *Dispatcher) requeue(ctx context.Context, l *jetstream.DeadLetter, again
 		}
 	}
 	receipt, err := d.q.Requeue(ctx, l, extra)
-	if errors.Is(err, jetstream.ErrTruncated) {
+	if errors.Is(err, queue.ErrTruncated) {
 		err = &jetstream.BadRequest{Message: err.Error()}
 	}
 	return receipt.Job, err
@@ -149,7 +150,7 @@ func checkExtraData(extra json.RawMessage) error {
 
 // deadLetter is a letter with the event that tells why.
 type deadLetter struct {
-	jetstream.DeadLetter
+	queue.DeadLetter
 	event job.Event
 }
 
@@ -166,7 +167,7 @@ func (d *Dispatcher) eachDead(ctx context.Context, r jetstream.DeadRequest, do f
 	}
 	defer leave()
 	var failed error
-	var batch []jetstream.DeadLetter
+	var batch []queue.DeadLetter
 	left, until := r.Limit, d.clock().Add(answerTime)
 	flush := func() (more bool) {
 		letters, err := d.fitting(ctx, batch, r)
@@ -187,7 +188,7 @@ func (d *Dispatcher) eachDead(ctx context.Context, r jetstream.DeadRequest, do f
 		return more && failed == nil && (r.Limit <= 0 || left > 0) && d.clock().Before(until)
 	}
 	stopped := false
-	err = d.q.DeadLettersAfter(ctx, r.Tenant, since, r.After, func(l jetstream.DeadLetter) bool {
+	err = d.q.DeadLettersAfter(ctx, r.Tenant, since, r.After, func(l queue.DeadLetter) bool {
 		if r.UpTo > 0 && l.Sequence > r.UpTo {
 			return false
 		}
@@ -207,7 +208,7 @@ func (d *Dispatcher) eachDead(ctx context.Context, r jetstream.DeadRequest, do f
 }
 
 // fitting reads the letters' events and leaves out those that the filter does.
-func (d *Dispatcher) fitting(ctx context.Context, batch []jetstream.DeadLetter, r jetstream.DeadRequest) ([]deadLetter, error) {
+func (d *Dispatcher) fitting(ctx context.Context, batch []queue.DeadLetter, r jetstream.DeadRequest) ([]deadLetter, error) {
 	all := make([]deadLetter, len(batch))
 	err := atOnce(ctx, len(batch), func(ctx context.Context, i int) (err error) {
 		all[i].DeadLetter = batch[i]
@@ -234,7 +235,7 @@ func atOnce(ctx context.Context, n int, do func(ctx context.Context, i int) erro
 }
 
 // deadEvent gives the job's dead event; after the events' horizon the letter tells it.
-func (d *Dispatcher) deadEvent(ctx context.Context, l *jetstream.DeadLetter) (job.Event, error) {
+func (d *Dispatcher) deadEvent(ctx context.Context, l *queue.DeadLetter) (job.Event, error) {
 	link, found, err := d.q.LastOf(ctx, l.Tenant, l.Job, job.Dead)
 	if err != nil || found {
 		return link.Event, err

@@ -7,8 +7,8 @@ import (
 
 	"github.com/comfyherd/comfyherd/internal/failure"
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/internal/workflow"
-	"github.com/comfyherd/comfyherd/jetstream"
 )
 
 // owned is a job whose lease this dispatcher has, from its delivery or its claim until an agent has accepted it,
@@ -17,7 +17,7 @@ import (
 type owned struct {
 	job     *job.Job
 	message job.Message
-	lease   jetstream.Lease
+	lease   queue.Lease
 	last    uint64 // sequence of the chain's last event
 
 	attempt    int       // the number of the next attempt
@@ -61,7 +61,7 @@ func (d *Dispatcher) beginChain(ctx context.Context, o *owned, s spot, last uint
 	o.last, err = d.q.Append(ctx, &e, last, d.source, "")
 	stored(o.last)
 	switch {
-	case errors.Is(err, jetstream.ErrOvertaken):
+	case errors.Is(err, queue.ErrOvertaken):
 		d.loop.release(o, s.host)
 		d.redelivered(ctx, o)
 	case err != nil:
@@ -136,7 +136,7 @@ func passed(at, now time.Time) bool { return !at.IsZero() && !now.Before(at) }
 // leaveToLease does nothing: the lease runs out and the next delivery repairs what is missing. That is the answer to
 // every error on the way, since NATS is away then.
 func (d *Dispatcher) leaveToLease(ctx context.Context, o *owned, err error) {
-	if errors.Is(err, jetstream.ErrOvertaken) {
+	if errors.Is(err, queue.ErrOvertaken) {
 		d.log.Debug("another one decided first", "tenant", o.job.Tenant, "job", o.job.ID, "error", err)
 		return
 	}
@@ -148,7 +148,7 @@ func (d *Dispatcher) leaveToLease(ctx context.Context, o *owned, err error) {
 // letLeaseRunOut sees to it that a lease which nobody else keeps runs out after AckWait. A job that was parked before would
 // otherwise rest for the whole long delay, without a ticket: a plain extension is dropped while NATS starts, and a
 // park that was sent earlier may arrive later.
-func (d *Dispatcher) letLeaseRunOut(ctx context.Context, lease jetstream.Lease) {
+func (d *Dispatcher) letLeaseRunOut(ctx context.Context, lease queue.Lease) {
 	d.loop.pressure.enter()
 	d.walks.Go(func() {
 		defer d.loop.pressure.exit()
@@ -162,7 +162,7 @@ func (d *Dispatcher) letLeaseRunOut(ctx context.Context, lease jetstream.Lease) 
 
 // refuse ends a message that is no job: the dead letter first, then its chain's only event, then the ack; each
 // may be repeated. It never touches another job's chain, since the id is of the system's own making.
-func (d *Dispatcher) refuse(ctx context.Context, delivery jetstream.Delivery, invalid error) {
+func (d *Dispatcher) refuse(ctx context.Context, delivery queue.Delivery, invalid error) {
 	id := delivery.OwnID()
 	e := job.Event{
 		EventKind: job.Dead, Job: id, Tenant: job.Tenant(delivery.Tenant), Priority: delivery.Priority, Time: d.clock(),
@@ -173,7 +173,7 @@ func (d *Dispatcher) refuse(ctx context.Context, delivery jetstream.Delivery, in
 		return
 	}
 	_, err := d.q.Append(ctx, &e, 0, d.source, "")
-	if err != nil && !errors.Is(err, jetstream.ErrOvertaken) {
+	if err != nil && !errors.Is(err, queue.ErrOvertaken) {
 		d.log.Warn("an invalid job could not be ended; it is delivered again", "job", id, "error", err)
 		return
 	}
@@ -186,25 +186,25 @@ func (d *Dispatcher) refuse(ctx context.Context, delivery jetstream.Delivery, in
 // the agent's; without an answer nobody knows, so the lease decides.
 func (d *Dispatcher) offer(ctx context.Context, o *owned, s *spot, resume bool) (done bool) {
 	host, attempt, asked := s.host, o.attempt, d.clock()
-	reply, err := d.q.Offer(ctx, host, &jetstream.Offer{
+	reply, err := d.q.Offer(ctx, host, &queue.Offer{
 		Message: o.message, Job: o.job.ID, Hash: o.job.Graph.Hash(), Attempt: attempt, Resume: resume,
 		Lease: o.lease, AckWait: d.q.AckWait(), LastInChain: o.last, Quiet: s.quiet,
 	})
 	d.metrics.offered(reply.Answer, err)
 	d.loop.answered(o, host, asked, reply, err)
 	switch {
-	case errors.Is(err, jetstream.ErrNoAgent):
+	case errors.Is(err, queue.ErrNoAgent):
 		o.unfit = append(o.unfit, host)
 		return false
 	case err != nil:
 		d.leaveToLease(ctx, o, err)
 		return true
-	case reply.Answer == jetstream.Accepted:
+	case reply.Answer == queue.Accepted:
 		return true
-	case reply.Answer == jetstream.Busy && reply.State.Free(): // an earlier attempt of the job still lingers there
+	case reply.Answer == queue.Busy && reply.State.Free(): // an earlier attempt of the job still lingers there
 		o.unfit = append(o.unfit, host)
 		o.notBefore = d.clock().Add(time.Second)
-	case reply.Answer != jetstream.Busy:
+	case reply.Answer != queue.Busy:
 		o.unfit = append(o.unfit, host)
 		d.log.Debug("an agent would not have a job", "host", host, "job", o.job.ID, "answer", reply.Answer, "why", reply.Reason)
 	}

@@ -23,6 +23,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/internal/route"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
@@ -104,7 +105,7 @@ type Dispatcher struct {
 }
 
 // New makes a dispatcher; Run makes it work.
-func New(q *jetstream.Queue, cfg Config) (*Dispatcher, error) { return newOn(onNATS{q}, cfg) }
+func New(q *queue.Queue, cfg Config) (*Dispatcher, error) { return newOn(onNATS{q}, cfg) }
 
 func newOn(q wire, cfg Config) (*Dispatcher, error) {
 	cfg = cfg.withDefaults()
@@ -239,7 +240,7 @@ const departTimeout = 2 * time.Second
 // presenceLoop beats every third of the presence TTL.
 func (d *Dispatcher) presenceLoop(ctx context.Context) error {
 	for ctx.Err() == nil {
-		state := jetstream.DispatcherState{
+		state := queue.DispatcherState{
 			Dispatcher: d.cfg.Name, Version: d.cfg.Version, Started: d.started, Waiting: int(d.loop.depth.Load()), ClockOff: d.lookAtClock(),
 		}
 		beat, cancel := context.WithTimeout(ctx, d.q.PresenceTTL()/3)
@@ -258,7 +259,7 @@ func (d *Dispatcher) presenceLoop(ctx context.Context) error {
 const clockOff = time.Second
 
 // lookAtClock says by how much the machine's clock is off, and 0 when it is right.
-func (d *Dispatcher) lookAtClock() jetstream.Offset {
+func (d *Dispatcher) lookAtClock() queue.Offset {
 	off := d.q.ClockOff()
 	d.metrics.clock.Set(off.Seconds())
 	was := d.wrong
@@ -272,7 +273,7 @@ func (d *Dispatcher) lookAtClock() jetstream.Offset {
 	if !d.wrong {
 		return 0
 	}
-	return jetstream.Offset(off.Round(time.Millisecond))
+	return queue.Offset(off.Round(time.Millisecond))
 }
 
 // Ready reports whether jobs are dispatched right now, and says why not.

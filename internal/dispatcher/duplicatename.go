@@ -5,7 +5,7 @@ import (
 	"log/slog"
 	"time"
 
-	"github.com/comfyherd/comfyherd/jetstream"
+	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
 // duplicateName finds another dispatcher of the same name: it would count as this one among those that share the hosts.
@@ -19,7 +19,7 @@ type duplicateName struct {
 
 // heartbeat reads one under our own name.
 func (n *duplicateName) heartbeat(body []byte) {
-	var s jetstream.DispatcherState
+	var s queue.DispatcherState
 	if json.Unmarshal(body, &s) != nil {
 		return
 	}

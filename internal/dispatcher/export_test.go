@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
@@ -83,12 +84,12 @@ type EventReader = eventReader
 func NewOn(w Wire, cfg Config) (*Dispatcher, error) { return newOn(w, cfg) }
 
 // FileCalls answers the calls on files of a queue, each of at most that many bytes.
-func FileCalls(q *jetstream.Queue, most int64) map[string]jetstream.TenantEndpoint {
+func FileCalls(q *queue.Queue, most int64) map[string]queue.TenantEndpoint {
 	return FileCallsWith(q, most, 0)
 }
 
 // FileCallsWith answers the calls on files of tenants that may have so many bytes of input files; 0 is the usual part.
-func FileCallsWith(q *jetstream.Queue, most, own int64) map[string]jetstream.TenantEndpoint {
+func FileCallsWith(q *queue.Queue, most, own int64) map[string]queue.TenantEndpoint {
 	return newFiles(q, most, func(job.Tenant) int64 { return own }).endpoints()
 }
 
@@ -96,7 +97,7 @@ func FileCallsWith(q *jetstream.Queue, most, own int64) map[string]jetstream.Ten
 type InputShares struct{ *inputShares }
 
 // NewInputShares counts as it is told.
-func NewInputShares(count func(context.Context) (jetstream.InputsUse, error), own func(job.Tenant) int64) InputShares {
+func NewInputShares(count func(context.Context) (queue.InputsUse, error), own func(job.Tenant) int64) InputShares {
 	return InputShares{newInputShares(count, own)}
 }
 
@@ -107,14 +108,14 @@ func (s InputShares) Admit(ctx context.Context, tenant job.Tenant, bytes, want i
 
 // Mirror is a mirror of the settings of tenants.
 type Mirror struct {
-	*settings[jetstream.TenantSettings]
+	*settings[queue.TenantSettings]
 }
 
 // NewMirror has heard nothing.
-func NewMirror() Mirror { return Mirror{newSettings(orWhy(jetstream.TenantOf, "unreadable"))} }
+func NewMirror() Mirror { return Mirror{newSettings(orWhy(queue.TenantOf, "unreadable"))} }
 
 // Hear takes a change.
-func (m Mirror) Hear(c jetstream.Change) { m.change(c) }
+func (m Mirror) Hear(c queue.Change) { m.change(c) }
 
 // Keys are those of all that stand.
 func (m Mirror) Keys() []string {

@@ -5,8 +5,8 @@ import (
 	"slices"
 
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/internal/route"
-	"github.com/comfyherd/comfyherd/jetstream"
 )
 
 // usualSlots is how many jobs a host may claim to run at once, and as many again in line, unless its grant says otherwise.
@@ -15,26 +15,26 @@ const usualSlots = 64
 // grants are what operators allow hosts: of which tenants they may have jobs, and how many at once.
 type grants struct {
 	fleet  *route.Fleet
-	byHost map[string]jetstream.HostGrant
+	byHost map[string]queue.HostGrant
 }
 
 func newGrants(fleet *route.Fleet) *grants {
-	return &grants{fleet: fleet, byHost: map[string]jetstream.HostGrant{}}
+	return &grants{fleet: fleet, byHost: map[string]queue.HostGrant{}}
 }
 
 // readGrant reads a grant out of its bucket.
-func readGrant(c jetstream.Change) (jetstream.HostGrant, string) {
+func readGrant(c queue.Change) (queue.HostGrant, string) {
 	if !job.ValidHost(c.Key) {
-		return jetstream.HostGrant{}, "the key is no host"
+		return queue.HostGrant{}, "the key is no host"
 	}
-	g, err := jetstream.GrantOf(c)
+	g, err := queue.GrantOf(c)
 	if err != nil {
 		return g, err.Error()
 	}
 	return g, ""
 }
 
-func (g *grants) put(host string, grant jetstream.HostGrant) {
+func (g *grants) put(host string, grant queue.HostGrant) {
 	g.byHost[host] = grant
 	if len(grant.Tenants) == 0 {
 		g.fleet.RemoveGrant(route.HostID(host))
@@ -49,7 +49,7 @@ func (g *grants) put(host string, grant jetstream.HostGrant) {
 
 // putInvalid gives a host whose grant cannot be read no job of any tenant, until it can.
 func (g *grants) putInvalid(host string) {
-	g.byHost[host] = jetstream.HostGrant{}
+	g.byHost[host] = queue.HostGrant{}
 	g.fleet.PutGrant(route.HostID(host), nil)
 }
 
@@ -69,7 +69,7 @@ func (g *grants) most(host string) int {
 }
 
 // capped is what a host claims, as far as it counts.
-func (g *grants) capped(s *jetstream.HostState) (slots, prefetch int) {
+func (g *grants) capped(s *queue.HostState) (slots, prefetch int) {
 	most := g.most(s.Host)
 	return min(s.Slots, most), min(s.Prefetch, most)
 }
@@ -81,7 +81,7 @@ func (g *grants) serves(host string, t job.Tenant) bool {
 }
 
 // blame gives whose job a host ran when it became unhealthy.
-func (g *grants) blame(s *jetstream.HostState) route.Blame {
+func (g *grants) blame(s *queue.HostState) route.Blame {
 	if s.Blame == nil || !g.serves(s.Host, s.Blame.Tenant) {
 		return route.Blame{}
 	}

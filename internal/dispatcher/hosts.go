@@ -7,8 +7,8 @@ import (
 	"time"
 
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/internal/route"
-	"github.com/comfyherd/comfyherd/jetstream"
 )
 
 // hosts is what the agents say of their hosts, as presences and as broadcasts between them. The newest state of each
@@ -24,10 +24,10 @@ type hosts struct {
 	changes  *changes
 	alarms   *alarms
 	log      *slog.Logger
-	ttl      time.Duration                                            // of a presence
-	jobsWait func() bool                                              // here or in the stream
-	jobEnded func(host string, s *jetstream.HostState, now time.Time) // of each state that names a job which has ended
-	gone     func(host string)                                        // called when a presence has ended
+	ttl      time.Duration                                        // of a presence
+	jobsWait func() bool                                          // here or in the stream
+	jobEnded func(host string, s *queue.HostState, now time.Time) // of each state that names a job which has ended
+	gone     func(host string)                                    // called when a presence has ended
 
 	known      map[string]*host
 	broadcasts invalidValues
@@ -36,10 +36,10 @@ type hosts struct {
 
 // host is the newest that is known of one.
 type host struct {
-	state     jetstream.HostState
+	state     queue.HostState
 	until     time.Time // its presence stands until then by the local clock, unless a heartbeat comes
 	home      bool
-	held      *jetstream.HostState // a newer state that counts after the head start; nil when there is none
+	held      *queue.HostState // a newer state that counts after the head start; nil when there is none
 	heldSince time.Time
 }
 
@@ -49,8 +49,8 @@ func newHosts(h hosts) *hosts {
 }
 
 // readPresence reads a presence. A brief state is none: there is no state before it that has what it leaves out.
-func readPresence(c jetstream.Change) (jetstream.HostState, string) {
-	s, ok := jetstream.HostStateOf(c)
+func readPresence(c queue.Change) (queue.HostState, string) {
+	s, ok := queue.HostStateOf(c)
 	switch {
 	case !ok:
 		return s, "it is no state of the host " + c.Key
@@ -61,7 +61,7 @@ func readPresence(c jetstream.Change) (jetstream.HostState, string) {
 }
 
 // presence takes in a presence as its bucket has it.
-func (h *hosts) presence(c jetstream.Change, s *jetstream.HostState, now time.Time) {
+func (h *hosts) presence(c queue.Change, s *queue.HostState, now time.Time) {
 	if x := h.known[s.Host]; x != nil && x.state.Instance != s.Instance {
 		x.state.Time, x.held = time.Time{}, nil // NATS's order counts between two agents, not their clocks
 	}
@@ -70,7 +70,7 @@ func (h *hosts) presence(c jetstream.Change, s *jetstream.HostState, now time.Ti
 }
 
 // left is how much longer a presence stands: it may have been stored a while ago.
-func left(c jetstream.Change, now time.Time, ttl time.Duration) time.Duration {
+func left(c queue.Change, now time.Time, ttl time.Duration) time.Duration {
 	if c.Time.IsZero() {
 		return ttl
 	}
@@ -78,7 +78,7 @@ func left(c jetstream.Change, now time.Time, ttl time.Duration) time.Duration {
 }
 
 // report takes in what an agent says of its host.
-func (h *hosts) report(s *jetstream.HostState, now time.Time) {
+func (h *hosts) report(s *queue.HostState, now time.Time) {
 	if why := invalidState(s); why != "" {
 		h.broadcasts.report(s.Host, why)
 		return
@@ -105,14 +105,14 @@ func (h *hosts) report(s *jetstream.HostState, now time.Time) {
 	}
 	x.heldSince = now
 	if x.held == nil {
-		x.held = &jetstream.HostState{}
+		x.held = &queue.HostState{}
 		h.alarms.at(now.Add(h.peers.headStart()), func(now time.Time) { h.applyHeld(x, now) })
 	}
 	*x.held = whole
 }
 
 // meet takes in the first state of a host.
-func (h *hosts) meet(s *jetstream.HostState, now time.Time) {
+func (h *hosts) meet(s *queue.HostState, now time.Time) {
 	if s.Brief {
 		return // its presence follows
 	}
@@ -124,7 +124,7 @@ func (h *hosts) meet(s *jetstream.HostState, now time.Time) {
 
 // newer reports whether s is a later state of the same host than old: the same agent process counts its states, and
 // another process is newer when it began to report later.
-func newer(old, s *jetstream.HostState) bool {
+func newer(old, s *queue.HostState) bool {
 	if old.Instance == s.Instance {
 		return s.Serial > old.Serial
 	}
@@ -132,8 +132,8 @@ func newer(old, s *jetstream.HostState) bool {
 }
 
 // spare is how many more jobs a host would take.
-func spare(s *jetstream.HostState) int {
-	if s.State != jetstream.Online {
+func spare(s *queue.HostState) int {
+	if s.State != queue.Online {
 		return 0
 	}
 	return max(0, s.Slots+s.Prefetch-s.Foreign-len(s.Running))
@@ -151,7 +151,7 @@ func (h *hosts) applyHeld(x *host, now time.Time) {
 	h.apply(x, x.held, now)
 }
 
-func (h *hosts) apply(x *host, s *jetstream.HostState, now time.Time) {
+func (h *hosts) apply(x *host, s *queue.HostState, now time.Time) {
 	if s.State != x.state.State || !slices.Equal(s.Labels, x.state.Labels) {
 		h.changes.all()
 	}
@@ -215,7 +215,7 @@ func (h *hosts) rehome(now time.Time) {
 // suspend gives a host no jobs whose agent does not answer, or refuses one although it has room, until it reports anew.
 func (h *hosts) suspend(name string, now time.Time) {
 	if x := h.known[name]; x != nil {
-		x.state.State, x.state.Reason = jetstream.Unhealthy, "its agent does not take offers"
+		x.state.State, x.state.Reason = queue.Unhealthy, "its agent does not take offers"
 		h.put(x, now)
 	}
 }
@@ -252,7 +252,7 @@ func (h *hosts) isHome(name string) bool {
 }
 
 // state is the newest of a host; nil when it is not known.
-func (h *hosts) state(name string) *jetstream.HostState {
+func (h *hosts) state(name string) *queue.HostState {
 	if x := h.known[name]; x != nil {
 		return &x.state
 	}
@@ -262,7 +262,7 @@ func (h *hosts) state(name string) *jetstream.HostState {
 // isBack reports whether a host takes jobs as usual.
 func (h *hosts) isBack(name string) bool {
 	s := h.state(name)
-	return s != nil && s.State == jetstream.Online && !s.Trial
+	return s != nil && s.State == queue.Online && !s.Trial
 }
 
 // behind gives the names of the first hosts that come after one, sorted.
@@ -278,9 +278,9 @@ func (h *hosts) behind(after string, most int) []string {
 }
 
 // runsFor reports whether the host of a tenant's slot says that it runs the slot's job.
-func (h *hosts) runsFor(tenant job.Tenant, slot jetstream.Slot) bool {
+func (h *hosts) runsFor(tenant job.Tenant, slot queue.Slot) bool {
 	s := h.state(slot.Host)
-	return s != nil && slices.ContainsFunc(s.Running, func(r jetstream.RunningJob) bool {
+	return s != nil && slices.ContainsFunc(s.Running, func(r queue.RunningJob) bool {
 		return r.Job == slot.Job && r.Tenant == tenant
 	})
 }

@@ -3,12 +3,12 @@ package dispatcher
 import (
 	"context"
 
-	"github.com/comfyherd/comfyherd/jetstream"
+	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
 // announceGone announces a host whose presence has ended.
 func (d *Dispatcher) announceGone(ctx context.Context, host string) {
-	if err := d.q.AnnounceHost(ctx, host, jetstream.HostOffline, "its presence ended"); err != nil {
+	if err := d.q.AnnounceHost(ctx, host, queue.HostOffline, "its presence ended"); err != nil {
 		d.log.Debug("announce host", "host", host, "error", err)
 	}
 }
@@ -22,12 +22,12 @@ func (d *Dispatcher) announceAbsent(ctx context.Context) {
 		return
 	}
 	for host, last := range states {
-		if last == jetstream.HostOffline {
+		if last == queue.HostOffline {
 			continue
 		}
 		_, there, err := d.q.Host(ctx, host)
 		if err == nil && !there {
-			err = d.q.AnnounceHost(ctx, host, jetstream.HostOffline, "its presence ended while no dispatcher was there")
+			err = d.q.AnnounceHost(ctx, host, queue.HostOffline, "its presence ended while no dispatcher was there")
 		}
 		if err != nil {
 			d.log.Warn("cannot look for hosts that went while no dispatcher was there", "host", host, "error", err)

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
@@ -27,13 +28,13 @@ const (
 
 // inputShares says whether a tenant may put more into COMFY_INPUTS.
 type inputShares struct {
-	count func(context.Context) (jetstream.InputsUse, error)
+	count func(context.Context) (queue.InputsUse, error)
 	own   func(job.Tenant) int64 // what was set for a tenant; 0 is the usual part
 
 	turn chan struct{} // holds one while somebody counts
 
 	mu           sync.Mutex // guards all below
-	use          jetstream.InputsUse
+	use          queue.InputsUse
 	counts       int // begun
 	counted      time.Time
 	took         time.Duration
@@ -48,7 +49,7 @@ type pendingPiece struct {
 	over   int // the first count that has what became of it; 0 as long as it is under way
 }
 
-func newInputShares(count func(context.Context) (jetstream.InputsUse, error), own func(job.Tenant) int64) *inputShares {
+func newInputShares(count func(context.Context) (queue.InputsUse, error), own func(job.Tenant) int64) *inputShares {
 	return &inputShares{
 		count: count, own: own, turn: make(chan struct{}, 1), pending: map[*pendingPiece]struct{}{}, pendingBytes: map[job.Tenant]int64{},
 	}

@@ -5,7 +5,7 @@ import (
 	"log/slog"
 
 	"github.com/comfyherd/comfyherd/internal/job"
-	"github.com/comfyherd/comfyherd/jetstream"
+	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
 // invalidValues reports values that cannot be: each key once, as long as its value stays invalid. Such a value is left
@@ -44,11 +44,11 @@ const (
 )
 
 // invalidState says why a host's state cannot be, and nothing when it can.
-func invalidState(s *jetstream.HostState) string {
+func invalidState(s *queue.HostState) string {
 	switch {
 	case !job.ValidHost(s.Host):
 		return fmt.Sprintf("host %q is no name of a host", s.Host)
-	case s.State != jetstream.Online && s.State != jetstream.Draining && s.State != jetstream.Unhealthy:
+	case s.State != queue.Online && s.State != queue.Draining && s.State != queue.Unhealthy:
 		return fmt.Sprintf("state %q is none of online, draining, unhealthy", s.State)
 	case s.Slots < 0 || s.Slots > slotsMost || s.Prefetch < 0 || s.Prefetch > slotsMost || s.Foreign < 0 || s.Foreign > foreignMost:
 		return fmt.Sprintf("%d slots, %d beyond them and %d strange prompts cannot be", s.Slots, s.Prefetch, s.Foreign)
@@ -69,7 +69,7 @@ func invalidState(s *jetstream.HostState) string {
 }
 
 // invalidTicket says why a ticket cannot be, and nothing when it can.
-func invalidTicket(t *jetstream.Ticket) string {
+func invalidTicket(t *queue.Ticket) string {
 	switch {
 	case !t.Tenant.Valid() || !t.Hash.Valid() || t.Sequence == 0:
 		return "its key is not <priority>.<tenant>.<hash>.<sequence>"

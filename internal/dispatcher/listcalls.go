@@ -7,17 +7,18 @@ import (
 	"time"
 
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/internal/route"
 	"github.com/comfyherd/comfyherd/internal/workflow"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
-func (d *Dispatcher) apiHosts(ctx context.Context, r jetstream.HostsRequest) (answer jetstream.HostsAnswer, err error) {
+func (d *Dispatcher) apiHosts(ctx context.Context, r queue.HostsRequest) (answer queue.HostsAnswer, err error) {
 	p, err := d.page(r.Limit)
 	if err != nil {
 		return answer, err
 	}
-	var found []jetstream.HostInfo
+	var found []queue.HostInfo
 	if err := d.answer(ctx, func(now time.Time) { found = d.loop.hostInfos(r.After, p.rows+1, now) }); err != nil {
 		return answer, err
 	}
@@ -28,25 +29,25 @@ func (d *Dispatcher) apiHosts(ctx context.Context, r jetstream.HostsRequest) (an
 }
 
 // hostInfos describes the first hosts behind one, by name.
-func (l *loop) hostInfos(after string, most int, now time.Time) []jetstream.HostInfo {
+func (l *loop) hostInfos(after string, most int, now time.Time) []queue.HostInfo {
 	names := l.hosts.behind(after, most)
 	blocks, strikes := l.blocks.perHost()
-	infos := make([]jetstream.HostInfo, 0, len(names))
+	infos := make([]queue.HostInfo, 0, len(names))
 	for _, name := range names {
-		info := jetstream.HostInfo{
+		info := queue.HostInfo{
 			HostState: *l.hosts.state(name), Capability: l.capable.byHost[name].Len(), Blocks: blocks[name], Strikes: strikes[name],
 			Tenants: l.grants.byHost[name].Tenants,
 		}
 		info.Slots, info.Prefetch = l.grants.capped(&info.HostState)
 		if r := l.rests.of(name, now); r != nil {
-			info.Resting = &jetstream.Rest{Until: r.until.UTC(), Why: r.text()}
+			info.Resting = &queue.Rest{Until: r.until.UTC(), Why: r.text()}
 		}
 		infos = append(infos, info)
 	}
 	return infos
 }
 
-func (d *Dispatcher) apiBlocks(ctx context.Context, r jetstream.BlocksRequest) (answer jetstream.BlocksAnswer, err error) {
+func (d *Dispatcher) apiBlocks(ctx context.Context, r queue.BlocksRequest) (answer queue.BlocksAnswer, err error) {
 	p, err := d.page(r.Limit)
 	if err != nil {
 		return answer, err
@@ -59,7 +60,7 @@ func (d *Dispatcher) apiBlocks(ctx context.Context, r jetstream.BlocksRequest) (
 	}
 	slices.SortFunc(which, pair.compare)
 	which = which[:min(len(which), p.rows+1)]
-	var found []jetstream.Block
+	var found []queue.Block
 	if err := d.answer(ctx, func(time.Time) { found = d.loop.blocks.of(which) }); err != nil {
 		return answer, err
 	}

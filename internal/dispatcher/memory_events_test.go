@@ -11,30 +11,31 @@ import (
 
 	"github.com/comfyherd/comfyherd/internal/failure"
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/internal/workflow"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
 // Append is the compare-and-set of a chain.
-func (m *memory) Append(_ context.Context, e *job.Event, last uint64, _ string, lease jetstream.Lease) (uint64, error) {
+func (m *memory) Append(_ context.Context, e *job.Event, last uint64, _ string, lease queue.Lease) (uint64, error) {
 	sequence := uint64(0)
 	err := m.write(func() { sequence = m.append(e, last, lease) }, "append %s %s of %d", e.EventKind, e.Job, e.Sequence)
 	switch {
 	case err != nil:
 		return 0, err
 	case sequence == 0:
-		return 0, fmt.Errorf("append %s: %w", e.EventKind, jetstream.ErrOvertaken)
+		return 0, fmt.Errorf("append %s: %w", e.EventKind, queue.ErrOvertaken)
 	}
 	return sequence, nil
 }
 
 // append gives the sequence of the event, or 0 when the chain has moved on. mu is held.
-func (m *memory) append(e *job.Event, last uint64, lease jetstream.Lease) uint64 {
+func (m *memory) append(e *job.Event, last uint64, lease queue.Lease) uint64 {
 	chain := m.chain(e.Tenant, e.Job)
 	if n := len(chain); n == 0 && last != 0 || n > 0 && chain[n-1].ChainSequence != last {
 		return 0
 	}
-	link := jetstream.Link{Event: *e, ChainSequence: uint64(len(m.events) + 1), Lease: lease}
+	link := queue.Link{Event: *e, ChainSequence: uint64(len(m.events) + 1), Lease: lease}
 	key := string(e.Tenant) + "/" + string(e.Job)
 	m.links[key] = append(m.links[key], len(m.events))
 	m.events = append(m.events, link)
@@ -49,8 +50,8 @@ func (m *memory) append(e *job.Event, last uint64, lease jetstream.Lease) uint64
 }
 
 // chain is a job's. mu is held.
-func (m *memory) chain(tenant job.Tenant, id job.ID) []jetstream.Link {
-	var chain []jetstream.Link
+func (m *memory) chain(tenant job.Tenant, id job.ID) []queue.Link {
+	var chain []queue.Link
 	for _, at := range m.links[string(tenant)+"/"+string(id)] {
 		chain = append(chain, m.events[at])
 	}
@@ -71,16 +72,16 @@ func (m *memory) story(id job.ID) string {
 	return text[min(1, len(text)):]
 }
 
-func (m *memory) Chain(_ context.Context, tenant job.Tenant, id job.ID) (chain []jetstream.Link, err error) {
+func (m *memory) Chain(_ context.Context, tenant job.Tenant, id job.ID) (chain []queue.Link, err error) {
 	err = m.read(func() { chain = m.chain(tenant, id) }, "chain %s", id)
 	return chain, err
 }
 
-func (m *memory) Last(ctx context.Context, tenant job.Tenant, id job.ID) (jetstream.Link, bool, error) {
+func (m *memory) Last(ctx context.Context, tenant job.Tenant, id job.ID) (queue.Link, bool, error) {
 	return m.LastOf(ctx, tenant, id, "")
 }
 
-func (m *memory) LastOf(_ context.Context, tenant job.Tenant, id job.ID, kind job.EventKind) (last jetstream.Link, found bool, err error) {
+func (m *memory) LastOf(_ context.Context, tenant job.Tenant, id job.ID, kind job.EventKind) (last queue.Link, found bool, err error) {
 	err = m.read(func() {
 		for _, link := range m.chain(tenant, id) {
 			if kind == "" || link.EventKind == kind {
@@ -91,14 +92,14 @@ func (m *memory) LastOf(_ context.Context, tenant job.Tenant, id job.ID, kind jo
 	return last, found, err
 }
 
-func (m *memory) End(ctx context.Context, tenant job.Tenant, id job.ID, c jetstream.Cancelling) (jetstream.Event, bool, error) {
+func (m *memory) End(ctx context.Context, tenant job.Tenant, id job.ID, c queue.Cancelling) (jetstream.Event, bool, error) {
 	for {
 		last, found, err := m.Last(ctx, tenant, id)
 		switch {
 		case err != nil:
 			return jetstream.Event{}, false, err
 		case !found && !c.Force:
-			return jetstream.Event{}, false, jetstream.ErrNoJob
+			return jetstream.Event{}, false, queue.ErrNoJob
 		case last.EventKind.Terminal() || c.Spare && last.EventKind == job.Started:
 			return last.Event, false, nil
 		}
@@ -107,13 +108,13 @@ func (m *memory) End(ctx context.Context, tenant job.Tenant, id job.ID, c jetstr
 			e.Reason = "unseen"
 		}
 		_, err = m.Append(ctx, &e, last.ChainSequence, "", "")
-		if !errors.Is(err, jetstream.ErrOvertaken) {
+		if !errors.Is(err, queue.ErrOvertaken) {
 			return e, err == nil, err
 		}
 	}
 }
 
-func (m *memory) AppendAct(_ context.Context, a *jetstream.Act, _ string) error {
+func (m *memory) AppendAct(_ context.Context, a *queue.Act, _ string) error {
 	effect := "act %s by %s: %d"
 	if a.Begins {
 		effect = "begin " + effect
@@ -125,7 +126,7 @@ func (m *memory) FollowCancels(ctx context.Context, tell func(job.Event)) error 
 	return follow(ctx, m, m.cancels, tell)
 }
 
-func (m *memory) FollowHosts(ctx context.Context, tell func(jetstream.HostState)) error {
+func (m *memory) FollowHosts(ctx context.Context, tell func(queue.HostState)) error {
 	return follow(ctx, m, m.states, tell)
 }
 
@@ -143,7 +144,7 @@ func follow[T any](ctx context.Context, m *memory, all map[int]func(T), tell fun
 }
 
 // broadcast tells a host's state to all dispatchers.
-func (m *memory) broadcast(s jetstream.HostState) {
+func (m *memory) broadcast(s queue.HostState) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, tell := range m.states {
@@ -163,7 +164,7 @@ type settling struct {
 func newSettling() settling { return settling{lent: map[uint64]time.Time{}} }
 
 // SettleFailed hands out each failed event to one dispatcher, and again after some seconds while that gives an error.
-func (m *memory) SettleFailed(ctx context.Context, settle func(context.Context, jetstream.Link) error, failed func(error)) error {
+func (m *memory) SettleFailed(ctx context.Context, settle func(context.Context, queue.Link) error, failed func(error)) error {
 	for ctx.Err() == nil {
 		link, found, changed, wait := m.lend()
 		if found {
@@ -188,7 +189,7 @@ func (m *memory) SettleFailed(ctx context.Context, settle func(context.Context, 
 }
 
 // lend gives the first failed event that is to be settled, or when to look again.
-func (m *memory) lend() (link jetstream.Link, found bool, changed <-chan struct{}, wait time.Duration) {
+func (m *memory) lend() (link queue.Link, found bool, changed <-chan struct{}, wait time.Duration) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for c := &m.settles; c.looked < len(m.events); c.looked++ {
@@ -219,7 +220,7 @@ func (m *memory) Bury(_ context.Context, message *job.Message, e *job.Event, las
 		id := fmt.Sprintf("%s/%s/%d/%d", message.Tenant, e.Job, message.Sequence, last)
 		if m.buried[id] == 0 {
 			m.buried[id] = uint64(len(m.buried) + 1)
-			m.letters[m.buried[id]] = jetstream.DeadLetter{
+			m.letters[m.buried[id]] = queue.DeadLetter{
 				Sequence: m.buried[id], Tenant: job.Tenant(message.Tenant), Job: e.Job, Reason: failure.Reason(e.Reason), Time: m.Now(),
 				Body: message.Body, Event: *e,
 			}
@@ -229,11 +230,11 @@ func (m *memory) Bury(_ context.Context, message *job.Message, e *job.Event, las
 	return sequence, err
 }
 
-func (m *memory) Purge(_ context.Context, d *jetstream.DeadLetter) error {
+func (m *memory) Purge(_ context.Context, d *queue.DeadLetter) error {
 	return m.write(func() { delete(m.letters, d.Sequence) }, "purge letter %d", d.Sequence)
 }
 
-func (m *memory) ServeAPI(ctx context.Context, api jetstream.API) error {
+func (m *memory) ServeAPI(ctx context.Context, api queue.API) error {
 	m.mu.Lock()
 	m.api = api
 	m.mu.Unlock()
@@ -271,36 +272,36 @@ func callAs[Answer any](m *memory, tenant job.Tenant, name string, request any) 
 	m.mu.Lock()
 	endpoint := m.api.TenantCalls[name]
 	m.mu.Unlock()
-	reply, err := endpoint(context.Background(), tenant, jetstream.TenantRequest{Body: body})
+	reply, err := endpoint(context.Background(), tenant, queue.TenantRequest{Body: body})
 	if err != nil {
 		return answer, err
 	}
 	return answer, json.Unmarshal(reply.Body, &answer)
 }
 
-func (m *memory) Offer(_ context.Context, host string, o *jetstream.Offer) (reply jetstream.Reply, err error) {
+func (m *memory) Offer(_ context.Context, host string, o *queue.Offer) (reply queue.Reply, err error) {
 	cut := m.effect(true, func() {
 		m.mu.Lock()
 		agent := m.agents[host]
 		m.mu.Unlock()
 		if agent == nil {
-			err = jetstream.ErrNoAgent
+			err = queue.ErrNoAgent
 			return
 		}
 		reply, err = agent(o)
 	}, fmt.Sprintf("offer %s to %s", o.Job, host))
 	if cut != nil {
-		return jetstream.Reply{}, fmt.Errorf("%w: %w", jetstream.ErrNoAnswer, cut)
+		return queue.Reply{}, fmt.Errorf("%w: %w", queue.ErrNoAnswer, cut)
 	}
 	return reply, err
 }
 
-func (m *memory) AnnounceHost(_ context.Context, host string, kind jetstream.HostEventKind, _ string) error {
+func (m *memory) AnnounceHost(_ context.Context, host string, kind queue.HostEventKind, _ string) error {
 	return m.write(func() {}, "announce %s %s", host, kind)
 }
 
-func (m *memory) HostStates(context.Context) (map[string]jetstream.HostEventKind, error) {
-	return map[string]jetstream.HostEventKind{}, nil
+func (m *memory) HostStates(context.Context) (map[string]queue.HostEventKind, error) {
+	return map[string]queue.HostEventKind{}, nil
 }
 
 // Buckets.
@@ -308,7 +309,7 @@ func (m *memory) HostStates(context.Context) (map[string]jetstream.HostEventKind
 func (m *memory) bucket(name string) *bucket {
 	b := m.buckets[name]
 	if b == nil {
-		b = &bucket{keys: map[string]jetstream.Change{}, watchers: map[int]func(jetstream.Change){}}
+		b = &bucket{keys: map[string]queue.Change{}, watchers: map[int]func(queue.Change){}}
 		m.buckets[name] = b
 	}
 	return b
@@ -328,9 +329,9 @@ func (m *memory) change(name, key string, value []byte, revision int64) (uint64,
 		return 0, false
 	}
 	b.revision++
-	c := jetstream.Change{Phase: jetstream.Put, Key: key, Value: value, Revision: b.revision, Time: m.Now()}
+	c := queue.Change{Phase: queue.Put, Key: key, Value: value, Revision: b.revision, Time: m.Now()}
 	if value == nil {
-		c.Phase = jetstream.Gone
+		c.Phase = queue.Gone
 	}
 	b.keys[key] = c
 	for _, tell := range b.watchers {
@@ -339,33 +340,33 @@ func (m *memory) change(name, key string, value []byte, revision int64) (uint64,
 	return b.revision, true
 }
 
-func (m *memory) get(name, key string) jetstream.Change {
+func (m *memory) get(name, key string) queue.Change {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.holds(name, key)
 }
 
 // holds is get when mu is held.
-func (m *memory) holds(name, key string) jetstream.Change {
+func (m *memory) holds(name, key string) queue.Change {
 	c, found := m.bucket(name).keys[key]
 	if !found {
-		return jetstream.Change{Phase: jetstream.Gone, Key: key}
+		return queue.Change{Phase: queue.Gone, Key: key}
 	}
 	return c
 }
 
-func (m *memory) watch(ctx context.Context, name string, tell func(jetstream.Change)) error {
+func (m *memory) watch(ctx context.Context, name string, tell func(queue.Change)) error {
 	m.mu.Lock()
 	b := m.bucket(name)
 	m.watches++
 	me := m.watches
-	tell(jetstream.Change{Phase: jetstream.Reset})
+	tell(queue.Change{Phase: queue.Reset})
 	for _, key := range slices.Sorted(maps.Keys(b.keys)) {
-		if c := b.keys[key]; c.Phase == jetstream.Put {
+		if c := b.keys[key]; c.Phase == queue.Put {
 			tell(c)
 		}
 	}
-	tell(jetstream.Change{Phase: jetstream.Synced})
+	tell(queue.Change{Phase: queue.Synced})
 	b.watchers[me] = tell
 	m.mu.Unlock()
 	<-ctx.Done()

@@ -9,7 +9,7 @@ import (
 
 	"github.com/comfyherd/comfyherd/internal/dispatcher"
 	"github.com/comfyherd/comfyherd/internal/job"
-	"github.com/comfyherd/comfyherd/jetstream"
+	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
 const (
@@ -34,16 +34,16 @@ type server struct {
 	order   [10][]uint64     // sequences of jobs by priority; some may be gone
 	links   map[string][]int // places in events, by tenant and job
 	made    time.Time        // when the stream of events was
-	events  []jetstream.Link // the one at i has the chain sequence i+1; of a job that was removed it has no kind
+	events  []queue.Link     // the one at i has the chain sequence i+1; of a job that was removed it has no kind
 	buckets map[string]*bucket
-	agents  map[string]func(*jetstream.Offer) (jetstream.Reply, error)
-	states  map[int]func(jetstream.HostState)
+	agents  map[string]func(*queue.Offer) (queue.Reply, error)
+	states  map[int]func(queue.HostState)
 	cancels map[int]func(job.Event)
-	letters map[uint64]jetstream.DeadLetter
+	letters map[uint64]queue.DeadLetter
 	buried  map[string]uint64 // letters by the message ids that tell repeated ones
 	settles settling
-	api     jetstream.API
-	acts    []jetstream.Act
+	api     queue.API
+	acts    []queue.Act
 	watches int
 	changed chan struct{} // closed at the next event
 	stirred chan struct{} // closed when jobs have changed
@@ -62,22 +62,22 @@ type server struct {
 // stored is a job in the stream.
 type stored struct {
 	message job.Message
-	lease   jetstream.Lease
+	lease   queue.Lease
 	count   int       // of deliveries
 	until   time.Time // it is not delivered before
 }
 
 // bucket has the changes of keys by name; a revision of 0 in a deleted one's place is none.
 type bucket struct {
-	keys     map[string]jetstream.Change
-	watchers map[int]func(jetstream.Change)
+	keys     map[string]queue.Change
+	watchers map[int]func(queue.Change)
 	revision uint64
 }
 
 func newMemory() *memory {
 	return &memory{server: &server{
-		jobs: map[uint64]*stored{}, buckets: map[string]*bucket{}, agents: map[string]func(*jetstream.Offer) (jetstream.Reply, error){},
-		states: map[int]func(jetstream.HostState){}, cancels: map[int]func(job.Event){}, letters: map[uint64]jetstream.DeadLetter{},
+		jobs: map[uint64]*stored{}, buckets: map[string]*bucket{}, agents: map[string]func(*queue.Offer) (queue.Reply, error){},
+		states: map[int]func(queue.HostState){}, cancels: map[int]func(job.Event){}, letters: map[uint64]queue.DeadLetter{},
 		changed: make(chan struct{}), stirred: make(chan struct{}), links: map[string][]int{}, buried: map[string]uint64{},
 		settles: newSettling(), ackWait: ackWait, presenceTTL: presenceTTL,
 	}}
@@ -132,12 +132,12 @@ func (m *memory) remove(sequence uint64) {
 }
 
 // leaseOf is the lease of a job's nth delivery, in JetStream's form.
-func leaseOf(sequence, n int) jetstream.Lease {
-	return jetstream.Lease(fmt.Sprintf("$JS.ACK.COMFY_JOBS.dispatch_5.%d.%d.1.1.0", n, sequence))
+func leaseOf(sequence, n int) queue.Lease {
+	return queue.Lease(fmt.Sprintf("$JS.ACK.COMFY_JOBS.dispatch_5.%d.%d.1.1.0", n, sequence))
 }
 
 // byLease finds a job. mu is held.
-func (m *memory) byLease(lease jetstream.Lease) *stored {
+func (m *memory) byLease(lease queue.Lease) *stored {
 	var sequence uint64
 	var n int
 	if _, err := fmt.Sscanf(string(lease), "$JS.ACK.COMFY_JOBS.dispatch_5.%d.%d.", &n, &sequence); err == nil && m.jobs[sequence] != nil && m.jobs[sequence].lease == lease {
@@ -154,7 +154,7 @@ func (m *memory) Stored(_ context.Context, sequence uint64) (message job.Message
 		}
 	}, "read %d", sequence)
 	if err == nil && !found {
-		err = fmt.Errorf("read job %d: %w", sequence, jetstream.ErrGone)
+		err = fmt.Errorf("read job %d: %w", sequence, queue.ErrGone)
 	}
 	return message, err
 }
@@ -181,24 +181,24 @@ func (m *memory) Depth(context.Context) (map[job.Lane]uint64, error) {
 }
 
 // rest has a job come again after a while. mu is held.
-func (m *memory) rest(lease jetstream.Lease, d time.Duration) {
+func (m *memory) rest(lease queue.Lease, d time.Duration) {
 	m.byLease(lease).until = time.Now().Add(d)
 	m.stir()
 }
 
-func (m *memory) Extend(lease jetstream.Lease) error {
+func (m *memory) Extend(lease queue.Lease) error {
 	return lightly(m.write(func() { m.rest(lease, m.ackWait) }, "extend %s", lease))
 }
 
-func (m *memory) ExtendSurely(_ context.Context, lease jetstream.Lease) error {
+func (m *memory) ExtendSurely(_ context.Context, lease queue.Lease) error {
 	return m.write(func() { m.rest(lease, m.ackWait) }, "secure %s", lease)
 }
 
-func (m *memory) Park(lease jetstream.Lease, d time.Duration) error {
+func (m *memory) Park(lease queue.Lease, d time.Duration) error {
 	return lightly(m.write(func() { m.rest(lease, d) }, "park %s", lease))
 }
 
-func (m *memory) FinishSoon(lease jetstream.Lease) error {
+func (m *memory) FinishSoon(lease queue.Lease) error {
 	return lightly(m.write(func() { m.drop(m.byLease(lease).message.Sequence) }, "ack %s", lease))
 }
 
@@ -216,10 +216,10 @@ func (m *memory) drop(sequence uint64) {
 type pulling struct {
 	m    *memory
 	p    job.Priority
-	take func(jetstream.Delivery)
+	take func(queue.Delivery)
 }
 
-func (m *memory) Puller(p job.Priority, take func(jetstream.Delivery)) (dispatcher.Puller, error) {
+func (m *memory) Puller(p job.Priority, take func(queue.Delivery)) (dispatcher.Puller, error) {
 	return &pulling{m, p, take}, nil
 }
 
@@ -255,7 +255,7 @@ func (p *pulling) Pull(ctx context.Context, n int, wait time.Duration) (came int
 }
 
 // deliver gives the oldest job that may be delivered, or when to look again.
-func (m *memory) deliver(p job.Priority) (d jetstream.Delivery, found bool, changed <-chan struct{}, next time.Duration) {
+func (m *memory) deliver(p job.Priority) (d queue.Delivery, found bool, changed <-chan struct{}, next time.Duration) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	next = time.Hour
@@ -269,7 +269,7 @@ func (m *memory) deliver(p job.Priority) (d jetstream.Delivery, found bool, chan
 		s.count++
 		s.lease, s.until = leaseOf(int(sequence), s.count), time.Now().Add(m.ackWait)
 		m.effects, m.times = append(m.effects, fmt.Sprintf("deliver %s", s.lease)), append(m.times, time.Now())
-		return jetstream.Delivery{Message: s.message, Lease: s.lease}, true, m.stirred, 0
+		return queue.Delivery{Message: s.message, Lease: s.lease}, true, m.stirred, 0
 	}
-	return jetstream.Delivery{}, false, m.stirred, next
+	return queue.Delivery{}, false, m.stirred, next
 }

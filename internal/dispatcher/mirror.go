@@ -3,7 +3,7 @@ package dispatcher
 import (
 	"time"
 
-	"github.com/comfyherd/comfyherd/jetstream"
+	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
 // mirror keeps up with a bucket through its watch. After a Reset the watch tells every key that stands, and then Synced:
@@ -11,10 +11,10 @@ import (
 //
 // Where the values are kept is up to put and gone; the mirror itself keeps none.
 type mirror[V any] struct {
-	read    func(c jetstream.Change) (v V, why string) // the value of a Put; why says that it cannot be one
-	put     func(c jetstream.Change, v V, now time.Time)
+	read    func(c queue.Change) (v V, why string) // the value of a Put; why says that it cannot be one
+	put     func(c queue.Change, v V, now time.Time)
 	invalid func(key string) // what follows from a value that cannot be one; nil: nothing
-	gone    func(c jetstream.Change, now time.Time)
+	gone    func(c queue.Change, now time.Time)
 	keys    func() []string // all that put has taken in and gone has not
 
 	reports invalidValues
@@ -22,22 +22,22 @@ type mirror[V any] struct {
 }
 
 // change takes in a change, and reports whether with it all that stands is known.
-func (m *mirror[V]) change(c jetstream.Change, now time.Time) (synced bool) {
+func (m *mirror[V]) change(c queue.Change, now time.Time) (synced bool) {
 	switch c.Phase {
-	case jetstream.Reset:
+	case queue.Reset:
 		m.seen = map[string]bool{}
-	case jetstream.Put:
+	case queue.Put:
 		m.store(c, now)
-	case jetstream.Gone:
+	case queue.Gone:
 		m.gone(c, now)
-	case jetstream.Synced:
+	case queue.Synced:
 		m.dropUnseen(now)
 		return true
 	}
 	return false
 }
 
-func (m *mirror[V]) store(c jetstream.Change, now time.Time) {
+func (m *mirror[V]) store(c queue.Change, now time.Time) {
 	if m.seen != nil {
 		m.seen[c.Key] = true
 	}
@@ -59,15 +59,15 @@ func (m *mirror[V]) dropUnseen(now time.Time) {
 	}
 	for _, key := range m.keys() {
 		if !m.seen[key] {
-			m.gone(jetstream.Change{Phase: jetstream.Gone, Key: key, Time: now}, now)
+			m.gone(queue.Change{Phase: queue.Gone, Key: key, Time: now}, now)
 		}
 	}
 	m.seen = nil
 }
 
 // orWhy makes a reader of one that only says whether it can read.
-func orWhy[V any](read func(jetstream.Change) (V, bool), why string) func(jetstream.Change) (V, string) {
-	return func(c jetstream.Change) (V, string) {
+func orWhy[V any](read func(queue.Change) (V, bool), why string) func(queue.Change) (V, string) {
+	return func(c queue.Change) (V, string) {
 		v, ok := read(c)
 		if !ok {
 			return v, why

@@ -6,8 +6,8 @@ import (
 	"time"
 
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/internal/route"
-	"github.com/comfyherd/comfyherd/jetstream"
 )
 
 // wait keeps a job that got no host: in hand for a moment when hosts are merely busy, parked otherwise, or left to rest
@@ -46,12 +46,12 @@ func (d *Dispatcher) appendWaiting(ctx context.Context, o *owned, hold *route.Ho
 	if err == nil {
 		o.last, o.reason = last, reason
 	}
-	return !errors.Is(err, jetstream.ErrOvertaken)
+	return !errors.Is(err, queue.ErrOvertaken)
 }
 
 // ticket is how o would lie in the waiting room.
-func (d *Dispatcher) ticket(o *owned) jetstream.Ticket {
-	t := jetstream.Ticket{
+func (d *Dispatcher) ticket(o *owned) queue.Ticket {
+	t := queue.Ticket{
 		Priority: o.job.Priority, Tenant: o.job.Tenant, Hash: o.job.Graph.Hash(), Sequence: o.job.Sequence,
 		Job: o.job.ID, Lease: o.lease, Size: o.job.Graph.Size(), Attempt: o.attempt, Received: o.job.Received,
 		PreferHosts: o.job.PreferHosts, OnlyHosts: o.job.OnlyHosts, ExcludeHosts: o.job.ExcludeHosts, AvoidHosts: o.avoided(),
@@ -69,7 +69,7 @@ func timeOrNil(t time.Time) *time.Time {
 
 // park puts the ticket and lets the delivery rest. A crash between the two has the job delivered again after
 // AckWait, and the same ticket is written again.
-func (d *Dispatcher) park(ctx context.Context, o *owned, t *jetstream.Ticket) {
+func (d *Dispatcher) park(ctx context.Context, o *owned, t *queue.Ticket) {
 	if _, err := d.q.PutTicket(ctx, t); err != nil {
 		d.leaveToLease(ctx, o, err)
 		return

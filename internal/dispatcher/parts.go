@@ -5,9 +5,9 @@ import (
 	"time"
 
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/internal/route"
 	"github.com/comfyherd/comfyherd/internal/workflow"
-	"github.com/comfyherd/comfyherd/jetstream"
 )
 
 // newLoop makes the parts, each with the few others that it needs.
@@ -46,13 +46,13 @@ func (l *loop) makeFleetParts() {
 	})
 	l.slots = newTenantSlots(tenantSlots{
 		fleet: l.fleet, peers: l.peers, changes: l.changes, alarms: l.alarms, runs: l.hosts.runsFor,
-		look: func(tenant job.Tenant, s jetstream.Slot, patient bool) {
+		look: func(tenant job.Tenant, s queue.Slot, patient bool) {
 			l.walk(func(ctx context.Context) { d.lookAtSlot(ctx, tenant, s, patient) })
 		},
 	})
 	l.tenants = newTenants(tenants{
 		fleet: l.fleet, room: l.room, slots: l.slots, quotas: d.quotas, changes: l.changes,
-		usual: jetstream.TenantSettings{Weight: 1, MaxRunning: d.cfg.MaxRunning},
+		usual: queue.TenantSettings{Weight: 1, MaxRunning: d.cfg.MaxRunning},
 	})
 }
 

@@ -7,8 +7,8 @@ import (
 
 	"github.com/comfyherd/comfyherd/internal/failure"
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/internal/route"
-	"github.com/comfyherd/comfyherd/jetstream"
 )
 
 // spot is what the loop says of a job: a host with a slot that is kept for it, or why it waits and where.
@@ -121,7 +121,7 @@ func (l *loop) noSlot(o *owned, host string) {
 }
 
 // answered takes in the answer to an offer: first what the agent says of its host, then the slot that was kept.
-func (l *loop) answered(o *owned, host string, asked time.Time, reply jetstream.Reply, err error) {
+func (l *loop) answered(o *owned, host string, asked time.Time, reply queue.Reply, err error) {
 	release := func() { l.releaseNow(host, route.Tenant(o.job.Tenant), route.JobID(o.job.ID)) }
 	l.tell(func(now time.Time) {
 		l.peers.offerTook(now.Sub(asked))
@@ -129,13 +129,13 @@ func (l *loop) answered(o *owned, host string, asked time.Time, reply jetstream.
 		case err == nil && reply.State.Host == host:
 			l.hosts.report(&reply.State, now)
 			release()
-			if reply.Answer == jetstream.Accepted {
+			if reply.Answer == queue.Accepted {
 				l.promises.accepted(o, host, now)
 			}
-			if reply.Answer != jetstream.Accepted && reply.Answer != jetstream.Busy && reply.State.State == jetstream.Online {
+			if reply.Answer != queue.Accepted && reply.Answer != queue.Busy && reply.State.State == queue.Online {
 				l.hosts.suspend(host, now)
 			}
-		case errors.Is(err, jetstream.ErrNoAgent):
+		case errors.Is(err, queue.ErrNoAgent):
 			l.hosts.suspend(host, now)
 			release()
 		default: // it may have been accepted: the slot is kept until the host must have reported

@@ -6,9 +6,9 @@ import (
 
 	"github.com/comfyherd/comfyherd/internal/failure"
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/internal/route"
 	"github.com/comfyherd/comfyherd/internal/workflow"
-	"github.com/comfyherd/comfyherd/jetstream"
 )
 
 // tenantHash is a workflow as far as one tenant's jobs of it are concerned.
@@ -37,7 +37,7 @@ func newPoison(p poison) *poison {
 }
 
 // lost takes in that a host went down with a job, until that is settled.
-func (p *poison) lost(e *jetstream.EndedJob, now time.Time) {
+func (p *poison) lost(e *queue.EndedJob, now time.Time) {
 	which, id := tenantHash{e.Tenant, e.Hash}, e.Job
 	p.unsettled[which] = id
 	p.withhold(which)

@@ -7,9 +7,9 @@ import (
 	"time"
 
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/internal/route"
 	"github.com/comfyherd/comfyherd/internal/workflow"
-	"github.com/comfyherd/comfyherd/jetstream"
 )
 
 // An agent that accepts a job promises to begin it: it appends started at once, before it fetches an input or sends
@@ -46,7 +46,7 @@ type promise struct {
 	sequence uint64
 	priority job.Priority
 	hash     workflow.Hash
-	lease    jetstream.Lease
+	lease    queue.Lease
 	last     uint64 // the chain's last event when it was offered
 	due      time.Time
 }
@@ -83,12 +83,12 @@ func (p *promises) note(o *owned, host string, answered bool, due time.Time) {
 	key := idKey{job.Tenant(strings.Clone(string(o.job.Tenant))), job.ID(strings.Clone(string(o.job.ID)))} // without the message that they came in
 	p.open[key] = promise{
 		host: host, answered: answered, sequence: o.job.Sequence, priority: o.job.Priority, hash: o.job.Graph.Hash(),
-		lease: jetstream.Lease(strings.Clone(string(o.lease))), last: o.last, due: due,
+		lease: queue.Lease(strings.Clone(string(o.lease))), last: o.last, due: due,
 	}
 }
 
 // over takes a host's word that a job is over, unless something is held against that host.
-func (p *promises) over(host string, e *jetstream.EndedJob) {
+func (p *promises) over(host string, e *queue.EndedJob) {
 	if p.rests.suspected(host) {
 		return
 	}
@@ -132,7 +132,7 @@ func (p *promises) lookAtDue(now time.Time) {
 
 // looked takes in the last event of a job that was looked at. After an error it is looked at again: NATS is away, and
 // the agent could not begin the job either.
-func (p *promises) looked(key idKey, x promise, last *jetstream.Link, err error, now time.Time) {
+func (p *promises) looked(key idKey, x promise, last *queue.Link, err error, now time.Time) {
 	p.looking--
 	_, again := p.open[key]
 	switch {
@@ -169,7 +169,7 @@ func (d *Dispatcher) takeBack(ctx context.Context, key idKey, p *promise) error 
 	lost := d.q.ExtendSurely(ctx, p.lease)
 	o, err := d.readWaiting(ctx, &ticket)
 	switch {
-	case errors.Is(err, jetstream.ErrGone): // its host has acked it
+	case errors.Is(err, queue.ErrGone): // its host has acked it
 		return d.cancelRemoved(ctx, &ticket)
 	case errors.Is(err, errUnderWay), err == nil && o == nil, err == nil && o.last != p.last:
 		return nil // somebody was quicker

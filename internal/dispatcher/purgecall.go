@@ -4,17 +4,18 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
 // apiPurge deletes dead letters for ever, a page of them; the events of the jobs stay until their time is over.
-func (d *Dispatcher) apiPurge(ctx context.Context, r jetstream.PurgeRequest) (answer jetstream.PurgeAnswer, err error) {
+func (d *Dispatcher) apiPurge(ctx context.Context, r queue.PurgeRequest) (answer queue.PurgeAnswer, err error) {
 	if !r.All && !r.Narrow() {
 		return answer, needsCondition("tenant, job, hash, kind, reason or since")
 	}
 	by := operatorBy(r.By)
 	r.By = ""
-	all := &bulkAct{d: d, act: jetstream.Act{Call: "purge", By: by, Tenant: r.Tenant}, request: &r}
+	all := &bulkAct{d: d, act: queue.Act{Call: "purge", By: by, Tenant: r.Tenant}, request: &r}
 	defer func() { all.end(ctx, answer.Count, err) }()
 	which := jetstream.DeadRequest{
 		Tenant: r.Tenant, Job: r.Job, Hash: r.Hash, Kind: r.Kind, Reason: r.Reason, Since: r.Since, After: r.After, UpTo: r.UpTo,

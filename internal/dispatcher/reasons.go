@@ -7,8 +7,8 @@ import (
 
 	"github.com/comfyherd/comfyherd/internal/failure"
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/internal/route"
-	"github.com/comfyherd/comfyherd/jetstream"
 )
 
 const (
@@ -243,7 +243,7 @@ func (d *Dispatcher) waitingSince(ctx context.Context, t *route.Ticket, hold *ro
 		e.Until = &hold.Until
 	}
 	_, err = d.q.Append(ctx, &e, last.ChainSequence, d.source, "")
-	if errors.Is(err, jetstream.ErrOvertaken) {
+	if errors.Is(err, queue.ErrOvertaken) {
 		return time.Time{}, nil
 	}
 	return e.Time, err

@@ -6,7 +6,8 @@ import (
 	"time"
 
 	"github.com/comfyherd/comfyherd/internal/job"
-	"github.com/comfyherd/comfyherd/jetstream"
+	"github.com/comfyherd/comfyherd/internal/names"
+	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
 const (
@@ -19,7 +20,7 @@ const (
 // pullLoop takes jobs of one priority as long as stop lasts. It uses ctx for the requests themselves: a request
 // that is cut off could have a job on its way to nobody, which then waits for AckWait.
 func (d *Dispatcher) pullLoop(ctx, stop context.Context, p job.Priority) error {
-	puller, err := d.q.Puller(p, func(delivery jetstream.Delivery) { d.receive(ctx, stop, delivery) })
+	puller, err := d.q.Puller(p, func(delivery queue.Delivery) { d.receive(ctx, stop, delivery) })
 	if err != nil {
 		return err
 	}
@@ -37,7 +38,7 @@ func (d *Dispatcher) pullLoop(ctx, stop context.Context, p job.Priority) error {
 			d.unpulled.Store("")
 		}
 		if err != nil && ctx.Err() == nil {
-			d.unpulled.Store("no job can be taken from " + jetstream.JobsStream + ": " + err.Error())
+			d.unpulled.Store("no job can be taken from " + names.JobsStream + ": " + err.Error())
 			d.log.Warn("jobs cannot be pulled now; trying again", "priority", p, "error", err)
 			sleep(stop, pullPause)
 		}
@@ -48,7 +49,7 @@ func (d *Dispatcher) pullLoop(ctx, stop context.Context, p job.Priority) error {
 // receive has a delivery placed and walked on its own goroutine; one that comes while the dispatcher stops goes back at
 // once. Two deliveries of one id are walked in the order in which they came, so that the first publish is the one that
 // runs.
-func (d *Dispatcher) receive(ctx, stop context.Context, delivery jetstream.Delivery) {
+func (d *Dispatcher) receive(ctx, stop context.Context, delivery queue.Delivery) {
 	if stop.Err() != nil {
 		d.giveBack(delivery.Lease)
 		return
@@ -93,7 +94,7 @@ func (d *Dispatcher) firstWalk(ctx context.Context, o *owned, s spot) {
 	d.beginChain(ctx, o, s, 0)
 }
 
-func (d *Dispatcher) refuseSoon(ctx context.Context, delivery jetstream.Delivery, invalid error) {
+func (d *Dispatcher) refuseSoon(ctx context.Context, delivery queue.Delivery, invalid error) {
 	d.walks.Go(func() {
 		defer d.loop.pressure.exit()
 		defer d.gate.leave(job.Tenant(delivery.Tenant))
@@ -101,10 +102,10 @@ func (d *Dispatcher) refuseSoon(ctx context.Context, delivery jetstream.Delivery
 	})
 }
 
-func (d *Dispatcher) giveBack(lease jetstream.Lease) { d.putOff(lease, 0) }
+func (d *Dispatcher) giveBack(lease queue.Lease) { d.putOff(lease, 0) }
 
 // putOff has a delivery come again later. One that is lost comes after AckWait.
-func (d *Dispatcher) putOff(lease jetstream.Lease, rest time.Duration) {
+func (d *Dispatcher) putOff(lease queue.Lease, rest time.Duration) {
 	if err := d.q.Park(lease, rest); err != nil {
 		d.log.Debug("give a job back", "error", err)
 	}

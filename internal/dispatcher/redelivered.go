@@ -8,7 +8,7 @@ import (
 
 	"github.com/comfyherd/comfyherd/internal/failure"
 	"github.com/comfyherd/comfyherd/internal/job"
-	"github.com/comfyherd/comfyherd/jetstream"
+	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
 // redelivered goes on with a delivery whose chain is not empty: a second publish of the same id, a lease that ran
@@ -59,7 +59,7 @@ var errEmptyChain = errors.New("the chain cannot be seen")
 // secondPublish reports whether this message is a second publish: then the chain belongs to another sequence. The first
 // event says to which, or the last, by which a chain was renewed whose first is forgotten. When the first publish was
 // taken out of the stream, or the stream was made again, this one takes its place.
-func (d *Dispatcher) secondPublish(ctx context.Context, o *owned, last *jetstream.Link) (bool, error) {
+func (d *Dispatcher) secondPublish(ctx context.Context, o *owned, last *queue.Link) (bool, error) {
 	queued, found, err := d.q.LastOf(ctx, o.job.Tenant, o.job.ID, job.Queued)
 	if err != nil {
 		return false, err
@@ -72,7 +72,7 @@ func (d *Dispatcher) secondPublish(ctx context.Context, o *owned, last *jetstrea
 		return false, nil
 	}
 	_, err = d.stored(ctx, sequence, o.job.Tenant, o.job.ID)
-	if errors.Is(err, jetstream.ErrGone) {
+	if errors.Is(err, queue.ErrGone) {
 		return false, d.takeOver(ctx, o, last)
 	}
 	return err == nil, err
@@ -80,7 +80,7 @@ func (d *Dispatcher) secondPublish(ctx context.Context, o *owned, last *jetstrea
 
 // waitAgain takes up a job that was waiting: parked again when its ticket stands, left alone when somebody has just
 // claimed it, routed otherwise.
-func (d *Dispatcher) waitAgain(ctx context.Context, o *owned, link *jetstream.Link) {
+func (d *Dispatcher) waitAgain(ctx context.Context, o *owned, link *queue.Link) {
 	err := d.readAttempts(ctx, o)
 	if errors.Is(err, errUnderWay) { // since link was read
 		d.redelivered(ctx, o)
@@ -110,7 +110,7 @@ func (d *Dispatcher) waitAgain(ctx context.Context, o *owned, link *jetstream.Li
 
 // claimExpired takes the ticket of a job whose time is over, and ends the job. When another dispatcher has it the lease
 // decides.
-func (d *Dispatcher) claimExpired(ctx context.Context, o *owned, t *jetstream.Ticket) {
+func (d *Dispatcher) claimExpired(ctx context.Context, o *owned, t *queue.Ticket) {
 	won, err := d.q.Claim(ctx, t.Key(), t.Revision)
 	switch {
 	case err != nil:
@@ -159,7 +159,7 @@ func orZero(t *time.Time) time.Time {
 	return *t
 }
 
-func attemptsOf(chain []jetstream.Link) []failure.Attempt {
+func attemptsOf(chain []queue.Link) []failure.Attempt {
 	var attempts []failure.Attempt
 	for i := range chain {
 		if chain[i].EventKind == job.Failed {
@@ -169,7 +169,7 @@ func attemptsOf(chain []jetstream.Link) []failure.Attempt {
 	return attempts
 }
 
-func startedIn(chain []jetstream.Link) int {
+func startedIn(chain []queue.Link) int {
 	n := 0
 	for i := range chain {
 		if chain[i].EventKind == job.Started {
@@ -180,7 +180,7 @@ func startedIn(chain []jetstream.Link) int {
 }
 
 // renewChain keeps the chain of a job that waits for very long from running out of the events' horizon.
-func (d *Dispatcher) renewChain(ctx context.Context, o *owned, link *jetstream.Link) {
+func (d *Dispatcher) renewChain(ctx context.Context, o *owned, link *queue.Link) {
 	if d.clock().Sub(link.Time) < d.q.EventsAge()/2 {
 		return
 	}
@@ -196,7 +196,7 @@ func (d *Dispatcher) renewChain(ctx context.Context, o *owned, link *jetstream.L
 
 // resume offers a started job back to its host as the same attempt. A host that is gone, or that does not know
 // the prompt, has lost it.
-func (d *Dispatcher) resume(ctx context.Context, o *owned, started *jetstream.Link) {
+func (d *Dispatcher) resume(ctx context.Context, o *owned, started *queue.Link) {
 	o.attempt = started.Attempt
 	_, present, err := d.q.Host(ctx, started.Host)
 	if err != nil {
@@ -207,18 +207,18 @@ func (d *Dispatcher) resume(ctx context.Context, o *owned, started *jetstream.Li
 		d.attemptLost(ctx, o, started, "host "+started.Host+" and its agent are gone")
 		return
 	}
-	reply, err := d.q.Offer(ctx, started.Host, &jetstream.Offer{
+	reply, err := d.q.Offer(ctx, started.Host, &queue.Offer{
 		Message: o.message, Job: o.job.ID, Hash: o.job.Graph.Hash(), Attempt: started.Attempt, Resume: true,
 		Lease: o.lease, AckWait: d.q.AckWait(), LastInChain: started.ChainSequence,
 	})
 	switch {
-	case errors.Is(err, jetstream.ErrNoAgent): // its agent may be restarting
+	case errors.Is(err, queue.ErrNoAgent): // its agent may be restarting
 		d.postpone(ctx, o, d.q.PresenceTTL()/3)
 	case err != nil:
 		d.leaveToLease(ctx, o, err)
-	case reply.Answer == jetstream.Accepted:
+	case reply.Answer == queue.Accepted:
 		d.log.Info("a started job was given back to its host", "tenant", o.job.Tenant, "job", o.job.ID, "host", started.Host)
-	case reply.Answer == jetstream.NotThere:
+	case reply.Answer == queue.NotThere:
 		d.attemptLost(ctx, o, started, "host "+started.Host+" does not know the prompt any more")
 	default:
 		d.postpone(ctx, o, d.q.PresenceTTL()/3)
@@ -232,7 +232,7 @@ func (d *Dispatcher) postpone(ctx context.Context, o *owned, pause time.Duration
 }
 
 // attemptLost ends an attempt that nobody can tell about any more; like every failed attempt it is settled by SettleFailed.
-func (d *Dispatcher) attemptLost(ctx context.Context, o *owned, started *jetstream.Link, why string) {
+func (d *Dispatcher) attemptLost(ctx context.Context, o *owned, started *queue.Link, why string) {
 	e := o.job.NewEvent(job.Failed, d.clock())
 	counted := true
 	e.Host, e.Attempt, e.Kind, e.Message, e.Counted = started.Host, started.Attempt, failure.Lost, why, &counted

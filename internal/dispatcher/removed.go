@@ -9,8 +9,9 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/names"
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/internal/route"
-	"github.com/comfyherd/comfyherd/jetstream"
 )
 
 // A job may be taken out of COMFY_JOBS by hand: deleted, purged with its lane, or gone with the whole stream. Its ticket
@@ -167,7 +168,7 @@ func (d *Dispatcher) lookAtTickets(ctx context.Context, list []route.Ticket, sin
 func (d *Dispatcher) lookAtTicket(ctx context.Context, t *route.Ticket, since uint64) error {
 	_, err := d.stored(ctx, t.Sequence, job.Tenant(t.Tenant), job.ID(t.Job))
 	switch {
-	case errors.Is(err, jetstream.ErrGone):
+	case errors.Is(err, queue.ErrGone):
 		return d.cancelRemoved(ctx, t)
 	case err == nil && t.Revision < since:
 		d.loop.tell(func(time.Time) { d.loop.tickets.lapse(t) })
@@ -184,7 +185,7 @@ func (d *Dispatcher) stored(ctx context.Context, sequence uint64, tenant job.Ten
 	}
 	j, err := job.Parse(message)
 	if err != nil || j.Tenant != tenant || j.ID != id {
-		return storedJob{}, fmt.Errorf("read job %s at %d: another is there: %w", id, sequence, jetstream.ErrGone)
+		return storedJob{}, fmt.Errorf("read job %s at %d: another is there: %w", id, sequence, queue.ErrGone)
 	}
 	return storedJob{j, message}, nil
 }
@@ -197,7 +198,7 @@ func (d *Dispatcher) endReplaced(ctx context.Context, old *route.Ticket) {
 }
 
 // takeOver continues the chain of a job whose former publish is not stored any more with this one.
-func (d *Dispatcher) takeOver(ctx context.Context, o *owned, last *jetstream.Link) error {
+func (d *Dispatcher) takeOver(ctx context.Context, o *owned, last *queue.Link) error {
 	if !waits(last.EventKind) {
 		return nil
 	}
@@ -235,7 +236,7 @@ func (d *Dispatcher) cancelRemoved(ctx context.Context, t *route.Ticket) error {
 	if !last.EventKind.Terminal() && !again {
 		e := job.Event{
 			EventKind: job.Cancelled, Job: id, Tenant: tenant, Priority: job.Priority(t.Priority), Hash: t.Hash, Time: d.clock(),
-			Metadata: last.Metadata, RequeueOf: last.RequeueOf, By: "operator", Message: "it was taken out of " + jetstream.JobsStream,
+			Metadata: last.Metadata, RequeueOf: last.RequeueOf, By: "operator", Message: "it was taken out of " + names.JobsStream,
 		}
 		if _, err := d.q.Append(ctx, &e, last.ChainSequence, d.source, ""); err != nil {
 			return err

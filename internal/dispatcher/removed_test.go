@@ -7,6 +7,7 @@ import (
 
 	"github.com/comfyherd/comfyherd/internal/dispatcher"
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
@@ -117,7 +118,7 @@ func TestNoRequirementIsForgottenBeforeTheFirstDecision(t *testing.T) {
 			id := job.RequeueID("job", n)
 			sequence := s.submit(id, func(spec *job.Spec) { spec.Workflow = graph(n) })
 			s.goOn(id, job.Queued, func(e *job.Event) { e.Sequence = sequence })
-			ticket := jetstream.Ticket{
+			ticket := queue.Ticket{
 				Priority: job.Usual, Tenant: "acme", Hash: hashOf(t, n), Sequence: sequence, Job: id, Lease: "none", Attempt: 1, Received: s.Now(),
 			}
 			if _, err := s.PutTicket(context.Background(), &ticket); err != nil {
@@ -142,7 +143,7 @@ func TestTheTicketOfAnEndedJobOfAnOlderStreamRemovesNoJob(t *testing.T) {
 		s.goOn("old", job.Queued, func(e *job.Event) { e.Sequence = 1 })
 		s.goOn("old", job.Cancelled)
 		sequence := s.submit("new", func(spec *job.Spec) { spec.ExtraData = []byte(`{"api_key_comfy_org":"comfyui-secret"}`) })
-		ticket := jetstream.Ticket{
+		ticket := queue.Ticket{
 			Priority: job.Usual, Tenant: "acme", Hash: hashOf(t, 1), Sequence: sequence, Job: "old", Lease: "$JS.ACK.COMFY_JOBS.dispatch_5.1.1.1.1.0",
 			Attempt: 1, Received: s.Now(),
 		}

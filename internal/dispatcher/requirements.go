@@ -9,9 +9,9 @@ import (
 	"time"
 
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/internal/route"
 	"github.com/comfyherd/comfyherd/internal/workflow"
-	"github.com/comfyherd/comfyherd/jetstream"
 )
 
 // What a workflow needs from a host stands in its jobs. A dispatcher that finds the ticket of a hash it has never
@@ -108,7 +108,7 @@ func (r *requirements) learnt(hash workflow.Hash, sequence uint64, needs workflo
 		r.fleet.PutRequirements(hash, needs)
 		delete(r.waiting, hash)
 		r.known(slices.Collect(maps.Values(tickets)))
-	case errors.Is(err, jetstream.ErrGone) || errors.Is(err, errNoJob):
+	case errors.Is(err, queue.ErrGone) || errors.Is(err, errNoJob):
 		gone, stands := tickets[sequence]
 		r.forget(hash, sequence)
 		r.toRead = append(r.toRead, hash)

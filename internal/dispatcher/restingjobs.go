@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"github.com/comfyherd/comfyherd/internal/job"
-	"github.com/comfyherd/comfyherd/jetstream"
+	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
 // restingJob is a job that rests in the stream without a ticket, since its tenant has as many as it may.
@@ -14,7 +14,7 @@ type restingJob struct {
 	lane     job.Lane
 	id       job.ID
 	sequence uint64
-	lease    jetstream.Lease
+	lease    queue.Lease
 	due      bool
 	until    time.Time // NATS delivers it again then, to any dispatcher
 }

@@ -12,8 +12,9 @@ import (
 
 	"github.com/comfyherd/comfyherd/internal/dispatcher"
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/names"
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/internal/workflow"
-	"github.com/comfyherd/comfyherd/jetstream"
 )
 
 // scene is a NATS in memory with hosts and dispatchers in a bubble, whose time passes when nothing else happens.
@@ -21,12 +22,12 @@ type scene struct {
 	*memory
 	t     *testing.T
 	begun time.Time
-	serve map[string]jetstream.HostState // of hosts that beat
-	crash map[string]func()              // end agents
-	ends  []func()                       // guarded by mu
-	stop  func()                         // asks the dispatcher that was started last to end
-	over  <-chan struct{}                // closed when it has
-	ready func() (bool, string)          // of it
+	serve map[string]queue.HostState // of hosts that beat
+	crash map[string]func()          // end agents
+	ends  []func()                   // guarded by mu
+	stop  func()                     // asks the dispatcher that was started last to end
+	over  <-chan struct{}            // closed when it has
+	ready func() (bool, string)      // of it
 	main  *dispatcher.Dispatcher
 	wire  *memory // of it
 }
@@ -35,7 +36,7 @@ type scene struct {
 func inBubble(t *testing.T, play func(s *scene)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		s := &scene{memory: newMemory(), t: t, begun: time.Now(), serve: map[string]jetstream.HostState{}, crash: map[string]func(){}}
+		s := &scene{memory: newMemory(), t: t, begun: time.Now(), serve: map[string]queue.HostState{}, crash: map[string]func(){}}
 		defer s.close()
 		play(s)
 	})
@@ -101,15 +102,15 @@ func (s *scene) start(cfg dispatcher.Config, fault func(effect string) error) (k
 }
 
 // host is online with a slot from now on, and its agent answers offers.
-func (s *scene) host(name string, agent func(*jetstream.Offer) (jetstream.Reply, error)) {
-	s.beat(jetstream.HostState{Host: name, Instance: "i", Serial: 1, State: jetstream.Online, Slots: 1, Time: s.Now()})
+func (s *scene) host(name string, agent func(*queue.Offer) (queue.Reply, error)) {
+	s.beat(queue.HostState{Host: name, Instance: "i", Serial: 1, State: queue.Online, Slots: 1, Time: s.Now()})
 	s.mu.Lock()
 	s.agents[name] = agent
 	s.mu.Unlock()
 }
 
 // beat renews a presence until the scene ends, or another is given for the host.
-func (s *scene) beat(state jetstream.HostState) {
+func (s *scene) beat(state queue.HostState) {
 	ctx, cancel := context.WithCancel(context.Background())
 	s.atEnd(cancel)
 	s.mu.Lock()
@@ -130,7 +131,7 @@ func (s *scene) beat(state jetstream.HostState) {
 		if err != nil {
 			panic(err)
 		}
-		s.set(jetstream.HostsBucket, state.Host, value, -1)
+		s.set(names.HostsBucket, state.Host, value, -1)
 		return true
 	}
 	put()
@@ -161,30 +162,30 @@ func (s *scene) can(host string, classes ...string) {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	s.set(jetstream.CapabilitiesBucket, host, value, -1)
+	s.set(names.CapabilitiesBucket, host, value, -1)
 }
 
 // accepts takes every job, begins it and lets it run for ever.
-func (s *scene) accepts(host string) func(*jetstream.Offer) (jetstream.Reply, error) {
+func (s *scene) accepts(host string) func(*queue.Offer) (queue.Reply, error) {
 	serial := uint64(1)
-	return func(o *jetstream.Offer) (jetstream.Reply, error) {
+	return func(o *queue.Offer) (queue.Reply, error) {
 		if !o.Resume {
 			s.goOn(o.Job, job.Started, func(e *job.Event) { e.Host, e.Attempt = host, o.Attempt })
 		}
 		serial++
-		state := jetstream.HostState{
-			Host: host, Instance: "i", Serial: serial, State: jetstream.Online, Slots: 1, Time: s.Now(),
-			Running: []jetstream.RunningJob{{Tenant: job.Tenant(o.Message.Tenant), Job: o.Job, Hash: o.Hash, Attempt: o.Attempt, Since: s.Now()}},
+		state := queue.HostState{
+			Host: host, Instance: "i", Serial: serial, State: queue.Online, Slots: 1, Time: s.Now(),
+			Running: []queue.RunningJob{{Tenant: job.Tenant(o.Message.Tenant), Job: o.Job, Hash: o.Hash, Attempt: o.Attempt, Since: s.Now()}},
 		}
 		s.beat(state)
-		return jetstream.Reply{Answer: jetstream.Accepted, State: state.Abridged()}, nil
+		return queue.Reply{Answer: queue.Accepted, State: state.Abridged()}, nil
 	}
 }
 
 // silent never answers.
-func silent(*jetstream.Offer) (jetstream.Reply, error) {
+func silent(*queue.Offer) (queue.Reply, error) {
 	goBy(2 * time.Second)
-	return jetstream.Reply{}, jetstream.ErrNoAnswer
+	return queue.Reply{}, queue.ErrNoAnswer
 }
 
 // goOn appends an event to the end of a chain as somebody else does.
@@ -245,12 +246,12 @@ func (s *scene) pass(d time.Duration) {
 }
 
 // tickets are the sequences of the tickets that stand.
-func (s *scene) tickets() []jetstream.Ticket {
+func (s *scene) tickets() []queue.Ticket {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var all []jetstream.Ticket
-	for _, c := range s.bucket(jetstream.WaitingBucket).keys {
-		if t, ok := jetstream.TicketOf(c); ok && c.Phase == jetstream.Put {
+	var all []queue.Ticket
+	for _, c := range s.bucket(names.WaitingBucket).keys {
+		if t, ok := queue.TicketOf(c); ok && c.Phase == queue.Put {
 			all = append(all, t)
 		}
 	}

@@ -8,7 +8,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/comfyherd/comfyherd/jetstream"
+	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
 // settings are what operators have set, as the watch of its bucket tells it. Calls are answered from them, so that none
@@ -20,20 +20,20 @@ type settings[V any] struct {
 	changed chan struct{} // closed with the next change
 }
 
-func newSettings[V any](read func(jetstream.Change) (V, string)) *settings[V] {
+func newSettings[V any](read func(queue.Change) (V, string)) *settings[V] {
 	s := &settings[V]{values: map[string]V{}, changed: make(chan struct{})}
 	s.mirror = mirror[V]{
 		read:    read,
-		put:     func(c jetstream.Change, v V, _ time.Time) { s.values[c.Key] = v },
+		put:     func(c queue.Change, v V, _ time.Time) { s.values[c.Key] = v },
 		invalid: func(key string) { delete(s.values, key) },
-		gone:    func(c jetstream.Change, _ time.Time) { delete(s.values, c.Key) },
+		gone:    func(c queue.Change, _ time.Time) { delete(s.values, c.Key) },
 		keys:    func() []string { return slices.Collect(maps.Keys(s.values)) },
 	}
 	return s
 }
 
 // change takes in a change of the bucket.
-func (s *settings[V]) change(c jetstream.Change) {
+func (s *settings[V]) change(c queue.Change) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.mirror.change(c, c.Time)

@@ -12,7 +12,7 @@ import (
 
 	"github.com/comfyherd/comfyherd/internal/failure"
 	"github.com/comfyherd/comfyherd/internal/job"
-	"github.com/comfyherd/comfyherd/jetstream"
+	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
 // settle decides what becomes of a job after a failed attempt, and does it.
@@ -24,7 +24,7 @@ import (
 //  2. a workflow that takes hosts down is condemned: its further jobs end at once
 //  3. retry: retrying is appended, the ticket is put, the delivery is parked
 //     dead: the dead letter is stored, dead is appended, the delivery is acked
-func (d *Dispatcher) settle(ctx context.Context, failed jetstream.Link) error {
+func (d *Dispatcher) settle(ctx context.Context, failed queue.Link) error {
 	chain, err := d.q.Chain(ctx, failed.Tenant, failed.Job)
 	if err != nil {
 		return err
@@ -55,7 +55,7 @@ func (d *Dispatcher) settle(ctx context.Context, failed jetstream.Link) error {
 }
 
 // decide decides about a job, and blames whom it must.
-func (d *Dispatcher) decide(ctx context.Context, o *owned, failed *jetstream.Link, attempts []failure.Attempt) (failure.Decision, error) {
+func (d *Dispatcher) decide(ctx context.Context, o *owned, failed *queue.Link, attempts []failure.Attempt) (failure.Decision, error) {
 	last := &attempts[len(attempts)-1]
 	if !last.Lost() && last.Kind != failure.Refused && !slices.ContainsFunc(attempts, func(a failure.Attempt) bool { return a.Lost() }) {
 		decision := failure.Decide(attempts, o.job.Policy(), failure.Evidence{})
@@ -100,14 +100,14 @@ func refusalsOf(attempts []failure.Attempt) map[string]string {
 
 // alreadySettled is for a failed event that something else has followed: usually it was settled before. An ended job whose
 // delivery still stands is acked.
-func (d *Dispatcher) alreadySettled(ctx context.Context, chain []jetstream.Link, failed jetstream.Link) error {
+func (d *Dispatcher) alreadySettled(ctx context.Context, chain []queue.Link, failed queue.Link) error {
 	if n := len(chain); n > 0 && chain[n-1].EventKind.Terminal() && failed.Lease.Of(sequenceIn(chain)) {
 		d.finishStored(ctx, idKey{failed.Tenant, failed.Job}, sequenceIn(chain), failed.Lease)
 	}
 	return nil
 }
 
-func indexOf(chain []jetstream.Link, sequence uint64) int {
+func indexOf(chain []queue.Link, sequence uint64) int {
 	for i := range chain {
 		if chain[i].ChainSequence == sequence {
 			return i
@@ -117,9 +117,9 @@ func indexOf(chain []jetstream.Link, sequence uint64) int {
 }
 
 // reopen reads the job of a failed event again as one that this dispatcher owns.
-func (d *Dispatcher) reopen(ctx context.Context, chain []jetstream.Link, sequence uint64, failed jetstream.Link) (*owned, error) {
+func (d *Dispatcher) reopen(ctx context.Context, chain []queue.Link, sequence uint64, failed queue.Link) (*owned, error) {
 	stored, err := d.stored(ctx, sequence, failed.Tenant, failed.Job)
-	if errors.Is(err, jetstream.ErrGone) {
+	if errors.Is(err, queue.ErrGone) {
 		return nil, d.endRemoved(ctx, &failed)
 	}
 	if err != nil {
@@ -131,7 +131,7 @@ func (d *Dispatcher) reopen(ctx context.Context, chain []jetstream.Link, sequenc
 	}, nil
 }
 
-func sequenceIn(chain []jetstream.Link) uint64 {
+func sequenceIn(chain []queue.Link) uint64 {
 	for i := len(chain) - 1; i >= 0; i-- { // the last: of a job that was taken out of the stream and published again
 		if chain[i].Sequence != 0 {
 			return chain[i].Sequence
@@ -141,15 +141,15 @@ func sequenceIn(chain []jetstream.Link) uint64 {
 }
 
 // endRemoved ends a job whose message was removed from COMFY_JOBS by hand: it cannot be tried again.
-func (d *Dispatcher) endRemoved(ctx context.Context, failed *jetstream.Link) error {
+func (d *Dispatcher) endRemoved(ctx context.Context, failed *queue.Link) error {
 	e := failed.Event
 	e.EventKind, e.Time, e.Reason = job.Dead, d.clock(), string(failure.NotRetryable)
 	e.Attempts = []failure.Attempt{failed.Failure()}
 	_, err := d.q.Append(ctx, &e, failed.ChainSequence, d.source, "")
-	if err != nil && !errors.Is(err, jetstream.ErrOvertaken) {
+	if err != nil && !errors.Is(err, queue.ErrOvertaken) {
 		return err
 	}
-	return fmt.Errorf("job %s cannot be tried again: %w from COMFY_JOBS", failed.Job, jetstream.ErrGone)
+	return fmt.Errorf("job %s cannot be tried again: %w from COMFY_JOBS", failed.Job, queue.ErrGone)
 }
 
 // retry sends the job to the waiting room for another attempt. The event comes before the ticket, since whoever
@@ -169,7 +169,7 @@ func (d *Dispatcher) retry(ctx context.Context, o *owned, decision failure.Decis
 		e.AvoidUntil = &o.avoidUntil
 	}
 	last, err := d.q.Append(ctx, &e, o.last, d.source, "")
-	if errors.Is(err, jetstream.ErrOvertaken) {
+	if errors.Is(err, queue.ErrOvertaken) {
 		return d.yield(ctx, o, 0)
 	}
 	if err != nil {
@@ -209,7 +209,7 @@ func (d *Dispatcher) makeDead(ctx context.Context, o *owned, why ending) error {
 		return err
 	}
 	_, err = d.q.Append(ctx, &e, o.last, d.source, "")
-	if errors.Is(err, jetstream.ErrOvertaken) {
+	if errors.Is(err, queue.ErrOvertaken) {
 		return d.yield(ctx, o, letter)
 	}
 	if err != nil {
@@ -237,7 +237,7 @@ func (d *Dispatcher) yield(ctx context.Context, o *owned, letter uint64) error {
 		return nil // a copy of the stream that is behind has answered: the lease decides
 	}
 	if letter != 0 && chain[next].EventKind != job.Dead {
-		if err := d.q.Purge(ctx, &jetstream.DeadLetter{Sequence: letter, Job: o.job.ID}); err != nil {
+		if err := d.q.Purge(ctx, &queue.DeadLetter{Sequence: letter, Job: o.job.ID}); err != nil {
 			d.log.Debug("take a dead letter back", "job", o.job.ID, "error", err) // taken back before a crash
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/internal/route"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
@@ -48,7 +49,7 @@ func (d *Dispatcher) apiStatus(ctx context.Context, r jetstream.StatusRequest) (
 }
 
 // chainOf reads the chain of a job that has one.
-func (d *Dispatcher) chainOf(ctx context.Context, r jetstream.StatusRequest) ([]jetstream.Link, error) {
+func (d *Dispatcher) chainOf(ctx context.Context, r jetstream.StatusRequest) ([]queue.Link, error) {
 	if err := checkJob(r.Tenant, r.Job); err != nil {
 		return nil, err
 	}
@@ -59,7 +60,7 @@ func (d *Dispatcher) chainOf(ctx context.Context, r jetstream.StatusRequest) ([]
 	return chain, err
 }
 
-func (d *Dispatcher) statusOf(ctx context.Context, chain []jetstream.Link) (s jetstream.JobStatus, err error) {
+func (d *Dispatcher) statusOf(ctx context.Context, chain []queue.Link) (s jetstream.JobStatus, err error) {
 	last := &chain[len(chain)-1]
 	s = jetstream.JobStatus{Job: last.Job, Tenant: last.Tenant, State: last.EventKind, Event: last.Event}
 	if !last.EventKind.Terminal() {
@@ -73,14 +74,14 @@ func (d *Dispatcher) statusOf(ctx context.Context, chain []jetstream.Link) (s je
 }
 
 // newest gives the last events of a chain, as many as have room beside the last one, which the answer has already.
-func (d *Dispatcher) newest(chain []jetstream.Link) ([]jetstream.EventRow, error) {
+func (d *Dispatcher) newest(chain []queue.Link) ([]jetstream.EventRow, error) {
 	p, err := d.page(0)
 	if err != nil {
 		return nil, err
 	}
 	rows := []jetstream.EventRow{}
 	for i := range slices.Backward(chain) {
-		row := jetstream.RowOf(&chain[i])
+		row := queue.RowOf(&chain[i])
 		fits, err := p.take(&row)
 		if err != nil {
 			return nil, err
@@ -171,9 +172,9 @@ func (d *Dispatcher) whyJob(ctx context.Context, r jetstream.StatusRequest, to v
 }
 
 // waitingOf reads a job that waits.
-func (d *Dispatcher) waitingOf(ctx context.Context, chain []jetstream.Link) (*owned, error) {
+func (d *Dispatcher) waitingOf(ctx context.Context, chain []queue.Link) (*owned, error) {
 	message, err := d.q.Stored(ctx, sequenceIn(chain))
-	if errors.Is(err, jetstream.ErrGone) {
+	if errors.Is(err, queue.ErrGone) {
 		return nil, errUnderWay // its end is being told
 	}
 	if err != nil {

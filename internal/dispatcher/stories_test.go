@@ -7,13 +7,15 @@ import (
 	"github.com/comfyherd/comfyherd/internal/dispatcher"
 	"github.com/comfyherd/comfyherd/internal/failure"
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/names"
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/internal/route"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
 // runs is a host on which some jobs have another outcome than to complete at once.
 func (s *scene) runs(host string, outcomes map[job.ID]outcome) *agent {
-	return s.agent(&agent{name: host, outcome: func(o *jetstream.Offer) outcome { return outcomes[o.Job] }})
+	return s.agent(&agent{name: host, outcome: func(o *queue.Offer) outcome { return outcomes[o.Job] }})
 }
 
 func prefers(host string) func(*job.Spec) {
@@ -64,7 +66,7 @@ func storiesOfRuns() map[string]story {
 		"a tenant runs one job at a time": {
 			hosts: []string{"a", "b"}, ends: completed("x", "y"),
 			play: func(s *scene) {
-				s.allow("acme", jetstream.TenantSettings{Weight: 1, MaxRunning: 1})
+				s.allow("acme", queue.TenantSettings{Weight: 1, MaxRunning: 1})
 				for _, host := range []string{"a", "b"} {
 					s.runs(host, map[job.ID]outcome{"x": {takes: time.Second}})
 				}
@@ -122,14 +124,14 @@ func storiesOfFailures() map[string]story {
 				classes := []string{"SaveImage", "EmptyImage1"}
 				var has atomic.Bool
 				s.can("a", classes...)
-				s.agent(&agent{name: "a", outcome: func(*jetstream.Offer) outcome {
+				s.agent(&agent{name: "a", outcome: func(*queue.Offer) outcome {
 					if has.Load() {
 						return outcome{}
 					}
 					return outcome{kind: failure.Incapable, message: "a model is missing"}
 				}})
 				s.submit("x")
-				s.await(func() bool { return s.get(jetstream.BlocksBucket, pairOf("a", hashOf(s.t, 1))).Phase == jetstream.Put })
+				s.await(func() bool { return s.get(names.BlocksBucket, pairOf("a", hashOf(s.t, 1))).Phase == queue.Put })
 				s.pass(500 * time.Millisecond) // the file is there a moment later
 				has.Store(true)
 				s.can("a", append(classes, "More")...)
@@ -256,7 +258,7 @@ func storiesOfEnds() map[string]story {
 		"a tenant has too many jobs": {
 			hosts: []string{"a"}, ends: map[job.ID][]string{"x": {"completed"}, "y": {"dead:over_quota"}},
 			play: func(s *scene) {
-				s.allow("acme", jetstream.TenantSettings{Weight: 1, MaxUnfinished: 1})
+				s.allow("acme", queue.TenantSettings{Weight: 1, MaxUnfinished: 1})
 				s.submit("x")
 				s.awaitEvent("x", job.Queued)
 				s.submit("y")

@@ -10,14 +10,14 @@ import (
 	"time"
 
 	"github.com/comfyherd/comfyherd/internal/failure"
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/internal/route"
 	"github.com/comfyherd/comfyherd/internal/workflow"
-	"github.com/comfyherd/comfyherd/jetstream"
 )
 
 // recordFailure records what a failed attempt that did not end with its host says about host and workflow: a strike, a block, or,
 // when the fault turned out to be the workflow's, the end of the blocks that it caused.
-func (d *Dispatcher) recordFailure(ctx context.Context, o *owned, failed *jetstream.Link, attempts []failure.Attempt, decision failure.Decision) error {
+func (d *Dispatcher) recordFailure(ctx context.Context, o *owned, failed *queue.Link, attempts []failure.Attempt, decision failure.Decision) error {
 	if decision.Reason == failure.WorkflowFault {
 		return d.liftBlocksOf(ctx, o, attempts)
 	}
@@ -25,7 +25,7 @@ func (d *Dispatcher) recordFailure(ctx context.Context, o *owned, failed *jetstr
 }
 
 // strikeOf makes a strike of a failed attempt.
-func (d *Dispatcher) strikeOf(ctx context.Context, o *owned, failed *jetstream.Link) error {
+func (d *Dispatcher) strikeOf(ctx context.Context, o *owned, failed *queue.Link) error {
 	if failed.Host == "" || failed.Kind.Verdict().Strike == failure.NoStrike || failed.Proven {
 		return nil
 	}
@@ -88,7 +88,7 @@ func (d *Dispatcher) changeStrikes(ctx context.Context, p pair, change func(old 
 
 func (d *Dispatcher) strikesOf(ctx context.Context, host string, hash workflow.Hash) (route.Strikes, uint64, error) {
 	c, err := d.q.Strikes(ctx, host, hash)
-	if err != nil || c.Phase == jetstream.Gone {
+	if err != nil || c.Phase == queue.Gone {
 		return route.Strikes{}, 0, err
 	}
 	var strikes route.Strikes
@@ -126,7 +126,7 @@ func (d *Dispatcher) openBlock(ctx context.Context, block *route.Block) error {
 		if err != nil {
 			return err
 		}
-		if standing.Phase == jetstream.Gone {
+		if standing.Phase == queue.Gone {
 			continue
 		}
 		if sameBlock(standing.Value, value) {
@@ -167,13 +167,13 @@ func (d *Dispatcher) liftBlockOf(ctx context.Context, host string, hash workflow
 	if err != nil {
 		return err
 	}
-	if c.Phase == jetstream.Put && !causedBy(c.Value, o) {
+	if c.Phase == queue.Put && !causedBy(c.Value, o) {
 		return nil
 	}
-	if err := d.clearStrikes(ctx, host, hash); err != nil || c.Phase == jetstream.Gone {
+	if err := d.clearStrikes(ctx, host, hash); err != nil || c.Phase == queue.Gone {
 		return err
 	}
-	_, err = d.q.LiftBlock(ctx, host, hash, c.Revision, jetstream.WorkflowFault)
+	_, err = d.q.LiftBlock(ctx, host, hash, c.Revision, queue.WorkflowFault)
 	return err
 }
 
@@ -187,7 +187,7 @@ func causedBy(value []byte, o *owned) bool {
 func (d *Dispatcher) clearStrikes(ctx context.Context, host string, hash workflow.Hash) error {
 	for {
 		c, err := d.q.Strikes(ctx, host, hash)
-		if err != nil || c.Phase == jetstream.Gone {
+		if err != nil || c.Phase == queue.Gone {
 			return err
 		}
 		cleared, err := d.q.ClearStrikes(ctx, host, hash, c.Revision)
@@ -199,7 +199,7 @@ func (d *Dispatcher) clearStrikes(ctx context.Context, host string, hash workflo
 
 // countSuccess counts a success, told at a time, of a pair that has strikes, and lifts its block when that has lost its
 // reason.
-func (d *Dispatcher) countSuccess(ctx context.Context, host string, e *jetstream.EndedJob, at time.Time) {
+func (d *Dispatcher) countSuccess(ctx context.Context, host string, e *queue.EndedJob, at time.Time) {
 	lift := false
 	changed, err := d.changeStrikes(ctx, pair{host, e.Hash}, func(old *route.Strikes, found bool) (strikes route.Strikes, changed bool) {
 		if !found {
@@ -218,10 +218,10 @@ func (d *Dispatcher) countSuccess(ctx context.Context, host string, e *jetstream
 
 func (d *Dispatcher) liftRecovered(ctx context.Context, host string, hash workflow.Hash) error {
 	c, err := d.q.Block(ctx, host, hash)
-	if err != nil || c.Phase == jetstream.Gone {
+	if err != nil || c.Phase == queue.Gone {
 		return err
 	}
-	_, err = d.q.LiftBlock(ctx, host, hash, c.Revision, jetstream.Recovered)
+	_, err = d.q.LiftBlock(ctx, host, hash, c.Revision, queue.Recovered)
 	return err
 }
 
@@ -255,10 +255,10 @@ func (d *Dispatcher) markPoison(ctx context.Context, o *owned, host string, text
 func (d *Dispatcher) liftIncapable(ctx context.Context, host string, blocked []workflow.Hash) {
 	for _, hash := range blocked {
 		c, err := d.q.Block(ctx, host, hash)
-		if err != nil || c.Phase == jetstream.Gone {
+		if err != nil || c.Phase == queue.Gone {
 			continue // it expires by itself
 		}
-		_, err = d.q.LiftBlock(ctx, host, hash, c.Revision, jetstream.CapabilityChanged)
+		_, err = d.q.LiftBlock(ctx, host, hash, c.Revision, queue.CapabilityChanged)
 		if err == nil {
 			err = d.forgetBlock(ctx, host, hash)
 		}

@@ -3,7 +3,7 @@ package dispatcher
 import (
 	"time"
 
-	"github.com/comfyherd/comfyherd/jetstream"
+	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
 // successes are the jobs that have completed lately, as far as failures are judged by them.
@@ -24,7 +24,7 @@ func newSuccesses() *successes {
 	return &successes{last: map[tenantHash]time.Time{}, largest: map[pair]int64{}}
 }
 
-func (s *successes) add(host string, e *jetstream.EndedJob, now time.Time) {
+func (s *successes) add(host string, e *queue.EndedJob, now time.Time) {
 	if len(s.last) >= successesMost {
 		clear(s.last)
 	}

@@ -5,20 +5,21 @@ import (
 	"maps"
 
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
 // tenantEndpoints are the calls of comfy.tenants.<tenant>.<name>. What they tell and change is the tenant's alone.
-func (d *Dispatcher) tenantEndpoints() map[string]jetstream.TenantEndpoint {
-	calls := map[string]jetstream.TenantEndpoint{
-		"status":  jetstream.TenantJSON(d.tenantStatus),
-		"why":     jetstream.TenantJSON(d.tenantWhy),
-		"cancel":  jetstream.TenantJSON(d.tenantCancel),
-		"queue":   jetstream.TenantJSON(d.tenantQueue),
-		"dead":    jetstream.TenantJSON(d.tenantDead),
-		"requeue": jetstream.TenantJSON(d.tenantRequeue),
-		"jobs":    jetstream.TenantJSON(d.tenantJobs),
-		"events":  jetstream.TenantJSON(d.tenantEvents),
+func (d *Dispatcher) tenantEndpoints() map[string]queue.TenantEndpoint {
+	calls := map[string]queue.TenantEndpoint{
+		"status":  queue.TenantJSON(d.tenantStatus),
+		"why":     queue.TenantJSON(d.tenantWhy),
+		"cancel":  queue.TenantJSON(d.tenantCancel),
+		"queue":   queue.TenantJSON(d.tenantQueue),
+		"dead":    queue.TenantJSON(d.tenantDead),
+		"requeue": queue.TenantJSON(d.tenantRequeue),
+		"jobs":    queue.TenantJSON(d.tenantJobs),
+		"events":  queue.TenantJSON(d.tenantEvents),
 	}
 	maps.Copy(calls, d.files.endpoints())
 	return calls

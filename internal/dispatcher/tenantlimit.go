@@ -5,7 +5,7 @@ import (
 	"time"
 
 	"github.com/comfyherd/comfyherd/internal/job"
-	"github.com/comfyherd/comfyherd/jetstream"
+	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
 // gate keeps what one tenant publishes from standing before the jobs of others. All jobs of a priority come out of one
@@ -93,7 +93,7 @@ func (g *gate) forget(now time.Time) {
 }
 
 // pass lets a delivery go on to its walk, or puts it off.
-func (d *Dispatcher) pass(delivery *jetstream.Delivery) bool {
+func (d *Dispatcher) pass(delivery *queue.Delivery) bool {
 	now := time.Now()
 	putOff, mixed := d.gate.enter(job.Tenant(delivery.Tenant), len(delivery.Body), now)
 	d.loop.pressure.mixed(mixed, now)

@@ -5,8 +5,8 @@ import (
 	"slices"
 
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/internal/route"
-	"github.com/comfyherd/comfyherd/jetstream"
 )
 
 // tenants has the settings of tenants hold wherever they count: weight and cap in the fleet, the ceiling of priorities
@@ -17,7 +17,7 @@ type tenants struct {
 	slots   *tenantSlots
 	quotas  *quotas
 	changes *changes
-	usual   jetstream.TenantSettings // of tenants without settings of their own
+	usual   queue.TenantSettings // of tenants without settings of their own
 
 	known map[string]bool // those that have some
 }
@@ -27,7 +27,7 @@ func newTenants(t tenants) *tenants {
 	return &t
 }
 
-func (t *tenants) put(tenant string, s *jetstream.TenantSettings) {
+func (t *tenants) put(tenant string, s *queue.TenantSettings) {
 	t.known[tenant] = true
 	t.quotas.put(job.Tenant(tenant), *s)
 	t.apply(route.Tenant(tenant), s)
@@ -39,7 +39,7 @@ func (t *tenants) remove(tenant string) {
 	t.apply(route.Tenant(tenant), &t.usual)
 }
 
-func (t *tenants) apply(tenant route.Tenant, s *jetstream.TenantSettings) {
+func (t *tenants) apply(tenant route.Tenant, s *queue.TenantSettings) {
 	t.fleet.PutTenant(tenant, s.Weight, s.MaxRunning)
 	t.slots.setCap(tenant, s.MaxRunning)
 	if s.MaxPriority == nil {

@@ -7,8 +7,8 @@ import (
 	"time"
 
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/internal/route"
-	"github.com/comfyherd/comfyherd/jetstream"
 )
 
 // A tenant with max_running has so many slots, and none of its jobs is offered without one. Which are taken stands in
@@ -31,23 +31,23 @@ type tenantSlots struct {
 	peers   *peers
 	changes *changes
 	alarms  *alarms
-	runs    func(tenant job.Tenant, s jetstream.Slot) bool          // whether a slot's host says that it runs its job
-	look    func(tenant job.Tenant, s jetstream.Slot, patient bool) // frees a slot whose job does not run, and calls looked
+	runs    func(tenant job.Tenant, s queue.Slot) bool          // whether a slot's host says that it runs its job
+	look    func(tenant job.Tenant, s queue.Slot, patient bool) // frees a slot whose job does not run, and calls looked
 
 	caps  map[route.Tenant]bool
-	taken map[route.Tenant][]jetstream.Slot
+	taken map[route.Tenant][]queue.Slot
 	full  map[route.Tenant]bool // was found full a moment ago
 	looks map[idKey]bool        // jobs whose slots are being looked at
 }
 
 func newTenantSlots(s tenantSlots) *tenantSlots {
-	s.caps, s.taken = map[route.Tenant]bool{}, map[route.Tenant][]jetstream.Slot{}
+	s.caps, s.taken = map[route.Tenant]bool{}, map[route.Tenant][]queue.Slot{}
 	s.full, s.looks = map[route.Tenant]bool{}, map[idKey]bool{}
 	return &s
 }
 
 // put takes in which slots of a tenant are taken.
-func (s *tenantSlots) put(tenant route.Tenant, taken []jetstream.Slot) {
+func (s *tenantSlots) put(tenant route.Tenant, taken []queue.Slot) {
 	if len(taken) == 0 {
 		delete(s.taken, tenant)
 	} else {
@@ -112,10 +112,10 @@ func (s *tenantSlots) wasFull(tenant route.Tenant, now time.Time) {
 }
 
 // jobEnded looks at a slot as soon as its job is off the GPU. Its files may still be on their way.
-func (s *tenantSlots) jobEnded(e *jetstream.EndedJob) {
+func (s *tenantSlots) jobEnded(e *queue.EndedJob) {
 	tenant := route.Tenant(e.Tenant)
 	taken := s.taken[tenant]
-	i := slices.IndexFunc(taken, func(slot jetstream.Slot) bool { return slot.Job == e.Job })
+	i := slices.IndexFunc(taken, func(slot queue.Slot) bool { return slot.Job == e.Job })
 	if i >= 0 && s.peers.isTenantHome(tenant) {
 		s.lookAt(e.Tenant, taken[i], true)
 	}
@@ -135,7 +135,7 @@ func (s *tenantSlots) lookAround(now time.Time) {
 	}
 }
 
-func (s *tenantSlots) lookAt(tenant job.Tenant, slot jetstream.Slot, patient bool) {
+func (s *tenantSlots) lookAt(tenant job.Tenant, slot queue.Slot, patient bool) {
 	key := idKey{tenant, slot.Job}
 	if s.looks[key] {
 		return
@@ -147,7 +147,7 @@ func (s *tenantSlots) lookAt(tenant job.Tenant, slot jetstream.Slot, patient boo
 func (s *tenantSlots) looked(key idKey) { delete(s.looks, key) }
 
 // lookAtSlot frees a slot whose job does not run any more; patiently it waits some time for that.
-func (d *Dispatcher) lookAtSlot(ctx context.Context, tenant job.Tenant, s jetstream.Slot, patient bool) {
+func (d *Dispatcher) lookAtSlot(ctx context.Context, tenant job.Tenant, s queue.Slot, patient bool) {
 	if err := d.freeSlot(ctx, tenant, s, patient); err != nil {
 		d.log.Debug("look at a slot", "tenant", tenant, "job", s.Job, "error", err)
 	}
@@ -160,9 +160,9 @@ func (d *Dispatcher) takeSlot(ctx context.Context, o *owned, s *spot) (bool, err
 	if s.most == 0 {
 		return true, nil
 	}
-	mine := jetstream.Slot{Job: o.job.ID, Host: s.host, By: d.cfg.Name, Time: d.clock().UTC()}
-	took, err := d.changeSlots(ctx, o.job.Tenant, func(taken []jetstream.Slot) (_ []jetstream.Slot, changed bool, err error) {
-		taken = slices.DeleteFunc(taken, func(s jetstream.Slot) bool { return s.Job == o.job.ID })
+	mine := queue.Slot{Job: o.job.ID, Host: s.host, By: d.cfg.Name, Time: d.clock().UTC()}
+	took, err := d.changeSlots(ctx, o.job.Tenant, func(taken []queue.Slot) (_ []queue.Slot, changed bool, err error) {
+		taken = slices.DeleteFunc(taken, func(s queue.Slot) bool { return s.Job == o.job.ID })
 		if len(taken) >= s.most {
 			if taken, err = d.standing(ctx, o.job.Tenant, taken); err != nil || len(taken) >= s.most {
 				return nil, false, err
@@ -178,7 +178,7 @@ func (d *Dispatcher) takeSlot(ctx context.Context, o *owned, s *spot) (bool, err
 
 // changeSlots stores what change makes of a tenant's taken slots, unless it changes nothing. When they are written by
 // somebody else meanwhile, change is asked anew.
-func (d *Dispatcher) changeSlots(ctx context.Context, tenant job.Tenant, change func([]jetstream.Slot) ([]jetstream.Slot, bool, error)) (changed bool, err error) {
+func (d *Dispatcher) changeSlots(ctx context.Context, tenant job.Tenant, change func([]queue.Slot) ([]queue.Slot, bool, error)) (changed bool, err error) {
 	for {
 		taken, revision, err := d.q.Slots(ctx, tenant)
 		if err != nil {
@@ -196,8 +196,8 @@ func (d *Dispatcher) changeSlots(ctx context.Context, tenant job.Tenant, change 
 }
 
 // standing leaves out the slots whose jobs do not run any more.
-func (d *Dispatcher) standing(ctx context.Context, tenant job.Tenant, taken []jetstream.Slot) ([]jetstream.Slot, error) {
-	var left []jetstream.Slot
+func (d *Dispatcher) standing(ctx context.Context, tenant job.Tenant, taken []queue.Slot) ([]queue.Slot, error) {
+	var left []queue.Slot
 	for _, s := range taken {
 		over, err := d.slotOver(ctx, tenant, &s)
 		if err != nil {
@@ -212,7 +212,7 @@ func (d *Dispatcher) standing(ctx context.Context, tenant job.Tenant, taken []je
 
 // slotOver reports whether a slot is free: its job has ended, or its attempt has, or it was never started by whoever it
 // was offered to.
-func (d *Dispatcher) slotOver(ctx context.Context, tenant job.Tenant, s *jetstream.Slot) (bool, error) {
+func (d *Dispatcher) slotOver(ctx context.Context, tenant job.Tenant, s *queue.Slot) (bool, error) {
 	last, found, err := d.q.Last(ctx, tenant, s.Job)
 	switch {
 	case err != nil:
@@ -226,7 +226,7 @@ func (d *Dispatcher) slotOver(ctx context.Context, tenant job.Tenant, s *jetstre
 }
 
 // freeSlot frees a slot whose job does not run any more; patiently it waits some time for that.
-func (d *Dispatcher) freeSlot(ctx context.Context, tenant job.Tenant, s jetstream.Slot, patient bool) error {
+func (d *Dispatcher) freeSlot(ctx context.Context, tenant job.Tenant, s queue.Slot, patient bool) error {
 	for pause := 4 * time.Millisecond; ; pause *= 2 {
 		over, err := d.slotOver(ctx, tenant, &s)
 		if err != nil {
@@ -255,9 +255,9 @@ func (d *Dispatcher) returnOwnSlot(ctx context.Context, o *owned) {
 
 // returnSlot frees the slot that was taken at a time, unless it was taken anew meanwhile.
 func (d *Dispatcher) returnSlot(ctx context.Context, tenant job.Tenant, id job.ID, at time.Time) error {
-	_, err := d.changeSlots(ctx, tenant, func(taken []jetstream.Slot) ([]jetstream.Slot, bool, error) {
+	_, err := d.changeSlots(ctx, tenant, func(taken []queue.Slot) ([]queue.Slot, bool, error) {
 		before := len(taken)
-		taken = slices.DeleteFunc(taken, func(s jetstream.Slot) bool { return s.Job == id && s.Time.Equal(at) })
+		taken = slices.DeleteFunc(taken, func(s queue.Slot) bool { return s.Job == id && s.Time.Equal(at) })
 		return taken, len(taken) < before, nil
 	})
 	return err

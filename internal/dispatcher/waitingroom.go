@@ -4,8 +4,8 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/internal/route"
-	"github.com/comfyherd/comfyherd/jetstream"
 )
 
 // tickets is what stands in COMFY_WAITING, which all dispatchers share: the jobs that any of them may claim. Those
@@ -30,8 +30,8 @@ func newTickets(t tickets) *tickets {
 }
 
 // readTicket reads a ticket out of its bucket.
-func readTicket(c jetstream.Change) (jetstream.Ticket, string) {
-	t, ok := jetstream.TicketOf(c)
+func readTicket(c queue.Change) (queue.Ticket, string) {
+	t, ok := queue.TicketOf(c)
 	if !ok {
 		return t, "it is no ticket"
 	}
@@ -79,7 +79,7 @@ func (t *tickets) rehome(now time.Time) {
 }
 
 // remove takes in that a ticket does not stand any more. When its job is in hand, that waits on.
-func (t *tickets) remove(x *jetstream.Ticket) {
+func (t *tickets) remove(x *queue.Ticket) {
 	if !t.hand.has(x.Sequence) {
 		t.drop(x.Sequence)
 		t.unknown.forget(x.Hash, x.Sequence)
@@ -152,7 +152,7 @@ func keyOf(t *route.Ticket) string {
 	return strconv.Itoa(t.Priority) + "." + string(t.Tenant) + "." + string(t.Hash) + "." + strconv.FormatUint(t.Sequence, 10)
 }
 
-func routeTicket(t *jetstream.Ticket) route.Ticket {
+func routeTicket(t *queue.Ticket) route.Ticket {
 	return route.Ticket{
 		Sequence: t.Sequence, Revision: t.Revision, Priority: int(t.Priority), Tenant: route.Tenant(t.Tenant),
 		Job: route.JobID(t.Job), Hash: t.Hash, Size: t.Size,

@@ -8,13 +8,13 @@ import (
 
 	"github.com/comfyherd/comfyherd/internal/dispatcher"
 	"github.com/comfyherd/comfyherd/internal/job"
-	"github.com/comfyherd/comfyherd/jetstream"
+	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
 // painter is a host with one slot that holds one job more, and loads models before its first run.
 func (s *scene) painter(name string, load, run, answers time.Duration) {
 	a := &agent{name: name, prefetch: 1, answers: answers}
-	a.outcome = func(*jetstream.Offer) outcome {
+	a.outcome = func(*queue.Offer) outcome {
 		a.mu.Lock()
 		defer a.mu.Unlock()
 		if len(a.loaded) == 0 {

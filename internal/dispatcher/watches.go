@@ -6,9 +6,10 @@ import (
 
 	"github.com/comfyherd/comfyherd/internal/failure"
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/names"
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/internal/route"
 	"github.com/comfyherd/comfyherd/internal/workflow"
-	"github.com/comfyherd/comfyherd/jetstream"
 )
 
 // watches are the loops that tell this loop what changes in NATS, each until its context ends.
@@ -35,10 +36,10 @@ func (l *loop) watches() []func(context.Context) error {
 }
 
 // follow gives what a watch tells the changes of a bucket: the loop's goroutine has the mirror take them in.
-func follow[V any](l *loop, m *mirror[V]) func(jetstream.Change) {
+func follow[V any](l *loop, m *mirror[V]) func(queue.Change) {
 	l.unsynced++
 	known := false
-	return func(c jetstream.Change) {
+	return func(c queue.Change) {
 		l.tell(func(now time.Time) {
 			if !m.change(c, now) {
 				return
@@ -60,8 +61,8 @@ func (l *loop) bucketKnown() {
 }
 
 // both hands a change to two, the first one first.
-func both(first, second func(jetstream.Change)) func(jetstream.Change) {
-	return func(c jetstream.Change) {
+func both(first, second func(queue.Change)) func(queue.Change) {
+	return func(c queue.Change) {
 		first(c)
 		second(c)
 	}
@@ -73,8 +74,8 @@ func (l *loop) reports(bucket string) invalidValues {
 
 func (l *loop) peerMirror() *mirror[[]byte] {
 	return &mirror[[]byte]{
-		read: func(c jetstream.Change) ([]byte, string) { return c.Value, "" },
-		put: func(c jetstream.Change, heartbeat []byte, now time.Time) {
+		read: func(c queue.Change) ([]byte, string) { return c.Value, "" },
+		put: func(c queue.Change, heartbeat []byte, now time.Time) {
 			isNew := l.peers.put(c.Key, time.Now().Add(l.d.q.PresenceTTL()))
 			if c.Key == l.d.cfg.Name {
 				l.name.heartbeat(heartbeat)
@@ -83,7 +84,7 @@ func (l *loop) peerMirror() *mirror[[]byte] {
 				l.rehome(now)
 			}
 		},
-		gone: func(c jetstream.Change, now time.Time) {
+		gone: func(c queue.Change, now time.Time) {
 			l.peers.remove(c.Key)
 			l.rehome(now)
 		},
@@ -111,22 +112,22 @@ func (l *loop) expirePresences(local, now time.Time) {
 	}
 }
 
-func (l *loop) hostMirror() *mirror[jetstream.HostState] {
-	return &mirror[jetstream.HostState]{
-		reports: l.reports(jetstream.HostsBucket), read: readPresence,
-		put:  func(c jetstream.Change, s jetstream.HostState, now time.Time) { l.hosts.presence(c, &s, now) },
-		gone: func(c jetstream.Change, _ time.Time) { l.hosts.drop(c.Key) },
+func (l *loop) hostMirror() *mirror[queue.HostState] {
+	return &mirror[queue.HostState]{
+		reports: l.reports(names.HostsBucket), read: readPresence,
+		put:  func(c queue.Change, s queue.HostState, now time.Time) { l.hosts.presence(c, &s, now) },
+		gone: func(c queue.Change, _ time.Time) { l.hosts.drop(c.Key) },
 		keys: l.hosts.keys,
 	}
 }
 
 // hostReport takes what an agent broadcasts of its host.
-func (l *loop) hostReport(s jetstream.HostState) {
+func (l *loop) hostReport(s queue.HostState) {
 	l.tell(func(now time.Time) { l.hosts.report(&s, now) })
 }
 
 // jobEnded takes in that a host has a job off its GPU: first who waits for that, then what is learnt from it.
-func (l *loop) jobEnded(host string, s *jetstream.HostState, now time.Time) {
+func (l *loop) jobEnded(host string, s *queue.HostState, now time.Time) {
 	e := s.Ended
 	ran := time.Duration(e.RanFor)
 	l.promises.over(host, e)
@@ -153,8 +154,8 @@ func (l *loop) jobEnded(host string, s *jetstream.HostState, now time.Time) {
 
 func (l *loop) capabilityMirror() *mirror[workflow.Capability] {
 	return &mirror[workflow.Capability]{
-		reports: l.reports(jetstream.CapabilitiesBucket), read: readCapability,
-		put: func(c jetstream.Change, capability workflow.Capability, _ time.Time) {
+		reports: l.reports(names.CapabilitiesBucket), read: readCapability,
+		put: func(c queue.Change, capability workflow.Capability, _ time.Time) {
 			if !l.capable.put(c.Key, capability) || !l.peers.isHome(c.Key) {
 				return
 			}
@@ -163,33 +164,33 @@ func (l *loop) capabilityMirror() *mirror[workflow.Capability] {
 			}
 		},
 		invalid: func(host string) { l.fleet.RemoveCapability(route.HostID(host)) },
-		gone:    func(c jetstream.Change, _ time.Time) { l.capable.remove(c.Key) },
+		gone:    func(c queue.Change, _ time.Time) { l.capable.remove(c.Key) },
 		keys:    l.capable.keys,
 	}
 }
 
 func (l *loop) blockMirror() *mirror[route.Block] {
 	return &mirror[route.Block]{
-		reports: l.reports(jetstream.BlocksBucket), read: orWhy(jetstream.BlockOf, "it is no block"),
-		put:  func(c jetstream.Change, block route.Block, _ time.Time) { l.blocks.put(&block, c.Time) },
-		gone: func(c jetstream.Change, now time.Time) { l.blocks.remove(pairOf(c.Key), now) },
+		reports: l.reports(names.BlocksBucket), read: orWhy(queue.BlockOf, "it is no block"),
+		put:  func(c queue.Change, block route.Block, _ time.Time) { l.blocks.put(&block, c.Time) },
+		gone: func(c queue.Change, now time.Time) { l.blocks.remove(pairOf(c.Key), now) },
 		keys: l.blocks.blockKeys,
 	}
 }
 
 func pairOf(key string) pair {
-	host, hash, _ := jetstream.PairOf(key)
+	host, hash, _ := queue.PairOf(key)
 	return pair{host, hash}
 }
 
 func (l *loop) strikeMirror() *mirror[route.Strikes] {
 	return &mirror[route.Strikes]{
-		reports: l.reports(jetstream.StrikesBucket), read: readStrikes,
-		put: func(c jetstream.Change, strikes route.Strikes, _ time.Time) {
+		reports: l.reports(names.StrikesBucket), read: readStrikes,
+		put: func(c queue.Change, strikes route.Strikes, _ time.Time) {
 			l.blocks.putStrikes(pairOf(c.Key), &strikes)
 			l.poison.putStrikes(pairOf(c.Key), &strikes)
 		},
-		gone: func(c jetstream.Change, _ time.Time) {
+		gone: func(c queue.Change, _ time.Time) {
 			l.blocks.removeStrikes(pairOf(c.Key))
 			l.poison.putStrikes(pairOf(c.Key), &route.Strikes{})
 		},
@@ -197,32 +198,32 @@ func (l *loop) strikeMirror() *mirror[route.Strikes] {
 	}
 }
 
-func (l *loop) affinityMirror() *mirror[jetstream.Affinity] {
-	return &mirror[jetstream.Affinity]{
-		reports: l.reports(jetstream.AffinityBucket), read: orWhy(jetstream.AffinityOf, "it is no affinity of a hash"),
-		put:  func(c jetstream.Change, rule jetstream.Affinity, _ time.Time) { l.affinity.put(c.Key, rule) },
-		gone: func(c jetstream.Change, _ time.Time) { l.affinity.remove(c.Key) },
+func (l *loop) affinityMirror() *mirror[queue.Affinity] {
+	return &mirror[queue.Affinity]{
+		reports: l.reports(names.AffinityBucket), read: orWhy(queue.AffinityOf, "it is no affinity of a hash"),
+		put:  func(c queue.Change, rule queue.Affinity, _ time.Time) { l.affinity.put(c.Key, rule) },
+		gone: func(c queue.Change, _ time.Time) { l.affinity.remove(c.Key) },
 		keys: l.affinity.keys,
 	}
 }
 
-func (l *loop) tenantMirror() *mirror[jetstream.TenantSettings] {
-	return &mirror[jetstream.TenantSettings]{
-		reports: l.reports(jetstream.TenantsBucket), read: orWhy(jetstream.TenantOf, "they are no settings of a tenant"),
-		put:  func(c jetstream.Change, s jetstream.TenantSettings, _ time.Time) { l.tenants.put(c.Key, &s) },
-		gone: func(c jetstream.Change, _ time.Time) { l.tenants.remove(c.Key) },
+func (l *loop) tenantMirror() *mirror[queue.TenantSettings] {
+	return &mirror[queue.TenantSettings]{
+		reports: l.reports(names.TenantsBucket), read: orWhy(queue.TenantOf, "they are no settings of a tenant"),
+		put:  func(c queue.Change, s queue.TenantSettings, _ time.Time) { l.tenants.put(c.Key, &s) },
+		gone: func(c queue.Change, _ time.Time) { l.tenants.remove(c.Key) },
 		keys: l.tenants.keys,
 	}
 }
 
-func (l *loop) grantMirror() *mirror[jetstream.HostGrant] {
+func (l *loop) grantMirror() *mirror[queue.HostGrant] {
 	changed := func(host string, now time.Time) {
 		l.hosts.again(host, now)
 		l.changes.all()
 	}
-	return &mirror[jetstream.HostGrant]{
-		reports: l.reports(jetstream.GrantsBucket), read: readGrant,
-		put: func(c jetstream.Change, grant jetstream.HostGrant, now time.Time) {
+	return &mirror[queue.HostGrant]{
+		reports: l.reports(names.GrantsBucket), read: readGrant,
+		put: func(c queue.Change, grant queue.HostGrant, now time.Time) {
 			l.grants.put(c.Key, grant)
 			changed(c.Key, now)
 		},
@@ -232,7 +233,7 @@ func (l *loop) grantMirror() *mirror[jetstream.HostGrant] {
 				changed(host, l.last)
 			}
 		},
-		gone: func(c jetstream.Change, now time.Time) {
+		gone: func(c queue.Change, now time.Time) {
 			l.grants.remove(c.Key)
 			changed(c.Key, now)
 		},
@@ -240,23 +241,23 @@ func (l *loop) grantMirror() *mirror[jetstream.HostGrant] {
 	}
 }
 
-func (l *loop) slotMirror() *mirror[[]jetstream.Slot] {
-	return &mirror[[]jetstream.Slot]{
-		reports: l.reports(jetstream.SlotsBucket), read: orWhy(jetstream.SlotsOf, "it is no list of slots"),
-		put:  func(c jetstream.Change, taken []jetstream.Slot, _ time.Time) { l.slots.put(route.Tenant(c.Key), taken) },
-		gone: func(c jetstream.Change, _ time.Time) { l.slots.put(route.Tenant(c.Key), nil) },
+func (l *loop) slotMirror() *mirror[[]queue.Slot] {
+	return &mirror[[]queue.Slot]{
+		reports: l.reports(names.SlotsBucket), read: orWhy(queue.SlotsOf, "it is no list of slots"),
+		put:  func(c queue.Change, taken []queue.Slot, _ time.Time) { l.slots.put(route.Tenant(c.Key), taken) },
+		gone: func(c queue.Change, _ time.Time) { l.slots.put(route.Tenant(c.Key), nil) },
 		keys: l.slots.keys,
 	}
 }
 
-func (l *loop) ticketMirror() *mirror[jetstream.Ticket] {
-	return &mirror[jetstream.Ticket]{
-		reports: l.reports(jetstream.WaitingBucket), read: readTicket,
-		put: func(_ jetstream.Change, t jetstream.Ticket, now time.Time) {
+func (l *loop) ticketMirror() *mirror[queue.Ticket] {
+	return &mirror[queue.Ticket]{
+		reports: l.reports(names.WaitingBucket), read: readTicket,
+		put: func(_ queue.Change, t queue.Ticket, now time.Time) {
 			l.putTicket(l.tickets.inTurn(routeTicket(&t), now))
 		},
-		gone: func(c jetstream.Change, _ time.Time) {
-			if t, ok := jetstream.TicketOf(c); ok {
+		gone: func(c queue.Change, _ time.Time) {
+			if t, ok := queue.TicketOf(c); ok {
 				l.tickets.remove(&t)
 			}
 		},
