@@ -124,6 +124,9 @@ func TestPicturesAreReadOnlyWhereTheirHeadIsWhole(t *testing.T) {
 		"WithoutTheMark":      {lossy[:23] + "\x00\x01\x2a" + lossy[26:], 0, 0},
 		"ScaledFrame":         {lossy[:26] + "\x2c\x41\xc8\x80", 300, 200}, // two bits of scaling above the size
 		"NoWidth":             {lossy[:26] + "\x00\x00\xc8\x00", 0, 200},
+		"NoHeight":            {lossy[:26] + "\x2c\x01\x00\x00", 300, 0},
+		"OnePixel":            {lossy[:26] + "\x01\x00\x01\x00", 1, 1},
+		"TheLargest":          {lossy[:26] + "\xff\x3f\xff\x3f", 16383, 16383},
 		"WiderThanSixteenBit": {unhex(t, "5249464616010000574542505650 38580a00000002000000 000001 c70000"), 65537, 200},
 	} {
 		w, h, ok := workflow.PictureSize(strings.NewReader(c.picture))
