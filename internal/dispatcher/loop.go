@@ -114,7 +114,7 @@ func (l *loop) takeMore(now time.Time) time.Time {
 // step does what follows from all that was taken in.
 func (l *loop) step(now time.Time) {
 	if !l.isSynced() {
-		l.room.Settle(l.fleet, now)
+		l.room.PlaceNew(l.fleet, now)
 		return
 	}
 	if l.closing {

@@ -100,8 +100,8 @@ func numberOf[K comparable](m map[K]int32, key K) int32 {
 // latest is the last moment that Unix nanoseconds can name, in the year 2262.
 var latest = time.Unix(0, math.MaxInt64)
 
-// nanos gives Unix nanoseconds, 0 for none. A later moment than latest counts as that one: it must not overflow into
-// the past, where a job would be due and a block over.
+// nanos gives Unix nanoseconds, 0 for none. A time after latest counts as latest, since it would
+// overflow into the past, where a job would be due and a block over.
 func nanos(t time.Time) int64 {
 	switch {
 	case t.IsZero():
