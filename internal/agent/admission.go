@@ -14,21 +14,21 @@ import (
 // keptHashes is how many hashes count as warm.
 const keptHashes = 8
 
-// desk is the only judge of a host's slots. It holds every run from "accepted" until its walk is over; a run gives
+// admission is the only judge of a host's slots. It holds every run from "accepted" until its walk is over; a run gives
 // its slot back earlier, when ComfyUI no longer runs its prompt.
-type desk struct {
+type admission struct {
 	clock clock
 
-	mu        sync.Mutex // guards all below
-	public    jetstream.HostState
-	runs      []*run
-	slotted   []*run // of runs, those that hold a slot, oldest first
-	ails      ailments
-	leaving   bool   // the agent shuts down
-	drained   bool   // somebody asked for it by control
-	drainedBy string // who
-	reading   bool   // what ComfyUI can run is to be read as soon as nothing runs
-	watchers  []chan struct{}
+	mu         sync.Mutex // guards all below
+	public     jetstream.HostState
+	runs       []*run
+	slotted    []*run // of runs, those that hold a slot, oldest first
+	conditions conditions
+	stopping   bool   // the agent shuts down
+	drained    bool   // somebody asked for it by control
+	drainedBy  string // who
+	reading    bool   // what ComfyUI can run is to be read as soon as nothing runs
+	watchers   []chan struct{}
 }
 
 // clock is NATS' time and how far this machine is from it; *jetstream.Queue is the real one.
@@ -37,14 +37,14 @@ type clock interface {
 	ClockOff() time.Duration
 }
 
-func newDesk(s jetstream.HostState, clock clock) *desk {
-	return &desk{
+func newAdmission(s jetstream.HostState, clock clock) *admission {
+	return &admission{
 		clock: clock, public: s,
-		ails: ailments{{cause: failure.Down, reason: "ComfyUI was not asked yet"}},
+		conditions: conditions{{cause: failure.Down, reason: "ComfyUI was not asked yet"}},
 	}
 }
 
-// verdict is the desk's answer to an offer.
+// verdict is the admission's answer to an offer.
 type verdict struct {
 	answer jetstream.Answer
 	reason string
@@ -53,7 +53,7 @@ type verdict struct {
 
 // take decides about an offer; reserve makes the run when a slot is given. A second offer of a run that is here
 // only brings a newer lease. A resumed prompt is in ComfyUI already, so it needs no free slot.
-func (d *desk) take(o *jetstream.Offer, reserve func() *run) verdict {
+func (d *admission) decide(o *jetstream.Offer, reserve func() *run) verdict {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if known := d.find(o); known != nil {
@@ -73,7 +73,7 @@ func (d *desk) take(o *jetstream.Offer, reserve func() *run) verdict {
 
 // find gives the run of an offer's attempt, nil when it is not here. It must be called with mu held, as all methods
 // below that say so.
-func (d *desk) find(o *jetstream.Offer) *run {
+func (d *admission) find(o *jetstream.Offer) *run {
 	k := keyOf(o)
 	for _, r := range d.runs {
 		if r.key == k {
@@ -84,7 +84,7 @@ func (d *desk) find(o *jetstream.Offer) *run {
 }
 
 // refusal must be called with mu held.
-func (d *desk) refusal(o *jetstream.Offer) verdict {
+func (d *admission) refusal(o *jetstream.Offer) verdict {
 	k := keyOf(o)
 	for _, other := range d.runs {
 		if other.tenant == k.tenant && other.job == k.job {
@@ -92,14 +92,14 @@ func (d *desk) refusal(o *jetstream.Offer) verdict {
 		}
 	}
 	switch {
-	case d.leaving:
-		return verdict{answer: jetstream.Drain, reason: drained{}.Error()}
+	case d.stopping:
+		return verdict{answer: jetstream.Drain, reason: agentStopping{}.Error()}
 	case o.Resume:
 		return verdict{}
 	case d.drained:
 		return verdict{answer: jetstream.Drain, reason: drainReason}
-	case d.ails.worst() != nil:
-		return verdict{answer: jetstream.Unfit, reason: d.ails.worst().reason}
+	case d.conditions.worst() != nil:
+		return verdict{answer: jetstream.Unfit, reason: d.conditions.worst().reason}
 	case d.reading:
 		return verdict{answer: jetstream.Busy, reason: "what ComfyUI can run is read next"}
 	}
@@ -112,9 +112,9 @@ func (d *desk) refusal(o *jetstream.Offer) verdict {
 
 // room is how many jobs the host holds now: one at a time while it is on trial, and none more than it has while what it
 // can run is to be read. It must be called with mu held.
-func (d *desk) room() (slots, prefetch int) {
+func (d *admission) room() (slots, prefetch int) {
 	switch {
-	case d.ails.suspicion() != nil:
+	case d.conditions.suspicion() != nil:
 		return 1, 0
 	case d.reading:
 		return max(1, len(d.slotted)), 0
@@ -125,7 +125,7 @@ func (d *desk) room() (slots, prefetch int) {
 const drainReason = "drained by an operator"
 
 // remember must be called with mu held. A state that was handed out keeps its list.
-func (d *desk) remember(hash workflow.Hash) {
+func (d *admission) remember(hash workflow.Hash) {
 	if len(d.public.Recent) > 0 && d.public.Recent[0] == hash {
 		return
 	}
@@ -140,10 +140,10 @@ func (d *desk) remember(hash workflow.Hash) {
 }
 
 // unknown reports whether the offer's attempt is not here, and then calls begin; never once the agent shuts down.
-func (d *desk) unknown(o *jetstream.Offer, begin func()) bool {
+func (d *admission) unknown(o *jetstream.Offer, begin func()) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.leaving || d.find(o) != nil {
+	if d.stopping || d.find(o) != nil {
 		return false
 	}
 	begin()
@@ -151,15 +151,15 @@ func (d *desk) unknown(o *jetstream.Offer, begin func()) bool {
 }
 
 // free gives a run's slot back and reports whether it held one, and whether what ComfyUI can run is to be read next.
-func (d *desk) free(r *run) (held, read bool) {
+func (d *admission) free(r *run) (held, read bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	held = takeOut(&d.slotted, r)
+	held = removeRun(&d.slotted, r)
 	return held, d.reading && len(d.slotted) == 0
 }
 
 // takeOut takes r out of runs and reports whether it was there.
-func takeOut(runs *[]*run, r *run) bool {
+func removeRun(runs *[]*run, r *run) bool {
 	i := slices.Index(*runs, r)
 	if i < 0 {
 		return false
@@ -169,10 +169,10 @@ func takeOut(runs *[]*run, r *run) bool {
 }
 
 // leave forgets a run whose walk is over.
-func (d *desk) leave(r *run) {
+func (d *admission) remove(r *run) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	takeOut(&d.runs, r)
+	removeRun(&d.runs, r)
 	if len(d.runs) > 0 {
 		return
 	}
@@ -183,7 +183,7 @@ func (d *desk) leave(r *run) {
 }
 
 // empty gives a channel that is closed when no run is here.
-func (d *desk) empty() <-chan struct{} {
+func (d *admission) empty() <-chan struct{} {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	w := make(chan struct{})
@@ -196,35 +196,35 @@ func (d *desk) empty() <-chan struct{} {
 }
 
 // all gives the runs that are here.
-func (d *desk) all() []*run {
+func (d *admission) all() []*run {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return slices.Clone(d.runs)
 }
 
 // well reports whether ComfyUI can run something.
-func (d *desk) well() bool {
+func (d *admission) well() bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.ails.worst() == nil
+	return d.conditions.worst() == nil
 }
 
 // has reports whether a condition of the cause stands.
-func (d *desk) has(cause failure.Cause) bool {
+func (d *admission) has(cause failure.Cause) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.ails.of(cause) != nil
+	return d.conditions.of(cause) != nil
 }
 
 // busy counts the runs that hold a slot.
-func (d *desk) busy() int {
+func (d *admission) busy() int {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return len(d.slotted)
 }
 
 // running is the run that has its slot for longest, nil without any. It must be called with mu held.
-func (d *desk) running() *run {
+func (d *admission) running() *run {
 	if len(d.slotted) == 0 {
 		return nil
 	}
@@ -232,7 +232,7 @@ func (d *desk) running() *run {
 }
 
 // change edits the host's state under the lock and reports whether what others see of it changed.
-func (d *desk) change(edit func(*desk)) bool {
+func (d *admission) change(edit func(*admission)) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	before, foreign, reading := d.availability(), d.public.Foreign, d.reading
@@ -248,11 +248,11 @@ type availability struct {
 }
 
 // availability must be called with mu held.
-func (d *desk) availability() availability {
-	worst, suspicion := d.ails.worst(), d.ails.suspicion()
+func (d *admission) availability() availability {
+	worst, suspicion := d.conditions.worst(), d.conditions.suspicion()
 	switch {
-	case d.leaving:
-		return availability{state: jetstream.Draining, reason: drained{}.Error()}
+	case d.stopping:
+		return availability{state: jetstream.Draining, reason: agentStopping{}.Error()}
 	case d.drained:
 		return availability{state: jetstream.Draining, reason: drainReason}
 	case worst != nil:
@@ -267,7 +267,7 @@ func (d *desk) availability() availability {
 const clockTolerance = time.Second
 
 // state is what the host says of itself now. Every state has a higher serial.
-func (d *desk) state() jetstream.HostState {
+func (d *admission) state() jetstream.HostState {
 	off := d.clock.ClockOff()
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -279,7 +279,7 @@ func (d *desk) state() jetstream.HostState {
 	if off.Abs() > clockTolerance {
 		s.ClockOff = jetstream.Offset(off)
 	}
-	if c := d.ails.worst(); c != nil && a.state == jetstream.Unhealthy {
+	if c := d.conditions.worst(); c != nil && a.state == jetstream.Unhealthy {
 		s.Blame = c.blame
 	}
 	s.Running = make([]jetstream.RunningJob, 0, len(d.slotted))
@@ -292,11 +292,11 @@ func (d *desk) state() jetstream.HostState {
 }
 
 // condition is what must outlive this agent.
-func (d *desk) condition() jetstream.HostCondition {
+func (d *admission) condition() jetstream.HostCondition {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	stored := jetstream.HostCondition{Drained: d.drained, DrainedBy: d.drainedBy}
-	if c := d.ails.lasting(); c != nil {
+	if c := d.conditions.lasting(); c != nil {
 		stored.Cause, stored.Reason, stored.Trial, stored.Hashes = c.cause, c.reason, c.trial, c.hashes
 		stored.Process, stored.Blame = c.process, c.blame
 	}
@@ -305,7 +305,7 @@ func (d *desk) condition() jetstream.HostCondition {
 
 // leases are those to extend, and the shortest AckWait among all runs (0 without any). A run whose ComfyUI is silent is
 // ended by its limits, so that its lease needs no limit of its own.
-func (d *desk) leases() (held []jetstream.Lease, shortest time.Duration) {
+func (d *admission) leases() (held []jetstream.Lease, shortest time.Duration) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for _, r := range d.runs {

@@ -86,7 +86,7 @@ func (a *Agent) Health() error {
 	}
 	reasons := make([]error, 0, len(a.hosts))
 	for _, h := range a.hosts {
-		s := h.desk.state()
+		s := h.admission.state()
 		if s.State != jetstream.Unhealthy {
 			return nil
 		}

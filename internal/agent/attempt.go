@@ -48,8 +48,8 @@ type attempt struct {
 //
 // After a failure, 4 is followed by: cancel the prompt and confirm, give the slot back, append failed with the
 // lease. A crash before that event is as above; after it a dispatcher settles the attempt.
-func (h *host) walk(kill, ctx context.Context, r *run) {
-	defer h.desk.leave(r)
+func (h *host) runAttempt(kill, ctx context.Context, r *run) {
+	defer h.admission.remove(r)
 	defer h.comfy.Discard(r.prompt)
 	a := &attempt{run: r, live: live{host: h, run: r}}
 	defer r.end(nil)
@@ -57,7 +57,7 @@ func (h *host) walk(kill, ctx context.Context, r *run) {
 	defer h.unfollow(r)
 	err := h.begin(ctx, a) // 2
 	if err == nil {
-		err = h.perform(ctx, a) // 3, 4
+		err = h.runPrompt(ctx, a) // 3, 4
 	}
 	if kill.Err() != nil {
 		return
@@ -66,16 +66,16 @@ func (h *host) walk(kill, ctx context.Context, r *run) {
 		if ctx.Err() != nil {
 			err = context.Cause(ctx) // whatever failed, it failed since the run was stopped
 		}
-		err = h.clear(kill, a, err)
+		err = h.handleError(kill, a, err)
 	}
 	r.reporting.Store(true)
 	if err == nil {
 		h.passed(a)
-		err = h.ship(ctx, a) // 5, 6
+		err = h.storeResults(ctx, a) // 5, 6
 	}
-	h.release(a, err)
-	if h.settle(kill, a, err) { // 7, 8
-		h.tidy(kill, a.prompt) // 9
+	h.freeSlot(a, err)
+	if h.conclude(kill, a, err) { // 7, 8
+		h.cleanUp(kill, a.prompt) // 9
 	}
 }
 
@@ -101,18 +101,18 @@ func (h *host) begin(ctx context.Context, a *attempt) error {
 	e := h.event(a, job.Started)
 	e.PromptID, e.Seeds = a.prompt, a.seeds
 	a.chain, err = h.append(ctx, e, a.chain, "")
-	for moved := overtakenIn(err); moved != nil && h.merelyWaited(ctx, a, moved); moved = overtakenIn(err) {
+	for moved := overtakenIn(err); moved != nil && h.onlyWaited(ctx, a, moved); moved = overtakenIn(err) {
 		a.chain, err = h.append(ctx, e, moved.by.ChainSequence, "")
 	}
-	if err == nil && h.heard() {
+	if err == nil && h.logsJobs() {
 		h.log.Info("started", "job", a.key, "hash", a.offer.Hash.Short(), "prompt", a.prompt)
 	}
 	return err
 }
 
-// merelyWaited reports whether nothing but why the job waits was told while it was offered. An attempt that was
+// onlyWaited reports whether nothing but why the job waits was told while it was offered. An attempt that was
 // started and has failed meanwhile, while this agent was frozen, must not be started again.
-func (h *host) merelyWaited(ctx context.Context, a *attempt, moved *overtaken) bool {
+func (h *host) onlyWaited(ctx context.Context, a *attempt, moved *overtaken) bool {
 	if moved.by.EventKind != job.Waiting {
 		return false
 	}
@@ -143,11 +143,11 @@ func (h *host) recall(ctx context.Context, a *attempt) error {
 }
 
 // perform brings the inputs and runs the prompt.
-func (h *host) perform(ctx context.Context, a *attempt) error {
+func (h *host) runPrompt(ctx context.Context, a *attempt) error {
 	var inputs map[string]map[string]string
 	if !a.offer.Resume {
 		var err error
-		if inputs, err = h.bring(ctx, a); err != nil {
+		if inputs, err = h.uploadInputs(ctx, a); err != nil {
 			return err
 		}
 	}
@@ -168,7 +168,7 @@ func (h *host) perform(ctx context.Context, a *attempt) error {
 	if err == nil {
 		a.ran = a.result.Ran
 	}
-	conceal(job.Secrets(a.job.ExtraData), a.result, err)
+	redact(job.Secrets(a.job.ExtraData), a.result, err)
 	if a.ran == 0 && !a.running.IsZero() {
 		a.ran = time.Since(a.running)
 	}
@@ -232,13 +232,13 @@ func (h *host) limits(t *job.Timeouts) (start, node, total time.Duration) {
 
 // clear does on the host what the end of a run asks for, before the slot is given back, and returns the error as it is
 // to be reported. The prompt of a run that was stopped from here is cancelled and that is confirmed.
-func (h *host) clear(kill context.Context, a *attempt, err error) error {
-	_, stopped := errors.AsType[*ended](err)
+func (h *host) handleError(kill context.Context, a *attempt, err error) error {
+	_, stopped := errors.AsType[*jobEnded](err)
 	_, away := errors.AsType[*displaced](err)
 	switch {
-	case stopped || away || errors.Is(err, drained{}):
+	case stopped || away || errors.Is(err, agentStopping{}):
 		if still := h.cancel(kill, a.run); still != nil {
-			_ = h.wontStop(kill, a, failureOf(err), still) // the run is reported as what has stopped it
+			_ = h.doesNotStop(kill, a, failureOf(err), still) // the run is reported as what has stopped it
 		}
 		return err
 	case overtakenIn(err) != nil: // nothing was sent
@@ -248,40 +248,40 @@ func (h *host) clear(kill context.Context, a *attempt, err error) error {
 }
 
 // release gives the slot back, once, and tells everybody.
-func (h *host) release(a *attempt, err error) {
-	held, read := h.desk.free(a.run)
+func (h *host) freeSlot(a *attempt, err error) {
+	held, read := h.admission.free(a.run)
 	if read {
-		poke(h.examineNow)
+		signal(h.examineNow)
 	}
 	if held {
 		h.broadcast(&jetstream.EndedJob{
 			Tenant: a.tenant, Job: a.key.job, Priority: a.offer.Message.Priority, Hash: a.offer.Hash,
 			Size: a.size(), RanFor: job.Duration(a.ran), Success: err == nil, Kind: endedAs(err),
-			Loads: a.loads(),
+			Loads: a.modelLoads(),
 		})
 		if h.comfy.State().QueueRemaining > 0 {
-			poke(h.freed)
+			signal(h.freed)
 		}
 	}
 }
 
 // settle appends how the attempt ended and acks a job that is over. It reports whether nothing of the prompt is needed
 // any more.
-func (h *host) settle(kill context.Context, a *attempt, err error) (over bool) {
-	if stopped, is := errors.AsType[*ended](err); is {
-		h.finish(a, stopped.by)
+func (h *host) conclude(kill context.Context, a *attempt, err error) (over bool) {
+	if stopped, is := errors.AsType[*jobEnded](err); is {
+		h.ackEnded(a, stopped.by)
 		return true
 	}
 	if err == nil {
 		err = h.complete(kill, a)
-	} else if overtakenIn(err) == nil && !errors.Is(err, left{}) {
+	} else if overtakenIn(err) == nil && !errors.Is(err, abandoned{}) {
 		err = h.fail(kill, a, failureOf(err))
 	}
 	switch moved := overtakenIn(err); {
 	case moved == nil:
 		return err == nil
 	case moved.by.EventKind.Terminal():
-		h.finish(a, moved.by.EventKind)
+		h.ackEnded(a, moved.by.EventKind)
 	default:
 		h.log.Warn("dropped: the job's chain has moved on", "job", a.key, "last", moved.by.EventKind, "host", moved.by.Host)
 		h.meters.ended("dropped", "")
@@ -291,7 +291,7 @@ func (h *host) settle(kill context.Context, a *attempt, err error) (over bool) {
 
 // endedAs is the kind that a dispatcher will find in the failed event, as far as the end of a run tells it.
 func endedAs(err error) failure.Kind {
-	if _, stopped := errors.AsType[*ended](err); err == nil || stopped || overtakenIn(err) != nil || errors.Is(err, left{}) {
+	if _, stopped := errors.AsType[*jobEnded](err); err == nil || stopped || overtakenIn(err) != nil || errors.Is(err, abandoned{}) {
 		return ""
 	}
 	return failureOf(err).Kind
@@ -299,7 +299,7 @@ func endedAs(err error) failure.Kind {
 
 // failureOf is what a failed event says of the error that ended a run.
 func failureOf(err error) *failure.Failure {
-	if errors.Is(err, drained{}) {
+	if errors.Is(err, agentStopping{}) {
 		return failure.New(failure.Drained, "the agent was shut down before the job had ended")
 	}
 	if away, is := errors.AsType[*displaced](err); is {
@@ -317,7 +317,7 @@ func (a *attempt) size() int64 {
 }
 
 // finish acks a job whose chain has ended without us.
-func (h *host) finish(a *attempt, by job.EventKind) {
+func (h *host) ackEnded(a *attempt, by job.EventKind) {
 	h.log.Info("stopped: the job has ended", "job", a.key, "by", by)
 	outcome := "dropped"
 	if by == job.Cancelled {

@@ -11,8 +11,8 @@ import (
 // dispatcher allows more. The others use a slot only when it has been free for longer than that.
 const broadcastPause = 2 * time.Millisecond
 
-// untold is a broadcast that is due.
-type untold struct {
+// pendingBroadcast is a broadcast that is due.
+type pendingBroadcast struct {
 	mu    sync.Mutex  // guards the two below
 	due   time.Time   // zero when there is nothing to tell
 	timer *time.Timer // tells; runs while something is due
@@ -21,7 +21,7 @@ type untold struct {
 // broadcastWithin tells the host's state after a pause, unless it is told before that anyway: on a busy host the next
 // job has usually ended by then.
 func (h *host) broadcastWithin(pause time.Duration) {
-	u, due := &h.untold, time.Now().Add(pause)
+	u, due := &h.pendingBroadcast, time.Now().Add(pause)
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	switch {
@@ -43,7 +43,7 @@ func (h *host) broadcastWithin(pause time.Duration) {
 }
 
 // told calls off the broadcast that is due.
-func (u *untold) told(work *sync.WaitGroup) {
+func (u *pendingBroadcast) cancel(work *sync.WaitGroup) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if !u.due.IsZero() && u.timer.Stop() {
@@ -54,8 +54,8 @@ func (u *untold) told(work *sync.WaitGroup) {
 
 // broadcast tells the host's state now, and the run whose end caused it.
 func (h *host) broadcast(e *jetstream.EndedJob) {
-	h.untold.told(&h.work)
-	s := h.desk.state()
+	h.pendingBroadcast.cancel(&h.work)
+	s := h.admission.state()
 	s.Ended = e
 	h.meters.running.Set(float64(len(s.Running)))
 	if err := h.q.Broadcast(&s); err != nil {

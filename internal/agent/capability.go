@@ -7,41 +7,41 @@ import (
 )
 
 const (
-	learnTimeout = 3 * time.Minute // of one reading
-	cheapReading = time.Second     // what takes no longer harms nobody
-	learnShare   = 20              // other readings take at most one part of so many of the time
+	readingTimeout = 3 * time.Minute // of one reading
+	cheapReading   = time.Second     // what takes no longer harms nobody
+	readingShare   = 20              // other readings take at most one part of so many of the time
 )
 
 // learnWhenIdle reads what ComfyUI can run when its process is another, when a refusal says that something has changed,
 // and now and then while nothing is to be done. ComfyUI computes the answer beside nothing else, for tens of seconds on
 // large installations, so that it is never asked while a prompt runs or waits. A host that is never idle takes no
 // further job until it has been read, when a reading is wanted.
-func (h *host) learnWhenIdle(ctx context.Context, c *checkup, backlog int) {
-	dear := c.took > cheapReading && time.Since(c.learned) < learnShare*c.took
+func (h *host) readCapabilityWhenIdle(ctx context.Context, c *checkup, backlog int) {
+	dear := c.took > cheapReading && time.Since(c.learned) < readingShare*c.took
 	if !dear && h.relearn.Swap(false) {
 		c.wanted = true
 	}
 	due := c.wanted || !dear && time.Since(c.learned) >= h.cfg.LearnEvery
 	idle := false
-	h.set(func(d *desk) {
+	h.set(func(d *admission) {
 		idle = len(d.slotted) == 0 && backlog == 0
 		d.reading = c.wanted && !idle && d.public.Foreign == 0
 	})
 	if due && idle {
-		h.learn(ctx, c)
+		h.readCapability(ctx, c)
 	}
 }
 
 // learnSoon asks for a reading after a refusal that says that something has changed.
-func (h *host) learnSoon() {
+func (h *host) readCapabilitySoon() {
 	h.relearn.Store(true)
-	poke(h.examineNow)
+	signal(h.examineNow)
 }
 
 // learn reads the capability and stores it when another one stands there, or none: the bucket may have been lost or
 // purged since. One that cannot be read is left as it was.
-func (h *host) learn(ctx context.Context, c *checkup) {
-	ctx, cancel := context.WithTimeout(ctx, learnTimeout)
+func (h *host) readCapability(ctx context.Context, c *checkup) {
+	ctx, cancel := context.WithTimeout(ctx, readingTimeout)
 	defer cancel()
 	began := time.Now()
 	capability, err := h.comfy.Capability(ctx)

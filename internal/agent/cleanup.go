@@ -7,8 +7,8 @@ import (
 
 // tidy removes the files of an ended attempt from the ComfyUI host, when they are stored and nothing may still write
 // them. What cannot be removed stays there; a crash leaves it too.
-func (h *host) tidy(ctx context.Context, prompt string) {
-	if h.cfg.KeepFiles || h.cfg.Outputs == OutputsNone || slices.Contains(h.strays.all(), prompt) {
+func (h *host) cleanUp(ctx context.Context, prompt string) {
+	if h.cfg.KeepFiles || h.cfg.Outputs == OutputsNone || slices.Contains(h.orphans.all(), prompt) {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)

@@ -21,11 +21,11 @@ type condition struct {
 	since   time.Time // by this machine's clock; only for what this process has seen
 }
 
-// ailments are a host's conditions: at most one of each cause, in the order of failure.Causes.
-type ailments []condition
+// conditions are a host's conditions: at most one of each cause, in the order of failure.Causes.
+type conditions []condition
 
 // of gives the condition of a cause, nil without one.
-func (a ailments) of(cause failure.Cause) *condition {
+func (a conditions) of(cause failure.Cause) *condition {
 	i := slices.IndexFunc(a, func(c condition) bool { return c.cause == cause })
 	if i < 0 {
 		return nil
@@ -34,7 +34,7 @@ func (a ailments) of(cause failure.Cause) *condition {
 }
 
 // put takes in a condition instead of an earlier one of its cause. Whoever is blamed already stays so.
-func (a *ailments) put(c condition) {
+func (a *conditions) put(c condition) {
 	if known := a.of(c.cause); known != nil {
 		if known.blame != nil {
 			c.blame = known.blame
@@ -48,24 +48,24 @@ func (a *ailments) put(c condition) {
 }
 
 // end reports whether there was a condition of the cause.
-func (a *ailments) end(cause failure.Cause) bool {
+func (a *conditions) remove(cause failure.Cause) bool {
 	before := len(*a)
 	*a = slices.DeleteFunc(*a, func(c condition) bool { return c.cause == cause })
 	return len(*a) < before
 }
 
 // worst is what the host is out for, nil when it may take jobs.
-func (a ailments) worst() *condition { return a.first(func(c condition) bool { return !c.trial }) }
+func (a conditions) worst() *condition { return a.first(func(c condition) bool { return !c.trial }) }
 
 // suspicion is what the host is on trial for, nil when it is not.
-func (a ailments) suspicion() *condition { return a.first(func(c condition) bool { return c.trial }) }
+func (a conditions) suspicion() *condition { return a.first(func(c condition) bool { return c.trial }) }
 
 // lasting is what must outlive the agent: another one would find the rest by itself.
-func (a ailments) lasting() *condition {
+func (a conditions) lasting() *condition {
 	return a.first(func(c condition) bool { return c.cause != failure.Down && c.cause != failure.Unstorable })
 }
 
-func (a ailments) first(is func(condition) bool) *condition {
+func (a conditions) first(is func(condition) bool) *condition {
 	i := slices.IndexFunc(a, is)
 	if i < 0 {
 		return nil
@@ -80,7 +80,7 @@ func tied(cause failure.Cause) bool {
 
 // otherProcess ends what another process of ComfyUI is free of. A condition that was found while nobody knew the process
 // is taken for one of this process.
-func (a *ailments) otherProcess(now string) {
+func (a *conditions) otherProcess(now string) {
 	*a = slices.DeleteFunc(*a, func(c condition) bool { return tied(c.cause) && c.process != "" && c.process != now })
 	for i := range *a {
 		if tied((*a)[i].cause) {
@@ -91,7 +91,7 @@ func (a *ailments) otherProcess(now string) {
 
 // failedAlike takes in a failure of a workflow that smells of the host. It is proven when another workflow has failed in
 // the same way before; a first one puts the host on trial.
-func (a *ailments) failedAlike(c condition, hash workflow.Hash) (proven bool) {
+func (a *conditions) failedAlike(c condition, hash workflow.Hash) (proven bool) {
 	known := a.of(c.cause)
 	if known == nil {
 		c.trial, c.hashes = true, []workflow.Hash{hash}
@@ -111,12 +111,12 @@ func (a *ailments) failedAlike(c condition, hash workflow.Hash) (proven bool) {
 }
 
 // passed ends a trial after a workflow that has not failed so ended well, and that ran since the trial began.
-func (a *ailments) passed(hash workflow.Hash, ran time.Time) bool {
+func (a *conditions) passed(hash workflow.Hash, ran time.Time) bool {
 	c := a.suspicion()
 	if c == nil || slices.Contains(c.hashes, hash) || ran.Before(c.since) {
 		return false
 	}
-	return a.end(c.cause)
+	return a.remove(c.cause)
 }
 
 func blameOf(r *run) *jetstream.Blame {

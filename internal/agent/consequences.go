@@ -18,9 +18,9 @@ func (h *host) consequences(kill context.Context, a *attempt, f *failure.Failure
 	switch f.Kind {
 	case failure.Timeout, failure.RejectedBusy:
 		if err := h.cancel(kill, a.run); err != nil {
-			return h.wontStop(kill, a, f, err)
+			return h.doesNotStop(kill, a, f, err)
 		}
-		poke(h.examineNow)
+		signal(h.examineNow)
 	case failure.OutOfMemory:
 		ctx, cancel := context.WithTimeout(kill, wireTimeout)
 		defer cancel()
@@ -28,17 +28,17 @@ func (h *host) consequences(kill context.Context, a *attempt, f *failure.Failure
 			h.log.Warn("cannot make ComfyUI free its memory", "error", err)
 		}
 	case failure.HostLost:
-		h.stray(a.prompt)
-		h.out(a.run, condition{cause: failure.Down, reason: f.Message})
+		h.orphan(a.prompt)
+		h.takeOut(a.run, condition{cause: failure.Down, reason: f.Message})
 	case failure.HostSick:
 		return h.sick(kill, a, f)
 	case failure.Refused:
 		if f.Exception == optionMissing {
-			h.learnSoon()
+			h.readCapabilitySoon()
 		}
 		return h.barred(kill, a, f)
 	case failure.Incapable:
-		h.learnSoon()
+		h.readCapabilitySoon()
 	case failure.Interrupted, failure.Lost, failure.ExecutionError, failure.InvalidWorkflow, failure.Drained, failure.Transient:
 	}
 	return f
@@ -56,19 +56,19 @@ func (h *host) sick(kill context.Context, a *attempt, f *failure.Failure) *failu
 		return &proven
 	case failure.WorkerGone, failure.Stuck:
 		if f.Cause == failure.Stuck {
-			h.stray(a.prompt)
+			h.orphan(a.prompt)
 		}
-		h.out(a.run, condition{cause: f.Cause, reason: f.Message})
+		h.takeOut(a.run, condition{cause: f.Cause, reason: f.Message})
 		h.displace(a.run, f.Cause, f.Message)
 		return f
 	case failure.Down:
-		h.stray(a.prompt)
-		h.out(a.run, condition{cause: failure.Down, reason: f.Message})
+		h.orphan(a.prompt)
+		h.takeOut(a.run, condition{cause: failure.Down, reason: f.Message})
 		return f
 	case failure.DiskFull, failure.Barred, failure.Unstorable:
 	}
 	if err := h.probeRoom(kill); noRoom(err) {
-		h.out(a.run, condition{cause: failure.DiskFull, reason: "ComfyUI has no room to write results: " + err.Error() + "; free some space, the host comes back by itself"})
+		h.takeOut(a.run, condition{cause: failure.DiskFull, reason: "ComfyUI has no room to write results: " + err.Error() + "; free some space, the host comes back by itself"})
 		proven.Cause = failure.DiskFull
 		return &proven
 	}
@@ -82,7 +82,7 @@ func (h *host) barred(kill context.Context, a *attempt, f *failure.Failure) *fai
 	if err == nil || kill.Err() != nil {
 		return f
 	}
-	h.out(a.run, condition{cause: failure.Barred, reason: comfy.Reason(err)})
+	h.takeOut(a.run, condition{cause: failure.Barred, reason: comfy.Reason(err)})
 	proven := *f
 	proven.Cause, proven.Proven = failure.Barred, true
 	return &proven
@@ -93,9 +93,9 @@ func (h *host) barred(kill context.Context, a *attempt, f *failure.Failure) *fai
 func (h *host) suspect(by *run, f *failure.Failure) (proven bool) {
 	c := condition{cause: f.Cause, process: h.processNow(), blame: blameOf(by), since: time.Now()}
 	c.reason = "two workflows failed alike, so that ComfyUI's GPU context is unusable until ComfyUI is restarted: " + f.Message
-	h.set(func(d *desk) {
-		proven = d.ails.failedAlike(c, by.offer.Hash)
-		if s := d.ails.of(f.Cause); s.trial {
+	h.set(func(d *admission) {
+		proven = d.conditions.failedAlike(c, by.offer.Hash)
+		if s := d.conditions.of(f.Cause); s.trial {
 			s.reason = "on trial: the next job of another workflow decides whether ComfyUI must be restarted: " + f.Message
 		}
 	})
@@ -105,7 +105,7 @@ func (h *host) suspect(by *run, f *failure.Failure) (proven bool) {
 	} else {
 		h.log.Warn("the host is on trial", "job", by.key, "reason", f.Message)
 	}
-	poke(h.beatNow) // the condition is stored with it
+	signal(h.beatNow) // the condition is stored with it
 	return proven
 }
 
@@ -115,23 +115,23 @@ func (h *host) passed(a *attempt) {
 		return
 	}
 	ended := false
-	h.set(func(d *desk) { ended = d.ails.passed(a.offer.Hash, a.running) })
+	h.set(func(d *admission) { ended = d.conditions.passed(a.offer.Hash, a.running) })
 	if ended {
 		h.log.Info("the trial has ended well", "job", a.key)
-		poke(h.beatNow)
+		signal(h.beatNow)
 	}
 }
 
 // out takes the host out. Its way back is the probe of the cause.
-func (h *host) out(by *run, c condition) {
+func (h *host) takeOut(by *run, c condition) {
 	c.since = time.Now()
 	if tied(c.cause) || c.cause == failure.Down {
 		c.process, c.blame = h.processNow(), blameOf(by)
 	}
 	h.log.Warn("the host takes no job", "cause", c.cause, "reason", c.reason, "job", by.key)
-	h.set(func(d *desk) { d.ails.put(c) })
-	poke(h.beatNow)
-	poke(h.examineNow)
+	h.set(func(d *admission) { d.conditions.put(c) })
+	signal(h.beatNow)
+	signal(h.examineNow)
 }
 
 // cancel ends a run's prompt in ComfyUI. A POST that was cut off may still arrive, so that an unknown prompt is
@@ -152,10 +152,10 @@ func (h *host) cancel(kill context.Context, r *run) error {
 
 // wontStop takes the host out because of a prompt that keeps it from running anything else, for ever when the worker
 // thread has died of a SystemExit, which leaves no other sign. It is what a timeout is reported as then.
-func (h *host) wontStop(kill context.Context, a *attempt, f *failure.Failure, err error) *failure.Failure {
+func (h *host) doesNotStop(kill context.Context, a *attempt, f *failure.Failure, err error) *failure.Failure {
 	cause, reason := h.blockedBy(kill, err)
-	h.stray(a.prompt)
-	h.out(a.run, condition{cause: cause, reason: reason})
+	h.orphan(a.prompt)
+	h.takeOut(a.run, condition{cause: cause, reason: reason})
 	h.displace(a.run, cause, reason)
 	node, progress, ran := a.at()
 	found := &failure.Failure{
@@ -178,9 +178,9 @@ func (h *host) blockedBy(kill context.Context, err error) (failure.Cause, string
 	return failure.Stuck, stuckText + comfy.Reason(err)
 }
 
-// displace sends the other runs elsewhere, which stand in line behind what ails the host.
+// displace sends the other runs elsewhere, which stand in line behind what conditions the host.
 func (h *host) displace(by *run, cause failure.Cause, reason string) {
-	for _, r := range h.desk.all() {
+	for _, r := range h.admission.all() {
 		if r == by || r.reporting.Load() {
 			continue
 		}

@@ -8,7 +8,7 @@
 //
 // One process drives any number of hosts, each by loops of its own (host.go): offers (offers.go), leases
 // (leases.go), presence (presence.go), ComfyUI's health and capability (health.go), and what was missed while
-// NATS was away (reconnect.go). The desk (desk.go) is the only judge of a host's slots. Every accepted job has one
+// NATS was away (reconnect.go). The admission (admission.go) is the only judge of a host's slots. Every accepted job has one
 // goroutine, and its walk from the offer to the ack is read top to bottom in walk.go; inputs.go and outputs.go
 // carry its files, report.go writes its events.
 //

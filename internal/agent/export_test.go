@@ -12,7 +12,7 @@ import (
 
 // Lively reads through r and sets timer back with every read.
 func Lively(r io.Reader, timer *time.Timer, pause time.Duration) io.Reader {
-	return &lively{r, timer, pause}
+	return &timedReader{r, timer, pause}
 }
 
 // PromptID is the id of an offered attempt in a fleet with this secret.

@@ -16,9 +16,9 @@ const followAfter = 250 * time.Millisecond
 // cancelLoop hears every cancel in the system, which are few, and ends the run that it concerns.
 func (h *host) cancelLoop(ctx context.Context) error {
 	return h.q.FollowCancels(ctx, func(e job.Event) {
-		for _, r := range h.desk.all() {
+		for _, r := range h.admission.all() {
 			if r.tenant == e.Tenant && r.job == e.Job {
-				r.hear(e)
+				r.apply(e)
 			}
 		}
 	})
@@ -56,8 +56,8 @@ func (h *host) followLasting(ctx context.Context) {
 			return false
 		}
 		var hearing context.Context
-		hearing, r.deafen = context.WithCancel(ctx)
-		r.hearing.Go(func() { h.listen(hearing, r) })
+		hearing, r.stopFollowing = context.WithCancel(ctx)
+		r.following.Go(func() { h.listen(hearing, r) })
 		return true
 	})
 	if f.due = len(f.pending) > 0; f.due {
@@ -66,7 +66,7 @@ func (h *host) followLasting(ctx context.Context) {
 }
 
 func (h *host) listen(ctx context.Context, r *run) {
-	unfollow, err := h.q.FollowJob(r.tenant, r.job, r.hear)
+	unfollow, err := h.q.FollowJob(r.tenant, r.job, r.apply)
 	if err != nil {
 		h.log.Warn("cannot follow a job; its cancel is heard all the same", "job", r.key, "error", err)
 		return
@@ -81,13 +81,13 @@ func (h *host) unfollow(r *run) {
 	if h.follows.drop(r) {
 		return
 	}
-	r.deafen()
-	r.hearing.Wait()
+	r.stopFollowing()
+	r.following.Wait()
 }
 
 // drop reports whether the run was not followed yet.
 func (f *follows) drop(r *run) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return takeOut(&f.pending, r)
+	return removeRun(&f.pending, r)
 }

@@ -26,7 +26,7 @@ type checkup struct {
 	took    time.Duration // how long that took
 }
 
-// healthLoop keeps the desk's view of ComfyUI true: whether it answers, what ails it, how much of its backlog is
+// healthLoop keeps the admission's view of ComfyUI true: whether it answers, what conditions it, how much of its backlog is
 // strangers', what it can run. It looks at once when the websocket comes or goes and when a run met a failure.
 func (h *host) healthLoop(ctx context.Context) error {
 	if !h.restore(ctx) {
@@ -70,7 +70,7 @@ func (h *host) idle(ctx context.Context, c *checkup, timer *time.Timer, due time
 			due = sooner
 			timer.Reset(foreignPause)
 		}
-		if c.wanted && h.desk.busy() == 0 {
+		if c.wanted && h.admission.busy() == 0 {
 			return true
 		}
 	}
@@ -79,7 +79,7 @@ func (h *host) idle(ctx context.Context, c *checkup, timer *time.Timer, due time
 // foreign takes in the length of ComfyUI's backlog. Fewer foreign prompts are believed at once; more have to stand
 // a look a moment later, for which it asks with true.
 func (h *host) foreign(remaining int) (doubt bool) {
-	changed := h.desk.change(func(d *desk) {
+	changed := h.admission.change(func(d *admission) {
 		n := max(0, remaining-len(d.slotted))
 		doubt = n > d.public.Foreign
 		d.public.Foreign = min(n, d.public.Foreign)
@@ -92,23 +92,23 @@ func (h *host) foreign(remaining int) (doubt bool) {
 
 // look asks ComfyUI how it is, and returns when to ask again.
 func (h *host) look(ctx context.Context, c *checkup) time.Duration {
-	c.seen = c.seen && !h.desk.has(failure.Down) // a run may have lost it meanwhile
+	c.seen = c.seen && !h.admission.has(failure.Down) // a run may have lost it meanwhile
 	probe, err := h.probe(ctx, c)
 	if ctx.Err() != nil {
 		return illPause
 	}
 	if err != nil {
 		c.seen = false
-		h.set(func(d *desk) {
-			d.ails.put(condition{cause: failure.Down, reason: "ComfyUI does not answer: " + comfy.Reason(err), blame: blameOf(d.running())})
+		h.set(func(d *admission) {
+			d.conditions.put(condition{cause: failure.Down, reason: "ComfyUI does not answer: " + comfy.Reason(err), blame: blameOf(d.running())})
 		})
 		return illPause
 	}
-	h.recover(ctx, c)
-	h.set(func(d *desk) { d.public.Foreign = min(probe.Foreign, max(0, probe.QueueRemaining-len(d.slotted))) })
-	h.learnWhenIdle(ctx, c, probe.QueueRemaining)
-	h.end(failure.Down) // now that it is known what the host can run
-	if !h.desk.well() {
+	h.recheck(ctx, c)
+	h.set(func(d *admission) { d.public.Foreign = min(probe.Foreign, max(0, probe.QueueRemaining-len(d.slotted))) })
+	h.readCapabilityWhenIdle(ctx, c, probe.QueueRemaining)
+	h.endCondition(failure.Down) // now that it is known what the host can run
+	if !h.admission.well() {
 		return illPause
 	}
 	return min(wellPause, h.cfg.LearnEvery)
@@ -121,7 +121,7 @@ func (h *host) probe(ctx context.Context, c *checkup) (comfy.Probe, error) {
 	}
 	p, err := h.comfy.Survey(ctx)
 	if err == nil {
-		h.desk.change(func(d *desk) {
+		h.admission.change(func(d *admission) {
 			d.public.Memory, d.public.Device, d.public.Version = int64(p.VRAMTotal), p.Device, p.Version
 		})
 	}
@@ -129,15 +129,15 @@ func (h *host) probe(ctx context.Context, c *checkup) (comfy.Probe, error) {
 }
 
 // set changes the host's state and tells it when others can see the difference.
-func (h *host) set(edit func(*desk)) {
-	if h.desk.change(edit) {
+func (h *host) set(edit func(*admission)) {
+	if h.admission.change(edit) {
 		h.announce()
 	}
 }
 
 // stray remembers a prompt that may still come to run although nobody waits for it.
-func (h *host) stray(prompt string) {
-	h.strays.add(prompt)
-	poke(h.beatNow) // which stores it
-	poke(h.examineNow)
+func (h *host) orphan(prompt string) {
+	h.orphans.add(prompt)
+	signal(h.beatNow) // which stores it
+	signal(h.examineNow)
 }

@@ -40,7 +40,7 @@ func foreign(j *job.Job) error {
 // bring uploads the job's inputs under a folder that is the prompt's own, and returns what to write into the
 // workflow: node → input → name. A file that is not there ends the job, whose publisher alone can cure that; one that
 // cannot be fetched now is fetched later. No host is blamed.
-func (h *host) bring(ctx context.Context, a *attempt) (map[string]map[string]string, error) {
+func (h *host) uploadInputs(ctx context.Context, a *attempt) (map[string]map[string]string, error) {
 	if len(a.job.Inputs) == 0 {
 		return nil, nil
 	}
@@ -48,7 +48,7 @@ func (h *host) bring(ctx context.Context, a *attempt) (map[string]map[string]str
 	defer cancel()
 	names := map[string]map[string]string{}
 	for i, in := range a.job.Inputs {
-		name, err := h.bringSurely(ctx, a, i, in)
+		name, err := h.uploadInput(ctx, a, i, in)
 		var f *failure.Failure
 		if errors.As(err, &f) {
 			f.Message = fmt.Sprintf("input %s of node %s: %s", in.Input, in.Node, f.Message)
@@ -65,9 +65,9 @@ func (h *host) bring(ctx context.Context, a *attempt) (map[string]map[string]str
 }
 
 // bringSurely tries again as long as it is our own store that does not hand the file out.
-func (h *host) bringSurely(ctx context.Context, a *attempt, i int, in job.Input) (string, error) {
+func (h *host) uploadInput(ctx context.Context, a *attempt, i int, in job.Input) (string, error) {
 	for wait := appendPause; ; wait = min(2*wait, maxAppendPause) {
-		name, err := h.bringOne(ctx, a, i, in)
+		name, err := h.tryUploadInput(ctx, a, i, in)
 		if err == nil || in.Object == "" || failure.KindOf(err) != failure.Transient {
 			return name, err
 		}
@@ -78,7 +78,7 @@ func (h *host) bringSurely(ctx context.Context, a *attempt, i int, in job.Input)
 	}
 }
 
-func (h *host) bringOne(ctx context.Context, a *attempt, i int, in job.Input) (string, error) {
+func (h *host) tryUploadInput(ctx context.Context, a *attempt, i int, in job.Input) (string, error) {
 	body, err := h.fetch(ctx, a, in)
 	if err != nil {
 		return "", err

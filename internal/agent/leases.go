@@ -19,7 +19,7 @@ func (h *host) leaseLoop(ctx context.Context) error {
 		case <-timer.C:
 		case <-h.extendNow:
 		}
-		held, shortest := h.desk.leases()
+		held, shortest := h.admission.leases()
 		for _, lease := range held {
 			h.extend(lease)
 		}

@@ -17,7 +17,7 @@ const findTimeout = 1700 * time.Millisecond
 // ComfyUI first, on a goroutine of its own.
 func (h *host) answer(ctx context.Context, o jetstream.Offer, reply func(jetstream.Reply)) {
 	offer := &o // which its run keeps
-	if offer.Resume && h.desk.unknown(offer, func() { h.work.Go(func() { h.answerResume(ctx, offer, reply) }) }) {
+	if offer.Resume && h.admission.unknown(offer, func() { h.work.Go(func() { h.answerResume(ctx, offer, reply) }) }) {
 		return
 	}
 	h.decide(ctx, offer, h.prompts.of(offer, h.q.Created()), reply)
@@ -27,23 +27,23 @@ func (h *host) answer(ctx context.Context, o jetstream.Offer, reply func(jetstre
 // lease run out; the walk has not appended started, so the job is routed anew. The lease is some milliseconds old
 // and extended with all others in a third of its AckWait.
 func (h *host) decide(ctx context.Context, o *jetstream.Offer, prompt string, reply func(jetstream.Reply)) {
-	v := h.desk.take(o, func() *run {
+	v := h.admission.decide(o, func() *run {
 		work, end := context.WithCancelCause(ctx)
 		r := newRun(o, prompt, h.q.Now(), end)
 		h.work.Add(1)
 		h.crew.Go(func() {
 			defer h.work.Done()
-			h.walk(ctx, work, r)
+			h.runAttempt(ctx, work, r)
 		})
 		return r
 	})
 	h.meters.answered(string(v.answer))
 	if v.answer == jetstream.Accepted {
 		if int64(o.AckWait/3) < h.extendEvery.Load() {
-			poke(h.extendNow)
+			signal(h.extendNow)
 		}
 	}
-	reply(jetstream.Reply{Answer: v.answer, Reason: v.reason, State: h.desk.state()})
+	reply(jetstream.Reply{Answer: v.answer, Reason: v.reason, State: h.admission.state()})
 	if v.fresh != nil {
 		h.broadcastWithin(max(o.Quiet, broadcastPause))
 	}
@@ -64,17 +64,17 @@ func (h *host) answerResume(ctx context.Context, o *jetstream.Offer, reply func(
 		return
 	case err != nil && ctx.Err() != nil:
 		return
-	case errors.Is(err, context.DeadlineExceeded) && (!h.looked.Load() || !h.desk.has(failure.Down)):
+	case errors.Is(err, context.DeadlineExceeded) && (!h.looked.Load() || !h.admission.has(failure.Down)):
 		refusal = jetstream.Reply{Answer: jetstream.Busy, Reason: "ComfyUI is slow to say whether it knows the prompt"}
 	case err != nil:
 		refusal.Reason = "ComfyUI does not answer: " + comfy.Reason(err)
-		h.stray(prompt)
-		if err := h.keep(ctx); err != nil { // before the answer: nobody else knows of the prompt after it
+		h.orphan(prompt)
+		if err := h.persist(ctx); err != nil { // before the answer: nobody else knows of the prompt after it
 			h.log.Warn("cannot store that a prompt must be stopped when ComfyUI is back", "prompt", prompt, "error", err)
 		}
 	}
 	h.meters.answered(string(refusal.Answer))
 	h.log.Warn("cannot resume a job", "job", keyOf(o), "reason", refusal.Reason)
-	refusal.State = h.desk.state()
+	refusal.State = h.admission.state()
 	reply(refusal)
 }

@@ -37,21 +37,21 @@ type result struct {
 
 // ship gives the slot back and stores what the prompt left: files of the folders output and temp, and what lies in no
 // folder of the host; other files are somebody else's and are only named.
-func (h *host) ship(ctx context.Context, a *attempt) error {
+func (h *host) storeResults(ctx context.Context, a *attempt) error {
 	results := h.results(a)
 	if len(results) == 0 {
 		return nil
 	}
 	select {
-	case h.shipping <- struct{}{}:
+	case h.storing <- struct{}{}:
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
-	defer func() { <-h.shipping }()
-	h.release(a, nil)
+	defer func() { <-h.storing }()
+	h.freeSlot(a, nil)
 	taken := map[string]bool{}
 	for i := range results {
-		out, err := h.deliver(ctx, a, &results[i], taken)
+		out, err := h.storeResult(ctx, a, &results[i], taken)
 		if err != nil {
 			return err
 		}
@@ -88,7 +88,7 @@ func shorterFirst(a, b string) int {
 }
 
 // deliver stores one result, if it is to be stored, and gives what the event says of it.
-func (h *host) deliver(ctx context.Context, a *attempt, r *result, taken map[string]bool) (job.Output, error) {
+func (h *host) storeResult(ctx context.Context, a *attempt, r *result, taken map[string]bool) (job.Output, error) {
 	out := job.Output{Node: r.Node, Media: r.Media, Filename: r.Filename, Subfolder: r.Subfolder, Type: r.Type}
 	if !r.stored {
 		if r.Media == textMedia && r.text != "" {
@@ -97,7 +97,7 @@ func (h *host) deliver(ctx context.Context, a *attempt, r *result, taken map[str
 		return out, nil
 	}
 	out.Subfolder = visibleFolder(r.Subfolder, a.prompt)
-	file, err := h.store(ctx, a, r, objectName(a, r.Output, taken))
+	file, err := h.storeUntilDone(ctx, a, r, objectName(a, r.Output, taken))
 	if err != nil {
 		return out, err
 	}

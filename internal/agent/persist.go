@@ -11,20 +11,20 @@ import (
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
-// keeper stores what must outlive the agent: that an operator has drained the host, what ails it, and which prompts
+// persisted stores what must outlive the agent: that an operator has drained the host, what conditions it, and which prompts
 // nobody waits for. An agent that comes after a crash would otherwise send jobs to a GPU that is known to be unusable.
-type keeper struct {
+type persisted struct {
 	mu     sync.Mutex              // guards the one below; held while it is stored
 	stored jetstream.HostCondition // without its time
 }
 
 // keep stores the host's condition when another one stands. A crash before it forgets what was found last.
-func (h *host) keep(ctx context.Context) error {
-	k := &h.keeper
+func (h *host) persist(ctx context.Context) error {
+	k := &h.persisted
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	c := h.desk.condition()
-	c.Prompts = h.strays.all()
+	c := h.admission.condition()
+	c.Prompts = h.orphans.all()
 	if reflect.DeepEqual(c, k.stored) {
 		return nil
 	}
@@ -61,14 +61,14 @@ func (h *host) restore(ctx context.Context) bool {
 
 func (h *host) takeOver(c jetstream.HostCondition) {
 	c.Time = time.Time{}
-	h.keeper.mu.Lock()
-	h.keeper.stored = c
-	h.keeper.mu.Unlock()
-	h.strays.add(c.Prompts...)
-	h.desk.change(func(d *desk) {
+	h.persisted.mu.Lock()
+	h.persisted.stored = c
+	h.persisted.mu.Unlock()
+	h.orphans.add(c.Prompts...)
+	h.admission.change(func(d *admission) {
 		d.drained, d.drainedBy = c.Drained, c.DrainedBy
 		if slices.Contains(failure.Causes(), c.Cause) {
-			d.ails.put(condition{
+			d.conditions.put(condition{
 				cause: c.Cause, reason: c.Reason, trial: c.Trial, hashes: c.Hashes, process: c.Process, blame: c.Blame, since: time.Now(),
 			})
 		}
@@ -78,33 +78,33 @@ func (h *host) takeOver(c jetstream.HostCondition) {
 	}
 }
 
-// strays are prompts that may still be in ComfyUI and that nobody waits for. They are cancelled when it answers.
-type strays struct {
+// orphans are prompts that may still be in ComfyUI and that nobody waits for. They are cancelled when it answers.
+type orphans struct {
 	mu      sync.Mutex // guards the one below
 	prompts []string
 }
 
-// mostStrays bounds them: a ComfyUI that is away for days is not given so many jobs.
-const mostStrays = 1000
+// maxOrphans bounds them: a ComfyUI that is away for days is not given so many jobs.
+const maxOrphans = 1000
 
-func (s *strays) add(prompts ...string) {
+func (s *orphans) add(prompts ...string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, p := range prompts {
-		if !slices.Contains(s.prompts, p) && len(s.prompts) < mostStrays {
+		if !slices.Contains(s.prompts, p) && len(s.prompts) < maxOrphans {
 			s.prompts = append(s.prompts, p)
 		}
 	}
 }
 
-func (s *strays) remove(prompt string) {
+func (s *orphans) remove(prompt string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.prompts = slices.DeleteFunc(s.prompts, func(p string) bool { return p == prompt })
 }
 
 // all gives a copy, nil without any.
-func (s *strays) all() []string {
+func (s *orphans) all() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(s.prompts) == 0 {

@@ -12,7 +12,7 @@ import (
 // and that is done when offers are heard.
 func (h *host) presenceLoop(ctx context.Context) error {
 	var announced jetstream.Availability
-	var other twin
+	var other duplicateAgent
 	ticker := time.NewTicker(h.q.PresenceTTL() / 3)
 	defer ticker.Stop()
 	for {
@@ -26,8 +26,8 @@ func (h *host) presenceLoop(ctx context.Context) error {
 		if !h.looked.Load() {
 			continue
 		}
-		s := h.desk.state()
-		if err := h.keep(ctx); err != nil { // after the state was taken: what is told is stored already
+		s := h.admission.state()
+		if err := h.persist(ctx); err != nil { // after the state was taken: what is told is stored already
 			h.log.Warn("cannot store the host's condition; trying again", "error", err)
 		}
 		if err := other.beat(ctx, h, &s); err != nil {

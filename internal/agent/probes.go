@@ -10,9 +10,9 @@ import (
 )
 
 const (
-	probeTimeout = 10 * time.Second // of one question to ComfyUI
-	probePause   = 3 * time.Second  // between two probes that write something
-	strayTimeout = 4 * time.Second  // longer than a prompt whose POST had no answer may take to appear
+	probeTimeout  = 10 * time.Second // of one question to ComfyUI
+	probePause    = 3 * time.Second  // between two probes that write something
+	orphanTimeout = 4 * time.Second  // longer than a prompt whose POST had no answer may take to appear
 )
 
 // recover asks of each condition whether it still holds, each by its own probe, once ComfyUI answers:
@@ -24,32 +24,32 @@ const (
 //	disk_full    a small file of ours can be written
 //	barred       ComfyUI itself answers a submit of ours
 //	unstorable   what could not be stored is (store.go)
-func (h *host) recover(ctx context.Context, c *checkup) {
-	if !c.seen || h.desk.has(failure.WorkerGone) || h.desk.has(failure.Poisoned) || h.desk.has(failure.Stuck) {
+func (h *host) recheck(ctx context.Context, c *checkup) {
+	if !c.seen || h.admission.has(failure.WorkerGone) || h.admission.has(failure.Poisoned) || h.admission.has(failure.Stuck) {
 		h.identify(ctx, c)
 	}
-	if h.cancelStrays(ctx) {
-		h.end(failure.Stuck)
+	if h.cancelOrphans(ctx) {
+		h.endCondition(failure.Stuck)
 	}
 	if time.Since(c.probed) < probePause {
 		return
 	}
 	c.probed = time.Now()
-	if h.desk.has(failure.DiskFull) && h.probeRoom(ctx) == nil {
-		h.end(failure.DiskFull)
+	if h.admission.has(failure.DiskFull) && h.probeRoom(ctx) == nil {
+		h.endCondition(failure.DiskFull)
 	}
-	if h.desk.has(failure.Barred) && h.probeSubmit(ctx) == nil {
-		h.end(failure.Barred)
+	if h.admission.has(failure.Barred) && h.probeSubmit(ctx) == nil {
+		h.endCondition(failure.Barred)
 	}
 }
 
 // end takes a condition away whose probe said that it does not hold any more.
-func (h *host) end(cause failure.Cause) {
+func (h *host) endCondition(cause failure.Cause) {
 	ended := false
-	h.set(func(d *desk) { ended = d.ails.end(cause) })
+	h.set(func(d *admission) { ended = d.conditions.remove(cause) })
 	if ended {
 		h.log.Info("the host is well again", "cause", cause)
-		poke(h.beatNow)
+		signal(h.beatNow)
 	}
 }
 
@@ -68,14 +68,14 @@ func (h *host) identify(ctx context.Context, c *checkup) {
 	c.seen = true
 	if process != c.process || process == "" && back {
 		c.wanted = true
-		poke(h.beatNow)
+		signal(h.beatNow)
 	}
 	c.process = process
 	h.process.Store(&process)
-	h.set(func(d *desk) {
+	h.set(func(d *admission) {
 		if process != "" {
-			d.ails.otherProcess(process)
-		} else if p := d.ails.of(failure.Poisoned); p != nil && back {
+			d.conditions.otherProcess(process)
+		} else if p := d.conditions.of(failure.Poisoned); p != nil && back {
 			p.trial = true
 		}
 	})
@@ -91,36 +91,36 @@ func (h *host) readLog(ctx context.Context, process string) {
 	case err != nil:
 		h.log.Debug("cannot read ComfyUI's log", "error", err)
 	case cause == failure.WorkerGone:
-		h.set(func(d *desk) {
-			d.ails.put(condition{cause: cause, reason: reason, process: process, since: time.Now()})
+		h.set(func(d *admission) {
+			d.conditions.put(condition{cause: cause, reason: reason, process: process, since: time.Now()})
 		})
 	case process == "":
-		h.end(failure.WorkerGone)
+		h.endCondition(failure.WorkerGone)
 	}
 }
 
-// cancelStrays reports whether none is left. One that does not stop keeps the host from running anything else.
-func (h *host) cancelStrays(ctx context.Context) bool {
-	for _, prompt := range h.strays.all() {
-		once, cancel := context.WithTimeout(ctx, strayTimeout)
+// cancelOrphans reports whether none is left. One that does not stop keeps the host from running anything else.
+func (h *host) cancelOrphans(ctx context.Context) bool {
+	for _, prompt := range h.orphans.all() {
+		once, cancel := context.WithTimeout(ctx, orphanTimeout)
 		err := h.comfy.Cancel(once, prompt)
 		cancel()
 		if ctx.Err() != nil {
 			return false
 		}
 		if err == nil {
-			h.strays.remove(prompt)
-			h.tidy(ctx, prompt)
-			poke(h.beatNow)
+			h.orphans.remove(prompt)
+			h.cleanUp(ctx, prompt)
+			signal(h.beatNow)
 			continue
 		}
-		h.set(func(d *desk) {
-			if d.ails.worst() == nil || d.ails.worst().cause == failure.Stuck {
-				d.ails.put(condition{cause: failure.Stuck, reason: stuckText + err.Error(), process: h.processNow(), since: time.Now()})
+		h.set(func(d *admission) {
+			if d.conditions.worst() == nil || d.conditions.worst().cause == failure.Stuck {
+				d.conditions.put(condition{cause: failure.Stuck, reason: stuckText + err.Error(), process: h.processNow(), since: time.Now()})
 			}
 		})
 	}
-	return h.strays.all() == nil
+	return h.orphans.all() == nil
 }
 
 const stuckText = "a prompt does not stop, and nothing else runs until it does or ComfyUI was restarted: "

@@ -17,13 +17,13 @@ func (h *host) reconnectLoop(ctx context.Context) error {
 		case <-reconnected:
 		}
 		reconnected = h.q.Reconnected() // before the work, so that another one meanwhile is not missed
-		h.log.Info("NATS is connected again", "running", h.desk.busy())
-		poke(h.extendNow)
+		h.log.Info("NATS is connected again", "running", h.admission.busy())
+		signal(h.extendNow)
 		h.announce()
 		for _, lease := range h.acked.recent(time.Now()) {
 			h.ackLease(lease)
 		}
-		for _, r := range h.desk.all() {
+		for _, r := range h.admission.all() {
 			h.review(ctx, r)
 		}
 	}
@@ -38,6 +38,6 @@ func (h *host) review(ctx context.Context, r *run) {
 		h.log.Warn("cannot read a job's chain", "job", r.key, "error", err)
 	}
 	if err == nil && found {
-		r.hear(last.Event)
+		r.apply(last.Event)
 	}
 }

@@ -67,7 +67,7 @@ func (h *host) complete(kill context.Context, a *attempt) error {
 		if err != nil {
 			return err
 		}
-		if h.heard() {
+		if h.logsJobs() {
 			h.log.Info("completed", "job", a.key, "ran_for", a.ran, "outputs", len(a.outputs))
 		}
 		h.meters.completed.Inc()
@@ -156,7 +156,7 @@ func (h *host) wait(ctx context.Context, d time.Duration, sooner <-chan struct{}
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	case <-h.overdue:
-		return left{}
+		return abandoned{}
 	}
 }
 

@@ -37,11 +37,11 @@ type run struct {
 	lease      atomic.Pointer[jetstream.Lease] // replaced when NATS delivered the job again
 	superseded atomic.Bool                     // a newer attempt has started: the lease is not ours any more
 	reporting  atomic.Bool                     // ComfyUI is no longer needed
-	unstored   bool                            // a result of it cannot be stored; guarded by the desk's lock
+	unstored   bool                            // a result of it cannot be stored; guarded by the admission's lock
 	end        context.CancelCauseFunc         // ends the walk's part in ComfyUI
 
-	hearing sync.WaitGroup     // of the chain's events, once the run is followed
-	deafen  context.CancelFunc // ends it
+	following     sync.WaitGroup     // of the chain's events, once the run is followed
+	stopFollowing context.CancelFunc // ends it
 }
 
 func newRun(o *jetstream.Offer, prompt string, now time.Time, end context.CancelCauseFunc) *run {
@@ -55,9 +55,9 @@ func keyOf(o *jetstream.Offer) key { return key{job.Tenant(o.Message.Tenant), o.
 func (r *run) currentLease() jetstream.Lease { return *r.lease.Load() }
 
 // ended is why a run must stop: its job's chain has a terminal event that is not ours.
-type ended struct{ by job.EventKind }
+type jobEnded struct{ by job.EventKind }
 
-func (e *ended) Error() string { return "the job is " + string(e.by) }
+func (e *jobEnded) Error() string { return "the job is " + string(e.by) }
 
 // displaced is why a run must stop on a host that cannot run it any more.
 type displaced struct {
@@ -68,21 +68,21 @@ type displaced struct {
 func (d *displaced) Error() string { return d.reason }
 
 // drained is why a run must stop when the agent shuts down.
-type drained struct{}
+type agentStopping struct{}
 
-func (drained) Error() string { return "the agent is shutting down" }
+func (agentStopping) Error() string { return "the agent is shutting down" }
 
 // left is why a walk ends without a word: the drain time is over, and what is left to do cannot be done now. The job is
 // left to its lease, as by a crash, and an agent that comes back finds its prompt again.
-type left struct{}
+type abandoned struct{}
 
-func (left) Error() string { return "the drain time is over" }
+func (abandoned) Error() string { return "the drain time is over" }
 
 // hear takes in an event of the job's chain, our own among them.
-func (r *run) hear(e job.Event) {
+func (r *run) apply(e job.Event) {
 	switch {
 	case e.EventKind.Terminal() && e.PromptID != r.prompt:
-		r.end(&ended{e.EventKind})
+		r.end(&jobEnded{e.EventKind})
 	case e.EventKind == job.Started && e.Attempt > r.attempt:
 		r.superseded.Store(true)
 	}

@@ -19,7 +19,7 @@ const (
 
 // store copies one result into COMFY_OUTPUTS, and tries until it is there: trouble of the store is nobody's attempt. The
 // host takes no further job meanwhile. When ComfyUI fails instead, that is how the attempt ends.
-func (h *host) store(ctx context.Context, a *attempt, r *result, name string) (jetstream.File, error) {
+func (h *host) storeUntilDone(ctx context.Context, a *attempt, r *result, name string) (jetstream.File, error) {
 	defer h.storable(a.run)
 	for wait := appendPause; ; wait = min(2*wait, maxStorePause) {
 		reconnected := h.q.Reconnected() // before the try, so that one meanwhile is not missed
@@ -31,7 +31,7 @@ func (h *host) store(ctx context.Context, a *attempt, r *result, name string) (j
 			return file, context.Cause(ctx)
 		}
 		if from != nil {
-			poke(h.examineNow)
+			signal(h.examineNow)
 			return file, from
 		}
 		h.log.Warn("cannot store a result; trying again", "job", a.key, "object", name, "error", err, "in", wait)
@@ -76,7 +76,7 @@ func (h *host) storeOnce(ctx context.Context, r *result, name string, large bool
 	if !large && (size < 0 || size > largeFile) {
 		return file, errLarge, nil
 	}
-	src := &source{Reader: &lively{body, stalled, h.stallTimeout()}}
+	src := &source{Reader: &timedReader{body, stalled, h.stallTimeout()}}
 	file, err = h.q.StoreOutput(ctx, name, contentType, src)
 	if src.err != nil {
 		return file, src.err, failure.New(failure.HostLost,
@@ -92,9 +92,9 @@ func (h *host) stallTimeout() time.Duration {
 
 // unstorable takes the host out while a result of a run cannot be stored.
 func (h *host) unstorable(r *run, err error) {
-	h.set(func(d *desk) {
+	h.set(func(d *admission) {
 		r.unstored = true
-		d.ails.put(condition{cause: failure.Unstorable, reason: unstorableText(err), since: time.Now()})
+		d.conditions.put(condition{cause: failure.Unstorable, reason: unstorableText(err), since: time.Now()})
 	})
 }
 
@@ -104,25 +104,25 @@ func unstorableText(err error) string {
 
 // storable takes the host in again when no result waits any more.
 func (h *host) storable(r *run) {
-	h.set(func(d *desk) {
+	h.set(func(d *admission) {
 		r.unstored = false
 		for _, other := range d.runs {
 			if other.unstored {
 				return
 			}
 		}
-		d.ails.end(failure.Unstorable)
+		d.conditions.remove(failure.Unstorable)
 	})
 }
 
-// lively sets a timer back with every read.
-type lively struct {
+// timedReader sets a timer back with every read.
+type timedReader struct {
 	io.Reader
 	timer *time.Timer
 	pause time.Duration
 }
 
-func (l *lively) Read(p []byte) (int, error) {
+func (l *timedReader) Read(p []byte) (int, error) {
 	n, err := l.Reader.Read(p)
 	l.timer.Reset(l.pause)
 	return n, err
