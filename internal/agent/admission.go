@@ -11,11 +11,11 @@ import (
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
-// keptHashes is how many hashes count as warm.
+// keptHashes is how many of the newest hashes count as warm.
 const keptHashes = 8
 
-// admission is the only judge of a host's slots. It holds every run from "accepted" until its walk is over; a run gives
-// its slot back earlier, when ComfyUI no longer runs its prompt.
+// admission decides which offers a host accepts, and it alone does. It has the host's runs, slots and conditions. A run is
+// in it from its acceptance to the end of its attempt, and frees its slot earlier, when ComfyUI no longer runs its prompt.
 type admission struct {
 	clock clock
 
@@ -25,13 +25,13 @@ type admission struct {
 	slotted    []*run // of runs, those that hold a slot, oldest first
 	conditions conditions
 	stopping   bool   // the agent shuts down
-	drained    bool   // somebody asked for it by control
-	drainedBy  string // who
-	reading    bool   // what ComfyUI can run is to be read as soon as nothing runs
+	drained    bool   // an operator has drained the host
+	drainedBy  string // the operator
+	reading    bool   // the capability is read as soon as nothing runs
 	watchers   []chan struct{}
 }
 
-// clock is NATS' time and how far this machine is from it; *jetstream.Queue is the real one.
+// clock is NATS' time and how far this machine's clock is from it. *jetstream.Queue is the real one.
 type clock interface {
 	Now() time.Time
 	ClockOff() time.Duration
@@ -48,11 +48,11 @@ func newAdmission(s jetstream.HostState, clock clock) *admission {
 type verdict struct {
 	answer jetstream.Answer
 	reason string
-	fresh  *run // to be walked; nil when the job is here already or was not accepted
+	fresh  *run // the run to start; nil when the attempt is here already or was not accepted
 }
 
-// take decides about an offer; reserve makes the run when a slot is given. A second offer of a run that is here
-// only brings a newer lease. A resumed prompt is in ComfyUI already, so it needs no free slot.
+// decide answers an offer; reserve makes the run of one that is accepted. A second offer of a run that is here only brings
+// a newer lease. A resumed prompt is in ComfyUI already, so that it needs no free slot.
 func (d *admission) decide(o *jetstream.Offer, reserve func() *run) verdict {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -71,8 +71,7 @@ func (d *admission) decide(o *jetstream.Offer, reserve func() *run) verdict {
 	return verdict{answer: jetstream.Accepted, fresh: r}
 }
 
-// find gives the run of an offer's attempt, nil when it is not here. It must be called with mu held, as all methods
-// below that say so.
+// find gives the run of an offer's attempt, nil when it is not here. It must be called with mu held.
 func (d *admission) find(o *jetstream.Offer) *run {
 	k := keyOf(o)
 	for _, r := range d.runs {
@@ -101,7 +100,7 @@ func (d *admission) refusal(o *jetstream.Offer) verdict {
 	case d.conditions.worst() != nil:
 		return verdict{answer: jetstream.Unfit, reason: d.conditions.worst().reason}
 	case d.reading:
-		return verdict{answer: jetstream.Busy, reason: "what ComfyUI can run is read next"}
+		return verdict{answer: jetstream.Busy, reason: "the host takes no job until it has been read what ComfyUI can run"}
 	}
 	slots, prefetch := d.room()
 	if len(d.slotted)+d.public.Foreign >= slots+prefetch {
@@ -110,8 +109,8 @@ func (d *admission) refusal(o *jetstream.Offer) verdict {
 	return verdict{}
 }
 
-// room is how many jobs the host holds now: one at a time while it is on trial, and none more than it has while what it
-// can run is to be read. It must be called with mu held.
+// room is how many jobs the host may have now: one at a time while it is on trial, and no more than it has while its
+// capability is to be read. It must be called with mu held.
 func (d *admission) room() (slots, prefetch int) {
 	switch {
 	case d.conditions.suspicion() != nil:
@@ -124,7 +123,8 @@ func (d *admission) room() (slots, prefetch int) {
 
 const drainReason = "drained by an operator"
 
-// remember must be called with mu held. A state that was handed out keeps its list.
+// remember puts a hash first among the recent ones. It makes a new list, since states that were returned share the old
+// one. It must be called with mu held.
 func (d *admission) remember(hash workflow.Hash) {
 	if len(d.public.Recent) > 0 && d.public.Recent[0] == hash {
 		return
@@ -139,7 +139,7 @@ func (d *admission) remember(hash workflow.Hash) {
 	d.public.Recent = recent
 }
 
-// unknown reports whether the offer's attempt is not here, and then calls begin; never once the agent shuts down.
+// unknown reports whether the offer's attempt is not here, and then calls begin. It is false once the agent shuts down.
 func (d *admission) unknown(o *jetstream.Offer, begin func()) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -150,7 +150,7 @@ func (d *admission) unknown(o *jetstream.Offer, begin func()) bool {
 	return true
 }
 
-// free gives a run's slot back and reports whether it held one, and whether what ComfyUI can run is to be read next.
+// free frees a run's slot. It reports whether the run had one, and whether the capability is to be read now.
 func (d *admission) free(r *run) (held, read bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -158,7 +158,7 @@ func (d *admission) free(r *run) (held, read bool) {
 	return held, d.reading && len(d.slotted) == 0
 }
 
-// takeOut takes r out of runs and reports whether it was there.
+// removeRun removes r from runs and reports whether it was there.
 func removeRun(runs *[]*run, r *run) bool {
 	i := slices.Index(*runs, r)
 	if i < 0 {
@@ -168,7 +168,7 @@ func removeRun(runs *[]*run, r *run) bool {
 	return true
 }
 
-// leave forgets a run whose walk is over.
+// remove removes a run whose attempt has ended.
 func (d *admission) remove(r *run) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -223,7 +223,7 @@ func (d *admission) busy() int {
 	return len(d.slotted)
 }
 
-// running is the run that has its slot for longest, nil without any. It must be called with mu held.
+// running is the run that has had its slot for longest, nil without any. It must be called with mu held.
 func (d *admission) running() *run {
 	if len(d.slotted) == 0 {
 		return nil
@@ -231,7 +231,7 @@ func (d *admission) running() *run {
 	return d.slotted[0]
 }
 
-// change edits the host's state under the lock and reports whether what others see of it changed.
+// change edits the host's state under the lock and reports whether the part that dispatchers see has changed.
 func (d *admission) change(edit func(*admission)) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -263,10 +263,10 @@ func (d *admission) availability() availability {
 	return availability{state: jetstream.Online}
 }
 
-// clockTolerance is how far this machine's clock may be from NATS' before anybody is told.
+// clockTolerance is how far this machine's clock may be from NATS' before that is reported.
 const clockTolerance = time.Second
 
-// state is what the host says of itself now. Every state has a higher serial.
+// state is the host's state as it is sent now. Each one has a higher serial than the one before.
 func (d *admission) state() jetstream.HostState {
 	off := d.clock.ClockOff()
 	d.mu.Lock()
@@ -291,7 +291,7 @@ func (d *admission) state() jetstream.HostState {
 	return s
 }
 
-// condition is what must outlive this agent.
+// condition is the part of the state that is stored for the next agent.
 func (d *admission) condition() jetstream.HostCondition {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -303,8 +303,8 @@ func (d *admission) condition() jetstream.HostCondition {
 	return stored
 }
 
-// leases are those to extend, and the shortest AckWait among all runs (0 without any). A run whose ComfyUI is silent is
-// ended by its limits, so that its lease needs no limit of its own.
+// leases gives the leases to extend, and the shortest AckWait among all runs (0 without any). A run whose ComfyUI gives no
+// answer is ended by its own limits, so that its lease needs none.
 func (d *admission) leases() (held []jetstream.Lease, shortest time.Duration) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -13,14 +13,14 @@ import (
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
-// attempt is what a walk knows of its run; only the walk's goroutine touches it.
+// attempt is a run with what its goroutine has found out about it. Only that goroutine uses it.
 type attempt struct {
 	*run
 	job       *job.Job
 	startedAt time.Time
 	chain     uint64            // sequence of the started event
 	prepared  workflow.Prepared // for this run
-	seeds     map[string]uint64 // as they were told with started
+	seeds     map[string]uint64 // as in the started event
 	running   time.Time         // since when
 	ran       time.Duration     // on the GPU
 	outputs   []job.Output
@@ -32,22 +32,22 @@ type attempt struct {
 	nodeSince time.Time      // of its node
 }
 
-// walk is a job's way from "accepted" to its end. kill ends only with the process or its NATS connection, and
-// then everything is left as by a crash; ctx ends with it or when the run must stop. Order of effects, and what a
-// crash after each one does:
+// runAttempt takes a job from its acceptance to the end of the attempt. kill is done only with the process or its NATS
+// connection, and then everything is left as by a crash; ctx is done with it or when the run must stop. Order of effects,
+// and what a crash after each one does:
 //
 //  1. follow the job's chain: nothing
 //  2. append started: the lease runs out; the attempt is offered back, unknown to ComfyUI, and is lost
 //  3. upload the inputs: the same; the files stay under a name that nobody else uses
 //  4. POST, run: the lease runs out; the attempt is offered back and its prompt resumed, also when it has ended
-//  5. give the slot back: the same
+//  5. free the slot: the same
 //  6. store the outputs: the same; they are stored again under the same names
 //  7. append completed: the job is delivered again, its chain has ended, and it is acked
 //  8. ack: nothing but files that stay on the host
 //  9. remove the prompt's files from the host: the same
 //
-// After a failure, 4 is followed by: cancel the prompt and confirm, give the slot back, append failed with the
-// lease. A crash before that event is as above; after it a dispatcher settles the attempt.
+// After a failure, 4 is followed by: cancel the prompt and wait until it has stopped, free the slot, append failed with
+// the lease. A crash before that event is as above; after it a dispatcher settles the attempt.
 func (h *host) runAttempt(kill, ctx context.Context, r *run) {
 	defer h.admission.remove(r)
 	defer h.comfy.Discard(r.prompt)
@@ -64,7 +64,7 @@ func (h *host) runAttempt(kill, ctx context.Context, r *run) {
 	}
 	if err != nil {
 		if ctx.Err() != nil {
-			err = context.Cause(ctx) // whatever failed, it failed since the run was stopped
+			err = context.Cause(ctx) // what failed did so because the run was stopped
 		}
 		err = h.handleError(kill, a, err)
 	}
@@ -86,7 +86,7 @@ func (h *host) begin(ctx context.Context, a *attempt) error {
 	if err != nil {
 		return failure.New(failure.InvalidWorkflow, err.Error())
 	}
-	j.ID = a.key.job // the dispatcher saw headers that the offer does not carry
+	j.ID = a.key.job // the dispatcher has read headers that the offer does not carry
 	a.job = j
 	if a.offer.Resume {
 		return h.recall(ctx, a)
@@ -110,8 +110,8 @@ func (h *host) begin(ctx context.Context, a *attempt) error {
 	return err
 }
 
-// onlyWaited reports whether nothing but why the job waits was told while it was offered. An attempt that was
-// started and has failed meanwhile, while this agent was frozen, must not be started again.
+// onlyWaited reports whether the events since the offer only say why the job waits. An attempt that was started and has
+// failed meanwhile, while this agent was frozen, must not be started again.
 func (h *host) onlyWaited(ctx context.Context, a *attempt, moved *overtaken) bool {
 	if moved.by.EventKind != job.Waiting {
 		return false
@@ -142,7 +142,7 @@ func (h *host) recall(ctx context.Context, a *attempt) error {
 	return nil
 }
 
-// perform brings the inputs and runs the prompt.
+// runPrompt uploads the inputs and runs the prompt.
 func (h *host) runPrompt(ctx context.Context, a *attempt) error {
 	var inputs map[string]map[string]string
 	if !a.offer.Resume {
@@ -175,7 +175,7 @@ func (h *host) runPrompt(ctx context.Context, a *attempt) error {
 	return err
 }
 
-// prepare makes the workflow of this run out of the job's. The same seeds are drawn each time.
+// prepare makes the workflow of this run from the job's. It draws the same seeds each time.
 func (h *host) prepare(a *attempt, inputs map[string]map[string]string) error {
 	a.drawn = 0
 	var err error
@@ -186,7 +186,7 @@ func (h *host) prepare(a *attempt, inputs map[string]map[string]string) error {
 		return failure.New(failure.InvalidWorkflow, err.Error())
 	}
 	if len(a.prepared.Unlinked) > 0 {
-		h.log.Info("the host cannot join texts: a linked filename_prefix was replaced", "job", a.key, "nodes", a.prepared.Unlinked)
+		h.log.Info("a linked filename_prefix was replaced, since ComfyUI has no node that joins texts", "job", a.key, "nodes", a.prepared.Unlinked)
 	}
 	return nil
 }
@@ -230,8 +230,8 @@ func (h *host) limits(t *job.Timeouts) (start, node, total time.Duration) {
 	return start, node, total
 }
 
-// clear does on the host what the end of a run asks for, before the slot is given back, and returns the error as it is
-// to be reported. The prompt of a run that was stopped from here is cancelled and that is confirmed.
+// handleError does on the host what an error asks for before the slot is freed, and returns the error to report. The prompt
+// of a run that the agent stops is cancelled, and has stopped when it returns.
 func (h *host) handleError(kill context.Context, a *attempt, err error) error {
 	_, stopped := errors.AsType[*jobEnded](err)
 	_, away := errors.AsType[*displaced](err)
@@ -247,7 +247,7 @@ func (h *host) handleError(kill context.Context, a *attempt, err error) error {
 	return h.consequences(kill, a, failure.As(err))
 }
 
-// release gives the slot back, once, and tells everybody.
+// freeSlot frees the slot, once, and broadcasts that the run has left ComfyUI.
 func (h *host) freeSlot(a *attempt, err error) {
 	held, read := h.admission.free(a.run)
 	if read {
@@ -265,8 +265,8 @@ func (h *host) freeSlot(a *attempt, err error) {
 	}
 }
 
-// settle appends how the attempt ended and acks a job that is over. It reports whether nothing of the prompt is needed
-// any more.
+// conclude appends how the attempt ended and acks a job that has ended. It reports whether nothing of the prompt is
+// needed any more.
 func (h *host) conclude(kill context.Context, a *attempt, err error) (over bool) {
 	if stopped, is := errors.AsType[*jobEnded](err); is {
 		h.ackEnded(a, stopped.by)
@@ -283,7 +283,7 @@ func (h *host) conclude(kill context.Context, a *attempt, err error) (over bool)
 	case moved.by.EventKind.Terminal():
 		h.ackEnded(a, moved.by.EventKind)
 	default:
-		h.log.Warn("dropped: the job's chain has moved on", "job", a.key, "last", moved.by.EventKind, "host", moved.by.Host)
+		h.log.Warn("the attempt was dropped: the job has gone on elsewhere", "job", a.key, "last", moved.by.EventKind, "host", moved.by.Host)
 		h.meters.ended("dropped", "")
 	}
 	return true
@@ -316,9 +316,9 @@ func (a *attempt) size() int64 {
 	return a.job.Graph.Size()
 }
 
-// finish acks a job whose chain has ended without us.
+// ackEnded acks a job whose chain was ended by another process.
 func (h *host) ackEnded(a *attempt, by job.EventKind) {
-	h.log.Info("stopped: the job has ended", "job", a.key, "by", by)
+	h.log.Info("the attempt was stopped: the job has ended", "job", a.key, "by", by)
 	outcome := "dropped"
 	if by == job.Cancelled {
 		outcome = "cancelled"

@@ -8,14 +8,14 @@ import (
 
 const (
 	readingTimeout = 3 * time.Minute // of one reading
-	cheapReading   = time.Second     // what takes no longer harms nobody
-	readingShare   = 20              // other readings take at most one part of so many of the time
+	cheapReading   = time.Second     // a reading that takes no longer may be repeated at any time
+	readingShare   = 20              // longer ones take at most this fraction of the time: one twentieth
 )
 
-// learnWhenIdle reads what ComfyUI can run when its process is another, when a refusal says that something has changed,
-// and now and then while nothing is to be done. ComfyUI computes the answer beside nothing else, for tens of seconds on
-// large installations, so that it is never asked while a prompt runs or waits. A host that is never idle takes no
-// further job until it has been read, when a reading is wanted.
+// readCapabilityWhenIdle reads what ComfyUI can run: when its process is a new one, when a refusal says that something has
+// changed, and every LearnEvery while it is idle. ComfyUI answers nothing else while it computes this, which takes tens of
+// seconds on large installations, so that it is never asked while a prompt runs or waits. A host that is never idle accepts
+// no further job until a reading that is wanted was made.
 func (h *host) readCapabilityWhenIdle(ctx context.Context, c *checkup, backlog int) {
 	dear := c.took > cheapReading && time.Since(c.learned) < readingShare*c.took
 	if !dear && h.relearn.Swap(false) {
@@ -32,14 +32,14 @@ func (h *host) readCapabilityWhenIdle(ctx context.Context, c *checkup, backlog i
 	}
 }
 
-// learnSoon asks for a reading after a refusal that says that something has changed.
+// readCapabilitySoon asks for a reading after a refusal that says that something has changed.
 func (h *host) readCapabilitySoon() {
 	h.relearn.Store(true)
 	signal(h.examineNow)
 }
 
-// learn reads the capability and stores it when another one stands there, or none: the bucket may have been lost or
-// purged since. One that cannot be read is left as it was.
+// readCapability reads the capability from ComfyUI and stores it if the stored one differs or is missing: the bucket may have
+// been lost or purged. When ComfyUI does not give it, the stored one stays.
 func (h *host) readCapability(ctx context.Context, c *checkup) {
 	ctx, cancel := context.WithTimeout(ctx, readingTimeout)
 	defer cancel()
@@ -47,7 +47,7 @@ func (h *host) readCapability(ctx context.Context, c *checkup) {
 	capability, err := h.comfy.Capability(ctx)
 	c.learned, c.took, c.wanted = time.Now(), time.Since(began), false
 	if err != nil {
-		h.log.Warn("cannot read what the host can run", "error", err)
+		h.log.Warn("cannot read from ComfyUI what it can run", "error", err)
 		return
 	}
 	body, err := capability.MarshalBinary()
@@ -60,8 +60,8 @@ func (h *host) readCapability(ctx context.Context, c *checkup) {
 	}
 }
 
-// storeCapability waits for NATS only as long as any call to it: one that was sent while NATS went down is never answered,
-// and the host is not looked at meanwhile.
+// storeCapability has the deadline of every call to NATS: a call that is sent while NATS goes down is never answered, and
+// the host is not probed meanwhile.
 func (h *host) storeCapability(ctx context.Context, body []byte) error {
 	ctx, cancel := context.WithTimeout(ctx, wireTimeout)
 	defer cancel()

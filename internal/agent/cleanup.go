@@ -5,8 +5,8 @@ import (
 	"slices"
 )
 
-// tidy removes the files of an ended attempt from the ComfyUI host, when they are stored and nothing may still write
-// them. What cannot be removed stays there; a crash leaves it too.
+// cleanUp removes the files of an ended attempt from the ComfyUI host, when they are stored and no prompt may still write
+// them. Files that cannot be removed stay there, as after a crash.
 func (h *host) cleanUp(ctx context.Context, prompt string) {
 	if h.cfg.KeepFiles || h.cfg.Outputs == OutputsNone || slices.Contains(h.orphans.all(), prompt) {
 		return

@@ -6,14 +6,14 @@ import (
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
-// duplicateAgent finds another agent that serves a host of the same name: offers would reach either of them, and what one knows
-// of its ComfyUI would stand for both.
+// duplicateAgent finds another agent that serves a host of the same name. Offers would reach either of them, and each would
+// overwrite the other's state.
 type duplicateAgent struct {
-	beaten bool   // our presence was stored at least once; what stood there before may be of an agent that is gone
-	told   string // the instance that was complained of
+	beaten bool   // our presence was stored at least once; one from before may be of an agent that has ended
+	told   string // the instance that was logged
 }
 
-// look reads whose presence stands. Only one that was written over ours is a duplicateAgent's.
+// look reads whose presence is stored. One that was written over ours is another agent's.
 func (t *duplicateAgent) look(ctx context.Context, h *host) {
 	if !t.beaten {
 		return

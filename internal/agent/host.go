@@ -15,7 +15,7 @@ import (
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
-// host drives one ComfyUI by loops of its own.
+// host drives one ComfyUI. Each host has its own loops.
 type host struct {
 	name      string
 	url       string // without a password
@@ -27,32 +27,32 @@ type host struct {
 	meters    *meters
 	admission *admission
 
-	crew             *crew.Crew                             // runs the walks; the agent's
-	work             sync.WaitGroup                         // walks, and answers to resume offers
-	spell            func(class, input, file string) string // as ComfyUI does
+	crew             *crew.Crew                             // runs the attempts; shared by all hosts of the agent
+	work             sync.WaitGroup                         // attempts, and answers to resume offers
+	spell            func(class, input, file string) string // how ComfyUI spells the name of a file
 	prompts          promptIDs                              // written by Run before any loop begins
 	fetcher          *http.Client                           // of inputs by URL
 	storing          chan struct{}                          // a token for every run that stores outputs
-	beatNow          chan struct{}                          // the state changed: tell it
-	examineNow       chan struct{}                          // look at ComfyUI now
+	beatNow          chan struct{}                          // renew the presence now: the state has changed
+	examineNow       chan struct{}                          // make the health loop probe ComfyUI now
 	freed            chan struct{}                          // a run gave its slot back
 	extendNow        chan struct{}                          // extend all leases now
 	extendEvery      atomic.Int64                           // the lease loop's period, nanoseconds; written by that loop
-	relearn          atomic.Bool                            // read the capability at the next look; written by walks
-	acked            acks                                   // jobs that were acked lately
+	relearn          atomic.Bool                            // read the capability at the next probe; written by attempts
+	acked            acks                                   // the newest acks, sent again after a reconnect
 	follows          follows
-	pendingBroadcast pendingBroadcast // slots that were taken and that no broadcast has told of
-	looked           atomic.Bool      // ComfyUI was looked at; written by the health loop
+	pendingBroadcast pendingBroadcast // of slots that were taken
+	looked           atomic.Bool      // ComfyUI was probed once; written by the health loop
 
 	orphans   orphans
 	persisted persisted
 	process   atomic.Pointer[string] // ComfyUI's, empty when it cannot be told; written by the health loop
 	overdue   chan struct{}          // closed when the drain time is over; by drainLoop
-	large     chan struct{}          // a token for every large file that is stored; the agent's, for all its hosts
+	large     chan struct{}          // a token for every large file that is stored; shared by all hosts of the agent
 }
 
-// maxStoring bounds the runs that left the GPU and still store outputs. Beyond it a run keeps its slot, so that a
-// slow object store slows the host down instead of filling its memory.
+// maxStoring bounds the runs that have left the GPU and still store their outputs. Beyond it a run keeps its slot, so
+// that a slow object store slows the host down instead of filling the agent's memory.
 const maxStoring = 8
 
 func newHost(q *jetstream.Queue, cfg Config, h HostConfig, instance string, m *metrics) *host {
@@ -78,8 +78,7 @@ func (h *host) run(stop, kill context.Context) error {
 	for _, loop := range []func(context.Context) error{
 		h.comfy.Listen, h.cancelLoop, h.leaseLoop, h.presenceLoop, h.reconnectLoop,
 		func(ctx context.Context) error {
-			// Nobody hears that the host is there before ComfyUI was looked at, so that is not done before controls and
-			// offers are heard.
+			// The health loop makes the host known, so it begins when the subscriptions to controls and offers are there.
 			look := func() { g.Go(func() error { return h.healthLoop(ctx) }) }
 			answer := func(o jetstream.Offer, reply func(jetstream.Reply)) { h.answer(ctx, o, reply) }
 			offers := func() { g.Go(func() error { return h.q.ServeOffers(ctx, h.name, look, answer) }) }
@@ -93,7 +92,7 @@ func (h *host) run(stop, kill context.Context) error {
 		return h.drainLoop(stop, ctx)
 	})
 	err := g.Wait()
-	h.admission.change(func(d *admission) { d.stopping = true }) // nothing is begun after this
+	h.admission.change(func(d *admission) { d.stopping = true }) // no work is started after this
 	h.pendingBroadcast.cancel(&h.work)
 	h.work.Wait()
 	if closer, ok := h.comfy.(interface{ Close() }); ok {
@@ -109,7 +108,7 @@ func (h *host) run(stop, kill context.Context) error {
 	return nil
 }
 
-// drainLoop waits for stop, lets the running jobs end for the drain time, and gives back those that have not.
+// drainLoop waits for stop, gives the running jobs the drain time to end, and gives back those that have not ended by then.
 func (h *host) drainLoop(stop, ctx context.Context) error {
 	select {
 	case <-ctx.Done():
@@ -149,7 +148,8 @@ func (h *host) drainLoop(stop, ctx context.Context) error {
 	}
 }
 
-// depart ends the host's presence, if it still is this agent's. A crash before it costs the others one presence TTL.
+// endPresence deletes the host's presence if it is still this agent's. After a crash before that, the presence expires
+// with its TTL.
 func (h *host) endPresence(kill context.Context) {
 	ctx, cancel := context.WithTimeout(kill, wireTimeout)
 	defer cancel()
@@ -159,12 +159,13 @@ func (h *host) endPresence(kill context.Context) {
 	}
 	err = errors.Join(err, h.q.Leave(ctx, h.name), h.q.AnnounceHost(ctx, h.name, jetstream.HostOffline, "the agent was stopped"))
 	if err != nil {
-		h.log.Warn("cannot say good-bye", "error", err)
+		h.log.Warn("cannot delete the presence of the host; it expires by itself", "error", err)
 	}
 	h.meters.online.Set(0)
 }
 
-// obey does what dispatcher hosts drain and resume ask for. A drained host stays so when its agent is restarted.
+// control drains or resumes the host, as `dispatcher hosts drain` and `resume` ask for. A drained host stays drained when its
+// agent is restarted.
 func (h *host) control(ctx context.Context, c jetstream.Control) jetstream.Reply {
 	if c.Drain == c.Resume {
 		return jetstream.Reply{Answer: jetstream.Unfit, Reason: "a control asks for either drain or resume", State: h.admission.state()}
@@ -175,7 +176,7 @@ func (h *host) control(ctx context.Context, c jetstream.Control) jetstream.Reply
 			d.drainedBy = c.By
 		}
 	})
-	h.log.Info("told by an operator", "drain", c.Drain, "by", c.By)
+	h.log.Info("an operator drains or resumes the host", "drain", c.Drain, "by", c.By)
 	reply := jetstream.Reply{Answer: jetstream.Accepted}
 	ctx, cancel := context.WithTimeout(ctx, controlTimeout)
 	defer cancel()
@@ -198,11 +199,10 @@ func (h *host) control(ctx context.Context, c jetstream.Control) jetstream.Reply
 // controlTimeout leaves room within the 2 s that an operator's command waits.
 const controlTimeout = 1500 * time.Millisecond
 
-// heard reports whether anybody reads what every job logs.
+// logsJobs reports whether the log takes the lines about every job.
 func (h *host) logsJobs() bool { return h.log.Enabled(context.Background(), slog.LevelInfo) }
 
-// announce tells the host's state to all dispatchers now, and to the presence with the next beat, which it asks
-// for at once.
+// announce broadcasts the host's state to all dispatchers and has the presence renewed at once.
 func (h *host) announce() {
 	h.broadcast(nil)
 	signal(h.beatNow)

@@ -7,12 +7,12 @@ import (
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
-// minLoadTime is the shortest time worth telling: what takes less is no reason to wait for a warm host.
+// minLoadTime is the shortest time that is reported: for less it is not worth waiting for a warm host.
 const minLoadTime = 100 * time.Millisecond
 
-// loads is how long the run took for nodes that name model files, by class: a node whose models ComfyUI still had is
-// answered from its cache and does not run. A class of which some nodes did not run is left out, since nobody knows
-// whose files were loaded.
+// modelLoads is how long nodes that name model files took, by class. A node whose models ComfyUI still has is answered from
+// its cache and does not run. A class of which some nodes did not run is left out, since it is not clear whose files were
+// loaded.
 func (a *attempt) modelLoads() []jetstream.ModelLoad {
 	if a.result == nil || a.job == nil || a.ran < minLoadTime {
 		return nil

@@ -11,14 +11,14 @@ import (
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
-// persisted stores what must outlive the agent: that an operator has drained the host, what conditions it, and which prompts
-// nobody waits for. An agent that comes after a crash would otherwise send jobs to a GPU that is known to be unusable.
+// persisted is what was stored last of the state that must outlive the agent: whether an operator has drained the host, its
+// lasting condition, and its orphans. Without it the next agent would run jobs on a GPU that is known to be unusable.
 type persisted struct {
 	mu     sync.Mutex              // guards the one below; held while it is stored
 	stored jetstream.HostCondition // without its time
 }
 
-// keep stores the host's condition when another one stands. A crash before it forgets what was found last.
+// persist stores the host's condition if it is not the stored one. What was found since is lost by a crash before it.
 func (h *host) persist(ctx context.Context) error {
 	k := &h.persisted
 	k.mu.Lock()
@@ -39,8 +39,8 @@ func (h *host) persist(ctx context.Context) error {
 	return nil
 }
 
-// restore reads what an earlier agent has stored, before anybody is told of the host. It tries until NATS has answered;
-// false means that ctx ended first.
+// restore reads what an earlier agent has stored, before the host is announced. It tries until NATS has answered; false
+// means that ctx is done.
 func (h *host) restore(ctx context.Context) bool {
 	for wait := appendPause; ; wait = min(2*wait, maxAppendPause) {
 		once, cancel := context.WithTimeout(ctx, wireTimeout)
@@ -51,7 +51,7 @@ func (h *host) restore(ctx context.Context) bool {
 			return true
 		}
 		if ctx.Err() == nil {
-			h.log.Warn("cannot read what an earlier agent has stored of the host; trying again", "error", err, "in", wait)
+			h.log.Warn("cannot read the stored condition of the host; trying again", "error", err, "in", wait)
 		}
 		if !pause(ctx, wait) {
 			return false
@@ -74,17 +74,17 @@ func (h *host) takeOver(c jetstream.HostCondition) {
 		}
 	})
 	if c.Drained || c.Cause != "" {
-		h.log.Info("the host is as an earlier agent has left it", "drained", c.Drained, "by", c.DrainedBy, "cause", c.Cause, "reason", c.Reason)
+		h.log.Info("the condition that an earlier agent has stored still holds", "drained", c.Drained, "by", c.DrainedBy, "cause", c.Cause, "reason", c.Reason)
 	}
 }
 
-// orphans are prompts that may still be in ComfyUI and that nobody waits for. They are cancelled when it answers.
+// orphans are prompts that may still be in ComfyUI and for which no attempt waits. They are cancelled when it answers.
 type orphans struct {
 	mu      sync.Mutex // guards the one below
 	prompts []string
 }
 
-// maxOrphans bounds them: a ComfyUI that is away for days is not given so many jobs.
+// maxOrphans is more than a ComfyUI that does not answer for days is given.
 const maxOrphans = 1000
 
 func (s *orphans) add(prompts ...string) {

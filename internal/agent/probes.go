@@ -15,7 +15,7 @@ const (
 	orphanTimeout = 4 * time.Second  // longer than a prompt whose POST had no answer may take to appear
 )
 
-// recover asks of each condition whether it still holds, each by its own probe, once ComfyUI answers:
+// recheck finds out for each condition whether it still holds, once ComfyUI answers. What ends a condition:
 //
 //	down         it answers
 //	worker_gone  ComfyUI is another process
@@ -43,18 +43,18 @@ func (h *host) recheck(ctx context.Context, c *checkup) {
 	}
 }
 
-// end takes a condition away whose probe said that it does not hold any more.
+// endCondition removes a condition whose probe says that it does not hold any more.
 func (h *host) endCondition(cause failure.Cause) {
 	ended := false
 	h.set(func(d *admission) { ended = d.conditions.remove(cause) })
 	if ended {
-		h.log.Info("the host is well again", "cause", cause)
+		h.log.Info("a condition of the host has ended", "cause", cause)
 		signal(h.beatNow)
 	}
 }
 
-// identify finds out whether ComfyUI is the process that it was, and whether the thread that runs prompts is there in
-// a new one. Of a ComfyUI that does not tell its process a lost connection proves nothing: what ends with its process is
+// identify finds out whether ComfyUI is still the same process, and in a new one whether the thread that runs prompts is
+// alive. Where the process cannot be identified, a lost connection does not prove a restart: a poisoned GPU context is
 // suspected further.
 func (h *host) identify(ctx context.Context, c *checkup) {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
@@ -62,7 +62,7 @@ func (h *host) identify(ctx context.Context, c *checkup) {
 	process, err := h.comfy.Process(ctx)
 	if err != nil {
 		process = ""
-		h.log.Debug("cannot tell ComfyUI's processes apart", "error", err)
+		h.log.Debug("cannot identify the process of ComfyUI", "error", err)
 	}
 	back := !c.seen
 	c.seen = true
@@ -84,7 +84,7 @@ func (h *host) identify(ctx context.Context, c *checkup) {
 	}
 }
 
-// readLog looks for the sign of a dead worker thread in ComfyUI's log.
+// readLog looks for the traceback of a dead worker thread in ComfyUI's log.
 func (h *host) readLog(ctx context.Context, process string) {
 	reason, cause, err := h.comfy.Sick(ctx)
 	switch {
@@ -99,7 +99,8 @@ func (h *host) readLog(ctx context.Context, process string) {
 	}
 }
 
-// cancelOrphans reports whether none is left. One that does not stop keeps the host from running anything else.
+// cancelOrphans cancels the orphans and reports whether none is left. One that does not stop keeps ComfyUI from running
+// anything else.
 func (h *host) cancelOrphans(ctx context.Context) bool {
 	for _, prompt := range h.orphans.all() {
 		once, cancel := context.WithTimeout(ctx, orphanTimeout)
@@ -140,7 +141,7 @@ func (h *host) probeSubmit(ctx context.Context) error {
 // noRoom reports whether a probe says that ComfyUI's disk is full.
 func noRoom(err error) bool { return errors.Is(err, comfy.ErrNoRoom) }
 
-// processNow is ComfyUI's process as it was last told, empty when nobody knows.
+// processNow is ComfyUI's process at the last probe, empty when it could not be identified.
 func (h *host) processNow() string {
 	if p := h.process.Load(); p != nil {
 		return *p

@@ -8,11 +8,11 @@ import (
 	"github.com/comfyherd/comfyherd/internal/failure"
 )
 
-// redacted stands where a secret of a job's extra_data was.
+// redacted replaces a secret of a job's extra_data.
 const redacted = "[extra_data]"
 
-// conceal takes the secrets of a job's extra_data out of what its run says: a node may quote the key that it was given in
-// its exception or in a text that it shows.
+// redact removes the secrets of a job's extra_data from the texts and the error of its run: a node may quote its key in
+// an exception or in a text that it shows.
 func redact(secrets []string, r *comfy.Result, err error) {
 	if len(secrets) == 0 {
 		return
