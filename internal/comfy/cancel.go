@@ -28,15 +28,15 @@ func (h *Host) Cancel(ctx context.Context, promptID string) error {
 	var asked time.Time
 	for {
 		standing, err := h.Find(ctx, promptID)
-		late := standing == Unknown && h.doubtful(promptID) && time.Since(began) < lateArrival
+		late := standing == Unknown && h.submitUnknown(promptID) && time.Since(began) < lateArrival
 		if err != nil && refused(err) || err == nil && (standing == Ended || standing == Unknown && !late) {
-			h.settled(promptID)
-			h.stopped(promptID)
+			h.submitKnown(promptID)
+			h.stopDone(promptID)
 			return nil
 		}
 		if err == nil && !late && time.Since(asked) >= cancelAgain {
 			asked = time.Now()
-			h.told(promptID)
+			h.stopAsked(promptID)
 			err = h.stop(ctx, promptID, standing)
 		}
 		if !pause(ctx, wait) {

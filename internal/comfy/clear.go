@@ -47,8 +47,8 @@ func (h *Host) Clear(ctx context.Context, promptID string) error {
 }
 
 // emptyFiles overwrites the files that are there, but for kinds that were deleted already.
-func (h *Host) emptyFiles(ctx context.Context, files []spot, deleted []string) error {
-	seen := map[spot]bool{}
+func (h *Host) emptyFiles(ctx context.Context, files []fileRef, deleted []string) error {
+	seen := map[fileRef]bool{}
 	for _, kind := range deleted {
 		for _, s := range files {
 			seen[s] = seen[s] || s.kind == kind
@@ -74,20 +74,20 @@ func (h *Host) emptyFiles(ctx context.Context, files []spot, deleted []string) e
 }
 
 // filesOf reads from ComfyUI's own record which files of ours a prompt has left and was given.
-func (h *Host) filesOf(ctx context.Context, promptID string) ([]spot, error) {
+func (h *Host) filesOf(ctx context.Context, promptID string) ([]fileRef, error) {
 	_, e, err := h.lookup(ctx, promptID)
 	if err != nil || e == nil {
 		return nil, err
 	}
-	var files []spot
+	var files []fileRef
 	for _, o := range e.files {
-		files = append(files, spot{o.Type, o.Subfolder, o.Filename})
+		files = append(files, fileRef{o.Type, o.Subfolder, o.Filename})
 	}
 	for _, name := range namesIn(e.graph, ownFolder+"/"+promptID+"/") {
 		folder, file := path.Split(name)
-		files = append(files, spot{"input", strings.TrimSuffix(folder, "/"), file})
+		files = append(files, fileRef{"input", strings.TrimSuffix(folder, "/"), file})
 	}
-	var own []spot
+	var own []fileRef
 	for _, s := range files {
 		if inFolder(s.subfolder, promptID) {
 			own = append(own, s)
@@ -122,7 +122,7 @@ func inFolder(subfolder, promptID string) bool {
 }
 
 // remember keeps the name of a file of ours, until its prompt is cleared.
-func (h *Host) remember(s spot) {
+func (h *Host) remember(s fileRef) {
 	rest, own := strings.CutPrefix(strings.ReplaceAll(s.subfolder, `\`, "/"), ownFolder+"/")
 	if !own {
 		return
@@ -139,7 +139,7 @@ func (h *Host) remember(s spot) {
 // maxRemembered bounds the prompts whose files are remembered.
 const maxRemembered = 4096
 
-func (h *Host) forgetFiles(promptID string) []spot {
+func (h *Host) forgetFiles(promptID string) []fileRef {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	files := h.files[promptID]

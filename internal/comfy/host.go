@@ -56,9 +56,9 @@ type Host struct {
 	listening bool
 	unsure    map[string]time.Time // when a POST of that id began whose outcome is not known
 	identity  identity
-	files     map[string][]spot    // files of ours on the host, by prompt
+	files     map[string][]fileRef // files of ours on the host, by prompt
 	albums    map[string]*album    // pictures that came over the websocket, by prompt, until Discard
-	proofs    map[maker]string     // versions of files outside of their prompt's folder that prompts of ours wrote
+	proofs    map[madeFile]string  // versions of files outside of their prompt's folder that prompts of ours wrote
 	classes   map[string]bool      // of the newest /object_info: whether a class is an output node; nil before it was read
 	roots     map[string]string    // ComfyUI's folders as this machine sees them, by kind; empty: it does not
 	stopping  map[string]time.Time // when a prompt was first told to stop
@@ -93,8 +93,8 @@ func New(baseURL string, o Options) (*Host, error) {
 		changed: make(chan struct{}, 1),
 		tracks:  map[string]*tracker{},
 		unsure:  map[string]time.Time{},
-		albums:  map[string]*album{}, proofs: map[maker]string{},
-		files: map[string][]spot{}, roots: map[string]string{}, stopping: map[string]time.Time{},
+		albums:  map[string]*album{}, proofs: map[madeFile]string{},
+		files: map[string][]fileRef{}, roots: map[string]string{}, stopping: map[string]time.Time{},
 	}
 	h.log = h.options.Logger.With("comfyui", h.String())
 	if h.threads.witness = h.options.Witness; h.threads.witness == nil {
@@ -215,7 +215,7 @@ func (h *Host) alias(id string, t *tracker) {
 
 // doubt notes that a POST of id is under way; settled says that its outcome is
 // known, so that Unknown means that it is not on the host.
-func (h *Host) doubt(id string) {
+func (h *Host) submitBegins(id string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for other, since := range h.unsure {
@@ -226,13 +226,13 @@ func (h *Host) doubt(id string) {
 	h.unsure[id] = time.Now()
 }
 
-func (h *Host) settled(id string) {
+func (h *Host) submitKnown(id string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	delete(h.unsure, id)
 }
 
-func (h *Host) doubtful(id string) bool {
+func (h *Host) submitUnknown(id string) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	_, unsure := h.unsure[id]

@@ -22,7 +22,7 @@ func (r *run) limits(now time.Time) (next time.Time, failed *failure.Failure) {
 	all := []limit{
 		r.silenceLimit(now),
 		r.stepLimit(now),
-		{from: r.yieldSince, most: r.prompt.Start, kind: failure.RejectedBusy, before: "other people's prompts ran before it for ", after: " (start timeout)"},
+		{from: r.strangersSince, most: r.prompt.Start, kind: failure.RejectedBusy, before: "other people's prompts ran before it for ", after: " (start timeout)"},
 		{from: r.firstHead, most: r.prompt.Total, kind: failure.Timeout, before: "the prompt did not end within ", after: " (total timeout)"},
 	}
 	next = now.Add(r.host.options.FreezeTimeout)
@@ -45,20 +45,20 @@ func (r *run) stepLimit(now time.Time) limit {
 		return limit{from: r.headSince, most: r.prompt.Start, kind: failure.Timeout, before: "the prompt did not start within ", after: " (start timeout)"}
 	}
 	t := r.track
-	hears := t.hears(r.host.current())
+	receives := t.receivesFrom(r.host.current())
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if !hears {
-		if r.blindSince.IsZero() {
-			r.blindSince = now
+	if !receives {
+		if r.unheardSince.IsZero() {
+			r.unheardSince = now
 		}
 		left := max(1, len(t.classes)-len(t.done))
 		return limit{
-			from: r.blindSince, most: time.Duration(left) * r.prompt.Node, kind: failure.Timeout,
+			from: r.unheardSince, most: time.Duration(left) * r.prompt.Node, kind: failure.Timeout,
 			before: "the nodes that were left did not end within ", after: " (node timeout for each of them; the host sent no events)",
 		}
 	}
-	r.blindSince = time.Time{}
+	r.unheardSince = time.Time{}
 	where, node, class := "the prompt", clip(oneLine(t.node), 60), clip(oneLine(t.class(t.node)), 60)
 	if t.node != "" {
 		where = fmt.Sprintf("node %s (%s)", node, class)
@@ -89,22 +89,22 @@ func (r *run) lastAnswer(now time.Time) time.Time {
 }
 
 // knock finds out whether the port of a silent host takes connections, long before the short limit is over.
-func (r *run) knock(ctx context.Context, now time.Time) time.Time {
+func (r *run) checkPort(ctx context.Context, now time.Time) time.Time {
 	silent := r.lastAnswer(now)
-	due := latest(silent.Add(r.host.options.FreezeTimeout/3), r.knockAt)
-	if r.knocking {
+	due := latest(silent.Add(r.host.options.FreezeTimeout/3), r.portCheckAt)
+	if r.checkingPort {
 		return now.Add(time.Minute)
 	}
 	if now.Before(due) {
 		return due
 	}
-	r.knocking = true
-	r.work.Go(func() { r.knocks <- r.host.accepts(ctx) })
+	r.checkingPort = true
+	r.work.Go(func() { r.portChecks <- r.host.accepts(ctx) })
 	return now.Add(time.Minute)
 }
 
-func (r *run) knocked(accepts bool, now time.Time) {
-	r.knocking, r.knockAt = false, now.Add(r.host.options.FreezeTimeout/3)
+func (r *run) onPortCheck(accepts bool, now time.Time) {
+	r.checkingPort, r.portCheckAt = false, now.Add(r.host.options.FreezeTimeout/3)
 	if accepts {
 		r.accepting = now
 		return
@@ -115,7 +115,7 @@ func (r *run) knocked(accepts bool, now time.Time) {
 // checkup reads the host's log when the prompt shows no sign for QuietTime: a
 // dead worker thread looks like a long node from everywhere else. Logs without
 // its signature are read again after twice the time, up to a minute.
-func (r *run) checkup(ctx context.Context, now time.Time) time.Time {
+func (r *run) readLogWhenQuiet(ctx context.Context, now time.Time) time.Time {
 	r.track.mu.Lock()
 	sign := r.track.lastSign
 	r.track.mu.Unlock()
@@ -149,7 +149,7 @@ func latest(a, b time.Time) time.Time {
 	return a
 }
 
-func (r *run) checked(reason string) *failure.Failure {
+func (r *run) onLogRead(reason string) *failure.Failure {
 	r.checking, r.checkedAt = false, time.Now()
 	r.checkEvery = min(2*r.checkEvery, time.Minute)
 	r.checkAt = r.checkedAt.Add(r.checkEvery)

@@ -19,19 +19,19 @@ func (r *run) act(ctx context.Context, now time.Time) time.Time {
 	if !r.looking {
 		next = earliest(next, r.lookAt)
 	}
-	if !r.proveAt.IsZero() {
-		if now.Before(r.proveAt) {
-			next = earliest(next, r.proveAt)
+	if !r.socketCheckAt.IsZero() {
+		if now.Before(r.socketCheckAt) {
+			next = earliest(next, r.socketCheckAt)
 		} else {
-			r.prove()
+			r.checkSocket()
 		}
 	}
-	return earliest(earliest(next, r.knock(ctx, now)), r.checkup(ctx, now))
+	return earliest(earliest(next, r.checkPort(ctx, now)), r.readLogWhenQuiet(ctx, now))
 }
 
 // prove re-opens a socket that showed no status after our own POST.
-func (r *run) prove() {
-	r.proveAt = time.Time{}
+func (r *run) checkSocket() {
+	r.socketCheckAt = time.Time{}
 	if r.session != nil && r.session == r.host.current() && r.session.statuses.Load() == r.statuses {
 		r.host.reopen(r.session)
 	}
@@ -75,7 +75,7 @@ func (h *Host) strangers(running []place) bool {
 }
 
 // saw takes in the answer to a look.
-func (r *run) saw(l looked) (*Result, *failure.Failure) {
+func (r *run) onLook(l looked) (*Result, *failure.Failure) {
 	now := time.Now()
 	r.looking = false
 	r.lookAt = now.Add(r.interval())
@@ -87,7 +87,7 @@ func (r *run) saw(l looked) (*Result, *failure.Failure) {
 	}
 	r.refused, r.unreadable = 0, 0
 	if l.standing == Unknown {
-		return r.missed(now)
+		return r.notFound(now)
 	}
 	if r.prompt.Resume && !r.accepted {
 		r.accept(now)
@@ -97,10 +97,10 @@ func (r *run) saw(l looked) (*Result, *failure.Failure) {
 	case Ended:
 		return r.ended(l.ending, now)
 	case Running:
-		r.runs(now)
+		r.noteRunning(now)
 	case Pending:
-		r.waits(l.ahead, now)
-		r.yields(l.ahead > 0 && l.strangers, now)
+		r.notePending(l.ahead, now)
+		r.noteStrangers(l.ahead > 0 && l.strangers, now)
 	case Unknown:
 	}
 	return nil, nil
@@ -115,7 +115,7 @@ func (r *run) interval() time.Duration {
 	return min(r.host.options.PollInterval, 10*time.Millisecond<<(quickLooks-r.quick))
 }
 
-func (r *run) waits(ahead int, now time.Time) {
+func (r *run) notePending(ahead int, now time.Time) {
 	switch {
 	case ahead > 0:
 		r.headSince = time.Time{}
@@ -128,12 +128,12 @@ func (r *run) waits(ahead int, now time.Time) {
 }
 
 // yields notes since when strangers' prompts have been running before it.
-func (r *run) yields(strangers bool, now time.Time) {
+func (r *run) noteStrangers(strangers bool, now time.Time) {
 	switch {
 	case !strangers:
-		r.yieldSince = time.Time{}
-	case r.yieldSince.IsZero():
-		r.yieldSince = now
+		r.strangersSince = time.Time{}
+	case r.strangersSince.IsZero():
+		r.strangersSince = now
 	}
 }
 
@@ -159,10 +159,10 @@ const socketGrace = 3 * time.Second
 // socket has not come to its end yet.
 func (r *run) awaitsSocket(e *ending, now time.Time) bool {
 	t := r.track
-	hears := t.hears(r.host.current())
+	receives := t.receivesFrom(r.host.current())
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if e.failure() != nil || !hears || t.succeeded || len(e.files)+len(e.texts) > 0 && !t.album.expected(t.classes) {
+	if e.failure() != nil || !receives || t.succeeded || len(e.files)+len(e.texts) > 0 && !t.album.expected(t.classes) {
 		return false
 	}
 	since := r.endedAt
@@ -218,7 +218,7 @@ func foreignSilence(err error) *failure.Failure {
 }
 
 // missed: the host answers and does not know the prompt.
-func (r *run) missed(now time.Time) (*Result, *failure.Failure) {
+func (r *run) notFound(now time.Time) (*Result, *failure.Failure) {
 	if !r.accepted {
 		if r.prompt.Resume {
 			return nil, failure.New(failure.Lost, "gone: ComfyUI does not know the prompt any more")
@@ -230,12 +230,12 @@ func (r *run) missed(now time.Time) (*Result, *failure.Failure) {
 		r.lookAt = now.Add(50 * time.Millisecond)
 		return nil, nil
 	}
-	return r.gone()
+	return r.disappeared()
 }
 
 // gone decides about a prompt that was on the host and has left no trace: its
 // history was wiped, or it was deleted while pending, or ComfyUI restarted.
-func (r *run) gone() (*Result, *failure.Failure) {
+func (r *run) disappeared() (*Result, *failure.Failure) {
 	t := r.track
 	t.mu.Lock()
 	e := &ending{produced: readOutputs(t.outputs), cached: t.cached, raised: t.raised, interrupted: t.stopped}

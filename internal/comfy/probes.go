@@ -23,7 +23,7 @@ func (h *Host) ProbeSubmit(ctx context.Context) error {
 		return err
 	}
 	var r refusal
-	if got.status == http.StatusBadRequest && decode(got.body, &r) == nil && r.own() {
+	if got.status == http.StatusBadRequest && decode(got.body, &r) == nil && r.fromComfyUI() {
 		return nil
 	}
 	return fmt.Errorf("%s does not let submits reach ComfyUI: %s", h, foreign(got))
@@ -45,7 +45,7 @@ func foreign(got answer) string {
 		return said + "; raise the limit of body sizes of the proxy before ComfyUI"
 	case got.status >= 500:
 		return said + "; a proxy answers for a ComfyUI that does not"
-	case page(got):
+	case isHTML(got):
 		return said + " with a web page; it is a login page or a firewall; let POST requests pass"
 	}
 	return said + " that is not ComfyUI's; check what stands before ComfyUI"
@@ -58,7 +58,7 @@ func foreignFailure(what string, got answer) *failure.Failure {
 }
 
 // page says that an answer is for people.
-func page(got answer) bool {
+func isHTML(got answer) bool {
 	return strings.HasPrefix(strings.ToLower(got.header.Get("Content-Type")), "text/html") ||
 		strings.HasPrefix(strings.TrimSpace(string(got.body[:min(len(got.body), 64)])), "<")
 }
@@ -69,7 +69,7 @@ const roomSize = 1 << 20
 // ProbeRoom writes a file of ours into the output folder, and empties it again. It is ErrNoRoom when ComfyUI cannot.
 // The file is emptied first: what it held would be room for itself.
 func (h *Host) ProbeRoom(ctx context.Context) error {
-	s := spot{"output", ownFolder, "room.bin"}
+	s := fileRef{"output", ownFolder, "room.bin"}
 	content := make([]byte, roomSize)
 	noise := rand.NewChaCha8([32]byte{1}) // a file system that packs data packs this to nothing less
 	if _, err := noise.Read(content); err != nil {

@@ -18,7 +18,7 @@ type identity struct {
 // ComfyUIs may share that folder: while our socket to this one has not closed it is the same process, and a file that
 // another's start took away is written again.
 func (h *Host) Process(ctx context.Context) (string, error) {
-	s := spot{"temp", ownFolder, "process-" + hexHash(h.String()) + ".txt"}
+	s := fileRef{"temp", ownFolder, "process-" + hexHash(h.String()) + ".txt"}
 	session := h.current()
 	h.mu.Lock()
 	known := h.identity

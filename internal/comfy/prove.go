@@ -21,9 +21,9 @@ import (
 // maxProofs bounds the files whose versions are remembered.
 const maxProofs = 8192
 
-// maker is a file and what was computed to write it.
-type maker struct {
-	file spot
+// madeFile is a file and what was computed to write it.
+type madeFile struct {
+	file fileRef
 	node signature
 }
 
@@ -35,13 +35,13 @@ func (r *run) finish(ctx context.Context, result *Result) *failure.Failure {
 	if f := r.complete(result.CachedNodes); f != nil {
 		return f
 	}
-	if f := r.settleGuesses(ctx, result); f != nil {
+	if f := r.resolveGuesses(ctx, result); f != nil {
 		return f
 	}
 	left := map[string]bool{}
 	for _, o := range result.Outputs {
 		left[o.Node] = true
-		r.host.remember(spot{o.Type, o.Subfolder, o.Filename})
+		r.host.remember(fileRef{o.Type, o.Subfolder, o.Filename})
 	}
 	for node := range result.Texts {
 		left[node] = true
@@ -54,9 +54,9 @@ func (r *run) finish(ctx context.Context, result *Result) *failure.Failure {
 	return nil
 }
 
-// settleGuesses looks for the files that a plain text seems to name: "temp/bg.png" lies in the folder for temporary
+// resolveGuesses looks for the files that a plain text seems to name: "temp/bg.png" lies in the folder for temporary
 // files, and what is no file is a text.
-func (r *run) settleGuesses(ctx context.Context, result *Result) *failure.Failure {
+func (r *run) resolveGuesses(ctx context.Context, result *Result) *failure.Failure {
 	e := r.ending
 	files := result.Outputs[:0:0]
 	for i, o := range result.Outputs {
@@ -87,7 +87,7 @@ func (h *Host) guess(ctx context.Context, o Output) (Output, error) {
 		tries = append(tries, other)
 	}
 	for _, try := range tries {
-		header, err := h.await(ctx, spot{try.Type, try.Subfolder, try.Filename})
+		header, err := h.await(ctx, fileRef{try.Type, try.Subfolder, try.Filename})
 		if isStatus(err) {
 			continue // a name that ComfyUI does not take is none of its files
 		}
@@ -114,7 +114,7 @@ func (r *run) proveFiles(ctx context.Context, result *Result) *failure.Failure {
 		if inFolder(o.Subfolder, r.prompt.ID) || o.Type == "input" || silent && !cached[o.Node] {
 			continue
 		}
-		m := maker{spot{o.Type, o.Subfolder, o.Filename}, signed.of(o.Node)}
+		m := madeFile{fileRef{o.Type, o.Subfolder, o.Filename}, signed.of(o.Node)}
 		if !cached[o.Node] {
 			silent = silent || r.host.proves(ctx, m, r.ending) != nil
 			continue
@@ -139,7 +139,7 @@ func overwritten(o Output) *failure.Failure {
 
 // proves remembers the version of a file that a node of this prompt wrote, if it was written while the prompt ran: a
 // later prompt may have overwritten it already.
-func (h *Host) proves(ctx context.Context, m maker, e *ending) error {
+func (h *Host) proves(ctx context.Context, m madeFile, e *ending) error {
 	header, err := h.stat(ctx, m.file)
 	v := version(header)
 	if v == "" {
@@ -157,14 +157,14 @@ func (h *Host) proves(ctx context.Context, m maker, e *ending) error {
 	return nil
 }
 
-func (h *Host) proven(m maker, v string) bool {
+func (h *Host) proven(m madeFile, v string) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return v != "" && h.proofs[m] == v
 }
 
 // await is stat that waits for a ComfyUI that is busy, as a run does.
-func (h *Host) await(ctx context.Context, s spot) (http.Header, error) {
+func (h *Host) await(ctx context.Context, s fileRef) (http.Header, error) {
 	ctx, cancel := context.WithTimeout(ctx, h.options.SilentTimeout)
 	defer cancel()
 	for {
@@ -203,8 +203,8 @@ func writtenAt(header http.Header) time.Time {
 	return modified
 }
 
-// uncache drops ComfyUI's cache and keeps its models, and makes it forget the prompt's first run.
-func (h *Host) uncache(ctx context.Context, promptID string) error {
+// dropCache drops ComfyUI's cache and keeps its models, and makes it forget the prompt's first run.
+func (h *Host) dropCache(ctx context.Context, promptID string) error {
 	if err := h.order(ctx, "/free", map[string]any{"unload_models": false, "free_memory": true}); err != nil {
 		return err
 	}

@@ -40,7 +40,7 @@ type fault struct {
 }
 
 // own says that the body is ComfyUI's: it has both members, and error names a fault.
-func (r refusal) own() bool {
+func (r refusal) fromComfyUI() bool {
 	_, named := r.top()
 	return named && r.Nodes != nil
 }

@@ -40,7 +40,7 @@ func (h *Host) root(ctx context.Context, kind string) string {
 		return root
 	}
 	if candidates := h.candidates(ctx, kind); len(candidates) > 0 {
-		s := spot{kind, ownFolder, "here.txt"}
+		s := fileRef{kind, ownFolder, "here.txt"}
 		content := uuid.NewString()
 		if err := h.put(ctx, s, []byte(content), true); err != nil {
 			return "" // asked again at the next time
@@ -62,7 +62,7 @@ func (h *Host) root(ctx context.Context, kind string) string {
 }
 
 // found looks for the file, and takes it away again.
-func found(root string, s spot, content string) bool {
+func found(root string, s fileRef, content string) bool {
 	inside, err := os.OpenRoot(root)
 	if err != nil {
 		return false

@@ -34,7 +34,7 @@ func (h *Host) Sick(ctx context.Context) (reason string, cause failure.Cause, er
 	}
 	probe, err := h.Probe(ctx)
 	if err != nil || probe.QueueRemaining == 0 {
-		h.allStopped()
+		h.allStopsDone()
 		return "", "", err
 	}
 	line, err := h.backlog(ctx)
@@ -47,7 +47,7 @@ func (h *Host) Sick(ctx context.Context) (reason string, cause failure.Cause, er
 	if h.idles() {
 		return fmt.Sprintf("%s: %d prompts have waited for %v and none runs", workerDied, len(line.pending), idleTime), failure.WorkerGone, nil
 	}
-	if id := h.goesOn(line); id != "" {
+	if id := h.ignoresStop(line); id != "" {
 		return "prompt " + id + " does not stop although it was told to, and nothing else can run; restart ComfyUI if it never ends", failure.Stuck, nil
 	}
 	return "", "", nil
@@ -73,7 +73,7 @@ func (h *Host) workerLog(ctx context.Context) (reason string, err error) {
 		if readable := decode(got.body, &d) == nil; !readable {
 			d.Entries = nil
 		}
-		return wedged(d.Entries), nil
+		return workerTraceback(d.Entries), nil
 	}
 	got, err = h.get(ctx, "/internal/logs", nil, largeAnswer)
 	switch {
@@ -88,7 +88,7 @@ func (h *Host) workerLog(ctx context.Context) (reason string, err error) {
 	if readable := decode(got.body, &log) == nil; !readable {
 		log = ""
 	}
-	return wedged(entriesOf(log)), nil
+	return workerTraceback(entriesOf(log)), nil
 }
 
 // stamp stands before each write in /internal/logs.
@@ -115,7 +115,7 @@ var workerThread = regexp.MustCompile(`^Thread-\d+ \(prompt_worker\)$`)
 // write, whatever stands in it, so that it is not taken for this. ComfyUI keeps 300 writes, and a traceback of Python
 // 3.12 and older takes more of them, one for each mark under a line of code; then its last part is all that is left,
 // and that it goes through ComfyUI's own execution.py.
-func wedged(entries []logEntry) (reason string) {
+func workerTraceback(entries []logEntry) (reason string) {
 	entries = slices.DeleteFunc(slices.Clone(entries), func(e logEntry) bool { return e.Text == "" })
 	for i := range entries {
 		if !announces(entries[i:]) && !traces(entries[i:]) {
@@ -180,7 +180,7 @@ func (h *Host) idles() bool {
 }
 
 // told notes when a prompt was first told to stop.
-func (h *Host) told(id string) {
+func (h *Host) stopAsked(id string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if _, known := h.stopping[id]; !known {
@@ -188,20 +188,20 @@ func (h *Host) told(id string) {
 	}
 }
 
-func (h *Host) stopped(id string) {
+func (h *Host) stopDone(id string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	delete(h.stopping, id)
 }
 
-func (h *Host) allStopped() {
+func (h *Host) allStopsDone() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	clear(h.stopping)
 }
 
 // goesOn is a prompt that runs although it was told to stop StuckTime ago.
-func (h *Host) goesOn(line backlog) string {
+func (h *Host) ignoresStop(line backlog) string {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for id, since := range h.stopping {

@@ -238,7 +238,7 @@ func (h *Host) handle(s *session, e event, now time.Time) {
 		h.setState(State{Connected: true, QueueRemaining: e.remaining})
 		h.mu.Unlock()
 		for _, t := range h.all() {
-			if !t.hears(s) {
+			if !t.receivesFrom(s) {
 				t.look() // its events go nowhere, but everybody hears that something ended
 			}
 		}

@@ -65,10 +65,10 @@ func submitBody(p Prompt, clientID string) ([]byte, error) {
 // died of the prompt), POST once more. A crash in between is settled by Resume,
 // which looks up and never posts.
 func (h *Host) submit(ctx context.Context, t *tracker, body []byte) submitted {
-	h.doubt(t.id)
+	h.submitBegins(t.id)
 	s := h.trySubmit(ctx, t, body)
 	if !s.unsure {
-		h.settled(t.id)
+		h.submitKnown(t.id)
 	}
 	return s
 }
@@ -84,12 +84,12 @@ func (h *Host) trySubmit(ctx context.Context, t *tracker, body []byte) submitted
 			return submitted{failure: unsent(err)}
 		}
 		if err == nil {
-			if s, settled := h.judge(ctx, t, got); settled {
+			if s, settled := h.readSubmitAnswer(ctx, t, got); settled {
 				return s
 			}
 			err = fmt.Errorf("HTTP %d in the place of an answer", got.status)
 		}
-		known, failed := h.settle(ctx, id)
+		known, failed := h.findLostSubmit(ctx, id)
 		switch {
 		case failed != nil:
 			return submitted{unsure: true, failure: failed}
@@ -116,7 +116,7 @@ func isTimeout(err error) bool {
 }
 
 // settle finds out whether a prompt whose POST had no answer is on the host.
-func (h *Host) settle(ctx context.Context, id string) (known bool, failed *failure.Failure) {
+func (h *Host) findLostSubmit(ctx context.Context, id string) (known bool, failed *failure.Failure) {
 	wait := 50 * time.Millisecond
 	strange := 0
 	for unknown := 0; unknown < 4; {
@@ -157,13 +157,13 @@ const tooLarge = "too_large"
 
 // judge reads the answer to a POST. It is not settled when the answer may come
 // from somebody else than ComfyUI, who may have taken the prompt all the same.
-func (h *Host) judge(ctx context.Context, t *tracker, got answer) (s submitted, settled bool) {
+func (h *Host) readSubmitAnswer(ctx context.Context, t *tracker, got answer) (s submitted, settled bool) {
 	switch {
-	case got.status == http.StatusOK && !page(got):
-		return h.judgeAccepted(ctx, t, got.body)
+	case got.status == http.StatusOK && !isHTML(got):
+		return h.readAccepted(ctx, t, got.body)
 	case got.status == http.StatusBadRequest:
 		var r refusal
-		if decode(got.body, &r) == nil && r.own() {
+		if decode(got.body, &r) == nil && r.fromComfyUI() {
 			return submitted{failure: r.failure(t.absent)}, true
 		}
 	case got.status == http.StatusTooManyRequests, got.status == http.StatusServiceUnavailable:
@@ -171,15 +171,15 @@ func (h *Host) judge(ctx context.Context, t *tracker, got answer) (s submitted, 
 	case got.status == http.StatusRequestEntityTooLarge:
 		return submitted{failure: &failure.Failure{Kind: failure.Refused, Exception: tooLarge, Message: "the workflow is too large for the host (HTTP 413 " +
 			clip(oneLine(string(got.body)), 200) + `); send pictures as "inputs" instead of inside of the workflow, or start ComfyUI with a larger --max-upload-size and let the proxy before it pass as much`}}, true
-	case got.status == http.StatusInternalServerError && troubled(got.body):
-		return h.judgeTrouble(ctx, t.id)
+	case got.status == http.StatusInternalServerError && raisedInComfyUI(got.body):
+		return h.readRaised(ctx, t.id)
 	case got.status > http.StatusInternalServerError:
 		return submitted{}, false
 	}
 	return submitted{failure: foreignFailure("the workflow", got)}, true
 }
 
-func (h *Host) judgeAccepted(ctx context.Context, t *tracker, body []byte) (submitted, bool) {
+func (h *Host) readAccepted(ctx context.Context, t *tracker, body []byte) (submitted, bool) {
 	var d struct {
 		ID text `json:"prompt_id"`
 		refusal
@@ -199,9 +199,9 @@ func (h *Host) judgeAccepted(ctx context.Context, t *tracker, body []byte) (subm
 	return submitted{id: string(d.ID)}, true
 }
 
-// judgeTrouble: a 500 from a ComfyUI that is well is a malformed request. The
+// readRaised: a 500 from a ComfyUI that is well is a malformed request. The
 // prompt may be in the backlog all the same.
-func (h *Host) judgeTrouble(ctx context.Context, id string) (submitted, bool) {
+func (h *Host) readRaised(ctx context.Context, id string) (submitted, bool) {
 	if standing, err := h.Find(ctx, id); err == nil && standing != Unknown {
 		return submitted{id: id}, true
 	}

@@ -47,7 +47,7 @@ type threads struct {
 const betweenSightings = time.Second
 
 // prompts notes which threads there are before a prompt is sent.
-func (t *threads) prompts(ctx context.Context) {
+func (t *threads) beforePrompt(ctx context.Context) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.witness == nil || time.Since(t.seen) < betweenSightings {
@@ -83,7 +83,7 @@ func runsPrompts(name string) bool {
 }
 
 // ended learns from a prompt that came to its end.
-func (t *threads) ended(ctx context.Context, ran time.Duration) {
+func (t *threads) afterPrompt(ctx context.Context, ran time.Duration) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.candidates == nil || len(t.candidates) == 1 && t.worker != 0 || ran < 10*time.Millisecond {

@@ -193,7 +193,7 @@ func (t *tracker) attach(s *session) {
 }
 
 // hears says whether the prompt's events reach us by s.
-func (t *tracker) hears(s *session) bool {
+func (t *tracker) receivesFrom(s *session) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return s != nil && t.session == s
