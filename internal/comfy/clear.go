@@ -14,10 +14,10 @@ import (
 // kinds are ComfyUI's folders for files.
 var kinds = [...]string{"output", "temp", "input"}
 
-// Clear removes the files under comfyherd/<promptID> in ComfyUI's folders for outputs, temporary files and inputs; no
-// other folder is touched. Where those folders can be reached on this machine (roots.go) the files and folders are
-// deleted. Where not, ComfyUI has no way to delete a file: those that are known, from this process's own uploads and
-// results and from what ComfyUI's history says of the prompt, are overwritten by empty ones.
+// Clear removes the files under comfyherd/<promptID> in ComfyUI's folders for outputs, temporary files and inputs, and in
+// no other folder. Where those folders are on this machine (roots.go), files and folders are deleted. Elsewhere ComfyUI
+// has no call that deletes a file: the known ones, from this process's uploads and results and from ComfyUI's record of
+// the prompt, are overwritten by empty ones.
 func (h *Host) Clear(ctx context.Context, promptID string) error {
 	if id, err := uuid.Parse(promptID); err != nil || id.String() != promptID {
 		return fmt.Errorf("clear the files of prompt %s: that is no prompt id", clip(oneLine(promptID), 60))
@@ -96,7 +96,7 @@ func (h *Host) filesOf(ctx context.Context, promptID string) ([]fileRef, error) 
 	return own, nil
 }
 
-// namesIn are the inputs of a graph that begin so.
+// namesIn gives the inputs of a graph that begin with prefix.
 func namesIn(raw json.RawMessage, prefix string) []string {
 	var graph map[string]struct {
 		Inputs map[string]text `json:"inputs"`
@@ -131,7 +131,7 @@ func (h *Host) remember(s fileRef) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if len(h.files) >= maxRemembered {
-		clear(h.files) // nobody clears here
+		clear(h.files) // a caller that never clears must not fill the memory
 	}
 	h.files[id] = append(h.files[id], s)
 }

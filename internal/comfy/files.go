@@ -83,7 +83,7 @@ func (h *Host) Upload(ctx context.Context, name, subfolder string, r io.Reader) 
 	return nameForWorkflow, err
 }
 
-// unwritable tells a host that can write nothing from a name that its file system does not take.
+// unwritable finds out whether the host can write no file at all, or its file system does not take this name.
 func (h *Host) unwritable(ctx context.Context, name string) error {
 	err := h.put(ctx, fileRef{"input", ownFolder, "room.bin"}, []byte("a file that was written to see whether there is room"), true)
 	if errors.Is(err, ErrNoRoom) {

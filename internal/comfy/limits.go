@@ -17,7 +17,7 @@ type limit struct {
 	node, class   string // the node that took too long, when it was one
 }
 
-// limits says when the next limit runs out, or which one has.
+// limits gives the time at which the next limit is reached, or the failure of one that was.
 func (r *run) limits(now time.Time) (next time.Time, failed *failure.Failure) {
 	all := []limit{
 		r.silenceLimit(now),
@@ -69,8 +69,8 @@ func (r *run) stepLimit(now time.Time) limit {
 	}
 }
 
-// silenceLimit is short for a ComfyUI that is not there, and longer for one whose port takes connections. Beside our
-// own reading of /object_info there is none.
+// silenceLimit bounds the time without an answer. It is longer while the port takes connections, and does not run while
+// this process reads /object_info.
 func (r *run) silenceLimit(now time.Time) limit {
 	last := r.lastAnswer(now)
 	l := limit{from: last, most: r.host.options.FreezeTimeout, kind: failure.HostLost, before: "ComfyUI gave no answer for "}
@@ -80,7 +80,7 @@ func (r *run) silenceLimit(now time.Time) limit {
 	return l
 }
 
-// lastAnswer is when the host last showed that it lives.
+// lastAnswer is when the host last answered.
 func (r *run) lastAnswer(now time.Time) time.Time {
 	if r.host.reading.Load() > 0 {
 		return now
@@ -88,7 +88,7 @@ func (r *run) lastAnswer(now time.Time) time.Time {
 	return latest(r.began, r.host.born.Add(time.Duration(r.host.lastAnswer.Load())))
 }
 
-// knock finds out whether the port of a silent host takes connections, long before the short limit is over.
+// checkPort finds out whether the port of a host that does not answer takes connections, well before the short limit.
 func (r *run) checkPort(ctx context.Context, now time.Time) time.Time {
 	silent := r.lastAnswer(now)
 	due := latest(silent.Add(r.host.options.FreezeTimeout/3), r.portCheckAt)
@@ -112,9 +112,8 @@ func (r *run) onPortCheck(accepts bool, now time.Time) {
 	r.accepting = time.Time{}
 }
 
-// checkup reads the host's log when the prompt shows no sign for QuietTime: a
-// dead worker thread looks like a long node from everywhere else. Logs without
-// its signature are read again after twice the time, up to a minute.
+// readLogWhenQuiet reads the host's log when there was no event of the prompt for QuietTime: in all other places a dead
+// worker thread looks like a long node. A log without its traceback is read again after twice the time, up to a minute.
 func (r *run) readLogWhenQuiet(ctx context.Context, now time.Time) time.Time {
 	r.track.mu.Lock()
 	sign := r.track.lastSign
@@ -124,7 +123,7 @@ func (r *run) readLogWhenQuiet(ctx context.Context, now time.Time) time.Time {
 	}
 	at := sign.Add(r.host.options.QuietTime)
 	if sign.After(r.checkedAt) {
-		r.checkEvery = r.host.options.QuietTime // another silence begins
+		r.checkEvery = r.host.options.QuietTime // there was an event since the last reading
 	} else {
 		at = latest(at, r.checkAt)
 	}

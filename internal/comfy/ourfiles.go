@@ -92,7 +92,7 @@ func (h *Host) stat(ctx context.Context, s fileRef) (http.Header, error) {
 	return nil, &statusError{"/view", got.status}
 }
 
-// troubled says that a 500 is aiohttp's, so that ComfyUI's own handler raised, and not a proxy's.
+// raisedInComfyUI reports whether a 500 is aiohttp's, sent when a handler of ComfyUI raises, and not a proxy's.
 func raisedInComfyUI(body []byte) bool {
 	return bytes.HasPrefix(body, []byte("500 Internal Server Error")) && bytes.Contains(body, []byte("Server got itself in trouble"))
 }

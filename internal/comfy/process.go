@@ -7,7 +7,7 @@ import (
 	"github.com/google/uuid"
 )
 
-// identity is the process that the host is, as far as it is known.
+// identity is the host's process, as far as it is known.
 type identity struct {
 	id      string
 	session *session // the socket that was open when id was read; while it is, the process is the same

@@ -12,11 +12,12 @@ import (
 	"github.com/comfyherd/comfyherd/internal/failure"
 )
 
-// ComfyUI answers a node that it ran before from its cache, with the names of the files that it wrote then. Another
-// prompt may have overwritten them since. A file is this prompt's, and needs no proof, when its node was run, or when it
-// lies in the prompt's own folder. Any other is proven by its version (ETag): it must be the one that the file had when
-// a prompt of ours ended whose node of the same signature was run and wrote it, and Open hands out no other version. What cannot be proven is not delivered:
-// ComfyUI's cache is dropped and the prompt is run once more (Host.Run); if that does not help the attempt is lost.
+// ComfyUI answers a node that it ran before from its cache, with the names of the files that the node wrote then. Another
+// prompt may have overwritten them since. A file is this prompt's, and needs no proof, when its node was run now or when
+// it lies in the prompt's own folder. Any other needs proof by its version (ETag): it must be the one that the file had
+// when a prompt of this process ended in which a node of the same signature wrote it. Open then hands out no other
+// version. A file without proof is not delivered: ComfyUI's cache is dropped and the prompt is run once more (Host.Run).
+// If there is none after that either, the attempt is lost.
 
 // maxProofs bounds the files whose versions are remembered.
 const maxProofs = 8192
@@ -30,7 +31,7 @@ type madeFile struct {
 // unproven is the exception type of a result that may be another prompt's.
 const unproven = "result_not_proven"
 
-// finish makes of what the host reported what can be delivered.
+// finish checks what the host reported and completes the result.
 func (r *run) finish(ctx context.Context, result *Result) *failure.Failure {
 	if f := r.complete(result.CachedNodes); f != nil {
 		return f
@@ -109,7 +110,7 @@ func (r *run) proveFiles(ctx context.Context, result *Result) *failure.Failure {
 		cached[node] = true
 	}
 	signed := signaturesOf(r.prompt.Workflow)
-	silent := false // a proof is worth no waiting
+	silent := false // after one failure no more proofs are recorded, so that the result does not wait
 	for i, o := range result.Outputs {
 		if inFolder(o.Subfolder, r.prompt.ID) || o.Type == "input" || silent && !cached[o.Node] {
 			continue

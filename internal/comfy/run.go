@@ -14,11 +14,11 @@ import (
 )
 
 const (
-	// statusTime is how soon a live socket shows a status after our own POST.
+	// statusTime is how soon a status comes over a working socket after a POST.
 	statusTime = 1500 * time.Millisecond
 	// answerGrace is how long a prompt that ended waits for the answer to its POST.
 	answerGrace = 3 * time.Second
-	// quickLooks bounds the quick looks after an event that the history may lag behind.
+	// quickLooks bounds the quick looks after an event: the history may be updated a little later.
 	quickLooks = 8
 	// goneLooks is how often a prompt must be unknown before it counts as gone.
 	goneLooks = 3
@@ -26,8 +26,7 @@ const (
 	refusals = 2
 )
 
-// run is one prompt on its way through a host. Only the goroutine that called
-// Run touches it; its helpers answer by channels.
+// run is one call of Run. Only its goroutine uses it; what it starts answers through channels.
 type run struct {
 	host   *Host
 	prompt Prompt
@@ -48,7 +47,7 @@ type run struct {
 	firstHead      time.Time
 	strangersSince time.Time // strangers' prompts run before it since then; zero: none does
 	runSince       time.Time // zero until it runs
-	unheardSince   time.Time // its events do not reach us since then; zero: they do
+	unheardSince   time.Time // no event of it can reach this process since then; zero: they can
 	submitNotified bool
 	runNotified    bool
 
@@ -87,11 +86,10 @@ type looked struct {
 	err       error
 }
 
-// Run brings one prompt to its end and says how it ended. The error is a
-// *failure.Failure, or context.Cause(ctx) as soon as ctx ends; Run cancels
-// nothing on the host, that is what Cancel is for. After any failure but a
-// refusal the prompt may still be, or come, on the host. A prompt that ended with a file that may be another's (prove.go)
-// is run once more under its id, with nothing cached.
+// Run submits one prompt, follows it to its end and says how it ended. The error is a *failure.Failure, or
+// context.Cause(ctx) as soon as ctx is done. Run cancels nothing on the host, which is what Cancel is for: after any
+// failure but a refusal the prompt may still be on the host, or arrive there later. A prompt that ended with a file that
+// may be another prompt's (prove.go) is run once more under its id, with nothing cached.
 func (h *Host) Run(ctx context.Context, p Prompt, w Watch) (*Result, error) {
 	if f := p.check(); f != nil {
 		return nil, f
@@ -152,7 +150,7 @@ func (r *run) start(ctx context.Context) {
 		return
 	}
 	r.lookAt = r.began.Add(r.host.options.PollInterval)
-	client := strings.ReplaceAll(uuid.NewString(), "-", "") // nobody's: events go nowhere
+	client := strings.ReplaceAll(uuid.NewString(), "-", "") // of no socket: its events reach none
 	if s := r.host.current(); s != nil {
 		client, r.session, r.statuses = s.clientID, s, s.statuses.Load()
 		r.track.attach(s)
@@ -209,7 +207,7 @@ func earliest(a, b time.Time) time.Time {
 	return a
 }
 
-// tell passes on what the socket said since the last time.
+// notify passes on what came over the socket since the last time.
 func (r *run) notify(now time.Time) {
 	t := r.track
 	t.mu.Lock()
@@ -230,7 +228,7 @@ func (r *run) notify(now time.Time) {
 	}
 }
 
-// runs notes that the prompt left the backlog for the worker.
+// noteRunning records that the prompt is executed.
 func (r *run) noteRunning(since time.Time) {
 	if r.runSince.IsZero() {
 		r.runSince, r.strangersSince = since, time.Time{}
@@ -256,7 +254,7 @@ func (r *run) notifyRunning() {
 	r.runNotified = true
 }
 
-// posted takes in the answer to the POST.
+// onPost takes in the outcome of the POST.
 func (r *run) onPost(s submitted) (*Result, *failure.Failure) {
 	if s.failure != nil {
 		return nil, s.failure
@@ -283,7 +281,7 @@ func (r *run) accept(now time.Time) {
 	}
 	for _, limit := range [...]time.Duration{r.prompt.Start, r.prompt.Total} {
 		if limit > 0 {
-			r.lookAt = earliest(r.lookAt, now.Add(limit/4)) // what stands before it decides when the limit begins
+			r.lookAt = earliest(r.lookAt, now.Add(limit/4)) // the limit begins when no prompt stands before this one, which a look finds out
 		}
 	}
 }
@@ -293,12 +291,12 @@ func (r *run) wantsPlace() bool {
 	return r.runSince.IsZero() && (r.prompt.Start > 0 || r.prompt.Total > 0)
 }
 
-// end turns the host's account into the result or the failure.
+// end makes the result or the failure of the host's record.
 func (r *run) end(e *ending) (*Result, *failure.Failure) {
 	now := time.Now()
 	r.track.onHost.Store(false)
 	if s := r.host.current(); r.track.receivesFrom(s) && !r.track.seen() && now.Sub(r.acceptedAt) > time.Second {
-		r.host.reopen(s) // it ran, and the socket that should have told did not
+		r.host.reopen(s) // it ran, and none of its events came over the socket
 	}
 	r.notify(now)
 	r.notifyRunning()

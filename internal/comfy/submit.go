@@ -13,8 +13,8 @@ import (
 )
 
 const (
-	// submitTimeout bounds one POST of a prompt. Validation takes milliseconds;
-	// whoever is slower is looked up meanwhile.
+	// submitTimeout bounds one POST of a prompt. Validation takes milliseconds; a prompt whose answer is slower is looked
+	// up meanwhile.
 	submitTimeout = 60 * time.Second
 	// fenceTimeout bounds the cancelling of a prompt that was accepted in part.
 	fenceTimeout = 10 * time.Second
@@ -24,12 +24,12 @@ const (
 type submitted struct {
 	id      string
 	failure *failure.Failure
-	unsure  bool // it may come to the host all the same
+	unsure  bool // the prompt may still arrive at the host
 }
 
-// submitBody builds the body of POST /prompt. The workflow's bytes are copied
-// as they are. extra_data loses what harms the host: client_id (an object
-// there kills the process) and extra_pnginfo: null (every GET /api/jobs fails).
+// submitBody builds the body of POST /prompt. The workflow's bytes are copied as they are. Two members of extra_data are
+// left out, since they harm the host: client_id (an object there ends the process) and extra_pnginfo: null (every GET
+// /api/jobs fails).
 func submitBody(p Prompt, clientID string) ([]byte, error) {
 	extra := map[string]json.RawMessage{}
 	if len(bytes.TrimSpace(p.ExtraData)) > 0 {
@@ -58,12 +58,10 @@ func submitBody(p Prompt, clientID string) ([]byte, error) {
 	return append(append(body, ','), rest[1:]...), nil
 }
 
-// submit posts a prompt. Order of effects: POST; when its answer is lost or
-// comes from a proxy, look the id up until ComfyUI has said four times that it
-// does not know it; only then, and only if the connection broke (a POST that
-// merely timed out may still be queued) while the process lived on (it may have
-// died of the prompt), POST once more. A crash in between is settled by Resume,
-// which looks up and never posts.
+// submit posts a prompt. Order of effects: POST; when its answer is lost or comes from a proxy, look the id up until ComfyUI
+// has answered four times that it has no such prompt. Then, if the connection broke (a POST that timed out may still be
+// queued) and the process is the same (the prompt may have ended the old one), POST once more. After a crash in between,
+// a Run with Resume looks the prompt up and posts nothing.
 func (h *Host) submit(ctx context.Context, t *tracker, body []byte) submitted {
 	h.submitBegins(t.id)
 	s := h.trySubmit(ctx, t, body)
@@ -115,7 +113,7 @@ func isTimeout(err error) bool {
 	return errors.Is(err, context.DeadlineExceeded) || errors.As(err, &timeout) && timeout.Timeout()
 }
 
-// settle finds out whether a prompt whose POST had no answer is on the host.
+// findLostSubmit finds out whether a prompt whose POST had no answer is on the host.
 func (h *Host) findLostSubmit(ctx context.Context, id string) (known bool, failed *failure.Failure) {
 	wait := 50 * time.Millisecond
 	strange := 0
@@ -142,8 +140,8 @@ func (h *Host) findLostSubmit(ctx context.Context, id string) (known bool, faile
 	return false, nil
 }
 
-// unsent is a submit of which nothing left this machine, so that the job is not to blame for it: ComfyUI is gone, or
-// this machine cannot reach anything.
+// unsent is the failure of a submit that could not connect, which is not the job's fault: ComfyUI does not run, or this
+// machine has no network.
 func unsent(err error) *failure.Failure {
 	message := "cannot connect to ComfyUI, nothing was sent: " + why(err)
 	if refused(err) {
@@ -155,8 +153,8 @@ func unsent(err error) *failure.Failure {
 // tooLarge is the exception type of a refusal for its size.
 const tooLarge = "too_large"
 
-// judge reads the answer to a POST. It is not settled when the answer may come
-// from somebody else than ComfyUI, who may have taken the prompt all the same.
+// readSubmitAnswer reads the answer to a POST. settled is false when the answer may be from a proxy, behind which ComfyUI may
+// have accepted the prompt.
 func (h *Host) readSubmitAnswer(ctx context.Context, t *tracker, got answer) (s submitted, settled bool) {
 	switch {
 	case got.status == http.StatusOK && !isHTML(got):
@@ -188,7 +186,7 @@ func (h *Host) readAccepted(ctx context.Context, t *tracker, body []byte) (submi
 		return submitted{}, false
 	}
 	if f := d.nodesFailure(t.absent); f != nil {
-		// Some outputs were dropped and the rest runs: all or nothing is asked for.
+		// ComfyUI runs a part of the workflow only, and the job asks for all of it.
 		fence, cancel := context.WithTimeout(ctx, fenceTimeout)
 		defer cancel()
 		if err := h.Cancel(fence, string(d.ID)); err != nil {
@@ -199,8 +197,8 @@ func (h *Host) readAccepted(ctx context.Context, t *tracker, body []byte) (submi
 	return submitted{id: string(d.ID)}, true
 }
 
-// readRaised: a 500 from a ComfyUI that is well is a malformed request. The
-// prompt may be in the backlog all the same.
+// readRaised reads a 500: from a ComfyUI that answers otherwise it means that the workflow is malformed. The prompt may
+// still be in the backlog.
 func (h *Host) readRaised(ctx context.Context, id string) (submitted, bool) {
 	if standing, err := h.Find(ctx, id); err == nil && standing != Unknown {
 		return submitted{id: id}, true
