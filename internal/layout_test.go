@@ -13,6 +13,7 @@ var rules = map[string]func(tree) []string{
 	"RoomsImportOnlyWhatTheTableAllows":  importProblems,
 	"PureRoomsOnlyCompute":               purityProblems,
 	"EveryFolderHasALineInThePlan":       planProblems,
+	"TheFloorsHaveFewRooms":              floorProblems,
 	"EveryDependencyHasAReason":          dependencyProblems,
 	"TheRootHoldsOnlyWhatBelongsThere":   topProblems,
 	"FilesAndFunctionsFit":               sizeProblems,
@@ -52,9 +53,9 @@ func TestEveryRuleBites(t *testing.T) {
 		"DocsInACommandsTest":        {"RoomsImportOnlyWhatTheTableAllows", "cmd/agent/a_test.go", `import _ "github.com/comfyherd/comfyherd/test/docs"`, ""},
 		"DocsInACommand":             {"RoomsImportOnlyWhatTheTableAllows", "cmd/agent/a.go", `import _ "github.com/comfyherd/comfyherd/test/docs"`, "does not allow"},
 		"ClientInAPureTest":          {"RoomsImportOnlyWhatTheTableAllows", "internal/job/a_test.go", `import _ "github.com/nats-io/nats.go"`, "does not allow"},
-		"NamesakeElsewhere":          {"RoomsImportOnlyWhatTheTableAllows", "internal/daemon/a.go", `import natsjs "github.com/nats-io/nats.go/jetstream"`, "only jetstream may"},
-		"NamesakeInATest":            {"RoomsImportOnlyWhatTheTableAllows", "test/integration/a_test.go", `import natsjs "github.com/nats-io/nats.go/jetstream"`, "only jetstream may"},
-		"NamesakeUnnamed":            {"RoomsImportOnlyWhatTheTableAllows", "jetstream/a.go", `import "github.com/nats-io/nats.go/jetstream"`, "as natsjs"},
+		"NamesakeElsewhere":          {"RoomsImportOnlyWhatTheTableAllows", "internal/daemon/a.go", `import natsjs "github.com/nats-io/nats.go/jetstream"`, "only internal/queue may"},
+		"NamesakeInATest":            {"RoomsImportOnlyWhatTheTableAllows", "test/integration/a_test.go", `import natsjs "github.com/nats-io/nats.go/jetstream"`, "only internal/queue may"},
+		"NamesakeUnnamed":            {"RoomsImportOnlyWhatTheTableAllows", "internal/queue/a.go", `import "github.com/nats-io/nats.go/jetstream"`, "as natsjs"},
 		"WebsocketElsewhere":         {"RoomsImportOnlyWhatTheTableAllows", "cmd/agent/a.go", `import _ "github.com/gorilla/websocket"`, "does not allow"},
 		"SimilarModule":              {"RoomsImportOnlyWhatTheTableAllows", "jetstream/a.go", `import _ "github.com/nats-io/nats.gopher"`, "does not allow"},
 		"UnknownRoom":                {"RoomsImportOnlyWhatTheTableAllows", "internal/util/a.go", ``, "not in the table"},
@@ -65,6 +66,8 @@ func TestEveryRuleBites(t *testing.T) {
 		"Logger":                     {"PureRoomsOnlyCompute", "internal/job/a.go", `import _ "log/slog"`, "imports log/slog"},
 		"File":                       {"PureRoomsOnlyCompute", "internal/workflow/a.go", `import _ "os"`, "imports os"},
 		"NewFolder":                  {"EveryFolderHasALineInThePlan", "internal/util/a.go", ``, "internal/util: has no line"},
+		"ManyRooms":                  {"TheFloorsHaveFewRooms", "internal/doc.go", plan(19), "19 rooms"},
+		"FewRooms":                   {"TheFloorsHaveFewRooms", "internal/doc.go", plan(18), ""},
 		"UnexplainedModule":          {"EveryDependencyHasAReason", "cmd/agent/a.go", `import _ "example.com/new/sub"`, "example.com/new: is imported"},
 		"UnusedReason":               {"EveryDependencyHasAReason", "cmd/agent/a.go", ``, "example.com/old: has a line"},
 		"Stray":                      {"TheRootHoldsOnlyWhatBelongsThere", "notes.txt", ``, "notes.txt: does not belong"},
@@ -76,7 +79,7 @@ func TestEveryRuleBites(t *testing.T) {
 		"FullFunction":               {"FilesAndFunctionsFit", "jetstream/a.go", "func f() {" + strings.Repeat("\n", 59) + "}", ""},
 		"NamesakesName":              {"JetstreamIsNotMistakenForItsDouble", "jetstream/a.go", `type Stream struct{}`, "exports Stream"},
 		"NamesakesNameAsMethod":      {"JetstreamIsNotMistakenForItsDouble", "jetstream/a.go", `type T int; func (T) Stream() {}`, ""},
-		"NamesakesTypeAsResult":      {"JetstreamIsNotMistakenForItsDouble", "jetstream/a.go", `type T int; func (*T) F() (natsjs.Msg, error)`, "F shows a type"},
+		"NamesakesTypeAsResult":      {"JetstreamIsNotMistakenForItsDouble", "internal/queue/a.go", `type T int; func (*T) F() (natsjs.Msg, error)`, "F shows a type"},
 		"NamesakesTypeInAField":      {"JetstreamIsNotMistakenForItsDouble", "jetstream/a.go", `type T struct{ M natsjs.Msg }`, "T shows a type"},
 		"NamesakesTypeInside":        {"JetstreamIsNotMistakenForItsDouble", "jetstream/a.go", `type T struct{ m natsjs.Msg }; func (t T) f() natsjs.Msg`, ""},
 	} {
@@ -99,4 +102,13 @@ func TestEveryRuleBites(t *testing.T) {
 			}
 		})
 	}
+}
+
+// plan is one with so many rooms on its floors, and one beside them.
+func plan(rooms int) string {
+	text := "//\tfloor 1   "
+	for n := range rooms {
+		text += "internal/" + strings.Repeat("a", n+1) + " "
+	}
+	return text + "\n//\tbeside    internal/other\n"
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"go/ast"
 	"go/token"
+	"regexp"
 	"slices"
 	"strings"
 )
@@ -11,12 +12,13 @@ import (
 const (
 	maxFileLines = 400
 	maxFuncLines = 60
+	maxRooms     = 18
 
 	namesake = "github.com/nats-io/nats.go/jetstream"
 )
 
 // floor0 are the pure rooms: no clock, no I/O, no goroutines, no logger.
-var floor0 = []string{"internal/failure", "internal/history", "internal/job", "internal/route", "internal/workflow"}
+var floor0 = []string{"internal/failure", "internal/history", "internal/job", "internal/names", "internal/route", "internal/workflow"}
 
 // mayImport is the table: a room and what it may import besides the standard library.
 // A room of ours stands without the module's path; a module stands for all its packages.
@@ -27,37 +29,43 @@ var mayImport = map[string][]string{
 	"internal/job":      {"internal/workflow", "internal/failure", "github.com/google/uuid"},
 	"internal/route":    {"internal/workflow", "internal/failure", "internal/job", "github.com/cespare/xxhash/v2"},
 	"internal/history":  {"internal/workflow", "internal/failure", "internal/job"},
-	"jetstream":         with(floor0, "github.com/nats-io/nats.go"),
+	"internal/names":    {"internal/job", "internal/workflow"},
+	"jetstream": {
+		"internal/names", "internal/job", "internal/route", "internal/failure", "internal/workflow", "github.com/nats-io/nats.go",
+	},
+	"internal/queue": with(floor0, "jetstream", "github.com/nats-io/nats.go"),
 	"internal/comfy": {
 		"internal/workflow", "internal/failure",
 		"github.com/gorilla/websocket", "github.com/google/uuid", "golang.org/x/sync",
 	},
 	"internal/comfysim": {"github.com/gorilla/websocket", "github.com/google/uuid"},
 	"internal/daemon": {
+		"internal/job", "internal/route", "internal/failure",
 		"github.com/nats-io/nats.go", "github.com/prometheus/client_golang", "github.com/alecthomas/kong", "golang.org/x/sync",
-		"github.com/nats-io/nkeys",
+		"github.com/nats-io/nkeys", "golang.org/x/term", "github.com/vbauerster/mpb/v8",
 	},
 	"internal/embedded":   {"github.com/nats-io/nats.go", "github.com/nats-io/nats-server/v2", "github.com/nats-io/jwt/v2"},
-	"internal/access":     {"internal/job", "github.com/nats-io/jwt/v2", "github.com/nats-io/nkeys", "github.com/nats-io/nats.go"},
-	"internal/crew":       {},
-	"internal/dispatcher": with(floor0, "jetstream", "internal/crew", "github.com/prometheus/client_golang", "golang.org/x/sync"),
-	"internal/agent": with(floor0, "jetstream", "internal/comfy", "internal/crew",
+	"internal/access":     {"internal/job", "internal/names", "github.com/nats-io/jwt/v2", "github.com/nats-io/nkeys", "github.com/nats-io/nats.go"},
+	"internal/dispatcher": with(floor0, "jetstream", "internal/queue", "github.com/prometheus/client_golang", "golang.org/x/sync"),
+	"internal/agent": with(floor0, "jetstream", "internal/queue", "internal/comfy",
 		"github.com/prometheus/client_golang", "golang.org/x/sync", "github.com/google/uuid"),
 	"internal/bench":   with(command, "internal/access", "github.com/nats-io/nats.go", "github.com/gorilla/websocket"),
-	"cmd/dispatcher":   with(command, "internal/bench", "internal/access"),
+	"internal/demo":    command,
+	"cmd/dispatcher":   with(command, "internal/bench", "internal/demo", "internal/access"),
 	"cmd/agent":        command,
 	"test/integration": with(command, "github.com/nats-io/nats-server/v2"),
 	"test/chaos":       with(command, "github.com/nats-io/nats-server/v2"),
 	"test/growth":      with(command, "internal/bench"),
+	"test/mutate":      {},
 	"test/docs":        with(command, "github.com/nats-io/nats-server/v2"),
 }
 
 // command is what a command may import: every room below, and what talks to people.
 var command = with(floor0,
-	"jetstream", "internal/comfy", "internal/comfysim", "internal/daemon", "internal/embedded",
+	"jetstream", "internal/queue", "internal/comfy", "internal/comfysim", "internal/daemon", "internal/embedded",
 	"internal/dispatcher", "internal/agent",
-	"github.com/nats-io/nats.go", "github.com/prometheus/client_golang", "golang.org/x/sync", "golang.org/x/term",
-	"github.com/google/uuid", "github.com/alecthomas/kong", "github.com/vbauerster/mpb/v8")
+	"github.com/nats-io/nats.go", "github.com/prometheus/client_golang", "golang.org/x/sync",
+	"github.com/google/uuid", "github.com/alecthomas/kong")
 
 // testsMayImport is what every room's tests may import in addition, and onTheWire what
 // tests outside floor 0 may: a real NATS, a simulated ComfyUI, and the documentation.
@@ -81,7 +89,7 @@ var allowedAtTop = []string{
 	"README.md", "cmd", "docker-compose.yml", "docs", "go.mod", "go.sum", "internal", "jetstream", "test",
 }
 
-// namesakeNames are names of the namesake that a reader would take for it; jetstream exports none of them.
+// namesakeNames are names of the namesake that a reader would take for it; jetstream and queue export none of them.
 var namesakeNames = []string{
 	"AccountInfo", "Consumer", "ConsumerConfig", "ConsumerInfo", "JetStream", "KeyValue", "KeyValueConfig", "KeyValueEntry",
 	"KeyValueManager", "KeyWatcher", "MessageBatch", "Msg", "MsgMetadata", "New", "NewWithAPIPrefix", "NewWithDomain",
@@ -106,6 +114,9 @@ func importProblems(t tree) []string {
 			if !pure {
 				allowed = with(allowed, onTheWire...)
 			}
+			if f.dir == "jetstream" { // what answers the calls of its Client
+				allowed = with(allowed, "internal/queue")
+			}
 		}
 		for path, name := range f.imports() {
 			if why := judgeImport(f, path, name, allowed); why != "" {
@@ -123,8 +134,8 @@ func judgeImport(f goFile, path, name string, allowed []string) string {
 		return ""
 	case isStd(path):
 		return ""
-	case within(path, namesake) && f.dir != "jetstream" && f.dir != "internal/bench": // bench measures the bare thing
-		return "only jetstream may"
+	case within(path, namesake) && f.dir != "internal/queue" && f.dir != "internal/bench": // bench measures the bare thing
+		return "only internal/queue may"
 	case path == namesake && name != "natsjs":
 		return "import it as natsjs, so that nobody takes it for our own"
 	case ours && slices.Contains(allowed, own):
@@ -184,6 +195,32 @@ func planProblems(t tree) []string {
 	}
 	return problems
 }
+
+// floorProblems counts the rooms that the plan's picture has on the floors, also those that are yet to come.
+func floorProblems(t tree) []string {
+	rooms := map[string]bool{}
+	onFloors := false
+	for line := range strings.Lines(t.plan) {
+		switch line = strings.TrimPrefix(strings.TrimSpace(line), "//"); {
+		case strings.HasPrefix(line, "\tfloor "):
+			onFloors = true
+		case strings.HasPrefix(line, "\tbeside "), strings.TrimSpace(line) == "":
+			onFloors = false
+		}
+		if !onFloors {
+			continue
+		}
+		for _, room := range roomName.FindAllString(line, -1) {
+			rooms[room] = true
+		}
+	}
+	if len(rooms) > maxRooms {
+		return []string{fmt.Sprintf("internal/doc.go: %d rooms stand on the floors, at most %d: join two of them", len(rooms), maxRooms)}
+	}
+	return nil
+}
+
+var roomName = regexp.MustCompile(`\b(internal/[a-z]+|cmd/[a-z]+|jetstream)\b`)
 
 // dependencyProblems compares the plan's dependencies with the modules that the tree imports.
 func dependencyProblems(t tree) []string {
@@ -251,11 +288,12 @@ func sizeProblems(t tree) []string {
 	return problems
 }
 
-// namesakeProblems finds what would make users of jetstream meet its namesake: its names, or its types in a signature.
+// namesakeProblems finds what would have a reader take our jetstream, or the queue behind it, for the namesake: its names, or its
+// types in a signature.
 func namesakeProblems(t tree) []string {
 	var problems []string
 	for _, f := range t.files {
-		if f.test || f.dir != "jetstream" {
+		if f.test || f.dir != "jetstream" && f.dir != "internal/queue" {
 			continue
 		}
 		for _, decl := range f.ast.Decls {

@@ -6,6 +6,7 @@ import (
 
 	"github.com/comfyherd/comfyherd/internal/failure"
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/names"
 	"github.com/comfyherd/comfyherd/internal/route"
 	"github.com/comfyherd/comfyherd/internal/workflow"
 )
@@ -53,13 +54,8 @@ func (r *EventRow) UnmarshalJSON(body []byte) error {
 	if err := json.Unmarshal(body, (*bare)(r)); err != nil {
 		return err
 	}
-	_, _, r.Event.EventKind, _ = splitEventSubject(r.Subject)
+	_, _, r.Event.EventKind, _ = names.SplitEventSubject(r.Subject)
 	return nil
-}
-
-// RowOf is a link of a chain as an answer tells it.
-func RowOf(l *Link) EventRow {
-	return EventRow{Sequence: l.ChainSequence, Subject: eventSubject(l.Tenant, l.Job, l.EventKind), Time: l.Stored, Event: l.Event}
 }
 
 // WhyRequest asks about a job, or about a workflow that is not submitted.

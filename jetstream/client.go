@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go/micro"
 
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/names"
 )
 
 // Client is a tenant's access to the queue. It uses comfy.jobs.<tenant>.*, comfy.tenants.<tenant>.>,
@@ -22,6 +23,15 @@ type Client struct {
 	tenant job.Tenant
 	clock  toldClock
 }
+
+// CallTime is how long a dispatcher takes at most for a call of a tenant.
+const CallTime = 15 * time.Second
+
+const (
+	answerGrace   = 3 * time.Second // that an asker waits longer than an answer may take
+	stoppingPause = 100 * time.Millisecond
+	retryPause    = 250 * time.Millisecond // before a call is made again
+)
 
 // NewClient makes a tenant's client on a connection. It asks nothing: a name that is no tenant's, or a NATS that lets
 // this connection not act for it, is told by the first call.
@@ -40,7 +50,10 @@ func (c *Client) call(ctx context.Context, name string, request, answer any) err
 	if err != nil {
 		return err
 	}
-	return wrap(json.Unmarshal(reply.Data, answer), "decode the answer to %s", name)
+	if err := json.Unmarshal(reply.Data, answer); err != nil {
+		return fmt.Errorf("decode the answer to %s: %w", name, err)
+	}
+	return nil
 }
 
 // exchange is call with headers and bytes as they are. What a dispatcher that stops has not begun is asked again.
@@ -48,12 +61,12 @@ func (c *Client) exchange(ctx context.Context, name string, header nats.Header, 
 	if !c.tenant.Valid() {
 		return nil, &BadRequest{Message: fmt.Sprintf("%.80q is no tenant: 1 to 64 of A-Z a-z 0-9 _ -", c.tenant)}
 	}
-	subject := tenantPrefix + string(c.tenant) + "." + name
-	ctx, cancel := context.WithTimeout(ctx, tenantTime+answerGrace)
+	subject := names.TenantPrefix + string(c.tenant) + "." + name
+	ctx, cancel := context.WithTimeout(ctx, CallTime+answerGrace)
 	defer cancel()
 	for said := error(nil); ; {
 		asked := time.Now()
-		reply, err := ask(ctx, c.nc, &nats.Msg{Subject: subject, Header: header, Data: body})
+		reply, err := Ask(ctx, c.nc, &nats.Msg{Subject: subject, Header: header, Data: body})
 		if _, stopping := errors.AsType[*Stopping](err); stopping && pause(ctx, stoppingPause) {
 			said = err
 			continue
@@ -68,8 +81,9 @@ func (c *Client) exchange(ctx context.Context, name string, header nats.Header, 
 	}
 }
 
-// ask sends a request and gives its answer, or the error that it says.
-func ask(ctx context.Context, nc *nats.Conn, msg *nats.Msg) (*nats.Msg, error) {
+// Ask sends a request to the dispatchers and gives its answer, or the error that it carries: BadRequest or one of those
+// beside it. It is for calls that no method of Client makes.
+func Ask(ctx context.Context, nc *nats.Conn, msg *nats.Msg) (*nats.Msg, error) {
 	reply, err := nc.RequestMsgWithContext(ctx, msg)
 	switch {
 	case errors.Is(err, nats.ErrNoResponders):
@@ -83,4 +97,16 @@ func ask(ctx context.Context, nc *nats.Conn, msg *nats.Msg) (*nats.Msg, error) {
 		return nil, refusalOf(reply.Header.Get(micro.ErrorCodeHeader), text)
 	}
 	return reply, nil
+}
+
+// pause reports whether d has passed before ctx ended.
+func pause(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
 }

@@ -1,12 +1,16 @@
-// Package jetstream is comfyherd's world on NATS: the one room that knows a subject, a stream, a bucket or a
-// header by name.
+// Package jetstream is for programs that submit jobs to a comfyherd fleet and follow them.
 //
-// Guarantee: a submitted job is stored once, has exactly one terminal event, and its last event is its state.
-// Three mechanisms carry that. The lease: a job stays in COMFY_JOBS until it has ended, and whoever extends its
-// delivery owns it. The chain: a job's events are appended by compare-and-set on the job's last event, so two
-// writers can never both be right. The waiting room: a job that cannot run now is a ticket that exactly one
-// dispatcher can claim.
+// A job that Submit has stored is kept until it has ended, and it ends exactly once: completed, dead or cancelled. Its events are
+// in order, and FollowMany gives each of them once, from the first to the end, over outages of NATS and of the fleet.
 //
-// A program that submits jobs and follows them needs Open, Queue.Submit and Queue.Follow, or, with the permissions of one
-// tenant, NewClient and the methods of Client; the rest serves the dispatcher and the agent.
+//	acme := jetstream.NewClient(nc, "acme")
+//	receipt, err := acme.Submit(ctx, 5, jetstream.Spec{Workflow: workflow})
+//	for event, err := range acme.FollowMany(ctx, []jetstream.ID{receipt.Job}) {
+//
+// A Client acts for one tenant and needs no NATS permissions but for the tenant's own subjects: it opens no stream and no
+// bucket. Besides submitting and following it asks where a job stands (Status), why it waits (Why), lists jobs and dead jobs,
+// cancels, requeues, stores the files that jobs need and opens those that jobs have made. What a dispatcher answers instead of
+// an answer is an error of a type of its own: BadRequest and those beside it.
+//
+// The wire itself, for programs in other languages, is described in docs/contract.md.
 package jetstream

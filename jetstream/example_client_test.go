@@ -10,6 +10,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
@@ -61,17 +62,17 @@ func answering() (*nats.Conn, func()) {
 	url, stopFleet := fleet(0)
 	nc := must(nats.Connect(url))
 	ctx, cancel := context.WithCancel(context.Background())
-	q := must(jetstream.Open(ctx, nc, jetstream.Config{}))
+	q := must(queue.Open(ctx, nc, queue.Config{}))
 	var running sync.WaitGroup
 	running.Go(func() {
-		_ = q.ServeAPI(ctx, jetstream.API{Version: "1.0.0", TenantCalls: map[string]jetstream.TenantEndpoint{
-			"status": jetstream.TenantJSON(func(ctx context.Context, tenant job.Tenant, r jetstream.StatusRequest) (s jetstream.JobStatus, err error) {
+		_ = q.ServeAPI(ctx, queue.API{Version: "1.0.0", TenantCalls: map[string]queue.TenantEndpoint{
+			"status": queue.TenantJSON(func(ctx context.Context, tenant job.Tenant, r jetstream.StatusRequest) (s jetstream.JobStatus, err error) {
 				for _, link := range must(q.Chain(ctx, tenant, r.Job)) {
-					s.State, s.Event, s.Events = link.EventKind, link.Event, append(s.Events, jetstream.RowOf(&link))
+					s.State, s.Event, s.Events = link.EventKind, link.Event, append(s.Events, queue.RowOf(&link))
 				}
 				return s, nil
 			}),
-			"cancel": jetstream.TenantJSON(func(ctx context.Context, tenant job.Tenant, r jetstream.CancelRequest) (jetstream.CancelAnswer, error) {
+			"cancel": queue.TenantJSON(func(ctx context.Context, tenant job.Tenant, r jetstream.CancelRequest) (jetstream.CancelAnswer, error) {
 				return cancelled(ctx, q, tenant, r)
 			}),
 		}})
@@ -96,8 +97,8 @@ func awaitCalls(nc *nats.Conn, n int) {
 	}
 }
 
-func cancelled(ctx context.Context, q *jetstream.Queue, tenant job.Tenant, r jetstream.CancelRequest) (a jetstream.CancelAnswer, err error) {
-	how := jetstream.Cancelling{By: r.By, Force: true, Priority: job.Usual}
+func cancelled(ctx context.Context, q *queue.Queue, tenant job.Tenant, r jetstream.CancelRequest) (a jetstream.CancelAnswer, err error) {
+	how := queue.Cancelling{By: r.By, Force: true, Priority: job.Usual}
 	if r.Job != "" {
 		e, _, err := q.End(ctx, tenant, r.Job, how)
 		return jetstream.CancelAnswer{Job: r.Job, State: e.EventKind, Event: &e, Count: 1}, err

@@ -11,10 +11,12 @@ import (
 
 	"github.com/comfyherd/comfyherd/internal/embedded"
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
-// A program that submits a job and follows its events. Errors are left out; Follow ends after the job's last event.
+// A program that submits a job and follows its events. Errors are left out; FollowMany ends after the last event of the last
+// job.
 func Example() {
 	url, stop := fleet(1)
 	defer stop()
@@ -22,10 +24,9 @@ func Example() {
 	ctx := context.Background()
 	nc, _ := nats.Connect(url)
 	defer nc.Close()
-	q, _ := jetstream.Open(ctx, nc, jetstream.Config{})
-	defer q.Close()
-	r, _ := q.Submit(ctx, jetstream.Lane{Tenant: "acme", Priority: 5}, jetstream.Spec{ID: "cat-1", Workflow: []byte(workflow)})
-	for e, err := range q.Follow(ctx, r.Tenant, r.Job) {
+	acme := jetstream.NewClient(nc, "acme")
+	receipt, _ := acme.Submit(ctx, 5, jetstream.Spec{ID: "cat-1", Workflow: []byte(workflow)})
+	for e, err := range acme.FollowMany(ctx, []jetstream.ID{receipt.Job}) {
 		fmt.Println(e.Job, e.EventKind, e.Host, err)
 	}
 
@@ -35,22 +36,21 @@ func Example() {
 	// cat-1 completed gpu-1 <nil>
 }
 
-// A program that submits jobs and follows all of them on one subscription. It ends after the last one's end.
-func ExampleQueue_FollowMany() {
+// A program that submits jobs and follows all of them on one subscription.
+func ExampleClient_FollowMany() {
 	url, stop := fleet(3)
 	defer stop()
 
 	ctx := context.Background()
 	nc, _ := nats.Connect(url)
 	defer nc.Close()
-	q, _ := jetstream.Open(ctx, nc, jetstream.Config{})
-	defer q.Close()
+	acme := jetstream.NewClient(nc, "acme")
 	var ids []jetstream.ID
 	for n := range 3 {
-		r, _ := q.Submit(ctx, jetstream.Lane{Tenant: "acme", Priority: 5}, jetstream.Spec{ID: jetstream.ID(fmt.Sprint("cat-", n)), Workflow: []byte(workflow)})
+		r, _ := acme.Submit(ctx, 5, jetstream.Spec{ID: jetstream.ID(fmt.Sprint("cat-", n)), Workflow: []byte(workflow)})
 		ids = append(ids, r.Job)
 	}
-	for e, err := range q.FollowMany(ctx, "acme", ids) {
+	for e, err := range acme.FollowMany(ctx, ids) {
 		if err != nil || e.EventKind == job.Completed {
 			fmt.Println(e.Job, e.EventKind, err)
 		}
@@ -68,20 +68,25 @@ const workflow = `{
 }`
 
 // fleet starts NATS and the least that ends jobs: it takes some deliveries, appends to their chains what a dispatcher and
-// an agent append, and acks them. The real ones are driven by test/integration.
+// an agent append, acks them, and answers who asks for events. The real ones are driven by test/integration.
 func fleet(jobs int) (url string, stop func()) {
 	dir := must(os.MkdirTemp("", "comfyherd"))
 	server := must(embedded.Start(embedded.Config{Port: -1, StoreDir: dir}))
 	nc := must(nats.Connect(server.URL()))
 	ctx, cancel := context.WithCancel(context.Background())
-	q := must(jetstream.Open(ctx, nc, jetstream.Config{}))
-	var running sync.WaitGroup
+	q := must(queue.Open(ctx, nc, queue.Config{}))
+	var running, answers sync.WaitGroup
 	if jobs > 0 {
 		running.Go(func() { serve(ctx, q, jobs) })
+		answers.Go(func() {
+			_ = q.ServeAPI(ctx, queue.API{Version: "1.0.0", TenantCalls: map[string]queue.TenantEndpoint{"events": queue.TenantJSON(q.EventsPage)}})
+		})
+		awaitCalls(nc, 1)
 	}
 	return server.URL(), func() {
 		running.Wait() // for its jobs
 		cancel()
+		answers.Wait()
 		q.Close()
 		nc.Close()
 		must(0, server.Close())
@@ -89,8 +94,8 @@ func fleet(jobs int) (url string, stop func()) {
 	}
 }
 
-func serve(ctx context.Context, q *jetstream.Queue, jobs int) {
-	puller := must(q.Puller(job.Usual, func(d jetstream.Delivery) {
+func serve(ctx context.Context, q *queue.Queue, jobs int) {
+	puller := must(q.Puller(job.Usual, func(d queue.Delivery) {
 		j := must(job.Parse(d.Message))
 		last := uint64(0)
 		for _, kind := range []job.EventKind{job.Queued, job.Started, job.Completed} {
@@ -104,11 +109,4 @@ func serve(ctx context.Context, q *jetstream.Queue, jobs int) {
 	}))
 	defer puller.Close()
 	must(puller.Pull(ctx, jobs, time.Minute))
-}
-
-func must[T any](v T, err error) T {
-	if err != nil {
-		panic(err)
-	}
-	return v
 }

@@ -21,7 +21,7 @@ import (
 	"github.com/comfyherd/comfyherd/internal/comfysim"
 	"github.com/comfyherd/comfyherd/internal/daemon"
 	"github.com/comfyherd/comfyherd/internal/embedded"
-	"github.com/comfyherd/comfyherd/jetstream"
+	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
 func TestMain(m *testing.M) {
@@ -33,36 +33,6 @@ func TestMain(m *testing.M) {
 }
 
 const patience = 75 * time.Second
-
-func TestComfyHosts(t *testing.T) {
-	t.Parallel()
-	for name, tc := range map[string]struct {
-		text string
-		want []agent.HostConfig
-		bad  string
-	}{
-		"One":       {"http://127.0.0.1:8188", []agent.HostConfig{{URL: "http://127.0.0.1:8188"}}, ""},
-		"Named":     {"big=http://10.0.0.5:8188, https://u:p@h/comfy", []agent.HostConfig{{Name: "big", URL: "http://10.0.0.5:8188"}, {URL: "https://u:p@h/comfy"}}, ""},
-		"EqualSign": {"http://h:1/?token=x", []agent.HostConfig{{URL: "http://h:1/?token=x"}}, ""},
-		"Comma":     {"http://h:1,", []agent.HostConfig{{URL: "http://h:1"}}, ""},
-		"Empty":     {" ", nil, "COMFY_HOSTS=http://127.0.0.1:8188 agent"},
-		"NoScheme":  {"127.0.0.1:8188", nil, "write it like http://127.0.0.1:8188"},
-		"Scheme":    {"ws://h:1", nil, "is no address of a ComfyUI"},
-		"NoHost":    {"a=http://", nil, "is no address of a ComfyUI"},
-		"Password":  {"http://h:1, htp://admin:s3cret@h:1", nil, "entry 2 of COMFY_HOSTS is no address of a ComfyUI"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			got, err := main.HostsOf(tc.text)
-			if (err == nil) != (tc.bad == "") || err != nil && !strings.Contains(err.Error(), tc.bad) {
-				t.Fatalf("got %v, want %q", err, tc.bad)
-			}
-			if diff := cmp.Diff(tc.want, got); diff != "" {
-				t.Error(diff)
-			}
-		})
-	}
-}
 
 func TestVariablesStandForFlagsAndFlagsWin(t *testing.T) { //nolint:paralleltest // the environment belongs to the process
 	for name, value := range map[string]string{
@@ -76,7 +46,7 @@ func TestVariablesStandForFlagsAndFlagsWin(t *testing.T) { //nolint:paralleltest
 		t.Fatal(err)
 	}
 	want := agent.Config{
-		Slots: 2, Prefetch: -1, Drain: 5 * time.Minute, StartTimeout: 10 * time.Second, NodeTimeout: 40 * time.Second, TotalTimeout: 30 * time.Second,
+		Slots: 2, Prefetch: -1, Drain: 5 * time.Minute, StartTimeout: 10 * time.Second, NodeTimeout: 40 * time.Second, TotalTimeout: 30 * time.Second, FreezeTimeout: 15 * time.Second,
 		Outputs: "none", KeepFiles: true, InputURLs: "any", Labels: []string{"gpu=4090", "site=b"}, Version: daemon.Version(), Machine: main.Machine(),
 	}
 	if diff := cmp.Diff(want, cfg); diff != "" || hosts != "http://h:1" {
@@ -86,21 +56,22 @@ func TestVariablesStandForFlagsAndFlagsWin(t *testing.T) { //nolint:paralleltest
 
 func TestWhatIsNotGivenIsTheAgentsDefault(t *testing.T) { // not parallel: the environment belongs to the process
 	t.Setenv("NATS_URL", "")
+	want := agent.Config{
+		Slots: 1, Prefetch: 1, Drain: 10 * time.Minute, StartTimeout: time.Minute, NodeTimeout: 10 * time.Minute, FreezeTimeout: 15 * time.Second,
+		Outputs: agent.OutputsStore, InputURLs: agent.URLsPublic, Version: daemon.Version(), Machine: main.Machine(),
+	}
 	cfg, _, err := main.Flags(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(agent.Config{Outputs: agent.OutputsStore, Version: daemon.Version(), Machine: main.Machine()}, cfg); diff != "" {
+	if diff := cmp.Diff(want, cfg); diff != "" {
 		t.Error(diff)
 	}
 }
 
 func TestEveryFlagHasAVariable(t *testing.T) {
 	t.Parallel()
-	root, err := main.Model(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
+	root := commandLine(t).Model.Node
 	own := map[string]string{"nats-url": "NATS_URL", "nats-creds": "NATS_CREDS", "nats-token": "NATS_TOKEN", "comfy-hosts": "COMFY_HOSTS"}
 	check := func(flag *kong.Flag) {
 		want := own[flag.Name]
@@ -259,7 +230,7 @@ func serve(t *testing.T, natsURL string, hear func(line string)) (stop func()) {
 }
 
 // awaitHost gives the first host that is online.
-func awaitHost(ctx context.Context, t *testing.T, url string) jetstream.HostState {
+func awaitHost(ctx context.Context, t *testing.T, url string) queue.HostState {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
@@ -268,16 +239,16 @@ func awaitHost(ctx context.Context, t *testing.T, url string) jetstream.HostStat
 		t.Fatal(err)
 	}
 	defer nc.Close()
-	q, err := jetstream.Open(ctx, nc, jetstream.Config{})
+	q, err := queue.Open(ctx, nc, queue.Config{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer q.Close()
 	watching, stop := context.WithCancel(ctx)
 	defer stop()
-	var found jetstream.HostState
-	err = q.WatchHosts(watching, func(c jetstream.Change) {
-		if s, ok := jetstream.HostStateOf(c); ok && s.State == jetstream.Online {
+	var found queue.HostState
+	err = q.WatchHosts(watching, func(c queue.Change) {
+		if s, ok := queue.HostStateOf(c); ok && s.State == queue.Online {
 			found = s
 			stop()
 		}

@@ -14,7 +14,7 @@ import (
 
 	main "github.com/comfyherd/comfyherd/cmd/dispatcher"
 	"github.com/comfyherd/comfyherd/internal/embedded"
-	"github.com/comfyherd/comfyherd/jetstream"
+	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
 // startAlone is a NATS with all streams, a dead letter and no dispatcher.
@@ -34,7 +34,7 @@ func startAlone(t *testing.T) *fleet {
 		t.Fatal(err)
 	}
 	defer nc.Close()
-	q, err := jetstream.Open(t.Context(), nc, jetstream.Config{})
+	q, err := queue.Open(t.Context(), nc, queue.Config{})
 	if err != nil {
 		t.Fatal(err)
 	}

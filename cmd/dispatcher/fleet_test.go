@@ -21,7 +21,7 @@ import (
 	"github.com/comfyherd/comfyherd/internal/agent"
 	"github.com/comfyherd/comfyherd/internal/comfysim"
 	"github.com/comfyherd/comfyherd/internal/daemon"
-	"github.com/comfyherd/comfyherd/jetstream"
+	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
 func TestMain(m *testing.M) {
@@ -46,7 +46,7 @@ type fleet struct {
 func start(t *testing.T, host comfysim.Config, args ...string) *fleet {
 	t.Helper()
 	f := begin(t, host, args...)
-	f.serve(t, daemon.NATS{}, jetstream.Config{}, "sim")
+	f.serve(t, daemon.NATS{}, queue.Config{}, "sim")
 	f.until(t, []string{"hosts"}, "sim ", "online")
 	return f
 }
@@ -98,7 +98,7 @@ func addressIn(t *testing.T, said *io.PipeReader, running *sync.WaitGroup) strin
 }
 
 // serve runs the agent of the host under a name.
-func (f *fleet) serve(t *testing.T, as daemon.NATS, cfg jetstream.Config, name string) {
+func (f *fleet) serve(t *testing.T, as daemon.NATS, cfg queue.Config, name string) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	var running sync.WaitGroup
@@ -109,7 +109,7 @@ func (f *fleet) serve(t *testing.T, as daemon.NATS, cfg jetstream.Config, name s
 	if err != nil {
 		t.Fatal(err)
 	}
-	q, err := jetstream.Open(ctx, nc, cfg)
+	q, err := queue.Open(ctx, nc, cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -214,7 +214,7 @@ func TestExitCodesTellDeadCancelledAndStillWaiting(t *testing.T) {
 	f.sim.ClearFaults()
 	f.expect(t, 0, []string{"dead", "requeue", "--tenant=acme", "--kind=execution_error"}, "acme/bad-r1\n", "1 job requeued")
 	f.expect(t, 0, []string{"dead", "requeue", "--all"}, "1 letter requeued before")
-	f.expect(t, 1, []string{"dead", "purge", "--all"}, "nobody is there to be asked; add --yes")
+	f.expect(t, 1, []string{"dead", "purge", "--all"}, "standard input is no terminal to ask on; add --yes")
 	f.expect(t, 0, []string{"dead", "purge", "--all", "--yes"}, "1 dead letter deleted")
 
 	code, _, say = f.ask(t, picture, "submit", "-", "--id=later", "--in=1h", "--timeout=50ms", "--wait")

@@ -8,14 +8,14 @@ import (
 	"github.com/comfyherd/comfyherd/internal/access"
 	"github.com/comfyherd/comfyherd/internal/daemon"
 	"github.com/comfyherd/comfyherd/internal/job"
-	"github.com/comfyherd/comfyherd/jetstream"
+	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
 // grantTime bounds the writing of grants.
 const grantTime = 10 * time.Second
 
-func grantOf(given *access.Given) jetstream.HostGrant {
-	g := jetstream.HostGrant{Slots: given.Slots, Time: given.Since}
+func grantOf(given *access.Given) queue.HostGrant {
+	g := queue.HostGrant{Slots: given.Slots, Time: given.Since}
 	for _, tenant := range given.Tenants {
 		g.Tenants = append(g.Tenants, job.Tenant(tenant))
 	}
@@ -24,7 +24,7 @@ func grantOf(given *access.Given) jetstream.HostGrant {
 
 // grant has the guard tell all dispatchers whose hosts are whose: what stands in the folder at once, and from then on every
 // change before the server hears of the account that it concerns.
-func (g *guard) grant(ctx context.Context, q *jetstream.Queue) error {
+func (g *guard) grant(ctx context.Context, q *queue.Queue) error {
 	if g == nil || g.folder == nil {
 		return nil
 	}
@@ -81,9 +81,9 @@ func pushGrants(ctx context.Context, folder *access.Folder, to daemon.NATS) erro
 		return err
 	}
 	defer nc.Close()
-	granted := map[string]jetstream.HostGrant{}
+	granted := map[string]queue.HostGrant{}
 	for i := range given {
 		granted[given[i].Host] = grantOf(&given[i])
 	}
-	return jetstream.PutGrants(ctx, nc, jetstream.Config{}, granted)
+	return queue.PutGrants(ctx, nc, queue.Config{}, granted)
 }

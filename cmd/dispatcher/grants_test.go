@@ -13,7 +13,7 @@ import (
 
 	main "github.com/comfyherd/comfyherd/cmd/dispatcher"
 	"github.com/comfyherd/comfyherd/internal/daemon"
-	"github.com/comfyherd/comfyherd/jetstream"
+	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
 // must runs a command that has to succeed.
@@ -26,7 +26,7 @@ func must(t *testing.T, args ...string) {
 }
 
 // given waits until the dispatchers know a host's grant, and reads it.
-func given(t *testing.T, url, folder, host string) jetstream.HostGrant {
+func given(t *testing.T, url, folder, host string) queue.HostGrant {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
@@ -36,16 +36,16 @@ func given(t *testing.T, url, folder, host string) jetstream.HostGrant {
 		t.Fatal(err)
 	}
 	defer nc.Close()
-	q, err := jetstream.Open(ctx, nc, jetstream.Config{})
+	q, err := queue.Open(ctx, nc, queue.Config{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer q.Close()
-	var g jetstream.HostGrant
+	var g queue.HostGrant
 	found := errors.New("no grant")
-	_ = q.WatchGrants(ctx, func(c jetstream.Change) { // it ends with ctx only
-		if c.Phase == jetstream.Put && c.Key == host {
-			g, found = jetstream.GrantOf(c)
+	_ = q.WatchGrants(ctx, func(c queue.Change) { // it ends with ctx only
+		if c.Phase == queue.Put && c.Key == host {
+			g, found = queue.GrantOf(c)
 			cancel()
 		}
 	})
@@ -55,7 +55,7 @@ func given(t *testing.T, url, folder, host string) jetstream.HostGrant {
 	return g
 }
 
-func wantGrant(t *testing.T, g jetstream.HostGrant, tenants string, slots int) {
+func wantGrant(t *testing.T, g queue.HostGrant, tenants string, slots int) {
 	t.Helper()
 	var names []string
 	for _, tenant := range g.Tenants {

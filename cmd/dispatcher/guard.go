@@ -16,7 +16,7 @@ import (
 
 	"github.com/comfyherd/comfyherd/internal/access"
 	"github.com/comfyherd/comfyherd/internal/embedded"
-	"github.com/comfyherd/comfyherd/jetstream"
+	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
 // guard is how the embedded NATS knows its friends: by a folder of keys, by one token, or not at all.
@@ -25,7 +25,7 @@ type guard struct {
 	creds  string         // of the dispatcher, with a folder
 
 	tracker *access.Tracker
-	q       atomic.Pointer[jetstream.Queue] // where grants of hosts are stored; nil: nowhere yet
+	q       atomic.Pointer[queue.Queue] // where grants of hosts are stored; nil: nowhere yet
 	stop    context.CancelFunc
 	done    sync.WaitGroup
 }
@@ -41,8 +41,8 @@ func (g *guard) close() {
 // tokenFile is where the embedded NATS keeps the token that it made, in its store folder.
 const tokenFile = "token"
 
-// check refuses flags that contradict each other.
-func (e *embeddedFlags) check() error {
+// Validate refuses flags that contradict each other.
+func (e *embeddedFlags) Validate() error {
 	switch {
 	case e.Access != "" && e.Token != "":
 		return errors.New("--access and --token are two ways to close NATS; give one of them")
@@ -54,9 +54,6 @@ func (e *embeddedFlags) check() error {
 
 // guard says in cfg who may use the server.
 func (e *embeddedFlags) guard(cfg *embedded.Config, say func(format string, args ...any)) (*guard, error) {
-	if err := e.check(); err != nil {
-		return nil, err
-	}
 	if e.Access != "" {
 		return e.accounts(cfg)
 	}

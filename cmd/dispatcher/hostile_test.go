@@ -17,6 +17,7 @@ import (
 	main "github.com/comfyherd/comfyherd/cmd/dispatcher"
 	"github.com/comfyherd/comfyherd/internal/embedded"
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
@@ -98,7 +99,7 @@ func startHostile(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	q, err := jetstream.Open(t.Context(), nc, jetstream.Config{})
+	q, err := queue.Open(t.Context(), nc, queue.Config{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -134,7 +135,7 @@ func startHostile(t *testing.T) string {
 		{Subject: "comfy.append.jobs." + evilToken + "." + evilToken + "." + evilToken, Data: raw(t, event)},
 		{Subject: "comfy.append.jobs.default.j1.queued", Data: raw(t, event)},
 		{Subject: "comfy.append.blocks." + evilToken + "." + evilToken + ".blocked", Data: raw(t, map[string]any{"kind": evil, "message": evil, "tenants": []string{evil}, "cause": evil})},
-		{Subject: "comfy.append.hosts." + evilToken + "." + evilToken, Data: raw(t, filled[jetstream.HostEvent]())},
+		{Subject: "comfy.append.hosts." + evilToken + "." + evilToken, Data: raw(t, filled[queue.HostEvent]())},
 		{Subject: "comfy.append.jobs.default.j1.completed", Data: raw(t, event)},
 		{Subject: "$KV.COMFY_BLOCKS.gpu-1." + strings.Repeat("0f", 32), Data: raw(t, map[string]any{
 			"kind": evil, "message": evil, "tenants": []string{evil}, "job": evil, "hash": evil, "until": time.Now().Add(time.Hour),
@@ -153,9 +154,9 @@ func hostileAnswers(t *testing.T, event *job.Event) map[string][]byte {
 	whole := filled[job.Event]()
 	whole.Tenant = "default"
 	whole.Outputs[0].Object, whole.Outputs[0].Media = "", "text" // which is in the event
-	status, why, jobs, queue := filled[jetstream.JobStatus](), filled[jetstream.WhyAnswer](), filled[jetstream.JobsAnswer](), filled[jetstream.QueueAnswer]()
-	hosts, affinity, tenants := filled[jetstream.HostsAnswer](), filled[jetstream.AffinityAnswer](), filled[jetstream.TenantsAnswer]()
-	why.Next, jobs.Next, queue.Next, hosts.Next, affinity.Next, tenants.Next = "", 0, 0, "", "", ""
+	status, why, jobs, lanes := filled[jetstream.JobStatus](), filled[jetstream.WhyAnswer](), filled[jetstream.JobsAnswer](), filled[jetstream.QueueAnswer]()
+	hosts, affinity, tenants := filled[queue.HostsAnswer](), filled[queue.AffinityAnswer](), filled[queue.TenantsAnswer]()
+	why.Next, jobs.Next, lanes.Next, hosts.Next, affinity.Next, tenants.Next = "", 0, 0, "", "", ""
 	status.State, status.Event = job.Completed, whole
 	status.Events[0].Subject, status.Events[0].Event = "comfy.events.jobs.default.j1."+evil, whole
 	cancel := jetstream.CancelAnswer{Job: "j1", State: job.EventKind(evil), Event: &whole}
@@ -166,9 +167,9 @@ func hostileAnswers(t *testing.T, event *job.Event) map[string][]byte {
 	}}, "next": 1, "end": true, "made": time.Now()}
 	answers := map[string][]byte{}
 	for name, answer := range map[string]any{
-		"status": status, "why": why, "cancel": cancel, "jobs": jobs, "dead": dead, "requeue": requeue, "queue": queue, "events": events,
-		"hosts": hosts, "affinity": affinity, "tenants": tenants, "unblock": jetstream.CountAnswer{},
-		"drain": filled[jetstream.DrainAnswer](),
+		"status": status, "why": why, "cancel": cancel, "jobs": jobs, "dead": dead, "requeue": requeue, "queue": lanes, "events": events,
+		"hosts": hosts, "affinity": affinity, "tenants": tenants, "unblock": queue.CountAnswer{},
+		"drain": filled[queue.DrainAnswer](),
 	} {
 		answers[name] = raw(t, answer)
 	}
@@ -186,7 +187,7 @@ func TestNothingThatOthersWriteSteersTheTerminal(t *testing.T) {
 	} {
 		for _, form := range [][]string{nil, {"--json"}} {
 			all := append(args[:len(args):len(args)], form...)
-			if err := main.Reads(t.Context(), all); form != nil && err != nil {
+			if err := commandLine(t).Read(all); form != nil && err != nil {
 				continue // the command has no JSON
 			}
 			text := told(t, url, all, "completed")

@@ -12,6 +12,7 @@ import (
 
 	"github.com/comfyherd/comfyherd/internal/daemon"
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
@@ -24,7 +25,7 @@ type client struct {
 }
 
 // open connects and opens the streams, for those who look after the fleet; done closes what open opened.
-func (f *client) open(ctx context.Context, c *console) (q *jetstream.Queue, done func(), err error) {
+func (f *client) open(ctx context.Context, c *daemon.Console) (q *queue.Queue, done func(), err error) {
 	if own := f.OwnTenant(); own != "" {
 		return nil, nil, fmt.Errorf("this needs the credentials of an operator (`dispatcher access operator`): those of tenant %s are for its own jobs, "+
 			"with submit, status, why, cancel, watch, queue, jobs, wait, fetch and dead", own)
@@ -44,10 +45,10 @@ func (f *client) open(ctx context.Context, c *console) (q *jetstream.Queue, done
 }
 
 // connect connects and opens nothing else.
-func (f *client) connect(ctx context.Context, c *console) (*asker, error) {
+func (f *client) connect(ctx context.Context, c *daemon.Console) (*asker, error) {
 	ctx, cancel := context.WithTimeout(ctx, openTimeout)
 	defer cancel()
-	nc, err := daemon.Connect(ctx, f.NATS("dispatcher-cli", daemon.Logger(c.err, slog.LevelWarn, false)))
+	nc, err := daemon.Connect(ctx, f.NATS("dispatcher-cli", daemon.Logger(c.Err, slog.LevelWarn, false)))
 	if err != nil {
 		return nil, err
 	}
@@ -55,7 +56,7 @@ func (f *client) connect(ctx context.Context, c *console) (*asker, error) {
 }
 
 // asTenant connects to ask for the jobs of a tenant, that of the credentials when none is named.
-func (f *client) asTenant(ctx context.Context, c *console, named string) (*asker, *jetstream.Client, error) {
+func (f *client) asTenant(ctx context.Context, c *daemon.Console, named string) (*asker, *jetstream.Client, error) {
 	tenant, err := f.allowed(named)
 	if err != nil {
 		return nil, nil, err
@@ -71,15 +72,15 @@ func (f *client) asTenant(ctx context.Context, c *console, named string) (*asker
 type asker struct {
 	nc    *nats.Conn
 	flags *client
-	own   bool             // with a tenant's credentials, which are good for its calls and nothing else
-	q     *jetstream.Queue // nil until it is needed
+	own   bool         // with a tenant's credentials, which are good for its calls and nothing else
+	q     *queue.Queue // nil until it is needed
 }
 
 // of asks for the jobs of a tenant.
 func (a *asker) of(tenant job.Tenant) *jetstream.Client { return jetstream.NewClient(a.nc, tenant) }
 
 // queue opens the streams.
-func (a *asker) queue(ctx context.Context) (*jetstream.Queue, error) {
+func (a *asker) queue(ctx context.Context) (*queue.Queue, error) {
 	if a.q != nil {
 		return a.q, nil
 	}
@@ -87,13 +88,13 @@ func (a *asker) queue(ctx context.Context) (*jetstream.Queue, error) {
 	defer cancel()
 	f := &a.flags.NATSFlags
 	var err error
-	a.q, err = jetstream.Open(ctx, a.nc, jetstream.Config{Domain: f.Domain, APIPrefix: f.APIPrefix(), NoConsumers: f.NoConsumers(), ReadOnly: true})
+	a.q, err = queue.Open(ctx, a.nc, queue.Config{Domain: f.Domain, APIPrefix: f.APIPrefix(), NoConsumers: f.NoConsumers(), ReadOnly: true})
 	return a.q, err
 }
 
 // instead opens the streams when a call found no dispatcher and there is another way to what it is about; else it gives
 // the call's error.
-func (a *asker) instead(ctx context.Context, err error) (*jetstream.Queue, error) {
+func (a *asker) instead(ctx context.Context, err error) (*queue.Queue, error) {
 	if a.own || !errors.Is(err, nats.ErrNoResponders) {
 		return nil, err
 	}
@@ -110,7 +111,7 @@ func (a *asker) close() {
 // tenantFlags are the flags of a command about the jobs of one tenant.
 type tenantFlags struct {
 	client
-	Tenant string `placeholder:"NAME" help:"Whose jobs (the tenant of the credentials, else default)."`
+	Tenant string `placeholder:"NAME" unset:"the tenant of the credentials, else default" help:"The tenant whose jobs are meant."`
 }
 
 const defaultTenant = "default"

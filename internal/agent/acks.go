@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"github.com/comfyherd/comfyherd/internal/job"
-	"github.com/comfyherd/comfyherd/jetstream"
+	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
 const (
@@ -23,22 +23,22 @@ type acks struct {
 }
 
 type acked struct {
-	lease jetstream.Lease
+	lease queue.Lease
 	at    time.Time
 }
 
-func (a *acks) add(lease jetstream.Lease, now time.Time) {
+func (a *acks) add(lease queue.Lease, now time.Time) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	lease = jetstream.Lease(strings.Clone(string(lease))) // a copy, which does not keep the whole message in memory
+	lease = queue.Lease(strings.Clone(string(lease))) // a copy, which does not keep the whole message in memory
 	a.ring[a.next%acksKept] = acked{lease, now}
 	a.next++
 }
 
-func (a *acks) recent(now time.Time) []jetstream.Lease {
+func (a *acks) recent(now time.Time) []queue.Lease {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	var leases []jetstream.Lease
+	var leases []queue.Lease
 	for _, k := range a.ring {
 		if k.lease != "" && now.Sub(k.at) < acksFor {
 			leases = append(leases, k.lease)
@@ -62,7 +62,7 @@ func (h *host) ack(a *attempt) {
 	h.ackLease(lease)
 }
 
-func (h *host) ackLease(lease jetstream.Lease) {
+func (h *host) ackLease(lease queue.Lease) {
 	if err := h.q.FinishSoon(lease); err != nil {
 		h.log.Debug("cannot ack a job", "error", err)
 	}

@@ -7,8 +7,8 @@ import (
 	"time"
 
 	"github.com/comfyherd/comfyherd/internal/failure"
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/internal/workflow"
-	"github.com/comfyherd/comfyherd/jetstream"
 )
 
 // keptHashes is how many of the newest hashes count as warm.
@@ -20,7 +20,7 @@ type admission struct {
 	clock clock
 
 	mu         sync.Mutex // guards all below
-	public     jetstream.HostState
+	public     queue.HostState
 	runs       []*run
 	slotted    []*run // of runs, those that hold a slot, oldest first
 	conditions conditions
@@ -31,13 +31,13 @@ type admission struct {
 	watchers   []chan struct{}
 }
 
-// clock is NATS' time and how far this machine's clock is from it. *jetstream.Queue is the real one.
+// clock is NATS' time and how far this machine's clock is from it. *queue.Queue is the real one.
 type clock interface {
 	Now() time.Time
 	ClockOff() time.Duration
 }
 
-func newAdmission(s jetstream.HostState, clock clock) *admission {
+func newAdmission(s queue.HostState, clock clock) *admission {
 	return &admission{
 		clock: clock, public: s,
 		conditions: conditions{{cause: failure.Down, reason: "ComfyUI was not asked yet"}},
@@ -46,20 +46,20 @@ func newAdmission(s jetstream.HostState, clock clock) *admission {
 
 // verdict is the admission's answer to an offer.
 type verdict struct {
-	answer jetstream.Answer
+	answer queue.Answer
 	reason string
 	fresh  *run // the run to start; nil when the attempt is here already or was not accepted
 }
 
 // decide answers an offer; reserve makes the run of one that is accepted. A second offer of a run that is here only brings
 // a newer lease. A resumed prompt is in ComfyUI already, so that it needs no free slot.
-func (d *admission) decide(o *jetstream.Offer, reserve func() *run) verdict {
+func (d *admission) decide(o *queue.Offer, reserve func() *run) verdict {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if known := d.find(o); known != nil {
 		lease := o.Lease
 		known.lease.Store(&lease)
-		return verdict{answer: jetstream.Accepted}
+		return verdict{answer: queue.Accepted}
 	}
 	if v := d.refusal(o); v.answer != "" {
 		return v
@@ -68,11 +68,11 @@ func (d *admission) decide(o *jetstream.Offer, reserve func() *run) verdict {
 	d.runs = append(d.runs, r)
 	d.slotted = append(d.slotted, r)
 	d.remember(o.Hash)
-	return verdict{answer: jetstream.Accepted, fresh: r}
+	return verdict{answer: queue.Accepted, fresh: r}
 }
 
 // find gives the run of an offer's attempt, nil when it is not here. It must be called with mu held.
-func (d *admission) find(o *jetstream.Offer) *run {
+func (d *admission) find(o *queue.Offer) *run {
 	k := keyOf(o)
 	for _, r := range d.runs {
 		if r.key == k {
@@ -83,28 +83,28 @@ func (d *admission) find(o *jetstream.Offer) *run {
 }
 
 // refusal must be called with mu held.
-func (d *admission) refusal(o *jetstream.Offer) verdict {
+func (d *admission) refusal(o *queue.Offer) verdict {
 	k := keyOf(o)
 	for _, other := range d.runs {
 		if other.tenant == k.tenant && other.job == k.job {
-			return verdict{answer: jetstream.Busy, reason: "another attempt of this job still runs here"}
+			return verdict{answer: queue.Busy, reason: "another attempt of this job still runs here"}
 		}
 	}
 	switch {
 	case d.stopping:
-		return verdict{answer: jetstream.Drain, reason: agentStopping{}.Error()}
+		return verdict{answer: queue.Drain, reason: agentStopping{}.Error()}
 	case o.Resume:
 		return verdict{}
 	case d.drained:
-		return verdict{answer: jetstream.Drain, reason: drainReason}
+		return verdict{answer: queue.Drain, reason: drainReason}
 	case d.conditions.worst() != nil:
-		return verdict{answer: jetstream.Unfit, reason: d.conditions.worst().reason}
+		return verdict{answer: queue.Unfit, reason: d.conditions.worst().reason}
 	case d.reading:
-		return verdict{answer: jetstream.Busy, reason: "the host takes no job until it has been read what ComfyUI can run"}
+		return verdict{answer: queue.Busy, reason: "the host takes no job until it has been read what ComfyUI can run"}
 	}
 	slots, prefetch := d.room()
 	if len(d.slotted)+d.public.Foreign >= slots+prefetch {
-		return verdict{answer: jetstream.Busy, reason: "all slots are taken"}
+		return verdict{answer: queue.Busy, reason: "all slots are taken"}
 	}
 	return verdict{}
 }
@@ -140,7 +140,7 @@ func (d *admission) remember(hash workflow.Hash) {
 }
 
 // unknown reports whether the offer's attempt is not here, and then calls begin. It is false once the agent shuts down.
-func (d *admission) unknown(o *jetstream.Offer, begin func()) bool {
+func (d *admission) unknown(o *queue.Offer, begin func()) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.stopping || d.find(o) != nil {
@@ -241,7 +241,7 @@ func (d *admission) change(edit func(*admission)) bool {
 }
 
 type availability struct {
-	state  jetstream.Availability
+	state  queue.Availability
 	reason string
 	cause  failure.Cause
 	trial  bool
@@ -252,22 +252,22 @@ func (d *admission) availability() availability {
 	worst, suspicion := d.conditions.worst(), d.conditions.suspicion()
 	switch {
 	case d.stopping:
-		return availability{state: jetstream.Draining, reason: agentStopping{}.Error()}
+		return availability{state: queue.Draining, reason: agentStopping{}.Error()}
 	case d.drained:
-		return availability{state: jetstream.Draining, reason: drainReason}
+		return availability{state: queue.Draining, reason: drainReason}
 	case worst != nil:
-		return availability{state: jetstream.Unhealthy, reason: worst.reason, cause: worst.cause}
+		return availability{state: queue.Unhealthy, reason: worst.reason, cause: worst.cause}
 	case suspicion != nil:
-		return availability{state: jetstream.Online, reason: suspicion.reason, cause: suspicion.cause, trial: true}
+		return availability{state: queue.Online, reason: suspicion.reason, cause: suspicion.cause, trial: true}
 	}
-	return availability{state: jetstream.Online}
+	return availability{state: queue.Online}
 }
 
 // clockTolerance is how far this machine's clock may be from NATS' before that is reported.
 const clockTolerance = time.Second
 
 // state is the host's state as it is sent now. Each one has a higher serial than the one before.
-func (d *admission) state() jetstream.HostState {
+func (d *admission) state() queue.HostState {
 	off := d.clock.ClockOff()
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -277,14 +277,14 @@ func (d *admission) state() jetstream.HostState {
 	s.State, s.Reason, s.Cause, s.Trial, s.Time = a.state, a.reason, a.cause, a.trial, d.clock.Now().UTC()
 	s.Slots, s.Prefetch = d.room()
 	if off.Abs() > clockTolerance {
-		s.ClockOff = jetstream.Offset(off)
+		s.ClockOff = queue.Offset(off)
 	}
-	if c := d.conditions.worst(); c != nil && a.state == jetstream.Unhealthy {
+	if c := d.conditions.worst(); c != nil && a.state == queue.Unhealthy {
 		s.Blame = c.blame
 	}
-	s.Running = make([]jetstream.RunningJob, 0, len(d.slotted))
+	s.Running = make([]queue.RunningJob, 0, len(d.slotted))
 	for _, r := range d.slotted {
-		s.Running = append(s.Running, jetstream.RunningJob{
+		s.Running = append(s.Running, queue.RunningJob{
 			Tenant: r.tenant, Job: r.job, Priority: r.offer.Message.Priority, Hash: r.offer.Hash, Attempt: r.attempt, Since: r.accepted,
 		})
 	}
@@ -292,10 +292,10 @@ func (d *admission) state() jetstream.HostState {
 }
 
 // condition is the part of the state that is stored for the next agent.
-func (d *admission) condition() jetstream.HostCondition {
+func (d *admission) condition() queue.HostCondition {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	stored := jetstream.HostCondition{Drained: d.drained, DrainedBy: d.drainedBy}
+	stored := queue.HostCondition{Drained: d.drained, DrainedBy: d.drainedBy}
 	if c := d.conditions.lasting(); c != nil {
 		stored.Cause, stored.Reason, stored.Trial, stored.Hashes = c.cause, c.reason, c.trial, c.hashes
 		stored.Process, stored.Blame = c.process, c.blame
@@ -305,7 +305,7 @@ func (d *admission) condition() jetstream.HostCondition {
 
 // leases gives the leases to extend, and the shortest AckWait among all runs (0 without any). A run whose ComfyUI gives no
 // answer is ended by its own limits, so that its lease needs none.
-func (d *admission) leases() (held []jetstream.Lease, shortest time.Duration) {
+func (d *admission) leases() (held []queue.Lease, shortest time.Duration) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for _, r := range d.runs {

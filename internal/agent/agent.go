@@ -11,21 +11,19 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 
-	"github.com/comfyherd/comfyherd/internal/crew"
-	"github.com/comfyherd/comfyherd/jetstream"
+	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
 // Agent runs the jobs of one or more ComfyUI hosts.
 type Agent struct {
-	q     *jetstream.Queue
+	q     *queue.Queue
 	hosts []*host
-	crew  *crew.Crew // runs the attempts of all hosts
 	cfg   Config
 	clock prometheus.Gauge
 }
 
 // New makes an agent. It connects to no ComfyUI: one that is down is an unhealthy host, not an error.
-func New(q *jetstream.Queue, cfg Config) (*Agent, error) {
+func New(q *queue.Queue, cfg Config) (*Agent, error) {
 	cfg, hosts, err := cfg.complete()
 	if err != nil {
 		return nil, err
@@ -34,12 +32,12 @@ func New(q *jetstream.Queue, cfg Config) (*Agent, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &Agent{q: q, crew: crew.Muster(), cfg: cfg, clock: metrics.clock}
+	a := &Agent{q: q, cfg: cfg, clock: metrics.clock}
 	large := make(chan struct{}, largeAtOnce)
 	instance := uuid.NewString()
 	for _, h := range hosts {
 		host := newHost(q, cfg, h, instance, metrics)
-		host.crew, host.large = a.crew, large
+		host.large = large
 		a.hosts = append(a.hosts, host)
 	}
 	return a, nil
@@ -49,7 +47,6 @@ func New(q *jetstream.Queue, cfg Config) (*Agent, error) {
 // back if they have not ended within the drain time. When kill is done, everything stops at once and is left as a crash
 // would leave it. Otherwise Run returns only with an error of the NATS connection.
 func (a *Agent) Run(stop, kill context.Context) error {
-	defer a.crew.Close()
 	prompts, err := a.readSecret(stop, kill)
 	if err != nil {
 		return nil // it was stopped before it began
@@ -87,7 +84,7 @@ func (a *Agent) Health() error {
 	reasons := make([]error, 0, len(a.hosts))
 	for _, h := range a.hosts {
 		s := h.admission.state()
-		if s.State != jetstream.Unhealthy {
+		if s.State != queue.Unhealthy {
 			return nil
 		}
 		reasons = append(reasons, fmt.Errorf("host %s is %s: %s", h.name, s.State, s.Reason))

@@ -9,8 +9,8 @@ import (
 	"github.com/comfyherd/comfyherd/internal/comfy"
 	"github.com/comfyherd/comfyherd/internal/failure"
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/internal/workflow"
-	"github.com/comfyherd/comfyherd/jetstream"
 )
 
 // attempt is a run with what its goroutine has found out about it. Only that goroutine uses it.
@@ -123,7 +123,7 @@ func (h *host) onlyWaited(ctx context.Context, a *attempt, moved *overtaken) boo
 		h.log.Warn("cannot read a job's chain", "job", a.key, "error", err)
 		return false
 	}
-	return !slices.ContainsFunc(chain, func(link jetstream.Link) bool {
+	return !slices.ContainsFunc(chain, func(link queue.Link) bool {
 		return link.ChainSequence > a.offer.LastInChain && link.EventKind != job.Waiting
 	})
 }
@@ -254,7 +254,7 @@ func (h *host) freeSlot(a *attempt, err error) {
 		signal(h.examineNow)
 	}
 	if held {
-		h.broadcast(&jetstream.EndedJob{
+		h.broadcast(&queue.EndedJob{
 			Tenant: a.tenant, Job: a.key.job, Priority: a.offer.Message.Priority, Hash: a.offer.Hash,
 			Size: a.size(), RanFor: job.Duration(a.ran), Success: err == nil, Kind: endedAs(err),
 			Loads: a.modelLoads(),

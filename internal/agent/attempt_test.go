@@ -16,7 +16,7 @@ import (
 	"github.com/comfyherd/comfyherd/internal/comfy"
 	"github.com/comfyherd/comfyherd/internal/failure"
 	"github.com/comfyherd/comfyherd/internal/job"
-	"github.com/comfyherd/comfyherd/jetstream"
+	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
 // An agent of another version finds the prompt again.
@@ -25,7 +25,7 @@ func TestThePromptIsNamedByTheJobAndItsAttempt(t *testing.T) {
 	h := start(t, agent.Config{})
 	o := h.queued(job.Spec{ID: "one"})
 	h.accepted(o)
-	secret, err := h.q.Secret(h.ctx, jetstream.PromptSecret)
+	secret, err := h.q.Secret(h.ctx, queue.PromptSecret)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -220,9 +220,9 @@ func TestAnOvertakenStartDropsTheJob(t *testing.T) {
 }
 
 // dropped offers a job and waits until the agent has let go of it without a word to anyone.
-func (h *house) dropped(o jetstream.Offer) {
+func (h *house) dropped(o queue.Offer) {
 	h.t.Helper()
-	states := hears[jetstream.HostState](h, "comfy.hosts.gpu.state")
+	states := hears[queue.HostState](h, "comfy.hosts.gpu.state")
 	h.accepted(o)
 	for s := await(h, states, "a state without jobs"); len(s.Running) > 0; {
 		s = await(h, states, "a state without jobs")

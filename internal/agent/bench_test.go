@@ -13,8 +13,8 @@ import (
 	"github.com/comfyherd/comfyherd/internal/agent"
 	"github.com/comfyherd/comfyherd/internal/comfy"
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/internal/workflow"
-	"github.com/comfyherd/comfyherd/jetstream"
 )
 
 // instant is a ComfyUI that finishes every prompt at once.
@@ -35,7 +35,7 @@ func BenchmarkJobs(b *testing.B) {
 	}
 	defer nc.Close()
 	ctx, cancel := context.WithCancel(context.Background())
-	q, err := jetstream.Open(ctx, nc, jetstream.Config{})
+	q, err := queue.Open(ctx, nc, queue.Config{})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -62,7 +62,7 @@ func BenchmarkJobs(b *testing.B) {
 	b.RunParallel(func(pb *testing.PB) {
 		for pb.Next() {
 			i := n.Add(1)
-			o := jetstream.Offer{
+			o := queue.Offer{
 				Message: job.Message{Tenant: "acme", Priority: 5, Sequence: i, Received: time.Now(), Body: []byte(saves)},
 				Job:     job.ID(fmt.Sprint(i)), Hash: hash, Attempt: 1, Lease: "$JS.ACK.COMFY_JOBS.dispatch_5.1.1.1.1.0", AckWait: time.Minute,
 			}
@@ -72,7 +72,7 @@ func BenchmarkJobs(b *testing.B) {
 					b.Error(err)
 					return
 				}
-				if r.Answer == jetstream.Accepted {
+				if r.Answer == queue.Accepted {
 					break
 				}
 			}

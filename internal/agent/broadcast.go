@@ -4,7 +4,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/comfyherd/comfyherd/jetstream"
+	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
 // broadcastPause is how long the broadcast of a taken slot may wait, unless the offer allows more. The dispatcher that made
@@ -53,7 +53,7 @@ func (u *pendingBroadcast) cancel(work *sync.WaitGroup) {
 }
 
 // broadcast sends the host's state now, with the run whose end caused it, if one did.
-func (h *host) broadcast(e *jetstream.EndedJob) {
+func (h *host) broadcast(e *queue.EndedJob) {
 	h.pendingBroadcast.cancel(&h.work)
 	s := h.admission.state()
 	s.Ended = e

@@ -8,7 +8,7 @@ import (
 	"github.com/comfyherd/comfyherd/internal/comfy"
 	"github.com/comfyherd/comfyherd/internal/failure"
 	"github.com/comfyherd/comfyherd/internal/job"
-	"github.com/comfyherd/comfyherd/jetstream"
+	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
 // reads tells of every reading of what ComfyUI can run, with how many prompts were there.
@@ -77,10 +77,10 @@ func TestAHostThatIsNeverIdleTakesNoJobUntilItWasReadAfterARefusal(t *testing.T)
 		<-read
 	}
 	h.fails("lacks", another, failure.New(failure.Incapable, "model lack.safetensors is not on this host"))
-	h.awaitState("gpu", func(s jetstream.HostState) bool {
-		return s.State == jetstream.Online && s.Slots == 1 && s.Prefetch == 0
+	h.awaitState("gpu", func(s queue.HostState) bool {
+		return s.State == queue.Online && s.Slots == 1 && s.Prefetch == 0
 	})
-	if r := h.offer(next); r.Answer != jetstream.Busy || r.State.Free() {
+	if r := h.offer(next); r.Answer != queue.Busy || r.State.Free() {
 		t.Errorf("an offer before the reading was answered %s: %s", r.Answer, r.Reason)
 	}
 	h.fake.set(func() { h.fake.state.QueueRemaining = 0 })

@@ -15,7 +15,7 @@ import (
 	"github.com/comfyherd/comfyherd/internal/agent"
 	"github.com/comfyherd/comfyherd/internal/comfy"
 	"github.com/comfyherd/comfyherd/internal/job"
-	"github.com/comfyherd/comfyherd/jetstream"
+	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
 // lines is a log that may be read while it is written.
@@ -50,7 +50,7 @@ func startAhead(t *testing.T, ahead *atomic.Int64, cfg agent.Config) *house {
 		t.Fatal(err)
 	}
 	t.Cleanup(nc.Close)
-	q, err := jetstream.Open(h.ctx, nc, jetstream.Config{
+	q, err := queue.Open(h.ctx, nc, queue.Config{
 		AckWait: 5 * time.Second, PresenceTTL: 3 * time.Second, Clock: func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) },
 	})
 	if err != nil {
@@ -117,8 +117,8 @@ func TestAClockThatJumpsEndsNoJob(t *testing.T) {
 	await(h, h.fake.posted, "the POST")
 	for _, jump := range []time.Duration{24 * time.Hour, -24 * time.Hour} {
 		ahead.Store(int64(jump))
-		h.awaitState("gpu", func(s jetstream.HostState) bool {
-			return time.Duration(s.ClockOff).Abs() > time.Hour && s.State == jetstream.Online && len(s.Running) == 1
+		h.awaitState("gpu", func(s queue.HostState) bool {
+			return time.Duration(s.ClockOff).Abs() > time.Hour && s.State == queue.Online && len(s.Running) == 1
 		})
 		await(h, extended, "an extension after the jump")
 	}

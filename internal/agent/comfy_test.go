@@ -19,6 +19,7 @@ import (
 	"github.com/comfyherd/comfyherd/internal/comfysim"
 	"github.com/comfyherd/comfyherd/internal/failure"
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
@@ -38,7 +39,7 @@ func startOn(t *testing.T, sim comfysim.Config, cfg agent.Config) (*house, *comf
 
 func (h *house) online() {
 	h.t.Helper()
-	h.awaitState("gpu", func(s jetstream.HostState) bool { return s.State == jetstream.Online })
+	h.awaitState("gpu", func(s queue.HostState) bool { return s.State == queue.Online })
 }
 
 // plain makes a picture of one colour.
@@ -125,7 +126,7 @@ func TestACancelInterruptsTheRunningPrompt(t *testing.T) {
 	h.acked(o)
 	h.wantChain(o, "queued started cancelled")
 	next := h.queued(job.Spec{Workflow: plain(1)})
-	h.awaitState("gpu", func(s jetstream.HostState) bool { return len(s.Running) == 0 })
+	h.awaitState("gpu", func(s queue.HostState) bool { return len(s.Running) == 0 })
 	h.accepted(next)
 	h.event(next, job.Completed)
 }
@@ -148,7 +149,7 @@ func TestADeadComfyUIIsNoticedAndComesBack(t *testing.T) {
 		t.Errorf("failed is %+v", e)
 	}
 	next := h.queued(job.Spec{Workflow: plain(1)})
-	if r := h.offer(next); r.Answer != jetstream.Unfit {
+	if r := h.offer(next); r.Answer != queue.Unfit {
 		t.Errorf("an offer to a dead ComfyUI was answered %s", r.Answer)
 	}
 	if err := sim.Restart(); err != nil {
@@ -174,9 +175,9 @@ func TestAKilledAgentsPromptIsResumedAndRunsOnce(t *testing.T) {
 	h.a = a
 	h.run()
 	o.Resume, o.LastInChain = true, h.last(o).ChainSequence
-	for answer := jetstream.Answer(""); answer != jetstream.Accepted; { // the killed agent's presence still stands
+	for answer := queue.Answer(""); answer != queue.Accepted; { // the killed agent's presence still stands
 		r, err := h.q.Offer(h.ctx, "gpu", &o)
-		if r.Answer == jetstream.NotThere || err != nil && !errors.Is(err, jetstream.ErrNoAgent) {
+		if r.Answer == queue.NotThere || err != nil && !errors.Is(err, queue.ErrNoAgent) {
 			t.Fatalf("the resume was answered %+v, %v", r, err)
 		}
 		answer = r.Answer
@@ -197,8 +198,8 @@ func TestAWedgedComfyUILeavesTheFleetUntilItWasRestarted(t *testing.T) {
 	if e := h.event(o, job.Failed); e.Kind != failure.HostSick {
 		t.Errorf("failed is %+v", e)
 	}
-	h.awaitState("gpu", func(s jetstream.HostState) bool {
-		return s.State == jetstream.Unhealthy && strings.Contains(s.Reason, "worker thread")
+	h.awaitState("gpu", func(s queue.HostState) bool {
+		return s.State == queue.Unhealthy && strings.Contains(s.Reason, "worker thread")
 	})
 	sim.Kill()
 	if err := sim.Restart(); err != nil {
@@ -218,7 +219,7 @@ func TestAFrozenComfyUILosesTheJob(t *testing.T) {
 	if e := h.event(o, job.Failed); e.Kind != failure.HostLost {
 		t.Errorf("failed is %+v", e)
 	}
-	h.awaitState("gpu", func(s jetstream.HostState) bool { return s.State == jetstream.Unhealthy })
+	h.awaitState("gpu", func(s queue.HostState) bool { return s.State == queue.Unhealthy })
 	sim.Thaw()
 	// The prompt that nobody waits for any more is stopped before the host takes more.
 	runs, err := sim.WaitEnded(h.ctx, 1)
@@ -241,8 +242,8 @@ func TestAMissingModelIsAFactAboutTheHost(t *testing.T) {
 	ctx, cancel := context.WithCancel(h.ctx)
 	defer cancel()
 	size := 0
-	_ = h.q.WatchCapabilities(ctx, func(c jetstream.Change) {
-		if c.Phase == jetstream.Put && c.Key == "gpu" {
+	_ = h.q.WatchCapabilities(ctx, func(c queue.Change) {
+		if c.Phase == queue.Put && c.Key == "gpu" {
 			size = len(c.Value)
 			cancel()
 		}

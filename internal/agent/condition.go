@@ -5,8 +5,8 @@ import (
 	"time"
 
 	"github.com/comfyherd/comfyherd/internal/failure"
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/internal/workflow"
-	"github.com/comfyherd/comfyherd/jetstream"
 )
 
 // condition is one reason why a host takes no jobs, or one that it is suspected of. Each cause has its own probe
@@ -17,7 +17,7 @@ type condition struct {
 	reason  string          // for people: what is wrong, and what to do
 	hashes  []workflow.Hash // of the workflows that have failed in this way
 	process string          // ComfyUI's when it was found so; empty when that was not known
-	blame   *jetstream.Blame
+	blame   *queue.Blame
 	since   time.Time // by this machine's clock; only for what this process has seen
 }
 
@@ -119,9 +119,9 @@ func (a *conditions) passed(hash workflow.Hash, ran time.Time) bool {
 	return a.remove(c.cause)
 }
 
-func blameOf(r *run) *jetstream.Blame {
+func blameOf(r *run) *queue.Blame {
 	if r == nil {
 		return nil
 	}
-	return &jetstream.Blame{Tenant: r.tenant, Job: r.job, Hash: r.offer.Hash}
+	return &queue.Blame{Tenant: r.tenant, Job: r.job, Hash: r.offer.Hash}
 }

@@ -6,7 +6,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/comfyherd/comfyherd/internal/agent"
-	"github.com/comfyherd/comfyherd/jetstream"
+	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
 func TestConfigIsRefusedWithAReason(t *testing.T) {
@@ -61,7 +61,7 @@ func TestMetricsAreRegisteredOnce(t *testing.T) {
 	t.Parallel()
 	registry := prometheus.NewRegistry()
 	h := start(t, agent.Config{Registerer: registry})
-	h.awaitState("gpu", func(s jetstream.HostState) bool { return s.State == jetstream.Online })
+	h.awaitState("gpu", func(s queue.HostState) bool { return s.State == queue.Online })
 	families, err := registry.Gather()
 	if err != nil {
 		t.Fatal(err)

@@ -13,7 +13,7 @@ import (
 	"github.com/comfyherd/comfyherd/internal/comfy"
 	"github.com/comfyherd/comfyherd/internal/failure"
 	"github.com/comfyherd/comfyherd/internal/job"
-	"github.com/comfyherd/comfyherd/jetstream"
+	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
 // another is a workflow of another hash than saves.
@@ -42,21 +42,21 @@ func (h *house) succeeds(id job.ID, workflow string) {
 
 func (h *house) onTrial() {
 	h.t.Helper()
-	h.awaitState("gpu", func(s jetstream.HostState) bool {
-		return s.State == jetstream.Online && s.Trial && s.Cause == failure.Poisoned && strings.Contains(s.Reason, "device-side assert") && s.Slots == 1 && s.Prefetch == 0
+	h.awaitState("gpu", func(s queue.HostState) bool {
+		return s.State == queue.Online && s.Trial && s.Cause == failure.Poisoned && strings.Contains(s.Reason, "device-side assert") && s.Slots == 1 && s.Prefetch == 0
 	})
 }
 
 func (h *house) well() {
 	h.t.Helper()
-	h.awaitState("gpu", func(s jetstream.HostState) bool {
-		return s.State == jetstream.Online && !s.Trial && s.Cause == "" && s.Reason == "" && s.Blame == nil
+	h.awaitState("gpu", func(s queue.HostState) bool {
+		return s.State == queue.Online && !s.Trial && s.Cause == "" && s.Reason == "" && s.Blame == nil
 	})
 }
 
-func (h *house) out(cause failure.Cause) (s jetstream.HostState) {
+func (h *house) out(cause failure.Cause) (s queue.HostState) {
 	h.t.Helper()
-	h.awaitState("gpu", func(is jetstream.HostState) bool { s = is; return s.State == jetstream.Unhealthy && s.Cause == cause })
+	h.awaitState("gpu", func(is queue.HostState) bool { s = is; return s.State == queue.Unhealthy && s.Cause == cause })
 	return s
 }
 
@@ -72,7 +72,7 @@ func TestAFailureThatSmellsOfTheHostPutsItOnTrialAndAnotherWorkflowClearsIt(t *t
 	h.fake.returns(release, &comfy.Result{}, nil)
 	same, other := h.queued(job.Spec{ID: "same"}), h.queued(job.Spec{ID: "other", Workflow: json.RawMessage(another)})
 	h.accepted(same)
-	if r := h.offer(other); r.Answer != jetstream.Busy {
+	if r := h.offer(other); r.Answer != queue.Busy {
 		t.Errorf("a second job on trial was answered %s", r.Answer)
 	}
 	close(release)
@@ -115,7 +115,7 @@ func TestTwoWorkflowsThatFailAlikeTakeTheHostOutUntilComfyUIIsAnotherProcess(t *
 		t.Errorf("the host is %+v", s)
 	}
 	next := h.queued(job.Spec{ID: "next"})
-	if r := h.offer(next); r.Answer != jetstream.Unfit || !strings.Contains(r.Reason, "CUDA error") {
+	if r := h.offer(next); r.Answer != queue.Unfit || !strings.Contains(r.Reason, "CUDA error") {
 		t.Errorf("an offer was answered %+v", r)
 	}
 	// An answer that is lost, and a socket that drops, cure nothing.
@@ -143,7 +143,7 @@ func TestAProcessThatCannotBeToldIsTriedAgainAfterAnOutage(t *testing.T) {
 	h.fake.set(func() { h.fake.down = errors.New("connection refused") })
 	h.out(failure.Down)
 	h.fake.set(func() { h.fake.down = nil })
-	h.awaitState("gpu", func(s jetstream.HostState) bool { return s.State == jetstream.Online && s.Trial })
+	h.awaitState("gpu", func(s queue.HostState) bool { return s.State == queue.Online && s.Trial })
 }
 
 func TestAFullDiskIsProvenByAProbeAndEndsWithRoom(t *testing.T) {
@@ -189,7 +189,7 @@ func TestARefusalByAProxyTakesTheHostOutOnlyWhenItRefusesOurOwnSubmitToo(t *test
 }
 
 // timesOut runs a job into a timeout whose prompt does not stop, and another one behind it.
-func (h *house) timesOut(log string) (one, behind jetstream.Offer) {
+func (h *house) timesOut(log string) (one, behind queue.Offer) {
 	h.t.Helper()
 	release := make(chan struct{})
 	h.fake.set(func() {
@@ -258,7 +258,7 @@ func (h *house) restart(cfg agent.Config) {
 	}
 	h.a = a
 	h.run()
-	h.awaitState("gpu", func(s jetstream.HostState) bool { return s.Instance != before.Instance })
+	h.awaitState("gpu", func(s queue.HostState) bool { return s.Instance != before.Instance })
 }
 
 func TestWhatAilsAHostOutlivesItsAgent(t *testing.T) {
@@ -290,7 +290,7 @@ func TestADrainedHostStaysDrainedWhenItsAgentRestarts(t *testing.T) {
 	t.Parallel()
 	h := start(t, agent.Config{})
 	h.online()
-	if r, err := h.q.Control(h.ctx, "gpu", jetstream.Control{Drain: true, By: "ann"}); err != nil || r.Answer != jetstream.Accepted || r.State.State != jetstream.Draining {
+	if r, err := h.q.Control(h.ctx, "gpu", queue.Control{Drain: true, By: "ann"}); err != nil || r.Answer != queue.Accepted || r.State.State != queue.Draining {
 		t.Fatalf("drain was answered %+v, %v", r, err)
 	}
 	if c, err := h.q.Condition(h.ctx, "gpu"); err != nil || !c.Drained || c.DrainedBy != "ann" {
@@ -298,10 +298,10 @@ func TestADrainedHostStaysDrainedWhenItsAgentRestarts(t *testing.T) {
 	}
 	h.restart(agent.Config{})
 	o := h.queued(job.Spec{ID: "one"})
-	if r := h.offer(o); r.Answer != jetstream.Drain {
+	if r := h.offer(o); r.Answer != queue.Drain {
 		t.Errorf("after a restart an offer was answered %s", r.Answer)
 	}
-	if r, err := h.q.Control(h.ctx, "gpu", jetstream.Control{Resume: true}); err != nil || r.Reason != "" || r.State.State != jetstream.Online {
+	if r, err := h.q.Control(h.ctx, "gpu", queue.Control{Resume: true}); err != nil || r.Reason != "" || r.State.State != queue.Online {
 		t.Errorf("resume was answered %+v, %v", r, err)
 	}
 	h.restart(agent.Config{})
@@ -316,17 +316,17 @@ func TestResumeSaysWhyTheHostTakesNoJobsAllTheSame(t *testing.T) {
 	h.fails("one", saves, cuda())
 	resume := func(want string) {
 		t.Helper()
-		if _, err := h.q.Control(h.ctx, "gpu", jetstream.Control{Drain: true}); err != nil {
+		if _, err := h.q.Control(h.ctx, "gpu", queue.Control{Drain: true}); err != nil {
 			t.Fatal(err)
 		}
-		if r, err := h.q.Control(h.ctx, "gpu", jetstream.Control{Resume: true}); err != nil || !strings.HasPrefix(r.Reason, want) || !strings.Contains(r.Reason, "CUDA error") {
+		if r, err := h.q.Control(h.ctx, "gpu", queue.Control{Resume: true}); err != nil || !strings.HasPrefix(r.Reason, want) || !strings.Contains(r.Reason, "CUDA error") {
 			t.Errorf("resume was answered %+v, %v", r, err)
 		}
 	}
 	resume("it takes one job at a time: ")
 	h.fails("two", another, cuda())
 	resume("it is not drained any more, but takes no jobs: ")
-	if r, err := h.q.Control(h.ctx, "gpu", jetstream.Control{}); err != nil || r.Answer != jetstream.Unfit {
+	if r, err := h.q.Control(h.ctx, "gpu", queue.Control{}); err != nil || r.Answer != queue.Unfit {
 		t.Errorf("a control that asks for nothing was answered %+v, %v", r, err)
 	}
 }

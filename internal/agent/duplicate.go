@@ -3,7 +3,7 @@ package agent
 import (
 	"context"
 
-	"github.com/comfyherd/comfyherd/jetstream"
+	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
 // duplicateAgent finds another agent that serves a host of the same name. Offers would reach either of them, and each would
@@ -28,7 +28,7 @@ func (t *duplicateAgent) look(ctx context.Context, h *host) {
 	h.log.Error("another agent serves a host of this name; give each host a name of its own, as in COMFY_HOSTS=name=http://…", "its_url", s.URL)
 }
 
-func (t *duplicateAgent) beat(ctx context.Context, h *host, s *jetstream.HostState) error {
+func (t *duplicateAgent) beat(ctx context.Context, h *host, s *queue.HostState) error {
 	err := h.beat(ctx, s)
 	t.beaten = t.beaten || err == nil
 	return err

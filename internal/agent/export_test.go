@@ -11,8 +11,8 @@ import (
 
 	"github.com/comfyherd/comfyherd/internal/failure"
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/internal/workflow"
-	"github.com/comfyherd/comfyherd/jetstream"
 )
 
 // Lively reads through r and sets timer back with every read.
@@ -21,7 +21,7 @@ func Lively(r io.Reader, timer *time.Timer, pause time.Duration) io.Reader {
 }
 
 // PromptID is the id of an offered attempt in a fleet with this secret.
-func PromptID(secret []byte, o *jetstream.Offer, created time.Time) string {
+func PromptID(secret []byte, o *queue.Offer, created time.Time) string {
 	return promptIDs{secret}.of(o, created)
 }
 
@@ -90,9 +90,9 @@ func (c *Conditions) String() string {
 	return strings.Join(all, "; ")
 }
 
-func blamed(tenant job.Tenant) *jetstream.Blame {
+func blamed(tenant job.Tenant) *queue.Blame {
 	if tenant == "" {
 		return nil
 	}
-	return &jetstream.Blame{Tenant: tenant}
+	return &queue.Blame{Tenant: tenant}
 }

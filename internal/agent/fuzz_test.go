@@ -16,7 +16,7 @@ import (
 	"github.com/comfyherd/comfyherd/internal/comfy"
 	"github.com/comfyherd/comfyherd/internal/failure"
 	"github.com/comfyherd/comfyherd/internal/job"
-	"github.com/comfyherd/comfyherd/jetstream"
+	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
 // oddValues are what a header or a field may hold; what is good in one place is bad in another.
@@ -70,7 +70,7 @@ func fuzzHouse(f *testing.F) *house {
 		f.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	q, err := jetstream.Open(ctx, nc, jetstream.Config{AckWait: 5 * time.Second, PresenceTTL: 3 * time.Second})
+	q, err := queue.Open(ctx, nc, queue.Config{AckWait: 5 * time.Second, PresenceTTL: 3 * time.Second})
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -152,13 +152,13 @@ func (z *fuzzed) offers(script *[]byte, odd int) {
 }
 
 // asks wants an answer that has the host's state, if the host has said anything of it.
-func (z *fuzzed) asks(subject string, header nats.Header, body string) jetstream.Reply {
+func (z *fuzzed) asks(subject string, header nats.Header, body string) queue.Reply {
 	z.t.Helper()
 	msg, err := z.nc.RequestMsg(&nats.Msg{Subject: subject, Header: header, Data: []byte(body)}, patience)
 	if err != nil {
 		z.t.Fatalf("%s with %v and %.100q has no answer: %v", subject, header, body, err)
 	}
-	var r jetstream.Reply
+	var r queue.Reply
 	if err := json.Unmarshal(msg.Data, &r); err != nil || r.Answer == "" {
 		z.t.Fatalf("%s was answered %q: %v", subject, msg.Data, err)
 	}

@@ -14,7 +14,7 @@ import (
 
 	"github.com/comfyherd/comfyherd/internal/agent"
 	"github.com/comfyherd/comfyherd/internal/job"
-	"github.com/comfyherd/comfyherd/jetstream"
+	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
 // nats.go 1.55 leaks a goroutine when an object is stored so fast that the store's publisher is cleaned up before its
@@ -35,7 +35,7 @@ const saves = `{"1":{"class_type":"EmptyImage","inputs":{"width":8,"height":4,"b
 type house struct {
 	t    *testing.T
 	ctx  context.Context //nolint:containedctx // the test's own, for its helpers
-	q    *jetstream.Queue
+	q    *queue.Queue
 	nats *server.Server
 	nc   *nats.Conn
 	wire *wire // between the agent and NATS, when it is cut from it
@@ -80,14 +80,14 @@ func found(t *testing.T) *house {
 	return h
 }
 
-func (h *house) connect(url string) (*nats.Conn, *jetstream.Queue) {
+func (h *house) connect(url string) (*nats.Conn, *queue.Queue) {
 	h.t.Helper()
 	nc, err := nats.Connect(url, nats.Timeout(10*time.Second), nats.MaxReconnects(-1), nats.ReconnectWait(20*time.Millisecond))
 	if err != nil {
 		h.t.Fatal(err)
 	}
 	h.t.Cleanup(nc.Close)
-	q, err := jetstream.Open(h.ctx, nc, jetstream.Config{AckWait: 5 * time.Second, PresenceTTL: 3 * time.Second})
+	q, err := queue.Open(h.ctx, nc, queue.Config{AckWait: 5 * time.Second, PresenceTTL: 3 * time.Second})
 	if err != nil {
 		h.t.Fatal(err)
 	}
@@ -95,7 +95,7 @@ func (h *house) connect(url string) (*nats.Conn, *jetstream.Queue) {
 	return nc, q
 }
 
-func (h *house) hire(q *jetstream.Queue, cfg agent.Config) {
+func (h *house) hire(q *queue.Queue, cfg agent.Config) {
 	h.t.Helper()
 	if cfg.Hosts == nil {
 		cfg.Hosts = []agent.HostConfig{{Name: "gpu", Comfy: h.fake}}
@@ -144,7 +144,7 @@ func (h *house) run() {
 			h.t.Error("the agent does not end")
 		}
 	})
-	h.awaitState("gpu", func(s jetstream.HostState) bool { return true })
+	h.awaitState("gpu", func(s queue.HostState) bool { return true })
 }
 
 // ended waits for Run's return.
@@ -161,13 +161,13 @@ func (h *house) ended() {
 	}
 }
 
-func (h *house) awaitState(host string, is func(jetstream.HostState) bool) {
+func (h *house) awaitState(host string, is func(queue.HostState) bool) {
 	h.t.Helper()
 	ctx, cancel := context.WithCancel(h.ctx)
 	defer cancel()
 	found := false
-	_ = h.q.WatchHosts(ctx, func(c jetstream.Change) {
-		if s, ok := jetstream.HostStateOf(c); ok && s.Host == host && is(s) {
+	_ = h.q.WatchHosts(ctx, func(c queue.Change) {
+		if s, ok := queue.HostStateOf(c); ok && s.Host == host && is(s) {
 			found = true
 			cancel()
 		}
@@ -178,7 +178,7 @@ func (h *house) awaitState(host string, is func(jetstream.HostState) bool) {
 }
 
 // queued submits a job and does what a dispatcher does before it offers it.
-func (h *house) queued(spec job.Spec) jetstream.Offer {
+func (h *house) queued(spec job.Spec) queue.Offer {
 	h.t.Helper()
 	if spec.Workflow == nil {
 		spec.Workflow = json.RawMessage(saves)
@@ -187,8 +187,8 @@ func (h *house) queued(spec job.Spec) jetstream.Offer {
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	var d jetstream.Delivery
-	puller, err := h.q.Puller(5, func(got jetstream.Delivery) { d = got })
+	var d queue.Delivery
+	puller, err := h.q.Puller(5, func(got queue.Delivery) { d = got })
 	if err != nil {
 		h.t.Fatal(err)
 	}
@@ -207,17 +207,17 @@ func (h *house) queued(spec job.Spec) jetstream.Offer {
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	return jetstream.Offer{Message: d.Message, Job: j.ID, Hash: j.Graph.Hash(), Attempt: 1, Lease: d.Lease, AckWait: h.q.AckWait(), LastInChain: last}
+	return queue.Offer{Message: d.Message, Job: j.ID, Hash: j.Graph.Hash(), Attempt: 1, Lease: d.Lease, AckWait: h.q.AckWait(), LastInChain: last}
 }
 
 // offer is made again until the agent listens and answers in time: the presence of one that was killed may still stand,
 // and so may the machine. A job that was accepted is accepted again.
-func (h *house) offer(o jetstream.Offer) jetstream.Reply {
+func (h *house) offer(o queue.Offer) queue.Reply {
 	h.t.Helper()
 	reply, err := h.q.Offer(h.ctx, "gpu", &o)
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
-	for (errors.Is(err, jetstream.ErrNoAgent) || errors.Is(err, jetstream.ErrNoAnswer)) && h.ctx.Err() == nil {
+	for (errors.Is(err, queue.ErrNoAgent) || errors.Is(err, queue.ErrNoAnswer)) && h.ctx.Err() == nil {
 		<-tick.C
 		reply, err = h.q.Offer(h.ctx, "gpu", &o)
 	}
@@ -227,15 +227,15 @@ func (h *house) offer(o jetstream.Offer) jetstream.Reply {
 	return reply
 }
 
-func (h *house) accepted(o jetstream.Offer) {
+func (h *house) accepted(o queue.Offer) {
 	h.t.Helper()
-	if r := h.offer(o); r.Answer != jetstream.Accepted {
+	if r := h.offer(o); r.Answer != queue.Accepted {
 		h.t.Fatalf("the offer was answered %s: %s", r.Answer, r.Reason)
 	}
 }
 
 // event waits for the first event of a kind.
-func (h *house) event(o jetstream.Offer, kind job.EventKind) job.Event {
+func (h *house) event(o queue.Offer, kind job.EventKind) job.Event {
 	h.t.Helper()
 	for e, err := range h.q.Follow(h.ctx, "acme", o.Job) {
 		if err != nil {
@@ -249,7 +249,7 @@ func (h *house) event(o jetstream.Offer, kind job.EventKind) job.Event {
 	return job.Event{}
 }
 
-func (h *house) kinds(o jetstream.Offer) string {
+func (h *house) kinds(o queue.Offer) string {
 	chain, err := h.q.Chain(context.Background(), "acme", o.Job)
 	if err != nil {
 		return err.Error()
@@ -261,14 +261,14 @@ func (h *house) kinds(o jetstream.Offer) string {
 	return strings.Join(kinds, " ")
 }
 
-func (h *house) wantChain(o jetstream.Offer, want string) {
+func (h *house) wantChain(o queue.Offer, want string) {
 	h.t.Helper()
 	if got := h.kinds(o); got != want {
 		h.t.Errorf("the chain is %q, want %q", got, want)
 	}
 }
 
-func (h *house) last(o jetstream.Offer) jetstream.Link {
+func (h *house) last(o queue.Offer) queue.Link {
 	h.t.Helper()
 	link, _, err := h.q.Last(h.ctx, "acme", o.Job)
 	if err != nil {
@@ -278,7 +278,7 @@ func (h *house) last(o jetstream.Offer) jetstream.Link {
 }
 
 // append adds an event as somebody else.
-func (h *house) append(o jetstream.Offer, e job.Event) {
+func (h *house) append(o queue.Offer, e job.Event) {
 	h.t.Helper()
 	e.Tenant, e.Job, e.Priority, e.Time = "acme", o.Job, 5, time.Now()
 	if _, err := h.q.Append(h.ctx, &e, h.last(o).ChainSequence, "test", ""); err != nil {
@@ -287,11 +287,11 @@ func (h *house) append(o jetstream.Offer, e job.Event) {
 }
 
 // acked waits until the job is no longer in COMFY_JOBS: an ack sent before returns nothing to wait for.
-func (h *house) acked(o jetstream.Offer) {
+func (h *house) acked(o queue.Offer) {
 	h.t.Helper()
 	for {
 		_, err := h.q.Stored(h.ctx, o.Message.Sequence)
-		if errors.Is(err, jetstream.ErrGone) {
+		if errors.Is(err, queue.ErrGone) {
 			return
 		}
 		if err != nil {
@@ -300,7 +300,7 @@ func (h *house) acked(o jetstream.Offer) {
 	}
 }
 
-func (h *house) unacked(o jetstream.Offer) {
+func (h *house) unacked(o queue.Offer) {
 	h.t.Helper()
 	if _, err := h.q.Stored(h.ctx, o.Message.Sequence); err != nil {
 		h.t.Errorf("the job is not stored any more: %v", err)

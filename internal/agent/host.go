@@ -11,8 +11,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"github.com/comfyherd/comfyherd/internal/crew"
-	"github.com/comfyherd/comfyherd/jetstream"
+	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
 // host drives one ComfyUI. Each host has its own loops.
@@ -20,14 +19,13 @@ type host struct {
 	name      string
 	url       string // without a password
 	source    string // of its events, as CloudEvents has it
-	q         *jetstream.Queue
+	q         *queue.Queue
 	comfy     ComfyUI
 	cfg       Config
 	log       *slog.Logger
 	meters    *meters
 	admission *admission
 
-	crew             *crew.Crew                             // runs the attempts; shared by all hosts of the agent
 	work             sync.WaitGroup                         // attempts, and answers to resume offers
 	spell            func(class, input, file string) string // how ComfyUI spells the name of a file
 	prompts          promptIDs                              // written by Run before any loop begins
@@ -55,11 +53,11 @@ type host struct {
 // that a slow object store slows the host down instead of filling the agent's memory.
 const maxStoring = 8
 
-func newHost(q *jetstream.Queue, cfg Config, h HostConfig, instance string, m *metrics) *host {
+func newHost(q *queue.Queue, cfg Config, h HostConfig, instance string, m *metrics) *host {
 	urls, _ := parseReachable(cfg.InputURLs) // checked with the configuration
 	return &host{
 		name: h.Name, url: withoutUser(h.URL), source: "agent/" + h.Name, q: q, comfy: h.Comfy, cfg: cfg, log: cfg.Logger.With("host", h.Name), meters: m.of(h.Name),
-		admission: newAdmission(jetstream.HostState{
+		admission: newAdmission(queue.HostState{
 			Host: h.Name, Instance: instance, Slots: cfg.Slots, Prefetch: cfg.Prefetch, Labels: cfg.Labels,
 			Agent: cfg.Version, URL: withoutUser(h.URL),
 		}, q),
@@ -80,9 +78,9 @@ func (h *host) run(stop, kill context.Context) error {
 		func(ctx context.Context) error {
 			// The health loop makes the host known, so it begins when the subscriptions to controls and offers are there.
 			look := func() { g.Go(func() error { return h.healthLoop(ctx) }) }
-			answer := func(o jetstream.Offer, reply func(jetstream.Reply)) { h.answer(ctx, o, reply) }
+			answer := func(o queue.Offer, reply func(queue.Reply)) { h.answer(ctx, o, reply) }
 			offers := func() { g.Go(func() error { return h.q.ServeOffers(ctx, h.name, look, answer) }) }
-			return h.q.ServeControl(ctx, h.name, offers, func(c jetstream.Control) jetstream.Reply { return h.control(ctx, c) })
+			return h.q.ServeControl(ctx, h.name, offers, func(c queue.Control) queue.Reply { return h.control(ctx, c) })
 		},
 	} {
 		g.Go(func() error { return loop(ctx) })
@@ -121,7 +119,7 @@ func (h *host) drainLoop(stop, ctx context.Context) error {
 	h.work.Go(func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), wireTimeout)
 		defer cancel()
-		if err := h.q.AnnounceHost(ctx, h.name, jetstream.HostDraining, agentStopping{}.Error()); err != nil {
+		if err := h.q.AnnounceHost(ctx, h.name, queue.HostDraining, agentStopping{}.Error()); err != nil {
 			h.log.Debug("cannot announce the drain", "error", err)
 		}
 	})
@@ -157,7 +155,7 @@ func (h *host) endPresence(kill context.Context) {
 	if there && s.Instance != h.admission.state().Instance {
 		return // another agent serves the host already
 	}
-	err = errors.Join(err, h.q.Leave(ctx, h.name), h.q.AnnounceHost(ctx, h.name, jetstream.HostOffline, "the agent was stopped"))
+	err = errors.Join(err, h.q.Leave(ctx, h.name), h.q.AnnounceHost(ctx, h.name, queue.HostOffline, "the agent was stopped"))
 	if err != nil {
 		h.log.Warn("cannot delete the presence of the host; it expires by itself", "error", err)
 	}
@@ -166,9 +164,9 @@ func (h *host) endPresence(kill context.Context) {
 
 // control drains or resumes the host, as `dispatcher hosts drain` and `resume` ask for. A drained host stays drained when its
 // agent is restarted.
-func (h *host) control(ctx context.Context, c jetstream.Control) jetstream.Reply {
+func (h *host) control(ctx context.Context, c queue.Control) queue.Reply {
 	if c.Drain == c.Resume {
-		return jetstream.Reply{Answer: jetstream.Unfit, Reason: "a control asks for either drain or resume", State: h.admission.state()}
+		return queue.Reply{Answer: queue.Unfit, Reason: "a control asks for either drain or resume", State: h.admission.state()}
 	}
 	h.admission.change(func(d *admission) {
 		d.drained, d.drainedBy = c.Drain, ""
@@ -177,7 +175,7 @@ func (h *host) control(ctx context.Context, c jetstream.Control) jetstream.Reply
 		}
 	})
 	h.log.Info("an operator drains or resumes the host", "drain", c.Drain, "by", c.By)
-	reply := jetstream.Reply{Answer: jetstream.Accepted}
+	reply := queue.Reply{Answer: queue.Accepted}
 	ctx, cancel := context.WithTimeout(ctx, controlTimeout)
 	defer cancel()
 	if err := h.persist(ctx); err != nil {
@@ -188,7 +186,7 @@ func (h *host) control(ctx context.Context, c jetstream.Control) jetstream.Reply
 	reply.State = h.admission.state()
 	switch s := &reply.State; {
 	case c.Drain || reply.Reason != "":
-	case s.State != jetstream.Online:
+	case s.State != queue.Online:
 		reply.Reason = "it is not drained any more, but takes no jobs: " + s.Reason
 	case s.Trial:
 		reply.Reason = "it takes one job at a time: " + s.Reason

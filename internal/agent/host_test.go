@@ -14,7 +14,7 @@ import (
 	"github.com/comfyherd/comfyherd/internal/comfy"
 	"github.com/comfyherd/comfyherd/internal/failure"
 	"github.com/comfyherd/comfyherd/internal/job"
-	"github.com/comfyherd/comfyherd/jetstream"
+	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
 // surveyed is a ComfyUI whose first look is told of.
@@ -54,23 +54,23 @@ func TestAHostIsLookedAtAndSoToldOfWhenItHearsOffersAndControls(t *testing.T) {
 func TestSlotsAndPrefetchAreTheAgentsToGive(t *testing.T) {
 	t.Parallel()
 	h := start(t, agent.Config{})
-	h.awaitState("gpu", func(s jetstream.HostState) bool { return s.State == jetstream.Online })
+	h.awaitState("gpu", func(s queue.HostState) bool { return s.State == queue.Online })
 	release := make(chan struct{})
 	h.fake.returns(release, &comfy.Result{Ran: 5 * time.Second}, nil)
 	one, two, three := h.queued(job.Spec{ID: "one"}), h.queued(job.Spec{ID: "two"}), h.queued(job.Spec{ID: "three"})
-	if r := h.offer(one); r.Answer != jetstream.Accepted || len(r.State.Running) != 1 || r.State.Running[0].Job != "one" || r.State.Free() {
+	if r := h.offer(one); r.Answer != queue.Accepted || len(r.State.Running) != 1 || r.State.Running[0].Job != "one" || r.State.Free() {
 		t.Errorf("the first was answered %+v", r)
 	}
-	if r := h.offer(two); r.Answer != jetstream.Accepted || len(r.State.Running) != 2 {
+	if r := h.offer(two); r.Answer != queue.Accepted || len(r.State.Running) != 2 {
 		t.Errorf("the second was answered %+v", r)
 	}
 	await(h, h.fake.posted, "the first POST")
 	await(h, h.fake.posted, "the second POST") // at once: ComfyUI's backlog keeps the GPU busy
 	busy := h.offer(three)
-	if busy.Answer != jetstream.Busy {
+	if busy.Answer != queue.Busy {
 		t.Errorf("the third was answered %+v", busy)
 	}
-	states := hears[jetstream.HostState](h, "comfy.hosts.gpu.state")
+	states := hears[queue.HostState](h, "comfy.hosts.gpu.state")
 	h.accepted(one) // known already: nothing happens but a newer lease
 	close(release)
 	for freed := 0; freed < 2; {
@@ -97,12 +97,12 @@ func TestTwoOffersOfOneAttemptAreOneRunWithTheNewerLease(t *testing.T) {
 	h.accepted(o)
 	await(h, h.fake.posted, "the POST")
 	again := o
-	again.Lease = jetstream.Lease(strings.Replace(string(o.Lease), ".dispatch_5.1.", ".dispatch_5.2.", 1))
+	again.Lease = queue.Lease(strings.Replace(string(o.Lease), ".dispatch_5.1.", ".dispatch_5.2.", 1))
 	again.Resume = true
 	h.accepted(again)
 	other := o
 	other.Attempt = 2
-	if r := h.offer(other); r.Answer != jetstream.Busy {
+	if r := h.offer(other); r.Answer != queue.Busy {
 		t.Errorf("another attempt of a job that runs was answered %s", r.Answer)
 	}
 	close(release)
@@ -133,8 +133,8 @@ func TestAResumeAttachesToThePromptOrSaysGone(t *testing.T) {
 	h.run()
 	o.Resume, o.LastInChain = true, h.last(o).ChainSequence
 	h.fake.set(func() { h.fake.standing = comfy.Unknown })
-	h.awaitState("gpu", func(s jetstream.HostState) bool { return s.State == jetstream.Online })
-	if r := h.offer(o); r.Answer != jetstream.NotThere {
+	h.awaitState("gpu", func(s queue.HostState) bool { return s.State == queue.Online })
+	if r := h.offer(o); r.Answer != queue.NotThere {
 		t.Errorf("a prompt that ComfyUI forgot was answered %+v", r)
 	}
 	h.fake.set(func() { h.fake.standing = comfy.Running })
@@ -167,7 +167,7 @@ func TestDrainingGivesTheJobBackAndLeaves(t *testing.T) {
 	if _, there, err := h.q.Host(h.ctx, "gpu"); there || err != nil {
 		t.Errorf("the presence is still there: %t, %v", there, err)
 	}
-	if _, err := h.q.Offer(h.ctx, "gpu", &late); !errors.Is(err, jetstream.ErrNoAgent) {
+	if _, err := h.q.Offer(h.ctx, "gpu", &late); !errors.Is(err, queue.ErrNoAgent) {
 		t.Errorf("a late offer gets %v", err)
 	}
 	h.wantHostEvents("online draining offline")
@@ -182,8 +182,8 @@ func TestADrainWaitsForTheRunningJob(t *testing.T) {
 	h.accepted(o)
 	await(h, h.fake.posted, "the POST")
 	h.stop()
-	h.awaitState("gpu", func(s jetstream.HostState) bool { return s.State == jetstream.Draining })
-	if r := h.offer(late); r.Answer != jetstream.Drain {
+	h.awaitState("gpu", func(s queue.HostState) bool { return s.State == queue.Draining })
+	if r := h.offer(late); r.Answer != queue.Drain {
 		t.Errorf("an offer to a draining host was answered %s", r.Answer)
 	}
 	close(release)
@@ -195,19 +195,19 @@ func TestADrainWaitsForTheRunningJob(t *testing.T) {
 func TestAnOperatorDrainsAndResumesAHost(t *testing.T) {
 	t.Parallel()
 	h := start(t, agent.Config{})
-	h.awaitState("gpu", func(s jetstream.HostState) bool { return s.State == jetstream.Online })
-	if _, err := h.q.Control(h.ctx, "gpu", jetstream.Control{Drain: true}); err != nil {
+	h.awaitState("gpu", func(s queue.HostState) bool { return s.State == queue.Online })
+	if _, err := h.q.Control(h.ctx, "gpu", queue.Control{Drain: true}); err != nil {
 		t.Fatal(err)
 	}
-	h.awaitState("gpu", func(s jetstream.HostState) bool { return s.State == jetstream.Draining })
+	h.awaitState("gpu", func(s queue.HostState) bool { return s.State == queue.Draining })
 	o := h.queued(job.Spec{ID: "one"})
-	if r := h.offer(o); r.Answer != jetstream.Drain {
+	if r := h.offer(o); r.Answer != queue.Drain {
 		t.Errorf("the offer was answered %s", r.Answer)
 	}
-	if _, err := h.q.Control(h.ctx, "gpu", jetstream.Control{Resume: true}); err != nil {
+	if _, err := h.q.Control(h.ctx, "gpu", queue.Control{Resume: true}); err != nil {
 		t.Fatal(err)
 	}
-	h.awaitState("gpu", func(s jetstream.HostState) bool { return s.State == jetstream.Online })
+	h.awaitState("gpu", func(s queue.HostState) bool { return s.State == queue.Online })
 	h.accepted(o)
 }
 
@@ -216,19 +216,19 @@ func TestAHostWithoutComfyUIComesUpByItself(t *testing.T) {
 	h := build(t, agent.Config{Labels: []string{"gpu=4090"}, Version: "v1"})
 	h.fake.set(func() { h.fake.down = errors.New("connection refused") })
 	h.run()
-	h.awaitState("gpu", func(s jetstream.HostState) bool {
-		return s.State == jetstream.Unhealthy && strings.Contains(s.Reason, "connection refused")
+	h.awaitState("gpu", func(s queue.HostState) bool {
+		return s.State == queue.Unhealthy && strings.Contains(s.Reason, "connection refused")
 	})
 	if err := h.a.Health(); err == nil || !strings.Contains(err.Error(), "connection refused") {
 		t.Errorf("Health is %v", err)
 	}
 	o := h.queued(job.Spec{ID: "one"})
-	if r := h.offer(o); r.Answer != jetstream.Unfit {
+	if r := h.offer(o); r.Answer != queue.Unfit {
 		t.Errorf("the offer was answered %s", r.Answer)
 	}
 	h.fake.set(func() { h.fake.down = nil })
-	h.awaitState("gpu", func(s jetstream.HostState) bool {
-		return s.State == jetstream.Online && s.Memory == 24<<30 && s.Labels[0] == "gpu=4090" && s.Agent == "v1" && s.Version == "0.33.0"
+	h.awaitState("gpu", func(s queue.HostState) bool {
+		return s.State == queue.Online && s.Memory == 24<<30 && s.Labels[0] == "gpu=4090" && s.Agent == "v1" && s.Version == "0.33.0"
 	})
 	h.accepted(o)
 	if err := h.a.Health(); err != nil {
@@ -242,12 +242,12 @@ func TestStrangersWorkCountsAsLoad(t *testing.T) {
 	h := start(t, agent.Config{Prefetch: -1})
 	o := h.queued(job.Spec{ID: "one"})
 	h.fake.set(func() { h.fake.state.QueueRemaining = 3 })
-	h.awaitState("gpu", func(s jetstream.HostState) bool { return s.Foreign == 3 })
-	if r := h.offer(o); r.Answer != jetstream.Busy {
+	h.awaitState("gpu", func(s queue.HostState) bool { return s.Foreign == 3 })
+	if r := h.offer(o); r.Answer != queue.Busy {
 		t.Errorf("the offer was answered %s", r.Answer)
 	}
 	h.fake.set(func() { h.fake.state.QueueRemaining = 0 })
-	h.awaitState("gpu", func(s jetstream.HostState) bool { return s.Foreign == 0 })
+	h.awaitState("gpu", func(s queue.HostState) bool { return s.Foreign == 0 })
 	h.accepted(o)
 }
 

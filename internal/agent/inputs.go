@@ -16,7 +16,7 @@ import (
 
 	"github.com/comfyherd/comfyherd/internal/failure"
 	"github.com/comfyherd/comfyherd/internal/job"
-	"github.com/comfyherd/comfyherd/jetstream"
+	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
 const (
@@ -122,7 +122,7 @@ func (h *host) brokeOff(a *attempt, in job.Input, err error) error {
 func (h *host) fetchObject(ctx context.Context, name string) (io.ReadCloser, error) {
 	body, _, err := h.q.OpenInput(ctx, name)
 	switch {
-	case errors.Is(err, jetstream.ErrNoFile):
+	case errors.Is(err, queue.ErrNoFile):
 		return nil, failure.New(failure.InvalidWorkflow, fmt.Sprintf(
 			"COMFY_INPUTS has no object %q: put it there before the job, and again when its time is over", name))
 	case err != nil:

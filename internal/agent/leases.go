@@ -4,7 +4,7 @@ import (
 	"context"
 	"time"
 
-	"github.com/comfyherd/comfyherd/jetstream"
+	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
 // leaseLoop extends the lease of every run each third of the shortest AckWait. The lease of a run that another attempt has
@@ -32,7 +32,7 @@ func (h *host) leaseLoop(ctx context.Context) error {
 }
 
 // extend does not try again: an extension that cannot be sent means that the connection is closed for good.
-func (h *host) extend(lease jetstream.Lease) {
+func (h *host) extend(lease queue.Lease) {
 	if err := h.q.Extend(lease); err != nil {
 		h.log.Debug("cannot extend a lease", "error", err)
 		return

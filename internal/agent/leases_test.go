@@ -11,7 +11,7 @@ import (
 	"github.com/comfyherd/comfyherd/internal/comfy"
 	"github.com/comfyherd/comfyherd/internal/failure"
 	"github.com/comfyherd/comfyherd/internal/job"
-	"github.com/comfyherd/comfyherd/jetstream"
+	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
 // told gives every extension of a lease and every event of a job, in their order: the lease, or job and kind.
@@ -73,7 +73,7 @@ func TestTheLeaseOfAJobThatWasStartedElsewhereIsNotExtended(t *testing.T) {
 			alone = 0
 		}
 	}
-	states := hears[jetstream.HostState](h, "comfy.hosts.gpu.state")
+	states := hears[queue.HostState](h, "comfy.hosts.gpu.state")
 	close(release)
 	for s := await(h, states, "the end of both"); len(s.Running) > 0; {
 		s = await(h, states, "the end of both")
@@ -104,7 +104,7 @@ func TestASlowComfyUIIsBusyToAResumeAndNotGone(t *testing.T) {
 	h.restart(agent.Config{})
 	h.fake.returns(now(), &comfy.Result{}, nil)
 	o.Resume, o.LastInChain = true, h.last(o).ChainSequence
-	if r := h.offer(o); r.Answer != jetstream.Busy {
+	if r := h.offer(o); r.Answer != queue.Busy {
 		t.Errorf("a resume was answered %s: %s", r.Answer, r.Reason)
 	}
 	h.fake.set(func() { h.fake.slow = false })
@@ -124,7 +124,7 @@ func TestAPromptWhoseResumeWasRefusedIsStoppedWhenComfyUIIsBack(t *testing.T) {
 	h.fake.set(func() { h.fake.down, h.fake.stuck = errRefused, errRefused })
 	h.restart(agent.Config{})
 	o.Resume, o.LastInChain = true, h.last(o).ChainSequence
-	if r := h.offer(o); r.Answer != jetstream.NotThere {
+	if r := h.offer(o); r.Answer != queue.NotThere {
 		t.Errorf("a resume was answered %s: %s", r.Answer, r.Reason)
 	}
 	h.restart(agent.Config{}) // which does not forget the prompt

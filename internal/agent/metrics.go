@@ -5,7 +5,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/comfyherd/comfyherd/jetstream"
+	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
 // metrics of all hosts of a process; every one but the clock's has the label host.
@@ -81,4 +81,4 @@ func (m *meters) answered(answer string) {
 	m.all.offers.WithLabelValues(m.host, answer).Inc()
 }
 
-const acceptedLabel = string(jetstream.Accepted)
+const acceptedLabel = string(queue.Accepted)

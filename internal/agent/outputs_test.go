@@ -19,7 +19,7 @@ import (
 	"github.com/comfyherd/comfyherd/internal/comfy"
 	"github.com/comfyherd/comfyherd/internal/failure"
 	"github.com/comfyherd/comfyherd/internal/job"
-	"github.com/comfyherd/comfyherd/jetstream"
+	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
 func (h *house) stored(object string) string {
@@ -247,7 +247,7 @@ func TestALeaseIsKeptWhileComfyUIIsSilent(t *testing.T) {
 	}
 	await(h, extended, "an extension while ComfyUI is silent")
 	await(h, extended, "another one")
-	h.awaitState("gpu", func(s jetstream.HostState) bool { return len(s.Running) == 1 })
+	h.awaitState("gpu", func(s queue.HostState) bool { return len(s.Running) == 1 })
 }
 
 func TestASeedIsWithinTheLimitOfItsInputAndTheSameAfterARestart(t *testing.T) {

@@ -8,14 +8,14 @@ import (
 	"time"
 
 	"github.com/comfyherd/comfyherd/internal/failure"
-	"github.com/comfyherd/comfyherd/jetstream"
+	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
 // persisted is what was stored last of the state that must outlive the agent: whether an operator has drained the host, its
 // lasting condition, and its orphans. Without it the next agent would run jobs on a GPU that is known to be unusable.
 type persisted struct {
-	mu     sync.Mutex              // guards the one below; held while it is stored
-	stored jetstream.HostCondition // without its time
+	mu     sync.Mutex          // guards the one below; held while it is stored
+	stored queue.HostCondition // without its time
 }
 
 // persist stores the host's condition if it is not the stored one. What was found since is lost by a crash before it.
@@ -59,7 +59,7 @@ func (h *host) restore(ctx context.Context) bool {
 	}
 }
 
-func (h *host) takeOver(c jetstream.HostCondition) {
+func (h *host) takeOver(c queue.HostCondition) {
 	c.Time = time.Time{}
 	h.persisted.mu.Lock()
 	h.persisted.stored = c

@@ -4,13 +4,13 @@ import (
 	"context"
 	"time"
 
-	"github.com/comfyherd/comfyherd/jetstream"
+	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
 // presenceLoop renews the host's presence each third of its TTL and at every change of its state, and appends an event when
 // the availability is not the one of the last event. It begins when ComfyUI was probed once.
 func (h *host) presenceLoop(ctx context.Context) error {
-	var announced jetstream.Availability
+	var announced queue.Availability
 	var other duplicateAgent
 	ticker := time.NewTicker(h.q.PresenceTTL() / 3)
 	defer ticker.Stop()
@@ -45,27 +45,27 @@ func (h *host) presenceLoop(ctx context.Context) error {
 	}
 }
 
-func (h *host) beat(ctx context.Context, s *jetstream.HostState) error {
+func (h *host) beat(ctx context.Context, s *queue.HostState) error {
 	ctx, cancel := context.WithTimeout(ctx, wireTimeout)
 	defer cancel()
 	h.meters.online.Set(0)
-	if s.State == jetstream.Online {
+	if s.State == queue.Online {
 		h.meters.online.Set(1)
 	}
 	return h.q.Beat(ctx, s)
 }
 
-func (h *host) announceEvent(ctx context.Context, s *jetstream.HostState, before jetstream.Availability) error {
+func (h *host) announceEvent(ctx context.Context, s *queue.HostState, before queue.Availability) error {
 	ctx, cancel := context.WithTimeout(ctx, wireTimeout)
 	defer cancel()
-	kind := jetstream.HostOnline
+	kind := queue.HostOnline
 	switch {
-	case s.State == jetstream.Draining:
-		kind = jetstream.HostDraining
-	case s.State == jetstream.Unhealthy:
-		kind = jetstream.HostUnhealthy
-	case before == jetstream.Unhealthy:
-		kind = jetstream.HostRecovered
+	case s.State == queue.Draining:
+		kind = queue.HostDraining
+	case s.State == queue.Unhealthy:
+		kind = queue.HostUnhealthy
+	case before == queue.Unhealthy:
+		kind = queue.HostRecovered
 	}
 	return h.q.AnnounceHost(ctx, h.name, kind, s.Reason)
 }

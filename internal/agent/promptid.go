@@ -11,7 +11,7 @@ import (
 
 	"github.com/google/uuid"
 
-	"github.com/comfyherd/comfyherd/jetstream"
+	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
 // promptIDs makes the ids of prompts in ComfyUI. With the id of a prompt its files can be named, so that ids are made with
@@ -26,7 +26,7 @@ func (a *Agent) readSecret(stop, kill context.Context) (promptIDs, error) {
 	defer context.AfterFunc(stop, cancel)()
 	for wait := appendPause; ; wait = min(2*wait, maxAppendPause) {
 		once, cancel := context.WithTimeout(ctx, wireTimeout)
-		secret, err := a.q.Secret(once, jetstream.PromptSecret)
+		secret, err := a.q.Secret(once, queue.PromptSecret)
 		cancel()
 		if err == nil {
 			return promptIDs{secret}, nil
@@ -42,7 +42,7 @@ func (a *Agent) readSecret(stop, kill context.Context) (promptIDs, error) {
 
 // of is the id of an offered attempt, a lower-case UUID. It depends on when the stream was created, since a new stream
 // repeats the sequences of the old one, whose prompts ComfyUI may still have.
-func (p promptIDs) of(o *jetstream.Offer, streamCreated time.Time) string {
+func (p promptIDs) of(o *queue.Offer, streamCreated time.Time) string {
 	mac := hmac.New(sha256.New, p.secret)
 	mac.Write(attemptName(make([]byte, 0, 256), o, streamCreated))
 	return uuidOf(mac.Sum(nil), 8)
@@ -52,12 +52,12 @@ func (p promptIDs) of(o *jetstream.Offer, streamCreated time.Time) string {
 var formerSpace = uuid.MustParse("5b0f4c3e-7d0a-5f64-9a52-1f1c0e8f6d3b")
 
 // formerPromptID is the id that an agent of a version without a secret gave to an attempt. Its prompts may still run.
-func formerPromptID(o *jetstream.Offer, streamCreated time.Time) string {
+func formerPromptID(o *queue.Offer, streamCreated time.Time) string {
 	sum := sha1.Sum(attemptName(append(make([]byte, 0, 256), formerSpace[:]...), o, streamCreated))
 	return uuidOf(sum[:], 5)
 }
 
-func attemptName(name []byte, o *jetstream.Offer, streamCreated time.Time) []byte {
+func attemptName(name []byte, o *queue.Offer, streamCreated time.Time) []byte {
 	name = append(append(name, o.Message.Tenant...), 0)
 	name = append(append(name, o.Job...), 0)
 	name = append(strconv.AppendInt(name, streamCreated.UnixNano(), 10), 0)
@@ -73,7 +73,7 @@ func uuidOf(sum []byte, version byte) string {
 }
 
 // resumed is the id of the prompt that an earlier agent has submitted for an attempt: the former one if the chain names it.
-func (h *host) resumed(ctx context.Context, o *jetstream.Offer) string {
+func (h *host) resumed(ctx context.Context, o *queue.Offer) string {
 	id := h.prompts.of(o, h.q.Created())
 	former := formerPromptID(o, h.q.Created())
 	if link, _, err := h.q.Last(ctx, keyOf(o).tenant, o.Job); err == nil && link.PromptID == former {

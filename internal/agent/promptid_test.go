@@ -10,14 +10,14 @@ import (
 	"github.com/comfyherd/comfyherd/internal/agent"
 	"github.com/comfyherd/comfyherd/internal/comfy"
 	"github.com/comfyherd/comfyherd/internal/job"
-	"github.com/comfyherd/comfyherd/jetstream"
+	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
 // The expected id was computed with Python's hmac and uuid.
 func TestAPromptsIDIsTheAttemptsAndCannotBeGuessed(t *testing.T) {
 	t.Parallel()
 	secret, created := bytes.Repeat([]byte{7}, 32), time.Unix(1_700_000_000, 5).UTC()
-	o := jetstream.Offer{Job: "j1", Attempt: 2, Message: job.Message{Tenant: "acme", Sequence: 41}}
+	o := queue.Offer{Job: "j1", Attempt: 2, Message: job.Message{Tenant: "acme", Sequence: 41}}
 	id := agent.PromptID(secret, &o, created)
 	if id != "23c1b2d5-aa3c-8efb-9547-6f49092808b8" {
 		t.Errorf("the id is %s", id)
@@ -26,7 +26,7 @@ func TestAPromptsIDIsTheAttemptsAndCannotBeGuessed(t *testing.T) {
 		t.Errorf("%s is no UUID that ComfyUI takes", id)
 	}
 	others := map[string]string{id: "the attempt", agent.FormerPromptID(&o, created): "the former rule"}
-	another := func(what string, secret []byte, o jetstream.Offer, created time.Time) {
+	another := func(what string, secret []byte, o queue.Offer, created time.Time) {
 		other := agent.PromptID(secret, &o, created)
 		if same, taken := others[other]; taken {
 			t.Errorf("%s has the id of %s", what, same)

@@ -11,11 +11,11 @@ import (
 
 	"github.com/comfyherd/comfyherd/internal/failure"
 	"github.com/comfyherd/comfyherd/internal/job"
-	"github.com/comfyherd/comfyherd/jetstream"
+	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
 // overtaken is the error of an append after an event that is no longer the chain's last.
-type overtaken struct{ by jetstream.Link }
+type overtaken struct{ by queue.Link }
 
 func (o *overtaken) Error() string {
 	return fmt.Sprintf("the job's last event is %s of host %q, attempt %d", o.by.EventKind, o.by.Host, o.by.Attempt)
@@ -56,11 +56,11 @@ func (h *host) complete(kill context.Context, a *attempt) error {
 			a.chain = moved.by.ChainSequence
 			continue
 		}
-		if jetstream.TooLarge(err) && e.NodeTimes != nil {
+		if queue.TooLarge(err) && e.NodeTimes != nil {
 			e.NodeTimes, e.CachedNodes = nil, nil
 			continue
 		}
-		if jetstream.TooLarge(err) {
+		if queue.TooLarge(err) {
 			return h.fail(kill, a, &failure.Failure{Kind: failure.ExecutionError, Exception: "too_many_outputs", Message: fmt.Sprintf(
 				"the job made %d files, which do not fit into one event: make fewer at a time, or raise NATS' max_payload", len(a.outputs))})
 		}
@@ -128,10 +128,10 @@ const (
 // append adds e to the job's chain after the event with the sequence last. It tries until NATS has answered, ctx is done
 // (the error is its cause), or the drain time is over. An event that was stored by an earlier try, of which only the answer was
 // lost, is a success. The error is an *overtaken when another process was first, or says that the event is TooLarge.
-func (h *host) append(ctx context.Context, e *job.Event, last uint64, lease jetstream.Lease) (uint64, error) {
+func (h *host) append(ctx context.Context, e *job.Event, last uint64, lease queue.Lease) (uint64, error) {
 	for wait := appendPause; ; wait = min(2*wait, maxAppendPause) {
 		sequence, err := h.appendOnce(ctx, e, last, lease)
-		if err == nil || overtakenIn(err) != nil || jetstream.TooLarge(err) {
+		if err == nil || overtakenIn(err) != nil || queue.TooLarge(err) {
 			return sequence, err
 		}
 		if ctx.Err() != nil {
@@ -160,9 +160,9 @@ func (h *host) wait(ctx context.Context, d time.Duration, sooner <-chan struct{}
 	}
 }
 
-func (h *host) appendOnce(ctx context.Context, e *job.Event, last uint64, lease jetstream.Lease) (uint64, error) {
+func (h *host) appendOnce(ctx context.Context, e *job.Event, last uint64, lease queue.Lease) (uint64, error) {
 	sequence, err := h.q.Append(ctx, e, last, h.source, lease)
-	if !errors.Is(err, jetstream.ErrOvertaken) {
+	if !errors.Is(err, queue.ErrOvertaken) {
 		return sequence, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, wireTimeout)
@@ -178,7 +178,7 @@ func (h *host) appendOnce(ctx context.Context, e *job.Event, last uint64, lease 
 }
 
 // last reads the job's last event. It tries until NATS has answered or ctx is done; then the error is its cause.
-func (h *host) last(ctx context.Context, a *attempt) (jetstream.Link, error) {
+func (h *host) last(ctx context.Context, a *attempt) (queue.Link, error) {
 	for wait := appendPause; ; wait = min(2*wait, maxAppendPause) {
 		once, cancel := context.WithTimeout(ctx, wireTimeout)
 		link, _, err := h.q.Last(once, a.tenant, a.key.job)
@@ -187,7 +187,7 @@ func (h *host) last(ctx context.Context, a *attempt) (jetstream.Link, error) {
 			return link, nil
 		}
 		if !pause(ctx, wait) {
-			return jetstream.Link{}, context.Cause(ctx)
+			return queue.Link{}, context.Cause(ctx)
 		}
 	}
 }

@@ -12,7 +12,7 @@ import (
 
 	"github.com/comfyherd/comfyherd/internal/failure"
 	"github.com/comfyherd/comfyherd/internal/job"
-	"github.com/comfyherd/comfyherd/jetstream"
+	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
 // key names one attempt of a job.
@@ -29,30 +29,30 @@ func (k key) String() string {
 // run is one accepted attempt.
 type run struct {
 	key
-	offer    *jetstream.Offer // as accepted; its lease may have been replaced since
-	prompt   string           // its id in ComfyUI
-	since    time.Time        // accepted, by this machine's clock
-	accepted time.Time        // the same by NATS' clock
+	offer    *queue.Offer // as accepted; its lease may have been replaced since
+	prompt   string       // its id in ComfyUI
+	since    time.Time    // accepted, by this machine's clock
+	accepted time.Time    // the same by NATS' clock
 
-	lease      atomic.Pointer[jetstream.Lease] // replaced when NATS delivered the job again
-	superseded atomic.Bool                     // a newer attempt has started elsewhere, which has the lease now
-	reporting  atomic.Bool                     // ComfyUI is no longer needed
-	unstored   bool                            // a result of it cannot be stored; guarded by the admission's lock
-	end        context.CancelCauseFunc         // stops the attempt's work with ComfyUI
+	lease      atomic.Pointer[queue.Lease] // replaced when NATS delivered the job again
+	superseded atomic.Bool                 // a newer attempt has started elsewhere, which has the lease now
+	reporting  atomic.Bool                 // ComfyUI is no longer needed
+	unstored   bool                        // a result of it cannot be stored; guarded by the admission's lock
+	end        context.CancelCauseFunc     // stops the attempt's work with ComfyUI
 
 	following     sync.WaitGroup     // the goroutine that follows the chain, once it has begun
 	stopFollowing context.CancelFunc // ends it
 }
 
-func newRun(o *jetstream.Offer, prompt string, now time.Time, end context.CancelCauseFunc) *run {
+func newRun(o *queue.Offer, prompt string, now time.Time, end context.CancelCauseFunc) *run {
 	r := &run{key: keyOf(o), offer: o, prompt: prompt, since: time.Now(), accepted: now, end: end}
 	r.lease.Store(&o.Lease)
 	return r
 }
 
-func keyOf(o *jetstream.Offer) key { return key{job.Tenant(o.Message.Tenant), o.Job, o.Attempt} }
+func keyOf(o *queue.Offer) key { return key{job.Tenant(o.Message.Tenant), o.Job, o.Attempt} }
 
-func (r *run) currentLease() jetstream.Lease { return *r.lease.Load() }
+func (r *run) currentLease() queue.Lease { return *r.lease.Load() }
 
 // jobEnded is why a run must stop: its job's chain has a terminal event of another process.
 type jobEnded struct{ by job.EventKind }

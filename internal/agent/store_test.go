@@ -12,7 +12,7 @@ import (
 	"github.com/comfyherd/comfyherd/internal/comfy"
 	"github.com/comfyherd/comfyherd/internal/failure"
 	"github.com/comfyherd/comfyherd/internal/job"
-	"github.com/comfyherd/comfyherd/jetstream"
+	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
 // api asks JetStream itself, as an operator does.
@@ -65,7 +65,7 @@ func (f *fake) makes(size int, outputs ...comfy.Output) {
 var picture = comfy.Output{Node: "2", Media: "images", Filename: "a.png", Type: "output"}
 
 // cannotStore runs a job whose result does not fit into COMFY_OUTPUTS.
-func (h *house) cannotStore() jetstream.Offer {
+func (h *house) cannotStore() queue.Offer {
 	h.t.Helper()
 	h.online()
 	h.room(2000)
@@ -81,7 +81,7 @@ func TestAFullStoreIsNobodysAttempt(t *testing.T) {
 	h := start(t, agent.Config{})
 	o := h.cannotStore()
 	next := h.queued(job.Spec{ID: "two"})
-	if r := h.offer(next); r.Answer != jetstream.Unfit || !strings.Contains(r.Reason, "results cannot be stored") || r.State.Blame != nil {
+	if r := h.offer(next); r.Answer != queue.Unfit || !strings.Contains(r.Reason, "results cannot be stored") || r.State.Blame != nil {
 		t.Errorf("an offer to a host that cannot store was answered %+v", r)
 	}
 	extended := h.extensions(o)
@@ -102,7 +102,7 @@ func TestAFullStoreIsNobodysAttempt(t *testing.T) {
 }
 
 // extensions tells of every extension of an offer's lease.
-func (h *house) extensions(o jetstream.Offer) <-chan string {
+func (h *house) extensions(o queue.Offer) <-chan string {
 	h.t.Helper()
 	return h.words(string(o.Lease), "+WPI")
 }
@@ -178,12 +178,12 @@ func TestARunKeepsItsSlotWhileEightOthersStoreTheirResults(t *testing.T) {
 			await(h, begun, "the storing of a result")
 		}
 	}
-	h.awaitState("gpu", func(s jetstream.HostState) bool { return len(s.Running) == 1 })
+	h.awaitState("gpu", func(s queue.HostState) bool { return len(s.Running) == 1 })
 	if r := h.offer(h.queued(job.Spec{ID: "z"})); len(r.State.Running) != 2 || len(begun) != 0 {
 		t.Errorf("%d runs have a slot and %d more are stored, want the ninth and the new one to have a slot", len(r.State.Running), len(begun))
 	}
 	close(release)
-	h.awaitState("gpu", func(s jetstream.HostState) bool { return len(s.Running) == 0 })
+	h.awaitState("gpu", func(s queue.HostState) bool { return len(s.Running) == 0 })
 }
 
 func TestLargeResultsAreStoredTwoAtATimeAndSmallOnesPassThem(t *testing.T) {

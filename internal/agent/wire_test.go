@@ -13,6 +13,7 @@ import (
 	"github.com/comfyherd/comfyherd/internal/agent"
 	"github.com/comfyherd/comfyherd/internal/comfy"
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
@@ -20,7 +21,7 @@ import (
 type wire struct {
 	listener net.Listener
 	to       string
-	q        *jetstream.Queue // the agent's
+	q        *queue.Queue // the agent's
 	work     sync.WaitGroup
 
 	mu    sync.Mutex // guards all below

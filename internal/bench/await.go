@@ -3,23 +3,24 @@ package bench
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
-	"github.com/comfyherd/comfyherd/jetstream"
+	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
 // awaitHosts waits until a dispatcher knows all hosts.
-func (s *stage) awaitHosts(ctx context.Context, q *jetstream.Queue) error {
+func (s *stage) awaitHosts(ctx context.Context, q *queue.Queue) error {
 	return poll(ctx, "the hosts", func() bool {
 		hosts, err := q.AllHosts(ctx)
 		return err == nil && countOnline(hosts) == s.cfg.Hosts
 	})
 }
 
-func countOnline(hosts []jetstream.HostInfo) int {
+func countOnline(hosts []queue.HostInfo) int {
 	n := 0
 	for i := range hosts {
-		if hosts[i].State == jetstream.Online {
+		if hosts[i].State == queue.Online {
 			n++
 		}
 	}
@@ -44,14 +45,20 @@ func (s *stage) gauges(dispatcher string) map[string]int {
 	}
 	for _, family := range families {
 		for _, m := range family.GetMetric() {
-			for _, l := range m.GetLabel() {
-				if l.GetName() == "dispatcher" && l.GetValue() == dispatcher {
-					known[family.GetName()] = int(m.GetGauge().GetValue())
-				}
+			if labelled(m.GetLabel(), "dispatcher", dispatcher) {
+				known[family.GetName()] = int(m.GetGauge().GetValue())
 			}
 		}
 	}
 	return known
+}
+
+// labelled reports whether a label is among those of a metric.
+func labelled[L interface {
+	GetName() string
+	GetValue() string
+}](labels []L, name, value string) bool {
+	return slices.ContainsFunc(labels, func(l L) bool { return l.GetName() == name && l.GetValue() == value })
 }
 
 // poll asks some times a second whether something is so.

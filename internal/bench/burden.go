@@ -16,9 +16,9 @@ import (
 
 	"github.com/comfyherd/comfyherd/internal/agent"
 	"github.com/comfyherd/comfyherd/internal/failure"
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/internal/route"
 	"github.com/comfyherd/comfyherd/internal/workflow"
-	"github.com/comfyherd/comfyherd/jetstream"
 )
 
 const (
@@ -29,7 +29,7 @@ const (
 )
 
 // burden brings what stands or waits all the time while the jobs are measured.
-func (s *stage) burden(ctx context.Context, q *jetstream.Queue, js natsjs.JetStream) error {
+func (s *stage) burden(ctx context.Context, q *queue.Queue, js natsjs.JetStream) error {
 	if err := s.block(ctx, q, js.Conn()); err != nil {
 		return fmt.Errorf("write blocks: %w", err)
 	}
@@ -46,7 +46,7 @@ func (s *stage) burden(ctx context.Context, q *jetstream.Queue, js natsjs.JetStr
 }
 
 // block writes the blocks, spread over the hosts, and waits until each has been announced.
-func (s *stage) block(ctx context.Context, q *jetstream.Queue, nc *nats.Conn) error {
+func (s *stage) block(ctx context.Context, q *queue.Queue, nc *nats.Conn) error {
 	if s.cfg.Blocks == 0 {
 		return nil
 	}
@@ -68,7 +68,7 @@ func (s *stage) block(ctx context.Context, q *jetstream.Queue, nc *nats.Conn) er
 	return poll(ctx, "the announcements of all blocks", func() bool { return int(announced.Load()) >= s.cfg.Blocks })
 }
 
-func openBlock(ctx context.Context, q *jetstream.Queue, host string, i int) error {
+func openBlock(ctx context.Context, q *queue.Queue, host string, i int) error {
 	sum := sha256.Sum256([]byte(strconv.Itoa(i)))
 	b := route.Block{
 		Host: route.HostID(host), Hash: workflow.Hash(hex.EncodeToString(sum[:])), Kind: failure.ExecutionError,

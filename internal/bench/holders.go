@@ -8,7 +8,7 @@ import (
 
 	"github.com/comfyherd/comfyherd/internal/access"
 	"github.com/comfyherd/comfyherd/internal/embedded"
-	"github.com/comfyherd/comfyherd/jetstream"
+	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
 // holders are those who have credentials in a closed fleet. In an open one they are nil, and everybody connects without.
@@ -29,10 +29,23 @@ func makeHolders(cfg *Config, dir string) (*holders, error) {
 	if k.dispatchers, err = folder.Dispatcher(); err != nil {
 		return nil, err
 	}
+	if err := folder.Batch(func(folder *access.Folder) error { return k.make(folder, cfg) }); err != nil {
+		return nil, err
+	}
+	operator, system, err := folder.Server()
+	if err != nil {
+		return nil, err
+	}
+	k.server = &embedded.Access{Operator: operator, System: system, Account: folder.Account}
+	return k, nil
+}
+
+// make makes the accounts of tenants and hosts.
+func (k *holders) make(folder *access.Folder, cfg *Config) error {
 	for i := range cfg.Tenants {
 		creds, err := folder.Tenant(tenantName(i), access.TenantSettings{})
 		if err != nil {
-			return nil, err
+			return err
 		}
 		k.tenants = append(k.tenants, creds)
 	}
@@ -41,16 +54,13 @@ func makeHolders(cfg *Config, dir string) (*holders, error) {
 		hosts = append(hosts, hostName(i))
 	}
 	for _, host := range hosts {
-		if k.agents[host], err = folder.Agent(host, access.AgentSettings{}); err != nil {
-			return nil, err
+		creds, err := folder.Agent(host, access.AgentSettings{})
+		if err != nil {
+			return err
 		}
+		k.agents[host] = creds
 	}
-	operator, system, err := folder.Server()
-	if err != nil {
-		return nil, err
-	}
-	k.server = &embedded.Access{Operator: operator, System: system, Account: folder.Account}
-	return k, nil
+	return nil
 }
 
 func (k *holders) dispatcher() string {
@@ -69,11 +79,11 @@ func (k *holders) asDispatcher() []nats.Option {
 }
 
 // agent gives the credentials of a host's agent, and how it opens the queue with them.
-func (k *holders) agent(host string) (creds string, cfg jetstream.Config) {
+func (k *holders) agent(host string) (creds string, cfg queue.Config) {
 	if k == nil {
-		return "", jetstream.Config{}
+		return "", queue.Config{}
 	}
-	return k.agents[host], jetstream.Config{APIPrefix: access.JetStreamPrefix, NoConsumers: true}
+	return k.agents[host], queue.Config{APIPrefix: access.JetStreamPrefix, NoConsumers: true}
 }
 
 // publishers are those of each tenant, or the one that all share in an open fleet.

@@ -10,7 +10,7 @@ import (
 	"github.com/nats-io/nats.go"
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
-	"github.com/comfyherd/comfyherd/jetstream"
+	"github.com/comfyherd/comfyherd/internal/names"
 )
 
 // clearTime bounds the clearing of a named NATS.
@@ -36,7 +36,7 @@ func unused(ctx context.Context, urls string) error {
 		name, what string
 		count      func(context.Context, natsjs.JetStream, string) (int, error)
 	}{
-		{jetstream.JobsStream, "unfinished jobs", messages}, {jetstream.HostsBucket, "hosts", keys}, {jetstream.DispatchersBucket, "dispatchers", keys},
+		{names.JobsStream, "unfinished jobs", messages}, {names.HostsBucket, "hosts", keys}, {names.DispatchersBucket, "dispatchers", keys},
 	} {
 		n, err := one.count(ctx, js, one.name)
 		if errors.Is(err, nats.ErrNoResponders) || errors.Is(err, natsjs.ErrJetStreamNotEnabled) {
@@ -94,23 +94,23 @@ func (s *stage) clear(ctx context.Context) error {
 	}
 	pairs := make([]string, s.cfg.Hosts)
 	for i := range pairs {
-		pairs[i] = "$KV." + jetstream.BlocksBucket + "." + hostName(i) + ".>"
+		pairs[i] = "$KV." + names.BlocksBucket + "." + hostName(i) + ".>"
 	}
-	hosts := []string{"$KV." + jetstream.HostsBucket + "." + busyHost}
+	hosts := []string{"$KV." + names.HostsBucket + "." + busyHost}
 	for i := range s.cfg.Hosts {
-		hosts = append(hosts, "$KV."+jetstream.HostsBucket+"."+hostName(i))
+		hosts = append(hosts, "$KV."+names.HostsBucket+"."+hostName(i))
 	}
 	dispatchers := make([]string, s.cfg.Dispatchers+1) // with the one that was weighed
 	for i := range dispatchers {
-		dispatchers[i] = "$KV." + jetstream.DispatchersBucket + "." + dispatcherName(i)
+		dispatchers[i] = "$KV." + names.DispatchersBucket + "." + dispatcherName(i)
 	}
 	return s.place.tidy(ctx, func(ctx context.Context, js natsjs.JetStream) error {
 		return errors.Join(
-			purge(ctx, js, jetstream.JobsStream, lanes...),
-			purge(ctx, js, "KV_"+jetstream.WaitingBucket, "$KV."+jetstream.WaitingBucket+".>"),
-			purge(ctx, js, "KV_"+jetstream.BlocksBucket, pairs...),
-			purge(ctx, js, "KV_"+jetstream.HostsBucket, hosts...),
-			purge(ctx, js, "KV_"+jetstream.DispatchersBucket, dispatchers...),
+			purge(ctx, js, names.JobsStream, lanes...),
+			purge(ctx, js, "KV_"+names.WaitingBucket, "$KV."+names.WaitingBucket+".>"),
+			purge(ctx, js, "KV_"+names.BlocksBucket, pairs...),
+			purge(ctx, js, "KV_"+names.HostsBucket, hosts...),
+			purge(ctx, js, "KV_"+names.DispatchersBucket, dispatchers...),
 		)
 	})
 }

@@ -13,7 +13,8 @@ import (
 
 	"github.com/comfyherd/comfyherd/internal/bench"
 	"github.com/comfyherd/comfyherd/internal/embedded"
-	"github.com/comfyherd/comfyherd/jetstream"
+	"github.com/comfyherd/comfyherd/internal/names"
+	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
 const hour = time.Hour // beyond the end of any test
@@ -31,7 +32,7 @@ func named(t *testing.T) (*embedded.Server, natsjs.JetStream) {
 		t.Fatal(err)
 	}
 	t.Cleanup(nc.Close)
-	q, err := jetstream.Open(t.Context(), nc, jetstream.Config{})
+	q, err := queue.Open(t.Context(), nc, queue.Config{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -54,7 +55,7 @@ func refused(t *testing.T, cfg bench.Config, want string) {
 
 func unfinished(t *testing.T, js natsjs.JetStream) uint64 {
 	t.Helper()
-	stream, err := js.Stream(t.Context(), jetstream.JobsStream)
+	stream, err := js.Stream(t.Context(), names.JobsStream)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -76,7 +77,7 @@ func TestTheJobsOfOthersAreLeftAlone(t *testing.T) {
 func TestAFleetIsLeftAlone(t *testing.T) {
 	t.Parallel()
 	server, js := named(t)
-	for bucket, want := range map[string]string{jetstream.HostsBucket: "1 hosts", jetstream.DispatchersBucket: "1 dispatchers"} {
+	for bucket, want := range map[string]string{names.HostsBucket: "1 hosts", names.DispatchersBucket: "1 dispatchers"} {
 		kv, err := js.KeyValue(t.Context(), bucket)
 		if err != nil {
 			t.Fatal(err)
@@ -139,7 +140,7 @@ func TestAMeasurementEndsWithItsNATS(t *testing.T) {
 func TestAJobThatNATSDoesNotStoreEndsTheMeasurement(t *testing.T) {
 	t.Parallel()
 	server, js := named(t)
-	stream, err := js.Stream(t.Context(), jetstream.JobsStream)
+	stream, err := js.Stream(t.Context(), names.JobsStream)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,7 +8,8 @@ import (
 
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
-	"github.com/comfyherd/comfyherd/jetstream"
+	"github.com/comfyherd/comfyherd/internal/names"
+	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
 // Result is what `dispatcher bench --json` prints.
@@ -134,7 +135,7 @@ func (s *stage) report(ctx context.Context, js natsjs.JetStream, rate float64, u
 	counted := s.counts()
 	r.Parked = counted.parked - s.before.parked
 	r.OffersAccepted, r.OffersRefused = counted.accepted-s.before.accepted, counted.refused-s.before.refused
-	stored, err := storedBytes(ctx, js, jetstream.EventsStream)
+	stored, err := storedBytes(ctx, js, names.EventsStream)
 	if err != nil {
 		return err
 	}
@@ -180,19 +181,13 @@ func (s *stage) counts() (c counters) {
 	for _, family := range families {
 		for _, m := range family.GetMetric() {
 			n := int(m.GetCounter().GetValue())
-			switch family.GetName() {
-			case "comfyherd_jobs_parked_total":
+			switch accepted := labelled(m.GetLabel(), "answer", string(queue.Accepted)); {
+			case family.GetName() == "comfyherd_jobs_parked_total":
 				c.parked += n
-			case "comfyherd_offers_total":
-				accepted := false
-				for _, l := range m.GetLabel() {
-					accepted = accepted || l.GetName() == "answer" && l.GetValue() == string(jetstream.Accepted)
-				}
-				if accepted {
-					c.accepted += n
-				} else {
-					c.refused += n
-				}
+			case family.GetName() == "comfyherd_offers_total" && accepted:
+				c.accepted += n
+			case family.GetName() == "comfyherd_offers_total":
+				c.refused += n
 			}
 		}
 	}

@@ -15,7 +15,8 @@ import (
 	"github.com/comfyherd/comfyherd/internal/agent"
 	"github.com/comfyherd/comfyherd/internal/comfysim"
 	"github.com/comfyherd/comfyherd/internal/dispatcher"
-	"github.com/comfyherd/comfyherd/jetstream"
+	"github.com/comfyherd/comfyherd/internal/names"
+	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
 // Run measures the raw limit and then comfyherd, and gives both.
@@ -103,7 +104,7 @@ func measure(ctx context.Context, cfg *Config, l *load, result *Result) (err err
 	if err != nil {
 		return err
 	}
-	if s.before.stored, err = storedBytes(ctx, js, jetstream.EventsStream); err != nil {
+	if s.before.stored, err = storedBytes(ctx, js, names.EventsStream); err != nil {
 		return err
 	}
 	s.before.disk = p.diskBytes()
@@ -121,12 +122,12 @@ func measure(ctx context.Context, cfg *Config, l *load, result *Result) (err err
 }
 
 // start brings up the fleet and waits until a dispatcher knows all its hosts.
-func (s *stage) start(ctx context.Context) (*jetstream.Queue, natsjs.JetStream, error) {
+func (s *stage) start(ctx context.Context) (*queue.Queue, natsjs.JetStream, error) {
 	nc, err := s.place.bare(s.place.holders.asDispatcher()...)
 	if err != nil {
 		return nil, nil, err
 	}
-	q, err := jetstream.Open(ctx, nc, jetstream.Config{LaneCap: max(10_000, s.cfg.Jobs, s.cfg.Waiting), Compression: s.cfg.Compression, Replicas: s.cfg.Replicas})
+	q, err := queue.Open(ctx, nc, queue.Config{LaneCap: max(10_000, s.cfg.Jobs, s.cfg.Waiting), Compression: s.cfg.Compression, Replicas: s.cfg.Replicas})
 	if err != nil {
 		return nil, nil, err
 	}
@@ -149,15 +150,15 @@ func (s *stage) start(ctx context.Context) (*jetstream.Queue, natsjs.JetStream, 
 }
 
 // queue opens a queue on a connection of its own, as every process would have.
-func (s *stage) queue(ctx context.Context, name, creds string, cfg jetstream.Config) (*jetstream.Queue, error) {
+func (s *stage) queue(ctx context.Context, name, creds string, cfg queue.Config) (*queue.Queue, error) {
 	nc, err := s.place.connect(ctx, name, creds)
 	if err != nil {
 		return nil, err
 	}
-	return jetstream.Open(ctx, nc, cfg)
+	return queue.Open(ctx, nc, cfg)
 }
 
-func (s *stage) act(ctx context.Context, q *jetstream.Queue, run func(stop, kill context.Context) error) {
+func (s *stage) act(ctx context.Context, q *queue.Queue, run func(stop, kill context.Context) error) {
 	s.actors.Go(func() {
 		defer q.Close()
 		if err := run(ctx, ctx); err != nil && ctx.Err() == nil {
@@ -171,7 +172,7 @@ func (s *stage) act(ctx context.Context, q *jetstream.Queue, run func(stop, kill
 
 func (s *stage) dispatcher(ctx context.Context, i int) error {
 	name := dispatcherName(i)
-	q, err := s.queue(ctx, name, s.place.holders.dispatcher(), jetstream.Config{})
+	q, err := s.queue(ctx, name, s.place.holders.dispatcher(), queue.Config{})
 	if err != nil {
 		return err
 	}

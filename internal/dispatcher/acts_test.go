@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/comfyherd/comfyherd/internal/dispatcher"
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
@@ -18,19 +19,19 @@ func TestDeadLettersAreDeletedByConditionAndUpToASequence(t *testing.T) {
 		s.bury("bolt", "b1")
 		s.dispatcher(dispatcher.Config{})
 		for _, request := range []string{`{}`, `{"limit":1}`, `{"up_to":3}`, `{"by":"me"}`} {
-			_, err := call[jetstream.PurgeAnswer](s.memory, "purge", json.RawMessage(request))
+			_, err := call[queue.PurgeAnswer](s.memory, "purge", json.RawMessage(request))
 			refused[*jetstream.BadRequest](s, err)
 		}
-		none := operator[jetstream.PurgeAnswer](s, "purge", jetstream.PurgeRequest{Tenant: "acme", Kind: "timeout", By: "ops"})
-		page := operator[jetstream.PurgeAnswer](s, "purge", jetstream.PurgeRequest{Tenant: "acme", UpTo: 2, Limit: 1, By: "ops"})
-		rest := operator[jetstream.PurgeAnswer](s, "purge", jetstream.PurgeRequest{Tenant: "acme", UpTo: 2, After: page.Next, By: "ops"})
+		none := operator[queue.PurgeAnswer](s, "purge", queue.PurgeRequest{Tenant: "acme", Kind: "timeout", By: "ops"})
+		page := operator[queue.PurgeAnswer](s, "purge", queue.PurgeRequest{Tenant: "acme", UpTo: 2, Limit: 1, By: "ops"})
+		rest := operator[queue.PurgeAnswer](s, "purge", queue.PurgeRequest{Tenant: "acme", UpTo: 2, After: page.Next, By: "ops"})
 		s.want("deleted and next", fmt.Sprint(none, page, rest), "{0 0} {1 1} {1 0}")
 		s.want("letters", s.done("purge"), []string{"purge letter 1", "purge letter 2"})
 		left := operator[jetstream.DeadAnswer](s, "dead", jetstream.DeadRequest{})
 		s.want("dead", fmt.Sprint(len(left.Dead), left.Dead[0].Job, left.Dead[1].Job), "2a3b1")
 		s.want("up to", len(operator[jetstream.DeadAnswer](s, "dead", jetstream.DeadRequest{UpTo: 3}).Dead), 1)
 		s.want("requeued up to", operator[jetstream.RequeueAnswer](s, "requeue", jetstream.RequeueRequest{All: true, UpTo: 3}).Count, 1)
-		s.want("all", operator[jetstream.PurgeAnswer](s, "purge", jetstream.PurgeRequest{All: true}).Count, 2)
+		s.want("all", operator[queue.PurgeAnswer](s, "purge", queue.PurgeRequest{All: true}).Count, 2)
 		s.want("acts", s.whoActed(), []string{
 			`purge by ops for "acme" begins: {"tenant":"acme","up_to":2,"limit":1}`,
 			`purge by ops for "acme": 1 of {"tenant":"acme","up_to":2,"limit":1}`,
@@ -56,8 +57,8 @@ func TestAnActOfManyIsToldBeforeItsFirstChange(t *testing.T) {
 		answered[jetstream.CancelAnswer](s, "acme", "cancel", jetstream.CancelRequest{All: true}) // nothing is left
 		answered[jetstream.RequeueAnswer](s, "acme", "requeue", jetstream.RequeueRequest{All: true})
 		answered[jetstream.RequeueAnswer](s, "acme", "requeue", jetstream.RequeueRequest{All: true}) // requeued before
-		operator[jetstream.PurgeAnswer](s, "purge", jetstream.PurgeRequest{All: true})
-		operator[jetstream.PurgeAnswer](s, "purge", jetstream.PurgeRequest{All: true}) // nothing is left
+		operator[queue.PurgeAnswer](s, "purge", queue.PurgeRequest{All: true})
+		operator[queue.PurgeAnswer](s, "purge", queue.PurgeRequest{All: true}) // nothing is left
 		s.want("order", s.done("begin act", "act", "append cancelled", "requeue", "purge"), []string{
 			"begin act cancel by tenant acme: 0", "append cancelled a of 0", "act cancel by tenant acme: 1",
 			"begin act requeue by tenant acme: 0", "requeue dead", "act requeue by tenant acme: 1",
@@ -76,7 +77,7 @@ func TestAnActOfManyThatCannotBeToldChangesNothing(t *testing.T) {
 		s.cuts(map[string]error{"begin act cancel": errCut, "begin act requeue": errCut, "begin act purge": errCut})
 		_, cancelled := callAs[jetstream.CancelAnswer](s.memory, "acme", "cancel", jetstream.CancelRequest{All: true})
 		_, requeued := callAs[jetstream.RequeueAnswer](s.memory, "acme", "requeue", jetstream.RequeueRequest{All: true})
-		_, purged := call[jetstream.PurgeAnswer](s.memory, "purge", jetstream.PurgeRequest{All: true})
+		_, purged := call[queue.PurgeAnswer](s.memory, "purge", queue.PurgeRequest{All: true})
 		for _, err := range []error{cancelled, requeued, purged} {
 			if err == nil || !strings.Contains(err.Error(), "nothing was changed, since it could not be stored who asks for it") {
 				t.Errorf("it says %v", err)
@@ -91,13 +92,13 @@ func TestADrainIsAnsweredWithWhatTheAgentSays(t *testing.T) {
 	t.Parallel()
 	inBubble(t, func(s *scene) {
 		s.dispatcher(dispatcher.Config{})
-		for request, want := range map[jetstream.DrainRequest]string{
+		for request, want := range map[queue.DrainRequest]string{
 			{Host: "gpu-1"}:               "1 accepted gpu-1 draining: ",
 			{Host: "sick", Resume: true}:  "1 accepted sick unhealthy: it is not drained any more, but takes no jobs: its disk is full",
 			{Host: "odd", Resume: true}:   "0 unfit odd online: a control asks for either drain or resume",
 			{Host: "gpu-1", Resume: true}: "1 accepted gpu-1 online: ",
 		} {
-			a := operator[jetstream.DrainAnswer](s, "drain", request)
+			a := operator[queue.DrainAnswer](s, "drain", request)
 			s.want("answer", fmt.Sprintf("%d %s %s %s: %s", a.Count, a.Reply.Answer, a.Reply.State.Host, a.Reply.State.State, a.Reply.Reason), want)
 		}
 		s.want("acts", len(s.whoActed()), 3) // what is not obeyed changes nothing

@@ -10,6 +10,7 @@ import (
 
 	"github.com/comfyherd/comfyherd/internal/dispatcher"
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
@@ -29,8 +30,8 @@ func (s *scene) submitAs(tenant string, p job.Priority, id job.ID, edit ...func(
 
 // ticketsOf are the jobs of a tenant that have a ticket, by sequence.
 func (s *scene) ticketsOf(tenant job.Tenant) []string {
-	tickets := slices.DeleteFunc(s.tickets(), func(t jetstream.Ticket) bool { return t.Tenant != tenant })
-	slices.SortFunc(tickets, func(a, b jetstream.Ticket) int { return int(a.Sequence) - int(b.Sequence) })
+	tickets := slices.DeleteFunc(s.tickets(), func(t queue.Ticket) bool { return t.Tenant != tenant })
+	slices.SortFunc(tickets, func(a, b queue.Ticket) int { return int(a.Sequence) - int(b.Sequence) })
 	ids := []string{}
 	for _, t := range tickets {
 		ids = append(ids, string(t.Job))

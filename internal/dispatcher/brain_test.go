@@ -9,13 +9,14 @@ import (
 	"github.com/comfyherd/comfyherd/internal/dispatcher"
 	"github.com/comfyherd/comfyherd/internal/failure"
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/names"
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/internal/route"
-	"github.com/comfyherd/comfyherd/jetstream"
 )
 
 // peer is another dispatcher whose presence stands and who does nothing.
 func (s *scene) peer(name string) {
-	s.set(jetstream.DispatchersBucket, name, []byte(`{"dispatcher":"`+name+`"}`), -1)
+	s.set(names.DispatchersBucket, name, []byte(`{"dispatcher":"`+name+`"}`), -1)
 }
 
 // awayFrom gives the first of some names whose home is not "me" beside "other".
@@ -42,9 +43,9 @@ func TestAJobWhoseHomeDispatcherStandsStillExpiresAllTheSame(t *testing.T) {
 	})
 }
 
-func (s *scene) hostNow(name string) jetstream.HostState {
+func (s *scene) hostNow(name string) queue.HostState {
 	s.t.Helper()
-	answer, err := call[jetstream.HostsAnswer](s.memory, "hosts", struct{}{})
+	answer, err := call[queue.HostsAnswer](s.memory, "hosts", struct{}{})
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -53,19 +54,19 @@ func (s *scene) hostNow(name string) jetstream.HostState {
 			return h.HostState
 		}
 	}
-	return jetstream.HostState{}
+	return queue.HostState{}
 }
 
 func TestThePresenceOfARestartedAgentCountsWhateverItsClockSays(t *testing.T) {
 	t.Parallel()
 	inBubble(t, func(s *scene) {
-		ahead := jetstream.HostState{Host: "a", Instance: "old", Serial: 9, State: jetstream.Online, Slots: 1, Time: s.Now().Add(time.Hour)}
+		ahead := queue.HostState{Host: "a", Instance: "old", Serial: 9, State: queue.Online, Slots: 1, Time: s.Now().Add(time.Hour)}
 		s.beat(ahead)
 		s.dispatcher(dispatcher.Config{})
 		s.pass(time.Second)
-		s.beat(jetstream.HostState{Host: "a", Instance: "new", Serial: 1, State: jetstream.Draining, Slots: 1, Time: s.Now()})
+		s.beat(queue.HostState{Host: "a", Instance: "new", Serial: 1, State: queue.Draining, Slots: 1, Time: s.Now()})
 		s.pass(0)
-		s.want("state", s.hostNow("a").State, jetstream.Draining)
+		s.want("state", s.hostNow("a").State, queue.Draining)
 	})
 }
 
@@ -75,9 +76,9 @@ func TestAPairThatHasJustFailedGetsNoJobUntilTheFailureIsSettled(t *testing.T) {
 		s.dispatcher(dispatcher.Config{})
 		s.host("a", s.accepts("a"))
 		s.pass(time.Second)
-		s.broadcast(jetstream.HostState{
-			Host: "a", Instance: "i", Serial: 2, State: jetstream.Online, Slots: 1, Brief: true, Time: s.Now(),
-			Ended: &jetstream.EndedJob{Tenant: "acme", Job: "before", Hash: hashOf(t, 1), Kind: failure.ExecutionError},
+		s.broadcast(queue.HostState{
+			Host: "a", Instance: "i", Serial: 2, State: queue.Online, Slots: 1, Brief: true, Time: s.Now(),
+			Ended: &queue.EndedJob{Tenant: "acme", Job: "before", Hash: hashOf(t, 1), Kind: failure.ExecutionError},
 		})
 		s.submit("x")
 		s.submit("y", func(spec *job.Spec) { spec.Workflow = graph(2) })
@@ -93,10 +94,10 @@ func TestAnUnblockedHostIsFirstItsHomeDispatchers(t *testing.T) {
 		host, hash := awayFrom("host-%d"), hashOf(t, 1)
 		key := host + "." + string(hash)
 		for bucket, value := range map[string]any{
-			jetstream.BlocksBucket: route.Block{
+			names.BlocksBucket: route.Block{
 				Host: route.HostID(host), Hash: hash, Kind: failure.ExecutionError, Tenants: []route.Tenant{route.Everyone}, Until: s.Now().Add(time.Hour),
 			},
-			jetstream.StrikesBucket: route.Strikes{},
+			names.StrikesBucket: route.Strikes{},
 		} {
 			body, err := json.Marshal(value)
 			if err != nil {
@@ -110,7 +111,7 @@ func TestAnUnblockedHostIsFirstItsHomeDispatchers(t *testing.T) {
 		s.pass(2 * time.Second)
 		s.want("chain", s.story("x"), "queued waiting:all_blocked")
 		lifted := time.Now()
-		s.set(jetstream.BlocksBucket, key, nil, -1)
+		s.set(names.BlocksBucket, key, nil, -1)
 		s.pass(time.Second)
 		if after, claimed := s.when("claim", lifted); !claimed || after < 4*time.Millisecond {
 			t.Errorf("it was claimed (%v) %v after the block was lifted, want 4ms of head start", claimed, after)
@@ -189,8 +190,8 @@ func TestWhatCannotBeIsLeftOutAndTheRestIsHeard(t *testing.T) {
 			`{"host":"x","instance":"i","serial":1,"state":"online","slots":1,"prefetch":0,"running":[{"tenant":"","job":"","priority":-4}],"time":"2026-01-01T00:00:00Z"}`,
 			`{"host":"x","instance":"i","serial":1,"state":"online","slots":1,"prefetch":0,"memory":-1,"time":"2026-01-01T00:00:00Z"}`,
 		} {
-			s.set(jetstream.HostsBucket, "x", []byte(value), -1)
-			s.broadcast(jetstream.HostState{Host: "x", Foreign: -3, State: jetstream.Online})
+			s.set(names.HostsBucket, "x", []byte(value), -1)
+			s.broadcast(queue.HostState{Host: "x", Foreign: -3, State: queue.Online})
 			s.pass(0)
 			s.want("host x after "+value, s.hostNow("x").Host, "")
 		}
@@ -216,8 +217,8 @@ func TestADispatcherWhoseClockIsOffGoesByTheTimeOfNATS(t *testing.T) {
 		s.want("time of an event", s.lastOf("x").Time.Sub(s.Now()).Round(time.Minute), -29*time.Minute)
 		s.pass(2 * time.Minute)
 		s.want("chain after", s.story("x"), "queued dead:expired")
-		var state jetstream.DispatcherState
-		if err := json.Unmarshal(s.get(jetstream.DispatchersBucket, "me").Value, &state); err != nil {
+		var state queue.DispatcherState
+		if err := json.Unmarshal(s.get(names.DispatchersBucket, "me").Value, &state); err != nil {
 			t.Fatal(err)
 		}
 		s.want("told", time.Duration(state.ClockOff), time.Hour)

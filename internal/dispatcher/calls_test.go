@@ -14,6 +14,7 @@ import (
 	"github.com/comfyherd/comfyherd/internal/dispatcher"
 	"github.com/comfyherd/comfyherd/internal/failure"
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
@@ -234,14 +235,14 @@ func TestWhatAnOperatorChangesIsToldWithItsName(t *testing.T) {
 		hash, weight := hashOf(t, 1), 3.0
 		s.block("gpu-1", hash, []byte(`{"kind":"timeout","tenants":["*"],"until":"2099-01-01T00:00:00Z"}`), time.Hour, -1)
 		s.pass(0)
-		operator[jetstream.DrainAnswer](s, "drain", jetstream.DrainRequest{Host: "gpu-1", By: "ann"})
-		operator[jetstream.CountAnswer](s, "unblock", jetstream.UnblockRequest{Host: "gpu-1", By: "ann"})
-		operator[jetstream.CountAnswer](s, "unblock", jetstream.UnblockRequest{Host: "gpu-2", By: "ann"}) // nothing is there
-		operator[jetstream.AffinityAnswer](s, "affinity", jetstream.AffinityRequest{Hash: hash, Prefer: []string{"gpu-1"}})
-		operator[jetstream.AffinityAnswer](s, "affinity", jetstream.AffinityRequest{})
-		operator[jetstream.TenantsAnswer](s, "tenants", jetstream.TenantsRequest{Tenant: "acme", Weight: &weight, By: "bob"})
-		operator[jetstream.TenantsAnswer](s, "tenants", jetstream.TenantsRequest{})
-		_, err := call[jetstream.DrainAnswer](s.memory, "drain", jetstream.DrainRequest{Host: "no host"})
+		operator[queue.DrainAnswer](s, "drain", queue.DrainRequest{Host: "gpu-1", By: "ann"})
+		operator[queue.CountAnswer](s, "unblock", queue.UnblockRequest{Host: "gpu-1", By: "ann"})
+		operator[queue.CountAnswer](s, "unblock", queue.UnblockRequest{Host: "gpu-2", By: "ann"}) // nothing is there
+		operator[queue.AffinityAnswer](s, "affinity", queue.AffinityRequest{Hash: hash, Prefer: []string{"gpu-1"}})
+		operator[queue.AffinityAnswer](s, "affinity", queue.AffinityRequest{})
+		operator[queue.TenantsAnswer](s, "tenants", queue.TenantsRequest{Tenant: "acme", Weight: &weight, By: "bob"})
+		operator[queue.TenantsAnswer](s, "tenants", queue.TenantsRequest{})
+		_, err := call[queue.DrainAnswer](s.memory, "drain", queue.DrainRequest{Host: "no host"})
 		refused[*jetstream.BadRequest](s, err)
 		s.want("acts", s.whoActed(), []string{
 			`drain by ann for "": 1 of {"host":"gpu-1"}`,
@@ -259,31 +260,31 @@ func TestAnActThatCannotBeStoredKeepsNobodyWaiting(t *testing.T) {
 	inBubble(t, func(s *scene) {
 		s.dispatcher(dispatcher.Config{})
 		s.cuts(map[string]error{"act": errCut})
-		s.want("drain", operator[jetstream.DrainAnswer](s, "drain", jetstream.DrainRequest{Host: "gpu-1"}).Count, 1)
+		s.want("drain", operator[queue.DrainAnswer](s, "drain", queue.DrainRequest{Host: "gpu-1"}).Count, 1)
 	})
 }
 
 func TestSettingsThatWereRemovedUnseenAreGoneFromAnswers(t *testing.T) {
 	t.Parallel()
 	m := dispatcher.NewMirror()
-	hear := func(phase jetstream.Phase, key, value string) {
-		m.Hear(jetstream.Change{Phase: phase, Key: key, Value: []byte(value)})
+	hear := func(phase queue.Phase, key, value string) {
+		m.Hear(queue.Change{Phase: phase, Key: key, Value: []byte(value)})
 	}
-	hear(jetstream.Reset, "", "")
-	hear(jetstream.Put, "acme", `{"weight":2}`)
-	hear(jetstream.Put, "bolt", `{"weight":3}`)
-	hear(jetstream.Synced, "", "")
-	hear(jetstream.Reset, "", "")
+	hear(queue.Reset, "", "")
+	hear(queue.Put, "acme", `{"weight":2}`)
+	hear(queue.Put, "bolt", `{"weight":3}`)
+	hear(queue.Synced, "", "")
+	hear(queue.Reset, "", "")
 	if got := m.Keys(); !slices.Equal(got, []string{"acme", "bolt"}) {
 		t.Errorf("while it is told anew: %q", got)
 	}
-	hear(jetstream.Put, "bolt", `{"weight":3}`)
-	hear(jetstream.Put, "coral", `junk`)
-	hear(jetstream.Synced, "", "")
+	hear(queue.Put, "bolt", `{"weight":3}`)
+	hear(queue.Put, "coral", `junk`)
+	hear(queue.Synced, "", "")
 	if got := m.Keys(); !slices.Equal(got, []string{"bolt"}) {
 		t.Errorf("afterwards: %q", got)
 	}
-	hear(jetstream.Gone, "bolt", "")
+	hear(queue.Gone, "bolt", "")
 	if got := m.Keys(); len(got) != 0 {
 		t.Errorf("at the end: %q", got)
 	}

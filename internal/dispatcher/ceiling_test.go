@@ -7,6 +7,7 @@ import (
 
 	"github.com/comfyherd/comfyherd/internal/dispatcher"
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/names"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
@@ -15,7 +16,7 @@ func TestAJobAboveTheMostOfItsTenantCountsAsThat(t *testing.T) {
 	t.Parallel()
 	inBubble(t, func(s *scene) {
 		most := job.Priority(5)
-		s.set(jetstream.TenantsBucket, "acme", []byte(`{"weight":1,"max_priority":9}`), -1)
+		s.set(names.TenantsBucket, "acme", []byte(`{"weight":1,"max_priority":9}`), -1)
 		s.dispatcher(dispatcher.Config{MaxPriority: &most})
 		s.submitAs("bolt", 9, "b")
 		s.pass(time.Second)
@@ -39,7 +40,7 @@ func TestAJobAboveTheMostOfItsTenantCountsAsThat(t *testing.T) {
 func TestTheUsualCapHoldsForTenantsWithoutSettings(t *testing.T) {
 	t.Parallel()
 	inBubble(t, func(s *scene) {
-		s.set(jetstream.TenantsBucket, "bolt", []byte(`{"weight":1,"max_running":0}`), -1)
+		s.set(names.TenantsBucket, "bolt", []byte(`{"weight":1,"max_running":0}`), -1)
 		s.dispatcher(dispatcher.Config{MaxRunning: 1})
 		for _, host := range []string{"h", "i", "k", "l"} {
 			s.host(host, s.accepts(host))

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync/atomic"
 
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
@@ -28,7 +29,7 @@ func (c *cursors) key(ctx context.Context, fresh bool) ([]byte, error) {
 	if known := c.secret.Load(); known != nil && !fresh {
 		return *known, nil
 	}
-	secret, err := c.read(ctx, jetstream.FilesSecret)
+	secret, err := c.read(ctx, queue.FilesSecret)
 	if err != nil {
 		return nil, err
 	}

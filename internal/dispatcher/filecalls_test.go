@@ -14,23 +14,25 @@ import (
 
 	"github.com/comfyherd/comfyherd/internal/dispatcher"
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/names"
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
 // fileCaller makes the calls of a tenant as they come over the wire.
 type fileCaller struct {
-	calls  map[string]jetstream.TenantEndpoint
+	calls  map[string]queue.TenantEndpoint
 	tenant job.Tenant
 }
 
 func (c fileCaller) as(tenant job.Tenant) fileCaller { return fileCaller{c.calls, tenant} }
 
-func (c fileCaller) get(request string) (jetstream.TenantReply, error) {
-	return c.calls["file.get"](context.Background(), c.tenant, jetstream.TenantRequest{Body: []byte(request)})
+func (c fileCaller) get(request string) (queue.TenantReply, error) {
+	return c.calls["file.get"](context.Background(), c.tenant, queue.TenantRequest{Body: []byte(request)})
 }
 
-func (c fileCaller) put(header nats.Header, body []byte) (jetstream.TenantReply, error) {
-	return c.calls["file.put"](context.Background(), c.tenant, jetstream.TenantRequest{Header: header, Body: body})
+func (c fileCaller) put(header nats.Header, body []byte) (queue.TenantReply, error) {
+	return c.calls["file.put"](context.Background(), c.tenant, queue.TenantRequest{Header: header, Body: body})
 }
 
 // piece has the headers of a piece of acme/in/a, and others.
@@ -165,7 +167,7 @@ func TestATenantReachesOnlyItsOwnFiles(t *testing.T) {
 		"Store":         `{"name":"bolt/a","store":"OBJ_COMFY_INPUTS"}`,
 	} {
 		for _, call := range []string{"file.get", "file.stat"} {
-			reply, err := bolt.calls[call](t.Context(), "bolt", jetstream.TenantRequest{Body: []byte(request)})
+			reply, err := bolt.calls[call](t.Context(), "bolt", queue.TenantRequest{Body: []byte(request)})
 			if what == "Cursor" && call == "file.stat" {
 				continue // which has none
 			}
@@ -340,7 +342,7 @@ func TestAFileOfAnotherProgramIsGivenInOrder(t *testing.T) {
 	if _, err := js.UpdateStream(&former.Config); err != nil {
 		t.Fatal(err)
 	}
-	store, err := js.ObjectStore(jetstream.OutputsStore)
+	store, err := js.ObjectStore(names.OutputsStore)
 	if err != nil {
 		t.Fatal(err)
 	}

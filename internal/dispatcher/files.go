@@ -11,6 +11,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/names"
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
@@ -19,11 +21,11 @@ type fileWire interface {
 	Secret(ctx context.Context, use string) ([]byte, error)
 	MaxChunk() int
 	StatFile(ctx context.Context, store, name string) (jetstream.File, error)
-	FileChunk(ctx context.Context, store, name string, from jetstream.FilePlace, offset int64, most int) (jetstream.FileChunk, error)
-	AddPart(ctx context.Context, u *jetstream.Upload, body []byte, room func() error) error
-	DropUpload(ctx context.Context, u *jetstream.Upload)
-	InputsUse(ctx context.Context) (jetstream.InputsUse, error)
-	FinishUpload(ctx context.Context, u *jetstream.Upload, contentType, digest string) (jetstream.File, error)
+	FileChunk(ctx context.Context, store, name string, from queue.FilePlace, offset int64, most int) (queue.FileChunk, error)
+	AddPart(ctx context.Context, u *queue.Upload, body []byte, room func() error) error
+	DropUpload(ctx context.Context, u *queue.Upload)
+	InputsUse(ctx context.Context) (queue.InputsUse, error)
+	FinishUpload(ctx context.Context, u *queue.Upload, contentType, digest string) (jetstream.File, error)
 }
 
 // files answers the calls on files. It keeps nothing from one call to the next, so another dispatcher may answer that:
@@ -47,11 +49,11 @@ func newFiles(q fileWire, most int64, own func(job.Tenant) int64) *files {
 	return &files{q: q, most: most, cursors: cursors{read: q.Secret}, shares: newInputShares(q.InputsUse, own)}
 }
 
-func (f *files) endpoints() map[string]jetstream.TenantEndpoint {
-	return map[string]jetstream.TenantEndpoint{
-		"file.get":  jetstream.TenantFileGet(f.tenantGet),
-		"file.put":  jetstream.TenantFilePut(f.tenantPut),
-		"file.stat": jetstream.TenantJSON(f.tenantStat),
+func (f *files) endpoints() map[string]queue.TenantEndpoint {
+	return map[string]queue.TenantEndpoint{
+		"file.get":  queue.TenantFileGet(f.tenantGet),
+		"file.put":  queue.TenantFilePut(f.tenantPut),
+		"file.stat": queue.TenantJSON(f.tenantStat),
 	}
 }
 
@@ -77,7 +79,7 @@ func (f *files) tenantGet(ctx context.Context, tenant job.Tenant, r jetstream.Fi
 	if r.Limit > 0 {
 		most = min(most, r.Limit)
 	}
-	var from jetstream.FilePlace
+	var from queue.FilePlace
 	about := scope{"get", string(tenant), store, r.Name}
 	if r.Cursor != "" {
 		place, err := f.cursors.open(ctx, about, r.Cursor)
@@ -88,10 +90,12 @@ func (f *files) tenantGet(ctx context.Context, tenant job.Tenant, r jetstream.Fi
 			return answer, badRequest("the cursor is of another version: begin again without one")
 		}
 	}
-	if answer.FileChunk, err = f.q.FileChunk(ctx, store, r.Name, from, r.Offset, most); err != nil {
+	chunk, err := f.q.FileChunk(ctx, store, r.Name, from, r.Offset, most)
+	if err != nil {
 		return answer, fileRefusal(err)
 	}
-	place, err := answer.Next.AppendBinary(nil)
+	answer.File, answer.Offset, answer.Body, answer.InOrder = chunk.File, chunk.Offset, chunk.Body, chunk.InOrder
+	place, err := chunk.Next.AppendBinary(nil)
 	if err == nil {
 		answer.Cursor, err = f.cursors.close(ctx, about, place)
 	}
@@ -133,9 +137,9 @@ func (f *files) tenantPut(ctx context.Context, tenant job.Tenant, p jetstream.Fi
 
 // addPart stores a piece when the tenant may have it. Of an upload that it may not have, what is there is removed.
 func (f *files) addPart(ctx context.Context, tenant job.Tenant, u tenantUpload, p *jetstream.FilePut) error {
-	bytes, want := jetstream.PartCounts(u.first), p.Size-p.Offset
+	bytes, want := queue.PartCounts(u.first), p.Size-p.Offset
 	if p.Offset == 0 {
-		bytes = max(bytes, jetstream.LeastFile)
+		bytes = max(bytes, queue.LeastFile)
 	}
 	done, refused := func() {}, false
 	err := f.q.AddPart(ctx, u.Upload, p.Body, func() error {
@@ -155,7 +159,7 @@ func (f *files) addPart(ctx context.Context, tenant job.Tenant, u tenantUpload, 
 
 // tenantUpload is an upload of a tenant, whose first piece has so many bytes.
 type tenantUpload struct {
-	*jetstream.Upload
+	*queue.Upload
 	first int
 }
 
@@ -172,15 +176,15 @@ func (f *files) upload(ctx context.Context, tenant job.Tenant, p *jetstream.File
 		first, n := binary.Uvarint(sealed)
 		u.first, state = int(first), sealed[max(0, n):]
 	}
-	if jetstream.PartCounts(len(p.Body)) > jetstream.PartCounts(u.first) {
+	if queue.PartCounts(len(p.Body)) > queue.PartCounts(u.first) {
 		return u, about, badRequest("this piece has %d bytes, and the first one of its upload %d: no piece may be larger than the first", len(p.Body), u.first)
 	}
 	key, err := f.cursors.key(ctx, false)
 	if err != nil {
 		return u, about, err
 	}
-	parts := jetstream.PartsOf(tenant, u.first, append(scope{"parts"}, about...).name(key))
-	u.Upload, err = jetstream.NewUpload(jetstream.InputsStore, p.Name, parts)
+	parts := queue.PartsOf(tenant, u.first, append(scope{"parts"}, about...).name(key))
+	u.Upload, err = queue.NewUpload(names.InputsStore, p.Name, parts)
 	if err == nil && p.Cursor != "" && u.UnmarshalBinary(state) != nil {
 		err = badRequest("the cursor is of another version: begin again with another upload")
 	}
@@ -221,9 +225,9 @@ func storeOf(tenant job.Tenant, r *jetstream.FileRequest) (string, error) {
 	}
 	switch r.Store {
 	case "", jetstream.Outputs:
-		return jetstream.OutputsStore, nil
+		return names.OutputsStore, nil
 	case jetstream.Inputs:
-		return jetstream.InputsStore, nil
+		return names.InputsStore, nil
 	}
 	return "", badRequest("store is %.40q: outputs or inputs", r.Store)
 }
@@ -264,11 +268,11 @@ func badRequest(format string, args ...any) error {
 // fileRefusal tells an error of the stores with its code.
 func fileRefusal(err error) error {
 	switch {
-	case errors.Is(err, jetstream.ErrNoFile):
+	case errors.Is(err, queue.ErrNoFile):
 		return &jetstream.NotFound{Message: err.Error() + "; files are kept for a time, and removed then"}
-	case errors.Is(err, jetstream.ErrReplaced), errors.Is(err, jetstream.ErrDamaged) && !errors.Is(err, jetstream.ErrMissing):
+	case errors.Is(err, jetstream.ErrReplaced), errors.Is(err, jetstream.ErrDamaged) && !errors.Is(err, queue.ErrMissing):
 		return &jetstream.Conflict{Message: err.Error()}
-	case errors.Is(err, jetstream.ErrBusy):
+	case errors.Is(err, queue.ErrBusy):
 		return &jetstream.TooMany{Message: err.Error()}
 	case errors.Is(err, jetstream.ErrNoSpace):
 		return &jetstream.Failed{Message: "507 insufficient storage: " + err.Error()}

@@ -18,6 +18,7 @@ import (
 
 	"github.com/comfyherd/comfyherd/internal/dispatcher"
 	"github.com/comfyherd/comfyherd/internal/embedded"
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
@@ -46,9 +47,9 @@ func connectTo(tb testing.TB, url string) *nats.Conn {
 	return nc
 }
 
-func openQueue(tb testing.TB, url string) *jetstream.Queue {
+func openQueue(tb testing.TB, url string) *queue.Queue {
 	tb.Helper()
-	q, err := jetstream.Open(tb.Context(), connectTo(tb, url), jetstream.Config{})
+	q, err := queue.Open(tb.Context(), connectTo(tb, url), queue.Config{})
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -72,7 +73,7 @@ func filesServer(tb testing.TB, url string) (start, stop func()) {
 	var over sync.WaitGroup
 	start = func() {
 		over.Go(func() {
-			api := jetstream.API{Version: "1.0.0", TenantCalls: dispatcher.FileCalls(q, 1<<30)}
+			api := queue.API{Version: "1.0.0", TenantCalls: dispatcher.FileCalls(q, 1<<30)}
 			if err := q.ServeAPI(ctx, api); !errors.Is(err, context.Canceled) {
 				tb.Errorf("the service ended: %v", err)
 			}

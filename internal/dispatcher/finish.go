@@ -6,16 +6,16 @@ import (
 	"time"
 
 	"github.com/comfyherd/comfyherd/internal/job"
-	"github.com/comfyherd/comfyherd/jetstream"
+	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
 // finish removes a job that has ended from COMFY_JOBS. It does not wait for the ack: one that is lost is repaired by the
 // next delivery, which finds the chain ended. A job with extra_data is erased, since an acked message stays in the files of
 // NATS until they are written anew; agents may not do that and hand such a job back.
-func (d *Dispatcher) finish(ctx context.Context, m *job.Message, lease jetstream.Lease) {
+func (d *Dispatcher) finish(ctx context.Context, m *job.Message, lease queue.Lease) {
 	if job.HasExtraData(m.Body) {
 		if err := d.q.Erase(ctx, m.Sequence); err != nil {
-			d.again(lease, err)
+			d.finishLater(lease, err)
 			return
 		}
 	}
@@ -26,21 +26,21 @@ func (d *Dispatcher) finish(ctx context.Context, m *job.Message, lease jetstream
 
 // finishStored is finish for a job whose message is not at hand. In a stream that was made again another job may have its
 // sequence: that one is left alone.
-func (d *Dispatcher) finishStored(ctx context.Context, key idKey, sequence uint64, lease jetstream.Lease) {
+func (d *Dispatcher) finishStored(ctx context.Context, key idKey, sequence uint64, lease queue.Lease) {
 	stored, err := d.stored(ctx, sequence, key.tenant, key.id)
 	switch {
 	case err == nil:
 		d.finish(ctx, &stored.message, lease)
-	case !errors.Is(err, jetstream.ErrGone):
-		d.again(lease, err)
+	case !errors.Is(err, queue.ErrGone):
+		d.finishLater(lease, err)
 	}
 }
 
 // finishPause is when an ended job that could not be removed is delivered again.
 const finishPause = time.Second
 
-// again leaves an ended job to another delivery.
-func (d *Dispatcher) again(lease jetstream.Lease, err error) {
+// finishLater leaves an ended job to another delivery.
+func (d *Dispatcher) finishLater(lease queue.Lease, err error) {
 	d.log.Warn("an ended job could not be removed from COMFY_JOBS; it is tried again", "error", err, "in", finishPause)
 	if err := d.q.Park(lease, finishPause); err != nil {
 		d.log.Debug("park", "error", err)

@@ -5,12 +5,12 @@ import (
 	"encoding/json"
 	"fmt"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/comfyherd/comfyherd/internal/dispatcher"
 	"github.com/comfyherd/comfyherd/internal/job"
-	"github.com/comfyherd/comfyherd/jetstream"
+	"github.com/comfyherd/comfyherd/internal/names"
+	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
 // script reads decisions from the bytes that the fuzzer makes up; behind their end all are 0.
@@ -99,18 +99,13 @@ func FuzzWhateverIsHeardTheBrainGoesOn(f *testing.F) {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
-		synctest.Test(t, func(t *testing.T) {
-			s := &scene{memory: newMemory(), t: t, begun: time.Now(), serve: map[string]jetstream.HostState{}}
-			defer func() {
-				for _, end := range s.ends {
-					end()
-				}
-			}()
+		inBubble(t, func(s *scene) {
+			t := s.t
 			s.dispatcher(dispatcher.Config{})
 			play(t, s, &script{data})
 			for name, b := range s.buckets { // the operator clears it all away
 				for key := range b.keys {
-					if name != jetstream.DispatchersBucket || key != "me" {
+					if name != names.DispatchersBucket || key != "me" {
 						s.set(name, key, nil, -1)
 					}
 				}
@@ -137,18 +132,18 @@ func FuzzWhateverIsHeardTheBrainGoesOn(f *testing.F) {
 func play(t *testing.T, s *scene, script *script) {
 	t.Helper()
 	buckets := []string{
-		jetstream.HostsBucket, jetstream.WaitingBucket, jetstream.BlocksBucket, jetstream.StrikesBucket, jetstream.TenantsBucket, jetstream.AffinityBucket,
-		jetstream.SlotsBucket, jetstream.CapabilitiesBucket, jetstream.DispatchersBucket,
+		names.HostsBucket, names.WaitingBucket, names.BlocksBucket, names.StrikesBucket, names.TenantsBucket, names.AffinityBucket,
+		names.SlotsBucket, names.CapabilitiesBucket, names.DispatchersBucket,
 	}
 	for len(script.left) > 0 {
 		switch script.next(8) {
 		case 0, 1, 2, 3:
 			s.set(buckets[script.next(len(buckets))], script.key(t), script.odd(t), -1)
 		case 4:
-			var state jetstream.HostState
+			var state queue.HostState
 			if json.Unmarshal(script.odd(t), &state) == nil {
 				if script.next(2) == 1 {
-					state.Ended = &jetstream.EndedJob{Tenant: job.Tenant(script.name()), Job: job.ID(script.name()), Priority: job.Priority(script.number()), RanFor: job.Duration(script.number())}
+					state.Ended = &queue.EndedJob{Tenant: job.Tenant(script.name()), Job: job.ID(script.name()), Priority: job.Priority(script.number()), RanFor: job.Duration(script.number())}
 				}
 				s.broadcast(state)
 			}

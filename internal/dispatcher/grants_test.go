@@ -7,17 +7,19 @@ import (
 
 	"github.com/comfyherd/comfyherd/internal/dispatcher"
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/names"
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
 // grant says whose jobs a host may have.
-func (s *scene) grant(host string, g jetstream.HostGrant) {
+func (s *scene) grant(host string, g queue.HostGrant) {
 	s.t.Helper()
 	value, err := json.Marshal(g)
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	s.set(jetstream.GrantsBucket, host, value, -1)
+	s.set(names.GrantsBucket, host, value, -1)
 }
 
 func (s *scene) whyOn(id job.ID, host string) string {
@@ -37,14 +39,14 @@ func (s *scene) whyOn(id job.ID, host string) string {
 func TestAHostOfOtherTenantsIsOfferedNothingAndWhySaysSo(t *testing.T) {
 	t.Parallel()
 	inBubble(t, func(s *scene) {
-		s.grant("bolts", jetstream.HostGrant{Tenants: []job.Tenant{"bolt"}, Time: s.Now()})
+		s.grant("bolts", queue.HostGrant{Tenants: []job.Tenant{"bolt"}, Time: s.Now()})
 		s.host("bolts", s.accepts("bolts"))
 		s.dispatcher(dispatcher.Config{CapableWait: time.Minute})
 		s.submit("y")
 		s.pass(10 * time.Minute) // longer than capable_wait: it is not hopeless
 		s.want("chain", s.story("y"), "queued waiting:other_tenants")
 		s.want("why", s.whyOn("y", "bolts"), "other_tenants: this host serves other tenants")
-		s.grant("bolts", jetstream.HostGrant{Tenants: []job.Tenant{"bolt", "acme"}, Time: s.Now()})
+		s.grant("bolts", queue.HostGrant{Tenants: []job.Tenant{"bolt", "acme"}, Time: s.Now()})
 		s.pass(time.Second)
 		s.want("chain once the host is given to acme too", s.story("y"), "queued waiting:other_tenants started")
 	})
@@ -55,7 +57,7 @@ func TestAGrantThatCannotBeReadGivesTheHostToNobody(t *testing.T) {
 	t.Parallel()
 	inBubble(t, func(s *scene) {
 		for key, value := range map[string]string{"a": `{"tenants":["acme","b c"]}`, "b": `junk`, "c": `{"slots":-1}`, "..": `{}`, "d": `{}`} {
-			s.set(jetstream.GrantsBucket, key, []byte(value), -1)
+			s.set(names.GrantsBucket, key, []byte(value), -1)
 		}
 		for _, host := range []string{"a", "b", "c"} {
 			s.host(host, s.accepts(host))
@@ -67,7 +69,7 @@ func TestAGrantThatCannotBeReadGivesTheHostToNobody(t *testing.T) {
 		s.host("d", s.accepts("d"))
 		s.pass(time.Second)
 		s.want("chain with a host of everybody's", s.story("y"), "queued waiting:other_tenants started")
-		s.set(jetstream.GrantsBucket, "b", nil, -1)
+		s.set(names.GrantsBucket, "b", nil, -1)
 		s.submit("z")
 		s.pass(time.Second)
 		s.want("chain once a grant was taken away", s.story("z"), "queued started")
@@ -78,9 +80,9 @@ func TestWhatAHostClaimsBeyondItsSlotsDoesNotCount(t *testing.T) {
 	t.Parallel()
 	inBubble(t, func(s *scene) {
 		s.dispatcher(dispatcher.Config{})
-		s.grant("two", jetstream.HostGrant{Slots: 2, Time: s.Now()})
+		s.grant("two", queue.HostGrant{Slots: 2, Time: s.Now()})
 		for _, host := range []string{"two", "usual"} {
-			s.beat(jetstream.HostState{Host: host, Instance: "i", Serial: 1, State: jetstream.Online, Slots: 60_000, Prefetch: 60_000, Time: s.Now()})
+			s.beat(queue.HostState{Host: host, Instance: "i", Serial: 1, State: queue.Online, Slots: 60_000, Prefetch: 60_000, Time: s.Now()})
 		}
 		s.pass(0)
 		for host, most := range map[string]int{"two": 2, "usual": 64} {
@@ -88,7 +90,7 @@ func TestWhatAHostClaimsBeyondItsSlotsDoesNotCount(t *testing.T) {
 				t.Errorf("host %s has %d slots and %d beyond, want %d", host, h.Slots, h.Prefetch, most)
 			}
 		}
-		s.grant("two", jetstream.HostGrant{Slots: 3, Time: s.Now()})
+		s.grant("two", queue.HostGrant{Slots: 3, Time: s.Now()})
 		s.pass(0)
 		s.want("slots after another grant", s.hostNow("two").Slots, 3)
 	})
@@ -98,14 +100,14 @@ func TestWhatAHostClaimsBeyondItsSlotsDoesNotCount(t *testing.T) {
 func TestWhatAHostSaysOfOthersTenantsIsNotHeard(t *testing.T) {
 	t.Parallel()
 	inBubble(t, func(s *scene) {
-		s.set(jetstream.TenantsBucket, "acme", []byte(`{"weight":1,"max_running":1}`), -1)
+		s.set(names.TenantsBucket, "acme", []byte(`{"weight":1,"max_running":1}`), -1)
 		s.dispatcher(dispatcher.Config{})
 		for _, host := range []string{"x", "y"} {
-			s.grant(host, jetstream.HostGrant{Tenants: []job.Tenant{"bolt"}, Time: s.Now()})
-			s.beat(jetstream.HostState{
-				Host: host, Instance: "i", Serial: 1, State: jetstream.Unhealthy, Slots: 9, Time: s.Now(),
-				Running: []jetstream.RunningJob{{Tenant: "acme", Job: "j", Hash: hashOf(t, 1), Since: s.Now()}},
-				Blame:   &jetstream.Blame{Tenant: "acme", Job: "j", Hash: hashOf(t, 1)},
+			s.grant(host, queue.HostGrant{Tenants: []job.Tenant{"bolt"}, Time: s.Now()})
+			s.beat(queue.HostState{
+				Host: host, Instance: "i", Serial: 1, State: queue.Unhealthy, Slots: 9, Time: s.Now(),
+				Running: []queue.RunningJob{{Tenant: "acme", Job: "j", Hash: hashOf(t, 1), Since: s.Now()}},
+				Blame:   &queue.Blame{Tenant: "acme", Job: "j", Hash: hashOf(t, 1)},
 			})
 		}
 		s.host("a", s.accepts("a"))

@@ -12,11 +12,13 @@ import (
 
 	"github.com/comfyherd/comfyherd/internal/history"
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/names"
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
 // jobHistory knows every job whose events are stored, for those who ask for lists. It reads the stream of events on a
-// goroutine of its own, away from the brain, which needs none of it: every few seconds what is new, and at once when
+// goroutine of its own, away from the loop, which needs none of it: every few seconds what is new, and at once when
 // somebody asks. Whoever asks gets what was stored up to that moment. While nobody has asked for some time and events
 // come fast, none are read, since reading those of a job costs a tenth of the job: whoever asks then waits for it.
 type jobHistory struct {
@@ -29,13 +31,13 @@ type jobHistory struct {
 	next  *pass     // that begins after now
 	asked int       // who waits for a pass
 	heard time.Time // when somebody asked last
-	state jetstream.EventsState
+	state queue.EventsState
 	read  uint64 // sequence up to which the events are folded
 }
 
 // eventsWire reads the stored events.
 type eventsWire interface {
-	EventsState(ctx context.Context) (jetstream.EventsState, error)
+	EventsState(ctx context.Context) (queue.EventsState, error)
 	ReadEvents(after uint64, tell func(jetstream.Note)) (eventReader, error)
 	EventsPage(ctx context.Context, tenant job.Tenant, r jetstream.EventsRequest) (jetstream.EventsAnswer, error)
 	Rows(asked int) int
@@ -157,7 +159,7 @@ func (h *jobHistory) readOn(ctx context.Context, reader eventReader, upTo uint64
 }
 
 // grown is how many events were stored since the last pass.
-func (h *jobHistory) grown(now jetstream.EventsState) uint64 {
+func (h *jobHistory) grown(now queue.EventsState) uint64 {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return now.Last - min(h.state.Last, now.Last)
@@ -176,7 +178,7 @@ func (h *jobHistory) forgetAll() {
 }
 
 // stands leaves out the jobs of which nothing is stored any more.
-func (h *jobHistory) stands(state jetstream.EventsState) {
+func (h *jobHistory) stands(state queue.EventsState) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.state = state
@@ -198,7 +200,7 @@ func (h *jobHistory) wanted(now time.Time) (waited, keen bool) {
 
 // take folds an event in; those of blocks and hosts are none of a job's.
 func (h *jobHistory) take(n jetstream.Note) {
-	tenant, id, kind, ok := jetstream.JobOfEvent(n.Subject)
+	tenant, id, kind, ok := names.JobOfEvent(n.Subject)
 	if !ok {
 		return
 	}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/comfyherd/comfyherd/internal/dispatcher"
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
@@ -100,7 +101,7 @@ func TestAListOfJobsWaitsUntilItsEventsAreRead(t *testing.T) {
 			s.mu.Lock()
 			endpoint := s.api.TenantCalls["jobs"]
 			s.mu.Unlock()
-			reply, err := endpoint(ctx, "acme", jetstream.TenantRequest{})
+			reply, err := endpoint(ctx, "acme", queue.TenantRequest{})
 			if err != nil {
 				return jetstream.JobsAnswer{}, err
 			}

@@ -13,6 +13,7 @@ import (
 	"github.com/comfyherd/comfyherd/internal/dispatcher"
 	"github.com/comfyherd/comfyherd/internal/embedded"
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
@@ -42,14 +43,14 @@ func TestListsOfJobsOutliveRestartsOfNATS(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	open := func() *jetstream.Queue {
+	open := func() *queue.Queue {
 		t.Helper()
 		nc, err := nats.Connect(address.String(), nats.MaxReconnects(-1), nats.ReconnectWait(20*time.Millisecond), nats.Timeout(10*time.Second))
 		if err != nil {
 			t.Fatal(err)
 		}
 		t.Cleanup(nc.Close)
-		q, err := jetstream.Open(t.Context(), nc, jetstream.Config{})
+		q, err := queue.Open(t.Context(), nc, queue.Config{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -69,7 +70,7 @@ func TestListsOfJobsOutliveRestartsOfNATS(t *testing.T) {
 			t.Error(err)
 		}
 	}()
-	queued := func(q *jetstream.Queue, id job.ID) {
+	queued := func(q *queue.Queue, id job.ID) {
 		t.Helper()
 		e := job.Event{EventKind: job.Queued, Job: id, Tenant: "acme", Priority: 5}
 		for { // NATS may be on its way back
@@ -81,7 +82,7 @@ func TestListsOfJobsOutliveRestartsOfNATS(t *testing.T) {
 			}
 		}
 	}
-	list := func(q *jetstream.Queue, want string) {
+	list := func(q *queue.Queue, want string) {
 		t.Helper()
 		for {
 			var a jetstream.JobsAnswer

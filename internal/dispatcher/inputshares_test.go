@@ -12,6 +12,8 @@ import (
 
 	"github.com/comfyherd/comfyherd/internal/dispatcher"
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/names"
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
@@ -48,14 +50,14 @@ func TestATenantHasItsPartOfTheInputStore(t *testing.T) {
 		"NearlyFullOfOthers":  {held: held{"acme": 1}, others: 970},
 		"FullForTheNewcomers": {held: held{"bolt": 245, "carl": 245, "dora": 245, "ella": 245}, says: "507 COMFY_INPUTS is full"},
 	} {
-		use := jetstream.InputsUse{Most: 1000 * mib, Bytes: c.others * mib, Age: 24 * time.Hour, Tenants: map[job.Tenant]int64{}}
+		use := queue.InputsUse{Most: 1000 * mib, Bytes: c.others * mib, Age: 24 * time.Hour, Tenants: map[job.Tenant]int64{}}
 		for tenant, n := range c.held {
 			use.Tenants[tenant], use.Bytes = n*mib, use.Bytes+n*mib
 		}
 		if c.most < 0 {
 			use.Most = 0
 		}
-		count := func(context.Context) (jetstream.InputsUse, error) { return use, nil }
+		count := func(context.Context) (queue.InputsUse, error) { return use, nil }
 		shares := dispatcher.NewInputShares(count, func(job.Tenant) int64 { return c.own * mib })
 		_, err := shares.Admit(t.Context(), "acme", mib, c.want*mib)
 		code, text, _ := strings.Cut(c.says, " ")
@@ -72,10 +74,10 @@ func TestWhatWasLetInCountsUntilItIsCounted(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		stored, counts, slow := int64(0), 0, time.Duration(0)
-		count := func(context.Context) (jetstream.InputsUse, error) {
+		count := func(context.Context) (queue.InputsUse, error) {
 			counts++
 			<-time.After(slow)
-			return jetstream.InputsUse{Tenants: map[job.Tenant]int64{"acme": stored}}, nil
+			return queue.InputsUse{Tenants: map[job.Tenant]int64{"acme": stored}}, nil
 		}
 		shares := dispatcher.NewInputShares(count, func(job.Tenant) int64 { return 10 })
 		enter := func(want bool) (done func()) {
@@ -177,7 +179,7 @@ func TestFilesOfATenantDoNotFillTheStore(t *testing.T) {
 // readByOthers reads what dispatchers have stored as programs with NATS' own library do.
 func readByOthers(t *testing.T, url string, body []byte) {
 	t.Helper()
-	store, err := rawOn(t, url).ObjectStore(jetstream.InputsStore)
+	store, err := rawOn(t, url).ObjectStore(names.InputsStore)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -193,9 +195,9 @@ func TestWhatIsSetForInputFilesIsTold(t *testing.T) {
 	inBubble(t, func(s *scene) {
 		s.dispatcher(dispatcher.Config{})
 		most, less := int64(3<<30), int64(-1)
-		s.want("set", operator[jetstream.TenantsAnswer](s, "tenants", jetstream.TenantsRequest{Tenant: "acme", MaxFileBytes: &most}).Tenants["acme"].MaxFileBytes, most)
-		s.want("told", operator[jetstream.TenantsAnswer](s, "tenants", jetstream.TenantsRequest{}).Tenants["acme"].MaxFileBytes, most)
-		_, err := call[jetstream.TenantsAnswer](s.memory, "tenants", jetstream.TenantsRequest{Tenant: "acme", MaxFileBytes: &less})
+		s.want("set", operator[queue.TenantsAnswer](s, "tenants", queue.TenantsRequest{Tenant: "acme", MaxFileBytes: &most}).Tenants["acme"].MaxFileBytes, most)
+		s.want("told", operator[queue.TenantsAnswer](s, "tenants", queue.TenantsRequest{}).Tenants["acme"].MaxFileBytes, most)
+		_, err := call[queue.TenantsAnswer](s.memory, "tenants", queue.TenantsRequest{Tenant: "acme", MaxFileBytes: &less})
 		refused[*jetstream.BadRequest](s, err)
 	})
 }

@@ -9,15 +9,17 @@ import (
 	"time"
 
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/names"
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/internal/workflow"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
 // What calls alone need of NATS.
 
-func (m *memory) DeadLettersAfter(_ context.Context, tenant job.Tenant, since time.Time, after uint64, tell func(jetstream.DeadLetter) bool) error {
+func (m *memory) DeadLettersAfter(_ context.Context, tenant job.Tenant, since time.Time, after uint64, tell func(queue.DeadLetter) bool) error {
 	m.mu.Lock()
-	var letters []jetstream.DeadLetter
+	var letters []queue.DeadLetter
 	for _, sequence := range slices.Sorted(maps.Keys(m.letters)) {
 		l := m.letters[sequence]
 		if sequence > after && (tenant == "" || tenant == l.Tenant) && !l.Time.Before(since) {
@@ -33,70 +35,70 @@ func (m *memory) DeadLettersAfter(_ context.Context, tenant job.Tenant, since ti
 	return nil
 }
 
-func (m *memory) Requeue(_ context.Context, l *jetstream.DeadLetter, _ json.RawMessage) (jetstream.Receipt, error) {
-	id := job.RequeueID(l.Root(), 1)
-	if err := m.effect("requeue %s", l.Job); err != nil {
-		return jetstream.Receipt{}, err
-	}
-	m.publish(job.Message{Tenant: string(l.Tenant), Priority: l.Priority(), JobIDHeader: string(id), RequeueOf: string(l.Job), Body: l.Body})
-	return jetstream.Receipt{Tenant: l.Tenant, Job: id}, nil
+// Requeue publishes the job under the first of its further ids that has no chain.
+func (m *memory) Requeue(_ context.Context, l *queue.DeadLetter, _ json.RawMessage) (r jetstream.Receipt, err error) {
+	err = m.write(func() {
+		n := 1
+		for ; len(m.chain(l.Tenant, job.RequeueID(l.Root(), n))) > 0; n++ {
+		}
+		r = jetstream.Receipt{Tenant: l.Tenant, Job: job.RequeueID(l.Root(), n)}
+		m.publishHeld(job.Message{Tenant: string(l.Tenant), Priority: l.Priority(), JobIDHeader: string(r.Job), RequeueOf: string(l.Job), Body: l.Body})
+	}, "requeue %s", l.Job)
+	return r, err
 }
 
-func (m *memory) Requeued(_ context.Context, l *jetstream.DeadLetter) (bool, error) {
+func (m *memory) Requeued(_ context.Context, l *queue.DeadLetter) (bool, error) {
 	return slices.Contains(m.done("requeue"), "requeue "+string(l.Job)), nil
 }
 
 func (m *memory) put(bucket, key string, value any) error {
-	if err := m.effect("set %s of %s", key, bucket); err != nil {
+	body, err := json.Marshal(value)
+	if err != nil {
 		return err
 	}
-	body, err := json.Marshal(value)
-	if err == nil {
-		m.set(bucket, key, body, -1)
-	}
-	return err
+	return m.write(func() { m.change(bucket, key, body, -1) }, "set %s of %s", key, bucket)
 }
 
-func (m *memory) SetAffinity(_ context.Context, hash workflow.Hash, a jetstream.Affinity) error {
-	return m.put(jetstream.AffinityBucket, string(hash), a)
+func (m *memory) SetAffinity(_ context.Context, hash workflow.Hash, a queue.Affinity) error {
+	return m.put(names.AffinityBucket, string(hash), a)
 }
 
 func (m *memory) RemoveAffinity(_ context.Context, hash workflow.Hash) error {
-	m.set(jetstream.AffinityBucket, string(hash), nil, -1)
+	m.set(names.AffinityBucket, string(hash), nil, -1)
 	return nil
 }
 
-func (m *memory) SetTenant(_ context.Context, tenant job.Tenant, s jetstream.TenantSettings) error {
-	return m.put(jetstream.TenantsBucket, string(tenant), s)
+func (m *memory) SetTenant(_ context.Context, tenant job.Tenant, s queue.TenantSettings) error {
+	return m.put(names.TenantsBucket, string(tenant), s)
 }
 
-func (m *memory) Tenant(_ context.Context, tenant job.Tenant) (jetstream.TenantSettings, error) {
-	s, found := jetstream.TenantOf(m.get(jetstream.TenantsBucket, string(tenant)))
+func (m *memory) Tenant(_ context.Context, tenant job.Tenant) (queue.TenantSettings, error) {
+	s, found := queue.TenantOf(m.get(names.TenantsBucket, string(tenant)))
 	if !found {
 		s.Weight = 1
 	}
 	return s, nil
 }
 
-func (m *memory) Control(_ context.Context, host string, c jetstream.Control) (jetstream.Reply, error) {
-	reply := jetstream.Reply{Answer: jetstream.Accepted, State: jetstream.HostState{Host: host, State: jetstream.Online}}
+func (m *memory) Control(_ context.Context, host string, c queue.Control) (queue.Reply, error) {
+	reply := queue.Reply{Answer: queue.Accepted, State: queue.HostState{Host: host, State: queue.Online}}
 	switch {
 	case c.Drain:
-		reply.State.State = jetstream.Draining
+		reply.State.State = queue.Draining
 	case host == "sick":
-		reply.Reason, reply.State.State = "it is not drained any more, but takes no jobs: its disk is full", jetstream.Unhealthy
+		reply.Reason, reply.State.State = "it is not drained any more, but takes no jobs: its disk is full", queue.Unhealthy
 	case host == "odd":
-		reply.Answer, reply.Reason = jetstream.Unfit, "a control asks for either drain or resume"
+		reply.Answer, reply.Reason = queue.Unfit, "a control asks for either drain or resume"
 	}
-	return reply, m.effect("control %s drain %v by %s", host, c.Drain, c.By)
+	return reply, m.write(func() {}, "control %s drain %v by %s", host, c.Drain, c.By)
 }
 
-func (m *memory) Blocks(_ context.Context, tell func(jetstream.Change)) error {
+func (m *memory) Blocks(_ context.Context, tell func(queue.Change)) error {
 	m.mu.Lock()
-	blocks := slices.Collect(maps.Values(m.bucket(jetstream.BlocksBucket).keys))
+	blocks := slices.Collect(maps.Values(m.bucket(names.BlocksBucket).keys))
 	m.mu.Unlock()
 	for _, c := range blocks {
-		if c.Phase == jetstream.Put {
+		if c.Phase == queue.Put {
 			tell(c)
 		}
 	}

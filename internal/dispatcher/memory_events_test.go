@@ -11,22 +11,31 @@ import (
 
 	"github.com/comfyherd/comfyherd/internal/failure"
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/internal/workflow"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
 // Append is the compare-and-set of a chain.
-func (m *memory) Append(_ context.Context, e *job.Event, last uint64, _ string, lease jetstream.Lease) (uint64, error) {
-	if err := m.effect("append %s %s of %d", e.EventKind, e.Job, e.Sequence); err != nil {
+func (m *memory) Append(_ context.Context, e *job.Event, last uint64, _ string, lease queue.Lease) (uint64, error) {
+	sequence := uint64(0)
+	err := m.write(func() { sequence = m.append(e, last, lease) }, "append %s %s of %d", e.EventKind, e.Job, e.Sequence)
+	switch {
+	case err != nil:
 		return 0, err
+	case sequence == 0:
+		return 0, fmt.Errorf("append %s: %w", e.EventKind, queue.ErrOvertaken)
 	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
+	return sequence, nil
+}
+
+// append gives the sequence of the event, or 0 when the chain has moved on. mu is held.
+func (m *memory) append(e *job.Event, last uint64, lease queue.Lease) uint64 {
 	chain := m.chain(e.Tenant, e.Job)
 	if n := len(chain); n == 0 && last != 0 || n > 0 && chain[n-1].ChainSequence != last {
-		return 0, fmt.Errorf("append %s: %w", e.EventKind, jetstream.ErrOvertaken)
+		return 0
 	}
-	link := jetstream.Link{Event: *e, ChainSequence: uint64(len(m.events) + 1), Lease: lease}
+	link := queue.Link{Event: *e, ChainSequence: uint64(len(m.events) + 1), Lease: lease}
 	key := string(e.Tenant) + "/" + string(e.Job)
 	m.links[key] = append(m.links[key], len(m.events))
 	m.events = append(m.events, link)
@@ -37,12 +46,12 @@ func (m *memory) Append(_ context.Context, e *job.Event, last uint64, _ string, 
 	}
 	close(m.changed)
 	m.changed = make(chan struct{})
-	return link.ChainSequence, nil
+	return link.ChainSequence
 }
 
 // chain is a job's. mu is held.
-func (m *memory) chain(tenant job.Tenant, id job.ID) []jetstream.Link {
-	var chain []jetstream.Link
+func (m *memory) chain(tenant job.Tenant, id job.ID) []queue.Link {
+	var chain []queue.Link
 	for _, at := range m.links[string(tenant)+"/"+string(id)] {
 		chain = append(chain, m.events[at])
 	}
@@ -63,41 +72,34 @@ func (m *memory) story(id job.ID) string {
 	return text[min(1, len(text)):]
 }
 
-func (m *memory) Chain(_ context.Context, tenant job.Tenant, id job.ID) ([]jetstream.Link, error) {
-	if err := m.effect("chain %s", id); err != nil {
-		return nil, err
-	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.chain(tenant, id), nil
+func (m *memory) Chain(_ context.Context, tenant job.Tenant, id job.ID) (chain []queue.Link, err error) {
+	err = m.read(func() { chain = m.chain(tenant, id) }, "chain %s", id)
+	return chain, err
 }
 
-func (m *memory) Last(ctx context.Context, tenant job.Tenant, id job.ID) (jetstream.Link, bool, error) {
+func (m *memory) Last(ctx context.Context, tenant job.Tenant, id job.ID) (queue.Link, bool, error) {
 	return m.LastOf(ctx, tenant, id, "")
 }
 
-func (m *memory) LastOf(_ context.Context, tenant job.Tenant, id job.ID, kind job.EventKind) (jetstream.Link, bool, error) {
-	if err := m.effect("last %s", id); err != nil {
-		return jetstream.Link{}, false, err
-	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	for _, link := range slices.Backward(m.chain(tenant, id)) {
-		if kind == "" || link.EventKind == kind {
-			return link, true, nil
+func (m *memory) LastOf(_ context.Context, tenant job.Tenant, id job.ID, kind job.EventKind) (last queue.Link, found bool, err error) {
+	err = m.read(func() {
+		for _, link := range m.chain(tenant, id) {
+			if kind == "" || link.EventKind == kind {
+				last, found = link, true
+			}
 		}
-	}
-	return jetstream.Link{}, false, nil
+	}, "last %s", id)
+	return last, found, err
 }
 
-func (m *memory) End(ctx context.Context, tenant job.Tenant, id job.ID, c jetstream.Cancelling) (jetstream.Event, bool, error) {
+func (m *memory) End(ctx context.Context, tenant job.Tenant, id job.ID, c queue.Cancelling) (jetstream.Event, bool, error) {
 	for {
 		last, found, err := m.Last(ctx, tenant, id)
 		switch {
 		case err != nil:
 			return jetstream.Event{}, false, err
 		case !found && !c.Force:
-			return jetstream.Event{}, false, jetstream.ErrNoJob
+			return jetstream.Event{}, false, queue.ErrNoJob
 		case last.EventKind.Terminal() || c.Spare && last.EventKind == job.Started:
 			return last.Event, false, nil
 		}
@@ -106,31 +108,25 @@ func (m *memory) End(ctx context.Context, tenant job.Tenant, id job.ID, c jetstr
 			e.Reason = "unseen"
 		}
 		_, err = m.Append(ctx, &e, last.ChainSequence, "", "")
-		if !errors.Is(err, jetstream.ErrOvertaken) {
+		if !errors.Is(err, queue.ErrOvertaken) {
 			return e, err == nil, err
 		}
 	}
 }
 
-func (m *memory) AppendAct(_ context.Context, a *jetstream.Act, _ string) error {
+func (m *memory) AppendAct(_ context.Context, a *queue.Act, _ string) error {
 	effect := "act %s by %s: %d"
 	if a.Begins {
 		effect = "begin " + effect
 	}
-	if err := m.effect(effect, a.Call, a.By, a.Count); err != nil {
-		return err
-	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.acts = append(m.acts, *a)
-	return nil
+	return m.write(func() { m.acts = append(m.acts, *a) }, effect, a.Call, a.By, a.Count)
 }
 
 func (m *memory) FollowCancels(ctx context.Context, tell func(job.Event)) error {
 	return follow(ctx, m, m.cancels, tell)
 }
 
-func (m *memory) FollowHosts(ctx context.Context, tell func(jetstream.HostState)) error {
+func (m *memory) FollowHosts(ctx context.Context, tell func(queue.HostState)) error {
 	return follow(ctx, m, m.states, tell)
 }
 
@@ -148,7 +144,7 @@ func follow[T any](ctx context.Context, m *memory, all map[int]func(T), tell fun
 }
 
 // broadcast tells a host's state to all dispatchers.
-func (m *memory) broadcast(s jetstream.HostState) {
+func (m *memory) broadcast(s queue.HostState) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, tell := range m.states {
@@ -156,30 +152,30 @@ func (m *memory) broadcast(s jetstream.HostState) {
 	}
 }
 
-// SettleFailed hands out each failed event, again after some seconds while that gives an error.
-func (m *memory) SettleFailed(ctx context.Context, settle func(context.Context, jetstream.Link) error, failed func(error)) error {
-	settled, looked := map[uint64]bool{}, 0
-	var failures []jetstream.Link
+// settleWait is how long a failed event is lent to a dispatcher.
+const settleWait = 15 * time.Second
+
+// settling is the consumer of failed events, which all dispatchers share.
+type settling struct {
+	looked int
+	lent   map[uint64]time.Time // those that are not settled, and until when somebody has them
+}
+
+func newSettling() settling { return settling{lent: map[uint64]time.Time{}} }
+
+// SettleFailed hands out each failed event to one dispatcher, and again after some seconds while that gives an error.
+func (m *memory) SettleFailed(ctx context.Context, settle func(context.Context, queue.Link) error, failed func(error)) error {
 	for ctx.Err() == nil {
-		m.mu.Lock()
-		var all []jetstream.Link
-		for ; looked < len(m.events); looked++ {
-			if m.events[looked].EventKind == job.Failed {
-				failures = append(failures, m.events[looked])
+		link, found, changed, wait := m.lend()
+		if found {
+			err := settle(ctx, link)
+			if err == nil {
+				err = m.write(func() { delete(m.settles.lent, link.ChainSequence) }, "settled %s", link.Job)
 			}
-		}
-		all, changed, wait := failures, m.changed, time.Hour
-		m.mu.Unlock()
-		for _, link := range all {
-			if settled[link.ChainSequence] {
-				continue
-			}
-			if err := settle(ctx, link); err != nil {
+			if err != nil {
 				failed(err)
-				wait, changed = 15*time.Second, nil
-				continue
 			}
-			settled[link.ChainSequence] = true
+			continue
 		}
 		timer := time.NewTimer(wait)
 		select {
@@ -192,33 +188,53 @@ func (m *memory) SettleFailed(ctx context.Context, settle func(context.Context, 
 	return ctx.Err()
 }
 
+// lend gives the first failed event that is to be settled, or when to look again.
+func (m *memory) lend() (link queue.Link, found bool, changed <-chan struct{}, wait time.Duration) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for c := &m.settles; c.looked < len(m.events); c.looked++ {
+		if e := &m.events[c.looked]; e.EventKind == job.Failed {
+			c.lent[e.ChainSequence] = time.Time{}
+		}
+	}
+	wait = time.Hour
+	for _, sequence := range slices.Sorted(maps.Keys(m.settles.lent)) {
+		if left := time.Until(m.settles.lent[sequence]); left > 0 {
+			wait = min(wait, left)
+			continue
+		}
+		m.settles.lent[sequence] = time.Now().Add(settleWait)
+		return m.events[sequence-1], true, nil, 0
+	}
+	return link, false, m.changed, wait
+}
+
 func (m *memory) AnnounceBlocks(ctx context.Context, _ string, _ func(error)) error {
 	<-ctx.Done()
 	return ctx.Err()
 }
 
-func (m *memory) Bury(_ context.Context, message *job.Message, e *job.Event, _ uint64) (uint64, error) {
-	if err := m.effect("bury %s", e.Job); err != nil {
-		return 0, err
-	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	sequence := uint64(len(m.letters) + 1)
-	m.letters[sequence] = jetstream.DeadLetter{Sequence: sequence, Tenant: job.Tenant(message.Tenant), Job: e.Job, Reason: failure.Reason(e.Reason), Time: m.Now(), Body: message.Body, Event: *e}
-	return sequence, nil
+// Bury stores a letter once for each end of a chain.
+func (m *memory) Bury(_ context.Context, message *job.Message, e *job.Event, last uint64) (sequence uint64, err error) {
+	err = m.write(func() {
+		id := fmt.Sprintf("%s/%s/%d/%d", message.Tenant, e.Job, message.Sequence, last)
+		if m.buried[id] == 0 {
+			m.buried[id] = uint64(len(m.buried) + 1)
+			m.letters[m.buried[id]] = queue.DeadLetter{
+				Sequence: m.buried[id], Tenant: job.Tenant(message.Tenant), Job: e.Job, Reason: failure.Reason(e.Reason), Time: m.Now(),
+				Body: message.Body, Event: *e,
+			}
+		}
+		sequence = m.buried[id]
+	}, "bury %s", e.Job)
+	return sequence, err
 }
 
-func (m *memory) Purge(_ context.Context, d *jetstream.DeadLetter) error {
-	if err := m.effect("purge letter %d", d.Sequence); err != nil {
-		return err
-	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	delete(m.letters, d.Sequence)
-	return nil
+func (m *memory) Purge(_ context.Context, d *queue.DeadLetter) error {
+	return m.write(func() { delete(m.letters, d.Sequence) }, "purge letter %d", d.Sequence)
 }
 
-func (m *memory) ServeAPI(ctx context.Context, api jetstream.API) error {
+func (m *memory) ServeAPI(ctx context.Context, api queue.API) error {
 	m.mu.Lock()
 	m.api = api
 	m.mu.Unlock()
@@ -256,32 +272,36 @@ func callAs[Answer any](m *memory, tenant job.Tenant, name string, request any) 
 	m.mu.Lock()
 	endpoint := m.api.TenantCalls[name]
 	m.mu.Unlock()
-	reply, err := endpoint(context.Background(), tenant, jetstream.TenantRequest{Body: body})
+	reply, err := endpoint(context.Background(), tenant, queue.TenantRequest{Body: body})
 	if err != nil {
 		return answer, err
 	}
 	return answer, json.Unmarshal(reply.Body, &answer)
 }
 
-func (m *memory) Offer(_ context.Context, host string, o *jetstream.Offer) (jetstream.Reply, error) {
-	if err := m.effect("offer %s to %s", o.Job, host); err != nil {
-		return jetstream.Reply{}, fmt.Errorf("%w: %w", jetstream.ErrNoAnswer, err)
+func (m *memory) Offer(_ context.Context, host string, o *queue.Offer) (reply queue.Reply, err error) {
+	cut := m.effect(true, func() {
+		m.mu.Lock()
+		agent := m.agents[host]
+		m.mu.Unlock()
+		if agent == nil {
+			err = queue.ErrNoAgent
+			return
+		}
+		reply, err = agent(o)
+	}, fmt.Sprintf("offer %s to %s", o.Job, host))
+	if cut != nil {
+		return queue.Reply{}, fmt.Errorf("%w: %w", queue.ErrNoAnswer, cut)
 	}
-	m.mu.Lock()
-	agent := m.agents[host]
-	m.mu.Unlock()
-	if agent == nil {
-		return jetstream.Reply{}, jetstream.ErrNoAgent
-	}
-	return agent(o)
+	return reply, err
 }
 
-func (m *memory) AnnounceHost(_ context.Context, host string, kind jetstream.HostEventKind, _ string) error {
-	return m.effect("announce %s %s", host, kind)
+func (m *memory) AnnounceHost(_ context.Context, host string, kind queue.HostEventKind, _ string) error {
+	return m.write(func() {}, "announce %s %s", host, kind)
 }
 
-func (m *memory) HostStates(context.Context) (map[string]jetstream.HostEventKind, error) {
-	return map[string]jetstream.HostEventKind{}, nil
+func (m *memory) HostStates(context.Context) (map[string]queue.HostEventKind, error) {
+	return map[string]queue.HostEventKind{}, nil
 }
 
 // Buckets.
@@ -289,7 +309,7 @@ func (m *memory) HostStates(context.Context) (map[string]jetstream.HostEventKind
 func (m *memory) bucket(name string) *bucket {
 	b := m.buckets[name]
 	if b == nil {
-		b = &bucket{keys: map[string]jetstream.Change{}, watchers: map[int]func(jetstream.Change){}}
+		b = &bucket{keys: map[string]queue.Change{}, watchers: map[int]func(queue.Change){}}
 		m.buckets[name] = b
 	}
 	return b
@@ -299,14 +319,19 @@ func (m *memory) bucket(name string) *bucket {
 func (m *memory) set(name, key string, value []byte, revision int64) (uint64, bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	return m.change(name, key, value, revision)
+}
+
+// change is set when mu is held.
+func (m *memory) change(name, key string, value []byte, revision int64) (uint64, bool) {
 	b := m.bucket(name)
 	if revision >= 0 && b.keys[key].Revision != uint64(revision) {
 		return 0, false
 	}
 	b.revision++
-	c := jetstream.Change{Phase: jetstream.Put, Key: key, Value: value, Revision: b.revision, Time: m.Now()}
+	c := queue.Change{Phase: queue.Put, Key: key, Value: value, Revision: b.revision, Time: m.Now()}
 	if value == nil {
-		c.Phase = jetstream.Gone
+		c.Phase = queue.Gone
 	}
 	b.keys[key] = c
 	for _, tell := range b.watchers {
@@ -315,28 +340,33 @@ func (m *memory) set(name, key string, value []byte, revision int64) (uint64, bo
 	return b.revision, true
 }
 
-func (m *memory) get(name, key string) jetstream.Change {
+func (m *memory) get(name, key string) queue.Change {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	return m.holds(name, key)
+}
+
+// holds is get when mu is held.
+func (m *memory) holds(name, key string) queue.Change {
 	c, found := m.bucket(name).keys[key]
 	if !found {
-		return jetstream.Change{Phase: jetstream.Gone, Key: key}
+		return queue.Change{Phase: queue.Gone, Key: key}
 	}
 	return c
 }
 
-func (m *memory) watch(ctx context.Context, name string, tell func(jetstream.Change)) error {
+func (m *memory) watch(ctx context.Context, name string, tell func(queue.Change)) error {
 	m.mu.Lock()
 	b := m.bucket(name)
 	m.watches++
 	me := m.watches
-	tell(jetstream.Change{Phase: jetstream.Reset})
+	tell(queue.Change{Phase: queue.Reset})
 	for _, key := range slices.Sorted(maps.Keys(b.keys)) {
-		if c := b.keys[key]; c.Phase == jetstream.Put {
+		if c := b.keys[key]; c.Phase == queue.Put {
 			tell(c)
 		}
 	}
-	tell(jetstream.Change{Phase: jetstream.Synced})
+	tell(queue.Change{Phase: queue.Synced})
 	b.watchers[me] = tell
 	m.mu.Unlock()
 	<-ctx.Done()

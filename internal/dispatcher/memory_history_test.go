@@ -7,27 +7,17 @@ import (
 
 	"github.com/comfyherd/comfyherd/internal/dispatcher"
 	"github.com/comfyherd/comfyherd/internal/history"
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
-// cutHere gives the error of a read that is cut. Reads for lists change nothing, so they are no effects.
-func (m *memory) cutHere(read string) error {
-	m.mu.Lock()
-	cut := m.cut
-	m.mu.Unlock()
-	if cut == nil {
-		return nil
-	}
-	return cut(read)
-}
-
-func (m *memory) EventsState(context.Context) (jetstream.EventsState, error) {
+func (m *memory) EventsState(context.Context) (queue.EventsState, error) {
 	if err := m.cutHere("state of events"); err != nil {
-		return jetstream.EventsState{}, err
+		return queue.EventsState{}, err
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return jetstream.EventsState{Made: m.made, First: jetstream.Mark{Sequence: 1, Time: noon}, Last: uint64(len(m.events))}, nil
+	return queue.EventsState{Made: m.made, First: jetstream.Mark{Sequence: 1, Time: noon}, Last: uint64(len(m.events))}, nil
 }
 
 func (m *memory) JobsHeld(context.Context) (history.Held, error) {

@@ -3,7 +3,7 @@ package dispatcher
 import (
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/comfyherd/comfyherd/jetstream"
+	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
 type metrics struct {
@@ -50,7 +50,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 			Name: "comfyherd_clock_offset_seconds", Help: "By how much this machine's clock is ahead of NATS'.",
 		}),
 	}
-	m.accepted = m.offers.WithLabelValues(string(jetstream.Accepted))
+	m.accepted = m.offers.WithLabelValues(string(queue.Accepted))
 	if r != nil {
 		r.MustRegister(m.received, m.parked, m.rested, m.putOff, m.claims, m.offers, m.failed, m.ended, m.waiting, m.hosts, m.blocks, m.clock)
 	}
@@ -58,11 +58,11 @@ func newMetrics(r prometheus.Registerer) *metrics {
 }
 
 // offered counts an offer by its answer.
-func (m *metrics) offered(answer jetstream.Answer, err error) {
+func (m *metrics) offered(answer queue.Answer, err error) {
 	switch {
 	case err != nil:
 		m.offers.WithLabelValues("no_answer").Inc()
-	case answer == jetstream.Accepted:
+	case answer == queue.Accepted:
 		m.accepted.Inc()
 	default:
 		m.offers.WithLabelValues(string(answer)).Inc()

@@ -9,6 +9,8 @@ import (
 
 	"github.com/comfyherd/comfyherd/internal/dispatcher"
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/names"
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
@@ -20,11 +22,11 @@ func TestListsArePages(t *testing.T) {
 		const n = 60
 		for i := range n {
 			host := fmt.Sprintf("gpu-%02d", i)
-			s.beat(jetstream.HostState{Host: host, Instance: "i", Serial: 1, State: jetstream.Online, Slots: 1, Time: s.Now(), URL: strings.Repeat("u", 300)})
+			s.beat(queue.HostState{Host: host, Instance: "i", Serial: 1, State: queue.Online, Slots: 1, Time: s.Now(), URL: strings.Repeat("u", 300)})
 			s.block(host, hashOf(t, i), []byte(`{"kind":"timeout","tenants":["*"],"until":"2099-01-01T00:00:00Z","message":"`+strings.Repeat("m", 300)+`"}`), time.Hour, -1)
-			s.set(jetstream.BlocksBucket, host+".junk", []byte("junk"), -1)
-			s.set(jetstream.TenantsBucket, host, []byte(`{"weight":2,"max_running":7}`), -1)
-			s.set(jetstream.AffinityBucket, string(hashOf(t, i)), []byte(`{"prefer":["`+strings.Repeat("p", 60)+`"]}`), -1)
+			s.set(names.BlocksBucket, host+".junk", []byte("junk"), -1)
+			s.set(names.TenantsBucket, host, []byte(`{"weight":2,"max_running":7}`), -1)
+			s.set(names.AffinityBucket, string(hashOf(t, i)), []byte(`{"prefer":["`+strings.Repeat("p", 60)+`"]}`), -1)
 			s.submitTo(host, 5, "job")
 		}
 		s.pass(time.Second)
@@ -36,8 +38,8 @@ func TestListsArePages(t *testing.T) {
 			count[what][key] = true
 		}
 		pages := map[string]int{}
-		for r := (jetstream.HostsRequest{}); ; {
-			a := operator[jetstream.HostsAnswer](s, "hosts", r)
+		for r := (queue.HostsRequest{}); ; {
+			a := operator[queue.HostsAnswer](s, "hosts", r)
 			pages["hosts"]++
 			for i := range a.Hosts {
 				note("hosts", a.Hosts[i].Host)
@@ -47,8 +49,8 @@ func TestListsArePages(t *testing.T) {
 				break
 			}
 		}
-		for r := (jetstream.BlocksRequest{Limit: 7}); ; {
-			a := operator[jetstream.BlocksAnswer](s, "blocks", r)
+		for r := (queue.BlocksRequest{Limit: 7}); ; {
+			a := operator[queue.BlocksAnswer](s, "blocks", r)
 			pages["blocks"]++
 			for i := range a.Blocks {
 				note("blocks", string(a.Blocks[i].Host)+"."+string(a.Blocks[i].Hash))
@@ -57,8 +59,8 @@ func TestListsArePages(t *testing.T) {
 				break
 			}
 		}
-		for r := (jetstream.TenantsRequest{Limit: 25}); ; {
-			a := operator[jetstream.TenantsAnswer](s, "tenants", r)
+		for r := (queue.TenantsRequest{Limit: 25}); ; {
+			a := operator[queue.TenantsAnswer](s, "tenants", r)
 			pages["tenants"]++
 			for tenant, settings := range a.Tenants {
 				note("tenants", string(tenant))
@@ -68,8 +70,8 @@ func TestListsArePages(t *testing.T) {
 				break
 			}
 		}
-		for r := (jetstream.AffinityRequest{}); ; {
-			a := operator[jetstream.AffinityAnswer](s, "affinity", r)
+		for r := (queue.AffinityRequest{}); ; {
+			a := operator[queue.AffinityAnswer](s, "affinity", r)
 			pages["affinity"]++
 			for hash := range a.Affinity {
 				note("affinity", string(hash))
@@ -101,7 +103,7 @@ func TestReasonsLettersAndChainsArePagesToo(t *testing.T) {
 	t.Parallel()
 	inBubble(t, func(s *scene) {
 		for i := range 30 {
-			s.beat(jetstream.HostState{Host: fmt.Sprintf("gpu-%02d", i), Instance: "i", Serial: 1, State: jetstream.Unhealthy, Reason: strings.Repeat("r", 500), Slots: 1, Time: s.Now()})
+			s.beat(queue.HostState{Host: fmt.Sprintf("gpu-%02d", i), Instance: "i", Serial: 1, State: queue.Unhealthy, Reason: strings.Repeat("r", 500), Slots: 1, Time: s.Now()})
 			s.bury("acme", job.ID(fmt.Sprintf("dead-%02d", i)))
 		}
 		s.dispatcher(dispatcher.Config{})

@@ -10,30 +10,28 @@ import (
 
 	"github.com/comfyherd/comfyherd/internal/dispatcher"
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/internal/workflow"
-	"github.com/comfyherd/comfyherd/jetstream"
 )
 
 // swallows is an agent that accepts every job, keeps its lease alive and begins nothing. It claims to have many slots and
 // the workflow's models in memory.
-func (s *scene) swallows(host string) func(*jetstream.Offer) (jetstream.Reply, error) {
-	var mu sync.Mutex // guards serial, and the ends of the scene
+func (s *scene) swallows(host string) func(*queue.Offer) (queue.Reply, error) {
+	var mu sync.Mutex // guards serial
 	serial := uint64(1)
-	claim := func() jetstream.HostState {
+	claim := func() queue.HostState {
 		mu.Lock()
 		defer mu.Unlock()
 		serial++
-		return jetstream.HostState{
-			Host: host, Instance: "i", Serial: serial, State: jetstream.Online, Slots: 50_000, Prefetch: 50_000, Time: s.Now(),
+		return queue.HostState{
+			Host: host, Instance: "i", Serial: serial, State: queue.Online, Slots: 50_000, Prefetch: 50_000, Time: s.Now(),
 			Recent: []workflow.Hash{hashOf(s.t, 1)},
 		}
 	}
 	s.beat(claim())
-	return func(o *jetstream.Offer) (jetstream.Reply, error) {
+	return func(o *queue.Offer) (queue.Reply, error) {
 		lease, over := o.Lease, make(chan struct{})
-		mu.Lock()
-		s.ends = append(s.ends, func() { close(over) })
-		mu.Unlock()
+		s.atEnd(func() { close(over) })
 		go func() {
 			for tick := time.Tick(ackWait / 3); ; {
 				select {
@@ -45,20 +43,20 @@ func (s *scene) swallows(host string) func(*jetstream.Offer) (jetstream.Reply, e
 			}
 		}()
 		state := claim()
-		return jetstream.Reply{Answer: jetstream.Accepted, State: state.Abridged()}, nil
+		return queue.Reply{Answer: queue.Accepted, State: state.Abridged()}, nil
 	}
 }
 
 // completes takes a job, begins it and ends it at once.
-func (s *scene) completes(host string) func(*jetstream.Offer) (jetstream.Reply, error) {
+func (s *scene) completes(host string) func(*queue.Offer) (queue.Reply, error) {
 	var serial atomic.Uint64
 	serial.Store(1)
-	return func(o *jetstream.Offer) (jetstream.Reply, error) {
+	return func(o *queue.Offer) (queue.Reply, error) {
 		s.goOn(o.Job, job.Started, func(e *job.Event) { e.Host, e.Attempt = host, o.Attempt })
 		s.goOn(o.Job, job.Completed, func(e *job.Event) { e.Host, e.Attempt = host, o.Attempt })
 		_ = s.FinishSoon(o.Lease)
-		state := jetstream.HostState{Host: host, Instance: "i", Serial: serial.Add(1), State: jetstream.Online, Slots: 1, Time: s.Now()}
-		return jetstream.Reply{Answer: jetstream.Accepted, State: state.Abridged()}, nil
+		state := queue.HostState{Host: host, Instance: "i", Serial: serial.Add(1), State: queue.Online, Slots: 1, Time: s.Now()}
+		return queue.Reply{Answer: queue.Accepted, State: state.Abridged()}, nil
 	}
 }
 
@@ -100,9 +98,9 @@ func TestAHostThatBeginsNothingKeepsNoJob(t *testing.T) {
 	})
 }
 
-func (s *scene) restOf(host string) *jetstream.Rest {
+func (s *scene) restOf(host string) *queue.Rest {
 	s.t.Helper()
-	answer, err := call[jetstream.HostsAnswer](s.memory, "hosts", struct{}{})
+	answer, err := call[queue.HostsAnswer](s.memory, "hosts", struct{}{})
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -122,7 +120,7 @@ func TestAHostRestsLongerEachTimeUntilItBeginsAJob(t *testing.T) {
 		honest := s.accepts("x")
 		swallow := s.swallows("x")
 		var begins atomic.Bool
-		s.host("x", func(o *jetstream.Offer) (jetstream.Reply, error) {
+		s.host("x", func(o *queue.Offer) (queue.Reply, error) {
 			if begins.Load() {
 				return honest(o)
 			}
@@ -154,10 +152,10 @@ func TestAJobThatItsHostHasAckedAndNotBegunEnds(t *testing.T) {
 	t.Parallel()
 	inBubble(t, func(s *scene) {
 		s.dispatcher(dispatcher.Config{})
-		s.host("x", func(o *jetstream.Offer) (jetstream.Reply, error) {
+		s.host("x", func(o *queue.Offer) (queue.Reply, error) {
 			_ = s.FinishSoon(o.Lease)
-			state := jetstream.HostState{Host: "x", Instance: "i", Serial: 2, State: jetstream.Online, Slots: 1, Time: s.Now()}
-			return jetstream.Reply{Answer: jetstream.Accepted, State: state.Abridged()}, nil
+			state := queue.HostState{Host: "x", Instance: "i", Serial: 2, State: queue.Online, Slots: 1, Time: s.Now()}
+			return queue.Reply{Answer: queue.Accepted, State: state.Abridged()}, nil
 		})
 		s.submit("y")
 		s.pass(ackWait + 2*time.Second)
@@ -171,7 +169,7 @@ func TestAnOfferWithoutAnAnswerIsVoidToo(t *testing.T) {
 	inBubble(t, func(s *scene) {
 		s.dispatcher(dispatcher.Config{})
 		swallow := s.swallows("hole")
-		s.host("hole", func(o *jetstream.Offer) (jetstream.Reply, error) {
+		s.host("hole", func(o *queue.Offer) (queue.Reply, error) {
 			_, _ = swallow(o)
 			return silent(o)
 		})

@@ -9,7 +9,7 @@ import (
 
 	"github.com/comfyherd/comfyherd/internal/history"
 	"github.com/comfyherd/comfyherd/internal/job"
-	"github.com/comfyherd/comfyherd/jetstream"
+	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
 // A tenant may have so many unfinished jobs, and bytes of them. What is beyond when a dispatcher takes it in is dead with
@@ -51,7 +51,7 @@ type quotas struct {
 	beside func(func()) // runs what nobody waits for
 
 	mu       sync.Mutex // guards all below
-	own      map[job.Tenant]jetstream.TenantSettings
+	own      map[job.Tenant]queue.TenantSettings
 	accounts map[job.Tenant]*account
 }
 
@@ -91,11 +91,11 @@ type admitted struct {
 }
 
 func newQuotas() *quotas {
-	return &quotas{own: map[job.Tenant]jetstream.TenantSettings{}, accounts: map[job.Tenant]*account{}}
+	return &quotas{own: map[job.Tenant]queue.TenantSettings{}, accounts: map[job.Tenant]*account{}}
 }
 
 // put has a tenant's settings hold.
-func (q *quotas) put(tenant job.Tenant, s jetstream.TenantSettings) {
+func (q *quotas) put(tenant job.Tenant, s queue.TenantSettings) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.own[tenant] = s

@@ -10,17 +10,18 @@ import (
 
 	"github.com/comfyherd/comfyherd/internal/dispatcher"
 	"github.com/comfyherd/comfyherd/internal/job"
-	"github.com/comfyherd/comfyherd/jetstream"
+	"github.com/comfyherd/comfyherd/internal/names"
+	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
 // allow gives a tenant settings.
-func (s *scene) allow(tenant string, settings jetstream.TenantSettings) {
+func (s *scene) allow(tenant string, settings queue.TenantSettings) {
 	s.t.Helper()
 	value, err := json.Marshal(settings)
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	s.set(jetstream.TenantsBucket, tenant, value, -1)
+	s.set(names.TenantsBucket, tenant, value, -1)
 }
 
 // standing counts the jobs of acme by how they stand, of those named prefix0, prefix1 and so on.
@@ -35,7 +36,7 @@ func (s *scene) standing(prefix string, n int) map[string]int {
 func TestATenantHasNoMoreUnfinishedJobsThanItMay(t *testing.T) {
 	t.Parallel()
 	inBubble(t, func(s *scene) {
-		s.allow("acme", jetstream.TenantSettings{Weight: 1, MaxUnfinished: 10})
+		s.allow("acme", queue.TenantSettings{Weight: 1, MaxUnfinished: 10})
 		s.dispatcher(dispatcher.Config{})
 		for i := range 30 { // all at once
 			s.submit(job.ID(fmt.Sprint("a", i)))
@@ -62,7 +63,7 @@ func TestATenantHasNoMoreUnfinishedJobsThanItMay(t *testing.T) {
 		s.pass(time.Minute)
 		s.want("when one has ended", s.story("next"), "queued waiting:none_capable")
 		s.want("and one beyond it", s.story("beyond"), "dead:over_quota")
-		s.allow("acme", jetstream.TenantSettings{Weight: 1})
+		s.allow("acme", queue.TenantSettings{Weight: 1})
 		s.pass(time.Second)
 		s.submit("free")
 		s.pass(time.Minute)
@@ -81,7 +82,7 @@ func TestADispatcherThatStartsCountsWhatIsThere(t *testing.T) {
 		s.pass(time.Second)
 		kill()
 		size := int64(len(s.body(1)))
-		s.allow("acme", jetstream.TenantSettings{Weight: 1, MaxBytes: 8 * size})
+		s.allow("acme", queue.TenantSettings{Weight: 1, MaxBytes: 8 * size})
 		s.dispatcher(dispatcher.Config{Name: "next", Park: time.Minute})
 		s.submit("known") // while nothing is counted yet
 		s.pass(2 * time.Second)
@@ -107,7 +108,7 @@ func (s *scene) body(sequence uint64) []byte {
 func TestNoJobIsRefusedForAQuotaThatCannotBeCounted(t *testing.T) {
 	t.Parallel()
 	inBubble(t, func(s *scene) {
-		s.allow("acme", jetstream.TenantSettings{Weight: 1, MaxUnfinished: 10})
+		s.allow("acme", queue.TenantSettings{Weight: 1, MaxUnfinished: 10})
 		s.dispatcher(dispatcher.Config{})
 		for i := range 8 {
 			s.submit(job.ID(fmt.Sprint("a", i)))

@@ -7,7 +7,7 @@ import (
 
 	"github.com/comfyherd/comfyherd/internal/dispatcher"
 	"github.com/comfyherd/comfyherd/internal/job"
-	"github.com/comfyherd/comfyherd/internal/workflow"
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
@@ -118,7 +118,7 @@ func TestNoRequirementIsForgottenBeforeTheFirstDecision(t *testing.T) {
 			id := job.RequeueID("job", n)
 			sequence := s.submit(id, func(spec *job.Spec) { spec.Workflow = graph(n) })
 			s.goOn(id, job.Queued, func(e *job.Event) { e.Sequence = sequence })
-			ticket := jetstream.Ticket{
+			ticket := queue.Ticket{
 				Priority: job.Usual, Tenant: "acme", Hash: hashOf(t, n), Sequence: sequence, Job: id, Lease: "none", Attempt: 1, Received: s.Now(),
 			}
 			if _, err := s.PutTicket(context.Background(), &ticket); err != nil {
@@ -127,13 +127,7 @@ func TestNoRequirementIsForgottenBeforeTheFirstDecision(t *testing.T) {
 			s.jobs[sequence].until = time.Now().Add(time.Hour)
 		}
 		s.host("a", s.accepts("a"))
-		var knows workflow.CapabilityBuilder
-		knows.AddClass("SaveImage")
-		value, err := workflow.NewCapability(&knows).MarshalBinary()
-		if err != nil {
-			t.Fatal(err)
-		}
-		s.set(jetstream.CapabilitiesBucket, "a", value, -1)
+		s.can("a", "SaveImage")
 		s.hostsLater = time.Minute
 		s.dispatcher(dispatcher.Config{})
 		s.pass(10 * time.Second)
@@ -149,7 +143,7 @@ func TestTheTicketOfAnEndedJobOfAnOlderStreamRemovesNoJob(t *testing.T) {
 		s.goOn("old", job.Queued, func(e *job.Event) { e.Sequence = 1 })
 		s.goOn("old", job.Cancelled)
 		sequence := s.submit("new", func(spec *job.Spec) { spec.ExtraData = []byte(`{"api_key_comfy_org":"comfyui-secret"}`) })
-		ticket := jetstream.Ticket{
+		ticket := queue.Ticket{
 			Priority: job.Usual, Tenant: "acme", Hash: hashOf(t, 1), Sequence: sequence, Job: "old", Lease: "$JS.ACK.COMFY_JOBS.dispatch_5.1.1.1.1.0",
 			Attempt: 1, Received: s.Now(),
 		}

@@ -9,7 +9,7 @@ import (
 	"github.com/comfyherd/comfyherd/internal/dispatcher"
 	"github.com/comfyherd/comfyherd/internal/failure"
 	"github.com/comfyherd/comfyherd/internal/job"
-	"github.com/comfyherd/comfyherd/jetstream"
+	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
 func TestATicketHasTheLeaseOfTheNewestDelivery(t *testing.T) {
@@ -20,8 +20,8 @@ func TestATicketHasTheLeaseOfTheNewestDelivery(t *testing.T) {
 		s.pass(2 * time.Minute)
 		s.want("deliveries", s.done("deliver"), []string{"deliver " + string(leaseOf(1, 1)), "deliver " + string(leaseOf(1, 2))})
 		s.want("lease", s.tickets()[0].Lease, leaseOf(1, 2))
-		var offered jetstream.Lease
-		s.host("a", func(o *jetstream.Offer) (jetstream.Reply, error) {
+		var offered queue.Lease
+		s.host("a", func(o *queue.Offer) (queue.Reply, error) {
 			offered = o.Lease
 			return s.accepts("a")(o)
 		})
@@ -35,7 +35,7 @@ func TestAJobThatWasJustClaimedIsLeftToItsClaimant(t *testing.T) {
 	inBubble(t, func(s *scene) {
 		s.submit("x")
 		s.goOn("x", job.Queued, func(e *job.Event) { e.Sequence = 1 })
-		ticket := jetstream.Ticket{Priority: job.Usual, Tenant: "acme", Hash: hashOf(t, 1), Sequence: 1, Job: "x", Lease: leaseOf(1, 0), Attempt: 1}
+		ticket := queue.Ticket{Priority: job.Usual, Tenant: "acme", Hash: hashOf(t, 1), Sequence: 1, Job: "x", Lease: leaseOf(1, 0), Attempt: 1}
 		revision, err := s.PutTicket(context.Background(), &ticket)
 		if won, claimErr := s.Claim(context.Background(), ticket.Key(), revision); !won || err != nil || claimErr != nil {
 			t.Fatalf("claim: %v, %v, %v", won, err, claimErr)

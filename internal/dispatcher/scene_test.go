@@ -12,8 +12,9 @@ import (
 
 	"github.com/comfyherd/comfyherd/internal/dispatcher"
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/names"
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/internal/workflow"
-	"github.com/comfyherd/comfyherd/jetstream"
 )
 
 // scene is a NATS in memory with hosts and dispatchers in a bubble, whose time passes when nothing else happens.
@@ -21,30 +22,57 @@ type scene struct {
 	*memory
 	t     *testing.T
 	begun time.Time
-	serve map[string]jetstream.HostState // of hosts that beat
-	ends  []func()
-	stop  func()                // asks the dispatcher that was started last to end
-	over  <-chan struct{}       // closed when it has
-	ready func() (bool, string) // of it
+	serve map[string]queue.HostState // of hosts that beat
+	crash map[string]func()          // end agents
+	ends  []func()                   // guarded by mu
+	stop  func()                     // asks the dispatcher that was started last to end
+	over  <-chan struct{}            // closed when it has
+	ready func() (bool, string)      // of it
 	main  *dispatcher.Dispatcher
+	wire  *memory // of it
 }
 
 // inBubble plays a scene and ends all that it started.
 func inBubble(t *testing.T, play func(s *scene)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		s := &scene{memory: newMemory(), t: t, begun: time.Now(), serve: map[string]jetstream.HostState{}}
-		defer func() {
-			for _, end := range s.ends {
-				end()
-			}
-		}()
+		s := &scene{memory: newMemory(), t: t, begun: time.Now(), serve: map[string]queue.HostState{}, crash: map[string]func(){}}
+		defer s.close()
 		play(s)
 	})
 }
 
+// atEnd has something end with the scene.
+func (s *scene) atEnd(end func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ends = append(s.ends, end)
+}
+
+// close ends all that was started.
+func (s *scene) close() {
+	s.mu.Lock()
+	ends := s.ends
+	s.mu.Unlock()
+	for _, end := range ends {
+		end()
+	}
+}
+
 // dispatcher starts one that is ready, and gives what kills it.
 func (s *scene) dispatcher(cfg dispatcher.Config) (kill func()) {
+	s.t.Helper()
+	kill = s.start(cfg, nil)
+	goBy(s.hostsLater)
+	synctest.Wait()
+	if ready, why := s.ready(); !ready {
+		s.t.Fatalf("the dispatcher is not ready: %s", why)
+	}
+	return kill
+}
+
+// start starts one with a fault in its wire, which may be nil, and does not wait for it.
+func (s *scene) start(cfg dispatcher.Config, fault func(effect string) error) (kill func()) {
 	s.t.Helper()
 	if cfg.Name == "" {
 		cfg.Name = "me"
@@ -52,14 +80,16 @@ func (s *scene) dispatcher(cfg dispatcher.Config) (kill func()) {
 	if os.Getenv("COMFYHERD_TEST_LOG") != "" {
 		cfg.Logger = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	}
-	d, err := dispatcher.NewOn(s.memory, cfg)
+	ctx, cancel := context.WithCancel(context.Background())
+	wire := s.connect()
+	wire.end, wire.fault = cancel, fault
+	d, err := dispatcher.NewOn(wire, cfg)
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
 	stopping, stop := context.WithCancel(ctx)
 	over := make(chan struct{})
-	s.stop, s.over, s.ready, s.main = stop, over, d.Ready, d
+	s.stop, s.over, s.ready, s.main, s.wire = stop, over, d.Ready, d, wire
 	go func() {
 		defer close(over)
 		if err := d.Run(stopping, ctx); err != nil {
@@ -67,30 +97,29 @@ func (s *scene) dispatcher(cfg dispatcher.Config) (kill func()) {
 		}
 	}()
 	kill = func() { stop(); cancel(); <-over }
-	s.ends = append(s.ends, kill)
-	goBy(s.hostsLater)
-	synctest.Wait()
-	if ready, why := d.Ready(); !ready {
-		s.t.Fatalf("the dispatcher is not ready: %s", why)
-	}
+	s.atEnd(kill)
 	return kill
 }
 
 // host is online with a slot from now on, and its agent answers offers.
-func (s *scene) host(name string, agent func(*jetstream.Offer) (jetstream.Reply, error)) {
-	s.beat(jetstream.HostState{Host: name, Instance: "i", Serial: 1, State: jetstream.Online, Slots: 1, Time: s.Now()})
+func (s *scene) host(name string, agent func(*queue.Offer) (queue.Reply, error)) {
+	s.beat(queue.HostState{Host: name, Instance: "i", Serial: 1, State: queue.Online, Slots: 1, Time: s.Now()})
 	s.mu.Lock()
 	s.agents[name] = agent
 	s.mu.Unlock()
 }
 
 // beat renews a presence until the scene ends, or another is given for the host.
-func (s *scene) beat(state jetstream.HostState) {
+func (s *scene) beat(state queue.HostState) {
+	ctx, cancel := context.WithCancel(context.Background())
+	s.atEnd(cancel)
 	s.mu.Lock()
+	if was := s.serve[state.Host]; was.Instance == state.Instance && was.Serial > state.Serial {
+		s.mu.Unlock()
+		return // a newer one was told meanwhile
+	}
 	s.serve[state.Host] = state
 	s.mu.Unlock()
-	ctx, cancel := context.WithCancel(context.Background())
-	s.ends = append(s.ends, cancel)
 	put := func() bool {
 		s.mu.Lock()
 		newest := s.serve[state.Host]
@@ -102,13 +131,13 @@ func (s *scene) beat(state jetstream.HostState) {
 		if err != nil {
 			panic(err)
 		}
-		s.set(jetstream.HostsBucket, state.Host, value, -1)
+		s.set(names.HostsBucket, state.Host, value, -1)
 		return true
 	}
 	put()
 	go func() {
 		for {
-			timer := time.NewTimer(presenceTTL / 3)
+			timer := time.NewTimer(s.presenceTTL / 3)
 			select {
 			case <-timer.C:
 			case <-ctx.Done():
@@ -122,27 +151,41 @@ func (s *scene) beat(state jetstream.HostState) {
 	}()
 }
 
+// can says which classes of nodes a host has.
+func (s *scene) can(host string, classes ...string) {
+	s.t.Helper()
+	var knows workflow.CapabilityBuilder
+	for _, class := range classes {
+		knows.AddClass(class)
+	}
+	value, err := workflow.NewCapability(&knows).MarshalBinary()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.set(names.CapabilitiesBucket, host, value, -1)
+}
+
 // accepts takes every job, begins it and lets it run for ever.
-func (s *scene) accepts(host string) func(*jetstream.Offer) (jetstream.Reply, error) {
+func (s *scene) accepts(host string) func(*queue.Offer) (queue.Reply, error) {
 	serial := uint64(1)
-	return func(o *jetstream.Offer) (jetstream.Reply, error) {
+	return func(o *queue.Offer) (queue.Reply, error) {
 		if !o.Resume {
 			s.goOn(o.Job, job.Started, func(e *job.Event) { e.Host, e.Attempt = host, o.Attempt })
 		}
 		serial++
-		state := jetstream.HostState{
-			Host: host, Instance: "i", Serial: serial, State: jetstream.Online, Slots: 1, Time: s.Now(),
-			Running: []jetstream.RunningJob{{Tenant: job.Tenant(o.Message.Tenant), Job: o.Job, Hash: o.Hash, Attempt: o.Attempt, Since: s.Now()}},
+		state := queue.HostState{
+			Host: host, Instance: "i", Serial: serial, State: queue.Online, Slots: 1, Time: s.Now(),
+			Running: []queue.RunningJob{{Tenant: job.Tenant(o.Message.Tenant), Job: o.Job, Hash: o.Hash, Attempt: o.Attempt, Since: s.Now()}},
 		}
 		s.beat(state)
-		return jetstream.Reply{Answer: jetstream.Accepted, State: state.Abridged()}, nil
+		return queue.Reply{Answer: queue.Accepted, State: state.Abridged()}, nil
 	}
 }
 
 // silent never answers.
-func silent(*jetstream.Offer) (jetstream.Reply, error) {
+func silent(*queue.Offer) (queue.Reply, error) {
 	goBy(2 * time.Second)
-	return jetstream.Reply{}, jetstream.ErrNoAnswer
+	return queue.Reply{}, queue.ErrNoAnswer
 }
 
 // goOn appends an event to the end of a chain as somebody else does.
@@ -203,12 +246,12 @@ func (s *scene) pass(d time.Duration) {
 }
 
 // tickets are the sequences of the tickets that stand.
-func (s *scene) tickets() []jetstream.Ticket {
+func (s *scene) tickets() []queue.Ticket {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var all []jetstream.Ticket
-	for _, c := range s.bucket(jetstream.WaitingBucket).keys {
-		if t, ok := jetstream.TicketOf(c); ok && c.Phase == jetstream.Put {
+	var all []queue.Ticket
+	for _, c := range s.bucket(names.WaitingBucket).keys {
+		if t, ok := queue.TicketOf(c); ok && c.Phase == queue.Put {
 			all = append(all, t)
 		}
 	}

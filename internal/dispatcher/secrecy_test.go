@@ -10,6 +10,7 @@ import (
 	"github.com/comfyherd/comfyherd/internal/dispatcher"
 	"github.com/comfyherd/comfyherd/internal/failure"
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
@@ -63,14 +64,14 @@ func TestNobodyReadsOfTheFailuresOfOthers(t *testing.T) {
 		const marker = "MARKER"
 		s.dispatcher(dispatcher.Config{})
 		s.host("a", s.accepts("a"))
-		s.beat(jetstream.HostState{
-			Host: "sick", Instance: "i", Serial: 1, State: jetstream.Unhealthy, Cause: failure.Poisoned, Reason: "since " + marker, Slots: 1, Time: s.Now(),
-			Blame: &jetstream.Blame{Tenant: "tenant-" + marker, Job: "job-" + marker},
+		s.beat(queue.HostState{
+			Host: "sick", Instance: "i", Serial: 1, State: queue.Unhealthy, Cause: failure.Poisoned, Reason: "since " + marker, Slots: 1, Time: s.Now(),
+			Blame: &queue.Blame{Tenant: "tenant-" + marker, Job: "job-" + marker},
 		})
-		s.beat(jetstream.HostState{
-			Host: "tried", Instance: "i", Serial: 1, State: jetstream.Online, Trial: true, Cause: failure.Poisoned, Reason: "on trial since " + marker, Slots: 1, Time: s.Now(),
+		s.beat(queue.HostState{
+			Host: "tried", Instance: "i", Serial: 1, State: queue.Online, Trial: true, Cause: failure.Poisoned, Reason: "on trial since " + marker, Slots: 1, Time: s.Now(),
 		})
-		s.beat(jetstream.HostState{Host: "drained", Instance: "i", Serial: 1, State: jetstream.Draining, Reason: "by " + marker, Slots: 1, Time: s.Now()})
+		s.beat(queue.HostState{Host: "drained", Instance: "i", Serial: 1, State: queue.Draining, Reason: "by " + marker, Slots: 1, Time: s.Now()})
 		for _, host := range []string{"a", "tried"} {
 			s.fails("tenant-"+marker, job.ID("job-"+marker+"-"+host), host, failure.OutOfMemory, marker+" took it all")
 			s.fails("zeta-"+marker, job.ID("other-"+marker+"-"+host), host, failure.OutOfMemory, marker+" as well")

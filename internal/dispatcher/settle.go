@@ -12,7 +12,7 @@ import (
 
 	"github.com/comfyherd/comfyherd/internal/failure"
 	"github.com/comfyherd/comfyherd/internal/job"
-	"github.com/comfyherd/comfyherd/jetstream"
+	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
 // settle decides what becomes of a job after a failed attempt, and does it.
@@ -24,14 +24,14 @@ import (
 //  2. a workflow that takes hosts down is condemned: its further jobs end at once
 //  3. retry: retrying is appended, the ticket is put, the delivery is parked
 //     dead: the dead letter is stored, dead is appended, the delivery is acked
-func (d *Dispatcher) settle(ctx context.Context, failed jetstream.Link) error {
+func (d *Dispatcher) settle(ctx context.Context, failed queue.Link) error {
 	chain, err := d.q.Chain(ctx, failed.Tenant, failed.Job)
 	if err != nil {
 		return err
 	}
 	at := indexOf(chain, failed.ChainSequence)
 	if at < 0 || at != len(chain)-1 {
-		return d.settled(ctx, chain, failed)
+		return d.alreadySettled(ctx, chain, failed)
 	}
 	sequence := cmp.Or(sequenceIn(chain), failed.Sequence) // of a chain whose first events are not kept any more who owns the job knows it
 	if sequence == 0 || !failed.Lease.Of(sequence) {       // also the lease of another job
@@ -43,42 +43,42 @@ func (d *Dispatcher) settle(ctx context.Context, failed jetstream.Link) error {
 		return err
 	}
 	attempts := attemptsOf(chain)
-	decision, err := d.judge(ctx, o, &failed, attempts)
+	decision, err := d.decide(ctx, o, &failed, attempts)
 	if err != nil {
 		return err
 	}
 	d.metrics.failed.WithLabelValues(string(failed.Kind)).Inc()
 	if decision.Dead {
-		return d.end(ctx, o, ending{reason: decision.Reason, message: decision.Message, hosts: refusalsOf(attempts), attempts: attempts})
+		return d.makeDead(ctx, o, ending{reason: decision.Reason, message: decision.Message, hosts: refusalsOf(attempts), attempts: attempts})
 	}
 	return d.retry(ctx, o, decision)
 }
 
-// judge decides about a job, and blames whom it must.
-func (d *Dispatcher) judge(ctx context.Context, o *owned, failed *jetstream.Link, attempts []failure.Attempt) (failure.Decision, error) {
+// decide decides about a job, and blames whom it must.
+func (d *Dispatcher) decide(ctx context.Context, o *owned, failed *queue.Link, attempts []failure.Attempt) (failure.Decision, error) {
 	last := &attempts[len(attempts)-1]
 	if !last.Lost() && last.Kind != failure.Refused && !slices.ContainsFunc(attempts, func(a failure.Attempt) bool { return a.Lost() }) {
 		decision := failure.Decide(attempts, o.job.Policy(), failure.Evidence{})
-		return decision, d.blame(ctx, o, failed, attempts, decision)
+		return decision, d.recordFailure(ctx, o, failed, attempts, decision)
 	}
-	if err := d.brain.ready(ctx); err != nil {
+	if err := d.loop.ready(ctx); err != nil {
 		return failure.Decision{}, err
 	}
 	if last.Lost() {
-		if err := d.strikeFor(ctx, o, failed); err != nil {
+		if err := d.strikeOf(ctx, o, failed); err != nil {
 			return failure.Decision{}, err
 		}
 	}
-	known, goodNamed, err := d.brain.evidence(o, attempts)
+	known, goodNamed, err := d.loop.evidence(o, attempts)
 	if err != nil {
 		return failure.Decision{}, err
 	}
 	decision := failure.Decide(attempts, o.job.Policy(), known)
 	switch {
 	case !last.Lost():
-		return decision, d.blame(ctx, o, failed, attempts, decision)
+		return decision, d.recordFailure(ctx, o, failed, attempts, decision)
 	case decision.Guilt != nil && !goodNamed:
-		return decision, d.condemn(ctx, o, failed.Host, decision.Message)
+		return decision, d.markPoison(ctx, o, failed.Host, decision.Message)
 	}
 	return decision, nil
 }
@@ -98,16 +98,16 @@ func refusalsOf(attempts []failure.Attempt) map[string]string {
 	return words
 }
 
-// settled is a failed event that something else has followed: usually it was settled before. An ended job whose
+// alreadySettled is for a failed event that something else has followed: usually it was settled before. An ended job whose
 // delivery still stands is acked.
-func (d *Dispatcher) settled(ctx context.Context, chain []jetstream.Link, failed jetstream.Link) error {
+func (d *Dispatcher) alreadySettled(ctx context.Context, chain []queue.Link, failed queue.Link) error {
 	if n := len(chain); n > 0 && chain[n-1].EventKind.Terminal() && failed.Lease.Of(sequenceIn(chain)) {
 		d.finishStored(ctx, idKey{failed.Tenant, failed.Job}, sequenceIn(chain), failed.Lease)
 	}
 	return nil
 }
 
-func indexOf(chain []jetstream.Link, sequence uint64) int {
+func indexOf(chain []queue.Link, sequence uint64) int {
 	for i := range chain {
 		if chain[i].ChainSequence == sequence {
 			return i
@@ -117,10 +117,10 @@ func indexOf(chain []jetstream.Link, sequence uint64) int {
 }
 
 // reopen reads the job of a failed event again as one that this dispatcher owns.
-func (d *Dispatcher) reopen(ctx context.Context, chain []jetstream.Link, sequence uint64, failed jetstream.Link) (*owned, error) {
+func (d *Dispatcher) reopen(ctx context.Context, chain []queue.Link, sequence uint64, failed queue.Link) (*owned, error) {
 	stored, err := d.stored(ctx, sequence, failed.Tenant, failed.Job)
-	if errors.Is(err, jetstream.ErrGone) {
-		return nil, d.abandon(ctx, &failed)
+	if errors.Is(err, queue.ErrGone) {
+		return nil, d.endRemoved(ctx, &failed)
 	}
 	if err != nil {
 		return nil, err
@@ -131,7 +131,7 @@ func (d *Dispatcher) reopen(ctx context.Context, chain []jetstream.Link, sequenc
 	}, nil
 }
 
-func sequenceIn(chain []jetstream.Link) uint64 {
+func sequenceIn(chain []queue.Link) uint64 {
 	for i := len(chain) - 1; i >= 0; i-- { // the last: of a job that was taken out of the stream and published again
 		if chain[i].Sequence != 0 {
 			return chain[i].Sequence
@@ -140,16 +140,16 @@ func sequenceIn(chain []jetstream.Link) uint64 {
 	return 0
 }
 
-// abandon ends a job whose message was removed from COMFY_JOBS by hand: it cannot be tried again.
-func (d *Dispatcher) abandon(ctx context.Context, failed *jetstream.Link) error {
+// endRemoved ends a job whose message was removed from COMFY_JOBS by hand: it cannot be tried again.
+func (d *Dispatcher) endRemoved(ctx context.Context, failed *queue.Link) error {
 	e := failed.Event
 	e.EventKind, e.Time, e.Reason = job.Dead, d.clock(), string(failure.NotRetryable)
 	e.Attempts = []failure.Attempt{failed.Failure()}
 	_, err := d.q.Append(ctx, &e, failed.ChainSequence, d.source, "")
-	if err != nil && !errors.Is(err, jetstream.ErrOvertaken) {
+	if err != nil && !errors.Is(err, queue.ErrOvertaken) {
 		return err
 	}
-	return fmt.Errorf("job %s cannot be tried again: %w from COMFY_JOBS", failed.Job, jetstream.ErrGone)
+	return fmt.Errorf("job %s cannot be tried again: %w from COMFY_JOBS", failed.Job, queue.ErrGone)
 }
 
 // retry sends the job to the waiting room for another attempt. The event comes before the ticket, since whoever
@@ -158,7 +158,7 @@ func (d *Dispatcher) retry(ctx context.Context, o *owned, decision failure.Decis
 	now := d.clock()
 	again := now.Add(jittered(decision.Delay))
 	o.avoid, o.notBefore, o.avoidUntil = decision.Avoid, now, again
-	d.brain.ask(func(time.Time) { d.brain.lacking(o) })
+	d.loop.ask(func(time.Time) { d.loop.setLacks(o) })
 	if decision.Later {
 		o.notBefore = again
 	}
@@ -169,7 +169,7 @@ func (d *Dispatcher) retry(ctx context.Context, o *owned, decision failure.Decis
 		e.AvoidUntil = &o.avoidUntil
 	}
 	last, err := d.q.Append(ctx, &e, o.last, d.source, "")
-	if errors.Is(err, jetstream.ErrOvertaken) {
+	if errors.Is(err, queue.ErrOvertaken) {
 		return d.yield(ctx, o, 0)
 	}
 	if err != nil {
@@ -192,8 +192,8 @@ type ending struct {
 	attempts []failure.Attempt
 }
 
-// end makes a job dead: the dead letter, then the event, then the ack.
-func (d *Dispatcher) end(ctx context.Context, o *owned, why ending) error {
+// makeDead ends a job: the dead letter, then the event, then the ack.
+func (d *Dispatcher) makeDead(ctx context.Context, o *owned, why ending) error {
 	e := o.job.NewEvent(job.Dead, d.clock())
 	e.Sequence, e.Reason, e.Message, e.Hosts, e.Attempts = o.job.Sequence, string(why.reason), why.message, why.hosts, why.attempts
 	if n := len(why.attempts); n > 0 {
@@ -209,7 +209,7 @@ func (d *Dispatcher) end(ctx context.Context, o *owned, why ending) error {
 		return err
 	}
 	_, err = d.q.Append(ctx, &e, o.last, d.source, "")
-	if errors.Is(err, jetstream.ErrOvertaken) {
+	if errors.Is(err, queue.ErrOvertaken) {
 		return d.yield(ctx, o, letter)
 	}
 	if err != nil {
@@ -237,7 +237,7 @@ func (d *Dispatcher) yield(ctx context.Context, o *owned, letter uint64) error {
 		return nil // a copy of the stream that is behind has answered: the lease decides
 	}
 	if letter != 0 && chain[next].EventKind != job.Dead {
-		if err := d.q.Purge(ctx, &jetstream.DeadLetter{Sequence: letter, Job: o.job.ID}); err != nil {
+		if err := d.q.Purge(ctx, &queue.DeadLetter{Sequence: letter, Job: o.job.ID}); err != nil {
 			d.log.Debug("take a dead letter back", "job", o.job.ID, "error", err) // taken back before a crash
 		}
 	}

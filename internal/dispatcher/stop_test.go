@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"github.com/comfyherd/comfyherd/internal/dispatcher"
-	"github.com/comfyherd/comfyherd/jetstream"
+	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
 func TestADispatcherThatCannotTakeJobsIsNotReady(t *testing.T) {
@@ -61,7 +61,7 @@ func TestADispatcherThatIsStoppedFinishesItsWalks(t *testing.T) {
 	t.Parallel()
 	inBubble(t, func(s *scene) {
 		s.dispatcher(dispatcher.Config{})
-		s.host("a", func(o *jetstream.Offer) (jetstream.Reply, error) {
+		s.host("a", func(o *queue.Offer) (queue.Reply, error) {
 			goBy(1500 * time.Millisecond)
 			return s.accepts("a")(o)
 		})

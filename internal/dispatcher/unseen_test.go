@@ -8,6 +8,7 @@ import (
 
 	"github.com/comfyherd/comfyherd/internal/dispatcher"
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
@@ -16,7 +17,7 @@ func TestATenantCancelsAThousandIDsThatNobodyHasSeenAndNoMore(t *testing.T) {
 	inBubble(t, func(s *scene) {
 		for i := range 999 {
 			id := job.ID(fmt.Sprintf("invented-%d", i))
-			if _, _, err := s.End(t.Context(), "acme", id, jetstream.Cancelling{By: "tenant acme", Force: true}); err != nil {
+			if _, _, err := s.End(t.Context(), "acme", id, queue.Cancelling{By: "tenant acme", Force: true}); err != nil {
 				t.Fatal(err)
 			}
 		}

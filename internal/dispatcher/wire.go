@@ -7,11 +7,12 @@ import (
 
 	"github.com/comfyherd/comfyherd/internal/history"
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/internal/workflow"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
-// wire is what a dispatcher needs of NATS: a *jetstream.Queue, or in tests one in memory that can be cut.
+// wire is what a dispatcher needs of NATS: a *queue.Queue, or in tests one in memory that can be cut.
 type wire interface {
 	jobsWire
 	chainWire
@@ -28,14 +29,14 @@ type wire interface {
 
 // jobsWire hands out the jobs of COMFY_JOBS and settles their leases.
 type jobsWire interface {
-	Puller(p job.Priority, take func(jetstream.Delivery)) (puller, error)
+	Puller(p job.Priority, take func(queue.Delivery)) (puller, error)
 	Stored(ctx context.Context, sequence uint64) (job.Message, error)
 	NextStored(ctx context.Context, tenant job.Tenant, lane *job.Priority, after uint64) (job.Message, bool, error)
 	Depth(ctx context.Context) (map[job.Lane]uint64, error)
-	Extend(lease jetstream.Lease) error
-	ExtendSurely(ctx context.Context, lease jetstream.Lease) error
-	Park(lease jetstream.Lease, rest time.Duration) error
-	FinishSoon(lease jetstream.Lease) error
+	Extend(lease queue.Lease) error
+	ExtendSurely(ctx context.Context, lease queue.Lease) error
+	Park(lease queue.Lease, rest time.Duration) error
+	FinishSoon(lease queue.Lease) error
 	Erase(ctx context.Context, sequence uint64) error
 	TooLarge(body int) string
 	JobsRoom() int64
@@ -50,41 +51,41 @@ type puller interface {
 
 // chainWire reads and continues the chains of jobs.
 type chainWire interface {
-	Append(ctx context.Context, e *job.Event, last uint64, source string, lease jetstream.Lease) (uint64, error)
-	Last(ctx context.Context, tenant job.Tenant, id job.ID) (jetstream.Link, bool, error)
-	LastOf(ctx context.Context, tenant job.Tenant, id job.ID, kind job.EventKind) (jetstream.Link, bool, error)
-	Chain(ctx context.Context, tenant job.Tenant, id job.ID) ([]jetstream.Link, error)
-	End(ctx context.Context, tenant job.Tenant, id job.ID, c jetstream.Cancelling) (jetstream.Event, bool, error)
+	Append(ctx context.Context, e *job.Event, last uint64, source string, lease queue.Lease) (uint64, error)
+	Last(ctx context.Context, tenant job.Tenant, id job.ID) (queue.Link, bool, error)
+	LastOf(ctx context.Context, tenant job.Tenant, id job.ID, kind job.EventKind) (queue.Link, bool, error)
+	Chain(ctx context.Context, tenant job.Tenant, id job.ID) ([]queue.Link, error)
+	End(ctx context.Context, tenant job.Tenant, id job.ID, c queue.Cancelling) (jetstream.Event, bool, error)
 	EventsAge() time.Duration
 }
 
 // roomWire is the waiting room.
 type roomWire interface {
-	PutTicket(ctx context.Context, t *jetstream.Ticket) (uint64, error)
-	Ticket(ctx context.Context, key string) (t jetstream.Ticket, found bool, claimed time.Time, err error)
+	PutTicket(ctx context.Context, t *queue.Ticket) (uint64, error)
+	Ticket(ctx context.Context, key string) (t queue.Ticket, found bool, claimed time.Time, err error)
 	Claim(ctx context.Context, key string, revision uint64) (bool, error)
 	TicketsSince(ctx context.Context) (uint64, error)
 }
 
 // blockWire holds blocks and strikes.
 type blockWire interface {
-	Block(ctx context.Context, host string, hash workflow.Hash) (jetstream.Change, error)
-	Blocks(ctx context.Context, tell func(jetstream.Change)) error
+	Block(ctx context.Context, host string, hash workflow.Hash) (queue.Change, error)
+	Blocks(ctx context.Context, tell func(queue.Change)) error
 	OpenBlock(ctx context.Context, host string, hash workflow.Hash, value []byte, ttl time.Duration) (bool, error)
 	ReplaceBlock(ctx context.Context, host string, hash workflow.Hash, value []byte, ttl time.Duration, revision uint64) (bool, error)
-	LiftBlock(ctx context.Context, host string, hash workflow.Hash, revision uint64, cause jetstream.Cause) (bool, error)
-	Strikes(ctx context.Context, host string, hash workflow.Hash) (jetstream.Change, error)
+	LiftBlock(ctx context.Context, host string, hash workflow.Hash, revision uint64, cause queue.Cause) (bool, error)
+	Strikes(ctx context.Context, host string, hash workflow.Hash) (queue.Change, error)
 	PutStrikes(ctx context.Context, host string, hash workflow.Hash, value []byte, ttl time.Duration, revision uint64) (bool, error)
 	ClearStrikes(ctx context.Context, host string, hash workflow.Hash, revision uint64) (bool, error)
 }
 
 // hostWire speaks with the agents of hosts.
 type hostWire interface {
-	Host(ctx context.Context, host string) (jetstream.HostState, bool, error)
-	HostStates(ctx context.Context) (map[string]jetstream.HostEventKind, error)
-	Offer(ctx context.Context, host string, o *jetstream.Offer) (jetstream.Reply, error)
-	Control(ctx context.Context, host string, c jetstream.Control) (jetstream.Reply, error)
-	AnnounceHost(ctx context.Context, host string, kind jetstream.HostEventKind, reason string) error
+	Host(ctx context.Context, host string) (queue.HostState, bool, error)
+	HostStates(ctx context.Context) (map[string]queue.HostEventKind, error)
+	Offer(ctx context.Context, host string, o *queue.Offer) (queue.Reply, error)
+	Control(ctx context.Context, host string, c queue.Control) (queue.Reply, error)
+	AnnounceHost(ctx context.Context, host string, kind queue.HostEventKind, reason string) error
 }
 
 // peerWire tells of this dispatcher and serves whoever asks it.
@@ -93,54 +94,54 @@ type peerWire interface {
 	ClockOff() time.Duration
 	Connected() bool
 	PresenceTTL() time.Duration
-	BeatDispatcher(ctx context.Context, s *jetstream.DispatcherState) error
+	BeatDispatcher(ctx context.Context, s *queue.DispatcherState) error
 	LeaveDispatcher(ctx context.Context, name string) error
-	ServeAPI(ctx context.Context, api jetstream.API) error
+	ServeAPI(ctx context.Context, api queue.API) error
 	AnswerBytes() int
-	AppendAct(ctx context.Context, a *jetstream.Act, source string) error
+	AppendAct(ctx context.Context, a *queue.Act, source string) error
 }
 
 // letterWire keeps the dead.
 type letterWire interface {
 	Bury(ctx context.Context, m *job.Message, e *job.Event, last uint64) (uint64, error)
-	DeadLettersAfter(ctx context.Context, tenant job.Tenant, since time.Time, after uint64, tell func(jetstream.DeadLetter) bool) error
-	Purge(ctx context.Context, d *jetstream.DeadLetter) error
-	Requeue(ctx context.Context, d *jetstream.DeadLetter, extra json.RawMessage) (jetstream.Receipt, error)
-	Requeued(ctx context.Context, d *jetstream.DeadLetter) (bool, error)
+	DeadLettersAfter(ctx context.Context, tenant job.Tenant, since time.Time, after uint64, tell func(queue.DeadLetter) bool) error
+	Purge(ctx context.Context, d *queue.DeadLetter) error
+	Requeue(ctx context.Context, d *queue.DeadLetter, extra json.RawMessage) (jetstream.Receipt, error)
+	Requeued(ctx context.Context, d *queue.DeadLetter) (bool, error)
 }
 
 // ruleWire holds what operators have set.
 type ruleWire interface {
-	SetAffinity(ctx context.Context, hash workflow.Hash, a jetstream.Affinity) error
+	SetAffinity(ctx context.Context, hash workflow.Hash, a queue.Affinity) error
 	RemoveAffinity(ctx context.Context, hash workflow.Hash) error
-	Tenant(ctx context.Context, tenant job.Tenant) (jetstream.TenantSettings, error)
-	SetTenant(ctx context.Context, tenant job.Tenant, s jetstream.TenantSettings) error
-	Slots(ctx context.Context, tenant job.Tenant) ([]jetstream.Slot, uint64, error)
-	PutSlots(ctx context.Context, tenant job.Tenant, slots []jetstream.Slot, revision uint64) (bool, error)
+	Tenant(ctx context.Context, tenant job.Tenant) (queue.TenantSettings, error)
+	SetTenant(ctx context.Context, tenant job.Tenant, s queue.TenantSettings) error
+	Slots(ctx context.Context, tenant job.Tenant) ([]queue.Slot, uint64, error)
+	PutSlots(ctx context.Context, tenant job.Tenant, slots []queue.Slot, revision uint64) (bool, error)
 }
 
 // watchWire tells what changes, each until its context ends.
 type watchWire interface {
-	WatchDispatchers(ctx context.Context, tell func(jetstream.Change)) error
-	WatchHosts(ctx context.Context, tell func(jetstream.Change)) error
-	FollowHosts(ctx context.Context, tell func(jetstream.HostState)) error
-	WatchCapabilities(ctx context.Context, tell func(jetstream.Change)) error
-	WatchBlocks(ctx context.Context, tell func(jetstream.Change)) error
-	WatchStrikes(ctx context.Context, tell func(jetstream.Change)) error
-	WatchAffinity(ctx context.Context, tell func(jetstream.Change)) error
-	WatchTenants(ctx context.Context, tell func(jetstream.Change)) error
-	WatchGrants(ctx context.Context, tell func(jetstream.Change)) error
-	WatchSlots(ctx context.Context, tell func(jetstream.Change)) error
-	WatchTickets(ctx context.Context, tell func(jetstream.Change)) error
+	WatchDispatchers(ctx context.Context, tell func(queue.Change)) error
+	WatchHosts(ctx context.Context, tell func(queue.Change)) error
+	FollowHosts(ctx context.Context, tell func(queue.HostState)) error
+	WatchCapabilities(ctx context.Context, tell func(queue.Change)) error
+	WatchBlocks(ctx context.Context, tell func(queue.Change)) error
+	WatchStrikes(ctx context.Context, tell func(queue.Change)) error
+	WatchAffinity(ctx context.Context, tell func(queue.Change)) error
+	WatchTenants(ctx context.Context, tell func(queue.Change)) error
+	WatchGrants(ctx context.Context, tell func(queue.Change)) error
+	WatchSlots(ctx context.Context, tell func(queue.Change)) error
+	WatchTickets(ctx context.Context, tell func(queue.Change)) error
 	FollowCancels(ctx context.Context, tell func(job.Event)) error
-	SettleFailed(ctx context.Context, settle func(context.Context, jetstream.Link) error, failed func(error)) error
+	SettleFailed(ctx context.Context, settle func(context.Context, queue.Link) error, failed func(error)) error
 	AnnounceBlocks(ctx context.Context, source string, failed func(error)) error
 }
 
 // onNATS is the wire of a real queue.
-type onNATS struct{ *jetstream.Queue }
+type onNATS struct{ *queue.Queue }
 
-func (w onNATS) Puller(p job.Priority, take func(jetstream.Delivery)) (puller, error) {
+func (w onNATS) Puller(p job.Priority, take func(queue.Delivery)) (puller, error) {
 	made, err := w.Queue.Puller(p, take)
 	if err != nil {
 		return nil, err

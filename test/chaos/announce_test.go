@@ -13,8 +13,8 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/comfyherd/comfyherd/internal/embedded"
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/internal/workflow"
-	"github.com/comfyherd/comfyherd/jetstream"
 )
 
 // A dispatcher holds the news of a block while it stands still; meanwhile the block is lifted and another dispatcher
@@ -28,7 +28,7 @@ func TestABlockThatIsAnnouncedLateIsToldToBeLifted(t *testing.T) {
 	var running sync.WaitGroup
 	defer running.Wait()
 	defer cancel()
-	announce := func(q *jetstream.Queue, who string) {
+	announce := func(q *queue.Queue, who string) {
 		running.Go(func() {
 			_ = q.AnnounceBlocks(ctx, who, func(err error) { t.Logf("%s: %v", who, err) }) // it ends with ctx
 		})
@@ -46,7 +46,7 @@ func TestABlockThatIsAnnouncedLateIsToldToBeLifted(t *testing.T) {
 	network.setFrozen(true)
 	revision := block(ctx, t, quick, "gpu")
 	awaitConsumer(ctx, t, nc, func(c consumer) bool { return c.Delivered.Stream == revision && c.Unacked == 1 })
-	if lifted, err := quick.LiftBlock(ctx, "gpu", blockedHash, revision, jetstream.Cleared); !lifted || err != nil {
+	if lifted, err := quick.LiftBlock(ctx, "gpu", blockedHash, revision, queue.Cleared); !lifted || err != nil {
 		t.Fatalf("lift: %v, %v", lifted, err)
 	}
 	awaitConsumer(ctx, t, nc, func(c consumer) bool { return c.Delivered.Stream > revision && c.Unacked == 0 })
@@ -70,7 +70,7 @@ func TestABlockThatIsAnnouncedLateIsToldToBeLifted(t *testing.T) {
 const blockedHash = workflow.Hash("abababababababababababababababababababababababababababababababab")
 
 // block blocks a pair and gives its revision.
-func block(ctx context.Context, t *testing.T, q *jetstream.Queue, host string) uint64 {
+func block(ctx context.Context, t *testing.T, q *queue.Queue, host string) uint64 {
 	t.Helper()
 	if opened, err := q.OpenBlock(ctx, host, blockedHash, []byte(`{}`), time.Minute); !opened || err != nil {
 		t.Fatalf("block: %v, %v", opened, err)
@@ -97,14 +97,14 @@ func startNATS(t *testing.T) *embedded.Server {
 	return server
 }
 
-func open(ctx context.Context, t *testing.T, url string) (*nats.Conn, *jetstream.Queue) {
+func open(ctx context.Context, t *testing.T, url string) (*nats.Conn, *queue.Queue) {
 	t.Helper()
 	nc, err := nats.Connect(url, nats.Timeout(10*time.Second))
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(nc.Close)
-	q, err := jetstream.Open(ctx, nc, jetstream.Config{})
+	q, err := queue.Open(ctx, nc, queue.Config{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/comfyherd/comfyherd/internal/job"
-	"github.com/comfyherd/comfyherd/jetstream"
+	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
 // What an operator does to a fleet that works: each job completes, none has failed for it, and nobody is blocked.
@@ -44,7 +44,7 @@ func TestAnOperatorsWorkEndsNoJob(t *testing.T) {
 		hosts, err := f.q.Hosts(ctx)
 		n := 0
 		for i := range hosts {
-			if hosts[i].State == jetstream.Unhealthy {
+			if hosts[i].State == queue.Unhealthy {
 				n++
 			}
 		}
@@ -66,7 +66,7 @@ func (m *measurement) online(ctx context.Context, host string) bool {
 	hosts, err := m.f.q.Hosts(ctx)
 	for i := range hosts {
 		if hosts[i].Host == host {
-			return err == nil && hosts[i].State == jetstream.Online && !hosts[i].Trial
+			return err == nil && hosts[i].State == queue.Online && !hosts[i].Trial
 		}
 	}
 	return false

@@ -16,7 +16,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/comfyherd/comfyherd/internal/embedded"
-	"github.com/comfyherd/comfyherd/jetstream"
+	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
 // clustered is a smaller fleet on three servers of NATS, with three copies of everything.
@@ -156,7 +156,7 @@ func TestTwoDispatchersOpenAnEmptyClusterAtOnce(t *testing.T) {
 		defer nc.Close()
 		both.Go(func() {
 			began := time.Now()
-			q, err := jetstream.Open(ctx, nc, jetstream.Config{Replicas: 3})
+			q, err := queue.Open(ctx, nc, queue.Config{Replicas: 3})
 			if err != nil {
 				t.Error(err)
 				return

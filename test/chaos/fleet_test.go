@@ -22,7 +22,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/comfyherd/comfyherd/internal/comfysim"
-	"github.com/comfyherd/comfyherd/jetstream"
+	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
 // The settings that make it quick.
@@ -62,7 +62,7 @@ type fleet struct {
 	addrs  map[string]string // of hosts
 	proxys map[string]*proxy // of agents
 	nc     *nats.Conn
-	q      *jetstream.Queue
+	q      *queue.Queue
 	client *http.Client
 }
 
@@ -87,7 +87,7 @@ func start(t *testing.T, s shape) *fleet {
 		hosts, err := f.q.Hosts(ctx)
 		online := 0
 		for _, h := range hosts {
-			if h.State == jetstream.Online {
+			if h.State == queue.Online {
 				online++
 			}
 		}
@@ -203,7 +203,7 @@ func (f *fleet) connect() {
 	f.t.Helper()
 	f.nc = f.dial("checker")
 	f.eventually("the streams are there", func(ctx context.Context) bool {
-		q, err := jetstream.Open(ctx, f.nc, jetstream.Config{ReadOnly: true})
+		q, err := queue.Open(ctx, f.nc, queue.Config{ReadOnly: true})
 		if err == nil {
 			f.q = q
 		}

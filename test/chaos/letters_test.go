@@ -9,7 +9,7 @@ import (
 
 	"github.com/comfyherd/comfyherd/internal/failure"
 	"github.com/comfyherd/comfyherd/internal/job"
-	"github.com/comfyherd/comfyherd/jetstream"
+	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
 // A job that was about to die and went on had its letter taken back; when it dies after all it is buried again.
@@ -31,12 +31,12 @@ func TestALetterThatWasTakenBackCanBeStoredAgain(t *testing.T) {
 	if again := bury(3); again != first {
 		t.Errorf("buried twice from one event: letters %d and %d", first, again)
 	}
-	if err := q.Purge(ctx, &jetstream.DeadLetter{Sequence: first, Job: "one"}); err != nil {
+	if err := q.Purge(ctx, &queue.DeadLetter{Sequence: first, Job: "one"}); err != nil {
 		t.Fatal(err)
 	}
 	last := bury(4)
 	var letters []uint64
-	err := q.DeadLetters(ctx, "acme", time.Time{}, func(l jetstream.DeadLetter) bool {
+	err := q.DeadLetters(ctx, "acme", time.Time{}, func(l queue.DeadLetter) bool {
 		letters = append(letters, l.Sequence)
 		return true
 	})

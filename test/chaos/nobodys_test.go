@@ -12,9 +12,9 @@ import (
 
 	"github.com/comfyherd/comfyherd/internal/failure"
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/internal/route"
 	"github.com/comfyherd/comfyherd/internal/workflow"
-	"github.com/comfyherd/comfyherd/jetstream"
 )
 
 // storeWords are how NATS and its client say that a file cannot be stored.
@@ -82,11 +82,11 @@ func (c *checker) sickHosts() []string {
 		}
 		found = nil
 		for _, name := range c.f.shape.hosts() {
-			at := slices.IndexFunc(hosts, func(h jetstream.HostState) bool { return h.Host == name })
+			at := slices.IndexFunc(hosts, func(h queue.HostState) bool { return h.Host == name })
 			switch {
 			case at < 0:
 				found = append(found, name+" is away")
-			case hosts[at].State != jetstream.Online || hosts[at].Trial || hosts[at].Cause != "":
+			case hosts[at].State != queue.Online || hosts[at].Trial || hosts[at].Cause != "":
 				found = append(found, fmt.Sprintf("%s is %s, cause %q, on trial %v: %s", name, hosts[at].State, hosts[at].Cause, hosts[at].Trial, hosts[at].Reason))
 			}
 		}

@@ -16,12 +16,16 @@ import (
 
 const root = "../.."
 
-// source is a package as it is written, without its tests.
+// source are packages as they are written, without their tests.
 type source []*ast.File
 
-func read(t *testing.T, dir string) source {
+func read(t *testing.T, dirs ...string) source {
 	t.Helper()
-	return readFiles(t, dir+"/*.go")
+	var all source
+	for _, dir := range dirs {
+		all = append(all, readFiles(t, dir+"/*.go")...)
+	}
+	return all
 }
 
 func readFiles(t *testing.T, pattern string) source {

@@ -15,6 +15,8 @@ import (
 
 	"github.com/comfyherd/comfyherd/internal/failure"
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/names"
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/internal/route"
 	"github.com/comfyherd/comfyherd/jetstream"
 	"github.com/comfyherd/comfyherd/test/docs"
@@ -25,18 +27,18 @@ var (
 	tables = map[string]reflect.Type{"job.Spec": reflect.TypeFor[job.Spec](), "job.Event": reflect.TypeFor[job.Event]()}
 	shapes = named(
 		job.Input{}, job.Timeouts{}, job.Output{}, failure.Attempt{}, route.Block{}, route.HostVerdict{}, route.LaneStat{},
-		jetstream.Progress{}, jetstream.Unblocked{}, jetstream.HostEvent{}, jetstream.HostState{}, jetstream.RunningJob{}, jetstream.Blame{}, jetstream.HostCondition{}, jetstream.HostGrant{}, jetstream.Rest{},
-		jetstream.EndedJob{}, jetstream.ModelLoad{}, jetstream.DispatcherState{}, jetstream.Affinity{}, jetstream.TenantSettings{}, jetstream.Slot{}, jetstream.Ticket{},
-		jetstream.Reply{}, jetstream.Control{}, jetstream.HostInfo{}, jetstream.EventRow{}, jetstream.Act{},
+		jetstream.Progress{}, queue.Unblocked{}, queue.HostEvent{}, queue.HostState{}, queue.RunningJob{}, queue.Blame{}, queue.HostCondition{}, queue.HostGrant{}, queue.Rest{},
+		queue.EndedJob{}, queue.ModelLoad{}, queue.DispatcherState{}, queue.Affinity{}, queue.TenantSettings{}, queue.Slot{}, queue.Ticket{},
+		queue.Reply{}, queue.Control{}, queue.HostInfo{}, jetstream.EventRow{}, queue.Act{},
 		jetstream.JobRow{}, jetstream.EventNote{}, jetstream.Mark{},
 	)
 	calls = named(
 		jetstream.JobsRequest{}, jetstream.JobsAnswer{}, jetstream.EventsRequest{}, jetstream.EventsAnswer{},
-		jetstream.StatusRequest{}, jetstream.CancelRequest{}, jetstream.HostsRequest{}, jetstream.QueueRequest{}, jetstream.BlocksRequest{}, jetstream.UnblockRequest{}, jetstream.DeadRequest{}, jetstream.RequeueRequest{}, jetstream.DrainRequest{},
-		jetstream.AffinityRequest{}, jetstream.TenantsRequest{}, jetstream.WhyRequest{},
-		jetstream.JobStatus{}, jetstream.CancelAnswer{}, jetstream.HostsAnswer{}, jetstream.BlocksAnswer{},
-		jetstream.CountAnswer{}, jetstream.DrainAnswer{}, jetstream.PurgeRequest{}, jetstream.PurgeAnswer{}, jetstream.DeadAnswer{}, jetstream.RequeueAnswer{}, jetstream.AffinityAnswer{},
-		jetstream.TenantsAnswer{}, jetstream.WhyAnswer{}, jetstream.QueueAnswer{},
+		jetstream.StatusRequest{}, jetstream.CancelRequest{}, queue.HostsRequest{}, jetstream.QueueRequest{}, queue.BlocksRequest{}, queue.UnblockRequest{}, jetstream.DeadRequest{}, jetstream.RequeueRequest{}, queue.DrainRequest{},
+		queue.AffinityRequest{}, queue.TenantsRequest{}, jetstream.WhyRequest{},
+		jetstream.JobStatus{}, jetstream.CancelAnswer{}, queue.HostsAnswer{}, queue.BlocksAnswer{},
+		queue.CountAnswer{}, queue.DrainAnswer{}, queue.PurgeRequest{}, queue.PurgeAnswer{}, jetstream.DeadAnswer{}, jetstream.RequeueAnswer{}, queue.AffinityAnswer{},
+		queue.TenantsAnswer{}, jetstream.WhyAnswer{}, jetstream.QueueAnswer{},
 		jetstream.FileRequest{}, jetstream.File{}, jetstream.FileAnswer{}, jetstream.FilePut{}, jetstream.FilePutAnswer{},
 	)
 	// headers are what carries the requests and answers of which bytes are the body.
@@ -99,12 +101,12 @@ func column(rows []docs.Row, n int) []string {
 func TestEveryHeaderIsDocumented(t *testing.T) {
 	t.Parallel()
 	var actual []string
-	for name, value := range read(t, "jetstream").constants() {
+	for name, value := range read(t, "internal/names").constants() {
 		if strings.HasSuffix(name, "Header") {
 			actual = append(actual, value)
 		}
 	}
-	for _, text := range read(t, "jetstream").literals() {
+	for _, text := range read(t, "internal/queue").literals() {
 		if strings.HasPrefix(text, "ce-") && !slices.Contains(actual, text) {
 			actual = append(actual, text)
 		}
@@ -122,7 +124,7 @@ func TestEveryHeaderIsDocumented(t *testing.T) {
 func TestEveryStreamAndBucketIsDocumented(t *testing.T) {
 	t.Parallel()
 	var actual []string
-	for name, value := range read(t, "jetstream").constants() {
+	for name, value := range read(t, "internal/names").constants() {
 		if strings.HasSuffix(name, "Stream") || strings.HasSuffix(name, "Bucket") || strings.HasSuffix(name, "Store") {
 			actual = append(actual, value)
 		}
@@ -134,16 +136,16 @@ func TestEveryStreamAndBucketIsDocumented(t *testing.T) {
 			t.Errorf("docs/contract.md names %s, which does not exist", name)
 		}
 	}
-	if !strings.Contains(page, "`"+jetstream.APIName+"`") {
-		t.Errorf("docs/contract.md does not name the micro service %s", jetstream.APIName)
+	if !strings.Contains(page, "`"+names.APIName+"`") {
+		t.Errorf("docs/contract.md does not name the micro service %s", names.APIName)
 	}
 }
 
 func TestEverySubjectIsDocumented(t *testing.T) {
 	t.Parallel()
-	code := read(t, "jetstream")
+	code := read(t, "internal/names", "internal/queue", "jetstream")
 	var actual []string
-	for _, subject := range append(slices.Collect(maps.Values(code.constants())), readFiles(t, "jetstream/names.go").built()...) {
+	for _, subject := range append(slices.Collect(maps.Values(code.constants())), read(t, "internal/names").built()...) {
 		if strings.HasPrefix(subject, "comfy.") && strings.Count(subject, ".") > 1 && !strings.HasPrefix(subject, "comfy.job.") &&
 			!strings.HasPrefix(subject, "comfy.block.") && !strings.HasPrefix(subject, "comfy.host.") && !strings.HasPrefix(subject, "comfy.operator.") {
 			actual = append(actual, subject)
@@ -263,7 +265,7 @@ func namesOf(typ reflect.Type) []string {
 // A struct with JSON names in a room that writes on the wire cannot be forgotten.
 func TestEveryWireTypeIsHeldAgainstTheDocs(t *testing.T) {
 	t.Parallel()
-	for dir, private := range map[string][]string{"jetstream": nil, "internal/job": nil, "internal/dispatcher": nil} {
+	for dir, private := range map[string][]string{"jetstream": nil, "internal/queue": nil, "internal/job": nil, "internal/dispatcher": nil} {
 		for _, name := range read(t, dir).wireTypes() {
 			_, isShape := shapes[name]
 			_, isCall := calls[name]
@@ -279,7 +281,7 @@ func TestEverySetOfValuesIsDocumented(t *testing.T) {
 	t.Parallel()
 	page := contract(t)
 	rooms := map[string]string{
-		"job": "internal/job", "route": "internal/route", "failure": "internal/failure", "jetstream": "jetstream",
+		"job": "internal/job", "route": "internal/route", "failure": "internal/failure", "queue": "internal/queue",
 	}
 	seen := docs.Markers(page, "values")
 	for _, name := range seen {
@@ -292,8 +294,8 @@ func TestEverySetOfValuesIsDocumented(t *testing.T) {
 		same(t, name, said, read(t, rooms[room]).values(typ))
 	}
 	same(t, "set of values", seen, []string{
-		"job.EventKind", "route.HoldReason", "failure.Reason", "jetstream.Cause", "jetstream.HostEventKind",
-		"jetstream.Availability", "route.Code", "jetstream.Answer",
+		"job.EventKind", "route.HoldReason", "failure.Reason", "queue.Cause", "queue.HostEventKind",
+		"queue.Availability", "route.Code", "queue.Answer",
 	})
 }
 

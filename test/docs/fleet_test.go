@@ -15,7 +15,7 @@ import (
 	"github.com/comfyherd/comfyherd/internal/comfysim"
 	"github.com/comfyherd/comfyherd/internal/dispatcher"
 	"github.com/comfyherd/comfyherd/internal/embedded"
-	"github.com/comfyherd/comfyherd/jetstream"
+	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
 // nats.go 1.55 can leak this one when an object is stored very fast.
@@ -35,7 +35,7 @@ func picture(text string) string {
 }
 
 // startNATS gives a server with all streams and buckets, and a plain connection to it.
-func startNATS(t *testing.T) (*nats.Conn, *jetstream.Queue) {
+func startNATS(t *testing.T) (*nats.Conn, *queue.Queue) {
 	t.Helper()
 	server, err := embedded.Start(embedded.Config{Port: -1, StoreDir: t.TempDir()})
 	if err != nil {
@@ -47,7 +47,7 @@ func startNATS(t *testing.T) (*nats.Conn, *jetstream.Queue) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	q, err := jetstream.Open(ctx, nc, jetstream.Config{})
+	q, err := queue.Open(ctx, nc, queue.Config{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -62,7 +62,7 @@ func startNATS(t *testing.T) (*nats.Conn, *jetstream.Queue) {
 }
 
 // startFleet adds a dispatcher and two simulated hosts, on which every workflow with the text "boom" raises.
-func startFleet(t *testing.T) (*nats.Conn, *jetstream.Queue) {
+func startFleet(t *testing.T) (*nats.Conn, *queue.Queue) {
 	t.Helper()
 	nc, q := startNATS(t)
 	boom := comfysim.Fault{Kind: comfysim.FaultRaise, Text: "boom", Exception: "ValueError", Message: "boom"}
@@ -98,14 +98,14 @@ func startFleet(t *testing.T) (*nats.Conn, *jetstream.Queue) {
 }
 
 // awaitHosts waits until the dispatcher knows what n hosts can run; no event tells that.
-func awaitHosts(t *testing.T, q *jetstream.Queue, n int) {
+func awaitHosts(t *testing.T, q *queue.Queue, n int) {
 	t.Helper()
 	eventually(t, "hosts that are known", func() bool {
-		var answer jetstream.HostsAnswer
+		var answer queue.HostsAnswer
 		capable := 0
 		if q.Call(t.Context(), "hosts", struct{}{}, &answer) == nil {
 			for _, h := range answer.Hosts {
-				if h.State == jetstream.Online && h.Capability > 0 {
+				if h.State == queue.Online && h.Capability > 0 {
 					capable++
 				}
 			}

@@ -14,6 +14,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/comfyherd/comfyherd/internal/dispatcher"
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
@@ -73,7 +74,7 @@ func dispatching(ctx context.Context, t *testing.T, url string) (stop func()) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	q, err := jetstream.Open(ctx, nc, jetstream.Config{})
+	q, err := queue.Open(ctx, nc, queue.Config{})
 	if err != nil {
 		t.Fatal(err)
 	}

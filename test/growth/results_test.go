@@ -16,8 +16,8 @@ import (
 	"github.com/comfyherd/comfyherd/internal/comfy"
 	"github.com/comfyherd/comfyherd/internal/failure"
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/internal/workflow"
-	"github.com/comfyherd/comfyherd/jetstream"
 )
 
 // films is a ComfyUI of which every prompt leaves one large file at once.
@@ -80,7 +80,7 @@ func TestLargeResultsOfEightJobsArriveThroughOneAgentInBoundedMemory(t *testing.
 		t.Fatal(err)
 	}
 	defer nc.Close()
-	q, err := jetstream.Open(ctx, nc, jetstream.Config{})
+	q, err := queue.Open(ctx, nc, queue.Config{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -102,7 +102,7 @@ func TestLargeResultsOfEightJobsArriveThroughOneAgentInBoundedMemory(t *testing.
 	offers := offersOf(ctx, t, q, jobs)
 	idle := held()
 	for i := range offers {
-		for r := (jetstream.Reply{}); r.Answer != jetstream.Accepted; {
+		for r := (queue.Reply{}); r.Answer != queue.Accepted; {
 			if r, err = q.Offer(ctx, "gpu", &offers[i]); err != nil && ctx.Err() != nil {
 				t.Fatal(err)
 			}
@@ -128,7 +128,7 @@ func TestLargeResultsOfEightJobsArriveThroughOneAgentInBoundedMemory(t *testing.
 }
 
 // offersOf submits jobs and does what a dispatcher does before it offers them.
-func offersOf(ctx context.Context, t *testing.T, q *jetstream.Queue, n int) []jetstream.Offer {
+func offersOf(ctx context.Context, t *testing.T, q *queue.Queue, n int) []queue.Offer {
 	t.Helper()
 	for i := range n {
 		_, err := q.Submit(ctx, job.Lane{Tenant: "acme", Priority: 5}, job.Spec{
@@ -138,8 +138,8 @@ func offersOf(ctx context.Context, t *testing.T, q *jetstream.Queue, n int) []je
 			t.Fatal(err)
 		}
 	}
-	deliveries := make(chan jetstream.Delivery, n)
-	puller, err := q.Puller(5, func(d jetstream.Delivery) { deliveries <- d })
+	deliveries := make(chan queue.Delivery, n)
+	puller, err := q.Puller(5, func(d queue.Delivery) { deliveries <- d })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -147,7 +147,7 @@ func offersOf(ctx context.Context, t *testing.T, q *jetstream.Queue, n int) []je
 	if got, err := puller.Pull(ctx, n, time.Minute); err != nil || got != n {
 		t.Fatalf("%d jobs were delivered: %v", got, err)
 	}
-	offers := make([]jetstream.Offer, 0, n)
+	offers := make([]queue.Offer, 0, n)
 	for range n {
 		d := <-deliveries
 		j, err := job.Parse(d.Message)
@@ -159,7 +159,7 @@ func offersOf(ctx context.Context, t *testing.T, q *jetstream.Queue, n int) []je
 		if err != nil {
 			t.Fatal(err)
 		}
-		offers = append(offers, jetstream.Offer{
+		offers = append(offers, queue.Offer{
 			Message: d.Message, Job: j.ID, Hash: j.Graph.Hash(), Attempt: 1, Lease: d.Lease, AckWait: q.AckWait(), LastInChain: last,
 		})
 	}

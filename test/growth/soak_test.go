@@ -18,9 +18,9 @@ import (
 
 	"github.com/comfyherd/comfyherd/internal/bench"
 	"github.com/comfyherd/comfyherd/internal/failure"
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/internal/route"
 	"github.com/comfyherd/comfyherd/internal/workflow"
-	"github.com/comfyherd/comfyherd/jetstream"
 )
 
 const (
@@ -88,7 +88,7 @@ func churn(ctx context.Context, t *testing.T, url string) (stop func()) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	q, err := jetstream.Open(ctx, nc, jetstream.Config{})
+	q, err := queue.Open(ctx, nc, queue.Config{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -117,7 +117,7 @@ func churn(ctx context.Context, t *testing.T, url string) (stop func()) {
 	}
 }
 
-func openBlock(ctx context.Context, q *jetstream.Queue, i int) error {
+func openBlock(ctx context.Context, q *queue.Queue, i int) error {
 	const ttl = 4 * time.Second
 	sum := sha256.Sum256([]byte(strconv.Itoa(i % 100)))
 	b := route.Block{

@@ -11,7 +11,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
-	"github.com/comfyherd/comfyherd/jetstream"
+	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
 // uploadVariable is how many MB each of eight files has; 600 is the proof, the default is quick.
@@ -34,7 +34,7 @@ func TestUploadsArriveInBoundedMemory(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer nc.Close()
-	q, err := jetstream.Open(t.Context(), nc, jetstream.Config{})
+	q, err := queue.Open(t.Context(), nc, queue.Config{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,20 +7,21 @@ import (
 	"github.com/comfyherd/comfyherd/internal/comfysim"
 	"github.com/comfyherd/comfyherd/internal/dispatcher"
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/internal/workflow"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
-func (f *fleet) hosts() []jetstream.HostInfo {
+func (f *fleet) hosts() []queue.HostInfo {
 	f.t.Helper()
-	return call[jetstream.HostsAnswer](f, "hosts", struct{}{}).Hosts
+	return call[queue.HostsAnswer](f, "hosts", struct{}{}).Hosts
 }
 
 // idle waits until all dispatchers know that nothing runs: a wish for a host counts only while that is free.
 func (f *fleet) idle() {
 	f.t.Helper()
 	f.everyone("idle hosts", func() bool {
-		return count(f.hosts(), func(h jetstream.HostInfo) bool { return len(h.Running) > 0 }) == 0
+		return count(f.hosts(), func(h queue.HostInfo) bool { return len(h.Running) > 0 }) == 0
 	})
 }
 
@@ -73,11 +74,11 @@ func TestAnAffinityRuleTiesAWorkflowToHosts(t *testing.T) {
 		}
 		return codes
 	}
-	set := func(r jetstream.AffinityRequest) map[workflow.Hash]jetstream.Affinity {
+	set := func(r queue.AffinityRequest) map[workflow.Hash]queue.Affinity {
 		r.Hash = hash
-		return call[jetstream.AffinityAnswer](f, "affinity", r).Affinity
+		return call[queue.AffinityAnswer](f, "affinity", r).Affinity
 	}
-	if rule := set(jetstream.AffinityRequest{Prefer: []string{"a"}, Exclude: []string{"gpu=3060"}})[hash]; len(rule.Prefer) != 1 || rule.Exclude[0] != "gpu=3060" {
+	if rule := set(queue.AffinityRequest{Prefer: []string{"a"}, Exclude: []string{"gpu=3060"}})[hash]; len(rule.Prefer) != 1 || rule.Exclude[0] != "gpu=3060" {
 		t.Errorf("the rule is %+v", rule)
 	}
 	f.eventually("the rule at work", func() bool { return verdicts()["b"] == "excluded" })
@@ -90,7 +91,7 @@ func TestAnAffinityRuleTiesAWorkflowToHosts(t *testing.T) {
 	if end := f.end(f.submit("acme", job.Spec{Workflow: w, PreferHosts: []string{"b", "c"}})); end.Host != "c" {
 		t.Errorf("ran on %s, want c", end.Host)
 	}
-	set(jetstream.AffinityRequest{Prefer: []string{"gpu=3060"}, Exclude: []string{"gpu=4090"}})
+	set(queue.AffinityRequest{Prefer: []string{"gpu=3060"}, Exclude: []string{"gpu=4090"}})
 	f.eventually("the other rule at work", func() bool { return verdicts()["a"] == "excluded" && verdicts()["b"] == "eligible" })
 	f.idle()
 	if end := f.end(f.submit("acme", job.Spec{Workflow: w})); end.Host != "b" {
@@ -101,13 +102,13 @@ func TestAnAffinityRuleTiesAWorkflowToHosts(t *testing.T) {
 	if e := f.await(r, job.Waiting); e.Reason != "excluded" || e.Hosts["a"] != "excluded by the workflow's affinity" {
 		t.Errorf("waiting says %q %v", e.Reason, e.Hosts)
 	}
-	if left := set(jetstream.AffinityRequest{Remove: true}); len(left) != 0 {
+	if left := set(queue.AffinityRequest{Remove: true}); len(left) != 0 {
 		t.Errorf("after its removal the rule is %v", left)
 	}
 	if end := f.end(r); end.Host != "a" {
 		t.Errorf("ran on %s, want a", end.Host)
 	}
-	for _, bad := range []jetstream.AffinityRequest{{Hash: "12"}, {Prefer: []string{"a"}}, {Hash: hash, Prefer: []string{"no host"}}} {
+	for _, bad := range []queue.AffinityRequest{{Hash: "12"}, {Prefer: []string{"a"}}, {Hash: hash, Prefer: []string{"no host"}}} {
 		if err := f.q.Call(f.context(), "affinity", bad, nil); err == nil {
 			t.Errorf("%+v was taken", bad)
 		}

@@ -11,6 +11,7 @@ import (
 	"github.com/comfyherd/comfyherd/internal/dispatcher"
 	"github.com/comfyherd/comfyherd/internal/failure"
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/internal/route"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
@@ -81,11 +82,11 @@ func TestAFailingPairIsBlockedAndNothingElse(t *testing.T) {
 
 	// The end of the block starts what waited.
 	lifted := f.next(blocks)
-	var unblocked jetstream.Unblocked
+	var unblocked queue.Unblocked
 	if err := json.Unmarshal(lifted.Data, &unblocked); err != nil || !strings.HasSuffix(lifted.Subject, ".unblocked") {
 		t.Fatalf("event %s %s: %v", lifted.Subject, lifted.Data, err)
 	}
-	if unblocked.Host != "a" || unblocked.Hash != hashOf(t, x) || unblocked.Cause != jetstream.Expired || unblocked.Time.Before(block.Until) {
+	if unblocked.Host != "a" || unblocked.Hash != hashOf(t, x) || unblocked.Cause != queue.Expired || unblocked.Time.Before(block.Until) {
 		t.Errorf("unblocked is %s; want A, X, expired, after %v", lifted.Data, block.Until)
 	}
 	again := f.await(waiting, job.Started)

@@ -13,6 +13,7 @@ import (
 	"github.com/comfyherd/comfyherd/internal/dispatcher"
 	"github.com/comfyherd/comfyherd/internal/failure"
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/internal/route"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
@@ -26,9 +27,9 @@ func blockIn(t *testing.T, msg *nats.Msg) route.Block {
 	return b
 }
 
-func causeIn(t *testing.T, msg *nats.Msg) jetstream.Cause {
+func causeIn(t *testing.T, msg *nats.Msg) queue.Cause {
 	t.Helper()
-	var u jetstream.Unblocked
+	var u queue.Unblocked
 	if err := json.Unmarshal(msg.Data, &u); err != nil || !strings.HasSuffix(msg.Subject, ".unblocked") {
 		t.Fatalf("event %s %s is no end of a block: %v", msg.Subject, msg.Data, err)
 	}
@@ -70,10 +71,10 @@ func TestABlockHoldsForOneTenantUntilASecondMeetsTheFailure(t *testing.T) {
 	if e := f.await(third, job.Waiting); e.Reason != string(route.AllBlocked) {
 		t.Errorf("a third tenant waits for %q", e.Reason)
 	}
-	if n := call[jetstream.CountAnswer](f, "unblock", jetstream.UnblockRequest{Host: "a", Hash: first.Hash}).Count; n != 1 {
+	if n := call[queue.CountAnswer](f, "unblock", queue.UnblockRequest{Host: "a", Hash: first.Hash}).Count; n != 1 {
 		t.Errorf("unblock lifted %d", n)
 	}
-	if cause := causeIn(t, f.next(blocks)); cause != jetstream.Cleared {
+	if cause := causeIn(t, f.next(blocks)); cause != queue.Cleared {
 		t.Errorf("unblocked because of %s, want cleared", cause)
 	}
 	if end := f.end(third); end.EventKind != job.Completed {
@@ -102,7 +103,7 @@ func TestASecondOpinionTellsAFaultyWorkflowFromAFaultyHost(t *testing.T) {
 	if b := blockIn(t, f.next(blocks)); b.Host != "a" {
 		t.Errorf("blocked on %s", b.Host)
 	}
-	if cause := causeIn(t, f.next(blocks)); cause != jetstream.WorkflowFault {
+	if cause := causeIn(t, f.next(blocks)); cause != queue.WorkflowFault {
 		t.Errorf("unblocked because of %s, want workflow_fault", cause)
 	}
 	f.wantBlockOf("a", inverted(1, 1), "")
@@ -175,7 +176,7 @@ func TestBlocksEscalateUpToTheCapAndLeaveThePairOnProbation(t *testing.T) {
 		if lasts := b.Until.Sub(failed.Time); b.Level != level || lasts < cooldown || left > cooldown {
 			t.Errorf("block %d has level %d, lasts %v and stands for %v more, want %v", level, b.Level, lasts, left, cooldown)
 		}
-		if cause := causeIn(t, f.next(blocks)); cause != jetstream.Expired {
+		if cause := causeIn(t, f.next(blocks)); cause != queue.Expired {
 			t.Errorf("unblocked because of %s, want expired", cause)
 		}
 	}
@@ -239,7 +240,7 @@ func TestACapabilityThatChangesLiftsWhatItHadCaused(t *testing.T) {
 	if err := f.sims["a"].Restart(); err != nil { // its agent reads anew what it can run
 		t.Fatal(err)
 	}
-	if cause := causeIn(t, f.next(blocks)); cause != jetstream.CapabilityChanged {
+	if cause := causeIn(t, f.next(blocks)); cause != queue.CapabilityChanged {
 		t.Errorf("unblocked because of %s, want capability_changed", cause)
 	}
 	if end := f.end(r); end.EventKind != job.Completed {

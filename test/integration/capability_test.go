@@ -14,7 +14,7 @@ import (
 	"github.com/comfyherd/comfyherd/internal/dispatcher"
 	"github.com/comfyherd/comfyherd/internal/failure"
 	"github.com/comfyherd/comfyherd/internal/job"
-	"github.com/comfyherd/comfyherd/jetstream"
+	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
 // untouched checks that hosts were never sent a prompt.
@@ -146,7 +146,7 @@ func TestAJobIsNotGivenUpWhileAHostForItIsMerelyAway(t *testing.T) {
 		})
 	}
 	f.sims["a"].Kill()
-	f.eventually("a known to be out", func() bool { return f.hosts()[0].State == jetstream.Unhealthy })
+	f.eventually("a known to be out", func() bool { return f.hosts()[0].State == queue.Unhealthy })
 	patient := f.submit("acme", job.Spec{Workflow: special("OnlyA")})
 	f.await(patient, job.Waiting)
 	// That another job, which came later, is given up proves that capable_wait is over.

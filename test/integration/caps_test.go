@@ -6,8 +6,8 @@ import (
 
 	"github.com/comfyherd/comfyherd/internal/dispatcher"
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/internal/route"
-	"github.com/comfyherd/comfyherd/jetstream"
 )
 
 // peers starts dispatchers of the names d0, d1, … and returns what kills each.
@@ -24,7 +24,7 @@ func (f *fleet) peers(n int, cfg dispatcher.Config) map[string]func() {
 // capOf sets a tenant's cap. Dispatchers that start afterwards know it before they take their first job.
 func (f *fleet) capOf(tenant job.Tenant, most int) {
 	f.t.Helper()
-	if err := f.q.SetTenant(f.context(), tenant, jetstream.TenantSettings{Weight: 1, MaxRunning: most}); err != nil {
+	if err := f.q.SetTenant(f.context(), tenant, queue.TenantSettings{Weight: 1, MaxRunning: most}); err != nil {
 		f.t.Fatal(err)
 	}
 }
@@ -86,7 +86,7 @@ func TestASlotWhoseDispatcherDiedIsFreeAfterAPresenceTTL(t *testing.T) {
 	f := start(t, setup{hosts: names("a"), jetstream: impatient()})
 	f.capOf("acme", 1)
 	f.peers(2, dispatcher.Config{})
-	dead := []jetstream.Slot{{Job: "never-offered", Host: "a", By: "gone", Time: f.q.Now()}}
+	dead := []queue.Slot{{Job: "never-offered", Host: "a", By: "gone", Time: f.q.Now()}}
 	if stored, err := f.q.PutSlots(f.context(), "acme", dead, 0); err != nil || !stored {
 		t.Fatalf("slots: %v, %v", stored, err)
 	}

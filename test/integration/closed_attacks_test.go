@@ -15,6 +15,7 @@ import (
 
 	"github.com/comfyherd/comfyherd/internal/access"
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
@@ -62,10 +63,10 @@ func TestATenantsReplySubjectReachesNobodyElse(t *testing.T) {
 	if got := f.chainOf("acme", "victim"); got != "queued started completed" {
 		t.Errorf("the victim's chain is %s", got)
 	}
-	if err := f.q.Blocks(f.context(), func(c jetstream.Change) { t.Errorf("block %s: %s", c.Key, c.Value) }); err != nil {
+	if err := f.q.Blocks(f.context(), func(c queue.Change) { t.Errorf("block %s: %s", c.Key, c.Value) }); err != nil {
 		t.Error(err)
 	}
-	err := f.q.DeadLetters(f.context(), "acme", time.Time{}, func(letter jetstream.DeadLetter) bool {
+	err := f.q.DeadLetters(f.context(), "acme", time.Time{}, func(letter queue.DeadLetter) bool {
 		t.Errorf("dead letter %+v", letter)
 		return true
 	})
@@ -191,7 +192,7 @@ func TestAHostsKeyReachesNoOtherHostAndNoTenant(t *testing.T) {
 		t.Errorf("gpu-1 ran jobs that nobody published: %v", ran)
 	}
 	after, there, err := f.q.Host(f.context(), "gpu-1")
-	if err != nil || !there || after.Instance != before.Instance || after.State != jetstream.Online {
+	if err != nil || !there || after.Instance != before.Instance || after.State != queue.Online {
 		t.Errorf("gpu-1 is %+v, %v", after, err)
 	}
 	depth, err := f.q.Depth(f.context())

@@ -12,7 +12,7 @@ import (
 	"github.com/comfyherd/comfyherd/internal/comfysim"
 	"github.com/comfyherd/comfyherd/internal/embedded"
 	"github.com/comfyherd/comfyherd/internal/job"
-	"github.com/comfyherd/comfyherd/jetstream"
+	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
 // Three servers know the same folder; one at a time is away.
@@ -39,7 +39,7 @@ func TestAClosedClusterOfThreeLosesOneServerAtATimeAndNoJob(t *testing.T) {
 		}
 	})
 	f.url = cluster.URL()
-	f.begin(jetstream.Config{Replicas: 3, AckWait: 5 * time.Second}, names("gpu-1", "gpu-2")...)
+	f.begin(queue.Config{Replicas: 3, AckWait: 5 * time.Second}, names("gpu-1", "gpu-2")...)
 
 	acme, _ := f.tenant("acme")
 	bolt, refused := f.tenant("bolt")

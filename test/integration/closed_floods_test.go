@@ -12,7 +12,7 @@ import (
 
 	"github.com/comfyherd/comfyherd/internal/access"
 	"github.com/comfyherd/comfyherd/internal/job"
-	"github.com/comfyherd/comfyherd/jetstream"
+	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
 // Row 8: a window for duplicates would be common to all tenants. There is none, and an id that came as Nats-Msg-Id stays
@@ -116,7 +116,7 @@ func TestAFloodOfInvalidBodiesFillsNothing(t *testing.T) {
 	f.eventually("every body is refused", func() bool { return f.total("COMFY_EVENTS", "comfy.events.jobs.bolt.*.dead") == 66 })
 	f.runs(acme, "acme", "after")
 	letters := 0
-	err := f.q.DeadLetters(f.context(), "bolt", time.Time{}, func(l jetstream.DeadLetter) bool {
+	err := f.q.DeadLetters(f.context(), "bolt", time.Time{}, func(l queue.DeadLetter) bool {
 		letters++
 		if len(l.Body) != 4096 || l.Header.Get("Comfy-Truncated") != fmt.Sprint(size) {
 			t.Errorf("a letter has %d bytes of %s", len(l.Body), l.Header.Get("Comfy-Truncated"))

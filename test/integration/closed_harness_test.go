@@ -19,7 +19,7 @@ import (
 	"github.com/comfyherd/comfyherd/internal/dispatcher"
 	"github.com/comfyherd/comfyherd/internal/embedded"
 	"github.com/comfyherd/comfyherd/internal/job"
-	"github.com/comfyherd/comfyherd/jetstream"
+	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
 // closed is a fleet whose NATS lets in only those who have credentials out of one folder.
@@ -32,10 +32,10 @@ type closed struct {
 // startClosed starts a fleet with a dispatcher and simulated hosts, each with an agent that has credentials of its own.
 func startClosed(t *testing.T, hosts ...comfysim.Config) *closed {
 	t.Helper()
-	return startClosedWith(t, jetstream.Config{}, hosts...)
+	return startClosedWith(t, queue.Config{}, hosts...)
 }
 
-func startClosedWith(t *testing.T, cfg jetstream.Config, hosts ...comfysim.Config) *closed {
+func startClosedWith(t *testing.T, cfg queue.Config, hosts ...comfysim.Config) *closed {
 	t.Helper()
 	folder, err := access.Init(t.TempDir())
 	if err != nil {
@@ -49,12 +49,12 @@ func startClosedWith(t *testing.T, cfg jetstream.Config, hosts ...comfysim.Confi
 			t.Error(err)
 		}
 	})
-	f.begin(jetstream.Config{}, hosts...)
+	f.begin(queue.Config{}, hosts...)
 	return f
 }
 
 // begin starts what is not NATS.
-func (f *closed) begin(cfg jetstream.Config, hosts ...comfysim.Config) {
+func (f *closed) begin(cfg queue.Config, hosts ...comfysim.Config) {
 	f.t.Helper()
 	f.cfg = cfg
 	f.options = []nats.Option{nats.UserCredentials(f.creds(f.folder.Dispatcher())), nats.CustomInboxPrefix("_INBOX_dispatcher")}
@@ -157,14 +157,14 @@ func (f *closed) host(name string, s access.AgentSettings) (stop, kill func()) {
 	f.t.Helper()
 	own := *f.fleet
 	own.options = []nats.Option{nats.UserCredentials(f.creds(f.folder.Agent(name, s)))}
-	own.cfg = jetstream.Config{APIPrefix: access.JetStreamPrefix, NoConsumers: true} // as the credentials say
+	own.cfg = queue.Config{APIPrefix: access.JetStreamPrefix, NoConsumers: true} // as the credentials say
 	f.eventually("NATS lets host "+name+" into the fleet", func() bool {
 		nc, err := nats.Connect(f.url, own.options...)
 		if err != nil {
 			return false
 		}
 		defer nc.Close()
-		q, err := jetstream.Open(f.context(), nc, own.cfg)
+		q, err := queue.Open(f.context(), nc, own.cfg)
 		if err != nil {
 			return false
 		}
@@ -181,7 +181,7 @@ func (f *closed) host(name string, s access.AgentSettings) (stop, kill func()) {
 func (f *closed) give(host string, s access.AgentSettings) string {
 	f.t.Helper()
 	path := f.creds(f.folder.Agent(host, s))
-	g := jetstream.HostGrant{Slots: s.Slots, Time: time.Now().UTC()}
+	g := queue.HostGrant{Slots: s.Slots, Time: time.Now().UTC()}
 	for _, tenant := range s.Tenants {
 		g.Tenants = append(g.Tenants, job.Tenant(tenant))
 	}

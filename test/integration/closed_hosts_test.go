@@ -13,6 +13,7 @@ import (
 	"github.com/comfyherd/comfyherd/internal/access"
 	"github.com/comfyherd/comfyherd/internal/failure"
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
@@ -88,8 +89,8 @@ func TestAStolenKeyOfAHostKeepsNoJobAndNoOtherTenants(t *testing.T) {
 	acme, _ := f.tenant("acme")
 	events := f.listen(acme, "comfy.events.jobs.acme.>")
 	evil := f.hole("gpu-2", access.AgentSettings{Slots: 3})
-	seen := func() *jetstream.HostInfo {
-		var answer jetstream.HostsAnswer
+	seen := func() *queue.HostInfo {
+		var answer queue.HostsAnswer
 		if err := f.q.Call(f.context(), "hosts", struct{}{}, &answer); err != nil {
 			t.Fatal(err)
 		}

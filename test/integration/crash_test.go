@@ -11,6 +11,7 @@ import (
 	"github.com/comfyherd/comfyherd/internal/comfysim"
 	"github.com/comfyherd/comfyherd/internal/failure"
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
@@ -51,8 +52,8 @@ func (f *fleet) process(path string, args []string, env ...string) (kill func())
 
 // impatient are leases and presences that run out within a test, and not yet while a machine stands still for some
 // seconds: who lives has renewed them within the last third.
-func impatient() jetstream.Config {
-	return jetstream.Config{AckWait: leaseTime, PresenceTTL: leaseTime - time.Second}
+func impatient() queue.Config {
+	return queue.Config{AckWait: leaseTime, PresenceTTL: leaseTime - time.Second}
 }
 
 const leaseTime = 6 * time.Second

@@ -9,14 +9,14 @@ import (
 
 	"github.com/comfyherd/comfyherd/internal/failure"
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/internal/route"
-	"github.com/comfyherd/comfyherd/jetstream"
 )
 
 // doomed is a dispatcher, and where it says so an agent, that writes what they write, in their order, and dies.
 type doomed struct {
 	f        *fleet
-	delivery jetstream.Delivery
+	delivery queue.Delivery
 	job      *job.Job
 	last     uint64
 	failed   uint64
@@ -26,7 +26,7 @@ type doomed struct {
 func (f *fleet) take() *doomed {
 	f.t.Helper()
 	d := &doomed{f: f}
-	puller, err := f.q.Puller(job.Usual, func(delivery jetstream.Delivery) { d.delivery = delivery })
+	puller, err := f.q.Puller(job.Usual, func(delivery queue.Delivery) { d.delivery = delivery })
 	if err != nil {
 		f.t.Fatal(err)
 	}
@@ -65,15 +65,15 @@ func (d *doomed) ran(host string, kind failure.Kind) {
 	d.failed = d.last
 }
 
-func (d *doomed) ticket() jetstream.Ticket {
-	return jetstream.Ticket{
+func (d *doomed) ticket() queue.Ticket {
+	return queue.Ticket{
 		Priority: d.job.Priority, Tenant: d.job.Tenant, Hash: d.job.Graph.Hash(), Sequence: d.job.Sequence,
 		Job: d.job.ID, Lease: d.delivery.Lease, Attempt: 1, Received: d.job.Received,
 	}
 }
 
 // put writes the ticket and gives its revision.
-func (d *doomed) put(t jetstream.Ticket) uint64 {
+func (d *doomed) put(t queue.Ticket) uint64 {
 	d.f.t.Helper()
 	revision, err := d.f.q.PutTicket(d.f.context(), &t)
 	if err != nil {

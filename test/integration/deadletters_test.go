@@ -10,6 +10,7 @@ import (
 	"github.com/comfyherd/comfyherd/internal/comfysim"
 	"github.com/comfyherd/comfyherd/internal/failure"
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
@@ -128,7 +129,7 @@ func TestALetterThatIsPurgedIsGoneAndNoOther(t *testing.T) {
 	if dead := call[jetstream.DeadAnswer](f, "dead", jetstream.DeadRequest{}).Dead; len(dead) != 2 {
 		t.Fatalf("%d letters, want 2", len(dead))
 	}
-	if purged := call[jetstream.PurgeAnswer](f, "purge", jetstream.PurgeRequest{Tenant: "acme", Job: "one"}); purged.Count != 1 {
+	if purged := call[queue.PurgeAnswer](f, "purge", queue.PurgeRequest{Tenant: "acme", Job: "one"}); purged.Count != 1 {
 		t.Fatalf("%d letters were purged, want 1", purged.Count)
 	}
 	left := call[jetstream.DeadAnswer](f, "dead", jetstream.DeadRequest{}).Dead

@@ -10,6 +10,7 @@ import (
 	"github.com/comfyherd/comfyherd/internal/dispatcher"
 	"github.com/comfyherd/comfyherd/internal/failure"
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
@@ -20,7 +21,7 @@ func TestADrainedHostEndsWhatRunsAndTakesNothingUntilItIsResumed(t *testing.T) {
 	running := f.submit("acme", onlyOn("a", sleep(1, 1)))
 	f.await(running, job.Started)
 	f.awaitRun("a")
-	call[jetstream.DrainAnswer](f, "drain", jetstream.DrainRequest{Host: "a"})
+	call[queue.DrainAnswer](f, "drain", queue.DrainRequest{Host: "a"})
 	if msg := f.next(hosts); !strings.HasSuffix(msg.Subject, ".draining") {
 		t.Errorf("told %s, want draining", msg.Subject)
 	}
@@ -34,15 +35,15 @@ func TestADrainedHostEndsWhatRunsAndTakesNothingUntilItIsResumed(t *testing.T) {
 	if end := f.end(running); end.EventKind != job.Completed {
 		t.Errorf("what ran ended %s", end.EventKind)
 	}
-	call[jetstream.DrainAnswer](f, "drain", jetstream.DrainRequest{Host: "a", Resume: true})
+	call[queue.DrainAnswer](f, "drain", queue.DrainRequest{Host: "a", Resume: true})
 	if end := f.end(waiting); end.EventKind != job.Completed || end.Host != "a" {
 		t.Errorf("what waited ended %s on %s", end.EventKind, end.Host)
 	}
 	if msg := f.next(hosts); !strings.HasSuffix(msg.Subject, ".online") {
 		t.Errorf("told %s, want online", msg.Subject)
 	}
-	var answer jetstream.CountAnswer
-	if err := f.q.Call(f.context(), "drain", jetstream.DrainRequest{Host: "nowhere"}, &answer); err == nil {
+	var answer queue.CountAnswer
+	if err := f.q.Call(f.context(), "drain", queue.DrainRequest{Host: "nowhere"}, &answer); err == nil {
 		t.Error("a host that is not there was drained")
 	}
 }

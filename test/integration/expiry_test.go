@@ -7,7 +7,7 @@ import (
 	"github.com/comfyherd/comfyherd/internal/dispatcher"
 	"github.com/comfyherd/comfyherd/internal/failure"
 	"github.com/comfyherd/comfyherd/internal/job"
-	"github.com/comfyherd/comfyherd/jetstream"
+	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
 // until waits for a time of NATS.
@@ -52,7 +52,7 @@ func TestAJobWhoseTimeIsOverIsOfferedOnNoWay(t *testing.T) {
 }
 
 // late is the job's ticket with the time at which it expires.
-func (d *doomed) late() jetstream.Ticket {
+func (d *doomed) late() queue.Ticket {
 	t := d.ticket()
 	at := d.job.Expires()
 	t.Expires = &at

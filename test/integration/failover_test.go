@@ -12,7 +12,7 @@ import (
 	"github.com/comfyherd/comfyherd/internal/comfysim"
 	"github.com/comfyherd/comfyherd/internal/failure"
 	"github.com/comfyherd/comfyherd/internal/job"
-	"github.com/comfyherd/comfyherd/jetstream"
+	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
 func TestAHostThatIsKnownToLackSomethingIsNotEvenAsked(t *testing.T) {
@@ -102,7 +102,7 @@ func TestWhenTheConnectionIsRefusedTheNextHostRunsTheJob(t *testing.T) {
 	}
 	f.eventually("host A online again", func() bool {
 		state, found, err := f.q.Host(f.context(), "a")
-		return err == nil && found && state.State == jetstream.Online
+		return err == nil && found && state.State == queue.Online
 	})
 	if end := f.end(f.submit("acme", onlyOn("a", inverted(1, 1)))); end.EventKind != job.Completed || end.Host != "a" {
 		t.Errorf("after its restart, a job for A ended %s on %s: %s", end.EventKind, end.Host, end.Message)

@@ -19,6 +19,7 @@ import (
 	"github.com/comfyherd/comfyherd/internal/dispatcher"
 	"github.com/comfyherd/comfyherd/internal/failure"
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/internal/route"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
@@ -206,7 +207,7 @@ func (f *fleet) wantOut(host string, out bool) {
 	f.t.Helper()
 	f.eventually(fmt.Sprintf("host %s is out of the fleet: %v", host, out), func() bool {
 		state, found, err := f.q.Host(f.context(), host)
-		return err == nil && found && (state.State == jetstream.Unhealthy) == out
+		return err == nil && found && (state.State == queue.Unhealthy) == out
 	})
 }
 
@@ -306,7 +307,7 @@ func TestASickHostComesBackWhenItsComfyUIWasRestarted(t *testing.T) {
 		t.Errorf("the second ended %s: %s", end.EventKind, end.Message)
 	}
 	f.wantBlockOf("a", picture(3), "acme")
-	call[jetstream.CountAnswer](f, "unblock", jetstream.UnblockRequest{Host: "a"})
+	call[queue.CountAnswer](f, "unblock", queue.UnblockRequest{Host: "a"})
 	f.wantPicture(f.end(first), rgb(3))
 }
 

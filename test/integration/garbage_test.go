@@ -11,6 +11,7 @@ import (
 
 	"github.com/comfyherd/comfyherd/internal/dispatcher"
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
@@ -90,11 +91,11 @@ func TestWhatSomebodyElseWritesNeitherPanicsNorStopsALane(t *testing.T) {
 	if again, _, err := f.q.Last(f.context(), "acme", first.Job); err != nil || again.EventKind != job.Completed {
 		t.Errorf("the first job is %s, %v", again.EventKind, err)
 	}
-	var blocks jetstream.BlocksAnswer
-	if err := f.q.Call(f.context(), "blocks", jetstream.BlocksRequest{}, &blocks); err != nil || len(blocks.Blocks) > 0 {
+	var blocks queue.BlocksAnswer
+	if err := f.q.Call(f.context(), "blocks", queue.BlocksRequest{}, &blocks); err != nil || len(blocks.Blocks) > 0 {
 		t.Errorf("blocks: %v, %v", blocks.Blocks, err)
 	}
-	var hosts jetstream.HostsAnswer
+	var hosts queue.HostsAnswer
 	if err := f.q.Call(f.context(), "hosts", struct{}{}, &hosts); err != nil || len(hosts.Hosts) != 3 {
 		t.Errorf("hosts: %+v, %v", hosts.Hosts, err)
 	}
@@ -134,24 +135,24 @@ func FuzzForeignValues(f *testing.F) {
 		}
 	}
 	f.Fuzz(func(t *testing.T, key string, value []byte) {
-		for _, phase := range []jetstream.Phase{jetstream.Put, jetstream.Gone} {
-			c := jetstream.Change{Phase: phase, Key: key, Value: value, Revision: 1}
-			if ticket, ok := jetstream.TicketOf(c); ok {
-				if phase == jetstream.Put && (ticket.Job == "" || ticket.Lease == "") {
+		for _, phase := range []queue.Phase{queue.Put, queue.Gone} {
+			c := queue.Change{Phase: phase, Key: key, Value: value, Revision: 1}
+			if ticket, ok := queue.TicketOf(c); ok {
+				if phase == queue.Put && (ticket.Job == "" || ticket.Lease == "") {
 					t.Errorf("a ticket without a job or lease: %q %q", key, value)
 				}
-				if _, again := jetstream.TicketOf(jetstream.Change{Phase: jetstream.Gone, Key: ticket.Key()}); !again {
+				if _, again := queue.TicketOf(queue.Change{Phase: queue.Gone, Key: ticket.Key()}); !again {
 					t.Errorf("the ticket of %q has the key %q, which is none", key, ticket.Key())
 				}
 			}
-			if state, ok := jetstream.HostStateOf(c); ok && (state.Host != key || phase != jetstream.Put) {
+			if state, ok := queue.HostStateOf(c); ok && (state.Host != key || phase != queue.Put) {
 				t.Errorf("host %q from %q", state.Host, key)
 			}
-			_, _ = jetstream.AffinityOf(c)
-			if s, ok := jetstream.TenantOf(c); ok && s.Weight <= 0 {
+			_, _ = queue.AffinityOf(c)
+			if s, ok := queue.TenantOf(c); ok && s.Weight <= 0 {
 				t.Errorf("weight %v from %q", s.Weight, value)
 			}
-			jetstream.PairOf(key)
+			queue.PairOf(key)
 		}
 		for _, kind := range append(job.EventKinds(), "mood") {
 			e, err := job.DecodeEvent(kind, value)

@@ -20,8 +20,8 @@ import (
 	"github.com/comfyherd/comfyherd/internal/comfysim"
 	"github.com/comfyherd/comfyherd/internal/dispatcher"
 	"github.com/comfyherd/comfyherd/internal/embedded"
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/internal/route"
-	"github.com/comfyherd/comfyherd/jetstream"
 )
 
 // nats.go 1.55 leaks a goroutine when an object is stored so fast that the store's publisher is cleaned up before its
@@ -39,8 +39,8 @@ func TestMain(m *testing.M) {
 type fleet struct {
 	t     *testing.T
 	nats  *embedded.Server
-	cfg   jetstream.Config
-	q     *jetstream.Queue
+	cfg   queue.Config
+	q     *queue.Queue
 	nc    *nats.Conn
 	sims  map[string]*comfysim.Server
 	stops []func()
@@ -58,7 +58,7 @@ type fleet struct {
 type setup struct {
 	dispatchers int // 0: the test starts its own
 	config      dispatcher.Config
-	jetstream   jetstream.Config
+	jetstream   queue.Config
 	agent       agent.Config
 	hosts       []comfysim.Config // by Name
 	noAgents    bool
@@ -156,7 +156,7 @@ func (f *fleet) awaitPresence(n int) {
 	f.t.Helper()
 	f.eventually("hosts online", func() bool {
 		hosts, err := f.q.Hosts(f.context())
-		return err == nil && n <= count(hosts, func(h jetstream.HostState) bool { return h.State == jetstream.Online })
+		return err == nil && n <= count(hosts, func(h queue.HostState) bool { return h.State == queue.Online })
 	})
 }
 
@@ -170,12 +170,12 @@ func count[T any](all []T, fits func(T) bool) int {
 	return n
 }
 
-func (f *fleet) connect() (*nats.Conn, *jetstream.Queue) {
+func (f *fleet) connect() (*nats.Conn, *queue.Queue) {
 	f.t.Helper()
 	return f.connectTo(f.url)
 }
 
-func (f *fleet) connectTo(url string) (*nats.Conn, *jetstream.Queue) {
+func (f *fleet) connectTo(url string) (*nats.Conn, *queue.Queue) {
 	f.t.Helper()
 	options := append([]nats.Option{nats.Timeout(10 * time.Second), nats.MaxReconnects(-1), nats.ReconnectWait(20 * time.Millisecond)}, f.options...)
 	nc, err := nats.Connect(url, options...)
@@ -184,7 +184,7 @@ func (f *fleet) connectTo(url string) (*nats.Conn, *jetstream.Queue) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	q, err := jetstream.Open(ctx, nc, f.cfg)
+	q, err := queue.Open(ctx, nc, f.cfg)
 	if err != nil {
 		f.t.Fatal(err)
 	}
@@ -203,12 +203,12 @@ func (f *fleet) logger() *slog.Logger {
 }
 
 // actor runs a dispatcher or an agent on a connection of its own and returns what kills it.
-func (f *fleet) actor(build func(q *jetstream.Queue) func(stop, kill context.Context) error) (stop, kill func()) {
+func (f *fleet) actor(build func(q *queue.Queue) func(stop, kill context.Context) error) (stop, kill func()) {
 	f.t.Helper()
 	return f.actorOn(f.url, build)
 }
 
-func (f *fleet) actorOn(url string, build func(q *jetstream.Queue) func(stop, kill context.Context) error) (stop, kill func()) {
+func (f *fleet) actorOn(url string, build func(q *queue.Queue) func(stop, kill context.Context) error) (stop, kill func()) {
 	f.t.Helper()
 	nc, q := f.connectTo(url)
 	run := build(q)
@@ -235,7 +235,7 @@ func (f *fleet) actorOn(url string, build func(q *jetstream.Queue) func(stop, ki
 func (f *fleet) dispatcher(cfg dispatcher.Config) (stop, kill func()) {
 	f.t.Helper()
 	var ready func() (bool, string)
-	stop, kill = f.actor(func(q *jetstream.Queue) func(stop, kill context.Context) error {
+	stop, kill = f.actor(func(q *queue.Queue) func(stop, kill context.Context) error {
 		cfg.Logger = f.logger()
 		d, err := dispatcher.New(q, cfg)
 		if err != nil {
@@ -264,7 +264,7 @@ func (f *fleet) agentOf(host agent.HostConfig, cfg agent.Config) (stop, kill fun
 // agentOn starts an agent that reaches NATS at another address than the rest.
 func (f *fleet) agentOn(url string, host agent.HostConfig, cfg agent.Config) (stop, kill func()) {
 	f.t.Helper()
-	return f.actorOn(url, func(q *jetstream.Queue) func(stop, kill context.Context) error {
+	return f.actorOn(url, func(q *queue.Queue) func(stop, kill context.Context) error {
 		cfg.Hosts = []agent.HostConfig{host}
 		cfg.Logger = f.logger()
 		a, err := agent.New(q, cfg)
@@ -285,13 +285,13 @@ func (f *fleet) context() context.Context {
 func (f *fleet) awaitHosts(n int) {
 	f.t.Helper()
 	f.eventually("hosts online", func() bool {
-		var answer jetstream.HostsAnswer
+		var answer queue.HostsAnswer
 		if f.q.Call(f.context(), "hosts", struct{}{}, &answer) != nil {
 			return false
 		}
 		online := 0
 		for _, h := range answer.Hosts {
-			if h.State == jetstream.Online && h.Capability > 0 {
+			if h.State == queue.Online && h.Capability > 0 {
 				online++
 			}
 		}

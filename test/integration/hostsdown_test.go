@@ -11,6 +11,7 @@ import (
 	"github.com/comfyherd/comfyherd/internal/comfysim"
 	"github.com/comfyherd/comfyherd/internal/failure"
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/internal/route"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
@@ -87,7 +88,7 @@ func TestFurtherJobsOfAWorkflowThatTakesHostsDownEndAtOnceUntilSomebodyLetsThemR
 	for _, sim := range f.sims {
 		sim.ClearFaults()
 	}
-	if n := call[jetstream.CountAnswer](f, "unblock", jetstream.UnblockRequest{Hash: hashOf(t, inverted(1, 1))}).Count; n != 1 {
+	if n := call[queue.CountAnswer](f, "unblock", queue.UnblockRequest{Hash: hashOf(t, inverted(1, 1))}).Count; n != 1 {
 		t.Errorf("unblock let %d pairs go, want 1", n)
 	}
 	f.everyone("all dispatchers let the workflow run", func() bool {
@@ -192,11 +193,11 @@ func (f *fleet) passes(ticks *nats.Subscription, steps float64) {
 // Hosts that are out because of one tenant are told by their agents; here by the test.
 func TestWhileTwoHostsAreOutBecauseOfOneTenantItsJobsWaitAndThoseOfOthersRun(t *testing.T) {
 	t.Parallel()
-	f := start(t, setup{dispatchers: 2, hosts: names("a"), jetstream: jetstream.Config{PresenceTTL: 5 * time.Minute}})
+	f := start(t, setup{dispatchers: 2, hosts: names("a"), jetstream: queue.Config{PresenceTTL: 5 * time.Minute}})
 	for _, host := range []string{"x", "y"} {
-		state := jetstream.HostState{
-			Host: host, Instance: "of-the-test", Serial: 1, State: jetstream.Unhealthy, Reason: "ComfyUI does not answer", Cause: failure.Down,
-			Slots: 1, Time: f.q.Now(), Blame: &jetstream.Blame{Tenant: "acme", Job: job.ID("on-" + host), Hash: hashOf(t, picture(1))},
+		state := queue.HostState{
+			Host: host, Instance: "of-the-test", Serial: 1, State: queue.Unhealthy, Reason: "ComfyUI does not answer", Cause: failure.Down,
+			Slots: 1, Time: f.q.Now(), Blame: &queue.Blame{Tenant: "acme", Job: job.ID("on-" + host), Hash: hashOf(t, picture(1))},
 		}
 		if err := f.q.Beat(f.context(), &state); err != nil {
 			t.Fatal(err)

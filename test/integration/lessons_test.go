@@ -10,6 +10,7 @@ import (
 	"github.com/comfyherd/comfyherd/internal/dispatcher"
 	"github.com/comfyherd/comfyherd/internal/failure"
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/internal/route"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
@@ -88,7 +89,7 @@ func TestEveryDroppedOrDeafSocketIsRepairedAndNotOnlyTheFirst(t *testing.T) {
 func TestTheDeathOfAHostIsNoticedWithoutAnyTimeout(t *testing.T) {
 	t.Parallel()
 	f := start(t, setup{
-		dispatchers: 2, hosts: names("a", "b"), jetstream: jetstream.Config{AckWait: time.Hour, PresenceTTL: time.Hour},
+		dispatchers: 2, hosts: names("a", "b"), jetstream: queue.Config{AckWait: time.Hour, PresenceTTL: time.Hour},
 		agent: agent.Config{StartTimeout: -1, NodeTimeout: -1, FreezeTimeout: time.Hour},
 	})
 	r := f.submit("acme", job.Spec{Workflow: sleep(0x123456, 1), PreferHosts: []string{"a"}})
@@ -117,7 +118,7 @@ func TestAMissedCooldownEndStillLiftsTheBlock(t *testing.T) {
 		return m != nil && m.Header.Get("Nats-Marker-Reason") == "MaxAge"
 	})
 	f.dispatcher(policy)
-	if cause := causeIn(t, f.next(blocks)); cause != jetstream.Expired {
+	if cause := causeIn(t, f.next(blocks)); cause != queue.Expired {
 		t.Errorf("unblocked because of %s, want expired", cause)
 	}
 	if end := f.end(r); end.EventKind != job.Completed {

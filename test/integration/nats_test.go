@@ -29,6 +29,7 @@ import (
 	"github.com/comfyherd/comfyherd/internal/embedded"
 	"github.com/comfyherd/comfyherd/internal/failure"
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
@@ -74,7 +75,7 @@ func TestAClusterOfThreeLosesOneServerAtATimeAndNoJob(t *testing.T) {
 	})
 	f := on(t, c.URL(), setup{
 		dispatchers: 2, hosts: names("a", "b"),
-		jetstream: jetstream.Config{Replicas: 3, AckWait: 5 * time.Second, PresenceTTL: 5 * time.Second},
+		jetstream: queue.Config{Replicas: 3, AckWait: 5 * time.Second, PresenceTTL: 5 * time.Second},
 	})
 	for _, stream := range []string{"COMFY_JOBS", "COMFY_EVENTS", "COMFY_DEAD", "KV_COMFY_WAITING", "KV_COMFY_BLOCKS", "OBJ_COMFY_OUTPUTS"} {
 		var info struct {
@@ -159,19 +160,19 @@ func TestADomainAndAPrefixLeadToTheSameQueue(t *testing.T) {
 	t.Parallel()
 	s := run(t, &server.Options{JetStream: true, StoreDir: t.TempDir(), JetStreamDomain: "gpu"})
 	f := on(t, s.ClientURL(), setup{
-		dispatchers: 2, jetstream: jetstream.Config{Domain: "gpu"}, config: dispatcher.Config{Policy: quick()},
+		dispatchers: 2, jetstream: queue.Config{Domain: "gpu"}, config: dispatcher.Config{Policy: quick()},
 		hosts: []comfysim.Config{{Name: "a", Faults: []comfysim.Fault{{Kind: comfysim.FaultRaise, Class: "ImageInvert", Times: 1}}}, {Name: "b"}},
 	})
 	r := f.submit("acme", job.Spec{Workflow: inverted(0x010203, 1), PreferHosts: []string{"a"}})
 	blocks := f.subscribe("comfy.events.blocks.a.*.unblocked")
 	f.wantPicture(f.end(r), rgb(0xfefdfc))
 	f.wantBlockOf("a", inverted(1, 1), "acme")
-	if call[jetstream.CountAnswer](f, "unblock", jetstream.UnblockRequest{Host: "a"}).Count != 1 {
+	if call[queue.CountAnswer](f, "unblock", queue.UnblockRequest{Host: "a"}).Count != 1 {
 		t.Error("the block was not lifted")
 	}
 	f.next(blocks)
 	other := *f
-	other.cfg = jetstream.Config{APIPrefix: "$JS.gpu.API"}
+	other.cfg = queue.Config{APIPrefix: "$JS.gpu.API"}
 	nc, q := other.connect()
 	defer nc.Close()
 	defer q.Close()
@@ -184,10 +185,10 @@ func TestAJetStreamWithoutRoomSaysSo(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {
 		opts *server.Options
-		cfg  jetstream.Config
+		cfg  queue.Config
 	}{
-		"File":   {&server.Options{JetStreamMaxStore: 3 << 20}, jetstream.Config{}},
-		"Memory": {&server.Options{JetStreamMaxMemory: 3 << 20}, jetstream.Config{Memory: true}},
+		"File":   {&server.Options{JetStreamMaxStore: 3 << 20}, queue.Config{}},
+		"Memory": {&server.Options{JetStreamMaxMemory: 3 << 20}, queue.Config{Memory: true}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -200,7 +201,7 @@ func TestAJetStreamWithoutRoomSaysSo(t *testing.T) {
 			defer nc.Close()
 			ctx, cancel := context.WithTimeout(t.Context(), patience)
 			defer cancel()
-			q, err := jetstream.Open(ctx, nc, tc.cfg)
+			q, err := queue.Open(ctx, nc, tc.cfg)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -221,7 +222,7 @@ func TestAJetStreamWithoutRoomSaysSo(t *testing.T) {
 }
 
 // wantNoRoom checks that every other write that meets a full JetStream says so as well, for whoever reads the log.
-func wantNoRoom(t *testing.T, q *jetstream.Queue, filler string) {
+func wantNoRoom(t *testing.T, q *queue.Queue, filler string) {
 	t.Helper()
 	ctx, hash := t.Context(), hashOf(t, picture(1))
 	for name, write := range map[string]func() error{
@@ -234,7 +235,7 @@ func wantNoRoom(t *testing.T, q *jetstream.Queue, filler string) {
 			return err
 		},
 		"ATicket": func() error {
-			_, err := q.PutTicket(ctx, &jetstream.Ticket{Priority: 5, Tenant: "acme", Hash: hash, Sequence: 1, Job: job.ID(filler)})
+			_, err := q.PutTicket(ctx, &queue.Ticket{Priority: 5, Tenant: "acme", Hash: hash, Sequence: 1, Job: job.ID(filler)})
 			return err
 		},
 		"ABlock": func() error {
@@ -253,7 +254,7 @@ func wantNoRoom(t *testing.T, q *jetstream.Queue, filler string) {
 }
 
 // wantNotReady runs a dispatcher until it says why it does not do its work.
-func wantNotReady(t *testing.T, q *jetstream.Queue, why string) {
+func wantNotReady(t *testing.T, q *queue.Queue, why string) {
 	t.Helper()
 	d, err := dispatcher.New(q, dispatcher.Config{})
 	if err != nil {
@@ -279,7 +280,7 @@ func TestACopyNeedsACluster(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer nc.Close()
-	if _, err = jetstream.Open(t.Context(), nc, jetstream.Config{Replicas: 3}); err == nil || !strings.Contains(err.Error(), "leave --replicas out") {
+	if _, err = queue.Open(t.Context(), nc, queue.Config{Replicas: 3}); err == nil || !strings.Contains(err.Error(), "leave --replicas out") {
 		t.Errorf("three copies on one server: %v", err)
 	}
 }
@@ -341,7 +342,7 @@ func TestCredentialsOfEveryKindOpenTheQueue(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer nc.Close()
-			q, err := jetstream.Open(t.Context(), nc, jetstream.Config{})
+			q, err := queue.Open(t.Context(), nc, queue.Config{})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -19,6 +19,7 @@ import (
 	"github.com/comfyherd/comfyherd/internal/dispatcher"
 	"github.com/comfyherd/comfyherd/internal/failure"
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/internal/route"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
@@ -211,7 +212,7 @@ func TestAJobThatEveryProxyRefusesDiesAloneAndTheHostsStay(t *testing.T) {
 				t.Errorf("an innocent job: %q, want %q", got, want)
 			}
 			hosts, err := f.q.Hosts(f.context())
-			if online := count(hosts, func(h jetstream.HostState) bool { return h.State == jetstream.Online }); err != nil || online != 3 {
+			if online := count(hosts, func(h queue.HostState) bool { return h.State == queue.Online }); err != nil || online != 3 {
 				t.Errorf("%d hosts are online, want 3: %v", online, err)
 			}
 		})
@@ -267,7 +268,7 @@ func TestABlockEndsWithItsKeyWhateverTimeItTells(t *testing.T) {
 	if e := f.await(held, job.Waiting); e.Reason != string(route.AllBlocked) {
 		t.Errorf("it waits because of %s: %s", e.Reason, e.Message)
 	}
-	if n := call[jetstream.CountAnswer](f, "unblock", jetstream.UnblockRequest{Host: "a"}).Count; n != 1 {
+	if n := call[queue.CountAnswer](f, "unblock", queue.UnblockRequest{Host: "a"}).Count; n != 1 {
 		t.Errorf("unblock lifted %d", n)
 	}
 	f.wantPicture(f.end(held), rgb(1))

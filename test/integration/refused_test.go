@@ -11,12 +11,13 @@ import (
 
 	"github.com/comfyherd/comfyherd/internal/failure"
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
 func TestABadPublishIsRefusedWithAReasonAndTheLaneMoves(t *testing.T) {
 	t.Parallel()
-	f := start(t, setup{dispatchers: 2, hosts: names("a"), jetstream: jetstream.Config{MaxJob: 64 << 20}})
+	f := start(t, setup{dispatchers: 2, hosts: names("a"), jetstream: queue.Config{MaxJob: 64 << 20}})
 	f.publish("comfy.jobs.acme.5", picture(1), "Comfy-Job-Id", "good")
 	f.end(receipt("acme", "good"))
 	long := strings.Repeat("t", 65)
@@ -79,10 +80,10 @@ func (f *fleet) wantRefused(name string, r jetstream.Receipt, body []byte, says 
 }
 
 // letter finds a job's dead letter by its header.
-func (f *fleet) letter(r jetstream.Receipt) *jetstream.DeadLetter {
+func (f *fleet) letter(r jetstream.Receipt) *queue.DeadLetter {
 	f.t.Helper()
-	var found *jetstream.DeadLetter
-	err := f.q.DeadLetters(f.context(), r.Tenant, time.Time{}, func(l jetstream.DeadLetter) bool {
+	var found *queue.DeadLetter
+	err := f.q.DeadLetters(f.context(), r.Tenant, time.Time{}, func(l queue.DeadLetter) bool {
 		if l.Header.Get("Comfy-Job-Id") == string(r.Job) {
 			found = &l
 		}

@@ -13,6 +13,7 @@ import (
 	"github.com/comfyherd/comfyherd/internal/comfysim"
 	"github.com/comfyherd/comfyherd/internal/failure"
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
@@ -78,7 +79,7 @@ func TestNoKeyOfAJobIsLeftBehind(t *testing.T) {
 
 	// Letters without their secret do not run again by themselves.
 	f.sims["a"].ClearFaults()
-	call[jetstream.CountAnswer](f, "unblock", jetstream.UnblockRequest{Host: "a"})
+	call[queue.CountAnswer](f, "unblock", queue.UnblockRequest{Host: "a"})
 	request := jetstream.RequeueRequest{Tenant: "acme", Job: "raises"}
 	if answer := call[jetstream.RequeueAnswer](f, "requeue", request); answer.Count != 0 || len(answer.NeedExtraData) != 1 {
 		t.Errorf("requeue without extra_data answers %+v", answer)

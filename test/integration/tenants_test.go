@@ -13,6 +13,7 @@ import (
 	"github.com/comfyherd/comfyherd/internal/agent"
 	"github.com/comfyherd/comfyherd/internal/comfysim"
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/internal/route"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
@@ -121,7 +122,7 @@ func TestTenantsShareByWeight(t *testing.T) {
 	f := start(t, setup{noAgents: true, hosts: names("a"), dispatchers: 1})
 	o := f.order()
 	weight := 3.0
-	if got := call[jetstream.TenantsAnswer](f, "tenants", jetstream.TenantsRequest{Tenant: "acme", Weight: &weight}); got.Tenants["acme"].Weight != 3 {
+	if got := call[queue.TenantsAnswer](f, "tenants", queue.TenantsRequest{Tenant: "acme", Weight: &weight}); got.Tenants["acme"].Weight != 3 {
 		t.Errorf("tenants are %v", got.Tenants)
 	}
 	const each = 40
@@ -179,7 +180,7 @@ func TestATenantRunsNoMoreThanItMay(t *testing.T) {
 	t.Parallel()
 	f := start(t, setup{dispatchers: 1, hosts: names("a", "b", "c")})
 	most := 1
-	call[jetstream.TenantsAnswer](f, "tenants", jetstream.TenantsRequest{Tenant: "acme", MaxRunning: &most})
+	call[queue.TenantsAnswer](f, "tenants", queue.TenantsRequest{Tenant: "acme", MaxRunning: &most})
 	var jobs []jetstream.Receipt
 	for n := range 6 {
 		jobs = append(jobs, f.submit("acme", job.Spec{Workflow: nap(0.1, 0, n)}))
@@ -225,7 +226,7 @@ func (f *fleet) overlap(class string) int {
 
 func TestAFullLaneRefusesAndKeepsWhatItHas(t *testing.T) {
 	t.Parallel()
-	f := start(t, setup{dispatchers: 1, hosts: names("a"), jetstream: jetstream.Config{LaneCap: 3}})
+	f := start(t, setup{dispatchers: 1, hosts: names("a"), jetstream: queue.Config{LaneCap: 3}})
 	later := time.Now().Add(time.Hour)
 	var kept []jetstream.Receipt
 	for n := range 3 {

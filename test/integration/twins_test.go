@@ -12,7 +12,7 @@ import (
 	"github.com/comfyherd/comfyherd/internal/agent"
 	"github.com/comfyherd/comfyherd/internal/comfysim"
 	"github.com/comfyherd/comfyherd/internal/dispatcher"
-	"github.com/comfyherd/comfyherd/jetstream"
+	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
 // written keeps what was logged.
@@ -36,19 +36,19 @@ func (w *written) says(text string) bool {
 func TestTwoOfOneNameAreComplainedOf(t *testing.T) {
 	t.Parallel()
 	f := start(t, setup{
-		jetstream: jetstream.Config{PresenceTTL: time.Second}, hosts: []comfysim.Config{{Name: "A"}}, noAgents: true,
+		jetstream: queue.Config{PresenceTTL: time.Second}, hosts: []comfysim.Config{{Name: "A"}}, noAgents: true,
 	})
 	var log written
 	logger := slog.New(slog.NewTextHandler(&log, nil))
 	for range 2 {
-		f.actor(func(q *jetstream.Queue) func(stop, kill context.Context) error {
+		f.actor(func(q *queue.Queue) func(stop, kill context.Context) error {
 			d, err := dispatcher.New(q, dispatcher.Config{Name: "twin", Logger: logger})
 			if err != nil {
 				t.Fatal(err)
 			}
 			return d.Run
 		})
-		f.actor(func(q *jetstream.Queue) func(stop, kill context.Context) error {
+		f.actor(func(q *queue.Queue) func(stop, kill context.Context) error {
 			a, err := agent.New(q, agent.Config{Hosts: []agent.HostConfig{{Name: "A", URL: f.sims["A"].URL()}}, Logger: logger})
 			if err != nil {
 				t.Fatal(err)
@@ -63,18 +63,18 @@ func TestTwoOfOneNameAreComplainedOf(t *testing.T) {
 // What the last process of this name left behind is no twin: a restart after a crash is not complained of.
 func TestARestartIsNoTwin(t *testing.T) {
 	t.Parallel()
-	f := start(t, setup{jetstream: jetstream.Config{PresenceTTL: time.Second}, hosts: []comfysim.Config{{Name: "A"}}, noAgents: true})
+	f := start(t, setup{jetstream: queue.Config{PresenceTTL: time.Second}, hosts: []comfysim.Config{{Name: "A"}}, noAgents: true})
 	var log written
 	logger := slog.New(slog.NewTextHandler(&log, nil))
 	begin := func() (kill func()) {
-		_, killAgent := f.actor(func(q *jetstream.Queue) func(stop, kill context.Context) error {
+		_, killAgent := f.actor(func(q *queue.Queue) func(stop, kill context.Context) error {
 			a, err := agent.New(q, agent.Config{Hosts: []agent.HostConfig{{Name: "A", URL: f.sims["A"].URL()}}, Logger: logger})
 			if err != nil {
 				t.Fatal(err)
 			}
 			return a.Run
 		})
-		_, killDispatcher := f.actor(func(q *jetstream.Queue) func(stop, kill context.Context) error {
+		_, killDispatcher := f.actor(func(q *queue.Queue) func(stop, kill context.Context) error {
 			d, err := dispatcher.New(q, dispatcher.Config{Name: "one", Logger: logger})
 			if err != nil {
 				t.Fatal(err)

@@ -16,6 +16,7 @@ import (
 	"github.com/comfyherd/comfyherd/internal/dispatcher"
 	"github.com/comfyherd/comfyherd/internal/failure"
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
@@ -238,7 +239,7 @@ var standing = flag.Int("waiting", crowd/2, "jobs that cannot run and stand befo
 
 func TestAJobForAnIdleHostPassesAllThatCannotRun(t *testing.T) {
 	t.Parallel()
-	f := start(t, setup{dispatchers: 2, hosts: names("a", "b"), jetstream: jetstream.Config{LaneCap: *standing}})
+	f := start(t, setup{dispatchers: 2, hosts: names("a", "b"), jetstream: queue.Config{LaneCap: *standing}})
 	o := f.order()
 	empty := f.lags("empty", 20, "a", "b")
 	// Half of them wait for a host that is busy, half for one on which they are excluded.
@@ -318,9 +319,9 @@ func TestAStaleTicketOfAJobThatRunsStartsNothing(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			stale := jetstream.Ticket{
+			stale := queue.Ticket{
 				Priority: job.Usual, Tenant: "acme", Hash: hashOf(t, w), Sequence: r.Sequence, Job: "once",
-				Lease: jetstream.Lease(offer.Header.Get("Comfy-Lease")), Attempt: 1, Received: time.Now(),
+				Lease: queue.Lease(offer.Header.Get("Comfy-Lease")), Attempt: 1, Received: time.Now(),
 			}
 			if expires != 0 {
 				at := time.Now().Add(expires)

@@ -10,6 +10,7 @@ import (
 	"github.com/comfyherd/comfyherd/internal/comfysim"
 	"github.com/comfyherd/comfyherd/internal/dispatcher"
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/internal/route"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
@@ -31,7 +32,7 @@ func TestWhyTellsOfEveryHostWhetherItMayRunTheJob(t *testing.T) {
 	hosts := painters("able", "blocked", "drained", "gone", "lacking", "sick", "unwanted")
 	hosts[1].Faults = []comfysim.Fault{raise}
 	hosts[4].Models = nil
-	f := start(t, setup{noAgents: true, hosts: hosts, jetstream: jetstream.Config{PresenceTTL: 5 * time.Second}})
+	f := start(t, setup{noAgents: true, hosts: hosts, jetstream: queue.Config{PresenceTTL: 5 * time.Second}})
 	f.dispatcher(dispatcher.Config{Policy: route.Policy{Cooldown: time.Minute, Cap: time.Minute, MaxFailures: 1}})
 	var leave func()
 	for name, sim := range f.sims {
@@ -46,7 +47,7 @@ func TestWhyTellsOfEveryHostWhetherItMayRunTheJob(t *testing.T) {
 	if e := f.end(unlucky); e.EventKind != job.Dead {
 		t.Fatalf("the unlucky job ended %s", e.EventKind)
 	}
-	if _, err := f.q.Control(f.context(), "drained", jetstream.Control{Drain: true}); err != nil {
+	if _, err := f.q.Control(f.context(), "drained", queue.Control{Drain: true}); err != nil {
 		t.Fatal(err)
 	}
 	f.sims["sick"].Kill()
@@ -130,7 +131,7 @@ func TestWhyOfAJobSaysWhatItWaitsForAndHowItEnded(t *testing.T) {
 
 func TestAHostThatWentUnseenIsAnnouncedOffline(t *testing.T) {
 	t.Parallel()
-	f := start(t, setup{hosts: names("a"), noAgents: true, jetstream: jetstream.Config{PresenceTTL: time.Second}})
+	f := start(t, setup{hosts: names("a"), noAgents: true, jetstream: queue.Config{PresenceTTL: time.Second}})
 	_, kill := f.agent("a", f.sims["a"].URL(), agent.Config{})
 	f.eventually("online", func() bool { return f.total("COMFY_EVENTS", "comfy.events.hosts.a.online") == 1 })
 	kill()

@@ -1,0 +1,64 @@
+package job
+
+import (
+	"encoding/json"
+	"fmt"
+	"math"
+	"time"
+)
+
+// What an event of ours never exceeds.
+const (
+	mostAttempts = 1 << 12
+	mostOutputs  = 1 << 16
+	longestRun   = 100 * 365 * 24 * time.Hour
+)
+
+// DecodeStored reads an event that is stored for a job and may have been written by somebody else. named says that its
+// body names the job and its tenant: without, it is no event of the job. With an error it says what cannot be, and is
+// given without what it says.
+func DecodeStored(tenant Tenant, id ID, kind EventKind, body []byte) (e Event, named bool, err error) {
+	e, err = DecodeEvent(kind, body)
+	named = e.Job == id && e.Tenant == tenant
+	if err == nil {
+		err = e.checkStored()
+	}
+	if err != nil {
+		e = Event{EventKind: kind}
+		named = named || namesIn(body, tenant, id)
+	}
+	e.Tenant, e.Job = tenant, id
+	return e, named, err
+}
+
+// namesIn reads no more of a body than whose event it is.
+func namesIn(body []byte, tenant Tenant, id ID) bool {
+	var names struct {
+		Job    ID     `json:"job"`
+		Tenant Tenant `json:"tenant"`
+	}
+	return json.Unmarshal(body, &names) == nil && names.Job == id && names.Tenant == tenant
+}
+
+// checkStored refuses in addition to check what no fleet has.
+func (e *Event) checkStored() error {
+	switch {
+	case e.Kind != "" && !e.Kind.Valid():
+		return fmt.Errorf("the kind %.80q is unknown", e.Kind)
+	case e.Position > math.MaxInt32 || e.Bytes > math.MaxInt32:
+		return fmt.Errorf("position %d or bytes %d are out of range", e.Position, e.Bytes)
+	case len(e.Attempts) > mostAttempts || len(e.AvoidedHosts) > mostAttempts || len(e.Outputs) > mostOutputs:
+		return fmt.Errorf("it has %d attempts, %d avoided hosts and %d outputs", len(e.Attempts), len(e.AvoidedHosts), len(e.Outputs))
+	}
+	for _, d := range []Duration{e.NodeRan, e.QueuedFor, e.RanFor} {
+		if d < 0 || time.Duration(d) > longestRun {
+			return fmt.Errorf("a duration is %v", time.Duration(d))
+		}
+	}
+	for _, at := range []*time.Time{&e.Time, e.Until, e.NotBefore, e.AvoidUntil} {
+		if at != nil && !at.IsZero() && (at.Year() < 1970 || at.Year() >= 2300) {
+			return fmt.Errorf("a time is %v", at)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,151 @@
+package queue
+
+import (
+	"time"
+
+	"github.com/comfyherd/comfyherd/internal/failure"
+	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/route"
+	"github.com/comfyherd/comfyherd/internal/workflow"
+)
+
+// Block says that a host runs no jobs of a workflow for a while.
+type Block = route.Block
+
+// HostsRequest asks for hosts.
+type HostsRequest struct {
+	After string `json:"after,omitempty"` // only hosts behind this one; Next of the answer before
+	Limit int    `json:"limit,omitempty"` // at most so many, and never more than 500
+}
+
+// HostsAnswer lists the hosts whose presence stands, by name.
+type HostsAnswer struct {
+	Hosts []HostInfo `json:"hosts"`
+	Next  string     `json:"next,omitempty"` // more follow behind this one; empty at the end
+}
+
+// HostInfo is a host as the dispatchers see it.
+type HostInfo struct {
+	HostState
+	Capability int `json:"capability"` // entries in its capability set; 0 when it told none
+	Blocks     int `json:"blocks"`
+	Strikes    int `json:"strikes"`
+
+	Tenants []job.Tenant `json:"tenants,omitempty"` // that the host is given to; none: all
+	Resting *Rest        `json:"resting,omitempty"` // it is given no jobs for a while
+}
+
+// Rest is why a host that is online is given no jobs, and until when.
+type Rest struct {
+	Until time.Time `json:"until"`
+	Why   string    `json:"why"`
+}
+
+// BlocksRequest chooses pairs: one, or all of a host, or of a hash, or all.
+type BlocksRequest struct {
+	Host  string        `json:"host,omitempty"`
+	Hash  workflow.Hash `json:"hash,omitempty"`  // or its first digits
+	After string        `json:"after,omitempty"` // only pairs behind this one; Next of the answer before
+	Limit int           `json:"limit,omitempty"` // at most so many, and never more than 500
+}
+
+// BlocksAnswer lists the blocks that stand, by host and hash. What lies in COMFY_BLOCKS and is no block is left out.
+type BlocksAnswer struct {
+	Blocks []Block `json:"blocks"`
+	Next   string  `json:"next,omitempty"` // more follow behind this pair, <host>.<hash>; empty at the end
+}
+
+// UnblockRequest chooses pairs: one, or all of a host, or of a hash.
+type UnblockRequest struct {
+	Host string        `json:"host,omitempty"`
+	Hash workflow.Hash `json:"hash,omitempty"` // or its first digits
+	By   string        `json:"by,omitempty"`   // who asks; at most 64 characters are kept
+}
+
+// CountAnswer says how many were concerned.
+type CountAnswer struct {
+	Count int `json:"count"`
+}
+
+// DrainRequest asks a host's agent to take no more jobs, or to take them again.
+type DrainRequest struct {
+	Host   string `json:"host"`
+	Resume bool   `json:"resume,omitempty"`
+	By     string `json:"by,omitempty"` // who asks; at most 64 characters are kept
+}
+
+// DrainAnswer is what has become of a DrainRequest.
+type DrainAnswer struct {
+	Count int   `json:"count"` // 1 when the agent obeys
+	Reply Reply `json:"reply"` // the agent's: how the host is now, and why it does not obey, or takes no jobs all the same
+}
+
+// PurgeRequest chooses dead letters as DeadRequest does. One without any condition is refused unless it says All.
+type PurgeRequest struct {
+	Tenant job.Tenant     `json:"tenant,omitempty"`
+	Job    job.ID         `json:"job,omitempty"`
+	Hash   workflow.Hash  `json:"hash,omitempty"`
+	Kind   failure.Kind   `json:"kind,omitempty"`
+	Reason failure.Reason `json:"reason,omitempty"`
+	Since  string         `json:"since,omitempty"`
+	All    bool           `json:"all,omitempty"` // every letter there is
+	After  uint64         `json:"after,omitempty"`
+	UpTo   uint64         `json:"up_to,omitempty"` // only letters up to this sequence of COMFY_DEAD
+	Limit  int            `json:"limit,omitempty"` // at most so many
+	By     string         `json:"by,omitempty"`    // who asks; at most 64 characters are kept
+}
+
+// Narrow reports whether the request has a condition.
+func (r *PurgeRequest) Narrow() bool {
+	return r.Tenant != "" || r.Job != "" || r.Hash != "" || r.Kind != "" || r.Reason != "" || r.Since != ""
+}
+
+// PurgeAnswer says how many dead letters were deleted. While there is a Next, ask again with it as After.
+type PurgeAnswer struct {
+	Count int    `json:"count"`
+	Next  uint64 `json:"next,omitempty"` // more may follow behind it; 0 at the end
+}
+
+// AffinityRequest sets, removes or (all empty) lists rules.
+type AffinityRequest struct {
+	Hash    workflow.Hash `json:"hash,omitempty"`
+	Prefer  []string      `json:"prefer,omitempty"`
+	Exclude []string      `json:"exclude,omitempty"`
+	Remove  bool          `json:"remove,omitempty"`
+	By      string        `json:"by,omitempty"`    // who asks; at most 64 characters are kept
+	After   workflow.Hash `json:"after,omitempty"` // when listing: only rules behind this one; Next of the answer before
+	Limit   int           `json:"limit,omitempty"` // when listing: at most so many, and never more than 500
+}
+
+// AffinityAnswer lists the rules that stand.
+type AffinityAnswer struct {
+	Affinity map[workflow.Hash]Affinity `json:"affinity"`
+	Next     workflow.Hash              `json:"next,omitempty"` // more follow behind this one; empty at the end
+}
+
+// TenantsRequest sets a tenant's weight or cap, or (all empty) lists.
+type TenantsRequest struct {
+	Tenant     job.Tenant `json:"tenant,omitempty"`
+	Weight     *float64   `json:"weight,omitempty"`
+	MaxRunning *int       `json:"max_running,omitempty"`
+
+	MaxPriority   *job.Priority `json:"max_priority,omitempty"`
+	MaxUnfinished *int          `json:"max_unfinished,omitempty"`
+	MaxBytes      *int64        `json:"max_bytes,omitempty"`
+	MaxFileBytes  *int64        `json:"max_file_bytes,omitempty"`
+
+	By    string     `json:"by,omitempty"`    // who asks; at most 64 characters are kept
+	After job.Tenant `json:"after,omitempty"` // when listing: only tenants behind this one; Next of the answer before
+	Limit int        `json:"limit,omitempty"` // when listing: at most so many, and never more than 500
+}
+
+// Sets reports whether it sets anything.
+func (r *TenantsRequest) Sets() bool {
+	return r.Weight != nil || r.MaxRunning != nil || r.MaxPriority != nil || r.MaxUnfinished != nil || r.MaxBytes != nil || r.MaxFileBytes != nil
+}
+
+// TenantsAnswer lists the tenants with settings of their own.
+type TenantsAnswer struct {
+	Tenants map[job.Tenant]TenantSettings `json:"tenants"`
+	Next    job.Tenant                    `json:"next,omitempty"` // more follow behind this one; empty at the end
+}

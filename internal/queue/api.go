@@ -1,0 +1,121 @@
+package queue
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/micro"
+
+	"github.com/comfyherd/comfyherd/internal/names"
+	"github.com/comfyherd/comfyherd/jetstream"
+)
+
+const (
+	apiTimeout  = 10 * time.Second
+	apiAtOnce   = 64                         // calls that a dispatcher works on at a time; more wait their turn
+	apiMost     = 1024                       // calls that wait or are worked on; more are refused
+	apiPatience = apiTimeout + 3*time.Second // how long an asker waits for an answer
+
+	lastCalls = 2 * time.Second // that a service which stops waits for what is under way to it
+)
+
+// API is what a dispatcher answers.
+type API struct {
+	Version     string                    // of the program, semantic
+	Calls       map[string]Endpoint       // comfy.api.<name>: the operator's
+	TenantCalls map[string]TenantEndpoint // comfy.tenants.<tenant>.<name>
+}
+
+// Endpoint answers one call of the operator's API: request JSON in, an answer to encode out.
+type Endpoint func(ctx context.Context, request []byte) (any, error)
+
+// ServeAPI answers calls until ctx ends. All dispatchers share them: each goes to one. Of one tenant at most 64 are under
+// way at once, and further ones are refused at once.
+func (q *Queue) ServeAPI(ctx context.Context, api API) error {
+	service, err := micro.AddService(q.nc, micro.Config{
+		Name: names.APIName, Version: api.Version, Description: "comfyherd dispatcher: jobs, hosts, blocks, tenants",
+	})
+	if err != nil {
+		return fmt.Errorf("serve the API: %w", err)
+	}
+	d := &desk{nc: q.nc, now: q.Now, taken: map[string]int{}}
+	err = errors.Join(d.serveOperators(ctx, service, api.Calls), d.serveTenants(ctx, service, api.TenantCalls))
+	if err == nil {
+		<-ctx.Done()
+		err = ctx.Err()
+	}
+	d.shutNow()
+	_ = service.Stop() // the connection may be closed already
+	if q.nc.IsConnected() {
+		_ = q.nc.FlushTimeout(lastCalls) // what NATS has sent before it heard of the end is here, and is answered
+	}
+	d.over.Wait()
+	return err
+}
+
+// AnswerBytes is how large the rows of an answer may be: half of what NATS takes in a message.
+func (q *Queue) AnswerBytes() int { return int(q.nc.MaxPayload() / 2) }
+
+// serveOperators adds the operator's calls to the service.
+func (d *desk) serveOperators(ctx context.Context, service micro.Service, endpoints map[string]Endpoint) error {
+	atOnce := make(chan struct{}, apiAtOnce)
+	for name, endpoint := range endpoints {
+		handler := micro.HandlerFunc(func(r micro.Request) {
+			c := callOf(r)
+			d.take(ctx, c, "", apiMost, apiTimeout, func(ctx context.Context) (*nats.Msg, error) {
+				select {
+				case atOnce <- struct{}{}:
+					defer func() { <-atOnce }()
+				case <-ctx.Done():
+					return nil, ctx.Err()
+				}
+				answer, err := endpoint(ctx, c.body)
+				if err != nil {
+					return nil, err
+				}
+				body, err := json.Marshal(answer)
+				return &nats.Msg{Data: body}, wrap(err, "encode the answer")
+			})
+		})
+		if err := service.AddEndpoint(strings.ReplaceAll(name, ".", "-"), handler, micro.WithEndpointSubject(names.APIPrefix+name)); err != nil {
+			return fmt.Errorf("serve API call %s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// Call asks the dispatchers' API. A missing dispatcher is an error that says so; what a dispatcher answers instead of an
+// answer is one of BadRequest and those beside it.
+func (q *Queue) Call(ctx context.Context, name string, request, answer any) error {
+	body, err := json.Marshal(request)
+	if err != nil {
+		return fmt.Errorf("encode request %s: %w", name, err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, apiPatience)
+	defer cancel()
+	msg, err := jetstream.Ask(ctx, q.nc, &nats.Msg{Subject: names.APIPrefix + name, Data: body})
+	if err != nil {
+		return err
+	}
+	return wrap(json.Unmarshal(msg.Data, answer), "decode answer to %s", name)
+}
+
+// AllHosts asks the dispatchers for every host, page by page.
+func (q *Queue) AllHosts(ctx context.Context) ([]HostInfo, error) {
+	all := []HostInfo{}
+	for request := (HostsRequest{}); ; {
+		var page HostsAnswer
+		if err := q.Call(ctx, "hosts", request, &page); err != nil {
+			return nil, err
+		}
+		all = append(all, page.Hosts...)
+		if request.After = page.Next; page.Next == "" {
+			return all, nil
+		}
+	}
+}

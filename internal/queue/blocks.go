@@ -1,0 +1,166 @@
+package queue
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	natsjs "github.com/nats-io/nats.go/jetstream"
+
+	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/names"
+	"github.com/comfyherd/comfyherd/internal/route"
+	"github.com/comfyherd/comfyherd/internal/workflow"
+)
+
+// Cause says why a block ended.
+type Cause string
+
+const (
+	Expired           Cause = "expired"
+	Cleared           Cause = "cleared"
+	CapabilityChanged Cause = "capability_changed"
+	Recovered         Cause = "recovered"
+	WorkflowFault     Cause = "workflow_fault"
+)
+
+// PairOf reads the key of a block or of strikes.
+func PairOf(key string) (host string, hash workflow.Hash, ok bool) { return names.SplitPair(key) }
+
+// BlockOf reads a block from a change of COMFY_BLOCKS; false when it is none, or says what cannot be.
+func BlockOf(c Change) (route.Block, bool) {
+	if c.Phase != Put {
+		return route.Block{}, false
+	}
+	b, err := blockOf(c)
+	return b, err == nil
+}
+
+func blockOf(c Change) (route.Block, error) {
+	host, hash, ok := names.SplitPair(c.Key)
+	if !ok || !job.ValidHost(host) || !hash.Valid() {
+		return route.Block{}, fmt.Errorf("the key %.160q is none of a block: <host>.<hash>", c.Key)
+	}
+	var b route.Block
+	if err := json.Unmarshal(c.Value, &b); err != nil {
+		return route.Block{}, fmt.Errorf("read it: %w", err)
+	}
+	if b.Host != "" && string(b.Host) != host || b.Hash != "" && b.Hash != hash {
+		return route.Block{}, fmt.Errorf("it is the block of %.80q and %.80q", b.Host, b.Hash)
+	}
+	b.Host, b.Hash = route.HostID(host), hash
+	return b, checkBlock(&b)
+}
+
+// OpenBlock creates the block of a pair; it lifts by itself after ttl (whole seconds, at least one). Of all
+// dispatchers that open it exactly one gets true.
+func (q *Queue) OpenBlock(ctx context.Context, host string, hash workflow.Hash, value []byte, ttl time.Duration) (bool, error) {
+	_, err := q.blocks.Create(ctx, names.PairKey(host, hash), value, natsjs.KeyTTL(wholeSeconds(ttl)))
+	if errors.Is(err, natsjs.ErrKeyExists) {
+		return false, nil
+	}
+	return err == nil, wrap(err, "block %s on host %s", hash.Short(), host)
+}
+
+// ReplaceBlock widens or lengthens a block that stands at this revision; false when it has changed meanwhile.
+func (q *Queue) ReplaceBlock(ctx context.Context, host string, hash workflow.Hash, value []byte, ttl time.Duration, revision uint64) (bool, error) {
+	return q.replace(ctx, q.blocks, names.PairKey(host, hash), value, ttl, revision)
+}
+
+// replace writes a key with a TTL by compare-and-set; a KV update would drop the TTL.
+func (q *Queue) replace(ctx context.Context, kv natsjs.KeyValue, key string, value []byte, ttl time.Duration, revision uint64) (bool, error) {
+	_, err := q.js.Publish(ctx, q.rawSubject(kv, key), value,
+		natsjs.WithExpectLastSequencePerSubject(revision), natsjs.WithMsgTTL(wholeSeconds(ttl)))
+	if conflict(err) {
+		return false, nil
+	}
+	return err == nil, wrap(err, "replace %s in %s", key, kv.Bucket())
+}
+
+// LiftBlock ends a block that stands at this revision; false when it has changed meanwhile.
+func (q *Queue) LiftBlock(ctx context.Context, host string, hash workflow.Hash, revision uint64, cause Cause) (bool, error) {
+	msg := &nats.Msg{Subject: q.rawSubject(q.blocks, names.PairKey(host, hash)), Header: nats.Header{
+		names.KvOperationHeader: {names.PurgeOperation}, names.RollupHeader: {"sub"}, names.CauseHeader: {string(cause)},
+	}}
+	_, err := q.js.PublishMsg(ctx, msg, natsjs.WithExpectLastSequencePerSubject(revision), natsjs.WithMsgTTL(markerTTL))
+	if conflict(err) {
+		return false, nil
+	}
+	return err == nil, wrap(err, "unblock %s on host %s", hash.Short(), host)
+}
+
+// Block reads one block; the Phase is Gone when there is none, and the revision then is 0.
+func (q *Queue) Block(ctx context.Context, host string, hash workflow.Hash) (Change, error) {
+	return current(ctx, q.readBlocks, q.blocks, names.PairKey(host, hash))
+}
+
+// Blocks tells all blocks that stand.
+func (q *Queue) Blocks(ctx context.Context, tell func(Change)) error {
+	return each(ctx, q.blocks, tell)
+}
+
+// Strikes reads what is held against a pair; the Phase is Gone when that is nothing.
+func (q *Queue) Strikes(ctx context.Context, host string, hash workflow.Hash) (Change, error) {
+	return current(ctx, q.readStrikes, q.strikes, names.PairKey(host, hash))
+}
+
+// PutStrikes writes the strikes of a pair, expecting the revision (0 when there are none yet); false when
+// somebody else wrote meanwhile. They decay after ttl.
+func (q *Queue) PutStrikes(ctx context.Context, host string, hash workflow.Hash, value []byte, ttl time.Duration, revision uint64) (bool, error) {
+	if revision != 0 {
+		return q.replace(ctx, q.strikes, names.PairKey(host, hash), value, ttl, revision)
+	}
+	_, err := q.strikes.Create(ctx, names.PairKey(host, hash), value, natsjs.KeyTTL(wholeSeconds(ttl)))
+	if errors.Is(err, natsjs.ErrKeyExists) {
+		return false, nil
+	}
+	return err == nil, wrap(err, "strike %s on host %s", hash.Short(), host)
+}
+
+// ClearStrikes forgives a pair; false when the strikes have changed meanwhile.
+func (q *Queue) ClearStrikes(ctx context.Context, host string, hash workflow.Hash, revision uint64) (bool, error) {
+	err := q.strikes.Purge(ctx, names.PairKey(host, hash), natsjs.LastRevision(revision), natsjs.PurgeTTL(markerTTL))
+	if conflict(err) || errors.Is(err, natsjs.ErrKeyRevisionMismatch) {
+		return false, nil
+	}
+	return err == nil, wrap(err, "clear strikes of %s on host %s", hash.Short(), host)
+}
+
+// current reads a key from the bucket's leader, as reader does: a copy that is behind would tell of what has ended, or
+// of nothing where something has begun.
+func current(ctx context.Context, bucket natsjs.Stream, kv natsjs.KeyValue, key string) (Change, error) {
+	raw, err := bucket.GetLastMsgForSubject(ctx, kvSubject(kv, key))
+	if errors.Is(err, natsjs.ErrMsgNotFound) {
+		return Change{Phase: Gone, Key: key}, nil
+	}
+	if err != nil {
+		return Change{}, fmt.Errorf("read %s of %s: %w", key, kv.Bucket(), err)
+	}
+	if raw.Header.Get(names.KvOperationHeader) != "" || raw.Header.Get(names.MarkerReasonHeader) != "" {
+		return Change{Phase: Gone, Key: key}, nil
+	}
+	return Change{Phase: Put, Key: key, Value: raw.Data, Revision: raw.Sequence, Time: raw.Time}, nil
+}
+
+func kvSubject(kv natsjs.KeyValue, key string) string { return "$KV." + kv.Bucket() + "." + key }
+
+// rawSubject is where a raw write to a key goes: behind a JetStream domain or prefix, through the API's subjects,
+// as nats.go does it.
+func (q *Queue) rawSubject(kv natsjs.KeyValue, key string) string {
+	switch {
+	case q.cfg.Domain != "":
+		return "$JS." + q.cfg.Domain + ".API." + kvSubject(kv, key)
+	case q.cfg.APIPrefix != "":
+		return strings.TrimSuffix(q.cfg.APIPrefix, ".") + "." + kvSubject(kv, key)
+	}
+	return kvSubject(kv, key)
+}
+
+// wholeSeconds rounds up: the server would cut.
+func wholeSeconds(d time.Duration) time.Duration {
+	return max((d + time.Second - 1).Truncate(time.Second), time.Second)
+}

@@ -1,0 +1,173 @@
+package queue
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+)
+
+// calls are requests on one reply subscription that wait for their answers. It is what nats.go's own requests are,
+// without a context, a channel and a random token for each: every job needs four of them.
+type calls struct {
+	nc *nats.Conn
+
+	mu      sync.Mutex // guards all below
+	sub     *nats.Subscription
+	prefix  string // of reply subjects
+	waiting map[uint64]*call
+	last    uint64
+	spare   []*call
+	sweeps  bool // sweep is due
+}
+
+// call is one request under way, or a spare one.
+type call struct {
+	answer chan *nats.Msg // holds one, so that nobody waits to hand it over; nil when the time is over
+	until  time.Time
+}
+
+// sweepPause is how much later than its timeout a call may end. One timer serves all calls, which seldom need it.
+const sweepPause = 100 * time.Millisecond
+
+// spareCalls is how many are kept for later requests.
+const spareCalls = 256
+
+// ask sends msg, whose reply subject it sets, and waits for its answer: at most for timeout, and no longer than ctx.
+func (c *calls) ask(ctx context.Context, msg *nats.Msg, timeout time.Duration) (*nats.Msg, error) {
+	number, waits, err := c.send(msg, timeout)
+	if err != nil {
+		return nil, err
+	}
+	return c.await(ctx, number, waits)
+}
+
+// send is the first half of ask. Whoever sends has to await.
+func (c *calls) send(msg *nats.Msg, timeout time.Duration) (uint64, *call, error) {
+	number, waits, err := c.begin(msg, timeout)
+	if err != nil {
+		return 0, nil, err
+	}
+	if err := c.nc.PublishMsg(msg); err != nil {
+		c.end(number, waits)
+		return 0, nil, err
+	}
+	return number, waits, nil
+}
+
+// await is the second half of ask.
+func (c *calls) await(ctx context.Context, number uint64, waits *call) (answer *nats.Msg, err error) {
+	select {
+	case answer = <-waits.answer:
+		if answer == nil {
+			err = nats.ErrTimeout
+		}
+	case <-ctx.Done():
+		err = ctx.Err()
+	}
+	c.end(number, waits)
+	if err == nil && len(answer.Data) == 0 && answer.Header.Get("Status") == "503" {
+		err = nats.ErrNoResponders
+	}
+	return answer, err
+}
+
+func (c *calls) begin(msg *nats.Msg, timeout time.Duration) (uint64, *call, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.sub == nil {
+		if err := c.listen(); err != nil {
+			return 0, nil, err
+		}
+	}
+	c.last++
+	msg.Reply = string(strconv.AppendUint(append(make([]byte, 0, 64), c.prefix...), c.last, 36))
+	var waits *call
+	if n := len(c.spare); n > 0 {
+		waits = c.spare[n-1]
+		c.spare = c.spare[:n-1]
+	} else {
+		waits = &call{answer: make(chan *nats.Msg, 1)}
+	}
+	waits.until = time.Now().Add(timeout)
+	c.waiting[c.last] = waits
+	if !c.sweeps {
+		c.sweeps = true
+		time.AfterFunc(sweepPause, c.sweep)
+	}
+	return c.last, waits, nil
+}
+
+// sweep ends the calls whose time is over, and comes again while there are others.
+func (c *calls) sweep() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	now := time.Now()
+	for number, waits := range c.waiting {
+		if now.After(waits.until) {
+			delete(c.waiting, number)
+			waits.answer <- nil
+		}
+	}
+	if c.sweeps = len(c.waiting) > 0; c.sweeps {
+		time.AfterFunc(sweepPause, c.sweep)
+	}
+}
+
+// listen must be called with mu held.
+func (c *calls) listen() error {
+	prefix := c.nc.NewInbox() + "."
+	sub, err := c.nc.Subscribe(prefix+"*", c.hear)
+	if err != nil {
+		return fmt.Errorf("listen for answers: %w", err)
+	}
+	if err := sub.SetPendingLimits(-1, -1); err != nil {
+		return fmt.Errorf("listen for answers: %w", err)
+	}
+	c.sub, c.prefix = sub, prefix
+	if c.waiting == nil {
+		c.waiting = map[uint64]*call{}
+	}
+	return nil
+}
+
+// hear hands an answer to its call; one that comes too late has none any more.
+func (c *calls) hear(msg *nats.Msg) {
+	number, err := strconv.ParseUint(msg.Subject[strings.LastIndexByte(msg.Subject, '.')+1:], 36, 64)
+	if err != nil {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if waits := c.waiting[number]; waits != nil {
+		delete(c.waiting, number)
+		waits.answer <- msg
+	}
+}
+
+func (c *calls) end(number uint64, waits *call) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.waiting, number)
+	select {
+	case <-waits.answer: // it came while the caller gave up
+	default:
+	}
+	if len(c.spare) < spareCalls {
+		c.spare = append(c.spare, waits)
+	}
+}
+
+// stop ends the subscription; calls under way end with their timeouts.
+func (c *calls) stop() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.sub != nil {
+		_ = c.sub.Unsubscribe() // the connection may be closed already
+		c.sub = nil
+	}
+}

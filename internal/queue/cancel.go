@@ -1,0 +1,66 @@
+package queue
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/jetstream"
+)
+
+// ErrNoJob: there is no chain for this id; it was never seen, or longer ago than events are kept.
+var ErrNoJob = errors.New("no such job")
+
+// Cancel ends a job wherever it is: waiting, offered or running. It returns the terminal event of the chain, which
+// is `cancelled` by this call or by an earlier one, or how the job ended before. With force a job that nobody has
+// seen yet is cancelled beforehand; without, it is ErrNoJob.
+func (q *Queue) Cancel(ctx context.Context, tenant job.Tenant, id job.ID, by string, force bool) (jetstream.Event, error) {
+	e, _, err := q.End(ctx, tenant, id, Cancelling{By: by, Force: force, Priority: job.Usual})
+	return e, err
+}
+
+// Cancelling says who cancels a job, and which state of it is left alone.
+type Cancelling struct {
+	By       string
+	Force    bool         // also a job that nobody has seen yet
+	Stored   bool         // it stands in COMFY_JOBS, so that it is no invention
+	Spare    bool         // not a job that runs
+	Priority job.Priority // of a job that nobody has seen yet
+}
+
+// Leaves reports whether a job in this state is not ended.
+func (c *Cancelling) Leaves(state job.EventKind) bool {
+	return state.Terminal() || c.Spare && state == job.Started
+}
+
+// End is Cancel which also says whether it was this call that has ended the job. One that was spared has not ended: the
+// event is its last.
+func (q *Queue) End(ctx context.Context, tenant job.Tenant, id job.ID, c Cancelling) (jetstream.Event, bool, error) {
+	for {
+		last, found, err := q.Last(ctx, tenant, id)
+		if err != nil {
+			return jetstream.Event{}, false, err
+		}
+		if !found && !c.Force {
+			return jetstream.Event{}, false, fmt.Errorf("cancel job %s of tenant %s: %w", id, tenant, ErrNoJob)
+		}
+		if c.Leaves(last.EventKind) {
+			return last.Event, false, nil
+		}
+		e := jetstream.Event{
+			EventKind: job.Cancelled, Job: id, Tenant: tenant, Priority: last.Priority, Hash: last.Hash, Host: last.Host,
+			Attempt: last.Attempt, Time: q.Now(), Metadata: last.Metadata, RequeueOf: last.RequeueOf, By: c.By,
+		}
+		if !found {
+			e.Priority = c.Priority
+			if !c.Stored {
+				e.Reason = job.Unseen
+			}
+		}
+		_, err = q.Append(ctx, &e, last.ChainSequence, "comfyherd/cancel", "")
+		if !errors.Is(err, ErrOvertaken) {
+			return e, err == nil, err
+		}
+	}
+}

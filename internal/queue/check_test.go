@@ -1,0 +1,319 @@
+package queue_test
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/nats-io/nats.go"
+	natsjs "github.com/nats-io/nats.go/jetstream"
+
+	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/names"
+	"github.com/comfyherd/comfyherd/internal/queue"
+	"github.com/comfyherd/comfyherd/jetstream"
+)
+
+const (
+	aHash  = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff"
+	aLease = "$JS.ACK.COMFY_JOBS.dispatch_5.1.7.3.1790000000000000000.0"
+)
+
+func put(key, value string) queue.Change {
+	return queue.Change{Phase: queue.Put, Key: key, Value: []byte(value)}
+}
+
+// presence is right but for what is put into it.
+func presence(more string) string {
+	return `{"host":"x","instance":"i","serial":1,"state":"online","slots":1,"prefetch":0,` + more + `"time":"2026-01-01T00:00:00Z"}`
+}
+
+func TestAPresenceThatCannotBeIsNone(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		body string
+		want bool
+	}{
+		"Usual":           {presence(""), true},
+		"Brief":           {presence(`"brief":true,`), false},
+		"NegativeForeign": {presence(`"foreign":-1,`), false},
+		"HugeForeign":     {presence(`"foreign":9000000000000000000,`), false},
+		"NegativeSlots":   {strings.Replace(presence(""), `"slots":1`, `"slots":-1`, 1), false},
+		"TooManySlots":    {strings.Replace(presence(""), `"slots":1`, `"slots":65537`, 1), false},
+		"UnknownState":    {strings.Replace(presence(""), `online`, `merry`, 1), false},
+		"AnotherHost":     {strings.Replace(presence(""), `"x"`, `"y"`, 1), false},
+		"Priority":        {presence(`"running":[{"tenant":"a","job":"b","priority":10,"hash":"","attempt":1,"since":"2026-01-01T00:00:00Z"}],`), false},
+		"NoTenant":        {presence(`"running":[{"tenant":"","job":"b","priority":5,"hash":"","attempt":1,"since":"2026-01-01T00:00:00Z"}],`), false},
+		"Running":         {presence(`"running":[{"tenant":"a","job":"b","priority":5,"hash":"` + aHash + `","attempt":1,"since":"2026-01-01T00:00:00Z"}],`), true},
+		"Size":            {presence(`"ended":{"tenant":"a","job":"b","priority":5,"hash":"","size":-1,"ran_for":"1s","success":true},`), false},
+		"FarTime":         {strings.Replace(presence(""), `2026`, `9026`, 1), false},
+	} {
+		if _, ok := queue.HostStateOf(put("x", tc.body)); ok != tc.want {
+			t.Errorf("%s: %v", name, ok)
+		}
+	}
+}
+
+func TestCheckingWhatEveryJobSendsAllocatesNothing(t *testing.T) { //nolint:paralleltest // it counts allocations
+	at := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	s := queue.HostState{
+		Host: "x", State: queue.Online, Slots: 1, Memory: 1 << 30, Time: at,
+		Running: []queue.RunningJob{{Tenant: "acme", Job: "j1", Priority: 5, Hash: aHash, Attempt: 1, Since: at}},
+		Ended:   &queue.EndedJob{Tenant: "acme", Job: "j0", Priority: 5, Hash: aHash, Size: 1 << 20, RanFor: job.Duration(time.Second)},
+	}
+	s.Recent = append(s.Recent, aHash)
+	o := queue.Offer{
+		Message: job.Message{Tenant: "acme", Priority: 5, Sequence: 7, Received: at}, Job: "j1", Hash: aHash, Attempt: 1, AckWait: 30 * time.Second,
+	}
+	allocations := testing.AllocsPerRun(100, func() {
+		if err := errors.Join(queue.CheckState(&s), queue.CheckOffer(&o)); err != nil {
+			t.Fatal(err)
+		}
+	})
+	if allocations != 0 {
+		t.Errorf("%v allocations", allocations)
+	}
+}
+
+func TestALeaseHasItsForm(t *testing.T) {
+	t.Parallel()
+	for lease, want := range map[queue.Lease]bool{
+		aLease: true,
+		"$JS.ACK.hub.ACCHASH.COMFY_JOBS.dispatch_9.1.7.3.1.0.x": true,
+		"$JS.ACK._.ACCHASH.COMFY_JOBS.dispatch_0.1.7.3.1.0":     true,
+		"$JS.ACK.COMFY_JOBS.dispatch_5.1.0.3.1.0":               false,
+		"$JS.ACK.COMFY_JOBS.dispatch_5.1.7.3.1":                 false,
+		"$JS.ACK.COMFY_JOBS.dispatch_5.1.7.3.1.x":               false,
+		"$JS.ACK.COMFY_JOBS.dispatch_5.1.-7.3.1.0":              false,
+		"$JS.ACK.COMFY_JOBS.dispatch_10.1.7.3.1.0":              false,
+		"$JS.ACK.COMFY_JOBS.dispatch_evil.1.7.3.1.0":            false,
+		"$JS.ACK.COMFY_EVENTS.COMFY_JOBS.dispatch_5.1.7.3.1.0":  false,
+		"$JS.ACK.a.COMFY_JOBS.dispatch_5.1.7.3.1.0":             false,
+		"$JS.ACK.*.>.COMFY_JOBS.dispatch_5.1.7.3.1.0":           false,
+		"$JS.ACK.hub.ACC.COMFY_JOBS.dispatch_9.1.7.3.1.0.x.y":   false,
+		"$JS.ACK.hub..COMFY_JOBS.dispatch_9.1.7.3.1.0":          false,
+		"$JS.ACK.COMFY_JOBS.dispatch_5.1.7.3.1.0\r\nPUB x 1":    false,
+		"":                                       false,
+		"$KV.COMFY_BLOCKS.gpu-1":                 false,
+		"$JS.ACK.COMFY_EVENTS.settle.1":          false,
+		"$JS.ACK.COMFY_JOBS":                     false,
+		"$JS.ACK.COMFY_JOBS.dispatch_5.1.7 +ACK": false,
+		"comfy.api.requeue":                      false,
+	} {
+		if lease.Valid() != want || lease.Of(7) != want || lease.Of(8) {
+			t.Errorf("%q: %v, of its own message %v, of another %v", lease, lease.Valid(), lease.Of(7), lease.Of(8))
+		}
+	}
+}
+
+// Behind each comma is a value of that kind that would be right without it.
+func TestWhatCannotBeIsRefused(t *testing.T) {
+	t.Parallel()
+	ticket := func(more string) bool {
+		_, ok := queue.TicketOf(put("5.acme."+aHash+".7", `{"job":"a","lease":"`+aLease+`","attempt":1,"received":"2026-01-01T00:00:00Z"`+more+`}`))
+		return ok
+	}
+	block := func(more string) bool {
+		_, ok := queue.BlockOf(put("gpu."+aHash, `{"kind":"timeout","tenants":["*"],"until":"2026-01-01T00:00:00Z"`+more+`}`))
+		return ok
+	}
+	tenant := func(more string) bool {
+		_, ok := queue.TenantOf(put("acme", `{"weight":2`+more+`}`))
+		return ok
+	}
+	dispatcher := func(more string) bool {
+		_, ok := queue.DispatcherStateOf(put("d", `{"dispatcher":"d"`+more+`}`))
+		return ok
+	}
+	condition := func(more string) bool {
+		_, err := queue.DecodeCondition([]byte(`{"drained":true` + more + `}`))
+		return err == nil
+	}
+	control := func(more string) bool {
+		_, err := queue.DecodeControl([]byte(`{"drain":true` + more + `}`))
+		return err == nil
+	}
+	rule := func(more string) bool {
+		_, ok := queue.AffinityOf(put(aHash, `{"prefer":["a"]`+more+`}`))
+		return ok
+	}
+	for name, tc := range map[string]struct {
+		right func(string) bool
+		wrong []string
+	}{
+		"Ticket":     {ticket, []string{`,"attempt":-1`, `,"size":-1`, `,"lease":"$KV.COMFY_BLOCKS.x"`, `,"lease":"$JS.ACK.COMFY_JOBS.dispatch_5.1.8.3.1.0"`, `,"job":""`, `,"received":"9999-01-01T00:00:00Z"`}},
+		"Block":      {block, []string{`,"kind":"bad mood"`, `,"tenants":[]`, `,"size":-1`, `,"failures":-1`, `,"level":-1`, `,"host":"other"`, `,"hash":"` + strings.Repeat("0", 64) + `"`, `,"until":"0001-01-01T00:00:00Z"`}},
+		"Tenant":     {tenant, []string{`,"weight":0`, `,"weight":-1`, `,"weight":1e300`, `,"max_running":-1`, `,"max_priority":-1`, `,"max_priority":10`}},
+		"Dispatcher": {dispatcher, []string{`,"waiting":-1`, `,"dispatcher":"e"`}},
+		"Condition":  {condition, []string{`,"hashes":["x"]`, `,"blame":{"tenant":"","job":"","hash":""}`}},
+		"Control":    {control, []string{`,"resume":true`}},
+		"Affinity":   {rule, []string{`,"exclude":7`}},
+	} {
+		if !tc.right("") {
+			t.Errorf("%s: the right one is refused", name)
+		}
+		for _, more := range tc.wrong {
+			if tc.right(more) {
+				t.Errorf("%s with %s is taken", name, more)
+			}
+		}
+	}
+}
+
+// A link that says what cannot be still is one, without what it says; one that names another job says nothing at all, and
+// an event of no job is none.
+func TestAnEventThatCannotBeIsALinkWithoutContent(t *testing.T) {
+	t.Parallel()
+	header := nats.Header{"Comfy-Lease": {"$KV.COMFY_BLOCKS.gpu-1"}}
+	link, err := queue.DecodeLink("comfy.events.jobs.acme.one.failed", header, []byte(`{"job":"one","tenant":"acme","priority":5,"attempt":-3,"host":"gpu-1"}`), 9)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := queue.Link{Event: jetstream.Event{EventKind: job.Failed, Tenant: "acme", Job: "one"}, ChainSequence: 9}
+	if diff := cmp.Diff(want, link); diff != "" {
+		t.Error(diff)
+	}
+	void := queue.Link{Event: jetstream.Event{Tenant: "acme", Job: "one"}, ChainSequence: 9}
+	for _, body := range []string{
+		`{"stream":"COMFY_JOBS","seq":17}`, `{"job":"other","tenant":"acme"}`, `{"job":"one","tenant":"bolt"}`, `{"job":"one"}`, `{}`, `null`, `[]`, `7`, ``, "\xff",
+		`{"job":"other","tenant":"acme","attempt":-3}`,
+	} {
+		link, err := queue.DecodeLink("comfy.events.jobs.acme.one.cancelled", nats.Header{"Comfy-Lease": {aLease}}, []byte(body), 9)
+		if diff := cmp.Diff(void, link); diff != "" || err != nil {
+			t.Errorf("%s: %v %s", body, err, diff)
+		}
+	}
+	if _, err := queue.DecodeLink("comfy.events.jobs.acme.ü.failed", nil, nil, 9); err == nil {
+		t.Error("an event of what is no job id is a link")
+	}
+}
+
+func offer(change func(h nats.Header)) *nats.Msg {
+	h := nats.Header{
+		"Comfy-Job-Id": {"a"}, "Comfy-Tenant": {"acme"}, "Comfy-Priority": {"5"}, "Comfy-Hash": {aHash}, "Comfy-Attempt": {"1"},
+		"Comfy-Lease": {aLease}, "Comfy-Ack-Wait": {"30s"}, "Comfy-Sequence": {"7"}, "Comfy-Received": {"2026-01-01T00:00:00Z"},
+	}
+	change(h)
+	return &nats.Msg{Header: h}
+}
+
+func TestAnOfferThatCannotBeIsRefused(t *testing.T) {
+	t.Parallel()
+	if _, err := queue.DecodeOffer(offer(func(nats.Header) {})); err != nil {
+		t.Errorf("the right one: %v", err)
+	}
+	for name, value := range map[string]string{
+		"Comfy-Job-Id": "a.b", "Comfy-Tenant": "", "Comfy-Priority": "10", "Comfy-Hash": "x", "Comfy-Attempt": "-1",
+		"Comfy-Lease": "comfy.api.requeue", "Comfy-Ack-Wait": "-1s", "Comfy-Received": "later",
+	} {
+		if o, err := queue.DecodeOffer(offer(func(h nats.Header) { h.Set(name, value) })); err == nil {
+			t.Errorf("with %s %q it is %+v", name, value, o)
+		}
+	}
+}
+
+// A key whose value cannot be is told once and left out; it counts again when it has a value that can be.
+func TestWhatCannotBeIsToldOnceAndLeftOut(t *testing.T) {
+	t.Parallel()
+	ctx, nc := t.Context(), connect(t, startNATS(t))
+	warned := make(chan string, 16)
+	q, err := queue.Open(ctx, nc, queue.Config{Warn: func(err error) { warned <- err.Error() }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(q.Close)
+	changes := make(chan queue.Change, 16)
+	watch(t, q.WatchHosts, func(c queue.Change) { changes <- c })
+	for _, want := range []queue.Phase{queue.Reset, queue.Synced} {
+		if c := <-changes; c.Phase != want {
+			t.Fatalf("the watch begins with %+v", c)
+		}
+	}
+	hosts := must(must(natsjs.New(nc)).KeyValue(ctx, names.HostsBucket))
+	for _, step := range []struct {
+		body string
+		want queue.Phase
+	}{
+		{presence(`"foreign":-1,`), queue.Gone},
+		{presence(`"brief":true,`), queue.Gone},
+		{presence(""), queue.Put},
+	} {
+		must(hosts.Put(ctx, "x", []byte(step.body)))
+		if c := <-changes; c.Phase != step.want || c.Key != "x" {
+			t.Errorf("%s is told as %+v", step.body, c)
+		}
+	}
+	if text := <-warned; !strings.Contains(text, "foreign is -1") || !strings.Contains(text, `"x" in bucket COMFY_HOSTS`) {
+		t.Errorf("warned: %s", text)
+	}
+	if len(warned) != 0 {
+		t.Errorf("warned again: %s", <-warned)
+	}
+}
+
+func FuzzWhatIsDecodedCanBe(f *testing.F) {
+	for _, body := range append(odd, presence(""), presence(`"foreign":-1,`), `{"weight":1e308}`, `{"answer":"busy","state":{"host":"a","state":"online"}}`,
+		`{"kind":"timeout","tenants":["*"],"until":"2026-01-01T00:00:00Z"}`, `{"job":"a","lease":"`+aLease+`"}`, `{"attempt":-1,"progress":7}`) {
+		f.Add(body)
+	}
+	f.Fuzz(func(t *testing.T, body string) {
+		if s, ok := queue.HostStateOf(put("x", body)); ok && (s.Brief || s.Slots < 0 || s.Foreign < 0 || s.Prefetch < 0 || s.Host != "x") {
+			t.Errorf("a presence: %+v", s)
+		}
+		if r, err := queue.DecodeReply([]byte(body)); err == nil && (r.State.Slots < 0 || r.State.Foreign < 0) {
+			t.Errorf("a reply: %+v", r)
+		}
+		if k, ok := queue.TicketOf(put("5.acme."+aHash+".7", body)); ok && (k.Attempt < 0 || k.Size < 0 || !k.Lease.Valid() || !k.Job.Valid()) {
+			t.Errorf("a ticket: %+v", k)
+		}
+		if b, ok := queue.BlockOf(put("gpu."+aHash, body)); ok && (b.Size < 0 || len(b.Tenants) == 0 || !b.Kind.Valid() || b.Until.IsZero()) {
+			t.Errorf("a block: %+v", b)
+		}
+		if s, ok := queue.TenantOf(put("acme", body)); ok && (s.Weight <= 0 || s.Weight > 1<<20 || s.MaxRunning < 0) {
+			t.Errorf("settings: %+v", s)
+		}
+		if s, ok := queue.DispatcherStateOf(put("d", body)); ok && s.Waiting < 0 {
+			t.Errorf("a dispatcher: %+v", s)
+		}
+		if g, err := queue.GrantOf(put("a", body)); err == nil && (g.Slots < 0 || slices.ContainsFunc(g.Tenants, func(t job.Tenant) bool { return !t.Valid() })) {
+			t.Errorf("a grant: %+v", g)
+		}
+		_, _ = queue.AffinityOf(put(aHash, body))
+		_, _ = queue.DecodeCondition([]byte(body))
+		_, _ = queue.DecodeControl([]byte(body))
+		link, err := queue.DecodeLink("comfy.events.jobs.acme.one.failed", nil, []byte(body), 1)
+		if err != nil || link.Attempt < 0 || link.Size < 0 || link.Progress < 0 || link.Progress > 1 || link.Tenant != "acme" {
+			t.Errorf("a link: %+v, %v", link, err)
+		}
+	})
+}
+
+func FuzzAnOfferThatIsReadCanBe(f *testing.F) {
+	f.Add("a", "acme", "5", aHash, "1", aLease, "30s", "2026-01-01T00:00:00Z")
+	f.Fuzz(func(t *testing.T, id, tenant, priority, hash, attempt, lease, wait, received string) {
+		h := nats.Header{
+			"Comfy-Job-Id": {id}, "Comfy-Tenant": {tenant}, "Comfy-Priority": {priority}, "Comfy-Hash": {hash}, "Comfy-Attempt": {attempt},
+			"Comfy-Lease": {lease}, "Comfy-Ack-Wait": {wait}, "Comfy-Received": {received},
+		}
+		o, err := queue.DecodeOffer(&nats.Msg{Header: h})
+		if err == nil && (!o.Job.Valid() || !o.Message.Priority.Valid() || o.Attempt < 0 || !o.Lease.Valid() || o.AckWait <= 0) {
+			t.Errorf("an offer: %+v", o)
+		}
+	})
+}
+
+// watch watches until the test ends, and waits for the watch's end.
+func watch(t *testing.T, on func(context.Context, func(queue.Change)) error, tell func(queue.Change)) (stop func()) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	var done sync.WaitGroup
+	done.Go(func() { _ = on(ctx, tell) })
+	stop = func() { cancel(); done.Wait() }
+	t.Cleanup(stop)
+	return stop
+}

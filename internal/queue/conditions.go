@@ -1,0 +1,51 @@
+package queue
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	natsjs "github.com/nats-io/nats.go/jetstream"
+
+	"github.com/comfyherd/comfyherd/internal/failure"
+	"github.com/comfyherd/comfyherd/internal/names"
+	"github.com/comfyherd/comfyherd/internal/workflow"
+)
+
+// HostCondition is what must outlive a host's agent: that an operator has drained it, and what ails it. Only its
+// agent writes it.
+type HostCondition struct {
+	Drained   bool   `json:"drained,omitempty"`
+	DrainedBy string `json:"drained_by,omitempty"`
+
+	Cause   failure.Cause   `json:"cause,omitempty"`   // empty: it is well
+	Reason  string          `json:"reason,omitempty"`  // for people
+	Trial   bool            `json:"trial,omitempty"`   // Cause is only suspected; the next job of another workflow decides
+	Hashes  []workflow.Hash `json:"hashes,omitempty"`  // of the workflows that have failed in this way
+	Process string          `json:"process,omitempty"` // ComfyUI's, when it was found so; another process is well
+	Blame   *Blame          `json:"blame,omitempty"`
+	Prompts []string        `json:"prompts,omitempty"` // that nobody waits for and that may still run there
+	Time    time.Time       `json:"time"`
+}
+
+// Condition reads what is stored of a host's condition; the zero value when nothing is.
+func (q *Queue) Condition(ctx context.Context, host string) (HostCondition, error) {
+	entry, err := q.conditions.Get(ctx, host)
+	if errors.Is(err, natsjs.ErrKeyNotFound) {
+		return HostCondition{}, nil
+	}
+	if err != nil {
+		return HostCondition{}, fmt.Errorf("read condition of host %s: %w", host, err)
+	}
+	c, err := decodeChecked[HostCondition](change(entry))
+	if err != nil { // written by somebody else: as if there were none
+		q.warn(fmt.Errorf("the condition of host %s in %s is left out: %w", host, names.ConditionsBucket, err))
+	}
+	return c, nil
+}
+
+// PutCondition stores a host's condition.
+func (q *Queue) PutCondition(ctx context.Context, host string, c *HostCondition) error {
+	return putJSON(ctx, q.conditions, host, c)
+}

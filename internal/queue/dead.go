@@ -1,0 +1,149 @@
+package queue
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	natsjs "github.com/nats-io/nats.go/jetstream"
+
+	"github.com/comfyherd/comfyherd/internal/failure"
+	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/names"
+	"github.com/comfyherd/comfyherd/jetstream"
+)
+
+// DeadLetter is a job that ended dead, as it was published, and what became of it.
+type DeadLetter struct {
+	Sequence uint64 // in COMFY_DEAD
+	Tenant   job.Tenant
+	Job      job.ID
+	Reason   failure.Reason
+	Time     time.Time
+	Body     []byte
+	Header   nats.Header // of the letter
+	Event    job.Event   // the dead event with every attempt, without metadata; of a letter of a former version only what the fields above say
+}
+
+const (
+	// refusedBody is how much is kept of what was never taken in: enough to see what it was, and too little for anybody to
+	// fill the stream with it.
+	refusedBody = 4 << 10
+)
+
+// ErrTruncated: a dead letter does not have the whole job, so it cannot be run again.
+var ErrTruncated = errors.New("the dead letter has only the beginning of the job")
+
+// Bury stores a job in COMFY_DEAD whose chain stands at the sequence last, with the dead event that is to follow: the
+// letter outlives the chain and tells the whole story alone, texts cut where they do not fit beside the body. The job's
+// extra_data, which may hold keys, is left out. Burying it again from there within some minutes changes nothing, so a crash
+// between Bury and the dead event can be repeated; after that the letter may stand there twice, never with two events. It returns the letter's sequence.
+func (q *Queue) Bury(ctx context.Context, m *job.Message, e *job.Event, last uint64) (uint64, error) {
+	msg := nats.NewMsg(names.DeadSubject(job.Tenant(m.Tenant)))
+	msg.Header.Set(names.JobIDHeader, string(e.Job))
+	msg.Header.Set(names.ReasonHeader, e.Reason)
+	msg.Header.Set(names.LanePriorityHeader, fmt.Sprint(int(m.Priority)))
+	if m.RequeueOf != "" {
+		msg.Header.Set(names.RequeueOfHeader, m.RequeueOf)
+	}
+	body, members := job.WithoutExtraData(m.Body)
+	if len(members) > 0 {
+		msg.Header.Set(names.ExtraDataHeader, memberList(members))
+	}
+	msg.Data = body
+	if most := q.keptOf(failure.Reason(e.Reason)); len(body) > most {
+		msg.Header.Set(names.TruncatedHeader, fmt.Sprint(len(m.Body)))
+		msg.Data = body[:most]
+	}
+	msg.Header.Set(names.StoryHeader, story(e, q.storyRoom(len(msg.Data))))
+	ack, err := q.js.PublishMsg(ctx, msg, natsjs.WithMsgID(fmt.Sprintf("%s/%s/%d/%d", m.Tenant, e.Job, m.Sequence, last)))
+	if err != nil {
+		return 0, wrap(err, "bury job %s", e.Job)
+	}
+	return ack.Sequence, nil
+}
+
+// keptOf is how many bytes of a body its letter has.
+func (q *Queue) keptOf(reason failure.Reason) int {
+	if reason == failure.InvalidJob || reason == failure.OverQuota {
+		return refusedBody
+	}
+	return q.maxPayload()
+}
+
+// Truncated reports whether the letter has only the first bytes of the job.
+func (d *DeadLetter) Truncated() bool { return d.Header.Get(names.TruncatedHeader) != "" }
+
+// Priority is the lane's that the job was published to.
+func (d *DeadLetter) Priority() job.Priority {
+	p := job.Priority(headerInt(d.Header, names.LanePriorityHeader))
+	if d.Header.Get(names.LanePriorityHeader) == "" || !p.Valid() {
+		return job.Usual
+	}
+	return p
+}
+
+// Root is the id from which the ids of its requeues are made: its own without the number, when it is a requeue itself.
+// A publisher may choose an id that looks like one.
+func (d *DeadLetter) Root() job.ID {
+	if d.Header.Get(names.RequeueOfHeader) == "" {
+		return d.Job
+	}
+	return job.RootID(d.Job)
+}
+
+// Purge removes one dead letter.
+func (q *Queue) Purge(ctx context.Context, d *DeadLetter) error {
+	return wrap(q.dead.DeleteMsg(ctx, d.Sequence), "purge dead letter of job %s", d.Job)
+}
+
+// Requeue publishes a dead job again as <root>-r<n>, the next free number. The header Comfy-Requeue-Of keeps its
+// lineage. A letter without the whole job is refused with ErrTruncated. One whose extra_data held a secret needs that again
+// as extra, a JSON object, which may be empty; without, it is ErrExtraData. A job that had no extra_data gets none.
+func (q *Queue) Requeue(ctx context.Context, d *DeadLetter, extra json.RawMessage) (jetstream.Receipt, error) {
+	if d.Truncated() {
+		return jetstream.Receipt{}, fmt.Errorf("job %s of tenant %s: %w: its first %d of %s bytes, since it was refused as %s; publish the job again instead",
+			d.Job, d.Tenant, ErrTruncated, len(d.Body), d.Header.Get(names.TruncatedHeader), d.Reason)
+	}
+	body, err := d.withExtraData(extra)
+	if err != nil {
+		return jetstream.Receipt{}, err
+	}
+	root := d.Root()
+	for n := 1; ; n++ {
+		id := job.RequeueID(root, n)
+		_, taken, err := q.Last(ctx, d.Tenant, id)
+		if err != nil {
+			return jetstream.Receipt{}, err
+		}
+		if taken {
+			continue
+		}
+		msg := nats.NewMsg(names.LaneSubject(job.Lane{Tenant: d.Tenant, Priority: d.Priority()}))
+		msg.Header.Set(names.JobIDHeader, string(id))
+		msg.Header.Set(names.RequeueOfHeader, string(d.Job))
+		msg.Data = body
+		sequence, err := jetstream.Publish(ctx, q.nc, msg)
+		if err != nil {
+			return jetstream.Receipt{}, err
+		}
+		return jetstream.Receipt{Tenant: d.Tenant, Job: id, Sequence: sequence}, nil
+	}
+}
+
+// Requeued reports whether a dead job was published again before.
+func (q *Queue) Requeued(ctx context.Context, d *DeadLetter) (bool, error) {
+	root := d.Root()
+	for n := 1; ; n++ {
+		link, found, err := q.Last(ctx, d.Tenant, job.RequeueID(root, n))
+		if err != nil || !found {
+			return false, err
+		}
+		if link.RequeueOf == d.Job {
+			return true, nil
+		}
+	}
+}

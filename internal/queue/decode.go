@@ -1,0 +1,191 @@
+package queue
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/comfyherd/comfyherd/internal/failure"
+	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/workflow"
+)
+
+// decodeState reads a state as encoding/json does. What our own agents write is read without reflection, all else by
+// encoding/json.
+func decodeState(body []byte) (HostState, error) {
+	var s HostState
+	r := plainReader{src: string(body)}
+	r.state(&s)
+	if r.whole() {
+		return s, nil
+	}
+	var odd HostState // of its own, since encoding/json puts it on the heap
+	return odd, json.Unmarshal(body, &odd)
+}
+
+func decodeReply(body []byte) (Reply, error) {
+	var a Reply
+	r := plainReader{src: string(body)}
+	a.Answer = Answer(r.text(`{"answer":"`))
+	a.Reason = r.optional(`,"reason":"`)
+	r.must(`,"state":`)
+	r.state(&a.State)
+	r.must(`}`)
+	if r.whole() {
+		return a, a.check()
+	}
+	var odd Reply
+	if err := json.Unmarshal(body, &odd); err != nil {
+		return odd, fmt.Errorf("read it: %w", err)
+	}
+	return odd, odd.check()
+}
+
+// state leaves what a brief state does not have to encoding/json: a full one is told every few seconds.
+func (r *plainReader) state(s *HostState) {
+	s.Host = r.text(`{"host":"`)
+	s.Instance = r.text(`,"instance":"`)
+	s.Serial = uint64(r.count(`,"serial":`))
+	s.State = Availability(r.text(`,"state":"`))
+	s.Reason = r.optional(`,"reason":"`)
+	s.Slots = int(r.count(`,"slots":`))
+	s.Prefetch = int(r.count(`,"prefetch":`))
+	for r.next(opening(len(s.Running), `,"running":[`)) {
+		s.Running = append(s.Running, r.running())
+	}
+	if len(s.Running) > 0 {
+		r.must(`]`)
+	}
+	s.Foreign = int(r.optionalCount(`,"foreign":`))
+	if r.next(`,"ended":`) {
+		s.Ended = r.ended()
+	}
+	s.Brief = r.next(`,"brief":true`)
+	s.Time = r.time(`,"time":"`)
+	r.must(`}`)
+}
+
+func (r *plainReader) running() RunningJob {
+	j := RunningJob{
+		Tenant: job.Tenant(r.text(`{"tenant":"`)), Job: job.ID(r.text(`,"job":"`)), Priority: job.Priority(r.count(`,"priority":`)),
+		Hash: workflow.Hash(r.text(`,"hash":"`)), Attempt: int(r.count(`,"attempt":`)), Since: r.time(`,"since":"`),
+	}
+	r.must(`}`)
+	return j
+}
+
+// ended gives values of their own: they are kept for longer than the state that they came with.
+func (r *plainReader) ended() *EndedJob {
+	e := &EndedJob{
+		Tenant: job.Tenant(strings.Clone(r.text(`{"tenant":"`))), Job: job.ID(r.text(`,"job":"`)),
+		Priority: job.Priority(r.count(`,"priority":`)), Hash: workflow.Hash(strings.Clone(r.text(`,"hash":"`))),
+		Size: r.optionalCount(`,"size":`), RanFor: r.duration(`,"ran_for":"`),
+	}
+	e.Success = r.next(`,"success":true`)
+	if !e.Success {
+		r.must(`,"success":false`)
+	}
+	e.Kind = failure.Kind(strings.Clone(r.optional(`,"kind":"`)))
+	r.must(`}`)
+	return e
+}
+
+// plainReader reads JSON just as our own encoders write it: the same names in the same order, no spaces, no escapes.
+// Whatever else it meets makes it odd; then what it has read is void. What comes before a value, with its quotation
+// mark, is given to the method that reads the value.
+type plainReader struct {
+	src string
+	at  int
+	odd bool
+}
+
+// whole reports whether all has been read and none of it was odd.
+func (r *plainReader) whole() bool { return !r.odd && r.at == len(r.src) }
+
+// next takes what is given when it comes next.
+func (r *plainReader) next(what string) bool {
+	if r.odd || !strings.HasPrefix(r.src[r.at:], what) {
+		return false
+	}
+	r.at += len(what)
+	return true
+}
+
+func (r *plainReader) must(what string) {
+	if !r.next(what) {
+		r.odd = true
+	}
+}
+
+func (r *plainReader) text(before string) string {
+	r.must(before)
+	return r.rest()
+}
+
+func (r *plainReader) optional(before string) string {
+	if !r.next(before) {
+		return ""
+	}
+	return r.rest()
+}
+
+// rest reads a text whose quotation mark has been read.
+func (r *plainReader) rest() string {
+	end := strings.IndexByte(r.src[r.at:], '"')
+	if r.odd || end < 0 {
+		r.odd = true
+		return ""
+	}
+	text := r.src[r.at : r.at+end]
+	r.at += end + 1
+	for i := range len(text) {
+		if c := text[i]; c < ' ' || c == '\\' || c >= utf8.RuneSelf {
+			r.odd = oddText(text)
+			break
+		}
+	}
+	return text
+}
+
+// oddText allows what is not ASCII, as in "1.5µs", unless encoding/json would replace it.
+func oddText(text string) bool {
+	return !utf8.ValidString(text) || strings.ContainsFunc(text, func(c rune) bool { return c < ' ' || c == '\\' })
+}
+
+// count reads a number of at most 18 digits that is not negative.
+func (r *plainReader) count(before string) int64 {
+	r.must(before)
+	from, n := r.at, int64(0)
+	for r.at < len(r.src) && r.src[r.at] >= '0' && r.src[r.at] <= '9' && r.at-from < 19 {
+		n = n*10 + int64(r.src[r.at]-'0')
+		r.at++
+	}
+	digits := r.at - from
+	if digits == 0 || digits > 18 || digits > 1 && r.src[from] == '0' {
+		r.odd = true
+		return 0
+	}
+	return n
+}
+
+func (r *plainReader) optionalCount(before string) int64 {
+	if !strings.HasPrefix(r.src[r.at:], before) {
+		return 0
+	}
+	return r.count(before)
+}
+
+func (r *plainReader) time(before string) (t time.Time) {
+	if t.UnmarshalText([]byte(r.text(before))) != nil {
+		r.odd = true
+	}
+	return t
+}
+
+func (r *plainReader) duration(before string) job.Duration {
+	d, err := time.ParseDuration(r.text(before))
+	r.odd = r.odd || err != nil || d < 0
+	return job.Duration(d)
+}

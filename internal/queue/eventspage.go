@@ -1,0 +1,217 @@
+package queue
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	natsjs "github.com/nats-io/nats.go/jetstream"
+
+	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/names"
+	"github.com/comfyherd/comfyherd/jetstream"
+)
+
+const (
+	mostPassed = 5000            // events that a page passes over because they are of other kinds
+	bellPause  = 5 * time.Second // after which one that waits looks again: what tells of an event may be lost
+	rowAround  = 128             // bytes of an EventNote besides its subject and its event
+)
+
+// EventsPage gives stored events of a tenant's jobs. When there is none it waits for one, if the request says so.
+func (q *Queue) EventsPage(ctx context.Context, tenant job.Tenant, r jetstream.EventsRequest) (jetstream.EventsAnswer, error) {
+	if err := checkEvents(&r, tenant); err != nil {
+		return jetstream.EventsAnswer{}, err
+	}
+	p := paging{q: q, subject: eventsSubject(&r, tenant), kinds: r.Kinds, limit: min(cmp.Or(r.Limit, mostRows), mostRows)}
+	if r.Wait == 0 {
+		return p.read(ctx, r.After)
+	}
+	rung := make(chan struct{}, 1) // one is enough to look again
+	bell, err := q.listen(p.subject, func(*nats.Msg) {
+		select {
+		case rung <- struct{}{}:
+		default:
+		}
+	})
+	if err != nil {
+		return jetstream.EventsAnswer{}, err
+	}
+	defer func() { _ = bell.Unsubscribe() }() // the connection may be closed already
+	over, again := time.NewTimer(time.Duration(r.Wait)), time.NewTicker(bellPause)
+	defer over.Stop()
+	defer again.Stop()
+	for {
+		page, err := p.read(ctx, r.After)
+		if err != nil || len(page.Events) > 0 || !page.End {
+			return page, err
+		}
+		r.After = page.Next
+		select {
+		case <-rung:
+		case <-again.C:
+		case <-over.C:
+			return page, nil
+		case <-ctx.Done():
+			return page, nil
+		}
+	}
+}
+
+func checkEvents(r *jetstream.EventsRequest, tenant job.Tenant) error {
+	switch {
+	case !tenant.Valid():
+		return &jetstream.BadRequest{Message: fmt.Sprintf("%.80q is no tenant: 1 to 64 of A-Z a-z 0-9 _ -", tenant)}
+	case r.Job != "" && !r.Job.Valid():
+		return &jetstream.BadRequest{Message: fmt.Sprintf("%.200q is no job: 1 to 120 of A-Z a-z 0-9 _ -, or leave job out", r.Job)}
+	case r.Limit < 0:
+		return &jetstream.BadRequest{Message: "limit is negative: give 1 to 500, or leave it out"}
+	case time.Duration(r.Wait) > longestWait:
+		return &jetstream.BadRequest{Message: fmt.Sprintf("wait is %s, and may be at most %s: ask again when it is over", time.Duration(r.Wait), longestWait)}
+	}
+	for _, kind := range r.Kinds {
+		if !slices.Contains(job.EventKinds(), kind) {
+			return &jetstream.BadRequest{Message: fmt.Sprintf("%.80q is no kind of event: there are %v", kind, job.EventKinds())}
+		}
+	}
+	return nil
+}
+
+func eventsSubject(r *jetstream.EventsRequest, tenant job.Tenant) string {
+	kind := job.EventKind("*")
+	if len(r.Kinds) == 1 {
+		kind = r.Kinds[0]
+	}
+	return names.EventSubject(tenant, cmp.Or(r.Job, "*"), kind)
+}
+
+// paging reads pages of events. Each page is of one tenant, since the subject is.
+type paging struct {
+	q       *Queue
+	subject string
+	kinds   []job.EventKind
+	limit   int
+
+	page   jetstream.EventsAnswer
+	room   int // bytes left in the page
+	passed int
+	full   bool
+	before uint64 // the event of the batch that came last; 0: none yet
+}
+
+var errMissed = errors.New("an event of the batch has not come")
+
+// read gives the page behind a sequence. What is stored up to the moment of the call is in it, or behind Next.
+func (p *paging) read(ctx context.Context, after uint64) (jetstream.EventsAnswer, error) {
+	state, err := p.q.EventsState(ctx)
+	if err != nil {
+		return jetstream.EventsAnswer{}, err
+	}
+	p.page = jetstream.EventsAnswer{Events: []jetstream.EventNote{}, Next: after, Made: state.Made}
+	p.room, p.passed, p.full = p.q.pageSize(), 0, false
+	if after > state.Last { // there was another stream before
+		p.page.Next, p.page.End = state.Last, true
+		return p.page, nil
+	}
+	for p.page.Next < state.Last {
+		before := p.page.Next
+		complete, err := p.batch(ctx)
+		switch {
+		case p.full:
+			return p.page, nil
+		case err != nil:
+			return jetstream.EventsAnswer{}, err
+		case complete:
+			behind, err := p.behind(ctx, state.Last)
+			if err != nil {
+				return jetstream.EventsAnswer{}, err
+			}
+			if !behind {
+				p.page.Next = max(p.page.Next, state.Last)
+			}
+		case p.page.Next == before && !pause(ctx, rewatchPause):
+			return jetstream.EventsAnswer{}, ctx.Err()
+		}
+	}
+	p.page.End = true
+	return p.page, nil
+}
+
+// batch adds stored events to the page.
+func (p *paging) batch(ctx context.Context) (complete bool, err error) {
+	answers, err := p.q.nc.SubscribeSync(p.q.nc.NewInbox()) // of its own: a late answer to another is none to this
+	if err != nil {
+		return false, fmt.Errorf("read events: %w", err)
+	}
+	defer func() { _ = answers.Unsubscribe() }() // the connection may be closed already
+	p.before = 0
+	want := batchGet{Sequence: p.page.Next + 1, Subject: p.subject, Batch: p.limit - len(p.page.Events) + 1, MaxBytes: p.room}
+	complete, err = p.q.gets(ctx, answers, names.EventsStream, want, p.take)
+	if errors.Is(err, errEnough) || errors.Is(err, errMissed) || err != nil && away(err) && ctx.Err() == nil {
+		return false, nil
+	}
+	return complete, wrap(err, "read events")
+}
+
+// behind reports whether the copy of the stream that has answered lacks events. Any copy answers a direct get.
+func (p *paging) behind(ctx context.Context, last uint64) (bool, error) {
+	if p.q.readEvents.CachedInfo().Config.Replicas < 2 {
+		return false, nil
+	}
+	raw, err := p.q.readEvents.GetMsg(ctx, p.page.Next+1, natsjs.WithGetMsgSubject(p.subject))
+	if errors.Is(err, natsjs.ErrMsgNotFound) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("read events: %w", err)
+	}
+	return raw.Sequence <= last, nil
+}
+
+// take adds an event to the page, or ends the page before it.
+func (p *paging) take(msg *nats.Msg) error {
+	sequence := sequenceOf(msg)
+	if p.before != names.AddedUint(msg.Header, natsjs.LastSequenceHeader) {
+		return errMissed
+	}
+	p.before = sequence
+	subject := names.Added(msg.Header, natsjs.SubjectHeader)
+	_, _, kind, _ := names.SplitEventSubject(subject)
+	if len(p.kinds) > 0 && !slices.Contains(p.kinds, kind) {
+		if p.passed++; p.passed > mostPassed {
+			return p.enough()
+		}
+		p.page.Next = sequence
+		return nil
+	}
+	row, size := p.row(sequence, subject, msg)
+	if n := len(p.page.Events); n == p.limit || n > 0 && size > p.room {
+		return p.enough()
+	}
+	p.room -= size
+	p.page.Events, p.page.Next = append(p.page.Events, row), sequence
+	return nil
+}
+
+func (p *paging) enough() error {
+	p.full = true
+	return errEnough
+}
+
+func (p *paging) row(sequence uint64, subject string, msg *nats.Msg) (jetstream.EventNote, int) {
+	row := jetstream.EventNote{Sequence: sequence, Subject: subject}
+	row.Time, _ = time.Parse(time.RFC3339Nano, names.Added(msg.Header, natsjs.TimeStampHeaer))
+	size := len(subject) + rowAround
+	event, err := json.Marshal(json.RawMessage(msg.Data)) // as the answer will be written
+	if err != nil || len(event)+size > p.q.maxPayload() {
+		row.LeftOut = len(msg.Data)
+		return row, size
+	}
+	row.Event = event
+	return row, size + len(event)
+}

@@ -1,0 +1,75 @@
+package queue
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/nats-io/nats.go"
+	natsjs "github.com/nats-io/nats.go/jetstream"
+
+	"github.com/comfyherd/comfyherd/internal/names"
+	"github.com/comfyherd/comfyherd/jetstream"
+)
+
+// ErrNoFile: there is no such object, or its time is over.
+var ErrNoFile = errors.New("no such file")
+
+// StoreOutput streams a job's file into COMFY_OUTPUTS under the name <tenant>/<job>/<node>/<file>.
+func (q *Queue) StoreOutput(ctx context.Context, name, contentType string, body io.Reader) (jetstream.File, error) {
+	return q.storeFile(ctx, names.OutputsStore, name, contentType, body)
+}
+
+// StoreInput streams a file into COMFY_INPUTS, where an envelope's inputs can name it.
+func (q *Queue) StoreInput(ctx context.Context, name, contentType string, body io.Reader) (jetstream.File, error) {
+	return q.storeFile(ctx, names.InputsStore, name, contentType, body)
+}
+
+func (q *Queue) storeFile(ctx context.Context, store, name, contentType string, body io.Reader) (jetstream.File, error) {
+	return q.put(ctx, store, natsjs.ObjectMeta{Name: name, Headers: nats.Header{names.ContentTypeHeader: {contentType}}}, body)
+}
+
+func fileOf(info *natsjs.ObjectInfo) jetstream.File {
+	return jetstream.File{Name: info.Name, Size: int64(info.Size), Digest: info.Digest, ContentType: info.Headers.Get(names.ContentTypeHeader)}
+}
+
+// OpenOutput streams a file of COMFY_OUTPUTS. The caller closes it; a file whose bytes are not those of its digest is
+// ErrDamaged, the error of the last Read.
+func (q *Queue) OpenOutput(ctx context.Context, name string) (io.ReadCloser, jetstream.File, error) {
+	return q.openFile(ctx, names.OutputsStore, name, 0)
+}
+
+// OpenInput streams a file of COMFY_INPUTS, as OpenOutput does.
+func (q *Queue) OpenInput(ctx context.Context, name string) (io.ReadCloser, jetstream.File, error) {
+	return q.openFile(ctx, names.InputsStore, name, 0)
+}
+
+// OpenOutputAt streams a file of COMFY_OUTPUTS from an offset on: 0 to its size. Only what is read from 0 on to the end is
+// compared with the digest.
+func (q *Queue) OpenOutputAt(ctx context.Context, name string, offset int64) (io.ReadCloser, jetstream.File, error) {
+	return q.openFile(ctx, names.OutputsStore, name, offset)
+}
+
+// OpenInputAt streams a file of COMFY_INPUTS, as OpenOutputAt does.
+func (q *Queue) OpenInputAt(ctx context.Context, name string, offset int64) (io.ReadCloser, jetstream.File, error) {
+	return q.openFile(ctx, names.InputsStore, name, offset)
+}
+
+func (q *Queue) openFile(ctx context.Context, store, name string, offset int64) (io.ReadCloser, jetstream.File, error) {
+	f, err := q.described(ctx, store, name)
+	if err != nil {
+		return nil, jetstream.File{}, err
+	}
+	if err := f.checkOffset(offset); err != nil {
+		return nil, jetstream.File{}, err
+	}
+	return f.read(ctx, offset), fileOf(f.info), nil
+}
+
+func (f *storedFile) checkOffset(offset int64) error {
+	if offset < 0 || offset > f.size() {
+		return &jetstream.BadRequest{Message: fmt.Sprintf("open file %s at byte %d: it has %d bytes", f.info.Name, offset, f.size())}
+	}
+	return nil
+}

@@ -1,0 +1,176 @@
+package queue
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	natsjs "github.com/nats-io/nats.go/jetstream"
+
+	"github.com/comfyherd/comfyherd/internal/names"
+	"github.com/comfyherd/comfyherd/jetstream"
+)
+
+// getPatience is how long the next message of a batch may take, before it is asked for again.
+const getPatience = 5 * time.Second
+
+// batchGet asks a stream for stored messages by a direct get, which needs no consumer.
+type batchGet struct {
+	Sequence uint64     `json:"seq,omitempty"`
+	Since    *time.Time `json:"start_time,omitempty"` // instead of a sequence
+	Subject  string     `json:"next_by_subj"`
+	Batch    int        `json:"batch"`
+	MaxBytes int        `json:"max_bytes,omitempty"` // after so many the batch ends; 0: as many as NATS allows
+}
+
+// gets hands on what a stream answers, until the server says that this was all. Complete says that it did and that no
+// more is stored; fewer messages than were asked for are no error.
+func (q *Queue) gets(ctx context.Context, sub *nats.Subscription, stream string, want batchGet, take func(*nats.Msg) error) (complete bool, err error) {
+	body, err := json.Marshal(want)
+	if err != nil {
+		return false, fmt.Errorf("encode request to %s: %w", stream, err)
+	}
+	if err := q.nc.PublishRequest(q.apiSubject("DIRECT.GET."+stream), sub.Subject, body); err != nil {
+		return false, err
+	}
+	for {
+		once, cancel := context.WithTimeout(ctx, getPatience)
+		msg, err := sub.NextMsgWithContext(once)
+		cancel()
+		if errors.Is(err, context.DeadlineExceeded) {
+			return false, ctx.Err()
+		}
+		if err != nil {
+			return false, err
+		}
+		if sequenceOf(msg) != 0 { // a stored message, whatever status its publisher has given it
+			if err := take(msg); err != nil {
+				return false, err
+			}
+			continue
+		}
+		switch msg.Header.Get("Status") {
+		case "204":
+			return msg.Header.Get("Nats-Num-Pending") == "0", nil
+		case "404":
+			return true, nil
+		default:
+			return false, nil // nobody is there
+		}
+	}
+}
+
+func sequenceOf(msg *nats.Msg) uint64 { return names.AddedUint(msg.Header, natsjs.SequenceHeader) }
+
+const (
+	replayBatch = 256
+	replayRoom  = 8192 // live events that wait while history is read
+)
+
+var errEnough = errors.New("the reader has enough")
+
+// replay tells stored events and then live ones without a consumer, for those who may make none. What comes live has its
+// sequence with it, so what is told is in order and without gaps: after a reconnect, or when live events were dropped, the
+// stored ones are read again from the last that was told.
+func (q *Queue) replay(ctx context.Context, subject string, since time.Time, tell func(jetstream.Note) bool) error {
+	live := make(chan *nats.Msg, replayRoom)
+	sub, err := q.nc.ChanSubscribe(subject, live)
+	if err != nil {
+		return fmt.Errorf("follow events: %w", err)
+	}
+	defer func() { _ = sub.Unsubscribe() }() // the connection may be closed already
+	answers, err := q.nc.SubscribeSync(q.nc.NewInbox())
+	if err != nil {
+		return fmt.Errorf("follow events: %w", err)
+	}
+	defer func() { _ = answers.Unsubscribe() }()
+	r := replaying{q: q, subject: subject, since: since, tell: tell, live: live, sub: sub, answers: answers}
+	for err = nil; err == nil; {
+		ended := q.reconnects.current()
+		if err = r.stored(ctx); err == nil {
+			err = r.follow(ctx, ended)
+		}
+	}
+	if errors.Is(err, errEnough) {
+		return nil
+	}
+	return err
+}
+
+type replaying struct {
+	q       *Queue
+	subject string
+	since   time.Time
+	tell    func(jetstream.Note) bool
+	live    chan *nats.Msg
+	sub     *nats.Subscription
+	answers *nats.Subscription
+
+	last    uint64 // sequence of the last event that was told
+	dropped int
+}
+
+// stored tells what is stored after the last event that was told.
+func (r *replaying) stored(ctx context.Context) error {
+	for {
+		want := batchGet{Sequence: r.last + 1, Subject: r.subject, Batch: replayBatch}
+		if r.last == 0 && !r.since.IsZero() {
+			want.Sequence, want.Since = 0, &r.since
+		}
+		before := r.last
+		complete, err := r.q.gets(ctx, r.answers, names.EventsStream, want, r.take)
+		switch {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case errors.Is(err, errEnough) || r.q.nc.IsClosed():
+			return err
+		case complete:
+			return nil
+		case err != nil && !away(err):
+			return fmt.Errorf("follow events: %w", err)
+		case r.last == before: // nobody has answered
+			pause(ctx, rewatchPause)
+		}
+	}
+}
+
+// follow tells live events until some may have been missed.
+func (r *replaying) follow(ctx context.Context, ended <-chan struct{}) error {
+	for {
+		if n, err := r.sub.Dropped(); err == nil && n != r.dropped {
+			r.dropped = n
+			return nil
+		}
+		select {
+		case msg := <-r.live:
+			if err := r.take(msg); err != nil {
+				return err
+			}
+		case <-ended:
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// take tells an event that was not told yet.
+func (r *replaying) take(msg *nats.Msg) error {
+	n := jetstream.Note{Subject: msg.Subject, Header: msg.Header, Body: msg.Data, Sequence: sequenceOf(msg)}
+	if stored := names.Added(msg.Header, natsjs.SubjectHeader); stored != "" {
+		n.Subject = stored
+	}
+	if n.Sequence <= r.last {
+		return nil
+	}
+	r.last = n.Sequence
+	n.Time, _ = time.Parse(time.RFC3339Nano, names.Added(msg.Header, natsjs.TimeStampHeaer))
+	n.Pending = names.AddedUint(msg.Header, "Nats-Num-Pending")
+	if !r.tell(n) {
+		return errEnough
+	}
+	return nil
+}

@@ -1,0 +1,110 @@
+package queue
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	natsjs "github.com/nats-io/nats.go/jetstream"
+
+	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/names"
+)
+
+// HostGrant is what an operator has said of a host: whose jobs it may have, and how many at once.
+type HostGrant struct {
+	Tenants []job.Tenant `json:"tenants,omitempty"` // none: everybody's
+	Slots   int          `json:"slots,omitempty"`   // at most, whatever its agent claims; 0: 64
+	Time    time.Time    `json:"time"`              // when it was said; what was said before does not replace it
+}
+
+// mostGranted bounds what a grant may say.
+const mostGranted = 1 << 12
+
+func (g *HostGrant) check() error {
+	var c checks
+	c.short("tenants", len(g.Tenants), mostGranted)
+	for _, t := range g.Tenants {
+		c.that(t.Valid(), "%.80q is no tenant", t)
+	}
+	c.count("slots", int64(g.Slots), mostSlots)
+	c.when("the time", g.Time)
+	return c.err
+}
+
+func (g *HostGrant) equal(o *HostGrant) bool {
+	return g.Slots == o.Slots && g.Time.Equal(o.Time) && slices.Equal(g.Tenants, o.Tenants)
+}
+
+// PutGrants writes what an operator has said of hosts, and makes the bucket when it is missing. nc belongs to a
+// dispatcher. A grant that was said later than the one given stays.
+func PutGrants(ctx context.Context, nc *nats.Conn, cfg Config, granted map[string]HostGrant) error {
+	js, err := open(nc, cfg)
+	if err != nil {
+		return err
+	}
+	t := topology{js: js, cfg: cfg}
+	bucket := t.bucket(names.GrantsBucket, grantsAbout)
+	kv, err := answered(ctx, func(ctx context.Context) (natsjs.KeyValue, error) { return t.keyValue(ctx, bucket) })
+	if err != nil {
+		return explain(err)
+	}
+	for host, g := range granted {
+		if err := putGrant(ctx, kv, host, &g); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// PutGrant is PutGrants for one host.
+func (q *Queue) PutGrant(ctx context.Context, host string, g HostGrant) error {
+	return putGrant(ctx, q.grants, host, &g)
+}
+
+func putGrant(ctx context.Context, kv natsjs.KeyValue, host string, g *HostGrant) error {
+	if err := g.check(); err != nil {
+		return fmt.Errorf("give host %s to tenants: %w", host, err)
+	}
+	value, err := json.Marshal(g)
+	if err != nil {
+		return fmt.Errorf("encode the grant of host %s: %w", host, err)
+	}
+	for {
+		revision := uint64(0)
+		entry, err := kv.Get(ctx, host)
+		switch {
+		case err == nil:
+			revision = entry.Revision()
+			stood, err := decodeChecked[HostGrant](change(entry))
+			if err == nil && (stood.Time.After(g.Time) || stood.equal(g)) {
+				return nil
+			}
+		case leaderless(err) && pause(ctx, rewatchPause):
+			continue
+		case !errors.Is(err, natsjs.ErrKeyNotFound):
+			return fmt.Errorf("read the grant of host %s: %w", host, err)
+		}
+		if revision == 0 {
+			_, err = kv.Create(ctx, host, value)
+		} else {
+			_, err = kv.Update(ctx, host, value, revision)
+		}
+		if !errors.Is(err, natsjs.ErrKeyExists) && !conflict(err) && (!leaderless(err) || ctx.Err() != nil) {
+			return wrap(err, "put %s into %s", host, names.GrantsBucket)
+		}
+		pause(ctx, rewatchPause) // another was first, and not every copy knows yet
+	}
+}
+
+// GrantOf reads a host's grant from a change; the error says why it is none.
+func GrantOf(c Change) (HostGrant, error) { return decodeChecked[HostGrant](c) }
+
+// WatchGrants tells whose hosts are whose. What GrantOf cannot read is told too: the host is nobody's then.
+func (q *Queue) WatchGrants(ctx context.Context, tell func(Change)) error {
+	return q.watch(ctx, q.grants, nil, tell)
+}

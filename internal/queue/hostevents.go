@@ -1,0 +1,115 @@
+package queue
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	natsjs "github.com/nats-io/nats.go/jetstream"
+
+	"github.com/comfyherd/comfyherd/internal/names"
+)
+
+// HostEvent is what is stored on comfy.events.hosts.<host>.<kind> when a host's state changes.
+type HostEvent struct {
+	Host   string        `json:"host"`
+	State  HostEventKind `json:"state"`
+	Reason string        `json:"reason,omitempty"`
+	Time   time.Time     `json:"time"`
+}
+
+// HostEventKind is the last token of a host event's subject.
+type HostEventKind string
+
+const (
+	HostOnline    HostEventKind = "online"
+	HostOffline   HostEventKind = "offline"
+	HostDraining  HostEventKind = "draining"
+	HostUnhealthy HostEventKind = "unhealthy"
+	HostRecovered HostEventKind = "recovered" // online again after unhealthy
+)
+
+// same reports whether both kinds leave the host in one state.
+func (k HostEventKind) same(other HostEventKind) bool {
+	return k == other || k == HostOnline && other == HostRecovered || k == HostRecovered && other == HostOnline
+}
+
+// AnnounceHost stores that a host is in a state now, unless its last event says so already. Of several that
+// announce the same state at once exactly one does.
+func (q *Queue) AnnounceHost(ctx context.Context, host string, kind HostEventKind, reason string) error {
+	all := names.HostEventsPrefix + host + ".*"
+	for {
+		last, sequence, err := q.lastHostEvent(ctx, all)
+		if err != nil {
+			return err
+		}
+		if sequence != 0 && last.same(kind) {
+			return nil
+		}
+		e := HostEvent{Host: host, State: kind, Reason: reason, Time: q.Now().UTC()}
+		msg, err := e.message(sequence)
+		if err != nil {
+			return err
+		}
+		_, err = q.js.PublishMsg(ctx, msg, natsjs.WithExpectLastSequenceForSubject(sequence, all))
+		if !conflict(err) {
+			return wrap(err, "announce host %s %s", host, kind)
+		}
+	}
+}
+
+// HostStates gives the last event of every host that has one, by name: what was last told of it, whether or not it
+// is there. Host events are forgotten after EventsAge.
+func (q *Queue) HostStates(ctx context.Context) (map[string]HostEventKind, error) {
+	info, err := q.events.Info(ctx, natsjs.WithSubjectFilter(names.HostEventsPrefix+">"))
+	if err != nil {
+		return nil, fmt.Errorf("list events of hosts: %w", err)
+	}
+	states := map[string]HostEventKind{}
+	for subject := range info.State.Subjects {
+		host, _, ok := strings.Cut(strings.TrimPrefix(subject, names.HostEventsPrefix), ".")
+		if _, known := states[host]; known || !ok {
+			continue
+		}
+		kind, sequence, err := q.lastHostEvent(ctx, names.HostEventsPrefix+host+".*")
+		if err != nil {
+			return nil, err
+		}
+		if sequence != 0 {
+			states[host] = kind
+		}
+	}
+	return states, nil
+}
+
+func (q *Queue) lastHostEvent(ctx context.Context, subject string) (HostEventKind, uint64, error) {
+	raw, err := q.readEvents.GetLastMsgForSubject(ctx, subject)
+	if errors.Is(err, natsjs.ErrMsgNotFound) {
+		return "", 0, nil
+	}
+	if err != nil {
+		return "", 0, fmt.Errorf("read last event of %s: %w", subject, err)
+	}
+	return HostEventKind(raw.Subject[strings.LastIndexByte(raw.Subject, '.')+1:]), raw.Sequence, nil
+}
+
+func (e *HostEvent) message(last uint64) (*nats.Msg, error) {
+	body, err := json.Marshal(e)
+	if err != nil {
+		return nil, fmt.Errorf("encode event of host %s: %w", e.Host, err)
+	}
+	return &nats.Msg{Subject: appendSubject(names.HostEventsPrefix + e.Host + "." + string(e.State)), Data: body, Header: nats.Header{
+		"ce-specversion":        {"1.0"},
+		"ce-id":                 {e.Host + "-" + strconv.FormatUint(last, 10)},
+		"ce-source":             {"agent/" + e.Host},
+		"ce-type":               {"comfy.host." + string(e.State)},
+		"ce-subject":            {e.Host},
+		"ce-time":               {e.Time.Format(time.RFC3339Nano)},
+		names.ContentTypeHeader: {"application/json"},
+	}}, nil
+}

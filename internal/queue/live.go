@@ -1,0 +1,49 @@
+package queue
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/names"
+	"github.com/comfyherd/comfyherd/jetstream"
+)
+
+// PublishProgress sends a job's progress to whoever listens; a lost one is replaced by the next.
+func (q *Queue) PublishProgress(tenant job.Tenant, id job.ID, p jetstream.Progress) error {
+	body, err := json.Marshal(p)
+	if err != nil {
+		return fmt.Errorf("encode progress of job %s: %w", id, err)
+	}
+	return wrap(q.nc.Publish(q.progressSubject(tenant, id, "progress"), body), "publish progress of job %s", id)
+}
+
+// PublishPreview sends a preview image; the content type stands in the header Content-Type.
+func (q *Queue) PublishPreview(tenant job.Tenant, id job.ID, contentType string, image []byte) error {
+	msg := nats.NewMsg(q.progressSubject(tenant, id, "preview"))
+	msg.Header.Set(names.ContentTypeHeader, contentType)
+	msg.Data = image
+	return wrap(q.nc.PublishMsg(msg), "publish preview of job %s", id)
+}
+
+// progressSubject is where to tell of a job: to the listeners themselves, or out of an account of its own through
+// COMFY_LIVE, which a prefix of the API gives away.
+func (q *Queue) progressSubject(tenant job.Tenant, id job.ID, what string) string {
+	if q.cfg.APIPrefix != "" {
+		return names.TellSubject(tenant, id, what)
+	}
+	return names.LiveSubject(tenant, id, what)
+}
+
+// FollowProgress tells a job's progress until ctx ends.
+func (q *Queue) FollowProgress(ctx context.Context, tenant job.Tenant, id job.ID, tell func(jetstream.Progress)) error {
+	return q.serve(ctx, names.LiveSubject(tenant, id, "progress"), func(msg *nats.Msg) {
+		var p jetstream.Progress
+		if json.Unmarshal(msg.Data, &p) == nil {
+			tell(p)
+		}
+	})
+}

@@ -1,0 +1,299 @@
+package queue
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	natsjs "github.com/nats-io/nats.go/jetstream"
+
+	"github.com/comfyherd/comfyherd/internal/failure"
+	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/workflow"
+)
+
+// HostState is what an agent says of its host: in its presence (COMFY_HOSTS), in every answer to an offer, and
+// broadcast at each change of a slot.
+type HostState struct {
+	Host     string          `json:"host"`
+	Instance string          `json:"instance"` // of the agent process; a restarted agent has another
+	Serial   uint64          `json:"serial"`   // rises with every state of an instance
+	State    Availability    `json:"state"`
+	Reason   string          `json:"reason,omitempty"`    // why it is not online
+	Cause    failure.Cause   `json:"cause,omitempty"`     // what ails it when unhealthy, or what it is suspected of when on trial
+	Trial    bool            `json:"trial,omitempty"`     // one failure smelt of the host: it takes one job at a time, and the next of another workflow decides
+	Blame    *Blame          `json:"blame,omitempty"`     // whose job it ran when it became unhealthy
+	ClockOff Offset          `json:"clock_off,omitempty"` // by how much the agent's clock is ahead of NATS' when it is off by more than 1 s
+	Slots    int             `json:"slots"`
+	Prefetch int             `json:"prefetch"`          // how many it holds beyond its slots
+	Running  []RunningJob    `json:"running,omitempty"` // accepted and not yet off the GPU
+	Foreign  int             `json:"foreign,omitempty"` // prompts of strangers in ComfyUI's backlog
+	Labels   []string        `json:"labels,omitempty"`
+	Recent   []workflow.Hash `json:"recent,omitempty"`  // hashes that ran last, newest first; their models are warm
+	Memory   int64           `json:"memory,omitempty"`  // bytes of VRAM in all
+	Version  string          `json:"version,omitempty"` // ComfyUI's
+	Agent    string          `json:"agent_version,omitempty"`
+	Device   string          `json:"device,omitempty"`
+	URL      string          `json:"url,omitempty"`
+	Ended    *EndedJob       `json:"ended,omitempty"` // the run whose end caused this state
+	Brief    bool            `json:"brief,omitempty"` // labels, recent, memory and what people read are left out: as before
+	Time     time.Time       `json:"time"`
+}
+
+// Abridged leaves out what seldom changes, for states that are told at every change of a slot.
+func (s *HostState) Abridged() HostState {
+	brief := *s
+	brief.Brief = true
+	brief.Labels, brief.Recent, brief.Memory, brief.Version, brief.Agent, brief.Device, brief.URL = nil, nil, 0, "", "", "", ""
+	return brief
+}
+
+// Completed gives a brief state what it left out, from the one known before. Hashes that run now are warm, and that
+// of a run that has just ended: it may have been too short for a state of its own.
+func (s *HostState) Completed(before *HostState) HostState {
+	if !s.Brief {
+		return *s
+	}
+	full := *s
+	full.Brief = false
+	full.Labels, full.Recent, full.Memory = before.Labels, before.Recent, before.Memory
+	full.Version, full.Agent, full.Device, full.URL = before.Version, before.Agent, before.Device, before.URL
+	if s.Ended != nil {
+		full.Recent = warmest(full.Recent, s.Ended.Hash)
+	}
+	for i := range s.Running {
+		full.Recent = warmest(full.Recent, s.Running[i].Hash)
+	}
+	return full
+}
+
+// recentMost is how many hashes count as warm.
+const recentMost = 8
+
+// warmest puts a hash first; a list that is right already is shared. A hash that is new to the list is copied, since
+// it may be part of a whole state.
+func warmest(recent []workflow.Hash, hash workflow.Hash) []workflow.Hash {
+	if len(recent) > 0 && recent[0] == hash {
+		return recent
+	}
+	if i := slices.Index(recent, hash); i >= 0 {
+		hash = recent[i]
+	} else {
+		hash = workflow.Hash(strings.Clone(string(hash)))
+	}
+	next := append(make([]workflow.Hash, 0, recentMost), hash)
+	for _, h := range recent {
+		if h != hash && len(next) < recentMost {
+			next = append(next, h)
+		}
+	}
+	return next
+}
+
+// Availability of a host.
+type Availability string
+
+const (
+	Online    Availability = "online"
+	Draining  Availability = "draining"
+	Unhealthy Availability = "unhealthy" // ComfyUI is down or sick
+)
+
+// Blame names the job that a host ran when it became unhealthy.
+type Blame struct {
+	Tenant job.Tenant    `json:"tenant"`
+	Job    job.ID        `json:"job"`
+	Hash   workflow.Hash `json:"hash"`
+}
+
+// RunningJob is a job on a host.
+type RunningJob struct {
+	Tenant   job.Tenant    `json:"tenant"`
+	Job      job.ID        `json:"job"`
+	Priority job.Priority  `json:"priority"`
+	Hash     workflow.Hash `json:"hash"`
+	Attempt  int           `json:"attempt"`
+	Since    time.Time     `json:"since"`
+}
+
+// EndedJob is what a finished run cost.
+type EndedJob struct {
+	Tenant   job.Tenant    `json:"tenant"`
+	Job      job.ID        `json:"job"`
+	Priority job.Priority  `json:"priority"`
+	Hash     workflow.Hash `json:"hash"`
+	Size     int64         `json:"size,omitempty"`
+	RanFor   job.Duration  `json:"ran_for"`
+	Success  bool          `json:"success"`
+	Kind     failure.Kind  `json:"kind,omitempty"`  // of the failure, when it was one
+	Loads    []ModelLoad   `json:"loads,omitempty"` // of model files
+}
+
+// ModelLoad is how long a run took to load model files, together.
+type ModelLoad struct {
+	Files []string     `json:"files"` // as in the workflow, with / for \
+	Took  job.Duration `json:"took"`
+}
+
+// Free reports whether the host has a slot that runs nothing.
+func (s *HostState) Free() bool { return s.State == Online && len(s.Running)+s.Foreign < s.Slots }
+
+// DispatcherState is what a dispatcher says of itself in COMFY_DISPATCHERS.
+type DispatcherState struct {
+	Dispatcher string    `json:"dispatcher"`
+	Version    string    `json:"version,omitempty"`
+	Started    time.Time `json:"started"`
+	Waiting    int       `json:"waiting"`
+	ClockOff   Offset    `json:"clock_off,omitempty"` // by how much its clock is ahead of NATS' when it is off by more than 1 s
+}
+
+// Beat renews a host's presence.
+func (q *Queue) Beat(ctx context.Context, s *HostState) error {
+	_, err := q.hosts.Put(ctx, s.Host, s.AppendJSON(make([]byte, 0, stateSize)))
+	return wrap(err, "put %s into %s", s.Host, q.hosts.Bucket())
+}
+
+// BeatDispatcher renews a dispatcher's presence.
+func (q *Queue) BeatDispatcher(ctx context.Context, s *DispatcherState) error {
+	return putJSON(ctx, q.dispatchers, s.Dispatcher, s)
+}
+
+// Leave ends a host's presence at once, at a graceful end.
+func (q *Queue) Leave(ctx context.Context, host string) error {
+	return wrap(q.hosts.Delete(ctx, host), "end presence of host %s", host)
+}
+
+// LeaveDispatcher ends a dispatcher's presence at once.
+func (q *Queue) LeaveDispatcher(ctx context.Context, name string) error {
+	return wrap(q.dispatchers.Purge(ctx, name), "end presence of dispatcher %s", name)
+}
+
+// Host reads one host's presence; false when it is gone.
+func (q *Queue) Host(ctx context.Context, host string) (HostState, bool, error) {
+	c, err := current(ctx, q.readHosts, q.hosts, host)
+	if err != nil {
+		return HostState{}, false, err
+	}
+	s, ok := HostStateOf(c)
+	return s, ok, nil
+}
+
+// Hosts reads the presence of all hosts.
+func (q *Queue) Hosts(ctx context.Context) ([]HostState, error) {
+	var states []HostState
+	err := each(ctx, q.hosts, func(c Change) {
+		if s, ok := HostStateOf(c); ok {
+			states = append(states, s)
+		}
+	})
+	return states, err
+}
+
+// HostStateOf reads a host's state from a change of its presence; false when it is none, or says what cannot be.
+func HostStateOf(c Change) (HostState, bool) {
+	if c.Phase != Put {
+		return HostState{}, false
+	}
+	s, err := presenceOf(c)
+	return s, err == nil
+}
+
+func presenceOf(c Change) (HostState, error) {
+	s, err := decodeState(c.Value)
+	switch {
+	case err != nil:
+	case s.Host != c.Key:
+		err = fmt.Errorf("it names the host %.80q", s.Host)
+	case s.Brief:
+		err = errors.New("it is brief, and a presence is whole")
+	default:
+		err = s.check()
+	}
+	if err != nil {
+		return HostState{}, err
+	}
+	return s, nil
+}
+
+// DispatcherStateOf reads a dispatcher's state from a change of its presence.
+func DispatcherStateOf(c Change) (DispatcherState, bool) {
+	if c.Phase != Put {
+		return DispatcherState{}, false
+	}
+	s, err := dispatcherOf(c)
+	return s, err == nil
+}
+
+func dispatcherOf(c Change) (DispatcherState, error) {
+	s, err := decodeChecked[DispatcherState](c)
+	if err == nil && s.Dispatcher != c.Key {
+		err = fmt.Errorf("it names the dispatcher %.80q", s.Dispatcher)
+	}
+	return s, err
+}
+
+// decodeChecked reads a value of JSON that says itself what it may hold.
+func decodeChecked[T any, P interface {
+	*T
+	check() error
+}](c Change) (T, error) {
+	var v, none T
+	if err := json.Unmarshal(c.Value, &v); err != nil {
+		return none, fmt.Errorf("read it: %w", err)
+	}
+	if err := P(&v).check(); err != nil {
+		return none, err
+	}
+	return v, nil
+}
+
+// PutCapability stores what a host can run.
+func (q *Queue) PutCapability(ctx context.Context, host string, capability []byte) error {
+	_, err := q.capabilities.Put(ctx, host, capability)
+	return wrap(err, "store capability of host %s", host)
+}
+
+// Capability reads what a host can run, as PutCapability stored it; nil when nothing is stored.
+func (q *Queue) Capability(ctx context.Context, host string) ([]byte, error) {
+	entry, err := q.capabilities.Get(ctx, host)
+	if errors.Is(err, natsjs.ErrKeyNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read capability of host %s: %w", host, err)
+	}
+	return entry.Value(), nil
+}
+
+func putJSON(ctx context.Context, kv natsjs.KeyValue, key string, value any) error {
+	body, err := json.Marshal(value)
+	if err != nil {
+		return fmt.Errorf("encode %s: %w", key, err)
+	}
+	_, err = kv.Put(ctx, key, body)
+	return wrap(err, "put %s into %s", key, kv.Bucket())
+}
+
+// each tells what a bucket holds at this moment.
+func each(ctx context.Context, kv natsjs.KeyValue, tell func(Change)) error {
+	watcher, err := kv.WatchAll(ctx, natsjs.IgnoreDeletes())
+	if err != nil {
+		return fmt.Errorf("read bucket %s: %w", kv.Bucket(), err)
+	}
+	defer ended(watcher)
+	for {
+		select {
+		case entry := <-watcher.Updates():
+			if entry == nil {
+				return nil
+			}
+			tell(change(entry))
+		case <-ctx.Done():
+			return fmt.Errorf("read bucket %s: %w", kv.Bucket(), ctx.Err())
+		}
+	}
+}

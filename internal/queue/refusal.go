@@ -1,0 +1,23 @@
+package queue
+
+import (
+	"errors"
+
+	natsjs "github.com/nats-io/nats.go/jetstream"
+
+	"github.com/comfyherd/comfyherd/internal/names"
+)
+
+// makeRoom is what an operator does about ErrNoSpace.
+const makeRoom = "free disk and restart NATS, which measures its disk when it starts, or raise the limits of JetStream or of the stream"
+
+// tooMuch reports whether NATS has no room for the maximum that was asked for.
+func tooMuch(err error) bool {
+	api, is := errors.AsType[*natsjs.APIError](err)
+	return is && (api.ErrorCode == names.NoPeersCode || api.ErrorCode == names.StreamBytesExceededCode || api.ErrorCode != names.StoreFailedCode && names.NoRoom(uint16(api.ErrorCode)))
+}
+
+func conflict(err error) bool {
+	api, is := errors.AsType[*natsjs.APIError](err)
+	return is && (api.ErrorCode == names.WrongLastSequenceCode || api.ErrorCode == names.WrongLastSequenceInFlight)
+}

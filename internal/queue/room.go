@@ -1,0 +1,146 @@
+package queue
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+
+	natsjs "github.com/nats-io/nats.go/jetstream"
+
+	"github.com/comfyherd/comfyherd/internal/names"
+)
+
+// Every stream has a maximum, and all maxima together are less than what JetStream may store. So whoever fills one of
+// them takes nothing from the others: an event, a ticket and a heartbeat always find room, and jobs can end.
+
+// AskNATS as a Config's Room has the account's limits decide.
+const AskNATS = -1
+
+const (
+	// defaultRoom is what all streams may hold together on a NATS that says nothing of its limits.
+	defaultRoom = 16 << 30
+	// leastStream and leastBucket are how small a maximum may become while NATS has no room for more.
+	leastStream = 16 << 20
+	leastBucket = 1 << 20
+	// roomProbe is there for a moment.
+	roomProbe = "COMFY_ROOM"
+)
+
+// limits finds out what all streams may hold together: three quarters of what NATS lets the account store, when it says.
+func (t topology) limits(ctx context.Context) (int64, error) {
+	switch {
+	case !t.changes():
+		return 0, nil
+	case t.cfg.MaxDisk != 0:
+		return t.cfg.MaxDisk, nil
+	case t.cfg.Room != AskNATS:
+		return t.cfg.Room, nil
+	}
+	info, err := answered(ctx, t.js.AccountInfo)
+	if err != nil {
+		return 0, fmt.Errorf("ask NATS for the limits of the account: %w", err)
+	}
+	most := info.Limits.MaxStore
+	if t.cfg.Memory {
+		most = info.Limits.MaxMemory
+	}
+	if most <= 0 {
+		most = defaultRoom
+	} else {
+		most /= int64(cmp.Or(t.cfg.Replicas, 1))
+	}
+	return t.vacant(ctx, most/4*3)
+}
+
+// vacant is the room, or a half, a quarter … of it that NATS can keep: it refuses a stream whose maximum it cannot, so
+// it is asked with one that holds nothing. There is none to be found out when every stream has its maximum. What a
+// dispatcher that died while it asked has left would keep its room for ever.
+func (t topology) vacant(ctx context.Context, room int64) (int64, error) {
+	if err := t.js.DeleteStream(ctx, roomProbe); err != nil && !errors.Is(err, natsjs.ErrStreamNotFound) {
+		return 0, wrap(err, "delete stream %s", roomProbe)
+	}
+	events, err := t.js.Stream(ctx, names.EventsStream)
+	if err == nil && events.CachedInfo().Config.MaxBytes > 0 {
+		return room, nil
+	}
+	ask := natsjs.StreamConfig{
+		Name: roomProbe, Description: "comfyherd: asks for a moment how much there is room for", Subjects: []string{"comfy.room"},
+		Storage: t.storage(), MaxBytes: room, Replicas: cmp.Or(t.cfg.Replicas, 1),
+	}
+	made, err := store(ctx, t.js.CreateStream, ask, leastStream)
+	switch {
+	case tooMuch(err), errors.Is(err, natsjs.ErrStreamNameAlreadyInUse): // another dispatcher asks at this moment
+		return room, nil
+	case err != nil:
+		return 0, wrap(err, "create stream %s", roomProbe)
+	}
+	if got := made.CachedInfo().Config.MaxBytes; got < room {
+		room = got / 4 * 3
+	}
+	if err := t.js.DeleteStream(ctx, roomProbe); err != nil && !errors.Is(err, natsjs.ErrStreamNotFound) {
+		return 0, wrap(err, "delete stream %s", roomProbe)
+	}
+	return room, nil
+}
+
+// bounded gives a stream its maximum: the one that was given by hand, or its part of the room. --max-disk counts as given
+// by hand for all of them.
+func (t topology) bounded(cfg natsjs.StreamConfig, byHand int64) wanted {
+	w := wanted{StreamConfig: cfg, bytes: byHand != 0 || t.cfg.MaxDisk != 0}
+	if w.MaxBytes = byHand; byHand == 0 && t.room > 0 {
+		w.MaxBytes = max(share(cfg.Name, t.room), least(&cfg))
+	}
+	return w
+}
+
+// share is a stream's part of the room; all of them together are no more than the whole.
+func share(name string, room int64) int64 {
+	const mib = 1 << 20
+	switch percent := room / 100; name {
+	case names.EventsStream, names.JobsStream:
+		return 20 * percent
+	case names.DeadStream:
+		return 10 * percent
+	case "OBJ_" + names.OutputsStore:
+		return 30 * percent
+	case "OBJ_" + names.InputsStore:
+		return 15 * percent
+	case "KV_" + names.WaitingBucket:
+		return min(2*percent, 1024*mib)
+	case "KV_" + names.CapabilitiesBucket:
+		return min(percent, 512*mib)
+	}
+	return min(room/500, 64*mib)
+}
+
+func least(cfg *natsjs.StreamConfig) int64 {
+	if cfg.DenyDelete || cfg.Name == names.LiveStream { // a bucket, or what loses nothing that counts
+		return leastBucket
+	}
+	return leastStream
+}
+
+// store makes or changes a stream, with half the maximum as long as NATS has no room for more: it gives no stream a
+// maximum that it cannot keep. It ends with an error before the maximum is less than least.
+func store(ctx context.Context, put func(context.Context, natsjs.StreamConfig) (natsjs.Stream, error), cfg natsjs.StreamConfig, least int64) (natsjs.Stream, error) {
+	for {
+		stream, err := put(ctx, cfg)
+		if !tooMuch(err) || cfg.MaxBytes/2 < least {
+			return stream, err
+		}
+		cfg.MaxBytes /= 2
+	}
+}
+
+// change changes a stream. No maximum is so small that something of it would go: without room for that a stream that has
+// none stays without.
+func (t topology) change(ctx context.Context, found *natsjs.StreamInfo, merged natsjs.StreamConfig) (natsjs.Stream, error) {
+	have := found.Config
+	stream, err := store(ctx, t.js.UpdateStream, merged, max(least(&merged), int64(found.State.Bytes)))
+	if !tooMuch(err) || have.MaxBytes > 0 {
+		return stream, err
+	}
+	merged.MaxBytes, merged.Discard = have.MaxBytes, have.Discard
+	return t.js.UpdateStream(ctx, merged)
+}

@@ -1,0 +1,120 @@
+package queue
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	natsjs "github.com/nats-io/nats.go/jetstream"
+
+	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/workflow"
+)
+
+// Affinity ties a workflow to hosts. Each entry is a host's name or a label such as gpu=4090.
+type Affinity struct {
+	Prefer  []string `json:"prefer,omitempty"`
+	Exclude []string `json:"exclude,omitempty"`
+}
+
+// TenantSettings are a tenant's share and caps.
+type TenantSettings struct {
+	Weight     float64 `json:"weight"`      // of its fair share; 1 is usual
+	MaxRunning int     `json:"max_running"` // jobs on all hosts together; 0 is no cap
+
+	// MaxPriority is what jobs of a higher one count as; without it the dispatchers' default holds.
+	MaxPriority   *job.Priority `json:"max_priority,omitempty"`
+	MaxUnfinished int           `json:"max_unfinished,omitempty"` // jobs that have not ended; 0 is no cap
+	MaxBytes      int64         `json:"max_bytes,omitempty"`      // of their bodies; 0 is half of what COMFY_JOBS holds at most
+	MaxFileBytes  int64         `json:"max_file_bytes,omitempty"` // of its files in COMFY_INPUTS; 0 is a quarter of what that holds at most
+}
+
+// SetAffinity writes the rule of a workflow.
+func (q *Queue) SetAffinity(ctx context.Context, hash workflow.Hash, a Affinity) error {
+	return putJSON(ctx, q.affinity, string(hash), a)
+}
+
+// RemoveAffinity takes the rule of a workflow away.
+func (q *Queue) RemoveAffinity(ctx context.Context, hash workflow.Hash) error {
+	return wrap(q.affinity.Purge(ctx, string(hash)), "remove affinity of %s", hash.Short())
+}
+
+// Affinities reads all rules.
+func (q *Queue) Affinities(ctx context.Context) (map[workflow.Hash]Affinity, error) {
+	rules := map[workflow.Hash]Affinity{}
+	err := each(ctx, q.affinity, func(c Change) {
+		if a, ok := AffinityOf(c); ok {
+			rules[workflow.Hash(c.Key)] = a
+		}
+	})
+	return rules, err
+}
+
+// AffinityOf reads a rule from a change.
+func AffinityOf(c Change) (Affinity, bool) {
+	if c.Phase != Put {
+		return Affinity{}, false
+	}
+	a, err := ruleOf(c)
+	return a, err == nil
+}
+
+func ruleOf(c Change) (Affinity, error) {
+	if !workflow.Hash(c.Key).Valid() {
+		return Affinity{}, fmt.Errorf("the key %.80q is no hash", c.Key)
+	}
+	return decodeChecked[Affinity](c)
+}
+
+// SetTenant writes a tenant's settings.
+func (q *Queue) SetTenant(ctx context.Context, tenant job.Tenant, s TenantSettings) error {
+	return putJSON(ctx, q.tenants, string(tenant), s)
+}
+
+// Tenant reads a tenant's settings; without any its weight is 1.
+func (q *Queue) Tenant(ctx context.Context, tenant job.Tenant) (TenantSettings, error) {
+	entry, err := q.tenants.Get(ctx, string(tenant))
+	if errors.Is(err, natsjs.ErrKeyNotFound) {
+		return TenantSettings{Weight: 1}, nil
+	}
+	if err != nil {
+		return TenantSettings{}, fmt.Errorf("read the settings of tenant %s: %w", tenant, err)
+	}
+	s, ok := TenantOf(change(entry))
+	if !ok { // written by somebody else: as if there were none
+		return TenantSettings{Weight: 1}, nil
+	}
+	return s, nil
+}
+
+// Tenants reads the settings of all tenants that have some.
+func (q *Queue) Tenants(ctx context.Context) (map[job.Tenant]TenantSettings, error) {
+	tenants := map[job.Tenant]TenantSettings{}
+	err := each(ctx, q.tenants, func(c Change) {
+		if s, ok := TenantOf(c); ok {
+			tenants[job.Tenant(c.Key)] = s
+		}
+	})
+	return tenants, err
+}
+
+// TenantOf reads a tenant's settings from a change; an absent weight is 1.
+func TenantOf(c Change) (TenantSettings, bool) {
+	if c.Phase != Put {
+		return TenantSettings{}, false
+	}
+	s, err := settingsOf(c)
+	return s, err == nil
+}
+
+func settingsOf(c Change) (TenantSettings, error) {
+	s := TenantSettings{Weight: 1}
+	if err := json.Unmarshal(c.Value, &s); err != nil {
+		return TenantSettings{}, fmt.Errorf("read it: %w", err)
+	}
+	if !job.Tenant(c.Key).Valid() {
+		return TenantSettings{}, fmt.Errorf("the key %.80q is no tenant", c.Key)
+	}
+	return s, s.check()
+}

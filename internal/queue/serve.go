@@ -1,0 +1,128 @@
+package queue
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/micro"
+
+	"github.com/comfyherd/comfyherd/internal/names"
+	"github.com/comfyherd/comfyherd/jetstream"
+)
+
+// desk takes calls and answers each on a goroutine of its own, so that none keeps others waiting. Whatever it cannot
+// take it refuses at once: an asker never waits for an answer that does not come.
+type desk struct {
+	nc  *nats.Conn
+	now func() time.Time // NATS'
+
+	mu    sync.Mutex // guards all below
+	shut  bool
+	taken map[string]int // calls under way by whose they are
+	all   int
+	over  sync.WaitGroup // of the calls under way
+}
+
+const (
+	ownCalls = 64   // calls under way at once of one tenant
+	allCalls = 4096 // and of everybody together
+)
+
+// callIn is a request, taken out of what its service goes on reading when the handler has returned.
+type callIn struct {
+	subject, reply string
+	header         nats.Header
+	body           []byte
+}
+
+func callOf(r micro.Request) *callIn {
+	return &callIn{subject: r.Subject(), reply: r.Reply(), header: nats.Header(r.Headers()), body: r.Data()}
+}
+
+// take has answer called with a context that ends after within, unless whose has as many calls under way as it may.
+func (d *desk) take(ctx context.Context, c *callIn, whose string, most int, within time.Duration, answer func(context.Context) (*nats.Msg, error)) {
+	if err := d.begin(ctx, whose, most); err != nil {
+		d.reply(c, nil, err)
+		return
+	}
+	go func() {
+		defer d.end(whose)
+		ctx, cancel := context.WithTimeout(ctx, within)
+		defer cancel()
+		msg, err := answer(ctx)
+		d.reply(c, msg, err)
+	}()
+}
+
+func (d *desk) begin(ctx context.Context, whose string, most int) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	switch {
+	case d.shut || ctx.Err() != nil:
+		return &jetstream.Stopping{Message: "this dispatcher is stopping: ask again"}
+	case d.taken[whose] >= most:
+		return &jetstream.TooMany{Message: fmt.Sprintf("too many calls at once: this dispatcher has %d of them under way, and takes no more until some are answered", d.taken[whose])}
+	case d.all >= allCalls:
+		return &jetstream.TooMany{Message: fmt.Sprintf("too many calls at once: this dispatcher has %d of all tenants under way: ask again", d.all)}
+	}
+	d.taken[whose]++
+	d.all++
+	d.over.Add(1)
+	return nil
+}
+
+func (d *desk) end(whose string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.all--
+	if d.taken[whose]--; d.taken[whose] == 0 {
+		delete(d.taken, whose)
+	}
+	d.over.Done()
+}
+
+// reply loses an answer that cannot be sent: the asker's timeout covers it.
+func (d *desk) reply(c *callIn, msg *nats.Msg, err error) {
+	if c.reply == "" {
+		return
+	}
+	if err == nil {
+		if msg.Header == nil {
+			msg.Header = nats.Header{}
+		}
+		msg.Header.Set(names.TimeHeader, d.now().UTC().Format(time.RFC3339Nano))
+	}
+	if limit := d.nc.MaxPayload(); err == nil && int64(msg.Size()) > limit {
+		err = &jetstream.TooBig{Message: fmt.Sprintf("the answer to %s has %d bytes, and NATS takes at most %d in a message: ask for less, a page at a time with limit and after, or raise max_payload",
+			c.subject, len(msg.Data), limit)}
+	}
+	if err != nil {
+		msg = nats.NewMsg("")
+		msg.Header.Set(micro.ErrorHeader, sayable(err))
+		msg.Header.Set(micro.ErrorCodeHeader, jetstream.Code(err))
+	}
+	msg.Subject = c.reply
+	_ = d.nc.PublishMsg(msg)
+}
+
+// shutNow has whatever comes from now on refused.
+func (d *desk) shutNow() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.shut = true
+}
+
+// sayable is what an asker is told of an error: not that a context ended, but what that means.
+func sayable(err error) string {
+	switch {
+	case errors.Is(err, context.Canceled):
+		return "the dispatcher stopped before it had the answer: ask again"
+	case errors.Is(err, context.DeadlineExceeded):
+		return "the answer took too long and was given up: ask again, or for less (" + err.Error() + ")"
+	}
+	return err.Error()
+}

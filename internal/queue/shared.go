@@ -1,0 +1,89 @@
+package queue
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	natsjs "github.com/nats-io/nats.go/jetstream"
+
+	"github.com/comfyherd/comfyherd/internal/names"
+)
+
+// shared takes messages from a durable consumer that all dispatchers share: each message goes to one of them,
+// and comes again after AckWait when handle fails or the process dies.
+func (q *Queue) shared(ctx context.Context, open opener, batch int, handle func(context.Context, *nats.Msg) error, failed func(error)) error {
+	p, err := q.puller(open, func(msg *nats.Msg) {
+		if err := handle(ctx, msg); err != nil {
+			failed(err)
+			return
+		}
+		if err := msg.Ack(); err != nil {
+			failed(fmt.Errorf("ack %s: %w", msg.Subject, err))
+		}
+	})
+	if err != nil {
+		return err
+	}
+	defer p.close()
+	for ctx.Err() == nil {
+		if _, err := p.pull(ctx, batch, pullWait); err != nil && ctx.Err() == nil {
+			failed(err)
+			pause(ctx, time.Second)
+		}
+	}
+	return ctx.Err()
+}
+
+const pullWait = 5 * time.Second
+
+func (q *Queue) opening(stream string, want natsjs.ConsumerConfig) opener {
+	return func(ctx context.Context) (natsjs.Consumer, error) {
+		consumer, err := answered(ctx, func(ctx context.Context) (natsjs.Consumer, error) { return q.durable(ctx, stream, want) })
+		if err == nil && stream == names.JobsStream {
+			err = q.lookAtJobs(ctx)
+		}
+		return consumer, err
+	}
+}
+
+// durable makes or widens a durable consumer; what an operator set on it stays.
+func (q *Queue) durable(ctx context.Context, stream string, want natsjs.ConsumerConfig) (natsjs.Consumer, error) {
+	consumer, err := q.js.Consumer(ctx, stream, want.Durable)
+	if errors.Is(err, natsjs.ErrConsumerNotFound) {
+		consumer, err = q.js.CreateOrUpdateConsumer(ctx, stream, want)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open consumer %s of %s: %w", want.Durable, stream, err)
+	}
+	cfg := consumer.CachedInfo().Config
+	if stream == names.JobsStream && q.cfg.AckWait != 0 && cfg.AckWait != q.cfg.AckWait {
+		cfg.AckWait = q.cfg.AckWait
+		consumer, err = q.js.UpdateConsumer(ctx, stream, cfg)
+	}
+	return consumer, wrap(err, "set AckWait of consumer %s", want.Durable)
+}
+
+const sharedAckWait = 15 * time.Second
+
+// SettleFailed hands every failed event to settle, on one of all dispatchers that call SettleFailed. An event
+// comes again while settle gives an error. failed hears of errors.
+func (q *Queue) SettleFailed(ctx context.Context, settle func(context.Context, Link) error, failed func(error)) error {
+	open := q.opening(names.EventsStream, natsjs.ConsumerConfig{
+		Durable: names.SettleConsumer, FilterSubject: names.FailedEvents, AckPolicy: natsjs.AckExplicitPolicy,
+		AckWait: sharedAckWait, MaxDeliver: -1, MaxAckPending: -1,
+	})
+	return q.shared(ctx, open, 16, func(ctx context.Context, msg *nats.Msg) error {
+		meta, err := msg.Metadata()
+		if err != nil {
+			return fmt.Errorf("read metadata of %s: %w", msg.Subject, err)
+		}
+		link, err := decodeLink(msg.Subject, msg.Header, msg.Data, meta.Sequence.Stream)
+		if err != nil || link.void() {
+			return nil //nolint:nilerr // no event of a job: nothing to settle
+		}
+		return settle(ctx, link)
+	}, failed)
+}

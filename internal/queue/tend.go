@@ -1,0 +1,133 @@
+package queue
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	natsjs "github.com/nats-io/nats.go/jetstream"
+
+	"github.com/comfyherd/comfyherd/internal/names"
+)
+
+// tendPause is between two looks at the streams; NATS' word that one was made or deleted brings the next look forward.
+const tendPause = 10 * time.Second
+
+// tend notices streams and buckets that were deleted beside us, and makes them again unless the Queue is read-only. Of
+// several programs that do so one is first, and its stream is everybody's. What was in it is lost; jobs that were in
+// COMFY_JOBS are to be published again.
+func (q *Queue) tend(ctx context.Context) {
+	ctx, q.stopTending = context.WithCancel(context.WithoutCancel(ctx))
+	if q.cfg.ReadOnly {
+		return
+	}
+	wake := make(chan struct{}, 1)
+	stop := q.heedAdvisories(wake)
+	q.tending.Go(func() {
+		defer stop()
+		look := time.NewTicker(tendPause)
+		defer look.Stop()
+		for {
+			select {
+			case <-look.C:
+			case <-wake:
+			case <-q.reconnects.over:
+				return
+			case <-ctx.Done():
+				return
+			}
+			if q.Connected() {
+				q.tendOnce(ctx)
+			}
+		}
+	})
+}
+
+// heedAdvisories wakes at NATS' word, until stop. A program that may not listen to it looks every tendPause.
+func (q *Queue) heedAdvisories(wake chan<- struct{}) (stop func()) {
+	if q.cfg.NoConsumers { // an account of its own, where nothing is made
+		return func() {}
+	}
+	advisories, err := q.nc.Subscribe("$JS.EVENT.ADVISORY.STREAM.*.*", func(*nats.Msg) {
+		select {
+		case wake <- struct{}{}:
+		default: // it is awake
+		}
+	})
+	if err != nil {
+		return func() {}
+	}
+	return func() { _ = advisories.Unsubscribe() } // the connection may be closed already
+}
+
+func (q *Queue) tendOnce(ctx context.Context) {
+	t, before := topology{js: q.js, cfg: q.cfg, room: q.room}, q.jobs.CachedInfo().Config
+	t.cfg.PresenceTTL, t.cfg.EventsAge = q.presenceTTL, q.eventsAge
+	t.cfg.Replicas, t.cfg.LaneCap = before.Replicas, int(before.MaxMsgsPerSubject)
+	for _, want := range []wanted{t.events(), t.jobs(), t.dead(), t.live()} {
+		q.tendTo(ctx, want.Name, want.Name, func(ctx context.Context) error { return t.stream(ctx, want) })
+	}
+	for _, want := range t.buckets() {
+		name := strings.TrimPrefix(want.Name, "KV_")
+		q.tendTo(ctx, want.Name, name, func(ctx context.Context) error {
+			err := t.stream(ctx, want)
+			if err == nil && name == names.SecretsBucket {
+				err = q.makeSecrets(ctx)
+			}
+			return err
+		})
+	}
+	for _, store := range []string{names.OutputsStore, names.InputsStore} {
+		want := t.files(store)
+		q.tendTo(ctx, want.Name, store, func(ctx context.Context) error { return t.stream(ctx, want) })
+	}
+	if err := q.lookAtJobs(ctx); err != nil && ctx.Err() == nil && !away(err) && !errors.Is(err, natsjs.ErrStreamNotFound) {
+		q.warn(err)
+	}
+}
+
+// tendTo makes a stream again when it is missing; name is what people call it.
+func (q *Queue) tendTo(ctx context.Context, stream, name string, create func(context.Context) error) {
+	if q.missing(ctx, stream) {
+		q.remake(ctx, name, create)
+	}
+}
+
+func (q *Queue) missing(ctx context.Context, stream string) bool {
+	_, err := q.streamState(ctx, stream)
+	return errors.Is(err, natsjs.ErrStreamNotFound)
+}
+
+// remake makes a stream of jobs only in a later second than the one before it: that second stands in the ids that the
+// system gives.
+func (q *Queue) remake(ctx context.Context, name string, create func(context.Context) error) {
+	if name == names.JobsStream {
+		if next := q.Created().Truncate(time.Second).Add(time.Second + 100*time.Millisecond); !pause(ctx, next.Sub(q.Now())) {
+			return
+		}
+	}
+	once, cancel := context.WithTimeout(ctx, orderedTimeout)
+	defer cancel()
+	switch err := create(once); {
+	case err == nil:
+		q.warn(fmt.Errorf("%s was deleted and is made again; what it held is lost", name))
+	case ctx.Err() == nil:
+		q.warn(fmt.Errorf("%s was deleted, and could not be made again: %w", name, err))
+	}
+}
+
+// lookAtJobs notices that the stream of jobs was made again.
+func (q *Queue) lookAtJobs(ctx context.Context) error {
+	info, err := q.streamState(ctx, names.JobsStream)
+	if err != nil {
+		return err
+	}
+	if !info.Created.Equal(q.Created()) {
+		q.made.Store(&info.Created)
+	}
+	q.heedJobs(&info.Config)
+	return nil
+}

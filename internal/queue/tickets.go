@@ -1,0 +1,135 @@
+package queue
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	natsjs "github.com/nats-io/nats.go/jetstream"
+
+	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/names"
+	"github.com/comfyherd/comfyherd/internal/workflow"
+)
+
+// Ticket stands for a parked job. What says where it stands is in the key; the rest is the value.
+type Ticket struct {
+	Priority job.Priority  `json:"-"`
+	Tenant   job.Tenant    `json:"-"`
+	Hash     workflow.Hash `json:"-"`
+	Sequence uint64        `json:"-"` // in COMFY_JOBS
+	Revision uint64        `json:"-"`
+
+	Job          job.ID     `json:"job"`
+	Lease        Lease      `json:"lease"`
+	Size         int64      `json:"size,omitempty"`
+	PreferHosts  []string   `json:"prefer_hosts,omitempty"`
+	OnlyHosts    []string   `json:"only_hosts,omitempty"`
+	ExcludeHosts []string   `json:"exclude_hosts,omitempty"`
+	AvoidHosts   []string   `json:"avoid_hosts,omitempty"`
+	AvoidUntil   *time.Time `json:"avoid_until,omitempty"`
+	Attempt      int        `json:"attempt"` // the next one's number
+	NotBefore    *time.Time `json:"not_before,omitempty"`
+	Expires      *time.Time `json:"expires,omitempty"`
+	Received     time.Time  `json:"received"`
+}
+
+// Key is where the ticket lies in COMFY_WAITING.
+func (t *Ticket) Key() string {
+	return strconv.Itoa(int(t.Priority)) + "." + string(t.Tenant) + "." + string(t.Hash) + "." + strconv.FormatUint(t.Sequence, 10)
+}
+
+// TicketOf reads a ticket from a change; false when somebody else put something there that is none.
+func TicketOf(c Change) (Ticket, bool) {
+	t, ok := parseTicketKey(c.Key)
+	if !ok {
+		return Ticket{}, false
+	}
+	t.Revision = c.Revision
+	if c.Phase == Put && (json.Unmarshal(c.Value, &t) != nil || t.check() != nil) {
+		return Ticket{}, false
+	}
+	return t, true
+}
+
+// ticketOf says what is wrong with a ticket.
+func ticketOf(c Change) error {
+	t, ok := parseTicketKey(c.Key)
+	if !ok {
+		return fmt.Errorf("the key %.80q is none of a ticket: <priority>.<tenant>.<hash>.<sequence>", c.Key)
+	}
+	if err := json.Unmarshal(c.Value, &t); err != nil {
+		return fmt.Errorf("read it: %w", err)
+	}
+	return t.check()
+}
+
+func parseTicketKey(key string) (Ticket, bool) {
+	parts := strings.Split(key, ".")
+	if len(parts) != 4 {
+		return Ticket{}, false
+	}
+	p, errP := strconv.Atoi(parts[0])
+	sequence, errS := strconv.ParseUint(parts[3], 10, 64)
+	t := Ticket{Priority: job.Priority(p), Tenant: job.Tenant(parts[1]), Hash: workflow.Hash(parts[2]), Sequence: sequence}
+	return t, errP == nil && errS == nil && t.Priority.Valid()
+}
+
+// PutTicket writes a ticket, or the same one again with a newer lease, and returns its revision.
+func (q *Queue) PutTicket(ctx context.Context, t *Ticket) (uint64, error) {
+	value, err := json.Marshal(t)
+	if err != nil {
+		return 0, fmt.Errorf("encode ticket of job %s: %w", t.Job, err)
+	}
+	revision, err := q.waiting.Put(ctx, t.Key(), value)
+	return revision, wrap(err, "put ticket of job %s", t.Job)
+}
+
+// TicketsSince is the lowest revision that a ticket may have: what is older is gone, also when no watcher was told so, as
+// after a purge of the bucket's stream by hand.
+func (q *Queue) TicketsSince(ctx context.Context) (uint64, error) {
+	status, err := q.waiting.Status(ctx)
+	if err != nil {
+		return 0, fmt.Errorf("look at bucket %s: %w", names.WaitingBucket, err)
+	}
+	bucket, ok := status.(*natsjs.KeyValueBucketStatus)
+	if !ok {
+		return 0, nil
+	}
+	return bucket.StreamInfo().State.FirstSeq, nil
+}
+
+// claimMarkerTTL is how long a claim can be told from a ticket that never was.
+const claimMarkerTTL = 5 * time.Minute
+
+// Claim takes a ticket out of the waiting room. Of all dispatchers that try at this revision exactly one gets
+// true. Its job is then owned by the claimant's lease: Extend it before claiming, so that a crash right after
+// the claim leaves the job to AckWait and not to the long delay.
+func (q *Queue) Claim(ctx context.Context, key string, revision uint64) (bool, error) {
+	err := q.waiting.Purge(ctx, key, natsjs.LastRevision(revision), natsjs.PurgeTTL(claimMarkerTTL))
+	if conflict(err) || errors.Is(err, natsjs.ErrKeyRevisionMismatch) {
+		return false, nil
+	}
+	return err == nil, wrap(err, "claim ticket %s", key)
+}
+
+// Ticket reads one ticket. Without one it gives the time at which it was claimed, which is zero when that is
+// longer ago than claims can be told, or never happened.
+func (q *Queue) Ticket(ctx context.Context, key string) (t Ticket, found bool, claimed time.Time, err error) {
+	raw, err := q.readWaiting.GetLastMsgForSubject(ctx, kvSubject(q.waiting, key))
+	if errors.Is(err, natsjs.ErrMsgNotFound) {
+		return Ticket{}, false, time.Time{}, nil
+	}
+	if err != nil {
+		return Ticket{}, false, time.Time{}, fmt.Errorf("read ticket %s: %w", key, err)
+	}
+	if raw.Header.Get(names.KvOperationHeader) != "" || raw.Header.Get(names.MarkerReasonHeader) != "" {
+		return Ticket{}, false, raw.Time, nil
+	}
+	t, found = TicketOf(Change{Phase: Put, Key: key, Value: raw.Data, Revision: raw.Sequence, Time: raw.Time})
+	return t, found, time.Time{}, nil
+}

@@ -1,0 +1,300 @@
+package queue
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	natsjs "github.com/nats-io/nats.go/jetstream"
+
+	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/names"
+	"github.com/comfyherd/comfyherd/jetstream"
+)
+
+// topology makes what is missing, gives a maximum to what has none, and changes what the Config sets by hand. It never
+// deletes.
+type topology struct {
+	js   natsjs.JetStream
+	cfg  Config
+	room int64 // what all streams may hold together; 0 leaves their maxima alone
+}
+
+// wanted is a stream as it is made, and what of it was set by hand.
+type wanted struct {
+	natsjs.StreamConfig
+	age   bool // MaxAge
+	bytes bool // MaxBytes
+}
+
+// changes reports whether the program makes and changes streams. In an account of its own nothing is made.
+func (t topology) changes() bool { return !t.cfg.ReadOnly && !t.cfg.NoConsumers }
+
+func (t topology) storage() natsjs.StorageType {
+	if t.cfg.Memory {
+		return natsjs.MemoryStorage
+	}
+	return natsjs.FileStorage
+}
+
+func (t topology) compression() natsjs.StoreCompression {
+	if t.cfg.Compression {
+		return natsjs.S2Compression
+	}
+	return natsjs.NoCompression
+}
+
+func (t topology) jobs() wanted {
+	subjects := make([]string, 0, 10)
+	for p := job.Priority(0); p.Valid(); p++ {
+		subjects = append(subjects, names.PrioritySubject(p))
+	}
+	return t.bounded(natsjs.StreamConfig{
+		Name: names.JobsStream, Description: "comfyherd: every unfinished job, once",
+		Subjects: subjects, Retention: natsjs.WorkQueuePolicy, Storage: t.storage(), Compression: t.compression(),
+		Discard: natsjs.DiscardNew, DiscardNewPerSubject: true,
+		MaxMsgsPerSubject: int64(cmp.Or(t.cfg.LaneCap, defaultLaneCap)), MaxMsgSize: int32(cmp.Or(t.cfg.MaxJob, defaultMaxJob) + names.Headroom),
+		Sources: noSource(), AllowDirect: true, Replicas: cmp.Or(t.cfg.Replicas, 1),
+	}, t.cfg.JobsBytes)
+}
+
+// noSource closes the window in which NATS drops a message whose Nats-Msg-Id came before: it is common to all tenants,
+// so that anybody could suppress another's job, and a stream without a source always has one. The source is the stream
+// itself, of which it takes what it never has.
+func noSource() []*natsjs.StreamSource {
+	return []*natsjs.StreamSource{{Name: names.JobsStream, FilterSubject: "comfy.jobs"}}
+}
+
+// events takes what is appended, stores it as an event and tells what it has stored: a publish that the stream refuses
+// would reach whoever listens to its subject all the same.
+func (t topology) events() wanted {
+	w := t.bounded(natsjs.StreamConfig{
+		Name: names.EventsStream, Description: "comfyherd: the chain of events of every job",
+		Subjects:         []string{names.Appends},
+		SubjectTransform: &natsjs.SubjectTransformConfig{Source: names.Appends, Destination: names.AllEvents},
+		RePublish:        &natsjs.RePublish{Source: names.AllEvents, Destination: names.AllEvents},
+		Storage:          t.storage(), Compression: t.compression(),
+		MaxAge: cmp.Or(t.cfg.EventsAge, defaultEventsAge), AllowDirect: true, Replicas: cmp.Or(t.cfg.Replicas, 1),
+	}, t.cfg.EventsBytes)
+	w.age = t.cfg.EventsAge != 0
+	return w
+}
+
+func (t topology) dead() wanted {
+	w := t.bounded(natsjs.StreamConfig{
+		Name: names.DeadStream, Description: "comfyherd: jobs that ended dead, as published",
+		Subjects: []string{names.DeadSubjects}, Storage: t.storage(), Compression: t.compression(),
+		MaxMsgsPerSubject: mostLetters, MaxAge: cmp.Or(t.cfg.DeadAge, defaultDeadAge), AllowDirect: true, Replicas: cmp.Or(t.cfg.Replicas, 1),
+	}, t.cfg.DeadBytes)
+	w.age = t.cfg.DeadAge != 0
+	return w
+}
+
+// live hands on progress that comes out of the account of a host: NATS gives nothing that came over a service to those
+// who import a stream, and what a stream republishes it does. The last of each kind and job is kept for a while.
+func (t topology) live() wanted {
+	return wanted{StreamConfig: natsjs.StreamConfig{
+		Name: names.LiveStream, Description: "comfyherd: progress of running jobs of hosts with an account of their own",
+		Subjects:         []string{names.Tells},
+		SubjectTransform: &natsjs.SubjectTransformConfig{Source: names.Tells, Destination: names.AllLive},
+		RePublish:        &natsjs.RePublish{Source: names.AllLive, Destination: names.AllLive},
+		Storage:          natsjs.MemoryStorage, MaxMsgsPerSubject: 1, MaxAge: liveAge, MaxMsgs: liveMost, MaxBytes: liveBytes, NoAck: true,
+		AllowDirect: true, Replicas: cmp.Or(t.cfg.Replicas, 1),
+	}}
+}
+
+// files is the stream of an object store. What makes the parts of an output a file is stored beside what an earlier
+// file of its name had: the roll-up that would replace it also lets a host's key remove everybody's files.
+func (t topology) files(store string) wanted {
+	byHand := t.cfg.OutputsBytes
+	if store == names.InputsStore {
+		byHand = t.cfg.InputsBytes
+	}
+	w := t.bounded(natsjs.StreamConfig{
+		Name: "OBJ_" + store, Description: "comfyherd: " + storeAbout(store), Subjects: []string{"$O." + store + ".C.>", "$O." + store + ".M.>"},
+		MaxAge: cmp.Or(t.cfg.FilesAge, defaultFilesAge), Storage: t.storage(), AllowRollup: store == names.InputsStore,
+		AllowDirect: true, Replicas: cmp.Or(t.cfg.Replicas, 1),
+	}, byHand)
+	w.age = t.cfg.FilesAge != 0
+	return w
+}
+
+func (t topology) streams(ctx context.Context) error {
+	for _, want := range []wanted{t.events(), t.jobs(), t.dead(), t.live()} {
+		_, err := answered(ctx, func(ctx context.Context) (struct{}, error) { return struct{}{}, t.stream(ctx, want) })
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// answerTime is how long a step of Open may take before it is begun again.
+const answerTime = 2 * time.Second
+
+// answered does a step that may be repeated, and again while the server does not answer: in a cluster it answers
+// nobody about a stream or consumer that another dispatcher is making at the same moment.
+func answered[T any](ctx context.Context, step func(context.Context) (T, error)) (T, error) {
+	for {
+		once, cancel := context.WithTimeout(ctx, answerTime)
+		v, err := step(once)
+		cancel()
+		if !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, nats.ErrTimeout) || ctx.Err() != nil {
+			return v, err
+		}
+	}
+}
+
+func (t topology) stream(ctx context.Context, want wanted) error {
+	found, err := t.js.Stream(ctx, want.Name)
+	if errors.Is(err, natsjs.ErrStreamNotFound) {
+		if !t.changes() {
+			return fmt.Errorf("stream %s is missing: start a dispatcher once, it makes it", want.Name)
+		}
+		if err := t.newEnough(ctx, want); err != nil {
+			return err
+		}
+		found, err = store(ctx, t.js.CreateStream, want.StreamConfig, least(&want.StreamConfig))
+		if err == nil {
+			return t.closeWindow(ctx, found)
+		}
+		if !errors.Is(err, natsjs.ErrStreamNameAlreadyInUse) {
+			return wrap(err, "create stream %s", want.Name)
+		}
+		found, err = made(ctx, t.js, want.Name) // another dispatcher was first, with other settings
+	}
+	if err != nil || !t.changes() {
+		return wrap(err, "look up stream %s", want.Name)
+	}
+	merged, changed := t.merge(found.CachedInfo(), want)
+	if !changed {
+		return nil
+	}
+	found, err = t.change(ctx, found.CachedInfo(), merged)
+	if err != nil {
+		return wrap(err, "update stream %s", want.Name)
+	}
+	return t.closeWindow(ctx, found)
+}
+
+// newEnough refuses a NATS that would not end a block by itself: it passes over what it does not know of a stream.
+func (t topology) newEnough(ctx context.Context, want wanted) error {
+	if want.SubjectDeleteMarkerTTL == 0 {
+		return nil
+	}
+	info, err := t.js.AccountInfo(ctx)
+	if err == nil && info.API.Level < 1 {
+		err = natsjs.ErrLimitMarkerTTLNotSupported
+	}
+	return wrap(err, "create stream %s", want.Name)
+}
+
+// closeWindow gives the stream of jobs the shortest window for duplicates that there is, on a NATS that has no stream
+// without one.
+func (t topology) closeWindow(ctx context.Context, stream natsjs.Stream) error {
+	cfg := stream.CachedInfo().Config
+	if cfg.Name != names.JobsStream || cfg.Duplicates <= jobsDuplicates {
+		return nil
+	}
+	cfg.Sources, cfg.Duplicates = nil, jobsDuplicates
+	_, err := t.js.UpdateStream(ctx, cfg)
+	return wrap(err, "update stream %s", cfg.Name)
+}
+
+// made looks up a stream that has been made, for as long as ctx lasts: not every server of a cluster knows it at once.
+func made(ctx context.Context, js natsjs.JetStream, name string) (natsjs.Stream, error) {
+	for {
+		stream, err := js.Stream(ctx, name)
+		if !errors.Is(err, natsjs.ErrStreamNotFound) || !pause(ctx, rewatchPause) {
+			return stream, err
+		}
+	}
+}
+
+func (t topology) bucket(name, about string) wanted {
+	w := t.bounded(natsjs.StreamConfig{
+		Name: "KV_" + name, Description: "comfyherd: " + about, Subjects: []string{"$KV." + name + ".>"},
+		MaxMsgsPerSubject: 1, Discard: natsjs.DiscardNew, DenyDelete: true, Duplicates: bucketDuplicates, AllowDirect: true,
+		AllowRollup: true, AllowMsgTTL: true, SubjectDeleteMarkerTTL: markerTTL,
+		Storage: t.storage(), Replicas: cmp.Or(t.cfg.Replicas, 1),
+	}, 0)
+	return w
+}
+
+// presence is a bucket whose keys end by themselves.
+func (t topology) presence(w wanted) wanted {
+	w.MaxAge, w.age = cmp.Or(t.cfg.PresenceTTL, defaultPresenceTTL), t.cfg.PresenceTTL != 0
+	w.Duplicates = min(w.Duplicates, w.MaxAge)
+	return w
+}
+
+// ofAgents makes a bucket one that agents write: without roll-ups, by which one key's owner could empty it, and so without
+// NATS' word for keys that have ended.
+func ofAgents(w wanted) wanted {
+	w.AllowRollup, w.AllowMsgTTL, w.SubjectDeleteMarkerTTL = false, false, 0
+	return w
+}
+
+func (t topology) buckets() []wanted {
+	return []wanted{
+		t.bucket(names.WaitingBucket, "tickets of jobs that cannot run yet"),
+		t.bucket(names.BlocksBucket, "pairs of host and workflow that are blocked, until when and why"),
+		t.bucket(names.StrikesBucket, "failures of a pair since its last success"),
+		ofAgents(t.presence(t.bucket(names.HostsBucket, "presence of hosts"))),
+		t.presence(t.bucket(names.DispatchersBucket, "presence of dispatchers")),
+		ofAgents(t.bucket(names.CapabilitiesBucket, "what each host can run")),
+		ofAgents(t.bucket(names.ConditionsBucket, "what outlives an agent: drained by whom, and what ails the host")),
+		t.bucket(names.AffinityBucket, "rules that tie a workflow to hosts"),
+		t.bucket(names.TenantsBucket, "weights and caps of tenants"),
+		t.bucket(names.SlotsBucket, "jobs that run of tenants with a cap"),
+		t.bucket(names.GrantsBucket, grantsAbout),
+		t.bucket(names.SecretsBucket, "what nobody may guess"),
+	}
+}
+
+func (t topology) keyValue(ctx context.Context, want wanted) (natsjs.KeyValue, error) {
+	if err := t.stream(ctx, want); err != nil {
+		return nil, err
+	}
+	name := strings.TrimPrefix(want.Name, "KV_")
+	kv, err := t.js.KeyValue(ctx, name)
+	if errors.Is(err, natsjs.ErrBucketNotFound) && t.changes() && pause(ctx, rewatchPause) {
+		return t.keyValue(ctx, want) // not every server of the cluster knows it yet
+	}
+	return kv, wrap(err, "open bucket %s", name)
+}
+
+// grantsAbout is what the bucket of grants holds.
+const grantsAbout = "whose jobs a host may have, and how many"
+
+func (t topology) objects(ctx context.Context, name string) (natsjs.ObjectStore, error) {
+	if err := t.stream(ctx, t.files(name)); err != nil {
+		return nil, err
+	}
+	store, err := t.js.ObjectStore(ctx, name)
+	if (errors.Is(err, natsjs.ErrBucketNotFound) || errors.Is(err, natsjs.ErrStreamNotFound)) && t.changes() && pause(ctx, rewatchPause) {
+		return t.objects(ctx, name)
+	}
+	return store, wrap(err, "open object store %s", name)
+}
+
+// wrap says what was tried. What an operator can mend at the server gets the way to do so.
+func wrap(err error, format string, args ...any) error {
+	if err == nil {
+		return nil
+	}
+	what := fmt.Sprintf(format, args...)
+	var api *natsjs.APIError
+	switch {
+	case !errors.As(err, &api):
+	case names.NoRoom(uint16(api.ErrorCode)):
+		return fmt.Errorf("%s: %w: %s: %w", what, jetstream.ErrNoSpace, makeRoom, err)
+	case api.ErrorCode == names.ReplicasNotSupportedCode:
+		return fmt.Errorf("%s: this NATS is one server, and copies need a cluster; leave --replicas out: %w", what, err)
+	}
+	return fmt.Errorf("%s: %w", what, err)
+}

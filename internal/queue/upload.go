@@ -1,0 +1,249 @@
+package queue
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	natsjs "github.com/nats-io/nats.go/jetstream"
+
+	"github.com/comfyherd/comfyherd/internal/names"
+	"github.com/comfyherd/comfyherd/jetstream"
+)
+
+const (
+	partSize    = 128 << 10
+	partTimeout = 30 * time.Second // for the store's word on one part
+	// partsInFlight bounds what all uploads of a Queue have sent and not yet heard of. NATS refuses what comes faster than
+	// it can write, and a part in flight is memory here.
+	partsInFlight = 32
+)
+
+// ErrBusy: NATS has more to write than it can hold at this moment. Try again later.
+var ErrBusy = errors.New("NATS cannot write as fast as it is asked to")
+
+// upload is one file on its way into an object store, in the form of NATS' object stores: parts on a subject of its own,
+// in order, then what says where they are.
+type upload struct {
+	q       *Queue
+	store   string
+	key     string // its name, as subjects have it
+	parts   string // their subject
+	info    natsjs.ObjectInfo
+	digest  hash.Hash
+	waiting sync.WaitGroup // for answers
+
+	failing chan struct{} // closed with the first failure
+	fail    sync.Once
+	err     error // read it behind failing
+}
+
+// put stores a file. A part is sent once, in order, and no later one after a failure; then what was stored of the file is
+// removed. A crash in between leaves parts that nobody names until their age.
+func (q *Queue) put(ctx context.Context, store string, meta natsjs.ObjectMeta, body io.Reader) (jetstream.File, error) {
+	if meta.Name == "" {
+		return jetstream.File{}, fmt.Errorf("store a file in %s: it has no name", store)
+	}
+	if err := q.storeThere(ctx, store); err != nil {
+		return jetstream.File{}, fmt.Errorf("store file %s: %w", meta.Name, err)
+	}
+	before := q.storedParts(ctx, store, meta.Name)
+	id := rand.Text()
+	u := upload{q: q, store: store, key: names.FileKey(meta.Name), parts: names.PartsSubject(store, id), digest: sha256.New(), failing: make(chan struct{})}
+	meta.Opts = &natsjs.ObjectMetaOptions{ChunkSize: partSize}
+	u.info = natsjs.ObjectInfo{Bucket: store, NUID: id, ObjectMeta: meta}
+	err := u.send(ctx, body)
+	u.waiting.Wait()
+	if err == nil {
+		err = u.failure()
+	}
+	if err == nil {
+		err = u.finish(ctx)
+	}
+	if err != nil {
+		q.removeParts(ctx, store, u.parts)
+		return jetstream.File{}, fmt.Errorf("store file %s: %w", meta.Name, q.explainStore(ctx, store, err))
+	}
+	if before != "" {
+		q.removeParts(ctx, store, before)
+		q.purge(ctx, store, names.MetaSubject(store, meta.Name), 1)
+	}
+	return fileOf(&u.info), nil
+}
+
+// send reads the body and sends it in parts, each when one of all that may be in flight has been answered.
+func (u *upload) send(ctx context.Context, body io.Reader) error {
+	part := make([]byte, min(partSize, u.q.maxPayload()))
+	for {
+		n, err := io.ReadFull(body, part)
+		if n > 0 {
+			if err := u.sendPart(ctx, part[:n]); err != nil {
+				return err
+			}
+		}
+		switch {
+		case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+			return nil
+		case err != nil:
+			return fmt.Errorf("read it: %w", err)
+		}
+	}
+}
+
+func (u *upload) sendPart(ctx context.Context, part []byte) error {
+	select {
+	case u.q.parts <- struct{}{}:
+	case <-u.failing:
+		return u.err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	msg := &nats.Msg{Subject: u.parts, Data: part, Header: partHeader(u.key, int64(u.info.Size))}
+	number, answer, err := u.q.calls.send(msg, partTimeout)
+	if err != nil {
+		<-u.q.parts
+		return fmt.Errorf("send a part: %w", err)
+	}
+	u.digest.Write(part)
+	u.info.Size += uint64(len(part))
+	u.info.Chunks++
+	u.waiting.Go(func() {
+		defer func() { <-u.q.parts }()
+		answered, err := u.q.calls.await(ctx, number, answer)
+		if err == nil {
+			_, err = decodeAck(answered.Data)
+		}
+		if err != nil {
+			u.fail.Do(func() {
+				u.err = err
+				close(u.failing)
+			})
+		}
+	})
+	return nil
+}
+
+func (u *upload) failure() error {
+	select {
+	case <-u.failing:
+		return u.err
+	default:
+		return nil
+	}
+}
+
+// finish stores what makes the parts a file.
+func (u *upload) finish(ctx context.Context) error {
+	u.info.Digest = natsjs.GetObjectDigestValue(u.digest)
+	return u.q.describe(ctx, &u.info)
+}
+
+// describe stores what makes parts a file, in place of what its name has been before.
+func (q *Queue) describe(ctx context.Context, info *natsjs.ObjectInfo) error {
+	body, err := json.Marshal(info)
+	if err != nil {
+		return fmt.Errorf("encode it: %w", err)
+	}
+	msg := &nats.Msg{Subject: names.MetaSubject(info.Bucket, info.Name), Data: body}
+	if info.Bucket == names.InputsStore { // outputs take no roll-up: what was said of an earlier file of the name goes with its age
+		msg.Header = nats.Header{names.RollupHeader: {"sub"}}
+	}
+	_, err = q.store(ctx, msg)
+	return err
+}
+
+// partHeader says which file a part is of and where in it it begins.
+func partHeader(key string, offset int64) nats.Header {
+	return nats.Header{names.PartOfHeader: {key}, names.OffsetHeader: {strconv.FormatInt(offset, 10)}}
+}
+
+// storedParts is the subject of the parts that a file of this name has already; empty when there are none to be removed, as
+// when the description of the file names those of another.
+func (q *Queue) storedParts(ctx context.Context, store, name string) string {
+	if q.cfg.NoConsumers { // out of an account of its own a program removes nothing
+		return ""
+	}
+	f, err := q.described(ctx, store, name)
+	if err != nil || f.info.Chunks == 0 {
+		return ""
+	}
+	if _, found, err := f.last(ctx); err != nil || !found {
+		return ""
+	}
+	return f.parts
+}
+
+// removeParts makes room; what stays is removed by its age.
+func (q *Queue) removeParts(ctx context.Context, store, subject string) {
+	q.purge(ctx, store, subject, 0)
+}
+
+// purge leaves the newest messages of a subject. Out of an account of its own a program may not, and age does it.
+func (q *Queue) purge(ctx context.Context, store, subject string, keep int) {
+	if q.cfg.NoConsumers {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
+	defer cancel()
+	body := fmt.Appendf(nil, `{"filter":%q,"keep":%d}`, subject, keep)
+	_, _ = q.nc.RequestWithContext(ctx, q.apiSubject("STREAM.PURGE.OBJ_"+store), body)
+}
+
+// storeThere makes an object store that is missing.
+func (q *Queue) storeThere(ctx context.Context, store string) error {
+	_, err := q.streamState(ctx, "OBJ_"+store)
+	if !errors.Is(err, natsjs.ErrStreamNotFound) {
+		return q.explainStore(ctx, store, err)
+	}
+	_, err = topology{js: q.js, cfg: q.cfg, room: q.room}.objects(ctx, store)
+	if err == nil && !q.cfg.ReadOnly {
+		q.warn(fmt.Errorf("the object store %s was missing and is made again; files that were in it are lost", store))
+	}
+	return err
+}
+
+func storeAbout(store string) string {
+	if store == names.InputsStore {
+		return "files that jobs need"
+	}
+	return "files that jobs made"
+}
+
+// explainStore says which store it is and what to do about it.
+func (q *Queue) explainStore(ctx context.Context, store string, err error) error {
+	if err == nil {
+		return nil
+	}
+	api, refused := errors.AsType[*natsjs.APIError](err)
+	switch {
+	case refused && api.Code == 429:
+		return fmt.Errorf("object store %s: %w: try again later, or give NATS a faster disk: %w", store, ErrBusy, err)
+	case refused && api.ErrorCode == names.StoreFailedCode:
+		return fmt.Errorf("object store %s is full%s: %w: %w", store, q.storeLimit(ctx, store), jetstream.ErrNoSpace, err)
+	case refused && names.NoRoom(uint16(api.ErrorCode)):
+		return fmt.Errorf("object store %s: %w: %s: %w", store, jetstream.ErrNoSpace, makeRoom, err)
+	case errors.Is(err, nats.ErrNoResponders), errors.Is(err, natsjs.ErrNoStreamResponse), errors.Is(err, natsjs.ErrStreamNotFound):
+		return fmt.Errorf("object store %s is missing or has no leader: it is made again by the next try of a program that may; "+
+			"`nats stream info OBJ_%s` tells: %w", store, store, err)
+	case errors.Is(err, nats.ErrTimeout), errors.Is(err, context.DeadlineExceeded):
+		return fmt.Errorf("object store %s does not answer: is NATS there, and its disk? %w", store, err)
+	}
+	return fmt.Errorf("object store %s: %w", store, err)
+}
+
+func (q *Queue) storeLimit(ctx context.Context, store string) string {
+	info, err := q.streamState(context.WithoutCancel(ctx), "OBJ_"+store)
+	if err != nil || info.Config.MaxBytes <= 0 {
+		return ": " + makeRoom
+	}
+	return fmt.Sprintf(", it may hold %d bytes: raise that with `nats stream edit OBJ_%s --max-bytes=BYTES`, or remove files", info.Config.MaxBytes, store)
+}

@@ -1,0 +1,162 @@
+package queue_test
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	natsjs "github.com/nats-io/nats.go/jetstream"
+	"go.uber.org/goleak"
+
+	"github.com/comfyherd/comfyherd/internal/embedded"
+	"github.com/comfyherd/comfyherd/internal/names"
+	"github.com/comfyherd/comfyherd/internal/queue"
+)
+
+// A first replay that takes long, while somebody writes, is not taken for one that misses changes.
+func TestALongReplayIsNotBegunAgain(t *testing.T) {
+	t.Parallel()
+	ctx, nc := t.Context(), connect(t, startNATS(t))
+	q := must(queue.Open(ctx, nc, queue.Config{PresenceTTL: time.Second}))
+	t.Cleanup(q.Close)
+	kv := must(must(natsjs.New(nc)).KeyValue(ctx, names.CapabilitiesBucket))
+	const keys = 3000
+	for n := range keys {
+		must(kv.Put(ctx, fmt.Sprint("host-", n), []byte("x")))
+	}
+	var resets atomic.Int64
+	synced := make(chan struct{})
+	watch(t, q.WatchCapabilities, func(c queue.Change) {
+		switch {
+		case c.Phase == queue.Reset:
+			resets.Add(1)
+		case c.Phase == queue.Synced:
+			close(synced)
+		case resets.Load() == 1 && !done(synced):
+			for n := range 3 {
+				must(kv.Put(ctx, fmt.Sprint("other-", n), []byte("x")))
+			}
+		}
+	})
+	<-synced
+	if n := resets.Load(); n != 1 {
+		t.Errorf("it was begun %d times", n)
+	}
+}
+
+func done(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}
+
+// Watches that end with updates on their way leave nothing behind.
+func TestAnEndedWatchLeavesNothing(t *testing.T) { //nolint:paralleltest // it looks at all goroutines
+	ctx, nc := t.Context(), connect(t, startNATS(t))
+	q := must(queue.Open(ctx, nc, queue.Config{}))
+	kv := must(must(natsjs.New(nc)).KeyValue(ctx, names.CapabilitiesBucket))
+	for n := range 2000 {
+		must(kv.Put(ctx, fmt.Sprint("host-", n), []byte("x")))
+	}
+	known := goleak.IgnoreCurrent()
+	for range 20 {
+		watching, stop := context.WithCancel(ctx)
+		var ended sync.WaitGroup
+		first := make(chan struct{})
+		told := 0
+		ended.Go(func() {
+			_ = q.WatchCapabilities(watching, func(queue.Change) {
+				if told++; told == 10 {
+					close(first)
+					<-watching.Done() // while the others come
+				}
+			})
+		})
+		<-first
+		must(kv.Put(ctx, "last", []byte("x"))) // the server has sent what was there
+		stop()
+		ended.Wait()
+	}
+	if err := goleak.Find(known); err != nil {
+		t.Error(err)
+	}
+	q.Close()
+}
+
+// A bucket that is deleted under a watch is made again and watched again.
+func TestABucketThatIsMadeAgainIsWatchedAgain(t *testing.T) {
+	t.Parallel()
+	ctx, nc := t.Context(), connect(t, startNATS(t))
+	q := must(queue.Open(ctx, nc, queue.Config{PresenceTTL: time.Second}))
+	t.Cleanup(q.Close)
+	js := must(natsjs.New(nc))
+	changes := make(chan queue.Change, 64)
+	watch(t, q.WatchTenants, func(c queue.Change) { changes <- c })
+	expect := func(want queue.Phase) {
+		t.Helper()
+		if c := <-changes; c.Phase != want {
+			t.Fatalf("%+v, want phase %d", c, want)
+		}
+	}
+	expect(queue.Reset)
+	expect(queue.Synced)
+	must(0, js.DeleteKeyValue(ctx, names.TenantsBucket))
+	expect(queue.Reset)
+	expect(queue.Synced)
+	must(0, q.SetTenant(ctx, "acme", queue.TenantSettings{Weight: 2}))
+	expect(queue.Put)
+}
+
+// What a claim leaves, to be told from a ticket that never was, ends.
+func TestAClaimIsForgotten(t *testing.T) {
+	t.Parallel()
+	ctx, nc := t.Context(), connect(t, startNATS(t))
+	q := must(queue.Open(ctx, nc, queue.Config{}))
+	t.Cleanup(q.Close)
+	ticket := queue.Ticket{Priority: 5, Tenant: "acme", Hash: aHash, Sequence: 7, Job: "one", Lease: aLease, Attempt: 1}
+	revision := must(q.PutTicket(ctx, &ticket))
+	if won := must(q.Claim(ctx, ticket.Key(), revision)); !won {
+		t.Fatal("it was not claimed")
+	}
+	stream := must(must(natsjs.New(nc)).Stream(ctx, "KV_"+names.WaitingBucket))
+	left := must(stream.GetLastMsgForSubject(ctx, "$KV.COMFY_WAITING."+ticket.Key()))
+	if ttl := left.Header.Get("Nats-TTL"); ttl != "5m0s" {
+		t.Errorf("what is left of it lives %q", ttl)
+	}
+}
+
+// A watcher does not know that its server has forgotten it; a new one is begun at once, and tells everything anew.
+func TestAWatchIsBegunAnewAtAReconnect(t *testing.T) {
+	t.Parallel()
+	ctx, dir := t.Context(), t.TempDir()
+	server := must(embedded.Start(embedded.Config{Port: -1, StoreDir: dir}))
+	defer func() { must(0, server.Close()) }()
+	nc := connect(t, server.URL(), nats.MaxReconnects(-1), nats.ReconnectWait(20*time.Millisecond))
+	q := must(queue.Open(ctx, nc, queue.Config{PresenceTTL: time.Hour})) // nothing else begins it anew in time
+	t.Cleanup(q.Close)
+	must(0, q.SetTenant(ctx, "acme", queue.TenantSettings{Weight: 2}))
+	changes := make(chan queue.Phase, 64)
+	watch(t, q.WatchTenants, func(c queue.Change) { changes <- c.Phase })
+	for range 2 {
+		for _, want := range []queue.Phase{queue.Reset, queue.Put, queue.Synced} {
+			select {
+			case got := <-changes:
+				if got != want {
+					t.Fatalf("phase %d, want %d", got, want)
+				}
+			case <-time.After(time.Minute):
+				t.Fatal("nothing is told")
+			}
+		}
+		url := server.URL()
+		must(0, server.Close())
+		server = must(embedded.Start(embedded.Config{Port: port(t, url), StoreDir: dir}))
+	}
+}

@@ -1,0 +1,60 @@
+package jetstream_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/queue"
+	"github.com/comfyherd/comfyherd/jetstream"
+)
+
+func TestWhatATenantsClientIsToldIsATypedError(t *testing.T) {
+	t.Parallel()
+	url := startNATS(t)
+	q, nc := openOn(t, url), connect(t, url)
+	acme := jetstream.NewClient(nc, "acme")
+	if _, err := acme.Status(t.Context(), "a"); !errors.Is(err, nats.ErrNoResponders) || !strings.Contains(err.Error(), "dispatcher run") {
+		t.Errorf("without a dispatcher: %v", err)
+	}
+	var stopping atomic.Int64
+	serveCalls(t, q, nc, queue.API{TenantCalls: map[string]queue.TenantEndpoint{
+		"status": queue.TenantJSON(func(_ context.Context, tenant job.Tenant, r jetstream.StatusRequest) (jetstream.JobStatus, error) {
+			return jetstream.JobStatus{}, &jetstream.NotFound{Message: string(tenant) + " has no job " + string(r.Job)}
+		}),
+		"queue": func(context.Context, job.Tenant, queue.TenantRequest) (queue.TenantReply, error) {
+			if stopping.Add(1) < 3 { // as if it were another dispatcher each time
+				return queue.TenantReply{}, &jetstream.Stopping{Message: "ask again"}
+			}
+			return queue.TenantReply{Body: []byte(`{"lanes":[{"tenant":"acme","priority":5,"depth":2,"place":3}]}`)}, nil
+		},
+		"cancel": queue.TenantJSON(func(context.Context, job.Tenant, jetstream.CancelRequest) (jetstream.CancelAnswer, error) {
+			return jetstream.CancelAnswer{}, errors.New("the disk is full")
+		}),
+	}})
+	_, err := acme.Status(t.Context(), "a")
+	if missing, is := errors.AsType[*jetstream.NotFound](err); !is || missing.Message != "acme has no job a" {
+		t.Errorf("status: %v", err)
+	}
+	lanes, err := acme.Queue(t.Context())
+	if err != nil || len(lanes.Lanes) != 1 || lanes.Lanes[0].Place != 3 {
+		t.Errorf("queue: %+v, %v", lanes, err)
+	}
+	_, err = acme.Cancel(t.Context(), jetstream.CancelRequest{All: true})
+	if failed, is := errors.AsType[*jetstream.Failed](err); !is || failed.Message != "the disk is full" {
+		t.Errorf("cancel: %v", err)
+	}
+	_, err = acme.Why(t.Context(), jetstream.WhyRequest{Workflow: make([]byte, 0), Job: job.ID(strings.Repeat("x", int(nc.MaxPayload())))})
+	if _, is := errors.AsType[*jetstream.TooBig](err); !is {
+		t.Errorf("a request that NATS does not take: %v", err)
+	}
+	_, err = jetstream.NewClient(nc, "no tenant").Queue(t.Context())
+	if _, is := errors.AsType[*jetstream.BadRequest](err); !is {
+		t.Errorf("a tenant that is none: %v", err)
+	}
+}

@@ -1,0 +1,202 @@
+package jetstream
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/names"
+)
+
+// Jobs lists the tenant's jobs, the one with the newest event first. A page may be short, or empty, and have a Next: ask
+// again with it as Before.
+func (c *Client) Jobs(ctx context.Context, r JobsRequest) (JobsAnswer, error) {
+	var a JobsAnswer
+	return a, c.call(ctx, "jobs", r, &a)
+}
+
+// Events gives a page of the stored events of the tenant's jobs, oldest first. Next is where to go on, as After, also at
+// the end; so a program that keeps it misses nothing for as long as events are kept.
+func (c *Client) Events(ctx context.Context, r EventsRequest) (EventsAnswer, error) {
+	var a EventsAnswer
+	return a, c.call(ctx, "events", r, &a)
+}
+
+// Follow gives the events of the tenant's jobs that are stored behind a sequence, 0 for all, and then those that are stored
+// from now on, each once and those of a job in order, over outages of NATS and of dispatchers, until ctx ends, whose error is then
+// the last item. An error of the first call, such as that no dispatcher is there, ends it as well. When the stream of events
+// was made again, all of the new one is given. Notes have no headers.
+func (c *Client) Follow(ctx context.Context, after uint64) iter.Seq2[Note, error] {
+	return func(yield func(Note, error) bool) {
+		f := c.following("", after)
+		f.tell = func(n Note) bool { return yield(n, nil) }
+		if err := f.run(ctx); err != nil {
+			yield(Note{}, err)
+		}
+	}
+}
+
+// errStopped ends a reading of events when who asked for them has enough.
+var errStopped = errors.New("enough was read")
+
+func noTenant(t job.Tenant) error {
+	return &BadRequest{Message: fmt.Sprintf("%.80q is no tenant: 1 to 64 of A-Z a-z 0-9 _ -", t)}
+}
+
+const (
+	followRoom  = 8192             // live events that wait while others are told
+	followCheck = 30 * time.Second // after which pages are read again: who tells events live may die in between
+)
+
+// following gives events live, and reads pages wherever some may be missing: at first, after an outage, when live ones
+// came faster than they were taken, and now and then.
+type following struct {
+	c     *Client
+	job   job.ID          // only this one's; empty: all
+	tell  func(Note) bool // false: enough
+	anew  func()          // the stream was made again
+	made  time.Time       // of the stream
+	sure  uint64          // no event up to it is missing
+	told  map[uint64]bool // those behind it that were told
+	first bool            // nothing was read so far
+	live  chan *nats.Msg
+}
+
+func (c *Client) following(id job.ID, after uint64) *following {
+	return &following{
+		c: c, job: id, sure: after, told: map[uint64]bool{}, first: true, anew: func() {}, live: make(chan *nats.Msg, followRoom),
+	}
+}
+
+func (f *following) run(ctx context.Context) error {
+	err := f.follow(ctx)
+	if errors.Is(err, errStopped) {
+		return nil
+	}
+	return err
+}
+
+func (f *following) follow(ctx context.Context) error {
+	if err := f.stored(ctx); err != nil { // before live ones would have to wait for it
+		return err
+	}
+	changes := f.c.nc.StatusChanged(nats.CONNECTED, nats.CLOSED)
+	defer f.c.nc.RemoveStatusListener(changes)
+	sub, err := f.c.nc.ChanSubscribe(names.EventSubject(f.c.tenant, cmp.Or(f.job, "*"), "*"), f.live)
+	if err != nil {
+		return fmt.Errorf("follow events of tenant %s: %w", f.c.tenant, err)
+	}
+	defer func() { _ = sub.Unsubscribe() }() // the connection may be closed already
+	check := time.NewTicker(followCheck)
+	defer check.Stop()
+	for dropped := 0; ; {
+		if err := f.stored(ctx); err != nil {
+			return err
+		}
+		for whole := true; whole; {
+			var err error
+			if whole, err = f.next(ctx, changes, check.C); err != nil {
+				return err
+			}
+			if n, err := sub.Dropped(); err == nil && n != dropped {
+				dropped, whole = n, false
+			}
+		}
+	}
+}
+
+// next waits for one event, or for what asks to read the stored ones again: whole is false then.
+func (f *following) next(ctx context.Context, changes <-chan nats.Status, check <-chan time.Time) (whole bool, err error) {
+	select {
+	case msg := <-f.live:
+		return true, f.hear(msg)
+	case status := <-changes:
+		if status == nats.CLOSED {
+			return false, fmt.Errorf("follow events of tenant %s: %w", f.c.tenant, nats.ErrConnectionClosed)
+		}
+		return false, nil
+	case <-check:
+		return false, nil
+	case <-ctx.Done():
+		return false, ctx.Err()
+	}
+}
+
+// stored tells what is stored and was not told. Only before it has read anything does it give up.
+func (f *following) stored(ctx context.Context) error {
+	for {
+		page, err := f.c.Events(ctx, EventsRequest{Job: f.job, After: f.sure})
+		_, wrong := errors.AsType[*BadRequest](err)
+		switch {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case err != nil && (f.first || wrong || f.c.nc.IsClosed()):
+			return err
+		case err != nil:
+			pause(ctx, retryPause)
+			continue
+		}
+		if !page.Made.Equal(f.made) && !f.made.IsZero() {
+			f.made, f.sure, f.told = page.Made, 0, map[uint64]bool{}
+			f.drain()
+			f.anew()
+			continue
+		}
+		f.made, f.first = page.Made, false
+		for i := range page.Events {
+			n := page.Events[i].note()
+			if !f.told[n.Sequence] && !f.tell(n) {
+				return errStopped
+			}
+		}
+		f.sure = page.Next
+		if page.End {
+			f.forget()
+			return nil
+		}
+	}
+}
+
+// drain drops the live events that came before the answer by which the stream was found to be made again: those of the
+// stream before have sequences that mean nothing now, and those of this one are read.
+func (f *following) drain() {
+	for {
+		select {
+		case <-f.live:
+		default:
+			return
+		}
+	}
+}
+
+// forget drops what need not be remembered.
+func (f *following) forget() {
+	for sequence := range f.told {
+		if sequence <= f.sure {
+			delete(f.told, sequence)
+		}
+	}
+}
+
+// hear tells a live event. One without a sequence was published past the stream.
+func (f *following) hear(msg *nats.Msg) error {
+	n := Note{Subject: msg.Subject, Body: msg.Data, Sequence: names.AddedUint(msg.Header, names.StoredHeader)}
+	if n.Sequence == 0 {
+		return nil
+	}
+	n.Time, _ = time.Parse(time.RFC3339Nano, names.Added(msg.Header, "Nats-Time-Stamp"))
+	if n.Sequence <= f.sure || f.told[n.Sequence] {
+		return nil
+	}
+	f.told[n.Sequence] = true
+	if !f.tell(n) {
+		return errStopped
+	}
+	return nil
+}

@@ -1,0 +1,181 @@
+package jetstream_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/nats-io/nats.go"
+
+	"github.com/comfyherd/comfyherd/internal/embedded"
+	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/queue"
+	"github.com/comfyherd/comfyherd/jetstream"
+)
+
+// Follow gives what was stored before, what comes while NATS and dispatchers stay and go, and all of a stream that was made again.
+func TestFollowGivesEveryEventOnceOverOutages(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	server := must(embedded.Start(embedded.Config{Port: -1, StoreDir: dir}))
+	defer func() { must(0, server.Close()) }()
+	url := server.URL()
+	patient := []nats.Option{nats.MaxReconnects(-1), nats.ReconnectWait(20 * time.Millisecond)}
+	q := openOn(t, url, patient...)
+	desk := connect(t, url, patient...)
+	serving := must(queue.Open(t.Context(), desk, queue.Config{}))
+	t.Cleanup(serving.Close)
+	stopServing := serveEvents(t, serving, desk)
+	c := chains{t, q, map[string]uint64{}}
+	c.add("acme", "one", job.Queued, job.Started)
+	c.add("bolt", "one", job.Queued)
+
+	ctx, cancel := context.WithCancel(t.Context())
+	next, stop := iter.Pull2(jetstream.NewClient(connect(t, url, patient...), "acme").Follow(ctx, 1))
+	defer stop()
+	expect := func(want ...string) {
+		t.Helper()
+		for _, w := range want {
+			n, err, more := next()
+			if got := fmt.Sprint(n.Sequence, strings.TrimPrefix(n.Subject, "comfy.events.jobs.acme")); got != w || err != nil || !more || n.Time.IsZero() || len(n.Body) == 0 {
+				t.Fatalf("%s %+v, %v; want %s", got, n, err, w)
+			}
+		}
+	}
+	expect("2.one.started")
+	c.add("acme", "one", job.Completed)
+	c.add("acme", "two", job.Queued)
+	expect("4.one.completed", "5.two.queued")
+
+	must(0, server.Close())
+	server = must(embedded.Start(embedded.Config{Port: port(t, url), StoreDir: dir}))
+	reconnected(t, q)
+	c.add("acme", "two", job.Started)
+	expect("6.two.started")
+
+	echo := nats.NewMsg("comfy.events.jobs.acme.two.started") // told again, as by a NATS that is of two minds
+	echo.Header.Set("Nats-Sequence", "6")
+	must(0, desk.PublishMsg(echo))
+	must(0, desk.Flush())
+
+	stopServing()
+	c.add("acme", "two", job.Failed)
+	c.add("bolt", "one", job.Started)
+	serveEvents(t, serving, desk)
+	c.add("acme", "two", job.Retrying)
+	expect("7.two.failed", "9.two.retrying")
+
+	must(0, server.Close())
+	server = must(embedded.Start(embedded.Config{Port: port(t, url), StoreDir: t.TempDir()})) // without what was stored
+	c = chains{t, openOn(t, url), map[string]uint64{}}
+	c.add("acme", "three", job.Queued, job.Started)
+	expect("1.three.queued", "2.three.started")
+
+	cancel()
+	if n, err, more := next(); !errors.Is(err, context.Canceled) || !more {
+		t.Errorf("the last item is %d %s, %v, %v", n.Sequence, n.Subject, err, more)
+	}
+}
+
+func TestFollowSaysThatNobodyIsThere(t *testing.T) {
+	t.Parallel()
+	nc := connect(t, startNATS(t))
+	for _, err := range jetstream.NewClient(nc, "acme").Follow(t.Context(), 0) {
+		if err == nil || !strings.Contains(err.Error(), "no dispatcher is running") {
+			t.Errorf("it is told %v", err)
+		}
+	}
+	for _, err := range jetstream.NewClient(nc, "a.b").FollowMany(t.Context(), []jetstream.ID{"one"}) {
+		if _, bad := errors.AsType[*jetstream.BadRequest](err); !bad {
+			t.Errorf("a name that is no tenant's is told %v", err)
+		}
+	}
+}
+
+// Some have ended long ago, one is under way, one comes later, and of another tenant's jobs of the same names nothing is told.
+// A dispatcher that once cannot read a job's events is asked again.
+func TestAClientFollowsManyJobsToTheirEnds(t *testing.T) {
+	t.Parallel()
+	url := startNATS(t)
+	q, nc := openOn(t, url), connect(t, url)
+	c := chains{t, q, map[string]uint64{}}
+	var ids []jetstream.ID
+	for n := range 20 {
+		ids = append(ids, jetstream.ID(fmt.Sprint("old-", n)))
+		c.add("acme", ids[n], job.Queued, job.Started, job.Completed)
+	}
+	ids = append(ids, "open", "later")
+	c.add("acme", "open", job.Queued)
+	c.add("acme", "other", job.Queued)
+	c.add("bolt", "open", job.Queued, job.Cancelled)
+	var failed atomic.Bool
+	events := func(ctx context.Context, tenant job.Tenant, r jetstream.EventsRequest) (jetstream.EventsAnswer, error) {
+		if r.Job != "" && !failed.Swap(true) {
+			return jetstream.EventsAnswer{}, errors.New("NATS is away")
+		}
+		return q.EventsPage(ctx, tenant, r)
+	}
+	serveCalls(t, q, nc, queue.API{TenantCalls: map[string]queue.TenantEndpoint{"events": queue.TenantJSON(events)}})
+	next, stop := iter.Pull2(jetstream.NewClient(nc, "acme").FollowMany(t.Context(), ids))
+	defer stop()
+	told := map[job.ID][]job.EventKind{}
+	tell := func(n int) {
+		t.Helper()
+		for range n {
+			e, err, more := next()
+			if err != nil || !more || e.Tenant != "acme" {
+				t.Fatalf("%+v, %v", e, err)
+			}
+			told[e.Job] = append(told[e.Job], e.EventKind)
+		}
+	}
+	tell(20*3 + 1)
+	c.add("acme", "later", job.Queued, job.Dead)
+	c.add("acme", "other", job.Started)
+	tell(2)
+	c.add("acme", "open", job.Started, job.Completed)
+	tell(2)
+	if e, err, more := next(); more {
+		t.Errorf("after all ends comes %+v, %v", e, err)
+	}
+	want := map[job.ID][]job.EventKind{"later": {job.Queued, job.Dead}}
+	for _, id := range ids[:21] {
+		want[id] = []job.EventKind{job.Queued, job.Started, job.Completed}
+	}
+	if diff := cmp.Diff(want, told); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestAClientFollowsProgress(t *testing.T) {
+	t.Parallel()
+	url := startNATS(t)
+	q, nc := openOn(t, url), connect(t, url)
+	ctx, cancel := context.WithCancel(t.Context())
+	heard, over := make(chan string, 100), make(chan error)
+	go func() {
+		over <- jetstream.NewClient(nc, "acme").FollowProgress(ctx, func(id jetstream.ID, p jetstream.Progress) { heard <- fmt.Sprint(id, p.Value) })
+	}()
+	for first := ""; first == ""; { // until it listens
+		must(0, q.PublishProgress("bolt", "hers", jetstream.Progress{Value: 1}))
+		must(0, q.PublishProgress("acme", "mine", jetstream.Progress{Value: 2}))
+		must(q.Depth(t.Context()))
+		select {
+		case first = <-heard:
+			if first != "mine2" {
+				t.Errorf("heard %s", first)
+			}
+		default:
+		}
+	}
+	cancel()
+	if err := <-over; !errors.Is(err, context.Canceled) {
+		t.Errorf("it ends with %v", err)
+	}
+}

@@ -1,0 +1,42 @@
+package jetstream
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/names"
+)
+
+// Progress is a job's live progress. It is not stored.
+type Progress struct {
+	Value      float64 `json:"value"`
+	Max        float64 `json:"max"`
+	Node       string  `json:"node"`
+	Class      string  `json:"class_type"`
+	NodesDone  int     `json:"nodes_done"`
+	NodesTotal int     `json:"nodes_total"`
+}
+
+// FollowProgress tells the live progress of the tenant's jobs until ctx ends.
+func (c *Client) FollowProgress(ctx context.Context, tell func(ID, Progress)) error {
+	if !c.tenant.Valid() {
+		return noTenant(c.tenant)
+	}
+	sub, err := c.nc.Subscribe(names.LiveSubject(c.tenant, "*", "progress"), func(msg *nats.Msg) {
+		var p Progress
+		if tokens := strings.Split(msg.Subject, "."); json.Unmarshal(msg.Data, &p) == nil {
+			tell(job.ID(tokens[4]), p) // of comfy.live.jobs.<tenant>.<job>.progress
+		}
+	})
+	if err != nil {
+		return fmt.Errorf("follow the progress of tenant %s: %w", c.tenant, err)
+	}
+	<-ctx.Done()
+	_ = sub.Unsubscribe() // the connection may be closed already
+	return ctx.Err()
+}
