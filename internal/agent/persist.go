@@ -11,20 +11,20 @@ import (
 	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
-// keeper stores what must outlive the agent: that an operator has drained the host, what ails it, and which prompts
-// nobody waits for. An agent that comes after a crash would otherwise send jobs to a GPU that is known to be unusable.
-type keeper struct {
+// persisted is what was stored last of the state that must outlive the agent: whether an operator has drained the host, its
+// lasting condition, and its orphans. Without it the next agent would run jobs on a GPU that is known to be unusable.
+type persisted struct {
 	mu     sync.Mutex          // guards the one below; held while it is stored
 	stored queue.HostCondition // without its time
 }
 
-// keep stores the host's condition when another one stands. A crash before it forgets what was found last.
-func (h *host) keep(ctx context.Context) error {
-	k := &h.keeper
+// persist stores the host's condition if it is not the stored one. What was found since is lost by a crash before it.
+func (h *host) persist(ctx context.Context) error {
+	k := &h.persisted
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	c := h.desk.condition()
-	c.Prompts = h.strays.all()
+	c := h.admission.condition()
+	c.Prompts = h.orphans.all()
 	if reflect.DeepEqual(c, k.stored) {
 		return nil
 	}
@@ -39,8 +39,8 @@ func (h *host) keep(ctx context.Context) error {
 	return nil
 }
 
-// restore reads what an earlier agent has stored, before anybody is told of the host. It tries until NATS has answered;
-// false means that ctx ended first.
+// restore reads what an earlier agent has stored, before the host is announced. It tries until NATS has answered; false
+// means that ctx is done.
 func (h *host) restore(ctx context.Context) bool {
 	for wait := appendPause; ; wait = min(2*wait, maxAppendPause) {
 		once, cancel := context.WithTimeout(ctx, wireTimeout)
@@ -51,7 +51,7 @@ func (h *host) restore(ctx context.Context) bool {
 			return true
 		}
 		if ctx.Err() == nil {
-			h.log.Warn("cannot read what an earlier agent has stored of the host; trying again", "error", err, "in", wait)
+			h.log.Warn("cannot read the stored condition of the host; trying again", "error", err, "in", wait)
 		}
 		if !pause(ctx, wait) {
 			return false
@@ -61,50 +61,50 @@ func (h *host) restore(ctx context.Context) bool {
 
 func (h *host) takeOver(c queue.HostCondition) {
 	c.Time = time.Time{}
-	h.keeper.mu.Lock()
-	h.keeper.stored = c
-	h.keeper.mu.Unlock()
-	h.strays.add(c.Prompts...)
-	h.desk.change(func(d *desk) {
+	h.persisted.mu.Lock()
+	h.persisted.stored = c
+	h.persisted.mu.Unlock()
+	h.orphans.add(c.Prompts...)
+	h.admission.change(func(d *admission) {
 		d.drained, d.drainedBy = c.Drained, c.DrainedBy
 		if slices.Contains(failure.Causes(), c.Cause) {
-			d.ails.put(condition{
+			d.conditions.put(condition{
 				cause: c.Cause, reason: c.Reason, trial: c.Trial, hashes: c.Hashes, process: c.Process, blame: c.Blame, since: time.Now(),
 			})
 		}
 	})
 	if c.Drained || c.Cause != "" {
-		h.log.Info("the host is as an earlier agent has left it", "drained", c.Drained, "by", c.DrainedBy, "cause", c.Cause, "reason", c.Reason)
+		h.log.Info("the condition that an earlier agent has stored still holds", "drained", c.Drained, "by", c.DrainedBy, "cause", c.Cause, "reason", c.Reason)
 	}
 }
 
-// strays are prompts that may still be in ComfyUI and that nobody waits for. They are cancelled when it answers.
-type strays struct {
+// orphans are prompts that may still be in ComfyUI and for which no attempt waits. They are cancelled when it answers.
+type orphans struct {
 	mu      sync.Mutex // guards the one below
 	prompts []string
 }
 
-// mostStrays bounds them: a ComfyUI that is away for days is not given so many jobs.
-const mostStrays = 1000
+// maxOrphans is more than a ComfyUI that does not answer for days is given.
+const maxOrphans = 1000
 
-func (s *strays) add(prompts ...string) {
+func (s *orphans) add(prompts ...string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, p := range prompts {
-		if !slices.Contains(s.prompts, p) && len(s.prompts) < mostStrays {
+		if !slices.Contains(s.prompts, p) && len(s.prompts) < maxOrphans {
 			s.prompts = append(s.prompts, p)
 		}
 	}
 }
 
-func (s *strays) remove(prompt string) {
+func (s *orphans) remove(prompt string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.prompts = slices.DeleteFunc(s.prompts, func(p string) bool { return p == prompt })
 }
 
 // all gives a copy, nil without any.
-func (s *strays) all() []string {
+func (s *orphans) all() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(s.prompts) == 0 {

@@ -23,7 +23,7 @@ const (
 
 func (s Standing) String() string { return [...]string{"unknown", "pending", "running", "ended"}[s] }
 
-// statusError is an answer with a status that means no answer to the question.
+// statusError is an answer whose status is an error.
 type statusError struct {
 	path   string
 	status int
@@ -40,10 +40,9 @@ func (h *Host) Find(ctx context.Context, promptID string) (Standing, error) {
 	return standing, err
 }
 
-// lookup asks /api/jobs/{id}, which sees the backlog and then the history in
-// one go. Servers without it, and those that choke on the entry, are asked for
-// /queue first and /history/{id} then: a prompt moves from the one to the
-// other in one step, so that this order cannot miss it.
+// lookup asks /api/jobs/{id}, which looks in the backlog and the history. Servers without it, and those that fail at the
+// entry, are asked for /queue first and then for /history/{id}: a prompt moves from the one to the other in one step, so
+// that it cannot be missed in this order.
 func (h *Host) lookup(ctx context.Context, id string) (Standing, *ending, error) {
 	if !h.oldJobs.Load() {
 		standing, e, err := h.lookupJob(ctx, id)
@@ -97,7 +96,7 @@ func (h *Host) lookupJob(ctx context.Context, id string) (Standing, *ending, err
 	return Unknown, nil, &statusError{path, got.status}
 }
 
-// isJobNotFound tells the answer about a job from that about a route.
+// isJobNotFound reports whether a 404 is about the job and not about the route.
 func isJobNotFound(body []byte) bool {
 	var d struct {
 		Error text `json:"error"`

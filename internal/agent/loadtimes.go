@@ -7,14 +7,14 @@ import (
 	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
-// loadLeast is the shortest time worth telling: what takes less is no reason to wait for a warm host.
-const loadLeast = 100 * time.Millisecond
+// minLoadTime is the shortest time that is reported: for less it is not worth waiting for a warm host.
+const minLoadTime = 100 * time.Millisecond
 
-// loads is how long the run took for nodes that name model files, by class: a node whose models ComfyUI still had is
-// answered from its cache and does not run. A class of which some nodes did not run is left out, since nobody knows
-// whose files were loaded.
-func (a *attempt) loads() []queue.ModelLoad {
-	if a.result == nil || a.job == nil || a.ran < loadLeast {
+// modelLoads is how long nodes that name model files took, by class. A node whose models ComfyUI still has is answered from
+// its cache and does not run. A class of which some nodes did not run is left out, since it is not clear whose files were
+// loaded.
+func (a *attempt) modelLoads() []queue.ModelLoad {
+	if a.result == nil || a.job == nil || a.ran < minLoadTime {
 		return nil
 	}
 	took, missing := map[string]time.Duration{}, map[string]bool{}
@@ -27,7 +27,7 @@ func (a *attempt) loads() []queue.ModelLoad {
 	var all []queue.ModelLoad
 	last := ""
 	for _, m := range a.job.Graph.Requirements().Models { // sorted by class
-		if missing[m.Class] || took[m.Class] < loadLeast {
+		if missing[m.Class] || took[m.Class] < minLoadTime {
 			continue
 		}
 		if m.Class != last {

@@ -8,18 +8,18 @@ import (
 	"github.com/comfyherd/comfyherd/internal/failure"
 )
 
-// concealed stands where a secret of a job's extra_data was.
-const concealed = "[extra_data]"
+// redacted replaces a secret of a job's extra_data.
+const redacted = "[extra_data]"
 
-// conceal takes the secrets of a job's extra_data out of what its run says: a node may quote the key that it was given in
-// its exception or in a text that it shows.
-func conceal(secrets []string, r *comfy.Result, err error) {
+// redact removes the secrets of a job's extra_data from the texts and the error of its run: a node may quote its key in
+// an exception or in a text that it shows.
+func redact(secrets []string, r *comfy.Result, err error) {
 	if len(secrets) == 0 {
 		return
 	}
 	pairs := make([]string, 0, 2*len(secrets))
 	for _, secret := range secrets {
-		pairs = append(pairs, secret, concealed)
+		pairs = append(pairs, secret, redacted)
 	}
 	hide := strings.NewReplacer(pairs...)
 	if f, is := errors.AsType[*failure.Failure](err); is {

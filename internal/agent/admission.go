@@ -11,49 +11,49 @@ import (
 	"github.com/comfyherd/comfyherd/internal/workflow"
 )
 
-// keptHashes is how many hashes count as warm.
+// keptHashes is how many of the newest hashes count as warm.
 const keptHashes = 8
 
-// desk is the only judge of a host's slots. It holds every run from "accepted" until its walk is over; a run gives
-// its slot back earlier, when ComfyUI no longer runs its prompt.
-type desk struct {
+// admission decides which offers a host accepts, and it alone does. It has the host's runs, slots and conditions. A run is
+// in it from its acceptance to the end of its attempt, and frees its slot earlier, when ComfyUI no longer runs its prompt.
+type admission struct {
 	clock clock
 
-	mu        sync.Mutex // guards all below
-	public    queue.HostState
-	runs      []*run
-	slotted   []*run // of runs, those that hold a slot, oldest first
-	ails      ailments
-	leaving   bool   // the agent shuts down
-	drained   bool   // somebody asked for it by control
-	drainedBy string // who
-	reading   bool   // what ComfyUI can run is to be read as soon as nothing runs
-	watchers  []chan struct{}
+	mu         sync.Mutex // guards all below
+	public     queue.HostState
+	runs       []*run
+	slotted    []*run // of runs, those that hold a slot, oldest first
+	conditions conditions
+	stopping   bool   // the agent shuts down
+	drained    bool   // an operator has drained the host
+	drainedBy  string // the operator
+	reading    bool   // the capability is read as soon as nothing runs
+	watchers   []chan struct{}
 }
 
-// clock is NATS' time and how far this machine is from it; *queue.Queue is the real one.
+// clock is NATS' time and how far this machine's clock is from it. *queue.Queue is the real one.
 type clock interface {
 	Now() time.Time
 	ClockOff() time.Duration
 }
 
-func newDesk(s queue.HostState, clock clock) *desk {
-	return &desk{
+func newAdmission(s queue.HostState, clock clock) *admission {
+	return &admission{
 		clock: clock, public: s,
-		ails: ailments{{cause: failure.Down, reason: "ComfyUI was not asked yet"}},
+		conditions: conditions{{cause: failure.Down, reason: "ComfyUI was not asked yet"}},
 	}
 }
 
-// verdict is the desk's answer to an offer.
+// verdict is the admission's answer to an offer.
 type verdict struct {
 	answer queue.Answer
 	reason string
-	fresh  *run // to be walked; nil when the job is here already or was not accepted
+	fresh  *run // the run to start; nil when the attempt is here already or was not accepted
 }
 
-// take decides about an offer; reserve makes the run when a slot is given. A second offer of a run that is here
-// only brings a newer lease. A resumed prompt is in ComfyUI already, so it needs no free slot.
-func (d *desk) take(o *queue.Offer, reserve func() *run) verdict {
+// decide answers an offer; reserve makes the run of one that is accepted. A second offer of a run that is here only brings
+// a newer lease. A resumed prompt is in ComfyUI already, so that it needs no free slot.
+func (d *admission) decide(o *queue.Offer, reserve func() *run) verdict {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if known := d.find(o); known != nil {
@@ -71,9 +71,8 @@ func (d *desk) take(o *queue.Offer, reserve func() *run) verdict {
 	return verdict{answer: queue.Accepted, fresh: r}
 }
 
-// find gives the run of an offer's attempt, nil when it is not here. It must be called with mu held, as all methods
-// below that say so.
-func (d *desk) find(o *queue.Offer) *run {
+// find gives the run of an offer's attempt, nil when it is not here. It must be called with mu held.
+func (d *admission) find(o *queue.Offer) *run {
 	k := keyOf(o)
 	for _, r := range d.runs {
 		if r.key == k {
@@ -84,7 +83,7 @@ func (d *desk) find(o *queue.Offer) *run {
 }
 
 // refusal must be called with mu held.
-func (d *desk) refusal(o *queue.Offer) verdict {
+func (d *admission) refusal(o *queue.Offer) verdict {
 	k := keyOf(o)
 	for _, other := range d.runs {
 		if other.tenant == k.tenant && other.job == k.job {
@@ -92,16 +91,16 @@ func (d *desk) refusal(o *queue.Offer) verdict {
 		}
 	}
 	switch {
-	case d.leaving:
-		return verdict{answer: queue.Drain, reason: drained{}.Error()}
+	case d.stopping:
+		return verdict{answer: queue.Drain, reason: agentStopping{}.Error()}
 	case o.Resume:
 		return verdict{}
 	case d.drained:
 		return verdict{answer: queue.Drain, reason: drainReason}
-	case d.ails.worst() != nil:
-		return verdict{answer: queue.Unfit, reason: d.ails.worst().reason}
+	case d.conditions.worst() != nil:
+		return verdict{answer: queue.Unfit, reason: d.conditions.worst().reason}
 	case d.reading:
-		return verdict{answer: queue.Busy, reason: "what ComfyUI can run is read next"}
+		return verdict{answer: queue.Busy, reason: "the host takes no job until it has been read what ComfyUI can run"}
 	}
 	slots, prefetch := d.room()
 	if len(d.slotted)+d.public.Foreign >= slots+prefetch {
@@ -110,11 +109,11 @@ func (d *desk) refusal(o *queue.Offer) verdict {
 	return verdict{}
 }
 
-// room is how many jobs the host holds now: one at a time while it is on trial, and none more than it has while what it
-// can run is to be read. It must be called with mu held.
-func (d *desk) room() (slots, prefetch int) {
+// room is how many jobs the host may have now: one at a time while it is on trial, and no more than it has while its
+// capability is to be read. It must be called with mu held.
+func (d *admission) room() (slots, prefetch int) {
 	switch {
-	case d.ails.suspicion() != nil:
+	case d.conditions.suspicion() != nil:
 		return 1, 0
 	case d.reading:
 		return max(1, len(d.slotted)), 0
@@ -124,8 +123,9 @@ func (d *desk) room() (slots, prefetch int) {
 
 const drainReason = "drained by an operator"
 
-// remember must be called with mu held. A state that was handed out keeps its list.
-func (d *desk) remember(hash workflow.Hash) {
+// remember puts a hash first among the recent ones. It makes a new list, since states that were returned share the old
+// one. It must be called with mu held.
+func (d *admission) remember(hash workflow.Hash) {
 	if len(d.public.Recent) > 0 && d.public.Recent[0] == hash {
 		return
 	}
@@ -139,27 +139,27 @@ func (d *desk) remember(hash workflow.Hash) {
 	d.public.Recent = recent
 }
 
-// unknown reports whether the offer's attempt is not here, and then calls begin; never once the agent shuts down.
-func (d *desk) unknown(o *queue.Offer, begin func()) bool {
+// unknown reports whether the offer's attempt is not here, and then calls begin. It is false once the agent shuts down.
+func (d *admission) unknown(o *queue.Offer, begin func()) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.leaving || d.find(o) != nil {
+	if d.stopping || d.find(o) != nil {
 		return false
 	}
 	begin()
 	return true
 }
 
-// free gives a run's slot back and reports whether it held one, and whether what ComfyUI can run is to be read next.
-func (d *desk) free(r *run) (held, read bool) {
+// free frees a run's slot. It reports whether the run had one, and whether the capability is to be read now.
+func (d *admission) free(r *run) (held, read bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	held = takeOut(&d.slotted, r)
+	held = removeRun(&d.slotted, r)
 	return held, d.reading && len(d.slotted) == 0
 }
 
-// takeOut takes r out of runs and reports whether it was there.
-func takeOut(runs *[]*run, r *run) bool {
+// removeRun removes r from runs and reports whether it was there.
+func removeRun(runs *[]*run, r *run) bool {
 	i := slices.Index(*runs, r)
 	if i < 0 {
 		return false
@@ -168,11 +168,11 @@ func takeOut(runs *[]*run, r *run) bool {
 	return true
 }
 
-// leave forgets a run whose walk is over.
-func (d *desk) leave(r *run) {
+// remove removes a run whose attempt has ended.
+func (d *admission) remove(r *run) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	takeOut(&d.runs, r)
+	removeRun(&d.runs, r)
 	if len(d.runs) > 0 {
 		return
 	}
@@ -183,7 +183,7 @@ func (d *desk) leave(r *run) {
 }
 
 // empty gives a channel that is closed when no run is here.
-func (d *desk) empty() <-chan struct{} {
+func (d *admission) empty() <-chan struct{} {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	w := make(chan struct{})
@@ -196,43 +196,43 @@ func (d *desk) empty() <-chan struct{} {
 }
 
 // all gives the runs that are here.
-func (d *desk) all() []*run {
+func (d *admission) all() []*run {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return slices.Clone(d.runs)
 }
 
 // well reports whether ComfyUI can run something.
-func (d *desk) well() bool {
+func (d *admission) well() bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.ails.worst() == nil
+	return d.conditions.worst() == nil
 }
 
 // has reports whether a condition of the cause stands.
-func (d *desk) has(cause failure.Cause) bool {
+func (d *admission) has(cause failure.Cause) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.ails.of(cause) != nil
+	return d.conditions.of(cause) != nil
 }
 
 // busy counts the runs that hold a slot.
-func (d *desk) busy() int {
+func (d *admission) busy() int {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return len(d.slotted)
 }
 
-// running is the run that has its slot for longest, nil without any. It must be called with mu held.
-func (d *desk) running() *run {
+// running is the run that has had its slot for longest, nil without any. It must be called with mu held.
+func (d *admission) running() *run {
 	if len(d.slotted) == 0 {
 		return nil
 	}
 	return d.slotted[0]
 }
 
-// change edits the host's state under the lock and reports whether what others see of it changed.
-func (d *desk) change(edit func(*desk)) bool {
+// change edits the host's state under the lock and reports whether the part that dispatchers see has changed.
+func (d *admission) change(edit func(*admission)) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	before, foreign, reading := d.availability(), d.public.Foreign, d.reading
@@ -248,11 +248,11 @@ type availability struct {
 }
 
 // availability must be called with mu held.
-func (d *desk) availability() availability {
-	worst, suspicion := d.ails.worst(), d.ails.suspicion()
+func (d *admission) availability() availability {
+	worst, suspicion := d.conditions.worst(), d.conditions.suspicion()
 	switch {
-	case d.leaving:
-		return availability{state: queue.Draining, reason: drained{}.Error()}
+	case d.stopping:
+		return availability{state: queue.Draining, reason: agentStopping{}.Error()}
 	case d.drained:
 		return availability{state: queue.Draining, reason: drainReason}
 	case worst != nil:
@@ -263,11 +263,11 @@ func (d *desk) availability() availability {
 	return availability{state: queue.Online}
 }
 
-// clockTolerance is how far this machine's clock may be from NATS' before anybody is told.
+// clockTolerance is how far this machine's clock may be from NATS' before that is reported.
 const clockTolerance = time.Second
 
-// state is what the host says of itself now. Every state has a higher serial.
-func (d *desk) state() queue.HostState {
+// state is the host's state as it is sent now. Each one has a higher serial than the one before.
+func (d *admission) state() queue.HostState {
 	off := d.clock.ClockOff()
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -279,7 +279,7 @@ func (d *desk) state() queue.HostState {
 	if off.Abs() > clockTolerance {
 		s.ClockOff = queue.Offset(off)
 	}
-	if c := d.ails.worst(); c != nil && a.state == queue.Unhealthy {
+	if c := d.conditions.worst(); c != nil && a.state == queue.Unhealthy {
 		s.Blame = c.blame
 	}
 	s.Running = make([]queue.RunningJob, 0, len(d.slotted))
@@ -291,21 +291,21 @@ func (d *desk) state() queue.HostState {
 	return s
 }
 
-// condition is what must outlive this agent.
-func (d *desk) condition() queue.HostCondition {
+// condition is the part of the state that is stored for the next agent.
+func (d *admission) condition() queue.HostCondition {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	stored := queue.HostCondition{Drained: d.drained, DrainedBy: d.drainedBy}
-	if c := d.ails.lasting(); c != nil {
+	if c := d.conditions.lasting(); c != nil {
 		stored.Cause, stored.Reason, stored.Trial, stored.Hashes = c.cause, c.reason, c.trial, c.hashes
 		stored.Process, stored.Blame = c.process, c.blame
 	}
 	return stored
 }
 
-// leases are those to extend, and the shortest AckWait among all runs (0 without any). A run whose ComfyUI is silent is
-// ended by its limits, so that its lease needs no limit of its own.
-func (d *desk) leases() (held []queue.Lease, shortest time.Duration) {
+// leases gives the leases to extend, and the shortest AckWait among all runs (0 without any). A run whose ComfyUI gives no
+// answer is ended by its own limits, so that its lease needs none.
+func (d *admission) leases() (held []queue.Lease, shortest time.Duration) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for _, r := range d.runs {

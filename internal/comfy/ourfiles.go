@@ -15,19 +15,19 @@ const ownFolder = "comfyherd"
 // ErrNoRoom says that ComfyUI cannot write a file of ours.
 var ErrNoRoom = errors.New("ComfyUI cannot write a small file of ours: its disk or quota is full, or its folder is read-only")
 
-// spot is where a file lies on the host.
-type spot struct {
+// fileRef is where a file lies on the host.
+type fileRef struct {
 	kind      string // input, output or temp
 	subfolder string
 	name      string
 }
 
-func (s spot) query() url.Values {
+func (s fileRef) query() url.Values {
 	return url.Values{"type": {s.kind}, "subfolder": {s.subfolder}, "filename": {s.name}}
 }
 
 // put writes a file of ours; with overwrite it replaces the one that is there. A full disk is ErrNoRoom.
-func (h *Host) put(ctx context.Context, s spot, content []byte, overwrite bool) error {
+func (h *Host) put(ctx context.Context, s fileRef, content []byte, overwrite bool) error {
 	ctx, cancel := context.WithTimeout(ctx, h.options.FreezeTimeout)
 	defer cancel()
 	status, _, body, err := h.send(ctx, s, bytes.NewReader(content), overwrite)
@@ -36,14 +36,14 @@ func (h *Host) put(ctx context.Context, s spot, content []byte, overwrite bool) 
 		return err
 	case status == http.StatusOK:
 		return nil
-	case status == http.StatusInternalServerError && troubled(body):
+	case status == http.StatusInternalServerError && raisedInComfyUI(body):
 		return ErrNoRoom
 	}
 	return &statusError{"/upload/image", status}
 }
 
 // send uploads one file, without holding it in memory.
-func (h *Host) send(ctx context.Context, s spot, content io.Reader, overwrite bool) (int, http.Header, []byte, error) {
+func (h *Host) send(ctx context.Context, s fileRef, content io.Reader, overwrite bool) (int, http.Header, []byte, error) {
 	form, contentType, err := uploadBody(s, content, overwrite)
 	if err != nil {
 		return 0, nil, nil, err
@@ -63,7 +63,7 @@ func (h *Host) send(ctx context.Context, s spot, content io.Reader, overwrite bo
 }
 
 // fetch reads a small file; a file that is not there is nil.
-func (h *Host) fetch(ctx context.Context, s spot) ([]byte, error) {
+func (h *Host) fetch(ctx context.Context, s fileRef) ([]byte, error) {
 	got, err := h.get(ctx, "/view", s.query(), smallAnswer)
 	switch {
 	case err != nil:
@@ -77,7 +77,7 @@ func (h *Host) fetch(ctx context.Context, s spot) ([]byte, error) {
 }
 
 // stat asks for a file's header only; nil means that it is not there.
-func (h *Host) stat(ctx context.Context, s spot) (http.Header, error) {
+func (h *Host) stat(ctx context.Context, s fileRef) (http.Header, error) {
 	ctx, cancel := context.WithTimeout(ctx, h.options.FreezeTimeout)
 	defer cancel()
 	got, err := h.call(ctx, http.MethodHead, "/view", s.query(), nil, smallAnswer)
@@ -92,7 +92,7 @@ func (h *Host) stat(ctx context.Context, s spot) (http.Header, error) {
 	return nil, &statusError{"/view", got.status}
 }
 
-// troubled says that a 500 is aiohttp's, so that ComfyUI's own handler raised, and not a proxy's.
-func troubled(body []byte) bool {
+// raisedInComfyUI reports whether a 500 is aiohttp's, sent when a handler of ComfyUI raises, and not a proxy's.
+func raisedInComfyUI(body []byte) bool {
 	return bytes.HasPrefix(body, []byte("500 Internal Server Error")) && bytes.Contains(body, []byte("Server got itself in trouble"))
 }

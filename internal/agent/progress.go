@@ -11,17 +11,17 @@ import (
 // livePause makes five messages a second at most, of progress and of previews each.
 const livePause = 200 * time.Millisecond
 
-// live tells a run's progress and previews. It never blocks the run; what comes too fast is replaced by what comes
-// next, and the last progress is always told.
+// live publishes a run's progress and previews. It never blocks the run: what comes too fast is replaced by what comes
+// next. The last progress is always published.
 type live struct {
 	host  *host
 	run   *run
-	shown time.Time // of the newest preview; only the run's goroutine touches it
+	shown time.Time // when the newest preview was sent; only the run's goroutine uses it
 
 	mu     sync.Mutex // guards all below
 	told   time.Time
-	newest *comfy.Progress // not yet told
-	timer  *time.Timer     // will tell newest
+	newest *comfy.Progress // not yet sent
+	timer  *time.Timer     // sends newest
 }
 
 func (l *live) progress(p comfy.Progress) {
@@ -50,7 +50,7 @@ func (l *live) flush() {
 	}
 }
 
-// tell and show send nothing while NATS is away, or it would take the room of acks in the connection's buffer.
+// tell and show send nothing while NATS is disconnected: it would take the room of acks in the connection's buffer.
 func (l *live) tell(p *comfy.Progress) {
 	if !l.host.q.Connected() {
 		return
@@ -59,7 +59,7 @@ func (l *live) tell(p *comfy.Progress) {
 		Value: p.Value, Max: p.Max, Node: p.Node, Class: p.Class, NodesDone: p.NodesDone, NodesTotal: p.NodesTotal,
 	})
 	if err != nil {
-		l.host.log.Debug("cannot tell progress", "job", l.run.key, "error", err)
+		l.host.log.Debug("cannot publish progress", "job", l.run.key, "error", err)
 	}
 }
 
@@ -68,7 +68,7 @@ func (l *live) show(contentType string, image []byte) {
 		return
 	}
 	if err := l.host.q.PublishPreview(l.run.tenant, l.run.job, contentType, image); err != nil {
-		l.host.log.Debug("cannot tell a preview", "job", l.run.key, "error", err)
+		l.host.log.Debug("cannot publish a preview", "job", l.run.key, "error", err)
 	}
 }
 
@@ -79,7 +79,7 @@ func (l *live) preview(contentType string, image []byte) {
 	}
 }
 
-// stop tells what is left.
+// stop sends the progress that is left.
 func (l *live) stop() {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -10,8 +10,8 @@ import (
 )
 
 const (
-	// cancelAgain is how often an order to stop is repeated: one that meets the
-	// moment between the backlog and the worker is lost.
+	// cancelAgain is how often a request to stop is repeated: ComfyUI loses one that comes while the prompt moves from the
+	// backlog to the worker.
 	cancelAgain = time.Second
 	// lateArrival is how long a prompt whose POST had no answer may take to
 	// appear on a host that answers.
@@ -19,24 +19,24 @@ const (
 )
 
 // Cancel stops one prompt by its id and returns when it is neither pending nor
-// running, or with an error when ctx ends first. A node that shows no progress
-// stops only when it is through. Cancelling what has ended, or what a dead
-// process took along, is a success. A prompt whose POST had no answer is awaited
-// for a moment.
+// running, or with an error when ctx is done first. A node without progress ticks
+// stops only when it has ended. It is a success when the prompt has ended or its
+// process has. A prompt whose POST had no answer is waited for until it appears,
+// for 2 s.
 func (h *Host) Cancel(ctx context.Context, promptID string) error {
 	wait, began := 20*time.Millisecond, time.Now()
 	var asked time.Time
 	for {
 		standing, err := h.Find(ctx, promptID)
-		late := standing == Unknown && h.doubtful(promptID) && time.Since(began) < lateArrival
+		late := standing == Unknown && h.submitUnknown(promptID) && time.Since(began) < lateArrival
 		if err != nil && refused(err) || err == nil && (standing == Ended || standing == Unknown && !late) {
-			h.settled(promptID)
-			h.stopped(promptID)
+			h.submitKnown(promptID)
+			h.stopDone(promptID)
 			return nil
 		}
 		if err == nil && !late && time.Since(asked) >= cancelAgain {
 			asked = time.Now()
-			h.told(promptID)
+			h.stopAsked(promptID)
 			err = h.stop(ctx, promptID, standing)
 		}
 		if !pause(ctx, wait) {
@@ -49,8 +49,8 @@ func (h *Host) Cancel(ctx context.Context, promptID string) error {
 	}
 }
 
-// stop gives the order once. /interrupt ignores the id before 0.3.57, so that
-// it is used only for the prompt that was just seen running.
+// stop asks ComfyUI once to stop a prompt. Before 0.3.57 /interrupt ignores the id, so that it is used only for the prompt that
+// was just seen running.
 func (h *Host) stop(ctx context.Context, id string, standing Standing) error {
 	if standing == Pending {
 		if err := h.order(ctx, "/queue", map[string]any{"delete": []string{id}}); err != nil {
@@ -70,7 +70,7 @@ func (h *Host) stop(ctx context.Context, id string, standing Standing) error {
 	return h.order(ctx, "/interrupt", map[string]any{"prompt_id": id})
 }
 
-// order posts JSON and expects nothing but a 200.
+// order posts JSON. Every answer but a 200 is an error.
 func (h *Host) order(ctx context.Context, path string, content any) error {
 	body, err := json.Marshal(content)
 	if err != nil {
@@ -92,8 +92,7 @@ func (h *Host) Forget(ctx context.Context, promptID string) error {
 	return h.order(ctx, "/history", map[string]any{"delete": []string{promptID}})
 }
 
-// Free asks ComfyUI to unload models and to drop its node cache. It does so
-// when it is next between two prompts.
+// Free asks ComfyUI to unload models and to drop its node cache, which it does between two prompts.
 func (h *Host) Free(ctx context.Context) error {
 	return h.order(ctx, "/free", map[string]any{"unload_models": true, "free_memory": true})
 }

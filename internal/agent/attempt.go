@@ -13,14 +13,14 @@ import (
 	"github.com/comfyherd/comfyherd/internal/workflow"
 )
 
-// attempt is what a walk knows of its run; only the walk's goroutine touches it.
+// attempt is a run with what its goroutine has found out about it. Only that goroutine uses it.
 type attempt struct {
 	*run
 	job       *job.Job
 	startedAt time.Time
 	chain     uint64            // sequence of the started event
 	prepared  workflow.Prepared // for this run
-	seeds     map[string]uint64 // as they were told with started
+	seeds     map[string]uint64 // as in the started event
 	running   time.Time         // since when
 	ran       time.Duration     // on the GPU
 	outputs   []job.Output
@@ -32,24 +32,24 @@ type attempt struct {
 	nodeSince time.Time      // of its node
 }
 
-// walk is a job's way from "accepted" to its end. kill ends only with the process or its NATS connection, and
-// then everything is left as by a crash; ctx ends with it or when the run must stop. Order of effects, and what a
-// crash after each one does:
+// runAttempt takes a job from its acceptance to the end of the attempt. kill is done only with the process or its NATS
+// connection, and then everything is left as by a crash; ctx is done with it or when the run must stop. Order of effects,
+// and what a crash after each one does:
 //
 //  1. follow the job's chain: nothing
 //  2. append started: the lease runs out; the attempt is offered back, unknown to ComfyUI, and is lost
 //  3. upload the inputs: the same; the files stay under a name that nobody else uses
 //  4. POST, run: the lease runs out; the attempt is offered back and its prompt resumed, also when it has ended
-//  5. give the slot back: the same
+//  5. free the slot: the same
 //  6. store the outputs: the same; they are stored again under the same names
 //  7. append completed: the job is delivered again, its chain has ended, and it is acked
 //  8. ack: nothing but files that stay on the host
 //  9. remove the prompt's files from the host: the same
 //
-// After a failure, 4 is followed by: cancel the prompt and confirm, give the slot back, append failed with the
-// lease. A crash before that event is as above; after it a dispatcher settles the attempt.
-func (h *host) walk(kill, ctx context.Context, r *run) {
-	defer h.desk.leave(r)
+// After a failure, 4 is followed by: cancel the prompt and wait until it has stopped, free the slot, append failed with
+// the lease. A crash before that event is as above; after it a dispatcher settles the attempt.
+func (h *host) runAttempt(kill, ctx context.Context, r *run) {
+	defer h.admission.remove(r)
 	defer h.comfy.Discard(r.prompt)
 	a := &attempt{run: r, live: live{host: h, run: r}}
 	defer r.end(nil)
@@ -57,25 +57,25 @@ func (h *host) walk(kill, ctx context.Context, r *run) {
 	defer h.unfollow(r)
 	err := h.begin(ctx, a) // 2
 	if err == nil {
-		err = h.perform(ctx, a) // 3, 4
+		err = h.runPrompt(ctx, a) // 3, 4
 	}
 	if kill.Err() != nil {
 		return
 	}
 	if err != nil {
 		if ctx.Err() != nil {
-			err = context.Cause(ctx) // whatever failed, it failed since the run was stopped
+			err = context.Cause(ctx) // what failed did so because the run was stopped
 		}
-		err = h.clear(kill, a, err)
+		err = h.handleError(kill, a, err)
 	}
 	r.reporting.Store(true)
 	if err == nil {
 		h.passed(a)
-		err = h.ship(ctx, a) // 5, 6
+		err = h.storeResults(ctx, a) // 5, 6
 	}
-	h.release(a, err)
-	if h.settle(kill, a, err) { // 7, 8
-		h.tidy(kill, a.prompt) // 9
+	h.freeSlot(a, err)
+	if h.conclude(kill, a, err) { // 7, 8
+		h.cleanUp(kill, a.prompt) // 9
 	}
 }
 
@@ -86,7 +86,7 @@ func (h *host) begin(ctx context.Context, a *attempt) error {
 	if err != nil {
 		return failure.New(failure.InvalidWorkflow, err.Error())
 	}
-	j.ID = a.key.job // the dispatcher saw headers that the offer does not carry
+	j.ID = a.key.job // the dispatcher has read headers that the offer does not carry
 	a.job = j
 	if a.offer.Resume {
 		return h.recall(ctx, a)
@@ -101,18 +101,18 @@ func (h *host) begin(ctx context.Context, a *attempt) error {
 	e := h.event(a, job.Started)
 	e.PromptID, e.Seeds = a.prompt, a.seeds
 	a.chain, err = h.append(ctx, e, a.chain, "")
-	for moved := overtakenIn(err); moved != nil && h.merelyWaited(ctx, a, moved); moved = overtakenIn(err) {
+	for moved := overtakenIn(err); moved != nil && h.onlyWaited(ctx, a, moved); moved = overtakenIn(err) {
 		a.chain, err = h.append(ctx, e, moved.by.ChainSequence, "")
 	}
-	if err == nil && h.heard() {
+	if err == nil && h.logsJobs() {
 		h.log.Info("started", "job", a.key, "hash", a.offer.Hash.Short(), "prompt", a.prompt)
 	}
 	return err
 }
 
-// merelyWaited reports whether nothing but why the job waits was told while it was offered. An attempt that was
-// started and has failed meanwhile, while this agent was frozen, must not be started again.
-func (h *host) merelyWaited(ctx context.Context, a *attempt, moved *overtaken) bool {
+// onlyWaited reports whether the events since the offer only say why the job waits. An attempt that was started and has
+// failed meanwhile, while this agent was frozen, must not be started again.
+func (h *host) onlyWaited(ctx context.Context, a *attempt, moved *overtaken) bool {
 	if moved.by.EventKind != job.Waiting {
 		return false
 	}
@@ -142,12 +142,12 @@ func (h *host) recall(ctx context.Context, a *attempt) error {
 	return nil
 }
 
-// perform brings the inputs and runs the prompt.
-func (h *host) perform(ctx context.Context, a *attempt) error {
+// runPrompt uploads the inputs and runs the prompt.
+func (h *host) runPrompt(ctx context.Context, a *attempt) error {
 	var inputs map[string]map[string]string
 	if !a.offer.Resume {
 		var err error
-		if inputs, err = h.bring(ctx, a); err != nil {
+		if inputs, err = h.uploadInputs(ctx, a); err != nil {
 			return err
 		}
 	}
@@ -168,14 +168,14 @@ func (h *host) perform(ctx context.Context, a *attempt) error {
 	if err == nil {
 		a.ran = a.result.Ran
 	}
-	conceal(job.Secrets(a.job.ExtraData), a.result, err)
+	redact(job.Secrets(a.job.ExtraData), a.result, err)
 	if a.ran == 0 && !a.running.IsZero() {
 		a.ran = time.Since(a.running)
 	}
 	return err
 }
 
-// prepare makes the workflow of this run out of the job's. The same seeds are drawn each time.
+// prepare makes the workflow of this run from the job's. It draws the same seeds each time.
 func (h *host) prepare(a *attempt, inputs map[string]map[string]string) error {
 	a.drawn = 0
 	var err error
@@ -186,7 +186,7 @@ func (h *host) prepare(a *attempt, inputs map[string]map[string]string) error {
 		return failure.New(failure.InvalidWorkflow, err.Error())
 	}
 	if len(a.prepared.Unlinked) > 0 {
-		h.log.Info("the host cannot join texts: a linked filename_prefix was replaced", "job", a.key, "nodes", a.prepared.Unlinked)
+		h.log.Info("a linked filename_prefix was replaced, since ComfyUI has no node that joins texts", "job", a.key, "nodes", a.prepared.Unlinked)
 	}
 	return nil
 }
@@ -230,15 +230,15 @@ func (h *host) limits(t *job.Timeouts) (start, node, total time.Duration) {
 	return start, node, total
 }
 
-// clear does on the host what the end of a run asks for, before the slot is given back, and returns the error as it is
-// to be reported. The prompt of a run that was stopped from here is cancelled and that is confirmed.
-func (h *host) clear(kill context.Context, a *attempt, err error) error {
-	_, stopped := errors.AsType[*ended](err)
+// handleError does on the host what an error asks for before the slot is freed, and returns the error to report. The prompt
+// of a run that the agent stops is cancelled, and has stopped when it returns.
+func (h *host) handleError(kill context.Context, a *attempt, err error) error {
+	_, stopped := errors.AsType[*jobEnded](err)
 	_, away := errors.AsType[*displaced](err)
 	switch {
-	case stopped || away || errors.Is(err, drained{}):
+	case stopped || away || errors.Is(err, agentStopping{}):
 		if still := h.cancel(kill, a.run); still != nil {
-			_ = h.wontStop(kill, a, failureOf(err), still) // the run is reported as what has stopped it
+			_ = h.doesNotStop(kill, a, failureOf(err), still) // the run is reported as what has stopped it
 		}
 		return err
 	case overtakenIn(err) != nil: // nothing was sent
@@ -247,43 +247,43 @@ func (h *host) clear(kill context.Context, a *attempt, err error) error {
 	return h.consequences(kill, a, failure.As(err))
 }
 
-// release gives the slot back, once, and tells everybody.
-func (h *host) release(a *attempt, err error) {
-	held, read := h.desk.free(a.run)
+// freeSlot frees the slot, once, and broadcasts that the run has left ComfyUI.
+func (h *host) freeSlot(a *attempt, err error) {
+	held, read := h.admission.free(a.run)
 	if read {
-		poke(h.examineNow)
+		signal(h.examineNow)
 	}
 	if held {
 		h.broadcast(&queue.EndedJob{
 			Tenant: a.tenant, Job: a.key.job, Priority: a.offer.Message.Priority, Hash: a.offer.Hash,
 			Size: a.size(), RanFor: job.Duration(a.ran), Success: err == nil, Kind: endedAs(err),
-			Loads: a.loads(),
+			Loads: a.modelLoads(),
 		})
 		if h.comfy.State().QueueRemaining > 0 {
-			poke(h.freed)
+			signal(h.freed)
 		}
 	}
 }
 
-// settle appends how the attempt ended and acks a job that is over. It reports whether nothing of the prompt is needed
-// any more.
-func (h *host) settle(kill context.Context, a *attempt, err error) (over bool) {
-	if stopped, is := errors.AsType[*ended](err); is {
-		h.finish(a, stopped.by)
+// conclude appends how the attempt ended and acks a job that has ended. It reports whether nothing of the prompt is
+// needed any more.
+func (h *host) conclude(kill context.Context, a *attempt, err error) (over bool) {
+	if stopped, is := errors.AsType[*jobEnded](err); is {
+		h.ackEnded(a, stopped.by)
 		return true
 	}
 	if err == nil {
 		err = h.complete(kill, a)
-	} else if overtakenIn(err) == nil && !errors.Is(err, left{}) {
+	} else if overtakenIn(err) == nil && !errors.Is(err, abandoned{}) {
 		err = h.fail(kill, a, failureOf(err))
 	}
 	switch moved := overtakenIn(err); {
 	case moved == nil:
 		return err == nil
 	case moved.by.EventKind.Terminal():
-		h.finish(a, moved.by.EventKind)
+		h.ackEnded(a, moved.by.EventKind)
 	default:
-		h.log.Warn("dropped: the job's chain has moved on", "job", a.key, "last", moved.by.EventKind, "host", moved.by.Host)
+		h.log.Warn("the attempt was dropped: the job has gone on elsewhere", "job", a.key, "last", moved.by.EventKind, "host", moved.by.Host)
 		h.meters.ended("dropped", "")
 	}
 	return true
@@ -291,7 +291,7 @@ func (h *host) settle(kill context.Context, a *attempt, err error) (over bool) {
 
 // endedAs is the kind that a dispatcher will find in the failed event, as far as the end of a run tells it.
 func endedAs(err error) failure.Kind {
-	if _, stopped := errors.AsType[*ended](err); err == nil || stopped || overtakenIn(err) != nil || errors.Is(err, left{}) {
+	if _, stopped := errors.AsType[*jobEnded](err); err == nil || stopped || overtakenIn(err) != nil || errors.Is(err, abandoned{}) {
 		return ""
 	}
 	return failureOf(err).Kind
@@ -299,7 +299,7 @@ func endedAs(err error) failure.Kind {
 
 // failureOf is what a failed event says of the error that ended a run.
 func failureOf(err error) *failure.Failure {
-	if errors.Is(err, drained{}) {
+	if errors.Is(err, agentStopping{}) {
 		return failure.New(failure.Drained, "the agent was shut down before the job had ended")
 	}
 	if away, is := errors.AsType[*displaced](err); is {
@@ -316,9 +316,9 @@ func (a *attempt) size() int64 {
 	return a.job.Graph.Size()
 }
 
-// finish acks a job whose chain has ended without us.
-func (h *host) finish(a *attempt, by job.EventKind) {
-	h.log.Info("stopped: the job has ended", "job", a.key, "by", by)
+// ackEnded acks a job whose chain was ended by another process.
+func (h *host) ackEnded(a *attempt, by job.EventKind) {
+	h.log.Info("the attempt was stopped: the job has ended", "job", a.key, "by", by)
 	outcome := "dropped"
 	if by == job.Cancelled {
 		outcome = "cancelled"

@@ -6,9 +6,8 @@ import (
 	"io"
 )
 
-// lenient replaces the bare words that Python's json writes and JSON lacks
-// (NaN, Infinity, -Infinity) by null, outside of strings. It keeps its place
-// between chunks, so that it serves streams as well.
+// lenient replaces the words NaN, Infinity and -Infinity outside of strings by null: Python's json writes them, and JSON
+// has none of them. It keeps its state between chunks, so that it works on streams too.
 type lenient struct {
 	inString, escaped bool
 	minus             bool // held back: it may belong to -Infinity

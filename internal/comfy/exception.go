@@ -73,7 +73,7 @@ func begins(message string, beginnings []string) bool {
 	return slices.ContainsFunc(beginnings, func(b string) bool { return strings.HasPrefix(message, b) })
 }
 
-// memoryTexts is how torch, its back ends and ComfyUI's own samplers begin to say that memory ran out.
+// memoryTexts are beginnings of the messages with which torch, its back ends and ComfyUI's samplers report a lack of memory.
 var memoryTexts = []string{
 	"CUDA error: out of memory", "CUDA out of memory", "HIP error: out of memory", "HIP out of memory", "XPU out of memory",
 	"MPS backend out of memory", "NPU out of memory", "Allocation on device", "Could not allocate tensor with", "Not enough memory, use lower resolution",
@@ -81,7 +81,7 @@ var memoryTexts = []string{
 	"cuDNN error: CUDNN_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED", "std::bad_alloc",
 }
 
-// poisonTexts is how torch begins an error after which the device may be unusable for this process.
+// poisonTexts are beginnings of torch's errors after which the device may be unusable for this process.
 var poisonTexts = []string{
 	"CUDA error: ", "HIP error: ", "CUDA driver error: ",
 	"cuDNN error: CUDNN_STATUS_INTERNAL_ERROR", "cuDNN error: CUDNN_STATUS_EXECUTION_FAILED", "cuDNN error: CUDNN_STATUS_MAPPING_ERROR",
@@ -89,14 +89,16 @@ var poisonTexts = []string{
 	"CUBLAS_STATUS_NOT_INITIALIZED", "CUBLAS_STATUS_EXECUTION_FAILED", "CUBLAS_STATUS_INTERNAL_ERROR",
 }
 
-// usableTexts begin so too, and the device lives on: the call was wrong, or one extension was built for other cards.
+// usableTexts are exceptions to them: the device stays usable, since the call was wrong or an extension was built for other
+// cards.
 var usableTexts = []string{
 	"CUDA error: no kernel image is available", "HIP error: no kernel image is available", "HIP error: invalid device function",
 	"CUDA error: invalid argument", "CUDA error: invalid configuration argument", "CUDA error: operation not supported", "CUDA error: invalid device ordinal",
 	"CUDA error: CUBLAS_STATUS_NOT_SUPPORTED", "CUDA error: CUBLAS_STATUS_INVALID_VALUE",
 }
 
-// fullDisk knows how the system, and the libraries that write large files, begin to say that nothing can be written.
+// fullDisk reports whether a message begins as those of the system, or of libraries that write large files, about a full
+// disk.
 func fullDisk(bare, message string) bool {
 	switch bare {
 	case "OSError", "IOError":
@@ -107,8 +109,8 @@ func fullDisk(bare, message string) bool {
 	return false
 }
 
-// outside says that a node could not reach something outside of the fleet, by the exception's type alone. Addresses
-// that cannot be read are the workflow's own fault.
+// outside reports whether a node could not reach a server outside of the fleet, by the exception's type alone. A malformed
+// address is the workflow's fault.
 func outside(exception, bare string) bool {
 	switch bare {
 	case "ConnectionError", "ConnectionRefusedError", "ConnectionResetError", "ConnectionAbortedError", "BrokenPipeError", "TimeoutError":

@@ -7,14 +7,14 @@ import (
 	"time"
 )
 
-// Witness sees facts about the process of a ComfyUI without asking ComfyUI.
+// Witness reads facts about the process of a ComfyUI from the system, without asking ComfyUI.
 type Witness interface {
 	// Look finds the process that listens on the host's port. ok is false when it cannot be seen: it runs on another
 	// machine, in another container, or under another user.
 	Look(ctx context.Context) (s Sighting, ok bool)
 }
 
-// Sighting is one look at a process.
+// Sighting is what a Witness read of a process at one time.
 type Sighting struct {
 	Process string // the same text for the same process, another one for every other
 	Main    int    // the id of its main thread
@@ -27,10 +27,10 @@ type Thread struct {
 	Busy time.Duration // how long it has used a processor so far
 }
 
-// threads knows which thread of a ComfyUI runs its prompts. That one was there before each prompt of ours began and
-// still there when it had ended, so that it is among those of which that is true (candidates); when all of them are
-// gone, it is. Python 3.14 and newer name it. Where several are left, it is the oldest of those that used a processor
-// most while prompts of ours ran; that one's end is believed only when all other candidates stand still.
+// threads finds out which thread of a ComfyUI runs its prompts, and whether it has ended. It is among the candidates: the
+// threads that existed before each prompt of this process and still do after it. When all of them have ended, it has.
+// Python 3.14 and newer give it a name. Otherwise it is taken for the oldest of those that used a processor most while
+// prompts ran; that its end is the worker's is concluded only when all other candidates use no processor.
 type threads struct {
 	witness Witness
 
@@ -43,11 +43,11 @@ type threads struct {
 	seen       time.Time
 }
 
-// sightings are at least so far apart: one takes a millisecond and more.
+// betweenSightings is the least time between two of them: each takes a millisecond or more.
 const betweenSightings = time.Second
 
-// prompts notes which threads there are before a prompt is sent.
-func (t *threads) prompts(ctx context.Context) {
+// beforePrompt records which threads there are before a prompt is sent.
+func (t *threads) beforePrompt(ctx context.Context) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.witness == nil || time.Since(t.seen) < betweenSightings {
@@ -76,14 +76,14 @@ func (t *threads) prompts(ctx context.Context) {
 	}
 }
 
-// runsPrompts knows the name that Python gives the thread, of which the system keeps 15 letters.
+// runsPrompts reports whether a thread has the name that Python gives the worker, of which the system keeps 15 letters.
 func runsPrompts(name string) bool {
 	number, rest, _ := strings.Cut(strings.TrimPrefix(name, "Thread-"), " ")
 	return strings.HasPrefix(name, "Thread-") && number != "" && len(rest) > 2 && strings.HasPrefix("(prompt_worker)", rest)
 }
 
-// ended learns from a prompt that came to its end.
-func (t *threads) ended(ctx context.Context, ran time.Duration) {
+// afterPrompt takes in which threads there are after a prompt has ended, and how busy they were.
+func (t *threads) afterPrompt(ctx context.Context, ran time.Duration) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.candidates == nil || len(t.candidates) == 1 && t.worker != 0 || ran < 10*time.Millisecond {
@@ -122,7 +122,7 @@ func (t *threads) busiest() int {
 	return worker
 }
 
-// gone says that the thread has ended. Nothing is claimed without the facts.
+// gone reports whether the worker thread has ended. It is false when that cannot be seen.
 func (t *threads) gone(ctx context.Context) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -157,7 +157,7 @@ func (t *threads) gone(ctx context.Context) bool {
 	}
 	for id := range alive {
 		if second.Threads[id].Busy > first.Threads[id].Busy {
-			return false // it may be the one
+			return false // this may be the worker
 		}
 	}
 	return true

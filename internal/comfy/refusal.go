@@ -40,8 +40,8 @@ type fault struct {
 	} `json:"extra_info"`
 }
 
-// own says that the body is ComfyUI's: it has both members, and error names a fault.
-func (r refusal) own() bool {
+// fromComfyUI reports whether the body is ComfyUI's: it has both members, and error names a fault.
+func (r refusal) fromComfyUI() bool {
 	_, named := r.top()
 	return named && r.Nodes != nil
 }
@@ -86,8 +86,8 @@ func (r refusal) top() (top fault, named bool) {
 	return top, top.Type != ""
 }
 
-// missingClass knows both wordings: missing_node_type since 0.12, and before it
-// invalid_prompt with "Cannot execute because node X does not exist."
+// missingClass reads both forms: missing_node_type since 0.12, and invalid_prompt with "Cannot execute because node X does
+// not exist." before.
 func missingClass(top fault) *failure.Failure {
 	node := string(top.Extra.Node)
 	if node == "" {
@@ -121,7 +121,7 @@ func oldMissingClass(top fault) (class string, is bool) {
 	return strings.CutSuffix(rest, " does not exist.")
 }
 
-// finding is one fault of one node, judged.
+// finding is one fault of one node, and its kind.
 type finding struct {
 	node, class string
 	fault       fault
@@ -170,9 +170,9 @@ func rank(k failure.Kind) int {
 	return slices.Index([]failure.Kind{failure.InvalidWorkflow, failure.Refused, failure.Incapable}, k)
 }
 
-// kind says who can cure a fault. Structure is the workflow's: a link that is none, a circle, a link to a node that is
-// not in the graph. A model file that is not in the list is a requirement that is not met. The rest depends on which
-// versions, files and choices are installed.
+// kind is what a fault means for the job. A fault of structure is the workflow's: a malformed link, a cycle, a link to a
+// node that is not in the graph. A model file that is not in the list is a requirement that the host lacks. All else
+// depends on which versions, files and choices are installed.
 func (f fault) kind(absent map[string]bool) failure.Kind {
 	switch f.Type {
 	case "bad_linked_input", "dependency_cycle":
@@ -195,8 +195,7 @@ func (f fault) lacksModel() bool {
 	return json.Unmarshal(f.Extra.Received, &received) == nil && workflow.NamesModel(received)
 }
 
-// namesAbsent says that validation looked for a node to which the graph links and which it lacks: Python's KeyError of
-// the node's id.
+// namesAbsent reports whether validation failed at a link to a node that the graph lacks: Python's KeyError of its id.
 func (f fault) namesAbsent(absent map[string]bool) bool {
 	key := strings.TrimSpace(string(f.Details))
 	return f.Extra.Exception == "KeyError" && len(key) > 1 && absent[key[1:len(key)-1]]
