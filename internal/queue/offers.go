@@ -234,7 +234,7 @@ func (q *Queue) heard(ctx context.Context) bool {
 		if err == nil {
 			return true
 		}
-		pause(ctx, rewatchPause) // NATS is away
+		Pause(ctx, rewatchPause) // NATS is away
 	}
 	return false
 }
