@@ -7,6 +7,7 @@ import (
 
 	"github.com/comfyherd/comfyherd/internal/comfy"
 	"github.com/comfyherd/comfyherd/internal/failure"
+	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
 // optionMissing is ComfyUI's name for a value that is not among the options of an input, which depend on what is installed.
@@ -142,7 +143,7 @@ func (h *host) cancel(kill context.Context, r *run) error {
 	defer cancel()
 	standing, err := h.comfy.Find(ctx, r.prompt)
 	if err == nil && standing == comfy.Unknown {
-		pause(ctx, 200*time.Millisecond)
+		queue.Pause(ctx, 200*time.Millisecond)
 	}
 	err = h.comfy.Cancel(ctx, r.prompt)
 	if kill.Err() != nil {

@@ -72,7 +72,7 @@ func (h *host) uploadInput(ctx context.Context, a *attempt, i int, in job.Input)
 			return name, err
 		}
 		h.log.Warn("cannot fetch an input; trying again", "job", a.key, "error", err, "in", wait)
-		if !pause(ctx, wait) {
+		if !queue.Pause(ctx, wait) {
 			return "", err
 		}
 	}

@@ -53,7 +53,7 @@ func (h *host) restore(ctx context.Context) bool {
 		if ctx.Err() == nil {
 			h.log.Warn("cannot read the stored condition of the host; trying again", "error", err, "in", wait)
 		}
-		if !pause(ctx, wait) {
+		if !queue.Pause(ctx, wait) {
 			return false
 		}
 	}

@@ -34,7 +34,7 @@ func (a *Agent) readSecret(stop, kill context.Context) (promptIDs, error) {
 		if ctx.Err() == nil {
 			a.cfg.Logger.Warn("cannot read the secret that prompt ids are made of; trying again", "error", err, "in", wait)
 		}
-		if !pause(ctx, wait) {
+		if !queue.Pause(ctx, wait) {
 			return promptIDs{}, fmt.Errorf("read the secret of prompt ids: %w", ctx.Err())
 		}
 	}

@@ -186,7 +186,7 @@ func (h *host) last(ctx context.Context, a *attempt) (queue.Link, error) {
 		if err == nil {
 			return link, nil
 		}
-		if !pause(ctx, wait) {
+		if !queue.Pause(ctx, wait) {
 			return queue.Link{}, context.Cause(ctx)
 		}
 	}

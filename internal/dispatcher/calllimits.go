@@ -32,7 +32,7 @@ func (t *callLimit) pass(ctx context.Context, ask func()) error {
 	}
 	defer func() { <-t.turn }()
 	if wait := time.Until(t.rest); wait > 0 {
-		sleep(ctx, wait)
+		queue.Pause(ctx, wait)
 	}
 	if ctx.Err() == nil {
 		ask()

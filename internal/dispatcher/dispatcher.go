@@ -242,7 +242,7 @@ func (d *Dispatcher) presenceLoop(ctx context.Context) error {
 		}
 		d.unstored.Store(errors.Is(err, jetstream.ErrNoSpace))
 		cancel()
-		sleep(ctx, d.q.PresenceTTL()/3)
+		queue.Pause(ctx, d.q.PresenceTTL()/3)
 	}
 	return ctx.Err()
 }

@@ -87,7 +87,7 @@ func (h *jobHistory) loop(ctx context.Context) error {
 			}
 		}
 		if p.err != nil {
-			sleep(ctx, historyRetry) // calls have to wait for it
+			queue.Pause(ctx, historyRetry) // calls have to wait for it
 			continue
 		}
 		h.rest(ctx)
@@ -153,7 +153,7 @@ func (h *jobHistory) readOn(ctx context.Context, reader eventReader, upTo uint64
 		case there, !waited && !keen && time.Since(begun) > historyPause:
 			return nil
 		case !waited:
-			sleep(ctx, time.Since(before))
+			queue.Pause(ctx, time.Since(before))
 		}
 	}
 }

@@ -30,7 +30,7 @@ func (d *Dispatcher) letLeaseRunOut(ctx context.Context, lease queue.Lease) {
 		ctx, cancel := context.WithTimeout(ctx, 2*d.q.AckWait())
 		defer cancel()
 		for ctx.Err() == nil && d.q.ExtendSurely(ctx, lease) != nil {
-			sleep(ctx, pullPause)
+			queue.Pause(ctx, pullPause)
 		}
 	})
 }

@@ -42,7 +42,7 @@ func (d *Dispatcher) pullLoop(ctx, stop context.Context, p job.Priority) error {
 		if err != nil && ctx.Err() == nil {
 			d.unpulled.Store("no job can be taken from " + names.JobsStream + ": " + err.Error())
 			d.log.Warn("jobs cannot be pulled now; trying again", "priority", p, "error", err)
-			sleep(stop, pullPause)
+			queue.Pause(stop, pullPause)
 		}
 	}
 	return ctx.Err()
@@ -143,13 +143,4 @@ func (t *sharedText) Store(s string) { t.Value.Store(s) }
 func (t *sharedText) Load() string {
 	s, _ := t.Value.Load().(string)
 	return s
-}
-
-func sleep(ctx context.Context, d time.Duration) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-ctx.Done():
-	}
 }

@@ -238,7 +238,7 @@ func (d *Dispatcher) freeSlot(ctx context.Context, tenant job.Tenant, s queue.Sl
 		if !patient || pause > slotLook || ctx.Err() != nil {
 			return ctx.Err()
 		}
-		sleep(ctx, pause)
+		queue.Pause(ctx, pause)
 	}
 }
 

@@ -58,7 +58,7 @@ func (q *Queue) DeadLettersAfter(ctx context.Context, tenant job.Tenant, since t
 		case err != nil && !away(err):
 			return fmt.Errorf("read %s: %w", names.DeadStream, err)
 		case r.at == before: // nobody has answered
-			pause(ctx, rewatchPause)
+			Pause(ctx, rewatchPause)
 		}
 	}
 }

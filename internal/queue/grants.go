@@ -84,7 +84,7 @@ func putGrant(ctx context.Context, kv natsjs.KeyValue, host string, g *HostGrant
 			if err == nil && (stood.Time.After(g.Time) || stood.equal(g)) {
 				return nil
 			}
-		case leaderless(err) && pause(ctx, rewatchPause):
+		case leaderless(err) && Pause(ctx, rewatchPause):
 			continue
 		case !errors.Is(err, natsjs.ErrKeyNotFound):
 			return fmt.Errorf("read the grant of host %s: %w", host, err)
@@ -97,7 +97,7 @@ func putGrant(ctx context.Context, kv natsjs.KeyValue, host string, g *HostGrant
 		if !errors.Is(err, natsjs.ErrKeyExists) && !conflict(err) && (!leaderless(err) || ctx.Err() != nil) {
 			return wrap(err, "put %s into %s", host, names.GrantsBucket)
 		}
-		pause(ctx, rewatchPause) // another was first, and not every copy knows yet
+		Pause(ctx, rewatchPause) // another was first, and not every copy knows yet
 	}
 }
 

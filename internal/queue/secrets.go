@@ -30,7 +30,7 @@ func (q *Queue) Secret(ctx context.Context, use string) ([]byte, error) {
 		case err == nil && len(entry.Value()) == secretSize:
 			return entry.Value(), nil
 		case leaderless(err):
-			if !pause(ctx, rewatchPause) {
+			if !Pause(ctx, rewatchPause) {
 				return nil, fmt.Errorf("read the secret %s: %w: %w", use, err, ctx.Err())
 			}
 			continue
@@ -52,7 +52,7 @@ func (q *Queue) Secret(ctx context.Context, use string) ([]byte, error) {
 		case !errors.Is(err, natsjs.ErrKeyExists) && !conflict(err) && !leaderless(err):
 			return nil, fmt.Errorf("make the secret %s: %w", use, err)
 		}
-		pause(ctx, rewatchPause) // another was first, and not every copy knows yet
+		Pause(ctx, rewatchPause) // another was first, and not every copy knows yet
 	}
 }
 
