@@ -83,7 +83,7 @@ func faultsAt(effects []noted) []fault {
 	for _, e := range effects {
 		times[e.what]++
 		f := fault{effect: e.what, nth: times[e.what]}
-		if e.what == "pull" || f.nth > 3 {
+		if e.what == "pull" || f.nth > 2 {
 			continue
 		}
 		for _, f.way = range waysOf(e) {
