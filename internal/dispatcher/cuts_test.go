@@ -292,9 +292,9 @@ func kindsOf(chain []queue.Link) []job.EventKind {
 	return kinds
 }
 
-// await lets time pass until something is so, for a minute at most.
+// await lets time pass until something is so, for two minutes at most.
 func (s *scene) await(is func() bool) {
-	for begun := time.Now(); !is() && time.Since(begun) < time.Minute; {
+	for begun := time.Now(); !is() && time.Since(begun) < 2*time.Minute; {
 		s.pass(50 * time.Millisecond)
 	}
 }
@@ -326,6 +326,6 @@ func (s *scene) insist(ask func() error) {
 		return err == nil
 	})
 	if err != nil {
-		s.t.Errorf("it is not answered for a minute: %v", err)
+		s.t.Errorf("it is not answered for two minutes: %v", err)
 	}
 }

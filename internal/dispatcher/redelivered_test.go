@@ -77,8 +77,8 @@ func TestADeliveryOfAnEndedJobTakesItsTicketAlong(t *testing.T) {
 		kill()
 		s.goOn("x", job.Cancelled)
 		s.dispatcher(dispatcher.Config{Name: "next", Park: time.Minute})
-		s.pass(2 * time.Minute)
-		s.want("tickets", len(s.tickets()), 0)
+		s.await(func() bool { return s.left() == 1 })
+		s.want("tickets", len(s.tickets()), 0) // at once, and not only when tickets without a stored job are looked for
 		s.want("jobs", s.left(), 1)
 	})
 }
