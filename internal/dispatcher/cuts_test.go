@@ -17,11 +17,11 @@ import (
 	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
-// The times of a story are short, so that a thousand of them take seconds.
+// The times of a story are short, so that more than a thousand of them take seconds.
 const (
-	storyAckWait     = 3 * time.Second
-	storyPresenceTTL = 3 * time.Second
-	storyPark        = 8 * time.Second
+	storyAckWait     = 2 * time.Second
+	storyPresenceTTL = 2 * time.Second
+	storyPark        = 6 * time.Second
 	storyPatience    = 3 * time.Minute // until all must have ended, whatever happens
 )
 
