@@ -120,7 +120,7 @@ func TestTheListOfCredentialsShowsWhoHasWhatAndNoKey(t *testing.T) {
 		!has("agent-gpu-1", "all", "-") || !has("agent-gpu-2", "acme,bolt", "2") {
 		t.Errorf("the list has %q", rows())
 	}
-	if code, _, say := keys(t, "revoke", dir, "tenant-bolt"); code != 0 || !strings.Contains(say, "tenant-bolt is cut off") {
+	if code, _, say := keys(t, "revoke", dir, "tenant-bolt"); code != 0 || !strings.Contains(say, "tenant-bolt is revoked") {
 		t.Errorf("revoke: code %d, %q", code, say)
 	}
 	if has("tenant-bolt", "-", "-") {

@@ -86,7 +86,7 @@ func TestATenantsCredentialsAreEnoughForItsJobs(t *testing.T) {
 	operator.expect(t, 0, []string{"blocks", "clear", "--all"}, "1 block lifted")
 	acme.expect(t, 0, []string{"dead"}, "acme/bad", "attempts_exhausted", "boom")
 	acme.expect(t, 0, []string{"dead", "show", "bad"}, "job bad of tenant acme, priority 5", "ATTEMPT", "boom")
-	acme.expect(t, 1, []string{"dead", "show", "bad", "--body"}, "--body needs their credentials")
+	acme.expect(t, 1, []string{"dead", "show", "bad", "--body"}, "use the credentials of an operator")
 	acme.expect(t, 0, []string{"dead", "requeue", "bad"}, "acme/bad-r1\n", "1 job requeued")
 	acme.expect(t, 0, []string{"dead", "requeue", "--all"}, "1 letter requeued before and left out")
 	acme.expect(t, 0, []string{"wait", "bad-r1"}, "bad-r1: completed on gpu-1")
@@ -111,8 +111,8 @@ func TestATenantsCredentialsAreEnoughForItsJobs(t *testing.T) {
 		bolt.expect(t, code, args, want)
 	}
 	for _, args := range [][]string{{"jobs"}, {"status", "acme/first"}, {"hosts"}} {
-		watcher.expect(t, 1, args, "these are the credentials of a watcher, which are good for `dispatcher watch` alone")
-		agent.expect(t, 1, args, "these are the credentials of agent-gpu-1, which are good for its agent alone")
+		watcher.expect(t, 1, args, "these are the credentials of a watcher, which only work for `dispatcher watch`")
+		agent.expect(t, 1, args, "these are the credentials of agent-gpu-1, which only work for its agent")
 	}
 	operator.expect(t, 0, []string{"status", "acme/first"}, "job first of tenant acme", "completed")
 	operator.expect(t, 0, []string{"jobs", "--tenant=acme", "--state=completed", "--limit=1"}, "bad-r1", "there are more; --limit shows them")

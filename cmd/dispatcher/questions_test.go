@@ -66,7 +66,7 @@ func TestRulesAreWrittenReadAndRemovedFromTheCommandLine(t *testing.T) {
 	f.until(t, []string{"why", path}, "a host may take it at once", "eligible")
 	f.expect(t, 0, []string{"affinity", "rm", path}, hash+" is tied to no host")
 	f.expect(t, 0, []string{"affinity", "list"}, "no workflow is tied to hosts")
-	f.expect(t, 1, []string{"affinity", "set", path}, "give --prefer or --exclude, or use affinity rm")
+	f.expect(t, 1, []string{"affinity", "set", path}, "give --prefer or --exclude, or use `dispatcher affinity rm`")
 	f.expect(t, 1, []string{"affinity", "rm", "nothing.json"}, "nothing.json is neither a hash nor a file")
 
 	f.expect(t, 0, []string{"tenants", "list"}, "no tenant has settings of its own: all have weight 1 and the caps of `dispatcher run`")
