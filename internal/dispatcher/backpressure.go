@@ -9,14 +9,14 @@ import (
 )
 
 const (
-	handLeast  = pullBatch        // jobs that may always wait in hand: what one pull brings before the pace is known
-	manyPlaced = 160              // from about as many placements a second on, a hand is worked off quickly
-	handMost   = 512              // deliveries under way at once
-	handFlow   = 64               // deliveries under way at once while others stand in line
-	lineTime   = 4 * time.Second  // how long a job may stand in line in the stream
-	longLine   = 20 * time.Second // the same while jobs run for less than tinyRun: parking costs more than they do
-	tinyRun    = 50 * time.Millisecond
-	lineGrace  = time.Second // before the pace of a new line is known
+	handLeast    = pullBatch        // jobs that may always wait in hand: what one pull brings before the pace is known
+	manyPlaced   = 160              // from about as many placements a second on, a hand is worked off quickly
+	underWayMost = 512              // deliveries under way at once
+	underWayFew  = 64               // deliveries under way at once while others stand in line
+	lineTime     = 4 * time.Second  // how long a job may stand in line in the stream
+	longLine     = 20 * time.Second // the same while jobs run for less than tinyRun: parking costs more than they do
+	tinyRun      = 50 * time.Millisecond
+	lineGrace    = time.Second // before the pace of a new line is known
 )
 
 // backpressure decides how many jobs are pulled from the stream. The loop and the walks report what becomes of jobs that
@@ -64,6 +64,9 @@ func (p *backpressure) credit(stop context.Context, priority job.Priority) int {
 func (p *backpressure) pending(priority job.Priority, jobs int64) {
 	p.line.pending[priority].Store(jobs)
 }
+
+// someInLine reports whether jobs stand in line in the stream.
+func (p *backpressure) someInLine() bool { return p.line.some() }
 
 // mixed takes in whether jobs of several tenants come, and of some far more than of others.
 func (p *backpressure) mixed(is bool, now time.Time) {
@@ -131,12 +134,12 @@ type line struct {
 // What a higher priority finds in hand of lower ones does not keep it waiting.
 func (l *line) most(p int, now time.Time) int {
 	if !l.stands(p, now) || now.UnixNano()-l.mixed.Load() < int64(mixedTime) {
-		return handMost
+		return underWayMost
 	}
 	if l.stuck.Load() {
-		return min(int(l.holds.Load())+handFlow, handMost) // what the full hand does not hold is parked
+		return min(int(l.holds.Load())+underWayFew, underWayMost) // what the full hand does not hold is parked
 	}
-	most := min(max(handFlow, int(l.rate.Load())/10), handMost)
+	most := min(max(underWayFew, int(l.rate.Load())/10), underWayMost)
 	if l.slow.Load() {
 		return most
 	}

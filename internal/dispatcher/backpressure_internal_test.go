@@ -72,7 +72,7 @@ func TestCreditWaitsForAMomentOrUntilADeliveryIsOver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newBackpressure()
 		same(t, "nothing under way", p.credit(t.Context(), job.Usual), 64)
-		for range handMost {
+		for range underWayMost {
 			p.enter()
 		}
 		begun := time.Now()

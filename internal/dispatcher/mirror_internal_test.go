@@ -44,6 +44,7 @@ func TestWhatIsNotToldAgainAfterAResetIsGone(t *testing.T) {
 	same(t, "meanwhile", values, map[string]string{"a": "1", "b": "4", "c": "3"})
 	change(queue.Synced, "", "")
 	same(t, "afterwards", values, map[string]string{"b": "4"})
+	same(t, "keys kept for it", len(m.seen), 0)
 	change(queue.Put, "d", "5")
 	change(queue.Synced, "", "") // without a reset before it nothing is known to be gone
 	change(queue.Gone, "b", "")
