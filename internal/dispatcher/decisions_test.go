@@ -9,6 +9,7 @@ import (
 	"github.com/comfyherd/comfyherd/internal/dispatcher"
 	"github.com/comfyherd/comfyherd/internal/failure"
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/names"
 	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
