@@ -60,7 +60,7 @@ func blockOf(c Change) (route.Block, error) {
 // dispatchers that open it exactly one gets true.
 func (q *Queue) OpenBlock(ctx context.Context, host string, hash workflow.Hash, value []byte, ttl time.Duration) (bool, error) {
 	_, err := q.blocks.Create(ctx, names.PairKey(host, hash), value, natsjs.KeyTTL(wholeSeconds(ttl)))
-	if errors.Is(err, natsjs.ErrKeyExists) {
+	if conflict(err) {
 		return false, nil
 	}
 	return err == nil, wrap(err, "block %s on host %s", hash.Short(), host)
@@ -115,7 +115,7 @@ func (q *Queue) PutStrikes(ctx context.Context, host string, hash workflow.Hash,
 		return q.replace(ctx, q.strikes, names.PairKey(host, hash), value, ttl, revision)
 	}
 	_, err := q.strikes.Create(ctx, names.PairKey(host, hash), value, natsjs.KeyTTL(wholeSeconds(ttl)))
-	if errors.Is(err, natsjs.ErrKeyExists) {
+	if conflict(err) {
 		return false, nil
 	}
 	return err == nil, wrap(err, "strike %s on host %s", hash.Short(), host)
@@ -124,7 +124,7 @@ func (q *Queue) PutStrikes(ctx context.Context, host string, hash workflow.Hash,
 // ClearStrikes forgives a pair; false when the strikes have changed meanwhile.
 func (q *Queue) ClearStrikes(ctx context.Context, host string, hash workflow.Hash, revision uint64) (bool, error) {
 	err := q.strikes.Purge(ctx, names.PairKey(host, hash), natsjs.LastRevision(revision), natsjs.PurgeTTL(markerTTL))
-	if conflict(err) || errors.Is(err, natsjs.ErrKeyRevisionMismatch) {
+	if conflict(err) {
 		return false, nil
 	}
 	return err == nil, wrap(err, "clear strikes of %s on host %s", hash.Short(), host)

@@ -43,24 +43,22 @@ func (k HostEventKind) same(other HostEventKind) bool {
 // announce the same state at once exactly one does.
 func (q *Queue) AnnounceHost(ctx context.Context, host string, kind HostEventKind, reason string) error {
 	all := names.HostEventsPrefix + host + ".*"
-	for {
+	return RetryConflict(ctx, fmt.Sprintf("announce host %s %s", host, kind), func() (bool, error) {
 		last, sequence, err := q.lastHostEvent(ctx, all)
-		if err != nil {
-			return err
-		}
-		if sequence != 0 && last.same(kind) {
-			return nil
+		if err != nil || sequence != 0 && last.same(kind) {
+			return err == nil, err
 		}
 		e := HostEvent{Host: host, State: kind, Reason: reason, Time: q.Now().UTC()}
 		msg, err := e.message(sequence)
 		if err != nil {
-			return err
+			return false, err
 		}
 		_, err = q.js.PublishMsg(ctx, msg, natsjs.WithExpectLastSequenceForSubject(sequence, all))
-		if !conflict(err) {
-			return wrap(err, "announce host %s %s", host, kind)
+		if conflict(err) {
+			return false, nil
 		}
-	}
+		return err == nil, wrap(err, "announce host %s %s", host, kind)
+	})
 }
 
 // HostStates gives the last event of every host that has one, by name: what was last told of it, whether or not it

@@ -278,6 +278,21 @@ func putJSON(ctx context.Context, kv natsjs.KeyValue, key string, value any) err
 	return wrap(err, "put %s into %s", key, kv.Bucket())
 }
 
+// putExpecting writes a key that stands at a revision, 0 for one that is not there; false when it does not. A key that was removed
+// counts as one that is not there.
+func putExpecting(ctx context.Context, kv natsjs.KeyValue, key string, value []byte, revision uint64) (bool, error) {
+	var err error
+	if revision == 0 {
+		_, err = kv.Create(ctx, key, value)
+	} else {
+		_, err = kv.Update(ctx, key, value, revision)
+	}
+	if conflict(err) {
+		return false, nil
+	}
+	return err == nil, wrap(err, "put %s into %s", key, kv.Bucket())
+}
+
 // each tells what a bucket holds at this moment.
 func each(ctx context.Context, kv natsjs.KeyValue, tell func(Change)) error {
 	watcher, err := kv.WatchAll(ctx, natsjs.IgnoreDeletes())

@@ -111,7 +111,7 @@ const claimMarkerTTL = 5 * time.Minute
 // the claim leaves the job to AckWait and not to the long delay.
 func (q *Queue) Claim(ctx context.Context, key string, revision uint64) (bool, error) {
 	err := q.waiting.Purge(ctx, key, natsjs.LastRevision(revision), natsjs.PurgeTTL(claimMarkerTTL))
-	if conflict(err) || errors.Is(err, natsjs.ErrKeyRevisionMismatch) {
+	if conflict(err) {
 		return false, nil
 	}
 	return err == nil, wrap(err, "claim ticket %s", key)
