@@ -219,15 +219,6 @@ func presenceOf(c Change) (HostState, error) {
 	return s, nil
 }
 
-// DispatcherStateOf reads a dispatcher's state from a change of its presence.
-func DispatcherStateOf(c Change) (DispatcherState, bool) {
-	if c.Phase != Put {
-		return DispatcherState{}, false
-	}
-	s, err := dispatcherOf(c)
-	return s, err == nil
-}
-
 func dispatcherOf(c Change) (DispatcherState, error) {
 	s, err := decodeChecked[DispatcherState](c)
 	if err == nil && s.Dispatcher != c.Key {
