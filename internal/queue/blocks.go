@@ -84,7 +84,7 @@ func (q *Queue) replace(ctx context.Context, kv natsjs.KeyValue, key string, val
 // LiftBlock ends a block that stands at this revision; false when it has changed meanwhile.
 func (q *Queue) LiftBlock(ctx context.Context, host string, hash workflow.Hash, revision uint64, cause Cause) (bool, error) {
 	msg := &nats.Msg{Subject: q.rawSubject(q.blocks, names.PairKey(host, hash)), Header: nats.Header{
-		names.KvOperationHeader: {names.PurgeOperation}, names.RollupHeader: {"sub"}, names.CauseHeader: {string(cause)},
+		names.KVOperationHeader: {names.PurgeOperation}, names.RollupHeader: {"sub"}, names.CauseHeader: {string(cause)},
 	}}
 	_, err := q.js.PublishMsg(ctx, msg, natsjs.WithExpectLastSequencePerSubject(revision), natsjs.WithMsgTTL(markerTTL))
 	if conflict(err) {
@@ -140,13 +140,13 @@ func current(ctx context.Context, bucket natsjs.Stream, kv natsjs.KeyValue, key 
 	if err != nil {
 		return Change{}, fmt.Errorf("read %s of %s: %w", key, kv.Bucket(), err)
 	}
-	if raw.Header.Get(names.KvOperationHeader) != "" || raw.Header.Get(names.MarkerReasonHeader) != "" {
+	if raw.Header.Get(names.KVOperationHeader) != "" || raw.Header.Get(names.MarkerReasonHeader) != "" {
 		return Change{Phase: Gone, Key: key}, nil
 	}
 	return Change{Phase: Put, Key: key, Value: raw.Data, Revision: raw.Sequence, Time: raw.Time}, nil
 }
 
-func kvSubject(kv natsjs.KeyValue, key string) string { return "$KV." + kv.Bucket() + "." + key }
+func kvSubject(kv natsjs.KeyValue, key string) string { return names.KeySubject(kv.Bucket(), key) }
 
 // rawSubject is where a raw write to a key goes: behind a JetStream domain or prefix, through the API's subjects,
 // as nats.go does it.

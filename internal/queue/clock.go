@@ -168,15 +168,15 @@ func (c *clock) sample(ctx context.Context) (clockSetting, error) {
 // serverTime asks for the time of the server that leads a stream: of the stream of jobs, or of the next that this
 // program may ask about.
 func (q *Queue) serverTime() func(context.Context) (time.Time, error) {
-	names := []string{names.JobsStream, names.EventsStream, "KV_" + names.HostsBucket}
+	streams := []string{names.JobsStream, names.EventsStream, names.BucketStream(names.HostsBucket)}
 	first := 0
 	return func(ctx context.Context) (told time.Time, err error) {
-		for range names {
-			told, err = q.streamTime(ctx, names[first])
+		for range streams {
+			told, err = q.streamTime(ctx, streams[first])
 			if err == nil || ctx.Err() != nil {
 				return told, err
 			}
-			first = (first + 1) % len(names)
+			first = (first + 1) % len(streams)
 		}
 		return told, err
 	}

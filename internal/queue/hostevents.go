@@ -101,7 +101,7 @@ func (e *HostEvent) message(last uint64) (*nats.Msg, error) {
 	if err != nil {
 		return nil, fmt.Errorf("encode event of host %s: %w", e.Host, err)
 	}
-	return &nats.Msg{Subject: appendSubject(names.HostEventsPrefix + e.Host + "." + string(e.State)), Data: body, Header: nats.Header{
+	return &nats.Msg{Subject: names.AppendSubject(names.HostEventsPrefix + e.Host + "." + string(e.State)), Data: body, Header: nats.Header{
 		"ce-specversion":        {"1.0"},
 		"ce-id":                 {e.Host + "-" + strconv.FormatUint(last, 10)},
 		"ce-source":             {"agent/" + e.Host},

@@ -164,7 +164,7 @@ func (q *Queue) bind(ctx context.Context, t topology) error {
 		if q.objects[name], err = objects(ctx, t, name); err != nil {
 			return err
 		}
-		if q.readFiles[name], err = q.reader(ctx, "OBJ_"+name); err != nil {
+		if q.readFiles[name], err = q.reader(ctx, names.StoreStream(name)); err != nil {
 			return err
 		}
 	}
@@ -219,11 +219,11 @@ func (q *Queue) bindBuckets(ctx context.Context, t topology) error {
 		*opened[kv.Bucket()] = kv
 	}
 	var err error
-	if q.readWaiting, err = q.reader(ctx, "KV_"+names.WaitingBucket); err != nil {
+	if q.readWaiting, err = q.reader(ctx, names.BucketStream(names.WaitingBucket)); err != nil {
 		return err
 	}
 	for bucket, stream := range map[string]*natsjs.Stream{names.BlocksBucket: &q.readBlocks, names.StrikesBucket: &q.readStrikes, names.HostsBucket: &q.readHosts, names.SlotsBucket: &q.readSlots} {
-		if *stream, err = q.reader(ctx, "KV_"+bucket); err != nil {
+		if *stream, err = q.reader(ctx, names.BucketStream(bucket)); err != nil {
 			return err
 		}
 	}

@@ -127,7 +127,7 @@ func (q *Queue) Ticket(ctx context.Context, key string) (t Ticket, found bool, c
 	if err != nil {
 		return Ticket{}, false, time.Time{}, fmt.Errorf("read ticket %s: %w", key, err)
 	}
-	if raw.Header.Get(names.KvOperationHeader) != "" || raw.Header.Get(names.MarkerReasonHeader) != "" {
+	if raw.Header.Get(names.KVOperationHeader) != "" || raw.Header.Get(names.MarkerReasonHeader) != "" {
 		return Ticket{}, false, raw.Time, nil
 	}
 	t, found = TicketOf(Change{Phase: Put, Key: key, Value: raw.Data, Revision: raw.Sequence, Time: raw.Time})
