@@ -1,12 +1,15 @@
 # Steps with a tool or a rule behind them live in .ci/run, so that a machine without make runs the same.
 
 .DEFAULT_GOAL := help
-.PHONY: help build test race lint bench fuzz demo chaos soak ci
+.PHONY: help build test race lint bench fuzz demo mutate chaos soak ci
 
 CHAOS_TIME ?= 10m
 SOAK_TIME ?= 10m
 FUZZTIME ?= 30s
 export FUZZTIME
+MUTATE_TIME ?= 10m
+PKG ?= $(addprefix ./,$(wildcard internal/failure internal/workflow internal/job internal/route internal/history internal/names \
+	jetstream internal/queue internal/dispatcher internal/agent internal/comfy))
 
 ## help: this list
 help:
@@ -39,6 +42,10 @@ fuzz:
 ## demo: the whole idea in under 30 s, needs nothing
 demo:
 	.ci/run demo
+
+## mutate: lines of PKG that can be changed without a failing test, within MUTATE_TIME (10m); RESUME=1 goes on where the last run ended
+mutate:
+	go run ./test/mutate -time $(MUTATE_TIME) $(if $(RESUME),-resume) $(if $(TESTS),-tests $(TESTS)) $(PKG)
 
 ## chaos: the fleet under random kills for CHAOS_TIME (10m), then recovery times; CHAOS_SEED replays a run
 chaos:

@@ -15,14 +15,14 @@
 //	          NATS                          ComfyUI          the OS            in-process NATS     keys of NATS
 //	floor 0   internal/route, internal/history, internal/names -> internal/job -> internal/workflow, internal/failure
 //	          pure: no clock, no I/O, no goroutines, no logger
-//	beside    internal/bench                internal/crew
-//	          internal/comfysim
-//	          test/integration   test/chaos   test/growth   test/docs
+//	beside    internal/bench   internal/demo   internal/comfysim
+//	          test/integration   test/chaos   test/growth   test/docs   test/mutate
 //
 // # Rooms
 //
 //	cmd/dispatcher        the operator's command: run, demo, submit, watch, and questions to a running fleet
 //	cmd/agent             the command beside ComfyUI: one process, one loop per host in COMFY_HOSTS
+//	internal/demo         shows failover, a block and its end on one machine, and claims only what it observed
 //	internal/bench        measures the whole beside the raw limit of NATS in the same run
 //	internal/dispatcher   pulls jobs, chooses hosts, offers, settles failures, announces blocks
 //	internal/agent        takes offers, keeps leases alive, runs jobs on its hosts, reports, tells who is there
@@ -31,10 +31,9 @@
 //	internal/names        the names of everything on NATS: streams, buckets, subjects, headers, and how they are built and read
 //	internal/comfy        one ComfyUI host over HTTP and websocket; every way it can fail becomes a failure.Kind
 //	internal/comfysim     a ComfyUI that runs nothing: same protocol, real sockets, faults by script, for tests and the demo
-//	internal/daemon       connection, log, flags and their variables, signals, version, health and metrics: what both commands need
+//	internal/daemon       connection, log, flags, signals, version, health and metrics, and what a terminal shows: what both commands need
 //	internal/embedded     nats-server with JetStream inside the process, alone or as a cluster for tests
 //	internal/access       the folder of a closed fleet's keys: NATS accounts, what each may do, credentials, revocations
-//	internal/crew         goroutines that are kept for later work, so that their stacks are
 //	internal/route        choosing a host, whose turn it is, strikes, blocks and cooldowns, as functions of now
 //	internal/history      events folded into one row a job: lists, pages, counts
 //	internal/job          bytes to jobs and events and back; ids, lanes and names
@@ -44,6 +43,7 @@
 //	test/integration      the promises of the README, on real in-process NATS and simulated ComfyUI over sockets
 //	test/chaos            nothing is lost and nothing ends twice: real processes under kill -9, stops and cut connections
 //	test/growth           memory does not grow with time: a soak beside NATS in a process of its own
+//	test/mutate           changes one line at a time and reports those after which no test fails
 //	test/docs             reads README and docs; its tests, and those of the commands, hold them against code and wire
 //
 // # The path of a job
@@ -86,6 +86,7 @@
 //	it reads a flag or the environment, or picks a default          cmd/dispatcher, cmd/agent
 //	it says what a tenant's or a host's key may do in NATS          internal/access
 //	it concerns logging, signals, the version, the connection       internal/daemon
+//	it prints tables, colours or progress, or words for people      internal/daemon
 //	it is none of these                                             name the new room here first
 //
 // # Dependencies
@@ -106,4 +107,92 @@
 //	golang.org/x/sync                      groups of goroutines that are waited for and whose errors are kept
 //	github.com/google/go-cmp               differences that a person can read, in tests only
 //	go.uber.org/goleak                     proof in tests that every goroutine was waited for
+//
+// # Words
+//
+// One word per idea, the same in code, subjects, keys, metrics, logs and docs. Words that the field uses for other
+// systems, and that stand for none of these, are task, worker (only ComfyUI's thread is one) and client (only of a
+// connection).
+//
+//	ack             the message to NATS that removes a job from COMFY_JOBS; only a job that has ended is acked
+//	affinity        an operator's rule that prefers hosts for a workflow, or excludes them
+//	ageing          a lane that has waited counts as of a higher priority, one step every five minutes
+//	agent           the process beside ComfyUI that accepts offers and runs jobs on its hosts
+//	attempt         one run of a job on one host, numbered from 1; max_attempts bounds those that count
+//	avoided host    one that failed the job before; it is used when no other host can take the job
+//	backlog         ComfyUI's own queue of prompts
+//	blame           the job that a host ran when it became unhealthy
+//	block           a host gets no jobs of one workflow until the cooldown is over; of one tenant, some or all
+//	cap             the most jobs that a tenant may run at once (max_running)
+//	capability      what a host can run: its node classes, model files and options
+//	cause           why a host is unhealthy, or why a block was lifted; each cause of sickness has its own probe
+//	ceiling         the priority that a tenant's more urgent jobs count as (max_priority)
+//	chain           the events of one job, each appended by compare-and-set on the one before
+//	claim           a dispatcher takes a ticket from the waiting room; of several that try, one succeeds
+//	class           tickets that are alike for every decision; also the class_type of a node in a workflow
+//	cooldown        how long a block lasts; it doubles with each block of the same pair
+//	dead            the end of a job that will not be tried again, for one of a closed set of reasons
+//	dead letter     a dead job as it was published, with its attempts, in COMFY_DEAD
+//	delivery        a job as NATS has given it to one dispatcher
+//	dispatcher      the process that receives jobs, chooses hosts and decides what follows from a failure
+//	drain           a host, or a process, finishes what it runs and takes nothing new
+//	event           what happened to a job, block, host or operator's call, stored in COMFY_EVENTS
+//	evidence        facts by which a kind is decided: status, exception type, process; never a user's words
+//	fleet           all hosts, agents and dispatchers on one NATS
+//	grant           the tenants that a host serves, when it does not serve all
+//	guilt           two hosts went down with a workflow in the same way, so its tenant's jobs of it end
+//	hash            what identifies a workflow: SHA-256 of its structure and models, without prompts, seeds and sizes
+//	heartbeat       what is written again and again so that presence lasts
+//	home            the dispatcher that gives a host its jobs first, by rendezvous hash; also the one that keeps a tenant's cap
+//	host            one ComfyUI, by its name
+//	job             a workflow that somebody has published, with an id that runs once
+//	kind            why an attempt failed, one of a closed set (internal/failure); also the type of an event
+//	label           a property of a host, key=value, that can stand where a host's name can
+//	lane            a tenant's jobs of one priority
+//	lease           the right to a job: who extends its delivery owns it, and when nobody does it is delivered again
+//	level           how many blocks a pair had before this one
+//	likeness        two attempts ended with their hosts at the same node and progress, or after the same time
+//	lost            an attempt whose agent is gone; a lost host is one whose ComfyUI is
+//	mark            the sequence of a failed event, by which a strike is counted once
+//	model           a file that a workflow loads on the host, such as a checkpoint
+//	node            a node of a workflow's graph
+//	offer           the request of a dispatcher to an agent to run a job; it is accepted, or refused with a reason
+//	option          a value of a node's input that a host lists as a choice
+//	pair            a host and a hash: what strikes and blocks are counted for
+//	park            a job's delivery is left to NATS until a time, while its ticket waits
+//	pool            classes that the same hosts can take
+//	prefetch        one more job that a host accepts while all its slots run
+//	presence        a host's or dispatcher's key in NATS; when it is not renewed it ends, and its owner is offline
+//	priority        0 to 9, 9 first
+//	probation       after a block a host takes one job of that workflow at a time, until one succeeds
+//	probe           the agent's own test whether a cause of sickness is over
+//	prompt          ComfyUI's word for a submitted workflow; it stays inside internal/comfy and internal/agent
+//	proven          the host is to blame for a failure and the job is not, so that it is no strike and does not count
+//	quota           the most unfinished jobs, or bytes of them, that a tenant may have
+//	reason          why a job waits or is dead, one of a closed set
+//	redelivered     a job that NATS delivers again, because its lease ran out
+//	refusal         a host's ComfyUI would not take the job; another host is asked
+//	requeue         a dead job is published again, as a new one
+//	requirement     a node class, model or option that a workflow needs of a host
+//	resting         a host that accepted jobs and did not begin them gets none for a while; also a job without a ticket
+//	room            a package with one concern; the waiting room is the set of tickets
+//	second opinion  another host fails in the same way, which shows that the workflow is at fault
+//	settle          to end a delivery: ack it, give it back, or extend it; and to decide what follows from a failed event
+//	share           GPU-seconds that a lane has used lately, by which lanes take turns
+//	shortage        jobs of a tenant that ran out of memory on a host
+//	signature       exception, class and message of a failure without numbers and paths, for comparing hosts
+//	size            width × height × pictures of a job; unknown counts as large where memory is concerned
+//	slot            a job that a host runs at once, or one of the jobs that a tenant with a cap may run
+//	stray           a prompt that nobody waits for and that may still run
+//	strike          a failure that counts against a pair; enough of them make a block
+//	suspicion       a job that a host went down with, remembered until a second one alike or a success
+//	tenant          who owns jobs; its name stands in every subject that concerns them
+//	ticket          a waiting job in COMFY_WAITING
+//	trial           a host that may be sick takes one job at a time, and the next of another workflow decides
+//	verdict         what follows from a kind; in answers, why a host takes a job or does not
+//	waiting room    all tickets, of which every dispatcher has a copy
+//	warm            a host that has the models of a workflow in memory; a cold one must load them
+//	weight          how much of the fleet a tenant gets beside others
+//	withheld        jobs of a tenant and workflow that no host gets while guilt is decided
+//	workflow        a ComfyUI graph in API format
 package internal

@@ -40,21 +40,23 @@ var mayImport = map[string][]string{
 	},
 	"internal/comfysim": {"github.com/gorilla/websocket", "github.com/google/uuid"},
 	"internal/daemon": {
+		"internal/job", "internal/route", "internal/failure",
 		"github.com/nats-io/nats.go", "github.com/prometheus/client_golang", "github.com/alecthomas/kong", "golang.org/x/sync",
-		"github.com/nats-io/nkeys",
+		"github.com/nats-io/nkeys", "golang.org/x/term", "github.com/vbauerster/mpb/v8",
 	},
 	"internal/embedded":   {"github.com/nats-io/nats.go", "github.com/nats-io/nats-server/v2", "github.com/nats-io/jwt/v2"},
 	"internal/access":     {"internal/job", "internal/names", "github.com/nats-io/jwt/v2", "github.com/nats-io/nkeys", "github.com/nats-io/nats.go"},
-	"internal/crew":       {},
-	"internal/dispatcher": with(floor0, "jetstream", "internal/queue", "internal/crew", "github.com/prometheus/client_golang", "golang.org/x/sync"),
-	"internal/agent": with(floor0, "jetstream", "internal/queue", "internal/comfy", "internal/crew",
+	"internal/dispatcher": with(floor0, "jetstream", "internal/queue", "github.com/prometheus/client_golang", "golang.org/x/sync"),
+	"internal/agent": with(floor0, "jetstream", "internal/queue", "internal/comfy",
 		"github.com/prometheus/client_golang", "golang.org/x/sync", "github.com/google/uuid"),
 	"internal/bench":   with(command, "internal/access", "github.com/nats-io/nats.go", "github.com/gorilla/websocket"),
-	"cmd/dispatcher":   with(command, "internal/bench", "internal/access"),
+	"internal/demo":    command,
+	"cmd/dispatcher":   with(command, "internal/bench", "internal/demo", "internal/access"),
 	"cmd/agent":        command,
 	"test/integration": with(command, "github.com/nats-io/nats-server/v2"),
 	"test/chaos":       with(command, "github.com/nats-io/nats-server/v2"),
 	"test/growth":      with(command, "internal/bench"),
+	"test/mutate":      {},
 	"test/docs":        with(command, "github.com/nats-io/nats-server/v2"),
 }
 
@@ -62,8 +64,8 @@ var mayImport = map[string][]string{
 var command = with(floor0,
 	"jetstream", "internal/queue", "internal/comfy", "internal/comfysim", "internal/daemon", "internal/embedded",
 	"internal/dispatcher", "internal/agent",
-	"github.com/nats-io/nats.go", "github.com/prometheus/client_golang", "golang.org/x/sync", "golang.org/x/term",
-	"github.com/google/uuid", "github.com/alecthomas/kong", "github.com/vbauerster/mpb/v8")
+	"github.com/nats-io/nats.go", "github.com/prometheus/client_golang", "golang.org/x/sync",
+	"github.com/google/uuid", "github.com/alecthomas/kong")
 
 // testsMayImport is what every room's tests may import in addition, and onTheWire what
 // tests outside floor 0 may: a real NATS, a simulated ComfyUI, and the documentation.

@@ -100,24 +100,31 @@ func (f *following) follow(ctx context.Context) error {
 			return err
 		}
 		for whole := true; whole; {
-			select {
-			case msg := <-f.live:
-				if err := f.hear(msg); err != nil {
-					return err
-				}
-			case status := <-changes:
-				if whole = false; status == nats.CLOSED {
-					return fmt.Errorf("follow events of tenant %s: %w", f.c.tenant, nats.ErrConnectionClosed)
-				}
-			case <-check.C:
-				whole = false
-			case <-ctx.Done():
-				return ctx.Err()
+			var err error
+			if whole, err = f.next(ctx, changes, check.C); err != nil {
+				return err
 			}
 			if n, err := sub.Dropped(); err == nil && n != dropped {
 				dropped, whole = n, false
 			}
 		}
+	}
+}
+
+// next waits for one event, or for what asks to read the stored ones again: whole is false then.
+func (f *following) next(ctx context.Context, changes <-chan nats.Status, check <-chan time.Time) (whole bool, err error) {
+	select {
+	case msg := <-f.live:
+		return true, f.hear(msg)
+	case status := <-changes:
+		if status == nats.CLOSED {
+			return false, fmt.Errorf("follow events of tenant %s: %w", f.c.tenant, nats.ErrConnectionClosed)
+		}
+		return false, nil
+	case <-check:
+		return false, nil
+	case <-ctx.Done():
+		return false, ctx.Err()
 	}
 }
 

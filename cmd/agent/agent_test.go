@@ -4,7 +4,9 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"fmt"
 	"io"
+	"net"
 	"strings"
 	"sync"
 	"testing"
@@ -32,36 +34,6 @@ func TestMain(m *testing.M) {
 
 const patience = 75 * time.Second
 
-func TestComfyHosts(t *testing.T) {
-	t.Parallel()
-	for name, tc := range map[string]struct {
-		text string
-		want []agent.HostConfig
-		bad  string
-	}{
-		"One":       {"http://127.0.0.1:8188", []agent.HostConfig{{URL: "http://127.0.0.1:8188"}}, ""},
-		"Named":     {"big=http://10.0.0.5:8188, https://u:p@h/comfy", []agent.HostConfig{{Name: "big", URL: "http://10.0.0.5:8188"}, {URL: "https://u:p@h/comfy"}}, ""},
-		"EqualSign": {"http://h:1/?token=x", []agent.HostConfig{{URL: "http://h:1/?token=x"}}, ""},
-		"Comma":     {"http://h:1,", []agent.HostConfig{{URL: "http://h:1"}}, ""},
-		"Empty":     {" ", nil, "COMFY_HOSTS=http://127.0.0.1:8188 agent"},
-		"NoScheme":  {"127.0.0.1:8188", nil, "write it like http://127.0.0.1:8188"},
-		"Scheme":    {"ws://h:1", nil, "is no address of a ComfyUI"},
-		"NoHost":    {"a=http://", nil, "is no address of a ComfyUI"},
-		"Password":  {"http://h:1, htp://admin:s3cret@h:1", nil, "entry 2 of COMFY_HOSTS is no address of a ComfyUI"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			got, err := main.HostsOf(tc.text)
-			if (err == nil) != (tc.bad == "") || err != nil && !strings.Contains(err.Error(), tc.bad) {
-				t.Fatalf("got %v, want %q", err, tc.bad)
-			}
-			if diff := cmp.Diff(tc.want, got); diff != "" {
-				t.Error(diff)
-			}
-		})
-	}
-}
-
 func TestVariablesStandForFlagsAndFlagsWin(t *testing.T) { //nolint:paralleltest // the environment belongs to the process
 	for name, value := range map[string]string{
 		"COMFY_HOSTS": "http://h:1", "COMFYHERD_SLOTS": "2", "COMFYHERD_PREFETCH": "-1", "COMFYHERD_DRAIN": "5m", "COMFYHERD_LABEL": "gpu=4090,site=b",
@@ -74,7 +46,7 @@ func TestVariablesStandForFlagsAndFlagsWin(t *testing.T) { //nolint:paralleltest
 		t.Fatal(err)
 	}
 	want := agent.Config{
-		Slots: 2, Prefetch: -1, Drain: 5 * time.Minute, StartTimeout: 10 * time.Second, NodeTimeout: 40 * time.Second, TotalTimeout: 30 * time.Second,
+		Slots: 2, Prefetch: -1, Drain: 5 * time.Minute, StartTimeout: 10 * time.Second, NodeTimeout: 40 * time.Second, TotalTimeout: 30 * time.Second, FreezeTimeout: 15 * time.Second,
 		Outputs: "none", KeepFiles: true, InputURLs: "any", Labels: []string{"gpu=4090", "site=b"}, Version: daemon.Version(), Machine: main.Machine(),
 	}
 	if diff := cmp.Diff(want, cfg); diff != "" || hosts != "http://h:1" {
@@ -84,21 +56,22 @@ func TestVariablesStandForFlagsAndFlagsWin(t *testing.T) { //nolint:paralleltest
 
 func TestWhatIsNotGivenIsTheAgentsDefault(t *testing.T) { // not parallel: the environment belongs to the process
 	t.Setenv("NATS_URL", "")
+	want := agent.Config{
+		Slots: 1, Prefetch: 1, Drain: 10 * time.Minute, StartTimeout: time.Minute, NodeTimeout: 10 * time.Minute, FreezeTimeout: 15 * time.Second,
+		Outputs: agent.OutputsStore, InputURLs: agent.URLsPublic, Version: daemon.Version(), Machine: main.Machine(),
+	}
 	cfg, _, err := main.Flags(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(agent.Config{Outputs: agent.OutputsStore, Version: daemon.Version(), Machine: main.Machine()}, cfg); diff != "" {
+	if diff := cmp.Diff(want, cfg); diff != "" {
 		t.Error(diff)
 	}
 }
 
 func TestEveryFlagHasAVariable(t *testing.T) {
 	t.Parallel()
-	root, err := main.Model(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
+	root := commandLine(t).Model.Node
 	own := map[string]string{"nats-url": "NATS_URL", "nats-creds": "NATS_CREDS", "nats-token": "NATS_TOKEN", "comfy-hosts": "COMFY_HOSTS"}
 	check := func(flag *kong.Flag) {
 		want := own[flag.Name]
@@ -124,7 +97,6 @@ func TestAnErrorSaysWhatIsWrongAndWhatToDoNext(t *testing.T) {
 		want string
 	}{
 		"NoHosts": {[]string{"--comfy-hosts="}, "agent: no ComfyUI host is given; say where they are, as in COMFY_HOSTS=http://127.0.0.1:8188 agent\n"},
-		"NoNATS":  {[]string{"--comfy-hosts=http://h:1", "--nats-url=nats://127.0.0.1:1"}, "agent: cannot reach NATS at nats://127.0.0.1:1: connection refused; start one with `dispatcher run --embedded` or set NATS_URL"},
 		"Typo":    {[]string{"--slotz=1"}, "agent: unknown flag --slotz, did you mean \"--slots\"?; see `agent --help`\n"},
 		"Outputs": {[]string{"--outputs=some"}, "agent: --outputs must be one of \"store\",\"none\" but got \"some\"; see `agent --help`\n"},
 		"Health":  {[]string{"health"}, "agent: no address to ask for health; start the process with --http :8080 and give the same here\n"},
@@ -157,7 +129,6 @@ func TestNoErrorShowsAPassword(t *testing.T) {
 		{"--drain", "http://admin:s3cret@h:1"},
 		{"--outputs=http://admin:s3cret@h:1"},
 		{"health", "http://admin:s3cret@h:1"},
-		{"--nats-url=nats://admin:s3cret@127.0.0.1:1", "--comfy-hosts=http://h:1"},
 	} {
 		var out, say bytes.Buffer
 		if code := main.Run(t.Context(), args, &out, &say); code != 1 || strings.Contains(out.String()+say.String(), "cret") {
@@ -180,23 +151,66 @@ func TestHelpShowsEveryFlagAndVersionIsOneLine(t *testing.T) {
 
 func TestAnAgentServesItsHostsUntilItIsStopped(t *testing.T) {
 	t.Parallel()
-	server, err := embedded.Start(embedded.Config{Port: -1, StoreDir: t.TempDir()})
+	url := startNATS(t, -1)
+	stop := serve(t, url, func(line string) {
+		if strings.HasPrefix(line, "agent: ") {
+			t.Error(line)
+		}
+	})
+	host := awaitHost(t.Context(), t, url)
+	if host.Host != "gpu-1" || host.Slots != 1 || len(host.Labels) != 1 || host.Labels[0] != "gpu=4090" {
+		t.Errorf("%+v", host)
+	}
+	stop()
+}
+
+// The services of a machine start in any order.
+func TestAnAgentWaitsForANATSThatIsNotThereYet(t *testing.T) {
+	t.Parallel()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = server.Close() }() // the test is over
+	port := listener.Addr().(*net.TCPAddr).Port
+	if err := listener.Close(); err != nil {
+		t.Fatal(err)
+	}
+	waits := make(chan string, 100)
+	stop := serve(t, fmt.Sprintf("nats://admin:s3cret@127.0.0.1:%d", port), func(line string) {
+		if strings.Contains(line, "waiting for NATS") {
+			waits <- line
+		}
+	})
+	if line := <-waits; !strings.Contains(line, fmt.Sprintf("cannot reach NATS at nats://127.0.0.1:%d", port)) || strings.Contains(line, "s3cret") {
+		t.Errorf("it says %s", line)
+	}
+	awaitHost(t.Context(), t, startNATS(t, port))
+	stop()
+}
+
+func startNATS(t *testing.T, port int) (url string) {
+	t.Helper()
+	server, err := embedded.Start(embedded.Config{Port: port, StoreDir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = server.Close() }) // the test is over
+	return server.URL()
+}
+
+// serve runs an agent for a simulated ComfyUI until stop, and gives every line that it writes to hear.
+func serve(t *testing.T, natsURL string, hear func(line string)) (stop func()) {
+	t.Helper()
 	sim, err := comfysim.Start(comfysim.Config{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer sim.Close()
+	t.Cleanup(sim.Close)
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	defer cancel()
 	said, say := io.Pipe()
 	var running sync.WaitGroup
-	defer running.Wait()
 	running.Go(func() {
-		code := main.Run(ctx, []string{"--comfy-hosts=gpu-1=" + sim.URL(), "--nats-url=" + server.URL(), "--label=gpu=4090", "--retry"}, io.Discard, say)
+		code := main.Run(ctx, []string{"--comfy-hosts=gpu-1=" + sim.URL(), "--nats-url=" + natsURL, "--label=gpu=4090"}, io.Discard, say)
 		if code != 0 {
 			t.Errorf("agent ended with %d", code)
 		}
@@ -204,21 +218,22 @@ func TestAnAgentServesItsHostsUntilItIsStopped(t *testing.T) {
 	})
 	running.Go(func() {
 		for lines := bufio.NewScanner(said); lines.Scan(); {
-			if strings.HasPrefix(lines.Text(), "agent: ") {
-				t.Error(lines.Text())
-			}
+			hear(lines.Text())
 		}
 	})
-	host := awaitHost(ctx, t, server.URL())
-	if host.Host != "gpu-1" || host.Slots != 1 || len(host.Labels) != 1 || host.Labels[0] != "gpu=4090" {
-		t.Errorf("%+v", host)
+	stop = func() {
+		cancel()
+		running.Wait()
 	}
-	cancel()
+	t.Cleanup(stop)
+	return stop
 }
 
 // awaitHost gives the first host that is online.
 func awaitHost(ctx context.Context, t *testing.T, url string) queue.HostState {
 	t.Helper()
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
 	nc, err := daemon.Connect(ctx, daemon.NATS{URL: url, Name: "test"})
 	if err != nil {
 		t.Fatal(err)

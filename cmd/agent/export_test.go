@@ -4,9 +4,8 @@ import (
 	"context"
 	"io"
 
-	"github.com/alecthomas/kong"
-
 	"github.com/comfyherd/comfyherd/internal/agent"
+	"github.com/comfyherd/comfyherd/internal/daemon"
 )
 
 // HostsOf reads COMFY_HOSTS.
@@ -17,27 +16,27 @@ var Machine = machine
 
 // Run is the command line in this process.
 func Run(ctx context.Context, args []string, out, err io.Writer) int {
-	return run(ctx, args, console{out: out, err: err})
+	return run(ctx, args, daemon.Console{Out: out, Err: err})
+}
+
+// CommandLine reads command lines and runs nothing.
+func CommandLine(ctx context.Context) (*daemon.CommandLine, error) {
+	line, _, err := quiet(ctx)
+	return line, err
+}
+
+func quiet(ctx context.Context) (*daemon.CommandLine, *commands, error) {
+	all := commands{}
+	line, err := newCommandLine(ctx, &all, &daemon.Console{Out: io.Discard, Err: io.Discard})
+	return line, &all, err
 }
 
 // Flags reads a command line and gives the agent's configuration, without its hosts.
 func Flags(ctx context.Context, args ...string) (cfg agent.Config, comfyHosts string, err error) {
-	ended := -1
-	all := commands{}
-	parser, err := newParser(ctx, &all, &console{out: io.Discard, err: io.Discard}, &ended)
+	line, all, err := quiet(ctx)
 	if err != nil {
 		return cfg, "", err
 	}
-	_, err = parser.Parse(args)
+	err = line.Read(args)
 	return all.config(nil), all.ComfyHosts, err
-}
-
-// Model is the whole grammar of the command line.
-func Model(ctx context.Context) (*kong.Node, error) {
-	ended := -1
-	parser, err := newParser(ctx, &commands{}, &console{out: io.Discard, err: io.Discard}, &ended)
-	if err != nil {
-		return nil, err
-	}
-	return parser.Model.Node, nil
 }

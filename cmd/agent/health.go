@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 
 	"github.com/comfyherd/comfyherd/internal/daemon"
 )
@@ -20,11 +19,11 @@ Examples:
 }
 
 // Run prints what the agent says of itself.
-func (*healthCmd) Run(ctx context.Context, c *console, s *settings) error {
+func (*healthCmd) Run(ctx context.Context, c *daemon.Console, s *settings) error {
 	says, err := daemon.CheckHealth(ctx, s.HTTP)
 	if err != nil {
 		return err
 	}
-	fmt.Fprintln(c.out, daemon.Printable(says))
+	c.Print("%s", says)
 	return nil
 }

@@ -12,16 +12,12 @@ package main
 
 import (
 	"context"
-	"io"
 	"os"
 
 	"github.com/comfyherd/comfyherd/internal/daemon"
 )
 
-// console is where the command writes: results to out, everything said on the way to err.
-type console struct{ out, err io.Writer }
-
 func main() {
 	daemon.TuneMemory()
-	os.Exit(run(context.Background(), os.Args[1:], console{out: os.Stdout, err: os.Stderr}))
+	os.Exit(run(context.Background(), os.Args[1:], daemon.Console{In: os.Stdin, Out: os.Stdout, Err: os.Stderr}))
 }

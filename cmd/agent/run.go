@@ -5,9 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/url"
 	"os"
-	"strconv"
 	"strings"
 	"time"
 
@@ -20,34 +18,34 @@ import (
 	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
-// settings of the agent. Counts and durations are zero when not given, which is the agent's default.
+// settings are the flags of the agent.
 type settings struct {
 	daemon.NATSFlags `embed:"" group:"nats"`
 	daemon.LogFlags  `embed:"" group:"log"`
 
 	ComfyHosts    string        `name:"comfy-hosts" env:"COMFY_HOSTS" placeholder:"URL,NAME=URL,…" help:"ComfyUI hosts to serve; one without a name is named after its host and port, on this machine after the machine."`
-	Slots         int           `group:"jobs" placeholder:"N" help:"Jobs that each ComfyUI runs at a time (1)."`
-	Prefetch      int           `group:"jobs" placeholder:"N" help:"Jobs taken beyond the slots, so that the GPU never waits; -1 is none (1)."`
-	Drain         time.Duration `group:"jobs" placeholder:"DURATION" help:"What running jobs get at shutdown (10m)."`
-	StartTimeout  time.Duration `group:"jobs" placeholder:"DURATION" help:"From the submit to the first node, while nothing stands before it (60s)."`
-	NodeTimeout   time.Duration `group:"jobs" placeholder:"DURATION" help:"Without progress of the running node (10m)."`
-	TotalTimeout  time.Duration `group:"jobs" placeholder:"DURATION" help:"Of a whole run (none)."`
-	FreezeTimeout time.Duration `group:"jobs" placeholder:"DURATION" help:"Without any answer of ComfyUI (15s)."`
-	Outputs       string        `group:"jobs" default:"store" enum:"store,none" placeholder:"store|none" help:"Put files into COMFY_OUTPUTS (store), or leave them on the host (none)."`
-	KeepFiles     bool          `group:"jobs" help:"Leave the files of ended jobs in ComfyUI's folders; otherwise what lies in comfyherd/ there is removed once it is stored."`
-	InputURLs     string        `name:"input-urls" group:"jobs" placeholder:"none|public|any|CIDR,…" help:"Addresses that inputs may be fetched from by url (public): ranges as 10.0.0.0/8, with commas, public among them; any is for fleets whose publishers are all trusted."`
+	Slots         int           `group:"jobs" placeholder:"N" default:"1" range:"1.." help:"Jobs that each ComfyUI runs at a time."`
+	Prefetch      int           `group:"jobs" placeholder:"N" default:"1" range:"-1.." help:"Jobs accepted beyond the slots, so that the GPU never waits; -1 is none."`
+	Drain         time.Duration `group:"jobs" placeholder:"DURATION" default:"10m" help:"Time that running jobs get at shutdown."`
+	StartTimeout  time.Duration `group:"jobs" placeholder:"DURATION" default:"1m" help:"Longest time from the submit to the first node, while no other prompt is before it; -1s is no limit."`
+	NodeTimeout   time.Duration `group:"jobs" placeholder:"DURATION" default:"10m" help:"Longest time without progress of the running node; -1s is no limit."`
+	TotalTimeout  time.Duration `group:"jobs" placeholder:"DURATION" unset:"no limit" help:"Longest time of a whole run."`
+	FreezeTimeout time.Duration `group:"jobs" placeholder:"DURATION" default:"15s" help:"Longest time without any answer of ComfyUI; -1s is no limit."`
+	Outputs       string        `group:"jobs" default:"store" enum:"store,none" placeholder:"WHERE" help:"Store the files of jobs in COMFY_OUTPUTS, or leave them on the host."`
+	KeepFiles     bool          `group:"jobs" help:"Leave the files of ended jobs in ComfyUI's folders; otherwise those in comfyherd/ there are deleted once they are stored."`
+	InputURLs     string        `name:"input-urls" group:"jobs" default:"public" placeholder:"none|public|any|CIDR,…" help:"Addresses that inputs may be fetched from by url: ranges as 10.0.0.0/8, with commas, public among them; any is for fleets whose publishers are all trusted."`
 	Label         []string      `group:"jobs" placeholder:"KEY=VALUE" help:"Label of all hosts, as gpu=4090, repeatable."`
-	HTTP          string        `name:"http" placeholder:"ADDR" help:"Serve /healthz, /readyz and /metrics here, as :8080 (off)."`
-	Retry         bool          `help:"Keep trying when NATS cannot be reached at the start."`
+	HTTP          string        `name:"http" placeholder:"ADDR" unset:"off" help:"Serve /healthz, /readyz and /metrics here, as :8080."`
+	Retry         bool          `help:"Keep trying at the start also when NATS refuses the credentials or has no JetStream yet; one that cannot be reached is always waited for."`
 }
 
 // runCmd serves hosts; it is what the agent does when nothing else is asked of it.
 type runCmd struct{}
 
 // Run serves until it is stopped.
-func (*runCmd) Run(ctx context.Context, c *console, s *settings) error { return s.run(ctx, c) }
+func (*runCmd) Run(ctx context.Context, c *daemon.Console, s *settings) error { return s.run(ctx, c) }
 
-func (s *settings) run(ctx context.Context, c *console) error {
+func (s *settings) run(ctx context.Context, c *daemon.Console) error {
 	hosts, err := hostsOf(s.ComfyHosts)
 	if err == nil {
 		err = named(hosts, s.Holder())
@@ -55,13 +53,17 @@ func (s *settings) run(ctx context.Context, c *console) error {
 	if err != nil {
 		return err
 	}
-	log, err := s.Logger(c.err)
+	log, err := s.Logger(c.Err)
 	if err != nil {
+		return err
+	}
+	cfg := s.config(hosts)
+	if err := cfg.Check(); err != nil {
 		return err
 	}
 	stop, kill, release := daemon.Signals(ctx)
 	defer release()
-	defer context.AfterFunc(stop, func() { c.say("stopping: running jobs finish; Ctrl-C again stops now") })()
+	defer context.AfterFunc(stop, func() { c.Say("stopping: running jobs finish; Ctrl-C again stops now") })()
 	var nc *nats.Conn
 	err = daemon.Begin(stop, s.Retry, log, func(ctx context.Context) (err error) {
 		nc, err = daemon.Connect(ctx, s.NATS("agent "+machine(), log))
@@ -71,7 +73,7 @@ func (s *settings) run(ctx context.Context, c *console) error {
 		return stopped(stop, err)
 	}
 	defer nc.Close()
-	return stopped(kill, s.serve(stop, kill, nc, hosts, c, log))
+	return stopped(kill, s.serve(stop, kill, nc, cfg, c, log))
 }
 
 // stopped takes out of an error what a signal has caused.
@@ -91,37 +93,20 @@ func machine() string {
 	return name
 }
 
-// hostsOf reads COMFY_HOSTS: addresses, or name=address, separated by commas.
+// hostsOf reads COMFY_HOSTS, which must name a host.
 func hostsOf(text string) ([]agent.HostConfig, error) {
-	var hosts []agent.HostConfig
-	n := 0
-	for part := range strings.SplitSeq(text, ",") {
-		n++
-		if part = strings.TrimSpace(part); part == "" {
-			continue
-		}
-		host := agent.HostConfig{URL: part}
-		if name, address, found := strings.Cut(part, "="); found && !strings.Contains(name, "/") {
-			host = agent.HostConfig{Name: name, URL: address}
-		}
-		if u, err := url.Parse(host.URL); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
-			return nil, fmt.Errorf("%s is no address of a ComfyUI; write it like http://127.0.0.1:8188 or gpu-1=http://127.0.0.1:8188", entry(text, part, n))
-		}
-		hosts = append(hosts, host)
+	given, err := daemon.ComfyHosts(text)
+	if err != nil {
+		return nil, err
 	}
-	if len(hosts) == 0 {
+	if len(given) == 0 {
 		return nil, errors.New("no ComfyUI host is given; say where they are, as in COMFY_HOSTS=http://127.0.0.1:8188 agent")
 	}
-	return hosts, nil
-}
-
-// entry names a part of COMFY_HOSTS. Where a password may stand in any part it does so by its number: a password with
-// a comma or a slash makes parts that nobody can tell from one.
-func entry(text, part string, n int) string {
-	if strings.ContainsAny(text, "@?") {
-		return fmt.Sprintf("entry %d of COMFY_HOSTS", n)
+	hosts := make([]agent.HostConfig, len(given))
+	for i, h := range given {
+		hosts[i] = agent.HostConfig{Name: h.Name, URL: h.URL}
 	}
-	return strconv.Quote(part)
+	return hosts, nil
 }
 
 // named gives a host without a name that of the credentials, which are good for one host only.
@@ -137,7 +122,7 @@ func named(hosts []agent.HostConfig, holder string) error {
 	return nil
 }
 
-func (s *settings) serve(stop, kill context.Context, nc *nats.Conn, hosts []agent.HostConfig, c *console, log *slog.Logger) error {
+func (s *settings) serve(stop, kill context.Context, nc *nats.Conn, cfg agent.Config, c *daemon.Console, log *slog.Logger) error {
 	var q *queue.Queue
 	err := daemon.Begin(stop, s.Retry, log, func(ctx context.Context) (err error) {
 		q, err = queue.Open(ctx, nc, queue.Config{Domain: s.Domain, APIPrefix: s.APIPrefix(), NoConsumers: s.NoConsumers(), Warn: daemon.Warn(log)})
@@ -149,17 +134,16 @@ func (s *settings) serve(stop, kill context.Context, nc *nats.Conn, hosts []agen
 	defer q.Close()
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	cfg := s.config(hosts)
 	cfg.Logger, cfg.Registerer = log, registry
 	a, err := agent.New(q, cfg)
 	if err != nil {
 		return err
 	}
-	c.say("NATS      %s", nc.ConnectedUrlRedacted())
+	c.Say("NATS      %s", nc.ConnectedUrlRedacted())
 	for _, h := range a.Hosts() {
-		c.say("host      %s at %s", h.Name, h.URL)
+		c.Say("host      %s at %s", h.Name, h.URL)
 	}
-	c.say("stop      Ctrl-C, running jobs finish; again: now")
+	c.Say("stop      Ctrl-C, running jobs finish; again: now")
 	return daemon.Together(stop, kill, a.Run, s.HTTP, readiness(a), registry)
 }
 

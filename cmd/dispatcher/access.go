@@ -42,7 +42,7 @@ type folderArg struct {
 }
 
 // give opens the folder, gives somebody credentials and prints where they are.
-func (a *folderArg) give(c *console, credentials func(*access.Folder) (string, error)) error {
+func (a *folderArg) give(c *daemon.Console, credentials func(*access.Folder) (string, error)) error {
 	folder, err := access.Open(a.Dir)
 	if err != nil {
 		return err
@@ -51,7 +51,7 @@ func (a *folderArg) give(c *console, credentials func(*access.Folder) (string, e
 	if err != nil {
 		return err
 	}
-	c.print("%s", path)
+	c.Print("%s", path)
 	return nil
 }
 
@@ -66,7 +66,7 @@ Examples:
 }
 
 // Run makes the folder.
-func (a *accessInitCmd) Run(c *console) error {
+func (a *accessInitCmd) Run(c *daemon.Console) error {
 	folder, err := access.Init(a.Dir)
 	if err != nil {
 		return err
@@ -74,15 +74,15 @@ func (a *accessInitCmd) Run(c *console) error {
 	if _, err := folder.Dispatcher(); err != nil {
 		return err
 	}
-	c.say("the fleet's keys are in %s; keep the folder to yourself, and a copy of it", folder.Dir())
-	c.say("next      dispatcher access tenant %s NAME; dispatcher access agent %[1]s HOST; dispatcher run --access %[1]s", folder.Dir())
+	c.Say("the fleet's keys are in %s; keep the folder to yourself, and a copy of it", folder.Dir())
+	c.Say("next      dispatcher access tenant %s NAME; dispatcher access agent %[1]s HOST; dispatcher run --access %[1]s", folder.Dir())
 	return nil
 }
 
 type accessTenantCmd struct {
 	folderArg
-	Name       string `arg:"" placeholder:"NAME" help:"The tenant, as it stands in subjects."`
-	MaxPayload int64  `placeholder:"BYTES" help:"Largest message that NATS takes from the tenant, 1048576 or more (2 MiB)."`
+	Name       string      `arg:"" placeholder:"NAME" help:"The tenant, as it stands in subjects."`
+	MaxPayload daemon.Size `placeholder:"SIZE" unset:"2MiB" range:"1MiB.." help:"Largest message that NATS accepts from the tenant."`
 }
 
 // Help is shown after the flags.
@@ -95,20 +95,17 @@ Examples:
 }
 
 // Run gives a tenant credentials.
-func (a *accessTenantCmd) Run(c *console) error {
-	if a.MaxPayload != 0 && a.MaxPayload < access.LeastPayload {
-		return fmt.Errorf("--max-payload %d is too small; give at least %d bytes, so that a piece of a file and a usual job fit, or leave it out", a.MaxPayload, access.LeastPayload)
-	}
+func (a *accessTenantCmd) Run(c *daemon.Console) error {
 	return a.give(c, func(f *access.Folder) (string, error) {
-		return f.Tenant(a.Name, access.TenantSettings{MaxPayload: a.MaxPayload})
+		return f.Tenant(a.Name, access.TenantSettings{MaxPayload: int64(a.MaxPayload)})
 	})
 }
 
 type accessAgentCmd struct {
 	folderArg
 	Host    string   `arg:"" placeholder:"HOST" help:"The host, as COMFY_HOSTS names it."`
-	Tenants []string `placeholder:"NAME,…" help:"Tenants that the host is given to; * gives it to all (all)."`
-	Slots   int      `placeholder:"N" help:"Jobs that the host may claim to run at once, at most (64)."`
+	Tenants []string `placeholder:"NAME" unset:"all" help:"Tenants whose jobs the host runs, repeatable; * is all."`
+	Slots   int      `placeholder:"N" unset:"64" range:"1.." help:"Jobs that the host may claim to run at once, at most."`
 }
 
 // Help is shown after the flags.
@@ -123,10 +120,7 @@ Examples:
 }
 
 // Run gives a host's agent credentials.
-func (a *accessAgentCmd) Run(c *console) error {
-	if a.Slots < 0 {
-		return fmt.Errorf("--slots %d is no number of jobs; give 1 or more, or leave it out", a.Slots)
-	}
+func (a *accessAgentCmd) Run(c *daemon.Console) error {
 	return a.give(c, func(f *access.Folder) (string, error) {
 		return f.Agent(a.Host, access.AgentSettings{Tenants: a.Tenants, Slots: a.Slots})
 	})
@@ -140,7 +134,9 @@ func (*accessDispatcherCmd) Help() string {
 }
 
 // Run gives dispatchers credentials.
-func (a *accessDispatcherCmd) Run(c *console) error { return a.give(c, (*access.Folder).Dispatcher) }
+func (a *accessDispatcherCmd) Run(c *daemon.Console) error {
+	return a.give(c, (*access.Folder).Dispatcher)
+}
 
 type accessOperatorCmd struct{ folderArg }
 
@@ -153,7 +149,7 @@ Examples:
 }
 
 // Run gives operators credentials.
-func (a *accessOperatorCmd) Run(c *console) error { return a.give(c, (*access.Folder).Operator) }
+func (a *accessOperatorCmd) Run(c *daemon.Console) error { return a.give(c, (*access.Folder).Operator) }
 
 type accessWatcherCmd struct{ folderArg }
 
@@ -166,7 +162,7 @@ Examples:
 }
 
 // Run gives watchers credentials.
-func (a *accessWatcherCmd) Run(c *console) error { return a.give(c, (*access.Folder).Watcher) }
+func (a *accessWatcherCmd) Run(c *daemon.Console) error { return a.give(c, (*access.Folder).Watcher) }
 
 type accessListCmd struct {
 	folderArg
@@ -183,7 +179,7 @@ Examples:
 }
 
 // Run lists who has credentials.
-func (a *accessListCmd) Run(c *console) error {
+func (a *accessListCmd) Run(c *daemon.Console) error {
 	folder, err := access.Open(a.Dir)
 	if err != nil {
 		return err
@@ -193,7 +189,7 @@ func (a *accessListCmd) Run(c *console) error {
 		return err
 	}
 	if a.JSON {
-		return c.json(holders)
+		return c.JSON(holders)
 	}
 	rows := [][]string{{"NAME", "TENANTS", "SLOTS", "CREDENTIALS"}}
 	for _, h := range holders {
@@ -209,7 +205,7 @@ func (a *accessListCmd) Run(c *console) error {
 		}
 		rows = append(rows, []string{h.File(), tenants, slots, h.Creds})
 	}
-	return c.table(rows)
+	return c.Table(rows)
 }
 
 type accessRevokeCmd struct {
@@ -227,7 +223,7 @@ Examples:
 }
 
 // Run cuts somebody off.
-func (a *accessRevokeCmd) Run(c *console) error {
+func (a *accessRevokeCmd) Run(c *daemon.Console) error {
 	folder, err := access.Open(a.Dir)
 	if err != nil {
 		return err
@@ -235,14 +231,14 @@ func (a *accessRevokeCmd) Run(c *console) error {
 	if err := folder.Revoke(a.Name); err != nil {
 		return err
 	}
-	c.say("%s is cut off where `dispatcher run --access` runs with this folder; a nats-server of your own hears of it by `dispatcher access push`", a.Name)
+	c.Say("%s is cut off where `dispatcher run --access` runs with this folder; a nats-server of your own hears of it by `dispatcher access push`", a.Name)
 	return nil
 }
 
 type accessPushCmd struct {
 	folderArg
-	URL string `name:"url" placeholder:"URL" help:"The running nats-server (nats://127.0.0.1:4222)."`
-	CA  string `name:"tls-ca" placeholder:"FILE" type:"path" help:"PEM file of the authorities to trust (the system's)."`
+	URL string `name:"url" placeholder:"URL" unset:"nats://127.0.0.1:4222" help:"The running nats-server."`
+	CA  string `name:"tls-ca" placeholder:"FILE" type:"path" unset:"the system's" help:"PEM file of the authorities to trust."`
 }
 
 // Help is shown after the flags.
@@ -254,7 +250,7 @@ Examples:
 }
 
 // Run pushes every account into a running server.
-func (a *accessPushCmd) Run(ctx context.Context, c *console) error {
+func (a *accessPushCmd) Run(ctx context.Context, c *daemon.Console) error {
 	folder, err := access.Open(a.Dir)
 	if err != nil {
 		return err
@@ -264,7 +260,7 @@ func (a *accessPushCmd) Run(ctx context.Context, c *console) error {
 		return err
 	}
 	flags := daemon.NATSFlags{URL: a.URL, CA: a.CA}
-	to := flags.NATS("dispatcher access push", daemon.Logger(c.err, slog.LevelWarn, false))
+	to := flags.NATS("dispatcher access push", daemon.Logger(c.Err, slog.LevelWarn, false))
 	to.Options = []nats.Option{nats.UserJWTAndSeed(token, seed)}
 	nc, err := daemon.Connect(ctx, to)
 	if err != nil {
@@ -281,6 +277,6 @@ func (a *accessPushCmd) Run(ctx context.Context, c *console) error {
 			return fmt.Errorf("%d accounts were pushed, but not whose hosts are whose; push again: %w", n, err)
 		}
 	}
-	c.print("%d accounts pushed to %s", n, nc.ConnectedUrlRedacted())
+	c.Print("%d accounts pushed to %s", n, nc.ConnectedUrlRedacted())
 	return nil
 }

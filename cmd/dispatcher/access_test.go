@@ -144,16 +144,16 @@ func TestAccessRefusesWhatCannotBeAndSaysWhatCan(t *testing.T) {
 		t.Fatal(say)
 	}
 	for want, args := range map[string][]string{
-		`dispatcher: "a.b" is no tenant name; use 1 to 64 of A-Z a-z 0-9 _ -`:                                                                         {"tenant", dir, "a.b"},
-		`dispatcher: "*" is no tenant name`:                                                                                                           {"tenant", dir, "*"},
-		`dispatcher: "a/../b" is no host name; use 1 to 64 of A-Z a-z 0-9 _ -, the name that COMFY_HOSTS gives`:                                       {"agent", dir, "a/../b"},
-		`dispatcher: "x y" is no tenant name`:                                                                                                         {"agent", dir, "gpu-1", "--tenants=x y"},
-		"dispatcher: a host is given to some tenants or to all of them, not both":                                                                     {"agent", dir, "gpu-1", "--tenants=acme,*"},
-		"dispatcher: --slots -1 is no number of jobs; give 1 or more, or leave it out":                                                                {"agent", dir, "gpu-1", "--slots=-1"},
-		"dispatcher: --max-payload 1048575 is too small; give at least 1048576 bytes, so that a piece of a file and a usual job fit, or leave it out": {"tenant", dir, "acme", "--max-payload=1048575"},
-		"dispatcher: expected \"<name>\"; see `dispatcher access tenant --help`":                                                                      {"tenant", dir},
-		dir + "-none: no access folder: make one with `dispatcher access init " + dir + "-none`":                                                      {"list", dir + "-none"},
-		"dispatcher: cannot reach NATS at nats://127.0.0.1:1: connection refused":                                                                     {"push", dir, "--url=nats://127.0.0.1:1"},
+		`dispatcher: "a.b" is no tenant name; use 1 to 64 of A-Z a-z 0-9 _ -`:                                   {"tenant", dir, "a.b"},
+		`dispatcher: "*" is no tenant name`:                                                                     {"tenant", dir, "*"},
+		`dispatcher: "a/../b" is no host name; use 1 to 64 of A-Z a-z 0-9 _ -, the name that COMFY_HOSTS gives`: {"agent", dir, "a/../b"},
+		`dispatcher: "x y" is no tenant name`:                                                                   {"agent", dir, "gpu-1", "--tenants=x y"},
+		"dispatcher: a host is given to some tenants or to all of them, not both":                               {"agent", dir, "gpu-1", "--tenants=acme,*"},
+		"dispatcher: --slots=-1 is out of range; give 1 or more":                                                {"agent", dir, "gpu-1", "--slots=-1"},
+		"dispatcher: --max-payload=1024 KiB is out of range; give 1MiB or more":                                 {"tenant", dir, "acme", "--max-payload=1048575"},
+		"dispatcher: expected \"<name>\"; see `dispatcher access tenant --help`":                                {"tenant", dir},
+		dir + "-none: no access folder: make one with `dispatcher access init " + dir + "-none`":                {"list", dir + "-none"},
+		"dispatcher: cannot reach NATS at nats://127.0.0.1:1: connection refused":                               {"push", dir, "--url=nats://127.0.0.1:1"},
 	} {
 		if code, out, say := keys(t, args...); code != 1 || out != "" || !strings.Contains(say, want) {
 			t.Errorf("%v: code %d, %q, says %q, want %q", args, code, out, say, want)

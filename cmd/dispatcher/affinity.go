@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/comfyherd/comfyherd/internal/daemon"
 	"github.com/comfyherd/comfyherd/internal/job"
 	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/internal/workflow"
@@ -26,19 +27,19 @@ type affinityListCmd struct {
 }
 
 // Run lists.
-func (a *affinityListCmd) Run(ctx context.Context, c *console) error {
+func (a *affinityListCmd) Run(ctx context.Context, c *daemon.Console) error {
 	answer, err := a.affinity(ctx, c, queue.AffinityRequest{})
 	if err != nil {
 		return err
 	}
 	if a.JSON {
-		return c.json(answer.Affinity)
+		return c.JSON(answer.Affinity)
 	}
 	return tellAffinity(c, answer)
 }
 
 // affinity asks until all rules are there.
-func (f *client) affinity(ctx context.Context, c *console, request queue.AffinityRequest) (queue.AffinityAnswer, error) {
+func (f *client) affinity(ctx context.Context, c *daemon.Console, request queue.AffinityRequest) (queue.AffinityAnswer, error) {
 	all := queue.AffinityAnswer{Affinity: map[workflow.Hash]queue.Affinity{}}
 	q, done, err := f.open(ctx, c)
 	if err != nil {
@@ -57,9 +58,9 @@ func (f *client) affinity(ctx context.Context, c *console, request queue.Affinit
 	}
 }
 
-func tellAffinity(c *console, answer queue.AffinityAnswer) error {
+func tellAffinity(c *daemon.Console, answer queue.AffinityAnswer) error {
 	if len(answer.Affinity) == 0 {
-		c.say("no workflow is tied to hosts")
+		c.Say("no workflow is tied to hosts")
 		return nil
 	}
 	rows := [][]string{{"WORKFLOW", "PREFER", "EXCLUDE"}}
@@ -67,7 +68,7 @@ func tellAffinity(c *console, answer queue.AffinityAnswer) error {
 		rule := answer.Affinity[hash]
 		rows = append(rows, []string{string(hash), strings.Join(rule.Prefer, " "), strings.Join(rule.Exclude, " ")})
 	}
-	return c.table(rows)
+	return c.Table(rows)
 }
 
 // workflowArg is a workflow, given by its whole hash or as a file.
@@ -75,13 +76,13 @@ type workflowArg struct {
 	Workflow string `arg:"" name:"hash|file" help:"Hash of the workflow (64 hex digits), or a file with it."`
 }
 
-func (w *workflowArg) hash(c *console) (workflow.Hash, error) {
+func (w *workflowArg) hash(c *daemon.Console) (workflow.Hash, error) {
 	if hash := workflow.Hash(w.Workflow); hash.Valid() {
 		return hash, nil
 	}
 	body, err := readFile(c, w.Workflow)
 	if err != nil {
-		return "", fmt.Errorf("%s is neither a hash nor a file; `dispatcher status JOB --json` shows the hash of a job", short(w.Workflow, 80))
+		return "", fmt.Errorf("%s is neither a hash nor a file; `dispatcher status JOB --json` shows the hash of a job", daemon.Short(w.Workflow, 80))
 	}
 	spec, err := job.ParseSpec(body)
 	if err != nil {
@@ -110,7 +111,7 @@ func (*affinitySetCmd) Help() string {
 }
 
 // Run writes.
-func (a *affinitySetCmd) Run(ctx context.Context, c *console) error {
+func (a *affinitySetCmd) Run(ctx context.Context, c *daemon.Console) error {
 	if len(a.Prefer)+len(a.Exclude) == 0 {
 		return errors.New("affinity set has nothing to say; give --prefer or --exclude, or use affinity rm")
 	}
@@ -131,7 +132,7 @@ type affinityRmCmd struct {
 }
 
 // Run removes.
-func (a *affinityRmCmd) Run(ctx context.Context, c *console) error {
+func (a *affinityRmCmd) Run(ctx context.Context, c *daemon.Console) error {
 	hash, err := a.hash(c)
 	if err != nil {
 		return err
@@ -139,6 +140,6 @@ func (a *affinityRmCmd) Run(ctx context.Context, c *console) error {
 	if _, err := a.affinity(ctx, c, queue.AffinityRequest{Hash: hash, Remove: true}); err != nil {
 		return err
 	}
-	c.print("%s is tied to no host", hash)
+	c.Print("%s is tied to no host", hash)
 	return nil
 }

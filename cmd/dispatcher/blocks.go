@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/comfyherd/comfyherd/internal/daemon"
 	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/internal/route"
 	"github.com/comfyherd/comfyherd/internal/workflow"
@@ -23,20 +24,8 @@ type blocksCmd struct {
 
 // pairFlags choose among blocks.
 type pairFlags struct {
-	Host string `placeholder:"NAME" help:"Only blocks of this host."`
-	Hash string `placeholder:"HEX" help:"Only blocks of this workflow; its first 8 digits will do."`
-}
-
-func (p *pairFlags) check() error { return checkHash(p.Hash) }
-
-func checkHash(hash string) error {
-	if len(hash) > 64 || strings.Trim(hash, "0123456789abcdef") != "" {
-		return fmt.Errorf("--hash %s is no hash; give 64 lower-case hex digits, or the first of them", short(hash, 80))
-	}
-	if hash != "" && len(hash) < 8 {
-		return fmt.Errorf("--hash %s is too short to mean one workflow; give at least 8 digits", hash)
-	}
-	return nil
+	Host hostName   `placeholder:"NAME" help:"Only blocks of this host."`
+	Hash hashPrefix `placeholder:"HEX" help:"Only blocks of this workflow; its first 8 digits suffice."`
 }
 
 type blocksListCmd struct {
@@ -53,10 +42,7 @@ func (*blocksListCmd) Help() string {
 }
 
 // Run lists.
-func (b *blocksListCmd) Run(ctx context.Context, c *console) error {
-	if err := b.check(); err != nil {
-		return err
-	}
+func (b *blocksListCmd) Run(ctx context.Context, c *daemon.Console) error {
 	q, done, err := b.open(ctx, c)
 	if err != nil {
 		return err
@@ -67,10 +53,10 @@ func (b *blocksListCmd) Run(ctx context.Context, c *console) error {
 		return err
 	}
 	if b.JSON {
-		return c.json(blocks)
+		return c.JSON(blocks)
 	}
 	if len(blocks) == 0 {
-		c.say("nothing is blocked")
+		c.Say("nothing is blocked")
 		return nil
 	}
 	rows := [][]string{{"HOST", "WORKFLOW", "LIFTS", "LEVEL", "FOR", "KIND", "JOB", "WHY"}}
@@ -78,7 +64,7 @@ func (b *blocksListCmd) Run(ctx context.Context, c *console) error {
 	for i := range blocks {
 		rows = append(rows, blockRow(&blocks[i], now))
 	}
-	return c.table(rows)
+	return c.Table(rows)
 }
 
 func blockRow(b *route.Block, now time.Time) []string {
@@ -94,7 +80,7 @@ func blockRow(b *route.Block, now time.Time) []string {
 		whom += fmt.Sprintf(", size ≥ %d", b.Size)
 	}
 	return []string{
-		string(b.Host), b.Hash.Short(), in(b.Until, now), fmt.Sprint(b.Level), whom, string(b.Kind), string(b.Job), short(firstLine(b.Message), 80),
+		string(b.Host), b.Hash.Short(), daemon.In(b.Until, now), fmt.Sprint(b.Level), whom, string(b.Kind), string(b.Job), daemon.Short(daemon.FirstLine(b.Message), 80),
 	}
 }
 
@@ -103,7 +89,7 @@ func (p *pairFlags) blocks(ctx context.Context, q *queue.Queue) ([]route.Block, 
 	blocks := []route.Block{}
 	err := q.Blocks(ctx, func(change queue.Change) {
 		host, hash, ok := queue.PairOf(change.Key)
-		if !ok || p.Host != "" && p.Host != host || !strings.HasPrefix(string(hash), p.Hash) {
+		if !ok || p.Host != "" && string(p.Host) != host || !strings.HasPrefix(string(hash), string(p.Hash)) {
 			return
 		}
 		b := route.Block{}
@@ -131,20 +117,22 @@ func (*blocksClearCmd) Help() string {
   dispatcher blocks clear --all`
 }
 
-// Run lifts.
-func (b *blocksClearCmd) Run(ctx context.Context, c *console) error {
-	if err := b.check(); err != nil {
-		return err
-	}
+// Validate refuses a command that says nothing about which blocks it means.
+func (b *blocksClearCmd) Validate() error {
 	if b.Host == "" && b.Hash == "" && !b.All {
-		return errors.New("blocks clear needs to know which; give --host, --hash or both, or --all")
+		return errors.New("give --host, --hash or both, or --all")
 	}
+	return nil
+}
+
+// Run lifts blocks.
+func (b *blocksClearCmd) Run(ctx context.Context, c *daemon.Console) error {
 	q, done, err := b.open(ctx, c)
 	if err != nil {
 		return err
 	}
 	defer done()
-	requests := []queue.UnblockRequest{{Host: b.Host, Hash: workflow.Hash(b.Hash)}}
+	requests := []queue.UnblockRequest{{Host: string(b.Host), Hash: workflow.Hash(b.Hash)}}
 	if b.Host == "" && b.Hash == "" {
 		if requests, err = b.everyHost(ctx, q); err != nil {
 			return err
@@ -159,7 +147,7 @@ func (b *blocksClearCmd) Run(ctx context.Context, c *console) error {
 		}
 		lifted += answer.Count
 	}
-	c.print("%s lifted", plural(lifted, "block"))
+	c.Print("%s lifted", daemon.Plural(lifted, "block"))
 	return nil
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os/user"
 
+	"github.com/comfyherd/comfyherd/internal/daemon"
 	"github.com/comfyherd/comfyherd/internal/job"
 	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/jetstream"
@@ -34,10 +35,7 @@ Examples:
 }
 
 // Run cancels all, and fails when any of them is not there.
-func (k *cancelCmd) Run(ctx context.Context, c *console) error {
-	if err := k.check(); err != nil {
-		return err
-	}
+func (k *cancelCmd) Run(ctx context.Context, c *daemon.Console) error {
 	tenant, err := k.whose()
 	if err != nil {
 		return err
@@ -61,7 +59,8 @@ func (k *cancelCmd) Run(ctx context.Context, c *console) error {
 	return failed
 }
 
-func (k *cancelCmd) check() error {
+// Validate refuses a command that does not say, or says twice, which jobs it means.
+func (k *cancelCmd) Validate() error {
 	ways := 0
 	for _, given := range []bool{len(k.Jobs) > 0, k.Lane != nil, k.All} {
 		if given {
@@ -80,7 +79,7 @@ func (k *cancelCmd) check() error {
 }
 
 // waiting cancels what waits in a lane or in all of them.
-func (k *cancelCmd) waiting(ctx context.Context, c *console, client *jetstream.Client) error {
+func (k *cancelCmd) waiting(ctx context.Context, c *daemon.Console, client *jetstream.Client) error {
 	what := fmt.Sprintf("all waiting jobs of tenant %s", client.Tenant())
 	request := jetstream.CancelRequest{All: k.All, By: by()}
 	if k.Lane != nil {
@@ -88,7 +87,7 @@ func (k *cancelCmd) waiting(ctx context.Context, c *console, client *jetstream.C
 		request.Lane = &p
 		what = fmt.Sprintf("all waiting jobs of tenant %s, priority %d", client.Tenant(), p)
 	}
-	if err := c.confirm("cancel "+what, k.Yes); err != nil {
+	if err := c.Confirm("cancel "+what, k.Yes); err != nil {
 		return err
 	}
 	for ended := 0; ; { // a page at a time
@@ -96,16 +95,16 @@ func (k *cancelCmd) waiting(ctx context.Context, c *console, client *jetstream.C
 		if ended += answer.Count; err != nil && ended == 0 {
 			return err
 		} else if err != nil {
-			return fmt.Errorf("%s cancelled, then: %w; the command can be repeated", plural(ended, "job"), err)
+			return fmt.Errorf("%s cancelled, then: %w; the command can be repeated", daemon.Plural(ended, "job"), err)
 		}
 		if request.After = answer.Next; answer.Next == 0 {
-			c.print("%s cancelled", plural(ended, "job"))
+			c.Print("%s cancelled", daemon.Plural(ended, "job"))
 			return nil
 		}
 	}
 }
 
-func (k *cancelCmd) cancel(ctx context.Context, c *console, a *asker, ref jobRef) error {
+func (k *cancelCmd) cancel(ctx context.Context, c *daemon.Console, a *asker, ref jobRef) error {
 	client := a.of(ref.tenant)
 	answer, err := client.Cancel(ctx, jetstream.CancelRequest{Job: ref.id, Force: k.Force, By: by()})
 	if err != nil {
@@ -118,9 +117,9 @@ func (k *cancelCmd) cancel(ctx context.Context, c *console, a *asker, ref jobRef
 	case err != nil:
 		return err
 	case answer.Count > 0 || answer.Event == nil:
-		c.print("%s cancelled", ref.word())
+		c.Print("%s cancelled", ref.word())
 	default:
-		c.print("%s was already %s %s", ref.word(), answer.State, ago(answer.Event.Time, client.Now()))
+		c.Print("%s was already %s %s", ref.word(), answer.State, daemon.Ago(answer.Event.Time, client.Now()))
 	}
 	return nil
 }
@@ -147,7 +146,7 @@ func (k *cancelCmd) alone(ctx context.Context, a *asker, ref jobRef, asked error
 // by is who gives an order, as events and conditions tell it.
 func by() string {
 	if u, err := user.Current(); err == nil && u.Username != "" {
-		return clean(u.Username)
+		return daemon.Printable(u.Username)
 	}
 	return "cli"
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 
 	"github.com/alecthomas/kong"
 
@@ -11,6 +10,8 @@ import (
 
 // commands are all that `dispatcher` can be asked to do.
 type commands struct {
+	daemon.Limits
+
 	Version kong.VersionFlag `short:"v" env:"-" help:"Print the version and exit."`
 
 	Run    runCmd    `cmd:"" group:"fleet" help:"Decide which host runs which job; starts NATS too when there is none."`
@@ -42,66 +43,28 @@ workflow are blocked for a while and nothing else is.
 
 Every flag has an environment variable, shown beside it.`
 
-// exit is an end that has nothing more to say: the process ends with this code.
-type exit int
-
+// Exit codes of waiting for jobs.
 const (
-	exitFailed      exit = 1
-	exitDied        exit = 2
-	exitCancelled   exit = 3
-	exitTimedOut    exit = 4
-	exitInterrupted exit = 130
+	exitDied      daemon.Exit = 2
+	exitCancelled daemon.Exit = 3
+	exitTimedOut  daemon.Exit = 4
 )
 
-func (exit) Error() string { return "the end was told already" }
-
 // run runs one command line and returns its exit code.
-func run(ctx context.Context, args []string, c console) int {
+func run(ctx context.Context, args []string, c daemon.Console) int {
 	if len(args) == 0 {
 		args = []string{"--help"}
 	}
-	ended := -1
-	parser, err := newParser(ctx, &commands{}, &c, &ended)
+	line, err := newCommandLine(ctx, &commands{}, &c)
 	if err != nil {
-		return c.end(err)
+		return c.End("dispatcher", err)
 	}
-	parsed, err := parser.Parse(args)
-	if ended >= 0 {
-		return ended
-	}
-	if err != nil {
-		return c.end(misused(err))
-	}
-	return c.end(parsed.Run())
+	return line.Run(args)
 }
 
-// newParser reads command lines into all. --help and --version print at once and set ended to their exit code.
-func newParser(ctx context.Context, all *commands, c *console, ended *int) (*kong.Kong, error) {
-	parser, err := kong.New(all,
-		kong.Name("dispatcher"), kong.Description(about), kong.Writers(c.out, c.err),
-		kong.Exit(func(code int) { *ended = code }),
-		kong.Vars{"version": "comfyherd dispatcher " + daemon.Version()},
-		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true, WrapUpperBound: 110}),
-		kong.ExplicitGroups([]kong.Group{
-			{Key: "fleet", Title: "Running a fleet:"}, {Key: "jobs", Title: "Jobs:"}, {Key: "rules", Title: "Looking after it:"},
-			{Key: "nats", Title: "Connection to NATS:"}, {Key: "log", Title: "Log:"}, {Key: "keep", Title: "What NATS keeps:"},
-		}),
-		kong.BindTo(ctx, (*context.Context)(nil)), kong.Bind(c),
-		kong.ValueFormatter(daemon.HelpText),
-	)
-	if err == nil {
-		daemon.Variables(parser.Model.Node)
-	}
-	return parser, err
-}
-
-// misused adds where to look to an error of the command line.
-func misused(err error) error {
-	help := "dispatcher --help"
-	if parse, ok := errors.AsType[*kong.ParseError](err); ok {
-		if command := parse.Context.Selected(); command != nil {
-			help = command.FullPath() + " --help"
-		}
-	}
-	return errors.New(err.Error() + "; see `" + help + "`")
+func newCommandLine(ctx context.Context, all *commands, c *daemon.Console) (*daemon.CommandLine, error) {
+	return daemon.NewCommandLine(ctx, "dispatcher", about, all, c, kong.ExplicitGroups([]kong.Group{
+		{Key: "fleet", Title: "Running a fleet:"}, {Key: "jobs", Title: "Jobs:"}, {Key: "rules", Title: "Looking after it:"},
+		{Key: "nats", Title: "Connection to NATS:"}, {Key: "log", Title: "Log:"}, {Key: "keep", Title: "What NATS keeps:"},
+	}))
 }

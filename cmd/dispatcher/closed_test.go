@@ -74,7 +74,7 @@ func TestATenantsCredentialsAreEnoughForItsJobs(t *testing.T) {
 	acme.expect(t, 0, []string{"cancel", "late-1"}, "acme/late-1 cancelled")
 	acme.expect(t, 3, []string{"wait", "late-1"}, "late-1: cancelled by ")
 	acme.expect(t, 1, []string{"fetch", "late-1"}, "job acme/late-1 has no files: it is cancelled; `dispatcher status acme/late-1` says why")
-	acme.expect(t, 1, []string{"cancel", "--all"}, "cancel all waiting jobs of tenant acme: nobody is there to be asked; add --yes")
+	acme.expect(t, 1, []string{"cancel", "--all"}, "cancel all waiting jobs of tenant acme: standard input is no terminal to ask on; add --yes")
 	acme.expect(t, 0, []string{"cancel", "--lane=4", "--yes"}, "0 jobs cancelled")
 	acme.expect(t, 0, []string{"cancel", "--lane=5", "--yes"}, "2 jobs cancelled")
 

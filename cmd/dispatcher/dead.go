@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/comfyherd/comfyherd/internal/daemon"
 	"github.com/comfyherd/comfyherd/internal/failure"
 	"github.com/comfyherd/comfyherd/internal/job"
 	"github.com/comfyherd/comfyherd/internal/queue"
@@ -22,12 +23,12 @@ type deadCmd struct {
 
 // deadFilter chooses among dead letters; an empty field fits all.
 type deadFilter struct {
-	Tenant string `placeholder:"NAME" help:"Only this tenant's (all)."`
-	Job    string `placeholder:"ID" help:"Only this job."`
-	Hash   string `placeholder:"HEX" help:"Only of this workflow; its first 8 digits will do."`
-	Kind   string `placeholder:"KIND" help:"Only with this kind of last failure, as execution_error."`
-	Reason string `placeholder:"REASON" help:"Only dead for this reason, as attempts_exhausted."`
-	Since  string `placeholder:"DURATION|TIME" help:"Only those that died since, as 24h or 2026-12-01T08:00:00Z."`
+	Tenant string     `placeholder:"NAME" unset:"the tenant of the credentials, else all" help:"Only dead letters of this tenant."`
+	Job    string     `placeholder:"ID" help:"Only this job."`
+	Hash   hashPrefix `placeholder:"HEX" help:"Only of this workflow; its first 8 digits suffice."`
+	Kind   kindName   `placeholder:"KIND" help:"Only with this kind of last failure, as execution_error."`
+	Reason string     `placeholder:"REASON" help:"Only dead for this reason, as attempts_exhausted."`
+	Since  since      `placeholder:"DURATION|TIME" help:"Only those that died since, as 24h or 2026-12-01T08:00:00Z."`
 }
 
 // letter is a dead letter with the event that tells why.
@@ -39,12 +40,8 @@ type letter struct {
 
 // find reads the fitting letters, oldest first.
 func (f *deadFilter) find(ctx context.Context, q *queue.Queue) ([]letter, error) {
-	since, err := f.check(q.Now())
-	if err != nil {
-		return nil, err
-	}
 	var all []queue.DeadLetter
-	err = q.DeadLetters(ctx, jetstream.Tenant(f.Tenant), since, func(l queue.DeadLetter) bool {
+	err := q.DeadLetters(ctx, jetstream.Tenant(f.Tenant), f.Since.before(q.Now()), func(l queue.DeadLetter) bool {
 		if (f.Job == "" || f.Job == string(l.Job)) && (f.Reason == "" || f.Reason == string(l.Reason)) {
 			all = append(all, l)
 		}
@@ -59,7 +56,7 @@ func (f *deadFilter) find(ctx context.Context, q *queue.Queue) ([]letter, error)
 		if err != nil {
 			return nil, err
 		}
-		if strings.HasPrefix(string(e.Hash), f.Hash) && (f.Kind == "" || f.Kind == string(e.Kind)) {
+		if strings.HasPrefix(string(e.Hash), string(f.Hash)) && (f.Kind == "" || failure.Kind(f.Kind) == e.Kind) {
 			fitting = append(fitting, letter{DeadLetter: all[i], event: e})
 		}
 	}
@@ -75,28 +72,10 @@ func deadEvent(ctx context.Context, q *queue.Queue, l *queue.DeadLetter) (jetstr
 	return l.Event, nil
 }
 
-func (f *deadFilter) check(now time.Time) (since time.Time, err error) {
+// Validate refuses a name that no tenant has.
+func (f *deadFilter) Validate() error {
 	if f.Tenant != "" && !job.Tenant(f.Tenant).Valid() {
-		return since, fmt.Errorf("--tenant %q is no tenant name; use 1 to 64 of A-Z a-z 0-9 _ -", f.Tenant)
-	}
-	if err := checkKind(f.Kind); err != nil {
-		return since, err
-	}
-	if err := checkHash(f.Hash); err != nil || f.Since == "" {
-		return since, err
-	}
-	if back, err := time.ParseDuration(f.Since); err == nil {
-		return now.Add(-back), nil
-	}
-	if since, err = moment(f.Since); err != nil {
-		err = fmt.Errorf("--since %w, or like 24h", err)
-	}
-	return since, err
-}
-
-func checkKind(kind string) error {
-	if kind != "" && !failure.Kind(kind).Valid() {
-		return fmt.Errorf("--kind %s does not exist; use one of %s", kind, words(failure.Kinds()))
+		return fmt.Errorf("--tenant %q is not a tenant name; give 1 to 64 of A-Z a-z 0-9 _ -", f.Tenant)
 	}
 	return nil
 }
@@ -119,32 +98,32 @@ func (*deadListCmd) Help() string {
 }
 
 // Run lists.
-func (d *deadListCmd) Run(ctx context.Context, c *console) error {
+func (d *deadListCmd) Run(ctx context.Context, c *daemon.Console) error {
 	letters, now, err := d.letters(ctx, c, &d.deadFilter)
 	if err != nil {
 		return err
 	}
 	if d.JSON {
 		for i := range letters {
-			if err := c.json(eventJSON{Kind: job.Dead, Event: &letters[i].event}); err != nil {
+			if err := c.JSON(eventJSON{Kind: job.Dead, Event: &letters[i].event}); err != nil {
 				return err
 			}
 		}
 		return nil
 	}
 	if len(letters) == 0 {
-		c.say("no dead letter fits")
+		c.Say("no dead letter fits")
 		return nil
 	}
 	rows := [][]string{{"DIED", "JOB", "WORKFLOW", "REASON", "KIND", "ATTEMPTS", "HOST", "MESSAGE"}}
 	for i := range letters {
 		e := &letters[i].event
 		rows = append(rows, []string{
-			ago(e.Time, now), jobRef{tenant: letters[i].Tenant, id: letters[i].Job}.word(), e.Hash.Short(), string(letters[i].Reason),
-			string(e.Kind), count(len(e.Attempts)), e.Host, short(firstLine(e.Message), 80),
+			daemon.Ago(e.Time, now), jobRef{tenant: letters[i].Tenant, id: letters[i].Job}.word(), e.Hash.Short(), string(letters[i].Reason),
+			string(e.Kind), count(len(e.Attempts)), e.Host, daemon.Short(daemon.FirstLine(e.Message), 80),
 		})
 	}
-	return c.table(rows)
+	return c.Table(rows)
 }
 
 type deadShowCmd struct {
@@ -161,7 +140,7 @@ func (*deadShowCmd) Help() string {
 }
 
 // Run shows the newest letter of the job.
-func (d *deadShowCmd) Run(ctx context.Context, c *console) error {
+func (d *deadShowCmd) Run(ctx context.Context, c *daemon.Console) error {
 	ref, err := d.ref(d.Job)
 	if err != nil {
 		return err
@@ -178,20 +157,20 @@ func (d *deadShowCmd) Run(ctx context.Context, c *console) error {
 		return fmt.Errorf("the body of job %s is kept for those who look after the fleet; --body needs their credentials", ref.id)
 	}
 	if d.Body {
-		return c.verbatim(last.Body)
+		return c.Verbatim(last.Body)
 	}
 	return last.show(c, now)
 }
 
-func (l *letter) show(c *console, now time.Time) error {
+func (l *letter) show(c *daemon.Console, now time.Time) error {
 	e := &l.event
-	c.print("job %s of tenant %s, priority %d, workflow %s", l.Job, l.Tenant, l.priority(), e.Hash.Short())
-	c.print("dead %s: %s", ago(e.Time, now), l.Reason)
+	c.Print("job %s of tenant %s, priority %d, workflow %s", l.Job, l.Tenant, l.priority(), e.Hash.Short())
+	c.Print("dead %s: %s", daemon.Ago(e.Time, now), l.Reason)
 	if e.Message != "" {
-		c.print("%s", firstLine(e.Message))
+		c.Print("%s", daemon.FirstLine(e.Message))
 	}
 	if e.RequeueOf != "" {
-		c.print("it was a requeue of %s", e.RequeueOf)
+		c.Print("it was a requeue of %s", e.RequeueOf)
 	}
 	if err := hostsSay(c, e.Hosts); err != nil {
 		return err
@@ -204,9 +183,9 @@ func (l *letter) show(c *console, now time.Time) error {
 	if l.own {
 		return nil
 	}
-	c.print("published as %s; --body prints it", bytesText(int64(len(l.Body))))
+	c.Print("published as %s; --body prints it", daemon.Size(len(l.Body)).String())
 	if members := l.ExtraData(); len(members) > 0 {
-		c.print("without its extra_data, which had %s and is not kept", strings.Join(members, ", "))
+		c.Print("without its extra_data, which had %s and is not kept", strings.Join(members, ", "))
 	}
 	return nil
 }

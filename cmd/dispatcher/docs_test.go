@@ -2,104 +2,49 @@ package main_test
 
 import (
 	"flag"
-	"os"
 	"regexp"
-	"strings"
 	"testing"
 
 	"github.com/alecthomas/kong"
 
 	main "github.com/comfyherd/comfyherd/cmd/dispatcher"
+	"github.com/comfyherd/comfyherd/internal/daemon"
 	"github.com/comfyherd/comfyherd/test/docs"
 )
 
-const (
-	root      = "../.."
-	flagsPage = root + "/docs/flags.md"
-)
+const root = "../.."
 
 var update = flag.Bool("update", false, "write the generated part of docs/flags.md")
 
+func commandLine(t *testing.T) *daemon.CommandLine {
+	t.Helper()
+	line, err := main.CommandLine(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return line
+}
+
 func TestTheReferenceOfFlagsIsFresh(t *testing.T) {
 	t.Parallel()
-	model, err := main.Model(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	page, err := os.ReadFile(flagsPage)
-	if err != nil {
-		t.Fatal(err)
-	}
-	fresh, err := docs.ReplaceGenerated(string(page), "dispatcher", docs.Flags(model))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if *update {
-		if err := os.WriteFile(flagsPage, []byte(fresh), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	} else if fresh != string(page) {
-		t.Error("docs/flags.md is stale: run `go test ./cmd/dispatcher -run TestTheReferenceOfFlagsIsFresh -update`")
-	}
+	docs.CheckReference(t, root, "dispatcher", commandLine(t), *update)
 }
 
-func TestEveryDispatcherLineInTheDocsIsTaken(t *testing.T) {
+func TestEveryDispatcherLineInTheDocsIsAccepted(t *testing.T) {
 	t.Parallel()
-	pages, err := docs.Pages(root)
-	if err != nil {
-		t.Fatal(err)
-	}
-	seen := 0
-	for name, page := range pages {
-		for _, args := range docs.Commands(page, "dispatcher") {
-			seen++
-			if err := main.Reads(t.Context(), args); err != nil {
-				t.Errorf("%s: dispatcher %q: %v", name, args, err)
-			}
-		}
-	}
-	if seen < 8 {
-		t.Errorf("only %d lines were seen", seen)
-	}
+	docs.CheckLines(t, root, "dispatcher", commandLine(t), 8)
 }
 
-func TestEveryDispatcherCommandInTheTextExists(t *testing.T) {
+func TestWhatDoesNotExistIsRefused(t *testing.T) {
 	t.Parallel()
-	pages, err := docs.Pages(root)
-	if err != nil {
-		t.Fatal(err)
-	}
-	model, err := main.Model(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	seen := 0
-	for name, page := range pages {
-		for _, args := range docs.Mentions(page, "dispatcher") {
-			seen++
-			if err := docs.Exists(model, args); err != nil {
-				t.Errorf("%s: `dispatcher %s`: %v", name, strings.Join(args, " "), err)
-			}
-		}
-	}
-	if seen < 10 {
-		t.Errorf("only %d commands were seen", seen)
-	}
-}
-
-func TestReadsRefusesWhatDoesNotExist(t *testing.T) {
-	t.Parallel()
+	line := commandLine(t)
 	for _, args := range [][]string{{"fly"}, {"why"}, {"run", "--coldown=5s"}, {"hosts", "drain"}} {
-		if main.Reads(t.Context(), args) == nil {
+		if line.Read(args) == nil {
 			t.Errorf("dispatcher %q was taken", args)
 		}
 	}
-	model, err := main.Model(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
 	for _, args := range [][]string{{"fly"}, {"run", "--coldown"}, {"hosts", "drain", "--force"}} {
-		if docs.Exists(model, args) == nil {
+		if docs.Exists(line.Model.Node, args) == nil {
 			t.Errorf("dispatcher %q exists", args)
 		}
 	}
@@ -110,10 +55,7 @@ var inlineFlag = regexp.MustCompile(`^--([a-z-]+)`)
 // A flag that the README names by itself is one of the dispatcher's, most of them of `dispatcher run`.
 func TestEveryFlagInTheReadmeExists(t *testing.T) {
 	t.Parallel()
-	model, err := main.Model(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
+	line := commandLine(t)
 	known := map[string]bool{}
 	var walk func(*kong.Node)
 	walk = func(node *kong.Node) {
@@ -124,7 +66,7 @@ func TestEveryFlagInTheReadmeExists(t *testing.T) {
 			walk(child)
 		}
 	}
-	walk(model)
+	walk(line.Model.Node)
 	pages, err := docs.Pages(root)
 	if err != nil {
 		t.Fatal(err)

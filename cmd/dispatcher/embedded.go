@@ -13,18 +13,19 @@ import (
 	"strings"
 	"time"
 
+	"github.com/comfyherd/comfyherd/internal/daemon"
 	"github.com/comfyherd/comfyherd/internal/embedded"
 )
 
 // embeddedFlags concern the NATS in this process and nothing else.
 type embeddedFlags struct {
 	Embedded bool   `help:"Run NATS in this process even when NATS_URL is set."`
-	Listen   string `placeholder:"ADDR" help:"Where the embedded NATS listens (127.0.0.1:4222); beyond this machine it asks for a token. Port 0 takes any free one."`
-	Access   string `type:"path" placeholder:"DIR" help:"Close the embedded NATS: only those with credentials out of this folder may use it; see dispatcher access."`
-	Token    string `placeholder:"WORD" help:"Token that the embedded NATS asks for (beyond this machine: one that it makes and keeps in its store folder)."`
-	Insecure bool   `help:"Let everybody who reaches the embedded NATS use it."`
-	StoreDir string `type:"path" placeholder:"DIR" help:"Where the embedded NATS keeps its data (comfyherd in the user's data folder)."`
-	Sync     string `placeholder:"always|DURATION" help:"How often the embedded NATS syncs its data to disk (2m): always loses nothing in a power cut and is some 20 times slower. A killed process loses nothing either way."`
+	Listen   string `placeholder:"ADDR" unset:"127.0.0.1:4222" help:"Where the embedded NATS listens; beyond this machine it asks for a token. Port 0 is any free one."`
+	Access   string `type:"path" placeholder:"DIR" help:"Close the embedded NATS: it accepts only credentials from this folder; see dispatcher access."`
+	Token    string `placeholder:"TOKEN" unset:"none on this machine; beyond it, one that is made and kept in the store folder" help:"Token that the embedded NATS asks for."`
+	Insecure bool   `help:"Have the embedded NATS accept every connection."`
+	StoreDir string `type:"path" placeholder:"DIR" unset:"comfyherd in the user's data folder" help:"Where the embedded NATS keeps its data."`
+	Sync     string `placeholder:"always|DURATION" unset:"2m" help:"How often the embedded NATS syncs its data to disk. With always, a power cut loses nothing, and publishing is some 20 times slower; a killed process never loses anything."`
 }
 
 // unused says what was asked of the embedded NATS although another one was named.
@@ -42,7 +43,7 @@ func (e *embeddedFlags) unused(url string) string {
 }
 
 // start starts NATS; cert and key are its own, empty without TLS.
-func (e *embeddedFlags) start(cert, key string, c *console, log *slog.Logger) (*embedded.Server, *guard, error) {
+func (e *embeddedFlags) start(cert, key string, c *daemon.Console, log *slog.Logger) (*embedded.Server, *guard, error) {
 	cfg := embedded.Config{Name: "comfyherd", Logger: log, TLSCert: cert, TLSKey: key}
 	var err error
 	if cfg.Host, cfg.Port, err = listenAddress(e.Listen); err != nil {
@@ -57,7 +58,7 @@ func (e *embeddedFlags) start(cert, key string, c *console, log *slog.Logger) (*
 		}
 	}
 	cfg.StoreDir = e.StoreDir
-	guard, err := e.guard(&cfg, c.say)
+	guard, err := e.guard(&cfg, c.Say)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -15,7 +15,7 @@ import (
 type fetchCmd struct {
 	tenantFlags
 	Jobs []string `arg:"" name:"job" help:"Ids of completed jobs, or tenant/id."`
-	Out  string   `short:"o" default:"." placeholder:"DIR" help:"Write the files to DIR/<job>/<file> (here)."`
+	Out  string   `short:"o" default:"." placeholder:"DIR" help:"Write the files to DIR/<job>/<file>."`
 }
 
 // Help is shown after the flags.
@@ -29,12 +29,12 @@ Examples:
 }
 
 // Run fetches the files of every job, and fails when any is not to be had.
-func (f *fetchCmd) Run(ctx context.Context, c *console) error {
+func (f *fetchCmd) Run(ctx context.Context, c *daemon.Console) error {
 	refs, err := f.refs(f.Jobs)
 	if err != nil {
 		return err
 	}
-	if err := writable(f.Out); err != nil {
+	if err := daemon.Writable(f.Out); err != nil {
 		return fmt.Errorf("--out %s: %w", f.Out, err)
 	}
 	a, err := f.connect(ctx, c)
@@ -44,13 +44,13 @@ func (f *fetchCmd) Run(ctx context.Context, c *console) error {
 	defer a.close()
 	stop, _, release := daemon.Signals(ctx)
 	defer release()
-	show := &lines{c: c}
+	show := &plainDisplay{c: c}
 	var failed error
 	for _, ref := range refs {
 		if err := f.fetch(stop, a.of(ref.tenant), ref, show); err != nil {
 			if stop.Err() != nil {
-				c.say("dispatcher: interrupted; the same command goes on")
-				return exitInterrupted
+				c.Say("dispatcher: interrupted; the same command goes on")
+				return daemon.ExitInterrupted
 			}
 			failed = errors.Join(failed, err)
 		}
@@ -76,7 +76,7 @@ func (f *fetchCmd) fetch(ctx context.Context, client *jetstream.Client, ref jobR
 // fetch writes the files of a completed job to <out>/<job>/<file> and tells their paths. It gives the first error and
 // goes on with the other files.
 func fetch(ctx context.Context, client *jetstream.Client, out string, e *jetstream.Event, show display) error {
-	s := saver{out: out, open: func(ctx context.Context, object string, offset int64) (io.ReadCloser, error) {
+	s := daemon.Saver{Folder: out, Open: func(ctx context.Context, object string, offset int64) (io.ReadCloser, error) {
 		body, _, err := client.OpenFile(ctx, object, offset)
 		return body, err
 	}}
@@ -84,12 +84,12 @@ func fetch(ctx context.Context, client *jetstream.Client, out string, e *jetstre
 	var failed error
 	for i := range e.Outputs {
 		o := &e.Outputs[i]
-		if o.Object == "" && !isText(o) {
+		if o.Object == "" && !daemon.IsText(o) {
 			show.say(fmt.Sprintf("%s: %s was left on host %s", e.Job, o.Filename, e.Host))
 			continue
 		}
-		path := s.path(e.Job, o, taken)
-		if err := s.save(ctx, o, path); err != nil {
+		path := s.Path(e.Job, o, taken)
+		if err := s.Save(ctx, o, path); err != nil {
 			show.say(fmt.Sprintf("%s: %v", e.Job, err))
 			if failed == nil {
 				failed = fmt.Errorf("%w; files are kept for a time: `dispatcher fetch %s --out %s` tries again", err, jobRef{tenant: e.Tenant, id: e.Job}.word(), out)

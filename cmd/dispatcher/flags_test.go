@@ -1,6 +1,7 @@
 package main_test
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -9,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	main "github.com/comfyherd/comfyherd/cmd/dispatcher"
+	"github.com/comfyherd/comfyherd/internal/job"
 	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/internal/route"
 )
@@ -18,7 +20,7 @@ var ownVariables = map[string]string{"nats-url": "NATS_URL", "nats-creds": "NATS
 
 func TestEveryFlagHasAVariableAndAHelp(t *testing.T) {
 	t.Parallel()
-	root, err := main.Model(t.Context())
+	line, err := main.CommandLine(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -48,7 +50,7 @@ func TestEveryFlagHasAVariableAndAHelp(t *testing.T) {
 			walk(child)
 		}
 	}
-	walk(root)
+	walk(line.Model.Node)
 	if seen < 100 {
 		t.Errorf("only %d flags were seen", seen)
 	}
@@ -111,15 +113,15 @@ func TestRunRefusesWhatCannotBe(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct{ args, want string }{
 		"Preset":      {"--preset=fast", `--preset must be one of "production","development","high-availability"`},
-		"TooShort":    {"--ack-wait=10ms", "--ack-wait 10ms is too short; give at least 1s"},
-		"Negative":    {"--cooldown=-5s", "--cooldown -5s is too short; give at least 1s"},
+		"TooShort":    {"--ack-wait=10ms", "--ack-wait=10ms is out of range; give 1s or more"},
+		"Negative":    {"--cooldown=-5s", "--cooldown=-5s is out of range; give 1s or more"},
 		"CapTooLow":   {"--cooldown=1h", "--cooldown 1h0m0s is longer than --cooldown-cap 15m0s"},
 		"NotDuration": {"--park=ten", `expected duration but got "ten"`},
-		"Replicas":    {"--replicas=2", "use 1, 3 or 5"},
+		"Replicas":    {"--replicas=2", "--replicas=2 is not possible; give 1, 3 or 5"},
 		"NoSize":      {"--jobs-bytes=many", `"many" is no size; write it like 512MiB`},
-		"LittleDisk":  {"--max-disk=1MiB", "--max-disk 1 MiB is too little; give at least 1 GiB"},
-		"LittleDead":  {"--dead-bytes=1K", "--dead-bytes 1 KiB is too little; give at least 16 MiB"},
-		"LargeJob":    {"--max-job=1GiB", "--max-job 1 GiB cannot be; give 4 KiB to 63 MiB"},
+		"LittleDisk":  {"--max-disk=1MiB", "--max-disk=1 MiB is out of range; give 1GiB or more"},
+		"LittleDead":  {"--dead-bytes=1K", "--dead-bytes=1 KiB is out of range; give 16MiB or more"},
+		"LargeJob":    {"--max-job=1GiB", "--max-job=1 GiB is out of range; give 4KiB to 63MiB"},
 		"Typo":        {"--coldown=5s", `did you mean "--cooldown"?`},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -197,4 +199,37 @@ func TestTheVersionThatTheAPITellsIsSemantic(t *testing.T) {
 			t.Errorf("%s: %s", version, got)
 		}
 	}
+}
+
+func TestTheStatesOfTheFlagAreThoseOfJobs(t *testing.T) {
+	t.Parallel()
+	jobs := command(t, "jobs")
+	if jobs == nil {
+		t.Fatal("there is no command jobs")
+	}
+	for _, flag := range jobs.Flags {
+		if flag.Name != "state" {
+			continue
+		}
+		var want []string
+		for _, kind := range job.EventKinds() {
+			want = append(want, string(kind))
+		}
+		got := strings.Split(flag.Tag.Get("oneof"), ",")
+		slices.Sort(want)
+		slices.Sort(got)
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Error(diff)
+		}
+	}
+}
+
+func command(t *testing.T, name string) *kong.Node {
+	t.Helper()
+	for _, child := range commandLine(t).Model.Node.Children {
+		if child.Name == name {
+			return child
+		}
+	}
+	return nil
 }

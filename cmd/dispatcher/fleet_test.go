@@ -214,7 +214,7 @@ func TestExitCodesTellDeadCancelledAndStillWaiting(t *testing.T) {
 	f.sim.ClearFaults()
 	f.expect(t, 0, []string{"dead", "requeue", "--tenant=acme", "--kind=execution_error"}, "acme/bad-r1\n", "1 job requeued")
 	f.expect(t, 0, []string{"dead", "requeue", "--all"}, "1 letter requeued before")
-	f.expect(t, 1, []string{"dead", "purge", "--all"}, "nobody is there to be asked; add --yes")
+	f.expect(t, 1, []string{"dead", "purge", "--all"}, "standard input is no terminal to ask on; add --yes")
 	f.expect(t, 0, []string{"dead", "purge", "--all", "--yes"}, "1 dead letter deleted")
 
 	code, _, say = f.ask(t, picture, "submit", "-", "--id=later", "--in=1h", "--timeout=50ms", "--wait")

@@ -41,8 +41,8 @@ func (g *guard) close() {
 // tokenFile is where the embedded NATS keeps the token that it made, in its store folder.
 const tokenFile = "token"
 
-// check refuses flags that contradict each other.
-func (e *embeddedFlags) check() error {
+// Validate refuses flags that contradict each other.
+func (e *embeddedFlags) Validate() error {
 	switch {
 	case e.Access != "" && e.Token != "":
 		return errors.New("--access and --token are two ways to close NATS; give one of them")
@@ -54,9 +54,6 @@ func (e *embeddedFlags) check() error {
 
 // guard says in cfg who may use the server.
 func (e *embeddedFlags) guard(cfg *embedded.Config, say func(format string, args ...any)) (*guard, error) {
-	if err := e.check(); err != nil {
-		return nil, err
-	}
 	if e.Access != "" {
 		return e.accounts(cfg)
 	}

@@ -8,7 +8,7 @@ import (
 
 // healthCmd asks the process that serves --http.
 type healthCmd struct {
-	HTTP string `name:"http" placeholder:"ADDR" help:"What the dispatcher got as --http."`
+	HTTP string `name:"http" placeholder:"ADDR" help:"The --http of the dispatcher."`
 }
 
 // Help is shown after the flags.
@@ -21,11 +21,11 @@ Examples:
 }
 
 // Run prints what the dispatcher says of itself.
-func (h *healthCmd) Run(ctx context.Context, c *console) error {
+func (h *healthCmd) Run(ctx context.Context, c *daemon.Console) error {
 	says, err := daemon.CheckHealth(ctx, h.HTTP)
 	if err != nil {
 		return err
 	}
-	c.print("%s", says)
+	c.Print("%s", says)
 	return nil
 }

@@ -187,7 +187,7 @@ func TestNothingThatOthersWriteSteersTheTerminal(t *testing.T) {
 	} {
 		for _, form := range [][]string{nil, {"--json"}} {
 			all := append(args[:len(args):len(args)], form...)
-			if err := main.Reads(t.Context(), all); form != nil && err != nil {
+			if err := commandLine(t).Read(all); form != nil && err != nil {
 				continue // the command has no JSON
 			}
 			text := told(t, url, all, "completed")

@@ -11,6 +11,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"github.com/comfyherd/comfyherd/internal/daemon"
 	"github.com/comfyherd/comfyherd/internal/job"
 	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/jetstream"
@@ -36,7 +37,7 @@ func (*hostsListCmd) Help() string {
 }
 
 // Run lists.
-func (h *hostsListCmd) Run(ctx context.Context, c *console) error {
+func (h *hostsListCmd) Run(ctx context.Context, c *daemon.Console) error {
 	q, done, err := h.open(ctx, c)
 	if err != nil {
 		return err
@@ -47,10 +48,10 @@ func (h *hostsListCmd) Run(ctx context.Context, c *console) error {
 		return err
 	}
 	if h.JSON {
-		return c.json(hosts)
+		return c.JSON(hosts)
 	}
 	if len(hosts) == 0 {
-		c.say("no host is there; start one with `COMFY_HOSTS=http://127.0.0.1:8188 agent`")
+		c.Say("no host is there; start one with `COMFY_HOSTS=http://127.0.0.1:8188 agent`")
 		return nil
 	}
 	now := q.Now()
@@ -58,14 +59,14 @@ func (h *hostsListCmd) Run(ctx context.Context, c *console) error {
 	for i := range hosts {
 		rows = append(rows, hostRow(&hosts[i], now))
 	}
-	if err := c.table(rows); err != nil {
+	if err := c.Table(rows); err != nil {
 		return err
 	}
 	return hostNotes(ctx, c, q, hosts)
 }
 
 // hostNotes says below the table what ails which host, and whose clock is wrong.
-func hostNotes(ctx context.Context, c *console, q *queue.Queue, hosts []queue.HostInfo) error {
+func hostNotes(ctx context.Context, c *daemon.Console, q *queue.Queue, hosts []queue.HostInfo) error {
 	for i := range hosts {
 		h := &hosts[i].HostState
 		by, err := drainedBy(ctx, q, h)
@@ -74,12 +75,12 @@ func hostNotes(ctx context.Context, c *console, q *queue.Queue, hosts []queue.Ho
 		}
 		for _, note := range []string{condition(h, by), restWords(&hosts[i], q.Now()), clockWords(h.Host+"'s agent", time.Duration(h.ClockOff))} {
 			if note != "" {
-				c.print("%s", note)
+				c.Print("%s", note)
 			}
 		}
 	}
 	if note := clockWords("this machine", q.ClockOff()); note != "" {
-		c.print("%s", note)
+		c.Print("%s", note)
 	}
 	return nil
 }
@@ -97,10 +98,10 @@ func drainedBy(ctx context.Context, q *queue.Queue, h *queue.HostState) (string,
 }
 
 // listHosts asks the dispatchers, who know blocks and strikes too, and without them reads who is there.
-func listHosts(ctx context.Context, c *console, q *queue.Queue) ([]queue.HostInfo, error) {
+func listHosts(ctx context.Context, c *daemon.Console, q *queue.Queue) ([]queue.HostInfo, error) {
 	hosts, err := q.AllHosts(ctx)
 	if errors.Is(err, nats.ErrNoResponders) {
-		c.say("no dispatcher is running, so blocks and strikes are not known; start one with `dispatcher run`")
+		c.Say("no dispatcher is running, so blocks and strikes are not known; start one with `dispatcher run`")
 		var states []queue.HostState
 		states, err = q.Hosts(ctx)
 		for i := range states {
@@ -121,7 +122,7 @@ func hostRow(h *queue.HostInfo, now time.Time) []string {
 	}
 	running := make([]string, 0, len(h.Running))
 	for _, r := range h.Running {
-		running = append(running, fmt.Sprintf("%s (%s)", jobRef{tenant: r.Tenant, id: r.Job}.word(), span(now.Sub(r.Since))))
+		running = append(running, fmt.Sprintf("%s (%s)", jobRef{tenant: r.Tenant, id: r.Job}.word(), daemon.Span(now.Sub(r.Since))))
 	}
 	warm := make([]string, 0, 3)
 	for _, hash := range h.Recent[:min(3, len(h.Recent))] {
@@ -129,7 +130,7 @@ func hostRow(h *queue.HostInfo, now time.Time) []string {
 	}
 	device := h.Device
 	if h.Memory > 0 {
-		device = strings.TrimSpace(device + " " + bytesText(h.Memory))
+		device = strings.TrimSpace(device + " " + daemon.Size(h.Memory).String())
 	}
 	state := hostState(&h.HostState)
 	if h.Resting != nil && h.State == queue.Online {
@@ -137,7 +138,7 @@ func hostRow(h *queue.HostInfo, now time.Time) []string {
 	}
 	return []string{
 		h.Host, state, slots, strings.Join(running, " "), strings.Join(warm, " "), count(h.Capability), count(h.Blocks), count(h.Strikes),
-		strings.Join(h.Labels, " "), device, h.Version, ago(h.Time, now),
+		strings.Join(h.Labels, " "), device, h.Version, daemon.Ago(h.Time, now),
 	}
 }
 
@@ -161,7 +162,7 @@ func (*hostsDrainCmd) Help() string {
 }
 
 // Run drains.
-func (h *hostsDrainCmd) Run(ctx context.Context, c *console) error {
+func (h *hostsDrainCmd) Run(ctx context.Context, c *daemon.Console) error {
 	return h.control(ctx, c, h.Hosts, queue.Control{Drain: true})
 }
 
@@ -171,12 +172,12 @@ type hostsResumeCmd struct {
 }
 
 // Run resumes.
-func (h *hostsResumeCmd) Run(ctx context.Context, c *console) error {
+func (h *hostsResumeCmd) Run(ctx context.Context, c *daemon.Console) error {
 	return h.control(ctx, c, h.Hosts, queue.Control{Resume: true})
 }
 
 // control has the dispatchers order hosts, and tells how they are afterwards.
-func (f *client) control(ctx context.Context, c *console, hosts []string, order queue.Control) error {
+func (f *client) control(ctx context.Context, c *daemon.Console, hosts []string, order queue.Control) error {
 	for _, host := range hosts {
 		if !job.ValidHost(host) {
 			return fmt.Errorf("%q is no host name; `dispatcher hosts` lists them", host)
@@ -196,7 +197,7 @@ func (f *client) control(ctx context.Context, c *console, hosts []string, order 
 			return err
 		}
 		answer.Reply.State.Host = host
-		c.print("%s", obeyed(&answer.Reply, order))
+		c.Print("%s", obeyed(&answer.Reply, order))
 	}
 	return nil
 }
@@ -206,13 +207,13 @@ func obeyed(r *queue.Reply, order queue.Control) string {
 	s := &r.State
 	forgetful := "" // what the agent could not do
 	if (order.Drain || s.State == queue.Online && !s.Trial) && r.Reason != "" {
-		forgetful = " (" + firstLine(r.Reason) + ")"
+		forgetful = " (" + daemon.FirstLine(r.Reason) + ")"
 	}
 	switch {
 	case r.Answer == queue.Unfit:
-		return fmt.Sprintf("%s did not obey: %s", s.Host, orUnknown(firstLine(r.Reason)))
+		return fmt.Sprintf("%s did not obey: %s", s.Host, orUnknown(daemon.FirstLine(r.Reason)))
 	case order.Drain && len(s.Running) > 0:
-		return fmt.Sprintf("%s is draining: it finishes %s and takes no other until `dispatcher hosts resume %s`%s", s.Host, plural(len(s.Running), "job"), s.Host, forgetful)
+		return fmt.Sprintf("%s is draining: it finishes %s and takes no other until `dispatcher hosts resume %s`%s", s.Host, daemon.Plural(len(s.Running), "job"), s.Host, forgetful)
 	case order.Drain:
 		return fmt.Sprintf("%s is draining: it runs nothing and takes no job until `dispatcher hosts resume %s`%s", s.Host, s.Host, forgetful)
 	case s.State == "": // of an agent that does not tell

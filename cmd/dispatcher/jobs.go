@@ -4,10 +4,9 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"slices"
-	"strings"
 	"time"
 
+	"github.com/comfyherd/comfyherd/internal/daemon"
 	"github.com/comfyherd/comfyherd/internal/failure"
 	"github.com/comfyherd/comfyherd/internal/job"
 	"github.com/comfyherd/comfyherd/internal/route"
@@ -18,14 +17,14 @@ import (
 // jobsCmd lists jobs.
 type jobsCmd struct {
 	tenantFlags
-	ID     string `arg:"" optional:"" name:"id" help:"Only jobs whose ids begin with this."`
-	State  string `placeholder:"STATE" help:"Only jobs in this state: queued, waiting, started, retrying, failed, completed, dead or cancelled."`
-	Host   string `placeholder:"NAME" help:"Only jobs that run, or ran last, on this host."`
-	Hash   string `placeholder:"HEX" help:"Only of this workflow; its first 8 digits will do."`
-	Kind   string `placeholder:"KIND" help:"Only with this kind of last failure, as execution_error."`
-	Reason string `placeholder:"REASON" help:"Only those that wait or died for this reason, as all_blocked or attempts_exhausted."`
-	Limit  int    `short:"n" default:"50" placeholder:"N" help:"At most so many, newest first; 0 is all (${default})."`
-	JSON   bool   `help:"Print one JSON object a line."`
+	ID     string     `arg:"" optional:"" name:"id" help:"Only jobs whose ids begin with this."`
+	State  string     `placeholder:"STATE" oneof:"queued,waiting,started,retrying,failed,completed,dead,cancelled" help:"Only jobs in this state."`
+	Host   hostName   `placeholder:"NAME" help:"Only jobs that run, or ran last, on this host."`
+	Hash   hashPrefix `placeholder:"HEX" help:"Only of this workflow; its first 8 digits suffice."`
+	Kind   kindName   `placeholder:"KIND" help:"Only with this kind of last failure, as execution_error."`
+	Reason string     `placeholder:"REASON" help:"Only those that wait or died for this reason, as all_blocked or attempts_exhausted."`
+	Limit  int        `short:"n" default:"50" placeholder:"N" range:"0.." help:"At most so many, newest first; 0 is all."`
+	JSON   bool       `help:"Print one JSON object a line."`
 }
 
 // Help is shown after the flags.
@@ -40,7 +39,7 @@ Examples:
 }
 
 // Run lists, a page at a time.
-func (j *jobsCmd) Run(ctx context.Context, c *console) error {
+func (j *jobsCmd) Run(ctx context.Context, c *daemon.Console) error {
 	tenant, err := j.whose()
 	if err != nil {
 		return err
@@ -81,35 +80,17 @@ const pageOfJobs = 500
 
 func (j *jobsCmd) request() (jetstream.JobsRequest, error) {
 	r := jetstream.JobsRequest{
-		State: job.EventKind(j.State), Hash: workflow.Hash(j.Hash), Kind: failure.Kind(j.Kind), Reason: j.Reason, Host: j.Host, Job: job.ID(j.ID),
+		State: job.EventKind(j.State), Hash: workflow.Hash(j.Hash), Kind: failure.Kind(j.Kind), Reason: j.Reason, Host: string(j.Host), Job: job.ID(j.ID),
 	}
-	switch {
-	case j.Limit < 0:
-		return r, fmt.Errorf("--limit %d is negative; give 0 for all", j.Limit)
-	case j.State != "" && !slices.Contains(job.EventKinds(), r.State):
-		return r, fmt.Errorf("--state %s does not exist; use one of %s", j.State, words(job.EventKinds()))
-	case j.Host != "" && !job.ValidHost(j.Host):
-		return r, fmt.Errorf("--host %q is no host name; use 1 to 64 of A-Z a-z 0-9 _ -", j.Host)
-	case j.ID != "" && !r.Job.Valid():
-		return r, fmt.Errorf("%q begins no job id; use A-Z a-z 0-9 _ -", j.ID)
+	if j.ID != "" && !r.Job.Valid() {
+		return r, fmt.Errorf("%q is not the beginning of a job id; give A-Z a-z 0-9 _ -", j.ID)
 	}
-	if err := checkKind(j.Kind); err != nil {
-		return r, err
-	}
-	return r, checkHash(j.Hash)
-}
-
-func words[T ~string](all []T) string {
-	texts := make([]string, 0, len(all))
-	for _, one := range all {
-		texts = append(texts, string(one))
-	}
-	return strings.Join(texts, " ")
+	return r, nil
 }
 
 // jobList prints jobs page by page.
 type jobList struct {
-	c    *console
+	c    *daemon.Console
 	json bool
 	now  func() time.Time
 	rows [][]string
@@ -119,7 +100,7 @@ func (l *jobList) add(jobs []jetstream.JobRow) error {
 	for i := range jobs {
 		if !l.json {
 			l.rows = append(l.rows, jobCells(&jobs[i], l.now()))
-		} else if err := l.c.json(&jobs[i]); err != nil {
+		} else if err := l.c.JSON(&jobs[i]); err != nil {
 			return err
 		}
 	}
@@ -132,32 +113,32 @@ func (l *jobList) end(more bool) error {
 		return nil
 	}
 	if len(l.rows) == 0 {
-		l.c.say("no job fits")
+		l.c.Say("no job fits")
 		return nil
 	}
-	if err := l.c.table(append([][]string{{"JOB", "STATE", "AGE", "HOST", "WHY"}}, l.rows...)); err != nil {
+	if err := l.c.Table(append([][]string{{"JOB", "STATE", "AGE", "HOST", "WHY"}}, l.rows...)); err != nil {
 		return err
 	}
 	if more {
-		l.c.say("there are more; --limit shows them")
+		l.c.Say("there are more; --limit shows them")
 	}
 	return nil
 }
 
 func jobCells(r *jetstream.JobRow, now time.Time) []string {
-	return []string{string(r.Job), string(r.State), span(now.Sub(r.Last.Time)), r.Host, jobWhy(r)}
+	return []string{string(r.Job), string(r.State), daemon.Span(now.Sub(r.Last.Time)), r.Host, jobWhy(r)}
 }
 
 // jobWhy says in a few words why a job is where it is.
 func jobWhy(r *jetstream.JobRow) string {
-	kind := spaces(string(r.Kind))
+	kind := daemon.Spaces(string(r.Kind))
 	switch r.State {
 	case job.Waiting:
-		return holdText(route.HoldReason(r.Reason))
+		return daemon.HoldText(route.HoldReason(r.Reason))
 	case job.Dead:
-		return joinedBy(": ", spaces(r.Reason), kind)
+		return daemon.Joined(": ", daemon.Spaces(r.Reason), kind)
 	case job.Failed, job.Retrying, job.Queued, job.Started:
-		return cmp.Or(joinedBy(" after ", attemptText(r.Attempt), kind), "")
+		return cmp.Or(daemon.Joined(" after ", attemptText(r.Attempt), kind), "")
 	case job.Completed, job.Cancelled:
 	}
 	return ""

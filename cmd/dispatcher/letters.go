@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/comfyherd/comfyherd/internal/daemon"
 	"github.com/comfyherd/comfyherd/internal/failure"
 	"github.com/comfyherd/comfyherd/internal/job"
 	"github.com/comfyherd/comfyherd/internal/queue"
@@ -16,7 +17,7 @@ import (
 
 // letters finds fitting dead letters, oldest first, and tells NATS' time: with a tenant's credentials its own by the
 // dispatchers, else those of all tenants in the stream itself.
-func (f *client) letters(ctx context.Context, c *console, which *deadFilter) ([]letter, time.Time, error) {
+func (f *client) letters(ctx context.Context, c *daemon.Console, which *deadFilter) ([]letter, time.Time, error) {
 	if f.OwnTenant() != "" {
 		a, client, err := f.asTenant(ctx, c, which.Tenant)
 		if err != nil {
@@ -37,12 +38,8 @@ func (f *client) letters(ctx context.Context, c *console, which *deadFilter) ([]
 
 // ask has the dispatchers find the tenant's letters, a page at a time.
 func (f *deadFilter) ask(ctx context.Context, client *jetstream.Client) ([]letter, error) {
-	since, err := f.check(client.Now())
-	if err != nil {
-		return nil, err
-	}
 	request := jetstream.DeadRequest{Job: job.ID(f.Job), Hash: workflow.Hash(f.Hash), Kind: failure.Kind(f.Kind), Reason: failure.Reason(f.Reason)}
-	if !since.IsZero() {
+	if since := f.Since.before(client.Now()); !since.IsZero() {
 		request.Since = since.Format(time.RFC3339Nano)
 	}
 	var found []letter
@@ -72,7 +69,7 @@ func (l *letter) priority() job.Priority {
 }
 
 // requeueOwn has the dispatchers publish a tenant's letters again.
-func (d *deadRequeueCmd) requeueOwn(ctx context.Context, c *console, extra json.RawMessage) error {
+func (d *deadRequeueCmd) requeueOwn(ctx context.Context, c *daemon.Console, extra json.RawMessage) error {
 	a, client, err := d.asTenant(ctx, c, d.Tenant)
 	if err != nil {
 		return err
@@ -83,10 +80,10 @@ func (d *deadRequeueCmd) requeueOwn(ctx context.Context, c *console, extra json.
 		return err
 	}
 	if len(letters) == 0 {
-		c.say("no dead letter fits")
+		c.Say("no dead letter fits")
 		return nil
 	}
-	if err := c.confirm("requeue "+plural(len(letters), "job"), d.Yes || len(letters) == 1); err != nil {
+	if err := c.Confirm("requeue "+daemon.Plural(len(letters), "job"), d.Yes || len(letters) == 1); err != nil {
 		return err
 	}
 	requeued, needy := 0, 0
@@ -96,14 +93,14 @@ func (d *deadRequeueCmd) requeueOwn(ctx context.Context, c *console, extra json.
 			return fmt.Errorf("%d of %d requeued, then: %w; the command can be repeated", requeued, len(letters), err)
 		}
 		for _, fresh := range answer.Jobs {
-			c.print("%s", jobRef{tenant: client.Tenant(), id: fresh}.word())
+			c.Print("%s", jobRef{tenant: client.Tenant(), id: fresh}.word())
 		}
 		requeued, needy = requeued+answer.Count, needy+len(answer.NeedExtraData)
 	}
 	if skipped := len(letters) - requeued - needy; skipped > 0 {
-		c.say("%s requeued before and left out; --again takes them too", plural(skipped, "letter"))
+		c.Say("%s requeued before and left out; --again takes them too", daemon.Plural(skipped, "letter"))
 	}
-	c.say("%s requeued", plural(requeued, "job"))
+	c.Say("%s requeued", daemon.Plural(requeued, "job"))
 	return needsExtraData(needy)
 }
 

@@ -43,5 +43,5 @@ import (
 
 func main() {
 	daemon.TuneMemory()
-	os.Exit(run(context.Background(), os.Args[1:], console{in: os.Stdin, out: os.Stdout, err: os.Stderr}))
+	os.Exit(run(context.Background(), os.Args[1:], daemon.Console{In: os.Stdin, Out: os.Stdout, Err: os.Stderr}))
 }

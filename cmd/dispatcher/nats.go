@@ -25,7 +25,7 @@ type client struct {
 }
 
 // open connects and opens the streams, for those who look after the fleet; done closes what open opened.
-func (f *client) open(ctx context.Context, c *console) (q *queue.Queue, done func(), err error) {
+func (f *client) open(ctx context.Context, c *daemon.Console) (q *queue.Queue, done func(), err error) {
 	if own := f.OwnTenant(); own != "" {
 		return nil, nil, fmt.Errorf("this needs the credentials of an operator (`dispatcher access operator`): those of tenant %s are for its own jobs, "+
 			"with submit, status, why, cancel, watch, queue, jobs, wait, fetch and dead", own)
@@ -45,10 +45,10 @@ func (f *client) open(ctx context.Context, c *console) (q *queue.Queue, done fun
 }
 
 // connect connects and opens nothing else.
-func (f *client) connect(ctx context.Context, c *console) (*asker, error) {
+func (f *client) connect(ctx context.Context, c *daemon.Console) (*asker, error) {
 	ctx, cancel := context.WithTimeout(ctx, openTimeout)
 	defer cancel()
-	nc, err := daemon.Connect(ctx, f.NATS("dispatcher-cli", daemon.Logger(c.err, slog.LevelWarn, false)))
+	nc, err := daemon.Connect(ctx, f.NATS("dispatcher-cli", daemon.Logger(c.Err, slog.LevelWarn, false)))
 	if err != nil {
 		return nil, err
 	}
@@ -56,7 +56,7 @@ func (f *client) connect(ctx context.Context, c *console) (*asker, error) {
 }
 
 // asTenant connects to ask for the jobs of a tenant, that of the credentials when none is named.
-func (f *client) asTenant(ctx context.Context, c *console, named string) (*asker, *jetstream.Client, error) {
+func (f *client) asTenant(ctx context.Context, c *daemon.Console, named string) (*asker, *jetstream.Client, error) {
 	tenant, err := f.allowed(named)
 	if err != nil {
 		return nil, nil, err
@@ -111,7 +111,7 @@ func (a *asker) close() {
 // tenantFlags are the flags of a command about the jobs of one tenant.
 type tenantFlags struct {
 	client
-	Tenant string `placeholder:"NAME" help:"Whose jobs (the tenant of the credentials, else default)."`
+	Tenant string `placeholder:"NAME" unset:"the tenant of the credentials, else default" help:"The tenant whose jobs are meant."`
 }
 
 const defaultTenant = "default"

@@ -5,13 +5,14 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/comfyherd/comfyherd/internal/daemon"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
 // queueCmd shows what waits and runs.
 type queueCmd struct {
 	client
-	Tenant string `placeholder:"NAME" help:"Only the lanes of this tenant (the tenant of the credentials, else all)."`
+	Tenant string `placeholder:"NAME" unset:"the tenant of the credentials, else all" help:"Only the lanes of this tenant."`
 	JSON   bool   `help:"Print a JSON array."`
 }
 
@@ -28,16 +29,16 @@ Examples:
 }
 
 // Run asks and prints.
-func (l *queueCmd) Run(ctx context.Context, c *console) error {
+func (l *queueCmd) Run(ctx context.Context, c *daemon.Console) error {
 	answer, now, err := l.lanes(ctx, c)
 	if err != nil {
 		return err
 	}
 	if l.JSON {
-		return c.json(answer.Lanes)
+		return c.JSON(answer.Lanes)
 	}
 	if len(answer.Lanes) == 0 {
-		c.say("nothing waits and nothing runs")
+		c.Say("nothing waits and nothing runs")
 		return nil
 	}
 	rows := [][]string{{"TENANT", "PRIORITY", "WAITING", "OLDEST", "RUNNING", "SHARE", "PLACE"}}
@@ -47,15 +48,15 @@ func (l *queueCmd) Run(ctx context.Context, c *console) error {
 			priority += fmt.Sprintf(" as %d", *lane.CountsAs)
 		}
 		rows = append(rows, []string{
-			string(lane.Tenant), priority, fmt.Sprint(lane.Depth), ago(lane.Oldest, now),
+			string(lane.Tenant), priority, fmt.Sprint(lane.Depth), daemon.Ago(lane.Oldest, now),
 			fmt.Sprint(lane.Running), fmt.Sprintf("%.0f %%", 100*lane.Share), count(lane.Place),
 		})
 	}
-	return c.table(rows)
+	return c.Table(rows)
 }
 
 // lanes asks as the tenant, or for those of all.
-func (l *queueCmd) lanes(ctx context.Context, c *console) (jetstream.QueueAnswer, time.Time, error) {
+func (l *queueCmd) lanes(ctx context.Context, c *daemon.Console) (jetstream.QueueAnswer, time.Time, error) {
 	answer := jetstream.QueueAnswer{Lanes: []jetstream.LaneStat{}} // [] and not null when there is none
 	if l.Tenant != "" || l.OwnTenant() != "" {
 		a, client, err := l.asTenant(ctx, c, l.Tenant)

@@ -5,11 +5,13 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
 	"time"
 
+	"github.com/comfyherd/comfyherd/internal/daemon"
 	"github.com/comfyherd/comfyherd/internal/failure"
 	"github.com/comfyherd/comfyherd/internal/job"
 	"github.com/comfyherd/comfyherd/internal/queue"
@@ -28,13 +30,7 @@ type deadMany struct {
 
 // chosen finds the letters that the arguments and flags mean; nothing said means nothing.
 func (d *deadMany) chosen(ctx context.Context, q *queue.Queue) ([]letter, error) {
-	since, err := d.deadFilter.check(q.Now())
-	if err != nil {
-		return nil, err
-	}
-	if !since.IsZero() {
-		d.Since = since.Format(time.RFC3339Nano) // the same for the dispatchers, later
-	}
+	d.Since = since{at: moment{d.Since.before(q.Now())}} // the same for the dispatchers, later
 	if len(d.Jobs) == 0 {
 		return d.find(ctx, q)
 	}
@@ -63,11 +59,20 @@ func (d *deadMany) ref(text string) (jobRef, error) {
 	return f.ref(text)
 }
 
-func (d *deadMany) check(verb string) error {
-	if len(d.Jobs) == 0 && !d.narrow() && !d.All {
-		return fmt.Errorf("dead %s needs to know which; name jobs, or give --tenant, --hash, --kind, --reason or --since, or --all", verb)
+// sinceText is --since as a call has it.
+func (d *deadMany) sinceText() string {
+	if d.Since.at.IsZero() {
+		return ""
 	}
-	return nil
+	return d.Since.at.Format(time.RFC3339Nano)
+}
+
+// Validate refuses a command that says nothing about which letters it means.
+func (d *deadMany) Validate() error {
+	if len(d.Jobs) == 0 && !d.narrow() && !d.All {
+		return errors.New("name the jobs, or give --tenant, --hash, --kind, --reason or --since, or --all")
+	}
+	return d.deadFilter.Validate()
 }
 
 type deadRequeueCmd struct {
@@ -89,10 +94,7 @@ Examples:
 }
 
 // Run publishes the letters again.
-func (d *deadRequeueCmd) Run(ctx context.Context, c *console) error {
-	if err := d.check("requeue"); err != nil {
-		return err
-	}
+func (d *deadRequeueCmd) Run(ctx context.Context, c *daemon.Console) error {
 	extra, err := d.extraData(c)
 	if err != nil {
 		return err
@@ -116,20 +118,20 @@ func (d *deadRequeueCmd) Run(ctx context.Context, c *console) error {
 		}
 	}
 	if skipped := before - len(letters); skipped > 0 {
-		c.say("%s requeued before and left out; --again takes them too", plural(skipped, "letter"))
+		c.Say("%s requeued before and left out; --again takes them too", daemon.Plural(skipped, "letter"))
 	}
 	if len(letters) == 0 {
-		c.say("no dead letter fits")
+		c.Say("no dead letter fits")
 		return nil
 	}
-	if err := c.confirm("requeue "+plural(len(letters), "job"), d.Yes || len(letters) == 1); err != nil {
+	if err := c.Confirm("requeue "+daemon.Plural(len(letters), "job"), d.Yes || len(letters) == 1); err != nil {
 		return err
 	}
 	return d.requeue(ctx, c, q, letters, extra)
 }
 
 // extraData reads --extra-data; nil when it was not given.
-func (d *deadRequeueCmd) extraData(c *console) (json.RawMessage, error) {
+func (d *deadRequeueCmd) extraData(c *daemon.Console) (json.RawMessage, error) {
 	switch d.ExtraData {
 	case "":
 		return nil, nil
@@ -181,7 +183,7 @@ func (d *deadMany) meant(letters []letter) []queue.PurgeRequest {
 	for part, last := range parts {
 		requests = append(requests, queue.PurgeRequest{
 			Tenant: part.tenant, Job: cmp.Or(part.id, job.ID(d.Job)), Hash: workflow.Hash(d.Hash), Kind: failure.Kind(d.Kind), Reason: failure.Reason(d.Reason),
-			Since: d.Since, UpTo: last, By: by(),
+			Since: d.sinceText(), UpTo: last, By: by(),
 		})
 	}
 	slices.SortFunc(requests, func(a, b queue.PurgeRequest) int {
@@ -191,7 +193,7 @@ func (d *deadMany) meant(letters []letter) []queue.PurgeRequest {
 }
 
 // requeue has the dispatchers publish the letters again, a page at a time.
-func (d *deadRequeueCmd) requeue(ctx context.Context, c *console, q *queue.Queue, letters []letter, extra json.RawMessage) error {
+func (d *deadRequeueCmd) requeue(ctx context.Context, c *daemon.Console, q *queue.Queue, letters []letter, extra json.RawMessage) error {
 	done, needy := 0, 0
 	for _, r := range d.meant(letters) {
 		request := jetstream.RequeueRequest{
@@ -205,10 +207,10 @@ func (d *deadRequeueCmd) requeue(ctx context.Context, c *console, q *queue.Queue
 				return err
 			}
 			for _, dead := range slices.Sorted(maps.Keys(page.Jobs)) {
-				c.print("%s", jobRef{tenant: r.Tenant, id: page.Jobs[dead]}.word())
+				c.Print("%s", jobRef{tenant: r.Tenant, id: page.Jobs[dead]}.word())
 			}
 			for _, id := range page.NeedExtraData {
-				c.say("%s left out: it had an extra_data, which letters do not keep", jobRef{tenant: r.Tenant, id: id}.word())
+				c.Say("%s left out: it had an extra_data, which letters do not keep", jobRef{tenant: r.Tenant, id: id}.word())
 			}
 			done, needy = done+page.Count, needy+len(page.NeedExtraData)
 			if request.After = page.Next; page.Next == 0 {
@@ -217,9 +219,9 @@ func (d *deadRequeueCmd) requeue(ctx context.Context, c *console, q *queue.Queue
 		}
 	}
 	if others := len(letters) - done - needy; others > 0 {
-		c.say("%s left out: it was requeued meanwhile, or refused when it came; a job that is named runs all the same", plural(others, "letter"))
+		c.Say("%s left out: it was requeued meanwhile, or refused when it came; a job that is named runs all the same", daemon.Plural(others, "letter"))
 	}
-	c.say("%s requeued", plural(done, "job"))
+	c.Say("%s requeued", daemon.Plural(done, "job"))
 	return needsExtraData(needy)
 }
 
@@ -228,7 +230,7 @@ func needsExtraData(left int) error {
 	if left == 0 {
 		return nil
 	}
-	return fmt.Errorf("%s left out; give --extra-data FILE with what they need, or --extra-data none to run them without", plural(left, "job"))
+	return fmt.Errorf("%s left out; give --extra-data FILE with what they need, or --extra-data none to run them without", daemon.Plural(left, "job"))
 }
 
 type deadPurgeCmd struct{ deadMany }
@@ -243,10 +245,7 @@ Examples:
 }
 
 // Run deletes the letters.
-func (d *deadPurgeCmd) Run(ctx context.Context, c *console) error {
-	if err := d.check("purge"); err != nil {
-		return err
-	}
+func (d *deadPurgeCmd) Run(ctx context.Context, c *daemon.Console) error {
 	q, done, err := d.open(ctx, c)
 	if err != nil {
 		return err
@@ -257,10 +256,10 @@ func (d *deadPurgeCmd) Run(ctx context.Context, c *console) error {
 		return err
 	}
 	if len(letters) == 0 {
-		c.say("no dead letter fits")
+		c.Say("no dead letter fits")
 		return nil
 	}
-	if err := c.confirm("delete "+plural(len(letters), "dead letter")+" for ever", d.Yes); err != nil {
+	if err := c.Confirm("delete "+daemon.Plural(len(letters), "dead letter")+" for ever", d.Yes); err != nil {
 		return err
 	}
 	deleted := 0
@@ -268,7 +267,7 @@ func (d *deadPurgeCmd) Run(ctx context.Context, c *console) error {
 		for {
 			var page queue.PurgeAnswer
 			if err := q.Call(ctx, "purge", request, &page); err != nil && deleted > 0 {
-				return fmt.Errorf("%s deleted, then: %w; the command can be repeated", plural(deleted, "dead letter"), err)
+				return fmt.Errorf("%s deleted, then: %w; the command can be repeated", daemon.Plural(deleted, "dead letter"), err)
 			} else if err != nil {
 				return err
 			}
@@ -278,7 +277,7 @@ func (d *deadPurgeCmd) Run(ctx context.Context, c *console) error {
 			}
 		}
 	}
-	c.print("%s deleted", plural(deleted, "dead letter"))
+	c.Print("%s deleted", daemon.Plural(deleted, "dead letter"))
 	return nil
 }
 

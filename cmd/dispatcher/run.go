@@ -1,11 +1,11 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
 	"strings"
 	"time"
 
@@ -28,34 +28,34 @@ type runCmd struct {
 	daemon.LogFlags  `embed:"" group:"log"`
 	embeddedFlags    `embed:"" group:"nats"`
 
-	Name        string        `placeholder:"NAME" help:"Name of this dispatcher, unique in the fleet (random)."`
-	Preset      string        `default:"production" enum:"production,development,high-availability" placeholder:"NAME" help:"How failures block: production (1 failure, 60s), development (3, 30s) or high-availability (1, 120s)."`
-	Cooldown    time.Duration `placeholder:"DURATION" help:"How long a first block lasts (the preset's)."`
-	CooldownCap time.Duration `placeholder:"DURATION" help:"Longest block (15m)."`
-	MaxFailures int           `placeholder:"N" help:"Failures of a pair that make a block (the preset's)."`
-	Park        time.Duration `placeholder:"DURATION" help:"How long a waiting job's delivery rests (10m)."`
-	CapableWait time.Duration `placeholder:"DURATION" help:"How long a job waits for a host that can run it (5m)."`
-	WaitingCap  int           `placeholder:"N" help:"Waiting jobs kept at hand, divided among the tenants; further ones rest in the stream (100000)."`
-	MaxRunning  int           `placeholder:"N" help:"Jobs that a tenant without settings of its own runs at once (no cap); see dispatcher tenants."`
-	MaxPriority *job.Priority `placeholder:"0-9" help:"What higher priorities of a tenant without one of its own count as (9; 5 with --access)."`
-	MaxInput    int64         `placeholder:"BYTES" help:"Largest file that a tenant may put through a dispatcher (4 GiB)."`
-	HTTP        string        `name:"http" placeholder:"ADDR" help:"Serve /healthz, /readyz and /metrics here, as :8080 (off)."`
-	Retry       bool          `help:"Keep trying when NATS cannot be reached at the start."`
+	Name        string        `placeholder:"NAME" unset:"random" help:"Name of this dispatcher, unique in the fleet."`
+	Preset      string        `default:"production" enum:"production,development,high-availability" placeholder:"NAME" help:"How many failures block a pair of host and workflow, and for how long: in production 1 for 60s, in development 3 for 30s, in high-availability 1 for 120s."`
+	Cooldown    time.Duration `placeholder:"DURATION" unset:"the preset's" range:"1s.." help:"How long a first block lasts."`
+	CooldownCap time.Duration `placeholder:"DURATION" unset:"15m" range:"1s.." help:"How long a block lasts at most."`
+	MaxFailures int           `placeholder:"N" unset:"the preset's" range:"1.." help:"Failures of a pair that make a block."`
+	Park        time.Duration `placeholder:"DURATION" default:"10m" range:"1s.." help:"After what time a waiting job is delivered again."`
+	CapableWait time.Duration `placeholder:"DURATION" default:"5m" range:"1s.." help:"How long a job waits for a host that can run it."`
+	WaitingCap  int           `placeholder:"N" default:"100000" range:"1.." help:"Waiting jobs kept in memory, divided among the tenants; further ones stay in the stream."`
+	MaxRunning  int           `placeholder:"N" unset:"no cap" range:"0.." help:"Jobs that a tenant without settings of its own runs at once; see dispatcher tenants."`
+	MaxPriority *job.Priority `placeholder:"N" unset:"9; 5 with --access" range:"0..9" help:"Highest priority of a tenant without settings of its own; a higher one counts as this."`
+	MaxInput    daemon.Size   `placeholder:"SIZE" default:"4GiB" range:"1.." help:"Largest file that a tenant may store through a dispatcher."`
+	HTTP        string        `name:"http" placeholder:"ADDR" unset:"off" help:"Serve /healthz, /readyz and /metrics here, as :8080."`
+	Retry       bool          `help:"Keep trying at the start also when NATS refuses the credentials or has no JetStream yet; one that cannot be reached is always waited for."`
 
-	AckWait      time.Duration `group:"keep" placeholder:"DURATION" help:"How long a lease lives without an extension (30s)."`
-	LaneCap      int           `group:"keep" placeholder:"N" help:"Unfinished jobs of a tenant and priority (10000)."`
-	PresenceTTL  time.Duration `name:"presence-ttl" group:"keep" placeholder:"DURATION" help:"Silence after which a host counts as gone (15s)."`
-	EventsAge    time.Duration `group:"keep" placeholder:"DURATION" help:"How long events are kept and ids stay taken (72h)."`
-	DeadAge      time.Duration `group:"keep" placeholder:"DURATION" help:"How long dead letters are kept (720h)."`
-	FilesAge     time.Duration `group:"keep" placeholder:"DURATION" help:"How long outputs and inputs are kept (24h)."`
-	MaxJob       daemon.Size   `group:"keep" placeholder:"SIZE" help:"Largest job that is taken (1MiB); NATS' own max_payload is another limit."`
-	MaxDisk      daemon.Size   `group:"keep" placeholder:"SIZE" help:"What all streams and files may take together, each its part (of the embedded NATS about half of the disk that is free)."`
-	JobsBytes    daemon.Size   `group:"keep" placeholder:"SIZE" help:"Bytes of unfinished jobs, beyond which a publish is refused (20% of --max-disk)."`
-	EventsBytes  daemon.Size   `group:"keep" placeholder:"SIZE" help:"Bytes of events, beyond which the oldest go (20%)."`
-	DeadBytes    daemon.Size   `group:"keep" placeholder:"SIZE" help:"Bytes of dead letters, beyond which the oldest go (10%)."`
-	OutputsBytes daemon.Size   `group:"keep" placeholder:"SIZE" help:"Bytes of outputs, beyond which the oldest go (30%)."`
-	InputsBytes  daemon.Size   `group:"keep" placeholder:"SIZE" help:"Bytes of inputs, beyond which the oldest go (15%)."`
-	Replicas     int           `group:"keep" placeholder:"N" help:"Copies of every stream and bucket: 1, 3 or 5 (1)."`
+	AckWait      time.Duration `group:"keep" placeholder:"DURATION" unset:"30s" range:"1s.." help:"How long a lease lasts without an extension."`
+	LaneCap      int           `group:"keep" placeholder:"N" unset:"10000" range:"1.." help:"Unfinished jobs of a tenant and priority."`
+	PresenceTTL  time.Duration `name:"presence-ttl" group:"keep" placeholder:"DURATION" unset:"15s" range:"1s.." help:"Time without a sign of life after which a host counts as gone."`
+	EventsAge    time.Duration `group:"keep" placeholder:"DURATION" unset:"72h" range:"1s.." help:"How long events are kept and ids stay taken."`
+	DeadAge      time.Duration `group:"keep" placeholder:"DURATION" unset:"720h" range:"1s.." help:"How long dead letters are kept."`
+	FilesAge     time.Duration `group:"keep" placeholder:"DURATION" unset:"24h" range:"1s.." help:"How long outputs and inputs are kept."`
+	MaxJob       daemon.Size   `group:"keep" placeholder:"SIZE" unset:"1MiB" range:"4KiB..63MiB" help:"Largest job that is accepted; NATS' own max_payload is another limit."`
+	MaxDisk      daemon.Size   `group:"keep" placeholder:"SIZE" unset:"about half of the free disk with the embedded NATS" range:"1GiB.." help:"Bytes of all streams and files together; each gets a part."`
+	JobsBytes    daemon.Size   `group:"keep" placeholder:"SIZE" unset:"20% of --max-disk" range:"16MiB.." help:"Bytes of unfinished jobs, beyond which a publish is refused."`
+	EventsBytes  daemon.Size   `group:"keep" placeholder:"SIZE" unset:"20% of --max-disk" range:"16MiB.." help:"Bytes of events, beyond which the oldest are deleted."`
+	DeadBytes    daemon.Size   `group:"keep" placeholder:"SIZE" unset:"10% of --max-disk" range:"16MiB.." help:"Bytes of dead letters, beyond which the oldest are deleted."`
+	OutputsBytes daemon.Size   `group:"keep" placeholder:"SIZE" unset:"30% of --max-disk" range:"16MiB.." help:"Bytes of outputs, beyond which the oldest are deleted."`
+	InputsBytes  daemon.Size   `group:"keep" placeholder:"SIZE" unset:"15% of --max-disk" range:"16MiB.." help:"Bytes of inputs, beyond which the oldest are deleted."`
+	Replicas     int           `group:"keep" placeholder:"N" unset:"1" oneof:"1,3,5" help:"Copies of every stream and bucket."`
 	Compression  bool          `group:"keep" help:"Compress the streams."`
 }
 
@@ -73,18 +73,18 @@ Examples:
 }
 
 // Run runs until it is stopped.
-func (r *runCmd) Run(ctx context.Context, c *console) error {
+func (r *runCmd) Run(ctx context.Context, c *daemon.Console) error {
 	policy, err := r.policy()
 	if err != nil {
 		return err
 	}
-	log, err := r.Logger(c.err)
+	log, err := r.Logger(c.Err)
 	if err != nil {
 		return err
 	}
 	stop, kill, release := daemon.Signals(ctx)
 	defer release()
-	defer context.AfterFunc(stop, func() { c.say("stopping: finishing what is under way; Ctrl-C again stops now") })()
+	defer context.AfterFunc(stop, func() { c.Say("stopping: finishing what is under way; Ctrl-C again stops now") })()
 	nats, err := r.connect(stop, c, log)
 	if err != nil {
 		return stopped(stop, err)
@@ -100,73 +100,35 @@ func stopped(ctx context.Context, err error) error {
 	return err
 }
 
+// interrupted replaces the error of a command that a signal has stopped by a message and an exit code.
+func interrupted(stop context.Context, c *daemon.Console, err error) error {
+	if err == nil || stop.Err() == nil {
+		return err
+	}
+	c.Say("dispatcher: stopped")
+	return daemon.ExitInterrupted
+}
+
+// Validate refuses flags that contradict each other.
+func (r *runCmd) Validate() error {
+	_, err := r.policy()
+	return errors.Join(err, r.embeddedFlags.Validate())
+}
+
+// policy is the preset's, with what other flags change of it.
 func (r *runCmd) policy() (route.Policy, error) {
 	policy, known := route.Preset(r.Preset)
 	if !known {
-		return policy, fmt.Errorf("--preset %q is unknown; use one of %s", r.Preset, strings.Join(route.Presets(), ", "))
+		return policy, fmt.Errorf("--preset %q does not exist; give one of %s", r.Preset, strings.Join(route.Presets(), ", "))
 	}
-	for flag, d := range map[string]time.Duration{
-		"cooldown": r.Cooldown, "cooldown-cap": r.CooldownCap, "park": r.Park, "capable-wait": r.CapableWait, "ack-wait": r.AckWait,
-		"presence-ttl": r.PresenceTTL, "events-age": r.EventsAge, "dead-age": r.DeadAge, "files-age": r.FilesAge,
-	} {
-		if d < 0 || d > 0 && d < time.Second {
-			return policy, fmt.Errorf("--%s %s is too short; give at least 1s", flag, d)
-		}
-	}
-	if min(r.MaxFailures, r.LaneCap, r.WaitingCap, r.MaxRunning) < 0 {
-		return policy, errors.New("--max-failures, --lane-cap, --waiting-cap and --max-running count from 1; leave them out for their defaults")
-	}
-	if r.MaxPriority != nil && !r.MaxPriority.Valid() {
-		return policy, fmt.Errorf("--max-priority %d is none; give 0 to 9, where 9 is no limit", *r.MaxPriority)
-	}
-	if r.MaxInput < 0 {
-		return policy, fmt.Errorf("--max-input %d is no size; give bytes, or leave it out", r.MaxInput)
-	}
-	if !slices.Contains([]int{0, 1, 3, 5}, r.Replicas) {
-		return policy, fmt.Errorf("--replicas %d keeps no majority; use 1, 3 or 5", r.Replicas)
-	}
-	if err := r.sizes(); err != nil {
-		return policy, err
-	}
-	if r.Cooldown != 0 {
-		policy.Cooldown = r.Cooldown
-	}
-	if r.CooldownCap != 0 {
-		policy.Cap = r.CooldownCap
-	}
-	if r.MaxFailures != 0 {
-		policy.MaxFailures = r.MaxFailures
-	}
+	policy.Cooldown = cmp.Or(r.Cooldown, policy.Cooldown)
+	policy.Cap = cmp.Or(r.CooldownCap, policy.Cap)
+	policy.MaxFailures = cmp.Or(r.MaxFailures, policy.MaxFailures)
 	if policy.Cap < policy.Cooldown {
 		return policy, fmt.Errorf("--cooldown %s is longer than --cooldown-cap %s; raise the cap or shorten the cooldown", policy.Cooldown, policy.Cap)
 	}
 	return policy, nil
 }
-
-// sizes refuses maxima with which nothing would go.
-func (r *runCmd) sizes() error {
-	if r.MaxDisk != 0 && r.MaxDisk < leastDisk {
-		return fmt.Errorf("--max-disk %s is too little; give at least %s", r.MaxDisk, daemon.Size(leastDisk))
-	}
-	if r.MaxJob != 0 && (r.MaxJob < leastJob || r.MaxJob > mostJob) {
-		return fmt.Errorf("--max-job %s cannot be; give %s to %s, which is what NATS takes", r.MaxJob, daemon.Size(leastJob), daemon.Size(mostJob))
-	}
-	for flag, size := range map[string]daemon.Size{
-		"jobs-bytes": r.JobsBytes, "events-bytes": r.EventsBytes, "dead-bytes": r.DeadBytes, "outputs-bytes": r.OutputsBytes, "inputs-bytes": r.InputsBytes,
-	} {
-		if size != 0 && size < leastBytes {
-			return fmt.Errorf("--%s %s is too little; give at least %s", flag, size, daemon.Size(leastBytes))
-		}
-	}
-	return nil
-}
-
-const (
-	leastDisk  = 1 << 30
-	leastBytes = 16 << 20
-	leastJob   = 4 << 10
-	mostJob    = 63 << 20
-)
 
 // link is the NATS that the dispatcher works on.
 type link struct {
@@ -194,10 +156,10 @@ func (l *link) close() error {
 }
 
 // connect reaches the NATS that was named, or starts one.
-func (r *runCmd) connect(ctx context.Context, c *console, log *slog.Logger) (*link, error) {
+func (r *runCmd) connect(ctx context.Context, c *daemon.Console, log *slog.Logger) (*link, error) {
 	to := r.NATS("dispatcher", log)
 	if hint := r.unused(r.URL); hint != "" {
-		c.say("note      %s", hint)
+		c.Say("note      %s", hint)
 	}
 	if r.URL != "" && !r.Embedded {
 		var nc *nats.Conn
@@ -208,14 +170,14 @@ func (r *runCmd) connect(ctx context.Context, c *console, log *slog.Logger) (*li
 		if err != nil {
 			return nil, err
 		}
-		c.say("NATS      %s", nc.ConnectedUrlRedacted())
+		c.Say("NATS      %s", nc.ConnectedUrlRedacted())
 		return &link{Conn: nc, url: nc.ConnectedUrlRedacted()}, nil
 	}
 	return r.embed(ctx, c, log)
 }
 
 // embed starts NATS in this process and connects to it through memory. The certificate is the server's.
-func (r *runCmd) embed(ctx context.Context, c *console, log *slog.Logger) (*link, error) {
+func (r *runCmd) embed(ctx context.Context, c *daemon.Console, log *slog.Logger) (*link, error) {
 	server, guard, err := r.start(r.Cert, r.Key, c, log)
 	if err != nil {
 		return nil, err
@@ -233,15 +195,15 @@ func (r *runCmd) embed(ctx context.Context, c *console, log *slog.Logger) (*link
 		guard.close()
 		return nil, errors.Join(err, server.Close())
 	}
-	c.say("NATS      %s, in this process; its data is in %s", server.URL(), r.StoreDir)
+	c.Say("NATS      %s, in this process; its data is in %s", server.URL(), r.StoreDir)
 	if guard.folder != nil {
-		c.say("access    only with credentials out of %s; see `dispatcher access --help`", guard.folder.Dir())
+		c.Say("access    only with credentials out of %s; see `dispatcher access --help`", guard.folder.Dir())
 	}
 	return &link{Conn: nc, url: server.URL(), server: server, guard: guard}, nil
 }
 
 // dispatch opens the queue and runs the dispatcher and the port for health beside each other.
-func (r *runCmd) dispatch(stop, kill context.Context, nats *link, policy route.Policy, c *console, log *slog.Logger) error {
+func (r *runCmd) dispatch(stop, kill context.Context, nats *link, policy route.Policy, c *daemon.Console, log *slog.Logger) error {
 	var q *queue.Queue
 	err := daemon.Begin(stop, r.Retry, log, func(ctx context.Context) (err error) {
 		keep := r.keep()
@@ -261,7 +223,7 @@ func (r *runCmd) dispatch(stop, kill context.Context, nats *link, policy route.P
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	d, err := dispatcher.New(q, dispatcher.Config{
-		Name: r.Name, Policy: policy, Park: r.Park, CapableWait: r.CapableWait, WaitingCap: r.WaitingCap, MaxInput: r.MaxInput,
+		Name: r.Name, Policy: policy, Park: r.Park, CapableWait: r.CapableWait, WaitingCap: r.WaitingCap, MaxInput: int64(r.MaxInput),
 		MaxRunning: r.MaxRunning, MaxPriority: r.maxPriority(nats.guard), Version: semantic(daemon.Version()), Logger: log, Registerer: registry,
 	})
 	if err != nil {
@@ -272,12 +234,12 @@ func (r *runCmd) dispatch(stop, kill context.Context, nats *link, policy route.P
 		where = "NATS_URL=" + nats.url + " "
 	}
 	if note := clockWords("this machine", q.ClockOff()); note != "" {
-		c.say("clock     %s", note)
+		c.Say("clock     %s", note)
 	}
 	tenant, agent := nats.guard.credentials()
-	c.say("submit    %s%sdispatcher submit workflow_api.json --wait", where, tenant)
-	c.say("hosts     %s%sCOMFY_HOSTS=http://127.0.0.1:8188 agent", where, agent)
-	c.say("stop      Ctrl-C; again: now")
+	c.Say("submit    %s%sdispatcher submit workflow_api.json --wait", where, tenant)
+	c.Say("hosts     %s%sCOMFY_HOSTS=http://127.0.0.1:8188 agent", where, agent)
+	c.Say("stop      Ctrl-C; again: now")
 	return daemon.Together(stop, kill, d.Run, r.HTTP, d.Ready, registry)
 }
 

@@ -15,14 +15,14 @@ import (
 type simCmd struct {
 	daemon.LogFlags `embed:"" group:"log"`
 
-	Listen   string        `default:"127.0.0.1:8188" placeholder:"ADDR" help:"Where it listens (${default}); port 0 takes any free one."`
+	Listen   string        `default:"127.0.0.1:8188" placeholder:"ADDR" help:"Where it listens; port 0 is any free one."`
 	Name     string        `default:"sim" placeholder:"NAME" help:"Name of its device."`
-	JobTime  time.Duration `placeholder:"DURATION" help:"How long a sampler takes (0s)."`
-	LoadTime time.Duration `placeholder:"DURATION" help:"How long it takes to load another model (0s)."`
-	Model    []string      `placeholder:"FOLDER/FILE" default:"checkpoints/v1-5-pruned-emaonly.safetensors" help:"Model file it has, repeatable (${default})."`
+	JobTime  time.Duration `placeholder:"DURATION" default:"0s" range:"0s.." help:"How long a sampler takes."`
+	LoadTime time.Duration `placeholder:"DURATION" default:"0s" range:"0s.." help:"How long it takes to load another model."`
+	Model    []string      `placeholder:"FOLDER/FILE" default:"checkpoints/v1-5-pruned-emaonly.safetensors" help:"Model file it has, repeatable."`
 	Missing  []string      `placeholder:"CLASS" help:"Node class it does not have, repeatable."`
 	Node     []string      `placeholder:"CLASS" help:"Further node class it has, repeatable."`
-	VRAM     int64         `name:"vram" placeholder:"GIB" help:"Memory of its device in GiB (24)."`
+	VRAM     int64         `name:"vram" placeholder:"GIB" default:"24" range:"1.." help:"Memory of its device in GiB."`
 	Previews bool          `help:"Send preview images while it samples."`
 	Faults   string        `placeholder:"JSON" help:"JSON list of faults to begin with, as POST /sim/faults takes them."`
 	Mortal   bool          `help:"End the process when a fault kills the simulated one."`
@@ -40,8 +40,8 @@ Examples:
 }
 
 // Run serves until it is stopped.
-func (s *simCmd) Run(ctx context.Context, c *console) error {
-	log, err := s.Logger(c.err)
+func (s *simCmd) Run(ctx context.Context, c *daemon.Console) error {
+	log, err := s.Logger(c.Err)
 	if err != nil {
 		return err
 	}
@@ -68,12 +68,12 @@ func (s *simCmd) Run(ctx context.Context, c *console) error {
 		return fmt.Errorf("%w; choose another address with --listen", err)
 	}
 	defer server.Close()
-	c.print("%s", server.URL())
+	c.Print("%s", server.URL())
 	select {
 	case <-stop.Done():
 		return nil
 	case <-died:
-		return exitFailed
+		return daemon.ExitFailed
 	}
 }
 

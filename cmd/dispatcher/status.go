@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/comfyherd/comfyherd/internal/daemon"
 	"github.com/comfyherd/comfyherd/internal/job"
 	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/jetstream"
@@ -44,7 +45,7 @@ type eventJSON struct {
 }
 
 // Run prints the story.
-func (s *statusCmd) Run(ctx context.Context, c *console) error {
+func (s *statusCmd) Run(ctx context.Context, c *daemon.Console) error {
 	ref, err := s.ref(s.Job)
 	if err != nil {
 		return err
@@ -67,13 +68,13 @@ func (s *statusCmd) Run(ctx context.Context, c *console) error {
 	}
 	answer := answerOf(&status)
 	if s.JSON {
-		return c.json(answer)
+		return c.JSON(answer)
 	}
 	return answer.tell(c, client.Now())
 }
 
 // alone reads the job's chain itself where no dispatcher runs, who alone knows its place.
-func alone(ctx context.Context, c *console, a *asker, ref jobRef, asked error) (jetstream.JobStatus, error) {
+func alone(ctx context.Context, c *daemon.Console, a *asker, ref jobRef, asked error) (jetstream.JobStatus, error) {
 	status := jetstream.JobStatus{Job: ref.id, Tenant: ref.tenant}
 	q, err := a.instead(ctx, asked)
 	if err != nil {
@@ -91,7 +92,7 @@ func alone(ctx context.Context, c *console, a *asker, ref jobRef, asked error) (
 	}
 	status.State = chain[len(chain)-1].EventKind
 	if !status.State.Terminal() {
-		c.say("dispatcher: %v", asked)
+		c.Say("dispatcher: %v", asked)
 	}
 	return status, nil
 }
@@ -104,20 +105,20 @@ func answerOf(s *jetstream.JobStatus) *statusAnswer {
 	return answer
 }
 
-func (a *statusAnswer) tell(c *console, now time.Time) error {
+func (a *statusAnswer) tell(c *daemon.Console, now time.Time) error {
 	first, last := a.Events[0].Event, a.Events[len(a.Events)-1].Event
-	c.print("job %s of tenant %s, priority %d, workflow %s", a.Job, a.Tenant, first.Priority, first.Hash.Short())
+	c.Print("job %s of tenant %s, priority %d, workflow %s", a.Job, a.Tenant, first.Priority, first.Hash.Short())
 	rows := [][]string{{"AFTER", "WHAT", "HOST", "WHY"}}
 	for i := range a.Events {
 		e := a.Events[i].Event
-		rows = append(rows, []string{span(e.Time.Sub(first.Time)), string(e.EventKind), e.Host, story(e, e.Time)})
+		rows = append(rows, []string{daemon.Span(e.Time.Sub(first.Time)), string(e.EventKind), e.Host, daemon.EventDetails(e, e.Time)})
 	}
-	if err := c.table(rows); err != nil {
+	if err := c.Table(rows); err != nil {
 		return err
 	}
-	c.print("%s", a.now(last, now))
+	c.Print("%s", a.now(last, now))
 	if len(last.Attempts) > 0 {
-		c.print("attempts:")
+		c.Print("attempts:")
 		if err := attempts(c, last); err != nil {
 			return err
 		}
@@ -129,37 +130,37 @@ func (a *statusAnswer) tell(c *console, now time.Time) error {
 }
 
 // hostsSay lists why each host does not take the job, or refused it.
-func hostsSay(c *console, hosts map[string]string) error {
+func hostsSay(c *daemon.Console, hosts map[string]string) error {
 	if len(hosts) == 0 {
 		return nil
 	}
-	c.print("hosts:")
+	c.Print("hosts:")
 	rows := [][]string{{"HOST", "WHY"}}
 	for _, host := range sorted(hosts) {
-		rows = append(rows, []string{host, firstLine(hosts[host])})
+		rows = append(rows, []string{host, daemon.FirstLine(hosts[host])})
 	}
-	return c.table(rows)
+	return c.Table(rows)
 }
 
 // outputs lists the files that a job made, and below them its texts.
-func outputs(c *console, e *job.Event) error {
+func outputs(c *daemon.Console, e *job.Event) error {
 	rows := [][]string{{"NODE", "MEDIA", "FILE", "SIZE", "OBJECT"}}
 	for i := range e.Outputs {
-		if o := &e.Outputs[i]; !isText(o) || o.Object != "" {
-			rows = append(rows, []string{o.Node, o.Media, o.Filename, bytesText(o.Size), o.Object})
+		if o := &e.Outputs[i]; !daemon.IsText(o) || o.Object != "" {
+			rows = append(rows, []string{o.Node, o.Media, o.Filename, daemon.Size(o.Size).String(), o.Object})
 		}
 	}
 	if len(rows) > 1 {
-		c.print("files in COMFY_OUTPUTS, for a time:")
-		if err := c.table(rows); err != nil {
+		c.Print("files in COMFY_OUTPUTS, for a time:")
+		if err := c.Table(rows); err != nil {
 			return err
 		}
 	}
 	for i := range e.Outputs {
-		if o := &e.Outputs[i]; isText(o) && o.Text != "" {
-			c.print("text of node %s:", o.Node)
+		if o := &e.Outputs[i]; daemon.IsText(o) && o.Text != "" {
+			c.Print("text of node %s:", o.Node)
 			for line := range strings.Lines(o.Text) {
-				c.print("  %s", strings.TrimRight(line, "\r\n"))
+				c.Print("  %s", strings.TrimRight(line, "\r\n"))
 			}
 		}
 	}
@@ -168,24 +169,24 @@ func outputs(c *console, e *job.Event) error {
 
 // now is where the job is at this moment.
 func (a *statusAnswer) now(last *job.Event, now time.Time) string {
-	text := fmt.Sprintf("%s %s", last.EventKind, ago(last.Time, now))
+	text := fmt.Sprintf("%s %s", last.EventKind, daemon.Ago(last.Time, now))
 	switch {
 	case last.EventKind == job.Started:
-		text = fmt.Sprintf("running on %s for %s", last.Host, span(now.Sub(last.Time)))
+		text = fmt.Sprintf("running on %s for %s", last.Host, daemon.Span(now.Sub(last.Time)))
 	case !last.EventKind.Terminal() && a.Position > 0:
 		text = fmt.Sprintf("waiting, place %d of %d", a.Position, a.Of)
 		if a.ETA != nil {
-			text += ", about to start " + in(*a.ETA, now)
+			text += ", about to start " + daemon.In(*a.ETA, now)
 		}
 	}
 	return text
 }
 
-func attempts(c *console, e *job.Event) error {
+func attempts(c *daemon.Console, e *job.Event) error {
 	rows := [][]string{{"ATTEMPT", "HOST", "KIND", "NODE", "MESSAGE"}}
 	for _, a := range e.Attempts {
 		node := strings.TrimSpace(a.Node + " " + a.Class)
-		rows = append(rows, []string{fmt.Sprint(a.Number), a.Host, kindText(a.Kind, a.Cause), node, firstLine(a.Message)})
+		rows = append(rows, []string{fmt.Sprint(a.Number), a.Host, daemon.FailureText(a.Kind, a.Cause), node, daemon.FirstLine(a.Message)})
 	}
-	return c.table(rows)
+	return c.Table(rows)
 }

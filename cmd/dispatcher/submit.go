@@ -20,9 +20,9 @@ type submitCmd struct {
 	waiting
 
 	Files    []string `arg:"" name:"file" help:"Workflow in API format, POST /prompt body, or envelope; - is standard input."`
-	Priority int      `default:"5" placeholder:"0-9" help:"9 first, 0 last (${default})."`
-	ID       string   `name:"id" placeholder:"ID" help:"Id of the job; several get -1, -2, … behind it. The same id twice runs once (random)."`
-	Count    int      `default:"1" placeholder:"N" help:"Submit each file this often (${default}); let seeds be -1 for different pictures."`
+	Priority int      `default:"5" placeholder:"N" range:"0..9" help:"Priority; 9 runs first, 0 last."`
+	ID       string   `name:"id" placeholder:"ID" unset:"random" help:"Id of the job; several get -1, -2, … behind it. The same id twice runs once."`
+	Count    int      `default:"1" placeholder:"N" range:"1.." help:"Submit each file this often; a seed of -1 makes each picture another."`
 	Wait     bool     `short:"w" help:"Wait until the jobs have ended; --out implies it."`
 }
 
@@ -43,12 +43,9 @@ Examples:
 }
 
 // Run submits, and waits when it was asked to.
-func (s *submitCmd) Run(ctx context.Context, c *console) error {
+func (s *submitCmd) Run(ctx context.Context, c *daemon.Console) error {
 	tenant, err := s.whose()
 	if err != nil {
-		return err
-	}
-	if err := s.check(); err != nil {
 		return err
 	}
 	specs, err := s.specs(c, tenant)
@@ -56,7 +53,7 @@ func (s *submitCmd) Run(ctx context.Context, c *console) error {
 		return err
 	}
 	if s.Out != "" {
-		if err := writable(s.Out); err != nil {
+		if err := daemon.Writable(s.Out); err != nil {
 			return fmt.Errorf("--out %s: %w; nothing was submitted", s.Out, err)
 		}
 	}
@@ -78,22 +75,16 @@ func (s *submitCmd) Run(ctx context.Context, c *console) error {
 	return w.wait(stop, ids)
 }
 
-func (s *submitCmd) check() error {
-	switch {
-	case !job.Priority(s.Priority).Valid():
-		return fmt.Errorf("--priority %d does not exist; use 0 (last) to 9 (first)", s.Priority)
-	case s.Count < 1:
-		return fmt.Errorf("--count %d submits nothing; give 1 or more", s.Count)
-	case s.Timeout < 0:
-		return fmt.Errorf("--timeout %s is negative; give a duration like 5m", s.Timeout)
-	case s.Timeout > 0 && !s.Wait && s.Out == "":
+// Validate refuses flags that make no sense together.
+func (s *submitCmd) Validate() error {
+	if s.Timeout > 0 && !s.Wait && s.Out == "" {
 		return errors.New("--timeout bounds the wait; add --wait")
 	}
-	return nil
+	return s.wishes.Validate()
 }
 
 // specs reads every file before anything is sent, so that a bad one stops the whole.
-func (s *submitCmd) specs(c *console, tenant job.Tenant) ([]jetstream.Spec, error) {
+func (s *submitCmd) specs(c *daemon.Console, tenant job.Tenant) ([]jetstream.Spec, error) {
 	var specs []jetstream.Spec
 	for _, name := range s.Files {
 		body, err := readFile(c, name)
@@ -138,8 +129,8 @@ func number(specs []jetstream.Spec, several bool) error {
 
 const maxFile = 64 << 20 // beyond any message that NATS takes
 
-func readFile(c *console, name string) ([]byte, error) {
-	from := c.in
+func readFile(c *daemon.Console, name string) ([]byte, error) {
+	from := c.In
 	if name != "-" {
 		file, err := os.Open(name)
 		if err != nil {
@@ -156,13 +147,13 @@ func readFile(c *console, name string) ([]byte, error) {
 		return nil, fmt.Errorf("read %s: %w", name, err)
 	}
 	if len(body) > maxFile {
-		return nil, fmt.Errorf("%s is larger than %s; is it a workflow? Pictures are given with --input", name, bytesText(maxFile))
+		return nil, fmt.Errorf("%s is larger than %s; is it a workflow? Pictures are given with --input", name, daemon.Size(maxFile).String())
 	}
 	return body, nil
 }
 
 // publish stores the input files, then the jobs, and prints their ids. It returns what was submitted before an error.
-func (s *submitCmd) publish(ctx context.Context, c *console, a *asker, tenant job.Tenant, specs []jetstream.Spec) ([]job.ID, error) {
+func (s *submitCmd) publish(ctx context.Context, c *daemon.Console, a *asker, tenant job.Tenant, specs []jetstream.Spec) ([]job.ID, error) {
 	client := a.of(tenant)
 	inputs, err := s.store(ctx, a, client)
 	if err != nil {
@@ -181,19 +172,19 @@ func (s *submitCmd) publish(ctx context.Context, c *console, a *asker, tenant jo
 		}
 		ids = append(ids, r.Job)
 		if s.Out == "" {
-			c.print("%s", r.Job)
+			c.Print("%s", r.Job)
 		}
 	}
 	return ids, nil
 }
 
-func stoppedBefore(ctx context.Context, c *console, submitted int, err error) error {
+func stoppedBefore(ctx context.Context, c *daemon.Console, submitted int, err error) error {
 	if ctx.Err() == nil {
 		if submitted > 0 {
-			err = fmt.Errorf("%s submitted, then: %w", plural(submitted, "job"), err)
+			err = fmt.Errorf("%s submitted, then: %w", daemon.Plural(submitted, "job"), err)
 		}
 		return err
 	}
-	c.say("dispatcher: interrupted; %s submitted, which go on", plural(submitted, "job"))
-	return exitInterrupted
+	c.Say("dispatcher: interrupted; %s submitted, which go on", daemon.Plural(submitted, "job"))
+	return daemon.ExitInterrupted
 }

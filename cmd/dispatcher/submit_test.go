@@ -93,14 +93,14 @@ func TestBadJobsAreRefusedBeforeAnythingIsSent(t *testing.T) {
 		"UnknownNode":  {picture, []string{"--set=7.text=x"}, `no node "7"`},
 		"UnknownInput": {picture, []string{"--set=1.inputs.widht=8"}, "node 1 (EmptyImage) has no input widht; it has batch_size, color, height, width"},
 		"NoChange":     {picture, []string{"--set=7"}, "write it like --set '6.inputs.text=a cat'"},
-		"Priority":     {picture, []string{"--priority=10"}, "use 0 (last) to 9 (first)"},
+		"Priority":     {picture, []string{"--priority=10"}, "--priority=10 is out of range; give 0 to 9"},
 		"Tenant":       {picture, []string{"--tenant=a.b"}, `"a.b" is no tenant name`},
 		"LongTenant":   {picture, []string{"--tenant=" + strings.Repeat("a", 65)}, "is no tenant name"},
 		"ID":           {picture, []string{"--id=j-1"}, "not beginning with j-"},
-		"Count":        {picture, []string{"--count=0"}, "submits nothing"},
+		"Count":        {picture, []string{"--count=0"}, "--count=0 is out of range; give 1 or more"},
 		"Metadata":     {picture, []string{"--metadata={"}, "is no JSON"},
 		"AtAndIn":      {picture, []string{"--at=2026-12-01T08:00:00Z", "--in=1h"}, "give one of them"},
-		"At":           {picture, []string{"--at=soon"}, `--at "soon" is no time`},
+		"At":           {picture, []string{"--at=soon"}, `--at: "soon" is not a time`},
 		"Host":         {picture, []string{"--only=a b"}, "neither a host name"},
 		"InputFile":    {picture, []string{"--input=1.image=/does/not/exist.png"}, "there is no file"},
 		"InputNode":    {picture, []string{"--input=5.image=/dev/null"}, "the workflow has no node 5"},
@@ -131,16 +131,16 @@ func TestAnErrorSaysWhatIsWrongAndWhatToDoNext(t *testing.T) {
 		"Folder":   {[]string{"submit", "/"}, "dispatcher: / is a folder; give the files in it\n"},
 		"Out":      {[]string{"demo", "--out=/dev/null/x"}, "dispatcher: --out /dev/null/x: mkdir /dev/null: not a directory; choose a folder that can be written to\n"},
 		"NoNATS":   {[]string{"hosts", "--nats-url=nats://127.0.0.1:1"}, "dispatcher: cannot reach NATS at nats://127.0.0.1:1: connection refused; start one with `dispatcher run --embedded` or set NATS_URL"},
-		"Which":    {[]string{"blocks", "clear"}, "dispatcher: blocks clear needs to know which; give --host, --hash or both, or --all\n"},
-		"Hash":     {[]string{"blocks", "--hash=XY"}, "dispatcher: --hash XY is no hash; give 64 lower-case hex digits, or the first of them\n"},
-		"Letters":  {[]string{"dead", "requeue"}, "dispatcher: dead requeue needs to know which; name jobs, or give --tenant, --hash, --kind, --reason or --since, or --all\n"},
-		"Password": {[]string{"demo", "--comfy-hosts=a=http://ok:1,htp://admin:s3cret@h:1"}, "dispatcher: entry 2 of COMFY_HOSTS is no address of a ComfyUI; write it like"},
+		"Which":    {[]string{"blocks", "clear"}, "dispatcher: blocks clear: give --host, --hash or both, or --all; see `dispatcher blocks clear --help`\n"},
+		"Hash":     {[]string{"blocks", "--hash=XY"}, "dispatcher: --hash: \"XY\" is not a hash; give 64 lower-case hex digits, or the first 8 or more of them; see `dispatcher blocks --help`\n"},
+		"Letters":  {[]string{"dead", "requeue"}, "dispatcher: dead requeue: name the jobs, or give --tenant, --hash, --kind, --reason or --since, or --all; see `dispatcher dead requeue --help`\n"},
+		"Password": {[]string{"demo", "--comfy-hosts=a=http://ok:1,htp://admin:s3cret@h:1"}, "dispatcher: entry 2 of COMFY_HOSTS is not the address of a ComfyUI; write it like"},
 		"NotAFlag": {[]string{"demo", "http://admin:s3cret@h:1"}, "dispatcher: unexpected argument http://***@h:1; see `dispatcher demo --help`\n"},
 		"Listen":   {[]string{"sim", "--listen=admin:s3cret@127.0.0.1:0"}, "dispatcher: start simulated ComfyUI: listen tcp: address ***@127.0.0.1:0: too many colons"},
 		"Health":   {[]string{"health"}, "dispatcher: no address to ask for health; start the process with --http :8080 and give the same here\n"},
 		"Affinity": {[]string{"affinity", "set", "nothing", "--prefer=a"}, "dispatcher: nothing is neither a hash nor a file; `dispatcher status JOB --json` shows the hash of a job\n"},
 		"JobID":    {[]string{"status", "a b"}, "dispatcher: \"a b\" is no job id; use 1 to 120 of A-Z a-z 0-9 _ -, or tenant/id\n"},
-		"Weight":   {[]string{"tenants", "set", "acme", "--weight=0"}, "dispatcher: --weight 0 is no share; give a number above 0\n"},
+		"Weight":   {[]string{"tenants", "set", "acme", "--weight=0"}, "dispatcher: --weight=0 is out of range; give 0.001 to 1000000; see `dispatcher tenants set --help`\n"},
 		"Model":    {[]string{"sim", "--listen=127.0.0.1:0", "--model=x"}, "dispatcher: --model \"x\" has no folder; write it like checkpoints/sd15.safetensors\n"},
 		"Faults":   {[]string{"sim", "--listen=127.0.0.1:0", "--faults=[{\"kind\":\"x\"}]"}, "dispatcher: --faults: unknown fault kind \"x\"; write it like"},
 	} {
@@ -181,10 +181,6 @@ func TestNoErrorShowsAPassword(t *testing.T) {
 
 func TestHelpHasExamplesAndVersionOneLine(t *testing.T) {
 	t.Parallel()
-	model, failure := main.Model(t.Context())
-	if failure != nil {
-		t.Fatal(failure)
-	}
 	var ask func(command *kong.Node, words []string)
 	ask = func(command *kong.Node, words []string) {
 		var out, err bytes.Buffer
@@ -202,7 +198,7 @@ func TestHelpHasExamplesAndVersionOneLine(t *testing.T) {
 			}
 		}
 	}
-	ask(model, nil)
+	ask(commandLine(t).Model.Node, nil)
 	var out, err bytes.Buffer
 	if code := main.Run(t.Context(), []string{"--version"}, nil, &out, &err); code != 0 || !strings.HasPrefix(out.String(), "comfyherd dispatcher ") || strings.Count(out.String(), "\n") != 1 {
 		t.Errorf("code %d, version %q", code, out.String())

@@ -24,19 +24,19 @@ type tenantsListCmd struct {
 }
 
 // Run lists.
-func (t *tenantsListCmd) Run(ctx context.Context, c *console) error {
+func (t *tenantsListCmd) Run(ctx context.Context, c *daemon.Console) error {
 	answer, err := t.tenants(ctx, c, queue.TenantsRequest{})
 	if err != nil {
 		return err
 	}
 	if t.JSON {
-		return c.json(answer.Tenants)
+		return c.JSON(answer.Tenants)
 	}
 	return tellTenants(c, answer)
 }
 
 // tenants asks until all settings are there.
-func (f *client) tenants(ctx context.Context, c *console, request queue.TenantsRequest) (queue.TenantsAnswer, error) {
+func (f *client) tenants(ctx context.Context, c *daemon.Console, request queue.TenantsRequest) (queue.TenantsAnswer, error) {
 	all := queue.TenantsAnswer{Tenants: map[job.Tenant]queue.TenantSettings{}}
 	q, done, err := f.open(ctx, c)
 	if err != nil {
@@ -55,9 +55,9 @@ func (f *client) tenants(ctx context.Context, c *console, request queue.TenantsR
 	}
 }
 
-func tellTenants(c *console, answer queue.TenantsAnswer) error {
+func tellTenants(c *daemon.Console, answer queue.TenantsAnswer) error {
 	if len(answer.Tenants) == 0 {
-		c.say("no tenant has settings of its own: all have weight 1 and the caps that run was given")
+		c.Say("no tenant has settings of its own: all have weight 1 and the caps that run was given")
 		return nil
 	}
 	rows := [][]string{{"TENANT", "WEIGHT", "MAX RUNNING", "MAX PRIORITY", "MAX UNFINISHED", "MAX BYTES", "MAX FILE BYTES"}}
@@ -69,7 +69,7 @@ func tellTenants(c *console, answer queue.TenantsAnswer) error {
 		}
 		rows = append(rows, []string{string(name), fmt.Sprint(s.Weight), capWord(s.MaxRunning), highest, capWord(s.MaxUnfinished), sizeWord(s.MaxBytes), sizeWord(s.MaxFileBytes)})
 	}
-	return c.table(rows)
+	return c.Table(rows)
 }
 
 func sizeWord(most int64) string {
@@ -89,11 +89,11 @@ func capWord(most int) string {
 type tenantsSetCmd struct {
 	client
 	Tenant     string   `arg:"" help:"Name of the tenant."`
-	Weight     *float64 `placeholder:"X" help:"Its share beside others; 1 is usual."`
-	MaxRunning *int     `placeholder:"N" help:"Jobs on all hosts together; 0 is no cap."`
+	Weight     *float64 `placeholder:"X" range:"0.001..1000000" help:"Its share of the hosts beside other tenants; 1 is usual."`
+	MaxRunning *int     `placeholder:"N" range:"0.." help:"Jobs that run at once on all hosts together; 0 is no cap."`
 
-	MaxPriority   *job.Priority `placeholder:"0-9" help:"What its jobs of a higher priority count as."`
-	MaxUnfinished *int          `placeholder:"N" help:"Jobs that have not ended; those beyond are dead with reason over_quota. 0 is no cap."`
+	MaxPriority   *job.Priority `placeholder:"N" range:"0..9" help:"Its highest priority; a higher one counts as this."`
+	MaxUnfinished *int          `placeholder:"N" range:"0.." help:"Jobs that have not ended; those beyond are dead with the reason over_quota. 0 is no cap."`
 	MaxBytes      *daemon.Size  `placeholder:"SIZE" help:"Bytes of jobs that have not ended, such as 200MiB; 0 is half of what COMFY_JOBS holds at most."`
 	MaxFileBytes  *daemon.Size  `placeholder:"SIZE" help:"Bytes of files that it has put into COMFY_INPUTS; 0 is a quarter of what that holds at most."`
 }
@@ -108,22 +108,19 @@ func (*tenantsSetCmd) Help() string {
   dispatcher tenants set acme --max-file-bytes 20GiB`
 }
 
-// Run writes.
-func (t *tenantsSetCmd) Run(ctx context.Context, c *console) error {
+// Validate refuses a wrong name and a command that changes nothing.
+func (t *tenantsSetCmd) Validate() error {
 	switch {
 	case !job.Tenant(t.Tenant).Valid():
-		return fmt.Errorf("%q is no tenant name; use 1 to 64 of A-Z a-z 0-9 _ -", t.Tenant)
+		return fmt.Errorf("%q is not a tenant name; give 1 to 64 of A-Z a-z 0-9 _ -", t.Tenant)
 	case t.Weight == nil && t.MaxRunning == nil && t.MaxPriority == nil && t.MaxUnfinished == nil && t.MaxBytes == nil && t.MaxFileBytes == nil:
-		return errors.New("tenants set has nothing to say; give --weight, --max-running, --max-priority, --max-unfinished, --max-bytes or --max-file-bytes")
-	case t.MaxUnfinished != nil && *t.MaxUnfinished < 0:
-		return fmt.Errorf("--max-unfinished %d is negative; give 0 for no cap", *t.MaxUnfinished)
-	case t.Weight != nil && *t.Weight <= 0:
-		return fmt.Errorf("--weight %g is no share; give a number above 0", *t.Weight)
-	case t.MaxRunning != nil && *t.MaxRunning < 0:
-		return fmt.Errorf("--max-running %d is negative; give 0 for no cap", *t.MaxRunning)
-	case t.MaxPriority != nil && !t.MaxPriority.Valid():
-		return fmt.Errorf("--max-priority %d is none; give 0 to 9, where 9 is no limit", *t.MaxPriority)
+		return errors.New("nothing is to be changed; give --weight, --max-running, --max-priority, --max-unfinished, --max-bytes or --max-file-bytes")
 	}
+	return nil
+}
+
+// Run changes settings.
+func (t *tenantsSetCmd) Run(ctx context.Context, c *daemon.Console) error {
 	answer, err := t.tenants(ctx, c, queue.TenantsRequest{
 		Tenant: job.Tenant(t.Tenant), Weight: t.Weight, MaxRunning: t.MaxRunning, MaxPriority: t.MaxPriority,
 		MaxUnfinished: t.MaxUnfinished, MaxBytes: (*int64)(t.MaxBytes), MaxFileBytes: (*int64)(t.MaxFileBytes),

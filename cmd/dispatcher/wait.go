@@ -11,6 +11,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"github.com/comfyherd/comfyherd/internal/daemon"
 	"github.com/comfyherd/comfyherd/internal/job"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
@@ -21,30 +22,20 @@ const fetched = 8
 // waiting are the flags of a command that waits for jobs.
 type waiting struct {
 	Out      string        `short:"o" placeholder:"DIR" help:"Write the files of completed jobs to DIR/<job>/<file> and print their paths."`
-	Timeout  time.Duration `placeholder:"DURATION" help:"Wait at most this long (for ever); the jobs go on."`
-	Progress bool          `help:"Tell the progress of running jobs in plain lines too."`
+	Timeout  time.Duration `placeholder:"DURATION" unset:"no limit" range:"0s.." help:"Wait at most this long; the jobs go on."`
+	Progress bool          `help:"Print the progress of running jobs also where standard error is no terminal."`
 }
 
 // waiter follows a tenant's jobs to their ends.
 type waiter struct {
 	waiting
 	client *jetstream.Client
-	c      *console
+	c      *daemon.Console
 
 	mu     sync.Mutex // guards the fields below
 	ends   map[job.EventKind]int
 	over   map[job.ID]bool // jobs whose end was told
 	failed error           // the first error: a file that could not be written, or events that cannot be followed
-}
-
-// display shows what happens to jobs: live on a terminal, in plain lines elsewhere. Its methods may be called from
-// any goroutine.
-type display interface {
-	happened(e *jetstream.Event)
-	progressed(id jetstream.ID, p jetstream.Progress)
-	say(text string)
-	result(line string) // to standard output
-	close()
 }
 
 // wait returns nil when all jobs completed, and otherwise an exit that says what became of them.
@@ -56,20 +47,13 @@ func (w *waiter) wait(stop context.Context, jobs []job.ID) error {
 		ctx, cancel = context.WithTimeout(stop, w.Timeout)
 	}
 	defer cancel()
-	show := w.display()
+	show := newDisplay(w.c, w.Progress, w.client.Now)
 	if _, err := w.client.Queue(ctx); errors.Is(err, nats.ErrNoResponders) {
 		show.say("no dispatcher is running, and until one does all jobs wait; start one with `dispatcher run`")
 	}
 	w.follow(ctx, jobs, show)
 	show.close()
 	return w.verdict(stop, jobs)
-}
-
-func (w *waiter) display() display {
-	if isTerminal(w.c.err) {
-		return newBars(w.c, w.client.Now)
-	}
-	return &lines{c: w.c, progress: w.Progress, now: w.client.Now}
 }
 
 // different leaves out what was published again under the id of another: it is the same job.
@@ -168,7 +152,7 @@ func (w *waiter) listen(ctx context.Context, jobs []job.ID, show display) {
 	}
 	_ = w.client.FollowProgress(ctx, func(id job.ID, p jetstream.Progress) {
 		if ours[id] && !w.isOver(id) {
-			show.progressed(id, p)
+			show.progress(id, p)
 		}
 	})
 }
@@ -177,7 +161,7 @@ func (w *waiter) happened(e *jetstream.Event, show display) {
 	if e.EventKind.Terminal() {
 		w.ended(e)
 	}
-	show.happened(e)
+	show.event(e)
 }
 
 func (w *waiter) ended(e *jetstream.Event) {
@@ -217,13 +201,13 @@ func (w *waiter) verdict(stop context.Context, jobs []job.ID) error {
 		w.goOn(stop, jobs, open)
 	}
 	if len(jobs) > 1 {
-		w.c.say("%d completed, %d dead, %d cancelled, %d not ended", w.ends[job.Completed], w.ends[job.Dead], w.ends[job.Cancelled], open)
+		w.c.Say("%d completed, %d dead, %d cancelled, %d not ended", w.ends[job.Completed], w.ends[job.Dead], w.ends[job.Cancelled], open)
 	}
 	switch {
 	case w.failed != nil:
 		return w.failed
 	case open > 0 && stop.Err() != nil:
-		return exitInterrupted
+		return daemon.ExitInterrupted
 	case open > 0:
 		return exitTimedOut
 	case w.ends[job.Dead] > 0:
@@ -241,6 +225,6 @@ func (w *waiter) goOn(stop context.Context, jobs []job.ID, open int) {
 		why = "interrupted"
 	}
 	one := jobRef{tenant: w.client.Tenant(), id: jobs[len(jobs)-1]}.word()
-	w.c.say("dispatcher: %s; %s not ended and will go on: `dispatcher status %s` looks, `dispatcher cancel %s` ends it",
-		why, plural(open, "job"), one, one)
+	w.c.Say("dispatcher: %s; %s not ended and will go on: `dispatcher status %s` looks, `dispatcher cancel %s` ends it",
+		why, daemon.Plural(open, "job"), one, one)
 }

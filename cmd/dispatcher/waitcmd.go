@@ -30,16 +30,13 @@ Examples:
 }
 
 // Run waits.
-func (w *waitCmd) Run(ctx context.Context, c *console) error {
-	if w.Timeout < 0 {
-		return fmt.Errorf("--timeout %s is negative; give a duration like 5m", w.Timeout)
-	}
+func (w *waitCmd) Run(ctx context.Context, c *daemon.Console) error {
 	tenant, ids, err := w.ofOne(w.Jobs)
 	if err != nil {
 		return err
 	}
 	if w.Out != "" {
-		if err := writable(w.Out); err != nil {
+		if err := daemon.Writable(w.Out); err != nil {
 			return fmt.Errorf("--out %s: %w", w.Out, err)
 		}
 	}

@@ -20,8 +20,8 @@ import (
 // watchCmd shows stored events as they come.
 type watchCmd struct {
 	client
-	Tenant string        `placeholder:"NAME" help:"Only events of this tenant's jobs (the tenant of the credentials, else all)."`
-	Since  time.Duration `placeholder:"DURATION" help:"Begin with the events of this time back (now)."`
+	Tenant string        `placeholder:"NAME" unset:"the tenant of the credentials, else all" help:"Only events of this tenant's jobs."`
+	Since  time.Duration `placeholder:"DURATION" unset:"now" range:"0s.." help:"Begin with the events of this long ago."`
 	All    bool          `help:"Begin with the oldest event that is kept."`
 	Blocks bool          `help:"Only events of blocks and hosts."`
 	JSON   bool          `help:"One JSON object a line: subject, event, and the event's own fields."`
@@ -39,7 +39,7 @@ Examples:
 }
 
 // Run shows events until it is stopped.
-func (w *watchCmd) Run(ctx context.Context, c *console) error {
+func (w *watchCmd) Run(ctx context.Context, c *daemon.Console) error {
 	tenant := job.Tenant("")
 	if w.Tenant != "" || w.OwnTenant() != "" {
 		var err error
@@ -57,7 +57,7 @@ func (w *watchCmd) Run(ctx context.Context, c *console) error {
 	defer a.close()
 	stop, _, release := daemon.Signals(ctx)
 	defer release()
-	p := printer{c: c, colours: colourful(c.out), json: w.JSON}
+	p := printer{c: c, colours: daemon.Colourful(c.Out), json: w.JSON}
 	if tenant == "" {
 		err = w.everything(stop, c, a, &p)
 	} else {
@@ -68,7 +68,7 @@ func (w *watchCmd) Run(ctx context.Context, c *console) error {
 
 // jobsOf shows events of a tenant's jobs: those that are stored by the dispatchers, who know where a moment is in the
 // stream, then live ones.
-func (w *watchCmd) jobsOf(ctx context.Context, c *console, a *asker, tenant job.Tenant, p *printer) error {
+func (w *watchCmd) jobsOf(ctx context.Context, c *daemon.Console, a *asker, tenant job.Tenant, p *printer) error {
 	client := a.of(tenant)
 	chains := "comfy.events.jobs." + string(tenant) + ".>"
 	if w.NoConsumers() { // a watcher may read, and not ask
@@ -122,7 +122,7 @@ func (w *watchCmd) from(ctx context.Context, client *jetstream.Client) (uint64, 
 }
 
 // everything shows events of all jobs, blocks and hosts.
-func (w *watchCmd) everything(ctx context.Context, c *console, a *asker, p *printer) error {
+func (w *watchCmd) everything(ctx context.Context, c *daemon.Console, a *asker, p *printer) error {
 	if _, err := a.queue(ctx); err != nil {
 		return err
 	}
@@ -130,7 +130,7 @@ func (w *watchCmd) everything(ctx context.Context, c *console, a *asker, p *prin
 }
 
 // show reads the stream, and goes on after a lost connection with the event behind the last one.
-func (w *watchCmd) show(ctx context.Context, c *console, a *asker, subject string, p *printer) error {
+func (w *watchCmd) show(ctx context.Context, c *daemon.Console, a *asker, subject string, p *printer) error {
 	since := a.q.Now().Add(-w.Since)
 	if w.All {
 		since = time.Time{}
@@ -141,7 +141,7 @@ func (w *watchCmd) show(ctx context.Context, c *console, a *asker, subject strin
 				break
 			}
 			if err != nil {
-				c.say("dispatcher: %v; looking again", err)
+				c.Say("dispatcher: %v; looking again", err)
 				break
 			}
 			if note.Sequence <= last || !w.wanted(note.Subject) {
@@ -163,7 +163,7 @@ func (w *watchCmd) wanted(subject string) bool {
 
 // printer writes events, one a line.
 type printer struct {
-	c       *console
+	c       *daemon.Console
 	colours bool
 	json    bool
 }
@@ -171,16 +171,16 @@ type printer struct {
 func (p *printer) print(note *jetstream.Note) error {
 	kind := note.Subject[strings.LastIndexByte(note.Subject, '.')+1:]
 	if p.json {
-		return p.c.jsonText(jsonLine(note, kind))
+		return p.c.JSONText(jsonLine(note, kind))
 	}
 	l := lineOf(note, kind)
-	head := fmt.Sprintf("%s  %-28s", note.Time.Local().Format("15:04:05.000"), short(l.who, 28))
-	tail := strings.TrimRight(fmt.Sprintf("  %-16s  %s", short(l.host, 16), l.why), " ")
+	head := fmt.Sprintf("%s  %-28s", note.Time.Local().Format("15:04:05.000"), daemon.Short(l.who, 28))
+	tail := strings.TrimRight(fmt.Sprintf("  %-16s  %s", daemon.Short(l.host, 16), l.why), " ")
 	what := kind
 	if tail != "" {
 		what = fmt.Sprintf("%-9s", what)
 	}
-	return p.c.printPainted(plain(head+"  "), paint(p.colours, hue(kind), what), plain(tail))
+	return p.c.PrintPainted(daemon.Plain(head+"  "), daemon.Paint(p.colours, daemon.EventColour(kind), what), daemon.Plain(tail))
 }
 
 // jsonLine is the event's body with its subject and kind in front.
@@ -216,7 +216,7 @@ func lineOf(note *jetstream.Note, what string) line {
 	case len(tokens) == 5 && tokens[2] == "hosts":
 		var e queue.HostEvent
 		_ = json.Unmarshal(note.Body, &e) // a foreign body has nothing to add
-		return line{who: "host", host: tokens[3], why: firstLine(e.Reason)}
+		return line{who: "host", host: tokens[3], why: daemon.FirstLine(e.Reason)}
 	case len(tokens) == 4 && tokens[2] == "operator":
 		return actLine(note.Body)
 	}
@@ -233,17 +233,17 @@ func actLine(body []byte) line {
 	var parts []string
 	for _, name := range slices.Sorted(maps.Keys(conditions)) {
 		if conditions[name] == true {
-			parts = append(parts, spaces(name))
+			parts = append(parts, daemon.Spaces(name))
 			continue
 		}
-		parts = append(parts, fmt.Sprint(spaces(name), " ", conditions[name]))
+		parts = append(parts, fmt.Sprint(daemon.Spaces(name), " ", conditions[name]))
 	}
 	why := fmt.Sprintf("%d changed: %s", a.Count, strings.Join(parts, ", "))
 	if a.Begins {
 		why = "begins: " + strings.Join(parts, ", ")
 	}
 	if a.Error != "" {
-		why += "; ended early: " + firstLine(a.Error)
+		why += "; ended early: " + daemon.FirstLine(a.Error)
 	}
 	return line{who: a.By, why: why}
 }
@@ -254,7 +254,7 @@ func jobLine(tenant, id, what string, note *jetstream.Note) line {
 	if err != nil {
 		return line{who: who}
 	}
-	why := story(&e, note.Time)
+	why := daemon.EventDetails(&e, note.Time)
 	if e.EventKind == job.Queued && e.Hash != "" {
 		why = strings.TrimPrefix(why+", workflow "+e.Hash.Short(), ", ")
 	}
@@ -270,15 +270,12 @@ func blockLine(host, hash string, body []byte) line {
 		Cause   string    `json:"cause"`
 	}
 	_ = json.Unmarshal(body, &e) // a foreign body has nothing to add
-	l := line{who: "workflow " + workflow.Hash(hash).Short(), host: host, why: spaces(e.Cause)}
+	l := line{who: "workflow " + workflow.Hash(hash).Short(), host: host, why: daemon.Spaces(e.Cause)}
 	if e.Kind != "" {
-		l.why = fmt.Sprintf("until %s: %s: %s", e.Until.Local().Format("15:04:05"), spaces(e.Kind), firstLine(e.Message))
+		l.why = fmt.Sprintf("until %s: %s: %s", e.Until.Local().Format("15:04:05"), daemon.Spaces(e.Kind), daemon.FirstLine(e.Message))
 		if len(e.Tenants) > 0 && e.Tenants[0] != "*" {
 			l.why += " (for " + strings.Join(e.Tenants, ", ") + ")"
 		}
 	}
 	return l
 }
-
-// spaces makes a word of the contract, as out_of_memory, one for people.
-func spaces(word string) string { return strings.ReplaceAll(word, "_", " ") }

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/comfyherd/comfyherd/internal/daemon"
 	"github.com/comfyherd/comfyherd/internal/job"
 	"github.com/comfyherd/comfyherd/internal/route"
 	"github.com/comfyherd/comfyherd/jetstream"
@@ -29,7 +30,7 @@ func (*whyCmd) Help() string {
 }
 
 // Run prints the answer for every host.
-func (w *whyCmd) Run(ctx context.Context, c *console) error {
+func (w *whyCmd) Run(ctx context.Context, c *daemon.Console) error {
 	tenant, request, err := w.request(c)
 	if err != nil {
 		return err
@@ -44,7 +45,7 @@ func (w *whyCmd) Run(ctx context.Context, c *console) error {
 		return err
 	}
 	if w.JSON {
-		return c.json(answer)
+		return c.JSON(answer)
 	}
 	return tellWhy(c, &answer, now)
 }
@@ -74,7 +75,7 @@ func (a *asker) why(ctx context.Context, tenant job.Tenant, request jetstream.Wh
 	return all, clock(), err
 }
 
-func (w *whyCmd) request(c *console) (job.Tenant, jetstream.WhyRequest, error) {
+func (w *whyCmd) request(c *daemon.Console) (job.Tenant, jetstream.WhyRequest, error) {
 	var request jetstream.WhyRequest
 	if w.What != "-" && !strings.Contains(w.What, ".") {
 		ref, err := w.ref(w.What)
@@ -98,7 +99,7 @@ func (w *whyCmd) request(c *console) (job.Tenant, jetstream.WhyRequest, error) {
 	return tenant, request, err
 }
 
-func tellWhy(c *console, a *jetstream.WhyAnswer, now time.Time) error {
+func tellWhy(c *daemon.Console, a *jetstream.WhyAnswer, now time.Time) error {
 	text := cmp.Or(nobody(a.Hosts), a.Text)
 	if a.State.Terminal() || a.State == job.Started {
 		text = a.Text
@@ -107,18 +108,18 @@ func tellWhy(c *console, a *jetstream.WhyAnswer, now time.Time) error {
 		text = fmt.Sprintf("job %s, %s: %s", a.Job, a.State, text)
 	}
 	if a.Until != nil && a.Until.After(now) {
-		text += ", for " + span(a.Until.Sub(now))
+		text += ", for " + daemon.Span(a.Until.Sub(now))
 	}
 	if a.Position > 0 {
 		text += fmt.Sprintf("; place %d of %d", a.Position, a.Of)
 	}
 	if a.ETA != nil && (a.Reason == "" || a.Until != nil) { // of what holds it nobody knows when it ends
-		text += "; about to start " + in(*a.ETA, now)
+		text += "; about to start " + daemon.In(*a.ETA, now)
 	}
-	c.print("%s", text)
+	c.Print("%s", text)
 	if len(a.Hosts) == 0 {
 		if a.State == "" || !a.State.Terminal() && a.State != job.Started {
-			c.say("no host is known; start one with `COMFY_HOSTS=http://127.0.0.1:8188 agent`")
+			c.Say("no host is known; start one with `COMFY_HOSTS=http://127.0.0.1:8188 agent`")
 		}
 		return nil
 	}
@@ -128,9 +129,9 @@ func tellWhy(c *console, a *jetstream.WhyAnswer, now time.Time) error {
 		if a.Hosts[i].Eligible {
 			may = "yes"
 		}
-		rows = append(rows, []string{string(a.Hosts[i].Host), may, firstLine(a.Hosts[i].Text)})
+		rows = append(rows, []string{string(a.Hosts[i].Host), may, daemon.FirstLine(a.Hosts[i].Text)})
 	}
-	return c.table(rows)
+	return c.Table(rows)
 }
 
 // nobody says why no host at all takes jobs, and what to do; empty when one of them does.
@@ -146,7 +147,7 @@ func nobody(hosts []route.HostVerdict) string {
 	var parts []string
 	add := func(code route.Code, what, hint string) {
 		if names := by[code]; len(names) > 0 {
-			parts = append(parts, fmt.Sprintf("%s %s (%s)", listed(names, mostReasons), what, hint))
+			parts = append(parts, fmt.Sprintf("%s %s (%s)", daemon.Listed(names), what, hint))
 		}
 	}
 	add(route.CodeDrain, "drained", "`dispatcher hosts resume` ends that")

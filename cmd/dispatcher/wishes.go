@@ -15,6 +15,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/comfyherd/comfyherd/internal/daemon"
 	"github.com/comfyherd/comfyherd/internal/job"
 	"github.com/comfyherd/comfyherd/internal/workflow"
 	"github.com/comfyherd/comfyherd/jetstream"
@@ -24,14 +25,14 @@ import (
 type wishes struct {
 	Set         []string      `sep:"none" placeholder:"NODE.inputs.NAME=VALUE" help:"Change an input that the workflow has, repeatable. The value is JSON if it reads as such, else text."`
 	Input       []string      `sep:"none" placeholder:"NODE.NAME=PATH" help:"Send a file along and name it in this input, repeatable."`
-	MaxAttempts int           `placeholder:"N" help:"Attempts that count before the job is dead (3)."`
+	MaxAttempts int           `placeholder:"N" unset:"3" range:"1.." help:"Attempts that count before the job is dead."`
 	Prefer      []string      `placeholder:"HOST" help:"Host or label (gpu=4090) to prefer, repeatable."`
 	Only        []string      `placeholder:"HOST" help:"Host or label to run on and nowhere else, repeatable."`
 	Exclude     []string      `placeholder:"HOST" help:"Host or label never to run on, repeatable."`
-	At          string        `placeholder:"TIME" help:"Start no earlier than this, as 2026-12-01T08:00:00Z."`
-	In          time.Duration `placeholder:"DURATION" help:"Start no earlier than in this time."`
-	ExpiresIn   time.Duration `placeholder:"DURATION" help:"Give the job up when no host has taken it within this time (never)."`
-	Metadata    string        `placeholder:"JSON" help:"Stands in every event of the job."`
+	At          moment        `placeholder:"TIME" help:"Start no earlier than this, as 2026-12-01T08:00:00Z."`
+	In          time.Duration `placeholder:"DURATION" range:"0s.." help:"Start no earlier than in this time."`
+	ExpiresIn   time.Duration `placeholder:"DURATION" unset:"never" range:"0s.." help:"Give the job up when no host has taken it within this time."`
+	Metadata    string        `placeholder:"JSON" help:"Any JSON, which every event of the job repeats."`
 }
 
 // spec reads one of the three bodies, changes it as wished, and judges it as a dispatcher would.
@@ -121,47 +122,29 @@ func (w *wishes) apply(spec *jetstream.Spec, now time.Time) error {
 	}
 	if w.Metadata != "" {
 		if !json.Valid([]byte(w.Metadata)) {
-			return fmt.Errorf("--metadata %s is no JSON; write it like '{\"order\":17}'", short(w.Metadata, 80))
+			return fmt.Errorf("--metadata %s is no JSON; write it like '{\"order\":17}'", daemon.Short(w.Metadata, 80))
 		}
 		spec.Metadata = json.RawMessage(w.Metadata)
-	}
-	if w.ExpiresIn < 0 || w.In < 0 {
-		return errors.New("--expires-in and --in lie ahead; give a duration like 1h")
 	}
 	if w.ExpiresIn > 0 {
 		spec.ExpiresIn = job.Duration(w.ExpiresIn)
 	}
-	return w.schedule(spec, now)
-}
-
-func (w *wishes) schedule(spec *jetstream.Spec, now time.Time) error {
 	switch {
-	case w.At != "" && w.In != 0:
-		return errors.New("--at and --in both say when; give one of them")
 	case w.In != 0:
 		at := now.Add(w.In).UTC()
 		spec.RunAt = &at
-	case w.At != "":
-		at, err := moment(w.At)
-		if err != nil {
-			return fmt.Errorf("--at %w", err)
-		}
-		spec.RunAt = &at
+	case !w.At.IsZero():
+		spec.RunAt = &w.At.Time
 	}
 	return nil
 }
 
-// moment reads a time as people write it; without a zone it is the local one.
-func moment(text string) (time.Time, error) {
-	if t, err := time.Parse(time.RFC3339, text); err == nil {
-		return t, nil
+// Validate refuses two times of a start.
+func (w *wishes) Validate() error {
+	if !w.At.IsZero() && w.In != 0 {
+		return errors.New("--at and --in both say when the job may start; give one of them")
 	}
-	for _, layout := range []string{"2006-01-02T15:04:05", "2006-01-02T15:04", "2006-01-02 15:04:05", "2006-01-02 15:04"} {
-		if t, err := time.ParseInLocation(layout, text, time.Local); err == nil {
-			return t, nil
-		}
-	}
-	return time.Time{}, fmt.Errorf("%q is no time; write it like 2026-12-01T08:00:00Z or 2026-12-01T08:00", text)
+	return nil
 }
 
 // checkInputs finds a wrong --input before anything is stored.

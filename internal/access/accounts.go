@@ -124,7 +124,7 @@ func local(g grant) string {
 // settle makes the fleet's account and what a nats-server reads agree with what stands in the folder. Who adds or removes
 // something settles afterwards; when several do at once, the last to look has seen all.
 func (f *Folder) settle() error {
-	for {
+	for !f.batch {
 		before, err := f.standing()
 		if err != nil {
 			return err
@@ -143,6 +143,7 @@ func (f *Folder) settle() error {
 			return f.mark()
 		}
 	}
+	return nil
 }
 
 // standing is what the fleet's account depends on: names of accounts that were not revoked, and revoked users.
@@ -185,8 +186,9 @@ func (f *Folder) putFleet() error {
 	if err != nil {
 		return err
 	}
+	signed := signedImports(accounts)
 	for _, account := range accounts {
-		if err := f.reach(claims, account); err != nil {
+		if err := f.reach(claims, account, signed); err != nil {
 			return err
 		}
 	}
@@ -194,10 +196,42 @@ func (f *Folder) putFleet() error {
 	return err
 }
 
+// importKey is a subject that an account exports.
+type importKey struct {
+	account string
+	subject jwt.Subject
+}
+
+// signedImports are the imports of the fleet's account as it stands: each has a token of the exporting account that need
+// not be signed again.
+func signedImports(accounts []*jwt.AccountClaims) map[importKey]*jwt.Import {
+	imports := map[importKey]*jwt.Import{}
+	for _, account := range accounts {
+		if account.Name != fleetAccount {
+			continue
+		}
+		for _, one := range account.Imports {
+			imports[importKey{one.Account, one.Subject}] = one
+		}
+	}
+	return imports
+}
+
 // reach lets the fleet send offers to a host.
-func (f *Folder) reach(fleet, account *jwt.AccountClaims) error {
+func (f *Folder) reach(fleet, account *jwt.AccountClaims, signed map[importKey]*jwt.Import) error {
 	kind, host, _ := parseFileName(account.Name)
 	if kind != Agent || revoked(account) {
+		return nil
+	}
+	offers := offered(host)
+	var found []*jwt.Import
+	for _, g := range offers {
+		if one := signed[importKey{account.Subject, jwt.Subject(g.subject)}]; one != nil {
+			found = append(found, one)
+		}
+	}
+	if len(found) == len(offers) {
+		fleet.Imports.Add(found...)
 		return nil
 	}
 	pair, err := f.key(account.Name)
@@ -207,7 +241,7 @@ func (f *Folder) reach(fleet, account *jwt.AccountClaims) error {
 	if err != nil {
 		return err
 	}
-	for _, g := range offered(host) {
+	for _, g := range offers {
 		imported, err := importOf(pair, fleet.Subject, g)
 		if err != nil {
 			return err

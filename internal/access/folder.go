@@ -14,12 +14,15 @@ import (
 var ErrNoFolder = errors.New("no access folder")
 
 // Folder is an access folder. Its methods may be called from any goroutine, and from several processes at once.
-type Folder struct{ dir string }
+type Folder struct {
+	dir   string
+	batch bool // somebody settles it later
+}
 
 // Init makes a folder with the keys of the operator and of the system's and the fleet's account, or completes one that
 // was begun.
 func Init(dir string) (*Folder, error) {
-	f := &Folder{dir}
+	f := &Folder{dir: dir}
 	if err := f.makeFolders(); err != nil {
 		return nil, err
 	}
@@ -52,7 +55,7 @@ func Open(dir string) (*Folder, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open the access folder: %w", err)
 	}
-	return &Folder{dir}, nil
+	return &Folder{dir: dir}, nil
 }
 
 func (f *Folder) putOperator(operator, system nkeys.KeyPair) error {
@@ -92,6 +95,13 @@ func (f *Folder) putSystem(system nkeys.KeyPair) error {
 
 // Dir is where the folder is.
 func (f *Folder) Dir() string { return f.dir }
+
+// Batch lets do make or change many accounts, through the folder that it is given. The fleet's account and nats-server.conf
+// depend on all accounts, so they are written once at the end; servers hear of the changes then.
+func (f *Folder) Batch(do func(*Folder) error) error {
+	err := do(&Folder{dir: f.dir, batch: true})
+	return errors.Join(err, f.settle()) // also what was made before an error
+}
 
 // Server gives what a nats-server trusts: the operator's token and the public key of the system account.
 func (f *Folder) Server() (operator, system string, err error) {

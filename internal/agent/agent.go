@@ -11,8 +11,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 
-	"github.com/comfyherd/comfyherd/internal/comfy"
-	"github.com/comfyherd/comfyherd/internal/crew"
 	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
@@ -20,18 +18,13 @@ import (
 type Agent struct {
 	q     *queue.Queue
 	hosts []*host
-	crew  *crew.Crew // runs the walks of all hosts
 	cfg   Config
 	clock prometheus.Gauge
 }
 
 // New makes an agent. It connects to no ComfyUI: one that is down is an unhealthy host, not an error.
 func New(q *queue.Queue, cfg Config) (*Agent, error) {
-	cfg = cfg.withDefaults()
-	if err := cfg.check(); err != nil {
-		return nil, err
-	}
-	hosts, err := named(cfg.Hosts, cfg.Machine)
+	cfg, hosts, err := cfg.complete()
 	if err != nil {
 		return nil, err
 	}
@@ -39,18 +32,12 @@ func New(q *queue.Queue, cfg Config) (*Agent, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &Agent{q: q, crew: crew.Muster(), cfg: cfg, clock: metrics.clock}
+	a := &Agent{q: q, cfg: cfg, clock: metrics.clock}
 	large := make(chan struct{}, largeAtOnce)
 	instance := uuid.NewString()
 	for _, h := range hosts {
-		if h.Comfy == nil {
-			h.Comfy, err = comfy.New(h.URL, comfy.Options{FreezeTimeout: cfg.FreezeTimeout, Logger: cfg.Logger.With("host", h.Name)})
-			if err != nil {
-				return nil, fmt.Errorf("host %s: %w", h.Name, err)
-			}
-		}
 		host := newHost(q, cfg, h, instance, metrics)
-		host.crew, host.large = a.crew, large
+		host.large = large
 		a.hosts = append(a.hosts, host)
 	}
 	return a, nil
@@ -60,7 +47,6 @@ func New(q *queue.Queue, cfg Config) (*Agent, error) {
 // time and are given back then; when kill ends everything ends at once and is left as a crash would leave it.
 // Otherwise it returns only with an error of the NATS connection.
 func (a *Agent) Run(stop, kill context.Context) error {
-	defer a.crew.Close()
 	prompts, err := a.readSecret(stop, kill)
 	if err != nil {
 		return nil // it was stopped before it began

@@ -11,6 +11,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/comfyherd/comfyherd/internal/comfy"
 	"github.com/comfyherd/comfyherd/internal/job"
 )
 
@@ -57,6 +58,35 @@ type HostConfig struct {
 	Name  string  // in every subject and event; default from the URL's host and port, and the machine's name for loopback
 	URL   string  // http://127.0.0.1:8188
 	Comfy ComfyUI // nil drives URL
+}
+
+// Check says what is wrong with a configuration, if anything. It makes no connection.
+func (c Config) Check() error {
+	_, _, err := c.complete()
+	return err
+}
+
+// complete gives the configuration with its defaults, and its hosts, each with a name and a ComfyUI.
+func (c Config) complete() (Config, []HostConfig, error) {
+	c = c.withDefaults()
+	if err := c.check(); err != nil {
+		return c, nil, err
+	}
+	hosts, err := named(c.Hosts, c.Machine)
+	if err != nil {
+		return c, nil, err
+	}
+	for i := range hosts {
+		h := &hosts[i]
+		if h.Comfy != nil {
+			continue
+		}
+		h.Comfy, err = comfy.New(h.URL, comfy.Options{FreezeTimeout: c.FreezeTimeout, Logger: c.Logger.With("host", h.Name)})
+		if err != nil {
+			return c, nil, fmt.Errorf("host %s: %w", h.Name, err)
+		}
+	}
+	return c, hosts, nil
 }
 
 func (c Config) withDefaults() Config {

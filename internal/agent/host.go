@@ -11,7 +11,6 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"github.com/comfyherd/comfyherd/internal/crew"
 	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
@@ -27,7 +26,6 @@ type host struct {
 	meters *meters
 	desk   *desk
 
-	crew        *crew.Crew                             // runs the walks; the agent's
 	work        sync.WaitGroup                         // walks, and answers to resume offers
 	spell       func(class, input, file string) string // as ComfyUI does
 	prompts     promptIDs                              // written by Run before any loop begins

@@ -30,11 +30,7 @@ func (h *host) decide(ctx context.Context, o *queue.Offer, prompt string, reply 
 	v := h.desk.take(o, func() *run {
 		work, end := context.WithCancelCause(ctx)
 		r := newRun(o, prompt, h.q.Now(), end)
-		h.work.Add(1)
-		h.crew.Go(func() {
-			defer h.work.Done()
-			h.walk(ctx, work, r)
-		})
+		h.work.Go(func() { h.walk(ctx, work, r) })
 		return r
 	})
 	h.meters.answered(string(v.answer))

@@ -3,6 +3,7 @@ package bench
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/comfyherd/comfyherd/internal/queue"
@@ -44,14 +45,20 @@ func (s *stage) gauges(dispatcher string) map[string]int {
 	}
 	for _, family := range families {
 		for _, m := range family.GetMetric() {
-			for _, l := range m.GetLabel() {
-				if l.GetName() == "dispatcher" && l.GetValue() == dispatcher {
-					known[family.GetName()] = int(m.GetGauge().GetValue())
-				}
+			if labelled(m.GetLabel(), "dispatcher", dispatcher) {
+				known[family.GetName()] = int(m.GetGauge().GetValue())
 			}
 		}
 	}
 	return known
+}
+
+// labelled reports whether a label is among those of a metric.
+func labelled[L interface {
+	GetName() string
+	GetValue() string
+}](labels []L, name, value string) bool {
+	return slices.ContainsFunc(labels, func(l L) bool { return l.GetName() == name && l.GetValue() == value })
 }
 
 // poll asks some times a second whether something is so.

@@ -29,10 +29,23 @@ func makeHolders(cfg *Config, dir string) (*holders, error) {
 	if k.dispatchers, err = folder.Dispatcher(); err != nil {
 		return nil, err
 	}
+	if err := folder.Batch(func(folder *access.Folder) error { return k.make(folder, cfg) }); err != nil {
+		return nil, err
+	}
+	operator, system, err := folder.Server()
+	if err != nil {
+		return nil, err
+	}
+	k.server = &embedded.Access{Operator: operator, System: system, Account: folder.Account}
+	return k, nil
+}
+
+// make makes the accounts of tenants and hosts.
+func (k *holders) make(folder *access.Folder, cfg *Config) error {
 	for i := range cfg.Tenants {
 		creds, err := folder.Tenant(tenantName(i), access.TenantSettings{})
 		if err != nil {
-			return nil, err
+			return err
 		}
 		k.tenants = append(k.tenants, creds)
 	}
@@ -41,16 +54,13 @@ func makeHolders(cfg *Config, dir string) (*holders, error) {
 		hosts = append(hosts, hostName(i))
 	}
 	for _, host := range hosts {
-		if k.agents[host], err = folder.Agent(host, access.AgentSettings{}); err != nil {
-			return nil, err
+		creds, err := folder.Agent(host, access.AgentSettings{})
+		if err != nil {
+			return err
 		}
+		k.agents[host] = creds
 	}
-	operator, system, err := folder.Server()
-	if err != nil {
-		return nil, err
-	}
-	k.server = &embedded.Access{Operator: operator, System: system, Account: folder.Account}
-	return k, nil
+	return nil
 }
 
 func (k *holders) dispatcher() string {

@@ -181,19 +181,13 @@ func (s *stage) counts() (c counters) {
 	for _, family := range families {
 		for _, m := range family.GetMetric() {
 			n := int(m.GetCounter().GetValue())
-			switch family.GetName() {
-			case "comfyherd_jobs_parked_total":
+			switch accepted := labelled(m.GetLabel(), "answer", string(queue.Accepted)); {
+			case family.GetName() == "comfyherd_jobs_parked_total":
 				c.parked += n
-			case "comfyherd_offers_total":
-				accepted := false
-				for _, l := range m.GetLabel() {
-					accepted = accepted || l.GetName() == "answer" && l.GetValue() == string(queue.Accepted)
-				}
-				if accepted {
-					c.accepted += n
-				} else {
-					c.refused += n
-				}
+			case family.GetName() == "comfyherd_offers_total" && accepted:
+				c.accepted += n
+			case family.GetName() == "comfyherd_offers_total":
+				c.refused += n
 			}
 		}
 	}

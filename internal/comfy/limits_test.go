@@ -1,10 +1,18 @@
 package comfy_test
 
 import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/gorilla/websocket"
 
 	"github.com/comfyherd/comfyherd/internal/comfy"
 	"github.com/comfyherd/comfyherd/internal/comfysim"
@@ -83,5 +91,109 @@ func TestAPromptDoesNotStandBehindStrangersForEver(t *testing.T) {
 	}
 	if err := r.host.Cancel(within(t), p.ID); err != nil {
 		t.Error(err)
+	}
+}
+
+// standing answers looks at promptID with a place in the backlog, for ever.
+func standing(t *testing.T, where string) routes {
+	t.Helper()
+	entry := fmt.Sprintf(`[0, %q, {}, {}, []]`, promptID)
+	backlog := map[string]string{
+		"pending": `{"queue_running": [], "queue_pending": [` + entry + `]}`,
+		"running": `{"queue_running": [` + entry + `], "queue_pending": []}`,
+	}[where]
+	return routes{
+		"POST /prompt": accepts(promptID), "GET /prompt": says(http.StatusOK, `{"exec_info": {"queue_remaining": 1}}`), "GET /queue": says(http.StatusOK, backlog),
+	}
+}
+
+func TestAPromptThatNeverStartsEndsByItsStartLimit(t *testing.T) {
+	t.Parallel()
+	p := comfy.Prompt{ID: promptID, Workflow: []byte(graph), Start: 300 * time.Millisecond}
+	_, err := serve(t, standing(t, "pending")).Run(within(t), p, comfy.Watch{})
+	want := failure.Failure{Kind: failure.Timeout, Message: "the prompt did not start within 300ms (start timeout)"}
+	if diff := cmp.Diff(want, *failure.As(err)); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestAPromptThatNobodyTellsOfEndsByTheSumOfItsNodeLimits(t *testing.T) {
+	t.Parallel()
+	p := comfy.Prompt{ID: promptID, Workflow: []byte(graph), Node: 150 * time.Millisecond}
+	_, err := serve(t, standing(t, "running")).Run(within(t), p, comfy.Watch{})
+	want := failure.Failure{Kind: failure.Timeout,
+		Message: "the nodes that were left did not end within 300ms (node timeout for each of them; the host sent no events)"}
+	if diff := cmp.Diff(want, *failure.As(err)); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestAPromptThatStartsAndNamesNoNodeEndsByItsNodeLimit(t *testing.T) {
+	t.Parallel()
+	answers, posted := standing(t, "running"), make(chan struct{})
+	answers["POST /prompt"] = func(w http.ResponseWriter, r *http.Request) { accepts(promptID)(w, r); close(posted) }
+	answers["GET /ws"] = sockets(t, func(conn *websocket.Conn, _ *http.Request) {
+		<-posted
+		tell(conn, "execution_start", promptID, "")
+		untilClosed(conn)
+	})
+	host := serve(t, answers)
+	listen(t, host)
+	_, err := host.Run(within(t), comfy.Prompt{ID: promptID, Workflow: []byte(graph), Node: 300 * time.Millisecond}, comfy.Watch{})
+	want := failure.Failure{Kind: failure.Timeout, Message: "the prompt made no progress for 300ms (node timeout)"}
+	if diff := cmp.Diff(want, *failure.As(err)); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// The log may have megabytes: a prompt that is quiet for long does not make it be read at every look.
+func TestTheLogOfAQuietHostIsReadEverLessOften(t *testing.T) {
+	t.Parallel()
+	looks, reads := atomic.Int32{}, atomic.Int32{}
+	answers := standing(t, "running")
+	queue := answers["GET /queue"]
+	ctx, cancel := context.WithCancel(within(t))
+	answers["GET /queue"] = func(w http.ResponseWriter, r *http.Request) {
+		if looks.Add(1) == 100 {
+			cancel()
+		}
+		queue(w, r)
+	}
+	answers["GET /internal/logs/raw"] = func(w http.ResponseWriter, r *http.Request) {
+		reads.Add(1)
+		says(http.StatusOK, `{"entries": []}`)(w, r)
+	}
+	o := quick()
+	o.PollInterval, o.QuietTime = 10*time.Millisecond, 10*time.Millisecond
+	_, _ = serveWith(t, answers, o).Run(ctx, comfy.Prompt{ID: promptID, Workflow: []byte(graph)}, comfy.Watch{})
+	if n := reads.Load(); n < 2 || n > 20 { // after 10, 30, 70, 150, 310, 630 ms of a second
+		t.Errorf("the log was read %d times beside %d looks", n, looks.Load())
+	}
+}
+
+// A connection to a port is made to see whether a silent host takes any; one that answers is left alone.
+func TestThePortOfAHostThatAnswersIsNotKnockedAt(t *testing.T) {
+	t.Parallel()
+	var mu sync.Mutex
+	used := map[net.Conn]bool{}
+	server := httptest.NewUnstartedServer(standing(t, "running"))
+	server.Config.ConnState = func(c net.Conn, s http.ConnState) {
+		mu.Lock()
+		defer mu.Unlock()
+		used[c] = used[c] || s == http.StateActive
+	}
+	server.Start()
+	t.Cleanup(server.Close)
+	host := open(t, server.URL)
+	p := comfy.Prompt{ID: promptID, Workflow: []byte(graph), Total: 500 * time.Millisecond}
+	if _, err := host.Run(within(t), p, comfy.Watch{}); failure.KindOf(err) != failure.Timeout {
+		t.Fatal(err)
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	for c, asked := range used {
+		if !asked {
+			t.Errorf("the connection from %s asked nothing", c.RemoteAddr())
+		}
 	}
 }

@@ -243,3 +243,75 @@ func TestTheSocketAsksForPreviewsThatNameTheirPrompt(t *testing.T) {
 		t.Errorf("it says %s", got)
 	}
 }
+
+// Old servers send previews that name no prompt. They belong to the one that runs, if that is clear.
+func TestAPreviewWithoutANameBelongsToTheOnlyPromptThatRuns(t *testing.T) {
+	t.Parallel()
+	const other = "1591d20b-ec41-400d-ac88-1b5c18025624"
+	for name, running := range map[string][]string{"One": {promptID}, "Two": {promptID, other}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var posted sync.WaitGroup
+			posted.Add(2)
+			done := make(chan struct{})
+			host := serve(t, routes{
+				"GET /ws": sockets(t, func(conn *websocket.Conn, _ *http.Request) {
+					posted.Wait()
+					for _, id := range running {
+						tell(conn, "execution_start", id, "")
+					}
+					_ = conn.WriteMessage(websocket.BinaryMessage, []byte("\x00\x00\x00\x01\x00\x00\x00\x01\xff\xd8"))
+					for _, id := range []string{promptID, other} {
+						tell(conn, "progress", id, `,"node":"1","value":1,"max":2`)
+					}
+					untilClosed(conn)
+				}),
+				"POST /prompt": func(w http.ResponseWriter, r *http.Request) {
+					body, err := io.ReadAll(r.Body)
+					if err != nil {
+						t.Error(err)
+					}
+					id := promptID
+					if strings.Contains(string(body), other) {
+						id = other
+					}
+					accepts(id)(w, r)
+				},
+				"GET /queue":               says(http.StatusOK, emptyQueue),
+				"GET /history/" + promptID: func(w http.ResponseWriter, r *http.Request) { <-done; completed(promptID)(w, r) },
+				"GET /history/" + other:    func(w http.ResponseWriter, r *http.Request) { <-done; completed(other)(w, r) },
+			})
+			listen(t, host)
+			var told, shown atomic.Int32
+			var all sync.WaitGroup
+			for _, id := range []string{promptID, other} {
+				all.Go(func() {
+					_, err := host.Run(within(t), comfy.Prompt{ID: id, Workflow: []byte(graph)}, comfy.Watch{
+						Submitted: posted.Done,
+						Preview:   func(string, []byte) { shown.Add(1) },
+						Progress: func(comfy.Progress) {
+							if told.Add(1) == 2 {
+								close(done)
+							}
+						},
+					})
+					if err != nil {
+						t.Error(err)
+					}
+				})
+			}
+			all.Wait()
+			if got, want := int(shown.Load()), 2-len(running); got != want {
+				t.Errorf("%d previews were shown, want %d", got, want)
+			}
+		})
+	}
+}
+
+func TestAHostIsListenedToOnce(t *testing.T) {
+	t.Parallel()
+	r := simulate(t, comfysim.Config{})
+	if err := r.host.Listen(t.Context()); err == nil || !strings.Contains(err.Error(), "listen to "+r.sim.URL()) {
+		t.Errorf("a second Listen ends with %v", err)
+	}
+}

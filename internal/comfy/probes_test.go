@@ -214,3 +214,46 @@ func TestClearTakesOnlyPromptIDs(t *testing.T) {
 		}
 	}
 }
+
+// What cannot be told is an error, and never an answer.
+func TestAProbeThatComfyUIDoesNotAnswerIsAnError(t *testing.T) {
+	t.Parallel()
+	one := says(http.StatusOK, `{"exec_info": {"queue_remaining": 1}}`)
+	raised := says(http.StatusInternalServerError, troubled)
+	temp := func(t *testing.T, view, upload http.HandlerFunc) error {
+		t.Helper()
+		_, err := serve(t, routes{"GET /view": view, "POST /upload/image": upload}).Process(within(t))
+		return err
+	}
+	for name, ask := range map[string]func() error{
+		"NoExecInfo": func() error {
+			_, err := serve(t, routes{"GET /prompt": says(http.StatusOK, "{}")}).Probe(within(t))
+			return err
+		},
+		"NoJSON": func() error {
+			_, err := serve(t, routes{"GET /prompt": says(http.StatusOK, "<html>")}).Probe(within(t))
+			return err
+		},
+		"SurveyOfNobody": func() error { _, err := gone(t).Survey(within(t)); return err },
+		"NoSystemStats":  func() error { _, err := serve(t, routes{"GET /prompt": one}).Survey(within(t)); return err },
+		"Log":            func() error { _, _, err := serve(t, routes{"GET /internal/logs": raised}).Sick(within(t)); return err },
+		"LogOfNobody":    func() error { _, _, err := gone(t).Sick(within(t)); return err },
+		"Backlog": func() error {
+			_, _, err := serve(t, routes{"GET /prompt": one, "GET /queue": raised}).Sick(within(t))
+			return err
+		},
+		"Submit":        func() error { return gone(t).ProbeSubmit(within(t)) },
+		"Room":          func() error { return gone(t).ProbeRoom(within(t)) },
+		"Marker":        func() error { return temp(t, raised, nil) },
+		"MarkerRefused": func() error { return temp(t, nil, says(http.StatusForbidden, "")) },
+		"MarkerNotKept": func() error { return temp(t, nil, says(http.StatusOK, "{}")) },
+		"Classes":       func() error { _, err := gone(t).Capability(within(t)); return err },
+		"ClassesRaised": func() error { _, err := serve(t, routes{"GET /object_info": raised}).Capability(within(t)); return err },
+		"Free":          func() error { return serve(t, routes{"POST /free": raised}).Free(within(t)) },
+		"Clear":         func() error { return gone(t).Clear(within(t), promptID) },
+	} {
+		if err := ask(); err == nil || errors.Is(err, comfy.ErrNoRoom) || len(err.Error()) > 300 {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}

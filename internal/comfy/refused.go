@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/comfyherd/comfyherd/internal/failure"
+	"github.com/comfyherd/comfyherd/internal/workflow"
 )
 
 // refusal is the body of a 400, and of a 200 that dropped
@@ -191,7 +192,7 @@ func (f fault) kind(absent map[string]bool) failure.Kind {
 // lacksModel says that the value has the name of a model file, which makes it a requirement of the workflow.
 func (f fault) lacksModel() bool {
 	var received string
-	return json.Unmarshal(f.Extra.Received, &received) == nil && fileLike(received)
+	return json.Unmarshal(f.Extra.Received, &received) == nil && workflow.NamesModel(received)
 }
 
 // namesAbsent says that validation looked for a node to which the graph links and which it lacks: Python's KeyError of

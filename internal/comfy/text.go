@@ -32,18 +32,6 @@ func clip(s string, most int) string {
 	return s[:cut] + "…"
 }
 
-// fileLike is the hash's rule for names of model files.
-func fileLike(s string) bool {
-	if len(s) > 255 || strings.ContainsAny(s, "\r\n") {
-		return false
-	}
-	switch strings.ToLower(s[strings.LastIndexByte(s, '.')+1:]) {
-	case "safetensors", "sft", "ckpt", "pt", "pth", "bin", "gguf", "onnx", "pkl", "npz", "vae", "yaml", "yml":
-		return strings.Contains(s, ".")
-	}
-	return false
-}
-
 // hexHash is a short name for s that any file system takes.
 func hexHash(s string) string {
 	f := fnv.New64a()

@@ -14,18 +14,18 @@ const DefaultURL = "nats://127.0.0.1:4222"
 // NATSFlags are the flags of every command that talks to NATS. The tags are those of
 // github.com/alecthomas/kong; flags without an env tag get COMFYHERD_<FLAG>.
 type NATSFlags struct {
-	URL      string `name:"nats-url" env:"NATS_URL" placeholder:"URL" help:"NATS servers, separated by commas (nats://127.0.0.1:4222)."`
+	URL      string `name:"nats-url" env:"NATS_URL" placeholder:"URL" unset:"nats://127.0.0.1:4222" help:"NATS servers, separated by commas."`
 	Creds    string `name:"nats-creds" env:"NATS_CREDS" placeholder:"FILE" type:"path" help:"Credentials file (JWT and seed)."`
 	NKey     string `name:"nkey" placeholder:"FILE" type:"path" help:"File with an nkey seed."`
 	User     string `name:"nats-user" placeholder:"NAME" help:"User name."`
-	Password string `name:"nats-password" placeholder:"WORD" help:"Password; without a user it is a token. Better set in the environment, where ps does not show it."`
-	Token    string `name:"nats-token" env:"NATS_TOKEN" placeholder:"WORD" help:"Token that NATS asks for, as an embedded one beyond this machine does. It may stand in the URL too."`
-	CA       string `name:"tls-ca" placeholder:"FILE" type:"path" help:"PEM file of the authorities to trust (the system's)."`
-	Cert     string `name:"tls-cert" placeholder:"FILE" type:"path" help:"PEM file of our own certificate; with an embedded NATS, the server's."`
+	Password string `name:"nats-password" placeholder:"PASSWORD" help:"Password; without a user it is a token. Set it in the environment, where ps does not show it."`
+	Token    string `name:"nats-token" env:"NATS_TOKEN" placeholder:"TOKEN" help:"Token that NATS asks for, as an embedded one beyond this machine does. It may also be part of the URL."`
+	CA       string `name:"tls-ca" placeholder:"FILE" type:"path" unset:"the system's" help:"PEM file of the authorities to trust."`
+	Cert     string `name:"tls-cert" placeholder:"FILE" type:"path" help:"PEM file of the certificate to show; with an embedded NATS, the server's."`
 	Key      string `name:"tls-key" placeholder:"FILE" type:"path" help:"PEM file of its key."`
 	Domain   string `name:"js-domain" placeholder:"NAME" help:"JetStream domain, behind a leaf node."`
-	Prefix   string `name:"js-prefix" placeholder:"SUBJECT" help:"JetStream API prefix, for an imported account (what the credentials file says)."`
-	Inbox    string `name:"inbox-prefix" placeholder:"SUBJECT" help:"Prefix of the subjects that answers come to (what the credentials file says, else _INBOX)."`
+	Prefix   string `name:"js-prefix" placeholder:"SUBJECT" unset:"what the credentials file says" help:"JetStream API prefix, for an imported account."`
+	Inbox    string `name:"inbox-prefix" placeholder:"SUBJECT" unset:"what the credentials file says, else _INBOX" help:"Prefix of the subjects that answers come to."`
 }
 
 // NATS says how to connect with these flags. An empty URL is DefaultURL.
@@ -71,7 +71,7 @@ func (f *NATSFlags) OwnTenant() string {
 
 // LogFlags are the flags of every command that stays.
 type LogFlags struct {
-	Level string `name:"log-level" default:"info" enum:"debug,info,warn,error" help:"What is logged to standard error: ${enum}."`
+	Level string `name:"log-level" default:"info" enum:"debug,info,warn,error" placeholder:"LEVEL" help:"Lowest level that is logged to standard error."`
 	JSON  bool   `name:"log-json" help:"Log JSON lines."`
 }
 

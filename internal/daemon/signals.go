@@ -37,3 +37,10 @@ func Signals(ctx context.Context) (stop, kill context.Context, release func()) {
 		<-done
 	}
 }
+
+// IgnoreBrokenPipes has a write to a standard stream that its reader has closed fail, where it would end the process, until
+// restore is called.
+func IgnoreBrokenPipes() (restore func()) {
+	signal.Ignore(syscall.SIGPIPE)
+	return func() { signal.Reset(syscall.SIGPIPE) }
+}

@@ -1,7 +1,7 @@
 // Package dispatcher decides which host runs a job.
 //
 // Guarantee: any number of dispatchers share the work with no coordination but NATS, none of them keeps anything
-// that is not in JetStream, and each may die at any line. A job's walk is in walk.go (fresh), revisit.go (delivered
+// that is not in JetStream, and each may die at any line. A job's walk is in dispatch.go (fresh), redelivered.go (delivered
 // again), park.go (waiting) and settle.go (failed), each with its order of effects at the top.
 //
 // One goroutine, the brain, owns all that is known of hosts, blocks and waiting jobs (the values of
@@ -22,7 +22,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 
-	"github.com/comfyherd/comfyherd/internal/crew"
 	"github.com/comfyherd/comfyherd/internal/job"
 	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/internal/route"
@@ -90,14 +89,14 @@ type Dispatcher struct {
 	log     *slog.Logger
 	source  string // of its events, as CloudEvents has it
 	started time.Time
-	brain   *brain
+	loop    *loop
 	history *jobHistory
 	quotas  *quotas
 	counter *counter
 	metrics *metrics
-	ids     turns
-	gate    gate       // what each tenant has under way
-	crew    *crew.Crew // runs the walks
+	ids     *walkOrder
+	gate    gate // what each tenant has under way
+	walks   *walks
 	files   *files
 
 	wrong    bool        // the machine's clock is; of the presence loop
@@ -115,15 +114,15 @@ func newOn(q wire, cfg Config) (*Dispatcher, error) {
 	}
 	d := &Dispatcher{
 		q: q, cfg: cfg, log: cfg.Logger.With("dispatcher", cfg.Name), source: "comfyherd/dispatcher/" + cfg.Name,
-		started: q.Now(), crew: crew.Muster(), metrics: newMetrics(cfg.Registerer),
-		ids: turns{last: map[idKey]*turn{}}, gate: newGate(),
+		started: q.Now(), walks: newWalks(), metrics: newMetrics(cfg.Registerer),
+		ids: newWalkOrder(), gate: newGate(), counter: newCounter(),
 	}
-	d.brain, d.counter = newBrain(d), newCounter()
 	d.history, d.quotas = newJobHistory(q, cfg.HistoryRows, d.log), newQuotas()
-	d.quotas.count, d.quotas.beside = d.history.held, d.crew.Go
-	d.files = newFiles(q, cfg.MaxInput, d.quotas.fileBytes)
+	d.quotas.count, d.quotas.beside = d.history.held, d.walks.Go
 	d.quotas.all = &total{ask: q.JobsHeld}
 	d.quotas.usual = func() quota { return quota{bytes: q.JobsRoom() / 2} }
+	d.files = newFiles(q, cfg.MaxInput, d.quotas.fileBytes)
+	d.loop = newLoop(d)
 	return d, nil
 }
 
@@ -138,16 +137,15 @@ func (d *Dispatcher) clock() time.Time { return d.q.Now() }
 func (d *Dispatcher) Run(stop, kill context.Context) error {
 	ctx, cancel := context.WithCancel(kill)
 	defer cancel()
-	defer d.crew.Close()
 	background, ctx := errgroup.WithContext(ctx)
 	for _, loop := range d.loops() {
 		background.Go(func() error { return loop(ctx) })
 	}
-	if err := d.brain.ready(ctx); err != nil {
+	if err := d.loop.ready(ctx); err != nil {
 		cancel()
 		return errors.Join(ended(err), ended(background.Wait()))
 	}
-	d.crew.Go(func() { d.announceAbsent(ctx) })
+	d.walks.Go(func() { d.announceAbsent(ctx) })
 	d.log.Info("dispatching", "policy_cooldown", d.cfg.Policy.Cooldown, "ack_wait", d.q.AckWait())
 	taking := errgroup.Group{}
 	for p := job.Priority(0); p.Valid(); p++ {
@@ -170,24 +168,8 @@ func ended(err error) error {
 }
 
 func (d *Dispatcher) loops() []func(context.Context) error {
-	return []func(context.Context) error{
-		d.brain.loop,
-		func(ctx context.Context) error { return d.q.WatchDispatchers(ctx, d.brain.hearDispatcher) },
-		func(ctx context.Context) error { return d.q.WatchHosts(ctx, d.brain.hearHost) },
-		func(ctx context.Context) error { return d.q.FollowHosts(ctx, d.brain.hearState) },
-		func(ctx context.Context) error { return d.q.WatchCapabilities(ctx, d.brain.hearCapability) },
-		func(ctx context.Context) error { return d.q.WatchBlocks(ctx, d.brain.hearBlock) },
-		func(ctx context.Context) error { return d.q.WatchStrikes(ctx, d.brain.hearStrikes) },
-		func(ctx context.Context) error {
-			return d.q.WatchAffinity(ctx, both(d.counter.affinity.hear, d.brain.hearAffinity))
-		},
-		func(ctx context.Context) error {
-			return d.q.WatchTenants(ctx, both(d.counter.tenants.hear, d.brain.hearTenant))
-		},
-		func(ctx context.Context) error { return d.q.WatchGrants(ctx, d.brain.hearGrant) },
-		func(ctx context.Context) error { return d.q.WatchSlots(ctx, d.brain.hearSlots) },
-		func(ctx context.Context) error { return d.q.WatchTickets(ctx, d.brain.hearTicket) },
-		func(ctx context.Context) error { return d.q.FollowCancels(ctx, d.brain.hearCancel) },
+	return append(d.loop.watches(),
+		d.loop.run,
 		func(ctx context.Context) error { return d.q.SettleFailed(ctx, d.settle, d.failed("settle a failure")) },
 		func(ctx context.Context) error {
 			return d.q.AnnounceBlocks(ctx, d.source, d.failed("announce a block"))
@@ -195,15 +177,7 @@ func (d *Dispatcher) loops() []func(context.Context) error {
 		func(ctx context.Context) error { return d.q.ServeAPI(ctx, d.api()) },
 		d.presenceLoop,
 		d.history.loop,
-	}
-}
-
-// both tells two of a change, the first one first.
-func both(first, second func(queue.Change)) func(queue.Change) {
-	return func(c queue.Change) {
-		first(c)
-		second(c)
-	}
+	)
 }
 
 func (d *Dispatcher) failed(what string) func(error) {
@@ -217,11 +191,11 @@ func (d *Dispatcher) drain(ctx context.Context, end func()) {
 	watch.Go(func() { d.endWithout(ctx, over, end) })
 	defer watch.Wait()
 	defer close(over)
-	for _, o := range d.brain.empty() {
+	for _, o := range d.loop.empty() {
 		d.giveBack(o.lease)
 	}
-	d.crew.Wait()
-	d.brain.ask(func(time.Time) {}) // what the walks have told it last
+	d.walks.Wait()
+	d.loop.ask(func(time.Time) {}) // what the walks have told it last
 }
 
 // drainAlone is how long a stop waits for NATS to come back.
@@ -267,7 +241,7 @@ const departTimeout = 2 * time.Second
 func (d *Dispatcher) presenceLoop(ctx context.Context) error {
 	for ctx.Err() == nil {
 		state := queue.DispatcherState{
-			Dispatcher: d.cfg.Name, Version: d.cfg.Version, Started: d.started, Waiting: d.brain.waitingCount(), ClockOff: d.lookAtClock(),
+			Dispatcher: d.cfg.Name, Version: d.cfg.Version, Started: d.started, Waiting: int(d.loop.depth.Load()), ClockOff: d.lookAtClock(),
 		}
 		beat, cancel := context.WithTimeout(ctx, d.q.PresenceTTL()/3)
 		err := d.q.BeatDispatcher(beat, &state)
@@ -307,7 +281,7 @@ func (d *Dispatcher) Ready() (bool, string) {
 	switch {
 	case !d.q.Connected():
 		return false, "NATS cannot be reached"
-	case !d.brain.isSynced.Load():
+	case !d.loop.isSynced():
 		return false, "still reading hosts, blocks and tickets from NATS"
 	case d.unpulled.Load() != "":
 		return false, d.unpulled.Load()

@@ -36,16 +36,16 @@ func (l *Line) Tell(p int, f LineFacts) {
 func (l *Line) Most(p int, now time.Time) int { return l.most(p, now) }
 
 // Turns let walks of one id follow each other.
-type Turns struct{ turns }
+type Turns struct{ *walkOrder }
 
 // NewTurns has none under way.
-func NewTurns() *Turns { return &Turns{turns{last: map[idKey]*turn{}}} }
+func NewTurns() *Turns { return &Turns{newWalkOrder()} }
 
 // Enter gives what is closed when it is a walk's turn, nil when that is at once, and what ends the turn.
 func (t *Turns) Enter(tenant job.Tenant, id job.ID) (before <-chan struct{}, leave func()) {
 	o := &owned{job: &job.Job{Tenant: tenant, ID: id}}
 	t.enter(o)
-	return o.turn.before, func() { t.leave(o) }
+	return o.turn.before, func() { t.done(o) }
 }
 
 // Len is how many ids have a walk.
@@ -108,14 +108,14 @@ func (s InputShares) Admit(ctx context.Context, tenant job.Tenant, bytes, want i
 
 // Mirror is a mirror of the settings of tenants.
 type Mirror struct {
-	*mirrored[queue.TenantSettings]
+	*settings[queue.TenantSettings]
 }
 
 // NewMirror has heard nothing.
-func NewMirror() Mirror { return Mirror{mirror(queue.TenantOf)} }
+func NewMirror() Mirror { return Mirror{newSettings(orWhy(queue.TenantOf, "unreadable"))} }
 
 // Hear takes a change.
-func (m Mirror) Hear(c queue.Change) { m.hear(c) }
+func (m Mirror) Hear(c queue.Change) { m.change(c) }
 
 // Keys are those of all that stand.
 func (m Mirror) Keys() []string {
@@ -124,10 +124,10 @@ func (m Mirror) Keys() []string {
 }
 
 // Turnstile lets calls ask one after the other.
-type Turnstile struct{ *turnstile }
+type Turnstile struct{ *callLimit }
 
 // NewTurnstile has let nobody pass.
-func NewTurnstile() Turnstile { return Turnstile{newTurnstile()} }
+func NewTurnstile() Turnstile { return Turnstile{newCallLimit()} }
 
 // Pass asks when it is its turn, and says that the answer has taken some time.
 func (t Turnstile) Pass(ctx context.Context, took time.Duration, ask func()) error {
@@ -136,3 +136,9 @@ func (t Turnstile) Pass(ctx context.Context, took time.Duration, ask func()) err
 		t.took(took)
 	})
 }
+
+// Walks are the dispatcher's goroutines.
+type Walks struct{ *walks }
+
+// NewWalks has none yet.
+func NewWalks() Walks { return Walks{newWalks()} }

@@ -15,7 +15,7 @@ import (
 func (d *Dispatcher) finish(ctx context.Context, m *job.Message, lease queue.Lease) {
 	if job.HasExtraData(m.Body) {
 		if err := d.q.Erase(ctx, m.Sequence); err != nil {
-			d.again(lease, err)
+			d.finishLater(lease, err)
 			return
 		}
 	}
@@ -32,15 +32,15 @@ func (d *Dispatcher) finishStored(ctx context.Context, key idKey, sequence uint6
 	case err == nil:
 		d.finish(ctx, &stored.message, lease)
 	case !errors.Is(err, queue.ErrGone):
-		d.again(lease, err)
+		d.finishLater(lease, err)
 	}
 }
 
 // finishPause is when an ended job that could not be removed is delivered again.
 const finishPause = time.Second
 
-// again leaves an ended job to another delivery.
-func (d *Dispatcher) again(lease queue.Lease, err error) {
+// finishLater leaves an ended job to another delivery.
+func (d *Dispatcher) finishLater(lease queue.Lease, err error) {
 	d.log.Warn("an ended job could not be removed from COMFY_JOBS; it is tried again", "error", err, "in", finishPause)
 	if err := d.q.Park(lease, finishPause); err != nil {
 		d.log.Debug("park", "error", err)

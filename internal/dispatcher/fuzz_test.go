@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/comfyherd/comfyherd/internal/dispatcher"
@@ -100,13 +99,8 @@ func FuzzWhateverIsHeardTheBrainGoesOn(f *testing.F) {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
-		synctest.Test(t, func(t *testing.T) {
-			s := &scene{memory: newMemory(), t: t, begun: time.Now(), serve: map[string]queue.HostState{}}
-			defer func() {
-				for _, end := range s.ends {
-					end()
-				}
-			}()
+		inBubble(t, func(s *scene) {
+			t := s.t
 			s.dispatcher(dispatcher.Config{})
 			play(t, s, &script{data})
 			for name, b := range s.buckets { // the operator clears it all away

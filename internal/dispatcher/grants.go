@@ -3,10 +3,8 @@ package dispatcher
 import (
 	"maps"
 	"slices"
-	"time"
 
 	"github.com/comfyherd/comfyherd/internal/job"
-	"github.com/comfyherd/comfyherd/internal/names"
 	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/internal/route"
 )
@@ -14,65 +12,78 @@ import (
 // usualSlots is how many jobs a host may claim to run at once, and as many again in line, unless its grant says otherwise.
 const usualSlots = 64
 
-// grantTable is what operators have said of hosts, by host.
-type grantTable map[string]queue.HostGrant
+// grants are what operators allow hosts: of which tenants they may have jobs, and how many at once.
+type grants struct {
+	fleet  *route.Fleet
+	byHost map[string]queue.HostGrant
+}
+
+func newGrants(fleet *route.Fleet) *grants {
+	return &grants{fleet: fleet, byHost: map[string]queue.HostGrant{}}
+}
+
+// readGrant reads a grant out of its bucket.
+func readGrant(c queue.Change) (queue.HostGrant, string) {
+	if !job.ValidHost(c.Key) {
+		return queue.HostGrant{}, "the key is no host"
+	}
+	g, err := queue.GrantOf(c)
+	if err != nil {
+		return g, err.Error()
+	}
+	return g, ""
+}
+
+func (g *grants) put(host string, grant queue.HostGrant) {
+	g.byHost[host] = grant
+	if len(grant.Tenants) == 0 {
+		g.fleet.RemoveGrant(route.HostID(host))
+		return
+	}
+	tenants := make([]route.Tenant, len(grant.Tenants))
+	for i, t := range grant.Tenants {
+		tenants[i] = route.Tenant(t)
+	}
+	g.fleet.PutGrant(route.HostID(host), tenants)
+}
+
+// putInvalid gives a host whose grant cannot be read no job of any tenant, until it can.
+func (g *grants) putInvalid(host string) {
+	g.byHost[host] = queue.HostGrant{}
+	g.fleet.PutGrant(route.HostID(host), nil)
+}
+
+func (g *grants) remove(host string) {
+	delete(g.byHost, host)
+	g.fleet.RemoveGrant(route.HostID(host))
+}
+
+func (g *grants) keys() []string { return slices.Collect(maps.Keys(g.byHost)) }
 
 // most is how many slots of a host count, whatever it claims.
-func (g grantTable) most(host string) int {
-	if slots := g[host].Slots; slots > 0 {
+func (g *grants) most(host string) int {
+	if slots := g.byHost[host].Slots; slots > 0 {
 		return slots
 	}
 	return usualSlots
 }
 
 // capped is what a host claims, as far as it counts.
-func (g grantTable) capped(s *queue.HostState) (slots, prefetch int) {
+func (g *grants) capped(s *queue.HostState) (slots, prefetch int) {
 	most := g.most(s.Host)
 	return min(s.Slots, most), min(s.Prefetch, most)
 }
 
-// serve reports whether a host may have jobs of a tenant. What it says of others' is not heard.
-func (g grantTable) serve(host string, t job.Tenant) bool {
-	tenants := g[host].Tenants
+// serves reports whether a host may have jobs of a tenant. What it says of other tenants' jobs is ignored.
+func (g *grants) serves(host string, t job.Tenant) bool {
+	tenants := g.byHost[host].Tenants
 	return len(tenants) == 0 || slices.Contains(tenants, t)
 }
 
-// hearGrant mirrors the grants. A host whose grant cannot be read is given to nobody until it can.
-func (b *brain) hearGrant(c queue.Change) {
-	b.mirror(grantSource, c, func(c queue.Change, _ time.Time) {
-		if !job.ValidHost(c.Key) {
-			b.odd.tell(b.d.log, names.GrantsBucket, c.Key, "the key is no host")
-			return
-		}
-		g, err := queue.GrantOf(c)
-		b.grants[c.Key] = g
-		switch {
-		case err != nil:
-			b.odd.tell(b.d.log, names.GrantsBucket, c.Key, err.Error())
-			b.fleet.PutGrant(route.HostID(c.Key), nil)
-		case len(g.Tenants) == 0:
-			b.odd.well(names.GrantsBucket, c.Key)
-			b.fleet.RemoveGrant(route.HostID(c.Key))
-		default:
-			b.odd.well(names.GrantsBucket, c.Key)
-			tenants := make([]route.Tenant, len(g.Tenants))
-			for i, t := range g.Tenants {
-				tenants[i] = route.Tenant(t)
-			}
-			b.fleet.PutGrant(route.HostID(c.Key), tenants)
-		}
-		b.grantChanged(c.Key)
-	}, func(c queue.Change, _ time.Time) {
-		delete(b.grants, c.Key)
-		b.fleet.RemoveGrant(route.HostID(c.Key))
-		b.grantChanged(c.Key)
-	}, func() []string { return slices.Collect(maps.Keys(b.grants)) })
-}
-
-// grantChanged has all that waits looked at again, and the host's slots counted anew.
-func (b *brain) grantChanged(host string) {
-	if h := b.hosts[host]; h != nil {
-		b.putHost(h)
+// blame gives whose job a host ran when it became unhealthy.
+func (g *grants) blame(s *queue.HostState) route.Blame {
+	if s.Blame == nil || !g.serves(s.Host, s.Blame.Tenant) {
+		return route.Blame{}
 	}
-	b.dirty, b.review = true, true
+	return route.Blame{Tenant: route.Tenant(s.Blame.Tenant), Job: route.JobID(s.Blame.Job)}
 }

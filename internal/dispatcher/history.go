@@ -18,7 +18,7 @@ import (
 )
 
 // jobHistory knows every job whose events are stored, for those who ask for lists. It reads the stream of events on a
-// goroutine of its own, away from the brain, which needs none of it: every few seconds what is new, and at once when
+// goroutine of its own, away from the loop, which needs none of it: every few seconds what is new, and at once when
 // somebody asks. Whoever asks gets what was stored up to that moment. While nobody has asked for some time and events
 // come fast, none are read, since reading those of a job costs a tenth of the job: whoever asks then waits for it.
 type jobHistory struct {

@@ -33,17 +33,17 @@ type inputShares struct {
 
 	turn chan struct{} // holds one while somebody counts
 
-	mu      sync.Mutex // guards all below
-	use     queue.InputsUse
-	counts  int // begun
-	counted time.Time
-	took    time.Duration
-	claims  map[*claim]struct{}
-	claimed map[job.Tenant]int64 // by claims
+	mu           sync.Mutex // guards all below
+	use          queue.InputsUse
+	counts       int // begun
+	counted      time.Time
+	took         time.Duration
+	pending      map[*pendingPiece]struct{}
+	pendingBytes map[job.Tenant]int64
 }
 
-// claim is a piece that was let in and may not be in the count.
-type claim struct {
+// pendingPiece is one that was let in and may not be in the count.
+type pendingPiece struct {
 	tenant job.Tenant
 	bytes  int64
 	over   int // the first count that has what became of it; 0 as long as it is under way
@@ -51,7 +51,7 @@ type claim struct {
 
 func newInputShares(count func(context.Context) (queue.InputsUse, error), own func(job.Tenant) int64) *inputShares {
 	return &inputShares{
-		count: count, own: own, turn: make(chan struct{}, 1), claims: map[*claim]struct{}{}, claimed: map[job.Tenant]int64{},
+		count: count, own: own, turn: make(chan struct{}, 1), pending: map[*pendingPiece]struct{}{}, pendingBytes: map[job.Tenant]int64{},
 	}
 }
 
@@ -61,9 +61,9 @@ func (s *inputShares) admit(ctx context.Context, tenant job.Tenant, bytes, want 
 	if err := s.look(ctx, inputsAge); err != nil {
 		return nil, err
 	}
-	c := &claim{tenant: tenant, bytes: bytes}
+	c := &pendingPiece{tenant: tenant, bytes: bytes}
 	if s.enter(c, want) == nil {
-		return func() { s.leave(c) }, nil
+		return func() { s.done(c) }, nil
 	}
 	if err := s.look(ctx, refusalAge); err != nil {
 		return nil, err
@@ -71,21 +71,21 @@ func (s *inputShares) admit(ctx context.Context, tenant job.Tenant, bytes, want 
 	if err := s.enter(c, want); err != nil {
 		return nil, err
 	}
-	return func() { s.leave(c) }, nil
+	return func() { s.done(c) }, nil
 }
 
-func (s *inputShares) enter(c *claim, want int64) error {
+func (s *inputShares) enter(c *pendingPiece, want int64) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err := s.refusal(c.tenant, max(c.bytes, want)); err != nil {
 		return err
 	}
-	s.claims[c] = struct{}{}
-	s.claimed[c.tenant] += c.bytes
+	s.pending[c] = struct{}{}
+	s.pendingBytes[c.tenant] += c.bytes
 	return nil
 }
 
-func (s *inputShares) leave(c *claim) {
+func (s *inputShares) done(c *pendingPiece) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	c.over = s.counts + 1
@@ -97,7 +97,7 @@ func (s *inputShares) refusal(tenant job.Tenant, more int64) error {
 	if most == 0 {
 		most = whole / partOfStore
 	}
-	has := s.use.Tenants[tenant] + s.claimed[tenant] + more
+	has := s.use.Tenants[tenant] + s.pendingBytes[tenant] + more
 	if most > 0 && has > most {
 		return &jetstream.TooBig{Message: fmt.Sprintf("with this tenant %s has %d bytes of input files and may have %d: %s, or have the operator raise it with `dispatcher tenants set %s --max-file-bytes SIZE`",
 			tenant, has, most, s.wait(), tenant)}
@@ -106,7 +106,7 @@ func (s *inputShares) refusal(tenant job.Tenant, more int64) error {
 		return nil
 	}
 	all, tenants := s.use.Bytes+more, len(s.use.Tenants)
-	for other, bytes := range s.claimed {
+	for other, bytes := range s.pendingBytes {
 		all += bytes
 		if _, counted := s.use.Tenants[other]; !counted {
 			tenants++
@@ -162,7 +162,7 @@ func (s *inputShares) look(ctx context.Context, age time.Duration) error {
 		return err
 	}
 	s.use, s.counted, s.took = use, time.Now(), time.Since(begun)
-	for c := range s.claims {
+	for c := range s.pending {
 		if c.over != 0 && c.over <= s.counts {
 			s.forget(c)
 		}
@@ -176,9 +176,9 @@ func (s *inputShares) isRecent(age time.Duration) bool {
 	return !s.counted.IsZero() && time.Since(s.counted) <= max(age, countTimes*s.took)
 }
 
-func (s *inputShares) forget(c *claim) {
-	delete(s.claims, c)
-	if s.claimed[c.tenant] -= c.bytes; s.claimed[c.tenant] == 0 {
-		delete(s.claimed, c.tenant)
+func (s *inputShares) forget(c *pendingPiece) {
+	delete(s.pending, c)
+	if s.pendingBytes[c.tenant] -= c.bytes; s.pendingBytes[c.tenant] == 0 {
+		delete(s.pendingBytes, c.tenant)
 	}
 }

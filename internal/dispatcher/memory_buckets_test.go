@@ -3,7 +3,7 @@ package dispatcher_test
 import (
 	"context"
 	"encoding/json"
-	"errors"
+	"fmt"
 	"strings"
 	"time"
 
@@ -13,37 +13,35 @@ import (
 	"github.com/comfyherd/comfyherd/internal/workflow"
 )
 
-func (m *memory) PutTicket(_ context.Context, t *queue.Ticket) (uint64, error) {
-	if err := m.effect("ticket %s", t.Job); err != nil {
-		return 0, err
-	}
+func (m *memory) PutTicket(_ context.Context, t *queue.Ticket) (revision uint64, err error) {
 	value, err := json.Marshal(t)
 	if err != nil {
 		return 0, err
 	}
-	revision, _ := m.set(names.WaitingBucket, t.Key(), value, -1)
-	return revision, nil
+	err = m.write(func() { revision, _ = m.change(names.WaitingBucket, t.Key(), value, -1) }, "ticket %s", t.Job)
+	return revision, err
 }
 
 func (m *memory) Ticket(_ context.Context, key string) (t queue.Ticket, found bool, claimed time.Time, err error) {
-	if err := m.effect("look for ticket %s", key); err != nil {
-		return t, false, time.Time{}, err
+	var c queue.Change
+	if err := m.read(func() { c = m.holds(names.WaitingBucket, key) }, "look for ticket %s", key); err != nil {
+		return t, false, claimed, err
 	}
-	c := m.get(names.WaitingBucket, key)
 	if c.Phase == queue.Gone {
 		return t, false, c.Time, nil
 	}
 	t, found = queue.TicketOf(c)
-	return t, found, time.Time{}, nil
+	return t, found, claimed, nil
 }
 
 func (m *memory) Claim(_ context.Context, key string, revision uint64) (bool, error) {
-	err := m.effect("claim %s", key[strings.LastIndexByte(key, '.')+1:])
-	if err != nil && !errors.Is(err, errUnheard) {
-		return false, err
-	}
-	_, won := m.set(names.WaitingBucket, key, nil, int64(revision))
-	return won && err == nil, err
+	return m.cas(names.WaitingBucket, key, nil, revision, "claim "+key[strings.LastIndexByte(key, '.')+1:])
+}
+
+// cas is a compare-and-set with an effect of its own; false when the key does not stand at the revision.
+func (m *memory) cas(bucket, key string, value []byte, revision uint64, what string) (set bool, err error) {
+	err = m.write(func() { _, set = m.change(bucket, key, value, int64(revision)) }, "%s", what)
+	return set && err == nil, err
 }
 
 func (m *memory) TicketsSince(context.Context) (uint64, error) {
@@ -64,102 +62,96 @@ func (m *memory) purgeTickets() {
 	clear(m.bucket(names.WaitingBucket).keys)
 }
 
-func (m *memory) Block(_ context.Context, host string, hash workflow.Hash) (queue.Change, error) {
-	c := m.get(names.BlocksBucket, pairOf(host, hash))
-	return c, m.effect("look for block %s", host)
+func (m *memory) Block(_ context.Context, host string, hash workflow.Hash) (c queue.Change, err error) {
+	err = m.read(func() { c = m.holds(names.BlocksBucket, pairOf(host, hash)) }, "look for block %s", host)
+	return c, err
 }
 
-func (m *memory) OpenBlock(_ context.Context, host string, hash workflow.Hash, value []byte, ttl time.Duration) (bool, error) {
-	if err := m.effect("block %s", host); err != nil {
-		return false, err
-	}
-	if m.get(names.BlocksBucket, pairOf(host, hash)).Phase == queue.Put {
-		return false, nil
-	}
-	return m.block(host, hash, value, ttl, -1), nil
+func (m *memory) OpenBlock(_ context.Context, host string, hash workflow.Hash, value []byte, ttl time.Duration) (opened bool, err error) {
+	err = m.write(func() {
+		if m.holds(names.BlocksBucket, pairOf(host, hash)).Phase != queue.Put {
+			opened = m.block(host, hash, value, ttl, -1)
+		}
+	}, "block %s", host)
+	return opened && err == nil, err
 }
 
-// block lifts itself after ttl.
+// block writes one that lifts itself after ttl. mu is held.
 func (m *memory) block(host string, hash workflow.Hash, value []byte, ttl time.Duration, at int64) bool {
-	revision, set := m.set(names.BlocksBucket, pairOf(host, hash), value, at)
+	revision, set := m.change(names.BlocksBucket, pairOf(host, hash), value, at)
 	if set {
 		time.AfterFunc(ttl, func() { m.set(names.BlocksBucket, pairOf(host, hash), nil, int64(revision)) })
 	}
 	return set
 }
 
-func (m *memory) ReplaceBlock(_ context.Context, host string, hash workflow.Hash, value []byte, ttl time.Duration, revision uint64) (bool, error) {
-	err := m.effect("replace block %s", host)
-	return err == nil && m.block(host, hash, value, ttl, int64(revision)), err
+func (m *memory) ReplaceBlock(_ context.Context, host string, hash workflow.Hash, value []byte, ttl time.Duration, revision uint64) (replaced bool, err error) {
+	err = m.write(func() { replaced = m.block(host, hash, value, ttl, int64(revision)) }, "replace block %s", host)
+	return replaced && err == nil, err
 }
 
 func (m *memory) LiftBlock(_ context.Context, host string, hash workflow.Hash, revision uint64, cause queue.Cause) (bool, error) {
-	if err := m.effect("lift block %s %s", host, cause); err != nil {
-		return false, err
-	}
-	_, lifted := m.set(names.BlocksBucket, pairOf(host, hash), nil, int64(revision))
-	return lifted, nil
+	return m.cas(names.BlocksBucket, pairOf(host, hash), nil, revision, fmt.Sprintf("lift block %s %s", host, cause))
 }
 
-func (m *memory) Strikes(_ context.Context, host string, hash workflow.Hash) (queue.Change, error) {
-	c := m.get(names.StrikesBucket, pairOf(host, hash))
+func (m *memory) Strikes(_ context.Context, host string, hash workflow.Hash) (c queue.Change, err error) {
+	err = m.read(func() { c = m.holds(names.StrikesBucket, pairOf(host, hash)) }, "look for strikes %s", host)
 	if c.Phase == queue.Gone {
 		c.Revision = 0
 	}
-	return c, m.effect("look for strikes %s", host)
+	return c, err
 }
 
-func (m *memory) PutStrikes(_ context.Context, host string, hash workflow.Hash, value []byte, _ time.Duration, revision uint64) (bool, error) {
-	if err := m.effect("strike %s", host); err != nil {
-		return false, err
-	}
-	key, at := pairOf(host, hash), int64(revision)
-	if c := m.get(names.StrikesBucket, key); revision == 0 && c.Phase == queue.Gone {
-		at = -1
-	}
-	_, stored := m.set(names.StrikesBucket, key, value, at)
-	return stored, nil
+func (m *memory) PutStrikes(_ context.Context, host string, hash workflow.Hash, value []byte, _ time.Duration, revision uint64) (stored bool, err error) {
+	err = m.write(func() {
+		key, at := pairOf(host, hash), int64(revision)
+		if c := m.holds(names.StrikesBucket, key); revision == 0 && c.Phase == queue.Gone {
+			at = -1
+		}
+		_, stored = m.change(names.StrikesBucket, key, value, at)
+	}, "strike %s", host)
+	return stored && err == nil, err
 }
 
 func (m *memory) ClearStrikes(_ context.Context, host string, hash workflow.Hash, revision uint64) (bool, error) {
-	if err := m.effect("forgive %s", host); err != nil {
-		return false, err
-	}
-	_, cleared := m.set(names.StrikesBucket, pairOf(host, hash), nil, int64(revision))
-	return cleared, nil
+	return m.cas(names.StrikesBucket, pairOf(host, hash), nil, revision, "forgive "+host)
 }
 
-func (m *memory) Host(_ context.Context, host string) (queue.HostState, bool, error) {
-	s, found := queue.HostStateOf(m.get(names.HostsBucket, host))
-	return s, found, m.effect("look for host %s", host)
+func (m *memory) Host(_ context.Context, host string) (s queue.HostState, found bool, err error) {
+	err = m.read(func() { s, found = queue.HostStateOf(m.holds(names.HostsBucket, host)) }, "look for host %s", host)
+	return s, found, err
 }
 
 func (m *memory) BeatDispatcher(_ context.Context, s *queue.DispatcherState) error {
 	value, err := json.Marshal(s)
-	if err == nil {
+	if err == nil && !m.dead.Load() {
 		m.set(names.DispatchersBucket, s.Dispatcher, value, -1)
 	}
 	return err
 }
 
 func (m *memory) LeaveDispatcher(_ context.Context, name string) error {
-	m.set(names.DispatchersBucket, name, nil, -1)
+	if !m.dead.Load() {
+		m.set(names.DispatchersBucket, name, nil, -1)
+	}
 	return nil
 }
 
-func (m *memory) Slots(_ context.Context, tenant job.Tenant) ([]queue.Slot, uint64, error) {
-	c := m.get(names.SlotsBucket, string(tenant))
-	slots, _ := queue.SlotsOf(c)
-	return slots, c.Revision, m.effect("look for slots %s", tenant)
+func (m *memory) Slots(_ context.Context, tenant job.Tenant) (slots []queue.Slot, revision uint64, err error) {
+	err = m.read(func() {
+		c := m.holds(names.SlotsBucket, string(tenant))
+		slots, _ = queue.SlotsOf(c)
+		revision = c.Revision
+	}, "look for slots %s", tenant)
+	return slots, revision, err
 }
 
 func (m *memory) PutSlots(_ context.Context, tenant job.Tenant, slots []queue.Slot, revision uint64) (bool, error) {
-	if err := m.effect("slots %s", tenant); err != nil {
+	value, err := json.Marshal(slots)
+	if err != nil {
 		return false, err
 	}
-	value, err := json.Marshal(slots)
-	_, stored := m.set(names.SlotsBucket, string(tenant), value, int64(revision))
-	return stored, err
+	return m.cas(names.SlotsBucket, string(tenant), value, revision, "slots "+string(tenant))
 }
 
 func (m *memory) WatchDispatchers(ctx context.Context, tell func(queue.Change)) error {

@@ -35,13 +35,16 @@ func (m *memory) DeadLettersAfter(_ context.Context, tenant job.Tenant, since ti
 	return nil
 }
 
-func (m *memory) Requeue(_ context.Context, l *queue.DeadLetter, _ json.RawMessage) (jetstream.Receipt, error) {
-	id := job.RequeueID(l.Root(), 1)
-	if err := m.effect("requeue %s", l.Job); err != nil {
-		return jetstream.Receipt{}, err
-	}
-	m.publish(job.Message{Tenant: string(l.Tenant), Priority: l.Priority(), JobIDHeader: string(id), RequeueOf: string(l.Job), Body: l.Body})
-	return jetstream.Receipt{Tenant: l.Tenant, Job: id}, nil
+// Requeue publishes the job under the first of its further ids that has no chain.
+func (m *memory) Requeue(_ context.Context, l *queue.DeadLetter, _ json.RawMessage) (r jetstream.Receipt, err error) {
+	err = m.write(func() {
+		n := 1
+		for ; len(m.chain(l.Tenant, job.RequeueID(l.Root(), n))) > 0; n++ {
+		}
+		r = jetstream.Receipt{Tenant: l.Tenant, Job: job.RequeueID(l.Root(), n)}
+		m.publishHeld(job.Message{Tenant: string(l.Tenant), Priority: l.Priority(), JobIDHeader: string(r.Job), RequeueOf: string(l.Job), Body: l.Body})
+	}, "requeue %s", l.Job)
+	return r, err
 }
 
 func (m *memory) Requeued(_ context.Context, l *queue.DeadLetter) (bool, error) {
@@ -49,14 +52,11 @@ func (m *memory) Requeued(_ context.Context, l *queue.DeadLetter) (bool, error) 
 }
 
 func (m *memory) put(bucket, key string, value any) error {
-	if err := m.effect("set %s of %s", key, bucket); err != nil {
+	body, err := json.Marshal(value)
+	if err != nil {
 		return err
 	}
-	body, err := json.Marshal(value)
-	if err == nil {
-		m.set(bucket, key, body, -1)
-	}
-	return err
+	return m.write(func() { m.change(bucket, key, body, -1) }, "set %s of %s", key, bucket)
 }
 
 func (m *memory) SetAffinity(_ context.Context, hash workflow.Hash, a queue.Affinity) error {
@@ -90,7 +90,7 @@ func (m *memory) Control(_ context.Context, host string, c queue.Control) (queue
 	case host == "odd":
 		reply.Answer, reply.Reason = queue.Unfit, "a control asks for either drain or resume"
 	}
-	return reply, m.effect("control %s drain %v by %s", host, c.Drain, c.By)
+	return reply, m.write(func() {}, "control %s drain %v by %s", host, c.Drain, c.By)
 }
 
 func (m *memory) Blocks(_ context.Context, tell func(queue.Change)) error {

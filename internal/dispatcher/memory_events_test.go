@@ -18,14 +18,22 @@ import (
 
 // Append is the compare-and-set of a chain.
 func (m *memory) Append(_ context.Context, e *job.Event, last uint64, _ string, lease queue.Lease) (uint64, error) {
-	if err := m.effect("append %s %s of %d", e.EventKind, e.Job, e.Sequence); err != nil {
+	sequence := uint64(0)
+	err := m.write(func() { sequence = m.append(e, last, lease) }, "append %s %s of %d", e.EventKind, e.Job, e.Sequence)
+	switch {
+	case err != nil:
 		return 0, err
+	case sequence == 0:
+		return 0, fmt.Errorf("append %s: %w", e.EventKind, queue.ErrOvertaken)
 	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
+	return sequence, nil
+}
+
+// append gives the sequence of the event, or 0 when the chain has moved on. mu is held.
+func (m *memory) append(e *job.Event, last uint64, lease queue.Lease) uint64 {
 	chain := m.chain(e.Tenant, e.Job)
 	if n := len(chain); n == 0 && last != 0 || n > 0 && chain[n-1].ChainSequence != last {
-		return 0, fmt.Errorf("append %s: %w", e.EventKind, queue.ErrOvertaken)
+		return 0
 	}
 	link := queue.Link{Event: *e, ChainSequence: uint64(len(m.events) + 1), Lease: lease}
 	key := string(e.Tenant) + "/" + string(e.Job)
@@ -38,7 +46,7 @@ func (m *memory) Append(_ context.Context, e *job.Event, last uint64, _ string, 
 	}
 	close(m.changed)
 	m.changed = make(chan struct{})
-	return link.ChainSequence, nil
+	return link.ChainSequence
 }
 
 // chain is a job's. mu is held.
@@ -64,31 +72,24 @@ func (m *memory) story(id job.ID) string {
 	return text[min(1, len(text)):]
 }
 
-func (m *memory) Chain(_ context.Context, tenant job.Tenant, id job.ID) ([]queue.Link, error) {
-	if err := m.effect("chain %s", id); err != nil {
-		return nil, err
-	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.chain(tenant, id), nil
+func (m *memory) Chain(_ context.Context, tenant job.Tenant, id job.ID) (chain []queue.Link, err error) {
+	err = m.read(func() { chain = m.chain(tenant, id) }, "chain %s", id)
+	return chain, err
 }
 
 func (m *memory) Last(ctx context.Context, tenant job.Tenant, id job.ID) (queue.Link, bool, error) {
 	return m.LastOf(ctx, tenant, id, "")
 }
 
-func (m *memory) LastOf(_ context.Context, tenant job.Tenant, id job.ID, kind job.EventKind) (queue.Link, bool, error) {
-	if err := m.effect("last %s", id); err != nil {
-		return queue.Link{}, false, err
-	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	for _, link := range slices.Backward(m.chain(tenant, id)) {
-		if kind == "" || link.EventKind == kind {
-			return link, true, nil
+func (m *memory) LastOf(_ context.Context, tenant job.Tenant, id job.ID, kind job.EventKind) (last queue.Link, found bool, err error) {
+	err = m.read(func() {
+		for _, link := range m.chain(tenant, id) {
+			if kind == "" || link.EventKind == kind {
+				last, found = link, true
+			}
 		}
-	}
-	return queue.Link{}, false, nil
+	}, "last %s", id)
+	return last, found, err
 }
 
 func (m *memory) End(ctx context.Context, tenant job.Tenant, id job.ID, c queue.Cancelling) (jetstream.Event, bool, error) {
@@ -118,13 +119,7 @@ func (m *memory) AppendAct(_ context.Context, a *queue.Act, _ string) error {
 	if a.Begins {
 		effect = "begin " + effect
 	}
-	if err := m.effect(effect, a.Call, a.By, a.Count); err != nil {
-		return err
-	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.acts = append(m.acts, *a)
-	return nil
+	return m.write(func() { m.acts = append(m.acts, *a) }, effect, a.Call, a.By, a.Count)
 }
 
 func (m *memory) FollowCancels(ctx context.Context, tell func(job.Event)) error {
@@ -157,30 +152,30 @@ func (m *memory) broadcast(s queue.HostState) {
 	}
 }
 
-// SettleFailed hands out each failed event, again after some seconds while that gives an error.
+// settleWait is how long a failed event is lent to a dispatcher.
+const settleWait = 15 * time.Second
+
+// settling is the consumer of failed events, which all dispatchers share.
+type settling struct {
+	looked int
+	lent   map[uint64]time.Time // those that are not settled, and until when somebody has them
+}
+
+func newSettling() settling { return settling{lent: map[uint64]time.Time{}} }
+
+// SettleFailed hands out each failed event to one dispatcher, and again after some seconds while that gives an error.
 func (m *memory) SettleFailed(ctx context.Context, settle func(context.Context, queue.Link) error, failed func(error)) error {
-	settled, looked := map[uint64]bool{}, 0
-	var failures []queue.Link
 	for ctx.Err() == nil {
-		m.mu.Lock()
-		var all []queue.Link
-		for ; looked < len(m.events); looked++ {
-			if m.events[looked].EventKind == job.Failed {
-				failures = append(failures, m.events[looked])
+		link, found, changed, wait := m.lend()
+		if found {
+			err := settle(ctx, link)
+			if err == nil {
+				err = m.write(func() { delete(m.settles.lent, link.ChainSequence) }, "settled %s", link.Job)
 			}
-		}
-		all, changed, wait := failures, m.changed, time.Hour
-		m.mu.Unlock()
-		for _, link := range all {
-			if settled[link.ChainSequence] {
-				continue
-			}
-			if err := settle(ctx, link); err != nil {
+			if err != nil {
 				failed(err)
-				wait, changed = 15*time.Second, nil
-				continue
 			}
-			settled[link.ChainSequence] = true
+			continue
 		}
 		timer := time.NewTimer(wait)
 		select {
@@ -193,30 +188,50 @@ func (m *memory) SettleFailed(ctx context.Context, settle func(context.Context, 
 	return ctx.Err()
 }
 
+// lend gives the first failed event that is to be settled, or when to look again.
+func (m *memory) lend() (link queue.Link, found bool, changed <-chan struct{}, wait time.Duration) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for c := &m.settles; c.looked < len(m.events); c.looked++ {
+		if e := &m.events[c.looked]; e.EventKind == job.Failed {
+			c.lent[e.ChainSequence] = time.Time{}
+		}
+	}
+	wait = time.Hour
+	for _, sequence := range slices.Sorted(maps.Keys(m.settles.lent)) {
+		if left := time.Until(m.settles.lent[sequence]); left > 0 {
+			wait = min(wait, left)
+			continue
+		}
+		m.settles.lent[sequence] = time.Now().Add(settleWait)
+		return m.events[sequence-1], true, nil, 0
+	}
+	return link, false, m.changed, wait
+}
+
 func (m *memory) AnnounceBlocks(ctx context.Context, _ string, _ func(error)) error {
 	<-ctx.Done()
 	return ctx.Err()
 }
 
-func (m *memory) Bury(_ context.Context, message *job.Message, e *job.Event, _ uint64) (uint64, error) {
-	if err := m.effect("bury %s", e.Job); err != nil {
-		return 0, err
-	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	sequence := uint64(len(m.letters) + 1)
-	m.letters[sequence] = queue.DeadLetter{Sequence: sequence, Tenant: job.Tenant(message.Tenant), Job: e.Job, Reason: failure.Reason(e.Reason), Time: m.Now(), Body: message.Body, Event: *e}
-	return sequence, nil
+// Bury stores a letter once for each end of a chain.
+func (m *memory) Bury(_ context.Context, message *job.Message, e *job.Event, last uint64) (sequence uint64, err error) {
+	err = m.write(func() {
+		id := fmt.Sprintf("%s/%s/%d/%d", message.Tenant, e.Job, message.Sequence, last)
+		if m.buried[id] == 0 {
+			m.buried[id] = uint64(len(m.buried) + 1)
+			m.letters[m.buried[id]] = queue.DeadLetter{
+				Sequence: m.buried[id], Tenant: job.Tenant(message.Tenant), Job: e.Job, Reason: failure.Reason(e.Reason), Time: m.Now(),
+				Body: message.Body, Event: *e,
+			}
+		}
+		sequence = m.buried[id]
+	}, "bury %s", e.Job)
+	return sequence, err
 }
 
 func (m *memory) Purge(_ context.Context, d *queue.DeadLetter) error {
-	if err := m.effect("purge letter %d", d.Sequence); err != nil {
-		return err
-	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	delete(m.letters, d.Sequence)
-	return nil
+	return m.write(func() { delete(m.letters, d.Sequence) }, "purge letter %d", d.Sequence)
 }
 
 func (m *memory) ServeAPI(ctx context.Context, api queue.API) error {
@@ -264,21 +279,25 @@ func callAs[Answer any](m *memory, tenant job.Tenant, name string, request any) 
 	return answer, json.Unmarshal(reply.Body, &answer)
 }
 
-func (m *memory) Offer(_ context.Context, host string, o *queue.Offer) (queue.Reply, error) {
-	if err := m.effect("offer %s to %s", o.Job, host); err != nil {
-		return queue.Reply{}, fmt.Errorf("%w: %w", queue.ErrNoAnswer, err)
+func (m *memory) Offer(_ context.Context, host string, o *queue.Offer) (reply queue.Reply, err error) {
+	cut := m.effect(true, func() {
+		m.mu.Lock()
+		agent := m.agents[host]
+		m.mu.Unlock()
+		if agent == nil {
+			err = queue.ErrNoAgent
+			return
+		}
+		reply, err = agent(o)
+	}, fmt.Sprintf("offer %s to %s", o.Job, host))
+	if cut != nil {
+		return queue.Reply{}, fmt.Errorf("%w: %w", queue.ErrNoAnswer, cut)
 	}
-	m.mu.Lock()
-	agent := m.agents[host]
-	m.mu.Unlock()
-	if agent == nil {
-		return queue.Reply{}, queue.ErrNoAgent
-	}
-	return agent(o)
+	return reply, err
 }
 
 func (m *memory) AnnounceHost(_ context.Context, host string, kind queue.HostEventKind, _ string) error {
-	return m.effect("announce %s %s", host, kind)
+	return m.write(func() {}, "announce %s %s", host, kind)
 }
 
 func (m *memory) HostStates(context.Context) (map[string]queue.HostEventKind, error) {
@@ -300,6 +319,11 @@ func (m *memory) bucket(name string) *bucket {
 func (m *memory) set(name, key string, value []byte, revision int64) (uint64, bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	return m.change(name, key, value, revision)
+}
+
+// change is set when mu is held.
+func (m *memory) change(name, key string, value []byte, revision int64) (uint64, bool) {
 	b := m.bucket(name)
 	if revision >= 0 && b.keys[key].Revision != uint64(revision) {
 		return 0, false
@@ -319,6 +343,11 @@ func (m *memory) set(name, key string, value []byte, revision int64) (uint64, bo
 func (m *memory) get(name, key string) queue.Change {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	return m.holds(name, key)
+}
+
+// holds is get when mu is held.
+func (m *memory) holds(name, key string) queue.Change {
 	c, found := m.bucket(name).keys[key]
 	if !found {
 		return queue.Change{Phase: queue.Gone, Key: key}

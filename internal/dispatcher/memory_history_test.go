@@ -11,17 +11,6 @@ import (
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
-// cutHere gives the error of a read that is cut. Reads for lists change nothing, so they are no effects.
-func (m *memory) cutHere(read string) error {
-	m.mu.Lock()
-	cut := m.cut
-	m.mu.Unlock()
-	if cut == nil {
-		return nil
-	}
-	return cut(read)
-}
-
 func (m *memory) EventsState(context.Context) (queue.EventsState, error) {
 	if err := m.cutHere("state of events"); err != nil {
 		return queue.EventsState{}, err

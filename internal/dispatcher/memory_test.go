@@ -2,10 +2,8 @@ package dispatcher_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -20,10 +18,16 @@ const (
 	eventsAge   = 72 * time.Hour
 )
 
-// memory is NATS in memory, for dispatchers in a bubble of testing/synctest. Every effect is noted, and can be cut.
+// memory is a connection to a NATS in memory, for dispatchers and agents in a bubble of testing/synctest. Each dispatcher
+// has one of its own, so that one can die alone. Every effect is noted, and can be cut: see memory_cuts_test.go.
 type memory struct {
+	*server
 	dispatcher.Wire // nil: what no test uses
+	cutting
+}
 
+// server is what the connections have in common.
+type server struct {
 	mu      sync.Mutex // guards all below
 	jobs    map[uint64]*stored
 	last    uint64           // sequence of the newest job
@@ -36,6 +40,8 @@ type memory struct {
 	states  map[int]func(queue.HostState)
 	cancels map[int]func(job.Event)
 	letters map[uint64]queue.DeadLetter
+	buried  map[string]uint64 // letters by the message ids that tell repeated ones
+	settles settling
 	api     queue.API
 	acts    []queue.Act
 	watches int
@@ -44,11 +50,13 @@ type memory struct {
 
 	effects []string
 	times   []time.Time               // of effects
-	cut     func(effect string) error // asked before each; an error keeps it from happening
+	cut     func(effect string) error // asked before each of every connection; an error keeps it from happening
 	away    bool                      // not connected
 	off     time.Duration             // of the machine's clock
 
-	hostsLater time.Duration // how long the watch of hosts takes to begin
+	hostsLater  time.Duration // how long the watch of hosts takes to begin
+	ackWait     time.Duration
+	presenceTTL time.Duration
 }
 
 // stored is a job in the stream.
@@ -67,36 +75,16 @@ type bucket struct {
 }
 
 func newMemory() *memory {
-	return &memory{
+	return &memory{server: &server{
 		jobs: map[uint64]*stored{}, buckets: map[string]*bucket{}, agents: map[string]func(*queue.Offer) (queue.Reply, error){},
 		states: map[int]func(queue.HostState){}, cancels: map[int]func(job.Event){}, letters: map[uint64]queue.DeadLetter{},
-		changed: make(chan struct{}), stirred: make(chan struct{}), links: map[string][]int{},
-	}
+		changed: make(chan struct{}), stirred: make(chan struct{}), links: map[string][]int{}, buried: map[string]uint64{},
+		settles: newSettling(), ackWait: ackWait, presenceTTL: presenceTTL,
+	}}
 }
 
-var (
-	errCut     = errors.New("the wire is cut")
-	errDropped = errors.New("dropped without a word")   // nothing happens, and nobody is told
-	errUnheard = errors.New("the answer was not heard") // it happens, and who asked for it gets this error
-)
-
-// effect notes one, or cuts it. It is called without mu.
-func (m *memory) effect(format string, args ...any) error {
-	what := fmt.Sprintf(format, args...)
-	m.mu.Lock()
-	cut := m.cut
-	m.mu.Unlock()
-	if cut != nil {
-		if err := cut(what); err != nil {
-			return err
-		}
-	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.effects = append(m.effects, what)
-	m.times = append(m.times, time.Now())
-	return nil
-}
+// connect makes another connection.
+func (m *memory) connect() *memory { return &memory{server: m.server} }
 
 // stir wakes who waits for jobs. mu is held.
 func (m *memory) stir() {
@@ -104,48 +92,10 @@ func (m *memory) stir() {
 	m.stirred = make(chan struct{})
 }
 
-// done gives the effects that begin with one of some words.
-func (m *memory) done(words ...string) []string {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return slices.DeleteFunc(slices.Clone(m.effects), func(e string) bool {
-		return !slices.ContainsFunc(words, func(w string) bool { return strings.HasPrefix(e, w) })
-	})
-}
-
-// when is the time of the first effect that begins with a word, counted from a moment; false when there was none.
-func (m *memory) when(word string, from time.Time) (time.Duration, bool) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	for i, e := range m.effects {
-		if strings.HasPrefix(e, word) {
-			return m.times[i].Sub(from), true
-		}
-	}
-	return 0, false
-}
-
-// cuts has the next effects that begin with each of some words fail in a way, once each.
-func (m *memory) cuts(ways map[string]error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.cut = func(effect string) error {
-		m.mu.Lock()
-		defer m.mu.Unlock()
-		for word, way := range ways {
-			if strings.HasPrefix(effect, word) {
-				delete(ways, word)
-				return way
-			}
-		}
-		return nil
-	}
-}
-
 func (m *memory) Now() time.Time             { return time.Now().Add(-m.off).Round(0) }
 func (m *memory) ClockOff() time.Duration    { return m.off }
-func (m *memory) AckWait() time.Duration     { return ackWait }
-func (m *memory) PresenceTTL() time.Duration { return presenceTTL }
+func (m *memory) AckWait() time.Duration     { return m.ackWait }
+func (m *memory) PresenceTTL() time.Duration { return m.presenceTTL }
 func (m *memory) EventsAge() time.Duration   { return eventsAge }
 func (m *memory) TooLarge(int) string        { return "" }
 func (m *memory) JobsRoom() int64            { return 0 }
@@ -161,6 +111,11 @@ func (m *memory) Connected() bool {
 func (m *memory) publish(message job.Message) uint64 {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	return m.publishHeld(message)
+}
+
+// publishHeld is publish when mu is held.
+func (m *memory) publishHeld(message job.Message) uint64 {
 	m.last++
 	message.Sequence, message.Received, message.StreamCreated = m.last, m.Now(), noon
 	m.jobs[m.last] = &stored{message: message}
@@ -191,16 +146,17 @@ func (m *memory) byLease(lease queue.Lease) *stored {
 	return &stored{} // acked already
 }
 
-func (m *memory) Stored(_ context.Context, sequence uint64) (job.Message, error) {
-	if err := m.effect("read %d", sequence); err != nil {
-		return job.Message{}, err
+func (m *memory) Stored(_ context.Context, sequence uint64) (message job.Message, err error) {
+	found := false
+	err = m.read(func() {
+		if s := m.jobs[sequence]; s != nil {
+			message, found = s.message, true
+		}
+	}, "read %d", sequence)
+	if err == nil && !found {
+		err = fmt.Errorf("read job %d: %w", sequence, queue.ErrGone)
 	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if s := m.jobs[sequence]; s != nil {
-		return s.message, nil
-	}
-	return job.Message{}, fmt.Errorf("read job %d: %w", sequence, queue.ErrGone)
+	return message, err
 }
 
 func (m *memory) NextStored(_ context.Context, tenant job.Tenant, lane *job.Priority, after uint64) (job.Message, bool, error) {
@@ -224,60 +180,36 @@ func (m *memory) Depth(context.Context) (map[job.Lane]uint64, error) {
 	return lanes, nil
 }
 
+// rest has a job come again after a while. mu is held.
 func (m *memory) rest(lease queue.Lease, d time.Duration) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
 	m.byLease(lease).until = time.Now().Add(d)
 	m.stir()
 }
 
-// lightly is a publish that nobody confirms.
-func (m *memory) lightly(err error, lease queue.Lease, d time.Duration) error {
-	if err == nil {
-		m.rest(lease, d)
-	}
-	if errors.Is(err, errDropped) {
-		return nil
-	}
-	return err
-}
-
 func (m *memory) Extend(lease queue.Lease) error {
-	return m.lightly(m.effect("extend %s", lease), lease, ackWait)
+	return lightly(m.write(func() { m.rest(lease, m.ackWait) }, "extend %s", lease))
 }
 
 func (m *memory) ExtendSurely(_ context.Context, lease queue.Lease) error {
-	err := m.effect("secure %s", lease)
-	if err == nil {
-		m.rest(lease, ackWait)
-	}
-	return err
+	return m.write(func() { m.rest(lease, m.ackWait) }, "secure %s", lease)
 }
 
 func (m *memory) Park(lease queue.Lease, d time.Duration) error {
-	return m.lightly(m.effect("park %s", lease), lease, d)
+	return lightly(m.write(func() { m.rest(lease, d) }, "park %s", lease))
 }
 
 func (m *memory) FinishSoon(lease queue.Lease) error {
-	if err := m.effect("ack %s", lease); err != nil {
-		return err
-	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	delete(m.jobs, m.byLease(lease).message.Sequence)
-	m.stir()
-	return nil
+	return lightly(m.write(func() { m.drop(m.byLease(lease).message.Sequence) }, "ack %s", lease))
 }
 
 func (m *memory) Erase(_ context.Context, sequence uint64) error {
-	if err := m.effect("erase %d", sequence); err != nil {
-		return err
-	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
+	return m.write(func() { m.drop(sequence) }, "erase %d", sequence)
+}
+
+// drop takes a job out of the stream. mu is held.
+func (m *memory) drop(sequence uint64) {
 	delete(m.jobs, sequence)
 	m.stir()
-	return nil
 }
 
 // pulling takes deliveries of one priority.
@@ -294,12 +226,12 @@ func (m *memory) Puller(p job.Priority, take func(queue.Delivery)) (dispatcher.P
 func (p *pulling) Close() {}
 
 func (p *pulling) Pull(ctx context.Context, n int, wait time.Duration) (came int, err error) {
-	if err := p.m.effect("pull"); err != nil {
+	if err := p.m.read(func() {}, "pull"); err != nil {
 		return 0, err
 	}
 	over := time.NewTimer(wait)
 	defer over.Stop()
-	for came < n {
+	for came < n && !p.m.dead.Load() {
 		d, found, changed, next := p.m.deliver(p.p)
 		if found {
 			came++
@@ -335,7 +267,7 @@ func (m *memory) deliver(p job.Priority) (d queue.Delivery, found bool, changed 
 			continue
 		}
 		s.count++
-		s.lease, s.until = leaseOf(int(sequence), s.count), time.Now().Add(ackWait)
+		s.lease, s.until = leaseOf(int(sequence), s.count), time.Now().Add(m.ackWait)
 		m.effects, m.times = append(m.effects, fmt.Sprintf("deliver %s", s.lease)), append(m.times, time.Now())
 		return queue.Delivery{Message: s.message, Lease: s.lease}, true, m.stirred, 0
 	}

@@ -11,11 +11,11 @@ import (
 // listedBy reports whether a host of a capability is not known to lack an option of the job.
 func (o *owned) listedBy(c workflow.Capability) bool { return o.options.MetBy(c) }
 
-// lacking finds the hosts that are known to lack an option of the job, while another that may run it is not: they are
+// setLacks finds the hosts that are known to lack an option of the job, while another that may run it is not: they are
 // avoided like hosts that have failed it. It is looked up each time that the job is placed or goes to the waiting room,
 // from where a ticket keeps it.
-func (b *brain) lacking(o *owned) {
-	if o.lacks = nil; !b.fleet.Varied() {
+func (l *loop) setLacks(o *owned) {
+	if o.lacks = nil; !l.fleet.Varied() {
 		return
 	}
 	if !o.read {
@@ -24,7 +24,7 @@ func (b *brain) lacking(o *owned) {
 			o.options = o.options.Without(in.Node, in.Input) // replaced by a file that the job brings along
 		}
 	}
-	o.lacks = b.fleet.Lacking(wantOf(o), o.listedBy)
+	o.lacks = l.fleet.Lacking(wantOf(o), o.listedBy)
 	if len(o.lacks) > lacksMost {
 		o.lacks = nil
 	}
@@ -49,14 +49,14 @@ func (o *owned) avoided() []string {
 }
 
 // addLacks says of avoided hosts what they lack, when it is that for which they are avoided.
-func (b *brain) addLacks(o *owned, verdicts []route.HostVerdict) {
+func (l *loop) addLacks(o *owned, verdicts []route.HostVerdict) {
 	for i := range verdicts {
 		v := &verdicts[i]
 		host := string(v.Host)
 		if v.Code != route.CodeAvoid || slices.Contains(o.avoid, host) {
 			continue
 		}
-		lacks := b.capabilities[host].Lacks(o.options)
+		lacks := l.capable.byHost[host].Lacks(o.options)
 		texts := make([]string, 0, len(lacks))
 		for _, m := range lacks {
 			texts = append(texts, m.String())

@@ -17,7 +17,7 @@ import (
 // swallows is an agent that accepts every job, keeps its lease alive and begins nothing. It claims to have many slots and
 // the workflow's models in memory.
 func (s *scene) swallows(host string) func(*queue.Offer) (queue.Reply, error) {
-	var mu sync.Mutex // guards serial, and the ends of the scene
+	var mu sync.Mutex // guards serial
 	serial := uint64(1)
 	claim := func() queue.HostState {
 		mu.Lock()
@@ -31,9 +31,7 @@ func (s *scene) swallows(host string) func(*queue.Offer) (queue.Reply, error) {
 	s.beat(claim())
 	return func(o *queue.Offer) (queue.Reply, error) {
 		lease, over := o.Lease, make(chan struct{})
-		mu.Lock()
-		s.ends = append(s.ends, func() { close(over) })
-		mu.Unlock()
+		s.atEnd(func() { close(over) })
 		go func() {
 			for tick := time.Tick(ackWait / 3); ; {
 				select {

@@ -26,44 +26,46 @@ const (
 	removedPlaces = 4096 // that are passed over at a time
 )
 
-// removedSweep is a look under way; the brain's loop owns it.
-type removedSweep struct {
+// removedJobs finds tickets whose jobs are not stored any more.
+type removedJobs struct {
+	room    *route.Room
+	fleet   *route.Fleet
+	hand    *hand
+	peers   *peers
+	tickets *tickets
+	count   func()                                  // counts what is stored, and calls counted
+	read    func(list []route.Ticket, since uint64) // looks at each of some tickets, and then calls goOn
+
 	running bool
 	at      int // where it goes on; each look begins where the one before ended its samples
 	left    int // places to go
 	sample  int // tickets that may be read although their lane is whole
 	short   map[job.Lane]bool
-	since   uint64 // tickets of an older revision are gone, though nobody was told
+	since   uint64 // tickets of an older revision are gone, though the watch has not told it
 }
 
-// lookForRemoved begins a look.
-func (b *brain) lookForRemoved(time.Time) {
-	if b.removed.running || !b.isSynced.Load() || b.waiting.Len() == len(b.hand) {
-		return
+// begin begins a look, unless one is under way.
+func (r *removedJobs) begin() {
+	if !r.running && r.tickets.len() > 0 {
+		r.running = true
+		r.count()
 	}
-	b.removed.running = true
-	b.walk(func(ctx context.Context) {
-		stored, err := b.d.q.Depth(ctx)
-		since, unseen := b.d.q.TicketsSince(ctx)
-		err = errors.Join(err, unseen)
-		b.tell(func(now time.Time) {
-			if err != nil {
-				b.d.log.Debug("count the jobs of the lanes", "error", err)
-				b.removed.running = false
-				return
-			}
-			b.removed.short, b.removed.sample = b.shortLanes(stored, now), removedSample
-			b.removed.left, b.removed.since = b.waiting.Places(), since
-			b.admission.forgetGone(stored)
-			b.lookOn(now)
-		})
-	})
 }
+
+// counted takes in how many jobs of each lane are stored.
+func (r *removedJobs) counted(stored map[job.Lane]uint64, since uint64, now time.Time) {
+	r.short, r.sample = r.shortLanes(stored, now), removedSample
+	r.left, r.since = r.room.Places(), since
+	r.goOn()
+}
+
+// failed takes in that it could not be counted.
+func (r *removedJobs) failed() { r.running = false }
 
 // shortLanes are those of which more jobs wait or run than are stored.
-func (b *brain) shortLanes(stored map[job.Lane]uint64, now time.Time) map[job.Lane]bool {
+func (r *removedJobs) shortLanes(stored map[job.Lane]uint64, now time.Time) map[job.Lane]bool {
 	short := map[job.Lane]bool{}
-	for _, l := range b.waiting.Lanes(b.fleet, now) {
+	for _, l := range r.room.Lanes(r.fleet, now) {
 		lane := job.Lane{Tenant: job.Tenant(l.Tenant), Priority: job.Priority(l.Priority)}
 		if uint64(l.Depth+l.Running) > stored[lane] {
 			short[lane] = true
@@ -72,58 +74,93 @@ func (b *brain) shortLanes(stored map[job.Lane]uint64, now time.Time) map[job.La
 	return short
 }
 
-// lookOn reads the next tickets that may stand for nothing.
-func (b *brain) lookOn(time.Time) {
-	var doubtful, purged []route.Ticket
-	s := &b.removed
-	for passed := 0; s.left > 0 && passed < removedPlaces && len(doubtful) < removedBatch; {
-		from := s.at
-		s.at = b.waiting.Some(s.at, min(removedBatch/4, s.left), func(t *route.Ticket, _ route.Alike) {
-			short := s.short[job.Lane{Tenant: job.Tenant(t.Tenant), Priority: job.Priority(t.Priority)}]
-			home, lost := b.ticketHome(t), t.Revision != 0 && t.Revision < s.since
-			switch {
-			case b.hand[t.Sequence] != nil:
-				return
-			case lost && !home:
-				purged = append(purged, *t)
-				return
-			case lost:
-				doubtful = append(doubtful, *t)
-				return
-			case !home || !short && s.sample == 0:
-				return
-			}
-			if !short {
-				s.sample--
-			}
+// goOn reads the jobs of the next tickets that may stand for nothing.
+func (r *removedJobs) goOn() {
+	var doubtful, lapsed []route.Ticket
+	visit := func(t *route.Ticket, _ route.Alike) {
+		switch r.judge(t) {
+		case ticketDoubtful:
 			doubtful = append(doubtful, *t)
-		})
-		if s.at < 0 {
-			s.at, s.left = 0, s.left-max(b.waiting.Places()-from, 1)
+		case ticketLapsed:
+			lapsed = append(lapsed, *t)
+		case ticketFine:
+		}
+	}
+	for passed := 0; r.left > 0 && passed < removedPlaces && len(doubtful) < removedBatch; {
+		from := r.at
+		r.at = r.room.Some(r.at, min(removedBatch/4, r.left), visit)
+		if r.at < 0 {
+			r.at, r.left = 0, r.left-max(r.room.Places()-from, 1)
 			continue
 		}
-		s.left -= s.at - from
-		passed += s.at - from
+		r.left -= r.at - from
+		passed += r.at - from
 	}
-	for i := range purged {
-		b.dropTicket(&purged[i])
+	for i := range lapsed {
+		r.tickets.lapse(&lapsed[i])
 	}
-	if len(doubtful) == 0 && s.left <= 0 {
-		s.running = false
+	if len(doubtful) == 0 && r.left <= 0 {
+		r.running = false
 		return
 	}
-	since := s.since
-	b.walk(func(ctx context.Context) {
-		var reading errgroup.Group
-		reading.SetLimit(16)
-		for _, t := range doubtful {
-			reading.Go(func() error { return b.d.lookAtTicket(ctx, &t, since) })
+	r.read(doubtful, r.since)
+}
+
+// doubt is what a ticket looks like without its job being read.
+type doubt int
+
+const (
+	ticketFine     doubt = iota
+	ticketDoubtful       // its job has to be read
+	ticketLapsed         // it is gone, and its home reads the job
+)
+
+func (r *removedJobs) judge(t *route.Ticket) doubt {
+	if r.hand.has(t.Sequence) {
+		return ticketFine
+	}
+	home, old := r.peers.isTicketHome(t), t.Revision != 0 && t.Revision < r.since
+	switch short := r.short[job.Lane{Tenant: job.Tenant(t.Tenant), Priority: job.Priority(t.Priority)}]; {
+	case old && !home:
+		return ticketLapsed
+	case old || home && short:
+		return ticketDoubtful
+	case !home || r.sample == 0:
+		return ticketFine
+	}
+	r.sample--
+	return ticketDoubtful
+}
+
+// countRemoved counts the stored jobs of each lane.
+func (d *Dispatcher) countRemoved(ctx context.Context) {
+	stored, err := d.q.Depth(ctx)
+	since, unknown := d.q.TicketsSince(ctx)
+	err = errors.Join(err, unknown)
+	if err != nil {
+		d.log.Debug("count the jobs of the lanes", "error", err)
+	}
+	d.loop.tell(func(now time.Time) {
+		if err != nil {
+			d.loop.removed.failed()
+			return
 		}
-		if err := reading.Wait(); err != nil {
-			b.d.log.Debug("look whether waiting jobs are stored", "error", err)
-		}
-		b.tell(b.lookOn)
+		d.loop.admission.forgetGone(stored)
+		d.loop.removed.counted(stored, since, now)
 	})
+}
+
+// lookAtTickets looks at some tickets.
+func (d *Dispatcher) lookAtTickets(ctx context.Context, list []route.Ticket, since uint64) {
+	var reading errgroup.Group
+	reading.SetLimit(16)
+	for _, t := range list {
+		reading.Go(func() error { return d.lookAtTicket(ctx, &t, since) })
+	}
+	if err := reading.Wait(); err != nil {
+		d.log.Debug("look whether waiting jobs are stored", "error", err)
+	}
+	d.loop.tell(func(time.Time) { d.loop.removed.goOn() })
 }
 
 // lookAtTicket ends the job of a ticket when it is not stored any more. A job that is, and whose ticket is gone, comes
@@ -134,20 +171,9 @@ func (d *Dispatcher) lookAtTicket(ctx context.Context, t *route.Ticket, since ui
 	case errors.Is(err, queue.ErrGone):
 		return d.cancelRemoved(ctx, t)
 	case err == nil && t.Revision < since:
-		d.brain.tell(func(time.Time) { d.brain.dropTicket(t) })
+		d.loop.tell(func(time.Time) { d.loop.tickets.lapse(t) })
 	}
 	return err
-}
-
-// dropTicket forgets a ticket that is gone without a word, unless a newer one was heard of.
-func (b *brain) dropTicket(t *route.Ticket) {
-	if now, waits := b.waiting.Get(t.Sequence); b.hand[t.Sequence] != nil || waits && now.Revision > t.Revision {
-		return
-	}
-	b.waiting.Remove(t.Sequence)
-	delete(b.claiming, t.Sequence)
-	delete(b.holds, t.Sequence)
-	delete(b.due, t.Sequence)
 }
 
 // stored reads the job that a ticket or chain names. When another is stored at its sequence, since the stream was made
@@ -164,19 +190,11 @@ func (d *Dispatcher) stored(ctx context.Context, sequence uint64, tenant job.Ten
 	return storedJob{j, message}, nil
 }
 
-// evict ends the job of a ticket at whose sequence another job is stored.
-func (b *brain) evict(sequence uint64, tenant route.Tenant, id route.JobID) {
-	old, found := b.waiting.Get(sequence)
-	if !found || old.Job == id && old.Tenant == tenant {
-		return
+// endReplaced ends the job of a ticket at whose sequence another job is stored.
+func (d *Dispatcher) endReplaced(ctx context.Context, old *route.Ticket) {
+	if err := d.cancelRemoved(ctx, old); err != nil {
+		d.log.Warn("a job of an older stream could not be ended", "tenant", old.Tenant, "job", old.Job, "error", err)
 	}
-	b.waiting.Remove(sequence)
-	delete(b.holds, sequence)
-	b.walk(func(ctx context.Context) {
-		if err := b.d.cancelRemoved(ctx, &old); err != nil {
-			b.d.log.Warn("a job of an older stream could not be ended", "tenant", old.Tenant, "job", old.Job, "error", err)
-		}
-	})
 }
 
 // takeOver continues the chain of a job whose former publish is not stored any more with this one.
@@ -229,7 +247,7 @@ func (d *Dispatcher) cancelRemoved(ctx context.Context, t *route.Ticket) error {
 	standing, found, _, err := d.q.Ticket(ctx, keyOf(t))
 	if err == nil && !found {
 		gone := *t
-		d.brain.tell(func(time.Time) { d.brain.dropTicket(&gone) })
+		d.loop.tell(func(time.Time) { d.loop.tickets.lapse(&gone) })
 	}
 	if err != nil || !found || standing.Job != id {
 		return err

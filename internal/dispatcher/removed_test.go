@@ -7,9 +7,7 @@ import (
 
 	"github.com/comfyherd/comfyherd/internal/dispatcher"
 	"github.com/comfyherd/comfyherd/internal/job"
-	"github.com/comfyherd/comfyherd/internal/names"
 	"github.com/comfyherd/comfyherd/internal/queue"
-	"github.com/comfyherd/comfyherd/internal/workflow"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
@@ -129,13 +127,7 @@ func TestNoRequirementIsForgottenBeforeTheFirstDecision(t *testing.T) {
 			s.jobs[sequence].until = time.Now().Add(time.Hour)
 		}
 		s.host("a", s.accepts("a"))
-		var knows workflow.CapabilityBuilder
-		knows.AddClass("SaveImage")
-		value, err := workflow.NewCapability(&knows).MarshalBinary()
-		if err != nil {
-			t.Fatal(err)
-		}
-		s.set(names.CapabilitiesBucket, "a", value, -1)
+		s.can("a", "SaveImage")
 		s.hostsLater = time.Minute
 		s.dispatcher(dispatcher.Config{})
 		s.pass(10 * time.Second)

@@ -23,29 +23,56 @@ type scene struct {
 	t     *testing.T
 	begun time.Time
 	serve map[string]queue.HostState // of hosts that beat
-	ends  []func()
-	stop  func()                // asks the dispatcher that was started last to end
-	over  <-chan struct{}       // closed when it has
-	ready func() (bool, string) // of it
+	crash map[string]func()          // end agents
+	ends  []func()                   // guarded by mu
+	stop  func()                     // asks the dispatcher that was started last to end
+	over  <-chan struct{}            // closed when it has
+	ready func() (bool, string)      // of it
 	main  *dispatcher.Dispatcher
+	wire  *memory // of it
 }
 
 // inBubble plays a scene and ends all that it started.
 func inBubble(t *testing.T, play func(s *scene)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		s := &scene{memory: newMemory(), t: t, begun: time.Now(), serve: map[string]queue.HostState{}}
-		defer func() {
-			for _, end := range s.ends {
-				end()
-			}
-		}()
+		s := &scene{memory: newMemory(), t: t, begun: time.Now(), serve: map[string]queue.HostState{}, crash: map[string]func(){}}
+		defer s.close()
 		play(s)
 	})
 }
 
+// atEnd has something end with the scene.
+func (s *scene) atEnd(end func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ends = append(s.ends, end)
+}
+
+// close ends all that was started.
+func (s *scene) close() {
+	s.mu.Lock()
+	ends := s.ends
+	s.mu.Unlock()
+	for _, end := range ends {
+		end()
+	}
+}
+
 // dispatcher starts one that is ready, and gives what kills it.
 func (s *scene) dispatcher(cfg dispatcher.Config) (kill func()) {
+	s.t.Helper()
+	kill = s.start(cfg, nil)
+	goBy(s.hostsLater)
+	synctest.Wait()
+	if ready, why := s.ready(); !ready {
+		s.t.Fatalf("the dispatcher is not ready: %s", why)
+	}
+	return kill
+}
+
+// start starts one with a fault in its wire, which may be nil, and does not wait for it.
+func (s *scene) start(cfg dispatcher.Config, fault func(effect string) error) (kill func()) {
 	s.t.Helper()
 	if cfg.Name == "" {
 		cfg.Name = "me"
@@ -53,14 +80,16 @@ func (s *scene) dispatcher(cfg dispatcher.Config) (kill func()) {
 	if os.Getenv("COMFYHERD_TEST_LOG") != "" {
 		cfg.Logger = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	}
-	d, err := dispatcher.NewOn(s.memory, cfg)
+	ctx, cancel := context.WithCancel(context.Background())
+	wire := s.connect()
+	wire.end, wire.fault = cancel, fault
+	d, err := dispatcher.NewOn(wire, cfg)
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
 	stopping, stop := context.WithCancel(ctx)
 	over := make(chan struct{})
-	s.stop, s.over, s.ready, s.main = stop, over, d.Ready, d
+	s.stop, s.over, s.ready, s.main, s.wire = stop, over, d.Ready, d, wire
 	go func() {
 		defer close(over)
 		if err := d.Run(stopping, ctx); err != nil {
@@ -68,12 +97,7 @@ func (s *scene) dispatcher(cfg dispatcher.Config) (kill func()) {
 		}
 	}()
 	kill = func() { stop(); cancel(); <-over }
-	s.ends = append(s.ends, kill)
-	goBy(s.hostsLater)
-	synctest.Wait()
-	if ready, why := d.Ready(); !ready {
-		s.t.Fatalf("the dispatcher is not ready: %s", why)
-	}
+	s.atEnd(kill)
 	return kill
 }
 
@@ -87,11 +111,15 @@ func (s *scene) host(name string, agent func(*queue.Offer) (queue.Reply, error))
 
 // beat renews a presence until the scene ends, or another is given for the host.
 func (s *scene) beat(state queue.HostState) {
+	ctx, cancel := context.WithCancel(context.Background())
+	s.atEnd(cancel)
 	s.mu.Lock()
+	if was := s.serve[state.Host]; was.Instance == state.Instance && was.Serial > state.Serial {
+		s.mu.Unlock()
+		return // a newer one was told meanwhile
+	}
 	s.serve[state.Host] = state
 	s.mu.Unlock()
-	ctx, cancel := context.WithCancel(context.Background())
-	s.ends = append(s.ends, cancel)
 	put := func() bool {
 		s.mu.Lock()
 		newest := s.serve[state.Host]
@@ -109,7 +137,7 @@ func (s *scene) beat(state queue.HostState) {
 	put()
 	go func() {
 		for {
-			timer := time.NewTimer(presenceTTL / 3)
+			timer := time.NewTimer(s.presenceTTL / 3)
 			select {
 			case <-timer.C:
 			case <-ctx.Done():
@@ -121,6 +149,20 @@ func (s *scene) beat(state queue.HostState) {
 			}
 		}
 	}()
+}
+
+// can says which classes of nodes a host has.
+func (s *scene) can(host string, classes ...string) {
+	s.t.Helper()
+	var knows workflow.CapabilityBuilder
+	for _, class := range classes {
+		knows.AddClass(class)
+	}
+	value, err := workflow.NewCapability(&knows).MarshalBinary()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.set(names.CapabilitiesBucket, host, value, -1)
 }
 
 // accepts takes every job, begins it and lets it run for ever.

@@ -31,7 +31,7 @@ func (d *Dispatcher) settle(ctx context.Context, failed queue.Link) error {
 	}
 	at := indexOf(chain, failed.ChainSequence)
 	if at < 0 || at != len(chain)-1 {
-		return d.settled(ctx, chain, failed)
+		return d.alreadySettled(ctx, chain, failed)
 	}
 	sequence := cmp.Or(sequenceIn(chain), failed.Sequence) // of a chain whose first events are not kept any more who owns the job knows it
 	if sequence == 0 || !failed.Lease.Of(sequence) {       // also the lease of another job
@@ -43,42 +43,42 @@ func (d *Dispatcher) settle(ctx context.Context, failed queue.Link) error {
 		return err
 	}
 	attempts := attemptsOf(chain)
-	decision, err := d.judge(ctx, o, &failed, attempts)
+	decision, err := d.decide(ctx, o, &failed, attempts)
 	if err != nil {
 		return err
 	}
 	d.metrics.failed.WithLabelValues(string(failed.Kind)).Inc()
 	if decision.Dead {
-		return d.end(ctx, o, ending{reason: decision.Reason, message: decision.Message, hosts: refusalsOf(attempts), attempts: attempts})
+		return d.makeDead(ctx, o, ending{reason: decision.Reason, message: decision.Message, hosts: refusalsOf(attempts), attempts: attempts})
 	}
 	return d.retry(ctx, o, decision)
 }
 
-// judge decides about a job, and blames whom it must.
-func (d *Dispatcher) judge(ctx context.Context, o *owned, failed *queue.Link, attempts []failure.Attempt) (failure.Decision, error) {
+// decide decides about a job, and blames whom it must.
+func (d *Dispatcher) decide(ctx context.Context, o *owned, failed *queue.Link, attempts []failure.Attempt) (failure.Decision, error) {
 	last := &attempts[len(attempts)-1]
 	if !last.Lost() && last.Kind != failure.Refused && !slices.ContainsFunc(attempts, func(a failure.Attempt) bool { return a.Lost() }) {
 		decision := failure.Decide(attempts, o.job.Policy(), failure.Evidence{})
-		return decision, d.blame(ctx, o, failed, attempts, decision)
+		return decision, d.recordFailure(ctx, o, failed, attempts, decision)
 	}
-	if err := d.brain.ready(ctx); err != nil {
+	if err := d.loop.ready(ctx); err != nil {
 		return failure.Decision{}, err
 	}
 	if last.Lost() {
-		if err := d.strikeFor(ctx, o, failed); err != nil {
+		if err := d.strikeOf(ctx, o, failed); err != nil {
 			return failure.Decision{}, err
 		}
 	}
-	known, goodNamed, err := d.brain.evidence(o, attempts)
+	known, goodNamed, err := d.loop.evidence(o, attempts)
 	if err != nil {
 		return failure.Decision{}, err
 	}
 	decision := failure.Decide(attempts, o.job.Policy(), known)
 	switch {
 	case !last.Lost():
-		return decision, d.blame(ctx, o, failed, attempts, decision)
+		return decision, d.recordFailure(ctx, o, failed, attempts, decision)
 	case decision.Guilt != nil && !goodNamed:
-		return decision, d.condemn(ctx, o, failed.Host, decision.Message)
+		return decision, d.markPoison(ctx, o, failed.Host, decision.Message)
 	}
 	return decision, nil
 }
@@ -98,9 +98,9 @@ func refusalsOf(attempts []failure.Attempt) map[string]string {
 	return words
 }
 
-// settled is a failed event that something else has followed: usually it was settled before. An ended job whose
+// alreadySettled is for a failed event that something else has followed: usually it was settled before. An ended job whose
 // delivery still stands is acked.
-func (d *Dispatcher) settled(ctx context.Context, chain []queue.Link, failed queue.Link) error {
+func (d *Dispatcher) alreadySettled(ctx context.Context, chain []queue.Link, failed queue.Link) error {
 	if n := len(chain); n > 0 && chain[n-1].EventKind.Terminal() && failed.Lease.Of(sequenceIn(chain)) {
 		d.finishStored(ctx, idKey{failed.Tenant, failed.Job}, sequenceIn(chain), failed.Lease)
 	}
@@ -120,7 +120,7 @@ func indexOf(chain []queue.Link, sequence uint64) int {
 func (d *Dispatcher) reopen(ctx context.Context, chain []queue.Link, sequence uint64, failed queue.Link) (*owned, error) {
 	stored, err := d.stored(ctx, sequence, failed.Tenant, failed.Job)
 	if errors.Is(err, queue.ErrGone) {
-		return nil, d.abandon(ctx, &failed)
+		return nil, d.endRemoved(ctx, &failed)
 	}
 	if err != nil {
 		return nil, err
@@ -140,8 +140,8 @@ func sequenceIn(chain []queue.Link) uint64 {
 	return 0
 }
 
-// abandon ends a job whose message was removed from COMFY_JOBS by hand: it cannot be tried again.
-func (d *Dispatcher) abandon(ctx context.Context, failed *queue.Link) error {
+// endRemoved ends a job whose message was removed from COMFY_JOBS by hand: it cannot be tried again.
+func (d *Dispatcher) endRemoved(ctx context.Context, failed *queue.Link) error {
 	e := failed.Event
 	e.EventKind, e.Time, e.Reason = job.Dead, d.clock(), string(failure.NotRetryable)
 	e.Attempts = []failure.Attempt{failed.Failure()}
@@ -158,7 +158,7 @@ func (d *Dispatcher) retry(ctx context.Context, o *owned, decision failure.Decis
 	now := d.clock()
 	again := now.Add(jittered(decision.Delay))
 	o.avoid, o.notBefore, o.avoidUntil = decision.Avoid, now, again
-	d.brain.ask(func(time.Time) { d.brain.lacking(o) })
+	d.loop.ask(func(time.Time) { d.loop.setLacks(o) })
 	if decision.Later {
 		o.notBefore = again
 	}
@@ -192,8 +192,8 @@ type ending struct {
 	attempts []failure.Attempt
 }
 
-// end makes a job dead: the dead letter, then the event, then the ack.
-func (d *Dispatcher) end(ctx context.Context, o *owned, why ending) error {
+// makeDead ends a job: the dead letter, then the event, then the ack.
+func (d *Dispatcher) makeDead(ctx context.Context, o *owned, why ending) error {
 	e := o.job.NewEvent(job.Dead, d.clock())
 	e.Sequence, e.Reason, e.Message, e.Hosts, e.Attempts = o.job.Sequence, string(why.reason), why.message, why.hosts, why.attempts
 	if n := len(why.attempts); n > 0 {

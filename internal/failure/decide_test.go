@@ -2,6 +2,7 @@ package failure_test
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -24,6 +25,11 @@ func lost(host, node string, progress, seconds float64) failure.Attempt {
 
 func proven(a failure.Attempt) failure.Attempt {
 	a.Proven = true
+	return a
+}
+
+func classless(a failure.Attempt) failure.Attempt {
+	a.Class = ""
 	return a
 }
 
@@ -171,6 +177,51 @@ func TestDecide(t *testing.T) {
 				Dead: true, Reason: failure.NotRetryable, Message: "a: x; b: y", Avoid: []string{"a", "b"}, Delay: 2 * time.Second,
 			},
 		},
+		"ABetterHostMattersOnlyToARefusal": {
+			attempts: []failure.Attempt{at("a", raise, "x"), at("b", raise, "x")}, known: failure.Evidence{Better: true},
+			want: failure.Decision{Dead: true, Reason: failure.WorkflowFault, Avoid: []string{"a", "b"}, Delay: 2 * time.Second, Counted: true},
+		},
+		"ThatEveryHostHasRefusedMattersOnlyToARefusal": {
+			attempts: []failure.Attempt{at("a", raise, "x")}, known: failure.Evidence{None: true},
+			want: failure.Decision{Avoid: []string{"a"}, Delay: time.Second, Counted: true},
+		},
+		"OtherFailuresAreNoInterruption": {
+			attempts: []failure.Attempt{at("a", failure.Timeout, "x"), at("b", failure.Interrupted, "x")},
+			want:     failure.Decision{Avoid: []string{"a", "b"}, Delay: 2 * time.Second},
+		},
+		"TheMessageNamesRefusalsAndNothingElse": {
+			attempts: []failure.Attempt{at("a", failure.Timeout, "late"), proven(at("b", refused, "HTTP 401")), at("c", refused, "x")},
+			known:    failure.Evidence{None: true},
+			want: failure.Decision{
+				Dead: true, Reason: failure.NotRetryable, Message: "c: x", Avoid: []string{"a", "b", "c"}, Delay: 4 * time.Second,
+			},
+		},
+		"ALongMessageIsCut": {
+			attempts: []failure.Attempt{at("a", refused, strings.Repeat("é", 300)), at("b", refused, strings.Repeat("z", 301))},
+			known:    failure.Evidence{None: true},
+			want: failure.Decision{
+				Dead: true, Reason: failure.NotRetryable, Message: "a: " + strings.Repeat("é", 300) + "; b: " + strings.Repeat("z", 300) + "…",
+				Avoid: []string{"a", "b"}, Delay: 2 * time.Second,
+			},
+		},
+		"AnAttemptThatReachedNoHostAvoidsNone": {
+			attempts: []failure.Attempt{at("", failure.Lost, "x")},
+			want:     failure.Decision{Delay: time.Second, Counted: true},
+		},
+		"TheMessageNamesTheNodeThatIsKnown": {
+			attempts: []failure.Attempt{lost("a", "3", 0, 0.3), lost("b", "", 0, 0)}, max: 9,
+			want: failure.Decision{
+				Dead: true, Reason: failure.TakesHostsDown, Avoid: []string{"a", "b"}, Delay: 2 * time.Second, Counted: true,
+				Message: "two hosts went down in the same way at node 3 (KSampler): a: gone; b: gone", Guilt: &failure.Loss{Attempt: lost("a", "3", 0, 0.3)},
+			},
+		},
+		"OrTheLastOnesWhenBothAre": {
+			attempts: []failure.Attempt{lost("a", "4", 0, 0.3), classless(lost("b", "3", 0, 0.3))}, max: 9,
+			want: failure.Decision{
+				Dead: true, Reason: failure.TakesHostsDown, Avoid: []string{"a", "b"}, Delay: 2 * time.Second, Counted: true,
+				Message: "two hosts went down in the same way at node 3: a: gone; b: gone", Guilt: &failure.Loss{Attempt: lost("a", "4", 0, 0.3)},
+			},
+		},
 		"ASecondRefusalOfOneHostCounts": {
 			attempts: []failure.Attempt{at("a", refused, "x"), at("a", refused, "x")}, max: 1,
 			want: failure.Decision{
@@ -255,6 +306,9 @@ func TestLossesAreAlike(t *testing.T) {
 		"OneHadNoTimeToTell":              {lost("a", "", 0, 0), lost("b", "3", 0, 0.4), true},
 		"OneHadTimeToTell":                {lost("a", "", 0, 0), lost("b", "3", 0, 0.6), false},
 		"OneHadComeToAStep":               {lost("a", "", 0, 0), lost("b", "3", 0.05, 0.1), false},
+		"BothHadJustBegunWhateverTheNode": {lost("a", "3", 0, 0.5), lost("b", "4", 0, 0.5), true},
+		"OneNodeIsUnknown":                {lost("a", "", 0, 7), lost("b", "3", 0, 7), true},
+		"AtTheSameStepOfAnUnknownNode":    {lost("a", "", 0.35, 7), lost("b", "3", 0.35, 7), false},
 		"NothingIsKnownOfEither":          {lost("a", "", 0, 0), lost("b", "", 0, 0), true},
 		"SicknessAndDeath":                {sick(lost("a", "3", 0, 7)), lost("b", "3", 0, 7), true},
 		"WhatIsProvenIsTheHosts":          {proven(sick(lost("a", "3", 0, 7))), sick(lost("b", "3", 0, 7)), false},
@@ -285,6 +339,7 @@ func TestAnAgentSaysWhetherAnAttemptCounts(t *testing.T) {
 		"TheFirstOfAnotherHost":  {[]failure.Attempt{at("a", failure.Refused, "x"), at("b", failure.Refused, "x")}, false},
 		"TheSecondOfTheSameHost": {[]failure.Attempt{at("a", failure.Refused, "x"), at("a", failure.Refused, "y")}, true},
 		"AfterOneThatWasProven":  {[]failure.Attempt{proven(at("a", failure.Refused, "x")), at("a", failure.Refused, "y")}, false},
+		"AfterAnotherFailure":    {[]failure.Attempt{at("a", failure.Timeout, "x"), at("a", failure.Refused, "y")}, false},
 		"TheSecondInterruption":  {[]failure.Attempt{at("a", failure.Interrupted, "x"), at("b", failure.Interrupted, "x")}, true},
 		"AKindOfANewerAgent":     {[]failure.Attempt{at("a", "mood", "x")}, true},
 	} {
@@ -311,5 +366,59 @@ func TestTheDelayDoublesUpToFiveMinutesAndIsNeverShorterThanTheJobAsks(t *testin
 		if got := failure.Decide(attempts, failure.Policy{RetryDelay: c.asked}, failure.Evidence{}).Delay; got != c.want {
 			t.Errorf("asked for %v, after %d attempts: %v, want %v", c.asked, c.failed, got, c.want)
 		}
+	}
+}
+
+func TestASecondOpinionIsTheSameFailureOfAnotherHost(t *testing.T) {
+	t.Parallel()
+	raise, refused := failure.ExecutionError, failure.Refused
+	for name, c := range map[string]struct {
+		attempts []failure.Attempt
+		want     bool
+	}{
+		"TheFirst":                    {[]failure.Attempt{at("a", raise, "x")}, false},
+		"AnErrorOnTwoHosts":           {[]failure.Attempt{at("a", raise, "x"), at("b", raise, "x")}, true},
+		"ARefusalOfTwoHosts":          {[]failure.Attempt{at("a", refused, "x"), at("b", refused, "x")}, true},
+		"AnErrorAfterARefusal":        {[]failure.Attempt{at("a", refused, "x"), at("b", raise, "x")}, false},
+		"ATimeoutOnTwoHosts":          {[]failure.Attempt{at("a", failure.Timeout, "x"), at("b", failure.Timeout, "x")}, false},
+		"TheFirstIsProvenTheHosts":    {[]failure.Attempt{proven(at("a", refused, "x")), at("b", refused, "x")}, false},
+		"TheLastIsProvenTheHosts":     {[]failure.Attempt{at("a", refused, "x"), proven(at("b", refused, "x"))}, false},
+		"OneHostTwice":                {[]failure.Attempt{at("a", raise, "x"), at("a", raise, "x")}, false},
+		"OneHostTwiceAfterAnotherOne": {[]failure.Attempt{at("b", raise, "x"), at("a", raise, "y"), at("a", raise, "x")}, true},
+	} {
+		if got := failure.SecondOpinion(c.attempts); got != c.want {
+			t.Errorf("%s: %t", name, got)
+		}
+	}
+}
+
+func TestTheSixteenthLossEndsAJobAndSaysHowManyThereWere(t *testing.T) {
+	t.Parallel()
+	attempts := []failure.Attempt{at("z", failure.Drained, "x")}
+	for n := range 15 {
+		attempts = append(attempts, lost(fmt.Sprint("h", n), fmt.Sprint(n), 0, 1))
+	}
+	known := failure.Evidence{Back: hosts(20)}
+	if d := failure.Decide(attempts, failure.Policy{}, known); d.Dead {
+		t.Errorf("dead after 15: %+v", d)
+	}
+	attempts = append(attempts, lost("h15", "15", 0, 1))
+	d := failure.Decide(attempts, failure.Policy{}, known)
+	if want := "16 hosts went down while it ran, the last one: h15: gone"; d.Reason != failure.TakesHostsDown || d.Message != want {
+		t.Errorf("%s: %q, want %q", d.Reason, d.Message, want)
+	}
+	attempts = append(attempts, at("h16", failure.Drained, "x"))
+	if d := failure.Decide(attempts, failure.Policy{}, known); d.Dead {
+		t.Errorf("a drain after 16 losses ends it: %+v", d)
+	}
+}
+
+func TestHostsThatHaveRefusedAJobAreListedOnce(t *testing.T) {
+	t.Parallel()
+	got := failure.RefusedBy([]failure.Attempt{
+		at("b", failure.Refused, "x"), at("c", failure.Timeout, "x"), proven(at("d", failure.Refused, "x")), at("a", failure.Refused, "x"), at("b", failure.Refused, "y"),
+	})
+	if diff := cmp.Diff([]string{"b", "a"}, got); diff != "" {
+		t.Error(diff)
 	}
 }

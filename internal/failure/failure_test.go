@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/comfyherd/comfyherd/internal/failure"
 )
 
@@ -52,13 +54,36 @@ func TestKindOfFindsTheFailureThroughWraps(t *testing.T) {
 	}
 }
 
+func TestAFailureSaysItsKindAndItsMessage(t *testing.T) {
+	t.Parallel()
+	if got := failure.New(failure.HostSick, "disk full").Error(); got != "host_sick: disk full" {
+		t.Error(got)
+	}
+}
+
+func TestTheClosedSetsAreListed(t *testing.T) {
+	t.Parallel()
+	kinds := []failure.Kind{
+		"invalid_workflow", "incapable", "out_of_memory", "execution_error", "timeout", "host_lost", "host_sick",
+		"refused", "transient", "rejected_busy", "lost", "drained", "interrupted",
+	}
+	if diff := cmp.Diff(kinds, failure.Kinds()); diff != "" {
+		t.Error(diff)
+	}
+	causes := []failure.Cause{"down", "worker_gone", "stuck", "poisoned", "disk_full", "barred", "unstorable"}
+	if diff := cmp.Diff(causes, failure.Causes()); diff != "" {
+		t.Error(diff)
+	}
+}
+
 func TestNormaliseRemovesNumbersAndPaths(t *testing.T) {
 	t.Parallel()
 	cases := map[string]string{
 		"mat1 and mat2 shapes cannot be multiplied (77x768 and 1024x320)": "mat# and mat# shapes cannot be multiplied (#x# and #x#)",
 		"tried 3.5 GiB at 0xdeadbeef":                                     "tried # GiB at #",
 		`no such file C:\models\a.ckpt or /srv/a.ckpt`:                    "no such file / or /",
-		"": "",
+		"0x and a.b stay but 1.5.b does not":                              "#x and a.b stay but #b does not",
+		"":                                                                "",
 	}
 	for in, want := range cases {
 		if got := failure.Normalise(in); got != want {

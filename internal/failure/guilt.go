@@ -72,9 +72,9 @@ func message(attempts []Attempt, why Reason, guilt *Loss) string {
 	switch {
 	case last.Kind == Refused:
 		return words(refusals(attempts))
-	case why == TakesHostsDown && guilt != nil && guilt.Job == "":
+	case guilt != nil && guilt.Job == "":
 		return fmt.Sprintf("two hosts went down in the same way%s: %s", at(known(&last, &guilt.Attempt)), words([]Attempt{guilt.Attempt, last}))
-	case why == TakesHostsDown && guilt != nil:
+	case guilt != nil:
 		return fmt.Sprintf("two hosts went down in the same way%s: %s with job %s, and %s", at(known(&last, &guilt.Attempt)), guilt.Host, guilt.Job, words([]Attempt{last}))
 	case why == TakesHostsDown:
 		return fmt.Sprintf("%d hosts went down while it ran, the last one: %s", len(losses(attempts)), words([]Attempt{last}))

@@ -66,8 +66,6 @@ type row struct {
 	bytes           uint32 // of an unfinished job, as published
 	state           uint8  // place in states
 	priority        uint8
-	taken           bool
-	requeued        bool // requeues has its job
 	unseen          bool // it was cancelled before anybody had seen it
 }
 
@@ -193,7 +191,7 @@ func (f *Fold) tell(at uint32, e *Event) {
 		f.rename(&r.kind, kind)
 	}
 	if b.RequeueOf != "" && f.requeues[at] != b.RequeueOf {
-		f.requeues[at], r.requeued = job.ID(strings.Clone(string(b.RequeueOf))), true
+		f.requeues[at] = job.ID(strings.Clone(string(b.RequeueOf)))
 	}
 }
 
@@ -260,7 +258,7 @@ func (f *Fold) insert(e *Event) uint32 {
 	t.rows++
 	t.counts[0]++ // Add takes it away again
 	f.rows[at] = row{
-		id: job.ID(strings.Clone(string(e.Job))), tenant: name, first: e.Sequence, firstAt: e.Time.UnixNano(), next: next, taken: true,
+		id: job.ID(strings.Clone(string(e.Job))), tenant: name, first: e.Sequence, firstAt: e.Time.UnixNano(), next: next,
 	}
 	return at
 }
@@ -273,13 +271,13 @@ func (f *Fold) moved(at uint32) {
 	t := f.tenants[r.tenant]
 	t.order.add(r.last, at)
 	if t.order.stale(t.rows) {
-		t.order.shrink(f.rows, 0)
+		t.order.shrink(f.rows)
 	}
 }
 
 // dropOne leaves out the row that has ended longest ago, or when none has, the oldest of all.
 func (f *Fold) dropOne() {
-	for f.ended = max(f.ended, f.order.head); f.ended < f.order.len(); f.ended++ {
+	for ; f.ended < f.order.len(); f.ended++ {
 		if at, stands := f.order.at(f.rows, f.ended); stands && states[f.rows[at].state].Terminal() {
 			f.drop(at)
 			return
@@ -309,7 +307,8 @@ func (f *Fold) Forget(first Moment) {
 // tidy keeps the void places of the order fewer than the others.
 func (f *Fold) tidy() {
 	if f.order.stale(f.Len()) {
-		f.ended = f.order.shrink(f.rows, f.ended)
+		f.order.shrink(f.rows)
+		f.ended = 0
 	}
 }
 
@@ -324,20 +323,17 @@ func (f *Fold) drop(at uint32) {
 	t.counts[r.state]--
 	t.bytes -= int64(r.bytes)
 	t.rows--
-	f.rows[at].taken = false
 	switch {
 	case t.rows == 0:
 		delete(f.tenants, r.tenant)
 	case t.order.stale(t.rows):
-		t.order.shrink(f.rows, 0)
+		t.order.shrink(f.rows)
 	}
 	for _, name := range []uint32{r.tenant, r.hash, r.host, r.kind, r.reason} {
 		f.names.drop(name)
 	}
-	if r.requeued {
-		delete(f.requeues, at)
-	}
-	f.rows[at] = row{}
+	delete(f.requeues, at)
+	f.rows[at] = row{} // no event has sequence 0, so no place stands for it
 	f.free = append(f.free, at)
 }
 

@@ -19,9 +19,9 @@ func (f *Fold) Held(of job.Tenant) Held {
 		return Held{}
 	}
 	h := Held{Bytes: t.bytes}
-	for state, n := range t.counts {
-		if state < len(states) && !states[state].Terminal() {
-			h.Jobs += n
+	for n, state := range states {
+		if !state.Terminal() {
+			h.Jobs += t.counts[n]
 		}
 	}
 	return h

@@ -18,11 +18,10 @@ func (o *order) add(sequence uint64, at uint32) {
 
 func (o *order) sequence(i int) uint64 { return o.sequences[i] }
 
-// at gives the row at a place; false when it has moved on or is gone.
+// at gives the row at a place; false when the row has a newer event or is left out.
 func (o *order) at(rows []row, i int) (uint32, bool) {
 	at := o.places[i]
-	r := &rows[at]
-	return at, r.taken && r.last == o.sequences[i]
+	return at, rows[at].last == o.sequences[i]
 }
 
 // oldest gives the row that has not moved for longest.
@@ -40,28 +39,21 @@ func (o *order) before(sequence uint64) int {
 	return sort.Search(len(o.sequences), func(i int) bool { return o.sequences[i] >= sequence })
 }
 
-// few is how many void places nobody minds.
+// few void places are kept whatever the number of rows is.
 const few = 64
 
 // stale reports whether more than half of the places are void.
 func (o *order) stale(rows int) bool { return len(o.places) > 2*rows+few }
 
-// shrink takes the void places out, and gives where a place is afterwards.
-func (o *order) shrink(rows []row, place int) (moved int) {
+// shrink removes the void places.
+func (o *order) shrink(rows []row) {
 	kept := 0
 	for i := range o.places {
-		if i == place {
-			moved = kept
-		}
 		if at, stands := o.at(rows, i); stands {
 			o.sequences[kept], o.places[kept] = o.sequences[i], at
 			kept++
 		}
 	}
-	if place >= len(o.places) {
-		moved = kept
-	}
 	o.sequences, o.places = o.sequences[:kept], o.places[:kept]
 	o.head = 0
-	return moved
 }

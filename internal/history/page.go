@@ -68,13 +68,13 @@ func (f *Fold) wanted(q *Query) (w wanted, possible bool) {
 	if q.Tenant != "" {
 		t := f.tenant(q.Tenant)
 		if t == nil {
-			return w, false
+			return wanted{}, false
 		}
 		w.order = &t.order
 	}
 	counts := f.Counts(q.Tenant)
 	if w.any.state = q.State == ""; !w.any.state && counts.Of(q.State) == 0 {
-		return w, false
+		return wanted{}, false
 	}
 	w.state, _ = stateNumber(q.State)
 	for _, name := range []struct {
@@ -87,7 +87,7 @@ func (f *Fold) wanted(q *Query) (w wanted, possible bool) {
 		}
 		n, known := f.names.number(name.name)
 		if !known {
-			return w, false
+			return wanted{}, false
 		}
 		*name.number = n
 	}
@@ -96,6 +96,5 @@ func (f *Fold) wanted(q *Query) (w wanted, possible bool) {
 
 func (w *wanted) fits(f *Fold, r *row) bool {
 	return (w.any.state || r.state == w.state) && (w.any.host || r.host == w.host) && (w.any.kind || r.kind == w.kind) &&
-		(w.any.reason || r.reason == w.reason) && strings.HasPrefix(string(r.id), w.id) &&
-		(w.hash == "" || strings.HasPrefix(f.names.text(r.hash), w.hash))
+		(w.any.reason || r.reason == w.reason) && strings.HasPrefix(string(r.id), w.id) && strings.HasPrefix(f.names.text(r.hash), w.hash)
 }

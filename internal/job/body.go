@@ -226,13 +226,10 @@ func withoutBareWords(data []byte) []byte {
 		case '"':
 			i += max(stringLen(data[i:]), 1) - 1
 		case 'N', 'I', '-':
-			for _, word := range []string{"NaN", "Infinity", "-Infinity"} {
-				if bytes.HasPrefix(data[i:], []byte(word)) {
-					plain = append(append(plain, data[from:i]...), "null"...)
-					from = i + len(word)
-					i = from - 1
-					break
-				}
+			if n := bareWord(data[i:]); n > 0 {
+				plain = append(append(plain, data[from:i]...), "null"...)
+				from = i + n
+				i = from - 1
 			}
 		}
 	}
@@ -240,6 +237,16 @@ func withoutBareWords(data []byte) []byte {
 		return nil
 	}
 	return append(plain, data[from:]...)
+}
+
+// bareWord is the length of the bare word that data begins with; 0 when it begins with none.
+func bareWord(data []byte) int {
+	for _, word := range []string{"NaN", "Infinity", "-Infinity"} {
+		if bytes.HasPrefix(data, []byte(word)) {
+			return len(word)
+		}
+	}
+	return 0
 }
 
 func jsonError(err error) string {

@@ -6,75 +6,17 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 )
 
-// Encode gives the JSON body, the same bytes as encoding/json. Every job has three events, so those of a job that
-// simply ran are written without reflection.
+// Encode gives the JSON body.
 func (e *Event) Encode() ([]byte, error) {
-	if e.plain() {
-		names := len(e.Job) + len(e.Tenant) + len(e.Hash) + len(e.Host) + len(e.RequeueOf) + len(e.PromptID)
-		return e.appendPlain(make([]byte, 0, 192+names)), nil
-	}
-	copied := *e // so that no caller's event is on the heap
-	body, err := json.Marshal(&copied)
+	body, err := json.Marshal(e)
 	if err != nil {
 		return nil, fmt.Errorf("encode %s event of job %s: %w", e.EventKind, e.Job, err)
 	}
 	return body, nil
-}
-
-// plain reports whether only fields are set that appendPlain writes.
-func (e *Event) plain() bool {
-	return len(e.Metadata) == 0 && e.Until == nil && e.NotBefore == nil && e.AvoidUntil == nil && e.Counted == nil && e.Size == 0 && e.Attempt >= 0 && e.Position >= 0 && e.Bytes >= 0 &&
-		e.Reason == "" && e.Kind == "" && e.Message == "" && e.Node == "" && e.Class == "" && e.Exception == "" && e.By == "" &&
-		e.Cause == "" && e.Progress == 0 && e.NodeRan == 0 && !e.Proven && !e.OutputsMissing &&
-		len(e.Hosts)+len(e.AvoidedHosts)+len(e.Outputs)+len(e.CachedNodes)+len(e.Seeds)+len(e.NodeTimes)+len(e.Attempts) == 0 &&
-		plainTime(e.Time)
-}
-
-func (e *Event) appendPlain(b []byte) []byte {
-	b = AppendText(append(b, `{"job":`...), string(e.Job))
-	b = AppendText(append(b, `,"tenant":`...), string(e.Tenant))
-	b = strconv.AppendInt(append(b, `,"priority":`...), int64(e.Priority), 10)
-	b = appendField(b, `,"hash":`, string(e.Hash))
-	b = appendField(b, `,"host":`, e.Host)
-	b = appendNumber(b, `,"attempt":`, uint64(e.Attempt))
-	b = appendPlainTime(append(b, `,"time":`...), e.Time)
-	b = appendField(b, `,"requeue_of":`, string(e.RequeueOf))
-	b = appendNumber(b, `,"sequence":`, e.Sequence)
-	b = appendNumber(b, `,"position":`, uint64(e.Position))
-	b = appendNumber(b, `,"bytes":`, uint64(e.Bytes))
-	b = appendField(b, `,"prompt_id":`, e.PromptID)
-	if e.OutputsReused {
-		b = append(b, `,"outputs_reused":true`...)
-	}
-	b = appendDuration(b, `,"queued_for":`, e.QueuedFor)
-	b = appendDuration(b, `,"ran_for":`, e.RanFor)
-	return append(b, '}')
-}
-
-func appendField(b []byte, name, value string) []byte {
-	if value == "" {
-		return b
-	}
-	return AppendText(append(b, name...), value)
-}
-
-func appendNumber(b []byte, name string, value uint64) []byte {
-	if value == 0 {
-		return b
-	}
-	return strconv.AppendUint(append(b, name...), value, 10)
-}
-
-func appendDuration(b []byte, name string, value Duration) []byte {
-	if value == 0 {
-		return b
-	}
-	return append(append(append(append(b, name...), '"'), time.Duration(max(value, 0)).String()...), '"')
 }
 
 // Encode gives the envelope, the workflow in it byte for byte: it may have numbers that JSON lacks.
@@ -100,7 +42,7 @@ func AppendText(b []byte, s string) []byte {
 	if plainText(b[from+1 : len(b)-1]) {
 		return b
 	}
-	text, _ := json.Marshal(strings.Clone(s)) // a string has always a form in JSON; cloned, as above
+	text, _ := json.Marshal(strings.Clone(s)) // a string has always a form in JSON; cloned, so that s is not on the heap
 	return append(b[:from], text...)
 }
 
@@ -131,10 +73,6 @@ func AppendTime(b []byte, t time.Time) []byte {
 		}
 		t = time.Time{}
 	}
-	return appendPlainTime(b, t)
-}
-
-func appendPlainTime(b []byte, t time.Time) []byte {
 	return append(t.AppendFormat(append(b, '"'), time.RFC3339Nano), '"')
 }
 

@@ -2,7 +2,6 @@ package job_test
 
 import (
 	"encoding/json"
-	"reflect"
 	"testing"
 	"time"
 
@@ -23,28 +22,6 @@ func full() job.Event {
 	}
 }
 
-func encodesLikeTheLibrary(t *testing.T, name string, e *job.Event) {
-	t.Helper()
-	want, failed := json.Marshal(e)
-	got, err := e.Encode()
-	if string(got) != string(want) || (err == nil) != (failed == nil) {
-		t.Errorf("%s: got %s (%v), want %s (%v)", name, got, err, want, failed)
-	}
-}
-
-func TestAnEventIsEncodedLikeTheLibraryDoes(t *testing.T) {
-	t.Parallel()
-	all := full()
-	encodesLikeTheLibrary(t, "all fields", &all)
-	encodesLikeTheLibrary(t, "no field", &job.Event{})
-	values := reflect.ValueOf(all)
-	for i := range values.NumField() {
-		e := job.Event{Job: "a", Tenant: "t", Time: all.Time}
-		reflect.ValueOf(&e).Elem().Field(i).Set(values.Field(i))
-		encodesLikeTheLibrary(t, values.Type().Field(i).Name, &e)
-	}
-}
-
 func TestTextIsWrittenLikeTheLibraryDoes(t *testing.T) {
 	t.Parallel()
 	for c := range 256 {
@@ -62,22 +39,18 @@ func TestTextIsWrittenLikeTheLibraryDoes(t *testing.T) {
 	}
 }
 
-func TestWhatIsUnusualIsEncodedLikeTheLibraryDoes(t *testing.T) {
+func TestTimesAreWrittenLikeTheLibraryDoes(t *testing.T) {
 	t.Parallel()
-	now := time.Date(2026, 2, 3, 4, 5, 6, 0, time.UTC)
-	for name, e := range map[string]job.Event{
-		"a job's name with marks":     {Job: "<a>&\"\\\u2028é\x00\x7f\xff", Time: now},
-		"a time in a zone":            {Time: now.In(time.FixedZone("", 3600))},
-		"a time in a zone of seconds": {Time: now.In(time.FixedZone("", 3601))},
-		"a time long from now":        {Time: now.AddDate(9000, 0, 0)},
-		"a negative attempt":          {Time: now, Attempt: -1},
-		"a negative position":         {Time: now, Position: -1},
-		"negative bytes":              {Time: now, Bytes: -1},
-		"a negative priority":         {Time: now, Priority: -1},
-		"a negative duration":         {Time: now, RanFor: -1},
-		"metadata of spaces":          {Time: now, Metadata: json.RawMessage(`{ "a" : 1 }`)},
-		"metadata that is no JSON":    {Time: now, Metadata: json.RawMessage(`{`)},
+	noon := time.Date(2026, 2, 3, 12, 0, 0, 0, time.UTC)
+	for want, when := range map[string]time.Time{
+		`"2026-02-03T12:00:00Z"`:           noon,
+		`"2026-02-03T12:00:00.000000078Z"`: noon.Add(78),
+		`"2026-02-03T13:00:00+01:00"`:      noon.In(time.FixedZone("", 3600)),
+		`"2026-02-03T13:00:01+01:00"`:      noon.In(time.FixedZone("", 3601)), // seconds of a zone are left out
+		`"0001-01-01T00:00:00Z"`:           noon.AddDate(9000, 0, 0),          // JSON has years of four digits only
 	} {
-		encodesLikeTheLibrary(t, name, &e)
+		if got := job.AppendTime([]byte("{"), when); string(got) != "{"+want {
+			t.Errorf("%v is written as %s, want %s", when, got, want)
+		}
 	}
 }

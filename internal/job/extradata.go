@@ -56,7 +56,7 @@ func WithExtraData(body []byte, extra json.RawMessage) []byte {
 // enough to be a key.
 func Secrets(extra json.RawMessage) []string {
 	var members map[string]any
-	if json.Unmarshal(extra, &members) != nil {
+	if len(extra) == 0 || json.Unmarshal(extra, &members) != nil {
 		return nil
 	}
 	var found []string
@@ -93,7 +93,7 @@ func appendTexts(found []string, value any) []string {
 // findExtraData finds the bytes to leave out: a member of the object with its comma, and its value; of what is no object all
 // from the first mention on, without a value.
 func findExtraData(body []byte) (from, to int, value []byte) {
-	start := len(body) - len(bytes.TrimLeft(bytes.TrimPrefix(bytes.TrimLeft(body, " \t\r\n"), []byte("\xef\xbb\xbf")), " \t\r\n"))
+	start := len(body) - len(bytes.TrimLeft(bytes.TrimPrefix(bytes.TrimLeft(body, space), []byte("\xef\xbb\xbf")), space))
 	if start == len(body) || body[start] != '{' {
 		return mention(body)
 	}
@@ -115,22 +115,18 @@ func findExtraData(body []byte) (from, to int, value []byte) {
 func findMember(body []byte, start int) (from, to int, value []byte, read bool) {
 	walk := members{body: body, pos: start + 1}
 	var inner []span
-	for {
-		m, more, ok := walk.next()
-		if !ok {
-			return 0, 0, nil, false
-		}
-		if !more {
-			break
-		}
-		v := m.value.of(body)
-		if isExtraData(m.key) && isContainer(v) {
-			from, to = walk.without(m)
+	for walk.next() {
+		v := walk.value.of(body)
+		if isExtraData(walk.key) && isContainer(v) {
+			from, to = walk.without()
 			return from, to, v, true
 		}
-		if key := string(m.key); (key == `"workflow"` || key == `"prompt"`) && v[0] == '{' && bytes.Contains(v, []byte(extraDataField)) {
-			inner = append(inner, m.value)
+		if key := string(walk.key); (key == `"workflow"` || key == `"prompt"`) && v[0] == '{' && bytes.Contains(v, []byte(extraDataField)) {
+			inner = append(inner, walk.value)
 		}
+	}
+	if !walk.ended {
+		return 0, 0, nil, false
 	}
 	for _, one := range inner {
 		if from, to, value, _ = findMember(body[:one.to], one.from); from != to {
@@ -167,58 +163,4 @@ func membersOf(value []byte) []string {
 		names = append(names, name)
 	}
 	return names
-}
-
-// members walks over the members of a JSON object without decoding them. It is as lenient as topLevel.
-type members struct {
-	body []byte
-	pos  int // behind the opening bracket, or behind a member
-}
-
-// member is one of an object; whole begins with its key and ends with its value.
-type member struct {
-	key          []byte // with its quotes
-	whole, value span
-}
-
-// next gives the next member; more is false at the end of the object, ok when the object cannot be read.
-func (w *members) next() (m member, more, ok bool) {
-	rest := bytes.TrimLeft(w.body[w.pos:], " \t\r\n,")
-	if len(rest) > 0 && rest[0] == '}' {
-		return m, false, true
-	}
-	n := 0
-	if len(rest) > 0 && rest[0] == '"' {
-		n = stringLen(rest)
-	}
-	if n == 0 {
-		return m, false, false
-	}
-	m.key, m.whole.from = rest[:n], len(w.body)-len(rest)
-	after := bytes.TrimLeft(rest[n:], " \t\r\n")
-	if len(after) == 0 || after[0] != ':' {
-		return m, false, false
-	}
-	after = bytes.TrimLeft(after[1:], " \t\r\n")
-	size := valueLen(after)
-	if size == 0 {
-		return m, false, false
-	}
-	m.value.from = len(w.body) - len(after)
-	m.value.to = m.value.from + len(bytes.TrimRight(after[:size], " \t\r\n"))
-	m.whole.to, w.pos = m.value.to, m.value.to
-	return m, true, true
-}
-
-// without gives the bytes of a member, the last that next gave, and of the comma behind it, or before it when it is the last.
-func (w *members) without(m member) (from, to int) {
-	behind := bytes.TrimLeft(w.body[m.whole.to:], " \t\r\n")
-	if len(behind) > 0 && behind[0] == ',' {
-		return m.whole.from, len(w.body) - len(behind) + 1
-	}
-	before := bytes.TrimRight(w.body[:m.whole.from], " \t\r\n")
-	if len(before) > 0 && before[len(before)-1] == ',' {
-		return len(before) - 1, m.whole.to
-	}
-	return m.whole.from, m.whole.to
 }

@@ -31,6 +31,7 @@ func TestExtraDataIsLeftOutAndNothingElse(t *testing.T) {
 		`{"prompt":{"extra_data":` + node + `}}`:                 {`{"prompt":{"extra_data":` + node + `}}`, nil},
 		`{"workflow":{}} {"extra_data":{"key":"S"}}`:             {`{"workflow":{}} {"`, []string{"extra_data"}},
 		`[{"Extra_data":{"key":"S"}}]`:                           {`[{"`, []string{"extra_data"}},
+		`{"id":"a" "extra_data":{"key":"S"}}`:                    {`{"id":"a" "`, []string{"extra_data"}}, // a comma is missing
 		`{"workflow":{},"extra_data":{"key":"S"`:                 {`{"workflow":{},"`, []string{"extra_data"}},
 		``:                                                       {``, nil},
 		`no JSON`:                                                {`no JSON`, nil},

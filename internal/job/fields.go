@@ -1,6 +1,14 @@
 package job
 
-import "bytes"
+import (
+	"bytes"
+	"strings"
+)
+
+// space is what may stand between the parts of JSON.
+const space = " \t\r\n"
+
+func isSpace(c byte) bool { return strings.IndexByte(space, c) >= 0 }
 
 // fields are the values that tell the three bodies apart.
 type fields struct {
@@ -14,8 +22,8 @@ func (s span) of(body []byte) []byte { return body[s.from:s.to] }
 
 // seemsBare guesses by the first field of a JSON object whether it is a workflow.
 func seemsBare(body []byte) bool {
-	key, rest, _ := cutString(bytes.TrimLeft(body[1:], " \t\r\n"))
-	rest = bytes.TrimLeft(rest, " \t\r\n:")
+	key, rest, _ := cutString(bytes.TrimLeft(body[1:], space))
+	rest = bytes.TrimLeft(rest, space+":")
 	return len(rest) > 0 && rest[0] == '{' && string(key) != "workflow" && string(key) != "prompt"
 }
 
@@ -24,44 +32,87 @@ func seemsBare(body []byte) bool {
 // not mean that it is well-formed. The last of several equal keys wins.
 func topLevel(body []byte) (fields, bool) {
 	var f fields
-	rest := bytes.TrimLeft(body[1:], " \t\r\n")
-	if len(rest) > 0 && rest[0] == '}' {
-		return f, true
+	walk := members{body: body, pos: 1}
+	for walk.next() {
+		switch string(walk.key) {
+		case `"workflow"`:
+			f.workflow = walk.value
+		case `"prompt"`:
+			f.prompt = walk.value
+		}
 	}
-	for {
-		key, after, ok := cutString(rest)
-		if !ok {
-			return f, false
-		}
-		after = bytes.TrimLeft(after, " \t\r\n")
-		if len(after) == 0 || after[0] != ':' {
-			return f, false
-		}
-		after = bytes.TrimLeft(after[1:], " \t\r\n")
-		n := valueLen(after)
-		if n == 0 {
-			return f, false
-		}
-		from := len(body) - len(after)
-		switch string(key) {
-		case "workflow":
-			f.workflow = span{from, from + n}
-		case "prompt":
-			f.prompt = span{from, from + n}
-		}
-		rest = bytes.TrimLeft(after[n:], " \t\r\n")
-		if len(rest) == 0 || rest[0] != ',' {
-			return f, len(rest) > 0 && rest[0] == '}'
-		}
-		rest = bytes.TrimLeft(rest[1:], " \t\r\n")
+	return f, walk.ended
+}
+
+// members walks over the members of a JSON object without decoding them. It reads no more of a value than where it ends.
+type members struct {
+	body  []byte
+	pos   int  // behind the opening bracket, or behind a member; at the end behind the closing bracket
+	ended bool // the closing bracket was met; false at the end means that the object cannot be read
+
+	// The member that next has found.
+	key   []byte // with its quotes
+	from  int    // where the key begins
+	value span
+}
+
+// next finds the next member; false means that there is none.
+func (w *members) next() bool {
+	if w.skip('}') {
+		w.ended = true
+		return false
 	}
+	if w.value.to > 0 && !w.skip(',') {
+		return false
+	}
+	w.space()
+	w.from = w.pos
+	w.pos += stringLen(w.body[w.pos:])
+	w.key = w.body[w.from:w.pos]
+	if len(w.key) == 0 || !w.skip(':') {
+		return false
+	}
+	w.space()
+	n := valueLen(w.body[w.pos:])
+	w.value = span{w.pos, w.pos + n}
+	for n > 0 && isSpace(w.body[w.value.to-1]) {
+		w.value.to--
+	}
+	w.pos += n
+	return n > 0
+}
+
+// skip takes one byte and the space before it when that comes next.
+func (w *members) skip(c byte) bool {
+	w.space()
+	if w.pos == len(w.body) || w.body[w.pos] != c {
+		return false
+	}
+	w.pos++
+	return true
+}
+
+func (w *members) space() {
+	for w.pos < len(w.body) && isSpace(w.body[w.pos]) {
+		w.pos++
+	}
+}
+
+// without gives the bytes of the member that was found last, and of the comma behind it, or before it when it is the last.
+func (w *members) without() (from, to int) {
+	behind := bytes.TrimLeft(w.body[w.value.to:], space)
+	if len(behind) > 0 && behind[0] == ',' {
+		return w.from, len(w.body) - len(behind) + 1
+	}
+	before := bytes.TrimRight(w.body[:w.from], space)
+	if len(before) > 0 && before[len(before)-1] == ',' {
+		return len(before) - 1, w.value.to
+	}
+	return w.from, w.value.to
 }
 
 // cutString takes a JSON string off the front; the key comes without quotes and with its escapes.
 func cutString(b []byte) (inside, rest []byte, ok bool) {
-	if len(b) == 0 || b[0] != '"' {
-		return nil, nil, false
-	}
 	n := stringLen(b)
 	if n == 0 {
 		return nil, nil, false
@@ -69,8 +120,11 @@ func cutString(b []byte) (inside, rest []byte, ok bool) {
 	return b[1 : n-1], b[n:], true
 }
 
-// stringLen is the length of the string at the front with its quotes, 0 when it does not end.
+// stringLen is the length of the string at the front with its quotes, 0 when there is none that ends.
 func stringLen(b []byte) int {
+	if len(b) == 0 || b[0] != '"' {
+		return 0
+	}
 	for i := 1; i < len(b); {
 		n := bytes.IndexByte(b[i:], '"')
 		if n < 0 {
@@ -88,7 +142,8 @@ func stringLen(b []byte) int {
 	return 0
 }
 
-// valueLen is the length of the JSON value at the front, 0 when it does not end.
+// valueLen is the length of the JSON value at the front, 0 when it does not end. The space behind a number or a word
+// counts as a part of it.
 func valueLen(b []byte) int {
 	depth := 0
 	for i := 0; i < len(b); i++ {

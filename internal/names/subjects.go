@@ -28,9 +28,8 @@ const (
 	FailedEvents      = "comfy.events.jobs.*.*.failed"
 	CancelledEvents   = "comfy.events.jobs.*.*.cancelled"
 
-	AppendPrefix    = "comfy.append."
-	Appends         = "comfy.append.>"
-	JobAppendPrefix = "comfy.append.jobs."
+	AppendPrefix = "comfy.append."
+	Appends      = "comfy.append.>"
 )
 
 // Progress is published below AllLive; out of an account of its own below Tells, which LiveStream republishes as AllLive.

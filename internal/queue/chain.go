@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -33,12 +34,13 @@ func (q *Queue) Append(ctx context.Context, e *job.Event, last uint64, source st
 	if err != nil {
 		return 0, err
 	}
-	f := q.eventForms.take()
-	defer q.eventForms.put(f)
-	f.event(e, last, source)
-	f.option(names.LeaseHeader, string(lease))
-	f.Data = body
-	sequence, err := q.store(ctx, &f.Msg)
+	msg := &nats.Msg{
+		Subject: names.AppendSubject(names.EventSubject(e.Tenant, e.Job, e.EventKind)), Data: body, Header: eventHeader(e, last, source),
+	}
+	if lease != "" {
+		msg.Header[names.LeaseHeader] = []string{string(lease)}
+	}
+	sequence, err := q.store(ctx, msg)
 	if conflict(err) {
 		err = ErrOvertaken
 	}
@@ -48,25 +50,20 @@ func (q *Queue) Append(ctx context.Context, e *job.Event, last uint64, source st
 	return sequence, nil
 }
 
-// eventForms have the attributes of CloudEvents 1.0 in its NATS binding's header form, and what the chain expects.
-func eventForms() *forms {
-	return &forms{options: []string{names.LeaseHeader}, names: []string{
-		"ce-specversion", "ce-id", "ce-source", "ce-type", "ce-subject", "ce-time", names.ContentTypeHeader,
-		natsjs.ExpectedLastSubjSeqHeader, natsjs.ExpectedLastSubjSeqSubjHeader,
-	}}
-}
-
-func (f *form) event(e *job.Event, last uint64, source string) {
-	tenant, id, kind := string(e.Tenant), string(e.Job), string(e.EventKind)
-	var text joiner
-	text.Grow(170 + 3*len(tenant) + 4*len(id))
-	number := text.number(last)
-	f.Subject = text.join(names.JobAppendPrefix, tenant, ".", id, ".", kind)
-	chain := text.join(names.JobEventsPrefix, tenant, ".", id, ".*")
-	copy(f.values, []string{
-		"1.0", text.join(id, "-", number), source, text.join("comfy.job.", kind), text.join(tenant, "/", id), text.time(e.Time),
-		"application/json", number, chain,
-	})
+// eventHeader has the attributes of CloudEvents 1.0 in its NATS binding's header form, and what the chain expects.
+func eventHeader(e *job.Event, last uint64, source string) nats.Header {
+	id, number := string(e.Job), strconv.FormatUint(last, 10)
+	return nats.Header{
+		"ce-specversion":                     {"1.0"},
+		"ce-id":                              {id + "-" + number},
+		"ce-source":                          {source},
+		"ce-type":                            {"comfy.job." + string(e.EventKind)},
+		"ce-subject":                         {string(e.Tenant) + "/" + id},
+		"ce-time":                            {e.Time.UTC().Format(time.RFC3339Nano)},
+		names.ContentTypeHeader:              {"application/json"},
+		natsjs.ExpectedLastSubjSeqHeader:     {number},
+		natsjs.ExpectedLastSubjSeqSubjHeader: {names.ChainSubject(e.Tenant, e.Job)},
+	}
 }
 
 // Last gives a job's last event, which is its state; false when the chain is empty, as that of what is no id is. The

@@ -10,8 +10,7 @@ import (
 	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
-// Messages are filled in on forms that were used before.
-func TestAnEventHasNothingOfTheOneBefore(t *testing.T) {
+func TestAnEventIsStoredWithItsHeaders(t *testing.T) {
 	t.Parallel()
 	q := openQueue(t)
 	for _, step := range []struct {

@@ -26,59 +26,88 @@ const (
 	longest      = 100 * 365 * 24 * time.Hour
 )
 
-// checks collects the first thing that cannot be.
+// checks keeps the first thing that cannot be. Arguments of a text are allocated when they are handed on, so what is checked
+// of every message hands them to wrong, and only when something is wrong: with that instead, a job costs 40 allocations more.
 type checks struct{ err error }
 
-func (c *checks) that(holds bool, format string, args ...any) {
-	if !holds && c.err == nil {
+func (c *checks) wrong(format string, args ...any) {
+	if c.err == nil {
 		c.err = fmt.Errorf(format, args...)
 	}
 }
 
+func (c *checks) that(holds bool, format string, args ...any) {
+	if !holds {
+		c.wrong(format, args...)
+	}
+}
+
 func (c *checks) count(what string, n, most int64) {
-	c.that(n >= 0 && n <= most, "%s is %d, and cannot be but 0 to %d", what, n, most)
+	if n < 0 || n > most {
+		c.wrong("%s is %d, and cannot be but 0 to %d", what, n, most)
+	}
 }
 
 func (c *checks) short(what string, n, most int) {
-	c.that(n <= most, "%s has %d entries, more than %d", what, n, most)
+	if n > most {
+		c.wrong("%s has %d entries, more than %d", what, n, most)
+	}
 }
 
 func (c *checks) duration(what string, d job.Duration) {
-	c.that(d >= 0 && time.Duration(d) <= longest, "%s is %v", what, time.Duration(d))
+	if d < 0 || time.Duration(d) > longest {
+		c.wrong("%s is %v", what, time.Duration(d))
+	}
 }
 
 func (c *checks) hash(h workflow.Hash) {
-	c.that(h == "" || h.Valid(), "%.80q is no hash", h)
+	if h != "" && !h.Valid() {
+		c.wrong("%.80q is no hash", h)
+	}
 }
 
 func (c *checks) jobOf(tenant job.Tenant, id job.ID, hash workflow.Hash) {
-	c.that(tenant.Valid(), "%.80q is no tenant", tenant)
-	c.that(id.Valid(), "%.80q is no job id", id)
+	if !tenant.Valid() {
+		c.wrong("%.80q is no tenant", tenant)
+	}
+	if !id.Valid() {
+		c.wrong("%.80q is no job id", id)
+	}
 	c.hash(hash)
 }
 
 func (c *checks) priority(p job.Priority) {
-	c.that(p.Valid(), "the priority is %d, and cannot be but 0 to 9", p)
+	if !p.Valid() {
+		c.wrong("the priority is %d, and cannot be but 0 to 9", p)
+	}
 }
 
 func (c *checks) attempt(n int) { c.count("the attempt", int64(n), mostAttempts) }
 
 // when refuses times that no clock of ours tells; the zero one stands for none.
 func (c *checks) when(what string, t time.Time) {
-	c.that(t.IsZero() || t.Year() >= 1970 && t.Year() < 2300, "%s is %v", what, t)
+	if !t.IsZero() && (t.Year() < 1970 || t.Year() >= 2300) {
+		c.wrong("%s is %v", what, t)
+	}
 }
 
 func (s *HostState) check() error {
 	var c checks
-	c.that(job.ValidHost(s.Host), "%.80q is no host", s.Host)
-	c.that(s.State == Online || s.State == Draining || s.State == Unhealthy, "the state %.80q is unknown", s.State)
+	if !job.ValidHost(s.Host) {
+		c.wrong("%.80q is no host", s.Host)
+	}
+	if s.State != Online && s.State != Draining && s.State != Unhealthy {
+		c.wrong("the state %.80q is unknown", s.State)
+	}
 	c.count("slots", int64(s.Slots), mostSlots)
 	c.count("prefetch", int64(s.Prefetch), mostSlots)
 	c.count("foreign", int64(s.Foreign), mostBacklog)
 	c.short("running", len(s.Running), mostSlots)
 	c.short("labels", len(s.Labels), mostListed)
 	c.short("recent", len(s.Recent), mostListed)
-	c.that(s.Memory >= 0, "memory is %d", s.Memory)
+	if s.Memory < 0 {
+		c.wrong("memory is %d", s.Memory)
+	}
 	c.when("the time", s.Time)
 	for i := range s.Running {
 		r := &s.Running[i]
@@ -128,9 +157,13 @@ func (o *Offer) check() error {
 	c.jobOf(job.Tenant(o.Message.Tenant), o.Job, o.Hash)
 	c.priority(o.Message.Priority)
 	c.attempt(o.Attempt)
-	c.that(o.Attempt > 0, "the attempt is %d", o.Attempt)
+	if o.Attempt <= 0 {
+		c.wrong("the attempt is %d", o.Attempt)
+	}
 	c.that(o.Message.Sequence > 0, "%s is missing", names.SequenceHeader)
-	c.that(o.AckWait >= shortestAckWait && o.AckWait <= longestAckWait, "%s is %v, and not 1s to 1h", names.AckWaitHeader, o.AckWait)
+	if o.AckWait < shortestAckWait || o.AckWait > longestAckWait {
+		c.wrong("%s is %v, and not 1s to 1h", names.AckWaitHeader, o.AckWait)
+	}
 	c.when(names.ReceivedHeader, o.Message.Received)
 	return c.err
 }

@@ -2,10 +2,12 @@ package queue_test
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/nats-io/nats.go"
@@ -54,6 +56,27 @@ func TestAPresenceThatCannotBeIsNone(t *testing.T) {
 		if _, ok := queue.HostStateOf(put("x", tc.body)); ok != tc.want {
 			t.Errorf("%s: %v", name, ok)
 		}
+	}
+}
+
+func TestCheckingWhatEveryJobSendsAllocatesNothing(t *testing.T) { //nolint:paralleltest // it counts allocations
+	at := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	s := queue.HostState{
+		Host: "x", State: queue.Online, Slots: 1, Memory: 1 << 30, Time: at,
+		Running: []queue.RunningJob{{Tenant: "acme", Job: "j1", Priority: 5, Hash: aHash, Attempt: 1, Since: at}},
+		Ended:   &queue.EndedJob{Tenant: "acme", Job: "j0", Priority: 5, Hash: aHash, Size: 1 << 20, RanFor: job.Duration(time.Second)},
+	}
+	s.Recent = append(s.Recent, aHash)
+	o := queue.Offer{
+		Message: job.Message{Tenant: "acme", Priority: 5, Sequence: 7, Received: at}, Job: "j1", Hash: aHash, Attempt: 1, AckWait: 30 * time.Second,
+	}
+	allocations := testing.AllocsPerRun(100, func() {
+		if err := errors.Join(queue.CheckState(&s), queue.CheckOffer(&o)); err != nil {
+			t.Fatal(err)
+		}
+	})
+	if allocations != 0 {
+		t.Errorf("%v allocations", allocations)
 	}
 }
 

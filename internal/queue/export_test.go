@@ -13,6 +13,12 @@ var (
 	DecodeLink  = decodeLink
 )
 
+// CheckState and CheckOffer check what was read.
+var (
+	CheckState = (*HostState).check
+	CheckOffer = (*Offer).check
+)
+
 // DecodeCondition reads a host's condition.
 func DecodeCondition(body []byte) (HostCondition, error) {
 	return decodeChecked[HostCondition](Change{Value: body})

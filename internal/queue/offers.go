@@ -64,10 +64,7 @@ const offerTimeout = 2 * time.Second
 
 // Offer sends o to a host and waits up to 2 s for the answer.
 func (q *Queue) Offer(ctx context.Context, host string, o *Offer) (Reply, error) {
-	f := q.offerForms.take()
-	defer q.offerForms.put(f)
-	f.offer(o, host)
-	answer, err := q.calls.ask(ctx, &f.Msg, offerTimeout)
+	answer, err := q.calls.ask(ctx, encodeOffer(host, o), offerTimeout)
 	if errors.Is(err, nats.ErrNoResponders) {
 		return Reply{}, fmt.Errorf("offer job %s to host %s: %w", o.Job, host, ErrNoAgent)
 	}
@@ -84,26 +81,28 @@ func (q *Queue) Offer(ctx context.Context, host string, o *Offer) (Reply, error)
 	return r, nil
 }
 
-func offerForms() *forms {
-	return &forms{options: []string{names.QuietHeader, names.RequeueOfHeader}, names: []string{
-		names.JobIDHeader, names.TenantHeader, names.PriorityHeader, names.HashHeader, names.AttemptHeader, names.ResumeHeader,
-		names.LeaseHeader, names.AckWaitHeader, names.LastSequenceHeader, names.SequenceHeader, names.ReceivedHeader,
-	}}
-}
-
-func (f *form) offer(o *Offer, host string) {
+func encodeOffer(host string, o *Offer) *nats.Msg {
 	m := &o.Message
-	var text joiner
-	text.Grow(120 + len(host))
-	f.Subject, f.Data = text.join(names.OfferSubject(host)), m.Body
-	copy(f.values, []string{
-		string(o.Job), m.Tenant, strconv.Itoa(int(m.Priority)), string(o.Hash), strconv.Itoa(o.Attempt), strconv.FormatBool(o.Resume),
-		string(o.Lease), text.join(o.AckWait.String()), text.number(o.LastInChain), text.number(m.Sequence), text.time(m.Received),
-	})
-	f.option(names.RequeueOfHeader, m.RequeueOf)
-	if o.Quiet > 0 {
-		f.option(names.QuietHeader, text.join(o.Quiet.String()))
+	header := nats.Header{
+		names.JobIDHeader:        {string(o.Job)},
+		names.TenantHeader:       {m.Tenant},
+		names.PriorityHeader:     {strconv.Itoa(int(m.Priority))},
+		names.HashHeader:         {string(o.Hash)},
+		names.AttemptHeader:      {strconv.Itoa(o.Attempt)},
+		names.ResumeHeader:       {strconv.FormatBool(o.Resume)},
+		names.LeaseHeader:        {string(o.Lease)},
+		names.AckWaitHeader:      {o.AckWait.String()},
+		names.LastSequenceHeader: {strconv.FormatUint(o.LastInChain, 10)},
+		names.SequenceHeader:     {strconv.FormatUint(m.Sequence, 10)},
+		names.ReceivedHeader:     {m.Received.UTC().Format(time.RFC3339Nano)},
 	}
+	if m.RequeueOf != "" {
+		header[names.RequeueOfHeader] = []string{m.RequeueOf}
+	}
+	if o.Quiet > 0 {
+		header[names.QuietHeader] = []string{o.Quiet.String()}
+	}
+	return &nats.Msg{Subject: names.OfferSubject(host), Data: m.Body, Header: header}
 }
 
 func decodeOffer(msg *nats.Msg) (Offer, error) {

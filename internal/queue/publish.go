@@ -1,12 +1,10 @@
 package queue
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strconv"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -35,11 +33,8 @@ func (q *Queue) store(ctx context.Context, msg *nats.Msg) (uint64, error) {
 	return decodeAck(answer.Data)
 }
 
-// decodeAck reads a publish ack: the server's usual one without reflection.
+// decodeAck reads a publish ack.
 func decodeAck(body []byte) (uint64, error) {
-	if sequence, usual := usualAck(body); usual {
-		return sequence, nil
-	}
 	var ack struct {
 		Error *natsjs.APIError `json:"error"`
 		natsjs.PubAck
@@ -51,16 +46,4 @@ func decodeAck(body []byte) (uint64, error) {
 		return 0, fmt.Errorf("nats: %w", ack.Error)
 	}
 	return ack.Sequence, nil
-}
-
-// usualAck reads {"stream":"S","seq":7}, with or without a domain.
-func usualAck(body []byte) (sequence uint64, ok bool) {
-	begin, number, _ := bytes.Cut(body, []byte(`","seq":`))
-	stream, named := bytes.CutPrefix(begin, []byte(`{"stream":"`))
-	number, whole := bytes.CutSuffix(number, []byte("}"))
-	if !named || !whole || len(stream) == 0 {
-		return 0, false
-	}
-	sequence, err := strconv.ParseUint(string(number), 10, 64)
-	return sequence, err == nil
 }

@@ -58,8 +58,6 @@ type Queue struct {
 	stopTending context.CancelFunc
 	tending     sync.WaitGroup
 	calls       calls
-	eventForms  *forms
-	offerForms  *forms
 }
 
 // Open makes the streams and buckets that are missing and returns the Queue on them. It fails when JetStream is
@@ -69,7 +67,7 @@ func Open(ctx context.Context, nc *nats.Conn, cfg Config) (*Queue, error) {
 	if err != nil {
 		return nil, err
 	}
-	q := &Queue{nc: nc, js: js, cfg: cfg, calls: calls{nc: nc}, eventForms: eventForms(), offerForms: offerForms()}
+	q := &Queue{nc: nc, js: js, cfg: cfg, calls: calls{nc: nc}}
 	q.reconnects.watch(nc)
 	if err := q.openAll(ctx); err != nil {
 		q.reconnects.stop()

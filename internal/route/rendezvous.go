@@ -55,10 +55,9 @@ func (f *Fleet) highest(x *facts, c set) int32 {
 		seeds := f.seeds[k<<6:]
 		for ; w != 0; w &= w - 1 {
 			at := bits.TrailingZeros64(w)
-			if s := score(x.seed, seeds[at]); s >= top {
-				if n := int32(k<<6 + at); best < 0 || s > top || f.hosts[n].id < f.hosts[best].id {
-					best, top = n, s
-				}
+			n, s := int32(k<<6+at), score(x.seed, seeds[at])
+			if best < 0 || s > top || s == top && f.hosts[n].id < f.hosts[best].id {
+				best, top = n, s
 			}
 		}
 	}

@@ -25,6 +25,9 @@ func (d *document) model(at int32) []byte {
 	return bytes.ReplaceAll(d.text(at), []byte(`\`), []byte("/"))
 }
 
+// NamesModel says whether a text is taken for the name of a model file, which makes it a requirement.
+func NamesModel(text string) bool { return isModel([]byte(text)) }
+
 // isModel says whether a string names a model file: it has a model file's
 // extension (whatever its case), at most 255 bytes and no line break. A prompt
 // that happens to end in ".bin" passes for one too, which harms nobody.

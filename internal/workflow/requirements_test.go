@@ -1,6 +1,7 @@
 package workflow_test
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -41,5 +42,19 @@ func TestNestedModelsAreRequiredByTheirPath(t *testing.T) {
 	}}
 	if diff := cmp.Diff(want, g.Requirements()); diff != "" {
 		t.Fatal(diff)
+	}
+}
+
+func TestAModelIsKnownByItsName(t *testing.T) {
+	t.Parallel()
+	for name, want := range map[string]bool{
+		"sdxl/base.safetensors": true, `sdxl\BASE.CKPT`: true, ".vae": true,
+		"safetensors": false, "a.safetensors2": false, "a.png": false, "": false,
+		"two\nlines.bin": false, "a.p\u212al": false, // the Kelvin sign, of which k is the lower case
+		strings.Repeat("a", 251) + ".bin": true, strings.Repeat("a", 252) + ".bin": false,
+	} {
+		if got := workflow.NamesModel(name); got != want {
+			t.Errorf("%.40q names a model: %v, want %v", name, got, want)
+		}
 	}
 }

@@ -13,16 +13,13 @@ import (
 // has them: they are no text, and Python fails on them only when a node or the
 // history encodes them.
 func (s *scanner) text() error {
-	const longText = 32 // names are shorter, prompts are not
 	start, pos := s.pos, s.pos+1
 	wide, flag := false, uint32(0)
 	for ; ; pos++ {
 		if pos+8 < len(s.src) {
 			odd := oddBytes(binary.LittleEndian.Uint64(s.src[pos : pos+8]))
 			if odd == 0 {
-				if pos += 7; pos > start+longText {
-					pos += plainLen(s.src[pos+1:])
-				}
+				pos = s.lastPlain(start, pos+7)
 				continue
 			}
 			pos += bits.TrailingZeros64(odd) / 8
@@ -50,11 +47,28 @@ func (s *scanner) text() error {
 			return s.fail("a control character stands in a string; write it as \\u%04x", c)
 		case c >= utf8.RuneSelf:
 			wide = true
-			for pos+1 < len(s.src) && s.src[pos+1] >= utf8.RuneSelf {
-				pos++
-			}
+			pos = s.lastWide(pos)
 		}
 	}
+}
+
+// longText is more than names have, and less than prompts.
+const longText = 32
+
+// lastPlain is the last of the bytes up to pos, or of a long text behind it, that need no closer look.
+func (s *scanner) lastPlain(start, pos int) int {
+	if pos <= start+longText {
+		return pos
+	}
+	return pos + plainLen(s.src[pos+1:])
+}
+
+// lastWide is the last of the bytes from pos on that are not ASCII.
+func (s *scanner) lastWide(pos int) int {
+	for pos+1 < len(s.src) && s.src[pos+1] >= utf8.RuneSelf {
+		pos++
+	}
+	return pos
 }
 
 // plainLen is how many bytes at the front of b, by sixteen, oddBytes does not

@@ -2,18 +2,19 @@ package docs
 
 import (
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 
 	"github.com/alecthomas/kong"
+
+	"github.com/comfyherd/comfyherd/internal/daemon"
 )
 
 // connection is the group of the flags that nearly every command has; they stand once, at the front.
 const connection = "nats"
 
 // Flags is the reference of a program: for each command its use and a table of its flags with their environment
-// variables and defaults. Hidden ones are left out.
+// variables, values and defaults, as the tags of its grammar say them. Hidden ones are left out.
 func Flags(root *kong.Node) string {
 	var b strings.Builder
 	shared := sharedFlags(root)
@@ -31,7 +32,7 @@ func describe(b *strings.Builder, node *kong.Node, shared []*kong.Flag) {
 	if node.Parent == nil || len(all) > 0 || len(node.Children) == 0 {
 		fmt.Fprintf(b, "### `%s`\n\n", use(node))
 		if node.Parent != nil {
-			fmt.Fprintf(b, "%s\n\n", oneLine(node.Help))
+			fmt.Fprintf(b, "%s\n\n", paragraph(node.Help))
 		}
 		table(b, own)
 	}
@@ -81,7 +82,7 @@ func sharedFlags(root *kong.Node) []*kong.Flag {
 
 func isAmong(flags []*kong.Flag, flag *kong.Flag) bool {
 	return slices.ContainsFunc(flags, func(f *kong.Flag) bool {
-		return f.Name == flag.Name && f.Help == flag.Help && f.Default == flag.Default
+		return f.Name == flag.Name && f.Help == flag.Help && daemon.Fallback(f.Value) == daemon.Fallback(flag.Value)
 	})
 }
 
@@ -99,10 +100,13 @@ func table(b *strings.Builder, flags []*kong.Flag) {
 	if len(flags) == 0 {
 		return
 	}
-	b.WriteString("| flag | variable | default | |\n|---|---|---|---|\n")
+	b.WriteString("| flag | variable | values | default | |\n|---|---|---|---|---|\n")
 	for _, flag := range flags {
-		help, fallback := split(flag)
-		fmt.Fprintf(b, "| `%s` | %s | %s | %s |\n", flagText(flag), variable(flag), fallback, cellText(help))
+		fallback := daemon.Fallback(flag.Value)
+		if flag.IsBool() {
+			fallback = ""
+		}
+		fmt.Fprintf(b, "| `%s` | %s | %s | %s | %s |\n", flagText(flag), variable(flag), daemon.Values(flag.Value), fallback, cellText(flag.Help))
 	}
 	b.WriteString("\n")
 }
@@ -125,28 +129,9 @@ func variable(flag *kong.Flag) string {
 	return "`" + flag.Envs[0] + "`"
 }
 
-var inBrackets = regexp.MustCompile(` \(([^()]+)\)`)
-
-// notDefaults are what brackets in help texts say besides defaults.
-var notDefaults = []string{"JWT and seed", "gpu=4090"}
-
-// split takes the default, which help texts have in their last brackets, out of the help.
-func split(flag *kong.Flag) (help, fallback string) {
-	at := inBrackets.FindAllStringSubmatchIndex(flag.Help, -1)
-	if flag.IsBool() || len(at) == 0 {
-		return flag.Help, flag.Default
-	}
-	last := at[len(at)-1]
-	said := flag.Help[last[2]:last[3]]
-	if flag.HasDefault && said != flag.Default || slices.Contains(notDefaults, said) {
-		return flag.Help, flag.Default
-	}
-	return flag.Help[:last[0]] + flag.Help[last[1]:], said
-}
-
-// oneLine keeps a placeholder such as <id> from being read as HTML.
-func oneLine(help string) string {
+// paragraph is a help text in one line, in which a placeholder such as <id> is not read as HTML.
+func paragraph(help string) string {
 	return strings.ReplaceAll(strings.Join(strings.Fields(help), " "), "<", "&lt;")
 }
 
-func cellText(s string) string { return strings.ReplaceAll(oneLine(s), "|", `\|`) }
+func cellText(s string) string { return strings.ReplaceAll(paragraph(s), "|", `\|`) }

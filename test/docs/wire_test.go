@@ -118,7 +118,7 @@ func TestTheDefaultsOfFlagsAreThoseOfAFreshNATS(t *testing.T) {
 			continue
 		}
 		line, _, _ := strings.Cut(pages["docs/flags.md"][at:], "\n")
-		if got := strings.TrimSpace(strings.Split(line, "|")[3]); got != want {
+		if got := strings.TrimSpace(strings.Split(line, "|")[4]); got != want {
 			t.Errorf("%s: docs/flags.md says %s, a fresh NATS gets %s", flag, got, want)
 		}
 	}

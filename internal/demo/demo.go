@@ -1,0 +1,100 @@
+// Package demo shows what comfyherd promises, in under half a minute on one machine.
+//
+// Guarantee: everything that Run claims was observed in the event stream, and Run fails when anything was not. It starts NATS
+// in a temporary folder, two dispatchers, and an agent for each of three simulated ComfyUI hosts or for the hosts that it is
+// given, and plays four scenes: jobs that complete, a failure and the failover, the block, and its end. When it ends, nothing
+// is left but the pictures.
+package demo
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"time"
+
+	"github.com/comfyherd/comfyherd/internal/agent"
+	"github.com/comfyherd/comfyherd/internal/daemon"
+)
+
+// Options of Run. The zero value shows three simulated hosts, without pauses and without colours.
+type Options struct {
+	Hosts    []agent.HostConfig // real ComfyUI hosts; empty: three simulated ones
+	Pictures string             // folder to write the pictures to; empty: a temporary one
+	Pace     time.Duration      // pause before each headline, for people who read along
+	Colours  bool
+	Width    int          // of the terminal; 0: lines are not cut
+	Log      *slog.Logger // of dispatchers and agents; nil: none
+
+	intact   bool          // nothing is broken, so that the claims are not observed: a test of the demo itself
+	timeout  time.Duration // for the whole demo; 0: defaultTimeout
+	cooldown time.Duration // of the block; 0: defaultCooldown
+}
+
+const (
+	// defaultTimeout bounds the whole demo. What was not observed by then counts as not observed.
+	defaultTimeout = 28 * time.Second
+	// defaultCooldown is long enough to look at the block, and short enough to wait for its end.
+	defaultCooldown = 5 * time.Second
+)
+
+var errTimeout = errors.New("the demo's time is over")
+
+// Run plays the demo, prints it to out, and removes everything again except the pictures. It ends early with ctx, and
+// with daemon.ExitFailed when out takes no more lines, as when its reader is `head`.
+func Run(ctx context.Context, out io.Writer, o Options) (err error) {
+	o.timeout, o.cooldown = cmp.Or(o.timeout, defaultTimeout), cmp.Or(o.cooldown, defaultCooldown)
+	ctx, cancel := context.WithTimeoutCause(ctx, o.timeout, errTimeout)
+	defer cancel()
+	ctx, readerGone := context.WithCancelCause(ctx)
+	defer readerGone(nil)
+	stage, err := openStage(&o)
+	if err != nil {
+		return err
+	}
+	defer stage.close()
+	fleet, err := openFleet(ctx, &o)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, fleet.close()) }()
+	d := &demo{
+		o: o, stage: stage, fleet: fleet, record: demoRecord{started: time.Now()},
+		tell: teller{c: &daemon.Console{Out: &watchedWriter{Writer: out, failed: readerGone}}, colours: o.Colours, width: o.Width},
+	}
+	err = d.play(ctx)
+	if errors.Is(context.Cause(ctx), daemon.ExitFailed) {
+		return daemon.ExitFailed
+	}
+	return err
+}
+
+// watchedWriter cancels the demo when a write fails.
+type watchedWriter struct {
+	io.Writer
+
+	failed context.CancelCauseFunc
+}
+
+func (w *watchedWriter) Write(line []byte) (int, error) {
+	n, err := w.Writer.Write(line)
+	if err != nil {
+		w.failed(daemon.ExitFailed)
+	}
+	return n, err
+}
+
+// HostsOf reads COMFY_HOSTS. A host without a name is comfy-1, comfy-2, ….
+func HostsOf(comfyHosts string) ([]agent.HostConfig, error) {
+	given, err := daemon.ComfyHosts(comfyHosts)
+	if err != nil {
+		return nil, err
+	}
+	hosts := make([]agent.HostConfig, len(given))
+	for i, h := range given {
+		hosts[i] = agent.HostConfig{Name: cmp.Or(h.Name, fmt.Sprintf("comfy-%d", i+1)), URL: h.URL}
+	}
+	return hosts, nil
+}

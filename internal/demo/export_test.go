@@ -1,0 +1,29 @@
+package demo
+
+import (
+	"cmp"
+	"context"
+	"io"
+	"time"
+)
+
+// Setup is what a test may change of a demo. Hosts is as in COMFY_HOSTS.
+type Setup struct {
+	Hosts, Pictures string
+	Intact          bool          // nothing is broken on any host
+	Width           int           // of the terminal
+	Timeout         time.Duration // for the whole demo; 0 is what a slow machine may need
+	Cooldown        time.Duration // of its block; 0 is longer than in `dispatcher demo`, since tests run beside each other
+}
+
+// RunWith plays the demo.
+func RunWith(ctx context.Context, out io.Writer, s Setup) error {
+	hosts, err := HostsOf(s.Hosts)
+	if err != nil {
+		return err
+	}
+	return Run(ctx, out, Options{
+		Hosts: hosts, Pictures: s.Pictures, Width: s.Width,
+		intact: s.Intact, timeout: cmp.Or(s.Timeout, 80*time.Second), cooldown: cmp.Or(s.Cooldown, 7*time.Second),
+	})
+}

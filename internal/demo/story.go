@@ -1,0 +1,286 @@
+package demo
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"image/color"
+	"slices"
+	"time"
+
+	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/queue"
+	"github.com/comfyherd/comfyherd/internal/workflow"
+	"github.com/comfyherd/comfyherd/jetstream"
+)
+
+const (
+	hostTime  = 8 * time.Second // what hosts may take to appear
+	sceneTime = 3 * time.Second // what a scene may need of a block's time
+)
+
+// part is one of the twelve jobs.
+type part struct {
+	number   int
+	tenant   job.Tenant
+	workflow string
+	prefer   string // a wish
+	only     string // a condition
+}
+
+func (p *part) id() job.ID { return job.ID(fmt.Sprintf("job-%02d", p.number)) }
+
+// firstToFail is the number of the job that fails on the victim.
+const firstToFail = 7
+
+// demo is one telling of the story. One goroutine owns it.
+type demo struct {
+	o      Options
+	stage  demoStage
+	fleet  *demoFleet
+	notes  <-chan jetstream.Note
+	record demoRecord
+	tell   teller
+	cast   []part
+	hashes map[string]workflow.Hash // by workflow
+	colour map[job.ID]color.RGBA    // of the picture that a job must make
+	missed []string                 // what was claimed and not seen
+	late   bool                     // the time was over before the end
+}
+
+// scene is one of the four scenarios.
+type scene struct {
+	title  string
+	look   func() string // what to look for; called when the scene begins
+	act    func(context.Context) error
+	claims func() []claim
+}
+
+// play tells the story. Its error says what was not observed.
+func (d *demo) play(ctx context.Context) error {
+	if err := d.rehearse(); err != nil {
+		return err
+	}
+	d.open()
+	if err := d.begin(ctx); err != nil {
+		return err
+	}
+	for i, s := range d.scenes() {
+		if err := d.perform(ctx, i+1, s); err != nil {
+			return err
+		}
+		d.judge(s.claims())
+	}
+	if err := d.finish(ctx); err != nil {
+		return err
+	}
+	return d.verdict()
+}
+
+// perform plays a scene, as far as the time allows.
+func (d *demo) perform(ctx context.Context, number int, s scene) error {
+	err := d.rest(ctx, d.pace())
+	if err == nil {
+		err = d.idle(ctx)
+	}
+	if err == nil {
+		d.tell.headline(fmt.Sprint(number), s.title, s.look())
+		err = s.act(ctx)
+	}
+	if err != nil && ctx.Err() != nil {
+		err = context.Cause(ctx)
+	}
+	if errors.Is(err, errTimeout) {
+		if !d.late {
+			d.tell.say("")
+			d.tell.say("The time is over.")
+		}
+		d.late = true
+		return nil
+	}
+	return err
+}
+
+// pace is the rest before a headline. While a block stands it is no longer than leaves a scene its time.
+func (d *demo) pace() time.Duration {
+	if blocked, unblocked := d.blocked(); blocked != nil && unblocked == nil {
+		return max(0, min(d.o.Pace, time.Until(blocked.block.Until)-sceneTime))
+	}
+	return d.o.Pace
+}
+
+// idle waits until both dispatchers know that nothing runs, since a wish for a host is for one that is free. A call is
+// answered by either of them, so several in a row must say so.
+func (d *demo) idle(ctx context.Context) error {
+	const inARow = 8
+	for idle := 0; idle < inARow; {
+		hosts, err := d.fleet.q.AllHosts(ctx)
+		busy := slices.ContainsFunc(hosts, func(h queue.HostInfo) bool { return len(h.Running) > 0 })
+		if idle++; err == nil && !busy && len(hosts) == len(d.stage.hosts()) {
+			continue
+		}
+		idle = 0
+		if err := d.rest(ctx, 20*time.Millisecond); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// rehearse casts the jobs: six of three tenants, then those that are steered to the victim.
+func (d *demo) rehearse() error {
+	for i, tenant := range []job.Tenant{"acme", "bolt", "coral", "acme", "bolt", "coral"} {
+		p := part{number: i + 1, tenant: tenant, workflow: []string{portrait, poster}[i%2]}
+		if hosts := d.stage.hosts(); len(d.o.Hosts) > 0 {
+			p.prefer = hosts[i%len(hosts)].Name // jobs that take no time would all find the first host idle
+		}
+		d.cast = append(d.cast, p)
+	}
+	victim := d.stage.victim()
+	d.cast = append(d.cast,
+		part{number: firstToFail, tenant: "acme", workflow: portrait, prefer: victim},
+		part{number: 8, tenant: "acme", workflow: portrait, prefer: victim},
+		part{number: 9, tenant: "bolt", workflow: poster, prefer: victim},
+		part{number: 10, tenant: "acme", workflow: portrait, prefer: victim},
+		part{number: 11, tenant: "acme", workflow: portrait, only: victim},
+		part{number: 12, tenant: "acme", workflow: portrait, prefer: victim},
+	)
+	d.hashes, d.colour = map[string]workflow.Hash{}, map[job.ID]color.RGBA{}
+	for i := range d.cast {
+		p := &d.cast[i]
+		raw, colour := d.stage.workflow(p.workflow, p.number)
+		hash, err := workflow.HashOf(raw)
+		if err != nil {
+			return fmt.Errorf("the demo's %s: %w", p.workflow, err)
+		}
+		d.hashes[p.workflow], d.colour[p.id()] = hash, colour
+	}
+	return nil
+}
+
+// begin brings the hosts up, then the dispatchers, so that these know all hosts before they take the first job.
+func (d *demo) begin(ctx context.Context) error {
+	d.notes = d.fleet.notes(ctx)
+	for _, host := range d.stage.hosts() {
+		if err := d.fleet.agent(ctx, host); err != nil {
+			return err
+		}
+	}
+	waiting, cancel := context.WithTimeoutCause(ctx, hostTime, errHostTime)
+	defer cancel()
+	if err := d.until(waiting, func() bool { return len(d.absent()) == 0 }); err != nil {
+		if errors.Is(err, errHostTime) || errors.Is(err, errTimeout) {
+			err = d.unreachable()
+		}
+		return err
+	}
+	if err := d.stage.prepare(ctx); err != nil {
+		return err
+	}
+	return errors.Join(d.fleet.dispatcher(ctx, "dispatcher-1"), d.fleet.dispatcher(ctx, "dispatcher-2"))
+}
+
+var errHostTime = errors.New("not every host came online")
+
+// absent are the hosts that are not online, and why.
+func (d *demo) absent() map[string]string {
+	absent := map[string]string{}
+	for _, h := range d.stage.hosts() {
+		absent[h.Name] = "nothing was heard of it"
+	}
+	for _, s := range d.record.seen {
+		if s.host == nil {
+			continue
+		}
+		if absent[s.host.Host] = s.host.Reason; s.what == string(queue.HostOnline) || s.what == string(queue.HostRecovered) {
+			delete(absent, s.host.Host)
+		}
+	}
+	return absent
+}
+
+func (d *demo) unreachable() error {
+	absent := d.absent()
+	for _, h := range d.stage.hosts() {
+		if why, is := absent[h.Name]; is {
+			return fmt.Errorf("host %s (%s) is not online: %s; start its ComfyUI, or leave it out of COMFY_HOSTS", h.Name, h.URL, why)
+		}
+	}
+	return errHostTime
+}
+
+// submit publishes the jobs of the given numbers.
+func (d *demo) submit(ctx context.Context, numbers ...int) error {
+	for _, n := range numbers {
+		p := &d.cast[n-1]
+		raw, _ := d.stage.workflow(p.workflow, n)
+		spec := job.Spec{ID: p.id(), Workflow: raw}
+		if p.prefer != "" {
+			spec.PreferHosts = []string{p.prefer}
+		}
+		if p.only != "" {
+			spec.OnlyHosts = []string{p.only}
+		}
+		if n == firstToFail && d.alone() {
+			spec.MaxAttempts = 1 // it would only fail again
+		}
+		if _, err := d.fleet.q.Submit(ctx, job.Lane{Tenant: p.tenant, Priority: job.Usual}, spec); err != nil {
+			return fmt.Errorf("submit %s: %w", p.id(), err)
+		}
+	}
+	return nil
+}
+
+// alone says whether there is only one host, and so none to fail over to.
+func (d *demo) alone() bool { return len(d.stage.hosts()) == 1 }
+
+// until tells what happens until done.
+func (d *demo) until(ctx context.Context, done func() bool) error {
+	for !done() {
+		if _, err := d.next(ctx, nil); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// rest tells what happens for a while.
+func (d *demo) rest(ctx context.Context, pause time.Duration) error {
+	timer := time.NewTimer(pause)
+	defer timer.Stop()
+	for {
+		if rang, err := d.next(ctx, timer.C); rang || err != nil {
+			return err
+		}
+	}
+}
+
+// next tells the next event, or says that the timer rang before it.
+func (d *demo) next(ctx context.Context, timer <-chan time.Time) (rang bool, err error) {
+	select {
+	case note, open := <-d.notes:
+		if !open {
+			settle, cancel := context.WithTimeout(ctx, 200*time.Millisecond) // the stream may see the same deadline first
+			<-settle.Done()
+			cancel()
+			return false, cmp.Or(context.Cause(ctx), errors.New("the event stream ended"))
+		}
+		if s, ours := sight(&note); ours {
+			d.record.seen = append(d.record.seen, s)
+			d.tell.event(d, s)
+		}
+		return false, nil
+	case err := <-d.fleet.broken:
+		return false, err
+	case <-timer:
+		return true, nil
+	case <-ctx.Done():
+		return false, context.Cause(ctx)
+	}
+}
+
+// ended says whether the jobs of these numbers have ended.
+func (d *demo) ended(numbers ...int) bool {
+	return !slices.ContainsFunc(numbers, func(n int) bool { return d.record.end(d.cast[n-1].id()) == nil })
+}

@@ -1,0 +1,118 @@
+package dispatcher
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+	"unicode"
+
+	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/queue"
+	"github.com/comfyherd/comfyherd/jetstream"
+)
+
+const byMost = 64 // characters of who asks for something
+
+// cleanBy is who asks as it may stand in events and on terminals: printable, on one line, not long.
+func cleanBy(by string) string {
+	by = strings.TrimSpace(strings.Map(func(r rune) rune {
+		if !unicode.IsGraphic(r) || r == unicode.ReplacementChar {
+			return -1
+		}
+		return r
+	}, by))
+	if text := []rune(by); len(text) > byMost {
+		by = string(text[:byMost])
+	}
+	return by
+}
+
+// operatorBy is who asks on comfy.api.
+func operatorBy(by string) string { return cmp.Or(cleanBy(by), "api") }
+
+// tenantBy is who asks on comfy.tenants.<tenant>: the tenant, as NATS has let it use its subject, and what it says of itself.
+func tenantBy(tenant job.Tenant, by string) string {
+	text := "tenant " + string(tenant)
+	if by = cleanBy(by); by != "" {
+		text += ": " + by
+	}
+	return text
+}
+
+// actTime is how long an act may take to be stored.
+const actTime = 5 * time.Second
+
+// tell stores who has changed what. A request that has changed nothing is none, and one of which nobody knows is.
+// It is told after it was done: a dispatcher that dies between both leaves it untold. What changes much is a bulkAct.
+func (d *Dispatcher) tell(ctx context.Context, a queue.Act, request any, failed error) {
+	if a.Count == 0 && (failed == nil || jetstream.Refused(failed)) {
+		return
+	}
+	d.tellEnd(ctx, a, request, failed)
+}
+
+// tellEnd stores it in any case.
+func (d *Dispatcher) tellEnd(ctx context.Context, a queue.Act, request any, failed error) {
+	if failed != nil {
+		a.Error = failed.Error()
+	}
+	if err := d.storeAct(context.WithoutCancel(ctx), a, request); err != nil {
+		d.log.Warn("who has changed something could not be stored", "call", a.Call, "by", a.By, "tenant", a.Tenant, "count", a.Count, "error", err)
+	}
+}
+
+func (d *Dispatcher) storeAct(ctx context.Context, a queue.Act, request any) (err error) {
+	if a.Request, err = json.Marshal(request); err != nil {
+		return err
+	}
+	a.Time = d.clock()
+	ctx, cancel := context.WithTimeout(ctx, actTime)
+	defer cancel()
+	return d.q.AppendAct(ctx, &a, d.source)
+}
+
+// bulkAct is an act that changes many things. It is told twice: before the first of them, so that a dispatcher that dies
+// meanwhile has told who asked for what, and at its end with the count. Where the first cannot be told nothing is changed.
+type bulkAct struct {
+	d       *Dispatcher
+	act     queue.Act
+	request any
+
+	mu    sync.Mutex // guards begun
+	begun bool
+}
+
+// begin is called before each change, by any goroutine.
+func (a *bulkAct) begin(ctx context.Context) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.begun {
+		return nil
+	}
+	act := a.act
+	act.Begins = true
+	if err := a.d.storeAct(ctx, act, a.request); err != nil {
+		return fmt.Errorf("nothing was changed, since it could not be stored who asks for it: %w", err)
+	}
+	a.begun = true
+	return nil
+}
+
+func (a *bulkAct) hasBegun() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.begun
+}
+
+// end tells what has come of a bulkAct that has begun.
+func (a *bulkAct) end(ctx context.Context, count int, failed error) {
+	if !a.hasBegun() {
+		return
+	}
+	a.act.Count = count
+	a.d.tellEnd(ctx, a.act, a.request, failed)
+}

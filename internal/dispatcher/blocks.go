@@ -1,0 +1,194 @@
+package dispatcher
+
+import (
+	"encoding/json"
+	"strings"
+	"time"
+
+	"github.com/comfyherd/comfyherd/internal/failure"
+	"github.com/comfyherd/comfyherd/internal/queue"
+	"github.com/comfyherd/comfyherd/internal/route"
+	"github.com/comfyherd/comfyherd/internal/workflow"
+)
+
+// pair is a host and a hash.
+type pair struct {
+	host string
+	hash workflow.Hash
+}
+
+func (p pair) compare(q pair) int {
+	if c := strings.Compare(p.host, q.host); c != 0 {
+		return c
+	}
+	return strings.Compare(string(p.hash), string(q.hash))
+}
+
+// blocks is which pairs are blocked, which have strikes, and which have just failed. The fleet holds what follows from
+// them.
+type blocks struct {
+	fleet   *route.Fleet
+	peers   *peers
+	changes *changes
+	alarms  *alarms
+
+	blocked   map[pair]bool
+	incapable map[pair]time.Time // blocks because the host lacks something, and since when
+	struck    map[pair]bool
+	suspects  map[pair]bool
+}
+
+func newBlocks(b blocks) *blocks {
+	b.blocked, b.incapable, b.struck, b.suspects = map[pair]bool{}, map[pair]time.Time{}, map[pair]bool{}, map[pair]bool{}
+	return &b
+}
+
+// put takes in a block that was written at a time.
+func (b *blocks) put(block *route.Block, at time.Time) {
+	p := pair{string(block.Host), block.Hash}
+	b.blocked[p] = true
+	delete(b.suspects, p)
+	delete(b.incapable, p)
+	if block.Kind.Verdict().Strike == failure.UntilCapable {
+		b.incapable[p] = at
+	}
+	b.fleet.PutBlock(*block)
+	b.changes.reasons = true
+}
+
+// remove takes in that a block has ended. A pair with strikes is on probation: one job may run there. So that not each
+// dispatcher sends one, what waits for a host with its home elsewhere is matched after the head start.
+func (b *blocks) remove(p pair, now time.Time) {
+	delete(b.blocked, p)
+	delete(b.incapable, p)
+	b.fleet.RemoveBlock(route.HostID(p.host), p.hash)
+	b.changes.reasons = true
+	if b.peers.isHome(p.host) || !b.struck[p] {
+		b.changes.jobs = true
+		return
+	}
+	b.alarms.at(now.Add(b.peers.headStart()), func(time.Time) { b.changes.jobs = true })
+}
+
+func (b *blocks) blockKeys() []string { return pairKeys(b.blocked) }
+
+// readStrikes reads the strikes of a pair out of their bucket.
+func readStrikes(c queue.Change) (s route.Strikes, why string) {
+	if _, _, ok := queue.PairOf(c.Key); !ok {
+		return s, "the key is not <host>.<hash>"
+	}
+	if err := json.Unmarshal(c.Value, &s); err != nil {
+		return s, err.Error()
+	}
+	return s, ""
+}
+
+// putStrikes takes in strikes. Those without a block settle a failure that gave no block.
+func (b *blocks) putStrikes(p pair, s *route.Strikes) {
+	b.struck[p] = true
+	b.fleet.PutStrikes(route.HostID(p.host), p.hash, *s)
+	if s.Open == nil {
+		b.endSuspicion(p)
+	}
+	b.changes.jobs = true
+}
+
+func (b *blocks) removeStrikes(p pair) {
+	delete(b.struck, p)
+	b.fleet.RemoveStrikes(route.HostID(p.host), p.hash)
+	b.changes.jobs = true
+}
+
+func (b *blocks) strikeKeys() []string { return pairKeys(b.struck) }
+
+func pairKeys(pairs map[pair]bool) []string {
+	keys := make([]string, 0, len(pairs))
+	for p := range pairs {
+		keys = append(keys, p.host+"."+string(p.hash))
+	}
+	return keys
+}
+
+// suspectTime is how long a pair that has just failed gets no job, unless its block says more.
+const suspectTime = time.Second
+
+// suspect blocks a pair until its failure is settled: its slot is free some milliseconds before the failed event has
+// become a strike and perhaps a block, and no further job of the hash may go there meanwhile.
+func (b *blocks) suspect(host string, e *queue.EndedJob, now time.Time) {
+	p := pair{host, e.Hash}
+	block := route.Block{
+		Host: route.HostID(host), Hash: e.Hash, Kind: e.Kind, Message: "a failure is being settled", Tenant: route.Tenant(e.Tenant),
+		Tenants: []route.Tenant{route.Everyone}, Until: now.Add(suspectTime),
+	}
+	switch e.Kind.Verdict().Strike {
+	case failure.NoStrike, failure.Suspected:
+		return
+	case failure.PerTenant:
+		block.Tenants = []route.Tenant{route.Tenant(e.Tenant)}
+	case failure.UntilCapable:
+	}
+	if e.Kind == failure.OutOfMemory {
+		block.Size = e.Size
+	}
+	if e.Kind == "" || b.blocked[p] {
+		return
+	}
+	b.fleet.PutBlock(block)
+	b.suspects[p] = true
+	b.alarms.at(now.Add(suspectTime), func(time.Time) { b.endSuspicion(p) })
+}
+
+// endSuspicion has only strikes and blocks count from now on.
+func (b *blocks) endSuspicion(p pair) {
+	if b.suspects[p] && !b.blocked[p] {
+		b.fleet.RemoveBlock(route.HostID(p.host), p.hash)
+		b.changes.jobs = true
+	}
+	delete(b.suspects, p)
+}
+
+// incapableBefore lists the hashes that were blocked on a host before a time, since it lacked something.
+func (b *blocks) incapableBefore(host string, at time.Time) []workflow.Hash {
+	var hashes []workflow.Hash
+	for p, since := range b.incapable {
+		if p.host == host && since.Before(at) {
+			hashes = append(hashes, p.hash)
+		}
+	}
+	return hashes
+}
+
+// perHost counts the blocks and the strikes of each host.
+func (b *blocks) perHost() (blocks, strikes map[string]int) {
+	return countPairs(b.blocked), countPairs(b.struck)
+}
+
+func countPairs(pairs map[pair]bool) map[string]int {
+	n := map[string]int{}
+	for p := range pairs {
+		n[p.host]++
+	}
+	return n
+}
+
+// behind gives the pairs with a block that come after one, in no order.
+func (b *blocks) behind(after pair, which pairs) []pair {
+	var found []pair
+	for p := range b.blocked {
+		if which.fit(p.host, p.hash) && p.compare(after) > 0 {
+			found = append(found, p)
+		}
+	}
+	return found
+}
+
+// of gives the blocks of pairs, as far as they stand.
+func (b *blocks) of(which []pair) []queue.Block {
+	list := make([]queue.Block, 0, len(which))
+	for _, p := range which {
+		if block, stands := b.fleet.Blocked(route.HostID(p.host), p.hash); stands {
+			list = append(list, block)
+		}
+	}
+	return list
+}

@@ -1,0 +1,103 @@
+package dispatcher
+
+import (
+	"context"
+	"runtime"
+	"time"
+
+	"github.com/comfyherd/comfyherd/internal/queue"
+	"github.com/comfyherd/comfyherd/jetstream"
+)
+
+// callLimit lets calls ask the loop one after the other, with a rest after each: whatever is asked, and by however many,
+// the loop spends most of its time on jobs, and no job waits for more than one question.
+type callLimit struct {
+	turn chan struct{} // holds one while somebody asks
+	rest time.Time     // nobody asks before; only whose turn it is touches it
+}
+
+const (
+	restTimes = 3                      // how many times as long as a question the rest after it is
+	restMost  = 250 * time.Millisecond // of one rest
+)
+
+func newCallLimit() *callLimit { return &callLimit{turn: make(chan struct{}, 1)} }
+
+// pass runs ask when it is its turn.
+func (t *callLimit) pass(ctx context.Context, ask func()) error {
+	select {
+	case t.turn <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	defer func() { <-t.turn }()
+	if wait := time.Until(t.rest); wait > 0 {
+		sleep(ctx, wait)
+	}
+	if ctx.Err() == nil {
+		ask()
+	}
+	return ctx.Err()
+}
+
+// took says how long a question has kept the loop.
+func (t *callLimit) took(d time.Duration) { t.rest = time.Now().Add(min(restTimes*d, restMost)) }
+
+// answer runs f in the loop for a call.
+func (d *Dispatcher) answer(ctx context.Context, f func(now time.Time)) error {
+	heard := false
+	err := d.counter.turns.pass(ctx, func() {
+		heard = d.loop.ask(func(now time.Time) {
+			begun := time.Now()
+			f(now)
+			d.counter.turns.took(time.Since(begun))
+		})
+	})
+	if err == nil && !heard {
+		err = &jetstream.Stopping{Message: "this dispatcher is stopping: ask again"}
+	}
+	return err
+}
+
+// counter is what calls are answered with beside the loop.
+type counter struct {
+	turns    *callLimit
+	heavy    chan struct{} // holds one for each call that computes for long, as one that reads a workflow
+	letters  chan struct{} // holds one for each call that reads dead letters, which have whole jobs
+	affinity *settings[queue.Affinity]
+	tenants  *settings[queue.TenantSettings]
+}
+
+func newCounter() *counter {
+	return &counter{
+		turns: newCallLimit(), heavy: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/4)),
+		letters:  make(chan struct{}, readersMost),
+		affinity: newSettings(orWhy(queue.AffinityOf, "unreadable")), tenants: newSettings(orWhy(queue.TenantOf, "unreadable")),
+	}
+}
+
+// readersMost is how many calls read dead letters at once: each has some megabytes of them in hand.
+const readersMost = 4
+
+// enterLetters waits for a place among those who read dead letters, until leave is called.
+func (c *counter) enterLetters(ctx context.Context) (leave func(), err error) {
+	select {
+	case c.letters <- struct{}{}:
+		return func() { <-c.letters }, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// heavily runs what computes for long; of that so few are done at once that the loops of the dispatcher have the other
+// processors.
+func (c *counter) heavily(ctx context.Context, do func()) error {
+	select {
+	case c.heavy <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	defer func() { <-c.heavy }()
+	do()
+	return nil
+}

@@ -1,0 +1,21 @@
+package dispatcher
+
+import "github.com/comfyherd/comfyherd/internal/route"
+
+// changes is what the loop has to look at before it waits for the next message. Each part marks what it has changed.
+type changes struct {
+	jobs    bool                  // any waiting job may find a host
+	hosts   map[route.HostID]bool // these hosts may have room for one more job
+	reasons bool                  // the reason why a job waits may be another one
+}
+
+func newChanges() *changes { return &changes{hosts: map[route.HostID]bool{}} }
+
+// all marks that every waiting job may find a host, and every reason be another one.
+func (c *changes) all() { c.jobs, c.reasons = true, true }
+
+// host marks that a host may have room for one more job.
+func (c *changes) host(host string) { c.hosts[route.HostID(host)] = true }
+
+// unmatched reports whether a waiting job may find a host.
+func (c *changes) unmatched() bool { return c.jobs || len(c.hosts) > 0 }

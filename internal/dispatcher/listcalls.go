@@ -1,0 +1,105 @@
+package dispatcher
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/queue"
+	"github.com/comfyherd/comfyherd/internal/route"
+	"github.com/comfyherd/comfyherd/internal/workflow"
+	"github.com/comfyherd/comfyherd/jetstream"
+)
+
+func (d *Dispatcher) apiHosts(ctx context.Context, r queue.HostsRequest) (answer queue.HostsAnswer, err error) {
+	p, err := d.page(r.Limit)
+	if err != nil {
+		return answer, err
+	}
+	var found []queue.HostInfo
+	if err := d.answer(ctx, func(now time.Time) { found = d.loop.hostInfos(r.After, p.rows+1, now) }); err != nil {
+		return answer, err
+	}
+	if answer.Hosts, err = takeFirst(p, found); len(answer.Hosts) < len(found) && err == nil {
+		answer.Next = answer.Hosts[len(answer.Hosts)-1].Host
+	}
+	return answer, err
+}
+
+// hostInfos describes the first hosts behind one, by name.
+func (l *loop) hostInfos(after string, most int, now time.Time) []queue.HostInfo {
+	names := l.hosts.behind(after, most)
+	blocks, strikes := l.blocks.perHost()
+	infos := make([]queue.HostInfo, 0, len(names))
+	for _, name := range names {
+		info := queue.HostInfo{
+			HostState: *l.hosts.state(name), Capability: l.capable.byHost[name].Len(), Blocks: blocks[name], Strikes: strikes[name],
+			Tenants: l.grants.byHost[name].Tenants,
+		}
+		info.Slots, info.Prefetch = l.grants.capped(&info.HostState)
+		if r := l.rests.of(name, now); r != nil {
+			info.Resting = &queue.Rest{Until: r.until.UTC(), Why: r.text()}
+		}
+		infos = append(infos, info)
+	}
+	return infos
+}
+
+func (d *Dispatcher) apiBlocks(ctx context.Context, r queue.BlocksRequest) (answer queue.BlocksAnswer, err error) {
+	p, err := d.page(r.Limit)
+	if err != nil {
+		return answer, err
+	}
+	host, hash, _ := strings.Cut(r.After, ".")
+	after := pair{host, workflow.Hash(hash)}
+	var which []pair
+	if err := d.answer(ctx, func(time.Time) { which = d.loop.blocks.behind(after, pairs{r.Host, r.Hash}) }); err != nil {
+		return answer, err
+	}
+	slices.SortFunc(which, pair.compare)
+	which = which[:min(len(which), p.rows+1)]
+	var found []queue.Block
+	if err := d.answer(ctx, func(time.Time) { found = d.loop.blocks.of(which) }); err != nil {
+		return answer, err
+	}
+	if answer.Blocks, err = takeFirst(p, found); len(answer.Blocks) < len(found) && err == nil {
+		last := &answer.Blocks[len(answer.Blocks)-1]
+		answer.Next = string(last.Host) + "." + string(last.Hash)
+	}
+	return answer, err
+}
+
+func (d *Dispatcher) apiQueue(ctx context.Context, r jetstream.QueueRequest) (jetstream.QueueAnswer, error) {
+	return d.lanes(ctx, "", r)
+}
+
+// lanes lists those of a tenant, each with the place that its next job would have, or without one of all.
+func (d *Dispatcher) lanes(ctx context.Context, tenant job.Tenant, r jetstream.QueueRequest) (answer jetstream.QueueAnswer, err error) {
+	p, err := d.page(r.Limit)
+	if err != nil {
+		return answer, err
+	}
+	var all []jetstream.LaneStat
+	if err := d.answer(ctx, func(now time.Time) { all = d.loop.lanesOf(route.Tenant(tenant), now) }); err != nil {
+		return answer, err
+	}
+	all = all[min(max(r.After, 0), len(all)):]
+	if answer.Lanes, err = takeFirst(p, all); len(answer.Lanes) < len(all) && err == nil {
+		answer.Next = max(r.After, 0) + len(answer.Lanes)
+	}
+	return answer, err
+}
+
+func (l *loop) lanesOf(tenant route.Tenant, now time.Time) []jetstream.LaneStat {
+	all := l.room.Lanes(l.fleet, now)
+	if tenant == "" {
+		return all
+	}
+	own := slices.DeleteFunc(all, func(s jetstream.LaneStat) bool { return s.Tenant != tenant })
+	for i := range own {
+		own[i].Place = l.room.PlaceOf(l.fleet, tenant, own[i].Priority, now)
+	}
+	return own
+}

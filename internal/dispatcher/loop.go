@@ -1,0 +1,238 @@
+package dispatcher
+
+import (
+	"context"
+	"sync/atomic"
+	"time"
+
+	"github.com/comfyherd/comfyherd/internal/route"
+)
+
+// loop decides. It is one goroutine that calls the parts one after the other, so that none of them needs a lock, and
+// that never waits for the wire: what has to be read or written is done by walks on goroutines of their own, which tell
+// the result through the inbox.
+//
+// This happens to a job, in this order:
+//
+//	place     it gets a host and a slot there, or the reason why none may take it
+//	keep      it waits in hand when hosts are merely busy
+//	admit     otherwise it gets a ticket in the waiting room, or rests in the stream when its tenant has no room there
+//	match     whether in hand or in the waiting room, it gets the slot that has become free for it
+//	answered  the answer of the host's agent frees the slot again, or becomes a promise to begin the job
+//	evidence  when it has failed: what is known of the fleet beside the job's own attempts
+//
+// This happens to a change, which is whatever else is told to the loop, in this order:
+//
+//	watches.go  the part that it concerns takes it in, and marks in changes what may follow from it
+//	step        jobs whose time is over end; free slots get the best jobs that wait for them; the reasons of the others
+//	            are reviewed; the pull loops get to know how many more jobs are wanted
+type loop struct {
+	d     *Dispatcher // whose walks carry out what is decided
+	inbox chan func(now time.Time)
+	over  chan struct{}               // closed when run has ended
+	walk  func(func(context.Context)) // runs a walk; set by run
+
+	last     time.Time     // what now has given
+	unsynced int           // buckets of which not all is known yet
+	synced   chan struct{} // closed when there is none
+	closing  bool          // nothing is begun any more
+	depth    atomic.Int64  // tickets that wait here, for whoever asks
+
+	pressure *backpressure
+	changes  *changes
+	alarms   *alarms
+	parts
+}
+
+// parts are what the loop decides with. Only its goroutine touches them.
+type parts struct {
+	// What is known of the fleet.
+	fleet     *route.Fleet
+	peers     *peers
+	name      duplicateName
+	grants    *grants
+	rests     *hostRests
+	hosts     *hosts
+	capable   *capabilities
+	blocks    *blocks
+	poison    *poison
+	successes *successes
+	affinity  *affinities
+	tenants   *tenants
+	slots     *tenantSlots
+
+	// What is known of jobs.
+	room      *route.Room
+	hand      *hand
+	tickets   *tickets
+	needs     *requirements
+	promises  *promises
+	reasons   *reasons
+	admission *admission
+	removed   *removedJobs
+}
+
+// run takes in what happens and decides, until ctx ends.
+func (l *loop) run(ctx context.Context) error {
+	defer close(l.over)
+	l.walk = l.walksUnder(ctx)
+	l.setAlarms()
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	for {
+		timer.Reset(l.untilAlarm(l.now()))
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case happened := <-l.inbox:
+			now := l.now()
+			happened(now)
+			l.step(l.takeMore(now))
+		case <-timer.C:
+			now := l.now()
+			l.alarms.ring(now)
+			l.step(now)
+		}
+	}
+}
+
+// takeMore takes in what has happened meanwhile, so that a burst is matched once, and gives when it took in the last: a
+// job that is due from now on must not meet a now that is older.
+func (l *loop) takeMore(now time.Time) time.Time {
+	for range 64 {
+		select {
+		case happened := <-l.inbox:
+			now = l.now()
+			happened(now)
+		default:
+			return now
+		}
+	}
+	return now
+}
+
+// step does what follows from all that was taken in.
+func (l *loop) step(now time.Time) {
+	if !l.isSynced() {
+		l.room.Settle(l.fleet, now)
+		return
+	}
+	if l.closing {
+		return
+	}
+	if due := l.room.NextDue(); !due.IsZero() && !due.After(now) {
+		l.changes.jobs = true
+	}
+	l.endExpired(now)
+	l.match(now)
+	l.reasons.look(now)
+	l.depth.Store(int64(l.tickets.len()))
+	vacant, kept := l.fleet.Slots()
+	l.pressure.update(vacant, kept, l.hand.len(), now)
+	l.wake(now)
+}
+
+// wake has the loop look again when a job becomes due.
+func (l *loop) wake(now time.Time) {
+	due := l.room.NextDue()
+	if next, some := l.alarms.next(); due.IsZero() || some && !due.Before(next) {
+		return
+	}
+	l.alarms.at(later(due, now.Add(time.Millisecond)), func(time.Time) {})
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+// setAlarms has the parts look now and then for what no change tells.
+func (l *loop) setAlarms() {
+	now := l.now()
+	l.alarms.every(now, time.Second, func(now time.Time) { l.expirePresences(time.Now(), now) })
+	l.alarms.every(now, handTime/4, func(now time.Time) { l.parkLate(now) })
+	l.alarms.every(now, slotLook, l.slots.lookAround)
+	l.alarms.every(now, removedLook, func(time.Time) {
+		if l.isSynced() {
+			l.removed.begin()
+		}
+	})
+	l.alarms.every(now, promiseLook, l.promises.lookAtDue)
+	l.alarms.every(now, callPause, func(now time.Time) {
+		if vacant, _ := l.fleet.Slots(); !l.closing && l.isSynced() {
+			l.admission.callBack(vacant, now)
+		}
+	})
+	l.alarms.every(now, restingPause, l.admission.forgetOver)
+}
+
+func (l *loop) untilAlarm(now time.Time) time.Duration {
+	next := now.Add(time.Minute)
+	if at, some := l.alarms.next(); some && at.Before(next) {
+		next = at
+	}
+	return max(next.Sub(now), 0)
+}
+
+// now is NATS' time, in which all that happens and is decided is measured. It does not go back when it is found to be a
+// little earlier than was thought.
+func (l *loop) now() time.Time {
+	l.last = later(l.last, l.d.clock())
+	return l.last
+}
+
+// tell hands f to the loop, and drops it when the loop has ended.
+func (l *loop) tell(f func(now time.Time)) {
+	select {
+	case l.inbox <- f:
+	case <-l.over:
+	}
+}
+
+// ask runs f in the loop and waits for it; false when the loop has ended.
+func (l *loop) ask(f func(now time.Time)) bool {
+	done := make(chan struct{})
+	l.tell(func(now time.Time) {
+		f(now)
+		close(done)
+	})
+	select {
+	case <-done:
+		return true
+	case <-l.over:
+		return false
+	}
+}
+
+// walksUnder gives what runs a walk on a goroutine of its own.
+func (l *loop) walksUnder(ctx context.Context) func(func(context.Context)) {
+	return func(walk func(context.Context)) {
+		l.pressure.enter()
+		l.d.walks.Go(func() {
+			defer l.pressure.exit()
+			walk(ctx)
+		})
+	}
+}
+
+// isSynced reports whether all that stands in NATS has been taken in.
+func (l *loop) isSynced() bool {
+	select {
+	case <-l.synced:
+		return true
+	default:
+		return false
+	}
+}
+
+// ready waits until all that stands in NATS has been taken in.
+func (l *loop) ready(ctx context.Context) error {
+	select {
+	case <-l.synced:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}

@@ -1,0 +1,74 @@
+package dispatcher
+
+import (
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/comfyherd/comfyherd/internal/route"
+)
+
+// peers are the live dispatchers, this one included. Every host, waiting job and tenant with a cap has a home among
+// them. The home acts first, and the others only after a head start: so two seldom offer to one slot or claim one ticket.
+// When they do, the agent or the revision of the ticket decides, and the loser tries another.
+type peers struct {
+	name string               // of this dispatcher
+	live map[string]time.Time // until when each presence stands, by the local clock
+
+	names     []string      // of those, sorted
+	roundTrip time.Duration // of an offer, lately
+}
+
+const handOver = 4 * time.Millisecond // shortest head start
+
+func newPeers(name string) *peers { return &peers{name: name, live: map[string]time.Time{}} }
+
+// put renews a presence, and reports whether that dispatcher is a new one.
+func (p *peers) put(name string, until time.Time) (isNew bool) {
+	_, known := p.live[name]
+	p.live[name] = until
+	if !known {
+		p.names = slices.Sorted(maps.Keys(p.live))
+	}
+	return !known
+}
+
+func (p *peers) remove(name string) {
+	delete(p.live, name)
+	p.names = slices.Sorted(maps.Keys(p.live))
+}
+
+// expired are those whose presence should have ended a second ago. It goes by the local clock, which does not leap when
+// NATS' time is measured anew after the machine has slept.
+func (p *peers) expired(local time.Time) []string {
+	var names []string
+	for name, until := range p.live {
+		if local.After(until.Add(time.Second)) {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// count is how many there are.
+func (p *peers) count() int { return len(p.names) }
+
+// isHome reports whether this dispatcher is the home of a host, or of whatever else has a name. One that has not read
+// of any other is the home of everything.
+func (p *peers) isHome(name string) bool {
+	home := route.Home(p.names, route.HostID(name))
+	return home == "" || home == p.name
+}
+
+// isTicketHome reports whether this dispatcher looks after the reasons and times of a waiting job.
+func (p *peers) isTicketHome(t *route.Ticket) bool { return p.isHome(string(t.Job)) }
+
+// isTenantHome reports whether this dispatcher gives the jobs of a tenant with a cap to hosts.
+func (p *peers) isTenantHome(tenant route.Tenant) bool { return p.isHome("tenant " + string(tenant)) }
+
+// headStart is how long a slot must have been free before a dispatcher that is not its host's home may use it: a
+// few round trips of an offer, so that on a busy machine, where news is late, the home's own offer comes first.
+func (p *peers) headStart() time.Duration { return min(max(handOver, 4*p.roundTrip), handTime) }
+
+// offerTook takes in how long an offer took: the round trip is that of the last dozen or so.
+func (p *peers) offerTook(d time.Duration) { p.roundTrip += (d - p.roundTrip) / 8 }

@@ -1,0 +1,126 @@
+package dispatcher
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/comfyherd/comfyherd/internal/failure"
+	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/queue"
+	"github.com/comfyherd/comfyherd/internal/route"
+	"github.com/comfyherd/comfyherd/internal/workflow"
+)
+
+// tenantHash is a workflow as far as one tenant's jobs of it are concerned.
+type tenantHash struct {
+	tenant job.Tenant
+	hash   workflow.Hash
+}
+
+// poison is which workflows take hosts down. What shows it stands in the strikes of the hosts that went down: their
+// suspicions, and from the second host on the verdict. While a loss is being settled no further job of that tenant's
+// workflow runs anywhere: it could take the next host down meanwhile.
+type poison struct {
+	fleet   *route.Fleet
+	changes *changes
+	alarms  *alarms
+
+	suspicions map[workflow.Hash]map[string][]route.Suspicion // by the host that went down
+	proofs     map[tenantHash]map[string]string               // texts, by the host whose strikes have them
+	unsettled  map[tenantHash]job.ID                          // the job of the last loss
+}
+
+func newPoison(p poison) *poison {
+	p.suspicions, p.proofs = map[workflow.Hash]map[string][]route.Suspicion{}, map[tenantHash]map[string]string{}
+	p.unsettled = map[tenantHash]job.ID{}
+	return &p
+}
+
+// lost takes in that a host went down with a job, until that is settled.
+func (p *poison) lost(e *queue.EndedJob, now time.Time) {
+	which, id := tenantHash{e.Tenant, e.Hash}, e.Job
+	p.unsettled[which] = id
+	p.withhold(which)
+	p.alarms.at(now.Add(suspectTime), func(time.Time) { p.settled(which, id) })
+}
+
+// settled takes in that the loss of a job was settled, or should be by now.
+func (p *poison) settled(which tenantHash, id job.ID) {
+	if p.unsettled[which] == id {
+		delete(p.unsettled, which)
+		p.withhold(which)
+	}
+}
+
+// putStrikes takes in the strikes of a pair.
+func (p *poison) putStrikes(at pair, s *route.Strikes) {
+	if hosts := p.suspicions[at.hash]; len(s.Suspects) > 0 {
+		if hosts == nil {
+			hosts = map[string][]route.Suspicion{}
+			p.suspicions[at.hash] = hosts
+		}
+		hosts[at.host] = s.Suspects
+	} else if delete(hosts, at.host); len(hosts) == 0 {
+		delete(p.suspicions, at.hash)
+	}
+	for which, texts := range p.proofs {
+		if _, still := s.Guilty[route.Tenant(which.tenant)]; which.hash != at.hash || still {
+			continue
+		}
+		if delete(texts, at.host); len(texts) == 0 {
+			delete(p.proofs, which)
+			p.withhold(which)
+		}
+	}
+	for tenant, text := range s.Guilty {
+		which := tenantHash{job.Tenant(tenant), at.hash}
+		if p.proofs[which] == nil {
+			p.proofs[which] = map[string]string{}
+		}
+		p.proofs[which][at.host] = text
+		p.withhold(which)
+	}
+}
+
+// withhold keeps a tenant's jobs of a workflow from every host while a loss of it is unsettled or it is proven to take
+// hosts down, and lets them run otherwise.
+func (p *poison) withhold(which tenantHash) {
+	_, unsettled := p.unsettled[which]
+	p.fleet.Withhold(which.hash, route.Tenant(which.tenant), unsettled || len(p.proofs[which]) > 0)
+	p.changes.all()
+}
+
+// proof gives what shows that a tenant's jobs of a hash take hosts down; empty when nothing does.
+func (p *poison) proof(which tenantHash) string {
+	for _, text := range p.proofs[which] {
+		return fmt.Sprintf("jobs of this workflow of tenant %s take hosts down and are not run for now (`dispatcher blocks clear --hash %s` lets them): %s",
+			which.tenant, which.hash.Short(), text)
+	}
+	return ""
+}
+
+// otherLosses are the losses of a tenant's other jobs of the same workflow.
+func (p *poison) otherLosses(which tenantHash, except job.ID) []failure.Loss {
+	var losses []failure.Loss
+	for host, list := range p.suspicions[which.hash] {
+		for i := range list {
+			if s := &list[i]; s.Tenant == route.Tenant(which.tenant) && s.Job != route.JobID(except) {
+				losses = append(losses, s.Loss(route.HostID(host)))
+			}
+		}
+	}
+	return losses
+}
+
+// pairs lists the pairs whose strikes prove that a workflow takes hosts down.
+func (p *poison) pairs(fits func(host string, hash workflow.Hash) bool) []pair {
+	var list []pair
+	for which, hosts := range p.proofs {
+		for host := range hosts {
+			if fits(host, which.hash) {
+				list = append(list, pair{host, which.hash})
+			}
+		}
+	}
+	return list
+}

@@ -1,0 +1,244 @@
+package dispatcher
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/comfyherd/comfyherd/internal/failure"
+	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/queue"
+)
+
+// redelivered goes on with a delivery whose chain is not empty: a second publish of the same id, a lease that ran
+// out, or a delivery that NATS repeats because it lost the consumer's last moments. The chain alone says which;
+// delivery counts say nothing.
+func (d *Dispatcher) redelivered(ctx context.Context, o *owned) {
+	link, found, err := d.q.Last(ctx, o.job.Tenant, o.job.ID)
+	if err == nil && !found && link.ChainSequence != 0 { // nothing is stored there but what is no event of the job
+		d.beginChain(ctx, o, d.loop.place(o), link.ChainSequence)
+		return
+	}
+	if err != nil || !found {
+		d.leaveToLease(ctx, o, fmt.Errorf("read chain: %w", errors.Join(err, errEmptyChain)))
+		return
+	}
+	o.last = link.ChainSequence
+	if link.EventKind.Terminal() {
+		ticket := d.ticket(o)
+		d.discardTicket(ctx, ticket.Key()) // a job that was cancelled while no dispatcher was up
+		d.finish(ctx, &o.message, o.lease)
+		return
+	}
+	again, err := d.secondPublish(ctx, o, &link)
+	if err != nil {
+		d.leaveToLease(ctx, o, err)
+		return
+	}
+	if again {
+		d.finish(ctx, &o.message, o.lease)
+		d.log.Debug("dropped a second publish of an id", "tenant", o.job.Tenant, "job", o.job.ID)
+		return
+	}
+	switch link.EventKind {
+	case job.Started:
+		d.resume(ctx, o, &link)
+	case job.Failed:
+		link.Lease, link.Sequence = o.lease, o.job.Sequence
+		if err := d.settle(ctx, link); err != nil {
+			d.leaveToLease(ctx, o, err)
+		}
+	default:
+		d.waitAgain(ctx, o, &link)
+	}
+}
+
+var errEmptyChain = errors.New("the chain cannot be seen")
+
+// secondPublish reports whether this message is a second publish: then the chain belongs to another sequence. The first
+// event says to which, or the last, by which a chain was renewed whose first is forgotten. When the first publish was
+// taken out of the stream, or the stream was made again, this one takes its place.
+func (d *Dispatcher) secondPublish(ctx context.Context, o *owned, last *queue.Link) (bool, error) {
+	queued, found, err := d.q.LastOf(ctx, o.job.Tenant, o.job.ID, job.Queued)
+	if err != nil {
+		return false, err
+	}
+	sequence := last.Sequence
+	if found {
+		sequence = queued.Sequence
+	}
+	if sequence == 0 || sequence == o.job.Sequence {
+		return false, nil
+	}
+	_, err = d.stored(ctx, sequence, o.job.Tenant, o.job.ID)
+	if errors.Is(err, queue.ErrGone) {
+		return false, d.takeOver(ctx, o, last)
+	}
+	return err == nil, err
+}
+
+// waitAgain takes up a job that was waiting: parked again when its ticket stands, left alone when somebody has just
+// claimed it, routed otherwise.
+func (d *Dispatcher) waitAgain(ctx context.Context, o *owned, link *queue.Link) {
+	err := d.readAttempts(ctx, o)
+	if errors.Is(err, errUnderWay) { // since link was read
+		d.redelivered(ctx, o)
+		return
+	}
+	if err != nil {
+		d.leaveToLease(ctx, o, err)
+		return
+	}
+	d.renewChain(ctx, o, link)
+	ticket := d.ticket(o)
+	standing, found, claimed, err := d.q.Ticket(ctx, ticket.Key())
+	switch {
+	case err != nil:
+		d.leaveToLease(ctx, o, err)
+	case found && d.expired(o):
+		d.claimExpired(ctx, o, &standing)
+	case found:
+		standing.Lease = o.lease
+		d.park(ctx, o, &standing)
+	case !claimed.IsZero() && d.clock().Sub(claimed) < d.q.AckWait():
+		// The claimant's lease decides.
+	default:
+		d.dispatch(ctx, o, d.loop.place(o))
+	}
+}
+
+// claimExpired takes the ticket of a job whose time is over, and ends the job. When another dispatcher has it the lease
+// decides.
+func (d *Dispatcher) claimExpired(ctx context.Context, o *owned, t *queue.Ticket) {
+	won, err := d.q.Claim(ctx, t.Key(), t.Revision)
+	switch {
+	case err != nil:
+		d.leaveToLease(ctx, o, err)
+	case won:
+		d.endWaiting(ctx, o, ending{reason: failure.Expired, message: expiredText})
+	}
+}
+
+// readAttempts reads from the chain what earlier attempts mean for the next one; errUnderWay when the chain has moved on
+// and the job does not wait any more.
+func (d *Dispatcher) readAttempts(ctx context.Context, o *owned) error {
+	chain, err := d.q.Chain(ctx, o.job.Tenant, o.job.ID)
+	if err != nil {
+		return err
+	}
+	if len(chain) == 0 {
+		return errEmptyChain
+	}
+	last := &chain[len(chain)-1]
+	if !waits(last.EventKind) {
+		return errUnderWay
+	}
+	o.last = last.ChainSequence
+	attempts := attemptsOf(chain)
+	o.attempt = startedIn(chain) + 1
+	o.avoid = failure.Decide(attempts, o.job.Policy(), failure.Evidence{}).Avoid
+	for i := range chain {
+		switch e := &chain[i]; e.EventKind {
+		case job.Retrying:
+			o.reason = ""
+			o.avoidUntil, o.notBefore = orZero(e.AvoidUntil), orZero(e.NotBefore)
+		case job.Waiting:
+			o.reason = e.Reason
+		default:
+			o.reason = ""
+		}
+	}
+	return nil
+}
+
+func orZero(t *time.Time) time.Time {
+	if t == nil {
+		return time.Time{}
+	}
+	return *t
+}
+
+func attemptsOf(chain []queue.Link) []failure.Attempt {
+	var attempts []failure.Attempt
+	for i := range chain {
+		if chain[i].EventKind == job.Failed {
+			attempts = append(attempts, chain[i].Failure())
+		}
+	}
+	return attempts
+}
+
+func startedIn(chain []queue.Link) int {
+	n := 0
+	for i := range chain {
+		if chain[i].EventKind == job.Started {
+			n = max(n+1, chain[i].Attempt)
+		}
+	}
+	return n
+}
+
+// renewChain keeps the chain of a job that waits for very long from running out of the events' horizon.
+func (d *Dispatcher) renewChain(ctx context.Context, o *owned, link *queue.Link) {
+	if d.clock().Sub(link.Time) < d.q.EventsAge()/2 {
+		return
+	}
+	e := o.job.NewEvent(job.Waiting, d.clock())
+	e.Sequence, e.Reason = o.job.Sequence, o.reason
+	last, err := d.q.Append(ctx, &e, o.last, d.source, "")
+	if err != nil {
+		d.log.Debug("renew chain", "job", o.job.ID, "error", err)
+		return
+	}
+	o.last = last
+}
+
+// resume offers a started job back to its host as the same attempt. A host that is gone, or that does not know
+// the prompt, has lost it.
+func (d *Dispatcher) resume(ctx context.Context, o *owned, started *queue.Link) {
+	o.attempt = started.Attempt
+	_, present, err := d.q.Host(ctx, started.Host)
+	if err != nil {
+		d.leaveToLease(ctx, o, err)
+		return
+	}
+	if !present {
+		d.attemptLost(ctx, o, started, "host "+started.Host+" and its agent are gone")
+		return
+	}
+	reply, err := d.q.Offer(ctx, started.Host, &queue.Offer{
+		Message: o.message, Job: o.job.ID, Hash: o.job.Graph.Hash(), Attempt: started.Attempt, Resume: true,
+		Lease: o.lease, AckWait: d.q.AckWait(), LastInChain: started.ChainSequence,
+	})
+	switch {
+	case errors.Is(err, queue.ErrNoAgent): // its agent may be restarting
+		d.postpone(ctx, o, d.q.PresenceTTL()/3)
+	case err != nil:
+		d.leaveToLease(ctx, o, err)
+	case reply.Answer == queue.Accepted:
+		d.log.Info("a started job was given back to its host", "tenant", o.job.Tenant, "job", o.job.ID, "host", started.Host)
+	case reply.Answer == queue.NotThere:
+		d.attemptLost(ctx, o, started, "host "+started.Host+" does not know the prompt any more")
+	default:
+		d.postpone(ctx, o, d.q.PresenceTTL()/3)
+	}
+}
+
+func (d *Dispatcher) postpone(ctx context.Context, o *owned, pause time.Duration) {
+	if err := d.q.Park(o.lease, pause); err != nil {
+		d.leaveToLease(ctx, o, err)
+	}
+}
+
+// attemptLost ends an attempt that nobody can tell about any more; like every failed attempt it is settled by SettleFailed.
+func (d *Dispatcher) attemptLost(ctx context.Context, o *owned, started *queue.Link, why string) {
+	e := o.job.NewEvent(job.Failed, d.clock())
+	counted := true
+	e.Host, e.Attempt, e.Kind, e.Message, e.Counted = started.Host, started.Attempt, failure.Lost, why, &counted
+	if _, err := d.q.Append(ctx, &e, started.ChainSequence, d.source, o.lease); err != nil {
+		d.leaveToLease(ctx, o, err)
+		return
+	}
+	d.log.Warn("an attempt was lost", "tenant", o.job.Tenant, "job", o.job.ID, "host", started.Host, "why", why)
+}

@@ -1,0 +1,146 @@
+package dispatcher
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/queue"
+	"github.com/comfyherd/comfyherd/internal/route"
+	"github.com/comfyherd/comfyherd/internal/workflow"
+)
+
+// What a workflow needs from a host stands in its jobs. A dispatcher that finds the ticket of a hash it has never
+// seen, which is so after a start, reads one job of it before any of them may run.
+
+const (
+	readingMost  = 32          // jobs that are read at once
+	readingPause = time.Second // before one is read again that could not be
+)
+
+// requirements finds out what workflows need from a host, and keeps their tickets until it is known.
+type requirements struct {
+	fleet  *route.Fleet
+	alarms *alarms
+	log    *slog.Logger
+	read   func(hash workflow.Hash, sequence uint64) // reads the job that is stored there, and calls learnt
+	known  func(list []route.Ticket)                 // called with the tickets that may wait now
+
+	waiting map[workflow.Hash]map[uint64]route.Ticket
+	toRead  []workflow.Hash
+	reading int
+}
+
+func newRequirements(r requirements) *requirements {
+	r.waiting = map[workflow.Hash]map[uint64]route.Ticket{}
+	return &r
+}
+
+// learn takes in what the workflow of a job needs that is at hand.
+func (r *requirements) learn(j *job.Job) {
+	if hash := j.Graph.Hash(); !r.fleet.Known(hash) {
+		r.fleet.PutRequirements(hash, j.Graph.Requirements())
+	}
+}
+
+// keep sets a ticket aside until its workflow's requirements are known.
+func (r *requirements) keep(t route.Ticket) {
+	tickets := r.waiting[t.Hash]
+	if tickets == nil {
+		tickets = map[uint64]route.Ticket{}
+		r.waiting[t.Hash] = tickets
+	}
+	tickets[t.Sequence] = t
+	if len(tickets) == 1 {
+		r.toRead = append(r.toRead, t.Hash)
+		r.readMore()
+	}
+}
+
+func (r *requirements) forget(hash workflow.Hash, sequence uint64) {
+	delete(r.waiting[hash], sequence)
+	if len(r.waiting[hash]) == 0 {
+		delete(r.waiting, hash)
+	}
+}
+
+// each visits the tickets that are kept.
+func (r *requirements) each(visit func(*route.Ticket)) {
+	for _, tickets := range r.waiting {
+		for _, t := range tickets {
+			visit(&t)
+		}
+	}
+}
+
+func (r *requirements) readMore() {
+	for r.reading < readingMost && len(r.toRead) > 0 {
+		hash := r.toRead[0]
+		r.toRead = r.toRead[1:]
+		sequence, waits := anyOf(r.waiting[hash])
+		if !waits {
+			continue // all of them went elsewhere
+		}
+		r.reading++
+		r.read(hash, sequence)
+	}
+}
+
+func anyOf(tickets map[uint64]route.Ticket) (sequence uint64, found bool) {
+	for sequence := range tickets {
+		return sequence, true
+	}
+	return 0, false
+}
+
+// learnt takes in what was read of a job, and lets the tickets of its hash wait. When the job is gone only its own
+// ticket waits, where the next claim clears it away, and another job is read.
+func (r *requirements) learnt(hash workflow.Hash, sequence uint64, needs workflow.Requirements, err error, now time.Time) {
+	r.reading--
+	defer r.readMore()
+	tickets := r.waiting[hash]
+	switch {
+	case err == nil:
+		r.fleet.PutRequirements(hash, needs)
+		delete(r.waiting, hash)
+		r.known(slices.Collect(maps.Values(tickets)))
+	case errors.Is(err, queue.ErrGone) || errors.Is(err, errNoJob):
+		gone, stands := tickets[sequence]
+		r.forget(hash, sequence)
+		r.toRead = append(r.toRead, hash)
+		if stands {
+			r.known([]route.Ticket{gone})
+		}
+	default:
+		r.log.Debug("cannot read a waiting job", "hash", hash.Short(), "error", err)
+		r.alarms.at(now.Add(readingPause), func(time.Time) {
+			r.toRead = append(r.toRead, hash)
+			r.readMore()
+		})
+	}
+}
+
+// errNoJob: what is stored at a ticket's sequence is no job.
+var errNoJob = errors.New("not a job")
+
+// learn reads what the job that is stored at a sequence needs from a host.
+func (d *Dispatcher) learn(ctx context.Context, hash workflow.Hash, sequence uint64) {
+	needs, err := d.readRequirements(ctx, sequence)
+	d.loop.tell(func(now time.Time) { d.loop.needs.learnt(hash, sequence, needs, err, now) })
+}
+
+func (d *Dispatcher) readRequirements(ctx context.Context, sequence uint64) (workflow.Requirements, error) {
+	message, err := d.q.Stored(ctx, sequence)
+	if err != nil {
+		return workflow.Requirements{}, err
+	}
+	j, err := job.Parse(message)
+	if err != nil {
+		return workflow.Requirements{}, errors.Join(errNoJob, err)
+	}
+	return j.Graph.Requirements(), nil
+}

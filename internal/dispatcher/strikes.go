@@ -1,0 +1,269 @@
+package dispatcher
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"github.com/comfyherd/comfyherd/internal/failure"
+	"github.com/comfyherd/comfyherd/internal/queue"
+	"github.com/comfyherd/comfyherd/internal/route"
+	"github.com/comfyherd/comfyherd/internal/workflow"
+)
+
+// recordFailure records what a failed attempt that did not end with its host says about host and workflow: a strike, a block, or,
+// when the fault turned out to be the workflow's, the end of the blocks that it caused.
+func (d *Dispatcher) recordFailure(ctx context.Context, o *owned, failed *queue.Link, attempts []failure.Attempt, decision failure.Decision) error {
+	if decision.Reason == failure.WorkflowFault {
+		return d.liftBlocksOf(ctx, o, attempts)
+	}
+	return d.strikeOf(ctx, o, failed)
+}
+
+// strikeOf makes a strike of a failed attempt.
+func (d *Dispatcher) strikeOf(ctx context.Context, o *owned, failed *queue.Link) error {
+	if failed.Host == "" || failed.Kind.Verdict().Strike == failure.NoStrike || failed.Proven {
+		return nil
+	}
+	strike := route.Strike{
+		Host: route.HostID(failed.Host), Hash: o.job.Graph.Hash(), Attempt: failed.Failure(), Tenant: route.Tenant(o.job.Tenant),
+		Job: route.JobID(o.job.ID), Size: o.job.Graph.Size(), Mark: failed.ChainSequence, At: failed.Time,
+	}
+	if strike.Size == 0 {
+		strike.Size = failed.Size // the agent has looked at the picture
+	}
+	if failed.Kind == failure.OutOfMemory {
+		d.loop.ask(func(time.Time) { strike.Ran = d.loop.successes.largest[pair{failed.Host, strike.Hash}] })
+	}
+	if jitter := d.cfg.Policy.Cooldown / 10; jitter >= time.Second {
+		strike.Jitter = rand.N(jitter)
+	}
+	return d.addStrike(ctx, strike)
+}
+
+// addStrike counts a failure by compare-and-set and opens or widens the block that follows from it. The strikes
+// come first: they carry the failed event's mark and the block, so that a crash before the block is opened is
+// repaired by the next delivery of the failed event, which finds the mark and opens what the strikes say.
+func (d *Dispatcher) addStrike(ctx context.Context, s route.Strike) error {
+	var block *route.Block
+	_, err := d.changeStrikes(ctx, pair{string(s.Host), s.Hash}, func(old *route.Strikes, _ bool) (strikes route.Strikes, changed bool) {
+		strikes, block = old.Add(s, d.clock(), d.cfg.Policy)
+		if block == nil && old.Open != nil && old.Open.Until.After(d.clock()) {
+			block = old.Open
+		}
+		return strikes, true
+	})
+	if err != nil {
+		return err
+	}
+	return d.openBlock(ctx, block)
+}
+
+// changeStrikes stores what change makes of a pair's strikes, unless it changes nothing. When they are written by somebody
+// else meanwhile, change is asked anew.
+func (d *Dispatcher) changeStrikes(ctx context.Context, p pair, change func(old *route.Strikes, found bool) (route.Strikes, bool)) (changed bool, err error) {
+	for {
+		old, revision, err := d.strikesOf(ctx, p.host, p.hash)
+		if err != nil {
+			return false, err
+		}
+		strikes, changed := change(&old, revision != 0)
+		if !changed {
+			return false, nil
+		}
+		value, err := json.Marshal(&strikes)
+		if err != nil {
+			return false, fmt.Errorf("encode strikes: %w", err)
+		}
+		stored, err := d.q.PutStrikes(ctx, p.host, p.hash, value, d.cfg.Policy.StrikesFor(strikes.Level), revision)
+		if err != nil || stored {
+			return stored, err
+		}
+	}
+}
+
+func (d *Dispatcher) strikesOf(ctx context.Context, host string, hash workflow.Hash) (route.Strikes, uint64, error) {
+	c, err := d.q.Strikes(ctx, host, hash)
+	if err != nil || c.Phase == queue.Gone {
+		return route.Strikes{}, 0, err
+	}
+	var strikes route.Strikes
+	if err := json.Unmarshal(c.Value, &strikes); err != nil {
+		d.log.Warn("strikes written by somebody else are replaced", "host", host, "hash", hash.Short(), "error", err)
+		return route.Strikes{}, c.Revision, nil
+	}
+	return strikes, c.Revision, nil
+}
+
+// openBlock makes the block table say what block says. Creating the key is the lock: of several dispatchers one opens
+// the block, the others find it and widen it if theirs holds for more.
+func (d *Dispatcher) openBlock(ctx context.Context, block *route.Block) error {
+	if block == nil {
+		return nil
+	}
+	value, err := json.Marshal(block)
+	if err != nil {
+		return fmt.Errorf("encode block: %w", err)
+	}
+	host := string(block.Host)
+	for {
+		ttl := block.Until.Sub(d.clock())
+		if ttl <= 0 {
+			return nil
+		}
+		opened, err := d.q.OpenBlock(ctx, host, block.Hash, value, ttl)
+		if err != nil || opened {
+			if opened {
+				d.log.Warn("blocked", "host", host, "hash", block.Hash.Short(), "kind", block.Kind, "for", ttl.Round(time.Second), "why", block.Message)
+			}
+			return err
+		}
+		standing, err := d.q.Block(ctx, host, block.Hash)
+		if err != nil {
+			return err
+		}
+		if standing.Phase == queue.Gone {
+			continue
+		}
+		if sameBlock(standing.Value, value) {
+			return nil
+		}
+		replaced, err := d.q.ReplaceBlock(ctx, host, block.Hash, value, ttl, standing.Revision)
+		if err != nil || replaced {
+			return err
+		}
+	}
+}
+
+// sameBlock reports whether two encoded blocks hold for the same, so that a repeated step writes nothing twice.
+func sameBlock(a, b []byte) bool {
+	var x, y route.Block
+	if json.Unmarshal(a, &x) != nil || json.Unmarshal(b, &y) != nil {
+		return false
+	}
+	return x.Until.Equal(y.Until) && x.Size == y.Size && slices.Equal(x.Tenants, y.Tenants) && maps.Equal(x.Own, y.Own)
+}
+
+// liftBlocksOf lifts the blocks that a faulty workflow caused on the hosts that only told the truth about it.
+func (d *Dispatcher) liftBlocksOf(ctx context.Context, o *owned, attempts []failure.Attempt) error {
+	hash := o.job.Graph.Hash()
+	for _, a := range attempts {
+		if a.Kind != failure.ExecutionError {
+			continue
+		}
+		if err := d.liftBlockOf(ctx, a.Host, hash, o); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (d *Dispatcher) liftBlockOf(ctx context.Context, host string, hash workflow.Hash, o *owned) error {
+	c, err := d.q.Block(ctx, host, hash)
+	if err != nil {
+		return err
+	}
+	if c.Phase == queue.Put && !causedBy(c.Value, o) {
+		return nil
+	}
+	if err := d.clearStrikes(ctx, host, hash); err != nil || c.Phase == queue.Gone {
+		return err
+	}
+	_, err = d.q.LiftBlock(ctx, host, hash, c.Revision, queue.WorkflowFault)
+	return err
+}
+
+// causedBy reports whether a stored block is one that this job led to.
+func causedBy(value []byte, o *owned) bool {
+	var b route.Block
+	return json.Unmarshal(value, &b) == nil && b.Job == route.JobID(o.job.ID)
+}
+
+// clearStrikes clears all that is held against a pair.
+func (d *Dispatcher) clearStrikes(ctx context.Context, host string, hash workflow.Hash) error {
+	for {
+		c, err := d.q.Strikes(ctx, host, hash)
+		if err != nil || c.Phase == queue.Gone {
+			return err
+		}
+		cleared, err := d.q.ClearStrikes(ctx, host, hash, c.Revision)
+		if err != nil || cleared {
+			return err
+		}
+	}
+}
+
+// countSuccess counts a success, told at a time, of a pair that has strikes, and lifts its block when that has lost its
+// reason.
+func (d *Dispatcher) countSuccess(ctx context.Context, host string, e *queue.EndedJob, at time.Time) {
+	lift := false
+	changed, err := d.changeStrikes(ctx, pair{host, e.Hash}, func(old *route.Strikes, found bool) (strikes route.Strikes, changed bool) {
+		if !found {
+			return *old, false
+		}
+		strikes, lift, changed = old.Success(route.Tenant(e.Tenant), e.Size, at, d.clock())
+		return strikes, changed
+	})
+	if err == nil && changed && lift {
+		err = d.liftRecovered(ctx, host, e.Hash)
+	}
+	if err != nil {
+		d.log.Warn("a success could not be counted", "host", host, "hash", e.Hash.Short(), "error", err)
+	}
+}
+
+func (d *Dispatcher) liftRecovered(ctx context.Context, host string, hash workflow.Hash) error {
+	c, err := d.q.Block(ctx, host, hash)
+	if err != nil || c.Phase == queue.Gone {
+		return err
+	}
+	_, err = d.q.LiftBlock(ctx, host, hash, c.Revision, queue.Recovered)
+	return err
+}
+
+// forgetBlock takes a block that was lifted out of the strikes, which would open it again otherwise.
+func (d *Dispatcher) forgetBlock(ctx context.Context, host string, hash workflow.Hash) error {
+	_, err := d.changeStrikes(ctx, pair{host, hash}, func(old *route.Strikes, found bool) (route.Strikes, bool) {
+		if !found || old.Open == nil {
+			return *old, false
+		}
+		return old.Lifted(), true
+	})
+	return err
+}
+
+// markPoison stores that a tenant's jobs of a workflow take hosts down, beside the strikes of the host that went last.
+func (d *Dispatcher) markPoison(ctx context.Context, o *owned, host string, text string) error {
+	hash, tenant := o.job.Graph.Hash(), route.Tenant(o.job.Tenant)
+	changed, err := d.changeStrikes(ctx, pair{host, hash}, func(old *route.Strikes, _ bool) (route.Strikes, bool) {
+		if old.Guilty[tenant] != "" {
+			return *old, false
+		}
+		return old.Condemn(tenant, fmt.Sprintf("job %s: %s", o.job.ID, text)), true
+	})
+	if changed {
+		d.log.Warn("a workflow takes hosts down; further jobs of it end at once", "tenant", tenant, "hash", hash.Short(), "why", text)
+	}
+	return err
+}
+
+// liftIncapable lifts the incapable blocks of a host whose capability has changed.
+func (d *Dispatcher) liftIncapable(ctx context.Context, host string, blocked []workflow.Hash) {
+	for _, hash := range blocked {
+		c, err := d.q.Block(ctx, host, hash)
+		if err != nil || c.Phase == queue.Gone {
+			continue // it expires by itself
+		}
+		_, err = d.q.LiftBlock(ctx, host, hash, c.Revision, queue.CapabilityChanged)
+		if err == nil {
+			err = d.forgetBlock(ctx, host, hash)
+		}
+		if err != nil {
+			d.log.Warn("unblock", "host", host, "hash", hash.Short(), "error", err)
+		}
+	}
+}

@@ -1,0 +1,46 @@
+package dispatcher
+
+import (
+	"time"
+
+	"github.com/comfyherd/comfyherd/internal/queue"
+)
+
+// successes are the jobs that have completed lately, as far as failures are judged by them.
+type successes struct {
+	last    map[tenantHash]time.Time // when a job of it completed last
+	largest map[pair]int64           // the size of the largest job that has completed there
+}
+
+const (
+	// successesMost bounds each of the two maps: one that is full is emptied, and fills again.
+	successesMost = 65_536
+	// goodName is how long a job that has completed speaks for its workflow: when another of its jobs takes hosts down,
+	// the fault is that job's and not the workflow's.
+	goodName = time.Hour
+)
+
+func newSuccesses() *successes {
+	return &successes{last: map[tenantHash]time.Time{}, largest: map[pair]int64{}}
+}
+
+func (s *successes) add(host string, e *queue.EndedJob, now time.Time) {
+	if len(s.last) >= successesMost {
+		clear(s.last)
+	}
+	s.last[tenantHash{e.Tenant, e.Hash}] = now
+	p := pair{host, e.Hash}
+	if e.Size <= s.largest[p] {
+		return
+	}
+	if len(s.largest) >= successesMost {
+		clear(s.largest)
+	}
+	s.largest[p] = e.Size
+}
+
+// recent reports whether a job of a workflow has completed within goodName.
+func (s *successes) recent(which tenantHash, now time.Time) bool {
+	at, completed := s.last[which]
+	return completed && now.Sub(at) < goodName
+}

@@ -1,0 +1,59 @@
+package docs
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/comfyherd/comfyherd/internal/daemon"
+)
+
+// CheckReference compares a program's part of docs/flags.md, below root, with its grammar; with update it writes it.
+func CheckReference(t *testing.T, root, program string, line *daemon.CommandLine, update bool) {
+	t.Helper()
+	name := filepath.Join(root, "docs", "flags.md")
+	page, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fresh, err := ReplaceGenerated(string(page), program, Flags(line.Model.Node))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if update {
+		if err := os.WriteFile(name, []byte(fresh), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	} else if fresh != string(page) {
+		t.Errorf("docs/flags.md is stale: run `go test ./cmd/%s -run TestTheReferenceOfFlagsIsFresh -update`", program)
+	}
+}
+
+// CheckLines reads every command line of a program in the pages below root, and looks up every command and flag that their
+// text mentions. At least so many of both must be found.
+func CheckLines(t *testing.T, root, program string, line *daemon.CommandLine, least int) {
+	t.Helper()
+	pages, err := Pages(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines, mentions := 0, 0
+	for name, page := range pages {
+		for _, args := range Commands(page, program) {
+			lines++
+			if err := line.Read(args); err != nil {
+				t.Errorf("%s: %s %q: %v", name, program, args, err)
+			}
+		}
+		for _, args := range Mentions(page, program) {
+			mentions++
+			if err := Exists(line.Model.Node, args); err != nil {
+				t.Errorf("%s: `%s %s`: %v", name, program, strings.Join(args, " "), err)
+			}
+		}
+	}
+	if min(lines, mentions) < least {
+		t.Errorf("only %d command lines and %d mentions of %s were found", lines, mentions, program)
+	}
+}

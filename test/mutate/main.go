@@ -1,0 +1,154 @@
+// Command mutate finds lines that no test guards. It changes one thing of a package at a time (a condition, a bound, a
+// number, a value that is returned, a statement), runs the tests of that package, and lists the changes after which
+// they still pass.
+//
+//	make mutate PKG=./internal/route
+//	go run ./test/mutate -time 8m -resume ./internal/route ./internal/job
+//
+// All changes of a package are built into one test binary, and a variable of the environment says which of them is in
+// force, so that a change costs the time of its tests and no compilation. The sources are left alone: the changed ones
+// lie in a temporary folder and reach the compiler by -overlay. Of each test is measured once which changes it reaches,
+// and a change is tried with these tests only, the fast ones first.
+//
+// A change is reported as
+//
+//	survived     every test that reaches it passes: a test is missing, or the line does nothing
+//	unreached    no test runs the line
+//	hung         its tests had not ended after several times their usual time; something in it waits or loops for ever
+//
+// and counted only when it was killed (a test failed), not tried (the time was up), or not built. Logging and locking are
+// not changed: the first is for people, and of the second the race detector says more.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"regexp"
+	"strings"
+	"time"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	if err := run(ctx, os.Args[1:], os.Stdout); err != nil && !errors.Is(err, flag.ErrHelp) {
+		fmt.Fprintln(os.Stderr, "mutate:", err)
+		stop()
+		os.Exit(1)
+	}
+}
+
+// options are what the command line says.
+type options struct {
+	time     time.Duration
+	parallel int
+	resume   bool
+	state    string
+	tests    []string
+	only     *regexp.Regexp
+	dir      string
+	list     bool
+}
+
+func run(ctx context.Context, args []string, out io.Writer) error {
+	o, packages, err := parseFlags(args, out)
+	if err != nil {
+		return err
+	}
+	end := time.Now().Add(o.time)
+	for i, path := range packages {
+		deadline := time.Now().Add(time.Until(end) / time.Duration(len(packages)-i)) // what one room leaves goes to the next
+		if err := mutateRoom(ctx, path, o, deadline, out); err != nil {
+			return fmt.Errorf("%s: %w", path, err)
+		}
+	}
+	return nil
+}
+
+func parseFlags(args []string, out io.Writer) (options, []string, error) {
+	var o options
+	var tests, only string
+	flags := flag.NewFlagSet("mutate", flag.ContinueOnError)
+	flags.SetOutput(out)
+	flags.Usage = func() {
+		fmt.Fprintln(out, "usage: go run ./test/mutate [flags] package...")
+		flags.PrintDefaults()
+	}
+	flags.DurationVar(&o.time, "time", 10*time.Minute, "stop trying after this time, shared by the packages, and report what was tried until then")
+	flags.IntVar(&o.parallel, "p", 2, "changes that are tried at the same time")
+	flags.BoolVar(&o.resume, "resume", false, "leave out what former runs have killed, as long as its function is the same")
+	flags.StringVar(&o.state, "state", "bin/mutate", "folder for the results that -resume reads")
+	flags.StringVar(&tests, "tests", "", "further packages, separated by commas, whose tests may kill a change")
+	flags.StringVar(&only, "only", "", "try only changes whose line of the report matches this regular expression")
+	flags.StringVar(&o.dir, "C", ".", "folder of the module")
+	flags.BoolVar(&o.list, "list", false, "print the changes and try none")
+	if err := flags.Parse(args); err != nil {
+		return o, nil, err
+	}
+	if flags.NArg() == 0 {
+		return o, nil, errors.New("no package given, for example ./internal/route")
+	}
+	if tests != "" {
+		o.tests = strings.Split(tests, ",")
+	}
+	var err error
+	if o.only, err = regexp.Compile(only); err != nil {
+		return o, nil, fmt.Errorf("-only: %w", err)
+	}
+	return o, flags.Args(), nil
+}
+
+// mutateRoom tries the changes of one package and prints its report.
+func mutateRoom(ctx context.Context, path string, o options, deadline time.Time, out io.Writer) error {
+	r, err := loadRoom(ctx, o.dir, path)
+	if err != nil {
+		return err
+	}
+	if o.list {
+		changes, _ := find(r, nil)
+		for _, c := range changes {
+			fmt.Fprintln(out, c)
+		}
+		return nil
+	}
+	work, err := os.MkdirTemp("", "mutate-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(work)
+	b, err := build(ctx, r, append([]string{path}, o.tests...), work)
+	if err != nil {
+		return err
+	}
+	past := readPast(o, path)
+	todo, results := selectChanges(b.changes, o, past)
+	s := session{build: b, parallel: o.parallel, deadline: deadline}
+	if len(todo) > 0 {
+		if err := s.measure(ctx, work); err != nil {
+			return err
+		}
+		results = append(results, s.tryAll(ctx, todo)...)
+	}
+	report(out, path, results, len(b.unbuilt), s.broken)
+	return past.write(results)
+}
+
+// selectChanges divides the changes into those to try and those whose result is known from a former run.
+func selectChanges(changes []change, o options, past past) (todo []change, known []result) {
+	for _, c := range changes {
+		if !o.only.MatchString(c.String()) {
+			continue
+		}
+		if past.killed[c.key()] {
+			known = append(known, result{change: c, outcome: killed})
+			continue
+		}
+		todo = append(todo, c)
+	}
+	return todo, known
+}

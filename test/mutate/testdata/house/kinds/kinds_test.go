@@ -1,0 +1,5 @@
+package kinds
+
+import "testing"
+
+func TestNothing(*testing.T) {}

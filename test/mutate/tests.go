@@ -1,0 +1,124 @@
+package main
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+)
+
+// maxMemory bounds what a test process may map, in KiB: some changes make a loop allocate for ever.
+const maxMemory = 6 << 20
+
+// session is one run over a room.
+type session struct {
+	build    *built
+	parallel int
+	deadline time.Time
+	tests    []test
+	broken   []string // tests that fail without any change
+}
+
+// test is one top-level test with the changes it reaches and the time it takes.
+type test struct {
+	binary  binary
+	name    string
+	took    time.Duration
+	reaches map[int]bool
+}
+
+// measure runs each test alone and without a change, to see what it reaches.
+func (s *session) measure(ctx context.Context, work string) error {
+	var all []test
+	for _, b := range s.build.binaries {
+		out, err := command(ctx, b, "-test.list", ".").Output()
+		if err != nil {
+			return fmt.Errorf("list the tests: %w", err)
+		}
+		for name := range strings.Lines(string(out)) {
+			name = strings.TrimSpace(name)
+			if name != "" && !strings.HasPrefix(name, "Benchmark") && !strings.Contains(name, " ") {
+				all = append(all, test{binary: b, name: name})
+			}
+		}
+	}
+	var lock sync.Mutex
+	s.each(len(all), func(i int) {
+		t := all[i]
+		trace := filepath.Join(work, "trace"+strconv.Itoa(i))
+		cmd := command(ctx, t.binary, "-test.run", "^"+t.name+"$", "-test.timeout", "5m")
+		cmd.Env = append(os.Environ(), "MUTATE_TRACE="+trace)
+		begun := time.Now()
+		err := cmd.Run()
+		t.took = time.Since(begun)
+		t.reaches = readTrace(trace)
+		lock.Lock()
+		defer lock.Unlock()
+		if err != nil {
+			s.broken = append(s.broken, t.name)
+			return
+		}
+		s.tests = append(s.tests, t)
+	})
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if len(s.tests) == 0 {
+		return errors.New("no test passes without a change")
+	}
+	slices.SortFunc(s.tests, func(a, b test) int { return cmp.Compare(a.took, b.took) })
+	return nil
+}
+
+func readTrace(path string) map[int]bool {
+	reached := map[int]bool{}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return reached // the test reaches nothing
+	}
+	for line := range bytes.Lines(text) {
+		if id, err := strconv.Atoi(string(bytes.TrimSpace(line))); err == nil {
+			reached[id] = true
+		}
+	}
+	return reached
+}
+
+// each calls a function for every number below n, a few at a time.
+func (s *session) each(n int, f func(int)) {
+	next := make(chan int)
+	var workers sync.WaitGroup
+	for range s.parallel {
+		workers.Go(func() {
+			for i := range next {
+				f(i)
+			}
+		})
+	}
+	for i := range n {
+		next <- i
+	}
+	close(next)
+	workers.Wait()
+}
+
+// command is a test binary in its folder, with bounded memory where there is a shell.
+func command(ctx context.Context, b binary, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, b.path, args...)
+	if sh, err := exec.LookPath("sh"); err == nil {
+		limited := fmt.Sprintf(`ulimit -v %d 2>/dev/null; exec "$0" "$@"`, maxMemory)
+		cmd = exec.CommandContext(ctx, sh, append([]string{"-c", limited, b.path}, args...)...)
+	}
+	cmd.Dir = b.dir
+	cmd.WaitDelay = time.Second
+	return cmd
+}
