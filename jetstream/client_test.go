@@ -58,3 +58,44 @@ func TestWhatATenantsClientIsToldIsATypedError(t *testing.T) {
 		t.Errorf("a tenant that is none: %v", err)
 	}
 }
+
+func TestARefusedPublishSaysWhyAndWhatToDo(t *testing.T) {
+	t.Parallel()
+	url := startNATS(t)
+	nc := connect(t, url)
+	acme := jetstream.NewClient(nc, "acme")
+	spec := jetstream.Spec{Workflow: []byte(workflow)}
+	if _, err := acme.Submit(t.Context(), 5, spec); !errors.Is(err, nats.ErrNoResponders) || !strings.Contains(err.Error(), "is a dispatcher running") {
+		t.Errorf("without a stream: %v", err)
+	}
+	q, err := queue.Open(t.Context(), nc, queue.Config{LaneCap: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(q.Close)
+	first, err := acme.Submit(t.Context(), 5, spec)
+	if first.Tenant != "acme" || !first.Job.Valid() || first.Sequence != 1 || err != nil {
+		t.Errorf("the first is %+v, %v", first, err)
+	}
+	if _, err := acme.Submit(t.Context(), 5, spec); !errors.Is(err, jetstream.ErrLaneFull) || !strings.Contains(err.Error(), "--lane-cap") {
+		t.Errorf("into a full lane: %v", err)
+	}
+	for size, want := range map[int]string{1<<20 + 5000: "--max-job", int(nc.MaxPayload()): "max_payload"} {
+		large := jetstream.Spec{Workflow: []byte(`{"1":{"class_type":"` + strings.Repeat("x", size) + `","inputs":{}}}`)}
+		if _, err := acme.Submit(t.Context(), 4, large); !errors.Is(err, jetstream.ErrTooLarge) || !strings.Contains(err.Error(), want) {
+			t.Errorf("a job of %d bytes: %v", size, err)
+		}
+	}
+	for _, wrong := range []func() error{
+		func() error { _, err := acme.Submit(t.Context(), 10, spec); return err },
+		func() error {
+			_, err := acme.Submit(t.Context(), 5, jetstream.Spec{ID: "a.b", Workflow: spec.Workflow})
+			return err
+		},
+		func() error { _, err := jetstream.NewClient(nc, "a.b").Submit(t.Context(), 5, spec); return err },
+	} {
+		if err := wrong(); err == nil || !strings.Contains(err.Error(), "a tenant has 1 to 64") {
+			t.Errorf("a name that is none: %v", err)
+		}
+	}
+}

@@ -105,7 +105,7 @@ func serve(ctx context.Context, q *queue.Queue, jobs int) {
 			}
 			last = must(q.Append(ctx, &e, last, "example", ""))
 		}
-		must(0, q.Finish(ctx, d.Lease))
+		must(0, q.FinishSoon(d.Lease))
 	}))
 	defer puller.Close()
 	must(puller.Pull(ctx, jobs, time.Minute))

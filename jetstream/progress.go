@@ -4,11 +4,9 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"strings"
 
 	"github.com/nats-io/nats.go"
 
-	"github.com/comfyherd/comfyherd/internal/job"
 	"github.com/comfyherd/comfyherd/internal/names"
 )
 
@@ -29,8 +27,8 @@ func (c *Client) FollowProgress(ctx context.Context, tell func(ID, Progress)) er
 	}
 	sub, err := c.nc.Subscribe(names.LiveSubject(c.tenant, "*", "progress"), func(msg *nats.Msg) {
 		var p Progress
-		if tokens := strings.Split(msg.Subject, "."); json.Unmarshal(msg.Data, &p) == nil {
-			tell(job.ID(tokens[4]), p) // of comfy.live.jobs.<tenant>.<job>.progress
+		if json.Unmarshal(msg.Data, &p) == nil {
+			tell(names.JobOfLive(msg.Subject), p)
 		}
 	})
 	if err != nil {

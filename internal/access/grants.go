@@ -4,17 +4,14 @@ import (
 	"time"
 
 	"github.com/nats-io/jwt/v2"
+
+	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/names"
 )
 
 // JetStreamPrefix is what JetStream's API is called in the account of a host or of watchers, where $JS.API is taken: it
 // says that the account has no JetStream.
 const JetStreamPrefix = "fleet.api"
-
-// appendPrefix is where events are published to, to be stored.
-const appendPrefix = "comfy.append."
-
-// cancels are the events that every agent listens to.
-const cancels = "comfy.events.jobs.*.*.cancelled"
 
 // answerTime is how long a host may take to answer an offer; who offered waits no longer.
 const answerTime = 5 * time.Second
@@ -44,32 +41,32 @@ func (g grant) name() string {
 
 // exported is all that the fleet's account offers to others, each to those who have a token for a part of it.
 var exported = []grant{
-	{subject: "comfy.jobs.*.*"},
-	{subject: "comfy.tenants.*.>", answers: true},
-	{subject: appendPrefix + ">"},
-	{subject: "comfy.tell.>"},
-	{subject: "comfy.hosts.*.state"},
-	{subject: "$KV.COMFY_HOSTS.*"},
-	{subject: "$KV.COMFY_CAPABILITIES.*"},
-	{subject: "$KV.COMFY_CONDITIONS.*"},
-	{subject: "$O.COMFY_OUTPUTS.>"},
-	{subject: "$JS.ACK.COMFY_JOBS.>"},
+	{subject: names.LanesSubject("*")},
+	{subject: names.TenantPrefix + "*.>", answers: true},
+	{subject: names.Appends},
+	{subject: names.Tells},
+	{subject: names.HostStates},
+	{subject: names.KeySubject(names.HostsBucket, "*")},
+	{subject: names.KeySubject(names.CapabilitiesBucket, "*")},
+	{subject: names.KeySubject(names.ConditionsBucket, "*")},
+	{subject: "$O." + names.OutputsStore + ".>"},
+	{subject: "$JS.ACK." + names.JobsStream + ".>"},
 	{subject: "$JS.API.INFO"},
 	{subject: "$JS.API.STREAM.INFO.*"},
-	{subject: "$JS.API.CONSUMER.INFO.COMFY_JOBS.*"},
+	{subject: "$JS.API.CONSUMER.INFO." + names.JobsStream + ".*"},
 	{subject: "$JS.API.DIRECT.GET.>", answers: true},
-	{subject: "$JS.API.STREAM.MSG.GET.COMFY_EVENTS"},
-	{subject: "comfy.events.>", stream: true},
-	{subject: "comfy.live.>", stream: true},
+	{subject: "$JS.API.STREAM.MSG.GET." + names.EventsStream},
+	{subject: names.AllEvents, stream: true},
+	{subject: names.AllLive, stream: true},
 }
 
 // tenantGrants: publish to its lanes, call for its own jobs, follow its own stored and live events.
 func tenantGrants(tenant string) []grant {
 	return []grant{
-		{subject: "comfy.jobs." + tenant + ".*"},
-		{subject: "comfy.tenants." + tenant + ".>", answers: true},
-		{subject: "comfy.events.jobs." + tenant + ".>", stream: true},
-		{subject: "comfy.live.jobs." + tenant + ".>", stream: true},
+		{subject: names.LanesSubject(job.Tenant(tenant))},
+		{subject: names.TenantPrefix + tenant + ".>", answers: true},
+		{subject: names.JobEventsPrefix + tenant + ".>", stream: true},
+		{subject: names.LivePrefix + tenant + ".>", stream: true},
 	}
 }
 
@@ -77,23 +74,23 @@ func tenantGrants(tenant string) []grant {
 // or of every tenant's when it is given to none.
 func hostGrants(host string, tenants []string) []grant {
 	own := []grant{
-		{subject: appendPrefix + "hosts." + host + ".*"},
-		{subject: "comfy.hosts." + host + ".state"},
-		{subject: "$KV.COMFY_HOSTS." + host, local: JetStreamPrefix + ".$KV.COMFY_HOSTS." + host},
-		{subject: "$KV.COMFY_CAPABILITIES." + host, local: JetStreamPrefix + ".$KV.COMFY_CAPABILITIES." + host},
-		{subject: "$KV.COMFY_CONDITIONS." + host, local: JetStreamPrefix + ".$KV.COMFY_CONDITIONS." + host},
-		{subject: "$O.COMFY_OUTPUTS.C.*"},
-		{subject: "$O.COMFY_OUTPUTS.M.*"},
-		{subject: "$JS.ACK.COMFY_JOBS.>"},
-		api("INFO"), api("STREAM.INFO.*"), api("CONSUMER.INFO.COMFY_JOBS.dispatch_5"),
-		get("COMFY_EVENTS"), leaderGet("COMFY_EVENTS"), // a whole chain: the request's body says whose
-		get("COMFY_EVENTS.comfy.events.hosts." + host + ".*"),
-		get("KV_COMFY_HOSTS.$KV.COMFY_HOSTS." + host),
-		get("KV_COMFY_CAPABILITIES.$KV.COMFY_CAPABILITIES." + host),
-		get("KV_COMFY_CONDITIONS.$KV.COMFY_CONDITIONS." + host),
-		get("KV_COMFY_SECRETS.$KV.COMFY_SECRETS.prompt"),
-		get("OBJ_COMFY_INPUTS"), get("OBJ_COMFY_INPUTS.$O.COMFY_INPUTS.M.*"),
-		get("OBJ_COMFY_OUTPUTS.$O.COMFY_OUTPUTS.M.*"), // to replace a file of the same name
+		{subject: names.AppendSubject(names.HostEventsPrefix + host + ".*")},
+		{subject: names.StateSubject(host)},
+		put(names.HostsBucket, host),
+		put(names.CapabilitiesBucket, host),
+		put(names.ConditionsBucket, host),
+		{subject: names.PartsSubject(names.OutputsStore, "*")},
+		{subject: names.MetaPrefix(names.OutputsStore) + "*"},
+		{subject: "$JS.ACK." + names.JobsStream + ".>"},
+		api("INFO"), api("STREAM.INFO.*"), api("CONSUMER.INFO." + names.JobsStream + "." + names.DispatchConsumer(job.Usual)),
+		get(names.EventsStream), leaderGet(names.EventsStream), // a whole chain: the request's body says whose
+		getOf(names.EventsStream, names.HostEventsPrefix+host+".*"),
+		getKey(names.HostsBucket, host),
+		getKey(names.CapabilitiesBucket, host),
+		getKey(names.ConditionsBucket, host),
+		getKey(names.SecretsBucket, "prompt"),
+		get(names.StoreStream(names.InputsStore)), getFiles(names.InputsStore),
+		getFiles(names.OutputsStore), // to replace a file of the same name
 	}
 	if len(tenants) == 0 {
 		tenants = []string{"*"}
@@ -101,12 +98,12 @@ func hostGrants(host string, tenants []string) []grant {
 	for _, tenant := range tenants {
 		jobs := tenant + ".*"
 		for _, kind := range []string{"started", "completed", "failed"} {
-			own = append(own, grant{subject: appendPrefix + "jobs." + jobs + "." + kind})
+			own = append(own, grant{subject: names.AppendSubject(names.JobEventsPrefix + jobs + "." + kind)})
 		}
 		own = append(own,
-			grant{subject: "comfy.tell.jobs." + jobs + ".*"},
-			grant{subject: "comfy.events.jobs." + jobs + ".*", stream: true},
-			get("COMFY_EVENTS.comfy.events.jobs."+jobs+".*"),
+			grant{subject: names.TellSubject(job.Tenant(tenant), "*", "*")},
+			grant{subject: names.JobEventsPrefix + jobs + ".*", stream: true},
+			getOf(names.EventsStream, names.JobEventsPrefix+jobs+".*"),
 		)
 	}
 	return own
@@ -115,15 +112,34 @@ func hostGrants(host string, tenants []string) []grant {
 // watcherGrants: read every event, and nothing else.
 func watcherGrants() []grant {
 	return []grant{
-		{subject: "comfy.events.>", stream: true},
-		{subject: "comfy.live.>", stream: true},
-		api("INFO"), api("STREAM.INFO.*"), api("CONSUMER.INFO.COMFY_JOBS.dispatch_5"),
-		get("COMFY_EVENTS"), get("COMFY_EVENTS.>"), leaderGet("COMFY_EVENTS"),
+		{subject: names.AllEvents, stream: true},
+		{subject: names.AllLive, stream: true},
+		api("INFO"), api("STREAM.INFO.*"), api("CONSUMER.INFO." + names.JobsStream + "." + names.DispatchConsumer(job.Usual)),
+		get(names.EventsStream), getOf(names.EventsStream, ">"), leaderGet(names.EventsStream),
 	}
 }
 
 func api(call string) grant {
 	return grant{subject: "$JS.API." + call, local: JetStreamPrefix + "." + call}
+}
+
+// put writes a key of a bucket.
+func put(bucket, key string) grant {
+	subject := names.KeySubject(bucket, key)
+	return grant{subject: subject, local: JetStreamPrefix + "." + subject}
+}
+
+// getOf reads the last message of subjects of a stream.
+func getOf(stream, subjects string) grant { return get(stream + "." + subjects) }
+
+// getKey reads a key of a bucket.
+func getKey(bucket, key string) grant {
+	return getOf(names.BucketStream(bucket), names.KeySubject(bucket, key))
+}
+
+// getFiles reads the descriptions of the files of an object store.
+func getFiles(store string) grant {
+	return getOf(names.StoreStream(store), names.MetaPrefix(store)+"*")
 }
 
 // get reads stored messages. A request may ask for several.
@@ -138,7 +154,7 @@ func leaderGet(stream string) grant { return api("STREAM.MSG.GET." + stream) }
 
 // offered is what a host serves to the fleet.
 func offered(host string) []grant {
-	return []grant{{subject: "comfy.hosts." + host + ".offer"}, {subject: "comfy.hosts." + host + ".control"}}
+	return []grant{{subject: names.OfferSubject(host)}, {subject: names.ControlSubject(host)}}
 }
 
 // permitted are the permissions of the users of an account: nothing but what it was granted, so that a
@@ -181,24 +197,28 @@ func dispatcherPermissions() jwt.Permissions {
 // operatorPermissions: ask, read and publish. What changes the fleet goes through the dispatchers, who tell of it. They stand in
 // the token that is sent in one line when connecting, of at most 4096 bytes.
 func operatorPermissions() jwt.Permissions {
+	const api, next, remove, create = "$JS.API.", "$JS.API.CONSUMER.MSG.NEXT.", "$JS.API.CONSUMER.DELETE.", "$JS.API.CONSUMER.CREATE."
 	var p jwt.Permissions
 	p.Pub.Allow.Add(
-		"comfy.api.>", "comfy.tenants.>", "comfy.jobs.*.*", "$SRV.>",
-		"$JS.API.INFO", "$JS.API.STREAM.INFO.*", "$JS.API.STREAM.LIST", "$JS.API.STREAM.NAMES", "$JS.API.STREAM.MSG.GET.*",
-		"$JS.API.DIRECT.GET.>", "$JS.API.CONSUMER.INFO.*.*", "$JS.API.CONSUMER.CREATE.*.*.>", "$JS.API.CONSUMER.CREATE.*.*",
-		"$JS.API.CONSUMER.MSG.NEXT.*.*", "$JS.API.CONSUMER.DELETE.*.*", "$JS.FC.>",
-		"$O.COMFY_INPUTS.>", "$JS.API.STREAM.PURGE.OBJ_COMFY_INPUTS",
+		names.APIPrefix+">", names.TenantPrefix+">", names.LanesSubject("*"), "$SRV.>",
+		api+"INFO", api+"STREAM.INFO.*", api+"STREAM.LIST", api+"STREAM.NAMES", api+"STREAM.MSG.GET.*",
+		api+"DIRECT.GET.>", api+"CONSUMER.INFO.*.*", create+"*.*.>", create+"*.*", next+"*.*", remove+"*.*", "$JS.FC.>",
+		"$O."+names.InputsStore+".>", api+"STREAM.PURGE."+names.StoreStream(names.InputsStore),
 	)
-	p.Pub.Deny.Add("$JS.API.CONSUMER.MSG.NEXT.COMFY_EVENTS.settle", "$JS.API.CONSUMER.DELETE.COMFY_EVENTS.settle",
-		"$JS.API.CONSUMER.MSG.NEXT.KV_COMFY_BLOCKS.announce", "$JS.API.CONSUMER.DELETE.KV_COMFY_BLOCKS.announce")
-	for _, own := range []string{"COMFY_EVENTS.settle", "KV_COMFY_BLOCKS.announce"} { // nor change what dispatchers read by
-		p.Pub.Deny.Add("$JS.API.CONSUMER.CREATE."+own, "$JS.API.CONSUMER.CREATE."+own+".>")
+	ofDispatchers := []string{
+		names.EventsStream + "." + names.SettleConsumer,
+		names.BucketStream(names.BlocksBucket) + "." + names.AnnounceConsumer,
 	}
-	p.Pub.Deny.Add( // the fleet's secrets
-		"$JS.API.DIRECT.GET.KV_COMFY_SECRETS", "$JS.API.DIRECT.GET.KV_COMFY_SECRETS.>", "$JS.API.STREAM.MSG.GET.KV_COMFY_SECRETS",
-		"$JS.API.CONSUMER.CREATE.KV_COMFY_SECRETS.*", "$JS.API.CONSUMER.CREATE.KV_COMFY_SECRETS.*.>", "$JS.API.CONSUMER.MSG.NEXT.KV_COMFY_SECRETS.*",
-	)
-	p.Pub.Deny.Add("$JS.API.CONSUMER.MSG.NEXT.COMFY_JOBS.*", "$JS.API.CONSUMER.DELETE.COMFY_JOBS.*", "$JS.API.CONSUMER.CREATE.COMFY_JOBS.>")
-	p.Sub.Allow.Add(operatorInbox+".>", "comfy.events.>", "comfy.live.>", "comfy.hosts.*.state")
+	for _, own := range ofDispatchers {
+		p.Pub.Deny.Add(next+own, remove+own)
+	}
+	for _, own := range ofDispatchers { // nor change what dispatchers read by
+		p.Pub.Deny.Add(create+own, create+own+".>")
+	}
+	secrets := names.BucketStream(names.SecretsBucket)
+	p.Pub.Deny.Add(api+"DIRECT.GET."+secrets, api+"DIRECT.GET."+secrets+".>", api+"STREAM.MSG.GET."+secrets,
+		create+secrets+".*", create+secrets+".*.>", next+secrets+".*")
+	p.Pub.Deny.Add(next+names.JobsStream+".*", remove+names.JobsStream+".*", create+names.JobsStream+".>")
+	p.Sub.Allow.Add(operatorInbox+".>", names.AllEvents, names.AllLive, names.HostStates)
 	return p
 }

@@ -11,6 +11,8 @@ import (
 
 	"github.com/nats-io/jwt/v2"
 	"github.com/nats-io/nkeys"
+
+	"github.com/comfyherd/comfyherd/internal/names"
 )
 
 // Everyone in AgentSettings.Tenants gives a host to all tenants.
@@ -97,7 +99,7 @@ func (f *Folder) Agent(host string, s AgentSettings) (string, error) {
 		}
 		claims, err := f.outsider(fileName(Agent, host), pair, hostGrants(host, tenants), offered(host))
 		if err == nil && len(tenants) > 0 {
-			claims.DefaultPermissions.Sub.Allow.Add(cancels) // of its tenants, since no other event comes into the account
+			claims.DefaultPermissions.Sub.Allow.Add(names.CancelledEvents) // of its tenants, since no other event comes into the account
 		}
 		if err == nil && s.Slots != 0 {
 			claims.Tags.Add(slotsTag + strconv.Itoa(s.Slots))

@@ -66,24 +66,22 @@ func (d *Dispatcher) addStrike(ctx context.Context, s route.Strike) error {
 // changeStrikes stores what change makes of a pair's strikes, unless it changes nothing. When another dispatcher writes them
 // meanwhile, change is called again.
 func (d *Dispatcher) changeStrikes(ctx context.Context, p pair, change func(old *route.Strikes, found bool) (route.Strikes, bool)) (changed bool, err error) {
-	for {
+	err = queue.RetryConflict(ctx, fmt.Sprintf("change the strikes of %s on host %s", p.hash.Short(), p.host), func() (bool, error) {
 		old, revision, err := d.strikesOf(ctx, p.host, p.hash)
 		if err != nil {
 			return false, err
 		}
-		strikes, changed := change(&old, revision != 0)
-		if !changed {
-			return false, nil
+		var strikes route.Strikes
+		if strikes, changed = change(&old, revision != 0); !changed {
+			return true, nil
 		}
 		value, err := json.Marshal(&strikes)
 		if err != nil {
 			return false, fmt.Errorf("encode strikes: %w", err)
 		}
-		stored, err := d.q.PutStrikes(ctx, p.host, p.hash, value, d.cfg.Policy.StrikesFor(strikes.Level), revision)
-		if err != nil || stored {
-			return stored, err
-		}
-	}
+		return d.q.PutStrikes(ctx, p.host, p.hash, value, d.cfg.Policy.StrikesFor(strikes.Level), revision)
+	})
+	return changed && err == nil, err
 }
 
 func (d *Dispatcher) strikesOf(ctx context.Context, host string, hash workflow.Hash) (route.Strikes, uint64, error) {
@@ -110,33 +108,27 @@ func (d *Dispatcher) openBlock(ctx context.Context, block *route.Block) error {
 		return fmt.Errorf("encode block: %w", err)
 	}
 	host := string(block.Host)
-	for {
+	return queue.RetryConflict(ctx, fmt.Sprintf("block %s on host %s", block.Hash.Short(), host), func() (bool, error) {
 		ttl := block.Until.Sub(d.clock())
 		if ttl <= 0 {
-			return nil
+			return true, nil
 		}
 		opened, err := d.q.OpenBlock(ctx, host, block.Hash, value, ttl)
 		if err != nil || opened {
 			if opened {
 				d.log.Warn("blocked", "host", host, "hash", block.Hash.Short(), "kind", block.Kind, "for", ttl.Round(time.Second), "why", block.Message)
 			}
-			return err
+			return opened, err
 		}
 		standing, err := d.q.Block(ctx, host, block.Hash)
-		if err != nil {
-			return err
-		}
-		if standing.Phase == queue.Gone {
-			continue
+		if err != nil || standing.Phase == queue.Gone {
+			return false, err
 		}
 		if sameBlock(standing.Value, value) {
-			return nil
+			return true, nil
 		}
-		replaced, err := d.q.ReplaceBlock(ctx, host, block.Hash, value, ttl, standing.Revision)
-		if err != nil || replaced {
-			return err
-		}
-	}
+		return d.q.ReplaceBlock(ctx, host, block.Hash, value, ttl, standing.Revision)
+	})
 }
 
 // sameBlock reports whether two encoded blocks hold for the same, so that a repeated step writes nothing twice.
@@ -185,16 +177,13 @@ func causedBy(value []byte, o *owned) bool {
 
 // clearStrikes clears all that is held against a pair.
 func (d *Dispatcher) clearStrikes(ctx context.Context, host string, hash workflow.Hash) error {
-	for {
+	return queue.RetryConflict(ctx, fmt.Sprintf("clear the strikes of %s on host %s", hash.Short(), host), func() (bool, error) {
 		c, err := d.q.Strikes(ctx, host, hash)
 		if err != nil || c.Phase == queue.Gone {
-			return err
+			return err == nil, err
 		}
-		cleared, err := d.q.ClearStrikes(ctx, host, hash, c.Revision)
-		if err != nil || cleared {
-			return err
-		}
-	}
+		return d.q.ClearStrikes(ctx, host, hash, c.Revision)
+	})
 }
 
 // countSuccess counts a success, reported at a time, of a pair that has strikes, and lifts its block when that has lost its

@@ -2,6 +2,7 @@ package dispatcher
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"slices"
 	"time"
@@ -179,20 +180,17 @@ func (d *Dispatcher) takeSlot(ctx context.Context, o *owned, s *spot) (bool, err
 // changeSlots stores what change makes of a tenant's taken slots, unless it changes nothing. When another dispatcher
 // writes them meanwhile, change is called again.
 func (d *Dispatcher) changeSlots(ctx context.Context, tenant job.Tenant, change func([]queue.Slot) ([]queue.Slot, bool, error)) (changed bool, err error) {
-	for {
+	err = queue.RetryConflict(ctx, fmt.Sprintf("change the slots of tenant %s", tenant), func() (bool, error) {
 		taken, revision, err := d.q.Slots(ctx, tenant)
 		if err != nil {
 			return false, err
 		}
-		taken, changed, err := change(taken)
-		if err != nil || !changed {
-			return false, err
+		if taken, changed, err = change(taken); err != nil || !changed {
+			return err == nil, err
 		}
-		stored, err := d.q.PutSlots(ctx, tenant, taken, revision)
-		if err != nil || stored {
-			return stored, err
-		}
-	}
+		return d.q.PutSlots(ctx, tenant, taken, revision)
+	})
+	return changed && err == nil, err
 }
 
 // standing leaves out the slots whose jobs do not run any more.

@@ -16,7 +16,7 @@ const (
 	ReplicasNotSupportedCode  = 10074
 )
 
-// noRoom reports whether an error code says that JetStream, its disk or a stream has no room left.
+// NoRoom reports whether an error code says that JetStream, its disk or a stream has no room left.
 func NoRoom(code uint16) bool {
 	switch code {
 	case StoreFailedCode, InsufficientResourcesCode, MemoryExceededCode, StorageExceededCode:

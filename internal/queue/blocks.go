@@ -60,7 +60,7 @@ func blockOf(c Change) (route.Block, error) {
 // dispatchers that open it exactly one gets true.
 func (q *Queue) OpenBlock(ctx context.Context, host string, hash workflow.Hash, value []byte, ttl time.Duration) (bool, error) {
 	_, err := q.blocks.Create(ctx, names.PairKey(host, hash), value, natsjs.KeyTTL(wholeSeconds(ttl)))
-	if errors.Is(err, natsjs.ErrKeyExists) {
+	if conflict(err) {
 		return false, nil
 	}
 	return err == nil, wrap(err, "block %s on host %s", hash.Short(), host)
@@ -84,7 +84,7 @@ func (q *Queue) replace(ctx context.Context, kv natsjs.KeyValue, key string, val
 // LiftBlock ends a block that stands at this revision; false when it has changed meanwhile.
 func (q *Queue) LiftBlock(ctx context.Context, host string, hash workflow.Hash, revision uint64, cause Cause) (bool, error) {
 	msg := &nats.Msg{Subject: q.rawSubject(q.blocks, names.PairKey(host, hash)), Header: nats.Header{
-		names.KvOperationHeader: {names.PurgeOperation}, names.RollupHeader: {"sub"}, names.CauseHeader: {string(cause)},
+		names.KVOperationHeader: {names.PurgeOperation}, names.RollupHeader: {"sub"}, names.CauseHeader: {string(cause)},
 	}}
 	_, err := q.js.PublishMsg(ctx, msg, natsjs.WithExpectLastSequencePerSubject(revision), natsjs.WithMsgTTL(markerTTL))
 	if conflict(err) {
@@ -115,7 +115,7 @@ func (q *Queue) PutStrikes(ctx context.Context, host string, hash workflow.Hash,
 		return q.replace(ctx, q.strikes, names.PairKey(host, hash), value, ttl, revision)
 	}
 	_, err := q.strikes.Create(ctx, names.PairKey(host, hash), value, natsjs.KeyTTL(wholeSeconds(ttl)))
-	if errors.Is(err, natsjs.ErrKeyExists) {
+	if conflict(err) {
 		return false, nil
 	}
 	return err == nil, wrap(err, "strike %s on host %s", hash.Short(), host)
@@ -124,7 +124,7 @@ func (q *Queue) PutStrikes(ctx context.Context, host string, hash workflow.Hash,
 // ClearStrikes forgives a pair; false when the strikes have changed meanwhile.
 func (q *Queue) ClearStrikes(ctx context.Context, host string, hash workflow.Hash, revision uint64) (bool, error) {
 	err := q.strikes.Purge(ctx, names.PairKey(host, hash), natsjs.LastRevision(revision), natsjs.PurgeTTL(markerTTL))
-	if conflict(err) || errors.Is(err, natsjs.ErrKeyRevisionMismatch) {
+	if conflict(err) {
 		return false, nil
 	}
 	return err == nil, wrap(err, "clear strikes of %s on host %s", hash.Short(), host)
@@ -140,13 +140,13 @@ func current(ctx context.Context, bucket natsjs.Stream, kv natsjs.KeyValue, key 
 	if err != nil {
 		return Change{}, fmt.Errorf("read %s of %s: %w", key, kv.Bucket(), err)
 	}
-	if raw.Header.Get(names.KvOperationHeader) != "" || raw.Header.Get(names.MarkerReasonHeader) != "" {
+	if raw.Header.Get(names.KVOperationHeader) != "" || raw.Header.Get(names.MarkerReasonHeader) != "" {
 		return Change{Phase: Gone, Key: key}, nil
 	}
 	return Change{Phase: Put, Key: key, Value: raw.Data, Revision: raw.Sequence, Time: raw.Time}, nil
 }
 
-func kvSubject(kv natsjs.KeyValue, key string) string { return "$KV." + kv.Bucket() + "." + key }
+func kvSubject(kv natsjs.KeyValue, key string) string { return names.KeySubject(kv.Bucket(), key) }
 
 // rawSubject is where a raw write to a key goes: behind a JetStream domain or prefix, through the API's subjects,
 // as nats.go does it.

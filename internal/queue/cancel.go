@@ -36,19 +36,20 @@ func (c *Cancelling) Leaves(state job.EventKind) bool {
 
 // End is Cancel which also says whether it was this call that has ended the job. One that was spared has not ended: the
 // event is its last.
-func (q *Queue) End(ctx context.Context, tenant job.Tenant, id job.ID, c Cancelling) (jetstream.Event, bool, error) {
-	for {
+func (q *Queue) End(ctx context.Context, tenant job.Tenant, id job.ID, c Cancelling) (e jetstream.Event, ended bool, err error) {
+	err = RetryConflict(ctx, fmt.Sprintf("cancel job %s of tenant %s", id, tenant), func() (bool, error) {
 		last, found, err := q.Last(ctx, tenant, id)
 		if err != nil {
-			return jetstream.Event{}, false, err
+			return false, err
 		}
 		if !found && !c.Force {
-			return jetstream.Event{}, false, fmt.Errorf("cancel job %s of tenant %s: %w", id, tenant, ErrNoJob)
+			return false, fmt.Errorf("cancel job %s of tenant %s: %w", id, tenant, ErrNoJob)
 		}
 		if c.Leaves(last.EventKind) {
-			return last.Event, false, nil
+			e = last.Event
+			return true, nil
 		}
-		e := jetstream.Event{
+		e = jetstream.Event{
 			EventKind: job.Cancelled, Job: id, Tenant: tenant, Priority: last.Priority, Hash: last.Hash, Host: last.Host,
 			Attempt: last.Attempt, Time: q.Now(), Metadata: last.Metadata, RequeueOf: last.RequeueOf, By: c.By,
 		}
@@ -59,8 +60,11 @@ func (q *Queue) End(ctx context.Context, tenant job.Tenant, id job.ID, c Cancell
 			}
 		}
 		_, err = q.Append(ctx, &e, last.ChainSequence, "comfyherd/cancel", "")
-		if !errors.Is(err, ErrOvertaken) {
-			return e, err == nil, err
+		if errors.Is(err, ErrOvertaken) {
+			return false, nil
 		}
-	}
+		ended = err == nil
+		return ended, err
+	})
+	return e, ended, err
 }

@@ -35,7 +35,7 @@ func (q *Queue) Append(ctx context.Context, e *job.Event, last uint64, source st
 		return 0, err
 	}
 	msg := &nats.Msg{
-		Subject: appendSubject(names.EventSubject(e.Tenant, e.Job, e.EventKind)), Data: body, Header: eventHeader(e, last, source),
+		Subject: names.AppendSubject(names.EventSubject(e.Tenant, e.Job, e.EventKind)), Data: body, Header: eventHeader(e, last, source),
 	}
 	if lease != "" {
 		msg.Header[names.LeaseHeader] = []string{string(lease)}

@@ -14,19 +14,12 @@ import (
 )
 
 // Now is NATS' time: what the server would stamp on a message that is stored at this moment, as far as that is known
-// from here (ClockError). It goes on with this machine's monotonic clock, so that a wall clock that is off, or set
+// from here. It goes on with this machine's monotonic clock, so that a wall clock that is off, or set
 // anew, changes nothing. It has no monotonic reading: subtract only what Now or the server gave.
 func (q *Queue) Now() time.Time { return q.clock.now() }
 
 // ClockOff is by how much this machine's wall clock is ahead of NATS'; negative when it is behind.
 func (q *Queue) ClockOff() time.Duration { return q.clock.wall().Sub(q.clock.now()) }
-
-// ClockError is how far Now may be from the server's clock: half the round trip of the last measurement, and by how much
-// that was not followed. False says that no server has told its time yet; Now is then this machine's.
-func (q *Queue) ClockError() (time.Duration, bool) {
-	known := q.clock.known.Load()
-	return known.within, known.measured
-}
 
 // Offset is by how much a clock is ahead, negative when it is behind: a Go string such as "-1h0m0s" in JSON.
 type Offset time.Duration
@@ -175,15 +168,15 @@ func (c *clock) sample(ctx context.Context) (clockSetting, error) {
 // serverTime asks for the time of the server that leads a stream: of the stream of jobs, or of the next that this
 // program may ask about.
 func (q *Queue) serverTime() func(context.Context) (time.Time, error) {
-	names := []string{names.JobsStream, names.EventsStream, "KV_" + names.HostsBucket}
+	streams := []string{names.JobsStream, names.EventsStream, names.BucketStream(names.HostsBucket)}
 	first := 0
 	return func(ctx context.Context) (told time.Time, err error) {
-		for range names {
-			told, err = q.streamTime(ctx, names[first])
+		for range streams {
+			told, err = q.streamTime(ctx, streams[first])
 			if err == nil || ctx.Err() != nil {
 				return told, err
 			}
-			first = (first + 1) % len(names)
+			first = (first + 1) % len(streams)
 		}
 		return told, err
 	}

@@ -89,7 +89,7 @@ func (q *Queue) Stored(ctx context.Context, sequence uint64) (job.Message, error
 // NextStored reads the first job of a tenant that stands behind a sequence of COMFY_JOBS, in one lane or, without one, in
 // any; false when there is none.
 func (q *Queue) NextStored(ctx context.Context, tenant job.Tenant, lane *job.Priority, after uint64) (job.Message, bool, error) {
-	subject := "comfy.jobs." + string(tenant) + ".*"
+	subject := names.LanesSubject(tenant)
 	if lane != nil {
 		subject = names.LaneSubject(job.Lane{Tenant: tenant, Priority: *lane})
 	}
@@ -124,7 +124,7 @@ func (q *Queue) JobsHeld(ctx context.Context) (jobs int, bytes int64, err error)
 
 // Depth counts the unfinished jobs of every lane.
 func (q *Queue) Depth(ctx context.Context) (map[job.Lane]uint64, error) {
-	info, err := q.jobs.Info(ctx, natsjs.WithSubjectFilter("comfy.jobs.>"))
+	info, err := q.jobs.Info(ctx, natsjs.WithSubjectFilter(names.AllJobs))
 	if err != nil {
 		return nil, fmt.Errorf("read depth of lanes: %w", err)
 	}

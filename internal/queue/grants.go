@@ -74,7 +74,7 @@ func putGrant(ctx context.Context, kv natsjs.KeyValue, host string, g *HostGrant
 	if err != nil {
 		return fmt.Errorf("encode the grant of host %s: %w", host, err)
 	}
-	for {
+	return RetryConflict(ctx, "give host "+host+" to tenants", led(ctx, func() (bool, error) {
 		revision := uint64(0)
 		entry, err := kv.Get(ctx, host)
 		switch {
@@ -82,23 +82,13 @@ func putGrant(ctx context.Context, kv natsjs.KeyValue, host string, g *HostGrant
 			revision = entry.Revision()
 			stood, err := decodeChecked[HostGrant](change(entry))
 			if err == nil && (stood.Time.After(g.Time) || stood.equal(g)) {
-				return nil
+				return true, nil
 			}
-		case leaderless(err) && Pause(ctx, rewatchPause):
-			continue
 		case !errors.Is(err, natsjs.ErrKeyNotFound):
-			return fmt.Errorf("read the grant of host %s: %w", host, err)
+			return false, fmt.Errorf("read the grant of host %s: %w", host, err)
 		}
-		if revision == 0 {
-			_, err = kv.Create(ctx, host, value)
-		} else {
-			_, err = kv.Update(ctx, host, value, revision)
-		}
-		if !errors.Is(err, natsjs.ErrKeyExists) && !conflict(err) && (!leaderless(err) || ctx.Err() != nil) {
-			return wrap(err, "put %s into %s", host, names.GrantsBucket)
-		}
-		Pause(ctx, rewatchPause) // another was first, and not every copy knows yet
-	}
+		return putExpecting(ctx, kv, host, value, revision)
+	}))
 }
 
 // GrantOf reads a host's grant from a change; the error says why it is none.

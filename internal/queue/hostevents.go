@@ -43,24 +43,22 @@ func (k HostEventKind) same(other HostEventKind) bool {
 // announce the same state at once exactly one does.
 func (q *Queue) AnnounceHost(ctx context.Context, host string, kind HostEventKind, reason string) error {
 	all := names.HostEventsPrefix + host + ".*"
-	for {
+	return RetryConflict(ctx, fmt.Sprintf("announce host %s %s", host, kind), func() (bool, error) {
 		last, sequence, err := q.lastHostEvent(ctx, all)
-		if err != nil {
-			return err
-		}
-		if sequence != 0 && last.same(kind) {
-			return nil
+		if err != nil || sequence != 0 && last.same(kind) {
+			return err == nil, err
 		}
 		e := HostEvent{Host: host, State: kind, Reason: reason, Time: q.Now().UTC()}
 		msg, err := e.message(sequence)
 		if err != nil {
-			return err
+			return false, err
 		}
 		_, err = q.js.PublishMsg(ctx, msg, natsjs.WithExpectLastSequenceForSubject(sequence, all))
-		if !conflict(err) {
-			return wrap(err, "announce host %s %s", host, kind)
+		if conflict(err) {
+			return false, nil
 		}
-	}
+		return err == nil, wrap(err, "announce host %s %s", host, kind)
+	})
 }
 
 // HostStates gives the last event of every host that has one, by name: what was last told of it, whether or not it
@@ -103,7 +101,7 @@ func (e *HostEvent) message(last uint64) (*nats.Msg, error) {
 	if err != nil {
 		return nil, fmt.Errorf("encode event of host %s: %w", e.Host, err)
 	}
-	return &nats.Msg{Subject: appendSubject(names.HostEventsPrefix + e.Host + "." + string(e.State)), Data: body, Header: nats.Header{
+	return &nats.Msg{Subject: names.AppendSubject(names.HostEventsPrefix + e.Host + "." + string(e.State)), Data: body, Header: nats.Header{
 		"ce-specversion":        {"1.0"},
 		"ce-id":                 {e.Host + "-" + strconv.FormatUint(last, 10)},
 		"ce-source":             {"agent/" + e.Host},

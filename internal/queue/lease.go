@@ -38,14 +38,8 @@ func (q *Queue) Park(lease Lease, rest time.Duration) error {
 	return wrap(q.nc.Publish(string(lease), []byte(body)), "park delivery")
 }
 
-// Finish removes the job from COMFY_JOBS. It returns when the server confirmed; a crash before that is repaired
-// by the next delivery, which finds its chain ended.
-func (q *Queue) Finish(ctx context.Context, lease Lease) error {
-	_, err := q.nc.RequestWithContext(ctx, string(lease), []byte("+ACK"))
-	return wrap(err, "ack delivery")
-}
-
-// FinishSoon is Finish without waiting for the server.
+// FinishSoon removes the job from COMFY_JOBS without waiting for the server: a crash before it has heard of it is repaired by the
+// next delivery, which finds the chain ended.
 func (q *Queue) FinishSoon(lease Lease) error {
 	return wrap(q.nc.Publish(string(lease), []byte("+ACK")), "ack delivery")
 }

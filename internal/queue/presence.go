@@ -219,15 +219,6 @@ func presenceOf(c Change) (HostState, error) {
 	return s, nil
 }
 
-// DispatcherStateOf reads a dispatcher's state from a change of its presence.
-func DispatcherStateOf(c Change) (DispatcherState, bool) {
-	if c.Phase != Put {
-		return DispatcherState{}, false
-	}
-	s, err := dispatcherOf(c)
-	return s, err == nil
-}
-
 func dispatcherOf(c Change) (DispatcherState, error) {
 	s, err := decodeChecked[DispatcherState](c)
 	if err == nil && s.Dispatcher != c.Key {
@@ -276,6 +267,21 @@ func putJSON(ctx context.Context, kv natsjs.KeyValue, key string, value any) err
 	}
 	_, err = kv.Put(ctx, key, body)
 	return wrap(err, "put %s into %s", key, kv.Bucket())
+}
+
+// putExpecting writes a key that stands at a revision, 0 for one that is not there; false when it does not. A key that was removed
+// counts as one that is not there.
+func putExpecting(ctx context.Context, kv natsjs.KeyValue, key string, value []byte, revision uint64) (bool, error) {
+	var err error
+	if revision == 0 {
+		_, err = kv.Create(ctx, key, value)
+	} else {
+		_, err = kv.Update(ctx, key, value, revision)
+	}
+	if conflict(err) {
+		return false, nil
+	}
+	return err == nil, wrap(err, "put %s into %s", key, kv.Bucket())
 }
 
 // each tells what a bucket holds at this moment.

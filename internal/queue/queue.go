@@ -162,7 +162,7 @@ func (q *Queue) bind(ctx context.Context, t topology) error {
 		if q.objects[name], err = objects(ctx, t, name); err != nil {
 			return err
 		}
-		if q.readFiles[name], err = q.reader(ctx, "OBJ_"+name); err != nil {
+		if q.readFiles[name], err = q.reader(ctx, names.StoreStream(name)); err != nil {
 			return err
 		}
 	}
@@ -217,11 +217,11 @@ func (q *Queue) bindBuckets(ctx context.Context, t topology) error {
 		*opened[kv.Bucket()] = kv
 	}
 	var err error
-	if q.readWaiting, err = q.reader(ctx, "KV_"+names.WaitingBucket); err != nil {
+	if q.readWaiting, err = q.reader(ctx, names.BucketStream(names.WaitingBucket)); err != nil {
 		return err
 	}
 	for bucket, stream := range map[string]*natsjs.Stream{names.BlocksBucket: &q.readBlocks, names.StrikesBucket: &q.readStrikes, names.HostsBucket: &q.readHosts, names.SlotsBucket: &q.readSlots} {
-		if *stream, err = q.reader(ctx, "KV_"+bucket); err != nil {
+		if *stream, err = q.reader(ctx, names.BucketStream(bucket)); err != nil {
 			return err
 		}
 	}
@@ -277,69 +277,4 @@ func (q *Queue) Close() {
 	q.tending.Wait()
 	q.reconnects.stop()
 	q.calls.stop()
-}
-
-// generation ends a context at every reconnect, so that whoever waits on the server asks again: a watcher or a
-// pull request does not notice for seconds that the server it waits on has forgotten it.
-type generation struct {
-	mu      sync.Mutex // guards the two below
-	ended   chan struct{}
-	stopped bool
-	quit    func()
-	over    chan struct{} // closed when no more will come
-	done    sync.WaitGroup
-}
-
-func (g *generation) watch(nc *nats.Conn) {
-	g.ended, g.over = make(chan struct{}), make(chan struct{})
-	changes := nc.StatusChanged(nats.CONNECTED, nats.CLOSED)
-	g.quit = func() { nc.RemoveStatusListener(changes) }
-	g.done.Go(func() {
-		defer close(g.over)
-		for status := range changes {
-			if status == nats.CLOSED {
-				return
-			}
-			g.next()
-		}
-	})
-}
-
-func (g *generation) next() {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	close(g.ended)
-	g.ended = make(chan struct{})
-}
-
-// current is closed at the next reconnect.
-func (g *generation) current() <-chan struct{} {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return g.ended
-}
-
-func (g *generation) stop() {
-	g.mu.Lock()
-	already := g.stopped
-	g.stopped = true
-	g.mu.Unlock()
-	if !already {
-		g.quit()
-		g.done.Wait()
-	}
-}
-
-// bound gives a context that ends with ctx or at the next reconnect.
-func (g *generation) bound(ctx context.Context) (context.Context, context.CancelFunc) {
-	ended := g.current()
-	ctx, cancel := context.WithCancel(ctx)
-	go func() {
-		select {
-		case <-ended:
-			cancel()
-		case <-ctx.Done():
-		}
-	}()
-	return ctx, cancel
 }

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/nats-io/nats.go"
 	natsjs "github.com/nats-io/nats.go/jetstream"
 )
 
@@ -23,42 +22,30 @@ var ErrNoSecret = errors.New("the fleet has no such secret yet: start a dispatch
 
 // Secret gives the secret of the fleet for PromptSecret or FilesSecret: 32 random bytes that stay the same for as long as
 // the bucket stands. It is made by whoever asks first.
-func (q *Queue) Secret(ctx context.Context, use string) ([]byte, error) {
-	for {
+func (q *Queue) Secret(ctx context.Context, use string) (secret []byte, err error) {
+	err = RetryConflict(ctx, "make the secret "+use, led(ctx, func() (bool, error) {
+		revision := uint64(0)
 		entry, err := q.secrets.Get(ctx, use)
 		switch {
 		case err == nil && len(entry.Value()) == secretSize:
-			return entry.Value(), nil
-		case leaderless(err):
-			if !Pause(ctx, rewatchPause) {
-				return nil, fmt.Errorf("read the secret %s: %w: %w", use, err, ctx.Err())
-			}
-			continue
-		case err != nil && !errors.Is(err, natsjs.ErrKeyNotFound):
-			return nil, fmt.Errorf("read the secret %s: %w", use, err)
-		case q.cfg.ReadOnly || q.cfg.NoConsumers:
-			return nil, fmt.Errorf("read the secret %s: %w", use, ErrNoSecret)
+			secret = entry.Value()
+			return true, nil
+		case err == nil: // written by somebody else, and no secret
+			revision = entry.Revision()
+		case !errors.Is(err, natsjs.ErrKeyNotFound):
+			return false, fmt.Errorf("read the secret %s: %w", use, err)
 		}
-		made := make([]byte, secretSize)
-		_, _ = rand.Read(made) // it never fails
-		if err == nil {        // written by somebody else, and no secret
-			_, err = q.secrets.Update(ctx, use, made, entry.Revision())
-		} else {
-			_, err = q.secrets.Create(ctx, use, made)
+		if q.cfg.ReadOnly || q.cfg.NoConsumers {
+			return false, fmt.Errorf("read the secret %s: %w", use, ErrNoSecret)
 		}
-		switch {
-		case err == nil:
-			return made, nil
-		case !errors.Is(err, natsjs.ErrKeyExists) && !conflict(err) && !leaderless(err):
-			return nil, fmt.Errorf("make the secret %s: %w", use, err)
-		}
-		Pause(ctx, rewatchPause) // another was first, and not every copy knows yet
+		secret = make([]byte, secretSize)
+		_, _ = rand.Read(secret) // it never fails
+		return putExpecting(ctx, q.secrets, use, secret, revision)
+	}))
+	if err != nil {
+		return nil, err
 	}
-}
-
-// leaderless reports whether a stream has nobody to answer for it, as one that was made a moment ago in a cluster.
-func leaderless(err error) bool {
-	return errors.Is(err, nats.ErrNoResponders) || errors.Is(err, natsjs.ErrNoStreamResponse)
+	return secret, nil
 }
 
 // makeSecrets makes what those may only read who may make nothing.

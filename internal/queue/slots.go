@@ -43,7 +43,7 @@ func (q *Queue) PutSlots(ctx context.Context, tenant job.Tenant, slots []Slot, r
 		return false, fmt.Errorf("encode slots of tenant %s: %w", tenant, err)
 	}
 	_, err = q.slots.Update(ctx, string(tenant), value, revision)
-	if conflict(err) || errors.Is(err, natsjs.ErrKeyRevisionMismatch) {
+	if conflict(err) {
 		return false, nil
 	}
 	return err == nil, wrap(err, "put slots of tenant %s", tenant)

@@ -111,7 +111,7 @@ const claimMarkerTTL = 5 * time.Minute
 // the claim leaves the job to AckWait and not to the long delay.
 func (q *Queue) Claim(ctx context.Context, key string, revision uint64) (bool, error) {
 	err := q.waiting.Purge(ctx, key, natsjs.LastRevision(revision), natsjs.PurgeTTL(claimMarkerTTL))
-	if conflict(err) || errors.Is(err, natsjs.ErrKeyRevisionMismatch) {
+	if conflict(err) {
 		return false, nil
 	}
 	return err == nil, wrap(err, "claim ticket %s", key)
@@ -127,7 +127,7 @@ func (q *Queue) Ticket(ctx context.Context, key string) (t Ticket, found bool, c
 	if err != nil {
 		return Ticket{}, false, time.Time{}, fmt.Errorf("read ticket %s: %w", key, err)
 	}
-	if raw.Header.Get(names.KvOperationHeader) != "" || raw.Header.Get(names.MarkerReasonHeader) != "" {
+	if raw.Header.Get(names.KVOperationHeader) != "" || raw.Header.Get(names.MarkerReasonHeader) != "" {
 		return Ticket{}, false, raw.Time, nil
 	}
 	t, found = TicketOf(Change{Phase: Put, Key: key, Value: raw.Data, Revision: raw.Sequence, Time: raw.Time})

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -115,7 +114,7 @@ func (t topology) files(store string) wanted {
 		byHand = t.cfg.InputsBytes
 	}
 	w := t.bounded(natsjs.StreamConfig{
-		Name: "OBJ_" + store, Description: "comfyherd: " + storeAbout(store), Subjects: []string{"$O." + store + ".C.>", "$O." + store + ".M.>"},
+		Name: names.StoreStream(store), Description: "comfyherd: " + storeAbout(store), Subjects: []string{names.PartsSubject(store, ">"), names.MetaPrefix(store) + ">"},
 		MaxAge: cmp.Or(t.cfg.FilesAge, defaultFilesAge), Storage: t.storage(), AllowRollup: store == names.InputsStore,
 		AllowDirect: true, Replicas: cmp.Or(t.cfg.Replicas, 1),
 	}, byHand)
@@ -217,7 +216,7 @@ func made(ctx context.Context, js natsjs.JetStream, name string) (natsjs.Stream,
 
 func (t topology) bucket(name, about string) wanted {
 	w := t.bounded(natsjs.StreamConfig{
-		Name: "KV_" + name, Description: "comfyherd: " + about, Subjects: []string{"$KV." + name + ".>"},
+		Name: names.BucketStream(name), Description: "comfyherd: " + about, Subjects: []string{names.KeySubject(name, ">")},
 		MaxMsgsPerSubject: 1, Discard: natsjs.DiscardNew, DenyDelete: true, Duplicates: bucketDuplicates, AllowDirect: true,
 		AllowRollup: true, AllowMsgTTL: true, SubjectDeleteMarkerTTL: markerTTL,
 		Storage: t.storage(), Replicas: cmp.Or(t.cfg.Replicas, 1),
@@ -260,7 +259,7 @@ func (t topology) keyValue(ctx context.Context, want wanted) (natsjs.KeyValue, e
 	if err := t.stream(ctx, want); err != nil {
 		return nil, err
 	}
-	name := strings.TrimPrefix(want.Name, "KV_")
+	name := names.BucketOf(want.Name)
 	kv, err := t.js.KeyValue(ctx, name)
 	if errors.Is(err, natsjs.ErrBucketNotFound) && t.changes() && Pause(ctx, rewatchPause) {
 		return t.keyValue(ctx, want) // not every server of the cluster knows it yet

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/comfyherd/comfyherd/internal/names"
 	natsjs "github.com/nats-io/nats.go/jetstream"
 )
 
@@ -105,20 +106,20 @@ func ended(watcher natsjs.KeyWatcher) {
 
 // bucket tells how a bucket stands, and makes it when it is missing.
 func (q *Queue) bucket(ctx context.Context, bucket string) (*natsjs.StreamInfo, error) {
-	stream, err := q.js.Stream(ctx, "KV_"+bucket)
+	stream, err := q.js.Stream(ctx, names.BucketStream(bucket))
 	if errors.Is(err, natsjs.ErrStreamNotFound) && !q.cfg.ReadOnly && !q.cfg.NoConsumers {
 		cfg := q.cfg
 		cfg.PresenceTTL = q.presenceTTL
 		t := topology{js: q.js, cfg: cfg, room: q.room}
 		for _, want := range t.buckets() {
-			if want.Name != "KV_"+bucket {
+			if want.Name != names.BucketStream(bucket) {
 				continue
 			}
 			if _, err := t.keyValue(ctx, want); err != nil {
 				return nil, err
 			}
 		}
-		stream, err = q.js.Stream(ctx, "KV_"+bucket)
+		stream, err = q.js.Stream(ctx, names.BucketStream(bucket))
 	}
 	if err != nil {
 		return nil, fmt.Errorf("look up bucket %s: %w", bucket, err)

@@ -90,7 +90,7 @@ type storeInfo struct {
 func (q *Queue) storeInfo(ctx context.Context, store, subjects string, offset int) (storeInfo, error) {
 	var answer storeInfo
 	body := fmt.Appendf(nil, `{"subjects_filter":%q,"offset":%d}`, subjects, offset)
-	msg, err := q.calls.ask(ctx, &nats.Msg{Subject: q.apiSubject("STREAM.INFO.OBJ_" + store), Data: body}, storeTimeout)
+	msg, err := q.calls.ask(ctx, &nats.Msg{Subject: q.apiSubject("STREAM.INFO." + names.StoreStream(store)), Data: body}, storeTimeout)
 	if err != nil {
 		return answer, err
 	}

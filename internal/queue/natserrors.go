@@ -17,7 +17,11 @@ func tooMuch(err error) bool {
 	return is && (api.ErrorCode == names.NoPeersCode || api.ErrorCode == names.StreamBytesExceededCode || api.ErrorCode != names.StoreFailedCode && names.NoRoom(uint16(api.ErrorCode)))
 }
 
+// conflict reports whether a write was refused since what it expected does not hold any more.
 func conflict(err error) bool {
+	if errors.Is(err, natsjs.ErrKeyExists) || errors.Is(err, natsjs.ErrKeyRevisionMismatch) {
+		return true
+	}
 	api, is := errors.AsType[*natsjs.APIError](err)
 	return is && (api.ErrorCode == names.WrongLastSequenceCode || api.ErrorCode == names.WrongLastSequenceInFlight)
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -71,7 +70,7 @@ func (q *Queue) tendOnce(ctx context.Context) {
 		q.tendTo(ctx, want.Name, want.Name, func(ctx context.Context) error { return t.stream(ctx, want) })
 	}
 	for _, want := range t.buckets() {
-		name := strings.TrimPrefix(want.Name, "KV_")
+		name := names.BucketOf(want.Name)
 		q.tendTo(ctx, want.Name, name, func(ctx context.Context) error {
 			err := t.stream(ctx, want)
 			if err == nil && name == names.SecretsBucket {

@@ -33,7 +33,7 @@ type Unblocked struct {
 // the changes. Each event carries the change's revision and is appended by compare-and-set on the pair's last
 // event; a change that comes again after a crash finds its own revision there and is dropped.
 func (q *Queue) AnnounceBlocks(ctx context.Context, source string, failed func(error)) error {
-	open := q.opening("KV_"+names.BlocksBucket, natsjs.ConsumerConfig{
+	open := q.opening(names.BucketStream(names.BlocksBucket), natsjs.ConsumerConfig{
 		Durable: names.AnnounceConsumer, FilterSubject: kvSubject(q.blocks, ">"), AckPolicy: natsjs.AckExplicitPolicy,
 		AckWait: sharedAckWait, MaxDeliver: -1, MaxAckPending: 1,
 	})
@@ -100,7 +100,7 @@ func (q *Queue) announceChange(ctx context.Context, c *blockChange, source strin
 	if kind == unblockedKind && !strings.HasSuffix(last.Subject, "."+blockedKind) {
 		return "", nil // it was never announced as blocked
 	}
-	out := &nats.Msg{Subject: appendSubject(names.BlockEventsPrefix + c.key + "." + kind), Data: body, Header: noteHeader("comfy.block."+kind, source, c.key, c.revision, c.time)}
+	out := &nats.Msg{Subject: names.AppendSubject(names.BlockEventsPrefix + c.key + "." + kind), Data: body, Header: noteHeader("comfy.block."+kind, source, c.key, c.revision, c.time)}
 	_, err = q.js.PublishMsg(ctx, out, natsjs.WithExpectLastSequenceForSubject(last.Sequence, all))
 	if conflict(err) {
 		return "", nil // another dispatcher announced it after our AckWait had passed
@@ -115,7 +115,7 @@ const (
 
 func (c *blockChange) event() (kind string, body []byte, err error) {
 	marker := c.header.Get(names.MarkerReasonHeader)
-	if c.header.Get(names.KvOperationHeader) == "" && marker == "" {
+	if c.header.Get(names.KVOperationHeader) == "" && marker == "" {
 		return blockedKind, c.body, nil
 	}
 	cause := Cause(cmp.Or(c.header.Get(names.CauseHeader), string(Cleared)))
@@ -150,9 +150,4 @@ func noteHeader(kind, source, subject string, revision uint64, when time.Time) n
 		names.ContentTypeHeader: {"application/json"},
 		names.RevisionHeader:    {strconv.FormatUint(revision, 10)},
 	}
-}
-
-// appendSubject is where an event is published that is to be stored on the given subject.
-func appendSubject(stored string) string {
-	return names.AppendPrefix + strings.TrimPrefix(stored, names.EventsPrefix)
 }

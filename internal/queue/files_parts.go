@@ -127,7 +127,7 @@ func (f *storedFile) get(ctx context.Context, request any) (part, bool, error) {
 	if err != nil {
 		return part{}, false, fmt.Errorf("encode the request for a part: %w", err)
 	}
-	msg, err := f.q.calls.ask(ctx, &nats.Msg{Subject: f.q.apiSubject("DIRECT.GET.OBJ_" + f.store), Data: body}, getPatience)
+	msg, err := f.q.calls.ask(ctx, &nats.Msg{Subject: f.q.apiSubject("DIRECT.GET." + names.StoreStream(f.store)), Data: body}, getPatience)
 	if err != nil {
 		return part{}, false, fmt.Errorf("read file %s: %w", f.info.Name, err)
 	}
@@ -183,7 +183,7 @@ func (f *storedFile) walk(ctx context.Context, from place, batch int, patience t
 	w := walking{file: f, at: from, take: take}
 	for heard := time.Now(); w.at.offset < f.size(); {
 		before := w.at
-		_, err := f.q.gets(ctx, sub, "OBJ_"+f.store, batchGet{Sequence: w.at.sequence, Subject: f.parts, Batch: batch}, w.hear)
+		_, err := f.q.gets(ctx, sub, names.StoreStream(f.store), batchGet{Sequence: w.at.sequence, Subject: f.parts, Batch: batch}, w.hear)
 		switch {
 		case ctx.Err() != nil:
 			return ctx.Err()

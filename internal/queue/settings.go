@@ -40,17 +40,6 @@ func (q *Queue) RemoveAffinity(ctx context.Context, hash workflow.Hash) error {
 	return wrap(q.affinity.Purge(ctx, string(hash)), "remove affinity of %s", hash.Short())
 }
 
-// Affinities reads all rules.
-func (q *Queue) Affinities(ctx context.Context) (map[workflow.Hash]Affinity, error) {
-	rules := map[workflow.Hash]Affinity{}
-	err := each(ctx, q.affinity, func(c Change) {
-		if a, ok := AffinityOf(c); ok {
-			rules[workflow.Hash(c.Key)] = a
-		}
-	})
-	return rules, err
-}
-
 // AffinityOf reads a rule from a change.
 func AffinityOf(c Change) (Affinity, bool) {
 	if c.Phase != Put {

@@ -35,7 +35,7 @@ func (q *Queue) AppendAct(ctx context.Context, a *Act, source string) error {
 		return fmt.Errorf("encode the act %s: %w", a.Call, err)
 	}
 	call := strings.ReplaceAll(a.Call, ".", "-")
-	_, err = q.js.PublishMsg(ctx, &nats.Msg{Subject: appendSubject(names.ActEventsPrefix + call), Data: body, Header: nats.Header{
+	_, err = q.js.PublishMsg(ctx, &nats.Msg{Subject: names.AppendSubject(names.ActEventsPrefix + call), Data: body, Header: nats.Header{
 		"ce-specversion":        {"1.0"},
 		"ce-id":                 {rand.Text()},
 		"ce-source":             {source},

@@ -195,12 +195,12 @@ func (q *Queue) purge(ctx context.Context, store, subject string, keep int) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
 	defer cancel()
 	body := fmt.Appendf(nil, `{"filter":%q,"keep":%d}`, subject, keep)
-	_, _ = q.nc.RequestWithContext(ctx, q.apiSubject("STREAM.PURGE.OBJ_"+store), body)
+	_, _ = q.nc.RequestWithContext(ctx, q.apiSubject("STREAM.PURGE."+names.StoreStream(store)), body)
 }
 
 // storeThere makes an object store that is missing.
 func (q *Queue) storeThere(ctx context.Context, store string) error {
-	_, err := q.streamState(ctx, "OBJ_"+store)
+	_, err := q.streamState(ctx, names.StoreStream(store))
 	if !errors.Is(err, natsjs.ErrStreamNotFound) {
 		return q.explainStore(ctx, store, err)
 	}
@@ -241,7 +241,7 @@ func (q *Queue) explainStore(ctx context.Context, store string, err error) error
 }
 
 func (q *Queue) storeLimit(ctx context.Context, store string) string {
-	info, err := q.streamState(context.WithoutCancel(ctx), "OBJ_"+store)
+	info, err := q.streamState(context.WithoutCancel(ctx), names.StoreStream(store))
 	if err != nil || info.Config.MaxBytes <= 0 {
 		return ": " + makeRoom
 	}

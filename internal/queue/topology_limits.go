@@ -102,13 +102,13 @@ func share(name string, room int64) int64 {
 		return 20 * percent
 	case names.DeadStream:
 		return 10 * percent
-	case "OBJ_" + names.OutputsStore:
+	case names.StoreStream(names.OutputsStore):
 		return 30 * percent
-	case "OBJ_" + names.InputsStore:
+	case names.StoreStream(names.InputsStore):
 		return 15 * percent
-	case "KV_" + names.WaitingBucket:
+	case names.BucketStream(names.WaitingBucket):
 		return min(2*percent, 1024*mib)
-	case "KV_" + names.CapabilitiesBucket:
+	case names.BucketStream(names.CapabilitiesBucket):
 		return min(percent, 512*mib)
 	}
 	return min(room/500, 64*mib)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -90,7 +89,7 @@ func deadLetter(msg *nats.Msg) DeadLetter {
 	h := msg.Header
 	stored, _ := time.Parse(time.RFC3339Nano, h.Get(natsjs.TimeStampHeaer)) // NATS has written it
 	d := DeadLetter{
-		Sequence: sequenceOf(msg), Tenant: job.Tenant(strings.TrimPrefix(h.Get(natsjs.SubjectHeader), "comfy.dead.")), Job: job.ID(h.Get(names.JobIDHeader)),
+		Sequence: sequenceOf(msg), Tenant: names.TenantOfLetter(h.Get(natsjs.SubjectHeader)), Job: job.ID(h.Get(names.JobIDHeader)),
 		Reason: failure.Reason(h.Get(names.ReasonHeader)), Time: stored, Body: msg.Data, Header: h,
 	}
 	d.tell()

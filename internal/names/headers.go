@@ -1,0 +1,73 @@
+package names
+
+import "strconv"
+
+// Headers of jobs, offers, events and dead letters.
+const (
+	JobIDHeader        = "Comfy-Job-Id"
+	RequeueOfHeader    = "Comfy-Requeue-Of"
+	ReasonHeader       = "Comfy-Reason"
+	LeaseHeader        = "Comfy-Lease"
+	ExtraDataHeader    = "Comfy-Extra-Data" // of a dead letter: the names of what the job's extra_data had
+	TenantHeader       = "Comfy-Tenant"
+	PriorityHeader     = "Comfy-Priority"
+	HashHeader         = "Comfy-Hash"
+	AttemptHeader      = "Comfy-Attempt"
+	ResumeHeader       = "Comfy-Resume"
+	AckWaitHeader      = "Comfy-Ack-Wait"
+	LastSequenceHeader = "Comfy-Last-Sequence"
+	SequenceHeader     = "Comfy-Sequence"
+	ReceivedHeader     = "Comfy-Received"
+	QuietHeader        = "Comfy-Quiet"
+	CauseHeader        = "Comfy-Cause"
+	RevisionHeader     = "Comfy-Revision"
+	TimeHeader         = "Comfy-Time" // of an answer: NATS' time, as the dispatcher has it
+	StoryHeader        = "Comfy-Dead" // of a dead letter: the dead event, without metadata
+	LanePriorityHeader = "Comfy-Lane-Priority"
+	TruncatedHeader    = "Comfy-Truncated" // of a dead letter: the size of a body of which it has the first bytes
+	ContentTypeHeader  = "Content-Type"
+)
+
+// Headers of files, their parts, and the calls that carry pieces of them.
+const (
+	PartOfHeader     = "Comfy-Part-Of" // of a part: the file's name as FileKey writes it
+	OffsetHeader     = "Comfy-Offset"  // where in the file a part or piece begins
+	FileHeader       = "Comfy-File"
+	FileSizeHeader   = "Comfy-File-Size"
+	FileDigestHeader = "Comfy-File-Digest"
+	UploadHeader     = "Comfy-Upload"
+	CursorHeader     = "Comfy-Cursor"
+	LastHeader       = "Comfy-Last"
+	InOrderHeader    = "Comfy-In-Order"
+)
+
+// Headers that NATS reads or writes.
+const (
+	MsgIDHeader        = "Nats-Msg-Id"
+	StoredHeader       = "Nats-Sequence" // of what a stream has stored and publishes again
+	RollupHeader       = "Nats-Rollup"
+	KVOperationHeader  = "KV-Operation"
+	MarkerReasonHeader = "Nats-Marker-Reason"
+)
+
+// What stands in the last two of them when a key was removed, and when its time was over.
+const (
+	PurgeOperation = "PURGE"
+	MaxAgeReason   = "MaxAge"
+)
+
+// Added is a header that NATS has added to a stored message. It stands behind those of the same name that the publisher
+// may have made up.
+func Added(h map[string][]string, name string) string {
+	values := h[name]
+	if len(values) == 0 {
+		return ""
+	}
+	return values[len(values)-1]
+}
+
+// AddedUint is Added for a number; 0 when there is none.
+func AddedUint(h map[string][]string, name string) uint64 {
+	n, _ := strconv.ParseUint(Added(h, name), 10, 64)
+	return n
+}

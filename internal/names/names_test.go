@@ -1,0 +1,99 @@
+package names_test
+
+import (
+	"testing"
+
+	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/names"
+)
+
+func TestSubjectsAreBuiltAndTakenApart(t *testing.T) {
+	t.Parallel()
+	for want, got := range map[string]string{
+		"comfy.jobs.acme.9":                   names.LaneSubject(job.Lane{Tenant: "acme", Priority: 9}),
+		"comfy.jobs.acme.*":                   names.LanesSubject("acme"),
+		"comfy.jobs.*.0":                      names.PrioritySubject(0),
+		"dispatch_5":                          names.DispatchConsumer(5),
+		"comfy.events.jobs.acme.cat-1.queued": names.EventSubject("acme", "cat-1", job.Queued),
+		"comfy.events.jobs.acme.cat-1.*":      names.ChainSubject("acme", "cat-1"),
+		"comfy.append.jobs.acme.cat-1.queued": names.AppendSubject("comfy.events.jobs.acme.cat-1.queued"),
+		"comfy.dead.acme":                     names.DeadSubject("acme"),
+		"comfy.hosts.gpu-1.offer":             names.OfferSubject("gpu-1"),
+		"comfy.hosts.gpu-1.control":           names.ControlSubject("gpu-1"),
+		"comfy.hosts.gpu-1.state":             names.StateSubject("gpu-1"),
+		"comfy.live.jobs.acme.cat-1.progress": names.LiveSubject("acme", "cat-1", "progress"),
+		"comfy.tell.jobs.acme.cat-1.progress": names.TellSubject("acme", "cat-1", "progress"),
+		"KV_COMFY_HOSTS":                      names.BucketStream(names.HostsBucket),
+		"COMFY_HOSTS":                         names.BucketOf("KV_COMFY_HOSTS"),
+		"$KV.COMFY_HOSTS.gpu-1":               names.KeySubject(names.HostsBucket, "gpu-1"),
+		"OBJ_COMFY_INPUTS":                    names.StoreStream(names.InputsStore),
+		"$O.COMFY_INPUTS.M.YS9iLnBuZw==":      names.MetaSubject(names.InputsStore, "a/b.png"),
+		"$O.COMFY_INPUTS.C.x.3.y":             names.PartsSubject(names.InputsStore, "x.3.y"),
+		"gpu-1":                               names.StateHost("comfy.hosts.gpu-1.state"),
+		"acme":                                string(names.TenantOfLetter("comfy.dead.acme")),
+		"cat-1":                               string(names.JobOfLive("comfy.live.jobs.acme.cat-1.progress")),
+		"":                                    string(names.JobOfLive("comfy.live.jobs.acme")),
+	} {
+		if got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+}
+
+func TestALaneIsReadOutOfItsSubject(t *testing.T) {
+	t.Parallel()
+	if tenant, p, ok := names.SplitLane("comfy.jobs.acme.7"); tenant != "acme" || p != 7 || !ok {
+		t.Errorf("%s %d %v", tenant, p, ok)
+	}
+	for _, subject := range []string{"comfy.jobs.acme", "comfy.jobs.acme.x", "comfy.jobs.acme.10", "comfy.jobs.5", "comfy.dead.acme.5", ""} {
+		if tenant, p, ok := names.SplitLane(subject); ok {
+			t.Errorf("%s is the lane of %s, priority %d", subject, tenant, p)
+		}
+	}
+}
+
+func TestAJobIsReadOutOfTheSubjectOfItsEvent(t *testing.T) {
+	t.Parallel()
+	tenant, id, kind, ok := names.JobOfEvent("comfy.events.jobs.acme.cat-1.completed")
+	if tenant != "acme" || id != "cat-1" || kind != job.Completed || !ok {
+		t.Errorf("%s %s %s %v", tenant, id, kind, ok)
+	}
+	for _, subject := range []string{
+		"comfy.events.hosts.gpu-1.online", "comfy.events.jobs.acme.cat-1", "comfy.events.jobs.acme.cat-1.a.b", "comfy.append.jobs.acme.cat-1.queued",
+		"other.events.jobs.acme.cat-1.queued", "comfy.events.jobs.a b.cat-1.queued", "comfy.events.jobs.acme.c$t.queued",
+	} {
+		if tenant, id, _, ok := names.JobOfEvent(subject); ok {
+			t.Errorf("%s is an event of %s %s", subject, tenant, id)
+		}
+	}
+}
+
+func TestAPairIsReadOutOfItsKey(t *testing.T) {
+	t.Parallel()
+	if host, hash, ok := names.SplitPair(names.PairKey("gpu-1", "abc")); host != "gpu-1" || hash != "abc" || !ok {
+		t.Errorf("%s %s %v", host, hash, ok)
+	}
+	for _, key := range []string{"gpu-1", ".abc", "gpu-1.", ""} {
+		if _, _, ok := names.SplitPair(key); ok {
+			t.Errorf("%q is a pair", key)
+		}
+	}
+}
+
+// A publisher can send headers with the names that NATS uses; NATS writes its own behind them.
+func TestOfAHeaderThatStandsTwiceTheOneOfNATSCounts(t *testing.T) {
+	t.Parallel()
+	h := map[string][]string{names.StoredHeader: {"7777", "12"}}
+	if got, none := names.AddedUint(h, names.StoredHeader), names.AddedUint(h, names.LastHeader); got != 12 || none != 0 {
+		t.Errorf("%d and %d, want 12 and 0", got, none)
+	}
+}
+
+func TestCodesThatSayThatThereIsNoRoom(t *testing.T) {
+	t.Parallel()
+	for code, want := range map[uint16]bool{10077: true, 10023: true, 10028: true, 10047: true, 10071: false, 10054: false, 0: false} {
+		if names.NoRoom(code) != want {
+			t.Errorf("%d: %v, want %v", code, !want, want)
+		}
+	}
+}

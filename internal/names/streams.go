@@ -1,0 +1,85 @@
+// Package names has the name of everything that comfyherd has on NATS: streams, buckets, object stores, consumers, subjects,
+// headers and error codes, and the functions that build them and take them apart.
+package names
+
+import (
+	"encoding/base64"
+	"strconv"
+	"strings"
+
+	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/workflow"
+)
+
+// Streams.
+const (
+	JobsStream   = "COMFY_JOBS"
+	EventsStream = "COMFY_EVENTS"
+	DeadStream   = "COMFY_DEAD"
+	LiveStream   = "COMFY_LIVE"
+)
+
+// Buckets (KV) and object stores.
+const (
+	WaitingBucket      = "COMFY_WAITING"
+	BlocksBucket       = "COMFY_BLOCKS"
+	StrikesBucket      = "COMFY_STRIKES"
+	HostsBucket        = "COMFY_HOSTS"
+	DispatchersBucket  = "COMFY_DISPATCHERS"
+	CapabilitiesBucket = "COMFY_CAPABILITIES"
+	ConditionsBucket   = "COMFY_CONDITIONS"
+	AffinityBucket     = "COMFY_AFFINITY"
+	TenantsBucket      = "COMFY_TENANTS"
+	SlotsBucket        = "COMFY_SLOTS"
+	GrantsBucket       = "COMFY_GRANTS"
+	SecretsBucket      = "COMFY_SECRETS"
+	OutputsStore       = "COMFY_OUTPUTS"
+	InputsStore        = "COMFY_INPUTS"
+)
+
+// Consumers that all dispatchers share.
+const (
+	SettleConsumer   = "settle"   // of EventsStream
+	AnnounceConsumer = "announce" // of the stream of BlocksBucket
+)
+
+// DispatchConsumer is the consumer of JobsStream that has the jobs of a priority.
+func DispatchConsumer(p job.Priority) string { return "dispatch_" + strconv.Itoa(int(p)) }
+
+const bucketPrefix = "KV_"
+
+// BucketStream is the stream in which NATS keeps a bucket.
+func BucketStream(bucket string) string { return bucketPrefix + bucket }
+
+// BucketOf is the bucket that a stream keeps.
+func BucketOf(stream string) string { return strings.TrimPrefix(stream, bucketPrefix) }
+
+// KeySubject is the subject of a key of a bucket, or of all with the key ">".
+func KeySubject(bucket, key string) string { return "$KV." + bucket + "." + key }
+
+// StoreStream is the stream in which NATS keeps an object store.
+func StoreStream(store string) string { return "OBJ_" + store }
+
+// MetaSubject is the subject of the description of a file.
+func MetaSubject(store, name string) string { return MetaPrefix(store) + FileKey(name) }
+
+// MetaPrefix is what the subjects of the descriptions of all files of a store begin with.
+func MetaPrefix(store string) string { return "$O." + store + ".M." }
+
+// PartsSubject is the subject of the parts of a file, which have a name of their own.
+func PartsSubject(store, parts string) string { return "$O." + store + ".C." + parts }
+
+// FileKey is the name of a file as subjects and headers have it.
+func FileKey(name string) string { return base64.URLEncoding.EncodeToString([]byte(name)) }
+
+// PairKey is the key of a block or of strikes.
+func PairKey(host string, hash workflow.Hash) string { return host + "." + string(hash) }
+
+// SplitPair takes the key of a block or of strikes apart.
+func SplitPair(key string) (host string, hash workflow.Hash, ok bool) {
+	host, rest, found := strings.Cut(key, ".")
+	return host, workflow.Hash(rest), found && host != "" && rest != ""
+}
+
+// Headroom is what a job leaves free of NATS' max_payload for the headers of an offer or a dead letter.
+const Headroom = 4 << 10
