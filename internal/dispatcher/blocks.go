@@ -138,9 +138,9 @@ func (b *blocks) suspect(host string, e *queue.EndedJob, now time.Time) {
 	b.alarms.at(now.Add(suspectTime), func(time.Time) { b.endSuspicion(p) })
 }
 
-// endSuspicion has only strikes and blocks count from now on.
+// endSuspicion has only strikes and blocks count from now on. A pair that was blocked meanwhile is none of the suspects.
 func (b *blocks) endSuspicion(p pair) {
-	if b.suspects[p] && !b.blocked[p] {
+	if b.suspects[p] {
 		b.fleet.RemoveBlock(route.HostID(p.host), p.hash)
 		b.changes.jobs = true
 	}

@@ -71,6 +71,19 @@ func TestOnlyTheNewestStateOfAHostCounts(t *testing.T) {
 	same(t, "a state that cannot be", s.free(), 3)
 }
 
+func TestAPresenceOfAnotherAgentCountsWhateverItsClockSays(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newHostScene(newPeers("me"))
+		first, other := onlineHost("a", 5, 2), onlineHost("a", 1, 3)
+		other.Instance, other.Time = "j", first.Time.Add(-time.Hour)
+		for _, state := range []queue.HostState{first, other} {
+			s.presence(queue.Change{Phase: queue.Put, Key: "a"}, &state, noonUTC)
+		}
+		same(t, "free", s.free(), 3)
+	})
+}
+
 func TestABriefStateIsNoneOfAHostThatIsNotKnown(t *testing.T) {
 	t.Parallel()
 	s := newHostScene(newPeers("me"))

@@ -92,6 +92,7 @@ func TestAJobInHandIsNotLookedAt(t *testing.T) {
 	s := newRemovedScene(t, newPeers("me"))
 	o := ownedJob(t, "acme", 1, 1)
 	s.standing.hand.add(o, noonUTC)
+	s.short, s.sample = map[job.Lane]bool{acme5: true}, 1
 	x, _ := s.standing.room.Get(1)
 	same(t, "judged", s.judge(&x) == ticketFine, true)
 }
