@@ -28,16 +28,16 @@ type Client struct {
 const CallTime = 15 * time.Second
 
 const (
-	answerGrace   = 3 * time.Second // that an asker waits longer than an answer may take
+	answerGrace   = 3 * time.Second // how much longer than CallTime an answer is waited for
 	stoppingPause = 100 * time.Millisecond
 	retryPause    = 250 * time.Millisecond // before a call is made again
 )
 
-// NewClient makes a tenant's client on a connection. It asks nothing: a name that is no tenant's, or a NATS that lets
-// this connection not act for it, is told by the first call.
+// NewClient makes a tenant's client on a connection. It sends nothing. The first call fails when the name is not that of a
+// tenant, or when the connection has no permissions for it.
 func NewClient(nc *nats.Conn, tenant job.Tenant) *Client { return &Client{nc: nc, tenant: tenant} }
 
-// Tenant is whose client this is.
+// Tenant is the tenant that the client acts for.
 func (c *Client) Tenant() job.Tenant { return c.tenant }
 
 // call asks the dispatchers for comfy.tenants.<tenant>.<name>, with a request and an answer that are JSON.
@@ -56,7 +56,8 @@ func (c *Client) call(ctx context.Context, name string, request, answer any) err
 	return nil
 }
 
-// exchange is call with headers and bytes as they are. What a dispatcher that stops has not begun is asked again.
+// exchange sends a call with headers and bytes as they are. When the dispatcher that receives it is stopping and has not begun,
+// it sends the call again.
 func (c *Client) exchange(ctx context.Context, name string, header nats.Header, body []byte) (*nats.Msg, error) {
 	if !c.tenant.Valid() {
 		return nil, &BadRequest{Message: fmt.Sprintf("%.80q is no tenant: 1 to 64 of A-Z a-z 0-9 _ -", c.tenant)}
@@ -72,7 +73,7 @@ func (c *Client) exchange(ctx context.Context, name string, header nats.Header, 
 			continue
 		}
 		if err != nil && said != nil && ctx.Err() != nil {
-			return nil, said // it says more than that the time is over
+			return nil, said // more helpful than that the time is over
 		}
 		if err == nil {
 			c.clock.hear(reply, asked)

@@ -4,23 +4,23 @@ import (
 	"errors"
 )
 
-// Errors of the calls, each with the code that stands in Nats-Service-Error-Code. A server returns them, and Call and
-// Client give them back to who asked.
+// Errors of the calls, each with its code in the header Nats-Service-Error-Code. Dispatchers answer with them, and the methods
+// of Client return them.
 type (
 	// BadRequest (400): the request itself is wrong. Repeating it does not help.
 	BadRequest struct{ Message string }
 	// NotFound (404): what was asked for is not there.
 	NotFound struct{ Message string }
-	// Conflict (409): it is not as the asker thinks, or somebody else was first. Look again.
+	// Conflict (409): what the request relies on has changed, or another request was first. Read it again.
 	Conflict struct{ Message string }
 	// TooBig (413): the request or its answer does not fit into a NATS message. Ask for less at a time.
 	TooBig struct{ Message string }
-	// TooMany (429): more calls at once than one may have. Ask again when some have been answered. Or more ids that nobody has
-	// seen than a tenant may cancel.
+	// TooMany (429): the tenant has as many calls under way as it may; call again when some have been answered. Or it cancels more
+	// unknown ids than a tenant may.
 	TooMany struct{ Message string }
 	// Failed (500): the dispatcher could not do it. The request may have been carried out in part.
 	Failed struct{ Message string }
-	// Stopping (503): this dispatcher takes no more calls, or still reads what it needs for an answer, and has done nothing. Ask again.
+	// Stopping (503): this dispatcher is stopping, or has just started and still reads what it needs. It has done nothing. Call again.
 	Stopping struct{ Message string }
 )
 
@@ -32,7 +32,7 @@ func (e *TooMany) Error() string    { return e.Message }
 func (e *Failed) Error() string     { return e.Message }
 func (e *Stopping) Error() string   { return e.Message }
 
-// Refused reports whether an error is an answer that says why nothing was done.
+// Refused reports whether an error says that a dispatcher has done nothing, and why: any code but 500.
 func Refused(err error) bool { return Code(err) != "500" }
 
 // Code is the code of an error of a call: 400 for a BadRequest and so on, and 500 for all that is none of these.

@@ -14,24 +14,24 @@ import (
 	"github.com/comfyherd/comfyherd/internal/names"
 )
 
-// Jobs lists the tenant's jobs, the one with the newest event first. A page may be short, or empty, and have a Next: ask
-// again with it as Before.
+// Jobs lists the tenant's jobs, the one with the newest event first. A page may be short or empty although there are more: call
+// again with Next as Before until Next is 0.
 func (c *Client) Jobs(ctx context.Context, r JobsRequest) (JobsAnswer, error) {
 	var a JobsAnswer
 	return a, c.call(ctx, "jobs", r, &a)
 }
 
-// Events gives a page of the stored events of the tenant's jobs, oldest first. Next is where to go on, as After, also at
-// the end; so a program that keeps it misses nothing for as long as events are kept.
+// Events returns a page of the stored events of the tenant's jobs, oldest first. Call again with Next as After, also later from
+// the end on: a program that stores Next misses nothing for as long as events are kept.
 func (c *Client) Events(ctx context.Context, r EventsRequest) (EventsAnswer, error) {
 	var a EventsAnswer
 	return a, c.call(ctx, "events", r, &a)
 }
 
-// Follow gives the events of the tenant's jobs that are stored behind a sequence, 0 for all, and then those that are stored
-// from now on, each once and those of a job in order, over outages of NATS and of dispatchers, until ctx ends, whose error is then
-// the last item. An error of the first call, such as that no dispatcher is there, ends it as well. When the stream of events
-// was made again, all of the new one is given. Notes have no headers.
+// Follow yields the events of the tenant's jobs that are stored after a sequence, 0 for all, and then new ones as they are stored:
+// each once, and those of a job in order. It goes on after outages of NATS and of dispatchers. It ends with ctx, whose error is
+// then the last item, or when the first call fails, as without a dispatcher. If the stream of events was deleted and made again,
+// it yields all events of the new one. The notes have no headers.
 func (c *Client) Follow(ctx context.Context, after uint64) iter.Seq2[Note, error] {
 	return func(yield func(Note, error) bool) {
 		f := c.following("", after)
@@ -42,7 +42,7 @@ func (c *Client) Follow(ctx context.Context, after uint64) iter.Seq2[Note, error
 	}
 }
 
-// errStopped ends a reading of events when who asked for them has enough.
+// errStopped ends the reading of events when the caller has stopped ranging over them.
 var errStopped = errors.New("enough was read")
 
 func noTenant(t job.Tenant) error {
@@ -50,20 +50,20 @@ func noTenant(t job.Tenant) error {
 }
 
 const (
-	followRoom  = 8192             // live events that wait while others are told
-	followCheck = 30 * time.Second // after which pages are read again: who tells events live may die in between
+	followRoom  = 8192             // live events that wait while earlier ones are yielded
+	followCheck = 30 * time.Second // after which pages are read again, since live events may be lost
 )
 
-// following gives events live, and reads pages wherever some may be missing: at first, after an outage, when live ones
-// came faster than they were taken, and now and then.
+// following passes live events on, and reads pages whenever some may be missing: at first, after an outage, when live ones
+// came faster than they were read, and every followCheck.
 type following struct {
 	c     *Client
-	job   job.ID          // only this one's; empty: all
-	tell  func(Note) bool // false: enough
+	job   job.ID          // follow only this job; empty: all
+	tell  func(Note) bool // false: the caller wants no more
 	anew  func()          // the stream was made again
 	made  time.Time       // of the stream
-	sure  uint64          // no event up to it is missing
-	told  map[uint64]bool // those behind it that were told
+	sure  uint64          // all events up to this sequence were passed on
+	told  map[uint64]bool // sequences after sure that were passed on
 	first bool            // nothing was read so far
 	live  chan *nats.Msg
 }
@@ -128,7 +128,7 @@ func (f *following) next(ctx context.Context, changes <-chan nats.Status, check 
 	}
 }
 
-// stored tells what is stored and was not told. Only before it has read anything does it give up.
+// stored passes on what is stored and was not passed on yet. It fails only as long as it has read nothing.
 func (f *following) stored(ctx context.Context) error {
 	for {
 		page, err := f.c.Events(ctx, EventsRequest{Job: f.job, After: f.sure})
@@ -163,8 +163,8 @@ func (f *following) stored(ctx context.Context) error {
 	}
 }
 
-// drain drops the live events that came before the answer by which the stream was found to be made again: those of the
-// stream before have sequences that mean nothing now, and those of this one are read.
+// drain drops the live events that came before it was noticed that the stream was made again: the sequences of the former stream
+// mean nothing now, and the events of the new one are read as pages.
 func (f *following) drain() {
 	for {
 		select {
@@ -175,7 +175,7 @@ func (f *following) drain() {
 	}
 }
 
-// forget drops what need not be remembered.
+// forget drops the sequences that sure covers.
 func (f *following) forget() {
 	for sequence := range f.told {
 		if sequence <= f.sure {
@@ -184,7 +184,7 @@ func (f *following) forget() {
 	}
 }
 
-// hear tells a live event. One without a sequence was published past the stream.
+// hear passes a live event on. One without a sequence was not stored, and is ignored.
 func (f *following) hear(msg *nats.Msg) error {
 	n := Note{Subject: msg.Subject, Body: msg.Data, Sequence: names.AddedUint(msg.Header, names.StoredHeader)}
 	if n.Sequence == 0 {
@@ -236,13 +236,13 @@ type Note struct {
 	Pending  uint64 // how many stored ones follow at this moment
 }
 
-// Event reads the event of a job; false when the note is none, as one of a host or of what somebody else has published.
+// Event decodes the event of a job. It is false for any other event, and for a message that is no event of its job.
 func (n *Note) Event() (Event, bool) {
 	tenant, id, kind, ok := names.SplitEventSubject(n.Subject)
 	if !ok || !id.Valid() {
 		return Event{}, false
 	}
-	e, named, _ := job.DecodeStored(tenant, id, kind, n.Body) // what it says and cannot be is left out
+	e, named, _ := job.DecodeStored(tenant, id, kind, n.Body) // values that cannot be are left out
 	return e, named
 }
 

@@ -17,7 +17,7 @@ type File struct {
 }
 
 var (
-	// ErrDamaged: the stored bytes of a file are not those of its digest, or some are missing.
+	// ErrDamaged: the stored bytes of a file do not have its digest, or some are missing.
 	ErrDamaged = errors.New("the stored file is damaged")
 	// ErrReplaced: the file was replaced or removed while it was read. Begin again.
 	ErrReplaced = errors.New("the file was replaced or removed while it was read: begin again")
@@ -44,7 +44,7 @@ type FileRequest struct {
 	Cursor string `json:"cursor,omitempty"` // of an answer about the same file; the one before, or any earlier one
 }
 
-// FileAnswer is a piece of a stored file, and what to ask for the next one with.
+// FileAnswer is a piece of a stored file, and the cursor to request the next one with.
 type FileAnswer struct {
 	File
 	Offset  int64 // where the piece begins
@@ -56,7 +56,7 @@ type FileAnswer struct {
 // FilePut is a piece of a file on its way into COMFY_INPUTS.
 type FilePut struct {
 	Name        string
-	Upload      string // names this try to store the file, and no other
+	Upload      string // a name of this upload, which no other has
 	Offset      int64
 	Size        int64  // of the whole file, when it is known; else -1
 	Cursor      string // of the answer to the piece before; of the first piece none
@@ -66,14 +66,14 @@ type FilePut struct {
 	Body        []byte
 }
 
-// FilePutAnswer says how far an upload is, and what the file is when that was the last piece of it.
+// FilePutAnswer says how far an upload is, and describes the file after its last piece.
 type FilePutAnswer struct {
 	Offset int64
 	Cursor string
 	File   *File
 }
 
-// digestOf writes a SHA-256 as the object stores of NATS do.
+// digestOf writes a SHA-256 in the form of NATS' object stores.
 func digestOf(sum hash.Hash) string {
 	return "SHA-256=" + base64.URLEncoding.EncodeToString(sum.Sum(nil))
 }

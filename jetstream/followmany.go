@@ -12,10 +12,9 @@ import (
 	"github.com/comfyherd/comfyherd/internal/job"
 )
 
-// FollowMany gives the events of any number of the tenant's jobs: of each job all events from its first, in order and
-// without gaps, and nothing after its end; of jobs that are under way, as they are stored. It ends when all have ended, or
-// with ctx, whose error is then the last item. Jobs that were not submitted yet are waited for, and so are NATS and the dispatchers
-// when they go away meanwhile.
+// FollowMany yields the events of any number of the tenant's jobs: of each job all events from the first to the last, in order
+// and without gaps, new ones as they are stored. It ends when all jobs have ended, or with ctx, whose error is then the last
+// item. It waits for jobs that are not submitted yet, and goes on after outages of NATS and of dispatchers.
 func (c *Client) FollowMany(ctx context.Context, ids []ID) iter.Seq2[Event, error] {
 	return func(yield func(Event, error) bool) {
 		u := newUnended(ids, yield)
@@ -25,7 +24,7 @@ func (c *Client) FollowMany(ctx context.Context, ids []ID) iter.Seq2[Event, erro
 	}
 }
 
-// beyond is a sequence that no stream reaches: a page behind it says where the stream ends.
+// beyond is a sequence that no stream reaches: the page after it says where the stream ends.
 const beyond = 1 << 62
 
 func (c *Client) followMany(ctx context.Context, u *unended) error {
@@ -53,16 +52,16 @@ func (c *Client) followMany(ctx context.Context, u *unended) error {
 	return f.run(ctx)
 }
 
-// storyReaders is how many stories are asked for at a time.
+// storyReaders is how many jobs are read at a time.
 const storyReaders = 8
 
-// jobStory is what is stored of a job.
+// jobStory are the stored events of a job.
 type jobStory struct {
 	notes []Note
 	err   error
 }
 
-// tellStories tells what is stored of each job.
+// tellStories yields the stored events of each job.
 func (c *Client) tellStories(ctx context.Context, u *unended) error {
 	ctx, cancel := context.WithCancel(ctx)
 	wanted, stories := make(chan job.ID), make(chan jobStory)
@@ -110,7 +109,7 @@ func (c *Client) tellStories(ctx context.Context, u *unended) error {
 	return nil
 }
 
-// story reads what is stored of a job, and asks again while NATS or the dispatchers are away, or have too many calls.
+// story reads the stored events of a job. It calls again while NATS or the dispatchers are away, or have too many calls.
 func (c *Client) story(ctx context.Context, id job.ID) (s jobStory) {
 	for after := uint64(0); ; {
 		page, err := c.Events(ctx, EventsRequest{Job: id, After: after})
@@ -132,7 +131,7 @@ func (c *Client) story(ctx context.Context, id job.ID) (s jobStory) {
 
 // unended are jobs that are followed to their ends.
 type unended struct {
-	open    map[job.ID]uint64 // those that have not ended, and the sequence of the event that was told last
+	open    map[job.ID]uint64 // jobs that have not ended, and the sequence of the event that was yielded last
 	yield   func(Event, error) bool
 	stopped bool
 }
@@ -145,14 +144,14 @@ func newUnended(ids []job.ID, yield func(Event, error) bool) *unended {
 	return u
 }
 
-// anew tells them from their first events, since sequences begin anew as well.
+// anew begins again with the first events, for a new stream, in which sequences begin again too.
 func (u *unended) anew() {
 	for id := range u.open {
 		u.open[id] = 0
 	}
 }
 
-// tell tells an event of a job that is followed, once.
+// tell yields an event of a job that is followed, once.
 func (u *unended) tell(n *Note) {
 	e, is := n.Event()
 	told, follows := u.open[e.Job]
@@ -166,5 +165,5 @@ func (u *unended) tell(n *Note) {
 	u.stopped = !u.yield(e, nil)
 }
 
-// over reports whether nothing more is to be told.
+// over reports whether nothing more is to be yielded.
 func (u *unended) over() bool { return len(u.open) == 0 || u.stopped }

@@ -15,15 +15,15 @@ import (
 	"github.com/comfyherd/comfyherd/internal/names"
 )
 
-// getsInFlight is how many pieces of a file are asked for before the first of them has come, each of FileChunkSize bytes.
+// getsInFlight is how many pieces of a file are requested at a time, each of FileChunkSize bytes.
 const getsInFlight = 4
 
-// StatFile says what is stored in COMFY_OUTPUTS under a name.
+// StatFile returns the size, digest and type of a file of COMFY_OUTPUTS.
 func (c *Client) StatFile(ctx context.Context, name string) (File, error) {
 	return c.statFile(ctx, FileRequest{Name: name})
 }
 
-// StatInput says what is stored in COMFY_INPUTS under a name.
+// StatInput is StatFile for a file of COMFY_INPUTS.
 func (c *Client) StatInput(ctx context.Context, name string) (File, error) {
 	return c.statFile(ctx, FileRequest{Name: name, Store: Inputs})
 }
@@ -33,10 +33,10 @@ func (c *Client) statFile(ctx context.Context, r FileRequest) (file File, err er
 	return file, err
 }
 
-// OpenFile streams a file of COMFY_OUTPUTS from an offset on. The caller closes it. Once it is open, dispatchers and NATS
-// may come and go: it asks again until ctx ends. Of a file that is replaced or removed meanwhile the last Read fails with a
-// Conflict or NotFound, and gives no bytes of another. What is read from 0 on to the end is compared with the file's
-// digest; ErrDamaged says that it has another. It holds 2 MiB of the file in memory, however large that is.
+// OpenFile streams a file of COMFY_OUTPUTS from an offset on. The caller closes it. Once it is open, it goes on after outages of
+// NATS and of dispatchers until ctx ends. If the file is replaced or removed meanwhile, Read fails with a Conflict or NotFound
+// and returns no bytes of the other file. A file that is read from 0 to its end is compared with its digest, and the last Read
+// fails with ErrDamaged when it differs. At most 2 MiB of the file are in memory.
 func (c *Client) OpenFile(ctx context.Context, name string, offset int64) (io.ReadCloser, File, error) {
 	return c.openFile(ctx, FileRequest{Name: name, Offset: offset})
 }
@@ -73,7 +73,7 @@ func (c *Client) openFile(ctx context.Context, r FileRequest) (io.ReadCloser, Fi
 	return f, first.File, nil
 }
 
-// getPiece asks once.
+// getPiece sends one request.
 func (c *Client) getPiece(ctx context.Context, r FileRequest) (FileAnswer, error) {
 	body, err := json.Marshal(r)
 	if err != nil {
@@ -90,7 +90,7 @@ func (c *Client) getPiece(ctx context.Context, r FileRequest) (FileAnswer, error
 	return a, err
 }
 
-// getWhole asks until it has all of a piece of r.Limit bytes, and again whatever goes wrong on the way.
+// getWhole requests a piece until it has all its r.Limit bytes, also after errors that may pass.
 func (c *Client) getWhole(ctx context.Context, r FileRequest, file File) piece {
 	p := piece{cursor: r.Cursor}
 	for end := r.Offset + int64(r.Limit); r.Offset < end; {
@@ -117,17 +117,17 @@ func (c *Client) getWhole(ctx context.Context, r FileRequest, file File) piece {
 	return p
 }
 
-// piece is some bytes of a file and what the next ones may be asked for with, or why they did not come.
+// piece are some bytes of a file and the cursor for the next ones, or the error instead.
 type piece struct {
 	body   []byte
 	cursor string
 	err    error
 }
 
-// remoteFile reads pieces in order, and asks for some before they are read.
+// remoteFile reads pieces in order, and requests some ahead.
 type remoteFile struct {
 	file File
-	sum  hash.Hash // nil: of no whole file
+	sum  hash.Hash // nil when not read from the beginning
 	stop func()
 	get  func(cursor string, offset int64, size int) piece
 
@@ -139,7 +139,7 @@ type remoteFile struct {
 	getting sync.WaitGroup
 }
 
-// Read fails for good once it has failed.
+// Read returns the same error again after it has failed.
 func (f *remoteFile) Read(p []byte) (int, error) {
 	for len(f.piece.body) == 0 {
 		if f.piece.err != nil {
@@ -153,7 +153,7 @@ func (f *remoteFile) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// ask has as many pieces on the way as there may be.
+// ask requests pieces until as many are on the way as there may be.
 func (f *remoteFile) ask() {
 	for len(f.coming) < f.window && f.asked < f.file.Size {
 		comes := make(chan piece, 1)
@@ -179,14 +179,14 @@ func (f *remoteFile) next() {
 	}
 }
 
-// Close ends what is on the way and waits for it.
+// Close cancels the requests that are on the way and waits for them.
 func (f *remoteFile) Close() error {
 	f.stop()
 	f.getting.Wait()
 	return nil
 }
 
-// fileAnswer reads what TenantFileGet wrote.
+// fileAnswer decodes an answer to file.get.
 func fileAnswer(name string, msg *nats.Msg) (FileAnswer, error) {
 	size, sizeErr := strconv.ParseInt(msg.Header.Get(names.FileSizeHeader), 10, 64)
 	offset, offsetErr := strconv.ParseInt(msg.Header.Get(names.OffsetHeader), 10, 64)

@@ -20,7 +20,7 @@ type Progress struct {
 	NodesTotal int     `json:"nodes_total"`
 }
 
-// FollowProgress tells the live progress of the tenant's jobs until ctx ends.
+// FollowProgress calls tell with the live progress of the tenant's jobs until ctx ends, one after the other.
 func (c *Client) FollowProgress(ctx context.Context, tell func(ID, Progress)) error {
 	if !c.tenant.Valid() {
 		return noTenant(c.tenant)

@@ -20,8 +20,9 @@ import (
 	"github.com/comfyherd/comfyherd/internal/names"
 )
 
-// PutFile streams a file into COMFY_INPUTS, where jobs can name it: a name begins with the tenant's and a slash. A file of the
-// same name is replaced when this one is whole. Dispatchers and NATS may come and go: it asks again until ctx ends. It holds one piece in memory, at most FileChunkSize bytes. What is never finished is removed by its age.
+// PutFile streams a file into COMFY_INPUTS, where jobs can name it. The name begins with the tenant's and a slash. A file of the
+// same name is replaced when this one is complete. It goes on after outages of NATS and of dispatchers until ctx ends, and holds
+// at most FileChunkSize bytes in memory. An upload that is not finished is removed when its age is over.
 func (c *Client) PutFile(ctx context.Context, name, contentType string, body io.Reader) (File, error) {
 	p := FilePut{Name: name, Upload: rand.Text(), Size: sizeOf(body), ContentType: contentType}
 	sum, buffer := sha256.New(), make([]byte, ChunkSize(c.nc))
@@ -59,7 +60,7 @@ func (c *Client) putPiece(ctx context.Context, p *FilePut) (a FilePutAnswer, err
 	return a, err
 }
 
-// header is what goes with the body of a piece. A name in it is percent-encoded, since headers take no byte of any kind.
+// header are the headers of a piece. The name is percent-encoded, since headers cannot carry every byte.
 func (p *FilePut) header() nats.Header {
 	h := nats.Header{
 		names.FileHeader: {url.PathEscape(p.Name)}, names.UploadHeader: {p.Upload}, names.OffsetHeader: {strconv.FormatInt(p.Offset, 10)},
@@ -78,7 +79,7 @@ func (p *FilePut) header() nats.Header {
 	return h
 }
 
-// putAnswer reads what TenantFilePut wrote.
+// putAnswer decodes an answer to file.put.
 func putAnswer(p *FilePut, msg *nats.Msg) (FilePutAnswer, error) {
 	end := p.Offset + int64(len(p.Body))
 	a := FilePutAnswer{Offset: end, Cursor: msg.Header.Get(names.CursorHeader)}
@@ -98,7 +99,7 @@ func putAnswer(p *FilePut, msg *nats.Msg) (FilePutAnswer, error) {
 	return a, nil
 }
 
-// sizeOf is how much there is to read, when that can be known; else -1.
+// sizeOf is how many bytes there are to read, or -1 when that cannot be known.
 func sizeOf(body io.Reader) int64 {
 	switch body := body.(type) {
 	case *bytes.Buffer:
@@ -118,14 +119,14 @@ func sizeOf(body io.Reader) int64 {
 }
 
 const (
-	fileTry      = 10 * time.Second // for one answer, before it is asked again
-	fileRetries  = 8                // of what dispatchers say that they cannot do
+	fileTry      = 10 * time.Second // for one answer, before the request is sent again
+	fileRetries  = 8                // after an answer Failed
 	fileWait     = 100 * time.Millisecond
 	mostFileWait = 5 * time.Second
 )
 
-// surely does what may be repeated until it is done, ctx ends, or asking again is of no use. That no dispatcher is there
-// ends only what has just begun.
+// surely repeats a request until it succeeds, ctx ends, or the error is final. That no dispatcher is there is final only for the
+// first request of a file.
 func surely(ctx context.Context, begins bool, once func(context.Context) error) error {
 	failures := 0
 	for wait := fileWait; ; wait = min(2*wait, mostFileWait) {
@@ -144,7 +145,7 @@ func surely(ctx context.Context, begins bool, once func(context.Context) error) 
 	}
 }
 
-// final reports whether asking again gives the same.
+// final reports whether the same request would fail again in the same way.
 func final(err error) bool {
 	if errors.Is(err, nats.ErrConnectionClosed) || errors.Is(err, ErrDamaged) {
 		return true

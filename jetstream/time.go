@@ -9,21 +9,21 @@ import (
 	"github.com/comfyherd/comfyherd/internal/names"
 )
 
-// Now is NATS' time, as the dispatchers' answers told it; this machine's until one has come. It has no monotonic reading:
-// subtract only what Now or an event gave.
+// Now is NATS' time, taken from the answers of dispatchers; before the first answer it is this machine's. It has no monotonic
+// reading: compare it only with times of events and with other results of Now.
 func (c *Client) Now() time.Time { return c.clock.now() }
 
-// toldClock is a clock that is set by what others say the time is.
+// toldClock is a clock that is set by the times in answers.
 type toldClock struct{ told atomic.Pointer[toldTime] }
 
-// toldTime is what was told, and how well.
+// toldTime is the time of an answer, and how exact it is.
 type toldTime struct {
 	at     time.Time     // here, with its monotonic reading
 	time   time.Time     // there at the same moment, without one
 	within time.Duration // the round trip: it may be off by half of it
 }
 
-// toldFor is how long a time is kept when only worse ones come.
+// toldFor is how long a time is kept while only less exact ones come.
 const toldFor = time.Minute
 
 func (c *toldClock) now() time.Time {
@@ -33,7 +33,8 @@ func (c *toldClock) now() time.Time {
 	return time.Now().Round(0)
 }
 
-// hear takes the time out of an answer to what was asked at a moment. Of several the one with the shortest round trip counts.
+// hear sets the clock by an answer to a request that was sent at asked. Of several answers the one with the shortest round trip
+// counts.
 func (c *toldClock) hear(answer *nats.Msg, asked time.Time) {
 	there, err := time.Parse(time.RFC3339Nano, answer.Header.Get(names.TimeHeader))
 	if err != nil {

@@ -226,7 +226,7 @@ func TestTheStatesOfTheFlagAreThoseOfJobs(t *testing.T) {
 
 func command(t *testing.T, name string) *kong.Node {
 	t.Helper()
-	for _, child := range commandLine(t).Model.Node.Children {
+	for _, child := range commandLine(t).Model.Children {
 		if child.Name == name {
 			return child
 		}

@@ -33,7 +33,7 @@ type agent struct {
 	loaded []workflow.Hash
 	begun  chan struct{} // closed when a run may have got a slot
 
-	down context.Context // ends with its process
+	down context.Context //nolint:containedctx // ends with its process, which this is
 }
 
 // outcome is what comes of a run: it completes unless it has a kind.

@@ -228,7 +228,7 @@ func (told *story) check(s *scene, stoodStill bool) {
 	s.mu.Lock()
 	for key, c := range s.bucket(names.BlocksBucket).keys {
 		host, _, _ := queue.PairOf(key)
-		if c.Phase == queue.Put && !(stoodStill && slices.Contains(told.late, host)) {
+		if c.Phase == queue.Put && (!stoodStill || !slices.Contains(told.late, host)) {
 			blocked = append(blocked, host)
 		}
 	}

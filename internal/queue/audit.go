@@ -15,14 +15,14 @@ import (
 	"github.com/comfyherd/comfyherd/internal/names"
 )
 
-// Act is what is stored on comfy.events.operator.<call> when somebody has changed something by a call: who, what, and
-// with which outcome. A call that changes many things is told twice: before the first of them, and at its end.
+// Act is the audit event of a call that changes something, stored on comfy.events.operator.<call>: who has called, with which
+// request, and with which outcome. A call that changes many things has two: before the first change, and at its end.
 type Act struct {
 	Call    string          `json:"call"`
 	By      string          `json:"by"`
 	Tenant  job.Tenant      `json:"tenant,omitempty"` // whose jobs or settings; of a tenant's own call it is the caller
 	Request json.RawMessage `json:"request"`          // the call's conditions as they were understood
-	Begins  bool            `json:"begins,omitempty"` // it is about to change the first of many; what came of it is told when it ends
+	Begins  bool            `json:"begins,omitempty"` // the first of two: before the first of many changes
 	Count   int             `json:"count"`            // how much was changed
 	Error   string          `json:"error,omitempty"`  // why it ended early
 	Time    time.Time       `json:"time"`

@@ -98,7 +98,7 @@ func (q *Queue) Block(ctx context.Context, host string, hash workflow.Hash) (Cha
 	return current(ctx, q.readBlocks, q.blocks, names.PairKey(host, hash))
 }
 
-// Blocks tells all blocks that stand.
+// Blocks calls tell with every block.
 func (q *Queue) Blocks(ctx context.Context, tell func(Change)) error {
 	return each(ctx, q.blocks, tell)
 }

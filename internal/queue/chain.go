@@ -23,7 +23,7 @@ type Link struct {
 	job.Event
 	ChainSequence uint64    // in COMFY_EVENTS; what the next event must expect
 	Lease         Lease     // of a failed event
-	Stored        time.Time // when COMFY_EVENTS stored it; only Chain tells
+	Stored        time.Time // when COMFY_EVENTS stored it; only Chain sets it
 }
 
 // Append adds e to its job's chain, expecting that the chain's last event has the sequence last (0 for an
@@ -179,7 +179,7 @@ func decodeLink(subject string, h nats.Header, body []byte, sequence uint64) (Li
 	return link, nil
 }
 
-// RowOf is a link of a chain as an answer tells it.
+// RowOf is a link of a chain in the form of an answer.
 func RowOf(l *Link) jetstream.EventRow {
 	return jetstream.EventRow{Sequence: l.ChainSequence, Subject: names.EventSubject(l.Tenant, l.Job, l.EventKind), Time: l.Stored, Event: l.Event}
 }

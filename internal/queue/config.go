@@ -32,7 +32,7 @@ type Config struct {
 	InputsBytes  int64 // of COMFY_INPUTS; beyond it the oldest files go
 
 	Clock func() time.Time // this machine's wall clock; default time.Now. It only decides ClockOff and what Now is without a server
-	Warn  func(error)      // hears what an operator should know and nothing fails for; from any goroutine, and soon back
+	Warn  func(error)      // called with warnings for the operator, from any goroutine; must return soon
 }
 
 const (
@@ -48,7 +48,7 @@ const (
 	liveAge   = 5 * time.Minute
 	liveMost  = 4096     // messages of COMFY_LIVE
 	liveBytes = 64 << 20 // of COMFY_LIVE
-	// mostLetters of a tenant are kept, so that nobody's push out others'.
+	// mostLetters of a tenant are kept, so that no tenant's letters displace those of others.
 	mostLetters = 100_000
 
 	// A marker must outlive the seconds in which a watcher is blind after NATS restarted.

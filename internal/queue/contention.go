@@ -54,7 +54,7 @@ func led(ctx context.Context, try func() (bool, error)) func() (bool, error) {
 	}
 }
 
-// leaderless reports whether a stream has nobody to answer for it.
+// leaderless reports whether an error says that a stream has no leader at the moment.
 func leaderless(err error) bool {
 	return errors.Is(err, nats.ErrNoResponders) || errors.Is(err, natsjs.ErrNoStreamResponse)
 }

@@ -56,7 +56,7 @@ func (q *Queue) DeadLettersAfter(ctx context.Context, tenant job.Tenant, since t
 			return fmt.Errorf("read %s: %w", names.DeadStream, ctx.Err())
 		case err != nil && !away(err):
 			return fmt.Errorf("read %s: %w", names.DeadStream, err)
-		case r.at == before: // nobody has answered
+		case r.at == before: // no answer came
 			Pause(ctx, rewatchPause)
 		}
 	}

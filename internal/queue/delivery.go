@@ -74,7 +74,7 @@ func (q *Queue) delivery(msg *nats.Msg) (Delivery, bool) {
 // ErrGone: the job is no longer in COMFY_JOBS.
 var ErrGone = errors.New("the job is no longer stored")
 
-// Stored reads the job at a sequence of COMFY_JOBS again; its lease is the caller's to know.
+// Stored reads the job at a sequence of COMFY_JOBS again; the message has no lease with it.
 func (q *Queue) Stored(ctx context.Context, sequence uint64) (job.Message, error) {
 	raw, err := q.readJobs.GetMsg(ctx, sequence)
 	if errors.Is(err, natsjs.ErrMsgNotFound) {

@@ -58,7 +58,7 @@ func (q *Queue) gets(ctx context.Context, sub *nats.Subscription, stream string,
 		case "404":
 			return true, nil
 		default:
-			return false, nil // nobody is there
+			return false, nil // no server has the stream
 		}
 	}
 }
@@ -131,7 +131,7 @@ func (r *replaying) stored(ctx context.Context) error {
 			return nil
 		case err != nil && !away(err):
 			return fmt.Errorf("follow events: %w", err)
-		case r.last == before: // nobody has answered
+		case r.last == before: // no answer came
 			Pause(ctx, rewatchPause)
 		}
 	}

@@ -20,7 +20,7 @@ import (
 // finished, was replaced, removed or has become too old count exactly as long as they are stored.
 
 const (
-	// LeastFile is what a file counts for at least, so that nobody has NATS remember very many small ones.
+	// LeastFile is what a file counts for at least, so that a tenant cannot store very many small ones.
 	LeastFile = 64 << 10
 	// partExtra is what a part has beside its bytes at most: its headers, and a piece of what says that it is a file.
 	partExtra = 2 << 10
@@ -67,7 +67,7 @@ func (u *InputsUse) add(name string, parts uint64) {
 	tenant, rest, _ := strings.Cut(name, ".")
 	text, _, _ := strings.Cut(rest, ".")
 	kib, err := strconv.ParseUint(text, 10, 32)
-	if err != nil { // somebody else's
+	if err != nil { // not written by a fleet
 		return
 	}
 	u.Tenants[job.Tenant(tenant)] += max(LeastFile, int64(kib*parts)<<10)

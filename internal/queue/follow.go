@@ -122,12 +122,12 @@ func away(err error) bool {
 		errors.Is(err, nats.ErrNoResponders) || errors.Is(err, nats.ErrDisconnected)
 }
 
-// FollowCancels tells every cancel of any tenant as it is stored, until ctx ends.
+// FollowCancels calls tell with every cancel of any tenant as it is stored, until ctx ends.
 func (q *Queue) FollowCancels(ctx context.Context, tell func(jetstream.Event)) error {
 	return q.followLive(ctx, names.CancelledEvents, tell)
 }
 
-// FollowJob tells a job's events as they are stored, from now on, until stop is called. It is in force when
+// FollowJob calls tell with a job's events as they are stored, from now on, until stop is called. It is in force when
 // FollowJob returns: an event that this connection publishes afterwards is not missed.
 func (q *Queue) FollowJob(tenant job.Tenant, id job.ID, tell func(jetstream.Event)) (stop func(), err error) {
 	sub, err := q.nc.Subscribe(names.ChainSubject(tenant, id), func(msg *nats.Msg) { tellEvent(msg, tell) })

@@ -94,7 +94,7 @@ func putGrant(ctx context.Context, kv natsjs.KeyValue, host string, g *HostGrant
 // GrantOf reads a host's grant from a change; the error says why it is none.
 func GrantOf(c Change) (HostGrant, error) { return decodeChecked[HostGrant](c) }
 
-// WatchGrants tells whose hosts are whose. What GrantOf cannot read is told too: the host is nobody's then.
+// WatchGrants calls tell with every change of a grant, also with one that GrantOf cannot read: its host runs no jobs then.
 func (q *Queue) WatchGrants(ctx context.Context, tell func(Change)) error {
 	return q.watch(ctx, q.grants, nil, tell)
 }

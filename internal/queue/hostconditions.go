@@ -39,7 +39,7 @@ func (q *Queue) Condition(ctx context.Context, host string) (HostCondition, erro
 		return HostCondition{}, fmt.Errorf("read condition of host %s: %w", host, err)
 	}
 	c, err := decodeChecked[HostCondition](change(entry))
-	if err != nil { // written by somebody else: as if there were none
+	if err != nil { // cannot be read: as if there were none
 		q.warn(fmt.Errorf("the condition of host %s in %s is left out: %w", host, names.ConditionsBucket, err))
 	}
 	return c, nil

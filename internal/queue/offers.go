@@ -27,8 +27,8 @@ type Offer struct {
 	LastInChain   uint64
 	StreamCreated time.Time
 
-	// Quiet is how long nobody but the dispatcher that offers has to hear of the taken slot; 0 when it did not say.
-	// An agent may keep it to itself for that long, since most hosts have told something else by then.
+	// Quiet is how long the agent may wait before it broadcasts the taken slot, since the dispatcher that offers gets the state
+	// with the answer, and most hosts broadcast a later state by then; 0 when the offer does not say.
 	Quiet time.Duration
 }
 
@@ -50,11 +50,11 @@ type Reply struct {
 	State  HostState `json:"state"`
 }
 
-// ErrNoAnswer: nobody serves the host's subject, or the answer did not come in time. The agent may or may not
+// ErrNoAnswer: no valid answer came in time. The agent may or may not
 // have accepted, so the dispatcher does nothing and lets the lease decide.
 var ErrNoAnswer = errors.New("the agent did not answer")
 
-// ErrNoAgent: nobody listens for offers to this host. The offer was certainly not accepted.
+// ErrNoAgent: no agent subscribes to the host's subject. The offer was certainly not accepted.
 var ErrNoAgent = errors.New("no agent serves this host")
 
 // stateSize is about what a brief state with two jobs has in JSON.
@@ -225,7 +225,7 @@ func (q *Queue) serveWhenReady(ctx context.Context, subject string, ready func()
 	return over(ctx, sub)
 }
 
-// heard waits until the server has all that was subscribed to; false means that ctx ended first.
+// heard waits until the server has all subscriptions of the connection; false means that ctx ended first.
 func (q *Queue) heard(ctx context.Context) bool {
 	for ctx.Err() == nil {
 		once, cancel := context.WithTimeout(ctx, answerTime)
@@ -256,7 +256,7 @@ func respond(msg *nats.Msg, r *Reply) {
 	_ = msg.Respond(r.appendJSON(make([]byte, 0, stateSize)))
 }
 
-// Broadcast tells every dispatcher the host's state now, abridged. It is not stored; the next heartbeat repeats it.
+// Broadcast sends the host's state, abridged, to every dispatcher. It is not stored; the next heartbeat repeats it.
 func (q *Queue) Broadcast(s *HostState) error {
 	brief := s.Abridged()
 	body := brief.AppendJSON(make([]byte, 0, stateSize))
@@ -266,7 +266,7 @@ func (q *Queue) Broadcast(s *HostState) error {
 	return nil
 }
 
-// FollowHosts tells every broadcast state until ctx ends.
+// FollowHosts calls tell with every broadcast state until ctx ends.
 func (q *Queue) FollowHosts(ctx context.Context, tell func(HostState)) error {
 	return q.serve(ctx, names.HostStates, func(msg *nats.Msg) {
 		if s, err := decodeState(msg.Data); err == nil && s.Host == names.StateHost(msg.Subject) && s.check() == nil {

@@ -44,7 +44,7 @@ type HostState struct {
 	Time     time.Time       `json:"time"`
 }
 
-// Abridged leaves out what seldom changes, for states that are told at every change of a slot.
+// Abridged leaves out what seldom changes, for states that are sent at every change of a slot.
 func (s *HostState) Abridged() HostState {
 	brief := *s
 	brief.Brief = true
@@ -284,7 +284,7 @@ func putExpecting(ctx context.Context, kv natsjs.KeyValue, key string, value []b
 	return err == nil, wrap(err, "put %s into %s", key, kv.Bucket())
 }
 
-// each tells what a bucket holds at this moment.
+// each calls tell with every key that a bucket holds at this moment.
 func each(ctx context.Context, kv natsjs.KeyValue, tell func(Change)) error {
 	watcher, err := kv.WatchAll(ctx, natsjs.IgnoreDeletes())
 	if err != nil {

@@ -12,7 +12,7 @@ import (
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
-// PublishProgress sends a job's progress to whoever listens; a lost one is replaced by the next.
+// PublishProgress sends a job's progress to all subscribers; a lost one is replaced by the next.
 func (q *Queue) PublishProgress(tenant job.Tenant, id job.ID, p jetstream.Progress) error {
 	body, err := json.Marshal(p)
 	if err != nil {
@@ -38,7 +38,7 @@ func (q *Queue) progressSubject(tenant job.Tenant, id job.ID, what string) strin
 	return names.LiveSubject(tenant, id, what)
 }
 
-// FollowProgress tells a job's progress until ctx ends.
+// FollowProgress calls tell with a job's progress until ctx ends.
 func (q *Queue) FollowProgress(ctx context.Context, tenant job.Tenant, id job.ID, tell func(jetstream.Progress)) error {
 	return q.serve(ctx, names.LiveSubject(tenant, id, "progress"), func(msg *nats.Msg) {
 		var p jetstream.Progress

@@ -36,7 +36,7 @@ type puller struct {
 
 type opener func(context.Context) (natsjs.Consumer, error)
 
-// pullGrace is how much longer than asked for the server's word that a request ran out is waited for.
+// pullGrace is how much longer than the request's own time the server's answer that it ran out is waited for.
 const pullGrace = 2 * time.Second
 
 // puller has take called for every message, one after the other.
@@ -79,8 +79,8 @@ func (p *puller) pull(ctx context.Context, n int, wait time.Duration) (int, erro
 	return n - p.missing(), err
 }
 
-// await returns when a request brings no more. That its time is over is told by the server, behind the last message;
-// while messages wait to be taken that word is not late.
+// await returns when a request brings no more. That its time is over is a status that the server sends after the last
+// message; while messages wait to be taken it is not late.
 func (p *puller) await(ctx context.Context, over <-chan error, reconnected <-chan struct{}, wait time.Duration) error {
 	late := time.NewTimer(wait + pullGrace)
 	defer late.Stop()
@@ -115,7 +115,7 @@ func (p *puller) missing() int {
 	return max(p.left, 0)
 }
 
-// hear takes a message, or the server's word on a request, which comes on the request's reply subject.
+// hear takes a message, or the server's status of a request, which comes on the request's reply subject.
 func (p *puller) hear(msg *nats.Msg) {
 	if number, ok := strings.CutPrefix(msg.Subject, p.inbox); ok {
 		p.mu.Lock()

@@ -8,10 +8,10 @@ import (
 )
 
 // Reconnected is closed when the connection is next established anew. Live messages (Follow*, Broadcast) of the
-// time before may be lost: whoever relies on them has to look again.
+// time before may be lost: read again what relies on them.
 func (q *Queue) Reconnected() <-chan struct{} { return q.reconnects.current() }
 
-// generation ends a context at every reconnect, so that whoever waits on the server asks again: a watcher or a
+// generation ends a context at every reconnect, so that every wait on the server is begun again: a watcher or a
 // pull request does not notice for seconds that the server it waits on has forgotten it.
 type generation struct {
 	mu      sync.Mutex // guards the two below

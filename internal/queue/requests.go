@@ -28,7 +28,7 @@ type calls struct {
 
 // call is one request under way, or a spare one.
 type call struct {
-	answer chan *nats.Msg // holds one, so that nobody waits to hand it over; nil when the time is over
+	answer chan *nats.Msg // holds one, so that handing it over never blocks; nil when the time is over
 	until  time.Time
 }
 
@@ -136,7 +136,7 @@ func (c *calls) listen() error {
 	return nil
 }
 
-// hear hands an answer to its call; one that comes too late has none any more.
+// hear hands an answer to its call. One that comes too late is dropped.
 func (c *calls) hear(msg *nats.Msg) {
 	number, err := strconv.ParseUint(msg.Subject[strings.LastIndexByte(msg.Subject, '.')+1:], 36, 64)
 	if err != nil {

@@ -30,7 +30,7 @@ func (q *Queue) Secret(ctx context.Context, use string) (secret []byte, err erro
 		case err == nil && len(entry.Value()) == secretSize:
 			secret = entry.Value()
 			return true, nil
-		case err == nil: // written by somebody else, and no secret
+		case err == nil: // it has another length than a secret of ours: replace it
 			revision = entry.Revision()
 		case !errors.Is(err, natsjs.ErrKeyNotFound):
 			return false, fmt.Errorf("read the secret %s: %w", use, err)

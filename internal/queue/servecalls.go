@@ -116,7 +116,7 @@ func (d *desk) shutNow() {
 	d.shut = true
 }
 
-// sayable is what an asker is told of an error: not that a context ended, but what that means.
+// sayable is the text of an error in an answer: of a context that ended it says what that means.
 func sayable(err error) string {
 	switch {
 	case errors.Is(err, context.Canceled):

@@ -71,7 +71,7 @@ func (q *Queue) Tenant(ctx context.Context, tenant job.Tenant) (TenantSettings, 
 		return TenantSettings{}, fmt.Errorf("read the settings of tenant %s: %w", tenant, err)
 	}
 	s, ok := TenantOf(change(entry))
-	if !ok { // written by somebody else: as if there were none
+	if !ok { // cannot be read: as if there were none
 		return TenantSettings{Weight: 1}, nil
 	}
 	return s, nil

@@ -69,7 +69,7 @@ func (q *Queue) durable(ctx context.Context, stream string, want natsjs.Consumer
 const sharedAckWait = 15 * time.Second
 
 // SettleFailed hands every failed event to settle, on one of all dispatchers that call SettleFailed. An event
-// comes again while settle gives an error. failed hears of errors.
+// comes again while settle gives an error. failed is called with errors.
 func (q *Queue) SettleFailed(ctx context.Context, settle func(context.Context, Link) error, failed func(error)) error {
 	open := q.opening(names.EventsStream, natsjs.ConsumerConfig{
 		Durable: names.SettleConsumer, FilterSubject: names.FailedEvents, AckPolicy: natsjs.AckExplicitPolicy,

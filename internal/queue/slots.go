@@ -31,7 +31,7 @@ func (q *Queue) Slots(ctx context.Context, tenant job.Tenant) ([]Slot, uint64, e
 	}
 	var slots []Slot
 	if len(raw.Data) > 0 && json.Unmarshal(raw.Data, &slots) != nil {
-		slots = nil // written by somebody else: replaced by the next one
+		slots = nil // cannot be read: replaced by the next write
 	}
 	return slots, raw.Sequence, nil
 }
@@ -55,7 +55,7 @@ func SlotsOf(c Change) ([]Slot, bool) {
 	return slots, c.Phase == Put && json.Unmarshal(c.Value, &slots) == nil
 }
 
-// WatchSlots tells every change of the taken slots, by tenant.
+// WatchSlots calls tell with every change of the taken slots, by tenant.
 func (q *Queue) WatchSlots(ctx context.Context, tell func(Change)) error {
 	return q.watch(ctx, q.slots, nil, tell)
 }

@@ -12,7 +12,7 @@ import (
 	"github.com/comfyherd/comfyherd/internal/names"
 )
 
-// tendPause is between two looks at the streams; NATS' word that one was made or deleted brings the next look forward.
+// tendPause is the time between two looks at the streams; an advisory of NATS that one was made or deleted brings the next look forward.
 const tendPause = 10 * time.Second
 
 // tend notices streams and buckets that were deleted beside us, and makes them again unless the Queue is read-only. Of
@@ -45,7 +45,7 @@ func (q *Queue) tend(ctx context.Context) {
 	})
 }
 
-// heedAdvisories wakes at NATS' word, until stop. A program that may not listen to it looks every tendPause.
+// heedAdvisories wakes at an advisory of NATS, until stop. A program that may not subscribe to them looks every tendPause.
 func (q *Queue) heedAdvisories(wake chan<- struct{}) (stop func()) {
 	if q.cfg.NoConsumers { // an account of its own, where nothing is made
 		return func() {}

@@ -6,11 +6,12 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/comfyherd/comfyherd/internal/names"
 	natsjs "github.com/nats-io/nats.go/jetstream"
+
+	"github.com/comfyherd/comfyherd/internal/names"
 )
 
-// Phase tells the entries of a watch apart.
+// Phase is the kind of an entry of a watch.
 type Phase int
 
 const (
@@ -20,7 +21,7 @@ const (
 	Put
 	// Gone: a key is deleted, purged or expired.
 	Gone
-	// Synced: all that was in the bucket has been told; what was not Put since Reset is gone.
+	// Synced: the whole content has followed; keys that were not Put since Reset are gone.
 	Synced
 )
 
@@ -35,7 +36,7 @@ type Change struct {
 
 const rewatchPause = 250 * time.Millisecond
 
-// watch tells every change of a bucket until ctx ends. A watcher is blind for seconds after NATS restarted, so
+// watch calls tell with every change of a bucket until ctx ends. A watcher is blind for seconds after NATS restarted, so
 // it is opened anew at every reconnect and starts over with Reset. It is blind as long when another server of the
 // cluster has gone, and for ever when the bucket was deleted: three times each presence TTL the bucket is looked at,
 // and opened anew when changes were missed, or made again when it is missing.
@@ -58,7 +59,7 @@ func (q *Queue) watchOnce(ctx context.Context, kv natsjs.KeyValue, tell func(Cha
 	if err != nil {
 		return err
 	}
-	seen, last := first.State.LastSeq, uint64(0) // told so far, and what stood there at the last look
+	seen, last := first.State.LastSeq, uint64(0) // the newest revision passed on, and the newest stored at the last look
 	look := time.NewTicker(q.presenceTTL / 3)
 	defer look.Stop()
 	watcher, err := kv.WatchAll(bound)
@@ -104,7 +105,7 @@ func ended(watcher natsjs.KeyWatcher) {
 	}
 }
 
-// bucket tells how a bucket stands, and makes it when it is missing.
+// bucket returns the state of a bucket's stream, and makes it when it is missing.
 func (q *Queue) bucket(ctx context.Context, bucket string) (*natsjs.StreamInfo, error) {
 	stream, err := q.js.Stream(ctx, names.BucketStream(bucket))
 	if errors.Is(err, natsjs.ErrStreamNotFound) && !q.cfg.ReadOnly && !q.cfg.NoConsumers {
@@ -130,8 +131,8 @@ func (q *Queue) bucket(ctx context.Context, bucket string) (*natsjs.StreamInfo, 
 // mostOdd is how many odd values of a bucket are remembered at a time.
 const mostOdd = 1024
 
-// sifted tells a value that cannot be as one that is gone, and warns of it once, until the key has another value that
-// can be. So nobody behind meets it.
+// sifted replaces a value that check refuses by Gone, and warns once until the key has a valid value again, so that callers
+// get valid values only.
 func (q *Queue) sifted(bucket string, check func(Change) error, tell func(Change)) func(Change) {
 	if check == nil {
 		return tell
@@ -179,42 +180,42 @@ func Pause(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// WatchTickets tells every change of the waiting room; TicketOf reads a key and value.
+// WatchTickets calls tell with every change of the waiting room; TicketOf reads a key and value.
 func (q *Queue) WatchTickets(ctx context.Context, tell func(Change)) error {
 	return q.watch(ctx, q.waiting, ticketOf, tell)
 }
 
-// WatchBlocks tells every change of the block table.
+// WatchBlocks calls tell with every change of the block table.
 func (q *Queue) WatchBlocks(ctx context.Context, tell func(Change)) error {
 	return q.watch(ctx, q.blocks, func(c Change) error { _, err := blockOf(c); return err }, tell)
 }
 
-// WatchStrikes tells every change of the strikes.
+// WatchStrikes calls tell with every change of the strikes.
 func (q *Queue) WatchStrikes(ctx context.Context, tell func(Change)) error {
 	return q.watch(ctx, q.strikes, nil, tell)
 }
 
-// WatchHosts tells every heartbeat of every host, and when one has stopped.
+// WatchHosts calls tell with every heartbeat of every host, and when one has stopped.
 func (q *Queue) WatchHosts(ctx context.Context, tell func(Change)) error {
 	return q.watch(ctx, q.hosts, func(c Change) error { _, err := presenceOf(c); return err }, tell)
 }
 
-// WatchDispatchers tells every heartbeat of every dispatcher.
+// WatchDispatchers calls tell with every heartbeat of every dispatcher.
 func (q *Queue) WatchDispatchers(ctx context.Context, tell func(Change)) error {
 	return q.watch(ctx, q.dispatchers, func(c Change) error { _, err := dispatcherOf(c); return err }, tell)
 }
 
-// WatchCapabilities tells what each host can run.
+// WatchCapabilities calls tell with what each host can run.
 func (q *Queue) WatchCapabilities(ctx context.Context, tell func(Change)) error {
 	return q.watch(ctx, q.capabilities, nil, tell)
 }
 
-// WatchAffinity tells the rules that tie a workflow to hosts.
+// WatchAffinity calls tell with the rules that tie a workflow to hosts.
 func (q *Queue) WatchAffinity(ctx context.Context, tell func(Change)) error {
 	return q.watch(ctx, q.affinity, func(c Change) error { _, err := ruleOf(c); return err }, tell)
 }
 
-// WatchTenants tells weights and caps.
+// WatchTenants calls tell with weights and caps.
 func (q *Queue) WatchTenants(ctx context.Context, tell func(Change)) error {
 	return q.watch(ctx, q.tenants, func(c Change) error { _, err := settingsOf(c); return err }, tell)
 }

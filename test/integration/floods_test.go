@@ -40,7 +40,7 @@ func TestAFloodKeepsNobodyElsesJobsFromRunning(t *testing.T) { //nolint:parallel
 	lasts, rest := floodDuration(t, "COMFYHERD_FLOOD", floodTime), floodDuration(t, "COMFYHERD_FLOOD_PACE", 0)
 	without := time.Duration(0)
 	for _, flood := range floods(t) {
-		t.Run(flood.name, func(t *testing.T) { //nolint:paralleltest // one after the other
+		t.Run(flood.name, func(t *testing.T) {
 			usual, took := job.Usual, func(class string, _ map[string]any) time.Duration {
 				if class == "EmptyImage" {
 					return floodRuns
@@ -144,7 +144,7 @@ func (f *fleet) underFlood(lasts, rest time.Duration, what flood) time.Duration 
 					f.t.Errorf("%s: %v", what.name, err)
 					return
 				}
-				time.Sleep(rest) // none, unless somebody measures with one
+				queue.Pause(ctx, rest) // none, unless somebody measures with one
 			}
 		})
 	}
