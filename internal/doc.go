@@ -141,7 +141,9 @@
 //	fleet           all hosts, agents and dispatchers on one NATS
 //	grant           the tenants that a host serves, when it does not serve all
 //	guilt           two hosts went down with a workflow in the same way, so its tenant's jobs of it end
+//	hand            jobs that wait in a dispatcher for a moment, with their delivery and without a ticket
 //	hash            what identifies a workflow: SHA-256 of its structure and models, without prompts, seeds and sizes
+//	head start      how long a freed slot, or a job that becomes due, is left to its home
 //	heartbeat       what is written again and again so that presence lasts
 //	home            the dispatcher that gives a host its jobs first, by rendezvous hash; also the one that keeps a tenant's cap
 //	host            one ComfyUI, by its name
@@ -152,20 +154,24 @@
 //	lease           the right to a job: who extends its delivery owns it, and when nobody does it is delivered again
 //	level           how many blocks a pair had before this one
 //	likeness        two attempts ended with their hosts at the same node and progress, or after the same time
+//	loop            the one goroutine of a dispatcher that decides; it never waits for NATS
 //	lost            an attempt whose agent is gone; a lost host is one whose ComfyUI is
 //	mark            the sequence of a failed event, by which a strike is counted once
+//	mirror          what stands in a bucket, kept up to date by its watch
 //	model           a file that a workflow loads on the host, such as a checkpoint
 //	node            a node of a workflow's graph
 //	offer           the request of a dispatcher to an agent to run a job; it is accepted, or refused with a reason
 //	option          a value of a node's input that a host lists as a choice
 //	pair            a host and a hash: what strikes and blocks are counted for
 //	park            a job's delivery is left to NATS until a time, while its ticket waits
+//	poison          a workflow with guilt
 //	pool            classes that the same hosts can take
 //	prefetch        one more job that a host accepts while all its slots run
 //	presence        a host's or dispatcher's key in NATS; when it is not renewed it ends, and its owner is offline
 //	priority        0 to 9, 9 first
 //	probation       after a block a host takes one job of that workflow at a time, until one succeeds
 //	probe           the agent's own test whether a cause of sickness is over
+//	promise         an agent that has accepted a job begins it within AckWait, or it is offered elsewhere
 //	prompt          ComfyUI's word for a submitted workflow; it stays inside internal/comfy and internal/agent
 //	proven          the host is to blame for a failure and the job is not, so that it is no strike and does not count
 //	quota           the most unfinished jobs, or bytes of them, that a tenant may have
@@ -191,6 +197,7 @@
 //	trial           a host that may be sick takes one job at a time, and the next of another workflow decides
 //	verdict         what follows from a kind; in answers, why a host takes a job or does not
 //	waiting room    all tickets, of which every dispatcher has a copy
+//	walk            a goroutine that reads and writes NATS for one job, and asks the loop
 //	warm            a host that has the models of a workflow in memory; a cold one must load them
 //	weight          how much of the fleet a tenant gets beside others
 //	withheld        jobs of a tenant and workflow that no host gets while guilt is decided

@@ -10,9 +10,7 @@ import (
 )
 
 const (
-	maxFileLines = 400
-	maxFuncLines = 60
-	maxRooms     = 18
+	maxRooms = 18
 
 	namesake = "github.com/nats-io/nats.go/jetstream"
 )
@@ -260,29 +258,6 @@ func topProblems(t tree) []string {
 	for _, name := range t.top {
 		if !slices.Contains(allowedAtTop, name) {
 			problems = append(problems, name+": does not belong at the root of the repository")
-		}
-	}
-	return problems
-}
-
-// sizeProblems finds files and functions that do not fit. Tests may be longer: a table is long and simple.
-func sizeProblems(t tree) []string {
-	var problems []string
-	for _, f := range t.files {
-		if f.test {
-			continue
-		}
-		if f.lines > maxFileLines {
-			problems = append(problems, fmt.Sprintf("%s: %d lines, at most %d", f.path, f.lines, maxFileLines))
-		}
-		for _, decl := range f.ast.Decls {
-			fn, ok := decl.(*ast.FuncDecl)
-			if !ok {
-				continue
-			}
-			if n := f.fset.Position(fn.End()).Line - f.line(fn) + 1; n > maxFuncLines {
-				problems = append(problems, fmt.Sprintf("%s:%d: %s has %d lines, at most %d", f.path, f.line(fn), fn.Name.Name, n, maxFuncLines))
-			}
 		}
 	}
 	return problems

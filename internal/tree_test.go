@@ -1,7 +1,6 @@
 package internal_test
 
 import (
-	"bytes"
 	"go/ast"
 	"go/parser"
 	"go/token"
@@ -16,12 +15,11 @@ const module = "github.com/comfyherd/comfyherd/"
 
 // goFile is one parsed Go file of the tree.
 type goFile struct {
-	path  string // from the root, with slashes
-	dir   string
-	test  bool
-	lines int
-	ast   *ast.File
-	fset  *token.FileSet
+	path string // from the root, with slashes
+	dir  string
+	test bool
+	ast  *ast.File
+	fset *token.FileSet
 }
 
 // line is where a node begins.
@@ -91,7 +89,7 @@ func parse(root fs.FS, name string) (goFile, error) {
 	parsed, err := parser.ParseFile(fset, name, src, parser.SkipObjectResolution)
 	return goFile{
 		path: name, dir: path.Dir(name), test: strings.HasSuffix(name, "_test.go"),
-		lines: bytes.Count(src, []byte("\n")), ast: parsed, fset: fset,
+		ast: parsed, fset: fset,
 	}, err
 }
 

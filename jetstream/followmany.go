@@ -44,6 +44,7 @@ func (c *Client) followMany(ctx context.Context, u *unended) error {
 	}
 	f := c.following(only, end.Next)
 	f.made, f.anew = end.Made, u.anew
+	f.first = false // the dispatchers have answered: from here on they are waited for
 	f.tell = func(n Note) bool {
 		u.tell(&n)
 		return !u.over()

@@ -96,7 +96,7 @@ func TestAnErrorSaysWhatIsWrongAndWhatToDoNext(t *testing.T) {
 		args []string
 		want string
 	}{
-		"NoHosts": {[]string{"--comfy-hosts="}, "agent: no ComfyUI host is given; say where they are, as in COMFY_HOSTS=http://127.0.0.1:8188 agent\n"},
+		"NoHosts": {[]string{"--comfy-hosts="}, "agent: no ComfyUI host is given; set COMFY_HOSTS, as in COMFY_HOSTS=http://127.0.0.1:8188 agent\n"},
 		"Typo":    {[]string{"--slotz=1"}, "agent: unknown flag --slotz, did you mean \"--slots\"?; see `agent --help`\n"},
 		"Outputs": {[]string{"--outputs=some"}, "agent: --outputs must be one of \"store\",\"none\" but got \"some\"; see `agent --help`\n"},
 		"Health":  {[]string{"health"}, "agent: no address to ask for health; start the process with --http :8080 and give the same here\n"},

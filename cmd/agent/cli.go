@@ -8,7 +8,7 @@ import (
 	"github.com/comfyherd/comfyherd/internal/daemon"
 )
 
-// commands are all that `agent` can be asked to do.
+// commands is the grammar of the command line.
 type commands struct {
 	daemon.Limits
 
@@ -17,7 +17,7 @@ type commands struct {
 	settings
 
 	Run    runCmd    `cmd:"" default:"1" hidden:""`
-	Health healthCmd `cmd:"" help:"Ask the agent on this machine whether it does its work."`
+	Health healthCmd `cmd:"" help:"Check the health of the agent on this machine."`
 }
 
 const about = `Runs the jobs of ComfyUI hosts for comfyherd's dispatchers.

@@ -1,8 +1,8 @@
 // Command agent runs the jobs of one or more ComfyUI hosts: it takes offers from dispatchers, drives ComfyUI, stores
-// the pictures and says how it went.
+// the outputs and reports the end of each job.
 //
 //	agent           serve the hosts of COMFY_HOSTS until stopped
-//	agent health    ask the agent on this machine whether it does its work
+//	agent health    check the health of the agent on this machine
 //
 // Every flag has an environment variable: NATS_URL, NATS_CREDS, COMFY_HOSTS, and COMFYHERD_<FLAG> for the rest. SIGTERM
 // or Ctrl-C lets running jobs finish within --drain; a second one ends at once. Exit code 0 is a clean end, 1 an error.

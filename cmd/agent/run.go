@@ -39,7 +39,7 @@ type settings struct {
 	Retry         bool          `help:"Keep trying at the start also when NATS refuses the credentials or has no JetStream yet; one that cannot be reached is always waited for."`
 }
 
-// runCmd serves hosts; it is what the agent does when nothing else is asked of it.
+// runCmd serves hosts; it is the default command.
 type runCmd struct{}
 
 // Run serves until it is stopped.
@@ -63,25 +63,17 @@ func (s *settings) run(ctx context.Context, c *daemon.Console) error {
 	}
 	stop, kill, release := daemon.Signals(ctx)
 	defer release()
-	defer context.AfterFunc(stop, func() { c.Say("stopping: running jobs finish; Ctrl-C again stops now") })()
+	defer context.AfterFunc(stop, func() { c.Say("stopping: running jobs are finished; Ctrl-C again stops at once") })()
 	var nc *nats.Conn
 	err = daemon.Begin(stop, s.Retry, log, func(ctx context.Context) (err error) {
 		nc, err = daemon.Connect(ctx, s.NATS("agent "+machine(), log))
 		return err
 	})
 	if err != nil {
-		return stopped(stop, err)
+		return daemon.UnlessStopped(stop, err)
 	}
 	defer nc.Close()
-	return stopped(kill, s.serve(stop, kill, nc, cfg, c, log))
-}
-
-// stopped takes out of an error what a signal has caused.
-func stopped(ctx context.Context, err error) error {
-	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
-		return nil
-	}
-	return err
+	return daemon.UnlessStopped(kill, s.serve(stop, kill, nc, cfg, c, log))
 }
 
 // machine is this machine's name, empty when it has none of its own.
@@ -100,7 +92,7 @@ func hostsOf(text string) ([]agent.HostConfig, error) {
 		return nil, err
 	}
 	if len(given) == 0 {
-		return nil, errors.New("no ComfyUI host is given; say where they are, as in COMFY_HOSTS=http://127.0.0.1:8188 agent")
+		return nil, errors.New("no ComfyUI host is given; set COMFY_HOSTS, as in COMFY_HOSTS=http://127.0.0.1:8188 agent")
 	}
 	hosts := make([]agent.HostConfig, len(given))
 	for i, h := range given {
@@ -116,7 +108,7 @@ func named(hosts []agent.HostConfig, holder string) error {
 		return nil
 	}
 	if len(hosts) > 1 || hosts[0].Name != "" && hosts[0].Name != name {
-		return fmt.Errorf("NATS_CREDS has the credentials of host %s and of no other; give COMFY_HOSTS=%[1]s=http://… and each other host an agent of its own", name)
+		return fmt.Errorf("NATS_CREDS has the credentials of host %s only; give COMFY_HOSTS=%[1]s=http://… and serve each other host with an agent of its own", name)
 	}
 	hosts[0].Name = name
 	return nil
@@ -143,7 +135,7 @@ func (s *settings) serve(stop, kill context.Context, nc *nats.Conn, cfg agent.Co
 	for _, h := range a.Hosts() {
 		c.Say("host      %s at %s", h.Name, h.URL)
 	}
-	c.Say("stop      Ctrl-C, running jobs finish; again: now")
+	c.Say("stop      Ctrl-C finishes the running jobs; a second Ctrl-C stops at once")
 	return daemon.Together(stop, kill, a.Run, s.HTTP, readiness(a), registry)
 }
 

@@ -13,17 +13,17 @@ import (
 	"github.com/comfyherd/comfyherd/internal/daemon"
 )
 
-// accessCmd keeps the keys of a closed fleet.
+// accessCmd manages the keys of a closed fleet.
 type accessCmd struct {
 	Init       accessInitCmd       `cmd:"" help:"Make the folder with the keys of a fleet."`
 	Tenant     accessTenantCmd     `cmd:"" help:"Give a tenant credentials."`
 	Agent      accessAgentCmd      `cmd:"" help:"Give the agent of a host credentials."`
 	Dispatcher accessDispatcherCmd `cmd:"" help:"Give dispatchers credentials."`
-	Operator   accessOperatorCmd   `cmd:"" help:"Give those who look after the fleet credentials."`
-	Watcher    accessWatcherCmd    `cmd:"" help:"Give those who only read events credentials."`
+	Operator   accessOperatorCmd   `cmd:"" help:"Give operators credentials."`
+	Watcher    accessWatcherCmd    `cmd:"" help:"Give watchers credentials, who only read events."`
 	List       accessListCmd       `cmd:"" help:"List who has credentials."`
-	Revoke     accessRevokeCmd     `cmd:"" help:"Cut somebody off."`
-	Push       accessPushCmd       `cmd:"" help:"Tell a running nats-server of one's own who may use it."`
+	Revoke     accessRevokeCmd     `cmd:"" help:"Revoke credentials."`
+	Push       accessPushCmd       `cmd:"" help:"Send the accounts to a running nats-server that is not embedded."`
 }
 
 // Help is shown after the commands.
@@ -41,7 +41,7 @@ type folderArg struct {
 	Dir string `arg:"" name:"dir" type:"path" placeholder:"DIR" help:"The folder with the fleet's keys."`
 }
 
-// give opens the folder, gives somebody credentials and prints where they are.
+// give opens the folder, makes credentials and prints the path of their file.
 func (a *folderArg) give(c *daemon.Console, credentials func(*access.Folder) (string, error)) error {
 	folder, err := access.Open(a.Dir)
 	if err != nil {
@@ -74,14 +74,14 @@ func (a *accessInitCmd) Run(c *daemon.Console) error {
 	if _, err := folder.Dispatcher(); err != nil {
 		return err
 	}
-	c.Say("the fleet's keys are in %s; keep the folder to yourself, and a copy of it", folder.Dir())
+	c.Say("the fleet's keys are in %s; keep the folder secret, and a copy of it elsewhere", folder.Dir())
 	c.Say("next      dispatcher access tenant %s NAME; dispatcher access agent %[1]s HOST; dispatcher run --access %[1]s", folder.Dir())
 	return nil
 }
 
 type accessTenantCmd struct {
 	folderArg
-	Name       string      `arg:"" placeholder:"NAME" help:"The tenant, as it stands in subjects."`
+	Name       string      `arg:"" placeholder:"NAME" help:"Name of the tenant, as subjects have it."`
 	MaxPayload daemon.Size `placeholder:"SIZE" unset:"2MiB" range:"1MiB.." help:"Largest message that NATS accepts from the tenant."`
 }
 
@@ -110,8 +110,8 @@ type accessAgentCmd struct {
 
 // Help is shown after the flags.
 func (*accessAgentCmd) Help() string {
-	return `The agent may do what it needs for this host, and nothing for another. A host that is given to tenants is offered their jobs only, and
-tells of no others; drain it before it is taken from a tenant whose jobs it runs.
+	return `The agent may do what it needs for this host, and nothing for another. A host that serves some tenants gets only their jobs and
+publishes only their events. Drain a host before it is taken from a tenant whose jobs it runs.
 
 Examples:
   dispatcher access agent ./herd gpu-1
@@ -130,7 +130,7 @@ type accessDispatcherCmd struct{ folderArg }
 
 // Help is shown after the flags.
 func (*accessDispatcherCmd) Help() string {
-	return "For dispatchers of a NATS of one's own; `dispatcher run --access` needs none.\n\nExamples:\n  dispatcher access dispatcher ./herd"
+	return "For dispatchers of a NATS that is not embedded; `dispatcher run --access` needs none.\n\nExamples:\n  dispatcher access dispatcher ./herd"
 }
 
 // Run gives dispatchers credentials.
@@ -142,7 +142,7 @@ type accessOperatorCmd struct{ folderArg }
 
 // Help is shown after the flags.
 func (*accessOperatorCmd) Help() string {
-	return `Operators ask and mend: every command of this program works with the file.
+	return `Operators look after the fleet: every command of this program works with the file.
 
 Examples:
   dispatcher access operator ./herd`
@@ -171,7 +171,7 @@ type accessListCmd struct {
 
 // Help is shown after the flags.
 func (*accessListCmd) Help() string {
-	return `Shows who has credentials, whose hosts are whose, and where the files are.
+	return `Shows who has credentials, which tenants each host serves, and where the files are.
 
 Examples:
   dispatcher access list ./herd
@@ -215,14 +215,14 @@ type accessRevokeCmd struct {
 
 // Help is shown after the flags.
 func (*accessRevokeCmd) Help() string {
-	return `Connections that stand are closed and the file is good for nothing; the name may be given credentials again.
+	return `Open connections are closed and the file is not accepted any more. The name may be given new credentials.
 
 Examples:
   dispatcher access revoke ./herd tenant-acme
   dispatcher access revoke ./herd agent-gpu-1`
 }
 
-// Run cuts somebody off.
+// Run revokes credentials.
 func (a *accessRevokeCmd) Run(c *daemon.Console) error {
 	folder, err := access.Open(a.Dir)
 	if err != nil {
@@ -231,7 +231,7 @@ func (a *accessRevokeCmd) Run(c *daemon.Console) error {
 	if err := folder.Revoke(a.Name); err != nil {
 		return err
 	}
-	c.Say("%s is cut off where `dispatcher run --access` runs with this folder; a nats-server of your own hears of it by `dispatcher access push`", a.Name)
+	c.Say("%s is revoked where `dispatcher run --access` uses this folder; for another nats-server, run `dispatcher access push`", a.Name)
 	return nil
 }
 
@@ -267,14 +267,14 @@ func (a *accessPushCmd) Run(ctx context.Context, c *daemon.Console) error {
 		return err
 	}
 	defer nc.Close()
-	early := pushGrants(ctx, folder, to) // before the accounts, so that no host is let in before it is known whose it is
+	early := pushGrants(ctx, folder, to) // before the accounts: a host must not connect before its tenants are known
 	n, err := folder.Push(ctx, nc)
 	if err != nil {
 		return err
 	}
 	if early != nil { // the server did not know the fleet's account yet
 		if err := pushGrants(ctx, folder, to); err != nil {
-			return fmt.Errorf("%d accounts were pushed, but not whose hosts are whose; push again: %w", n, err)
+			return fmt.Errorf("%d accounts were pushed, but not which tenants each host serves; push again: %w", n, err)
 		}
 	}
 	c.Print("%d accounts pushed to %s", n, nc.ConnectedUrlRedacted())

@@ -25,7 +25,7 @@ func keys(t *testing.T, args ...string) (code int, out, say string) {
 func TestAnAccessFolderIsMadeOnceAndGivesTheSameCredentialsAgain(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "herd")
-	if code, out, say := keys(t, "init", dir); code != 0 || out != "" || !strings.Contains(say, "the fleet's keys are in "+dir+"; keep the folder to yourself") {
+	if code, out, say := keys(t, "init", dir); code != 0 || out != "" || !strings.Contains(say, "the fleet's keys are in "+dir+"; keep the folder secret") {
 		t.Fatalf("init: code %d, %q, %q", code, out, say)
 	}
 	root := read(t, filepath.Join(dir, "keys", "root.nk"))
@@ -120,7 +120,7 @@ func TestTheListOfCredentialsShowsWhoHasWhatAndNoKey(t *testing.T) {
 		!has("agent-gpu-1", "all", "-") || !has("agent-gpu-2", "acme,bolt", "2") {
 		t.Errorf("the list has %q", rows())
 	}
-	if code, _, say := keys(t, "revoke", dir, "tenant-bolt"); code != 0 || !strings.Contains(say, "tenant-bolt is cut off") {
+	if code, _, say := keys(t, "revoke", dir, "tenant-bolt"); code != 0 || !strings.Contains(say, "tenant-bolt is revoked") {
 		t.Errorf("revoke: code %d, %q", code, say)
 	}
 	if has("tenant-bolt", "-", "-") {

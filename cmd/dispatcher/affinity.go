@@ -16,7 +16,7 @@ import (
 
 // affinityCmd is about rules that tie a workflow to hosts.
 type affinityCmd struct {
-	List affinityListCmd `cmd:"" default:"withargs" help:"List the rules (what affinity does alone)."`
+	List affinityListCmd `cmd:"" default:"withargs" help:"List the rules; dispatcher affinity does the same."`
 	Set  affinitySetCmd  `cmd:"" help:"Write the rule of a workflow."`
 	Rm   affinityRmCmd   `cmd:"" help:"Remove the rule of a workflow."`
 }
@@ -38,7 +38,7 @@ func (a *affinityListCmd) Run(ctx context.Context, c *daemon.Console) error {
 	return tellAffinity(c, answer)
 }
 
-// affinity asks until all rules are there.
+// affinity changes the rules as the request says, and gives those that answer it.
 func (f *client) affinity(ctx context.Context, c *daemon.Console, request queue.AffinityRequest) (queue.AffinityAnswer, error) {
 	all := queue.AffinityAnswer{Affinity: map[workflow.Hash]queue.Affinity{}}
 	q, done, err := f.open(ctx, c)
@@ -46,16 +46,12 @@ func (f *client) affinity(ctx context.Context, c *daemon.Console, request queue.
 		return all, err
 	}
 	defer done()
-	for request.By = by(); ; {
-		var page queue.AffinityAnswer
-		if err := q.Call(ctx, "affinity", request, &page); err != nil {
-			return all, err
-		}
+	request.By = by()
+	return all, eachPage(asking[queue.AffinityAnswer](ctx, q, "affinity", &request), func(page *queue.AffinityAnswer) bool {
 		maps.Copy(all.Affinity, page.Affinity)
-		if request.After = page.Next; page.Next == "" {
-			return all, nil
-		}
-	}
+		request.After = page.Next
+		return page.Next != ""
+	})
 }
 
 func tellAffinity(c *daemon.Console, answer queue.AffinityAnswer) error {
@@ -73,7 +69,7 @@ func tellAffinity(c *daemon.Console, answer queue.AffinityAnswer) error {
 
 // workflowArg is a workflow, given by its whole hash or as a file.
 type workflowArg struct {
-	Workflow string `arg:"" name:"hash|file" help:"Hash of the workflow (64 hex digits), or a file with it."`
+	Workflow string `arg:"" name:"hash|file" help:"Hash of the workflow (64 hex digits), or a file with the workflow."`
 }
 
 func (w *workflowArg) hash(c *daemon.Console) (workflow.Hash, error) {
@@ -113,7 +109,7 @@ func (*affinitySetCmd) Help() string {
 // Run writes.
 func (a *affinitySetCmd) Run(ctx context.Context, c *daemon.Console) error {
 	if len(a.Prefer)+len(a.Exclude) == 0 {
-		return errors.New("affinity set has nothing to say; give --prefer or --exclude, or use affinity rm")
+		return errors.New("give --prefer or --exclude, or use `dispatcher affinity rm` to remove the rule")
 	}
 	hash, err := a.hash(c)
 	if err != nil {

@@ -51,7 +51,7 @@ func TestWithoutADispatcherCommandsDoWhatTheyCanAndSayWhatIsMissing(t *testing.T
 	t.Parallel()
 	f := startAlone(t)
 	code, _, say := f.ask(t, picture, "submit", "-", "--wait", "--timeout=1s")
-	if code != 4 || !strings.Contains(say, "no dispatcher is running, and until one does all jobs wait") {
+	if code != 4 || !strings.Contains(say, "no dispatcher is running, so all jobs wait") {
 		t.Errorf("submit --wait: code %d, said %s", code, say)
 	}
 	input := filepath.Join(t.TempDir(), "cat.png")

@@ -18,7 +18,7 @@ func bench(t *testing.T, args ...string) (code int, out, said string) {
 func TestNoJobsAreNotTenThousand(t *testing.T) {
 	t.Parallel()
 	for _, flag := range []string{"jobs", "payload", "hosts", "agents", "slots", "tenants", "hashes", "dispatchers", "replicas"} {
-		if code, out, said := bench(t, "--no-bare", "--jobs=3", "--hosts=1", "--"+flag+"=0"); code != 1 || !strings.Contains(said, "count from 1") {
+		if code, out, said := bench(t, "--no-bare", "--jobs=3", "--hosts=1", "--"+flag+"=0"); code != 1 || !strings.Contains(said, "--"+flag+"=0 is out of range; give ") {
 			t.Errorf("--%s=0: code %d, said %q, printed %q", flag, code, said, out)
 		}
 	}

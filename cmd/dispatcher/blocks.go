@@ -18,8 +18,8 @@ import (
 
 // blocksCmd is about pairs of host and workflow.
 type blocksCmd struct {
-	List  blocksListCmd  `cmd:"" default:"withargs" help:"List the blocks that stand (what blocks does alone)."`
-	Clear blocksClearCmd `cmd:"" help:"Lift blocks, and forgive the failures that led to them."`
+	List  blocksListCmd  `cmd:"" default:"withargs" help:"List the blocks; dispatcher blocks does the same."`
+	Clear blocksClearCmd `cmd:"" help:"Lift blocks, and forget the failures that led to them."`
 }
 
 // pairFlags choose among blocks.
@@ -106,7 +106,7 @@ func (p *pairFlags) blocks(ctx context.Context, q *queue.Queue) ([]route.Block, 
 type blocksClearCmd struct {
 	client
 	pairFlags
-	All bool `help:"Lift every block there is."`
+	All bool `help:"Lift all blocks."`
 }
 
 // Help is shown after the flags.

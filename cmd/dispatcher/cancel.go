@@ -15,22 +15,23 @@ import (
 // cancelCmd ends jobs.
 type cancelCmd struct {
 	tenantFlags
-	Jobs  []string `arg:"" optional:"" name:"job" help:"Ids of jobs, or tenant/id."`
-	Lane  *int     `placeholder:"0-9" help:"All jobs of the tenant that wait in the lane of this priority."`
-	All   bool     `help:"All jobs of the tenant that wait."`
-	Yes   bool     `short:"y" help:"Do not ask."`
-	Force bool     `help:"Also cancel an id that was never seen: a job that comes with it later ends at once."`
+	Jobs    []string      `arg:"" optional:"" name:"job" help:"Ids of jobs, or tenant/id."`
+	Lane    *job.Priority `placeholder:"N" range:"0..9" help:"All jobs of the tenant that wait in the lane of this priority."`
+	All     bool          `help:"All jobs of the tenant that wait."`
+	Running bool          `help:"With --lane or --all: also the jobs that run."`
+	Yes     bool          `short:"y" help:"Do not ask."`
+	Force   bool          `help:"Also cancel an id that does not exist: a job that is published with it later ends at once."`
 }
 
 // Help is shown after the flags.
 func (*cancelCmd) Help() string {
-	return `Waiting jobs never start, running ones are stopped by id on their host. A job that has ended already stays as it
-ended, which is told and is no error. --lane and --all leave running jobs alone.
+	return `A waiting job never starts; a running one is stopped on its host. A job that has ended already stays as it
+ended, which is printed and is no error. --lane and --all cancel running jobs only with --running.
 
 Examples:
   dispatcher cancel order-17 order-18 --tenant acme
   dispatcher cancel --lane 0 --tenant acme --yes
-  dispatcher cancel --all
+  dispatcher cancel --all --running
   dispatcher cancel acme/order-19 --force`
 }
 
@@ -50,7 +51,7 @@ func (k *cancelCmd) Run(ctx context.Context, c *daemon.Console) error {
 	}
 	defer a.close()
 	if len(refs) == 0 {
-		return k.waiting(ctx, c, a.of(tenant))
+		return k.many(ctx, c, a.of(tenant))
 	}
 	var failed error
 	for _, ref := range refs {
@@ -69,39 +70,49 @@ func (k *cancelCmd) Validate() error {
 	}
 	switch {
 	case ways != 1:
-		return errors.New("cancel needs to know which; name jobs, or give --lane, or --all")
-	case k.Lane != nil && !job.Priority(*k.Lane).Valid():
-		return fmt.Errorf("--lane %d does not exist; use a priority of 0 (last) to 9 (first)", *k.Lane)
+		return errors.New("name the jobs, or give --lane, or --all")
 	case k.Force && len(k.Jobs) == 0:
-		return errors.New("--force is about a job that is still to come; name it")
+		return errors.New("--force is for a job that is still to come; name the job")
+	case k.Running && len(k.Jobs) > 0:
+		return errors.New("--running goes with --lane or --all; a job that is named is cancelled wherever it is")
 	}
 	return nil
 }
 
-// waiting cancels what waits in a lane or in all of them.
-func (k *cancelCmd) waiting(ctx context.Context, c *daemon.Console, client *jetstream.Client) error {
-	what := fmt.Sprintf("all waiting jobs of tenant %s", client.Tenant())
-	request := jetstream.CancelRequest{All: k.All, By: by()}
+// many cancels the jobs of a lane or of all lanes.
+func (k *cancelCmd) many(ctx context.Context, c *daemon.Console, client *jetstream.Client) error {
+	request := jetstream.CancelRequest{All: k.All, Lane: k.Lane, Running: k.Running, By: by()}
+	what := "all waiting jobs"
+	if k.Running {
+		what = "all waiting and running jobs"
+	}
+	what += fmt.Sprintf(" of tenant %s", client.Tenant())
 	if k.Lane != nil {
-		p := job.Priority(*k.Lane)
-		request.Lane = &p
-		what = fmt.Sprintf("all waiting jobs of tenant %s, priority %d", client.Tenant(), p)
+		what += fmt.Sprintf(", priority %d", *k.Lane)
 	}
 	if err := c.Confirm("cancel "+what, k.Yes); err != nil {
 		return err
 	}
-	for ended := 0; ; { // a page at a time
-		answer, err := client.Cancel(ctx, request)
-		if ended += answer.Count; err != nil && ended == 0 {
-			return err
-		} else if err != nil {
-			return fmt.Errorf("%s cancelled, then: %w; the command can be repeated", daemon.Plural(ended, "job"), err)
-		}
-		if request.After = answer.Next; answer.Next == 0 {
-			c.Print("%s cancelled", daemon.Plural(ended, "job"))
-			return nil
-		}
+	ended := 0
+	ask := func() (jetstream.CancelAnswer, error) { return client.Cancel(ctx, request) }
+	err := eachPage(ask, func(page *jetstream.CancelAnswer) bool {
+		ended += page.Count
+		request.After = page.Next
+		return page.Next != 0
+	})
+	if err != nil {
+		return halfway(err, ended, "job", "cancelled")
 	}
+	c.Print("%s cancelled", daemon.Plural(ended, "job"))
+	return nil
+}
+
+// halfway is the error of a command that was done to some of many before it failed.
+func halfway(err error, done int, one, participle string) error {
+	if done == 0 {
+		return err
+	}
+	return fmt.Errorf("%s %s, then: %w; the command can be repeated", daemon.Plural(done, one), participle, err)
 }
 
 func (k *cancelCmd) cancel(ctx context.Context, c *daemon.Console, a *asker, ref jobRef) error {
@@ -113,7 +124,7 @@ func (k *cancelCmd) cancel(ctx context.Context, c *daemon.Console, a *asker, ref
 	_, missing := errors.AsType[*jetstream.NotFound](err)
 	switch {
 	case missing:
-		return fmt.Errorf("tenant %s has no job %s; --tenant says whose it is, and --force cancels one that is still to come", ref.tenant, ref.id)
+		return fmt.Errorf("tenant %s has no job %s; name its tenant with --tenant, or give --force to cancel a job that is still to come", ref.tenant, ref.id)
 	case err != nil:
 		return err
 	case answer.Count > 0 || answer.Event == nil:
@@ -143,7 +154,7 @@ func (k *cancelCmd) alone(ctx context.Context, a *asker, ref jobRef, asked error
 	return answer, err
 }
 
-// by is who gives an order, as events and conditions tell it.
+// by is the name that events and conditions record for a call.
 func by() string {
 	if u, err := user.Current(); err == nil && u.Username != "" {
 		return daemon.Printable(u.Username)

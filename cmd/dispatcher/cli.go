@@ -8,34 +8,34 @@ import (
 	"github.com/comfyherd/comfyherd/internal/daemon"
 )
 
-// commands are all that `dispatcher` can be asked to do.
+// commands is the grammar of the command line.
 type commands struct {
 	daemon.Limits
 
 	Version kong.VersionFlag `short:"v" env:"-" help:"Print the version and exit."`
 
-	Run    runCmd    `cmd:"" group:"fleet" help:"Decide which host runs which job; starts NATS too when there is none."`
-	Demo   demoCmd   `cmd:"" group:"fleet" help:"See the whole idea in under 30 s; needs nothing."`
-	Bench  benchCmd  `cmd:"" group:"fleet" help:"Measure how fast it is, beside the raw limit of NATS."`
+	Run    runCmd    `cmd:"" group:"fleet" help:"Run a dispatcher, which decides what host runs what job; with an embedded NATS unless NATS_URL names one."`
+	Demo   demoCmd   `cmd:"" group:"fleet" help:"Show failover, a block and its end on this machine, in under 30 s; needs nothing."`
+	Bench  benchCmd  `cmd:"" group:"fleet" help:"Measure the throughput and latency of the queue beside the raw limit of NATS."`
 	Sim    simCmd    `cmd:"" group:"fleet" help:"Run a simulated ComfyUI."`
-	Health healthCmd `cmd:"" group:"fleet" help:"Ask a dispatcher on this machine whether it does its work."`
+	Health healthCmd `cmd:"" group:"fleet" help:"Check the health of a dispatcher on this machine."`
 
 	Submit submitCmd `cmd:"" group:"jobs" help:"Publish workflows as jobs; with --wait until they have ended."`
 	Wait   waitCmd   `cmd:"" group:"jobs" help:"Wait until jobs that were submitted before have ended."`
-	Fetch  fetchCmd  `cmd:"" group:"jobs" help:"Get the files of completed jobs."`
+	Fetch  fetchCmd  `cmd:"" group:"jobs" help:"Download the files of completed jobs."`
 	Jobs   jobsCmd   `cmd:"" group:"jobs" help:"List jobs, newest first."`
-	Status statusCmd `cmd:"" group:"jobs" help:"Tell the story of a job."`
-	Why    whyCmd    `cmd:"" group:"jobs" help:"Say for every host why it does or does not take a job or workflow."`
+	Status statusCmd `cmd:"" group:"jobs" help:"Show the events, attempts and files of a job."`
+	Why    whyCmd    `cmd:"" group:"jobs" help:"Show for every host whether it may run a job or workflow, and why not."`
 	Watch  watchCmd  `cmd:"" group:"jobs" help:"Show events of jobs, blocks and hosts as they happen."`
-	Cancel cancelCmd `cmd:"" group:"jobs" help:"End jobs wherever they are."`
-	Queue  queueCmd  `cmd:"" group:"jobs" help:"Show lanes with their depth, age and share."`
+	Cancel cancelCmd `cmd:"" group:"jobs" help:"Cancel jobs that wait or run."`
+	Queue  queueCmd  `cmd:"" group:"jobs" help:"Show how many jobs wait and run in each lane."`
 
 	Hosts    hostsCmd    `cmd:"" group:"rules" help:"List hosts; drain or resume one."`
 	Blocks   blocksCmd   `cmd:"" group:"rules" help:"List or clear blocks."`
 	Dead     deadCmd     `cmd:"" group:"rules" help:"List, show, requeue or purge dead letters."`
-	Affinity affinityCmd `cmd:"" group:"rules" help:"Rules that tie a workflow to hosts."`
-	Tenants  tenantsCmd  `cmd:"" group:"rules" help:"Weights and caps of tenants."`
-	Access   accessCmd   `cmd:"" group:"rules" help:"Keys of a closed fleet: who may do what in NATS."`
+	Affinity affinityCmd `cmd:"" group:"rules" help:"List, write or remove rules that tie a workflow to hosts."`
+	Tenants  tenantsCmd  `cmd:"" group:"rules" help:"List or change the weights and caps of tenants."`
+	Access   accessCmd   `cmd:"" group:"rules" help:"Manage the keys of a closed fleet: who may do what in NATS."`
 }
 
 const about = `A queue for ComfyUI fleets on NATS JetStream: publish workflows, and failing pairs of host and
@@ -64,7 +64,16 @@ func run(ctx context.Context, args []string, c daemon.Console) int {
 
 func newCommandLine(ctx context.Context, all *commands, c *daemon.Console) (*daemon.CommandLine, error) {
 	return daemon.NewCommandLine(ctx, "dispatcher", about, all, c, kong.ExplicitGroups([]kong.Group{
-		{Key: "fleet", Title: "Running a fleet:"}, {Key: "jobs", Title: "Jobs:"}, {Key: "rules", Title: "Looking after it:"},
+		{Key: "fleet", Title: "Programs:"}, {Key: "jobs", Title: "Jobs:"}, {Key: "rules", Title: "Operating a fleet:"},
 		{Key: "nats", Title: "Connection to NATS:"}, {Key: "log", Title: "Log:"}, {Key: "keep", Title: "What NATS keeps:"},
 	}))
+}
+
+// interrupted replaces the error of a command that a signal has stopped by a message and an exit code.
+func interrupted(stop context.Context, c *daemon.Console, err error) error {
+	if err == nil || stop.Err() == nil {
+		return err
+	}
+	c.Say("dispatcher: stopped")
+	return daemon.ExitInterrupted
 }

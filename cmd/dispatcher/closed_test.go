@@ -29,7 +29,7 @@ func startClosed(t *testing.T, host comfysim.Config) (f *fleet, folder string) {
 	}
 	f = begin(t, host, "--access="+folder)
 	f.creds = filepath.Join(folder, "creds", "operator.creds")
-	f.until(t, []string{"hosts"}, "no host is there")
+	f.until(t, []string{"hosts"}, "no host is online")
 	f.serve(t, daemon.NATS{Creds: filepath.Join(folder, "creds", "agent-gpu-1.creds")},
 		queue.Config{APIPrefix: access.JetStreamPrefix, NoConsumers: true}, "gpu-1")
 	f.until(t, []string{"hosts"}, "gpu-1 ", "online")
@@ -86,7 +86,7 @@ func TestATenantsCredentialsAreEnoughForItsJobs(t *testing.T) {
 	operator.expect(t, 0, []string{"blocks", "clear", "--all"}, "1 block lifted")
 	acme.expect(t, 0, []string{"dead"}, "acme/bad", "attempts_exhausted", "boom")
 	acme.expect(t, 0, []string{"dead", "show", "bad"}, "job bad of tenant acme, priority 5", "ATTEMPT", "boom")
-	acme.expect(t, 1, []string{"dead", "show", "bad", "--body"}, "--body needs their credentials")
+	acme.expect(t, 1, []string{"dead", "show", "bad", "--body"}, "use the credentials of an operator")
 	acme.expect(t, 0, []string{"dead", "requeue", "bad"}, "acme/bad-r1\n", "1 job requeued")
 	acme.expect(t, 0, []string{"dead", "requeue", "--all"}, "1 letter requeued before and left out")
 	acme.expect(t, 0, []string{"wait", "bad-r1"}, "bad-r1: completed on gpu-1")
@@ -95,12 +95,12 @@ func TestATenantsCredentialsAreEnoughForItsJobs(t *testing.T) {
 	operator.expect(t, 0, []string{"hosts", "resume", "gpu-1"}, "gpu-1 is taking jobs")
 
 	for want, args := range map[string][]string{
-		"NATS_CREDS has the credentials of tenant bolt, which are not good for tenant acme": {"status", "acme/first"},
-		"which are not good for tenant acme; use those of acme, or leave the tenant out":    {"jobs", "--tenant=acme"},
+		"NATS_CREDS has the credentials of tenant bolt, which do not work for tenant acme": {"status", "acme/first"},
+		"which do not work for tenant acme; use those of acme, or leave the tenant out":    {"jobs", "--tenant=acme"},
 		"tenant bolt has no job first":              {"status", "first"},
-		"no job fits":                               {"jobs"},
-		"no dead letter fits":                       {"dead"},
-		"nothing waits and nothing runs":            {"queue"},
+		"no job matches":                            {"jobs"},
+		"no dead letter matches":                    {"dead"},
+		"no job waits and none runs":                {"queue"},
 		"this needs the credentials of an operator": {"hosts"},
 		"those of tenant bolt are for its own jobs": {"dead", "purge", "--all", "--yes"},
 	} {
@@ -111,8 +111,8 @@ func TestATenantsCredentialsAreEnoughForItsJobs(t *testing.T) {
 		bolt.expect(t, code, args, want)
 	}
 	for _, args := range [][]string{{"jobs"}, {"status", "acme/first"}, {"hosts"}} {
-		watcher.expect(t, 1, args, "these are the credentials of a watcher, which are good for `dispatcher watch` alone")
-		agent.expect(t, 1, args, "these are the credentials of agent-gpu-1, which are good for its agent alone")
+		watcher.expect(t, 1, args, "these are the credentials of a watcher, which only work for `dispatcher watch`")
+		agent.expect(t, 1, args, "these are the credentials of agent-gpu-1, which only work for its agent")
 	}
 	operator.expect(t, 0, []string{"status", "acme/first"}, "job first of tenant acme", "completed")
 	operator.expect(t, 0, []string{"jobs", "--tenant=acme", "--state=completed", "--limit=1"}, "bad-r1", "there are more; --limit shows them")

@@ -3,19 +3,14 @@ package main
 import (
 	"context"
 	"fmt"
-	"strings"
-	"time"
 
 	"github.com/comfyherd/comfyherd/internal/daemon"
-	"github.com/comfyherd/comfyherd/internal/failure"
 	"github.com/comfyherd/comfyherd/internal/job"
-	"github.com/comfyherd/comfyherd/internal/queue"
-	"github.com/comfyherd/comfyherd/jetstream"
 )
 
 // deadCmd is about dead letters.
 type deadCmd struct {
-	List    deadListCmd    `cmd:"" default:"withargs" help:"List dead jobs (what dead does alone)."`
+	List    deadListCmd    `cmd:"" default:"withargs" help:"List dead letters; dispatcher dead does the same."`
 	Show    deadShowCmd    `cmd:"" help:"Show one dead job with every attempt."`
 	Requeue deadRequeueCmd `cmd:"" help:"Publish dead jobs again, as <id>-r1, -r2, …"`
 	Purge   deadPurgeCmd   `cmd:"" help:"Delete dead letters."`
@@ -29,47 +24,6 @@ type deadFilter struct {
 	Kind   kindName   `placeholder:"KIND" help:"Only with this kind of last failure, as execution_error."`
 	Reason string     `placeholder:"REASON" help:"Only dead for this reason, as attempts_exhausted."`
 	Since  since      `placeholder:"DURATION|TIME" help:"Only those that died since, as 24h or 2026-12-01T08:00:00Z."`
-}
-
-// letter is a dead letter with the event that tells why.
-type letter struct {
-	queue.DeadLetter
-	event jetstream.Event
-	own   bool // told to its tenant, without its body
-}
-
-// find reads the fitting letters, oldest first.
-func (f *deadFilter) find(ctx context.Context, q *queue.Queue) ([]letter, error) {
-	var all []queue.DeadLetter
-	err := q.DeadLetters(ctx, jetstream.Tenant(f.Tenant), f.Since.before(q.Now()), func(l queue.DeadLetter) bool {
-		if (f.Job == "" || f.Job == string(l.Job)) && (f.Reason == "" || f.Reason == string(l.Reason)) {
-			all = append(all, l)
-		}
-		return true
-	})
-	if err != nil {
-		return nil, err
-	}
-	fitting := make([]letter, 0, len(all))
-	for i := range all {
-		e, err := deadEvent(ctx, q, &all[i])
-		if err != nil {
-			return nil, err
-		}
-		if strings.HasPrefix(string(e.Hash), string(f.Hash)) && (f.Kind == "" || failure.Kind(f.Kind) == e.Kind) {
-			fitting = append(fitting, letter{DeadLetter: all[i], event: e})
-		}
-	}
-	return fitting, nil
-}
-
-// deadEvent is what the chain says; after the events' horizon the letter tells it.
-func deadEvent(ctx context.Context, q *queue.Queue, l *queue.DeadLetter) (jetstream.Event, error) {
-	link, found, err := q.LastOf(ctx, l.Tenant, l.Job, job.Dead)
-	if err != nil || found {
-		return link.Event, err
-	}
-	return l.Event, nil
 }
 
 // Validate refuses a name that no tenant has.
@@ -112,7 +66,7 @@ func (d *deadListCmd) Run(ctx context.Context, c *daemon.Console) error {
 		return nil
 	}
 	if len(letters) == 0 {
-		c.Say("no dead letter fits")
+		c.Say("no dead letter matches")
 		return nil
 	}
 	rows := [][]string{{"DIED", "JOB", "WORKFLOW", "REASON", "KIND", "ATTEMPTS", "HOST", "MESSAGE"}}
@@ -129,7 +83,7 @@ func (d *deadListCmd) Run(ctx context.Context, c *daemon.Console) error {
 type deadShowCmd struct {
 	tenantFlags
 	Job  string `arg:"" help:"Id of the job, or tenant/id."`
-	Body bool   `help:"Print the job as it was published and nothing else."`
+	Body bool   `help:"Print only the job as it was published."`
 }
 
 // Help is shown after the flags.
@@ -154,38 +108,10 @@ func (d *deadShowCmd) Run(ctx context.Context, c *daemon.Console) error {
 	}
 	last := &letters[len(letters)-1]
 	if d.Body && last.own {
-		return fmt.Errorf("the body of job %s is kept for those who look after the fleet; --body needs their credentials", ref.id)
+		return fmt.Errorf("--body prints the job as it was published, which only an operator may read; use the credentials of an operator for job %s", ref.id)
 	}
 	if d.Body {
 		return c.Verbatim(last.Body)
 	}
 	return last.show(c, now)
-}
-
-func (l *letter) show(c *daemon.Console, now time.Time) error {
-	e := &l.event
-	c.Print("job %s of tenant %s, priority %d, workflow %s", l.Job, l.Tenant, l.priority(), e.Hash.Short())
-	c.Print("dead %s: %s", daemon.Ago(e.Time, now), l.Reason)
-	if e.Message != "" {
-		c.Print("%s", daemon.FirstLine(e.Message))
-	}
-	if e.RequeueOf != "" {
-		c.Print("it was a requeue of %s", e.RequeueOf)
-	}
-	if err := hostsSay(c, e.Hosts); err != nil {
-		return err
-	}
-	if len(e.Attempts) > 0 {
-		if err := attempts(c, e); err != nil {
-			return err
-		}
-	}
-	if l.own {
-		return nil
-	}
-	c.Print("published as %s; --body prints it", daemon.Size(len(l.Body)).String())
-	if members := l.ExtraData(); len(members) > 0 {
-		c.Print("without its extra_data, which had %s and is not kept", strings.Join(members, ", "))
-	}
-	return nil
 }

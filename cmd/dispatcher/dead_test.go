@@ -34,11 +34,11 @@ func TestADeadLetterTellsItsStoryWhenTheEventsAreGone(t *testing.T) {
 	}
 	f.purgeEvents(t, "comfy.events.jobs.acme.bad.>")
 
-	f.expect(t, 1, []string{"status", "acme/bad"}, "tenant acme has no job bad; events are kept for a limited time, and `dispatcher dead show acme/bad` tells of one that died longer ago")
+	f.expect(t, 1, []string{"status", "acme/bad"}, "tenant acme has no job bad; events are kept for a limited time, and `dispatcher dead show acme/bad` shows one that died longer ago")
 	f.expect(t, 0, []string{"dead"}, "acme/bad", hash[:8], "attempts_exhausted", "execution_error", "sim", "boom")
 	f.expect(t, 0, []string{"dead", "--kind=execution_error", "--hash=" + hash[:8], "--reason=attempts_exhausted"}, "acme/bad")
-	f.expect(t, 0, []string{"dead", "--kind=out_of_memory"}, "no dead letter fits")
-	f.expect(t, 0, []string{"dead", "--hash=0000000000000000"}, "no dead letter fits")
+	f.expect(t, 0, []string{"dead", "--kind=out_of_memory"}, "no dead letter matches")
+	f.expect(t, 0, []string{"dead", "--hash=0000000000000000"}, "no dead letter matches")
 	f.expect(t, 0, []string{"dead", "show", "acme/bad"}, "job bad of tenant acme, priority 5, workflow "+hash[:8], "attempts_exhausted", "ATTEMPT", "EmptyImage", "boom")
 
 	_, out, _ := f.ask(t, "", "dead", "list", "--json")

@@ -80,7 +80,7 @@ func listenAddress(addr string) (host string, port int, err error) {
 		port, err = strconv.Atoi(text)
 	}
 	if err != nil || port < 0 || port > 65535 {
-		return "", 0, fmt.Errorf("--listen %q is no address; write it like 127.0.0.1:4222 or 0.0.0.0:4222", addr)
+		return "", 0, fmt.Errorf("--listen %q is not an address; write it like 127.0.0.1:4222 or 0.0.0.0:4222", addr)
 	}
 	if port == 0 {
 		port = -1
@@ -115,7 +115,7 @@ func dataDir(env func(string) string, home func() (string, error)) (string, erro
 	}
 	dir, err := home()
 	if err != nil {
-		return "", errors.New("there is no home folder to keep the embedded NATS's data in; give one with --store-dir")
+		return "", errors.New("the user has no home folder for the data of the embedded NATS; give a folder with --store-dir")
 	}
 	if runtime.GOOS == "darwin" {
 		return filepath.Join(dir, "Library", "Application Support", "comfyherd"), nil

@@ -1,8 +1,8 @@
 package main
 
-// What is shown after the flags of commands that only lead to others, or whose own lines say it all but an example.
+// The examples of commands that have nothing else to say after their flags.
 
-// Help has the first steps.
+// Help is shown after the flags.
 func (*commands) Help() string {
 	return `Examples:
   dispatcher demo

@@ -20,15 +20,15 @@ type fetchCmd struct {
 
 // Help is shown after the flags.
 func (*fetchCmd) Help() string {
-	return `Prints the paths of the files. What is there already and is the file that the job made is not fetched again, and what an
-earlier command began is gone on with, so the command may be repeated. Files are kept for a limited time.
+	return `Prints the paths of the files. A file that is complete is not downloaded again, and an interrupted download continues, so
+the command may be repeated. Files are kept for a limited time.
 
 Examples:
   dispatcher fetch order-17 --out pictures
   dispatcher jobs --state completed --limit 10 --json | jq -r .job | xargs dispatcher fetch --out pictures`
 }
 
-// Run fetches the files of every job, and fails when any is not to be had.
+// Run downloads the files of every job, and fails when any of them cannot be downloaded.
 func (f *fetchCmd) Run(ctx context.Context, c *daemon.Console) error {
 	refs, err := f.refs(f.Jobs)
 	if err != nil {
@@ -49,7 +49,7 @@ func (f *fetchCmd) Run(ctx context.Context, c *daemon.Console) error {
 	for _, ref := range refs {
 		if err := f.fetch(stop, a.of(ref.tenant), ref, show); err != nil {
 			if stop.Err() != nil {
-				c.Say("dispatcher: interrupted; the same command goes on")
+				c.Say("dispatcher: interrupted; run the same command again to continue")
 				return daemon.ExitInterrupted
 			}
 			failed = errors.Join(failed, err)
@@ -73,8 +73,8 @@ func (f *fetchCmd) fetch(ctx context.Context, client *jetstream.Client, ref jobR
 	return fetch(ctx, client, f.Out, &status.Event, show)
 }
 
-// fetch writes the files of a completed job to <out>/<job>/<file> and tells their paths. It gives the first error and
-// goes on with the other files.
+// fetch writes the files of a completed job to <out>/<job>/<file> and prints their paths. After an error it continues with
+// the other files, and returns the first one.
 func fetch(ctx context.Context, client *jetstream.Client, out string, e *jetstream.Event, show display) error {
 	s := daemon.Saver{Folder: out, Open: func(ctx context.Context, object string, offset int64) (io.ReadCloser, error) {
 		body, _, err := client.OpenFile(ctx, object, offset)
@@ -92,7 +92,7 @@ func fetch(ctx context.Context, client *jetstream.Client, out string, e *jetstre
 		if err := s.Save(ctx, o, path); err != nil {
 			show.say(fmt.Sprintf("%s: %v", e.Job, err))
 			if failed == nil {
-				failed = fmt.Errorf("%w; files are kept for a time: `dispatcher fetch %s --out %s` tries again", err, jobRef{tenant: e.Tenant, id: e.Job}.word(), out)
+				failed = fmt.Errorf("%w; files are kept for a limited time: `dispatcher fetch %s --out %s` tries again", err, jobRef{tenant: e.Tenant, id: e.Job}.word(), out)
 			}
 			continue
 		}

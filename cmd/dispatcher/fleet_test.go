@@ -177,7 +177,7 @@ func TestAFleetIsRunAndLookedAfterFromTheCommandLine(t *testing.T) {
 	f.expect(t, 1, []string{"status", "nobody"}, "dispatcher: tenant default has no job nobody")
 	f.expect(t, 0, []string{"hosts"}, "sim ", "online", "0/1")
 	f.expect(t, 0, []string{"why", "first"}, "job first, completed")
-	f.expect(t, 0, []string{"queue"}, "nothing waits")
+	f.expect(t, 0, []string{"queue"}, "no job waits")
 	f.expect(t, 0, []string{"tenants", "set", "acme", "--weight=2", "--max-running=4"}, "acme", "2", "4")
 	f.expect(t, 0, []string{"tenants"}, "acme")
 	f.expect(t, 1, []string{"hosts", "drain", "nowhere"}, "no agent serves host nowhere")
@@ -218,12 +218,12 @@ func TestExitCodesTellDeadCancelledAndStillWaiting(t *testing.T) {
 	f.expect(t, 0, []string{"dead", "purge", "--all", "--yes"}, "1 dead letter deleted")
 
 	code, _, say = f.ask(t, picture, "submit", "-", "--id=later", "--in=1h", "--timeout=50ms", "--wait")
-	if code != 4 || !strings.Contains(say, "`dispatcher cancel later` ends it") {
+	if code != 4 || !strings.Contains(say, "end it with `dispatcher cancel later`") {
 		t.Errorf("a wait that is over: code %d, %q", code, say)
 	}
 	f.expect(t, 0, []string{"cancel", "later"}, "later cancelled")
 	f.expect(t, 0, []string{"cancel", "later"}, "later was already cancelled")
-	f.expect(t, 1, []string{"cancel", "nobody"}, "--force cancels one that is still to come")
+	f.expect(t, 1, []string{"cancel", "nobody"}, "give --force to cancel a job that is still to come")
 	code, _, say = f.ask(t, picture, "submit", "-", "--id=later", "--wait")
 	if code != 3 || !strings.Contains(say, "later: cancelled by ") {
 		t.Errorf("a job that was cancelled: code %d, %q", code, say)

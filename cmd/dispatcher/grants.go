@@ -22,8 +22,8 @@ func grantOf(given *access.Given) queue.HostGrant {
 	return g
 }
 
-// grant has the guard tell all dispatchers whose hosts are whose: what stands in the folder at once, and from then on every
-// change before the server hears of the account that it concerns.
+// grant stores for the dispatchers which tenants each host serves: at once all that the folder says, and from then on every
+// change, before the server gets the account that it concerns.
 func (g *guard) grant(ctx context.Context, q *queue.Queue) error {
 	if g == nil || g.folder == nil {
 		return nil
@@ -35,7 +35,7 @@ func (g *guard) grant(ctx context.Context, q *queue.Queue) error {
 	}
 	for i := range given {
 		if err := q.PutGrant(ctx, given[i].Host, grantOf(&given[i])); err != nil {
-			return fmt.Errorf("tell whose hosts are whose: %w", err)
+			return fmt.Errorf("store which tenants each host serves: %w", err)
 		}
 	}
 	return nil
@@ -48,7 +48,7 @@ func (g *guard) rest() {
 	}
 }
 
-// granted stores what an account says of a host, as soon as there is somewhere to store it.
+// granted stores what an account says of a host, once the streams are open.
 func (g *guard) granted(ctx context.Context, token string) error {
 	q := g.q.Load()
 	if q == nil {
@@ -63,7 +63,7 @@ func (g *guard) granted(ctx context.Context, token string) error {
 	return q.PutGrant(ctx, given.Host, grantOf(&given))
 }
 
-// pushGrants tells the dispatchers of a nats-server of one's own whose hosts are whose, as one of them.
+// pushGrants stores for the dispatchers of another nats-server which tenants each host serves, with a dispatcher's credentials.
 func pushGrants(ctx context.Context, folder *access.Folder, to daemon.NATS) error {
 	given, err := folder.Given()
 	if err != nil {

@@ -19,7 +19,7 @@ import (
 	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
-// guard is how the embedded NATS knows its friends: by a folder of keys, by one token, or not at all.
+// guard is how the embedded NATS authenticates: by a folder of keys, by one token, or not at all.
 type guard struct {
 	folder *access.Folder // nil: by token, or not at all
 	creds  string         // of the dispatcher, with a folder
@@ -45,14 +45,14 @@ const tokenFile = "token"
 func (e *embeddedFlags) Validate() error {
 	switch {
 	case e.Access != "" && e.Token != "":
-		return errors.New("--access and --token are two ways to close NATS; give one of them")
+		return errors.New("--access and --token cannot be combined: give the folder of keys or the token")
 	case e.Insecure && (e.Access != "" || e.Token != ""):
-		return errors.New("--insecure lets everybody in, --access and --token do not; give one of them")
+		return errors.New("--insecure accepts every connection, and --access and --token do not; give one of them")
 	}
 	return nil
 }
 
-// guard says in cfg who may use the server.
+// guard sets in cfg who may connect.
 func (e *embeddedFlags) guard(cfg *embedded.Config, say func(format string, args ...any)) (*guard, error) {
 	if e.Access != "" {
 		return e.accounts(cfg)
@@ -105,7 +105,7 @@ func (g *guard) credentials() (tenant, agent string) {
 	return "NATS_CREDS=" + filepath.Join(dir, "tenant-NAME.creds") + " ", "NATS_CREDS=" + filepath.Join(dir, "agent-HOST.creds") + " "
 }
 
-// follow tells the server what changes in the folder, until the guard is closed.
+// follow passes changes of the folder to the server, until the guard is closed.
 func (g *guard) follow(server *embedded.Server, log *slog.Logger) {
 	if g.tracker == nil {
 		return

@@ -13,14 +13,14 @@ type healthCmd struct {
 
 // Help is shown after the flags.
 func (*healthCmd) Help() string {
-	return `Exit code 0 when the dispatcher does its work, 1 when not. Made for health checks of containers.
+	return `Exit code 0 when the dispatcher is ready, 1 when not; for health checks of containers.
 
 Examples:
   dispatcher health --http :8080
   COMFYHERD_HTTP=:8080 dispatcher health`
 }
 
-// Run prints what the dispatcher says of itself.
+// Run prints the answer of /readyz.
 func (h *healthCmd) Run(ctx context.Context, c *daemon.Console) error {
 	says, err := daemon.CheckHealth(ctx, h.HTTP)
 	if err != nil {

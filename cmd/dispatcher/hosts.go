@@ -19,9 +19,9 @@ import (
 
 // hostsCmd is about the machines.
 type hostsCmd struct {
-	List   hostsListCmd   `cmd:"" default:"withargs" help:"List the hosts that are there (what hosts does alone)."`
-	Drain  hostsDrainCmd  `cmd:"" help:"Let hosts finish what they run and take nothing new."`
-	Resume hostsResumeCmd `cmd:"" help:"Let drained hosts take jobs again."`
+	List   hostsListCmd   `cmd:"" default:"withargs" help:"List the hosts; dispatcher hosts does the same."`
+	Drain  hostsDrainCmd  `cmd:"" help:"Have hosts finish their jobs and accept no others."`
+	Resume hostsResumeCmd `cmd:"" help:"Have drained hosts accept jobs again."`
 }
 
 type hostsListCmd struct {
@@ -51,7 +51,7 @@ func (h *hostsListCmd) Run(ctx context.Context, c *daemon.Console) error {
 		return c.JSON(hosts)
 	}
 	if len(hosts) == 0 {
-		c.Say("no host is there; start one with `COMFY_HOSTS=http://127.0.0.1:8188 agent`")
+		c.Say("no host is online; start an agent with `COMFY_HOSTS=http://127.0.0.1:8188 agent`")
 		return nil
 	}
 	now := q.Now()
@@ -65,7 +65,7 @@ func (h *hostsListCmd) Run(ctx context.Context, c *daemon.Console) error {
 	return hostNotes(ctx, c, q, hosts)
 }
 
-// hostNotes says below the table what ails which host, and whose clock is wrong.
+// hostNotes prints below the table what is wrong with which host, and whose clock is wrong.
 func hostNotes(ctx context.Context, c *daemon.Console, q *queue.Queue, hosts []queue.HostInfo) error {
 	for i := range hosts {
 		h := &hosts[i].HostState
@@ -85,7 +85,7 @@ func hostNotes(ctx context.Context, c *daemon.Console, q *queue.Queue, hosts []q
 	return nil
 }
 
-// drainedBy is who has drained a host; empty when nobody has, and it only shuts down.
+// drainedBy is the name of the operator who has drained a host, empty when its agent only shuts down.
 func drainedBy(ctx context.Context, q *queue.Queue, h *queue.HostState) (string, error) {
 	if h.State != queue.Draining {
 		return "", nil
@@ -97,7 +97,7 @@ func drainedBy(ctx context.Context, q *queue.Queue, h *queue.HostState) (string,
 	return cmp.Or(stored.DrainedBy, "an operator"), nil
 }
 
-// listHosts asks the dispatchers, who know blocks and strikes too, and without them reads who is there.
+// listHosts asks the dispatchers, whose answer has blocks and strikes; where none runs, it reads the presence of hosts.
 func listHosts(ctx context.Context, c *daemon.Console, q *queue.Queue) ([]queue.HostInfo, error) {
 	hosts, err := q.AllHosts(ctx)
 	if errors.Is(err, nats.ErrNoResponders) {
@@ -176,11 +176,11 @@ func (h *hostsResumeCmd) Run(ctx context.Context, c *daemon.Console) error {
 	return h.control(ctx, c, h.Hosts, queue.Control{Resume: true})
 }
 
-// control has the dispatchers order hosts, and tells how they are afterwards.
+// control has the dispatchers drain or resume hosts, and prints the state of each afterwards.
 func (f *client) control(ctx context.Context, c *daemon.Console, hosts []string, order queue.Control) error {
 	for _, host := range hosts {
 		if !job.ValidHost(host) {
-			return fmt.Errorf("%q is no host name; `dispatcher hosts` lists them", host)
+			return fmt.Errorf("%q is not a host name; `dispatcher hosts` lists them", host)
 		}
 	}
 	q, done, err := f.open(ctx, c)
@@ -192,7 +192,7 @@ func (f *client) control(ctx context.Context, c *daemon.Console, hosts []string,
 		var answer queue.DrainAnswer
 		err := q.Call(ctx, "drain", queue.DrainRequest{Host: host, Resume: order.Resume, By: by()}, &answer)
 		if _, missing := errors.AsType[*jetstream.NotFound](err); missing {
-			return fmt.Errorf("no agent serves host %s; `dispatcher hosts` lists those that are there", host)
+			return fmt.Errorf("no agent serves host %s; `dispatcher hosts` lists those that are online", host)
 		} else if err != nil {
 			return err
 		}
@@ -202,7 +202,7 @@ func (f *client) control(ctx context.Context, c *daemon.Console, hosts []string,
 	return nil
 }
 
-// obeyed says how a host is after an order: one that was heard may still change nothing, as for a host that is sick.
+// obeyed describes a host after it was drained or resumed. A host that is unhealthy accepts no jobs after a resume either.
 func obeyed(r *queue.Reply, order queue.Control) string {
 	s := &r.State
 	forgetful := "" // what the agent could not do
@@ -211,7 +211,7 @@ func obeyed(r *queue.Reply, order queue.Control) string {
 	}
 	switch {
 	case r.Answer == queue.Unfit:
-		return fmt.Sprintf("%s did not obey: %s", s.Host, orUnknown(daemon.FirstLine(r.Reason)))
+		return fmt.Sprintf("%s refuses: %s", s.Host, orUnknown(daemon.FirstLine(r.Reason)))
 	case order.Drain && len(s.Running) > 0:
 		return fmt.Sprintf("%s is draining: it finishes %s and takes no other until `dispatcher hosts resume %s`%s", s.Host, daemon.Plural(len(s.Running), "job"), s.Host, forgetful)
 	case order.Drain:

@@ -23,8 +23,8 @@ func hostState(s *queue.HostState) string {
 	return state
 }
 
-// condition says in whole sentences why a host does not take jobs as usual, and what ends that; empty when it does.
-// drainedBy is who has drained it, when that is known.
+// condition says in whole sentences why a host accepts no or fewer jobs, and what ends that; empty when it accepts them as
+// usual. drainedBy is the operator who has drained it, when that is known.
 func condition(s *queue.HostState, drainedBy string) string {
 	a := daemon.DescribeCause(s.Cause)
 	switch {
@@ -44,7 +44,7 @@ func condition(s *queue.HostState, drainedBy string) string {
 	return ""
 }
 
-// restWords says why a host that is online is given no jobs, and whose host it is; empty when it is everybody's and takes jobs.
+// restWords says why a host that is online gets no jobs, and which tenants it serves; empty when it serves all and gets jobs.
 func restWords(h *queue.HostInfo, now time.Time) string {
 	var serves, rests string
 	if len(h.Tenants) > 0 {
@@ -83,10 +83,10 @@ func blamed(b *queue.Blame) string {
 
 func joined(sentences ...string) string { return daemon.Joined(" ", sentences...) }
 
-// clockMost is what a clock may be off before it is told.
+// clockMost is how far a clock may be off without a warning.
 const clockMost = time.Second
 
-// clockWords says that a clock is wrong and what to do; empty when it is right.
+// clockWords warns of a wrong clock and says what to do; empty when the clock is right.
 func clockWords(whose string, off time.Duration) string {
 	if off.Abs() <= clockMost {
 		return ""
@@ -95,6 +95,6 @@ func clockWords(whose string, off time.Duration) string {
 	if off < 0 {
 		way = "behind"
 	}
-	return fmt.Sprintf("The clock of %s is %s %s that of NATS. comfyherd goes by NATS' time and runs on, but the times in that machine's logs are wrong; "+
-		"set the clock right, best with NTP.", whose, daemon.Span(off.Abs()), way)
+	return fmt.Sprintf("The clock of %s is %s %s that of NATS. comfyherd uses the time of NATS and is not affected, but the times in that machine's logs are wrong; "+
+		"set the clock, best with NTP.", whose, daemon.Span(off.Abs()), way)
 }

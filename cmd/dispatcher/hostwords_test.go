@@ -110,7 +110,7 @@ func TestAResumedHostIsSaidToTakeJobsOnlyWhenItDoes(t *testing.T) {
 		"a is draining: it runs nothing and takes no job until `dispatcher hosts resume a` (not stored yet)": {
 			drain, queue.Reply{Reason: "not stored yet", State: queue.HostState{Host: "a", State: queue.Draining}},
 		},
-		"a did not obey: the control is no JSON object": {
+		"a refuses: the control is no JSON object": {
 			drain, queue.Reply{Answer: queue.Unfit, Reason: "the control is no JSON object", State: queue.HostState{Host: "a"}},
 		},
 	} {
@@ -147,8 +147,8 @@ func TestNoHostAtAllIsSaidWithTheReasonOfEach(t *testing.T) {
 	for want, hosts := range map[string][]route.HostVerdict{
 		"": verdicts(route.CodeDrain, route.CodeBusy),
 		"no host takes jobs now: a, b drained (`dispatcher hosts resume` ends that)": verdicts(route.CodeDrain, route.CodeDrain),
-		"no host takes jobs now: b drained (`dispatcher hosts resume` ends that); a unhealthy (`dispatcher hosts` says what ails and what helps); " +
-			"c away (its agent does not run, or cannot reach NATS)": verdicts(route.CodeSick, route.CodeDrain, route.CodeOffline),
+		"no host takes jobs now: b drained (`dispatcher hosts resume` ends that); a unhealthy (`dispatcher hosts` says what is wrong and what to do); " +
+			"c offline (its agent does not run, or cannot reach NATS)": verdicts(route.CodeSick, route.CodeDrain, route.CodeOffline),
 	} {
 		if got := main.Nobody(hosts); got != want {
 			t.Errorf("got  %s\nwant %s", got, want)

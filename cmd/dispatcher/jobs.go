@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/comfyherd/comfyherd/internal/daemon"
@@ -16,7 +17,8 @@ import (
 
 // jobsCmd lists jobs.
 type jobsCmd struct {
-	tenantFlags
+	client
+	Tenant string     `placeholder:"NAME" unset:"the tenant of the credentials, else all" help:"Only jobs of this tenant."`
 	ID     string     `arg:"" optional:"" name:"id" help:"Only jobs whose ids begin with this."`
 	State  string     `placeholder:"STATE" oneof:"queued,waiting,started,retrying,failed,completed,dead,cancelled" help:"Only jobs in this state."`
 	Host   hostName   `placeholder:"NAME" help:"Only jobs that run, or ran last, on this host."`
@@ -29,8 +31,8 @@ type jobsCmd struct {
 
 // Help is shown after the flags.
 func (*jobsCmd) Help() string {
-	return `Newest first: a job stands where its last event does. AGE is the time since that event. Jobs are listed as long as their
-events are kept.
+	return `The job with the newest event comes first; AGE is the time since that event. A job is listed as long as its events are kept.
+An operator who names no tenant gets the jobs of all; those of other tenants than default are written tenant/id.
 
 Examples:
   dispatcher jobs
@@ -40,39 +42,42 @@ Examples:
 
 // Run lists, a page at a time.
 func (j *jobsCmd) Run(ctx context.Context, c *daemon.Console) error {
-	tenant, err := j.whose()
-	if err != nil {
-		return err
-	}
 	request, err := j.request()
 	if err != nil {
 		return err
 	}
-	a, err := j.connect(ctx, c)
+	ask, now, done, err := j.asker(ctx, c, &request)
 	if err != nil {
 		return err
 	}
-	defer a.close()
-	client := a.of(tenant)
-	list := jobList{c: c, json: j.JSON, now: client.Now}
-	for left := j.Limit; ; {
-		request.Limit = min(left, pageOfJobs)
-		if j.Limit == 0 {
-			request.Limit = pageOfJobs
-		}
-		page, err := client.Jobs(ctx, request)
-		if err != nil {
-			return err
-		}
-		if err := list.add(page.Jobs); err != nil {
-			return err
-		}
-		left -= len(page.Jobs)
-		request.Before = page.Next
-		if page.Next == 0 || j.Limit > 0 && left <= 0 {
-			return list.end(page.Next > 0)
-		}
+	defer done()
+	list := jobList{c: c, json: j.JSON, now: now, left: cmp.Or(j.Limit, math.MaxInt)}
+	request.Limit = min(list.left, pageOfJobs)
+	err = eachPage(ask, func(page *jetstream.JobsAnswer) bool {
+		list.add(page)
+		request.Before, request.Limit = page.Next, min(list.left, pageOfJobs)
+		return list.more && list.left > 0 && list.failed == nil
+	})
+	if err != nil {
+		return err
 	}
+	return list.end()
+}
+
+// asker asks for the jobs of one tenant, or for those of all when an operator names none. now is NATS' time.
+func (j *jobsCmd) asker(ctx context.Context, c *daemon.Console, request *jetstream.JobsRequest) (ask func() (jetstream.JobsAnswer, error), now func() time.Time, done func(), err error) {
+	if j.Tenant != "" || j.OwnTenant() != "" {
+		a, client, err := j.asTenant(ctx, c, j.Tenant)
+		if err != nil {
+			return nil, nil, nil, err
+		}
+		return func() (jetstream.JobsAnswer, error) { return client.Jobs(ctx, *request) }, client.Now, a.close, nil
+	}
+	q, done, err := j.open(ctx, c)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	return asking[jetstream.JobsAnswer](ctx, q, "jobs", request), q.Now, done, nil
 }
 
 // pageOfJobs is how many are asked for at a time.
@@ -93,40 +98,46 @@ type jobList struct {
 	c    *daemon.Console
 	json bool
 	now  func() time.Time
-	rows [][]string
+	left int // jobs that are still wanted
+
+	rows   [][]string
+	more   bool  // other jobs follow
+	failed error // of printing
 }
 
-func (l *jobList) add(jobs []jetstream.JobRow) error {
-	for i := range jobs {
+func (l *jobList) add(page *jetstream.JobsAnswer) {
+	l.left -= len(page.Jobs)
+	l.more = page.Next != 0
+	for i := range page.Jobs {
 		if !l.json {
-			l.rows = append(l.rows, jobCells(&jobs[i], l.now()))
-		} else if err := l.c.JSON(&jobs[i]); err != nil {
-			return err
+			l.rows = append(l.rows, jobCells(&page.Jobs[i], l.now()))
+		} else if err := l.c.JSON(&page.Jobs[i]); err != nil {
+			l.failed = err
+			return
 		}
 	}
-	return nil
 }
 
-// end prints the table; more says that there are others.
-func (l *jobList) end(more bool) error {
+// end prints the table.
+func (l *jobList) end() error {
 	if l.json {
-		return nil
+		return l.failed
 	}
 	if len(l.rows) == 0 {
-		l.c.Say("no job fits")
+		l.c.Say("no job matches")
 		return nil
 	}
 	if err := l.c.Table(append([][]string{{"JOB", "STATE", "AGE", "HOST", "WHY"}}, l.rows...)); err != nil {
 		return err
 	}
-	if more {
+	if l.more {
 		l.c.Say("there are more; --limit shows them")
 	}
 	return nil
 }
 
 func jobCells(r *jetstream.JobRow, now time.Time) []string {
-	return []string{string(r.Job), string(r.State), daemon.Span(now.Sub(r.Last.Time)), r.Host, jobWhy(r)}
+	return []string{jobRef{tenant: r.Tenant, id: r.Job}.word(), string(r.State), daemon.Span(now.Sub(r.Last.Time)), r.Host, jobWhy(r)}
 }
 
 // jobWhy says in a few words why a job is where it is.

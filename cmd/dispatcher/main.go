@@ -2,15 +2,15 @@
 // hosts, blocks and dead letters, and demonstrates and measures the whole.
 //
 //	dispatcher run        decide which host runs which job; with NATS in the process when there is none
-//	dispatcher demo       the whole idea in under 30 s, needs nothing
+//	dispatcher demo       failover, a block and its end on one machine, in under 30 s
 //	dispatcher submit     publish workflows; with --wait until they have ended
 //	dispatcher wait       wait for jobs that were submitted before
 //	dispatcher fetch      the files of completed jobs
 //	dispatcher jobs       list jobs, newest first
-//	dispatcher status     the story of a job
+//	dispatcher status     the events, attempts and files of a job
 //	dispatcher why        why a job is not running, or where a workflow could run
 //	dispatcher watch      events as they happen
-//	dispatcher cancel     end jobs wherever they are
+//	dispatcher cancel     cancel jobs that wait or run
 //	dispatcher queue      lanes with their depth and share
 //	dispatcher hosts      hosts; drain and resume one
 //	dispatcher blocks     pairs of host and workflow that are blocked; clear them
@@ -18,14 +18,14 @@
 //	dispatcher affinity   rules that tie a workflow to hosts
 //	dispatcher tenants    weights and caps of tenants
 //	dispatcher access     keys of a closed fleet: give and revoke credentials of tenants, agents and operators
-//	dispatcher health     ask a dispatcher on this machine whether it does its work
+//	dispatcher health     check the health of a dispatcher on this machine
 //	dispatcher sim        a simulated ComfyUI
-//	dispatcher bench      how fast it is
+//	dispatcher bench      throughput and latency beside the raw limit of NATS
 //
-// Standard output has results and nothing else; what is said about the way there goes to standard error. Every flag
-// has an environment variable: NATS_URL, NATS_CREDS, COMFY_HOSTS, and COMFYHERD_<FLAG> for the rest.
+// Standard output gets results only; messages about progress and problems go to standard error. Every flag has an
+// environment variable: NATS_URL, NATS_CREDS, COMFY_HOSTS, and COMFYHERD_<FLAG> for the rest.
 //
-// The commands about jobs need no more than a tenant's credentials; whose those are, is whose jobs they are about.
+// The commands about jobs need only a tenant's credentials, and are then about that tenant's jobs.
 //
 // Exit codes: 0 done, 1 the command failed; of submit --wait and wait also 2 a job died, 3 a job was cancelled, 4 the wait
 // timed out, 130 interrupted while waiting.

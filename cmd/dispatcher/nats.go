@@ -119,7 +119,7 @@ const defaultTenant = "default"
 // whose is the tenant that the command is about. With a tenant's credentials there is no other.
 func (f *tenantFlags) whose() (job.Tenant, error) { return f.allowed(f.Tenant) }
 
-// allowed is a tenant by its name; empty is that of the credentials, else the default. Somebody is to be asked about it.
+// allowed is a tenant by its name; empty is that of the credentials, else the default. The dispatchers will be asked about it.
 func (f *client) allowed(name string) (job.Tenant, error) {
 	if err := f.mayAsk(); err != nil {
 		return "", err
@@ -135,9 +135,9 @@ func (f *client) named(name string) (job.Tenant, error) {
 	case name == "" || name == own:
 		return job.Tenant(own), nil
 	case !job.Tenant(name).Valid():
-		return "", fmt.Errorf("%q is no tenant name; use 1 to 64 of A-Z a-z 0-9 _ -", name)
+		return "", fmt.Errorf("%q is not a tenant name; give 1 to 64 of A-Z a-z 0-9 _ -", name)
 	case own != "":
-		return "", fmt.Errorf("NATS_CREDS has the credentials of tenant %s, which are not good for tenant %s; use those of %[2]s, or leave the tenant out", own, name)
+		return "", fmt.Errorf("NATS_CREDS has the credentials of tenant %s, which do not work for tenant %s; use those of %[2]s, or leave the tenant out", own, name)
 	}
 	return job.Tenant(name), nil
 }
@@ -148,9 +148,9 @@ func (f *client) mayAsk() error {
 	case !f.NoConsumers():
 		return nil
 	case holder == "watcher":
-		return errors.New("these are the credentials of a watcher, which are good for `dispatcher watch` alone; set NATS_CREDS to those of a tenant or an operator")
+		return errors.New("these are the credentials of a watcher, which only work for `dispatcher watch`; set NATS_CREDS to those of a tenant or an operator")
 	default:
-		return fmt.Errorf("these are the credentials of %s, which are good for its agent alone; set NATS_CREDS to those of a tenant or an operator", holder)
+		return fmt.Errorf("these are the credentials of %s, which only work for its agent; set NATS_CREDS to those of a tenant or an operator", holder)
 	}
 }
 
@@ -165,7 +165,7 @@ func (f *tenantFlags) ref(text string) (jobRef, error) {
 		return jobRef{}, err
 	}
 	if !job.ID(id).Valid() {
-		return jobRef{}, fmt.Errorf("%q is no job id; use 1 to 120 of A-Z a-z 0-9 _ -, or tenant/id", text)
+		return jobRef{}, fmt.Errorf("%q is not a job id; give 1 to 120 of A-Z a-z 0-9 _ -, or tenant/id", text)
 	}
 	return jobRef{tenant: tenant, id: job.ID(id)}, nil
 }
@@ -197,6 +197,6 @@ func (r jobRef) word() string {
 }
 
 func (r jobRef) missing() error {
-	return fmt.Errorf("tenant %s has no job %s; events are kept for a limited time, and `dispatcher dead show %s` tells of one that died longer ago; "+
-		"--tenant says whose job it is", r.tenant, r.id, r.word())
+	return fmt.Errorf("tenant %s has no job %s; events are kept for a limited time, and `dispatcher dead show %s` shows one that died longer ago; "+
+		"name its tenant with --tenant", r.tenant, r.id, r.word())
 }

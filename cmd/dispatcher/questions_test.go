@@ -66,19 +66,19 @@ func TestRulesAreWrittenReadAndRemovedFromTheCommandLine(t *testing.T) {
 	f.until(t, []string{"why", path}, "a host may take it at once", "eligible")
 	f.expect(t, 0, []string{"affinity", "rm", path}, hash+" is tied to no host")
 	f.expect(t, 0, []string{"affinity", "list"}, "no workflow is tied to hosts")
-	f.expect(t, 1, []string{"affinity", "set", path}, "give --prefer or --exclude, or use affinity rm")
+	f.expect(t, 1, []string{"affinity", "set", path}, "give --prefer or --exclude, or use `dispatcher affinity rm`")
 	f.expect(t, 1, []string{"affinity", "rm", "nothing.json"}, "nothing.json is neither a hash nor a file")
 
-	f.expect(t, 0, []string{"tenants", "list"}, "no tenant has settings of its own: all have weight 1 and the caps that run was given")
+	f.expect(t, 0, []string{"tenants", "list"}, "no tenant has settings of its own: all have weight 1 and the caps of `dispatcher run`")
 	f.expect(t, 0, []string{"tenants", "set", "acme", "--weight=2.5"}, "TENANT", "acme", "2.5", "no cap")
 	f.expect(t, 0, []string{"tenants", "set", "acme", "--max-running=3"}, "acme", "2.5", "3")
 	f.expect(t, 0, []string{"tenants", "set", "bolt", "--max-running=1"}, "bolt", "1")
 	f.expect(t, 0, []string{"tenants", "list"}, "MAX RUNNING", "acme", "2.5", "3", "bolt")
 	f.expect(t, 1, []string{"tenants", "set", "acme"}, "give --weight, --max-running, --max-priority, --max-unfinished, --max-bytes or --max-file-bytes")
 	f.expect(t, 0, []string{"tenants", "set", "acme", "--max-unfinished=5000", "--max-bytes=200MiB"}, "acme", "2.5", "5000", "200 MiB")
-	f.expect(t, 1, []string{"tenants", "set", "acme", "--max-unfinished=-1"}, "--max-unfinished -1 is negative")
-	f.expect(t, 1, []string{"tenants", "set", "acme", "--weight=0"}, "give a number above 0")
-	f.expect(t, 1, []string{"tenants", "set", "acme", "--max-running=-1"}, "give 0 for no cap")
+	f.expect(t, 1, []string{"tenants", "set", "acme", "--max-unfinished=-1"}, "--max-unfinished=-1 is out of range; give 0 or more")
+	f.expect(t, 1, []string{"tenants", "set", "acme", "--weight=0"}, "give 0.001 to 1000000")
+	f.expect(t, 1, []string{"tenants", "set", "acme", "--max-running=-1"}, "--max-running=-1 is out of range; give 0 or more")
 }
 
 func TestAJobThatWaitsForADrainedHostIsExplained(t *testing.T) {

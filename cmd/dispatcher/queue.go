@@ -18,9 +18,9 @@ type queueCmd struct {
 
 // Help is shown after the flags.
 func (*queueCmd) Help() string {
-	return `A lane is a tenant and a priority. SHARE is of the GPU time used lately at that priority. PLACE, which
-a tenant is told, is the one that a job would have which comes now. "9 as 5" is a
-priority above the most that its tenant may have (tenants set --max-priority): it counts as that one.
+	return `A lane is a tenant and a priority. SHARE is the tenant's part of the GPU time used lately at that
+priority. PLACE, which only a tenant gets, is the place of a job that would be published now. "9 as 5" is
+a priority above the highest of its tenant (tenants set --max-priority): it counts as that one.
 
 Examples:
   dispatcher queue
@@ -38,7 +38,7 @@ func (l *queueCmd) Run(ctx context.Context, c *daemon.Console) error {
 		return c.JSON(answer.Lanes)
 	}
 	if len(answer.Lanes) == 0 {
-		c.Say("nothing waits and nothing runs")
+		c.Say("no job waits and none runs")
 		return nil
 	}
 	rows := [][]string{{"TENANT", "PRIORITY", "WAITING", "OLDEST", "RUNNING", "SHARE", "PLACE"}}
@@ -55,7 +55,7 @@ func (l *queueCmd) Run(ctx context.Context, c *daemon.Console) error {
 	return c.Table(rows)
 }
 
-// lanes asks as the tenant, or for those of all.
+// lanes are those of a tenant, or of all.
 func (l *queueCmd) lanes(ctx context.Context, c *daemon.Console) (jetstream.QueueAnswer, time.Time, error) {
 	answer := jetstream.QueueAnswer{Lanes: []jetstream.LaneStat{}} // [] and not null when there is none
 	if l.Tenant != "" || l.OwnTenant() != "" {
@@ -73,12 +73,11 @@ func (l *queueCmd) lanes(ctx context.Context, c *daemon.Console) (jetstream.Queu
 		return answer, time.Time{}, err
 	}
 	defer done()
-	for request := (jetstream.QueueRequest{}); ; {
-		var page jetstream.QueueAnswer
-		err := q.Call(ctx, "queue", request, &page)
+	var request jetstream.QueueRequest
+	err = eachPage(asking[jetstream.QueueAnswer](ctx, q, "queue", &request), func(page *jetstream.QueueAnswer) bool {
 		answer.Lanes = append(answer.Lanes, page.Lanes...)
-		if request.After = page.Next; err != nil || page.Next == 0 {
-			return answer, q.Now(), err
-		}
-	}
+		request.After = page.Next
+		return page.Next != 0
+	})
+	return answer, q.Now(), err
 }

@@ -2,78 +2,18 @@ package main
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
 	"slices"
-	"time"
 
 	"github.com/comfyherd/comfyherd/internal/daemon"
-	"github.com/comfyherd/comfyherd/internal/failure"
 	"github.com/comfyherd/comfyherd/internal/job"
 	"github.com/comfyherd/comfyherd/internal/queue"
-	"github.com/comfyherd/comfyherd/internal/workflow"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
-
-// deadMany are the flags of what is done to many letters at once.
-type deadMany struct {
-	client
-	deadFilter
-	Jobs []string `arg:"" optional:"" name:"job" help:"Ids of jobs, or tenant/id; none means all that fit the flags."`
-	All  bool     `help:"All dead letters there are."`
-	Yes  bool     `short:"y" help:"Do not ask."`
-}
-
-// chosen finds the letters that the arguments and flags mean; nothing said means nothing.
-func (d *deadMany) chosen(ctx context.Context, q *queue.Queue) ([]letter, error) {
-	d.Since = since{at: moment{d.Since.before(q.Now())}} // the same for the dispatchers, later
-	if len(d.Jobs) == 0 {
-		return d.find(ctx, q)
-	}
-	var letters []letter
-	for _, text := range d.Jobs {
-		ref, err := d.ref(text)
-		if err != nil {
-			return nil, err
-		}
-		one := d.deadFilter
-		one.Tenant, one.Job = string(ref.tenant), string(ref.id)
-		found, err := one.find(ctx, q)
-		if err != nil {
-			return nil, err
-		}
-		if len(found) == 0 {
-			return nil, fmt.Errorf("tenant %s has no dead letter of job %s that fits; `dispatcher dead` lists them", ref.tenant, ref.id)
-		}
-		letters = append(letters, found...)
-	}
-	return letters, nil
-}
-
-func (d *deadMany) ref(text string) (jobRef, error) {
-	f := tenantFlags{client: d.client, Tenant: d.Tenant}
-	return f.ref(text)
-}
-
-// sinceText is --since as a call has it.
-func (d *deadMany) sinceText() string {
-	if d.Since.at.IsZero() {
-		return ""
-	}
-	return d.Since.at.Format(time.RFC3339Nano)
-}
-
-// Validate refuses a command that says nothing about which letters it means.
-func (d *deadMany) Validate() error {
-	if len(d.Jobs) == 0 && !d.narrow() && !d.All {
-		return errors.New("name the jobs, or give --tenant, --hash, --kind, --reason or --since, or --all")
-	}
-	return d.deadFilter.Validate()
-}
 
 type deadRequeueCmd struct {
 	deadMany
@@ -121,7 +61,7 @@ func (d *deadRequeueCmd) Run(ctx context.Context, c *daemon.Console) error {
 		c.Say("%s requeued before and left out; --again takes them too", daemon.Plural(skipped, "letter"))
 	}
 	if len(letters) == 0 {
-		c.Say("no dead letter fits")
+		c.Say("no dead letter matches")
 		return nil
 	}
 	if err := c.Confirm("requeue "+daemon.Plural(len(letters), "job"), d.Yes || len(letters) == 1); err != nil {
@@ -144,12 +84,12 @@ func (d *deadRequeueCmd) extraData(c *daemon.Console) (json.RawMessage, error) {
 	}
 	var members map[string]json.RawMessage
 	if json.Unmarshal(body, &members) != nil || members == nil {
-		return nil, fmt.Errorf("--extra-data %s: it is no JSON object", d.ExtraData)
+		return nil, fmt.Errorf("--extra-data %s: it is not a JSON object; write it like {\"api_key_comfy_org\":\"…\"}", d.ExtraData)
 	}
 	return bytes.TrimSpace(body), nil
 }
 
-// fresh leaves out letters whose job has a requeue already, and all but the newest of a letter that was stored twice.
+// fresh leaves out letters that were requeued before, and all but the newest of a letter that was stored twice.
 func fresh(ctx context.Context, q *queue.Queue, letters []letter) ([]letter, error) {
 	newest := map[jobRef]int{}
 	for i := range letters {
@@ -168,117 +108,117 @@ func fresh(ctx context.Context, q *queue.Queue, letters []letter) ([]letter, err
 	return kept, nil
 }
 
-// meant is what the arguments and flags say to the dispatchers, once for each tenant or job of these letters: those that
-// have come since they were looked for are not among them.
-func (d *deadMany) meant(letters []letter) []queue.PurgeRequest {
-	parts := map[jobRef]uint64{} // the last letter of each
-	for i := range letters {
-		part := jobRef{tenant: letters[i].Tenant}
-		if len(d.Jobs) > 0 {
-			part.id = letters[i].Job
-		}
-		parts[part] = max(parts[part], letters[i].Sequence)
-	}
-	requests := make([]queue.PurgeRequest, 0, len(parts))
-	for part, last := range parts {
-		requests = append(requests, queue.PurgeRequest{
-			Tenant: part.tenant, Job: cmp.Or(part.id, job.ID(d.Job)), Hash: workflow.Hash(d.Hash), Kind: failure.Kind(d.Kind), Reason: failure.Reason(d.Reason),
-			Since: d.sinceText(), UpTo: last, By: by(),
-		})
-	}
-	slices.SortFunc(requests, func(a, b queue.PurgeRequest) int {
-		return cmp.Or(cmp.Compare(a.Tenant, b.Tenant), cmp.Compare(a.Job, b.Job))
-	})
-	return requests
-}
-
 // requeue has the dispatchers publish the letters again, a page at a time.
 func (d *deadRequeueCmd) requeue(ctx context.Context, c *daemon.Console, q *queue.Queue, letters []letter, extra json.RawMessage) error {
-	done, needy := 0, 0
-	for _, r := range d.meant(letters) {
+	tally := requeueTally{c: c, chosen: len(letters)}
+	for _, r := range d.requests(letters) {
 		request := jetstream.RequeueRequest{
 			Tenant: r.Tenant, Job: r.Job, Hash: r.Hash, Kind: r.Kind, Reason: r.Reason, Since: r.Since, UpTo: r.UpTo, By: r.By, Again: d.Again, ExtraData: extra,
 		}
-		for {
-			var page jetstream.RequeueAnswer
-			if err := q.Call(ctx, "requeue", request, &page); err != nil && done > 0 {
-				return fmt.Errorf("%d of %d requeued, then: %w; the command can be repeated", done, len(letters), err)
-			} else if err != nil {
-				return err
-			}
-			for _, dead := range slices.Sorted(maps.Keys(page.Jobs)) {
-				c.Print("%s", jobRef{tenant: r.Tenant, id: page.Jobs[dead]}.word())
-			}
-			for _, id := range page.NeedExtraData {
-				c.Say("%s left out: it had an extra_data, which letters do not keep", jobRef{tenant: r.Tenant, id: id}.word())
-			}
-			done, needy = done+page.Count, needy+len(page.NeedExtraData)
-			if request.After = page.Next; page.Next == 0 {
-				break
-			}
+		err := eachPage(asking[jetstream.RequeueAnswer](ctx, q, "requeue", &request), func(page *jetstream.RequeueAnswer) bool {
+			tally.add(r.Tenant, page)
+			request.After = page.Next
+			return page.Next != 0
+		})
+		if err != nil {
+			return tally.broken(err)
 		}
 	}
-	if others := len(letters) - done - needy; others > 0 {
-		c.Say("%s left out: it was requeued meanwhile, or refused when it came; a job that is named runs all the same", daemon.Plural(others, "letter"))
-	}
-	c.Say("%s requeued", daemon.Plural(done, "job"))
-	return needsExtraData(needy)
+	return tally.end("requeued meanwhile, or refused when it came, and left out; a job that is named runs all the same")
 }
 
-// needsExtraData is the error of letters that were left out since they need what they do not keep.
-func needsExtraData(left int) error {
-	if left == 0 {
-		return nil
-	}
-	return fmt.Errorf("%s left out; give --extra-data FILE with what they need, or --extra-data none to run them without", daemon.Plural(left, "job"))
-}
-
-type deadPurgeCmd struct{ deadMany }
-
-// Help is shown after the flags.
-func (*deadPurgeCmd) Help() string {
-	return `The letters are gone for ever. The events of the jobs stay until their time is over.
-
-Examples:
-  dispatcher dead purge acme/order-17 --yes
-  dispatcher dead purge --reason invalid_job --yes`
-}
-
-// Run deletes the letters.
-func (d *deadPurgeCmd) Run(ctx context.Context, c *daemon.Console) error {
-	q, done, err := d.open(ctx, c)
+// requeueOwn has the dispatchers publish a tenant's letters again.
+func (d *deadRequeueCmd) requeueOwn(ctx context.Context, c *daemon.Console, extra json.RawMessage) error {
+	a, client, err := d.asTenant(ctx, c, d.Tenant)
 	if err != nil {
 		return err
 	}
-	defer done()
-	letters, err := d.chosen(ctx, q)
+	defer a.close()
+	letters, err := d.chosenOwn(ctx, client)
 	if err != nil {
 		return err
 	}
 	if len(letters) == 0 {
-		c.Say("no dead letter fits")
+		c.Say("no dead letter matches")
 		return nil
 	}
-	if err := c.Confirm("delete "+daemon.Plural(len(letters), "dead letter")+" for ever", d.Yes); err != nil {
+	if err := c.Confirm("requeue "+daemon.Plural(len(letters), "job"), d.Yes || len(letters) == 1); err != nil {
 		return err
 	}
-	deleted := 0
-	for _, request := range d.meant(letters) {
-		for {
-			var page queue.PurgeAnswer
-			if err := q.Call(ctx, "purge", request, &page); err != nil && deleted > 0 {
-				return fmt.Errorf("%s deleted, then: %w; the command can be repeated", daemon.Plural(deleted, "dead letter"), err)
-			} else if err != nil {
-				return err
-			}
-			deleted += page.Count
-			if request.After = page.Next; page.Next == 0 {
-				break
-			}
+	tally := requeueTally{c: c, chosen: len(letters)}
+	for _, id := range letters {
+		answer, err := client.Requeue(ctx, jetstream.RequeueRequest{Job: id, Again: d.Again, By: by(), ExtraData: extra})
+		if err != nil {
+			return tally.broken(err)
 		}
+		tally.add(client.Tenant(), &answer)
 	}
-	c.Print("%s deleted", daemon.Plural(deleted, "dead letter"))
-	return nil
+	return tally.end("requeued before and left out; --again takes them too")
 }
 
-func sorted(m map[string]string) []string { return slices.Sorted(maps.Keys(m)) }
+// requeueTally prints what was requeued, and counts it.
+type requeueTally struct {
+	c           *daemon.Console
+	chosen      int
+	done, needy int // needy: left out, since they need the extra_data that letters do not keep
+}
+
+func (t *requeueTally) add(tenant job.Tenant, page *jetstream.RequeueAnswer) {
+	for _, dead := range slices.Sorted(maps.Keys(page.Jobs)) {
+		t.c.Print("%s", jobRef{tenant: tenant, id: page.Jobs[dead]}.word())
+	}
+	for _, id := range page.NeedExtraData {
+		t.c.Say("%s left out: it had an extra_data, which letters do not keep", jobRef{tenant: tenant, id: id}.word())
+	}
+	t.done, t.needy = t.done+page.Count, t.needy+len(page.NeedExtraData)
+}
+
+// broken is the error of a call that failed.
+func (t *requeueTally) broken(err error) error {
+	if t.done == 0 {
+		return err
+	}
+	return fmt.Errorf("%d of %d requeued, then: %w; the command can be repeated", t.done, t.chosen, err)
+}
+
+// end prints the counts; why says what became of the letters that were neither requeued nor needy.
+func (t *requeueTally) end(why string) error {
+	if others := t.chosen - t.done - t.needy; others > 0 {
+		t.c.Say("%s %s", daemon.Plural(others, "letter"), why)
+	}
+	t.c.Say("%s requeued", daemon.Plural(t.done, "job"))
+	if t.needy == 0 {
+		return nil
+	}
+	return fmt.Errorf("%s left out; give --extra-data FILE with what they need, or --extra-data none to run them without", daemon.Plural(t.needy, "job"))
+}
+
+// chosenOwn are the jobs whose letters the arguments and flags name, each once.
+func (d *deadRequeueCmd) chosenOwn(ctx context.Context, client *jetstream.Client) ([]job.ID, error) {
+	if len(d.Jobs) == 0 {
+		letters, err := d.ask(ctx, client)
+		ids := make([]job.ID, 0, len(letters))
+		for i := range letters {
+			ids = append(ids, letters[i].Job)
+		}
+		return different(ids), err
+	}
+	var ids []job.ID
+	for _, text := range d.Jobs {
+		ref, err := d.ref(text)
+		if err != nil {
+			return nil, err
+		}
+		one := d.deadFilter
+		one.Job = string(ref.id)
+		found, err := one.ask(ctx, client)
+		if err != nil {
+			return nil, err
+		}
+		if len(found) == 0 {
+			return nil, errors.New("no dead letter of job " + ref.word() + " matches; `dispatcher dead` lists them")
+		}
+		ids = append(ids, ref.id)
+	}
+	return different(ids), nil
+}

@@ -9,20 +9,18 @@ import (
 	"strings"
 	"time"
 
-	"github.com/nats-io/nats.go"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"github.com/comfyherd/comfyherd/internal/daemon"
 	"github.com/comfyherd/comfyherd/internal/dispatcher"
-	"github.com/comfyherd/comfyherd/internal/embedded"
 	"github.com/comfyherd/comfyherd/internal/job"
 	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/internal/route"
 )
 
-// runCmd runs a dispatcher. What concerns the streams is zero when not given, so that a default never narrows what
-// stands in NATS.
+// runCmd runs a dispatcher. The flags that are stored in NATS are zero when not given, so that a default never changes what
+// is stored.
 type runCmd struct {
 	daemon.NATSFlags `embed:"" group:"nats"`
 	daemon.LogFlags  `embed:"" group:"log"`
@@ -62,8 +60,8 @@ type runCmd struct {
 // Help is shown after the flags.
 func (*runCmd) Help() string {
 	return `Without NATS_URL, or with --embedded, NATS runs in this process and one command is a working system.
-Settings of "What NATS keeps" change what stands there only when they are given. Ctrl-C stops taking jobs and
-finishes what is under way; Ctrl-C again stops now.
+The flags under "What NATS keeps" are stored in NATS and change it only when they are given. Ctrl-C accepts no more jobs
+and finishes the offers under way; a second Ctrl-C stops at once.
 
 Examples:
   dispatcher run
@@ -84,29 +82,12 @@ func (r *runCmd) Run(ctx context.Context, c *daemon.Console) error {
 	}
 	stop, kill, release := daemon.Signals(ctx)
 	defer release()
-	defer context.AfterFunc(stop, func() { c.Say("stopping: finishing what is under way; Ctrl-C again stops now") })()
+	defer context.AfterFunc(stop, func() { c.Say("stopping: offers under way are finished; Ctrl-C again stops at once") })()
 	nats, err := r.connect(stop, c, log)
 	if err != nil {
-		return stopped(stop, err)
+		return daemon.UnlessStopped(stop, err)
 	}
-	return errors.Join(stopped(kill, r.dispatch(stop, kill, nats, policy, c, log)), nats.close())
-}
-
-// stopped takes out of an error what a signal has caused.
-func stopped(ctx context.Context, err error) error {
-	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
-		return nil
-	}
-	return err
-}
-
-// interrupted replaces the error of a command that a signal has stopped by a message and an exit code.
-func interrupted(stop context.Context, c *daemon.Console, err error) error {
-	if err == nil || stop.Err() == nil {
-		return err
-	}
-	c.Say("dispatcher: stopped")
-	return daemon.ExitInterrupted
+	return errors.Join(daemon.UnlessStopped(kill, r.dispatch(stop, kill, nats, policy, c, log)), nats.close())
 }
 
 // Validate refuses flags that contradict each other.
@@ -128,78 +109,6 @@ func (r *runCmd) policy() (route.Policy, error) {
 		return policy, fmt.Errorf("--cooldown %s is longer than --cooldown-cap %s; raise the cap or shorten the cooldown", policy.Cooldown, policy.Cap)
 	}
 	return policy, nil
-}
-
-// link is the NATS that the dispatcher works on.
-type link struct {
-	*nats.Conn
-	url    string           // for others to come to
-	server *embedded.Server // nil when it is not ours
-	guard  *guard           // of the server
-}
-
-// room is what all streams may hold together: three quarters of what the server may store, when it is in this process.
-func (l *link) room() int64 {
-	if l.server == nil {
-		return queue.AskNATS
-	}
-	return l.server.MaxStore() / 4 * 3
-}
-
-func (l *link) close() error {
-	l.Close()
-	if l.server == nil {
-		return nil
-	}
-	l.guard.close()
-	return l.server.Close()
-}
-
-// connect reaches the NATS that was named, or starts one.
-func (r *runCmd) connect(ctx context.Context, c *daemon.Console, log *slog.Logger) (*link, error) {
-	to := r.NATS("dispatcher", log)
-	if hint := r.unused(r.URL); hint != "" {
-		c.Say("note      %s", hint)
-	}
-	if r.URL != "" && !r.Embedded {
-		var nc *nats.Conn
-		err := daemon.Begin(ctx, r.Retry, log, func(ctx context.Context) (err error) {
-			nc, err = daemon.Connect(ctx, to)
-			return err
-		})
-		if err != nil {
-			return nil, err
-		}
-		c.Say("NATS      %s", nc.ConnectedUrlRedacted())
-		return &link{Conn: nc, url: nc.ConnectedUrlRedacted()}, nil
-	}
-	return r.embed(ctx, c, log)
-}
-
-// embed starts NATS in this process and connects to it through memory. The certificate is the server's.
-func (r *runCmd) embed(ctx context.Context, c *daemon.Console, log *slog.Logger) (*link, error) {
-	server, guard, err := r.start(r.Cert, r.Key, c, log)
-	if err != nil {
-		return nil, err
-	}
-	if most := daemon.Size(server.MaxStore()); r.MaxDisk > most {
-		guard.close()
-		return nil, errors.Join(fmt.Errorf("--max-disk %s is more than NATS may store here, which is %s: three quarters of what is free; free disk, or give less", r.MaxDisk, most), server.Close())
-	}
-	to := r.NATS("dispatcher", log)
-	to.Creds, to.NKey, to.User, to.Password, to.Token = guard.creds, "", "", "", ""
-	to.CA, to.Cert, to.Key = "", "", ""
-	to.Options = server.ConnectOptions()
-	nc, err := daemon.Connect(ctx, to)
-	if err != nil {
-		guard.close()
-		return nil, errors.Join(err, server.Close())
-	}
-	c.Say("NATS      %s, in this process; its data is in %s", server.URL(), r.StoreDir)
-	if guard.folder != nil {
-		c.Say("access    only with credentials out of %s; see `dispatcher access --help`", guard.folder.Dir())
-	}
-	return &link{Conn: nc, url: server.URL(), server: server, guard: guard}, nil
 }
 
 // dispatch opens the queue and runs the dispatcher and the port for health beside each other.
@@ -239,12 +148,12 @@ func (r *runCmd) dispatch(stop, kill context.Context, nats *link, policy route.P
 	tenant, agent := nats.guard.credentials()
 	c.Say("submit    %s%sdispatcher submit workflow_api.json --wait", where, tenant)
 	c.Say("hosts     %s%sCOMFY_HOSTS=http://127.0.0.1:8188 agent", where, agent)
-	c.Say("stop      Ctrl-C; again: now")
+	c.Say("stop      Ctrl-C; a second Ctrl-C stops at once")
 	return daemon.Together(stop, kill, d.Run, r.HTTP, d.Ready, registry)
 }
 
-// maxPriority is that of tenants without one of their own: where access is closed they are strangers to each other, and
-// none of them is more important than another unless the operator says so.
+// maxPriority is that of tenants without one of their own. In a closed fleet a tenant must not put its jobs before those of
+// others by itself, so it is the usual priority there unless the operator says otherwise.
 func (r *runCmd) maxPriority(g *guard) *job.Priority {
 	if r.MaxPriority == nil && g != nil && g.folder != nil {
 		usual := job.Usual
@@ -253,7 +162,7 @@ func (r *runCmd) maxPriority(g *guard) *job.Priority {
 	return r.MaxPriority
 }
 
-// keep has only what was given by hand.
+// keep has only the flags that were given.
 func (r *runCmd) keep() queue.Config {
 	return queue.Config{
 		MaxDisk: int64(r.MaxDisk), JobsBytes: int64(r.JobsBytes), EventsBytes: int64(r.EventsBytes), DeadBytes: int64(r.DeadBytes),

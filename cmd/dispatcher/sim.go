@@ -24,8 +24,8 @@ type simCmd struct {
 	Node     []string      `placeholder:"CLASS" help:"Further node class it has, repeatable."`
 	VRAM     int64         `name:"vram" placeholder:"GIB" default:"24" range:"1.." help:"Memory of its device in GiB."`
 	Previews bool          `help:"Send preview images while it samples."`
-	Faults   string        `placeholder:"JSON" help:"JSON list of faults to begin with, as POST /sim/faults takes them."`
-	Mortal   bool          `help:"End the process when a fault kills the simulated one."`
+	Faults   string        `placeholder:"JSON" help:"Faults at the start, a JSON list as in POST /sim/faults."`
+	Mortal   bool          `help:"End the process when a fault kills the simulated ComfyUI."`
 }
 
 // Help is shown after the flags.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/comfyherd/comfyherd/internal/daemon"
@@ -129,44 +128,6 @@ func (a *statusAnswer) tell(c *daemon.Console, now time.Time) error {
 	return outputs(c, last)
 }
 
-// hostsSay lists why each host does not take the job, or refused it.
-func hostsSay(c *daemon.Console, hosts map[string]string) error {
-	if len(hosts) == 0 {
-		return nil
-	}
-	c.Print("hosts:")
-	rows := [][]string{{"HOST", "WHY"}}
-	for _, host := range sorted(hosts) {
-		rows = append(rows, []string{host, daemon.FirstLine(hosts[host])})
-	}
-	return c.Table(rows)
-}
-
-// outputs lists the files that a job made, and below them its texts.
-func outputs(c *daemon.Console, e *job.Event) error {
-	rows := [][]string{{"NODE", "MEDIA", "FILE", "SIZE", "OBJECT"}}
-	for i := range e.Outputs {
-		if o := &e.Outputs[i]; !daemon.IsText(o) || o.Object != "" {
-			rows = append(rows, []string{o.Node, o.Media, o.Filename, daemon.Size(o.Size).String(), o.Object})
-		}
-	}
-	if len(rows) > 1 {
-		c.Print("files in COMFY_OUTPUTS, for a time:")
-		if err := c.Table(rows); err != nil {
-			return err
-		}
-	}
-	for i := range e.Outputs {
-		if o := &e.Outputs[i]; daemon.IsText(o) && o.Text != "" {
-			c.Print("text of node %s:", o.Node)
-			for line := range strings.Lines(o.Text) {
-				c.Print("  %s", strings.TrimRight(line, "\r\n"))
-			}
-		}
-	}
-	return nil
-}
-
 // now is where the job is at this moment.
 func (a *statusAnswer) now(last *job.Event, now time.Time) string {
 	text := fmt.Sprintf("%s %s", last.EventKind, daemon.Ago(last.Time, now))
@@ -180,13 +141,4 @@ func (a *statusAnswer) now(last *job.Event, now time.Time) string {
 		}
 	}
 	return text
-}
-
-func attempts(c *daemon.Console, e *job.Event) error {
-	rows := [][]string{{"ATTEMPT", "HOST", "KIND", "NODE", "MESSAGE"}}
-	for _, a := range e.Attempts {
-		node := strings.TrimSpace(a.Node + " " + a.Class)
-		rows = append(rows, []string{fmt.Sprint(a.Number), a.Host, daemon.FailureText(a.Kind, a.Cause), node, daemon.FirstLine(a.Message)})
-	}
-	return c.Table(rows)
 }

@@ -4,9 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"os"
-	"syscall"
 
 	"github.com/comfyherd/comfyherd/internal/daemon"
 	"github.com/comfyherd/comfyherd/internal/job"
@@ -16,23 +13,23 @@ import (
 // submitCmd publishes workflows.
 type submitCmd struct {
 	tenantFlags
-	wishes
+	jobFlags
 	waiting
 
 	Files    []string `arg:"" name:"file" help:"Workflow in API format, POST /prompt body, or envelope; - is standard input."`
 	Priority int      `default:"5" placeholder:"N" range:"0..9" help:"Priority; 9 runs first, 0 last."`
 	ID       string   `name:"id" placeholder:"ID" unset:"random" help:"Id of the job; several get -1, -2, … behind it. The same id twice runs once."`
-	Count    int      `default:"1" placeholder:"N" range:"1.." help:"Submit each file this often; a seed of -1 makes each picture another."`
+	Count    int      `default:"1" placeholder:"N" range:"1.." help:"Submit each file so many times; seeds of -1 give different pictures."`
 	Wait     bool     `short:"w" help:"Wait until the jobs have ended; --out implies it."`
 }
 
 // Help is shown after the flags.
 func (*submitCmd) Help() string {
-	return `Prints the id of each job. UI-format and broken workflows are refused before anything is sent.
-With --out it prints the paths of the files instead. What happens on the way goes to standard error.
+	return `Prints the id of each job, or with --out the paths of the files; messages go to standard error. A workflow in UI
+format or with errors is refused before anything is sent.
 
 Exit codes: 0 done (with --wait: all completed), 1 the command failed, 2 a job died, 3 a job was cancelled,
-4 --timeout is over, 130 interrupted while waiting. Of several the first in the order 1 130 4 2 3 counts.
+4 --timeout is over, 130 interrupted while waiting. When several apply, it is the first of 1 130 4 2 3.
 
 Examples:
   dispatcher submit workflow_api.json --wait --out pictures
@@ -42,7 +39,7 @@ Examples:
   jq '.["3"].inputs.steps = 8' workflow_api.json | dispatcher submit - --wait`
 }
 
-// Run submits, and waits when it was asked to.
+// Run submits, and waits with --wait or --out.
 func (s *submitCmd) Run(ctx context.Context, c *daemon.Console) error {
 	tenant, err := s.whose()
 	if err != nil {
@@ -78,78 +75,9 @@ func (s *submitCmd) Run(ctx context.Context, c *daemon.Console) error {
 // Validate refuses flags that make no sense together.
 func (s *submitCmd) Validate() error {
 	if s.Timeout > 0 && !s.Wait && s.Out == "" {
-		return errors.New("--timeout bounds the wait; add --wait")
+		return errors.New("--timeout limits the wait; add --wait")
 	}
-	return s.wishes.Validate()
-}
-
-// specs reads every file before anything is sent, so that a bad one stops the whole.
-func (s *submitCmd) specs(c *daemon.Console, tenant job.Tenant) ([]jetstream.Spec, error) {
-	var specs []jetstream.Spec
-	for _, name := range s.Files {
-		body, err := readFile(c, name)
-		if err != nil {
-			return nil, err
-		}
-		spec, err := s.spec(body, tenant)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", name, err)
-		}
-		if s.ID != "" {
-			spec.ID = job.ID(s.ID)
-		}
-		for range s.Count {
-			specs = append(specs, spec)
-		}
-	}
-	if err := number(specs, s.Count > 1 || s.ID != "" && len(specs) > 1); err != nil {
-		return nil, err
-	}
-	return specs, nil
-}
-
-// number tells several jobs of one id apart.
-func number(specs []jetstream.Spec, several bool) error {
-	seen := map[job.ID]int{}
-	for i := range specs {
-		id := specs[i].ID
-		if id == "" {
-			continue
-		}
-		if several {
-			seen[id]++
-			specs[i].ID = job.ID(fmt.Sprintf("%s-%d", id, seen[id]))
-		}
-		if id = specs[i].ID; !id.Valid() || id.Ours() {
-			return fmt.Errorf("%q is no id for a job; use 1 to 120 of A-Z a-z 0-9 _ -, not beginning with j-", id)
-		}
-	}
-	return nil
-}
-
-const maxFile = 64 << 20 // beyond any message that NATS takes
-
-func readFile(c *daemon.Console, name string) ([]byte, error) {
-	from := c.In
-	if name != "-" {
-		file, err := os.Open(name)
-		if err != nil {
-			return nil, fmt.Errorf("%w; give a workflow that was exported with Workflow → Export (API)", err)
-		}
-		defer file.Close()
-		from = file
-	}
-	body, err := io.ReadAll(io.LimitReader(from, maxFile+1))
-	if errors.Is(err, syscall.EISDIR) {
-		return nil, fmt.Errorf("%s is a folder; give the files in it", name)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", name, err)
-	}
-	if len(body) > maxFile {
-		return nil, fmt.Errorf("%s is larger than %s; is it a workflow? Pictures are given with --input", name, daemon.Size(maxFile).String())
-	}
-	return body, nil
+	return s.jobFlags.Validate()
 }
 
 // publish stores the input files, then the jobs, and prints their ids. It returns what was submitted before an error.
@@ -185,6 +113,6 @@ func stoppedBefore(ctx context.Context, c *daemon.Console, submitted int, err er
 		}
 		return err
 	}
-	c.Say("dispatcher: interrupted; %s submitted, which go on", daemon.Plural(submitted, "job"))
+	c.Say("dispatcher: interrupted; %s submitted, which will run", daemon.Plural(submitted, "job"))
 	return daemon.ExitInterrupted
 }

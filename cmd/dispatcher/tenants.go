@@ -14,7 +14,7 @@ import (
 
 // tenantsCmd is about shares.
 type tenantsCmd struct {
-	List tenantsListCmd `cmd:"" default:"withargs" help:"List tenants with settings of their own (what tenants does alone)."`
+	List tenantsListCmd `cmd:"" default:"withargs" help:"List tenants with settings of their own; dispatcher tenants does the same."`
 	Set  tenantsSetCmd  `cmd:"" help:"Change a tenant's weight or caps."`
 }
 
@@ -35,7 +35,7 @@ func (t *tenantsListCmd) Run(ctx context.Context, c *daemon.Console) error {
 	return tellTenants(c, answer)
 }
 
-// tenants asks until all settings are there.
+// tenants changes settings as the request says, and gives those that answer it.
 func (f *client) tenants(ctx context.Context, c *daemon.Console, request queue.TenantsRequest) (queue.TenantsAnswer, error) {
 	all := queue.TenantsAnswer{Tenants: map[job.Tenant]queue.TenantSettings{}}
 	q, done, err := f.open(ctx, c)
@@ -43,27 +43,23 @@ func (f *client) tenants(ctx context.Context, c *daemon.Console, request queue.T
 		return all, err
 	}
 	defer done()
-	for request.By = by(); ; {
-		var page queue.TenantsAnswer
-		if err := q.Call(ctx, "tenants", request, &page); err != nil {
-			return all, err
-		}
+	request.By = by()
+	return all, eachPage(asking[queue.TenantsAnswer](ctx, q, "tenants", &request), func(page *queue.TenantsAnswer) bool {
 		maps.Copy(all.Tenants, page.Tenants)
-		if request.After = page.Next; page.Next == "" {
-			return all, nil
-		}
-	}
+		request.After = page.Next
+		return page.Next != ""
+	})
 }
 
 func tellTenants(c *daemon.Console, answer queue.TenantsAnswer) error {
 	if len(answer.Tenants) == 0 {
-		c.Say("no tenant has settings of its own: all have weight 1 and the caps that run was given")
+		c.Say("no tenant has settings of its own: all have weight 1 and the caps of `dispatcher run`")
 		return nil
 	}
 	rows := [][]string{{"TENANT", "WEIGHT", "MAX RUNNING", "MAX PRIORITY", "MAX UNFINISHED", "MAX BYTES", "MAX FILE BYTES"}}
 	for _, name := range slices.Sorted(maps.Keys(answer.Tenants)) {
 		s := answer.Tenants[name]
-		highest := "as run says"
+		highest := "default"
 		if s.MaxPriority != nil {
 			highest = fmt.Sprint(*s.MaxPriority)
 		}
@@ -76,7 +72,7 @@ func sizeWord(most int64) string {
 	if most > 0 {
 		return daemon.Size(most).String()
 	}
-	return "as usual"
+	return "default"
 }
 
 func capWord(most int) string {
@@ -94,8 +90,8 @@ type tenantsSetCmd struct {
 
 	MaxPriority   *job.Priority `placeholder:"N" range:"0..9" help:"Its highest priority; a higher one counts as this."`
 	MaxUnfinished *int          `placeholder:"N" range:"0.." help:"Jobs that have not ended; those beyond are dead with the reason over_quota. 0 is no cap."`
-	MaxBytes      *daemon.Size  `placeholder:"SIZE" help:"Bytes of jobs that have not ended, such as 200MiB; 0 is half of what COMFY_JOBS holds at most."`
-	MaxFileBytes  *daemon.Size  `placeholder:"SIZE" help:"Bytes of files that it has put into COMFY_INPUTS; 0 is a quarter of what that holds at most."`
+	MaxBytes      *daemon.Size  `placeholder:"SIZE" help:"Bytes of jobs that have not ended, such as 200MiB; 0 is half of the size of COMFY_JOBS."`
+	MaxFileBytes  *daemon.Size  `placeholder:"SIZE" help:"Bytes of its files in COMFY_INPUTS; 0 is a quarter of the size of COMFY_INPUTS."`
 }
 
 // Help is shown after the flags.

@@ -17,7 +17,7 @@ import (
 // whyCmd asks the dispatchers for their reasons.
 type whyCmd struct {
 	tenantFlags
-	What string `arg:"" name:"job|file" help:"Id of a job (or tenant/id), or a workflow: - or anything with a dot in it is a file."`
+	What string `arg:"" name:"job|file" help:"Id of a job (or tenant/id), or a file with a workflow: - or a name with a dot."`
 	JSON bool   `help:"Print the answer as JSON."`
 }
 
@@ -50,28 +50,28 @@ func (w *whyCmd) Run(ctx context.Context, c *daemon.Console) error {
 	return tellWhy(c, &answer, now)
 }
 
-// why asks until all hosts are there. Those who look after the fleet hear what ails a host; a tenant hears of its own jobs only.
+// why asks about a job or workflow and gives the verdicts of all hosts. Operators also get what is wrong with a host; a tenant
+// gets only what concerns its own jobs.
 func (a *asker) why(ctx context.Context, tenant job.Tenant, request jetstream.WhyRequest) (all jetstream.WhyAnswer, now time.Time, err error) {
 	client := a.of(tenant)
-	ask, clock := client.Why, client.Now
+	clock := client.Now
+	ask := func() (jetstream.WhyAnswer, error) { return client.Why(ctx, request) }
 	if !a.own {
 		q, err := a.queue(ctx)
 		if err != nil {
 			return all, now, err
 		}
 		request.Tenant, clock = tenant, q.Now
-		ask = func(ctx context.Context, r jetstream.WhyRequest) (page jetstream.WhyAnswer, err error) {
-			err = q.Call(ctx, "why", r, &page)
-			return page, err
+		ask = asking[jetstream.WhyAnswer](ctx, q, "why", &request)
+	}
+	err = eachPage(ask, func(page *jetstream.WhyAnswer) bool {
+		hosts := append(all.Hosts, page.Hosts...)
+		if request.After == "" { // what is not about hosts is the same on every page
+			all = *page
 		}
-	}
-	all, err = ask(ctx, request)
-	for err == nil && all.Next != "" {
-		request.After = all.Next
-		var page jetstream.WhyAnswer
-		page, err = ask(ctx, request)
-		all.Hosts, all.Next = append(all.Hosts, page.Hosts...), page.Next
-	}
+		all.Hosts, all.Next, request.After = hosts, "", page.Next
+		return page.Next != ""
+	})
 	return all, clock(), err
 }
 
@@ -90,7 +90,7 @@ func (w *whyCmd) request(c *daemon.Console) (job.Tenant, jetstream.WhyRequest, e
 	if err != nil {
 		return tenant, request, err
 	}
-	plain := wishes{}
+	plain := jobFlags{}
 	spec, err := plain.spec(body, tenant)
 	if err != nil {
 		return tenant, request, fmt.Errorf("%s: %w", w.What, err)
@@ -119,7 +119,7 @@ func tellWhy(c *daemon.Console, a *jetstream.WhyAnswer, now time.Time) error {
 	c.Print("%s", text)
 	if len(a.Hosts) == 0 {
 		if a.State == "" || !a.State.Terminal() && a.State != job.Started {
-			c.Say("no host is known; start one with `COMFY_HOSTS=http://127.0.0.1:8188 agent`")
+			c.Say("no host is known; start an agent with `COMFY_HOSTS=http://127.0.0.1:8188 agent`")
 		}
 		return nil
 	}
@@ -134,7 +134,7 @@ func tellWhy(c *daemon.Console, a *jetstream.WhyAnswer, now time.Time) error {
 	return c.Table(rows)
 }
 
-// nobody says why no host at all takes jobs, and what to do; empty when one of them does.
+// nobody says why no host at all accepts jobs, and what to do; empty when one of them does.
 func nobody(hosts []route.HostVerdict) string {
 	by := map[route.Code][]string{}
 	for i := range hosts {
@@ -151,8 +151,8 @@ func nobody(hosts []route.HostVerdict) string {
 		}
 	}
 	add(route.CodeDrain, "drained", "`dispatcher hosts resume` ends that")
-	add(route.CodeSick, "unhealthy", "`dispatcher hosts` says what ails and what helps")
-	add(route.CodeOffline, "away", "its agent does not run, or cannot reach NATS")
+	add(route.CodeSick, "unhealthy", "`dispatcher hosts` says what is wrong and what to do")
+	add(route.CodeOffline, "offline", "its agent does not run, or cannot reach NATS")
 	if len(parts) == 0 {
 		return ""
 	}

@@ -14,8 +14,8 @@ const (
 	acksFor  = 30 * time.Second
 )
 
-// acks remembers the leases that were acked last. An ack is not confirmed, so the last ones before an outage may be
-// lost with it; sending them again spares their jobs another delivery.
+// acks keeps the leases that were acked last. Acks are not confirmed, so that the last ones before an outage may be lost.
+// They are sent again after it, so that their jobs are not delivered again.
 type acks struct {
 	mu   sync.Mutex // guards the two below
 	ring [acksKept]acked
@@ -30,7 +30,7 @@ type acked struct {
 func (a *acks) add(lease queue.Lease, now time.Time) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	lease = queue.Lease(strings.Clone(string(lease))) // without the message that it came in
+	lease = queue.Lease(strings.Clone(string(lease))) // a copy, which does not keep the whole message in memory
 	a.ring[a.next%acksKept] = acked{lease, now}
 	a.next++
 }
@@ -47,14 +47,14 @@ func (a *acks) recent(now time.Time) []queue.Lease {
 	return leases
 }
 
-// ack removes a job that has ended. One that cannot be sent is repaired by the next delivery, which finds the chain
-// ended. A job with extra_data goes back to a dispatcher, which finds its chain ended and erases it: an acked message stays
-// in the files of NATS.
+// ack removes a job that has ended from COMFY_JOBS. If the ack is lost, the job is delivered again, and the dispatcher finds
+// its chain ended and acks it. A job with extra_data is given back to a dispatcher, which erases it: an acked message would
+// stay in the files of NATS.
 func (h *host) ack(a *attempt) {
 	lease := a.currentLease()
 	if a.job != nil && len(a.job.ExtraData) > 0 || a.job == nil && job.HasExtraData(a.offer.Message.Body) {
 		if err := h.q.Park(lease, 0); err != nil {
-			h.log.Debug("cannot hand a job back", "error", err)
+			h.log.Debug("cannot give a job back to be erased", "error", err)
 		}
 		return
 	}
@@ -64,6 +64,6 @@ func (h *host) ack(a *attempt) {
 
 func (h *host) ackLease(lease queue.Lease) {
 	if err := h.q.FinishSoon(lease); err != nil {
-		h.log.Debug("cannot ack", "error", err)
+		h.log.Debug("cannot ack a job", "error", err)
 	}
 }

@@ -22,8 +22,8 @@ const (
 	URLsAny    = "any"
 )
 
-// reachable says which addresses an input may be fetched from. A tenant says the address, and the agent stands where
-// others do not reach: beside ComfyUI, in a network of one's own, in a cloud that tells secrets to whoever asks there.
+// reachable says which addresses an input may be fetched from. Tenants choose the URLs, and the agent can reach what they
+// cannot: ComfyUI itself, a private network, a cloud's metadata service with its secrets.
 type reachable struct {
 	any, public bool
 	ranges      []netip.Prefix
@@ -55,7 +55,7 @@ func parseReachable(text string) (reachable, error) {
 	return r, nil
 }
 
-// allows judges an address as it is dialled.
+// allows reports whether an address, as it is dialled, is allowed.
 func (r *reachable) allows(addr netip.Addr) bool {
 	if r.any {
 		return true
@@ -83,8 +83,8 @@ func meant(addr netip.Addr) netip.Addr {
 	return addr
 }
 
-// special are ranges that lie among public addresses and are none (IANA's registries of special purposes), and the
-// address at which Azure tells machines about themselves.
+// special are ranges of special purpose among the public addresses (IANA's registries), and the address of Azure's
+// metadata service.
 var special = func() []netip.Prefix {
 	var all []netip.Prefix
 	for _, text := range []string{
@@ -110,8 +110,7 @@ func public(addr netip.Addr) bool {
 
 var errUnreachable = errors.New("this address is not for inputs")
 
-// control refuses a connection once the address is known, so that no name can stand for another address than the one
-// that was looked at.
+// control refuses a connection by the address that is dialled, so that a name cannot change its address after a check.
 func (r *reachable) control(_, address string, _ syscall.RawConn) error {
 	to, err := netip.ParseAddrPort(address)
 	if err != nil || !r.allows(to.Addr()) {
@@ -120,7 +119,7 @@ func (r *reachable) control(_, address string, _ syscall.RawConn) error {
 	return nil
 }
 
-// resolves refuses a name of which one address must not be reached; a proxy looks it up again.
+// resolves refuses a name if one of its addresses is not allowed: the proxy looks it up again and may use any.
 func (r *reachable) resolves(ctx context.Context, host string) error {
 	if r.any {
 		return nil
@@ -138,7 +137,7 @@ func (r *reachable) resolves(ctx context.Context, host string) error {
 }
 
 // fetching fetches inputs from allowed addresses only, each redirect included: directly, or through the proxy that the
-// environment names, whose own address is the operator's affair.
+// environment names, whose own address is not checked.
 type fetching struct {
 	reachable
 	proxy           func(*http.Request) (*url.URL, error)

@@ -43,9 +43,9 @@ func New(q *queue.Queue, cfg Config) (*Agent, error) {
 	return a, nil
 }
 
-// Run serves all hosts until they are drained. When stop ends no new job is taken, running ones get the drain
-// time and are given back then; when kill ends everything ends at once and is left as a crash would leave it.
-// Otherwise it returns only with an error of the NATS connection.
+// Run serves all hosts until they are drained. When stop is done, no new job is accepted, and the running ones are given
+// back if they have not ended within the drain time. When kill is done, everything stops at once and is left as a crash
+// would leave it. Otherwise Run returns only with an error of the NATS connection.
 func (a *Agent) Run(stop, kill context.Context) error {
 	prompts, err := a.readSecret(stop, kill)
 	if err != nil {
@@ -76,14 +76,14 @@ func (a *Agent) Hosts() []HostConfig {
 	return hosts
 }
 
-// Health is nil while NATS is connected and at least one host is online, or draining as it was told to.
+// Health is nil while NATS is connected and at least one host is online or draining.
 func (a *Agent) Health() error {
 	if !a.q.Connected() {
 		return errors.New("NATS is not connected")
 	}
 	reasons := make([]error, 0, len(a.hosts))
 	for _, h := range a.hosts {
-		s := h.desk.state()
+		s := h.admission.state()
 		if s.State != queue.Unhealthy {
 			return nil
 		}
@@ -92,8 +92,8 @@ func (a *Agent) Health() error {
 	return errors.Join(reasons...)
 }
 
-// clockLoop says by how much this machine's clock is off, in a gauge and, when it is more than a second, in the log. No
-// time that leaves the agent is taken from it, so that nothing else follows.
+// clockLoop reports by how much this machine's clock differs from NATS': in a gauge, and in the log when it is more than
+// a second. Every time that the agent sends is NATS' own, so that nothing else depends on the difference.
 func (a *Agent) clockLoop(ctx context.Context) {
 	ticker := time.NewTicker(clockPause)
 	defer ticker.Stop()
@@ -101,10 +101,14 @@ func (a *Agent) clockLoop(ctx context.Context) {
 	for {
 		off := a.q.ClockOff()
 		a.clock.Set(off.Seconds())
-		if is := off.Abs() > clockTolerance; is != told {
-			told = is
-			a.cfg.Logger.Warn("this machine's clock and NATS' differ, set it right (NTP); jobs go by NATS' clock", "off", off, "still", is)
+		differs := off.Abs() > clockTolerance
+		switch {
+		case differs && !told:
+			a.cfg.Logger.Warn("this machine's clock differs from NATS'; check NTP. Jobs are not affected, their times are NATS'", "off", off)
+		case told && !differs:
+			a.cfg.Logger.Info("this machine's clock agrees with NATS' again", "off", off)
 		}
+		told = differs
 		select {
 		case <-ctx.Done():
 			return
@@ -113,5 +117,5 @@ func (a *Agent) clockLoop(ctx context.Context) {
 	}
 }
 
-// clockPause is between two looks at the clock.
+// clockPause is the time between two measurements of the clock.
 const clockPause = 5 * time.Second

@@ -7,21 +7,21 @@ import (
 	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
-// broadcastPause is how long a taken slot is kept to the dispatcher that was told so in its answer, unless that
-// dispatcher allows more. The others use a slot only when it has been free for longer than that.
+// broadcastPause is how long the broadcast of a taken slot may wait, unless the offer allows more. The dispatcher that made
+// the offer has the state in its answer; the others use a slot only when it has been free for longer than that.
 const broadcastPause = 2 * time.Millisecond
 
-// untold is a broadcast that is due.
-type untold struct {
+// pendingBroadcast is a broadcast that is due.
+type pendingBroadcast struct {
 	mu    sync.Mutex  // guards the two below
-	due   time.Time   // zero when there is nothing to tell
-	timer *time.Timer // tells; runs while something is due
+	due   time.Time   // zero when none is due
+	timer *time.Timer // sends it; runs while one is due
 }
 
-// broadcastWithin tells the host's state after a pause, unless it is told before that anyway: on a busy host the next
-// job has usually ended by then.
+// broadcastWithin broadcasts the host's state after a pause, unless another broadcast comes first: on a busy host the
+// next job has usually ended by then.
 func (h *host) broadcastWithin(pause time.Duration) {
-	u, due := &h.untold, time.Now().Add(pause)
+	u, due := &h.pendingBroadcast, time.Now().Add(pause)
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	switch {
@@ -42,8 +42,8 @@ func (h *host) broadcastWithin(pause time.Duration) {
 	}
 }
 
-// told calls off the broadcast that is due.
-func (u *untold) told(work *sync.WaitGroup) {
+// cancel cancels the broadcast that is due.
+func (u *pendingBroadcast) cancel(work *sync.WaitGroup) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if !u.due.IsZero() && u.timer.Stop() {
@@ -52,10 +52,10 @@ func (u *untold) told(work *sync.WaitGroup) {
 	u.due = time.Time{}
 }
 
-// broadcast tells the host's state now, and the run whose end caused it.
+// broadcast sends the host's state now, with the run whose end caused it, if one did.
 func (h *host) broadcast(e *queue.EndedJob) {
-	h.untold.told(&h.work)
-	s := h.desk.state()
+	h.pendingBroadcast.cancel(&h.work)
+	s := h.admission.state()
 	s.Ended = e
 	h.meters.running.Set(float64(len(s.Running)))
 	if err := h.q.Broadcast(&s); err != nil {

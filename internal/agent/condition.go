@@ -9,11 +9,11 @@ import (
 	"github.com/comfyherd/comfyherd/internal/workflow"
 )
 
-// condition is one thing that keeps a host from running jobs, or that it is suspected of. Each cause has a way back of
-// its own (probes.go), and nothing else ends it.
+// condition is one reason why a host takes no jobs, or one that it is suspected of. Each cause has its own probe
+// (probes.go), and nothing else ends the condition.
 type condition struct {
 	cause   failure.Cause
-	trial   bool            // only suspected: the next job of another workflow decides
+	trial   bool            // only suspected; the next job of another workflow decides
 	reason  string          // for people: what is wrong, and what to do
 	hashes  []workflow.Hash // of the workflows that have failed in this way
 	process string          // ComfyUI's when it was found so; empty when that was not known
@@ -21,11 +21,11 @@ type condition struct {
 	since   time.Time // by this machine's clock; only for what this process has seen
 }
 
-// ailments are a host's conditions: at most one of each cause, in the order of failure.Causes.
-type ailments []condition
+// conditions has at most one condition of each cause, in the order of failure.Causes.
+type conditions []condition
 
 // of gives the condition of a cause, nil without one.
-func (a ailments) of(cause failure.Cause) *condition {
+func (a conditions) of(cause failure.Cause) *condition {
 	i := slices.IndexFunc(a, func(c condition) bool { return c.cause == cause })
 	if i < 0 {
 		return nil
@@ -33,8 +33,8 @@ func (a ailments) of(cause failure.Cause) *condition {
 	return &a[i]
 }
 
-// put takes in a condition instead of an earlier one of its cause. Whoever is blamed already stays so.
-func (a *ailments) put(c condition) {
+// put adds a condition or replaces the one of its cause. A job that is blamed already stays blamed.
+func (a *conditions) put(c condition) {
 	if known := a.of(c.cause); known != nil {
 		if known.blame != nil {
 			c.blame = known.blame
@@ -47,25 +47,25 @@ func (a *ailments) put(c condition) {
 	slices.SortStableFunc(*a, func(x, y condition) int { return rank(x) - rank(y) })
 }
 
-// end reports whether there was a condition of the cause.
-func (a *ailments) end(cause failure.Cause) bool {
+// remove reports whether there was a condition of the cause.
+func (a *conditions) remove(cause failure.Cause) bool {
 	before := len(*a)
 	*a = slices.DeleteFunc(*a, func(c condition) bool { return c.cause == cause })
 	return len(*a) < before
 }
 
-// worst is what the host is out for, nil when it may take jobs.
-func (a ailments) worst() *condition { return a.first(func(c condition) bool { return !c.trial }) }
+// worst is the condition for which the host takes no jobs, nil when it may take some.
+func (a conditions) worst() *condition { return a.first(func(c condition) bool { return !c.trial }) }
 
 // suspicion is what the host is on trial for, nil when it is not.
-func (a ailments) suspicion() *condition { return a.first(func(c condition) bool { return c.trial }) }
+func (a conditions) suspicion() *condition { return a.first(func(c condition) bool { return c.trial }) }
 
-// lasting is what must outlive the agent: another one would find the rest by itself.
-func (a ailments) lasting() *condition {
+// lasting is the condition to store for the next agent, which finds the others out by itself.
+func (a conditions) lasting() *condition {
 	return a.first(func(c condition) bool { return c.cause != failure.Down && c.cause != failure.Unstorable })
 }
 
-func (a ailments) first(is func(condition) bool) *condition {
+func (a conditions) first(is func(condition) bool) *condition {
 	i := slices.IndexFunc(a, is)
 	if i < 0 {
 		return nil
@@ -78,9 +78,9 @@ func tied(cause failure.Cause) bool {
 	return cause == failure.WorkerGone || cause == failure.Poisoned || cause == failure.Stuck
 }
 
-// otherProcess ends what another process of ComfyUI is free of. A condition that was found while nobody knew the process
-// is taken for one of this process.
-func (a *ailments) otherProcess(now string) {
+// otherProcess removes the conditions that ended with another process of ComfyUI. A condition that was found while the
+// process could not be identified counts as one of this process.
+func (a *conditions) otherProcess(now string) {
 	*a = slices.DeleteFunc(*a, func(c condition) bool { return tied(c.cause) && c.process != "" && c.process != now })
 	for i := range *a {
 		if tied((*a)[i].cause) {
@@ -89,9 +89,9 @@ func (a *ailments) otherProcess(now string) {
 	}
 }
 
-// failedAlike takes in a failure of a workflow that smells of the host. It is proven when another workflow has failed in
-// the same way before; a first one puts the host on trial.
-func (a *ailments) failedAlike(c condition, hash workflow.Hash) (proven bool) {
+// failedAlike records a failure of a workflow for which the host may be the reason. The first one puts the host on trial; it
+// is proven when another workflow fails in the same way.
+func (a *conditions) failedAlike(c condition, hash workflow.Hash) (proven bool) {
 	known := a.of(c.cause)
 	if known == nil {
 		c.trial, c.hashes = true, []workflow.Hash{hash}
@@ -104,19 +104,19 @@ func (a *ailments) failedAlike(c condition, hash workflow.Hash) (proven bool) {
 	if known.trial && len(known.hashes) > 1 {
 		known.trial, known.reason = false, c.reason
 		if known.blame != nil && c.blame != nil && known.blame.Tenant != c.blame.Tenant {
-			known.blame = nil // two tenants have met it
+			known.blame = nil // jobs of two tenants have failed so
 		}
 	}
 	return !known.trial
 }
 
-// passed ends a trial after a workflow that has not failed so ended well, and that ran since the trial began.
-func (a *ailments) passed(hash workflow.Hash, ran time.Time) bool {
+// passed ends a trial when a job of another workflow, which began after it, has completed.
+func (a *conditions) passed(hash workflow.Hash, ran time.Time) bool {
 	c := a.suspicion()
 	if c == nil || slices.Contains(c.hashes, hash) || ran.Before(c.since) {
 		return false
 	}
-	return a.end(c.cause)
+	return a.remove(c.cause)
 }
 
 func blameOf(r *run) *queue.Blame {

@@ -1,18 +1,33 @@
-// Package agent runs the jobs that are offered to ComfyUI hosts and says how each attempt went.
+// Package agent runs the jobs that are offered to ComfyUI hosts and reports how each attempt ended.
 //
-// Guarantee: of an accepted job the lease is kept alive until the attempt has ended, and the attempt ends with
-// exactly one of: a completed event followed by the ack, a failed event that carries the lease, or nothing at
-// all because the job's chain has moved on without it. An agent NAKs nothing but an
-// ended job with extra_data, for a dispatcher to erase. What it appends, it appends by
-// compare-and-set on the chain, so that a stale agent disturbs nobody.
+// It guarantees that the lease of an accepted job is kept alive until its attempt has ended, and that the attempt ends
+// with exactly one of: a completed event followed by the ack, a failed event that carries the lease, or nothing, because
+// the job's chain has gone on without it. Events are appended by compare-and-set on the chain, so that an agent that was
+// cut off changes nothing when it is back. The agent acks jobs and NAKs none, but for an ended job with extra_data, which
+// a dispatcher erases.
 //
-// One process drives any number of hosts, each by loops of its own (host.go): offers (offers.go), leases
-// (leases.go), presence (presence.go), ComfyUI's health and capability (health.go), and what was missed while
-// NATS was away (reconnect.go). The desk (desk.go) is the only judge of a host's slots. Every accepted job has one
-// goroutine, and its walk from the offer to the ack is read top to bottom in walk.go; inputs.go and outputs.go
-// carry its files, report.go writes its events.
+// One process drives any number of hosts. A job's way from the offer to the ack, in the order of the files:
 //
-// A crash at any moment leaves the prompt in ComfyUI and the job in COMFY_JOBS: the redelivered job is offered
-// back as the same attempt while the host's presence lasts, and its prompt is found by its id, which is a function
-// of the job and the attempt.
+//	offers.go        the offer is answered; a resumed one after ComfyUI was asked for its prompt
+//	admission.go     a slot is reserved, or the offer is refused: the host's runs, slots and conditions
+//	broadcast.go     the other dispatchers are sent the host's new state
+//	run.go           the accepted run: its lease, and why it may have to stop
+//	attempt.go       its goroutine, with every effect in order and what a crash after it does
+//	follow.go        events of the job's chain that others append, such as a cancel
+//	promptid.go      the prompt's id in ComfyUI
+//	inputs.go        input files are fetched (addresses.go) and uploaded
+//	comfyui.go       what is asked of ComfyUI; progress.go publishes the progress of the prompt
+//	consequences.go  after a failure: the prompt is stopped, and the host's condition is found out
+//	outputs.go       the slot is freed, and results are stored (store.go)
+//	report.go        completed or failed is appended
+//	acks.go          the job is acked
+//	cleanup.go       its files are removed from the host
+//
+// Beside that, each host has loops (host.go): leases.go, presence.go (with persist.go, and duplicate.go for a second agent
+// of the same name), health.go with the probes of conditions (condition.go, probes.go) and the reading of what ComfyUI can
+// run (capability.go), and reconnect.go for what was missed while NATS was disconnected.
+//
+// A crash at any moment leaves the prompt in ComfyUI and the job in COMFY_JOBS. The job is delivered again and offered to
+// the same host as the same attempt while the host's presence lasts, and its prompt is found by its id, which is a
+// function of the job and the attempt.
 package agent

@@ -1,18 +1,23 @@
 package agent
 
 import (
+	"fmt"
 	"io"
 	"net/http"
 	"net/netip"
 	"net/url"
+	"strings"
 	"time"
 
+	"github.com/comfyherd/comfyherd/internal/failure"
+	"github.com/comfyherd/comfyherd/internal/job"
 	"github.com/comfyherd/comfyherd/internal/queue"
+	"github.com/comfyherd/comfyherd/internal/workflow"
 )
 
 // Lively reads through r and sets timer back with every read.
 func Lively(r io.Reader, timer *time.Timer, pause time.Duration) io.Reader {
-	return &lively{r, timer, pause}
+	return &timedReader{r, timer, pause}
 }
 
 // PromptID is the id of an offered attempt in a fleet with this secret.
@@ -36,4 +41,58 @@ func Allows(policy, address string) (bool, error) {
 func NewFetcher(policy string, proxy func(*http.Request) (*url.URL, error)) (*http.Client, error) {
 	r, err := parseReachable(policy)
 	return newFetcher(r, proxy), err
+}
+
+// Conditions is a host's conditions without the host.
+type Conditions struct{ all conditions }
+
+// Put adds a condition that was found in a process of ComfyUI and for which a tenant's job is blamed, if any is given.
+func (c *Conditions) Put(cause failure.Cause, process string, tenant job.Tenant) {
+	c.all.put(condition{cause: cause, process: process, blame: blamed(tenant)})
+}
+
+// Fail records a failure of a workflow in a process, at a time.
+func (c *Conditions) Fail(hash workflow.Hash, reason string, tenant job.Tenant, since time.Time) (proven bool) {
+	return c.all.failedAlike(condition{cause: failure.Poisoned, reason: reason, process: "1", blame: blamed(tenant), since: since}, hash)
+}
+
+// Pass records that a workflow that began at a time has completed.
+func (c *Conditions) Pass(hash workflow.Hash, began time.Time) (ended bool) {
+	return c.all.passed(hash, began)
+}
+
+// Restart makes ComfyUI another process.
+func (c *Conditions) Restart(process string) { c.all.otherProcess(process) }
+
+// Lasting is the cause of what is stored for the next agent.
+func (c *Conditions) Lasting() failure.Cause {
+	if l := c.all.lasting(); l != nil {
+		return l.cause
+	}
+	return ""
+}
+
+func (c *Conditions) String() string {
+	var all []string
+	for _, c := range c.all {
+		text := fmt.Sprintf("%s of process %q", c.cause, c.process)
+		if c.trial {
+			text += " on trial"
+		}
+		if c.reason != "" {
+			text += ": " + c.reason
+		}
+		if c.blame != nil {
+			text += " by " + string(c.blame.Tenant)
+		}
+		all = append(all, text)
+	}
+	return strings.Join(all, "; ")
+}
+
+func blamed(tenant job.Tenant) *queue.Blame {
+	if tenant == "" {
+		return nil
+	}
+	return &queue.Blame{Tenant: tenant}
 }

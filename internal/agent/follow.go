@@ -9,30 +9,29 @@ import (
 	"github.com/comfyherd/comfyherd/internal/job"
 )
 
-// followAfter is how long a run must last before its job's chain is followed. Most of what others do to a chain
-// while a shorter one runs is met when the run appends its next event; a cancel comes by cancelLoop at once.
+// followAfter is how long a run must last before its job's chain is followed. A shorter run finds most of what others
+// append when it appends its own next event; cancels come through cancelLoop at once.
 const followAfter = 250 * time.Millisecond
 
-// cancelLoop hears every cancel in the system, which are few, and ends the run that it concerns.
+// cancelLoop receives every cancel in the system, which are few, and stops the run that it names.
 func (h *host) cancelLoop(ctx context.Context) error {
 	return h.q.FollowCancels(ctx, func(e job.Event) {
-		for _, r := range h.desk.all() {
+		for _, r := range h.admission.all() {
 			if r.tenant == e.Tenant && r.job == e.Job {
-				r.hear(e)
+				r.apply(e)
 			}
 		}
 	})
 }
 
-// follows has the runs whose chains are not followed yet. One timer serves them all: most end before it does.
+// follows has the runs whose chains are not followed yet. They share one timer, since most end before it fires.
 type follows struct {
-	mu      sync.Mutex // guards all below, and what a run says of who hears for it
+	mu      sync.Mutex // guards all below, and following and stopFollowing of each run
 	pending []*run
 	due     bool // the timer runs
 }
 
-// follow hears the events of a run's job from followAfter on, until unfollow. What was stored before is read from the
-// chain.
+// follow receives the events of a run's job from followAfter on, until unfollow. Events from before are read from the chain.
 func (h *host) follow(ctx context.Context, r *run) {
 	f := &h.follows
 	f.mu.Lock()
@@ -44,7 +43,7 @@ func (h *host) follow(ctx context.Context, r *run) {
 	}
 }
 
-// followLasting begins to follow the runs that have lasted for followAfter.
+// followLasting starts to follow the runs that have lasted for followAfter.
 func (h *host) followLasting(ctx context.Context) {
 	f := &h.follows
 	f.mu.Lock()
@@ -56,8 +55,8 @@ func (h *host) followLasting(ctx context.Context) {
 			return false
 		}
 		var hearing context.Context
-		hearing, r.deafen = context.WithCancel(ctx)
-		r.hearing.Go(func() { h.listen(hearing, r) })
+		hearing, r.stopFollowing = context.WithCancel(ctx)
+		r.following.Go(func() { h.listen(hearing, r) })
 		return true
 	})
 	if f.due = len(f.pending) > 0; f.due {
@@ -66,9 +65,9 @@ func (h *host) followLasting(ctx context.Context) {
 }
 
 func (h *host) listen(ctx context.Context, r *run) {
-	unfollow, err := h.q.FollowJob(r.tenant, r.job, r.hear)
+	unfollow, err := h.q.FollowJob(r.tenant, r.job, r.apply)
 	if err != nil {
-		h.log.Warn("cannot follow a job; its cancel is heard all the same", "job", r.key, "error", err)
+		h.log.Warn("cannot follow the events of a job; a cancel is received all the same", "job", r.key, "error", err)
 		return
 	}
 	defer unfollow()
@@ -76,18 +75,18 @@ func (h *host) listen(ctx context.Context, r *run) {
 	<-ctx.Done()
 }
 
-// unfollow waits for what is under way.
+// unfollow ends follow and waits for its goroutine.
 func (h *host) unfollow(r *run) {
 	if h.follows.drop(r) {
 		return
 	}
-	r.deafen()
-	r.hearing.Wait()
+	r.stopFollowing()
+	r.following.Wait()
 }
 
 // drop reports whether the run was not followed yet.
 func (f *follows) drop(r *run) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return takeOut(&f.pending, r)
+	return removeRun(&f.pending, r)
 }

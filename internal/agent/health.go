@@ -9,25 +9,25 @@ import (
 )
 
 const (
-	wellPause    = 5 * time.Second        // between two looks at a ComfyUI that is well
-	illPause     = time.Second            // at one that is not
-	foreignPause = 500 * time.Millisecond // before more foreign work is believed: events of our own overtake each other
+	wellPause    = 5 * time.Second        // between two probes of a ComfyUI that is well
+	illPause     = time.Second            // between two probes of one that is not
+	foreignPause = 500 * time.Millisecond // before a larger number of foreign prompts is taken over: our own events overtake each other
 )
 
-// checkup is what the health loop remembers between two looks; only that loop touches it.
+// checkup is what the health loop keeps between two probes. Only that loop uses it.
 type checkup struct {
 	connected bool      // the websocket, at the last change
 	seen      bool      // ComfyUI has answered, and neither an answer nor the socket has failed since: it is the same process
-	process   string    // ComfyUI's, as it was last told; empty when it cannot be told
-	probed    time.Time // when the probes that cost something were last made
+	process   string    // ComfyUI's at the last probe; empty when it cannot be identified
+	probed    time.Time // when the probes that write something were last made
 
-	wanted  bool          // what ComfyUI can run may have changed since it was read
-	learned time.Time     // when that was last read
+	wanted  bool          // the capability may have changed since it was read
+	learned time.Time     // when it was last read
 	took    time.Duration // how long that took
 }
 
-// healthLoop keeps the desk's view of ComfyUI true: whether it answers, what ails it, how much of its backlog is
-// strangers', what it can run. It looks at once when the websocket comes or goes and when a run met a failure.
+// healthLoop keeps what the admission has of ComfyUI up to date: whether it answers, its conditions, how many foreign
+// prompts it has, and what it can run. It probes at once when the websocket connects or disconnects and when a run has failed.
 func (h *host) healthLoop(ctx context.Context) error {
 	if !h.restore(ctx) {
 		return ctx.Err()
@@ -47,7 +47,7 @@ func (h *host) healthLoop(ctx context.Context) error {
 	}
 }
 
-// idle waits until a look is due; false means that ctx ended.
+// idle waits until a probe is due; false means that ctx is done.
 func (h *host) idle(ctx context.Context, c *checkup, timer *time.Timer, due time.Time) bool {
 	for {
 		select {
@@ -58,7 +58,7 @@ func (h *host) idle(ctx context.Context, c *checkup, timer *time.Timer, due time
 		case <-h.examineNow:
 			return true
 		case <-h.comfy.Changed():
-		case <-h.freed: // what counted as ours until now may be a stranger's
+		case <-h.freed: // prompts that counted as ours until now may be foreign
 		}
 		s := h.comfy.State()
 		if s.Connected != c.connected {
@@ -70,16 +70,16 @@ func (h *host) idle(ctx context.Context, c *checkup, timer *time.Timer, due time
 			due = sooner
 			timer.Reset(foreignPause)
 		}
-		if c.wanted && h.desk.busy() == 0 {
+		if c.wanted && h.admission.busy() == 0 {
 			return true
 		}
 	}
 }
 
-// foreign takes in the length of ComfyUI's backlog. Fewer foreign prompts are believed at once; more have to stand
-// a look a moment later, for which it asks with true.
+// foreign takes in the length of ComfyUI's backlog. A smaller number of foreign prompts is taken over at once; a larger one
+// only by a probe a moment later, for which it asks with true.
 func (h *host) foreign(remaining int) (doubt bool) {
-	changed := h.desk.change(func(d *desk) {
+	changed := h.admission.change(func(d *admission) {
 		n := max(0, remaining-len(d.slotted))
 		doubt = n > d.public.Foreign
 		d.public.Foreign = min(n, d.public.Foreign)
@@ -90,54 +90,54 @@ func (h *host) foreign(remaining int) (doubt bool) {
 	return doubt
 }
 
-// look asks ComfyUI how it is, and returns when to ask again.
+// look probes ComfyUI and returns when to probe it again.
 func (h *host) look(ctx context.Context, c *checkup) time.Duration {
-	c.seen = c.seen && !h.desk.has(failure.Down) // a run may have lost it meanwhile
+	c.seen = c.seen && !h.admission.has(failure.Down) // a run may have found that it does not answer
 	probe, err := h.probe(ctx, c)
 	if ctx.Err() != nil {
 		return illPause
 	}
 	if err != nil {
 		c.seen = false
-		h.set(func(d *desk) {
-			d.ails.put(condition{cause: failure.Down, reason: "ComfyUI does not answer: " + comfy.Reason(err), blame: blameOf(d.running())})
+		h.set(func(d *admission) {
+			d.conditions.put(condition{cause: failure.Down, reason: "ComfyUI does not answer: " + comfy.Reason(err), blame: blameOf(d.running())})
 		})
 		return illPause
 	}
-	h.recover(ctx, c)
-	h.set(func(d *desk) { d.public.Foreign = min(probe.Foreign, max(0, probe.QueueRemaining-len(d.slotted))) })
-	h.learnWhenIdle(ctx, c, probe.QueueRemaining)
-	h.end(failure.Down) // now that it is known what the host can run
-	if !h.desk.well() {
+	h.recheck(ctx, c)
+	h.set(func(d *admission) { d.public.Foreign = min(probe.Foreign, max(0, probe.QueueRemaining-len(d.slotted))) })
+	h.readCapabilityWhenIdle(ctx, c, probe.QueueRemaining)
+	h.endCondition(failure.Down) // after the capability was read
+	if !h.admission.well() {
 		return illPause
 	}
 	return min(wellPause, h.cfg.LearnEvery)
 }
 
-// probe is the cheapest question that tells what is needed: the whole of it after ComfyUI came back.
+// probe asks for the backlog only, and after an outage of ComfyUI also for version, device and memory.
 func (h *host) probe(ctx context.Context, c *checkup) (comfy.Probe, error) {
 	if c.seen {
 		return h.comfy.Probe(ctx)
 	}
 	p, err := h.comfy.Survey(ctx)
 	if err == nil {
-		h.desk.change(func(d *desk) {
+		h.admission.change(func(d *admission) {
 			d.public.Memory, d.public.Device, d.public.Version = int64(p.VRAMTotal), p.Device, p.Version
 		})
 	}
 	return p, err
 }
 
-// set changes the host's state and tells it when others can see the difference.
-func (h *host) set(edit func(*desk)) {
-	if h.desk.change(edit) {
+// set changes the host's state and announces it if the part that dispatchers see has changed.
+func (h *host) set(edit func(*admission)) {
+	if h.admission.change(edit) {
 		h.announce()
 	}
 }
 
-// stray remembers a prompt that may still come to run although nobody waits for it.
-func (h *host) stray(prompt string) {
-	h.strays.add(prompt)
-	poke(h.beatNow) // which stores it
-	poke(h.examineNow)
+// orphan records a prompt that may still run although no attempt waits for it.
+func (h *host) orphan(prompt string) {
+	h.orphans.add(prompt)
+	signal(h.beatNow) // which stores it
+	signal(h.examineNow)
 }

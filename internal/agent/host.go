@@ -14,56 +14,56 @@ import (
 	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
-// host drives one ComfyUI by loops of its own.
+// host drives one ComfyUI. Each host has its own loops.
 type host struct {
-	name   string
-	url    string // without a password
-	source string // of its events, as CloudEvents has it
-	q      *queue.Queue
-	comfy  ComfyUI
-	cfg    Config
-	log    *slog.Logger
-	meters *meters
-	desk   *desk
+	name      string
+	url       string // without a password
+	source    string // of its events, as CloudEvents has it
+	q         *queue.Queue
+	comfy     ComfyUI
+	cfg       Config
+	log       *slog.Logger
+	meters    *meters
+	admission *admission
 
-	work        sync.WaitGroup                         // walks, and answers to resume offers
-	spell       func(class, input, file string) string // as ComfyUI does
-	prompts     promptIDs                              // written by Run before any loop begins
-	fetcher     *http.Client                           // of inputs by URL
-	shipping    chan struct{}                          // a token for every run that stores outputs
-	beatNow     chan struct{}                          // the state changed: tell it
-	examineNow  chan struct{}                          // look at ComfyUI now
-	freed       chan struct{}                          // a run gave its slot back
-	extendNow   chan struct{}                          // extend all leases now
-	extendEvery atomic.Int64                           // the lease loop's period, nanoseconds; written by that loop
-	relearn     atomic.Bool                            // read the capability at the next look; written by walks
-	acked       acks                                   // jobs that were acked lately
-	follows     follows
-	untold      untold      // slots that were taken and that no broadcast has told of
-	looked      atomic.Bool // ComfyUI was looked at; written by the health loop
+	work             sync.WaitGroup                         // attempts, and answers to resume offers
+	spell            func(class, input, file string) string // how ComfyUI spells the name of a file
+	prompts          promptIDs                              // written by Run before any loop begins
+	fetcher          *http.Client                           // of inputs by URL
+	storing          chan struct{}                          // a token for every run that stores outputs
+	beatNow          chan struct{}                          // renew the presence now: the state has changed
+	examineNow       chan struct{}                          // make the health loop probe ComfyUI now
+	freed            chan struct{}                          // a run gave its slot back
+	extendNow        chan struct{}                          // extend all leases now
+	extendEvery      atomic.Int64                           // the lease loop's period, nanoseconds; written by that loop
+	relearn          atomic.Bool                            // read the capability at the next probe; written by attempts
+	acked            acks                                   // the newest acks, sent again after a reconnect
+	follows          follows
+	pendingBroadcast pendingBroadcast // of slots that were taken
+	looked           atomic.Bool      // ComfyUI was probed once; written by the health loop
 
-	strays  strays
-	keeper  keeper
-	process atomic.Pointer[string] // ComfyUI's, empty when it cannot be told; written by the health loop
-	overdue chan struct{}          // closed when the drain time is over; by drainLoop
-	large   chan struct{}          // a token for every large file that is stored; the agent's, for all its hosts
+	orphans   orphans
+	persisted persisted
+	process   atomic.Pointer[string] // ComfyUI's, empty when it cannot be told; written by the health loop
+	overdue   chan struct{}          // closed when the drain time is over; by drainLoop
+	large     chan struct{}          // a token for every large file that is stored; shared by all hosts of the agent
 }
 
-// maxShipping bounds the runs that left the GPU and still store outputs. Beyond it a run keeps its slot, so that a
-// slow object store slows the host down instead of filling its memory.
-const maxShipping = 8
+// maxStoring bounds the runs that have left the GPU and still store their outputs. Beyond it a run keeps its slot, so
+// that a slow object store slows the host down instead of filling the agent's memory.
+const maxStoring = 8
 
 func newHost(q *queue.Queue, cfg Config, h HostConfig, instance string, m *metrics) *host {
 	urls, _ := parseReachable(cfg.InputURLs) // checked with the configuration
 	return &host{
 		name: h.Name, url: withoutUser(h.URL), source: "agent/" + h.Name, q: q, comfy: h.Comfy, cfg: cfg, log: cfg.Logger.With("host", h.Name), meters: m.of(h.Name),
-		desk: newDesk(queue.HostState{
+		admission: newAdmission(queue.HostState{
 			Host: h.Name, Instance: instance, Slots: cfg.Slots, Prefetch: cfg.Prefetch, Labels: cfg.Labels,
 			Agent: cfg.Version, URL: withoutUser(h.URL),
 		}, q),
-		spell:    h.Comfy.Spelling,
-		fetcher:  newFetcher(urls, http.ProxyFromEnvironment),
-		shipping: make(chan struct{}, maxShipping), overdue: make(chan struct{}),
+		spell:   h.Comfy.Spelling,
+		fetcher: newFetcher(urls, http.ProxyFromEnvironment),
+		storing: make(chan struct{}, maxStoring), overdue: make(chan struct{}),
 		beatNow: make(chan struct{}, 1), examineNow: make(chan struct{}, 1), freed: make(chan struct{}, 1), extendNow: make(chan struct{}, 1),
 	}
 }
@@ -76,12 +76,11 @@ func (h *host) run(stop, kill context.Context) error {
 	for _, loop := range []func(context.Context) error{
 		h.comfy.Listen, h.cancelLoop, h.leaseLoop, h.presenceLoop, h.reconnectLoop,
 		func(ctx context.Context) error {
-			// Nobody hears that the host is there before ComfyUI was looked at, so that is not done before controls and
-			// offers are heard.
+			// The health loop makes the host known, so it begins when the subscriptions to controls and offers are there.
 			look := func() { g.Go(func() error { return h.healthLoop(ctx) }) }
 			answer := func(o queue.Offer, reply func(queue.Reply)) { h.answer(ctx, o, reply) }
 			offers := func() { g.Go(func() error { return h.q.ServeOffers(ctx, h.name, look, answer) }) }
-			return h.q.ServeControl(ctx, h.name, offers, func(c queue.Control) queue.Reply { return h.obey(ctx, c) })
+			return h.q.ServeControl(ctx, h.name, offers, func(c queue.Control) queue.Reply { return h.control(ctx, c) })
 		},
 	} {
 		g.Go(func() error { return loop(ctx) })
@@ -91,8 +90,8 @@ func (h *host) run(stop, kill context.Context) error {
 		return h.drainLoop(stop, ctx)
 	})
 	err := g.Wait()
-	h.desk.change(func(d *desk) { d.leaving = true }) // nothing is begun after this
-	h.untold.told(&h.work)
+	h.admission.change(func(d *admission) { d.stopping = true }) // no work is started after this
+	h.pendingBroadcast.cancel(&h.work)
 	h.work.Wait()
 	if closer, ok := h.comfy.(interface{ Close() }); ok {
 		closer.Close()
@@ -103,86 +102,88 @@ func (h *host) run(stop, kill context.Context) error {
 	if err != nil && !errors.Is(err, context.Canceled) {
 		return err
 	}
-	h.depart(kill)
+	h.endPresence(kill)
 	return nil
 }
 
-// drainLoop waits for stop, lets the running jobs end for the drain time, and gives back those that have not.
+// drainLoop waits for stop, gives the running jobs the drain time to end, and gives back those that have not ended by then.
 func (h *host) drainLoop(stop, ctx context.Context) error {
 	select {
 	case <-ctx.Done():
 		return ctx.Err()
 	case <-stop.Done():
 	}
-	h.desk.change(func(d *desk) { d.leaving = true })
-	h.log.Info("draining", "running", len(h.desk.all()), "for", h.cfg.Drain)
+	h.admission.change(func(d *admission) { d.stopping = true })
+	h.log.Info("draining", "running", len(h.admission.all()), "for", h.cfg.Drain)
 	h.announce()
 	h.work.Go(func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), wireTimeout)
 		defer cancel()
-		if err := h.q.AnnounceHost(ctx, h.name, queue.HostDraining, drained{}.Error()); err != nil {
+		if err := h.q.AnnounceHost(ctx, h.name, queue.HostDraining, agentStopping{}.Error()); err != nil {
 			h.log.Debug("cannot announce the drain", "error", err)
 		}
 	})
 	timer := time.NewTimer(h.cfg.Drain)
 	defer timer.Stop()
 	select {
-	case <-h.desk.empty():
+	case <-h.admission.empty():
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
 	case <-timer.C:
 	}
 	close(h.overdue)
-	for _, r := range h.desk.all() {
+	for _, r := range h.admission.all() {
 		if !r.reporting.Load() {
-			r.end(drained{})
+			r.end(agentStopping{})
 		}
 	}
 	select {
-	case <-h.desk.empty():
+	case <-h.admission.empty():
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
 	}
 }
 
-// depart ends the host's presence, if it still is this agent's. A crash before it costs the others one presence TTL.
-func (h *host) depart(kill context.Context) {
+// endPresence deletes the host's presence if it is still this agent's. After a crash before that, the presence expires
+// with its TTL.
+func (h *host) endPresence(kill context.Context) {
 	ctx, cancel := context.WithTimeout(kill, wireTimeout)
 	defer cancel()
 	s, there, err := h.q.Host(ctx, h.name)
-	if there && s.Instance != h.desk.state().Instance {
+	if there && s.Instance != h.admission.state().Instance {
 		return // another agent serves the host already
 	}
 	err = errors.Join(err, h.q.Leave(ctx, h.name), h.q.AnnounceHost(ctx, h.name, queue.HostOffline, "the agent was stopped"))
 	if err != nil {
-		h.log.Warn("cannot say good-bye", "error", err)
+		h.log.Warn("cannot delete the presence of the host; it expires by itself", "error", err)
 	}
 	h.meters.online.Set(0)
 }
 
-// obey does what dispatcher hosts drain and resume ask for. A drained host stays so when its agent is restarted.
-func (h *host) obey(ctx context.Context, c queue.Control) queue.Reply {
+// control drains or resumes the host, as `dispatcher hosts drain` and `resume` ask for. A drained host stays drained when its
+// agent is restarted.
+func (h *host) control(ctx context.Context, c queue.Control) queue.Reply {
 	if c.Drain == c.Resume {
-		return queue.Reply{Answer: queue.Unfit, Reason: "a control asks for either drain or resume", State: h.desk.state()}
+		return queue.Reply{Answer: queue.Unfit, Reason: "a control asks for either drain or resume", State: h.admission.state()}
 	}
-	h.desk.change(func(d *desk) {
+	h.admission.change(func(d *admission) {
 		d.drained, d.drainedBy = c.Drain, ""
 		if c.Drain {
 			d.drainedBy = c.By
 		}
 	})
-	h.log.Info("told by an operator", "drain", c.Drain, "by", c.By)
+	h.log.Info("an operator drains or resumes the host", "drain", c.Drain, "by", c.By)
 	reply := queue.Reply{Answer: queue.Accepted}
-	ctx, cancel := context.WithTimeout(ctx, obeyTimeout)
+	ctx, cancel := context.WithTimeout(ctx, controlTimeout)
 	defer cancel()
-	if err := h.keep(ctx); err != nil {
+	if err := h.persist(ctx); err != nil {
 		h.log.Warn("cannot store the host's condition; trying again", "error", err)
 		reply.Reason = "not stored yet, so that a restart of the agent would forget it: " + err.Error()
 	}
 	h.announce()
-	reply.State = h.desk.state()
+	reply.State = h.admission.state()
 	switch s := &reply.State; {
 	case c.Drain || reply.Reason != "":
 	case s.State != queue.Online:
@@ -193,37 +194,24 @@ func (h *host) obey(ctx context.Context, c queue.Control) queue.Reply {
 	return reply
 }
 
-// obeyTimeout leaves room within the 2 s that an operator's command waits.
-const obeyTimeout = 1500 * time.Millisecond
+// controlTimeout leaves room within the 2 s that an operator's command waits.
+const controlTimeout = 1500 * time.Millisecond
 
-// heard reports whether anybody reads what every job logs.
-func (h *host) heard() bool { return h.log.Enabled(context.Background(), slog.LevelInfo) }
+// logsJobs reports whether the log takes the lines about every job.
+func (h *host) logsJobs() bool { return h.log.Enabled(context.Background(), slog.LevelInfo) }
 
-// announce tells the host's state to all dispatchers now, and to the presence with the next beat, which it asks
-// for at once.
+// announce broadcasts the host's state to all dispatchers and has the presence renewed at once.
 func (h *host) announce() {
 	h.broadcast(nil)
-	poke(h.beatNow)
+	signal(h.beatNow)
 }
 
 // wireTimeout bounds one call to NATS.
 const wireTimeout = 5 * time.Second
 
-func poke(c chan struct{}) {
+func signal(c chan struct{}) {
 	select {
 	case c <- struct{}{}:
 	default:
-	}
-}
-
-// pause waits for d; false means that ctx ended first.
-func pause(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
 	}
 }

@@ -24,8 +24,8 @@ const (
 	inputTimeout = 10 * time.Minute
 )
 
-// foreign refuses a workflow that names a file of another job: what lies below outputFolder belongs to single jobs, and
-// a job's own lies there under an id that nobody knows before it runs. Inputs that the job brings files for are not read.
+// foreign refuses a workflow that names a file below outputFolder. Those files belong to single jobs, and a workflow cannot
+// name its own there, since the id is made when it runs. Inputs for which the job brings files are left out.
 func foreign(j *job.Job) error {
 	node, input, found := j.Graph.Owned(outputFolder, func(node, input string) bool {
 		return slices.ContainsFunc(j.Inputs, func(in job.Input) bool { return in.Node == node && in.Input == input })
@@ -37,10 +37,10 @@ func foreign(j *job.Job) error {
 		"input %s of node %s names a file below %s/, where each job has its own files only; to use a file, give it in \"inputs\"", input, node, outputFolder))
 }
 
-// bring uploads the job's inputs under a folder that is the prompt's own, and returns what to write into the
-// workflow: node → input → name. A file that is not there ends the job, whose publisher alone can cure that; one that
-// cannot be fetched now is fetched later. No host is blamed.
-func (h *host) bring(ctx context.Context, a *attempt) (map[string]map[string]string, error) {
+// uploadInputs uploads the job's inputs into the prompt's own folder, and returns what to write into the workflow: node →
+// input → name. A file that does not exist ends the job, since only its publisher can put it there; one that cannot be
+// fetched now is tried again later. Neither counts against the host.
+func (h *host) uploadInputs(ctx context.Context, a *attempt) (map[string]map[string]string, error) {
 	if len(a.job.Inputs) == 0 {
 		return nil, nil
 	}
@@ -48,7 +48,7 @@ func (h *host) bring(ctx context.Context, a *attempt) (map[string]map[string]str
 	defer cancel()
 	names := map[string]map[string]string{}
 	for i, in := range a.job.Inputs {
-		name, err := h.bringSurely(ctx, a, i, in)
+		name, err := h.uploadInput(ctx, a, i, in)
 		var f *failure.Failure
 		if errors.As(err, &f) {
 			f.Message = fmt.Sprintf("input %s of node %s: %s", in.Input, in.Node, f.Message)
@@ -64,21 +64,21 @@ func (h *host) bring(ctx context.Context, a *attempt) (map[string]map[string]str
 	return names, nil
 }
 
-// bringSurely tries again as long as it is our own store that does not hand the file out.
-func (h *host) bringSurely(ctx context.Context, a *attempt, i int, in job.Input) (string, error) {
+// uploadInput uploads one input. It tries again while the object store, which is the fleet's own, gives no answer.
+func (h *host) uploadInput(ctx context.Context, a *attempt, i int, in job.Input) (string, error) {
 	for wait := appendPause; ; wait = min(2*wait, maxAppendPause) {
-		name, err := h.bringOne(ctx, a, i, in)
+		name, err := h.tryUploadInput(ctx, a, i, in)
 		if err == nil || in.Object == "" || failure.KindOf(err) != failure.Transient {
 			return name, err
 		}
 		h.log.Warn("cannot fetch an input; trying again", "job", a.key, "error", err, "in", wait)
-		if !pause(ctx, wait) {
+		if !queue.Pause(ctx, wait) {
 			return "", err
 		}
 	}
 }
 
-func (h *host) bringOne(ctx context.Context, a *attempt, i int, in job.Input) (string, error) {
+func (h *host) tryUploadInput(ctx context.Context, a *attempt, i int, in job.Input) (string, error) {
 	body, err := h.fetch(ctx, a, in)
 	if err != nil {
 		return "", err
@@ -96,7 +96,7 @@ func (h *host) bringOne(ctx context.Context, a *attempt, i int, in job.Input) (s
 	return name, err
 }
 
-// fetch opens a file where the job says it lies.
+// fetch opens the file at the place that the job names.
 func (h *host) fetch(ctx context.Context, a *attempt, in job.Input) (io.ReadCloser, error) {
 	switch {
 	case in.Object != "":
@@ -111,7 +111,7 @@ func (h *host) fetch(ctx context.Context, a *attempt, in job.Input) (io.ReadClos
 	return h.fetchURL(ctx, a, in.URL)
 }
 
-// brokeOff is what to say of a file of which a part has come.
+// brokeOff is the failure of a file of which only a part was received.
 func (h *host) brokeOff(a *attempt, in job.Input, err error) error {
 	if in.Object != "" {
 		return failure.New(failure.Transient, "the file broke off while it was fetched: "+err.Error())
@@ -154,8 +154,8 @@ func (h *host) fetchURL(ctx context.Context, a *attempt, address string) (io.Rea
 	return nil, h.unfetched(a, kind, address, errors.New("HTTP "+response.Status))
 }
 
-// unfetched says the same of every URL that gives no file, since its publisher must not learn what the agent can see
-// that it cannot. Why stands in the log, without the query, which may hold a secret.
+// unfetched gives the same message for every URL that cannot be fetched, so that publishers cannot explore the agent's
+// network. The log has the reason, without the URL's query, which may hold a secret.
 func (h *host) unfetched(a *attempt, kind failure.Kind, address string, err error) error {
 	if inner, is := errors.AsType[*url.Error](err); is {
 		err = inner.Err // the rest quotes the whole URL
@@ -168,7 +168,7 @@ func (h *host) unfetched(a *attempt, kind failure.Kind, address string, err erro
 	return failure.New(kind, "the input's url could not be fetched")
 }
 
-// refuses reports whether a server would say the same tomorrow: the file is not there, or it is not for us.
+// refuses reports whether a status is lasting: the file is not there, or access is denied.
 func refuses(status int) bool {
 	switch status {
 	case http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests:
@@ -200,7 +200,7 @@ func inputName(in job.Input) string {
 	return name
 }
 
-// source remembers why reading failed, which tells the two ends of a copy apart.
+// source keeps the error of its reader, so that it can be told from an error of the writer.
 type source struct {
 	io.Reader
 	err error
@@ -214,7 +214,7 @@ func (s *source) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// bounded fails beyond a number of bytes.
+// bounded fails after a number of bytes.
 type bounded struct {
 	io.Reader
 	left, most int64

@@ -7,8 +7,8 @@ import (
 	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
-// leaseLoop extends every lease each third of its AckWait. It stops doing so for prompts of a ComfyUI that does
-// not answer: a frozen host must not keep its jobs for ever.
+// leaseLoop extends the lease of every run each third of the shortest AckWait. The lease of a run that another attempt has
+// superseded is left out.
 func (h *host) leaseLoop(ctx context.Context) error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -19,7 +19,7 @@ func (h *host) leaseLoop(ctx context.Context) error {
 		case <-timer.C:
 		case <-h.extendNow:
 		}
-		held, shortest := h.desk.leases()
+		held, shortest := h.admission.leases()
 		for _, lease := range held {
 			h.extend(lease)
 		}
@@ -31,7 +31,7 @@ func (h *host) leaseLoop(ctx context.Context) error {
 	}
 }
 
-// extend loses an extension that cannot be sent: the connection is closed for good then.
+// extend does not try again: an extension that cannot be sent means that the connection is closed for good.
 func (h *host) extend(lease queue.Lease) {
 	if err := h.q.Extend(lease); err != nil {
 		h.log.Debug("cannot extend a lease", "error", err)

@@ -14,8 +14,8 @@ import (
 	"github.com/comfyherd/comfyherd/internal/job"
 )
 
-// outputPrefix is the folder of a prompt's own that all its files get: ComfyUI's cache would deliver another job's
-// picture under a name that was used before.
+// outputPrefix is the folder into which a prompt writes all its files. Each prompt has its own: under a name that was used
+// before, ComfyUI's cache would deliver another job's picture.
 func outputPrefix(prompt string) string { return outputFolder + "/" + prompt }
 
 // outputFolder is where all prompts have a folder of their own.
@@ -35,23 +35,23 @@ type result struct {
 	stored bool // it goes into COMFY_OUTPUTS
 }
 
-// ship gives the slot back and stores what the prompt left: files of the folders output and temp, and what lies in no
-// folder of the host; other files are somebody else's and are only named.
-func (h *host) ship(ctx context.Context, a *attempt) error {
+// storeResults frees the slot and stores what the prompt left: files of the folders output and temp, texts, and pictures
+// that came over the websocket. Files of the input folder existed before and are only named in the event.
+func (h *host) storeResults(ctx context.Context, a *attempt) error {
 	results := h.results(a)
 	if len(results) == 0 {
 		return nil
 	}
 	select {
-	case h.shipping <- struct{}{}:
+	case h.storing <- struct{}{}:
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
-	defer func() { <-h.shipping }()
-	h.release(a, nil)
+	defer func() { <-h.storing }()
+	h.freeSlot(a, nil)
 	taken := map[string]bool{}
 	for i := range results {
-		out, err := h.deliver(ctx, a, &results[i], taken)
+		out, err := h.storeResult(ctx, a, &results[i], taken)
 		if err != nil {
 			return err
 		}
@@ -60,7 +60,7 @@ func (h *host) ship(ctx context.Context, a *attempt) error {
 	return nil
 }
 
-// results are the run's, files first, then texts by their nodes.
+// results gives the run's results: files first, then texts in the order of their nodes.
 func (h *host) results(a *attempt) []result {
 	var all []result
 	for _, o := range a.result.Outputs {
@@ -87,8 +87,8 @@ func shorterFirst(a, b string) int {
 	return cmp.Or(cmp.Compare(len(a), len(b)), strings.Compare(a, b))
 }
 
-// deliver stores one result, if it is to be stored, and gives what the event says of it.
-func (h *host) deliver(ctx context.Context, a *attempt, r *result, taken map[string]bool) (job.Output, error) {
+// storeResult stores one result, if it is to be stored, and gives its entry in the event.
+func (h *host) storeResult(ctx context.Context, a *attempt, r *result, taken map[string]bool) (job.Output, error) {
 	out := job.Output{Node: r.Node, Media: r.Media, Filename: r.Filename, Subfolder: r.Subfolder, Type: r.Type}
 	if !r.stored {
 		if r.Media == textMedia && r.text != "" {
@@ -97,7 +97,7 @@ func (h *host) deliver(ctx context.Context, a *attempt, r *result, taken map[str
 		return out, nil
 	}
 	out.Subfolder = visibleFolder(r.Subfolder, a.prompt)
-	file, err := h.store(ctx, a, r, objectName(a, r.Output, taken))
+	file, err := h.storeUntilDone(ctx, a, r, objectName(a, r.Output, taken))
 	if err != nil {
 		return out, err
 	}
@@ -106,7 +106,7 @@ func (h *host) deliver(ctx context.Context, a *attempt, r *result, taken map[str
 	return out, nil
 }
 
-// open begins to read a result. A picture from the websocket is of the type that its bytes say.
+// open begins to read a result.
 func (h *host) open(ctx context.Context, r *result) (body io.ReadCloser, contentType string, size int64, err error) {
 	if r.Media == textMedia && r.text != "" {
 		return io.NopCloser(strings.NewReader(r.text)), textType, int64(len(r.text)), nil
@@ -115,7 +115,7 @@ func (h *host) open(ctx context.Context, r *result) (body io.ReadCloser, content
 	return body, cmp.Or(contentType, "application/octet-stream"), size, err
 }
 
-// visibleFolder takes the prompt's own folder off again.
+// visibleFolder removes the prompt's own folder from the path.
 func visibleFolder(subfolder, prompt string) string {
 	folder := strings.ReplaceAll(subfolder, `\`, "/")
 	if rest, own := strings.CutPrefix(folder, outputPrefix(prompt)); own && (rest == "" || rest[0] == '/') {

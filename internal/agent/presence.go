@@ -7,12 +7,11 @@ import (
 	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
-// presenceLoop renews the host's presence each third of its TTL and at every change of its state, and announces
-// the state when it is another than the last that was announced. Nothing is told before ComfyUI was looked at once,
-// and that is done when offers are heard.
+// presenceLoop renews the host's presence each third of its TTL and at every change of its state, and appends an event when
+// the availability is not the one of the last event. It begins when ComfyUI was probed once.
 func (h *host) presenceLoop(ctx context.Context) error {
 	var announced queue.Availability
-	var other twin
+	var other duplicateAgent
 	ticker := time.NewTicker(h.q.PresenceTTL() / 3)
 	defer ticker.Stop()
 	for {
@@ -26,8 +25,8 @@ func (h *host) presenceLoop(ctx context.Context) error {
 		if !h.looked.Load() {
 			continue
 		}
-		s := h.desk.state()
-		if err := h.keep(ctx); err != nil { // after the state was taken: what is told is stored already
+		s := h.admission.state()
+		if err := h.persist(ctx); err != nil { // before the presence: what the presence says is stored already
 			h.log.Warn("cannot store the host's condition; trying again", "error", err)
 		}
 		if err := other.beat(ctx, h, &s); err != nil {
@@ -38,7 +37,7 @@ func (h *host) presenceLoop(ctx context.Context) error {
 			continue
 		}
 		if err := h.announceEvent(ctx, &s, announced); err != nil {
-			h.log.Debug("cannot announce the state", "state", s.State, "error", err)
+			h.log.Debug("cannot append the event of the host's state", "state", s.State, "error", err)
 			continue
 		}
 		h.log.Info("host is "+string(s.State), "reason", s.Reason, "url", s.URL)

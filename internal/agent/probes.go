@@ -10,12 +10,12 @@ import (
 )
 
 const (
-	probeTimeout = 10 * time.Second // of one question to ComfyUI
-	probePause   = 3 * time.Second  // between two probes that write something
-	strayTimeout = 4 * time.Second  // longer than a prompt whose POST had no answer may take to appear
+	probeTimeout  = 10 * time.Second // of one question to ComfyUI
+	probePause    = 3 * time.Second  // between two probes that write something
+	orphanTimeout = 4 * time.Second  // longer than a prompt whose POST had no answer may take to appear
 )
 
-// recover asks of each condition whether it still holds, each by its own probe, once ComfyUI answers:
+// recheck finds out for each condition whether it still holds, once ComfyUI answers. What ends a condition:
 //
 //	down         it answers
 //	worker_gone  ComfyUI is another process
@@ -24,37 +24,37 @@ const (
 //	disk_full    a small file of ours can be written
 //	barred       ComfyUI itself answers a submit of ours
 //	unstorable   what could not be stored is (store.go)
-func (h *host) recover(ctx context.Context, c *checkup) {
-	if !c.seen || h.desk.has(failure.WorkerGone) || h.desk.has(failure.Poisoned) || h.desk.has(failure.Stuck) {
+func (h *host) recheck(ctx context.Context, c *checkup) {
+	if !c.seen || h.admission.has(failure.WorkerGone) || h.admission.has(failure.Poisoned) || h.admission.has(failure.Stuck) {
 		h.identify(ctx, c)
 	}
-	if h.cancelStrays(ctx) {
-		h.end(failure.Stuck)
+	if h.cancelOrphans(ctx) {
+		h.endCondition(failure.Stuck)
 	}
 	if time.Since(c.probed) < probePause {
 		return
 	}
 	c.probed = time.Now()
-	if h.desk.has(failure.DiskFull) && h.probeRoom(ctx) == nil {
-		h.end(failure.DiskFull)
+	if h.admission.has(failure.DiskFull) && h.probeRoom(ctx) == nil {
+		h.endCondition(failure.DiskFull)
 	}
-	if h.desk.has(failure.Barred) && h.probeSubmit(ctx) == nil {
-		h.end(failure.Barred)
+	if h.admission.has(failure.Barred) && h.probeSubmit(ctx) == nil {
+		h.endCondition(failure.Barred)
 	}
 }
 
-// end takes a condition away whose probe said that it does not hold any more.
-func (h *host) end(cause failure.Cause) {
+// endCondition removes a condition whose probe says that it does not hold any more.
+func (h *host) endCondition(cause failure.Cause) {
 	ended := false
-	h.set(func(d *desk) { ended = d.ails.end(cause) })
+	h.set(func(d *admission) { ended = d.conditions.remove(cause) })
 	if ended {
-		h.log.Info("the host is well again", "cause", cause)
-		poke(h.beatNow)
+		h.log.Info("a condition of the host has ended", "cause", cause)
+		signal(h.beatNow)
 	}
 }
 
-// identify finds out whether ComfyUI is the process that it was, and whether the thread that runs prompts is there in
-// a new one. Of a ComfyUI that does not tell its process a lost connection proves nothing: what ends with its process is
+// identify finds out whether ComfyUI is still the same process, and in a new one whether the thread that runs prompts is
+// alive. Where the process cannot be identified, a lost connection does not prove a restart: a poisoned GPU context is
 // suspected further.
 func (h *host) identify(ctx context.Context, c *checkup) {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
@@ -62,20 +62,20 @@ func (h *host) identify(ctx context.Context, c *checkup) {
 	process, err := h.comfy.Process(ctx)
 	if err != nil {
 		process = ""
-		h.log.Debug("cannot tell ComfyUI's processes apart", "error", err)
+		h.log.Debug("cannot identify the process of ComfyUI", "error", err)
 	}
 	back := !c.seen
 	c.seen = true
 	if process != c.process || process == "" && back {
 		c.wanted = true
-		poke(h.beatNow)
+		signal(h.beatNow)
 	}
 	c.process = process
 	h.process.Store(&process)
-	h.set(func(d *desk) {
+	h.set(func(d *admission) {
 		if process != "" {
-			d.ails.otherProcess(process)
-		} else if p := d.ails.of(failure.Poisoned); p != nil && back {
+			d.conditions.otherProcess(process)
+		} else if p := d.conditions.of(failure.Poisoned); p != nil && back {
 			p.trial = true
 		}
 	})
@@ -84,43 +84,44 @@ func (h *host) identify(ctx context.Context, c *checkup) {
 	}
 }
 
-// readLog looks for the sign of a dead worker thread in ComfyUI's log.
+// readLog looks for the traceback of a dead worker thread in ComfyUI's log.
 func (h *host) readLog(ctx context.Context, process string) {
 	reason, cause, err := h.comfy.Sick(ctx)
 	switch {
 	case err != nil:
 		h.log.Debug("cannot read ComfyUI's log", "error", err)
 	case cause == failure.WorkerGone:
-		h.set(func(d *desk) {
-			d.ails.put(condition{cause: cause, reason: reason, process: process, since: time.Now()})
+		h.set(func(d *admission) {
+			d.conditions.put(condition{cause: cause, reason: reason, process: process, since: time.Now()})
 		})
 	case process == "":
-		h.end(failure.WorkerGone)
+		h.endCondition(failure.WorkerGone)
 	}
 }
 
-// cancelStrays reports whether none is left. One that does not stop keeps the host from running anything else.
-func (h *host) cancelStrays(ctx context.Context) bool {
-	for _, prompt := range h.strays.all() {
-		once, cancel := context.WithTimeout(ctx, strayTimeout)
+// cancelOrphans cancels the orphans and reports whether none is left. One that does not stop keeps ComfyUI from running
+// anything else.
+func (h *host) cancelOrphans(ctx context.Context) bool {
+	for _, prompt := range h.orphans.all() {
+		once, cancel := context.WithTimeout(ctx, orphanTimeout)
 		err := h.comfy.Cancel(once, prompt)
 		cancel()
 		if ctx.Err() != nil {
 			return false
 		}
 		if err == nil {
-			h.strays.remove(prompt)
-			h.tidy(ctx, prompt)
-			poke(h.beatNow)
+			h.orphans.remove(prompt)
+			h.cleanUp(ctx, prompt)
+			signal(h.beatNow)
 			continue
 		}
-		h.set(func(d *desk) {
-			if d.ails.worst() == nil || d.ails.worst().cause == failure.Stuck {
-				d.ails.put(condition{cause: failure.Stuck, reason: stuckText + err.Error(), process: h.processNow(), since: time.Now()})
+		h.set(func(d *admission) {
+			if d.conditions.worst() == nil || d.conditions.worst().cause == failure.Stuck {
+				d.conditions.put(condition{cause: failure.Stuck, reason: stuckText + err.Error(), process: h.processNow(), since: time.Now()})
 			}
 		})
 	}
-	return h.strays.all() == nil
+	return h.orphans.all() == nil
 }
 
 const stuckText = "a prompt does not stop, and nothing else runs until it does or ComfyUI was restarted: "
@@ -140,7 +141,7 @@ func (h *host) probeSubmit(ctx context.Context) error {
 // noRoom reports whether a probe says that ComfyUI's disk is full.
 func noRoom(err error) bool { return errors.Is(err, comfy.ErrNoRoom) }
 
-// processNow is ComfyUI's process as it was last told, empty when nobody knows.
+// processNow is ComfyUI's process at the last probe, empty when it could not be identified.
 func (h *host) processNow() string {
 	if p := h.process.Load(); p != nil {
 		return *p

@@ -14,12 +14,12 @@ import (
 	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
-// promptIDs gives prompts their ids in ComfyUI. Whoever knows the id of a prompt can name its files, so nobody can
-// guess one: it is made with the fleet's secret. The same attempt always has the same id, so that a prompt is found
-// again after a lost answer and by the next agent.
+// promptIDs makes the ids of prompts in ComfyUI. With the id of a prompt its files can be named, so that ids are made with
+// the fleet's secret and cannot be guessed. The same attempt always has the same id, so that its prompt is found again
+// after a lost answer and by the next agent.
 type promptIDs struct{ secret []byte }
 
-// readSecret tries until NATS has answered and the secret is there; an error says that stop or kill has ended.
+// readSecret tries until NATS has answered and the secret is there. An error means that stop or kill is done.
 func (a *Agent) readSecret(stop, kill context.Context) (promptIDs, error) {
 	ctx, cancel := context.WithCancel(kill)
 	defer cancel()
@@ -34,24 +34,24 @@ func (a *Agent) readSecret(stop, kill context.Context) (promptIDs, error) {
 		if ctx.Err() == nil {
 			a.cfg.Logger.Warn("cannot read the secret that prompt ids are made of; trying again", "error", err, "in", wait)
 		}
-		if !pause(ctx, wait) {
+		if !queue.Pause(ctx, wait) {
 			return promptIDs{}, fmt.Errorf("read the secret of prompt ids: %w", ctx.Err())
 		}
 	}
 }
 
-// of is the id of an offered attempt, a lower-case UUID. The stream's creation belongs to the stream sequence: a ComfyUI
-// that outlives a stream made anew must not answer with an old prompt of the same number.
+// of is the id of an offered attempt, a lower-case UUID. It depends on when the stream was created, since a new stream
+// repeats the sequences of the old one, whose prompts ComfyUI may still have.
 func (p promptIDs) of(o *queue.Offer, streamCreated time.Time) string {
 	mac := hmac.New(sha256.New, p.secret)
 	mac.Write(attemptName(make([]byte, 0, 256), o, streamCreated))
 	return uuidOf(mac.Sum(nil), 8)
 }
 
-// formerSpace is the namespace of former prompt ids.
+// formerSpace is the namespace of the ids that agents without a secret made.
 var formerSpace = uuid.MustParse("5b0f4c3e-7d0a-5f64-9a52-1f1c0e8f6d3b")
 
-// formerPromptID is the id that an agent without a secret has given to an attempt; its prompts may still run.
+// formerPromptID is the id that an agent of a version without a secret gave to an attempt. Its prompts may still run.
 func formerPromptID(o *queue.Offer, streamCreated time.Time) string {
 	sum := sha1.Sum(attemptName(append(make([]byte, 0, 256), formerSpace[:]...), o, streamCreated))
 	return uuidOf(sum[:], 5)
@@ -72,8 +72,7 @@ func uuidOf(sum []byte, version byte) string {
 	return id.String()
 }
 
-// resumed is the id of a prompt that an agent before this one has submitted: the chain says which, and one that is
-// neither of the two that it can be was not submitted for this attempt.
+// resumed is the id of the prompt that an earlier agent has submitted for an attempt: the former one if the chain names it.
 func (h *host) resumed(ctx context.Context, o *queue.Offer) string {
 	id := h.prompts.of(o, h.q.Created())
 	former := formerPromptID(o, h.q.Created())

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// reconnectLoop makes up for what was missed while NATS was away: leases are extended, the presence is renewed, and
-// the chain of every job that is here is looked at, since its cancel may have been told to nobody.
+// reconnectLoop makes up for what was missed while NATS was disconnected: it extends leases, renews the presence, sends the
+// newest acks again, and reads the chain of every job that is here, since a cancel may have been missed.
 func (h *host) reconnectLoop(ctx context.Context) error {
 	reconnected := h.q.Reconnected()
 	for {
@@ -16,20 +16,20 @@ func (h *host) reconnectLoop(ctx context.Context) error {
 			return ctx.Err()
 		case <-reconnected:
 		}
-		reconnected = h.q.Reconnected() // before the work, so that another one meanwhile is not missed
-		h.log.Info("NATS is connected again", "running", h.desk.busy())
-		poke(h.extendNow)
+		reconnected = h.q.Reconnected() // before the work, so that a reconnect during it is not missed
+		h.log.Info("NATS is connected again", "running", h.admission.busy())
+		signal(h.extendNow)
 		h.announce()
 		for _, lease := range h.acked.recent(time.Now()) {
 			h.ackLease(lease)
 		}
-		for _, r := range h.desk.all() {
+		for _, r := range h.admission.all() {
 			h.review(ctx, r)
 		}
 	}
 }
 
-// review leaves a job alone whose chain cannot be read: what the walk appends next meets the truth.
+// review applies the last event of a run's job. When it cannot be read, the attempt finds it when it appends next.
 func (h *host) review(ctx context.Context, r *run) {
 	ctx, cancel := context.WithTimeout(ctx, wireTimeout)
 	defer cancel()
@@ -38,6 +38,6 @@ func (h *host) review(ctx context.Context, r *run) {
 		h.log.Warn("cannot read a job's chain", "job", r.key, "error", err)
 	}
 	if err == nil && found {
-		r.hear(last.Event)
+		r.apply(last.Event)
 	}
 }

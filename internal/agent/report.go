@@ -14,14 +14,14 @@ import (
 	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
-// overtaken is a chain that has moved on: its last event is not the one that a run built on.
+// overtaken is the error of an append after an event that is no longer the chain's last.
 type overtaken struct{ by queue.Link }
 
 func (o *overtaken) Error() string {
 	return fmt.Sprintf("the job's last event is %s of host %q, attempt %d", o.by.EventKind, o.by.Host, o.by.Attempt)
 }
 
-// overtakenIn gives what overtook the writer whose error it is, nil when nothing did.
+// overtakenIn gives the *overtaken in err, nil without one.
 func overtakenIn(err error) *overtaken {
 	moved, _ := errors.AsType[*overtaken](err)
 	return moved
@@ -40,8 +40,8 @@ func (h *host) event(a *attempt, kind job.EventKind) *job.Event {
 	return e
 }
 
-// complete appends completed and acks. Whoever completes first wins, so that a chain that has moved on without
-// having ended is built upon where it stands: we were taken for lost.
+// complete appends completed and acks. The first completed event of a job counts, so that it is also appended to a chain that
+// has gone on with another attempt: a dispatcher has taken this one for lost.
 func (h *host) complete(kill context.Context, a *attempt) error {
 	e := h.event(a, job.Completed)
 	e.PromptID, e.Outputs, e.Seeds = a.prompt, a.outputs, a.seeds
@@ -67,7 +67,7 @@ func (h *host) complete(kill context.Context, a *attempt) error {
 		if err != nil {
 			return err
 		}
-		if h.heard() {
+		if h.logsJobs() {
 			h.log.Info("completed", "job", a.key, "ran_for", a.ran, "outputs", len(a.outputs))
 		}
 		h.meters.completed.Inc()
@@ -76,7 +76,7 @@ func (h *host) complete(kill context.Context, a *attempt) error {
 	}
 }
 
-// fail appends failed, with a lease that lives for another AckWait, in which a dispatcher settles the attempt.
+// fail appends failed. It extends the lease first, so that a dispatcher has another AckWait to settle the attempt.
 func (h *host) fail(kill context.Context, a *attempt, f *failure.Failure) error {
 	e := h.event(a, job.Failed)
 	e.PromptID = a.prompt
@@ -96,8 +96,8 @@ func (h *host) fail(kill context.Context, a *attempt, f *failure.Failure) error 
 	return nil
 }
 
-// counts reports whether the attempt counts towards max_attempts. Only a kind that is free once needs the chain; one
-// that cannot be read is taken for the first.
+// counts reports whether the attempt counts towards max_attempts. The chain is read only for kinds of which some attempts are
+// free; when it cannot be read, the attempt counts as the first.
 func (h *host) counts(ctx context.Context, a *attempt, f *failure.Failure) bool {
 	this := failure.Attempt{
 		Number: a.attempt, Host: h.name, Kind: f.Kind, Message: f.Message, Node: f.Node, Class: f.Class, Exception: f.Exception,
@@ -125,9 +125,9 @@ const (
 	maxAppendPause = 5 * time.Second
 )
 
-// append adds e to the job's chain after the event with the sequence last, and tries until NATS has answered, ctx
-// ends, with its cause, or the drain time is over. An event that turns out to be stored already, since only the answer was lost, is a success. The
-// error is an *overtaken when somebody else was first, or says that the event is TooLarge.
+// append adds e to the job's chain after the event with the sequence last. It tries until NATS has answered, ctx is done
+// (the error is its cause), or the drain time is over. An event that was stored by an earlier try, of which only the answer was
+// lost, is a success. The error is an *overtaken when another process was first, or says that the event is TooLarge.
 func (h *host) append(ctx context.Context, e *job.Event, last uint64, lease queue.Lease) (uint64, error) {
 	for wait := appendPause; ; wait = min(2*wait, maxAppendPause) {
 		sequence, err := h.appendOnce(ctx, e, last, lease)
@@ -137,14 +137,14 @@ func (h *host) append(ctx context.Context, e *job.Event, last uint64, lease queu
 		if ctx.Err() != nil {
 			return 0, context.Cause(ctx)
 		}
-		h.log.Warn("cannot report; trying again", "event", e.EventKind, "job", e.Job, "error", err, "in", wait)
+		h.log.Warn("cannot append an event; trying again", "event", e.EventKind, "job", e.Job, "error", err, "in", wait)
 		if err := h.wait(ctx, wait, nil); err != nil {
 			return 0, err
 		}
 	}
 }
 
-// wait waits for d, or until sooner is closed; the error is the cause of ctx's end, or left once the drain time is over.
+// wait waits for d, or until sooner is closed. The error is the cause of ctx, or abandoned once the drain time is over.
 func (h *host) wait(ctx context.Context, d time.Duration, sooner <-chan struct{}) error {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
@@ -156,7 +156,7 @@ func (h *host) wait(ctx context.Context, d time.Duration, sooner <-chan struct{}
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	case <-h.overdue:
-		return left{}
+		return abandoned{}
 	}
 }
 
@@ -177,7 +177,7 @@ func (h *host) appendOnce(ctx context.Context, e *job.Event, last uint64, lease 
 	return 0, &overtaken{link}
 }
 
-// last reads the job's last event, and tries until NATS has answered or ctx ends, with its cause.
+// last reads the job's last event. It tries until NATS has answered or ctx is done; then the error is its cause.
 func (h *host) last(ctx context.Context, a *attempt) (queue.Link, error) {
 	for wait := appendPause; ; wait = min(2*wait, maxAppendPause) {
 		once, cancel := context.WithTimeout(ctx, wireTimeout)
@@ -186,13 +186,13 @@ func (h *host) last(ctx context.Context, a *attempt) (queue.Link, error) {
 		if err == nil {
 			return link, nil
 		}
-		if !pause(ctx, wait) {
+		if !queue.Pause(ctx, wait) {
 			return queue.Link{}, context.Cause(ctx)
 		}
 	}
 }
 
-// blocked is what a completed event says of nodes that were kept from running by others (ExecutionBlocker).
+// blocked is the message of a completed event about nodes that an ExecutionBlocker kept from running.
 func blocked(messages []string) string {
 	if len(messages) == 0 {
 		return ""
@@ -214,7 +214,7 @@ func clip(s string, most int) string {
 	return s[:most]
 }
 
-// without leaves out nodes that mean nothing to people.
+// without leaves out the nodes that the agent has added to the workflow.
 func without(nodes, added []string) []string {
 	if len(added) == 0 {
 		return nodes

@@ -35,13 +35,13 @@ type run struct {
 	accepted time.Time    // the same by NATS' clock
 
 	lease      atomic.Pointer[queue.Lease] // replaced when NATS delivered the job again
-	superseded atomic.Bool                 // a newer attempt has started: the lease is not ours any more
+	superseded atomic.Bool                 // a newer attempt has started elsewhere, which has the lease now
 	reporting  atomic.Bool                 // ComfyUI is no longer needed
-	unstored   bool                        // a result of it cannot be stored; guarded by the desk's lock
-	end        context.CancelCauseFunc     // ends the walk's part in ComfyUI
+	unstored   bool                        // a result of it cannot be stored; guarded by the admission's lock
+	end        context.CancelCauseFunc     // stops the attempt's work with ComfyUI
 
-	hearing sync.WaitGroup     // of the chain's events, once the run is followed
-	deafen  context.CancelFunc // ends it
+	following     sync.WaitGroup     // the goroutine that follows the chain, once it has begun
+	stopFollowing context.CancelFunc // ends it
 }
 
 func newRun(o *queue.Offer, prompt string, now time.Time, end context.CancelCauseFunc) *run {
@@ -54,10 +54,10 @@ func keyOf(o *queue.Offer) key { return key{job.Tenant(o.Message.Tenant), o.Job,
 
 func (r *run) currentLease() queue.Lease { return *r.lease.Load() }
 
-// ended is why a run must stop: its job's chain has a terminal event that is not ours.
-type ended struct{ by job.EventKind }
+// jobEnded is why a run must stop: its job's chain has a terminal event of another process.
+type jobEnded struct{ by job.EventKind }
 
-func (e *ended) Error() string { return "the job is " + string(e.by) }
+func (e *jobEnded) Error() string { return "the job is " + string(e.by) }
 
 // displaced is why a run must stop on a host that cannot run it any more.
 type displaced struct {
@@ -67,29 +67,29 @@ type displaced struct {
 
 func (d *displaced) Error() string { return d.reason }
 
-// drained is why a run must stop when the agent shuts down.
-type drained struct{}
+// agentStopping is why a run must stop when the agent shuts down.
+type agentStopping struct{}
 
-func (drained) Error() string { return "the agent is shutting down" }
+func (agentStopping) Error() string { return "the agent is shutting down" }
 
-// left is why a walk ends without a word: the drain time is over, and what is left to do cannot be done now. The job is
-// left to its lease, as by a crash, and an agent that comes back finds its prompt again.
-type left struct{}
+// abandoned is why an attempt ends without an event: the drain time is over, and NATS or its object store cannot take what is
+// left to do. The job's lease runs out, as after a crash, and an agent that is started later finds the prompt again.
+type abandoned struct{}
 
-func (left) Error() string { return "the drain time is over" }
+func (abandoned) Error() string { return "the drain time is over" }
 
-// hear takes in an event of the job's chain, our own among them.
-func (r *run) hear(e job.Event) {
+// apply takes in an event of the job's chain, which may be this agent's own.
+func (r *run) apply(e job.Event) {
 	switch {
 	case e.EventKind.Terminal() && e.PromptID != r.prompt:
-		r.end(&ended{e.EventKind})
+		r.end(&jobEnded{e.EventKind})
 	case e.EventKind == job.Started && e.Attempt > r.attempt:
 		r.superseded.Store(true)
 	}
 }
 
-// drawSeed draws a seed of the prompt: random between prompts and the same again when the prompt is resumed. It has
-// 32 bits, which is as many as most nodes take; Prepare brings it within the limit of its input.
+// drawSeed draws a seed: random for each prompt, and the same again when the prompt is resumed. It has 32 bits, which is
+// as many as most nodes take; Prepare brings it within the limit of its input.
 func (a *attempt) drawSeed() uint64 {
 	var n [8]byte
 	binary.BigEndian.PutUint64(n[:], a.drawn)

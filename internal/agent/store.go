@@ -17,12 +17,12 @@ const (
 	largeAtOnce   = 2                // of an agent
 )
 
-// store copies one result into COMFY_OUTPUTS, and tries until it is there: trouble of the store is nobody's attempt. The
-// host takes no further job meanwhile. When ComfyUI fails instead, that is how the attempt ends.
-func (h *host) store(ctx context.Context, a *attempt, r *result, name string) (jetstream.File, error) {
+// storeUntilDone copies one result into COMFY_OUTPUTS, and tries until it is stored: a failure of the object store does not
+// end the attempt. The host accepts no other job meanwhile. A failure of ComfyUI ends the attempt.
+func (h *host) storeUntilDone(ctx context.Context, a *attempt, r *result, name string) (jetstream.File, error) {
 	defer h.storable(a.run)
 	for wait := appendPause; ; wait = min(2*wait, maxStorePause) {
-		reconnected := h.q.Reconnected() // before the try, so that one meanwhile is not missed
+		reconnected := h.q.Reconnected() // before the try, so that a reconnect during it is not missed
 		file, err, from := h.storeInTurn(ctx, r, name)
 		if err == nil {
 			return file, nil
@@ -31,7 +31,7 @@ func (h *host) store(ctx context.Context, a *attempt, r *result, name string) (j
 			return file, context.Cause(ctx)
 		}
 		if from != nil {
-			poke(h.examineNow)
+			signal(h.examineNow)
 			return file, from
 		}
 		h.log.Warn("cannot store a result; trying again", "job", a.key, "object", name, "error", err, "in", wait)
@@ -39,17 +39,17 @@ func (h *host) store(ctx context.Context, a *attempt, r *result, name string) (j
 			h.unstorable(a.run, err)
 		}
 		if err := h.wait(ctx, wait, reconnected); err != nil {
-			h.extend(a.currentLease()) // for the agent that comes back
+			h.extend(a.currentLease()) // so that the next agent has time to resume the job
 			return file, err
 		}
 	}
 }
 
-// errLarge: the result must wait for its turn among the large ones.
+// errLarge says that a result is large and must wait until few other large ones are stored.
 var errLarge = errors.New("a large file")
 
-// storeInTurn stores a small result at once, and a large one when few others are stored, which bounds the agent's memory
-// and leaves the small ones some of the connection. It tells a failure of ComfyUI (from) from one of the object store.
+// storeInTurn stores a small result at once and a large one when few other large ones are stored, which bounds the agent's
+// memory and leaves bandwidth for the small ones. A failure of ComfyUI is returned as from, one of the object store as err.
 func (h *host) storeInTurn(ctx context.Context, r *result, name string) (file jetstream.File, err, from error) {
 	if file, err, from = h.storeOnce(ctx, r, name, false); !errors.Is(err, errLarge) {
 		return file, err, from
@@ -76,7 +76,7 @@ func (h *host) storeOnce(ctx context.Context, r *result, name string, large bool
 	if !large && (size < 0 || size > largeFile) {
 		return file, errLarge, nil
 	}
-	src := &source{Reader: &lively{body, stalled, h.stallTimeout()}}
+	src := &source{Reader: &timedReader{body, stalled, h.stallTimeout()}}
 	file, err = h.q.StoreOutput(ctx, name, contentType, src)
 	if src.err != nil {
 		return file, src.err, failure.New(failure.HostLost,
@@ -85,16 +85,16 @@ func (h *host) storeOnce(ctx context.Context, r *result, name string, large bool
 	return file, err, nil
 }
 
-// stallTimeout is how long a copy may stand still.
+// stallTimeout is how long a copy may make no progress.
 func (h *host) stallTimeout() time.Duration {
 	return max(h.cfg.FreezeTimeout, 5*time.Second) + wireTimeout
 }
 
-// unstorable takes the host out while a result of a run cannot be stored.
+// unstorable makes the host unhealthy while a result of a run cannot be stored.
 func (h *host) unstorable(r *run, err error) {
-	h.set(func(d *desk) {
+	h.set(func(d *admission) {
 		r.unstored = true
-		d.ails.put(condition{cause: failure.Unstorable, reason: unstorableText(err), since: time.Now()})
+		d.conditions.put(condition{cause: failure.Unstorable, reason: unstorableText(err), since: time.Now()})
 	})
 }
 
@@ -102,27 +102,27 @@ func unstorableText(err error) string {
 	return "results cannot be stored: " + err.Error() + "; it goes on trying, and takes jobs again when they are"
 }
 
-// storable takes the host in again when no result waits any more.
+// storable ends that condition when no result waits any more.
 func (h *host) storable(r *run) {
-	h.set(func(d *desk) {
+	h.set(func(d *admission) {
 		r.unstored = false
 		for _, other := range d.runs {
 			if other.unstored {
 				return
 			}
 		}
-		d.ails.end(failure.Unstorable)
+		d.conditions.remove(failure.Unstorable)
 	})
 }
 
-// lively sets a timer back with every read.
-type lively struct {
+// timedReader resets a timer with every read.
+type timedReader struct {
 	io.Reader
 	timer *time.Timer
 	pause time.Duration
 }
 
-func (l *lively) Read(p []byte) (int, error) {
+func (l *timedReader) Read(p []byte) (int, error) {
 	n, err := l.Reader.Read(p)
 	l.timer.Reset(l.pause)
 	return n, err

@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
+
 	"github.com/comfyherd/comfyherd/internal/agent"
 	"github.com/comfyherd/comfyherd/internal/comfy"
 	"github.com/comfyherd/comfyherd/internal/job"
@@ -173,7 +175,7 @@ func TestACancelThatWasToldWhileTheAgentWasAwayIsFoundAfterwards(t *testing.T) {
 }
 
 // What is told of a run while NATS is away would take the room of acks in the connection's buffer.
-func TestProgressOfATimeWithoutNATSIsNeverTold(t *testing.T) {
+func TestProgressAndPreviewsOfATimeWithoutNATSAreNeverSent(t *testing.T) {
 	t.Parallel()
 	h := startOnAWire(t, agent.Config{})
 	tell, told := make(chan comfy.Progress), make(chan struct{})
@@ -189,6 +191,10 @@ func TestProgressOfATimeWithoutNATSIsNeverTold(t *testing.T) {
 		}
 	})
 	progress := hears[jetstream.Progress](h, "comfy.live.jobs.acme.one.progress")
+	previews := make(chan string, 10)
+	if _, err := h.nc.Subscribe("comfy.live.jobs.acme.one.preview", func(m *nats.Msg) { previews <- string(m.Data) }); err != nil {
+		t.Fatal(err)
+	}
 	o := h.queued(job.Spec{ID: "one"})
 	h.accepted(o)
 	await(h, h.fake.posted, "the POST")
@@ -205,6 +211,14 @@ func TestProgressOfATimeWithoutNATSIsNeverTold(t *testing.T) {
 		t.Errorf("progress of node %s came first", p.Node)
 	}
 	h.event(o, job.Completed)
+	if err := h.nc.FlushWithContext(h.ctx); err != nil { // what the server has passed on by then has come
+		t.Fatal(err)
+	}
+	for len(previews) > 0 {
+		if p := <-previews; p == "1" {
+			t.Error("the preview of a time without NATS was sent")
+		}
+	}
 }
 
 func TestAResultIsStoredWhenNATSComesBackAndNothingIsCounted(t *testing.T) {

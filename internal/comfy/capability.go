@@ -15,12 +15,12 @@ import (
 // hosts with many packs and models.
 const maxObjectInfo = 512 << 20
 
-// Capability reads what the host can run from GET /object_info, class by
-// class, and remembers how the host spells its choices. Only ctx bounds it: ComfyUI lists its model folders while it
-// answers, which takes tens of seconds on large installations, and answers nothing else meanwhile: no freeze limit runs.
+// Capability reads from GET /object_info, class by class, what the host can run and how it spells its choices. Only ctx
+// bounds it: ComfyUI lists its model folders while it answers, which takes tens of seconds on large installations. It
+// answers nothing else meanwhile, so that FreezeTimeout does not run.
 func (h *Host) Capability(ctx context.Context) (workflow.Capability, error) {
 	h.reading.Add(1)
-	defer func() { h.answered(); h.reading.Add(-1) }() // what waited behind it is answered only now
+	defer func() { h.answered(); h.reading.Add(-1) }() // the requests that waited behind it are answered from now on
 	request, err := h.request(ctx, http.MethodGet, "/object_info", nil, nil)
 	if err != nil {
 		return workflow.Capability{}, err
@@ -77,7 +77,7 @@ func (h *Host) Has(class string) bool {
 	return has
 }
 
-// readMost reads the bound of ["INT", {"max": 2147483647}].
+// readMost reads the upper bound of ["INT", {"max": 2147483647}].
 func readMost(config json.RawMessage) (most uint64, bounded bool) {
 	var parts []json.RawMessage
 	var kind string

@@ -14,10 +14,10 @@ import (
 // kinds are ComfyUI's folders for files.
 var kinds = [...]string{"output", "temp", "input"}
 
-// Clear removes the files under comfyherd/<promptID> in ComfyUI's folders for outputs, temporary files and inputs; no
-// other folder is touched. Where those folders can be reached on this machine (roots.go) the files and folders are
-// deleted. Where not, ComfyUI has no way to delete a file: those that are known, from this process's own uploads and
-// results and from what ComfyUI's history says of the prompt, are overwritten by empty ones.
+// Clear removes the files under comfyherd/<promptID> in ComfyUI's folders for outputs, temporary files and inputs, and in
+// no other folder. Where those folders are on this machine (roots.go), files and folders are deleted. Elsewhere ComfyUI
+// has no call that deletes a file: the known ones, from this process's uploads and results and from ComfyUI's record of
+// the prompt, are overwritten by empty ones.
 func (h *Host) Clear(ctx context.Context, promptID string) error {
 	if id, err := uuid.Parse(promptID); err != nil || id.String() != promptID {
 		return fmt.Errorf("clear the files of prompt %s: that is no prompt id", clip(oneLine(promptID), 60))
@@ -47,8 +47,8 @@ func (h *Host) Clear(ctx context.Context, promptID string) error {
 }
 
 // emptyFiles overwrites the files that are there, but for kinds that were deleted already.
-func (h *Host) emptyFiles(ctx context.Context, files []spot, deleted []string) error {
-	seen := map[spot]bool{}
+func (h *Host) emptyFiles(ctx context.Context, files []fileRef, deleted []string) error {
+	seen := map[fileRef]bool{}
 	for _, kind := range deleted {
 		for _, s := range files {
 			seen[s] = seen[s] || s.kind == kind
@@ -74,20 +74,20 @@ func (h *Host) emptyFiles(ctx context.Context, files []spot, deleted []string) e
 }
 
 // filesOf reads from ComfyUI's own record which files of ours a prompt has left and was given.
-func (h *Host) filesOf(ctx context.Context, promptID string) ([]spot, error) {
+func (h *Host) filesOf(ctx context.Context, promptID string) ([]fileRef, error) {
 	_, e, err := h.lookup(ctx, promptID)
 	if err != nil || e == nil {
 		return nil, err
 	}
-	var files []spot
+	var files []fileRef
 	for _, o := range e.files {
-		files = append(files, spot{o.Type, o.Subfolder, o.Filename})
+		files = append(files, fileRef{o.Type, o.Subfolder, o.Filename})
 	}
 	for _, name := range namesIn(e.graph, ownFolder+"/"+promptID+"/") {
 		folder, file := path.Split(name)
-		files = append(files, spot{"input", strings.TrimSuffix(folder, "/"), file})
+		files = append(files, fileRef{"input", strings.TrimSuffix(folder, "/"), file})
 	}
-	var own []spot
+	var own []fileRef
 	for _, s := range files {
 		if inFolder(s.subfolder, promptID) {
 			own = append(own, s)
@@ -96,7 +96,7 @@ func (h *Host) filesOf(ctx context.Context, promptID string) ([]spot, error) {
 	return own, nil
 }
 
-// namesIn are the inputs of a graph that begin so.
+// namesIn gives the inputs of a graph that begin with prefix.
 func namesIn(raw json.RawMessage, prefix string) []string {
 	var graph map[string]struct {
 		Inputs map[string]text `json:"inputs"`
@@ -122,7 +122,7 @@ func inFolder(subfolder, promptID string) bool {
 }
 
 // remember keeps the name of a file of ours, until its prompt is cleared.
-func (h *Host) remember(s spot) {
+func (h *Host) remember(s fileRef) {
 	rest, own := strings.CutPrefix(strings.ReplaceAll(s.subfolder, `\`, "/"), ownFolder+"/")
 	if !own {
 		return
@@ -131,7 +131,7 @@ func (h *Host) remember(s spot) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if len(h.files) >= maxRemembered {
-		clear(h.files) // nobody clears here
+		clear(h.files) // a caller that never clears must not fill the memory
 	}
 	h.files[id] = append(h.files[id], s)
 }
@@ -139,7 +139,7 @@ func (h *Host) remember(s spot) {
 // maxRemembered bounds the prompts whose files are remembered.
 const maxRemembered = 4096
 
-func (h *Host) forgetFiles(promptID string) []spot {
+func (h *Host) forgetFiles(promptID string) []fileRef {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	files := h.files[promptID]

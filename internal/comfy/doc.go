@@ -1,27 +1,35 @@
 // Package comfy drives one ComfyUI host over HTTP and websocket.
 //
-// It guarantees that [Host.Run] ends every prompt exactly one way, a [Result]
-// or a [failure.Failure] of the closed set of kinds, whatever the host does:
-// die, freeze, restart, lose its websocket, forget its history, answer late,
-// or refuse with any of the bodies that ComfyUI 0.3 to 0.33 refuse with; that
-// one prompt is never sent twice while the first copy may still run; that
-// nothing which belongs to another user of the host is ever interrupted; and
-// that no bytes of a workflow are re-encoded on the way (64-bit seeds).
+// It guarantees that [Host.Run] ends every prompt exactly one way, with a [Result] or a [failure.Failure] of the closed set
+// of kinds, whatever the host does: it may die, freeze, restart, lose its websocket, lose its history, answer late, or
+// refuse with any body that ComfyUI 0.3 to 0.33 sends. One prompt is never sent twice while the first copy may still run,
+// no prompt of another user is ever interrupted, and the bytes of a workflow are sent as they are (64-bit seeds).
 //
-// How: HTTP is the truth and the websocket a hint. [Host.Listen] holds one
-// socket with a client id of its own and hands each event to the prompt that
-// it names; Run posts, then looks its prompt up by id (/api/jobs/{id}, or
-// /queue and then /history on servers that lack it) every PollInterval and at
-// once when an event says that something ended. A socket that is deaf, stalled
-// or absent costs at most one PollInterval, never a result.
+// HTTP decides and the websocket only hints. [Host.Listen] keeps one socket open and gives each event to the prompt that
+// it names. A prompt's way from Run to its outcome, in the order of the files:
 //
-// Kinds are decided by evidence: the status and shape of an answer, the type of
-// an exception, the beginning of a message where torch or the system writes it,
-// and facts about the process (raised.go, refused.go, sick.go, witness.go). What
-// a user can write decides nothing. What ComfyUI's cache names is delivered only
-// when it is proven to be what this prompt computes (prove.go); what comes over
-// the websocket only is kept (pictures.go).
+//	prompt.go     what is given to Run, and what it returns
+//	run.go        the loop: one thing at a time, until the prompt has ended
+//	submit.go     POST /prompt, and a lookup when its answer is lost
+//	refusal.go    a refusal becomes a kind
+//	track.go      events of the websocket (socket.go, frame.go) about this prompt
+//	look.go       the prompt is looked up every PollInterval, and at once after an event that something ended
+//	lookup.go     /api/jobs/{id}, or /queue and then /history on servers without it
+//	limits.go     timeouts, a host that gives no answer, and a worker thread that may be dead (sick.go, threads.go)
+//	ending.go     the host's record becomes a result or a failure
+//	exception.go  an exception of a node becomes a kind
+//	outputs.go    files and texts of the record; pictures.go for pictures that came over the websocket
+//	prove.go      files that ComfyUI's cache names are delivered only when they are proven to be this prompt's
+//	files.go      results are read and inputs written
 //
-// Every answer is read with a bound, and bare NaN and Infinity, which Python
-// writes and JSON does not know, count as null everywhere.
+// Without a working websocket a prompt costs at most one PollInterval more.
+//
+// Kinds are decided by facts: the status and shape of an answer, the type of an exception, the beginning of a message
+// where torch or the system writes it, and the state of the process. What a user can write has no influence.
+//
+// Beside Run there are: cancel.go, clear.go (removes a prompt's files; roots.go), capability.go (what the host can run),
+// and the probes of its health (health.go, probes.go, process.go).
+//
+// Every answer is read with a bound. NaN and Infinity, which Python writes and JSON lacks, count as null everywhere
+// (pythonjson.go).
 package comfy

@@ -13,7 +13,7 @@ import (
 // errGarbled marks an answer that is not what ComfyUI answers.
 var errGarbled = errors.New("the answer makes no sense")
 
-// ending is how the host says that a prompt ended.
+// ending is the host's record of a prompt that has ended.
 type ending struct {
 	produced
 	interrupted bool

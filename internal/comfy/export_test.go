@@ -35,7 +35,7 @@ func ReadAnswer(body []byte, id string) {
 	if line, err := readBacklog(body); err == nil {
 		line.find(id)
 	}
-	_ = wedged(entriesOf(string(body)))
+	_ = workerTraceback(entriesOf(string(body)))
 	_, _ = uploadedName(answer{status: 200, body: body}, "a.png")
 }
 

@@ -23,7 +23,7 @@ func (h *Host) Open(ctx context.Context, o Output) (body io.ReadCloser, contentT
 	if o.Type == Websocket {
 		return h.openPicture(ctx, o)
 	}
-	request, err := h.request(ctx, http.MethodGet, "/view", spot{o.Type, o.Subfolder, o.Filename}.query(), nil)
+	request, err := h.request(ctx, http.MethodGet, "/view", fileRef{o.Type, o.Subfolder, o.Filename}.query(), nil)
 	if err != nil {
 		return nil, "", 0, failure.New(failure.Lost, "ask for an output: "+oneLine(err.Error()))
 	}
@@ -64,7 +64,7 @@ func (h *Host) Upload(ctx context.Context, name, subfolder string, r io.Reader) 
 	if name == "" || strings.ContainsAny(name, `/\`) {
 		return "", failure.New(failure.InvalidWorkflow, fmt.Sprintf("the input file name %q is empty or has a path; name the file alone", clip(oneLine(name), 100)))
 	}
-	s := spot{"input", subfolder, name}
+	s := fileRef{"input", subfolder, name}
 	status, header, got, err := h.send(ctx, s, r, false)
 	switch {
 	case ctx.Err() != nil:
@@ -73,19 +73,19 @@ func (h *Host) Upload(ctx context.Context, name, subfolder string, r io.Reader) 
 		return "", failure.New(failure.HostLost, "ComfyUI does not take the input file: "+why(err))
 	case err != nil:
 		return "", failure.New(failure.HostLost, "ComfyUI does not confirm the input file: "+why(err))
-	case status == http.StatusInternalServerError && troubled(got):
+	case status == http.StatusInternalServerError && raisedInComfyUI(got):
 		return "", h.unwritable(ctx, name)
 	}
 	nameForWorkflow, err = uploadedName(answer{status, header, got}, name)
 	if err == nil {
-		h.remember(spot{"input", subfolder, path.Base(nameForWorkflow)})
+		h.remember(fileRef{"input", subfolder, path.Base(nameForWorkflow)})
 	}
 	return nameForWorkflow, err
 }
 
-// unwritable tells a host that can write nothing from a name that its file system does not take.
+// unwritable finds out whether the host can write no file at all, or its file system does not take this name.
 func (h *Host) unwritable(ctx context.Context, name string) error {
-	err := h.put(ctx, spot{"input", ownFolder, "room.bin"}, []byte("a file that was written to see whether there is room"), true)
+	err := h.put(ctx, fileRef{"input", ownFolder, "room.bin"}, []byte("a file that was written to see whether there is room"), true)
 	if errors.Is(err, ErrNoRoom) {
 		return &failure.Failure{Kind: failure.HostSick, Cause: failure.DiskFull,
 			Message: "the host cannot store input files: its disk or quota is full, or its input folder is read-only"}
@@ -97,7 +97,7 @@ func (h *Host) unwritable(ctx context.Context, name string) error {
 }
 
 // uploadBody is the multipart form around r, without holding r in memory.
-func uploadBody(s spot, r io.Reader, overwrite bool) (body io.Reader, contentType string, err error) {
+func uploadBody(s fileRef, r io.Reader, overwrite bool) (body io.Reader, contentType string, err error) {
 	var form bytes.Buffer
 	w := multipart.NewWriter(&form)
 	for _, field := range [...][2]string{{"type", s.kind}, {"subfolder", s.subfolder}, {"overwrite", strconv.FormatBool(overwrite)}} {

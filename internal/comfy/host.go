@@ -21,11 +21,11 @@ type Options struct {
 	PollInterval  time.Duration // between two looks at an outstanding prompt; default 1 s
 	PingInterval  time.Duration // between two websocket pings; a socket without any sign for two of them is re-opened; default 15 s
 	QuietTime     time.Duration // a prompt without any event for so long makes Run look for a dead worker; default 5 s
-	StuckTime     time.Duration // a prompt that goes on for so long after it was told to stop makes the host stuck; default 15 s
+	StuckTime     time.Duration // a prompt that goes on for so long after a request to stop makes the host stuck; default 15 s
 	Witness       Witness       // what can be seen of ComfyUI's process from outside of it; nil looks for it on this machine
 	Logger        *slog.Logger  // debug and warn only; nil discards
 
-	idleTime time.Duration // idleTime; shorter in tests
+	idleTime time.Duration // the constant of that name; shorter in tests
 }
 
 // Host is one ComfyUI server. Its methods may be called at the same time from
@@ -40,9 +40,9 @@ type Host struct {
 
 	changed    chan struct{}
 	born       time.Time
-	lastAnswer atomic.Int64 // when the newest HTTP answer came: nanoseconds since born, which no set clock moves
-	absent     atomic.Bool  // the newest answer was a proxy's, which says that ComfyUI is not there
-	reading    atomic.Int32 // readings of /object_info under way: ComfyUI answers nothing else meanwhile
+	lastAnswer atomic.Int64 // when the newest HTTP answer came: nanoseconds since born, by the monotonic clock
+	absent     atomic.Bool  // the newest answer came from a proxy that cannot reach ComfyUI
+	reading    atomic.Int32 // requests of /object_info under way: ComfyUI answers nothing else meanwhile
 	oldJobs    atomic.Bool  // the server lacks /api/jobs/{id}
 	oldCancel  atomic.Bool  // the server lacks /api/jobs/{id}/cancel
 	spellings  atomic.Pointer[map[string]string]
@@ -56,20 +56,20 @@ type Host struct {
 	listening bool
 	unsure    map[string]time.Time // when a POST of that id began whose outcome is not known
 	identity  identity
-	files     map[string][]spot    // files of ours on the host, by prompt
+	files     map[string][]fileRef // files of ours on the host, by prompt
 	albums    map[string]*album    // pictures that came over the websocket, by prompt, until Discard
-	proofs    map[maker]string     // versions of files outside of their prompt's folder that prompts of ours wrote
+	proofs    map[madeFile]string  // versions of files outside of their prompt's folder that prompts of ours wrote
 	classes   map[string]bool      // of the newest /object_info: whether a class is an output node; nil before it was read
-	roots     map[string]string    // ComfyUI's folders as this machine sees them, by kind; empty: it does not
-	stopping  map[string]time.Time // when a prompt was first told to stop
+	roots     map[string]string    // paths of ComfyUI's folders on this machine, by kind; empty: they are not on it
+	stopping  map[string]time.Time // when a prompt was first asked to stop
 	idleLooks int                  // looks in a row at which prompts waited and none ran
 	idleSince time.Time            // of the first of them
 }
 
-// State is what the websocket says about the host between two probes.
+// State is what the websocket shows of the host between two probes.
 type State struct {
 	Connected      bool // the websocket is open
-	QueueRemaining int  // pending and running prompts of everybody, from the newest status message
+	QueueRemaining int  // all pending and running prompts, from the newest status message
 }
 
 // New returns the host at baseURL: http or https, with an optional path prefix
@@ -93,8 +93,8 @@ func New(baseURL string, o Options) (*Host, error) {
 		changed: make(chan struct{}, 1),
 		tracks:  map[string]*tracker{},
 		unsure:  map[string]time.Time{},
-		albums:  map[string]*album{}, proofs: map[maker]string{},
-		files: map[string][]spot{}, roots: map[string]string{}, stopping: map[string]time.Time{},
+		albums:  map[string]*album{}, proofs: map[madeFile]string{},
+		files: map[string][]fileRef{}, roots: map[string]string{}, stopping: map[string]time.Time{},
 	}
 	h.log = h.options.Logger.With("comfyui", h.String())
 	if h.threads.witness = h.options.Witness; h.threads.witness == nil {
@@ -104,8 +104,8 @@ func New(baseURL string, o Options) (*Host, error) {
 	return h, nil
 }
 
-// withoutUser quotes an address, which may make no sense, without what may be a user and a password (all before the
-// last @) and without a query.
+// withoutUser quotes an address, which may be malformed, without a query and without all before the last @, which may be
+// a user and a password.
 func withoutUser(address string) string {
 	if at := strings.LastIndexByte(address, '@'); at >= 0 {
 		address = "…@" + address[at+1:]
@@ -134,8 +134,8 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
-// newClient gives up on idle connections long before ComfyUI does (75 s and
-// more), so that a POST seldom meets one that the host has closed.
+// newClient makes a client that closes idle connections long before ComfyUI does (75 s and more), so that a POST is
+// seldom sent on one that the host has closed.
 func newClient(o Options) *http.Client {
 	dialer := net.Dialer{Timeout: min(5*time.Second, o.FreezeTimeout), KeepAlive: 15 * time.Second}
 	return &http.Client{
@@ -213,9 +213,9 @@ func (h *Host) alias(id string, t *tracker) {
 	h.tracks[id] = t
 }
 
-// doubt notes that a POST of id is under way; settled says that its outcome is
-// known, so that Unknown means that it is not on the host.
-func (h *Host) doubt(id string) {
+// submitBegins records that a POST of id is under way; submitKnown that its outcome is known, so that the standing Unknown
+// means that the prompt is not on the host.
+func (h *Host) submitBegins(id string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for other, since := range h.unsure {
@@ -226,20 +226,20 @@ func (h *Host) doubt(id string) {
 	h.unsure[id] = time.Now()
 }
 
-func (h *Host) settled(id string) {
+func (h *Host) submitKnown(id string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	delete(h.unsure, id)
 }
 
-func (h *Host) doubtful(id string) bool {
+func (h *Host) submitUnknown(id string) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	_, unsure := h.unsure[id]
 	return unsure
 }
 
-// outstanding counts the prompts that are on the host by our doing.
+// outstanding counts the prompts on the host that this process has submitted.
 func (h *Host) outstanding() int {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -92,7 +92,7 @@ func (h *Host) do(request *http.Request) (*http.Response, error) {
 	}
 	switch response.StatusCode {
 	case http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
-		// A proxy speaks in the place of a ComfyUI that does not.
+		// The answer is from a proxy that cannot reach ComfyUI.
 		h.absent.Store(response.StatusCode != http.StatusGatewayTimeout)
 	default:
 		h.absent.Store(false)
@@ -101,11 +101,11 @@ func (h *Host) do(request *http.Request) (*http.Response, error) {
 	return response, nil
 }
 
-// answered notes that ComfyUI lives, by a clock that nobody sets.
+// answered records that ComfyUI has answered now, by the monotonic clock.
 func (h *Host) answered() { h.lastAnswer.Store(int64(time.Since(h.born))) }
 
-// accepts says whether somebody takes connections on the host's port. A ComfyUI that does so and gives no answer is
-// busy (it computes /object_info, or holds Python's lock), or it was stopped.
+// accepts reports whether the host's port takes connections. A ComfyUI whose port does and that gives no answer is busy (it
+// computes /object_info, or holds Python's lock), or its process was stopped.
 func (h *Host) accepts(ctx context.Context) bool {
 	if h.absent.Load() {
 		return false // that is the proxy's port
@@ -121,14 +121,14 @@ func (h *Host) accepts(ctx context.Context) bool {
 	return true
 }
 
-// get is call with a GET and the time limit of every look.
+// get is call with a GET and the time limit of FreezeTimeout.
 func (h *Host) get(ctx context.Context, path string, query url.Values, limit int64) (answer, error) {
 	ctx, cancel := context.WithTimeout(ctx, h.options.FreezeTimeout)
 	defer cancel()
 	return h.call(ctx, http.MethodGet, path, query, nil, limit)
 }
 
-// post is call with a POST of JSON and the time limit of every order.
+// post is call with a POST of JSON and the time limit of FreezeTimeout.
 func (h *Host) post(ctx context.Context, path string, body string) (answer, error) {
 	ctx, cancel := context.WithTimeout(ctx, h.options.FreezeTimeout)
 	defer cancel()
@@ -139,14 +139,14 @@ func (h *Host) post(ctx context.Context, path string, body string) (answer, erro
 	return got, nil
 }
 
-// unconnected says that the request met no listener: nothing of it was sent.
+// unconnected reports whether no connection was made, so that nothing of the request was sent.
 func unconnected(err error) bool {
 	var op *net.OpError
 	return errors.As(err, &op) && op.Op == "dial"
 }
 
-// refused says that the host's machine is there and no process listens on the port. Names that are not found, timeouts,
-// and trouble of our own machine (no more open files) are something else.
+// refused reports whether the host's machine answers and no process listens on the port. It is false for names that are
+// not found, timeouts, and errors of this machine (too many open files).
 func refused(err error) bool {
 	const windows = syscall.Errno(10061) // WSAECONNREFUSED
 	return unconnected(err) && (errors.Is(err, syscall.ECONNREFUSED) || runtime.GOOS == "windows" && errors.Is(err, windows))

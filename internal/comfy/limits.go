@@ -17,12 +17,12 @@ type limit struct {
 	node, class   string // the node that took too long, when it was one
 }
 
-// limits says when the next limit runs out, or which one has.
+// limits gives the time at which the next limit is reached, or the failure of one that was.
 func (r *run) limits(now time.Time) (next time.Time, failed *failure.Failure) {
 	all := []limit{
 		r.silenceLimit(now),
 		r.stepLimit(now),
-		{from: r.yieldSince, most: r.prompt.Start, kind: failure.RejectedBusy, before: "other people's prompts ran before it for ", after: " (start timeout)"},
+		{from: r.strangersSince, most: r.prompt.Start, kind: failure.RejectedBusy, before: "other people's prompts ran before it for ", after: " (start timeout)"},
 		{from: r.firstHead, most: r.prompt.Total, kind: failure.Timeout, before: "the prompt did not end within ", after: " (total timeout)"},
 	}
 	next = now.Add(r.host.options.FreezeTimeout)
@@ -45,20 +45,20 @@ func (r *run) stepLimit(now time.Time) limit {
 		return limit{from: r.headSince, most: r.prompt.Start, kind: failure.Timeout, before: "the prompt did not start within ", after: " (start timeout)"}
 	}
 	t := r.track
-	hears := t.hears(r.host.current())
+	receives := t.receivesFrom(r.host.current())
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if !hears {
-		if r.blindSince.IsZero() {
-			r.blindSince = now
+	if !receives {
+		if r.unheardSince.IsZero() {
+			r.unheardSince = now
 		}
 		left := max(1, len(t.classes)-len(t.done))
 		return limit{
-			from: r.blindSince, most: time.Duration(left) * r.prompt.Node, kind: failure.Timeout,
+			from: r.unheardSince, most: time.Duration(left) * r.prompt.Node, kind: failure.Timeout,
 			before: "the nodes that were left did not end within ", after: " (node timeout for each of them; the host sent no events)",
 		}
 	}
-	r.blindSince = time.Time{}
+	r.unheardSince = time.Time{}
 	where, node, class := "the prompt", clip(oneLine(t.node), 60), clip(oneLine(t.class(t.node)), 60)
 	if t.node != "" {
 		where = fmt.Sprintf("node %s (%s)", node, class)
@@ -69,8 +69,8 @@ func (r *run) stepLimit(now time.Time) limit {
 	}
 }
 
-// silenceLimit is short for a ComfyUI that is not there, and longer for one whose port takes connections. Beside our
-// own reading of /object_info there is none.
+// silenceLimit bounds the time without an answer. It is longer while the port takes connections, and does not run while
+// this process reads /object_info.
 func (r *run) silenceLimit(now time.Time) limit {
 	last := r.lastAnswer(now)
 	l := limit{from: last, most: r.host.options.FreezeTimeout, kind: failure.HostLost, before: "ComfyUI gave no answer for "}
@@ -80,7 +80,7 @@ func (r *run) silenceLimit(now time.Time) limit {
 	return l
 }
 
-// lastAnswer is when the host last showed that it lives.
+// lastAnswer is when the host last answered.
 func (r *run) lastAnswer(now time.Time) time.Time {
 	if r.host.reading.Load() > 0 {
 		return now
@@ -88,23 +88,23 @@ func (r *run) lastAnswer(now time.Time) time.Time {
 	return latest(r.began, r.host.born.Add(time.Duration(r.host.lastAnswer.Load())))
 }
 
-// knock finds out whether the port of a silent host takes connections, long before the short limit is over.
-func (r *run) knock(ctx context.Context, now time.Time) time.Time {
+// checkPort finds out whether the port of a host that does not answer takes connections, well before the short limit.
+func (r *run) checkPort(ctx context.Context, now time.Time) time.Time {
 	silent := r.lastAnswer(now)
-	due := latest(silent.Add(r.host.options.FreezeTimeout/3), r.knockAt)
-	if r.knocking {
+	due := latest(silent.Add(r.host.options.FreezeTimeout/3), r.portCheckAt)
+	if r.checkingPort {
 		return now.Add(time.Minute)
 	}
 	if now.Before(due) {
 		return due
 	}
-	r.knocking = true
-	r.work.Go(func() { r.knocks <- r.host.accepts(ctx) })
+	r.checkingPort = true
+	r.work.Go(func() { r.portChecks <- r.host.accepts(ctx) })
 	return now.Add(time.Minute)
 }
 
-func (r *run) knocked(accepts bool, now time.Time) {
-	r.knocking, r.knockAt = false, now.Add(r.host.options.FreezeTimeout/3)
+func (r *run) onPortCheck(accepts bool, now time.Time) {
+	r.checkingPort, r.portCheckAt = false, now.Add(r.host.options.FreezeTimeout/3)
 	if accepts {
 		r.accepting = now
 		return
@@ -112,10 +112,9 @@ func (r *run) knocked(accepts bool, now time.Time) {
 	r.accepting = time.Time{}
 }
 
-// checkup reads the host's log when the prompt shows no sign for QuietTime: a
-// dead worker thread looks like a long node from everywhere else. Logs without
-// its signature are read again after twice the time, up to a minute.
-func (r *run) checkup(ctx context.Context, now time.Time) time.Time {
+// readLogWhenQuiet reads the host's log when there was no event of the prompt for QuietTime: in all other places a dead
+// worker thread looks like a long node. A log without its traceback is read again after twice the time, up to a minute.
+func (r *run) readLogWhenQuiet(ctx context.Context, now time.Time) time.Time {
 	r.track.mu.Lock()
 	sign := r.track.lastSign
 	r.track.mu.Unlock()
@@ -124,7 +123,7 @@ func (r *run) checkup(ctx context.Context, now time.Time) time.Time {
 	}
 	at := sign.Add(r.host.options.QuietTime)
 	if sign.After(r.checkedAt) {
-		r.checkEvery = r.host.options.QuietTime // another silence begins
+		r.checkEvery = r.host.options.QuietTime // there was an event since the last reading
 	} else {
 		at = latest(at, r.checkAt)
 	}
@@ -149,7 +148,7 @@ func latest(a, b time.Time) time.Time {
 	return a
 }
 
-func (r *run) checked(reason string) *failure.Failure {
+func (r *run) onLogRead(reason string) *failure.Failure {
 	r.checking, r.checkedAt = false, time.Now()
 	r.checkEvery = min(2*r.checkEvery, time.Minute)
 	r.checkAt = r.checkedAt.Add(r.checkEvery)

@@ -10,7 +10,7 @@ import (
 	"github.com/comfyherd/comfyherd/internal/failure"
 )
 
-// act starts what is due and says when the next thing will be.
+// act starts what is due and gives the time at which the next thing is.
 func (r *run) act(ctx context.Context, now time.Time) time.Time {
 	if !r.looking && !now.Before(r.lookAt) {
 		r.look(ctx)
@@ -19,19 +19,19 @@ func (r *run) act(ctx context.Context, now time.Time) time.Time {
 	if !r.looking {
 		next = earliest(next, r.lookAt)
 	}
-	if !r.proveAt.IsZero() {
-		if now.Before(r.proveAt) {
-			next = earliest(next, r.proveAt)
+	if !r.socketCheckAt.IsZero() {
+		if now.Before(r.socketCheckAt) {
+			next = earliest(next, r.socketCheckAt)
 		} else {
-			r.prove()
+			r.checkSocket()
 		}
 	}
-	return earliest(earliest(next, r.knock(ctx, now)), r.checkup(ctx, now))
+	return earliest(earliest(next, r.checkPort(ctx, now)), r.readLogWhenQuiet(ctx, now))
 }
 
-// prove re-opens a socket that showed no status after our own POST.
-func (r *run) prove() {
-	r.proveAt = time.Time{}
+// checkSocket reopens a socket over which no status came after the POST.
+func (r *run) checkSocket() {
+	r.socketCheckAt = time.Time{}
 	if r.session != nil && r.session == r.host.current() && r.session.statuses.Load() == r.statuses {
 		r.host.reopen(r.session)
 	}
@@ -62,20 +62,20 @@ func (h *Host) place(ctx context.Context, id string) looked {
 	}
 	standing, ahead := line.find(id)
 	if standing == Unknown {
-		return looked{standing: Pending} // it has just moved on
+		return looked{standing: Pending} // it has just begun or ended
 	}
 	return looked{standing: standing, ahead: ahead, strangers: h.strangers(line.running)}
 }
 
-// strangers says whether a prompt is running that is not ours.
+// strangers reports whether a prompt runs that this process has not submitted.
 func (h *Host) strangers(running []place) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return slices.ContainsFunc(running, func(p place) bool { return h.tracks[p.id] == nil })
 }
 
-// saw takes in the answer to a look.
-func (r *run) saw(l looked) (*Result, *failure.Failure) {
+// onLook takes in the answer to a look.
+func (r *run) onLook(l looked) (*Result, *failure.Failure) {
 	now := time.Now()
 	r.looking = false
 	r.lookAt = now.Add(r.interval())
@@ -87,7 +87,7 @@ func (r *run) saw(l looked) (*Result, *failure.Failure) {
 	}
 	r.refused, r.unreadable = 0, 0
 	if l.standing == Unknown {
-		return r.missed(now)
+		return r.notFound(now)
 	}
 	if r.prompt.Resume && !r.accepted {
 		r.accept(now)
@@ -97,10 +97,10 @@ func (r *run) saw(l looked) (*Result, *failure.Failure) {
 	case Ended:
 		return r.ended(l.ending, now)
 	case Running:
-		r.runs(now)
+		r.noteRunning(now)
 	case Pending:
-		r.waits(l.ahead, now)
-		r.yields(l.ahead > 0 && l.strangers, now)
+		r.notePending(l.ahead, now)
+		r.noteStrangers(l.ahead > 0 && l.strangers, now)
 	case Unknown:
 	}
 	return nil, nil
@@ -115,7 +115,7 @@ func (r *run) interval() time.Duration {
 	return min(r.host.options.PollInterval, 10*time.Millisecond<<(quickLooks-r.quick))
 }
 
-func (r *run) waits(ahead int, now time.Time) {
+func (r *run) notePending(ahead int, now time.Time) {
 	switch {
 	case ahead > 0:
 		r.headSince = time.Time{}
@@ -127,18 +127,18 @@ func (r *run) waits(ahead int, now time.Time) {
 	}
 }
 
-// yields notes since when strangers' prompts have been running before it.
-func (r *run) yields(strangers bool, now time.Time) {
+// noteStrangers records since when strangers' prompts have been running before it.
+func (r *run) noteStrangers(strangers bool, now time.Time) {
 	switch {
 	case !strangers:
-		r.yieldSince = time.Time{}
-	case r.yieldSince.IsZero():
-		r.yieldSince = now
+		r.strangersSince = time.Time{}
+	case r.strangersSince.IsZero():
+		r.strangersSince = now
 	}
 }
 
-// ended holds an ending back for a moment when the POST has no answer yet: it
-// may say that a part of the outputs was dropped.
+// ended delays an ending for a moment when the POST has no answer yet, which may say that a part of the workflow was left
+// out.
 func (r *run) ended(e *ending, now time.Time) (*Result, *failure.Failure) {
 	if r.accepted && !r.awaitsSocket(e, now) {
 		return r.end(e)
@@ -152,17 +152,17 @@ func (r *run) ended(e *ending, now time.Time) (*Result, *failure.Failure) {
 	return nil, nil
 }
 
-// socketGrace is how long an ending waits for what the websocket has still to say, from the newest sign on.
+// socketGrace is how long an ending waits for more events of the websocket, from the newest one on.
 const socketGrace = 3 * time.Second
 
-// awaitsSocket says that the prompt ended well and left nothing, or sends pictures over the websocket, and that the
-// socket has not come to its end yet.
+// awaitsSocket reports whether more may come over the websocket: the prompt ended well and left no file, or it sends
+// pictures, and the event of its end has not come.
 func (r *run) awaitsSocket(e *ending, now time.Time) bool {
 	t := r.track
-	hears := t.hears(r.host.current())
+	receives := t.receivesFrom(r.host.current())
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if e.failure() != nil || !hears || t.succeeded || len(e.files)+len(e.texts) > 0 && !t.album.expected(t.classes) {
+	if e.failure() != nil || !receives || t.succeeded || len(e.files)+len(e.texts) > 0 && !t.album.expected(t.classes) {
 		return false
 	}
 	since := r.endedAt
@@ -172,8 +172,7 @@ func (r *run) awaitsSocket(e *ending, now time.Time) bool {
 	return now.Sub(latest(since, t.lastSign)) < socketGrace
 }
 
-// failedLook counts what a look may run into. Silence is not counted here: the
-// freeze limit ends it.
+// failedLook counts failed looks by their reason. A host that gives no answer is left to the silence limit.
 func (r *run) failedLook(err error, now time.Time) *failure.Failure {
 	var status *statusError
 	switch {
@@ -201,24 +200,24 @@ func (r *run) failedLook(err error, now time.Time) *failure.Failure {
 	return nil
 }
 
-// maxStrange bounds the looks in a row that somebody else than ComfyUI answers.
+// maxStrange bounds the looks in a row that are not answered by ComfyUI.
 const maxStrange = 3
 
-// foreignAnswer says that a look was answered, and not by a ComfyUI.
+// foreignAnswer reports whether the answer to a look was not ComfyUI's.
 func foreignAnswer(err error) bool {
 	var status *statusError
 	return errors.As(err, &status) && status.status < 500 || errors.Is(err, errGarbled)
 }
 
-// foreignSilence is a prompt of which nobody tells how it goes. What stands in the prompt may be why: a firewall looks
-// at answers too, and ComfyUI's answer repeats the workflow.
+// foreignSilence is the failure of a prompt whose looks are answered in ComfyUI's place. The workflow may be the reason: a
+// firewall inspects answers too, and ComfyUI's answer contains the workflow.
 func foreignSilence(err error) *failure.Failure {
 	return &failure.Failure{Kind: failure.Lost, Exception: Foreign,
 		Message: "the host does not say how the prompt goes: " + why(err) + "; check what stands before ComfyUI"}
 }
 
-// missed: the host answers and does not know the prompt.
-func (r *run) missed(now time.Time) (*Result, *failure.Failure) {
+// notFound takes in a look in which the host has no such prompt.
+func (r *run) notFound(now time.Time) (*Result, *failure.Failure) {
 	if !r.accepted {
 		if r.prompt.Resume {
 			return nil, failure.New(failure.Lost, "gone: ComfyUI does not know the prompt any more")
@@ -230,12 +229,12 @@ func (r *run) missed(now time.Time) (*Result, *failure.Failure) {
 		r.lookAt = now.Add(50 * time.Millisecond)
 		return nil, nil
 	}
-	return r.gone()
+	return r.disappeared()
 }
 
-// gone decides about a prompt that was on the host and has left no trace: its
-// history was wiped, or it was deleted while pending, or ComfyUI restarted.
-func (r *run) gone() (*Result, *failure.Failure) {
+// disappeared decides about a prompt that was on the host and is neither in the backlog nor in the history: it was deleted
+// while pending, the history was wiped, or ComfyUI was restarted.
+func (r *run) disappeared() (*Result, *failure.Failure) {
 	t := r.track
 	t.mu.Lock()
 	e := &ending{produced: readOutputs(t.outputs), cached: t.cached, raised: t.raised, interrupted: t.stopped}

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -27,16 +28,22 @@ const graph = `{"1":{"class_type":"EmptyImage","inputs":{"width":64,"height":64,
 // a test that passes.
 const patience = time.Minute
 
-// routes is a ComfyUI made of fixed answers: "GET /prompt" → handler. What it
-// lacks is answered as aiohttp answers an unknown route.
+// routes is a ComfyUI made of fixed answers: "GET /prompt" → handler. It has no prompts, and what else it lacks is
+// answered as aiohttp answers an unknown route.
 type routes map[string]http.HandlerFunc
 
 func (r routes) ServeHTTP(w http.ResponseWriter, request *http.Request) {
-	if handler := r[request.Method+" "+request.URL.Path]; handler != nil {
+	handler := r[request.Method+" "+request.URL.Path]
+	switch {
+	case handler != nil:
 		handler(w, request)
-		return
+	case request.URL.Path == "/queue":
+		says(http.StatusOK, emptyQueue)(w, request)
+	case strings.HasPrefix(request.URL.Path, "/history/"):
+		says(http.StatusOK, `{}`)(w, request)
+	default:
+		http.Error(w, "404: Not Found", http.StatusNotFound)
 	}
-	http.Error(w, "404: Not Found", http.StatusNotFound)
 }
 
 func says(status int, body string) http.HandlerFunc {

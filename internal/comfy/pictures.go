@@ -36,7 +36,7 @@ const (
 type album struct {
 	outputs map[string]bool // classes that are output nodes; nil when /object_info was not read
 	frames  []frame
-	most    map[string]int // pictures that a node has said it will send
+	most    map[string]int // pictures that a node will send, by its progress
 	memory  []byte
 	file    *os.File // nil until memory is full
 	size    int64
@@ -60,7 +60,7 @@ func (h *Host) newAlbum() *album {
 	return &album{outputs: h.classes, most: map[string]int{}}
 }
 
-// expected says that some node of the graph hands out its pictures over the websocket.
+// expected reports whether some node of the graph sends its pictures over the websocket.
 func (a *album) expected(classes map[string]string) bool {
 	for _, class := range classes {
 		if sends(class) {
@@ -167,8 +167,8 @@ func plainName(node string) string {
 	}, clip(node, 40))
 }
 
-// complete says whether all pictures came of the nodes that send theirs over the websocket only. A socket that broke,
-// or a prompt that was taken over from another process, loses them, and ComfyUI keeps none.
+// complete is nil when all pictures came of the nodes that send theirs over the websocket only. They are lost when the
+// socket breaks or another process takes the prompt over, since ComfyUI keeps none.
 func (r *run) complete(cached []string) *failure.Failure {
 	got, outputs, targets := map[string]int{}, r.album.outputs, r.prompt.Targets
 	for _, f := range r.album.frames {

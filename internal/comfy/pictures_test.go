@@ -102,9 +102,11 @@ func showing(t *testing.T, info string, send func(conn *websocket.Conn, prompt s
 				return
 			}
 			defer conn.Close()
-			_ = conn.WriteMessage(websocket.TextMessage, []byte(`{"type":"status","data":{"status":{"exec_info":{"queue_remaining":0}},"sid":"x"}}`))
+			status := []byte(`{"type":"status","data":{"status":{"exec_info":{"queue_remaining":0}},"sid":"x"}}`)
+			_ = conn.WriteMessage(websocket.TextMessage, status)
 			select {
 			case id := <-posted:
+				_ = conn.WriteMessage(websocket.TextMessage, status) // without it the socket counts as deaf after 1.5 s
 				send(conn, id)
 				ended <- id
 			case <-r.Context().Done():

@@ -11,19 +11,19 @@ import (
 	"github.com/comfyherd/comfyherd/internal/failure"
 )
 
-// Foreign is the exception type of a failure that rests on an answer that ComfyUI did not give: a proxy, a login
-// page or a firewall answered in its place. Host.ProbeSubmit says whether it would answer any submit so.
+// Foreign is the exception type of a failure for an answer that is not ComfyUI's: a proxy, a login page or a firewall
+// answered in its place. Host.ProbeSubmit finds out whether it answers every submit so.
 const Foreign = "foreign_answer"
 
-// ProbeSubmit posts a prompt that ComfyUI itself must refuse. nil means that ComfyUI answers submits; the error says
-// in words for the operator what stands before it, or that nothing answers.
+// ProbeSubmit posts a prompt that ComfyUI must refuse. nil means that ComfyUI answers submits; otherwise the error tells
+// the operator what answers in its place, or that nothing does.
 func (h *Host) ProbeSubmit(ctx context.Context) error {
 	got, err := h.post(ctx, "/prompt", `{"prompt":{}}`)
 	if err != nil {
 		return err
 	}
 	var r refusal
-	if got.status == http.StatusBadRequest && decode(got.body, &r) == nil && r.own() {
+	if got.status == http.StatusBadRequest && decode(got.body, &r) == nil && r.fromComfyUI() {
 		return nil
 	}
 	return fmt.Errorf("%s does not let submits reach ComfyUI: %s", h, foreign(got))
@@ -45,20 +45,20 @@ func foreign(got answer) string {
 		return said + "; raise the limit of body sizes of the proxy before ComfyUI"
 	case got.status >= 500:
 		return said + "; a proxy answers for a ComfyUI that does not"
-	case page(got):
+	case isHTML(got):
 		return said + " with a web page; it is a login page or a firewall; let POST requests pass"
 	}
 	return said + " that is not ComfyUI's; check what stands before ComfyUI"
 }
 
-// foreignFailure is what follows from an answer that ComfyUI did not give. It may be the doing of what is in this one
-// job, or of the host: Host.ProbeSubmit tells.
+// foreignFailure is the failure for an answer that is not ComfyUI's. The reason may be this one job or the host, which
+// Host.ProbeSubmit finds out.
 func foreignFailure(what string, got answer) *failure.Failure {
 	return &failure.Failure{Kind: failure.Refused, Exception: Foreign, Message: what + " did not get to ComfyUI: " + foreign(got)}
 }
 
-// page says that an answer is for people.
-func page(got answer) bool {
+// isHTML reports whether an answer is a web page.
+func isHTML(got answer) bool {
 	return strings.HasPrefix(strings.ToLower(got.header.Get("Content-Type")), "text/html") ||
 		strings.HasPrefix(strings.TrimSpace(string(got.body[:min(len(got.body), 64)])), "<")
 }
@@ -67,11 +67,11 @@ func page(got answer) bool {
 const roomSize = 1 << 20
 
 // ProbeRoom writes a file of ours into the output folder, and empties it again. It is ErrNoRoom when ComfyUI cannot.
-// The file is emptied first: what it held would be room for itself.
+// The file is emptied first, since its old content would leave room for the new one.
 func (h *Host) ProbeRoom(ctx context.Context) error {
-	s := spot{"output", ownFolder, "room.bin"}
+	s := fileRef{"output", ownFolder, "room.bin"}
 	content := make([]byte, roomSize)
-	noise := rand.NewChaCha8([32]byte{1}) // a file system that packs data packs this to nothing less
+	noise := rand.NewChaCha8([32]byte{1}) // random, so that a file system cannot compress it
 	if _, err := noise.Read(content); err != nil {
 		return fmt.Errorf("make a file to write: %w", err)
 	}

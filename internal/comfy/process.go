@@ -7,7 +7,7 @@ import (
 	"github.com/google/uuid"
 )
 
-// identity is the process that the host is, as far as it is known.
+// identity is the host's process, as far as it is known.
 type identity struct {
 	id      string
 	session *session // the socket that was open when id was read; while it is, the process is the same
@@ -18,7 +18,7 @@ type identity struct {
 // ComfyUIs may share that folder: while our socket to this one has not closed it is the same process, and a file that
 // another's start took away is written again.
 func (h *Host) Process(ctx context.Context) (string, error) {
-	s := spot{"temp", ownFolder, "process-" + hexHash(h.String()) + ".txt"}
+	s := fileRef{"temp", ownFolder, "process-" + hexHash(h.String()) + ".txt"}
 	session := h.current()
 	h.mu.Lock()
 	known := h.identity

@@ -16,13 +16,10 @@ type Prompt struct {
 	ExtraData json.RawMessage // an object or empty
 	Targets   []string        // output nodes to run; empty means all
 
-	// Limits; 0 means none. Start runs while the prompt could begin and does
-	// not: from the POST on, whenever nothing stands before it in the backlog;
-	// and while the prompt that runs before it is not ours (then it ends as
-	// rejected_busy and is still on the host).
-	// Node runs from each executing and progress event; while no events reach
-	// us, all nodes that are left share their sum. Total runs from when the
-	// prompt first stood at the head of the backlog.
+	// Limits; 0 means none. Start runs while no prompt stands before this one in the backlog and it does not begin, and
+	// while another user's prompt runs before it; then it ends as rejected_busy and is still on the host. Node runs from
+	// each executing and progress event; while none can reach this process, the nodes that are left share the sum of their
+	// limits. Total runs from when the prompt first stood at the head of the backlog.
 	Start, Node, Total time.Duration
 
 	Resume bool // never post: attach to ID on the host, or fail as Lost when it is gone
@@ -49,11 +46,11 @@ type Watch struct {
 type Result struct {
 	Outputs       []Output                 // by node, media and place; may be empty
 	Texts         map[string][]string      // what nodes show as text, by node, whole; at most 16 MiB in all
-	Blocked       []string                 // what an ExecutionBlocker kept from being run, and why; heard over the websocket only
+	Blocked       []string                 // nodes that an ExecutionBlocker kept from running, and why; only the websocket tells them
 	Missing       bool                     // no node left anything: no file, no text, no picture
 	CachedNodes   []string                 // nodes that were not run again
 	NodeTimes     map[string]time.Duration // of the nodes whose execution was seen
-	Queued, Ran   time.Duration            // from the host's clock where it tells, else as seen
+	Queued, Ran   time.Duration            // by the host's clock where its record has times, else as seen
 	OutputsReused bool                     // a file is that of an earlier prompt, from ComfyUI's cache
 }
 
@@ -65,7 +62,7 @@ func (p Prompt) check() *failure.Failure {
 	return nil
 }
 
-// shape is what of a graph its events and refusals are read with.
+// shape is the part of a graph that is needed to read events and refusals.
 type shape struct {
 	classes map[string]string // of each node
 	absent  map[string]bool   // nodes that are linked to and not in the graph

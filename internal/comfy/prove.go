@@ -12,36 +12,37 @@ import (
 	"github.com/comfyherd/comfyherd/internal/failure"
 )
 
-// ComfyUI answers a node that it ran before from its cache, with the names of the files that it wrote then. Another
-// prompt may have overwritten them since. A file is this prompt's, and needs no proof, when its node was run, or when it
-// lies in the prompt's own folder. Any other is proven by its version (ETag): it must be the one that the file had when
-// a prompt of ours ended whose node of the same signature was run and wrote it, and Open hands out no other version. What cannot be proven is not delivered:
-// ComfyUI's cache is dropped and the prompt is run once more (Host.Run); if that does not help the attempt is lost.
+// ComfyUI answers a node that it ran before from its cache, with the names of the files that the node wrote then. Another
+// prompt may have overwritten them since. A file is this prompt's, and needs no proof, when its node was run now or when
+// it lies in the prompt's own folder. Any other needs proof by its version (ETag): it must be the one that the file had
+// when a prompt of this process ended in which a node of the same signature wrote it. Open then hands out no other
+// version. A file without proof is not delivered: ComfyUI's cache is dropped and the prompt is run once more (Host.Run).
+// If there is none after that either, the attempt is lost.
 
 // maxProofs bounds the files whose versions are remembered.
 const maxProofs = 8192
 
-// maker is a file and what was computed to write it.
-type maker struct {
-	file spot
+// madeFile is a file and what was computed to write it.
+type madeFile struct {
+	file fileRef
 	node signature
 }
 
 // unproven is the exception type of a result that may be another prompt's.
 const unproven = "result_not_proven"
 
-// finish makes of what the host reported what can be delivered.
+// finish checks what the host reported and completes the result.
 func (r *run) finish(ctx context.Context, result *Result) *failure.Failure {
 	if f := r.complete(result.CachedNodes); f != nil {
 		return f
 	}
-	if f := r.settleGuesses(ctx, result); f != nil {
+	if f := r.resolveGuesses(ctx, result); f != nil {
 		return f
 	}
 	left := map[string]bool{}
 	for _, o := range result.Outputs {
 		left[o.Node] = true
-		r.host.remember(spot{o.Type, o.Subfolder, o.Filename})
+		r.host.remember(fileRef{o.Type, o.Subfolder, o.Filename})
 	}
 	for node := range result.Texts {
 		left[node] = true
@@ -54,9 +55,9 @@ func (r *run) finish(ctx context.Context, result *Result) *failure.Failure {
 	return nil
 }
 
-// settleGuesses looks for the files that a plain text seems to name: "temp/bg.png" lies in the folder for temporary
+// resolveGuesses looks for the files that a plain text seems to name: "temp/bg.png" lies in the folder for temporary
 // files, and what is no file is a text.
-func (r *run) settleGuesses(ctx context.Context, result *Result) *failure.Failure {
+func (r *run) resolveGuesses(ctx context.Context, result *Result) *failure.Failure {
 	e := r.ending
 	files := result.Outputs[:0:0]
 	for i, o := range result.Outputs {
@@ -87,7 +88,7 @@ func (h *Host) guess(ctx context.Context, o Output) (Output, error) {
 		tries = append(tries, other)
 	}
 	for _, try := range tries {
-		header, err := h.await(ctx, spot{try.Type, try.Subfolder, try.Filename})
+		header, err := h.await(ctx, fileRef{try.Type, try.Subfolder, try.Filename})
 		if isStatus(err) {
 			continue // a name that ComfyUI does not take is none of its files
 		}
@@ -109,12 +110,12 @@ func (r *run) proveFiles(ctx context.Context, result *Result) *failure.Failure {
 		cached[node] = true
 	}
 	signed := signaturesOf(r.prompt.Workflow)
-	silent := false // a proof is worth no waiting
+	silent := false // after one failure no more proofs are recorded, so that the result does not wait
 	for i, o := range result.Outputs {
 		if inFolder(o.Subfolder, r.prompt.ID) || o.Type == "input" || silent && !cached[o.Node] {
 			continue
 		}
-		m := maker{spot{o.Type, o.Subfolder, o.Filename}, signed.of(o.Node)}
+		m := madeFile{fileRef{o.Type, o.Subfolder, o.Filename}, signed.of(o.Node)}
 		if !cached[o.Node] {
 			silent = silent || r.host.proves(ctx, m, r.ending) != nil
 			continue
@@ -139,7 +140,7 @@ func overwritten(o Output) *failure.Failure {
 
 // proves remembers the version of a file that a node of this prompt wrote, if it was written while the prompt ran: a
 // later prompt may have overwritten it already.
-func (h *Host) proves(ctx context.Context, m maker, e *ending) error {
+func (h *Host) proves(ctx context.Context, m madeFile, e *ending) error {
 	header, err := h.stat(ctx, m.file)
 	v := version(header)
 	if v == "" {
@@ -157,14 +158,14 @@ func (h *Host) proves(ctx context.Context, m maker, e *ending) error {
 	return nil
 }
 
-func (h *Host) proven(m maker, v string) bool {
+func (h *Host) proven(m madeFile, v string) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return v != "" && h.proofs[m] == v
 }
 
 // await is stat that waits for a ComfyUI that is busy, as a run does.
-func (h *Host) await(ctx context.Context, s spot) (http.Header, error) {
+func (h *Host) await(ctx context.Context, s fileRef) (http.Header, error) {
 	ctx, cancel := context.WithTimeout(ctx, h.options.SilentTimeout)
 	defer cancel()
 	for {
@@ -203,8 +204,8 @@ func writtenAt(header http.Header) time.Time {
 	return modified
 }
 
-// uncache drops ComfyUI's cache and keeps its models, and makes it forget the prompt's first run.
-func (h *Host) uncache(ctx context.Context, promptID string) error {
+// dropCache drops ComfyUI's cache and keeps its models, and makes it forget the prompt's first run.
+func (h *Host) dropCache(ctx context.Context, promptID string) error {
 	if err := h.order(ctx, "/free", map[string]any{"unload_models": false, "free_memory": true}); err != nil {
 		return err
 	}

@@ -18,20 +18,20 @@ func (h *Host) deleteHere(ctx context.Context, kind, folder string) (done bool, 
 	if root == "" {
 		return false, nil
 	}
-	inside, err := os.OpenRoot(root) // nothing outside is reached, by links neither
+	inside, err := os.OpenRoot(root) // links cannot lead out of it
 	if err != nil {
 		h.unlearnRoots()
 		return false, nil
 	}
 	defer inside.Close()
 	if err := inside.RemoveAll(folder); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return false, nil // not ours to delete here: emptied over HTTP
+		return false, nil // this process may not delete there: files are emptied over HTTP
 	}
 	return true, nil
 }
 
-// root is one of ComfyUI's folders as this machine sees it, empty when it does not. The proof is a file that was
-// written over HTTP and is found there with its content. An answer holds for as long as the process.
+// root is the path of one of ComfyUI's folders on this machine, empty when it is not on it. The proof is a file that was
+// written over HTTP and is found there with its content. The answer is kept for the life of this process.
 func (h *Host) root(ctx context.Context, kind string) string {
 	h.mu.Lock()
 	root, known := h.roots[kind]
@@ -40,7 +40,7 @@ func (h *Host) root(ctx context.Context, kind string) string {
 		return root
 	}
 	if candidates := h.candidates(ctx, kind); len(candidates) > 0 {
-		s := spot{kind, ownFolder, "here.txt"}
+		s := fileRef{kind, ownFolder, "here.txt"}
 		content := uuid.NewString()
 		if err := h.put(ctx, s, []byte(content), true); err != nil {
 			return "" // asked again at the next time
@@ -62,7 +62,7 @@ func (h *Host) root(ctx context.Context, kind string) string {
 }
 
 // found looks for the file, and takes it away again.
-func found(root string, s spot, content string) bool {
+func found(root string, s fileRef, content string) bool {
 	inside, err := os.OpenRoot(root)
 	if err != nil {
 		return false
@@ -73,7 +73,7 @@ func found(root string, s spot, content string) bool {
 	if err != nil || string(got) != content {
 		return false
 	}
-	return inside.Remove(name) == nil // a folder in which we may not delete is of no use
+	return inside.Remove(name) == nil // otherwise nothing can be deleted there
 }
 
 func (h *Host) unlearnRoots() {

@@ -14,11 +14,11 @@ import (
 )
 
 const (
-	// proofTime is how soon a live socket shows a status after our own POST.
-	proofTime = 1500 * time.Millisecond
+	// statusTime is how soon a status comes over a working socket after a POST.
+	statusTime = 1500 * time.Millisecond
 	// answerGrace is how long a prompt that ended waits for the answer to its POST.
 	answerGrace = 3 * time.Second
-	// quickLooks bounds the quick looks after an event that the history may lag behind.
+	// quickLooks bounds the quick looks after an event: the history may be updated a little later.
 	quickLooks = 8
 	// goneLooks is how often a prompt must be unknown before it counts as gone.
 	goneLooks = 3
@@ -26,8 +26,7 @@ const (
 	refusals = 2
 )
 
-// run is one prompt on its way through a host. Only the goroutine that called
-// Run touches it; its helpers answer by channels.
+// run is one call of Run. Only its goroutine uses it; what it starts answers through channels.
 type run struct {
 	host   *Host
 	prompt Prompt
@@ -41,16 +40,16 @@ type run struct {
 	sicks chan string // the reason, empty when well
 	work  sync.WaitGroup
 
-	began      time.Time
-	accepted   bool
-	acceptedAt time.Time
-	headSince  time.Time // nothing stands before it since then; zero: something does
-	firstHead  time.Time
-	yieldSince time.Time // strangers' prompts run before it since then; zero: none does
-	runSince   time.Time // zero until it runs
-	blindSince time.Time // its events do not reach us since then; zero: they do
-	toldSubmit bool
-	toldRun    bool
+	began          time.Time
+	accepted       bool
+	acceptedAt     time.Time
+	headSince      time.Time // nothing stands before it since then; zero: something does
+	firstHead      time.Time
+	strangersSince time.Time // strangers' prompts run before it since then; zero: none does
+	runSince       time.Time // zero until it runs
+	unheardSince   time.Time // no event of it can reach this process since then; zero: they can
+	submitNotified bool
+	runNotified    bool
 
 	looking, again bool // a look is under way; another one must follow
 	lookAt         time.Time
@@ -64,14 +63,14 @@ type run struct {
 	ending  *ending // seen before the POST was answered
 	endedAt time.Time
 
-	session  *session // at the POST
-	statuses int64    // of session, before the POST
-	proveAt  time.Time
+	session       *session // at the POST
+	statuses      int64    // of session, before the POST
+	socketCheckAt time.Time
 
-	knocks    chan bool // whether the port takes connections
-	knocking  bool
-	knockAt   time.Time
-	accepting time.Time // when it last did; zero: it did not
+	portChecks   chan bool // whether the port takes connections
+	checkingPort bool
+	portCheckAt  time.Time
+	accepting    time.Time // when it last did; zero: it did not
 
 	checking   bool
 	checkAt    time.Time
@@ -87,18 +86,17 @@ type looked struct {
 	err       error
 }
 
-// Run brings one prompt to its end and says how it ended. The error is a
-// *failure.Failure, or context.Cause(ctx) as soon as ctx ends; Run cancels
-// nothing on the host, that is what Cancel is for. After any failure but a
-// refusal the prompt may still be, or come, on the host. A prompt that ended with a file that may be another's (prove.go)
-// is run once more under its id, with nothing cached.
+// Run submits one prompt, follows it to its end and says how it ended. The error is a *failure.Failure, or
+// context.Cause(ctx) as soon as ctx is done. Run cancels nothing on the host, which is what Cancel is for: after any
+// failure but a refusal the prompt may still be on the host, or arrive there later. A prompt that ended with a file that
+// may be another prompt's (prove.go) is run once more under its id, with nothing cached.
 func (h *Host) Run(ctx context.Context, p Prompt, w Watch) (*Result, error) {
 	if f := p.check(); f != nil {
 		return nil, f
 	}
 	result, err := h.runOnce(ctx, p, w)
 	var f *failure.Failure
-	if !errors.As(err, &f) || f.Exception != unproven || p.Resume || h.uncache(ctx, p.ID) != nil {
+	if !errors.As(err, &f) || f.Exception != unproven || p.Resume || h.dropCache(ctx, p.ID) != nil {
 		return result, err
 	}
 	h.log.Info("a cached result may be another prompt's, running the prompt again with nothing cached", "prompt", p.ID, "node", f.Node)
@@ -108,7 +106,7 @@ func (h *Host) Run(ctx context.Context, p Prompt, w Watch) (*Result, error) {
 func (h *Host) runOnce(ctx context.Context, p Prompt, w Watch) (*Result, error) {
 	r := &run{
 		host: h, prompt: p, watch: w, id: p.ID, track: newTracker(p.ID, p.shape()),
-		posts: make(chan submitted, 1), looks: make(chan looked, 1), sicks: make(chan string, 1), knocks: make(chan bool, 1),
+		posts: make(chan submitted, 1), looks: make(chan looked, 1), sicks: make(chan string, 1), portChecks: make(chan bool, 1),
 		began: time.Now(), checkEvery: h.options.QuietTime,
 	}
 	r.track.album = h.newAlbum()
@@ -123,7 +121,7 @@ func (h *Host) runOnce(ctx context.Context, p Prompt, w Watch) (*Result, error) 
 	result, f := r.loop(work)
 	r.album = r.track.seal()
 	if result != nil {
-		h.threads.ended(ctx, result.Ran)
+		h.threads.afterPrompt(ctx, result.Ran)
 	}
 	if result != nil && f == nil && ctx.Err() == nil {
 		f = r.finish(ctx, result)
@@ -152,7 +150,7 @@ func (r *run) start(ctx context.Context) {
 		return
 	}
 	r.lookAt = r.began.Add(r.host.options.PollInterval)
-	client := strings.ReplaceAll(uuid.NewString(), "-", "") // nobody's: events go nowhere
+	client := strings.ReplaceAll(uuid.NewString(), "-", "") // of no socket: its events reach none
 	if s := r.host.current(); s != nil {
 		client, r.session, r.statuses = s.clientID, s, s.statuses.Load()
 		r.track.attach(s)
@@ -163,7 +161,7 @@ func (r *run) start(ctx context.Context) {
 		return
 	}
 	r.work.Go(func() {
-		r.host.threads.prompts(ctx)
+		r.host.threads.beforePrompt(ctx)
 		r.posts <- r.host.submit(ctx, r.track, body)
 	})
 }
@@ -181,19 +179,19 @@ func (r *run) loop(ctx context.Context) (*Result, *failure.Failure) {
 		case <-r.track.wake:
 		case <-timer.C:
 		case s := <-r.posts:
-			result, failed = r.posted(s)
+			result, failed = r.onPost(s)
 		case l := <-r.looks:
-			result, failed = r.saw(l)
+			result, failed = r.onLook(l)
 		case reason := <-r.sicks:
-			failed = r.checked(reason)
-		case accepts := <-r.knocks:
-			r.knocked(accepts, time.Now())
+			failed = r.onLogRead(reason)
+		case accepts := <-r.portChecks:
+			r.onPortCheck(accepts, time.Now())
 		}
 		if result != nil || failed != nil {
 			return result, failed
 		}
 		now := time.Now()
-		r.tell(now)
+		r.notify(now)
 		next, failed := r.limits(now)
 		if failed != nil {
 			return nil, failed
@@ -209,15 +207,15 @@ func earliest(a, b time.Time) time.Time {
 	return a
 }
 
-// tell passes on what the socket said since the last time.
-func (r *run) tell(now time.Time) {
+// notify passes on what came over the socket since the last time.
+func (r *run) notify(now time.Time) {
 	t := r.track
 	t.mu.Lock()
 	progress, preview, started, hint := t.progress, t.preview, t.started, t.hint
 	t.progress, t.preview, t.hint = nil, nil, false
 	t.mu.Unlock()
 	if !started.IsZero() {
-		r.runs(started)
+		r.noteRunning(started)
 	}
 	if progress != nil && r.watch.Progress != nil {
 		r.watch.Progress(*progress)
@@ -230,34 +228,34 @@ func (r *run) tell(now time.Time) {
 	}
 }
 
-// runs notes that the prompt left the backlog for the worker.
-func (r *run) runs(since time.Time) {
+// noteRunning records that the prompt is executed.
+func (r *run) noteRunning(since time.Time) {
 	if r.runSince.IsZero() {
-		r.runSince, r.yieldSince = since, time.Time{}
+		r.runSince, r.strangersSince = since, time.Time{}
 	}
 	if r.firstHead.IsZero() {
 		r.firstHead = since
 	}
-	r.tellRunning()
+	r.notifyRunning()
 }
 
-func (r *run) tellSubmitted() {
-	if !r.toldSubmit && r.watch.Submitted != nil {
+func (r *run) notifySubmitted() {
+	if !r.submitNotified && r.watch.Submitted != nil {
 		r.watch.Submitted()
 	}
-	r.toldSubmit = true
+	r.submitNotified = true
 }
 
-func (r *run) tellRunning() {
-	r.tellSubmitted()
-	if !r.toldRun && r.watch.Running != nil {
+func (r *run) notifyRunning() {
+	r.notifySubmitted()
+	if !r.runNotified && r.watch.Running != nil {
 		r.watch.Running()
 	}
-	r.toldRun = true
+	r.runNotified = true
 }
 
-// posted takes in the answer to the POST.
-func (r *run) posted(s submitted) (*Result, *failure.Failure) {
+// onPost takes in the outcome of the POST.
+func (r *run) onPost(s submitted) (*Result, *failure.Failure) {
 	if s.failure != nil {
 		return nil, s.failure
 	}
@@ -267,7 +265,7 @@ func (r *run) posted(s submitted) (*Result, *failure.Failure) {
 	}
 	now := time.Now()
 	r.accept(now)
-	r.proveAt = now.Add(proofTime)
+	r.socketCheckAt = now.Add(statusTime)
 	if r.ending != nil {
 		return r.end(r.ending)
 	}
@@ -277,13 +275,13 @@ func (r *run) posted(s submitted) (*Result, *failure.Failure) {
 func (r *run) accept(now time.Time) {
 	r.accepted, r.acceptedAt = true, now
 	r.track.onHost.Store(true)
-	r.tellSubmitted()
-	if !r.track.hears(r.host.current()) {
+	r.notifySubmitted()
+	if !r.track.receivesFrom(r.host.current()) {
 		r.quick, r.lookAt = quickLooks, now
 	}
 	for _, limit := range [...]time.Duration{r.prompt.Start, r.prompt.Total} {
 		if limit > 0 {
-			r.lookAt = earliest(r.lookAt, now.Add(limit/4)) // what stands before it decides when the limit begins
+			r.lookAt = earliest(r.lookAt, now.Add(limit/4)) // the limit begins when no prompt stands before this one, which a look finds out
 		}
 	}
 }
@@ -293,15 +291,15 @@ func (r *run) wantsPlace() bool {
 	return r.runSince.IsZero() && (r.prompt.Start > 0 || r.prompt.Total > 0)
 }
 
-// end turns the host's account into the result or the failure.
+// end makes the result or the failure of the host's record.
 func (r *run) end(e *ending) (*Result, *failure.Failure) {
 	now := time.Now()
 	r.track.onHost.Store(false)
-	if s := r.host.current(); r.track.hears(s) && !r.track.seen() && now.Sub(r.acceptedAt) > time.Second {
-		r.host.reopen(s) // it ran, and the socket that should have told did not
+	if s := r.host.current(); r.track.receivesFrom(s) && !r.track.seen() && now.Sub(r.acceptedAt) > time.Second {
+		r.host.reopen(s) // it ran, and none of its events came over the socket
 	}
-	r.tell(now)
-	r.tellRunning()
+	r.notify(now)
+	r.notifyRunning()
 	if f := e.failure(); f != nil {
 		return nil, f
 	}

@@ -60,7 +60,9 @@ func TestAPromptRunsAndItsPictureCanBeFetched(t *testing.T) {
 
 func TestAWatcherHearsEverythingInOrder(t *testing.T) {
 	t.Parallel()
-	r := simulate(t, comfysim.Config{})
+	o := quick()
+	o.PollInterval, o.FreezeTimeout = time.Hour, 3*time.Hour // or a look may find the end before the events have come
+	r := simulateWith(t, comfysim.Config{}, o)
 	var heard []string
 	var last comfy.Progress
 	previews := 0

@@ -13,17 +13,17 @@ import (
 )
 
 const (
-	// idleTime is how long prompts must wait beside a worker that takes none, seen in so many looks.
+	// idleTime is for how long, and idleLooks in how many looks, prompts must wait beside an idle worker thread.
 	idleTime  = 10 * time.Second
 	idleLooks = 3
 )
 
 const workerDied = "ComfyUI's worker thread has died and nothing runs until ComfyUI is restarted"
 
-// Sick says whether ComfyUI answers and runs nothing; cause is empty when it is well, and the reason is for people.
-// The worker thread is gone (failure.WorkerGone) when ComfyUI's log shows the exception that ended it, when its thread
-// is no more (Witness), or when prompts have waited for idleTime while none ran. The host is failure.Stuck while a
-// prompt that was told to stop goes on for longer than StuckTime. Nothing that a prompt contains or prints decides.
+// Sick finds out whether ComfyUI can run prompts; cause is empty when it can, and the reason is for people. The worker
+// thread has ended (failure.WorkerGone) when ComfyUI's log has the exception that ended it, when its process lacks the
+// thread (Witness), or when prompts have waited for idleTime while none ran. The host is failure.Stuck while a prompt goes on
+// for longer than StuckTime after a request to stop. What a prompt contains or prints has no influence.
 func (h *Host) Sick(ctx context.Context) (reason string, cause failure.Cause, err error) {
 	reason, err = h.workerLog(ctx)
 	if err != nil {
@@ -34,7 +34,7 @@ func (h *Host) Sick(ctx context.Context) (reason string, cause failure.Cause, er
 	}
 	probe, err := h.Probe(ctx)
 	if err != nil || probe.QueueRemaining == 0 {
-		h.allStopped()
+		h.allStopsDone()
 		return "", "", err
 	}
 	line, err := h.backlog(ctx)
@@ -47,7 +47,7 @@ func (h *Host) Sick(ctx context.Context) (reason string, cause failure.Cause, er
 	if h.idles() {
 		return fmt.Sprintf("%s: %d prompts have waited for %v and none runs", workerDied, len(line.pending), idleTime), failure.WorkerGone, nil
 	}
-	if id := h.goesOn(line); id != "" {
+	if id := h.ignoresStop(line); id != "" {
 		return "prompt " + id + " does not stop although it was told to, and nothing else can run; restart ComfyUI if it never ends", failure.Stuck, nil
 	}
 	return "", "", nil
@@ -73,7 +73,7 @@ func (h *Host) workerLog(ctx context.Context) (reason string, err error) {
 		if readable := decode(got.body, &d) == nil; !readable {
 			d.Entries = nil
 		}
-		return wedged(d.Entries), nil
+		return workerTraceback(d.Entries), nil
 	}
 	got, err = h.get(ctx, "/internal/logs", nil, largeAnswer)
 	switch {
@@ -88,7 +88,7 @@ func (h *Host) workerLog(ctx context.Context) (reason string, err error) {
 	if readable := decode(got.body, &log) == nil; !readable {
 		log = ""
 	}
-	return wedged(entriesOf(log)), nil
+	return workerTraceback(entriesOf(log)), nil
 }
 
 // stamp stands before each write in /internal/logs.
@@ -110,12 +110,11 @@ func entriesOf(log string) []logEntry {
 
 var workerThread = regexp.MustCompile(`^Thread-\d+ \(prompt_worker\)$`)
 
-// wedged finds what Python itself writes when an exception ends a thread: "Exception in thread ", the name of the
-// thread and ":\n", in three writes one after another, and the traceback. A text that a node prints or raises is one
-// write, whatever stands in it, so that it is not taken for this. ComfyUI keeps 300 writes, and a traceback of Python
-// 3.12 and older takes more of them, one for each mark under a line of code; then its last part is all that is left,
-// and that it goes through ComfyUI's own execution.py.
-func wedged(entries []logEntry) (reason string) {
+// workerTraceback finds what Python writes when an exception ends a thread: "Exception in thread ", the name of the
+// thread and ":\n", in three writes, and the traceback. A text that a node prints or raises is one write, so that it is
+// not taken for this. ComfyUI keeps 300 writes, and a traceback of Python 3.12 and older may have more, one for each mark
+// under a line of code. Then only its last part is left, which goes through ComfyUI's own execution.py.
+func workerTraceback(entries []logEntry) (reason string) {
 	entries = slices.DeleteFunc(slices.Clone(entries), func(e logEntry) bool { return e.Text == "" })
 	for i := range entries {
 		if !announces(entries[i:]) && !traces(entries[i:]) {
@@ -179,8 +178,8 @@ func (h *Host) idles() bool {
 	return h.idleLooks >= idleLooks && time.Since(h.idleSince) >= h.options.idleTime
 }
 
-// told notes when a prompt was first told to stop.
-func (h *Host) told(id string) {
+// stopAsked records when a prompt was first asked to stop.
+func (h *Host) stopAsked(id string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if _, known := h.stopping[id]; !known {
@@ -188,20 +187,20 @@ func (h *Host) told(id string) {
 	}
 }
 
-func (h *Host) stopped(id string) {
+func (h *Host) stopDone(id string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	delete(h.stopping, id)
 }
 
-func (h *Host) allStopped() {
+func (h *Host) allStopsDone() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	clear(h.stopping)
 }
 
-// goesOn is a prompt that runs although it was told to stop StuckTime ago.
-func (h *Host) goesOn(line backlog) string {
+// ignoresStop is a prompt that runs although it was asked to stop StuckTime ago, empty when there is none.
+func (h *Host) ignoresStop(line backlog) string {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for id, since := range h.stopping {

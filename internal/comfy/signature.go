@@ -8,8 +8,9 @@ import (
 	"slices"
 )
 
-// signatures tells what a node of a graph computes, whatever ids the nodes have: equal signatures are equal classes and
-// inputs, upstream as well. It is what ComfyUI's cache goes by, but for files and times that nodes look at.
+// signatures gives the signatures of a graph's nodes. Nodes with equal signatures compute the same, whatever their ids are:
+// they have equal classes and inputs, upstream as well. ComfyUI's cache compares the same, and also files and times that
+// nodes depend on.
 type signatures struct {
 	graph map[string]signedNode
 	known map[string]signature

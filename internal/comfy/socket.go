@@ -27,19 +27,17 @@ const (
 // features asks for previews that name their prompt (ComfyUI 0.3.45 and newer).
 const features = `{"type":"feature_flags","data":{"supports_preview_metadata":true}}`
 
-// session is one websocket. Its client id is never used again: when a second
-// socket takes an id over and the first one closes late, the server forgets
-// the id and the second one stays deaf for ever.
+// session is one websocket. Its client id is never used again: when a second socket has the id of a first one that closes
+// late, the server deletes the id, and the second one never receives events.
 type session struct {
 	clientID string
 	conn     *websocket.Conn
 	statuses atomic.Int64 // status messages so far
-	deaf     atomic.Bool  // closed by us because it was silent
+	deaf     atomic.Bool  // closed by this process because nothing came over it
 }
 
-// Listen holds the host's websocket open until ctx ends, and returns its
-// error. It reconnects by itself: at once the first time, then with a backoff
-// of 0.1 to 5 s and jitter. Run works without it, by looking only.
+// Listen keeps the host's websocket open until ctx is done, and returns its cause. It reconnects with a backoff of 0.1 to
+// 5 s and jitter. Without it Run works too, by polling.
 func (h *Host) Listen(ctx context.Context) error {
 	h.mu.Lock()
 	if h.listening {
@@ -138,7 +136,7 @@ func (h *Host) dial(ctx context.Context) (*session, error) {
 	return s, nil
 }
 
-// pingLoop is the only sign of life that an idle ComfyUI gives.
+// pingLoop pings the host: the answers are the only messages of an idle ComfyUI.
 func (h *Host) pingLoop(s *session, done <-chan struct{}) {
 	ticker := time.NewTicker(h.options.PingInterval)
 	defer ticker.Stop()
@@ -165,7 +163,7 @@ func (h *Host) open(s *session) {
 	h.lookAll()
 }
 
-// shut forgets s. Connections to a dead process are of no use either.
+// shut ends the use of s. It closes the idle HTTP connections too, since the process behind them may have ended.
 func (h *Host) shut(s *session, ours bool) {
 	h.client.CloseIdleConnections()
 	h.mu.Lock()
@@ -186,7 +184,7 @@ func (h *Host) current() *session {
 	return h.session
 }
 
-// reopen closes a socket that is open and says nothing.
+// reopen closes a socket that is open and over which nothing comes, so that Listen opens another.
 func (h *Host) reopen(s *session) {
 	if s.deaf.CompareAndSwap(false, true) {
 		h.log.Warn("the websocket is deaf: opening another one")
@@ -238,8 +236,8 @@ func (h *Host) handle(s *session, e event, now time.Time) {
 		h.setState(State{Connected: true, QueueRemaining: e.remaining})
 		h.mu.Unlock()
 		for _, t := range h.all() {
-			if !t.hears(s) {
-				t.look() // its events go nowhere, but everybody hears that something ended
+			if !t.receivesFrom(s) {
+				t.look() // its own events do not come, but a status comes when any prompt has ended
 			}
 		}
 		return
@@ -252,8 +250,7 @@ func (h *Host) handle(s *session, e event, now time.Time) {
 	}
 }
 
-// showPreview gives a picture to its prompt; one that names none belongs to
-// the prompt that runs, if that is clear.
+// showPreview gives a picture to its prompt. One that names none belongs to the prompt that runs, if there is only one.
 func (h *Host) showPreview(p preview, now time.Time) {
 	if p.prompt != "" {
 		h.mu.Lock()

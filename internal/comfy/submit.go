@@ -13,8 +13,8 @@ import (
 )
 
 const (
-	// submitTimeout bounds one POST of a prompt. Validation takes milliseconds;
-	// whoever is slower is looked up meanwhile.
+	// submitTimeout bounds one POST of a prompt. Validation takes milliseconds; a prompt whose answer is slower is looked
+	// up meanwhile.
 	submitTimeout = 60 * time.Second
 	// fenceTimeout bounds the cancelling of a prompt that was accepted in part.
 	fenceTimeout = 10 * time.Second
@@ -24,12 +24,12 @@ const (
 type submitted struct {
 	id      string
 	failure *failure.Failure
-	unsure  bool // it may come to the host all the same
+	unsure  bool // the prompt may still arrive at the host
 }
 
-// submitBody builds the body of POST /prompt. The workflow's bytes are copied
-// as they are. extra_data loses what harms the host: client_id (an object
-// there kills the process) and extra_pnginfo: null (every GET /api/jobs fails).
+// submitBody builds the body of POST /prompt. The workflow's bytes are copied as they are. Two members of extra_data are
+// left out, since they harm the host: client_id (an object there ends the process) and extra_pnginfo: null (every GET
+// /api/jobs fails).
 func submitBody(p Prompt, clientID string) ([]byte, error) {
 	extra := map[string]json.RawMessage{}
 	if len(bytes.TrimSpace(p.ExtraData)) > 0 {
@@ -58,17 +58,15 @@ func submitBody(p Prompt, clientID string) ([]byte, error) {
 	return append(append(body, ','), rest[1:]...), nil
 }
 
-// submit posts a prompt. Order of effects: POST; when its answer is lost or
-// comes from a proxy, look the id up until ComfyUI has said four times that it
-// does not know it; only then, and only if the connection broke (a POST that
-// merely timed out may still be queued) while the process lived on (it may have
-// died of the prompt), POST once more. A crash in between is settled by Resume,
-// which looks up and never posts.
+// submit posts a prompt. Order of effects: POST; when its answer is lost or comes from a proxy, look the id up until ComfyUI
+// has answered four times that it has no such prompt. Then, if the connection broke (a POST that timed out may still be
+// queued) and the process is the same (the prompt may have ended the old one), POST once more. After a crash in between,
+// a Run with Resume looks the prompt up and posts nothing.
 func (h *Host) submit(ctx context.Context, t *tracker, body []byte) submitted {
-	h.doubt(t.id)
+	h.submitBegins(t.id)
 	s := h.trySubmit(ctx, t, body)
 	if !s.unsure {
-		h.settled(t.id)
+		h.submitKnown(t.id)
 	}
 	return s
 }
@@ -84,12 +82,12 @@ func (h *Host) trySubmit(ctx context.Context, t *tracker, body []byte) submitted
 			return submitted{failure: unsent(err)}
 		}
 		if err == nil {
-			if s, settled := h.judge(ctx, t, got); settled {
+			if s, settled := h.readSubmitAnswer(ctx, t, got); settled {
 				return s
 			}
 			err = fmt.Errorf("HTTP %d in the place of an answer", got.status)
 		}
-		known, failed := h.settle(ctx, id)
+		known, failed := h.findLostSubmit(ctx, id)
 		switch {
 		case failed != nil:
 			return submitted{unsure: true, failure: failed}
@@ -115,8 +113,8 @@ func isTimeout(err error) bool {
 	return errors.Is(err, context.DeadlineExceeded) || errors.As(err, &timeout) && timeout.Timeout()
 }
 
-// settle finds out whether a prompt whose POST had no answer is on the host.
-func (h *Host) settle(ctx context.Context, id string) (known bool, failed *failure.Failure) {
+// findLostSubmit finds out whether a prompt whose POST had no answer is on the host.
+func (h *Host) findLostSubmit(ctx context.Context, id string) (known bool, failed *failure.Failure) {
 	wait := 50 * time.Millisecond
 	strange := 0
 	for unknown := 0; unknown < 4; {
@@ -142,8 +140,8 @@ func (h *Host) settle(ctx context.Context, id string) (known bool, failed *failu
 	return false, nil
 }
 
-// unsent is a submit of which nothing left this machine, so that the job is not to blame for it: ComfyUI is gone, or
-// this machine cannot reach anything.
+// unsent is the failure of a submit that could not connect, which is not the job's fault: ComfyUI does not run, or this
+// machine has no network.
 func unsent(err error) *failure.Failure {
 	message := "cannot connect to ComfyUI, nothing was sent: " + why(err)
 	if refused(err) {
@@ -155,15 +153,15 @@ func unsent(err error) *failure.Failure {
 // tooLarge is the exception type of a refusal for its size.
 const tooLarge = "too_large"
 
-// judge reads the answer to a POST. It is not settled when the answer may come
-// from somebody else than ComfyUI, who may have taken the prompt all the same.
-func (h *Host) judge(ctx context.Context, t *tracker, got answer) (s submitted, settled bool) {
+// readSubmitAnswer reads the answer to a POST. settled is false when the answer may be from a proxy, behind which ComfyUI may
+// have accepted the prompt.
+func (h *Host) readSubmitAnswer(ctx context.Context, t *tracker, got answer) (s submitted, settled bool) {
 	switch {
-	case got.status == http.StatusOK && !page(got):
-		return h.judgeAccepted(ctx, t, got.body)
+	case got.status == http.StatusOK && !isHTML(got):
+		return h.readAccepted(ctx, t, got.body)
 	case got.status == http.StatusBadRequest:
 		var r refusal
-		if decode(got.body, &r) == nil && r.own() {
+		if decode(got.body, &r) == nil && r.fromComfyUI() {
 			return submitted{failure: r.failure(t.absent)}, true
 		}
 	case got.status == http.StatusTooManyRequests, got.status == http.StatusServiceUnavailable:
@@ -171,15 +169,15 @@ func (h *Host) judge(ctx context.Context, t *tracker, got answer) (s submitted, 
 	case got.status == http.StatusRequestEntityTooLarge:
 		return submitted{failure: &failure.Failure{Kind: failure.Refused, Exception: tooLarge, Message: "the workflow is too large for the host (HTTP 413 " +
 			clip(oneLine(string(got.body)), 200) + `); send pictures as "inputs" instead of inside of the workflow, or start ComfyUI with a larger --max-upload-size and let the proxy before it pass as much`}}, true
-	case got.status == http.StatusInternalServerError && troubled(got.body):
-		return h.judgeTrouble(ctx, t.id)
+	case got.status == http.StatusInternalServerError && raisedInComfyUI(got.body):
+		return h.readRaised(ctx, t.id)
 	case got.status > http.StatusInternalServerError:
 		return submitted{}, false
 	}
 	return submitted{failure: foreignFailure("the workflow", got)}, true
 }
 
-func (h *Host) judgeAccepted(ctx context.Context, t *tracker, body []byte) (submitted, bool) {
+func (h *Host) readAccepted(ctx context.Context, t *tracker, body []byte) (submitted, bool) {
 	var d struct {
 		ID text `json:"prompt_id"`
 		refusal
@@ -188,7 +186,7 @@ func (h *Host) judgeAccepted(ctx context.Context, t *tracker, body []byte) (subm
 		return submitted{}, false
 	}
 	if f := d.nodesFailure(t.absent); f != nil {
-		// Some outputs were dropped and the rest runs: all or nothing is asked for.
+		// ComfyUI runs a part of the workflow only, and the job asks for all of it.
 		fence, cancel := context.WithTimeout(ctx, fenceTimeout)
 		defer cancel()
 		if err := h.Cancel(fence, string(d.ID)); err != nil {
@@ -199,9 +197,9 @@ func (h *Host) judgeAccepted(ctx context.Context, t *tracker, body []byte) (subm
 	return submitted{id: string(d.ID)}, true
 }
 
-// judgeTrouble: a 500 from a ComfyUI that is well is a malformed request. The
-// prompt may be in the backlog all the same.
-func (h *Host) judgeTrouble(ctx context.Context, id string) (submitted, bool) {
+// readRaised reads a 500: from a ComfyUI that answers otherwise it means that the workflow is malformed. The prompt may
+// still be in the backlog.
+func (h *Host) readRaised(ctx context.Context, id string) (submitted, bool) {
 	if standing, err := h.Find(ctx, id); err == nil && standing != Unknown {
 		return submitted{id: id}, true
 	}

@@ -11,8 +11,8 @@ import (
 	"github.com/comfyherd/comfyherd/internal/failure"
 )
 
-// tracker collects what the websocket says about one prompt. The reader of the
-// socket writes it and never waits; Run reads it after each wake.
+// tracker collects what comes over the websocket about one prompt. The reader of the socket writes it and never waits; Run
+// reads it after each wake.
 type tracker struct {
 	id      string
 	classes map[string]string // class of each node of the graph; read only
@@ -165,20 +165,20 @@ func (t *tracker) show(p preview, now time.Time) {
 		t.album.add(node, class, p)
 	}
 	if sends(class) {
-		return // a result, and as large
+		return // it is a result, not a preview
 	}
 	t.preview = &p
 	t.poke()
 }
 
-// running says whether the socket showed a start and no end.
+// running reports whether the start of the prompt came over the socket, and no end.
 func (t *tracker) running() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return !t.started.IsZero() && !t.succeeded && !t.stopped && t.raised == nil
 }
 
-// seen says whether any event named the prompt: then the host has or had it.
+// seen reports whether any event named the prompt, so that the host has or had it.
 func (t *tracker) seen() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -192,8 +192,8 @@ func (t *tracker) attach(s *session) {
 	t.session = s
 }
 
-// hears says whether the prompt's events reach us by s.
-func (t *tracker) hears(s *session) bool {
+// receivesFrom reports whether the prompt's events come over s.
+func (t *tracker) receivesFrom(s *session) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return s != nil && t.session == s

@@ -37,11 +37,7 @@ func Begin(ctx context.Context, patient bool, log *slog.Logger, try func(context
 			log.Warn("waiting for NATS", "retry_every", retryPause, "error", err)
 			said, next = err.Error(), now.Add(sayAgain)
 		}
-		timer := time.NewTimer(retryPause)
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
+		if !Pause(ctx, retryPause) {
 			return context.Cause(ctx)
 		}
 	}

@@ -2,10 +2,12 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 )
 
 // Signals turns SIGINT and SIGTERM into two contexts, for a shutdown in two steps: the
@@ -43,4 +45,24 @@ func Signals(ctx context.Context) (stop, kill context.Context, release func()) {
 func IgnoreBrokenPipes() (restore func()) {
 	signal.Ignore(syscall.SIGPIPE)
 	return func() { signal.Reset(syscall.SIGPIPE) }
+}
+
+// UnlessStopped is an error, or nil when it only says that ctx was cancelled, as by a signal.
+func UnlessStopped(ctx context.Context, err error) error {
+	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		return nil
+	}
+	return err
+}
+
+// Pause waits for a time, and says whether it passed before ctx ended.
+func Pause(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
 }

@@ -61,10 +61,10 @@ func Run(ctx context.Context, out io.Writer, o Options) (err error) {
 	}
 	defer func() { err = errors.Join(err, fleet.close()) }()
 	d := &demo{
-		o: o, stage: stage, fleet: fleet, record: demoRecord{started: time.Now()},
-		tell: teller{c: &daemon.Console{Out: &watchedWriter{Writer: out, failed: readerGone}}, colours: o.Colours, width: o.Width},
+		o: o, stage: stage, fleet: fleet, record: record{started: time.Now()},
+		out: printer{c: &daemon.Console{Out: &watchedWriter{Writer: out, failed: readerGone}}, colours: o.Colours, width: o.Width},
 	}
-	err = d.play(ctx)
+	err = d.run(ctx)
 	if errors.Is(context.Cause(ctx), daemon.ExitFailed) {
 		return daemon.ExitFailed
 	}

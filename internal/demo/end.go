@@ -23,57 +23,57 @@ func (d *demo) finish(ctx context.Context) error {
 	if err != nil && !errors.Is(err, errTimeout) {
 		return err
 	}
-	d.tell.headline("", "In numbers", "")
+	d.out.headline("", "In numbers", "")
 	if err := errors.Join(d.tenants(), d.hosts(), d.blocks()); err != nil {
 		return err
 	}
-	d.tell.say("%s", d.dispatchers())
-	wanted := len(d.cast)
+	d.out.say("%s", d.dispatchers())
+	wanted := len(d.jobs)
 	if d.alone() {
 		wanted-- // the job that fails
 	}
-	d.judge([]claim{
-		{"every job ends exactly once", d.endedOnce(), daemon.Plural(len(d.cast), "job")},
+	d.printClaims([]claim{
+		{"every job ends exactly once", d.endedOnce(), daemon.Plural(len(d.jobs), "job")},
 		{"every picture is its own job's", pictures == wanted, daemon.Plural(pictures, "picture") + " from COMFY_OUTPUTS"},
 	})
 	if pictures > 0 {
-		d.tell.say("")
-		d.tell.say("Pictures: %s", d.o.Pictures)
+		d.out.say("")
+		d.out.say("Pictures: %s", d.o.Pictures)
 	}
 	return nil
 }
 
 func (d *demo) endedOnce() bool {
-	return !slices.ContainsFunc(d.cast, func(p part) bool {
-		ends := d.record.all(func(s *sighting) bool {
+	return !slices.ContainsFunc(d.jobs, func(p plannedJob) bool {
+		ends := d.record.all(func(s *observation) bool {
 			return s.job != nil && s.job.Job == p.id() && s.job.EventKind.Terminal()
 		})
 		return len(ends) != 1
 	})
 }
 
-// verdict is an error that names what was not observed.
-func (d *demo) verdict() error {
-	if len(d.missed) > 0 {
-		d.tell.say("")
+// result is an error that names what was not observed.
+func (d *demo) result() error {
+	if len(d.unobserved) > 0 {
+		d.out.say("")
 		within := ""
 		if d.late {
 			within = fmt.Sprintf(" within the %v that it may take", d.o.timeout)
 		}
-		return fmt.Errorf("the demo did not observe%s: %s; `dispatcher demo --verbose` shows what dispatchers and agents did", within, strings.Join(d.missed, "; "))
+		return fmt.Errorf("the demo did not observe%s: %s; `dispatcher demo --verbose` shows what dispatchers and agents did", within, strings.Join(d.unobserved, "; "))
 	}
-	d.tell.say("")
-	d.tell.say("All of this was observed in the event stream, in %v. Now with hosts of yours:", time.Since(d.record.started).Round(100*time.Millisecond))
-	d.tell.say("")
+	d.out.say("")
+	d.out.say("All of this was observed in the event stream, in %v. Now with hosts of yours:", time.Since(d.record.started).Round(100*time.Millisecond))
+	d.out.say("")
 	remark := func(text string) string {
-		if d.tell.narrow() {
+		if d.out.narrow() {
 			return ""
 		}
 		return "  " + text
 	}
-	d.tell.say("  dispatcher run                         %s", remark("the queue, with NATS in it"))
-	d.tell.say("  COMFY_HOSTS=http://127.0.0.1:8188 agent%s", remark("beside each ComfyUI"))
-	d.tell.say("  dispatcher submit workflow_api.json --wait --out .")
+	d.out.say("  dispatcher run                         %s", remark("the queue, with NATS in it"))
+	d.out.say("  COMFY_HOSTS=http://127.0.0.1:8188 agent%s", remark("beside each ComfyUI"))
+	d.out.say("  dispatcher submit workflow_api.json --wait --out .")
 	return nil
 }
 
@@ -84,8 +84,8 @@ func (d *demo) fetch(ctx context.Context) (right int, err error) {
 		body, _, err := d.fleet.q.OpenOutputAt(ctx, object, offset)
 		return body, err
 	}}
-	for i := range d.cast {
-		p := &d.cast[i]
+	for i := range d.jobs {
+		p := &d.jobs[i]
 		e := d.record.end(p.id())
 		if e == nil || e.EventKind != job.Completed || len(e.Outputs) != 1 {
 			continue
@@ -170,7 +170,7 @@ func (d *demo) tenants() error {
 		t := d.tally(func(e *job.Event) bool { return e.Tenant == tenant })
 		rows = append(rows, []string{string(tenant), fmt.Sprint(t.jobs), fmt.Sprint(t.completed), fmt.Sprint(t.attempts), daemon.Span(t.ran), daemon.Span(t.waited)})
 	}
-	return d.tell.table(rows)
+	return d.out.table(rows)
 }
 
 func (d *demo) hosts() error {
@@ -182,7 +182,7 @@ func (d *demo) hosts() error {
 			fmt.Sprint(t.by[portrait]), fmt.Sprint(t.by[poster]), daemon.Span(t.ran),
 		})
 	}
-	return d.tell.table(rows)
+	return d.out.table(rows)
 }
 
 func (d *demo) blocks() error {
@@ -192,7 +192,7 @@ func (d *demo) blocks() error {
 			continue
 		}
 		workflow := d.workflowOf(s)
-		if !d.tell.narrow() {
+		if !d.out.narrow() {
 			workflow += " " + s.block.Hash.Short()
 		}
 		row := []string{string(s.block.Host), workflow, holders(s.block), d.clock(s), "", "", string(s.block.Job)}
@@ -204,7 +204,7 @@ func (d *demo) blocks() error {
 	if len(rows) == 1 {
 		return nil
 	}
-	return d.tell.table(rows)
+	return d.out.table(rows)
 }
 
 // dispatchers says which of them took how many jobs in.
@@ -218,8 +218,8 @@ func (d *demo) dispatchers() string {
 	return fmt.Sprintf("Taken in by dispatcher-1: %s, by dispatcher-2: %s.\n", daemon.Plural(took["dispatcher-1"], "job"), daemon.Plural(took["dispatcher-2"], "job"))
 }
 
-// workflowOf is the name of the workflow that a sighting is about.
-func (d *demo) workflowOf(s *sighting) string {
+// workflowOf is the name of the workflow that an observation is about.
+func (d *demo) workflowOf(s *observation) string {
 	for name, hash := range d.hashes {
 		switch {
 		case s.job != nil && s.job.Hash == hash, s.block != nil && s.block.Hash == hash, s.unblocked != nil && s.unblocked.Hash == hash:
@@ -230,6 +230,6 @@ func (d *demo) workflowOf(s *sighting) string {
 }
 
 // clock is the time since the demo began.
-func (d *demo) clock(s *sighting) string {
+func (d *demo) clock(s *observation) string {
 	return fmt.Sprintf("%.2fs", max(s.time.Sub(d.record.started), 0).Seconds())
 }

@@ -19,19 +19,19 @@ import (
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
-// demoFleet is NATS in a temporary folder and what runs on it. Every actor has a connection of its own over a real
+// fleet is NATS in a temporary folder and what runs on it. Every actor has a connection of its own over a real
 // socket, as if it were a process.
-type demoFleet struct {
+type fleet struct {
 	o      *Options
 	server *embedded.Server
-	q      *queue.Queue   // the audience's
+	q      *queue.Queue   // for what the demo itself reads and publishes
 	broken chan error     // an actor that ended by itself
 	ends   []func() error // what was begun, in order; close ends it backwards
 }
 
-// openFleet starts NATS and connects the audience; nothing else runs yet.
-func openFleet(ctx context.Context, o *Options) (f *demoFleet, err error) {
-	f = &demoFleet{o: o, broken: make(chan error, 1)}
+// openFleet starts NATS and connects to it; nothing else runs yet.
+func openFleet(ctx context.Context, o *Options) (f *fleet, err error) {
+	f = &fleet{o: o, broken: make(chan error, 1)}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, f.close())
@@ -47,17 +47,17 @@ func openFleet(ctx context.Context, o *Options) (f *demoFleet, err error) {
 	}
 	f.later(f.server.Close)
 	var end func()
-	if f.q, end, err = f.connect(ctx, "audience"); err != nil {
+	if f.q, end, err = f.connect(ctx, "demo"); err != nil {
 		return f, err
 	}
 	f.later(func() error { end(); return nil })
 	return f, nil
 }
 
-func (f *demoFleet) later(end func() error) { f.ends = append(f.ends, end) }
+func (f *fleet) later(end func() error) { f.ends = append(f.ends, end) }
 
 // close ends everything at once, in the opposite order of its beginning, and waits for it.
-func (f *demoFleet) close() error {
+func (f *fleet) close() error {
 	var all []error
 	for i := len(f.ends) - 1; i >= 0; i-- {
 		all = append(all, f.ends[i]())
@@ -66,7 +66,7 @@ func (f *demoFleet) close() error {
 	return errors.Join(all...)
 }
 
-func (f *demoFleet) connect(ctx context.Context, name string) (*queue.Queue, func(), error) {
+func (f *fleet) connect(ctx context.Context, name string) (*queue.Queue, func(), error) {
 	nc, err := daemon.Connect(ctx, daemon.NATS{URL: f.server.URL(), Name: name, Log: f.o.Log, Options: []nats.Option{nats.NoReconnect()}})
 	if err != nil {
 		return nil, nil, err
@@ -83,14 +83,14 @@ func (f *demoFleet) connect(ctx context.Context, name string) (*queue.Queue, fun
 }
 
 // agent serves one host.
-func (f *demoFleet) agent(ctx context.Context, host agent.HostConfig) error {
+func (f *fleet) agent(ctx context.Context, host agent.HostConfig) error {
 	return f.act(ctx, "agent of "+host.Name, func(q *queue.Queue) (actor, error) {
 		return agent.New(q, agent.Config{Hosts: []agent.HostConfig{host}, Version: daemon.Version(), Logger: f.o.Log})
 	})
 }
 
 // dispatcher blocks at the first failure.
-func (f *demoFleet) dispatcher(ctx context.Context, name string) error {
+func (f *fleet) dispatcher(ctx context.Context, name string) error {
 	policy := route.Policy{Cooldown: f.o.cooldown, Cap: 2 * f.o.cooldown, MaxFailures: 1}
 	return f.act(ctx, name, func(q *queue.Queue) (actor, error) {
 		return dispatcher.New(q, dispatcher.Config{Name: name, Policy: policy, Logger: f.o.Log})
@@ -103,7 +103,7 @@ type actor interface {
 }
 
 // act runs an actor until the fleet closes.
-func (f *demoFleet) act(ctx context.Context, name string, create func(*queue.Queue) (actor, error)) error {
+func (f *fleet) act(ctx context.Context, name string, create func(*queue.Queue) (actor, error)) error {
 	q, disconnect, err := f.connect(ctx, name)
 	if err != nil {
 		return err
@@ -133,18 +133,18 @@ func (f *demoFleet) act(ctx context.Context, name string, create func(*queue.Que
 }
 
 // notes sends every stored event, from the first on, until the fleet closes.
-func (f *demoFleet) notes(ctx context.Context) <-chan jetstream.Note {
+func (f *fleet) notes(ctx context.Context) <-chan jetstream.Note {
 	listening, end := context.WithCancel(ctx)
-	heard := make(chan jetstream.Note)
+	notes := make(chan jetstream.Note)
 	var done sync.WaitGroup
 	done.Go(func() {
-		defer close(heard)
+		defer close(notes)
 		for note, err := range f.q.Notes(listening, "", time.Time{}) {
 			if err != nil {
 				return
 			}
 			select {
-			case heard <- note:
+			case notes <- note:
 			case <-listening.Done():
 				return
 			}
@@ -155,5 +155,5 @@ func (f *demoFleet) notes(ctx context.Context) <-chan jetstream.Note {
 		done.Wait()
 		return nil
 	})
-	return heard
+	return notes
 }

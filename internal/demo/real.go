@@ -17,7 +17,7 @@ import (
 	"github.com/comfyherd/comfyherd/internal/daemon"
 )
 
-// realStage has the hosts of COMFY_HOSTS, which cannot be told to fail. Its portraits load a picture, and the copy of
+// realStage has the hosts of COMFY_HOSTS, which cannot be made to fail by a script. Its portraits load a picture, and the copy of
 // one such picture is damaged on one host: that host's LoadImage raises, as it would for a broken download, and the
 // others draw it. No weights and no custom nodes are needed.
 type realStage struct {
@@ -27,8 +27,8 @@ type realStage struct {
 	damaged string
 }
 
-// demoFolder is where the two pictures lie below ComfyUI's input folder.
-const demoFolder = "comfyherd-demo"
+// inputFolder is where the two pictures lie below ComfyUI's input folder.
+const inputFolder = "comfyherd-demo"
 
 func newRealStage(o *Options) (*realStage, error) {
 	names := map[string]bool{}
@@ -48,8 +48,8 @@ func (s *realStage) about() string {
 	return fmt.Sprintf("%s of COMFY_HOSTS", daemon.Plural(len(s.all), "ComfyUI host"))
 }
 
-// victim is the second host, so that there is one before it and one behind it where there are three.
-func (s *realStage) victim() string { return s.all[min(1, len(s.all)-1)].Name }
+// failingHost is the second host, so that there is one before it and one behind it where there are three.
+func (s *realStage) failingHost() string { return s.all[min(1, len(s.all)-1)].Name }
 
 var paper = color.RGBA{R: 0xd9, G: 0x7b, B: 0x29, A: 0xff}
 
@@ -62,7 +62,7 @@ func (s *realStage) prepare(ctx context.Context) error {
 	}
 	for _, host := range s.all {
 		second := whole.Bytes()
-		if host.Name == s.victim() && !s.intact {
+		if host.Name == s.failingHost() && !s.intact {
 			second = []byte("This was a picture before it was damaged; see comfyherd's `dispatcher demo`.\n")
 		}
 		for name, body := range map[string][]byte{s.whole: whole.Bytes(), s.damaged: second} {
@@ -80,19 +80,19 @@ func upload(ctx context.Context, host agent.HostConfig, name string, body []byte
 		return err
 	}
 	defer h.Close()
-	got, err := h.Upload(ctx, name, demoFolder, bytes.NewReader(body))
-	if err == nil && got != demoFolder+"/"+name {
+	got, err := h.Upload(ctx, name, inputFolder, bytes.NewReader(body))
+	if err == nil && got != inputFolder+"/"+name {
 		err = fmt.Errorf("the picture %s was stored as %s", name, got)
 	}
 	return err
 }
 
 func (s *realStage) damage() string {
-	return fmt.Sprintf("The picture that the next portrait loads is damaged on %s; the other hosts have a good copy.", s.victim())
+	return fmt.Sprintf("The picture that the next portrait loads is damaged on %s; the other hosts have a good copy.", s.failingHost())
 }
 
 func (s *realStage) repair() string {
-	return fmt.Sprintf("Portraits now load a picture that is whole on %s, too. Nobody tells comfyherd.", s.victim())
+	return fmt.Sprintf("Portraits now load a picture that is whole on %s, too. Nobody tells comfyherd.", s.failingHost())
 }
 
 func (*realStage) close() {}
@@ -112,7 +112,7 @@ func (s *realStage) workflow(name string, n int) (json.RawMessage, color.RGBA) {
 		file = s.damaged
 	}
 	return graphOf(map[string]any{
-		"1": graphNode("LoadImage", "image", strings.Join([]string{demoFolder, file}, "/")),
+		"1": graphNode("LoadImage", "image", strings.Join([]string{inputFolder, file}, "/")),
 		"2": graphNode("ImageScale", "image", []any{"1", 0}, "upscale_method", "nearest-exact",
 			"width", 192+8*n, "height", 256, "crop", "disabled"),
 		"3": graphNode("SaveImage", "images", []any{"2", 0}, "filename_prefix", name),

@@ -12,8 +12,8 @@ import (
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
-// sighting is one stored event. Of job, block, unblocked and host exactly one is set.
-type sighting struct {
+// observation is one stored event. Of job, block, unblocked and host exactly one is set.
+type observation struct {
 	sequence  uint64
 	time      time.Time
 	what      string // the last token of the subject
@@ -24,9 +24,9 @@ type sighting struct {
 	host      *queue.HostEvent
 }
 
-// sight reads an event; false when it is none of ours.
-func sight(note *jetstream.Note) (*sighting, bool) {
-	s := &sighting{
+// observe reads an event; false when it is of another form.
+func observe(note *jetstream.Note) (*observation, bool) {
+	s := &observation{
 		sequence: note.Sequence, time: note.Time, what: note.Subject[strings.LastIndexByte(note.Subject, '.')+1:],
 		source: note.Header.Get("ce-source"),
 	}
@@ -50,15 +50,15 @@ func sight(note *jetstream.Note) (*sighting, bool) {
 	return s, err == nil
 }
 
-// demoRecord is all that was seen, in the order of the stream. What the demo claims is read from it and from nothing
+// record is all that was observed, in the order of the stream. What the demo claims is read from it and from nothing
 // else.
-type demoRecord struct {
+type record struct {
 	started time.Time
-	seen    []*sighting
+	seen    []*observation
 }
 
-func (r *demoRecord) all(fits func(*sighting) bool) []*sighting {
-	var found []*sighting
+func (r *record) all(fits func(*observation) bool) []*observation {
+	var found []*observation
 	for _, s := range r.seen {
 		if fits(s) {
 			found = append(found, s)
@@ -68,12 +68,12 @@ func (r *demoRecord) all(fits func(*sighting) bool) []*sighting {
 }
 
 // jobs are the events of one kind of one job.
-func (r *demoRecord) jobs(id job.ID, kind job.EventKind) []*sighting {
-	return r.all(func(s *sighting) bool { return s.job != nil && s.job.Job == id && s.job.EventKind == kind })
+func (r *record) jobs(id job.ID, kind job.EventKind) []*observation {
+	return r.all(func(s *observation) bool { return s.job != nil && s.job.Job == id && s.job.EventKind == kind })
 }
 
 // end is how a job ended, nil while it has not.
-func (r *demoRecord) end(id job.ID) *job.Event {
+func (r *record) end(id job.ID) *job.Event {
 	for _, s := range r.seen {
 		if s.job != nil && s.job.Job == id && s.job.EventKind.Terminal() {
 			return s.job
@@ -83,7 +83,7 @@ func (r *demoRecord) end(id job.ID) *job.Event {
 }
 
 // completedOn is the host on which a job completed, empty when it did not.
-func (r *demoRecord) completedOn(id job.ID) string {
+func (r *record) completedOn(id job.ID) string {
 	if e := r.end(id); e != nil && e.EventKind == job.Completed {
 		return e.Host
 	}
@@ -91,7 +91,7 @@ func (r *demoRecord) completedOn(id job.ID) string {
 }
 
 // block is the first block of a pair and its end; either is nil when it was not seen.
-func (r *demoRecord) block(host string, hash workflow.Hash) (blocked, unblocked *sighting) {
+func (r *record) block(host string, hash workflow.Hash) (blocked, unblocked *observation) {
 	for _, s := range r.seen {
 		if blocked == nil && s.block != nil && string(s.block.Host) == host && s.block.Hash == hash {
 			blocked = s
@@ -103,14 +103,14 @@ func (r *demoRecord) block(host string, hash workflow.Hash) (blocked, unblocked 
 	return blocked, unblocked
 }
 
-// started are the starts of a workflow on a host between two sightings.
-func (r *demoRecord) startedOn(host string, hash workflow.Hash, after, before *sighting) []*sighting {
-	return r.all(func(s *sighting) bool {
+// started are the starts of a workflow on a host between two observations.
+func (r *record) startedOn(host string, hash workflow.Hash, after, before *observation) []*observation {
+	return r.all(func(s *observation) bool {
 		return s.job != nil && s.job.EventKind == job.Started && s.job.Host == host && s.job.Hash == hash && within(s, after, before)
 	})
 }
 
-// within says whether s lies between two sightings; without the second, between the first and now.
-func within(s, after, before *sighting) bool {
+// within says whether s lies between two observations; without the second, between the first and now.
+func within(s, after, before *observation) bool {
 	return after != nil && s.sequence > after.sequence && (before == nil || s.sequence < before.sequence)
 }

@@ -48,7 +48,7 @@ func (d *demo) claimNormal() []claim {
 	var on []string
 	completed := 0
 	for n := 1; n <= 6; n++ {
-		if host := d.record.completedOn(d.cast[n-1].id()); host != "" {
+		if host := d.record.completedOn(d.jobs[n-1].id()); host != "" {
 			completed++
 			on = append(on, host)
 		}
@@ -65,7 +65,7 @@ func (d *demo) claimNormal() []claim {
 	}
 }
 
-// lookFailure breaks something on the victim.
+// lookFailure breaks something on the failing host.
 func (d *demo) lookFailure() string {
 	then := "another host completes it"
 	if d.alone() {
@@ -86,20 +86,20 @@ func (d *demo) playFailure(ctx context.Context) error {
 
 // failed is the first failure of the job that is to fail.
 func (d *demo) failed() *job.Event {
-	for _, s := range d.record.jobs(d.cast[firstToFail-1].id(), job.Failed) {
+	for _, s := range d.record.jobs(d.jobs[firstToFail-1].id(), job.Failed) {
 		return s.job
 	}
 	return nil
 }
 
-func (d *demo) blocked() (blocked, unblocked *sighting) {
-	return d.record.block(d.stage.victim(), d.hashes[portrait])
+func (d *demo) blocked() (blocked, unblocked *observation) {
+	return d.record.block(d.stage.failingHost(), d.hashes[portrait])
 }
 
 func (d *demo) claimFailure() []claim {
-	failed, end := d.failed(), d.record.end(d.cast[firstToFail-1].id())
-	there := claim{what: "the portrait fails on " + d.stage.victim()}
-	if failed != nil && failed.Host == d.stage.victim() && failed.Kind == failure.ExecutionError {
+	failed, end := d.failed(), d.record.end(d.jobs[firstToFail-1].id())
+	there := claim{what: "the portrait fails on " + d.stage.failingHost()}
+	if failed != nil && failed.Host == d.stage.failingHost() && failed.Kind == failure.ExecutionError {
 		there.seen, there.how = true, spaced(failed.Kind)
 	}
 	after := claim{what: "the same job completes on another host"}
@@ -120,32 +120,32 @@ func (d *demo) lookBlock() string {
 		portraits = "wait"
 	}
 	return fmt.Sprintf("All three jobs wish for %[1]s. Look at job-08 and job-10: acme's portraits %[2]s now, while a poster still runs on %[1]s.",
-		d.stage.victim(), portraits)
+		d.stage.failingHost(), portraits)
 }
 
-// playBlock ends when the poster has, and each portrait has ended or told why it waits.
+// playBlock ends when the poster has, and each portrait has ended or waits for a reason.
 func (d *demo) playBlock(ctx context.Context) error {
 	if err := d.submit(ctx, 8, 9, 10); err != nil {
 		return err
 	}
-	placed := func(n int) bool { return d.ended(n) || len(d.record.jobs(d.cast[n-1].id(), job.Waiting)) > 0 }
+	placed := func(n int) bool { return d.ended(n) || len(d.record.jobs(d.jobs[n-1].id(), job.Waiting)) > 0 }
 	return d.until(ctx, func() bool { return d.ended(9) && placed(8) && placed(10) })
 }
 
 func (d *demo) claimBlock() []claim {
-	victim := d.stage.victim()
+	failing := d.stage.failingHost()
 	blocked, unblocked := d.blocked()
-	stands := claim{what: "portraits are blocked on " + victim, seen: blocked != nil}
+	stands := claim{what: "portraits are blocked on " + failing, seen: blocked != nil}
 	if blocked != nil {
 		stands.how = fmt.Sprintf("for %s, %s", holders(blocked.block), daemon.Span(blocked.block.Until.Sub(blocked.time).Round(100*time.Millisecond)))
 	}
-	avoided := claim{what: "portraits avoid " + victim}
-	if blocked != nil && len(d.record.startedOn(victim, d.hashes[portrait], blocked, unblocked)) == 0 {
+	avoided := claim{what: "portraits avoid " + failing}
+	if blocked != nil && len(d.record.startedOn(failing, d.hashes[portrait], blocked, unblocked)) == 0 {
 		avoided.seen, avoided.how = d.avoided(blocked, unblocked)
 	}
-	others := claim{what: "posters still run on " + victim}
-	for _, s := range d.record.startedOn(victim, d.hashes[poster], blocked, unblocked) {
-		if d.record.completedOn(s.job.Job) == victim {
+	others := claim{what: "posters still run on " + failing}
+	for _, s := range d.record.startedOn(failing, d.hashes[poster], blocked, unblocked) {
+		if d.record.completedOn(s.job.Job) == failing {
 			others.seen, others.how = true, fmt.Sprintf("%s of %s", s.job.Job, s.job.Tenant)
 		}
 	}
@@ -153,10 +153,10 @@ func (d *demo) claimBlock() []claim {
 }
 
 // avoided says where the two portraits went while the block stood: elsewhere, or, when there is no other host, nowhere.
-func (d *demo) avoided(blocked, unblocked *sighting) (seen bool, how string) {
+func (d *demo) avoided(blocked, unblocked *observation) (seen bool, how string) {
 	var where []string
 	for _, n := range []int{8, 10} {
-		id := d.cast[n-1].id()
+		id := d.jobs[n-1].id()
 		if d.alone() {
 			waits := d.record.jobs(id, job.Waiting)
 			if len(waits) == 0 || !within(waits[0], blocked, unblocked) {
@@ -177,7 +177,7 @@ func (d *demo) avoided(blocked, unblocked *sighting) (seen bool, how string) {
 // lookRecovery repairs what was broken.
 func (d *demo) lookRecovery() string {
 	return fmt.Sprintf("%s Look at job-11: it may run on %s only, waits for the end of the block, and starts at once.",
-		d.stage.repair(), d.stage.victim())
+		d.stage.repair(), d.stage.failingHost())
 }
 
 // playRecovery ends when all have ended and the block has too.
@@ -199,18 +199,18 @@ func (d *demo) playRecovery(ctx context.Context) error {
 }
 
 func (d *demo) claimRecovery() []claim {
-	victim := d.stage.victim()
+	failing := d.stage.failingHost()
 	blocked, unblocked := d.blocked()
 	over := claim{what: "the block runs out by itself, told once"}
-	if told := d.record.all(func(s *sighting) bool { return s.unblocked != nil }); unblocked != nil && len(told) == 1 {
+	if told := d.record.all(func(s *observation) bool { return s.unblocked != nil }); unblocked != nil && len(told) == 1 {
 		over.seen = unblocked.unblocked.Cause == queue.Expired
 		over.how = fmt.Sprintf("after %s", daemon.Span(unblocked.unblocked.Time.Sub(blocked.time)))
 	}
-	again := claim{what: "portraits run on " + victim + " again"}
-	if unblocked != nil && d.record.completedOn(d.cast[10].id()) == victim && d.record.completedOn(d.cast[11].id()) == victim {
+	again := claim{what: "portraits run on " + failing + " again"}
+	if unblocked != nil && d.record.completedOn(d.jobs[10].id()) == failing && d.record.completedOn(d.jobs[11].id()) == failing {
 		// Whoever announces the end of a block is not who wakes the jobs that waited for it, so the two events may stand
 		// in either order; the time at which the block was lifted stands in the announcement.
-		starts := d.record.jobs(d.cast[10].id(), job.Started)
+		starts := d.record.jobs(d.jobs[10].id(), job.Started)
 		if late := starts[0].time.Sub(unblocked.unblocked.Time); late >= 0 {
 			again.seen, again.how = true, fmt.Sprintf("job-11 started %s after the end of the block", daemon.Span(late))
 		}
@@ -218,12 +218,12 @@ func (d *demo) claimRecovery() []claim {
 	return []claim{over, again}
 }
 
-// judge tells what of the claims was seen.
-func (d *demo) judge(claims []claim) {
+// printClaims prints which claims were observed.
+func (d *demo) printClaims(claims []claim) {
 	for _, c := range claims {
-		d.tell.claim(c)
+		d.out.claim(c)
 		if !c.seen {
-			d.missed = append(d.missed, c.what)
+			d.unobserved = append(d.unobserved, c.what)
 		}
 	}
 }

@@ -17,21 +17,21 @@ const (
 	poster   = "poster"
 )
 
-// demoStage is the hosts, what they are given to do, and how one of them comes to fail.
-type demoStage interface {
+// stage is the hosts, what they are given to do, and how one of them comes to fail.
+type stage interface {
 	hosts() []agent.HostConfig
 	about() string // the hosts, in a few words
-	victim() string
+	failingHost() string
 	// workflow is that of job number n, and the colour that its picture must have all over.
 	workflow(name string, n int) (json.RawMessage, color.RGBA)
 	prepare(ctx context.Context) error // once the hosts are there
-	// damage makes portraits fail on the victim, and repair ends that. Both say for people what has happened.
+	// damage makes portraits fail on the failing host, and repair ends that. Both describe in a sentence what has happened.
 	damage() string
 	repair() string
 	close()
 }
 
-func openStage(o *Options) (demoStage, error) {
+func openStage(o *Options) (stage, error) {
 	if len(o.Hosts) > 0 {
 		return newRealStage(o)
 	}
@@ -82,7 +82,7 @@ func (s *simulatedStage) hosts() []agent.HostConfig {
 }
 
 func (*simulatedStage) about() string                 { return "three simulated ComfyUI hosts" }
-func (*simulatedStage) victim() string                { return "gpu-2" }
+func (*simulatedStage) failingHost() string           { return "gpu-2" }
 func (*simulatedStage) prepare(context.Context) error { return nil }
 
 func (s *simulatedStage) damage() string {

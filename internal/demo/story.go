@@ -20,8 +20,8 @@ const (
 	sceneTime = 3 * time.Second // what a scene may need of a block's time
 )
 
-// part is one of the twelve jobs.
-type part struct {
+// plannedJob is one of the twelve jobs.
+type plannedJob struct {
 	number   int
 	tenant   job.Tenant
 	workflow string
@@ -29,24 +29,24 @@ type part struct {
 	only     string // a condition
 }
 
-func (p *part) id() job.ID { return job.ID(fmt.Sprintf("job-%02d", p.number)) }
+func (p *plannedJob) id() job.ID { return job.ID(fmt.Sprintf("job-%02d", p.number)) }
 
-// firstToFail is the number of the job that fails on the victim.
+// firstToFail is the number of the job that fails on the failing host.
 const firstToFail = 7
 
-// demo is one telling of the story. One goroutine owns it.
+// demo is one run of the demo. One goroutine owns it.
 type demo struct {
-	o      Options
-	stage  demoStage
-	fleet  *demoFleet
-	notes  <-chan jetstream.Note
-	record demoRecord
-	tell   teller
-	cast   []part
-	hashes map[string]workflow.Hash // by workflow
-	colour map[job.ID]color.RGBA    // of the picture that a job must make
-	missed []string                 // what was claimed and not seen
-	late   bool                     // the time was over before the end
+	o          Options
+	stage      stage
+	fleet      *fleet
+	notes      <-chan jetstream.Note
+	record     record
+	out        printer
+	jobs       []plannedJob
+	hashes     map[string]workflow.Hash // by workflow
+	colour     map[job.ID]color.RGBA    // of the picture that a job must make
+	unobserved []string                 // what was claimed and not seen
+	late       bool                     // the time was over before the end
 }
 
 // scene is one of the four scenarios.
@@ -57,35 +57,35 @@ type scene struct {
 	claims func() []claim
 }
 
-// play tells the story. Its error says what was not observed.
-func (d *demo) play(ctx context.Context) error {
-	if err := d.rehearse(); err != nil {
+// run plays all scenes and prints them. Its error says what was not observed.
+func (d *demo) run(ctx context.Context) error {
+	if err := d.plan(); err != nil {
 		return err
 	}
-	d.open()
+	d.printHead()
 	if err := d.begin(ctx); err != nil {
 		return err
 	}
 	for i, s := range d.scenes() {
-		if err := d.perform(ctx, i+1, s); err != nil {
+		if err := d.playScene(ctx, i+1, s); err != nil {
 			return err
 		}
-		d.judge(s.claims())
+		d.printClaims(s.claims())
 	}
 	if err := d.finish(ctx); err != nil {
 		return err
 	}
-	return d.verdict()
+	return d.result()
 }
 
-// perform plays a scene, as far as the time allows.
-func (d *demo) perform(ctx context.Context, number int, s scene) error {
+// playScene plays a scene, as far as the time allows.
+func (d *demo) playScene(ctx context.Context, number int, s scene) error {
 	err := d.rest(ctx, d.pace())
 	if err == nil {
 		err = d.idle(ctx)
 	}
 	if err == nil {
-		d.tell.headline(fmt.Sprint(number), s.title, s.look())
+		d.out.headline(fmt.Sprint(number), s.title, s.look())
 		err = s.act(ctx)
 	}
 	if err != nil && ctx.Err() != nil {
@@ -93,8 +93,8 @@ func (d *demo) perform(ctx context.Context, number int, s scene) error {
 	}
 	if errors.Is(err, errTimeout) {
 		if !d.late {
-			d.tell.say("")
-			d.tell.say("The time is over.")
+			d.out.say("")
+			d.out.say("The time is over.")
 		}
 		d.late = true
 		return nil
@@ -128,27 +128,27 @@ func (d *demo) idle(ctx context.Context) error {
 	return nil
 }
 
-// rehearse casts the jobs: six of three tenants, then those that are steered to the victim.
-func (d *demo) rehearse() error {
+// plan sets up the jobs: six of three tenants, then those that prefer the failing host.
+func (d *demo) plan() error {
 	for i, tenant := range []job.Tenant{"acme", "bolt", "coral", "acme", "bolt", "coral"} {
-		p := part{number: i + 1, tenant: tenant, workflow: []string{portrait, poster}[i%2]}
+		p := plannedJob{number: i + 1, tenant: tenant, workflow: []string{portrait, poster}[i%2]}
 		if hosts := d.stage.hosts(); len(d.o.Hosts) > 0 {
 			p.prefer = hosts[i%len(hosts)].Name // jobs that take no time would all find the first host idle
 		}
-		d.cast = append(d.cast, p)
+		d.jobs = append(d.jobs, p)
 	}
-	victim := d.stage.victim()
-	d.cast = append(d.cast,
-		part{number: firstToFail, tenant: "acme", workflow: portrait, prefer: victim},
-		part{number: 8, tenant: "acme", workflow: portrait, prefer: victim},
-		part{number: 9, tenant: "bolt", workflow: poster, prefer: victim},
-		part{number: 10, tenant: "acme", workflow: portrait, prefer: victim},
-		part{number: 11, tenant: "acme", workflow: portrait, only: victim},
-		part{number: 12, tenant: "acme", workflow: portrait, prefer: victim},
+	failing := d.stage.failingHost()
+	d.jobs = append(d.jobs,
+		plannedJob{number: firstToFail, tenant: "acme", workflow: portrait, prefer: failing},
+		plannedJob{number: 8, tenant: "acme", workflow: portrait, prefer: failing},
+		plannedJob{number: 9, tenant: "bolt", workflow: poster, prefer: failing},
+		plannedJob{number: 10, tenant: "acme", workflow: portrait, prefer: failing},
+		plannedJob{number: 11, tenant: "acme", workflow: portrait, only: failing},
+		plannedJob{number: 12, tenant: "acme", workflow: portrait, prefer: failing},
 	)
 	d.hashes, d.colour = map[string]workflow.Hash{}, map[job.ID]color.RGBA{}
-	for i := range d.cast {
-		p := &d.cast[i]
+	for i := range d.jobs {
+		p := &d.jobs[i]
 		raw, colour := d.stage.workflow(p.workflow, p.number)
 		hash, err := workflow.HashOf(raw)
 		if err != nil {
@@ -213,7 +213,7 @@ func (d *demo) unreachable() error {
 // submit publishes the jobs of the given numbers.
 func (d *demo) submit(ctx context.Context, numbers ...int) error {
 	for _, n := range numbers {
-		p := &d.cast[n-1]
+		p := &d.jobs[n-1]
 		raw, _ := d.stage.workflow(p.workflow, n)
 		spec := job.Spec{ID: p.id(), Workflow: raw}
 		if p.prefer != "" {
@@ -235,7 +235,7 @@ func (d *demo) submit(ctx context.Context, numbers ...int) error {
 // alone says whether there is only one host, and so none to fail over to.
 func (d *demo) alone() bool { return len(d.stage.hosts()) == 1 }
 
-// until tells what happens until done.
+// until prints events until done.
 func (d *demo) until(ctx context.Context, done func() bool) error {
 	for !done() {
 		if _, err := d.next(ctx, nil); err != nil {
@@ -245,7 +245,7 @@ func (d *demo) until(ctx context.Context, done func() bool) error {
 	return nil
 }
 
-// rest tells what happens for a while.
+// rest prints events for a while.
 func (d *demo) rest(ctx context.Context, pause time.Duration) error {
 	timer := time.NewTimer(pause)
 	defer timer.Stop()
@@ -256,7 +256,7 @@ func (d *demo) rest(ctx context.Context, pause time.Duration) error {
 	}
 }
 
-// next tells the next event, or says that the timer rang before it.
+// next prints the next event, or says that the timer rang before it.
 func (d *demo) next(ctx context.Context, timer <-chan time.Time) (rang bool, err error) {
 	select {
 	case note, open := <-d.notes:
@@ -266,9 +266,9 @@ func (d *demo) next(ctx context.Context, timer <-chan time.Time) (rang bool, err
 			cancel()
 			return false, cmp.Or(context.Cause(ctx), errors.New("the event stream ended"))
 		}
-		if s, ours := sight(&note); ours {
+		if s, ours := observe(&note); ours {
 			d.record.seen = append(d.record.seen, s)
-			d.tell.event(d, s)
+			d.out.event(d, s)
 		}
 		return false, nil
 	case err := <-d.fleet.broken:
@@ -282,5 +282,5 @@ func (d *demo) next(ctx context.Context, timer <-chan time.Time) (rang bool, err
 
 // ended says whether the jobs of these numbers have ended.
 func (d *demo) ended(numbers ...int) bool {
-	return !slices.ContainsFunc(numbers, func(n int) bool { return d.record.end(d.cast[n-1].id()) == nil })
+	return !slices.ContainsFunc(numbers, func(n int) bool { return d.record.end(d.jobs[n-1].id()) == nil })
 }

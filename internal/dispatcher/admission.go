@@ -1,7 +1,6 @@
 package dispatcher
 
 import (
-	"context"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -13,16 +12,16 @@ import (
 )
 
 // A ticket is kept in memory by every dispatcher, so there are only so many: the waiting cap, of which each tenant has its
-// part (route.Part). The jobs of a tenant that has as many tickets as it may rest in the stream without one. That keeps
-// nobody else's jobs: all are taken from the stream as they come, and the consumer of a priority, which all tenants
-// share, has no limit of deliveries under way. A job that finds a host at once needs no ticket, whoever's it is.
+// part (route.Part). The jobs of a tenant that has as many tickets as it may rest in the stream without one. They do
+// not hold up the jobs of other tenants: all are taken from the stream as they come, and the consumer of a priority,
+// which all tenants share, has no limit of deliveries under way. A job that finds a host at once needs no ticket.
 //
 // A resting job costs its delivery, which NATS has to remember, and nothing else. It comes back
 //   - when its tenant has room: the dispatcher that let it rest remembers it, and calls the oldest of each lane first;
-//   - now and then when a slot is free that no ticket can use, so that a job that could run does not rest behind such
-//     that cannot;
-//   - when it becomes due, when its time is over, or when its rest is: this needs nobody to remember it, so that a
-//     dispatcher that dies leaves nothing behind but later returns.
+//   - once a second while a slot is free that no ticket can use, so that a job that could run does not rest behind
+//     others that cannot;
+//   - when it becomes due, when its expires_in is over, or when its rest is over. NATS does that by itself: when the
+//     dispatcher that let it rest dies, it comes back later, and nothing else is lost.
 //
 // When it comes back it is routed like any delivery whose chain says that it waits.
 
@@ -93,7 +92,7 @@ func (a *admission) shareOf(tenant job.Tenant, now time.Time) share {
 }
 
 // room is how many more tickets there may be. Those of a priority stop at (10+priority)/10 of the tenant's part, so that its
-// more important ones are kept last; those that are not due have half of it, since they need nobody's attention yet.
+// more important ones are kept last; those that are not due have half of it, since they cannot run yet.
 func (s share) room(p job.Priority, due bool) int {
 	most := s.part * (10 + int(p)) / 10
 	if !due {
@@ -161,7 +160,7 @@ func (a *admission) shuffledTenants() []job.Tenant {
 	return list
 }
 
-// expectNoMore forgets called jobs that have not come: another dispatcher has them, or none has.
+// expectNoMore forgets called jobs that have not come: another dispatcher has got them, or their call was lost.
 func (a *admission) expectNoMore(now time.Time) {
 	for tenant, called := range a.called {
 		for sequence, at := range called {
@@ -201,40 +200,6 @@ func (a *admission) restText(o *owned) string {
 	all, _ := a.room.Waiting(route.Tenant(o.job.Tenant))
 	return fmt.Sprintf("it rests in the stream: tenant %s has %d jobs in the waiting room, as many as it may now, and this one follows when there is room",
 		o.job.Tenant, all)
-}
-
-// letRest has a job that got no ticket rest in the stream: until it is due, until its time is over, or for the long
-// delay, which is spread so that a crowd does not come back at one moment.
-func (d *Dispatcher) letRest(ctx context.Context, o *owned) {
-	now := d.clock()
-	rest, due := d.cfg.Park+rand.N(d.cfg.Park), !now.Before(o.notBefore)
-	if !due {
-		rest = min(rest, o.notBefore.Sub(now))
-	}
-	if expires := o.job.Expires(); !expires.IsZero() {
-		rest = min(rest, max(expires.Sub(now), time.Second))
-	}
-	if err := d.q.Park(o.lease, rest); err != nil {
-		d.leaveToLease(ctx, o, err)
-		return
-	}
-	d.metrics.rested.Inc()
-	x := &restingJob{
-		lane: o.lane(), id: o.job.ID, sequence: o.job.Sequence,
-		lease: o.lease, due: due, until: now.Add(rest),
-	}
-	d.loop.tell(func(time.Time) { d.loop.admission.add(x) })
-}
-
-// shelve gives a job that has to wait a ticket, or lets it rest.
-func (d *Dispatcher) shelve(ctx context.Context, o *owned) {
-	if !d.loop.admit(o) {
-		d.letRest(ctx, o)
-		return
-	}
-	defer d.loop.admitted(o.job.Tenant)
-	ticket := d.ticket(o)
-	d.park(ctx, o, &ticket)
 }
 
 // callBack has NATS deliver resting jobs at once.

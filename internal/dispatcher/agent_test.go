@@ -56,12 +56,12 @@ func (s *scene) agent(a *agent) *agent {
 	var end context.CancelFunc
 	a.down, end = context.WithCancel(context.Background())
 	s.atEnd(end)
-	s.beat(a.state(nil))
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	s.agents[a.name], s.crash[a.name] = a.offered, end
 	s.watches++
 	s.memory.cancels[s.watches] = a.cancelled
+	s.mu.Unlock()
+	s.beat(a.state(nil))
 	return a
 }
 
@@ -174,7 +174,7 @@ func (a *agent) walk(r *run) {
 
 // append gives the sequence of an event, and 0 when the job was decided elsewhere.
 func (a *agent) append(r *run, e *job.Event, last uint64) uint64 {
-	lease := r.offer.Lease
+	lease := a.lease(r)
 	e.Job, e.Tenant, e.Priority, e.Hash = r.offer.Job, job.Tenant(r.offer.Message.Tenant), r.offer.Message.Priority, r.offer.Hash
 	e.Host, e.Attempt, e.Time = a.name, r.offer.Attempt, a.s.Now()
 	if e.EventKind != job.Failed {

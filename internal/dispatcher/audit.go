@@ -46,17 +46,18 @@ func tenantBy(tenant job.Tenant, by string) string {
 // actTime is how long an act may take to be stored.
 const actTime = 5 * time.Second
 
-// tell stores who has changed what. A request that has changed nothing is none, and one of which nobody knows is.
-// It is told after it was done: a dispatcher that dies between both leaves it untold. What changes much is a bulkAct.
-func (d *Dispatcher) tell(ctx context.Context, a queue.Act, request any, failed error) {
+// audit stores who has changed what. A request that was refused, or has changed nothing, is left out; one that failed for
+// another reason may have changed something, and is stored. It is stored after the change: a dispatcher that dies
+// between the two leaves it out. A call that changes many things uses a bulkAct instead.
+func (d *Dispatcher) audit(ctx context.Context, a queue.Act, request any, failed error) {
 	if a.Count == 0 && (failed == nil || jetstream.Refused(failed)) {
 		return
 	}
-	d.tellEnd(ctx, a, request, failed)
+	d.auditAlways(ctx, a, request, failed)
 }
 
-// tellEnd stores it in any case.
-func (d *Dispatcher) tellEnd(ctx context.Context, a queue.Act, request any, failed error) {
+// auditAlways stores it in any case.
+func (d *Dispatcher) auditAlways(ctx context.Context, a queue.Act, request any, failed error) {
 	if failed != nil {
 		a.Error = failed.Error()
 	}
@@ -75,8 +76,9 @@ func (d *Dispatcher) storeAct(ctx context.Context, a queue.Act, request any) (er
 	return d.q.AppendAct(ctx, &a, d.source)
 }
 
-// bulkAct is an act that changes many things. It is told twice: before the first of them, so that a dispatcher that dies
-// meanwhile has told who asked for what, and at its end with the count. Where the first cannot be told nothing is changed.
+// bulkAct is an act that changes many things. It is stored twice: before the first change, so that it is known who asked
+// for what when a dispatcher dies meanwhile, and at its end with the count. When the first cannot be stored nothing is
+// changed.
 type bulkAct struct {
 	d       *Dispatcher
 	act     queue.Act
@@ -108,11 +110,11 @@ func (a *bulkAct) hasBegun() bool {
 	return a.begun
 }
 
-// end tells what has come of a bulkAct that has begun.
+// end stores how many things were changed by an act that has begun.
 func (a *bulkAct) end(ctx context.Context, count int, failed error) {
 	if !a.hasBegun() {
 		return
 	}
 	a.act.Count = count
-	a.d.tellEnd(ctx, a.act, a.request, failed)
+	a.d.auditAlways(ctx, a.act, a.request, failed)
 }

@@ -9,18 +9,18 @@ import (
 )
 
 const (
-	handLeast  = pullBatch        // jobs that may always wait in hand: what one pull brings before the pace is known
-	manyPlaced = 160              // from about as many placements a second on, a hand is worked off quickly
-	handMost   = 512              // deliveries under way at once
-	handFlow   = 64               // deliveries under way at once while others stand in line
-	lineTime   = 4 * time.Second  // how long a job may stand in line in the stream
-	longLine   = 20 * time.Second // the same while jobs run for less than tinyRun: parking costs more than they do
-	tinyRun    = 50 * time.Millisecond
-	lineGrace  = time.Second // before the pace of a new line is known
+	handLeast    = pullBatch        // jobs that may always wait in hand: what one pull brings before the pace is known
+	manyPlaced   = 160              // from about as many placements a second on, a hand is worked off quickly
+	underWayMost = 512              // deliveries under way at once
+	underWayFew  = 64               // deliveries under way at once while others stand in line
+	lineTime     = 4 * time.Second  // how long a job may stand in line in the stream
+	longLine     = 20 * time.Second // the same while jobs run for less than tinyRun: parking costs more than they do
+	tinyRun      = 50 * time.Millisecond
+	lineGrace    = time.Second // before the pace of a new line is known
 )
 
-// backpressure decides how many jobs are pulled from the stream. The loop and the walks say what becomes of those that
-// were; the pull loops ask.
+// backpressure decides how many jobs are pulled from the stream. The loop and the walks report what becomes of jobs that
+// were pulled; the pull loops ask how many more there may be.
 type backpressure struct {
 	line     line
 	underWay atomic.Int64  // deliveries from their pull until an agent, the waiting room or the end has them
@@ -65,6 +65,9 @@ func (p *backpressure) pending(priority job.Priority, jobs int64) {
 	p.line.pending[priority].Store(jobs)
 }
 
+// someInLine reports whether jobs stand in line in the stream.
+func (p *backpressure) someInLine() bool { return p.line.some() }
+
 // mixed takes in whether jobs of several tenants come, and of some far more than of others.
 func (p *backpressure) mixed(is bool, now time.Time) {
 	if is {
@@ -82,6 +85,11 @@ func (p *backpressure) placed(now time.Time) { p.pace.count(now) }
 
 // placedLately is how many jobs were given to hosts in the last second.
 func (p *backpressure) placedLately(now time.Time) int { return p.pace.perSecond(now) }
+
+// placedByAll is about how many jobs all dispatchers together gave to hosts in the last second.
+func (p *backpressure) placedByAll(now time.Time) int {
+	return p.pace.perSecond(now) * max(int(p.line.peers.Load()), 1)
+}
 
 // jobRan takes in how long a job has run.
 func (p *backpressure) jobRan(d time.Duration) {
@@ -104,16 +112,16 @@ func (p *backpressure) update(vacant, kept, inHand int, now time.Time) {
 	p.line.stuck.Store(vacant > 0 && inHand >= hand)
 }
 
-// line is what is known of the jobs in the stream: all dispatchers work off that of a priority together. What stays
-// there costs nothing but cannot be passed; what is pulled and cannot run is parked, which costs some writes and lets
-// everybody else pass. So jobs stand in line only while the line is worked off within lineTime, or has only just begun
-// to form. The loop and the pull loops write it; pull loops read it.
+// line is what is known of the jobs that stand in line in the stream, one line for each priority; all dispatchers work
+// them off together. A job in line costs nothing, but those behind it have to wait for it. A job that is pulled and
+// cannot run is parked: that costs some writes, and those behind it can go on. So jobs are left in line only while the
+// line is worked off within lineTime, or has only just formed. The loop and the pull loops write it; pull loops read it.
 type line struct {
 	rate  atomic.Int64 // jobs that this dispatcher placed in the last second
 	peers atomic.Int64 // live dispatchers, this one included
 	slow  atomic.Bool  // jobs run for tinyRun or longer
 	holds atomic.Int64 // deliveries that the hand can hold, a free slot can take, or a kept one has
-	mixed atomic.Int64 // Unix nanoseconds when jobs of several tenants came last, of some far more than of others: nobody stands in line behind another then
+	mixed atomic.Int64 // Unix nanoseconds when jobs of several tenants came last, of some far more than of others: then no tenant's jobs wait in line behind another's
 	stuck atomic.Bool  // the hand is full, and slots are free that no job in it can take
 
 	hand    [10]atomic.Int64 // jobs of each priority that wait in hand
@@ -122,16 +130,16 @@ type line struct {
 }
 
 // most is how many deliveries may be under way when more jobs of a priority are pulled. From a line of tiny jobs no
-// more are taken than find a slot or a place in hand, unless slots stay free for which somebody further back may wait.
+// more are taken than find a slot or a place in hand, unless slots stay free that a job further back might take.
 // What a higher priority finds in hand of lower ones does not keep it waiting.
 func (l *line) most(p int, now time.Time) int {
 	if !l.stands(p, now) || now.UnixNano()-l.mixed.Load() < int64(mixedTime) {
-		return handMost
+		return underWayMost
 	}
 	if l.stuck.Load() {
-		return min(int(l.holds.Load())+handFlow, handMost) // what the full hand does not hold is parked
+		return min(int(l.holds.Load())+underWayFew, underWayMost) // what the full hand does not hold is parked
 	}
-	most := min(max(handFlow, int(l.rate.Load())/10), handMost)
+	most := min(max(underWayFew, int(l.rate.Load())/10), underWayMost)
 	if l.slow.Load() {
 		return most
 	}
@@ -147,7 +155,7 @@ func (l *line) inHandBelow(p int) int64 {
 	return sum
 }
 
-// fed reports whether slots that fall free find enough in hand until pullLeast jobs can be pulled at once.
+// fed reports whether enough jobs are in hand for the slots that become free until pullLeast jobs can be pulled at once.
 func (l *line) fed() bool {
 	return l.inHandBelow(len(l.hand)) >= 2*pullLeast && l.rate.Load() >= manyPlaced && !l.stuck.Load()
 }

@@ -9,15 +9,15 @@ import (
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
-// callLimit lets calls ask the loop one after the other, with a rest after each: whatever is asked, and by however many,
-// the loop spends most of its time on jobs, and no job waits for more than one question.
+// callLimit lets calls ask the loop one after the other, with a pause after each. So the loop spends most of its time on
+// jobs, however many calls there are, and no job waits for more than one question.
 type callLimit struct {
-	turn chan struct{} // holds one while somebody asks
-	rest time.Time     // nobody asks before; only whose turn it is touches it
+	turn chan struct{} // holds one while a call asks
+	rest time.Time     // no call asks before; only the one whose turn it is touches it
 }
 
 const (
-	restTimes = 3                      // how many times as long as a question the rest after it is
+	restTimes = 3                      // how many times as long as a question the pause after it is
 	restMost  = 250 * time.Millisecond // of one rest
 )
 
@@ -32,7 +32,7 @@ func (t *callLimit) pass(ctx context.Context, ask func()) error {
 	}
 	defer func() { <-t.turn }()
 	if wait := time.Until(t.rest); wait > 0 {
-		sleep(ctx, wait)
+		queue.Pause(ctx, wait)
 	}
 	if ctx.Err() == nil {
 		ask()
@@ -45,22 +45,22 @@ func (t *callLimit) took(d time.Duration) { t.rest = time.Now().Add(min(restTime
 
 // answer runs f in the loop for a call.
 func (d *Dispatcher) answer(ctx context.Context, f func(now time.Time)) error {
-	heard := false
-	err := d.counter.turns.pass(ctx, func() {
-		heard = d.loop.ask(func(now time.Time) {
+	ran := false
+	err := d.answers.turns.pass(ctx, func() {
+		ran = d.loop.ask(func(now time.Time) {
 			begun := time.Now()
 			f(now)
-			d.counter.turns.took(time.Since(begun))
+			d.answers.turns.took(time.Since(begun))
 		})
 	})
-	if err == nil && !heard {
+	if err == nil && !ran {
 		err = &jetstream.Stopping{Message: "this dispatcher is stopping: ask again"}
 	}
 	return err
 }
 
-// counter is what calls are answered with beside the loop.
-type counter struct {
+// answers is what calls are answered with beside the loop, and what limits them.
+type answers struct {
 	turns    *callLimit
 	heavy    chan struct{} // holds one for each call that computes for long, as one that reads a workflow
 	letters  chan struct{} // holds one for each call that reads dead letters, which have whole jobs
@@ -68,8 +68,8 @@ type counter struct {
 	tenants  *settings[queue.TenantSettings]
 }
 
-func newCounter() *counter {
-	return &counter{
+func newAnswers() *answers {
+	return &answers{
 		turns: newCallLimit(), heavy: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/4)),
 		letters:  make(chan struct{}, readersMost),
 		affinity: newSettings(orWhy(queue.AffinityOf, "unreadable")), tenants: newSettings(orWhy(queue.TenantOf, "unreadable")),
@@ -79,11 +79,11 @@ func newCounter() *counter {
 // readersMost is how many calls read dead letters at once: each has some megabytes of them in hand.
 const readersMost = 4
 
-// enterLetters waits for a place among those who read dead letters, until leave is called.
-func (c *counter) enterLetters(ctx context.Context) (leave func(), err error) {
+// enterLetters waits for a place among those who read dead letters, until done is called.
+func (a *answers) enterLetters(ctx context.Context) (done func(), err error) {
 	select {
-	case c.letters <- struct{}{}:
-		return func() { <-c.letters }, nil
+	case a.letters <- struct{}{}:
+		return func() { <-a.letters }, nil
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
@@ -91,13 +91,13 @@ func (c *counter) enterLetters(ctx context.Context) (leave func(), err error) {
 
 // heavily runs what computes for long; of that so few are done at once that the loops of the dispatcher have the other
 // processors.
-func (c *counter) heavily(ctx context.Context, do func()) error {
+func (a *answers) heavily(ctx context.Context, do func()) error {
 	select {
-	case c.heavy <- struct{}{}:
+	case a.heavy <- struct{}{}:
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	defer func() { <-c.heavy }()
+	defer func() { <-a.heavy }()
 	do()
 	return nil
 }

@@ -266,9 +266,9 @@ func TestAnActThatCannotBeStoredKeepsNobodyWaiting(t *testing.T) {
 
 func TestSettingsThatWereRemovedUnseenAreGoneFromAnswers(t *testing.T) {
 	t.Parallel()
-	m := dispatcher.NewMirror()
+	m := dispatcher.NewSettings()
 	hear := func(phase queue.Phase, key, value string) {
-		m.Hear(queue.Change{Phase: phase, Key: key, Value: []byte(value)})
+		m.Change(queue.Change{Phase: phase, Key: key, Value: []byte(value)})
 	}
 	hear(queue.Reset, "", "")
 	hear(queue.Put, "acme", `{"weight":2}`)

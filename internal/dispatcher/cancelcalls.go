@@ -30,7 +30,7 @@ func (d *Dispatcher) cancel(ctx context.Context, r jetstream.CancelRequest, by s
 	}
 	defer func() {
 		act.Count = answer.Count
-		d.tell(ctx, act, &r, err)
+		d.audit(ctx, act, &r, err)
 	}()
 	e, now, err := d.q.End(ctx, r.Tenant, r.Job, queue.Cancelling{By: by, Force: r.Force, Priority: job.Usual})
 	if errors.Is(err, queue.ErrNoJob) {
@@ -104,8 +104,8 @@ func (d *Dispatcher) cancelSome(ctx context.Context, r *jetstream.CancelRequest,
 }
 
 // cancelOne ends one of several jobs, all of which stand in the stream.
-func (d *Dispatcher) cancelOne(ctx context.Context, r *jetstream.CancelRequest, j *named, all *bulkAct) (bool, error) {
-	c := queue.Cancelling{By: all.act.By, Force: true, Stored: true, Spare: !r.Running, Priority: j.lane.Priority}
+func (d *Dispatcher) cancelOne(ctx context.Context, r *jetstream.CancelRequest, j *unfinished, all *bulkAct) (bool, error) {
+	c := queue.Cancelling{By: all.act.By, Force: true, Stored: true, Spare: !r.Running, Priority: j.priority}
 	if !all.hasBegun() {
 		last, _, err := d.q.Last(ctx, r.Tenant, j.id)
 		if err != nil || c.Leaves(last.EventKind) {
@@ -123,25 +123,25 @@ func cancelledThen(count int, err error) error {
 	return fmt.Errorf("%d jobs were cancelled, then: %w; the call can be repeated", count, err)
 }
 
-// named is an unfinished job by its names.
-type named struct {
-	id   job.ID
-	lane job.Lane
+// unfinished is a job that is stored in COMFY_JOBS, without its body.
+type unfinished struct {
+	id       job.ID
+	priority job.Priority
 }
 
-// jobsBehind reads which jobs stand behind a sequence, some of them and for some time. What is no job is left out: whoever
-// pulls it ends it.
+// jobsBehind reads which jobs stand behind a sequence, some of them and for some time. What is no job is left out: the
+// dispatcher that pulls it ends it.
 func (d *Dispatcher) jobsBehind(ctx context.Context, r *jetstream.CancelRequest, after uint64, most int, until time.Time,
-) (found []named, last uint64, more bool, err error) {
+) (found []unfinished, last uint64, more bool, err error) {
 	for last = after; len(found) < most && d.clock().Before(until); {
 		m, there, err := d.q.NextStored(ctx, r.Tenant, r.Lane, last)
 		if err != nil || !there {
 			return found, last, false, err
 		}
 		last = m.Sequence
-		if err := d.counter.heavily(ctx, func() {
+		if err := d.answers.heavily(ctx, func() {
 			if j, err := job.Parse(m); err == nil {
-				found = append(found, named{j.ID, job.Lane{Tenant: j.Tenant, Priority: j.Priority}})
+				found = append(found, unfinished{j.ID, j.Priority})
 			}
 		}); err != nil {
 			return found, last, false, err

@@ -8,11 +8,11 @@ import (
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
-// unseenMost is how many ends of jobs that nobody has seen a tenant may have stored: each is an event, of an id that it
-// may have invented. Calls under way at the same moment may go beyond.
+// unseenMost is how many jobs a tenant may cancel that have no events yet: each cancel is stored as an event, under an id
+// that the tenant may have invented. Calls under way at the same moment may exceed it.
 const unseenMost = 1000
 
-// mayCancelUnseen refuses a forced cancel of an id that nobody has seen to who has cancelled too many of them.
+// mayCancelUnseen refuses a forced cancel of a job without events to a tenant that has cancelled too many of them.
 func (d *Dispatcher) mayCancelUnseen(ctx context.Context, tenant job.Tenant, id job.ID) error {
 	if _, found, err := d.q.Last(ctx, tenant, id); err != nil || found {
 		return err
@@ -25,7 +25,7 @@ func (d *Dispatcher) mayCancelUnseen(ctx context.Context, tenant job.Tenant, id 
 		"or wait until events of the others are older than %s and gone", id, tenant, n, d.q.EventsAge())}
 }
 
-// unseen counts what a tenant has cancelled before anybody had seen it.
+// unseen counts the jobs that a tenant has cancelled before they had any event.
 func (h *jobHistory) unseen(ctx context.Context, tenant job.Tenant) (int, error) {
 	if err := h.caughtUp(ctx); err != nil {
 		return 0, err

@@ -39,8 +39,8 @@ func (d *Dispatcher) claim(ctx context.Context, c claim) {
 // job does not wait any more: a dispatcher that was frozen may have put the ticket after its job went elsewhere.
 // What has to be read is read while the claim is under way.
 //
-// After an error nobody knows whether the ticket is claimed, and the extension may be lost with NATS's last moments:
-// the lease is extended again, or the job would rest for the whole long delay without a ticket.
+// After an error the ticket may be claimed or not, and a server of NATS that stopped may have lost the extension of the
+// lease. So the lease is extended again; otherwise the job would rest for the whole long delay without a ticket.
 func (d *Dispatcher) claimAndRead(ctx context.Context, c claim) (o *owned, err error) {
 	var reading errgroup.Group
 	reading.Go(func() (err error) {
@@ -51,7 +51,7 @@ func (d *Dispatcher) claimAndRead(ctx context.Context, c claim) (o *owned, err e
 	err = errors.Join(claimErr, reading.Wait())
 	switch {
 	case errors.Is(err, errUnderWay):
-		return nil, nil // the lease of whoever has it decides
+		return nil, nil // another has it, whose lease decides
 	case errors.Is(err, queue.ErrGone):
 		return nil, d.cancelRemoved(ctx, &c.ticket)
 	case err != nil && ticket.Lease != "" && (won || claimErr != nil):
@@ -67,8 +67,8 @@ func (d *Dispatcher) claimAndRead(ctx context.Context, c claim) (o *owned, err e
 	return o, nil
 }
 
-// claimStanding claims a ticket as it stands now. One that is not there was claimed by another dispatcher, which the watch tells,
-// or purged by hand, which it does not.
+// claimStanding claims a ticket as it stands now. One that is not there was claimed by another dispatcher, which the
+// watch tells, or purged by hand, which it does not tell.
 func (d *Dispatcher) claimStanding(ctx context.Context, c *claim) (queue.Ticket, bool, error) {
 	key := keyOf(&c.ticket)
 	ticket, found, _, err := d.q.Ticket(ctx, key)
@@ -107,20 +107,18 @@ func (d *Dispatcher) readWaiting(ctx context.Context, ticket *route.Ticket) (*ow
 	if !waits(link.EventKind) {
 		return nil, errUnderWay
 	}
-	stored, err := d.stored(ctx, ticket.Sequence, job.Tenant(ticket.Tenant), job.ID(ticket.Job))
+	o, err := d.stored(ctx, ticket.Sequence, job.Tenant(ticket.Tenant), job.ID(ticket.Job))
 	if err != nil {
 		return nil, err
 	}
-	j := stored.job
-	o := &owned{job: j, message: stored.message, last: link.ChainSequence, attempt: 1, notBefore: j.NotBefore(), taken: d.clock()}
-	if link.EventKind == job.Queued {
+	if o.last = link.ChainSequence; link.EventKind == job.Queued {
 		return o, nil
 	}
 	return o, d.readAttempts(ctx, o)
 }
 
-// waits reports whether a job whose last event is of this kind may be offered; also one of a kind that somebody else
-// has made up.
+// waits reports whether a job whose last event is of this kind may be offered. An unknown kind, which others with the
+// right to write events may store, counts as waiting.
 func waits(last job.EventKind) bool {
 	return last != job.Started && last != job.Failed && !last.Terminal()
 }

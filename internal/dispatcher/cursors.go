@@ -15,8 +15,8 @@ import (
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
-// cursors seal what an asker keeps for the dispatchers between two calls, so that any of them can go on and nobody can
-// make or change one. A cursor is good for its scope alone: a kind of call, a tenant, a file.
+// cursors seal what a caller keeps for the dispatchers between two calls: any dispatcher can go on with it, and callers
+// cannot make or change one. A cursor is good for its scope alone: a kind of call, a tenant, a file.
 type cursors struct {
 	read   func(context.Context, string) ([]byte, error) // a secret of the fleet
 	secret atomic.Pointer[[]byte]
@@ -56,7 +56,7 @@ func (s scope) seal(key, payload []byte) []byte {
 	return mac.Sum(nil)[:sealSize]
 }
 
-// name is one that only who has the key can know, in letters and digits that subjects take.
+// name is one that cannot be guessed without the key, in letters and digits that subjects take.
 func (s scope) name(key []byte) string {
 	return strings.ToLower(base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString(s.sum(key).Sum(nil)[:sealSize]))
 }

@@ -99,7 +99,7 @@ func (d *Dispatcher) requeueAll(ctx context.Context, r jetstream.RequeueRequest,
 }
 
 // meant leaves out what was never a job, and would be refused again, unless it was asked for. A letter without the
-// whole job cannot be run again: only who names its job is told so.
+// whole job cannot be run again: that is said only to a caller that names its job.
 func meant(r *jetstream.RequeueRequest, l *queue.DeadLetter) bool {
 	if l.Truncated() && r.Job == "" {
 		return false
@@ -161,7 +161,7 @@ func (d *Dispatcher) eachDead(ctx context.Context, r jetstream.DeadRequest, do f
 	if err != nil {
 		return 0, err
 	}
-	leave, err := d.counter.enterLetters(ctx)
+	leave, err := d.answers.enterLetters(ctx)
 	if err != nil {
 		return 0, err
 	}
@@ -234,7 +234,7 @@ func atOnce(ctx context.Context, n int, do func(ctx context.Context, i int) erro
 	return g.Wait()
 }
 
-// deadEvent gives the job's dead event; after the events' horizon the letter tells it.
+// deadEvent gives the job's dead event; when events of that age are not kept any more, the letter has it.
 func (d *Dispatcher) deadEvent(ctx context.Context, l *queue.DeadLetter) (job.Event, error) {
 	link, found, err := d.q.LastOf(ctx, l.Tenant, l.Job, job.Dead)
 	if err != nil || found {

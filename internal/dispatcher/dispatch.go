@@ -8,40 +8,10 @@ import (
 	"github.com/comfyherd/comfyherd/internal/failure"
 	"github.com/comfyherd/comfyherd/internal/job"
 	"github.com/comfyherd/comfyherd/internal/queue"
-	"github.com/comfyherd/comfyherd/internal/workflow"
 )
 
-// owned is a job whose lease this dispatcher has, from its delivery or its claim until an agent has accepted it,
-// it is parked, or it has ended. Only the goroutine that walks the job touches it, or the loop before the walk and
-// while the job is in hand.
-type owned struct {
-	job     *job.Job
-	message job.Message
-	lease   queue.Lease
-	last    uint64 // sequence of the chain's last event
-
-	attempt    int       // the number of the next attempt
-	avoid      []string  // hosts that failed this job
-	avoidUntil time.Time // before it they are not used even when no other host may
-	notBefore  time.Time
-	unfit      []string // hosts whose agent would not have it on this walk
-	lacks      []string // hosts that lack an option of it
-	read       bool     // options are
-	options    workflow.Options
-	taken      time.Time
-	turn       walkTurn  // of a delivery
-	reason     string    // of the last waiting event in the chain
-	slot       time.Time // when it took the slot of its tenant that it has; zero = it has none
-}
-
-// lane is the job's tenant and priority.
-func (o *owned) lane() job.Lane { return job.Lane{Tenant: o.job.Tenant, Priority: o.job.Priority} }
-
-// tenantHash is the job's workflow, as its tenant's.
-func (o *owned) tenantHash() tenantHash { return tenantHash{o.job.Tenant, o.job.Graph.Hash()} }
-
 // beginChain walks a fresh delivery from COMFY_JOBS to an agent, to the waiting room, or to its end. The chain begins
-// behind last: what somebody else may have stored there, or 0.
+// behind last: the sequence of what others may have stored there, or 0.
 //
 // Effects in their order, and what a crash after each leaves:
 //  1. queued is appended: the lease runs out, the next delivery finds the chain and goes on in redelivered
@@ -86,16 +56,8 @@ func (d *Dispatcher) overQuota(ctx context.Context, o *owned, why string) {
 	}
 }
 
-// read parses a job, and refuses one that is larger than jobs may be.
-func (d *Dispatcher) read(m job.Message) (*job.Job, error) {
-	if why := d.q.TooLarge(len(m.Body)); why != "" {
-		return nil, errors.New(why)
-	}
-	return job.Parse(m)
-}
-
-// dispatch offers the job to the host it was given, and to others while agents say no, and waits otherwise. Whatever way
-// a job comes, here is the last look at its time.
+// dispatch offers the job to the host it was given, and to others while agents say no, and waits otherwise. Every job
+// passes here last, so its expires_in is looked at here.
 func (d *Dispatcher) dispatch(ctx context.Context, o *owned, s spot) {
 	for s.host != "" && !d.expired(o) {
 		got, err := d.takeSlot(ctx, o, &s)
@@ -133,57 +95,8 @@ func (d *Dispatcher) expired(o *owned) bool { return passed(o.job.Expires(), d.c
 // passed reports whether a time has come; a zero time never does.
 func passed(at, now time.Time) bool { return !at.IsZero() && !now.Before(at) }
 
-// leaveToLease does nothing: the lease runs out and the next delivery repairs what is missing. That is the answer to
-// every error on the way, since NATS is away then.
-func (d *Dispatcher) leaveToLease(ctx context.Context, o *owned, err error) {
-	if errors.Is(err, queue.ErrOvertaken) {
-		d.log.Debug("another one decided first", "tenant", o.job.Tenant, "job", o.job.ID, "error", err)
-		return
-	}
-	d.letLeaseRunOut(ctx, o.lease)
-	d.log.Warn("a job is left to its lease; it is delivered again after AckWait",
-		"tenant", o.job.Tenant, "job", o.job.ID, "ack_wait", d.q.AckWait(), "error", err)
-}
-
-// letLeaseRunOut sees to it that a lease which nobody else keeps runs out after AckWait. A job that was parked before would
-// otherwise rest for the whole long delay, without a ticket: a plain extension is dropped while NATS starts, and a
-// park that was sent earlier may arrive later.
-func (d *Dispatcher) letLeaseRunOut(ctx context.Context, lease queue.Lease) {
-	d.loop.pressure.enter()
-	d.walks.Go(func() {
-		defer d.loop.pressure.exit()
-		ctx, cancel := context.WithTimeout(ctx, 2*d.q.AckWait())
-		defer cancel()
-		for ctx.Err() == nil && d.q.ExtendSurely(ctx, lease) != nil {
-			sleep(ctx, pullPause)
-		}
-	})
-}
-
-// refuse ends a message that is no job: the dead letter first, then its chain's only event, then the ack; each
-// may be repeated. It never touches another job's chain, since the id is of the system's own making.
-func (d *Dispatcher) refuse(ctx context.Context, delivery queue.Delivery, invalid error) {
-	id := delivery.OwnID()
-	e := job.Event{
-		EventKind: job.Dead, Job: id, Tenant: job.Tenant(delivery.Tenant), Priority: delivery.Priority, Time: d.clock(),
-		Sequence: delivery.Sequence, Reason: string(failure.InvalidJob), Kind: failure.InvalidWorkflow, Message: invalid.Error(),
-	}
-	if _, err := d.q.Bury(ctx, &delivery.Message, &e, 0); err != nil {
-		d.log.Warn("an invalid job could not be buried; it is delivered again", "job", id, "error", err)
-		return
-	}
-	_, err := d.q.Append(ctx, &e, 0, d.source, "")
-	if err != nil && !errors.Is(err, queue.ErrOvertaken) {
-		d.log.Warn("an invalid job could not be ended; it is delivered again", "job", id, "error", err)
-		return
-	}
-	d.finish(ctx, &delivery.Message, delivery.Lease)
-	d.metrics.ended.WithLabelValues(string(job.Dead), string(failure.InvalidJob)).Inc()
-	d.log.Info("refused an invalid job", "tenant", delivery.Tenant, "job", id, "why", invalid)
-}
-
 // offer asks the host's agent to take the job and reports whether the walk is over: with "accepted" the lease is
-// the agent's; without an answer nobody knows, so the lease decides.
+// the agent's; without an answer the agent may have it or not, and the lease decides.
 func (d *Dispatcher) offer(ctx context.Context, o *owned, s *spot, resume bool) (done bool) {
 	host, attempt, asked := s.host, o.attempt, d.clock()
 	reply, err := d.q.Offer(ctx, host, &queue.Offer{

@@ -1,11 +1,3 @@
-// Package dispatcher decides which host runs a job.
-//
-// Guarantee: any number of dispatchers share the work with no coordination but NATS, none of them keeps anything
-// that is not in JetStream, and each may die at any line. A job's walk is in dispatch.go (fresh), redelivered.go (delivered
-// again), park.go (waiting) and settle.go (failed), each with its order of effects at the top.
-//
-// One goroutine, the brain, owns all that is known of hosts, blocks and waiting jobs (the values of
-// internal/route), hears every change and answers every question; the walks around it only write the wire.
 package dispatcher
 
 import (
@@ -39,7 +31,7 @@ type Config struct {
 	MaxPriority *job.Priority // what higher ones of a tenant without one of its own count as; default 9
 	HistoryRows int           // jobs that lists know of; default 1 000 000, some 200 bytes each
 	MaxInput    int64         // bytes of a file that a tenant puts; default 4 GiB
-	Version     string        // semantic, told by the API
+	Version     string        // semantic, shown by the API
 	Logger      *slog.Logger  // default discards
 	Registerer  prometheus.Registerer
 }
@@ -92,15 +84,15 @@ type Dispatcher struct {
 	loop    *loop
 	history *jobHistory
 	quotas  *quotas
-	counter *counter
+	answers *answers
 	metrics *metrics
 	ids     *walkOrder
-	gate    gate // what each tenant has under way
-	walks   *walks
+	limit   tenantLimit // what each tenant has under way
+	walks   *walks      // those under way
 	files   *files
 
 	wrong    bool        // the machine's clock is; of the presence loop
-	unpulled text        // why jobs cannot be pulled; written by the pull loops
+	unpulled sharedText  // why jobs cannot be pulled; written by the pull loops
 	unstored atomic.Bool // JetStream had no room for the last heartbeat; written by the presence loop
 }
 
@@ -115,7 +107,7 @@ func newOn(q wire, cfg Config) (*Dispatcher, error) {
 	d := &Dispatcher{
 		q: q, cfg: cfg, log: cfg.Logger.With("dispatcher", cfg.Name), source: "comfyherd/dispatcher/" + cfg.Name,
 		started: q.Now(), walks: newWalks(), metrics: newMetrics(cfg.Registerer),
-		ids: newWalkOrder(), gate: newGate(), counter: newCounter(),
+		ids: newWalkOrder(), limit: newTenantLimit(), answers: newAnswers(),
 	}
 	d.history, d.quotas = newJobHistory(q, cfg.HistoryRows, d.log), newQuotas()
 	d.quotas.count, d.quotas.beside = d.history.held, d.walks.Go
@@ -129,7 +121,7 @@ func newOn(q wire, cfg Config) (*Dispatcher, error) {
 // Name is the dispatcher's, unique among the live ones.
 func (d *Dispatcher) Name() string { return d.cfg.Name }
 
-// clock is NATS' time, which every time is told and compared in that comes from elsewhere or goes there.
+// clock is NATS' time. Every time that comes from elsewhere or goes there is given and compared in it.
 func (d *Dispatcher) clock() time.Time { return d.q.Now() }
 
 // Run works until stop ends, then takes no more jobs, finishes the walks under way, leaves the fleet and returns.
@@ -159,7 +151,7 @@ func (d *Dispatcher) Run(stop, kill context.Context) error {
 	return err
 }
 
-// ended takes the ends that were asked for out of an error.
+// ended is err, unless it only says that the end was asked for.
 func ended(err error) error {
 	if errors.Is(err, context.Canceled) {
 		return nil
@@ -185,7 +177,7 @@ func (d *Dispatcher) failed(what string) func(error) {
 }
 
 // drain gives back what is in hand and waits for the walks under way, of which every one ends with Run's kill as well.
-// Without NATS none of them comes any further: they are ended, and what they carry is left to the leases.
+// Without NATS no walk can go on: then all are ended, and their jobs are left to the leases.
 func (d *Dispatcher) drain(ctx context.Context, end func()) {
 	over, watch := make(chan struct{}), sync.WaitGroup{}
 	watch.Go(func() { d.endWithout(ctx, over, end) })
@@ -195,13 +187,13 @@ func (d *Dispatcher) drain(ctx context.Context, end func()) {
 		d.giveBack(o.lease)
 	}
 	d.walks.Wait()
-	d.loop.ask(func(time.Time) {}) // what the walks have told it last
+	d.loop.ask(func(time.Time) {}) // so that it has taken in what the walks have told it
 }
 
 // drainAlone is how long a stop waits for NATS to come back.
 const drainAlone = 3 * time.Second
 
-// endWithout ends a stop that NATS has been away from for some time.
+// endWithout ends the walks of a stop when NATS has been away for some time.
 func (d *Dispatcher) endWithout(ctx context.Context, over <-chan struct{}, end func()) {
 	look := time.NewTicker(drainAlone / 6)
 	defer look.Stop()
@@ -250,12 +242,12 @@ func (d *Dispatcher) presenceLoop(ctx context.Context) error {
 		}
 		d.unstored.Store(errors.Is(err, jetstream.ErrNoSpace))
 		cancel()
-		sleep(ctx, d.q.PresenceTTL()/3)
+		queue.Pause(ctx, d.q.PresenceTTL()/3)
 	}
 	return ctx.Err()
 }
 
-// clockOff is from how far on a clock is complained of. Nothing rests on it, but its owner's logs and other programs do.
+// clockOff is how far off a clock is reported. Dispatchers do not use it, but logs and other programs do.
 const clockOff = time.Second
 
 // lookAtClock says by how much the machine's clock is off, and 0 when it is right.

@@ -9,7 +9,7 @@ import (
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
-// LineFacts are what the brain and the pull loops know of the jobs in the stream.
+// LineFacts are what the loop and the pull loops have found out about the jobs in the stream.
 type LineFacts struct {
 	Pending, Rate, Peers, Holds int64
 	Slow, Stuck                 bool
@@ -35,41 +35,47 @@ func (l *Line) Tell(p int, f LineFacts) {
 // Most is how many deliveries may be under way when more jobs of a priority are pulled.
 func (l *Line) Most(p int, now time.Time) int { return l.most(p, now) }
 
-// Turns let walks of one id follow each other.
-type Turns struct{ *walkOrder }
+// WalkOrder lets walks of one id follow each other.
+type WalkOrder struct{ *walkOrder }
 
-// NewTurns has none under way.
-func NewTurns() *Turns { return &Turns{newWalkOrder()} }
+// NewWalkOrder has none under way.
+func NewWalkOrder() *WalkOrder { return &WalkOrder{newWalkOrder()} }
 
 // Enter gives what is closed when it is a walk's turn, nil when that is at once, and what ends the turn.
-func (t *Turns) Enter(tenant job.Tenant, id job.ID) (before <-chan struct{}, leave func()) {
+func (t *WalkOrder) Enter(tenant job.Tenant, id job.ID) (before <-chan struct{}, leave func()) {
 	o := &owned{job: &job.Job{Tenant: tenant, ID: id}}
 	t.enter(o)
 	return o.turn.before, func() { t.done(o) }
 }
 
 // Len is how many ids have a walk.
-func (t *Turns) Len() int { return len(t.last) }
+func (t *WalkOrder) Len() int { return len(t.last) }
 
 // WhyOfTenant answers as a tenant is answered.
 func (d *Dispatcher) WhyOfTenant(ctx context.Context, r jetstream.WhyRequest) (jetstream.WhyAnswer, error) {
 	return d.whyFor(ctx, r, ofTenant)
 }
 
-// Gate keeps tenants from standing before each other.
-type Gate struct{ gate }
+// TenantLimit keeps tenants from standing before each other.
+type TenantLimit struct{ tenantLimit }
 
-// NewGate has nothing under way.
-func NewGate() *Gate { return &Gate{newGate()} }
+// NewTenantLimit has nothing under way.
+func NewTenantLimit() *TenantLimit { return &TenantLimit{newTenantLimit()} }
 
 // Enter lets a delivery pass, or says for how long it is put off.
-func (g *Gate) Enter(tenant job.Tenant, size int, now time.Time) time.Duration {
+func (g *TenantLimit) Enter(tenant job.Tenant, size int, now time.Time) time.Duration {
 	putOff, _ := g.enter(tenant, size, now)
 	return putOff
 }
 
-// Leave ends what has passed.
-func (g *Gate) Leave(tenant job.Tenant) { g.leave(tenant) }
+// Done ends what has passed.
+func (g *TenantLimit) Done(tenant job.Tenant) { g.done(tenant) }
+
+// SetIntakePause says that jobs enough wait, and how long the pause between two more is.
+func (g *TenantLimit) SetIntakePause(pause time.Duration) { g.intake.Store(int64(pause)) }
+
+// IntakePause gives that pause.
+var IntakePause = intakePause
 
 // Wire is what a dispatcher needs of NATS.
 type Wire = wire
@@ -106,31 +112,31 @@ func (s InputShares) Admit(ctx context.Context, tenant job.Tenant, bytes, want i
 	return s.admit(ctx, tenant, bytes, want)
 }
 
-// Mirror is a mirror of the settings of tenants.
-type Mirror struct {
+// Settings are the settings of tenants.
+type Settings struct {
 	*settings[queue.TenantSettings]
 }
 
-// NewMirror has heard nothing.
-func NewMirror() Mirror { return Mirror{newSettings(orWhy(queue.TenantOf, "unreadable"))} }
+// NewSettings has heard nothing.
+func NewSettings() Settings { return Settings{newSettings(orWhy(queue.TenantOf, "unreadable"))} }
 
-// Hear takes a change.
-func (m Mirror) Hear(c queue.Change) { m.change(c) }
+// Change takes a change.
+func (m Settings) Change(c queue.Change) { m.change(c) }
 
 // Keys are those of all that stand.
-func (m Mirror) Keys() []string {
+func (m Settings) Keys() []string {
 	keys, _ := m.some("", "", 100)
 	return keys
 }
 
-// Turnstile lets calls ask one after the other.
-type Turnstile struct{ *callLimit }
+// CallLimit lets calls ask one after the other.
+type CallLimit struct{ *callLimit }
 
-// NewTurnstile has let nobody pass.
-func NewTurnstile() Turnstile { return Turnstile{newCallLimit()} }
+// NewCallLimit has let nobody pass.
+func NewCallLimit() CallLimit { return CallLimit{newCallLimit()} }
 
 // Pass asks when it is its turn, and says that the answer has taken some time.
-func (t Turnstile) Pass(ctx context.Context, took time.Duration, ask func()) error {
+func (t CallLimit) Pass(ctx context.Context, took time.Duration, ask func()) error {
 	return t.pass(ctx, func() {
 		ask()
 		t.took(took)

@@ -164,7 +164,7 @@ type tenantUpload struct {
 }
 
 // upload is how far it is. Its parts have a name that follows from who puts what, so that a repeated first piece finds
-// itself and nobody can aim at the parts of another.
+// itself and no caller can write to the parts of another.
 func (f *files) upload(ctx context.Context, tenant job.Tenant, p *jetstream.FilePut) (tenantUpload, scope, error) {
 	about, u := scope{"put", string(tenant), p.Name, p.Upload}, tenantUpload{first: len(p.Body)}
 	var state []byte
@@ -245,7 +245,7 @@ func checkOwnName(tenant job.Tenant, name string) error {
 	return nil
 }
 
-// checkNewName also refuses what somebody might one day take for a path.
+// checkNewName also refuses what a program might take for a path.
 func checkNewName(tenant job.Tenant, name string) error {
 	if err := checkOwnName(tenant, name); err != nil {
 		return err

@@ -17,22 +17,22 @@ import (
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
-// jobHistory knows every job whose events are stored, for those who ask for lists. It reads the stream of events on a
+// jobHistory has a row for every job whose events are stored, for calls that list jobs. It reads the stream of events on a
 // goroutine of its own, away from the loop, which needs none of it: every few seconds what is new, and at once when
-// somebody asks. Whoever asks gets what was stored up to that moment. While nobody has asked for some time and events
-// come fast, none are read, since reading those of a job costs a tenth of the job: whoever asks then waits for it.
+// a call asks, which gets what was stored up to that moment. While there were no calls for some time and events come fast,
+// none are read, since reading those of a job costs a tenth of the job: then the next call waits until they are read.
 type jobHistory struct {
 	q    eventsWire
 	warn *slog.Logger
 	wake chan struct{} // holds one
 
-	mu    sync.RWMutex // guards all below
-	fold  *history.Fold
-	next  *pass     // that begins after now
-	asked int       // who waits for a pass
-	heard time.Time // when somebody asked last
-	state queue.EventsState
-	read  uint64 // sequence up to which the events are folded
+	mu     sync.RWMutex // guards all below
+	fold   *history.Fold
+	next   *pass     // that begins after now
+	asked  int       // calls that wait for a pass
+	called time.Time // when a call asked last
+	state  queue.EventsState
+	read   uint64 // sequence up to which the events are folded
 }
 
 // eventsWire reads the stored events.
@@ -56,10 +56,10 @@ type pass struct {
 }
 
 const (
-	historyPause = 3 * time.Second // after which new events are read that nobody has asked for
+	historyPause = 3 * time.Second // after which new events are read without a call
 	historyRetry = 250 * time.Millisecond
-	historyKeen  = 10 * time.Minute // after somebody has asked, in which all is read at once
-	historyCalm  = 1000             // new events in historyPause that are read although nobody asks
+	historyKeen  = 10 * time.Minute // after a call, in which all is read at once
+	historyCalm  = 1000             // new events in historyPause that are read without a call
 	historyLook  = 50_000           // places in the order of events that one page may look at
 	answerRoom   = time.Second      // of a call's time, for the answer that it could not be done
 )
@@ -87,7 +87,7 @@ func (h *jobHistory) loop(ctx context.Context) error {
 			}
 		}
 		if p.err != nil {
-			sleep(ctx, historyRetry) // whoever asks has to wait for it
+			queue.Pause(ctx, historyRetry) // calls have to wait for it
 			continue
 		}
 		h.rest(ctx)
@@ -103,7 +103,7 @@ func (h *jobHistory) begin() *pass {
 	return p
 }
 
-// rest ends when its time is over, or somebody asks.
+// rest ends when its time is over, or a call asks.
 func (h *jobHistory) rest(ctx context.Context) {
 	timer := time.NewTimer(historyPause)
 	defer timer.Stop()
@@ -139,7 +139,7 @@ func (h *jobHistory) catchUp(ctx context.Context, reader eventReader) (eventRead
 	return reader, h.readOn(ctx, reader, state.Last)
 }
 
-// readOn reads up to a sequence. When nobody waits for it the dispatcher's work goes first: it takes its time, and stops
+// readOn reads up to a sequence. While no call waits for it the dispatcher's work goes first: it takes its time, and stops
 // after a while to see how much there is to do.
 func (h *jobHistory) readOn(ctx context.Context, reader eventReader, upTo uint64) error {
 	for begun := time.Now(); ; {
@@ -153,7 +153,7 @@ func (h *jobHistory) readOn(ctx context.Context, reader eventReader, upTo uint64
 		case there, !waited && !keen && time.Since(begun) > historyPause:
 			return nil
 		case !waited:
-			sleep(ctx, time.Since(before))
+			queue.Pause(ctx, time.Since(before))
 		}
 	}
 }
@@ -191,11 +191,11 @@ func (h *jobHistory) readUpTo(sequence uint64) {
 	h.read = sequence
 }
 
-// wanted reports whether somebody waits for a pass, and whether somebody has asked not long ago.
+// wanted reports whether a call waits for a pass, and whether one has asked not long ago.
 func (h *jobHistory) wanted(now time.Time) (waited, keen bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.asked > 0, !h.heard.IsZero() && now.Sub(h.heard) < historyKeen
+	return h.asked > 0, !h.called.IsZero() && now.Sub(h.called) < historyKeen
 }
 
 // take folds an event in; those of blocks and hosts are none of a job's.
@@ -220,7 +220,7 @@ func (h *jobHistory) caughtUp(ctx context.Context) error {
 	}
 	h.mu.Lock()
 	h.asked++
-	h.heard = time.Now()
+	h.called = time.Now()
 	h.mu.Unlock()
 	defer func() {
 		h.mu.Lock()

@@ -11,9 +11,9 @@ import (
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
-// A store that is full drops its oldest files, whosever they are. So a tenant has a part of COMFY_INPUTS, and no piece is
-// stored that would have NATS drop a file: above four fifths of the store only those may put more who have less than an
-// equal part, and close to its end nobody may.
+// A store that is full drops its oldest files, no matter which tenant's. So a tenant has a part of COMFY_INPUTS, and no piece is
+// stored that would have NATS drop a file: above four fifths of the store only tenants with less than an equal part may
+// put more, and close to its end none may.
 //
 // Every dispatcher counts all tenants from what is stored, once a second while pieces come, and adds those that it has let
 // in since. So a tenant exceeds its part at most by what other dispatchers take in between two counts. Counting may take one
@@ -31,7 +31,7 @@ type inputShares struct {
 	count func(context.Context) (queue.InputsUse, error)
 	own   func(job.Tenant) int64 // what was set for a tenant; 0 is the usual part
 
-	turn chan struct{} // holds one while somebody counts
+	turn chan struct{} // holds one while a call counts
 
 	mu           sync.Mutex // guards all below
 	use          queue.InputsUse

@@ -36,7 +36,7 @@ type loop struct {
 	unsynced int           // buckets of which not all is known yet
 	synced   chan struct{} // closed when there is none
 	closing  bool          // nothing is begun any more
-	depth    atomic.Int64  // tickets that wait here, for whoever asks
+	depth    atomic.Int64  // tickets that wait here; read by other goroutines
 
 	pressure *backpressure
 	changes  *changes
@@ -114,7 +114,7 @@ func (l *loop) takeMore(now time.Time) time.Time {
 // step does what follows from all that was taken in.
 func (l *loop) step(now time.Time) {
 	if !l.isSynced() {
-		l.room.Settle(l.fleet, now)
+		l.room.PlaceNew(l.fleet, now)
 		return
 	}
 	if l.closing {
@@ -129,6 +129,7 @@ func (l *loop) step(now time.Time) {
 	l.depth.Store(int64(l.tickets.len()))
 	vacant, kept := l.fleet.Slots()
 	l.pressure.update(vacant, kept, l.hand.len(), now)
+	l.d.limit.intake.Store(int64(intakePause(vacant, l.room.Len(), l.pressure.placedByAll(now))))
 	l.wake(now)
 }
 

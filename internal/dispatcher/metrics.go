@@ -22,7 +22,7 @@ type metrics struct {
 	clock    prometheus.Gauge
 }
 
-// newMetrics works without a registerer: then nobody reads them.
+// newMetrics works without a registerer: then they are counted and not exported.
 func newMetrics(r prometheus.Registerer) *metrics {
 	m := &metrics{
 		received: prometheus.NewCounter(prometheus.CounterOpts{

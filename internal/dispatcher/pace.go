@@ -46,5 +46,5 @@ func (p *pace) perSecond(now time.Time) int {
 
 // hand is how many jobs may wait in hand.
 func (p *pace) hand(now time.Time) int {
-	return min(max(handLeast, p.perSecond(now)/5), handMost/2)
+	return min(max(handLeast, p.perSecond(now)/5), underWayMost/2)
 }

@@ -27,7 +27,7 @@ func (d *Dispatcher) page(limit int) (*page, error) {
 	return &page{rows: min(limit, rowsMost), bytes: d.q.AnswerBytes()}, nil
 }
 
-// take reports whether a row has room, and takes it. The first one always has: without it nobody would come any further.
+// take reports whether a row has room, and takes it. The first one always has: otherwise a caller could not get past it.
 func (p *page) take(row any) (bool, error) {
 	body, err := json.Marshal(row)
 	if err != nil {

@@ -111,7 +111,7 @@ func TestReasonsLettersAndChainsArePagesToo(t *testing.T) {
 		s.pass(time.Second)
 		var hosts []string
 		pages := 0
-		for r := (jetstream.WhyRequest{Tenant: "acme", Job: "one"}); ; pages++ { // an operator hears the hosts' own words
+		for r := (jetstream.WhyRequest{Tenant: "acme", Job: "one"}); ; pages++ { // an operator gets the hosts' own words
 			a := operator[jetstream.WhyAnswer](s, "why", r)
 			for i := range a.Hosts {
 				hosts = append(hosts, string(a.Hosts[i].Host))

@@ -3,6 +3,7 @@ package dispatcher
 import (
 	"context"
 	"errors"
+	"math/rand/v2"
 	"time"
 
 	"github.com/comfyherd/comfyherd/internal/job"
@@ -23,15 +24,26 @@ func (d *Dispatcher) wait(ctx context.Context, o *owned, s spot) {
 	}
 	defer d.loop.admitted(o.job.Tenant)
 	if s.hold != nil && !d.appendWaiting(ctx, o, s.hold) {
-		d.redelivered(ctx, o) // somebody has cancelled it, most likely
+		d.redelivered(ctx, o) // most likely it was cancelled
 		return
 	}
 	ticket := d.ticket(o)
 	d.park(ctx, o, &ticket)
 }
 
+// shelve gives a job that has to wait a ticket, or lets it rest.
+func (d *Dispatcher) shelve(ctx context.Context, o *owned) {
+	if !d.loop.admit(o) {
+		d.letRest(ctx, o)
+		return
+	}
+	defer d.loop.admitted(o.job.Tenant)
+	ticket := d.ticket(o)
+	d.park(ctx, o, &ticket)
+}
+
 // appendWaiting appends why no host may take the job, once for each reason. It reports false when the chain has moved
-// on; an event that could not be stored for another reason is told by the next review.
+// on; when the event could not be stored for another reason, the next review writes it.
 func (d *Dispatcher) appendWaiting(ctx context.Context, o *owned, hold *route.Hold) bool {
 	reason := string(hold.Reason)
 	if o.reason == reason {
@@ -49,7 +61,7 @@ func (d *Dispatcher) appendWaiting(ctx context.Context, o *owned, hold *route.Ho
 	return !errors.Is(err, queue.ErrOvertaken)
 }
 
-// ticket is how o would lie in the waiting room.
+// ticket is the job's ticket.
 func (d *Dispatcher) ticket(o *owned) queue.Ticket {
 	t := queue.Ticket{
 		Priority: o.job.Priority, Tenant: o.job.Tenant, Hash: o.job.Graph.Hash(), Sequence: o.job.Sequence,
@@ -78,4 +90,27 @@ func (d *Dispatcher) park(ctx context.Context, o *owned, t *queue.Ticket) {
 	if err := d.q.Park(o.lease, jittered(d.cfg.Park)); err != nil {
 		d.leaveToLease(ctx, o, err)
 	}
+}
+
+// letRest has a job that got no ticket rest in the stream: until it is due, until its time is over, or for the long
+// delay, which is random within bounds so that many jobs do not come back at one moment.
+func (d *Dispatcher) letRest(ctx context.Context, o *owned) {
+	now := d.clock()
+	rest, due := d.cfg.Park+rand.N(d.cfg.Park), !now.Before(o.notBefore)
+	if !due {
+		rest = min(rest, o.notBefore.Sub(now))
+	}
+	if expires := o.job.Expires(); !expires.IsZero() {
+		rest = min(rest, max(expires.Sub(now), time.Second))
+	}
+	if err := d.q.Park(o.lease, rest); err != nil {
+		d.leaveToLease(ctx, o, err)
+		return
+	}
+	d.metrics.rested.Inc()
+	x := &restingJob{
+		lane: o.lane(), id: o.job.ID, sequence: o.job.Sequence,
+		lease: o.lease, due: due, until: now.Add(rest),
+	}
+	d.loop.tell(func(time.Time) { d.loop.admission.add(x) })
 }

@@ -40,7 +40,7 @@ func (l *loop) makeFleetParts() {
 	l.hosts = newHosts(hosts{
 		fleet: l.fleet, grants: l.grants, rests: l.rests, peers: l.peers, changes: l.changes, alarms: l.alarms, log: d.log,
 		ttl:      d.q.PresenceTTL(),
-		jobsWait: func() bool { return l.room.Len() > 0 || l.pressure.line.some() },
+		jobsWait: func() bool { return l.room.Len() > 0 || l.pressure.someInLine() },
 		jobEnded: l.jobEnded,
 		gone:     func(host string) { l.walk(func(ctx context.Context) { d.announceGone(ctx, host) }) },
 	})

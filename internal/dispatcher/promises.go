@@ -13,9 +13,9 @@ import (
 )
 
 // An agent that accepts a job promises to begin it: it appends started at once, before it fetches an input or sends
-// anything. Its lease says nothing of that, since whoever has a lease may extend it for ever. So the dispatcher that
+// anything. Its lease does not show that, since it can be extended for ever. So the dispatcher that
 // has offered the job looks at its chain when the promise is due. A job that was not begun is offered elsewhere with the
-// same lease, and whoever begins it first has it. Its host rests (hostrests.go).
+// same lease, and the agent that begins it first has it. Its host rests (hostrests.go).
 
 const (
 	promiseLeast = 5 * time.Second // how long an agent has at least, however short AckWait is
@@ -172,7 +172,7 @@ func (d *Dispatcher) takeBack(ctx context.Context, key idKey, p *promise) error 
 	case errors.Is(err, queue.ErrGone): // its host has acked it
 		return d.cancelRemoved(ctx, &ticket)
 	case errors.Is(err, errUnderWay), err == nil && o == nil, err == nil && o.last != p.last:
-		return nil // somebody was quicker
+		return nil // another dispatcher or its agent was first
 	case err != nil || lost != nil:
 		return errors.Join(err, lost)
 	}

@@ -12,15 +12,15 @@ import (
 	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
-// A tenant may have so many unfinished jobs, and bytes of them. What is beyond when a dispatcher takes it in is dead with
-// reason over_quota, and nobody else's job waits for that.
+// A tenant may have so many unfinished jobs, and bytes of them. A job beyond that is dead with reason
+// over_quota when a dispatcher takes it in; jobs of other tenants do not wait for it.
 //
 // As long as all jobs of all tenants together are far below a tenant's quota nothing is counted. Otherwise what it has is
 // counted from the stored events, as lists of jobs are, so every dispatcher counts the same and one that starts counts
 // what was there. What this one has taken in since it counted is added. Far below the quota a count may
 // be a second old, and is renewed beside the jobs; near it every job is counted anew, one at a time. So a tenant exceeds
 // its quota at most by what other dispatchers take in within that second, and by what is taken in while the events cannot
-// be read: then nobody knows what the tenant has, and no job of it is refused or kept waiting.
+// be read: then it cannot be counted, and no job is refused or kept waiting for that.
 
 const (
 	countAge     = time.Second            // of a count that is used far below the quota
@@ -48,7 +48,7 @@ type quotas struct {
 	count  func(ctx context.Context, tenant job.Tenant) (held history.Held, upTo uint64, err error)
 	all    *total
 	usual  func() quota // of a tenant without one of its own
-	beside func(func()) // runs what nobody waits for
+	beside func(func()) // runs a count that no job waits for
 
 	mu       sync.Mutex // guards all below
 	own      map[job.Tenant]queue.TenantSettings
@@ -185,7 +185,7 @@ func overText(tenant job.Tenant, limit quota, has history.Held) string {
 		tenant, what, tenant, flag)
 }
 
-// accountsMost is from how many tenants on those that are not heard of are looked for and forgotten.
+// accountsMost is from how many tenants on accounts that are not in use are forgotten.
 const accountsMost = 1024
 
 func (q *quotas) account(tenant job.Tenant) *account {

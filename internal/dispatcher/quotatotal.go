@@ -8,8 +8,8 @@ import (
 	"github.com/comfyherd/comfyherd/internal/history"
 )
 
-// total is what all tenants have together: what COMFY_JOBS holds, in which a job stays until it has ended. It costs one
-// question, whoever asks, and no tenant has more.
+// total is what all tenants have together: what COMFY_JOBS holds, in which a job stays until it has ended. It is asked
+// for once for all tenants, and no tenant has more than that.
 type total struct {
 	ask func(ctx context.Context) (history.Held, error)
 

@@ -2,9 +2,11 @@ package dispatcher
 
 import (
 	"context"
+	"errors"
 	"sync/atomic"
 	"time"
 
+	"github.com/comfyherd/comfyherd/internal/failure"
 	"github.com/comfyherd/comfyherd/internal/job"
 	"github.com/comfyherd/comfyherd/internal/names"
 	"github.com/comfyherd/comfyherd/internal/queue"
@@ -17,8 +19,8 @@ const (
 	pullPause = time.Second
 )
 
-// pullLoop takes jobs of one priority as long as stop lasts. It uses ctx for the requests themselves: a request
-// that is cut off could have a job on its way to nobody, which then waits for AckWait.
+// pullLoop takes jobs of one priority as long as stop lasts. The requests themselves end with ctx and not with stop: a
+// request that is cut off may have a job on its way, which would not be taken and wait for AckWait.
 func (d *Dispatcher) pullLoop(ctx, stop context.Context, p job.Priority) error {
 	puller, err := d.q.Puller(p, func(delivery queue.Delivery) { d.receive(ctx, stop, delivery) })
 	if err != nil {
@@ -40,7 +42,7 @@ func (d *Dispatcher) pullLoop(ctx, stop context.Context, p job.Priority) error {
 		if err != nil && ctx.Err() == nil {
 			d.unpulled.Store("no job can be taken from " + names.JobsStream + ": " + err.Error())
 			d.log.Warn("jobs cannot be pulled now; trying again", "priority", p, "error", err)
-			sleep(stop, pullPause)
+			queue.Pause(stop, pullPause)
 		}
 	}
 	return ctx.Err()
@@ -55,7 +57,7 @@ func (d *Dispatcher) receive(ctx, stop context.Context, delivery queue.Delivery)
 		return
 	}
 	d.loop.pressure.pending(delivery.Priority, int64(delivery.Pending))
-	if !d.pass(&delivery) {
+	if !d.withinLimit(&delivery) {
 		return
 	}
 	d.loop.pressure.enter()
@@ -82,50 +84,63 @@ func (d *Dispatcher) receive(ctx, stop context.Context, delivery queue.Delivery)
 		case <-o.turn.before:
 			d.firstWalk(ctx, o, d.loop.place(o))
 		case <-ctx.Done():
-			d.gate.leave(o.job.Tenant)
+			d.limit.done(o.job.Tenant)
 		}
 	})
 }
 
 func (d *Dispatcher) firstWalk(ctx context.Context, o *owned, s spot) {
 	defer d.loop.pressure.exit()
-	defer d.gate.leave(o.job.Tenant)
+	defer d.limit.done(o.job.Tenant)
 	defer d.ids.done(o)
 	d.beginChain(ctx, o, s, 0)
 }
 
+// read parses a job, and refuses one that is larger than jobs may be.
+func (d *Dispatcher) read(m job.Message) (*job.Job, error) {
+	if why := d.q.TooLarge(len(m.Body)); why != "" {
+		return nil, errors.New(why)
+	}
+	return job.Parse(m)
+}
+
+// refuseSoon refuses a message on a goroutine of its own.
 func (d *Dispatcher) refuseSoon(ctx context.Context, delivery queue.Delivery, invalid error) {
 	d.walks.Go(func() {
 		defer d.loop.pressure.exit()
-		defer d.gate.leave(job.Tenant(delivery.Tenant))
+		defer d.limit.done(job.Tenant(delivery.Tenant))
 		d.refuse(ctx, delivery, invalid)
 	})
 }
 
-func (d *Dispatcher) giveBack(lease queue.Lease) { d.putOff(lease, 0) }
-
-// putOff has a delivery come again later. One that is lost comes after AckWait.
-func (d *Dispatcher) putOff(lease queue.Lease, rest time.Duration) {
-	if err := d.q.Park(lease, rest); err != nil {
-		d.log.Debug("give a job back", "error", err)
+// refuse ends a message that is no job: the dead letter first, then its chain's only event, then the ack; each
+// may be repeated. It never touches another job's chain, since the id is of the system's own making.
+func (d *Dispatcher) refuse(ctx context.Context, delivery queue.Delivery, invalid error) {
+	id := delivery.OwnID()
+	e := job.Event{
+		EventKind: job.Dead, Job: id, Tenant: job.Tenant(delivery.Tenant), Priority: delivery.Priority, Time: d.clock(),
+		Sequence: delivery.Sequence, Reason: string(failure.InvalidJob), Kind: failure.InvalidWorkflow, Message: invalid.Error(),
 	}
+	if _, err := d.q.Bury(ctx, &delivery.Message, &e, 0); err != nil {
+		d.log.Warn("an invalid job could not be buried; it is delivered again", "job", id, "error", err)
+		return
+	}
+	_, err := d.q.Append(ctx, &e, 0, d.source, "")
+	if err != nil && !errors.Is(err, queue.ErrOvertaken) {
+		d.log.Warn("an invalid job could not be ended; it is delivered again", "job", id, "error", err)
+		return
+	}
+	d.finish(ctx, &delivery.Message, delivery.Lease)
+	d.metrics.ended.WithLabelValues(string(job.Dead), string(failure.InvalidJob)).Inc()
+	d.log.Info("refused an invalid job", "tenant", delivery.Tenant, "job", id, "why", invalid)
 }
 
-// text is a string that goroutines share.
-type text struct{ atomic.Value }
+// sharedText is a string that several goroutines write and read.
+type sharedText struct{ atomic.Value }
 
-func (t *text) Store(s string) { t.Value.Store(s) }
+func (t *sharedText) Store(s string) { t.Value.Store(s) }
 
-func (t *text) Load() string {
+func (t *sharedText) Load() string {
 	s, _ := t.Value.Load().(string)
 	return s
-}
-
-func sleep(ctx context.Context, d time.Duration) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-ctx.Done():
-	}
 }

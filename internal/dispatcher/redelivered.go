@@ -12,8 +12,8 @@ import (
 )
 
 // redelivered goes on with a delivery whose chain is not empty: a second publish of the same id, a lease that ran
-// out, or a delivery that NATS repeats because it lost the consumer's last moments. The chain alone says which;
-// delivery counts say nothing.
+// out, or a delivery that NATS repeats since a server that stopped has lost the last acks. The chain says which it is;
+// the number of deliveries does not.
 func (d *Dispatcher) redelivered(ctx context.Context, o *owned) {
 	link, found, err := d.q.Last(ctx, o.job.Tenant, o.job.ID)
 	if err == nil && !found && link.ChainSequence != 0 { // nothing is stored there but what is no event of the job
@@ -78,8 +78,8 @@ func (d *Dispatcher) secondPublish(ctx context.Context, o *owned, last *queue.Li
 	return err == nil, err
 }
 
-// waitAgain takes up a job that was waiting: parked again when its ticket stands, left alone when somebody has just
-// claimed it, routed otherwise.
+// waitAgain takes up a job that was waiting: parked again when its ticket stands, left alone when it has just been
+// claimed, routed otherwise.
 func (d *Dispatcher) waitAgain(ctx context.Context, o *owned, link *queue.Link) {
 	err := d.readAttempts(ctx, o)
 	if errors.Is(err, errUnderWay) { // since link was read
@@ -194,8 +194,8 @@ func (d *Dispatcher) renewChain(ctx context.Context, o *owned, link *queue.Link)
 	o.last = last
 }
 
-// resume offers a started job back to its host as the same attempt. A host that is gone, or that does not know
-// the prompt, has lost it.
+// resume offers a started job back to its host as the same attempt. When the host is gone, or has no
+// such prompt, the attempt is lost.
 func (d *Dispatcher) resume(ctx context.Context, o *owned, started *queue.Link) {
 	o.attempt = started.Attempt
 	_, present, err := d.q.Host(ctx, started.Host)
@@ -225,13 +225,7 @@ func (d *Dispatcher) resume(ctx context.Context, o *owned, started *queue.Link) 
 	}
 }
 
-func (d *Dispatcher) postpone(ctx context.Context, o *owned, pause time.Duration) {
-	if err := d.q.Park(o.lease, pause); err != nil {
-		d.leaveToLease(ctx, o, err)
-	}
-}
-
-// attemptLost ends an attempt that nobody can tell about any more; like every failed attempt it is settled by SettleFailed.
+// attemptLost ends an attempt whose outcome cannot be known any more; like every failed attempt it is settled by SettleFailed.
 func (d *Dispatcher) attemptLost(ctx context.Context, o *owned, started *queue.Link, why string) {
 	e := o.job.NewEvent(job.Failed, d.clock())
 	counted := true

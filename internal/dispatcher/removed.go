@@ -14,10 +14,10 @@ import (
 	"github.com/comfyherd/comfyherd/internal/route"
 )
 
-// A job may be taken out of COMFY_JOBS by hand: deleted, purged with its lane, or gone with the whole stream. Its ticket
-// then stands for nothing. Several times a minute every dispatcher compares what waits with what is stored, and ends
+// A job may be taken out of COMFY_JOBS by hand: deleted, purged with its lane, or gone with the whole stream. Then its
+// ticket stands for no job. Several times a minute every dispatcher compares what waits with what is stored, and ends
 // such jobs as cancelled by the operator. It looks at each ticket of a lane that has fewer jobs in the stream than are
-// known of, and at some of all others, so that one is found that new jobs make up for in the count.
+// known of, and at some tickets of all other lanes, since new jobs may make up for a removed one in the count.
 
 const (
 	removedLook   = 15 * time.Second
@@ -74,7 +74,7 @@ func (r *removedJobs) shortLanes(stored map[job.Lane]uint64, now time.Time) map[
 	return short
 }
 
-// goOn reads the jobs of the next tickets that may stand for nothing.
+// goOn reads the jobs of the next tickets that may stand for no job.
 func (r *removedJobs) goOn() {
 	var doubtful, lapsed []route.Ticket
 	visit := func(t *route.Ticket, _ route.Alike) {
@@ -176,18 +176,18 @@ func (d *Dispatcher) lookAtTicket(ctx context.Context, t *route.Ticket, since ui
 	return err
 }
 
-// stored reads the job that a ticket or chain names. When another is stored at its sequence, since the stream was made
-// again, it is gone.
-func (d *Dispatcher) stored(ctx context.Context, sequence uint64, tenant job.Tenant, id job.ID) (storedJob, error) {
+// stored reads the job that a ticket or chain names; it has no lease. When another job is stored at its sequence, since
+// the stream was made again, it is gone.
+func (d *Dispatcher) stored(ctx context.Context, sequence uint64, tenant job.Tenant, id job.ID) (*owned, error) {
 	message, err := d.q.Stored(ctx, sequence)
 	if err != nil {
-		return storedJob{}, err
+		return nil, err
 	}
 	j, err := job.Parse(message)
 	if err != nil || j.Tenant != tenant || j.ID != id {
-		return storedJob{}, fmt.Errorf("read job %s at %d: another is there: %w", id, sequence, queue.ErrGone)
+		return nil, fmt.Errorf("read job %s at %d: another is there: %w", id, sequence, queue.ErrGone)
 	}
-	return storedJob{j, message}, nil
+	return &owned{job: j, message: message, attempt: 1, notBefore: j.NotBefore(), taken: d.clock()}, nil
 }
 
 // endReplaced ends the job of a ticket at whose sequence another job is stored.
@@ -211,12 +211,7 @@ func (d *Dispatcher) takeOver(ctx context.Context, o *owned, last *queue.Link) e
 	return err
 }
 
-type storedJob struct {
-	job     *job.Job
-	message job.Message
-}
-
-// cancelRemoved ends a job that waits and that somebody took out of the stream: its chain first, so that a crash leaves
+// cancelRemoved ends a waiting job that was taken out of the stream: its chain first, so that a crash leaves
 // a ticket, which is looked at again. Its delivery is not acked: in a stream that was made again the ack might be
 // another job's.
 func (d *Dispatcher) cancelRemoved(ctx context.Context, t *route.Ticket) error {

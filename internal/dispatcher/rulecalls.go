@@ -29,7 +29,7 @@ func (d *Dispatcher) apiUnblock(ctx context.Context, r queue.UnblockRequest) (an
 	}
 	by := operatorBy(r.By)
 	r.By = ""
-	defer func() { d.tell(ctx, queue.Act{Call: "unblock", By: by, Count: answer.Count}, &r, err) }()
+	defer func() { d.audit(ctx, queue.Act{Call: "unblock", By: by, Count: answer.Count}, &r, err) }()
 	poisoned, err := d.poisonPairs(ctx, pairs{r.Host, r.Hash})
 	if err != nil {
 		return answer, err
@@ -92,7 +92,7 @@ func (d *Dispatcher) apiDrain(ctx context.Context, r queue.DrainRequest) (answer
 	if err == nil && answer.Reply.Answer == queue.Accepted {
 		answer.Count = 1
 	}
-	d.tell(ctx, queue.Act{Call: "drain", By: by, Count: answer.Count}, &r, err)
+	d.audit(ctx, queue.Act{Call: "drain", By: by, Count: answer.Count}, &r, err)
 	return answer, err
 }
 
@@ -108,7 +108,7 @@ func (d *Dispatcher) apiAffinity(ctx context.Context, r queue.AffinityRequest) (
 	if err != nil {
 		return queue.AffinityAnswer{}, err
 	}
-	rules, next, err := pageOf(p, d.counter.affinity, r.Hash, r.After)
+	rules, next, err := pageOf(p, d.answers.affinity, r.Hash, r.After)
 	return queue.AffinityAnswer{Affinity: rules, Next: next}, err
 }
 
@@ -132,9 +132,9 @@ func (d *Dispatcher) setAffinity(ctx context.Context, r queue.AffinityRequest) (
 		if rule, set := answer.Affinity[r.Hash]; set {
 			want = &rule
 		}
-		d.counter.affinity.await(ctx, string(r.Hash), want)
+		d.answers.affinity.await(ctx, string(r.Hash), want)
 	}
-	d.tell(ctx, act, &r, err)
+	d.audit(ctx, act, &r, err)
 	return answer, err
 }
 
@@ -148,7 +148,7 @@ func (d *Dispatcher) apiTenants(ctx context.Context, r queue.TenantsRequest) (qu
 	if err != nil {
 		return queue.TenantsAnswer{}, err
 	}
-	tenants, next, err := pageOf(p, d.counter.tenants, r.Tenant, r.After)
+	tenants, next, err := pageOf(p, d.answers.tenants, r.Tenant, r.After)
 	return queue.TenantsAnswer{Tenants: tenants, Next: next}, err
 }
 
@@ -168,7 +168,7 @@ func (d *Dispatcher) setTenant(ctx context.Context, r queue.TenantsRequest) (que
 	}
 	if r.MaxRunning != nil {
 		s.MaxRunning = *r.MaxRunning
-	} else if set, _ := d.counter.tenants.some(string(r.Tenant), "", 1); len(set) == 0 {
+	} else if set, _ := d.answers.tenants.some(string(r.Tenant), "", 1); len(set) == 0 {
 		s.MaxRunning = d.cfg.MaxRunning // as before it had settings of its own
 	}
 	if r.MaxPriority != nil {
@@ -190,8 +190,8 @@ func (d *Dispatcher) setTenant(ctx context.Context, r queue.TenantsRequest) (que
 	act := queue.Act{Call: "tenants", By: by, Tenant: r.Tenant}
 	if err == nil {
 		act.Count = 1
-		d.counter.tenants.await(ctx, string(r.Tenant), &s)
+		d.answers.tenants.await(ctx, string(r.Tenant), &s)
 	}
-	d.tell(ctx, act, &r, err)
+	d.audit(ctx, act, &r, err)
 	return queue.TenantsAnswer{Tenants: map[job.Tenant]queue.TenantSettings{r.Tenant: s}}, err
 }

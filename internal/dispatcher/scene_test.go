@@ -103,10 +103,10 @@ func (s *scene) start(cfg dispatcher.Config, fault func(effect string) error) (k
 
 // host is online with a slot from now on, and its agent answers offers.
 func (s *scene) host(name string, agent func(*queue.Offer) (queue.Reply, error)) {
-	s.beat(queue.HostState{Host: name, Instance: "i", Serial: 1, State: queue.Online, Slots: 1, Time: s.Now()})
 	s.mu.Lock()
 	s.agents[name] = agent
 	s.mu.Unlock()
+	s.beat(queue.HostState{Host: name, Instance: "i", Serial: 1, State: queue.Online, Slots: 1, Time: s.Now()})
 }
 
 // beat renews a presence until the scene ends, or another is given for the host.

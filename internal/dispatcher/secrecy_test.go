@@ -39,7 +39,7 @@ func (s *scene) fails(tenant job.Tenant, id job.ID, host string, kind failure.Ki
 	s.pass(100 * time.Millisecond)
 }
 
-// told is all that a tenant hears of its jobs, and what why answers it.
+// told is all that a tenant is shown of its jobs, and what why answers it.
 func (s *scene) told(tenant job.Tenant, why ...jetstream.WhyAnswer) string {
 	s.t.Helper()
 	s.mu.Lock()

@@ -20,8 +20,8 @@ import (
 // Effects in their order; each may be repeated, so a crash after any of them is repaired by the next delivery of
 // the failed event, or of the job when its lease has run out:
 //  1. strikes and blocks: a strike carries the failed event's sequence and counts once. That a host went down with the
-//     job is remembered before the job is judged, so that of two dispatchers that judge two such jobs one sees both
-//  2. a workflow that takes hosts down is condemned: its further jobs end at once
+//     job is stored before it is decided about the job: of two dispatchers that decide about two such jobs one sees both
+//  2. that a workflow takes hosts down is stored: its further jobs end at once
 //  3. retry: retrying is appended, the ticket is put, the delivery is parked
 //     dead: the dead letter is stored, dead is appended, the delivery is acked
 func (d *Dispatcher) settle(ctx context.Context, failed queue.Link) error {
@@ -33,10 +33,10 @@ func (d *Dispatcher) settle(ctx context.Context, failed queue.Link) error {
 	if at < 0 || at != len(chain)-1 {
 		return d.alreadySettled(ctx, chain, failed)
 	}
-	sequence := cmp.Or(sequenceIn(chain), failed.Sequence) // of a chain whose first events are not kept any more who owns the job knows it
+	sequence := cmp.Or(sequenceIn(chain), failed.Sequence) // the failed event has it too, for a chain whose first events are not kept any more
 	if sequence == 0 || !failed.Lease.Of(sequence) {       // also the lease of another job
 		d.log.Warn("a failed event without a lease or a job is left alone", "tenant", failed.Tenant, "job", failed.Job)
-		return nil // written by somebody else; a real job is delivered again when its lease has run out
+		return nil // neither an agent nor a dispatcher wrote it; a real job is delivered again when its lease has run out
 	}
 	o, err := d.reopen(ctx, chain, sequence, failed)
 	if err != nil {
@@ -54,7 +54,7 @@ func (d *Dispatcher) settle(ctx context.Context, failed queue.Link) error {
 	return d.retry(ctx, o, decision)
 }
 
-// decide decides about a job, and blames whom it must.
+// decide says what becomes of a job, and has strikes and blocks written for its failure.
 func (d *Dispatcher) decide(ctx context.Context, o *owned, failed *queue.Link, attempts []failure.Attempt) (failure.Decision, error) {
 	last := &attempts[len(attempts)-1]
 	if !last.Lost() && last.Kind != failure.Refused && !slices.ContainsFunc(attempts, func(a failure.Attempt) bool { return a.Lost() }) {
@@ -118,17 +118,15 @@ func indexOf(chain []queue.Link, sequence uint64) int {
 
 // reopen reads the job of a failed event again as one that this dispatcher owns.
 func (d *Dispatcher) reopen(ctx context.Context, chain []queue.Link, sequence uint64, failed queue.Link) (*owned, error) {
-	stored, err := d.stored(ctx, sequence, failed.Tenant, failed.Job)
+	o, err := d.stored(ctx, sequence, failed.Tenant, failed.Job)
 	if errors.Is(err, queue.ErrGone) {
 		return nil, d.endRemoved(ctx, &failed)
 	}
 	if err != nil {
 		return nil, err
 	}
-	return &owned{
-		job: stored.job, message: stored.message, lease: failed.Lease, last: failed.ChainSequence,
-		attempt: startedIn(chain) + 1, taken: d.clock(),
-	}, nil
+	o.lease, o.last, o.attempt, o.notBefore = failed.Lease, failed.ChainSequence, startedIn(chain)+1, time.Time{}
+	return o, nil
 }
 
 func sequenceIn(chain []queue.Link) uint64 {
@@ -152,8 +150,8 @@ func (d *Dispatcher) endRemoved(ctx context.Context, failed *queue.Link) error {
 	return fmt.Errorf("job %s cannot be tried again: %w from COMFY_JOBS", failed.Job, queue.ErrGone)
 }
 
-// retry sends the job to the waiting room for another attempt. The event comes before the ticket, since whoever
-// claims the ticket continues the chain at once.
+// retry sends the job to the waiting room for another attempt. The event comes before the ticket, since the
+// dispatcher that claims the ticket continues the chain at once.
 func (d *Dispatcher) retry(ctx context.Context, o *owned, decision failure.Decision) error {
 	now := d.clock()
 	again := now.Add(jittered(decision.Delay))
@@ -218,14 +216,14 @@ func (d *Dispatcher) makeDead(ctx context.Context, o *owned, why ending) error {
 	d.finish(ctx, &o.message, o.lease)
 	d.metrics.ended.WithLabelValues(string(job.Dead), string(why.reason)).Inc()
 	level := slog.LevelWarn
-	if why.reason == failure.OverQuota { // somebody's flood
+	if why.reason == failure.OverQuota { // there may be very many
 		level = slog.LevelInfo
 	}
 	d.log.Log(ctx, level, "a job is dead", "tenant", o.job.Tenant, "job", o.job.ID, "reason", why.reason, "why", e.Message, "hash", e.Hash.Short())
 	return nil
 }
 
-// yield leaves a job to whoever moved its chain on. One that has ended is acked. Its dead letter, if it was stored a
+// yield leaves a job to the one that has moved its chain on. One that has ended is acked. Its dead letter, if it was stored a
 // moment too early, is taken back, unless the chain went on with the dead event of another dispatcher that shares it.
 func (d *Dispatcher) yield(ctx context.Context, o *owned, letter uint64) error {
 	chain, err := d.q.Chain(ctx, o.job.Tenant, o.job.ID)

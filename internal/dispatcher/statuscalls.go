@@ -133,7 +133,7 @@ func (d *Dispatcher) whyWorkflow(ctx context.Context, r jetstream.WhyRequest, to
 		tenant = "default"
 	}
 	var j *job.Job
-	if late := d.counter.heavily(ctx, func() {
+	if late := d.answers.heavily(ctx, func() {
 		j, err = job.Parse(job.Message{Tenant: string(tenant), Priority: job.Usual, Received: d.clock(), Body: r.Workflow})
 	}); late != nil {
 		return answer, late
@@ -175,17 +175,17 @@ func (d *Dispatcher) whyJob(ctx context.Context, r jetstream.StatusRequest, to v
 func (d *Dispatcher) waitingOf(ctx context.Context, chain []queue.Link) (*owned, error) {
 	message, err := d.q.Stored(ctx, sequenceIn(chain))
 	if errors.Is(err, queue.ErrGone) {
-		return nil, errUnderWay // its end is being told
+		return nil, errUnderWay // its end is being written
 	}
 	if err != nil {
 		return nil, err
 	}
 	var j *job.Job
-	if late := d.counter.heavily(ctx, func() { j, err = job.Parse(message) }); late != nil {
+	if late := d.answers.heavily(ctx, func() { j, err = job.Parse(message) }); late != nil {
 		return nil, late
 	}
 	if last := &chain[len(chain)-1]; err != nil || j.Tenant != last.Tenant || j.ID != last.Job {
-		return nil, errUnderWay // of a stream that was made again: its end will be told
+		return nil, errUnderWay // of a stream that was made again: its end will be written
 	}
 	o := &owned{job: j, notBefore: j.NotBefore()}
 	return o, d.readAttempts(ctx, o)

@@ -63,8 +63,8 @@ func (d *Dispatcher) addStrike(ctx context.Context, s route.Strike) error {
 	return d.openBlock(ctx, block)
 }
 
-// changeStrikes stores what change makes of a pair's strikes, unless it changes nothing. When they are written by somebody
-// else meanwhile, change is asked anew.
+// changeStrikes stores what change makes of a pair's strikes, unless it changes nothing. When another dispatcher writes them
+// meanwhile, change is called again.
 func (d *Dispatcher) changeStrikes(ctx context.Context, p pair, change func(old *route.Strikes, found bool) (route.Strikes, bool)) (changed bool, err error) {
 	err = queue.RetryConflict(ctx, fmt.Sprintf("change the strikes of %s on host %s", p.hash.Short(), p.host), func() (bool, error) {
 		old, revision, err := d.strikesOf(ctx, p.host, p.hash)
@@ -91,7 +91,7 @@ func (d *Dispatcher) strikesOf(ctx context.Context, host string, hash workflow.H
 	}
 	var strikes route.Strikes
 	if err := json.Unmarshal(c.Value, &strikes); err != nil {
-		d.log.Warn("strikes written by somebody else are replaced", "host", host, "hash", hash.Short(), "error", err)
+		d.log.Warn("strikes that cannot be read are replaced", "host", host, "hash", hash.Short(), "error", err)
 		return route.Strikes{}, c.Revision, nil
 	}
 	return strikes, c.Revision, nil
@@ -140,7 +140,7 @@ func sameBlock(a, b []byte) bool {
 	return x.Until.Equal(y.Until) && x.Size == y.Size && slices.Equal(x.Tenants, y.Tenants) && maps.Equal(x.Own, y.Own)
 }
 
-// liftBlocksOf lifts the blocks that a faulty workflow caused on the hosts that only told the truth about it.
+// liftBlocksOf lifts the blocks that a faulty workflow has caused on hosts without a fault.
 func (d *Dispatcher) liftBlocksOf(ctx context.Context, o *owned, attempts []failure.Attempt) error {
 	hash := o.job.Graph.Hash()
 	for _, a := range attempts {
@@ -186,7 +186,7 @@ func (d *Dispatcher) clearStrikes(ctx context.Context, host string, hash workflo
 	})
 }
 
-// countSuccess counts a success, told at a time, of a pair that has strikes, and lifts its block when that has lost its
+// countSuccess counts a success, reported at a time, of a pair that has strikes, and lifts its block when that has lost its
 // reason.
 func (d *Dispatcher) countSuccess(ctx context.Context, host string, e *queue.EndedJob, at time.Time) {
 	lift := false

@@ -6,9 +6,9 @@ import (
 	"github.com/comfyherd/comfyherd/internal/job"
 )
 
-// evenness knows whether the deliveries of the last window came about equally from all tenants who had one in mixedTime.
-// Large ones weigh more. Who has a third of an equal share counts as equal.
-type evenness struct {
+// balance finds out whether the deliveries of the last window came about equally from all tenants that had one in
+// mixedTime. Large ones weigh more. A tenant with a third of an equal share or more counts as equal.
+type balance struct {
 	even  bool // in the window before
 	came  int
 	work  int // what they weigh
@@ -23,31 +23,31 @@ const (
 )
 
 // count counts a delivery in.
-func (e *evenness) count(p *passage, size int, tenants map[job.Tenant]*passage, now time.Time) (even bool) {
-	if e.begun.IsZero() {
-		e.begun = now
+func (b *balance) count(p *tenantWork, size int, tenants map[job.Tenant]*tenantWork, now time.Time) (even bool) {
+	if b.begun.IsZero() {
+		b.begun = now
 	}
 	p.seen = now
 	p.work += 1 + size/evenSize
-	e.work += 1 + size/evenSize
-	if e.came++; e.came < evenMost && now.Sub(e.begun) < evenTime {
-		return e.even
+	b.work += 1 + size/evenSize
+	if b.came++; b.came < evenMost && now.Sub(b.begun) < evenTime {
+		return b.even
 	}
-	e.even = e.came >= evenLeast && e.equal(tenants, now)
-	e.came, e.work, e.begun = 0, 0, now
+	b.even = b.came >= evenLeast && b.equal(tenants, now)
+	b.came, b.work, b.begun = 0, 0, now
 	for _, other := range tenants {
 		other.work = 0
 	}
-	return e.even
+	return b.even
 }
 
-func (e *evenness) equal(tenants map[job.Tenant]*passage, now time.Time) bool {
-	present, least := 0, e.work
+func (b *balance) equal(tenants map[job.Tenant]*tenantWork, now time.Time) bool {
+	present, least := 0, b.work
 	for _, p := range tenants {
 		if now.Sub(p.seen) < mixedTime {
 			present++
 			least = min(least, p.work)
 		}
 	}
-	return least*present*3 >= e.work
+	return least*present*3 >= b.work
 }

@@ -156,7 +156,7 @@ func (d *Dispatcher) lookAtSlot(ctx context.Context, tenant job.Tenant, s queue.
 }
 
 // takeSlot takes a slot for a job that is about to be offered to a host; false when its tenant has no more. A job that
-// has one already, of an offer that nobody answered, keeps it.
+// has one already, of an offer without an answer, keeps it.
 func (d *Dispatcher) takeSlot(ctx context.Context, o *owned, s *spot) (bool, error) {
 	if s.most == 0 {
 		return true, nil
@@ -177,8 +177,8 @@ func (d *Dispatcher) takeSlot(ctx context.Context, o *owned, s *spot) (bool, err
 	return took, err
 }
 
-// changeSlots stores what change makes of a tenant's taken slots, unless it changes nothing. When they are written by
-// somebody else meanwhile, change is asked anew.
+// changeSlots stores what change makes of a tenant's taken slots, unless it changes nothing. When another dispatcher
+// writes them meanwhile, change is called again.
 func (d *Dispatcher) changeSlots(ctx context.Context, tenant job.Tenant, change func([]queue.Slot) ([]queue.Slot, bool, error)) (changed bool, err error) {
 	err = queue.RetryConflict(ctx, fmt.Sprintf("change the slots of tenant %s", tenant), func() (bool, error) {
 		taken, revision, err := d.q.Slots(ctx, tenant)
@@ -208,8 +208,8 @@ func (d *Dispatcher) standing(ctx context.Context, tenant job.Tenant, taken []qu
 	return left, nil
 }
 
-// slotOver reports whether a slot is free: its job has ended, or its attempt has, or it was never started by whoever it
-// was offered to.
+// slotOver reports whether a slot is free: its job has ended, or its attempt has, or the agent that it was
+// offered to never started it.
 func (d *Dispatcher) slotOver(ctx context.Context, tenant job.Tenant, s *queue.Slot) (bool, error) {
 	last, found, err := d.q.Last(ctx, tenant, s.Job)
 	switch {
@@ -236,7 +236,7 @@ func (d *Dispatcher) freeSlot(ctx context.Context, tenant job.Tenant, s queue.Sl
 		if !patient || pause > slotLook || ctx.Err() != nil {
 			return ctx.Err()
 		}
-		sleep(ctx, pause)
+		queue.Pause(ctx, pause)
 	}
 }
 

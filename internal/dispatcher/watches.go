@@ -14,7 +14,7 @@ import (
 
 // watches are the loops that tell this loop what changes in NATS, each until its context ends.
 func (l *loop) watches() []func(context.Context) error {
-	q, c := l.d.q, l.d.counter
+	q, c := l.d.q, l.d.answers
 	dispatchers, hosts, capabilities := follow(l, l.peerMirror()), follow(l, l.hostMirror()), follow(l, l.capabilityMirror())
 	blocks, strikes := follow(l, l.blockMirror()), follow(l, l.strikeMirror())
 	affinity, tenants := follow(l, l.affinityMirror()), follow(l, l.tenantMirror())

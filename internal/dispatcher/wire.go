@@ -88,7 +88,7 @@ type hostWire interface {
 	AnnounceHost(ctx context.Context, host string, kind queue.HostEventKind, reason string) error
 }
 
-// peerWire tells of this dispatcher and serves whoever asks it.
+// peerWire is the presence of this dispatcher, and the calls that it answers.
 type peerWire interface {
 	Now() time.Time
 	ClockOff() time.Duration

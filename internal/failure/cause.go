@@ -20,7 +20,7 @@ const (
 	Unstorable Cause = "unstorable"
 )
 
-// Remedy is what shows that a host has a cause, and what shows that it is rid of it.
+// Remedy is what shows that a host has a cause, and what shows that the cause is over.
 type Remedy struct{ Sign, Back string }
 
 var remedies = map[Cause]Remedy{

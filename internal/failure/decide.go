@@ -24,7 +24,7 @@ const (
 	DefaultMaxAttempts = 3
 	// refusalsMost is how many hosts are asked at most about a job that all of them refuse.
 	refusalsMost = 8
-	// lossesMost is how many hosts a job may lose its run on, unlike as these losses may be.
+	// lossesMost is how many hosts may be lost with a job, even when no two losses are alike.
 	lossesMost = 16
 )
 
@@ -50,9 +50,9 @@ type Policy struct {
 	RetryDelay  time.Duration // before a host that already failed this job; doubles with each attempt
 }
 
-// Evidence is what is known beside the job's own attempts. The zero value knows nothing.
+// Evidence is what is known besides the job's own attempts. In the zero value nothing is.
 type Evidence struct {
-	Back   []string // hosts that are well at this moment
+	Back   []string // hosts that are healthy at this moment
 	Others []Loss   // of the tenant's other jobs of the same workflow
 	None   bool     // every host that is capable of the job has refused it
 	Better bool     // a host that has not refused it is known to have what those lack that have
@@ -68,7 +68,7 @@ type Loss struct {
 type Decision struct {
 	Dead    bool
 	Reason  Reason        // when dead
-	Message string        // when dead and the last attempt's own message does not tell it all
+	Message string        // when dead and the message of the last attempt alone does not explain it
 	Guilt   *Loss         // when two hosts went down in the same way: the earlier of the two
 	Avoid   []string      // hosts that failed this job, in order of their first failure; used only when no other host may
 	Delay   time.Duration // before a host in Avoid may be used again, or before any host when Later; without jitter
@@ -76,8 +76,8 @@ type Decision struct {
 	Counted bool          // whether the last attempt counts; one that ended with its host does not when that comes back
 }
 
-// Decide judges the last of attempts in the light of the earlier ones and of what else is known. It is total and needs
-// no clock; an empty slice decides to try.
+// Decide judges the last attempt from the earlier ones and what else is known. It is total and needs no clock; for an
+// empty slice the decision is to try.
 func Decide(attempts []Attempt, p Policy, known Evidence) Decision {
 	if len(attempts) == 0 {
 		return Decision{}
@@ -96,7 +96,7 @@ func Decide(attempts []Attempt, p Policy, known Evidence) Decision {
 	case d.Dead:
 		d.Message = message(attempts, d.Reason, d.Guilt)
 	case last.Kind == Refused && !last.Proven:
-		d.Delay = max(d.Delay, maxDelay) // the same host would say the same; another may be away for a moment
+		d.Delay = max(d.Delay, maxDelay) // this host would refuse again; another may be offline for a moment
 	}
 	return d
 }
@@ -156,8 +156,9 @@ func Counts(attempts []Attempt, i int) bool {
 	return true
 }
 
-// counted leaves out attempts whose host has come back, and the last one, whose host has had no time to; but for those
-// that ended in the same way as one before them, as on a fleet of one host.
+// counted is how many attempts count. An attempt that ended with its host does not when the host has come back, and not
+// yet when it is the last, since its host had no time for that; but it counts when an earlier one ended in the same way,
+// as on a fleet of one host.
 func counted(attempts []Attempt, back []string) int {
 	n := 0
 	for i, a := range attempts {
@@ -180,7 +181,7 @@ func countKind(attempts []Attempt, kind Kind) int {
 	return n
 }
 
-// refusals are the first of each host that count as its own word.
+// refusals are the first refusal of each host, without those for which the host is to blame.
 func refusals(attempts []Attempt) []Attempt {
 	var list []Attempt
 	for i, a := range attempts {
@@ -209,7 +210,7 @@ func RefusedBy(attempts []Attempt) []string {
 	return hosts
 }
 
-// avoided leaves out hosts whose only failures say nothing about them.
+// avoided are the hosts that failed the job, except those with failures that say nothing about the host.
 func avoided(attempts []Attempt) []string {
 	var hosts []string
 	seen := map[string]bool{}

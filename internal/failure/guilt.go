@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// Lost reports whether an attempt ended with its host, and nothing shows that the host was to blame: ComfyUI died, or
-// could run nothing any more.
+// Lost reports whether an attempt ended because ComfyUI died or could run nothing any more, and nothing shows that the
+// host was to blame.
 func (a *Attempt) Lost() bool { return (a.Kind == HostLost || a.Kind == HostSick) && !a.Proven }
 
 func losses(attempts []Attempt) []Attempt {
@@ -23,9 +23,9 @@ func losses(attempts []Attempt) []Attempt {
 
 // Alike reports whether two attempts ended with their hosts in the same way, so that the workflow is to blame and not
 // the hosts, which may have been restarted in good order: on two hosts, at the same node, and at the same progress. Of
-// nodes that tell no progress, after the same time, within a tenth or half a second. A process that dies takes along
-// what it was about to tell, so that the node it died at may be the one after the last that was heard of, or not be
-// known at all: two losses at nodes that had just begun (half a second at most) are alike whatever the nodes are.
+// nodes that report no progress, after the same time, within a tenth or half a second. The last messages of a process that
+// dies are lost, so that it may have died at the node after the last one reported, or the node may be unknown: two losses
+// at nodes that had just begun (half a second at most) are alike whatever the nodes are.
 func Alike(a, b *Attempt) bool { return a.Host != b.Host && sameWay(a, b) }
 
 // sameWay is Alike on any host.
@@ -82,7 +82,7 @@ func message(attempts []Attempt, why Reason, guilt *Loss) string {
 	return ""
 }
 
-// known is the one of two attempts whose node is.
+// known is the one of two attempts whose node is known.
 func known(a, b *Attempt) *Attempt {
 	if a.Node != "" {
 		return a
@@ -100,7 +100,7 @@ func at(a *Attempt) string {
 	return fmt.Sprintf(" at node %s (%s)", a.Node, a.Class)
 }
 
-// words are the hosts' own.
+// words are the hosts' own messages.
 func words(attempts []Attempt) string {
 	texts := make([]string, 0, len(attempts))
 	for _, a := range attempts {
@@ -109,7 +109,7 @@ func words(attempts []Attempt) string {
 	return strings.Join(texts, "; ")
 }
 
-// wordsMost bounds one host's words beside those of others, in characters.
+// wordsMost bounds the message of one host among several, in characters.
 const wordsMost = 300
 
 func clip(s string) string {

@@ -1,8 +1,8 @@
 // Package failure says why an attempt failed and what follows from it.
 //
-// The set of kinds is closed. The agent turns whatever ComfyUI did into one Kind; everything that the system
-// then does (strike or not, count or not, retry where, dead or not) follows from that Kind and from the job's
-// earlier attempts by the pure functions of this package, and from nothing else.
+// The set of kinds is closed. The agent gives each failed attempt one Kind. What follows (a strike, whether the attempt
+// counts, where the job is tried next, whether it is dead) is decided by the pure functions of this package from that
+// Kind, the job's earlier attempts and the evidence given to them.
 package failure
 
 import (
@@ -24,17 +24,17 @@ const (
 	ExecutionError Kind = "execution_error"
 	// Timeout: the start, node or total time was over. The prompt was cancelled by id on its host first.
 	Timeout Kind = "timeout"
-	// HostLost: ComfyUI died, restarted, refused, or gave no answer while the job was on it. Nobody is to blame until a
-	// second host goes in the same way.
+	// HostLost: ComfyUI died, restarted, refused, or gave no answer while the job was on it. Neither the host nor the job
+	// is blamed until a second host is lost in the same way.
 	HostLost Kind = "host_lost"
 	// HostSick: ComfyUI answers but can run nothing any more (poisoned CUDA context, full disk, wedged thread); Cause says which.
 	HostSick Kind = "host_sick"
-	// Refused: this host's ComfyUI, or what stands before it, would not have this job: its validation found something
+	// Refused: this host's ComfyUI, or a proxy before it, did not accept this job: its validation found something
 	// that depends on what is installed, or a proxy answered the submit. Another host is asked.
 	Refused Kind = "refused"
 	// Transient: a node could not reach something outside of the fleet (a service, a download). Tried again later.
 	Transient Kind = "transient"
-	// RejectedBusy: the host would not take the prompt now (429, 503, a stranger's backlog).
+	// RejectedBusy: the host did not accept the prompt now (429, 503, prompts of others in its backlog).
 	RejectedBusy Kind = "rejected_busy"
 	// Lost: the agent is gone with its lease, or it no longer knows the prompt.
 	Lost Kind = "lost"
@@ -61,7 +61,7 @@ func (k Kind) Valid() bool {
 // WorkerDied is the exception type of a host_sick failure whose prompt has killed ComfyUI's worker thread.
 const WorkerDied = "worker_died"
 
-// Failure is one failed attempt as the agent saw it. It is an error, so that it travels up unchanged.
+// Failure is one failed attempt as the agent saw it. It is an error, and callers return it unchanged.
 type Failure struct {
 	Kind      Kind
 	Message   string // one line for a person: what is wrong and where
@@ -69,7 +69,7 @@ type Failure struct {
 	Class     string // class_type of that node
 	Exception string // Python exception type, as ComfyUI gave it
 
-	Cause    Cause         // of HostSick: what ails the host
+	Cause    Cause         // of HostSick: why the host can run nothing
 	Progress float64       // of HostLost and HostSick: how far the node was, 0 to 1; 0 when it told nothing
 	NodeRan  time.Duration // of HostLost and HostSick: how long the node had run
 	Proven   bool          // the host is to blame and not this job: a probe or another workflow shows it, or nothing was sent

@@ -6,9 +6,10 @@ type Scope int
 const (
 	// NoStrike: the failure says nothing about this workflow on this host.
 	NoStrike Scope = iota
-	// PerTenant: it may be the doing of one tenant's inputs, so it counts, and blocks, per tenant.
+	// PerTenant: the tenant's own inputs may be the reason, so it counts, and blocks, per tenant.
 	PerTenant
-	// Suspected: nothing is blocked, but it is remembered, since a second one alike on another host shows whose doing it is.
+	// Suspected: nothing is blocked, but the failure is remembered: a second one alike on another host shows that the
+	// workflow is at fault.
 	Suspected
 	// UntilCapable: the pair is blocked at once, for the cap, and freed when the host's capability changes.
 	UntilCapable

@@ -1,11 +1,11 @@
 // Package history folds events into one row a job: what a list of jobs shows, newest first.
 //
-// Guarantee: after any events of a stream, added once each in the order of their sequences, a row says what the last
-// event of its job says, the counts are those of the rows, and of the jobs whose last event is not older than Since none
-// is missing. There are never more rows than the limit. A question of one tenant never meets another's row.
+// Guarantee: after any events of a stream, added once each in the order of their sequences, a row has the state of its
+// job's last event, the counts are those of the rows, and no job is missing whose last event is not older than Since.
+// There are never more rows than the limit. A query of one tenant never returns a row of another.
 //
-// A row costs some 200 bytes, and what the names are that it shares with others. No clock, no I/O; it is not safe for
-// use by several goroutines at a time.
+// A row costs some 200 bytes, and its share of the names that rows have in common. No clock, no I/O; not safe for
+// concurrent use.
 package history
 
 import (
@@ -25,7 +25,7 @@ type Event struct {
 	Kind     job.EventKind
 	Sequence uint64
 	Time     time.Time // when it was stored
-	Readable bool      // false: nobody can read its body, and Brief is empty
+	Readable bool      // false: its body cannot be read, and Brief is empty
 	Brief    job.Brief
 }
 
@@ -37,7 +37,7 @@ type Row struct {
 	Priority  job.Priority
 	Hash      workflow.Hash
 	Host      string       // where it runs, or has run last
-	Attempt   int          // the one that an event has told last
+	Attempt   int          // of the last event that has one
 	Kind      failure.Kind // of the last failure, until it is completed
 	Reason    string       // why it waits, or is dead
 	RequeueOf job.ID
@@ -66,7 +66,7 @@ type row struct {
 	bytes           uint32 // of an unfinished job, as published
 	state           uint8  // place in states
 	priority        uint8
-	unseen          bool // it was cancelled before anybody had seen it
+	unseen          bool // it was cancelled before it was received
 }
 
 // states are the kinds that a row may have, in the order of their numbers.
@@ -87,18 +87,18 @@ type Fold struct {
 	names    pool
 	order    order
 	tenants  map[uint32]*tenant // by name
-	ended    int                // up to this place in order stands no row that has ended
+	ended    int                // before this place in order is no row that has ended
 	last     Moment             // of the event that was added last
 	since    Moment
 }
 
-// tenant is what is known of one.
+// tenant is what is known of one tenant.
 type tenant struct {
 	order  order
 	counts Counts
 	bytes  int64 // of its unfinished jobs
 	rows   int
-	unseen int // rows that are
+	unseen int // rows of jobs that were cancelled unseen
 }
 
 // Counts are numbers of rows by state.
@@ -138,7 +138,7 @@ func (f *Fold) Since() Moment { return f.since }
 // Len is how many rows there are.
 func (f *Fold) Len() int { return len(f.rows) - len(f.free) }
 
-// Add folds an event in. One that is not newer than the last is left out, and so is one of a kind that nobody knows.
+// Add adds an event. One that is not newer than the last is ignored, and so is one of an unknown kind.
 func (f *Fold) Add(e *Event) {
 	if e.Sequence <= f.last.Sequence {
 		return
@@ -166,7 +166,7 @@ func (f *Fold) Add(e *Event) {
 	}
 }
 
-// tell takes what the body says.
+// tell updates a row from the body of an event.
 func (f *Fold) tell(at uint32, e *Event) {
 	r := &f.rows[at]
 	f.rename(&r.reason, word(e.Brief.Reason))
@@ -204,7 +204,7 @@ func (f *Fold) rename(number *uint32, name string) {
 // longest is how many letters a reason or kind may have: ours have fewer.
 const longest = 64
 
-// word is a reason or kind as ours are, or nothing: anybody may have written it.
+// word returns a reason or kind that has the form of ours, or nothing: the event may come from any program.
 func word[T ~string](s T) string {
 	if len(s) > longest {
 		return ""
@@ -263,7 +263,7 @@ func (f *Fold) insert(e *Event) uint32 {
 	return at
 }
 
-// moved puts a row at the end of the orders, where its newest event belongs.
+// moved puts a row at the end of the orders, since its event is the newest.
 func (f *Fold) moved(at uint32) {
 	r := &f.rows[at]
 	f.order.add(r.last, at)
@@ -275,7 +275,7 @@ func (f *Fold) moved(at uint32) {
 	}
 }
 
-// dropOne leaves out the row that has ended longest ago, or when none has, the oldest of all.
+// dropOne removes the row that has ended longest ago, or when none has, the oldest of all.
 func (f *Fold) dropOne() {
 	for ; f.ended < f.order.len(); f.ended++ {
 		if at, stands := f.order.at(f.rows, f.ended); stands && states[f.rows[at].state].Terminal() {
@@ -288,8 +288,8 @@ func (f *Fold) dropOne() {
 	}
 }
 
-// Forget leaves out the rows whose last event is older than the first that is still stored: of these jobs nothing is
-// known to anybody else.
+// Forget removes the rows whose last event is older than the first that is still stored: for all others these jobs do not
+// exist any more.
 func (f *Fold) Forget(first Moment) {
 	for {
 		at, stands := f.order.oldest(f.rows)
@@ -375,7 +375,7 @@ func (f *Fold) tenant(name job.Tenant) *tenant {
 	if !known {
 		return nil
 	}
-	return f.tenants[number] // nil when the name is somebody else's
+	return f.tenants[number] // nil when it is the name of something else
 }
 
 func (f *Fold) row(at uint32) Row {
@@ -388,5 +388,5 @@ func (f *Fold) row(at uint32) Row {
 	}
 }
 
-// Anew is a fold of as many rows, without any.
+// Anew is an empty fold with the same limit.
 func (f *Fold) Anew() *Fold { return New(f.limit) }

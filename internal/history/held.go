@@ -6,13 +6,13 @@ import (
 	"github.com/comfyherd/comfyherd/internal/job"
 )
 
-// Held is what a tenant's unfinished jobs are together.
+// Held is the number and the size of a tenant's unfinished jobs.
 type Held struct {
 	Jobs  int
-	Bytes int64 // of their bodies, as far as events tell: those of a former version, and jobs whose first event is gone, do not
+	Bytes int64 // of their bodies; 0 for jobs whose queued event is not stored any more, or is of a former version
 }
 
-// Held gives a tenant's.
+// Held gives those of a tenant.
 func (f *Fold) Held(of job.Tenant) Held {
 	t := f.tenant(of)
 	if t == nil {
@@ -27,7 +27,7 @@ func (f *Fold) Held(of job.Tenant) Held {
 	return h
 }
 
-// weigh keeps the bytes of a row that is about to have a state.
+// weigh updates the bytes of a row that is about to change its state.
 func (f *Fold) weigh(at uint32, state uint8, bytes int64) {
 	r := &f.rows[at]
 	now := r.bytes

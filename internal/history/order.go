@@ -2,8 +2,8 @@ package history
 
 import "sort"
 
-// order is rows by the sequences of their events. A row that moves is added again, and its former place is void: the
-// sequence there is not the row's last.
+// order lists rows by the sequences of their last events. A row with a new event is added again at the end, and its former
+// place is void: the sequence there is not that of the row's last event.
 type order struct {
 	sequences []uint64
 	places    []uint32
@@ -24,7 +24,7 @@ func (o *order) at(rows []row, i int) (uint32, bool) {
 	return at, rows[at].last == o.sequences[i]
 }
 
-// oldest gives the row that has not moved for longest.
+// oldest gives the row whose last event is the oldest.
 func (o *order) oldest(rows []row) (uint32, bool) {
 	for ; o.head < o.len(); o.head++ {
 		if at, stands := o.at(rows, o.head); stands {

@@ -8,7 +8,7 @@ import (
 	"github.com/comfyherd/comfyherd/internal/workflow"
 )
 
-// Query says which rows are wanted. What is empty is not asked for.
+// Query says which rows are wanted. Empty fields match every row.
 type Query struct {
 	Tenant job.Tenant
 	State  job.EventKind
@@ -28,8 +28,8 @@ type Page struct {
 	Next uint64 // where to go on, as Before; 0: this was all
 }
 
-// Page answers a question. It looks at no more than q.Look places, so that a question to which few rows are an answer
-// takes no longer than others: the page is then short, or empty, and Next says where to go on.
+// Page answers a query. It looks at no more than q.Look places, so that a query that few rows match takes no longer than
+// others: the page is short then, or empty, and Next says where to go on.
 func (f *Fold) Page(q *Query) Page {
 	w, possible := f.wanted(q)
 	if !possible {
@@ -53,7 +53,7 @@ func (f *Fold) Page(q *Query) Page {
 	return p
 }
 
-// wanted is a question in the numbers of a fold.
+// wanted is a query with the fold's numbers in place of names.
 type wanted struct {
 	order              *order
 	state              uint8
@@ -62,7 +62,7 @@ type wanted struct {
 	hash, id           string
 }
 
-// wanted gives false when no row can be an answer.
+// wanted gives false when no row can match.
 func (f *Fold) wanted(q *Query) (w wanted, possible bool) {
 	w = wanted{order: &f.order, hash: string(q.Hash), id: string(q.Job)}
 	if q.Tenant != "" {

@@ -2,7 +2,7 @@ package history
 
 import "strings"
 
-// pool keeps each name once, for as long as a row has it. The empty name is number 0.
+// pool keeps each name once, as long as a row has it. The empty name is number 0.
 type pool struct {
 	numbers map[string]uint32
 	names   []string

@@ -2,6 +2,7 @@ package history_test
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -146,5 +147,45 @@ func TestAFoldAnewIsEmptyAndHasTheSameLimit(t *testing.T) {
 	}
 	if anew.Len() != 2 {
 		t.Errorf("%d rows, want 2", anew.Len())
+	}
+}
+
+func TestWhatAnEventDoesNotSayStaysAsItWas(t *testing.T) {
+	t.Parallel()
+	s := begun(10)
+	s.add("acme", "one", job.Started, job.Brief{Attempt: 2, RequeueOf: "root", Host: "gpu-1", Hash: hashA})
+	s.add("acme", "one", job.Waiting, job.Brief{})
+	want := history.Row{
+		Tenant: "acme", Job: "one", State: job.Waiting, Attempt: 2, RequeueOf: "root", Host: "gpu-1", Hash: hashA, First: moment(1), Last: moment(2),
+	}
+	if diff := cmp.Diff([]history.Row{want}, all(s.Fold, "")); diff != "" {
+		t.Error(diff)
+	}
+	s.sequence = 1
+	s.add("acme", "one", job.Dead, job.Brief{}) // sequence 2 again
+	if got := all(s.Fold, ""); len(got) != 1 || got[0].State != job.Waiting {
+		t.Errorf("an event that comes twice counts: %+v", got)
+	}
+}
+
+func TestAReasonHasSmallLettersDigitsAndLines(t *testing.T) {
+	t.Parallel()
+	s := begun(100)
+	for i, c := range []struct {
+		reason string
+		kept   bool
+	}{
+		{"az_09", true}, {strings.Repeat("z", 64), true}, {strings.Repeat("z", 65), false},
+		{"a{", false}, {"a`", false}, {"a:", false}, {"a/", false}, {"aZ", false}, {"aé", false},
+	} {
+		id := job.ID(fmt.Sprint(i))
+		s.add("acme", id, job.Dead, job.Brief{Reason: c.reason})
+		want := ""
+		if c.kept {
+			want = c.reason
+		}
+		if got := s.Page(&history.Query{Job: id, Limit: 1, Look: 100}).Rows; len(got) != 1 || got[0].Reason != want {
+			t.Errorf("%q: %+v", c.reason, got)
+		}
 	}
 }

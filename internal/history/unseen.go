@@ -2,7 +2,7 @@ package history
 
 import "github.com/comfyherd/comfyherd/internal/job"
 
-// Unseen is how many jobs of a tenant were cancelled before anybody had seen them.
+// Unseen is how many jobs of a tenant were cancelled before a dispatcher had received them.
 func (f *Fold) Unseen(of job.Tenant) int {
 	if t := f.tenant(of); t != nil {
 		return t.unseen
@@ -10,7 +10,7 @@ func (f *Fold) Unseen(of job.Tenant) int {
 	return 0
 }
 
-// foresee keeps count of the rows of which that is so.
+// foresee counts the rows of such jobs.
 func (f *Fold) foresee(at uint32, unseen bool) {
 	r := &f.rows[at]
 	if r.unseen == unseen {

@@ -9,8 +9,8 @@ import (
 	"strings"
 )
 
-// misplaced says where in a body a workflow in API format stands when it is not what the body was taken for, and what
-// to do; "" when there is none, or when the taken one is a workflow with a fault of its own.
+// misplaced says where in a body a workflow in API format stands when the value that was read as one is none, and what to
+// do; "" when there is no other, or when the value that was read is a workflow with a fault.
 func misplaced(body, taken []byte) string {
 	var whole, chosen any
 	if unmarshal(trim(body), &whole) != nil || unmarshal(taken, &chosen) != nil || isGraph(chosen) {
@@ -26,7 +26,7 @@ func misplaced(body, taken []byte) string {
 	return fmt.Sprintf(`the workflow stands in field %q, where none is looked for: publish {"workflow":{…}} with what stands there, or that alone`, path)
 }
 
-// isGraph says whether a value is made of nodes.
+// isGraph reports whether a value consists of nodes.
 func isGraph(v any) bool {
 	nodes, _ := v.(map[string]any)
 	for _, v := range nodes {
@@ -62,8 +62,8 @@ func findGraph(v any, at string, depth int) (path string, asText bool) {
 	return "", false
 }
 
-// UnknownFields lists what nobody reads of an envelope or of ComfyUI's own body, each with the known name that it may
-// have been meant for; none of a bare workflow, whose every field is a node.
+// UnknownFields lists the fields of an envelope or of ComfyUI's own body that are ignored, each with the known name that
+// was probably meant. A bare workflow has none, since each of its fields is a node.
 func UnknownFields(body []byte) []string {
 	body = trim(body)
 	if len(body) == 0 || body[0] != '{' {
@@ -128,8 +128,8 @@ func nearest(name string, known []string) string {
 	return best
 }
 
-// distance is how many letters must be put in, taken out or replaced to make b of a, without regard to case and to
-// what words are joined with.
+// distance is how many letters must be inserted, removed or replaced to turn a into b, ignoring case and the characters
+// between words.
 func distance(a, b string) int {
 	plain := func(s string) string {
 		return strings.NewReplacer("_", "", "-", "", " ", "").Replace(strings.ToLower(s))

@@ -13,8 +13,8 @@ import (
 	"github.com/comfyherd/comfyherd/internal/workflow"
 )
 
-// read is ParseSpec that reads the workflow too; the graph is nil when that failed, which is said after what is wrong
-// with the rest. To read what may be the workflow at once is the cheapest way to see that it is one.
+// read is ParseSpec and reads the workflow too. The graph is nil when the workflow is faulty: other faults of the body are
+// reported first. Trying to read the body as a workflow is the cheapest way to find out whether it is one.
 func read(body []byte) (Spec, *workflow.Graph, error) {
 	body = trim(body)
 	if len(body) > 0 && body[0] == '{' {
@@ -88,7 +88,7 @@ func (f fields) graph(body []byte) span {
 	return span{}
 }
 
-// trim takes off what may stand around JSON in a file.
+// trim removes the byte order mark and the space that a file may have around its JSON.
 func trim(body []byte) []byte {
 	return bytes.TrimSpace(bytes.TrimPrefix(bytes.TrimSpace(body), []byte("\xef\xbb\xbf")))
 }

@@ -19,9 +19,9 @@ type Brief struct {
 	Bytes     int64        // of queued
 }
 
-// ReadBrief reads those fields out of an event's body, without reflection and without a look into the others: every
-// event of a fleet is read by it. Wherever encoding/json would do something else than look for the next comma, it is
-// asked. False means that the body says nothing that can be.
+// ReadBrief reads these fields from the body of an event, without reflection and without decoding the other fields, since
+// every event of a fleet is read by it. Bodies that are unusual in any way are read by encoding/json. False means that the
+// body is not that of an event.
 func ReadBrief(kind EventKind, body []byte) (Brief, bool) {
 	b, plain := plainBrief(body)
 	if plain {
@@ -37,8 +37,8 @@ func ReadBrief(kind EventKind, body []byte) (Brief, bool) {
 	}, true
 }
 
-// plainBrief gives false for whatever is unusual: names that no event of ours has, escapes in a field that is read, values
-// out of range, junk between the fields.
+// plainBrief gives false for an unusual body: unknown names, escapes in a field that is read, values out of range, or
+// anything between the fields that is not JSON.
 func plainBrief(body []byte) (Brief, bool) {
 	var b Brief
 	if len(body) == 0 || body[0] != '{' {
@@ -53,7 +53,7 @@ func plainBrief(body []byte) (Brief, bool) {
 	return b, walk.ended && walk.pos == len(body)
 }
 
-// take sets a field that is read, and leaves out those that events have besides.
+// take sets one field, or ignores one that a Brief does not have. It gives false for an unknown one.
 func (b *Brief) take(key string, value []byte) bool {
 	switch key {
 	case `"priority"`:

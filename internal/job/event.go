@@ -31,7 +31,8 @@ func EventKinds() []EventKind {
 // Terminal reports whether nothing can follow an event of this kind.
 func (k EventKind) Terminal() bool { return k == Completed || k == Dead || k == Cancelled }
 
-// Unseen is the reason of the end of a job that was cancelled by its id before anybody had seen it, and may never come.
+// Unseen is the reason of a cancelled event of a job that was cancelled by its id before a dispatcher had received it. The
+// job may never be published.
 const Unseen = "unseen"
 
 // Event is one link of a job's chain. Fields that do not concern its kind are empty and left out of the JSON.
@@ -70,7 +71,7 @@ type Event struct {
 	Counted   *bool        `json:"counted,omitempty"`
 	Size      int64        `json:"size,omitempty"`
 
-	Cause    failure.Cause `json:"cause,omitempty"`    // host_sick: what ails the host
+	Cause    failure.Cause `json:"cause,omitempty"`    // host_sick: why the host can run nothing
 	Progress float64       `json:"progress,omitempty"` // host_lost, host_sick: how far the node was, 0 to 1
 	NodeRan  Duration      `json:"node_ran,omitempty"` // host_lost, host_sick: how long the node had run
 	Proven   bool          `json:"proven,omitempty"`   // host_sick, refused: the host is to blame, not this job
@@ -119,7 +120,7 @@ func (j *Job) NewEvent(kind EventKind, now time.Time) Event {
 	}
 }
 
-// Failure is the attempt that a failed event tells of.
+// Failure is the attempt that a failed event reports.
 func (e *Event) Failure() failure.Attempt {
 	return failure.Attempt{
 		Number: e.Attempt, Host: e.Host, Kind: e.Kind, Message: e.Message,
@@ -128,8 +129,8 @@ func (e *Event) Failure() failure.Attempt {
 	}
 }
 
-// DecodeEvent reads a body that may have been written by somebody else: unknown fields are ignored, and an event with
-// a value that cannot be is none.
+// DecodeEvent reads a body that any program may have written: unknown fields are ignored, and a value that is impossible
+// is an error.
 func DecodeEvent(kind EventKind, body []byte) (Event, error) {
 	e := Event{}
 	if err := json.Unmarshal(body, &e); err != nil {

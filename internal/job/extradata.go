@@ -15,9 +15,9 @@ var public = map[string]bool{"extra_pnginfo": true, "client_id": true, "create_t
 // PublicExtraData reports whether a member of extra_data holds no secret, so that a job may run again without it.
 func PublicExtraData(member string) bool { return public[member] }
 
-// WithoutExtraData is a job's body as a dead letter keeps it: its extra_data, which may hold keys, is left out, and the
-// names of its members are told. All other bytes stay as they are. Of a body that cannot be read as a JSON object nobody
-// knows where extra_data ends, so that it is cut before the first mention of it; then the only name is "extra_data".
+// WithoutExtraData is a job's body as a dead letter keeps it: without its extra_data, which may hold keys, and with the
+// names of the members that extra_data had. All other bytes stay as they are. A body that is no JSON object is cut before
+// the first mention of extra_data, since its end cannot be found; then the only name is "extra_data".
 func WithoutExtraData(body []byte) (rest []byte, members []string) {
 	from, to, value := findExtraData(body)
 	if from == to {

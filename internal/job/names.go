@@ -1,7 +1,7 @@
 // Package job turns bytes into jobs and events and back.
 //
-// Guarantee: whatever bytes come in, Parse gives either a Job whose every field is valid or an *Invalid that a
-// person can act on; nothing in between. No clock, no I/O.
+// Guarantee: for any bytes Parse returns either a Job whose fields are all valid, or an *Invalid whose message says what
+// to change. No clock, no I/O.
 package job
 
 import (
@@ -61,10 +61,10 @@ func OwnID(streamCreated time.Time, sequence uint64) ID {
 	return ID(strconv.AppendUint(append(b, '-'), sequence, 10))
 }
 
-// RequeueID is the id of the n-th requeue of root. Of a root that leaves no room for a number the end gives way to a
-// number of its own, made of the whole.
+// RequeueID is the id of the n-th requeue of root. The end of a root that is too long for a suffix is replaced by a hash of
+// the whole root.
 func RequeueID(root ID, n int) ID {
-	const room, short = 8, 16 // for the suffix, and for what stands for the rest
+	const room, short = 8, 16 // for the suffix, and for the hash
 	if len(root) > maxID-room {
 		h := fnv.New64a()
 		_, _ = h.Write([]byte(root)) // never fails
@@ -74,7 +74,7 @@ func RequeueID(root ID, n int) ID {
 	return ID(string(root) + "-r" + strconv.Itoa(n))
 }
 
-// RootID takes the requeue suffix off an id.
+// RootID is an id without its requeue suffix.
 func RootID(id ID) ID {
 	i := strings.LastIndex(string(id), "-r")
 	if i <= 0 || i+2 == len(id) {
@@ -119,8 +119,8 @@ func invalidf(format string, args ...any) *Invalid {
 // Duration is a time.Duration that is a Go string ("90s") in JSON.
 type Duration time.Duration
 
-// MarshalText gives the Go form, such as "1m30s". A negative one, which clocks that differ make, is written as "0s",
-// since UnmarshalText refuses it.
+// MarshalText gives the Go form, such as "1m30s". A negative one, as two clocks that differ may give, is written as
+// "0s", since UnmarshalText refuses it.
 func (d Duration) MarshalText() ([]byte, error) {
 	return []byte(time.Duration(max(d, 0)).String()), nil
 }

@@ -50,20 +50,32 @@ func (q *Queue) Append(ctx context.Context, e *job.Event, last uint64, source st
 	return sequence, nil
 }
 
+// headerOf makes a header of names, each with its value behind it. The values share one allocation: events and offers have
+// ten of them.
+func headerOf(pairs ...string) nats.Header {
+	values := make([]string, len(pairs)/2)
+	h := make(nats.Header, len(values)+2)
+	for i := range values {
+		values[i] = pairs[2*i+1]
+		h[pairs[2*i]] = values[i : i+1 : i+1]
+	}
+	return h
+}
+
 // eventHeader has the attributes of CloudEvents 1.0 in its NATS binding's header form, and what the chain expects.
 func eventHeader(e *job.Event, last uint64, source string) nats.Header {
 	id, number := string(e.Job), strconv.FormatUint(last, 10)
-	return nats.Header{
-		"ce-specversion":                     {"1.0"},
-		"ce-id":                              {id + "-" + number},
-		"ce-source":                          {source},
-		"ce-type":                            {"comfy.job." + string(e.EventKind)},
-		"ce-subject":                         {string(e.Tenant) + "/" + id},
-		"ce-time":                            {e.Time.UTC().Format(time.RFC3339Nano)},
-		names.ContentTypeHeader:              {"application/json"},
-		natsjs.ExpectedLastSubjSeqHeader:     {number},
-		natsjs.ExpectedLastSubjSeqSubjHeader: {names.ChainSubject(e.Tenant, e.Job)},
-	}
+	return headerOf(
+		"ce-specversion", "1.0",
+		"ce-id", id+"-"+number,
+		"ce-source", source,
+		"ce-type", "comfy.job."+string(e.EventKind),
+		"ce-subject", string(e.Tenant)+"/"+id,
+		"ce-time", e.Time.UTC().Format(time.RFC3339Nano),
+		names.ContentTypeHeader, "application/json",
+		natsjs.ExpectedLastSubjSeqHeader, number,
+		natsjs.ExpectedLastSubjSeqSubjHeader, names.ChainSubject(e.Tenant, e.Job),
+	)
 }
 
 // Last gives a job's last event, which is its state; false when the chain is empty, as that of what is no id is. The

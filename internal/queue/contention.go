@@ -33,7 +33,7 @@ func RetryConflict(ctx context.Context, what string, try func() (written bool, e
 		if conflicts++; conflicts <= quickConflicts && ctx.Err() == nil {
 			continue
 		}
-		if !pause(ctx, wait/2+rand.N(wait/2)) { //nolint:gosec // it only keeps writers apart
+		if !Pause(ctx, wait/2+rand.N(wait/2)) { //nolint:gosec // it only keeps writers apart
 			return fmt.Errorf("%s: %w", what, ctx.Err())
 		}
 		wait = min(2*wait, rewatchPause)
@@ -47,7 +47,7 @@ func led(ctx context.Context, try func() (bool, error)) func() (bool, error) {
 	return func() (bool, error) {
 		for {
 			written, err := try()
-			if !leaderless(err) || !pause(ctx, rewatchPause) {
+			if !leaderless(err) || !Pause(ctx, rewatchPause) {
 				return written, err
 			}
 		}

@@ -57,7 +57,7 @@ func (q *Queue) DeadLettersAfter(ctx context.Context, tenant job.Tenant, since t
 		case err != nil && !away(err):
 			return fmt.Errorf("read %s: %w", names.DeadStream, err)
 		case r.at == before: // no answer came
-			pause(ctx, rewatchPause)
+			Pause(ctx, rewatchPause)
 		}
 	}
 }

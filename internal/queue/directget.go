@@ -132,7 +132,7 @@ func (r *replaying) stored(ctx context.Context) error {
 		case err != nil && !away(err):
 			return fmt.Errorf("follow events: %w", err)
 		case r.last == before: // no answer came
-			pause(ctx, rewatchPause)
+			Pause(ctx, rewatchPause)
 		}
 	}
 }

@@ -134,7 +134,7 @@ func (p *paging) read(ctx context.Context, after uint64) (jetstream.EventsAnswer
 			if !behind {
 				p.page.Next = max(p.page.Next, state.Last)
 			}
-		case p.page.Next == before && !pause(ctx, rewatchPause):
+		case p.page.Next == before && !Pause(ctx, rewatchPause):
 			return jetstream.EventsAnswer{}, ctx.Err()
 		}
 	}

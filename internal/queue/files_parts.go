@@ -198,7 +198,7 @@ func (f *storedFile) walk(ctx context.Context, from place, batch int, patience t
 		if err := f.missing(ctx, w.at.offset); errors.Is(err, jetstream.ErrReplaced) || time.Since(heard) > patience {
 			return err
 		}
-		pause(ctx, rewatchPause)
+		Pause(ctx, rewatchPause)
 	}
 	return nil
 }

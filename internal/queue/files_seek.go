@@ -139,7 +139,7 @@ func (f *storedFile) seekSurely(ctx context.Context, offset int64) (part, error)
 		switch {
 		case errors.Is(err, errFar):
 			from, begun = at, time.Now()
-		case errors.Is(err, ErrMissing) && time.Since(begun) < getPatience && pause(ctx, rewatchPause):
+		case errors.Is(err, ErrMissing) && time.Since(begun) < getPatience && Pause(ctx, rewatchPause):
 		default:
 			return p, err
 		}

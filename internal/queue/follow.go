@@ -110,7 +110,7 @@ func (q *Queue) ordered(ctx context.Context, cfg natsjs.OrderedConsumerConfig) (
 		if err == nil || !away(err) || q.nc.IsClosed() {
 			return consumer, err
 		}
-		if !pause(ctx, rewatchPause) {
+		if !Pause(ctx, rewatchPause) {
 			return nil, ctx.Err()
 		}
 	}

@@ -13,7 +13,7 @@ import (
 )
 
 // decodeState reads a state as encoding/json does. What our own agents write is read without reflection, all else by
-// encoding/json.
+// encoding/json. What that saves stands at AppendJSON.
 func decodeState(body []byte) (HostState, error) {
 	var s HostState
 	r := plainReader{src: string(body)}

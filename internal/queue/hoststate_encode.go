@@ -8,7 +8,8 @@ import (
 )
 
 // AppendJSON appends the state, the same bytes as encoding/json. States are told at every change of a slot and read
-// by every dispatcher, so they are written and read without reflection.
+// by every dispatcher, so they are written and read without reflection: with encoding/json for both, a job of the bench
+// takes 17 % more CPU (see "Hand-written against plain" in docs/performance.md).
 func (s *HostState) AppendJSON(b []byte) []byte {
 	b = job.AppendText(append(b, `{"host":`...), s.Host)
 	b = job.AppendText(append(b, `,"instance":`...), s.Instance)

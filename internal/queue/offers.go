@@ -83,19 +83,19 @@ func (q *Queue) Offer(ctx context.Context, host string, o *Offer) (Reply, error)
 
 func encodeOffer(host string, o *Offer) *nats.Msg {
 	m := &o.Message
-	header := nats.Header{
-		names.JobIDHeader:        {string(o.Job)},
-		names.TenantHeader:       {m.Tenant},
-		names.PriorityHeader:     {strconv.Itoa(int(m.Priority))},
-		names.HashHeader:         {string(o.Hash)},
-		names.AttemptHeader:      {strconv.Itoa(o.Attempt)},
-		names.ResumeHeader:       {strconv.FormatBool(o.Resume)},
-		names.LeaseHeader:        {string(o.Lease)},
-		names.AckWaitHeader:      {o.AckWait.String()},
-		names.LastSequenceHeader: {strconv.FormatUint(o.LastInChain, 10)},
-		names.SequenceHeader:     {strconv.FormatUint(m.Sequence, 10)},
-		names.ReceivedHeader:     {m.Received.UTC().Format(time.RFC3339Nano)},
-	}
+	header := headerOf(
+		names.JobIDHeader, string(o.Job),
+		names.TenantHeader, m.Tenant,
+		names.PriorityHeader, strconv.Itoa(int(m.Priority)),
+		names.HashHeader, string(o.Hash),
+		names.AttemptHeader, strconv.Itoa(o.Attempt),
+		names.ResumeHeader, strconv.FormatBool(o.Resume),
+		names.LeaseHeader, string(o.Lease),
+		names.AckWaitHeader, o.AckWait.String(),
+		names.LastSequenceHeader, strconv.FormatUint(o.LastInChain, 10),
+		names.SequenceHeader, strconv.FormatUint(m.Sequence, 10),
+		names.ReceivedHeader, m.Received.UTC().Format(time.RFC3339Nano),
+	)
 	if m.RequeueOf != "" {
 		header[names.RequeueOfHeader] = []string{m.RequeueOf}
 	}
@@ -234,7 +234,7 @@ func (q *Queue) heard(ctx context.Context) bool {
 		if err == nil {
 			return true
 		}
-		pause(ctx, rewatchPause) // NATS is away
+		Pause(ctx, rewatchPause) // NATS is away
 	}
 	return false
 }

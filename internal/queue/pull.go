@@ -15,7 +15,8 @@ import (
 // puller asks a durable consumer that others share for messages, and takes them on one subscription that stands until
 // close. nats.go's Fetch has a subscription for each request, which ends soon after the request ran out, and with a
 // reconnect: a message that comes later is dropped, and delivered again after AckWait only. Here it is taken whenever
-// it comes.
+// it comes. That is why it is here: Fetch takes as much CPU. Consume and Messages keep one subscription too, but ask for
+// more messages by themselves, and a dispatcher must not take a job that another one has a free host for.
 type puller struct {
 	q      *Queue
 	open   opener

@@ -12,7 +12,8 @@ import (
 )
 
 // calls are requests on one reply subscription that wait for their answers. It is what nats.go's own requests are,
-// without a context, a channel and a random token for each: every job needs four of them.
+// without a context, a channel and a random token for each: every job needs four of them. With nc.RequestMsgWithContext
+// instead, a job of the bench takes 5.9 % more CPU (see "Hand-written against plain" in docs/performance.md).
 type calls struct {
 	nc *nats.Conn
 

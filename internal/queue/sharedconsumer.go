@@ -31,7 +31,7 @@ func (q *Queue) shared(ctx context.Context, open opener, batch int, handle func(
 	for ctx.Err() == nil {
 		if _, err := p.pull(ctx, batch, pullWait); err != nil && ctx.Err() == nil {
 			failed(err)
-			pause(ctx, time.Second)
+			Pause(ctx, time.Second)
 		}
 	}
 	return ctx.Err()

@@ -208,7 +208,7 @@ func (t topology) closeWindow(ctx context.Context, stream natsjs.Stream) error {
 func made(ctx context.Context, js natsjs.JetStream, name string) (natsjs.Stream, error) {
 	for {
 		stream, err := js.Stream(ctx, name)
-		if !errors.Is(err, natsjs.ErrStreamNotFound) || !pause(ctx, rewatchPause) {
+		if !errors.Is(err, natsjs.ErrStreamNotFound) || !Pause(ctx, rewatchPause) {
 			return stream, err
 		}
 	}
@@ -261,7 +261,7 @@ func (t topology) keyValue(ctx context.Context, want wanted) (natsjs.KeyValue, e
 	}
 	name := names.BucketOf(want.Name)
 	kv, err := t.js.KeyValue(ctx, name)
-	if errors.Is(err, natsjs.ErrBucketNotFound) && t.changes() && pause(ctx, rewatchPause) {
+	if errors.Is(err, natsjs.ErrBucketNotFound) && t.changes() && Pause(ctx, rewatchPause) {
 		return t.keyValue(ctx, want) // not every server of the cluster knows it yet
 	}
 	return kv, wrap(err, "open bucket %s", name)
@@ -275,7 +275,7 @@ func (t topology) objects(ctx context.Context, name string) (natsjs.ObjectStore,
 		return nil, err
 	}
 	store, err := t.js.ObjectStore(ctx, name)
-	if (errors.Is(err, natsjs.ErrBucketNotFound) || errors.Is(err, natsjs.ErrStreamNotFound)) && t.changes() && pause(ctx, rewatchPause) {
+	if (errors.Is(err, natsjs.ErrBucketNotFound) || errors.Is(err, natsjs.ErrStreamNotFound)) && t.changes() && Pause(ctx, rewatchPause) {
 		return t.objects(ctx, name)
 	}
 	return store, wrap(err, "open object store %s", name)

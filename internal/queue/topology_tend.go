@@ -104,7 +104,7 @@ func (q *Queue) missing(ctx context.Context, stream string) bool {
 // system gives.
 func (q *Queue) remake(ctx context.Context, name string, create func(context.Context) error) {
 	if name == names.JobsStream {
-		if next := q.Created().Truncate(time.Second).Add(time.Second + 100*time.Millisecond); !pause(ctx, next.Sub(q.Now())) {
+		if next := q.Created().Truncate(time.Second).Add(time.Second + 100*time.Millisecond); !Pause(ctx, next.Sub(q.Now())) {
 			return
 		}
 	}

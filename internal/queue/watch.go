@@ -44,7 +44,7 @@ func (q *Queue) watch(ctx context.Context, kv natsjs.KeyValue, check func(Change
 	tell = q.sifted(kv.Bucket(), check, tell)
 	for ctx.Err() == nil {
 		if err := q.watchOnce(ctx, kv, tell); err != nil && ctx.Err() == nil && !errors.Is(err, context.Canceled) {
-			if !pause(ctx, rewatchPause) {
+			if !Pause(ctx, rewatchPause) {
 				break
 			}
 		}
@@ -168,7 +168,8 @@ func change(entry natsjs.KeyValueEntry) Change {
 	return c
 }
 
-func pause(ctx context.Context, d time.Duration) bool {
+// Pause waits for d; false means that ctx ended first.
+func Pause(ctx context.Context, d time.Duration) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {

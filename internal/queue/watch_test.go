@@ -114,6 +114,31 @@ func TestABucketThatIsMadeAgainIsWatchedAgain(t *testing.T) {
 	expect(queue.Put)
 }
 
+// A watch that is sent nothing any more, since the server has lost what sends to it, is begun anew once something was written.
+func TestAWatchThatMissesChangesIsBegunAnew(t *testing.T) {
+	t.Parallel()
+	ctx, nc := t.Context(), connect(t, startNATS(t))
+	q := must(queue.Open(ctx, nc, queue.Config{PresenceTTL: time.Second}))
+	t.Cleanup(q.Close)
+	phases := make(chan queue.Phase, 64)
+	watch(t, q.WatchTenants, func(c queue.Change) { phases <- c.Phase })
+	expect := func(wants ...queue.Phase) {
+		t.Helper()
+		for _, want := range wants {
+			if got := <-phases; got != want {
+				t.Fatalf("phase %d, want %d", got, want)
+			}
+		}
+	}
+	expect(queue.Reset, queue.Synced)
+	stream := must(must(natsjs.New(nc)).Stream(ctx, "KV_"+names.TenantsBucket))
+	for name := range stream.ConsumerNames(ctx).Name() {
+		must(0, stream.DeleteConsumer(ctx, name))
+	}
+	must(0, q.SetTenant(ctx, "acme", queue.TenantSettings{Weight: 2}))
+	expect(queue.Reset, queue.Put, queue.Synced)
+}
+
 // What a claim leaves, to be told from a ticket that never was, ends.
 func TestAClaimIsForgotten(t *testing.T) {
 	t.Parallel()

@@ -6,7 +6,7 @@ import (
 	"github.com/comfyherd/comfyherd/internal/workflow"
 )
 
-// arrived makes the sets know a host that has presence now.
+// arrived adds a host that has presence now to the sets.
 func (f *Fleet) arrived(n int32) {
 	f.version++
 	f.presence++
@@ -68,7 +68,7 @@ func (f *Fleet) putRuns(n int32, list []Run) {
 	former := h.running
 	h.running = running
 	h.offered = slices.DeleteFunc(h.offered, func(r run) bool {
-		if !holds(running, r.Run) {
+		if !contains(running, r.Run) {
 			return false
 		}
 		former = append(former, r)
@@ -83,8 +83,8 @@ func (f *Fleet) putRuns(n int32, list []Run) {
 	h.former = former[:0]
 }
 
-// accepted is a job that a host says it runs: as it was counted before, or counted now. Of one that was not offered
-// from here it is noted whether it began warm.
+// accepted is a job that a host reports as running, counted now unless it was before. Of a job that another dispatcher
+// offered it is recorded here whether it started warm.
 func (f *Fleet) accepted(n int32, r *Run) run {
 	h := f.hosts[n]
 	before := h.find(r)
@@ -95,13 +95,13 @@ func (f *Fleet) accepted(n int32, r *Run) run {
 	}
 	fresh := run{Run: *r, facts: f.factsOn(h, r.Hash)}
 	if before == nil {
-		h.begin(fresh.facts)
+		h.noteStart(fresh.facts)
 	}
 	f.count(n, &fresh)
 	return fresh
 }
 
-// withdraw takes the i-th offer back.
+// withdraw removes the i-th offer.
 func (f *Fleet) withdraw(n int32, i int) {
 	h := f.hosts[n]
 	gone := h.offered[i]
@@ -109,13 +109,13 @@ func (f *Fleet) withdraw(n int32, i int) {
 	f.uncount(n, &gone)
 }
 
-// count puts a run into the sums of its tenant and hash, and uncount takes it out when the host has it no more.
+// count adds a run to the sums of its tenant and hash, and uncount subtracts it when the host has it no more.
 func (f *Fleet) count(n int32, r *run) {
 	r.tenant = f.tenant(r.Tenant)
 	r.tenant.running[clampPriority(r.Priority)]++
 	r.tenant.total++
 	r.facts.running.add(n)
-	f.hold(r.facts)
+	f.ref(r.facts)
 }
 
 func (f *Fleet) uncount(n int32, r *run) {
@@ -124,7 +124,7 @@ func (f *Fleet) uncount(n int32, r *run) {
 	if h := f.hosts[n]; !runs(h.running, r.facts) && !runs(h.offered, r.facts) {
 		r.facts.running.del(n)
 	}
-	f.drop(r.facts)
+	f.unref(r.facts)
 }
 
 func runs(list []run, x *facts) bool {
@@ -141,7 +141,7 @@ func (f *Fleet) factsOn(h *host, hash workflow.Hash) *facts {
 	return f.use(hash)
 }
 
-// recount brings all sums and sets up to date with a host's state, runs and warmth.
+// recount updates all sums and sets after a change of a host's state, runs or recent hashes.
 func (f *Fleet) recount(n int32) {
 	h := f.hosts[n]
 	f.warm(n)
@@ -162,7 +162,7 @@ func (f *Fleet) recount(n int32) {
 	}
 }
 
-// warm notes which hashes are warm on a host.
+// warm updates which hashes are warm on a host.
 func (f *Fleet) warm(n int32) {
 	h := f.hosts[n]
 	var room [warmDepth]*facts
@@ -171,7 +171,7 @@ func (f *Fleet) warm(n int32) {
 		return
 	}
 	for i, x := range warm {
-		f.hold(x)
+		f.ref(x)
 		if i < len(h.warm) {
 			h.warm[i].warm[i].del(n)
 		}
@@ -181,10 +181,10 @@ func (f *Fleet) warm(n int32) {
 		if i >= len(warm) {
 			x.warm[i].del(n)
 		}
-		f.drop(x)
+		f.unref(x)
 	}
 	h.warm = append(h.warm[:0], warm...)
-	f.reside(n)
+	f.updateModels(n)
 }
 
 // warmest appends the hashes that are warm on the host: the ones it runs, the last accepted first, then the recent.
@@ -211,8 +211,8 @@ func (h *host) level() int { return min(h.used()*8/max(h.slots, 1), levels-1) }
 
 func clampPriority(p int) int { return min(max(p, 0), priorities-1) }
 
-// begin remembers whether a run of the hash starts warm.
-func (h *host) begin(facts *facts) {
+// noteStart records whether a run of the hash starts warm.
+func (h *host) noteStart(facts *facts) {
 	const kept = 8
 	if len(h.begun) == kept {
 		h.begun = slices.Delete(h.begun, 0, 1)

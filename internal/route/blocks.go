@@ -22,15 +22,15 @@ type sizedBlocks struct {
 	hosts hostSet
 }
 
-// PutBlock puts a block in force, in place of the pair's former one. It stands until RemoveBlock: its key in the block
-// table has a life of its own, by the server's clock, and nobody else's clock ends it.
+// PutBlock puts a block in force, in place of the pair's former one. It stands until RemoveBlock, whatever Until says:
+// a block ends when its key in COMFY_BLOCKS does, by the clock of NATS.
 func (f *Fleet) PutBlock(b Block) {
 	f.RemoveBlock(b.Host, b.Hash)
 	s := &standing{Block: b, facts: f.use(b.Hash), number: f.number(b.Host)}
 	s.Tenants, s.Own = slices.Clone(b.Tenants), maps.Clone(b.Own)
 	f.blocks[pair{b.Host, b.Hash}] = s
 	f.hosts[s.number].refs++
-	f.hold(s.facts)
+	f.ref(s.facts)
 	f.enforce(s)
 	f.mark(s.facts)
 }
@@ -64,12 +64,12 @@ func (f *Fleet) lift(s *standing) {
 	}
 	x.odd = slices.DeleteFunc(x.odd, func(o *standing) bool { return o == s })
 	f.mark(x)
-	f.drop(x)
+	f.unref(x)
 	f.hosts[s.number].refs--
-	f.release(s.number)
+	f.freeNumber(s.number)
 }
 
-// enforce enters a block where Choose looks.
+// enforce adds a block to the sets that Choose reads.
 func (f *Fleet) enforce(s *standing) {
 	x := s.facts
 	if len(s.Own) > 0 || s.forMemory() && !s.forAll() {
@@ -102,19 +102,19 @@ func (x *facts) sizeAt(size int64) (int, bool) {
 	return slices.BinarySearchFunc(x.sized, size, func(b sizedBlocks, size int64) int { return cmp.Compare(b.size, size) })
 }
 
-// takeBlocked removes from s the hosts that are blocked for a tenant and size.
-func (x *facts) takeBlocked(s set, tenant Tenant, size int64) {
-	x.everyone.takeFrom(s)
+// removeBlocked removes from s the hosts that are blocked for a tenant and size.
+func (x *facts) removeBlocked(s set, tenant Tenant, size int64) {
+	x.everyone.removeFrom(s)
 	if len(x.tenants) > 0 {
 		if hosts := x.tenants[tenant]; hosts != nil {
-			hosts.takeFrom(s)
+			hosts.removeFrom(s)
 		}
 	}
 	for i := range x.sized {
 		if x.sized[i].size > atWorst(size) {
 			break
 		}
-		x.sized[i].hosts.takeFrom(s)
+		x.sized[i].hosts.removeFrom(s)
 	}
 	for _, o := range x.odd {
 		if o.HoldsFor(tenant, size) {
@@ -146,16 +146,16 @@ func (f *Fleet) putProbation(id HostID, hash workflow.Hash, on bool) {
 	x := f.use(hash)
 	n := f.number(id)
 	if x.probation.has(n) == on {
-		f.release(n)
+		f.freeNumber(n)
 		return
 	}
 	x.probation.put(n, on)
 	if on {
 		f.hosts[n].refs++
-		f.hold(x)
+		f.ref(x)
 		return
 	}
 	f.hosts[n].refs--
-	f.drop(x)
-	f.release(n)
+	f.unref(x)
+	f.freeNumber(n)
 }

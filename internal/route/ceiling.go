@@ -16,25 +16,25 @@ func (r *Room) ceiling(t Tenant) int {
 	return r.usual
 }
 
-// PutUsualCeiling sets the ceiling of all tenants that have none of their own, before the first Put; 9 is as good as none.
+// PutUsualCeiling sets the ceiling of all tenants without one of their own; 9 means none. Call it before the first Put.
 func (r *Room) PutUsualCeiling(most int) { r.usual = clampPriority(most) }
 
 // PutCeiling sets the ceiling of a tenant.
 func (r *Room) PutCeiling(t Tenant, most int) {
 	before := r.ceiling(t)
 	r.ceilings[t] = clampPriority(most)
-	r.raise(t, before)
+	r.relane(t, before)
 }
 
 // RemoveCeiling lets the usual one hold for a tenant again.
 func (r *Room) RemoveCeiling(t Tenant) {
 	before := r.ceiling(t)
 	delete(r.ceilings, t)
-	r.raise(t, before)
+	r.relane(t, before)
 }
 
-// raise puts a tenant's tickets into the lanes that they belong to since its ceiling is another than before.
-func (r *Room) raise(t Tenant, before int) {
+// relane moves a tenant's tickets to the lanes that follow from its new ceiling.
+func (r *Room) relane(t Tenant, before int) {
 	now := r.ceiling(t)
 	if now == before {
 		return

@@ -4,7 +4,7 @@ import (
 	"time"
 )
 
-// scratch is room for the sets of one decision, so that deciding allocates nothing.
+// scratch holds the sets of one decision, so that deciding allocates nothing.
 type scratch struct {
 	eligible set // may take the job, free or busy
 	chosen   set // candidates, narrowed step by step
@@ -33,8 +33,9 @@ func (s *scratch) grow(words int) {
 // and so on; has most of its models; least loaded; at home with this dispatcher; highest rendezvous score.
 //
 // When only hosts that would have to load the models are free, and a warm one is expected to be free sooner than
-// that takes, Choose waits for the warm one: the answer is false, or that host when it may hold the job by now. The wait is bounded by half the time to load, counted from Want.Since (in the waiting room by all of it,
-// when the free host has other work meanwhile).
+// that takes, Choose waits for the warm one: the answer is false, or that host when it may prefetch the job already. The
+// wait is bounded by half the time to load, counted from Want.Since (in the waiting room by all of it, when the free
+// host has other work meanwhile).
 //
 // It takes under 20 µs with 10 000 hosts and 100 000 blocks, and allocates nothing once a hash has been seen.
 func (f *Fleet) Choose(w Want, now time.Time) (HostID, bool) {
@@ -45,7 +46,7 @@ func (f *Fleet) Choose(w Want, now time.Time) (HostID, bool) {
 	return f.hosts[d.host].id, true
 }
 
-// decision is what choose says.
+// decision is the result of choose.
 type decision struct {
 	host  int32     // -1 = none
 	until time.Time // when to ask again although nothing has changed; zero = never
@@ -53,7 +54,7 @@ type decision struct {
 }
 
 func (f *Fleet) choose(w *Want, now time.Time) decision {
-	if f.waits(w) {
+	if f.tenantWaits(w) {
 		return decision{host: -1}
 	}
 	x := f.use(w.Hash)
@@ -82,7 +83,7 @@ func (f *Fleet) choose(w *Want, now time.Time) decision {
 func (f *Fleet) candidates(x *facts, c, of set) {
 	c.copyFrom(f.scratch.eligible)
 	c.and(of)
-	x.takeProbation(c, &f.scratch.term)
+	x.removeProbation(c, &f.scratch.term)
 }
 
 // eligible fills scratch.eligible and reports whether it has any member.
@@ -92,9 +93,9 @@ func (f *Fleet) eligible(w *Want, x *facts, now time.Time) bool {
 	e := s.eligible
 	e.copyFrom(x.capable)
 	e.and(f.online)
-	f.given.takeFrom(e, w.Tenant)
-	x.takeBlocked(e, w.Tenant, w.Size)
-	f.wishes(w, x, e)
+	f.given.removeBarred(e, w.Tenant)
+	x.removeBlocked(e, w.Tenant, w.Size)
+	f.applyWishes(w, x, e)
 	if len(w.Avoid) == 0 {
 		return e.any()
 	}
@@ -111,8 +112,8 @@ func (f *Fleet) eligible(w *Want, x *facts, now time.Time) bool {
 	return e.any()
 }
 
-// wishes narrows e by what the job and the affinity forbid.
-func (f *Fleet) wishes(w *Want, x *facts, e set) {
+// applyWishes removes from e the hosts that the job or the affinity excludes.
+func (f *Fleet) applyWishes(w *Want, x *facts, e set) {
 	if len(w.Only) > 0 {
 		f.terms(w.Only)
 		e.and(f.scratch.term)
@@ -142,8 +143,8 @@ func (f *Fleet) terms(list []string) {
 	}
 }
 
-// takeProbation removes from c the hosts that run the hash and are on probation for it.
-func (x *facts) takeProbation(c set, term *set) {
+// removeProbation removes from c the hosts that run the hash and are on probation for it.
+func (x *facts) removeProbation(c set, term *set) {
 	if x.probation.n == 0 || x.running.n == 0 {
 		return
 	}
@@ -180,7 +181,7 @@ func (f *Fleet) rank(w *Want, x *facts, c set) int32 {
 	return f.highest(x, c)
 }
 
-// warmest leaves the hosts that ran the hash most recently, if any did.
+// warmest keeps the hosts that ran the hash most recently, if any did.
 func (f *Fleet) warmest(x *facts, c set) bool {
 	for i := range x.warm {
 		if x.warm[i].narrow(c) {
@@ -190,7 +191,7 @@ func (f *Fleet) warmest(x *facts, c set) bool {
 	return false
 }
 
-// bigger leaves the hosts with more memory than those that ran out of it with a job of this size, if there are.
+// bigger keeps the hosts with more memory than those that ran out of it with a job of this size, if there are any.
 func (f *Fleet) bigger(w *Want, x *facts, c set) {
 	most := int64(0)
 	for i := range x.sized {
@@ -217,7 +218,7 @@ func (f *Fleet) bigger(w *Want, x *facts, c set) {
 	c.narrow(t)
 }
 
-// sharing leaves the hosts on which most of the hash's models are warm. It counts for all hosts at once: planes
+// sharing keeps the hosts on which most of the hash's models are warm. It counts for all hosts at once: planes
 // hold the count of each host in binary, one bit per plane.
 func (f *Fleet) sharing(x *facts, c set) {
 	p := &f.scratch.planes

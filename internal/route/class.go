@@ -7,8 +7,8 @@ import (
 	"github.com/comfyherd/comfyherd/internal/workflow"
 )
 
-// class is the waiting tickets that are alike for any decision: same lane, hash, wishes and size. The first to
-// have come is its head; a decision looks at heads only.
+// class is the tickets that are alike for every decision: same lane, hash, wishes and size. The first of them is the
+// class's head, and only the heads are compared in a decision.
 type class struct {
 	group      *group
 	lane       *lane
@@ -18,9 +18,9 @@ type class struct {
 	waiting    []int32 // heap of records that are due, lowest sequence first
 	members    int     // records that name the class, due or not
 
-	bay    *bay
-	at     int   // place in bay.classes; -1 = none
-	passed int64 // since when the head waits for a warm host; 0 = it does not
+	poolLane *poolLane
+	at       int   // place in poolLane.classes; -1 = none
+	passed   int64 // since when the head waits for a warm host; 0 = it does not
 }
 
 type classKey struct {
@@ -31,8 +31,8 @@ type classKey struct {
 	avoidUntil int64
 }
 
-// group is the classes of one hash and the same wishes: the same hosts are right for them, but for blocks that
-// hold for one tenant or size.
+// group is the classes of one hash with the same wishes. The same hosts can take them, except for blocks of one tenant
+// or size.
 type group struct {
 	hash    workflow.Hash
 	wishes  *wishes
@@ -43,7 +43,7 @@ type group struct {
 	count   int    // hosts that can, blocked or not
 }
 
-// wishes are kept once for all jobs that have the same.
+// wishes is one set of Wishes, stored once for all tickets that have it.
 type wishes struct {
 	Wishes
 	key  string
@@ -109,7 +109,7 @@ func (r *Room) classOf(t *Ticket) *class {
 	return c
 }
 
-// discard forgets a class without tickets, and what was kept for it alone.
+// discard removes a class without tickets, and its group and wishes when no other class has them.
 func (r *Room) discard(c *class) {
 	g := c.group
 	delete(r.classes, classKey{g, c.lane, c.published, c.size, c.avoidUntil})
@@ -120,7 +120,7 @@ func (r *Room) discard(c *class) {
 	}
 	r.repool(g, nil)
 	if g.facts != nil {
-		r.fleet.drop(g.facts)
+		r.fleet.unref(g.facts)
 	}
 	if g.wishes.refs--; g.wishes.refs == 0 {
 		delete(r.wishes, g.wishes.key)
@@ -147,17 +147,17 @@ type bySequence struct{ r *records }
 func (o bySequence) before(a, b int32) bool { return o.r.at(a).sequence < o.r.at(b).sequence }
 func (o bySequence) moved(i int32, at int)  { o.r.at(i).at = int32(at) }
 
-// enter puts a due record into its class's line.
-func (r *Room) enter(i int32) {
+// enqueue adds a due record to the waiting ones of its class.
+func (r *Room) enqueue(i int32) {
 	x := r.records.at(i)
 	c := x.class
 	c.waiting = heapPush(c.waiting, i, bySequence{&r.records})
-	r.came(c.lane, x.dueSince())
+	r.countDue(c.lane, x.dueSince())
 	r.headChanged(c, x.at == 0)
 }
 
-// leave takes a record out of the line.
-func (r *Room) leave(i int32) {
+// dequeue removes a record from the waiting ones of its class.
+func (r *Room) dequeue(i int32) {
 	x := r.records.at(i)
 	if x.at < 0 {
 		return
@@ -171,15 +171,15 @@ func (r *Room) leave(i int32) {
 	r.headChanged(c, wasHead)
 }
 
-// headChanged puts the class where its head belongs.
+// headChanged moves the class to the place that follows from its new head.
 func (r *Room) headChanged(c *class, changed bool) {
 	if !changed {
 		return
 	}
 	c.passed = 0
-	r.unbay(c)
+	r.removeFromPool(c)
 	if len(c.waiting) > 0 {
-		r.bayIn(c)
+		r.addToPool(c)
 	}
 }
 

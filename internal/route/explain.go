@@ -38,7 +38,7 @@ type HostVerdict struct {
 	Until    time.Time `json:"until,omitzero"`
 }
 
-// Explain says of every host whether it may take the job now, and if not, the weightiest reason, in words for the job's
+// Explain tells of every host whether it may take the job now, and if not, the main reason, in words for the job's
 // tenant unless Want.Whole. Hosts are sorted by name; hosts that are away are listed when their capability is known.
 func (f *Fleet) Explain(w Want, now time.Time) []HostVerdict {
 	d := f.choose(&w, now)
@@ -65,9 +65,8 @@ func (f *Fleet) Explain(w Want, now time.Time) []HostVerdict {
 	return verdicts
 }
 
-// compared judges a host that is right for the job, and has room for it, in the light of the others: it is idle and had
-// better stay so for a moment, or it could hold one job more, which it is not given while another host is idle, nor
-// long before it is free.
+// compared compares a host that can take the job with the others: it may be idle and yet wait, since a warm host is free
+// soon, or it may have room for one job more, which it is not given while another host is idle, nor long before it is free.
 func (f *Fleet) compared(d decision, n int32, idle bool, now time.Time) HostVerdict {
 	switch {
 	case d.warm && d.host == n:
@@ -114,7 +113,7 @@ func (f *Fleet) verdict(w *Want, x *facts, n int32, now time.Time) HostVerdict {
 	return f.readiness(w, x, n, now)
 }
 
-// readiness judges a host that is in principle right for the job.
+// readiness judges a host that is right for the job, apart from its present load.
 func (f *Fleet) readiness(w *Want, x *facts, n int32, now time.Time) HostVerdict {
 	switch {
 	case !f.scratch.eligible.has(n) && now.Before(w.AvoidUntil):
@@ -161,8 +160,8 @@ func (x *facts) missing(h *host) string {
 	return strings.Join(texts, "; ")
 }
 
-// blockText tells the failure that a block follows to whom it belongs, and to operators. Others hear of what kind it was:
-// what a tenant's jobs are, and what became of them, is nobody else's business.
+// blockText describes a block. The failure's own text is shown to the tenant whose job failed, and to operators; other
+// tenants see its kind only, since they must not learn what another tenant's jobs are or how they ended.
 func blockText(b *Block, w *Want) string {
 	text := "blocked"
 	if !b.Until.IsZero() {
@@ -191,7 +190,7 @@ func (b *Block) tenant() Tenant {
 	return b.Tenant
 }
 
-// forbidden is why the job or the affinity rules a host out; "" when they do not.
+// forbidden is why the job or the affinity excludes a host; "" when they do not.
 func (f *Fleet) forbidden(w *Want, x *facts, n int32) string {
 	switch {
 	case len(w.Only) > 0 && !f.named(w.Only, n):
@@ -223,7 +222,7 @@ type Hold struct {
 	Text   string     // one line for people
 	Until  time.Time  // when that may change by itself; zero = not known
 	Hosts  []HostVerdict
-	Away   int // capable hosts that are draining or unhealthy: they may come back without anybody's doing
+	Away   int // capable hosts that are draining or unhealthy: they may come back by themselves
 }
 
 // Hold says why no host may take the job, however idle it is. A host with an incapable block counts as not
@@ -248,7 +247,7 @@ func (f *Fleet) Hold(w Want, now time.Time) Hold {
 	return Hold{}
 }
 
-// weigh finds the reason in the hosts' verdicts.
+// weigh derives the reason from the verdicts on the hosts.
 func (f *Fleet) weigh(hold *Hold, w *Want, x *facts, now time.Time) {
 	online, capable, blocked := 0, 0, 0
 	var others []string

@@ -74,7 +74,7 @@ const (
 	builtRing
 )
 
-// ring keeps facts in the order of their last use. A fact may be in each ring once.
+// ring keeps facts in the order of their last use. The same facts may be in both rings, once in each.
 type ring struct {
 	which      int
 	head, tail *facts // newest, oldest
@@ -129,27 +129,27 @@ func (f *Fleet) use(hash workflow.Hash) *facts {
 	}
 	x = &facts{hash: hash, seed: xxhash.Sum64String(string(hash))}
 	f.hashes[hash] = x
-	f.rest(x)
+	f.keepIdle(x)
 	return x
 }
 
-// rest keeps the facts of a hash that nothing refers to, as long as they are among the last that were used.
-func (f *Fleet) rest(x *facts) {
+// keepIdle keeps the facts of a hash to which nothing refers, as long as they are among those used last.
+func (f *Fleet) keepIdle(x *facts) {
 	f.idle.push(x)
 	if f.idle.n > hashesKept {
 		f.forget(f.idle.oldest())
 	}
 }
 
-func (f *Fleet) hold(x *facts) {
+func (f *Fleet) ref(x *facts) {
 	if x.refs++; x.refs == 1 {
 		f.idle.remove(x)
 	}
 }
 
-func (f *Fleet) drop(x *facts) {
+func (f *Fleet) unref(x *facts) {
 	if x.refs--; x.refs == 0 {
-		f.rest(x)
+		f.keepIdle(x)
 	}
 }
 
@@ -166,7 +166,7 @@ func (f *Fleet) Known(hash workflow.Hash) bool {
 	return x != nil && x.known
 }
 
-// PutRequirements says what a hash needs.
+// PutRequirements sets what workflows of a hash need; the first call counts.
 func (f *Fleet) PutRequirements(hash workflow.Hash, r workflow.Requirements) {
 	x := f.use(hash)
 	if x.known {
@@ -182,7 +182,7 @@ func (f *Fleet) PutRequirements(hash workflow.Hash, r workflow.Requirements) {
 	slices.Sort(names)
 	f.setModels(x, slices.Compact(names))
 	for i := range x.warm {
-		x.warm[i].each(f.reside)
+		x.warm[i].each(f.updateModels)
 	}
 }
 
@@ -204,8 +204,8 @@ func (f *Fleet) setModels(x *facts, names []string) {
 	}
 }
 
-// reside says which models are warm on a host, from its warm hashes.
-func (f *Fleet) reside(n int32) {
+// updateModels sets which models are warm on a host, from its warm hashes.
+func (f *Fleet) updateModels(n int32) {
 	h := f.hosts[n]
 	for _, m := range h.resident {
 		m.hosts.del(n)
@@ -221,7 +221,7 @@ func (f *Fleet) reside(n int32) {
 	}
 }
 
-// PutCapability says what a host can run. Hosts of equal capability share it.
+// PutCapability sets what a host can run. Hosts of equal capability share one copy.
 func (f *Fleet) PutCapability(id HostID, c workflow.Capability) {
 	n := f.number(id)
 	h := f.hosts[n]
@@ -229,7 +229,7 @@ func (f *Fleet) PutCapability(id HostID, c workflow.Capability) {
 	if h.kind != nil && h.kind.digest == digest {
 		return
 	}
-	f.leaveKind(n)
+	f.dropKind(n)
 	k := f.kinds[digest]
 	if k == nil {
 		k = &kind{capability: c, digest: digest}
@@ -249,14 +249,14 @@ func (f *Fleet) RemoveCapability(id HostID) {
 	if !ok || f.hosts[n].kind == nil {
 		return
 	}
-	f.leaveKind(n)
+	f.dropKind(n)
 	if f.hosts[n].present {
 		f.arrived(n)
 	}
-	f.release(n)
+	f.freeNumber(n)
 }
 
-func (f *Fleet) leaveKind(n int32) {
+func (f *Fleet) dropKind(n int32) {
 	h := f.hosts[n]
 	if h.kind == nil {
 		return
@@ -312,16 +312,16 @@ func (f *Fleet) PutAffinity(hash workflow.Hash, prefer, exclude []string) {
 	x := f.use(hash)
 	if x.affinity != nil {
 		x.affinity = nil
-		f.drop(x)
+		f.unref(x)
 	}
 	if len(prefer)+len(exclude) > 0 {
 		x.affinity = &affinity{prefer: slices.Clone(prefer), exclude: slices.Clone(exclude)}
-		f.hold(x)
+		f.ref(x)
 	}
 	f.mark(x)
 }
 
-// mean is a running mean that forgets: the last dozen or so observations decide.
+// mean is a running mean of roughly the last twelve observations.
 type mean struct {
 	value float64
 	n     int

@@ -37,17 +37,17 @@ type Fleet struct {
 	kinds   map[uint64]*kind // capabilities by digest
 	unknown set              // present hosts whose capability is unknown
 
-	hashes  map[workflow.Hash]*facts
-	idle    ring // facts that nothing refers to
-	built   ring // facts whose capable set is up to date
-	models  map[string]*model
-	tenants map[Tenant]*tenantFacts
-	sweepAt int // tenants there may be before those of whom nothing is known are forgotten
-	usual   int // the most jobs that a tenant without settings may run at once; 0 = no cap
-	blocks  map[pair]*standing
+	hashes   map[workflow.Hash]*facts
+	idle     ring // facts that nothing refers to
+	built    ring // facts whose capable set is up to date
+	models   map[string]*model
+	tenants  map[Tenant]*tenantFacts
+	forgetAt int // number of tenants at which those without settings, jobs and lanes are removed
+	usual    int // the most jobs that a tenant without settings may run at once; 0 = no cap
+	blocks   map[pair]*standing
 
 	vacant int // jobs that online hosts would take beyond those that they have
-	kept   int // jobs that are occupied and that no host says it runs
+	kept   int // jobs that are occupied and that no host reports as running
 
 	presence uint64 // rises when hosts come or go
 	version  uint64 // rises when hosts come, go or change what they can run
@@ -80,9 +80,9 @@ type host struct {
 	why      string
 	blamed   *tenantFacts // whose job it ran when it became unhealthy, as long as it is
 	blame    JobID        // that job
-	running  []run        // as the host says
+	running  []run        // as the host reports
 	offered  []run        // Occupy and not yet Release or in running
-	former   []run        // empty: room for the next word
+	former   []run        // empty: memory for the next report
 	recent   []*facts
 	warm     []*facts // running and recent hashes, without repetitions, warmest first
 	resident []*model
@@ -122,7 +122,7 @@ func NewFleet() *Fleet {
 		numbers: map[HostID]int32{}, labels: map[string]*hostSet{}, memory: map[int64]*hostSet{},
 		kinds: map[uint64]*kind{}, hashes: map[workflow.Hash]*facts{}, models: map[string]*model{},
 		tenants: map[Tenant]*tenantFacts{}, blocks: map[pair]*standing{},
-		changed: map[*facts]struct{}{}, sweepAt: tenantsKept,
+		changed: map[*facts]struct{}{}, forgetAt: tenantsKept,
 	}
 	f.idle.which, f.built.which = idleRing, builtRing
 	return f
@@ -145,8 +145,8 @@ func (f *Fleet) number(id HostID) int32 {
 	return n
 }
 
-// release gives the number back when nothing needs it.
-func (f *Fleet) release(n int32) {
+// freeNumber makes the number free for another host when nothing refers to it.
+func (f *Fleet) freeNumber(n int32) {
 	h := f.hosts[n]
 	if h.present || h.refs > 0 || h.kind != nil {
 		return
@@ -156,8 +156,8 @@ func (f *Fleet) release(n int32) {
 	f.unused = append(f.unused, n)
 }
 
-// PutHost takes a host's own word for its state. Jobs that were occupied and that the host now says it runs are
-// counted once; the others stay until Release.
+// PutHost sets a host's state as its agent reports it. Jobs that were occupied and that the host now reports as running
+// are counted once; the others stay until Release.
 func (f *Fleet) PutHost(s HostState) {
 	n := f.number(s.ID)
 	h := f.hosts[n]
@@ -176,7 +176,7 @@ func (f *Fleet) PutHost(s HostState) {
 	f.recount(n)
 }
 
-// describe sets what seldom changes.
+// describe sets the properties that seldom change.
 func (f *Fleet) describe(n int32, s HostState) {
 	h := f.hosts[n]
 	h.home, h.until, h.why = s.Home, s.Until, s.Why
@@ -225,7 +225,7 @@ func entry[K comparable](m map[K]*hostSet, key K) *hostSet {
 	return s
 }
 
-func holds(runs []run, r Run) bool { return placeIn(runs, &r) >= 0 }
+func contains(runs []run, r Run) bool { return placeIn(runs, &r) >= 0 }
 
 func placeIn(runs []run, r *Run) int {
 	for i := range runs {
@@ -255,11 +255,11 @@ func (f *Fleet) RemoveHost(id HostID) {
 	f.setMemory(n, 0)
 	f.home.del(n)
 	f.departed(n)
-	f.release(n)
+	f.freeNumber(n)
 }
 
-// Occupy counts a job against a host from the moment it is offered, so that one slot is not given twice before
-// the host speaks. Occupying again changes nothing. Undo it with Release once the offer is answered.
+// Occupy counts a job against a host from the moment it is offered, so that one slot is not given twice before the host
+// reports the job. Occupying again changes nothing. Undo it with Release once the offer is answered.
 func (f *Fleet) Occupy(id HostID, r Run) {
 	n, ok := f.numbers[id]
 	if !ok || !f.hosts[n].present || f.hosts[n].find(&r) != nil {
@@ -267,14 +267,14 @@ func (f *Fleet) Occupy(id HostID, r Run) {
 	}
 	h := f.hosts[n]
 	taken := run{Run: r, facts: f.factsOn(h, r.Hash)}
-	h.begin(taken.facts)
+	h.noteStart(taken.facts)
 	f.count(n, &taken)
 	h.offered = append(h.offered, taken)
 	f.recount(n)
 }
 
-// Release ends what Occupy began. When the offer was accepted, PutHost the state in the answer first: what the
-// host itself says it runs is not touched.
+// Release undoes Occupy. When the offer was accepted, call PutHost with the state in the answer first: jobs that the
+// host reports as running are not affected.
 func (f *Fleet) Release(id HostID, tenant Tenant, job JobID) {
 	n, ok := f.numbers[id]
 	if !ok {
@@ -302,19 +302,19 @@ func (f *Fleet) PutTenant(t Tenant, weight float64, maxRunning int) {
 func (f *Fleet) tenant(t Tenant) *tenantFacts {
 	facts := f.tenants[t]
 	if facts == nil {
-		f.sweep()
+		f.forgetTenants()
 		facts = &tenantFacts{maxRunning: f.usual}
 		f.tenants[t] = facts
 	}
 	return facts
 }
 
-// tenantsKept is from how many tenants on those that have nothing here are forgotten.
+// tenantsKept is how many tenants there may be before those without settings, jobs and lanes are removed.
 const tenantsKept = 1024
 
-// sweep forgets tenants without settings, runs and lanes.
-func (f *Fleet) sweep() {
-	if len(f.tenants) < f.sweepAt {
+// forgetTenants removes tenants without settings, runs and lanes.
+func (f *Fleet) forgetTenants() {
+	if len(f.tenants) < f.forgetAt {
 		return
 	}
 	for name, t := range f.tenants {
@@ -322,7 +322,7 @@ func (f *Fleet) sweep() {
 			delete(f.tenants, name)
 		}
 	}
-	f.sweepAt = max(tenantsKept, 2*len(f.tenants))
+	f.forgetAt = max(tenantsKept, 2*len(f.tenants))
 }
 
 func (f *Fleet) weight(t Tenant) float64 {
@@ -332,10 +332,10 @@ func (f *Fleet) weight(t Tenant) float64 {
 	return 1
 }
 
-// changedKept bounds what is kept for a room that does not ask.
+// changedKept bounds Fleet.changed while no Room reads it.
 const changedKept = 4096
 
-// mark says that the blocks, requirements or affinity of a hash have changed.
+// mark records that the blocks, requirements or affinity of a hash have changed.
 func (f *Fleet) mark(x *facts) {
 	if len(f.changed) >= changedKept {
 		clear(f.changed)

@@ -1,13 +1,13 @@
 package route
 
-// grants are the hosts that are given to some tenants: no other tenant's job goes there. The zero value gives every host
-// to everybody.
+// grants are the hosts that are given to some tenants: no other tenant's job goes there. With the zero value every
+// tenant may have every host.
 type grants struct {
 	owned set            // hosts that are given to some
 	of    map[Tenant]set // and which of them to whom
 }
 
-// PutGrant gives a host to these tenants alone; without any it is given to nobody.
+// PutGrant gives a host to these tenants alone; with an empty list no tenant may have it.
 func (f *Fleet) PutGrant(id HostID, tenants []Tenant) {
 	n := f.number(id)
 	if !f.given.owned.has(n) {
@@ -17,7 +17,7 @@ func (f *Fleet) PutGrant(id HostID, tenants []Tenant) {
 	f.version++
 }
 
-// RemoveGrant gives a host back to everybody.
+// RemoveGrant gives a host to all tenants again.
 func (f *Fleet) RemoveGrant(id HostID) {
 	n, ok := f.numbers[id]
 	if !ok || !f.given.owned.has(n) {
@@ -26,7 +26,7 @@ func (f *Fleet) RemoveGrant(id HostID) {
 	f.given.remove(n)
 	f.version++
 	f.hosts[n].refs--
-	f.release(n)
+	f.freeNumber(n)
 }
 
 func (g *grants) put(n int32, tenants []Tenant) {
@@ -54,8 +54,8 @@ func (g *grants) remove(n int32) {
 // bar reports whether a host serves other tenants than this one.
 func (g *grants) bar(n int32, t Tenant) bool { return g.owned.has(n) && !g.of[t].has(n) }
 
-// takeFrom removes the hosts that serve other tenants from s.
-func (g *grants) takeFrom(s set, t Tenant) {
+// removeBarred removes the hosts that serve other tenants from s.
+func (g *grants) removeBarred(s set, t Tenant) {
 	own := g.of[t]
 	for i, w := range g.owned[:min(len(s), len(g.owned))] {
 		if i < len(own) {

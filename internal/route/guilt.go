@@ -8,8 +8,8 @@ import (
 	"github.com/comfyherd/comfyherd/internal/workflow"
 )
 
-// hostsDownMost is how many hosts may be out because of one tenant before its jobs wait: all others stay for the other
-// tenants, whatever it submits.
+// hostsDownMost is how many hosts may be unhealthy because of one tenant before its jobs wait. So all other hosts stay
+// for the other tenants, whatever one submits.
 const hostsDownMost = 2
 
 // Blame names the job that a host ran when it became unhealthy.
@@ -31,7 +31,7 @@ func (f *Fleet) setBlame(n int32, s HostState) {
 	}
 }
 
-// liable reports whether so many hosts are out because of the tenant's jobs that it gets no more of them.
+// liable reports whether so many hosts are unhealthy because of the tenant's jobs that it gets no further ones.
 func (t *tenantFacts) liable() bool { return t.down >= hostsDownMost }
 
 func (f *Fleet) liable(t Tenant) bool {
@@ -39,8 +39,9 @@ func (f *Fleet) liable(t Tenant) bool {
 	return facts != nil && facts.liable()
 }
 
-// waits reports whether no host at all may take the job now, for a reason that is not the hosts'.
-func (f *Fleet) waits(w *Want) bool {
+// tenantWaits reports whether no host may take the job now for a reason of its tenant: its cap, hosts that are out because
+// of it, or a workflow of it that is withheld.
+func (f *Fleet) tenantWaits(w *Want) bool {
 	if facts := f.tenants[w.Tenant]; facts != nil && (facts.closed() || facts.liable()) {
 		return true
 	}
@@ -61,8 +62,8 @@ func (f *Fleet) downText(t Tenant) string {
 		len(names), t, strings.Join(names, ", "))
 }
 
-// Withhold keeps all jobs of a tenant and hash from every host, or lets them go again: while it is judged whether they
-// take hosts down, and when they do, until they have ended.
+// Withhold keeps all jobs of a tenant and hash from every host, or allows them again: while it is decided whether they
+// take hosts down, and if they do, until they have ended.
 func (f *Fleet) Withhold(hash workflow.Hash, t Tenant, on bool) {
 	x := f.use(hash)
 	switch {
@@ -70,13 +71,13 @@ func (f *Fleet) Withhold(hash workflow.Hash, t Tenant, on bool) {
 		return
 	case on && x.withheld == nil:
 		x.withheld = map[Tenant]bool{t: true}
-		f.hold(x)
+		f.ref(x)
 	case on:
 		x.withheld[t] = true
-		f.hold(x)
+		f.ref(x)
 	default:
 		delete(x.withheld, t)
-		f.drop(x)
+		f.unref(x)
 	}
 	f.mark(x)
 }

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// LaneStat is a lane as people ask for it.
+// LaneStat is what the API tells of a lane.
 type LaneStat struct {
 	Tenant   Tenant    `json:"tenant"`
 	Priority int       `json:"priority"` // as published
@@ -15,7 +15,7 @@ type LaneStat struct {
 	Running  int       `json:"running"`
 	Share    float64   `json:"share"`               // of the GPU-seconds used lately at the priority that it counts as, 0 to 1
 	CountsAs *int      `json:"counts_as,omitempty"` // the priority that decides its turn, when the tenant's ceiling is below its own
-	Place    int       `json:"place,omitempty"`     // that a job would have which comes now; only in what a tenant is told
+	Place    int       `json:"place,omitempty"`     // of a job that would come now; only in answers to a tenant
 }
 
 // published is the jobs of a lane that were published with one priority.
@@ -28,13 +28,13 @@ type published struct {
 // first.
 func (r *Room) Lanes(f *Fleet, now time.Time) []LaneStat {
 	r.sync(f, now)
-	r.meet(f)
+	r.addRunningLanes(f)
 	scale := r.scale(r.now)
 	var sums [priorities]float64
 	stats := r.waitingLanes()
 	for _, l := range r.lanes {
 		sums[l.priority] += l.used
-		l.know(f)
+		l.resolveTenant(f)
 		for p := l.priority; p < priorities && (p == l.priority || l.priority == l.ceiling); p++ {
 			if running := int(l.facts.running[p]); running > 0 {
 				statOf(stats, published{l, p}).Running = running
@@ -74,8 +74,8 @@ func statOf(stats map[published]*LaneStat, lane published) *LaneStat {
 	return s
 }
 
-// meet makes lanes of those whose jobs run and have never waited.
-func (r *Room) meet(f *Fleet) {
+// addRunningLanes adds the lanes of jobs that run and never waited.
+func (r *Room) addRunningLanes(f *Fleet) {
 	for tenant, facts := range f.tenants {
 		for priority, running := range facts.running {
 			if running > 0 {
@@ -85,7 +85,7 @@ func (r *Room) meet(f *Fleet) {
 	}
 }
 
-// waitingLanes counts what waits.
+// waitingLanes counts the tickets of each lane.
 func (r *Room) waitingLanes() map[published]*LaneStat {
 	stats := map[published]*LaneStat{}
 	for _, list := range r.records.chunks {

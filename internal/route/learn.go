@@ -12,7 +12,7 @@ import (
 // maxWarmWait bounds the wait for a warm host, however long loading takes.
 const maxWarmWait = time.Minute
 
-// ObserveRun learns how long a hash runs on a host, and from the difference between runs on warm and on cold
+// ObserveRun records how long a hash runs on a host, and from the difference between runs on warm and on cold
 // hosts, how long loading takes.
 func (f *Fleet) ObserveRun(hash workflow.Hash, id HostID, ranFor time.Duration) {
 	if ranFor <= 0 {
@@ -38,7 +38,7 @@ func (f *Fleet) ObserveRun(hash workflow.Hash, id HostID, ranFor time.Duration) 
 	}
 }
 
-// ObserveLoad learns how long loading model files took; together, when there are several.
+// ObserveLoad records how long loading model files took; together, when there are several.
 func (f *Fleet) ObserveLoad(files []string, took time.Duration) {
 	for _, name := range files {
 		if m := f.models[name]; m != nil && took > 0 {
@@ -67,7 +67,7 @@ func (x *facts) loading() time.Duration {
 	return time.Duration(sum * float64(time.Second))
 }
 
-// warmLooked is how many warm hosts are looked at. When there are more, one of them is free often enough.
+// warmLooked is how many warm hosts are compared at most. Where there are more, one of them is free often enough.
 const warmLooked = 64
 
 // await decides whether to wait for a warm host although c, the hosts with a free slot, is not empty. until is
@@ -126,7 +126,7 @@ func (f *Fleet) soonest(x *facts, now, deadline time.Time) (n int32, until time.
 	return n, moment(first)
 }
 
-// never is the end of a run of which nobody knows how long it takes.
+// never is the expected end of a run whose duration is unknown.
 const never = math.MaxInt64
 
 // freeAt is when a host with exactly as many jobs as slots is expected to have a free one, in Unix nanoseconds;
@@ -149,21 +149,20 @@ func (h *host) freeAt() int64 {
 	return first
 }
 
-// PrefetchAhead is how long before the expected end of a job its host may be given the next one. It hides the
-// network, which takes milliseconds, and no more: a job that is held is bound to its host, and a better one may
-// be free first, or a more urgent job come.
+// PrefetchAhead is how long before the expected end of a job its host may be given the next one. That is enough to hide
+// the delay of the network, which is milliseconds, and not more: a prefetched job is bound to its host, while a better
+// host may become free first, or a more urgent job may come.
 const PrefetchAhead = 2 * time.Second
 
-// ripe reports whether a host without a free slot may hold one job more by now. Where run times are unknown, it
-// may always.
+// ripe reports whether a host without a free slot may prefetch a job by now. Where run times are unknown, it always may.
 func (f *Fleet) ripe(n int32, now time.Time) bool {
 	return f.endsAt[n] == never || f.endsAt[n]-now.UnixNano() <= int64(PrefetchAhead)
 }
 
 // sooner returns, of the busy hosts c that can hold one job more, the one on which the job would run first: the
-// one that is free first, or a warm one that is free before the other would have loaded. It is -1 when that is for
-// rank to say: when the job or its hash prefers hosts, when nobody knows when a host is free, and when several
-// should be free already, which c is left with. until is set when it is too early to have the host hold the job.
+// one that is free first, or a warm one that is free before the other would have loaded. It is -1 when rank must decide:
+// when the job or its hash prefers hosts, when it is unknown when a host is free, and when several should be free
+// already, to which c is reduced then. until is set when it is too early to have the host hold the job.
 func (f *Fleet) sooner(w *Want, x *facts, c set, now time.Time) (n int32, until time.Time) {
 	if len(w.Prefer) > 0 || x.affinity != nil && len(x.affinity.prefer) > 0 {
 		return -1, time.Time{}
@@ -218,7 +217,7 @@ func (f *Fleet) firstFree(c set, now int64) (first int64, n int32) {
 	return first, n
 }
 
-// keepOverdue leaves those of c that should be free already.
+// keepOverdue keeps those of c that should be free already.
 func (f *Fleet) keepOverdue(c set, now int64) {
 	for k, w := range c {
 		for ; w != 0; w &= w - 1 {

@@ -8,14 +8,14 @@ import (
 // May reports whether a host may take the job now, by the rules of Choose, whichever host would be the best.
 func (f *Fleet) May(w Want, id HostID, now time.Time) bool {
 	n, ok := f.numbers[id]
-	if !ok || f.waits(&w) {
+	if !ok || f.tenantWaits(&w) {
 		return false
 	}
 	x := f.use(w.Hash)
 	return f.permits(&w, x, n) && (f.free.has(n) || f.ripe(n, now)) && f.suits(&w, x, n, now)
 }
 
-// permits judges what needs to look at one host only, in constant time.
+// permits applies the rules that concern one host only, in constant time.
 func (f *Fleet) permits(w *Want, x *facts, n int32) bool {
 	if !f.free.has(n) && !f.spare.has(n) || x.probation.n > 0 && x.probation.has(n) && x.running.has(n) {
 		return false
@@ -46,7 +46,7 @@ func (x *facts) blocked(n int32, tenant Tenant, size int64) bool {
 	return slices.ContainsFunc(x.odd, func(o *standing) bool { return o.number == n && o.HoldsFor(tenant, size) })
 }
 
-// allowed reports whether neither the job, nor the affinity, nor whom the host is given to rules it out.
+// allowed reports whether the host is excluded neither by the job, nor by the affinity, nor by a grant.
 func (f *Fleet) allowed(w *Want, x *facts, n int32) bool {
 	if f.given.bar(n, w.Tenant) || len(w.Only) > 0 && !f.named(w.Only, n) || f.named(w.Exclude, n) {
 		return false
@@ -65,8 +65,8 @@ func (f *Fleet) named(list []string, n int32) bool {
 	return false
 }
 
-// suits judges a permitted host in the light of the others: an avoided one may only when no other could, and one
-// without a free slot only when no other has one.
+// suits applies the rules that compare a permitted host with the others: an avoided host may take the job only when no
+// other could, and one without a free slot only when no other has one.
 func (f *Fleet) suits(w *Want, x *facts, n int32, now time.Time) bool {
 	avoided := f.named(w.Avoid, n)
 	if !avoided && f.free.has(n) {
@@ -81,8 +81,7 @@ func (f *Fleet) idleElsewhere(x *facts) bool {
 	return f.scratch.chosen.any()
 }
 
-// patient returns until when the job had better wait for a warm host than take the permitted host n; zero when it
-// had not.
+// patient returns until when the job should wait for a warm host instead of the permitted host n; zero when it should not.
 func (f *Fleet) patient(w *Want, x *facts, n int32, now time.Time) time.Time {
 	if !f.free.has(n) || len(x.warm) == 0 || x.loading() <= 0 || !f.eligible(w, x, now) || !f.idleElsewhere(x) {
 		return time.Time{}

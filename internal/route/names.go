@@ -30,7 +30,7 @@ const (
 	Online    Availability = "online"
 	Draining  Availability = "draining"
 	Unhealthy Availability = "unhealthy" // ComfyUI is down or sick
-	Resting   Availability = "resting"   // it is given no jobs for a while, although it says that it is online
+	Resting   Availability = "resting"   // it gets no jobs for a while, although its agent reports it as online
 )
 
 // Run is a job on a host.
@@ -42,7 +42,7 @@ type Run struct {
 	Since    time.Time // when it was accepted
 }
 
-// HostState is what a host says of itself.
+// HostState is what the agent of a host reports.
 type HostState struct {
 	ID       HostID
 	State    Availability
@@ -71,14 +71,14 @@ type Block struct {
 	Tenants  []Tenant      `json:"tenants"`          // whom it holds for; Everyone = all
 	Failures int           `json:"failures"`         // strikes that led to it
 	Level    int           `json:"level"`            // blocks of the pair before this one, since it last had a clean record
-	// Size is of kind out_of_memory: it holds jobs at least this big, and those whose size nobody knows (see Strikes.Add).
+	// Size is of kind out_of_memory: it holds jobs at least this big, and those of unknown size (see Strikes.Add).
 	Size int64 `json:"size,omitempty"`
 	// Own are the tenants that it holds for beside the others, by failures of their own, each from a size on; 0 = all sizes.
 	Own   map[Tenant]int64 `json:"own,omitempty"`
 	Until time.Time        `json:"until"` // by the server's clock; the block ends with its key
 }
 
-// Wishes are what a job says about hosts. Each entry is a host's name or a label of the form "key=value".
+// Wishes are a job's conditions on hosts. Each entry is a host's name or a label of the form "key=value".
 type Wishes struct {
 	Prefer  []string // tried first
 	Only    []string // when not empty, no other host will do
@@ -91,15 +91,15 @@ type Want struct {
 	Hash     workflow.Hash
 	Tenant   Tenant
 	Priority int
-	Size     int64 // width × height × batch × frames; 0 = nobody knows
+	Size     int64 // width × height × batch × frames; 0 = unknown
 	Wishes
 	AvoidUntil time.Time
-	NotBefore  time.Time // Choose does not look at it, Hold does
-	// Since is when the job was first passed over for the sake of a warm host; zero = never. It bounds that wait.
+	NotBefore  time.Time // for Hold; Choose ignores it
+	// Since is when the job first waited for a warm host; zero = never. It bounds that wait.
 	Since time.Time
-	// Whole has Explain tell the texts of failures of other tenants too: for operators.
+	// Whole makes Explain include the texts of other tenants' failures: for operators.
 	Whole bool
-	// passing says that a free host is given another job when this one waits for a warm host.
+	// passing: a free host is given another job while this one waits for a warm host.
 	passing bool
 }
 

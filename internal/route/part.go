@@ -1,7 +1,7 @@
 package route
 
-// Part is how many of the places of a waiting room a tenant may take that has always more to put there. wants are how many
-// each tenant has or wants, the smallest first, and own is what this one does, or negative when it is not among them.
+// Part is how many places of a waiting room a tenant may take when it wants as many as it can get. wants are how many
+// each tenant has or wants, the smallest first; own is this tenant's number, or negative when it is not among them.
 //
 // The places are divided evenly, and what a tenant does not want is divided among the rest. It is not less than a thousandth
 // of the places, nor than ten, however many tenants there are, as long as there are as many places.

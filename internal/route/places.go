@@ -5,7 +5,7 @@ import "time"
 // Position is the place of a ticket among all that wait, from 1, and how many wait; 0 when it is not there. It counts as
 // before it: lanes of higher priority, with age; of its own lane, lower sequences; of every other lane of its level, as
 // many as have their turn before it, by weight and by what both have used. Lanes of tenants that may start nothing now
-// count for nobody else. Tickets that are not due come last.
+// do not count. Tickets that are not due come last.
 func (r *Room) Position(f *Fleet, sequence uint64, now time.Time) (place, of int) {
 	r.sync(f, now)
 	i := r.records.find(sequence)
@@ -25,7 +25,7 @@ func (r *Room) Position(f *Fleet, sequence uint64, now time.Time) (place, of int
 	return own + r.ahead(f, x.class.lane, own) + 1, r.records.n
 }
 
-// PlaceOf is the place that a job would have which comes now.
+// PlaceOf is the place that a job would get if it came now.
 func (r *Room) PlaceOf(f *Fleet, t Tenant, priority int, now time.Time) int {
 	r.sync(f, now)
 	priority = r.CountsAs(t, priority)
@@ -42,14 +42,14 @@ func (r *Room) PlaceOf(f *Fleet, t Tenant, priority int, now time.Time) int {
 func (r *Room) ahead(f *Fleet, l *lane, own int) int {
 	step, scale := int64(r.ageStep()), r.scale(r.now)
 	if l.facts == nil {
-		l.know(f)
+		l.resolveTenant(f)
 	}
 	level, rank, weight, n := l.level(r.now, step), l.rank(scale), f.weight(l.tenant), 0
 	for _, o := range r.lanes {
 		if o == l || o.depth == 0 {
 			continue
 		}
-		o.know(f)
+		o.resolveTenant(f)
 		stands := o.tenant != l.tenant && (o.facts.full() || o.facts.liable())
 		switch other := o.level(r.now, step); {
 		case stands || other < level:

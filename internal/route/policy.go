@@ -15,7 +15,7 @@ func Production() Policy {
 	return Policy{Cooldown: time.Minute, Cap: 15 * time.Minute, MaxFailures: 1}
 }
 
-// Development forgives two failures and blocks for half a minute.
+// Development blocks at the third failure for half a minute.
 func Development() Policy {
 	return Policy{Cooldown: 30 * time.Second, Cap: 15 * time.Minute, MaxFailures: 3}
 }

@@ -4,100 +4,102 @@ import (
 	"slices"
 )
 
-// narrow is the most hosts of a pool that is found by host; a pool of more is found by looking at all such pools.
-const narrow = 8
+// narrowPool is the most hosts of a pool that is listed with each of its hosts (Room.narrow). Larger pools are in one list
+// (Room.wide), which is read as a whole.
+const narrowPool = 8
 
-// pool is the groups that the same hosts can take. When none of these hosts has room, no job of the pool is
-// looked at. Jobs that only few hosts can take, blocks considered, are in pools of exactly these hosts; of the
-// others, blocks are considered one by one.
+// pool is the groups of tickets that the same hosts can take. When none of these hosts has room, a decision skips the whole
+// pool. A group that only a few unblocked hosts can take is in a pool of exactly these hosts; in the pools of the other
+// groups blocked hosts are included, and blocks are checked for each ticket.
 type pool struct {
 	mask   set
 	key    uint64
 	groups int
-	bays   []*bay
-	find   map[*lane]*bay
+	lanes  []*poolLane
+	byLane map[*lane]*poolLane
 }
 
-// bay is a pool's classes of one lane.
-type bay struct {
+// poolLane is the classes of one lane in a pool.
+type poolLane struct {
 	pool    *pool
 	lane    *lane
-	at      int      // place in pool.bays
+	at      int      // place in pool.lanes
 	classes []*class // heap: fewest capable hosts, then lowest sequence
 }
 
-// inBay is the order within a bay.
-type inBay struct{ r *Room }
+// byScarcity is the order of the classes of a lane: fewest capable hosts first, then lowest sequence.
+type byScarcity struct{ r *Room }
 
-func (o inBay) before(a, b *class) bool {
+func (o byScarcity) before(a, b *class) bool {
 	if a.group.count != b.group.count {
 		return a.group.count < b.group.count
 	}
 	return o.r.head(a).sequence < o.r.head(b).sequence
 }
-func (inBay) moved(c *class, at int) { c.at = at }
+func (byScarcity) moved(c *class, at int) { c.at = at }
 
-// bayIn puts a class with a head into the bay it belongs to.
-func (r *Room) bayIn(c *class) {
+// addToPool puts a class that has a waiting ticket into the pool of its group.
+func (r *Room) addToPool(c *class) {
 	p := c.group.pool
 	if p == nil {
 		return
 	}
-	b := p.find[c.lane]
-	if b == nil {
-		b = &bay{pool: p, lane: c.lane, at: len(p.bays)}
-		p.bays = append(p.bays, b)
-		p.find[c.lane] = b
+	l := p.byLane[c.lane]
+	if l == nil {
+		l = &poolLane{pool: p, lane: c.lane, at: len(p.lanes)}
+		p.lanes = append(p.lanes, l)
+		p.byLane[c.lane] = l
 	}
-	c.bay = b
-	b.classes = heapPush(b.classes, c, inBay{r})
+	c.poolLane = l
+	l.classes = heapPush(l.classes, c, byScarcity{r})
 }
 
-// unbay takes a class out of its bay. Its head may have gone already, so its place is found without comparing it.
-func (r *Room) unbay(c *class) {
-	b := c.bay
-	if b == nil {
+// removeFromPool removes a class from its pool. Its first ticket may be gone already, so the class is not compared with others
+// to find it.
+func (r *Room) removeFromPool(c *class) {
+	l := c.poolLane
+	if l == nil {
 		return
 	}
-	c.bay = nil
-	at, last := c.at, len(b.classes)-1
-	heapSwap(b.classes, at, last, inBay{r})
+	c.poolLane = nil
+	at, last := c.at, len(l.classes)-1
+	heapSwap(l.classes, at, last, byScarcity{r})
 	c.at = -1
-	b.classes[last] = nil
-	b.classes = b.classes[:last]
+	l.classes[last] = nil
+	l.classes = l.classes[:last]
 	if at < last {
-		heapFix(b.classes, at, inBay{r})
+		heapFix(l.classes, at, byScarcity{r})
 	}
 	if last > 0 {
 		return
 	}
-	list := b.pool.bays
-	list[b.at] = list[len(list)-1]
-	list[b.at].at = b.at
+	list := l.pool.lanes
+	list[l.at] = list[len(list)-1]
+	list[l.at].at = l.at
 	list[len(list)-1] = nil
-	b.pool.bays = list[:len(list)-1]
-	delete(b.pool.find, b.lane)
+	l.pool.lanes = list[:len(list)-1]
+	delete(l.pool.byLane, l.lane)
 }
 
-// place finds the pool of a group.
+// place puts a group into the pool of the hosts that can take it.
 func (r *Room) place(f *Fleet, g *group) {
 	if g.facts == nil {
 		g.facts = f.use(g.hash)
-		f.hold(g.facts)
+		f.ref(g.facts)
 	}
 	x := g.facts
 	f.build(x)
 	exact, wide := f.scratch.eligible, f.scratch.chosen
 	wide.copyFrom(x.capable)
-	f.wishes(&Want{Wishes: g.wishes.Wishes}, x, wide)
+	f.applyWishes(&Want{Wishes: g.wishes.Wishes}, x, wide)
 	count := wide.count()
 	exact.copyFrom(wide)
-	x.everyone.takeFrom(exact)
+	x.everyone.removeFrom(exact)
 	left := exact.count()
 	var p *pool
 	switch {
 	case left == 0:
-	case left <= narrow:
+	case left <= narrowPool:
 		p = r.poolOf(exact)
 	default:
 		p = r.poolOf(wide)
@@ -106,18 +108,18 @@ func (r *Room) place(f *Fleet, g *group) {
 		return
 	}
 	for _, c := range g.classes {
-		r.unbay(c)
+		r.removeFromPool(c)
 	}
 	g.count = count
 	r.repool(g, p)
 	for _, c := range g.classes {
 		if len(c.waiting) > 0 {
-			r.bayIn(c)
+			r.addToPool(c)
 		}
 	}
 }
 
-// repool moves a group, none of whose classes is in a bay.
+// repool moves a group to another pool; its classes are in no pool at this moment.
 func (r *Room) repool(g *group, p *pool) {
 	old := g.pool
 	g.pool = p
@@ -128,7 +130,7 @@ func (r *Room) repool(g *group, p *pool) {
 		return
 	}
 	if old.groups--; old.groups == 0 {
-		r.close(old)
+		r.removePool(old)
 	}
 }
 
@@ -143,9 +145,9 @@ func (r *Room) poolOf(mask set) *pool {
 	if p != nil {
 		return p
 	}
-	p = &pool{mask: slices.Clone(mask), key: key, find: map[*lane]*bay{}}
+	p = &pool{mask: slices.Clone(mask), key: key, byLane: map[*lane]*poolLane{}}
 	r.pools[key] = p
-	if p.mask.count() > narrow {
+	if p.mask.count() > narrowPool {
 		r.wide = append(r.wide, p)
 		return p
 	}
@@ -158,7 +160,7 @@ func (r *Room) poolOf(mask set) *pool {
 	return p
 }
 
-func (r *Room) close(p *pool) {
+func (r *Room) removePool(p *pool) {
 	delete(r.pools, p.key)
 	if k := slices.Index(r.wide, p); k >= 0 {
 		r.wide = slices.Delete(r.wide, k, k+1)
@@ -186,4 +188,10 @@ func contentKey(s set) uint64 {
 		}
 	}
 	return mix(h) | 1
+}
+
+func mix(x uint64) uint64 {
+	x ^= x >> 32
+	x *= 0xd6e8feb86659fd93
+	return x ^ x>>32
 }

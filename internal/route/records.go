@@ -4,12 +4,10 @@ import (
 	"math"
 	"strings"
 	"time"
-
-	"github.com/cespare/xxhash/v2"
 )
 
-// record is a ticket as it is kept: what tickets have in common is in the class. With its job's name, its two
-// index entries and its place in the class it is some 130 bytes.
+// record is a ticket as it is kept: what tickets have in common is in the class. With its job's name, its entries in
+// two maps and its place in the class it is some 190 bytes.
 type record struct {
 	sequence uint64
 	revision uint64
@@ -19,6 +17,7 @@ type record struct {
 	received int64
 	at       int32 // place in class.waiting; -1 = not due or expired
 	attempt  int32
+	older    int32 // the next older record whose job has the same name; -1 = none
 }
 
 // times are what few tickets have; Unix nanoseconds, 0 = none.
@@ -31,8 +30,12 @@ type records struct {
 	chunks     [][]record
 	unused     []int32
 	n          int
-	bySequence index
-	byJob      index
+	bySequence map[uint64]int32
+	byJob      map[JobID]int32 // the newest of those whose jobs have this name, in whatever tenant
+}
+
+func newRecords() records {
+	return records{bySequence: map[uint64]int32{}, byJob: map[JobID]int32{}}
 }
 
 func (r *records) at(i int32) *record { return &r.chunks[i/chunk][i%chunk] }
@@ -47,116 +50,58 @@ func (r *records) add(sequence uint64, c *class, job JobID) int32 {
 	}
 	i := r.unused[len(r.unused)-1]
 	r.unused = r.unused[:len(r.unused)-1]
-	*r.at(i) = record{sequence: sequence, class: c, job: JobID(strings.Clone(string(job))), at: -1}
+	job = JobID(strings.Clone(string(job)))
+	*r.at(i) = record{sequence: sequence, class: c, job: job, at: -1, older: numberOf(r.byJob, job)}
 	r.n++
-	r.bySequence.add(i, r.sequenceKey)
-	r.byJob.add(i, r.jobKey)
+	r.bySequence[sequence] = i
+	r.byJob[job] = i
 	return i
 }
 
 func (r *records) remove(i int32) {
-	r.bySequence.remove(i, r.sequenceKey)
-	r.byJob.remove(i, r.jobKey)
-	*r.at(i) = record{}
+	x := r.at(i)
+	delete(r.bySequence, x.sequence)
+	switch newest := r.byJob[x.job]; {
+	case newest != i:
+		newer := r.at(newest)
+		for newer.older != i {
+			newer = r.at(newer.older)
+		}
+		newer.older = x.older
+	case x.older >= 0:
+		r.byJob[r.at(x.older).job] = x.older
+	default:
+		delete(r.byJob, x.job)
+	}
+	*x = record{}
 	r.unused = append(r.unused, i)
 	r.n--
 }
 
 // find returns the number of a ticket, or -1.
-func (r *records) find(sequence uint64) int32 {
-	return r.bySequence.find(mix(sequence), func(i int32) bool { return r.at(i).sequence == sequence })
-}
+func (r *records) find(sequence uint64) int32 { return numberOf(r.bySequence, sequence) }
 
 func (r *records) findJob(t Tenant, job JobID) int32 {
-	return r.byJob.find(jobKey(t, job), func(i int32) bool {
-		x := r.at(i)
-		return x.job == job && x.class.lane.tenant == t
-	})
-}
-
-func (r *records) sequenceKey(i int32) uint64 { return mix(r.at(i).sequence) }
-
-func (r *records) jobKey(i int32) uint64 {
-	x := r.at(i)
-	return jobKey(x.class.lane.tenant, x.job)
-}
-
-func jobKey(t Tenant, job JobID) uint64 {
-	return xxhash.Sum64String(string(t))*31 ^ xxhash.Sum64String(string(job))
-}
-
-func mix(x uint64) uint64 {
-	x ^= x >> 32
-	x *= 0xd6e8feb86659fd93
-	return x ^ x>>32
-}
-
-// index is a hash table of numbers, 4 bytes a slot, at most three quarters full; the keys are where the numbers
-// point.
-type index struct {
-	slots []int32 // number+1; 0 = empty
-	n     int
-}
-
-func (x *index) add(i int32, key func(int32) uint64) {
-	if 4*(x.n+1) > 3*len(x.slots) {
-		old := x.slots
-		x.slots = make([]int32, max(2*len(old), 16))
-		for _, s := range old {
-			if s != 0 {
-				x.insert(s, key(s-1))
-			}
-		}
+	i := numberOf(r.byJob, job)
+	for i >= 0 && r.at(i).class.lane.tenant != t {
+		i = r.at(i).older
 	}
-	x.n++
-	x.insert(i+1, key(i))
+	return i
 }
 
-func (x *index) insert(slot int32, key uint64) {
-	mask := uint64(len(x.slots) - 1)
-	k := key & mask
-	for x.slots[k] != 0 {
-		k = (k + 1) & mask
-	}
-	x.slots[k] = slot
-}
-
-func (x *index) find(key uint64, is func(int32) bool) int32 {
-	if x.n == 0 {
-		return -1
-	}
-	mask := uint64(len(x.slots) - 1)
-	for k := key & mask; x.slots[k] != 0; k = (k + 1) & mask {
-		if i := x.slots[k] - 1; is(i) {
-			return i
-		}
+// numberOf returns -1 for what is not there.
+func numberOf[K comparable](m map[K]int32, key K) int32 {
+	if i, ok := m[key]; ok {
+		return i
 	}
 	return -1
-}
-
-// remove takes a number out and moves the ones after it up, so that no gap hides them.
-func (x *index) remove(i int32, key func(int32) uint64) {
-	mask := uint64(len(x.slots) - 1)
-	gap := key(i) & mask
-	for x.slots[gap] != i+1 {
-		gap = (gap + 1) & mask
-	}
-	for k := (gap + 1) & mask; x.slots[k] != 0; k = (k + 1) & mask {
-		home := key(x.slots[k]-1) & mask
-		if (k-home)&mask >= (k-gap)&mask {
-			x.slots[gap] = x.slots[k]
-			gap = k
-		}
-	}
-	x.slots[gap] = 0
-	x.n--
 }
 
 // latest is the last moment that Unix nanoseconds can name, in the year 2262.
 var latest = time.Unix(0, math.MaxInt64)
 
-// nanos gives Unix nanoseconds, 0 for none. A later moment than latest counts as that one: it must not overflow into
-// the past, where a job would be due and a block over.
+// nanos gives Unix nanoseconds, 0 for none. A time after latest counts as latest, since it would
+// overflow into the past, where a job would be due and a block over.
 func nanos(t time.Time) int64 {
 	switch {
 	case t.IsZero():

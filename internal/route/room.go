@@ -7,11 +7,10 @@ import (
 	"github.com/comfyherd/comfyherd/internal/workflow"
 )
 
-// AgeStep is the step of ageing: a lane counts as one priority higher, up to 9, for every AgeStep that it has had
-// jobs of which none was chosen; when one is, it counts as its own priority again. So a low priority is slow, but
-// never starved: whatever comes before it, a lane is served at the latest when it stands among the highest, where
-// lanes take turns. Lanes age, and not jobs, since the jobs of a flood, which all grow old, must not come before
-// the fresh jobs of others.
+// AgeStep is the step of ageing: a lane counts as one priority higher, up to 9, for every AgeStep in which it had jobs
+// and none of them was chosen. When one is chosen, the lane counts as its own priority again. So a lane of low priority
+// waits longer, but not for ever: at the latest it is served once it counts as 9, where lanes take turns. Lanes age and
+// jobs do not: all the jobs of a flood get old, and must not come before new jobs of other tenants.
 const AgeStep = 5 * time.Minute
 
 // Ticket stands for a parked job.
@@ -39,12 +38,12 @@ func (t *Ticket) Want() Want {
 	}
 }
 
-// Room is the waiting room: tickets, in an order.
+// Room is the waiting room: tickets, and the order in which they run.
 //
 // The order of docs/routing.md: priority, with age (see AgeStep); then lanes by the GPU-seconds they have used and are
 // using, per weight, least first; then jobs that fewest hosts are capable of; then first come. It is deficit round
-// robin seen from the other side: the lane that lags furthest behind its share is served. Use decays with
-// ShareHalfLife, and a lane that was empty starts level with the others.
+// robin: the lane that is furthest behind its share is served first. What was used counts half after ShareHalfLife, and
+// a lane that was empty starts level with the others.
 //
 // It is not safe for concurrent use, and belongs to one Fleet. Make it with NewRoom.
 type Room struct {
@@ -61,13 +60,13 @@ type Room struct {
 	wide    []*pool
 	narrow  [][]*pool // by host
 	timers  timers
-	overdue []timer // expired, and not told by Expired yet
+	overdue []timer // expired, and not yet returned by Expired
 
 	lanes     map[laneKey]*lane
 	ceilings  map[Tenant]int // of tenants that have one of their own
 	usual     int            // ceiling of the others
-	newcomers []*lane        // were empty, and have tickets since the last decision
-	sweepAt   int
+	newcomers []*lane        // were empty, and have got tickets since the last decision
+	forgetAt  int
 	virtual   [priorities]float64 // rank of the lane that was served last
 	epoch     int64               // of the unit of shares
 	now       int64               // of the last decision
@@ -82,8 +81,9 @@ type Room struct {
 // NewRoom returns an empty room.
 func NewRoom() *Room {
 	return &Room{
+		records: newRecords(),
 		classes: map[classKey]*class{}, groups: map[workflow.Hash]*group{}, wishes: map[string]*wishes{},
-		pools: map[uint64]*pool{}, lanes: map[laneKey]*lane{}, ceilings: map[Tenant]int{}, usual: priorities - 1, sweepAt: 1024,
+		pools: map[uint64]*pool{}, lanes: map[laneKey]*lane{}, ceilings: map[Tenant]int{}, usual: priorities - 1, forgetAt: 1024,
 	}
 }
 
@@ -94,14 +94,13 @@ func (r *Room) ageStep() time.Duration {
 	return AgeStep
 }
 
-// Put takes a ticket in, in place of a former one of its sequence, unless that has a higher revision. Call Pick
-// after it.
+// Put adds a ticket. It replaces the one with the same sequence, unless that has a higher revision. Call Pick after it.
 func (r *Room) Put(t Ticket) {
 	if i := r.records.find(t.Sequence); i >= 0 {
 		if r.records.at(i).revision > t.Revision {
 			return
 		}
-		r.take(i)
+		r.removeRecord(i)
 	}
 	c := r.classOf(&t)
 	c.members++
@@ -115,28 +114,28 @@ func (r *Room) Put(t Ticket) {
 		r.timers.add(x.times.expires, t.Sequence, timeExpires)
 	}
 	r.timers.add(c.avoidUntil, t.Sequence, timeAvoid)
-	if r.waits(x) {
-		r.enter(i)
+	if r.due(x) {
+		r.enqueue(i)
 	}
 }
 
-// waits reports whether a record is due and not expired.
-func (r *Room) waits(x *record) bool {
+// due reports whether a record is due and not expired.
+func (r *Room) due(x *record) bool {
 	return x.times == nil || x.times.notBefore <= r.now && (x.times.expires == 0 || x.times.expires > r.now)
 }
 
-// Remove takes a ticket out and reports whether it was there.
+// Remove removes a ticket and reports whether it was there.
 func (r *Room) Remove(sequence uint64) bool {
 	i := r.records.find(sequence)
 	if i < 0 {
 		return false
 	}
-	r.take(i)
+	r.removeRecord(i)
 	return true
 }
 
-func (r *Room) take(i int32) {
-	r.leave(i)
+func (r *Room) removeRecord(i int32) {
+	r.dequeue(i)
 	x := r.records.at(i)
 	c := x.class
 	if x.times != nil || c.avoidUntil != 0 {
@@ -148,19 +147,19 @@ func (r *Room) take(i int32) {
 		r.discard(c)
 	}
 	if r.records.n == 0 {
-		r.release()
+		r.shrink()
 	}
 }
 
-// chunksKept is how many chunks of records an empty room keeps: filling a short line again costs nothing.
+// chunksKept is how many chunks of records an empty room keeps, so that a short queue is filled again without allocating.
 const chunksKept = 64
 
-// release gives back what a long line took: chunks, indexes and maps do not shrink by themselves.
-func (r *Room) release() {
+// shrink frees the memory of a long queue: chunks and maps do not shrink by themselves.
+func (r *Room) shrink() {
 	if len(r.records.chunks) <= chunksKept {
 		return
 	}
-	r.records = records{}
+	r.records = newRecords()
 	r.classes, r.groups, r.wishes = map[classKey]*class{}, map[workflow.Hash]*group{}, map[string]*wishes{}
 }
 
@@ -187,12 +186,13 @@ func (r *Room) Each(visit func(t *Ticket)) {
 	}
 }
 
-// Alike is the same of tickets that differ in nothing by which Hold judges, but for NotBefore.
+// Alike is equal for tickets that Hold judges alike, except for their NotBefore.
 type Alike struct{ class *class }
 
-// Some is Each in small portions, so that others have their turn in between: it looks at the next places, visits the
-// tickets there and returns where to go on; -1 at the end. A ticket that was there throughout is visited once from 0
-// to the end, whatever came and went meanwhile. visit must not keep the ticket: the next one takes its place.
+// Some is Each in small steps, so that the caller can do other work in between. It visits the tickets in the given number
+// of places from at on, and returns where to go on, or -1 at the end. A ticket that was there from the first step to the
+// last is visited exactly once, whatever was added or removed meanwhile. visit must not keep the ticket, which is
+// overwritten by the next one.
 func (r *Room) Some(at, places int, visit func(t *Ticket, like Alike)) (next int) {
 	all := len(r.records.chunks) * chunk
 	var t Ticket // one for all, since visit has it on the heap

@@ -29,6 +29,39 @@ func next(r *route.Room, f *route.Fleet, now time.Time) uint64 {
 	return t.Sequence
 }
 
+func TestJobsOfOneNameAreFoundByTheirTenants(t *testing.T) {
+	t.Parallel()
+	names := map[uint64]route.Tenant{1: "a", 2: "b", 3: "c", 4: "a"} // by sequence; 4 is another job of that name
+	for _, gone := range []struct {
+		sequence uint64
+		found    map[route.Tenant]uint64
+	}{
+		{1, map[route.Tenant]uint64{"a": 4, "b": 2, "c": 3}},
+		{2, map[route.Tenant]uint64{"a": 4, "b": 0, "c": 3}},
+		{3, map[route.Tenant]uint64{"a": 4, "b": 2, "c": 0}},
+		{4, map[route.Tenant]uint64{"a": 1, "b": 2, "c": 3}},
+	} {
+		r := route.NewRoom()
+		for sequence := uint64(1); sequence <= 4; sequence++ {
+			same := ticket(sequence, string(names[sequence]), 5)
+			same.Job = "same"
+			r.Put(same)
+		}
+		r.Remove(gone.sequence)
+		for tenant, want := range gone.found {
+			if got, ok := r.ByJob(tenant, "same"); got.Sequence != want || ok != (want != 0) {
+				t.Errorf("without %d the job of %s has sequence %d, %v, want %d", gone.sequence, tenant, got.Sequence, ok, want)
+			}
+		}
+		for sequence := uint64(1); sequence <= 4; sequence++ {
+			r.Remove(sequence)
+		}
+		if _, ok := r.ByJob("a", "same"); ok || r.Len() != 0 {
+			t.Errorf("%d are left of an empty room", r.Len())
+		}
+	}
+}
+
 func TestOlderRevisionsDoNotReplaceNewer(t *testing.T) {
 	t.Parallel()
 	newer, older := ticket(1, "a", 5), ticket(1, "a", 7)

@@ -8,16 +8,16 @@ import (
 const (
 	// ShareHalfLife is how long it takes until GPU-seconds that a tenant has used count half.
 	ShareHalfLife = 10 * time.Minute
-	// usualRun is what a job of a lane that has ended none yet is taken to cost, in GPU-seconds.
+	// usualRun is the assumed cost of a job, in GPU-seconds, while no job of its lane has ended.
 	usualRun = 1.0
-	// maxScale is when the unit of shares is set anew.
+	// maxScale is the scale at which the unit of shares is reset.
 	maxScale = 1 << 40
 )
 
-// lane is a tenant's jobs that count as of one priority. GPU-seconds are kept in a unit that shrinks instead of the sums: a
-// second used at time t is worth 2^((t-epoch)/ShareHalfLife).
+// lane is a tenant's jobs that count as of one priority. Old use must count less than new use.
+// Instead of reducing every sum as time passes, newer seconds are worth more: one used at time t counts 2^((t-epoch)/ShareHalfLife).
 type lane struct {
-	// What every decision reads of every lane stands together: it is a cache line.
+	// Every decision reads these fields of every lane; together they fill one cache line.
 	since    int64 // when it was served last or got its first job, whichever is later
 	priority int
 	facts    *tenantFacts
@@ -29,7 +29,7 @@ type lane struct {
 	tenant  Tenant
 	depth   int  // due tickets
 	members int  // tickets, due or not
-	fresh   bool // it was empty, and stands in Room.newcomers
+	fresh   bool // it is in Room.newcomers
 }
 
 type laneKey struct {
@@ -37,8 +37,8 @@ type laneKey struct {
 	priority int
 }
 
-// came counts a due ticket.
-func (r *Room) came(l *lane, dueSince int64) {
+// countDue counts a ticket that has become due.
+func (r *Room) countDue(l *lane, dueSince int64) {
 	if l.depth == 0 {
 		l.since = max(l.since, dueSince)
 	}
@@ -53,7 +53,7 @@ func (r *Room) lane(t Tenant, priority int) *lane {
 	key := laneKey{t, r.CountsAs(t, priority)}
 	l := r.lanes[key]
 	if l == nil {
-		r.sweep()
+		r.forgetLanes()
 		l = &lane{tenant: t, priority: key.priority, ceiling: r.ceiling(t)}
 		r.lanes[key] = l
 	}
@@ -73,7 +73,7 @@ func (r *Room) Charge(t Tenant, priority int, gpuSeconds float64, now time.Time)
 	l.run.observe(gpuSeconds)
 }
 
-// scale is what a GPU-second is worth now.
+// scale is what a GPU-second counts now.
 func (r *Room) scale(now int64) float64 {
 	if r.epoch == 0 {
 		r.epoch = now
@@ -126,9 +126,9 @@ func (l *lane) running() int32 {
 	return n
 }
 
-// greet places lanes that were empty level with those that waited: what they did not use while they had no jobs
-// is no credit.
-func (r *Room) greet(f *Fleet) {
+// levelNewcomers makes lanes that were empty start level with those that waited: a lane gets no credit for the time
+// in which it had no jobs.
+func (r *Room) levelNewcomers(f *Fleet) {
 	for _, l := range r.newcomers {
 		l.fresh = false
 		l.tag = max(l.tag, r.virtual[l.priority]*f.weight(l.tenant))
@@ -137,8 +137,8 @@ func (r *Room) greet(f *Fleet) {
 	r.newcomers = r.newcomers[:0]
 }
 
-// know finds what is known of the lane's tenant, and has it kept as long as the lane is.
-func (l *lane) know(f *Fleet) {
+// resolveTenant sets the lane's tenant, which is kept as long as the lane is.
+func (l *lane) resolveTenant(f *Fleet) {
 	if l.facts == nil {
 		l.facts = f.tenant(l.tenant)
 		l.facts.lanes++
@@ -152,9 +152,9 @@ func (l *lane) forgetTenant() {
 	}
 }
 
-// sweep forgets lanes without tickets whose use has decayed to nothing.
-func (r *Room) sweep() {
-	if len(r.lanes) < r.sweepAt {
+// forgetLanes removes lanes without tickets that have used next to nothing lately.
+func (r *Room) forgetLanes() {
+	if len(r.lanes) < r.forgetAt {
 		return
 	}
 	scale := r.scale(max(r.now, r.epoch))
@@ -164,5 +164,5 @@ func (r *Room) sweep() {
 			delete(r.lanes, key)
 		}
 	}
-	r.sweepAt = max(1024, 2*len(r.lanes))
+	r.forgetAt = max(1024, 2*len(r.lanes))
 }

@@ -13,7 +13,7 @@ type Shortage struct {
 	Failures int `json:"failures"`
 	// Size is the smallest of known size that did since the last success of a job that big; 0 = none did.
 	Size int64 `json:"size,omitempty"`
-	// Unknown says that a job whose size nobody knows did since the last success of such a one.
+	// Unknown: a job of unknown size did since the last success of such a job.
 	Unknown bool `json:"unknown,omitempty"`
 }
 
@@ -46,8 +46,8 @@ func (m *Shortage) least(ran int64) int64 {
 	return min(m.Size, ran)
 }
 
-// short makes b hold for whom memory was too small: for each tenant from its own size on, and for everyone from the size on
-// that two of them have met, which no tenant can choose alone.
+// short sets for whom b holds: for each tenant from its own size on, and for everyone from the second smallest of these
+// sizes on, which no tenant can choose alone.
 func (s *Strikes) short(b *Block, limit int) {
 	sizes := map[Tenant]int64{}
 	for tenant, m := range s.Memory {
@@ -66,7 +66,7 @@ func (s *Strikes) short(b *Block, limit int) {
 	}
 }
 
-// fits takes in that a job of a size had memory enough, whoever's it was.
+// fits records that a job of a size had enough memory, whatever its tenant.
 func (s *Strikes) fits(size int64, blocked bool) {
 	if len(s.Memory) == 0 {
 		return
@@ -89,7 +89,7 @@ func (s *Strikes) fits(size int64, blocked bool) {
 	}
 }
 
-// atWorst is a size as blocks for memory take it: one that nobody knows is as big as can be.
+// atWorst is a size as blocks for memory read it: an unknown one counts as the largest possible.
 func atWorst(size int64) int64 {
 	if size <= 0 {
 		return math.MaxInt64

@@ -1,7 +1,7 @@
 package route
 
-// PutSlots says how many of the jobs that a tenant with a cap may run are taken, and whether they are given to hosts
-// elsewhere: then none of its jobs is chosen for here.
+// PutSlots sets how many slots of a tenant with a cap are taken, and whether another dispatcher gives its jobs to hosts:
+// then this one chooses a host for none of them.
 func (f *Fleet) PutSlots(t Tenant, taken int, elsewhere bool) {
 	facts := f.tenant(t)
 	facts.slots, facts.elsewhere = taken, elsewhere

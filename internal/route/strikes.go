@@ -9,11 +9,11 @@ import (
 	"github.com/comfyherd/comfyherd/internal/workflow"
 )
 
-// Strikes is what is remembered of a pair (host, hash): failures since its last success, the level that its next block
+// Strikes is the record of a pair (host, hash): failures since its last success, the level that its next block
 // will have, and which of its jobs the host went down with. The JSON form is the value in the strikes' bucket, kept for
 // Policy.StrikesFor(Level) after each change. It is a value: Add and Success return a new one and leave the old as it is.
 type Strikes struct {
-	// Tenants counts each tenant's failures but those for want of memory: they may be that tenant's doing.
+	// Tenants counts each tenant's failures, except out_of_memory.
 	Tenants map[Tenant]int `json:"tenants,omitempty"`
 	// Memory is each tenant's out_of_memory.
 	Memory map[Tenant]Shortage `json:"memory,omitempty"`
@@ -25,7 +25,7 @@ type Strikes struct {
 	Suspects []Suspicion `json:"suspects,omitempty"`
 	// Guilty are the tenants whose jobs of this hash take hosts down, each with what shows it, for people.
 	Guilty map[Tenant]string `json:"guilty,omitempty"`
-	// Open is the last block; it stands until its time is over, whatever time it is now.
+	// Open is the last block. It stands until its Until; it may be over.
 	Open *Block `json:"open,omitempty"`
 	// Marks are the last failures that were counted, so that counting one again changes nothing.
 	Marks []uint64 `json:"marks,omitempty"`
@@ -65,7 +65,7 @@ type Strike struct {
 	Attempt failure.Attempt // its Host is the Host
 	Tenant  Tenant
 	Job     JobID
-	Size    int64         // 0 = nobody knows
+	Size    int64         // 0 = unknown
 	Ran     int64         // the biggest job of known size that is known to have run there; 0 = none is
 	Mark    uint64        // stream sequence of the failed event; 0 = unknown, counted always
 	At      time.Time     // when it happened, by the host's clock
@@ -76,7 +76,7 @@ type Strike struct {
 // not succeeded since.
 func (s Strikes) OnProbation() bool { return s.Level > 0 && s.failures() > 0 }
 
-// Clear reports whether nothing is remembered, so that the key may go.
+// Clear reports whether there is nothing to keep, so that the key may be removed.
 func (s Strikes) Clear() bool {
 	return s.Level == 0 && s.failures() == 0 && s.Open == nil && len(s.Suspects) == 0 && len(s.Guilty) == 0
 }
@@ -108,10 +108,11 @@ func (s Strikes) clone() Strikes {
 // and for the cap, and is no strike. host_lost blocks nothing; like host_sick, it is remembered as a suspicion. A failure
 // while a block stands never lengthens it: it is a job that the host had before.
 //
-// out_of_memory holds jobs at least as big as the smallest of the tenant that met it, and those of which nobody knows the
-// size. When such a one met it, it holds all that are at least as big as the biggest that has run on this host; where none
-// is known to have run, at least as big as the smallest that met it; and where no size is known at all, every job. Everyone
-// is held from the size on that a second tenant has met, so that nobody can hold the small jobs of others.
+// A block for out_of_memory holds the tenant's jobs that are at least as big as its smallest job that ran out, and those of
+// unknown size. When a job of unknown size ran out, the block holds all that are at least as big as the biggest that has run
+// on this host; where none is known to have run, at least as big as the smallest that ran out; and where no size is known
+// at all, every job. It holds for everyone from the size on that jobs of a second tenant have met, so that no tenant can
+// block the small jobs of others.
 func (s Strikes) Add(f Strike, now time.Time, p Policy) (Strikes, *Block) {
 	scope := f.Attempt.Kind.Verdict().Strike
 	if scope == failure.NoStrike || f.Attempt.Proven || f.Mark != 0 && slices.Contains(s.Marks, f.Mark) {
@@ -162,7 +163,7 @@ func (s *Strikes) suspect(f *Strike) {
 	}
 }
 
-// Condemn says that a tenant's jobs of this hash take hosts down.
+// Condemn records that a tenant's jobs of this hash take hosts down.
 func (s Strikes) Condemn(t Tenant, text string) Strikes {
 	s = s.clone()
 	if s.Guilty == nil {
@@ -214,7 +215,7 @@ func reached(counts map[Tenant]int, limit int) int {
 
 func (s *Strikes) standing(now time.Time) bool { return s.Open != nil && now.Before(s.Open.Until) }
 
-// widen returns the standing block made to hold for what b holds for too, or nil when it does already.
+// widen returns the standing block extended to what b holds for, or nil when it holds for that already.
 func (s Strikes) widen(b *Block) (Strikes, *Block) {
 	old := s.Open
 	if old.covers(b) {
@@ -223,7 +224,7 @@ func (s Strikes) widen(b *Block) (Strikes, *Block) {
 	b.Level, b.Until = old.Level, old.Until
 	switch {
 	case b.covers(old):
-	case old.forAll(): // of two blocks of different reach the wider one goes on, and has the other's tenants beside
+	case old.forAll(): // the wider of two blocks stays, and gets the tenants of the other
 		b = old.with(b)
 	default:
 		b = b.with(old)

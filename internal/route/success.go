@@ -9,11 +9,11 @@ import (
 )
 
 // Success counts a success of a tenant's job on the pair. It clears that tenant's own failures and the suspicions
-// against it; other tenants' stay, and so does the level, which only time lowers. What ran out of memory is cleared for
-// all tenants, by a job at least as big; a job of which nobody knows the size clears what such jobs ran out of, but for
-// the standing block, since a small one says nothing about a big one.
+// against it; other tenants' stay, and so does the level, which only time lowers. A job at least as big as those that ran
+// out of memory clears these failures of all tenants. A job of unknown size clears the failures of jobs of unknown size,
+// unless a block stands, since it may have been small.
 //
-// at is when it happened, by the host's clock. One that is older than the newest failure comes late: it changes
+// at is when it happened, by the host's clock. A success that is older than the newest failure changes
 // nothing, since it must not clear what happened after it.
 //
 // lift reports that the standing block has lost its reason and is to be removed now. changed reports whether
@@ -56,8 +56,8 @@ func (s *Strikes) recovered(tenant Tenant, size int64) bool {
 	return slices.Contains(b.Tenants, tenant)
 }
 
-// Lifted forgets the standing block, which somebody has lifted: by hand, or because the host's capability has
-// changed. Without it the next failure would be taken for one that the block covers.
+// Lifted removes the standing block after it was lifted by hand, or because the host's capability has changed. Otherwise
+// the next failure would count as one that the block covers.
 func (s Strikes) Lifted() Strikes {
 	s.Open = nil
 	return s

@@ -6,16 +6,16 @@ import (
 	"time"
 )
 
-// timerKind is what happens at a time.
+// timerKind says what a timer is for.
 type timerKind uint8
 
 const (
 	timeDue     timerKind = iota // the job may start
-	timeExpires                  // its time is over
+	timeExpires                  // the job is too late
 	timeAvoid                    // hosts that failed it may be tried again
 )
 
-// timer may be stale: its ticket may have gone or changed since.
+// timer may be stale: its ticket may have been removed or changed since it was set.
 type timer struct {
 	at       int64
 	sequence uint64
@@ -24,7 +24,7 @@ type timer struct {
 
 type timers struct {
 	heap    []timer
-	removed int // tickets with times that have gone since the last cleaning
+	removed int // tickets with times that were removed since the last cleaning
 }
 
 type byTime struct{}
@@ -38,22 +38,22 @@ func (t *timers) add(at int64, sequence uint64, kind timerKind) {
 	}
 }
 
-// stale notes that a ticket with times is about to go. The heap is cleaned when most of it may be stale.
+// stale counts a ticket with times that is about to be removed. The heap is cleaned when most of it may be stale.
 func (t *timers) stale(r *records) {
 	t.removed++
 	if t.removed < 64 || 2*t.removed < len(t.heap) {
 		return
 	}
 	t.removed = 0
-	kept := slices.DeleteFunc(t.heap, func(e timer) bool { return !e.holds(r) })
+	kept := slices.DeleteFunc(t.heap, func(e timer) bool { return !e.current(r) })
 	t.heap = nil
 	for _, e := range kept {
 		t.heap = heapPush(t.heap, e, byTime{})
 	}
 }
 
-// holds reports whether the ticket is there and still has this time.
-func (e *timer) holds(r *records) bool {
+// current reports whether the ticket is there and still has this time.
+func (e *timer) current(r *records) bool {
 	i := r.find(e.sequence)
 	if i < 0 {
 		return false
@@ -78,7 +78,7 @@ func (r *Room) Expired(now time.Time) []Ticket {
 	r.tick(now)
 	var list []Ticket
 	for _, e := range r.overdue {
-		if i := r.records.find(e.sequence); i >= 0 && e.holds(&r.records) {
+		if i := r.records.find(e.sequence); i >= 0 && e.current(&r.records) {
 			list = append(list, r.ticket(i))
 			r.timers.add(r.now+int64(remindAfter), e.sequence, timeExpires)
 		}
@@ -88,23 +88,23 @@ func (r *Room) Expired(now time.Time) []Ticket {
 	return list
 }
 
-// tick lets time pass: jobs become due and expire.
+// tick applies the passing of time: tickets become due, and expire.
 func (r *Room) tick(now time.Time) {
 	r.now = max(r.now, now.UnixNano())
 	for len(r.timers.heap) > 0 && r.timers.heap[0].at <= r.now {
 		e := r.timers.heap[0]
 		r.timers.heap = heapRemove(r.timers.heap, 0, byTime{})
-		if !e.holds(&r.records) {
+		if !e.current(&r.records) {
 			continue
 		}
 		i := r.records.find(e.sequence)
 		x := r.records.at(i)
 		switch {
 		case e.kind == timeExpires:
-			r.leave(i)
+			r.dequeue(i)
 			r.overdue = append(r.overdue, e)
-		case e.kind == timeDue && x.at < 0 && r.waits(x):
-			r.enter(i)
+		case e.kind == timeDue && x.at < 0 && r.due(x):
+			r.enqueue(i)
 		}
 	}
 	if r.again != 0 && r.again <= r.now {

@@ -15,20 +15,20 @@ func (r *Room) Next(f *Fleet, id HostID, now time.Time) (Ticket, bool) {
 		r.askAgain(f.endsAt[n] - int64(PrefetchAhead))
 		return Ticket{}, false
 	}
-	b := turn{room: r, fleet: f, now: now, scale: r.scale(r.now), host: n}
-	b.search(func() {
+	s := search{room: r, fleet: f, now: now, scale: r.scale(r.now), host: n}
+	s.run(func() {
 		for _, p := range r.wide {
 			if p.mask.has(n) {
-				b.look(p)
+				s.consider(p)
 			}
 		}
 		if int(n) < len(r.narrow) {
 			for _, p := range r.narrow[n] {
-				b.look(p)
+				s.consider(p)
 			}
 		}
 	})
-	t, _, ok := b.take()
+	t, _, ok := s.result()
 	return t, ok
 }
 
@@ -40,27 +40,27 @@ func (r *Room) Pick(f *Fleet, now time.Time) (Ticket, HostID, bool) {
 	if !r.roomy.any() {
 		return Ticket{}, "", false
 	}
-	b := turn{room: r, fleet: f, now: now, scale: r.scale(r.now), host: -1}
-	b.search(func() {
+	s := search{room: r, fleet: f, now: now, scale: r.scale(r.now), host: -1}
+	s.run(func() {
 		for _, p := range r.wide {
 			if p.mask.meets(r.roomy) {
-				b.look(p)
+				s.consider(p)
 			}
 		}
 		r.roomy.each(func(n int32) {
 			if int(n) < len(r.narrow) {
 				for _, p := range r.narrow[n] {
 					if p.mask.firstIn(r.roomy) == n {
-						b.look(p)
+						s.consider(p)
 					}
 				}
 			}
 		})
 	})
-	return b.take()
+	return s.result()
 }
 
-// findRoom sets roomy to the hosts that can be given a job: a slot is free, or may be soon.
+// findRoom sets roomy to the hosts that can be given a job: those with a slot that is free, or free soon.
 func (r *Room) findRoom(f *Fleet, now time.Time) {
 	r.roomy = append(r.roomy[:0], f.free...)
 	for len(r.roomy) < len(f.spare) {
@@ -83,24 +83,25 @@ func (r *Room) askAgain(at int64) {
 	}
 }
 
-// settleFrom is how many kinds of tickets may be put before Settle takes them in.
-const settleFrom = 1024
+// placeFrom is how many new groups of tickets there may be before PlaceNew puts them into pools.
+const placeFrom = 1024
 
-// Settle takes in many tickets that were put while nothing is decided yet. What the workflow of a ticket needs is kept
-// from then on; before, it is forgotten when that of hashesKept others has come.
-func (r *Room) Settle(f *Fleet, now time.Time) {
-	if len(r.unplaced) >= settleFrom {
+// PlaceNew puts new tickets into pools when there are many of them. Call it between Puts when no decision is made for
+// long: the requirements of a ticket's workflow are kept from then on, and may be forgotten before, once hashesKept
+// other workflows have been used.
+func (r *Room) PlaceNew(f *Fleet, now time.Time) {
+	if len(r.unplaced) >= placeFrom {
 		r.sync(f, now)
 	}
 }
 
-// sync takes in what has changed since the last decision.
+// sync applies what has changed since the last decision.
 func (r *Room) sync(f *Fleet, now time.Time) {
 	r.tick(now)
-	r.greet(f)
+	r.levelNewcomers(f)
 	switch {
 	case r.fleet != f || r.version != f.version:
-		r.join(f)
+		r.setFleet(f)
 		clear(f.changed)
 		for _, g := range r.groups {
 			for ; g != nil; g = g.next {
@@ -124,8 +125,8 @@ func (r *Room) sync(f *Fleet, now time.Time) {
 	r.unplaced = r.unplaced[:0]
 }
 
-// join makes f the fleet that the room decides for.
-func (r *Room) join(f *Fleet) {
+// setFleet makes f the fleet that the room chooses from.
+func (r *Room) setFleet(f *Fleet) {
 	old := r.fleet
 	r.fleet, r.version = f, f.version
 	if old == nil || old == f {
@@ -137,15 +138,15 @@ func (r *Room) join(f *Fleet) {
 	for _, g := range r.groups {
 		for ; g != nil; g = g.next {
 			if g.facts != nil {
-				old.drop(g.facts)
+				old.unref(g.facts)
 				g.facts = nil
 			}
 		}
 	}
 }
 
-// turn is the search for the best class.
-type turn struct {
+// search is one search for the best class.
+type search struct {
 	room  *Room
 	fleet *Fleet
 	now   time.Time
@@ -153,133 +154,134 @@ type turn struct {
 	host  int32 // that asks; -1 = any
 
 	passing bool // jobs may be passed over in favour of others
-	passed  bool // one was
+	passed  bool // at least one was
 
 	class *class // the best so far
 	level int
 	rank  float64
-	found int32 // host for it
+	found int32 // host for the best class
 }
 
-// search runs a search, and when it found nothing but jobs that had better wait for a warm host, once more, now
-// that the alternative is an idle GPU.
-func (b *turn) search(through func()) {
-	b.passing = true
+// run searches once. When that finds only jobs that should wait for a warm host, it searches again for one that may load
+// its models, since the free host would idle otherwise.
+func (s *search) run(through func()) {
+	s.passing = true
 	through()
-	if b.class == nil && b.passed {
-		b.passing = false
+	if s.class == nil && s.passed {
+		s.passing = false
 		through()
 	}
 }
 
-// look compares the best class of each of a pool's lanes with the best so far.
-func (b *turn) look(p *pool) {
-	step := int64(b.room.ageStep())
-	for _, bay := range p.bays {
-		l := bay.lane
-		l.know(b.fleet)
-		if l.facts.closed() || l.facts.liable() || !b.serves(p, l.tenant) {
+// consider compares the best class of each lane of a pool with the best class so far.
+func (s *search) consider(p *pool) {
+	step := int64(s.room.ageStep())
+	for _, place := range p.lanes {
+		l := place.lane
+		l.resolveTenant(s.fleet)
+		if l.facts.closed() || l.facts.liable() || !s.serves(p, l.tenant) {
 			continue
 		}
-		level := l.level(b.room.now, step)
-		if b.class != nil && level < b.level {
+		level := l.level(s.room.now, step)
+		if s.class != nil && level < s.level {
 			continue
 		}
-		rank := l.rank(b.scale)
-		tie := b.class != nil && level == b.level
-		if tie && rank > b.rank {
+		rank := l.rank(s.scale)
+		tie := s.class != nil && level == s.level
+		if tie && rank > s.rank {
 			continue
 		}
-		if c, n := b.first(bay, tie && rank == b.rank); c != nil {
-			b.class, b.level, b.rank, b.found = c, level, rank, n
+		if c, n := s.first(place, tie && rank == s.rank); c != nil {
+			s.class, s.level, s.rank, s.found = c, level, rank, n
 		}
 	}
 }
 
-// serves reports whether a host that asks, and that jobs of the pool can take, is not given to other tenants.
-func (b *turn) serves(p *pool, t Tenant) bool {
-	if b.host < 0 {
-		return b.fleet.given.serve(p.mask, b.room.roomy, t)
+// serves reports whether the tenant may have the host of this search, or, in a search for any host, one of the pool's
+// hosts with room.
+func (s *search) serves(p *pool, t Tenant) bool {
+	if s.host < 0 {
+		return s.fleet.given.serve(p.mask, s.room.roomy, t)
 	}
-	return !b.fleet.given.bar(b.host, t)
+	return !s.fleet.given.bar(s.host, t)
 }
 
-// first returns the first class of a bay that can run; when its lane ties with that of the best so far, it must
-// come before that. It walks the heap in its order, as far as it must.
-func (b *turn) first(bay *bay, tie bool) (*class, int32) {
-	r := b.room
-	walk := frontier{bay.classes, inBay{r}}
+// first returns the first class of a lane that can run. When the lane is level with that of the best class so far, only
+// a class that comes before that one counts. It reads the heap in order, and no further than necessary.
+func (s *search) first(place *poolLane, tie bool) (*class, int32) {
+	r := s.room
+	walk := frontier{place.classes, byScarcity{r}}
 	list := append(r.frontier[:0], 0)
 	defer func() { r.frontier = list[:0] }()
 	for len(list) > 0 {
 		at := list[0]
 		list = heapRemove(list, 0, walk)
-		c := bay.classes[at]
-		if tie && !(inBay{r}).before(c, b.class) {
+		c := place.classes[at]
+		if tie && !(byScarcity{r}).before(c, s.class) {
 			return nil, -1
 		}
-		if n := b.runs(c); n >= 0 {
+		if n := s.hostFor(c); n >= 0 {
 			return c, n
 		}
-		for k := 2*at + 1; k <= 2*at+2 && k < len(bay.classes); k++ {
+		for k := 2*at + 1; k <= 2*at+2 && k < len(place.classes); k++ {
 			list = heapPush(list, k, walk)
 		}
 	}
 	return nil, -1
 }
 
-// frontier orders places of a heap by what stands there.
+// frontier orders positions in a heap by the classes at these positions.
 type frontier struct {
 	classes []*class
-	inBay
+	byScarcity
 }
 
-func (o frontier) before(i, k int) bool { return o.inBay.before(o.classes[i], o.classes[k]) }
+func (o frontier) before(i, k int) bool { return o.byScarcity.before(o.classes[i], o.classes[k]) }
 func (frontier) moved(int, int)         {}
 
-// runs returns the host that would take the class's head now, or -1.
-func (b *turn) runs(c *class) int32 {
-	f := b.fleet
+// hostFor returns the host that would take the first ticket of a class now, or -1.
+func (s *search) hostFor(c *class) int32 {
+	f := s.fleet
 	w := Want{
 		Hash: c.group.hash, Tenant: c.lane.tenant, Priority: c.published, Size: c.size,
-		Wishes: c.group.wishes.Wishes, AvoidUntil: moment(c.avoidUntil), Since: moment(c.passed), passing: b.passing,
+		Wishes: c.group.wishes.Wishes, AvoidUntil: moment(c.avoidUntil), Since: moment(c.passed), passing: s.passing,
 	}
-	if b.host < 0 {
-		d := f.choose(&w, b.now)
-		if d.host < 0 && d.until.IsZero() || d.host >= 0 && (!d.warm || !b.passing) {
+	if s.host < 0 {
+		d := f.choose(&w, s.now)
+		if d.host < 0 && d.until.IsZero() || d.host >= 0 && (!d.warm || !s.passing) {
 			return d.host
 		}
-		b.pass(c, d)
+		s.noteWait(c, d)
 		return -1
 	}
 	x := c.group.facts
-	if !f.permits(&w, x, b.host) || !f.suits(&w, x, b.host, b.now) {
+	if !f.permits(&w, x, s.host) || !f.suits(&w, x, s.host, s.now) {
 		return -1
 	}
-	if until := f.patient(&w, x, b.host, b.now); !until.IsZero() {
-		b.pass(c, decision{until: until, warm: true})
+	if until := f.patient(&w, x, s.host, s.now); !until.IsZero() {
+		s.noteWait(c, decision{until: until, warm: true})
 		return -1
 	}
-	return b.host
+	return s.host
 }
 
-// pass notes that a class waits for a time.
-func (b *turn) pass(c *class, d decision) {
+// noteWait records that a class waits for a warm host, or for a time.
+func (s *search) noteWait(c *class, d decision) {
 	if d.warm {
-		b.passed = true
+		s.passed = true
 		if c.passed == 0 {
-			c.passed = b.room.now
+			c.passed = s.room.now
 		}
 	}
-	b.room.askAgain(d.until.UnixNano())
+	s.room.askAgain(d.until.UnixNano())
 }
 
-func (b *turn) take() (Ticket, HostID, bool) {
-	if b.class == nil {
+func (s *search) result() (Ticket, HostID, bool) {
+	if s.class == nil {
 		return Ticket{}, "", false
 	}
-	p := b.class.lane.priority
-	b.class.lane.since = b.room.now
-	b.room.virtual[p] = max(b.room.virtual[p], b.rank)
-	return b.room.ticket(b.class.waiting[0]), b.fleet.hosts[b.found].id, true
+	p := s.class.lane.priority
+	s.class.lane.since = s.room.now
+	s.room.virtual[p] = max(s.room.virtual[p], s.rank)
+	return s.room.ticket(s.class.waiting[0]), s.fleet.hosts[s.found].id, true
 }

@@ -17,8 +17,8 @@ import (
 // immutable but for UnmarshalBinary, and copies share their memory. The zero
 // Capability is that of a host that has nothing.
 //
-// Two names of one set collide with a chance of about n²/2⁶⁵; the price of a
-// collision is one attempt that ComfyUI refuses.
+// Two names of one set collide with a chance of about n²/2⁶⁵; a collision costs
+// one attempt that ComfyUI refuses.
 type Capability struct {
 	sorted []uint64
 	// starts[p] is the position of the first value whose leading bits are p or

@@ -10,7 +10,7 @@ const maxChain = 900
 // are compared with each of them. Real workflows need some dozens.
 const maxNeeds = 4096
 
-// check refuses what no host could run and what would wedge a host.
+// check refuses what no host could run and what would stop a host.
 func (g *Graph) check() error {
 	if len(g.nodes) == 0 {
 		return refuse("", "the workflow has no nodes; %s", exportHint)

@@ -79,7 +79,7 @@ func (b *CapabilityBuilder) AddFiles(class, input string, choices []string) {
 // NewCapability returns the set of what was added to b so far. b may be used on.
 //
 // A list that would make the set too large is left out whole, and its input
-// counts as not enumerated, which holds nothing against the host: choices that
+// counts as not enumerated, so that the host counts as capable of every value: choices that
 // are no files where the set would pass 100 kB, files where it would pass 1 MB.
 // The longest lists go first.
 func NewCapability(b *CapabilityBuilder) Capability {

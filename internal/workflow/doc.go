@@ -1,9 +1,9 @@
 // Package workflow reads ComfyUI workflows in API format.
 //
-// It guarantees that a [Graph] is a workflow no ComfyUI host can be wedged by
-// for reasons visible in the workflow itself, that its bytes are never
-// re-encoded (64-bit seeds, floats, key order and Unicode survive whatever is
-// done to it), and that its [Hash] depends on structure and models alone.
+// It guarantees that a [Graph] has no fault that is visible in the workflow
+// itself and would stop a ComfyUI host, that its bytes are never re-encoded
+// (64-bit seeds, floats, key order and Unicode survive every change), and that
+// its [Hash] depends on structure and models alone.
 //
 // How: one pass of a strict JSON scanner over the bytes yields a flat list of
 // tokens with their positions. Everything else (hash, requirements, size,

@@ -9,7 +9,7 @@ import (
 // exportHint is the way out of most refusals: ComfyUI's own menu entry.
 const exportHint = `export it again with "Workflow → Export (API)" in ComfyUI's menu`
 
-// Error is a refused workflow: no host could run it, or it would wedge one.
+// Error is a refused workflow: no host could run it, or it would stop one.
 type Error struct {
 	Node    string // id of the node at fault, empty when it is the whole workflow
 	Message string // a whole sentence for a person: what is wrong, where, what to do

@@ -44,7 +44,7 @@ func Parse(raw []byte) (*Graph, error) {
 	return Adopt(bytes.Clone(raw))
 }
 
-// Adopt is Parse of bytes that nobody changes from then on: it keeps them.
+// Adopt is Parse without a copy: the caller must not change the bytes any more.
 func Adopt(raw []byte) (*Graph, error) {
 	g, err := index(raw)
 	if err != nil {

@@ -30,7 +30,7 @@ func NamesModel(text string) bool { return isModel([]byte(text)) }
 
 // isModel says whether a string names a model file: it has a model file's
 // extension (whatever its case), at most 255 bytes and no line break. A prompt
-// that happens to end in ".bin" passes for one too, which harms nobody.
+// that happens to end in ".bin" counts as one too, which does no harm.
 func isModel(s []byte) bool {
 	if len(s) > maxModel {
 		return false
@@ -56,8 +56,8 @@ func isModel(s []byte) bool {
 	return false
 }
 
-// modelLike says whether a string that is no model file to the hash is one to
-// people.
+// modelLike says whether a string that the hash does not count as a model file
+// is the name of one all the same.
 func modelLike(s []byte) bool {
 	dot := bytes.LastIndexByte(s, '.')
 	if dot < 0 {

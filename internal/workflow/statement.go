@@ -7,10 +7,10 @@ import (
 	"strings"
 )
 
-// immense is more than anything has, and small enough to calculate with.
+// immense is larger than every real value, and small enough to calculate with.
 const immense = 1e18
 
-// statement is what a node says of the pictures it makes.
+// statement is what the inputs of a node say about the pictures that it makes.
 type statement struct {
 	width, height quantity
 	batch, frames quantity

@@ -2,8 +2,6 @@ package workflow
 
 import (
 	"bytes"
-	"encoding/binary"
-	"math/bits"
 	"strings"
 	"unicode/utf16"
 	"unicode/utf8"
@@ -16,14 +14,7 @@ func (s *scanner) text() error {
 	start, pos := s.pos, s.pos+1
 	wide, flag := false, uint32(0)
 	for ; ; pos++ {
-		if pos+8 < len(s.src) {
-			odd := oddBytes(binary.LittleEndian.Uint64(s.src[pos : pos+8]))
-			if odd == 0 {
-				pos = s.lastPlain(start, pos+7)
-				continue
-			}
-			pos += bits.TrailingZeros64(odd) / 8
-		} else if pos >= len(s.src) {
+		if pos >= len(s.src) {
 			s.pos = pos
 			return s.fail("")
 		}
@@ -47,48 +38,8 @@ func (s *scanner) text() error {
 			return s.fail("a control character stands in a string; write it as \\u%04x", c)
 		case c >= utf8.RuneSelf:
 			wide = true
-			pos = s.lastWide(pos)
 		}
 	}
-}
-
-// longText is more than names have, and less than prompts.
-const longText = 32
-
-// lastPlain is the last of the bytes up to pos, or of a long text behind it, that need no closer look.
-func (s *scanner) lastPlain(start, pos int) int {
-	if pos <= start+longText {
-		return pos
-	}
-	return pos + plainLen(s.src[pos+1:])
-}
-
-// lastWide is the last of the bytes from pos on that are not ASCII.
-func (s *scanner) lastWide(pos int) int {
-	for pos+1 < len(s.src) && s.src[pos+1] >= utf8.RuneSelf {
-		pos++
-	}
-	return pos
-}
-
-// plainLen is how many bytes at the front of b, by sixteen, oddBytes does not
-// mark.
-func plainLen(b []byte) int {
-	rest := b
-	for len(rest) > 16 && oddBytes(binary.LittleEndian.Uint64(rest))|oddBytes(binary.LittleEndian.Uint64(rest[8:])) == 0 {
-		rest = rest[16:]
-	}
-	return len(b) - len(rest)
-}
-
-// oddBytes marks, by their highest bits, which of eight bytes cannot stand for
-// themselves in a string or are no ASCII: quotes, backslashes, what is below a
-// space and what is above 127. It may be wrong about bytes behind the first
-// that it marks: a difference is negative for the byte that is looked for, for
-// those above 127, and may be so for one behind these.
-func oddBytes(w uint64) uint64 {
-	const each, high = 0x0101010101010101, 0x8080808080808080
-	return ((w ^ each*'"' - each) | (w ^ each*'\\' - each) | (w - each*' ') | w) & high
 }
 
 // escape scans one escape sequence and stops at its last byte.

@@ -213,7 +213,7 @@ func (f *finder) caseValue(e ast.Expr) {
 	if !ok {
 		return
 	}
-	name := ""
+	var name string
 	switch f.value(e).Kind() {
 	case constant.String:
 		name = "µtext"

@@ -21,6 +21,7 @@ func report(out io.Writer, path string, results []result, unbuilt int, broken []
 			fmt.Fprintf(out, "unreached  %s\n", r.change)
 		case hung:
 			fmt.Fprintf(out, "hung       %s\n", r.change)
+		case killed, untried: // are counted only
 		}
 	}
 	for _, name := range broken {

@@ -1,0 +1,98 @@
+package comfy
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/url"
+	"time"
+)
+
+const (
+	// cancelAgain is how often a request to stop is repeated: ComfyUI loses one that comes while the prompt moves from the
+	// backlog to the worker.
+	cancelAgain = time.Second
+	// lateArrival is how long a prompt whose POST had no answer may take to
+	// appear on a host that answers.
+	lateArrival = 2 * time.Second
+)
+
+// Cancel stops one prompt by its id and returns when it is neither pending nor
+// running, or with an error when ctx is done first. A node without progress ticks
+// stops only when it has ended. It is a success when the prompt has ended or its
+// process has. A prompt whose POST had no answer is waited for until it appears,
+// for 2 s.
+func (h *Host) Cancel(ctx context.Context, promptID string) error {
+	wait, began := 20*time.Millisecond, time.Now()
+	var asked time.Time
+	for {
+		standing, err := h.Find(ctx, promptID)
+		late := standing == Unknown && h.submitUnknown(promptID) && time.Since(began) < lateArrival
+		if err != nil && refused(err) || err == nil && (standing == Ended || standing == Unknown && !late) {
+			h.submitKnown(promptID)
+			h.stopDone(promptID)
+			return nil
+		}
+		if err == nil && !late && time.Since(asked) >= cancelAgain {
+			asked = time.Now()
+			h.stopAsked(promptID)
+			err = h.stop(ctx, promptID, standing)
+		}
+		if !pause(ctx, wait) {
+			if err == nil {
+				err = context.Cause(ctx)
+			}
+			return fmt.Errorf("cancel prompt %s on %s: it is still %s: %w", promptID, h, standing, err)
+		}
+		wait = min(2*wait, 500*time.Millisecond)
+	}
+}
+
+// stop asks ComfyUI once to stop a prompt. Before 0.3.57 /interrupt ignores the id, so that it is used only for the prompt that
+// was just seen running.
+func (h *Host) stop(ctx context.Context, id string, standing Standing) error {
+	if standing == Pending {
+		if err := h.order(ctx, "/queue", map[string]any{"delete": []string{id}}); err != nil {
+			return err
+		}
+	}
+	if !h.oldCancel.Load() {
+		got, err := h.post(ctx, "/api/jobs/"+url.PathEscape(id)+"/cancel", "")
+		if err != nil || got.status == http.StatusOK {
+			return err
+		}
+		h.oldCancel.Store(got.status == http.StatusNotFound || got.status == http.StatusMethodNotAllowed)
+	}
+	if standing != Running {
+		return nil
+	}
+	return h.order(ctx, "/interrupt", map[string]any{"prompt_id": id})
+}
+
+// order posts JSON. Every answer but a 200 is an error.
+func (h *Host) order(ctx context.Context, path string, content any) error {
+	body, err := json.Marshal(content)
+	if err != nil {
+		return fmt.Errorf("write the order to %s: %w", path, err)
+	}
+	got, err := h.post(ctx, path, string(body))
+	if err != nil {
+		return err
+	}
+	if got.status != http.StatusOK {
+		return fmt.Errorf("order %s: %w", h, &statusError{path, got.status})
+	}
+	return nil
+}
+
+// Forget deletes one prompt's history entry: ComfyUI keeps 10 000 of them, with
+// whole graphs, in memory.
+func (h *Host) Forget(ctx context.Context, promptID string) error {
+	return h.order(ctx, "/history", map[string]any{"delete": []string{promptID}})
+}
+
+// Free asks ComfyUI to unload models and to drop its node cache, which it does between two prompts.
+func (h *Host) Free(ctx context.Context) error {
+	return h.order(ctx, "/free", map[string]any{"unload_models": true, "free_memory": true})
+}

@@ -1,0 +1,146 @@
+package dispatcher
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/comfyherd/comfyherd/internal/failure"
+	"github.com/comfyherd/comfyherd/internal/queue"
+	"github.com/comfyherd/comfyherd/internal/route"
+	"github.com/comfyherd/comfyherd/internal/workflow"
+)
+
+func blockScene(f *route.Fleet, p *peers) *blocks {
+	return newBlocks(blocks{fleet: f, peers: p, changes: newChanges(), alarms: &alarms{}})
+}
+
+func blockFor(host string, hash workflow.Hash, kind failure.Kind) *route.Block {
+	return &route.Block{Host: route.HostID(host), Hash: hash, Kind: kind, Tenants: []route.Tenant{route.Everyone}, Until: noonUTC.Add(time.Hour)}
+}
+
+func TestABlockedPairGetsNoJobUntilItsBlockIsGone(t *testing.T) {
+	t.Parallel()
+	f, o := fleetOf(t, "a"), ownedJob(t, "acme", 1, 1)
+	b, hash := blockScene(f, newPeers("me")), o.job.Graph.Hash()
+	b.put(blockFor("a", hash, failure.ExecutionError), noonUTC)
+	same(t, "blocked", chosen(f, o, noonUTC), "")
+	same(t, "marked", []bool{b.changes.jobs, b.changes.reasons}, []bool{false, true})
+	same(t, "keys", b.blockKeys(), []string{"a." + string(hash)})
+	b.remove(pair{"a", hash}, noonUTC)
+	same(t, "free", chosen(f, o, noonUTC), "a")
+	same(t, "marked", b.changes.jobs, true)
+}
+
+func TestAPairOnProbationIsMatchedAfterTheHeadStartWhereItIsNotAtHome(t *testing.T) {
+	t.Parallel()
+	name, hash := nameAwayFromHome("gpu-%d"), hashOfGraph(t, 1)
+	b := blockScene(fleetOf(t, name), peersOf("other"))
+	b.put(blockFor(name, hash, failure.ExecutionError), noonUTC)
+	b.putStrikes(pair{name, hash}, &route.Strikes{Level: 1})
+	b.changes.jobs = false
+	b.remove(pair{name, hash}, noonUTC)
+	b.alarms.ring(noonUTC.Add(3 * time.Millisecond))
+	same(t, "before", b.changes.jobs, false)
+	b.alarms.ring(noonUTC.Add(4 * time.Millisecond))
+	same(t, "after", b.changes.jobs, true)
+}
+
+func TestAPairThatHasFailedGetsNoJobForASecond(t *testing.T) {
+	t.Parallel()
+	f, o := fleetOf(t, "a"), ownedJob(t, "acme", 1, 1)
+	b, hash := blockScene(f, newPeers("me")), o.job.Graph.Hash()
+	b.suspect("a", &queue.EndedJob{Tenant: "acme", Hash: hash, Kind: failure.ExecutionError}, noonUTC)
+	same(t, "suspected", chosen(f, o, noonUTC), "")
+	b.alarms.ring(noonUTC.Add(999 * time.Millisecond))
+	same(t, "just before", chosen(f, o, noonUTC), "")
+	b.alarms.ring(noonUTC.Add(time.Second))
+	same(t, "a second later", chosen(f, o, noonUTC), "a")
+}
+
+func TestStrikesWithoutABlockEndASuspicionAndABlockOutlastsIt(t *testing.T) {
+	t.Parallel()
+	f, o := fleetOf(t, "a"), ownedJob(t, "acme", 1, 1)
+	b, hash := blockScene(f, newPeers("me")), o.job.Graph.Hash()
+	ended := &queue.EndedJob{Tenant: "acme", Hash: hash, Kind: failure.ExecutionError}
+	b.suspect("a", ended, noonUTC)
+	b.putStrikes(pair{"a", hash}, &route.Strikes{Open: blockFor("a", hash, failure.ExecutionError)})
+	same(t, "strikes with a block", chosen(f, o, noonUTC), "")
+	b.putStrikes(pair{"a", hash}, &route.Strikes{})
+	same(t, "strikes without one", chosen(f, o, noonUTC), "a")
+	same(t, "strike keys", b.strikeKeys(), []string{"a." + string(hash)})
+	b.suspect("a", ended, noonUTC)
+	b.put(blockFor("a", hash, failure.ExecutionError), noonUTC)
+	b.alarms.ring(noonUTC.Add(time.Minute))
+	same(t, "a block", chosen(f, o, noonUTC), "")
+	b.suspect("a", ended, noonUTC) // changes nothing of a block
+	b.alarms.ring(noonUTC.Add(time.Hour))
+	same(t, "still", chosen(f, o, noonUTC), "")
+	b.removeStrikes(pair{"a", hash})
+	same(t, "no strikes", b.strikeKeys(), []string{})
+}
+
+func TestWhichFailuresKeepAPairFreeOfJobs(t *testing.T) {
+	t.Parallel()
+	for kind, want := range map[failure.Kind]map[string]string{
+		failure.ExecutionError: {"acme": "", "bolt": "a"}, // it may be the tenant's own doing
+		failure.HostLost:       {"acme": "a", "bolt": "a"},
+		failure.Incapable:      {"acme": "", "bolt": ""},
+		"":                     {"acme": "a", "bolt": "a"}, // a cancel
+	} {
+		f := fleetOf(t, "a")
+		b := blockScene(f, newPeers("me"))
+		b.suspect("a", &queue.EndedJob{Tenant: "acme", Hash: hashOfGraph(t, 1), Kind: kind}, noonUTC)
+		got := map[string]string{}
+		for tenant := range want {
+			got[tenant] = chosen(f, ownedJob(t, tenant, 1, 1), noonUTC)
+		}
+		same(t, "after "+string(kind), got, want)
+	}
+}
+
+func TestTheBlocksOfAHostThatLackedSomethingAreFoundByTheirTime(t *testing.T) {
+	t.Parallel()
+	b := blockScene(fleetOf(t, "a", "b"), newPeers("me"))
+	one, two := hashOfGraph(t, 1), hashOfGraph(t, 2)
+	b.put(blockFor("a", one, failure.Incapable), noonUTC)
+	b.put(blockFor("a", two, failure.ExecutionError), noonUTC)
+	b.put(blockFor("b", one, failure.Incapable), noonUTC)
+	same(t, "before", b.incapableBefore("a", noonUTC), []workflow.Hash(nil))
+	same(t, "after", b.incapableBefore("a", noonUTC.Add(1)), []workflow.Hash{one})
+	b.put(blockFor("a", one, failure.ExecutionError), noonUTC)
+	b.remove(pair{"b", one}, noonUTC)
+	same(t, "of another kind", len(b.incapableBefore("a", noonUTC.Add(1))), 0)
+	same(t, "removed", len(b.incapableBefore("b", noonUTC.Add(1))), 0)
+}
+
+func TestBlocksAreListedByPair(t *testing.T) {
+	t.Parallel()
+	b := blockScene(fleetOf(t, "a", "b"), newPeers("me"))
+	one, two := hashOfGraph(t, 1), hashOfGraph(t, 2)
+	hashes := []workflow.Hash{one, two}
+	slices.Sort(hashes)
+	for _, p := range []pair{{"a", one}, {"a", two}, {"b", one}} {
+		b.put(blockFor(p.host, p.hash, failure.ExecutionError), noonUTC)
+	}
+	b.putStrikes(pair{"b", two}, &route.Strikes{})
+	perHost, strikes := b.perHost()
+	same(t, "blocks", perHost, map[string]int{"a": 2, "b": 1})
+	same(t, "strikes", strikes, map[string]int{"b": 1})
+	found := b.behind(pair{"a", hashes[0]}, pairs{})
+	slices.SortFunc(found, pair.compare)
+	same(t, "behind", len(found), 2)
+	same(t, "first", found[0] == pair{"a", hashes[1]}, true)
+	same(t, "of a hash and host", b.behind(pair{}, pairs{host: "b", hash: one[:8]}) == nil, false)
+	same(t, "of another host", len(b.behind(pair{}, pairs{host: "c"})), 0)
+	same(t, "blocks that stand", len(b.of([]pair{{"a", one}, {"c", one}})), 1)
+}
+
+func TestStrikesThatCannotBeReadAreNone(t *testing.T) {
+	t.Parallel()
+	for key, value := range map[string]string{"junk": `{}`, "a." + string(hashOfGraph(t, 1)): `[`} {
+		if _, why := readStrikes(queue.Change{Key: key, Value: []byte(value)}); why == "" {
+			t.Errorf("%s of %s are strikes", value, key)
+		}
+	}
+}

@@ -1,0 +1,53 @@
+package dispatcher
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/comfyherd/comfyherd/internal/queue"
+)
+
+// leaveToLease does nothing: the lease runs out and the next delivery repairs what is missing. That is the answer to
+// every error on the way, since NATS is away then.
+func (d *Dispatcher) leaveToLease(ctx context.Context, o *owned, err error) {
+	if errors.Is(err, queue.ErrOvertaken) {
+		d.log.Debug("another one decided first", "tenant", o.job.Tenant, "job", o.job.ID, "error", err)
+		return
+	}
+	d.letLeaseRunOut(ctx, o.lease)
+	d.log.Warn("a job is left to its lease; it is delivered again after AckWait",
+		"tenant", o.job.Tenant, "job", o.job.ID, "ack_wait", d.q.AckWait(), "error", err)
+}
+
+// letLeaseRunOut sees to it that a lease which no agent keeps runs out after AckWait. A job that was parked before would
+// otherwise rest for the whole long delay, without a ticket: a plain extension is dropped while NATS starts, and a
+// park that was sent earlier may arrive later.
+func (d *Dispatcher) letLeaseRunOut(ctx context.Context, lease queue.Lease) {
+	d.loop.pressure.enter()
+	d.walks.Go(func() {
+		defer d.loop.pressure.exit()
+		ctx, cancel := context.WithTimeout(ctx, 2*d.q.AckWait())
+		defer cancel()
+		for ctx.Err() == nil && d.q.ExtendSurely(ctx, lease) != nil {
+			queue.Pause(ctx, pullPause)
+		}
+	})
+}
+
+// giveBack has a delivery come again at once, to any dispatcher.
+func (d *Dispatcher) giveBack(lease queue.Lease) { d.putOff(lease, 0) }
+
+// putOff has a delivery come again later. One that is lost comes after AckWait.
+func (d *Dispatcher) putOff(lease queue.Lease, rest time.Duration) {
+	if err := d.q.Park(lease, rest); err != nil {
+		d.log.Debug("give a job back", "error", err)
+	}
+}
+
+// postpone has a job delivered again after a pause.
+func (d *Dispatcher) postpone(ctx context.Context, o *owned, pause time.Duration) {
+	if err := d.q.Park(o.lease, pause); err != nil {
+		d.leaveToLease(ctx, o, err)
+	}
+}

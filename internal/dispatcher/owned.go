@@ -1,0 +1,38 @@
+package dispatcher
+
+import (
+	"time"
+
+	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/queue"
+	"github.com/comfyherd/comfyherd/internal/workflow"
+)
+
+// owned is a job whose lease this dispatcher has, from its delivery or its claim until an agent has accepted it,
+// it is parked, or it has ended. Only the goroutine that walks the job touches it, or the loop before the walk and
+// while the job is in hand.
+type owned struct {
+	job     *job.Job
+	message job.Message
+	lease   queue.Lease
+	last    uint64 // sequence of the chain's last event
+
+	attempt    int       // the number of the next attempt
+	avoid      []string  // hosts that failed this job
+	avoidUntil time.Time // before it they are not used even when no other host may
+	notBefore  time.Time
+	unfit      []string // hosts whose agent would not have it on this walk
+	lacks      []string // hosts that lack an option of it
+	read       bool     // options are
+	options    workflow.Options
+	taken      time.Time
+	turn       walkTurn  // of a delivery
+	reason     string    // of the last waiting event in the chain
+	slot       time.Time // when it took the slot of its tenant that it has; zero = it has none
+}
+
+// lane is the job's tenant and priority.
+func (o *owned) lane() job.Lane { return job.Lane{Tenant: o.job.Tenant, Priority: o.job.Priority} }
+
+// tenantHash is the job's workflow, as its tenant's.
+func (o *owned) tenantHash() tenantHash { return tenantHash{o.job.Tenant, o.job.Graph.Hash()} }

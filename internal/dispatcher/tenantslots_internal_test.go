@@ -1,0 +1,152 @@
+package dispatcher
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/queue"
+	"github.com/comfyherd/comfyherd/internal/route"
+)
+
+// slotScene is the slots of tenants on a fleet with one host. It notes which are looked at.
+type slotScene struct {
+	*tenantSlots
+	looks []string
+	runOn map[job.ID]bool // jobs whose host says that it runs them
+}
+
+func newSlotScene(t *testing.T, p *peers) *slotScene {
+	t.Helper()
+	s := &slotScene{runOn: map[job.ID]bool{}}
+	s.tenantSlots = newTenantSlots(tenantSlots{
+		fleet: fleetOf(t, "a", "b"), peers: p, changes: newChanges(), alarms: &alarms{},
+		runs: func(_ job.Tenant, slot queue.Slot) bool { return s.runOn[slot.Job] },
+		look: func(tenant job.Tenant, slot queue.Slot, patient bool) {
+			how := ""
+			if patient {
+				how = " patiently"
+			}
+			s.looks = append(s.looks, string(tenant)+" "+string(slot.Job)+how)
+		},
+	})
+	return s
+}
+
+// cap gives a tenant a cap wherever it counts.
+func (s *slotScene) cap(tenant route.Tenant, most int) {
+	s.fleet.PutTenant(tenant, 1, most)
+	s.setCap(tenant, most)
+}
+
+func slotsOf(ids ...job.ID) []queue.Slot {
+	var list []queue.Slot
+	for _, id := range ids {
+		list = append(list, queue.Slot{Job: id, Host: "a", Time: noonUTC})
+	}
+	return list
+}
+
+func TestATenantWithAllItsSlotsTakenGetsNoHost(t *testing.T) {
+	t.Parallel()
+	s, o := newSlotScene(t, newPeers("me")), ownedJob(t, "acme", 1, 1)
+	s.cap("acme", 2)
+	s.put("acme", slotsOf("x", "y"))
+	same(t, "both taken", chosen(s.fleet, o, noonUTC), "")
+	same(t, "keys", s.keys(), []string{"acme"})
+	same(t, "marked", s.changes.jobs, true)
+	s.put("acme", slotsOf("x"))
+	same(t, "one taken", chosen(s.fleet, o, noonUTC) != "", true)
+	s.put("acme", nil)
+	same(t, "keys", s.keys(), []string{})
+	s.put("acme", slotsOf("x", "y"))
+	s.cap("acme", 0)
+	same(t, "without a cap", []bool{chosen(s.fleet, o, noonUTC) != "", s.capped("acme")}, []bool{true, false})
+}
+
+func TestOnlyATenantsHomeGivesItsJobsToHosts(t *testing.T) {
+	t.Parallel()
+	p := peersOf()
+	s := newSlotScene(t, p)
+	tenant := route.Tenant(nameAwayFromTenantHome(t))
+	o := ownedJob(t, string(tenant), 1, 1)
+	s.cap(tenant, 2)
+	same(t, "alone", chosen(s.fleet, o, noonUTC) != "", true)
+	p.put("other", noonUTC)
+	s.rehome()
+	same(t, "beside its home", []any{chosen(s.fleet, o, noonUTC), s.fleet.Elsewhere(tenant)}, []any{"", true})
+	s.put(tenant, slotsOf("x"))
+	s.lookAround(noonUTC.Add(time.Minute))
+	s.jobEnded(&queue.EndedJob{Tenant: job.Tenant(tenant), Job: "x"})
+	same(t, "its slots are looked at by its home alone", len(s.looks), 0)
+}
+
+func nameAwayFromTenantHome(t *testing.T) string {
+	t.Helper()
+	p := peersOf("other")
+	for n := range 100 {
+		if name := "tenant-" + string(rune('a'+n%26)) + string(rune('a'+n/26)); !p.isTenantHome(route.Tenant(name)) {
+			return name
+		}
+	}
+	t.Fatal("this dispatcher is everybody's home")
+	return ""
+}
+
+func TestATenantThatWasFoundFullIsTriedAgainAfterAMoment(t *testing.T) {
+	t.Parallel()
+	s, o := newSlotScene(t, newPeers("me")), ownedJob(t, "acme", 1, 1)
+	s.cap("acme", 2)
+	s.wasFull("acme", noonUTC)
+	same(t, "at once", chosen(s.fleet, o, noonUTC), "")
+	s.alarms.ring(noonUTC.Add(199 * time.Millisecond))
+	same(t, "after 199 ms", chosen(s.fleet, o, noonUTC), "")
+	s.alarms.ring(noonUTC.Add(200 * time.Millisecond))
+	same(t, "after 200 ms", []any{chosen(s.fleet, o, noonUTC) != "", s.changes.jobs}, []any{true, true})
+	s.wasFull("acme", noonUTC)
+	s.put("acme", slotsOf("x"))
+	same(t, "when the bucket says more", chosen(s.fleet, o, noonUTC) != "", true)
+}
+
+func TestASlotIsLookedAtWhenItsJobHasEndedOrNoHostRunsIt(t *testing.T) {
+	t.Parallel()
+	s := newSlotScene(t, newPeers("me"))
+	s.put("acme", slotsOf("x", "y", "z"))
+	s.jobEnded(&queue.EndedJob{Tenant: "acme", Job: "x"})
+	s.jobEnded(&queue.EndedJob{Tenant: "acme", Job: "x"})
+	s.jobEnded(&queue.EndedJob{Tenant: "acme", Job: "other"})
+	same(t, "one look at a time", s.looks, []string{"acme x patiently"})
+	s.looked(idKey{"acme", "x"})
+	s.runOn["y"] = true
+	s.lookAround(noonUTC.Add(3*time.Second - 1))
+	same(t, "while an offer may be under way", len(s.looks), 1)
+	s.lookAround(noonUTC.Add(3 * time.Second))
+	slices.Sort(s.looks[1:])
+	same(t, "afterwards", s.looks[1:], []string{"acme x", "acme z"})
+}
+
+func TestTheUsualCapHoldsForTenantsWithoutSettings(t *testing.T) {
+	t.Parallel()
+	s := newSlotScene(t, newPeers("me"))
+	s.fleet.PutUsualCap(1)
+	x := newTenants(tenants{
+		fleet: s.fleet, room: route.NewRoom(), slots: s.tenantSlots, quotas: newQuotas(), changes: s.changes,
+		usual: queue.TenantSettings{Weight: 1, MaxRunning: 1},
+	})
+	x.put("bolt", &queue.TenantSettings{Weight: 2})
+	for _, tenant := range []route.Tenant{"acme", "bolt"} {
+		x.meet(tenant)
+	}
+	same(t, "capped", []bool{s.capped("acme"), s.capped("bolt")}, []bool{true, false})
+	same(t, "keys", x.keys(), []string{"bolt"})
+	s.put("bolt", slotsOf("x"))
+	same(t, "bolt runs", chosen(s.fleet, ownedJob(t, "bolt", 1, 1), noonUTC) != "", true)
+	x.remove("bolt")
+	same(t, "without its settings", []any{s.capped("bolt"), chosen(s.fleet, ownedJob(t, "bolt", 1, 1), noonUTC), len(x.keys())}, []any{true, "", 0})
+	three, room := job.Priority(3), x.room
+	x.put("acme", &queue.TenantSettings{Weight: 1, MaxPriority: &three})
+	same(t, "ceiling", room.CountsAs("acme", 9), 3)
+	x.remove("acme")
+	same(t, "no ceiling", room.CountsAs("acme", 9), 9)
+}
