@@ -66,7 +66,7 @@ func TestTheCommandsInTheSecurityPageWork(t *testing.T) {
 			t.Errorf("%q is not in the output:\n%s", want, out.String())
 		}
 	}
-	if !strings.Contains(said.String(), "completed on gpu-1") || !strings.Contains(said.String(), "tenant-bolt is cut off") {
+	if !strings.Contains(said.String(), "completed on gpu-1") || !strings.Contains(said.String(), "tenant-bolt is revoked") {
 		t.Errorf("it was said:\n%s", said.String())
 	}
 }
