@@ -124,7 +124,7 @@ func (h *host) fetchObject(ctx context.Context, name string) (io.ReadCloser, err
 	switch {
 	case errors.Is(err, queue.ErrNoFile):
 		return nil, failure.New(failure.InvalidWorkflow, fmt.Sprintf(
-			"COMFY_INPUTS has no object %q: put it there before the job, and again when its time is over", name))
+			"COMFY_INPUTS has no object %q: put it there before the job, and again when it has expired", name))
 	case err != nil:
 		return nil, failure.New(failure.Transient, fmt.Sprintf("cannot fetch object %q from COMFY_INPUTS: %v", name, err))
 	}

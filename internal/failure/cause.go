@@ -24,13 +24,13 @@ const (
 type Remedy struct{ Sign, Back string }
 
 var remedies = map[Cause]Remedy{
-	Down:       {"ComfyUI does not answer, and its port or process is gone", "it answers"},
-	WorkerGone: {"the thread that runs prompts has ended: its log says so, or a prompt stays although nothing runs", "another process of ComfyUI"},
+	Down:       {"ComfyUI does not answer, and its port or process is gone", "ComfyUI answers"},
+	WorkerGone: {"the thread that runs prompts has ended: its log says so, or a prompt stays although nothing runs", "ComfyUI was restarted"},
 	Stuck:      {"a prompt does not stop, and nothing else can run", "the prompt is gone"},
-	Poisoned:   {"a job failed as one does in an unusable CUDA or HIP context: on trial; out when another workflow fails so too", "another process of ComfyUI, or on trial a job of another workflow that completes"},
-	DiskFull:   {"a job could not write, and neither can the agent", "the agent's own file can be written"},
-	Barred:     {"something before ComfyUI refused a submit, and the agent's own as well", "ComfyUI itself answers the agent's submit"},
-	Unstorable: {"the agent cannot store results in NATS", "they are stored"},
+	Poisoned:   {"a job failed as in an unusable CUDA or HIP context: the host is on trial, and out when another workflow fails in the same way", "ComfyUI was restarted; while on trial, also a job of another workflow that completes"},
+	DiskFull:   {"a job could not write, and neither can the agent", "the agent can write a file of its own"},
+	Barred:     {"something before ComfyUI refused a submit, and also the agent's own submit", "ComfyUI itself answers the agent's submit"},
+	Unstorable: {"the agent cannot store results in NATS", "the results are stored"},
 }
 
 // Remedy is total; that of a cause which is not of the closed set is empty.

@@ -62,19 +62,19 @@ type Verdict struct {
 }
 
 var verdicts = map[Kind]Verdict{
-	InvalidWorkflow: {NoStrike, Free, End, "no host can cure it"},
-	Incapable:       {UntilCapable, Free, Elsewhere, "waits capable_wait when no host is capable, then dead no_capable_host"},
-	OutOfMemory:     {PerTenant, Counted, Elsewhere, "/free is called; the block holds jobs at least as big, and those of unknown size; a host with more memory first"},
-	ExecutionError:  {PerTenant, Counted, Elsewhere, "second opinion; the same signature on two hosts is dead workflow_fault"},
-	Timeout:         {PerTenant, Counted, Elsewhere, "cancelled by id and confirmed first"},
-	HostLost:        {Suspected, UnlessBack, Elsewhere, "two alike on two hosts are dead takes_hosts_down"},
-	HostSick:        {PerTenant, UnlessBack, Elsewhere, "as host_lost; when a probe or another workflow has proven the host's fault it is no strike and does not count"},
-	Refused:         {NoStrike, HostFree, Elsewhere, "asked of another host; the same signature on two hosts is dead workflow_fault, a refusal of every capable host dead not_retryable"},
-	Transient:       {NoStrike, Counted, Later, "a node could not reach something outside; after retry_delay"},
-	RejectedBusy:    {NoStrike, Free, Later, "after retry_delay"},
-	Lost:            {NoStrike, Counted, Elsewhere, "agent and lease gone"},
+	InvalidWorkflow: {NoStrike, Free, End, "no host can run it"},
+	Incapable:       {UntilCapable, Free, Elsewhere, "the job waits for capable_wait when no host is capable, and is then dead: no_capable_host"},
+	OutOfMemory:     {PerTenant, Counted, Elsewhere, "the agent calls /free; the block applies to jobs at least as big, and to those of unknown size; a host with more memory is tried first"},
+	ExecutionError:  {PerTenant, Counted, Elsewhere, "a second host decides: after the same signature on two hosts the job is dead: workflow_fault"},
+	Timeout:         {PerTenant, Counted, Elsewhere, "before the retry the agent cancels the prompt by its id and waits until ComfyUI has confirmed it"},
+	HostLost:        {Suspected, UnlessBack, Elsewhere, "after two alike on two hosts the job is dead: takes_hosts_down"},
+	HostSick:        {PerTenant, UnlessBack, Elsewhere, "as host_lost; when a probe or another workflow has proven the host's fault, it is no strike and does not count"},
+	Refused:         {NoStrike, HostFree, Elsewhere, "after the same signature on two hosts the job is dead: workflow_fault; after a refusal by every capable host it is dead: not_retryable"},
+	Transient:       {NoStrike, Counted, Later, "a node could not reach a service outside of the fleet; tried again after retry_delay"},
+	RejectedBusy:    {NoStrike, Free, Later, "tried again after retry_delay"},
+	Lost:            {NoStrike, Counted, Elsewhere, "the agent is gone and the lease has run out"},
 	Drained:         {NoStrike, Free, Elsewhere, "the agent shut down"},
-	Interrupted:     {NoStrike, OnceFree, Elsewhere, "once more, on another host, then dead"},
+	Interrupted:     {NoStrike, OnceFree, Elsewhere, "runs once more, on another host, and is dead when it is interrupted again"},
 }
 
 // Verdict is total: a kind that is not of the closed set (an event written by a newer or foreign agent) is
