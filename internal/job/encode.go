@@ -2,6 +2,7 @@ package job
 
 import (
 	"bytes"
+	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -45,8 +46,17 @@ func AppendText(b []byte, s string) []byte {
 	return append(b[:from], text...)
 }
 
-// plainText reports whether encoding/json writes s as it is: it is ASCII without control characters and "\\<>&.
+// plainText reports whether encoding/json writes s as it is: it is ASCII without control characters and "\\<>&. Eight
+// bytes at a time, the terms have a byte's highest bit set for " and &, for < and >, for \, for what is below a space,
+// for DEL, and for what is above.
 func plainText(s []byte) bool {
+	const each, high = 0x0101010101010101, 0x8080808080808080
+	for ; len(s) >= 8; s = s[8:] {
+		w := binary.LittleEndian.Uint64(s)
+		if ((w|each*4^each*'&'-each)|(w|each*2^each*'>'-each)|(w^each*'\\'-each)|(w-each*' ')|(w+each)|w)&high != 0 {
+			return false
+		}
+	}
 	for _, c := range s {
 		if c < ' ' || c >= 0x7f || c == '"' || c == '&' || c == '<' || c == '>' || c == '\\' {
 			return false

@@ -53,9 +53,11 @@ const (
 // scanner reads the JSON of RFC 8259, in UTF-8, without lone surrogates, and the
 // three numbers that Python's json writes beside it: NaN, Infinity, -Infinity.
 type scanner struct {
-	src []byte
-	pos int
-	all []token
+	src  []byte
+	pos  int
+	all  []token
+	room [256]token // the last tokens of all; it is not on the heap
+	used int
 }
 
 // scan reads src as one JSON value into its tokens.
@@ -63,7 +65,7 @@ func scan(src []byte) ([]token, error) {
 	if len(src) > maxBytes {
 		return nil, refuse("", "the workflow has %d bytes, more than the %d that can be read", len(src), maxBytes)
 	}
-	s := scanner{src: src, all: make([]token, 0, min(len(src)/8, 256))}
+	s := scanner{src: src}
 	if s.peek() == 0 && s.pos == len(src) {
 		return nil, refuse("", "the workflow is empty; send the JSON of a workflow: %s", exportHint)
 	}
@@ -73,7 +75,7 @@ func scan(src []byte) ([]token, error) {
 	if s.peek(); s.pos != len(src) {
 		return nil, s.fail("there is more after the end of the workflow")
 	}
-	return s.all, nil
+	return append(s.all, s.room[:s.used]...), nil
 }
 
 func (s *scanner) fail(format string, args ...any) *Error {
@@ -135,14 +137,28 @@ func (s *scanner) open(depth int) (int, error) {
 	if depth > maxDepth {
 		return 0, s.fail("it is nested more than %d levels deep", maxDepth)
 	}
-	s.all = append(s.all, token{start: uint32(s.pos) | container})
+	s.push(token{start: uint32(s.pos) | container})
 	s.pos++
-	return len(s.all) - 1, nil
+	return len(s.all) + s.used - 1, nil
 }
 
 func (s *scanner) close(at int) {
 	s.pos++
-	s.all[at].limit = uint32(len(s.all))
+	limit := uint32(len(s.all) + s.used)
+	if i := at - len(s.all); i >= 0 {
+		s.room[i].limit = limit
+	} else {
+		s.all[at].limit = limit
+	}
+}
+
+func (s *scanner) push(t token) {
+	if s.used == len(s.room) {
+		s.all = append(s.all, s.room[:]...)
+		s.used = 0
+	}
+	s.room[s.used] = t
+	s.used++
 }
 
 func (s *scanner) object(depth int) error {
@@ -206,7 +222,7 @@ func (s *scanner) array(depth int) error {
 }
 
 func (s *scanner) leaf(start int, flag uint32) {
-	s.all = append(s.all, token{start: uint32(start) | flag, limit: uint32(s.pos)})
+	s.push(token{start: uint32(start) | flag, limit: uint32(s.pos)})
 }
 
 func (s *scanner) word(word string) error {
