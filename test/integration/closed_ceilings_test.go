@@ -49,8 +49,8 @@ func TestATenantThatUsesUpOrBreaksWhatItCanTakesNothingFromAnother(t *testing.T)
 		attack func()
 	}{
 		{"row 11: workflows of very many classes", rows.wideWorkflows},
-		{"row 10: timeouts of 0s", rows.endlessRun},
 		{"row 10: a flood of priority 9", rows.urgentFlood},
+		{"row 10: timeouts of 0s", rows.endlessRun},
 		{"row 9: running out of memory with acme's workflow", rows.outOfMemory},
 		{"row 9: hosts that die with acme's workflow", rows.deadHosts},
 		{"row 6: jobs for later up to the waiting cap", rows.fullWaitingRoom}, // last, since they stay
@@ -145,7 +145,7 @@ func (a *attackRows) urgentFlood() {
 	for n := range 60 {
 		a.sent(9, job.Spec{ID: job.ID(fmt.Sprint("flood-", n)), Workflow: nap(0.3, 0, n)})
 	}
-	for range 4 {
+	for range 10 {
 		a.next(a.bolts, ".completed")
 	}
 	a.runs(a.acme, "acme", "beside-row-10")
