@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -21,6 +22,7 @@ import (
 type Client struct {
 	nc     *nats.Conn
 	tenant job.Tenant
+	again  time.Duration // askAgain, except in tests
 	clock  toldClock
 }
 
@@ -31,11 +33,14 @@ const (
 	answerGrace   = 3 * time.Second // how much longer than CallTime an answer is waited for
 	stoppingPause = 100 * time.Millisecond
 	retryPause    = 250 * time.Millisecond // before a call is made again
+	askAgain      = 5 * time.Second        // without an answer until a call that changes nothing is sent again
 )
 
 // NewClient makes a tenant's client on a connection. It sends nothing. The first call fails when the name is not that of a
 // tenant, or when the connection has no permissions for it.
-func NewClient(nc *nats.Conn, tenant job.Tenant) *Client { return &Client{nc: nc, tenant: tenant} }
+func NewClient(nc *nats.Conn, tenant job.Tenant) *Client {
+	return &Client{nc: nc, tenant: tenant, again: askAgain}
+}
 
 // Tenant is the tenant that the client acts for.
 func (c *Client) Tenant() job.Tenant { return c.tenant }
@@ -67,7 +72,7 @@ func (c *Client) exchange(ctx context.Context, name string, header nats.Header, 
 	defer cancel()
 	for said := error(nil); ; {
 		asked := time.Now()
-		reply, err := Ask(ctx, c.nc, &nats.Msg{Subject: subject, Header: header, Data: body})
+		reply, err := c.ask(ctx, name, &nats.Msg{Subject: subject, Header: header, Data: body})
 		if _, stopping := errors.AsType[*Stopping](err); stopping && pause(ctx, stoppingPause) {
 			said = err
 			continue
@@ -80,6 +85,55 @@ func (c *Client) exchange(ctx context.Context, name string, header nats.Header, 
 		}
 		return reply, err
 	}
+}
+
+// ask sends a request, and sends one that changes nothing again each time that no answer has come for a while: nats-server drops
+// answers that are on their way while an account is updated. The first answer to any of them counts, so that a slow dispatcher's
+// is not lost either.
+func (c *Client) ask(ctx context.Context, name string, msg *nats.Msg) (*nats.Msg, error) {
+	if !repeatable(name) {
+		return Ask(ctx, c.nc, msg)
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	var asking sync.WaitGroup
+	defer asking.Wait()
+	defer cancel()
+	type outcome struct {
+		reply *nats.Msg
+		err   error
+	}
+	outcomes := make(chan outcome)
+	send := func() {
+		asking.Go(func() {
+			reply, err := Ask(ctx, c.nc, &nats.Msg{Subject: msg.Subject, Header: msg.Header, Data: msg.Data})
+			select {
+			case outcomes <- outcome{reply, err}:
+			case <-ctx.Done():
+			}
+		})
+	}
+	send()
+	tick := time.NewTicker(c.again)
+	defer tick.Stop()
+	for {
+		select {
+		case o := <-outcomes:
+			return o.reply, o.err
+		case <-tick.C:
+			send()
+		case <-ctx.Done():
+			return nil, fmt.Errorf("ask the dispatchers on %s: %w", msg.Subject, ctx.Err())
+		}
+	}
+}
+
+// repeatable reports whether a call changes nothing.
+func repeatable(call string) bool {
+	switch call {
+	case "status", "why", "jobs", "events", "dead", "queue", "file.get", "file.stat":
+		return true
+	}
+	return false
 }
 
 // Ask sends a request to the dispatchers and gives its answer, or the error that it carries: BadRequest or one of those

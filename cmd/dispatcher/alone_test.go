@@ -2,6 +2,7 @@ package main_test
 
 import (
 	"context"
+	"encoding/json"
 	"io"
 	"os"
 	"path/filepath"
@@ -97,5 +98,49 @@ func TestWithoutADispatcherCommandsDoWhatTheyCanAndSayWhatIsMissing(t *testing.T
 	defer stop()
 	if code := main.Run(bounded, []string{"wait", "acme/early", "--nats-url=" + f.url}, nil, waits, waits); code != 3 || !strings.Contains(waits.text(), "early: cancelled by ") {
 		t.Errorf("wait: code %d, said %s", code, waits.text())
+	}
+}
+
+// A dispatcher's answer says that it is three hours later in NATS than on this machine.
+func TestSubmitInCountsFromTheTimeOfNATS(t *testing.T) {
+	t.Parallel()
+	f := startAlone(t)
+	code, _, say := f.ask(t, picture, "submit", "-", "--id=unknown", "--in=1h")
+	if code != 0 || !strings.Contains(say, "note: no dispatcher answers and gives the time of NATS, so that --in=1h0m0s counts from this machine's clock") {
+		t.Errorf("without a dispatcher: code %d, said %q", code, say)
+	}
+	nc, err := nats.Connect(f.url, nats.Timeout(10*time.Second))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	ahead := time.Now().Add(3 * time.Hour)
+	if _, err := nc.Subscribe("comfy.tenants.default.queue", func(msg *nats.Msg) {
+		answer := nats.NewMsg(msg.Reply)
+		answer.Header.Set("Comfy-Time", ahead.UTC().Format(time.RFC3339Nano))
+		answer.Data = []byte("{}")
+		_ = nc.PublishMsg(answer)
+	}); err != nil {
+		t.Fatal(err)
+	}
+	jobs, err := nc.SubscribeSync("comfy.jobs.default.5")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := nc.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	if code, _, say := f.ask(t, picture, "submit", "-", "--id=known", "--in=1h"); code != 0 || say != "" {
+		t.Errorf("with a dispatcher: code %d, said %q", code, say)
+	}
+	msg, err := jobs.NextMsg(patience)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var spec struct {
+		RunAt time.Time `json:"run_at"`
+	}
+	if err := json.Unmarshal(msg.Data, &spec); err != nil || spec.RunAt.Before(ahead.Add(time.Hour)) {
+		t.Errorf("the job runs at %v, an hour from %v is later: %v", spec.RunAt, ahead, err)
 	}
 }

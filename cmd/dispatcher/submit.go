@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/comfyherd/comfyherd/internal/daemon"
 	"github.com/comfyherd/comfyherd/internal/job"
@@ -87,6 +88,9 @@ func (s *submitCmd) publish(ctx context.Context, c *daemon.Console, a *asker, te
 	if err != nil {
 		return nil, err
 	}
+	if s.In > 0 {
+		s.askTime(ctx, c, client)
+	}
 	ids := make([]job.ID, 0, len(specs))
 	for _, spec := range specs {
 		if s.In > 0 {
@@ -104,6 +108,19 @@ func (s *submitCmd) publish(ctx context.Context, c *daemon.Console, a *asker, te
 		}
 	}
 	return ids, nil
+}
+
+// timeWait is how long --in waits for the answer that carries NATS' time.
+const timeWait = 5 * time.Second
+
+// askTime has the client receive one answer, from which it takes NATS' time. A job is submitted without it as well, since it waits
+// for a dispatcher anyway.
+func (s *submitCmd) askTime(ctx context.Context, c *daemon.Console, client *jetstream.Client) {
+	ctx, cancel := context.WithTimeout(ctx, timeWait)
+	defer cancel()
+	if _, err := client.Queue(ctx); err != nil {
+		c.Say("note: no dispatcher answers and gives the time of NATS, so that --in=%s counts from this machine's clock", s.In)
+	}
 }
 
 func stoppedBefore(ctx context.Context, c *daemon.Console, submitted int, err error) error {

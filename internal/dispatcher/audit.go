@@ -31,12 +31,20 @@ func cleanBy(by string) string {
 	return by
 }
 
-// operatorBy is who asks on comfy.api.
-func operatorBy(by string) string { return cmp.Or(cleanBy(by), "api") }
+// operatorBy is who asks on comfy.api. It never begins with the word "tenant", by which a tenant's own call is recognized.
+func operatorBy(by string) string {
+	by = cmp.Or(cleanBy(by), "api")
+	if len(by) >= len(tenantWord) && strings.EqualFold(by[:len(tenantWord)], tenantWord) {
+		by = "operator: " + by
+	}
+	return by
+}
+
+const tenantWord = "tenant"
 
 // tenantBy is who asks on comfy.tenants.<tenant>: the tenant, as NATS has let it use its subject, and what it says of itself.
 func tenantBy(tenant job.Tenant, by string) string {
-	text := "tenant " + string(tenant)
+	text := tenantWord + " " + string(tenant)
 	if by = cleanBy(by); by != "" {
 		text += ": " + by
 	}

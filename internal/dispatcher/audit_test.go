@@ -45,6 +45,29 @@ func TestDeadLettersAreDeletedByConditionAndUpToASequence(t *testing.T) {
 	})
 }
 
+// Who asks for something says its own name, so that an operator could give the name of a tenant.
+func TestOnlyATenantsOwnCallIsRecordedAsATenants(t *testing.T) {
+	t.Parallel()
+	inBubble(t, func(s *scene) {
+		s.bury("acme", "a1", "a2", "a3")
+		s.dispatcher(dispatcher.Config{})
+		operator[queue.PurgeAnswer](s, "purge", queue.PurgeRequest{Tenant: "acme", UpTo: 1, By: " \x00tenant acme: ann"})
+		operator[queue.PurgeAnswer](s, "purge", queue.PurgeRequest{Tenant: "acme", UpTo: 2, By: "TENANT acme"})
+		operator[queue.PurgeAnswer](s, "purge", queue.PurgeRequest{Tenant: "acme", UpTo: 3, By: "ten"})
+		answered[jetstream.CancelAnswer](s, "acme", "cancel", jetstream.CancelRequest{Job: "b", By: "ann", Force: true})
+		var who []string
+		for _, act := range s.whoActed() {
+			if !strings.Contains(act, " begins: ") {
+				by, _, _ := strings.Cut(act, ` for "acme"`)
+				who = append(who, by)
+			}
+		}
+		s.want("who", who, []string{
+			"purge by operator: tenant acme: ann", "purge by operator: TENANT acme", "purge by ten", "cancel by tenant acme: ann",
+		})
+	})
+}
+
 // A dispatcher that dies in the middle of a long act has told who asked for it.
 func TestAnActOfManyIsToldBeforeItsFirstChange(t *testing.T) {
 	t.Parallel()

@@ -214,6 +214,8 @@ func (f *files) checkPut(tenant job.Tenant, p *jetstream.FilePut) error {
 		return badRequest("Comfy-File-Digest is missing: the last piece says SHA-256= and the file's SHA-256 in base64url")
 	case len(p.ContentType) > mostContentType:
 		return badRequest("Content-Type has %d bytes: at most %d", len(p.ContentType), mostContentType)
+	case strings.ContainsFunc(p.ContentType, func(r rune) bool { return r < ' ' || r > '~' }):
+		return badRequest("Content-Type is %q: it may have printable ASCII characters only, as image/png has", p.ContentType)
 	}
 	return nil
 }

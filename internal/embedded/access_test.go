@@ -22,13 +22,14 @@ type realm struct {
 	operator nkeys.KeyPair
 	office   nkeys.KeyPair // the account that serves
 
-	mu     sync.Mutex        // guards tokens
-	tokens map[string]string // of accounts
+	mu     sync.Mutex               // guards tokens
+	tokens map[string]string        // of accounts
+	slow   map[string]time.Duration // how long the token of an account takes to be read
 }
 
 func startRealm(t *testing.T) *realm {
 	t.Helper()
-	r := &realm{t: t, tokens: map[string]string{}}
+	r := &realm{t: t, tokens: map[string]string{}, slow: map[string]time.Duration{}}
 	var name, system, office string
 	r.operator, name = r.pair(nkeys.CreateOperator)
 	_, system = r.pair(nkeys.CreateAccount)
@@ -90,11 +91,13 @@ func (r *realm) put(claims *jwt.AccountClaims) (token string) {
 
 func (r *realm) account(public string) (string, error) {
 	r.mu.Lock()
-	defer r.mu.Unlock()
-	if token, known := r.tokens[public]; known {
-		return token, nil
+	token, slow := r.tokens[public], r.slow[public]
+	r.mu.Unlock()
+	if token == "" {
+		return "", errors.New("no such account")
 	}
-	return "", errors.New("no such account")
+	<-time.After(slow)
+	return token, nil
 }
 
 // permit lets an account ask at some desks from now on, and do nothing else.
@@ -217,4 +220,21 @@ func TestTheTokenThatWasToldLastCounts(t *testing.T) {
 	r.refused(nc, "desk.b")
 	r.update(wide)
 	r.answered(nc, "desk.a", "desk.b")
+}
+
+// nats-server's own first ping would come after 2 to 2.4 s here, and end the connection.
+func TestAnAccountThatLoadsSlowlyIsConnectedTo(t *testing.T) {
+	t.Parallel()
+	r := startRealm(t)
+	key, public := r.pair(nkeys.CreateAccount)
+	r.permit(public, "desk.a")
+	r.mu.Lock()
+	r.slow[public] = 3 * time.Second
+	r.mu.Unlock()
+	nc := r.connect(r.user(key))
+	if nc == nil {
+		return
+	}
+	defer nc.Close()
+	r.answered(nc, "desk.a")
 }

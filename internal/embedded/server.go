@@ -121,7 +121,10 @@ func options(cfg Config, r route) (*server.Options, error) {
 		JetStreamMaxStore: cfg.MaxStore,
 		PingInterval:      pingInterval,
 		MaxPingsOut:       2,
-		NoSigs:            true, // signals are the process's business, not the server's
+		// Otherwise the first ping comes 2 s after CONNECT, only to measure the round trip. When an account's first load takes
+		// longer, that ping precedes the answer to CONNECT, and nats.go fails with "expected 'PONG', got 'PING'".
+		DisableShortFirstPing: true,
+		NoSigs:                true, // signals are the process's business, not the server's
 	}
 	if opts.Host == "" {
 		opts.Host = DefaultHost

@@ -26,6 +26,8 @@ import (
 type closed struct {
 	*fleet
 	folder *access.Folder
+	config dispatcher.Config      // of the dispatcher
+	agents agent.Config           // of each agent
 	told   atomic.Pointer[string] // the token of the fleet's account that NATS was told last; nil where nobody follows the folder
 }
 
@@ -37,11 +39,17 @@ func startClosed(t *testing.T, hosts ...comfysim.Config) *closed {
 
 func startClosedWith(t *testing.T, cfg queue.Config, hosts ...comfysim.Config) *closed {
 	t.Helper()
+	return startClosedSetup(t, setup{jetstream: cfg, hosts: hosts})
+}
+
+// startClosedSetup also sets the dispatcher and the agents.
+func startClosedSetup(t *testing.T, s setup) *closed {
+	t.Helper()
 	folder, err := access.Init(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := &closed{fleet: &fleet{t: t, cfg: cfg, sims: map[string]*comfysim.Server{}, dir: t.TempDir()}, folder: folder}
+	f := &closed{fleet: &fleet{t: t, sims: map[string]*comfysim.Server{}, dir: t.TempDir()}, folder: folder, config: s.config, agents: s.agent}
 	f.serve()
 	f.url = f.nats.URL()
 	t.Cleanup(func() {
@@ -49,7 +57,7 @@ func startClosedWith(t *testing.T, cfg queue.Config, hosts ...comfysim.Config) *
 			t.Error(err)
 		}
 	})
-	f.begin(queue.Config{}, hosts...)
+	f.begin(s.jetstream, s.hosts...)
 	return f
 }
 
@@ -63,7 +71,7 @@ func (f *closed) begin(cfg queue.Config, hosts ...comfysim.Config) {
 		f.host(host.Name, access.AgentSettings{})
 	}
 	f.awaitPresence(len(hosts))
-	f.dispatcher(dispatcher.Config{})
+	f.dispatcher(f.config)
 	f.awaitHosts(len(hosts))
 }
 
@@ -172,7 +180,7 @@ func (f *closed) host(name string, s access.AgentSettings) (stop, kill func()) {
 		return true
 	})
 	f.awaitFleet()
-	stop, kill = own.agentOn(f.url, agent.HostConfig{Name: name, URL: f.sims[name].URL()}, agent.Config{})
+	stop, kill = own.agentOn(f.url, agent.HostConfig{Name: name, URL: f.sims[name].URL()}, f.agents)
 	f.stops = append(f.stops, kill)
 	return stop, kill
 }
