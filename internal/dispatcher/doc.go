@@ -10,7 +10,7 @@
 // # The walk of a job
 //
 //	receive.go        jobs are pulled and parsed; what is no job ends here
-//	tenantlimit.go    a tenant that publishes far more than the others waits (tenantbalance.go: who does)
+//	intakelimit.go    a tenant that publishes far more than the others waits (tenantbalance.go: who does)
 //	walkorder.go      deliveries of one id are worked on one after the other
 //	place.go          the loop finds a host, or the reason why there is none; and takes in what came of an offer
 //	dispatch.go       the chain of events begins with queued; the job is offered to its host's agent
@@ -24,7 +24,8 @@
 //	finish.go         a job that has ended is removed from the stream
 //	walks.go          the goroutines of walks
 //	lease.go          the lease is given back, put off, or left to run out
-//	owned.go          the job on all this way; options.go: what a host may lack for it
+//	owned.go          the job on all this way, also read anew from the stream; options.go: what a host may lack for it
+//	chains.go         what the chain says of it: earlier attempts, the next one, its place in the stream
 //
 // # The loop and its parts
 //

@@ -1,6 +1,8 @@
 package dispatcher
 
 import (
+	"context"
+	"fmt"
 	"time"
 
 	"github.com/comfyherd/comfyherd/internal/job"
@@ -36,3 +38,17 @@ func (o *owned) lane() job.Lane { return job.Lane{Tenant: o.job.Tenant, Priority
 
 // tenantHash is the job's workflow, as its tenant's.
 func (o *owned) tenantHash() tenantHash { return tenantHash{o.job.Tenant, o.job.Graph.Hash()} }
+
+// stored reads the job that a ticket or chain names; it has no lease. When another job is stored at its sequence, since
+// the stream was made again, it is gone.
+func (d *Dispatcher) stored(ctx context.Context, sequence uint64, tenant job.Tenant, id job.ID) (*owned, error) {
+	message, err := d.q.Stored(ctx, sequence)
+	if err != nil {
+		return nil, err
+	}
+	j, err := job.Parse(message)
+	if err != nil || j.Tenant != tenant || j.ID != id {
+		return nil, fmt.Errorf("read job %s at %d: another is there: %w", id, sequence, queue.ErrGone)
+	}
+	return &owned{job: j, message: message, attempt: 1, notBefore: j.NotBefore(), taken: d.clock()}, nil
+}

@@ -3,7 +3,6 @@ package dispatcher
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -174,20 +173,6 @@ func (d *Dispatcher) lookAtTicket(ctx context.Context, t *route.Ticket, since ui
 		d.loop.tell(func(time.Time) { d.loop.tickets.lapse(t) })
 	}
 	return err
-}
-
-// stored reads the job that a ticket or chain names; it has no lease. When another job is stored at its sequence, since
-// the stream was made again, it is gone.
-func (d *Dispatcher) stored(ctx context.Context, sequence uint64, tenant job.Tenant, id job.ID) (*owned, error) {
-	message, err := d.q.Stored(ctx, sequence)
-	if err != nil {
-		return nil, err
-	}
-	j, err := job.Parse(message)
-	if err != nil || j.Tenant != tenant || j.ID != id {
-		return nil, fmt.Errorf("read job %s at %d: another is there: %w", id, sequence, queue.ErrGone)
-	}
-	return &owned{job: j, message: message, attempt: 1, notBefore: j.NotBefore(), taken: d.clock()}, nil
 }
 
 // endReplaced ends the job of a ticket at whose sequence another job is stored.

@@ -107,15 +107,6 @@ func (d *Dispatcher) alreadySettled(ctx context.Context, chain []queue.Link, fai
 	return nil
 }
 
-func indexOf(chain []queue.Link, sequence uint64) int {
-	for i := range chain {
-		if chain[i].ChainSequence == sequence {
-			return i
-		}
-	}
-	return -1
-}
-
 // reopen reads the job of a failed event again as one that this dispatcher owns.
 func (d *Dispatcher) reopen(ctx context.Context, chain []queue.Link, sequence uint64, failed queue.Link) (*owned, error) {
 	o, err := d.stored(ctx, sequence, failed.Tenant, failed.Job)
@@ -127,15 +118,6 @@ func (d *Dispatcher) reopen(ctx context.Context, chain []queue.Link, sequence ui
 	}
 	o.lease, o.last, o.attempt, o.notBefore = failed.Lease, failed.ChainSequence, startedIn(chain)+1, time.Time{}
 	return o, nil
-}
-
-func sequenceIn(chain []queue.Link) uint64 {
-	for i := len(chain) - 1; i >= 0; i-- { // the last: of a job that was taken out of the stream and published again
-		if chain[i].Sequence != 0 {
-			return chain[i].Sequence
-		}
-	}
-	return 0
 }
 
 // endRemoved ends a job whose message was removed from COMFY_JOBS by hand: it cannot be tried again.

@@ -50,7 +50,7 @@ const (
 //   - kind.go: the constant, and this list;
 //   - verdict.go: its row in verdicts. A kind without one would count as lost, so a test demands a row for every kind;
 //   - decide.go: avoided, reason and Counts, only if the row does not say all that follows;
-//   - where it arises: in internal/comfy exception.go, refusal.go, submit.go, limits.go, look.go, files.go or ending.go, in
+//   - where it arises: in internal/comfy exception.go, refusal.go, submit.go, limits.go, poll.go, files.go or ending.go, in
 //     internal/agent inputs.go, attempt.go or report.go, in internal/dispatcher redelivered.go;
 //   - consequences in internal/agent/consequences.go, whose switch has to name every kind;
 //   - docs/failures.md, whose table a test compares with the rows.
