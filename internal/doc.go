@@ -164,7 +164,6 @@
 //	option          a value of a node's input that a host lists as a choice
 //	pair            a host and a hash: what strikes and blocks are counted for
 //	park            a job's delivery is left to NATS until a time, while its ticket waits
-//	poison          a workflow with guilt
 //	pool            classes that the same hosts can take
 //	prefetch        one more job that a host accepts while all its slots run
 //	presence        a host's or dispatcher's key in NATS; when it is not renewed it ends, and its owner is offline

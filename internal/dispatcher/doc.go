@@ -43,7 +43,7 @@
 //	grants.go         what operators allow hosts
 //	capabilities.go   what hosts can run, and where operators want a workflow
 //	blocks.go         pairs of host and workflow that are blocked, have strikes, or have just failed
-//	poison.go         workflows that take hosts down
+//	guilt.go          workflows that take hosts down
 //	successes.go      what has completed lately
 //	tenants.go        the settings of tenants
 //	tenantslots.go    how many jobs of a tenant may run at once, and which do
@@ -53,7 +53,7 @@
 //	hand.go           jobs that wait here with their delivery
 //	waitingroom.go    tickets, which any dispatcher may claim
 //	requirements.go   what workflows need from a host, when only a ticket is at hand
-//	admission.go      who gets a ticket (restingjobs.go: jobs that got none)
+//	ticketing.go      who gets a ticket (restingjobs.go: jobs that got none)
 //	reasons.go        why jobs wait, and which ones no host can ever run
 //	promises.go       jobs that agents have accepted and not begun yet
 //	removed.go        jobs that were taken out of the stream by hand

@@ -72,7 +72,7 @@ func (d *Dispatcher) secondPublish(ctx context.Context, o *owned, last *queue.Li
 	}
 	_, err = d.stored(ctx, sequence, o.job.Tenant, o.job.ID)
 	if errors.Is(err, queue.ErrGone) {
-		return false, d.takeOver(ctx, o, last)
+		return false, d.continueChain(ctx, o, last)
 	}
 	return err == nil, err
 }

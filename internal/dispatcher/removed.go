@@ -144,7 +144,7 @@ func (d *Dispatcher) countRemoved(ctx context.Context) {
 			d.loop.removed.failed()
 			return
 		}
-		d.loop.admission.forgetGone(stored)
+		d.loop.ticketing.forgetGone(stored)
 		d.loop.removed.counted(stored, since, now)
 	})
 }
@@ -182,8 +182,8 @@ func (d *Dispatcher) endReplaced(ctx context.Context, old *route.Ticket) {
 	}
 }
 
-// takeOver continues the chain of a job whose former publish is not stored any more with this one.
-func (d *Dispatcher) takeOver(ctx context.Context, o *owned, last *queue.Link) error {
+// continueChain continues the chain of a job whose former publish is not stored any more with this one.
+func (d *Dispatcher) continueChain(ctx context.Context, o *owned, last *queue.Link) error {
 	if !waits(last.EventKind) {
 		return nil
 	}

@@ -78,7 +78,7 @@ func (d *Dispatcher) decide(ctx context.Context, o *owned, failed *queue.Link, a
 	case !last.Lost():
 		return decision, d.recordFailure(ctx, o, failed, attempts, decision)
 	case decision.Guilt != nil && !goodNamed:
-		return decision, d.markPoison(ctx, o, failed.Host, decision.Message)
+		return decision, d.markGuilt(ctx, o, failed.Host, decision.Message)
 	}
 	return decision, nil
 }

@@ -225,8 +225,8 @@ func (d *Dispatcher) forgetBlock(ctx context.Context, host string, hash workflow
 	return err
 }
 
-// markPoison stores that a tenant's jobs of a workflow take hosts down, beside the strikes of the host that went last.
-func (d *Dispatcher) markPoison(ctx context.Context, o *owned, host string, text string) error {
+// markGuilt stores that a tenant's jobs of a workflow take hosts down, beside the strikes of the host that went last.
+func (d *Dispatcher) markGuilt(ctx context.Context, o *owned, host string, text string) error {
 	hash, tenant := o.job.Graph.Hash(), route.Tenant(o.job.Tenant)
 	changed, err := d.changeStrikes(ctx, pair{host, hash}, func(old *route.Strikes, _ bool) (route.Strikes, bool) {
 		if old.Guilty[tenant] != "" {

@@ -136,9 +136,9 @@ func (l *loop) jobEnded(host string, s *queue.HostState, now time.Time) {
 	l.slots.jobEnded(e)
 	if !e.Success {
 		if (&failure.Attempt{Kind: e.Kind}).Lost() {
-			l.poison.lost(e, now)
+			l.guilt.lost(e, now)
 		}
-		l.blocks.suspect(host, e, now)
+		l.blocks.halt(host, e, now)
 		return
 	}
 	l.successes.add(host, e, now)
@@ -188,11 +188,11 @@ func (l *loop) strikeMirror() *mirror[route.Strikes] {
 		reports: l.reports(names.StrikesBucket), read: readStrikes,
 		put: func(c queue.Change, strikes route.Strikes, _ time.Time) {
 			l.blocks.putStrikes(pairOf(c.Key), &strikes)
-			l.poison.putStrikes(pairOf(c.Key), &strikes)
+			l.guilt.putStrikes(pairOf(c.Key), &strikes)
 		},
 		gone: func(c queue.Change, _ time.Time) {
 			l.blocks.removeStrikes(pairOf(c.Key))
-			l.poison.putStrikes(pairOf(c.Key), &route.Strikes{})
+			l.guilt.putStrikes(pairOf(c.Key), &route.Strikes{})
 		},
 		keys: l.blocks.strikeKeys,
 	}
@@ -271,8 +271,8 @@ func (l *loop) putTicket(t route.Ticket) {
 		return
 	}
 	l.tenants.meet(t.Tenant)
-	l.admission.came(job.Tenant(t.Tenant), t.Sequence)
-	l.poison.settled(tenantHash{job.Tenant(t.Tenant), t.Hash}, job.ID(t.Job))
+	l.ticketing.came(job.Tenant(t.Tenant), t.Sequence)
+	l.guilt.settled(tenantHash{job.Tenant(t.Tenant), t.Hash}, job.ID(t.Job))
 	l.tickets.put(t)
 }
 
@@ -282,8 +282,8 @@ func (l *loop) cancelled(e job.Event) {
 	l.tell(func(time.Time) {
 		ticket, waits := l.room.ByJob(route.Tenant(e.Tenant), route.JobID(e.Job))
 		if !waits {
-			if x := l.admission.byJob[idKey{e.Tenant, e.Job}]; x != nil {
-				l.admission.remove(x.sequence)
+			if x := l.ticketing.byJob[idKey{e.Tenant, e.Job}]; x != nil {
+				l.ticketing.remove(x.sequence)
 				l.walk(func(ctx context.Context) { l.d.finishStored(ctx, idKey{x.lane.Tenant, x.id}, x.sequence, x.lease) })
 			}
 			return
