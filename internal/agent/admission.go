@@ -303,8 +303,8 @@ func (d *admission) condition() queue.HostCondition {
 	return stored
 }
 
-// leases gives the leases to extend, and the shortest AckWait among all runs (0 without any). A run whose ComfyUI gives no
-// answer is ended by its own limits, so that its lease needs none.
+// leases gives the leases to extend, and the shortest AckWait among all runs (0 without any). A lease has no time limit of
+// its own: a run whose ComfyUI hangs is ended by the run's limits.
 func (d *admission) leases() (held []queue.Lease, shortest time.Duration) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -1,4 +1,6 @@
-// Package dispatcher decides which host runs a job.
+// Package dispatcher decides which host runs a job. It also settles failures: it gives strikes, blocks hosts for a workflow,
+// and lets a job be tried again or ends it. It keeps the quotas and limits of tenants. And it answers the calls of operators
+// and tenants.
 //
 // Guarantee: any number of dispatchers share the work with no coordination but NATS, none of them keeps anything
 // that is not in JetStream, and each may be killed at any line.
@@ -51,7 +53,7 @@
 // What is known of jobs:
 //
 //	hand.go           jobs that wait here with their delivery
-//	waitingroom.go    tickets, which any dispatcher may claim
+//	waitingroom.go    tickets, which any dispatcher may claim; internal/route/timers.go: when a job with run_at becomes due
 //	requirements.go   what workflows need from a host, when only a ticket is at hand
 //	ticketing.go      who gets a ticket (restingjobs.go: jobs that got none)
 //	reasons.go        why jobs wait, and which ones no host can ever run

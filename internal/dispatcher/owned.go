@@ -19,18 +19,18 @@ type owned struct {
 	lease   queue.Lease
 	last    uint64 // sequence of the chain's last event
 
-	attempt    int       // the number of the next attempt
-	avoid      []string  // hosts that failed this job
-	avoidUntil time.Time // before it they are not used even when no other host may
-	notBefore  time.Time
-	unfit      []string // hosts whose agent would not have it on this walk
-	lacks      []string // hosts that lack an option of it
-	read       bool     // options are
-	options    workflow.Options
-	taken      time.Time
-	turn       walkTurn  // of a delivery
-	reason     string    // of the last waiting event in the chain
-	slot       time.Time // when it took the slot of its tenant that it has; zero = it has none
+	attempt     int       // the number of the next attempt
+	avoid       []string  // hosts that failed this job
+	avoidUntil  time.Time // before it they are not used even when no other host may
+	notBefore   time.Time
+	unfit       []string // hosts whose agent would not have it on this walk
+	lacks       []string // hosts that lack an option of it
+	optionsRead bool
+	options     workflow.Options
+	taken       time.Time
+	turn        walkTurn  // of a delivery
+	reason      string    // of the last waiting event in the chain
+	slot        time.Time // when it took the slot of its tenant that it has; zero = it has none
 }
 
 // lane is the job's tenant and priority.

@@ -19,8 +19,8 @@ import (
 //
 // Effects in their order; each may be repeated, so a crash after any of them is repaired by the next delivery of
 // the failed event, or of the job when its lease has run out:
-//  1. strikes and blocks: a strike carries the failed event's sequence and counts once. That a host went down with the
-//     job is stored before it is decided about the job: of two dispatchers that decide about two such jobs one sees both
+//  1. strikes and blocks: a strike carries the failed event's sequence and counts once. A lost host is stored before the
+//     job is decided. So when two dispatchers settle two such losses, at least one of them sees both
 //  2. that a workflow takes hosts down is stored: its further jobs end at once
 //  3. retry: retrying is appended, the ticket is put, the delivery is parked
 //     dead: the dead letter is stored, dead is appended, the delivery is acked

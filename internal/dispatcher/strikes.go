@@ -15,8 +15,8 @@ import (
 	"github.com/comfyherd/comfyherd/internal/workflow"
 )
 
-// recordFailure records what a failed attempt that did not end with its host says about host and workflow: a strike, a block, or,
-// when the fault turned out to be the workflow's, the end of the blocks that it caused.
+// recordFailure is for a failure that left the host up: it writes the strike and the block that follows, or lifts blocks
+// when the workflow is at fault.
 func (d *Dispatcher) recordFailure(ctx context.Context, o *owned, failed *queue.Link, attempts []failure.Attempt, decision failure.Decision) error {
 	if decision.Reason == failure.WorkflowFault {
 		return d.liftBlocksOf(ctx, o, attempts)
@@ -45,8 +45,8 @@ func (d *Dispatcher) strikeOf(ctx context.Context, o *owned, failed *queue.Link)
 	return d.addStrike(ctx, strike)
 }
 
-// addStrike counts a failure by compare-and-set and opens or widens the block that follows from it. The strikes
-// come first: they carry the failed event's mark and the block, so that a crash before the block is opened is
+// addStrike counts a failure by compare-and-set and opens or widens the block that follows from it; how long that lasts
+// (the cooldown) is Policy.BlockFor in internal/route/policy.go. The strikes come first: they carry the failed event's mark and the block, so that a crash before the block is opened is
 // repaired by the next delivery of the failed event, which finds the mark and opens what the strikes say.
 func (d *Dispatcher) addStrike(ctx context.Context, s route.Strike) error {
 	var block *route.Block
