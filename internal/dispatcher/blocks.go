@@ -2,6 +2,7 @@ package dispatcher
 
 import (
 	"encoding/json"
+	"slices"
 	"strings"
 	"time"
 
@@ -145,6 +146,16 @@ func (b *blocks) endHalt(p pair) {
 		b.changes.jobs = true
 	}
 	delete(b.halted, p)
+}
+
+// incapableHosts lists the hosts with blocks because they lack something, each once.
+func (b *blocks) incapableHosts() []string {
+	var hosts []string
+	for p := range b.incapable {
+		hosts = append(hosts, p.host)
+	}
+	slices.Sort(hosts)
+	return slices.Compact(hosts)
 }
 
 // incapableBefore lists the hashes that were blocked on a host before a time, since it lacked something.

@@ -43,7 +43,7 @@
 //	hosts.go          what agents say of their hosts (hostsgone.go: hosts that have gone)
 //	hostrests.go      hosts that are given no jobs for a while, since they do not begin them
 //	grants.go         what operators allow hosts
-//	capabilities.go   what hosts can run, and where operators want a workflow
+//	capabilities.go   what hosts can run (capabilityChanged lifts blocks), and where operators want a workflow
 //	blocks.go         pairs of host and workflow that are blocked, have strikes, or have just failed
 //	guilt.go          workflows that take hosts down
 //	successes.go      what has completed lately

@@ -155,6 +155,7 @@ func (l *loop) setAlarms() {
 	l.alarms.every(now, time.Second, func(now time.Time) { l.expirePresences(time.Now(), now) })
 	l.alarms.every(now, handTime/4, func(now time.Time) { l.parkLate(now) })
 	l.alarms.every(now, slotLook, l.slots.lookAround)
+	l.alarms.every(now, outdatedLook, l.liftAllOutdated)
 	l.alarms.every(now, removedLook, func(time.Time) {
 		if l.isSynced() {
 			l.removed.begin()

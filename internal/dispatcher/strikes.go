@@ -240,19 +240,21 @@ func (d *Dispatcher) markGuilt(ctx context.Context, o *owned, host string, text 
 	return err
 }
 
-// liftIncapable lifts the incapable blocks of a host whose capability has changed.
+// liftIncapable lifts incapable blocks of a host whose capability has changed since (capabilityChanged). Those that it cannot
+// lift are tried again by liftAllOutdated. The strikes forget a block first: otherwise, a lift that succeeds and a
+// dispatcher that dies behind it would leave strikes which count the block as standing.
 func (d *Dispatcher) liftIncapable(ctx context.Context, host string, blocked []workflow.Hash) {
 	for _, hash := range blocked {
 		c, err := d.q.Block(ctx, host, hash)
 		if err != nil || c.Phase == queue.Gone {
-			continue // it expires by itself
+			continue // it has ended, or is looked at again
 		}
-		_, err = d.q.LiftBlock(ctx, host, hash, c.Revision, queue.CapabilityChanged)
-		if err == nil {
-			err = d.forgetBlock(ctx, host, hash)
+		if err = d.forgetBlock(ctx, host, hash); err == nil {
+			_, err = d.q.LiftBlock(ctx, host, hash, c.Revision, queue.CapabilityChanged)
 		}
 		if err != nil {
-			d.log.Warn("unblock", "host", host, "hash", hash.Short(), "error", err)
+			d.log.Warn("a block could not be lifted although the host's capability has changed; trying again",
+				"host", host, "hash", hash.Short(), "error", err)
 		}
 	}
 }

@@ -156,12 +156,7 @@ func (l *loop) capabilityMirror() *mirror[workflow.Capability] {
 	return &mirror[workflow.Capability]{
 		reports: l.reports(names.CapabilitiesBucket), read: readCapability,
 		put: func(c queue.Change, capability workflow.Capability, _ time.Time) {
-			if !l.capable.put(c.Key, capability) || !l.peers.isHome(c.Key) {
-				return
-			}
-			if hashes := l.blocks.incapableBefore(c.Key, c.Time); len(hashes) > 0 {
-				l.walk(func(ctx context.Context) { l.d.liftIncapable(ctx, c.Key, hashes) })
-			}
+			l.capabilityChanged(c.Key, capability, c.Time)
 		},
 		invalid: func(host string) { l.fleet.RemoveCapability(route.HostID(host)) },
 		gone:    func(c queue.Change, _ time.Time) { l.capable.remove(c.Key) },
