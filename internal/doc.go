@@ -68,7 +68,8 @@
 // No process keeps anything that is not in JetStream, so any may be killed.
 //
 // An actor has one rhythm: read the wire, decide on floor 0, write the wire. A
-// decision never waits, and a wire call never decides.
+// decision never waits, and a wire call never decides: where one function has all
+// three, as settle of internal/dispatcher, the decision in it is a call of floor 0.
 //
 // # Where to put what
 //
@@ -84,6 +85,7 @@
 //	it knows a ComfyUI path, message type or error text             internal/comfy
 //	it holds a ticker or starts a goroutine for the fleet's work    internal/dispatcher, internal/agent
 //	it reads a flag or the environment, or picks a default          cmd/dispatcher, cmd/agent
+//	it is a default of what NATS keeps, for how long or how much    internal/queue
 //	it says what a tenant's or a host's key may do in NATS          internal/access
 //	it concerns logging, signals, the version, the connection       internal/daemon
 //	it prints tables, colours or progress, or words for people      internal/daemon
@@ -123,7 +125,10 @@
 //	backlog         ComfyUI's own queue of prompts
 //	blame           the job that a host ran when it became unhealthy
 //	block           a host gets no jobs of one workflow until the cooldown is over; of one tenant, some or all
-//	cap             the most jobs that a tenant may run at once (max_running)
+//	cap             the most jobs that a tenant may run at once (max_running); three other caps are named in full
+//	cap of blocks   the longest time that a block lasts (Policy.Cap)
+//	cap, lane       the most unfinished jobs of one lane
+//	cap, waiting    the most tickets of all tenants together
 //	capability      what a host can run: its node classes, model files and options
 //	cause           why a host is unhealthy, or why a block was lifted; each cause of sickness has its own probe
 //	ceiling         the priority that a tenant's more urgent jobs count as (max_priority)
@@ -140,7 +145,7 @@
 //	evidence        facts by which a kind is decided: status, exception type, process; never a user's words
 //	fleet           all hosts, agents and dispatchers on one NATS
 //	grant           the tenants that a host serves, when it does not serve all
-//	guilt           two hosts went down with a workflow in the same way, so its tenant's jobs of it end
+//	guilt           two hosts went down with a workflow in the same way: it is guilty, and its tenant's jobs of it end
 //	hand            jobs that wait in a dispatcher for a moment, with their delivery and without a ticket
 //	hash            what identifies a workflow: SHA-256 of its structure and models, without prompts, seeds and sizes
 //	head start      how long a freed slot, or a job that becomes due, is left to its home
@@ -164,7 +169,6 @@
 //	option          a value of a node's input that a host lists as a choice
 //	pair            a host and a hash: what strikes and blocks are counted for
 //	park            a job's delivery is left to NATS until a time, while its ticket waits
-//	poison          a workflow with guilt
 //	pool            classes that the same hosts can take
 //	prefetch        one more job that a host accepts while all its slots run
 //	presence        a host's or dispatcher's key in NATS; when it is not renewed it ends, and its owner is offline
@@ -180,19 +184,21 @@
 //	refusal         a host's ComfyUI would not take the job; another host is asked
 //	requeue         a dead job is published again, as a new one
 //	requirement     a node class, model or option that a workflow needs of a host
-//	resting         a host that accepted jobs and did not begin them gets none for a while; also a job without a ticket
+//	resting host    one that accepted jobs and did not begin them; it gets none for a while
+//	resting job     one that waits in the stream without a ticket, since its tenant has as many as it may
 //	room            a package with one concern; the waiting room is the set of tickets
 //	second opinion  another host fails in the same way, which shows that the workflow is at fault
-//	settle          to end a delivery: ack it, give it back, or extend it; and to decide what follows from a failed event
+//	settle          to decide and to store what follows from a failed event
 //	share           GPU-seconds that a lane has used lately, by which lanes take turns
 //	shortage        jobs of a tenant that ran out of memory on a host
 //	signature       exception, class and message of a failure without numbers and paths, for comparing hosts
 //	size            width × height × pictures of a job; unknown counts as large where memory is concerned
-//	slot            a job that a host runs at once, or one of the jobs that a tenant with a cap may run
+//	slot            room on a host for one job that runs
 //	stray           a prompt that nobody waits for and that may still run
 //	strike          a failure that counts against a pair; enough of them make a block
 //	suspicion       a job that a host went down with, remembered until a second one alike or a success
 //	tenant          who owns jobs; its name stands in every subject that concerns them
+//	tenant's slot   one of the jobs that a tenant with a cap may run at once
 //	ticket          a waiting job in COMFY_WAITING
 //	trial           a host that may be sick takes one job at a time, and the next of another workflow decides
 //	verdict         what follows from a kind; in answers, why a host takes a job or does not

@@ -113,7 +113,7 @@ func (d *admission) refusal(o *queue.Offer) verdict {
 // capability is to be read. It must be called with mu held.
 func (d *admission) room() (slots, prefetch int) {
 	switch {
-	case d.conditions.suspicion() != nil:
+	case d.conditions.onTrial() != nil:
 		return 1, 0
 	case d.reading:
 		return max(1, len(d.slotted)), 0
@@ -249,7 +249,7 @@ type availability struct {
 
 // availability must be called with mu held.
 func (d *admission) availability() availability {
-	worst, suspicion := d.conditions.worst(), d.conditions.suspicion()
+	worst, trial := d.conditions.worst(), d.conditions.onTrial()
 	switch {
 	case d.stopping:
 		return availability{state: queue.Draining, reason: agentStopping{}.Error()}
@@ -257,8 +257,8 @@ func (d *admission) availability() availability {
 		return availability{state: queue.Draining, reason: drainReason}
 	case worst != nil:
 		return availability{state: queue.Unhealthy, reason: worst.reason, cause: worst.cause}
-	case suspicion != nil:
-		return availability{state: queue.Online, reason: suspicion.reason, cause: suspicion.cause, trial: true}
+	case trial != nil:
+		return availability{state: queue.Online, reason: trial.reason, cause: trial.cause, trial: true}
 	}
 	return availability{state: queue.Online}
 }
@@ -303,8 +303,8 @@ func (d *admission) condition() queue.HostCondition {
 	return stored
 }
 
-// leases gives the leases to extend, and the shortest AckWait among all runs (0 without any). A run whose ComfyUI gives no
-// answer is ended by its own limits, so that its lease needs none.
+// leases gives the leases to extend, and the shortest AckWait among all runs (0 without any). A lease has no time limit of
+// its own: a run whose ComfyUI hangs is ended by the run's limits.
 func (d *admission) leases() (held []queue.Lease, shortest time.Duration) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

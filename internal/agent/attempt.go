@@ -265,8 +265,8 @@ func (h *host) freeSlot(a *attempt, err error) {
 	}
 }
 
-// conclude appends how the attempt ended and acks a job that has ended. It reports whether nothing of the prompt is
-// needed any more.
+// conclude has complete or fail append how the attempt ended; complete also acks. A job whose chain others have ended is
+// acked here. It reports whether nothing of the prompt is needed any more.
 func (h *host) conclude(kill context.Context, a *attempt, err error) (over bool) {
 	if stopped, is := errors.AsType[*jobEnded](err); is {
 		h.ackEnded(a, stopped.by)

@@ -9,11 +9,11 @@ import (
 	"github.com/comfyherd/comfyherd/internal/workflow"
 )
 
-// condition is one reason why a host takes no jobs, or one that it is suspected of. Each cause has its own probe
+// condition is one reason why a host takes no jobs, or one for which it is on trial. Each cause has its own probe
 // (probes.go), and nothing else ends the condition.
 type condition struct {
 	cause   failure.Cause
-	trial   bool            // only suspected; the next job of another workflow decides
+	trial   bool            // not proven: the next job of another workflow decides
 	reason  string          // for people: what is wrong, and what to do
 	hashes  []workflow.Hash // of the workflows that have failed in this way
 	process string          // ComfyUI's when it was found so; empty when that was not known
@@ -57,8 +57,8 @@ func (a *conditions) remove(cause failure.Cause) bool {
 // worst is the condition for which the host takes no jobs, nil when it may take some.
 func (a conditions) worst() *condition { return a.first(func(c condition) bool { return !c.trial }) }
 
-// suspicion is what the host is on trial for, nil when it is not.
-func (a conditions) suspicion() *condition { return a.first(func(c condition) bool { return c.trial }) }
+// onTrial is what the host is on trial for, nil when it is not.
+func (a conditions) onTrial() *condition { return a.first(func(c condition) bool { return c.trial }) }
 
 // lasting is the condition to store for the next agent, which finds the others out by itself.
 func (a conditions) lasting() *condition {
@@ -112,7 +112,7 @@ func (a *conditions) failedAlike(c condition, hash workflow.Hash) (proven bool) 
 
 // passed ends a trial when a job of another workflow, which began after it, has completed.
 func (a *conditions) passed(hash workflow.Hash, ran time.Time) bool {
-	c := a.suspicion()
+	c := a.onTrial()
 	if c == nil || slices.Contains(c.hashes, hash) || ran.Before(c.since) {
 		return false
 	}

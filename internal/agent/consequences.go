@@ -52,7 +52,7 @@ func (h *host) sick(kill context.Context, a *attempt, f *failure.Failure) *failu
 	proven.Proven = true
 	switch f.Cause {
 	case failure.Poisoned:
-		if !h.suspect(a.run, f) {
+		if !h.putOnTrial(a.run, f) {
 			return f
 		}
 		return &proven
@@ -90,9 +90,9 @@ func (h *host) barred(kill context.Context, a *attempt, f *failure.Failure) *fai
 	return &proven
 }
 
-// suspect puts the host on trial for a failure that its process may have caused, and reports whether that is proven:
+// putOnTrial puts the host on trial for a failure that its process may have caused, and reports whether that is proven:
 // another workflow has failed in the same way.
-func (h *host) suspect(by *run, f *failure.Failure) (proven bool) {
+func (h *host) putOnTrial(by *run, f *failure.Failure) (proven bool) {
 	c := condition{cause: f.Cause, process: h.processNow(), blame: blameOf(by), since: time.Now()}
 	c.reason = "two workflows failed alike, so that ComfyUI's GPU context is unusable until ComfyUI is restarted: " + f.Message
 	h.set(func(d *admission) {

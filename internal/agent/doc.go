@@ -18,9 +18,9 @@
 //	inputs.go        input files are fetched (addresses.go) and uploaded
 //	comfyui.go       what is asked of ComfyUI; progress.go publishes the progress of the prompt
 //	consequences.go  after a failure: the prompt is stopped, and the host's condition is found out
-//	outputs.go       the slot is freed, and results are stored (store.go)
-//	report.go        completed or failed is appended
-//	acks.go          the job is acked
+//	outputs.go       results are stored (store.go); the slot is freed before, or by runAttempt when there are none
+//	report.go        completed or failed is appended, and a completed job acked
+//	acks.go          the last acks are kept, and sent again after an outage of NATS
 //	cleanup.go       its files are removed from the host
 //
 // Beside that, each host has loops (host.go): leases.go, presence.go (with persist.go, and duplicate.go for a second agent

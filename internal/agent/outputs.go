@@ -35,8 +35,9 @@ type result struct {
 	stored bool // it goes into COMFY_OUTPUTS
 }
 
-// storeResults frees the slot and stores what the prompt left: files of the folders output and temp, texts, and pictures
-// that came over the websocket. Files of the input folder existed before and are only named in the event.
+// storeResults stores what the prompt left: files of the folders output and temp, texts, and pictures that came over the
+// websocket. Files of the input folder existed before and are only named in the event. Only so many attempts store at once;
+// the slot is freed when it is this one's turn. Without results it frees nothing, and runAttempt frees the slot then.
 func (h *host) storeResults(ctx context.Context, a *attempt) error {
 	results := h.results(a)
 	if len(results) == 0 {

@@ -47,7 +47,7 @@ func (h *host) restore(ctx context.Context) bool {
 		c, err := h.q.Condition(once, h.name)
 		cancel()
 		if err == nil {
-			h.takeOver(c)
+			h.adopt(c)
 			return true
 		}
 		if ctx.Err() == nil {
@@ -59,7 +59,8 @@ func (h *host) restore(ctx context.Context) bool {
 	}
 }
 
-func (h *host) takeOver(c queue.HostCondition) {
+// adopt goes on with the condition that an earlier agent has stored.
+func (h *host) adopt(c queue.HostCondition) {
 	c.Time = time.Time{}
 	h.persisted.mu.Lock()
 	h.persisted.stored = c

@@ -54,8 +54,8 @@ func (h *host) endCondition(cause failure.Cause) {
 }
 
 // identify finds out whether ComfyUI is still the same process, and in a new one whether the thread that runs prompts is
-// alive. Where the process cannot be identified, a lost connection does not prove a restart: a poisoned GPU context is
-// suspected further.
+// alive. Where the process cannot be identified, a lost connection does not prove a restart: the condition of a poisoned GPU
+// context, or the trial for it, stays.
 func (h *host) identify(ctx context.Context, c *checkup) {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()

@@ -2,6 +2,7 @@ package dispatcher
 
 import (
 	"encoding/json"
+	"slices"
 	"strings"
 	"time"
 
@@ -35,11 +36,11 @@ type blocks struct {
 	blocked   map[pair]bool
 	incapable map[pair]time.Time // blocks because the host lacks something, and since when
 	struck    map[pair]bool
-	suspects  map[pair]bool
+	halted    map[pair]bool
 }
 
 func newBlocks(b blocks) *blocks {
-	b.blocked, b.incapable, b.struck, b.suspects = map[pair]bool{}, map[pair]time.Time{}, map[pair]bool{}, map[pair]bool{}
+	b.blocked, b.incapable, b.struck, b.halted = map[pair]bool{}, map[pair]time.Time{}, map[pair]bool{}, map[pair]bool{}
 	return &b
 }
 
@@ -47,7 +48,7 @@ func newBlocks(b blocks) *blocks {
 func (b *blocks) put(block *route.Block, at time.Time) {
 	p := pair{string(block.Host), block.Hash}
 	b.blocked[p] = true
-	delete(b.suspects, p)
+	delete(b.halted, p)
 	delete(b.incapable, p)
 	if block.Kind.Verdict().Strike == failure.UntilCapable {
 		b.incapable[p] = at
@@ -88,7 +89,7 @@ func (b *blocks) putStrikes(p pair, s *route.Strikes) {
 	b.struck[p] = true
 	b.fleet.PutStrikes(route.HostID(p.host), p.hash, *s)
 	if s.Open == nil {
-		b.endSuspicion(p)
+		b.endHalt(p)
 	}
 	b.changes.jobs = true
 }
@@ -109,16 +110,16 @@ func pairKeys(pairs map[pair]bool) []string {
 	return keys
 }
 
-// suspectTime is how long a pair that has just failed gets no job, unless its block says more.
-const suspectTime = time.Second
+// haltTime is how long a pair that has just failed gets no job, unless its block says more.
+const haltTime = time.Second
 
-// suspect blocks a pair until its failure is settled: its slot is free some milliseconds before the failed event has
+// halt blocks a pair until its failure is settled: its slot is free some milliseconds before the failed event has
 // become a strike and perhaps a block, and no further job of the hash may go there meanwhile.
-func (b *blocks) suspect(host string, e *queue.EndedJob, now time.Time) {
+func (b *blocks) halt(host string, e *queue.EndedJob, now time.Time) {
 	p := pair{host, e.Hash}
 	block := route.Block{
 		Host: route.HostID(host), Hash: e.Hash, Kind: e.Kind, Message: "a failure is being settled", Tenant: route.Tenant(e.Tenant),
-		Tenants: []route.Tenant{route.Everyone}, Until: now.Add(suspectTime),
+		Tenants: []route.Tenant{route.Everyone}, Until: now.Add(haltTime),
 	}
 	switch e.Kind.Verdict().Strike {
 	case failure.NoStrike, failure.Suspected:
@@ -134,17 +135,27 @@ func (b *blocks) suspect(host string, e *queue.EndedJob, now time.Time) {
 		return
 	}
 	b.fleet.PutBlock(block)
-	b.suspects[p] = true
-	b.alarms.at(now.Add(suspectTime), func(time.Time) { b.endSuspicion(p) })
+	b.halted[p] = true
+	b.alarms.at(now.Add(haltTime), func(time.Time) { b.endHalt(p) })
 }
 
-// endSuspicion has only strikes and blocks count from now on. A pair that was blocked meanwhile is none of the suspects.
-func (b *blocks) endSuspicion(p pair) {
-	if b.suspects[p] {
+// endHalt has only strikes and blocks count from now on. A pair that was blocked meanwhile is not halted.
+func (b *blocks) endHalt(p pair) {
+	if b.halted[p] {
 		b.fleet.RemoveBlock(route.HostID(p.host), p.hash)
 		b.changes.jobs = true
 	}
-	delete(b.suspects, p)
+	delete(b.halted, p)
+}
+
+// incapableHosts lists the hosts with blocks because they lack something, each once.
+func (b *blocks) incapableHosts() []string {
+	var hosts []string
+	for p := range b.incapable {
+		hosts = append(hosts, p.host)
+	}
+	slices.Sort(hosts)
+	return slices.Compact(hosts)
 }
 
 // incapableBefore lists the hashes that were blocked on a host before a time, since it lacked something.

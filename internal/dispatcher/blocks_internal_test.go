@@ -50,30 +50,30 @@ func TestAPairThatHasFailedGetsNoJobForASecond(t *testing.T) {
 	t.Parallel()
 	f, o := fleetOf(t, "a"), ownedJob(t, "acme", 1, 1)
 	b, hash := blockScene(f, newPeers("me")), o.job.Graph.Hash()
-	b.suspect("a", &queue.EndedJob{Tenant: "acme", Hash: hash, Kind: failure.ExecutionError}, noonUTC)
-	same(t, "suspected", chosen(f, o, noonUTC), "")
+	b.halt("a", &queue.EndedJob{Tenant: "acme", Hash: hash, Kind: failure.ExecutionError}, noonUTC)
+	same(t, "halted", chosen(f, o, noonUTC), "")
 	b.alarms.ring(noonUTC.Add(999 * time.Millisecond))
 	same(t, "just before", chosen(f, o, noonUTC), "")
 	b.alarms.ring(noonUTC.Add(time.Second))
 	same(t, "a second later", chosen(f, o, noonUTC), "a")
 }
 
-func TestStrikesWithoutABlockEndASuspicionAndABlockOutlastsIt(t *testing.T) {
+func TestStrikesWithoutABlockEndAHaltAndABlockOutlastsIt(t *testing.T) {
 	t.Parallel()
 	f, o := fleetOf(t, "a"), ownedJob(t, "acme", 1, 1)
 	b, hash := blockScene(f, newPeers("me")), o.job.Graph.Hash()
 	ended := &queue.EndedJob{Tenant: "acme", Hash: hash, Kind: failure.ExecutionError}
-	b.suspect("a", ended, noonUTC)
+	b.halt("a", ended, noonUTC)
 	b.putStrikes(pair{"a", hash}, &route.Strikes{Open: blockFor("a", hash, failure.ExecutionError)})
 	same(t, "strikes with a block", chosen(f, o, noonUTC), "")
 	b.putStrikes(pair{"a", hash}, &route.Strikes{})
 	same(t, "strikes without one", chosen(f, o, noonUTC), "a")
 	same(t, "strike keys", b.strikeKeys(), []string{"a." + string(hash)})
-	b.suspect("a", ended, noonUTC)
+	b.halt("a", ended, noonUTC)
 	b.put(blockFor("a", hash, failure.ExecutionError), noonUTC)
 	b.alarms.ring(noonUTC.Add(time.Minute))
 	same(t, "a block", chosen(f, o, noonUTC), "")
-	b.suspect("a", ended, noonUTC) // changes nothing of a block
+	b.halt("a", ended, noonUTC) // changes nothing of a block
 	b.alarms.ring(noonUTC.Add(time.Hour))
 	same(t, "still", chosen(f, o, noonUTC), "")
 	b.removeStrikes(pair{"a", hash})
@@ -90,7 +90,7 @@ func TestWhichFailuresKeepAPairFreeOfJobs(t *testing.T) {
 	} {
 		f := fleetOf(t, "a")
 		b := blockScene(f, newPeers("me"))
-		b.suspect("a", &queue.EndedJob{Tenant: "acme", Hash: hashOfGraph(t, 1), Kind: kind}, noonUTC)
+		b.halt("a", &queue.EndedJob{Tenant: "acme", Hash: hashOfGraph(t, 1), Kind: kind}, noonUTC)
 		got := map[string]string{}
 		for tenant := range want {
 			got[tenant] = chosen(f, ownedJob(t, tenant, 1, 1), noonUTC)

@@ -1,8 +1,10 @@
 package dispatcher
 
 import (
+	"context"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/internal/route"
@@ -15,10 +17,11 @@ type capabilities struct {
 	changes *changes
 
 	byHost map[string]workflow.Capability
+	stored map[string]time.Time // when; an agent stores the capability only when it has changed
 }
 
 func newCapabilities(fleet *route.Fleet, changes *changes) *capabilities {
-	return &capabilities{fleet: fleet, changes: changes, byHost: map[string]workflow.Capability{}}
+	return &capabilities{fleet: fleet, changes: changes, byHost: map[string]workflow.Capability{}, stored: map[string]time.Time{}}
 }
 
 func readCapability(c queue.Change) (capability workflow.Capability, why string) {
@@ -28,22 +31,51 @@ func readCapability(c queue.Change) (capability workflow.Capability, why string)
 	return capability, ""
 }
 
-// put reports whether the host can run anything else than before.
-func (c *capabilities) put(host string, capability workflow.Capability) (changed bool) {
-	old := c.byHost[host]
-	c.byHost[host] = capability
+// put takes in what a host can run, as it was stored at a time.
+func (c *capabilities) put(host string, capability workflow.Capability, at time.Time) {
+	c.byHost[host], c.stored[host] = capability, at
 	c.fleet.PutCapability(route.HostID(host), capability)
 	c.changes.all()
-	return old.Digest() != capability.Digest() || old.Len() != capability.Len()
 }
 
 func (c *capabilities) remove(host string) {
 	delete(c.byHost, host)
+	delete(c.stored, host)
 	c.fleet.RemoveCapability(route.HostID(host))
 	c.changes.all()
 }
 
 func (c *capabilities) keys() []string { return slices.Collect(maps.Keys(c.byHost)) }
+
+// capabilityChanged takes in what a host can run now, and lifts its blocks for what it lacked before.
+func (l *loop) capabilityChanged(host string, capability workflow.Capability, at time.Time) {
+	l.capable.put(host, capability, at)
+	l.liftOutdated(host)
+}
+
+// outdatedLook is how often blocks are compared with the capabilities that were stored after them.
+const outdatedLook = 15 * time.Second
+
+// liftAllOutdated lifts the blocks that still stand although a capability has changed: the lift may have failed, or the
+// host's home may have died meanwhile.
+func (l *loop) liftAllOutdated(time.Time) {
+	if !l.isSynced() {
+		return
+	}
+	for _, host := range l.blocks.incapableHosts() {
+		l.liftOutdated(host)
+	}
+}
+
+// liftOutdated lifts the incapable blocks of a host that are older than its capability. Only the host's home does.
+func (l *loop) liftOutdated(host string) {
+	if !l.peers.isHome(host) {
+		return
+	}
+	if hashes := l.blocks.incapableBefore(host, l.capable.stored[host]); len(hashes) > 0 {
+		l.walk(func(ctx context.Context) { l.d.liftIncapable(ctx, host, hashes) })
+	}
+}
 
 // affinities is which hosts operators would rather have, or not have, run a workflow.
 type affinities struct {

@@ -55,7 +55,7 @@ func (d *Dispatcher) claimAndRead(ctx context.Context, c claim) (o *owned, err e
 	case errors.Is(err, queue.ErrGone):
 		return nil, d.cancelRemoved(ctx, &c.ticket)
 	case err != nil && ticket.Lease != "" && (won || claimErr != nil):
-		d.letLeaseRunOut(ctx, ticket.Lease)
+		d.startLastLease(ctx, ticket.Lease)
 		return nil, err
 	case err != nil || !won:
 		return nil, err

@@ -1,4 +1,6 @@
-// Package dispatcher decides which host runs a job.
+// Package dispatcher decides which host runs a job. It also settles failures: it gives strikes, blocks hosts for a workflow,
+// and lets a job be tried again or ends it. It keeps the quotas and limits of tenants. And it answers the calls of operators
+// and tenants.
 //
 // Guarantee: any number of dispatchers share the work with no coordination but NATS, none of them keeps anything
 // that is not in JetStream, and each may be killed at any line.
@@ -10,7 +12,7 @@
 // # The walk of a job
 //
 //	receive.go        jobs are pulled and parsed; what is no job ends here
-//	tenantlimit.go    a tenant that publishes far more than the others waits (tenantbalance.go: who does)
+//	intakelimit.go    a tenant that publishes far more than the others waits (tenantbalance.go: who does)
 //	walkorder.go      deliveries of one id are worked on one after the other
 //	place.go          the loop finds a host, or the reason why there is none; and takes in what came of an offer
 //	dispatch.go       the chain of events begins with queued; the job is offered to its host's agent
@@ -24,7 +26,8 @@
 //	finish.go         a job that has ended is removed from the stream
 //	walks.go          the goroutines of walks
 //	lease.go          the lease is given back, put off, or left to run out
-//	owned.go          the job on all this way; options.go: what a host may lack for it
+//	owned.go          the job on all this way, also read anew from the stream; options.go: what a host may lack for it
+//	chains.go         what the chain says of it: earlier attempts, the next one, its place in the stream
 //
 // # The loop and its parts
 //
@@ -40,9 +43,9 @@
 //	hosts.go          what agents say of their hosts (hostsgone.go: hosts that have gone)
 //	hostrests.go      hosts that are given no jobs for a while, since they do not begin them
 //	grants.go         what operators allow hosts
-//	capabilities.go   what hosts can run, and where operators want a workflow
+//	capabilities.go   what hosts can run (capabilityChanged lifts blocks), and where operators want a workflow
 //	blocks.go         pairs of host and workflow that are blocked, have strikes, or have just failed
-//	poison.go         workflows that take hosts down
+//	guilt.go          workflows that take hosts down
 //	successes.go      what has completed lately
 //	tenants.go        the settings of tenants
 //	tenantslots.go    how many jobs of a tenant may run at once, and which do
@@ -50,9 +53,9 @@
 // What is known of jobs:
 //
 //	hand.go           jobs that wait here with their delivery
-//	waitingroom.go    tickets, which any dispatcher may claim
+//	waitingroom.go    tickets, which any dispatcher may claim; internal/route/timers.go: when a job with run_at becomes due
 //	requirements.go   what workflows need from a host, when only a ticket is at hand
-//	admission.go      who gets a ticket (restingjobs.go: jobs that got none)
+//	ticketing.go      who gets a ticket (restingjobs.go: jobs that got none)
 //	reasons.go        why jobs wait, and which ones no host can ever run
 //	promises.go       jobs that agents have accepted and not begun yet
 //	removed.go        jobs that were taken out of the stream by hand

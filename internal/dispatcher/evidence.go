@@ -18,7 +18,7 @@ func (l *loop) evidence(o *owned, attempts []failure.Attempt) (known failure.Evi
 		}
 		goodNamed = l.successes.recent(which, now)
 		if last.Lost() && !goodNamed {
-			known.Others = l.poison.otherLosses(which, o.job.ID)
+			known.Others = l.guilt.otherLosses(which, o.job.ID)
 		}
 		if last.Kind == failure.Refused {
 			l.needs.learn(o.job)

@@ -76,8 +76,8 @@ func (r *hostRests) begun(host string, now time.Time) {
 	}
 }
 
-// suspected reports whether something is held against a host.
-func (r *hostRests) suspected(host string) bool { return r.records[host] != nil }
+// hasRecord reports whether something is held against a host.
+func (r *hostRests) hasRecord(host string) bool { return r.records[host] != nil }
 
 // of is the record of a host that rests now; nil when it does not.
 func (r *hostRests) of(host string, now time.Time) *record {

@@ -44,7 +44,7 @@ func TestThreeDoubtsAreAsMuchAsAJobThatWasNotBegun(t *testing.T) {
 	r.notBegun("a", false, noonUTC)
 	r.notBegun("a", false, noonUTC)
 	same(t, "rests after two", r.of("a", noonUTC) != nil, false)
-	same(t, "suspected", []bool{r.suspected("a"), r.suspected("b")}, []bool{true, false})
+	same(t, "record", []bool{r.hasRecord("a"), r.hasRecord("b")}, []bool{true, false})
 	r.notBegun("a", false, noonUTC)
 	same(t, "rests after three", r.of("a", noonUTC) != nil, true)
 }
@@ -56,7 +56,7 @@ func TestAHostThatBeginsAJobAfterItsRestStartsAnew(t *testing.T) {
 	r.begun("a", noonUTC.Add(4*time.Second)) // one that it had taken before
 	same(t, "while it rests", r.of("a", noonUTC.Add(4*time.Second)) != nil, true)
 	r.begun("a", noonUTC.Add(5*time.Second))
-	same(t, "afterwards", r.suspected("a"), false)
+	same(t, "afterwards", r.hasRecord("a"), false)
 	r.begun("b", noonUTC)
 }
 
@@ -73,7 +73,7 @@ func TestOnlyAHostThatCallsItselfOnlineCountsAsResting(t *testing.T) {
 	r.apply(&s, noonUTC)
 	same(t, "until", s.Until, noonUTC.Add(5*time.Second))
 	r.forgetOld(noonUTC.Add(5*time.Second + 15*time.Minute))
-	same(t, "remembered", r.suspected("a"), true)
+	same(t, "remembered", r.hasRecord("a"), true)
 	r.forgetOld(noonUTC.Add(5*time.Second + 15*time.Minute + 1))
-	same(t, "forgotten", r.suspected("a"), false)
+	same(t, "forgotten", r.hasRecord("a"), false)
 }

@@ -14,8 +14,8 @@ import (
 // hosts is what the agents say of their hosts, as presences and as broadcasts between them. The newest state of each
 // goes to the fleet, from which hosts are chosen.
 //
-// A state that frees a slot of a host with its home elsewhere counts after the head start, as long as jobs wait: until
-// then the slot is the home's.
+// If another dispatcher is a host's home, a slot that is freed there is used here only after the head start, or at once
+// when no job waits.
 type hosts struct {
 	fleet    *route.Fleet
 	grants   *grants

@@ -8,22 +8,23 @@ import (
 	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
-// leaveToLease does nothing: the lease runs out and the next delivery repairs what is missing. That is the answer to
-// every error on the way, since NATS is away then.
+// leaveToLease ends the walk after an error, which mostly means that NATS is away. It logs the error and starts a last
+// AckWait for the lease; then the job is delivered again, and that delivery repairs what is missing. A job that another
+// process has decided about is left alone.
 func (d *Dispatcher) leaveToLease(ctx context.Context, o *owned, err error) {
 	if errors.Is(err, queue.ErrOvertaken) {
 		d.log.Debug("another one decided first", "tenant", o.job.Tenant, "job", o.job.ID, "error", err)
 		return
 	}
-	d.letLeaseRunOut(ctx, o.lease)
+	d.startLastLease(ctx, o.lease)
 	d.log.Warn("a job is left to its lease; it is delivered again after AckWait",
 		"tenant", o.job.Tenant, "job", o.job.ID, "ack_wait", d.q.AckWait(), "error", err)
 }
 
-// letLeaseRunOut sees to it that a lease which no agent keeps runs out after AckWait. A job that was parked before would
+// startLastLease extends a lease once more, until NATS has confirmed it, so that it runs out after one AckWait. A job that was parked before would
 // otherwise rest for the whole long delay, without a ticket: a plain extension is dropped while NATS starts, and a
 // park that was sent earlier may arrive later.
-func (d *Dispatcher) letLeaseRunOut(ctx context.Context, lease queue.Lease) {
+func (d *Dispatcher) startLastLease(ctx context.Context, lease queue.Lease) {
 	d.loop.pressure.enter()
 	d.walks.Go(func() {
 		defer d.loop.pressure.exit()

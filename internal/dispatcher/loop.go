@@ -55,7 +55,7 @@ type parts struct {
 	hosts     *hosts
 	capable   *capabilities
 	blocks    *blocks
-	poison    *poison
+	guilt     *guilt
 	successes *successes
 	affinity  *affinities
 	tenants   *tenants
@@ -68,7 +68,7 @@ type parts struct {
 	needs     *requirements
 	promises  *promises
 	reasons   *reasons
-	admission *admission
+	ticketing *ticketing
 	removed   *removedJobs
 }
 
@@ -155,6 +155,7 @@ func (l *loop) setAlarms() {
 	l.alarms.every(now, time.Second, func(now time.Time) { l.expirePresences(time.Now(), now) })
 	l.alarms.every(now, handTime/4, func(now time.Time) { l.parkLate(now) })
 	l.alarms.every(now, slotLook, l.slots.lookAround)
+	l.alarms.every(now, outdatedLook, l.liftAllOutdated)
 	l.alarms.every(now, removedLook, func(time.Time) {
 		if l.isSynced() {
 			l.removed.begin()
@@ -163,10 +164,10 @@ func (l *loop) setAlarms() {
 	l.alarms.every(now, promiseLook, l.promises.lookAtDue)
 	l.alarms.every(now, callPause, func(now time.Time) {
 		if vacant, _ := l.fleet.Slots(); !l.closing && l.isSynced() {
-			l.admission.callBack(vacant, now)
+			l.ticketing.callBack(vacant, now)
 		}
 	})
-	l.alarms.every(now, restingPause, l.admission.forgetOver)
+	l.alarms.every(now, restingPause, l.ticketing.forgetOver)
 }
 
 func (l *loop) untilAlarm(now time.Time) time.Duration {

@@ -18,8 +18,8 @@ func (l *loop) setLacks(o *owned) {
 	if o.lacks = nil; !l.fleet.Varied() {
 		return
 	}
-	if !o.read {
-		o.read, o.options = true, o.job.Graph.Options()
+	if !o.optionsRead {
+		o.optionsRead, o.options = true, o.job.Graph.Options()
 		for _, in := range o.job.Inputs {
 			o.options = o.options.Without(in.Node, in.Input) // replaced by a file that the job brings along
 		}

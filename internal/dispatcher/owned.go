@@ -1,6 +1,8 @@
 package dispatcher
 
 import (
+	"context"
+	"fmt"
 	"time"
 
 	"github.com/comfyherd/comfyherd/internal/job"
@@ -17,18 +19,18 @@ type owned struct {
 	lease   queue.Lease
 	last    uint64 // sequence of the chain's last event
 
-	attempt    int       // the number of the next attempt
-	avoid      []string  // hosts that failed this job
-	avoidUntil time.Time // before it they are not used even when no other host may
-	notBefore  time.Time
-	unfit      []string // hosts whose agent would not have it on this walk
-	lacks      []string // hosts that lack an option of it
-	read       bool     // options are
-	options    workflow.Options
-	taken      time.Time
-	turn       walkTurn  // of a delivery
-	reason     string    // of the last waiting event in the chain
-	slot       time.Time // when it took the slot of its tenant that it has; zero = it has none
+	attempt     int       // the number of the next attempt
+	avoid       []string  // hosts that failed this job
+	avoidUntil  time.Time // before it they are not used even when no other host may
+	notBefore   time.Time
+	unfit       []string // hosts whose agent would not have it on this walk
+	lacks       []string // hosts that lack an option of it
+	optionsRead bool
+	options     workflow.Options
+	taken       time.Time
+	turn        walkTurn  // of a delivery
+	reason      string    // of the last waiting event in the chain
+	slot        time.Time // when it took the slot of its tenant that it has; zero = it has none
 }
 
 // lane is the job's tenant and priority.
@@ -36,3 +38,17 @@ func (o *owned) lane() job.Lane { return job.Lane{Tenant: o.job.Tenant, Priority
 
 // tenantHash is the job's workflow, as its tenant's.
 func (o *owned) tenantHash() tenantHash { return tenantHash{o.job.Tenant, o.job.Graph.Hash()} }
+
+// stored reads the job that a ticket or chain names; it has no lease. When another job is stored at its sequence, since
+// the stream was made again, it is gone.
+func (d *Dispatcher) stored(ctx context.Context, sequence uint64, tenant job.Tenant, id job.ID) (*owned, error) {
+	message, err := d.q.Stored(ctx, sequence)
+	if err != nil {
+		return nil, err
+	}
+	j, err := job.Parse(message)
+	if err != nil || j.Tenant != tenant || j.ID != id {
+		return nil, fmt.Errorf("read job %s at %d: another is there: %w", id, sequence, queue.ErrGone)
+	}
+	return &owned{job: j, message: message, attempt: 1, notBefore: j.NotBefore(), taken: d.clock()}, nil
+}

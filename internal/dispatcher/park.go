@@ -112,5 +112,5 @@ func (d *Dispatcher) letRest(ctx context.Context, o *owned) {
 		lane: o.lane(), id: o.job.ID, sequence: o.job.Sequence,
 		lease: o.lease, due: due, until: now.Add(rest),
 	}
-	d.loop.tell(func(time.Time) { d.loop.admission.add(x) })
+	d.loop.tell(func(time.Time) { d.loop.ticketing.add(x) })
 }

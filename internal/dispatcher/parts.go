@@ -32,7 +32,7 @@ func (l *loop) makeFleetParts() {
 	l.grants, l.successes = newGrants(l.fleet), newSuccesses()
 	l.capable, l.affinity = newCapabilities(l.fleet, l.changes), newAffinities(l.fleet, l.changes)
 	l.blocks = newBlocks(blocks{fleet: l.fleet, peers: l.peers, changes: l.changes, alarms: l.alarms})
-	l.poison = newPoison(poison{fleet: l.fleet, changes: l.changes, alarms: l.alarms})
+	l.guilt = newGuilt(guilt{fleet: l.fleet, changes: l.changes, alarms: l.alarms})
 	l.rests = newHostRests(hostRests{
 		first: d.toBegin(), alarms: l.alarms, log: d.log,
 		changed: func(host string, now time.Time) { l.hosts.restChanged(host, now) },
@@ -78,7 +78,7 @@ func (l *loop) makeJobParts() {
 	l.reasons = newReasons(reasons{
 		room: l.room, fleet: l.fleet, changes: l.changes, alarms: l.alarms, capableWait: d.cfg.CapableWait,
 		skip:  func(t *route.Ticket) bool { return l.hand.has(t.Sequence) || !l.peers.isTicketHome(t) },
-		proof: l.poison.proof, end: l.claimToEnd,
+		proof: l.guilt.proof, end: l.claimToEnd,
 		write: func(t route.Ticket, hold route.Hold) {
 			l.walk(func(ctx context.Context) { d.writeReason(ctx, &t, &hold) })
 		},
@@ -87,7 +87,7 @@ func (l *loop) makeJobParts() {
 		room: l.room, fleet: l.fleet, hand: l.hand, peers: l.peers, changes: l.changes, unknown: l.needs, left: l.reasons.forget,
 		replaced: func(old route.Ticket) { l.walk(func(ctx context.Context) { d.endReplaced(ctx, &old) }) },
 	})
-	l.admission = newAdmission(admission{
+	l.ticketing = newTicketing(ticketing{
 		room: l.room, hand: l.hand, most: d.cfg.WaitingCap,
 		call: func(list []*restingJob) { l.walk(func(context.Context) { d.callBack(list) }) },
 	})

@@ -49,12 +49,12 @@ func (l *loop) place(o *owned) spot {
 // placeNow is place in the loop. First the parts take in that the job has come; then a slot that has become free a
 // moment ago goes to a job that waited for it; then this job is looked at.
 func (l *loop) placeNow(o *owned, now time.Time) spot {
-	l.admission.arrived(o)
+	l.ticketing.arrived(o)
 	l.tenants.meet(route.Tenant(o.job.Tenant))
 	l.tickets.evict(o.job.Sequence, route.Tenant(o.job.Tenant), route.JobID(o.job.ID))
 	l.promises.again(o, now)
 	l.needs.learn(o.job)
-	if text := l.poison.proof(o.tenantHash()); text != "" {
+	if text := l.guilt.proof(o.tenantHash()); text != "" {
 		return spot{end: &ending{reason: failure.TakesHostsDown, message: text}}
 	}
 	l.setLacks(o)
@@ -199,15 +199,15 @@ func (l *loop) admit(o *owned) bool {
 	yes := true
 	l.ask(func(now time.Time) {
 		if l.closing {
-			l.admission.write(o.job.Tenant)
+			l.ticketing.write(o.job.Tenant)
 			return
 		}
-		yes = l.admission.admit(o, now)
+		yes = l.ticketing.admit(o, now)
 	})
 	return yes
 }
 
 // admitted takes in that the ticket of an admitted job stands, or will not.
 func (l *loop) admitted(tenant job.Tenant) {
-	l.tell(func(time.Time) { l.admission.written(tenant) })
+	l.tell(func(time.Time) { l.ticketing.written(tenant) })
 }

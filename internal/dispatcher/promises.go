@@ -66,7 +66,7 @@ func newPromises(p promises) *promises {
 // the answer and the end come by different ways.
 func (p *promises) accepted(o *owned, host string, now time.Time) {
 	key := idKey{o.job.Tenant, o.job.ID}
-	if !p.rests.suspected(host) && p.early[key] == host {
+	if !p.rests.hasRecord(host) && p.early[key] == host {
 		delete(p.early, key)
 		return
 	}
@@ -89,7 +89,7 @@ func (p *promises) note(o *owned, host string, answered bool, due time.Time) {
 
 // over takes a host's word that a job is over, unless something is held against that host.
 func (p *promises) over(host string, e *queue.EndedJob) {
-	if p.rests.suspected(host) {
+	if p.rests.hasRecord(host) {
 		return
 	}
 	key := idKey{e.Tenant, e.Job}

@@ -47,14 +47,14 @@ func TestWhatFollowsFromAChainThatWasLookedAt(t *testing.T) {
 	t.Parallel()
 	key := idKey{"acme", "acme-1"}
 	for name, c := range map[string]struct {
-		last      *queue.Link
-		err       error
-		answered  bool
-		suspected bool
-		open      bool
+		last     *queue.Link
+		err      error
+		answered bool
+		record   bool
+		open     bool
 	}{
-		"it has not begun":              {last: lastEvent(1, ""), answered: true, suspected: true},
-		"nor had the agent answered":    {last: lastEvent(1, ""), suspected: true},
+		"it has not begun":              {last: lastEvent(1, ""), answered: true, record: true},
+		"nor had the agent answered":    {last: lastEvent(1, ""), record: true},
 		"it began there":                {last: lastEvent(2, "a"), answered: true},
 		"it began elsewhere":            {last: lastEvent(2, "b"), answered: true},
 		"the chain could not be read":   {last: lastEvent(0, ""), err: errors.New("away"), answered: true, open: true},
@@ -66,18 +66,18 @@ func TestWhatFollowsFromAChainThatWasLookedAt(t *testing.T) {
 			s.looking = 1
 			s.looked(key, promise{host: "a", answered: c.answered, last: 1}, c.last, c.err, noonUTC)
 			_, open := s.open[key]
-			same(t, "suspected, open, looking", []any{s.rests.suspected("a"), open, s.looking}, []any{c.suspected, c.open, 0})
-			same(t, "rests", s.rests.of("a", noonUTC) != nil, c.suspected && c.answered)
+			same(t, "record, open, looking", []any{s.rests.hasRecord("a"), open, s.looking}, []any{c.record, c.open, 0})
+			same(t, "rests", s.rests.of("a", noonUTC) != nil, c.record && c.answered)
 		})
 	}
 }
 
-func TestAHostThatBeginsAJobAfterItsRestIsNoMoreSuspected(t *testing.T) {
+func TestAHostThatBeginsAJobAfterItsRestHasNoRecordAnyMore(t *testing.T) {
 	t.Parallel()
 	s := newPromiseScene()
 	s.rests.notBegun("a", true, noonUTC)
 	s.looked(idKey{"acme", "x"}, promise{host: "a", answered: true, last: 1}, lastEvent(2, "a"), nil, noonUTC.Add(time.Minute))
-	same(t, "suspected", s.rests.suspected("a"), false)
+	same(t, "record", s.rests.hasRecord("a"), false)
 }
 
 func TestAJobThatIsGivenToHostsOnceMoreIsADoubtAboutItsHost(t *testing.T) {
@@ -88,11 +88,11 @@ func TestAJobThatIsGivenToHostsOnceMoreIsADoubtAboutItsHost(t *testing.T) {
 	moved := *o
 	moved.last = 9
 	s.again(&moved, noonUTC)
-	same(t, "when its chain has moved on", s.rests.suspected("a"), false)
+	same(t, "when its chain has moved on", s.rests.hasRecord("a"), false)
 	s.again(ownedJob(t, "acme", 2, 1), noonUTC)
 	same(t, "another job", len(s.open), 1)
 	s.again(o, noonUTC)
-	same(t, "its lease has run out", []any{s.rests.suspected("a"), s.rests.of("a", noonUTC) != nil, len(s.open)}, []any{true, false, 0})
+	same(t, "its lease has run out", []any{s.rests.hasRecord("a"), s.rests.of("a", noonUTC) != nil, len(s.open)}, []any{true, false, 0})
 }
 
 func TestAJobWhoseEndCameBeforeTheAnswerIsNoPromise(t *testing.T) {
@@ -111,7 +111,7 @@ func TestAJobWhoseEndCameBeforeTheAnswerIsNoPromise(t *testing.T) {
 	s.rests.notBegun("a", true, noonUTC)
 	s.accepted(o, "a", noonUTC)
 	s.over("a", over)
-	same(t, "of a host that is suspected the chain alone says it", len(s.open), 1)
+	same(t, "of a host with a record the chain alone says it", len(s.open), 1)
 }
 
 func TestOnlySoManyEarlyEndsAreRemembered(t *testing.T) {

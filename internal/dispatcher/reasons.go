@@ -90,7 +90,7 @@ func (r *reasons) look(now time.Time) {
 	holds := map[holdKey]route.Hold{} // of one slice: they hold as long as nothing happens
 	for r.review.at >= 0 && time.Since(started) < reviewSlice {
 		r.review.at = r.room.Some(r.review.at, reviewPlaces, func(t *route.Ticket, like route.Alike) {
-			if !r.skip(t) && !r.poisoned(t) {
+			if !r.skip(t) && !r.guilty(t) {
 				r.reviewTicket(t, r.holdOf(t, like, holds, now), now)
 			}
 		})
@@ -166,8 +166,8 @@ func (r *reasons) reviewSame(t *route.Ticket, old reason, hold *route.Hold, now 
 	}
 }
 
-// poisoned ends a job of a workflow that takes hosts down, and reports whether it is one.
-func (r *reasons) poisoned(t *route.Ticket) bool {
+// guilty ends a job of a workflow that takes hosts down, and reports whether it is one.
+func (r *reasons) guilty(t *route.Ticket) bool {
 	text := r.proof(tenantHash{job.Tenant(t.Tenant), t.Hash})
 	if text != "" {
 		r.hopeless = append(r.hopeless, endedTicket{*t, ending{reason: failure.TakesHostsDown, message: text}})

@@ -18,7 +18,7 @@ type reasonScene struct {
 	*reasons
 	written, ended []string
 	skipped        map[uint64]bool
-	poisoned       string
+	guilty         string
 }
 
 func newReasonScene() *reasonScene {
@@ -29,7 +29,7 @@ func newReasonScene() *reasonScene {
 	s.reasons = newReasons(reasons{
 		room: route.NewRoom(), fleet: f, changes: newChanges(), alarms: &alarms{}, capableWait: 5 * time.Minute,
 		skip:  func(t *route.Ticket) bool { return s.skipped[t.Sequence] },
-		proof: func(which tenantHash) string { return s.poisoned },
+		proof: func(which tenantHash) string { return s.guilty },
 		write: func(t route.Ticket, hold route.Hold) {
 			s.written = append(s.written, fmt.Sprint(t.Sequence, " ", hold.Reason))
 		},
@@ -144,11 +144,11 @@ func TestTicketsOfOtherDispatchersAndJobsInHandAreLeftOut(t *testing.T) {
 	})
 }
 
-func TestAJobOfAPoisonedWorkflowEnds(t *testing.T) {
+func TestAJobOfAGuiltyWorkflowEnds(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s := newReasonScene()
-		s.poisoned = "it takes hosts down"
+		s.guilty = "it takes hosts down"
 		s.wait(t, 1, 1)
 		s.look(noonUTC)
 		same(t, "ended", []any{s.ended, len(s.written)}, []any{[]string{"1 " + string(failure.TakesHostsDown)}, 0})

@@ -19,8 +19,8 @@ const (
 	pullPause = time.Second
 )
 
-// pullLoop takes jobs of one priority as long as stop lasts. The requests themselves end with ctx and not with stop: a
-// request that is cut off may have a job on its way, which would not be taken and wait for AckWait.
+// pullLoop takes jobs of one priority as long as stop lasts. The requests themselves end with ctx and not with stop:
+// cutting a request off could leave a job that is on its way without a dispatcher until AckWait is over.
 func (d *Dispatcher) pullLoop(ctx, stop context.Context, p job.Priority) error {
 	puller, err := d.q.Puller(p, func(delivery queue.Delivery) { d.receive(ctx, stop, delivery) })
 	if err != nil {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/comfyherd/comfyherd/internal/failure"
 	"github.com/comfyherd/comfyherd/internal/job"
@@ -73,7 +72,7 @@ func (d *Dispatcher) secondPublish(ctx context.Context, o *owned, last *queue.Li
 	}
 	_, err = d.stored(ctx, sequence, o.job.Tenant, o.job.ID)
 	if errors.Is(err, queue.ErrGone) {
-		return false, d.takeOver(ctx, o, last)
+		return false, d.continueChain(ctx, o, last)
 	}
 	return err == nil, err
 }
@@ -118,65 +117,6 @@ func (d *Dispatcher) claimExpired(ctx context.Context, o *owned, t *queue.Ticket
 	case won:
 		d.endWaiting(ctx, o, ending{reason: failure.Expired, message: expiredText})
 	}
-}
-
-// readAttempts reads from the chain what earlier attempts mean for the next one; errUnderWay when the chain has moved on
-// and the job does not wait any more.
-func (d *Dispatcher) readAttempts(ctx context.Context, o *owned) error {
-	chain, err := d.q.Chain(ctx, o.job.Tenant, o.job.ID)
-	if err != nil {
-		return err
-	}
-	if len(chain) == 0 {
-		return errEmptyChain
-	}
-	last := &chain[len(chain)-1]
-	if !waits(last.EventKind) {
-		return errUnderWay
-	}
-	o.last = last.ChainSequence
-	attempts := attemptsOf(chain)
-	o.attempt = startedIn(chain) + 1
-	o.avoid = failure.Decide(attempts, o.job.Policy(), failure.Evidence{}).Avoid
-	for i := range chain {
-		switch e := &chain[i]; e.EventKind {
-		case job.Retrying:
-			o.reason = ""
-			o.avoidUntil, o.notBefore = orZero(e.AvoidUntil), orZero(e.NotBefore)
-		case job.Waiting:
-			o.reason = e.Reason
-		default:
-			o.reason = ""
-		}
-	}
-	return nil
-}
-
-func orZero(t *time.Time) time.Time {
-	if t == nil {
-		return time.Time{}
-	}
-	return *t
-}
-
-func attemptsOf(chain []queue.Link) []failure.Attempt {
-	var attempts []failure.Attempt
-	for i := range chain {
-		if chain[i].EventKind == job.Failed {
-			attempts = append(attempts, chain[i].Failure())
-		}
-	}
-	return attempts
-}
-
-func startedIn(chain []queue.Link) int {
-	n := 0
-	for i := range chain {
-		if chain[i].EventKind == job.Started {
-			n = max(n+1, chain[i].Attempt)
-		}
-	}
-	return n
 }
 
 // renewChain keeps the chain of a job that waits for very long from running out of the events' horizon.

@@ -3,7 +3,6 @@ package dispatcher
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -145,7 +144,7 @@ func (d *Dispatcher) countRemoved(ctx context.Context) {
 			d.loop.removed.failed()
 			return
 		}
-		d.loop.admission.forgetGone(stored)
+		d.loop.ticketing.forgetGone(stored)
 		d.loop.removed.counted(stored, since, now)
 	})
 }
@@ -176,20 +175,6 @@ func (d *Dispatcher) lookAtTicket(ctx context.Context, t *route.Ticket, since ui
 	return err
 }
 
-// stored reads the job that a ticket or chain names; it has no lease. When another job is stored at its sequence, since
-// the stream was made again, it is gone.
-func (d *Dispatcher) stored(ctx context.Context, sequence uint64, tenant job.Tenant, id job.ID) (*owned, error) {
-	message, err := d.q.Stored(ctx, sequence)
-	if err != nil {
-		return nil, err
-	}
-	j, err := job.Parse(message)
-	if err != nil || j.Tenant != tenant || j.ID != id {
-		return nil, fmt.Errorf("read job %s at %d: another is there: %w", id, sequence, queue.ErrGone)
-	}
-	return &owned{job: j, message: message, attempt: 1, notBefore: j.NotBefore(), taken: d.clock()}, nil
-}
-
 // endReplaced ends the job of a ticket at whose sequence another job is stored.
 func (d *Dispatcher) endReplaced(ctx context.Context, old *route.Ticket) {
 	if err := d.cancelRemoved(ctx, old); err != nil {
@@ -197,8 +182,8 @@ func (d *Dispatcher) endReplaced(ctx context.Context, old *route.Ticket) {
 	}
 }
 
-// takeOver continues the chain of a job whose former publish is not stored any more with this one.
-func (d *Dispatcher) takeOver(ctx context.Context, o *owned, last *queue.Link) error {
+// continueChain continues the chain of a job whose former publish is not stored any more with this one.
+func (d *Dispatcher) continueChain(ctx context.Context, o *owned, last *queue.Link) error {
 	if !waits(last.EventKind) {
 		return nil
 	}

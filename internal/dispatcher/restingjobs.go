@@ -126,8 +126,8 @@ func (r *resting) forgetGone(stored map[job.Lane]uint64) {
 	}
 }
 
-// due gives jobs of a tenant that may run, the highest priority first and within it the oldest first. most is asked before
-// each priority how many of it there may be when so many have been given.
+// due lists jobs of a tenant that may run, the highest priority first and within it the oldest first. most(p, given) is how
+// many jobs of priority p may follow the given ones that are listed already.
 func (r *resting) due(tenant job.Tenant, most func(p job.Priority, given int) int) []*restingJob {
 	var list []*restingJob
 	for p := job.Priority(9); p.Valid(); p-- {

@@ -30,7 +30,7 @@ func (d *Dispatcher) apiUnblock(ctx context.Context, r queue.UnblockRequest) (an
 	by := operatorBy(r.By)
 	r.By = ""
 	defer func() { d.audit(ctx, queue.Act{Call: "unblock", By: by, Count: answer.Count}, &r, err) }()
-	poisoned, err := d.poisonPairs(ctx, pairs{r.Host, r.Hash})
+	poisoned, err := d.guiltyPairs(ctx, pairs{r.Host, r.Hash})
 	if err != nil {
 		return answer, err
 	}
@@ -69,11 +69,11 @@ func (d *Dispatcher) eachBlock(ctx context.Context, which pairs, do func(queue.C
 	return err
 }
 
-// poisonPairs lists the pairs without a block whose strikes prove that a workflow takes hosts down.
-func (d *Dispatcher) poisonPairs(ctx context.Context, which pairs) ([]pair, error) {
+// guiltyPairs lists the pairs without a block whose strikes prove that a workflow takes hosts down.
+func (d *Dispatcher) guiltyPairs(ctx context.Context, which pairs) ([]pair, error) {
 	var found []pair
 	err := d.answer(ctx, func(time.Time) {
-		found = slices.DeleteFunc(d.loop.poison.pairs(which.fit), func(p pair) bool { return d.loop.blocks.blocked[p] })
+		found = slices.DeleteFunc(d.loop.guilt.pairs(which.fit), func(p pair) bool { return d.loop.blocks.blocked[p] })
 	})
 	return found, err
 }

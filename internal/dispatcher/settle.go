@@ -19,8 +19,8 @@ import (
 //
 // Effects in their order; each may be repeated, so a crash after any of them is repaired by the next delivery of
 // the failed event, or of the job when its lease has run out:
-//  1. strikes and blocks: a strike carries the failed event's sequence and counts once. That a host went down with the
-//     job is stored before it is decided about the job: of two dispatchers that decide about two such jobs one sees both
+//  1. strikes and blocks: a strike carries the failed event's sequence and counts once. A lost host is stored before the
+//     job is decided. So when two dispatchers settle two such losses, at least one of them sees both
 //  2. that a workflow takes hosts down is stored: its further jobs end at once
 //  3. retry: retrying is appended, the ticket is put, the delivery is parked
 //     dead: the dead letter is stored, dead is appended, the delivery is acked
@@ -78,7 +78,7 @@ func (d *Dispatcher) decide(ctx context.Context, o *owned, failed *queue.Link, a
 	case !last.Lost():
 		return decision, d.recordFailure(ctx, o, failed, attempts, decision)
 	case decision.Guilt != nil && !goodNamed:
-		return decision, d.markPoison(ctx, o, failed.Host, decision.Message)
+		return decision, d.markGuilt(ctx, o, failed.Host, decision.Message)
 	}
 	return decision, nil
 }
@@ -107,15 +107,6 @@ func (d *Dispatcher) alreadySettled(ctx context.Context, chain []queue.Link, fai
 	return nil
 }
 
-func indexOf(chain []queue.Link, sequence uint64) int {
-	for i := range chain {
-		if chain[i].ChainSequence == sequence {
-			return i
-		}
-	}
-	return -1
-}
-
 // reopen reads the job of a failed event again as one that this dispatcher owns.
 func (d *Dispatcher) reopen(ctx context.Context, chain []queue.Link, sequence uint64, failed queue.Link) (*owned, error) {
 	o, err := d.stored(ctx, sequence, failed.Tenant, failed.Job)
@@ -127,15 +118,6 @@ func (d *Dispatcher) reopen(ctx context.Context, chain []queue.Link, sequence ui
 	}
 	o.lease, o.last, o.attempt, o.notBefore = failed.Lease, failed.ChainSequence, startedIn(chain)+1, time.Time{}
 	return o, nil
-}
-
-func sequenceIn(chain []queue.Link) uint64 {
-	for i := len(chain) - 1; i >= 0; i-- { // the last: of a job that was taken out of the stream and published again
-		if chain[i].Sequence != 0 {
-			return chain[i].Sequence
-		}
-	}
-	return 0
 }
 
 // endRemoved ends a job whose message was removed from COMFY_JOBS by hand: it cannot be tried again.

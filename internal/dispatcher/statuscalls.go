@@ -223,12 +223,12 @@ func (l *loop) why(o *owned, to view, now time.Time) jetstream.WhyAnswer {
 	some := func(code route.Code) bool {
 		return slices.ContainsFunc(answer.Hosts, func(v route.HostVerdict) bool { return v.Code == code })
 	}
-	proof := l.poison.proof(o.tenantHash())
+	proof := l.guilt.proof(o.tenantHash())
 	switch {
 	case proof != "":
 		answer.Text = proof
-	case l.admission.rests(o, now):
-		answer.Text = l.admission.restText(o)
+	case l.ticketing.rests(o, now):
+		answer.Text = l.ticketing.restText(o)
 	case hold.Reason != "":
 		answer.Reason, answer.Text = hold.Reason, hold.Text
 	case some(route.Eligible):

@@ -15,8 +15,8 @@ import (
 	"github.com/comfyherd/comfyherd/internal/workflow"
 )
 
-// recordFailure records what a failed attempt that did not end with its host says about host and workflow: a strike, a block, or,
-// when the fault turned out to be the workflow's, the end of the blocks that it caused.
+// recordFailure is for a failure that left the host up: it writes the strike and the block that follows, or lifts blocks
+// when the workflow is at fault.
 func (d *Dispatcher) recordFailure(ctx context.Context, o *owned, failed *queue.Link, attempts []failure.Attempt, decision failure.Decision) error {
 	if decision.Reason == failure.WorkflowFault {
 		return d.liftBlocksOf(ctx, o, attempts)
@@ -45,8 +45,8 @@ func (d *Dispatcher) strikeOf(ctx context.Context, o *owned, failed *queue.Link)
 	return d.addStrike(ctx, strike)
 }
 
-// addStrike counts a failure by compare-and-set and opens or widens the block that follows from it. The strikes
-// come first: they carry the failed event's mark and the block, so that a crash before the block is opened is
+// addStrike counts a failure by compare-and-set and opens or widens the block that follows from it; how long that lasts
+// (the cooldown) is Policy.BlockFor in internal/route/policy.go. The strikes come first: they carry the failed event's mark and the block, so that a crash before the block is opened is
 // repaired by the next delivery of the failed event, which finds the mark and opens what the strikes say.
 func (d *Dispatcher) addStrike(ctx context.Context, s route.Strike) error {
 	var block *route.Block
@@ -225,8 +225,8 @@ func (d *Dispatcher) forgetBlock(ctx context.Context, host string, hash workflow
 	return err
 }
 
-// markPoison stores that a tenant's jobs of a workflow take hosts down, beside the strikes of the host that went last.
-func (d *Dispatcher) markPoison(ctx context.Context, o *owned, host string, text string) error {
+// markGuilt stores that a tenant's jobs of a workflow take hosts down, beside the strikes of the host that went last.
+func (d *Dispatcher) markGuilt(ctx context.Context, o *owned, host string, text string) error {
 	hash, tenant := o.job.Graph.Hash(), route.Tenant(o.job.Tenant)
 	changed, err := d.changeStrikes(ctx, pair{host, hash}, func(old *route.Strikes, _ bool) (route.Strikes, bool) {
 		if old.Guilty[tenant] != "" {
@@ -240,19 +240,21 @@ func (d *Dispatcher) markPoison(ctx context.Context, o *owned, host string, text
 	return err
 }
 
-// liftIncapable lifts the incapable blocks of a host whose capability has changed.
+// liftIncapable lifts incapable blocks of a host whose capability has changed since (capabilityChanged). Those that it cannot
+// lift are tried again by liftAllOutdated. The strikes forget a block first: otherwise, a lift that succeeds and a
+// dispatcher that dies behind it would leave strikes which count the block as standing.
 func (d *Dispatcher) liftIncapable(ctx context.Context, host string, blocked []workflow.Hash) {
 	for _, hash := range blocked {
 		c, err := d.q.Block(ctx, host, hash)
 		if err != nil || c.Phase == queue.Gone {
-			continue // it expires by itself
+			continue // it has ended, or is looked at again
 		}
-		_, err = d.q.LiftBlock(ctx, host, hash, c.Revision, queue.CapabilityChanged)
-		if err == nil {
-			err = d.forgetBlock(ctx, host, hash)
+		if err = d.forgetBlock(ctx, host, hash); err == nil {
+			_, err = d.q.LiftBlock(ctx, host, hash, c.Revision, queue.CapabilityChanged)
 		}
 		if err != nil {
-			d.log.Warn("unblock", "host", host, "hash", hash.Short(), "error", err)
+			d.log.Warn("a block could not be lifted although the host's capability has changed; trying again",
+				"host", host, "hash", hash.Short(), "error", err)
 		}
 	}
 }

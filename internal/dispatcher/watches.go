@@ -136,9 +136,9 @@ func (l *loop) jobEnded(host string, s *queue.HostState, now time.Time) {
 	l.slots.jobEnded(e)
 	if !e.Success {
 		if (&failure.Attempt{Kind: e.Kind}).Lost() {
-			l.poison.lost(e, now)
+			l.guilt.lost(e, now)
 		}
-		l.blocks.suspect(host, e, now)
+		l.blocks.halt(host, e, now)
 		return
 	}
 	l.successes.add(host, e, now)
@@ -156,12 +156,7 @@ func (l *loop) capabilityMirror() *mirror[workflow.Capability] {
 	return &mirror[workflow.Capability]{
 		reports: l.reports(names.CapabilitiesBucket), read: readCapability,
 		put: func(c queue.Change, capability workflow.Capability, _ time.Time) {
-			if !l.capable.put(c.Key, capability) || !l.peers.isHome(c.Key) {
-				return
-			}
-			if hashes := l.blocks.incapableBefore(c.Key, c.Time); len(hashes) > 0 {
-				l.walk(func(ctx context.Context) { l.d.liftIncapable(ctx, c.Key, hashes) })
-			}
+			l.capabilityChanged(c.Key, capability, c.Time)
 		},
 		invalid: func(host string) { l.fleet.RemoveCapability(route.HostID(host)) },
 		gone:    func(c queue.Change, _ time.Time) { l.capable.remove(c.Key) },
@@ -188,11 +183,11 @@ func (l *loop) strikeMirror() *mirror[route.Strikes] {
 		reports: l.reports(names.StrikesBucket), read: readStrikes,
 		put: func(c queue.Change, strikes route.Strikes, _ time.Time) {
 			l.blocks.putStrikes(pairOf(c.Key), &strikes)
-			l.poison.putStrikes(pairOf(c.Key), &strikes)
+			l.guilt.putStrikes(pairOf(c.Key), &strikes)
 		},
 		gone: func(c queue.Change, _ time.Time) {
 			l.blocks.removeStrikes(pairOf(c.Key))
-			l.poison.putStrikes(pairOf(c.Key), &route.Strikes{})
+			l.guilt.putStrikes(pairOf(c.Key), &route.Strikes{})
 		},
 		keys: l.blocks.strikeKeys,
 	}
@@ -271,8 +266,8 @@ func (l *loop) putTicket(t route.Ticket) {
 		return
 	}
 	l.tenants.meet(t.Tenant)
-	l.admission.came(job.Tenant(t.Tenant), t.Sequence)
-	l.poison.settled(tenantHash{job.Tenant(t.Tenant), t.Hash}, job.ID(t.Job))
+	l.ticketing.came(job.Tenant(t.Tenant), t.Sequence)
+	l.guilt.settled(tenantHash{job.Tenant(t.Tenant), t.Hash}, job.ID(t.Job))
 	l.tickets.put(t)
 }
 
@@ -282,8 +277,8 @@ func (l *loop) cancelled(e job.Event) {
 	l.tell(func(time.Time) {
 		ticket, waits := l.room.ByJob(route.Tenant(e.Tenant), route.JobID(e.Job))
 		if !waits {
-			if x := l.admission.byJob[idKey{e.Tenant, e.Job}]; x != nil {
-				l.admission.remove(x.sequence)
+			if x := l.ticketing.byJob[idKey{e.Tenant, e.Job}]; x != nil {
+				l.ticketing.remove(x.sequence)
 				l.walk(func(ctx context.Context) { l.d.finishStored(ctx, idKey{x.lane.Tenant, x.id}, x.sequence, x.lease) })
 			}
 			return

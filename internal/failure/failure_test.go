@@ -3,6 +3,9 @@ package failure_test
 import (
 	"errors"
 	"fmt"
+	"os"
+	"regexp"
+	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -73,6 +76,23 @@ func TestTheClosedSetsAreListed(t *testing.T) {
 	causes := []failure.Cause{"down", "worker_gone", "stuck", "poisoned", "disk_full", "barred", "unstorable"}
 	if diff := cmp.Diff(causes, failure.Causes()); diff != "" {
 		t.Error(diff)
+	}
+}
+
+func TestEveryConstantOfAKindIsListedAndHasARow(t *testing.T) {
+	t.Parallel()
+	source, err := os.ReadFile("kind.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	constants := regexp.MustCompile(`(?m)^\t\w+ Kind = "(\w+)"`).FindAllStringSubmatch(string(source), -1)
+	if len(constants) == 0 {
+		t.Error("no constant was found in kind.go")
+	}
+	for _, c := range constants {
+		if kind := failure.Kind(c[1]); !kind.Valid() || !slices.Contains(failure.Kinds(), kind) {
+			t.Errorf("%s: has a row: %t, is listed: %t", kind, kind.Valid(), slices.Contains(failure.Kinds(), kind))
+		}
 	}
 }
 

@@ -16,16 +16,17 @@ type Kind string
 const (
 	// InvalidWorkflow: no host can ever run this graph. The job is dead at once and no host is blamed.
 	InvalidWorkflow Kind = "invalid_workflow"
-	// Incapable: this host lacks a node class or a model. The pair is blocked until the host's capability changes.
+	// Incapable: this host lacks a node class or a model. The pair is blocked for the cap of route.Policy, or until the
+	// host's capability changes if that is earlier.
 	Incapable Kind = "incapable"
 	// OutOfMemory: GPU or host memory ran out. Blocks jobs of this size and more; a bigger host is tried.
 	OutOfMemory Kind = "out_of_memory"
 	// ExecutionError: a node raised. Another host is asked for a second opinion.
 	ExecutionError Kind = "execution_error"
-	// Timeout: the start, node or total time was over. The prompt was cancelled by id on its host first.
+	// Timeout: the start, node or total time was over. Before it is reported, the prompt is cancelled on the host.
 	Timeout Kind = "timeout"
-	// HostLost: ComfyUI died, restarted, refused, or gave no answer while the job was on it. Neither the host nor the job
-	// is blamed until a second host is lost in the same way.
+	// HostLost: while the job was on it, ComfyUI ended, restarted, refused connections or gave no answer. Neither host nor
+	// job is blamed until a second host is lost in the same way.
 	HostLost Kind = "host_lost"
 	// HostSick: ComfyUI answers but can run nothing any more (poisoned CUDA context, full disk, wedged thread); Cause says which.
 	HostSick Kind = "host_sick"
@@ -44,7 +45,18 @@ const (
 	Interrupted Kind = "interrupted"
 )
 
-// Kinds lists the closed set in the order of docs/failures.md.
+// Kinds lists the closed set in the order of docs/failures.md. A new kind has its place in:
+//
+//   - kind.go: the constant, and this list;
+//   - verdict.go: its row in verdicts. A kind without one would count as lost, so a test demands a row for every kind;
+//   - decide.go: avoided, reason and Counts, only if the row does not say all that follows;
+//   - where it arises: in internal/comfy exception.go, refusal.go, submit.go, limits.go, poll.go, files.go or ending.go, in
+//     internal/agent inputs.go, attempt.go or report.go, in internal/dispatcher redelivered.go;
+//   - consequences in internal/agent/consequences.go, whose switch has to name every kind;
+//   - docs/failures.md, whose table a test compares with the rows.
+//
+// A new Scope is also handled by Strikes.Add (internal/route/strikes.go), recovered (internal/route/success.go), and
+// hold (internal/dispatcher/blocks.go).
 func Kinds() []Kind {
 	return []Kind{
 		InvalidWorkflow, Incapable, OutOfMemory, ExecutionError, Timeout, HostLost,

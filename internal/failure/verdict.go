@@ -8,10 +8,11 @@ const (
 	NoStrike Scope = iota
 	// PerTenant: the tenant's own inputs may be the reason, so it counts, and blocks, per tenant.
 	PerTenant
-	// Suspected: nothing is blocked, but the failure is remembered: a second one alike on another host shows that the
-	// workflow is at fault.
+	// Suspected: nothing is blocked, but the failure is remembered as a suspicion (route.Suspicion): a second one alike on
+	// another host shows that the workflow is at fault.
 	Suspected
-	// UntilCapable: the pair is blocked at once, for the cap, and freed when the host's capability changes.
+	// UntilCapable: the pair is blocked at once, for route.Policy.Cap, or until the host's capability changes if that is
+	// earlier.
 	UntilCapable
 )
 

@@ -70,7 +70,8 @@ func (j *Job) Options() workflow.Options {
 	return options
 }
 
-// NotBefore is when the job may start; the zero time means at once.
+// NotBefore is when the job may start, its run_at; the zero time means at once. Its ticket becomes due then (Room in
+// internal/route/timers.go).
 func (j *Job) NotBefore() time.Time {
 	if j.RunAt == nil {
 		return time.Time{}

@@ -11,4 +11,37 @@
 // hash", "blocked for it" are bit sets, and choosing is a sequence of intersections, 64 hosts at a time; see
 // choose.go. Waiting jobs that are alike form a class, and classes that the same hosts can take form a pool, so
 // that work which cannot run now is passed over as a whole; see pool.go.
+//
+// What is decided about, and the facts of the fleet:
+//
+//	types.go        ids, a host's state, a block, and what a job wants
+//	fleet.go        hosts, their jobs and tenants; account.go keeps the sums of these, bits.go has the sets of hosts
+//	hashfacts.go    what is known of a workflow: its requirements and models, and which hosts are capable of it
+//	grants.go       hosts that serve only some tenants
+//	slots.go        how many jobs of a tenant run, of those it may run at once
+//	learn.go        how long runs and loading take, and whether waiting for a warm host is worth it
+//
+// Choosing a host for a job:
+//
+//	choose.go       the best of all hosts; rendezvous.go: among equal ones, and who is the home of a host
+//	allowed.go      whether one host may take the job
+//	explain.go      for each host why it takes the job or does not, and why a job waits; texts.go
+//
+// Strikes and blocks:
+//
+//	strikes.go      what a failure adds, and the block that follows (Strikes.Add); shortage.go: of out_of_memory
+//	success.go      what a success clears
+//	policy.go       how many failures make a block, and how long it lasts: the cooldown (Policy.BlockFor)
+//	blockscope.go   for which jobs a block holds
+//	blocks.go       the blocks that stand, in the fleet
+//	guilt.go        tenants whose jobs took hosts down
+//
+// Whose turn it is:
+//
+//	room.go         the waiting room: tickets come and go (records.go keeps them; class.go, pool.go: which are alike)
+//	share.go        lanes, and what each has used; ceiling.go: as which priority its jobs count
+//	turn.go         the best job for a host, or for any; heap.go
+//	timers.go       when a job with run_at becomes due, and when jobs expire
+//	places.go       the place of a job, and when it may start; lanes.go: what waits, by lane
+//	roomshares.go   how many places of the waiting room each tenant gets
 package route

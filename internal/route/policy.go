@@ -6,7 +6,7 @@ import "time"
 // field.
 type Policy struct {
 	Cooldown    time.Duration // of the first block; doubles with each level
-	Cap         time.Duration // longest block, and the length of an incapable block
+	Cap         time.Duration // longest block; an incapable block lasts as long, unless the host's capability changes before
 	MaxFailures int           // strikes that make a block
 }
 

@@ -17,7 +17,8 @@ type Strikes struct {
 	Tenants map[Tenant]int `json:"tenants,omitempty"`
 	// Memory is each tenant's out_of_memory.
 	Memory map[Tenant]Shortage `json:"memory,omitempty"`
-	// Level is how many blocks the pair has had; a success does not lower it, only time does.
+	// Level is how many blocks the pair has had since these strikes began. A success does not lower it; it starts from 0
+	// again when the strikes are gone, by time (Policy.StrikesFor) or because they were cleared.
 	Level int `json:"level,omitempty"`
 	// Ran is the biggest job of known size that has run on the host, as far as that was seen; 0 = none was.
 	Ran int64 `json:"ran,omitempty"`

@@ -6,6 +6,9 @@ import (
 	"time"
 )
 
+// A job's run_at is Spec.RunAt and Job.NotBefore in internal/job, Ticket.NotBefore and times.notBefore here. A retry that is
+// to wait for retry_delay sets the same time. When it is over, the ticket is due: tick handles its timer of the kind timeDue.
+
 // timerKind says what a timer is for.
 type timerKind uint8
 
@@ -88,7 +91,7 @@ func (r *Room) Expired(now time.Time) []Ticket {
 	return list
 }
 
-// tick applies the passing of time: tickets become due, and expire.
+// tick applies the passing of time: tickets become due, which is when a job with run_at may start, and expire.
 func (r *Room) tick(now time.Time) {
 	r.now = max(r.now, now.UnixNano())
 	for len(r.timers.heap) > 0 && r.timers.heap[0].at <= r.now {

@@ -27,7 +27,7 @@ type tenantLimit struct {
 // tenantWork is what a tenant has under way.
 type tenantWork struct {
 	underWay int
-	read     time.Time // until when reading what has passed is taken to last
+	read     time.Time // when the bytes let through so far count as read
 	free     time.Time // when the next that is put off comes back
 	pace     pacer     // of what passes while jobs enough wait
 	work     int       // what its deliveries weigh in the window that is counted now

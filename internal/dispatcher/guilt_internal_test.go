@@ -11,14 +11,14 @@ import (
 	"github.com/comfyherd/comfyherd/internal/workflow"
 )
 
-func poisonScene(t *testing.T) (*poison, *owned) {
+func guiltScene(t *testing.T) (*guilt, *owned) {
 	t.Helper()
-	return newPoison(poison{fleet: fleetOf(t, "a"), changes: newChanges(), alarms: &alarms{}}), ownedJob(t, "acme", 1, 1)
+	return newGuilt(guilt{fleet: fleetOf(t, "a"), changes: newChanges(), alarms: &alarms{}}), ownedJob(t, "acme", 1, 1)
 }
 
 func TestNoJobOfAWorkflowRunsWhileALossOfItIsUnsettled(t *testing.T) {
 	t.Parallel()
-	p, o := poisonScene(t)
+	p, o := guiltScene(t)
 	lost := &queue.EndedJob{Tenant: "acme", Job: "x", Hash: o.job.Graph.Hash(), Kind: failure.HostLost}
 	p.lost(lost, noonUTC)
 	same(t, "its tenant's", chosen(p.fleet, o, noonUTC), "")
@@ -34,7 +34,7 @@ func TestNoJobOfAWorkflowRunsWhileALossOfItIsUnsettled(t *testing.T) {
 
 func TestAProvenWorkflowRunsNowhereUntilTheLastProofIsGone(t *testing.T) {
 	t.Parallel()
-	p, o := poisonScene(t)
+	p, o := guiltScene(t)
 	hash := o.job.Graph.Hash()
 	guilty := &route.Strikes{Guilty: map[route.Tenant]string{"acme": "two hosts went down"}}
 	p.putStrikes(pair{"a", hash}, guilty)
@@ -57,7 +57,7 @@ func TestAProvenWorkflowRunsNowhereUntilTheLastProofIsGone(t *testing.T) {
 
 func TestTheOtherLossesOfATenantsWorkflow(t *testing.T) {
 	t.Parallel()
-	p, o := poisonScene(t)
+	p, o := guiltScene(t)
 	hash := o.job.Graph.Hash()
 	suspects := &route.Strikes{Suspects: []route.Suspicion{{Tenant: "acme", Job: "x"}, {Tenant: "acme", Job: "y"}, {Tenant: "bolt", Job: "z"}}}
 	p.putStrikes(pair{"a", hash}, suspects)

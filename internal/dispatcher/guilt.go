@@ -17,10 +17,10 @@ type tenantHash struct {
 	hash   workflow.Hash
 }
 
-// poison is which workflows take hosts down. What shows it stands in the strikes of the hosts that went down: their
+// guilt is which workflows take hosts down. What shows it stands in the strikes of the hosts that went down: their
 // suspicions, and from the second host on the verdict. While a loss is being settled no further job of that tenant's
 // workflow runs anywhere: it could take the next host down meanwhile.
-type poison struct {
+type guilt struct {
 	fleet   *route.Fleet
 	changes *changes
 	alarms  *alarms
@@ -30,22 +30,22 @@ type poison struct {
 	unsettled  map[tenantHash]job.ID                          // the job of the last loss
 }
 
-func newPoison(p poison) *poison {
+func newGuilt(p guilt) *guilt {
 	p.suspicions, p.proofs = map[workflow.Hash]map[string][]route.Suspicion{}, map[tenantHash]map[string]string{}
 	p.unsettled = map[tenantHash]job.ID{}
 	return &p
 }
 
 // lost takes in that a host went down with a job, until that is settled.
-func (p *poison) lost(e *queue.EndedJob, now time.Time) {
+func (p *guilt) lost(e *queue.EndedJob, now time.Time) {
 	which, id := tenantHash{e.Tenant, e.Hash}, e.Job
 	p.unsettled[which] = id
 	p.withhold(which)
-	p.alarms.at(now.Add(suspectTime), func(time.Time) { p.settled(which, id) })
+	p.alarms.at(now.Add(haltTime), func(time.Time) { p.settled(which, id) })
 }
 
 // settled takes in that the loss of a job was settled, or should be by now.
-func (p *poison) settled(which tenantHash, id job.ID) {
+func (p *guilt) settled(which tenantHash, id job.ID) {
 	if p.unsettled[which] == id {
 		delete(p.unsettled, which)
 		p.withhold(which)
@@ -53,7 +53,7 @@ func (p *poison) settled(which tenantHash, id job.ID) {
 }
 
 // putStrikes takes in the strikes of a pair.
-func (p *poison) putStrikes(at pair, s *route.Strikes) {
+func (p *guilt) putStrikes(at pair, s *route.Strikes) {
 	if hosts := p.suspicions[at.hash]; len(s.Suspects) > 0 {
 		if hosts == nil {
 			hosts = map[string][]route.Suspicion{}
@@ -84,14 +84,14 @@ func (p *poison) putStrikes(at pair, s *route.Strikes) {
 
 // withhold keeps a tenant's jobs of a workflow from every host while a loss of it is unsettled or it is proven to take
 // hosts down, and lets them run otherwise.
-func (p *poison) withhold(which tenantHash) {
+func (p *guilt) withhold(which tenantHash) {
 	_, unsettled := p.unsettled[which]
 	p.fleet.Withhold(which.hash, route.Tenant(which.tenant), unsettled || len(p.proofs[which]) > 0)
 	p.changes.all()
 }
 
 // proof gives what shows that a tenant's jobs of a hash take hosts down; empty when nothing does.
-func (p *poison) proof(which tenantHash) string {
+func (p *guilt) proof(which tenantHash) string {
 	for _, text := range p.proofs[which] {
 		return fmt.Sprintf("jobs of this workflow of tenant %s take hosts down and are not run for now (`dispatcher blocks clear --hash %s` lets them): %s",
 			which.tenant, which.hash.Short(), text)
@@ -100,7 +100,7 @@ func (p *poison) proof(which tenantHash) string {
 }
 
 // otherLosses are the losses of a tenant's other jobs of the same workflow.
-func (p *poison) otherLosses(which tenantHash, except job.ID) []failure.Loss {
+func (p *guilt) otherLosses(which tenantHash, except job.ID) []failure.Loss {
 	var losses []failure.Loss
 	for host, list := range p.suspicions[which.hash] {
 		for i := range list {
@@ -113,7 +113,7 @@ func (p *poison) otherLosses(which tenantHash, except job.ID) []failure.Loss {
 }
 
 // pairs lists the pairs whose strikes prove that a workflow takes hosts down.
-func (p *poison) pairs(fits func(host string, hash workflow.Hash) bool) []pair {
+func (p *guilt) pairs(fits func(host string, hash workflow.Hash) bool) []pair {
 	var list []pair
 	for which, hosts := range p.proofs {
 		for host := range hosts {

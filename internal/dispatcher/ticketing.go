@@ -34,8 +34,8 @@ const (
 	partTime  = 50 * time.Millisecond  // how long what the tenants want is taken to be the same
 )
 
-// admission decides which jobs that have to wait get a ticket, and calls those back that got none when there is room.
-type admission struct {
+// ticketing decides which jobs that have to wait get a ticket, and calls those back that got none when there is room.
+type ticketing struct {
 	resting
 	room *route.Room
 	hand *hand
@@ -50,13 +50,13 @@ type admission struct {
 	tries   time.Time // when jobs are called for free slots again
 }
 
-func newAdmission(a admission) *admission {
+func newTicketing(a ticketing) *ticketing {
 	a.resting, a.writing, a.called = newResting(), map[job.Tenant]int{}, map[job.Tenant]map[uint64]time.Time{}
 	return &a
 }
 
 // admit says whether a job that has to wait gets a ticket, whose writing counts until written; otherwise it is to rest.
-func (a *admission) admit(o *owned, now time.Time) bool {
+func (a *ticketing) admit(o *owned, now time.Time) bool {
 	lane, due := o.lane(), !now.Before(o.notBefore)
 	if a.roomFor(lane, due, now) <= 0 || due && a.before(lane, o.job.Sequence) {
 		return false
@@ -66,17 +66,17 @@ func (a *admission) admit(o *owned, now time.Time) bool {
 }
 
 // write takes in that a ticket is being written.
-func (a *admission) write(tenant job.Tenant) { a.writing[tenant]++ }
+func (a *ticketing) write(tenant job.Tenant) { a.writing[tenant]++ }
 
 // written takes in that a ticket that was to be written stands, or will not.
-func (a *admission) written(tenant job.Tenant) {
+func (a *ticketing) written(tenant job.Tenant) {
 	if a.writing[tenant]--; a.writing[tenant] <= 0 {
 		delete(a.writing, tenant)
 	}
 }
 
 // roomFor is how many more tickets jobs of a lane may have.
-func (a *admission) roomFor(lane job.Lane, due bool, now time.Time) int {
+func (a *ticketing) roomFor(lane job.Lane, due bool, now time.Time) int {
 	s := a.shareOf(lane.Tenant, now)
 	return s.room(lane.Priority, due)
 }
@@ -84,7 +84,7 @@ func (a *admission) roomFor(lane job.Lane, due bool, now time.Time) int {
 // share is what a tenant has of the waiting room, and may have.
 type share struct{ all, notDue, part int }
 
-func (a *admission) shareOf(tenant job.Tenant, now time.Time) share {
+func (a *ticketing) shareOf(tenant job.Tenant, now time.Time) share {
 	all, notDue := a.room.Waiting(route.Tenant(tenant))
 	return share{
 		all: all - a.hand.tenants[tenant] + a.writing[tenant], notDue: notDue + a.writing[tenant], part: a.part(route.Tenant(tenant), now),
@@ -102,7 +102,7 @@ func (s share) room(p job.Priority, due bool) int {
 }
 
 // part is how many tickets a tenant may have.
-func (a *admission) part(tenant route.Tenant, now time.Time) int {
+func (a *ticketing) part(tenant route.Tenant, now time.Time) int {
 	if a.wanted == nil || now.Sub(a.counted) >= partTime || now.Before(a.counted) {
 		a.counted, a.wanted = now, a.room.Tenants()
 		for t, n := range a.tenants {
@@ -118,20 +118,20 @@ func (a *admission) part(tenant route.Tenant, now time.Time) int {
 }
 
 // arrived takes in that a job was delivered: it does not rest any more.
-func (a *admission) arrived(o *owned) {
+func (a *ticketing) arrived(o *owned) {
 	a.remove(o.job.Sequence)
 	a.came(o.job.Tenant, o.job.Sequence)
 }
 
 // came takes in that a job that was called back has come.
-func (a *admission) came(tenant job.Tenant, sequence uint64) {
+func (a *ticketing) came(tenant job.Tenant, sequence uint64) {
 	if delete(a.called[tenant], sequence); len(a.called[tenant]) == 0 {
 		delete(a.called, tenant)
 	}
 }
 
 // callBack calls resting jobs whose tenants have room, and some for slots that no ticket can use.
-func (a *admission) callBack(vacant int, now time.Time) {
+func (a *ticketing) callBack(vacant int, now time.Time) {
 	if len(a.bySequence) == 0 {
 		return
 	}
@@ -154,14 +154,14 @@ func (a *admission) callBack(vacant int, now time.Time) {
 }
 
 // shuffledTenants gives the tenants whose jobs rest, each time in another order.
-func (a *admission) shuffledTenants() []job.Tenant {
+func (a *ticketing) shuffledTenants() []job.Tenant {
 	list := slices.Collect(maps.Keys(a.tenants))
 	rand.Shuffle(len(list), func(i, k int) { list[i], list[k] = list[k], list[i] })
 	return list
 }
 
 // expectNoMore forgets called jobs that have not come: another dispatcher has got them, or their call was lost.
-func (a *admission) expectNoMore(now time.Time) {
+func (a *ticketing) expectNoMore(now time.Time) {
 	for tenant, called := range a.called {
 		for sequence, at := range called {
 			if now.Sub(at) >= callTime {
@@ -171,7 +171,7 @@ func (a *admission) expectNoMore(now time.Time) {
 	}
 }
 
-func (a *admission) callThese(tenant job.Tenant, list []*restingJob, now time.Time) {
+func (a *ticketing) callThese(tenant job.Tenant, list []*restingJob, now time.Time) {
 	if len(list) == 0 {
 		return
 	}
@@ -188,7 +188,7 @@ func (a *admission) callThese(tenant job.Tenant, list []*restingJob, now time.Ti
 }
 
 // rests reports whether a job that waits has no ticket, since its tenant has as many as it may.
-func (a *admission) rests(o *owned, now time.Time) bool {
+func (a *ticketing) rests(o *owned, now time.Time) bool {
 	if a.bySequence[o.job.Sequence] != nil {
 		return true
 	}
@@ -196,7 +196,7 @@ func (a *admission) rests(o *owned, now time.Time) bool {
 	return o.job.Sequence != 0 && !waits && a.roomFor(o.lane(), !now.Before(o.notBefore), now) <= 0
 }
 
-func (a *admission) restText(o *owned) string {
+func (a *ticketing) restText(o *owned) string {
 	all, _ := a.room.Waiting(route.Tenant(o.job.Tenant))
 	return fmt.Sprintf("it rests in the stream: tenant %s has %d jobs in the waiting room, as many as it may now, and this one follows when there is room",
 		o.job.Tenant, all)

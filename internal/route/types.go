@@ -70,7 +70,7 @@ type Block struct {
 	Tenant   Tenant        `json:"tenant,omitempty"` // whose job it is, and whose failure the message tells
 	Tenants  []Tenant      `json:"tenants"`          // whom it holds for; Everyone = all
 	Failures int           `json:"failures"`         // strikes that led to it
-	Level    int           `json:"level"`            // blocks of the pair before this one, since it last had a clean record
+	Level    int           `json:"level"`            // blocks of the pair before this one, as in Strikes.Level: a success does not reset it
 	// Size is of kind out_of_memory: it holds jobs at least this big, and those of unknown size (see Strikes.Add).
 	Size int64 `json:"size,omitempty"`
 	// Own are the tenants that it holds for beside the others, by failures of their own, each from a size on; 0 = all sizes.

@@ -9,15 +9,15 @@ import (
 	"github.com/comfyherd/comfyherd/internal/route"
 )
 
-type admissionScene struct {
-	*admission
+type ticketingScene struct {
+	*ticketing
 	called []uint64
 }
 
-// newAdmissionScene has room for so many tickets.
-func newAdmissionScene(most int) *admissionScene {
-	s, room := &admissionScene{}, route.NewRoom()
-	s.admission = newAdmission(admission{
+// newTicketingScene has room for so many tickets.
+func newTicketingScene(most int) *ticketingScene {
+	s, room := &ticketingScene{}, route.NewRoom()
+	s.ticketing = newTicketing(ticketing{
 		room: room, hand: newHand(room, newBackpressure()), most: most,
 		call: func(list []*restingJob) {
 			for _, x := range list {
@@ -29,7 +29,7 @@ func newAdmissionScene(most int) *admissionScene {
 }
 
 // rest lets a job of a lane rest.
-func (s *admissionScene) rest(tenant job.Tenant, p job.Priority, sequence uint64) {
+func (s *ticketingScene) rest(tenant job.Tenant, p job.Priority, sequence uint64) {
 	s.add(&restingJob{
 		lane: job.Lane{Tenant: tenant, Priority: p}, id: job.ID(fmt.Sprint(tenant, "-", sequence)), sequence: sequence, due: true,
 		until: noonUTC.Add(time.Hour),
@@ -38,7 +38,7 @@ func (s *admissionScene) rest(tenant job.Tenant, p job.Priority, sequence uint64
 
 func TestATenantGetsTicketsUntilItsPartIsFull(t *testing.T) {
 	t.Parallel()
-	s := newAdmissionScene(2) // of which priority 5 has one and a half
+	s := newTicketingScene(2) // of which priority 5 has one and a half
 	same(t, "room", s.roomFor(job.Lane{Tenant: "acme", Priority: 5}, true, noonUTC), 3)
 	for n := range uint64(3) {
 		same(t, "admitted", s.admit(ownedJob(t, "acme", n+1, 1), noonUTC), true)
@@ -54,7 +54,7 @@ func TestATenantGetsTicketsUntilItsPartIsFull(t *testing.T) {
 
 func TestAJobGetsNoTicketBeforeOneThatRests(t *testing.T) {
 	t.Parallel()
-	s := newAdmissionScene(100)
+	s := newTicketingScene(100)
 	s.rest("acme", job.Usual, 5)
 	same(t, "a younger one", s.admit(ownedJob(t, "acme", 6, 1), noonUTC), false)
 	same(t, "an older one", s.admit(ownedJob(t, "acme", 4, 1), noonUTC), true)
@@ -66,7 +66,7 @@ func TestAJobGetsNoTicketBeforeOneThatRests(t *testing.T) {
 
 func TestJobsInHandNeedNoTicket(t *testing.T) {
 	t.Parallel()
-	s := newAdmissionScene(2)
+	s := newTicketingScene(2)
 	lane := job.Lane{Tenant: "acme", Priority: 5}
 	o := ownedJob(t, "acme", 1, 1)
 	s.hand.add(o, noonUTC)
@@ -77,7 +77,7 @@ func TestJobsInHandNeedNoTicket(t *testing.T) {
 
 func TestRestingJobsAreCalledWhenTheirTenantHasRoom(t *testing.T) {
 	t.Parallel()
-	s := newAdmissionScene(2)
+	s := newTicketingScene(2)
 	s.rest("acme", 5, 7)
 	s.rest("acme", 5, 6)
 	s.rest("acme", 9, 8)
@@ -94,7 +94,7 @@ func TestRestingJobsAreCalledWhenTheirTenantHasRoom(t *testing.T) {
 
 func TestACalledJobThatDoesNotComeIsAnothersAfterTenSeconds(t *testing.T) {
 	t.Parallel()
-	s := newAdmissionScene(1)
+	s := newTicketingScene(1)
 	for sequence := range uint64(3) {
 		s.rest("acme", 0, sequence+1)
 	}
@@ -107,7 +107,7 @@ func TestACalledJobThatDoesNotComeIsAnothersAfterTenSeconds(t *testing.T) {
 
 func TestAFreeSlotCallsJobsBeyondTheirTenantsPartOnceASecond(t *testing.T) {
 	t.Parallel()
-	s := newAdmissionScene(1)
+	s := newTicketingScene(1)
 	s.room.Put(ticketOf(ownedJob(t, "acme", 100, 1), 1))
 	s.room.Put(ticketOf(ownedJob(t, "acme", 101, 1), 1))
 	for n := range uint64(40) {
@@ -125,7 +125,7 @@ func TestAFreeSlotCallsJobsBeyondTheirTenantsPartOnceASecond(t *testing.T) {
 
 func TestWhichJobsRest(t *testing.T) {
 	t.Parallel()
-	s := newAdmissionScene(1)
+	s := newTicketingScene(1)
 	o := ownedJob(t, "acme", 3, 1)
 	same(t, "one that may have a ticket", s.rests(o, noonUTC), false)
 	s.rest("acme", 5, 3)
@@ -140,7 +140,7 @@ func TestWhichJobsRest(t *testing.T) {
 
 func TestJobsThatAreStoredNoMoreAreForgotten(t *testing.T) {
 	t.Parallel()
-	s := newAdmissionScene(1)
+	s := newTicketingScene(1)
 	s.rest("acme", 5, 1)
 	s.rest("acme", 6, 2)
 	s.rest("bolt", 5, 3)
