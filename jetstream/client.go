@@ -21,23 +21,23 @@ import (
 type Client struct {
 	nc     *nats.Conn
 	tenant job.Tenant
-	clock  toldClock
+	clock  answerClock
 }
 
-// CallTime is how long a dispatcher takes at most for a call of a tenant.
+// CallTime is the longest time that a dispatcher works on a tenant's call; then it answers with a Failed.
 const CallTime = 15 * time.Second
 
 const (
-	answerGrace   = 3 * time.Second // that an asker waits longer than an answer may take
-	stoppingPause = 100 * time.Millisecond
-	retryPause    = 250 * time.Millisecond // before a call is made again
+	answerGrace   = 3 * time.Second        // how much longer than CallTime a call waits for its answer
+	stoppingPause = 100 * time.Millisecond // before a call that a stopping dispatcher refused is made again
+	retryPause    = 250 * time.Millisecond // before a call that got no answer is made again
 )
 
-// NewClient makes a tenant's client on a connection. It asks nothing: a name that is no tenant's, or a NATS that lets
-// this connection not act for it, is told by the first call.
+// NewClient makes a client that acts for a tenant on a connection. It sends nothing: an invalid tenant name, or missing
+// permissions in NATS, are errors of the first call.
 func NewClient(nc *nats.Conn, tenant job.Tenant) *Client { return &Client{nc: nc, tenant: tenant} }
 
-// Tenant is whose client this is.
+// Tenant is the tenant for which the client acts.
 func (c *Client) Tenant() job.Tenant { return c.tenant }
 
 // call asks the dispatchers for comfy.tenants.<tenant>.<name>, with a request and an answer that are JSON.
@@ -56,33 +56,33 @@ func (c *Client) call(ctx context.Context, name string, request, answer any) err
 	return nil
 }
 
-// exchange is call with headers and bytes as they are. What a dispatcher that stops has not begun is asked again.
+// exchange is call with headers, and bodies as they are. A call that a stopping dispatcher refused is made again.
 func (c *Client) exchange(ctx context.Context, name string, header nats.Header, body []byte) (*nats.Msg, error) {
 	if !c.tenant.Valid() {
-		return nil, &BadRequest{Message: fmt.Sprintf("%.80q is no tenant: 1 to 64 of A-Z a-z 0-9 _ -", c.tenant)}
+		return nil, noTenant(c.tenant)
 	}
 	subject := names.TenantPrefix + string(c.tenant) + "." + name
 	ctx, cancel := context.WithTimeout(ctx, CallTime+answerGrace)
 	defer cancel()
-	for said := error(nil); ; {
+	for refusal := error(nil); ; {
 		asked := time.Now()
 		reply, err := Ask(ctx, c.nc, &nats.Msg{Subject: subject, Header: header, Data: body})
 		if _, stopping := errors.AsType[*Stopping](err); stopping && pause(ctx, stoppingPause) {
-			said = err
+			refusal = err
 			continue
 		}
-		if err != nil && said != nil && ctx.Err() != nil {
-			return nil, said // it says more than that the time is over
+		if err != nil && refusal != nil && ctx.Err() != nil {
+			return nil, refusal // it says more than a timeout does
 		}
 		if err == nil {
-			c.clock.hear(reply, asked)
+			c.clock.set(reply, asked)
 		}
 		return reply, err
 	}
 }
 
-// Ask sends a request to the dispatchers and gives its answer, or the error that it carries: BadRequest or one of those
-// beside it. It is for calls that no method of Client makes.
+// Ask sends a request to the dispatchers and gives the answer of the one that received it, or the error that the answer carries: a
+// BadRequest or another of those types. It is for calls that no method of Client makes. ctx needs a deadline.
 func Ask(ctx context.Context, nc *nats.Conn, msg *nats.Msg) (*nats.Msg, error) {
 	reply, err := nc.RequestMsgWithContext(ctx, msg)
 	switch {
@@ -94,7 +94,7 @@ func Ask(ctx context.Context, nc *nats.Conn, msg *nats.Msg) (*nats.Msg, error) {
 		return nil, fmt.Errorf("ask the dispatchers on %s: %w", msg.Subject, err)
 	}
 	if text := reply.Header.Get(micro.ErrorHeader); text != "" {
-		return nil, refusalOf(reply.Header.Get(micro.ErrorCodeHeader), text)
+		return nil, errorOfCode(reply.Header.Get(micro.ErrorCodeHeader), text)
 	}
 	return reply, nil
 }

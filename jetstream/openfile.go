@@ -15,15 +15,16 @@ import (
 	"github.com/comfyherd/comfyherd/internal/names"
 )
 
-// getsInFlight is how many pieces of a file are asked for before the first of them has come, each of FileChunkSize bytes.
+// getsInFlight is how many pieces of a file, each of ChunkSize bytes, are asked for at the same time.
 const getsInFlight = 4
 
-// StatFile says what is stored in COMFY_OUTPUTS under a name.
+// StatFile describes the file that is stored in COMFY_OUTPUTS under a name, <tenant>/<job>/<node>/<file>; a NotFound when there is
+// none.
 func (c *Client) StatFile(ctx context.Context, name string) (File, error) {
 	return c.statFile(ctx, FileRequest{Name: name})
 }
 
-// StatInput says what is stored in COMFY_INPUTS under a name.
+// StatInput describes the file that is stored in COMFY_INPUTS under a name, as StatFile does.
 func (c *Client) StatInput(ctx context.Context, name string) (File, error) {
 	return c.statFile(ctx, FileRequest{Name: name, Store: Inputs})
 }
@@ -33,10 +34,10 @@ func (c *Client) statFile(ctx context.Context, r FileRequest) (file File, err er
 	return file, err
 }
 
-// OpenFile streams a file of COMFY_OUTPUTS from an offset on. The caller closes it. Once it is open, dispatchers and NATS
-// may come and go: it asks again until ctx ends. Of a file that is replaced or removed meanwhile the last Read fails with a
-// Conflict or NotFound, and gives no bytes of another. What is read from 0 on to the end is compared with the file's
-// digest; ErrDamaged says that it has another. It holds 2 MiB of the file in memory, however large that is.
+// OpenFile streams a file of COMFY_OUTPUTS from an offset, in bytes, to its end. The caller closes it. While it is open, calls
+// without an answer are repeated until ctx ends, so outages of dispatchers and NATS only delay it. When the file is replaced or
+// removed meanwhile, Read fails with a Conflict or NotFound and gives no bytes of the new file. A file that is read from 0 to its end
+// is compared with its digest; when they differ, the last Read fails with ErrDamaged. At most 2 MiB of the file are in memory.
 func (c *Client) OpenFile(ctx context.Context, name string, offset int64) (io.ReadCloser, File, error) {
 	return c.openFile(ctx, FileRequest{Name: name, Offset: offset})
 }
@@ -48,7 +49,7 @@ func (c *Client) OpenInput(ctx context.Context, name string, offset int64) (io.R
 
 func (c *Client) openFile(ctx context.Context, r FileRequest) (io.ReadCloser, File, error) {
 	var first FileAnswer
-	err := surely(ctx, true, func(ctx context.Context) (err error) {
+	err := retried(ctx, true, func(ctx context.Context) (err error) {
 		first, err = c.getPiece(ctx, r)
 		return err
 	})
@@ -73,7 +74,7 @@ func (c *Client) openFile(ctx context.Context, r FileRequest) (io.ReadCloser, Fi
 	return f, first.File, nil
 }
 
-// getPiece asks once.
+// getPiece asks for a piece once.
 func (c *Client) getPiece(ctx context.Context, r FileRequest) (FileAnswer, error) {
 	body, err := json.Marshal(r)
 	if err != nil {
@@ -85,18 +86,18 @@ func (c *Client) getPiece(ctx context.Context, r FileRequest) (FileAnswer, error
 	}
 	a, err := fileAnswer(r.Name, msg)
 	if err == nil && len(a.Body) > 0 && a.Offset != r.Offset {
-		err = &Failed{Message: fmt.Sprintf("read file %s: the answer begins at byte %d, and not at %d", r.Name, a.Offset, r.Offset)}
+		err = &Failed{Message: fmt.Sprintf("read file %s: the answer begins at byte %d instead of %d", r.Name, a.Offset, r.Offset)}
 	}
 	return a, err
 }
 
-// getWhole asks until it has all of a piece of r.Limit bytes, and again whatever goes wrong on the way.
+// getWhole asks until it has all r.Limit bytes of a piece, and repeats calls that fail for the moment.
 func (c *Client) getWhole(ctx context.Context, r FileRequest, file File) piece {
 	p := piece{cursor: r.Cursor}
 	for end := r.Offset + int64(r.Limit); r.Offset < end; {
 		r.Cursor, r.Limit = p.cursor, int(end-r.Offset)
 		var a FileAnswer
-		p.err = surely(ctx, false, func(ctx context.Context) (err error) {
+		p.err = retried(ctx, false, func(ctx context.Context) (err error) {
 			a, err = c.getPiece(ctx, r)
 			return err
 		})
@@ -117,25 +118,25 @@ func (c *Client) getWhole(ctx context.Context, r FileRequest, file File) piece {
 	return p
 }
 
-// piece is some bytes of a file and what the next ones may be asked for with, or why they did not come.
+// piece is some bytes of a file and the cursor for the next ones, or the error by which they are missing.
 type piece struct {
 	body   []byte
 	cursor string
 	err    error
 }
 
-// remoteFile reads pieces in order, and asks for some before they are read.
+// remoteFile reads pieces in order, and asks for some in advance.
 type remoteFile struct {
 	file File
-	sum  hash.Hash // nil: of no whole file
+	sum  hash.Hash // nil when the reading did not begin at 0, so that there is no digest to compare with
 	stop func()
 	get  func(cursor string, offset int64, size int) piece
 
-	piece   piece // that is being read
-	coming  []chan piece
-	asked   int64 // so far
-	stride  int
-	window  int
+	piece   piece        // the one that is being read
+	coming  []chan piece // those that were asked for, in order
+	asked   int64        // offset up to which pieces were asked for
+	stride  int          // bytes of a piece
+	window  int          // pieces that are asked for at the same time
 	getting sync.WaitGroup
 }
 
@@ -153,7 +154,7 @@ func (f *remoteFile) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// ask has as many pieces on the way as there may be.
+// ask requests further pieces until as many are under way as the window allows.
 func (f *remoteFile) ask() {
 	for len(f.coming) < f.window && f.asked < f.file.Size {
 		comes := make(chan piece, 1)
@@ -164,7 +165,7 @@ func (f *remoteFile) ask() {
 	}
 }
 
-// next waits for a piece, or ends the file.
+// next waits for the next piece; at the end of the file it compares the digest.
 func (f *remoteFile) next() {
 	if len(f.coming) == 0 {
 		if f.piece.err = io.EOF; f.sum != nil && digestOf(f.sum) != f.file.Digest {
@@ -179,20 +180,20 @@ func (f *remoteFile) next() {
 	}
 }
 
-// Close ends what is on the way and waits for it.
+// Close cancels the calls under way and waits for their end.
 func (f *remoteFile) Close() error {
 	f.stop()
 	f.getting.Wait()
 	return nil
 }
 
-// fileAnswer reads what TenantFileGet wrote.
+// fileAnswer reads the answer to a call file.get.
 func fileAnswer(name string, msg *nats.Msg) (FileAnswer, error) {
 	size, sizeErr := strconv.ParseInt(msg.Header.Get(names.FileSizeHeader), 10, 64)
 	offset, offsetErr := strconv.ParseInt(msg.Header.Get(names.OffsetHeader), 10, 64)
 	if sizeErr != nil || offsetErr != nil || offset < 0 || offset > size-int64(len(msg.Data)) {
-		return FileAnswer{}, &Failed{Message: fmt.Sprintf("read file %s: the answer says that it has %d bytes from %.40q of %.40q on",
-			name, len(msg.Data), msg.Header.Get(names.OffsetHeader), msg.Header.Get(names.FileSizeHeader))}
+		return FileAnswer{}, &Failed{Message: fmt.Sprintf("read file %s: the answer has %d bytes, and its headers %s %.40q and %s %.40q do not fit them",
+			name, len(msg.Data), names.OffsetHeader, msg.Header.Get(names.OffsetHeader), names.FileSizeHeader, msg.Header.Get(names.FileSizeHeader))}
 	}
 	file := File{Name: name, Size: size, Digest: msg.Header.Get(names.FileDigestHeader), ContentType: msg.Header.Get(names.ContentTypeHeader)}
 	return FileAnswer{
