@@ -11,13 +11,13 @@ import (
 	"github.com/comfyherd/comfyherd/internal/workflow"
 )
 
-// Names of floor 0 that requests and answers have.
+// Types of requests and answers that internal packages define, under names that other modules can use.
 type (
-	// HostVerdict is one host's answer to why a job does not run.
+	// HostVerdict says whether one host may run a job, and if not, why.
 	HostVerdict = route.HostVerdict
-	// LaneStat is a lane as people ask for it.
+	// LaneStat is a lane with its waiting and running jobs and its share of the hosts' time.
 	LaneStat = route.LaneStat
-	// Hash names a workflow's structure.
+	// Hash identifies a workflow: SHA-256, in hexadecimal digits, of its structure and models, without prompts, seeds and sizes.
 	Hash = workflow.Hash
 )
 
@@ -27,7 +27,8 @@ type StatusRequest struct {
 	Job    job.ID     `json:"job"`
 }
 
-// JobStatus is where a job stands: its last event, its place when it waits, and what has become of it so far.
+// JobStatus is where a job stands. State and Event are its last event. Position, Of and ETA are of a job that waits: its place
+// among all jobs that wait, from 1, how many those are, and when it is expected to start; they are left out when they are unknown.
 type JobStatus struct {
 	Job      job.ID        `json:"job"`
 	Tenant   job.Tenant    `json:"tenant"`
@@ -58,13 +59,13 @@ func (r *EventRow) UnmarshalJSON(body []byte) error {
 	return nil
 }
 
-// WhyRequest asks about a job, or about a workflow that is not submitted.
+// WhyRequest asks about a job (Job), or about a workflow that was not submitted (Workflow).
 type WhyRequest struct {
 	Tenant   job.Tenant      `json:"tenant,omitempty"`
 	Job      job.ID          `json:"job,omitempty"`
 	Workflow json.RawMessage `json:"workflow,omitempty"` // any of the three bodies of a job
-	After    string          `json:"after,omitempty"`    // only hosts behind this one; Next of the answer before
-	Limit    int             `json:"limit,omitempty"`    // at most so many hosts, and never more than 500
+	After    string          `json:"after,omitempty"`    // only hosts behind this one, by name: Next of the previous answer
+	Limit    int             `json:"limit,omitempty"`    // the most hosts to list; 500 is the maximum and the default
 }
 
 // WhyAnswer says of every host whether it may run the job, and why not.
@@ -78,34 +79,34 @@ type WhyAnswer struct {
 	Of       int              `json:"of,omitempty"`
 	ETA      *time.Time       `json:"eta,omitempty"`
 	Hosts    []HostVerdict    `json:"hosts"`          // by name
-	Next     string           `json:"next,omitempty"` // more follow behind this one; empty at the end
+	Next     string           `json:"next,omitempty"` // the After of the next page; empty on the last
 }
 
-// CancelRequest names a job, or a lane, or everything of a tenant that waits: one of the three.
+// CancelRequest names one job (Job), one lane (Lane), or all jobs of the tenant that wait (All): exactly one of the three.
 type CancelRequest struct {
 	Tenant  job.Tenant    `json:"tenant,omitempty"`
 	Job     job.ID        `json:"job,omitempty"`
 	Lane    *job.Priority `json:"lane,omitempty"`    // what waits in the tenant's lane of this priority
 	All     bool          `json:"all,omitempty"`     // what waits in every lane of the tenant
 	Running bool          `json:"running,omitempty"` // lane and all: also what runs
-	Force   bool          `json:"force,omitempty"`   // job: also an id that was never seen
+	Force   bool          `json:"force,omitempty"`   // job: also an id that was not submitted yet
 	By      string        `json:"by,omitempty"`      // who asks; at most 64 characters are kept
-	After   uint64        `json:"after,omitempty"`   // lane and all: Next of the answer before
-	Limit   int           `json:"limit,omitempty"`   // lane and all: at most so many jobs, and never more than 500
+	After   uint64        `json:"after,omitempty"`   // lane and all: Next of the previous answer
+	Limit   int           `json:"limit,omitempty"`   // lane and all: the most jobs to end; 500 is the maximum and the default
 }
 
-// CancelAnswer tells of one job how it ended, by this cancel or before it, and of several how many it has ended. Those
-// are cancelled page by page: while there is a Next, ask again with it as After.
+// CancelAnswer says of one job how it ended, by this cancel or before it (Job, State, Event), and of several how many this call
+// has ended (Count). Several are cancelled page by page: while Next is not 0, ask again with it as After.
 type CancelAnswer struct {
 	Job   job.ID        `json:"job,omitempty"`
 	State job.EventKind `json:"state,omitempty"`
 	Event *job.Event    `json:"event,omitempty"`
 	Count int           `json:"count"`          // jobs that this call has ended
-	Next  uint64        `json:"next,omitempty"` // more may follow behind it; 0 at the end
+	Next  uint64        `json:"next,omitempty"` // the After of the next page; 0 on the last
 }
 
-// DeadRequest filters dead letters; an empty field matches all. An answer that would grow too long or take too
-// long ends early and names where to go on: ask again with After.
+// DeadRequest filters dead letters; an empty field matches all. An answer that would be too large or take too long ends early:
+// while its Next is not 0, ask again with it as After.
 type DeadRequest struct {
 	Tenant job.Tenant     `json:"tenant,omitempty"`
 	Job    job.ID         `json:"job,omitempty"`
@@ -113,18 +114,18 @@ type DeadRequest struct {
 	Kind   failure.Kind   `json:"kind,omitempty"`
 	Reason failure.Reason `json:"reason,omitempty"`
 	Since  string         `json:"since,omitempty"` // RFC 3339, or a Go duration back from now
-	After  uint64         `json:"after,omitempty"` // only letters behind this one; Next of the answer before
+	After  uint64         `json:"after,omitempty"` // only letters behind this sequence of COMFY_DEAD: Next of the previous answer
 	UpTo   uint64         `json:"up_to,omitempty"` // only letters up to this sequence of COMFY_DEAD
-	Limit  int            `json:"limit,omitempty"` // at most so many, and never more than 500
+	Limit  int            `json:"limit,omitempty"` // the most letters to list; 500 is the maximum and the default
 }
 
-// DeadAnswer lists dead jobs by their dead events.
+// DeadAnswer lists dead jobs by their dead events, oldest first.
 type DeadAnswer struct {
 	Dead []job.Event `json:"dead"`
-	Next uint64      `json:"next,omitempty"` // more may follow behind it; 0 at the end
+	Next uint64      `json:"next,omitempty"` // the After of the next page; 0 on the last
 }
 
-// RequeueRequest chooses dead letters as DeadRequest does. One without any condition is refused unless it says All.
+// RequeueRequest chooses dead letters as DeadRequest does. A request without any condition is refused unless All is set.
 type RequeueRequest struct {
 	Tenant job.Tenant     `json:"tenant,omitempty"`
 	Job    job.ID         `json:"job,omitempty"`
@@ -135,12 +136,12 @@ type RequeueRequest struct {
 	All    bool           `json:"all,omitempty"` // every letter there is
 	After  uint64         `json:"after,omitempty"`
 	UpTo   uint64         `json:"up_to,omitempty"` // only letters up to this sequence of COMFY_DEAD
-	Limit  int            `json:"limit,omitempty"` // at most so many
+	Limit  int            `json:"limit,omitempty"` // the most letters to requeue
 	Again  bool           `json:"again,omitempty"` // also letters that were requeued before
 	By     string         `json:"by,omitempty"`    // who asks; at most 64 characters are kept
 
-	// For the jobs that had an extra_data, which letters do not keep. {} runs them without; left out, those that had keys in
-	// it are left out too.
+	// ExtraData is a JSON object for the jobs that had an extra_data, since dead letters do not keep it. {} runs them with an
+	// empty one. Without this field, jobs whose extra_data held a key are not requeued but listed in NeedExtraData.
 	ExtraData json.RawMessage `json:"extra_data,omitempty"`
 }
 
@@ -153,25 +154,25 @@ func (r *RequeueRequest) Narrow() bool {
 type RequeueAnswer struct {
 	Count int               `json:"count"`
 	Jobs  map[job.ID]job.ID `json:"jobs"`           // dead id: new id
-	Next  uint64            `json:"next,omitempty"` // more may follow behind it; 0 at the end
+	Next  uint64            `json:"next,omitempty"` // the After of the next page; 0 on the last
 
-	NeedExtraData []job.ID `json:"need_extra_data,omitempty"` // left out, since they had keys in it and none was given
+	NeedExtraData []job.ID `json:"need_extra_data,omitempty"` // not requeued: they had keys in extra_data, and the request has none
 }
 
 // QueueRequest asks for lanes.
 type QueueRequest struct {
-	After int `json:"after,omitempty"` // lanes to leave out; Next of the answer before
-	Limit int `json:"limit,omitempty"` // at most so many, and never more than 500
+	After int `json:"after,omitempty"` // how many lanes to skip: Next of the previous answer
+	Limit int `json:"limit,omitempty"` // the most lanes to list; 500 is the maximum and the default
 }
 
 // QueueAnswer lists the lanes that have waiting or running jobs, in the order in which they are served.
 type QueueAnswer struct {
 	Lanes []LaneStat `json:"lanes"`
-	Next  int        `json:"next,omitempty"` // more follow behind so many; 0 at the end
+	Next  int        `json:"next,omitempty"` // the After of the next page; 0 on the last
 }
 
-// JobsRequest asks for jobs, the one with the newest event first; what is empty is not asked for. An answer may have fewer
-// jobs than asked for, and none at all, before all have been looked through: ask again with Before until Next is 0.
+// JobsRequest asks for jobs, the one with the newest event first; an empty field matches all. An answer may have fewer jobs than
+// Limit, or none, although more match: ask again with Next as Before until Next is 0.
 type JobsRequest struct {
 	Tenant job.Tenant    `json:"tenant,omitempty"`
 	State  job.EventKind `json:"state,omitempty"` // kind of its last event
@@ -180,16 +181,16 @@ type JobsRequest struct {
 	Kind   failure.Kind  `json:"kind,omitempty"`  // of its last failure
 	Reason string        `json:"reason,omitempty"`
 	Job    job.ID        `json:"job,omitempty"`    // or its first letters
-	Before uint64        `json:"before,omitempty"` // only jobs whose last event is older; Next of the answer before
-	Limit  int           `json:"limit,omitempty"`  // at most so many, which is 500 or less; default 100
+	Before uint64        `json:"before,omitempty"` // only jobs whose last event is older: Next of the previous answer
+	Limit  int           `json:"limit,omitempty"`  // the most jobs to list, at most 500; default 100
 }
 
 // JobsAnswer is a page of jobs.
 type JobsAnswer struct {
 	Jobs   []JobRow              `json:"jobs"`
-	Next   uint64                `json:"next,omitempty"` // where to go on, as Before; 0: this was all
+	Next   uint64                `json:"next,omitempty"` // the Before of the next page; 0 on the last
 	Since  Mark                  `json:"since"`          // jobs whose last event is older may be missing
-	Counts map[job.EventKind]int `json:"counts"`         // all jobs that are known, of the tenant if one is asked for
+	Counts map[job.EventKind]int `json:"counts"`         // number of jobs by state, of the tenant if one is asked for
 }
 
 // JobRow is a job in a list.
@@ -204,7 +205,7 @@ type JobRow struct {
 	Kind      failure.Kind  `json:"kind,omitempty"`   // of its last failure, unless it is completed
 	Reason    string        `json:"reason,omitempty"` // why it waits, or is dead
 	RequeueOf job.ID        `json:"requeue_of,omitempty"`
-	First     Mark          `json:"first"` // its first event that is known
+	First     Mark          `json:"first"` // the oldest of its events that the dispatcher has read
 	Last      Mark          `json:"last"`
 }
 
@@ -216,19 +217,19 @@ type Mark struct {
 
 // EventsRequest asks for stored events of a tenant's jobs, oldest first.
 type EventsRequest struct {
-	Job   job.ID          `json:"job,omitempty"`   // only of this one
-	Kinds []job.EventKind `json:"kinds,omitempty"` // only these
-	After uint64          `json:"after,omitempty"` // only events behind this sequence; Next of the answer before
-	Limit int             `json:"limit,omitempty"` // at most so many, which is 500 or less; default 500
-	Wait  job.Duration    `json:"wait,omitempty"`  // how long to wait for one when there is none, at most 10s
+	Job   job.ID          `json:"job,omitempty"`   // only events of this job
+	Kinds []job.EventKind `json:"kinds,omitempty"` // only events of these kinds
+	After uint64          `json:"after,omitempty"` // only events behind this sequence: Next of the previous answer
+	Limit int             `json:"limit,omitempty"` // the most events to list; 500 is the maximum and the default
+	Wait  job.Duration    `json:"wait,omitempty"`  // how long to wait for an event when there is none, at most 10s
 }
 
 // EventsAnswer is a page of events.
 type EventsAnswer struct {
 	Events []EventNote `json:"events"`
-	Next   uint64      `json:"next"` // where to go on, as After; also when this was all
-	End    bool        `json:"end"`  // no more are stored at this moment
-	Made   time.Time   `json:"made"` // when the stream was made; in another one sequences begin anew
+	Next   uint64      `json:"next"` // the After of the next page, also when End is true
+	End    bool        `json:"end"`  // no further event is stored at this moment
+	Made   time.Time   `json:"made"` // when COMFY_EVENTS was created; sequences begin at 1 again when it is created again
 }
 
 // EventNote is a stored event of a job, with its body as it is.
@@ -237,5 +238,5 @@ type EventNote struct {
 	Subject  string          `json:"subject"`
 	Time     time.Time       `json:"time"` // when it was stored
 	Event    json.RawMessage `json:"event,omitempty"`
-	LeftOut  int             `json:"left_out,omitempty"` // bytes of a body that is no JSON, or too large for an answer
+	LeftOut  int             `json:"left_out,omitempty"` // size in bytes of a body that is left out: it is no JSON, or too large for an answer
 }

@@ -23,7 +23,7 @@ type Client struct {
 	nc     *nats.Conn
 	tenant job.Tenant
 	again  time.Duration // askAgain, except in tests
-	clock  toldClock
+	clock  answerClock
 }
 
 // CallTime is how long a dispatcher takes at most for a call of a tenant.
@@ -65,7 +65,7 @@ func (c *Client) call(ctx context.Context, name string, request, answer any) err
 // it sends the call again.
 func (c *Client) exchange(ctx context.Context, name string, header nats.Header, body []byte) (*nats.Msg, error) {
 	if !c.tenant.Valid() {
-		return nil, &BadRequest{Message: fmt.Sprintf("%.80q is no tenant: 1 to 64 of A-Z a-z 0-9 _ -", c.tenant)}
+		return nil, noTenant(c.tenant)
 	}
 	subject := names.TenantPrefix + string(c.tenant) + "." + name
 	ctx, cancel := context.WithTimeout(ctx, CallTime+answerGrace)
@@ -81,7 +81,7 @@ func (c *Client) exchange(ctx context.Context, name string, header nats.Header, 
 			return nil, said // more helpful than that the time is over
 		}
 		if err == nil {
-			c.clock.hear(reply, asked)
+			c.clock.set(reply, asked)
 		}
 		return reply, err
 	}
@@ -149,7 +149,7 @@ func Ask(ctx context.Context, nc *nats.Conn, msg *nats.Msg) (*nats.Msg, error) {
 		return nil, fmt.Errorf("ask the dispatchers on %s: %w", msg.Subject, err)
 	}
 	if text := reply.Header.Get(micro.ErrorHeader); text != "" {
-		return nil, refusalOf(reply.Header.Get(micro.ErrorCodeHeader), text)
+		return nil, errorOfCode(reply.Header.Get(micro.ErrorCodeHeader), text)
 	}
 	return reply, nil
 }

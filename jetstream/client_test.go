@@ -14,7 +14,7 @@ import (
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
-func TestWhatATenantsClientIsToldIsATypedError(t *testing.T) {
+func TestARefusalReachesTheClientAsATypedError(t *testing.T) {
 	t.Parallel()
 	url := startNATS(t)
 	q, nc := openOn(t, url), connect(t, url)

@@ -4,23 +4,23 @@ import (
 	"errors"
 )
 
-// Errors of the calls, each with its code in the header Nats-Service-Error-Code. Dispatchers answer with them, and the methods
-// of Client return them.
+// Errors of calls, each with the code that the answer has in its header Nats-Service-Error-Code. A dispatcher's endpoints return
+// them, and the caller gets the same type from Client and Ask.
 type (
 	// BadRequest (400): the request itself is wrong. Repeating it does not help.
 	BadRequest struct{ Message string }
-	// NotFound (404): what was asked for is not there.
+	// NotFound (404): the job, file or other object does not exist, or no longer.
 	NotFound struct{ Message string }
-	// Conflict (409): what the request relies on has changed, or another request was first. Read it again.
+	// Conflict (409): the object has changed since the caller read it, or another caller was first. Read it again, then decide.
 	Conflict struct{ Message string }
 	// TooBig (413): the request or its answer does not fit into a NATS message. Ask for less at a time.
 	TooBig struct{ Message string }
-	// TooMany (429): the tenant has as many calls under way as it may; call again when some have been answered. Or it cancels more
-	// unknown ids than a tenant may.
+	// TooMany (429): the tenant has too many calls under way: ask again when some have been answered. Also: it has cancelled more
+	// ids that were never submitted than it may.
 	TooMany struct{ Message string }
 	// Failed (500): the dispatcher could not do it. The request may have been carried out in part.
 	Failed struct{ Message string }
-	// Stopping (503): this dispatcher is stopping, or has just started and still reads what it needs. It has done nothing. Call again.
+	// Stopping (503): this dispatcher is stopping, or has not yet read what it needs for an answer. It has done nothing: ask again.
 	Stopping struct{ Message string }
 )
 
@@ -32,10 +32,10 @@ func (e *TooMany) Error() string    { return e.Message }
 func (e *Failed) Error() string     { return e.Message }
 func (e *Stopping) Error() string   { return e.Message }
 
-// Refused reports whether an error says that a dispatcher has done nothing, and why: any code but 500.
+// Refused reports whether an error says that the call was refused and nothing was done: every code but 500.
 func Refused(err error) bool { return Code(err) != "500" }
 
-// Code is the code of an error of a call: 400 for a BadRequest and so on, and 500 for all that is none of these.
+// Code is the code of an error of a call: "400" for a BadRequest and so on, and "500" for every other error.
 func Code(err error) string {
 	if _, is := errors.AsType[*BadRequest](err); is {
 		return "400"
@@ -58,8 +58,8 @@ func Code(err error) string {
 	return "500"
 }
 
-// refusalOf is the error of a code that was answered.
-func refusalOf(code, text string) error {
+// errorOfCode makes the error that an answer's code stands for; an unknown code is a Failed.
+func errorOfCode(code, text string) error {
 	switch code {
 	case "400":
 		return &BadRequest{Message: text}

@@ -14,63 +14,63 @@ import (
 	"github.com/comfyherd/comfyherd/internal/names"
 )
 
-// Jobs lists the tenant's jobs, the one with the newest event first. A page may be short or empty although there are more: call
-// again with Next as Before until Next is 0.
+// Jobs lists the tenant's jobs, the one with the newest event first. A page may be short, or empty, although more follow: ask again
+// with Next as Before until Next is 0.
 func (c *Client) Jobs(ctx context.Context, r JobsRequest) (JobsAnswer, error) {
 	var a JobsAnswer
 	return a, c.call(ctx, "jobs", r, &a)
 }
 
-// Events returns a page of the stored events of the tenant's jobs, oldest first. Call again with Next as After, also later from
-// the end on: a program that stores Next misses nothing for as long as events are kept.
+// Events gives a page of the stored events of the tenant's jobs, oldest first. Next is the After of the next request, also at the
+// end, so a program that keeps it misses no event that is still stored.
 func (c *Client) Events(ctx context.Context, r EventsRequest) (EventsAnswer, error) {
 	var a EventsAnswer
 	return a, c.call(ctx, "events", r, &a)
 }
 
-// Follow yields the events of the tenant's jobs that are stored after a sequence, 0 for all, and then new ones as they are stored:
-// each once, and those of a job in order. It goes on after outages of NATS and of dispatchers. It ends with ctx, whose error is
-// then the last item, or when the first call fails, as without a dispatcher. If the stream of events was deleted and made again,
-// it yields all events of the new one. The notes have no headers.
+// Follow gives the events of the tenant's jobs that are stored behind a sequence (0: all of them), and then further ones as they are
+// stored. Each comes once, and those of one job come in order, also across outages of NATS and of dispatchers. It ends with ctx,
+// whose error is then the last item, or with an error of the first call, such as that no dispatcher is running. When COMFY_EVENTS
+// was deleted and created again, all events of the new stream are given. The notes have no Header and no Pending.
 func (c *Client) Follow(ctx context.Context, after uint64) iter.Seq2[Note, error] {
 	return func(yield func(Note, error) bool) {
 		f := c.following("", after)
-		f.tell = func(n Note) bool { return yield(n, nil) }
+		f.yield = func(n Note) bool { return yield(n, nil) }
 		if err := f.run(ctx); err != nil {
 			yield(Note{}, err)
 		}
 	}
 }
 
-// errStopped ends the reading of events when the caller has stopped ranging over them.
-var errStopped = errors.New("enough was read")
+// errStopped ends the reading of events when the caller wants no more.
+var errStopped = errors.New("the caller wants no more events")
 
 func noTenant(t job.Tenant) error {
-	return &BadRequest{Message: fmt.Sprintf("%.80q is no tenant: 1 to 64 of A-Z a-z 0-9 _ -", t)}
+	return &BadRequest{Message: fmt.Sprintf("%.80q is no tenant name: use 1 to 64 of A-Z a-z 0-9 _ -", t)}
 }
 
 const (
-	followRoom  = 8192             // live events that wait while earlier ones are yielded
-	followCheck = 30 * time.Second // after which pages are read again, since live events may be lost
+	liveBuffer  = 8192             // live events that wait to be given
+	followCheck = 30 * time.Second // after which pages are read again: a live event may be lost without a sign
 )
 
-// following passes live events on, and reads pages whenever some may be missing: at first, after an outage, when live ones
-// came faster than they were read, and every followCheck.
+// following gives events live, and reads pages whenever some may be missing: at the beginning, after an outage, when live events
+// overflowed their buffer, and every followCheck.
 type following struct {
-	c     *Client
-	job   job.ID          // follow only this job; empty: all
-	tell  func(Note) bool // false: the caller wants no more
-	anew  func()          // the stream was made again
-	made  time.Time       // of the stream
-	sure  uint64          // all events up to this sequence were passed on
-	told  map[uint64]bool // sequences after sure that were passed on
-	first bool            // nothing was read so far
-	live  chan *nats.Msg
+	c       *Client
+	job     job.ID          // only events of this job; empty: of all
+	yield   func(Note) bool // gives an event; false: the caller wants no more
+	restart func()          // called when the stream was created again
+	made    time.Time       // when the stream was created
+	sure    uint64          // all events up to this sequence were given
+	given   map[uint64]bool // sequences behind it that were given
+	first   bool            // no page was read so far
+	live    chan *nats.Msg
 }
 
 func (c *Client) following(id job.ID, after uint64) *following {
 	return &following{
-		c: c, job: id, sure: after, told: map[uint64]bool{}, first: true, anew: func() {}, live: make(chan *nats.Msg, followRoom),
+		c: c, job: id, sure: after, given: map[uint64]bool{}, first: true, restart: func() {}, live: make(chan *nats.Msg, liveBuffer),
 	}
 }
 
@@ -83,7 +83,7 @@ func (f *following) run(ctx context.Context) error {
 }
 
 func (f *following) follow(ctx context.Context) error {
-	if err := f.stored(ctx); err != nil { // before live ones would have to wait for it
+	if err := f.stored(ctx); err != nil { // before the subscription, so that live events do not fill their buffer meanwhile
 		return err
 	}
 	changes := f.c.nc.StatusChanged(nats.CONNECTED, nats.CLOSED)
@@ -111,11 +111,11 @@ func (f *following) follow(ctx context.Context) error {
 	}
 }
 
-// next waits for one event, or for what asks to read the stored ones again: whole is false then.
+// next gives one live event; whole is false when the stored events must be read again instead.
 func (f *following) next(ctx context.Context, changes <-chan nats.Status, check <-chan time.Time) (whole bool, err error) {
 	select {
 	case msg := <-f.live:
-		return true, f.hear(msg)
+		return true, f.receive(msg)
 	case status := <-changes:
 		if status == nats.CLOSED {
 			return false, fmt.Errorf("follow events of tenant %s: %w", f.c.tenant, nats.ErrConnectionClosed)
@@ -128,7 +128,7 @@ func (f *following) next(ctx context.Context, changes <-chan nats.Status, check 
 	}
 }
 
-// stored passes on what is stored and was not passed on yet. It fails only as long as it has read nothing.
+// stored gives the stored events that were not given yet. An error ends it only before the first page; later it tries again.
 func (f *following) stored(ctx context.Context) error {
 	for {
 		page, err := f.c.Events(ctx, EventsRequest{Job: f.job, After: f.sure})
@@ -143,15 +143,15 @@ func (f *following) stored(ctx context.Context) error {
 			continue
 		}
 		if !page.Made.Equal(f.made) && !f.made.IsZero() {
-			f.made, f.sure, f.told = page.Made, 0, map[uint64]bool{}
-			f.drain()
-			f.anew()
+			f.made, f.sure, f.given = page.Made, 0, map[uint64]bool{}
+			f.dropLive()
+			f.restart()
 			continue
 		}
 		f.made, f.first = page.Made, false
 		for i := range page.Events {
 			n := page.Events[i].note()
-			if !f.told[n.Sequence] && !f.tell(n) {
+			if !f.given[n.Sequence] && !f.yield(n) {
 				return errStopped
 			}
 		}
@@ -163,9 +163,9 @@ func (f *following) stored(ctx context.Context) error {
 	}
 }
 
-// drain drops the live events that came before it was noticed that the stream was made again: the sequences of the former stream
-// mean nothing now, and the events of the new one are read as pages.
-func (f *following) drain() {
+// dropLive drops the live events that wait when the stream turns out to have been created again: the sequences of the old stream
+// mean nothing in the new one, and the events of the new one are read in pages.
+func (f *following) dropLive() {
 	for {
 		select {
 		case <-f.live:
@@ -175,33 +175,34 @@ func (f *following) drain() {
 	}
 }
 
-// forget drops the sequences that sure covers.
+// forget removes the sequences that f.sure covers.
 func (f *following) forget() {
-	for sequence := range f.told {
+	for sequence := range f.given {
 		if sequence <= f.sure {
-			delete(f.told, sequence)
+			delete(f.given, sequence)
 		}
 	}
 }
 
-// hear passes a live event on. One without a sequence was not stored, and is ignored.
-func (f *following) hear(msg *nats.Msg) error {
+// receive gives a live event. A message without a stored sequence was published directly, is not stored, and is ignored.
+func (f *following) receive(msg *nats.Msg) error {
 	n := Note{Subject: msg.Subject, Body: msg.Data, Sequence: names.AddedUint(msg.Header, names.StoredHeader)}
 	if n.Sequence == 0 {
 		return nil
 	}
 	n.Time, _ = time.Parse(time.RFC3339Nano, names.Added(msg.Header, "Nats-Time-Stamp"))
-	if n.Sequence <= f.sure || f.told[n.Sequence] {
+	if n.Sequence <= f.sure || f.given[n.Sequence] {
 		return nil
 	}
-	f.told[n.Sequence] = true
-	if !f.tell(n) {
+	f.given[n.Sequence] = true
+	if !f.yield(n) {
 		return errStopped
 	}
 	return nil
 }
 
-// SequenceAt gives the sequence behind which the tenant's events since a time begin, for Follow. It takes some twenty calls.
+// SequenceAt gives the sequence behind which the tenant's events since a time are stored, for Follow and for Events' After. It
+// searches by halves, which takes some twenty calls.
 func (c *Client) SequenceAt(ctx context.Context, since time.Time) (uint64, error) {
 	newest, err := c.Jobs(ctx, JobsRequest{Limit: 1})
 	if err != nil || len(newest.Jobs) == 0 {
@@ -233,16 +234,17 @@ type Note struct {
 	Body     []byte
 	Sequence uint64
 	Time     time.Time
-	Pending  uint64 // how many stored ones follow at this moment
+	Pending  uint64 // how many stored events follow at this moment
 }
 
-// Event decodes the event of a job. It is false for any other event, and for a message that is no event of its job.
+// Event decodes the note as the event of a job; false when it is none, such as the event of a host or a message that another
+// program has published.
 func (n *Note) Event() (Event, bool) {
 	tenant, id, kind, ok := names.SplitEventSubject(n.Subject)
 	if !ok || !id.Valid() {
 		return Event{}, false
 	}
-	e, named, _ := job.DecodeStored(tenant, id, kind, n.Body) // values that cannot be are left out
+	e, named, _ := job.DecodeStored(tenant, id, kind, n.Body) // fields with impossible values stay empty
 	return e, named
 }
 

@@ -83,7 +83,7 @@ func TestFollowGivesEveryEventOnceOverOutages(t *testing.T) {
 	}
 }
 
-func TestFollowSaysThatNobodyIsThere(t *testing.T) {
+func TestFollowWithoutADispatcherIsAnError(t *testing.T) {
 	t.Parallel()
 	nc := connect(t, startNATS(t))
 	for _, err := range jetstream.NewClient(nc, "acme").Follow(t.Context(), 0) {

@@ -14,8 +14,8 @@ import (
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
-// A tenant's program, which needs no NATS permissions but for its own subjects: it submits a job, ends it and asks how it
-// stands. Errors are left out.
+// A tenant's program, which needs no NATS permissions but those for its own subjects: it submits a job, cancels it and asks for its
+// status. Errors are left out.
 func ExampleClient() {
 	nc, stop := answering()
 	defer stop()
@@ -33,7 +33,7 @@ func ExampleClient() {
 	// cancelled after 1 event
 }
 
-// Everything that waits is cancelled page by page.
+// All waiting jobs of a tenant are cancelled, page by page.
 func ExampleClient_Cancel() {
 	nc, stop := answering()
 	defer stop()
@@ -57,7 +57,7 @@ func ExampleClient_Cancel() {
 	// 1 cancelled
 }
 
-// answering starts NATS and the least that answers a tenant. The real dispatcher is driven by test/integration.
+// answering starts NATS and a minimal stand-in for a dispatcher that answers status and cancel. test/integration uses the real one.
 func answering() (*nats.Conn, func()) {
 	url, stopFleet := fleet(0)
 	nc := must(nats.Connect(url))
@@ -87,7 +87,7 @@ func answering() (*nats.Conn, func()) {
 	}
 }
 
-// awaitCalls returns when a service with so many calls is there.
+// awaitCalls returns when a service with n calls answers.
 func awaitCalls(nc *nats.Conn, n int) {
 	var info struct{ Endpoints []any }
 	for len(info.Endpoints) < n {

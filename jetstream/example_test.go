@@ -15,8 +15,7 @@ import (
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
-// A program that submits a job and follows its events. Errors are left out; FollowMany ends after the last event of the last
-// job.
+// A program that submits a job and follows its events. FollowMany ends after the last event of the last job. Errors are left out.
 func Example() {
 	url, stop := fleet(1)
 	defer stop()
@@ -67,8 +66,8 @@ const workflow = `{
 	"9": {"class_type": "SaveImage", "inputs": {"images": ["1", 0], "filename_prefix": "out"}}
 }`
 
-// fleet starts NATS and the least that ends jobs: it takes some deliveries, appends to their chains what a dispatcher and
-// an agent append, acks them, and answers who asks for events. The real ones are driven by test/integration.
+// fleet starts NATS and a minimal stand-in for dispatcher and agent: it takes deliveries of as many jobs as given, appends the
+// events that a dispatcher and an agent append, acks them, and answers the call events. test/integration uses the real ones.
 func fleet(jobs int) (url string, stop func()) {
 	dir := must(os.MkdirTemp("", "comfyherd"))
 	server := must(embedded.Start(embedded.Config{Port: -1, StoreDir: dir}))

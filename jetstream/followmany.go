@@ -12,9 +12,10 @@ import (
 	"github.com/comfyherd/comfyherd/internal/job"
 )
 
-// FollowMany yields the events of any number of the tenant's jobs: of each job all events from the first to the last, in order
-// and without gaps, new ones as they are stored. It ends when all jobs have ended, or with ctx, whose error is then the last
-// item. It waits for jobs that are not submitted yet, and goes on after outages of NATS and of dispatchers.
+// FollowMany gives the events of any number of the tenant's jobs: of each job all events from the first to the terminal one, in
+// order and without gaps; further events as they are stored. It ends when all jobs have ended, or with ctx, whose error is then the
+// last item. It waits for jobs that were not submitted yet, and for NATS and the dispatchers when they cannot be reached for a
+// time; only an error of the first call, such as that no dispatcher is running, ends it at once.
 func (c *Client) FollowMany(ctx context.Context, ids []ID) iter.Seq2[Event, error] {
 	return func(yield func(Event, error) bool) {
 		u := newUnended(ids, yield)
@@ -24,7 +25,7 @@ func (c *Client) FollowMany(ctx context.Context, ids []ID) iter.Seq2[Event, erro
 	}
 }
 
-// beyond is a sequence that no stream reaches: the page after it says where the stream ends.
+// beyond is a sequence that no stream reaches: the answer to a request for the events behind it has the stream's last sequence.
 const beyond = 1 << 62
 
 func (c *Client) followMany(ctx context.Context, u *unended) error {
@@ -35,7 +36,7 @@ func (c *Client) followMany(ctx context.Context, u *unended) error {
 	if err != nil {
 		return err
 	}
-	if err := c.tellStories(ctx, u); err != nil || u.over() {
+	if err := c.yieldStored(ctx, u); err != nil || u.over() {
 		return err
 	}
 	var only job.ID
@@ -43,38 +44,38 @@ func (c *Client) followMany(ctx context.Context, u *unended) error {
 		only = slices.Collect(maps.Keys(u.open))[0]
 	}
 	f := c.following(only, end.Next)
-	f.made, f.anew = end.Made, u.anew
-	f.first = false // the dispatchers have answered: from here on they are waited for
-	f.tell = func(n Note) bool {
-		u.tell(&n)
+	f.made, f.restart = end.Made, u.restart
+	f.first = false // a dispatcher has answered: from here on an error is retried
+	f.yield = func(n Note) bool {
+		u.give(&n)
 		return !u.over()
 	}
 	return f.run(ctx)
 }
 
-// storyReaders is how many jobs are read at a time.
-const storyReaders = 8
+// chainReaders is how many jobs' stored events are asked for at a time.
+const chainReaders = 8
 
-// jobStory are the stored events of a job.
-type jobStory struct {
+// storedChain are the stored events of a job, or why they could not be read.
+type storedChain struct {
 	notes []Note
 	err   error
 }
 
-// tellStories yields the stored events of each job.
-func (c *Client) tellStories(ctx context.Context, u *unended) error {
+// yieldStored gives the stored events of each job.
+func (c *Client) yieldStored(ctx context.Context, u *unended) error {
 	ctx, cancel := context.WithCancel(ctx)
-	wanted, stories := make(chan job.ID), make(chan jobStory)
+	wanted, chains := make(chan job.ID), make(chan storedChain)
 	var readers sync.WaitGroup
 	defer readers.Wait()
 	defer cancel()
 	ids := slices.Collect(maps.Keys(u.open))
-	for range min(storyReaders, len(ids)) {
+	for range min(chainReaders, len(ids)) {
 		readers.Go(func() {
 			for id := range wanted {
-				s := c.story(ctx, id)
+				s := c.readChain(ctx, id)
 				select {
-				case stories <- s:
+				case chains <- s:
 				case <-ctx.Done():
 				}
 			}
@@ -92,12 +93,12 @@ func (c *Client) tellStories(ctx context.Context, u *unended) error {
 	})
 	for range ids {
 		select {
-		case s := <-stories:
+		case s := <-chains:
 			if s.err != nil {
 				return s.err
 			}
 			for i := range s.notes {
-				u.tell(&s.notes[i])
+				u.give(&s.notes[i])
 			}
 			if u.stopped {
 				return nil
@@ -109,8 +110,9 @@ func (c *Client) tellStories(ctx context.Context, u *unended) error {
 	return nil
 }
 
-// story reads the stored events of a job. It calls again while NATS or the dispatchers are away, or have too many calls.
-func (c *Client) story(ctx context.Context, id job.ID) (s jobStory) {
+// readChain reads the stored events of a job, and asks again while NATS or the dispatchers cannot be reached, or refuse further
+// calls.
+func (c *Client) readChain(ctx context.Context, id job.ID) (s storedChain) {
 	for after := uint64(0); ; {
 		page, err := c.Events(ctx, EventsRequest{Job: id, After: after})
 		if err != nil {
@@ -131,7 +133,7 @@ func (c *Client) story(ctx context.Context, id job.ID) (s jobStory) {
 
 // unended are jobs that are followed to their ends.
 type unended struct {
-	open    map[job.ID]uint64 // jobs that have not ended, and the sequence of the event that was yielded last
+	open    map[job.ID]uint64 // those that have not ended, each with the sequence of the last event that was given; 0: none
 	yield   func(Event, error) bool
 	stopped bool
 }
@@ -144,18 +146,18 @@ func newUnended(ids []job.ID, yield func(Event, error) bool) *unended {
 	return u
 }
 
-// anew begins again with the first events, for a new stream, in which sequences begin again too.
-func (u *unended) anew() {
+// restart gives the jobs' events from the first again: the stream was created again, and its sequences begin at 1.
+func (u *unended) restart() {
 	for id := range u.open {
 		u.open[id] = 0
 	}
 }
 
-// tell yields an event of a job that is followed, once.
-func (u *unended) tell(n *Note) {
+// give yields an event of a job that is followed, once.
+func (u *unended) give(n *Note) {
 	e, is := n.Event()
-	told, follows := u.open[e.Job]
-	if !is || !follows || n.Sequence <= told || u.stopped {
+	given, follows := u.open[e.Job]
+	if !is || !follows || n.Sequence <= given || u.stopped {
 		return
 	}
 	u.open[e.Job] = n.Sequence
@@ -165,5 +167,5 @@ func (u *unended) tell(n *Note) {
 	u.stopped = !u.yield(e, nil)
 }
 
-// over reports whether nothing more is to be yielded.
+// over reports whether no further event is to be given.
 func (u *unended) over() bool { return len(u.open) == 0 || u.stopped }

@@ -6,8 +6,8 @@ import (
 	"github.com/comfyherd/comfyherd/internal/job"
 )
 
-// Status tells where a job stands, and its newest 500 events. A job that was never seen, or longer ago than events are
-// kept, is a NotFound; so is one of another tenant.
+// Status gives a job's state and its newest 500 events. A job that was never submitted, one whose events are older than EventsAge
+// (72 h by default) and one of another tenant are a NotFound.
 func (c *Client) Status(ctx context.Context, id ID) (JobStatus, error) {
 	var s JobStatus
 	err := c.call(ctx, "status", StatusRequest{Job: id}, &s)
@@ -15,17 +15,17 @@ func (c *Client) Status(ctx context.Context, id ID) (JobStatus, error) {
 	return s, err
 }
 
-// Why tells why a job does not run, or what would become of a workflow that is not submitted: of every host whether it
-// may run it, and why not, 500 hosts at a time. The request's tenant is not needed. A job that is not there is a NotFound, a
-// workflow that is none a BadRequest.
+// Why says why a job does not run, or which hosts could run a workflow that was not submitted: of every host whether it may run it,
+// and if not, why; 500 hosts at a time. The request's tenant may be empty. An unknown job is a NotFound, an invalid workflow a
+// BadRequest.
 func (c *Client) Why(ctx context.Context, r WhyRequest) (WhyAnswer, error) {
 	var a WhyAnswer
 	return a, c.call(ctx, "why", r, &a)
 }
 
-// Cancel ends a job, or what waits in a lane, or everything that waits. Of one job it tells how that ended, by this call or
-// before it. Several are ended a page at a time, at most 500 jobs and a few seconds long: while the answer has a Next, ask again
-// with it as After. A job that is not there is a NotFound unless Force is set.
+// Cancel ends a job, or all jobs that wait in a lane, or all jobs of the tenant that wait. Of one job the answer says how it ended,
+// by this call or before it. Several are ended a page at a time, at most 500 jobs in a few seconds: while the answer's Next is not 0,
+// ask again with it as After. An unknown job is a NotFound unless Force is set.
 func (c *Client) Cancel(ctx context.Context, r CancelRequest) (CancelAnswer, error) {
 	var a CancelAnswer
 	err := c.call(ctx, "cancel", r, &a)
@@ -35,8 +35,8 @@ func (c *Client) Cancel(ctx context.Context, r CancelRequest) (CancelAnswer, err
 	return a, err
 }
 
-// Dead lists dead jobs by their dead events, oldest first, at most 500 at a time: while the answer has a Next, ask again
-// with it as After. A page may be empty and have a Next.
+// Dead lists dead jobs by their dead events, oldest first, at most 500 at a time: while the answer's Next is not 0, ask again with
+// it as After. A page may be empty although more follow.
 func (c *Client) Dead(ctx context.Context, r DeadRequest) (DeadAnswer, error) {
 	var a DeadAnswer
 	err := c.call(ctx, "dead", r, &a)
@@ -46,16 +46,16 @@ func (c *Client) Dead(ctx context.Context, r DeadRequest) (DeadAnswer, error) {
 	return a, err
 }
 
-// Requeue publishes dead jobs again, each with the next free number behind its id, a page at a time as Dead does. A request
-// without any condition is a BadRequest unless it says All. One that was requeued before is left out unless Again is set, so a
-// call may be repeated after an error.
+// Requeue publishes dead jobs again, each under the next free id <id>-r<n>, a page at a time as Dead does. A request without any
+// condition is a BadRequest unless All is set. Jobs that were requeued before are left out unless Again is set, so without it a call
+// may be repeated after an error.
 func (c *Client) Requeue(ctx context.Context, r RequeueRequest) (RequeueAnswer, error) {
 	var a RequeueAnswer
 	return a, c.call(ctx, "requeue", r, &a)
 }
 
-// Queue lists the tenant's lanes in which jobs wait or run, with each one's share of the hosts' time and the place that a
-// new job would have.
+// Queue lists the tenant's lanes in which jobs wait or run, each with its share of the hosts' time and the position that a new job
+// would get.
 func (c *Client) Queue(ctx context.Context) (QueueAnswer, error) {
 	var a QueueAnswer
 	return a, c.call(ctx, "queue", QueueRequest{}, &a)

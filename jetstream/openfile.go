@@ -15,15 +15,16 @@ import (
 	"github.com/comfyherd/comfyherd/internal/names"
 )
 
-// getsInFlight is how many pieces of a file are requested at a time, each of FileChunkSize bytes.
+// getsInFlight is how many pieces of a file, each of ChunkSize bytes, are asked for at the same time.
 const getsInFlight = 4
 
-// StatFile returns the size, digest and type of a file of COMFY_OUTPUTS.
+// StatFile describes the file that is stored in COMFY_OUTPUTS under a name, <tenant>/<job>/<node>/<file>; a NotFound when there is
+// none.
 func (c *Client) StatFile(ctx context.Context, name string) (File, error) {
 	return c.statFile(ctx, FileRequest{Name: name})
 }
 
-// StatInput is StatFile for a file of COMFY_INPUTS.
+// StatInput describes the file that is stored in COMFY_INPUTS under a name, as StatFile does.
 func (c *Client) StatInput(ctx context.Context, name string) (File, error) {
 	return c.statFile(ctx, FileRequest{Name: name, Store: Inputs})
 }
@@ -33,10 +34,10 @@ func (c *Client) statFile(ctx context.Context, r FileRequest) (file File, err er
 	return file, err
 }
 
-// OpenFile streams a file of COMFY_OUTPUTS from an offset on. The caller closes it. Once it is open, it goes on after outages of
-// NATS and of dispatchers until ctx ends. If the file is replaced or removed meanwhile, Read fails with a Conflict or NotFound
-// and returns no bytes of the other file. A file that is read from 0 to its end is compared with its digest, and the last Read
-// fails with ErrDamaged when it differs. At most 2 MiB of the file are in memory.
+// OpenFile streams a file of COMFY_OUTPUTS from an offset, in bytes, to its end. The caller closes it. While it is open, calls
+// without an answer are repeated until ctx ends, so outages of dispatchers and NATS only delay it. When the file is replaced or
+// removed meanwhile, Read fails with a Conflict or NotFound and gives no bytes of the new file. A file that is read from 0 to its end
+// is compared with its digest; when they differ, the last Read fails with ErrDamaged. At most 2 MiB of the file are in memory.
 func (c *Client) OpenFile(ctx context.Context, name string, offset int64) (io.ReadCloser, File, error) {
 	return c.openFile(ctx, FileRequest{Name: name, Offset: offset})
 }
@@ -48,7 +49,7 @@ func (c *Client) OpenInput(ctx context.Context, name string, offset int64) (io.R
 
 func (c *Client) openFile(ctx context.Context, r FileRequest) (io.ReadCloser, File, error) {
 	var first FileAnswer
-	err := surely(ctx, true, func(ctx context.Context) (err error) {
+	err := retried(ctx, true, func(ctx context.Context) (err error) {
 		first, err = c.getPiece(ctx, r)
 		return err
 	})
@@ -73,7 +74,7 @@ func (c *Client) openFile(ctx context.Context, r FileRequest) (io.ReadCloser, Fi
 	return f, first.File, nil
 }
 
-// getPiece sends one request.
+// getPiece asks for a piece once.
 func (c *Client) getPiece(ctx context.Context, r FileRequest) (FileAnswer, error) {
 	body, err := json.Marshal(r)
 	if err != nil {
@@ -85,18 +86,18 @@ func (c *Client) getPiece(ctx context.Context, r FileRequest) (FileAnswer, error
 	}
 	a, err := fileAnswer(r.Name, msg)
 	if err == nil && len(a.Body) > 0 && a.Offset != r.Offset {
-		err = &Failed{Message: fmt.Sprintf("read file %s: the answer begins at byte %d, and not at %d", r.Name, a.Offset, r.Offset)}
+		err = &Failed{Message: fmt.Sprintf("read file %s: the answer begins at byte %d instead of %d", r.Name, a.Offset, r.Offset)}
 	}
 	return a, err
 }
 
-// getWhole requests a piece until it has all its r.Limit bytes, also after errors that may pass.
+// getWhole asks until it has all r.Limit bytes of a piece, and repeats calls that fail for the moment.
 func (c *Client) getWhole(ctx context.Context, r FileRequest, file File) piece {
 	p := piece{cursor: r.Cursor}
 	for end := r.Offset + int64(r.Limit); r.Offset < end; {
 		r.Cursor, r.Limit = p.cursor, int(end-r.Offset)
 		var a FileAnswer
-		p.err = surely(ctx, false, func(ctx context.Context) (err error) {
+		p.err = retried(ctx, false, func(ctx context.Context) (err error) {
 			a, err = c.getPiece(ctx, r)
 			return err
 		})
@@ -117,25 +118,25 @@ func (c *Client) getWhole(ctx context.Context, r FileRequest, file File) piece {
 	return p
 }
 
-// piece are some bytes of a file and the cursor for the next ones, or the error instead.
+// piece is some bytes of a file and the cursor for the next ones, or the error by which they are missing.
 type piece struct {
 	body   []byte
 	cursor string
 	err    error
 }
 
-// remoteFile reads pieces in order, and requests some ahead.
+// remoteFile reads pieces in order, and asks for some in advance.
 type remoteFile struct {
 	file File
-	sum  hash.Hash // nil when not read from the beginning
+	sum  hash.Hash // nil when the reading did not begin at 0, so that there is no digest to compare with
 	stop func()
 	get  func(cursor string, offset int64, size int) piece
 
-	piece   piece // that is being read
-	coming  []chan piece
-	asked   int64 // so far
-	stride  int
-	window  int
+	piece   piece        // the one that is being read
+	coming  []chan piece // those that were asked for, in order
+	asked   int64        // offset up to which pieces were asked for
+	stride  int          // bytes of a piece
+	window  int          // pieces that are asked for at the same time
 	getting sync.WaitGroup
 }
 
@@ -153,7 +154,7 @@ func (f *remoteFile) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// ask requests pieces until as many are on the way as there may be.
+// ask requests further pieces until as many are under way as the window allows.
 func (f *remoteFile) ask() {
 	for len(f.coming) < f.window && f.asked < f.file.Size {
 		comes := make(chan piece, 1)
@@ -164,7 +165,7 @@ func (f *remoteFile) ask() {
 	}
 }
 
-// next waits for a piece, or ends the file.
+// next waits for the next piece; at the end of the file it compares the digest.
 func (f *remoteFile) next() {
 	if len(f.coming) == 0 {
 		if f.piece.err = io.EOF; f.sum != nil && digestOf(f.sum) != f.file.Digest {
@@ -179,20 +180,20 @@ func (f *remoteFile) next() {
 	}
 }
 
-// Close cancels the requests that are on the way and waits for them.
+// Close cancels the calls under way and waits for their end.
 func (f *remoteFile) Close() error {
 	f.stop()
 	f.getting.Wait()
 	return nil
 }
 
-// fileAnswer decodes an answer to file.get.
+// fileAnswer reads the answer to a call file.get.
 func fileAnswer(name string, msg *nats.Msg) (FileAnswer, error) {
 	size, sizeErr := strconv.ParseInt(msg.Header.Get(names.FileSizeHeader), 10, 64)
 	offset, offsetErr := strconv.ParseInt(msg.Header.Get(names.OffsetHeader), 10, 64)
 	if sizeErr != nil || offsetErr != nil || offset < 0 || offset > size-int64(len(msg.Data)) {
-		return FileAnswer{}, &Failed{Message: fmt.Sprintf("read file %s: the answer says that it has %d bytes from %.40q of %.40q on",
-			name, len(msg.Data), msg.Header.Get(names.OffsetHeader), msg.Header.Get(names.FileSizeHeader))}
+		return FileAnswer{}, &Failed{Message: fmt.Sprintf("read file %s: the answer has %d bytes, and its headers %s %.40q and %s %.40q do not fit them",
+			name, len(msg.Data), names.OffsetHeader, msg.Header.Get(names.OffsetHeader), names.FileSizeHeader, msg.Header.Get(names.FileSizeHeader))}
 	}
 	file := File{Name: name, Size: size, Digest: msg.Header.Get(names.FileDigestHeader), ContentType: msg.Header.Get(names.ContentTypeHeader)}
 	return FileAnswer{

@@ -12,15 +12,16 @@ import (
 
 // Progress is a job's live progress. It is not stored.
 type Progress struct {
-	Value      float64 `json:"value"`
-	Max        float64 `json:"max"`
-	Node       string  `json:"node"`
+	Value      float64 `json:"value"` // steps of the running node that are done
+	Max        float64 `json:"max"`   // of so many
+	Node       string  `json:"node"`  // id of the running node in the workflow
 	Class      string  `json:"class_type"`
 	NodesDone  int     `json:"nodes_done"`
 	NodesTotal int     `json:"nodes_total"`
 }
 
-// FollowProgress calls tell with the live progress of the tenant's jobs until ctx ends, one after the other.
+// FollowProgress calls tell for every progress message of the tenant's jobs, one after the other, until ctx ends, and returns its
+// error. Messages that are sent during an outage of NATS are lost.
 func (c *Client) FollowProgress(ctx context.Context, tell func(ID, Progress)) error {
 	if !c.tenant.Valid() {
 		return noTenant(c.tenant)

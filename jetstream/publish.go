@@ -15,17 +15,17 @@ import (
 	"github.com/comfyherd/comfyherd/internal/names"
 )
 
-// Names of floor 0 that a program which imports only this package may want to spell out.
+// Types of jobs and events that an internal package defines, under names that other modules can use.
 type (
-	// Spec is a job as its publisher wishes it.
+	// Spec is a job to be submitted: its workflow, and what may be said beside it.
 	Spec = job.Spec
-	// Event is one link of a job's chain.
+	// Event is one event of a job's chain.
 	Event = job.Event
 	// ID names a job within its tenant.
 	ID = job.ID
 	// Tenant owns jobs.
 	Tenant = job.Tenant
-	// Priority is one digit, 9 first.
+	// Priority is 0 to 9: jobs of 9 are served first, 5 is usual.
 	Priority = job.Priority
 	// Lane is a tenant's jobs of one priority.
 	Lane = job.Lane
@@ -39,18 +39,18 @@ type Receipt struct {
 }
 
 var (
-	// ErrLaneFull: the lane holds as many unfinished jobs as it may. Nothing was stored.
+	// ErrLaneFull: the lane holds as many unfinished jobs as it may, 10 000 by default. Nothing was stored.
 	ErrLaneFull = errors.New("the lane is full")
-	// ErrTooLarge: the job is bigger than COMFY_JOBS, or NATS in one message, takes. Nothing was stored.
+	// ErrTooLarge: the job is larger than COMFY_JOBS takes (1 MiB by default), or than a NATS message may be. Nothing was stored.
 	ErrTooLarge = errors.New("the job is too large")
 	// ErrNoSpace: JetStream has no room left. Nothing was stored.
 	ErrNoSpace = errors.New("JetStream has no space left")
 )
 
-// Submit publishes a job with a priority, 9 first and 5 usual. A job without an id gets a random one, so that Submit may
-// be repeated after an error that leaves open whether the job was stored: the same id runs once. Errors are ErrTooLarge,
-// ErrLaneFull and ErrNoSpace, after which nothing was stored. The workflow is not looked into here: a dispatcher refuses a
-// bad one with an event dead, reason invalid_job.
+// Submit publishes a job with a priority of 0 to 9: 9 is served first, 5 is usual. A job without an id gets a random one. After
+// ErrTooLarge, ErrLaneFull and ErrNoSpace nothing was stored. Another error, such as a timeout, leaves open whether the job was
+// stored: submit it again with the same id of your own, since an id runs once. The workflow is not checked here: a dispatcher ends a
+// job that has an invalid one with the event dead, reason invalid_job.
 func (c *Client) Submit(ctx context.Context, p Priority, spec Spec) (Receipt, error) {
 	if spec.ID == "" {
 		spec.ID = job.ID(strings.ToLower(rand.Text()))
@@ -75,12 +75,12 @@ func (c *Client) Submit(ctx context.Context, p Priority, spec Spec) (Receipt, er
 
 const (
 	publishTimeout = 5 * time.Second        // when the context has no deadline
-	publishRetries = 2                      // of what no stream has answered: it may be choosing a leader
-	publishPause   = 250 * time.Millisecond // before each of them
+	publishRetries = 2                      // when no stream has answered: it may be choosing a leader
+	publishPause   = 250 * time.Millisecond // before each retry
 )
 
 // Publish stores a job that is a message already, with the subject, headers and body that docs/contract.md describes, and
-// gives its sequence in COMFY_JOBS. Its errors are those of Submit.
+// gives its sequence in COMFY_JOBS. Its errors are those of Submit. Without a deadline of ctx it waits at most 5 s.
 func Publish(ctx context.Context, nc *nats.Conn, msg *nats.Msg) (sequence uint64, err error) {
 	if most := int(nc.MaxPayload()) - names.Headroom; len(msg.Data) > most {
 		return 0, fmt.Errorf("publish to %s: %w: the job has %d bytes, and at most %d fit into a message of this NATS: %s, "+
@@ -96,7 +96,7 @@ func Publish(ctx context.Context, nc *nats.Conn, msg *nats.Msg) (sequence uint64
 		reply, err = nc.RequestMsgWithContext(ctx, msg)
 	}
 	if errors.Is(err, nats.ErrNoResponders) {
-		return 0, fmt.Errorf("publish to %s: no stream takes it: is a dispatcher running, and is the priority 0 to 9? %w", msg.Subject, err)
+		return 0, fmt.Errorf("publish to %s: no stream stores this subject: is a dispatcher running, and is the priority 0 to 9? %w", msg.Subject, err)
 	}
 	if err != nil {
 		return 0, fmt.Errorf("publish to %s: %w", msg.Subject, err)
@@ -115,7 +115,7 @@ func Publish(ctx context.Context, nc *nats.Conn, msg *nats.Msg) (sequence uint64
 	return ack.Sequence, nil
 }
 
-// putFilesElsewhere is what a publisher does about a job that is too large.
+// putFilesElsewhere says what a publisher does about a job that is too large.
 const putFilesElsewhere = "put files into the object store " + names.InputsStore + " and name them in \"inputs\""
 
 // publishError is why NATS has not stored a message.
@@ -128,7 +128,7 @@ func (e *publishError) Error() string {
 	return fmt.Sprintf("NATS refuses it: %s (error %d)", e.Description, e.Code)
 }
 
-// explain says what it means for a job, and what may be done about it.
+// explain says what the error means for a job, and what may be done about it.
 func (e *publishError) explain(msg *nats.Msg) error {
 	switch {
 	case e.Code == names.MessageTooLargeCode:

@@ -20,9 +20,10 @@ import (
 	"github.com/comfyherd/comfyherd/internal/names"
 )
 
-// PutFile streams a file into COMFY_INPUTS, where jobs can name it. The name begins with the tenant's and a slash. A file of the
-// same name is replaced when this one is complete. It goes on after outages of NATS and of dispatchers until ctx ends, and holds
-// at most FileChunkSize bytes in memory. An upload that is not finished is removed when its age is over.
+// PutFile streams a file into COMFY_INPUTS, where jobs can name it in "inputs". The name is <tenant>/ and a path of your choice. A
+// file of the same name is replaced when this one is complete. Calls without an answer are repeated until ctx ends, so outages of
+// dispatchers and NATS only delay it. One piece of at most FileChunkSize bytes is in memory. An upload that is never completed is
+// removed when it is older than FilesAge (24 h by default).
 func (c *Client) PutFile(ctx context.Context, name, contentType string, body io.Reader) (File, error) {
 	p := FilePut{Name: name, Upload: rand.Text(), Size: sizeOf(body), ContentType: contentType}
 	sum, buffer := sha256.New(), make([]byte, ChunkSize(c.nc))
@@ -50,7 +51,7 @@ func (c *Client) PutFile(ctx context.Context, name, contentType string, body io.
 }
 
 func (c *Client) putPiece(ctx context.Context, p *FilePut) (a FilePutAnswer, err error) {
-	err = surely(ctx, p.Offset == 0, func(ctx context.Context) error {
+	err = retried(ctx, p.Offset == 0, func(ctx context.Context) error {
 		msg, err := c.exchange(ctx, "file.put", p.header(), p.Body)
 		if err == nil {
 			a, err = putAnswer(p, msg)
@@ -60,7 +61,7 @@ func (c *Client) putPiece(ctx context.Context, p *FilePut) (a FilePutAnswer, err
 	return a, err
 }
 
-// header are the headers of a piece. The name is percent-encoded, since headers cannot carry every byte.
+// header has the headers of a piece. The file's name is percent-encoded, since a header may not hold every byte.
 func (p *FilePut) header() nats.Header {
 	h := nats.Header{
 		names.FileHeader: {url.PathEscape(p.Name)}, names.UploadHeader: {p.Upload}, names.OffsetHeader: {strconv.FormatInt(p.Offset, 10)},
@@ -79,19 +80,19 @@ func (p *FilePut) header() nats.Header {
 	return h
 }
 
-// putAnswer decodes an answer to file.put.
+// putAnswer reads the answer to a call file.put.
 func putAnswer(p *FilePut, msg *nats.Msg) (FilePutAnswer, error) {
 	end := p.Offset + int64(len(p.Body))
 	a := FilePutAnswer{Offset: end, Cursor: msg.Header.Get(names.CursorHeader)}
 	if got := msg.Header.Get(names.OffsetHeader); got != fmt.Sprint(end) {
-		return a, &Failed{Message: fmt.Sprintf("the answer says that %.40q bytes are stored, and not %d", got, end)}
+		return a, &Failed{Message: fmt.Sprintf("the answer says that %.40q bytes are stored instead of %d", got, end)}
 	}
 	if !p.Last {
 		return a, nil
 	}
 	err := json.Unmarshal(msg.Data, &a.File)
 	if err == nil && (a.File == nil || a.File.Digest != p.Digest) {
-		err = fmt.Errorf("it has another digest than %s: %.300s: %w", p.Digest, msg.Data, ErrDamaged)
+		err = fmt.Errorf("the stored file has another digest than %s: %.300s: %w", p.Digest, msg.Data, ErrDamaged)
 	}
 	if err != nil {
 		return a, fmt.Errorf("read the answer: %w", err)
@@ -99,7 +100,7 @@ func putAnswer(p *FilePut, msg *nats.Msg) (FilePutAnswer, error) {
 	return a, nil
 }
 
-// sizeOf is how many bytes there are to read, or -1 when that cannot be known.
+// sizeOf is how many bytes there are to read, or -1 when the reader does not tell.
 func sizeOf(body io.Reader) int64 {
 	switch body := body.(type) {
 	case *bytes.Buffer:
@@ -119,15 +120,15 @@ func sizeOf(body io.Reader) int64 {
 }
 
 const (
-	fileTry      = 10 * time.Second // for one answer, before the request is sent again
-	fileRetries  = 8                // after an answer Failed
-	fileWait     = 100 * time.Millisecond
+	fileTry      = 10 * time.Second       // for one answer, before the call is made again
+	fileRetries  = 8                      // after answers that are a Failed
+	fileWait     = 100 * time.Millisecond // before the first retry; it doubles
 	mostFileWait = 5 * time.Second
 )
 
-// surely repeats a request until it succeeds, ctx ends, or the error is final. That no dispatcher is there is final only for the
-// first request of a file.
-func surely(ctx context.Context, begins bool, once func(context.Context) error) error {
+// retried makes a call again until it succeeds, ctx ends, or a further try is of no use. That no dispatcher is running ends only
+// the first call of a file (begins): later ones wait for a dispatcher.
+func retried(ctx context.Context, begins bool, once func(context.Context) error) error {
 	failures := 0
 	for wait := fileWait; ; wait = min(2*wait, mostFileWait) {
 		try, cancel := context.WithTimeout(ctx, fileTry)
@@ -145,7 +146,7 @@ func surely(ctx context.Context, begins bool, once func(context.Context) error) 
 	}
 }
 
-// final reports whether the same request would fail again in the same way.
+// final reports whether the same call would give the same error again.
 func final(err error) bool {
 	if errors.Is(err, nats.ErrConnectionClosed) || errors.Is(err, ErrDamaged) {
 		return true

@@ -9,7 +9,7 @@ import (
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
-func TestAClientGoesByTheTimeThatAnswersTell(t *testing.T) {
+func TestAClientsClockIsSetByAnswers(t *testing.T) {
 	t.Parallel()
 	url := startNATS(t)
 	dispatcher, nc := connect(t, url), connect(t, url)

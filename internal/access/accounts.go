@@ -18,16 +18,16 @@ const (
 	tenantConnections = 1000
 	otherConnections  = 64
 
-	// DefaultPayload is the largest message of a tenant in bytes: a job of 1 MiB with its headers, and as much again, so
-	// that a job which is somewhat too large is refused with words and not by a closed connection.
+	// DefaultPayload is the largest message of a tenant in bytes: twice a job of 1 MiB with its headers, so that a job which is
+	// somewhat too large is refused with an error and not by a closed connection.
 	DefaultPayload = 2 << 20
 
-	// LeastPayload is how small that may be made. NATS tells a tenant the server's limit and never its own, and closes the
-	// connection of who exceeds it; pieces of files, 512 KiB with their headers, and a usual job must fit.
+	// LeastPayload is the least that a tenant's limit may be. NATS tells a client the server's limit, not the tenant's, and closes a
+	// connection that exceeds the latter; so a piece of a file, 512 KiB with its headers, and a usual job must fit.
 	LeastPayload = 1 << 20
 )
 
-// pushTime is how long credentials of the system account are good.
+// pushTime is how long credentials of the system account are valid.
 const pushTime = 5 * time.Minute
 
 func now() int64 { return time.Now().Unix() }
@@ -41,11 +41,11 @@ func newAccount(name string, pair nkeys.KeyPair) (*jwt.AccountClaims, error) {
 	}
 	claims := jwt.NewAccountClaims(public)
 	claims.Name = name
-	claims.Limits.JetStreamTieredLimits = nil // as a token that is read has it
+	claims.Limits.JetStreamTieredLimits = nil // the same value as in a decoded token, for comparisons
 	return claims, nil
 }
 
-// outsider is an account beside the fleet's: no JetStream, no leaf nodes, and no subject but those granted.
+// outsider makes an account of a tenant, a host or watchers: no JetStream, no leaf nodes, and only the granted subjects.
 func (f *Folder) outsider(name string, pair nkeys.KeyPair, granted, serves []grant) (*jwt.AccountClaims, error) {
 	claims, err := newAccount(name, pair)
 	if err != nil {
@@ -85,7 +85,7 @@ func exports(grants []grant) jwt.Exports {
 	return all
 }
 
-// importOf lets one account, and no other, use a subject of the exporting one.
+// importOf makes an import that lets one account use a subject of the exporting account.
 func importOf(exporter nkeys.KeyPair, importer string, g grant) (*jwt.Import, error) {
 	from, err := exporter.PublicKey()
 	if err != nil {
@@ -105,7 +105,7 @@ func importOf(exporter nkeys.KeyPair, importer string, g grant) (*jwt.Import, er
 	}, nil
 }
 
-// local is what an import is called, with $1 for the first wildcard; empty when the name is the same.
+// local is the subject of an import in the importing account, with $1 for the first wildcard; empty when it is the same.
 func local(g grant) string {
 	if g.local == "" {
 		return ""
@@ -121,8 +121,8 @@ func local(g grant) string {
 	return strings.Join(tokens, ".")
 }
 
-// settle makes the fleet's account and what a nats-server reads agree with what stands in the folder. Who adds or removes
-// something settles afterwards; when several do at once, the last to look has seen all.
+// settle makes the fleet's account and nats-server.conf agree with the accounts in the folder. It is called after every change; of
+// several processes at once, the last one to read the folder sees all changes.
 func (f *Folder) settle() error {
 	for !f.batch {
 		before, err := f.standing()
@@ -146,7 +146,7 @@ func (f *Folder) settle() error {
 	return nil
 }
 
-// standing is what the fleet's account depends on: names of accounts that were not revoked, and revoked users.
+// standing is what the fleet's account depends on: the names of the accounts that are not revoked, and the revoked users.
 func (f *Folder) standing() ([]string, error) {
 	accounts, err := f.accounts()
 	if err != nil {
@@ -165,7 +165,8 @@ func (f *Folder) standing() ([]string, error) {
 	return standing, nil
 }
 
-// putFleet makes the fleet's account: it has JetStream, exports what others may be granted, and reaches every host.
+// putFleet makes the fleet's account: it has JetStream, exports the subjects that others may be granted, and imports those of every
+// host.
 func (f *Folder) putFleet() error {
 	pair, err := f.key(fleetAccount)
 	if err != nil {
@@ -202,8 +203,7 @@ type importKey struct {
 	subject jwt.Subject
 }
 
-// signedImports are the imports of the fleet's account as it stands: each has a token of the exporting account that need
-// not be signed again.
+// signedImports are the imports of the fleet's present account. Their tokens are used again, so they need not be signed again.
 func signedImports(accounts []*jwt.AccountClaims) map[importKey]*jwt.Import {
 	imports := map[importKey]*jwt.Import{}
 	for _, account := range accounts {
@@ -273,7 +273,7 @@ func (f *Folder) accounts() ([]*jwt.AccountClaims, error) {
 	return all, nil
 }
 
-// same reports whether two tokens of an account say the same but for the moments at which they were signed.
+// same reports whether two tokens of an account are equal but for the times at which they were signed.
 func same(a, b *jwt.AccountClaims) bool {
 	return a.Name == b.Name && reflect.DeepEqual(granted(a), granted(b)) && reflect.DeepEqual(a.Tags, b.Tags) &&
 		reflect.DeepEqual(a.Limits, b.Limits) && reflect.DeepEqual(a.DefaultPermissions, b.DefaultPermissions) &&

@@ -11,7 +11,7 @@ import (
 	"strings"
 )
 
-// Places in the folder.
+// Files and folders in the access folder.
 const (
 	operatorFile = "operator.jwt"
 	revisionFile = "revision"
@@ -31,7 +31,7 @@ func (f *Folder) path(parts ...string) string {
 	return filepath.Join(append([]string{f.dir}, parts...)...)
 }
 
-// makeFolders makes what is missing and closes what others could read.
+// makeFolders makes the folders that are missing, and makes all of them unreadable for others.
 func (f *Folder) makeFolders() error {
 	for _, dir := range []string{"", keysDir, accountsDir, credsDir, revokedDir} {
 		if err := os.MkdirAll(f.path(dir), 0o700); err != nil {
@@ -104,5 +104,5 @@ func (f *Folder) names(place, ext string) ([]string, error) {
 	return names, nil
 }
 
-// mark tells servers that run with the folder to look at it.
+// mark changes the revision, by which servers that run with the folder notice a change.
 func (f *Folder) mark() error { return write(f.path(revisionFile), []byte(rand.Text()+"\n")) }

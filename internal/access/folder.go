@@ -10,13 +10,13 @@ import (
 	"github.com/nats-io/nkeys"
 )
 
-// ErrNoFolder says that a folder holds no fleet's keys.
+// ErrNoFolder: the directory is not an access folder. Init makes one.
 var ErrNoFolder = errors.New("no access folder")
 
 // Folder is an access folder. Its methods may be called from any goroutine, and from several processes at once.
 type Folder struct {
 	dir   string
-	batch bool // somebody settles it later
+	batch bool // Batch settles it at its end
 }
 
 // Init makes a folder with the keys of the operator and of the system's and the fleet's account, or completes one that
@@ -46,7 +46,7 @@ func Init(dir string) (*Folder, error) {
 	return f, f.settle()
 }
 
-// Open opens a folder that Init has made.
+// Open opens a folder that Init has made; ErrNoFolder when there is none.
 func Open(dir string) (*Folder, error) {
 	_, err := os.Stat(dir + string(os.PathSeparator) + operatorFile)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -76,7 +76,7 @@ func (f *Folder) putOperator(operator, system nkeys.KeyPair) error {
 	return err
 }
 
-// putSystem makes the account in which a nats-server tells of itself and takes new accounts.
+// putSystem makes the system account, in which a nats-server publishes its own state and receives new accounts.
 func (f *Folder) putSystem(system nkeys.KeyPair) error {
 	claims, err := newAccount(systemAccount, system)
 	if err != nil {
@@ -93,17 +93,17 @@ func (f *Folder) putSystem(system nkeys.KeyPair) error {
 	return err
 }
 
-// Dir is where the folder is.
+// Dir is the path of the folder.
 func (f *Folder) Dir() string { return f.dir }
 
-// Batch lets do make or change many accounts, through the folder that it is given. The fleet's account and nats-server.conf
-// depend on all accounts, so they are written once at the end; servers hear of the changes then.
+// Batch calls do, which may make or change many accounts through the Folder that it gets. The fleet's account and nats-server.conf
+// depend on all accounts, so they are written once at the end; only then do running servers get the changes.
 func (f *Folder) Batch(do func(*Folder) error) error {
 	err := do(&Folder{dir: f.dir, batch: true})
 	return errors.Join(err, f.settle()) // also what was made before an error
 }
 
-// Server gives what a nats-server trusts: the operator's token and the public key of the system account.
+// Server gives what a nats-server is configured with: the operator's token and the public key of the system account.
 func (f *Folder) Server() (operator, system string, err error) {
 	text, err := os.ReadFile(f.path(operatorFile))
 	if err != nil {
@@ -128,7 +128,7 @@ func (f *Folder) Account(public string) (string, error) {
 	return string(text), nil
 }
 
-// System gives credentials of the system account for one use: with them accounts are pushed into a running nats-server.
+// System gives credentials of the system account, valid for a short time: with them Push sends accounts to a running nats-server.
 func (f *Folder) System() (token, seed string, err error) {
 	account, err := f.key(systemAccount)
 	if err != nil {

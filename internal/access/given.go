@@ -7,15 +7,15 @@ import (
 	"github.com/nats-io/jwt/v2"
 )
 
-// Given is whose jobs a host may have, and how many at once.
+// Given is the grant of a host: the tenants whose jobs it runs, and how many at once.
 type Given struct {
 	Host    string
-	Tenants []string  // none: everybody's
-	Slots   int       // 0: what the dispatchers allow
-	Since   time.Time // when it was said
+	Tenants []string  // empty: all tenants
+	Slots   int       // the most jobs at once; 0: what the dispatchers allow
+	Since   time.Time // when it was set
 }
 
-// Given tells of every host that has credentials.
+// Given gives the grants of all hosts that have credentials.
 func (f *Folder) Given() ([]Given, error) {
 	accounts, err := f.accounts()
 	if err != nil {
@@ -30,7 +30,7 @@ func (f *Folder) Given() ([]Given, error) {
 	return all, nil
 }
 
-// GivenIn reads an account's token; false when it is no host's, or of a host that was cut off.
+// GivenIn reads the grant from an account's token; false when the account is not a host's, or was revoked.
 func GivenIn(token string) (Given, bool, error) {
 	claims, err := jwt.DecodeAccountClaims(token)
 	if err != nil {

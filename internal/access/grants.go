@@ -13,13 +13,13 @@ import (
 // says that the account has no JetStream.
 const JetStreamPrefix = "fleet.api"
 
-// answerTime is how long a host may take to answer an offer; who offered waits no longer.
+// answerTime is how long a host may take to answer an offer; the dispatcher waits no longer.
 const answerTime = 5 * time.Second
 
 // grant is a subject of the fleet that an account may use: publish to (a service) or subscribe to (a stream).
 type grant struct {
 	subject string
-	local   string // what the account calls it; empty: the same
+	local   string // the subject in the account that uses it; empty: the same
 	stream  bool
 	answers bool // a service that may answer with more than one message
 }
@@ -31,7 +31,7 @@ func (g grant) kind() jwt.ExportType {
 	return jwt.Service
 }
 
-// name is what the account's users say.
+// name is the subject that the account's users use.
 func (g grant) name() string {
 	if g.local != "" {
 		return g.local
@@ -39,7 +39,7 @@ func (g grant) name() string {
 	return g.subject
 }
 
-// exported is all that the fleet's account offers to others, each to those who have a token for a part of it.
+// exported are all subjects that the fleet's account exports. An account needs a token to import one, or a part of one.
 var exported = []grant{
 	{subject: names.LanesSubject("*")},
 	{subject: names.TenantPrefix + "*.>", answers: true},
@@ -60,7 +60,7 @@ var exported = []grant{
 	{subject: names.AllLive, stream: true},
 }
 
-// tenantGrants: publish to its lanes, call for its own jobs, follow its own stored and live events.
+// tenantGrants: a tenant publishes to its lanes, makes calls in its name, and follows the stored and live events of its jobs.
 func tenantGrants(tenant string) []grant {
 	return []grant{
 		{subject: names.LanesSubject(job.Tenant(tenant))},
@@ -70,8 +70,8 @@ func tenantGrants(tenant string) []grant {
 	}
 }
 
-// hostGrants: what the agent of one host does. Of jobs it may tell the ends and the progress of those of its tenants,
-// or of every tenant's when it is given to none.
+// hostGrants: what the agent of one host does. It may publish the ends and the progress of its tenants' jobs; of all tenants' jobs when
+// it has no tenants.
 func hostGrants(host string, tenants []string) []grant {
 	own := []grant{
 		{subject: names.AppendSubject(names.HostEventsPrefix + host + ".*")},
@@ -83,7 +83,7 @@ func hostGrants(host string, tenants []string) []grant {
 		{subject: names.MetaPrefix(names.OutputsStore) + "*"},
 		{subject: "$JS.ACK." + names.JobsStream + ".>"},
 		api("INFO"), api("STREAM.INFO.*"), api("CONSUMER.INFO." + names.JobsStream + "." + names.DispatchConsumer(job.Usual)),
-		get(names.EventsStream), leaderGet(names.EventsStream), // a whole chain: the request's body says whose
+		get(names.EventsStream), leaderGet(names.EventsStream), // a whole chain, whose job the body of the request names
 		getOf(names.EventsStream, names.HostEventsPrefix+host+".*"),
 		getKey(names.HostsBucket, host),
 		getKey(names.CapabilitiesBucket, host),
@@ -109,7 +109,7 @@ func hostGrants(host string, tenants []string) []grant {
 	return own
 }
 
-// watcherGrants: read every event, and nothing else.
+// watcherGrants: a watcher reads every event, and does nothing else.
 func watcherGrants() []grant {
 	return []grant{
 		{subject: names.AllEvents, stream: true},
@@ -142,23 +142,23 @@ func getFiles(store string) grant {
 	return getOf(names.StoreStream(store), names.MetaPrefix(store)+"*")
 }
 
-// get reads stored messages. A request may ask for several.
+// get reads stored messages of a stream by direct gets, of which one may ask for several.
 func get(what string) grant {
 	g := api("DIRECT.GET." + what)
 	g.answers = true
 	return g
 }
 
-// leaderGet reads from the leader of a stream that has several copies: what has just been stored is there already.
+// leaderGet reads from the leader of a stream that has several copies, which has every stored message; a copy may be behind.
 func leaderGet(stream string) grant { return api("STREAM.MSG.GET." + stream) }
 
-// offered is what a host serves to the fleet.
+// offered are the subjects that a host serves to the fleet.
 func offered(host string) []grant {
 	return []grant{{subject: names.OfferSubject(host)}, {subject: names.ControlSubject(host)}}
 }
 
-// permitted are the permissions of the users of an account: nothing but what it was granted, so that a
-// mistake is told and not lost.
+// permitted are the permissions of the users of an account: exactly its grants, so that NATS reports a wrong subject as an error
+// instead of dropping the message.
 func permitted(grants []grant, serves []grant) jwt.Permissions {
 	var p jwt.Permissions
 	p.Sub.Allow.Add("_INBOX.>")
@@ -178,14 +178,14 @@ func permitted(grants []grant, serves []grant) jwt.Permissions {
 	return p
 }
 
-// Inboxes of those who share the fleet's account.
+// Inbox prefixes of the users who share the fleet's account.
 const (
 	dispatcherInbox = "_INBOX_dispatcher"
 	operatorInbox   = "_INBOX_operator"
 )
 
-// dispatcherPermissions: a dispatcher makes the streams, so it may do all that the account can. Its answers come to an
-// inbox of its own, which no operator may listen to.
+// dispatcherPermissions: a dispatcher makes the streams, so it may do everything in the account. Its answers come to an inbox of its
+// own, to which no operator may subscribe.
 func dispatcherPermissions() jwt.Permissions {
 	var p jwt.Permissions
 	p.Pub.Allow.Add(">")
@@ -194,8 +194,8 @@ func dispatcherPermissions() jwt.Permissions {
 	return p
 }
 
-// operatorPermissions: ask, read and publish. What changes the fleet goes through the dispatchers, who tell of it. They stand in
-// the token that is sent in one line when connecting, of at most 4096 bytes.
+// operatorPermissions: an operator makes calls, reads and publishes jobs. Changes of the fleet go through calls, which dispatchers
+// record. The permissions are in the token, which is sent in one line of at most 4096 bytes when connecting, so they must stay short.
 func operatorPermissions() jwt.Permissions {
 	const api, next, remove, create = "$JS.API.", "$JS.API.CONSUMER.MSG.NEXT.", "$JS.API.CONSUMER.DELETE.", "$JS.API.CONSUMER.CREATE."
 	var p jwt.Permissions

@@ -15,12 +15,11 @@ import (
 	"github.com/comfyherd/comfyherd/internal/names"
 )
 
-// Everyone in AgentSettings.Tenants gives a host to all tenants.
+// Everyone, in AgentSettings.Tenants, means all tenants.
 const Everyone = "*"
 
-// Tags in tokens. Of an account: how many jobs a host may claim to run at once, and that it was cut off. Of a user: what
-// JetStream's API is called, that it makes no consumers, where answers go, and whose tenant it is; our programs read them
-// from the credentials.
+// Tags in tokens. Of an account: the most jobs of a host at once, and that it was revoked. Of a user, for our programs, which read
+// them from the credentials: the prefix of JetStream's API, that it makes no consumers, the inbox prefix, and the tenant.
 const (
 	slotsTag   = "slots:"
 	revokedTag = "revoked"
@@ -30,25 +29,24 @@ const (
 	tenantTag  = "tenant:"
 )
 
-// TenantSettings are what a tenant may send. A zero field keeps what stands, or is the default.
+// TenantSettings limit what a tenant may send. A zero field keeps the present setting; for a new tenant it is the default.
 type TenantSettings struct {
 	MaxPayload int64 // bytes of one message, at least LeastPayload; default DefaultPayload
 }
 
-// AgentSettings say whose jobs a host is for and how many. A zero field keeps what stands.
+// AgentSettings are the grant of a host. A zero field keeps the present setting.
 type AgentSettings struct {
 	Tenants []string // Everyone gives it back to all
 	Slots   int
 }
 
-// Tenant makes a tenant's account and credentials, or changes the settings of one that is there. It gives the path of
-// the credentials.
+// Tenant makes a tenant's account and credentials, or changes the settings of an existing one. It gives the path of the credentials.
 func (f *Folder) Tenant(name string, s TenantSettings) (string, error) {
 	if err := checkTenant(name); err != nil {
 		return "", err
 	}
 	if s.MaxPayload != 0 && s.MaxPayload < LeastPayload {
-		return "", fmt.Errorf("a message of tenant %s may have %d bytes: give at least %d, or leave it out: a piece of a file must fit, and a usual job", name, s.MaxPayload, LeastPayload)
+		return "", fmt.Errorf("a message of tenant %s could have only %d bytes: give at least %d, so that a piece of a file and a usual job fit, or leave it out", name, s.MaxPayload, LeastPayload)
 	}
 	return f.hold(Tenant, name, func(pair nkeys.KeyPair, before *jwt.AccountClaims) (*jwt.AccountClaims, error) {
 		claims, err := f.outsider(fileName(Tenant, name), pair, tenantGrants(name), nil)
@@ -67,7 +65,8 @@ func (f *Folder) Tenant(name string, s TenantSettings) (string, error) {
 	})
 }
 
-// Agent makes the account and credentials of a host's agent, or changes the settings of one that is there.
+// Agent makes the account and credentials of a host's agent, or changes the settings of an existing one. It gives the path of the
+// credentials.
 func (f *Folder) Agent(host string, s AgentSettings) (string, error) {
 	if err := checkHost(host); err != nil {
 		return "", err
@@ -108,7 +107,7 @@ func (f *Folder) Agent(host string, s AgentSettings) (string, error) {
 	})
 }
 
-// Watcher makes the account and credentials of those who may read every event and do nothing.
+// Watcher makes the account and credentials with which a program may read every event and do nothing else.
 func (f *Folder) Watcher() (string, error) {
 	return f.hold(Watcher, "", func(pair nkeys.KeyPair, _ *jwt.AccountClaims) (*jwt.AccountClaims, error) {
 		return f.outsider(fileName(Watcher, ""), pair, watcherGrants(), nil)
@@ -120,12 +119,12 @@ func (f *Folder) Dispatcher() (string, error) {
 	return f.fleetUser(Dispatcher, dispatcherInbox, dispatcherPermissions())
 }
 
-// Operator makes the credentials of those who look after the fleet.
+// Operator makes the credentials with which people and programs operate the fleet.
 func (f *Folder) Operator() (string, error) {
 	return f.fleetUser(Operator, operatorInbox, operatorPermissions())
 }
 
-// hold makes a key, an account and credentials as far as they are missing, and lets describe say what the account may do.
+// hold makes a key, an account and credentials as far as they are missing; describe sets what the account may do.
 func (f *Folder) hold(kind Kind, name string, describe func(pair nkeys.KeyPair, before *jwt.AccountClaims) (*jwt.AccountClaims, error)) (string, error) {
 	file := fileName(kind, name)
 	if err := f.checkNew(file); err != nil {
@@ -150,7 +149,7 @@ func (f *Folder) hold(kind Kind, name string, describe func(pair nkeys.KeyPair, 
 	user := newUser()
 	user.Name = file
 	if kind == Tenant {
-		user.Tags = append(user.Tags, tenantTag+name) // Tags.Add would make small letters of it
+		user.Tags = append(user.Tags, tenantTag+name) // Tags.Add would change it to lower case
 	} else {
 		user.Tags = append(user.Tags, prefixTag+JetStreamPrefix, directTag)
 	}
@@ -183,12 +182,12 @@ func (f *Folder) fleetUser(kind Kind, inbox string, permissions jwt.Permissions)
 	return path, err
 }
 
-// Holder is somebody who has credentials.
+// Holder is a tenant, a host or a role (dispatcher, operator, watcher) that has credentials.
 type Holder struct {
 	Kind    Kind     `json:"kind"`
 	Name    string   `json:"name,omitempty"`    // of the tenant or the host
-	Tenants []string `json:"tenants,omitempty"` // that a host is given to; none: all
-	Slots   int      `json:"slots,omitempty"`   // that a host may claim; 0: what the dispatchers allow
+	Tenants []string `json:"tenants,omitempty"` // of a host: whose jobs it runs; empty: all
+	Slots   int      `json:"slots,omitempty"`   // of a host: the most jobs at once; 0: what the dispatchers allow
 	Account string   `json:"account"`           // its public key
 	Creds   string   `json:"creds"`
 }
@@ -196,7 +195,7 @@ type Holder struct {
 // File is the holder's name in files and for Revoke, as tenant-acme.
 func (h Holder) File() string { return fileName(h.Kind, h.Name) }
 
-// List gives all who have credentials, by kind and name.
+// List gives all holders, ordered by kind and name.
 func (f *Folder) List() ([]Holder, error) {
 	accounts, err := f.accounts()
 	if err != nil {
@@ -230,7 +229,7 @@ func (f *Folder) List() ([]Holder, error) {
 	return holders, nil
 }
 
-// settingsOf reads a host's settings out of its account: its tenants are those whose jobs it may end.
+// settingsOf reads a host's settings from its account: its tenants are those whose jobs it may end.
 func settingsOf(claims *jwt.AccountClaims) AgentSettings {
 	var s AgentSettings
 	for _, one := range claims.Imports {

@@ -24,7 +24,7 @@ func (f *Folder) key(name string) (nkeys.KeyPair, error) {
 	return pair, nil
 }
 
-// keyOnce reads a private key, and makes it when there is none. Of several that make it at once one wins for all.
+// keyOnce reads a private key, and makes it when there is none. Processes that do so at the same time all get the same key.
 func (f *Folder) keyOnce(name string, create func() (nkeys.KeyPair, error)) (nkeys.KeyPair, error) {
 	pair, err := f.key(name)
 	if !errors.Is(err, fs.ErrNotExist) {
@@ -65,7 +65,7 @@ func (f *Folder) account(name string) (*jwt.AccountClaims, error) {
 	return claims, nil
 }
 
-// putAccount signs an account's token with the operator's key and stores it, unless what stands there grants the same.
+// putAccount signs an account's token with the operator's key and stores it, unless the stored token is equal.
 func (f *Folder) putAccount(claims *jwt.AccountClaims) (changed bool, err error) {
 	var problems jwt.ValidationResults
 	claims.Validate(&problems)
@@ -89,7 +89,7 @@ func (f *Folder) putAccount(claims *jwt.AccountClaims) (changed bool, err error)
 	return true, write(file, []byte(text))
 }
 
-// putCreds writes a user's credentials, once; the path is the same ever after.
+// putCreds writes a user's credentials unless they exist, and gives their path.
 func (f *Folder) putCreds(name string, account nkeys.KeyPair, user *jwt.UserClaims) (path string, made bool, err error) {
 	path = f.path(credsDir, name+credsExt)
 	if _, err := os.Stat(path); err == nil {

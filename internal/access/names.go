@@ -33,7 +33,7 @@ func fileName(kind Kind, name string) string {
 	return string(kind) + "-" + name
 }
 
-// parseFileName is the reverse of fileName; false for what is the name of nobody.
+// parseFileName is the reverse of fileName; false for other names.
 func parseFileName(file string) (Kind, string, bool) {
 	for _, kind := range []Kind{Tenant, Agent} {
 		if name, found := strings.CutPrefix(file, string(kind)+"-"); found {

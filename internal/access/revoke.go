@@ -11,12 +11,11 @@ import (
 	"github.com/nats-io/jwt/v2"
 )
 
-// ErrNobody says that there is no such holder.
-var ErrNobody = errors.New("nobody has such credentials")
+// ErrNobody: there is no holder of this name. List gives their names.
+var ErrNobody = errors.New("no such credentials")
 
-// Revoke cuts off whoever holds the credentials of this name, as tenant-acme: connections that stand are closed and new
-// ones refused, by a server that runs with the folder at once, by another one after a push. The name may be given
-// credentials anew.
+// Revoke revokes the credentials of a holder, named as Holder.File does, such as tenant-acme: its connections are closed and new ones
+// refused. A server that runs with the folder does so at once, another one after Push. New credentials may be made for the name.
 func (f *Folder) Revoke(name string) error {
 	kind, _, ok := parseFileName(name)
 	if !ok || strings.ContainsAny(name, `/\.`) {
@@ -37,8 +36,8 @@ func (f *Folder) Revoke(name string) error {
 	return f.settle()
 }
 
-// revokeAccount leaves the account in the folder, with nothing in it, so that servers hear of it. It is written before
-// the key goes: a revocation that was begun can be repeated until it is complete.
+// revokeAccount replaces the account by one without any rights, which servers can load. It is written before the key is removed, so a
+// revocation that was interrupted can be repeated.
 func (f *Folder) revokeAccount(file string) error {
 	pair, err := f.key(file)
 	if err != nil {
@@ -78,7 +77,7 @@ func (f *Folder) revokeUser(file string) error {
 	return gone(path)
 }
 
-// revokedUsers are the users of the fleet's account that were cut off, with the moment.
+// revokedUsers are the revoked users of the fleet's account, each with the time.
 func (f *Folder) revokedUsers() (jwt.RevocationList, error) {
 	keys, err := f.names(revokedDir, userExt)
 	if err != nil || len(keys) == 0 {
@@ -100,7 +99,7 @@ func (f *Folder) revokedUsers() (jwt.RevocationList, error) {
 	return list, nil
 }
 
-// gone removes a file that may be gone already.
+// gone removes a file, which need not exist.
 func gone(path string) error {
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("remove %s: %w", path, err)

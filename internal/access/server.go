@@ -12,7 +12,7 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// putConf writes what a nats-server of one's own includes.
+// putConf writes the file that the configuration of an operator's own nats-server includes.
 func (f *Folder) putConf() error {
 	operator, system, err := f.Server()
 	if err != nil {
@@ -38,15 +38,15 @@ func (f *Folder) putConf() error {
 	return write(f.path(confFile), []byte(text.String()))
 }
 
-// Tracker tells a running server what has changed in a folder.
+// Tracker follows the changes of a folder for a running server.
 type Tracker struct {
 	folder   *Folder
 	revision string
 	known    map[string]string // tokens by public key
-	again    time.Time         // when to look although nothing has changed, because something went wrong; zero: never
+	again    time.Time         // when to read the folder again after an error, although its revision is the same; zero: no error
 }
 
-// Track remembers what stands in the folder now. Whoever starts a server tracks first, so that no change falls between.
+// Track reads the folder's present state. Call it before the server is started, so that no change in between is missed.
 func (f *Folder) Track() (*Tracker, error) {
 	t := &Tracker{folder: f, known: map[string]string{}}
 	_, err := t.changes()
@@ -54,12 +54,12 @@ func (f *Folder) Track() (*Tracker, error) {
 }
 
 const (
-	lookEvery  = 200 * time.Millisecond // between two looks at the folder
-	retryPause = 5 * time.Second        // after something went wrong
+	lookEvery  = 200 * time.Millisecond // between two checks of the revision
+	retryPause = 5 * time.Second        // after an error
 )
 
-// Run hands the token of every account that is new or has changed to tell, until ctx ends. What cannot be read, or not
-// be told, is told to failed and tried again after a pause; the other accounts do not wait for it.
+// Run calls tell with the token of every account that is new or has changed, until ctx ends. When a token cannot be read, or tell
+// returns an error, failed is called with the error, and the account is tried again after 5 s; other accounts are not delayed.
 func (t *Tracker) Run(ctx context.Context, tell func(token string) error, failed func(error)) error {
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
@@ -83,12 +83,12 @@ func (t *Tracker) Run(ctx context.Context, tell func(token string) error, failed
 	}
 }
 
-// changes reads the folder when its revision is another one. The fleet's account comes last, since it refers to others.
+// changes reads the folder when its revision has changed. The fleet's account comes last, since it refers to others.
 func (t *Tracker) changes() ([]signed, error) {
 	due := !t.again.IsZero() && time.Now().After(t.again)
 	text, err := os.ReadFile(t.folder.path(revisionFile))
 	if err != nil && !t.again.IsZero() && !due {
-		return nil, nil // told already
+		return nil, nil // no change since the last call
 	}
 	if err != nil {
 		return nil, fmt.Errorf("look at the access folder: %w", err)
@@ -138,8 +138,8 @@ func (f *Folder) inOrder() ([]signed, error) {
 // pushTimeout bounds the answer about one account.
 const pushTimeout = 10 * time.Second
 
-// Push hands all accounts to a running nats-server over a connection with the credentials that System gives, and returns
-// how many it took.
+// Push sends all accounts to a running nats-server, over a connection with the credentials that System gives, and returns how many the
+// server has accepted.
 func (f *Folder) Push(ctx context.Context, nc *nats.Conn) (int, error) {
 	accounts, err := f.inOrder()
 	if err != nil {
@@ -158,7 +158,7 @@ func push(ctx context.Context, nc *nats.Conn, token string) error {
 	defer cancel()
 	msg, err := nc.RequestWithContext(ctx, "$SYS.REQ.CLAIMS.UPDATE", []byte(token))
 	if errors.Is(err, nats.ErrNoResponders) {
-		return fmt.Errorf("this nats-server takes no accounts; let its configuration include the folder's nats-server.conf: %w", err)
+		return fmt.Errorf("this nats-server accepts no accounts: include the folder's nats-server.conf in its configuration and restart it: %w", err)
 	}
 	if err != nil {
 		return err
@@ -176,9 +176,9 @@ func push(ctx context.Context, nc *nats.Conn, token string) error {
 	case err != nil:
 		return fmt.Errorf("read the answer: %w", err)
 	case answer.Error != nil:
-		return fmt.Errorf("it answers: %s", answer.Error.Description)
+		return fmt.Errorf("nats-server refuses it: %s", answer.Error.Description)
 	case answer.Data.Code != 200:
-		return fmt.Errorf("it answers: %d %s", answer.Data.Code, answer.Data.Message)
+		return fmt.Errorf("nats-server refuses it: %d %s", answer.Data.Code, answer.Data.Message)
 	}
 	return nil
 }

@@ -1,22 +1,22 @@
 package names
 
-// Error codes of JetStream's API.
+// Error codes of JetStream's API, from nats-server's errors.json.
 const (
-	StoreFailedCode           = 10077 // a limit of the stream, or what the disk says
+	StoreFailedCode           = 10077 // a limit of the stream is reached, or the disk failed; the description says which
 	InsufficientResourcesCode = 10023
 	MemoryExceededCode        = 10028
 	StorageExceededCode       = 10047
-	NoPeersCode               = 10005 // no server of the cluster has room, or something else
+	NoPeersCode               = 10005 // no server of the cluster fits, for lack of room or for another reason
 	StreamBytesExceededCode   = 10122
 	MessageTooLargeCode       = 10054
 	WrongLastSequenceCode     = 10071
 	WrongLastSequenceInFlight = 10164
-	DuplicateInFlightCode     = 10158 // of a message id
+	DuplicateInFlightCode     = 10158 // a message with the same id is being stored
 	NoMessageFoundCode        = 10037
 	ReplicasNotSupportedCode  = 10074
 )
 
-// NoRoom reports whether an error code says that JetStream, its disk or a stream has no room left.
+// NoRoom reports whether an error code means that JetStream, its disk or a stream has no room left.
 func NoRoom(code uint16) bool {
 	switch code {
 	case StoreFailedCode, InsufficientResourcesCode, MemoryExceededCode, StorageExceededCode:

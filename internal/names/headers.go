@@ -8,7 +8,7 @@ const (
 	RequeueOfHeader    = "Comfy-Requeue-Of"
 	ReasonHeader       = "Comfy-Reason"
 	LeaseHeader        = "Comfy-Lease"
-	ExtraDataHeader    = "Comfy-Extra-Data" // of a dead letter: the names of what the job's extra_data had
+	ExtraDataHeader    = "Comfy-Extra-Data" // of a dead letter: the names of the members of the job's extra_data
 	TenantHeader       = "Comfy-Tenant"
 	PriorityHeader     = "Comfy-Priority"
 	HashHeader         = "Comfy-Hash"
@@ -21,10 +21,10 @@ const (
 	QuietHeader        = "Comfy-Quiet"
 	CauseHeader        = "Comfy-Cause"
 	RevisionHeader     = "Comfy-Revision"
-	TimeHeader         = "Comfy-Time" // of an answer: NATS' time, as the dispatcher has it
+	TimeHeader         = "Comfy-Time" // of an answer: NATS' time, as the dispatcher has measured it
 	StoryHeader        = "Comfy-Dead" // of a dead letter: the dead event, without metadata
 	LanePriorityHeader = "Comfy-Lane-Priority"
-	TruncatedHeader    = "Comfy-Truncated" // of a dead letter: the size of a body of which it has the first bytes
+	TruncatedHeader    = "Comfy-Truncated" // of a dead letter with only the first bytes of the body: the size of the whole body
 	ContentTypeHeader  = "Content-Type"
 )
 
@@ -44,20 +44,20 @@ const (
 // Headers that NATS reads or writes.
 const (
 	MsgIDHeader        = "Nats-Msg-Id"
-	StoredHeader       = "Nats-Sequence" // of what a stream has stored and publishes again
+	StoredHeader       = "Nats-Sequence" // of a message that a stream republishes: its sequence there
 	RollupHeader       = "Nats-Rollup"
 	KVOperationHeader  = "KV-Operation"
 	MarkerReasonHeader = "Nats-Marker-Reason"
 )
 
-// What stands in the last two of them when a key was removed, and when its time was over.
+// Values of the last two headers.
 const (
-	PurgeOperation = "PURGE"
-	MaxAgeReason   = "MaxAge"
+	PurgeOperation = "PURGE"  // of KVOperationHeader: the key was removed
+	MaxAgeReason   = "MaxAge" // of MarkerReasonHeader: the key has expired
 )
 
-// Added is a header that NATS has added to a stored message. It stands behind those of the same name that the publisher
-// may have made up.
+// Added is the value of a header that NATS adds to a stored message. NATS adds it behind headers of the same name that the publisher
+// may have set, so the last one counts; empty when there is none.
 func Added(h map[string][]string, name string) string {
 	values := h[name]
 	if len(values) == 0 {

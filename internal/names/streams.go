@@ -1,5 +1,5 @@
-// Package names has the name of everything that comfyherd has on NATS: streams, buckets, object stores, consumers, subjects,
-// headers and error codes, and the functions that build them and take them apart.
+// Package names has all names that comfyherd uses on NATS: streams, buckets, object stores, consumers, subjects, headers and error
+// codes, and the functions that build and split them. docs/contract.md describes what stands under each name.
 package names
 
 import (
@@ -43,7 +43,7 @@ const (
 	AnnounceConsumer = "announce" // of the stream of BlocksBucket
 )
 
-// DispatchConsumer is the consumer of JobsStream that has the jobs of a priority.
+// DispatchConsumer is the consumer of JobsStream that delivers the jobs of a priority.
 func DispatchConsumer(p job.Priority) string { return "dispatch_" + strconv.Itoa(int(p)) }
 
 const bucketPrefix = "KV_"
@@ -54,7 +54,7 @@ func BucketStream(bucket string) string { return bucketPrefix + bucket }
 // BucketOf is the bucket that a stream keeps.
 func BucketOf(stream string) string { return strings.TrimPrefix(stream, bucketPrefix) }
 
-// KeySubject is the subject of a key of a bucket, or of all with the key ">".
+// KeySubject is the subject of a key of a bucket; with the key ">" it matches all keys.
 func KeySubject(bucket, key string) string { return "$KV." + bucket + "." + key }
 
 // StoreStream is the stream in which NATS keeps an object store.
@@ -63,23 +63,23 @@ func StoreStream(store string) string { return "OBJ_" + store }
 // MetaSubject is the subject of the description of a file.
 func MetaSubject(store, name string) string { return MetaPrefix(store) + FileKey(name) }
 
-// MetaPrefix is what the subjects of the descriptions of all files of a store begin with.
+// MetaPrefix is the beginning of the subjects of all descriptions of files in a store.
 func MetaPrefix(store string) string { return "$O." + store + ".M." }
 
-// PartsSubject is the subject of the parts of a file, which have a name of their own.
+// PartsSubject is the subject of the parts of a file; parts is their name, which the file's description has as nuid.
 func PartsSubject(store, parts string) string { return "$O." + store + ".C." + parts }
 
-// FileKey is the name of a file as subjects and headers have it.
+// FileKey is the name of a file in the form that subjects and headers have: base64url.
 func FileKey(name string) string { return base64.URLEncoding.EncodeToString([]byte(name)) }
 
-// PairKey is the key of a block or of strikes.
+// PairKey is the key of a block or of strikes: <host>.<hash>.
 func PairKey(host string, hash workflow.Hash) string { return host + "." + string(hash) }
 
-// SplitPair takes the key of a block or of strikes apart.
+// SplitPair splits a key that PairKey has made; false when it has not that form.
 func SplitPair(key string) (host string, hash workflow.Hash, ok bool) {
 	host, rest, found := strings.Cut(key, ".")
 	return host, workflow.Hash(rest), found && host != "" && rest != ""
 }
 
-// Headroom is what a job leaves free of NATS' max_payload for the headers of an offer or a dead letter.
+// Headroom is how many bytes of NATS' max_payload a job must leave free, for the headers of its offers and its dead letter.
 const Headroom = 4 << 10

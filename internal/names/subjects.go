@@ -7,13 +7,13 @@ import (
 	"github.com/comfyherd/comfyherd/internal/job"
 )
 
-// APIName is the name of the micro service that every dispatcher is.
+// APIName is the name under which every dispatcher registers its calls as a NATS micro service.
 const APIName = "comfy-dispatcher"
 
-// Calls: the operator's, and those of a tenant, whose name stands behind the prefix.
+// Prefixes of the subjects of calls.
 const (
-	APIPrefix    = "comfy.api."
-	TenantPrefix = "comfy.tenants."
+	APIPrefix    = "comfy.api."     // the operator's: comfy.api.<call>
+	TenantPrefix = "comfy.tenants." // a tenant's: comfy.tenants.<tenant>.<call>
 )
 
 // Events are published to subjects below AppendPrefix, and stored and republished below EventsPrefix.
@@ -23,7 +23,7 @@ const (
 	JobEventsPrefix   = "comfy.events.jobs."
 	BlockEventsPrefix = "comfy.events.blocks."
 	HostEventsPrefix  = "comfy.events.hosts."
-	ActEventsPrefix   = "comfy.events.operator." // what somebody has changed by a call
+	ActEventsPrefix   = "comfy.events.operator." // changes that were made by calls
 	AllJobEvents      = "comfy.events.jobs.>"
 	FailedEvents      = "comfy.events.jobs.*.*.failed"
 	CancelledEvents   = "comfy.events.jobs.*.*.cancelled"
@@ -32,7 +32,8 @@ const (
 	Appends      = "comfy.append.>"
 )
 
-// Progress is published below AllLive; out of an account of its own below Tells, which LiveStream republishes as AllLive.
+// Progress is published below comfy.live. A host in an account of its own publishes it below comfy.tell, and LiveStream republishes
+// it below comfy.live.
 const (
 	AllLive    = "comfy.live.>"
 	LivePrefix = "comfy.live.jobs."
@@ -52,7 +53,7 @@ const (
 	deadPrefix  = "comfy.dead."
 )
 
-// LaneSubject is where the jobs of a lane are published.
+// LaneSubject is where the jobs of a lane are published: comfy.jobs.<tenant>.<priority>.
 func LaneSubject(lane job.Lane) string {
 	return "comfy.jobs." + string(lane.Tenant) + "." + strconv.Itoa(int(lane.Priority))
 }
@@ -63,7 +64,7 @@ func LanesSubject(tenant job.Tenant) string { return "comfy.jobs." + string(tena
 // PrioritySubject matches the lanes of all tenants that have a priority.
 func PrioritySubject(p job.Priority) string { return "comfy.jobs.*." + strconv.Itoa(int(p)) }
 
-// SplitLane takes comfy.jobs.<tenant>.<priority> apart.
+// SplitLane splits comfy.jobs.<tenant>.<priority>; false when a subject has not that form. The tenant's name is not checked.
 func SplitLane(subject string) (tenant string, p job.Priority, ok bool) {
 	rest, found := strings.CutPrefix(subject, jobsPrefix)
 	if !found || len(rest) < 3 || rest[len(rest)-2] != '.' {
@@ -73,7 +74,7 @@ func SplitLane(subject string) (tenant string, p job.Priority, ok bool) {
 	return rest[:len(rest)-2], p, p.Valid()
 }
 
-// EventSubject is where an event of a job is stored.
+// EventSubject is where an event of a job is stored: comfy.events.jobs.<tenant>.<job>.<kind>. "*" matches any tenant, job or kind.
 func EventSubject(tenant job.Tenant, id job.ID, kind job.EventKind) string {
 	return JobEventsPrefix + string(tenant) + "." + string(id) + "." + string(kind)
 }
@@ -83,12 +84,12 @@ func ChainSubject(tenant job.Tenant, id job.ID) string {
 	return JobEventsPrefix + string(tenant) + "." + string(id) + ".*"
 }
 
-// AppendSubject is where an event is published that is to be stored on the given subject.
+// AppendSubject is where an event must be published so that EventsStream stores it under the given subject.
 func AppendSubject(stored string) string {
 	return strings.Replace(stored, EventsPrefix, AppendPrefix, 1)
 }
 
-// SplitEventSubject takes comfy.events.jobs.<tenant>.<job>.<kind> apart.
+// SplitEventSubject splits comfy.events.jobs.<tenant>.<job>.<kind>; false when a subject has not that form. The names are not checked.
 func SplitEventSubject(subject string) (job.Tenant, job.ID, job.EventKind, bool) {
 	parts := strings.Split(subject, ".")
 	if len(parts) != 6 || parts[0] != "comfy" || parts[1] != "events" || parts[2] != "jobs" {
@@ -97,7 +98,7 @@ func SplitEventSubject(subject string) (job.Tenant, job.ID, job.EventKind, bool)
 	return job.Tenant(parts[3]), job.ID(parts[4]), job.EventKind(parts[5]), true
 }
 
-// JobOfEvent says of which job an event is that is stored on a subject; false when it is no job's, or its names cannot be.
+// JobOfEvent is SplitEventSubject that also checks the names: false when the tenant or the job id is not valid.
 func JobOfEvent(subject string) (job.Tenant, job.ID, job.EventKind, bool) {
 	tenant, id, kind, ok := SplitEventSubject(subject)
 	return tenant, id, kind, ok && tenant.Valid() && id.Valid()
@@ -106,7 +107,7 @@ func JobOfEvent(subject string) (job.Tenant, job.ID, job.EventKind, bool) {
 // DeadSubject is where the dead letters of a tenant are stored.
 func DeadSubject(tenant job.Tenant) string { return "comfy.dead." + string(tenant) }
 
-// TenantOfLetter is the tenant of a subject that DeadSubject has made.
+// TenantOfLetter gives the tenant of a subject that DeadSubject has made.
 func TenantOfLetter(subject string) job.Tenant {
 	return job.Tenant(strings.TrimPrefix(subject, deadPrefix))
 }
@@ -120,17 +121,17 @@ func ControlSubject(host string) string { return "comfy.hosts." + host + ".contr
 // StateSubject is where a host's agent publishes every change of a slot.
 func StateSubject(host string) string { return "comfy.hosts." + host + ".state" }
 
-// StateHost takes the host out of a subject that matches HostStates.
+// StateHost gives the host of a subject that matches HostStates.
 func StateHost(subject string) string {
 	return strings.TrimSuffix(strings.TrimPrefix(subject, hostsPrefix), ".state")
 }
 
-// LiveSubject is where progress and previews of a job are published.
+// LiveSubject is where live messages of a job are published; what is "progress" or "preview".
 func LiveSubject(tenant job.Tenant, id job.ID, what string) string {
 	return "comfy.live.jobs." + string(tenant) + "." + string(id) + "." + what
 }
 
-// JobOfLive takes the job out of a subject that LiveSubject has made.
+// JobOfLive gives the job of a subject that LiveSubject has made; empty when a subject has not that form.
 func JobOfLive(subject string) job.ID {
 	if parts := strings.Split(subject, "."); len(parts) == 6 {
 		return job.ID(parts[4])
@@ -138,7 +139,7 @@ func JobOfLive(subject string) job.ID {
 	return ""
 }
 
-// TellSubject is LiveSubject for a program in an account of its own.
+// TellSubject is LiveSubject for an agent in an account of its own.
 func TellSubject(tenant job.Tenant, id job.ID, what string) string {
 	return "comfy.tell.jobs." + string(tenant) + "." + string(id) + "." + what
 }

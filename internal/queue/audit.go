@@ -15,20 +15,20 @@ import (
 	"github.com/comfyherd/comfyherd/internal/names"
 )
 
-// Act is the audit event of a call that changes something, stored on comfy.events.operator.<call>: who has called, with which
-// request, and with which outcome. A call that changes many things has two: before the first change, and at its end.
+// Act is the event that is stored on comfy.events.operator.<call> when a call has changed something: who called, with which request,
+// and what came of it. A call that changes many objects has two: one before the first change (Begins), and one at its end.
 type Act struct {
 	Call    string          `json:"call"`
 	By      string          `json:"by"`
-	Tenant  job.Tenant      `json:"tenant,omitempty"` // whose jobs or settings; of a tenant's own call it is the caller
-	Request json.RawMessage `json:"request"`          // the call's conditions as they were understood
-	Begins  bool            `json:"begins,omitempty"` // the first of two: before the first of many changes
-	Count   int             `json:"count"`            // how much was changed
+	Tenant  job.Tenant      `json:"tenant,omitempty"` // the tenant whose jobs or settings were changed; the caller, when a tenant calls
+	Request json.RawMessage `json:"request"`          // the request as the dispatcher has decoded it
+	Begins  bool            `json:"begins,omitempty"` // stored before the first of many changes; a second act follows at the end
+	Count   int             `json:"count"`            // how many objects were changed
 	Error   string          `json:"error,omitempty"`  // why it ended early
 	Time    time.Time       `json:"time"`
 }
 
-// AppendAct stores an act. source says which process has carried it out (CloudEvents' ce-source).
+// AppendAct stores an act. source names the process that has carried it out (CloudEvents' ce-source).
 func (q *Queue) AppendAct(ctx context.Context, a *Act, source string) error {
 	body, err := json.Marshal(a)
 	if err != nil {

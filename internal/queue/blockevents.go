@@ -47,7 +47,7 @@ func (q *Queue) announceBlock(ctx context.Context, msg *nats.Msg, source string)
 	host, hash, ok := names.SplitPair(key)
 	meta, err := msg.Metadata()
 	if err != nil || !ok {
-		return err // a key of no pair was not written by us and announces nothing
+		return err // the key is not <host>.<hash>, so another program wrote it: there is nothing to announce
 	}
 	c := blockChange{
 		key: key, host: host, hash: hash, header: msg.Header, body: msg.Data, revision: meta.Sequence.Stream, time: meta.Timestamp,
@@ -59,9 +59,8 @@ func (q *Queue) announceBlock(ctx context.Context, msg *nats.Msg, source string)
 	return q.announceSuccessor(ctx, c, source)
 }
 
-// announceSuccessor makes up for an end that was handed out before its beginning was announced: a change that is
-// replaced takes its pending delivery with it, so that a dispatcher that stood still in between announces it late.
-// The end then said nothing, since nothing was announced as blocked.
+// announceSuccessor announces the newest change of a pair after an older one. A dispatcher that stood still may announce a block
+// only after its end was delivered; the end was then dropped, since no event said that the pair was blocked.
 func (q *Queue) announceSuccessor(ctx context.Context, c blockChange, source string) error {
 	raw, err := q.readBlocks.GetLastMsgForSubject(ctx, kvSubject(q.blocks, c.key))
 	if errors.Is(err, natsjs.ErrMsgNotFound) || err == nil && raw.Sequence <= c.revision {
@@ -86,7 +85,7 @@ type blockChange struct {
 	time     time.Time
 }
 
-// announceChange gives the kind of the event that it appended, or nothing when there was nothing to tell.
+// announceChange gives the kind of the event that it appended; empty when it appended none.
 func (q *Queue) announceChange(ctx context.Context, c *blockChange, source string) (string, error) {
 	all := names.BlockEventsPrefix + c.key + ".*"
 	last, announced, err := q.lastNote(ctx, all)

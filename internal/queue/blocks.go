@@ -28,10 +28,10 @@ const (
 	WorkflowFault     Cause = "workflow_fault"
 )
 
-// PairOf reads the key of a block or of strikes.
+// PairOf splits the key of a block or of strikes, <host>.<hash>; false when it is none.
 func PairOf(key string) (host string, hash workflow.Hash, ok bool) { return names.SplitPair(key) }
 
-// BlockOf reads a block from a change of COMFY_BLOCKS; false when it is none, or says what cannot be.
+// BlockOf decodes a block from a change of COMFY_BLOCKS; false when it is none, or has an impossible value.
 func BlockOf(c Change) (route.Block, bool) {
 	if c.Phase != Put {
 		return route.Block{}, false
@@ -43,21 +43,21 @@ func BlockOf(c Change) (route.Block, bool) {
 func blockOf(c Change) (route.Block, error) {
 	host, hash, ok := names.SplitPair(c.Key)
 	if !ok || !job.ValidHost(host) || !hash.Valid() {
-		return route.Block{}, fmt.Errorf("the key %.160q is none of a block: <host>.<hash>", c.Key)
+		return route.Block{}, fmt.Errorf("the key %.160q does not have the form <host>.<hash>", c.Key)
 	}
 	var b route.Block
 	if err := json.Unmarshal(c.Value, &b); err != nil {
-		return route.Block{}, fmt.Errorf("read it: %w", err)
+		return route.Block{}, fmt.Errorf("decode the block: %w", err)
 	}
 	if b.Host != "" && string(b.Host) != host || b.Hash != "" && b.Hash != hash {
-		return route.Block{}, fmt.Errorf("it is the block of %.80q and %.80q", b.Host, b.Hash)
+		return route.Block{}, fmt.Errorf("the value names another pair than the key: host %.80q, hash %.80q", b.Host, b.Hash)
 	}
 	b.Host, b.Hash = route.HostID(host), hash
 	return b, checkBlock(&b)
 }
 
-// OpenBlock creates the block of a pair; it lifts by itself after ttl (whole seconds, at least one). Of all
-// dispatchers that open it exactly one gets true.
+// OpenBlock creates the block of a pair. NATS removes it after ttl, which is rounded up to whole seconds. Of several dispatchers that
+// create it at the same time exactly one gets true.
 func (q *Queue) OpenBlock(ctx context.Context, host string, hash workflow.Hash, value []byte, ttl time.Duration) (bool, error) {
 	_, err := q.blocks.Create(ctx, names.PairKey(host, hash), value, natsjs.KeyTTL(wholeSeconds(ttl)))
 	if conflict(err) {
@@ -98,18 +98,18 @@ func (q *Queue) Block(ctx context.Context, host string, hash workflow.Hash) (Cha
 	return current(ctx, q.readBlocks, q.blocks, names.PairKey(host, hash))
 }
 
-// Blocks calls tell with every block.
+// Blocks calls tell for every block that stands.
 func (q *Queue) Blocks(ctx context.Context, tell func(Change)) error {
 	return each(ctx, q.blocks, tell)
 }
 
-// Strikes reads what is held against a pair; the Phase is Gone when that is nothing.
+// Strikes reads the strikes of a pair; the Phase is Gone when there are none.
 func (q *Queue) Strikes(ctx context.Context, host string, hash workflow.Hash) (Change, error) {
 	return current(ctx, q.readStrikes, q.strikes, names.PairKey(host, hash))
 }
 
-// PutStrikes writes the strikes of a pair, expecting the revision (0 when there are none yet); false when
-// somebody else wrote meanwhile. They decay after ttl.
+// PutStrikes writes the strikes of a pair that stand at this revision (0: there are none yet); false when they have changed
+// meanwhile. NATS removes them after ttl.
 func (q *Queue) PutStrikes(ctx context.Context, host string, hash workflow.Hash, value []byte, ttl time.Duration, revision uint64) (bool, error) {
 	if revision != 0 {
 		return q.replace(ctx, q.strikes, names.PairKey(host, hash), value, ttl, revision)
@@ -121,7 +121,7 @@ func (q *Queue) PutStrikes(ctx context.Context, host string, hash workflow.Hash,
 	return err == nil, wrap(err, "strike %s on host %s", hash.Short(), host)
 }
 
-// ClearStrikes forgives a pair; false when the strikes have changed meanwhile.
+// ClearStrikes removes the strikes of a pair that stand at this revision; false when they have changed meanwhile.
 func (q *Queue) ClearStrikes(ctx context.Context, host string, hash workflow.Hash, revision uint64) (bool, error) {
 	err := q.strikes.Purge(ctx, names.PairKey(host, hash), natsjs.LastRevision(revision), natsjs.PurgeTTL(markerTTL))
 	if conflict(err) {
@@ -130,8 +130,7 @@ func (q *Queue) ClearStrikes(ctx context.Context, host string, hash workflow.Has
 	return err == nil, wrap(err, "clear strikes of %s on host %s", hash.Short(), host)
 }
 
-// current reads a key from the bucket's leader, as reader does: a copy that is behind would tell of what has ended, or
-// of nothing where something has begun.
+// current reads a key from the bucket's leader, as reader does: a copy that is behind may give an old value, or none.
 func current(ctx context.Context, bucket natsjs.Stream, kv natsjs.KeyValue, key string) (Change, error) {
 	raw, err := bucket.GetLastMsgForSubject(ctx, kvSubject(kv, key))
 	if errors.Is(err, natsjs.ErrMsgNotFound) {
@@ -160,7 +159,7 @@ func (q *Queue) rawSubject(kv natsjs.KeyValue, key string) string {
 	return kvSubject(kv, key)
 }
 
-// wholeSeconds rounds up: the server would cut.
+// wholeSeconds rounds up, since the server would round down.
 func wholeSeconds(d time.Duration) time.Duration {
 	return max((d + time.Second - 1).Truncate(time.Second), time.Second)
 }

@@ -9,24 +9,24 @@ import (
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
-// ErrNoJob: there is no chain for this id; it was never seen, or longer ago than events are kept.
+// ErrNoJob: the job has no events: it was never submitted, or its events are older than EventsAge.
 var ErrNoJob = errors.New("no such job")
 
 // Cancel ends a job wherever it is: waiting, offered or running. It returns the terminal event of the chain, which
-// is `cancelled` by this call or by an earlier one, or how the job ended before. With force a job that nobody has
-// seen yet is cancelled beforehand; without, it is ErrNoJob.
+// is `cancelled` by this call or by an earlier one, or how the job ended before. With force a job without events is cancelled
+// before it is submitted; without force it is ErrNoJob.
 func (q *Queue) Cancel(ctx context.Context, tenant job.Tenant, id job.ID, by string, force bool) (jetstream.Event, error) {
 	e, _, err := q.End(ctx, tenant, id, Cancelling{By: by, Force: force, Priority: job.Usual})
 	return e, err
 }
 
-// Cancelling says who cancels a job, and which state of it is left alone.
+// Cancelling says who cancels a job, and in which states the job is not cancelled.
 type Cancelling struct {
 	By       string
-	Force    bool         // also a job that nobody has seen yet
-	Stored   bool         // it stands in COMFY_JOBS, so that it is no invention
-	Spare    bool         // not a job that runs
-	Priority job.Priority // of a job that nobody has seen yet
+	Force    bool         // also cancel a job without events
+	Stored   bool         // the job is stored in COMFY_JOBS, so its id is not made up
+	Spare    bool         // do not cancel a job that runs
+	Priority job.Priority // for the event of a job without events
 }
 
 // Leaves reports whether a job in this state is not ended.
@@ -34,8 +34,8 @@ func (c *Cancelling) Leaves(state job.EventKind) bool {
 	return state.Terminal() || c.Spare && state == job.Started
 }
 
-// End is Cancel which also says whether it was this call that has ended the job. One that was spared has not ended: the
-// event is its last.
+// End is Cancel that also reports whether this call has ended the job. Of a job that was spared it gives the last event, which is
+// not terminal.
 func (q *Queue) End(ctx context.Context, tenant job.Tenant, id job.ID, c Cancelling) (e jetstream.Event, ended bool, err error) {
 	err = RetryConflict(ctx, fmt.Sprintf("cancel job %s of tenant %s", id, tenant), func() (bool, error) {
 		last, found, err := q.Last(ctx, tenant, id)

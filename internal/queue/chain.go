@@ -15,20 +15,20 @@ import (
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
-// ErrOvertaken: the chain's last event is not the one that the writer built on. Somebody else decided first.
+// ErrOvertaken: the chain's last event is not the expected one, since another writer has appended. Read the chain and decide again.
 var ErrOvertaken = errors.New("the job's chain has moved on")
 
 // Link is one stored event of a chain.
 type Link struct {
 	job.Event
-	ChainSequence uint64    // in COMFY_EVENTS; what the next event must expect
+	ChainSequence uint64    // in COMFY_EVENTS: the last of the next Append
 	Lease         Lease     // of a failed event
 	Stored        time.Time // when COMFY_EVENTS stored it; only Chain sets it
 }
 
 // Append adds e to its job's chain, expecting that the chain's last event has the sequence last (0 for an
-// empty chain), and returns the new event's sequence. source says who writes it (CloudEvents' ce-source). Of two
-// writers that expect the same last event exactly one succeeds; the other gets ErrOvertaken.
+// empty chain), and returns the new event's sequence in COMFY_EVENTS. source names the process that writes it (CloudEvents'
+// ce-source). Of two writers that expect the same last event exactly one succeeds; the other gets ErrOvertaken.
 func (q *Queue) Append(ctx context.Context, e *job.Event, last uint64, source string, lease Lease) (uint64, error) {
 	body, err := e.Encode()
 	if err != nil {
@@ -50,8 +50,7 @@ func (q *Queue) Append(ctx context.Context, e *job.Event, last uint64, source st
 	return sequence, nil
 }
 
-// headerOf makes a header of names, each with its value behind it. The values share one allocation: events and offers have
-// ten of them.
+// headerOf makes a header of alternating names and values. The values share one allocation, since events and offers have some ten.
 func headerOf(pairs ...string) nats.Header {
 	values := make([]string, len(pairs)/2)
 	h := make(nats.Header, len(values)+2)
@@ -62,7 +61,7 @@ func headerOf(pairs ...string) nats.Header {
 	return h
 }
 
-// eventHeader has the attributes of CloudEvents 1.0 in its NATS binding's header form, and what the chain expects.
+// eventHeader has the attributes of CloudEvents 1.0 as headers, in the form of its NATS binding, and the expected last sequence.
 func eventHeader(e *job.Event, last uint64, source string) nats.Header {
 	id, number := string(e.Job), strconv.FormatUint(last, 10)
 	return headerOf(
@@ -78,9 +77,8 @@ func eventHeader(e *job.Event, last uint64, source string) nats.Header {
 	)
 }
 
-// Last gives a job's last event, which is its state; false when the chain is empty, as that of what is no id is. The
-// link's ChainSequence is what the next event must expect, also when there is none: then somebody else has stored what is
-// no event of the job.
+// Last gives a job's last event, which is its state; false when the chain is empty or the id invalid. The link's ChainSequence is
+// the last of the next Append. It may be set although there is no event: then another program has stored a message in the chain.
 func (q *Queue) Last(ctx context.Context, tenant job.Tenant, id job.ID) (Link, bool, error) {
 	if !tenant.Valid() || !id.Valid() {
 		return Link{}, false, nil
@@ -126,8 +124,8 @@ func (q *Queue) lastOf(ctx context.Context, subject string) (Link, error) {
 	return decodeLink(raw.Subject, raw.Header, raw.Data, raw.Sequence)
 }
 
-// Chain reads all events of a job, oldest first. What somebody else has stored there is left out; when it comes last, the
-// last event has its ChainSequence, since that is what the next event must expect.
+// Chain reads all events of a job, oldest first. Messages that other programs have stored there are left out; when such a message is
+// the last, the last event has its sequence as ChainSequence, since the next Append must expect that.
 func (q *Queue) Chain(ctx context.Context, tenant job.Tenant, id job.ID) ([]Link, error) {
 	subject := names.ChainSubject(tenant, id)
 	var chain []Link
@@ -154,12 +152,11 @@ func (q *Queue) Chain(ctx context.Context, tenant job.Tenant, id job.ID) ([]Link
 	}
 }
 
-// void reports whether a link is no event of its job: it holds a place in the chain and says nothing.
+// void reports whether a link is no event of its job, but a message of another program that has a sequence in the chain.
 func (l *Link) void() bool { return l.EventKind == "" && l.ChainSequence != 0 }
 
-// decodeLink reads an event that may have been written by somebody else. One whose body does not name the job and the
-// tenant of its subject is void, as JetStream's own answers are, which a publisher may send there. One that names them
-// and says what cannot be is a link without what it says.
+// decodeLink decodes a stored event, which another program may have written. When the body does not name the tenant and job of the
+// subject the link is void; so are JetStream's acks, which a publisher may direct there. Fields with impossible values stay empty.
 func decodeLink(subject string, h nats.Header, body []byte, sequence uint64) (Link, error) {
 	tenant, id, kind, ok := names.SplitEventSubject(subject)
 	if !ok {
@@ -168,7 +165,7 @@ func decodeLink(subject string, h nats.Header, body []byte, sequence uint64) (Li
 	if !id.Valid() { // a tenant of any name has a chain for what was refused
 		return Link{}, fmt.Errorf("%.200q names no job", subject)
 	}
-	e, named, _ := job.DecodeStored(tenant, id, kind, body) // what it says and cannot be is left out
+	e, named, _ := job.DecodeStored(tenant, id, kind, body) // fields with impossible values stay empty
 	if !named {
 		return Link{Event: job.Event{Tenant: tenant, Job: id}, ChainSequence: sequence}, nil
 	}
@@ -179,7 +176,7 @@ func decodeLink(subject string, h nats.Header, body []byte, sequence uint64) (Li
 	return link, nil
 }
 
-// RowOf is a link of a chain in the form of an answer.
+// RowOf is a link of a chain in the form that answers have.
 func RowOf(l *Link) jetstream.EventRow {
 	return jetstream.EventRow{Sequence: l.ChainSequence, Subject: names.EventSubject(l.Tenant, l.Job, l.EventKind), Time: l.Stored, Event: l.Event}
 }

@@ -14,8 +14,8 @@ import (
 	"github.com/comfyherd/comfyherd/internal/workflow"
 )
 
-// What comes over the wire is checked where it is decoded, so that nobody behind has to ask whether a number can be. The
-// limits are far beyond what any fleet has.
+// What comes over the wire is checked where it is decoded, so that later code can rely on the values. The limits are far beyond what
+// any fleet has.
 const (
 	mostSlots    = 1 << 16
 	mostBacklog  = 1 << 20
@@ -26,8 +26,8 @@ const (
 	longest      = 100 * 365 * 24 * time.Hour
 )
 
-// checks keeps the first thing that cannot be. Arguments of a text are allocated when they are handed on, so what is checked
-// of every message hands them to wrong, and only when something is wrong: with that instead, a job costs 40 allocations more.
+// checks collects the first impossible value. Checks that every message passes test the value themselves and call wrong only when
+// it fails, since the arguments of that are allocated in any case: with that instead, a job costs 40 allocations more.
 type checks struct{ err error }
 
 func (c *checks) wrong(format string, args ...any) {
@@ -44,19 +44,19 @@ func (c *checks) that(holds bool, format string, args ...any) {
 
 func (c *checks) count(what string, n, most int64) {
 	if n < 0 || n > most {
-		c.wrong("%s is %d, and cannot be but 0 to %d", what, n, most)
+		c.wrong("%s is %d, and must be 0 to %d", what, n, most)
 	}
 }
 
 func (c *checks) short(what string, n, most int) {
 	if n > most {
-		c.wrong("%s has %d entries, more than %d", what, n, most)
+		c.wrong("%s has %d entries, and at most %d are allowed", what, n, most)
 	}
 }
 
 func (c *checks) duration(what string, d job.Duration) {
 	if d < 0 || time.Duration(d) > longest {
-		c.wrong("%s is %v", what, time.Duration(d))
+		c.wrong("%s is %v, and must be 0 to %v", what, time.Duration(d), longest)
 	}
 }
 
@@ -78,16 +78,16 @@ func (c *checks) jobOf(tenant job.Tenant, id job.ID, hash workflow.Hash) {
 
 func (c *checks) priority(p job.Priority) {
 	if !p.Valid() {
-		c.wrong("the priority is %d, and cannot be but 0 to 9", p)
+		c.wrong("the priority is %d, and must be 0 to 9", p)
 	}
 }
 
 func (c *checks) attempt(n int) { c.count("the attempt", int64(n), mostAttempts) }
 
-// when refuses times that no clock of ours tells; the zero one stands for none.
+// when refuses times before 1970 and from 2300 on; the zero time stands for none.
 func (c *checks) when(what string, t time.Time) {
 	if !t.IsZero() && (t.Year() < 1970 || t.Year() >= 2300) {
-		c.wrong("%s is %v", what, t)
+		c.wrong("%s is %v, and must be a time from 1970 to 2299", what, t)
 	}
 }
 
@@ -106,7 +106,7 @@ func (s *HostState) check() error {
 	c.short("labels", len(s.Labels), mostListed)
 	c.short("recent", len(s.Recent), mostListed)
 	if s.Memory < 0 {
-		c.wrong("memory is %d", s.Memory)
+		c.wrong("memory is %d, and must not be negative", s.Memory)
 	}
 	c.when("the time", s.Time)
 	for i := range s.Running {
@@ -139,7 +139,7 @@ func (e *EndedJob) check(c *checks) {
 	}
 }
 
-// check asks for a state with the answers of an agent that knows its host.
+// check requires a state unless the agent may answer without one.
 func (r *Reply) check() error {
 	switch r.Answer {
 	case Accepted, Busy, Drain, Unfit, NotThere:
@@ -158,18 +158,18 @@ func (o *Offer) check() error {
 	c.priority(o.Message.Priority)
 	c.attempt(o.Attempt)
 	if o.Attempt <= 0 {
-		c.wrong("the attempt is %d", o.Attempt)
+		c.wrong("the attempt is %d, and must be at least 1", o.Attempt)
 	}
 	c.that(o.Message.Sequence > 0, "%s is missing", names.SequenceHeader)
 	if o.AckWait < shortestAckWait || o.AckWait > longestAckWait {
-		c.wrong("%s is %v, and not 1s to 1h", names.AckWaitHeader, o.AckWait)
+		c.wrong("%s is %v, and must be 1s to 1h", names.AckWaitHeader, o.AckWait)
 	}
 	c.when(names.ReceivedHeader, o.Message.Received)
 	return c.err
 }
 
-// Valid reports whether a lease has the form of an ack subject of a consumer of COMFY_JOBS: nothing else is ever
-// published to.
+// Valid reports whether a lease has the form of an ack subject of a consumer of COMFY_JOBS. A lease that came over the wire is
+// published to only when it is valid.
 func (l Lease) Valid() bool {
 	_, ok := l.sequence()
 	return ok
@@ -181,8 +181,8 @@ func (l Lease) Of(sequence uint64) bool {
 	return ok && own == sequence
 }
 
-// sequence takes a lease apart: $JS.ACK.[<domain>.<account>.]COMFY_JOBS.dispatch_<p>.<delivered>.<sequence>.<sequence of
-// the consumer>.<time>.<pending>[.<random>], where what is in brackets stands there from some servers.
+// sequence is the job's sequence in a lease $JS.ACK.[<domain>.<account>.]COMFY_JOBS.dispatch_<p>.<delivered>.<sequence>.<sequence of
+// the consumer>.<time>.<pending>[.<random>]. The tokens in brackets depend on the version of the server.
 func (l Lease) sequence() (uint64, bool) {
 	rest, ok := strings.CutPrefix(string(l), "$JS.ACK.")
 	if !ok || len(rest) > mostLease {
@@ -218,7 +218,7 @@ func (l Lease) sequence() (uint64, bool) {
 
 const mostLease = 512
 
-// plainToken is a token of a subject that says one thing.
+// plainToken reports whether a token of a subject is printable ASCII without wildcards.
 func plainToken(token string) bool {
 	for i := range len(token) {
 		if c := token[i]; c <= ' ' || c >= 0x7f || c == '*' || c == '>' {
@@ -233,7 +233,7 @@ func (t *Ticket) check() error {
 	c.jobOf(t.Tenant, t.Job, t.Hash)
 	c.priority(t.Priority)
 	c.attempt(t.Attempt)
-	c.that(t.Lease.Of(t.Sequence), "%.80q is no lease of message %d", t.Lease, t.Sequence)
+	c.that(t.Lease.Of(t.Sequence), "%.80q is no lease of the job at sequence %d", t.Lease, t.Sequence)
 	c.count("the size", t.Size, math.MaxInt64)
 	for _, hosts := range [][]string{t.PreferHosts, t.OnlyHosts, t.ExcludeHosts, t.AvoidHosts} {
 		c.short("a list of hosts", len(hosts), mostListed)
@@ -249,21 +249,21 @@ func (t *Ticket) check() error {
 func checkBlock(b *route.Block) error {
 	var c checks
 	c.that(b.Kind.Valid(), "the kind %.80q is unknown", b.Kind)
-	c.that(len(b.Tenants) > 0, "it names no tenants")
+	c.that(len(b.Tenants) > 0, "tenants is empty")
 	c.short("tenants", len(b.Tenants), mostListed)
 	c.count("failures", int64(b.Failures), mostBacklog)
 	c.count("the level", int64(b.Level), mostBacklog)
 	c.count("the size", b.Size, math.MaxInt64)
-	c.that(!b.Until.IsZero(), "it has no end")
+	c.that(!b.Until.IsZero(), "until is missing")
 	c.when("until", b.Until)
 	return c.err
 }
 
 func (s *TenantSettings) check() error {
 	var c checks
-	c.that(s.Weight > 0 && s.Weight <= mostBacklog, "the weight is %v, and cannot be but above 0, to %d", s.Weight, mostBacklog)
+	c.that(s.Weight > 0 && s.Weight <= mostBacklog, "the weight is %v, and must be above 0 and at most %d", s.Weight, mostBacklog)
 	c.count("max_running", int64(s.MaxRunning), math.MaxInt32)
-	c.that(s.MaxPriority == nil || s.MaxPriority.Valid(), "max_priority is none of 0 to 9")
+	c.that(s.MaxPriority == nil || s.MaxPriority.Valid(), "max_priority must be 0 to 9")
 	c.count("max_unfinished", int64(s.MaxUnfinished), math.MaxInt32)
 	c.count("max_bytes", s.MaxBytes, math.MaxInt64)
 	c.count("max_file_bytes", s.MaxFileBytes, math.MaxInt64)
@@ -295,7 +295,7 @@ func (h *HostCondition) check() error {
 		c.jobOf(h.Blame.Tenant, h.Blame.Job, h.Blame.Hash)
 	}
 	c.short("prompts", len(h.Prompts), mostListed)
-	c.that(len(h.Reason)+len(h.Process) <= mostText, "its texts are %d bytes", len(h.Reason)+len(h.Process))
+	c.that(len(h.Reason)+len(h.Process) <= mostText, "reason and process have %d bytes, and at most %d are allowed", len(h.Reason)+len(h.Process), mostText)
 	c.when("the time", h.Time)
 	return c.err
 }

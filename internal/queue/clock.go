@@ -13,15 +13,15 @@ import (
 	"github.com/comfyherd/comfyherd/internal/names"
 )
 
-// Now is NATS' time: what the server would stamp on a message that is stored at this moment, as far as that is known
-// from here. It goes on with this machine's monotonic clock, so that a wall clock that is off, or set
-// anew, changes nothing. It has no monotonic reading: subtract only what Now or the server gave.
+// Now is NATS' time, as exact as measurements allow: the time that the server would give a message that it stores at this moment.
+// Between measurements this machine's monotonic clock counts, so a wall clock that is wrong, or is set, changes nothing. Now has no
+// monotonic reading: compare it only with times of Now and of the server.
 func (q *Queue) Now() time.Time { return q.clock.now() }
 
-// ClockOff is by how much this machine's wall clock is ahead of NATS'; negative when it is behind.
+// ClockOff is how far this machine's wall clock is ahead of NATS'; negative when it is behind.
 func (q *Queue) ClockOff() time.Duration { return q.clock.wall().Sub(q.clock.now()) }
 
-// Offset is by how much a clock is ahead, negative when it is behind: a Go string such as "-1h0m0s" in JSON.
+// Offset is how far a clock is ahead, negative when it is behind: a Go string such as "-1h0m0s" in JSON.
 type Offset time.Duration
 
 // MarshalText gives the Go form.
@@ -37,13 +37,13 @@ func (o *Offset) UnmarshalText(text []byte) error {
 const (
 	clockSamples  = 5               // of one measurement; the one with the shortest round trip counts
 	clockRenewal  = time.Minute     // between two measurements
-	clockLook     = 5 * time.Second // between two looks for a machine that slept
-	clockSlept    = time.Second     // by which wall and monotonic clock part when it did, or when the clock was set
-	clockPatience = time.Second     // for the server's answer
+	clockLook     = 5 * time.Second // between two checks whether the machine slept
+	clockSlept    = time.Second     // difference of wall and monotonic clock that shows that it slept, or that its clock was set
+	clockPatience = time.Second     // the longest wait for the server's answer
 )
 
-// clock is NATS' time, measured against the server. A machine that sleeps stops its monotonic clock, so it is measured
-// anew after each reconnect and whenever wall clock and monotonic clock have parted.
+// clock is NATS' time, measured by requests to the server. The monotonic clock of a machine stops while it sleeps, so the time is
+// measured again after each reconnect and whenever wall clock and monotonic clock differ.
 type clock struct {
 	ask   func(ctx context.Context) (time.Time, error) // the server's time
 	wall  func() time.Time
@@ -51,7 +51,7 @@ type clock struct {
 	warn  func(error)
 	known atomic.Pointer[clockSetting] // written by measure only
 
-	warned bool // only measure touches it
+	warned bool // used by measure only
 
 	quit context.CancelFunc
 	done sync.WaitGroup
@@ -59,14 +59,14 @@ type clock struct {
 
 // clockSetting is what was measured last.
 type clockSetting struct {
-	zero     time.Time // NATS' time at start, without a monotonic reading
-	within   time.Duration
-	measured bool
+	zero     time.Time     // NATS' time at start, without a monotonic reading
+	within   time.Duration // zero may be off by this
+	measured bool          // false: it is this machine's time
 }
 
 func (c *clock) now() time.Time { return c.known.Load().zero.Add(time.Since(c.start)) }
 
-// begin measures once and goes on measuring until stop. The first time counts from what the machine says.
+// begin measures once, then again and again until stop. Until a measurement succeeds the time is this machine's.
 func (c *clock) begin(ctx context.Context, anew func() <-chan struct{}, closed <-chan struct{}) {
 	c.start = time.Now()
 	c.known.Store(&clockSetting{zero: c.wall().Round(0)})
@@ -77,7 +77,7 @@ func (c *clock) begin(ctx context.Context, anew func() <-chan struct{}, closed <
 	c.done.Go(func() { c.measureLoop(loop, seen, anew, closed) })
 }
 
-// clockMoment is what a measurement was made under: what changes before it has ended calls for another.
+// clockMoment is the state at the begin of a measurement; when it changes, the time is measured again.
 type clockMoment struct {
 	parted time.Duration
 	anew   <-chan struct{} // closed by the next reconnect
@@ -112,13 +112,13 @@ func (c *clock) measureLoop(ctx context.Context, seen clockMoment, anew func() <
 	}
 }
 
-// parted is by how much the wall clock has gone further than the monotonic one.
+// parted is how much more time has passed on the wall clock than on the monotonic one.
 func (c *clock) parted() time.Duration {
 	return c.wall().Round(0).Sub(c.start.Round(0)) - time.Since(c.start)
 }
 
-// measure asks the server several times and sets the clock by the answer that took least. The setting moves by no more
-// than the measurement proves it wrong, so that time does not go to and fro with every answer.
+// measure asks the server several times and sets the clock by the answer with the shortest round trip. The setting is moved only as
+// far as the measurement contradicts it, so that time does not jump back and forth with every answer.
 func (c *clock) measure(ctx context.Context) {
 	best := clockSetting{within: -1}
 	var failed error
@@ -138,7 +138,7 @@ func (c *clock) measure(ctx context.Context) {
 	if best.within < 0 {
 		if !before.measured && !c.warned && ctx.Err() == nil {
 			c.warned = true
-			c.warn(fmt.Errorf("NATS does not tell its time, so this machine's clock is taken for it: %w", failed))
+			c.warn(fmt.Errorf("NATS' time cannot be measured, so this machine's clock is used: check that it is right: %w", failed))
 		}
 		return
 	}
@@ -148,24 +148,24 @@ func (c *clock) measure(ctx context.Context) {
 	c.known.Store(&best)
 }
 
-// nearest is what agrees with the measurement and is nearest to a setting that was in force.
+// nearest is the setting that agrees with measurement s and is nearest to the one in force.
 func (s clockSetting) nearest(zero time.Time) clockSetting {
 	off := min(max(zero.Sub(s.zero), -s.within), s.within)
 	s.zero, s.within = s.zero.Add(off), s.within+off.Abs()
 	return s
 }
 
-// sample takes the server's word for the middle of its round trip.
+// sample asks the server once, and takes its answer as the time in the middle of the round trip.
 func (c *clock) sample(ctx context.Context) (clockSetting, error) {
 	ctx, cancel := context.WithTimeout(ctx, clockPatience)
 	defer cancel()
 	sent := time.Since(c.start)
-	told, err := c.ask(ctx)
+	server, err := c.ask(ctx)
 	half := (time.Since(c.start) - sent) / 2
-	return clockSetting{zero: told.Add(-sent - half).Round(0), within: half, measured: true}, err
+	return clockSetting{zero: server.Add(-sent - half).Round(0), within: half, measured: true}, err
 }
 
-// serverTime asks for the time of the server that leads a stream: of the stream of jobs, or of the next that this
+// serverTime gives a function that asks the leader of a stream for its time: of COMFY_JOBS, or of the first stream that this
 // program may ask about.
 func (q *Queue) serverTime() func(context.Context) (time.Time, error) {
 	streams := []string{names.JobsStream, names.EventsStream, names.BucketStream(names.HostsBucket)}

@@ -4,15 +4,15 @@ import (
 	"time"
 )
 
-// Config says how the streams and buckets are made. The zero value works: every zero field means "what stands
-// in NATS, or the default when nothing does", so that a default never narrows what an operator widened.
+// Config says how the streams and buckets are made. The zero value works: a zero field keeps the setting that NATS has, and is the
+// default for streams that are made, so a default never replaces what an operator has set.
 type Config struct {
 	Replicas    int           // of every stream and bucket; default 1
 	Memory      bool          // keep everything in memory; for tests
 	Compression bool          // S2 on the streams
 	AckWait     time.Duration // how long a lease lives without an extension; default 30 s
 	LaneCap     int           // unfinished jobs of a lane; default 10 000
-	EventsAge   time.Duration // default 72 h; also the horizon of idempotent ids
+	EventsAge   time.Duration // how long events are kept, and so how long an id stays taken; default 72 h
 	DeadAge     time.Duration // default 30 days
 	FilesAge    time.Duration // outputs and inputs; default 24 h
 	MaxJob      int           // bytes of a job; default 1 MiB, and never more than NATS takes in one message
@@ -22,17 +22,17 @@ type Config struct {
 	NoConsumers bool          // follow events by direct gets and plain subscriptions, where no consumer may be made
 	ReadOnly    bool          // touch no stream: fail when one is missing; for programs with few permissions
 
-	// Bytes. A stream that has a maximum keeps it unless another one is given here. In JetStream's own count, of one copy.
-	Room         int64 // what all streams may hold together, each its part, when they have no maximum yet; 0 gives them none, AskNATS finds out
-	MaxDisk      int64 // the same, for those that have one too
-	JobsBytes    int64 // of COMFY_JOBS; beyond it a publish is refused
-	EventsBytes  int64 // of COMFY_EVENTS; beyond it the oldest events go
-	DeadBytes    int64 // of COMFY_DEAD; beyond it the oldest letters go
-	OutputsBytes int64 // of COMFY_OUTPUTS; beyond it the oldest files go
-	InputsBytes  int64 // of COMFY_INPUTS; beyond it the oldest files go
+	// Bytes, as JetStream counts them, of one copy. A stream that has a maximum keeps it unless another one is given here.
+	Room         int64 // for all streams together, of which those without a maximum get their share; 0: none gets one; AskNATS: see there
+	MaxDisk      int64 // for all streams together, of which every one gets its share, also those that have a maximum
+	JobsBytes    int64 // of COMFY_JOBS; when it is full, a publish is refused
+	EventsBytes  int64 // of COMFY_EVENTS; when it is full, the oldest events are removed
+	DeadBytes    int64 // of COMFY_DEAD; when it is full, the oldest letters are removed
+	OutputsBytes int64 // of COMFY_OUTPUTS; when it is full, the oldest files are removed
+	InputsBytes  int64 // of COMFY_INPUTS; when it is full, the oldest files are removed
 
-	Clock func() time.Time // this machine's wall clock; default time.Now. It only decides ClockOff and what Now is without a server
-	Warn  func(error)      // called with warnings for the operator, from any goroutine; must return soon
+	Clock func() time.Time // this machine's wall clock, for ClockOff and, until NATS' time is measured, for Now; default time.Now
+	Warn  func(error)      // called with what an operator should read although nothing failed, from any goroutine; it must not block
 }
 
 const (
@@ -48,14 +48,14 @@ const (
 	liveAge   = 5 * time.Minute
 	liveMost  = 4096     // messages of COMFY_LIVE
 	liveBytes = 64 << 20 // of COMFY_LIVE
-	// mostLetters of a tenant are kept, so that no tenant's letters displace those of others.
+	// mostLetters is how many dead letters of a tenant are kept, so that one tenant's do not displace those of others.
 	mostLetters = 100_000
 
-	// A marker must outlive the seconds in which a watcher is blind after NATS restarted.
+	// markerTTL is how long a delete marker stays. It must outlive the seconds in which a watcher gets nothing after NATS restarted.
 	markerTTL = 10 * time.Minute
-	// Where a stream cannot be without a window for duplicates. It is common to all tenants, so a longer one would let a
-	// tenant suppress another's job by using its Nats-Msg-Id first.
+	// jobsDuplicates is the window for duplicates of COMFY_JOBS on servers that do not allow a stream without one. All tenants share
+	// it, so in a longer one a tenant could suppress another's job by using its Nats-Msg-Id first.
 	jobsDuplicates = 100 * time.Millisecond
-	// What nats.go gives a bucket.
+	// bucketDuplicates is the window for duplicates of a bucket, the same as nats.go gives it.
 	bucketDuplicates = 2 * time.Minute
 )

@@ -11,18 +11,18 @@ import (
 	natsjs "github.com/nats-io/nats.go/jetstream"
 )
 
-// ErrContended: each time that a value was read, changed and to be written, somebody else had written it in between.
+// ErrContended: each time between reading a value and writing it, another program had written it.
 var ErrContended = errors.New("others have changed it first each time: look for a program that writes it without end")
 
 const (
 	mostConflicts  = 64 // in a row; with the pauses about 14 s
-	quickConflicts = 2  // after which no time is waited: two writers that met seldom meet again
+	quickConflicts = 2  // after so many conflicts there is no pause yet: two writers seldom conflict twice
 	firstPause     = 2 * time.Millisecond
 )
 
-// RetryConflict changes something by compare-and-set: try reads it, decides, and writes it on the condition that it is as it was
-// read. It says false when the condition does not hold; then it is called again, at growing intervals, so that it must decide
-// anew each time. what says what is being done, for the error. After 64 conflicts in a row that is ErrContended.
+// RetryConflict changes a value by compare-and-set: try reads it, decides, and writes it on the condition that it is unchanged. When
+// the condition does not hold, try returns false and is called again, at growing intervals, so it must read and decide each time.
+// what describes the change in errors. After 64 conflicts in a row, about 14 s, the error is ErrContended.
 func RetryConflict(ctx context.Context, what string, try func() (written bool, err error)) error {
 	wait := firstPause
 	for conflicts := 0; conflicts < mostConflicts; {
@@ -41,8 +41,7 @@ func RetryConflict(ctx context.Context, what string, try func() (written bool, e
 	return fmt.Errorf("%s: %w", what, ErrContended)
 }
 
-// led has try called again, until ctx ends, while the stream that it reads or writes has no leader, as one that was made a
-// moment ago in a cluster.
+// led repeats try, until ctx ends, while the stream that it reads or writes has no leader, such as a new stream in a cluster.
 func led(ctx context.Context, try func() (bool, error)) func() (bool, error) {
 	return func() (bool, error) {
 		for {
@@ -54,7 +53,7 @@ func led(ctx context.Context, try func() (bool, error)) func() (bool, error) {
 	}
 }
 
-// leaderless reports whether an error says that a stream has no leader at the moment.
+// leaderless reports whether an error says that no server answers for the stream.
 func leaderless(err error) bool {
 	return errors.Is(err, nats.ErrNoResponders) || errors.Is(err, natsjs.ErrNoStreamResponse)
 }

@@ -25,22 +25,21 @@ type DeadLetter struct {
 	Time     time.Time
 	Body     []byte
 	Header   nats.Header // of the letter
-	Event    job.Event   // the dead event with every attempt, without metadata; of a letter of a former version only what the fields above say
+	Event    job.Event   // the dead event with every attempt, without metadata; in a letter of an earlier version it has only the fields above
 }
 
 const (
-	// refusedBody is how much is kept of what was never taken in: enough to see what it was, and too little for anybody to
-	// fill the stream with it.
+	// refusedBody is how many bytes are kept of a job that was refused: enough to recognise it, too few to fill the stream with.
 	refusedBody = 4 << 10
 )
 
-// ErrTruncated: a dead letter does not have the whole job, so it cannot be run again.
+// ErrTruncated: a dead letter does not have the whole job, so the job cannot be requeued. Publish it again instead.
 var ErrTruncated = errors.New("the dead letter has only the beginning of the job")
 
-// Bury stores a job in COMFY_DEAD whose chain stands at the sequence last, with the dead event that is to follow: the
-// letter outlives the chain and tells the whole story alone, texts cut where they do not fit beside the body. The job's
-// extra_data, which may hold keys, is left out. Burying it again from there within some minutes changes nothing, so a crash
-// between Bury and the dead event can be repeated; after that the letter may stand there twice, never with two events. It returns the letter's sequence.
+// Bury stores a job in COMFY_DEAD, with its dead event e, and returns the letter's sequence. It is called before e is appended to the
+// job's chain, whose last event has the sequence last. The letter outlives the chain and holds all attempts; texts are cut where they
+// do not fit beside the body. The job's extra_data, which may hold keys, is left out. After a crash between Bury and the append, Bury
+// may be repeated: within two minutes NATS drops the second letter; later the job has two letters, but still one dead event.
 func (q *Queue) Bury(ctx context.Context, m *job.Message, e *job.Event, last uint64) (uint64, error) {
 	msg := nats.NewMsg(names.DeadSubject(job.Tenant(m.Tenant)))
 	msg.Header.Set(names.JobIDHeader, string(e.Job))
@@ -77,7 +76,7 @@ func (q *Queue) keptOf(reason failure.Reason) int {
 // Truncated reports whether the letter has only the first bytes of the job.
 func (d *DeadLetter) Truncated() bool { return d.Header.Get(names.TruncatedHeader) != "" }
 
-// Priority is the lane's that the job was published to.
+// Priority is that of the lane to which the job was published.
 func (d *DeadLetter) Priority() job.Priority {
 	p := job.Priority(headerInt(d.Header, names.LanePriorityHeader))
 	if d.Header.Get(names.LanePriorityHeader) == "" || !p.Valid() {
@@ -100,9 +99,9 @@ func (q *Queue) Purge(ctx context.Context, d *DeadLetter) error {
 	return wrap(q.dead.DeleteMsg(ctx, d.Sequence), "purge dead letter of job %s", d.Job)
 }
 
-// Requeue publishes a dead job again as <root>-r<n>, the next free number. The header Comfy-Requeue-Of keeps its
-// lineage. A letter without the whole job is refused with ErrTruncated. One whose extra_data held a secret needs that again
-// as extra, a JSON object, which may be empty; without, it is ErrExtraData. A job that had no extra_data gets none.
+// Requeue publishes a dead job again as <root>-r<n>, with the next free number. The header Comfy-Requeue-Of names the dead job. A
+// letter without the whole job is ErrTruncated. For a job whose extra_data held a key, extra must be a JSON object, which may be empty;
+// without it the error is ErrExtraData. For a job that had no extra_data, extra is ignored.
 func (q *Queue) Requeue(ctx context.Context, d *DeadLetter, extra json.RawMessage) (jetstream.Receipt, error) {
 	if d.Truncated() {
 		return jetstream.Receipt{}, fmt.Errorf("job %s of tenant %s: %w: its first %d of %s bytes, since it was refused as %s; publish the job again instead",

@@ -11,17 +11,17 @@ import (
 )
 
 const (
-	mostStory    = 32 << 10 // of the 64 KiB that NATS takes as headers
+	mostStory    = 32 << 10 // of the 64 KiB of headers that NATS allows
 	otherHeaders = 2 << 10  // of a letter
 )
 
-// storyRoom is how large the story may be beside a body.
+// storyRoom is how many bytes the dead event may have beside a body.
 func (q *Queue) storyRoom(body int) int {
 	return min(mostStory, int(q.nc.MaxPayload())-body-otherHeaders)
 }
 
-// story is the dead event as a letter carries it: with every attempt, and texts that are as long as the room allows. Only
-// when a large body leaves no room for the bare attempts are the oldest of them left out.
+// story is the dead event in a letter's header: with every attempt, and texts cut until it fits into the room. When even attempts
+// without texts do not fit, the oldest of them are left out.
 func story(e *job.Event, room int) string {
 	slim := *e
 	slim.Metadata = nil // stands in the body
@@ -44,7 +44,7 @@ func story(e *job.Event, room int) string {
 
 func compact(e *job.Event) string {
 	text, err := json.Marshal(e)
-	if err != nil { // no event of ours has a value that JSON has not
+	if err != nil { // cannot occur: our events have only values that JSON can express
 		return ""
 	}
 	return string(text)
@@ -70,7 +70,7 @@ func cutAll(texts map[string]string, most int) map[string]string {
 	return short
 }
 
-// cut keeps the first bytes of a text, and no half of a letter.
+// cut keeps the first bytes of a text, and does not split a character.
 func cut(text string, most int) string {
 	if len(text) <= most {
 		return text
@@ -81,9 +81,8 @@ func cut(text string, most int) string {
 	return text[:most]
 }
 
-// tell fills in the letter's event, from what it carries or, when it was stored by a former version, from what else it
-// says.
-func (d *DeadLetter) tell() {
+// setEvent decodes the letter's event. A letter of an earlier version has none: its event has what the other headers say.
+func (d *DeadLetter) setEvent() {
 	d.Event = job.Event{
 		EventKind: job.Dead, Job: d.Job, Tenant: d.Tenant, Priority: d.Priority(), Time: d.Time, Reason: string(d.Reason),
 		RequeueOf: job.ID(d.Header.Get(names.RequeueOfHeader)),

@@ -11,10 +11,11 @@ import (
 	"github.com/comfyherd/comfyherd/internal/names"
 )
 
-// ErrExtraData: the job had an extra_data with a secret, which its dead letter does not keep.
+// ErrExtraData: the job's extra_data held a key, which its dead letter does not keep. Requeue it with extra_data.
 var ErrExtraData = errors.New("its extra_data is needed again")
 
-// memberList are the names of the members of an extra_data in the header of a letter: some, without what no name has.
+// memberList has the names of an extra_data's members as a header: at most 16, cut to 64 bytes, with _ for characters that a header
+// or the list cannot have.
 func memberList(members []string) string {
 	const most, longest = 16, 64
 	names := make([]string, 0, len(members))
@@ -31,7 +32,7 @@ func memberList(members []string) string {
 	return strings.Join(names[:min(most, len(names))], ",")
 }
 
-// ExtraData are the names of the members of the extra_data that the job had; its letter does not keep their values.
+// ExtraData has the names of the members of the job's extra_data; the letter does not keep their values.
 func (d *DeadLetter) ExtraData() []string {
 	text := d.Header.Get(names.ExtraDataHeader)
 	if text == "" {
@@ -40,7 +41,7 @@ func (d *DeadLetter) ExtraData() []string {
 	return strings.Split(text, ",")
 }
 
-// NeedsExtraData reports whether the job had an extra_data without which it may not do the same again.
+// NeedsExtraData reports whether the job's extra_data held a member that is not public, so that Requeue needs it again.
 func (d *DeadLetter) NeedsExtraData() bool {
 	return slices.ContainsFunc(d.ExtraData(), func(member string) bool { return !job.PublicExtraData(member) })
 }
@@ -49,7 +50,7 @@ func (d *DeadLetter) withExtraData(extra json.RawMessage) ([]byte, error) {
 	var members map[string]json.RawMessage
 	switch had := len(d.ExtraData()) > 0; {
 	case len(extra) == 0 && d.NeedsExtraData():
-		return nil, fmt.Errorf("requeue job %s: %w: it had %s, and letters do not keep them; give extra_data again, or {} to run without",
+		return nil, fmt.Errorf("requeue job %s: %w: it had %s, which dead letters do not keep: give extra_data again, or {} to run the job without it",
 			d.Job, ErrExtraData, strings.Join(d.ExtraData(), ", "))
 	case len(extra) == 0 || !had:
 		return d.Body, nil

@@ -15,18 +15,18 @@ import (
 )
 
 const (
-	letterBatch = 200     // letters that are asked for at a time
-	letterBytes = 4 << 20 // after which a batch ends: they have the bodies of jobs
+	letterBatch = 200     // letters that one request asks for
+	letterBytes = 4 << 20 // the most bytes of a batch, since letters have the bodies of jobs
 )
 
-// DeadLetters tells the dead letters of a tenant, or of all when it is empty, that there are at this moment, oldest
-// first, until tell says stop.
+// DeadLetters calls tell for the dead letters of a tenant (empty: of all) that are stored at this moment, oldest first, until tell
+// returns false.
 func (q *Queue) DeadLetters(ctx context.Context, tenant job.Tenant, since time.Time, tell func(DeadLetter) bool) error {
 	return q.DeadLettersAfter(ctx, tenant, since, 0, tell)
 }
 
-// DeadLettersAfter is DeadLetters for those behind a sequence of COMFY_DEAD. It reads by direct gets: whoever asks often
-// makes no consumers.
+// DeadLettersAfter is DeadLetters for the letters behind a sequence of COMFY_DEAD. It reads by direct gets, so frequent calls make no
+// consumers.
 func (q *Queue) DeadLettersAfter(ctx context.Context, tenant job.Tenant, since time.Time, after uint64, tell func(DeadLetter) bool) error {
 	stream, err := q.dead.Info(ctx)
 	if err != nil {
@@ -56,19 +56,20 @@ func (q *Queue) DeadLettersAfter(ctx context.Context, tenant job.Tenant, since t
 			return fmt.Errorf("read %s: %w", names.DeadStream, ctx.Err())
 		case err != nil && !away(err):
 			return fmt.Errorf("read %s: %w", names.DeadStream, err)
-		case r.at == before: // no answer came
+		case r.at == before: // no server has answered
 			Pause(ctx, rewatchPause)
 		}
 	}
 }
 
 type deadReader struct {
-	at, last uint64 // the newest letter that was taken, and the last one that is to be
+	at, last uint64 // sequences of the letter that was read last, and of the last one that is to be read
 	since    time.Time
 	tell     func(DeadLetter) bool
 }
 
-// take stops at the letter that was the last: whoever requeues meets no letter of what dies again meanwhile.
+// take stops at the letter that was the last at the begin: a caller that requeues does not get the letters of jobs that die again
+// meanwhile.
 func (r *deadReader) take(msg *nats.Msg) error {
 	sequence := sequenceOf(msg)
 	if sequence <= r.at { // of a batch that was asked for again
@@ -92,6 +93,6 @@ func deadLetter(msg *nats.Msg) DeadLetter {
 		Sequence: sequenceOf(msg), Tenant: names.TenantOfLetter(h.Get(natsjs.SubjectHeader)), Job: job.ID(h.Get(names.JobIDHeader)),
 		Reason: failure.Reason(h.Get(names.ReasonHeader)), Time: stored, Body: msg.Data, Header: h,
 	}
-	d.tell()
+	d.setEvent()
 	return d
 }

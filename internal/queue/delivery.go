@@ -15,18 +15,18 @@ import (
 	"github.com/comfyherd/comfyherd/internal/names"
 )
 
-// Delivery is a job as COMFY_JOBS hands it out, with the lease that comes with it.
+// Delivery is a job as NATS has delivered it from COMFY_JOBS, with its lease.
 type Delivery struct {
 	job.Message
 	Lease   Lease
-	Pending uint64 // how many the consumer had left behind it at that moment
+	Pending uint64 // how many jobs the consumer had not delivered yet at that moment
 }
 
 // Puller takes deliveries of one priority from the durable consumer that all dispatchers share.
 type Puller struct{ p *puller }
 
-// Puller makes ready to pull from the consumer dispatch_<priority>, which the first Pull makes when it is missing. Every
-// delivery is handed to take, one after the other, also one that comes later than the Pull that asked for it.
+// Puller makes a Puller of the consumer dispatch_<priority>; the first Pull creates the consumer when it is missing. take is called
+// for every delivery, one after the other, also for one that comes after the Pull that asked for it has returned.
 func (q *Queue) Puller(p job.Priority, take func(Delivery)) (*Puller, error) {
 	open := q.opening(names.JobsStream, natsjs.ConsumerConfig{
 		Durable: names.DispatchConsumer(p), FilterSubject: names.PrioritySubject(p), AckPolicy: natsjs.AckExplicitPolicy,
@@ -43,17 +43,16 @@ func (q *Queue) Puller(p job.Priority, take func(Delivery)) (*Puller, error) {
 	return &Puller{made}, nil
 }
 
-// Pull asks for up to n deliveries and returns how many came when all have, when wait is over, or at once when NATS
-// came back from an outage, since a request from before it is lost. An error is only returned when asking again at once
-// makes no sense.
+// Pull asks for up to n deliveries and returns how many came: when all have come, when wait is over, or at once when the connection
+// was lost and restored, since the request is lost then. After an error the caller should pause before it pulls again.
 func (p *Puller) Pull(ctx context.Context, n int, wait time.Duration) (int, error) {
 	return p.p.pull(ctx, n, wait)
 }
 
-// Close ends it when take is not under way any more.
+// Close ends the Puller and returns when take is no longer called.
 func (p *Puller) Close() { p.p.close() }
 
-// delivery reads what stands around a message. A message on a subject of no lane cannot occur in this stream.
+// delivery reads a message's subject and headers; false when the subject is none of a lane, which cannot occur in this stream.
 func (q *Queue) delivery(msg *nats.Msg) (Delivery, bool) {
 	meta, err := msg.Metadata()
 	if err != nil {
@@ -74,7 +73,7 @@ func (q *Queue) delivery(msg *nats.Msg) (Delivery, bool) {
 // ErrGone: the job is no longer in COMFY_JOBS.
 var ErrGone = errors.New("the job is no longer stored")
 
-// Stored reads the job at a sequence of COMFY_JOBS again; the message has no lease with it.
+// Stored reads the job at a sequence of COMFY_JOBS again; ErrGone when it is no longer there. It gives no lease.
 func (q *Queue) Stored(ctx context.Context, sequence uint64) (job.Message, error) {
 	raw, err := q.readJobs.GetMsg(ctx, sequence)
 	if errors.Is(err, natsjs.ErrMsgNotFound) {
@@ -86,8 +85,7 @@ func (q *Queue) Stored(ctx context.Context, sequence uint64) (job.Message, error
 	return q.messageOf(raw), nil
 }
 
-// NextStored reads the first job of a tenant that stands behind a sequence of COMFY_JOBS, in one lane or, without one, in
-// any; false when there is none.
+// NextStored reads a tenant's first job behind a sequence of COMFY_JOBS, in one lane or (nil) in any; false when there is none.
 func (q *Queue) NextStored(ctx context.Context, tenant job.Tenant, lane *job.Priority, after uint64) (job.Message, bool, error) {
 	subject := names.LanesSubject(tenant)
 	if lane != nil {
@@ -112,8 +110,7 @@ func (q *Queue) messageOf(raw *natsjs.RawStreamMsg) job.Message {
 	}
 }
 
-// JobsHeld is how many unfinished jobs COMFY_JOBS holds, of all tenants, and how many bytes with all that is stored beside
-// their bodies.
+// JobsHeld is how many unfinished jobs of all tenants COMFY_JOBS holds, and how many bytes, headers and NATS' overhead included.
 func (q *Queue) JobsHeld(ctx context.Context) (jobs int, bytes int64, err error) {
 	info, err := q.streamState(ctx, names.JobsStream)
 	if err != nil {

@@ -23,11 +23,11 @@ type batchGet struct {
 	Since    *time.Time `json:"start_time,omitempty"` // instead of a sequence
 	Subject  string     `json:"next_by_subj"`
 	Batch    int        `json:"batch"`
-	MaxBytes int        `json:"max_bytes,omitempty"` // after so many the batch ends; 0: as many as NATS allows
+	MaxBytes int        `json:"max_bytes,omitempty"` // the most bytes of a batch; 0: as many as NATS allows
 }
 
-// gets hands on what a stream answers, until the server says that this was all. Complete says that it did and that no
-// more is stored; fewer messages than were asked for are no error.
+// gets calls take for every message of a batch, until the server says that the batch has ended. complete means that it said so and
+// that no further message is stored; a batch with fewer messages than asked for is no error.
 func (q *Queue) gets(ctx context.Context, sub *nats.Subscription, stream string, want batchGet, take func(*nats.Msg) error) (complete bool, err error) {
 	body, err := json.Marshal(want)
 	if err != nil {
@@ -58,7 +58,7 @@ func (q *Queue) gets(ctx context.Context, sub *nats.Subscription, stream string,
 		case "404":
 			return true, nil
 		default:
-			return false, nil // no server has the stream
+			return false, nil // no server answers for the stream
 		}
 	}
 }
@@ -67,14 +67,14 @@ func sequenceOf(msg *nats.Msg) uint64 { return names.AddedUint(msg.Header, natsj
 
 const (
 	replayBatch = 256
-	replayRoom  = 8192 // live events that wait while history is read
+	replayRoom  = 8192 // live events that wait while stored ones are read
 )
 
 var errEnough = errors.New("the reader has enough")
 
-// replay tells stored events and then live ones without a consumer, for those who may make none. What comes live has its
-// sequence with it, so what is told is in order and without gaps: after a reconnect, or when live events were dropped, the
-// stored ones are read again from the last that was told.
+// replay gives stored events and then live ones without a consumer, for programs that may not make one. Live events carry their
+// sequence, so the events are given in order and without gaps: after a reconnect, or when live events were dropped, stored ones are
+// read from the last that was given.
 func (q *Queue) replay(ctx context.Context, subject string, since time.Time, tell func(jetstream.Note) bool) error {
 	live := make(chan *nats.Msg, replayRoom)
 	sub, err := q.nc.ChanSubscribe(subject, live)
@@ -109,11 +109,11 @@ type replaying struct {
 	sub     *nats.Subscription
 	answers *nats.Subscription
 
-	last    uint64 // sequence of the last event that was told
+	last    uint64 // sequence of the last event that was given
 	dropped int
 }
 
-// stored tells what is stored after the last event that was told.
+// stored gives the stored events behind the last one that was given.
 func (r *replaying) stored(ctx context.Context) error {
 	for {
 		want := batchGet{Sequence: r.last + 1, Subject: r.subject, Batch: replayBatch}
@@ -131,13 +131,13 @@ func (r *replaying) stored(ctx context.Context) error {
 			return nil
 		case err != nil && !away(err):
 			return fmt.Errorf("follow events: %w", err)
-		case r.last == before: // no answer came
+		case r.last == before: // no server has answered
 			Pause(ctx, rewatchPause)
 		}
 	}
 }
 
-// follow tells live events until some may have been missed.
+// follow gives live events until some may have been lost.
 func (r *replaying) follow(ctx context.Context, ended <-chan struct{}) error {
 	for {
 		if n, err := r.sub.Dropped(); err == nil && n != r.dropped {
@@ -157,7 +157,7 @@ func (r *replaying) follow(ctx context.Context, ended <-chan struct{}) error {
 	}
 }
 
-// take tells an event that was not told yet.
+// take gives an event unless it was given before.
 func (r *replaying) take(msg *nats.Msg) error {
 	n := jetstream.Note{Subject: msg.Subject, Header: msg.Header, Body: msg.Data, Sequence: sequenceOf(msg)}
 	if stored := names.Added(msg.Header, natsjs.SubjectHeader); stored != "" {

@@ -18,12 +18,13 @@ import (
 )
 
 const (
-	mostPassed = 5000            // events that a page passes over because they are of other kinds
-	bellPause  = 5 * time.Second // after which one that waits looks again: what tells of an event may be lost
+	mostPassed = 5000            // events of other kinds that a page passes over before it ends
+	waitCheck  = 5 * time.Second // after which a waiting call reads again, since a live event may be lost
 	rowAround  = 128             // bytes of an EventNote besides its subject and its event
 )
 
-// EventsPage gives stored events of a tenant's jobs. When there is none it waits for one, if the request says so.
+// EventsPage gives a page of the stored events of a tenant's jobs: at most 500, and at most half of max_payload. When there is none
+// it waits for one, as long as r.Wait says. A request with impossible values is a BadRequest.
 func (q *Queue) EventsPage(ctx context.Context, tenant job.Tenant, r jetstream.EventsRequest) (jetstream.EventsAnswer, error) {
 	if err := checkEvents(&r, tenant); err != nil {
 		return jetstream.EventsAnswer{}, err
@@ -32,18 +33,18 @@ func (q *Queue) EventsPage(ctx context.Context, tenant job.Tenant, r jetstream.E
 	if r.Wait == 0 {
 		return p.read(ctx, r.After)
 	}
-	rung := make(chan struct{}, 1) // one is enough to look again
-	bell, err := q.listen(p.subject, func(*nats.Msg) {
+	published := make(chan struct{}, 1) // one is enough to read again
+	live, err := q.listen(p.subject, func(*nats.Msg) {
 		select {
-		case rung <- struct{}{}:
+		case published <- struct{}{}:
 		default:
 		}
 	})
 	if err != nil {
 		return jetstream.EventsAnswer{}, err
 	}
-	defer func() { _ = bell.Unsubscribe() }() // the connection may be closed already
-	over, again := time.NewTimer(time.Duration(r.Wait)), time.NewTicker(bellPause)
+	defer func() { _ = live.Unsubscribe() }() // the connection may be closed already
+	over, again := time.NewTimer(time.Duration(r.Wait)), time.NewTicker(waitCheck)
 	defer over.Stop()
 	defer again.Stop()
 	for {
@@ -53,7 +54,7 @@ func (q *Queue) EventsPage(ctx context.Context, tenant job.Tenant, r jetstream.E
 		}
 		r.After = page.Next
 		select {
-		case <-rung:
+		case <-published:
 		case <-again.C:
 		case <-over.C:
 			return page, nil
@@ -66,9 +67,9 @@ func (q *Queue) EventsPage(ctx context.Context, tenant job.Tenant, r jetstream.E
 func checkEvents(r *jetstream.EventsRequest, tenant job.Tenant) error {
 	switch {
 	case !tenant.Valid():
-		return &jetstream.BadRequest{Message: fmt.Sprintf("%.80q is no tenant: 1 to 64 of A-Z a-z 0-9 _ -", tenant)}
+		return &jetstream.BadRequest{Message: fmt.Sprintf("%.80q is no tenant name: use 1 to 64 of A-Z a-z 0-9 _ -", tenant)}
 	case r.Job != "" && !r.Job.Valid():
-		return &jetstream.BadRequest{Message: fmt.Sprintf("%.200q is no job: 1 to 120 of A-Z a-z 0-9 _ -, or leave job out", r.Job)}
+		return &jetstream.BadRequest{Message: fmt.Sprintf("%.200q is no job id: use 1 to 120 of A-Z a-z 0-9 _ -, or leave job out", r.Job)}
 	case r.Limit < 0:
 		return &jetstream.BadRequest{Message: "limit is negative: give 1 to 500, or leave it out"}
 	case time.Duration(r.Wait) > longestWait:
@@ -76,7 +77,7 @@ func checkEvents(r *jetstream.EventsRequest, tenant job.Tenant) error {
 	}
 	for _, kind := range r.Kinds {
 		if !slices.Contains(job.EventKinds(), kind) {
-			return &jetstream.BadRequest{Message: fmt.Sprintf("%.80q is no kind of event: there are %v", kind, job.EventKinds())}
+			return &jetstream.BadRequest{Message: fmt.Sprintf("%.80q is no kind of event: use one of %v", kind, job.EventKinds())}
 		}
 	}
 	return nil
@@ -90,7 +91,7 @@ func eventsSubject(r *jetstream.EventsRequest, tenant job.Tenant) string {
 	return names.EventSubject(tenant, cmp.Or(r.Job, "*"), kind)
 }
 
-// paging reads pages of events. Each page is of one tenant, since the subject is.
+// paging reads pages of events. Each page is of one tenant, whose name is in the subject.
 type paging struct {
 	q       *Queue
 	subject string
@@ -101,12 +102,12 @@ type paging struct {
 	room   int // bytes left in the page
 	passed int
 	full   bool
-	before uint64 // the event of the batch that came last; 0: none yet
+	before uint64 // sequence of the batch's last event so far; 0: none yet
 }
 
-var errMissed = errors.New("an event of the batch has not come")
+var errMissed = errors.New("an event of the batch is missing")
 
-// read gives the page behind a sequence. What is stored up to the moment of the call is in it, or behind Next.
+// read gives the page behind a sequence. Every event that is stored when it is called is in the page or behind its Next.
 func (p *paging) read(ctx context.Context, after uint64) (jetstream.EventsAnswer, error) {
 	state, err := p.q.EventsState(ctx)
 	if err != nil {
@@ -114,7 +115,7 @@ func (p *paging) read(ctx context.Context, after uint64) (jetstream.EventsAnswer
 	}
 	p.page = jetstream.EventsAnswer{Events: []jetstream.EventNote{}, Next: after, Made: state.Made}
 	p.room, p.passed, p.full = p.q.pageSize(), 0, false
-	if after > state.Last { // there was another stream before
+	if after > state.Last { // a sequence of an earlier stream, which was deleted
 		p.page.Next, p.page.End = state.Last, true
 		return p.page, nil
 	}
@@ -144,7 +145,7 @@ func (p *paging) read(ctx context.Context, after uint64) (jetstream.EventsAnswer
 
 // batch adds stored events to the page.
 func (p *paging) batch(ctx context.Context) (complete bool, err error) {
-	answers, err := p.q.nc.SubscribeSync(p.q.nc.NewInbox()) // of its own: a late answer to another is none to this
+	answers, err := p.q.nc.SubscribeSync(p.q.nc.NewInbox()) // a new inbox, so that late answers to another batch are not read
 	if err != nil {
 		return false, fmt.Errorf("read events: %w", err)
 	}
@@ -158,7 +159,8 @@ func (p *paging) batch(ctx context.Context) (complete bool, err error) {
 	return complete, wrap(err, "read events")
 }
 
-// behind reports whether the copy of the stream that has answered lacks events. Any copy answers a direct get.
+// behind reports whether the copy of the stream that has answered lacks events: any copy answers a direct get, also one that is
+// behind the leader.
 func (p *paging) behind(ctx context.Context, last uint64) (bool, error) {
 	if p.q.readEvents.CachedInfo().Config.Replicas < 2 {
 		return false, nil
@@ -207,7 +209,7 @@ func (p *paging) row(sequence uint64, subject string, msg *nats.Msg) (jetstream.
 	row := jetstream.EventNote{Sequence: sequence, Subject: subject}
 	row.Time, _ = time.Parse(time.RFC3339Nano, names.Added(msg.Header, natsjs.TimeStampHeaer))
 	size := len(subject) + rowAround
-	event, err := json.Marshal(json.RawMessage(msg.Data)) // as the answer will be written
+	event, err := json.Marshal(json.RawMessage(msg.Data)) // the form that it has in the answer
 	if err != nil || len(event)+size > p.q.maxPayload() {
 		row.LeftOut = len(msg.Data)
 		return row, size

@@ -15,14 +15,14 @@ import (
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
-// EventsState is how the stream of events stands.
+// EventsState is the state of COMFY_EVENTS.
 type EventsState struct {
-	Made  time.Time      // when it was made; in another one sequences begin anew
-	First jetstream.Mark // the oldest event that is stored; when there is none, what will be the next
+	Made  time.Time      // when the stream was created; sequences begin at 1 again when it is created again
+	First jetstream.Mark // the oldest stored event; without any, the sequence of the next one
 	Last  uint64         // sequence of the newest event that was ever stored
 }
 
-// EventsState asks how the stream of events stands.
+// EventsState reads the state of COMFY_EVENTS.
 func (q *Queue) EventsState(ctx context.Context) (EventsState, error) {
 	info, err := q.streamState(ctx, names.EventsStream)
 	if err != nil {
@@ -36,7 +36,7 @@ func (q *Queue) EventsState(ctx context.Context) (EventsState, error) {
 }
 
 // EventReader reads the stored events of jobs, blocks and hosts in the order of their sequences, each once, a batch at a
-// time. It has a consumer of its own, so that an event costs a third of what it costs by direct gets.
+// time. It reads from a consumer of its own, which costs a third of what direct gets cost.
 type EventReader struct {
 	q    *Queue
 	pull *puller
@@ -44,19 +44,19 @@ type EventReader struct {
 
 	mu       sync.Mutex // guards all below
 	consumer string
-	heard    uint64 // messages of the consumer
-	last     uint64 // sequence of the event that was told last, or up to which there is none
-	missed   bool   // a message of the consumer has not come
+	received uint64 // messages of the consumer
+	last     uint64 // all stored events up to this sequence were given
+	missed   bool   // a message of the consumer is missing
 }
 
 const (
 	readBatch = 1024
-	readWait  = time.Second // that the rest of a batch may take
-	readerAge = time.Minute // how long an unused consumer of a reader stays
+	readWait  = time.Second // the longest time of a batch
+	readerAge = time.Minute // after which NATS removes an unused consumer
 )
 
-// ReadEvents makes a reader of the events behind a sequence. It tells them on a goroutine of its own, one at a time, and
-// none after Close.
+// ReadEvents makes a reader of the events behind a sequence. It calls tell on another goroutine, for one event at a time, and no
+// more after Close.
 func (q *Queue) ReadEvents(after uint64, tell func(jetstream.Note)) (*EventReader, error) {
 	r := &EventReader{q: q, tell: tell, last: after}
 	var err error
@@ -64,7 +64,7 @@ func (q *Queue) ReadEvents(after uint64, tell func(jetstream.Note)) (*EventReade
 	return r, err
 }
 
-// Last is the sequence up to which all has been told.
+// Last is the sequence up to which all stored events were given.
 func (r *EventReader) Last() uint64 {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -74,9 +74,8 @@ func (r *EventReader) Last() uint64 {
 // Close ends the reader.
 func (r *EventReader) Close() { r.pull.close() }
 
-// Read reads one batch towards a sequence, which is the newest of a state of the stream or an older one, and reports
-// whether it got there. After an error, and after a batch of which something has not come, the next Read goes on behind
-// the event that was told last.
+// Read reads one batch of the events up to a sequence, at most EventsState.Last, and reports whether it got there. After an error,
+// and after a batch with a missing event, the next Read continues behind the last event that was given.
 func (r *EventReader) Read(ctx context.Context, upTo uint64) (there bool, err error) {
 	before, missed := r.state()
 	if before >= upTo {
@@ -95,7 +94,7 @@ func (r *EventReader) Read(ctx context.Context, upTo uint64) (there bool, err er
 	return r.nothingUpTo(ctx, after, upTo)
 }
 
-// batch asks once more after an error: while nothing was stored for some time the server has forgotten the consumer.
+// batch asks once more after an error, since the server may have removed the consumer while nothing was read.
 func (r *EventReader) batch(ctx context.Context, n int) error {
 	_, err := r.pull.pull(ctx, n, readWait)
 	if err != nil && ctx.Err() == nil {
@@ -110,8 +109,8 @@ func (r *EventReader) state() (last uint64, missed bool) {
 	return r.last, r.missed
 }
 
-// nothingUpTo asks whether the events up to a sequence were deleted. The consumer may be on a server that has not heard of
-// them yet, so its word is not enough.
+// nothingUpTo reports whether no event is stored up to a sequence, since they were deleted. It asks the stream's leader: the consumer
+// may be on a server whose copy is behind.
 func (r *EventReader) nothingUpTo(ctx context.Context, after, upTo uint64) (bool, error) {
 	raw, err := r.q.readEvents.GetMsg(ctx, after+1, natsjs.WithGetMsgSubject(">"))
 	switch {
@@ -126,11 +125,12 @@ func (r *EventReader) nothingUpTo(ctx context.Context, after, upTo uint64) (bool
 	return true, nil
 }
 
-// open makes a consumer of what is behind the event that was told last. What an earlier one still sends is not its.
+// open makes a consumer of the events behind the last one that was given. Its random name tells its messages from those of an
+// earlier consumer that still come.
 func (r *EventReader) open(ctx context.Context) (natsjs.Consumer, error) {
 	name := "read_" + rand.Text()
 	r.mu.Lock()
-	r.consumer, r.heard, r.missed = name, 0, false
+	r.consumer, r.received, r.missed = name, 0, false
 	from := r.last + 1
 	r.mu.Unlock()
 	return answered(ctx, func(ctx context.Context) (natsjs.Consumer, error) {
@@ -141,7 +141,7 @@ func (r *EventReader) open(ctx context.Context) (natsjs.Consumer, error) {
 	})
 }
 
-// take tells an event. One that does not follow the one before, by the consumer's count, shows that others are missing.
+// take gives an event. A gap in the consumer's own count shows that events are missing.
 func (r *EventReader) take(msg *nats.Msg) {
 	meta, err := msg.Metadata()
 	if err != nil {
@@ -152,7 +152,7 @@ func (r *EventReader) take(msg *nats.Msg) {
 	if meta.Consumer != r.consumer || r.missed {
 		return
 	}
-	if r.heard++; meta.Sequence.Consumer != r.heard {
+	if r.received++; meta.Sequence.Consumer != r.received {
 		r.missed = true
 		return
 	}

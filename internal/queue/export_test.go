@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// What reads the wire.
+// The decoders of messages.
 var (
 	DecodeState = decodeState
 	DecodeReply = decodeReply
@@ -13,7 +13,7 @@ var (
 	DecodeLink  = decodeLink
 )
 
-// CheckState and CheckOffer check what was read.
+// CheckState and CheckOffer check decoded messages.
 var (
 	CheckState = (*HostState).check
 	CheckOffer = (*Offer).check
@@ -27,7 +27,7 @@ func DecodeCondition(body []byte) (HostCondition, error) {
 // DecodeControl reads a control.
 func DecodeControl(body []byte) (Control, error) { return decodeChecked[Control](Change{Value: body}) }
 
-// FakeClock is a clock that measures a server of the test's making.
+// FakeClock is a Queue with a clock only, which measures a server that the test simulates.
 func FakeClock(ctx context.Context, ask func(context.Context) (time.Time, error), wall func() time.Time, warn func(error), anew func() <-chan struct{},
 ) (q *Queue, stop func()) {
 	q = &Queue{}

@@ -13,7 +13,7 @@ import (
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
-// ErrNoFile: there is no such object, or its time is over.
+// ErrNoFile: there is no such file, or it was removed since it was older than FilesAge.
 var ErrNoFile = errors.New("no such file")
 
 // StoreOutput streams a job's file into COMFY_OUTPUTS under the name <tenant>/<job>/<node>/<file>.
@@ -21,7 +21,7 @@ func (q *Queue) StoreOutput(ctx context.Context, name, contentType string, body 
 	return q.storeFile(ctx, names.OutputsStore, name, contentType, body)
 }
 
-// StoreInput streams a file into COMFY_INPUTS, where an envelope's inputs can name it.
+// StoreInput streams a file into COMFY_INPUTS, where the "inputs" of a job can name it.
 func (q *Queue) StoreInput(ctx context.Context, name, contentType string, body io.Reader) (jetstream.File, error) {
 	return q.storeFile(ctx, names.InputsStore, name, contentType, body)
 }
@@ -34,8 +34,8 @@ func fileOf(info *natsjs.ObjectInfo) jetstream.File {
 	return jetstream.File{Name: info.Name, Size: int64(info.Size), Digest: info.Digest, ContentType: info.Headers.Get(names.ContentTypeHeader)}
 }
 
-// OpenOutput streams a file of COMFY_OUTPUTS. The caller closes it; a file whose bytes are not those of its digest is
-// ErrDamaged, the error of the last Read.
+// OpenOutput streams a file of COMFY_OUTPUTS. The caller closes it. ErrNoFile when there is none; the last Read fails with
+// ErrDamaged when the bytes do not match the file's digest.
 func (q *Queue) OpenOutput(ctx context.Context, name string) (io.ReadCloser, jetstream.File, error) {
 	return q.openFile(ctx, names.OutputsStore, name, 0)
 }
@@ -45,8 +45,8 @@ func (q *Queue) OpenInput(ctx context.Context, name string) (io.ReadCloser, jets
 	return q.openFile(ctx, names.InputsStore, name, 0)
 }
 
-// OpenOutputAt streams a file of COMFY_OUTPUTS from an offset on: 0 to its size. Only what is read from 0 on to the end is
-// compared with the digest.
+// OpenOutputAt streams a file of COMFY_OUTPUTS from an offset in bytes, 0 to its size. Only from offset 0 it is compared with the
+// digest.
 func (q *Queue) OpenOutputAt(ctx context.Context, name string, offset int64) (io.ReadCloser, jetstream.File, error) {
 	return q.openFile(ctx, names.OutputsStore, name, offset)
 }

@@ -9,10 +9,10 @@ import (
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
-// FilePlace says where in a stored file the reading goes on. The zero value is the beginning of any file; another is good
-// for the file that it was given for, and for no later one of the same name.
+// FilePlace is a position in a stored file from which reading continues. The zero value is the beginning of any file; another value
+// is valid for the file that it was made for, not for a later file of the same name.
 type FilePlace struct {
-	parts string // the file's own
+	parts string // the name of the file's parts, by which the file is recognised
 	at    place
 }
 
@@ -29,7 +29,7 @@ func (p *FilePlace) UnmarshalBinary(from []byte) error {
 	p.at = place{sequence: r.next(), offset: int64(r.next())}
 	p.parts = string(r.from)
 	if r.broken || p.at.offset < 0 || !partNames.MatchString(p.parts) {
-		return errors.New("it is no place in a file")
+		return errors.New("it was not made by FilePlace.AppendBinary")
 	}
 	return nil
 }
@@ -55,13 +55,13 @@ type FileChunk struct {
 	jetstream.File
 	Offset  int64 // where it begins
 	Body    []byte
-	Next    FilePlace // for the chunk behind it
-	InOrder bool      // the parts do not say where they begin: ask for one chunk after another, each with Next
+	Next    FilePlace // of the next chunk
+	InOrder bool      // the parts have no offsets: ask for one chunk after another, each with the Next of the one before
 }
 
-// FileChunk reads at most that many bytes of a file from an offset on: fewer when it likes, none at the file's end. A file
-// whose parts do not say where they begin may be read by others only from its beginning; far from it the answer is no bytes
-// at an offset on the way, and asking again with its Next leads further. ErrReplaced says that from is of an earlier file.
+// FileChunk reads at most most bytes of a file from an offset: it may give fewer, and gives none at the file's end. When the parts
+// have no offsets, since another program has stored the file, it must be read from from on: a chunk far behind has no bytes and a
+// smaller Offset, and the same request with its Next as from continues there. ErrReplaced: from is a place in an earlier file.
 func (q *Queue) FileChunk(ctx context.Context, store, name string, from FilePlace, offset int64, most int) (FileChunk, error) {
 	f, err := q.describedNow(ctx, store, name)
 	if err != nil {
@@ -93,7 +93,7 @@ func (q *Queue) FileChunk(ctx context.Context, store, name string, from FilePlac
 	return *c, c.fill(ctx, f, &p, most)
 }
 
-// fill takes the bytes from the part that has the first of them, and from those behind it.
+// fill copies the bytes of the part that has the first of them, and of the parts behind it.
 func (c *FileChunk) fill(ctx context.Context, f *storedFile, p *part, most int) error {
 	first := *p
 	first.body = p.body[c.Offset-p.offset:]
@@ -111,7 +111,7 @@ func (c *FileChunk) fill(ctx context.Context, f *storedFile, p *part, most int) 
 	})
 }
 
-// add takes what there is room for, and reports whether that was all.
+// add copies as many bytes of a part as there is room for, and reports whether the chunk is full.
 func (c *FileChunk) add(p, whole *part) (full bool) {
 	n := min(len(p.body), cap(c.Body)-len(c.Body))
 	c.Body = append(c.Body, p.body[:n]...)
@@ -123,7 +123,7 @@ func (c *FileChunk) add(p, whole *part) (full bool) {
 	return len(c.Body) == cap(c.Body)
 }
 
-// StatFile says what is stored under a name, without its bytes.
+// StatFile describes the file that is stored under a name; ErrNoFile when there is none.
 func (q *Queue) StatFile(ctx context.Context, store, name string) (jetstream.File, error) {
 	f, err := q.describedNow(ctx, store, name)
 	if err != nil {

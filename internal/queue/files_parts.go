@@ -17,37 +17,37 @@ import (
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
-// A file in an object store is a description of it and its parts: messages of one subject, in order, with those of other
-// files between them. Our parts say where in the file they begin and which file they are of, so the part with any byte is
-// found by a search over sequences. Parts that others have stored do not; they are read from the first one on.
+// A file in an object store is a description and parts: messages of one subject, in order, with those of other files between them.
+// The parts that this package stores have headers with their offset and their file's name, so the part that holds a byte is found
+// by a search over sequences. Parts that other programs store have none; they are read from the first one on.
 
-// partNames is what NATS can have in a subject of parts: one word, or three of a tenant's upload. Without it a description
-// could name the parts of every file.
+// partNames matches the tokens that name a file's parts: one, or three for a tenant's upload. Wildcards do not match: with them a
+// description could name the parts of every file.
 var partNames = regexp.MustCompile(`^[A-Za-z0-9_-]{1,128}(\.[A-Za-z0-9_-]{1,128}){0,2}$`)
 
 // storedFile is a file as it was described when it was looked up.
 type storedFile struct {
 	q     *Queue
 	store string
-	key   string // its name, as subjects have it
-	parts string // their subject
+	key   string // its name in the form of subjects
+	parts string // the subject of its parts
 	info  *natsjs.ObjectInfo
 }
 
-// place says that the part at a sequence, or the next one behind it, begins at an offset of the file.
+// place says that the first of the file's parts at or behind a sequence begins at an offset of the file.
 type place struct {
 	sequence uint64
 	offset   int64
 }
 
-// start is where every file begins.
+// start is the beginning of every file.
 var start = place{sequence: 1}
 
 // part is one of a file's parts.
 type part struct {
 	sequence uint64
 	offset   int64
-	placed   bool // it says its offset itself
+	placed   bool // its headers have the offset
 	body     []byte
 }
 
@@ -63,7 +63,7 @@ func (q *Queue) described(ctx context.Context, store, name string) (*storedFile,
 	return q.file(store, name, info, err)
 }
 
-// describedNow looks a file up where it was stored: a copy of the stream may not have it yet. It needs JetStream's API.
+// describedNow looks a file up at the stream's leader, since a copy may not have it yet. It needs JetStream's API.
 func (q *Queue) describedNow(ctx context.Context, store, name string) (*storedFile, error) {
 	raw, err := q.readFiles[store].GetLastMsgForSubject(ctx, names.MetaSubject(store, name))
 	if errors.Is(err, natsjs.ErrMsgNotFound) {
@@ -74,7 +74,7 @@ func (q *Queue) describedNow(ctx context.Context, store, name string) (*storedFi
 	}
 	var info natsjs.ObjectInfo
 	if err := json.Unmarshal(raw.Data, &info); err != nil {
-		return nil, fmt.Errorf("read what file %s is: %w: %w", name, jetstream.ErrDamaged, err)
+		return nil, fmt.Errorf("read the description of file %s: %w: %w", name, jetstream.ErrDamaged, err)
 	}
 	return q.file(store, name, &info, nil)
 }
@@ -88,14 +88,14 @@ func (q *Queue) file(store, name string, info *natsjs.ObjectInfo, err error) (*s
 	case info.Opts != nil && info.Opts.Link != nil:
 		return nil, fmt.Errorf("open file %s: it is a link to another file; name that one: %w", name, ErrNoFile)
 	case info.Name != name || info.Size > math.MaxInt64 || !partNames.MatchString(info.NUID):
-		return nil, fmt.Errorf("open file %s: what the store says of it cannot be: %w", name, jetstream.ErrDamaged)
+		return nil, fmt.Errorf("open file %s: its description in the store is not valid: store the file again: %w", name, jetstream.ErrDamaged)
 	}
 	return &storedFile{q: q, store: store, key: names.FileKey(name), parts: names.PartsSubject(store, info.NUID), info: info}, nil
 }
 
 func (f *storedFile) size() int64 { return int64(f.info.Size) }
 
-// largest is how many bytes a part has at most, as the description says.
+// largest is the most bytes of a part, according to the description.
 func (f *storedFile) largest() int64 {
 	if f.info.Opts != nil && f.info.Opts.ChunkSize > 0 {
 		return int64(f.info.Opts.ChunkSize)
@@ -103,11 +103,11 @@ func (f *storedFile) largest() int64 {
 	return partSize
 }
 
-// at decodes a part. That of another file is none of this one's, whatever the description says.
+// at decodes a part. It refuses a part of another file, which a wrong description may name.
 func (f *storedFile) at(msg *nats.Msg) (part, error) {
 	p := part{sequence: sequenceOf(msg), body: msg.Data}
 	if of := msg.Header.Get(names.PartOfHeader); of != "" && of != f.key || msg.Header.Get(natsjs.SubjectHeader) != f.parts {
-		return p, fmt.Errorf("read file %s: a part of it is another file's: %w", f.info.Name, jetstream.ErrDamaged)
+		return p, fmt.Errorf("read file %s: one of its parts belongs to another file: %w", f.info.Name, jetstream.ErrDamaged)
 	}
 	text := msg.Header.Get(names.OffsetHeader)
 	if text == "" {
@@ -115,7 +115,7 @@ func (f *storedFile) at(msg *nats.Msg) (part, error) {
 	}
 	offset, err := strconv.ParseInt(text, 10, 64)
 	if err != nil || offset < 0 || offset > f.size()-int64(len(p.body)) {
-		return p, fmt.Errorf("read file %s: a part says that it begins at %.40q of %d bytes: %w", f.info.Name, text, f.size(), jetstream.ErrDamaged)
+		return p, fmt.Errorf("read file %s: a part has the impossible offset %.40q in a file of %d bytes: %w", f.info.Name, text, f.size(), jetstream.ErrDamaged)
 	}
 	p.offset, p.placed = offset, true
 	return p, nil
@@ -142,7 +142,7 @@ func (f *storedFile) get(ctx context.Context, request any) (part, bool, error) {
 	}
 }
 
-// next is the part at a sequence or the next one behind it.
+// next is the file's first part at or behind a sequence.
 func (f *storedFile) next(ctx context.Context, sequence uint64) (part, bool, error) {
 	return f.get(ctx, struct {
 		Sequence uint64 `json:"seq"`
@@ -157,10 +157,10 @@ func (f *storedFile) last(ctx context.Context) (part, bool, error) {
 	}{f.parts})
 }
 
-// ErrMissing is the kind of ErrDamaged that may pass: a copy of the stream may be behind.
+// ErrMissing: a part was not found. It comes with ErrDamaged and may be temporary, since a copy of the stream may be behind.
 var ErrMissing = errors.New("a part is missing")
 
-// missing says why a part that must be there is not: since the file is another one by now, or an error of that.
+// missing is the error for a part that was not found: ErrReplaced when the file was replaced or removed meanwhile, else ErrMissing.
 func (f *storedFile) missing(ctx context.Context, offset int64) error {
 	now, err := f.q.described(ctx, f.store, f.info.Name)
 	switch {
@@ -172,8 +172,8 @@ func (f *storedFile) missing(ctx context.Context, offset int64) error {
 	return fmt.Errorf("read file %s: %w: byte %d of %d: %w", f.info.Name, ErrMissing, offset, f.size(), jetstream.ErrDamaged)
 }
 
-// walk hands on parts from a place to the end of the file, in order and without gaps, or until take has enough. batch is
-// how many it asks for at once. It waits at most patience for a part: a copy of the stream may be behind, or NATS away.
+// walk calls take for the parts from a place to the end of the file, in order and without gaps, until take returns errEnough. batch
+// is how many one request asks for. It waits at most patience for a part, since a copy of the stream may be behind, or NATS away.
 func (f *storedFile) walk(ctx context.Context, from place, batch int, patience time.Duration, take func(*part) error) error {
 	sub, err := f.q.nc.SubscribeSync(f.q.nc.NewInbox())
 	if err != nil {
@@ -181,9 +181,9 @@ func (f *storedFile) walk(ctx context.Context, from place, batch int, patience t
 	}
 	defer func() { _ = sub.Unsubscribe() }() // the connection may be closed already
 	w := walking{file: f, at: from, take: take}
-	for heard := time.Now(); w.at.offset < f.size(); {
+	for progress := time.Now(); w.at.offset < f.size(); {
 		before := w.at
-		_, err := f.q.gets(ctx, sub, names.StoreStream(f.store), batchGet{Sequence: w.at.sequence, Subject: f.parts, Batch: batch}, w.hear)
+		_, err := f.q.gets(ctx, sub, names.StoreStream(f.store), batchGet{Sequence: w.at.sequence, Subject: f.parts, Batch: batch}, w.receive)
 		switch {
 		case ctx.Err() != nil:
 			return ctx.Err()
@@ -192,10 +192,10 @@ func (f *storedFile) walk(ctx context.Context, from place, batch int, patience t
 		case err != nil:
 			return fmt.Errorf("read file %s: %w", f.info.Name, err)
 		case w.at != before:
-			heard = time.Now()
+			progress = time.Now()
 			continue
 		}
-		if err := f.missing(ctx, w.at.offset); errors.Is(err, jetstream.ErrReplaced) || time.Since(heard) > patience {
+		if err := f.missing(ctx, w.at.offset); errors.Is(err, jetstream.ErrReplaced) || time.Since(progress) > patience {
 			return err
 		}
 		Pause(ctx, rewatchPause)
@@ -209,8 +209,8 @@ type walking struct {
 	take func(*part) error
 }
 
-// hear hands a part on. One that comes twice, since it was asked for again, is left out, and so is one behind a gap.
-func (w *walking) hear(msg *nats.Msg) error {
+// receive gives a part to take, unless it came before or lies behind a gap.
+func (w *walking) receive(msg *nats.Msg) error {
 	if sequenceOf(msg) < w.at.sequence {
 		return nil
 	}
@@ -223,7 +223,7 @@ func (w *walking) hear(msg *nats.Msg) error {
 	}
 	p.offset = w.at.offset
 	if p.end() > w.file.size() {
-		return fmt.Errorf("read file %s: it has more than the %d bytes that it should: %w", w.file.info.Name, w.file.size(), jetstream.ErrDamaged)
+		return fmt.Errorf("read file %s: its parts have more than the %d bytes of its description: %w", w.file.info.Name, w.file.size(), jetstream.ErrDamaged)
 	}
 	w.at = p.behind()
 	return w.take(&p)

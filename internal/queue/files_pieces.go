@@ -19,8 +19,8 @@ import (
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
-// Upload is a file that comes piece by piece, each piece perhaps to another process: all that is known of it stands here,
-// and AppendBinary and UnmarshalBinary carry it from one to the next. Begin one with NewUpload.
+// Upload is the state of a file that is stored piece by piece, each piece perhaps by another dispatcher. AppendBinary and
+// UnmarshalBinary carry it between them, as the cursor of a call. NewUpload begins one.
 type Upload struct {
 	store, name, parts string
 
@@ -30,8 +30,8 @@ type Upload struct {
 	sum     hash.Hash
 }
 
-// NewUpload begins a file. parts names its parts in the store: up to three words of 1 to 128 of A-Z a-z 0-9 _ - with dots
-// between them, for no other file ever, and nothing that others can guess.
+// NewUpload begins a file. parts names its parts in the store: up to three words of 1 to 128 of A-Z a-z 0-9 _ - with dots between
+// them. It must be used for no other file, and others must not be able to guess it.
 func NewUpload(store, name, parts string) (*Upload, error) {
 	if !partNames.MatchString(parts) {
 		return nil, fmt.Errorf("%.80q cannot name the parts of file %s: up to three words of 1 to 128 of A-Z a-z 0-9 _ - with dots between them", parts, name)
@@ -39,7 +39,7 @@ func NewUpload(store, name, parts string) (*Upload, error) {
 	return &Upload{store: store, name: name, parts: parts, sum: sha256.New()}, nil
 }
 
-// Offset is how many bytes there are.
+// Offset is how many bytes of the file are stored.
 func (u *Upload) Offset() int64 { return u.offset }
 
 // AppendBinary writes how far the upload is in a form for this package only.
@@ -57,19 +57,19 @@ func (u *Upload) UnmarshalBinary(from []byte) error {
 	sum := sha256.New()
 	err := sum.(encoding.BinaryUnmarshaler).UnmarshalBinary(r.from) //nolint:forcetypeassert // as above
 	if err != nil || r.broken || offset > math.MaxInt64 || count > math.MaxUint32 || largest > math.MaxUint32 {
-		return errors.New("it is no state of an upload")
+		return errors.New("it was not made by Upload.AppendBinary")
 	}
 	u.offset, u.count, u.largest, u.sum = int64(offset), uint32(count), uint32(largest), sum
 	return nil
 }
 
-// AddPart stores the next bytes of a file, as one part. After an error that leaves open whether they were stored it may be
-// repeated, by any process, with the state from before: what is there already is not stored again. A Conflict says that
-// the upload went on in another way meanwhile. What is never finished is removed by its age. A part that is not there yet is
-// stored when room, which may be nil, has no objection; its error is given as it is.
+// AddPart stores the next bytes of a file as one part. After an error that leaves open whether they were stored it may be repeated,
+// by any process, with the state from before: a part that is stored already is not stored again. A Conflict says that other parts
+// of the upload were stored meanwhile. Before a part is stored, room is called unless it is nil; its error is returned unchanged. An
+// upload that is never finished is removed when it is older than FilesAge.
 //
-// That a part is the next one is seen by how many there are, and of two that come at the same time NATS drops the second by
-// its message id. The last sequence of the subject would do both, but has NATS load every part again, and keep it for 10 s.
+// The number of stored parts shows whether a part is the next one, and of two that are sent at the same time NATS drops the second
+// by its message id. An expected last sequence would do both, but makes NATS load every part again, and keep it in memory for 10 s.
 func (q *Queue) AddPart(ctx context.Context, u *Upload, body []byte, room func() error) error {
 	if u.count == 0 {
 		if err := q.storeThere(ctx, u.store); err != nil {
@@ -90,7 +90,7 @@ func (q *Queue) AddPart(ctx context.Context, u *Upload, body []byte, room func()
 			err = q.storePart(ctx, u, body)
 		}
 	default:
-		err = u.conflict(fmt.Sprintf("%d of its parts are there, and not %d", there, u.count))
+		err = u.conflict(fmt.Sprintf("%d parts are stored instead of %d", there, u.count))
 	}
 	if err != nil {
 		return err
@@ -120,7 +120,7 @@ func (u *Upload) conflict(why string) error {
 	return &jetstream.Conflict{Message: fmt.Sprintf("store file %s: %s: begin again with another upload", u.name, why)}
 }
 
-// storedBefore reports whether the part behind those that are known is this one, which was stored although nobody was told.
+// storedBefore checks that the part behind those of the state has these bytes: it was stored, and the answer was lost.
 func (q *Queue) storedBefore(ctx context.Context, u *Upload, body []byte) error {
 	there, err := q.readFiles[u.store].GetLastMsgForSubject(ctx, names.PartsSubject(u.store, u.parts))
 	switch {
@@ -132,10 +132,10 @@ func (q *Queue) storedBefore(ctx context.Context, u *Upload, body []byte) error 
 	return nil
 }
 
-// FinishUpload makes a file of the parts, in place of one that has had the name. It may be repeated. A digest that is not
-// that of the parts is a BadRequest.
+// FinishUpload stores the description that makes the parts a file, in place of an earlier file of the name. It may be repeated. A
+// digest that does not match the parts is a BadRequest, and the parts are removed.
 func (q *Queue) FinishUpload(ctx context.Context, u *Upload, contentType, digest string) (jetstream.File, error) {
-	if u.count == 0 { // nothing has asked for the store yet
+	if u.count == 0 { // no AddPart has made sure yet that the store exists
 		if err := q.storeThere(ctx, u.store); err != nil {
 			return jetstream.File{}, fmt.Errorf("store file %s: %w", u.name, err)
 		}
@@ -149,12 +149,12 @@ func (q *Queue) FinishUpload(ctx context.Context, u *Upload, contentType, digest
 	}
 	if digest != info.Digest {
 		q.removeParts(ctx, u.store, subject)
-		return jetstream.File{}, &jetstream.BadRequest{Message: fmt.Sprintf("the %d bytes that came have the digest %s, and not %.80q: begin again with another upload", u.offset, info.Digest, digest)}
+		return jetstream.File{}, &jetstream.BadRequest{Message: fmt.Sprintf("the %d bytes of the upload have the digest %s instead of %.80q: begin again with another upload", u.offset, info.Digest, digest)}
 	}
 	if there, err := q.countParts(ctx, u); err != nil {
 		return jetstream.File{}, err
 	} else if there != uint64(u.count) {
-		return jetstream.File{}, u.conflict(fmt.Sprintf("%d of its %d parts are there", there, u.count))
+		return jetstream.File{}, u.conflict(fmt.Sprintf("%d parts are stored instead of %d", there, u.count))
 	}
 	before := q.storedParts(ctx, u.store, u.name)
 	if err := q.describe(ctx, &info); err != nil {
@@ -176,7 +176,7 @@ func (q *Queue) countParts(ctx context.Context, u *Upload) (uint64, error) {
 	return answer.State.Subjects[subject], nil
 }
 
-// DropUpload removes the parts of an upload that does not go on.
+// DropUpload removes the parts of an upload that was given up.
 func (q *Queue) DropUpload(ctx context.Context, u *Upload) {
 	q.removeParts(ctx, u.store, names.PartsSubject(u.store, u.parts))
 }

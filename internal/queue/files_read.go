@@ -13,16 +13,16 @@ import (
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
-// Files are read by direct gets and not by a consumer, as nats.go reads them: what a consumer delivers does not leave the
-// fleet's account, and who may make one can have stored bytes delivered anywhere.
+// Files are read by direct gets. nats.go reads them with a consumer, but a consumer cannot deliver into another account than the
+// fleet's, and a program that may make one can have stored bytes delivered to any subject.
 
 const (
-	fileBatch   = 16               // parts asked for at once, at most
-	batchBytes  = 2 << 20          // and what they have together
-	fileTimeout = 30 * time.Second // without any part
+	fileBatch   = 16               // the most parts of one request
+	batchBytes  = 2 << 20          // the most bytes of one request
+	fileTimeout = 30 * time.Second // the longest wait for a part
 )
 
-// fileReader reads what a goroutine fetches.
+// fileReader reads the bytes that a goroutine fetches.
 type fileReader struct {
 	*io.PipeReader
 	stop context.CancelFunc
@@ -68,12 +68,12 @@ func (f *storedFile) all(ctx context.Context, to io.Writer) error {
 	return err
 }
 
-// rest writes what begins at offset; only the whole file has a digest.
+// rest writes the file from an offset to its end. There is no digest of that to compare with.
 func (f *storedFile) rest(ctx context.Context, offset int64, to io.Writer) error {
 	if offset == f.size() {
 		return nil
 	}
-	p, err := f.seekSurely(ctx, offset)
+	p, err := f.seekAll(ctx, offset)
 	if err == nil {
 		_, err = to.Write(p.body[offset-p.offset:])
 	}

@@ -7,28 +7,28 @@ import (
 	"time"
 )
 
-// mostProbes bounds a search among 2^64 sequences, by halves after some better guesses.
+// A search looks at no more than mostProbes sequences: goodGuesses by interpolation, then by halves, which is enough for 2^64.
 const (
 	mostProbes  = 80
 	goodGuesses = 12
 )
 
-// walkMost is how far seek reads on at most in a file whose parts do not say where they begin.
+// walkMost is how many bytes seek reads at most in a file whose parts have no offsets.
 const walkMost = 64 << 20
 
-// errFar: what was looked for lies further on.
-var errFar = errors.New("it lies further on")
+// errFar: the byte is more than walkMost behind the place where the search began.
+var errFar = errors.New("the byte lies further on")
 
-// search is for the part that has the byte at an offset.
+// search is the search for the part that holds the byte at an offset.
 type search struct {
 	file   *storedFile
 	offset int64
 	low    place // the part there begins at the offset or before it
-	high   place // no part there or behind begins at the offset or before it; the zero one: not known
+	high   place // the parts there and behind begin after the offset; the zero place: unknown
 }
 
-// seek finds the part that has the byte at offset, which is at or behind a place. Where the parts do not say where they
-// begin it reads from there on, and after walkMost bytes without it the error is errFar, and at how far it has come.
+// seek finds the part that holds the byte at offset, which is at or behind from. When the parts have no offsets it reads from there
+// on; after walkMost bytes it gives up with errFar, and at is how far it has come.
 func (f *storedFile) seek(ctx context.Context, from place, offset int64) (found part, at place, err error) {
 	s := search{file: f, offset: offset, low: from}
 	for n := range mostProbes {
@@ -44,7 +44,7 @@ func (f *storedFile) seek(ctx context.Context, from place, offset int64) (found 
 			if p.offset = from.offset; sequence == from.sequence && p.has(offset) {
 				return p, from, nil
 			}
-			return f.seekOnFoot(ctx, from, offset)
+			return f.seekByReading(ctx, from, offset)
 		case p.has(offset):
 			return p, place{p.sequence, p.offset}, nil
 		}
@@ -52,7 +52,8 @@ func (f *storedFile) seek(ctx context.Context, from place, offset int64) (found 
 	return part{}, from, f.missing(ctx, offset)
 }
 
-// guess is a sequence where the part may be: parts of a file come one after another, or as often among others as before.
+// guess is a sequence where the part may be: as if the parts of the file followed one another, or as if they were spread evenly
+// between low and high.
 func (s *search) guess(n int) uint64 {
 	ahead := float64(s.offset - s.low.offset)
 	dense := s.low.sequence + uint64(ahead)/uint64(s.file.largest())
@@ -79,7 +80,7 @@ func (s *search) probe(ctx context.Context, sequence uint64) (part, error) {
 	return p, err
 }
 
-// bound learns where the file ends, when the first guess has failed.
+// bound finds the end of the file, when the first guess has failed.
 func (s *search) bound(ctx context.Context, p part, found bool) (part, error) {
 	last, there, err := s.file.last(ctx)
 	if err == nil && !there {
@@ -98,7 +99,7 @@ func (s *search) bound(ctx context.Context, p part, found bool) (part, error) {
 	return last, nil
 }
 
-// narrow takes in that p is the first part at a sequence or behind.
+// narrow moves low or high, given that p is the file's first part at or behind a sequence.
 func (s *search) narrow(p *part, sequence uint64) {
 	switch {
 	case p.offset > s.offset && sequence < s.high.sequence:
@@ -108,8 +109,8 @@ func (s *search) narrow(p *part, sequence uint64) {
 	}
 }
 
-// seekOnFoot reads on from a place.
-func (f *storedFile) seekOnFoot(ctx context.Context, from place, offset int64) (found part, at place, err error) {
+// seekByReading reads parts from a place on until one has the byte.
+func (f *storedFile) seekByReading(ctx context.Context, from place, offset int64) (found part, at place, err error) {
 	at = from
 	err = f.walk(ctx, from, f.batch(), getPatience, func(p *part) error {
 		switch {
@@ -131,8 +132,8 @@ func (f *storedFile) seekOnFoot(ctx context.Context, from place, offset int64) (
 	return found, at, nil
 }
 
-// seekSurely finds the part with the byte at offset, however far it is, also when a copy of the stream is behind.
-func (f *storedFile) seekSurely(ctx context.Context, offset int64) (part, error) {
+// seekAll finds the part that holds the byte at offset, however far it is, and waits while a copy of the stream is behind.
+func (f *storedFile) seekAll(ctx context.Context, offset int64) (part, error) {
 	begun := time.Now()
 	for from := start; ; {
 		p, at, err := f.seek(ctx, from, offset)

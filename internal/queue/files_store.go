@@ -22,33 +22,33 @@ import (
 
 const (
 	partSize    = 128 << 10
-	partTimeout = 30 * time.Second // for the store's word on one part
-	// partsInFlight bounds what all uploads of a Queue have sent and not yet heard of. NATS refuses what comes faster than
-	// it can write, and a part in flight is memory here.
+	partTimeout = 30 * time.Second // for the ack of one part
+	// partsInFlight is the most parts of all uploads of a Queue that are sent and not yet acked. NATS refuses parts that come faster
+	// than it can write them, and each is kept in memory here.
 	partsInFlight = 32
 )
 
-// ErrBusy: NATS has more to write than it can hold at this moment. Try again later.
-var ErrBusy = errors.New("NATS cannot write as fast as it is asked to")
+// ErrBusy: NATS receives more than it can write at this moment. Try again later.
+var ErrBusy = errors.New("NATS cannot write as fast as it receives")
 
-// upload is one file on its way into an object store, in the form of NATS' object stores: parts on a subject of its own,
-// in order, then what says where they are.
+// upload is one file that is being stored in the form of NATS' object stores: parts in order on a subject of their own, then the
+// description.
 type upload struct {
 	q       *Queue
 	store   string
-	key     string // its name, as subjects have it
-	parts   string // their subject
+	key     string // its name in the form of subjects
+	parts   string // the subject of its parts
 	info    natsjs.ObjectInfo
 	digest  hash.Hash
-	waiting sync.WaitGroup // for answers
+	waiting sync.WaitGroup // for acks
 
-	failing chan struct{} // closed with the first failure
+	failing chan struct{} // closed at the first failure
 	fail    sync.Once
-	err     error // read it behind failing
+	err     error // read only after failing is closed
 }
 
-// put stores a file. A part is sent once, in order, and no later one after a failure; then what was stored of the file is
-// removed. A crash in between leaves parts that nobody names until their age.
+// put stores a file. Parts are sent in order, each once. After a failure no further part is sent and the stored ones are removed. A
+// crash leaves parts without a description, which NATS removes by their age.
 func (q *Queue) put(ctx context.Context, store string, meta natsjs.ObjectMeta, body io.Reader) (jetstream.File, error) {
 	if meta.Name == "" {
 		return jetstream.File{}, fmt.Errorf("store a file in %s: it has no name", store)
@@ -80,7 +80,7 @@ func (q *Queue) put(ctx context.Context, store string, meta natsjs.ObjectMeta, b
 	return fileOf(&u.info), nil
 }
 
-// send reads the body and sends it in parts, each when one of all that may be in flight has been answered.
+// send reads the body and sends it in parts, of which at most partsInFlight are sent and not acked.
 func (u *upload) send(ctx context.Context, body io.Reader) error {
 	part := make([]byte, min(partSize, u.q.maxPayload()))
 	for {
@@ -94,7 +94,7 @@ func (u *upload) send(ctx context.Context, body io.Reader) error {
 		case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 			return nil
 		case err != nil:
-			return fmt.Errorf("read it: %w", err)
+			return fmt.Errorf("read its content: %w", err)
 		}
 	}
 }
@@ -141,35 +141,35 @@ func (u *upload) failure() error {
 	}
 }
 
-// finish stores what makes the parts a file.
+// finish stores the description that makes the parts a file.
 func (u *upload) finish(ctx context.Context) error {
 	u.info.Digest = natsjs.GetObjectDigestValue(u.digest)
 	return u.q.describe(ctx, &u.info)
 }
 
-// describe stores what makes parts a file, in place of what its name has been before.
+// describe stores the description of a file, in place of that of an earlier file of the name.
 func (q *Queue) describe(ctx context.Context, info *natsjs.ObjectInfo) error {
 	body, err := json.Marshal(info)
 	if err != nil {
-		return fmt.Errorf("encode it: %w", err)
+		return fmt.Errorf("encode the description: %w", err)
 	}
 	msg := &nats.Msg{Subject: names.MetaSubject(info.Bucket, info.Name), Data: body}
-	if info.Bucket == names.InputsStore { // outputs take no roll-up: what was said of an earlier file of the name goes with its age
+	if info.Bucket == names.InputsStore { // COMFY_OUTPUTS allows no roll-up: an earlier description of the name is removed by its age
 		msg.Header = nats.Header{names.RollupHeader: {"sub"}}
 	}
 	_, err = q.store(ctx, msg)
 	return err
 }
 
-// partHeader says which file a part is of and where in it it begins.
+// partHeader has the name of a part's file, in the form of subjects, and the part's offset in it.
 func partHeader(key string, offset int64) nats.Header {
 	return nats.Header{names.PartOfHeader: {key}, names.OffsetHeader: {strconv.FormatInt(offset, 10)}}
 }
 
-// storedParts is the subject of the parts that a file of this name has already; empty when there are none to be removed, as
-// when the description of the file names those of another.
+// storedParts is the subject of the parts of an earlier file of this name; empty when there are none to remove, also when the earlier
+// description names the parts of another file.
 func (q *Queue) storedParts(ctx context.Context, store, name string) string {
-	if q.cfg.NoConsumers { // out of an account of its own a program removes nothing
+	if q.cfg.NoConsumers { // a program in an account of its own may not remove messages
 		return ""
 	}
 	f, err := q.described(ctx, store, name)
@@ -182,12 +182,13 @@ func (q *Queue) storedParts(ctx context.Context, store, name string) string {
 	return f.parts
 }
 
-// removeParts makes room; what stays is removed by its age.
+// removeParts removes parts that no description names. Errors are ignored: NATS removes the parts by their age.
 func (q *Queue) removeParts(ctx context.Context, store, subject string) {
 	q.purge(ctx, store, subject, 0)
 }
 
-// purge leaves the newest messages of a subject. Out of an account of its own a program may not, and age does it.
+// purge removes all but the newest keep messages of a subject. A program in an account of its own may not; there NATS removes the
+// messages by their age.
 func (q *Queue) purge(ctx context.Context, store, subject string, keep int) {
 	if q.cfg.NoConsumers {
 		return
@@ -206,7 +207,7 @@ func (q *Queue) storeThere(ctx context.Context, store string) error {
 	}
 	_, err = topology{js: q.js, cfg: q.cfg, room: q.room}.objects(ctx, store)
 	if err == nil && !q.cfg.ReadOnly {
-		q.warn(fmt.Errorf("the object store %s was missing and is made again; files that were in it are lost", store))
+		q.warn(fmt.Errorf("the object store %s was missing and was made again; files that were in it are lost", store))
 	}
 	return err
 }
@@ -218,7 +219,7 @@ func storeAbout(store string) string {
 	return "files that jobs made"
 }
 
-// explainStore says which store it is and what to do about it.
+// explainStore adds the store's name to an error, and what to do about it.
 func (q *Queue) explainStore(ctx context.Context, store string, err error) error {
 	if err == nil {
 		return nil
@@ -232,10 +233,10 @@ func (q *Queue) explainStore(ctx context.Context, store string, err error) error
 	case refused && names.NoRoom(uint16(api.ErrorCode)):
 		return fmt.Errorf("object store %s: %w: %s: %w", store, jetstream.ErrNoSpace, makeRoom, err)
 	case errors.Is(err, nats.ErrNoResponders), errors.Is(err, natsjs.ErrNoStreamResponse), errors.Is(err, natsjs.ErrStreamNotFound):
-		return fmt.Errorf("object store %s is missing or has no leader: it is made again by the next try of a program that may; "+
-			"`nats stream info OBJ_%s` tells: %w", store, store, err)
+		return fmt.Errorf("object store %s is missing or has no leader: look with `nats stream info OBJ_%s`; "+
+			"a running dispatcher makes a missing one again within seconds: %w", store, store, err)
 	case errors.Is(err, nats.ErrTimeout), errors.Is(err, context.DeadlineExceeded):
-		return fmt.Errorf("object store %s does not answer: is NATS there, and its disk? %w", store, err)
+		return fmt.Errorf("object store %s does not answer: check that NATS runs and that its disk is not overloaded: %w", store, err)
 	}
 	return fmt.Errorf("object store %s: %w", store, err)
 }

@@ -15,18 +15,18 @@ import (
 	"github.com/comfyherd/comfyherd/internal/names"
 )
 
-// What a tenant has in COMFY_INPUTS is counted without a look at any file: the subject of an upload's parts says whose it
-// is and for how many KiB each part counts, and NATS knows how many messages a subject has. So parts of what was never
-// finished, was replaced, removed or has become too old count exactly as long as they are stored.
+// The bytes of a tenant in COMFY_INPUTS are counted without reading any file: the subject of an upload's parts names the tenant and
+// for how many KiB each part counts, and NATS counts the messages of a subject. So the parts of uploads that were not finished, and of
+// files that were replaced or removed, count exactly as long as they are stored.
 
 const (
-	// LeastFile is what a file counts for at least, so that a tenant cannot store very many small ones.
+	// LeastFile is the least that a file counts for, in bytes, so that a tenant cannot fill NATS' memory with very many small files.
 	LeastFile = 64 << 10
-	// partExtra is what a part has beside its bytes at most: its headers, and a piece of what says that it is a file.
+	// partExtra is the most that a part has beside its bytes: its headers, and its share of the description.
 	partExtra = 2 << 10
 )
 
-// PartCounts is for how many bytes a part of an upload counts: those of the first piece, its headers, rounded up to KiB.
+// PartCounts is how many bytes each part of an upload counts for: the bytes of the first piece and its headers, rounded up to KiB.
 func PartCounts(first int) int64 { return (int64(max(first, 1)) + partExtra + 1<<10 - 1) >> 10 << 10 }
 
 // PartsOf names the parts of a tenant's upload, as NewUpload takes it. No piece may be larger than the first one.
@@ -34,15 +34,15 @@ func PartsOf(tenant job.Tenant, first int, id string) string {
 	return fmt.Sprintf("%s.%d.%s", tenant, PartCounts(first)>>10, id)
 }
 
-// InputsUse says who has how much in COMFY_INPUTS.
+// InputsUse is how much of COMFY_INPUTS is used, and by whom.
 type InputsUse struct {
-	Most    int64                // bytes that it holds at most; 0 is no maximum
-	Bytes   int64                // that it holds, whosever they are
-	Age     time.Duration        // after which files are removed; 0 is never
-	Tenants map[job.Tenant]int64 // what parts named by PartsOf count for
+	Most    int64                // the most bytes that it may hold; 0: no maximum
+	Bytes   int64                // bytes that it holds, of all tenants
+	Age     time.Duration        // after which files are removed; 0: never
+	Tenants map[job.Tenant]int64 // bytes that each tenant's uploads count for
 }
 
-// InputsUse counts what is stored at this moment.
+// InputsUse counts what is stored in COMFY_INPUTS at this moment.
 func (q *Queue) InputsUse(ctx context.Context) (InputsUse, error) {
 	use := InputsUse{Tenants: map[job.Tenant]int64{}}
 	prefix := names.PartsSubject(names.InputsStore, "")
@@ -62,18 +62,18 @@ func (q *Queue) InputsUse(ctx context.Context) (InputsUse, error) {
 	}
 }
 
-// add counts an upload of which there are so many parts.
+// add counts the parts of one upload.
 func (u *InputsUse) add(name string, parts uint64) {
 	tenant, rest, _ := strings.Cut(name, ".")
 	text, _, _ := strings.Cut(rest, ".")
 	kib, err := strconv.ParseUint(text, 10, 32)
-	if err != nil { // not written by a fleet
+	if err != nil { // another program has named these parts
 		return
 	}
 	u.Tenants[job.Tenant(tenant)] += max(LeastFile, int64(kib*parts)<<10)
 }
 
-// storeInfo is what NATS says of an object store and of how many messages subjects have.
+// storeInfo is NATS' answer about an object store and the number of messages of its subjects.
 type storeInfo struct {
 	Error  *natsjs.APIError `json:"error"`
 	Total  int              `json:"total"` // subjects, of which an answer has a page
@@ -95,7 +95,7 @@ func (q *Queue) storeInfo(ctx context.Context, store, subjects string, offset in
 		return answer, err
 	}
 	if err := json.Unmarshal(msg.Data, &answer); err != nil {
-		return answer, fmt.Errorf("read what NATS says of it: %w", err)
+		return answer, fmt.Errorf("decode NATS' answer about the object store %s: %w", store, err)
 	}
 	if answer.Error != nil {
 		return answer, answer.Error

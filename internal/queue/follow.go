@@ -16,8 +16,8 @@ import (
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
-// Follow gives a job's events from its first, in order and without gaps, across reconnects, and ends after the
-// terminal one or with ctx, whose error is then the last item. A job that was not submitted yet is waited for.
+// Follow gives a job's events from its first, in order and without gaps, also across reconnects. It ends after the terminal event,
+// or with ctx, whose error is then the last item. It waits for a job that was not submitted yet.
 func (q *Queue) Follow(ctx context.Context, tenant job.Tenant, id job.ID) iter.Seq2[jetstream.Event, error] {
 	return func(yield func(jetstream.Event, error) bool) {
 		for link, err := range q.Stream(ctx, names.ChainSubject(tenant, id), time.Time{}) {
@@ -28,7 +28,7 @@ func (q *Queue) Follow(ctx context.Context, tenant job.Tenant, id job.ID) iter.S
 	}
 }
 
-// Stream gives the job events that match a subject, since a moment or from the first when it is zero.
+// Stream gives the job events that match a subject, since a time (zero: from the first), until ctx ends.
 func (q *Queue) Stream(ctx context.Context, subject string, since time.Time) iter.Seq2[Link, error] {
 	return func(yield func(Link, error) bool) {
 		for note, err := range q.Notes(ctx, subject, since) {
@@ -44,8 +44,8 @@ func (q *Queue) Stream(ctx context.Context, subject string, since time.Time) ite
 	}
 }
 
-// Notes gives the stored events that match a subject ("" for all), since a moment or from the first when it is
-// zero, until ctx ends.
+// Notes gives the stored events that match a subject ("" for all), since a time (zero: from the first), until ctx ends, whose error
+// is then the last item.
 func (q *Queue) Notes(ctx context.Context, subject string, since time.Time) iter.Seq2[jetstream.Note, error] {
 	cfg := natsjs.OrderedConsumerConfig{FilterSubjects: []string{cmp.Or(subject, names.AllEvents)}, InactiveThreshold: time.Minute}
 	if !since.IsZero() {
@@ -97,11 +97,10 @@ func (q *Queue) notes(ctx context.Context, cfg natsjs.OrderedConsumerConfig, tel
 	}
 }
 
-// orderedTimeout bounds one attempt to make a consumer: a request that was sent while NATS went down is never
-// answered.
+// orderedTimeout bounds one attempt to make a consumer, since a request that was sent while NATS went down is never answered.
 const orderedTimeout = 3 * time.Second
 
-// ordered makes a consumer of the events, and tries until NATS is there or ctx ends.
+// ordered makes a consumer of the events, and tries again until NATS answers or ctx ends.
 func (q *Queue) ordered(ctx context.Context, cfg natsjs.OrderedConsumerConfig) (natsjs.Consumer, error) {
 	for {
 		attempt, cancel := context.WithTimeout(ctx, orderedTimeout)
@@ -122,12 +121,12 @@ func away(err error) bool {
 		errors.Is(err, nats.ErrNoResponders) || errors.Is(err, nats.ErrDisconnected)
 }
 
-// FollowCancels calls tell with every cancel of any tenant as it is stored, until ctx ends.
+// FollowCancels calls tell for every event cancelled of any tenant as it is stored, until ctx ends. Those of an outage are lost.
 func (q *Queue) FollowCancels(ctx context.Context, tell func(jetstream.Event)) error {
 	return q.followLive(ctx, names.CancelledEvents, tell)
 }
 
-// FollowJob calls tell with a job's events as they are stored, from now on, until stop is called. It is in force when
+// FollowJob calls tell for a job's events as they are stored, from now on, until stop is called. The subscription is sent when
 // FollowJob returns: an event that this connection publishes afterwards is not missed.
 func (q *Queue) FollowJob(tenant job.Tenant, id job.ID, tell func(jetstream.Event)) (stop func(), err error) {
 	sub, err := q.nc.Subscribe(names.ChainSubject(tenant, id), func(msg *nats.Msg) { tellEvent(msg, tell) })
@@ -141,7 +140,7 @@ func (q *Queue) followLive(ctx context.Context, subject string, tell func(jetstr
 	return q.serve(ctx, subject, func(msg *nats.Msg) { tellEvent(msg, tell) })
 }
 
-// tellEvent leaves out what was published here without having been stored: only the stream tells a sequence.
+// tellEvent ignores a message without a stored sequence: it was published directly and is not stored.
 func tellEvent(msg *nats.Msg, tell func(jetstream.Event)) {
 	sequence := names.AddedUint(msg.Header, names.StoredHeader)
 	if sequence == 0 {
@@ -152,7 +151,7 @@ func tellEvent(msg *nats.Msg, tell func(jetstream.Event)) {
 	}
 }
 
-// streamState asks how a stream stands.
+// streamState reads the state and settings of a stream.
 func (q *Queue) streamState(ctx context.Context, name string) (*natsjs.StreamInfo, error) {
 	ctx, cancel := context.WithTimeout(ctx, orderedTimeout)
 	defer cancel()

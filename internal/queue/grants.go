@@ -15,21 +15,21 @@ import (
 	"github.com/comfyherd/comfyherd/internal/names"
 )
 
-// HostGrant is what an operator has said of a host: whose jobs it may have, and how many at once.
+// HostGrant is an operator's setting of a host: the tenants whose jobs it runs, and how many jobs it may have at once.
 type HostGrant struct {
-	Tenants []job.Tenant `json:"tenants,omitempty"` // none: everybody's
-	Slots   int          `json:"slots,omitempty"`   // at most, whatever its agent claims; 0: 64
-	Time    time.Time    `json:"time"`              // when it was said; what was said before does not replace it
+	Tenants []job.Tenant `json:"tenants,omitempty"` // empty: all tenants
+	Slots   int          `json:"slots,omitempty"`   // the most jobs at once, also when its agent offers more; 0: 64
+	Time    time.Time    `json:"time"`              // when it was set; an older grant does not replace it
 }
 
-// mostGranted bounds what a grant may say.
+// mostGranted is the most tenants of a grant.
 const mostGranted = 1 << 12
 
 func (g *HostGrant) check() error {
 	var c checks
 	c.short("tenants", len(g.Tenants), mostGranted)
 	for _, t := range g.Tenants {
-		c.that(t.Valid(), "%.80q is no tenant", t)
+		c.that(t.Valid(), "%.80q is no tenant name", t)
 	}
 	c.count("slots", int64(g.Slots), mostSlots)
 	c.when("the time", g.Time)
@@ -40,8 +40,8 @@ func (g *HostGrant) equal(o *HostGrant) bool {
 	return g.Slots == o.Slots && g.Time.Equal(o.Time) && slices.Equal(g.Tenants, o.Tenants)
 }
 
-// PutGrants writes what an operator has said of hosts, and makes the bucket when it is missing. nc belongs to a
-// dispatcher. A grant that was said later than the one given stays.
+// PutGrants writes grants by host, and makes the bucket when it is missing. nc needs the permissions of a dispatcher. A stored grant
+// with a later Time is kept.
 func PutGrants(ctx context.Context, nc *nats.Conn, cfg Config, granted map[string]HostGrant) error {
 	js, err := open(nc, cfg)
 	if err != nil {
@@ -91,10 +91,10 @@ func putGrant(ctx context.Context, kv natsjs.KeyValue, host string, g *HostGrant
 	}))
 }
 
-// GrantOf reads a host's grant from a change; the error says why it is none.
+// GrantOf decodes a host's grant from a change; the error says what is wrong with it.
 func GrantOf(c Change) (HostGrant, error) { return decodeChecked[HostGrant](c) }
 
-// WatchGrants calls tell with every change of a grant, also with one that GrantOf cannot read: its host runs no jobs then.
+// WatchGrants calls tell for every change of a grant, also for one that GrantOf cannot decode: such a host must get no jobs.
 func (q *Queue) WatchGrants(ctx context.Context, tell func(Change)) error {
 	return q.watch(ctx, q.grants, nil, tell)
 }

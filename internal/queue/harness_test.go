@@ -19,7 +19,7 @@ const workflow = `{
 	"9": {"class_type": "SaveImage", "inputs": {"images": ["1", 0], "filename_prefix": "out"}}
 }`
 
-// awaitCalls returns when a service with so many calls is there.
+// awaitCalls returns when a service with n calls answers.
 func awaitCalls(nc *nats.Conn, n int) {
 	var info struct{ Endpoints []any }
 	for len(info.Endpoints) < n {

@@ -13,23 +13,23 @@ import (
 	"github.com/comfyherd/comfyherd/internal/workflow"
 )
 
-// HostCondition is what must outlive a host's agent: that an operator has drained it, and what ails it. Only its
-// agent writes it.
+// HostCondition is the state of a host that must survive a restart of its agent: that an operator has drained it, and why it is
+// unhealthy. Only its agent writes it.
 type HostCondition struct {
 	Drained   bool   `json:"drained,omitempty"`
 	DrainedBy string `json:"drained_by,omitempty"`
 
-	Cause   failure.Cause   `json:"cause,omitempty"`   // empty: it is well
+	Cause   failure.Cause   `json:"cause,omitempty"`   // empty: the host is healthy
 	Reason  string          `json:"reason,omitempty"`  // for people
 	Trial   bool            `json:"trial,omitempty"`   // Cause is only suspected; the next job of another workflow decides
 	Hashes  []workflow.Hash `json:"hashes,omitempty"`  // of the workflows that have failed in this way
-	Process string          `json:"process,omitempty"` // ComfyUI's, when it was found so; another process is well
+	Process string          `json:"process,omitempty"` // the ComfyUI process that has the cause; a restarted one counts as healthy
 	Blame   *Blame          `json:"blame,omitempty"`
-	Prompts []string        `json:"prompts,omitempty"` // that nobody waits for and that may still run there
+	Prompts []string        `json:"prompts,omitempty"` // strays: prompts that may still run there and whose jobs do not wait for them
 	Time    time.Time       `json:"time"`
 }
 
-// Condition reads what is stored of a host's condition; the zero value when nothing is.
+// Condition reads a host's condition; the zero value when none is stored, or when the stored value is not valid.
 func (q *Queue) Condition(ctx context.Context, host string) (HostCondition, error) {
 	entry, err := q.conditions.Get(ctx, host)
 	if errors.Is(err, natsjs.ErrKeyNotFound) {
@@ -39,8 +39,8 @@ func (q *Queue) Condition(ctx context.Context, host string) (HostCondition, erro
 		return HostCondition{}, fmt.Errorf("read condition of host %s: %w", host, err)
 	}
 	c, err := decodeChecked[HostCondition](change(entry))
-	if err != nil { // cannot be read: as if there were none
-		q.warn(fmt.Errorf("the condition of host %s in %s is left out: %w", host, names.ConditionsBucket, err))
+	if err != nil { // another program has written it: as if there were none
+		q.warn(fmt.Errorf("the condition of host %s in %s is not valid and is ignored: %w", host, names.ConditionsBucket, err))
 	}
 	return c, nil
 }

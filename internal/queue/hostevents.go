@@ -34,13 +34,13 @@ const (
 	HostRecovered HostEventKind = "recovered" // online again after unhealthy
 )
 
-// same reports whether both kinds leave the host in one state.
+// same reports whether a host is in the same state after both kinds.
 func (k HostEventKind) same(other HostEventKind) bool {
 	return k == other || k == HostOnline && other == HostRecovered || k == HostRecovered && other == HostOnline
 }
 
-// AnnounceHost stores that a host is in a state now, unless its last event says so already. Of several that
-// announce the same state at once exactly one does.
+// AnnounceHost appends an event that a host is in a state now, unless its last event says the same. Of several callers that announce
+// the same state at once exactly one appends it.
 func (q *Queue) AnnounceHost(ctx context.Context, host string, kind HostEventKind, reason string) error {
 	all := names.HostEventsPrefix + host + ".*"
 	return RetryConflict(ctx, fmt.Sprintf("announce host %s %s", host, kind), func() (bool, error) {
@@ -61,8 +61,8 @@ func (q *Queue) AnnounceHost(ctx context.Context, host string, kind HostEventKin
 	})
 }
 
-// HostStates gives the last event of every host that has one, by name: what was last told of it, whether or not it
-// is there. Host events are forgotten after EventsAge.
+// HostStates gives the kind of the last event of every host that has one, by name, also of hosts that are gone. Events are removed
+// after EventsAge.
 func (q *Queue) HostStates(ctx context.Context) (map[string]HostEventKind, error) {
 	info, err := q.events.Info(ctx, natsjs.WithSubjectFilter(names.HostEventsPrefix+">"))
 	if err != nil {

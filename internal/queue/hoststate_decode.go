@@ -12,8 +12,8 @@ import (
 	"github.com/comfyherd/comfyherd/internal/workflow"
 )
 
-// decodeState reads a state as encoding/json does. What our own agents write is read without reflection, all else by
-// encoding/json. What that saves stands at AppendJSON.
+// decodeState decodes a state as encoding/json does. JSON in the form that agents write is read without reflection, all other by
+// encoding/json. AppendJSON says what that saves.
 func decodeState(body []byte) (HostState, error) {
 	var s HostState
 	r := plainReader{src: string(body)}
@@ -21,7 +21,7 @@ func decodeState(body []byte) (HostState, error) {
 	if r.whole() {
 		return s, nil
 	}
-	var odd HostState // of its own, since encoding/json puts it on the heap
+	var odd HostState // a second variable, since encoding/json moves it to the heap
 	return odd, json.Unmarshal(body, &odd)
 }
 
@@ -38,12 +38,12 @@ func decodeReply(body []byte) (Reply, error) {
 	}
 	var odd Reply
 	if err := json.Unmarshal(body, &odd); err != nil {
-		return odd, fmt.Errorf("read it: %w", err)
+		return odd, fmt.Errorf("decode the reply: %w", err)
 	}
 	return odd, odd.check()
 }
 
-// state leaves what a brief state does not have to encoding/json: a full one is told every few seconds.
+// state reads the fields of a brief state. A full state, which an agent sends every few seconds, is left to encoding/json.
 func (r *plainReader) state(s *HostState) {
 	s.Host = r.text(`{"host":"`)
 	s.Instance = r.text(`,"instance":"`)
@@ -76,7 +76,7 @@ func (r *plainReader) running() RunningJob {
 	return j
 }
 
-// ended gives values of their own: they are kept for longer than the state that they came with.
+// ended copies its texts, since they are kept for longer than the message that they are part of.
 func (r *plainReader) ended() *EndedJob {
 	e := &EndedJob{
 		Tenant: job.Tenant(strings.Clone(r.text(`{"tenant":"`))), Job: job.ID(r.text(`,"job":"`)),
@@ -92,19 +92,19 @@ func (r *plainReader) ended() *EndedJob {
 	return e
 }
 
-// plainReader reads JSON just as our own encoders write it: the same names in the same order, no spaces, no escapes.
-// Whatever else it meets makes it odd; then what it has read is void. What comes before a value, with its quotation
-// mark, is given to the method that reads the value.
+// plainReader reads JSON exactly in the form that AppendJSON writes: the same names in the same order, no spaces, no escapes. Any
+// other input sets odd, and then the values that were read must not be used. Each method takes the text before its value, with the
+// quotation mark.
 type plainReader struct {
 	src string
 	at  int
 	odd bool
 }
 
-// whole reports whether all has been read and none of it was odd.
+// whole reports whether the whole input was read and had the expected form.
 func (r *plainReader) whole() bool { return !r.odd && r.at == len(r.src) }
 
-// next takes what is given when it comes next.
+// next reads a text when it comes next, and reports whether it did.
 func (r *plainReader) next(what string) bool {
 	if r.odd || !strings.HasPrefix(r.src[r.at:], what) {
 		return false
@@ -131,7 +131,7 @@ func (r *plainReader) optional(before string) string {
 	return r.rest()
 }
 
-// rest reads a text whose quotation mark has been read.
+// rest reads the rest of a string, behind its first quotation mark.
 func (r *plainReader) rest() string {
 	end := strings.IndexByte(r.src[r.at:], '"')
 	if r.odd || end < 0 {
@@ -149,7 +149,8 @@ func (r *plainReader) rest() string {
 	return text
 }
 
-// oddText allows what is not ASCII, as in "1.5µs", unless encoding/json would replace it.
+// oddText reports whether a text has escapes, or bytes that encoding/json would replace. Valid characters beyond ASCII, as in
+// "1.5µs", are allowed.
 func oddText(text string) bool {
 	return !utf8.ValidString(text) || strings.ContainsFunc(text, func(c rune) bool { return c < ' ' || c == '\\' })
 }

@@ -7,9 +7,8 @@ import (
 	"github.com/comfyherd/comfyherd/internal/job"
 )
 
-// AppendJSON appends the state, the same bytes as encoding/json. States are told at every change of a slot and read
-// by every dispatcher, so they are written and read without reflection: with encoding/json for both, a job of the bench
-// takes 17 % more CPU (see "Hand-written against plain" in docs/performance.md).
+// AppendJSON appends the state in JSON, the same bytes as encoding/json. States are sent at every change of a slot and read by every
+// dispatcher, so they are written and read without reflection: with encoding/json for both, a job of the bench takes 17 % more CPU (see "Hand-written against plain" in docs/performance.md).
 func (s *HostState) AppendJSON(b []byte) []byte {
 	b = job.AppendText(append(b, `{"host":`...), s.Host)
 	b = job.AppendText(append(b, `,"instance":`...), s.Instance)
@@ -98,7 +97,7 @@ func (r *Reply) appendJSON(b []byte) []byte {
 	return append(r.State.AppendJSON(append(b, `,"state":`...)), '}')
 }
 
-// appendDuration needs no look at the text, of which no letter is special in JSON.
+// appendDuration escapes nothing, since a duration has no character that JSON must escape.
 func appendDuration(b []byte, d job.Duration) []byte {
 	return append(append(append(b, '"'), time.Duration(d).String()...), '"')
 }
@@ -124,7 +123,8 @@ func appendTexts[T ~string](b []byte, name string, values []T) []byte {
 	return closing(b, len(values))
 }
 
-// opening is what stands before the i-th value of an array that is left out when it is empty; closing ends it.
+// opening is the text before the i-th value of an array: the name before the first, a comma before the others. An empty array is left
+// out; closing ends one that is not.
 func opening(i int, name string) string {
 	if i > 0 {
 		return ","

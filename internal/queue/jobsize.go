@@ -12,8 +12,8 @@ import (
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
-// maxBody is how many bytes a job may have: what COMFY_JOBS takes (Config.MaxJob) and NATS in one message, without room
-// for our headers. A publish by somebody else may be larger by that room; it can be stored, and is refused by a dispatcher.
+// maxBody is the most bytes of a job: Config.MaxJob, or what a NATS message holds beside our headers. A program that publishes
+// without our headers may store a job that is larger by their room; a dispatcher refuses it.
 func (q *Queue) maxBody() int {
 	most := q.maxPayload()
 	if limit := int(q.maxJob.Load()); limit > 0 {
@@ -22,10 +22,10 @@ func (q *Queue) maxBody() int {
 	return most
 }
 
-// maxPayload is how many bytes a message may have beside our headers.
+// maxPayload is the most bytes of a message beside our headers.
 func (q *Queue) maxPayload() int { return int(q.nc.MaxPayload()) - names.Headroom }
 
-// TooLarge says that a job is too large and what may be done about it; empty when it is not.
+// TooLarge is a text for people that says that a job of so many bytes is too large, and what to do about it; empty when it is not.
 func (q *Queue) TooLarge(body int) string {
 	most := q.maxBody()
 	if body <= most {
@@ -40,8 +40,8 @@ func (q *Queue) Submit(ctx context.Context, lane job.Lane, spec job.Spec) (jetst
 	return jetstream.NewClient(q.nc, lane.Tenant).Submit(ctx, lane.Priority, spec)
 }
 
-// TooLarge reports whether an event could not be appended since it is larger than NATS takes in one message
-// (max_payload, 1 MiB by default). Trying again does not help.
+// TooLarge reports whether an event could not be appended since it is larger than a NATS message may be (max_payload, 1 MiB by
+// default). Trying again does not help.
 func TooLarge(err error) bool {
 	return errors.Is(err, nats.ErrMaxPayload)
 }

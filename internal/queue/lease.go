@@ -13,18 +13,18 @@ import (
 	"github.com/comfyherd/comfyherd/internal/names"
 )
 
-// Lease is a delivery's ack subject: whoever extends it owns the job. It is opaque, works from any connection,
-// and is never fenced: an old lease still acts, so no decision may rest on it alone. The chain decides.
+// Lease is the ack subject of a delivery: whoever extends it owns the job. It is opaque and works from any connection. It is not
+// fenced: messages to an old lease still take effect, so no decision may rest on a lease alone; the chain decides.
 //
 // This file is the only one that settles a message of COMFY_JOBS.
 type Lease string
 
-// Extend keeps the lease for another AckWait from now. On a parked delivery it turns the park into a lease.
+// Extend keeps the lease for another AckWait from now, without waiting for the server. Of a parked job it ends the park.
 func (q *Queue) Extend(lease Lease) error {
 	return wrap(q.nc.Publish(string(lease), []byte("+WPI")), "extend lease")
 }
 
-// ExtendSurely is Extend that returns when the server has confirmed it, or within 2 s with an error.
+// ExtendSurely is Extend that waits until the server has confirmed it, at most 2 s.
 func (q *Queue) ExtendSurely(ctx context.Context, lease Lease) error {
 	ctx, cancel := context.WithTimeout(ctx, offerTimeout)
 	defer cancel()
@@ -32,20 +32,20 @@ func (q *Queue) ExtendSurely(ctx context.Context, lease Lease) error {
 	return wrap(err, "extend lease")
 }
 
-// Park lets the job rest in COMFY_JOBS for about the given time; then it is delivered again. With none it is at once.
+// Park gives a delivery back to NATS, which delivers the job again after about the given time; at once when that is 0.
 func (q *Queue) Park(lease Lease, rest time.Duration) error {
 	body := `-NAK {"delay":` + strconv.FormatInt(int64(rest), 10) + `}`
 	return wrap(q.nc.Publish(string(lease), []byte(body)), "park delivery")
 }
 
-// FinishSoon removes the job from COMFY_JOBS without waiting for the server: a crash before it has heard of it is repaired by the
-// next delivery, which finds the chain ended.
+// FinishSoon removes the job from COMFY_JOBS without waiting for the server. When the message is lost, the job is delivered again,
+// and the dispatcher that finds its chain ended acks it.
 func (q *Queue) FinishSoon(lease Lease) error {
 	return wrap(q.nc.Publish(string(lease), []byte("+ACK")), "ack delivery")
 }
 
-// Erase removes a job from COMFY_JOBS and overwrites its bytes in the store of NATS, which an ack does not: of a job with
-// extra_data nothing may be left behind. A job that is gone already is no error.
+// Erase removes a job from COMFY_JOBS and overwrites its bytes in NATS' storage, which an ack does not do. It is for jobs with
+// extra_data, which may hold keys. A job that is no longer stored is no error.
 func (q *Queue) Erase(ctx context.Context, sequence uint64) error {
 	err := q.jobs.SecureDeleteMsg(ctx, sequence)
 	if errors.Is(err, natsjs.ErrMsgNotFound) {

@@ -15,20 +15,20 @@ import (
 	"github.com/comfyherd/comfyherd/internal/workflow"
 )
 
-// Offer asks a host to run a job. With "accepted" the lease is the agent's.
+// Offer asks a host to run a job. Once the agent has accepted it, the agent owns the lease.
 type Offer struct {
 	Message       job.Message // the job as it was published
 	Job           job.ID
 	Hash          workflow.Hash
 	Attempt       int
-	Resume        bool // the chain says that this host runs this attempt already
+	Resume        bool // according to the chain this host runs this attempt already
 	Lease         Lease
 	AckWait       time.Duration
 	LastInChain   uint64
 	StreamCreated time.Time
 
-	// Quiet is how long the agent may wait before it broadcasts the taken slot, since the dispatcher that offers gets the state
-	// with the answer, and most hosts broadcast a later state by then; 0 when the offer does not say.
+	// Quiet is for how long the agent need not broadcast that the slot is taken, at most 1 min; 0: it broadcasts at once. Most hosts
+	// have another change to broadcast by then, which saves one message.
 	Quiet time.Duration
 }
 
@@ -40,7 +40,7 @@ const (
 	Busy     Answer = "busy"
 	Drain    Answer = "draining"
 	Unfit    Answer = "unfit"
-	NotThere Answer = "gone" // only to a resume: the host does not know the prompt
+	NotThere Answer = "gone" // only to a resume: ComfyUI does not have the job's prompt
 )
 
 // Reply is an answer with the host's state at that moment.
@@ -50,14 +50,14 @@ type Reply struct {
 	State  HostState `json:"state"`
 }
 
-// ErrNoAnswer: no valid answer came in time. The agent may or may not
-// have accepted, so the dispatcher does nothing and lets the lease decide.
+// ErrNoAnswer: no valid answer came in time. The agent may have accepted the job, so the dispatcher must not offer it again before
+// the lease has run out.
 var ErrNoAnswer = errors.New("the agent did not answer")
 
-// ErrNoAgent: no agent subscribes to the host's subject. The offer was certainly not accepted.
+// ErrNoAgent: no agent has subscribed to the host's offers, so the offer was not accepted.
 var ErrNoAgent = errors.New("no agent serves this host")
 
-// stateSize is about what a brief state with two jobs has in JSON.
+// stateSize is about the size in bytes of a brief state with two jobs in JSON.
 const stateSize = 768
 
 const offerTimeout = 2 * time.Second
@@ -73,7 +73,7 @@ func (q *Queue) Offer(ctx context.Context, host string, o *Offer) (Reply, error)
 	}
 	r, err := decodeReply(answer.Data)
 	if err == nil && r.State.Host != "" && r.State.Host != host {
-		err = fmt.Errorf("the answer is of host %.80q", r.State.Host)
+		err = fmt.Errorf("the answer has the state of another host, %.80q", r.State.Host)
 	}
 	if err != nil {
 		return Reply{}, fmt.Errorf("offer job %s to host %s: %w: %w", o.Job, host, ErrNoAnswer, err)
@@ -121,7 +121,7 @@ func decodeOffer(msg *nats.Msg) (Offer, error) {
 	}
 	quiet, err := time.ParseDuration(h.Get(names.QuietHeader))
 	if err != nil {
-		quiet = 0 // left out, or as good as that
+		quiet = 0 // the header is missing or not valid
 	}
 	priority, err := strconv.Atoi(h.Get(names.PriorityHeader))
 	if err != nil {
@@ -145,10 +145,10 @@ const (
 	longestQuiet                    = time.Minute
 )
 
-// ServeOffers calls answer for every offer to a host, one after the other, until ctx ends, and ready, once, when
-// the server knows that somebody listens: who tells of the host after that is never offered a job too early.
-// answer must not block: it decides about a slot and calls reply, once, at once or later; the asker waits 2 s. An
-// offer without a reply is left to its lease.
+// ServeOffers calls answer for every offer to a host, one after the other, until ctx ends. It calls ready once, when the server has
+// the subscription: an agent that writes its host's presence after that misses no offer. answer must not block: it decides about a
+// slot and calls reply, once, within the 2 s that the dispatcher waits. Without a reply the job is delivered again when its lease
+// runs out. An offer that cannot be decoded is answered with Unfit.
 func (q *Queue) ServeOffers(ctx context.Context, host string, ready func(), answer func(o Offer, reply func(Reply))) error {
 	return q.serveWhenReady(ctx, names.OfferSubject(host), ready, func(msg *nats.Msg) {
 		o, err := decodeOffer(msg)
@@ -170,8 +170,8 @@ type Control struct {
 	By     string `json:"by,omitempty"` // who asks
 }
 
-// Control sends c to a host's agent, and gives its answer: the host's state after it and, where that is not what one
-// would expect, the reason.
+// Control sends c to a host's agent and gives its answer, for which it waits 2 s: the host's state afterwards and, when that is not
+// what c asked for, the reason. ErrNoAgent when no agent serves the host.
 func (q *Queue) Control(ctx context.Context, host string, c Control) (Reply, error) {
 	body, err := json.Marshal(c)
 	if err != nil {
@@ -190,8 +190,8 @@ func (q *Queue) Control(ctx context.Context, host string, c Control) (Reply, err
 	return r, wrap(err, "read the answer to a control of host %s", host)
 }
 
-// ServeControl calls obey for every control of a host until ctx ends, one after the other, and ready when the server has
-// the subscription: from then on no control is lost. The asker waits 2 s for what obey returns.
+// ServeControl calls obey for every control of a host, one after the other, until ctx ends, and answers what it returns, for which
+// the sender waits 2 s. It calls ready once, when the server has the subscription.
 func (q *Queue) ServeControl(ctx context.Context, host string, ready func(), obey func(Control) Reply) error {
 	return q.serveWhenReady(ctx, names.ControlSubject(host), ready, func(msg *nats.Msg) {
 		c, err := decodeChecked[Control](Change{Value: msg.Data})
@@ -219,14 +219,14 @@ func (q *Queue) serveWhenReady(ctx context.Context, subject string, ready func()
 	if err != nil {
 		return err
 	}
-	if q.heard(ctx) {
+	if q.flushed(ctx) {
 		ready()
 	}
 	return over(ctx, sub)
 }
 
-// heard waits until the server has all subscriptions of the connection; false means that ctx ended first.
-func (q *Queue) heard(ctx context.Context) bool {
+// flushed waits until the server has all subscriptions; false means that ctx ended first.
+func (q *Queue) flushed(ctx context.Context) bool {
 	for ctx.Err() == nil {
 		once, cancel := context.WithTimeout(ctx, answerTime)
 		err := q.nc.FlushWithContext(once)
@@ -244,19 +244,19 @@ func (q *Queue) listen(subject string, handle func(*nats.Msg)) (*nats.Subscripti
 	return sub, wrap(err, "subscribe to %s", subject)
 }
 
-// over ends a subscription with ctx.
+// over waits until ctx ends and ends the subscription.
 func over(ctx context.Context, sub *nats.Subscription) error {
 	<-ctx.Done()
 	_ = sub.Unsubscribe() // the connection may be closed already
 	return ctx.Err()
 }
 
-// respond loses an answer that cannot be sent: the asker's timeout covers it.
+// respond ignores an answer that cannot be sent: the sender of the request gets a timeout.
 func respond(msg *nats.Msg, r *Reply) {
 	_ = msg.Respond(r.appendJSON(make([]byte, 0, stateSize)))
 }
 
-// Broadcast sends the host's state, abridged, to every dispatcher. It is not stored; the next heartbeat repeats it.
+// Broadcast sends the host's abridged state to every dispatcher. It is not stored; the next heartbeat repeats it.
 func (q *Queue) Broadcast(s *HostState) error {
 	brief := s.Abridged()
 	body := brief.AppendJSON(make([]byte, 0, stateSize))
@@ -266,7 +266,7 @@ func (q *Queue) Broadcast(s *HostState) error {
 	return nil
 }
 
-// FollowHosts calls tell with every broadcast state until ctx ends.
+// FollowHosts calls tell for every valid broadcast state until ctx ends.
 func (q *Queue) FollowHosts(ctx context.Context, tell func(HostState)) error {
 	return q.serve(ctx, names.HostStates, func(msg *nats.Msg) {
 		if s, err := decodeState(msg.Data); err == nil && s.Host == names.StateHost(msg.Subject) && s.check() == nil {

@@ -24,15 +24,15 @@ type HostsAnswer struct {
 	Next  string     `json:"next,omitempty"` // more follow behind this one; empty at the end
 }
 
-// HostInfo is a host as the dispatchers see it.
+// HostInfo is a host with what dispatchers add to its own state.
 type HostInfo struct {
 	HostState
-	Capability int `json:"capability"` // entries in its capability set; 0 when it told none
+	Capability int `json:"capability"` // entries in its capability set; 0 when it has stored none
 	Blocks     int `json:"blocks"`
 	Strikes    int `json:"strikes"`
 
-	Tenants []job.Tenant `json:"tenants,omitempty"` // that the host is given to; none: all
-	Resting *Rest        `json:"resting,omitempty"` // it is given no jobs for a while
+	Tenants []job.Tenant `json:"tenants,omitempty"` // the tenants of its grant; empty: all
+	Resting *Rest        `json:"resting,omitempty"` // why it gets no jobs for a while, when it gets none
 }
 
 // Rest is why a host that is online is given no jobs, and until when.
@@ -49,7 +49,7 @@ type BlocksRequest struct {
 	Limit int           `json:"limit,omitempty"` // at most so many, and never more than 500
 }
 
-// BlocksAnswer lists the blocks that stand, by host and hash. What lies in COMFY_BLOCKS and is no block is left out.
+// BlocksAnswer lists the blocks that stand, by host and hash. Values in COMFY_BLOCKS that are no blocks are left out.
 type BlocksAnswer struct {
 	Blocks []Block `json:"blocks"`
 	Next   string  `json:"next,omitempty"` // more follow behind this pair, <host>.<hash>; empty at the end
@@ -62,7 +62,7 @@ type UnblockRequest struct {
 	By   string        `json:"by,omitempty"`   // who asks; at most 64 characters are kept
 }
 
-// CountAnswer says how many were concerned.
+// CountAnswer says how many objects a call has changed.
 type CountAnswer struct {
 	Count int `json:"count"`
 }
@@ -74,13 +74,13 @@ type DrainRequest struct {
 	By     string `json:"by,omitempty"` // who asks; at most 64 characters are kept
 }
 
-// DrainAnswer is what has become of a DrainRequest.
+// DrainAnswer is the answer to a DrainRequest.
 type DrainAnswer struct {
-	Count int   `json:"count"` // 1 when the agent obeys
-	Reply Reply `json:"reply"` // the agent's: how the host is now, and why it does not obey, or takes no jobs all the same
+	Count int   `json:"count"` // 1 when the agent has done it, else 0
+	Reply Reply `json:"reply"` // the agent's: the host's state now, and why it was not done or why the host still takes no jobs
 }
 
-// PurgeRequest chooses dead letters as DeadRequest does. One without any condition is refused unless it says All.
+// PurgeRequest chooses dead letters as DeadRequest does. A request without any condition is refused unless All is set.
 type PurgeRequest struct {
 	Tenant job.Tenant     `json:"tenant,omitempty"`
 	Job    job.ID         `json:"job,omitempty"`

@@ -12,11 +12,11 @@ const (
 	longestWait = 10 * time.Second
 )
 
-// Rows is how many jobs a page may have in this NATS, of which it takes half a message, when so many are asked for; 0
-// asks for as many as are usual.
+// Rows is how many jobs a page has when asked are asked for (0: 100): at most 500, and at most as many as fit into half of NATS'
+// max_payload.
 func (q *Queue) Rows(asked int) int {
 	return min(cmp.Or(asked, usualRows), mostRows, q.pageSize()/mostRowSize)
 }
 
-// pageSize is how many bytes a page may have.
+// pageSize is the most bytes of a page: half of NATS' max_payload.
 func (q *Queue) pageSize() int { return int(q.nc.MaxPayload()) / 2 }

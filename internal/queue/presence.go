@@ -16,35 +16,35 @@ import (
 	"github.com/comfyherd/comfyherd/internal/workflow"
 )
 
-// HostState is what an agent says of its host: in its presence (COMFY_HOSTS), in every answer to an offer, and
+// HostState is the state of a host as its agent sends it: in its presence (COMFY_HOSTS), in every answer to an offer, and as a
 // broadcast at each change of a slot.
 type HostState struct {
 	Host     string          `json:"host"`
 	Instance string          `json:"instance"` // of the agent process; a restarted agent has another
-	Serial   uint64          `json:"serial"`   // rises with every state of an instance
+	Serial   uint64          `json:"serial"`   // number of the state; later states of an instance have higher ones
 	State    Availability    `json:"state"`
 	Reason   string          `json:"reason,omitempty"`    // why it is not online
-	Cause    failure.Cause   `json:"cause,omitempty"`     // what ails it when unhealthy, or what it is suspected of when on trial
-	Trial    bool            `json:"trial,omitempty"`     // one failure smelt of the host: it takes one job at a time, and the next of another workflow decides
+	Cause    failure.Cause   `json:"cause,omitempty"`     // why it is unhealthy, or the suspected cause when it is on trial
+	Trial    bool            `json:"trial,omitempty"`     // it may be unhealthy: it takes one job at a time, and the next one of another workflow decides
 	Blame    *Blame          `json:"blame,omitempty"`     // whose job it ran when it became unhealthy
-	ClockOff Offset          `json:"clock_off,omitempty"` // by how much the agent's clock is ahead of NATS' when it is off by more than 1 s
+	ClockOff Offset          `json:"clock_off,omitempty"` // how far the agent's clock is ahead of NATS'; 0 when it is off by at most 1 s
 	Slots    int             `json:"slots"`
-	Prefetch int             `json:"prefetch"`          // how many it holds beyond its slots
-	Running  []RunningJob    `json:"running,omitempty"` // accepted and not yet off the GPU
-	Foreign  int             `json:"foreign,omitempty"` // prompts of strangers in ComfyUI's backlog
+	Prefetch int             `json:"prefetch"`          // how many jobs it accepts beyond its slots
+	Running  []RunningJob    `json:"running,omitempty"` // jobs that were accepted and have not ended on the host
+	Foreign  int             `json:"foreign,omitempty"` // prompts in ComfyUI's backlog that are not from comfyherd
 	Labels   []string        `json:"labels,omitempty"`
 	Recent   []workflow.Hash `json:"recent,omitempty"`  // hashes that ran last, newest first; their models are warm
-	Memory   int64           `json:"memory,omitempty"`  // bytes of VRAM in all
+	Memory   int64           `json:"memory,omitempty"`  // bytes of VRAM, used and free
 	Version  string          `json:"version,omitempty"` // ComfyUI's
 	Agent    string          `json:"agent_version,omitempty"`
 	Device   string          `json:"device,omitempty"`
 	URL      string          `json:"url,omitempty"`
 	Ended    *EndedJob       `json:"ended,omitempty"` // the run whose end caused this state
-	Brief    bool            `json:"brief,omitempty"` // labels, recent, memory and what people read are left out: as before
+	Brief    bool            `json:"brief,omitempty"` // the fields that Abridged leaves out are missing and unchanged
 	Time     time.Time       `json:"time"`
 }
 
-// Abridged leaves out what seldom changes, for states that are sent at every change of a slot.
+// Abridged is the state without the fields that seldom change, to be sent at every change of a slot.
 func (s *HostState) Abridged() HostState {
 	brief := *s
 	brief.Brief = true
@@ -52,8 +52,8 @@ func (s *HostState) Abridged() HostState {
 	return brief
 }
 
-// Completed gives a brief state what it left out, from the one known before. Hashes that run now are warm, and that
-// of a run that has just ended: it may have been too short for a state of its own.
+// Completed fills the missing fields of a brief state from the previous one. The hashes of jobs that run, and of the one that has
+// just ended, are added to Recent: a short run may have been in no other state.
 func (s *HostState) Completed(before *HostState) HostState {
 	if !s.Brief {
 		return *s
@@ -74,8 +74,8 @@ func (s *HostState) Completed(before *HostState) HostState {
 // recentMost is how many hashes count as warm.
 const recentMost = 8
 
-// warmest puts a hash first; a list that is right already is shared. A hash that is new to the list is copied, since
-// it may be part of a whole state.
+// warmest puts a hash first; a list that has it first already is returned as it is. A hash that is new to the list is copied, since
+// its bytes may be part of a large message.
 func warmest(recent []workflow.Hash, hash workflow.Hash) []workflow.Hash {
 	if len(recent) > 0 && recent[0] == hash {
 		return recent
@@ -103,7 +103,7 @@ const (
 	Unhealthy Availability = "unhealthy" // ComfyUI is down or sick
 )
 
-// Blame names the job that a host ran when it became unhealthy.
+// Blame identifies the job that a host ran when it became unhealthy.
 type Blame struct {
 	Tenant job.Tenant    `json:"tenant"`
 	Job    job.ID        `json:"job"`
@@ -120,7 +120,7 @@ type RunningJob struct {
 	Since    time.Time     `json:"since"`
 }
 
-// EndedJob is what a finished run cost.
+// EndedJob is a run that has ended: of which job, how long it took, and how it ended.
 type EndedJob struct {
 	Tenant   job.Tenant    `json:"tenant"`
 	Job      job.ID        `json:"job"`
@@ -133,7 +133,7 @@ type EndedJob struct {
 	Loads    []ModelLoad   `json:"loads,omitempty"` // of model files
 }
 
-// ModelLoad is how long a run took to load model files, together.
+// ModelLoad is how long a run took to load some model files together.
 type ModelLoad struct {
 	Files []string     `json:"files"` // as in the workflow, with / for \
 	Took  job.Duration `json:"took"`
@@ -142,27 +142,27 @@ type ModelLoad struct {
 // Free reports whether the host has a slot that runs nothing.
 func (s *HostState) Free() bool { return s.State == Online && len(s.Running)+s.Foreign < s.Slots }
 
-// DispatcherState is what a dispatcher says of itself in COMFY_DISPATCHERS.
+// DispatcherState is a dispatcher's presence in COMFY_DISPATCHERS.
 type DispatcherState struct {
 	Dispatcher string    `json:"dispatcher"`
 	Version    string    `json:"version,omitempty"`
 	Started    time.Time `json:"started"`
 	Waiting    int       `json:"waiting"`
-	ClockOff   Offset    `json:"clock_off,omitempty"` // by how much its clock is ahead of NATS' when it is off by more than 1 s
+	ClockOff   Offset    `json:"clock_off,omitempty"` // how far its clock is ahead of NATS'; 0 when it is off by at most 1 s
 }
 
-// Beat renews a host's presence.
+// Beat writes or renews a host's presence, which ends after PresenceTTL.
 func (q *Queue) Beat(ctx context.Context, s *HostState) error {
 	_, err := q.hosts.Put(ctx, s.Host, s.AppendJSON(make([]byte, 0, stateSize)))
 	return wrap(err, "put %s into %s", s.Host, q.hosts.Bucket())
 }
 
-// BeatDispatcher renews a dispatcher's presence.
+// BeatDispatcher writes or renews a dispatcher's presence, which ends after PresenceTTL.
 func (q *Queue) BeatDispatcher(ctx context.Context, s *DispatcherState) error {
 	return putJSON(ctx, q.dispatchers, s.Dispatcher, s)
 }
 
-// Leave ends a host's presence at once, at a graceful end.
+// Leave ends a host's presence at once, when its agent stops.
 func (q *Queue) Leave(ctx context.Context, host string) error {
 	return wrap(q.hosts.Delete(ctx, host), "end presence of host %s", host)
 }
@@ -193,7 +193,7 @@ func (q *Queue) Hosts(ctx context.Context) ([]HostState, error) {
 	return states, err
 }
 
-// HostStateOf reads a host's state from a change of its presence; false when it is none, or says what cannot be.
+// HostStateOf decodes a host's state from a change of its presence; false when it is none, or has an impossible value.
 func HostStateOf(c Change) (HostState, bool) {
 	if c.Phase != Put {
 		return HostState{}, false
@@ -207,9 +207,9 @@ func presenceOf(c Change) (HostState, error) {
 	switch {
 	case err != nil:
 	case s.Host != c.Key:
-		err = fmt.Errorf("it names the host %.80q", s.Host)
+		err = fmt.Errorf("the value names another host than the key: %.80q", s.Host)
 	case s.Brief:
-		err = errors.New("it is brief, and a presence is whole")
+		err = errors.New("the state is abridged (brief), and a presence must not be")
 	default:
 		err = s.check()
 	}
@@ -222,19 +222,19 @@ func presenceOf(c Change) (HostState, error) {
 func dispatcherOf(c Change) (DispatcherState, error) {
 	s, err := decodeChecked[DispatcherState](c)
 	if err == nil && s.Dispatcher != c.Key {
-		err = fmt.Errorf("it names the dispatcher %.80q", s.Dispatcher)
+		err = fmt.Errorf("the value names another dispatcher than the key: %.80q", s.Dispatcher)
 	}
 	return s, err
 }
 
-// decodeChecked reads a value of JSON that says itself what it may hold.
+// decodeChecked decodes a value from JSON and calls its check.
 func decodeChecked[T any, P interface {
 	*T
 	check() error
 }](c Change) (T, error) {
 	var v, none T
 	if err := json.Unmarshal(c.Value, &v); err != nil {
-		return none, fmt.Errorf("read it: %w", err)
+		return none, fmt.Errorf("decode the value: %w", err)
 	}
 	if err := P(&v).check(); err != nil {
 		return none, err
@@ -269,8 +269,7 @@ func putJSON(ctx context.Context, kv natsjs.KeyValue, key string, value any) err
 	return wrap(err, "put %s into %s", key, kv.Bucket())
 }
 
-// putExpecting writes a key that stands at a revision, 0 for one that is not there; false when it does not. A key that was removed
-// counts as one that is not there.
+// putExpecting writes a key that stands at a revision (0: the key does not exist, or was removed); false when it has another.
 func putExpecting(ctx context.Context, kv natsjs.KeyValue, key string, value []byte, revision uint64) (bool, error) {
 	var err error
 	if revision == 0 {
@@ -284,7 +283,7 @@ func putExpecting(ctx context.Context, kv natsjs.KeyValue, key string, value []b
 	return err == nil, wrap(err, "put %s into %s", key, kv.Bucket())
 }
 
-// each calls tell with every key that a bucket holds at this moment.
+// each calls tell for every key that a bucket holds at this moment.
 func each(ctx context.Context, kv natsjs.KeyValue, tell func(Change)) error {
 	watcher, err := kv.WatchAll(ctx, natsjs.IgnoreDeletes())
 	if err != nil {

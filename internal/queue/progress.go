@@ -12,7 +12,7 @@ import (
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
-// PublishProgress sends a job's progress to all subscribers; a lost one is replaced by the next.
+// PublishProgress sends a job's progress to its subscribers. It is not stored; a lost message is replaced by the next.
 func (q *Queue) PublishProgress(tenant job.Tenant, id job.ID, p jetstream.Progress) error {
 	body, err := json.Marshal(p)
 	if err != nil {
@@ -21,7 +21,7 @@ func (q *Queue) PublishProgress(tenant job.Tenant, id job.ID, p jetstream.Progre
 	return wrap(q.nc.Publish(q.progressSubject(tenant, id, "progress"), body), "publish progress of job %s", id)
 }
 
-// PublishPreview sends a preview image; the content type stands in the header Content-Type.
+// PublishPreview sends a preview image, with its type in the header Content-Type. It is not stored.
 func (q *Queue) PublishPreview(tenant job.Tenant, id job.ID, contentType string, image []byte) error {
 	msg := nats.NewMsg(q.progressSubject(tenant, id, "preview"))
 	msg.Header.Set(names.ContentTypeHeader, contentType)
@@ -29,8 +29,8 @@ func (q *Queue) PublishPreview(tenant job.Tenant, id job.ID, contentType string,
 	return wrap(q.nc.PublishMsg(msg), "publish preview of job %s", id)
 }
 
-// progressSubject is where to tell of a job: to the listeners themselves, or out of an account of its own through
-// COMFY_LIVE, which a prefix of the API gives away.
+// progressSubject is where progress is published: directly to the subscribers or, by a program in an account of its own, to
+// COMFY_LIVE, which publishes it again. A program with an API prefix is in such an account.
 func (q *Queue) progressSubject(tenant job.Tenant, id job.ID, what string) string {
 	if q.cfg.APIPrefix != "" {
 		return names.TellSubject(tenant, id, what)
@@ -38,7 +38,7 @@ func (q *Queue) progressSubject(tenant job.Tenant, id job.ID, what string) strin
 	return names.LiveSubject(tenant, id, what)
 }
 
-// FollowProgress calls tell with a job's progress until ctx ends.
+// FollowProgress calls tell for every progress message of a job until ctx ends.
 func (q *Queue) FollowProgress(ctx context.Context, tenant job.Tenant, id job.ID, tell func(jetstream.Progress)) error {
 	return q.serve(ctx, names.LiveSubject(tenant, id, "progress"), func(msg *nats.Msg) {
 		var p jetstream.Progress

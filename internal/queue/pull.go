@@ -12,48 +12,46 @@ import (
 	natsjs "github.com/nats-io/nats.go/jetstream"
 )
 
-// puller asks a durable consumer that others share for messages, and takes them on one subscription that stands until
-// close. nats.go's Fetch has a subscription for each request, which ends soon after the request ran out, and with a
-// reconnect: a message that comes later is dropped, and delivered again after AckWait only. Here it is taken whenever
-// it comes. That is why it is here: Fetch takes as much CPU. Consume and Messages keep one subscription too, but ask for
-// more messages by themselves, and a dispatcher must not take a job that another one has a free host for.
+// puller pulls messages from a consumer, and receives them on one subscription that stands until close. It exists since nats.go's
+// Fetch makes a subscription for each request, which ends soon after the request has run out, and at a reconnect: a message that
+// comes later is lost, and delivered again only after AckWait. It does not save CPU. nats.go's Consume and Messages keep one
+// subscription, but request further messages by themselves, and a dispatcher must not take a job that another one has a free host for.
 type puller struct {
 	q      *Queue
 	open   opener
 	take   func(*nats.Msg)
 	sub    *nats.Subscription
-	inbox  string        // before the number of a request
-	closed chan struct{} // when take is not called any more
+	inbox  string        // reply subject of a request, without its number
+	closed chan struct{} // closed when take is no longer called
 
-	// Only pull touches it.
-	subject string // where to ask; empty while the consumer is to be opened
+	// Used by pull only.
+	subject string // for requests; empty while the consumer must be opened
 
 	mu      sync.Mutex // guards all below
-	request uint64     // number of the newest
-	left    int        // messages that it still may bring; a late one of an earlier request counts as one of them
-	over    chan error // has a value when it brings no more
+	request uint64     // number of the newest request
+	left    int        // messages that the request may still bring; late ones of an earlier request count too
+	over    chan error // gets a value when the request has ended
 }
 
 type opener func(context.Context) (natsjs.Consumer, error)
 
-// pullGrace is how much longer than the request's own time the server's answer that it ran out is waited for.
+// pullGrace is how much longer than a request's time pull waits for the server's message that it has run out.
 const pullGrace = 2 * time.Second
 
-// puller has take called for every message, one after the other.
+// puller makes a puller that calls take for every message, one after the other.
 func (q *Queue) puller(open opener, take func(*nats.Msg)) (*puller, error) {
 	p := &puller{q: q, open: open, take: take, inbox: q.nc.NewInbox() + ".", closed: make(chan struct{})}
 	var err error
-	if p.sub, err = q.listen(p.inbox+"*", p.hear); err != nil {
+	if p.sub, err = q.listen(p.inbox+"*", p.receive); err != nil {
 		return nil, err
 	}
 	p.sub.SetClosedHandler(func(string) { close(p.closed) })
-	// What may come is bounded by what was asked for. It is an error if the subscription was closed before it had its handler.
-	return p, wrap(p.sub.SetPendingLimits(-1, -1), "listen for deliveries")
+	// No limit is needed: no more comes than was requested. An error means that the subscription was closed before it had its handler.
+	return p, wrap(p.sub.SetPendingLimits(-1, -1), "subscribe to deliveries")
 }
 
-// pull asks for up to n messages and returns how many came when all have, when wait is over, or at once when NATS came
-// back from an outage, since a request from before it is lost. After an error the consumer is opened again: it may have
-// been away with its stream, or removed by hand.
+// pull asks for up to n messages and returns how many came: when all have come, when wait is over, or at once after a reconnect, by
+// which the request is lost. After an error the next pull opens the consumer again, which may have been removed.
 func (p *puller) pull(ctx context.Context, n int, wait time.Duration) (int, error) {
 	reconnected := p.q.reconnects.current()
 	if p.subject == "" {
@@ -65,7 +63,7 @@ func (p *puller) pull(ctx context.Context, n int, wait time.Duration) (int, erro
 		p.subject = p.q.apiSubject("CONSUMER.MSG.NEXT." + info.Stream + "." + info.Name)
 	}
 	number, over := p.begin(n)
-	if p.q.Connected() { // or it would stand in a buffer, with others, until all are sent at once
+	if p.q.Connected() { // otherwise requests would collect in nats.go's buffer and be sent all at once
 		body := fmt.Appendf(nil, `{"batch":%d,"expires":%d,"max_bytes":%d}`, n, wait, p.q.pullBytes())
 		if err := p.q.nc.PublishRequest(p.subject, p.inbox+strconv.FormatUint(number, 10), body); err != nil {
 			p.subject = ""
@@ -79,8 +77,8 @@ func (p *puller) pull(ctx context.Context, n int, wait time.Duration) (int, erro
 	return n - p.missing(), err
 }
 
-// await returns when a request brings no more. That its time is over is a status that the server sends after the last
-// message; while messages wait to be taken it is not late.
+// await returns when a request has ended. The server sends behind the last message that the time is over; as long as messages wait
+// to be taken, that one is not counted as late.
 func (p *puller) await(ctx context.Context, over <-chan error, reconnected <-chan struct{}, wait time.Duration) error {
 	late := time.NewTimer(wait + pullGrace)
 	defer late.Stop()
@@ -115,8 +113,8 @@ func (p *puller) missing() int {
 	return max(p.left, 0)
 }
 
-// hear takes a message, or the server's status of a request, which comes on the request's reply subject.
-func (p *puller) hear(msg *nats.Msg) {
+// receive takes a message, or the server's status of a request, which comes on the request's reply subject.
+func (p *puller) receive(msg *nats.Msg) {
 	if number, ok := strings.CutPrefix(msg.Subject, p.inbox); ok {
 		p.mu.Lock()
 		defer p.mu.Unlock()
@@ -133,7 +131,7 @@ func (p *puller) hear(msg *nats.Msg) {
 	}
 }
 
-// enough has the request under way bring no more; what comes all the same is taken.
+// enough ends the request under way; messages that still come are taken.
 func (p *puller) enough() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -148,33 +146,33 @@ func (p *puller) end(err error) {
 	}
 }
 
-// requestError reads why a request brings no more: that there was nothing, or no more until its time was over, is no
-// error. The codes are those of NATS's ADR-13.
+// requestError decodes the status by which the server ends a request. That it has no message, or none until the time was over, is no
+// error. The codes are those of NATS' ADR-13.
 func requestError(msg *nats.Msg) error {
 	code, text := msg.Header.Get("Status"), msg.Header.Get("Description")
 	switch code {
 	case "404", "408":
 		return nil
 	case "409":
-		if strings.HasPrefix(text, "Message Size Exceeds") { // what was asked for in bytes has come
+		if strings.HasPrefix(text, "Message Size Exceeds") { // max_bytes of the request are reached
 			return nil
 		}
 	case "503":
-		return fmt.Errorf("the consumer is not to be reached: %w", nats.ErrNoResponders)
+		return fmt.Errorf("no server answers for the consumer: %w", nats.ErrNoResponders)
 	}
-	return fmt.Errorf("the request for messages was ended: %s %s", code, text)
+	return fmt.Errorf("NATS ended the request for messages: %s %s", code, text)
 }
 
-// pullBytes is how much one request may bring: large messages must not keep all else on the connection waiting, and one of
-// any size has to fit.
+// pullBytes is the most bytes of one request: large messages must not delay all others on the connection, and one of any size must
+// fit.
 func (q *Queue) pullBytes() int64 { return max(pullBytesLeast, q.nc.MaxPayload()+pullBytesMore) }
 
 const (
 	pullBytesLeast = 4 << 20
-	pullBytesMore  = 64 << 10 // what the server counts beside a message's body
+	pullBytesMore  = 64 << 10 // the most that the server counts beside a message's body
 )
 
-// close ends the subscription and returns when take is not called any more.
+// close ends the subscription and returns when take is no longer called.
 func (p *puller) close() {
 	_ = p.sub.Unsubscribe() // a connection that is closed or drained ends it as well
 	<-p.closed

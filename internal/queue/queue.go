@@ -17,8 +17,8 @@ import (
 	"github.com/comfyherd/comfyherd/internal/names"
 )
 
-// Queue is an open comfyherd on a NATS connection. It is safe for use by many goroutines, holds no state that
-// is not in NATS, and never closes the connection, which stays the caller's.
+// Queue is comfyherd on one NATS connection, opened by Open and ended by Close. It is safe for use by many goroutines, keeps no
+// state that is not in NATS, and never closes the connection, which the caller owns.
 type Queue struct {
 	nc  *nats.Conn
 	js  natsjs.JetStream
@@ -34,23 +34,23 @@ type Queue struct {
 	slots              natsjs.KeyValue
 	secrets, grants    natsjs.KeyValue
 	objects            map[string]natsjs.ObjectStore
-	parts              chan struct{} // one for each part of a file in flight
-	readJobs           natsjs.Stream // readers, as reader says
+	parts              chan struct{} // has a value for each part of a file in flight
+	readJobs           natsjs.Stream // the streams named read* read from the leader: see reader
 	readEvents         natsjs.Stream
-	readWaiting        natsjs.Stream // the bucket's, to tell a claim from a ticket that never was
-	readBlocks         natsjs.Stream // the bucket's, also to read ends of blocks with their headers
+	readWaiting        natsjs.Stream // of the bucket, to distinguish a claimed ticket from one that never existed
+	readBlocks         natsjs.Stream // of the bucket, to read the ends of blocks with their headers
 	readStrikes        natsjs.Stream
 	readHosts          natsjs.Stream
 	readSlots          natsjs.Stream
 	readFiles          map[string]natsjs.Stream // of the object stores
 
-	made        atomic.Pointer[time.Time] // when the stream of jobs was made
+	made        atomic.Pointer[time.Time] // when COMFY_JOBS was created
 	ackWait     time.Duration
 	presenceTTL time.Duration
 	eventsAge   time.Duration
-	room        int64        // what all streams may hold together; 0 = their maxima are left alone
-	maxJob      atomic.Int64 // bytes of a job that COMFY_JOBS takes; 0 = as many as NATS does
-	jobsRoom    atomic.Int64 // bytes that COMFY_JOBS holds at most; 0 = as many as come
+	room        int64        // bytes that all streams may hold together; 0: their maxima are not changed
+	maxJob      atomic.Int64 // the most bytes of a job in COMFY_JOBS; 0: only max_payload limits it
+	jobsRoom    atomic.Int64 // the most bytes that COMFY_JOBS holds; 0: no maximum
 
 	clock      clock
 	reconnects generation
@@ -60,8 +60,8 @@ type Queue struct {
 	calls       calls
 }
 
-// Open makes the streams and buckets that are missing and returns the Queue on them. It fails when JetStream is
-// not to be had on nc, and says what to do about it.
+// Open makes the streams and buckets that are missing and returns a Queue. When JetStream cannot be used on nc, the error says what
+// to do about it.
 func Open(ctx context.Context, nc *nats.Conn, cfg Config) (*Queue, error) {
 	js, err := open(nc, cfg)
 	if err != nil {
@@ -116,7 +116,7 @@ func open(nc *nats.Conn, cfg Config) (natsjs.JetStream, error) {
 	return natsjs.New(nc, pending)
 }
 
-// apiSubject is where JetStream's API answers to what.
+// apiSubject is the subject of a request to JetStream's API, such as STREAM.INFO.<name>.
 func (q *Queue) apiSubject(what string) string {
 	switch {
 	case q.cfg.Domain != "":
@@ -155,7 +155,7 @@ func (q *Queue) bind(ctx context.Context, t topology) error {
 		return err
 	}
 	q.made.Store(&q.jobs.CachedInfo().Created)
-	q.heedJobs(&q.jobs.CachedInfo().Config)
+	q.keepJobLimits(&q.jobs.CachedInfo().Config)
 	q.eventsAge = q.events.CachedInfo().Config.MaxAge
 	q.objects, q.readFiles, q.parts = map[string]natsjs.ObjectStore{}, map[string]natsjs.Stream{}, make(chan struct{}, partsInFlight)
 	for _, name := range []string{names.OutputsStore, names.InputsStore} {
@@ -169,10 +169,10 @@ func (q *Queue) bind(ctx context.Context, t topology) error {
 	return nil
 }
 
-// reader opens a stream for the reads that decisions rest on. Of several copies the leader is asked: any copy answers
-// a direct get, also one that is behind, and a chain that it has not seen yet would count as none. nats.go asks the
-// leader when the stream, as this handle remembers it, has no direct gets; Info must not be called on it. Who may make no
-// consumer may ask a leader for events alone: he reads no bucket but for his own keys, and nothing rests on these.
+// reader opens a stream for reads on which decisions rest. They ask the leader: any copy answers a direct get, also one that is
+// behind, and a chain that it does not have yet would count as empty. nats.go asks the leader when the stream's settings in this
+// handle have no direct gets, so Info, which would read them again, must not be called on it. A program that may not make consumers
+// may ask the leader only for events; of buckets it reads only its own keys, and no decision rests on these.
 func (q *Queue) reader(ctx context.Context, name string) (natsjs.Stream, error) {
 	stream, err := q.stream(ctx, name)
 	if err != nil {
@@ -188,13 +188,13 @@ func (q *Queue) stream(ctx context.Context, name string) (natsjs.Stream, error) 
 	return answered(ctx, func(ctx context.Context) (natsjs.Stream, error) { return made(ctx, q.js, name) })
 }
 
-// heedJobs reads what the stream of jobs takes.
-func (q *Queue) heedJobs(cfg *natsjs.StreamConfig) {
+// keepJobLimits keeps the limits of COMFY_JOBS.
+func (q *Queue) keepJobLimits(cfg *natsjs.StreamConfig) {
 	q.maxJob.Store(max(0, int64(cfg.MaxMsgSize)-names.Headroom))
 	q.jobsRoom.Store(max(0, cfg.MaxBytes))
 }
 
-// JobsRoom is how many bytes of unfinished jobs COMFY_JOBS holds at most; 0 is no maximum.
+// JobsRoom is the most bytes of unfinished jobs that COMFY_JOBS holds; 0: no maximum.
 func (q *Queue) JobsRoom() int64 { return q.jobsRoom.Load() }
 
 func objects(ctx context.Context, t topology, name string) (natsjs.ObjectStore, error) {
@@ -236,7 +236,7 @@ func (q *Queue) bindBuckets(ctx context.Context, t topology) error {
 	return q.makeSecrets(ctx)
 }
 
-// currentAckWait is what stands in NATS, unless it was set by hand.
+// currentAckWait is AckWait as the Config sets it, else as the consumers in NATS have it, else the default.
 func (q *Queue) currentAckWait(ctx context.Context) (time.Duration, error) {
 	if q.cfg.AckWait != 0 {
 		return q.cfg.AckWait, nil
@@ -256,21 +256,20 @@ func (q *Queue) currentAckWait(ctx context.Context) (time.Duration, error) {
 // AckWait is how long a lease lives without an extension.
 func (q *Queue) AckWait() time.Duration { return q.ackWait }
 
-// PresenceTTL is how long a host or dispatcher that stopped beating still counts as there.
+// PresenceTTL is how long the presence of a host or dispatcher lasts after its last heartbeat.
 func (q *Queue) PresenceTTL() time.Duration { return q.presenceTTL }
 
 // EventsAge is how long events are kept, and so how long an id stays taken.
 func (q *Queue) EventsAge() time.Duration { return q.eventsAge }
 
-// Created is when the stream of jobs was made; it stands in the ids that the system gives. It changes when the stream is
-// made again.
+// Created is when COMFY_JOBS was created; ids that the system makes contain it. It changes when the stream is created again.
 func (q *Queue) Created() time.Time { return *q.made.Load() }
 
 // Connected reports whether NATS can be reached right now.
 func (q *Queue) Connected() bool { return q.nc.IsConnected() }
 
-// Close stops measuring the clock, listening to the connection's ups and downs, and to answers. The connection stays
-// open.
+// Close stops the goroutines and subscriptions of the Queue: the clock, the care for streams, reconnects and answers. The connection
+// stays open.
 func (q *Queue) Close() {
 	q.clock.stop()
 	q.stopTending()

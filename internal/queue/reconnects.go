@@ -7,18 +7,18 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// Reconnected is closed when the connection is next established anew. Live messages (Follow*, Broadcast) of the
-// time before may be lost: read again what relies on them.
+// Reconnected is a channel that is closed at the next reconnect. Live messages (Follow*, Broadcast) from before it may be lost, so a
+// program that needs them must read the stored state again.
 func (q *Queue) Reconnected() <-chan struct{} { return q.reconnects.current() }
 
-// generation ends a context at every reconnect, so that every wait on the server is begun again: a watcher or a
-// pull request does not notice for seconds that the server it waits on has forgotten it.
+// generation ends contexts at every reconnect, so that watchers and pull requests are begun again: otherwise it takes seconds until
+// they fail, since the server no longer has them.
 type generation struct {
 	mu      sync.Mutex // guards the two below
 	ended   chan struct{}
 	stopped bool
 	quit    func()
-	over    chan struct{} // closed when no more will come
+	over    chan struct{} // closed when the connection is closed
 	done    sync.WaitGroup
 }
 

@@ -9,19 +9,19 @@ import (
 	natsjs "github.com/nats-io/nats.go/jetstream"
 )
 
-// What the secrets of a fleet are for.
+// Uses of a fleet's secrets.
 const (
-	PromptSecret = "prompt" // agents make prompt ids of it, which nobody else can guess
-	FilesSecret  = "files"  // dispatchers alone read it
+	PromptSecret = "prompt" // for prompt ids that only agents can compute
+	FilesSecret  = "files"  // for cursors of files; only dispatchers may read it
 )
 
 const secretSize = 32
 
-// ErrNoSecret says that no dispatcher has made a secret yet, and that the asker may not make it.
+// ErrNoSecret: the fleet has no such secret yet, and this program may not make it. Start a dispatcher.
 var ErrNoSecret = errors.New("the fleet has no such secret yet: start a dispatcher, it makes it")
 
 // Secret gives the secret of the fleet for PromptSecret or FilesSecret: 32 random bytes that stay the same for as long as
-// the bucket stands. It is made by whoever asks first.
+// the bucket stands. The first call makes it, unless the Queue may not write (ErrNoSecret).
 func (q *Queue) Secret(ctx context.Context, use string) (secret []byte, err error) {
 	err = RetryConflict(ctx, "make the secret "+use, led(ctx, func() (bool, error) {
 		revision := uint64(0)
@@ -30,7 +30,7 @@ func (q *Queue) Secret(ctx context.Context, use string) (secret []byte, err erro
 		case err == nil && len(entry.Value()) == secretSize:
 			secret = entry.Value()
 			return true, nil
-		case err == nil: // it has another length than a secret of ours: replace it
+		case err == nil: // another program has written it, and it is no secret
 			revision = entry.Revision()
 		case !errors.Is(err, natsjs.ErrKeyNotFound):
 			return false, fmt.Errorf("read the secret %s: %w", use, err)
@@ -48,7 +48,7 @@ func (q *Queue) Secret(ctx context.Context, use string) (secret []byte, err erro
 	return secret, nil
 }
 
-// makeSecrets makes what those may only read who may make nothing.
+// makeSecrets makes the secret that agents, which may not make it, read.
 func (q *Queue) makeSecrets(ctx context.Context) error {
 	if q.cfg.ReadOnly || q.cfg.NoConsumers {
 		return nil

@@ -19,12 +19,12 @@ const (
 	apiTimeout  = 10 * time.Second
 	apiAtOnce   = 64                         // calls that a dispatcher works on at a time; more wait their turn
 	apiMost     = 1024                       // calls that wait or are worked on; more are refused
-	apiPatience = apiTimeout + 3*time.Second // how long an asker waits for an answer
+	apiPatience = apiTimeout + 3*time.Second // how long Call waits for an answer
 
-	lastCalls = 2 * time.Second // that a service which stops waits for what is under way to it
+	lastCalls = 2 * time.Second // how long a service that stops waits for requests that NATS has sent already
 )
 
-// API is what a dispatcher answers.
+// API has the calls that a dispatcher answers.
 type API struct {
 	Version     string                    // of the program, semantic
 	Calls       map[string]Endpoint       // comfy.api.<name>: the operator's
@@ -34,8 +34,8 @@ type API struct {
 // Endpoint answers one call of the operator's API: request JSON in, an answer to encode out.
 type Endpoint func(ctx context.Context, request []byte) (any, error)
 
-// ServeAPI answers calls until ctx ends. All dispatchers share them: each goes to one. Of one tenant at most 64 are under
-// way at once, and further ones are refused at once.
+// ServeAPI answers calls until ctx ends, then those under way, and returns. NATS sends each call to one of all dispatchers that
+// serve. At most 64 calls of one tenant are under way; further ones are refused at once with TooMany.
 func (q *Queue) ServeAPI(ctx context.Context, api API) error {
 	service, err := micro.AddService(q.nc, micro.Config{
 		Name: names.APIName, Version: api.Version, Description: "comfyherd dispatcher: jobs, hosts, blocks, tenants",
@@ -52,13 +52,13 @@ func (q *Queue) ServeAPI(ctx context.Context, api API) error {
 	d.shutNow()
 	_ = service.Stop() // the connection may be closed already
 	if q.nc.IsConnected() {
-		_ = q.nc.FlushTimeout(lastCalls) // what NATS has sent before it heard of the end is here, and is answered
+		_ = q.nc.FlushTimeout(lastCalls) // after it, all requests that NATS has sent are received and refused
 	}
 	d.over.Wait()
 	return err
 }
 
-// AnswerBytes is how large the rows of an answer may be: half of what NATS takes in a message.
+// AnswerBytes is the most bytes of an answer's rows: half of NATS' max_payload.
 func (q *Queue) AnswerBytes() int { return int(q.nc.MaxPayload() / 2) }
 
 // serveOperators adds the operator's calls to the service.
@@ -89,8 +89,8 @@ func (d *desk) serveOperators(ctx context.Context, service micro.Service, endpoi
 	return nil
 }
 
-// Call asks the dispatchers' API. A missing dispatcher is an error that says so; what a dispatcher answers instead of an
-// answer is one of BadRequest and those beside it.
+// Call makes a call of the operator's API, comfy.api.<name>, with a request and an answer in JSON, and waits at most 13 s. When no
+// dispatcher is running the error says so; a refusal is a jetstream.BadRequest or another of those types.
 func (q *Queue) Call(ctx context.Context, name string, request, answer any) error {
 	body, err := json.Marshal(request)
 	if err != nil {
@@ -105,7 +105,7 @@ func (q *Queue) Call(ctx context.Context, name string, request, answer any) erro
 	return wrap(json.Unmarshal(msg.Data, answer), "decode answer to %s", name)
 }
 
-// AllHosts asks the dispatchers for every host, page by page.
+// AllHosts reads all pages of the call hosts.
 func (q *Queue) AllHosts(ctx context.Context) ([]HostInfo, error) {
 	all := []HostInfo{}
 	for request := (HostsRequest{}); ; {

@@ -14,25 +14,25 @@ import (
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
-// desk takes calls and answers each on a goroutine of its own, so that none keeps others waiting. Whatever it cannot
-// take it refuses at once: an asker never waits for an answer that does not come.
+// desk receives calls and answers each on a goroutine of its own, so that a slow call delays no other. A call beyond the limits is
+// refused at once, so no caller waits for an answer that does not come.
 type desk struct {
 	nc  *nats.Conn
 	now func() time.Time // NATS'
 
 	mu    sync.Mutex // guards all below
 	shut  bool
-	taken map[string]int // calls under way by whose they are
-	all   int
+	taken map[string]int // calls under way, by tenant; those of the operator under ""
+	all   int            // calls under way
 	over  sync.WaitGroup // of the calls under way
 }
 
 const (
-	ownCalls = 64   // calls under way at once of one tenant
-	allCalls = 4096 // and of everybody together
+	ownCalls = 64   // the most calls under way of one tenant
+	allCalls = 4096 // the most calls under way of all callers together
 )
 
-// callIn is a request, taken out of what its service goes on reading when the handler has returned.
+// callIn is a request, copied since the micro service uses its own when the handler has returned.
 type callIn struct {
 	subject, reply string
 	header         nats.Header
@@ -43,7 +43,8 @@ func callOf(r micro.Request) *callIn {
 	return &callIn{subject: r.Subject(), reply: r.Reply(), header: nats.Header(r.Headers()), body: r.Data()}
 }
 
-// take has answer called with a context that ends after within, unless whose has as many calls under way as it may.
+// take calls answer on a goroutine, with a context that ends after within, and sends what it returns. The call is refused when whose,
+// a tenant or "" for the operator, has most calls under way.
 func (d *desk) take(ctx context.Context, c *callIn, whose string, most int, within time.Duration, answer func(context.Context) (*nats.Msg, error)) {
 	if err := d.begin(ctx, whose, most); err != nil {
 		d.reply(c, nil, err)
@@ -85,7 +86,7 @@ func (d *desk) end(whose string) {
 	d.over.Done()
 }
 
-// reply loses an answer that cannot be sent: the asker's timeout covers it.
+// reply ignores an answer that cannot be sent: the caller gets a timeout.
 func (d *desk) reply(c *callIn, msg *nats.Msg, err error) {
 	if c.reply == "" {
 		return
@@ -109,14 +110,14 @@ func (d *desk) reply(c *callIn, msg *nats.Msg, err error) {
 	_ = d.nc.PublishMsg(msg)
 }
 
-// shutNow has whatever comes from now on refused.
+// shutNow makes take refuse all further calls.
 func (d *desk) shutNow() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.shut = true
 }
 
-// sayable is the text of an error in an answer: of a context that ended it says what that means.
+// sayable is the text of an error for the caller. For the end of a context it says what that means.
 func sayable(err error) string {
 	switch {
 	case errors.Is(err, context.Canceled):

@@ -14,7 +14,7 @@ import (
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
-// MaxChunk is how many bytes a call on a file carries at most here.
+// MaxChunk is the most bytes of a file that one call carries on this connection.
 func (q *Queue) MaxChunk() int { return jetstream.ChunkSize(q.nc) }
 
 // TenantFileGet makes an endpoint of a call that gives pieces of files.
@@ -58,7 +58,7 @@ func TenantFilePut(call func(context.Context, job.Tenant, jetstream.FilePut) (je
 	}
 }
 
-// decodePut reads what header wrote.
+// decodePut reads the headers and the body that a tenant's client has written.
 func decodePut(r TenantRequest) (jetstream.FilePut, error) {
 	p := jetstream.FilePut{
 		Upload: r.Header.Get(names.UploadHeader), Size: -1, Cursor: r.Header.Get(names.CursorHeader),
@@ -74,7 +74,7 @@ func decodePut(r TenantRequest) (jetstream.FilePut, error) {
 			continue
 		}
 		if *to, err = strconv.ParseInt(text, 10, 64); err != nil || *to < 0 {
-			return p, &jetstream.BadRequest{Message: fmt.Sprintf("%s is %.40q, and no number of bytes", name, text)}
+			return p, &jetstream.BadRequest{Message: fmt.Sprintf("%s is %.40q, and must be a number of bytes", name, text)}
 		}
 	}
 	switch text := r.Header.Get(names.LastHeader); text {
@@ -82,7 +82,7 @@ func decodePut(r TenantRequest) (jetstream.FilePut, error) {
 	case "true":
 		p.Last = true
 	default:
-		return p, &jetstream.BadRequest{Message: fmt.Sprintf("%s is %.40q: true or nothing", names.LastHeader, text)}
+		return p, &jetstream.BadRequest{Message: fmt.Sprintf("%s is %.40q, and must be true or left out", names.LastHeader, text)}
 	}
 	return p, nil
 }

@@ -20,14 +20,14 @@ type TenantRequest struct {
 	Body   []byte
 }
 
-// TenantReply is its answer. At most as many bytes as NATS takes in a message: a larger one becomes a TooBig.
+// TenantReply is the answer to a TenantRequest. One that is larger than NATS' max_payload is replaced by a TooBig.
 type TenantReply struct {
 	Header nats.Header
 	Body   []byte
 }
 
-// TenantEndpoint answers one call. The tenant is that of the subject, which NATS has let its caller use, and it has the
-// form of a tenant. The context ends after 15 s. An error is told with its code, see BadRequest and those beside it.
+// TenantEndpoint answers one call. The tenant is a valid name, taken from the subject, which NATS permits only to callers of that
+// tenant. The context ends after 15 s. The caller gets an error with its code: see jetstream.BadRequest and the types beside it.
 type TenantEndpoint func(ctx context.Context, tenant job.Tenant, r TenantRequest) (TenantReply, error)
 
 // TenantJSON makes an endpoint of a call whose request and answer are JSON objects; an empty request is {}. A request
@@ -67,12 +67,12 @@ func DecodeRequest(body []byte, request any) error {
 		return nil
 	}
 	if err := json.Unmarshal(body, request); err != nil {
-		return &jetstream.BadRequest{Message: "the request is no fitting JSON object: " + err.Error()}
+		return &jetstream.BadRequest{Message: "the request is not a JSON object with the fields of this call: " + err.Error()}
 	}
 	return nil
 }
 
-// serveTenants adds the calls that carry the tenant to the service.
+// serveTenants adds the tenants' calls to the service.
 func (d *desk) serveTenants(ctx context.Context, service micro.Service, endpoints map[string]TenantEndpoint) error {
 	for name, endpoint := range endpoints {
 		handler := micro.HandlerFunc(func(r micro.Request) { d.serveTenant(ctx, callOf(r), endpoint) })
@@ -87,7 +87,7 @@ func (d *desk) serveTenant(ctx context.Context, c *callIn, endpoint TenantEndpoi
 	name, _, _ := strings.Cut(strings.TrimPrefix(c.subject, names.TenantPrefix), ".")
 	tenant := job.Tenant(name)
 	if !tenant.Valid() {
-		d.reply(c, nil, &jetstream.BadRequest{Message: fmt.Sprintf("%.80q is no tenant: 1 to 64 of A-Z a-z 0-9 _ -", name)})
+		d.reply(c, nil, &jetstream.BadRequest{Message: fmt.Sprintf("%.80q is no tenant name: use 1 to 64 of A-Z a-z 0-9 _ -", name)})
 		return
 	}
 	d.take(ctx, c, name, ownCalls, jetstream.CallTime, func(ctx context.Context) (*nats.Msg, error) {

@@ -20,14 +20,14 @@ type Affinity struct {
 
 // TenantSettings are a tenant's share and caps.
 type TenantSettings struct {
-	Weight     float64 `json:"weight"`      // of its fair share; 1 is usual
+	Weight     float64 `json:"weight"`      // its part of the fleet, in proportion to other tenants' weights; default 1
 	MaxRunning int     `json:"max_running"` // jobs on all hosts together; 0 is no cap
 
-	// MaxPriority is what jobs of a higher one count as; without it the dispatchers' default holds.
+	// MaxPriority is the ceiling: jobs of a higher priority count as this one. Without it the dispatchers' default is used.
 	MaxPriority   *job.Priority `json:"max_priority,omitempty"`
-	MaxUnfinished int           `json:"max_unfinished,omitempty"` // jobs that have not ended; 0 is no cap
-	MaxBytes      int64         `json:"max_bytes,omitempty"`      // of their bodies; 0 is half of what COMFY_JOBS holds at most
-	MaxFileBytes  int64         `json:"max_file_bytes,omitempty"` // of its files in COMFY_INPUTS; 0 is a quarter of what that holds at most
+	MaxUnfinished int           `json:"max_unfinished,omitempty"` // the most jobs that have not ended; 0 is no quota
+	MaxBytes      int64         `json:"max_bytes,omitempty"`      // the most bytes of their bodies; 0 is half of the maximum of COMFY_JOBS
+	MaxFileBytes  int64         `json:"max_file_bytes,omitempty"` // the most bytes of its files in COMFY_INPUTS; 0 is a quarter of the maximum of that
 }
 
 // SetAffinity writes the rule of a workflow.
@@ -35,12 +35,12 @@ func (q *Queue) SetAffinity(ctx context.Context, hash workflow.Hash, a Affinity)
 	return putJSON(ctx, q.affinity, string(hash), a)
 }
 
-// RemoveAffinity takes the rule of a workflow away.
+// RemoveAffinity removes the rule of a workflow.
 func (q *Queue) RemoveAffinity(ctx context.Context, hash workflow.Hash) error {
 	return wrap(q.affinity.Purge(ctx, string(hash)), "remove affinity of %s", hash.Short())
 }
 
-// AffinityOf reads a rule from a change.
+// AffinityOf decodes a rule from a change; false when it is none.
 func AffinityOf(c Change) (Affinity, bool) {
 	if c.Phase != Put {
 		return Affinity{}, false
@@ -71,7 +71,7 @@ func (q *Queue) Tenant(ctx context.Context, tenant job.Tenant) (TenantSettings, 
 		return TenantSettings{}, fmt.Errorf("read the settings of tenant %s: %w", tenant, err)
 	}
 	s, ok := TenantOf(change(entry))
-	if !ok { // cannot be read: as if there were none
+	if !ok { // not valid, since another program has written it: as if there were none
 		return TenantSettings{Weight: 1}, nil
 	}
 	return s, nil
@@ -88,7 +88,7 @@ func (q *Queue) Tenants(ctx context.Context) (map[job.Tenant]TenantSettings, err
 	return tenants, err
 }
 
-// TenantOf reads a tenant's settings from a change; an absent weight is 1.
+// TenantOf decodes a tenant's settings from a change; a missing weight is 1. False when they are none, or have impossible values.
 func TenantOf(c Change) (TenantSettings, bool) {
 	if c.Phase != Put {
 		return TenantSettings{}, false
@@ -100,10 +100,10 @@ func TenantOf(c Change) (TenantSettings, bool) {
 func settingsOf(c Change) (TenantSettings, error) {
 	s := TenantSettings{Weight: 1}
 	if err := json.Unmarshal(c.Value, &s); err != nil {
-		return TenantSettings{}, fmt.Errorf("read it: %w", err)
+		return TenantSettings{}, fmt.Errorf("decode the settings: %w", err)
 	}
 	if !job.Tenant(c.Key).Valid() {
-		return TenantSettings{}, fmt.Errorf("the key %.80q is no tenant", c.Key)
+		return TenantSettings{}, fmt.Errorf("the key %.80q is no tenant name", c.Key)
 	}
 	return s, s.check()
 }

@@ -12,8 +12,8 @@ import (
 	"github.com/comfyherd/comfyherd/internal/names"
 )
 
-// shared takes messages from a durable consumer that all dispatchers share: each message goes to one of them,
-// and comes again after AckWait when handle fails or the process dies.
+// shared calls handle for messages of a durable consumer that all dispatchers share. Each message is delivered to one of them, and
+// again after AckWait when handle fails or the process dies. failed is called with every error.
 func (q *Queue) shared(ctx context.Context, open opener, batch int, handle func(context.Context, *nats.Msg) error, failed func(error)) error {
 	p, err := q.puller(open, func(msg *nats.Msg) {
 		if err := handle(ctx, msg); err != nil {
@@ -49,7 +49,8 @@ func (q *Queue) opening(stream string, want natsjs.ConsumerConfig) opener {
 	}
 }
 
-// durable makes or widens a durable consumer; what an operator set on it stays.
+// durable makes a durable consumer that is missing, and sets its AckWait when the Config has one. All other settings of an existing
+// consumer are kept.
 func (q *Queue) durable(ctx context.Context, stream string, want natsjs.ConsumerConfig) (natsjs.Consumer, error) {
 	consumer, err := q.js.Consumer(ctx, stream, want.Durable)
 	if errors.Is(err, natsjs.ErrConsumerNotFound) {
@@ -68,8 +69,8 @@ func (q *Queue) durable(ctx context.Context, stream string, want natsjs.Consumer
 
 const sharedAckWait = 15 * time.Second
 
-// SettleFailed hands every failed event to settle, on one of all dispatchers that call SettleFailed. An event
-// comes again while settle gives an error. failed is called with errors.
+// SettleFailed calls settle for every event failed, each on one of all dispatchers that call SettleFailed. When settle returns an
+// error the event is delivered again after 15 s. failed is called with every error. It returns when ctx ends.
 func (q *Queue) SettleFailed(ctx context.Context, settle func(context.Context, Link) error, failed func(error)) error {
 	open := q.opening(names.EventsStream, natsjs.ConsumerConfig{
 		Durable: names.SettleConsumer, FilterSubject: names.FailedEvents, AckPolicy: natsjs.AckExplicitPolicy,

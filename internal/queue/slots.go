@@ -31,7 +31,7 @@ func (q *Queue) Slots(ctx context.Context, tenant job.Tenant) ([]Slot, uint64, e
 	}
 	var slots []Slot
 	if len(raw.Data) > 0 && json.Unmarshal(raw.Data, &slots) != nil {
-		slots = nil // cannot be read: replaced by the next write
+		slots = nil // not valid, since another program has written it: the next PutSlots replaces it
 	}
 	return slots, raw.Sequence, nil
 }
@@ -49,13 +49,13 @@ func (q *Queue) PutSlots(ctx context.Context, tenant job.Tenant, slots []Slot, r
 	return err == nil, wrap(err, "put slots of tenant %s", tenant)
 }
 
-// SlotsOf reads a tenant's slots from a change.
+// SlotsOf decodes a tenant's slots from a change; false when it has none.
 func SlotsOf(c Change) ([]Slot, bool) {
 	var slots []Slot
 	return slots, c.Phase == Put && json.Unmarshal(c.Value, &slots) == nil
 }
 
-// WatchSlots calls tell with every change of the taken slots, by tenant.
+// WatchSlots calls tell for every change of a tenant's taken slots, until ctx ends.
 func (q *Queue) WatchSlots(ctx context.Context, tell func(Change)) error {
 	return q.watch(ctx, q.slots, nil, tell)
 }

@@ -16,7 +16,7 @@ import (
 	"github.com/comfyherd/comfyherd/internal/workflow"
 )
 
-// Ticket stands for a parked job. What says where it stands is in the key; the rest is the value.
+// Ticket is a waiting job in COMFY_WAITING. The fields that order it are in the key, the others in the value.
 type Ticket struct {
 	Priority job.Priority  `json:"-"`
 	Tenant   job.Tenant    `json:"-"`
@@ -32,18 +32,18 @@ type Ticket struct {
 	ExcludeHosts []string   `json:"exclude_hosts,omitempty"`
 	AvoidHosts   []string   `json:"avoid_hosts,omitempty"`
 	AvoidUntil   *time.Time `json:"avoid_until,omitempty"`
-	Attempt      int        `json:"attempt"` // the next one's number
+	Attempt      int        `json:"attempt"` // number of the next attempt, from 1
 	NotBefore    *time.Time `json:"not_before,omitempty"`
 	Expires      *time.Time `json:"expires,omitempty"`
 	Received     time.Time  `json:"received"`
 }
 
-// Key is where the ticket lies in COMFY_WAITING.
+// Key is the ticket's key in COMFY_WAITING: <priority>.<tenant>.<hash>.<sequence>.
 func (t *Ticket) Key() string {
 	return strconv.Itoa(int(t.Priority)) + "." + string(t.Tenant) + "." + string(t.Hash) + "." + strconv.FormatUint(t.Sequence, 10)
 }
 
-// TicketOf reads a ticket from a change; false when somebody else put something there that is none.
+// TicketOf decodes a ticket from a change; false when it is none, since another program has written it.
 func TicketOf(c Change) (Ticket, bool) {
 	t, ok := parseTicketKey(c.Key)
 	if !ok {
@@ -56,14 +56,14 @@ func TicketOf(c Change) (Ticket, bool) {
 	return t, true
 }
 
-// ticketOf says what is wrong with a ticket.
-func ticketOf(c Change) error {
+// checkTicket says what is wrong with a ticket.
+func checkTicket(c Change) error {
 	t, ok := parseTicketKey(c.Key)
 	if !ok {
-		return fmt.Errorf("the key %.80q is none of a ticket: <priority>.<tenant>.<hash>.<sequence>", c.Key)
+		return fmt.Errorf("the key %.80q does not have the form <priority>.<tenant>.<hash>.<sequence>", c.Key)
 	}
 	if err := json.Unmarshal(c.Value, &t); err != nil {
-		return fmt.Errorf("read it: %w", err)
+		return fmt.Errorf("decode the ticket: %w", err)
 	}
 	return t.check()
 }
@@ -89,8 +89,8 @@ func (q *Queue) PutTicket(ctx context.Context, t *Ticket) (uint64, error) {
 	return revision, wrap(err, "put ticket of job %s", t.Job)
 }
 
-// TicketsSince is the lowest revision that a ticket may have: what is older is gone, also when no watcher was told so, as
-// after a purge of the bucket's stream by hand.
+// TicketsSince is the lowest revision that a ticket can have. Older ones are gone, also when watches gave no change of them, as after
+// a purge of the bucket's stream by hand.
 func (q *Queue) TicketsSince(ctx context.Context) (uint64, error) {
 	status, err := q.waiting.Status(ctx)
 	if err != nil {
@@ -103,12 +103,12 @@ func (q *Queue) TicketsSince(ctx context.Context) (uint64, error) {
 	return bucket.StreamInfo().State.FirstSeq, nil
 }
 
-// claimMarkerTTL is how long a claim can be told from a ticket that never was.
+// claimMarkerTTL is how long a claimed ticket can be distinguished from one that never existed.
 const claimMarkerTTL = 5 * time.Minute
 
-// Claim takes a ticket out of the waiting room. Of all dispatchers that try at this revision exactly one gets
-// true. Its job is then owned by the claimant's lease: Extend it before claiming, so that a crash right after
-// the claim leaves the job to AckWait and not to the long delay.
+// Claim takes a ticket out of the waiting room. Of all dispatchers that try at this revision exactly one gets true, and owns the
+// job by the ticket's lease. Extend the lease before the claim: after a crash right behind the claim the job is then delivered again
+// after AckWait, and not after the long time for which it was parked.
 func (q *Queue) Claim(ctx context.Context, key string, revision uint64) (bool, error) {
 	err := q.waiting.Purge(ctx, key, natsjs.LastRevision(revision), natsjs.PurgeTTL(claimMarkerTTL))
 	if conflict(err) {
@@ -117,8 +117,8 @@ func (q *Queue) Claim(ctx context.Context, key string, revision uint64) (bool, e
 	return err == nil, wrap(err, "claim ticket %s", key)
 }
 
-// Ticket reads one ticket. Without one it gives the time at which it was claimed, which is zero when that is
-// longer ago than claims can be told, or never happened.
+// Ticket reads one ticket. When there is none, claimed is the time at which it was claimed; zero when it was not, or more than 5 min
+// ago.
 func (q *Queue) Ticket(ctx context.Context, key string) (t Ticket, found bool, claimed time.Time, err error) {
 	raw, err := q.readWaiting.GetLastMsgForSubject(ctx, kvSubject(q.waiting, key))
 	if errors.Is(err, natsjs.ErrMsgNotFound) {

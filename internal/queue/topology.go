@@ -15,22 +15,22 @@ import (
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
-// topology makes what is missing, gives a maximum to what has none, and changes what the Config sets by hand. It never
-// deletes.
+// topology makes the streams and buckets that are missing, gives a maximum to those without one, and changes existing ones only
+// where the Config has a setting. It deletes none of them.
 type topology struct {
 	js   natsjs.JetStream
 	cfg  Config
-	room int64 // what all streams may hold together; 0 leaves their maxima alone
+	room int64 // bytes that all streams may hold together; 0: their maxima are not changed
 }
 
-// wanted is a stream as it is made, and what of it was set by hand.
+// wanted is a stream as it is made, and which settings replace those of an existing one.
 type wanted struct {
 	natsjs.StreamConfig
-	age   bool // MaxAge
-	bytes bool // MaxBytes
+	age   bool // MaxAge replaces that of an existing stream
+	bytes bool // MaxBytes replaces that of an existing stream
 }
 
-// changes reports whether the program makes and changes streams. In an account of its own nothing is made.
+// changes reports whether this program makes and changes streams. A program in an account of its own may not.
 func (t topology) changes() bool { return !t.cfg.ReadOnly && !t.cfg.NoConsumers }
 
 func (t topology) storage() natsjs.StorageType {
@@ -61,15 +61,15 @@ func (t topology) jobs() wanted {
 	}, t.cfg.JobsBytes)
 }
 
-// noSource closes the window in which NATS drops a message whose Nats-Msg-Id came before: it is common to all tenants,
-// so that anybody could suppress another's job, and a stream without a source always has one. The source is the stream
-// itself, of which it takes what it never has.
+// noSource lets COMFY_JOBS have no window for duplicates, in which NATS drops a message whose Nats-Msg-Id came before: all tenants
+// share it, so one could suppress another's job. Only a stream with a source may have none. The source is the stream itself, with a
+// subject that it never stores.
 func noSource() []*natsjs.StreamSource {
 	return []*natsjs.StreamSource{{Name: names.JobsStream, FilterSubject: "comfy.jobs"}}
 }
 
-// events takes what is appended, stores it as an event and tells what it has stored: a publish that the stream refuses
-// would reach whoever listens to its subject all the same.
+// events stores what is published to comfy.append.> under comfy.events.> and republishes it there once it is stored. If events were
+// published to comfy.events.> directly, subscribers would also receive those that the stream refuses.
 func (t topology) events() wanted {
 	w := t.bounded(natsjs.StreamConfig{
 		Name: names.EventsStream, Description: "comfyherd: the chain of events of every job",
@@ -93,8 +93,9 @@ func (t topology) dead() wanted {
 	return w
 }
 
-// live hands on progress that comes out of the account of a host: NATS gives nothing that came over a service to those
-// who import a stream, and what a stream republishes it does. The last of each kind and job is kept for a while.
+// live republishes progress that is published in the account of a host. NATS does not deliver messages that came through a service
+// import to accounts that import a stream of subjects, but it delivers what a stream republishes. The last message of each kind and
+// job is kept for 5 min.
 func (t topology) live() wanted {
 	return wanted{StreamConfig: natsjs.StreamConfig{
 		Name: names.LiveStream, Description: "comfyherd: progress of running jobs of hosts with an account of their own",
@@ -106,8 +107,8 @@ func (t topology) live() wanted {
 	}}
 }
 
-// files is the stream of an object store. What makes the parts of an output a file is stored beside what an earlier
-// file of its name had: the roll-up that would replace it also lets a host's key remove everybody's files.
+// files is the stream of an object store. In COMFY_OUTPUTS the description of a file does not replace that of an earlier file of the
+// name: the roll-up that this needs would also let a host's key remove the files of all tenants.
 func (t topology) files(store string) wanted {
 	byHand := t.cfg.OutputsBytes
 	if store == names.InputsStore {
@@ -132,11 +133,11 @@ func (t topology) streams(ctx context.Context) error {
 	return nil
 }
 
-// answerTime is how long a step of Open may take before it is begun again.
+// answerTime is how long a step of Open may take before it is tried again.
 const answerTime = 2 * time.Second
 
-// answered does a step that may be repeated, and again while the server does not answer: in a cluster it answers
-// nobody about a stream or consumer that another dispatcher is making at the same moment.
+// answered repeats a step while the server does not answer: a cluster does not answer requests about a stream or consumer that another
+// dispatcher is making at the same moment.
 func answered[T any](ctx context.Context, step func(context.Context) (T, error)) (T, error) {
 	for {
 		once, cancel := context.WithTimeout(ctx, answerTime)
@@ -152,7 +153,7 @@ func (t topology) stream(ctx context.Context, want wanted) error {
 	found, err := t.js.Stream(ctx, want.Name)
 	if errors.Is(err, natsjs.ErrStreamNotFound) {
 		if !t.changes() {
-			return fmt.Errorf("stream %s is missing: start a dispatcher once, it makes it", want.Name)
+			return fmt.Errorf("stream %s is missing: start a dispatcher once, which makes it", want.Name)
 		}
 		if err := t.newEnough(ctx, want); err != nil {
 			return err
@@ -180,7 +181,7 @@ func (t topology) stream(ctx context.Context, want wanted) error {
 	return t.closeWindow(ctx, found)
 }
 
-// newEnough refuses a NATS that would not end a block by itself: it passes over what it does not know of a stream.
+// newEnough refuses a NATS that is too old to end a block by itself, and would ignore that setting of a stream without an error.
 func (t topology) newEnough(ctx context.Context, want wanted) error {
 	if want.SubjectDeleteMarkerTTL == 0 {
 		return nil
@@ -192,8 +193,7 @@ func (t topology) newEnough(ctx context.Context, want wanted) error {
 	return wrap(err, "create stream %s", want.Name)
 }
 
-// closeWindow gives the stream of jobs the shortest window for duplicates that there is, on a NATS that has no stream
-// without one.
+// closeWindow gives COMFY_JOBS the shortest possible window for duplicates, on a NATS that allows no stream without one.
 func (t topology) closeWindow(ctx context.Context, stream natsjs.Stream) error {
 	cfg := stream.CachedInfo().Config
 	if cfg.Name != names.JobsStream || cfg.Duplicates <= jobsDuplicates {
@@ -204,7 +204,7 @@ func (t topology) closeWindow(ctx context.Context, stream natsjs.Stream) error {
 	return wrap(err, "update stream %s", cfg.Name)
 }
 
-// made looks up a stream that has been made, for as long as ctx lasts: not every server of a cluster knows it at once.
+// made looks up a stream that was made, and tries again until ctx ends: not every server of a cluster has it at once.
 func made(ctx context.Context, js natsjs.JetStream, name string) (natsjs.Stream, error) {
 	for {
 		stream, err := js.Stream(ctx, name)
@@ -224,15 +224,15 @@ func (t topology) bucket(name, about string) wanted {
 	return w
 }
 
-// presence is a bucket whose keys end by themselves.
+// presence makes a bucket one whose keys expire.
 func (t topology) presence(w wanted) wanted {
 	w.MaxAge, w.age = cmp.Or(t.cfg.PresenceTTL, defaultPresenceTTL), t.cfg.PresenceTTL != 0
 	w.Duplicates = min(w.Duplicates, w.MaxAge)
 	return w
 }
 
-// ofAgents makes a bucket one that agents write: without roll-ups, by which one key's owner could empty it, and so without
-// NATS' word for keys that have ended.
+// ofAgents makes a bucket one that agents write: without roll-ups, by which the owner of one key could remove all others, and so
+// without markers for keys that have expired.
 func ofAgents(w wanted) wanted {
 	w.AllowRollup, w.AllowMsgTTL, w.SubjectDeleteMarkerTTL = false, false, 0
 	return w
@@ -246,12 +246,12 @@ func (t topology) buckets() []wanted {
 		ofAgents(t.presence(t.bucket(names.HostsBucket, "presence of hosts"))),
 		t.presence(t.bucket(names.DispatchersBucket, "presence of dispatchers")),
 		ofAgents(t.bucket(names.CapabilitiesBucket, "what each host can run")),
-		ofAgents(t.bucket(names.ConditionsBucket, "what outlives an agent: drained by whom, and what ails the host")),
+		ofAgents(t.bucket(names.ConditionsBucket, "host states that outlive an agent: who drained it, and why it is unhealthy")),
 		t.bucket(names.AffinityBucket, "rules that tie a workflow to hosts"),
 		t.bucket(names.TenantsBucket, "weights and caps of tenants"),
 		t.bucket(names.SlotsBucket, "jobs that run of tenants with a cap"),
 		t.bucket(names.GrantsBucket, grantsAbout),
-		t.bucket(names.SecretsBucket, "what nobody may guess"),
+		t.bucket(names.SecretsBucket, "random bytes that the fleet shares"),
 	}
 }
 
@@ -262,12 +262,12 @@ func (t topology) keyValue(ctx context.Context, want wanted) (natsjs.KeyValue, e
 	name := names.BucketOf(want.Name)
 	kv, err := t.js.KeyValue(ctx, name)
 	if errors.Is(err, natsjs.ErrBucketNotFound) && t.changes() && Pause(ctx, rewatchPause) {
-		return t.keyValue(ctx, want) // not every server of the cluster knows it yet
+		return t.keyValue(ctx, want) // not every server of the cluster has it yet
 	}
 	return kv, wrap(err, "open bucket %s", name)
 }
 
-// grantsAbout is what the bucket of grants holds.
+// grantsAbout describes the bucket of grants.
 const grantsAbout = "whose jobs a host may have, and how many"
 
 func (t topology) objects(ctx context.Context, name string) (natsjs.ObjectStore, error) {
@@ -281,7 +281,7 @@ func (t topology) objects(ctx context.Context, name string) (natsjs.ObjectStore,
 	return store, wrap(err, "open object store %s", name)
 }
 
-// wrap says what was tried. What an operator can mend at the server gets the way to do so.
+// wrap adds what was tried to an error and, when an operator can do something at the server, what to do; nil stays nil.
 func wrap(err error, format string, args ...any) error {
 	if err == nil {
 		return nil
@@ -293,7 +293,7 @@ func wrap(err error, format string, args ...any) error {
 	case names.NoRoom(uint16(api.ErrorCode)):
 		return fmt.Errorf("%s: %w: %s: %w", what, jetstream.ErrNoSpace, makeRoom, err)
 	case api.ErrorCode == names.ReplicasNotSupportedCode:
-		return fmt.Errorf("%s: this NATS is one server, and copies need a cluster; leave --replicas out: %w", what, err)
+		return fmt.Errorf("%s: this NATS is a single server, and replicas need a cluster: leave --replicas out: %w", what, err)
 	}
 	return fmt.Errorf("%s: %w", what, err)
 }

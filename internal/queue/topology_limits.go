@@ -11,23 +11,23 @@ import (
 	"github.com/comfyherd/comfyherd/internal/names"
 )
 
-// Every stream has a maximum, and all maxima together are less than what JetStream may store. So whoever fills one of
-// them takes nothing from the others: an event, a ticket and a heartbeat always find room, and jobs can end.
+// Every stream has a maximum, and all maxima together are less than what JetStream may store. So a full stream takes no room from the
+// others: events, tickets and heartbeats can always be stored, and jobs can end.
 
-// AskNATS as a Config's Room has the account's limits decide.
+// AskNATS, as Config.Room, is three quarters of what NATS lets the account store; 12 GiB when the account has no limit.
 const AskNATS = -1
 
 const (
-	// defaultRoom is what all streams may hold together on a NATS that says nothing of its limits.
+	// defaultRoom counts as the account's limit when it has none.
 	defaultRoom = 16 << 30
-	// leastStream and leastBucket are how small a maximum may become while NATS has no room for more.
+	// leastStream and leastBucket are the smallest maxima that streams and buckets get while NATS has no room for more.
 	leastStream = 16 << 20
 	leastBucket = 1 << 20
-	// roomProbe is there for a moment.
+	// roomProbe is a stream that exists only while vacant asks NATS how much room it has.
 	roomProbe = "COMFY_ROOM"
 )
 
-// limits finds out what all streams may hold together: three quarters of what NATS lets the account store, when it says.
+// limits gives the bytes that all streams may hold together; 0 when their maxima are not to be changed.
 func (t topology) limits(ctx context.Context) (int64, error) {
 	switch {
 	case !t.changes():
@@ -53,9 +53,9 @@ func (t topology) limits(ctx context.Context) (int64, error) {
 	return t.vacant(ctx, most/4*3)
 }
 
-// vacant is the room, or a half, a quarter … of it that NATS can keep: it refuses a stream whose maximum it cannot, so
-// it is asked with one that holds nothing. There is none to be found out when every stream has its maximum. What a
-// dispatcher that died while it asked has left would keep its room for ever.
+// vacant is room, or less when NATS has not that much. NATS refuses a stream whose maximum it has no room for, so vacant creates an
+// empty one, with a half, a quarter … of room until NATS accepts it, and deletes it. When the streams have their maxima already,
+// nothing is asked. A probe that a crashed dispatcher has left is deleted first, since it would take room for ever.
 func (t topology) vacant(ctx context.Context, room int64) (int64, error) {
 	if err := t.js.DeleteStream(ctx, roomProbe); err != nil && !errors.Is(err, natsjs.ErrStreamNotFound) {
 		return 0, wrap(err, "delete stream %s", roomProbe)
@@ -65,7 +65,7 @@ func (t topology) vacant(ctx context.Context, room int64) (int64, error) {
 		return room, nil
 	}
 	ask := natsjs.StreamConfig{
-		Name: roomProbe, Description: "comfyherd: asks for a moment how much there is room for", Subjects: []string{"comfy.room"},
+		Name: roomProbe, Description: "comfyherd: exists for a moment, to find out how much room NATS has", Subjects: []string{"comfy.room"},
 		Storage: t.storage(), MaxBytes: room, Replicas: cmp.Or(t.cfg.Replicas, 1),
 	}
 	made, err := store(ctx, t.js.CreateStream, ask, leastStream)
@@ -84,8 +84,8 @@ func (t topology) vacant(ctx context.Context, room int64) (int64, error) {
 	return room, nil
 }
 
-// bounded gives a stream its maximum: the one that was given by hand, or its part of the room. --max-disk counts as given
-// by hand for all of them.
+// bounded gives a stream its maximum: that of the Config (byHand), or its share of the room. With --max-disk the shares replace the
+// maxima of existing streams too.
 func (t topology) bounded(cfg natsjs.StreamConfig, byHand int64) wanted {
 	w := wanted{StreamConfig: cfg, bytes: byHand != 0 || t.cfg.MaxDisk != 0}
 	if w.MaxBytes = byHand; byHand == 0 && t.room > 0 {
@@ -94,7 +94,7 @@ func (t topology) bounded(cfg natsjs.StreamConfig, byHand int64) wanted {
 	return w
 }
 
-// share is a stream's part of the room; all of them together are no more than the whole.
+// share is a stream's share of the room; all shares together are at most the whole.
 func share(name string, room int64) int64 {
 	const mib = 1 << 20
 	switch percent := room / 100; name {
@@ -115,14 +115,14 @@ func share(name string, room int64) int64 {
 }
 
 func least(cfg *natsjs.StreamConfig) int64 {
-	if cfg.DenyDelete || cfg.Name == names.LiveStream { // a bucket, or what loses nothing that counts
+	if cfg.DenyDelete || cfg.Name == names.LiveStream { // a bucket, or the stream of progress, whose loss does no harm
 		return leastBucket
 	}
 	return leastStream
 }
 
-// store makes or changes a stream, with half the maximum as long as NATS has no room for more: it gives no stream a
-// maximum that it cannot keep. It ends with an error before the maximum is less than least.
+// store makes or changes a stream. As long as NATS refuses the maximum since it has no room for it, store halves it, but not below
+// least; then the error is returned.
 func store(ctx context.Context, put func(context.Context, natsjs.StreamConfig) (natsjs.Stream, error), cfg natsjs.StreamConfig, least int64) (natsjs.Stream, error) {
 	for {
 		stream, err := put(ctx, cfg)
@@ -133,8 +133,8 @@ func store(ctx context.Context, put func(context.Context, natsjs.StreamConfig) (
 	}
 }
 
-// change changes a stream. No maximum is so small that something of it would go: without room for that a stream that has
-// none stays without.
+// change changes a stream. Its maximum is never smaller than its content; when NATS has no room for that, a stream without a maximum
+// stays without one.
 func (t topology) change(ctx context.Context, found *natsjs.StreamInfo, merged natsjs.StreamConfig) (natsjs.Stream, error) {
 	have := found.Config
 	stream, err := store(ctx, t.js.UpdateStream, merged, max(least(&merged), int64(found.State.Bytes)))

@@ -9,8 +9,8 @@ import (
 	"github.com/comfyherd/comfyherd/internal/names"
 )
 
-// merge changes of a stream that stands only what the Config sets by hand, what it has no limit of, and what keeps
-// others from doing harm.
+// merge gives the settings of an existing stream with these changes: those that the Config sets, limits that the stream lacks, and
+// those that protect tenants and hosts from one another.
 func (t topology) merge(found *natsjs.StreamInfo, want wanted) (natsjs.StreamConfig, bool) {
 	have := found.Config
 	merged := have
@@ -59,8 +59,8 @@ func (t topology) mergeJobs(merged *natsjs.StreamConfig, want wanted) {
 	merged.Duplicates = 0
 }
 
-// limit gives a maximum to a stream that has none, or the one that was given by hand. What is in the stream has room in
-// any case.
+// limit gives a maximum to a stream that has none, or replaces it when the Config sets one. The maximum is always larger than the
+// content.
 func limit(merged *natsjs.StreamConfig, held uint64, want wanted) {
 	none := merged.MaxBytes <= 0
 	if want.MaxBytes <= 0 || !none && !want.bytes {

@@ -12,19 +12,19 @@ import (
 	"github.com/comfyherd/comfyherd/internal/names"
 )
 
-// tendPause is the time between two looks at the streams; an advisory of NATS that one was made or deleted brings the next look forward.
+// tendPause is the time between two checks of the streams. An advisory of NATS that a stream was created or deleted starts one at once.
 const tendPause = 10 * time.Second
 
-// tend notices streams and buckets that were deleted beside us, and makes them again unless the Queue is read-only. Of
-// several programs that do so one is first, and its stream is everybody's. What was in it is lost; jobs that were in
-// COMFY_JOBS are to be published again.
+// tend checks for streams and buckets that another program has deleted, and makes them again unless the Queue is read-only. When
+// several programs do so at the same time, all use the stream of the first. The content is lost; jobs that were in COMFY_JOBS must be
+// published again.
 func (q *Queue) tend(ctx context.Context) {
 	ctx, q.stopTending = context.WithCancel(context.WithoutCancel(ctx))
 	if q.cfg.ReadOnly {
 		return
 	}
 	wake := make(chan struct{}, 1)
-	stop := q.heedAdvisories(wake)
+	stop := q.followAdvisories(wake)
 	q.tending.Go(func() {
 		defer stop()
 		look := time.NewTicker(tendPause)
@@ -45,15 +45,16 @@ func (q *Queue) tend(ctx context.Context) {
 	})
 }
 
-// heedAdvisories wakes at an advisory of NATS, until stop. A program that may not subscribe to them looks every tendPause.
-func (q *Queue) heedAdvisories(wake chan<- struct{}) (stop func()) {
+// followAdvisories sends to wake at every advisory of NATS about a stream, until stop. A program that may not subscribe to them
+// checks every tendPause only.
+func (q *Queue) followAdvisories(wake chan<- struct{}) (stop func()) {
 	if q.cfg.NoConsumers { // an account of its own, where nothing is made
 		return func() {}
 	}
 	advisories, err := q.nc.Subscribe("$JS.EVENT.ADVISORY.STREAM.*.*", func(*nats.Msg) {
 		select {
 		case wake <- struct{}{}:
-		default: // it is awake
+		default: // a check is due already
 		}
 	})
 	if err != nil {
@@ -88,7 +89,7 @@ func (q *Queue) tendOnce(ctx context.Context) {
 	}
 }
 
-// tendTo makes a stream again when it is missing; name is what people call it.
+// tendTo makes a stream again when it is missing. name is that of the bucket or store that it keeps, for people.
 func (q *Queue) tendTo(ctx context.Context, stream, name string, create func(context.Context) error) {
 	if q.missing(ctx, stream) {
 		q.remake(ctx, name, create)
@@ -100,8 +101,8 @@ func (q *Queue) missing(ctx context.Context, stream string) bool {
 	return errors.Is(err, natsjs.ErrStreamNotFound)
 }
 
-// remake makes a stream of jobs only in a later second than the one before it: that second stands in the ids that the
-// system gives.
+// remake makes a stream again. COMFY_JOBS must be created in a later second than before, since ids that the system makes contain that
+// second.
 func (q *Queue) remake(ctx context.Context, name string, create func(context.Context) error) {
 	if name == names.JobsStream {
 		if next := q.Created().Truncate(time.Second).Add(time.Second + 100*time.Millisecond); !Pause(ctx, next.Sub(q.Now())) {
@@ -112,13 +113,13 @@ func (q *Queue) remake(ctx context.Context, name string, create func(context.Con
 	defer cancel()
 	switch err := create(once); {
 	case err == nil:
-		q.warn(fmt.Errorf("%s was deleted and is made again; what it held is lost", name))
+		q.warn(fmt.Errorf("%s was deleted and was made again; what it held is lost", name))
 	case ctx.Err() == nil:
 		q.warn(fmt.Errorf("%s was deleted, and could not be made again: %w", name, err))
 	}
 }
 
-// lookAtJobs notices that the stream of jobs was made again.
+// lookAtJobs reads when COMFY_JOBS was created, and its limits.
 func (q *Queue) lookAtJobs(ctx context.Context) error {
 	info, err := q.streamState(ctx, names.JobsStream)
 	if err != nil {
@@ -127,6 +128,6 @@ func (q *Queue) lookAtJobs(ctx context.Context) error {
 	if !info.Created.Equal(q.Created()) {
 		q.made.Store(&info.Created)
 	}
-	q.heedJobs(&info.Config)
+	q.keepJobLimits(&info.Config)
 	return nil
 }

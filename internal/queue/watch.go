@@ -11,17 +11,17 @@ import (
 	"github.com/comfyherd/comfyherd/internal/names"
 )
 
-// Phase is the kind of an entry of a watch.
+// Phase is the kind of a Change.
 type Phase int
 
 const (
-	// Reset: everything known so far may be stale; the bucket's whole content follows as Put, then Synced.
+	// Reset: changes may have been missed. The whole content of the bucket follows as Put, then Synced.
 	Reset Phase = iota
 	// Put: a key has this value.
 	Put
-	// Gone: a key is deleted, purged or expired.
+	// Gone: a key was deleted or purged, or has expired.
 	Gone
-	// Synced: the whole content has followed; keys that were not Put since Reset are gone.
+	// Synced: the content is complete. Keys without a Put since Reset are gone.
 	Synced
 )
 
@@ -36,12 +36,12 @@ type Change struct {
 
 const rewatchPause = 250 * time.Millisecond
 
-// watch calls tell with every change of a bucket until ctx ends. A watcher is blind for seconds after NATS restarted, so
-// it is opened anew at every reconnect and starts over with Reset. It is blind as long when another server of the
-// cluster has gone, and for ever when the bucket was deleted: three times each presence TTL the bucket is looked at,
-// and opened anew when changes were missed, or made again when it is missing.
+// watch calls tell for every change of a bucket until ctx ends. A watcher of nats.go gets nothing for seconds after NATS restarted, so
+// at every reconnect another one is opened, which begins with Reset. It also gets nothing for seconds when another server of the
+// cluster is gone, and never again when the bucket was deleted. So three times in each presence TTL the bucket's state is read: when
+// changes were missed another watcher is opened, and a missing bucket is made again.
 func (q *Queue) watch(ctx context.Context, kv natsjs.KeyValue, check func(Change) error, tell func(Change)) error {
-	tell = q.sifted(kv.Bucket(), check, tell)
+	tell = q.validOnly(kv.Bucket(), check, tell)
 	for ctx.Err() == nil {
 		if err := q.watchOnce(ctx, kv, tell); err != nil && ctx.Err() == nil && !errors.Is(err, context.Canceled) {
 			if !Pause(ctx, rewatchPause) {
@@ -88,7 +88,7 @@ func (q *Queue) watchOnce(ctx context.Context, kv natsjs.KeyValue, tell func(Cha
 			case err != nil:
 			case !now.Created.Equal(first.Created):
 				return fmt.Errorf("watch bucket %s: it was deleted and made again", kv.Bucket())
-			case seen < last && !moving: // a long replay is behind what is written meanwhile, and moves
+			case seen < last && !moving: // a long replay is behind too, but it moves
 				return fmt.Errorf("watch bucket %s: changes were missed", kv.Bucket())
 			default:
 				last = now.State.LastSeq
@@ -97,15 +97,15 @@ func (q *Queue) watchOnce(ctx context.Context, kv natsjs.KeyValue, tell func(Cha
 	}
 }
 
-// ended stops a watcher and returns when nothing of it is left: its updates are taken until there are no more, or who sends
-// them would wait for ever. The subscription may be gone with its connection.
+// ended stops a watcher and reads its updates to the end, since otherwise the goroutine that sends them would block for ever. Stop
+// fails when the connection is closed already.
 func ended(watcher natsjs.KeyWatcher) {
 	_ = watcher.Stop()
 	for range watcher.Updates() {
 	}
 }
 
-// bucket returns the state of a bucket's stream, and makes it when it is missing.
+// bucket reads the state of a bucket, and makes it when it is missing.
 func (q *Queue) bucket(ctx context.Context, bucket string) (*natsjs.StreamInfo, error) {
 	stream, err := q.js.Stream(ctx, names.BucketStream(bucket))
 	if errors.Is(err, natsjs.ErrStreamNotFound) && !q.cfg.ReadOnly && !q.cfg.NoConsumers {
@@ -128,12 +128,12 @@ func (q *Queue) bucket(ctx context.Context, bucket string) (*natsjs.StreamInfo, 
 	return stream.CachedInfo(), nil
 }
 
-// mostOdd is how many odd values of a bucket are remembered at a time.
+// mostOdd is how many keys of a bucket with an invalid value are remembered.
 const mostOdd = 1024
 
-// sifted replaces a value that check refuses by Gone, and warns once until the key has a valid value again, so that callers
-// get valid values only.
-func (q *Queue) sifted(bucket string, check func(Change) error, tell func(Change)) func(Change) {
+// validOnly wraps tell: a value that check refuses becomes a Gone, so that tell gets only valid values. It warns of such a key once,
+// and again only after the key has had a valid value.
+func (q *Queue) validOnly(bucket string, check func(Change) error, tell func(Change)) func(Change) {
 	if check == nil {
 		return tell
 	}
@@ -151,7 +151,7 @@ func (q *Queue) sifted(bucket string, check func(Change) error, tell func(Change
 		}
 		if !odd[c.Key] && len(odd) < mostOdd {
 			odd[c.Key] = true
-			q.warn(fmt.Errorf("the value of %.200q in bucket %s is left out: %w; delete the key, or upgrade what writes it", c.Key, bucket, err))
+			q.warn(fmt.Errorf("the value of %.200q in bucket %s is not valid and is ignored: %w; delete the key, or upgrade the program that writes it", c.Key, bucket, err))
 		}
 		tell(Change{Phase: Gone, Key: c.Key, Revision: c.Revision, Time: c.Time})
 	}
@@ -180,42 +180,43 @@ func Pause(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// WatchTickets calls tell with every change of the waiting room; TicketOf reads a key and value.
+// WatchTickets calls tell for every change of the waiting room; TicketOf decodes it. Like all Watch methods it returns when ctx ends,
+// begins with Reset, and gives values that are not valid as Gone.
 func (q *Queue) WatchTickets(ctx context.Context, tell func(Change)) error {
-	return q.watch(ctx, q.waiting, ticketOf, tell)
+	return q.watch(ctx, q.waiting, checkTicket, tell)
 }
 
-// WatchBlocks calls tell with every change of the block table.
+// WatchBlocks calls tell for every change of a block; BlockOf decodes it.
 func (q *Queue) WatchBlocks(ctx context.Context, tell func(Change)) error {
 	return q.watch(ctx, q.blocks, func(c Change) error { _, err := blockOf(c); return err }, tell)
 }
 
-// WatchStrikes calls tell with every change of the strikes.
+// WatchStrikes calls tell for every change of strikes. Their values are not checked.
 func (q *Queue) WatchStrikes(ctx context.Context, tell func(Change)) error {
 	return q.watch(ctx, q.strikes, nil, tell)
 }
 
-// WatchHosts calls tell with every heartbeat of every host, and when one has stopped.
+// WatchHosts calls tell for every heartbeat of every host, and when its presence has ended; HostStateOf decodes it.
 func (q *Queue) WatchHosts(ctx context.Context, tell func(Change)) error {
 	return q.watch(ctx, q.hosts, func(c Change) error { _, err := presenceOf(c); return err }, tell)
 }
 
-// WatchDispatchers calls tell with every heartbeat of every dispatcher.
+// WatchDispatchers calls tell for every heartbeat of every dispatcher, and when its presence has ended.
 func (q *Queue) WatchDispatchers(ctx context.Context, tell func(Change)) error {
 	return q.watch(ctx, q.dispatchers, func(c Change) error { _, err := dispatcherOf(c); return err }, tell)
 }
 
-// WatchCapabilities calls tell with what each host can run.
+// WatchCapabilities calls tell for every change of what a host can run. The values are not checked.
 func (q *Queue) WatchCapabilities(ctx context.Context, tell func(Change)) error {
 	return q.watch(ctx, q.capabilities, nil, tell)
 }
 
-// WatchAffinity calls tell with the rules that tie a workflow to hosts.
+// WatchAffinity calls tell for every change of an affinity rule; AffinityOf decodes it.
 func (q *Queue) WatchAffinity(ctx context.Context, tell func(Change)) error {
 	return q.watch(ctx, q.affinity, func(c Change) error { _, err := ruleOf(c); return err }, tell)
 }
 
-// WatchTenants calls tell with weights and caps.
+// WatchTenants calls tell for every change of a tenant's settings; TenantOf decodes it.
 func (q *Queue) WatchTenants(ctx context.Context, tell func(Change)) error {
 	return q.watch(ctx, q.tenants, func(c Change) error { _, err := settingsOf(c); return err }, tell)
 }
