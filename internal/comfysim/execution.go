@@ -123,7 +123,7 @@ func (x *execution) step(id string) error {
 	if err := x.checkpoint(); err != nil {
 		return err
 	}
-	if err := x.meetFaults(n); err != nil {
+	if err := x.applyFaults(n); err != nil {
 		return err
 	}
 	r, blocked := x.blocked(n)
