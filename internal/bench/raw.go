@@ -95,7 +95,7 @@ func (r *raw) report(ctx context.Context, js natsjs.JetStream, rate float64, use
 const (
 	rawJobs   = "BENCH_JOBS"
 	rawEvents = "BENCH_EVENTS"
-	rawMark   = "comfyherd bench: the raw limit" // description of both, so that a stream of somebody else is told from them
+	rawMark   = "comfyherd bench: the raw limit" // description of both streams, by which they are distinguished from others
 )
 
 // prepare makes streams and consumers with the settings of the real ones.
