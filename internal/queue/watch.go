@@ -6,8 +6,9 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/comfyherd/comfyherd/internal/names"
 	natsjs "github.com/nats-io/nats.go/jetstream"
+
+	"github.com/comfyherd/comfyherd/internal/names"
 )
 
 // Phase is the kind of a Change.
