@@ -9,7 +9,7 @@ import (
 	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
-// awaitHosts waits until a dispatcher knows all hosts.
+// awaitHosts waits until a dispatcher lists all hosts.
 func (s *stage) awaitHosts(ctx context.Context, q *queue.Queue) error {
 	return poll(ctx, "the hosts", func() bool {
 		hosts, err := q.AllHosts(ctx)
@@ -27,7 +27,7 @@ func countOnline(hosts []queue.HostInfo) int {
 	return n
 }
 
-// awaitKnown waits until a dispatcher says that it knows all hosts, blocks and waiting jobs.
+// awaitKnown waits until the metrics of a dispatcher count all hosts, blocks and waiting jobs.
 func (s *stage) awaitKnown(ctx context.Context, i int) error {
 	return poll(ctx, dispatcherName(i), func() bool {
 		known := s.gauges(dispatcherName(i))
@@ -36,7 +36,7 @@ func (s *stage) awaitKnown(ctx context.Context, i int) error {
 	})
 }
 
-// gauges are what a dispatcher says it knows; it says so once a second.
+// gauges are a dispatcher's metrics of hosts, blocks and waiting jobs, which it updates once a second.
 func (s *stage) gauges(dispatcher string) map[string]int {
 	known := map[string]int{}
 	families, err := s.metrics.Gather()
@@ -61,7 +61,7 @@ func labelled[L interface {
 	return slices.ContainsFunc(labels, func(l L) bool { return l.GetName() == name && l.GetValue() == value })
 }
 
-// poll asks some times a second whether something is so.
+// poll calls so some times a second until it returns true, or ctx ends.
 func poll(ctx context.Context, what string, so func() bool) error {
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()

@@ -22,7 +22,7 @@ type Config struct {
 	Waiting     int           // jobs that wait all the time in the waiting room, for a host that stays busy
 	Blocks      int           // blocks that stand all the time, of other workflows on these hosts
 	Comfy       bool          // simulated ComfyUI over sockets instead of the host in this process
-	HistoryRows int           // jobs that lists of a dispatcher know of; default its own
+	HistoryRows int           // the most jobs in a dispatcher's lists; default its own
 	SkipRaw     bool          // do not measure the raw limit
 
 	NATSURL     string // another NATS than an embedded one; must be loopback

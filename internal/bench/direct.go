@@ -17,8 +17,8 @@ import (
 	"github.com/comfyherd/comfyherd/internal/comfysim"
 )
 
-// runDirect fills the backlogs of simulated hosts directly, with nothing between, and gives jobs a second: what the
-// hosts themselves can do; and the time between two jobs on one host.
+// runDirect posts jobs directly to the simulated hosts, without NATS and comfyherd, and gives the most jobs a second that the hosts
+// can run, and the time between two jobs on one host.
 func runDirect(ctx context.Context, cfg *Config, l *load) (float64, Spread, error) {
 	s := &stage{cfg: cfg, load: l}
 	defer func() {
@@ -60,7 +60,7 @@ func (s *stage) ran() int {
 	return n
 }
 
-// directClient is whoever fills the backlogs. Like ComfyUI's own page it listens, so that hosts tell it what they do.
+// directClient posts the jobs. Like ComfyUI's own page it has a websocket open, so that hosts send it their messages.
 const directClient = "direct"
 
 // fill posts every Hosts-th job to a host and waits until all have ended.
@@ -81,7 +81,7 @@ func fill(ctx context.Context, cfg *Config, l *load, sim *comfysim.Server, first
 	return err
 }
 
-// attend listens to a host until it is told to hang up.
+// attend opens a websocket to a host and reads it until it is closed.
 func attend(ctx context.Context, url string) (hangUp func(), err error) {
 	socket, answer, err := websocket.DefaultDialer.DialContext(ctx, "ws"+strings.TrimPrefix(url, "http")+"/ws?clientId="+directClient, nil)
 	if err != nil {

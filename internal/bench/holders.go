@@ -11,7 +11,7 @@ import (
 	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
-// holders are those who have credentials in a closed fleet. In an open one they are nil, and everybody connects without.
+// holders have the credentials of a closed fleet. In an open one they are nil, and all programs connect without.
 type holders struct {
 	server      *embedded.Access
 	dispatchers string            // file of credentials
@@ -19,7 +19,7 @@ type holders struct {
 	tenants     []string          // in the order of the load
 }
 
-// makeHolders makes an access folder for everybody who takes part.
+// makeHolders makes an access folder with credentials for dispatchers, hosts and tenants.
 func makeHolders(cfg *Config, dir string) (*holders, error) {
 	folder, err := access.Init(dir)
 	if err != nil {
@@ -86,7 +86,7 @@ func (k *holders) agent(host string) (creds string, cfg queue.Config) {
 	return k.agents[host], queue.Config{APIPrefix: access.JetStreamPrefix, NoConsumers: true}
 }
 
-// publishers are those of each tenant, or the one that all share in an open fleet.
+// publishers are one for each tenant, or the one that all tenants share in an open fleet.
 func (s *stage) publishers(all natsjs.JetStream) ([]natsjs.JetStream, error) {
 	if s.place.holders == nil {
 		return []natsjs.JetStream{all}, nil

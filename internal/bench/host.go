@@ -31,7 +31,7 @@ func newHost(cfg *Config, gaps *samples, capability workflow.Capability) *host {
 	return &host{takes: cfg.HostTime, failing: cfg.FailureRate, changed: make(chan struct{}), gaps: gaps, capacity: capability}
 }
 
-// Run takes HostTime once the prompts before it are through.
+// Run takes HostTime once the prompts before it have ended.
 func (h *host) Run(ctx context.Context, _ comfy.Prompt, w comfy.Watch) (*comfy.Result, error) {
 	posted := time.Now()
 	h.mu.Lock()
@@ -63,7 +63,7 @@ func (h *host) Run(ctx context.Context, _ comfy.Prompt, w comfy.Watch) (*comfy.R
 // Cancel finds nothing: a prompt is gone when Run has returned.
 func (h *host) Cancel(context.Context, string) error { return nil }
 
-// Find knows no prompt but those that Run has.
+// Find finds no prompt: those that Run has are not asked for.
 func (h *host) Find(context.Context, string) (comfy.Standing, error) { return comfy.Unknown, nil }
 
 // Free does nothing.
@@ -81,7 +81,7 @@ func (h *host) Changed() <-chan struct{} { return h.changed }
 // State is connected.
 func (h *host) State() comfy.State { return comfy.State{Connected: true} }
 
-// Probe finds the host well.
+// Probe finds the host healthy.
 func (h *host) Probe(context.Context) (comfy.Probe, error) { return comfy.Probe{}, nil }
 
 // Survey names the stand-in.
@@ -89,25 +89,25 @@ func (h *host) Survey(context.Context) (comfy.Probe, error) {
 	return comfy.Probe{Version: "bench", Device: "none"}, nil
 }
 
-// Sick finds the host well.
+// Sick finds the host healthy.
 func (h *host) Sick(context.Context) (string, failure.Cause, error) { return "", "", nil }
 
 // Process is always the same.
 func (h *host) Process(context.Context) (string, error) { return "bench", nil }
 
-// ProbeSubmit finds the host well.
+// ProbeSubmit finds the host healthy.
 func (h *host) ProbeSubmit(context.Context) error { return nil }
 
-// ProbeRoom finds the host well.
+// ProbeRoom finds the host healthy.
 func (h *host) ProbeRoom(context.Context) error { return nil }
 
 // Clear has no files to remove.
 func (h *host) Clear(context.Context, string) error { return nil }
 
-// Discard has no pictures to forget.
+// Discard has no pictures to remove.
 func (h *host) Discard(string) {}
 
-// SeedLimit knows none.
+// SeedLimit gives none.
 func (h *host) SeedLimit(string, string) (uint64, bool) { return 0, false }
 
 // Capability is what the bench's workflows need.
@@ -116,7 +116,7 @@ func (h *host) Capability(context.Context) (workflow.Capability, error) { return
 // Spelling leaves model names as they are.
 func (h *host) Spelling(_, _, _ string) string { return "" }
 
-// Has knows no class.
+// Has finds no class.
 func (h *host) Has(string) bool { return false }
 
 // Open has no files.

@@ -14,7 +14,7 @@ import (
 type load struct {
 	cfg    *Config
 	bodies [][2]string // by hash: what comes before and after the seed
-	run    string      // another one for each run, since a NATS that was named remembers the ids of the one before
+	run    string      // different in each run, since the ids of an earlier run are still taken in a NATS that was named
 	prefix string      // of the ids of the jobs that are measured
 }
 

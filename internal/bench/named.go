@@ -84,9 +84,9 @@ func keys(ctx context.Context, js natsjs.JetStream, bucket string) (int, error) 
 	return len(found), err
 }
 
-// clear takes out of a named NATS what would be work for others: the jobs that have not ended, their tickets, the
-// blocks of the bench's hosts, and who was there, which would otherwise count for some seconds more. None of it was there
-// before (see unused). The streams stay, with the events in them.
+// clear removes from a named NATS what other fleets would work on: the jobs that have not ended, their tickets, the blocks of the
+// bench's hosts, and the presence of hosts and dispatchers, which would last for some seconds more. None of it was there before (see
+// unused). The streams stay, with their events.
 func (s *stage) clear(ctx context.Context) error {
 	lanes := make([]string, s.cfg.Tenants)
 	for i := range lanes {
@@ -100,7 +100,7 @@ func (s *stage) clear(ctx context.Context) error {
 	for i := range s.cfg.Hosts {
 		hosts = append(hosts, "$KV."+names.HostsBucket+"."+hostName(i))
 	}
-	dispatchers := make([]string, s.cfg.Dispatchers+1) // with the one that was weighed
+	dispatchers := make([]string, s.cfg.Dispatchers+1) // with the one that weigh has started
 	for i := range dispatchers {
 		dispatchers[i] = "$KV." + names.DispatchersBucket + "." + dispatcherName(i)
 	}
@@ -115,7 +115,8 @@ func (s *stage) clear(ctx context.Context) error {
 	})
 }
 
-// tidy changes what stays behind in a named NATS, also after the stage's context has ended. An embedded one goes as a whole.
+// tidy calls clear or another clean-up on a named NATS, also after the stage's context has ended. An embedded NATS is removed as a
+// whole.
 func (p *place) tidy(ctx context.Context, change func(context.Context, natsjs.JetStream) error) error {
 	if p.server != nil {
 		return nil

@@ -98,7 +98,7 @@ func TestAStreamOfTheRawStagesNameIsLeftAlone(t *testing.T) {
 	if _, err := js.CreateStream(t.Context(), natsjs.StreamConfig{Name: "BENCH_JOBS", Subjects: []string{"mine.>"}}); err != nil {
 		t.Fatal(err)
 	}
-	refused(t, bench.Config{NATSURL: server.URL(), Jobs: 10, Hosts: 1}, "a stream BENCH_JOBS is there that bench did not make")
+	refused(t, bench.Config{NATSURL: server.URL(), Jobs: 10, Hosts: 1}, "has a stream BENCH_JOBS that bench did not make")
 	if _, err := js.Stream(t.Context(), "BENCH_JOBS"); err != nil {
 		t.Errorf("it is gone: %v", err)
 	}
@@ -134,7 +134,7 @@ func TestAMeasurementEndsWithItsNATS(t *testing.T) {
 			_ = server.Close() // the test is what the bench makes of it
 		}
 	}}
-	refused(t, cfg, "went away")
+	refused(t, cfg, "was lost")
 }
 
 func TestAJobThatNATSDoesNotStoreEndsTheMeasurement(t *testing.T) {

@@ -95,7 +95,7 @@ func (r *raw) report(ctx context.Context, js natsjs.JetStream, rate float64, use
 const (
 	rawJobs   = "BENCH_JOBS"
 	rawEvents = "BENCH_EVENTS"
-	rawMark   = "comfyherd bench: the raw limit" // description of both, so that a stream of somebody else is told from them
+	rawMark   = "comfyherd bench: the raw limit" // description of both streams, by which they are distinguished from others
 )
 
 // prepare makes streams and consumers with the settings of the real ones.
@@ -134,7 +134,7 @@ func (r *raw) prepare(ctx context.Context) (*nats.Conn, natsjs.JetStream, error)
 	return nc, js, rawConsumers(ctx, js)
 }
 
-// removeRaw removes the streams of this stage, or of one that was killed, and nobody else's.
+// removeRaw removes the streams of this stage, also those of a bench that was killed, and no others.
 func removeRaw(ctx context.Context, js natsjs.JetStream) error {
 	for _, name := range []string{rawJobs, rawEvents} {
 		stream, err := js.Stream(ctx, name)
@@ -145,7 +145,7 @@ func removeRaw(ctx context.Context, js natsjs.JetStream) error {
 			return fmt.Errorf("look up %s: %w", name, err)
 		}
 		if stream.CachedInfo().Config.Description != rawMark {
-			return fmt.Errorf("a stream %s is there that bench did not make; give bench a NATS of its own, or leave NATS_URL empty", name)
+			return fmt.Errorf("this NATS has a stream %s that bench did not make: give bench a NATS of its own, or leave NATS_URL empty", name)
 		}
 		if err := js.DeleteStream(ctx, name); err != nil {
 			return fmt.Errorf("delete stream %s: %w", name, err)
@@ -231,7 +231,7 @@ func (r *raw) walk(ctx context.Context, js natsjs.JetStream, msg natsjs.Msg) {
 	}
 }
 
-// eventBody has what an event of each kind says, as long as it is.
+// eventBody is the body of an event of each kind, with fields as long as in real ones.
 var eventBody = map[string][]byte{
 	"queued": []byte(eventStart + `,"time":"2026-01-01T00:00:00.000000000Z","sequence":1234}`),
 	"started": []byte(eventStart + `,"host":"bench-0001","attempt":1,"time":"2026-01-01T00:00:00.000000000Z"` +

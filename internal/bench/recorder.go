@@ -12,7 +12,7 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// recorder notes when each job was published, started and ended, from its events as they pass by.
+// recorder notes when each job was published, started and ended, by a subscription to its events.
 type recorder struct {
 	published, started, ended []atomic.Int64 // by job: nanoseconds since base
 	base                      time.Time
@@ -31,7 +31,7 @@ func newRecorder(l *load) *recorder {
 	}
 }
 
-// follow listens to the events prefix.<tenant>.<job>.<kind>.
+// follow subscribes to the events prefix.<tenant>.<job>.<kind>.
 func (r *recorder) follow(nc *nats.Conn, prefix string) error {
 	for kind, hear := range map[string]func(int){"started": r.begin, "completed": r.end, "dead": r.die} {
 		sub, err := nc.Subscribe(prefix+".*.*."+kind, func(msg *nats.Msg) {
@@ -107,7 +107,7 @@ func (r *recorder) wait(ctx context.Context, stage string) error {
 	}
 }
 
-// telling tells how far a stage is until stop is called, which waits for it.
+// telling reports how far a stage is until stop is called, which waits for the last report.
 func telling(stage string, total int, done func() int, tell func(Progress)) (stop func()) {
 	over := make(chan struct{})
 	var teller sync.WaitGroup

@@ -58,7 +58,7 @@ type Ratios struct {
 	DiskPerJob       float64 `json:"disk_bytes_per_job"`
 }
 
-// Settings tell what was measured.
+// Settings are the settings of the measurement.
 type Settings struct {
 	Jobs        int     `json:"jobs"`
 	Payload     int     `json:"payload_bytes"`
@@ -153,8 +153,8 @@ func storedBytes(ctx context.Context, js natsjs.JetStream, stream string) (uint6
 	return found.CachedInfo().State.Bytes, nil
 }
 
-// weigh starts one dispatcher more, lets it learn all that the others know, and gives by how much the heap grew:
-// a dispatcher with its connection, and with an embedded NATS also NATS's side of it.
+// weigh starts one dispatcher more, waits until it has read the state that the others have, and gives by how much the heap grew: a
+// dispatcher with its connection and, with an embedded NATS, NATS' side of the connection.
 func (s *stage) weigh(ctx context.Context) (int64, error) {
 	before := liveHeap()
 	if err := s.dispatcher(ctx, s.cfg.Dispatchers); err != nil {
@@ -176,7 +176,7 @@ type counters struct {
 func (s *stage) counts() (c counters) {
 	families, err := s.metrics.Gather()
 	if err != nil {
-		return c // counters are beside the point of a measurement
+		return c // a measurement does not fail for lack of counters
 	}
 	for _, family := range families {
 		for _, m := range family.GetMetric() {
@@ -200,10 +200,10 @@ type usage struct {
 	mallocs, bytes uint64
 }
 
-// liveHeap is what is left of the heap when nothing unused stands in it.
+// liveHeap is the size of the heap after garbage collection.
 func liveHeap() uint64 {
 	runtime.GC()
-	runtime.GC() // what the first one finalised
+	runtime.GC() // collects the objects that the first one finalised
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
 	return m.HeapAlloc

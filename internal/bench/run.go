@@ -121,7 +121,7 @@ func measure(ctx context.Context, cfg *Config, l *load, result *Result) (err err
 	return s.report(running, js, rate, used, result)
 }
 
-// start brings up the fleet and waits until a dispatcher knows all its hosts.
+// start starts the fleet and waits until a dispatcher lists all its hosts.
 func (s *stage) start(ctx context.Context) (*queue.Queue, natsjs.JetStream, error) {
 	nc, err := s.place.bare(s.place.holders.asDispatcher()...)
 	if err != nil {

@@ -29,7 +29,7 @@ func (s *samples) between(runs []comfysim.Run) {
 	}
 }
 
-// Spread is what a set of durations looks like, in milliseconds.
+// Spread describes a set of durations, in milliseconds.
 type Spread struct {
 	P50 float64 `json:"p50_ms"`
 	P99 float64 `json:"p99_ms"`

@@ -27,12 +27,11 @@ type place struct {
 	folder  string // of its files
 	root    string // to be removed
 	conns   []*nats.Conn
-	holders *holders                // of a closed fleet; nil when everybody may do everything
+	holders *holders                // of a closed fleet; nil when the fleet is open
 	fail    context.CancelCauseFunc // ends the stage
 }
 
-// open gives NATS for one stage, and a context that ends with the reason when NATS fails it: a measurement cannot
-// outlive its NATS.
+// open gives NATS for one stage, and a context that ends, with the reason as its cause, when NATS fails.
 func open(ctx context.Context, cfg *Config, closed bool) (context.Context, *place, error) {
 	ctx, fail := context.WithCancelCause(ctx)
 	p, err := find(cfg, closed, fail)
@@ -73,8 +72,8 @@ func find(cfg *Config, closed bool, fail context.CancelCauseFunc) (*place, error
 	return p, nil
 }
 
-// alarm fails the stage with the first error of the embedded NATS, as when its disk is full: those who publish would
-// try again for ever.
+// alarm ends the stage at the first error that the embedded NATS logs, such as a full disk: otherwise the publishers would try again
+// for ever.
 type alarm struct {
 	fail context.CancelCauseFunc
 }
@@ -114,7 +113,7 @@ func loopbackOnly(ctx context.Context, raw string) error {
 	}
 	for _, a := range addresses {
 		if !a.IP.IsLoopback() {
-			return fmt.Errorf("%s is not this machine: bench loads NATS as far as it goes and leaves streams behind; run it beside its own NATS", u.Host)
+			return fmt.Errorf("%s is not this machine: bench loads NATS to its limit and leaves streams there; run bench on the machine of a NATS of its own", u.Host)
 		}
 	}
 	return nil
@@ -123,7 +122,7 @@ func loopbackOnly(ctx context.Context, raw string) error {
 // bare connects with nats.go and nothing else.
 func (p *place) bare(options ...nats.Option) (*nats.Conn, error) {
 	options = append(options, nats.Timeout(10*time.Second), nats.NoReconnect(), nats.ClosedHandler(func(*nats.Conn) {
-		p.fail(fmt.Errorf("NATS at %s went away", p.url))
+		p.fail(fmt.Errorf("the connection to NATS at %s was lost", p.url))
 	}))
 	nc, err := nats.Connect(p.url, options...)
 	if err != nil {
@@ -168,13 +167,13 @@ func (p *place) connect(ctx context.Context, name, creds string) (*nats.Conn, er
 	return nc, nil
 }
 
-// diskBytes is what the files of an embedded NATS have by now; 0 of another, whose files are not ours to look at.
+// diskBytes is the size of the files of an embedded NATS; 0 for another NATS, whose files cannot be read.
 func (p *place) diskBytes() int64 {
 	sum := int64(0)
 	if p.folder == "" {
 		return sum
 	}
-	_ = filepath.WalkDir(p.folder, func(_ string, entry fs.DirEntry, err error) error { // a file may go meanwhile
+	_ = filepath.WalkDir(p.folder, func(_ string, entry fs.DirEntry, err error) error { // a file may be removed meanwhile
 		if err == nil && entry.Type().IsRegular() {
 			if info, err := entry.Info(); err == nil {
 				sum += info.Size()
@@ -186,7 +185,7 @@ func (p *place) diskBytes() int64 {
 }
 
 func (p *place) close() error {
-	p.fail(nil) // what ends from here on is meant to
+	p.fail(nil) // from here on a lost connection is no failure
 	for _, nc := range p.conns {
 		nc.Close()
 	}

@@ -10,7 +10,7 @@ import (
 
 // entry is one submitted prompt.
 type entry struct {
-	number     json.Number // as answered: an int, or a float when the client gave it
+	number     json.Number // as in the answer: an int, or the client's float
 	order      float64
 	id         string
 	graph      *graph
@@ -53,7 +53,7 @@ func (h *entryHeap) Pop() any {
 // entry is queued.
 var errTie = errors.New("entries compare equal")
 
-// put queues an entry and tells everybody.
+// put queues an entry and sends the new status to all sockets.
 func (p *process) put(e *entry) error {
 	p.mu.Lock()
 	tie := slices.ContainsFunc(p.pending, func(o *entry) bool { return o.id == e.id && o.order == e.order })
@@ -143,7 +143,7 @@ func (p *process) snapshot() (running *entry, pending []*entry) {
 	return p.running, slices.Clone(p.pending)
 }
 
-// vanish is a put whose entry somebody deletes at once: two statuses and no trace.
+// vanish is put when another client deletes the entry at once: two statuses are sent, and no entry is left.
 func (p *process) vanish(e *entry) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

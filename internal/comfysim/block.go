@@ -1,13 +1,13 @@
 package comfysim
 
-// blocker stands for an ExecutionBlocker in the place of a value. What receives one is not run; the first node that
-// does tells the message, and hands a quiet one on.
+// blocker is an ExecutionBlocker in the place of a value. A node that receives one is not run; the first such node sends its message,
+// and passes one without a message on.
 type blocker struct {
 	message string
 	quiet   bool
 }
 
-// blocked is what a node leaves that is not run for a blocker among its inputs.
+// blocked is the result of a node that is not run, since one of its inputs is a blocker.
 func (x *execution) blocked(n *node) (r *result, is bool) {
 	for _, name := range n.order {
 		b, is := x.input(n, name).(blocker)

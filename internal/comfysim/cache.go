@@ -9,7 +9,7 @@ import (
 	"slices"
 )
 
-// result is what a node left behind: its values by slot and its ui output, nil when it has none.
+// result is the result of a node: its values by slot, and its ui output, nil when it has none.
 type result struct {
 	values []any
 	ui     map[string]any

@@ -17,7 +17,7 @@ var builtinClasses []byte
 // class is one node class as validation and execution see it.
 type class struct {
 	name       string
-	open       bool // takes whatever it is given (Config.Nodes)
+	open       bool // has any inputs (Config.Nodes)
 	outputNode bool
 	outputs    []string
 	inputs     []inputSpec // required first, then optional, in declared order
@@ -166,7 +166,7 @@ func (s *inputSpec) fill(cfg Config, parts []json.RawMessage, options map[string
 	return err
 }
 
-// openClass is a class of which only the name is known: eight outputs of any type, any input.
+// openClass is a class that is declared by its name only: eight outputs of any type, any input.
 func openClass(name string) *class {
 	entry := map[string]json.RawMessage{}
 	quoted, _ := json.Marshal(name)

@@ -22,7 +22,7 @@ type nodeErrors struct {
 	Class      string    `json:"class_type"`
 }
 
-// verdict is what validation says of a prompt: a problem, or the outputs to run. nodes may be filled in both cases.
+// verdict is the result of validating a prompt: a problem, or the outputs to run. nodes may be filled in both cases.
 type verdict struct {
 	problem *problem
 	outputs []string
@@ -36,13 +36,13 @@ func reject(kind, message, details string, extra map[string]any) verdict {
 	return verdict{problem: &problem{kind, message, details, extra}, nodes: map[string]*nodeErrors{}}
 }
 
-// checked is what is known of one node. order keeps the first sight, as Python's dict does.
+// checked is the state of the validation of all nodes. order has them as they were first visited, as Python's dict keeps them.
 type checker struct {
 	p     *process
 	g     *graph
 	done  map[string]checked
 	order []string
-	path  []string // the nodes being looked at, outermost first
+	path  []string // the nodes that are being validated, outermost first
 }
 
 type checked struct {
@@ -286,7 +286,7 @@ func (c *checker) upstream(spec inputSpec, id string, list []any) bool {
 	return false
 }
 
-// cycle blames every node of a cycle.
+// cycle adds a problem to every node of a cycle.
 func (c *checker) cycle(members []string) checked {
 	var names []string
 	for _, id := range append(slices.Clone(members), members[0]) {

@@ -10,7 +10,7 @@ import (
 // Config describes one simulated host. The zero value is a working ComfyUI 0.33.0 without models, whose jobs take no time.
 type Config struct {
 	Name string // for logs and the device name in /system_stats
-	// Nodes are further class names this host knows: any inputs, any outputs, passing its first linked picture through.
+	// Nodes are the names of further classes of this host: any inputs, any outputs, passing the first linked picture through.
 	Nodes []string
 	// Missing are class names this host does not have.
 	Missing []string

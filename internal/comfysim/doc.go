@@ -1,14 +1,14 @@
 // Package comfysim is a simulated ComfyUI over a real socket: the HTTP routes, websocket messages, validation results
 // and failure behaviour of ComfyUI 0.33.0 as measured, without Python, models or a GPU. It guarantees the order of
 // messages of real runs (normal, cached, failed, interrupted), real files (decodable PNG, WEBP, GIF), exact 64-bit
-// numbers, and that every picture's colour follows from the graph that made it (Picture), so that a test can tell whose
-// picture it holds.
+// numbers, and that every picture's colour follows from the graph that made it (Picture), so that a test can check which
+// job made a picture.
 //
 // A Server is one address. It lives through any number of process lives: Kill drops connections and forgets queue,
 // history, counter and cache; Restart brings an empty process up on the same address. Output and input files survive,
 // as on a disk. Freeze behaves like SIGSTOP. An idle server costs a few parked goroutines and no timer.
 //
-// Faults are declarative (Fault): which jobs or requests they meet, how often, and what happens. They can be set in
+// Faults are declarative (Fault): which jobs or requests they apply to, how often, and what happens. They can be set in
 // Config, with AddFault, or over HTTP. These routes are simulation only; no ComfyUI has them:
 //
 //	GET  /sim/runs            every execution, as JSON ([]Run)

@@ -123,7 +123,7 @@ func (x *execution) step(id string) error {
 	if err := x.checkpoint(); err != nil {
 		return err
 	}
-	if err := x.meetFaults(n); err != nil {
+	if err := x.applyFaults(n); err != nil {
 		return err
 	}
 	r, blocked := x.blocked(n)
@@ -170,7 +170,7 @@ func (x *execution) show(id string, r *result) {
 	x.broken = x.broken || r.broken
 }
 
-// tell sends an event to the submitter; without a client id nobody gets it.
+// tell sends an event to the submitter; without a client id it is not sent.
 func (x *execution) tell(event string, data map[string]any) {
 	if x.e.client == nil {
 		return
@@ -196,7 +196,7 @@ func (x *execution) connected() bool {
 	return on
 }
 
-// advance updates a node's line and sends progress_state, which repeats all lines; without a client id to everybody.
+// advance updates a node's line and sends progress_state, which repeats all lines; without a client id to all sockets.
 func (x *execution) advance(id, value, limit, state string) {
 	i := slices.IndexFunc(x.progress, func(l progress) bool { return l.node == id })
 	if i < 0 {
@@ -268,7 +268,7 @@ func (x *execution) where() map[string]any {
 	return map[string]any{"node_id": x.current, "node_type": x.g.nodes[x.current].className(), "executed": executed}
 }
 
-// interrupted is the one terminal event that everybody gets when there is no client id.
+// interrupted sends the terminal event; it is the only one that all sockets get when there is no client id.
 func (x *execution) interrupted() {
 	data := x.where()
 	x.note("execution_interrupted", data)

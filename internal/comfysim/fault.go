@@ -23,10 +23,10 @@ const (
 	FaultHangHard   FaultKind = "hang_hard"   // never finishes and cannot be interrupted
 	FaultDie        FaultKind = "die"         // the process dies; it comes back after Restart, if set
 	FaultWedge      FaultKind = "wedge"       // the worker thread dies
-	FaultInterrupt  FaultKind = "interrupt"   // somebody else interrupts it
+	FaultInterrupt  FaultKind = "interrupt"   // another client interrupts it
 	FaultFreeze     FaultKind = "freeze"      // the process stands still, for For or until Thaw
-	FaultExitWorker FaultKind = "system_exit" // the node raises SystemExit: the worker thread ends, and nothing says so
-	FaultPoison     FaultKind = "poison"      // the device is lost: this and every later timed node raises until the process is another
+	FaultExitWorker FaultKind = "system_exit" // the node raises SystemExit: the worker thread ends without any message
+	FaultPoison     FaultKind = "poison"      // the device is lost: this and every later timed node raises until the process is restarted
 )
 
 // Faults of a whole run.
@@ -36,7 +36,7 @@ const (
 	FaultStall         FaultKind = "stall"          // no socket gets anything for For (0: an hour), from the start of the run
 	FaultNaN           FaultKind = "nan"            // a bare NaN in executed and in the history
 	FaultMissingOutput FaultKind = "missing_output" // success, but the files are gone
-	FaultHistoryWiped  FaultKind = "history_wiped"  // somebody clears the history right after it ended
+	FaultHistoryWiped  FaultKind = "history_wiped"  // another client clears the history right after it ended
 )
 
 // Faults of POST /prompt.
@@ -45,8 +45,8 @@ const (
 	FaultSlowAccept      FaultKind = "slow_accept"       // queued at once, answered after Delay
 	FaultResetAfterQueue FaultKind = "reset_after_queue" // queued, then the connection is reset without an answer
 	FaultNodeErrors      FaultKind = "node_errors"       // 200 with node_errors for the last output, which does not run unless it is the only one
-	FaultDeletePending   FaultKind = "delete_pending"    // somebody deletes it before it runs
-	FaultProxy           FaultKind = "proxy"             // a proxy answers in ComfyUI's place, with Status (403) and a page of HTML; only Text is looked at
+	FaultDeletePending   FaultKind = "delete_pending"    // another client deletes it before it runs
+	FaultProxy           FaultKind = "proxy"             // a proxy answers in ComfyUI's place, with Status (403) and a page of HTML; of the conditions only Text is checked
 )
 
 // Faults of any request whose path begins with Path, and of the host.
@@ -54,8 +54,8 @@ const (
 	FaultWrongJSON  FaultKind = "wrong_json"  // 200 with a body that is cut off
 	FaultSlowAnswer FaultKind = "slow_answer" // answered after Delay
 	FaultStatus     FaultKind = "status"      // answered with Status (500)
-	FaultSlowInfo   FaultKind = "slow_info"   // /object_info takes For, and until then nothing else is answered or told; prompts run on
-	FaultBacklog    FaultKind = "backlog"     // at once: Count prompts of strangers, each running for For
+	FaultSlowInfo   FaultKind = "slow_info"   // /object_info takes For, and until then no request is answered and no message sent; prompts run on
+	FaultBacklog    FaultKind = "backlog"     // at once: Count prompts of another client, each running for For
 )
 
 // FaultKinds lists all kinds.
@@ -68,8 +68,8 @@ func FaultKinds() []FaultKind {
 	}
 }
 
-// Fault is one scripted failure: whom it meets, how often, and what happens. Conditions that are empty always hold; those
-// given must all hold. In JSON, durations are Go strings ("1.5s").
+// Fault is one scripted failure: which jobs or requests it applies to, how often, and what happens. Empty conditions always hold; the
+// others must all hold. In JSON, durations are Go strings ("1.5s").
 type Fault struct {
 	Kind FaultKind `json:"kind"`
 
@@ -79,7 +79,7 @@ type Fault struct {
 	Path       string `json:"path,omitempty"`       // the request's path begins with this, without /api
 	MinSize    int64  `json:"min_size,omitempty"`   // the graph's width × height × batch × frames is at least this
 
-	Every       int     `json:"every,omitempty"`       // only each Nth that fits
+	Every       int     `json:"every,omitempty"`       // only every Nth that fulfils the conditions
 	Probability float64 `json:"probability,omitempty"` // only with this probability, from Config.Seed
 	Times       int     `json:"times,omitempty"`       // at most this often; 0 means always
 
@@ -136,11 +136,11 @@ func (f *Fault) UnmarshalJSON(data []byte) error {
 	return nil
 }
 
-// AddFault puts a fault in force from now on. A backlog fault acts at once.
+// AddFault makes a fault apply from now on. A backlog fault acts at once.
 func (s *Server) AddFault(f Fault) {
 	if f.Kind == FaultBacklog {
 		if p := s.current(); p != nil {
-			p.strangers(max(f.Count, 1), f.For)
+			p.queueForeign(max(f.Count, 1), f.For)
 		}
 		return
 	}
@@ -153,7 +153,7 @@ func (s *Server) ClearFaults() { s.faults.clear() }
 // Faults returns the faults in force.
 func (s *Server) Faults() []Fault { return s.faults.all() }
 
-// faultSet holds the faults in force and counts how often they were met.
+// faultSet holds the faults in force and counts how often their conditions held.
 type faultSet struct {
 	mu    sync.Mutex
 	armed []*armedFault
@@ -191,7 +191,7 @@ func (s *faultSet) all() []Fault {
 	return faults
 }
 
-// take returns the faults that fit and whose turn it is, and counts them.
+// take returns the faults that apply now by their conditions, Every, Probability and Times, and counts them.
 func (s *faultSet) take(fits func(Fault) bool) []Fault {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -227,7 +227,7 @@ func (s *faultSet) forRequest(path string) []Fault {
 	})
 }
 
-// forBody is for what stands before ComfyUI, which sees bytes only.
+// forBody is for faults in front of ComfyUI, such as a proxy's, which have only the bytes of the request.
 func (s *faultSet) forBody(body string) []Fault {
 	return s.take(func(f Fault) bool { return f.Kind == FaultProxy && strings.Contains(body, f.Text) })
 }

@@ -5,7 +5,7 @@ import (
 	"sync"
 )
 
-// gate is what a stopped process looks like: while it is shut, nothing that passes through it moves.
+// gate simulates a stopped process: while it is shut, all that wait at it stand still.
 type gate struct {
 	mu   sync.Mutex
 	shut chan struct{} // nil while open; closed when it opens again

@@ -32,15 +32,15 @@ type message struct {
 	data   []byte
 }
 
-// hub is ComfyUI's websocket side: sessions by client id, and one publisher that writes to them one after another, so
-// that a reader that stops reading stalls everybody. At most one socket is known per client id, and a
-// socket that closes removes its id, whoever holds it by now (the deaf socket).
+// hub is ComfyUI's websocket side: sessions by client id, and one publisher that writes to them one after another, so that a client
+// that stops reading stalls all others. Each client id has at most one socket, and a socket that closes removes its id, also when a
+// newer socket has it by then; that one stays open and gets nothing more (it is deaf).
 type hub struct {
 	wake chan struct{} // cap 1: something was queued
 
 	mu       sync.Mutex
 	sockets  map[string]*socket
-	open     int       // sockets connected, known or deaf
+	open     int       // open sockets, deaf ones included
 	queued   []message // unbounded, as in ComfyUI
 	client   *string   // client id of the latest run
 	lastNode string    // node executing now; "" when none
@@ -126,7 +126,7 @@ func (h *hub) stall(d time.Duration) {
 	h.stalled = time.Now().Add(d)
 }
 
-// deafen forgets a session whose socket stays open; nil forgets all.
+// deafen removes a session whose socket stays open; nil removes all.
 func (h *hub) deafen(client *string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -143,7 +143,7 @@ func (h *hub) connected() int {
 	return h.open
 }
 
-// begin notes whose run is on, as ComfyUI does at execution_start. The client id stays after the run.
+// begin notes the client of the run, as ComfyUI does at execution_start. The client id stays after the run.
 func (h *hub) begin(client *string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -156,7 +156,7 @@ func (h *hub) at(node string) {
 	h.lastNode = node
 }
 
-// known says whether a client id has a socket, and whether that socket wants preview metadata.
+// known reports whether a client id has a socket, and whether that socket gets preview metadata.
 func (h *hub) known(client *string) (connected, previews bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -188,7 +188,7 @@ func (r *record) detail() map[string]any {
 	return fields
 }
 
-// cancel removes a pending job or tells the running one, and says whether it did either.
+// cancel removes a pending job or interrupts the running one, and reports whether it did either.
 func (p *process) cancelID(id string) bool {
 	return p.remove(id) || p.interrupt(id)
 }

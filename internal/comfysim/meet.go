@@ -65,13 +65,13 @@ func (p *process) isPoisoned() bool {
 	return p.poisoned
 }
 
-// meetFaults lets the faults of this node happen.
-func (x *execution) meetFaults(n *node) error {
+// applyFaults applies the faults of this node.
+func (x *execution) applyFaults(n *node) error {
 	for _, f := range x.faults {
 		if !x.at(f, n) {
 			continue
 		}
-		if err := x.suffer(f); err != nil {
+		if err := x.applyFault(f); err != nil {
 			return err
 		}
 	}
@@ -88,8 +88,8 @@ func (x *execution) at(f Fault, n *node) bool {
 	return n.id == x.target
 }
 
-// suffer is one fault at a node.
-func (x *execution) suffer(f Fault) error {
+// applyFault applies one fault at a node.
+func (x *execution) applyFault(f Fault) error {
 	switch f.Kind {
 	case FaultSlow, FaultDeaf, FaultStall, FaultNaN, FaultMissingOutput, FaultHistoryWiped:
 		return nil
@@ -153,8 +153,8 @@ func (x *execution) afterwards() {
 	}
 }
 
-// strangers queues prompts that nobody here submitted.
-func (p *process) strangers(n int, each time.Duration) {
+// queueForeign queues prompts as if other clients had submitted them.
+func (p *process) queueForeign(n int, each time.Duration) {
 	for range n {
 		p.mu.Lock()
 		number := p.counter

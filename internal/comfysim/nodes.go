@@ -231,7 +231,7 @@ func (x *execution) input(n *node, name string) any {
 	return r.values[slot]
 }
 
-// picture is an input as a picture; what is none counts as a small grey one.
+// picture is an input as a picture; an input of another type counts as a small grey one.
 func (x *execution) picture(n *node, name string) picture {
 	switch v := x.input(n, name).(type) {
 	case picture:

@@ -16,7 +16,7 @@ import (
 
 // Picture is the colour of the picture that KSampler and VAEDecode make of a seed and the text of the positive prompt:
 // the first three bytes of FNV-1a (64 bit) over the seed in decimal, a zero byte, and the text; opaque. Pictures are of
-// one colour all over, so any pixel tells.
+// one colour all over, so any pixel has it.
 func Picture(seed uint64, positive string) color.RGBA {
 	h := fnv.New64a()
 	_, _ = fmt.Fprintf(h, "%d\x00%s", seed, positive)

@@ -142,7 +142,7 @@ func (p *process) sleep(d time.Duration) error {
 	return nil
 }
 
-// interrupt asks the running prompt to stop: the one of this id, or any when id is "". It says whether one was told.
+// interrupt asks the running prompt to stop: the one of this id, or any when id is "". It reports whether there was one.
 func (p *process) interrupt(id string) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -87,7 +87,7 @@ func (s *Server) WaitEnded(ctx context.Context, n int) ([]Run, error) {
 	return s.Runs(), err
 }
 
-// changed wakes everybody in Wait.
+// changed wakes all callers of Wait.
 func (s *Server) changed() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

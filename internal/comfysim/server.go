@@ -117,7 +117,7 @@ func (s *Server) end(only *process) {
 }
 
 // Restart brings the process up again on the same address, with empty memory and a new log; files are kept. It fails
-// with ErrRunning, ErrClosed, or when somebody else holds the port for two seconds.
+// with ErrRunning, ErrClosed, or when another program holds the port for two seconds.
 func (s *Server) Restart() error {
 	s.life.Lock()
 	defer s.life.Unlock()

@@ -39,7 +39,7 @@ func (p *process) handleSocket(w http.ResponseWriter, r *http.Request) {
 	p.srv.changed()
 	p.readSocket(s, sid)
 	p.hub.mu.Lock()
-	delete(p.hub.sockets, sid) // whoever holds it by now
+	delete(p.hub.sockets, sid) // also when a newer socket has it by now, as in ComfyUI
 	p.hub.open--
 	p.hub.mu.Unlock()
 	p.srv.changed()

@@ -10,12 +10,12 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 )
 
-// Access says who may use the server: accounts that an operator has signed, in nats-server's operator mode.
+// Access lets only accounts that an operator has signed use the server (nats-server's operator mode).
 type Access struct {
 	Operator string // the operator's token
 	System   string // the public key of the system account
-	// Account gives the token of an account by its public key. It is asked when somebody of an account connects that the
-	// server does not know yet, from any goroutine.
+	// Account gives the token of an account by its public key. It is called, from any goroutine, when a user of an account connects
+	// that the server has not loaded yet.
 	Account func(public string) (string, error)
 }
 
@@ -46,11 +46,11 @@ func guard(opts *server.Options, cfg Config) error {
 	return nil
 }
 
-// UpdateAccount makes a new token of an account count at once: what it no longer grants is taken from connections that
-// stand, and connections of revoked users are closed. A token that the operator has not signed is refused.
+// UpdateAccount puts a new token of an account into force at once: open connections lose the rights that it no longer grants, and
+// connections of revoked users are closed. A token that the operator has not signed is refused.
 func (s *Server) UpdateAccount(token string) error {
 	if s.access == nil {
-		return errors.New("update an account: this server has none")
+		return errors.New("update an account: this server was started without Config.Access, so it has no accounts")
 	}
 	claims, err := jwt.DecodeAccountClaims(token)
 	if err != nil {
@@ -66,8 +66,8 @@ func (s *Server) UpdateAccount(token string) error {
 	return s.apply(claims, token)
 }
 
-// apply leaves an account alone that nats-server has loaded with this very token: to apply one takes from the account's
-// connections, for a moment, what they may do.
+// apply does nothing when nats-server has loaded the account with the same token: applying a token takes the rights of the account's
+// connections away for a moment.
 func (s *Server) apply(claims *jwt.AccountClaims, token string) error {
 	s.applying.Lock()
 	defer s.applying.Unlock()

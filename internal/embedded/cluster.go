@@ -19,10 +19,10 @@ import (
 // clusterWait bounds how long a cluster may take to elect a leader or to catch up.
 const clusterWait = 30 * time.Second
 
-// pollEvery is how often a cluster is asked for its state; nats-server announces none of it.
+// pollEvery is the time between two reads of a cluster's state, since nats-server does not announce changes of it.
 const pollEvery = 20 * time.Millisecond
 
-// portTries is how often StartCluster chooses ports anew when somebody else was faster.
+// portTries is how often StartCluster chooses other ports when another process has taken one meanwhile.
 const portTries = 3
 
 // route is a server's place in a cluster; its zero value is a server alone.
@@ -133,7 +133,7 @@ func (c *Cluster) awaitHealthy() error {
 	return nil
 }
 
-// healthy must be called with c.mu held. A leader that has not heard yet what a server has room for places nothing on it.
+// healthy must be called with c.mu held. It waits until the leader has every server's room: before that it places nothing on it.
 func (c *Cluster) healthy() bool {
 	var names, known []string
 	for i, s := range c.servers {
@@ -144,7 +144,7 @@ func (c *Cluster) healthy() bool {
 			return false
 		}
 		names = append(names, c.cfgs[i].Name)
-		known = append(known, s.nats.JetStreamClusterPeers()...) // none but from the leader
+		known = append(known, s.nats.JetStreamClusterPeers()...) // only the leader gives any
 	}
 	return !slices.ContainsFunc(names, func(name string) bool { return !slices.Contains(known, name) })
 }
@@ -176,7 +176,7 @@ func (c *Cluster) Start(i int) error {
 	return c.awaitHealthy()
 }
 
-// UpdateAccount is Server.UpdateAccount for every server that runs; one that starts later asks for the token by itself.
+// UpdateAccount is Server.UpdateAccount for every server that runs; one that starts later calls Access.Account for the token.
 func (c *Cluster) UpdateAccount(token string) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()

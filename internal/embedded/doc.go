@@ -2,12 +2,12 @@
 // storage: one server for `dispatcher run` without a NATS and for the demo, or a
 // cluster of three on loopback for the tests of replication and failover.
 //
-// What is guaranteed: when Start has returned, the server takes connections and
+// Guarantee: when Start has returned, the server takes connections and
 // JetStream answers; a store directory belongs to one server at a time, and a
 // second one is refused (nats-server itself would open it and damage it); when
 // Close has returned, everything is on disk and the directory is free again.
 //
-// Who may connect is the caller's choice: everybody (for loopback), who knows one
-// token (Config.Token), or who has credentials of an account (Config.Access). With
-// Config.TLSCert and Config.TLSKey the server speaks TLS and nothing else.
+// The caller chooses who may connect: everybody (for loopback), clients with one
+// token (Config.Token), or clients with credentials of an account (Config.Access).
+// With Config.TLSCert and Config.TLSKey the server takes only TLS connections.
 package embedded

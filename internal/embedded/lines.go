@@ -8,7 +8,7 @@ import (
 )
 
 // lines is nats-server's logger. It hands the server's lines to slog and keeps the first
-// fatal one: a server inside a process must not exit it, and says there why it did not start.
+// fatal one: a server inside a process does not exit, so that line is the only reason why it did not start.
 type lines struct {
 	log *slog.Logger
 

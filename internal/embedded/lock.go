@@ -8,8 +8,8 @@ import (
 	"sync"
 )
 
-// lockName is the file that marks a store directory as taken. It stays when the server
-// ends; only the lock on it counts, and the system drops that with the process.
+// lockName is the file whose lock marks a store directory as in use. The file stays when
+// the server ends; the operating system releases the lock with the process.
 const lockName = "comfyherd.lock"
 
 // errLocked is what lockFile returns when another open file holds the lock.
@@ -36,7 +36,7 @@ func lockDir(dir string) (*dirLock, error) {
 			"or choose another directory", dir, ErrStoreInUse)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("write to the store directory %s: %w: choose another directory or mend its permissions", dir, err)
+		return nil, fmt.Errorf("write to the store directory %s: %w: choose another directory or correct its permissions", dir, err)
 	}
 	return &dirLock{file: file}, nil
 }

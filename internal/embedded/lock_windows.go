@@ -6,10 +6,10 @@ import (
 	"syscall"
 )
 
-// sharingViolation is ERROR_SHARING_VIOLATION: somebody else has the file open.
+// sharingViolation is ERROR_SHARING_VIOLATION: another process has the file open.
 const sharingViolation = syscall.Errno(32)
 
-// lockFile opens the file without sharing, so that nobody else can open it meanwhile.
+// lockFile opens the file without sharing, so that no other process can open it meanwhile.
 func lockFile(path string) (*os.File, error) {
 	name, err := syscall.UTF16PtrFromString(path)
 	if err != nil {

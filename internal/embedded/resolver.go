@@ -11,23 +11,23 @@ import (
 )
 
 const (
-	loadWait = 5 * time.Second      // for an account that another connection has begun to load
-	loadLook = 5 * time.Millisecond // between two looks whether it is loaded
+	loadWait = 5 * time.Second      // the longest wait for an account that another connection loads
+	loadLook = 5 * time.Millisecond // between two checks whether it is loaded
 )
 
 // resolver gives nats-server the tokens of accounts.
 //
 // nats-server loads an account when it is first needed, on the goroutine of the connection that needs it. Of two that need
 // it at the same moment it gives the second one the account as far as the first has built it: without permissions, which
-// then stay away from that connection, and with imports that may lack their subscriptions for ever. So the first one
-// gets the token at once, and the others when the account is there.
+// that connection then never gets, and with imports that may lack their subscriptions for ever. So the first one gets the
+// token at once, and the others get it when the account is loaded.
 type resolver struct {
 	access   *Access
 	operator *jwt.OperatorClaims
-	server   atomic.Pointer[server.Server] // nil until the server starts, before which nobody connects
+	server   atomic.Pointer[server.Server] // nil until the server starts, before which no client connects
 
 	mu    sync.Mutex           // guards begun
-	begun map[string]time.Time // when the loading of accounts began that were not there yet
+	begun map[string]time.Time // accounts that are being loaded, each with the time at which that began
 }
 
 // Fetch gives the token of an account that is to be loaded.
@@ -55,7 +55,7 @@ func (r *resolver) Fetch(public string) (string, error) {
 	return r.access.Account(public) // it may have changed
 }
 
-// read gives what a token says, and whether nats-server will have it: for an account that it refuses nobody waits.
+// read decodes a token and reports whether nats-server will accept it: no connection must wait for an account that it refuses.
 func (r *resolver) read(token string) (claims *jwt.AccountClaims, good bool) {
 	claims, err := jwt.DecodeAccountClaims(token)
 	if err != nil || !r.operator.DidSign(claims) {
@@ -66,7 +66,7 @@ func (r *resolver) read(token string) (claims *jwt.AccountClaims, good bool) {
 	return claims, !found.IsBlocking(true)
 }
 
-// first reports whether nobody else is loading the account.
+// first reports whether no other connection is loading the account.
 func (r *resolver) first(s *server.Server, public string) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -94,7 +94,7 @@ func (r *resolver) within(s *server.Server, claims *jwt.AccountClaims) bool {
 	return false
 }
 
-// standing is an account as the server has loaded it; nil when it has not, or not wholly.
+// standing is the account that the server has loaded; nil when it is not loaded completely.
 func standing(s *server.Server, public string) *server.AccountInfo {
 	answer, err := s.Accountz(&server.AccountzOptions{Account: public})
 	if err != nil || answer.Account == nil || answer.Account.Jwt == "" {

@@ -24,8 +24,8 @@ const (
 // readyWait bounds how long Start waits for connections and JetStream.
 const readyWait = 10 * time.Second
 
-// pingInterval is how often the server asks a silent client whether it lives. Two unanswered
-// pings end the connection; the server's own default would notice a cut cable after minutes.
+// pingInterval is how often the server pings a silent client. Two unanswered pings end the
+// connection; with the server's own default a cut cable would be noticed after minutes.
 const pingInterval = 10 * time.Second
 
 var (
@@ -60,9 +60,9 @@ type Config struct {
 	MaxPayload int32
 	// MaxStore is how many bytes JetStream may store; 0 is three quarters of the disk that is free or holds its data.
 	MaxStore int64
-	// Access closes the server: only those whose accounts it knows may connect. Nil lets everybody in who knows Token.
+	// Access, unless nil, lets only clients with credentials of its accounts connect.
 	Access *Access
-	// Token is what clients must say to connect; empty asks for none. It has no meaning with Access.
+	// Token is the token that clients must send to connect; empty: none is needed. It is ignored with Access.
 	Token string
 	// TLSCert and TLSKey are PEM files; with them the server speaks TLS with every client on a socket.
 	TLSCert, TLSKey string
@@ -124,7 +124,7 @@ func options(cfg Config, r route) (*server.Options, error) {
 		// Otherwise the first ping comes 2 s after CONNECT, only to measure the round trip. When an account's first load takes
 		// longer, that ping precedes the answer to CONNECT, and nats.go fails with "expected 'PONG', got 'PING'".
 		DisableShortFirstPing: true,
-		NoSigs:                true, // signals are the process's business, not the server's
+		NoSigs:                true, // the process handles signals, not the server
 	}
 	if opts.Host == "" {
 		opts.Host = DefaultHost

@@ -25,7 +25,7 @@ import (
 	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
-// The settings that make it quick.
+// Settings with which faults are noticed quickly.
 const (
 	ackWait       = 3 * time.Second
 	presenceTTL   = 2 * time.Second
@@ -35,21 +35,21 @@ const (
 	capableWait   = 3 * time.Second
 	freezeTimeout = 3 * time.Second
 
-	patience = 90 * time.Second // for whatever must happen at last
+	patience = 90 * time.Second // the longest wait for anything that must happen
 )
 
-// shape is what a fleet is made of.
+// shape is the number and kind of a fleet's processes.
 type shape struct {
 	servers     int        // NATS servers; 3 is a cluster with three replicas
 	dispatchers int        // d1, d2, …
 	agents      [][]string // the hosts of a1, a2, …
 
-	clocks map[string]string // of processes whose clock is wrong, as clockVariable has it
+	clocks map[string]string // of processes whose clock is wrong, in the form of clockVariable
 }
 
 func (s shape) hosts() []string { return slices.Concat(s.agents...) }
 
-// fleet is a whole comfyherd of real processes on loopback.
+// fleet is a complete comfyherd of real processes on loopback.
 type fleet struct {
 	t      *testing.T
 	shape  shape
@@ -66,7 +66,7 @@ type fleet struct {
 	client *http.Client
 }
 
-// start brings up a fleet and waits until all its hosts are online.
+// start starts a fleet and waits until all its hosts are online.
 func start(t *testing.T, s shape) *fleet {
 	t.Helper()
 	f := &fleet{
@@ -221,7 +221,7 @@ func (f *fleet) dial(name string) *nats.Conn {
 	return nc
 }
 
-// close ends whatever still runs.
+// close ends all processes that still run.
 func (f *fleet) close() {
 	for _, p := range f.all {
 		p.kill()
@@ -251,7 +251,7 @@ func (f *fleet) agentOf(host string) string {
 	return ""
 }
 
-// eventually asks until done says yes.
+// eventually calls done until it returns true.
 func (f *fleet) eventually(what string, done func(context.Context) bool) {
 	f.t.Helper()
 	if !f.within(patience, done) {
@@ -279,7 +279,7 @@ func (f *fleet) within(limit time.Duration, done func(context.Context) bool) boo
 	}
 }
 
-// addFaults puts faults in force on a host; one that does not answer now has no need of more.
+// addFaults sets faults on a host. A host that does not answer is down already, so an error is ignored.
 func (f *fleet) addFaults(host string, faults ...comfysim.Fault) {
 	body, err := json.Marshal(faults)
 	if err != nil {
@@ -313,12 +313,12 @@ func (f *fleet) backlog(host string) (int, error) {
 	return len(queue.Running) + len(queue.Pending), err
 }
 
-// The ports that are tried lie below those that systems give to whoever asks for any, and beside those of comfysim: while
-// a process is down nobody else gets its port by chance.
+// The ports that are tried lie below those that operating systems choose by themselves, and beside those of comfysim: while a process
+// is down no other program gets its port by chance.
 const lowestPort, manyPorts = 25_000, 5_000
 
 var (
-	firstPort  = rand.IntN(manyPorts) // another one than that of tests of another process
+	firstPort  = rand.IntN(manyPorts) // random, so that test processes that run at the same time differ
 	triedPorts atomic.Int64           // none is found twice
 )
 

@@ -28,15 +28,15 @@ const (
 	configVariable = "COMFYHERD_CHAOS_CONFIG" // its settings, JSON
 )
 
-// helpers are what the test binary can be besides a test. Each ends by SIGTERM, and when its standard input ends,
-// which happens when the test is gone.
+// helpers are the programs that the test binary can run as instead of the tests. Each ends by SIGTERM, and when its standard input
+// ends, which happens when the test process is gone.
 var helpers = map[string]func() error{
 	"nats": helpNATS, "sim": helpSim, "reaper": helpReap,
 }
 
 func settings(to any) error { return json.Unmarshal([]byte(os.Getenv(configVariable)), to) }
 
-// untilAsked blocks until the helper is to end.
+// untilAsked blocks until the helper must end.
 func untilAsked() {
 	asked := make(chan os.Signal, 1)
 	signal.Notify(asked, syscall.SIGTERM, syscall.SIGINT)
@@ -76,7 +76,7 @@ func helpNATS() error {
 	return one.Close()
 }
 
-// healthy is what a server of a cluster prints when all that it has is current.
+// healthy is the line that a server of a cluster prints when all its streams are current.
 const healthy = "healthy"
 
 func (s *natsSettings) serveInCluster() error {
@@ -105,8 +105,7 @@ func (s *natsSettings) serveInCluster() error {
 	return nil
 }
 
-// simSettings is one simulated ComfyUI host. Every run is written to the journal as it happens, so that a kill -9
-// forgets nothing.
+// simSettings is one simulated ComfyUI host. Every run is written to the journal at once, so that nothing is lost by kill -9.
 type simSettings struct {
 	Name    string `json:"name"`
 	Addr    string `json:"addr"`
@@ -161,8 +160,8 @@ func keepJournal(ctx context.Context, sim *comfysim.Server, to io.Writer) error 
 	return failed
 }
 
-// helpReap kills whatever the test has started and not reaped when the test itself is gone: it reads "+pid" and
-// "-pid" lines until its input ends.
+// helpReap kills the processes that the test has started and not ended, when the test process is gone: it reads lines "+pid" and
+// "-pid" until its input ends.
 func helpReap() error {
 	signal.Ignore(syscall.SIGINT, syscall.SIGTERM)
 	alive := map[int]bool{}

@@ -26,12 +26,12 @@ type stored struct {
 
 const (
 	readBatch  = 500
-	answerTime = 500 * time.Millisecond // a server that takes longer is away: looked at with the next step
-	calmTime   = 20 * time.Second       // the same when nothing is done to anybody any more: it is the machine that takes long
+	answerTime = 500 * time.Millisecond // a server that takes longer counts as away and is read at the next step
+	calmTime   = 20 * time.Second       // the same when no faults are injected any more, so only a slow machine takes long
 )
 
-// read gives the messages of a stream from a sequence on, by batched direct gets: no consumer that could be left
-// behind or be blind after a restart. It fails when the server does not say in time that this was all.
+// read gives the messages of a stream from a sequence on, by batched direct gets: a consumer could be left behind, or deliver nothing
+// after a restart. It fails when the server does not say in time that these were all.
 func read(nc *nats.Conn, stream string, from uint64, patience time.Duration) ([]stored, error) {
 	var all []stored
 	for {
@@ -93,7 +93,7 @@ type event struct {
 	at       time.Time
 }
 
-// ledger is all that COMFY_EVENTS has told.
+// ledger has all events that were read from COMFY_EVENTS.
 type ledger struct {
 	last     uint64
 	holes    []string
@@ -115,7 +115,7 @@ func newLedger() *ledger {
 	return &ledger{chains: map[string][]event{}, prompts: map[string]event{}, blocks: map[string][]blockade{}, stored: map[uint64]string{}}
 }
 
-// readOn takes in what was stored since the last time.
+// readOn reads the events that were stored since the last call.
 func (l *ledger) readOn(nc *nats.Conn, patience time.Duration) error {
 	notes, err := read(nc, "COMFY_EVENTS", l.last+1, patience)
 	for _, n := range notes {
@@ -154,7 +154,7 @@ func (l *ledger) takeJob(n stored, key string, kind job.EventKind) {
 	}
 }
 
-// takeBlock trusts the time of the change in the block table, which the event carries.
+// takeBlock uses the time of the change in the block table, which the event carries.
 func (l *ledger) takeBlock(n stored, pair, kind string) {
 	at, err := time.Parse(time.RFC3339Nano, n.header.Get("ce-time"))
 	if err != nil {

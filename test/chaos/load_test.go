@@ -33,7 +33,7 @@ type load struct {
 	cancels int // cancels that were answered
 }
 
-// published is all that was published under one id.
+// published are all publishes under one id.
 type published struct {
 	tenant string
 	id     string
@@ -56,7 +56,7 @@ func startLoad(f *fleet, seed uint64, every time.Duration) *load {
 	return l
 }
 
-// end stops publishing and waits for what is under way; the second time there is none.
+// end stops publishing and waits for publishes under way. It may be called twice.
 func (l *load) end() {
 	l.stop()
 	l.running.Wait()
@@ -79,8 +79,8 @@ func (l *load) publishLoop(ctx context.Context, nc *nats.Conn, tenant string, fi
 	}
 }
 
-// one publishes a job and does what else the wish says. Whatever has begun is finished after the stop too, so that
-// what was published is known.
+// one publishes a job and then cancels or repeats it, as the wish says. A publish that has begun is finished after the stop too, so
+// that the test has a record of every published job.
 func (l *load) one(stop context.Context, nc *nats.Conn, tenant string, w wish) {
 	id := fmt.Sprintf("job-%d", w.number)
 	if w.sort == invalid {
@@ -177,7 +177,7 @@ func (l *load) cancel(nc *nats.Conn, tenant, id string) {
 	}
 }
 
-// snapshot copies what is known.
+// snapshot copies the record of publishes.
 func (l *load) snapshot() map[string]published {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -211,8 +211,8 @@ func encode(t *testing.T, value any) []byte {
 	return encoded
 }
 
-// workflowOf makes a picture of one colour. The node's id tells the structures, and so the hashes, apart; a deadly job has
-// one of its own, since whoever takes two hosts down is guilty with all that has its hash.
+// workflowOf makes a workflow that saves a picture of one colour. Different node ids give different structures, and so hashes. A
+// deadly job has a hash of its own, since guilt applies to all jobs of a hash.
 func workflowOf(w wish, color int) map[string]any {
 	sleep := strconv.Itoa(20 + w.shape)
 	if w.sort == deadly {

@@ -1,6 +1,6 @@
 //go:build unix
 
-// Package chaos_test is the proof that nothing is lost and nothing ends twice: real processes of every kind under
+// Package chaos_test tests that no job is lost and none ends twice: real processes of every kind under
 // kill -9, SIGSTOP, restarts and cut connections, with one list of invariants (invariants_test.go) checked after every
 // step. What happens is a pure function of a seed (plan_test.go); the seed is printed and CHAOS_SEED replays it.
 //

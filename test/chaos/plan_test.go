@@ -23,7 +23,7 @@ const (
 	cut     verb = "cut"         // an agent's connections to NATS are dropped and refused
 	stall   verb = "stall"       // they stay open and nothing passes
 	fault   verb = "fault"       // a host misbehaves
-	revive  verb = "new host"    // kill -9 and started again at once: what heals a wedged host
+	revive  verb = "new host"    // kill -9 and started again at once, which repairs a wedged host
 	skew    verb = "wrong clock" // kill -9 and started again at once with another clock
 	fill    verb = "full"        // COMFY_OUTPUTS takes nothing more
 	drop    verb = "delete"      // COMFY_OUTPUTS is deleted
@@ -69,7 +69,7 @@ func makePlan(seed uint64, total time.Duration, s shape) []action {
 	return plan
 }
 
-// rollingPause is what lies between two restarts of a rolling one.
+// rollingPause is the time between two restarts of a rolling one.
 const rollingPause = 500 * time.Millisecond
 
 func rolling(at time.Duration, s shape) []action {
@@ -150,7 +150,7 @@ func onNATS(rng *rand.Rand, s shape, lasts time.Duration) action {
 	return action{what: []verb{kill, kill, freeze, restart}[rng.IntN(4)], whom: server, lasts: lasts}
 }
 
-// drawFault gives one of all kinds of misbehaviour, for some of the next jobs or requests.
+// drawFault gives a random fault, for some of the next jobs or requests.
 func drawFault(rng *rand.Rand) comfysim.Fault {
 	few := 1 + rng.IntN(3)
 	delay := span(rng, 0, 200*time.Millisecond)
@@ -191,7 +191,7 @@ func span(rng *rand.Rand, from, to time.Duration) time.Duration {
 	return (from + time.Duration(rng.Int64N(int64(to-from)))).Truncate(time.Millisecond)
 }
 
-// sort is what a job is like.
+// sort is the kind of a job in a plan.
 type sort string
 
 const (

@@ -25,13 +25,13 @@ type process struct {
 	env  []string
 	log  string
 	reap *reaper
-	read int64 // how much of the log was looked through; only the checker touches it
+	read int64 // how much of the log was searched; used by the checker only
 
 	mu      sync.Mutex // guards all below
 	running *life
 	lives   int
-	wanted  bool   // it is to be up
-	clock   string // of its next life, as clockVariable has it
+	wanted  bool   // it should run
+	clock   string // of its next life, in the form of clockVariable
 	ends    []lifeEnd
 }
 
@@ -39,11 +39,11 @@ type process struct {
 type life struct {
 	cmd   *exec.Cmd
 	stdin io.Closer
-	asked bool // somebody wanted it to end; guarded by process.mu
+	asked bool // the test has asked it to end; guarded by process.mu
 	ended chan struct{}
 }
 
-// lifeEnd is how one life went out.
+// lifeEnd is how one life ended.
 type lifeEnd struct {
 	pid   int
 	at    time.Time
@@ -59,7 +59,7 @@ func (p *process) start() error {
 	return p.startNow()
 }
 
-// supervise starts it again when it is to be up and is not, as whoever runs it would do.
+// supervise starts it again when it should run and does not, as an operator's supervisor would do.
 func (p *process) supervise() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -112,7 +112,7 @@ func (p *process) await(l *life) {
 	close(l.ended)
 }
 
-// signal sends s to the process if it runs; ending says that it will end by it.
+// signal sends s to the process if it runs; ending is true for a signal by which it ends.
 func (p *process) signal(s syscall.Signal, ending bool) *life {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -138,20 +138,20 @@ func (p *process) freeze() { p.signal(syscall.SIGSTOP, false) }
 
 func (p *process) thaw() { p.signal(syscall.SIGCONT, false) }
 
-// setClock says how wrong the clock of its next life is.
+// setClock sets how wrong the clock of its next life is.
 func (p *process) setClock(clock string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.clock = clock
 }
 
-// bounce asks it to end in good order; whoever supervises it starts it again.
+// bounce sends SIGTERM; supervise starts the process again.
 func (p *process) bounce() {
 	p.thaw()
 	p.signal(syscall.SIGTERM, true)
 }
 
-// terminate asks the process to end in good order and says how it did.
+// terminate sends SIGTERM, waits for the end of the process and gives how it ended.
 func (p *process) terminate(patience time.Duration) string {
 	p.mu.Lock()
 	p.wanted = false

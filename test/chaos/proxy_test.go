@@ -116,7 +116,7 @@ func (w gatedWriter) Write(b []byte) (int, error) {
 	return w.to.Write(b)
 }
 
-// setCut drops all connections and refuses new ones, or takes them again.
+// setCut drops all connections and refuses new ones (true), or takes new ones again (false).
 func (p *proxy) setCut(cut bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

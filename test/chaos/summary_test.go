@@ -42,8 +42,8 @@ func (c *checker) summary() {
 		len(c.runs), c.doubles.leases, failed[string(failure.Lost)], c.doubles.unreachable, slowest.Round(time.Millisecond), key, c.blind)
 }
 
-// slowestRecovery is the longest time from what was done to a host or its agent until the job that it hit ran again or
-// had ended. Only jobs of the first priority are looked at: the others also wait for their turn.
+// slowestRecovery is the longest time from a fault of a host or its agent until the job that it hit ran again or had ended. Only jobs
+// of the first priority count: the others also wait for their turn.
 func (c *checker) slowestRecovery() (slowest time.Duration, which string) {
 	for key, chain := range c.ledger.chains {
 		for i, e := range chain {

@@ -22,13 +22,13 @@ import (
 	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
-// closed is a fleet whose NATS lets in only those who have credentials out of one folder.
+// closed is a fleet whose NATS takes only connections with credentials of one access folder.
 type closed struct {
 	*fleet
 	folder *access.Folder
 	config dispatcher.Config      // of the dispatcher
 	agents agent.Config           // of each agent
-	told   atomic.Pointer[string] // the token of the fleet's account that NATS was told last; nil where nobody follows the folder
+	told   atomic.Pointer[string] // the token of the fleet's account that NATS got last; nil when follow is not used
 }
 
 // startClosed starts a fleet with a dispatcher and simulated hosts, each with an agent that has credentials of its own.
@@ -61,7 +61,7 @@ func startClosedSetup(t *testing.T, s setup) *closed {
 	return f
 }
 
-// begin starts what is not NATS.
+// begin starts everything but NATS.
 func (f *closed) begin(cfg queue.Config, hosts ...comfysim.Config) {
 	f.t.Helper()
 	f.cfg = cfg
@@ -75,7 +75,7 @@ func (f *closed) begin(cfg queue.Config, hosts ...comfysim.Config) {
 	f.awaitHosts(len(hosts))
 }
 
-// serve starts the server, and tells it what changes in the folder, as `dispatcher run --access` does.
+// serve starts the server and gives it the changes of the folder, as `dispatcher run --access` does.
 func (f *closed) serve() {
 	f.t.Helper()
 	f.follow(func(cfg embedded.Config) (tell func(string) error, err error) {
@@ -86,7 +86,7 @@ func (f *closed) serve() {
 	})
 }
 
-// follow has NATS started, and tells it what changes in the folder until the test ends.
+// follow starts NATS and gives it the changes of the folder until the test ends.
 func (f *closed) follow(start func(embedded.Config) (tell func(token string) error, err error)) {
 	f.t.Helper()
 	operator, system, err := f.folder.Server()
@@ -143,8 +143,8 @@ func (f *closed) fleetToken() *string {
 	return &token
 }
 
-// awaitFleet waits until NATS has the fleet's account as it is in the folder, which another host changes: answers that are
-// on their way to other accounts while it is taken anew are lost.
+// awaitFleet waits until NATS has the fleet's account as it is in the folder, since a new host changes it: while NATS applies it,
+// answers to other accounts are lost.
 func (f *closed) awaitFleet() {
 	f.t.Helper()
 	if f.told.Load() != nil {
@@ -199,7 +199,7 @@ func (f *closed) give(host string, s access.AgentSettings) string {
 	return path
 }
 
-// as connects with credentials as our programs do; what the server refuses comes to the channel.
+// as connects with credentials as our programs do; permission violations are sent to the channel.
 func (f *closed) as(path string, err error) (*nats.Conn, <-chan error) {
 	f.t.Helper()
 	refused := make(chan error, 100)
@@ -222,7 +222,7 @@ func (f *closed) tenant(name string) (*nats.Conn, <-chan error) {
 	return f.as(f.folder.Tenant(name, access.TenantSettings{}))
 }
 
-// refusal waits for a violation that names a subject.
+// refusal waits for a permission violation that names a subject.
 func (f *closed) refusal(refused <-chan error, subject string) {
 	f.t.Helper()
 	timer := time.NewTimer(patience)

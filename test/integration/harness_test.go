@@ -35,7 +35,7 @@ func TestMain(m *testing.M) {
 		goleak.IgnoreAnyFunction("github.com/nats-io/nats-server/v2/server.(*stream).trySetupSourceConsumer.func3")) // a NATS that is closed at once still asks itself for the source of COMFY_JOBS
 }
 
-// fleet is a whole comfyherd in this process: NATS on disk, dispatchers, agents, simulated ComfyUI over sockets.
+// fleet is a complete comfyherd in this process: NATS on disk, dispatchers, agents, simulated ComfyUI over sockets.
 type fleet struct {
 	t     *testing.T
 	nats  *embedded.Server
@@ -62,12 +62,12 @@ type setup struct {
 	agent       agent.Config
 	hosts       []comfysim.Config // by Name
 	noAgents    bool
-	foreign     bool // the test writes into chains, to which then no invariant applies
+	foreign     bool // the test writes into chains itself, so the invariants are not checked
 	log         io.Writer
 }
 
-// patience bounds every wait for an event; a test that needs it all has failed. It is more than two leases of the usual
-// length: a delivery or an answer that nobody took while the machine stood still is repeated when they have run out.
+// patience is the longest wait for an event; a test that needs it all has failed. It is more than two leases of the default length: a
+// delivery or an answer that is lost while the machine stands still is repeated when they have run out.
 const patience = 75 * time.Second
 
 func start(t *testing.T, s setup) *fleet {
@@ -93,8 +93,8 @@ func (f *fleet) startNATS(port int) {
 	f.nats = server
 }
 
-// restartNATS stops the server, calls meanwhile, and starts it again at its old address. What the test asks afterwards does
-// not get lost on the connection that has ended.
+// restartNATS stops the server, calls meanwhile, and starts it again at its old address. It returns when the test's connection is
+// restored, so that later requests of the test are not lost.
 func (f *fleet) restartNATS(meanwhile func()) {
 	f.t.Helper()
 	before := f.nc.Stats().Reconnects
@@ -114,7 +114,7 @@ func (f *fleet) restartNATS(meanwhile func()) {
 	f.eventually("connected again", func() bool { return f.nc.Stats().Reconnects > before && f.nc.IsConnected() })
 }
 
-// start starts what is not NATS.
+// start starts everything but NATS.
 func (f *fleet) start(s setup) *fleet {
 	t := f.t
 	t.Helper()
@@ -150,8 +150,8 @@ func (f *fleet) start(s setup) *fleet {
 	return f
 }
 
-// awaitPresence waits until n hosts are online in NATS. A dispatcher that starts afterwards knows them before it
-// takes its first job.
+// awaitPresence waits until n hosts are online in NATS. A dispatcher that starts afterwards has read them before it takes its first
+// job.
 func (f *fleet) awaitPresence(n int) {
 	f.t.Helper()
 	f.eventually("hosts online", func() bool {
@@ -281,7 +281,7 @@ func (f *fleet) context() context.Context {
 	return ctx
 }
 
-// awaitHosts waits until the dispatchers know n hosts that are online.
+// awaitHosts waits until the dispatchers list n hosts that are online.
 func (f *fleet) awaitHosts(n int) {
 	f.t.Helper()
 	f.eventually("hosts online", func() bool {
@@ -299,7 +299,7 @@ func (f *fleet) awaitHosts(n int) {
 	})
 }
 
-// eventually asks until done says yes; for what no event tells.
+// eventually calls done until it returns true. It is for changes of which there is no event.
 func (f *fleet) eventually(what string, done func() bool) {
 	f.t.Helper()
 	deadline := time.NewTimer(patience)
@@ -315,7 +315,7 @@ func (f *fleet) eventually(what string, done func() bool) {
 	}
 }
 
-// reaches waits until a number is n, and is patient anew whenever it has grown.
+// reaches waits until a number is n; whenever the number has grown the wait may take patience again.
 func (f *fleet) reaches(what string, n int, number func() int) {
 	f.t.Helper()
 	for most := 0; most < n; {
@@ -331,7 +331,8 @@ func (f *fleet) reaches(what string, n int, number func() int) {
 	}
 }
 
-// everyone asks as often as it takes for every dispatcher to have said yes: any of them answers.
+// everyone waits until a call has given yes 20 times in a row, so that every dispatcher has most likely answered: NATS sends each call
+// to any of them.
 func (f *fleet) everyone(what string, done func() bool) {
 	f.t.Helper()
 	f.eventually(what, func() bool {
