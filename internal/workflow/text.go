@@ -16,16 +16,13 @@ import (
 // It skips plain bytes by eight and by sixteen: with a look at each single byte a
 // job takes 10 % more CPU (docs/performance.md, "Hand-written against plain").
 func (s *scanner) text() error {
-	const longText = 32 // names are shorter, prompts are not
 	start, pos := s.pos, s.pos+1
 	wide, flag := false, uint32(0)
 	for ; ; pos++ {
 		if pos+8 < len(s.src) {
 			odd := oddBytes(binary.LittleEndian.Uint64(s.src[pos : pos+8]))
 			if odd == 0 {
-				if pos += 7; pos > start+longText {
-					pos += plainLen(s.src[pos+1:])
-				}
+				pos = s.skipPlain(start, pos+7)
 				continue
 			}
 			pos += bits.TrailingZeros64(odd) / 8
@@ -55,6 +52,16 @@ func (s *scanner) text() error {
 			wide = true
 		}
 	}
+}
+
+// skipPlain goes on from pos, the last of eight plain bytes of the string that begins at start. In a long string
+// it skips further plain bytes by sixteen.
+func (s *scanner) skipPlain(start, pos int) int {
+	const longText = 32 // names are shorter, prompts are not
+	if pos > start+longText {
+		pos += plainLen(s.src[pos+1:])
+	}
+	return pos
 }
 
 // plainLen is how many bytes at the front of b, by sixteen, oddBytes does not
