@@ -129,7 +129,7 @@ func TestAnUploadThatIsNotWholeReplacesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	last := piece(6, "Comfy-Cursor", reply.Header.Get("Comfy-Cursor"), "Comfy-Last", "true", "Comfy-File-Digest", digestOf([]byte("abcdef")))
-	if _, err := c.put(last, nil); !isA[*jetstream.Conflict](err) || !strings.Contains(err.Error(), "1 of its 2 parts") {
+	if _, err := c.put(last, nil); !isA[*jetstream.Conflict](err) || !strings.Contains(err.Error(), "1 parts are stored instead of 2") {
 		t.Errorf("without its first part: %v", err)
 	}
 	if reply, err := c.get(`{"name":"acme/in/a","store":"inputs"}`); err != nil || string(reply.Body) != "old" {
