@@ -32,7 +32,7 @@ func (r *Room) PlaceOf(f *Fleet, t Tenant, priority int, now time.Time) int {
 	l := r.lanes[laneKey{t, priority}]
 	if l == nil {
 		l = &lane{tenant: t, priority: priority, since: r.now, ceiling: r.ceiling(t)}
-		l.tag = r.virtual[l.priority] * f.weight(t)
+		l.tag = r.starts(f)[l.priority] * f.weight(t)
 		l.facts = &tenantFacts{weight: f.weight(t)}
 	}
 	return l.depth + r.ahead(f, l, l.depth) + 1

@@ -222,6 +222,49 @@ func TestANewcomerIsNeitherFavouredForThePastNorKeptWaiting(t *testing.T) {
 	}
 }
 
+// After a long run the jobs that follow it seem expensive while they run, until some have ended. A newcomer that comes
+// later is not charged for that.
+func TestANewcomerDoesNotWaitForAnEstimateThatHasFallen(t *testing.T) {
+	t.Parallel()
+	s := online("a")
+	s.Slots = 2
+	f, r := fleet(s), route.NewRoom()
+	r.Charge("flood", 5, 8, noon)
+	for i := range uint64(300) {
+		r.Put(ticket(1000+i, "flood", 5))
+	}
+	var run []route.Ticket
+	serve := func() route.Tenant {
+		got, host, ok := r.Pick(f, noon)
+		if !ok {
+			t.Fatal("nothing to do")
+		}
+		r.Remove(got.Sequence)
+		f.Occupy(host, route.Run{Tenant: got.Tenant, Job: got.Job, Priority: 5, Hash: got.Hash, Since: noon})
+		run = append(run, got)
+		return got.Tenant
+	}
+	end := func() {
+		f.Release("a", run[0].Tenant, run[0].Job)
+		r.Charge(run[0].Tenant, 5, 0.01, noon)
+		run = run[1:]
+	}
+	serve()
+	serve()
+	for range 120 {
+		end()
+		serve()
+	}
+	r.Put(ticket(2000, "new", 5))
+	for range 3 {
+		end()
+		if serve() == "new" {
+			return
+		}
+	}
+	t.Error("the newcomer waits although the other uses next to nothing")
+}
+
 func TestRunningJobsCountBeforeTheyHaveEnded(t *testing.T) {
 	t.Parallel()
 	s := online("a")

@@ -129,12 +129,30 @@ func (l *lane) running() int32 {
 // levelNewcomers makes lanes that were empty start level with those that waited: a lane gets no credit for the time
 // in which it had no jobs.
 func (r *Room) levelNewcomers(f *Fleet) {
+	if len(r.newcomers) == 0 {
+		return
+	}
+	starts := r.starts(f)
 	for _, l := range r.newcomers {
 		l.fresh = false
-		l.tag = max(l.tag, r.virtual[l.priority]*f.weight(l.tenant))
+		l.tag = max(l.tag, starts[l.priority]*f.weight(l.tenant))
 	}
 	clear(r.newcomers)
 	r.newcomers = r.newcomers[:0]
+}
+
+// starts are the ranks at which lanes begin that were empty: that of the lane that was served last, and no more than the
+// lowest of the lanes that wait now. What a lane is using is estimated from its last runs, so that after a long run its
+// rank falls again; a newcomer must not go on waiting until the other has really used that much.
+func (r *Room) starts(f *Fleet) [priorities]float64 {
+	starts, scale := r.virtual, r.scale(r.now)
+	for _, l := range r.lanes {
+		if l.depth > 0 && !l.fresh {
+			l.resolveTenant(f)
+			starts[l.priority] = min(starts[l.priority], l.rank(scale))
+		}
+	}
+	return starts
 }
 
 // resolveTenant sets the lane's tenant, which is kept as long as the lane is.

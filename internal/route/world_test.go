@@ -3,6 +3,7 @@ package route_test
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"time"
@@ -260,8 +261,14 @@ func (w *world) rank(t route.Tenant, priority int) float64 {
 
 // turn is the ticket that Next (host given) or Pick (host "") must name; false when none.
 func (w *world) turn(host route.HostID, now time.Time) (route.Ticket, bool) {
+	starts := maps.Clone(w.virtual)
+	for _, t := range w.tickets {
+		if !w.fresh[lane(t.Tenant, t.Priority)] {
+			starts[t.Priority] = min(starts[t.Priority], w.rank(t.Tenant, t.Priority))
+		}
+	}
 	for l := range w.fresh {
-		w.used[l] = max(w.used[l], w.virtual[int(l[1][0]-'0')]*w.weight(route.Tenant(l[0])))
+		w.used[l] = max(w.used[l], starts[int(l[1][0]-'0')]*w.weight(route.Tenant(l[0])))
 	}
 	clear(w.fresh)
 	var list []route.Ticket
