@@ -125,7 +125,15 @@ func showing(t *testing.T, info string, send func(conn *websocket.Conn, prompt s
 			posted <- d.ID
 			accepts(d.ID)(w, r)
 		},
-		"GET /queue": says(http.StatusOK, emptyQueue),
+		"GET /queue": func(w http.ResponseWriter, r *http.Request) { // while the pictures come, it runs
+			select {
+			case id := <-ended:
+				ended <- id
+				says(http.StatusOK, emptyQueue)(w, r)
+			default:
+				says(http.StatusOK, `{"queue_running": [[0, "`+promptID+`", {}, {}, []]], "queue_pending": []}`)(w, r)
+			}
+		},
 		"GET /history/" + promptID: func(w http.ResponseWriter, r *http.Request) {
 			select {
 			case id := <-ended:
