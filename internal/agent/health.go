@@ -105,7 +105,7 @@ func (h *host) look(ctx context.Context, c *checkup) time.Duration {
 		return illPause
 	}
 	h.recheck(ctx, c)
-	h.set(func(d *admission) { d.public.Foreign = min(probe.Foreign, max(0, probe.QueueRemaining-len(d.slotted))) })
+	h.set(func(d *admission) { d.public.Foreign = max(0, min(probe.Foreign, probe.QueueRemaining-len(d.slotted))) })
 	h.readCapabilityWhenIdle(ctx, c, probe.QueueRemaining)
 	h.endCondition(failure.Down) // after the capability was read
 	if !h.admission.well() {
