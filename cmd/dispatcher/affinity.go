@@ -49,8 +49,7 @@ func (f *client) affinity(ctx context.Context, c *daemon.Console, request queue.
 	request.By = by()
 	return all, eachPage(asking[queue.AffinityAnswer](ctx, q, "affinity", &request), func(page *queue.AffinityAnswer) bool {
 		maps.Copy(all.Affinity, page.Affinity)
-		request.After = page.Next
-		return page.Next != ""
+		return following(&request.After, page.Next)
 	})
 }
 

@@ -97,8 +97,7 @@ func (k *cancelCmd) many(ctx context.Context, c *daemon.Console, client *jetstre
 	ask := func() (jetstream.CancelAnswer, error) { return client.Cancel(ctx, request) }
 	err := eachPage(ask, func(page *jetstream.CancelAnswer) bool {
 		ended += page.Count
-		request.After = page.Next
-		return page.Next != 0
+		return following(&request.After, page.Next)
 	})
 	if err != nil {
 		return halfway(err, ended, "job", "cancelled")

@@ -62,8 +62,7 @@ func (f *deadFilter) ask(ctx context.Context, client *jetstream.Client) ([]lette
 				DeadLetter: queue.DeadLetter{Tenant: e.Tenant, Job: e.Job, Reason: failure.Reason(e.Reason), Time: e.Time, Event: e}, event: e, own: true,
 			})
 		}
-		request.After = page.Next
-		return page.Next != 0
+		return following(&request.After, page.Next)
 	})
 	return found, err
 }

@@ -20,6 +20,12 @@ func eachPage[Page any](ask func() (Page, error), keep func(*Page) (more bool)) 
 	}
 }
 
+// following sets where the next page begins, and reports whether there is one: the zero cursor is the end.
+func following[Cursor comparable](after *Cursor, next Cursor) bool {
+	*after = next
+	return next != *new(Cursor)
+}
+
 // asking is one call of the operators' API, with a request that may change between two pages.
 func asking[Answer, Request any](ctx context.Context, q *queue.Queue, name string, request *Request) func() (Answer, error) {
 	return func() (answer Answer, err error) {

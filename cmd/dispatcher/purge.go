@@ -40,8 +40,7 @@ func (d *deadPurgeCmd) Run(ctx context.Context, c *daemon.Console) error {
 	for _, request := range d.requests(letters) {
 		err := eachPage(asking[queue.PurgeAnswer](ctx, q, "purge", &request), func(page *queue.PurgeAnswer) bool {
 			deleted += page.Count
-			request.After = page.Next
-			return page.Next != 0
+			return following(&request.After, page.Next)
 		})
 		if err != nil {
 			return halfway(err, deleted, "dead letter", "deleted")

@@ -76,8 +76,7 @@ func (l *queueCmd) lanes(ctx context.Context, c *daemon.Console) (jetstream.Queu
 	var request jetstream.QueueRequest
 	err = eachPage(asking[jetstream.QueueAnswer](ctx, q, "queue", &request), func(page *jetstream.QueueAnswer) bool {
 		answer.Lanes = append(answer.Lanes, page.Lanes...)
-		request.After = page.Next
-		return page.Next != 0
+		return following(&request.After, page.Next)
 	})
 	return answer, q.Now(), err
 }

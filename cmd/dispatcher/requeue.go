@@ -117,8 +117,7 @@ func (d *deadRequeueCmd) requeue(ctx context.Context, c *daemon.Console, q *queu
 		}
 		err := eachPage(asking[jetstream.RequeueAnswer](ctx, q, "requeue", &request), func(page *jetstream.RequeueAnswer) bool {
 			tally.add(r.Tenant, page)
-			request.After = page.Next
-			return page.Next != 0
+			return following(&request.After, page.Next)
 		})
 		if err != nil {
 			return tally.broken(err)

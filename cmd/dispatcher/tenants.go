@@ -46,8 +46,7 @@ func (f *client) tenants(ctx context.Context, c *daemon.Console, request queue.T
 	request.By = by()
 	return all, eachPage(asking[queue.TenantsAnswer](ctx, q, "tenants", &request), func(page *queue.TenantsAnswer) bool {
 		maps.Copy(all.Tenants, page.Tenants)
-		request.After = page.Next
-		return page.Next != ""
+		return following(&request.After, page.Next)
 	})
 }
 

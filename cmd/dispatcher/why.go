@@ -69,8 +69,8 @@ func (a *asker) why(ctx context.Context, tenant job.Tenant, request jetstream.Wh
 		if request.After == "" { // what is not about hosts is the same on every page
 			all = *page
 		}
-		all.Hosts, all.Next, request.After = hosts, "", page.Next
-		return page.Next != ""
+		all.Hosts, all.Next = hosts, ""
+		return following(&request.After, page.Next)
 	})
 	return all, clock(), err
 }

@@ -2,6 +2,7 @@ package route
 
 import (
 	"math"
+	"slices"
 	"time"
 )
 
@@ -129,10 +130,11 @@ func (l *lane) running() int32 {
 // levelNewcomers makes lanes that were empty start level with those that waited: a lane gets no credit for the time
 // in which it had no jobs.
 func (r *Room) levelNewcomers(f *Fleet) {
-	if len(r.newcomers) == 0 {
-		return
+	starts := r.virtual
+	behind := func(l *lane) bool { return l.tag < starts[l.priority]*f.weight(l.tenant) }
+	if slices.ContainsFunc(r.newcomers, behind) { // otherwise none of them gains by the lowest rank
+		starts = r.starts(f)
 	}
-	starts := r.starts(f)
 	for _, l := range r.newcomers {
 		l.fresh = false
 		l.tag = max(l.tag, starts[l.priority]*f.weight(l.tenant))
@@ -145,7 +147,8 @@ func (r *Room) levelNewcomers(f *Fleet) {
 // lowest of the lanes that wait now. What a lane is using is estimated from its last runs, so that after a long run its
 // rank falls again; a newcomer must not go on waiting until the other has really used that much.
 func (r *Room) starts(f *Fleet) [priorities]float64 {
-	starts, scale := r.virtual, r.scale(r.now)
+	scale := r.scale(r.now) // before the ranks are read, since it may reset their unit
+	starts := r.virtual
 	for _, l := range r.lanes {
 		if l.depth > 0 && !l.fresh {
 			l.resolveTenant(f)
