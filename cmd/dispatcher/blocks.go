@@ -93,7 +93,7 @@ func (p *pairFlags) blocks(ctx context.Context, q *queue.Queue) ([]route.Block, 
 			return
 		}
 		b := route.Block{}
-		_ = json.Unmarshal(change.Value, &b) // a value of somebody else's still blocks
+		_ = json.Unmarshal(change.Value, &b) // a value of another program, which cannot be read, blocks all the same
 		b.Host, b.Hash = route.HostID(host), hash
 		blocks = append(blocks, b)
 	})

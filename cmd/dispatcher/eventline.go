@@ -49,7 +49,7 @@ func jsonLine(note *jetstream.Note, what string) []byte {
 	}
 	var body bytes.Buffer
 	if err := json.Compact(&body, note.Body); err != nil || body.Len() == 0 || body.Bytes()[0] != '{' {
-		return append(head, '\n') // somebody else wrote what is no event of ours
+		return append(head, '\n') // another program wrote it, and it is no event
 	}
 	line := head
 	if body.Len() > len("{}") {

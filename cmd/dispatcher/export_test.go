@@ -23,7 +23,7 @@ var (
 	RestWords     = restWords
 	ClockWords    = clockWords
 	Obeyed        = obeyed
-	Nobody        = nobody
+	NoHostAccepts = noHostAccepts
 )
 
 // Run is the command line in this process.

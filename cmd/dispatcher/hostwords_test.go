@@ -150,11 +150,11 @@ func TestNoHostAtAllIsSaidWithTheReasonOfEach(t *testing.T) {
 		"no host takes jobs now: b drained (`dispatcher hosts resume` ends that); a unhealthy (`dispatcher hosts` says what is wrong and what to do); " +
 			"c offline (its agent does not run, or cannot reach NATS)": verdicts(route.CodeSick, route.CodeDrain, route.CodeOffline),
 	} {
-		if got := main.Nobody(hosts); got != want {
+		if got := main.NoHostAccepts(hosts); got != want {
 			t.Errorf("got  %s\nwant %s", got, want)
 		}
 	}
-	if got := main.Nobody(nil); got != "" {
+	if got := main.NoHostAccepts(nil); got != "" {
 		t.Errorf("without any host: %s", got)
 	}
 }

@@ -16,8 +16,8 @@ import (
 // link is the connection of the dispatcher to NATS, and NATS itself when it is embedded.
 type link struct {
 	*nats.Conn
-	url    string           // for others to come to
-	server *embedded.Server // nil when it is not ours
+	url    string           // to which agents and commands connect
+	server *embedded.Server // nil when NATS is not embedded
 	guard  *guard           // of the server
 }
 

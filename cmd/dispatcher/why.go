@@ -100,7 +100,7 @@ func (w *whyCmd) request(c *daemon.Console) (job.Tenant, jetstream.WhyRequest, e
 }
 
 func tellWhy(c *daemon.Console, a *jetstream.WhyAnswer, now time.Time) error {
-	text := cmp.Or(nobody(a.Hosts), a.Text)
+	text := cmp.Or(noHostAccepts(a.Hosts), a.Text)
 	if a.State.Terminal() || a.State == job.Started {
 		text = a.Text
 	}
@@ -113,7 +113,7 @@ func tellWhy(c *daemon.Console, a *jetstream.WhyAnswer, now time.Time) error {
 	if a.Position > 0 {
 		text += fmt.Sprintf("; place %d of %d", a.Position, a.Of)
 	}
-	if a.ETA != nil && (a.Reason == "" || a.Until != nil) { // of what holds it nobody knows when it ends
+	if a.ETA != nil && (a.Reason == "" || a.Until != nil) { // otherwise the reason has no known end
 		text += "; about to start " + daemon.In(*a.ETA, now)
 	}
 	c.Print("%s", text)
@@ -134,8 +134,8 @@ func tellWhy(c *daemon.Console, a *jetstream.WhyAnswer, now time.Time) error {
 	return c.Table(rows)
 }
 
-// nobody says why no host at all accepts jobs, and what to do; empty when one of them does.
-func nobody(hosts []route.HostVerdict) string {
+// noHostAccepts says why no host at all accepts jobs, and what to do; empty when one of them does.
+func noHostAccepts(hosts []route.HostVerdict) string {
 	by := map[route.Code][]string{}
 	for i := range hosts {
 		v := &hosts[i]

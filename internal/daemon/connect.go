@@ -63,7 +63,7 @@ type NATS struct {
 // be a server in the middle of a reload.
 //
 // The first connection is tried once, on every address, because a wrong address must
-// be heard at once; the error says what to do next. ctx bounds the first connection only.
+// be an error at once; it says what to do next. ctx bounds the first connection only.
 //
 // Who sets another reconnect or disconnect handler on the connection calls the one
 // that stood there before, which writes the log.

@@ -7,7 +7,7 @@ import (
 	"slices"
 )
 
-// DefaultURL is where a command looks for NATS when nobody says where it is, and where
+// DefaultURL is where a command looks for NATS when no flag or variable says where it is, and where
 // `dispatcher run` starts one.
 const DefaultURL = "nats://127.0.0.1:4222"
 
@@ -48,7 +48,7 @@ func (f *NATSFlags) APIPrefix() string {
 	return credentials(f.Creds).tag("js-prefix:")
 }
 
-// NoConsumers says that whoever holds the credentials may make no consumer.
+// NoConsumers says that the credentials permit no consumer.
 func (f *NATSFlags) NoConsumers() bool {
 	return f.Creds != "" && slices.Contains(credentials(f.Creds).NATS.Tags, "consumers:none")
 }

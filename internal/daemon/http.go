@@ -115,7 +115,7 @@ func answer(w http.ResponseWriter, code int, text string) {
 
 // CheckHealth asks a process on this machine for /readyz. addr is what the process got
 // as --http (":8080" and "0.0.0.0:8080" are asked on loopback), or a URL. It returns
-// what the process says of itself, or an error when that is bad news or nobody answers.
+// what the process says of itself, or an error when it is not ready or does not answer.
 func CheckHealth(ctx context.Context, addr string) (string, error) {
 	target, err := readyURL(addr)
 	if err != nil {

@@ -8,8 +8,9 @@ import (
 	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
-// invalidValues reports values that cannot be: each key once, as long as its value stays invalid. Such a value is left
-// out of every decision. Whatever can write to NATS can write anything, and the same value comes again with every watch. The zero value reports nothing.
+// invalidValues reports values that cannot be used: each key once, as long as its value stays invalid. Such a value is left
+// out of every decision. Any program with the permission can write anything to NATS, and the same value comes again with
+// every watch. The zero value reports nothing.
 type invalidValues struct {
 	log      *slog.Logger
 	where    string // the bucket, or what else they are in

@@ -128,8 +128,8 @@ func (q *Queue) bucket(ctx context.Context, bucket string) (*natsjs.StreamInfo, 
 	return stream.CachedInfo(), nil
 }
 
-// mostOdd is how many keys of a bucket with an invalid value are remembered.
-const mostOdd = 1024
+// mostInvalid is how many keys of a bucket with an invalid value are remembered.
+const mostInvalid = 1024
 
 // validOnly wraps tell: a value that check refuses becomes a Gone, so that tell gets only valid values. It warns of such a key once,
 // and again only after the key has had a valid value.
@@ -137,7 +137,7 @@ func (q *Queue) validOnly(bucket string, check func(Change) error, tell func(Cha
 	if check == nil {
 		return tell
 	}
-	odd := map[string]bool{}
+	invalid := map[string]bool{}
 	return func(c Change) {
 		if c.Phase != Put {
 			tell(c)
@@ -145,12 +145,12 @@ func (q *Queue) validOnly(bucket string, check func(Change) error, tell func(Cha
 		}
 		err := check(c)
 		if err == nil {
-			delete(odd, c.Key)
+			delete(invalid, c.Key)
 			tell(c)
 			return
 		}
-		if !odd[c.Key] && len(odd) < mostOdd {
-			odd[c.Key] = true
+		if !invalid[c.Key] && len(invalid) < mostInvalid {
+			invalid[c.Key] = true
 			q.warn(fmt.Errorf("the value of %.200q in bucket %s is not valid and is ignored: %w; delete the key, or upgrade the program that writes it", c.Key, bucket, err))
 		}
 		tell(Change{Phase: Gone, Key: c.Key, Revision: c.Revision, Time: c.Time})
