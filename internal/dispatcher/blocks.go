@@ -2,7 +2,6 @@ package dispatcher
 
 import (
 	"encoding/json"
-	"slices"
 	"strings"
 	"time"
 
@@ -34,13 +33,14 @@ type blocks struct {
 	alarms  *alarms
 
 	blocked   map[pair]bool
-	incapable map[pair]time.Time // blocks because the host lacks something, and since when
+	incapable map[string]map[workflow.Hash]time.Time // by host: blocks because it lacks something, and since when
 	struck    map[pair]bool
 	halted    map[pair]bool
 }
 
 func newBlocks(b blocks) *blocks {
-	b.blocked, b.incapable, b.struck, b.halted = map[pair]bool{}, map[pair]time.Time{}, map[pair]bool{}, map[pair]bool{}
+	b.blocked, b.struck, b.halted = map[pair]bool{}, map[pair]bool{}, map[pair]bool{}
+	b.incapable = map[string]map[workflow.Hash]time.Time{}
 	return &b
 }
 
@@ -49,9 +49,12 @@ func (b *blocks) put(block *route.Block, at time.Time) {
 	p := pair{string(block.Host), block.Hash}
 	b.blocked[p] = true
 	delete(b.halted, p)
-	delete(b.incapable, p)
+	b.removeIncapable(p)
 	if block.Kind.Verdict().Strike == failure.UntilCapable {
-		b.incapable[p] = at
+		if b.incapable[p.host] == nil {
+			b.incapable[p.host] = map[workflow.Hash]time.Time{}
+		}
+		b.incapable[p.host][p.hash] = at
 	}
 	b.fleet.PutBlock(*block)
 	b.changes.reasons = true
@@ -61,7 +64,7 @@ func (b *blocks) put(block *route.Block, at time.Time) {
 // dispatcher sends one, what waits for a host with its home elsewhere is matched after the head start.
 func (b *blocks) remove(p pair, now time.Time) {
 	delete(b.blocked, p)
-	delete(b.incapable, p)
+	b.removeIncapable(p)
 	b.fleet.RemoveBlock(route.HostID(p.host), p.hash)
 	b.changes.reasons = true
 	if b.peers.isHome(p.host) || !b.struck[p] {
@@ -148,22 +151,19 @@ func (b *blocks) endHalt(p pair) {
 	delete(b.halted, p)
 }
 
-// incapableHosts lists the hosts with blocks because they lack something, each once.
-func (b *blocks) incapableHosts() []string {
-	var hosts []string
-	for p := range b.incapable {
-		hosts = append(hosts, p.host)
+func (b *blocks) removeIncapable(p pair) {
+	delete(b.incapable[p.host], p.hash)
+	if len(b.incapable[p.host]) == 0 {
+		delete(b.incapable, p.host)
 	}
-	slices.Sort(hosts)
-	return slices.Compact(hosts)
 }
 
 // incapableBefore lists the hashes that were blocked on a host before a time, since it lacked something.
 func (b *blocks) incapableBefore(host string, at time.Time) []workflow.Hash {
 	var hashes []workflow.Hash
-	for p, since := range b.incapable {
-		if p.host == host && since.Before(at) {
-			hashes = append(hashes, p.hash)
+	for hash, since := range b.incapable[host] {
+		if since.Before(at) {
+			hashes = append(hashes, hash)
 		}
 	}
 	return hashes

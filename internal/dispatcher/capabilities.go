@@ -62,7 +62,7 @@ func (l *loop) liftAllOutdated(time.Time) {
 	if !l.isSynced() {
 		return
 	}
-	for _, host := range l.blocks.incapableHosts() {
+	for host := range l.blocks.incapable {
 		l.liftOutdated(host)
 	}
 }
