@@ -154,7 +154,7 @@ func (l *loop) jobEnded(host string, s *queue.HostState, now time.Time) {
 
 func (l *loop) capabilityMirror() *mirror[workflow.Capability] {
 	return &mirror[workflow.Capability]{
-		reports: l.reports(names.CapabilitiesBucket), read: readCapability,
+		reports: l.reports(names.CapabilitiesBucket), read: l.capable.read,
 		put: func(c queue.Change, capability workflow.Capability, _ time.Time) {
 			l.capabilityChanged(c.Key, capability, c.Time)
 		},

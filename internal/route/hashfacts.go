@@ -225,14 +225,18 @@ func (f *Fleet) updateModels(n int32) {
 func (f *Fleet) PutCapability(id HostID, c workflow.Capability) {
 	n := f.number(id)
 	h := f.hosts[n]
-	digest := c.Digest()
-	if h.kind != nil && h.kind.digest == digest {
+	if h.kind != nil && h.kind.capability.Equal(c) {
 		return
 	}
 	f.dropKind(n)
 	k := f.kinds[digest]
 	if k == nil {
+	digest := c.Digest()
 		k = &kind{capability: c, digest: digest}
+	for k != nil && !k.capability.Equal(c) { // a host has made one up whose digest is that of another
+		digest++
+		k = f.kinds[digest]
+	}
 		f.kinds[digest] = k
 	}
 	k.refs++
@@ -245,6 +249,23 @@ func (f *Fleet) PutCapability(id HostID, c workflow.Capability) {
 
 // RemoveCapability forgets what a host can run: it counts as capable of everything.
 func (f *Fleet) RemoveCapability(id HostID) {
+// Installed gives the capability that a host is known to have which has been marshalled to data; false when none has it. So
+// the thousands of hosts of a fleet that are installed alike need not be unmarshalled, and share one copy.
+func (f *Fleet) Installed(data []byte) (workflow.Capability, bool) {
+	if k := f.kinds[workflow.MarshalledDigest(data)]; k != nil && k.capability.Marshals(data) {
+		return k.capability, true
+	}
+	return workflow.Capability{}, false
+}
+
+// Capability is what a host can run; that of a host that has nothing when it is unknown.
+func (f *Fleet) Capability(id HostID) workflow.Capability {
+	if n, ok := f.numbers[id]; ok && f.hosts[n].kind != nil {
+		return f.hosts[n].kind.capability
+	}
+	return workflow.Capability{}
+}
+
 	n, ok := f.numbers[id]
 	if !ok || f.hosts[n].kind == nil {
 		return
