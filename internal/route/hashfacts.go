@@ -34,11 +34,13 @@ type facts struct {
 	ready        bool // capable is up to date
 	capable      set  // present hosts that are not known to lack anything
 
-	everyone  hostSet // hosts with a block for all tenants and sizes
-	incapable hostSet // those of kind incapable
+	blocks    []*standing // by host number
+	everyone  hostSet     // hosts with a block for all tenants and sizes
+	incapable hostSet     // those of kind incapable
 	tenants   map[Tenant]*hostSet
 	sized     []sizedBlocks // out_of_memory for all tenants, smallest first
-	odd       []*standing   // blocks for some tenants and sizes: seldom
+	odd       []*oddBlock
+	struck    hostSet // hosts with strikes of the hash
 	probation hostSet
 	withheld  map[Tenant]bool // whose jobs of the hash go to no host
 	running   hostSet
@@ -229,14 +231,14 @@ func (f *Fleet) PutCapability(id HostID, c workflow.Capability) {
 		return
 	}
 	f.dropKind(n)
-	k := f.kinds[digest]
-	if k == nil {
 	digest := c.Digest()
-		k = &kind{capability: c, digest: digest}
+	k := f.kinds[digest]
 	for k != nil && !k.capability.Equal(c) { // a host has made one up whose digest is that of another
 		digest++
 		k = f.kinds[digest]
 	}
+	if k == nil {
+		k = &kind{capability: c, digest: digest}
 		f.kinds[digest] = k
 	}
 	k.refs++
@@ -247,8 +249,6 @@ func (f *Fleet) PutCapability(id HostID, c workflow.Capability) {
 	}
 }
 
-// RemoveCapability forgets what a host can run: it counts as capable of everything.
-func (f *Fleet) RemoveCapability(id HostID) {
 // Installed gives the capability that a host is known to have which has been marshalled to data; false when none has it. So
 // the thousands of hosts of a fleet that are installed alike need not be unmarshalled, and share one copy.
 func (f *Fleet) Installed(data []byte) (workflow.Capability, bool) {
@@ -266,6 +266,8 @@ func (f *Fleet) Capability(id HostID) workflow.Capability {
 	return workflow.Capability{}
 }
 
+// RemoveCapability forgets what a host can run: it counts as capable of everything.
+func (f *Fleet) RemoveCapability(id HostID) {
 	n, ok := f.numbers[id]
 	if !ok || f.hosts[n].kind == nil {
 		return
