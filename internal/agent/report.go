@@ -110,7 +110,7 @@ func (h *host) counts(ctx context.Context, a *attempt, f *failure.Failure) bool 
 		defer cancel()
 		chain, err := h.q.Chain(ctx, a.tenant, a.key.job)
 		if err != nil {
-			h.log.Warn("cannot read a job's chain", "job", a.key, "error", err)
+			h.log.Warn("cannot read the events of a job; the attempt counts as the first", "job", a.key, "error", err)
 		}
 		for i := range chain {
 			if chain[i].EventKind == job.Failed {

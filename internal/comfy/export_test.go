@@ -2,6 +2,7 @@ package comfy
 
 import (
 	"context"
+	"net/http"
 	"net/url"
 	"slices"
 	"time"
@@ -59,6 +60,9 @@ func Patterns() []string {
 
 // SetIdleTime makes prompts that wait beside an idle worker count after a shorter time.
 func SetIdleTime(o *Options, d time.Duration) { o.idleTime = d }
+
+// SetTransport answers the host's requests by something else than a connection.
+func SetTransport(h *Host, t http.RoundTripper) { h.client.Transport = t }
 
 // Refused says whether an error of a request means that nobody listens.
 var Refused = refused

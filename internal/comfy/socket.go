@@ -42,7 +42,7 @@ func (h *Host) Listen(ctx context.Context) error {
 	h.mu.Lock()
 	if h.listening {
 		h.mu.Unlock()
-		return errors.New("listen to " + h.String() + ": somebody listens already")
+		return errors.New("listen to " + h.String() + ": its websocket is open already")
 	}
 	h.listening = true
 	h.mu.Unlock()
@@ -187,7 +187,7 @@ func (h *Host) current() *session {
 // reopen closes a socket that is open and over which nothing comes, so that Listen opens another.
 func (h *Host) reopen(s *session) {
 	if s.deaf.CompareAndSwap(false, true) {
-		h.log.Warn("the websocket is deaf: opening another one")
+		h.log.Warn("no events come over the websocket: opening another one")
 		s.conn.Close()
 	}
 }
