@@ -147,3 +147,40 @@ func TestChangesThatWereKilledAreLeftOutOfTheNextRunOnRequest(t *testing.T) {
 		t.Error(diff)
 	}
 }
+
+func TestWhatHasSurvivedIsTriedAgainAfterWhatIsNew(t *testing.T) {
+	t.Parallel()
+	dir := house(t)
+	if err := os.Remove(filepath.Join(dir, "lease/limit_test.go")); err != nil {
+		t.Fatal(err)
+	}
+	mutate(t, dir, "./lease")
+	want := []string{
+		"survived   lease/lease.go:9: age > limit → >=   (in a former run)",
+		"./lease: 6 changes: 5 killed, 0 hung, 1 survived, 0 unreached, 0 not tried; 0 more do not compile",
+	}
+	if diff := cmp.Diff(want, mutate(t, dir, "-resume", "-time", "0s", "./lease")); diff != "" {
+		t.Errorf("without time: %s", diff)
+	}
+	want[0] = "survived   lease/lease.go:9: age > limit → >=   (1 tests reach it)"
+	if diff := cmp.Diff(want, mutate(t, dir, "-resume", "./lease")); diff != "" {
+		t.Errorf("with time: %s", diff)
+	}
+}
+
+func TestASlowTestIsLeftOutOnRequest(t *testing.T) {
+	t.Parallel()
+	dir := house(t)
+	slow := "package lease_test\n\nimport \"testing\"\n\nfunc TestThatNeverEnds(t *testing.T) { <-t.Context().Done() }\n"
+	if err := os.WriteFile(filepath.Join(dir, "lease/limit_test.go"), []byte(slow), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	want := []string{
+		"survived   lease/lease.go:9: age > limit → >=   (1 tests reach it)",
+		"left out   TestThatNeverEnds takes more than 200ms",
+		"./lease: 6 changes: 5 killed, 0 hung, 1 survived, 0 unreached, 0 not tried; 0 more do not compile",
+	}
+	if diff := cmp.Diff(want, mutate(t, dir, "-slow", "200ms", "./lease")); diff != "" {
+		t.Error(diff)
+	}
+}
