@@ -218,7 +218,9 @@ func (w *world) shared(id route.HostID, hash workflow.Hash) int {
 	return n
 }
 
-func lane(t route.Tenant, priority int) [2]string { return [2]string{string(t), strconv.Itoa(priority)} }
+func lane(t route.Tenant, priority int) [2]string {
+	return [2]string{string(t), strconv.Itoa(priority)}
+}
 
 func (w *world) weight(t route.Tenant) float64 {
 	if w.weights[t] > 0 {
