@@ -145,7 +145,7 @@ func DecodeEvent(kind EventKind, body []byte) (Event, error) {
 }
 
 const (
-	maxCount  = 1 << 20 // attempts of a job, and entries of a list; a message has room for no more
+	maxCount  = 1 << 20 // attempts of a job
 	maxPlaces = 1 << 40 // jobs that wait
 )
 
@@ -170,8 +170,6 @@ func (e *Event) check() error {
 		return fmt.Errorf("size %d is negative", e.Size)
 	case e.Progress < 0 || e.Progress > 1:
 		return fmt.Errorf("progress %v is not from 0 to 1", e.Progress)
-	case len(e.Attempts) > maxCount || len(e.Outputs) > maxCount:
-		return fmt.Errorf("it has %d attempts and %d outputs", len(e.Attempts), len(e.Outputs))
 	}
 	for _, o := range e.Outputs {
 		if o.Size < 0 {
