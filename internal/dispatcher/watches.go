@@ -248,8 +248,8 @@ func (l *loop) slotMirror() *mirror[[]queue.Slot] {
 func (l *loop) ticketMirror() *mirror[queue.Ticket] {
 	return &mirror[queue.Ticket]{
 		reports: l.reports(names.WaitingBucket), read: readTicket,
-		put: func(_ queue.Change, t queue.Ticket, now time.Time) {
-			l.putTicket(l.tickets.inTurn(routeTicket(&t), now))
+		put: func(c queue.Change, t queue.Ticket, now time.Time) {
+			l.putTicket(l.tickets.inTurn(routeTicket(&t), c.Time, now))
 		},
 		gone: func(c queue.Change, _ time.Time) {
 			if t, ok := queue.TicketOf(c); ok {

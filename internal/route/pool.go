@@ -24,17 +24,17 @@ type poolLane struct {
 	pool    *pool
 	lane    *lane
 	at      int      // place in pool.lanes
-	classes []*class // heap: fewest capable hosts, then lowest sequence
+	classes []*class // heap: fewest capable hosts, then first come
 }
 
-// byScarcity is the order of the classes of a lane: fewest capable hosts first, then lowest sequence.
+// byScarcity is the order of the classes of a lane: fewest capable hosts first, then first come.
 type byScarcity struct{ r *Room }
 
 func (o byScarcity) before(a, b *class) bool {
 	if a.group.count != b.group.count {
 		return a.group.count < b.group.count
 	}
-	return o.r.head(a).sequence < o.r.head(b).sequence
+	return o.r.head(a).before(o.r.head(b))
 }
 func (byScarcity) moved(c *class, at int) { c.at = at }
 
