@@ -1,7 +1,6 @@
 package dispatcher
 
 import (
-	"encoding/json"
 	"strings"
 	"time"
 
@@ -75,17 +74,6 @@ func (b *blocks) remove(p pair, now time.Time) {
 }
 
 func (b *blocks) blockKeys() []string { return pairKeys(b.blocked) }
-
-// readStrikes reads the strikes of a pair out of their bucket.
-func readStrikes(c queue.Change) (s route.Strikes, why string) {
-	if _, _, ok := queue.PairOf(c.Key); !ok {
-		return s, "the key is not <host>.<hash>"
-	}
-	if err := json.Unmarshal(c.Value, &s); err != nil {
-		return s, err.Error()
-	}
-	return s, ""
-}
 
 // putStrikes takes in strikes. Those without a block settle a failure that gave no block.
 func (b *blocks) putStrikes(p pair, s *route.Strikes) {

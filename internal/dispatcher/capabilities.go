@@ -24,13 +24,6 @@ func newCapabilities(fleet *route.Fleet, changes *changes) *capabilities {
 	return &capabilities{fleet: fleet, changes: changes, byHost: map[string]workflow.Capability{}, stored: map[string]time.Time{}}
 }
 
-func readCapability(c queue.Change) (capability workflow.Capability, why string) {
-	if err := capability.UnmarshalBinary(c.Value); err != nil {
-		return capability, "the host's capability counts as unknown: " + err.Error()
-	}
-	return capability, ""
-}
-
 // put takes in what a host can run, as it was stored at a time.
 func (c *capabilities) put(host string, capability workflow.Capability, at time.Time) {
 	c.byHost[host], c.stored[host] = capability, at
