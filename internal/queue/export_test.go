@@ -13,6 +13,9 @@ var (
 	DecodeLink  = decodeLink
 )
 
+// Alike reads capabilities that many hosts have only once.
+var Alike = alike
+
 // CheckState and CheckOffer check decoded messages.
 var (
 	CheckState = (*HostState).check

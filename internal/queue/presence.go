@@ -216,6 +216,27 @@ func DispatcherStateOf(e Entry) (DispatcherState, error) {
 	return s, err
 }
 
+// capabilitiesKept are kept decoded by the watch of capabilities.
+const capabilitiesKept = 16
+
+// alike makes a reader of capabilities that decodes one only once which many hosts have, as far as it is among the last different
+// ones. The thousands of hosts of a fleet that are installed alike then share one copy.
+func alike(read func(Entry) (workflow.Capability, error)) func(Entry) (workflow.Capability, error) {
+	var kept []workflow.Capability
+	return func(e Entry) (workflow.Capability, error) {
+		for _, c := range kept {
+			if c.Marshals(e.Value) {
+				return c, nil
+			}
+		}
+		c, err := read(e)
+		if err == nil {
+			kept = append(kept[max(0, len(kept)+1-capabilitiesKept):], c)
+		}
+		return c, err
+	}
+}
+
 // CapabilityOf decodes what a host can run.
 func CapabilityOf(e Entry) (c workflow.Capability, err error) {
 	err = c.UnmarshalBinary(e.Value)

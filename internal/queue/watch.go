@@ -166,7 +166,7 @@ func (q *Queue) WatchDispatchers(ctx context.Context, tell func(Change[Dispatche
 
 // WatchCapabilities calls tell for every change of what a host can run.
 func (q *Queue) WatchCapabilities(ctx context.Context, tell func(Change[workflow.Capability])) error {
-	return watch(ctx, q, q.capabilities, CapabilityOf, tell)
+	return watch(ctx, q, q.capabilities, alike(CapabilityOf), tell)
 }
 
 // WatchAffinity calls tell for every change of an affinity rule.
