@@ -41,6 +41,7 @@ func TestExtraDataIsLeftOutAndNothingElse(t *testing.T) {
 		`{"workflow":["extra_data":{"key":"S"}]}`:                {`{"workflow":[]}`, []string{"key"}},
 		`{"workflow":{}} {"Extra_Data":{"key":"S"}}`:             {`{"workflow":{}} {"`, []string{"extra_data"}},
 		`{"workflow":{},"extra_data":{"key":"S"}`:                {`{"workflow":{}`, []string{"key"}}, // cut behind it
+		`{"workflow":{},"extra_data":{"key":"S"},`:               {`{"workflow":{},`, []string{"key"}},
 		`{"extra_data":5 }`:                                      {`{ }`, []string{"extra_data"}},
 		`["extra_data":{"key":"S"}}`:                             {`["`, []string{"extra_data"}},
 		`extra_data: S`:                                          {``, []string{"extra_data"}},
