@@ -84,7 +84,7 @@ func (b *Brief) take(key string, value []byte) bool {
 		b.Bytes = int64(n)
 		return ok
 	case `"job"`, `"tenant"`, `"time"`, `"metadata"`, `"sequence"`, `"position"`, `"until"`, `"hosts"`, `"prompt_id"`, `"message"`, `"node"`, `"class_type"`,
-		`"exception_type"`, `"counted"`, `"size"`, `"cause"`, `"progress"`, `"node_ran"`, `"proven"`, `"not_before"`, `"avoided_hosts"`, `"avoid_until"`,
+		`"exception_type"`, `"counted"`, `"size"`, `"cause"`, `"progress"`, `"node_ran"`, `"waited"`, `"proven"`, `"not_before"`, `"avoided_hosts"`, `"avoid_until"`,
 		`"outputs"`, `"cached_nodes"`, `"outputs_reused"`, `"outputs_missing"`, `"seeds"`, `"queued_for"`, `"ran_for"`, `"node_times"`, `"attempts"`, `"by"`:
 		return true
 	}

@@ -74,6 +74,7 @@ type Event struct {
 	Cause    failure.Cause `json:"cause,omitempty"`    // host_sick: why the host can run nothing
 	Progress float64       `json:"progress,omitempty"` // host_lost, host_sick: how far the node was, 0 to 1
 	NodeRan  Duration      `json:"node_ran,omitempty"` // host_lost, host_sick: how long the node had run
+	Waited   bool          `json:"waited,omitempty"`   // host_lost, host_sick: another prompt ran on the host
 	Proven   bool          `json:"proven,omitempty"`   // host_sick, refused: the host is to blame, not this job
 
 	// retrying
@@ -125,7 +126,7 @@ func (e *Event) Failure() failure.Attempt {
 	return failure.Attempt{
 		Number: e.Attempt, Host: e.Host, Kind: e.Kind, Message: e.Message,
 		Node: e.Node, Class: e.Class, Exception: e.Exception,
-		Cause: e.Cause, Progress: e.Progress, NodeRan: time.Duration(e.NodeRan), Proven: e.Proven,
+		Cause: e.Cause, Progress: e.Progress, NodeRan: time.Duration(e.NodeRan), Waited: e.Waited, Proven: e.Proven,
 	}
 }
 
