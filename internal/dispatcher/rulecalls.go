@@ -73,7 +73,7 @@ func (d *Dispatcher) eachBlock(ctx context.Context, which pairs, do func(queue.C
 func (d *Dispatcher) guiltyPairs(ctx context.Context, which pairs) ([]pair, error) {
 	var found []pair
 	err := d.answer(ctx, func(time.Time) {
-		found = slices.DeleteFunc(d.loop.guilt.pairs(which.fit), func(p pair) bool { return d.loop.blocks.blocked[p] })
+		found = slices.DeleteFunc(d.loop.guilt.pairs(which.fit), d.loop.blocks.blocked)
 	})
 	return found, err
 }

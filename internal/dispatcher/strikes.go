@@ -26,7 +26,7 @@ func (d *Dispatcher) recordFailure(ctx context.Context, o *owned, failed *queue.
 
 // strikeOf makes a strike of a failed attempt.
 func (d *Dispatcher) strikeOf(ctx context.Context, o *owned, failed *queue.Link) error {
-	if failed.Host == "" || failed.Kind.Verdict().Strike == failure.NoStrike || failed.Proven {
+	if failed.Host == "" || failed.Kind.Verdict().Strike == failure.NoStrike || failed.Proven || failed.Waited {
 		return nil
 	}
 	strike := route.Strike{

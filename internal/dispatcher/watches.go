@@ -103,7 +103,7 @@ func (l *loop) rehome(now time.Time) {
 
 func (l *loop) expirePresences(local, now time.Time) {
 	l.d.metrics.hosts.Set(float64(len(l.hosts.known)))
-	l.d.metrics.blocks.Set(float64(len(l.blocks.blocked)))
+	l.d.metrics.blocks.Set(float64(l.blocks.count()))
 	l.d.metrics.waiting.Set(float64(l.depth.Load()))
 	l.hosts.expire(local)
 	for _, name := range l.peers.expired(local) {
@@ -146,7 +146,7 @@ func (l *loop) jobEnded(host string, s *queue.HostState, now time.Time) {
 		l.fleet.ObserveLoad(load.Files, time.Duration(load.Took))
 	}
 	l.fleet.ObserveRun(e.Hash, route.HostID(host), ran)
-	if l.blocks.struck[pair{host, e.Hash}] {
+	if l.fleet.Struck(route.HostID(host), e.Hash) {
 		ended, at := *e, s.Time
 		l.walk(func(ctx context.Context) { l.d.countSuccess(ctx, host, &ended, at) })
 	}
@@ -154,7 +154,7 @@ func (l *loop) jobEnded(host string, s *queue.HostState, now time.Time) {
 
 func (l *loop) capabilityMirror() *mirror[workflow.Capability] {
 	return &mirror[workflow.Capability]{
-		reports: l.reports(names.CapabilitiesBucket), read: readCapability,
+		reports: l.reports(names.CapabilitiesBucket), read: l.capable.read,
 		put: func(c queue.Change, capability workflow.Capability, _ time.Time) {
 			l.capabilityChanged(c.Key, capability, c.Time)
 		},

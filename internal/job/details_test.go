@@ -82,11 +82,11 @@ func TestAFailedEventTellsItsAttempt(t *testing.T) {
 	t.Parallel()
 	e := job.Event{
 		EventKind: job.Failed, Attempt: 2, Host: "gpu-1", Kind: failure.HostLost, Message: "gone", Node: "3", Class: "KSampler", Exception: "E",
-		Cause: failure.Down, Progress: 0.5, NodeRan: job.Duration(time.Second), Proven: true,
+		Cause: failure.Down, Progress: 0.5, NodeRan: job.Duration(time.Second), Waited: true, Proven: true,
 	}
 	want := failure.Attempt{
 		Number: 2, Host: "gpu-1", Kind: failure.HostLost, Message: "gone", Node: "3", Class: "KSampler", Exception: "E",
-		Cause: failure.Down, Progress: 0.5, NodeRan: time.Second, Proven: true,
+		Cause: failure.Down, Progress: 0.5, NodeRan: time.Second, Waited: true, Proven: true,
 	}
 	if diff := cmp.Diff(want, e.Failure()); diff != "" {
 		t.Error(diff)

@@ -47,18 +47,18 @@ func AppendText(b []byte, s string) []byte {
 }
 
 // plainText reports whether encoding/json writes s as it is: it is ASCII without control characters and "\\<>&. Eight
-// bytes at a time, the terms have a byte's highest bit set for " and &, for < and >, for \, for what is below a space,
-// for DEL, and for what is above.
+// bytes at a time, the terms have a byte's highest bit set for " and &, for < and >, for \, for what is below a space, and
+// for what is above ASCII.
 func plainText(s []byte) bool {
 	const each, high = 0x0101010101010101, 0x8080808080808080
 	for ; len(s) >= 8; s = s[8:] {
 		w := binary.LittleEndian.Uint64(s)
-		if ((w|each*4^each*'&'-each)|(w|each*2^each*'>'-each)|(w^each*'\\'-each)|(w-each*' ')|(w+each)|w)&high != 0 {
+		if ((w|each*4^each*'&'-each)|(w|each*2^each*'>'-each)|(w^each*'\\'-each)|(w-each*' ')|w)&high != 0 {
 			return false
 		}
 	}
 	for _, c := range s {
-		if c < ' ' || c >= 0x7f || c == '"' || c == '&' || c == '<' || c == '>' || c == '\\' {
+		if c < ' ' || c >= 0x80 || c == '"' || c == '&' || c == '<' || c == '>' || c == '\\' {
 			return false
 		}
 	}
@@ -80,5 +80,5 @@ func AppendTime(b []byte, t time.Time) []byte {
 func plainTime(t time.Time) bool {
 	year := t.Year()
 	_, offset := t.Zone()
-	return year >= 0 && year <= 9999 && offset%60 == 0 && offset > -86400 && offset < 86400
+	return year >= 0 && year <= 9999 && offset > -86400 && offset < 86400
 }

@@ -83,7 +83,7 @@ func identify(m *Message, inBody ID) (ID, error) {
 // like, or of one that is a requeue itself.
 func requeued(id, of ID) bool {
 	root := RootID(id)
-	if of == "" || id == root {
+	if id == root {
 		return false
 	}
 	return root == RootID(of) || root == RootID(RequeueID(of, 1)) || root == RootID(RequeueID(RootID(of), 1))
@@ -134,7 +134,7 @@ func orZero(d *Duration) Duration {
 }
 
 func checkDuration(field string, d Duration) error {
-	if d < 0 || time.Duration(d) > maxDuration {
+	if time.Duration(d) > maxDuration {
 		return invalidf("%s is %s: use 0s to %s, which is ten years", field, time.Duration(d), maxDuration)
 	}
 	return nil

