@@ -22,9 +22,9 @@ type far struct {
 	way time.Duration
 }
 
-func (f far) WatchTickets(ctx context.Context, tell func(queue.Change)) error {
+func (f far) WatchTickets(ctx context.Context, tell func(queue.Change[queue.Ticket])) error {
 	type late struct {
-		c  queue.Change
+		c  queue.Change[queue.Ticket]
 		at time.Time
 	}
 	under := make(chan late, 1<<16)
@@ -39,7 +39,7 @@ func (f far) WatchTickets(ctx context.Context, tell func(queue.Change)) error {
 			}
 		}
 	}()
-	return f.memory.WatchTickets(ctx, func(c queue.Change) { under <- late{c, time.Now().Add(f.way)} })
+	return f.memory.WatchTickets(ctx, func(c queue.Change[queue.Ticket]) { under <- late{c, time.Now().Add(f.way)} })
 }
 
 // herd is several dispatchers.
