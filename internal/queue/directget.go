@@ -21,7 +21,8 @@ const getPatience = 5 * time.Second
 type batchGet struct {
 	Sequence uint64     `json:"seq,omitempty"`
 	Since    *time.Time `json:"start_time,omitempty"` // instead of a sequence
-	Subject  string     `json:"next_by_subj"`
+	Subject  string     `json:"next_by_subj,omitempty"`
+	Lasts    []string   `json:"multi_last,omitempty"` // the last message of each subject that fits one of these, instead of one subject
 	Batch    int        `json:"batch"`
 	MaxBytes int        `json:"max_bytes,omitempty"` // the most bytes of a batch; 0: as many as NATS allows
 }
