@@ -87,6 +87,7 @@ type Dispatcher struct {
 	answers *answers
 	metrics *metrics
 	ids     *walkOrder
+	pairs   *pairTurns
 	limit   tenantLimit // what each tenant has under way
 	walks   *walks      // those under way
 	files   *files
@@ -107,7 +108,7 @@ func newOn(q wire, cfg Config) (*Dispatcher, error) {
 	d := &Dispatcher{
 		q: q, cfg: cfg, log: cfg.Logger.With("dispatcher", cfg.Name), source: "comfyherd/dispatcher/" + cfg.Name,
 		started: q.Now(), walks: newWalks(), metrics: newMetrics(cfg.Registerer),
-		ids: newWalkOrder(), limit: newTenantLimit(), answers: newAnswers(),
+		ids: newWalkOrder(), pairs: newPairTurns(), limit: newTenantLimit(), answers: newAnswers(),
 	}
 	d.history, d.quotas = newJobHistory(q, cfg.HistoryRows, d.log), newQuotas()
 	d.quotas.count, d.quotas.beside = d.history.held, d.walks.Go

@@ -23,6 +23,7 @@
 //	settle.go         a failed attempt becomes a retry or a dead letter
 //	evidence.go       what is known of the fleet beside the job's own attempts
 //	strikes.go        what a failure or a success says of host and workflow becomes strikes and blocks
+//	pairturns.go      of one pair they are written one after the other
 //	finish.go         a job that has ended is removed from the stream
 //	walks.go          the goroutines of walks
 //	lease.go          the lease is given back, put off, or left to run out

@@ -2,6 +2,9 @@ package dispatcher
 
 import (
 	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/comfyherd/comfyherd/internal/job"
@@ -148,3 +151,31 @@ type Walks struct{ *walks }
 
 // NewWalks has none yet.
 func NewWalks() Walks { return Walks{newWalks()} }
+
+// SettleSome settles so many failures and nothing else.
+func (d *Dispatcher) SettleSome(ctx context.Context, most int) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var loop sync.WaitGroup
+	loop.Go(func() { _ = d.loop.run(ctx) }) // it ends with ctx
+	var done atomic.Int64
+	var failed atomic.Value
+	err := d.q.SettleFailed(ctx, func(ctx context.Context, link queue.Link) error {
+		err := d.settle(ctx, link)
+		if err == nil && done.Add(1) == int64(most) {
+			cancel()
+		}
+		return err
+	}, func(err error) {
+		if !errors.Is(err, context.Canceled) {
+			failed.Store(err)
+		}
+		cancel()
+	})
+	loop.Wait()
+	d.walks.Wait()
+	if err, some := failed.Load().(error); some {
+		return err
+	}
+	return ended(err)
+}

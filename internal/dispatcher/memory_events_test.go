@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/comfyherd/comfyherd/internal/failure"
@@ -165,16 +166,20 @@ func newSettling() settling { return settling{lent: map[uint64]time.Time{}} }
 
 // SettleFailed hands out each failed event to one dispatcher, and again after some seconds while that gives an error.
 func (m *memory) SettleFailed(ctx context.Context, settle func(context.Context, queue.Link) error, failed func(error)) error {
+	var settling sync.WaitGroup
+	defer settling.Wait()
 	for ctx.Err() == nil {
 		link, found, changed, wait := m.lend()
 		if found {
-			err := settle(ctx, link)
-			if err == nil {
-				err = m.write(func() { delete(m.settles.lent, link.ChainSequence) }, "settled %s", link.Job)
-			}
-			if err != nil {
-				failed(err)
-			}
+			settling.Go(func() {
+				err := settle(ctx, link)
+				if err == nil {
+					err = m.write(func() { delete(m.settles.lent, link.ChainSequence) }, "settled %s", link.Job)
+				}
+				if err != nil {
+					failed(err)
+				}
+			})
 			continue
 		}
 		timer := time.NewTimer(wait)

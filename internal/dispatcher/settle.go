@@ -15,7 +15,9 @@ import (
 	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
-// settle decides what becomes of a job after a failed attempt, and does it.
+// settle decides what becomes of a job after a failed attempt, and does it. Many are settled side by side: those of one job
+// one after the other, in their order, since Queue.SettleFailed calls it so. Jobs share nothing but the strikes and the block of a
+// pair, which are written by compare-and-set, whoever comes first.
 //
 // Effects in their order; each may be repeated, so a crash after any of them is repaired by the next delivery of
 // the failed event, or of the job when its lease has run out:

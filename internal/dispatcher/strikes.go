@@ -66,7 +66,7 @@ func (d *Dispatcher) addStrike(ctx context.Context, s route.Strike) error {
 // changeStrikes stores what change makes of a pair's strikes, unless it changes nothing. When another dispatcher writes them
 // meanwhile, change is called again.
 func (d *Dispatcher) changeStrikes(ctx context.Context, p pair, change func(old *route.Strikes, found bool) (route.Strikes, bool)) (changed bool, err error) {
-	err = queue.RetryConflict(ctx, fmt.Sprintf("change the strikes of %s on host %s", p.hash.Short(), p.host), func() (bool, error) {
+	try := func() (bool, error) {
 		old, revision, err := d.strikesOf(ctx, p.host, p.hash)
 		if err != nil {
 			return false, err
@@ -80,6 +80,9 @@ func (d *Dispatcher) changeStrikes(ctx context.Context, p pair, change func(old 
 			return false, fmt.Errorf("encode strikes: %w", err)
 		}
 		return d.q.PutStrikes(ctx, p.host, p.hash, value, d.cfg.Policy.StrikesFor(strikes.Level), revision)
+	}
+	err = d.pairs.pass(ctx, p, func() error {
+		return queue.RetryConflict(ctx, fmt.Sprintf("change the strikes of %s on host %s", p.hash.Short(), p.host), try)
 	})
 	return changed && err == nil, err
 }

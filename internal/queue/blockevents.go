@@ -37,7 +37,7 @@ func (q *Queue) AnnounceBlocks(ctx context.Context, source string, failed func(e
 		Durable: names.AnnounceConsumer, FilterSubject: kvSubject(q.blocks, ">"), AckPolicy: natsjs.AckExplicitPolicy,
 		AckWait: sharedAckWait, MaxDeliver: -1, MaxAckPending: 1,
 	})
-	return q.shared(ctx, open, 16, func(ctx context.Context, msg *nats.Msg) error {
+	return q.shared(ctx, open, 1, func(ctx context.Context, msg *nats.Msg) error {
 		return q.announceBlock(ctx, msg, source)
 	}, failed)
 }

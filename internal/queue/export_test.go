@@ -47,3 +47,15 @@ func (q *Queue) ClockError() (time.Duration, bool) {
 
 // MaxBody is how many bytes a job may have.
 func (q *Queue) MaxBody() int { return q.maxBody() }
+
+// SideBySide runs things at the same time.
+type SideBySide struct{ *sideBySide }
+
+// NewSideBySide runs at most so many at a time.
+func NewSideBySide(most int) SideBySide { return SideBySide{newSideBySide(most)} }
+
+// Run has do run once there is a place for it.
+func (s SideBySide) Run(ctx context.Context, key string, do func()) bool { return s.run(ctx, key, do) }
+
+// Wait returns when all are over.
+func (s SideBySide) Wait() { s.wait() }

@@ -12,24 +12,29 @@ import (
 	"github.com/comfyherd/comfyherd/internal/names"
 )
 
-// shared calls handle for messages of a durable consumer that all dispatchers share. Each message is delivered to one of them, and
-// again after AckWait when handle fails or the process dies. failed is called with every error.
-func (q *Queue) shared(ctx context.Context, open opener, batch int, handle func(context.Context, *nats.Msg) error, failed func(error)) error {
+// shared calls handle for messages of a durable consumer that all dispatchers share, for at most so many at a time, and for those of
+// one subject in their order. Each message is delivered to one dispatcher, and again after AckWait when handle fails or the process
+// dies. failed is called with every error.
+func (q *Queue) shared(ctx context.Context, open opener, most int, handle func(context.Context, *nats.Msg) error, failed func(error)) error {
+	handled := newSideBySide(most)
+	defer handled.wait()
 	p, err := q.puller(open, func(msg *nats.Msg) {
-		if err := handle(ctx, msg); err != nil {
-			failed(err)
-			return
-		}
-		if err := msg.Ack(); err != nil {
-			failed(fmt.Errorf("ack %s: %w", msg.Subject, err))
-		}
+		handled.run(ctx, msg.Subject, func() {
+			if err := handle(ctx, msg); err != nil {
+				failed(err)
+				return
+			}
+			if err := msg.Ack(); err != nil {
+				failed(fmt.Errorf("ack %s: %w", msg.Subject, err))
+			}
+		})
 	})
 	if err != nil {
 		return err
 	}
 	defer p.close()
 	for ctx.Err() == nil {
-		if _, err := p.pull(ctx, batch, pullWait); err != nil && ctx.Err() == nil {
+		if _, err := p.pull(ctx, max(most, sharedBatch), pullWait); err != nil && ctx.Err() == nil {
 			failed(err)
 			Pause(ctx, time.Second)
 		}
@@ -37,7 +42,10 @@ func (q *Queue) shared(ctx context.Context, open opener, batch int, handle func(
 	return ctx.Err()
 }
 
-const pullWait = 5 * time.Second
+const (
+	pullWait    = 5 * time.Second
+	sharedBatch = 16 // messages that are asked for at once, at least
+)
 
 func (q *Queue) opening(stream string, want natsjs.ConsumerConfig) opener {
 	return func(ctx context.Context) (natsjs.Consumer, error) {
@@ -67,16 +75,20 @@ func (q *Queue) durable(ctx context.Context, stream string, want natsjs.Consumer
 	return consumer, wrap(err, "set AckWait of consumer %s", want.Durable)
 }
 
-const sharedAckWait = 15 * time.Second
+const (
+	sharedAckWait = 15 * time.Second
+	settledAtOnce = 64
+)
 
-// SettleFailed calls settle for every event failed, each on one of all dispatchers that call SettleFailed. When settle returns an
-// error the event is delivered again after 15 s. failed is called with every error. It returns when ctx ends.
+// SettleFailed calls settle for every event failed, each on one of all dispatchers that call SettleFailed: for the events of one job
+// one after the other, and otherwise for up to 64 at once. When settle returns an error the event is delivered again after 15 s.
+// failed is called with every error. It returns when ctx has ended and settle is not called any more.
 func (q *Queue) SettleFailed(ctx context.Context, settle func(context.Context, Link) error, failed func(error)) error {
 	open := q.opening(names.EventsStream, natsjs.ConsumerConfig{
 		Durable: names.SettleConsumer, FilterSubject: names.FailedEvents, AckPolicy: natsjs.AckExplicitPolicy,
 		AckWait: sharedAckWait, MaxDeliver: -1, MaxAckPending: -1,
 	})
-	return q.shared(ctx, open, 16, func(ctx context.Context, msg *nats.Msg) error {
+	return q.shared(ctx, open, settledAtOnce, func(ctx context.Context, msg *nats.Msg) error {
 		meta, err := msg.Metadata()
 		if err != nil {
 			return fmt.Errorf("read metadata of %s: %w", msg.Subject, err)
