@@ -68,3 +68,43 @@ func without0(counts map[string]int) map[string]int {
 	}
 	return counts
 }
+
+// TenantsKept and LanesKept are how many the fleet and the room remember.
+func (f *Fleet) TenantsKept() int { return len(f.tenants) }
+func (r *Room) LanesKept() int    { return len(r.lanes) }
+
+// Heap is a heap of numbers that are told their places.
+type Heap struct{ list []*number }
+
+type number struct{ value, at int }
+
+type byValue struct{}
+
+func (byValue) before(a, b *number) bool { return a.value < b.value }
+func (byValue) moved(n *number, at int)  { n.at = at }
+
+// NewHeap returns an empty heap.
+func NewHeap() *Heap { return &Heap{} }
+
+// Push adds a number.
+func (h *Heap) Push(value int) { h.list = heapPush(h.list, &number{value: value}, byValue{}) }
+
+// Remove removes one that is equal to a number, from where it was told to stand.
+func (h *Heap) Remove(value int) {
+	for _, n := range h.list {
+		if n.value == value {
+			h.list = heapRemove(h.list, n.at, byValue{})
+			return
+		}
+	}
+}
+
+// Pop removes the first.
+func (h *Heap) Pop() int {
+	first := h.list[0].value
+	h.list = heapRemove(h.list, 0, byValue{})
+	return first
+}
+
+// Len is how many there are.
+func (h *Heap) Len() int { return len(h.list) }

@@ -1,6 +1,7 @@
 package route_test
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -40,11 +41,16 @@ func TestAHostThatIsLostBlocksNothingAndIsRemembered(t *testing.T) {
 	if after, _, changed := s.Success("acme", 0, noon, noon); !changed || len(after.Suspects) != 0 {
 		t.Errorf("its own success: %+v", after)
 	}
-	for n := range 20 {
-		s, _ = s.Add(strike(n+2, failure.HostLost, "acme"), noon, route.Production())
+	if loss.Attempt.Host != "a" {
+		t.Errorf("the loss is of host %q", loss.Attempt.Host)
 	}
-	if len(s.Suspects) != 8 {
-		t.Errorf("%d suspicions are kept, want 8", len(s.Suspects))
+	for n := range 20 {
+		another := strike(n+2, failure.HostLost, "acme")
+		another.Job = route.JobID(fmt.Sprint("job-", n))
+		s, _ = s.Add(another, noon, route.Production())
+	}
+	if len(s.Suspects) != 8 || s.Suspects[0].Job != "job-12" || s.Suspects[7].Job != "job-19" {
+		t.Errorf("the suspicions that are kept: %+v, want the last 8", s.Suspects)
 	}
 }
 
