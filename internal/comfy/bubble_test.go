@@ -96,11 +96,13 @@ func breaks(http.ResponseWriter, *http.Request) { panic(io.ErrUnexpectedEOF) }
 // silent gives no answer.
 func silent(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
 
-// after answers by first until some time has passed, and by then afterwards.
+// bubbleBegins is the time at which the clock of every bubble begins.
+var bubbleBegins = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
+
+// after answers by first until some time has passed in the bubble, and by then afterwards.
 func after(d time.Duration, first, then http.HandlerFunc) http.HandlerFunc {
-	began := time.Now()
 	return func(w http.ResponseWriter, r *http.Request) {
-		if time.Since(began) < d {
+		if time.Since(bubbleBegins) < d {
 			first(w, r)
 			return
 		}
