@@ -72,6 +72,26 @@ func SetIdleTime(o *Options, d time.Duration) { o.idleTime = d }
 // SetTransport answers the host's requests by something else than a connection.
 func SetTransport(h *Host, t http.RoundTripper) { h.client.Transport = t }
 
+// What small functions make of their input.
+var (
+	Moment    = moment
+	PlainName = plainName
+	InFolder  = inFolder
+	OneLine   = oneLine
+	Clip      = clip
+	Defaults  = Options.withDefaults
+	SaidOf    = func(status int, contentType, body string) string {
+		return foreign(answer{status, http.Header{"Content-Type": {contentType}}, []byte(body)})
+	}
+)
+
+// Kept counts the prompts whose pictures a host keeps.
+func Kept(h *Host) int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return len(h.albums)
+}
+
 // Socket is an open websocket of a host, over which a test says what it wants.
 type Socket struct {
 	host    *Host
