@@ -161,13 +161,15 @@ func (r *Room) moveGroup(g *group, p *pool) {
 	if g.pool == p && g.aside == 0 {
 		return
 	}
+	if p != nil {
+		p.refs++ // before its classes leave their own pools, of which it may be one
+	}
 	for _, c := range g.classes {
 		r.removeFromPool(c)
 		r.leaveOwnPool(c)
 	}
 	old := g.pool
 	if g.pool = p; p != nil {
-		p.refs++
 		for _, c := range g.classes {
 			if len(c.waiting) > 0 {
 				r.addToPool(c)
@@ -203,7 +205,7 @@ func (r *Room) setAside(f *Fleet, c *class, host int32) {
 		}
 	}
 	next := r.poolOf(f, p.key, p.limits, minus)
-	next.refs++
+	next.refs++ // before the class leaves its own pool
 	r.removeFromPool(c)
 	r.leaveOwnPool(c)
 	c.pool = next

@@ -99,9 +99,15 @@ func (r *Room) PlaceNew(f *Fleet, now time.Time) {
 	}
 }
 
-// Behind reports whether the last call has left something to do, since it was more than Slice: until that is done, some
-// tickets may be passed over although a host could take them. Pick, and Next for a host, name no ticket while they have not
-// looked at all that may come before it.
+// CatchUp does a part of what has changed since the last decision, and reports whether there is more. Only with a Slice
+// may there be: until it is done, tickets may be passed over although a host could take them.
+func (r *Room) CatchUp(f *Fleet, now time.Time) bool {
+	r.sync(f, now)
+	return r.behind
+}
+
+// Behind reports whether the last call has left something to do, since it was more than Slice. When that is a search for
+// a ticket, it has named none, and goes on when it is called again.
 func (r *Room) Behind() bool { return r.behind }
 
 // sync applies what has changed since the last decision, or a part of it when that is more than Slice.
@@ -228,9 +234,16 @@ type search struct {
 	cut   bool  // too many classes were passed over: it is to go on in another search
 }
 
-// passedMost is how many classes a search passes over, since all hosts that have room are blocked for them, before it sets
+// passedMost is how many classes a search passes over, since hosts that have room are blocked for them, before it sets
 // these aside.
 const passedMost = 16
+
+func (r *Room) passedMost() int {
+	if r.Slice > 0 {
+		return min(passedMost, r.Slice)
+	}
+	return passedMost
+}
 
 // poolsMost bounds the pools for which classes are set aside.
 const poolsMost = 4096
@@ -239,7 +252,7 @@ const poolsMost = 4096
 // they are many: a host on which many workflows are blocked stays idle, and would have each decision look at all of them.
 func (s *search) setAside() {
 	r := s.room
-	if len(r.passed) > passedMost {
+	if len(r.passed) >= r.passedMost() {
 		for _, c := range r.passed {
 			r.setAside(s.fleet, c, s.host)
 		}
@@ -255,7 +268,7 @@ func (s *search) passOver(c *class) {
 		return
 	}
 	r.passed = append(r.passed, c)
-	s.cut = r.Slice > 0 && len(r.passed) >= max(r.Slice, passedMost+1)
+	s.cut = r.Slice > 0 && len(r.passed) >= r.Slice
 }
 
 // run searches once. When that finds only jobs that should wait for a warm host, it searches again for one that may load
