@@ -4,7 +4,7 @@ package route
 func (f *Fleet) Left() map[string]int {
 	left := map[string]int{
 		"numbers": len(f.numbers), "numbers in use": len(f.hosts) - len(f.unused), "labels": len(f.labels), "memory sizes": len(f.memory),
-		"kinds": len(f.kinds), "blocks": f.standing, "owners": len(f.given.of), "owned": f.given.owned.count(),
+		"kinds": len(f.kinds), "blocks in force": f.standing, "owners": len(f.given.of), "owned": f.given.owned.count(),
 		"online": f.online.count(), "free": f.free.count(), "spare": f.spare.count(), "home": f.home.count(), "unknown": f.unknown.count(),
 		"vacant": f.vacant, "kept": f.kept, "hashes not idle": len(f.hashes) - f.idle.n,
 	}
@@ -30,8 +30,9 @@ func (f *Fleet) Left() map[string]int {
 	for _, x := range f.hashes {
 		left["uses of models"] -= len(x.models)
 		left["references"] += x.refs
-		left["hosts of hashes"] += x.everyone.n + x.incapable.n + x.probation.n + x.running.n + x.capable.count()
-		left["rules of hashes"] += len(x.blocks) + len(x.tenants) + len(x.sized) + len(x.odd) + len(x.withheld)
+		left["hosts of hashes"] += x.everyone.n + x.incapable.n + x.probation.n + x.running.n
+		left["blocks"] += len(x.blocks)
+		left["rules of hashes"] += len(x.tenants) + len(x.sized) + len(x.odd) + len(x.withheld)
 		for i := range x.warm {
 			left["warm hosts"] += x.warm[i].n
 		}
