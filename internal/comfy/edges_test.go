@@ -5,7 +5,6 @@ import (
 	"net"
 	"net/http"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -222,8 +221,7 @@ func TestASilentHostIsGivenUpByWhetherItsPortTakesConnections(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		var taken atomic.Int32
-		done := make(chan struct{})
+		taken, done := make(chan struct{}, 100), make(chan struct{})
 		go func() {
 			defer close(done)
 			for {
@@ -231,7 +229,7 @@ func TestASilentHostIsGivenUpByWhetherItsPortTakesConnections(t *testing.T) {
 				if err != nil {
 					return
 				}
-				taken.Add(1)
+				taken <- struct{}{}
 				_ = conn.Close()
 			}
 		}()
@@ -242,9 +240,12 @@ func TestASilentHostIsGivenUpByWhetherItsPortTakesConnections(t *testing.T) {
 			same(t, "failure", *failure.As(err), failure.Failure{Kind: failure.HostLost, Message: "ComfyUI gave no answer for 2m0s although its port takes connections"})
 			same(t, "took", time.Since(began), 120620*time.Millisecond)
 		})
+		for range 23 { // every 5 s from 5.62 s on
+			<-taken
+		}
 		_ = port.Close()
 		<-done
-		same(t, "connections", taken.Load(), int32(23)) // every 5 s from 5.62 s on
+		same(t, "further connections", len(taken), 0)
 	})
 }
 
