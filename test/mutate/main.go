@@ -47,7 +47,6 @@ func main() {
 type options struct {
 	time     time.Duration
 	parallel int
-	longest  time.Duration
 	resume   bool
 	state    string
 	tests    []string
@@ -82,7 +81,6 @@ func parseFlags(args []string, out io.Writer) (options, []string, error) {
 	}
 	flags.DurationVar(&o.time, "time", 10*time.Minute, "stop trying after this time, shared by the packages, and report what was tried until then")
 	flags.IntVar(&o.parallel, "p", 2, "changes that are tried at the same time")
-	flags.DurationVar(&o.longest, "longest", 0, "try with the tests only that take no longer; a quick look at a room whose tests are slow (0: all tests)")
 	flags.BoolVar(&o.resume, "resume", false, "leave out what former runs have killed, as long as its function is the same")
 	flags.StringVar(&o.state, "state", "bin/mutate", "folder for the results that -resume reads")
 	flags.StringVar(&tests, "tests", "", "further packages, separated by commas, whose tests may kill a change")
@@ -129,7 +127,7 @@ func mutateRoom(ctx context.Context, path string, o options, deadline time.Time,
 	}
 	past := readPast(o, path)
 	todo, results := selectChanges(b.changes, o, past)
-	s := session{build: b, parallel: o.parallel, longest: o.longest, deadline: deadline}
+	s := session{build: b, parallel: o.parallel, deadline: deadline}
 	if len(todo) > 0 {
 		if err := s.measure(ctx, work); err != nil {
 			return err

@@ -23,7 +23,6 @@ const maxMemory = 6 << 20
 type session struct {
 	build    *built
 	parallel int
-	longest  time.Duration // tests that take more are left out; 0 leaves out none
 	deadline time.Time
 	tests    []test
 	broken   []string // tests that fail without any change
@@ -73,9 +72,8 @@ func (s *session) measure(ctx context.Context, work string) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	s.tests = slices.DeleteFunc(s.tests, func(t test) bool { return s.longest > 0 && t.took > s.longest })
 	if len(s.tests) == 0 {
-		return errors.New("no test passes without a change, or none in the time of -longest")
+		return errors.New("no test passes without a change")
 	}
 	slices.SortFunc(s.tests, func(a, b test) int { return cmp.Compare(a.took, b.took) })
 	return nil
