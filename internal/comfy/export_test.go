@@ -149,3 +149,14 @@ func Seen(ctx context.Context, address, program string) (Sighting, bool) {
 	w := newWitness(u.Hostname(), u.Port(), program)
 	return w.Look(ctx)
 }
+
+// WorkerAfter is the prompt that the worker runs after these messages of the websocket.
+func WorkerAfter(messages ...string) string {
+	var w worker
+	for _, m := range messages {
+		if e, ok := parseText([]byte(m)); ok {
+			w.see(e, 0)
+		}
+	}
+	return w.prompt
+}

@@ -116,6 +116,7 @@ func (r *run) interval() time.Duration {
 }
 
 func (r *run) notePending(ahead int, now time.Time) {
+	r.behind = ahead > 0
 	switch {
 	case ahead > 0:
 		r.headSince = time.Time{}

@@ -244,6 +244,7 @@ func (h *Host) handle(s *session, e event, now time.Time) {
 	}
 	h.mu.Lock()
 	t := h.tracks[e.prompt]
+	h.worker.see(e, h.lost)
 	h.mu.Unlock()
 	if t != nil {
 		t.see(e, now)
