@@ -85,6 +85,9 @@ var (
 	}
 )
 
+// Candidates are where a host looks for one of ComfyUI's folders on this machine.
+func Candidates(ctx context.Context, h *Host, kind string) []string { return h.candidates(ctx, kind) }
+
 // Kept counts the prompts whose pictures a host keeps.
 func Kept(h *Host) int {
 	h.mu.Lock()
