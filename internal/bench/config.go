@@ -25,6 +25,11 @@ type Config struct {
 	HistoryRows int           // the most jobs in a dispatcher's lists; default its own
 	SkipRaw     bool          // do not measure the raw limit
 
+	// Of RunApart only.
+	Processes   int           // that share the hosts
+	Quiet       time.Duration // how long is counted before the first job; default 15 s
+	PresenceTTL time.Duration // default that of a fleet
+
 	NATSURL     string // another NATS than an embedded one; must be loopback
 	StoreDir    string // of the embedded NATS; default a temporary folder
 	SyncAlways  bool
@@ -38,7 +43,7 @@ type Config struct {
 
 // Progress is how far a measurement is.
 type Progress struct {
-	Stage string // raw, hosts alone, blocks, waiting room or comfyherd
+	Stage string // raw, hosts alone, blocks, waiting room or comfyherd; of a fleet of processes start, no jobs or comfyherd
 	Done  int
 	Total int
 }
@@ -57,6 +62,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.Closed && c.Agents == 1 {
 		c.Agents = c.Hosts
+	}
+	if c.Quiet == 0 {
+		c.Quiet = 15 * time.Second
 	}
 	if c.Progress == nil {
 		c.Progress = func(Progress) {}
