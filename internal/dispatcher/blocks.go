@@ -1,7 +1,6 @@
 package dispatcher
 
 import (
-	"encoding/json"
 	"strings"
 	"time"
 
@@ -93,17 +92,6 @@ func (b *blocks) eachStruck(visit func(pair)) {
 }
 
 func (b *blocks) blockKeys() []string { return pairKeys(b.each) }
-
-// readStrikes reads the strikes of a pair out of their bucket.
-func readStrikes(c queue.Change) (s route.Strikes, why string) {
-	if _, _, ok := queue.PairOf(c.Key); !ok {
-		return s, "the key is not <host>.<hash>"
-	}
-	if err := json.Unmarshal(c.Value, &s); err != nil {
-		return s, err.Error()
-	}
-	return s, ""
-}
 
 // putStrikes takes in strikes. Those without a block settle a failure that gave no block.
 func (b *blocks) putStrikes(p pair, s *route.Strikes) {

@@ -24,17 +24,6 @@ func newCapabilities(fleet *route.Fleet, changes *changes) *capabilities {
 	return &capabilities{fleet: fleet, changes: changes, stored: map[string]time.Time{}}
 }
 
-// read reads a capability, which most hosts have in common with others.
-func (c *capabilities) read(change queue.Change) (capability workflow.Capability, why string) {
-	if known, has := c.fleet.Installed(change.Value); has {
-		return known, ""
-	}
-	if err := capability.UnmarshalBinary(change.Value); err != nil {
-		return capability, "the host's capability counts as unknown: " + err.Error()
-	}
-	return capability, ""
-}
-
 // put takes in what a host can run, as it was stored at a time.
 func (c *capabilities) put(host string, capability workflow.Capability, at time.Time) {
 	c.stored[host] = at

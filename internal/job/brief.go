@@ -42,12 +42,12 @@ func ReadBrief(kind EventKind, body []byte) (Brief, bool) {
 func plainBrief(body []byte) (Brief, bool) {
 	var b Brief
 	if len(body) == 0 || body[0] != '{' {
-		return b, false
+		return Brief{}, false
 	}
 	walk := members{body: body, pos: 1}
 	for walk.next() {
 		if !b.take(string(walk.key), walk.value.of(body)) {
-			return b, false
+			return Brief{}, false
 		}
 	}
 	return b, walk.ended && walk.pos == len(body)

@@ -67,17 +67,14 @@ func plainText(s []byte) bool {
 
 // AppendTime appends t in JSON, as encoding/json writes it; a time that has no form in JSON becomes the zero time.
 func AppendTime(b []byte, t time.Time) []byte {
-	if !plainTime(t) {
-		if text, err := t.MarshalJSON(); err == nil {
-			return append(b, text...)
-		}
+	if !hasJSON(t) {
 		t = time.Time{}
 	}
 	return append(t.AppendFormat(append(b, '"'), time.RFC3339Nano), '"')
 }
 
-// plainTime reports whether every layout of the time fits into JSON's; encoding/json refuses some of the others.
-func plainTime(t time.Time) bool {
+// hasJSON reports whether encoding/json takes the time: RFC 3339 has years of four digits, and zones of less than a day.
+func hasJSON(t time.Time) bool {
 	year := t.Year()
 	_, offset := t.Zone()
 	return year >= 0 && year <= 9999 && offset > -86400 && offset < 86400

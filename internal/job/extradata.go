@@ -95,12 +95,9 @@ func findExtraData(body []byte) (from, to int, value []byte) {
 		return mention(body)
 	}
 	from, to, value, end := findMember(body, start)
-	switch {
-	case end == 0:
-		return mention(body)
-	case from == to: // what stands behind the object is no part of it
-		from, to, value = mention(body[end:])
-		return end + from, end + to, value
+	if from == to { // what stands behind the object is no part of it
+		from, to, _ = mention(body[end:])
+		return end + from, end + to, nil
 	}
 	return from, to, value
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/comfyherd/comfyherd/internal/failure"
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/workflow"
 )
 
 const bare = `{"1":{"class_type":"EmptyImage","inputs":{"width":8,"height":8,"batch_size":1,"color":1}},` +
@@ -83,39 +84,40 @@ func TestBadFieldsAreRefusedWithAdvice(t *testing.T) {
 	t.Parallel()
 	envelope := func(fields string) string { return `{"workflow":` + bare + `,` + fields + `}` }
 	cases := map[string]struct{ body, want string }{
-		"Empty":              {"", "the message is empty"},
-		"Junk":               {"\x00\xff junk", "no JSON object"},
-		"Array":              {"[1]", "no JSON object"},
-		"CutOff":             {bare[:40], "no valid JSON"},
-		"UIFormat":           {`{"nodes":[],"links":[]}`, "Export (API)"},
-		"UIFormatInEnvelope": {`{"workflow":{"nodes":[],"links":[]}}`, "Export (API)"},
-		"NegativeAttempts":   {envelope(`"max_attempts":-1`), "max_attempts is -1"},
-		"DurationAsNumber":   {envelope(`"retry_delay":5`), `field retry_delay must be a duration such as "90s", not a number`},
-		"IDAsNumber":         {envelope(`"id":5`), "field id must be a string, not a number"},
-		"AttemptsAsTextNaN":  {envelope(`"metadata":NaN,"max_attempts":"3"`), "field max_attempts must be a whole number, not a string"},
-		"BadDuration":        {envelope(`"expires_in":"soon"`), `"90s"`},
-		"NegativeDuration":   {envelope(`"expires_in":"-1s"`), "negative"},
-		"BadTime":            {envelope(`"run_at":"tomorrow"`), `run_at is "tomorrow", which is no time: write it with a zone, like "2026-12-01T08:00:00Z"`},
-		"TimeWithoutZone":    {envelope(`"run_at":"2026-12-01T08:00:00"`), `run_at is "2026-12-01T08:00:00", which does not say in what time zone: write it with a zone, like "2026-12-01T08:00:00Z"`},
-		"TimeWithASpace":     {envelope(`"run_at":"2026-12-01 08:00:00"`), "which does not say in what time zone"},
-		"TimeAsNumber":       {envelope(`"run_at":1796112000`), "run_at is 1796112000, which is no time"},
-		"JustOverTenYears":   {envelope(`"run_at":"2037-01-12T08:00:01Z"`), "run_at is 2037-01-12T08:00:01Z, more than ten years ahead"},
-		"TimeFarAhead":       {envelope(`"run_at":"2099-12-01T08:00:00Z"`), "run_at is 2099-12-01T08:00:00Z, more than ten years ahead"},
-		"NoAttempts":         {envelope(`"max_attempts":0`), "max_attempts is 0: use 1 to 100, or leave it out for 3"},
-		"TooManyAttempts":    {envelope(`"max_attempts":101`), "max_attempts is 101: use 1 to 100, or leave it out for 3"},
-		"AttemptsAsText":     {envelope(`"max_attempts":"3"`), "field max_attempts must be a whole number, not a string"},
-		"HalfAnAttempt":      {envelope(`"max_attempts":2.5`), "field max_attempts must be a whole number, not a number 2.5"},
-		"HostsAsText":        {envelope(`"only_hosts":"a"`), "field only_hosts must be a list, not a string"},
-		"TimeoutsAsText":     {envelope(`"timeouts":"90s"`), "field timeouts must be an object, not a string"},
-		"AbsurdDuration":     {envelope(`"expires_in":"2000000h"`), "expires_in is 2000000h0m0s: use 0s to 87600h0m0s, which is ten years"},
-		"AbsurdTimeout":      {envelope(`"timeouts":{"node":"2000000h"}`), "timeouts.node is 2000000h0m0s: use 0s to"},
-		"NoTargets":          {`{"prompt":` + bare + `,"partial_execution_targets":[]}`, "partial_execution_targets is empty"},
-		"UnknownTarget":      {`{"prompt":` + bare + `,"partial_execution_targets":["77"]}`, `include_outputs names node "77", which the workflow does not have`},
-		"TargetsAndOutputs":  {envelope(`"include_outputs":["1"],"partial_execution_targets":["2"]`), "disagree: give one of them"},
-		"NoComma":            {envelope(`"inputs":[{"node":"1","input":"image","url":"data:image/png;base64"}]`), "inputs[0]: url is no data URI, since it has no comma"},
-		"NoBase64":           {envelope(`"inputs":[{"node":"1","input":"image","url":"data:image/png;base64,a?b"}]`), "inputs[0]: url is no data URI: what follows the comma is no base64"},
-		"CutOffBase64":       {envelope(`"inputs":[{"node":"1","input":"image","url":"data:;base64,abcde"}]`), "is no base64, or is cut off"},
-		"NoPercents":         {envelope(`"inputs":[{"node":"1","input":"image","url":"data:,100%"}]`), "is not percent-encoded"},
+		"Empty":                {"", "the message is empty"},
+		"Junk":                 {"\x00\xff junk", "no JSON object"},
+		"Array":                {"[1]", "no JSON object"},
+		"CutOff":               {bare[:40], "no valid JSON"},
+		"UIFormat":             {`{"nodes":[],"links":[]}`, "Export (API)"},
+		"UIFormatInEnvelope":   {`{"workflow":{"nodes":[],"links":[]}}`, "Export (API)"},
+		"NegativeAttempts":     {envelope(`"max_attempts":-1`), "max_attempts is -1"},
+		"DurationAsNumber":     {envelope(`"retry_delay":5`), `field retry_delay must be a duration such as "90s", not a number`},
+		"IDAsNumber":           {envelope(`"id":5`), "field id must be a string, not a number"},
+		"AttemptsAsTextNaN":    {envelope(`"metadata":NaN,"max_attempts":"3"`), "field max_attempts must be a whole number, not a string"},
+		"BadDuration":          {envelope(`"expires_in":"soon"`), `"90s"`},
+		"NegativeDuration":     {envelope(`"expires_in":"-1s"`), "negative"},
+		"BadTime":              {envelope(`"run_at":"tomorrow"`), `run_at is "tomorrow", which is no time: write it with a zone, like "2026-12-01T08:00:00Z"`},
+		"TimeWithoutZone":      {envelope(`"run_at":"2026-12-01T08:00:00"`), `run_at is "2026-12-01T08:00:00", which does not say in what time zone: write it with a zone, like "2026-12-01T08:00:00Z"`},
+		"TimeWithASpace":       {envelope(`"run_at":"2026-12-01 08:00:00"`), "which does not say in what time zone"},
+		"TimeAsNumber":         {envelope(`"run_at":1796112000`), "run_at is 1796112000, which is no time"},
+		"JustOverTenYears":     {envelope(`"run_at":"2037-01-12T08:00:01Z"`), "run_at is 2037-01-12T08:00:01Z, more than ten years ahead"},
+		"TimeFarAhead":         {envelope(`"run_at":"2099-12-01T08:00:00Z"`), "run_at is 2099-12-01T08:00:00Z, more than ten years ahead"},
+		"NoAttempts":           {envelope(`"max_attempts":0`), "max_attempts is 0: use 1 to 100, or leave it out for 3"},
+		"TooManyAttempts":      {envelope(`"max_attempts":101`), "max_attempts is 101: use 1 to 100, or leave it out for 3"},
+		"AttemptsAsText":       {envelope(`"max_attempts":"3"`), "field max_attempts must be a whole number, not a string"},
+		"HalfAnAttempt":        {envelope(`"max_attempts":2.5`), "field max_attempts must be a whole number, not a number 2.5"},
+		"HostsAsText":          {envelope(`"only_hosts":"a"`), "field only_hosts must be a list, not a string"},
+		"TimeoutsAsText":       {envelope(`"timeouts":"90s"`), "field timeouts must be an object, not a string"},
+		"AbsurdDuration":       {envelope(`"expires_in":"2000000h"`), "expires_in is 2000000h0m0s: use 0s to 87600h0m0s, which is ten years"},
+		"JustOverTenYearsLong": {envelope(`"expires_in":"87601h"`), "expires_in is 87601h0m0s: use 0s to 87600h0m0s"},
+		"AbsurdTimeout":        {envelope(`"timeouts":{"node":"2000000h"}`), "timeouts.node is 2000000h0m0s: use 0s to"},
+		"NoTargets":            {`{"prompt":` + bare + `,"partial_execution_targets":[]}`, "partial_execution_targets is empty"},
+		"UnknownTarget":        {`{"prompt":` + bare + `,"partial_execution_targets":["77"]}`, `include_outputs names node "77", which the workflow does not have`},
+		"TargetsAndOutputs":    {envelope(`"include_outputs":["1"],"partial_execution_targets":["2"]`), "disagree: give one of them"},
+		"NoComma":              {envelope(`"inputs":[{"node":"1","input":"image","url":"data:image/png;base64"}]`), "inputs[0]: url is no data URI, since it has no comma"},
+		"NoBase64":             {envelope(`"inputs":[{"node":"1","input":"image","url":"data:image/png;base64,a?b"}]`), "inputs[0]: url is no data URI: what follows the comma is no base64"},
+		"CutOffBase64":         {envelope(`"inputs":[{"node":"1","input":"image","url":"data:;base64,abcde"}]`), "is no base64, or is cut off"},
+		"NoPercents":           {envelope(`"inputs":[{"node":"1","input":"image","url":"data:,100%"}]`), "is not percent-encoded"},
 		"RunPod": {`{"input":{"workflow":` + bare + `,"images":[]}}`,
 			`the workflow stands in field "input.workflow", where none is looked for: publish {"workflow":{…}} with what stands there, or that alone`},
 		"WhatTheUISends":    {`{"output":` + bare + `,"workflow":{"nodes":[],"links":[]}}`, `the workflow stands in field "output", where none is looked for`},
@@ -271,6 +273,24 @@ func TestAFileThatTheJobBringsIsNoOption(t *testing.T) {
 	j, err := job.Parse(message(`{"workflow":` + w + `,"inputs":[{"node":"1","input":"image","object":"acme/x.png"}]}`))
 	if err != nil || j.Options().Len() != 1 || j.Graph.Options().Len() != 2 {
 		t.Errorf("%d options of the job, %v", j.Options().Len(), err)
+	}
+}
+
+// A workflow is indexed once, and what stands around it is decoded without it.
+func TestABodyIsReadOnce(t *testing.T) { //nolint:paralleltest // it counts the allocations of the process
+	indexing := testing.AllocsPerRun(10, func() { _, _ = workflow.Adopt([]byte(bare)) })
+	for name, c := range map[string]struct {
+		body   string
+		around float64 // allocations for what is not the workflow
+	}{
+		"Bare":     {bare, 2},
+		"Envelope": {`{"id":"mine","workflow":` + bare + `}`, 11},
+		"Prompt":   {`{"prompt":` + bare + `,"client_id":"x"}`, 11},
+	} {
+		m := message(c.body)
+		if n := testing.AllocsPerRun(10, func() { _, _ = job.Parse(m) }); n > indexing+c.around {
+			t.Errorf("%s: %.0f allocations, %.0f of them for the workflow", name, n, indexing)
+		}
 	}
 }
 

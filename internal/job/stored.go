@@ -25,7 +25,7 @@ func DecodeStored(tenant Tenant, id ID, kind EventKind, body []byte) (e Event, n
 	}
 	if err != nil {
 		e = Event{EventKind: kind}
-		named = named || namesIn(body, tenant, id)
+		named = namesIn(body, tenant, id)
 	}
 	e.Tenant, e.Job = tenant, id
 	return e, named, err

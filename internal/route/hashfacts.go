@@ -249,15 +249,6 @@ func (f *Fleet) PutCapability(id HostID, c workflow.Capability) {
 	}
 }
 
-// Installed gives the capability that a host is known to have which has been marshalled to data; false when none has it. So
-// the thousands of hosts of a fleet that are installed alike need not be unmarshalled, and share one copy.
-func (f *Fleet) Installed(data []byte) (workflow.Capability, bool) {
-	if k := f.kinds[workflow.MarshalledDigest(data)]; k != nil && k.capability.Marshals(data) {
-		return k.capability, true
-	}
-	return workflow.Capability{}, false
-}
-
 // Capability is what a host can run; that of a host that has nothing when it is unknown.
 func (f *Fleet) Capability(id HostID) workflow.Capability {
 	if n, ok := f.numbers[id]; ok && f.hosts[n].kind != nil {

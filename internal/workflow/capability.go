@@ -71,12 +71,6 @@ func (c Capability) Digest() uint64 {
 // Equal reports whether two hosts can run the same.
 func (c Capability) Equal(o Capability) bool { return slices.Equal(c.sorted, o.sorted) }
 
-// MarshalledDigest is the Digest of a marshalled Capability, which may be
-// invalid.
-func MarshalledDigest(data []byte) uint64 {
-	return xxhash.Sum64(data[min(len(data), len(capabilityMark)):])
-}
-
 // Marshals reports whether data is what MarshalBinary writes, which is much
 // faster to find out than to unmarshal data.
 func (c Capability) Marshals(data []byte) bool {
