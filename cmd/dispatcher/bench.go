@@ -31,7 +31,7 @@ type benchCmd struct {
 	StoreDir    string        `type:"path" placeholder:"DIR" unset:"a temporary folder" help:"Where the embedded NATS keeps its data."`
 	Sync        string        `placeholder:"always|DURATION" unset:"2m" help:"How often the embedded NATS syncs its data to disk."`
 	Compression bool          `help:"Compress the streams (S2)."`
-	Replicas    int           `placeholder:"N" default:"1" range:"1..5" help:"Copies of every stream and bucket, on a cluster that --nats-url names."`
+	Replicas    int           `placeholder:"N" default:"1" range:"1..5" help:"Copies of every stream and bucket. The embedded NATS then has as many servers, in this process; a NATS that --nats-url names must be a cluster."`
 	Access      bool          `help:"Measure a closed fleet: an account for each tenant and each host, each host with an agent of its own. The raw limit stays that of an open NATS."`
 	Processes   int           `placeholder:"N" default:"0" range:"0.." help:"Run the hosts in so many processes and each dispatcher in one of its own, and show what they send and receive a second."`
 	NoBare      bool          `help:"Do not measure the raw limit of NATS."`

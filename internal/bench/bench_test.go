@@ -135,6 +135,7 @@ func TestWrongSettingsAreRefused(t *testing.T) {
 	t.Parallel()
 	nan := math.NaN()
 	for want, cfg := range map[string]bench.Config{
+		"at most 5 copies":    {Replicas: 6},
 		"rate must be 0":      {FailureRate: nan},
 		"a number of jobs":    {Rate: nan},
 		"each agent needs":    {Agents: 3, Hosts: 2},

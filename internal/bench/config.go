@@ -35,7 +35,7 @@ type Config struct {
 	SyncAlways  bool
 	SyncEvery   time.Duration
 	Compression bool
-	Replicas    int  // of streams and buckets; default 1, more need a cluster
+	Replicas    int  // of streams and buckets; default 1; the embedded NATS is a cluster of as many servers
 	Closed      bool // the embedded NATS lets in only those with credentials: an account for each tenant and each host, with its own agent
 
 	Progress func(Progress) // called some times a second
@@ -47,6 +47,8 @@ type Progress struct {
 	Done  int
 	Total int
 }
+
+const mostReplicas = 5 // of NATS
 
 // maxWaiting is the usual cap of the waiting room.
 const maxWaiting = 100_000
@@ -86,8 +88,8 @@ func (c Config) check() error {
 		return errors.New("rate, host time, waiting jobs and blocks must not be negative")
 	case c.Waiting > maxWaiting:
 		return errors.New("at most 100 000 jobs can wait: a dispatcher takes in no more")
-	case c.Replicas > 1 && c.NATSURL == "":
-		return errors.New("the embedded NATS is one server and keeps one copy: name a cluster on this machine with --nats-url to measure --replicas")
+	case c.NATSURL == "" && c.Replicas > mostReplicas:
+		return errors.New("the embedded NATS keeps at most 5 copies, each on a server of its own")
 	case c.NATSURL != "" && (c.StoreDir != "" || c.SyncAlways || c.SyncEvery > 0):
 		return errors.New("the store folder and the sync policy are the embedded NATS's, but NATS_URL names another: set them there, or leave NATS_URL empty")
 	case c.Closed && c.NATSURL != "":
