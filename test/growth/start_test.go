@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
-	natsjs "github.com/nats-io/nats.go/jetstream"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/comfyherd/comfyherd/internal/daemon"
@@ -111,13 +110,13 @@ func fillWaitingRoom(ctx context.Context, t *testing.T, url string, tickets int)
 		t.Fatal(err)
 	}
 	defer q.Close()
-	js, err := natsjs.New(nc, natsjs.WithPublishAsyncMaxPending(4096), natsjs.WithPublishAsyncErrHandler(
-		func(_ natsjs.JetStream, msg *nats.Msg, err error) { t.Errorf("publish to %s: %v", msg.Subject, err) }))
+	js, err := nc.JetStream(nats.PublishAsyncMaxPending(4096), nats.PublishAsyncErrHandler(
+		func(_ nats.JetStream, msg *nats.Msg, err error) { t.Errorf("publish to %s: %v", msg.Subject, err) }))
 	if err != nil {
 		t.Fatal(err)
 	}
 	send := func(msg *nats.Msg) {
-		if _, err := js.PublishMsgAsync(msg, natsjs.WithStallWait(time.Minute)); err != nil {
+		if _, err := js.PublishMsgAsync(msg, nats.StallWait(time.Minute)); err != nil {
 			t.Fatal(err)
 		}
 	}
