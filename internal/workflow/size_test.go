@@ -55,6 +55,7 @@ func TestANodeSaysItsSize(t *testing.T) {
 		{"PresetWithoutNumbers", `"resolution":"square 1:1, max x"`, 0},
 		{"Tiny", `"width":0.5,"height":1e-300`, 1},
 		{"Saturates", `"width":18446744073709551615,"height":18446744073709551615`, math.MaxInt64},
+		{"SaturatesAtTheLimit", `"width":4294967296,"height":2147483648`, math.MaxInt64},
 		{"SaturatesProduct", `"width":4294967296,"height":4294967296`, math.MaxInt64},
 		{"Infinite", `"width":1e999,"height":0.5,"batch_size":Infinity`, math.MaxInt64},
 	}
