@@ -27,6 +27,22 @@ func TestConfigIsRefusedWithAReason(t *testing.T) {
 		"BadOutputs": {
 			agent.Config{Hosts: []agent.HostConfig{{URL: "http://h:1"}}, Outputs: "s3"}, `outputs is "s3": use "store" or "none"`,
 		},
+		"TwoOfOneNameThatCannotBeRead": {
+			agent.Config{Hosts: []agent.HostConfig{{Name: "a", URL: "http://u:secret@h:x"}, {Name: "a", URL: "http://u:secret@h:y"}}},
+			"two hosts are named a (an unreadable address and an unreadable address): name one, as in other=an unreadable address",
+		},
+		"NoNameInAnUnreadableAddress": {
+			agent.Config{Hosts: []agent.HostConfig{{URL: "http://u:secret@h:x"}}},
+			`"" is no host name: use 1 to 64 of A-Z a-z 0-9 _ -, as in name=http://127.0.0.1:8188`,
+		},
+		"BadAddress": {
+			agent.Config{Hosts: []agent.HostConfig{{Name: "gpu", URL: "htp://u:secret@h:1"}}},
+			`host gpu: "…@h:1" is no address of a ComfyUI host; write it like http://127.0.0.1:8188`,
+		},
+		"BadRange": {
+			agent.Config{Hosts: []agent.HostConfig{{URL: "http://h:1"}}, InputURLs: "lan"},
+			`input URLs "lan": "lan" is no range of addresses; use none, public, any, or ranges like 10.0.0.0/8 with commas`,
+		},
 		"BadLabel": {
 			agent.Config{Hosts: []agent.HostConfig{{URL: "http://h:1"}}, Labels: []string{"big"}}, `"big" is no label: write it like gpu=4090`,
 		},
@@ -35,6 +51,9 @@ func TestConfigIsRefusedWithAReason(t *testing.T) {
 			t.Parallel()
 			if _, err := agent.New(nil, c.cfg); err == nil || err.Error() != c.want {
 				t.Errorf("New says %q, want %q", err, c.want)
+			}
+			if err := c.cfg.Check(); err == nil || err.Error() != c.want {
+				t.Errorf("Check says %q, want %q", err, c.want)
 			}
 		})
 	}

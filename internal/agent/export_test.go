@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/comfyherd/comfyherd/internal/comfy"
 	"github.com/comfyherd/comfyherd/internal/failure"
 	"github.com/comfyherd/comfyherd/internal/job"
 	"github.com/comfyherd/comfyherd/internal/queue"
@@ -41,6 +42,19 @@ func Allows(policy, address string) (bool, error) {
 func NewFetcher(policy string, proxy func(*http.Request) (*url.URL, error)) (*http.Client, error) {
 	r, err := parseReachable(policy)
 	return newFetcher(r, proxy), err
+}
+
+// What small functions make of their input.
+var (
+	Redact    = redact
+	InputName = inputName
+	Clip      = clip
+	StuckText = stuckText
+)
+
+// ModelLoads are the loads of models that an attempt at a job reports, by how long it and its nodes ran.
+func ModelLoads(j *job.Job, ran time.Duration, nodes map[string]time.Duration) []queue.ModelLoad {
+	return (&attempt{job: j, ran: ran, result: &comfy.Result{NodeTimes: nodes}}).modelLoads()
 }
 
 // Conditions is a host's conditions without the host.
