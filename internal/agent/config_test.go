@@ -6,6 +6,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/comfyherd/comfyherd/internal/agent"
+	"github.com/comfyherd/comfyherd/internal/failure"
+	"github.com/comfyherd/comfyherd/internal/job"
 	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
@@ -95,6 +97,53 @@ func TestMetricsAreRegisteredOnce(t *testing.T) {
 	} {
 		if !names[want] {
 			t.Errorf("%s is missing", want)
+		}
+	}
+}
+
+func TestMetricsCountHowAttemptsEnded(t *testing.T) {
+	t.Parallel()
+	registry := prometheus.NewRegistry()
+	h := start(t, agent.Config{Registerer: registry})
+	h.online()
+	h.succeeds("well", saves)
+	h.fails("badly", saves, failure.New(failure.ExecutionError, "no"))
+	for range 2 {
+		await(h, h.fake.posted, "an earlier POST")
+	}
+	for id, end := range map[job.ID]job.Event{
+		"cancelled": {EventKind: job.Cancelled, By: "test"}, "dropped": {EventKind: job.Dead, Reason: "expired", Attempt: 1},
+	} {
+		h.fake.set(func() { h.fake.perform = h.fake.waits })
+		o := h.queued(job.Spec{ID: id})
+		h.accepted(o)
+		await(h, h.fake.posted, "the POST")
+		h.append(o, end)
+		h.acked(o)
+	}
+	h.awaitState("gpu", func(s queue.HostState) bool { return len(s.Running) == 0 })
+	families, err := registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]float64{}
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			name := f.GetName()
+			for _, label := range m.GetLabel() {
+				if label.GetName() != "host" {
+					name += " " + label.GetValue()
+				}
+			}
+			got[name] = m.GetCounter().GetValue() + m.GetGauge().GetValue()
+		}
+	}
+	for name, want := range map[string]float64{
+		"jobs_total  completed": 1, "jobs_total execution_error failed": 1, "jobs_total  cancelled": 1, "jobs_total  dropped": 1,
+		"offers_total accepted": 4, "host_online": 1, "running_jobs": 0,
+	} {
+		if n, counted := got["comfyherd_agent_"+name]; !counted || n != want {
+			t.Errorf("%s is %v, want %v: %v", name, n, want, got)
 		}
 	}
 }
