@@ -16,7 +16,8 @@ import (
 	"github.com/comfyherd/comfyherd/internal/workflow"
 )
 
-// Ticket is a waiting job in COMFY_WAITING. The fields that order it are in the key, the others in the value.
+// Ticket is a waiting job in COMFY_WAITING. The fields that order it are in the key, the others in the value. It differs from
+// route.Ticket, which orders and chooses without NATS, by the lease and the form in JSON: it is what a claim hands over.
 type Ticket struct {
 	Priority job.Priority  `json:"-"`
 	Tenant   job.Tenant    `json:"-"`

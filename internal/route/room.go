@@ -13,7 +13,8 @@ import (
 // jobs do not: all the jobs of a flood get old, and must not come before new jobs of other tenants.
 const AgeStep = 5 * time.Minute
 
-// Ticket stands for a parked job.
+// Ticket stands for a waiting job: what its turn and its host depend on. It differs from queue.Ticket, which is stored, by having no
+// lease, so a job in hand has one too. The room keeps it as a record.
 type Ticket struct {
 	Sequence uint64 // in COMFY_JOBS; names the ticket
 	Revision uint64 // of its key
