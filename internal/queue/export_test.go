@@ -11,6 +11,7 @@ var (
 	DecodeReply = decodeReply
 	DecodeOffer = decodeOffer
 	DecodeLink  = decodeLink
+	EncodeRelay = (*Relay).encode
 )
 
 // CheckState and CheckOffer check decoded messages.
