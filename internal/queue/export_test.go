@@ -37,12 +37,6 @@ func FakeClock(ctx context.Context, ask func(context.Context) (time.Time, error)
 	return q, q.clock.stop
 }
 
-// DispatcherStateOf reads a dispatcher's state.
-func DispatcherStateOf(c Change) (DispatcherState, bool) {
-	s, err := dispatcherOf(c)
-	return s, err == nil
-}
-
 // ClockError is how far Now may be from the server's clock; false when no server has told its time yet.
 func (q *Queue) ClockError() (time.Duration, bool) {
 	known := q.clock.known.Load()

@@ -268,9 +268,11 @@ func (q *Queue) Broadcast(s *HostState) error {
 
 // FollowHosts calls tell for every valid broadcast state until ctx ends.
 func (q *Queue) FollowHosts(ctx context.Context, tell func(HostState)) error {
-	return q.serve(ctx, names.HostStates, func(msg *nats.Msg) {
-		if s, err := decodeState(msg.Data); err == nil && s.Host == names.StateHost(msg.Subject) && s.check() == nil {
-			tell(s)
-		}
-	})
+	return q.serve(ctx, names.HostStates, func(msg *nats.Msg) { tellState(msg, tell) })
+}
+
+func tellState(msg *nats.Msg, tell func(HostState)) {
+	if s, err := decodeState(msg.Data); err == nil && s.Host == names.StateHost(msg.Subject) && s.check() == nil {
+		tell(s)
+	}
 }

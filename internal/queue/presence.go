@@ -149,6 +149,9 @@ type DispatcherState struct {
 	Started    time.Time `json:"started"`
 	Waiting    int       `json:"waiting"`
 	ClockOff   Offset    `json:"clock_off,omitempty"` // how far its clock is ahead of NATS'; 0 when it is off by at most 1 s
+
+	Relays      bool `json:"relays,omitempty"`       // it relays the states of hosts when another dispatcher wants that
+	WantsRelays bool `json:"wants_relays,omitempty"` // it needs the relays of the others
 }
 
 // Beat writes or renews a host's presence, which ends after PresenceTTL.
@@ -217,6 +220,15 @@ func presenceOf(c Change) (HostState, error) {
 		return HostState{}, err
 	}
 	return s, nil
+}
+
+// DispatcherStateOf decodes a dispatcher's state from a change of its presence; false when it is none.
+func DispatcherStateOf(c Change) (DispatcherState, bool) {
+	if c.Phase != Put {
+		return DispatcherState{}, false
+	}
+	s, err := dispatcherOf(c)
+	return s, err == nil
 }
 
 func dispatcherOf(c Change) (DispatcherState, error) {

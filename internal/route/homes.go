@@ -12,21 +12,35 @@ const (
 
 // LeaveToHomes has waiting jobs given only to hosts whose home is this dispatcher. Then, of several dispatchers with the
 // same tickets, few claim the same one. Hosts elsewhere are still compared: a job for which one of them is best is left to
-// its home, for LeaveTime at most, since that dispatcher may have a reason not to use it which is unknown here. Choose
-// is not affected.
+// its home, for LeaveTime at most, since that dispatcher may have a reason not to use it which is unknown here. The jobs of
+// a tenant with a cap, which one dispatcher gives to hosts, go to any host, and Choose is not affected.
 func (f *Fleet) LeaveToHomes(on bool) { f.leaves = on }
 
-// leaveTo reduces the hosts with room to those that are at home here, when the others are left to their homes.
-func (f *Fleet) leaveTo(roomy set) {
+// findOwn sets own to the hosts of roomy that are at home here.
+func (r *Room) findOwn(f *Fleet) {
 	if f.leaves {
-		roomy.and(f.home)
+		r.own = append(r.own[:0], r.roomy...)
+		r.own.and(f.home)
 	}
 }
+
+// own reports whether this dispatcher may give the waiting jobs of any tenant to a host of a pool that the search is about.
+func (s *search) own(p *pool) bool {
+	switch {
+	case !s.fleet.leaves:
+		return true
+	case s.host >= 0:
+		return s.fleet.home.has(s.host)
+	}
+	return p.mask.meets(s.room.own)
+}
+
+func (t *tenantFacts) hasCap() bool { return t.maxRunning > 0 }
 
 // chooseFor is the choice of a host for the first ticket of a class, in a search for any host.
 func (s *search) chooseFor(c *class, w *Want) decision {
 	f := s.fleet
-	if !f.leaves {
+	if !f.leaves || c.lane.facts.hasCap() {
 		return f.choose(w, s.now)
 	}
 	if s.left < leftMost && (c.left == 0 || s.room.now-c.left < int64(LeaveTime)) {

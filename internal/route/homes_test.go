@@ -83,3 +83,16 @@ func TestASearchLeavesOnlySoManyJobsToOtherHomes(t *testing.T) {
 		t.Errorf("job %d goes to %q, want 33 to here", got.Sequence, host)
 	}
 }
+
+func TestTheJobsOfATenantWithACapGoToAnyHost(t *testing.T) {
+	t.Parallel()
+	f := shared()
+	f.PutTenant("a", 1, 5)
+	r := room(ticket(1, "a", 5))
+	if _, host, _ := r.Pick(f, noon); host != "there" {
+		t.Errorf("Pick gives the job to %q, want there", host)
+	}
+	if _, ok := r.Next(f, "there", noon); !ok {
+		t.Error("Next gives the host elsewhere no job")
+	}
+}

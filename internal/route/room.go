@@ -76,6 +76,7 @@ type Room struct {
 	version  uint64
 	frontier []int
 	roomy    set // hosts with room for a job
+	own      set // of these the hosts at home here, when the others are left to their homes
 }
 
 // NewRoom returns an empty room.

@@ -8,7 +8,7 @@ import "time"
 func (r *Room) Next(f *Fleet, id HostID, now time.Time) (Ticket, bool) {
 	r.sync(f, now)
 	n, ok := f.numbers[id]
-	if !ok || !f.free.has(n) && !f.spare.has(n) || f.leaves && !f.home.has(n) {
+	if !ok || !f.free.has(n) && !f.spare.has(n) {
 		return Ticket{}, false
 	}
 	if !f.free.has(n) && !f.ripe(n, now) {
@@ -74,7 +74,7 @@ func (r *Room) findRoom(f *Fleet, now time.Time) {
 			r.askAgain(f.endsAt[n] - int64(PrefetchAhead))
 		}
 	})
-	f.leaveTo(r.roomy)
+	r.findOwn(f)
 }
 
 // askAgain makes NextDue name a time after now, unless it names an earlier one.
@@ -178,11 +178,11 @@ func (s *search) run(through func()) {
 
 // consider compares the best class of each lane of a pool with the best class so far.
 func (s *search) consider(p *pool) {
-	step := int64(s.room.ageStep())
+	step, own := int64(s.room.ageStep()), s.own(p)
 	for _, place := range p.lanes {
 		l := place.lane
 		l.resolveTenant(s.fleet)
-		if l.facts.closed() || l.facts.liable() || !s.serves(p, l.tenant) {
+		if !own && !l.facts.hasCap() || l.facts.closed() || l.facts.liable() || !s.serves(p, l.tenant) {
 			continue
 		}
 		level := l.level(s.room.now, step)
