@@ -8,7 +8,7 @@ import "time"
 func (r *Room) Next(f *Fleet, id HostID, now time.Time) (Ticket, bool) {
 	r.sync(f, now)
 	n, ok := f.numbers[id]
-	if !ok || !f.free.has(n) && !f.spare.has(n) {
+	if !ok || !f.free.has(n) && !f.spare.has(n) || f.leaves && !f.home.has(n) {
 		return Ticket{}, false
 	}
 	if !f.free.has(n) && !f.ripe(n, now) {
@@ -67,12 +67,14 @@ func (r *Room) findRoom(f *Fleet, now time.Time) {
 		r.roomy = append(r.roomy, 0)
 	}
 	f.spare.each(func(n int32) {
-		if f.ripe(n, now) {
+		switch {
+		case f.ripe(n, now):
 			r.roomy.add(n)
-			return
+		case !f.leaves || f.home.has(n):
+			r.askAgain(f.endsAt[n] - int64(PrefetchAhead))
 		}
-		r.askAgain(f.endsAt[n] - int64(PrefetchAhead))
 	})
+	f.leaveTo(r.roomy)
 }
 
 // askAgain makes NextDue name a time after now, unless it names an earlier one.
@@ -155,6 +157,7 @@ type search struct {
 
 	passing bool // jobs may be passed over in favour of others
 	passed  bool // at least one was
+	left    int  // classes that were left to other homes
 
 	class *class // the best so far
 	level int
@@ -247,7 +250,7 @@ func (s *search) hostFor(c *class) int32 {
 		Wishes: c.group.wishes.Wishes, AvoidUntil: moment(c.avoidUntil), Since: moment(c.passed), passing: s.passing,
 	}
 	if s.host < 0 {
-		d := f.choose(&w, s.now)
+		d := s.chooseFor(c, &w)
 		if d.host < 0 && d.until.IsZero() || d.host >= 0 && (!d.warm || !s.passing) {
 			return d.host
 		}
