@@ -2,6 +2,7 @@ package comfy
 
 import (
 	"context"
+	"net/http"
 	"net/url"
 	"slices"
 	"time"
@@ -60,6 +61,9 @@ func Patterns() []string {
 // SetIdleTime makes prompts that wait beside an idle worker count after a shorter time.
 func SetIdleTime(o *Options, d time.Duration) { o.idleTime = d }
 
+// SetTransport answers the host's requests by something else than a connection.
+func SetTransport(h *Host, t http.RoundTripper) { h.client.Transport = t }
+
 // Refused says whether an error of a request means that nobody listens.
 var Refused = refused
 
@@ -71,4 +75,15 @@ func Seen(ctx context.Context, address, program string) (Sighting, bool) {
 	}
 	w := newWitness(u.Hostname(), u.Port(), program)
 	return w.Look(ctx)
+}
+
+// WorkerAfter is the prompt that the worker runs after these messages of the websocket.
+func WorkerAfter(messages ...string) string {
+	var w worker
+	for _, m := range messages {
+		if e, ok := parseText([]byte(m)); ok {
+			w.see(e, 0)
+		}
+	}
+	return w.prompt
 }

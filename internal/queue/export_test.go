@@ -14,6 +14,9 @@ var (
 	EncodeRelay = (*Relay).encode
 )
 
+// Alike reads capabilities that many hosts have only once.
+var Alike = alike
+
 // CheckState and CheckOffer check decoded messages.
 var (
 	CheckState = (*HostState).check
@@ -22,11 +25,11 @@ var (
 
 // DecodeCondition reads a host's condition.
 func DecodeCondition(body []byte) (HostCondition, error) {
-	return decodeChecked[HostCondition](Change{Value: body})
+	return decodeChecked[HostCondition](body)
 }
 
 // DecodeControl reads a control.
-func DecodeControl(body []byte) (Control, error) { return decodeChecked[Control](Change{Value: body}) }
+func DecodeControl(body []byte) (Control, error) { return decodeChecked[Control](body) }
 
 // FakeClock is a Queue with a clock only, which measures a server that the test simulates.
 func FakeClock(ctx context.Context, ask func(context.Context) (time.Time, error), wall func() time.Time, warn func(error), anew func() <-chan struct{},

@@ -104,13 +104,6 @@ func (q *Queue) FollowRelays(ctx context.Context, tell func(Relay)) error {
 }
 
 // Presence reads one host's presence as its watch gives it: Gone when there is none.
-func (q *Queue) Presence(ctx context.Context, host string) (Change, error) {
-	c, err := current(ctx, q.readHosts, q.hosts, host)
-	if err != nil {
-		return Change{}, err
-	}
-	if _, err := presenceOf(c); c.Phase == Put && err != nil {
-		c.Phase = Gone
-	}
-	return c, nil
+func (q *Queue) Presence(ctx context.Context, host string) (Change[HostState], error) {
+	return readOne(ctx, q.readHosts, q.hosts, host, HostStateOf)
 }

@@ -46,7 +46,7 @@ type Fleet struct {
 	tenants  map[Tenant]*tenantFacts
 	forgetAt int // number of tenants at which those without settings, jobs and lanes are removed
 	usual    int // the most jobs that a tenant without settings may run at once; 0 = no cap
-	blocks   map[pair]*standing
+	standing int // blocks
 
 	vacant int // jobs that online hosts would take beyond those that they have
 	kept   int // jobs that are occupied and that no host reports as running
@@ -57,12 +57,6 @@ type Fleet struct {
 	// the room last asked; beyond changedKept the version rises instead.
 	changed map[*facts]struct{}
 	scratch scratch
-}
-
-// pair is the key of blocks and strikes.
-type pair struct {
-	host HostID
-	hash workflow.Hash
 }
 
 type host struct {
@@ -123,7 +117,7 @@ func NewFleet() *Fleet {
 	f := &Fleet{
 		numbers: map[HostID]int32{}, labels: map[string]*hostSet{}, memory: map[int64]*hostSet{},
 		kinds: map[uint64]*kind{}, hashes: map[workflow.Hash]*facts{}, models: map[string]*model{},
-		tenants: map[Tenant]*tenantFacts{}, blocks: map[pair]*standing{},
+		tenants: map[Tenant]*tenantFacts{},
 		changed: map[*facts]struct{}{}, forgetAt: tenantsKept,
 	}
 	f.idle.which, f.built.which = idleRing, builtRing
