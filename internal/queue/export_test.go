@@ -12,6 +12,8 @@ var (
 	DecodeOffer = decodeOffer
 	DecodeLink  = decodeLink
 	EncodeRelay = (*Relay).encode
+	DecodeRelay = decodeRelay
+	Deflated    = deflated
 )
 
 // Alike reads capabilities that many hosts have only once.

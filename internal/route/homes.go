@@ -16,6 +16,12 @@ const (
 // a tenant with a cap, which one dispatcher gives to hosts, go to any host, and Choose is not affected.
 func (f *Fleet) LeaveToHomes(on bool) { f.leaves = on }
 
+// HasSlots reports whether a host has a slot for each of its jobs, those that are being offered to it included.
+func (f *Fleet) HasSlots(id HostID) bool {
+	n, ok := f.numbers[id]
+	return ok && f.hosts[n].used() <= f.hosts[n].slots
+}
+
 // findOwn sets own to the hosts of roomy that are at home here.
 func (r *Room) findOwn(f *Fleet) {
 	if f.leaves {

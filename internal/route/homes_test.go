@@ -84,6 +84,22 @@ func TestASearchLeavesOnlySoManyJobsToOtherHomes(t *testing.T) {
 	}
 }
 
+func TestAHostHasSlotsForAsManyJobsAsItSays(t *testing.T) {
+	t.Parallel()
+	two := online("a")
+	two.Slots, two.Running = 2, []route.Run{{Tenant: "b", Job: "x", Hash: hashOf(2), Since: noon}}
+	f := fleet(two)
+	for i, want := range []bool{true, true, false} {
+		if got := f.HasSlots("a"); got != want {
+			t.Errorf("with %d jobs: %v, want %v", i+1, got, want)
+		}
+		f.Occupy("a", route.Run{Tenant: "b", Job: route.JobID("y" + string(rune('0'+i))), Hash: hashOf(1)})
+	}
+	if f.HasSlots("unknown") {
+		t.Error("a host that is not known has slots")
+	}
+}
+
 func TestTheJobsOfATenantWithACapGoToAnyHost(t *testing.T) {
 	t.Parallel()
 	f := shared()
