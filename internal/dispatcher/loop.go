@@ -33,13 +33,14 @@ type loop struct {
 	over  chan struct{}               // closed when run has ended
 	walk  func(func(context.Context)) // runs a walk; set by run
 
-	last     time.Time     // what now has given
-	unsynced int           // buckets of which not all is known yet
-	synced   chan struct{} // closed when there is none
-	closing  bool          // nothing is begun any more
-	depth    atomic.Int64  // tickets that wait here; read by other goroutines
-	outgoing chan queue.Relay
-	chosen   chan []string // hosts whose agents are followed; the newest list
+	last      time.Time                // what now has given
+	unsynced  int                      // buckets of which not all is known yet
+	synced    chan struct{}            // closed when there is none
+	closing   bool                     // nothing is begun any more
+	turnEnded func(took time.Duration) // called after each turn
+	depth     atomic.Int64             // tickets that wait here; read by other goroutines
+	outgoing  chan queue.Relay         // to be sent
+	chosen    chan []string            // hosts whose agents are followed; the newest list
 
 	pressure *backpressure
 	changes  *changes
@@ -91,13 +92,17 @@ func (l *loop) run(ctx context.Context) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		case happened := <-l.inbox:
+			began := time.Now()
 			now := l.now()
 			happened(now)
 			l.step(l.takeMore(now))
+			l.turnEnded(time.Since(began))
 		case <-timer.C:
+			began := time.Now()
 			now := l.now()
 			l.alarms.ring(now)
 			l.step(now)
+			l.turnEnded(time.Since(began))
 		}
 	}
 }

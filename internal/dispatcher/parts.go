@@ -15,6 +15,7 @@ func newLoop(d *Dispatcher) *loop {
 	l := &loop{
 		d: d, inbox: make(chan func(time.Time), 1024), over: make(chan struct{}), synced: make(chan struct{}),
 		pressure: newBackpressure(), changes: newChanges(), alarms: &alarms{},
+		turnEnded: func(took time.Duration) { d.metrics.turns.Observe(took.Seconds()) },
 	}
 	l.fleet, l.room = route.NewFleet(), route.NewRoom()
 	l.fleet.PutUsualCap(d.cfg.MaxRunning)

@@ -42,6 +42,18 @@ func FakeClock(ctx context.Context, ask func(context.Context) (time.Time, error)
 	return q, q.clock.stop
 }
 
+// Desk limits calls.
+type Desk struct{ desk }
+
+// NewDesk has no call under way.
+func NewDesk() *Desk { return &Desk{desk{taken: map[string]int{}}} }
+
+// Begin lets a call of a tenant begin, unless too many are under way.
+func (d *Desk) Begin(whose string, most int) error { return d.begin(context.Background(), whose, most) }
+
+// End ends a call of a tenant.
+func (d *Desk) End(whose string) { d.end(whose) }
+
 // ClockError is how far Now may be from the server's clock; false when no server has told its time yet.
 func (q *Queue) ClockError() (time.Duration, bool) {
 	known := q.clock.known.Load()

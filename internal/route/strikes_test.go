@@ -223,3 +223,59 @@ func TestPresetsAreThoseOfTheContract(t *testing.T) {
 		t.Error("presets differ")
 	}
 }
+
+func TestTheLastSixteenFailuresAreKnownAgain(t *testing.T) {
+	t.Parallel()
+	s, _ := route.Strikes{}.Add(strike(0, failure.Timeout, "acme"), noon, route.Development())
+	if len(s.Marks) != 0 || s.Tenants["acme"] != 1 {
+		t.Errorf("a failure without a number left %+v", s)
+	}
+	for n := range 17 {
+		s, _ = s.Add(strike(n+1, failure.Timeout, "acme"), noon, route.Development())
+	}
+	if diff := cmp.Diff([]uint64{2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17}, s.Marks); diff != "" {
+		t.Error(diff)
+	}
+	for n, counted := range map[int]int{1: 19, 2: 18, 17: 18, 18: 19} {
+		if again, _ := s.Add(strike(n, failure.Timeout, "acme"), noon, route.Development()); again.Tenants["acme"] != counted {
+			t.Errorf("failure %d once more: %d are counted, want %d", n, again.Tenants["acme"], counted)
+		}
+	}
+}
+
+func TestABlockForALackSaysWhoseJobShowedItAndStandsOnce(t *testing.T) {
+	t.Parallel()
+	s, timeout := route.Strikes{}.Add(strike(1, failure.Timeout, "acme"), noon, route.Production())
+	s, b := s.Add(strike(2, failure.Incapable, "bolt"), noon.Add(time.Second), route.Production())
+	want := &route.Block{
+		Host: "a", Hash: hashOf(1), Kind: failure.Incapable, Message: "boom", Job: "j", Tenant: "bolt", Tenants: []route.Tenant{"*"},
+		Failures: 1, Level: 1, Until: noon.Add(time.Second + 15*time.Minute),
+	}
+	if diff := cmp.Diff(want, b); diff != "" || timeout == nil {
+		t.Error(diff)
+	}
+	if diff := cmp.Diff(want, s.Open); diff != "" {
+		t.Errorf("what stands: %s", diff)
+	}
+	if _, again := s.Add(strike(3, failure.Incapable, "acme"), noon.Add(time.Minute), route.Production()); again != nil {
+		t.Errorf("once more: %+v", again)
+	}
+	if _, later := s.Add(strike(3, failure.Incapable, "acme"), want.Until, route.Production()); later == nil {
+		t.Error("none when it is over")
+	}
+}
+
+func TestWhoIsCondemnedLaterIsNotCondemnedBefore(t *testing.T) {
+	t.Parallel()
+	first := route.Strikes{}.Condemn("acme", "a")
+	if both := first.Condemn("bolt", "b"); len(both.Guilty) != 2 || len(first.Guilty) != 1 {
+		t.Errorf("%v and %v", first.Guilty, both.Guilty)
+	}
+}
+
+func TestABlockWithoutTenantsHoldsForAll(t *testing.T) {
+	t.Parallel()
+	if b := (route.Block{Kind: failure.Timeout}); !b.HoldsFor("acme", 0) || !b.HoldsFor("bolt", 7) {
+		t.Error("it holds for some only")
+	}
+}

@@ -145,6 +145,9 @@ func TestCapabilityRefusesForeignBytes(t *testing.T) {
 	if err := c.UnmarshalBinary(values(long...)); err == nil || c.Len() != 1 {
 		t.Errorf("of too many values %d are taken, %v", c.Len(), err)
 	}
+	if err := c.UnmarshalBinary(values(long[:120_000]...)); err != nil || c.Len() != 120_000 {
+		t.Errorf("of as many values as there may be %d are taken, %v", c.Len(), err)
+	}
 	if err := c.UnmarshalBinary(values(0, 1, 1<<63, 1<<64-1)); err != nil || c.Len() != 4 {
 		t.Errorf("%v, %d values", err, c.Len())
 	}

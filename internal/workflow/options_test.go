@@ -2,6 +2,7 @@ package workflow_test
 
 import (
 	"fmt"
+	"math"
 	"strings"
 	"testing"
 
@@ -76,6 +77,21 @@ func TestAHostLacksWhatItDoesNotList(t *testing.T) {
 				t.Errorf("MetBy = %t", met)
 			}
 		})
+	}
+}
+
+func TestAnOptionIsCalledAModelWhenItIsOne(t *testing.T) {
+	t.Parallel()
+	host := capability(func(b *workflow.CapabilityBuilder) { b.AddChoices("A", "x", nil) })
+	for text, want := range map[string]string{
+		"a.pt2": "missing model a.pt2 in A.x", "a.TorchScript": "missing model a.TorchScript in A.x", "a.patch": "missing model a.patch in A.x",
+		"b/a.engine": "missing model b/a.engine in A.x", "engine": `missing option "engine" in A.x`, ".engine": "missing model .engine in A.x",
+		"a.png": `missing option "a.png" in A.x`,
+	} {
+		g := parse(t, `{"1":{"class_type":"A","inputs":{"x":"`+text+`"}}}`)
+		if got := lacks(host, g.Options()); len(got) != 1 || got[0] != want {
+			t.Errorf("%s: %q, want %q", text, got, want)
+		}
 	}
 }
 
@@ -178,7 +194,7 @@ func TestACapabilityOfFilesAloneLacksNoOption(t *testing.T) {
 func TestLongTextsAreNoChoices(t *testing.T) {
 	t.Parallel()
 	listed := capability(func(b *workflow.CapabilityBuilder) {
-		b.AddChoices("A", "x", []string{strings.Repeat("a", 256), "two\nlines", "two\rlines", strings.Repeat("a", 255)})
+		b.AddChoices("A", "x", []string{strings.Repeat("a", 256), "two\nlines", "two\rlines", strings.Repeat("a", 255)}, math.NaN())
 	})
 	if listed.Len() != 3 { // the input, that it is enumerated, and one choice
 		t.Errorf("%d values", listed.Len())

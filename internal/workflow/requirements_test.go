@@ -33,7 +33,7 @@ func TestNestedModelsAreRequiredByTheirPath(t *testing.T) {
 	g := parse(t, `{"1":{"class_type":"Power","inputs":{
 		"lora_1":{"on":true,"lora":"b.pt","lora":"a\\a.pt"},
 		"stack":[{"name":"s.ckpt"},["no.ckpt",0],["yes.ckpt",-1]],
-		"direct":["2",0],"text":"line\nx.bin"}},
+		"direct":["2",0],"text":"line\nx.bin","texts":["x"],"y.ckpt":1}},
 		"2":{"class_type":"Power","inputs":{"lora_1":{"lora":"a/a.pt"}}}}`)
 	want := workflow.Requirements{Classes: []string{"Power"}, Models: []workflow.ModelRef{
 		{Class: "Power", Input: "lora_1.lora", File: "a/a.pt"},
