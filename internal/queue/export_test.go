@@ -11,6 +11,9 @@ var (
 	DecodeReply = decodeReply
 	DecodeOffer = decodeOffer
 	DecodeLink  = decodeLink
+	EncodeRelay = (*Relay).encode
+	DecodeRelay = decodeRelay
+	Deflated    = deflated
 )
 
 // Alike reads capabilities that many hosts have only once.

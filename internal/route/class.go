@@ -22,6 +22,7 @@ type class struct {
 	poolLane *poolLane
 	at       int   // place in poolLane.classes; -1 = none
 	passed   int64 // since when the head waits for a warm host; 0 = it does not
+	left     int64 // since when the head is left to another home; 0 = it is not
 }
 
 type classKey struct {
@@ -186,7 +187,7 @@ func (r *Room) headChanged(c *class, changed bool) {
 	if !changed {
 		return
 	}
-	c.passed = 0
+	c.passed, c.left = 0, 0
 	r.removeFromPool(c)
 	if len(c.waiting) > 0 {
 		r.addToPool(c)

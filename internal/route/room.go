@@ -94,6 +94,7 @@ type Room struct {
 	frontier []int
 	passed   []*class // of the search under way: hosts are blocked for them
 	roomy    set      // hosts with room for a job
+	own      set      // of roomy the hosts at home here, when the others are left to their homes
 }
 
 // NewRoom returns an empty room.
