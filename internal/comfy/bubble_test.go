@@ -32,8 +32,14 @@ const address = "http://127.0.0.1:1"
 // inBubble makes a host whose requests are answered by handler. A handler that blocks ends with its request.
 func inBubble(t *testing.T, handler http.Handler, o comfy.Options) (*comfy.Host, *bubble) {
 	t.Helper()
+	return inBubbleAt(t, address, handler, o)
+}
+
+// inBubbleAt is inBubble with an address whose port may take connections.
+func inBubbleAt(t *testing.T, at string, handler http.Handler, o comfy.Options) (*comfy.Host, *bubble) {
+	t.Helper()
 	o.Witness = blind{}
-	host, err := comfy.New(address, o)
+	host, err := comfy.New(at, o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -50,9 +56,7 @@ func (b *bubble) RoundTrip(request *http.Request) (response *http.Response, err 
 			return nil, err
 		}
 	}
-	b.mu.Lock()
-	b.asked = append(b.asked, strings.TrimSpace(fmt.Sprintf("%v %s %s %s", time.Since(b.began), request.Method, request.URL.Path, body)))
-	b.mu.Unlock()
+	b.note(request, string(body))
 	request = request.Clone(request.Context())
 	request.Body = io.NopCloser(strings.NewReader(string(body)))
 	defer func() {
@@ -62,7 +66,27 @@ func (b *bubble) RoundTrip(request *http.Request) (response *http.Response, err 
 	}()
 	w := httptest.NewRecorder()
 	b.ServeHTTP(w, request)
-	return w.Result(), request.Context().Err()
+	if err := request.Context().Err(); err != nil {
+		return nil, err
+	}
+	return w.Result(), nil
+}
+
+// note notes a request, and what net/http would make wrong of it: a GET with a body, and a POST without type or length.
+func (b *bubble) note(request *http.Request, body string) {
+	asked := strings.TrimSpace(fmt.Sprintf("%v %s %s %s", time.Since(b.began), request.Method, request.URL.Path, body))
+	kind := request.Header.Get("Content-Type")
+	switch {
+	case request.Method != http.MethodPost && request.Body != nil:
+		asked += " (with a body)"
+	case request.Method == http.MethodPost && kind != "application/json" && !strings.HasPrefix(kind, "multipart/form-data; boundary="):
+		asked += " (of type " + kind + ")"
+	case kind == "application/json" && request.ContentLength != int64(len(body)):
+		asked += fmt.Sprintf(" (with length %d)", request.ContentLength)
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.asked = append(b.asked, asked)
 }
 
 // log gives what was asked since the last call, and starts the clock anew.
@@ -96,11 +120,13 @@ func breaks(http.ResponseWriter, *http.Request) { panic(io.ErrUnexpectedEOF) }
 // silent gives no answer.
 func silent(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
 
-// after answers by first until some time has passed, and by then afterwards.
+// bubbleBegins is the time at which the clock of every bubble begins.
+var bubbleBegins = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
+
+// after answers by first until some time has passed in the bubble, and by then afterwards.
 func after(d time.Duration, first, then http.HandlerFunc) http.HandlerFunc {
-	began := time.Now()
 	return func(w http.ResponseWriter, r *http.Request) {
-		if time.Since(began) < d {
+		if time.Since(bubbleBegins) < d {
 			first(w, r)
 			return
 		}

@@ -177,7 +177,6 @@ func (r *run) awaitsSocket(e *ending, now time.Time) bool {
 func (r *run) failedLook(err error, now time.Time) *failure.Failure {
 	var status *statusError
 	switch {
-	case errors.Is(err, context.Canceled):
 	case refused(err):
 		r.refused, r.broken = r.refused+1, true
 		r.lookAt = now.Add(100 * time.Millisecond)

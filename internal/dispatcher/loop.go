@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/internal/route"
 )
 
@@ -32,11 +33,14 @@ type loop struct {
 	over  chan struct{}               // closed when run has ended
 	walk  func(func(context.Context)) // runs a walk; set by run
 
-	last     time.Time     // what now has given
-	unsynced int           // buckets of which not all is known yet
-	synced   chan struct{} // closed when there is none
-	closing  bool          // nothing is begun any more
-	depth    atomic.Int64  // tickets that wait here; read by other goroutines
+	last      time.Time                // what now has given
+	unsynced  int                      // buckets of which not all is known yet
+	synced    chan struct{}            // closed when there is none
+	closing   bool                     // nothing is begun any more
+	turnEnded func(took time.Duration) // called after each turn
+	depth     atomic.Int64             // tickets that wait here; read by other goroutines
+	outgoing  chan queue.Relay         // to be sent
+	chosen    chan []string            // hosts whose agents are followed; the newest list
 
 	pressure *backpressure
 	changes  *changes
@@ -53,6 +57,9 @@ type parts struct {
 	grants    *grants
 	rests     *hostRests
 	hosts     *hosts
+	fanOut    *fanOut
+	relays    *relays
+	presences *mirror[queue.HostState]
 	capable   *capabilities
 	blocks    *blocks
 	guilt     *guilt
@@ -85,13 +92,17 @@ func (l *loop) run(ctx context.Context) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		case happened := <-l.inbox:
+			began := time.Now()
 			now := l.now()
 			happened(now)
 			l.step(l.takeMore(now))
+			l.turnEnded(time.Since(began))
 		case <-timer.C:
+			began := time.Now()
 			now := l.now()
 			l.alarms.ring(now)
 			l.step(now)
+			l.turnEnded(time.Since(began))
 		}
 	}
 }
@@ -123,6 +134,7 @@ func (l *loop) step(now time.Time) {
 	if due := l.room.NextDue(); !due.IsZero() && !due.After(now) {
 		l.changes.jobs = true
 	}
+	l.relays.step(now)
 	l.endExpired(now)
 	l.match(now)
 	l.reasons.look(now)
@@ -153,6 +165,12 @@ func later(a, b time.Time) time.Time {
 func (l *loop) setAlarms() {
 	now := l.now()
 	l.alarms.every(now, time.Second, func(now time.Time) { l.expirePresences(time.Now(), now) })
+	l.alarms.every(now, fanOutLook, func(now time.Time) {
+		if l.isSynced() {
+			l.fanOut.look(now)
+			l.relays.look(now)
+		}
+	})
 	l.alarms.every(now, handTime/4, func(now time.Time) { l.parkLate(now) })
 	l.alarms.every(now, slotLook, l.slots.lookAround)
 	l.alarms.every(now, outdatedLook, l.liftAllOutdated)

@@ -20,6 +20,7 @@ type metrics struct {
 	hosts    prometheus.Gauge
 	blocks   prometheus.Gauge
 	clock    prometheus.Gauge
+	turns    prometheus.Histogram
 }
 
 // newMetrics works without a registerer: then they are counted and not exported.
@@ -49,10 +50,14 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		clock: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "comfyherd_clock_offset_seconds", Help: "By how much this machine's clock is ahead of NATS'.",
 		}),
+		turns: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "comfyherd_loop_turn_seconds", Help: "How long each turn of the loop took: nothing else is decided meanwhile.",
+			Buckets: []float64{1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2e-3, 4e-3, 8e-3, 16e-3, 32e-3, 64e-3, 128e-3, 256e-3, 512e-3, 1},
+		}),
 	}
 	m.accepted = m.offers.WithLabelValues(string(queue.Accepted))
 	if r != nil {
-		r.MustRegister(m.received, m.parked, m.rested, m.putOff, m.claims, m.offers, m.failed, m.ended, m.waiting, m.hosts, m.blocks, m.clock)
+		r.MustRegister(m.received, m.parked, m.rested, m.putOff, m.claims, m.offers, m.failed, m.ended, m.waiting, m.hosts, m.blocks, m.clock, m.turns)
 	}
 	return m
 }

@@ -45,7 +45,7 @@ func graphOf(n int) json.RawMessage {
 }
 
 // ownedJob is a job of a tenant at a sequence, whose workflow has a number.
-func ownedJob(t *testing.T, tenant string, sequence uint64, n int, edit ...func(*job.Spec)) *owned {
+func ownedJob(t testing.TB, tenant string, sequence uint64, n int, edit ...func(*job.Spec)) *owned {
 	t.Helper()
 	spec := job.Spec{ID: job.ID(fmt.Sprintf("%s-%d", tenant, sequence)), Workflow: graphOf(n)}
 	for _, change := range edit {

@@ -16,8 +16,8 @@ func (f *Fleet) arrived(n int32) {
 	} else {
 		h.kind.hosts.add(n)
 	}
-	for facts := f.built.oldest(); facts != nil; facts = f.built.newer(facts) {
-		facts.capable.put(n, facts.met(h.kind))
+	for _, r := range f.built {
+		r.hosts.put(n, r.meets(h.kind))
 	}
 	if words := (len(f.hosts) + 63) / 64; words > len(f.scratch.eligible) {
 		f.scratch.grow(words)
@@ -32,8 +32,8 @@ func (f *Fleet) departed(n int32) {
 	if k := f.hosts[n].kind; k != nil {
 		k.hosts.del(n)
 	}
-	for facts := f.built.oldest(); facts != nil; facts = f.built.newer(facts) {
-		facts.capable.del(n)
+	for _, r := range f.built {
+		r.hosts.del(n)
 	}
 }
 

@@ -23,12 +23,7 @@ func (f *Fleet) permits(w *Want, x *facts, n int32) bool {
 	return f.able(x, n) && !x.withheld[w.Tenant] && !x.blocked(n, w.Tenant, w.Size) && f.allowed(w, x, n)
 }
 
-func (f *Fleet) able(x *facts, n int32) bool {
-	if x.ready {
-		return x.capable.has(n)
-	}
-	return x.met(f.hosts[n].kind)
-}
+func (f *Fleet) able(x *facts, n int32) bool { return f.reachOf(x).meets(f.hosts[n].kind) }
 
 // blocked reports whether one host is blocked for a tenant and size.
 func (x *facts) blocked(n int32, tenant Tenant, size int64) bool {

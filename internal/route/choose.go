@@ -10,6 +10,7 @@ type scratch struct {
 	chosen   set // candidates, narrowed step by step
 	term     set // hosts of a wish
 	planes   [4]set
+	met      set // kinds
 }
 
 func (s *scratch) grow(words int) {
@@ -83,15 +84,17 @@ func (f *Fleet) choose(w *Want, now time.Time) decision {
 func (f *Fleet) candidates(x *facts, c, of set) {
 	c.copyFrom(f.scratch.eligible)
 	c.and(of)
+	if f.onlyHome {
+		c.and(f.home)
+	}
 	x.removeProbation(c, &f.scratch.term)
 }
 
 // eligible fills scratch.eligible and reports whether it has any member.
 func (f *Fleet) eligible(w *Want, x *facts, now time.Time) bool {
-	f.build(x)
 	s := &f.scratch
 	e := s.eligible
-	e.copyFrom(x.capable)
+	e.copyFrom(f.capable(x))
 	e.and(f.online)
 	f.given.removeBarred(e, w.Tenant)
 	x.removeBlocked(e, w.Tenant, w.Size)
@@ -114,17 +117,31 @@ func (f *Fleet) eligible(w *Want, x *facts, now time.Time) bool {
 
 // applyWishes removes from e the hosts that the job or the affinity excludes.
 func (f *Fleet) applyWishes(w *Want, x *facts, e set) {
-	if len(w.Only) > 0 {
-		f.terms(w.Only)
+	f.limit(e, limitsOf(&w.Wishes, x.affinity))
+}
+
+// limits are the conditions that exclude hosts, of a job and of the affinity of its workflow.
+type limits struct{ only, exclude, unlike []string }
+
+func limitsOf(w *Wishes, a *affinity) limits {
+	l := limits{only: w.Only, exclude: w.Exclude}
+	if a != nil {
+		l.unlike = a.exclude
+	}
+	return l
+}
+
+// limit removes from e the hosts that limits exclude.
+func (f *Fleet) limit(e set, l limits) {
+	if len(l.only) > 0 {
+		f.terms(l.only)
 		e.and(f.scratch.term)
 	}
-	if len(w.Exclude) > 0 {
-		f.terms(w.Exclude)
-		e.andNot(f.scratch.term)
-	}
-	if x.affinity != nil && len(x.affinity.exclude) > 0 {
-		f.terms(x.affinity.exclude)
-		e.andNot(f.scratch.term)
+	for _, list := range [...][]string{l.exclude, l.unlike} {
+		if len(list) > 0 {
+			f.terms(list)
+			e.andNot(f.scratch.term)
+		}
 	}
 }
 

@@ -18,9 +18,11 @@ type class struct {
 	waiting    []int32 // heap of records that are due
 	members    int     // records that name the class, due or not
 
+	pool     *pool // that has none of some hosts that are blocked for it; nil = that of the group
 	poolLane *poolLane
 	at       int   // place in poolLane.classes; -1 = none
 	passed   int64 // since when the head waits for a warm host; 0 = it does not
+	left     int64 // since when the head is left to another home; 0 = it is not
 }
 
 type classKey struct {
@@ -38,9 +40,11 @@ type group struct {
 	wishes  *wishes
 	next    *group // of the same hash
 	classes []*class
-	pool    *pool  // nil = no host can take them
+	pool    *pool  // nil before the first decision
 	facts   *facts // of the hash, held while jobs of it wait; nil before the first decision
-	count   int    // hosts that can, blocked or not
+	renewed uint64 // Fleet.renewed when it was placed
+	aside   int    // classes with a pool of their own
+	at      int    // place in Room.list
 }
 
 // wishes is one set of Wishes, stored once for all tickets that have it.
@@ -86,7 +90,8 @@ func (r *Room) classOf(t *Ticket) *class {
 		g = g.next
 	}
 	if g == nil {
-		g = &group{hash: workflow.Hash(strings.Clone(string(t.Hash))), wishes: w}
+		g = &group{hash: workflow.Hash(strings.Clone(string(t.Hash))), wishes: w, at: len(r.list)}
+		r.list = append(r.list, g)
 		if first := r.groups[t.Hash]; first != nil {
 			g.hash = first.hash
 			first.next, g.next = g, first.next
@@ -113,15 +118,21 @@ func (r *Room) classOf(t *Ticket) *class {
 func (r *Room) discard(c *class) {
 	g := c.group
 	delete(r.classes, classKey{g, c.lane, c.published, c.size, c.avoidUntil})
+	r.leaveOwnPool(c)
 	k := slices.Index(g.classes, c)
 	g.classes = slices.Delete(g.classes, k, k+1)
 	if len(g.classes) > 0 {
 		return
 	}
-	r.repool(g, nil)
+	r.moveGroup(g, nil)
 	if g.facts != nil {
 		r.fleet.unref(g.facts)
 	}
+	last := len(r.list) - 1
+	r.list[g.at] = r.list[last]
+	r.list[g.at].at = g.at
+	r.list[last] = nil
+	r.list = r.list[:last]
 	if g.wishes.refs--; g.wishes.refs == 0 {
 		delete(r.wishes, g.wishes.key)
 	}
@@ -176,7 +187,7 @@ func (r *Room) headChanged(c *class, changed bool) {
 	if !changed {
 		return
 	}
-	c.passed = 0
+	c.passed, c.left = 0, 0
 	r.removeFromPool(c)
 	if len(c.waiting) > 0 {
 		r.addToPool(c)

@@ -93,7 +93,7 @@ func (f *Fleet) verdict(w *Want, x *facts, n int32, now time.Time) HostVerdict {
 		return HostVerdict{Code: CodeRest, Text: h.restText(), Until: h.until}
 	case h.state != Online:
 		return HostVerdict{Code: CodeSick}
-	case !x.capable.has(n):
+	case !f.able(x, n):
 		return HostVerdict{Code: CodeMissing, Text: x.missing(h)}
 	case f.forbidden(w, x, n) != "":
 		return HostVerdict{Code: CodeExclude, Text: f.forbidden(w, x, n)}
@@ -253,7 +253,7 @@ func (f *Fleet) weigh(hold *Hold, w *Want, x *facts, now time.Time) {
 	var others []string
 	for _, v := range hold.Hosts {
 		n := f.numbers[v.Host]
-		able := x.capable.has(n) && !x.incapable.has(n)
+		able := f.able(x, n) && !x.incapable.has(n)
 		switch {
 		case !f.hosts[n].present:
 			continue

@@ -25,21 +25,28 @@ type Fleet struct {
 	seeds   []uint64 // xxhash of the names, by number, side by side for highest
 	unused  []int32
 
-	online set // state online
-	free   set // online, with a slot that runs nothing
-	spare  set // online, no slot, but room to hold one more job
-	home   set
-	given  grants
-	load   [levels]set // online hosts by load
-	labels map[string]*hostSet
-	memory map[int64]*hostSet
+	online   set // state online
+	free     set // online, with a slot that runs nothing
+	spare    set // online, no slot, but room to hold one more job
+	home     set
+	leaves   bool // hosts elsewhere are left to their homes; see LeaveToHomes
+	onlyHome bool // while a host is chosen among those at home here
+	given    grants
+	load     [levels]set // online hosts by load
+	labels   map[string]*hostSet
+	memory   map[int64]*hostSet
 
-	kinds   map[uint64]*kind // capabilities by digest
-	unknown set              // present hosts whose capability is unknown
+	kinds      map[uint64]*kind // capabilities by digest
+	kindList   []*kind          // the same, the newest last
+	kindsMade  uint64           // how many there have been
+	freeKinds  []int32          // numbers
+	unknown    set              // present hosts whose capability is unknown
+	reaches    map[uint64]*reach
+	everything *reach   // of hashes whose requirements are not known
+	built      []*reach // whose hosts are up to date
 
 	hashes   map[workflow.Hash]*facts
 	idle     ring // facts that nothing refers to
-	built    ring // facts whose capable set is up to date
 	models   map[string]*model
 	tenants  map[Tenant]*tenantFacts
 	forgetAt int // number of tenants at which those without settings, jobs and lanes are removed
@@ -50,9 +57,10 @@ type Fleet struct {
 	kept   int // jobs that are occupied and that no host reports as running
 
 	presence uint64 // rises when hosts come or go
-	version  uint64 // rises when hosts come, go or change what they can run
+	version  uint64 // rises when hosts come, go or change their labels or what they can run
+	renewed  uint64 // rises when the installations that can run a hash may be others
 	// changed are the hashes of which some host may take jobs that it could not take before, or the reverse, since
-	// the room last asked; beyond changedKept the version rises instead.
+	// the room last asked; beyond changedKept renewed rises instead.
 	changed map[*facts]struct{}
 	scratch scratch
 }
@@ -116,9 +124,8 @@ func NewFleet() *Fleet {
 		numbers: map[HostID]int32{}, labels: map[string]*hostSet{}, memory: map[int64]*hostSet{},
 		kinds: map[uint64]*kind{}, hashes: map[workflow.Hash]*facts{}, models: map[string]*model{},
 		tenants: map[Tenant]*tenantFacts{},
-		changed: map[*facts]struct{}{}, forgetAt: tenantsKept,
+		changed: map[*facts]struct{}{}, forgetAt: tenantsKept, reaches: map[uint64]*reach{}, everything: &reach{all: true},
 	}
-	f.idle.which, f.built.which = idleRing, builtRing
 	return f
 }
 
@@ -333,7 +340,7 @@ const changedKept = 4096
 func (f *Fleet) mark(x *facts) {
 	if len(f.changed) >= changedKept {
 		clear(f.changed)
-		f.version++
+		f.renewed++
 	}
 	f.changed[x] = struct{}{}
 }

@@ -13,8 +13,6 @@ const (
 	// hashesKept bounds what is remembered of hashes that no block, strike, affinity, run or warm host refers to:
 	// requirements and run times of the ones used last.
 	hashesKept = 16384
-	// capableKept bounds the sets of capable hosts that are kept ready, each of one bit per host.
-	capableKept = 4096
 	// modelsCompared is how many models of a workflow are looked at to find hosts that share them.
 	modelsCompared = 15
 )
@@ -23,16 +21,16 @@ const (
 type facts struct {
 	hash workflow.Hash
 	seed uint64
-	refs int // blocks, strikes, affinity, runs and warm hosts that refer to it
-	next [2]*facts
-	prev [2]*facts
+	refs int    // blocks, strikes, affinity, runs and warm hosts that refer to it
+	next *facts // in Fleet.idle
+	prev *facts
 
 	known        bool // requirements are
 	requirements workflow.Requirements
 	compiled     workflow.Compiled
 	models       []*model
-	ready        bool // capable is up to date
-	capable      set  // present hosts that are not known to lack anything
+	reach        *reach // nil = not asked for yet
+	judged       uint64 // Fleet.kindsMade when reach was found
 
 	blocks    []*standing // by host number
 	everyone  hostSet     // hosts with a block for all tenants and sizes
@@ -69,34 +67,29 @@ type kind struct {
 	digest     uint64
 	refs       int // hosts that have it, present or not
 	hosts      set // those that are present
+	number     int32
+	made       uint64 // Fleet.kindsMade when it came
 }
 
-const (
-	idleRing = iota
-	builtRing
-)
-
-// ring keeps facts in the order of their last use. The same facts may be in both rings, once in each.
+// ring keeps facts in the order of their last use.
 type ring struct {
-	which      int
 	head, tail *facts // newest, oldest
 	n          int
 }
 
 func (r *ring) oldest() *facts           { return r.tail }
-func (r *ring) newer(x *facts) *facts    { return x.prev[r.which] }
-func (r *ring) contains(x *facts) bool   { return r.head == x || x.prev[r.which] != nil }
+func (r *ring) contains(x *facts) bool   { return r.head == x || x.prev != nil }
 func (r *ring) touch(x *facts)           { r.remove(x); r.push(x) }
 func (r *ring) link(newer, older *facts) { setLink(newer, older, r) }
 
 func setLink(newer, older *facts, r *ring) {
 	if newer != nil {
-		newer.next[r.which] = older
+		newer.next = older
 	} else {
 		r.head = older
 	}
 	if older != nil {
-		older.prev[r.which] = newer
+		older.prev = newer
 	} else {
 		r.tail = newer
 	}
@@ -115,8 +108,8 @@ func (r *ring) remove(x *facts) {
 	if !r.contains(x) {
 		return
 	}
-	r.link(x.prev[r.which], x.next[r.which])
-	x.prev[r.which], x.next[r.which] = nil, nil
+	r.link(x.prev, x.next)
+	x.prev, x.next = nil, nil
 	r.n--
 }
 
@@ -157,7 +150,7 @@ func (f *Fleet) unref(x *facts) {
 
 func (f *Fleet) forget(x *facts) {
 	f.idle.remove(x)
-	f.built.remove(x)
+	f.dropReach(x)
 	f.setModels(x, nil)
 	delete(f.hashes, x.hash)
 }
@@ -175,7 +168,8 @@ func (f *Fleet) PutRequirements(hash workflow.Hash, r workflow.Requirements) {
 		return
 	}
 	x.known, x.requirements, x.compiled = true, r, r.Compile()
-	f.unbuild(x)
+	f.dropReach(x)
+	x.judged = 0
 	f.mark(x)
 	names := make([]string, 0, len(r.Models))
 	for _, m := range r.Models {
@@ -239,7 +233,7 @@ func (f *Fleet) PutCapability(id HostID, c workflow.Capability) {
 	}
 	if k == nil {
 		k = &kind{capability: c, digest: digest}
-		f.kinds[digest] = k
+		f.addKind(k)
 	}
 	k.refs++
 	h.kind = k
@@ -277,41 +271,9 @@ func (f *Fleet) dropKind(n int32) {
 	}
 	h.kind.hosts.del(n)
 	if h.kind.refs--; h.kind.refs == 0 {
-		delete(f.kinds, h.kind.digest)
+		f.removeKind(h.kind)
 	}
 	h.kind = nil
-}
-
-// met reports whether hosts of a kind are capable; nil is the unknown kind.
-func (x *facts) met(k *kind) bool {
-	return k == nil || !x.known || x.compiled.MetBy(k.capability)
-}
-
-// build brings the capable set up to date.
-func (f *Fleet) build(x *facts) {
-	if x.ready {
-		f.built.touch(x)
-		return
-	}
-	x.ready = true
-	x.capable = make(set, max(len(f.scratch.eligible), 1))
-	x.capable.copyFrom(f.unknown)
-	for _, k := range f.kinds {
-		if x.met(k) {
-			for i, w := range k.hosts {
-				x.capable[i] |= w
-			}
-		}
-	}
-	f.built.push(x)
-	if f.built.n > capableKept {
-		f.unbuild(f.built.oldest())
-	}
-}
-
-func (f *Fleet) unbuild(x *facts) {
-	f.built.remove(x)
-	x.ready, x.capable = false, nil
 }
 
 func (x *facts) warmAt(i int) *hostSet {

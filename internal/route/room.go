@@ -13,7 +13,8 @@ import (
 // jobs do not: all the jobs of a flood get old, and must not come before new jobs of other tenants.
 const AgeStep = 5 * time.Minute
 
-// Ticket stands for a parked job.
+// Ticket stands for a waiting job: what its turn and its host depend on. It differs from queue.Ticket, which is stored, by having no
+// lease, so a job in hand has one too. The room keeps it as a record.
 type Ticket struct {
 	Sequence uint64 // in COMFY_JOBS; names the ticket
 	Revision uint64 // of its key
@@ -55,6 +56,9 @@ const RankStep = 100 * time.Millisecond
 type Room struct {
 	// Age replaces AgeStep when it is more than 0. Set it before the first Put.
 	Age time.Duration
+	// Slice is how much Next, Pick and the like do at most before they decide, in workflows that are put in order anew;
+	// 0 = all that is to be done. What they have left they do when they are called again, see Behind.
+	Slice int
 
 	records  records
 	classes  map[classKey]*class
@@ -62,9 +66,15 @@ type Room struct {
 	wishes   map[string]*wishes
 	unplaced []*group // made since the last decision
 
-	pools   map[uint64]*pool
+	list    []*group // all
+	placeAt int      // of list, what stands behind was placed since the installations of a workflow have changed
+
+	pools   map[poolKey]*pool
+	all     []*pool
 	wide    []*pool
 	narrow  [][]*pool // by host
+	version uint64    // Fleet.version that all of them follow from; less when some do not yet
+	around  int       // of all, which is refreshed next
 	timers  timers
 	overdue []timer // expired, and not yet returned by Expired
 
@@ -79,9 +89,12 @@ type Room struct {
 	again     int64               // when a wait for a warm host ends; 0 = none
 
 	fleet    *Fleet
-	version  uint64
+	renewed  uint64 // Fleet.renewed when all groups were last to be placed anew
+	behind   bool
 	frontier []int
-	roomy    set // hosts with room for a job
+	passed   []*class // of the search under way: hosts are blocked for them
+	roomy    set      // hosts with room for a job
+	own      set      // of roomy the hosts at home here, when the others are left to their homes
 }
 
 // NewRoom returns an empty room.
@@ -89,7 +102,7 @@ func NewRoom() *Room {
 	return &Room{
 		records: newRecords(),
 		classes: map[classKey]*class{}, groups: map[workflow.Hash]*group{}, wishes: map[string]*wishes{},
-		pools: map[uint64]*pool{}, lanes: map[laneKey]*lane{}, ceilings: map[Tenant]int{}, usual: priorities - 1, forgetAt: 1024,
+		pools: map[poolKey]*pool{}, lanes: map[laneKey]*lane{}, ceilings: map[Tenant]int{}, usual: priorities - 1, forgetAt: 1024,
 	}
 }
 

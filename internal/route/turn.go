@@ -1,6 +1,10 @@
 package route
 
-import "time"
+import (
+	"math"
+	"slices"
+	"time"
+)
 
 // Next returns the best ticket that a host may take now; false when there is none. It stays in the room until
 // Remove. The host is not compared with other free ones (Pick does that), except that a job for which a warm host
@@ -67,12 +71,14 @@ func (r *Room) findRoom(f *Fleet, now time.Time) {
 		r.roomy = append(r.roomy, 0)
 	}
 	f.spare.each(func(n int32) {
-		if f.ripe(n, now) {
+		switch {
+		case f.ripe(n, now):
 			r.roomy.add(n)
-			return
+		case !f.leaves || f.home.has(n):
+			r.askAgain(f.endsAt[n] - int64(PrefetchAhead))
 		}
-		r.askAgain(f.endsAt[n] - int64(PrefetchAhead))
 	})
+	r.findOwn(f)
 }
 
 // askAgain makes NextDue name a time after now, unless it names an earlier one.
@@ -84,7 +90,7 @@ func (r *Room) askAgain(at int64) {
 }
 
 // placeFrom is how many new groups of tickets there may be before PlaceNew puts them into pools.
-const placeFrom = 1024
+const placeFrom = 256
 
 // PlaceNew puts new tickets into pools when there are many of them. Call it between Puts when no decision is made for
 // long: the requirements of a ticket's workflow are kept from then on, and may be forgotten before, once hashesKept
@@ -95,54 +101,121 @@ func (r *Room) PlaceNew(f *Fleet, now time.Time) {
 	}
 }
 
-// sync applies what has changed since the last decision.
+// CatchUp does a part of what has changed since the last decision, and reports whether there is more. Only with a Slice
+// may there be: until it is done, tickets may be passed over although a host could take them.
+func (r *Room) CatchUp(f *Fleet, now time.Time) bool {
+	r.sync(f, now)
+	return r.behind
+}
+
+// Behind reports whether the last call has left something to do, since it was more than Slice. When that is a search for
+// a ticket, it has named none, and goes on when it is called again.
+func (r *Room) Behind() bool { return r.behind }
+
+// sync applies what has changed since the last decision, or a part of it when that is more than Slice.
 func (r *Room) sync(f *Fleet, now time.Time) {
 	r.tick(now)
 	r.levelNewcomers(f)
-	switch {
-	case r.fleet != f || r.version != f.version:
+	if r.fleet != f {
 		r.setFleet(f)
-		clear(f.changed)
-		for _, g := range r.groups {
-			for ; g != nil; g = g.next {
-				r.place(f, g)
-			}
+	}
+	left := r.Slice
+	if left <= 0 {
+		left = math.MaxInt
+	}
+	left = r.refreshPools(f, left)
+	left = r.placeUnplaced(f, left)
+	left = r.placeChanged(f, left)
+	left = r.placeRenewed(f, left)
+	r.behind = left <= 0
+}
+
+// refreshPools has the masks of pools follow from the hosts that there are now.
+func (r *Room) refreshPools(f *Fleet, left int) int {
+	if r.version == f.version {
+		return left
+	}
+	for range r.all {
+		if left <= 0 {
+			return 0
 		}
-	case len(f.changed) > 0 || len(r.unplaced) > 0:
-		for x := range f.changed {
-			for g := r.groups[x.hash]; g != nil; g = g.next {
-				r.place(f, g)
-			}
-		}
-		clear(f.changed)
-		for _, g := range r.unplaced {
-			if len(g.classes) > 0 {
-				r.place(f, g)
-			}
+		r.around = (r.around + 1) % len(r.all)
+		if p := r.all[r.around]; p.seen != f.version {
+			r.refresh(f, p)
+			left--
 		}
 	}
-	clear(r.unplaced)
-	r.unplaced = r.unplaced[:0]
+	r.version = f.version
+	return left
+}
+
+// placeUnplaced places the groups that have come since the last decision.
+func (r *Room) placeUnplaced(f *Fleet, left int) int {
+	n := 0
+	for ; n < len(r.unplaced) && left > 0; n++ {
+		if g := r.unplaced[n]; len(g.classes) > 0 {
+			r.placeAnew(f, g)
+			left--
+		}
+	}
+	clear(r.unplaced[:n])
+	if r.unplaced = r.unplaced[n:]; len(r.unplaced) == 0 {
+		r.unplaced = nil
+	}
+	return left
+}
+
+// placeChanged places the groups of hashes whose blocks, requirements or affinity have changed.
+func (r *Room) placeChanged(f *Fleet, left int) int {
+	for x := range f.changed {
+		if left <= 0 {
+			return 0
+		}
+		delete(f.changed, x)
+		for g := r.groups[x.hash]; g != nil; g = g.next {
+			r.placeAnew(f, g)
+			left--
+		}
+	}
+	return left
+}
+
+// placeRenewed places all groups when other installations than before may be able to run them. It goes through the list
+// from the end to the beginning: new groups stand behind, and one that goes is replaced by the last.
+func (r *Room) placeRenewed(f *Fleet, left int) int {
+	if r.renewed != f.renewed {
+		r.renewed, r.placeAt = f.renewed, len(r.list)
+	}
+	for r.placeAt = min(r.placeAt, len(r.list)); r.placeAt > 0 && left > 0; r.placeAt-- {
+		if g := r.list[r.placeAt-1]; g.renewed != f.renewed && g.facts != nil {
+			r.placeAnew(f, g)
+			left--
+		}
+	}
+	return left
+}
+
+func (r *Room) placeAnew(f *Fleet, g *group) {
+	g.renewed = f.renewed
+	r.place(f, g)
 }
 
 // setFleet makes f the fleet that the room chooses from.
 func (r *Room) setFleet(f *Fleet) {
-	old := r.fleet
-	r.fleet, r.version = f, f.version
-	if old == nil || old == f {
-		return
-	}
-	for _, l := range r.lanes {
-		l.forgetTenant()
-	}
-	for _, g := range r.groups {
-		for ; g != nil; g = g.next {
+	if old := r.fleet; old != nil {
+		for _, l := range r.lanes {
+			l.forgetTenant()
+		}
+		for _, g := range r.list {
+			r.moveGroup(g, nil)
 			if g.facts != nil {
 				old.unref(g.facts)
 				g.facts = nil
 			}
 		}
 	}
+	r.fleet, r.version, r.renewed, r.placeAt = f, f.version, f.renewed, 0
+	r.unplaced = slices.Clone(r.list)
 }
 
 // search is one search for the best class.
@@ -155,11 +228,50 @@ type search struct {
 
 	passing bool // jobs may be passed over in favour of others
 	passed  bool // at least one was
+	left    int  // classes that were left to other homes
 
 	class *class // the best so far
 	level int
 	rank  float64
 	found int32 // host for the best class
+	cut   bool  // too many classes were passed over: it is to go on in another search
+}
+
+// passedMost is how many classes a search passes over, since hosts that have room are blocked for them, before it sets
+// these aside.
+const passedMost = 16
+
+func (r *Room) passedMost() int {
+	if r.Slice > 0 {
+		return min(passedMost, r.Slice)
+	}
+	return passedMost
+}
+
+// poolsMost bounds the pools for which classes are set aside.
+const poolsMost = 4096
+
+// setAside moves the classes that were passed over to pools that have none of the hosts which are blocked for them, when
+// they are many: a host on which many workflows are blocked stays idle, and would have each decision look at all of them.
+func (s *search) setAside() {
+	r := s.room
+	if len(r.passed) >= r.passedMost() {
+		for _, c := range r.passed {
+			r.setAside(s.fleet, c, s.host)
+		}
+	}
+	clear(r.passed)
+	r.passed = r.passed[:0]
+}
+
+// passOver notes that a class was passed over, if hosts that have room are blocked for it.
+func (s *search) passOver(c *class) {
+	r := s.room
+	if len(r.pools) >= poolsMost || !r.blockedWithRoom(s.fleet, c, s.host, s.fleet.scratch.chosen) {
+		return
+	}
+	r.passed = append(r.passed, c)
+	s.cut = r.Slice > 0 && len(r.passed) >= r.Slice
 }
 
 // run searches once. When that finds only jobs that should wait for a warm host, it searches again for one that may load
@@ -167,19 +279,24 @@ type search struct {
 func (s *search) run(through func()) {
 	s.passing = true
 	through()
-	if s.class == nil && s.passed {
+	if s.class == nil && s.passed && !s.cut {
 		s.passing = false
 		through()
 	}
+	s.setAside()
+	s.room.behind = s.room.behind || s.cut
 }
 
 // consider compares the best class of each lane of a pool with the best class so far.
 func (s *search) consider(p *pool) {
-	step := int64(s.room.ageStep())
+	step, own := int64(s.room.ageStep()), s.own(p)
 	for _, place := range p.lanes {
+		if s.cut {
+			return
+		}
 		l := place.lane
 		l.resolveTenant(s.fleet)
-		if l.facts.closed() || l.facts.liable() || !s.serves(p, l.tenant) {
+		if !own && !l.facts.hasCap() || l.facts.closed() || l.facts.liable() || !s.serves(p, l.tenant) {
 			continue
 		}
 		level := l.level(s.room.now, step)
@@ -210,14 +327,14 @@ func (s *search) serves(p *pool, t Tenant) bool {
 // a class that comes before that one counts. It reads the heap in order, and no further than necessary.
 func (s *search) first(place *poolLane, tie bool) (*class, int32) {
 	r := s.room
-	walk := frontier{place.classes, byScarcity{r}}
+	walk := frontier{place.classes, byHead{r}}
 	list := append(r.frontier[:0], 0)
 	defer func() { r.frontier = list[:0] }()
-	for len(list) > 0 {
+	for len(list) > 0 && !s.cut {
 		at := list[0]
 		list = heapRemove(list, 0, walk)
 		c := place.classes[at]
-		if tie && !(byScarcity{r}).before(c, s.class) {
+		if tie && !r.scarcer(c, s.class) {
 			return nil, -1
 		}
 		if n := s.hostFor(c); n >= 0 {
@@ -233,10 +350,10 @@ func (s *search) first(place *poolLane, tie bool) (*class, int32) {
 // frontier orders positions in a heap by the classes at these positions.
 type frontier struct {
 	classes []*class
-	byScarcity
+	byHead
 }
 
-func (o frontier) before(i, k int) bool { return o.byScarcity.before(o.classes[i], o.classes[k]) }
+func (o frontier) before(i, k int) bool { return o.byHead.before(o.classes[i], o.classes[k]) }
 func (frontier) moved(int, int)         {}
 
 // hostFor returns the host that would take the first ticket of a class now, or -1.
@@ -247,8 +364,11 @@ func (s *search) hostFor(c *class) int32 {
 		Wishes: c.group.wishes.Wishes, AvoidUntil: moment(c.avoidUntil), Since: moment(c.passed), passing: s.passing,
 	}
 	if s.host < 0 {
-		d := f.choose(&w, s.now)
+		d := s.chooseFor(c, &w)
 		if d.host < 0 && d.until.IsZero() || d.host >= 0 && (!d.warm || !s.passing) {
+			if d.host < 0 {
+				s.passOver(c)
+			}
 			return d.host
 		}
 		s.noteWait(c, d)
@@ -256,6 +376,7 @@ func (s *search) hostFor(c *class) int32 {
 	}
 	x := c.group.facts
 	if !f.permits(&w, x, s.host) || !f.suits(&w, x, s.host, s.now) {
+		s.passOver(c)
 		return -1
 	}
 	if until := f.patient(&w, x, s.host, s.now); !until.IsZero() {
@@ -277,7 +398,7 @@ func (s *search) noteWait(c *class, d decision) {
 }
 
 func (s *search) result() (Ticket, HostID, bool) {
-	if s.class == nil {
+	if s.class == nil || s.cut {
 		return Ticket{}, "", false
 	}
 	p := s.class.lane.priority

@@ -234,22 +234,97 @@ func BenchmarkLanes(b *testing.B) {
 	}
 }
 
-// BenchmarkHostComes has a host come and go while jobs of n workflows wait, with a decision after each.
+// BenchmarkHostComes has a host come and go while jobs of n workflows wait, with a decision after each, in slices. It
+// reports the longest call.
 func BenchmarkHostComes(b *testing.B) {
 	for _, n := range []int{1000, 100_000} {
 		f, r := busyFleet(), route.NewRoom()
+		r.Slice = 256
 		ticket := backlogs()["own hashes, their hosts busy"]
 		for i := range n {
 			r.Put(ticket(i))
 		}
+		for r.CatchUp(f, noon) {
+		}
 		b.Run(fmt.Sprintf("workflows=%d", n), func(b *testing.B) {
-			for b.Loop() {
-				f.PutHost(online("guest"))
-				r.Next(f, "guest", noon)
-				f.RemoveHost("guest")
-				r.Next(f, "guest", noon)
+			var longest time.Duration
+			call := func(do func()) {
+				began := time.Now()
+				do()
+				longest = max(longest, time.Since(began))
 			}
+			again := func() {
+				call(func() { r.Next(f, "guest", noon) })
+				for r.Behind() {
+					call(func() { r.CatchUp(f, noon) })
+				}
+			}
+			for b.Loop() {
+				call(func() { f.PutHost(online("guest")) })
+				again()
+				call(func() { f.RemoveHost("guest") })
+				again()
+			}
+			b.ReportMetric(float64(longest.Microseconds()), "µs/longest-call")
 		})
+	}
+}
+
+// blockedHost has a host that is idle, and blocked for the jobs of n workflows that wait; all others are busy.
+func blockedHost(n int) (*route.Fleet, *route.Room) {
+	f, r := busyFleet(), route.NewRoom()
+	r.Slice = 256
+	for i := range n {
+		t := backlogs()["few hashes, can run"](i)
+		t.Hash = hashOf(1000 + i)
+		r.Put(t)
+		f.PutBlock(block(hostName(0), 1000+i))
+	}
+	for r.CatchUp(f, noon) {
+	}
+	return f, r
+}
+
+// BenchmarkBlockedHost picks beside an idle host that is blocked for all that wait. It reports the longest pick, which is
+// one of the first: these find out that it is.
+func BenchmarkBlockedHost(b *testing.B) {
+	for _, n := range []int{1000, 10_000, 50_000} {
+		f, r := blockedHost(n)
+		b.Run(fmt.Sprintf("workflows=%d", n), func(b *testing.B) {
+			var longest time.Duration
+			pick := func() {
+				began := time.Now()
+				if _, host, ok := r.Pick(f, noon); ok {
+					b.Fatalf("%s gets a job", host)
+				}
+				longest = max(longest, time.Since(began))
+			}
+			for pick(); r.Behind(); {
+				pick()
+			}
+			for b.Loop() {
+				pick()
+			}
+			b.ReportMetric(float64(longest.Microseconds()), "µs/longest-pick")
+		})
+	}
+}
+
+// TestTheLineBehindABlockedHostIsLookedAtOnce has as many workflows wait as a slice has, and more.
+func TestTheLineBehindABlockedHostIsLookedAtOnce(t *testing.T) {
+	t.Parallel()
+	f, r := blockedHost(3 * 256)
+	for n := range 3 {
+		if _, host, ok := r.Pick(f, noon); ok || !r.Behind() {
+			t.Fatalf("pick %d: %s gets a job, and behind is %t", n, host, r.Behind())
+		}
+	}
+	if _, host, ok := r.Pick(f, noon); ok || r.Behind() {
+		t.Fatalf("after all were looked at: %s gets a job, and behind is %t", host, r.Behind())
+	}
+	f.RemoveBlock(route.HostID(hostName(0)), hashOf(1000+700))
+	if got, ok := r.Next(f, route.HostID(hostName(0)), noon); !ok || got.Hash != hashOf(1700) {
+		t.Errorf("when a block has ended, its host gets %+v", got)
 	}
 }
 
