@@ -12,7 +12,7 @@ import (
 
 // owned is a job whose lease this dispatcher has, from its delivery or its claim until an agent has accepted it,
 // it is parked, or it has ended. Only the goroutine that walks the job touches it, or the loop before the walk and
-// while the job is in hand.
+// while the job is in hand. It is more than a ticket, which stands for a job of which nothing else is at hand.
 type owned struct {
 	job     *job.Job
 	message job.Message

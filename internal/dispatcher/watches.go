@@ -242,7 +242,7 @@ func (l *loop) slotMirror() *mirror[[]queue.Slot] {
 func (l *loop) ticketMirror() *mirror[queue.Ticket] {
 	return &mirror[queue.Ticket]{
 		put: func(c queue.Change[queue.Ticket], now time.Time) {
-			l.putTicket(l.tickets.inTurn(routeTicket(&c.Value), now))
+			l.putTicket(l.tickets.inTurn(routeTicket(&c.Value), c.Time, now))
 		},
 		gone: func(key string, _ time.Time) {
 			if t, err := queue.TicketAt(key); err == nil {

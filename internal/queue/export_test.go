@@ -62,3 +62,6 @@ func (q *Queue) ClockError() (time.Duration, bool) {
 
 // MaxBody is how many bytes a job may have.
 func (q *Queue) MaxBody() int { return q.maxBody() }
+
+// ReadPlainTicket reads a ticket's value without encoding/json.
+func ReadPlainTicket(t *Ticket, value string) bool { return t.readPlain(value) }

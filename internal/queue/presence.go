@@ -220,7 +220,7 @@ func DispatcherStateOf(e Entry) (DispatcherState, error) {
 }
 
 // capabilitiesKept are kept decoded by the watch of capabilities.
-const capabilitiesKept = 16
+const capabilitiesKept = 64
 
 // alike makes a reader of capabilities that decodes one only once which many hosts have, as far as it is among the last different
 // ones. The thousands of hosts of a fleet that are installed alike then share one copy.

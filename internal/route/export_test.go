@@ -30,7 +30,7 @@ func (f *Fleet) Left() map[string]int {
 	for _, x := range f.hashes {
 		left["uses of models"] -= len(x.models)
 		left["references"] += x.refs
-		left["hosts of hashes"] += x.everyone.n + x.incapable.n + x.probation.n + x.running.n
+		left["hosts of hashes"] += x.everyone.n + x.incapable.n + x.probation.n + x.struck.n + x.running.n
 		left["blocks"] += len(x.blocks)
 		left["rules of hashes"] += len(x.tenants) + len(x.sized) + len(x.odd) + len(x.withheld)
 		for i := range x.warm {

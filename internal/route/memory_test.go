@@ -205,6 +205,9 @@ func TestWhatWasTooBigIsKnownAfterItsBlockIsOver(t *testing.T) {
 	if b == nil || !b.HoldsFor("acme", 1) || !b.HoldsFor("bolt", 64) || b.HoldsFor("bolt", 63) || b.HoldsFor("carl", 4999) || !b.HoldsFor("carl", 5000) {
 		t.Errorf("after another failure of acme's: %+v", b)
 	}
+	if diff := cmp.Diff(want, s.Open); diff != "" {
+		t.Errorf("the strikes before it were changed: %s", diff)
+	}
 }
 
 func TestTheBiggestJobThatRanIsKnownWhoeverRanOutOfMemoryBefore(t *testing.T) {

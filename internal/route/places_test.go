@@ -37,7 +37,8 @@ func TestAPlaceCountsPriorityCapsAndShares(t *testing.T) {
 
 func TestNoStartIsPromisedThatACapForbids(t *testing.T) {
 	t.Parallel()
-	f := fleet(online("a"), online("b"))
+	f := fleet(online("gone"), online("a"), online("b"))
+	f.RemoveHost("gone")
 	r := room(ticket(1, "capped", 5))
 	f.PutTenant("capped", 1, 1)
 	r.Charge("capped", 5, 10, noon)
@@ -100,5 +101,25 @@ func TestAStartIsExpectedOnlyWhereSomethingIsKnown(t *testing.T) {
 	}
 	if eta := room().ETA(fleet(), 7, noon); !eta.IsZero() {
 		t.Errorf("a job that does not wait is expected at %s", eta)
+	}
+}
+
+// Of weights 2 and 3 the second lane has three turns for two of the first.
+func TestAPlaceCountsTurnsByWeight(t *testing.T) {
+	t.Parallel()
+	f, r := fleet(online("a")), route.NewRoom()
+	f.PutTenant("two", 2, 0)
+	f.PutTenant("three", 3, 0)
+	for i := range uint64(10) {
+		r.Put(ticket(i+1, "two", 5))
+		r.Put(ticket(i+101, "three", 5))
+		r.Put(ticket(i+201, "guilty", 9))
+	}
+	f.PutHost(down("x", "guilty"))
+	f.PutHost(down("y", "guilty"))
+	for sequence, want := range map[uint64]int{1: 1, 3: 2 + 3 + 1, 5: 4 + 6 + 1, 103: 2 + 1 + 1} {
+		if got, of := r.Position(f, sequence, noon); got != want || of != 30 {
+			t.Errorf("ticket %d has place %d of %d, want %d of 30", sequence, got, of, want)
+		}
 	}
 }

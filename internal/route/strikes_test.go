@@ -279,3 +279,23 @@ func TestABlockWithoutTenantsHoldsForAll(t *testing.T) {
 		t.Error("it holds for some only")
 	}
 }
+
+func TestStrikesAreKeptAsLongAsTheySayAnything(t *testing.T) {
+	t.Parallel()
+	for name, s := range map[string]route.Strikes{
+		"Tenants": {Tenants: map[route.Tenant]int{"acme": 1}}, "Memory": {Memory: map[route.Tenant]route.Shortage{"acme": {Failures: 1}}}, "Level": {Level: 1},
+		"Open": {Open: &route.Block{}}, "Suspects": {Suspects: []route.Suspicion{{}}}, "Guilty": {Guilty: map[route.Tenant]string{"acme": ""}},
+	} {
+		if s.Clear() {
+			t.Errorf("%s may go", name)
+		}
+	}
+	if s := (route.Strikes{Marks: []uint64{1}, Last: noon, Ran: 7}); !s.Clear() {
+		t.Error("what says nothing of failures is kept")
+	}
+	loss := (&route.Suspicion{Kind: failure.HostLost, NodeRan: time.Second, Progress: 0.5, Node: "3", Cause: failure.Down, Job: "j"}).Loss("a")
+	want := failure.Loss{Job: "j", Attempt: failure.Attempt{Host: "a", Kind: failure.HostLost, NodeRan: time.Second, Progress: 0.5, Node: "3", Cause: failure.Down}}
+	if diff := cmp.Diff(want, loss); diff != "" {
+		t.Error(diff)
+	}
+}

@@ -179,3 +179,98 @@ func TestPrioritiesBeyondTheTenCountAsTheNearest(t *testing.T) {
 		t.Error(diff)
 	}
 }
+
+func TestAHostThatIsAskedTooEarlyIsAskedAgain(t *testing.T) {
+	t.Parallel()
+	f := loads(seconds(20), 1, "busy")
+	r := room(ticket(1, "acme", 5))
+	if got, ok := r.Next(f, "busy", noon); ok || !r.NextDue().Equal(noon.Add(seconds(98))) {
+		t.Errorf("it takes %d, and is asked again at %s", got.Sequence, r.NextDue())
+	}
+}
+
+func TestALaneAgesFromWhenItsJobIsDue(t *testing.T) {
+	t.Parallel()
+	f, r := fleet(online("a")), route.NewRoom()
+	r.Age = time.Minute
+	late, high := from(1, 3600), ticket(2, "high", 5)
+	late.Priority, high.Received = 3, noon.Add(time.Hour)
+	r.Put(late)
+	r.Put(high)
+	if got := next(r, f, noon.Add(seconds(3601))); got != 2 {
+		t.Errorf("ticket %d is next, want that of the higher priority", got)
+	}
+}
+
+func TestALaneTellsOfItsOldestJob(t *testing.T) {
+	t.Parallel()
+	newer, older := ticket(1, "acme", 5), ticket(2, "acme", 5)
+	newer.Received = noon.Add(time.Minute)
+	for _, order := range [][]route.Ticket{{newer, older}, {older, newer}} {
+		lanes := room(order...).Lanes(fleet(), noon.Add(time.Hour))
+		if len(lanes) != 1 || lanes[0].Depth != 2 || !lanes[0].Oldest.Equal(noon) {
+			t.Errorf("%+v", lanes)
+		}
+	}
+}
+
+// The room looks at all its jobs again when more than 4096 workflows have changed since it last looked.
+func TestAChangeIsSeenBehindThousandsOfOthers(t *testing.T) {
+	t.Parallel()
+	f, r := fleet(online("a")), room(ticket(1, "acme", 5))
+	f.PutBlock(block("a", 1))
+	if got := next(r, f, noon); got != 0 {
+		t.Errorf("ticket %d is next, whose workflow is blocked", got)
+	}
+	f.RemoveBlock("a", hashOf(1))
+	for i := range 5000 {
+		f.PutAffinity(hashOf(100+i), nil, nil)
+	}
+	if got := next(r, f, noon); got != 1 {
+		t.Errorf("ticket %d is next, want 1", got)
+	}
+}
+
+func TestAModelThatIsNeededTwiceCountsOnce(t *testing.T) {
+	t.Parallel()
+	a, b := online("a"), online("b")
+	a.Recent, b.Recent = append(a.Recent, hashOf(1)), append(b.Recent, hashOf(2))
+	f := fleet(a, b)
+	f.PutRequirements(hashOf(1), needs(1))
+	f.PutRequirements(hashOf(2), needs(2))
+	found := map[string]int{}
+	for i := range 20 {
+		f.PutRequirements(hashOf(10+i), needs(1, 2, 1))
+		found[chosen(f, want(10+i))]++
+	}
+	if found["a"] == 0 || found["b"] == 0 {
+		t.Errorf("with one model each, the hosts get %v", found)
+	}
+}
+
+func TestOneOfTwoJobsOfAWorkflowMayEnd(t *testing.T) {
+	t.Parallel()
+	s := online("a")
+	s.Slots = 3
+	s.Running = []route.Run{{Tenant: "x", Job: "1", Hash: hashOf(1)}, {Tenant: "x", Job: "2", Hash: hashOf(1)}}
+	f := fleet(s)
+	f.PutStrikes("a", hashOf(1), route.Strikes{Level: 1, Tenants: map[route.Tenant]int{"x": 1}})
+	for _, c := range []struct {
+		running int
+		chosen  string
+	}{{2, "none"}, {1, "none"}, {0, "a"}} {
+		s.Running = s.Running[:c.running]
+		f.PutHost(s)
+		if got := chosen(f, want(1)); got != c.chosen {
+			t.Errorf("while %d run on probation: %s", c.running, got)
+		}
+	}
+	f.RemoveHost("a")
+	f.RemoveStrikes("a", hashOf(1))
+	f.PutCapability("b", kindOf(1))
+	f.RemoveCapability("b")
+	f.RemoveCapability("unknown")
+	if diff := cmp.Diff(map[string]int{}, f.Left()); diff != "" {
+		t.Errorf("the fleet keeps %s", diff)
+	}
+}

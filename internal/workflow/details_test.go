@@ -31,6 +31,8 @@ func TestBrokenJSONIsRefusedWithThePlace(t *testing.T) {
 		`{"1":"\u00/0"}`:       `four hex digits are expected`,
 		`{"1":"\u12`:           `four hex digits are expected`,
 		`{"1":"\`:              `it ends in the middle`,
+		"{\"1\":\"ab\x80\"}":   "line 1, column 6: a string is not valid UTF-8",
+		`1e`:                   "it ends in the middle",
 		"{\"1\":\"\x80\"}":     `a string is not valid UTF-8`,
 		`{"1":- }`:             "a number is malformed",
 		`-`:                    "it ends in the middle",

@@ -109,6 +109,19 @@ func TestNumbersAreListedByValue(t *testing.T) {
 	}
 }
 
+func TestABooleanIsOneOrZero(t *testing.T) {
+	t.Parallel()
+	for value, number := range map[string]float64{"true": 1, "false": 0} {
+		options := parse(t, `{"1":{"class_type":"A","inputs":{"n":`+value+`}}}`).Options()
+		for listed := range 2 {
+			host := capability(func(b *workflow.CapabilityBuilder) { b.AddChoices("A", "n", nil, float64(listed)) })
+			if got, want := options.MetBy(host), number == float64(listed); got != want {
+				t.Errorf("%s is met by %d: %t, want %t", value, listed, got, want)
+			}
+		}
+	}
+}
+
 func TestAReplacedInputIsNoOption(t *testing.T) {
 	t.Parallel()
 	host := capability(func(b *workflow.CapabilityBuilder) { b.AddChoices("Sampler", "scheduler", nil) })

@@ -176,7 +176,7 @@ func (w *writer) node(n *node) {
 func (w *writer) addMissing(n *node, given map[string]string) {
 	first := w.empty(n)
 	for _, name := range slices.Sorted(maps.Keys(given)) {
-		if w.find(n.inputs, name) >= 0 {
+		if w.has(n.inputs, name) {
 			continue
 		}
 		w.add(n, appendJSON(w.opening(first, name), given[name]))

@@ -55,6 +55,7 @@ func TestANodeSaysItsSize(t *testing.T) {
 		{"PresetWithoutNumbers", `"resolution":"square 1:1, max x"`, 0},
 		{"Tiny", `"width":0.5,"height":1e-300`, 1},
 		{"Saturates", `"width":18446744073709551615,"height":18446744073709551615`, math.MaxInt64},
+		{"SaturatesAtTheLimit", `"width":4294967296,"height":2147483648`, math.MaxInt64},
 		{"SaturatesProduct", `"width":4294967296,"height":4294967296`, math.MaxInt64},
 		{"Infinite", `"width":1e999,"height":0.5,"batch_size":Infinity`, math.MaxInt64},
 	}
@@ -124,7 +125,8 @@ func TestSizesGoWithThePictures(t *testing.T) {
 		{"AModelForALargeSize", []string{"EmptyLatentImage width:512 height:512", "ModelSamplingFlux width:4096 height:4096", "KSampler latent_image=1 model=2"}, 262_144, 262_144},
 		{"TheLargerFirst", []string{"EmptyImage width:64 height:64", "EmptyImage width:16 height:16", "ImageBatch image1=1 image2=2", "Scale image=3 scale_by:2"}, 16_384, 16_384},
 		{"TheLargerLast", []string{"EmptyImage width:16 height:16", "EmptyImage width:64 height:64", "ImageBatch image1=1 image2=2", "Scale image=3 scale_by:2"}, 16_384, 16_384},
-		{"AVideoBesideAPicture", []string{"PlayVideo", "EmptyImage width:64 height:64", "Switch image1=1 image2=2", "Scale image=3 width:64 height:64", "SaveImage images=4"}, 0, 0},
+		{"AVideoBesideAPicture", []string{"PlayVideo", "EmptyImage width:64 height:64", "Switch image1=1 image2=2", "Scale image=3 width:64 height:64", "VAEEncode pixels=4", "KSampler latent_image=5"}, 0, 0},
+		{"ALoadedPictureBesideAnother", []string{"LoadImage", "EmptyImage width:64 height:64", "ImageBatch image1=1 image2=2", "Scale image=3 scale_by:2", "VAEEncode pixels=4", "KSampler latent_image=5"}, 0, 80_000},
 		{"LatentsBeforePictures", []string{"EmptyLatentImage width:64 height:64", "EmptyImage width:512 height:512", "Sample init_latents=1 image=2 multiply_by:100"}, 409_600, 409_600},
 		{"PicturesBeforeOthers", []string{"EmptyImage width:64 height:64", "EmptyLatentImage width:512 height:512", "Sample start_image=1 any=2 multiply_by:100"}, 409_600, 409_600},
 		{"RepeatedAsComputed", []string{"EmptyLatentImage width:512 height:512", "Math a=1", "RepeatLatentBatch samples=1 amount=2", "KSampler latent_image=3"}, 0, 0},
