@@ -70,3 +70,12 @@ func heapSwap[T any, O order[T]](h []T, i, k int, o O) {
 	o.moved(h[i], i)
 	o.moved(h[k], k)
 }
+
+// frontier orders positions in a heap by the classes at these positions.
+type frontier struct {
+	classes []*class
+	byHead
+}
+
+func (o frontier) before(i, k int) bool { return o.byHead.before(o.classes[i], o.classes[k]) }
+func (frontier) moved(int, int)         {}

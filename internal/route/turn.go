@@ -347,15 +347,6 @@ func (s *search) first(place *poolLane, tie bool) (*class, int32) {
 	return nil, -1
 }
 
-// frontier orders positions in a heap by the classes at these positions.
-type frontier struct {
-	classes []*class
-	byHead
-}
-
-func (o frontier) before(i, k int) bool { return o.byHead.before(o.classes[i], o.classes[k]) }
-func (frontier) moved(int, int)         {}
-
 // hostFor returns the host that would take the first ticket of a class now, or -1.
 func (s *search) hostFor(c *class) int32 {
 	f := s.fleet
