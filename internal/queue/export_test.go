@@ -11,6 +11,7 @@ var (
 	DecodeReply = decodeReply
 	DecodeOffer = decodeOffer
 	DecodeLink  = decodeLink
+	DecodeAck   = decodeAck
 )
 
 // Alike reads capabilities that many hosts have only once.
