@@ -68,6 +68,9 @@ func (h *host) results(a *attempt) []result {
 		inFolder := o.Type == "output" || o.Type == "temp"
 		all = append(all, result{Output: o, stored: inFolder && h.cfg.Outputs == OutputsStore || o.Type == comfy.Websocket})
 	}
+	if len(a.result.Texts) == 0 {
+		return all
+	}
 	room := inlineTexts
 	for _, node := range slices.SortedFunc(maps.Keys(a.result.Texts), shorterFirst) {
 		for _, text := range a.result.Texts[node] {

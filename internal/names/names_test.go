@@ -17,6 +17,7 @@ func TestSubjectsAreBuiltAndTakenApart(t *testing.T) {
 		"comfy.events.jobs.acme.cat-1.queued": names.EventSubject("acme", "cat-1", job.Queued),
 		"comfy.events.jobs.acme.cat-1.*":      names.ChainSubject("acme", "cat-1"),
 		"comfy.append.jobs.acme.cat-1.queued": names.AppendSubject("comfy.events.jobs.acme.cat-1.queued"),
+		"comfy.append.jobs.acme.cat-1.failed": names.JobAppendSubject("acme", "cat-1", job.Failed),
 		// A tenant named comfy has a job named events.
 		"comfy.append.jobs.comfy.events.queued": names.AppendSubject("comfy.events.jobs.comfy.events.queued"),
 		"comfy.dead.acme":                       names.DeadSubject("acme"),

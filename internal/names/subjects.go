@@ -52,6 +52,8 @@ const (
 	jobsPrefix  = "comfy.jobs."
 	hostsPrefix = "comfy.hosts."
 	deadPrefix  = "comfy.dead."
+
+	jobAppendsPrefix = AppendPrefix + "jobs."
 )
 
 // LaneSubject is where the jobs of a lane are published: comfy.jobs.<tenant>.<priority>.
@@ -88,6 +90,11 @@ func ChainSubject(tenant job.Tenant, id job.ID) string {
 // AppendSubject is where an event must be published so that EventsStream stores it under the given subject.
 func AppendSubject(stored string) string {
 	return strings.Replace(stored, EventsPrefix, AppendPrefix, 1)
+}
+
+// JobAppendSubject is the AppendSubject of an EventSubject.
+func JobAppendSubject(tenant job.Tenant, id job.ID, kind job.EventKind) string {
+	return jobAppendsPrefix + string(tenant) + "." + string(id) + "." + string(kind)
 }
 
 // SplitEventSubject splits comfy.events.jobs.<tenant>.<job>.<kind>; false when a subject has not that form. The names are not checked.

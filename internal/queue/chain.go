@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -35,7 +34,7 @@ func (q *Queue) Append(ctx context.Context, e *job.Event, last uint64, source st
 		return 0, err
 	}
 	msg := &nats.Msg{
-		Subject: names.AppendSubject(names.EventSubject(e.Tenant, e.Job, e.EventKind)), Data: body, Header: eventHeader(e, last, source),
+		Subject: names.JobAppendSubject(e.Tenant, e.Job, e.EventKind), Data: body, Header: eventHeader(e, last, source),
 	}
 	if lease != "" {
 		msg.Header[names.LeaseHeader] = []string{string(lease)}
@@ -50,27 +49,18 @@ func (q *Queue) Append(ctx context.Context, e *job.Event, last uint64, source st
 	return sequence, nil
 }
 
-// headerOf makes a header of alternating names and values. The values share one allocation, since events and offers have some ten.
-func headerOf(pairs ...string) nats.Header {
-	values := make([]string, len(pairs)/2)
-	h := make(nats.Header, len(values)+2)
-	for i := range values {
-		values[i] = pairs[2*i+1]
-		h[pairs[2*i]] = values[i : i+1 : i+1]
-	}
-	return h
-}
-
 // eventHeader has the attributes of CloudEvents 1.0 as headers, in the form of its NATS binding, and the expected last sequence.
 func eventHeader(e *job.Event, last uint64, source string) nats.Header {
-	id, number := string(e.Job), strconv.FormatUint(last, 10)
+	tenant, id := string(e.Tenant), string(e.Job)
+	t := textsOf(96 + len(tenant) + 2*len(id))
+	number := t.number(last)
 	return headerOf(
 		"ce-specversion", "1.0",
-		"ce-id", id+"-"+number,
+		"ce-id", t.join(id, "-", number),
 		"ce-source", source,
-		"ce-type", "comfy.job."+string(e.EventKind),
-		"ce-subject", string(e.Tenant)+"/"+id,
-		"ce-time", e.Time.UTC().Format(time.RFC3339Nano),
+		"ce-type", t.join("comfy.job.", string(e.EventKind)),
+		"ce-subject", t.join(tenant, "/", id),
+		"ce-time", t.time(e.Time),
 		names.ContentTypeHeader, "application/json",
 		natsjs.ExpectedLastSubjSeqHeader, number,
 		natsjs.ExpectedLastSubjSeqSubjHeader, names.ChainSubject(e.Tenant, e.Job),

@@ -11,6 +11,7 @@ var (
 	DecodeReply = decodeReply
 	DecodeOffer = decodeOffer
 	DecodeLink  = decodeLink
+	DecodeAck   = decodeAck
 	EncodeRelay = (*Relay).encode
 	DecodeRelay = decodeRelay
 	Deflated    = deflated

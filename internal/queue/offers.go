@@ -86,7 +86,7 @@ func (q *Queue) Offer(ctx context.Context, host string, o *Offer) (Reply, error)
 }
 
 func encodeOffer(host string, o *Offer) *nats.Msg {
-	m := &o.Message
+	m, t := &o.Message, textsOf(128)
 	header := headerOf(
 		names.JobIDHeader, string(o.Job),
 		names.TenantHeader, m.Tenant,
@@ -96,9 +96,9 @@ func encodeOffer(host string, o *Offer) *nats.Msg {
 		names.ResumeHeader, strconv.FormatBool(o.Resume),
 		names.LeaseHeader, string(o.Lease),
 		names.AckWaitHeader, o.AckWait.String(),
-		names.LastSequenceHeader, strconv.FormatUint(o.LastInChain, 10),
-		names.SequenceHeader, strconv.FormatUint(m.Sequence, 10),
-		names.ReceivedHeader, m.Received.UTC().Format(time.RFC3339Nano),
+		names.LastSequenceHeader, t.number(o.LastInChain),
+		names.SequenceHeader, t.number(m.Sequence),
+		names.ReceivedHeader, t.time(m.Received),
 	)
 	if m.RequeueOf != "" {
 		header[names.RequeueOfHeader] = []string{m.RequeueOf}

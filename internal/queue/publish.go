@@ -32,14 +32,14 @@ func (q *Queue) store(ctx context.Context, msg *nats.Msg) (uint64, error) {
 	return decodeAck(answer.Data)
 }
 
-// decodeAck reads a publish ack.
+// decodeAck reads a publish ack and gives the sequence of the stored message, which is at least 1.
 func decodeAck(body []byte) (uint64, error) {
 	var ack struct {
-		Error *natsjs.APIError `json:"error"`
-		natsjs.PubAck
+		Error    *natsjs.APIError `json:"error"`
+		Sequence uint64           `json:"seq"`
 	}
 	switch err := json.Unmarshal(body, &ack); {
-	case err != nil || ack.Error == nil && ack.Stream == "":
+	case err != nil || ack.Error == nil && ack.Sequence == 0:
 		return 0, natsjs.ErrInvalidJSAck
 	case ack.Error != nil:
 		return 0, fmt.Errorf("nats: %w", ack.Error)

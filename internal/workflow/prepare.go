@@ -49,10 +49,14 @@ type Prepared struct {
 // Prepare returns the workflow with the changes of p. The error is an *Error:
 // p.Inputs names a node that does not exist.
 func (g *Graph) Prepare(p Preparation) (Prepared, error) {
-	for _, id := range slices.Sorted(maps.Keys(p.Inputs)) {
+	var unknown []string
+	for id := range p.Inputs {
 		if g.lookup([]byte(id)) < 0 {
-			return Prepared{}, g.unknown(id)
+			unknown = append(unknown, id)
 		}
+	}
+	if len(unknown) > 0 {
+		return Prepared{}, g.unknown(slices.Min(unknown))
 	}
 	w := writer{Graph: g, p: p, edits: make([]edit, 0, 4), texts: make([]byte, 0, 128)}
 	for i := range g.nodes {

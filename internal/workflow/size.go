@@ -158,7 +158,7 @@ func carries(input []byte) carrier {
 	case "image", "images", "pixels":
 		return pictures
 	}
-	name := bytes.ToLower(input)
+	name := lower(make([]byte, 0, 64), input)
 	switch {
 	case contains(name, "model", "clip", "vae", "conditioning", "control", "mask", "audio", "lora"):
 		return other
@@ -179,6 +179,17 @@ func contains(name []byte, parts ...string) bool {
 	return false
 }
 
+// lower appends text with small letters from a to z to b, which allocates nothing when b has room for it.
+func lower(b, text []byte) []byte {
+	for _, c := range text {
+		if c >= 'A' && c <= 'Z' {
+			c += 'a' - 'A'
+		}
+		b = append(b, c)
+	}
+	return b
+}
+
 // tellsOnly says whether a class tells a model of a size and makes nothing.
 func tellsOnly(class []byte) bool {
 	return bytes.HasPrefix(class, []byte("CLIPTextEncode")) || bytes.HasPrefix(class, []byte("ModelSampling"))
@@ -186,5 +197,5 @@ func tellsOnly(class []byte) bool {
 
 // loadsMany says whether a class that loads something loads any number of pictures.
 func loadsMany(class []byte) bool {
-	return contains(bytes.ToLower(class), "video", "images")
+	return contains(lower(make([]byte, 0, 64), class), "video", "images")
 }
