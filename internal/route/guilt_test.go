@@ -41,8 +41,8 @@ func TestAHostThatIsLostBlocksNothingAndIsRemembered(t *testing.T) {
 	if after, _, changed := s.Success("acme", 0, noon, noon); !changed || len(after.Suspects) != 0 {
 		t.Errorf("its own success: %+v", after)
 	}
-	if loss.Attempt.Host != "a" {
-		t.Errorf("the loss is of host %q", loss.Attempt.Host)
+	if loss.Host != "a" {
+		t.Errorf("the loss is of host %q", loss.Host)
 	}
 	for n := range 20 {
 		another := strike(n+2, failure.HostLost, "acme")

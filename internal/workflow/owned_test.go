@@ -34,6 +34,7 @@ func TestATextThatNamesAFileOfAJobIsFound(t *testing.T) {
 		"/opt/output/comfyherd/" + id:                      true,
 		"comfyherd/anything":                               true,
 		"./comfyherd/anything":                             true,
+		"x/./comfyherd/anything":                           false,
 		"x/comfyherd/anything":                             false,
 		"comfyherd":                                        false,
 		"comfyherds/" + id:                                 false,

@@ -158,7 +158,7 @@ func selectChanges(changes []change, o options, past past) (fresh, again []chang
 			known = append(known, result{change: c, outcome: killed})
 		case untried:
 			fresh = append(fresh, c)
-		default:
+		case survived, unreached, hung:
 			again = append(again, c)
 		}
 	}
