@@ -120,6 +120,9 @@ func breaks(http.ResponseWriter, *http.Request) { panic(io.ErrUnexpectedEOF) }
 // silent gives no answer.
 func silent(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
 
+// pass lets a time pass in the bubble.
+func pass(d time.Duration) { <-time.After(d) }
+
 // bubbleBegins is the time at which the clock of every bubble begins.
 var bubbleBegins = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
 

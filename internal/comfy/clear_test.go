@@ -218,7 +218,7 @@ func TestNothingIsSilentWhileTheObjectInfoIsRead(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		slow := func(w http.ResponseWriter, r *http.Request) {
-			time.Sleep(10 * time.Minute)
+			pass(10 * time.Minute)
 			says(http.StatusOK, `{}`)(w, r)
 		}
 		broken := after(time.Second, job("in_progress"), after(10*time.Minute, breaks, jobDone))

@@ -130,7 +130,8 @@ func OpenSocket(h *Host) (Socket, error) {
 			base64.StdEncoding.EncodeToString(sum[:]))
 		_, _ = io.Copy(io.Discard, reader)
 	}()
-	conn, _, err := websocket.NewClient(ours, &url.URL{Scheme: "ws", Host: "pipe"}, nil, 0, 0)
+	dialer := websocket.Dialer{NetDialContext: func(context.Context, string, string) (net.Conn, error) { return ours, nil }}
+	conn, _, err := dialer.Dial("ws://pipe/ws", nil)
 	if err != nil {
 		return Socket{}, err
 	}

@@ -58,20 +58,20 @@ func TestTheNodeLimitRunsFromTheNewestSign(t *testing.T) {
 		took   time.Duration
 	}{
 		"NodeBegins": {func(s comfy.Socket) {
-			time.Sleep(1100 * time.Millisecond)
+			pass(1100 * time.Millisecond)
 			s.Says(event("executing", `,"node":"2"`))
 		}, failure.Failure{Kind: failure.Timeout, Message: "node 2 (SaveImage) made no progress for 3s (node timeout)", Node: "2", Class: "SaveImage"}, 4100 * time.Millisecond},
 		"Progress": {func(s comfy.Socket) {
-			time.Sleep(1100 * time.Millisecond)
+			pass(1100 * time.Millisecond)
 			s.Says(event("executing", `,"node":"2"`))
-			time.Sleep(2 * time.Second)
+			pass(2 * time.Second)
 			s.Says(event("progress", `,"node":"2","value":1,"max":9`))
 		}, failure.Failure{Kind: failure.Timeout, Message: "node 2 (SaveImage) made no progress for 3s (node timeout)", Node: "2", Class: "SaveImage"}, 6100 * time.Millisecond},
 		"SocketIsLost": {func(s comfy.Socket) { // one node is left: the other was run
-			time.Sleep(1100 * time.Millisecond)
+			pass(1100 * time.Millisecond)
 			s.Says(event("executing", `,"node":"1"`))
 			s.Says(event("executing", `,"node":"2"`))
-			time.Sleep(time.Second)
+			pass(time.Second)
 			s.Drop()
 		}, failure.Failure{Kind: failure.Timeout, Message: "the nodes that were left did not end within 3s (node timeout for each of them; the host sent no events)"}, 5100 * time.Millisecond},
 	} {
@@ -105,7 +105,7 @@ func TestAPromptWithoutARecordEndsAsItsEventsSay(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				r := runs(t, routes{"GET " + jobPath: noJob}, ours, comfy.Watch{}, func(s comfy.Socket) {
-					time.Sleep(500 * time.Millisecond)
+					pass(500 * time.Millisecond)
 					for _, e := range c.events {
 						s.Says(e)
 					}
@@ -147,7 +147,7 @@ func TestASocketOverWhichNothingComesIsClosed(t *testing.T) {
 				}
 				defer socket.Drop()
 				go func() {
-					time.Sleep(100 * time.Millisecond)
+					pass(100 * time.Millisecond)
 					for _, e := range c.says {
 						socket.Says(e)
 					}
@@ -174,9 +174,9 @@ func TestTheLogOfAQuietHostIsReadAfterEverLongerPauses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := runs(t, routes{"GET " + jobPath: after(240*time.Second, job("in_progress"), jobDone)}, ours, comfy.Watch{}, func(s comfy.Socket) {
 			s.Says(statusFrame)
-			time.Sleep(100 * time.Millisecond)
+			pass(100 * time.Millisecond)
 			s.Says(statusFrame)
-			time.Sleep(40*time.Second - 100*time.Millisecond)
+			pass(40*time.Second - 100*time.Millisecond)
 			s.Says(event("execution_start", ""))
 		})
 		var reads []string
@@ -220,7 +220,7 @@ func TestWhatMakesAHostSickIsSaidInItsReason(t *testing.T) {
 				host, _ := inBubble(t, c.answers, comfy.Options{})
 				began := time.Now()
 				for i, at := range c.looks {
-					time.Sleep(at - time.Since(began))
+					pass(at - time.Since(began))
 					reason, cause, err := host.Sick(t.Context())
 					want, fails := "", ""
 					if i == len(c.looks)-1 {
@@ -322,7 +322,7 @@ func TestALostPostIsForgottenAfterTenMinutes(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			host, b := inBubble(t, routes{"POST /prompt": silent, "GET " + jobPath: noJob}, comfy.Options{})
 			leaveWhilePosting(t, host)
-			time.Sleep(later - time.Second) // it was posted a second ago
+			pass(later - time.Second) // it was posted a second ago
 			ctx, leave := context.WithTimeout(t.Context(), time.Second/2)
 			defer leave()
 			_, _ = host.Run(ctx, comfy.Prompt{ID: secondID, Workflow: []byte(graph)}, comfy.Watch{})

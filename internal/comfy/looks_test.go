@@ -77,10 +77,10 @@ func TestAPromptWithASocketIsLookedUpAtEachIntervalAndWhenItHasEnded(t *testing.
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		r := runs(t, routes{"GET " + jobPath: after(2500*time.Millisecond, job("in_progress"), jobDone)}, ours, comfy.Watch{}, func(s comfy.Socket) {
-			time.Sleep(time.Second / 2)
+			pass(time.Second / 2)
 			s.Says(`{"type":"status","data":{"status":{"exec_info":{"queue_remaining":1}}}}`)
 			s.Says(`{"type":"execution_start","data":{"prompt_id":"` + promptID + `"}}`)
-			time.Sleep(1800 * time.Millisecond)
+			pass(1800 * time.Millisecond)
 			s.Says(`{"type":"execution_success","data":{"prompt_id":"` + promptID + `"}}`)
 		})
 		if r.err != nil {
@@ -96,11 +96,11 @@ func TestAnEndDuringALookIsLookedUpAfterIt(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		slow := func(w http.ResponseWriter, r *http.Request) {
-			time.Sleep(500 * time.Millisecond)
+			pass(500 * time.Millisecond)
 			job("in_progress")(w, r)
 		}
 		r := runs(t, routes{"GET " + jobPath: after(1200*time.Millisecond, slow, jobDone)}, ours, comfy.Watch{}, func(s comfy.Socket) {
-			time.Sleep(1100 * time.Millisecond)
+			pass(1100 * time.Millisecond)
 			s.Says(`{"type":"execution_success","data":{"prompt_id":"` + promptID + `"}}`)
 		})
 		same(t, "looks", r.looks, []string{"1s", "1.5s"})
@@ -206,11 +206,11 @@ func TestAnEndingWithoutFilesWaitsThreeSecondsForTheSocket(t *testing.T) {
 	}{
 		"NothingComes": {empty, func(s comfy.Socket) { start(s) }, 4 * time.Second}, // found at 1 s
 		"ASignComes": {empty, func(s comfy.Socket) {
-			time.Sleep(2500 * time.Millisecond)
+			pass(2500 * time.Millisecond)
 			start(s)
 		}, 6 * time.Second}, // at the first look after 5.5 s
 		"TheEndComes": {empty, func(s comfy.Socket) {
-			time.Sleep(1500 * time.Millisecond)
+			pass(1500 * time.Millisecond)
 			s.Says(`{"type":"execution_success","data":{"prompt_id":"` + promptID + `"}}`)
 		}, 1500 * time.Millisecond},
 		"ItHasAFile":   {jobDone, func(s comfy.Socket) { start(s) }, time.Second},

@@ -90,10 +90,10 @@ func TestAProcessIsLookedAtOnceASecondAndAnewAfterARestart(t *testing.T) {
 		w := &witness{shows: []seen{{"p", map[int]time.Duration{2: 0}, nil}, {"q", map[int]time.Duration{2: 0, 3: 0}, nil}, {"q", map[int]time.Duration{3: 0}, nil}}}
 		all := comfy.NewThreads(w)
 		all.Before(t.Context())
-		time.Sleep(time.Second - 1)
+		pass(time.Second - 1)
 		all.Before(t.Context())
 		same(t, "looks", w.looks, 1)
-		time.Sleep(1)
+		pass(1)
 		all.Before(t.Context())
 		same(t, "looks", w.looks, 2)
 		same(t, "gone", all.Gone(t.Context()), false) // 3 is a candidate of the new process
