@@ -11,6 +11,9 @@ var (
 	DecodeReply = decodeReply
 	DecodeOffer = decodeOffer
 	DecodeLink  = decodeLink
+	EncodeRelay = (*Relay).encode
+	DecodeRelay = decodeRelay
+	Deflated    = deflated
 )
 
 // Alike reads capabilities that many hosts have only once.
@@ -59,3 +62,6 @@ func (q *Queue) ClockError() (time.Duration, bool) {
 
 // MaxBody is how many bytes a job may have.
 func (q *Queue) MaxBody() int { return q.maxBody() }
+
+// ReadPlainTicket reads a ticket's value without encoding/json.
+func ReadPlainTicket(t *Ticket, value string) bool { return t.readPlain(value) }

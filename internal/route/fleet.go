@@ -25,14 +25,16 @@ type Fleet struct {
 	seeds   []uint64 // xxhash of the names, by number, side by side for highest
 	unused  []int32
 
-	online set // state online
-	free   set // online, with a slot that runs nothing
-	spare  set // online, no slot, but room to hold one more job
-	home   set
-	given  grants
-	load   [levels]set // online hosts by load
-	labels map[string]*hostSet
-	memory map[int64]*hostSet
+	online   set // state online
+	free     set // online, with a slot that runs nothing
+	spare    set // online, no slot, but room to hold one more job
+	home     set
+	leaves   bool // hosts elsewhere are left to their homes; see LeaveToHomes
+	onlyHome bool // while a host is chosen among those at home here
+	given    grants
+	load     [levels]set // online hosts by load
+	labels   map[string]*hostSet
+	memory   map[int64]*hostSet
 
 	kinds      map[uint64]*kind // capabilities by digest
 	kindList   []*kind          // the same, the newest last
