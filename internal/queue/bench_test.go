@@ -37,7 +37,13 @@ func startNATS(tb testing.TB) (url string) {
 
 func openOn(tb testing.TB, url string, options ...nats.Option) *queue.Queue {
 	tb.Helper()
-	q, err := queue.Open(tb.Context(), connect(tb, url, options...), queue.Config{})
+	return open(tb, connect(tb, url, options...), queue.Config{})
+}
+
+// open opens a Queue that is closed with the test.
+func open(tb testing.TB, nc *nats.Conn, cfg queue.Config) *queue.Queue {
+	tb.Helper()
+	q, err := queue.Open(tb.Context(), nc, cfg)
 	if err != nil {
 		tb.Fatal(err)
 	}

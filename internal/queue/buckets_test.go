@@ -33,8 +33,7 @@ func ttlOf(t *testing.T, js natsjs.JetStream, bucket, key string) string {
 func TestABlockIsOpenedOnceAndChangedOnlyAtItsRevision(t *testing.T) {
 	t.Parallel()
 	ctx, nc := t.Context(), connect(t, startNATS(t))
-	q := must(queue.Open(ctx, nc, queue.Config{}))
-	t.Cleanup(q.Close)
+	q := open(t, nc, queue.Config{})
 	js, key := must(natsjs.New(nc)), "gpu."+aHash
 	if c := must(q.Block(ctx, "gpu", aHash)); c.Phase != queue.Gone || c.Revision != 0 || c.Key != key {
 		t.Errorf("before it is opened: %+v", c)
@@ -102,8 +101,7 @@ func TestABlockThatIsNotValidIsSeenAndCanBeLifted(t *testing.T) {
 func TestStrikesAreChangedOnlyAtTheirRevision(t *testing.T) {
 	t.Parallel()
 	ctx, nc := t.Context(), connect(t, startNATS(t))
-	q := must(queue.Open(ctx, nc, queue.Config{}))
-	t.Cleanup(q.Close)
+	q := open(t, nc, queue.Config{})
 	for _, want := range []bool{true, false} {
 		if stored := must(q.PutStrikes(ctx, "gpu", aHash, []byte(`{"level":1}`), time.Minute, 0)); stored != want {
 			t.Errorf("new strikes stored: %t, want %t", stored, want)
@@ -141,8 +139,7 @@ func TestStrikesAreChangedOnlyAtTheirRevision(t *testing.T) {
 func TestATicketIsClaimedOnceAndLeavesTheTimeOfThat(t *testing.T) {
 	t.Parallel()
 	ctx, nc := t.Context(), connect(t, startNATS(t))
-	q := must(queue.Open(ctx, nc, queue.Config{}))
-	t.Cleanup(q.Close)
+	q := open(t, nc, queue.Config{})
 	due := time.Date(2026, 5, 1, 0, 0, 0, 0, time.UTC)
 	put := queue.Ticket{
 		Priority: 5, Tenant: "acme", Hash: aHash, Sequence: 7, Job: "one", Lease: aLease, Attempt: 2, Size: 9, NotBefore: &due,
@@ -187,8 +184,7 @@ func TestATicketIsClaimedOnceAndLeavesTheTimeOfThat(t *testing.T) {
 func TestSlotsAreChangedOnlyAtTheirRevision(t *testing.T) {
 	t.Parallel()
 	ctx, nc := t.Context(), connect(t, startNATS(t))
-	q := must(queue.Open(ctx, nc, queue.Config{}))
-	t.Cleanup(q.Close)
+	q := open(t, nc, queue.Config{})
 	taken := []queue.Slot{{Job: "one", Host: "gpu", By: "me", Time: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)}}
 	expect := func(what string, want []queue.Slot) uint64 {
 		t.Helper()
@@ -217,8 +213,7 @@ func TestSlotsAreChangedOnlyAtTheirRevision(t *testing.T) {
 func TestATenantWithoutSettingsHasTheWeightOne(t *testing.T) {
 	t.Parallel()
 	ctx, nc := t.Context(), connect(t, startNATS(t))
-	q := must(queue.Open(ctx, nc, queue.Config{}))
-	t.Cleanup(q.Close)
+	q := open(t, nc, queue.Config{})
 	usual, own := queue.TenantSettings{Weight: 1}, queue.TenantSettings{Weight: 3, MaxRunning: 2}
 	must(0, q.SetTenant(ctx, "acme", own))
 	kv := must(must(natsjs.New(nc)).KeyValue(ctx, names.TenantsBucket))
@@ -267,8 +262,7 @@ func TestAConditionThatIsNotValidCountsAsNoneAndIsReported(t *testing.T) {
 	t.Parallel()
 	ctx, nc := t.Context(), connect(t, startNATS(t))
 	var warned []error
-	q := must(queue.Open(ctx, nc, queue.Config{Warn: func(err error) { warned = append(warned, err) }}))
-	t.Cleanup(q.Close)
+	q := open(t, nc, queue.Config{Warn: func(err error) { warned = append(warned, err) }})
 	none := queue.HostCondition{}
 	if diff := cmp.Diff(none, must(q.Condition(ctx, "gpu"))); diff != "" {
 		t.Error(diff)

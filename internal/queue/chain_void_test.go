@@ -16,11 +16,7 @@ import (
 func TestAnAnswerOfJetStreamInAChainEndsNoJob(t *testing.T) {
 	t.Parallel()
 	ctx, nc := t.Context(), connect(t, startNATS(t))
-	q, err := queue.Open(ctx, nc, queue.Config{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(q.Close)
+	q := open(t, nc, queue.Config{})
 	js := must(natsjs.New(nc))
 	answer := func() uint64 {
 		return must(js.Publish(ctx, "comfy.append.jobs.acme.one.cancelled", []byte(`{"stream":"COMFY_JOBS","seq":3}`))).Sequence

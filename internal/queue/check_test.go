@@ -270,11 +270,7 @@ func TestWhatCannotBeIsToldOnceAndLeftOut(t *testing.T) {
 	t.Parallel()
 	ctx, nc := t.Context(), connect(t, startNATS(t))
 	warned := make(chan string, 16)
-	q, err := queue.Open(ctx, nc, queue.Config{Warn: func(err error) { warned <- err.Error() }})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(q.Close)
+	q := open(t, nc, queue.Config{Warn: func(err error) { warned <- err.Error() }})
 	changes := make(chan queue.Change[queue.HostState], 16)
 	watch(t, q.WatchHosts, func(c queue.Change[queue.HostState]) { changes <- c })
 	for _, want := range []queue.Phase{queue.Reset, queue.Synced} {

@@ -27,11 +27,7 @@ func TestNowIsWhatTheServerStamps(t *testing.T) {
 	}
 	t.Cleanup(nc.Close)
 	ahead := func() time.Time { return time.Now().Add(time.Hour) }
-	q, err := queue.Open(ctx, nc, queue.Config{Clock: ahead})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(q.Close)
+	q := open(t, nc, queue.Config{Clock: ahead})
 	within, measured := q.ClockError()
 	if !measured {
 		t.Fatal("nothing was measured")

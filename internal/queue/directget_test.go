@@ -15,11 +15,7 @@ func TestEventsAreFollowedWithoutAConsumer(t *testing.T) {
 	t.Parallel()
 	url := startNATS(t)
 	writer := openOn(t, url)
-	reader, err := queue.Open(t.Context(), connect(t, url), queue.Config{ReadOnly: true, NoConsumers: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(reader.Close)
+	reader := openWith(t, url, queue.Config{ReadOnly: true, NoConsumers: true})
 	const stored, all = 600, 700 // more than two batches before it reads
 	tell := func(i int) {
 		e := &job.Event{EventKind: job.Queued, Tenant: "acme", Job: job.ID(fmt.Sprint("j", i)), Time: time.Now()}

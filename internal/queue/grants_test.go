@@ -22,11 +22,7 @@ func TestAnOlderWordOnAHostDoesNotReplaceANewerOne(t *testing.T) {
 	if err := queue.PutGrants(ctx, nc, queue.Config{}, map[string]queue.HostGrant{"a": newer}); err != nil {
 		t.Fatal(err)
 	}
-	q, err := queue.Open(ctx, nc, queue.Config{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(q.Close)
+	q := open(t, nc, queue.Config{})
 	js, err := natsjs.New(nc)
 	if err != nil {
 		t.Fatal(err)

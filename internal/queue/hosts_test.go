@@ -20,8 +20,7 @@ import (
 func TestAHostIsAnnouncedOnceForEachState(t *testing.T) {
 	t.Parallel()
 	ctx, nc := t.Context(), connect(t, startNATS(t))
-	q := must(queue.Open(ctx, nc, queue.Config{}))
-	t.Cleanup(q.Close)
+	q := open(t, nc, queue.Config{})
 	if states := must(q.HostStates(ctx)); len(states) != 0 {
 		t.Errorf("before: %v", states)
 	}

@@ -17,8 +17,7 @@ import (
 func TestWithoutNATSEveryQuestionIsAnErrorAndNoAnswer(t *testing.T) {
 	t.Parallel()
 	ctx, nc := t.Context(), connect(t, startNATS(t))
-	q := must(queue.Open(ctx, nc, queue.Config{}))
-	t.Cleanup(q.Close)
+	q := open(t, nc, queue.Config{})
 	nc.Close()
 	letter := queue.DeadLetter{Sequence: 1, Tenant: "acme", Job: "one", Body: []byte(`{}`), Header: nats.Header{}}
 	event := job.Event{EventKind: job.Queued, Tenant: "acme", Job: "one", Time: time.Now()}

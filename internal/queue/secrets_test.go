@@ -51,16 +51,8 @@ func TestTheSecretsOfAFleetAreMadeOnce(t *testing.T) {
 func TestWhoMayMakeNothingReadsTheSecretThatAnotherHasMade(t *testing.T) {
 	t.Parallel()
 	url := startNATS(t)
-	q, err := queue.Open(t.Context(), connect(t, url), queue.Config{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(q.Close)
-	reader, err := queue.Open(t.Context(), connect(t, url), queue.Config{ReadOnly: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(reader.Close)
+	openWith(t, url, queue.Config{})
+	reader := openWith(t, url, queue.Config{ReadOnly: true})
 	if _, err := reader.Secret(t.Context(), queue.FilesSecret); !errors.Is(err, queue.ErrNoSecret) {
 		t.Errorf("a secret that nobody has made: %v", err)
 	}
@@ -73,11 +65,7 @@ func TestWhatIsNoSecretIsReplaced(t *testing.T) {
 	t.Parallel()
 	url := startNATS(t)
 	nc := connect(t, url)
-	q, err := queue.Open(t.Context(), nc, queue.Config{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(q.Close)
+	q := open(t, nc, queue.Config{})
 	js, err := natsjs.New(nc)
 	if err != nil {
 		t.Fatal(err)

@@ -24,12 +24,7 @@ const gib = 1 << 30
 // openWith opens a Queue of which a test has something to say.
 func openWith(t *testing.T, url string, cfg queue.Config) *queue.Queue {
 	t.Helper()
-	q, err := queue.Open(t.Context(), connect(t, url), cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(q.Close)
-	return q
+	return open(t, connect(t, url), cfg)
 }
 
 // maxima gives the maximum of every stream.

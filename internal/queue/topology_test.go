@@ -42,11 +42,7 @@ func TestAFormerStreamOfEventsIsChangedWithoutLoss(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	q, err := queue.Open(ctx, nc, queue.Config{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(q.Close)
+	q := open(t, nc, queue.Config{})
 	if q.EventsAge() != 24*time.Hour {
 		t.Errorf("events are kept %v", q.EventsAge())
 	}

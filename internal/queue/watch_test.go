@@ -22,8 +22,7 @@ import (
 func TestALongReplayIsNotBegunAgain(t *testing.T) {
 	t.Parallel()
 	ctx, nc := t.Context(), connect(t, startNATS(t))
-	q := must(queue.Open(ctx, nc, queue.Config{PresenceTTL: time.Second}))
-	t.Cleanup(q.Close)
+	q := open(t, nc, queue.Config{PresenceTTL: time.Second})
 	kv := must(must(natsjs.New(nc)).KeyValue(ctx, names.CapabilitiesBucket))
 	const keys = 3000
 	for n := range keys {
@@ -95,8 +94,7 @@ func TestAnEndedWatchLeavesNothing(t *testing.T) { //nolint:paralleltest // it l
 func TestABucketThatIsMadeAgainIsWatchedAgain(t *testing.T) {
 	t.Parallel()
 	ctx, nc := t.Context(), connect(t, startNATS(t))
-	q := must(queue.Open(ctx, nc, queue.Config{PresenceTTL: time.Second}))
-	t.Cleanup(q.Close)
+	q := open(t, nc, queue.Config{PresenceTTL: time.Second})
 	js := must(natsjs.New(nc))
 	changes := make(chan queue.Change[queue.TenantSettings], 64)
 	watch(t, q.WatchTenants, func(c queue.Change[queue.TenantSettings]) { changes <- c })
@@ -119,8 +117,7 @@ func TestABucketThatIsMadeAgainIsWatchedAgain(t *testing.T) {
 func TestAWatchThatMissesChangesIsBegunAnew(t *testing.T) {
 	t.Parallel()
 	ctx, nc := t.Context(), connect(t, startNATS(t))
-	q := must(queue.Open(ctx, nc, queue.Config{PresenceTTL: time.Second}))
-	t.Cleanup(q.Close)
+	q := open(t, nc, queue.Config{PresenceTTL: time.Second})
 	phases := make(chan queue.Phase, 64)
 	watch(t, q.WatchTenants, func(c queue.Change[queue.TenantSettings]) { phases <- c.Phase })
 	expect := func(wants ...queue.Phase) {
@@ -144,8 +141,7 @@ func TestAWatchThatMissesChangesIsBegunAnew(t *testing.T) {
 func TestAClaimIsForgotten(t *testing.T) {
 	t.Parallel()
 	ctx, nc := t.Context(), connect(t, startNATS(t))
-	q := must(queue.Open(ctx, nc, queue.Config{}))
-	t.Cleanup(q.Close)
+	q := open(t, nc, queue.Config{})
 	ticket := queue.Ticket{Priority: 5, Tenant: "acme", Hash: aHash, Sequence: 7, Job: "one", Lease: aLease, Attempt: 1}
 	revision := must(q.PutTicket(ctx, &ticket))
 	if won := must(q.Claim(ctx, ticket.Key(), revision)); !won {
@@ -165,8 +161,7 @@ func TestAWatchIsBegunAnewAtAReconnect(t *testing.T) {
 	server := must(embedded.Start(embedded.Config{Port: -1, StoreDir: dir}))
 	defer func() { must(0, server.Close()) }()
 	nc := connect(t, server.URL(), nats.MaxReconnects(-1), nats.ReconnectWait(20*time.Millisecond))
-	q := must(queue.Open(ctx, nc, queue.Config{PresenceTTL: time.Hour})) // nothing else begins it anew in time
-	t.Cleanup(q.Close)
+	q := open(t, nc, queue.Config{PresenceTTL: time.Hour}) // nothing else begins it anew in time
 	must(0, q.SetTenant(ctx, "acme", queue.TenantSettings{Weight: 2}))
 	changes := make(chan queue.Phase, 64)
 	watch(t, q.WatchTenants, func(c queue.Change[queue.TenantSettings]) { changes <- c.Phase })
