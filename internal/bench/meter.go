@@ -26,6 +26,7 @@ func (f Flow) times(n float64) Flow { return Flow{f.Messages * n, f.Bytes * n} }
 const (
 	hostPresence       = "presence of hosts"
 	slotChange         = "changes of slots"
+	relays             = "relays of hosts"
 	dispatcherPresence = "presence of dispatchers"
 	jobDelivery        = "jobs"
 	offers             = "offers"
@@ -43,6 +44,7 @@ const (
 var classes = []struct{ class, prefix, suffix string }{
 	{hostPresence, "$KV." + names.HostsBucket + ".", ""},
 	{slotChange, "comfy.hosts.", ".state"},
+	{relays, "comfy.dispatchers.", ".hosts"},
 	{dispatcherPresence, "$KV." + names.DispatchersBucket + ".", ""},
 	{jobDelivery, "comfy.jobs.", ""},
 	{offers, "comfy.hosts.", ".offer"},

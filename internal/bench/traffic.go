@@ -66,7 +66,7 @@ func rates(from, to map[string]Flow, seconds float64) map[string]Flow {
 }
 
 // Expected is what the arithmetic of docs/performance.md gives for the dispatchers of a window: messages a second that all of them
-// receive together, by class. Classes that have no simple rule are left out.
+// receive together, by class, when each of them receives all that hosts send. Classes that have no simple rule are left out.
 func (t *Traffic) Expected(w *Window) map[string]float64 {
 	hosts, dispatchers, jobs := float64(t.Config.Hosts), float64(t.Config.Dispatchers), w.JobsPerSecond
 	beat := (time.Duration(t.PresenceTTL*float64(time.Second)) / 3).Seconds()
