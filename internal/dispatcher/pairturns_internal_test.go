@@ -45,6 +45,7 @@ func TestWritesAboutOnePairFollowEachOther(t *testing.T) {
 		all.Wait()
 		same(t, "in the end", order, []string{"of another pair", "impatient: context deadline exceeded", "first", "second"})
 		same(t, "kept", len(turns.last), 0)
-		same(t, "an error", turns.pass(t.Context(), one, func() error { return errStopped }) != nil, errors.Is(errStopped, errStopped))
+		err := turns.pass(t.Context(), one, func() error { return errStopped })
+		same(t, "its error", errors.Is(err, errStopped), true)
 	})
 }
