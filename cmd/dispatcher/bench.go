@@ -91,6 +91,14 @@ func (b *benchCmd) Run(ctx context.Context, c *daemon.Console) error {
 // benchPartCmd is a process of `bench --processes`, which starts it and ends it.
 type benchPartCmd struct{}
 
+// Help is shown after the flags.
+func (*benchPartCmd) Help() string {
+	return `It reads from standard input whether it is a dispatcher or an agent, and ends with it.
+
+Examples:
+  dispatcher bench-part < order.json`
+}
+
 // Run serves until standard input ends. Ctrl-C reaches all processes of a terminal; the one that has started this one ends it.
 func (*benchPartCmd) Run(ctx context.Context, c *daemon.Console) error {
 	signal.Ignore(os.Interrupt)

@@ -2,6 +2,7 @@ package bench
 
 import (
 	"bytes"
+	"context"
 	"maps"
 	"net"
 	"strconv"
@@ -139,7 +140,8 @@ type meters struct {
 // InProcessConn connects to NATS over TCP. In this form nats.go takes a connection to which daemon.Connect can add its
 // gathered writes.
 func (m *meters) InProcessConn() (net.Conn, error) {
-	c, err := net.DialTimeout("tcp", m.address, 10*time.Second)
+	dialer := net.Dialer{Timeout: 10 * time.Second}
+	c, err := dialer.DialContext(context.Background(), "tcp", m.address) // nats.go gives no context
 	if err != nil {
 		return nil, err
 	}

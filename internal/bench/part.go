@@ -61,7 +61,10 @@ func ServePart(ctx context.Context, in io.Reader, out io.Writer) error {
 	ended := make(chan error, 1)
 	go func() {
 		err := p.run(ctx, ctx)
-		if err == nil {
+		switch {
+		case ctx.Err() != nil:
+			err = nil // it was to end
+		case err == nil:
 			err = errors.New("it has stopped by itself")
 		}
 		ended <- err
@@ -82,8 +85,7 @@ func ServePart(ctx context.Context, in io.Reader, out io.Writer) error {
 		case what, more := <-asked:
 			if !more {
 				cancel(nil)
-				<-ended
-				return nil
+				return <-ended
 			}
 			if err := reports.Encode(p.report(what == askHeap)); err != nil {
 				return fmt.Errorf("report: %w", err)

@@ -40,7 +40,8 @@ func begin(name string, o order, fail func(error)) (*process, error) {
 	if err != nil {
 		return nil, fmt.Errorf("find this program: %w", err)
 	}
-	p := &process{name: name, child: exec.Command(self, PartArgument), over: make(chan struct{})}
+	child := exec.CommandContext(context.Background(), self, PartArgument) // end ends it, after its standard input
+	p := &process{name: name, child: child, over: make(chan struct{})}
 	p.child.Stderr = &p.said
 	out, err := p.child.StdoutPipe()
 	if err != nil {

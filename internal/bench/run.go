@@ -121,12 +121,17 @@ func measure(ctx context.Context, cfg *Config, l *load, result *Result) (err err
 	if err := s.report(running, js, rate, used, result); err != nil {
 		return err
 	}
-	idle := l.idling()
-	result.StartedWhenIdle, err = idleLatency(running, idle, js.Conn(), newRecorder(idle), publishers, "comfy.jobs.", "comfy.events.jobs")
+	return s.afterwards(running, js, publishers, result)
+}
+
+// afterwards measures what comes after the load: jobs one by one, and the memory of a dispatcher.
+func (s *stage) afterwards(ctx context.Context, js natsjs.JetStream, publishers []natsjs.JetStream, result *Result) (err error) {
+	idle := s.load.idling()
+	result.StartedWhenIdle, err = idleLatency(ctx, idle, js.Conn(), newRecorder(idle), publishers, "comfy.jobs.", "comfy.events.jobs")
 	if err != nil {
 		return err
 	}
-	result.DispatcherBytes, err = s.weigh(running)
+	result.DispatcherBytes, err = s.weigh(ctx)
 	return err
 }
 
