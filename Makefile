@@ -43,9 +43,9 @@ fuzz:
 demo:
 	.ci/run demo
 
-## mutate: lines of PKG that can be changed without a failing test, within MUTATE_TIME (10m); RESUME=1 goes on where the last run ended
+## mutate: lines of PKG that can be changed without a failing test, within MUTATE_TIME (10m); RESUME=1 goes on where the last run ended, SLOW=500ms leaves slow tests out (internal/route needs it)
 mutate:
-	go run ./test/mutate -time $(MUTATE_TIME) $(if $(RESUME),-resume) $(if $(TESTS),-tests $(TESTS)) $(PKG)
+	go run ./test/mutate -time $(MUTATE_TIME) $(if $(RESUME),-resume) $(if $(SLOW),-slow $(SLOW)) $(if $(TESTS),-tests $(TESTS)) $(PKG)
 
 ## chaos: the fleet under random kills for CHAOS_TIME (10m), then recovery times; CHAOS_SEED replays a run
 chaos:

@@ -247,9 +247,9 @@ func awaitHost(ctx context.Context, t *testing.T, url string) queue.HostState {
 	watching, stop := context.WithCancel(ctx)
 	defer stop()
 	var found queue.HostState
-	err = q.WatchHosts(watching, func(c queue.Change) {
-		if s, ok := queue.HostStateOf(c); ok && s.State == queue.Online {
-			found = s
+	err = q.WatchHosts(watching, func(c queue.Change[queue.HostState]) {
+		if c.Phase == queue.Put && c.Value.State == queue.Online {
+			found = c.Value
 			stop()
 		}
 	})

@@ -3,7 +3,6 @@ package main
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -87,14 +86,15 @@ func blockRow(b *route.Block, now time.Time) []string {
 // blocks reads the table, sorted by host and hash.
 func (p *pairFlags) blocks(ctx context.Context, q *queue.Queue) ([]route.Block, error) {
 	blocks := []route.Block{}
-	err := q.Blocks(ctx, func(change queue.Change) {
-		host, hash, ok := queue.PairOf(change.Key)
+	err := q.Blocks(ctx, func(c queue.Change[route.Block]) {
+		host, hash, ok := queue.PairOf(c.Key)
 		if !ok || p.Host != "" && string(p.Host) != host || !strings.HasPrefix(string(hash), string(p.Hash)) {
 			return
 		}
-		b := route.Block{}
-		_ = json.Unmarshal(change.Value, &b) // a value of another program, which cannot be read, blocks all the same
-		b.Host, b.Hash = route.HostID(host), hash
+		b := c.Value
+		if c.Phase == queue.Invalid {
+			b = route.Block{Host: route.HostID(host), Hash: hash, Message: "the stored value is not valid and blocks nothing; clear it"}
+		}
 		blocks = append(blocks, b)
 	})
 	slices.SortFunc(blocks, func(a, b route.Block) int {

@@ -43,9 +43,9 @@ func given(t *testing.T, url, folder, host string) queue.HostGrant {
 	defer q.Close()
 	var g queue.HostGrant
 	found := errors.New("no grant")
-	_ = q.WatchGrants(ctx, func(c queue.Change) { // it ends with ctx only
+	_ = q.WatchGrants(ctx, func(c queue.Change[queue.HostGrant]) { // it ends with ctx only
 		if c.Phase == queue.Put && c.Key == host {
-			g, found = queue.GrantOf(c)
+			g, found = c.Value, nil
 			cancel()
 		}
 	})

@@ -108,7 +108,7 @@ func public(addr netip.Addr) bool {
 	return !slices.ContainsFunc(special, func(p netip.Prefix) bool { return p.Contains(addr) })
 }
 
-var errUnreachable = errors.New("this address is not for inputs")
+var errUnreachable = errors.New("inputs may not be fetched from this address")
 
 // control refuses a connection by the address that is dialled, so that a name cannot change its address after a check.
 func (r *reachable) control(_, address string, _ syscall.RawConn) error {

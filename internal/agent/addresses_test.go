@@ -68,7 +68,7 @@ func TestARedirectIsNoWayToAnotherAddress(t *testing.T) {
 	t.Cleanup(door.Close)
 	o := h.queued(job.Spec{ID: "one", Workflow: json.RawMessage(loads), Inputs: []job.Input{{Node: "10", Input: "image", URL: door.URL}}})
 	h.accepted(o)
-	if e := h.event(o, job.Failed); e.Kind != failure.Transient || e.Message != "input image of node 10: the input's url could not be fetched" {
+	if e := h.event(o, job.Failed); e.Kind != failure.Transient || e.Message != "input image of node 10: the input's url could not be fetched; the log of the host's agent says why" {
 		t.Errorf("failed is %s: %s", e.Kind, e.Message)
 	}
 	if n := len(reached); n != 0 {

@@ -100,7 +100,7 @@ func (d *admission) refusal(o *queue.Offer) verdict {
 	case d.conditions.worst() != nil:
 		return verdict{answer: queue.Unfit, reason: d.conditions.worst().reason}
 	case d.reading:
-		return verdict{answer: queue.Busy, reason: "the host takes no job until it has been read what ComfyUI can run"}
+		return verdict{answer: queue.Busy, reason: "the host takes no job until the agent has read what ComfyUI can run"}
 	}
 	slots, prefetch := d.room()
 	if len(d.slotted)+d.public.Foreign >= slots+prefetch {

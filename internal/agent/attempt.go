@@ -120,7 +120,7 @@ func (h *host) onlyWaited(ctx context.Context, a *attempt, moved *overtaken) boo
 	defer cancel()
 	chain, err := h.q.Chain(ctx, a.tenant, a.key.job)
 	if err != nil {
-		h.log.Warn("cannot read a job's chain", "job", a.key, "error", err)
+		h.log.Warn("cannot read the events of a job", "job", a.key, "error", err)
 		return false
 	}
 	return !slices.ContainsFunc(chain, func(link queue.Link) bool {
@@ -186,7 +186,7 @@ func (h *host) prepare(a *attempt, inputs map[string]map[string]string) error {
 		return failure.New(failure.InvalidWorkflow, err.Error())
 	}
 	if len(a.prepared.Unlinked) > 0 {
-		h.log.Info("a linked filename_prefix was replaced, since ComfyUI has no node that joins texts", "job", a.key, "nodes", a.prepared.Unlinked)
+		h.log.Info("the filename_prefix that another node gives was replaced by a fixed one, since this ComfyUI has no node that joins texts", "job", a.key, "nodes", a.prepared.Unlinked)
 	}
 	return nil
 }
@@ -283,7 +283,7 @@ func (h *host) conclude(kill context.Context, a *attempt, err error) (over bool)
 	case moved.by.EventKind.Terminal():
 		h.ackEnded(a, moved.by.EventKind)
 	default:
-		h.log.Warn("the attempt was dropped: the job has gone on elsewhere", "job", a.key, "last", moved.by.EventKind, "host", moved.by.Host)
+		h.log.Warn("the attempt was dropped: another process has gone on with the job", "job", a.key, "last", moved.by.EventKind, "host", moved.by.Host)
 		h.meters.ended("dropped", "")
 	}
 	return true

@@ -20,6 +20,7 @@ import (
 	"github.com/comfyherd/comfyherd/internal/failure"
 	"github.com/comfyherd/comfyherd/internal/job"
 	"github.com/comfyherd/comfyherd/internal/queue"
+	"github.com/comfyherd/comfyherd/internal/workflow"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
@@ -242,9 +243,13 @@ func TestAMissingModelIsAFactAboutTheHost(t *testing.T) {
 	ctx, cancel := context.WithCancel(h.ctx)
 	defer cancel()
 	size := 0
-	_ = h.q.WatchCapabilities(ctx, func(c queue.Change) {
+	_ = h.q.WatchCapabilities(ctx, func(c queue.Change[workflow.Capability]) {
 		if c.Phase == queue.Put && c.Key == "gpu" {
-			size = len(c.Value)
+			body, err := h.q.Capability(h.ctx, "gpu")
+			if err != nil {
+				t.Error(err)
+			}
+			size = len(body)
 			cancel()
 		}
 	})

@@ -177,7 +177,7 @@ func (h *host) blockedBy(kill context.Context, err error) (failure.Cause, string
 	if reason, cause, failed := h.comfy.Sick(ctx); failed == nil && cause != "" {
 		return cause, reason
 	}
-	return failure.Stuck, stuckText + comfy.Reason(err)
+	return failure.Stuck, stuckText(err)
 }
 
 // displace stops the other runs of a host that can run nothing now, so that other hosts run them.

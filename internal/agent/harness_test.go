@@ -166,8 +166,8 @@ func (h *house) awaitState(host string, is func(queue.HostState) bool) {
 	ctx, cancel := context.WithCancel(h.ctx)
 	defer cancel()
 	found := false
-	_ = h.q.WatchHosts(ctx, func(c queue.Change) {
-		if s, ok := queue.HostStateOf(c); ok && s.Host == host && is(s) {
+	_ = h.q.WatchHosts(ctx, func(c queue.Change[queue.HostState]) {
+		if c.Phase == queue.Put && c.Key == host && is(c.Value) {
 			found = true
 			cancel()
 		}

@@ -165,7 +165,7 @@ func (h *host) unfetched(a *attempt, kind failure.Kind, address string, err erro
 		where = u.Scheme + "://" + u.Host + u.EscapedPath()
 	}
 	h.log.Warn("cannot fetch an input", "job", a.key, "from", where, "error", err)
-	return failure.New(kind, "the input's url could not be fetched")
+	return failure.New(kind, "the input's url could not be fetched; the log of the host's agent says why")
 }
 
 // refuses reports whether a status is lasting: the file is not there, or access is denied.

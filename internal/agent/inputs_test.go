@@ -38,7 +38,7 @@ func TestAnInputThatIsNotThereEndsTheJobAndTroubleOnTheWayIsTriedLater(t *testin
 		}
 	}))
 	t.Cleanup(files.Close)
-	const image, unfetched = "input image of node 10: ", "the input's url could not be fetched"
+	const image, unfetched = "input image of node 10: ", "the input's url could not be fetched; the log of the host's agent says why"
 	for name, c := range map[string]struct {
 		input job.Input
 		kind  failure.Kind

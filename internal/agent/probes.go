@@ -117,14 +117,21 @@ func (h *host) cancelOrphans(ctx context.Context) bool {
 		}
 		h.set(func(d *admission) {
 			if d.conditions.worst() == nil || d.conditions.worst().cause == failure.Stuck {
-				d.conditions.put(condition{cause: failure.Stuck, reason: stuckText + err.Error(), process: h.processNow(), since: time.Now()})
+				d.conditions.put(condition{cause: failure.Stuck, reason: stuckText(err), process: h.processNow(), since: time.Now()})
 			}
 		})
 	}
 	return h.orphans.all() == nil
 }
 
-const stuckText = "a prompt does not stop, and nothing else runs until it does or ComfyUI was restarted: "
+// stuckText is the reason of a condition; err is how the last try to stop the prompt ended.
+func stuckText(err error) string {
+	const text = "a prompt does not stop although it was asked to, and nothing else can run; restart ComfyUI if it never ends"
+	if errors.Is(err, context.DeadlineExceeded) {
+		return text
+	}
+	return text + " (" + comfy.Reason(err) + ")"
+}
 
 func (h *host) probeRoom(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)

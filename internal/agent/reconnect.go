@@ -35,7 +35,7 @@ func (h *host) review(ctx context.Context, r *run) {
 	defer cancel()
 	last, found, err := h.q.Last(ctx, r.tenant, r.job)
 	if err != nil && !errors.Is(err, context.Canceled) {
-		h.log.Warn("cannot read a job's chain", "job", r.key, "error", err)
+		h.log.Warn("cannot read the events of a job; it goes on", "job", r.key, "error", err)
 	}
 	if err == nil && found {
 		r.apply(last.Event)

@@ -81,7 +81,8 @@ func (h *host) fail(kill context.Context, a *attempt, f *failure.Failure) error 
 	e := h.event(a, job.Failed)
 	e.PromptID = a.prompt
 	e.Kind, e.Message, e.Node, e.Class, e.Exception = f.Kind, f.Message, f.Node, f.Class, f.Exception
-	e.Cause, e.Progress, e.NodeRan, e.Proven = f.Cause, min(1, max(0, f.Progress)), job.Duration(max(0, f.NodeRan)), f.Proven
+	e.Cause, e.Progress, e.NodeRan = f.Cause, min(1, max(0, f.Progress)), job.Duration(max(0, f.NodeRan))
+	e.Waited, e.Proven = f.Waited, f.Proven
 	counted := h.counts(kill, a, f)
 	e.Counted = &counted
 	e.Size = a.size()
@@ -101,7 +102,7 @@ func (h *host) fail(kill context.Context, a *attempt, f *failure.Failure) error 
 func (h *host) counts(ctx context.Context, a *attempt, f *failure.Failure) bool {
 	this := failure.Attempt{
 		Number: a.attempt, Host: h.name, Kind: f.Kind, Message: f.Message, Node: f.Node, Class: f.Class, Exception: f.Exception,
-		Cause: f.Cause, Progress: f.Progress, NodeRan: f.NodeRan, Proven: f.Proven,
+		Cause: f.Cause, Progress: f.Progress, NodeRan: f.NodeRan, Waited: f.Waited, Proven: f.Proven,
 	}
 	var earlier []failure.Attempt
 	if rule := f.Kind.Verdict().Counts; rule == failure.OnceFree || rule == failure.HostFree {
@@ -109,7 +110,7 @@ func (h *host) counts(ctx context.Context, a *attempt, f *failure.Failure) bool 
 		defer cancel()
 		chain, err := h.q.Chain(ctx, a.tenant, a.key.job)
 		if err != nil {
-			h.log.Warn("cannot read a job's chain", "job", a.key, "error", err)
+			h.log.Warn("cannot read the events of a job; the attempt counts as the first", "job", a.key, "error", err)
 		}
 		for i := range chain {
 			if chain[i].EventKind == job.Failed {

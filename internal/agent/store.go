@@ -99,7 +99,7 @@ func (h *host) unstorable(r *run, err error) {
 }
 
 func unstorableText(err error) string {
-	return "results cannot be stored: " + err.Error() + "; it goes on trying, and takes jobs again when they are"
+	return "results cannot be stored: " + err.Error() + "; the agent goes on trying, and the host takes jobs again once they are stored"
 }
 
 // storable ends that condition when no result waits any more.

@@ -155,3 +155,38 @@ func TestAClosedFleetIsMeasuredWithCredentials(t *testing.T) {
 		t.Errorf("two agents for three hosts: %v", err)
 	}
 }
+
+func TestJobsThatComeOneByOneAreComparedWithFourRoundTrips(t *testing.T) {
+	t.Parallel()
+	r := measured(t, bench.Config{Jobs: 100, Hosts: 2, Dispatchers: 1})
+	for name, s := range map[string]bench.Spread{"comfyherd": r.StartedWhenIdle, "four round trips": r.Bare.RoundTrips} {
+		if s.P50 <= 0 || s.P99 < s.P50 || s.Max < s.P99 {
+			t.Errorf("%s: %+v is no spread", name, s)
+		}
+	}
+	if r.Ratios.WhenIdleP50 != r.StartedWhenIdle.P50/r.Bare.RoundTrips.P50 || r.Ratios.WhenIdleP99 != r.StartedWhenIdle.P99/r.Bare.RoundTrips.P99 {
+		t.Errorf("the ratios %+v are not those of %+v and %+v", r.Ratios, r.StartedWhenIdle, r.Bare.RoundTrips)
+	}
+	if r.OffersAccepted > 100 {
+		t.Errorf("%d offers were accepted for 100 jobs: those that came later count too", r.OffersAccepted)
+	}
+}
+
+func TestOneByOneFewJobsComeWhenHostsAreSlow(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		cfg  bench.Config
+		want int
+	}{
+		{bench.Config{Jobs: 10_000}, 200},
+		{bench.Config{Jobs: 300}, 30},
+		{bench.Config{Jobs: 5}, 0},
+		{bench.Config{Jobs: 10_000, HostTime: 95 * time.Millisecond}, 50},
+		{bench.Config{Jobs: 10_000, HostTime: time.Hour}, 0},
+		{bench.Config{Jobs: 10_000, FailureRate: 0.1}, 0},
+	} {
+		if got := bench.JobsOneByOne(tc.cfg); got != tc.want {
+			t.Errorf("%+v: %d jobs, want %d", tc.cfg, got, tc.want)
+		}
+	}
+}

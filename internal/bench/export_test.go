@@ -8,7 +8,7 @@ import (
 
 // TimesOfADeadJob are the times from publish to completed of a job that is dead.
 func TimesOfADeadJob() (s Spread, dead int64) {
-	r := newRecorder(&load{cfg: &Config{Jobs: 1}})
+	r := newRecorder(&load{jobs: 1})
 	r.publish(0)
 	r.base = r.base.Add(-time.Hour) // it dies an hour later
 	r.die(0)
@@ -28,3 +28,6 @@ func HostsOfAgents(hosts, agents int) (counts []int) {
 
 // Alarm is what ends a stage when its embedded NATS complains.
 func Alarm(fail context.CancelCauseFunc) slog.Handler { return alarm{fail: fail} }
+
+// JobsOneByOne is how many jobs come one by one after the others.
+func JobsOneByOne(cfg Config) int { return idleJobs(&cfg) }

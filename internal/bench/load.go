@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/nats-io/nats.go"
+
 	"github.com/comfyherd/comfyherd/internal/workflow"
 )
 
@@ -15,12 +17,13 @@ type load struct {
 	cfg    *Config
 	bodies [][2]string // by hash: what comes before and after the seed
 	run    string      // different in each run, since the ids of an earlier run are still taken in a NATS that was named
-	prefix string      // of the ids of the jobs that are measured
+	prefix string      // of the ids of the jobs
+	jobs   int
 }
 
 func newLoad(cfg *Config) (*load, error) {
 	run := fmt.Sprintf("%06x", rand.Uint32N(1<<24))
-	l := &load{cfg: cfg, run: run, prefix: "b-" + run + "-"}
+	l := &load{cfg: cfg, run: run, prefix: "b-" + run + "-", jobs: cfg.Jobs}
 	for i := range cfg.Hashes {
 		const mark = 424242424242
 		body, err := json.Marshal(picture(i, mark, ""))
@@ -43,6 +46,11 @@ func newLoad(cfg *Config) (*load, error) {
 func (l *load) body(i int) []byte {
 	b := l.bodies[i%len(l.bodies)]
 	return []byte(b[0] + strconv.Itoa(100000000000+i) + b[1])
+}
+
+// message publishes the i-th job below a prefix of subjects.
+func (l *load) message(prefix string, i int) *nats.Msg {
+	return &nats.Msg{Subject: prefix + l.tenant(i) + ".5", Data: l.body(i), Header: nats.Header{"Comfy-Job-Id": {l.id(i)}}}
 }
 
 func (l *load) id(i int) string { return l.prefix + strconv.Itoa(i) }

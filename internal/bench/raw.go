@@ -14,13 +14,15 @@ import (
 )
 
 // raw sends the messages of all jobs with bare nats.go: publish, deliver, three events in a chain of
-// compare-and-set, ack. Nothing is parsed, decided or handed on.
+// compare-and-set, ack. Nothing is parsed, decided or handed on. For the jobs that come one by one afterwards there is also
+// a request before the event started, as the offer.
 type raw struct {
 	cfg      *Config
 	load     *load
 	place    *place
 	recorder *recorder
-	delivery *samples // publish to deliver
+	idle     *recorder // of the jobs that come one by one
+	delivery *samples  // publish to deliver
 }
 
 // RawResult is the limit that NATS itself sets.
@@ -29,6 +31,7 @@ type RawResult struct {
 	EnqueuePerSecond float64 `json:"enqueue_per_second"`
 	PublishToDeliver Spread  `json:"publish_to_deliver"`
 	PublishToEnd     Spread  `json:"publish_to_completed"`
+	RoundTrips       Spread  `json:"four_round_trips"` // one job on an idle queue: deliver, append, request, append
 	CPUPerJob        float64 `json:"cpu_us_per_job"`
 	AllocsPerJob     float64 `json:"allocs_per_job"`
 	AllocatedPerJob  float64 `json:"allocated_bytes_per_job"`
@@ -43,12 +46,15 @@ func runRaw(ctx context.Context, cfg *Config, l *load) (result RawResult, err er
 		return RawResult{}, err
 	}
 	defer func() { err = errors.Join(err, p.tidy(ctx, removeRaw), p.close()) }()
-	r := &raw{cfg: cfg, load: l, place: p, recorder: newRecorder(l), delivery: &samples{}}
+	r := &raw{cfg: cfg, load: l, place: p, recorder: newRecorder(l), idle: newRecorder(l.idling()), delivery: &samples{}}
 	publisher, js, err := r.prepare(ctx)
 	if err != nil {
 		return RawResult{}, err
 	}
-	if err := r.recorder.follow(publisher, "bench.events"); err != nil {
+	if err := r.recorder.follow(publisher, rawEventsPrefix); err != nil {
+		return RawResult{}, err
+	}
+	if err := r.serveOffers(); err != nil {
 		return RawResult{}, err
 	}
 	working, stop := context.WithCancel(ctx)
@@ -66,7 +72,7 @@ func runRaw(ctx context.Context, cfg *Config, l *load) (result RawResult, err er
 	defer r.recorder.telling("raw", cfg.Progress)()
 	empty := p.diskBytes()
 	before := usageNow()
-	rate, err := enqueue(ctx, cfg, l, []natsjs.JetStream{js}, r.recorder, "bench.jobs.")
+	rate, err := enqueue(ctx, cfg, l, []natsjs.JetStream{js}, r.recorder, rawJobsPrefix)
 	if err != nil {
 		return RawResult{}, err
 	}
@@ -74,7 +80,11 @@ func runRaw(ctx context.Context, cfg *Config, l *load) (result RawResult, err er
 		return RawResult{}, err
 	}
 	used := usageNow().since(before)
-	return r.report(ctx, js, rate, used, empty)
+	if result, err = r.report(ctx, js, rate, used, empty); err != nil {
+		return RawResult{}, err
+	}
+	result.RoundTrips, err = idleLatency(ctx, l.idling(), publisher, r.idle, []natsjs.JetStream{js}, rawJobsPrefix, rawEventsPrefix)
+	return result, err
 }
 
 func (r *raw) report(ctx context.Context, js natsjs.JetStream, rate float64, used usage, empty int64) (RawResult, error) {
@@ -93,9 +103,11 @@ func (r *raw) report(ctx context.Context, js natsjs.JetStream, rate float64, use
 }
 
 const (
-	rawJobs   = "BENCH_JOBS"
-	rawEvents = "BENCH_EVENTS"
-	rawMark   = "comfyherd bench: the raw limit" // description of both streams, by which they are distinguished from others
+	rawJobs         = "BENCH_JOBS"
+	rawEvents       = "BENCH_EVENTS"
+	rawJobsPrefix   = "bench.jobs."
+	rawEventsPrefix = "bench.events"
+	rawMark         = "comfyherd bench: the raw limit" // description of both streams, by which they are distinguished from others
 )
 
 // prepare makes streams and consumers with the settings of the real ones.
@@ -122,8 +134,10 @@ func (r *raw) prepare(ctx context.Context) (*nats.Conn, natsjs.JetStream, error)
 			Duplicates: 100 * time.Millisecond, AllowDirect: true, Compression: compression, Replicas: r.cfg.Replicas,
 		},
 		{
-			Name: rawEvents, Subjects: []string{"bench.events.>"}, MaxAge: time.Hour, AllowDirect: true,
-			Compression: compression, Replicas: r.cfg.Replicas,
+			Name: rawEvents, Subjects: []string{"bench.append.>"}, MaxAge: time.Hour, AllowDirect: true,
+			SubjectTransform: &natsjs.SubjectTransformConfig{Source: "bench.append.>", Destination: "bench.events.>"},
+			RePublish:        &natsjs.RePublish{Source: "bench.events.>", Destination: "bench.events.>"},
+			Compression:      compression, Replicas: r.cfg.Replicas,
 		},
 	} {
 		cfg.Description = rawMark
@@ -201,7 +215,7 @@ func (r *raw) work(ctx context.Context, nc *nats.Conn) {
 			slots <- struct{}{}
 			walks.Go(func() {
 				defer func() { <-slots }()
-				r.walk(ctx, js, msg)
+				r.walk(ctx, nc, js, msg)
 			})
 		}
 		cancel()
@@ -209,17 +223,24 @@ func (r *raw) work(ctx context.Context, nc *nats.Conn) {
 }
 
 // walk ends the stage when an event could not be stored.
-func (r *raw) walk(ctx context.Context, js natsjs.JetStream, msg natsjs.Msg) {
+func (r *raw) walk(ctx context.Context, nc *nats.Conn, js natsjs.JetStream, msg natsjs.Msg) {
 	parts := strings.Split(msg.Subject(), ".")
 	id := msg.Headers().Get("Comfy-Job-Id")
 	if i, ok := r.recorder.index(id); ok {
 		r.delivery.add(time.Duration(r.recorder.now() - r.recorder.published[i].Load()))
 	}
-	chain := "bench.events." + parts[2] + "." + id + "."
+	_, offered := r.idle.index(id)
+	chain := parts[2] + "." + id + "."
 	last := uint64(0)
 	for _, kind := range []string{"queued", "started", "completed"} {
-		event := &nats.Msg{Subject: chain + kind, Data: eventBody[kind], Header: eventHeader(parts[2], id, kind, last)}
-		ack, err := js.PublishMsg(ctx, event, natsjs.WithExpectLastSequenceForSubject(last, chain+"*"))
+		if offered && kind == "started" {
+			if err := r.offer(ctx, nc, msg, id); err != nil {
+				r.place.fail(fmt.Errorf("offer %s: %w", id, err))
+				return
+			}
+		}
+		event := &nats.Msg{Subject: "bench.append." + chain + kind, Data: eventBody[kind], Header: eventHeader(parts[2], id, kind, last)}
+		ack, err := js.PublishMsg(ctx, event, natsjs.WithExpectLastSequenceForSubject(last, rawEventsPrefix+"."+chain+"*"))
 		if err != nil {
 			r.place.fail(fmt.Errorf("NATS did not store %s: %w", event.Subject, err))
 			return
@@ -256,11 +277,11 @@ func eventHeader(tenant, id, kind string, last uint64) nats.Header {
 // The publishers take turns as the tenants do: one is all tenants', or each tenant has one.
 func enqueue(ctx context.Context, cfg *Config, l *load, publishers []natsjs.JetStream, r *recorder, prefix string) (float64, error) {
 	start := time.Now()
-	for i := range cfg.Jobs {
+	for i := range l.jobs {
 		if err := paced(ctx, start, i, cfg.Rate); err != nil {
 			return 0, err
 		}
-		msg := &nats.Msg{Subject: prefix + l.tenant(i) + ".5", Data: l.body(i), Header: nats.Header{"Comfy-Job-Id": {l.id(i)}}}
+		msg := l.message(prefix, i)
 		r.publish(i)
 		if err := send(ctx, publishers[i%len(publishers)], msg); err != nil {
 			return 0, fmt.Errorf("publish job %d: %w", i, err)
@@ -273,7 +294,7 @@ func enqueue(ctx context.Context, cfg *Config, l *load, publishers []natsjs.JetS
 			return 0, fmt.Errorf("publish jobs: %w", context.Cause(ctx))
 		}
 	}
-	return float64(cfg.Jobs) / time.Since(start).Seconds(), nil
+	return float64(l.jobs) / time.Since(start).Seconds(), nil
 }
 
 // paced waits until it is the i-th job's turn.

@@ -20,14 +20,15 @@ type recorder struct {
 	first, last               atomic.Int64
 	done, dead                atomic.Int64
 	all                       chan struct{}
+	newEnd                    chan struct{} // has a value: a job has ended since waitFor looked last
 	subs                      []*nats.Subscription
 }
 
 func newRecorder(l *load) *recorder {
-	jobs := l.cfg.Jobs
+	jobs := l.jobs
 	return &recorder{
 		published: make([]atomic.Int64, jobs), started: make([]atomic.Int64, jobs), ended: make([]atomic.Int64, jobs),
-		base: time.Now(), prefix: l.prefix, all: make(chan struct{}),
+		base: time.Now(), prefix: l.prefix, all: make(chan struct{}), newEnd: make(chan struct{}, 1),
 	}
 }
 
@@ -87,6 +88,10 @@ func (r *recorder) over(now int64) {
 	if int(r.done.Add(1)) == len(r.ended) {
 		close(r.all)
 	}
+	select {
+	case r.newEnd <- struct{}{}:
+	default:
+	}
 }
 
 // die notes an end that is no completion, so that no time from publish to completed counts it.
@@ -105,6 +110,18 @@ func (r *recorder) wait(ctx context.Context, stage string) error {
 	case <-ctx.Done():
 		return fmt.Errorf("%s: %d of %d jobs had ended: %w", stage, r.done.Load(), len(r.ended), context.Cause(ctx))
 	}
+}
+
+// waitFor waits for the end of one job.
+func (r *recorder) waitFor(ctx context.Context, i int) error {
+	for r.ended[i].Load() == 0 {
+		select {
+		case <-r.newEnd:
+		case <-ctx.Done():
+			return fmt.Errorf("job %d had not ended: %w", i, context.Cause(ctx))
+		}
+	}
+	return nil
 }
 
 // telling reports how far a stage is until stop is called, which waits for the last report.

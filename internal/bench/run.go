@@ -118,7 +118,16 @@ func measure(ctx context.Context, cfg *Config, l *load, result *Result) (err err
 		return err
 	}
 	used := usageNow().since(before)
-	return s.report(running, js, rate, used, result)
+	if err := s.report(running, js, rate, used, result); err != nil {
+		return err
+	}
+	idle := l.idling()
+	result.StartedWhenIdle, err = idleLatency(running, idle, js.Conn(), newRecorder(idle), publishers, "comfy.jobs.", "comfy.events.jobs")
+	if err != nil {
+		return err
+	}
+	result.DispatcherBytes, err = s.weigh(running)
+	return err
 }
 
 // start starts the fleet and waits until a dispatcher lists all its hosts.

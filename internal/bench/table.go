@@ -18,6 +18,9 @@ func (r *Result) Print(c *daemon.Console) error {
 	if r.DiskPerJob == 0 { // of another NATS, whose files cannot be read
 		rows = slices.DeleteFunc(rows, func(row []string) bool { return row[0] == filesRow })
 	}
+	if r.StartedWhenIdle == (Spread{}) {
+		rows = slices.DeleteFunc(rows, func(row []string) bool { return row[0] == idleRow })
+	}
 	if r.Bare.JobsPerSecond == 0 {
 		for i := range rows {
 			rows[i] = rows[i][:2]
@@ -48,6 +51,7 @@ func (r *Result) measured() [][]string {
 		{"jobs a second", count(r.JobsPerSecond), count(raw.JobsPerSecond), limit},
 		{"published a second", count(r.EnqueuePerSecond), count(raw.EnqueuePerSecond), times(to.EnqueuePerSecond)},
 		{"publish to started (p50 / p99 / max)", spread(r.PublishToStarted), spread(raw.PublishToDeliver) + " (deliver)", times(to.StartedP50, to.StartedP99)},
+		{idleRow, spread(r.StartedWhenIdle), spread(raw.RoundTrips) + " (four round trips)", times(to.WhenIdleP50, to.WhenIdleP99)},
 		{"publish to completed (p50 / p99 / max)", spread(r.PublishToEnd), spread(raw.PublishToEnd), times(to.CompletedP50, to.CompletedP99)},
 		{"CPU a job", count(r.CPUPerJob) + " µs", count(raw.CPUPerJob) + " µs", times(to.CPUPerJob)},
 		{"allocations a job", count(r.AllocsPerJob), count(raw.AllocsPerJob), times(to.AllocsPerJob)},
@@ -69,7 +73,11 @@ func count(n float64) string {
 	return fmt.Sprintf("%.0f", n)
 }
 
-const filesRow = "files of NATS a job"
+// Rows that are left out when they were not measured.
+const (
+	filesRow = "files of NATS a job"
+	idleRow  = "one by one: publish to started (p50 / p99 / max)"
+)
 
 // times writes ratios, of a p50 and a p99 when there are two.
 func times(ratios ...float64) string {

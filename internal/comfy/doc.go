@@ -13,6 +13,7 @@
 //	submit.go     POST /prompt, and a lookup when its answer is lost
 //	refusal.go    a refusal becomes a kind
 //	track.go      events of the websocket (socket.go, frame.go) about this prompt
+//	worker.go     which prompt ComfyUI runs: one that waited is not blamed for a lost host
 //	poll.go       the prompt is looked up every PollInterval, and at once after an event that something ended
 //	lookup.go     /api/jobs/{id}, or /queue and then /history on servers without it
 //	limits.go     timeouts, a host that gives no answer, and a worker thread that may be dead (sick.go, threads.go)

@@ -11,7 +11,7 @@ import (
 )
 
 // errGarbled marks an answer that is not what ComfyUI answers.
-var errGarbled = errors.New("the answer makes no sense")
+var errGarbled = errors.New("the answer is not one of ComfyUI's")
 
 // ending is the host's record of a prompt that has ended.
 type ending struct {

@@ -1,10 +1,19 @@
 package comfy
 
 import (
+	"bufio"
 	"context"
+	"crypto/sha1"
+	"encoding/base64"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
 	"net/url"
 	"slices"
 	"time"
+
+	"github.com/gorilla/websocket"
 )
 
 // What the fuzz targets feed, without a socket around it.
@@ -60,6 +69,74 @@ func Patterns() []string {
 // SetIdleTime makes prompts that wait beside an idle worker count after a shorter time.
 func SetIdleTime(o *Options, d time.Duration) { o.idleTime = d }
 
+// SetTransport answers the host's requests by something else than a connection.
+func SetTransport(h *Host, t http.RoundTripper) { h.client.Transport = t }
+
+// What small functions make of their input.
+var (
+	Moment    = moment
+	PlainName = plainName
+	InFolder  = inFolder
+	OneLine   = oneLine
+	Clip      = clip
+	Defaults  = Options.withDefaults
+	SaidOf    = func(status int, contentType, body string) string {
+		return foreign(answer{status, http.Header{"Content-Type": {contentType}}, []byte(body)})
+	}
+)
+
+// Kept counts the prompts whose pictures a host keeps.
+func Kept(h *Host) int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return len(h.albums)
+}
+
+// Socket is an open websocket of a host, over which a test says what it wants.
+type Socket struct {
+	host    *Host
+	session *session
+	Closed  <-chan struct{} // by this process
+}
+
+// OpenSocket gives a host a websocket over a pipe.
+func OpenSocket(h *Host) (Socket, error) {
+	ours, theirs := net.Pipe()
+	closed := make(chan struct{})
+	go func() {
+		defer close(closed)
+		reader := bufio.NewReader(theirs)
+		request, err := http.ReadRequest(reader)
+		if err != nil {
+			return
+		}
+		sum := sha1.Sum([]byte(request.Header.Get("Sec-Websocket-Key") + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11")) // RFC 6455
+		_, _ = fmt.Fprintf(theirs, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-Websocket-Accept: %s\r\n\r\n",
+			base64.StdEncoding.EncodeToString(sum[:]))
+		_, _ = io.Copy(io.Discard, reader)
+	}()
+	conn, _, err := websocket.NewClient(ours, &url.URL{Scheme: "ws", Host: "pipe"}, nil, 0, 0)
+	if err != nil {
+		return Socket{}, err
+	}
+	s := &session{clientID: "socket", conn: conn}
+	h.open(s)
+	return Socket{host: h, session: s, Closed: closed}, nil
+}
+
+// Says hands a text frame to the host, as the reader of the socket does.
+func (s Socket) Says(frame string) {
+	if e, ok := parseText([]byte(frame)); ok {
+		s.host.handle(s.session, e, time.Now())
+	}
+}
+
+// Drop ends the socket from the other side.
+func (s Socket) Drop() {
+	_ = s.session.conn.Close()
+	s.host.shut(s.session, false)
+}
+
 // Refused says whether an error of a request means that nobody listens.
 var Refused = refused
 
@@ -71,4 +148,15 @@ func Seen(ctx context.Context, address, program string) (Sighting, bool) {
 	}
 	w := newWitness(u.Hostname(), u.Port(), program)
 	return w.Look(ctx)
+}
+
+// WorkerAfter is the prompt that the worker runs after these messages of the websocket.
+func WorkerAfter(messages ...string) string {
+	var w worker
+	for _, m := range messages {
+		if e, ok := parseText([]byte(m)); ok {
+			w.see(e, 0)
+		}
+	}
+	return w.prompt
 }

@@ -53,6 +53,7 @@ type Host struct {
 	session   *session            // the open socket, nil without one
 	tracks    map[string]*tracker // by prompt id; one for each running Run
 	lost      int                 // sockets that the host dropped
+	worker    worker
 	listening bool
 	unsure    map[string]time.Time // when a POST of that id began whose outcome is not known
 	identity  identity

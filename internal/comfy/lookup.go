@@ -47,7 +47,7 @@ func (h *Host) lookup(ctx context.Context, id string) (Standing, *ending, error)
 	if !h.oldJobs.Load() {
 		standing, e, err := h.lookupJob(ctx, id)
 		var status *statusError
-		if err == nil || !errors.As(err, &status) && !errors.Is(err, errGarbled) {
+		if !errors.As(err, &status) && !errors.Is(err, errGarbled) {
 			return standing, e, err
 		}
 	}

@@ -253,7 +253,7 @@ func (h *Host) openPicture(ctx context.Context, o Output) (body io.ReadCloser, c
 		}
 	}
 	return nil, "", 0, &failure.Failure{Kind: failure.Lost, Node: o.Node, Exception: "result_missing",
-		Message: "the picture " + clip(oneLine(o.Filename), 100) + " of node " + clip(o.Node, 100) + " came over the websocket and was dropped since"}
+		Message: "the picture " + clip(oneLine(o.Filename), 100) + " of node " + clip(o.Node, 100) + " came over the websocket and was dropped before it was read"}
 }
 
 func (a *album) length() int {

@@ -116,6 +116,7 @@ func (r *run) interval() time.Duration {
 }
 
 func (r *run) notePending(ahead int, now time.Time) {
+	r.behind = ahead > 0
 	switch {
 	case ahead > 0:
 		r.headSince = time.Time{}
@@ -176,7 +177,6 @@ func (r *run) awaitsSocket(e *ending, now time.Time) bool {
 func (r *run) failedLook(err error, now time.Time) *failure.Failure {
 	var status *statusError
 	switch {
-	case errors.Is(err, context.Canceled):
 	case refused(err):
 		r.refused, r.broken = r.refused+1, true
 		r.lookAt = now.Add(100 * time.Millisecond)
@@ -213,14 +213,14 @@ func foreignAnswer(err error) bool {
 // firewall inspects answers too, and ComfyUI's answer contains the workflow.
 func foreignSilence(err error) *failure.Failure {
 	return &failure.Failure{Kind: failure.Lost, Exception: Foreign,
-		Message: "the host does not say how the prompt goes: " + why(err) + "; check what stands before ComfyUI"}
+		Message: "ComfyUI cannot be asked how far the prompt is: " + why(err) + "; check the proxy or firewall before ComfyUI"}
 }
 
 // notFound takes in a look in which the host has no such prompt.
 func (r *run) notFound(now time.Time) (*Result, *failure.Failure) {
 	if !r.accepted {
 		if r.prompt.Resume {
-			return nil, failure.New(failure.Lost, "gone: ComfyUI does not know the prompt any more")
+			return nil, failure.New(failure.Lost, "ComfyUI does not have the prompt any more: it was restarted, or its history was cleared")
 		}
 		return nil, nil // the POST is under way
 	}
@@ -244,9 +244,9 @@ func (r *run) disappeared() (*Result, *failure.Failure) {
 	case known:
 		return r.end(e)
 	case r.host.drops() != r.drops || r.broken:
-		return nil, failure.New(failure.HostLost, "ComfyUI was restarted and has forgotten the prompt")
+		return nil, failure.New(failure.HostLost, "ComfyUI was restarted while it had the prompt")
 	case r.runSince.IsZero():
 		return nil, failure.New(failure.Interrupted, "the prompt was deleted from ComfyUI's backlog by somebody else")
 	}
-	return nil, failure.New(failure.Interrupted, "the prompt ran, and ComfyUI's history was wiped before its result could be read")
+	return nil, failure.New(failure.Interrupted, "the prompt ran, and ComfyUI's history was cleared before its result could be read")
 }

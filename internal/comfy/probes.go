@@ -48,7 +48,7 @@ func foreign(got answer) string {
 	case isHTML(got):
 		return said + " with a web page; it is a login page or a firewall; let POST requests pass"
 	}
-	return said + " that is not ComfyUI's; check what stands before ComfyUI"
+	return said + " that is not ComfyUI's; check the proxy or firewall before ComfyUI"
 }
 
 // foreignFailure is the failure for an answer that is not ComfyUI's. The reason may be this one job or the host, which

@@ -134,7 +134,7 @@ func (r *run) proveFiles(ctx context.Context, result *Result) *failure.Failure {
 
 func overwritten(o Output) *failure.Failure {
 	return &failure.Failure{Kind: failure.Lost, Node: clip(oneLine(o.Node), 100), Exception: unproven, Message: fmt.Sprintf(
-		"ComfyUI took the result %s of node %s from its cache, and the file may be another prompt's by now",
+		"ComfyUI took the result %s of node %s from its cache, and another prompt may have overwritten the file since, so that it is not delivered",
 		oneLine(path.Join(o.Subfolder, o.Filename)), clip(oneLine(o.Node), 100))}
 }
 

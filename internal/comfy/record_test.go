@@ -44,7 +44,7 @@ func TestTheStatusOfARecordDecidesWhereItsMessagesDoNot(t *testing.T) {
 		"BlockedOnAnOldServer":             {history("", blocked), "", ""},
 		"FailedOnAnOldServer":              {history("", valueError), failure.ExecutionError, "ValueError"},
 		"MessagesThatAreNone":              {history("success", `["execution_error"], [], [5, {}], ["execution_start", 7], null`), "", ""},
-		"HistoryThatIsNoJSON":              {ended{Path: "/history/" + promptID, Body: "<html>"}, failure.Lost, "does not say how the prompt goes"},
+		"HistoryThatIsNoJSON":              {ended{Path: "/history/" + promptID, Body: "<html>"}, failure.Lost, "cannot be asked how far the prompt is"},
 		"JobCancelledWithoutAWord":         {ofJob("cancelled", "null", ""), failure.Interrupted, ""},
 		"JobFailedWithoutAWord":            {ofJob("failed", "null", ""), failure.ExecutionError, "ComfyUI does not say why"},
 		"JobFailedWithAMessage":            {ofJob("failed", "null", valueError), failure.ExecutionError, "ValueError"},
@@ -107,7 +107,7 @@ func TestALookThatComfyUICannotAnswerHasItsKind(t *testing.T) {
 			}
 		}, failure.ExecutionError, "leaves too much in the record"},
 		"Forbidden":  {says(http.StatusForbidden, "no"), failure.Lost, "HTTP 403"},
-		"NoJSON":     {says(http.StatusOK, "<html>"), failure.Lost, "makes no sense"},
+		"NoJSON":     {says(http.StatusOK, "<html>"), failure.Lost, "not one of ComfyUI's"},
 		"NoJSONable": {says(http.StatusInternalServerError, "500 Internal Server Error"), failure.ExecutionError, "HTTP 500"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -211,7 +211,7 @@ func (f finding) text() string {
 		message += ": " + clip(details, 200)
 	}
 	if f.fault.Type == "custom_validation_failed" {
-		message += ` (a file that a job brings along belongs into its "inputs")`
+		message += ` (to send a file with the job, list it in the job's "inputs")`
 	}
 	return oneLine(fmt.Sprintf("node %s (%s): %s", f.node, f.class, message))
 }

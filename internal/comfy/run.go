@@ -43,6 +43,8 @@ type run struct {
 	began          time.Time
 	accepted       bool
 	acceptedAt     time.Time
+	dropsBefore    int       // of the host's sockets, before the POST
+	behind         bool      // another prompt stood before it at the last look that found it
 	headSince      time.Time // nothing stands before it since then; zero: something does
 	firstHead      time.Time
 	strangersSince time.Time // strangers' prompts run before it since then; zero: none does
@@ -136,6 +138,7 @@ func (h *Host) runOnce(ctx context.Context, p Prompt, w Watch) (*Result, error) 
 	}
 	if f.Kind == failure.HostLost || f.Kind == failure.HostSick {
 		r.track.where(f, time.Now())
+		f.Waited = f.Waited || r.waited()
 	}
 	return nil, f
 }
@@ -144,6 +147,7 @@ func (h *Host) runOnce(ctx context.Context, p Prompt, w Watch) (*Result, error) 
 // tracker is registered by now: events may overtake the answer.
 func (r *run) start(ctx context.Context) {
 	r.headSince, r.firstHead, r.drops = r.began, r.began, r.host.drops()
+	r.dropsBefore = r.drops
 	r.checkAt = r.began.Add(r.checkEvery)
 	if r.prompt.Resume {
 		r.lookAt = r.began

@@ -298,7 +298,7 @@ func TestAResumedPromptIsAttachedAndNeverPostedAgain(t *testing.T) {
 		t.Error(err)
 	}
 	_, err := r.run(p, comfy.Watch{})
-	if f := failure.As(err); f == nil || f.Kind != failure.Lost || !strings.HasPrefix(f.Message, "gone") {
+	if f := failure.As(err); f == nil || f.Kind != failure.Lost || !strings.HasPrefix(f.Message, "ComfyUI does not have the prompt any more") {
 		t.Errorf("a forgotten one ends as %v", err)
 	}
 }

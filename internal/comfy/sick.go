@@ -42,13 +42,13 @@ func (h *Host) Sick(ctx context.Context) (reason string, cause failure.Cause, er
 		return "", "", fmt.Errorf("read the backlog of %s: %w", h, err)
 	}
 	if len(line.running) > 0 && h.threads.gone(ctx) {
-		return workerDied + ": its thread ended without a word (a node raised SystemExit, or its code ended the thread)", failure.WorkerGone, nil
+		return workerDied + ": its log says nothing of it (a node raised SystemExit, or its code ended the thread)", failure.WorkerGone, nil
 	}
 	if h.idles() {
 		return fmt.Sprintf("%s: %d prompts have waited for %v and none runs", workerDied, len(line.pending), idleTime), failure.WorkerGone, nil
 	}
 	if id := h.ignoresStop(line); id != "" {
-		return "prompt " + id + " does not stop although it was told to, and nothing else can run; restart ComfyUI if it never ends", failure.Stuck, nil
+		return "prompt " + id + " does not stop although it was asked to, and nothing else can run; restart ComfyUI if it never ends", failure.Stuck, nil
 	}
 	return "", "", nil
 }

@@ -42,7 +42,7 @@ func (h *Host) Listen(ctx context.Context) error {
 	h.mu.Lock()
 	if h.listening {
 		h.mu.Unlock()
-		return errors.New("listen to " + h.String() + ": somebody listens already")
+		return errors.New("listen to " + h.String() + ": its websocket is open already")
 	}
 	h.listening = true
 	h.mu.Unlock()
@@ -187,7 +187,7 @@ func (h *Host) current() *session {
 // reopen closes a socket that is open and over which nothing comes, so that Listen opens another.
 func (h *Host) reopen(s *session) {
 	if s.deaf.CompareAndSwap(false, true) {
-		h.log.Warn("the websocket is deaf: opening another one")
+		h.log.Warn("no events come over the websocket: opening another one")
 		s.conn.Close()
 	}
 }
@@ -244,6 +244,7 @@ func (h *Host) handle(s *session, e event, now time.Time) {
 	}
 	h.mu.Lock()
 	t := h.tracks[e.prompt]
+	h.worker.see(e, h.lost)
 	h.mu.Unlock()
 	if t != nil {
 		t.see(e, now)

@@ -85,7 +85,7 @@ func (h *Host) trySubmit(ctx context.Context, t *tracker, body []byte) submitted
 			if s, settled := h.readSubmitAnswer(ctx, t, got); settled {
 				return s
 			}
-			err = fmt.Errorf("HTTP %d in the place of an answer", got.status)
+			err = fmt.Errorf("HTTP %d instead of ComfyUI's answer", got.status)
 		}
 		known, failed := h.findLostSubmit(ctx, id)
 		switch {
@@ -96,7 +96,7 @@ func (h *Host) trySubmit(ctx context.Context, t *tracker, body []byte) submitted
 		case h.drops() != drops || t.seen():
 			return submitted{failure: failure.New(failure.HostLost, "ComfyUI died or was restarted while the prompt was sent")}
 		case attempt > 1 || isTimeout(err) || got.status == http.StatusGatewayTimeout:
-			return submitted{unsure: true, failure: failure.New(failure.HostLost, "ComfyUI did not answer the submit and does not know the prompt: "+why(err))}
+			return submitted{unsure: true, failure: failure.New(failure.HostLost, "ComfyUI did not answer the submit and does not have the prompt: "+why(err))}
 		}
 		h.log.Warn("submit got lost on the way, sending it again", "prompt", id, "error", why(err))
 	}

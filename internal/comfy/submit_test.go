@@ -30,7 +30,7 @@ func TestALostSubmitThatCannotBeLookedUpHasItsKind(t *testing.T) {
 		says string
 	}{
 		"Gone":     {nil, failure.HostLost, "ComfyUI is gone"},
-		"Firewall": {says(http.StatusForbidden, "blocked"), failure.Lost, "check what stands before ComfyUI"},
+		"Firewall": {says(http.StatusForbidden, "blocked"), failure.Lost, "check the proxy or firewall before ComfyUI"},
 		"Running":  {says(http.StatusOK, fmt.Sprintf(`{"queue_running": [[0, %q, {}, {}, []]], "queue_pending": []}`, promptID)), "", ""},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -1,7 +1,6 @@
 package dispatcher
 
 import (
-	"encoding/json"
 	"strings"
 	"time"
 
@@ -24,30 +23,26 @@ func (p pair) compare(q pair) int {
 	return strings.Compare(string(p.hash), string(q.hash))
 }
 
-// blocks is which pairs are blocked, which have strikes, and which have just failed. The fleet holds what follows from
-// them.
+// blocks is which pairs are blocked, which have strikes, and which have just failed. The fleet holds all but the last, since
+// there may be very many.
 type blocks struct {
 	fleet   *route.Fleet
 	peers   *peers
 	changes *changes
 	alarms  *alarms
 
-	blocked   map[pair]bool
 	incapable map[string]map[workflow.Hash]time.Time // by host: blocks because it lacks something, and since when
-	struck    map[pair]bool
-	halted    map[pair]bool
+	halted    map[pair]bool                          // have a block in the fleet that does not stand in the bucket
 }
 
 func newBlocks(b blocks) *blocks {
-	b.blocked, b.struck, b.halted = map[pair]bool{}, map[pair]bool{}, map[pair]bool{}
-	b.incapable = map[string]map[workflow.Hash]time.Time{}
+	b.halted, b.incapable = map[pair]bool{}, map[string]map[workflow.Hash]time.Time{}
 	return &b
 }
 
 // put takes in a block that was written at a time.
 func (b *blocks) put(block *route.Block, at time.Time) {
 	p := pair{string(block.Host), block.Hash}
-	b.blocked[p] = true
 	delete(b.halted, p)
 	b.removeIncapable(p)
 	if block.Kind.Verdict().Strike == failure.UntilCapable {
@@ -63,33 +58,43 @@ func (b *blocks) put(block *route.Block, at time.Time) {
 // remove takes in that a block has ended. A pair with strikes is on probation: one job may run there. So that not each
 // dispatcher sends one, what waits for a host with its home elsewhere is matched after the head start.
 func (b *blocks) remove(p pair, now time.Time) {
-	delete(b.blocked, p)
+	delete(b.halted, p)
 	b.removeIncapable(p)
 	b.fleet.RemoveBlock(route.HostID(p.host), p.hash)
 	b.changes.reasons = true
-	if b.peers.isHome(p.host) || !b.struck[p] {
+	if b.peers.isHome(p.host) || !b.fleet.Struck(route.HostID(p.host), p.hash) {
 		b.changes.jobs = true
 		return
 	}
 	b.alarms.at(now.Add(b.peers.headStart()), func(time.Time) { b.changes.jobs = true })
 }
 
-func (b *blocks) blockKeys() []string { return pairKeys(b.blocked) }
-
-// readStrikes reads the strikes of a pair out of their bucket.
-func readStrikes(c queue.Change) (s route.Strikes, why string) {
-	if _, _, ok := queue.PairOf(c.Key); !ok {
-		return s, "the key is not <host>.<hash>"
-	}
-	if err := json.Unmarshal(c.Value, &s); err != nil {
-		return s, err.Error()
-	}
-	return s, ""
+// blocked reports whether a block of a pair stands in the bucket.
+func (b *blocks) blocked(p pair) bool {
+	return b.fleet.HasBlock(route.HostID(p.host), p.hash) && !b.halted[p]
 }
+
+// count is how many blocks stand in the bucket.
+func (b *blocks) count() int { return b.fleet.BlockCount() - len(b.halted) }
+
+// each calls visit for every pair whose block stands in the bucket.
+func (b *blocks) each(visit func(pair)) {
+	b.fleet.EachBlock(func(host route.HostID, hash workflow.Hash) {
+		if p := (pair{string(host), hash}); !b.halted[p] {
+			visit(p)
+		}
+	})
+}
+
+// eachStruck calls visit for every pair with strikes.
+func (b *blocks) eachStruck(visit func(pair)) {
+	b.fleet.EachStruck(func(host route.HostID, hash workflow.Hash) { visit(pair{string(host), hash}) })
+}
+
+func (b *blocks) blockKeys() []string { return pairKeys(b.each) }
 
 // putStrikes takes in strikes. Those without a block settle a failure that gave no block.
 func (b *blocks) putStrikes(p pair, s *route.Strikes) {
-	b.struck[p] = true
 	b.fleet.PutStrikes(route.HostID(p.host), p.hash, *s)
 	if s.Open == nil {
 		b.endHalt(p)
@@ -98,18 +103,15 @@ func (b *blocks) putStrikes(p pair, s *route.Strikes) {
 }
 
 func (b *blocks) removeStrikes(p pair) {
-	delete(b.struck, p)
 	b.fleet.RemoveStrikes(route.HostID(p.host), p.hash)
 	b.changes.jobs = true
 }
 
-func (b *blocks) strikeKeys() []string { return pairKeys(b.struck) }
+func (b *blocks) strikeKeys() []string { return pairKeys(b.eachStruck) }
 
-func pairKeys(pairs map[pair]bool) []string {
-	keys := make([]string, 0, len(pairs))
-	for p := range pairs {
-		keys = append(keys, p.host+"."+string(p.hash))
-	}
+func pairKeys(each func(func(pair))) []string {
+	keys := []string{}
+	each(func(p pair) { keys = append(keys, p.host+"."+string(p.hash)) })
 	return keys
 }
 
@@ -134,7 +136,7 @@ func (b *blocks) halt(host string, e *queue.EndedJob, now time.Time) {
 	if e.Kind == failure.OutOfMemory {
 		block.Size = e.Size
 	}
-	if e.Kind == "" || b.blocked[p] {
+	if e.Kind == "" || b.blocked(p) {
 		return
 	}
 	b.fleet.PutBlock(block)
@@ -171,25 +173,23 @@ func (b *blocks) incapableBefore(host string, at time.Time) []workflow.Hash {
 
 // perHost counts the blocks and the strikes of each host.
 func (b *blocks) perHost() (blocks, strikes map[string]int) {
-	return countPairs(b.blocked), countPairs(b.struck)
+	return countPairs(b.each), countPairs(b.eachStruck)
 }
 
-func countPairs(pairs map[pair]bool) map[string]int {
+func countPairs(each func(func(pair))) map[string]int {
 	n := map[string]int{}
-	for p := range pairs {
-		n[p.host]++
-	}
+	each(func(p pair) { n[p.host]++ })
 	return n
 }
 
 // behind gives the pairs with a block that come after one, in no order.
 func (b *blocks) behind(after pair, which pairs) []pair {
 	var found []pair
-	for p := range b.blocked {
+	b.each(func(p pair) {
 		if which.fit(p.host, p.hash) && p.compare(after) > 0 {
 			found = append(found, p)
 		}
-	}
+	})
 	return found
 }
 

@@ -135,12 +135,3 @@ func TestBlocksAreListedByPair(t *testing.T) {
 	same(t, "of another host", len(b.behind(pair{}, pairs{host: "c"})), 0)
 	same(t, "blocks that stand", len(b.of([]pair{{"a", one}, {"c", one}})), 1)
 }
-
-func TestStrikesThatCannotBeReadAreNone(t *testing.T) {
-	t.Parallel()
-	for key, value := range map[string]string{"junk": `{}`, "a." + string(hashOfGraph(t, 1)): `[`} {
-		if _, why := readStrikes(queue.Change{Key: key, Value: []byte(value)}); why == "" {
-			t.Errorf("%s of %s are strikes", value, key)
-		}
-	}
-}

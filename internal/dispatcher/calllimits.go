@@ -72,7 +72,7 @@ func newAnswers() *answers {
 	return &answers{
 		turns: newCallLimit(), heavy: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/4)),
 		letters:  make(chan struct{}, readersMost),
-		affinity: newSettings(orWhy(queue.AffinityOf, "unreadable")), tenants: newSettings(orWhy(queue.TenantOf, "unreadable")),
+		affinity: newSettings[queue.Affinity](), tenants: newSettings[queue.TenantSettings](),
 	}
 }
 

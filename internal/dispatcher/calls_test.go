@@ -267,24 +267,24 @@ func TestAnActThatCannotBeStoredKeepsNobodyWaiting(t *testing.T) {
 func TestSettingsThatWereRemovedUnseenAreGoneFromAnswers(t *testing.T) {
 	t.Parallel()
 	m := dispatcher.NewSettings()
-	hear := func(phase queue.Phase, key, value string) {
-		m.Change(queue.Change{Phase: phase, Key: key, Value: []byte(value)})
+	hear := func(phase queue.Phase, key string) {
+		m.Change(queue.Change[queue.TenantSettings]{Phase: phase, Key: key})
 	}
-	hear(queue.Reset, "", "")
-	hear(queue.Put, "acme", `{"weight":2}`)
-	hear(queue.Put, "bolt", `{"weight":3}`)
-	hear(queue.Synced, "", "")
-	hear(queue.Reset, "", "")
+	hear(queue.Reset, "")
+	hear(queue.Put, "acme")
+	hear(queue.Put, "bolt")
+	hear(queue.Synced, "")
+	hear(queue.Reset, "")
 	if got := m.Keys(); !slices.Equal(got, []string{"acme", "bolt"}) {
 		t.Errorf("while it is told anew: %q", got)
 	}
-	hear(queue.Put, "bolt", `{"weight":3}`)
-	hear(queue.Put, "coral", `junk`)
-	hear(queue.Synced, "", "")
+	hear(queue.Put, "bolt")
+	hear(queue.Invalid, "coral")
+	hear(queue.Synced, "")
 	if got := m.Keys(); !slices.Equal(got, []string{"bolt"}) {
 		t.Errorf("afterwards: %q", got)
 	}
-	hear(queue.Gone, "bolt", "")
+	hear(queue.Gone, "bolt")
 	if got := m.Keys(); len(got) != 0 {
 		t.Errorf("at the end: %q", got)
 	}

@@ -11,41 +11,33 @@ import (
 	"github.com/comfyherd/comfyherd/internal/workflow"
 )
 
-// capabilities is what hosts can run, as their agents have found out.
+// capabilities is what hosts can run, as their agents have found out. The fleet holds it, once for all hosts that are
+// installed alike.
 type capabilities struct {
 	fleet   *route.Fleet
 	changes *changes
 
-	byHost map[string]workflow.Capability
-	stored map[string]time.Time // when; an agent stores the capability only when it has changed
+	stored map[string]time.Time // when, by host; an agent stores the capability only when it has changed
 }
 
 func newCapabilities(fleet *route.Fleet, changes *changes) *capabilities {
-	return &capabilities{fleet: fleet, changes: changes, byHost: map[string]workflow.Capability{}, stored: map[string]time.Time{}}
-}
-
-func readCapability(c queue.Change) (capability workflow.Capability, why string) {
-	if err := capability.UnmarshalBinary(c.Value); err != nil {
-		return capability, "the host's capability counts as unknown: " + err.Error()
-	}
-	return capability, ""
+	return &capabilities{fleet: fleet, changes: changes, stored: map[string]time.Time{}}
 }
 
 // put takes in what a host can run, as it was stored at a time.
 func (c *capabilities) put(host string, capability workflow.Capability, at time.Time) {
-	c.byHost[host], c.stored[host] = capability, at
+	c.stored[host] = at
 	c.fleet.PutCapability(route.HostID(host), capability)
 	c.changes.all()
 }
 
 func (c *capabilities) remove(host string) {
-	delete(c.byHost, host)
 	delete(c.stored, host)
 	c.fleet.RemoveCapability(route.HostID(host))
 	c.changes.all()
 }
 
-func (c *capabilities) keys() []string { return slices.Collect(maps.Keys(c.byHost)) }
+func (c *capabilities) keys() []string { return slices.Collect(maps.Keys(c.stored)) }
 
 // capabilityChanged takes in what a host can run now, and lifts its blocks for what it lacked before.
 func (l *loop) capabilityChanged(host string, capability workflow.Capability, at time.Time) {

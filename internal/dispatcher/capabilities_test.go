@@ -39,7 +39,7 @@ func TestABlockEndsWithWhatTheHostLackedAlsoWhenTheFirstLiftComesToNothing(t *te
 					return outcome{kind: failure.Incapable, message: "a model is missing"}
 				}})
 				s.submit("x")
-				block := func() queue.Change { return s.get(names.BlocksBucket, pairOf("a", hashOf(s.t, 1))) }
+				block := func() queue.Entry { return s.get(names.BlocksBucket, pairOf("a", hashOf(s.t, 1))) }
 				s.await(func() bool { return block().Phase == queue.Put })
 				blocked := block().Revision
 				s.pass(500 * time.Millisecond)

@@ -119,7 +119,7 @@ func TestAJobThatFindsNoSlotOfItsTenantGivesItsHostToOthers(t *testing.T) {
 			t.Fatal(err)
 		}
 		s.mu.Lock()
-		s.bucket(names.SlotsBucket).keys["acme"] = queue.Change{Phase: queue.Put, Key: "acme", Value: taken, Revision: 1}
+		s.bucket(names.SlotsBucket).keys["acme"] = queue.Entry{Phase: queue.Put, Key: "acme", Value: taken, Revision: 1}
 		s.mu.Unlock()
 		s.host("a", s.accepts("a"))
 		s.submit("x")

@@ -33,7 +33,7 @@
 //
 //	loop.go           the loop, and in which order things happen; parts.go makes the parts
 //	watches.go        which part takes in the changes of which bucket
-//	mirror.go         keeping up with a bucket through its watch (invalid.go: values that cannot be)
+//	mirror.go         keeping up with a bucket through its watch
 //	changes.go        what has to be looked at before the loop waits again
 //	alarms.go         what is to be done at a time
 //

@@ -1,7 +1,6 @@
 package dispatcher
 
 import (
-	"encoding/json"
 	"log/slog"
 	"time"
 
@@ -18,11 +17,7 @@ type duplicateName struct {
 }
 
 // heartbeat reads one under our own name.
-func (n *duplicateName) heartbeat(body []byte) {
-	var s queue.DispatcherState
-	if json.Unmarshal(body, &s) != nil {
-		return
-	}
+func (n *duplicateName) heartbeat(s *queue.DispatcherState) {
 	switch {
 	case s.Started.Equal(n.started):
 		n.seen = true

@@ -118,10 +118,10 @@ type Settings struct {
 }
 
 // NewSettings has heard nothing.
-func NewSettings() Settings { return Settings{newSettings(orWhy(queue.TenantOf, "unreadable"))} }
+func NewSettings() Settings { return Settings{newSettings[queue.TenantSettings]()} }
 
 // Change takes a change.
-func (m Settings) Change(c queue.Change) { m.change(c) }
+func (m Settings) Change(c queue.Change[queue.TenantSettings]) { m.change(c) }
 
 // Keys are those of all that stand.
 func (m Settings) Keys() []string {

@@ -22,18 +22,6 @@ func newGrants(fleet *route.Fleet) *grants {
 	return &grants{fleet: fleet, byHost: map[string]queue.HostGrant{}}
 }
 
-// readGrant reads a grant out of its bucket.
-func readGrant(c queue.Change) (queue.HostGrant, string) {
-	if !job.ValidHost(c.Key) {
-		return queue.HostGrant{}, "the key is no host"
-	}
-	g, err := queue.GrantOf(c)
-	if err != nil {
-		return g, err.Error()
-	}
-	return g, ""
-}
-
 func (g *grants) put(host string, grant queue.HostGrant) {
 	g.byHost[host] = grant
 	if len(grant.Tenants) == 0 {

@@ -29,9 +29,8 @@ type hosts struct {
 	jobEnded func(host string, s *queue.HostState, now time.Time) // of each state that names a job which has ended
 	gone     func(host string)                                    // called when a presence has ended
 
-	known      map[string]*host
-	broadcasts invalidValues
-	runs       []route.Run // room for those of one host
+	known map[string]*host
+	runs  []route.Run // room for those of one host
 }
 
 // host is the newest that is known of one.
@@ -44,45 +43,29 @@ type host struct {
 }
 
 func newHosts(h hosts) *hosts {
-	h.known, h.broadcasts = map[string]*host{}, invalidValues{log: h.log, where: "a state that was broadcast"}
+	h.known = map[string]*host{}
 	return &h
 }
 
-// readPresence reads a presence. A brief state is none: there is no state before it that has what it leaves out.
-func readPresence(c queue.Change) (queue.HostState, string) {
-	s, ok := queue.HostStateOf(c)
-	switch {
-	case !ok:
-		return s, "it is no state of the host " + c.Key
-	case s.Brief:
-		return s, "it is a brief state, and no state before it has what it leaves out"
-	}
-	return s, invalidState(&s)
-}
-
-// presence takes in a presence as its bucket has it.
-func (h *hosts) presence(c queue.Change, s *queue.HostState, now time.Time) {
+// presence takes in a presence that was stored at a time.
+func (h *hosts) presence(s *queue.HostState, stored, now time.Time) {
 	if x := h.known[s.Host]; x != nil && x.state.Instance != s.Instance {
 		x.state.Time, x.held = time.Time{}, nil // NATS's order counts between two agents, not their clocks
 	}
 	h.report(s, now)
-	h.known[s.Host].until = time.Now().Add(left(c, now, h.ttl))
+	h.known[s.Host].until = time.Now().Add(left(stored, now, h.ttl))
 }
 
 // left is how much longer a presence stands: it may have been stored a while ago.
-func left(c queue.Change, now time.Time, ttl time.Duration) time.Duration {
-	if c.Time.IsZero() {
+func left(stored, now time.Time, ttl time.Duration) time.Duration {
+	if stored.IsZero() {
 		return ttl
 	}
-	return min(max(ttl-now.Sub(c.Time), 0), ttl)
+	return min(max(ttl-now.Sub(stored), 0), ttl)
 }
 
 // report takes in what an agent says of its host.
 func (h *hosts) report(s *queue.HostState, now time.Time) {
-	if why := invalidState(s); why != "" {
-		h.broadcasts.report(s.Host, why)
-		return
-	}
 	x := h.known[s.Host]
 	if x == nil {
 		h.meet(s, now)

@@ -35,7 +35,7 @@ func (l *loop) hostInfos(after string, most int, now time.Time) []queue.HostInfo
 	infos := make([]queue.HostInfo, 0, len(names))
 	for _, name := range names {
 		info := queue.HostInfo{
-			HostState: *l.hosts.state(name), Capability: l.capable.byHost[name].Len(), Blocks: blocks[name], Strikes: strikes[name],
+			HostState: *l.hosts.state(name), Capability: l.fleet.Capability(route.HostID(name)).Len(), Blocks: blocks[name], Strikes: strikes[name],
 			Tenants: l.grants.byHost[name].Tenants,
 		}
 		info.Slots, info.Prefetch = l.grants.capped(&info.HostState)

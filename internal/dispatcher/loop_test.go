@@ -191,7 +191,6 @@ func TestWhatCannotBeIsLeftOutAndTheRestIsHeard(t *testing.T) {
 			`{"host":"x","instance":"i","serial":1,"state":"online","slots":1,"prefetch":0,"memory":-1,"time":"2026-01-01T00:00:00Z"}`,
 		} {
 			s.set(names.HostsBucket, "x", []byte(value), -1)
-			s.broadcast(queue.HostState{Host: "x", Foreign: -3, State: queue.Online})
 			s.pass(0)
 			s.want("host x after "+value, s.hostNow("x").Host, "")
 		}

@@ -10,6 +10,7 @@ import (
 	"github.com/comfyherd/comfyherd/internal/job"
 	"github.com/comfyherd/comfyherd/internal/names"
 	"github.com/comfyherd/comfyherd/internal/queue"
+	"github.com/comfyherd/comfyherd/internal/route"
 	"github.com/comfyherd/comfyherd/internal/workflow"
 )
 
@@ -23,15 +24,15 @@ func (m *memory) PutTicket(_ context.Context, t *queue.Ticket) (revision uint64,
 }
 
 func (m *memory) Ticket(_ context.Context, key string) (t queue.Ticket, found bool, claimed time.Time, err error) {
-	var c queue.Change
+	var c queue.Entry
 	if err := m.read(func() { c = m.holds(names.WaitingBucket, key) }, "look for ticket %s", key); err != nil {
 		return t, false, claimed, err
 	}
 	if c.Phase == queue.Gone {
 		return t, false, c.Time, nil
 	}
-	t, found = queue.TicketOf(c)
-	return t, found, claimed, nil
+	t, err = queue.TicketOf(c)
+	return t, err == nil, claimed, nil
 }
 
 func (m *memory) Claim(_ context.Context, key string, revision uint64) (bool, error) {
@@ -62,8 +63,8 @@ func (m *memory) purgeTickets() {
 	clear(m.bucket(names.WaitingBucket).keys)
 }
 
-func (m *memory) Block(_ context.Context, host string, hash workflow.Hash) (c queue.Change, err error) {
-	err = m.read(func() { c = m.holds(names.BlocksBucket, pairOf(host, hash)) }, "look for block %s", host)
+func (m *memory) Block(_ context.Context, host string, hash workflow.Hash) (c queue.Change[route.Block], err error) {
+	err = m.read(func() { c = decoded(m.holds(names.BlocksBucket, pairOf(host, hash)), queue.BlockOf) }, "look for block %s", host)
 	return c, err
 }
 
@@ -94,8 +95,8 @@ func (m *memory) LiftBlock(_ context.Context, host string, hash workflow.Hash, r
 	return m.cas(names.BlocksBucket, pairOf(host, hash), nil, revision, fmt.Sprintf("lift block %s %s", host, cause))
 }
 
-func (m *memory) Strikes(_ context.Context, host string, hash workflow.Hash) (c queue.Change, err error) {
-	err = m.read(func() { c = m.holds(names.StrikesBucket, pairOf(host, hash)) }, "look for strikes %s", host)
+func (m *memory) Strikes(_ context.Context, host string, hash workflow.Hash) (c queue.Change[route.Strikes], err error) {
+	err = m.read(func() { c = decoded(m.holds(names.StrikesBucket, pairOf(host, hash)), queue.StrikesOf) }, "look for strikes %s", host)
 	if c.Phase == queue.Gone {
 		c.Revision = 0
 	}
@@ -118,8 +119,9 @@ func (m *memory) ClearStrikes(_ context.Context, host string, hash workflow.Hash
 }
 
 func (m *memory) Host(_ context.Context, host string) (s queue.HostState, found bool, err error) {
-	err = m.read(func() { s, found = queue.HostStateOf(m.holds(names.HostsBucket, host)) }, "look for host %s", host)
-	return s, found, err
+	var c queue.Change[queue.HostState]
+	err = m.read(func() { c = decoded(m.holds(names.HostsBucket, host), queue.HostStateOf) }, "look for host %s", host)
+	return c.Value, err == nil && c.Phase == queue.Put, err
 }
 
 func (m *memory) BeatDispatcher(_ context.Context, s *queue.DispatcherState) error {
@@ -154,45 +156,45 @@ func (m *memory) PutSlots(_ context.Context, tenant job.Tenant, slots []queue.Sl
 	return m.cas(names.SlotsBucket, string(tenant), value, revision, "slots "+string(tenant))
 }
 
-func (m *memory) WatchDispatchers(ctx context.Context, tell func(queue.Change)) error {
-	return m.watch(ctx, names.DispatchersBucket, tell)
+func (m *memory) WatchDispatchers(ctx context.Context, tell func(queue.Change[queue.DispatcherState])) error {
+	return watch(ctx, m, names.DispatchersBucket, queue.DispatcherStateOf, tell)
 }
 
-func (m *memory) WatchHosts(ctx context.Context, tell func(queue.Change)) error {
+func (m *memory) WatchHosts(ctx context.Context, tell func(queue.Change[queue.HostState])) error {
 	if m.hostsLater > 0 {
 		goBy(m.hostsLater)
 	}
-	return m.watch(ctx, names.HostsBucket, tell)
+	return watch(ctx, m, names.HostsBucket, queue.HostStateOf, tell)
 }
 
-func (m *memory) WatchCapabilities(ctx context.Context, tell func(queue.Change)) error {
-	return m.watch(ctx, names.CapabilitiesBucket, tell)
+func (m *memory) WatchCapabilities(ctx context.Context, tell func(queue.Change[workflow.Capability])) error {
+	return watch(ctx, m, names.CapabilitiesBucket, queue.CapabilityOf, tell)
 }
 
-func (m *memory) WatchBlocks(ctx context.Context, tell func(queue.Change)) error {
-	return m.watch(ctx, names.BlocksBucket, tell)
+func (m *memory) WatchBlocks(ctx context.Context, tell func(queue.Change[route.Block])) error {
+	return watch(ctx, m, names.BlocksBucket, queue.BlockOf, tell)
 }
 
-func (m *memory) WatchStrikes(ctx context.Context, tell func(queue.Change)) error {
-	return m.watch(ctx, names.StrikesBucket, tell)
+func (m *memory) WatchStrikes(ctx context.Context, tell func(queue.Change[route.Strikes])) error {
+	return watch(ctx, m, names.StrikesBucket, queue.StrikesOf, tell)
 }
 
-func (m *memory) WatchAffinity(ctx context.Context, tell func(queue.Change)) error {
-	return m.watch(ctx, names.AffinityBucket, tell)
+func (m *memory) WatchAffinity(ctx context.Context, tell func(queue.Change[queue.Affinity])) error {
+	return watch(ctx, m, names.AffinityBucket, queue.AffinityOf, tell)
 }
 
-func (m *memory) WatchTenants(ctx context.Context, tell func(queue.Change)) error {
-	return m.watch(ctx, names.TenantsBucket, tell)
+func (m *memory) WatchTenants(ctx context.Context, tell func(queue.Change[queue.TenantSettings])) error {
+	return watch(ctx, m, names.TenantsBucket, queue.TenantOf, tell)
 }
 
-func (m *memory) WatchGrants(ctx context.Context, tell func(queue.Change)) error {
-	return m.watch(ctx, names.GrantsBucket, tell)
+func (m *memory) WatchGrants(ctx context.Context, tell func(queue.Change[queue.HostGrant])) error {
+	return watch(ctx, m, names.GrantsBucket, queue.GrantOf, tell)
 }
 
-func (m *memory) WatchSlots(ctx context.Context, tell func(queue.Change)) error {
-	return m.watch(ctx, names.SlotsBucket, tell)
+func (m *memory) WatchSlots(ctx context.Context, tell func(queue.Change[[]queue.Slot])) error {
+	return watch(ctx, m, names.SlotsBucket, queue.SlotsOf, tell)
 }
 
-func (m *memory) WatchTickets(ctx context.Context, tell func(queue.Change)) error {
-	return m.watch(ctx, names.WaitingBucket, tell)
+func (m *memory) WatchTickets(ctx context.Context, tell func(queue.Change[queue.Ticket])) error {
+	return watch(ctx, m, names.WaitingBucket, queue.TicketOf, tell)
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/comfyherd/comfyherd/internal/job"
 	"github.com/comfyherd/comfyherd/internal/names"
 	"github.com/comfyherd/comfyherd/internal/queue"
+	"github.com/comfyherd/comfyherd/internal/route"
 	"github.com/comfyherd/comfyherd/internal/workflow"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
@@ -73,11 +74,11 @@ func (m *memory) SetTenant(_ context.Context, tenant job.Tenant, s queue.TenantS
 }
 
 func (m *memory) Tenant(_ context.Context, tenant job.Tenant) (queue.TenantSettings, error) {
-	s, found := queue.TenantOf(m.get(names.TenantsBucket, string(tenant)))
-	if !found {
-		s.Weight = 1
+	c := decoded(m.get(names.TenantsBucket, string(tenant)), queue.TenantOf)
+	if c.Phase != queue.Put {
+		return queue.TenantSettings{Weight: 1}, nil
 	}
-	return s, nil
+	return c.Value, nil
 }
 
 func (m *memory) Control(_ context.Context, host string, c queue.Control) (queue.Reply, error) {
@@ -93,13 +94,13 @@ func (m *memory) Control(_ context.Context, host string, c queue.Control) (queue
 	return reply, m.write(func() {}, "control %s drain %v by %s", host, c.Drain, c.By)
 }
 
-func (m *memory) Blocks(_ context.Context, tell func(queue.Change)) error {
+func (m *memory) Blocks(_ context.Context, tell func(queue.Change[route.Block])) error {
 	m.mu.Lock()
 	blocks := slices.Collect(maps.Values(m.bucket(names.BlocksBucket).keys))
 	m.mu.Unlock()
 	for _, c := range blocks {
 		if c.Phase == queue.Put {
-			tell(c)
+			tell(decoded(c, queue.BlockOf))
 		}
 	}
 	return nil

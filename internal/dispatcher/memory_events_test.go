@@ -309,7 +309,7 @@ func (m *memory) HostStates(context.Context) (map[string]queue.HostEventKind, er
 func (m *memory) bucket(name string) *bucket {
 	b := m.buckets[name]
 	if b == nil {
-		b = &bucket{keys: map[string]queue.Change{}, watchers: map[int]func(queue.Change){}}
+		b = &bucket{keys: map[string]queue.Entry{}, watchers: map[int]func(queue.Entry){}}
 		m.buckets[name] = b
 	}
 	return b
@@ -329,7 +329,7 @@ func (m *memory) change(name, key string, value []byte, revision int64) (uint64,
 		return 0, false
 	}
 	b.revision++
-	c := queue.Change{Phase: queue.Put, Key: key, Value: value, Revision: b.revision, Time: m.Now()}
+	c := queue.Entry{Phase: queue.Put, Key: key, Value: value, Revision: b.revision, Time: m.Now()}
 	if value == nil {
 		c.Phase = queue.Gone
 	}
@@ -340,33 +340,40 @@ func (m *memory) change(name, key string, value []byte, revision int64) (uint64,
 	return b.revision, true
 }
 
-func (m *memory) get(name, key string) queue.Change {
+func (m *memory) get(name, key string) queue.Entry {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.holds(name, key)
 }
 
 // holds is get when mu is held.
-func (m *memory) holds(name, key string) queue.Change {
+func (m *memory) holds(name, key string) queue.Entry {
 	c, found := m.bucket(name).keys[key]
 	if !found {
-		return queue.Change{Phase: queue.Gone, Key: key}
+		return queue.Entry{Phase: queue.Gone, Key: key}
 	}
 	return c
 }
 
-func (m *memory) watch(ctx context.Context, name string, tell func(queue.Change)) error {
+// decoded is a change with its value as read decodes it.
+func decoded[V any](e queue.Entry, read func(queue.Entry) (V, error)) queue.Change[V] {
+	c, _ := queue.Decode(e, read) // the phase says whether it is valid
+	return c
+}
+
+func watch[V any](ctx context.Context, m *memory, name string, read func(queue.Entry) (V, error), to func(queue.Change[V])) error {
+	tell := func(e queue.Entry) { to(decoded(e, read)) }
 	m.mu.Lock()
 	b := m.bucket(name)
 	m.watches++
 	me := m.watches
-	tell(queue.Change{Phase: queue.Reset})
+	tell(queue.Entry{Phase: queue.Reset})
 	for _, key := range slices.Sorted(maps.Keys(b.keys)) {
 		if c := b.keys[key]; c.Phase == queue.Put {
 			tell(c)
 		}
 	}
-	tell(queue.Change{Phase: queue.Synced})
+	tell(queue.Entry{Phase: queue.Synced})
 	b.watchers[me] = tell
 	m.mu.Unlock()
 	<-ctx.Done()

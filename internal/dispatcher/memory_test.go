@@ -69,8 +69,8 @@ type stored struct {
 
 // bucket has the changes of keys by name; a revision of 0 in a deleted one's place is none.
 type bucket struct {
-	keys     map[string]queue.Change
-	watchers map[int]func(queue.Change)
+	keys     map[string]queue.Entry
+	watchers map[int]func(queue.Entry)
 	revision uint64
 }
 

@@ -11,25 +11,31 @@ import (
 //
 // Where the values are kept is up to put and gone; the mirror itself keeps none.
 type mirror[V any] struct {
-	read    func(c queue.Change) (v V, why string) // the value of a Put; why says that it cannot be one
-	put     func(c queue.Change, v V, now time.Time)
-	invalid func(key string) // what follows from a value that cannot be one; nil: nothing
-	gone    func(c queue.Change, now time.Time)
-	keys    func() []string // all that put has taken in and gone has not
+	put     func(c queue.Change[V], now time.Time)
+	gone    func(key string, now time.Time)
+	invalid func(key string, now time.Time) // what follows from a value that is not valid; nil: the key counts as gone
+	keys    func() []string                 // all that put has taken in and gone has not
 
-	reports invalidValues
-	seen    map[string]bool // keys since Reset; nil when there was none since Synced
+	seen map[string]bool // keys since Reset; nil when there was none since Synced
 }
 
 // change takes in a change, and reports whether with it all that stands is known.
-func (m *mirror[V]) change(c queue.Change, now time.Time) (synced bool) {
+func (m *mirror[V]) change(c queue.Change[V], now time.Time) (synced bool) {
 	switch c.Phase {
 	case queue.Reset:
 		m.seen = map[string]bool{}
 	case queue.Put:
-		m.store(c, now)
+		m.see(c.Key)
+		m.put(c, now)
+	case queue.Invalid:
+		m.see(c.Key)
+		if m.invalid == nil {
+			m.gone(c.Key, now)
+		} else {
+			m.invalid(c.Key, now)
+		}
 	case queue.Gone:
-		m.gone(c, now)
+		m.gone(c.Key, now)
 	case queue.Synced:
 		m.dropUnseen(now)
 		return true
@@ -37,20 +43,10 @@ func (m *mirror[V]) change(c queue.Change, now time.Time) (synced bool) {
 	return false
 }
 
-func (m *mirror[V]) store(c queue.Change, now time.Time) {
+func (m *mirror[V]) see(key string) {
 	if m.seen != nil {
-		m.seen[c.Key] = true
+		m.seen[key] = true
 	}
-	v, why := m.read(c)
-	if why != "" {
-		m.reports.report(c.Key, why)
-		if m.invalid != nil {
-			m.invalid(c.Key)
-		}
-		return
-	}
-	m.reports.valid(c.Key)
-	m.put(c, v, now)
 }
 
 func (m *mirror[V]) dropUnseen(now time.Time) {
@@ -59,19 +55,8 @@ func (m *mirror[V]) dropUnseen(now time.Time) {
 	}
 	for _, key := range m.keys() {
 		if !m.seen[key] {
-			m.gone(queue.Change{Phase: queue.Gone, Key: key, Time: now}, now)
+			m.gone(key, now)
 		}
 	}
 	m.seen = nil
-}
-
-// orWhy makes a reader of one that only says whether it can read.
-func orWhy[V any](read func(queue.Change) (V, bool), why string) func(queue.Change) (V, string) {
-	return func(c queue.Change) (V, string) {
-		v, ok := read(c)
-		if !ok {
-			return v, why
-		}
-		return v, ""
-	}
 }

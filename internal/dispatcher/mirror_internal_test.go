@@ -9,29 +9,21 @@ import (
 	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
-// textMirror keeps a bucket of texts, of which "junk" is none.
-func textMirror(log *logged) (*mirror[string], map[string]string, *[]string) {
-	values, invalid := map[string]string{}, []string{}
+// textMirror keeps a bucket of texts.
+func textMirror() (*mirror[string], map[string]string) {
+	values := map[string]string{}
 	return &mirror[string]{
-		reports: invalidValues{log: log.logger(), where: "texts"},
-		read: func(c queue.Change) (string, string) {
-			if string(c.Value) == "junk" {
-				return "", "it is junk"
-			}
-			return string(c.Value), ""
-		},
-		put:     func(c queue.Change, v string, _ time.Time) { values[c.Key] = v },
-		invalid: func(key string) { invalid = append(invalid, key) },
-		gone:    func(c queue.Change, _ time.Time) { delete(values, c.Key) },
-		keys:    func() []string { return slices.Collect(maps.Keys(values)) },
-	}, values, &invalid
+		put:  func(c queue.Change[string], _ time.Time) { values[c.Key] = c.Value },
+		gone: func(key string, _ time.Time) { delete(values, key) },
+		keys: func() []string { return slices.Collect(maps.Keys(values)) },
+	}, values
 }
 
 func TestWhatIsNotToldAgainAfterAResetIsGone(t *testing.T) {
 	t.Parallel()
-	m, values, _ := textMirror(&logged{})
+	m, values := textMirror()
 	change := func(phase queue.Phase, key, value string) bool {
-		return m.change(queue.Change{Phase: phase, Key: key, Value: []byte(value)}, noonUTC)
+		return m.change(queue.Change[string]{Phase: phase, Key: key, Value: value}, noonUTC)
 	}
 	same(t, "synced by a reset", change(queue.Reset, "", ""), false)
 	same(t, "synced by a put", change(queue.Put, "a", "1"), false)
@@ -51,35 +43,20 @@ func TestWhatIsNotToldAgainAfterAResetIsGone(t *testing.T) {
 	same(t, "at the end", values, map[string]string{"d": "5"})
 }
 
-func TestAnInvalidValueKeepsTheOldOneAndIsReportedOnceUntilItIsValidAgain(t *testing.T) {
+func TestAKeyWithAnInvalidValueIsGone(t *testing.T) {
 	t.Parallel()
-	log := &logged{}
-	m, values, invalid := textMirror(log)
-	put := func(value string) {
-		m.change(queue.Change{Phase: queue.Put, Key: "a", Value: []byte(value)}, noonUTC)
-	}
-	put("1")
-	put("junk")
-	put("junk")
-	same(t, "values", values, map[string]string{"a": "1"})
-	same(t, "reports", log.lines(), 1)
-	same(t, "calls", *invalid, []string{"a", "a"})
-	put("2")
-	put("junk")
-	same(t, "reports after a valid one", log.lines(), 2)
-	m.change(queue.Change{Phase: queue.Reset}, noonUTC)
-	put("junk")
-	m.change(queue.Change{Phase: queue.Synced}, noonUTC)
-	same(t, "what stands there as junk is not gone", values, map[string]string{"a": "2"})
+	m, values := textMirror()
+	m.change(queue.Change[string]{Phase: queue.Put, Key: "a", Value: "1"}, noonUTC)
+	m.change(queue.Change[string]{Phase: queue.Invalid, Key: "a"}, noonUTC)
+	same(t, "values", values, map[string]string{})
 }
 
-func TestReportsOfInvalidValuesForgetWhenThereAreTooMany(t *testing.T) {
+func TestAnInvalidValueThatMattersStandsThroughAReset(t *testing.T) {
 	t.Parallel()
-	log := &logged{}
-	v := invalidValues{log: log.logger(), where: "x"}
-	for n := range invalidMost + 1 {
-		v.report(string(rune('a'+n%26))+time.Duration(n).String(), "why")
+	m, values := textMirror()
+	m.invalid = func(key string, at time.Time) { values[key] = "invalid at " + at.Format(time.TimeOnly) }
+	for _, phase := range []queue.Phase{queue.Invalid, queue.Reset, queue.Invalid, queue.Synced} {
+		m.change(queue.Change[string]{Phase: phase, Key: "a"}, noonUTC)
 	}
-	same(t, "remembered", len(v.reported), 1)
-	(&invalidValues{}).report("a", "a zero value says nothing")
+	same(t, "values", values, map[string]string{"a": "invalid at 12:00:00"})
 }

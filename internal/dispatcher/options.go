@@ -53,7 +53,7 @@ func (l *loop) addLacks(o *owned, verdicts []route.HostVerdict) {
 		if v.Code != route.CodeAvoid || slices.Contains(o.avoid, host) {
 			continue
 		}
-		lacks := l.capable.byHost[host].Lacks(o.options)
+		lacks := l.fleet.Capability(v.Host).Lacks(o.options)
 		texts := make([]string, 0, len(lacks))
 		for _, m := range lacks {
 			texts = append(texts, m.String())

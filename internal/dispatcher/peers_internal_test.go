@@ -1,7 +1,6 @@
 package dispatcher
 
 import (
-	"encoding/json"
 	"fmt"
 	"testing"
 	"time"
@@ -69,14 +68,9 @@ func TestAnotherDispatcherOfTheSameNameIsReportedOnce(t *testing.T) {
 	log := &logged{}
 	n := duplicateName{log: log.logger(), started: noonUTC}
 	beat := func(started time.Time) {
-		body, err := json.Marshal(queue.DispatcherState{Dispatcher: "me", Started: started})
-		if err != nil {
-			t.Fatal(err)
-		}
-		n.heartbeat(body)
+		n.heartbeat(&queue.DispatcherState{Dispatcher: "me", Started: started})
 	}
 	beat(noonUTC.Add(-time.Hour)) // of the one before this
-	n.heartbeat([]byte("junk"))
 	same(t, "before its own", log.lines(), 0)
 	beat(noonUTC)
 	beat(noonUTC.Add(time.Hour))

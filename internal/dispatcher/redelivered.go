@@ -159,7 +159,7 @@ func (d *Dispatcher) resume(ctx context.Context, o *owned, started *queue.Link) 
 	case reply.Answer == queue.Accepted:
 		d.log.Info("a started job was given back to its host", "tenant", o.job.Tenant, "job", o.job.ID, "host", started.Host)
 	case reply.Answer == queue.NotThere:
-		d.attemptLost(ctx, o, started, "host "+started.Host+" does not know the prompt any more")
+		d.attemptLost(ctx, o, started, "host "+started.Host+" does not have the prompt any more")
 	default:
 		d.postpone(ctx, o, d.q.PresenceTTL()/3)
 	}

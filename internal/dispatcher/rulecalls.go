@@ -9,6 +9,7 @@ import (
 
 	"github.com/comfyherd/comfyherd/internal/job"
 	"github.com/comfyherd/comfyherd/internal/queue"
+	"github.com/comfyherd/comfyherd/internal/route"
 	"github.com/comfyherd/comfyherd/internal/workflow"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
@@ -40,7 +41,7 @@ func (d *Dispatcher) apiUnblock(ctx context.Context, r queue.UnblockRequest) (an
 		}
 		answer.Count++
 	}
-	err = d.eachBlock(ctx, pairs{r.Host, r.Hash}, func(c queue.Change, host string, hash workflow.Hash) error {
+	err = d.eachBlock(ctx, pairs{r.Host, r.Hash}, func(c queue.Change[route.Block], host string, hash workflow.Hash) error {
 		if err := d.clearStrikes(ctx, host, hash); err != nil {
 			return err
 		}
@@ -54,9 +55,9 @@ func (d *Dispatcher) apiUnblock(ctx context.Context, r queue.UnblockRequest) (an
 }
 
 // eachBlock reads the blocks out of the bucket: one that has just been made is lifted as well.
-func (d *Dispatcher) eachBlock(ctx context.Context, which pairs, do func(queue.Change, string, workflow.Hash) error) error {
-	var matched []queue.Change
-	err := d.q.Blocks(ctx, func(c queue.Change) {
+func (d *Dispatcher) eachBlock(ctx context.Context, which pairs, do func(queue.Change[route.Block], string, workflow.Hash) error) error {
+	var matched []queue.Change[route.Block]
+	err := d.q.Blocks(ctx, func(c queue.Change[route.Block]) {
 		host, hash, ok := queue.PairOf(c.Key)
 		if ok && which.fit(host, hash) {
 			matched = append(matched, c)
@@ -73,7 +74,7 @@ func (d *Dispatcher) eachBlock(ctx context.Context, which pairs, do func(queue.C
 func (d *Dispatcher) guiltyPairs(ctx context.Context, which pairs) ([]pair, error) {
 	var found []pair
 	err := d.answer(ctx, func(time.Time) {
-		found = slices.DeleteFunc(d.loop.guilt.pairs(which.fit), func(p pair) bool { return d.loop.blocks.blocked[p] })
+		found = slices.DeleteFunc(d.loop.guilt.pairs(which.fit), d.loop.blocks.blocked)
 	})
 	return found, err
 }

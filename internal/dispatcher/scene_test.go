@@ -251,8 +251,8 @@ func (s *scene) tickets() []queue.Ticket {
 	defer s.mu.Unlock()
 	var all []queue.Ticket
 	for _, c := range s.bucket(names.WaitingBucket).keys {
-		if t, ok := queue.TicketOf(c); ok && c.Phase == queue.Put {
-			all = append(all, t)
+		if c := decoded(c, queue.TicketOf); c.Phase == queue.Put {
+			all = append(all, c.Value)
 		}
 	}
 	return all

@@ -20,20 +20,18 @@ type settings[V any] struct {
 	changed chan struct{} // closed with the next change
 }
 
-func newSettings[V any](read func(queue.Change) (V, string)) *settings[V] {
+func newSettings[V any]() *settings[V] {
 	s := &settings[V]{values: map[string]V{}, changed: make(chan struct{})}
 	s.mirror = mirror[V]{
-		read:    read,
-		put:     func(c queue.Change, v V, _ time.Time) { s.values[c.Key] = v },
-		invalid: func(key string) { delete(s.values, key) },
-		gone:    func(c queue.Change, _ time.Time) { delete(s.values, c.Key) },
-		keys:    func() []string { return slices.Collect(maps.Keys(s.values)) },
+		put:  func(c queue.Change[V], _ time.Time) { s.values[c.Key] = c.Value },
+		gone: func(key string, _ time.Time) { delete(s.values, key) },
+		keys: func() []string { return slices.Collect(maps.Keys(s.values)) },
 	}
 	return s
 }
 
 // change takes in a change of the bucket.
-func (s *settings[V]) change(c queue.Change) {
+func (s *settings[V]) change(c queue.Change[V]) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.mirror.change(c, c.Time)

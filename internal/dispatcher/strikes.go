@@ -26,7 +26,7 @@ func (d *Dispatcher) recordFailure(ctx context.Context, o *owned, failed *queue.
 
 // strikeOf makes a strike of a failed attempt.
 func (d *Dispatcher) strikeOf(ctx context.Context, o *owned, failed *queue.Link) error {
-	if failed.Host == "" || failed.Kind.Verdict().Strike == failure.NoStrike || failed.Proven {
+	if failed.Host == "" || failed.Kind.Verdict().Strike == failure.NoStrike || failed.Proven || failed.Waited {
 		return nil
 	}
 	strike := route.Strike{
@@ -89,12 +89,7 @@ func (d *Dispatcher) strikesOf(ctx context.Context, host string, hash workflow.H
 	if err != nil || c.Phase == queue.Gone {
 		return route.Strikes{}, 0, err
 	}
-	var strikes route.Strikes
-	if err := json.Unmarshal(c.Value, &strikes); err != nil {
-		d.log.Warn("strikes that cannot be read are replaced", "host", host, "hash", hash.Short(), "error", err)
-		return route.Strikes{}, c.Revision, nil
-	}
-	return strikes, c.Revision, nil
+	return c.Value, c.Revision, nil // invalid ones count as none, and are replaced
 }
 
 // openBlock makes the block table say what block says. Creating the key is the lock: of several dispatchers one opens
@@ -124,20 +119,16 @@ func (d *Dispatcher) openBlock(ctx context.Context, block *route.Block) error {
 		if err != nil || standing.Phase == queue.Gone {
 			return false, err
 		}
-		if sameBlock(standing.Value, value) {
+		if standing.Phase == queue.Put && sameBlock(&standing.Value, block) {
 			return true, nil
 		}
 		return d.q.ReplaceBlock(ctx, host, block.Hash, value, ttl, standing.Revision)
 	})
 }
 
-// sameBlock reports whether two encoded blocks hold for the same, so that a repeated step writes nothing twice.
-func sameBlock(a, b []byte) bool {
-	var x, y route.Block
-	if json.Unmarshal(a, &x) != nil || json.Unmarshal(b, &y) != nil {
-		return false
-	}
-	return x.Until.Equal(y.Until) && x.Size == y.Size && slices.Equal(x.Tenants, y.Tenants) && maps.Equal(x.Own, y.Own)
+// sameBlock reports whether two blocks hold for the same, so that a repeated step writes nothing twice.
+func sameBlock(a, b *route.Block) bool {
+	return a.Until.Equal(b.Until) && a.Size == b.Size && slices.Equal(a.Tenants, b.Tenants) && maps.Equal(a.Own, b.Own)
 }
 
 // liftBlocksOf lifts the blocks that a faulty workflow has caused on hosts without a fault.
@@ -159,20 +150,14 @@ func (d *Dispatcher) liftBlockOf(ctx context.Context, host string, hash workflow
 	if err != nil {
 		return err
 	}
-	if c.Phase == queue.Put && !causedBy(c.Value, o) {
-		return nil
+	if c.Phase == queue.Invalid || c.Phase == queue.Put && c.Value.Job != route.JobID(o.job.ID) {
+		return nil // another job led to it
 	}
 	if err := d.clearStrikes(ctx, host, hash); err != nil || c.Phase == queue.Gone {
 		return err
 	}
 	_, err = d.q.LiftBlock(ctx, host, hash, c.Revision, queue.WorkflowFault)
 	return err
-}
-
-// causedBy reports whether a stored block is one that this job led to.
-func causedBy(value []byte, o *owned) bool {
-	var b route.Block
-	return json.Unmarshal(value, &b) == nil && b.Job == route.JobID(o.job.ID)
 }
 
 // clearStrikes clears all that is held against a pair.

@@ -282,8 +282,8 @@ func BenchmarkTurnOfAChange(b *testing.B) {
 			s.mu.Lock()
 			s.longest = 0
 			s.mu.Unlock()
-			l.ask(func(now time.Time) { tickets.change(queue.Change{Phase: queue.Synced}, now) })
-			l.ask(func(now time.Time) { blocks.change(queue.Change{Phase: queue.Synced}, now) })
+			l.ask(func(now time.Time) { tickets.change(queue.Change[queue.Ticket]{Phase: queue.Synced}, now) })
+			l.ask(func(now time.Time) { blocks.change(queue.Change[route.Block]{Phase: queue.Synced}, now) })
 			s.settle()
 		})
 	})

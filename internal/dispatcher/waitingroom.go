@@ -29,15 +29,6 @@ func newTickets(t tickets) *tickets {
 	return &t
 }
 
-// readTicket reads a ticket out of its bucket.
-func readTicket(c queue.Change) (queue.Ticket, string) {
-	t, ok := queue.TicketOf(c)
-	if !ok {
-		return t, "it is no ticket"
-	}
-	return t, invalidTicket(&t)
-}
-
 // put lets a ticket wait.
 func (t *tickets) put(x route.Ticket) {
 	delete(t.claiming, x.Sequence)

@@ -6,7 +6,6 @@ import (
 
 	"github.com/comfyherd/comfyherd/internal/failure"
 	"github.com/comfyherd/comfyherd/internal/job"
-	"github.com/comfyherd/comfyherd/internal/names"
 	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/internal/route"
 	"github.com/comfyherd/comfyherd/internal/workflow"
@@ -36,10 +35,10 @@ func (l *loop) watches() []func(context.Context) error {
 }
 
 // follow gives what a watch tells the changes of a bucket: the loop's goroutine has the mirror take them in.
-func follow[V any](l *loop, m *mirror[V]) func(queue.Change) {
+func follow[V any](l *loop, m *mirror[V]) func(queue.Change[V]) {
 	l.unsynced++
 	known := false
-	return func(c queue.Change) {
+	return func(c queue.Change[V]) {
 		l.tell(func(now time.Time) {
 			if !m.change(c, now) {
 				return
@@ -61,31 +60,26 @@ func (l *loop) bucketKnown() {
 }
 
 // both hands a change to two, the first one first.
-func both(first, second func(queue.Change)) func(queue.Change) {
-	return func(c queue.Change) {
+func both[V any](first, second func(queue.Change[V])) func(queue.Change[V]) {
+	return func(c queue.Change[V]) {
 		first(c)
 		second(c)
 	}
 }
 
-func (l *loop) reports(bucket string) invalidValues {
-	return invalidValues{log: l.d.log, where: bucket}
-}
-
-func (l *loop) peerMirror() *mirror[[]byte] {
-	return &mirror[[]byte]{
-		read: func(c queue.Change) ([]byte, string) { return c.Value, "" },
-		put: func(c queue.Change, heartbeat []byte, now time.Time) {
+func (l *loop) peerMirror() *mirror[queue.DispatcherState] {
+	return &mirror[queue.DispatcherState]{
+		put: func(c queue.Change[queue.DispatcherState], now time.Time) {
 			isNew := l.peers.put(c.Key, time.Now().Add(l.d.q.PresenceTTL()))
 			if c.Key == l.d.cfg.Name {
-				l.name.heartbeat(heartbeat)
+				l.name.heartbeat(&c.Value)
 			}
 			if isNew {
 				l.rehome(now)
 			}
 		},
-		gone: func(c queue.Change, now time.Time) {
-			l.peers.remove(c.Key)
+		gone: func(name string, now time.Time) {
+			l.peers.remove(name)
 			l.rehome(now)
 		},
 		keys: func() []string { return l.peers.names },
@@ -103,7 +97,7 @@ func (l *loop) rehome(now time.Time) {
 
 func (l *loop) expirePresences(local, now time.Time) {
 	l.d.metrics.hosts.Set(float64(len(l.hosts.known)))
-	l.d.metrics.blocks.Set(float64(len(l.blocks.blocked)))
+	l.d.metrics.blocks.Set(float64(l.blocks.count()))
 	l.d.metrics.waiting.Set(float64(l.depth.Load()))
 	l.hosts.expire(local)
 	for _, name := range l.peers.expired(local) {
@@ -114,9 +108,8 @@ func (l *loop) expirePresences(local, now time.Time) {
 
 func (l *loop) hostMirror() *mirror[queue.HostState] {
 	return &mirror[queue.HostState]{
-		reports: l.reports(names.HostsBucket), read: readPresence,
-		put:  func(c queue.Change, s queue.HostState, now time.Time) { l.hosts.presence(c, &s, now) },
-		gone: func(c queue.Change, _ time.Time) { l.hosts.drop(c.Key) },
+		put:  func(c queue.Change[queue.HostState], now time.Time) { l.hosts.presence(&c.Value, c.Time, now) },
+		gone: func(host string, _ time.Time) { l.hosts.drop(host) },
 		keys: l.hosts.keys,
 	}
 }
@@ -146,7 +139,7 @@ func (l *loop) jobEnded(host string, s *queue.HostState, now time.Time) {
 		l.fleet.ObserveLoad(load.Files, time.Duration(load.Took))
 	}
 	l.fleet.ObserveRun(e.Hash, route.HostID(host), ran)
-	if l.blocks.struck[pair{host, e.Hash}] {
+	if l.fleet.Struck(route.HostID(host), e.Hash) {
 		ended, at := *e, s.Time
 		l.walk(func(ctx context.Context) { l.d.countSuccess(ctx, host, &ended, at) })
 	}
@@ -154,21 +147,16 @@ func (l *loop) jobEnded(host string, s *queue.HostState, now time.Time) {
 
 func (l *loop) capabilityMirror() *mirror[workflow.Capability] {
 	return &mirror[workflow.Capability]{
-		reports: l.reports(names.CapabilitiesBucket), read: readCapability,
-		put: func(c queue.Change, capability workflow.Capability, _ time.Time) {
-			l.capabilityChanged(c.Key, capability, c.Time)
-		},
-		invalid: func(host string) { l.fleet.RemoveCapability(route.HostID(host)) },
-		gone:    func(c queue.Change, _ time.Time) { l.capable.remove(c.Key) },
-		keys:    l.capable.keys,
+		put:  func(c queue.Change[workflow.Capability], _ time.Time) { l.capabilityChanged(c.Key, c.Value, c.Time) },
+		gone: func(host string, _ time.Time) { l.capable.remove(host) },
+		keys: l.capable.keys,
 	}
 }
 
 func (l *loop) blockMirror() *mirror[route.Block] {
 	return &mirror[route.Block]{
-		reports: l.reports(names.BlocksBucket), read: orWhy(queue.BlockOf, "it is no block"),
-		put:  func(c queue.Change, block route.Block, _ time.Time) { l.blocks.put(&block, c.Time) },
-		gone: func(c queue.Change, now time.Time) { l.blocks.remove(pairOf(c.Key), now) },
+		put:  func(c queue.Change[route.Block], _ time.Time) { l.blocks.put(&c.Value, c.Time) },
+		gone: func(key string, now time.Time) { l.blocks.remove(pairOf(key), now) },
 		keys: l.blocks.blockKeys,
 	}
 }
@@ -180,14 +168,13 @@ func pairOf(key string) pair {
 
 func (l *loop) strikeMirror() *mirror[route.Strikes] {
 	return &mirror[route.Strikes]{
-		reports: l.reports(names.StrikesBucket), read: readStrikes,
-		put: func(c queue.Change, strikes route.Strikes, _ time.Time) {
-			l.blocks.putStrikes(pairOf(c.Key), &strikes)
-			l.guilt.putStrikes(pairOf(c.Key), &strikes)
+		put: func(c queue.Change[route.Strikes], _ time.Time) {
+			l.blocks.putStrikes(pairOf(c.Key), &c.Value)
+			l.guilt.putStrikes(pairOf(c.Key), &c.Value)
 		},
-		gone: func(c queue.Change, _ time.Time) {
-			l.blocks.removeStrikes(pairOf(c.Key))
-			l.guilt.putStrikes(pairOf(c.Key), &route.Strikes{})
+		gone: func(key string, _ time.Time) {
+			l.blocks.removeStrikes(pairOf(key))
+			l.guilt.putStrikes(pairOf(key), &route.Strikes{})
 		},
 		keys: l.blocks.strikeKeys,
 	}
@@ -195,18 +182,16 @@ func (l *loop) strikeMirror() *mirror[route.Strikes] {
 
 func (l *loop) affinityMirror() *mirror[queue.Affinity] {
 	return &mirror[queue.Affinity]{
-		reports: l.reports(names.AffinityBucket), read: orWhy(queue.AffinityOf, "it is no affinity of a hash"),
-		put:  func(c queue.Change, rule queue.Affinity, _ time.Time) { l.affinity.put(c.Key, rule) },
-		gone: func(c queue.Change, _ time.Time) { l.affinity.remove(c.Key) },
+		put:  func(c queue.Change[queue.Affinity], _ time.Time) { l.affinity.put(c.Key, c.Value) },
+		gone: func(hash string, _ time.Time) { l.affinity.remove(hash) },
 		keys: l.affinity.keys,
 	}
 }
 
 func (l *loop) tenantMirror() *mirror[queue.TenantSettings] {
 	return &mirror[queue.TenantSettings]{
-		reports: l.reports(names.TenantsBucket), read: orWhy(queue.TenantOf, "they are no settings of a tenant"),
-		put:  func(c queue.Change, s queue.TenantSettings, _ time.Time) { l.tenants.put(c.Key, &s) },
-		gone: func(c queue.Change, _ time.Time) { l.tenants.remove(c.Key) },
+		put:  func(c queue.Change[queue.TenantSettings], _ time.Time) { l.tenants.put(c.Key, &c.Value) },
+		gone: func(tenant string, _ time.Time) { l.tenants.remove(tenant) },
 		keys: l.tenants.keys,
 	}
 }
@@ -217,20 +202,19 @@ func (l *loop) grantMirror() *mirror[queue.HostGrant] {
 		l.changes.all()
 	}
 	return &mirror[queue.HostGrant]{
-		reports: l.reports(names.GrantsBucket), read: readGrant,
-		put: func(c queue.Change, grant queue.HostGrant, now time.Time) {
-			l.grants.put(c.Key, grant)
+		put: func(c queue.Change[queue.HostGrant], now time.Time) {
+			l.grants.put(c.Key, c.Value)
 			changed(c.Key, now)
 		},
-		invalid: func(host string) {
+		invalid: func(host string, now time.Time) {
 			if job.ValidHost(host) {
 				l.grants.putInvalid(host)
-				changed(host, l.last)
+				changed(host, now)
 			}
 		},
-		gone: func(c queue.Change, now time.Time) {
-			l.grants.remove(c.Key)
-			changed(c.Key, now)
+		gone: func(host string, now time.Time) {
+			l.grants.remove(host)
+			changed(host, now)
 		},
 		keys: l.grants.keys,
 	}
@@ -238,21 +222,19 @@ func (l *loop) grantMirror() *mirror[queue.HostGrant] {
 
 func (l *loop) slotMirror() *mirror[[]queue.Slot] {
 	return &mirror[[]queue.Slot]{
-		reports: l.reports(names.SlotsBucket), read: orWhy(queue.SlotsOf, "it is no list of slots"),
-		put:  func(c queue.Change, taken []queue.Slot, _ time.Time) { l.slots.put(route.Tenant(c.Key), taken) },
-		gone: func(c queue.Change, _ time.Time) { l.slots.put(route.Tenant(c.Key), nil) },
+		put:  func(c queue.Change[[]queue.Slot], _ time.Time) { l.slots.put(route.Tenant(c.Key), c.Value) },
+		gone: func(tenant string, _ time.Time) { l.slots.put(route.Tenant(tenant), nil) },
 		keys: l.slots.keys,
 	}
 }
 
 func (l *loop) ticketMirror() *mirror[queue.Ticket] {
 	return &mirror[queue.Ticket]{
-		reports: l.reports(names.WaitingBucket), read: readTicket,
-		put: func(_ queue.Change, t queue.Ticket, now time.Time) {
-			l.putTicket(l.tickets.inTurn(routeTicket(&t), now))
+		put: func(c queue.Change[queue.Ticket], now time.Time) {
+			l.putTicket(l.tickets.inTurn(routeTicket(&c.Value), now))
 		},
-		gone: func(c queue.Change, _ time.Time) {
-			if t, ok := queue.TicketOf(c); ok {
+		gone: func(key string, _ time.Time) {
+			if t, err := queue.TicketAt(key); err == nil {
 				l.tickets.remove(&t)
 			}
 		},

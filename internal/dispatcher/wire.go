@@ -8,6 +8,7 @@ import (
 	"github.com/comfyherd/comfyherd/internal/history"
 	"github.com/comfyherd/comfyherd/internal/job"
 	"github.com/comfyherd/comfyherd/internal/queue"
+	"github.com/comfyherd/comfyherd/internal/route"
 	"github.com/comfyherd/comfyherd/internal/workflow"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
@@ -69,12 +70,12 @@ type roomWire interface {
 
 // blockWire holds blocks and strikes.
 type blockWire interface {
-	Block(ctx context.Context, host string, hash workflow.Hash) (queue.Change, error)
-	Blocks(ctx context.Context, tell func(queue.Change)) error
+	Block(ctx context.Context, host string, hash workflow.Hash) (queue.Change[route.Block], error)
+	Blocks(ctx context.Context, tell func(queue.Change[route.Block])) error
 	OpenBlock(ctx context.Context, host string, hash workflow.Hash, value []byte, ttl time.Duration) (bool, error)
 	ReplaceBlock(ctx context.Context, host string, hash workflow.Hash, value []byte, ttl time.Duration, revision uint64) (bool, error)
 	LiftBlock(ctx context.Context, host string, hash workflow.Hash, revision uint64, cause queue.Cause) (bool, error)
-	Strikes(ctx context.Context, host string, hash workflow.Hash) (queue.Change, error)
+	Strikes(ctx context.Context, host string, hash workflow.Hash) (queue.Change[route.Strikes], error)
 	PutStrikes(ctx context.Context, host string, hash workflow.Hash, value []byte, ttl time.Duration, revision uint64) (bool, error)
 	ClearStrikes(ctx context.Context, host string, hash workflow.Hash, revision uint64) (bool, error)
 }
@@ -122,17 +123,17 @@ type ruleWire interface {
 
 // watchWire tells what changes, each until its context ends.
 type watchWire interface {
-	WatchDispatchers(ctx context.Context, tell func(queue.Change)) error
-	WatchHosts(ctx context.Context, tell func(queue.Change)) error
+	WatchDispatchers(ctx context.Context, tell func(queue.Change[queue.DispatcherState])) error
+	WatchHosts(ctx context.Context, tell func(queue.Change[queue.HostState])) error
 	FollowHosts(ctx context.Context, tell func(queue.HostState)) error
-	WatchCapabilities(ctx context.Context, tell func(queue.Change)) error
-	WatchBlocks(ctx context.Context, tell func(queue.Change)) error
-	WatchStrikes(ctx context.Context, tell func(queue.Change)) error
-	WatchAffinity(ctx context.Context, tell func(queue.Change)) error
-	WatchTenants(ctx context.Context, tell func(queue.Change)) error
-	WatchGrants(ctx context.Context, tell func(queue.Change)) error
-	WatchSlots(ctx context.Context, tell func(queue.Change)) error
-	WatchTickets(ctx context.Context, tell func(queue.Change)) error
+	WatchCapabilities(ctx context.Context, tell func(queue.Change[workflow.Capability])) error
+	WatchBlocks(ctx context.Context, tell func(queue.Change[route.Block])) error
+	WatchStrikes(ctx context.Context, tell func(queue.Change[route.Strikes])) error
+	WatchAffinity(ctx context.Context, tell func(queue.Change[queue.Affinity])) error
+	WatchTenants(ctx context.Context, tell func(queue.Change[queue.TenantSettings])) error
+	WatchGrants(ctx context.Context, tell func(queue.Change[queue.HostGrant])) error
+	WatchSlots(ctx context.Context, tell func(queue.Change[[]queue.Slot])) error
+	WatchTickets(ctx context.Context, tell func(queue.Change[queue.Ticket])) error
 	FollowCancels(ctx context.Context, tell func(job.Event)) error
 	SettleFailed(ctx context.Context, settle func(context.Context, queue.Link) error, failed func(error)) error
 	AnnounceBlocks(ctx context.Context, source string, failed func(error)) error

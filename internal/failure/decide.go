@@ -41,6 +41,7 @@ type Attempt struct {
 	Cause    Cause         `json:"cause,omitempty"`    // as in Failure
 	Progress float64       `json:"progress,omitempty"` // as in Failure
 	NodeRan  time.Duration `json:"-"`                  // as in Failure
+	Waited   bool          `json:"waited,omitempty"`   // as in Failure
 	Proven   bool          `json:"proven,omitempty"`   // as in Failure
 }
 

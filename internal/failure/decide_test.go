@@ -28,6 +28,11 @@ func proven(a failure.Attempt) failure.Attempt {
 	return a
 }
 
+func waited(a failure.Attempt) failure.Attempt {
+	a.Waited = true
+	return a
+}
+
 func classless(a failure.Attempt) failure.Attempt {
 	a.Class = ""
 	return a
@@ -311,6 +316,8 @@ func TestLossesAreAlike(t *testing.T) {
 		"AtTheSameStepOfAnUnknownNode":    {lost("a", "", 0.35, 7), lost("b", "3", 0.35, 7), false},
 		"NothingIsKnownOfEither":          {lost("a", "", 0, 0), lost("b", "", 0, 0), true},
 		"SicknessAndDeath":                {sick(lost("a", "3", 0, 7)), lost("b", "3", 0, 7), true},
+		"OneWaitedBehindAnotherPrompt":    {waited(lost("a", "", 0, 0)), lost("b", "", 0, 0), false},
+		"BothWaitedBehindAnotherPrompt":   {waited(lost("a", "", 0, 0)), waited(lost("b", "", 0, 0)), false},
 		"WhatIsProvenIsTheHosts":          {proven(sick(lost("a", "3", 0, 7))), sick(lost("b", "3", 0, 7)), false},
 		"AnErrorIsNoLoss":                 {at("a", failure.ExecutionError, "x"), at("b", failure.ExecutionError, "x"), false},
 		"AnAgentThatIsGoneIsNoLossEither": {at("a", failure.Lost, "x"), at("b", failure.Lost, "x"), false},

@@ -25,13 +25,13 @@ func losses(attempts []Attempt) []Attempt {
 // the hosts, which may have been restarted in good order: on two hosts, at the same node, and at the same progress. Of
 // nodes that report no progress, after the same time, within a tenth or half a second. The last messages of a process that
 // dies are lost, so that it may have died at the node after the last one reported, or the node may be unknown: two losses
-// at nodes that had just begun (half a second at most) are alike whatever the nodes are.
+// at nodes that had just begun (half a second at most) are alike whatever the nodes are. An attempt whose prompt waited while another one ran is like none.
 func Alike(a, b *Attempt) bool { return a.Host != b.Host && sameWay(a, b) }
 
 // sameWay is Alike on any host.
 func sameWay(a, b *Attempt) bool {
 	switch {
-	case !a.Lost() || !b.Lost():
+	case !a.Lost() || !b.Lost() || a.Waited || b.Waited:
 		return false
 	case a.justBegun() && b.justBegun():
 		return true

@@ -265,3 +265,34 @@ func TestCountsAreThoseOfTheRows(t *testing.T) {
 		t.Errorf("counts %s", got)
 	}
 }
+
+func TestAFoldKeepsAsManyRowsAsItsLimitAndAtLeastOne(t *testing.T) {
+	t.Parallel()
+	for limit, want := range map[int]string{0: "acme/three", 1: "acme/three", 2: "acme/three acme/two"} {
+		s := begun(limit)
+		for _, id := range []job.ID{"one", "two", "three"} {
+			s.add("acme", id, job.Completed, job.Brief{})
+		}
+		if got := ids(all(s.Fold, "")); got != want {
+			t.Errorf("limit %d: %s, want %s", limit, got, want)
+		}
+	}
+}
+
+// The many events of the third job leave places without a row, which are removed in between.
+func TestTheRowThatHasEndedLongestAgoGoesFirstAfterOthersWereMovedUp(t *testing.T) {
+	t.Parallel()
+	s := begun(3)
+	s.add("acme", "first", job.Completed, job.Brief{})
+	s.add("acme", "second", job.Completed, job.Brief{})
+	for range 70 {
+		s.add("acme", "third", job.Waiting, job.Brief{})
+	}
+	if places := s.Sizes().Places; places > 70 {
+		t.Fatalf("%d places for three rows", places)
+	}
+	s.add("acme", "fourth", job.Queued, job.Brief{})
+	if got, want := ids(all(s.Fold, "")), "acme/fourth acme/third acme/second"; got != want {
+		t.Errorf("left are %s, want %s", got, want)
+	}
+}

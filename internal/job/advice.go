@@ -48,7 +48,7 @@ func findGraph(v any, at string, depth int) (path string, asText bool) {
 			return path, false
 		}
 		var inside any
-		if text, _ := members[name].(string); strings.HasPrefix(text, "{") && unmarshal([]byte(text), &inside) == nil && isGraph(inside) {
+		if text, _ := members[name].(string); unmarshal([]byte(text), &inside) == nil && isGraph(inside) {
 			return path, true
 		}
 	}
@@ -66,11 +66,11 @@ func findGraph(v any, at string, depth int) (path string, asText bool) {
 // was probably meant. A bare workflow has none, since each of its fields is a node.
 func UnknownFields(body []byte) []string {
 	body = trim(body)
-	if len(body) == 0 || body[0] != '{' {
+	if len(body) == 0 {
 		return nil
 	}
-	top, ok := topLevel(body)
-	if !ok || top.graph(body) == (span{}) {
+	top, _ := topLevel(body)
+	if top.graph(body) == (span{}) {
 		return nil
 	}
 	var members map[string]any

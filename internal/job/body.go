@@ -46,7 +46,7 @@ func readWrapped(body []byte) (Spec, *workflow.Graph) {
 		return Spec{}, nil
 	}
 	spec, err := decode(body, top, inner)
-	if err != nil || len(spec.Workflow) != inner.to-inner.from || &spec.Workflow[0] != &body[inner.from] {
+	if err != nil || &spec.Workflow[0] != &body[inner.from] {
 		return Spec{}, nil
 	}
 	return spec, graph
@@ -78,7 +78,7 @@ func ParseSpec(body []byte) (Spec, error) {
 func (f fields) graph(body []byte) span {
 	workflow, prompt := f.workflow.of(body), f.prompt.of(body)
 	switch {
-	case isContainer(workflow) && isContainer(prompt) && inUIFormat(workflow):
+	case isContainer(prompt) && inUIFormat(workflow):
 		return f.prompt
 	case isContainer(workflow):
 		return f.workflow
@@ -197,7 +197,7 @@ func moment(raw json.RawMessage) (*time.Time, error) {
 	}
 	at, err := time.Parse(time.RFC3339, text)
 	if err != nil {
-		if _, local := time.Parse("2006-01-02T15:04:05", strings.Replace(text, " ", "T", 1)); local == nil {
+		if _, local := time.Parse("2006-01-02T15:04:05", strings.ReplaceAll(text, " ", "T")); local == nil {
 			return nil, invalidf("run_at is %q, which does not say in what time zone: %s", text, form)
 		}
 		return nil, invalidf("run_at is %.80q, which is no time: %s", text, form)
@@ -207,17 +207,13 @@ func moment(raw json.RawMessage) (*time.Time, error) {
 
 // unmarshal is json.Unmarshal that takes NaN and Infinity, which Python writes, for null.
 func unmarshal(data []byte, into any) error {
-	err := json.Unmarshal(data, into)
-	var syntax *json.SyntaxError
-	if errors.As(err, &syntax) {
-		if plain := withoutBareWords(data); plain != nil {
-			return json.Unmarshal(plain, into)
-		}
+	if json.Unmarshal(data, into) == nil {
+		return nil
 	}
-	return err
+	return json.Unmarshal(withoutBareWords(data), into)
 }
 
-// withoutBareWords writes null for each NaN, Infinity and -Infinity outside of strings; nil when there is none.
+// withoutBareWords writes null for each NaN, Infinity and -Infinity outside of strings.
 func withoutBareWords(data []byte) []byte {
 	var plain []byte
 	from := 0
@@ -232,9 +228,6 @@ func withoutBareWords(data []byte) []byte {
 				i = from - 1
 			}
 		}
-	}
-	if plain == nil {
-		return nil
 	}
 	return append(plain, data[from:]...)
 }
@@ -266,7 +259,7 @@ func expected(t reflect.Type) string {
 		return "a string"
 	case t.Kind() == reflect.Slice:
 		return "a list"
-	case t.Kind() == reflect.Struct || t.Kind() == reflect.Map:
+	case t.Kind() == reflect.Struct:
 		return "an object"
 	}
 	return "a whole number"

@@ -41,11 +41,31 @@ func TestTheThreeBodiesAreToldApart(t *testing.T) {
 	}
 }
 
+func TestTheWorkflowInABodyIsFound(t *testing.T) {
+	t.Parallel()
+	const ui = `{"nodes":[],"links":[]}`
+	for body, want := range map[string]string{
+		"\ufeff \n" + bare:        bare,
+		`{"workflow":` + ui + `}`: ui,
+		`{"workflow":` + ui + `,"prompt":{"class_type":"A","inputs":{}}}`:   ui,
+		`{"prompt":{"class_type":"A","inputs":{}}}`:                         `{"prompt":{"class_type":"A","inputs":{}}}`,
+		`{"workflow":{"class_type":"A","inputs":{}},"prompt":` + bare + `}`: bare,
+	} {
+		if spec, err := job.ParseSpec([]byte(body)); err != nil || string(spec.Workflow) != want {
+			t.Errorf("%s: %s, %v", body, spec.Workflow, err)
+		}
+	}
+}
+
 func TestAnEnvelopeIsReadAsTheLibraryDoes(t *testing.T) {
 	t.Parallel()
 	other := strings.Replace(bare, "EmptyImage", "LoadImage", 1)
 	for _, body := range []string{
 		`{"max_attempts":2, "workflow" : ` + bare + ` , "metadata":{"workflow":1}}`,
+		`{"metadata":"","workflow":` + bare + `}`,
+		`{"metadata":"a\\","workflow":` + bare + `}`,
+		`{"metadata":"a\\\"b","workflow":` + bare + `}`,
+		`{"metadata":5 ,"workflow":` + bare + `}`,
 		`{"workflow":` + other + `,"workflow":` + bare + `}`,
 		`{"workflow":` + other + `,"WorkFlow":` + bare + `}`,
 		`{"WORKFLOW":` + other + `,"workflow":` + bare + `}`,
@@ -128,6 +148,7 @@ func TestADataURIIsReadInAllItsForms(t *testing.T) {
 		"data:;BASE64,aA==":                   "h",
 		"data:;base64,a A\r\n==":              "h",
 		"data:;base64,aGk%2F":                 "hi?",
+		"data:;base64,aGk-":                   "hi>",
 		"data:text/plain;charset=utf-8,a%20b": "a b",
 		"data:,":                              "",
 		"data:;base64,":                       "",
@@ -152,6 +173,8 @@ func TestFieldsThatNobodyKnowsAreNamed(t *testing.T) {
 			"expires-in (did you mean expires_in?)", "inputs[0].inputs (did you mean input?)", "inputs[1].nod (did you mean node?)", "timeouts.totals (did you mean total?)"},
 		`{"prompt":` + bare + `,"client_id":"x","prompt_id":"y","front":true,"extra_data":{"max_attempt":1}}`: {"front (the priority is the last part of the subject)"},
 		`{"workflow":` + bare + `,"client_id":NaN}`:                                                           {"client_id"},
+		"\ufeff " + `{"workflow":` + bare + `,"colour":1}`:                                                    {"colour"},
+		`{"workflow":` + bare + `,"timeouts":{"priority":1}}`:                                                 {"timeouts.priority"},
 		bare: nil, `{"workflow":` + bare + `}`: nil, "": nil, "[": nil, `{"workflow":`: nil,
 	} {
 		if diff := cmp.Diff(want, job.UnknownFields([]byte(body))); diff != "" {

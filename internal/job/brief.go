@@ -42,12 +42,12 @@ func ReadBrief(kind EventKind, body []byte) (Brief, bool) {
 func plainBrief(body []byte) (Brief, bool) {
 	var b Brief
 	if len(body) == 0 || body[0] != '{' {
-		return b, false
+		return Brief{}, false
 	}
 	walk := members{body: body, pos: 1}
 	for walk.next() {
 		if !b.take(string(walk.key), walk.value.of(body)) {
-			return b, false
+			return Brief{}, false
 		}
 	}
 	return b, walk.ended && walk.pos == len(body)
@@ -57,11 +57,11 @@ func plainBrief(body []byte) (Brief, bool) {
 func (b *Brief) take(key string, value []byte) bool {
 	switch key {
 	case `"priority"`:
-		n, ok := smallNumber(value)
+		n, ok := number(value)
 		b.Priority = Priority(n)
 		return ok && b.Priority.Valid()
 	case `"attempt"`:
-		n, ok := smallNumber(value)
+		n, ok := number(value)
 		b.Attempt = n
 		return ok && n <= maxCount
 	case `"hash"`:
@@ -80,11 +80,11 @@ func (b *Brief) take(key string, value []byte) bool {
 		b.Kind = failure.Kind(plainValue(value))
 		return b.Kind != ""
 	case `"bytes"`:
-		n, ok := smallNumber(value)
+		n, ok := number(value)
 		b.Bytes = int64(n)
 		return ok
 	case `"job"`, `"tenant"`, `"time"`, `"metadata"`, `"sequence"`, `"position"`, `"until"`, `"hosts"`, `"prompt_id"`, `"message"`, `"node"`, `"class_type"`,
-		`"exception_type"`, `"counted"`, `"size"`, `"cause"`, `"progress"`, `"node_ran"`, `"proven"`, `"not_before"`, `"avoided_hosts"`, `"avoid_until"`,
+		`"exception_type"`, `"counted"`, `"size"`, `"cause"`, `"progress"`, `"node_ran"`, `"waited"`, `"proven"`, `"not_before"`, `"avoided_hosts"`, `"avoid_until"`,
 		`"outputs"`, `"cached_nodes"`, `"outputs_reused"`, `"outputs_missing"`, `"seeds"`, `"queued_for"`, `"ran_for"`, `"node_times"`, `"attempts"`, `"by"`:
 		return true
 	}
@@ -93,16 +93,15 @@ func (b *Brief) take(key string, value []byte) bool {
 
 // plainValue is a text without escapes, and empty when it is no such text.
 func plainValue(value []byte) string {
-	if n := stringLen(value); n == 0 || n < len(value) || !plainText(value[1:n-1]) {
+	n := stringLen(value)
+	if n == 0 || !plainText(value[1:n-1]) {
 		return ""
 	}
-	return string(value[1 : len(value)-1])
+	return string(value[1 : n-1])
 }
 
-func smallNumber(value []byte) (int, bool) {
-	if len(value) == 0 || len(value) > 9 || value[0] < '0' || value[0] > '9' || value[0] == '0' && len(value) > 1 {
-		return 0, false
-	}
+// number reads digits as JSON allows them: without a sign, and none but 0 begins with 0.
+func number(value []byte) (int, bool) {
 	n, err := strconv.Atoi(string(value))
-	return n, err == nil
+	return n, err == nil && value[0] >= '0' && (value[0] != '0' || len(value) == 1)
 }

@@ -27,7 +27,28 @@ func TestABriefHasWhatTheEventSays(t *testing.T) {
 			`{"metadata":{"priority":1,"host":"no","s":"}\\\"]"},"priority":3,"kind":"timeout","attempts":[{"host":"no"}],"reason":"attempts_exhausted"}`,
 			job.Brief{Priority: 3, Kind: failure.Timeout, Reason: "attempts_exhausted"}, true,
 		},
-		"NamesInAnotherCase":  {`{"Priority":4,"HOST":"h"}`, job.Brief{Priority: 4, Host: "h"}, true},
+		"NamesInAnotherCase": {`{"Priority":4,"HOST":"h"}`, job.Brief{Priority: 4, Host: "h"}, true},
+		"AllInAnotherCase": {
+			`{"PRIORITY":4,"HASH":"` + somehash + `","HOST":"h","ATTEMPT":2,"REQUEUE_OF":"b","REASON":"r","KIND":"timeout","BYTES":7}`,
+			job.Brief{Priority: 4, Hash: hash, Host: "h", Attempt: 2, RequeueOf: "b", Reason: "r", Kind: failure.Timeout, Bytes: 7}, true,
+		},
+		"EscapesInWords":      {`{"reason":"a\u0062","kind":"t\u0069meout"}`, job.Brief{Reason: "ab", Kind: failure.Timeout}, true},
+		"NoObject":            {`["priority":4}`, job.Brief{}, false},
+		"MoreBehindIt":        {`{"priority":4}x`, job.Brief{}, false},
+		"PriorityAsText":      {`{"priority":"4"}`, job.Brief{}, false},
+		"PriorityWithASign":   {`{"priority":+4}`, job.Brief{}, false},
+		"PriorityAndAZero":    {`{"priority":04}`, job.Brief{}, false},
+		"HalfAPriority":       {`{"priority":4.5}`, job.Brief{}, false},
+		"NoPriority":          {`{"priority":}`, job.Brief{}, false},
+		"AttemptAsText":       {`{"attempt":"2"}`, job.Brief{}, false},
+		"NegativeAttempt":     {`{"attempt":-1}`, job.Brief{}, false},
+		"AttemptOfTheLimit":   {`{"attempt":1048576}`, job.Brief{Attempt: 1048576}, true},
+		"AttemptOverTheLimit": {`{"attempt":1048577}`, job.Brief{}, false},
+		"HashThatCannotBe":    {`{"hash":"abc"}`, job.Brief{}, false},
+		"RequeueThatCannotBe": {`{"requeue_of":"a.b"}`, job.Brief{}, false},
+		"ReasonAsNumber":      {`{"reason":5}`, job.Brief{}, false},
+		"KindAsNumber":        {`{"kind":5}`, job.Brief{}, false},
+		"BytesAsText":         {`{"bytes":"7"}`, job.Brief{}, false},
 		"Spaces":              {" {\n\"priority\" : 4 } ", job.Brief{Priority: 4}, true},
 		"Escapes":             {`{"host":"gp\u0075"}`, job.Brief{Host: "gpu"}, true},
 		"OfALaterVersion":     {`{"priority":4,"mood":{"host":"x"},"host":"h"}`, job.Brief{Priority: 4, Host: "h"}, true},
@@ -45,6 +66,27 @@ func TestABriefHasWhatTheEventSays(t *testing.T) {
 		got, ok := job.ReadBrief(job.Failed, []byte(c.body))
 		if diff := cmp.Diff(c.want, got); diff != "" || ok != c.ok {
 			t.Errorf("%s: %v, %s", name, ok, diff)
+		}
+	}
+}
+
+// Every event of a fleet is read in this way. To decode it into an Event takes more allocations, even when it is empty.
+func TestTheBriefOfAnEventOfOursIsReadWithoutDecodingIt(t *testing.T) { //nolint:paralleltest // it counts the allocations of the process
+	for _, fields := range []string{
+		`"priority":0`, `"priority":9`, `"attempt":10`, `"attempt":1048576`, `"hash":"` + somehash + `"`, `"host":"gpu-1"`, `"requeue_of":"b"`,
+		`"reason":"none"`, `"kind":"timeout"`, `"bytes":7`, `"priority":7 , "host":"gpu-1"`,
+		`"job":"a"`, `"tenant":"t"`, `"time":"2026-01-02T03:04:05Z"`, `"metadata":{"a":1}`, `"sequence":1`, `"position":1`, `"until":"2026-01-02T03:04:05Z"`,
+		`"hosts":{"a":"b"}`, `"prompt_id":"x"`, `"message":"m"`, `"node":"3"`, `"class_type":"A"`, `"exception_type":"E"`, `"counted":true`, `"size":1`,
+		`"cause":"c"`, `"progress":0.5`, `"node_ran":"5s"`, `"proven":true`, `"not_before":"2026-01-02T03:04:05Z"`, `"avoided_hosts":["a"]`,
+		`"avoid_until":"2026-01-02T03:04:05Z"`, `"outputs":[{"node":"9"}]`, `"cached_nodes":["4"]`, `"outputs_reused":true`, `"outputs_missing":true`,
+		`"seeds":{"3":1}`, `"queued_for":"1s"`, `"ran_for":"1s"`, `"node_times":{"3":"1s"}`, `"attempts":[{"attempt":1}]`, `"by":"me"`,
+	} {
+		body := []byte("{" + fields + "}")
+		if _, ok := job.ReadBrief(job.Failed, body); !ok {
+			t.Errorf("%s is no event", body)
+		}
+		if n := testing.AllocsPerRun(10, func() { job.ReadBrief(job.Failed, body) }); n > 1 {
+			t.Errorf("to read %s allocates %.0f times", body, n)
 		}
 	}
 }

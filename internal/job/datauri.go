@@ -19,10 +19,8 @@ func DataURI(uri string) ([]byte, error) {
 		plain, err := url.PathUnescape(data)
 		return []byte(plain), err
 	}
-	if strings.Contains(data, "%") {
-		if data, err = url.PathUnescape(data); err != nil {
-			return nil, err
-		}
+	if data, err = url.PathUnescape(data); err != nil {
+		return nil, err
 	}
 	return decodeBase64(data)
 }

@@ -34,7 +34,11 @@ func TestAnUnknownFieldIsExplainedWhereItCanBe(t *testing.T) {
 		`{"workflow":{},"data":1}`:                  {"data"}, // four letters away from metadata
 		`{"workflow":{},"meta_datas":1}`:            {"meta_datas (did you mean metadata?)"},
 		`{"workflow":{},"metedota":1}`:              {"metedota (did you mean metadata?)"},
-		`{"workflow":{},"metedoto":1}`:              {"metedoto"}, // three letters of eight
+		`{"workflow":{},"metedoto":1}`:              {"metedoto"},                                // three letters of eight
+		`{"workflow":{},"retry_dexxx":1}`:           {"retry_dexxx (did you mean retry_delay?)"}, // three of ten
+		`{"workflow":{},"MAXATTEMPT":1}`:            {"MAXATTEMPT (did you mean max_attempts?)"},
+		`{"workflow":{},"xid":1}`:                   {"xid (did you mean id?)"},
+		`{"workflow":{},"xy":1}`:                    {"xy"}, // both letters of id
 	} {
 		if diff := cmp.Diff(want, job.UnknownFields([]byte(body))); diff != "" {
 			t.Errorf("%s: %s", body, diff)
@@ -52,10 +56,12 @@ func TestBothNamesOfTheOutputsMayBeGivenWhenTheyAgree(t *testing.T) {
 	wantInvalid(t, err, "disagree")
 }
 
-func TestADataURIOfPercentSignsIsRefused(t *testing.T) {
+func TestADataURIThatIsNoneIsRefused(t *testing.T) {
 	t.Parallel()
-	if data, err := job.DataURI("data:;base64,%zz"); err == nil {
-		t.Errorf("%q", data)
+	for _, uri := range []string{"data:;base64,%zz", "data:,%zz", "data:image/png;base64"} {
+		if data, err := job.DataURI(uri); err == nil {
+			t.Errorf("%s is %q", uri, data)
+		}
 	}
 }
 
@@ -82,11 +88,11 @@ func TestAFailedEventTellsItsAttempt(t *testing.T) {
 	t.Parallel()
 	e := job.Event{
 		EventKind: job.Failed, Attempt: 2, Host: "gpu-1", Kind: failure.HostLost, Message: "gone", Node: "3", Class: "KSampler", Exception: "E",
-		Cause: failure.Down, Progress: 0.5, NodeRan: job.Duration(time.Second), Proven: true,
+		Cause: failure.Down, Progress: 0.5, NodeRan: job.Duration(time.Second), Waited: true, Proven: true,
 	}
 	want := failure.Attempt{
 		Number: 2, Host: "gpu-1", Kind: failure.HostLost, Message: "gone", Node: "3", Class: "KSampler", Exception: "E",
-		Cause: failure.Down, Progress: 0.5, NodeRan: time.Second, Proven: true,
+		Cause: failure.Down, Progress: 0.5, NodeRan: time.Second, Waited: true, Proven: true,
 	}
 	if diff := cmp.Diff(want, e.Failure()); diff != "" {
 		t.Error(diff)
@@ -102,6 +108,14 @@ func TestOutputsAndAttemptsOfAnEventAreInRange(t *testing.T) {
 		`{"attempts":[{"host":"","attempt":1}]}`:         true,
 		`{"attempts":[{"host":"gpu 1","attempt":1}]}`:    false,
 		`{"attempts":[{"host":"gpu-1","attempt":-1}]}`:   false,
+		`{"attempts":[{"attempt":1048576}]}`:             true,
+		`{"attempts":[{"attempt":1048577}]}`:             false,
+		`{"attempts":[{"progress":-0.1}]}`:               false,
+		`{"attempt":1048576}`:                            true,
+		`{"attempt":1048577}`:                            false,
+		`{"position":1099511627776}`:                     true,
+		`{"position":1099511627777}`:                     false,
+		`{"requeue_of":"b"}`:                             true,
 		`{"attempts":[{"host":"gpu-1","progress":1}]}`:   true,
 		`{"attempts":[{"host":"gpu-1","progress":1.1}]}`: false,
 	} {
@@ -113,11 +127,43 @@ func TestOutputsAndAttemptsOfAnEventAreInRange(t *testing.T) {
 
 func TestAJobHasWhatItsMessageHas(t *testing.T) {
 	t.Parallel()
-	m := message(graph)
-	m.Priority, m.Sequence, m.Received = 7, 42, time.Unix(1_800_000_000, 0)
+	m := message(`{"workflow":` + graph + `,"max_attempts":2,"retry_delay":"3s","run_at":"2027-02-03T04:05:06Z","expires_in":"1h","metadata":{"a":1}}`)
+	m.Priority, m.Sequence, m.Received, m.JobIDHeader, m.RequeueOf = 7, 42, time.Unix(1_800_000_000, 0), "a-r1", "a"
 	j, err := job.Parse(m)
 	if err != nil || j.Priority != 7 || j.Sequence != 42 || !j.Received.Equal(m.Received) || string(j.Tenant) != m.Tenant {
-		t.Errorf("%+v, %v", j, err)
+		t.Fatalf("%+v, %v", j, err)
+	}
+	if got, want := j.Policy(), (failure.Policy{MaxAttempts: 2, RetryDelay: 3 * time.Second}); got != want {
+		t.Errorf("policy %+v, want %+v", got, want)
+	}
+	if got, want := j.NotBefore(), time.Date(2027, 2, 3, 4, 5, 6, 0, time.UTC); !got.Equal(want) {
+		t.Errorf("not before %s, want %s", got, want)
+	}
+	if got, want := j.Expires(), time.Unix(1_800_003_600, 0); !got.Equal(want) {
+		t.Errorf("expires %s, want %s", got, want)
+	}
+	now := time.Unix(1_800_000_001, 0)
+	want := job.Event{
+		EventKind: job.Queued, Job: "a-r1", Tenant: "acme", Priority: 7, Hash: j.Graph.Hash(), Time: now, Metadata: json.RawMessage(`{"a":1}`), RequeueOf: "a",
+	}
+	if diff := cmp.Diff(want, j.NewEvent(job.Queued, now)); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestAJobWithoutTimesMayStartAtOnceAndNeverExpires(t *testing.T) {
+	t.Parallel()
+	j, err := job.Parse(message(graph))
+	if err != nil || !j.NotBefore().IsZero() || !j.Expires().IsZero() {
+		t.Errorf("not before %s, expires %s, %v", j.NotBefore(), j.Expires(), err)
+	}
+}
+
+func TestAnEventKindIsListed(t *testing.T) {
+	t.Parallel()
+	want := []job.EventKind{"queued", "waiting", "started", "failed", "retrying", "completed", "dead", "cancelled"}
+	if diff := cmp.Diff(want, job.EventKinds()); diff != "" {
+		t.Error(diff)
 	}
 }
 
@@ -157,7 +203,7 @@ func TestARunTimeIsJudgedOnlyWhenTheTimeOfThePublishIsKnown(t *testing.T) {
 
 func TestAnyDigitMakesARequeueSuffix(t *testing.T) {
 	t.Parallel()
-	for id, want := range map[job.ID]job.ID{"a-r9": "a", "a-r0": "a", "a-r10": "a", "a-r": "a-r", "a-r1x": "a-r1x", "-r1": "-r1"} {
+	for id, want := range map[job.ID]job.ID{"a-r9": "a", "a-r0": "a", "a-r10": "a", "a-r": "a-r", "a-r1x": "a-r1x", "a-r1a": "a-r1a", "a-r1-": "a-r1-", "-r1": "-r1"} {
 		if got := job.RootID(id); got != want {
 			t.Errorf("%s: %s, want %s", id, got, want)
 		}

@@ -47,18 +47,18 @@ func AppendText(b []byte, s string) []byte {
 }
 
 // plainText reports whether encoding/json writes s as it is: it is ASCII without control characters and "\\<>&. Eight
-// bytes at a time, the terms have a byte's highest bit set for " and &, for < and >, for \, for what is below a space,
-// for DEL, and for what is above.
+// bytes at a time, the terms have a byte's highest bit set for " and &, for < and >, for \, for what is below a space, and
+// for what is above ASCII.
 func plainText(s []byte) bool {
 	const each, high = 0x0101010101010101, 0x8080808080808080
 	for ; len(s) >= 8; s = s[8:] {
 		w := binary.LittleEndian.Uint64(s)
-		if ((w|each*4^each*'&'-each)|(w|each*2^each*'>'-each)|(w^each*'\\'-each)|(w-each*' ')|(w+each)|w)&high != 0 {
+		if ((w|each*4^each*'&'-each)|(w|each*2^each*'>'-each)|(w^each*'\\'-each)|(w-each*' ')|w)&high != 0 {
 			return false
 		}
 	}
 	for _, c := range s {
-		if c < ' ' || c >= 0x7f || c == '"' || c == '&' || c == '<' || c == '>' || c == '\\' {
+		if c < ' ' || c >= 0x80 || c == '"' || c == '&' || c == '<' || c == '>' || c == '\\' {
 			return false
 		}
 	}
@@ -67,18 +67,15 @@ func plainText(s []byte) bool {
 
 // AppendTime appends t in JSON, as encoding/json writes it; a time that has no form in JSON becomes the zero time.
 func AppendTime(b []byte, t time.Time) []byte {
-	if !plainTime(t) {
-		if text, err := t.MarshalJSON(); err == nil {
-			return append(b, text...)
-		}
+	if !hasJSON(t) {
 		t = time.Time{}
 	}
 	return append(t.AppendFormat(append(b, '"'), time.RFC3339Nano), '"')
 }
 
-// plainTime reports whether every layout of the time fits into JSON's; encoding/json refuses some of the others.
-func plainTime(t time.Time) bool {
+// hasJSON reports whether encoding/json takes the time: RFC 3339 has years of four digits, and zones of less than a day.
+func hasJSON(t time.Time) bool {
 	year := t.Year()
 	_, offset := t.Zone()
-	return year >= 0 && year <= 9999 && offset%60 == 0 && offset > -86400 && offset < 86400
+	return year >= 0 && year <= 9999 && offset > -86400 && offset < 86400
 }

@@ -2,6 +2,7 @@ package job_test
 
 import (
 	"encoding/json"
+	"strings"
 	"testing"
 	"time"
 
@@ -39,9 +40,55 @@ func TestTextIsWrittenLikeTheLibraryDoes(t *testing.T) {
 	}
 }
 
+// What is usual is written without the library, into memory that is there.
+func TestPlainTextsAndTimesAllocateNothing(t *testing.T) { //nolint:paralleltest // it counts the allocations of the process
+	room := make([]byte, 0, 200)
+	var all strings.Builder
+	for c := rune(' '); c <= 0x7f; c++ {
+		if !strings.ContainsRune("\"\\<>&", c) {
+			all.WriteRune(c)
+		}
+	}
+	for at := range 8 { // each letter at each place of eight
+		text := all.String()[at:] + all.String()[:at]
+		for _, s := range []string{text, text[:8], text[:7], text[80:]} {
+			if n := testing.AllocsPerRun(10, func() { job.AppendText(room, s) }); n > 0 {
+				t.Errorf("to write %q allocates %.0f times", s, n)
+			}
+		}
+	}
+	for _, when := range []time.Time{
+		time.Date(0, 1, 1, 0, 0, 0, 0, time.UTC), time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC),
+		time.Date(2026, 1, 1, 0, 0, 0, 0, time.FixedZone("", 86399)), time.Date(2026, 1, 1, 0, 0, 0, 0, time.FixedZone("", -86399)),
+	} {
+		if n := testing.AllocsPerRun(10, func() { job.AppendTime(room, when) }); n > 0 {
+			t.Errorf("to write %v allocates %.0f times", when, n)
+		}
+	}
+}
+
+func TestWhatIsNoJSONIsNotWritten(t *testing.T) {
+	t.Parallel()
+	e := job.Event{EventKind: job.Failed, Job: "a", Metadata: json.RawMessage("{")}
+	if body, err := e.Encode(); err == nil || !strings.Contains(err.Error(), "encode failed event of job a") {
+		t.Errorf("%s, %v", body, err)
+	}
+	s := job.Spec{}
+	if body, err := s.Encode(); err != nil || string(body) != `{"workflow":null}` {
+		t.Errorf("%s, %v", body, err)
+	}
+}
+
 func TestTimesAreWrittenLikeTheLibraryDoes(t *testing.T) {
 	t.Parallel()
 	noon := time.Date(2026, 2, 3, 12, 0, 0, 0, time.UTC)
+	for _, when := range []time.Time{ // JSON has neither such years nor such zones
+		time.Date(-1, 12, 31, 0, 0, 0, 0, time.UTC), noon.In(time.FixedZone("", 86400)), noon.In(time.FixedZone("", -86400)),
+	} {
+		if got := job.AppendTime(nil, when); string(got) != `"0001-01-01T00:00:00Z"` {
+			t.Errorf("%v is written as %s", when, got)
+		}
+	}
 	for want, when := range map[string]time.Time{
 		`"2026-02-03T12:00:00Z"`:           noon,
 		`"2026-02-03T12:00:00.000000078Z"`: noon.Add(78),

@@ -74,6 +74,7 @@ type Event struct {
 	Cause    failure.Cause `json:"cause,omitempty"`    // host_sick: why the host can run nothing
 	Progress float64       `json:"progress,omitempty"` // host_lost, host_sick: how far the node was, 0 to 1
 	NodeRan  Duration      `json:"node_ran,omitempty"` // host_lost, host_sick: how long the node had run
+	Waited   bool          `json:"waited,omitempty"`   // host_lost, host_sick: another prompt ran on the host
 	Proven   bool          `json:"proven,omitempty"`   // host_sick, refused: the host is to blame, not this job
 
 	// retrying
@@ -125,7 +126,7 @@ func (e *Event) Failure() failure.Attempt {
 	return failure.Attempt{
 		Number: e.Attempt, Host: e.Host, Kind: e.Kind, Message: e.Message,
 		Node: e.Node, Class: e.Class, Exception: e.Exception,
-		Cause: e.Cause, Progress: e.Progress, NodeRan: time.Duration(e.NodeRan), Proven: e.Proven,
+		Cause: e.Cause, Progress: e.Progress, NodeRan: time.Duration(e.NodeRan), Waited: e.Waited, Proven: e.Proven,
 	}
 }
 
@@ -144,7 +145,7 @@ func DecodeEvent(kind EventKind, body []byte) (Event, error) {
 }
 
 const (
-	maxCount  = 1 << 20 // attempts of a job, and entries of a list; a message has room for no more
+	maxCount  = 1 << 20 // attempts of a job
 	maxPlaces = 1 << 40 // jobs that wait
 )
 
@@ -169,8 +170,6 @@ func (e *Event) check() error {
 		return fmt.Errorf("size %d is negative", e.Size)
 	case e.Progress < 0 || e.Progress > 1:
 		return fmt.Errorf("progress %v is not from 0 to 1", e.Progress)
-	case len(e.Attempts) > maxCount || len(e.Outputs) > maxCount:
-		return fmt.Errorf("it has %d attempts and %d outputs", len(e.Attempts), len(e.Outputs))
 	}
 	for _, o := range e.Outputs {
 		if o.Size < 0 {

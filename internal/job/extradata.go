@@ -24,9 +24,6 @@ func WithoutExtraData(body []byte) (rest []byte, members []string) {
 		return body, nil
 	}
 	rest = append(append(make([]byte, 0, len(body)), body[:from]...), body[to:]...)
-	if value == nil {
-		return rest, []string{extraDataField}
-	}
 	further, more := WithoutExtraData(rest) // a field may stand there twice
 	return further, append(membersOf(value), more...)
 }
@@ -56,7 +53,7 @@ func WithExtraData(body []byte, extra json.RawMessage) []byte {
 // enough to be a key.
 func Secrets(extra json.RawMessage) []string {
 	var members map[string]any
-	if len(extra) == 0 || json.Unmarshal(extra, &members) != nil {
+	if json.Unmarshal(extra, &members) != nil {
 		return nil
 	}
 	var found []string
@@ -97,43 +94,38 @@ func findExtraData(body []byte) (from, to int, value []byte) {
 	if start == len(body) || body[start] != '{' {
 		return mention(body)
 	}
-	from, to, value, read := findMember(body, start)
-	if !read {
-		return mention(body)
-	}
-	if from == to && bytes.Contains(body, []byte(extraDataField)) { // what stands behind the object is no part of it
-		end := start + valueLen(body[start:])
-		if from, to, value = mention(body[end:]); from != to {
-			return end + from, end + to, value
-		}
+	from, to, value, end := findMember(body, start)
+	if from == to { // what stands behind the object is no part of it
+		from, to, _ = mention(body[end:])
+		return end + from, end + to, nil
 	}
 	return from, to, value
 }
 
 // findMember finds it in the object that begins at start, and in one that was put into its workflow or prompt by mistake.
-// read is false when the object cannot be read to its end.
-func findMember(body []byte, start int) (from, to int, value []byte, read bool) {
+// end is where the object ends, 0 when it cannot be read that far.
+func findMember(body []byte, start int) (from, to int, value []byte, end int) {
 	walk := members{body: body, pos: start + 1}
 	var inner []span
 	for walk.next() {
 		v := walk.value.of(body)
 		if isExtraData(walk.key) && isContainer(v) {
 			from, to = walk.without()
-			return from, to, v, true
+			return from, to, v, to
 		}
-		if key := string(walk.key); (key == `"workflow"` || key == `"prompt"`) && v[0] == '{' && bytes.Contains(v, []byte(extraDataField)) {
+		if key := string(walk.key); key == `"workflow"` || key == `"prompt"` {
 			inner = append(inner, walk.value)
 		}
 	}
 	if !walk.ended {
-		return 0, 0, nil, false
+		return 0, 0, nil, 0
 	}
 	for _, one := range inner {
 		if from, to, value, _ = findMember(body[:one.to], one.from); from != to {
-			return from, to, value, true
+			return from, to, value, to
 		}
 	}
-	return 0, 0, nil, true
+	return 0, 0, nil, walk.pos
 }
 
 func mention(body []byte) (from, to int, value []byte) {

@@ -34,6 +34,17 @@ func TestExtraDataIsLeftOutAndNothingElse(t *testing.T) {
 		`{"id":"a" "extra_data":{"key":"S"}}`:                    {`{"id":"a" "`, []string{"extra_data"}}, // a comma is missing
 		`{"workflow":{},"extra_data":{"key":"S"`:                 {`{"workflow":{},"`, []string{"extra_data"}},
 		``:                                                       {``, nil},
+		`{"workflow":{},"ten_digits":{"a":1}}`:                   {`{"workflow":{},"ten_digits":{"a":1}}`, nil},
+		`{"prompt":{"1":` + node + `,"extra_data":{"key":"S"}}}`: {`{"prompt":{"1":` + node + `}}`, []string{"key"}},
+		`{"workflow":{},"prompt":{"extra_data":{"key":"S"}}}`:    {`{"workflow":{},"prompt":{}}`, []string{"key"}},
+		`{"workflow":{"Extra_Data":{"key":"S"}}}`:                {`{"workflow":{}}`, []string{"key"}},
+		`{"workflow":["extra_data":{"key":"S"}]}`:                {`{"workflow":[]}`, []string{"key"}},
+		`{"workflow":{}} {"Extra_Data":{"key":"S"}}`:             {`{"workflow":{}} {"`, []string{"extra_data"}},
+		`{"workflow":{},"extra_data":{"key":"S"}`:                {`{"workflow":{}`, []string{"key"}}, // cut behind it
+		`{"workflow":{},"extra_data":{"key":"S"},`:               {`{"workflow":{},`, []string{"key"}},
+		`{"extra_data":5 }`:                                      {`{ }`, []string{"extra_data"}},
+		`["extra_data":{"key":"S"}}`:                             {`["`, []string{"extra_data"}},
+		`extra_data: S`:                                          {``, []string{"extra_data"}},
 		`no JSON`:                                                {`no JSON`, nil},
 	} {
 		rest, members := job.WithoutExtraData([]byte(body))
@@ -59,16 +70,30 @@ func TestExtraDataIsGivenAgain(t *testing.T) {
 			t.Errorf("%s became extra_data %s, workflow %s, %v", body, spec.ExtraData, spec.Workflow, err)
 		}
 	}
+	if got := job.WithExtraData([]byte(`{"workflow":`), json.RawMessage(`{"key":"S"}`)); string(got) != `{"workflow":` {
+		t.Errorf("what is no body became %s", got)
+	}
 }
 
 func TestSecretsAreTheTextsThatMayBeKeys(t *testing.T) {
 	t.Parallel()
-	got := job.Secrets(json.RawMessage(`{"api_key":"0123456789","short":"auto","nested":{"list":["abcdefghijkl",7]},"extra_pnginfo":{"workflow":"not a secret"}}`))
-	if want := []string{"abcdefghijkl", "0123456789"}; !slices.Equal(got, want) {
+	got := job.Secrets(json.RawMessage(`{"api_key":"0123456789","short":"auto","nested":{"list":["abcdefghijkl",7,"8letters","7letter"]},"extra_pnginfo":{"workflow":"not a secret"}}`))
+	if want := []string{"abcdefghijkl", "0123456789", "8letters"}; !slices.Equal(got, want) {
 		t.Errorf("secrets are %q, want %q", got, want)
 	}
 	if job.Secrets(nil) != nil || job.Secrets(json.RawMessage(`"text"`)) != nil {
 		t.Error("what is no object has secrets")
+	}
+}
+
+func TestWhatComfyUIWritesIntoPicturesIsNoSecret(t *testing.T) {
+	t.Parallel()
+	for member, want := range map[string]bool{
+		"extra_pnginfo": true, "client_id": true, "create_time": true, "preview_method": true, "api_key_comfy_org": false, "auth_token_comfy_org": false,
+	} {
+		if got := job.PublicExtraData(member); got != want {
+			t.Errorf("%s is public: %t, want %t", member, got, want)
+		}
 	}
 }
 

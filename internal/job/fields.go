@@ -22,9 +22,10 @@ func (s span) of(body []byte) []byte { return body[s.from:s.to] }
 
 // seemsBare guesses by the first field of a JSON object whether it is a workflow.
 func seemsBare(body []byte) bool {
-	key, rest, _ := cutString(bytes.TrimLeft(body[1:], space))
-	rest = bytes.TrimLeft(rest, space+":")
-	return len(rest) > 0 && rest[0] == '{' && string(key) != "workflow" && string(key) != "prompt"
+	rest := bytes.TrimLeft(body[1:], space)
+	key := rest[:stringLen(rest)]
+	rest = bytes.TrimLeft(rest[len(key):], space+":")
+	return len(rest) > 0 && rest[0] == '{' && string(key) != `"workflow"` && string(key) != `"prompt"`
 }
 
 // topLevel finds the two fields among the keys of a JSON object without decoding the rest, which is most of what a
@@ -75,7 +76,7 @@ func (w *members) next() bool {
 	w.space()
 	n := valueLen(w.body[w.pos:])
 	w.value = span{w.pos, w.pos + n}
-	for n > 0 && isSpace(w.body[w.value.to-1]) {
+	for isSpace(w.body[w.value.to-1]) {
 		w.value.to--
 	}
 	w.pos += n
@@ -105,19 +106,10 @@ func (w *members) without() (from, to int) {
 		return w.from, len(w.body) - len(behind) + 1
 	}
 	before := bytes.TrimRight(w.body[:w.from], space)
-	if len(before) > 0 && before[len(before)-1] == ',' {
+	if before[len(before)-1] == ',' { // before it stands at least the opening bracket
 		return len(before) - 1, w.value.to
 	}
 	return w.from, w.value.to
-}
-
-// cutString takes a JSON string off the front; the key comes without quotes and with its escapes.
-func cutString(b []byte) (inside, rest []byte, ok bool) {
-	n := stringLen(b)
-	if n == 0 {
-		return nil, nil, false
-	}
-	return b[1 : n-1], b[n:], true
 }
 
 // stringLen is the length of the string at the front with its quotes, 0 when there is none that ends.
@@ -132,7 +124,7 @@ func stringLen(b []byte) int {
 		}
 		i += n + 1
 		escapes := 0
-		for k := i - 2; k > 0 && b[k] == '\\'; k-- {
+		for k := i - 2; b[k] == '\\'; k-- {
 			escapes++
 		}
 		if escapes%2 == 0 {

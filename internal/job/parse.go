@@ -83,10 +83,10 @@ func identify(m *Message, inBody ID) (ID, error) {
 // like, or of one that is a requeue itself.
 func requeued(id, of ID) bool {
 	root := RootID(id)
-	if of == "" || id == root {
+	if id == root {
 		return false
 	}
-	return root == RootID(of) || root == RootID(RequeueID(of, 1)) || root == RootID(RequeueID(RootID(of), 1))
+	return root == RootID(RequeueID(of, 1)) || root == RootID(RequeueID(RootID(of), 1))
 }
 
 func (s *Spec) check(tenant Tenant, received time.Time) error {
@@ -134,7 +134,7 @@ func orZero(d *Duration) Duration {
 }
 
 func checkDuration(field string, d Duration) error {
-	if d < 0 || time.Duration(d) > maxDuration {
+	if time.Duration(d) > maxDuration {
 		return invalidf("%s is %s: use 0s to %s, which is ten years", field, time.Duration(d), maxDuration)
 	}
 	return nil
@@ -159,9 +159,9 @@ func checkHosts(field string, hosts []string) error {
 
 // ValidLabel reports whether s is a host label, key=value; both of A-Z a-z 0-9 _ - and the value also of . and :.
 func ValidLabel(s string) bool {
-	key, value, found := strings.Cut(s, "=")
+	key, value, _ := strings.Cut(s, "=")
 	value = strings.NewReplacer(".", "", ":", "").Replace(value)
-	return found && nameLike(key, maxName) && nameLike(value, maxName)
+	return nameLike(key, maxName) && nameLike(value, maxName)
 }
 
 func (s *Spec) checkInputs(tenant Tenant) error {

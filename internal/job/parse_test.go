@@ -9,6 +9,7 @@ import (
 
 	"github.com/comfyherd/comfyherd/internal/failure"
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/workflow"
 )
 
 const bare = `{"1":{"class_type":"EmptyImage","inputs":{"width":8,"height":8,"batch_size":1,"color":1}},` +
@@ -24,6 +25,9 @@ func message(body string) job.Message {
 func TestTheIDComesFromBodyHeaderOrMessageID(t *testing.T) {
 	t.Parallel()
 	envelope := `{"id":"mine","workflow":` + bare + `}`
+	// Of a long name 95 letters are kept, and the FNV-1a of all of it stands behind them.
+	long, kept := strings.Repeat("x", 120), strings.Repeat("x", 95)
+	shortened, shortenedLike := kept+"-9dc30f7223c50905", kept+"-29cdd63b71cc3d75"
 	cases := map[string]struct {
 		body, header, msgID, requeueOf string
 		want                           job.ID
@@ -42,6 +46,12 @@ func TestTheIDComesFromBodyHeaderOrMessageID(t *testing.T) {
 		"RequeueOfAnotherIsRefused": {body: bare, header: "j-1-1-r1", requeueOf: "j-2-2", refused: `begins with "j-"`},
 		"RequeueKeepsTheBody":       {body: envelope, header: "mine-r1", requeueOf: "mine", want: "mine-r1"},
 		"RequeueOfARequeue":         {body: envelope, header: "mine-r2", requeueOf: "mine-r1", want: "mine-r2"},
+		"RequeueOfNothing":          {body: envelope, header: "mine-r1", refused: "the ids disagree"},
+		"NoRequeueIsTheJobItself":   {body: envelope, header: "other", requeueOf: "other", refused: "the ids disagree"},
+		"RequeueOfANameLikeOne":     {body: envelope, header: "a-r7-r1", requeueOf: "a-r7", want: "a-r7-r1"},
+		"RequeueOfALongName":        {body: envelope, header: shortened + "-r1", requeueOf: long, want: job.ID(shortened + "-r1")},
+		"RequeueOfThatRequeue":      {body: envelope, header: shortened + "-r2", requeueOf: shortened + "-r1", want: job.ID(shortened + "-r2")},
+		"RequeueOfALongNameLikeOne": {body: envelope, header: shortenedLike + "-r1", requeueOf: long[:116] + "-r12", want: job.ID(shortenedLike + "-r1")},
 		"TooLong":                   {body: bare, header: strings.Repeat("x", 121), refused: "is no job id"},
 		"BadForm":                   {body: bare, header: "a.b", refused: "is no job id"},
 	}
@@ -74,35 +84,40 @@ func TestBadFieldsAreRefusedWithAdvice(t *testing.T) {
 	t.Parallel()
 	envelope := func(fields string) string { return `{"workflow":` + bare + `,` + fields + `}` }
 	cases := map[string]struct{ body, want string }{
-		"Empty":              {"", "the message is empty"},
-		"Junk":               {"\x00\xff junk", "no JSON object"},
-		"Array":              {"[1]", "no JSON object"},
-		"CutOff":             {bare[:40], "no valid JSON"},
-		"UIFormat":           {`{"nodes":[],"links":[]}`, "Export (API)"},
-		"UIFormatInEnvelope": {`{"workflow":{"nodes":[],"links":[]}}`, "Export (API)"},
-		"NegativeAttempts":   {envelope(`"max_attempts":-1`), "max_attempts is -1"},
-		"DurationAsNumber":   {envelope(`"retry_delay":5`), "retry_delay"},
-		"BadDuration":        {envelope(`"expires_in":"soon"`), `"90s"`},
-		"NegativeDuration":   {envelope(`"expires_in":"-1s"`), "negative"},
-		"BadTime":            {envelope(`"run_at":"tomorrow"`), `run_at is "tomorrow", which is no time: write it with a zone, like "2026-12-01T08:00:00Z"`},
-		"TimeWithoutZone":    {envelope(`"run_at":"2026-12-01T08:00:00"`), `run_at is "2026-12-01T08:00:00", which does not say in what time zone: write it with a zone, like "2026-12-01T08:00:00Z"`},
-		"TimeAsNumber":       {envelope(`"run_at":1796112000`), "run_at is 1796112000, which is no time"},
-		"TimeFarAhead":       {envelope(`"run_at":"2099-12-01T08:00:00Z"`), "run_at is 2099-12-01T08:00:00Z, more than ten years ahead"},
-		"NoAttempts":         {envelope(`"max_attempts":0`), "max_attempts is 0: use 1 to 100, or leave it out for 3"},
-		"TooManyAttempts":    {envelope(`"max_attempts":101`), "max_attempts is 101: use 1 to 100, or leave it out for 3"},
-		"AttemptsAsText":     {envelope(`"max_attempts":"3"`), "field max_attempts must be a whole number, not a string"},
-		"HalfAnAttempt":      {envelope(`"max_attempts":2.5`), "field max_attempts must be a whole number, not a number 2.5"},
-		"HostsAsText":        {envelope(`"only_hosts":"a"`), "field only_hosts must be a list, not a string"},
-		"TimeoutsAsText":     {envelope(`"timeouts":"90s"`), "field timeouts must be an object, not a string"},
-		"AbsurdDuration":     {envelope(`"expires_in":"2000000h"`), "expires_in is 2000000h0m0s: use 0s to 87600h0m0s, which is ten years"},
-		"AbsurdTimeout":      {envelope(`"timeouts":{"node":"2000000h"}`), "timeouts.node is 2000000h0m0s: use 0s to"},
-		"NoTargets":          {`{"prompt":` + bare + `,"partial_execution_targets":[]}`, "partial_execution_targets is empty"},
-		"UnknownTarget":      {`{"prompt":` + bare + `,"partial_execution_targets":["77"]}`, `include_outputs names node "77", which the workflow does not have`},
-		"TargetsAndOutputs":  {envelope(`"include_outputs":["1"],"partial_execution_targets":["2"]`), "disagree: give one of them"},
-		"NoComma":            {envelope(`"inputs":[{"node":"1","input":"image","url":"data:image/png;base64"}]`), "inputs[0]: url is no data URI, since it has no comma"},
-		"NoBase64":           {envelope(`"inputs":[{"node":"1","input":"image","url":"data:image/png;base64,a?b"}]`), "inputs[0]: url is no data URI: what follows the comma is no base64"},
-		"CutOffBase64":       {envelope(`"inputs":[{"node":"1","input":"image","url":"data:;base64,abcde"}]`), "is no base64, or is cut off"},
-		"NoPercents":         {envelope(`"inputs":[{"node":"1","input":"image","url":"data:,100%"}]`), "is not percent-encoded"},
+		"Empty":                {"", "the message is empty"},
+		"Junk":                 {"\x00\xff junk", "no JSON object"},
+		"Array":                {"[1]", "no JSON object"},
+		"CutOff":               {bare[:40], "no valid JSON"},
+		"UIFormat":             {`{"nodes":[],"links":[]}`, "Export (API)"},
+		"UIFormatInEnvelope":   {`{"workflow":{"nodes":[],"links":[]}}`, "Export (API)"},
+		"NegativeAttempts":     {envelope(`"max_attempts":-1`), "max_attempts is -1"},
+		"DurationAsNumber":     {envelope(`"retry_delay":5`), `field retry_delay must be a duration such as "90s", not a number`},
+		"IDAsNumber":           {envelope(`"id":5`), "field id must be a string, not a number"},
+		"AttemptsAsTextNaN":    {envelope(`"metadata":NaN,"max_attempts":"3"`), "field max_attempts must be a whole number, not a string"},
+		"BadDuration":          {envelope(`"expires_in":"soon"`), `"90s"`},
+		"NegativeDuration":     {envelope(`"expires_in":"-1s"`), "negative"},
+		"BadTime":              {envelope(`"run_at":"tomorrow"`), `run_at is "tomorrow", which is no time: write it with a zone, like "2026-12-01T08:00:00Z"`},
+		"TimeWithoutZone":      {envelope(`"run_at":"2026-12-01T08:00:00"`), `run_at is "2026-12-01T08:00:00", which does not say in what time zone: write it with a zone, like "2026-12-01T08:00:00Z"`},
+		"TimeWithASpace":       {envelope(`"run_at":"2026-12-01 08:00:00"`), "which does not say in what time zone"},
+		"TimeAsNumber":         {envelope(`"run_at":1796112000`), "run_at is 1796112000, which is no time"},
+		"JustOverTenYears":     {envelope(`"run_at":"2037-01-12T08:00:01Z"`), "run_at is 2037-01-12T08:00:01Z, more than ten years ahead"},
+		"TimeFarAhead":         {envelope(`"run_at":"2099-12-01T08:00:00Z"`), "run_at is 2099-12-01T08:00:00Z, more than ten years ahead"},
+		"NoAttempts":           {envelope(`"max_attempts":0`), "max_attempts is 0: use 1 to 100, or leave it out for 3"},
+		"TooManyAttempts":      {envelope(`"max_attempts":101`), "max_attempts is 101: use 1 to 100, or leave it out for 3"},
+		"AttemptsAsText":       {envelope(`"max_attempts":"3"`), "field max_attempts must be a whole number, not a string"},
+		"HalfAnAttempt":        {envelope(`"max_attempts":2.5`), "field max_attempts must be a whole number, not a number 2.5"},
+		"HostsAsText":          {envelope(`"only_hosts":"a"`), "field only_hosts must be a list, not a string"},
+		"TimeoutsAsText":       {envelope(`"timeouts":"90s"`), "field timeouts must be an object, not a string"},
+		"AbsurdDuration":       {envelope(`"expires_in":"2000000h"`), "expires_in is 2000000h0m0s: use 0s to 87600h0m0s, which is ten years"},
+		"JustOverTenYearsLong": {envelope(`"expires_in":"87601h"`), "expires_in is 87601h0m0s: use 0s to 87600h0m0s"},
+		"AbsurdTimeout":        {envelope(`"timeouts":{"node":"2000000h"}`), "timeouts.node is 2000000h0m0s: use 0s to"},
+		"NoTargets":            {`{"prompt":` + bare + `,"partial_execution_targets":[]}`, "partial_execution_targets is empty"},
+		"UnknownTarget":        {`{"prompt":` + bare + `,"partial_execution_targets":["77"]}`, `include_outputs names node "77", which the workflow does not have`},
+		"TargetsAndOutputs":    {envelope(`"include_outputs":["1"],"partial_execution_targets":["2"]`), "disagree: give one of them"},
+		"NoComma":              {envelope(`"inputs":[{"node":"1","input":"image","url":"data:image/png;base64"}]`), "inputs[0]: url is no data URI, since it has no comma"},
+		"NoBase64":             {envelope(`"inputs":[{"node":"1","input":"image","url":"data:image/png;base64,a?b"}]`), "inputs[0]: url is no data URI: what follows the comma is no base64"},
+		"CutOffBase64":         {envelope(`"inputs":[{"node":"1","input":"image","url":"data:;base64,abcde"}]`), "is no base64, or is cut off"},
+		"NoPercents":           {envelope(`"inputs":[{"node":"1","input":"image","url":"data:,100%"}]`), "is not percent-encoded"},
 		"RunPod": {`{"input":{"workflow":` + bare + `,"images":[]}}`,
 			`the workflow stands in field "input.workflow", where none is looked for: publish {"workflow":{…}} with what stands there, or that alone`},
 		"WhatTheUISends":    {`{"output":` + bare + `,"workflow":{"nodes":[],"links":[]}}`, `the workflow stands in field "output", where none is looked for`},
@@ -110,16 +125,28 @@ func TestBadFieldsAreRefusedWithAdvice(t *testing.T) {
 		"ManyOutputs":       {envelope(`"include_outputs":[` + strings.Repeat(`"1",`, 1000) + `"1"]`), "include_outputs names 1001 nodes: at most 1000"},
 		"Wrapped":           {`{"workflow":{"workflow":` + bare + `}}`, `the workflow stands in field "workflow.workflow", where`},
 		"AsText":            {`{"workflow":"{\"1\":{\"class_type\":\"A\"}}"}`, `the workflow stands in field "workflow" as text: publish {"workflow":{…}} with that text as an object`},
+		"BesideAText":       {`{"input":{"a":"{\"x\":1}","workflow":` + bare + `}}`, `the workflow stands in field "input.workflow", where`},
+		"InTheSecondField":  {`{"a":{"x":{}},"b":{"workflow":` + bare + `}}`, `the workflow stands in field "b.workflow", where`},
+		"TextInAField":      {`{"input":{"workflow":"{\"1\":{\"class_type\":\"A\"}}"}}`, `the workflow stands in field "input.workflow" as text`},
+		"NaNInItsPlace":     {`{"workflow":NaN,"x":` + bare + `}`, `the workflow stands in field "x", where`},
 		"WrongEvenInside":   {`{"input":{"workflow":{"nodes":[],"links":[]}}}`, `node "input" has no class_type`},
 		"AFaultOfItsOwn":    {`{"workflow":{"1":{"class_type":"A"}},"input":` + bare + `}`, `node "1" (A) has no inputs`},
 		"SubgraphOfItsOwn":  {`{"1":{"class_type":"6ba7b810-9dad-11d1-80b4-00c04fd430c8","inputs":{}}}`, "is a subgraph that was not expanded"},
 		"BadHost":           {envelope(`"only_hosts":["a b"]`), "only_hosts"},
+		"LongHost":          {envelope(`"only_hosts":["` + strings.Repeat("h", 65) + `"]`), "only_hosts"},
+		"ManyHosts":         {envelope(`"prefer_hosts":[` + strings.Repeat(`"a",`, 1000) + `"a"]`), "prefer_hosts names 1001 hosts: at most 1000"},
+		"ManyInputs":        {envelope(`"inputs":[` + strings.Repeat(`{},`, 1000) + `{}]`), "inputs has 1001 files: at most 1000"},
+		"InputWithoutNode":  {envelope(`"inputs":[{"input":"image","url":"https://h/x"}]`), "inputs[0]: node and input must say where the file name goes"},
+		"InputWithoutInput": {envelope(`"inputs":[{"node":"1","url":"https://h/x"}]`), "inputs[0]: node and input must say where the file name goes"},
+		"FTPURL":            {envelope(`"inputs":[{"node":"1","input":"image","url":"ftp://h/x"}]`), "url must begin with http://"},
+		"URLWithoutHost":    {envelope(`"inputs":[{"node":"1","input":"image","url":"https:///x"}]`), "url must begin with http://"},
+		"URLThatIsNone":     {envelope(`"inputs":[{"node":"1","input":"image","url":"http://[::1/x"}]`), "url must begin with http://"},
 		"ExtraDataList":     {envelope(`"extra_data":[1]`), "extra_data must be a JSON object"},
 		"UnknownOutputNode": {envelope(`"include_outputs":["77"]`), "include_outputs"},
 		"ForeignObject":     {envelope(`"inputs":[{"node":"1","input":"image","object":"rival/in/x.png"}]`), `"acme/…"`},
 		"ObjectAndURL":      {envelope(`"inputs":[{"node":"1","input":"image","object":"acme/x","url":"http://h/x"}]`), "either object"},
 		"FileURL":           {envelope(`"inputs":[{"node":"1","input":"image","url":"file:///etc/passwd"}]`), "http://"},
-		"BigMetadata":       {envelope(`"metadata":"` + strings.Repeat("x", 17<<10) + `"`), "metadata has"},
+		"BigMetadata":       {envelope(`"metadata":"` + strings.Repeat("x", 16383) + `"`), "metadata has 16385 bytes: it stands in every event, keep it under 16384"},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -127,6 +154,37 @@ func TestBadFieldsAreRefusedWithAdvice(t *testing.T) {
 			_, err := job.Parse(message(c.body))
 			wantInvalid(t, err, c.want)
 		})
+	}
+}
+
+func TestALimitItselfIsAllowed(t *testing.T) {
+	t.Parallel()
+	j, err := job.Parse(message(`{"workflow":` + bare + `,"max_attempts":100,"run_at":"2037-01-12T08:00:00Z","expires_in":"87600h",` +
+		`"timeouts":{"total":"87600h"},"only_hosts":["gpu=4090"],"inputs":[{"node":"1","input":"image","url":"http://h/x"}],` +
+		`"metadata":"` + strings.Repeat("x", 16382) + `"}`))
+	if err != nil || j.MaxAttempts != 100 || len(j.Metadata) != 16384 {
+		t.Errorf("%+v, %v", j, err)
+	}
+}
+
+func TestNullIsAsGoodAsAbsent(t *testing.T) {
+	t.Parallel()
+	j, err := job.Parse(message(`{"workflow":` + bare + `,"metadata":null,"extra_data":null}`))
+	if err != nil || j.Metadata != nil || j.ExtraData != nil {
+		t.Errorf("metadata %s, extra_data %s, %v", j.Metadata, j.ExtraData, err)
+	}
+}
+
+func TestALabelHasAKeyAndAValue(t *testing.T) {
+	t.Parallel()
+	long := strings.Repeat("x", 64)
+	for label, want := range map[string]bool{
+		"gpu=4090": true, "cuda=12.4": true, "at=10:30": true, "gpu": false, "gpu=": false, "=4090": false, "a b=c": false, "a=b c": false,
+		"a.b=c": false, long + "=" + long: true, long + "x=a": false, "a=" + long + "x": false,
+	} {
+		if got := job.ValidLabel(label); got != want {
+			t.Errorf("%s passes for a label: %t, want %t", label, got, want)
+		}
 	}
 }
 
@@ -191,7 +249,7 @@ func TestTheIdOfARequeueFitsWhateverItsRoot(t *testing.T) {
 
 func TestABrokenBodyIsSaidToBeBrokenFirst(t *testing.T) {
 	t.Parallel()
-	for _, body := range []string{bare[:len(bare)-1], `{"1"}`, `{"1":}`, `{"prompt":1,}`} {
+	for _, body := range []string{bare[:len(bare)-1], `{"1"}`, `{"1":}`, `{"prompt":1,}`, `{:1}`, `{x":1}`, `{":1}`, `{"1":1,`, `{`, `{"a":{"b`} {
 		m := message(body)
 		m.JobIDHeader = "a.b"
 		_, err := job.Parse(m)
@@ -215,6 +273,24 @@ func TestAFileThatTheJobBringsIsNoOption(t *testing.T) {
 	j, err := job.Parse(message(`{"workflow":` + w + `,"inputs":[{"node":"1","input":"image","object":"acme/x.png"}]}`))
 	if err != nil || j.Options().Len() != 1 || j.Graph.Options().Len() != 2 {
 		t.Errorf("%d options of the job, %v", j.Options().Len(), err)
+	}
+}
+
+// A workflow is indexed once, and what stands around it is decoded without it.
+func TestABodyIsReadOnce(t *testing.T) { //nolint:paralleltest // it counts the allocations of the process
+	indexing := testing.AllocsPerRun(10, func() { _, _ = workflow.Adopt([]byte(bare)) })
+	for name, c := range map[string]struct {
+		body   string
+		around float64 // allocations for what is not the workflow
+	}{
+		"Bare":     {bare, 2},
+		"Envelope": {`{"id":"mine","workflow":` + bare + `}`, 11},
+		"Prompt":   {`{"prompt":` + bare + `,"client_id":"x"}`, 11},
+	} {
+		m := message(c.body)
+		if n := testing.AllocsPerRun(10, func() { _, _ = job.Parse(m) }); n > indexing+c.around {
+			t.Errorf("%s: %.0f allocations, %.0f of them for the workflow", name, n, indexing)
+		}
 	}
 }
 

@@ -25,7 +25,7 @@ func DecodeStored(tenant Tenant, id ID, kind EventKind, body []byte) (e Event, n
 	}
 	if err != nil {
 		e = Event{EventKind: kind}
-		named = named || namesIn(body, tenant, id)
+		named = namesIn(body, tenant, id)
 	}
 	e.Tenant, e.Job = tenant, id
 	return e, named, err
@@ -51,7 +51,7 @@ func (e *Event) checkStored() error {
 		return fmt.Errorf("it has %d attempts, %d avoided hosts and %d outputs", len(e.Attempts), len(e.AvoidedHosts), len(e.Outputs))
 	}
 	for _, d := range []Duration{e.NodeRan, e.QueuedFor, e.RanFor} {
-		if d < 0 || time.Duration(d) > longestRun {
+		if time.Duration(d) > longestRun {
 			return fmt.Errorf("a duration is %v", time.Duration(d))
 		}
 	}

@@ -17,22 +17,24 @@ func TestSubjectsAreBuiltAndTakenApart(t *testing.T) {
 		"comfy.events.jobs.acme.cat-1.queued": names.EventSubject("acme", "cat-1", job.Queued),
 		"comfy.events.jobs.acme.cat-1.*":      names.ChainSubject("acme", "cat-1"),
 		"comfy.append.jobs.acme.cat-1.queued": names.AppendSubject("comfy.events.jobs.acme.cat-1.queued"),
-		"comfy.dead.acme":                     names.DeadSubject("acme"),
-		"comfy.hosts.gpu-1.offer":             names.OfferSubject("gpu-1"),
-		"comfy.hosts.gpu-1.control":           names.ControlSubject("gpu-1"),
-		"comfy.hosts.gpu-1.state":             names.StateSubject("gpu-1"),
-		"comfy.live.jobs.acme.cat-1.progress": names.LiveSubject("acme", "cat-1", "progress"),
-		"comfy.tell.jobs.acme.cat-1.progress": names.TellSubject("acme", "cat-1", "progress"),
-		"KV_COMFY_HOSTS":                      names.BucketStream(names.HostsBucket),
-		"COMFY_HOSTS":                         names.BucketOf("KV_COMFY_HOSTS"),
-		"$KV.COMFY_HOSTS.gpu-1":               names.KeySubject(names.HostsBucket, "gpu-1"),
-		"OBJ_COMFY_INPUTS":                    names.StoreStream(names.InputsStore),
-		"$O.COMFY_INPUTS.M.YS9iLnBuZw==":      names.MetaSubject(names.InputsStore, "a/b.png"),
-		"$O.COMFY_INPUTS.C.x.3.y":             names.PartsSubject(names.InputsStore, "x.3.y"),
-		"gpu-1":                               names.StateHost("comfy.hosts.gpu-1.state"),
-		"acme":                                string(names.TenantOfLetter("comfy.dead.acme")),
-		"cat-1":                               string(names.JobOfLive("comfy.live.jobs.acme.cat-1.progress")),
-		"":                                    string(names.JobOfLive("comfy.live.jobs.acme")),
+		// A tenant named comfy has a job named events.
+		"comfy.append.jobs.comfy.events.queued": names.AppendSubject("comfy.events.jobs.comfy.events.queued"),
+		"comfy.dead.acme":                       names.DeadSubject("acme"),
+		"comfy.hosts.gpu-1.offer":               names.OfferSubject("gpu-1"),
+		"comfy.hosts.gpu-1.control":             names.ControlSubject("gpu-1"),
+		"comfy.hosts.gpu-1.state":               names.StateSubject("gpu-1"),
+		"comfy.live.jobs.acme.cat-1.progress":   names.LiveSubject("acme", "cat-1", "progress"),
+		"comfy.tell.jobs.acme.cat-1.progress":   names.TellSubject("acme", "cat-1", "progress"),
+		"KV_COMFY_HOSTS":                        names.BucketStream(names.HostsBucket),
+		"COMFY_HOSTS":                           names.BucketOf("KV_COMFY_HOSTS"),
+		"$KV.COMFY_HOSTS.gpu-1":                 names.KeySubject(names.HostsBucket, "gpu-1"),
+		"OBJ_COMFY_INPUTS":                      names.StoreStream(names.InputsStore),
+		"$O.COMFY_INPUTS.M.YS9iLnBuZw==":        names.MetaSubject(names.InputsStore, "a/b.png"),
+		"$O.COMFY_INPUTS.C.x.3.y":               names.PartsSubject(names.InputsStore, "x.3.y"),
+		"gpu-1":                                 names.StateHost("comfy.hosts.gpu-1.state"),
+		"acme":                                  string(names.TenantOfLetter("comfy.dead.acme")),
+		"cat-1":                                 string(names.JobOfLive("comfy.live.jobs.acme.cat-1.progress")),
+		"":                                      string(names.JobOfLive("comfy.live.jobs.acme")),
 	} {
 		if got != want {
 			t.Errorf("%q, want %q", got, want)
@@ -45,7 +47,10 @@ func TestALaneIsReadOutOfItsSubject(t *testing.T) {
 	if tenant, p, ok := names.SplitLane("comfy.jobs.acme.7"); tenant != "acme" || p != 7 || !ok {
 		t.Errorf("%s %d %v", tenant, p, ok)
 	}
-	for _, subject := range []string{"comfy.jobs.acme", "comfy.jobs.acme.x", "comfy.jobs.acme.10", "comfy.jobs.5", "comfy.dead.acme.5", ""} {
+	if tenant, p, ok := names.SplitLane("comfy.jobs.a.0"); tenant != "a" || p != 0 || !ok {
+		t.Errorf("%s %d %v", tenant, p, ok)
+	}
+	for _, subject := range []string{"comfy.jobs.acme", "comfy.jobs..5", "comfy.jobs.acme.x", "comfy.jobs.acme.10", "comfy.jobs.5", "comfy.dead.acme.5", ""} {
 		if tenant, p, ok := names.SplitLane(subject); ok {
 			t.Errorf("%s is the lane of %s, priority %d", subject, tenant, p)
 		}
@@ -60,10 +65,15 @@ func TestAJobIsReadOutOfTheSubjectOfItsEvent(t *testing.T) {
 	}
 	for _, subject := range []string{
 		"comfy.events.hosts.gpu-1.online", "comfy.events.jobs.acme.cat-1", "comfy.events.jobs.acme.cat-1.a.b", "comfy.append.jobs.acme.cat-1.queued",
-		"other.events.jobs.acme.cat-1.queued", "comfy.events.jobs.a b.cat-1.queued", "comfy.events.jobs.acme.c$t.queued",
+		"other.events.jobs.acme.cat-1.queued", "comfy.events.blocks.acme.cat-1.queued", "comfy.events.jobs.a b.cat-1.queued", "comfy.events.jobs.acme.c$t.queued",
 	} {
 		if tenant, id, _, ok := names.JobOfEvent(subject); ok {
 			t.Errorf("%s is an event of %s %s", subject, tenant, id)
+		}
+	}
+	for subject, want := range map[string]bool{"comfy.events.jobs.a b.c$t.queued": true, "comfy.events.blocks.acme.cat-1.queued": false, "": false} {
+		if _, _, _, ok := names.SplitEventSubject(subject); ok != want {
+			t.Errorf("%s is split: %t, want %t", subject, ok, want)
 		}
 	}
 }

@@ -77,8 +77,8 @@ func PairKey(host string, hash workflow.Hash) string { return host + "." + strin
 
 // SplitPair splits a key that PairKey has made; false when it has not that form.
 func SplitPair(key string) (host string, hash workflow.Hash, ok bool) {
-	host, rest, found := strings.Cut(key, ".")
-	return host, workflow.Hash(rest), found && host != "" && rest != ""
+	host, rest, _ := strings.Cut(key, ".")
+	return host, workflow.Hash(rest), host != "" && rest != ""
 }
 
 // Headroom is how many bytes of NATS' max_payload a job must leave free, for the headers of its offers and its dead letter.

@@ -100,8 +100,8 @@ func SplitEventSubject(subject string) (job.Tenant, job.ID, job.EventKind, bool)
 
 // JobOfEvent is SplitEventSubject that also checks the names: false when the tenant or the job id is not valid.
 func JobOfEvent(subject string) (job.Tenant, job.ID, job.EventKind, bool) {
-	tenant, id, kind, ok := SplitEventSubject(subject)
-	return tenant, id, kind, ok && tenant.Valid() && id.Valid()
+	tenant, id, kind, _ := SplitEventSubject(subject)
+	return tenant, id, kind, tenant.Valid() && id.Valid()
 }
 
 // DeadSubject is where the dead letters of a tenant are stored.

@@ -53,7 +53,7 @@ func TestTheNextJobOfATenantIsFoundInOneLaneOrInAll(t *testing.T) {
 	t.Parallel()
 	q := openQueue(t)
 	for i, lane := range []job.Lane{{Tenant: "acme", Priority: 5}, {Tenant: "bolt", Priority: 5}, {Tenant: "acme", Priority: 2}, {Tenant: "acme", Priority: 5}} {
-		if _, err := q.Submit(t.Context(), lane, jetstream.Spec{ID: job.ID([]string{"a", "b", "c", "d"}[i]), Workflow: []byte(workflow)}); err != nil {
+		if _, err := q.Submit(t.Context(), lane, jetstream.Spec{ID: job.ID([]string{"a", "b", "c", "d"}[i]), Workflow: []byte(smallWorkflow)}); err != nil {
 			t.Fatal(err)
 		}
 	}

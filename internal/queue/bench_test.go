@@ -12,7 +12,7 @@ import (
 	"github.com/comfyherd/comfyherd/internal/embedded"
 	"github.com/comfyherd/comfyherd/internal/job"
 	"github.com/comfyherd/comfyherd/internal/queue"
-	graphs "github.com/comfyherd/comfyherd/internal/workflow" // workflow is the name of the example's
+	"github.com/comfyherd/comfyherd/internal/workflow"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
@@ -59,7 +59,7 @@ func connect(tb testing.TB, url string, options ...nats.Option) *nats.Conn {
 // over a socket, with file storage.
 func BenchmarkAppend(b *testing.B) {
 	q := openQueue(b)
-	hash := graphs.Hash(strings.Repeat("0", 64))
+	hash := workflow.Hash(strings.Repeat("0", 64))
 	b.ReportAllocs()
 	for n := 0; b.Loop(); n++ {
 		last := uint64(0)
@@ -77,7 +77,7 @@ func BenchmarkAppend(b *testing.B) {
 // BenchmarkSubmit publishes a job and waits until it is stored.
 func BenchmarkSubmit(b *testing.B) {
 	q := openQueue(b)
-	spec := jetstream.Spec{Workflow: []byte(workflow)}
+	spec := jetstream.Spec{Workflow: []byte(smallWorkflow)}
 	b.ReportAllocs()
 	for n := 0; b.Loop(); n++ {
 		lane := jetstream.Lane{Tenant: job.Tenant("acme-" + strconv.Itoa(n/5000)), Priority: 5} // below the cap of a lane

@@ -31,22 +31,14 @@ const (
 // PairOf splits the key of a block or of strikes, <host>.<hash>; false when it is none.
 func PairOf(key string) (host string, hash workflow.Hash, ok bool) { return names.SplitPair(key) }
 
-// BlockOf decodes a block from a change of COMFY_BLOCKS; false when it is none, or has an impossible value.
-func BlockOf(c Change) (route.Block, bool) {
-	if c.Phase != Put {
-		return route.Block{}, false
-	}
-	b, err := blockOf(c)
-	return b, err == nil
-}
-
-func blockOf(c Change) (route.Block, error) {
-	host, hash, ok := names.SplitPair(c.Key)
-	if !ok || !job.ValidHost(host) || !hash.Valid() {
-		return route.Block{}, fmt.Errorf("the key %.160q does not have the form <host>.<hash>", c.Key)
+// BlockOf decodes a block.
+func BlockOf(e Entry) (route.Block, error) {
+	host, hash, err := validPair(e.Key)
+	if err != nil {
+		return route.Block{}, err
 	}
 	var b route.Block
-	if err := json.Unmarshal(c.Value, &b); err != nil {
+	if err := json.Unmarshal(e.Value, &b); err != nil {
 		return route.Block{}, fmt.Errorf("decode the block: %w", err)
 	}
 	if b.Host != "" && string(b.Host) != host || b.Hash != "" && b.Hash != hash {
@@ -54,6 +46,25 @@ func blockOf(c Change) (route.Block, error) {
 	}
 	b.Host, b.Hash = route.HostID(host), hash
 	return b, checkBlock(&b)
+}
+
+// StrikesOf decodes the strikes of a pair.
+func StrikesOf(e Entry) (s route.Strikes, err error) {
+	if _, _, err := validPair(e.Key); err != nil {
+		return s, err
+	}
+	if err := json.Unmarshal(e.Value, &s); err != nil {
+		return s, fmt.Errorf("decode the strikes: %w", err)
+	}
+	return s, nil
+}
+
+func validPair(key string) (string, workflow.Hash, error) {
+	host, hash, ok := names.SplitPair(key)
+	if !ok || !job.ValidHost(host) || !hash.Valid() {
+		return "", "", fmt.Errorf("the key %.160q does not have the form <host>.<hash>", key)
+	}
+	return host, hash, nil
 }
 
 // OpenBlock creates the block of a pair. NATS removes it after ttl, which is rounded up to whole seconds. Of several dispatchers that
@@ -93,19 +104,20 @@ func (q *Queue) LiftBlock(ctx context.Context, host string, hash workflow.Hash, 
 	return err == nil, wrap(err, "unblock %s on host %s", hash.Short(), host)
 }
 
-// Block reads one block; the Phase is Gone when there is none, and the revision then is 0.
-func (q *Queue) Block(ctx context.Context, host string, hash workflow.Hash) (Change, error) {
-	return current(ctx, q.readBlocks, q.blocks, names.PairKey(host, hash))
+// Block reads one block; the Phase is Gone when there is none, and the revision then is 0. A block that is Invalid can be replaced
+// and lifted too.
+func (q *Queue) Block(ctx context.Context, host string, hash workflow.Hash) (Change[route.Block], error) {
+	return readOne(ctx, q.readBlocks, q.blocks, names.PairKey(host, hash), BlockOf)
 }
 
 // Blocks calls tell for every block that stands.
-func (q *Queue) Blocks(ctx context.Context, tell func(Change)) error {
-	return each(ctx, q.blocks, tell)
+func (q *Queue) Blocks(ctx context.Context, tell func(Change[route.Block])) error {
+	return each(ctx, q.blocks, BlockOf, tell)
 }
 
 // Strikes reads the strikes of a pair; the Phase is Gone when there are none.
-func (q *Queue) Strikes(ctx context.Context, host string, hash workflow.Hash) (Change, error) {
-	return current(ctx, q.readStrikes, q.strikes, names.PairKey(host, hash))
+func (q *Queue) Strikes(ctx context.Context, host string, hash workflow.Hash) (Change[route.Strikes], error) {
+	return readOne(ctx, q.readStrikes, q.strikes, names.PairKey(host, hash), StrikesOf)
 }
 
 // PutStrikes writes the strikes of a pair that stand at this revision (0: there are none yet); false when they have changed
@@ -130,19 +142,20 @@ func (q *Queue) ClearStrikes(ctx context.Context, host string, hash workflow.Has
 	return err == nil, wrap(err, "clear strikes of %s on host %s", hash.Short(), host)
 }
 
-// current reads a key from the bucket's leader, as reader does: a copy that is behind may give an old value, or none.
-func current(ctx context.Context, bucket natsjs.Stream, kv natsjs.KeyValue, key string) (Change, error) {
+// readOne reads a key from the bucket's leader, as reader does: a copy that is behind may give an old value, or none.
+func readOne[V any](ctx context.Context, bucket natsjs.Stream, kv natsjs.KeyValue, key string, read func(Entry) (V, error)) (Change[V], error) {
 	raw, err := bucket.GetLastMsgForSubject(ctx, kvSubject(kv, key))
 	if errors.Is(err, natsjs.ErrMsgNotFound) {
-		return Change{Phase: Gone, Key: key}, nil
+		return Change[V]{Phase: Gone, Key: key}, nil
 	}
 	if err != nil {
-		return Change{}, fmt.Errorf("read %s of %s: %w", key, kv.Bucket(), err)
+		return Change[V]{}, fmt.Errorf("read %s of %s: %w", key, kv.Bucket(), err)
 	}
 	if raw.Header.Get(names.KVOperationHeader) != "" || raw.Header.Get(names.MarkerReasonHeader) != "" {
-		return Change{Phase: Gone, Key: key}, nil
+		return Change[V]{Phase: Gone, Key: key}, nil
 	}
-	return Change{Phase: Put, Key: key, Value: raw.Data, Revision: raw.Sequence, Time: raw.Time}, nil
+	c, _ := Decode(Entry{Phase: Put, Key: key, Value: raw.Data, Revision: raw.Sequence, Time: raw.Time}, read) // the phase says whether it is valid
+	return c, nil
 }
 
 func kvSubject(kv natsjs.KeyValue, key string) string { return names.KeySubject(kv.Bucket(), key) }

@@ -23,6 +23,7 @@ const (
 	mostListed   = 1 << 12
 	mostOutputs  = 1 << 16
 	mostText     = 1 << 20
+	mostMemory   = 1 << 50
 	longest      = 100 * 365 * 24 * time.Hour
 )
 
@@ -105,8 +106,8 @@ func (s *HostState) check() error {
 	c.short("running", len(s.Running), mostSlots)
 	c.short("labels", len(s.Labels), mostListed)
 	c.short("recent", len(s.Recent), mostListed)
-	if s.Memory < 0 {
-		c.wrong("memory is %d, and must not be negative", s.Memory)
+	if s.Memory < 0 || s.Memory > mostMemory {
+		c.wrong("memory is %d bytes, and must be 0 to %d", s.Memory, int64(mostMemory))
 	}
 	c.when("the time", s.Time)
 	for i := range s.Running {
@@ -231,6 +232,7 @@ func plainToken(token string) bool {
 func (t *Ticket) check() error {
 	var c checks
 	c.jobOf(t.Tenant, t.Job, t.Hash)
+	c.that(t.Hash != "", "the hash is missing")
 	c.priority(t.Priority)
 	c.attempt(t.Attempt)
 	c.that(t.Lease.Of(t.Sequence), "%.80q is no lease of the job at sequence %d", t.Lease, t.Sequence)

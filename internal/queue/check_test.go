@@ -24,8 +24,8 @@ const (
 	aLease = "$JS.ACK.COMFY_JOBS.dispatch_5.1.7.3.1790000000000000000.0"
 )
 
-func put(key, value string) queue.Change {
-	return queue.Change{Phase: queue.Put, Key: key, Value: []byte(value)}
+func put(key, value string) queue.Entry {
+	return queue.Entry{Phase: queue.Put, Key: key, Value: []byte(value)}
 }
 
 // presence is right but for what is put into it.
@@ -51,10 +51,11 @@ func TestAPresenceThatCannotBeIsNone(t *testing.T) {
 		"NoTenant":        {presence(`"running":[{"tenant":"","job":"b","priority":5,"hash":"","attempt":1,"since":"2026-01-01T00:00:00Z"}],`), false},
 		"Running":         {presence(`"running":[{"tenant":"a","job":"b","priority":5,"hash":"` + aHash + `","attempt":1,"since":"2026-01-01T00:00:00Z"}],`), true},
 		"Size":            {presence(`"ended":{"tenant":"a","job":"b","priority":5,"hash":"","size":-1,"ran_for":"1s","success":true},`), false},
+		"HugeMemory":      {presence(`"memory":1125899906842625,`), false}, // 1 PiB and a byte
 		"FarTime":         {strings.Replace(presence(""), `2026`, `9026`, 1), false},
 	} {
-		if _, ok := queue.HostStateOf(put("x", tc.body)); ok != tc.want {
-			t.Errorf("%s: %v", name, ok)
+		if _, err := queue.HostStateOf(put("x", tc.body)); (err == nil) != tc.want {
+			t.Errorf("%s: %v", name, err)
 		}
 	}
 }
@@ -115,20 +116,20 @@ func TestALeaseHasItsForm(t *testing.T) {
 func TestWhatCannotBeIsRefused(t *testing.T) {
 	t.Parallel()
 	ticket := func(more string) bool {
-		_, ok := queue.TicketOf(put("5.acme."+aHash+".7", `{"job":"a","lease":"`+aLease+`","attempt":1,"received":"2026-01-01T00:00:00Z"`+more+`}`))
-		return ok
+		_, err := queue.TicketOf(put("5.acme."+aHash+".7", `{"job":"a","lease":"`+aLease+`","attempt":1,"received":"2026-01-01T00:00:00Z"`+more+`}`))
+		return err == nil
 	}
 	block := func(more string) bool {
-		_, ok := queue.BlockOf(put("gpu."+aHash, `{"kind":"timeout","tenants":["*"],"until":"2026-01-01T00:00:00Z"`+more+`}`))
-		return ok
+		_, err := queue.BlockOf(put("gpu."+aHash, `{"kind":"timeout","tenants":["*"],"until":"2026-01-01T00:00:00Z"`+more+`}`))
+		return err == nil
 	}
 	tenant := func(more string) bool {
-		_, ok := queue.TenantOf(put("acme", `{"weight":2`+more+`}`))
-		return ok
+		_, err := queue.TenantOf(put("acme", `{"weight":2`+more+`}`))
+		return err == nil
 	}
 	dispatcher := func(more string) bool {
-		_, ok := queue.DispatcherStateOf(put("d", `{"dispatcher":"d"`+more+`}`))
-		return ok
+		_, err := queue.DispatcherStateOf(put("d", `{"dispatcher":"d"`+more+`}`))
+		return err == nil
 	}
 	condition := func(more string) bool {
 		_, err := queue.DecodeCondition([]byte(`{"drained":true` + more + `}`))
@@ -139,13 +140,18 @@ func TestWhatCannotBeIsRefused(t *testing.T) {
 		return err == nil
 	}
 	rule := func(more string) bool {
-		_, ok := queue.AffinityOf(put(aHash, `{"prefer":["a"]`+more+`}`))
-		return ok
+		_, err := queue.AffinityOf(put(aHash, `{"prefer":["a"]`+more+`}`))
+		return err == nil
+	}
+	strikes := func(more string) bool {
+		_, err := queue.StrikesOf(put("gpu."+aHash, `{"level":1`+more+`}`))
+		return err == nil
 	}
 	for name, tc := range map[string]struct {
 		right func(string) bool
 		wrong []string
 	}{
+		"Strikes":    {strikes, []string{`,"level":"high"`}},
 		"Ticket":     {ticket, []string{`,"attempt":-1`, `,"size":-1`, `,"lease":"$KV.COMFY_BLOCKS.x"`, `,"lease":"$JS.ACK.COMFY_JOBS.dispatch_5.1.8.3.1.0"`, `,"job":""`, `,"received":"9999-01-01T00:00:00Z"`}},
 		"Block":      {block, []string{`,"kind":"bad mood"`, `,"tenants":[]`, `,"size":-1`, `,"failures":-1`, `,"level":-1`, `,"host":"other"`, `,"hash":"` + strings.Repeat("0", 64) + `"`, `,"until":"0001-01-01T00:00:00Z"`}},
 		"Tenant":     {tenant, []string{`,"weight":0`, `,"weight":-1`, `,"weight":1e300`, `,"max_running":-1`, `,"max_priority":-1`, `,"max_priority":10`}},
@@ -160,6 +166,36 @@ func TestWhatCannotBeIsRefused(t *testing.T) {
 		for _, more := range tc.wrong {
 			if tc.right(more) {
 				t.Errorf("%s with %s is taken", name, more)
+			}
+		}
+	}
+}
+
+func TestAKeyThatCannotBeIsRefused(t *testing.T) {
+	t.Parallel()
+	grant := func(key string) error { _, err := queue.GrantOf(put(key, `{}`)); return err }
+	strikes := func(key string) error { _, err := queue.StrikesOf(put(key, `{}`)); return err }
+	tenant := func(key string) error { _, err := queue.TenantOf(put(key, `{}`)); return err }
+	ticket := func(key string) error {
+		_, err := queue.TicketOf(put(key, `{"job":"a","lease":"`+aLease+`","attempt":1}`))
+		return err
+	}
+	for name, tc := range map[string]struct {
+		read  func(key string) error
+		right string
+		wrong []string
+	}{
+		"Grant":   {grant, "gpu", []string{"", "a b"}},
+		"Strikes": {strikes, "gpu." + aHash, []string{"gpu", "gpu.12", "." + aHash, "a b." + aHash}},
+		"Tenant":  {tenant, "acme", []string{"", "a b"}},
+		"Ticket":  {ticket, "5.acme." + aHash + ".7", []string{"", "5.acme.7", "5.acme..7", "5.acme.12.7", "10.acme." + aHash + ".7", "5.acme." + aHash + ".x", "x.acme." + aHash + ".7", "5.." + aHash + ".7"}},
+	} {
+		if err := tc.read(tc.right); err != nil {
+			t.Errorf("%s %q is refused: %v", name, tc.right, err)
+		}
+		for _, key := range tc.wrong {
+			if tc.read(key) == nil {
+				t.Errorf("%s %q is taken", name, key)
 			}
 		}
 	}
@@ -227,8 +263,8 @@ func TestWhatCannotBeIsToldOnceAndLeftOut(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(q.Close)
-	changes := make(chan queue.Change, 16)
-	watch(t, q.WatchHosts, func(c queue.Change) { changes <- c })
+	changes := make(chan queue.Change[queue.HostState], 16)
+	watch(t, q.WatchHosts, func(c queue.Change[queue.HostState]) { changes <- c })
 	for _, want := range []queue.Phase{queue.Reset, queue.Synced} {
 		if c := <-changes; c.Phase != want {
 			t.Fatalf("the watch begins with %+v", c)
@@ -239,8 +275,8 @@ func TestWhatCannotBeIsToldOnceAndLeftOut(t *testing.T) {
 		body string
 		want queue.Phase
 	}{
-		{presence(`"foreign":-1,`), queue.Gone},
-		{presence(`"brief":true,`), queue.Gone},
+		{presence(`"foreign":-1,`), queue.Invalid},
+		{presence(`"brief":true,`), queue.Invalid},
 		{presence(""), queue.Put},
 	} {
 		must(hosts.Put(ctx, "x", []byte(step.body)))
@@ -262,22 +298,22 @@ func FuzzWhatIsDecodedCanBe(f *testing.F) {
 		f.Add(body)
 	}
 	f.Fuzz(func(t *testing.T, body string) {
-		if s, ok := queue.HostStateOf(put("x", body)); ok && (s.Brief || s.Slots < 0 || s.Foreign < 0 || s.Prefetch < 0 || s.Host != "x") {
+		if s, err := queue.HostStateOf(put("x", body)); err == nil && (s.Brief || s.Slots < 0 || s.Foreign < 0 || s.Prefetch < 0 || s.Host != "x") {
 			t.Errorf("a presence: %+v", s)
 		}
 		if r, err := queue.DecodeReply([]byte(body)); err == nil && (r.State.Slots < 0 || r.State.Foreign < 0) {
 			t.Errorf("a reply: %+v", r)
 		}
-		if k, ok := queue.TicketOf(put("5.acme."+aHash+".7", body)); ok && (k.Attempt < 0 || k.Size < 0 || !k.Lease.Valid() || !k.Job.Valid()) {
+		if k, err := queue.TicketOf(put("5.acme."+aHash+".7", body)); err == nil && (k.Attempt < 0 || k.Size < 0 || !k.Lease.Valid() || !k.Job.Valid()) {
 			t.Errorf("a ticket: %+v", k)
 		}
-		if b, ok := queue.BlockOf(put("gpu."+aHash, body)); ok && (b.Size < 0 || len(b.Tenants) == 0 || !b.Kind.Valid() || b.Until.IsZero()) {
+		if b, err := queue.BlockOf(put("gpu."+aHash, body)); err == nil && (b.Size < 0 || len(b.Tenants) == 0 || !b.Kind.Valid() || b.Until.IsZero()) {
 			t.Errorf("a block: %+v", b)
 		}
-		if s, ok := queue.TenantOf(put("acme", body)); ok && (s.Weight <= 0 || s.Weight > 1<<20 || s.MaxRunning < 0) {
+		if s, err := queue.TenantOf(put("acme", body)); err == nil && (s.Weight <= 0 || s.Weight > 1<<20 || s.MaxRunning < 0) {
 			t.Errorf("settings: %+v", s)
 		}
-		if s, ok := queue.DispatcherStateOf(put("d", body)); ok && s.Waiting < 0 {
+		if s, err := queue.DispatcherStateOf(put("d", body)); err == nil && s.Waiting < 0 {
 			t.Errorf("a dispatcher: %+v", s)
 		}
 		if g, err := queue.GrantOf(put("a", body)); err == nil && (g.Slots < 0 || slices.ContainsFunc(g.Tenants, func(t job.Tenant) bool { return !t.Valid() })) {
@@ -308,7 +344,7 @@ func FuzzAnOfferThatIsReadCanBe(f *testing.F) {
 }
 
 // watch watches until the test ends, and waits for the watch's end.
-func watch(t *testing.T, on func(context.Context, func(queue.Change)) error, tell func(queue.Change)) (stop func()) {
+func watch[V any](t *testing.T, on func(context.Context, func(queue.Change[V])) error, tell func(queue.Change[V])) (stop func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	var done sync.WaitGroup

@@ -41,7 +41,7 @@ func TestNowIsWhatTheServerStamps(t *testing.T) {
 		t.Fatal(err)
 	}
 	before := q.Now()
-	r, err := q.Submit(ctx, jetstream.Lane{Tenant: "acme", Priority: 5}, jetstream.Spec{ID: "one", Workflow: []byte(workflow)})
+	r, err := q.Submit(ctx, jetstream.Lane{Tenant: "acme", Priority: 5}, jetstream.Spec{ID: "one", Workflow: []byte(smallWorkflow)})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -13,6 +13,9 @@ var (
 	DecodeLink  = decodeLink
 )
 
+// Alike reads capabilities that many hosts have only once.
+var Alike = alike
+
 // CheckState and CheckOffer check decoded messages.
 var (
 	CheckState = (*HostState).check
@@ -21,11 +24,11 @@ var (
 
 // DecodeCondition reads a host's condition.
 func DecodeCondition(body []byte) (HostCondition, error) {
-	return decodeChecked[HostCondition](Change{Value: body})
+	return decodeChecked[HostCondition](body)
 }
 
 // DecodeControl reads a control.
-func DecodeControl(body []byte) (Control, error) { return decodeChecked[Control](Change{Value: body}) }
+func DecodeControl(body []byte) (Control, error) { return decodeChecked[Control](body) }
 
 // FakeClock is a Queue with a clock only, which measures a server that the test simulates.
 func FakeClock(ctx context.Context, ask func(context.Context) (time.Time, error), wall func() time.Time, warn func(error), anew func() <-chan struct{},
@@ -34,12 +37,6 @@ func FakeClock(ctx context.Context, ask func(context.Context) (time.Time, error)
 	q.clock.ask, q.clock.wall, q.clock.warn = ask, wall, warn
 	q.clock.begin(ctx, anew, nil)
 	return q, q.clock.stop
-}
-
-// DispatcherStateOf reads a dispatcher's state.
-func DispatcherStateOf(c Change) (DispatcherState, bool) {
-	s, err := dispatcherOf(c)
-	return s, err == nil
 }
 
 // ClockError is how far Now may be from the server's clock; false when no server has told its time yet.

@@ -80,7 +80,7 @@ func putGrant(ctx context.Context, kv natsjs.KeyValue, host string, g *HostGrant
 		switch {
 		case err == nil:
 			revision = entry.Revision()
-			stood, err := decodeChecked[HostGrant](change(entry))
+			stood, err := GrantOf(entryOf(entry))
 			if err == nil && (stood.Time.After(g.Time) || stood.equal(g)) {
 				return true, nil
 			}
@@ -91,10 +91,10 @@ func putGrant(ctx context.Context, kv natsjs.KeyValue, host string, g *HostGrant
 	}))
 }
 
-// GrantOf decodes a host's grant from a change; the error says what is wrong with it.
-func GrantOf(c Change) (HostGrant, error) { return decodeChecked[HostGrant](c) }
-
-// WatchGrants calls tell for every change of a grant, also for one that GrantOf cannot decode: such a host must get no jobs.
-func (q *Queue) WatchGrants(ctx context.Context, tell func(Change)) error {
-	return q.watch(ctx, q.grants, nil, tell)
+// GrantOf decodes a host's grant.
+func GrantOf(e Entry) (HostGrant, error) {
+	if !job.ValidHost(e.Key) {
+		return HostGrant{}, fmt.Errorf("the key %.80q is no host", e.Key)
+	}
+	return decodeChecked[HostGrant](e.Value)
 }

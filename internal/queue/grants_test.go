@@ -41,7 +41,7 @@ func TestAnOlderWordOnAHostDoesNotReplaceANewerOne(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		g, err := queue.GrantOf(queue.Change{Key: "a", Value: entry.Value()})
+		g, err := queue.GrantOf(queue.Entry{Key: "a", Value: entry.Value()})
 		if err != nil {
 			t.Fatal(err)
 		}

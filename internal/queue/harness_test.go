@@ -14,7 +14,7 @@ func must[T any](v T, err error) T {
 	return v
 }
 
-const workflow = `{
+const smallWorkflow = `{
 	"1": {"class_type": "EmptyImage", "inputs": {"width": 16, "height": 16, "batch_size": 1, "color": 0}},
 	"9": {"class_type": "SaveImage", "inputs": {"images": ["1", 0], "filename_prefix": "out"}}
 }`

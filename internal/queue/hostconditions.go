@@ -38,7 +38,7 @@ func (q *Queue) Condition(ctx context.Context, host string) (HostCondition, erro
 	if err != nil {
 		return HostCondition{}, fmt.Errorf("read condition of host %s: %w", host, err)
 	}
-	c, err := decodeChecked[HostCondition](change(entry))
+	c, err := decodeChecked[HostCondition](entry.Value())
 	if err != nil { // another program has written it: as if there were none
 		q.warn(fmt.Errorf("the condition of host %s in %s is not valid and is ignored: %w", host, names.ConditionsBucket, err))
 	}

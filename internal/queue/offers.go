@@ -194,7 +194,7 @@ func (q *Queue) Control(ctx context.Context, host string, c Control) (Reply, err
 // the sender waits 2 s. It calls ready once, when the server has the subscription.
 func (q *Queue) ServeControl(ctx context.Context, host string, ready func(), obey func(Control) Reply) error {
 	return q.serveWhenReady(ctx, names.ControlSubject(host), ready, func(msg *nats.Msg) {
-		c, err := decodeChecked[Control](Change{Value: msg.Data})
+		c, err := decodeChecked[Control](msg.Data)
 		if err != nil {
 			respond(msg, &Reply{Answer: Unfit, Reason: err.Error()})
 			return

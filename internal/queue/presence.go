@@ -174,39 +174,27 @@ func (q *Queue) LeaveDispatcher(ctx context.Context, name string) error {
 
 // Host reads one host's presence; false when it is gone.
 func (q *Queue) Host(ctx context.Context, host string) (HostState, bool, error) {
-	c, err := current(ctx, q.readHosts, q.hosts, host)
-	if err != nil {
-		return HostState{}, false, err
-	}
-	s, ok := HostStateOf(c)
-	return s, ok, nil
+	c, err := readOne(ctx, q.readHosts, q.hosts, host, HostStateOf)
+	return c.Value, err == nil && c.Phase == Put, err
 }
 
 // Hosts reads the presence of all hosts.
 func (q *Queue) Hosts(ctx context.Context) ([]HostState, error) {
 	var states []HostState
-	err := each(ctx, q.hosts, func(c Change) {
-		if s, ok := HostStateOf(c); ok {
-			states = append(states, s)
+	err := each(ctx, q.hosts, HostStateOf, func(c Change[HostState]) {
+		if c.Phase == Put {
+			states = append(states, c.Value)
 		}
 	})
 	return states, err
 }
 
-// HostStateOf decodes a host's state from a change of its presence; false when it is none, or has an impossible value.
-func HostStateOf(c Change) (HostState, bool) {
-	if c.Phase != Put {
-		return HostState{}, false
-	}
-	s, err := presenceOf(c)
-	return s, err == nil
-}
-
-func presenceOf(c Change) (HostState, error) {
-	s, err := decodeState(c.Value)
+// HostStateOf decodes a host's presence. A brief state is none: there is no state before it that has what it leaves out.
+func HostStateOf(e Entry) (HostState, error) {
+	s, err := decodeState(e.Value)
 	switch {
 	case err != nil:
-	case s.Host != c.Key:
+	case s.Host != e.Key:
 		err = fmt.Errorf("the value names another host than the key: %.80q", s.Host)
 	case s.Brief:
 		err = errors.New("the state is abridged (brief), and a presence must not be")
@@ -219,27 +207,40 @@ func presenceOf(c Change) (HostState, error) {
 	return s, nil
 }
 
-func dispatcherOf(c Change) (DispatcherState, error) {
-	s, err := decodeChecked[DispatcherState](c)
-	if err == nil && s.Dispatcher != c.Key {
+// DispatcherStateOf decodes a dispatcher's presence.
+func DispatcherStateOf(e Entry) (DispatcherState, error) {
+	s, err := decodeChecked[DispatcherState](e.Value)
+	if err == nil && s.Dispatcher != e.Key {
 		err = fmt.Errorf("the value names another dispatcher than the key: %.80q", s.Dispatcher)
 	}
 	return s, err
 }
 
-// decodeChecked decodes a value from JSON and calls its check.
-func decodeChecked[T any, P interface {
-	*T
-	check() error
-}](c Change) (T, error) {
-	var v, none T
-	if err := json.Unmarshal(c.Value, &v); err != nil {
-		return none, fmt.Errorf("decode the value: %w", err)
+// capabilitiesKept are kept decoded by the watch of capabilities.
+const capabilitiesKept = 16
+
+// alike makes a reader of capabilities that decodes one only once which many hosts have, as far as it is among the last different
+// ones. The thousands of hosts of a fleet that are installed alike then share one copy.
+func alike(read func(Entry) (workflow.Capability, error)) func(Entry) (workflow.Capability, error) {
+	var kept []workflow.Capability
+	return func(e Entry) (workflow.Capability, error) {
+		for _, c := range kept {
+			if c.Marshals(e.Value) {
+				return c, nil
+			}
+		}
+		c, err := read(e)
+		if err == nil {
+			kept = append(kept[max(0, len(kept)+1-capabilitiesKept):], c)
+		}
+		return c, err
 	}
-	if err := P(&v).check(); err != nil {
-		return none, err
-	}
-	return v, nil
+}
+
+// CapabilityOf decodes what a host can run.
+func CapabilityOf(e Entry) (c workflow.Capability, err error) {
+	err = c.UnmarshalBinary(e.Value)
+	return c, wrap(err, "decode the capability")
 }
 
 // PutCapability stores what a host can run.
@@ -284,7 +285,7 @@ func putExpecting(ctx context.Context, kv natsjs.KeyValue, key string, value []b
 }
 
 // each calls tell for every key that a bucket holds at this moment.
-func each(ctx context.Context, kv natsjs.KeyValue, tell func(Change)) error {
+func each[V any](ctx context.Context, kv natsjs.KeyValue, read func(Entry) (V, error), tell func(Change[V])) error {
 	watcher, err := kv.WatchAll(ctx, natsjs.IgnoreDeletes())
 	if err != nil {
 		return fmt.Errorf("read bucket %s: %w", kv.Bucket(), err)
@@ -296,7 +297,8 @@ func each(ctx context.Context, kv natsjs.KeyValue, tell func(Change)) error {
 			if entry == nil {
 				return nil
 			}
-			tell(change(entry))
+			c, _ := Decode(entryOf(entry), read) // the phase says whether it is valid
+			tell(c)
 		case <-ctx.Done():
 			return fmt.Errorf("read bucket %s: %w", kv.Bucket(), ctx.Err())
 		}

@@ -42,7 +42,7 @@ func TestADeliveryThatComesAfterItsPullIsTaken(t *testing.T) {
 		returned <- err
 	}()
 	awaitConsumer(t, url, func(info *natsjs.ConsumerInfo) bool { return info.NumWaiting == 1 })
-	if _, err := publisher.Submit(ctx, jetstream.Lane{Tenant: "acme", Priority: job.Usual}, jetstream.Spec{ID: "late", Workflow: []byte(workflow)}); err != nil {
+	if _, err := publisher.Submit(ctx, jetstream.Lane{Tenant: "acme", Priority: job.Usual}, jetstream.Spec{ID: "late", Workflow: []byte(smallWorkflow)}); err != nil {
 		t.Fatal(err)
 	}
 	awaitConsumer(t, url, func(info *natsjs.ConsumerInfo) bool { return info.NumAckPending == 1 })
@@ -76,7 +76,7 @@ func TestAPullMakesItsConsumerAgain(t *testing.T) {
 	if _, err := puller.Pull(ctx, 1, time.Minute); !errors.Is(err, nats.ErrNoResponders) {
 		t.Errorf("without its consumer Pull returned %v", err)
 	}
-	if _, err := q.Submit(ctx, jetstream.Lane{Tenant: "acme", Priority: job.Usual}, jetstream.Spec{ID: "one", Workflow: []byte(workflow)}); err != nil {
+	if _, err := q.Submit(ctx, jetstream.Lane{Tenant: "acme", Priority: job.Usual}, jetstream.Spec{ID: "one", Workflow: []byte(smallWorkflow)}); err != nil {
 		t.Fatal(err)
 	}
 	if n, err := puller.Pull(ctx, 1, time.Minute); n != 1 || err != nil {

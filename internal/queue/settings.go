@@ -40,20 +40,12 @@ func (q *Queue) RemoveAffinity(ctx context.Context, hash workflow.Hash) error {
 	return wrap(q.affinity.Purge(ctx, string(hash)), "remove affinity of %s", hash.Short())
 }
 
-// AffinityOf decodes a rule from a change; false when it is none.
-func AffinityOf(c Change) (Affinity, bool) {
-	if c.Phase != Put {
-		return Affinity{}, false
+// AffinityOf decodes the rule of a workflow.
+func AffinityOf(e Entry) (Affinity, error) {
+	if !workflow.Hash(e.Key).Valid() {
+		return Affinity{}, fmt.Errorf("the key %.80q is no hash", e.Key)
 	}
-	a, err := ruleOf(c)
-	return a, err == nil
-}
-
-func ruleOf(c Change) (Affinity, error) {
-	if !workflow.Hash(c.Key).Valid() {
-		return Affinity{}, fmt.Errorf("the key %.80q is no hash", c.Key)
-	}
-	return decodeChecked[Affinity](c)
+	return decodeChecked[Affinity](e.Value)
 }
 
 // SetTenant writes a tenant's settings.
@@ -70,8 +62,8 @@ func (q *Queue) Tenant(ctx context.Context, tenant job.Tenant) (TenantSettings, 
 	if err != nil {
 		return TenantSettings{}, fmt.Errorf("read the settings of tenant %s: %w", tenant, err)
 	}
-	s, ok := TenantOf(change(entry))
-	if !ok { // not valid, since another program has written it: as if there were none
+	s, err := TenantOf(entryOf(entry))
+	if err != nil { // not valid, since another program has written it: as if there were none
 		return TenantSettings{Weight: 1}, nil
 	}
 	return s, nil
@@ -80,30 +72,22 @@ func (q *Queue) Tenant(ctx context.Context, tenant job.Tenant) (TenantSettings, 
 // Tenants reads the settings of all tenants that have some.
 func (q *Queue) Tenants(ctx context.Context) (map[job.Tenant]TenantSettings, error) {
 	tenants := map[job.Tenant]TenantSettings{}
-	err := each(ctx, q.tenants, func(c Change) {
-		if s, ok := TenantOf(c); ok {
-			tenants[job.Tenant(c.Key)] = s
+	err := each(ctx, q.tenants, TenantOf, func(c Change[TenantSettings]) {
+		if c.Phase == Put {
+			tenants[job.Tenant(c.Key)] = c.Value
 		}
 	})
 	return tenants, err
 }
 
-// TenantOf decodes a tenant's settings from a change; a missing weight is 1. False when they are none, or have impossible values.
-func TenantOf(c Change) (TenantSettings, bool) {
-	if c.Phase != Put {
-		return TenantSettings{}, false
+// TenantOf decodes a tenant's settings; a missing weight is 1.
+func TenantOf(e Entry) (TenantSettings, error) {
+	if !job.Tenant(e.Key).Valid() {
+		return TenantSettings{}, fmt.Errorf("the key %.80q is no tenant name", e.Key)
 	}
-	s, err := settingsOf(c)
-	return s, err == nil
-}
-
-func settingsOf(c Change) (TenantSettings, error) {
 	s := TenantSettings{Weight: 1}
-	if err := json.Unmarshal(c.Value, &s); err != nil {
+	if err := json.Unmarshal(e.Value, &s); err != nil {
 		return TenantSettings{}, fmt.Errorf("decode the settings: %w", err)
-	}
-	if !job.Tenant(c.Key).Valid() {
-		return TenantSettings{}, fmt.Errorf("the key %.80q is no tenant name", c.Key)
 	}
 	return s, s.check()
 }

@@ -49,13 +49,8 @@ func (q *Queue) PutSlots(ctx context.Context, tenant job.Tenant, slots []Slot, r
 	return err == nil, wrap(err, "put slots of tenant %s", tenant)
 }
 
-// SlotsOf decodes a tenant's slots from a change; false when it has none.
-func SlotsOf(c Change) ([]Slot, bool) {
-	var slots []Slot
-	return slots, c.Phase == Put && json.Unmarshal(c.Value, &slots) == nil
-}
-
-// WatchSlots calls tell for every change of a tenant's taken slots, until ctx ends.
-func (q *Queue) WatchSlots(ctx context.Context, tell func(Change)) error {
-	return q.watch(ctx, q.slots, nil, tell)
+// SlotsOf decodes a tenant's taken slots.
+func SlotsOf(e Entry) (slots []Slot, err error) {
+	err = json.Unmarshal(e.Value, &slots)
+	return slots, wrap(err, "decode the slots")
 }

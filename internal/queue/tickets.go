@@ -43,40 +43,34 @@ func (t *Ticket) Key() string {
 	return strconv.Itoa(int(t.Priority)) + "." + string(t.Tenant) + "." + string(t.Hash) + "." + strconv.FormatUint(t.Sequence, 10)
 }
 
-// TicketOf decodes a ticket from a change; false when it is none, since another program has written it.
-func TicketOf(c Change) (Ticket, bool) {
-	t, ok := parseTicketKey(c.Key)
-	if !ok {
-		return Ticket{}, false
+// TicketOf decodes a ticket.
+func TicketOf(e Entry) (Ticket, error) {
+	t, err := TicketAt(e.Key)
+	if err != nil {
+		return Ticket{}, err
 	}
-	t.Revision = c.Revision
-	if c.Phase == Put && (json.Unmarshal(c.Value, &t) != nil || t.check() != nil) {
-		return Ticket{}, false
+	t.Revision = e.Revision
+	if err := json.Unmarshal(e.Value, &t); err != nil {
+		return Ticket{}, fmt.Errorf("decode the ticket: %w", err)
 	}
-	return t, true
+	if err := t.check(); err != nil {
+		return Ticket{}, err
+	}
+	return t, nil
 }
 
-// checkTicket says what is wrong with a ticket.
-func checkTicket(c Change) error {
-	t, ok := parseTicketKey(c.Key)
-	if !ok {
-		return fmt.Errorf("the key %.80q does not have the form <priority>.<tenant>.<hash>.<sequence>", c.Key)
-	}
-	if err := json.Unmarshal(c.Value, &t); err != nil {
-		return fmt.Errorf("decode the ticket: %w", err)
-	}
-	return t.check()
-}
-
-func parseTicketKey(key string) (Ticket, bool) {
+// TicketAt is what a ticket's key says of it.
+func TicketAt(key string) (Ticket, error) {
 	parts := strings.Split(key, ".")
-	if len(parts) != 4 {
-		return Ticket{}, false
+	if len(parts) == 4 {
+		p, errP := strconv.Atoi(parts[0])
+		sequence, errS := strconv.ParseUint(parts[3], 10, 64)
+		t := Ticket{Priority: job.Priority(p), Tenant: job.Tenant(parts[1]), Hash: workflow.Hash(parts[2]), Sequence: sequence}
+		if errP == nil && errS == nil && t.Priority.Valid() {
+			return t, nil
+		}
 	}
-	p, errP := strconv.Atoi(parts[0])
-	sequence, errS := strconv.ParseUint(parts[3], 10, 64)
-	t := Ticket{Priority: job.Priority(p), Tenant: job.Tenant(parts[1]), Hash: workflow.Hash(parts[2]), Sequence: sequence}
-	return t, errP == nil && errS == nil && t.Priority.Valid()
+	return Ticket{}, fmt.Errorf("the key %.80q does not have the form <priority>.<tenant>.<hash>.<sequence>", key)
 }
 
 // PutTicket writes a ticket, or the same one again with a newer lease, and returns its revision.
@@ -130,6 +124,6 @@ func (q *Queue) Ticket(ctx context.Context, key string) (t Ticket, found bool, c
 	if raw.Header.Get(names.KVOperationHeader) != "" || raw.Header.Get(names.MarkerReasonHeader) != "" {
 		return Ticket{}, false, raw.Time, nil
 	}
-	t, found = TicketOf(Change{Phase: Put, Key: key, Value: raw.Data, Revision: raw.Sequence, Time: raw.Time})
-	return t, found, time.Time{}, nil
+	t, err = TicketOf(Entry{Phase: Put, Key: key, Value: raw.Data, Revision: raw.Sequence, Time: raw.Time})
+	return t, err == nil, time.Time{}, nil // one that is not valid counts as none
 }

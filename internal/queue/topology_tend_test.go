@@ -20,7 +20,7 @@ func TestWhatWasDeletedIsMadeAgain(t *testing.T) {
 	js := must(natsjs.New(connect(t, url)))
 	queues := []*queue.Queue{openOn(t, url), openOn(t, url)}
 	lane := jetstream.Lane{Tenant: "acme", Priority: 5}
-	first := must(queues[0].Submit(ctx, lane, jetstream.Spec{Workflow: []byte(workflow)}))
+	first := must(queues[0].Submit(ctx, lane, jetstream.Spec{Workflow: []byte(smallWorkflow)}))
 	before := queues[0].Created()
 	list := js.StreamNames(ctx)
 	for name := range list.Name() {
@@ -36,7 +36,7 @@ func TestWhatWasDeletedIsMadeAgain(t *testing.T) {
 	if !queues[1].Created().Equal(created) || created.Unix() == before.Unix() {
 		t.Errorf("made at %v, then at %v and %v", before, created, queues[1].Created())
 	}
-	again := must(queues[1].Submit(ctx, lane, jetstream.Spec{Workflow: []byte(workflow)}))
+	again := must(queues[1].Submit(ctx, lane, jetstream.Spec{Workflow: []byte(smallWorkflow)}))
 	m := must(queues[0].Stored(ctx, again.Sequence))
 	old := job.OwnID(before, first.Sequence)
 	if again.Sequence != first.Sequence || m.OwnID() == old {

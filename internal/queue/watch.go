@@ -9,39 +9,37 @@ import (
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
 	"github.com/comfyherd/comfyherd/internal/names"
+	"github.com/comfyherd/comfyherd/internal/route"
+	"github.com/comfyherd/comfyherd/internal/workflow"
 )
-
-// Phase is the kind of a Change.
-type Phase int
-
-const (
-	// Reset: changes may have been missed. The whole content of the bucket follows as Put, then Synced.
-	Reset Phase = iota
-	// Put: a key has this value.
-	Put
-	// Gone: a key was deleted or purged, or has expired.
-	Gone
-	// Synced: the content is complete. Keys without a Put since Reset are gone.
-	Synced
-)
-
-// Change is one entry of a watch. Key and Value are empty for Reset and Synced.
-type Change struct {
-	Phase    Phase
-	Key      string
-	Value    []byte
-	Revision uint64
-	Time     time.Time // when NATS stored it
-}
 
 const rewatchPause = 250 * time.Millisecond
 
-// watch calls tell for every change of a bucket until ctx ends. A watcher of nats.go gets nothing for seconds after NATS restarted, so
-// at every reconnect another one is opened, which begins with Reset. It also gets nothing for seconds when another server of the
-// cluster is gone, and never again when the bucket was deleted. So three times in each presence TTL the bucket's state is read: when
-// changes were missed another watcher is opened, and a missing bucket is made again.
-func (q *Queue) watch(ctx context.Context, kv natsjs.KeyValue, check func(Change) error, tell func(Change)) error {
-	tell = q.validOnly(kv.Bucket(), check, tell)
+// watch calls tell for every change of a bucket until ctx ends, with the value as read decodes it. It warns once of a key whose
+// value read refuses, and again only after the key has had a valid value.
+func watch[V any](ctx context.Context, q *Queue, kv natsjs.KeyValue, read func(Entry) (V, error), tell func(Change[V])) error {
+	invalid := map[string]bool{}
+	return q.watchEntries(ctx, kv, func(e Entry) {
+		c, err := Decode(e, read)
+		switch {
+		case err == nil:
+			delete(invalid, c.Key)
+		case !invalid[c.Key] && len(invalid) < mostInvalid:
+			invalid[c.Key] = true
+			q.warn(fmt.Errorf("the value of %.200q in bucket %s is not valid and is ignored: %w; delete the key, or upgrade the program that writes it", c.Key, kv.Bucket(), err))
+		}
+		tell(c)
+	})
+}
+
+// mostInvalid is how many keys of a bucket with an invalid value are remembered.
+const mostInvalid = 1024
+
+// watchEntries calls tell for every change of a bucket until ctx ends. A watcher of nats.go gets nothing for seconds after NATS
+// restarted, so at every reconnect another one is opened, which begins with Reset. It also gets nothing for seconds when another server
+// of the cluster is gone, and never again when the bucket was deleted. So three times in each presence TTL the bucket's state is read:
+// when changes were missed another watcher is opened, and a missing bucket is made again.
+func (q *Queue) watchEntries(ctx context.Context, kv natsjs.KeyValue, tell func(Entry)) error {
 	for ctx.Err() == nil {
 		if err := q.watchOnce(ctx, kv, tell); err != nil && ctx.Err() == nil && !errors.Is(err, context.Canceled) {
 			if !Pause(ctx, rewatchPause) {
@@ -52,7 +50,7 @@ func (q *Queue) watch(ctx context.Context, kv natsjs.KeyValue, check func(Change
 	return ctx.Err()
 }
 
-func (q *Queue) watchOnce(ctx context.Context, kv natsjs.KeyValue, tell func(Change)) error {
+func (q *Queue) watchOnce(ctx context.Context, kv natsjs.KeyValue, tell func(Entry)) error {
 	bound, cancel := q.reconnects.bound(ctx)
 	defer cancel()
 	first, err := q.bucket(bound, kv.Bucket())
@@ -67,7 +65,7 @@ func (q *Queue) watchOnce(ctx context.Context, kv natsjs.KeyValue, tell func(Cha
 		return fmt.Errorf("watch bucket %s: %w", kv.Bucket(), err)
 	}
 	defer ended(watcher)
-	tell(Change{Phase: Reset})
+	tell(Entry{Phase: Reset})
 	told, toldBefore := 0, 0
 	for {
 		select {
@@ -77,9 +75,9 @@ func (q *Queue) watchOnce(ctx context.Context, kv natsjs.KeyValue, tell func(Cha
 			if !open {
 				return fmt.Errorf("watch bucket %s: the watcher ended", kv.Bucket())
 			}
-			c := change(entry)
-			told, seen = told+1, max(seen, c.Revision)
-			tell(c)
+			e := entryOf(entry)
+			told, seen = told+1, max(seen, e.Revision)
+			tell(e)
 		case <-look.C:
 			now, err := q.bucket(bound, kv.Bucket())
 			moving := told != toldBefore || len(watcher.Updates()) > 0
@@ -128,46 +126,6 @@ func (q *Queue) bucket(ctx context.Context, bucket string) (*natsjs.StreamInfo, 
 	return stream.CachedInfo(), nil
 }
 
-// mostInvalid is how many keys of a bucket with an invalid value are remembered.
-const mostInvalid = 1024
-
-// validOnly wraps tell: a value that check refuses becomes a Gone, so that tell gets only valid values. It warns of such a key once,
-// and again only after the key has had a valid value.
-func (q *Queue) validOnly(bucket string, check func(Change) error, tell func(Change)) func(Change) {
-	if check == nil {
-		return tell
-	}
-	invalid := map[string]bool{}
-	return func(c Change) {
-		if c.Phase != Put {
-			tell(c)
-			return
-		}
-		err := check(c)
-		if err == nil {
-			delete(invalid, c.Key)
-			tell(c)
-			return
-		}
-		if !invalid[c.Key] && len(invalid) < mostInvalid {
-			invalid[c.Key] = true
-			q.warn(fmt.Errorf("the value of %.200q in bucket %s is not valid and is ignored: %w; delete the key, or upgrade the program that writes it", c.Key, bucket, err))
-		}
-		tell(Change{Phase: Gone, Key: c.Key, Revision: c.Revision, Time: c.Time})
-	}
-}
-
-func change(entry natsjs.KeyValueEntry) Change {
-	if entry == nil {
-		return Change{Phase: Synced}
-	}
-	c := Change{Phase: Put, Key: entry.Key(), Value: entry.Value(), Revision: entry.Revision(), Time: entry.Created()}
-	if entry.Operation() != natsjs.KeyValuePut {
-		c.Phase = Gone
-	}
-	return c
-}
-
 // Pause waits for d; false means that ctx ended first.
 func Pause(ctx context.Context, d time.Duration) bool {
 	timer := time.NewTimer(d)
@@ -180,43 +138,53 @@ func Pause(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// WatchTickets calls tell for every change of the waiting room; TicketOf decodes it. Like all Watch methods it returns when ctx ends,
-// begins with Reset, and gives values that are not valid as Gone.
-func (q *Queue) WatchTickets(ctx context.Context, tell func(Change)) error {
-	return q.watch(ctx, q.waiting, checkTicket, tell)
+// WatchTickets calls tell for every change of the waiting room. Like all Watch methods it returns when ctx ends, and begins with
+// Reset.
+func (q *Queue) WatchTickets(ctx context.Context, tell func(Change[Ticket])) error {
+	return watch(ctx, q, q.waiting, TicketOf, tell)
 }
 
-// WatchBlocks calls tell for every change of a block; BlockOf decodes it.
-func (q *Queue) WatchBlocks(ctx context.Context, tell func(Change)) error {
-	return q.watch(ctx, q.blocks, func(c Change) error { _, err := blockOf(c); return err }, tell)
+// WatchBlocks calls tell for every change of a block.
+func (q *Queue) WatchBlocks(ctx context.Context, tell func(Change[route.Block])) error {
+	return watch(ctx, q, q.blocks, BlockOf, tell)
 }
 
-// WatchStrikes calls tell for every change of strikes. Their values are not checked.
-func (q *Queue) WatchStrikes(ctx context.Context, tell func(Change)) error {
-	return q.watch(ctx, q.strikes, nil, tell)
+// WatchStrikes calls tell for every change of strikes.
+func (q *Queue) WatchStrikes(ctx context.Context, tell func(Change[route.Strikes])) error {
+	return watch(ctx, q, q.strikes, StrikesOf, tell)
 }
 
-// WatchHosts calls tell for every heartbeat of every host, and when its presence has ended; HostStateOf decodes it.
-func (q *Queue) WatchHosts(ctx context.Context, tell func(Change)) error {
-	return q.watch(ctx, q.hosts, func(c Change) error { _, err := presenceOf(c); return err }, tell)
+// WatchHosts calls tell for every heartbeat of every host, and when its presence has ended.
+func (q *Queue) WatchHosts(ctx context.Context, tell func(Change[HostState])) error {
+	return watch(ctx, q, q.hosts, HostStateOf, tell)
 }
 
 // WatchDispatchers calls tell for every heartbeat of every dispatcher, and when its presence has ended.
-func (q *Queue) WatchDispatchers(ctx context.Context, tell func(Change)) error {
-	return q.watch(ctx, q.dispatchers, func(c Change) error { _, err := dispatcherOf(c); return err }, tell)
+func (q *Queue) WatchDispatchers(ctx context.Context, tell func(Change[DispatcherState])) error {
+	return watch(ctx, q, q.dispatchers, DispatcherStateOf, tell)
 }
 
-// WatchCapabilities calls tell for every change of what a host can run. The values are not checked.
-func (q *Queue) WatchCapabilities(ctx context.Context, tell func(Change)) error {
-	return q.watch(ctx, q.capabilities, nil, tell)
+// WatchCapabilities calls tell for every change of what a host can run.
+func (q *Queue) WatchCapabilities(ctx context.Context, tell func(Change[workflow.Capability])) error {
+	return watch(ctx, q, q.capabilities, alike(CapabilityOf), tell)
 }
 
-// WatchAffinity calls tell for every change of an affinity rule; AffinityOf decodes it.
-func (q *Queue) WatchAffinity(ctx context.Context, tell func(Change)) error {
-	return q.watch(ctx, q.affinity, func(c Change) error { _, err := ruleOf(c); return err }, tell)
+// WatchAffinity calls tell for every change of an affinity rule.
+func (q *Queue) WatchAffinity(ctx context.Context, tell func(Change[Affinity])) error {
+	return watch(ctx, q, q.affinity, AffinityOf, tell)
 }
 
-// WatchTenants calls tell for every change of a tenant's settings; TenantOf decodes it.
-func (q *Queue) WatchTenants(ctx context.Context, tell func(Change)) error {
-	return q.watch(ctx, q.tenants, func(c Change) error { _, err := settingsOf(c); return err }, tell)
+// WatchTenants calls tell for every change of a tenant's settings.
+func (q *Queue) WatchTenants(ctx context.Context, tell func(Change[TenantSettings])) error {
+	return watch(ctx, q, q.tenants, TenantOf, tell)
+}
+
+// WatchGrants calls tell for every change of a grant. A host whose grant is Invalid must get no jobs.
+func (q *Queue) WatchGrants(ctx context.Context, tell func(Change[HostGrant])) error {
+	return watch(ctx, q, q.grants, GrantOf, tell)
+}
+
+// WatchSlots calls tell for every change of a tenant's taken slots.
+func (q *Queue) WatchSlots(ctx context.Context, tell func(Change[[]Slot])) error {
+	return watch(ctx, q, q.slots, SlotsOf, tell)
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/comfyherd/comfyherd/internal/embedded"
 	"github.com/comfyherd/comfyherd/internal/names"
 	"github.com/comfyherd/comfyherd/internal/queue"
+	"github.com/comfyherd/comfyherd/internal/workflow"
 )
 
 // A first replay that takes long, while somebody writes, is not taken for one that misses changes.
@@ -30,7 +31,7 @@ func TestALongReplayIsNotBegunAgain(t *testing.T) {
 	}
 	var resets atomic.Int64
 	synced := make(chan struct{})
-	watch(t, q.WatchCapabilities, func(c queue.Change) {
+	watch(t, q.WatchCapabilities, func(c queue.Change[workflow.Capability]) {
 		switch {
 		case c.Phase == queue.Reset:
 			resets.Add(1)
@@ -72,7 +73,7 @@ func TestAnEndedWatchLeavesNothing(t *testing.T) { //nolint:paralleltest // it l
 		first := make(chan struct{})
 		told := 0
 		ended.Go(func() {
-			_ = q.WatchCapabilities(watching, func(queue.Change) {
+			_ = q.WatchCapabilities(watching, func(queue.Change[workflow.Capability]) {
 				if told++; told == 10 {
 					close(first)
 					<-watching.Done() // while the others come
@@ -97,8 +98,8 @@ func TestABucketThatIsMadeAgainIsWatchedAgain(t *testing.T) {
 	q := must(queue.Open(ctx, nc, queue.Config{PresenceTTL: time.Second}))
 	t.Cleanup(q.Close)
 	js := must(natsjs.New(nc))
-	changes := make(chan queue.Change, 64)
-	watch(t, q.WatchTenants, func(c queue.Change) { changes <- c })
+	changes := make(chan queue.Change[queue.TenantSettings], 64)
+	watch(t, q.WatchTenants, func(c queue.Change[queue.TenantSettings]) { changes <- c })
 	expect := func(want queue.Phase) {
 		t.Helper()
 		if c := <-changes; c.Phase != want {
@@ -121,7 +122,7 @@ func TestAWatchThatMissesChangesIsBegunAnew(t *testing.T) {
 	q := must(queue.Open(ctx, nc, queue.Config{PresenceTTL: time.Second}))
 	t.Cleanup(q.Close)
 	phases := make(chan queue.Phase, 64)
-	watch(t, q.WatchTenants, func(c queue.Change) { phases <- c.Phase })
+	watch(t, q.WatchTenants, func(c queue.Change[queue.TenantSettings]) { phases <- c.Phase })
 	expect := func(wants ...queue.Phase) {
 		t.Helper()
 		for _, want := range wants {
@@ -168,7 +169,7 @@ func TestAWatchIsBegunAnewAtAReconnect(t *testing.T) {
 	t.Cleanup(q.Close)
 	must(0, q.SetTenant(ctx, "acme", queue.TenantSettings{Weight: 2}))
 	changes := make(chan queue.Phase, 64)
-	watch(t, q.WatchTenants, func(c queue.Change) { changes <- c.Phase })
+	watch(t, q.WatchTenants, func(c queue.Change[queue.TenantSettings]) { changes <- c.Phase })
 	for range 2 {
 		for _, want := range []queue.Phase{queue.Reset, queue.Put, queue.Synced} {
 			select {

@@ -3,16 +3,38 @@ package route
 import (
 	"cmp"
 	"maps"
+	"math"
 	"slices"
+	"strings"
+	"unique"
 
 	"github.com/comfyherd/comfyherd/internal/failure"
 	"github.com/comfyherd/comfyherd/internal/workflow"
 )
 
-// standing is a block in force.
+// standing is a block in force, as it is kept: in some 130 bytes with the name of its job and its place in the sets,
+// since there may be a hundred thousand.
 type standing struct {
+	cause    unique.Handle[cause]
+	message  unique.Handle[string] // of many blocks it is the same
+	job      JobID
+	until    int64
+	size     int64
+	number   int32 // of the host
+	failures int32
+	level    int32
+}
+
+// cause is what many blocks have in common.
+type cause struct {
+	kind    failure.Kind
+	tenant  Tenant
+	tenants string // those that it holds for, each with a space behind it
+}
+
+// oddBlock is a block for some tenants and sizes, which is seldom: it is kept as it is.
+type oddBlock struct {
 	Block
-	facts  *facts
 	number int32
 }
 
@@ -22,79 +44,135 @@ type sizedBlocks struct {
 	hosts hostSet
 }
 
+func (b *Block) odd() bool { return len(b.Own) > 0 || b.forMemory() && !b.forAll() }
+
 // PutBlock puts a block in force, in place of the pair's former one. It stands until RemoveBlock, whatever Until says:
 // a block ends when its key in COMFY_BLOCKS does, by the clock of NATS.
 func (f *Fleet) PutBlock(b Block) {
 	f.RemoveBlock(b.Host, b.Hash)
-	s := &standing{Block: b, facts: f.use(b.Hash), number: f.number(b.Host)}
-	s.Tenants, s.Own = slices.Clone(b.Tenants), maps.Clone(b.Own)
-	f.blocks[pair{b.Host, b.Hash}] = s
-	f.hosts[s.number].refs++
-	f.ref(s.facts)
-	f.enforce(s)
-	f.mark(s.facts)
+	x, n := f.use(b.Hash), f.number(b.Host)
+	at, _ := x.blockAt(n)
+	x.blocks = slices.Insert(x.blocks, at, standingOf(&b, n))
+	if b.odd() {
+		b.Tenants, b.Own = slices.Clone(b.Tenants), maps.Clone(b.Own)
+		x.odd = append(x.odd, &oddBlock{b, n})
+	}
+	f.standing++
+	f.hosts[n].refs++
+	f.ref(x)
+	x.enforce(&b, n)
+	f.mark(x)
+}
+
+func standingOf(b *Block, n int32) *standing {
+	var tenants strings.Builder
+	for _, t := range b.Tenants {
+		tenants.WriteString(string(t) + " ")
+	}
+	return &standing{
+		cause:   unique.Make(cause{b.Kind, b.Tenant, tenants.String()}),
+		message: unique.Make(b.Message), job: b.Job, until: nanos(b.Until), size: b.Size, number: n,
+		failures: int32(min(b.Failures, math.MaxInt32)), level: int32(min(b.Level, math.MaxInt32)),
+	}
+}
+
+// blockAt is the place of a host's block among those of a hash, and whether there is one.
+func (x *facts) blockAt(n int32) (int, bool) {
+	return slices.BinarySearchFunc(x.blocks, n, func(s *standing, n int32) int { return cmp.Compare(s.number, n) })
+}
+
+// block gives the block of a host in full; nil when there is none.
+func (x *facts) block(h *host, n int32) *Block {
+	at, stands := x.blockAt(n)
+	if !stands {
+		return nil
+	}
+	if k := slices.IndexFunc(x.odd, func(o *oddBlock) bool { return o.number == n }); k >= 0 {
+		return &x.odd[k].Block
+	}
+	s := x.blocks[at]
+	c := s.cause.Value()
+	b := &Block{
+		Host: h.id, Hash: x.hash, Kind: c.kind, Message: s.message.Value(), Job: s.job, Tenant: c.tenant,
+		Failures: int(s.failures), Level: int(s.level), Size: s.size, Until: moment(s.until),
+	}
+	for t := range strings.FieldsSeq(c.tenants) {
+		b.Tenants = append(b.Tenants, Tenant(t))
+	}
+	return b
 }
 
 // RemoveBlock ends the block of a pair and reports whether there was one.
 func (f *Fleet) RemoveBlock(id HostID, hash workflow.Hash) bool {
-	s := f.blocks[pair{id, hash}]
-	if s == nil {
+	b, x, n := f.find(id, hash)
+	if b == nil {
 		return false
 	}
-	f.lift(s)
+	at, _ := x.blockAt(n)
+	x.blocks = slices.Delete(x.blocks, at, at+1)
+	if len(x.blocks) == 0 {
+		x.blocks = nil
+	}
+	x.odd = slices.DeleteFunc(x.odd, func(o *oddBlock) bool { return o.number == n })
+	x.lift(b, n)
+	f.standing--
+	f.mark(x)
+	f.unref(x)
+	f.hosts[n].refs--
+	f.freeNumber(n)
 	return true
 }
 
-func (f *Fleet) lift(s *standing) {
-	delete(f.blocks, pair{s.Host, s.Hash})
-	x := s.facts
-	x.everyone.del(s.number)
-	x.incapable.del(s.number)
-	for _, t := range s.Tenants {
+// find gives the block of a pair, nil when there is none, and the facts and the number that it is found by.
+func (f *Fleet) find(id HostID, hash workflow.Hash) (*Block, *facts, int32) {
+	x := f.hashes[hash]
+	n, known := f.numbers[id]
+	if x == nil || !known {
+		return nil, nil, 0
+	}
+	return x.block(f.hosts[n], n), x, n
+}
+
+// lift takes a block out of the sets that Choose reads.
+func (x *facts) lift(b *Block, n int32) {
+	x.everyone.del(n)
+	x.incapable.del(n)
+	for _, t := range b.Tenants {
 		if hosts := x.tenants[t]; hosts != nil {
-			if hosts.del(s.number); hosts.n == 0 {
+			if hosts.del(n); hosts.n == 0 {
 				delete(x.tenants, t)
 			}
 		}
 	}
-	if k, found := x.sizeAt(s.Size); found {
-		if x.sized[k].hosts.del(s.number); x.sized[k].hosts.n == 0 {
+	if k, found := x.sizeAt(b.Size); found {
+		if x.sized[k].hosts.del(n); x.sized[k].hosts.n == 0 {
 			x.sized = slices.Delete(x.sized, k, k+1)
 		}
 	}
-	x.odd = slices.DeleteFunc(x.odd, func(o *standing) bool { return o == s })
-	f.mark(x)
-	f.unref(x)
-	f.hosts[s.number].refs--
-	f.freeNumber(s.number)
 }
 
 // enforce adds a block to the sets that Choose reads.
-func (f *Fleet) enforce(s *standing) {
-	x := s.facts
-	if len(s.Own) > 0 || s.forMemory() && !s.forAll() {
-		x.odd = append(x.odd, s)
-	}
+func (x *facts) enforce(b *Block, n int32) {
 	switch {
-	case s.forMemory() && !s.forAll():
-	case s.forMemory():
-		k, found := x.sizeAt(s.Size)
+	case b.forMemory() && !b.forAll():
+	case b.forMemory():
+		k, found := x.sizeAt(b.Size)
 		if !found {
-			x.sized = slices.Insert(x.sized, k, sizedBlocks{size: s.Size})
+			x.sized = slices.Insert(x.sized, k, sizedBlocks{size: b.Size})
 		}
-		x.sized[k].hosts.add(s.number)
-	case s.forAll():
-		x.everyone.add(s.number)
+		x.sized[k].hosts.add(n)
+	case b.forAll():
+		x.everyone.add(n)
 	default:
 		if x.tenants == nil {
 			x.tenants = map[Tenant]*hostSet{}
 		}
-		for _, t := range s.Tenants {
-			entry(x.tenants, t).add(s.number)
+		for _, t := range b.Tenants {
+			entry(x.tenants, t).add(n)
 		}
 	}
-	if s.Kind == failure.Incapable {
-		x.incapable.add(s.number)
+	if b.Kind == failure.Incapable {
+		x.incapable.add(n)
 	}
 }
 
@@ -125,37 +203,75 @@ func (x *facts) removeBlocked(s set, tenant Tenant, size int64) {
 
 // Blocked gives the block of a pair, as long as it stands.
 func (f *Fleet) Blocked(id HostID, hash workflow.Hash) (Block, bool) {
-	if s := f.blocks[pair{id, hash}]; s != nil {
-		return s.Block, true
+	if b, _, _ := f.find(id, hash); b != nil {
+		return *b, true
 	}
 	return Block{}, false
 }
 
-// BlockCount is how many blocks stand.
-func (f *Fleet) BlockCount() int { return len(f.blocks) }
+// HasBlock reports whether a block of a pair stands.
+func (f *Fleet) HasBlock(id HostID, hash workflow.Hash) bool {
+	x := f.hashes[hash]
+	n, known := f.numbers[id]
+	if x == nil || !known {
+		return false
+	}
+	_, stands := x.blockAt(n)
+	return stands
+}
 
-// PutStrikes says what is remembered of a pair: whether it is on probation.
+// BlockCount is how many blocks stand.
+func (f *Fleet) BlockCount() int { return f.standing }
+
+// EachBlock calls visit for the pair of every block, in no order; visit must not change the fleet.
+func (f *Fleet) EachBlock(visit func(HostID, workflow.Hash)) {
+	for hash, x := range f.hashes {
+		for _, s := range x.blocks {
+			visit(f.hosts[s.number].id, hash)
+		}
+	}
+}
+
+// PutStrikes says what is remembered of a pair: that it has strikes, and whether it is on probation.
 func (f *Fleet) PutStrikes(id HostID, hash workflow.Hash, s Strikes) {
-	f.putProbation(id, hash, s.OnProbation())
+	x, n := f.use(hash), f.number(id)
+	f.note(&x.struck, x, n, true)
+	f.note(&x.probation, x, n, s.OnProbation())
 }
 
 // RemoveStrikes forgets what is remembered of a pair.
-func (f *Fleet) RemoveStrikes(id HostID, hash workflow.Hash) { f.putProbation(id, hash, false) }
+func (f *Fleet) RemoveStrikes(id HostID, hash workflow.Hash) {
+	x, n := f.use(hash), f.number(id)
+	f.note(&x.probation, x, n, false)
+	f.note(&x.struck, x, n, false)
+	f.freeNumber(n)
+}
 
-func (f *Fleet) putProbation(id HostID, hash workflow.Hash, on bool) {
-	x := f.use(hash)
-	n := f.number(id)
-	if x.probation.has(n) == on {
-		f.freeNumber(n)
+// Struck reports whether a pair has strikes.
+func (f *Fleet) Struck(id HostID, hash workflow.Hash) bool {
+	x := f.hashes[hash]
+	n, known := f.numbers[id]
+	return x != nil && known && x.struck.has(n)
+}
+
+// EachStruck calls visit for every pair with strikes, in no order; visit must not change the fleet.
+func (f *Fleet) EachStruck(visit func(HostID, workflow.Hash)) {
+	for hash, x := range f.hashes {
+		x.struck.each(func(n int32) { visit(f.hosts[n].id, hash) })
+	}
+}
+
+// note puts a host into a set of a hash, or takes it out. What is in a set is not forgotten.
+func (f *Fleet) note(s *hostSet, x *facts, n int32, member bool) {
+	if s.has(n) == member {
 		return
 	}
-	x.probation.put(n, on)
-	if on {
+	s.put(n, member)
+	if member {
 		f.hosts[n].refs++
 		f.ref(x)
 		return
 	}
 	f.hosts[n].refs--
 	f.unref(x)
-	f.freeNumber(n)
 }

@@ -318,11 +318,13 @@ func (f *Fleet) weighCapable(hold *Hold, w *Want, x *facts, capable set, now tim
 	x.removeBlocked(left, w.Tenant, w.Size)
 	capable.andNot(left)
 	blocked := capable.any()
-	capable.each(func(n int32) {
-		if b, ok := f.Blocked(f.hosts[n].id, x.hash); ok && (hold.Until.IsZero() || b.Until.Before(hold.Until)) {
-			hold.Until = b.Until
+	first := int64(0)
+	for _, b := range x.blocks {
+		if capable.has(b.number) && b.until != 0 && (first == 0 || b.until < first) {
+			first = b.until
 		}
-	})
+	}
+	hold.Until = moment(first)
 	f.fit(w, x, left)
 	avoided := left.any() && !f.capped(w.Tenant)
 	switch {

@@ -54,7 +54,7 @@ type Fleet struct {
 	tenants  map[Tenant]*tenantFacts
 	forgetAt int // number of tenants at which those without settings, jobs and lanes are removed
 	usual    int // the most jobs that a tenant without settings may run at once; 0 = no cap
-	blocks   map[pair]*standing
+	standing int // blocks
 
 	vacant int // jobs that online hosts would take beyond those that they have
 	kept   int // jobs that are occupied and that no host reports as running
@@ -66,12 +66,6 @@ type Fleet struct {
 	// the room last asked; beyond changedKept renewed rises instead.
 	changed map[*facts]struct{}
 	scratch scratch
-}
-
-// pair is the key of blocks and strikes.
-type pair struct {
-	host HostID
-	hash workflow.Hash
 }
 
 type host struct {
@@ -132,7 +126,7 @@ func NewFleet() *Fleet {
 	f := &Fleet{
 		numbers: map[HostID]int32{}, labels: map[string]*hostSet{}, memory: map[int64]*hostSet{},
 		kinds: map[uint64]*kind{}, hashes: map[workflow.Hash]*facts{}, models: map[string]*model{},
-		tenants: map[Tenant]*tenantFacts{}, blocks: map[pair]*standing{},
+		tenants: map[Tenant]*tenantFacts{},
 		changed: map[*facts]struct{}{}, forgetAt: tenantsKept, reaches: map[uint64]*reach{}, everything: &reach{all: true},
 	}
 	return f

@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/comfyherd/comfyherd/internal/failure"
 	"github.com/comfyherd/comfyherd/internal/route"
 )
@@ -63,6 +65,53 @@ func live(f *route.Fleet, r *route.Room, i int, now time.Time) {
 	f.ObserveRun(hash, host, 10*time.Second)
 	if i%100 == 99 {
 		f.RemoveHost(host)
+	}
+}
+
+// After random events everything that a story has put is removed again.
+func TestNothingIsLeftOfWhatWasRemoved(t *testing.T) {
+	t.Parallel()
+	kinds := kinds()
+	for seed := range uint64(30) {
+		s := newStory(t, seed, kinds)
+		if seed%3 == 0 {
+			s.hosts, s.hashes = 150, 2
+		}
+		for range 200 {
+			s.step()
+			s.ticket()
+			s.room.Pick(s.fleet, noon)
+		}
+		s.removeAll()
+		if diff := cmp.Diff(map[string]int{}, s.fleet.Left()); diff != "" {
+			t.Errorf("seed %d: the fleet keeps %s", seed, diff)
+		}
+		if diff := cmp.Diff(map[string]int{}, s.room.Left()); diff != "" {
+			t.Errorf("seed %d: the room keeps %s", seed, diff)
+		}
+	}
+}
+
+func (s *story) removeAll() {
+	for sequence := range uint64(60) {
+		s.room.Remove(sequence)
+	}
+	s.room.Pick(s.fleet, noon)
+	for h := range s.hosts {
+		id := route.HostID(fmt.Sprint("h", h))
+		s.fleet.RemoveHost(id)
+		s.fleet.RemoveCapability(id)
+		s.fleet.RemoveGrant(id)
+		for n := range s.hashes {
+			s.fleet.RemoveBlock(id, hashOf(n))
+			s.fleet.RemoveStrikes(id, hashOf(n))
+		}
+	}
+	for n := range s.hashes {
+		s.fleet.PutAffinity(hashOf(n), nil, nil)
+		for _, tenant := range []route.Tenant{"a", "b", "c"} {
+			s.fleet.Withhold(hashOf(n), tenant, false)
+		}
 	}
 }
 

@@ -61,6 +61,17 @@ func TestAHostThatFallsSickBlocksItsPairForTheTenantUnlessItIsProvenToBeAtFault(
 	}
 }
 
+func TestAHostThatIsLostWhileThePromptWaitedIsNotHeldAgainstIt(t *testing.T) {
+	t.Parallel()
+	for _, kind := range []failure.Kind{failure.HostLost, failure.HostSick} {
+		waited := strike(1, kind, "acme")
+		waited.Attempt.Waited = true
+		if s, b := (route.Strikes{}).Add(waited, noon, route.Production()); b != nil || !s.Clear() {
+			t.Errorf("%s: block %+v, %+v", kind, b, s)
+		}
+	}
+}
+
 func TestGuiltIsRememberedUntilASuccess(t *testing.T) {
 	t.Parallel()
 	s := route.Strikes{}.Condemn("acme", "a and b")

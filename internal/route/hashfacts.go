@@ -32,11 +32,13 @@ type facts struct {
 	reach        *reach // nil = not asked for yet
 	judged       uint64 // Fleet.kindsMade when reach was found
 
-	everyone  hostSet // hosts with a block for all tenants and sizes
-	incapable hostSet // those of kind incapable
+	blocks    []*standing // by host number
+	everyone  hostSet     // hosts with a block for all tenants and sizes
+	incapable hostSet     // those of kind incapable
 	tenants   map[Tenant]*hostSet
 	sized     []sizedBlocks // out_of_memory for all tenants, smallest first
-	odd       []*standing   // blocks for some tenants and sizes: seldom
+	odd       []*oddBlock
+	struck    hostSet // hosts with strikes of the hash
 	probation hostSet
 	withheld  map[Tenant]bool // whose jobs of the hash go to no host
 	running   hostSet
@@ -219,12 +221,16 @@ func (f *Fleet) updateModels(n int32) {
 func (f *Fleet) PutCapability(id HostID, c workflow.Capability) {
 	n := f.number(id)
 	h := f.hosts[n]
-	digest := c.Digest()
-	if h.kind != nil && h.kind.digest == digest {
+	if h.kind != nil && h.kind.capability.Equal(c) {
 		return
 	}
 	f.dropKind(n)
+	digest := c.Digest()
 	k := f.kinds[digest]
+	for k != nil && !k.capability.Equal(c) { // a host has made one up whose digest is that of another
+		digest++
+		k = f.kinds[digest]
+	}
 	if k == nil {
 		k = &kind{capability: c, digest: digest}
 		f.addKind(k)
@@ -236,6 +242,14 @@ func (f *Fleet) PutCapability(id HostID, c workflow.Capability) {
 		f.unknown.del(n)
 		f.arrived(n)
 	}
+}
+
+// Capability is what a host can run; that of a host that has nothing when it is unknown.
+func (f *Fleet) Capability(id HostID) workflow.Capability {
+	if n, ok := f.numbers[id]; ok && f.hosts[n].kind != nil {
+		return f.hosts[n].kind.capability
+	}
+	return workflow.Capability{}
 }
 
 // RemoveCapability forgets what a host can run: it counts as capable of everything.

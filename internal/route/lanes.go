@@ -35,6 +35,9 @@ func (r *Room) Lanes(f *Fleet, now time.Time) []LaneStat {
 	for _, l := range r.lanes {
 		sums[l.priority] += l.used
 		l.resolveTenant(f)
+		if l.priority > l.ceiling {
+			continue // the tenant's ceiling was set below it since: its jobs count in another lane
+		}
 		for p := l.priority; p < priorities && (p == l.priority || l.priority == l.ceiling); p++ {
 			if running := int(l.facts.running[p]); running > 0 {
 				statOf(stats, published{l, p}).Running = running

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -67,6 +68,51 @@ func TestLosingOneOfNHostsMovesItsHashesOnly(t *testing.T) {
 			t.Errorf("%d of %d hashes moved when one of %d hosts went", moved, c.hashes, c.hosts)
 		}
 	}
+}
+
+// champion is the host that Choose names of a list of any length, found among few at a time.
+func champion(f *route.Fleet, w route.Want, hosts []string) string {
+	for len(hosts) > 1 {
+		var winners []string
+		for few := range slices.Chunk(hosts, 50) {
+			w.Only = few
+			if host := chosen(f, w); host != "none" {
+				winners = append(winners, host)
+			}
+		}
+		hosts = winners
+	}
+	return strings.Join(hosts, "")
+}
+
+// Among more than 128 hosts the best are looked up in a list, among fewer each is compared.
+func TestAmongManyHostsTheSameOneIsChosenAsAmongFew(t *testing.T) {
+	t.Parallel()
+	f := equalFleet(200)
+	var hosts []string
+	for i := range 200 {
+		hosts = append(hosts, hostName(i))
+	}
+	check := func(when string, hashes int) {
+		t.Helper()
+		for i := range hashes {
+			if got, want := chosen(f, want(i)), champion(f, want(i), hosts); got != want {
+				t.Fatalf("%s: hash %d goes to %s, and among few hosts to %s", when, i, got, want)
+			}
+		}
+	}
+	check("all idle", 60)
+	for i := range 50 { // more than there are in the list
+		f.Occupy(route.HostID(chosen(f, want(1))), route.Run{Tenant: "acme", Job: route.JobID(fmt.Sprint(i)), Hash: hashOf(99)})
+		check("some busy", 2)
+	}
+	first := champion(f, want(3), hosts)
+	f.RemoveHost(route.HostID(first))
+	check("one gone", 4)
+	f.PutHost(online(first))
+	f.PutHost(online("late"))
+	hosts = append(hosts, "late")
+	check("two come", 60)
 }
 
 func TestTheOrderInWhichFactsComeDoesNotMatter(t *testing.T) {

@@ -106,8 +106,9 @@ func (s Strikes) clone() Strikes {
 //
 // The rules: failures count per tenant, out_of_memory apart from the others, and the block holds for the tenant whose
 // count reaches MaxFailures; when a second tenant's does, it holds for everyone. incapable blocks at once, for everyone
-// and for the cap, and is no strike. host_lost blocks nothing; like host_sick, it is remembered as a suspicion. A failure
-// while a block stands never lengthens it: it is a job that the host had before.
+// and for the cap, and is no strike. host_lost blocks nothing; like host_sick, it is remembered as a suspicion, unless the
+// prompt waited while another one ran. A failure while a block stands never lengthens it: it is a job that the host had
+// before.
 //
 // A block for out_of_memory holds the tenant's jobs that are at least as big as its smallest job that ran out, and those of
 // unknown size. When a job of unknown size ran out, the block holds all that are at least as big as the biggest that has run
@@ -116,7 +117,7 @@ func (s Strikes) clone() Strikes {
 // block the small jobs of others.
 func (s Strikes) Add(f Strike, now time.Time, p Policy) (Strikes, *Block) {
 	scope := f.Attempt.Kind.Verdict().Strike
-	if scope == failure.NoStrike || f.Attempt.Proven || f.Mark != 0 && slices.Contains(s.Marks, f.Mark) {
+	if scope == failure.NoStrike || f.Attempt.Proven || f.Attempt.Waited || f.Mark != 0 && slices.Contains(s.Marks, f.Mark) {
 		return s, nil
 	}
 	p = p.filled()

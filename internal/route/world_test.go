@@ -2,10 +2,10 @@ package route_test
 
 import (
 	"cmp"
-	"fmt"
 	"maps"
 	"math/rand/v2"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/comfyherd/comfyherd/internal/failure"
@@ -51,14 +51,18 @@ func (w *world) runs(id route.HostID) []route.Run {
 	return append(slices.Clone(w.hosts[id].Running), w.offered[id]...)
 }
 
-func (w *world) load(id route.HostID) int { return len(w.runs(id)) + w.hosts[id].Foreign }
+func (w *world) load(id route.HostID) int {
+	return len(w.hosts[id].Running) + len(w.offered[id]) + w.hosts[id].Foreign
+}
 
 func (w *world) running(match func(route.Run) bool) int {
 	n := 0
-	for id := range w.hosts {
-		for _, r := range w.runs(id) {
-			if match(r) {
-				n++
+	for id, h := range w.hosts {
+		for _, runs := range [][]route.Run{h.Running, w.offered[id]} {
+			for _, r := range runs {
+				if match(r) {
+					n++
+				}
 			}
 		}
 	}
@@ -214,7 +218,9 @@ func (w *world) shared(id route.HostID, hash workflow.Hash) int {
 	return n
 }
 
-func lane(t route.Tenant, priority int) [2]string { return [2]string{string(t), fmt.Sprint(priority)} }
+func lane(t route.Tenant, priority int) [2]string {
+	return [2]string{string(t), strconv.Itoa(priority)}
+}
 
 func (w *world) weight(t route.Tenant) float64 {
 	if w.weights[t] > 0 {
@@ -292,9 +298,15 @@ func (w *world) turn(host route.HostID, now time.Time) (route.Ticket, bool) {
 		level, able int
 		rank        float64
 	}
-	places := map[uint64]place{}
+	places, ranks := map[uint64]*place{}, map[[2]string]float64{}
 	for _, t := range list {
-		places[t.Sequence] = place{level(t), able(t), w.rank(t.Tenant, t.Priority)}
+		l := lane(t.Tenant, t.Priority)
+		rank, ranked := ranks[l]
+		if !ranked {
+			rank = w.rank(t.Tenant, t.Priority)
+			ranks[l] = rank
+		}
+		places[t.Sequence] = &place{level(t), able(t), rank}
 	}
 	slices.SortFunc(list, func(a, b route.Ticket) int {
 		p, q := places[a.Sequence], places[b.Sequence]

@@ -68,6 +68,24 @@ func (c Capability) Digest() uint64 {
 	return c.digest
 }
 
+// Equal reports whether two hosts can run the same.
+func (c Capability) Equal(o Capability) bool { return slices.Equal(c.sorted, o.sorted) }
+
+// Marshals reports whether data is what MarshalBinary writes, which is much
+// faster to find out than to unmarshal data.
+func (c Capability) Marshals(data []byte) bool {
+	if len(data) != len(capabilityMark)+8*len(c.sorted) || string(data[:len(capabilityMark)]) != capabilityMark {
+		return false
+	}
+	data = data[len(capabilityMark):]
+	for i, v := range c.sorted {
+		if binary.LittleEndian.Uint64(data[8*i:]) != v {
+			return false
+		}
+	}
+	return true
+}
+
 // capabilityMark begins a marshalled Capability; its last byte is the version
 // of the format and of the key functions below.
 const capabilityMark = "cap\x01"

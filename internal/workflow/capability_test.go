@@ -158,6 +158,23 @@ func TestAFileIsKeptOnce(t *testing.T) {
 	}
 }
 
+func TestABinaryFormIsRecognisedWithoutReadingIt(t *testing.T) {
+	t.Parallel()
+	c := capability(func(b *workflow.CapabilityBuilder) { b.AddClass("KSampler"); b.AddClass("SaveImage") })
+	other := capability(func(b *workflow.CapabilityBuilder) { b.AddClass("KSampler"); b.AddClass("VAEDecode") })
+	data, err := c.MarshalBinary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	foreign := append([]byte("cap\x00"), data[4:]...)
+	if !c.Marshals(data) || other.Marshals(data) || c.Marshals(data[:len(data)-8]) || c.Marshals(foreign) || c.Marshals(nil) {
+		t.Error("the form of another capability is taken for its own, or the reverse")
+	}
+	if !c.Equal(c) || c.Equal(other) {
+		t.Error("capabilities are equal by something else than their values")
+	}
+}
+
 func TestDigestIsOfTheSetAlone(t *testing.T) {
 	t.Parallel()
 	ab := capability(func(b *workflow.CapabilityBuilder) { b.AddClass("A"); b.AddClass("B") })

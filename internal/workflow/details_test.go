@@ -26,6 +26,12 @@ func TestBrokenJSONIsRefusedWithThePlace(t *testing.T) {
 		"{\"1\":\"a\x01\"}": `a control character stands in a string; write it as \u0001`,
 		`{"1":"\x"}`:        `\x is no escape sequence`,
 		`{"1":"\u12"}`:      `four hex digits are expected`,
+		`{"1":"\u00/0"}`:    `four hex digits are expected`,
+		`{"1":"\u12`:        `four hex digits are expected`,
+		`{"1":"\`:           `it ends in the middle`,
+		"{\"1\":\"\x80\"}":  `a string is not valid UTF-8`,
+		`{"1":- }`:          "a number is malformed",
+		`-`:                 "it ends in the middle",
 	} {
 		if _, err := workflow.Parse([]byte(raw)); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %q", raw, err, want)
@@ -44,6 +50,7 @@ func TestARefusalNamesTheKindOfValue(t *testing.T) {
 		`{"1":{"class_type":{},"inputs":{}}}`:     "has a class_type that is an object, not a string",
 		`{"1":{"class_type":"A","inputs":[]}}`:    `node "1" (A) has inputs that are an array, not an object`,
 		`{"nodes":{"class_type":"A"}}`:            `node "nodes" (A) has no inputs`,
+		`{"nodes":[{"id":1}]}`:                    "the workflow is in ComfyUI's UI format",
 		`{"nodes":[{"id":1}],"links":[]}`:         "the workflow is in ComfyUI's UI format",
 		`{"` + strings.Repeat("é", 30) + `":{}}`:  `node "` + strings.Repeat("é", 30) + `" has no class_type`,
 		`{"x` + strings.Repeat("é", 30) + `":{}}`: `node "x` + strings.Repeat("é", 29) + `…" has no class_type`,
@@ -119,6 +126,10 @@ func TestPicturesAreReadOnlyWhereTheirHeadIsWhole(t *testing.T) {
 		width, height int
 	}{
 		"Cut":                 {lossy[:29], 0, 0},
+		"LosslessWithoutMark": {unhex(t, "5249464622000000574542505650384c160000002e2bc13100071011fd0f"), 0, 0},
+		"GIF":                 {"GIF89a\x01\x00\x01\x00\x00\x00\x00", 1, 1},
+		"GIFWithoutWidth":     {"GIF89a\x00\x00\x05\x00\x00\x00\x00", 0, 5},
+		"GIFWithoutHeight":    {"GIF89a\x05\x00\x00\x00\x00\x00\x00", 5, 0},
 		"WithoutRIFF":         {"riff" + lossy[4:], 0, 0},
 		"NotOfWEBP":           {lossy[:8] + "WAVE" + lossy[12:], 0, 0},
 		"WithoutTheMark":      {lossy[:23] + "\x00\x01\x2a" + lossy[26:], 0, 0},
@@ -182,7 +193,9 @@ func TestSizesHaveManyNames(t *testing.T) {
 		`"custom_width":100,"custom_height":10`: 1000,
 		`"width":100,"height":10,"batch":2`:     2000, `"width":100,"height":10,"batch_count":2`: 2000, `"width":100,"height":10,"count":2`: 2000,
 		`"width":100,"height":10,"length":2`: 2000, `"width":100,"height":10,"num_video_frames":2`: 2000, `"width":100,"height":10,"video_length":2`: 2000,
-		`"width":100,"height":10,"frame_load_cap":2`: 2000,
+		`"width":100,"height":10,"frame_load_cap":2`: 2000, `"width":100,"height":10,"frames":2`: 2000, `"width":100,"height":10,"num_frames":2`: 2000,
+		`"width":100,"height":10,"frame_count":2`: 2000, `"width":100,"height":10,"video_frames":2`: 2000,
+		`"width":100,"height":10,"batch_size":2,"count":"99999999999"`: 2000, // a text that is no number of 32 bits
 	} {
 		if got := parse(t, `{"1":{"class_type":"A","inputs":{`+inputs+`}}}`).Size(); got != want {
 			t.Errorf("%s: %d, want %d", inputs, got, want)

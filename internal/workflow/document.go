@@ -220,8 +220,7 @@ func (d *document) number(at int32) float64 {
 // isPair says whether the value at token at is an array of a string and one
 // more value that has no members.
 func (d *document) isPair(at int32) bool {
-	t := d.tokens[at]
-	return t.start&container != 0 && t.limit == uint32(at)+3 && d.kind(at) == kindArray && d.kind(at+1) == kindString
+	return d.kind(at) == kindArray && d.tokens[at].limit == uint32(at)+3 && d.kind(at+1) == kindString
 }
 
 // linkSlot returns the slot of a link [id, slot] as JSON.stringify would write

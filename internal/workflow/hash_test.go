@@ -62,6 +62,8 @@ func TestHashOfWhatTheReferenceDoesNotCover(t *testing.T) {
 		{"LinkByExponent", input(`["1",1e1]`), input(`["1",10]`)},
 		{"LinkByMinusZero", input(`["1",-0]`), input(`["1",0]`)},
 		{"LinkByHugeSlot", input(`["1",9007199254740993]`), input(`["1",9007199254740992]`)},
+		{"LinkByShortestDigits", input(`["1",9223372036854775808]`), input(`["1",9223372036854776000]`)},
+		{"LinkByHugestSlot", input(`["1",1.5e300]`), input(`["1",1.5e+300]`)},
 		{"LinkByHugerSlot", input(`["1",1e21]`), input(`["1",1e+21]`)},
 		{"NoLinkByNegativeSlot", input(`["1",-1]`), input(`["","number"]`)},
 		{"NoLinkByFraction", input(`["1",0.5]`), input(`["","number"]`)},
@@ -78,6 +80,9 @@ func TestHashOfWhatTheReferenceDoesNotCover(t *testing.T) {
 		{"Name256Bytes", input(`"m` + long + `.ckpt"`), input(`""`)},
 		{"Name256BytesIn254Characters", input(`"éé` + long[2:] + `x.pt"`), input(`""`)},
 		// A backslash in a model name counts as a slash.
+		{"Name255BytesEscaped", input(`"\u006d` + long[1:] + `.ckpt"`), input(`"` + long + `.ckpt"`)},
+		{"NamesBeyondArrayIndices", `{"9999999999":null,"4294967295":null,"4294967294":null}`,
+			`{"4294967294":{"class_type":null,"inputs":{}},"4294967295":{"class_type":null,"inputs":{}},"9999999999":{"class_type":null,"inputs":{}}}`},
 		{"WindowsSeparators", input(`"SDXL\\a\\b.safetensors"`), input(`"SDXL/a/b.safetensors"`)},
 		{"EveryExtension",
 			input(`["a.safetensors","a.sft","a.ckpt","a.pt","a.PTH","a.bin","a.gguf","a.onnx","a.pkl","a.npz","a.vae","a.yaml","a.Yml"]`),

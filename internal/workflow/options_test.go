@@ -177,6 +177,12 @@ func TestACapabilityOfFilesAloneLacksNoOption(t *testing.T) {
 
 func TestLongTextsAreNoChoices(t *testing.T) {
 	t.Parallel()
+	listed := capability(func(b *workflow.CapabilityBuilder) {
+		b.AddChoices("A", "x", []string{strings.Repeat("a", 256), "two\nlines", "two\rlines", strings.Repeat("a", 255)})
+	})
+	if listed.Len() != 3 { // the input, that it is enumerated, and one choice
+		t.Errorf("%d values", listed.Len())
+	}
 	host := capability(func(b *workflow.CapabilityBuilder) { b.AddChoices("A", "x", nil) })
 	for length, lacked := range map[int]int{0: 1, 255: 1, 256: 0, 5000: 0} {
 		g := parse(t, `{"1":{"class_type":"A","inputs":{"x":"`+strings.Repeat("a", length)+`"}}}`)

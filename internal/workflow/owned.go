@@ -34,7 +34,7 @@ func (g *Graph) owns(in member, folder string) bool {
 		return false
 	}
 	for at := value; at < g.next(value); at++ {
-		if g.kind(at) == kindString && (g.escaped(at) || bytes.ContainsAny(g.inside(at), `/\`)) && ownedPath(string(g.text(at)), folder) {
+		if g.kind(at) == kindString && bytes.ContainsAny(g.inside(at), `/\`) && ownedPath(string(g.text(at)), folder) {
 			return true
 		}
 	}

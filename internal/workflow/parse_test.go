@@ -55,6 +55,7 @@ func TestRefusals(t *testing.T) {
 	cases := []struct{ name, raw, node, message string }{
 		{"Empty", "", "", "the workflow is empty; send the JSON of a workflow: " + advice},
 		{"OnlySpace", " \n", "", "the workflow is empty; send the JSON of a workflow: " + advice},
+		{"NoSpace", "\x00", "", notJSON("line 1, column 1", "a value is expected")},
 		{"Junk", "hello", "", notJSON("line 1, column 1", "a value is expected")},
 		{"CutOff", "{\"1\":\n {\"cl", "", notJSON("line 2, column 6", "it ends in the middle")},
 		{"TrailingText", "{} x", "", notJSON("line 1, column 4", "there is more after the end of the workflow")},
@@ -190,7 +191,7 @@ func TestLongNamesAreCutInMessages(t *testing.T) {
 
 func TestWhatPythonCallsANumberIsTaken(t *testing.T) {
 	t.Parallel()
-	const raw = `{"1":{"class_type":"B","inputs":{}},"5":{"class_type":"SlowNode","inputs":{"image":["1",0],"x":NaN,"y":[ Infinity,-Infinity],"t":"NaN"},"is_changed":[NaN]}}`
+	const raw = `{"1":{"class_type":"B","inputs":{}},"5":{"class_type":"SlowNode","inputs":{"image":["1",0],"x":NaN,"z":1.5,"y":[ Infinity,-Infinity],"t":"NaN"},"is_changed":[NaN]}}`
 	g := parse(t, raw)
 	plain := strings.NewReplacer(`"t":"NaN"`, `"t":"NaN"`, "NaN", "0", "-Infinity", "0", "Infinity", "0").Replace(raw)
 	if string(g.Raw()) != raw || string(g.JSON()) != plain {
@@ -203,7 +204,7 @@ func TestWhatPythonCallsANumberIsTaken(t *testing.T) {
 	if err != nil || string(prepared.Body) != raw {
 		t.Errorf("prepared: %s, %v", prepared.Body, err)
 	}
-	if got := g.Options().Len(); got != 1 { // the text; a list cannot hold a NaN that is equal to this one
+	if got := g.Options().Len(); got != 2 { // the text and the number; a list cannot hold a NaN that is equal to this one
 		t.Errorf("%d options", got)
 	}
 	_, err = workflow.Parse([]byte(strings.Replace(raw, `["1",0]`, `["2",NaN]`, 1)))
@@ -214,7 +215,7 @@ func TestWhatPythonCallsANumberIsTaken(t *testing.T) {
 
 func TestAClassThatIsNoUUIDIsTaken(t *testing.T) {
 	t.Parallel()
-	for _, class := range []string{"6ba7b810-9dad-11d1-80b4-00c04fd430cZ", "6ba7b810-9dad-11d1-80b4-00c04fd430c", "6ba7b810+9dad-11d1-80b4-00c04fd430c8"} {
+	for _, class := range []string{"6ba7b810-9dad-11d1-80b4-00c04fd430cZ", "6ba7b810-9dad-11d1-80b4-00c04fd430c", "6ba7b810+9dad-11d1-80b4-00c04fd430c8", "6ba7b810-9dad-11d1-80b4-00c04fd430c."} {
 		parse(t, `{"1":{"class_type":"`+class+`","inputs":{}}}`)
 	}
 }
@@ -234,5 +235,35 @@ func TestAWorkflowNeedsAtMost4096ClassesAndModels(t *testing.T) {
 	_, err := workflow.Parse(form(4096))
 	if err == nil || err.Error() != "the workflow needs 4097 node classes and model files, more than the 4096 that hosts are compared with; split the workflow" {
 		t.Error(err)
+	}
+}
+
+func TestACycleIsNamedUpToTenNodes(t *testing.T) {
+	t.Parallel()
+	cycle := func(nodes int) []byte {
+		var b strings.Builder
+		for i := range nodes { // each takes from the next, and the last from the first
+			fmt.Fprintf(&b, `,"%d":{"class_type":"A","inputs":{"x":["%d",0]}}`, i+1, (i+1)%nodes+1)
+		}
+		return []byte("{" + b.String()[1:] + "}")
+	}
+	for nodes, want := range map[int]string{
+		2:  `form a cycle of 2: node "2" → "1" → "2"; remove`,
+		10: `form a cycle of 10: node "10" → "9" → "8" → "7" → "6" → "5" → "4" → "3" → "2" → "1" → "10"; remove`,
+		11: `form a cycle of 11: node "11" → "10" → "9" → "8" → "7" → "6" → "5" → "4" → "3" → "2" → … → "11"; remove`,
+	} {
+		if _, err := workflow.Parse(cycle(nodes)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v", err)
+		}
+	}
+}
+
+func TestANumberHasAtMost4300Bytes(t *testing.T) {
+	t.Parallel()
+	for n, fits := range map[int]bool{4300: true, 4301: false} {
+		_, err := workflow.Parse([]byte(`{"1":{"class_type":"A","inputs":{"x":` + strings.Repeat("1", n) + `}}}`))
+		if (err == nil) != fits {
+			t.Errorf("%d digits: %v", n, err)
+		}
 	}
 }

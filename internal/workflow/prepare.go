@@ -163,18 +163,14 @@ func (w *writer) splice() []byte {
 
 func (w *writer) node(n *node) {
 	given := w.p.Inputs[string(w.name(n.member))]
-	replaced := 0
 	for _, in := range w.inputsOf(n) {
 		if text, ok := given[string(w.name(in))]; ok {
-			replaced++
 			w.replace(in.value(), appendJSON(w.texts, text))
 			continue
 		}
 		w.input(n, in)
 	}
-	if replaced < len(given) {
-		w.addMissing(n, given)
-	}
+	w.addMissing(n, given)
 }
 
 func (w *writer) addMissing(n *node, given map[string]string) {

@@ -38,6 +38,14 @@ func TestPrepareChangesOnlyWhatItIsTold(t *testing.T) {
 	}
 }
 
+func TestALinkedFileNameStaysWithoutAPrefix(t *testing.T) {
+	t.Parallel()
+	got, err := parse(t, linked).Prepare(workflow.Preparation{Has: func(string) bool { return true }})
+	if err != nil || string(got.Body) != linked {
+		t.Errorf("%s, %v", got.Body, err)
+	}
+}
+
 func TestPrepareDrawsSeeds(t *testing.T) {
 	t.Parallel()
 	const form = `{"10":{"class_type":"K","inputs":{"noise_seed": -1,"steps":-1}},"9":{"class_type":"K","inputs":{"seed":-1.0}},` +
@@ -94,6 +102,7 @@ func TestPrepareReplacesAndAddsInputs(t *testing.T) {
 		{"AddsAfterABracket", `"x":[{"y":"}"} ]`, `"x":[{"y":"}"} ],"image":"a"`, map[string]string{"image": "a"}},
 		{"Adds", `"x":1 `, `"x":1 ,"image":"a"`, map[string]string{"image": "a"}},
 		{"AddsToNothing", ``, `"a":"1","b":"2"`, map[string]string{"b": "2", "a": "1"}},
+		{"AddsBehindTheSecond", `"x":1,"a":"0"`, `"x":1,"a":"1","b":"2"`, map[string]string{"a": "1", "b": "2"}},
 		{"AddsAndReplaces", `"a":"0"`, `"a":"1","b":"2","c":"3"`, map[string]string{"a": "1", "b": "2", "c": "3"}},
 		{"WinsOverThePrefixAndTheSeed", `"filename_prefix":"x","seed":-1`, `"filename_prefix":"y","seed":"z"`,
 			map[string]string{"filename_prefix": "y", "seed": "z"}},
@@ -126,14 +135,14 @@ func TestPrepareSpellsModelsAsTheHostDoes(t *testing.T) {
 		switch class + " " + input + " " + file {
 		case "A ckpt sd/x.ckpt", "A ckpt sd/y.ckpt", "A lora.name sd/y.ckpt":
 			return strings.ReplaceAll(file, "/", `\`)
-		case "A vae sd/z.vae":
+		case "A vae sd/z.vae", "A z.vae sd/z.vae":
 			return file
 		}
 		return ""
 	}
-	g := parse(t, node(`"ckpt":"sd/x.ckpt","lora":{"name":"sd/y.ckpt"},"vae":"sd\\z.vae","text":"about C:\\x.bin"`))
+	g := parse(t, node(`"ckpt":"sd/x.ckpt","lora":{"name":"sd/y.ckpt"},"vae":"sd\\z.vae","text":"about C:\\x.bin","z":{"vae":"sd\/z.vae"}`))
 	got, err := g.Prepare(workflow.Preparation{Spell: spell})
-	want := node(`"ckpt":"sd\\x.ckpt","lora":{"name":"sd\\y.ckpt"},"vae":"sd/z.vae","text":"about C:\\x.bin"`)
+	want := node(`"ckpt":"sd\\x.ckpt","lora":{"name":"sd\\y.ckpt"},"vae":"sd/z.vae","text":"about C:\\x.bin","z":{"vae":"sd\/z.vae"}`)
 	if err != nil || string(got.Body) != want {
 		t.Fatalf("Prepare = %s, %v; want %s", got.Body, err, want)
 	}

@@ -131,7 +131,7 @@ func (s *sizer) quantity(in member) quantity {
 // preset takes the first "<width>x<height>" of a text that may name a size, as
 // "1344x768 (16:9)".
 func (said *statement) preset(text string) {
-	for at := 1; at < len(text)-1; at++ {
+	for at := range len(text) {
 		if c := text[at]; c != 'x' && c != 'X' && c != '*' {
 			continue
 		}
@@ -182,9 +182,9 @@ func (said *statement) resize(e *extent) {
 	switch {
 	case width && height:
 		e.made, e.sized, e.width, e.height = true, true, said.width.value, said.height.value
-	case width && e.made && e.width > 0:
+	case width && e.width > 0:
 		e.width, e.height = said.width.value, e.height*said.width.value/e.width
-	case height && e.made && e.height > 0:
+	case height && e.height > 0:
 		e.width, e.height = e.width*said.height.value/e.height, said.height.value
 	case said.megapixels.unknown():
 		e.sized = false
@@ -197,9 +197,6 @@ func (said *statement) resize(e *extent) {
 // recount applies batch and frames. Where a node says neither it makes as many
 // pictures as it is given.
 func (said *statement) recount(e *extent) {
-	if !said.batch.there && !said.frames.there {
-		return
-	}
 	if said.batch.positive() || said.frames.positive() {
 		batch, frames := max(math.Trunc(said.batch.value), 1), max(math.Trunc(said.frames.value), 1)
 		e.count, e.counted = batch*frames, true

@@ -16,6 +16,7 @@ import (
 	"github.com/comfyherd/comfyherd/internal/access"
 	"github.com/comfyherd/comfyherd/internal/job"
 	"github.com/comfyherd/comfyherd/internal/queue"
+	"github.com/comfyherd/comfyherd/internal/route"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
@@ -63,7 +64,7 @@ func TestATenantsReplySubjectReachesNobodyElse(t *testing.T) {
 	if got := f.chainOf("acme", "victim"); got != "queued started completed" {
 		t.Errorf("the victim's chain is %s", got)
 	}
-	if err := f.q.Blocks(f.context(), func(c queue.Change) { t.Errorf("block %s: %s", c.Key, c.Value) }); err != nil {
+	if err := f.q.Blocks(f.context(), func(c queue.Change[route.Block]) { t.Errorf("block %s: %+v", c.Key, c.Value) }); err != nil {
 		t.Error(err)
 	}
 	err := f.q.DeadLetters(f.context(), "acme", time.Time{}, func(letter queue.DeadLetter) bool {

@@ -156,7 +156,7 @@ func TestATenantReachesNothingInsideThroughAHost(t *testing.T) {
 		}
 		texts[string(e.Kind)+": "+e.Message] = true
 	}
-	if len(texts) != 1 || !texts["transient: input image of node 1: the input's url could not be fetched"] {
+	if len(texts) != 1 || !texts["transient: input image of node 1: the input's url could not be fetched; the log of the host's agent says why"] {
 		t.Errorf("the failures are told apart: %v", texts)
 	}
 	for n, file := range []string{"comfyherd/23c1b2d5-aa3c-8efb-9547-6f49092808b8/ComfyUI_00001_.png [output]", `.\\ComfyHerd//x/y.png`} {

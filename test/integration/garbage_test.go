@@ -135,25 +135,25 @@ func FuzzForeignValues(f *testing.F) {
 		}
 	}
 	f.Fuzz(func(t *testing.T, key string, value []byte) {
-		for _, phase := range []queue.Phase{queue.Put, queue.Gone} {
-			c := queue.Change{Phase: phase, Key: key, Value: value, Revision: 1}
-			if ticket, ok := queue.TicketOf(c); ok {
-				if phase == queue.Put && (ticket.Job == "" || ticket.Lease == "") {
-					t.Errorf("a ticket without a job or lease: %q %q", key, value)
-				}
-				if _, again := queue.TicketOf(queue.Change{Phase: queue.Gone, Key: ticket.Key()}); !again {
-					t.Errorf("the ticket of %q has the key %q, which is none", key, ticket.Key())
-				}
+		e := queue.Entry{Phase: queue.Put, Key: key, Value: value, Revision: 1}
+		if ticket, err := queue.TicketOf(e); err == nil {
+			if ticket.Job == "" || ticket.Lease == "" {
+				t.Errorf("a ticket without a job or lease: %q %q", key, value)
 			}
-			if state, ok := queue.HostStateOf(c); ok && (state.Host != key || phase != queue.Put) {
-				t.Errorf("host %q from %q", state.Host, key)
+			if _, err := queue.TicketAt(ticket.Key()); err != nil {
+				t.Errorf("the ticket of %q has the key %q: %v", key, ticket.Key(), err)
 			}
-			_, _ = queue.AffinityOf(c)
-			if s, ok := queue.TenantOf(c); ok && s.Weight <= 0 {
-				t.Errorf("weight %v from %q", s.Weight, value)
-			}
-			queue.PairOf(key)
 		}
+		if state, err := queue.HostStateOf(e); err == nil && state.Host != key {
+			t.Errorf("host %q from %q", state.Host, key)
+		}
+		_, _ = queue.AffinityOf(e)
+		_, _ = queue.StrikesOf(e)
+		_, _ = queue.CapabilityOf(e)
+		if s, err := queue.TenantOf(e); err == nil && s.Weight <= 0 {
+			t.Errorf("weight %v from %q", s.Weight, value)
+		}
+		queue.PairOf(key)
 		for _, kind := range append(job.EventKinds(), "mood") {
 			e, err := job.DecodeEvent(kind, value)
 			if err != nil {

@@ -112,6 +112,27 @@ func (f *finder) bound(e *ast.BinaryExpr) {
 	}
 }
 
+// movesWith says whether one more for a number of a comparison is what moving the bound is already: n < 3 becomes n <= 3
+// there and n < 4 here.
+func (f *finder) movesWith(up *ast.BinaryExpr, e ast.Expr) bool {
+	t, ok := f.typeOf(up.X).Underlying().(*types.Basic)
+	if !ok || t.Info()&types.IsInteger == 0 || !f.copies(up) || !small(f.value(e)) {
+		return false
+	}
+	switch up.Op {
+	case token.LSS, token.GEQ:
+		return ast.Unparen(up.Y) == e
+	case token.LEQ, token.GTR:
+		return ast.Unparen(up.X) == e
+	}
+	return false
+}
+
+// small says whether a number is made one more, and not twice as much, when it is changed.
+func small(v constant.Value) bool {
+	return constant.Compare(constant.ToFloat(v), token.LEQ, constant.MakeFloat64(16))
+}
+
 // operators are the other operator for each, and the function in the switch's file that knows both.
 var operators = map[token.Token]struct {
 	other token.Token
@@ -176,6 +197,9 @@ func (f *finder) constant(e ast.Expr, up ast.Node) {
 		if up.Op == token.EQL || up.Op == token.NEQ {
 			return // the condition is changed as a whole
 		}
+		if f.movesWith(up, e) {
+			return
+		}
 	case *ast.ReturnStmt, *ast.KeyValueExpr:
 		if v := f.value(e); v.Kind() != constant.Bool {
 			return // is made zero
@@ -198,7 +222,7 @@ func (f *finder) constant(e ast.Expr, up ast.Node) {
 			return
 		}
 		next := "twice as much"
-		if constant.Compare(constant.ToFloat(v), token.LEQ, constant.MakeFloat64(16)) {
+		if small(v) {
 			next = "one more"
 		}
 		if id := f.note(e, "%s → %s", f.short(e), next); id > 0 {

@@ -16,11 +16,14 @@
 //	unreached    no test runs the line
 //	hung         its tests had not ended after several times their usual time; something in it waits or loops for ever
 //
-// and counted only when it was killed (a test failed), not tried (the time was up), or not built. Logging and locking are
+// and counted only when it was killed (a test failed), not tried (the time was up), or not built. What survives costs the time
+// of all tests that reach it: in a room with slow tests, try everything with the fast ones first (-slow 500ms), and then what
+// is left with all of them (-resume, without -slow). Logging and locking are
 // not changed: the first is for people, and of the second the race detector says more.
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -29,6 +32,7 @@ import (
 	"os"
 	"os/signal"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 )
@@ -50,6 +54,7 @@ type options struct {
 	resume   bool
 	state    string
 	tests    []string
+	slow     time.Duration
 	only     *regexp.Regexp
 	dir      string
 	list     bool
@@ -81,9 +86,10 @@ func parseFlags(args []string, out io.Writer) (options, []string, error) {
 	}
 	flags.DurationVar(&o.time, "time", 10*time.Minute, "stop trying after this time, shared by the packages, and report what was tried until then")
 	flags.IntVar(&o.parallel, "p", 2, "changes that are tried at the same time")
-	flags.BoolVar(&o.resume, "resume", false, "leave out what former runs have killed, as long as its function is the same")
+	flags.BoolVar(&o.resume, "resume", false, "leave out what former runs have killed, as long as its function is the same, and try first what they have not tried")
 	flags.StringVar(&o.state, "state", "bin/mutate", "folder for the results that -resume reads")
 	flags.StringVar(&tests, "tests", "", "further packages, separated by commas, whose tests may kill a change")
+	flags.DurationVar(&o.slow, "slow", 0, "leave out tests that take more processor time than this; 0 = none")
 	flags.StringVar(&only, "only", "", "try only changes whose line of the report matches this regular expression")
 	flags.StringVar(&o.dir, "C", ".", "folder of the module")
 	flags.BoolVar(&o.list, "list", false, "print the changes and try none")
@@ -126,29 +132,35 @@ func mutateRoom(ctx context.Context, path string, o options, deadline time.Time,
 		return err
 	}
 	past := readPast(o, path)
-	todo, results := selectChanges(b.changes, o, past)
-	s := session{build: b, parallel: o.parallel, deadline: deadline}
-	if len(todo) > 0 {
+	fresh, again, results := selectChanges(b.changes, o, past)
+	s := session{build: b, parallel: o.parallel, slow: o.slow, deadline: deadline}
+	if len(fresh)+len(again) > 0 {
 		if err := s.measure(ctx, work); err != nil {
 			return err
 		}
-		results = append(results, s.tryAll(ctx, todo)...)
+		results = append(results, s.tryAll(ctx, fresh)...)
+		results = append(results, past.fill(s.tryAll(ctx, again))...)
 	}
-	report(out, path, results, len(b.unbuilt), s.broken)
+	slices.SortFunc(results, func(a, b result) int { return cmp.Compare(a.change.id, b.change.id) })
+	report(out, path, results, len(b.unbuilt), &s)
 	return past.write(results)
 }
 
-// selectChanges divides the changes into those to try and those whose result is known from a former run.
-func selectChanges(changes []change, o options, past past) (todo []change, known []result) {
+// selectChanges divides the changes into those that no former run has tried, those that it has not killed, and those that
+// it has, which are not tried again.
+func selectChanges(changes []change, o options, past past) (fresh, again []change, known []result) {
 	for _, c := range changes {
 		if !o.only.MatchString(c.String()) {
 			continue
 		}
-		if past.killed[c.key()] {
+		switch past.outcomes[c.key()] {
+		case killed:
 			known = append(known, result{change: c, outcome: killed})
-			continue
+		case untried:
+			fresh = append(fresh, c)
+		default:
+			again = append(again, c)
 		}
-		todo = append(todo, c)
 	}
-	return todo, known
+	return fresh, again, known
 }

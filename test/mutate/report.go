@@ -10,13 +10,13 @@ import (
 )
 
 // report prints what was not killed, by file and line, and the counts.
-func report(out io.Writer, path string, results []result, unbuilt int, broken []string) {
+func report(out io.Writer, path string, results []result, unbuilt int, s *session) {
 	count := map[outcome]int{}
 	for _, r := range results {
 		count[r.outcome]++
 		switch r.outcome {
 		case survived:
-			fmt.Fprintf(out, "survived   %s   (%d tests reach it)\n", r.change, r.ran)
+			fmt.Fprintf(out, "survived   %s   (%s)\n", r.change, r.reach())
 		case unreached:
 			fmt.Fprintf(out, "unreached  %s\n", r.change)
 		case hung:
@@ -24,23 +24,34 @@ func report(out io.Writer, path string, results []result, unbuilt int, broken []
 		case killed, untried: // are counted only
 		}
 	}
-	for _, name := range broken {
+	for _, name := range s.broken {
 		fmt.Fprintf(out, "left out   %s fails without any change\n", name)
+	}
+	for _, name := range s.left {
+		fmt.Fprintf(out, "left out   %s takes more than %s\n", name, s.slow)
 	}
 	fmt.Fprintf(out, "%s: %d changes: %d killed, %d hung, %d survived, %d unreached, %d not tried; %d more do not compile\n",
 		path, len(results), count[killed], count[hung], count[survived], count[unreached], count[untried], unbuilt)
 }
 
-// past are the changes that former runs have killed.
+// reach says what a change has survived.
+func (r result) reach() string {
+	if r.former {
+		return "in a former run"
+	}
+	return fmt.Sprintf("%d tests reach it", r.ran)
+}
+
+// past is what became of the changes in former runs.
 type past struct {
-	file   string
-	killed map[string]bool
+	file     string
+	outcomes map[string]outcome
 }
 
 // readPast reads them when -resume asks for it.
 func readPast(o options, path string) past {
 	name := strings.Trim(strings.ReplaceAll(filepath.ToSlash(path), "/", "-"), ".-") + ".json"
-	p := past{file: filepath.Join(o.state, name), killed: map[string]bool{}}
+	p := past{file: filepath.Join(o.state, name), outcomes: map[string]outcome{}}
 	if !o.resume {
 		return p
 	}
@@ -48,27 +59,31 @@ func readPast(o options, path string) past {
 	if err != nil {
 		return p // there was no former run
 	}
-	var keys []string
-	if json.Unmarshal(text, &keys) == nil {
-		for _, k := range keys {
-			p.killed[k] = true
-		}
+	var known map[string]outcome
+	if json.Unmarshal(text, &known) == nil && known != nil {
+		p.outcomes = known
 	}
 	return p
 }
 
-// write stores what is killed now for the next run with -resume.
-func (p past) write(results []result) error {
-	for _, r := range results {
-		if r.outcome == killed {
-			p.killed[r.change.key()] = true
+// fill gives the changes for which there was no time the outcome of a former run.
+func (p past) fill(results []result) []result {
+	for i, r := range results {
+		if r.outcome == untried {
+			results[i].outcome, results[i].former = p.outcomes[r.change.key()], true
 		}
 	}
-	keys := make([]string, 0, len(p.killed))
-	for k := range p.killed {
-		keys = append(keys, k)
+	return results
+}
+
+// write stores the outcomes for the next run with -resume.
+func (p past) write(results []result) error {
+	for _, r := range results {
+		if r.outcome != untried {
+			p.outcomes[r.change.key()] = r.outcome
+		}
 	}
-	text, err := json.Marshal(keys)
+	text, err := json.Marshal(p.outcomes)
 	if err != nil {
 		return err
 	}

@@ -26,6 +26,7 @@ type result struct {
 	outcome outcome
 	by      string // the test that failed
 	ran     int    // tests that reach it
+	former  bool   // it is the outcome of a former run
 }
 
 // Fast tests run first and together: most changes do not outlive them.

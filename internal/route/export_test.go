@@ -1,0 +1,70 @@
+package route
+
+// Left counts what the fleet keeps, by what it is, without what is nothing.
+func (f *Fleet) Left() map[string]int {
+	left := map[string]int{
+		"numbers": len(f.numbers), "numbers in use": len(f.hosts) - len(f.unused), "labels": len(f.labels), "memory sizes": len(f.memory),
+		"kinds": len(f.kinds), "blocks": f.standing, "owners": len(f.given.of), "owned": f.given.owned.count(),
+		"online": f.online.count(), "free": f.free.count(), "spare": f.spare.count(), "home": f.home.count(), "unknown": f.unknown.count(),
+		"vacant": f.vacant, "kept": f.kept, "hashes not idle": len(f.hashes) - f.idle.n,
+	}
+	for i := range f.load {
+		left["loaded"] += f.load[i].count()
+	}
+	for _, h := range f.hosts {
+		if h != nil {
+			left["hosts"]++
+		}
+	}
+	for _, t := range f.tenants {
+		left["jobs of tenants"] += t.total
+		left["hosts down"] += t.down
+		for _, n := range t.running {
+			left["running"] += int(n)
+		}
+	}
+	for _, m := range f.models {
+		left["hosts of models"] += m.hosts.n
+		left["uses of models"] += m.refs
+	}
+	for _, x := range f.hashes {
+		left["uses of models"] -= len(x.models)
+		left["references"] += x.refs
+		left["hosts of hashes"] += x.everyone.n + x.incapable.n + x.probation.n + x.running.n
+		left["rules of hashes"] += len(x.tenants) + len(x.sized) + len(x.odd) + len(x.withheld)
+		for i := range x.warm {
+			left["warm hosts"] += x.warm[i].n
+		}
+		if x.affinity != nil {
+			left["affinities"]++
+		}
+	}
+	return without0(left)
+}
+
+// Left counts what the room keeps, by what it is, without what is nothing. Lanes are kept for what they have used.
+func (r *Room) Left() map[string]int {
+	left := map[string]int{
+		"records": r.records.n, "sequences": len(r.records.bySequence), "jobs": len(r.records.byJob),
+		"records in use": len(r.records.chunks)*chunk - len(r.records.unused),
+		"classes":        len(r.classes), "groups": len(r.groups), "wishes": len(r.wishes), "pools": len(r.pools), "wide pools": len(r.wide),
+		"unplaced": len(r.unplaced), "newcomers": len(r.newcomers), "overdue": len(r.overdue),
+	}
+	for _, pools := range r.narrow {
+		left["narrow pools"] += len(pools)
+	}
+	for _, l := range r.lanes {
+		left["due in lanes"] += l.depth
+		left["members of lanes"] += l.members
+	}
+	return without0(left)
+}
+
+func without0(counts map[string]int) map[string]int {
+	for name, n := range counts {
+		if n == 0 {
+			delete(counts, name)
+		}
+	}
+	return counts
+}

@@ -1,0 +1,215 @@
+package route_test
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/comfyherd/comfyherd/internal/route"
+)
+
+func sequences(list []route.Ticket) []uint64 {
+	var found []uint64
+	for _, t := range list {
+		found = append(found, t.Sequence)
+	}
+	return found
+}
+
+// until is a ticket that expires so many seconds after noon.
+func until(sequence uint64, after float64) route.Ticket {
+	t := ticket(sequence, "a", 5)
+	t.Expires = noon.Add(seconds(after))
+	return t
+}
+
+// from is a ticket that is due so many seconds after noon.
+func from(sequence uint64, after float64) route.Ticket {
+	t := ticket(sequence, "a", 5)
+	t.NotBefore = noon.Add(seconds(after))
+	return t
+}
+
+func TestWhatHasExpiredIsListedInOrderAndAgainAfterFiveSeconds(t *testing.T) {
+	t.Parallel()
+	r := room(until(5, 60), until(1, 60), until(3, 30), until(4, 60), until(2, 3600))
+	r.Remove(4)
+	later := until(5, 7200)
+	later.Revision = 2
+	r.Put(later)
+	over := noon.Add(time.Minute)
+	r.Pick(fleet(online("a")), over)
+	if due := r.NextDue(); !due.Equal(noon.Add(30 * time.Second)) {
+		t.Errorf("the caller is to ask at %s for what has expired", due)
+	}
+	if got := sequences(r.Expired(over)); !slices.Equal(got, []uint64{1, 3}) {
+		t.Errorf("expired are %v, want 1 and 3", got)
+	}
+	if due := r.NextDue(); !due.Equal(over.Add(5 * time.Second)) {
+		t.Errorf("then it is to ask at %s", due)
+	}
+	r.Remove(3)
+	if got := sequences(r.Expired(over.Add(5 * time.Second))); !slices.Equal(got, []uint64{1}) {
+		t.Errorf("5 s later %v, want 1", got)
+	}
+	r.Remove(1)
+	if got := sequences(r.Expired(noon.Add(2 * time.Hour))); !slices.Equal(got, []uint64{2, 5}) {
+		t.Errorf("hours later %v, want 2 and 5", got)
+	}
+}
+
+func TestATicketIsDueByItsNewestTime(t *testing.T) {
+	t.Parallel()
+	f := fleet(online("a"))
+	r := room(from(1, 10))
+	postponed := from(1, 20)
+	postponed.Revision = 2
+	r.Put(postponed)
+	for _, c := range []struct {
+		after float64
+		next  uint64
+	}{{9, 0}, {10, 0}, {19, 0}, {20, 1}} {
+		if got := next(r, f, noon.Add(seconds(c.after))); got != c.next {
+			t.Errorf("%v s after noon ticket %d is next, want %d", c.after, got, c.next)
+		}
+	}
+	at := noon.Add(time.Minute)
+	next(r, f, at)
+	r.Put(from(2, 59)) // due since a second
+	next(r, f, at)
+	if all, notDue := r.Waiting("a"); all != 2 || notDue != 0 {
+		t.Errorf("%d tickets, %d not due, want 2 and 0", all, notDue)
+	}
+	tooLate := from(3, 120)
+	tooLate.Expires = noon.Add(90 * time.Second)
+	r.Put(tooLate)
+	r.Remove(1)
+	r.Remove(2)
+	if got := next(r, f, noon.Add(2*time.Minute)); got != 0 {
+		t.Errorf("ticket %d is next, which expired before it was due", got)
+	}
+}
+
+func TestHostsThatFailedAJobAreTriedAgainWhenItsTimeHasCome(t *testing.T) {
+	t.Parallel()
+	f := fleet(online("a"))
+	avoiding := ticket(1, "a", 5)
+	avoiding.Avoid, avoiding.AvoidUntil = []string{"a"}, noon.Add(time.Minute)
+	r := room(avoiding)
+	if got := next(r, f, noon); got != 0 || !r.NextDue().Equal(avoiding.AvoidUntil) {
+		t.Errorf("ticket %d is next, and it asks again at %s", got, r.NextDue())
+	}
+	if got := next(r, f, avoiding.AvoidUntil); got != 1 {
+		t.Errorf("then ticket %d is next", got)
+	}
+	if due := r.NextDue(); !due.IsZero() {
+		t.Errorf("nothing more will change by itself, and it asks again at %s", due)
+	}
+}
+
+func TestTheRoomAsksAgainAtTheFirstOfItsTimes(t *testing.T) {
+	t.Parallel()
+	for due, again := range map[float64]float64{30: 30, 90: 58} { // a host is free after 60 s, and may hold a job 2 s before
+		busy := online("busy")
+		busy.Prefetch = 1
+		f := fleet()
+		f.ObserveRun(hashOf(2), "gone", time.Minute)
+		busy.Running = []route.Run{{Tenant: "x", Job: "y", Hash: hashOf(2), Since: noon}}
+		f.PutHost(busy)
+		r := room(ticket(1, "a", 5), from(2, due))
+		if got := next(r, f, noon); got != 0 || !r.NextDue().Equal(noon.Add(seconds(again))) {
+			t.Errorf("due after %v s: ticket %d is next, and it asks again at %s", due, got, r.NextDue())
+		}
+		r.Remove(2)
+		if got := next(r, f, noon.Add(seconds(95))); got != 1 || !r.NextDue().IsZero() {
+			t.Errorf("at last ticket %d is next, and it asks again at %s", got, r.NextDue())
+		}
+	}
+}
+
+// From the 64th removal on the times of tickets that are gone are thrown away once they are most of all.
+func TestTimesOfTicketsThatAreGoneAreThrownAway(t *testing.T) {
+	t.Parallel()
+	f, r := fleet(online("a")), route.NewRoom()
+	for i := range uint64(100) {
+		r.Put(from(i+1, float64(i+1)))
+	}
+	for i := range uint64(63) {
+		r.Remove(i + 1)
+	}
+	if due := r.NextDue(); !due.Equal(noon.Add(time.Second)) {
+		t.Errorf("after 63: %s", due)
+	}
+	r.Remove(64)
+	if due := r.NextDue(); due.Before(noon.Add(64 * time.Second)) {
+		t.Errorf("after 64: %s", due)
+	}
+	next(r, f, noon.Add(seconds(70)))
+	if all, notDue := r.Waiting("a"); all != 36 || notDue != 30 {
+		t.Errorf("at 70 s %d wait, and %d are not due, want 36 and 30", all, notDue)
+	}
+	for i := range uint64(1000) { // fewer are gone than stay
+		r.Put(from(i+1000, float64(i+1000)))
+	}
+	for i := range uint64(100) {
+		r.Remove(i + 1000)
+	}
+	next(r, f, noon.Add(seconds(100)))
+	if due := r.NextDue(); !due.Equal(noon.Add(seconds(1000))) {
+		t.Errorf("after 100 of 1000: %s", due)
+	}
+}
+
+func TestSharesKeepTheirProportionsForDays(t *testing.T) {
+	t.Parallel()
+	f, r := fleet(online("a")), room(ticket(1, "c", 5), ticket(2, "a", 5), ticket(3, "b", 5))
+	next(r, f, noon)
+	r.Charge("a", 5, 100, noon)
+	r.Charge("b", 5, 50, noon)
+	for _, bad := range []float64{0, -1, math.NaN(), math.Inf(1)} {
+		r.Charge("b", 5, bad, noon)
+	}
+	late := noon.Add(7 * time.Hour) // 42 half-lives
+	r.Charge("c", 5, 10, late)
+	var order []uint64
+	for range 3 {
+		got := next(r, f, late)
+		r.Remove(got)
+		order = append(order, got)
+	}
+	if !slices.Equal(order, []uint64{3, 2, 1}) { // what was used last counts most
+		t.Errorf("served %v, want b, a and c", order)
+	}
+	for _, t2 := range []route.Ticket{ticket(4, "c", 5), ticket(5, "d", 5)} {
+		r.Put(t2)
+	}
+	if got := next(r, f, late); got != 5 {
+		t.Errorf("ticket %d is next, want that of the newcomer", got)
+	}
+	for _, l := range r.Lanes(f, late) {
+		if l.Tenant == "c" && l.Share < 0.999 {
+			t.Errorf("the share of c is %v", l.Share)
+		}
+	}
+}
+
+// Above 1024 lanes those are forgotten that have no tickets and have used next to nothing.
+func TestALaneThatHasTicketsOrHasUsedSomethingIsNotForgotten(t *testing.T) {
+	t.Parallel()
+	f, r := fleet(online("a")), room(ticket(9, "waits", 5))
+	r.Charge("heavy", 5, 1000, noon)
+	for i := range 3000 {
+		r.Charge(route.Tenant(fmt.Sprint("passes-", i)), 5, 0.5, noon)
+	}
+	if all, _ := r.Waiting("waits"); all != 1 {
+		t.Errorf("%d tickets wait, want 1", all)
+	}
+	r.Remove(9)
+	r.Put(ticket(1, "heavy", 5))
+	r.Put(ticket(2, "new", 5))
+	if got := next(r, f, noon); got != 2 {
+		t.Errorf("ticket %d is next, want that of the tenant that has used nothing", got)
+	}
+}
