@@ -13,9 +13,9 @@ import (
 
 const (
 	reviewPause  = 200 * time.Millisecond
-	reviewAgain  = time.Second      // to look whether capable_wait is over
-	reviewSlice  = time.Millisecond // how long decisions wait for a review at a time
-	reviewPlaces = 8                // between two looks at the clock
+	reviewAgain  = time.Second            // to look whether capable_wait is over
+	reviewSlice  = 300 * time.Microsecond // how long decisions wait for a review at a time
+	reviewPlaces = 8                      // between two looks at the clock
 )
 
 // reasons says why jobs wait: in their chains, each time that the reason is another one. It ends the jobs that no host

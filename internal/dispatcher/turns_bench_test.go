@@ -3,6 +3,7 @@ package dispatcher
 import (
 	"context"
 	"fmt"
+	"iter"
 	"sync"
 	"testing"
 	"time"
@@ -276,8 +277,10 @@ func BenchmarkTurnOfAChange(b *testing.B) {
 		})
 		s.run(b, "the watches begin anew", func() {
 			tickets, blocks := l.ticketMirror(), l.blockMirror()
+			tickets.beside = func(work func(func() bool)) { l.chores.begin("tickets", work) }
+			blocks.beside = func(work func(func() bool)) { l.chores.begin("blocks", work) }
 			l.ask(func(now time.Time) {
-				tickets.seen, blocks.seen = allSeen(tickets.keys()), allSeen(blocks.keys())
+				tickets.seen, blocks.seen = allSeen(tickets.keys), allSeen(blocks.keys)
 			})
 			s.mu.Lock()
 			s.longest = 0
@@ -289,9 +292,9 @@ func BenchmarkTurnOfAChange(b *testing.B) {
 	})
 }
 
-func allSeen(keys []string) map[string]bool {
-	seen := make(map[string]bool, len(keys))
-	for _, key := range keys {
+func allSeen(keys iter.Seq[string]) map[string]bool {
+	seen := map[string]bool{}
+	for key := range keys {
 		seen[key] = true
 	}
 	return seen
@@ -299,5 +302,7 @@ func allSeen(keys []string) map[string]bool {
 
 // settle waits until nothing is left to do.
 func (s *turnScene) settle() {
-	s.loop.ask(func(time.Time) {})
+	for more := true; more; {
+		s.loop.ask(func(time.Time) { more = s.loop.chores.left() || s.loop.room.Behind() || s.loop.changes.unmatched() })
+	}
 }

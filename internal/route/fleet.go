@@ -70,8 +70,10 @@ type Fleet struct {
 
 type host struct {
 	id      HostID
-	present bool // PutHost is newer than RemoveHost
-	refs    int  // blocks and strikes that hold the number
+	present bool  // PutHost is newer than RemoveHost
+	refs    int   // blocks and strikes that hold the number
+	blocks  int32 // that stand
+	struck  int32 // hashes with strikes
 	kind    *kind
 
 	state    Availability
