@@ -68,3 +68,15 @@ func without0(counts map[string]int) map[string]int {
 	}
 	return counts
 }
+
+// Ranks is a set of sequences that says how many are lower than one.
+type Ranks struct{ ranks }
+
+// Add adds a sequence.
+func (r *Ranks) Add(sequence uint64) { r.add(sequence) }
+
+// Remove takes out a sequence.
+func (r *Ranks) Remove(sequence uint64) { r.remove(sequence) }
+
+// Below is how many are lower.
+func (r *Ranks) Below(sequence uint64) int { return r.below(sequence) }
