@@ -13,14 +13,24 @@ import (
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
+// hostsMost is how many hosts the loop describes for a call at a time.
+const hostsMost = 64
+
 func (d *Dispatcher) apiHosts(ctx context.Context, r queue.HostsRequest) (answer queue.HostsAnswer, err error) {
 	p, err := d.page(r.Limit)
 	if err != nil {
 		return answer, err
 	}
 	var found []queue.HostInfo
-	if err := d.answer(ctx, func(now time.Time) { found = d.loop.hostInfos(r.After, p.rows+1, now) }); err != nil {
-		return answer, err
+	for after, most := r.After, p.rows+1; len(found) < most; after = found[len(found)-1].Host {
+		var some []queue.HostInfo
+		n := min(most-len(found), hostsMost)
+		if err := d.answer(ctx, func(now time.Time) { some = d.loop.hostInfos(after, n, now) }); err != nil {
+			return answer, err
+		}
+		if found = append(found, some...); len(some) < n {
+			break
+		}
 	}
 	if answer.Hosts, err = takeFirst(p, found); len(answer.Hosts) < len(found) && err == nil {
 		answer.Next = answer.Hosts[len(answer.Hosts)-1].Host
