@@ -167,6 +167,7 @@
 //	node            a node of a workflow's graph
 //	offer           the request of a dispatcher to an agent to run a job; it is accepted, or refused with a reason
 //	option          a value of a node's input that a host lists as a choice
+//	owned job       the whole job while a dispatcher has its lease, with all that its walk has read and decided (owned)
 //	pair            a host and a hash: what strikes and blocks are counted for
 //	park            a job's delivery is left to NATS until a time, while its ticket waits
 //	pool            classes that the same hosts can take
@@ -180,12 +181,13 @@
 //	proven          the host is to blame for a failure and the job is not, so that it is no strike and does not count
 //	quota           the most unfinished jobs, or bytes of them, that a tenant may have
 //	reason          why a job waits or is dead, one of a closed set
+//	record          a ticket as the waiting room keeps it: as small as it can be, since there may be very many (internal/route)
 //	redelivered     a job that NATS delivers again, because its lease ran out
 //	refusal         a host's ComfyUI would not take the job; another host is asked
 //	requeue         a dead job is published again, as a new one
 //	requirement     a node class, model or option that a workflow needs of a host
 //	resting host    one that accepted jobs and did not begin them; it gets none for a while
-//	resting job     one that waits in the stream without a ticket, since its tenant has as many as it may
+//	resting job     one that waits in the stream without a ticket, since its tenant has as many as it may; it cannot be claimed (restingJob)
 //	room            a package with one concern; the waiting room is the set of tickets
 //	second opinion  another host fails in the same way, which shows that the workflow is at fault
 //	settle          to decide and to store what follows from a failed event
@@ -199,7 +201,7 @@
 //	suspicion       a job that a host went down with, remembered until a second one alike or a success
 //	tenant          who owns jobs; its name stands in every subject that concerns them
 //	tenant's slot   one of the jobs that a tenant with a cap may run at once
-//	ticket          a waiting job in COMFY_WAITING
+//	ticket          a waiting job in COMFY_WAITING, with the lease that a claim passes on (queue.Ticket); in memory, what its turn depends on (route.Ticket)
 //	trial           a host that may be sick takes one job at a time, and the next of another workflow decides
 //	verdict         what follows from a kind; in answers, why a host takes a job or does not
 //	waiting room    all tickets, of which every dispatcher has a copy

@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"fmt"
+	"os"
+	"os/signal"
 	"time"
 
 	"github.com/comfyherd/comfyherd/internal/bench"
@@ -29,8 +31,9 @@ type benchCmd struct {
 	StoreDir    string        `type:"path" placeholder:"DIR" unset:"a temporary folder" help:"Where the embedded NATS keeps its data."`
 	Sync        string        `placeholder:"always|DURATION" unset:"2m" help:"How often the embedded NATS syncs its data to disk."`
 	Compression bool          `help:"Compress the streams (S2)."`
-	Replicas    int           `placeholder:"N" default:"1" range:"1..5" help:"Copies of every stream and bucket, on a cluster that --nats-url names."`
+	Replicas    int           `placeholder:"N" default:"1" range:"1..5" help:"Copies of every stream and bucket. The embedded NATS then has as many servers, in this process; a NATS that --nats-url names must be a cluster."`
 	Access      bool          `help:"Measure a closed fleet: an account for each tenant and each host, each host with an agent of its own. The raw limit stays that of an open NATS."`
+	Processes   int           `placeholder:"N" default:"0" range:"0.." help:"Run the hosts in so many processes and each dispatcher in one of its own, and show what they send and receive a second."`
 	NoBare      bool          `help:"Do not measure the raw limit of NATS."`
 	JSON        bool          `help:"Print one JSON object on standard output."`
 }
@@ -46,7 +49,8 @@ Examples:
   dispatcher bench --jobs 10000 --hosts 100 --dispatchers 2 --json
   dispatcher bench --jobs 500 --rate 100 --hosts 20            latency at a moderate load
   dispatcher bench --waiting 100000 --blocks 100000            what a crowd costs those that pass it
-  dispatcher bench --comfy --hosts 4 --jobs 400 --host-time 100ms`
+  dispatcher bench --comfy --hosts 4 --jobs 400 --host-time 100ms
+  dispatcher bench --hosts 10000 --processes 10 --dispatchers 10 --rate 50 --jobs 1500 --host-time 10s`
 }
 
 // Run measures.
@@ -59,12 +63,21 @@ func (b *benchCmd) Run(ctx context.Context, c *daemon.Console) error {
 		Jobs: b.Jobs, Payload: b.Payload, Hosts: b.Hosts, Agents: b.Agents, Slots: b.Slots, Tenants: b.Tenants, Hashes: b.Hashes,
 		Dispatchers: b.Dispatchers, FailureRate: b.FailureRate, Rate: b.Rate, HostTime: b.HostTime, Comfy: b.Comfy,
 		Waiting: b.Waiting, Blocks: b.Blocks, NATSURL: b.NATSURL, StoreDir: b.StoreDir, SyncAlways: always, SyncEvery: every,
-		Compression: b.Compression, Replicas: b.Replicas, Closed: b.Access, SkipRaw: b.NoBare,
+		Compression: b.Compression, Replicas: b.Replicas, Closed: b.Access, SkipRaw: b.NoBare, Processes: b.Processes,
 	}
-	cfg.Progress = func(p bench.Progress) { c.Overwrite(fmt.Sprintf("%s: %d of %d jobs", p.Stage, p.Done, p.Total)) }
+	cfg.Progress = func(p bench.Progress) { c.Overwrite(fmt.Sprintf("%s: %d of %d", p.Stage, p.Done, p.Total)) }
 	stop, _, release := daemon.Signals(ctx)
 	defer release()
-	result, err := bench.Run(stop, cfg)
+	var result interface{ Print(*daemon.Console) error }
+	if b.Processes > 0 {
+		var traffic bench.Traffic
+		traffic, err = bench.RunApart(stop, cfg)
+		result = &traffic
+	} else {
+		var r bench.Result
+		r, err = bench.Run(stop, cfg)
+		result = &r
+	}
 	c.Overwrite("")
 	if err != nil {
 		return interrupted(stop, c, err)
@@ -73,4 +86,13 @@ func (b *benchCmd) Run(ctx context.Context, c *daemon.Console) error {
 		return c.JSON(result)
 	}
 	return result.Print(c)
+}
+
+// benchPartCmd is a process of `bench --processes`, which starts it and ends it.
+type benchPartCmd struct{}
+
+// Run serves until standard input ends. Ctrl-C reaches all processes of a terminal; the one that has started this one ends it.
+func (*benchPartCmd) Run(ctx context.Context, c *daemon.Console) error {
+	signal.Ignore(os.Interrupt)
+	return bench.ServePart(ctx, c.In, c.Out)
 }

@@ -14,11 +14,12 @@ type commands struct {
 
 	Version kong.VersionFlag `short:"v" env:"-" help:"Print the version and exit."`
 
-	Run    runCmd    `cmd:"" group:"fleet" help:"Run a dispatcher, which decides what host runs what job; with an embedded NATS unless NATS_URL names one."`
-	Demo   demoCmd   `cmd:"" group:"fleet" help:"Show failover, a block and its end on this machine, in under 30 s; needs nothing."`
-	Bench  benchCmd  `cmd:"" group:"fleet" help:"Measure the throughput and latency of the queue beside the raw limit of NATS."`
-	Sim    simCmd    `cmd:"" group:"fleet" help:"Run a simulated ComfyUI."`
-	Health healthCmd `cmd:"" group:"fleet" help:"Check the health of a dispatcher on this machine."`
+	Run       runCmd       `cmd:"" group:"fleet" help:"Run a dispatcher, which decides what host runs what job; with an embedded NATS unless NATS_URL names one."`
+	Demo      demoCmd      `cmd:"" group:"fleet" help:"Show failover, a block and its end on this machine, in under 30 s; needs nothing."`
+	Bench     benchCmd     `cmd:"" group:"fleet" help:"Measure the throughput and latency of the queue beside the raw limit of NATS."`
+	BenchPart benchPartCmd `cmd:"" hidden:"" help:"A process that bench --processes starts."`
+	Sim       simCmd       `cmd:"" group:"fleet" help:"Run a simulated ComfyUI."`
+	Health    healthCmd    `cmd:"" group:"fleet" help:"Check the health of a dispatcher on this machine."`
 
 	Submit submitCmd `cmd:"" group:"jobs" help:"Publish workflows as jobs; with --wait until they have ended."`
 	Wait   waitCmd   `cmd:"" group:"jobs" help:"Wait until jobs that were submitted before have ended."`

@@ -130,7 +130,7 @@ func (r *reachable) resolves(ctx context.Context, host string) error {
 	}
 	for _, addr := range addrs {
 		if !r.allows(addr) {
-			return fmt.Errorf("%s is %s: %w (--input-urls)", host, addr, errUnreachable)
+			return fmt.Errorf("%s is %s: %w (--input-urls)", host, addr.Unmap(), errUnreachable)
 		}
 	}
 	return nil

@@ -2,6 +2,7 @@ package agent_test
 
 import (
 	"encoding/json"
+	"errors"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -123,5 +124,40 @@ func TestAWorkflowThatNamesAnotherJobsFileIsRefused(t *testing.T) {
 	p := await(h, h.fake.posted, "the POST of a job that brings its own file")
 	if strings.Contains(string(p.Workflow), "23c1b2d5") {
 		t.Errorf("it was posted as %s", p.Workflow)
+	}
+}
+
+// What stands between the agent and a proxy is said as it is.
+func TestAFetchThroughAProxySaysWhatFailed(t *testing.T) {
+	t.Parallel()
+	reached := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	t.Cleanup(reached.Close)
+	at, err := url.Parse(reached.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	through := func(*http.Request) (*url.URL, error) { return at, nil }
+	for name, c := range map[string]struct {
+		policy, address string
+		proxy           func(*http.Request) (*url.URL, error)
+		want            string // empty: it is fetched
+	}{
+		"Any":           {"any", "http://10.0.0.1/x", through, ""},
+		"Private":       {"public", "http://10.0.0.1/x", through, "10.0.0.1 is 10.0.0.1: inputs may not be fetched from this address (--input-urls)"},
+		"NoSuchName":    {"public", "http://nowhere.invalid/x", through, "look up nowhere.invalid for the proxy: "},
+		"ProxyIsNoURL":  {"any", "http://10.0.0.1/x", func(*http.Request) (*url.URL, error) { return nil, errors.New("no proxy like this") }, "read the proxy's address: no proxy like this"},
+		"WithoutAProxy": {"public", "http://127.0.0.1:1/x", func(*http.Request) (*url.URL, error) { return nil, nil }, "127.0.0.1:1: inputs may not be fetched from this address (--input-urls)"},
+	} {
+		client, err := agent.NewFetcher(c.policy, c.proxy)
+		if err != nil {
+			t.Fatal(err)
+		}
+		response, err := client.Get(c.address)
+		if err == nil {
+			response.Body.Close()
+		}
+		if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v, want %s", name, err, c.want)
+		}
 	}
 }

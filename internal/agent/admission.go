@@ -103,6 +103,9 @@ func (d *admission) refusal(o *queue.Offer) verdict {
 		return verdict{answer: queue.Busy, reason: "the host takes no job until the agent has read what ComfyUI can run"}
 	}
 	slots, prefetch := d.room()
+	if o.FreeSlot {
+		prefetch = 0
+	}
 	if len(d.slotted)+d.public.Foreign >= slots+prefetch {
 		return verdict{answer: queue.Busy, reason: "all slots are taken"}
 	}

@@ -6,6 +6,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/comfyherd/comfyherd/internal/agent"
+	"github.com/comfyherd/comfyherd/internal/failure"
+	"github.com/comfyherd/comfyherd/internal/job"
 	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
@@ -27,6 +29,22 @@ func TestConfigIsRefusedWithAReason(t *testing.T) {
 		"BadOutputs": {
 			agent.Config{Hosts: []agent.HostConfig{{URL: "http://h:1"}}, Outputs: "s3"}, `outputs is "s3": use "store" or "none"`,
 		},
+		"TwoOfOneNameThatCannotBeRead": {
+			agent.Config{Hosts: []agent.HostConfig{{Name: "a", URL: "http://u:secret@h:x"}, {Name: "a", URL: "http://u:secret@h:y"}}},
+			"two hosts are named a (an unreadable address and an unreadable address): name one, as in other=an unreadable address",
+		},
+		"NoNameInAnUnreadableAddress": {
+			agent.Config{Hosts: []agent.HostConfig{{URL: "http://u:secret@h:x"}}},
+			`"" is no host name: use 1 to 64 of A-Z a-z 0-9 _ -, as in name=http://127.0.0.1:8188`,
+		},
+		"BadAddress": {
+			agent.Config{Hosts: []agent.HostConfig{{Name: "gpu", URL: "htp://u:secret@h:1"}}},
+			`host gpu: "…@h:1" is no address of a ComfyUI host; write it like http://127.0.0.1:8188`,
+		},
+		"BadRange": {
+			agent.Config{Hosts: []agent.HostConfig{{URL: "http://h:1"}}, InputURLs: "lan"},
+			`input URLs "lan": "lan" is no range of addresses; use none, public, any, or ranges like 10.0.0.0/8 with commas`,
+		},
 		"BadLabel": {
 			agent.Config{Hosts: []agent.HostConfig{{URL: "http://h:1"}}, Labels: []string{"big"}}, `"big" is no label: write it like gpu=4090`,
 		},
@@ -35,6 +53,9 @@ func TestConfigIsRefusedWithAReason(t *testing.T) {
 			t.Parallel()
 			if _, err := agent.New(nil, c.cfg); err == nil || err.Error() != c.want {
 				t.Errorf("New says %q, want %q", err, c.want)
+			}
+			if err := c.cfg.Check(); err == nil || err.Error() != c.want {
+				t.Errorf("Check says %q, want %q", err, c.want)
 			}
 		})
 	}
@@ -76,6 +97,53 @@ func TestMetricsAreRegisteredOnce(t *testing.T) {
 	} {
 		if !names[want] {
 			t.Errorf("%s is missing", want)
+		}
+	}
+}
+
+func TestMetricsCountHowAttemptsEnded(t *testing.T) {
+	t.Parallel()
+	registry := prometheus.NewRegistry()
+	h := start(t, agent.Config{Registerer: registry})
+	h.online()
+	h.succeeds("well", saves)
+	h.fails("badly", saves, failure.New(failure.ExecutionError, "no"))
+	for range 2 {
+		await(h, h.fake.posted, "an earlier POST")
+	}
+	for id, end := range map[job.ID]job.Event{
+		"cancelled": {EventKind: job.Cancelled, By: "test"}, "dropped": {EventKind: job.Dead, Reason: "expired", Attempt: 1},
+	} {
+		h.fake.set(func() { h.fake.perform = h.fake.waits })
+		o := h.queued(job.Spec{ID: id})
+		h.accepted(o)
+		await(h, h.fake.posted, "the POST")
+		h.append(o, end)
+		h.acked(o)
+	}
+	h.awaitState("gpu", func(s queue.HostState) bool { return len(s.Running) == 0 })
+	families, err := registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]float64{}
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			name := f.GetName()
+			for _, label := range m.GetLabel() {
+				if label.GetName() != "host" {
+					name += " " + label.GetValue()
+				}
+			}
+			got[name] = m.GetCounter().GetValue() + m.GetGauge().GetValue()
+		}
+	}
+	for name, want := range map[string]float64{
+		"jobs_total  completed": 1, "jobs_total execution_error failed": 1, "jobs_total  cancelled": 1, "jobs_total  dropped": 1,
+		"offers_total accepted": 4, "host_online": 1, "running_jobs": 0,
+	} {
+		if n, counted := got["comfyherd_agent_"+name]; !counted || n != want {
+			t.Errorf("%s is %v, want %v: %v", name, n, want, got)
 		}
 	}
 }

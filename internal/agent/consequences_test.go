@@ -188,8 +188,8 @@ func TestARefusalByAProxyTakesTheHostOutOnlyWhenItRefusesOurOwnSubmitToo(t *test
 	h.succeeds("next", saves)
 }
 
-// timesOut runs a job into a timeout whose prompt does not stop, and another one behind it.
-func (h *house) timesOut(log string) (one, behind queue.Offer) {
+// timesOut runs a job into a timeout whose prompt does not stop, and another one behind it, of a tenant.
+func (h *house) timesOut(log string, tenant job.Tenant) (one, behind queue.Offer) {
 	h.t.Helper()
 	release := make(chan struct{})
 	h.fake.set(func() {
@@ -200,7 +200,7 @@ func (h *house) timesOut(log string) (one, behind queue.Offer) {
 			return nil, failure.New(failure.Timeout, "no progress for 10m")
 		}
 	})
-	one, behind = h.queued(job.Spec{ID: "one"}), h.queued(job.Spec{ID: "behind"})
+	one, behind = h.queued(job.Spec{ID: "one"}), h.queuedBy(tenant, job.Spec{ID: "behind"})
 	h.accepted(one)
 	await(h, h.fake.posted, "the POST")
 	h.fake.set(func() {
@@ -226,7 +226,7 @@ func TestATimeoutWhosePromptDoesNotStopIsASickHost(t *testing.T) {
 			t.Parallel()
 			h := start(t, agent.Config{CancelPatience: time.Second})
 			h.online()
-			one, behind := h.timesOut(c.log)
+			one, behind := h.timesOut(c.log, "acme")
 			e := h.event(one, job.Failed)
 			if e.Kind != failure.HostSick || e.Cause != c.want || e.Proven || e.Node != "1" || e.Class != "EmptyImage" || e.Progress != 0.25 || e.NodeRan <= 0 {
 				t.Errorf("failed is %+v", e)

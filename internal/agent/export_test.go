@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/comfyherd/comfyherd/internal/comfy"
 	"github.com/comfyherd/comfyherd/internal/failure"
 	"github.com/comfyherd/comfyherd/internal/job"
 	"github.com/comfyherd/comfyherd/internal/queue"
@@ -42,6 +43,64 @@ func NewFetcher(policy string, proxy func(*http.Request) (*url.URL, error)) (*ht
 	r, err := parseReachable(policy)
 	return newFetcher(r, proxy), err
 }
+
+// What small functions make of their input.
+var (
+	Redact    = redact
+	InputName = inputName
+	Clip      = clip
+	StuckText = stuckText
+)
+
+// ModelLoads are the loads of models that an attempt at a job reports, by how long it and its nodes ran.
+func ModelLoads(j *job.Job, ran time.Duration, nodes map[string]time.Duration) []queue.ModelLoad {
+	return (&attempt{job: j, ran: ran, result: &comfy.Result{NodeTimes: nodes}}).modelLoads()
+}
+
+// Admission is a host's admission without the host.
+type Admission struct {
+	all  *admission
+	runs []*run // accepted, in their order
+}
+
+// NewAdmission is that of a host that was not probed yet.
+func NewAdmission(s queue.HostState, c clock) *Admission { return &Admission{all: newAdmission(s, c)} }
+
+// Decide answers an offer; fresh says that a run begins.
+func (a *Admission) Decide(o queue.Offer) (answer queue.Answer, reason string, fresh bool) {
+	v := a.all.decide(&o, func() *run {
+		r := newRun(&o, "prompt", o.Message.Received, func(error) {})
+		a.runs = append(a.runs, r)
+		return r
+	})
+	return v.answer, v.reason, v.fresh != nil
+}
+
+// Free frees the slot of the nth run, Remove ends its attempt, and Supersede lets another attempt have its lease.
+func (a *Admission) Free(n int) (held, read bool) { return a.all.free(a.runs[n]) }
+func (a *Admission) Remove(n int)                 { a.all.remove(a.runs[n]) }
+func (a *Admission) Supersede(n int)              { a.runs[n].superseded.Store(true) }
+
+// Set changes what else decides, and reports whether dispatchers see a difference.
+func (a *Admission) Set(stopping, drained, reading bool, foreign int) bool {
+	return a.all.change(func(d *admission) {
+		d.stopping, d.drained, d.reading, d.public.Foreign = stopping, drained, reading, foreign
+	})
+}
+
+// Out puts a condition, or a trial, and Well ends one.
+func (a *Admission) Out(cause failure.Cause, reason string, trial bool, blame *queue.Blame) bool {
+	return a.all.change(func(d *admission) {
+		d.conditions.put(condition{cause: cause, reason: reason, trial: trial, blame: blame})
+	})
+}
+func (a *Admission) Well(cause failure.Cause) bool {
+	return a.all.change(func(d *admission) { d.conditions.remove(cause) })
+}
+
+func (a *Admission) State() queue.HostState                               { return a.all.state() }
+func (a *Admission) Empty() <-chan struct{}                               { return a.all.empty() }
+func (a *Admission) Leases() (held []queue.Lease, shortest time.Duration) { return a.all.leases() }
 
 // Conditions is a host's conditions without the host.
 type Conditions struct{ all conditions }

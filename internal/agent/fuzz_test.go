@@ -27,7 +27,7 @@ var oddValues = []string{
 
 var offerHeaders = []string{
 	"Comfy-Job-Id", "Comfy-Tenant", "Comfy-Priority", "Comfy-Hash", "Comfy-Attempt", "Comfy-Resume", "Comfy-Lease", "Comfy-Ack-Wait",
-	"Comfy-Last-Sequence", "Comfy-Sequence", "Comfy-Received", "Comfy-Quiet", "Comfy-Requeue-Of",
+	"Comfy-Last-Sequence", "Comfy-Sequence", "Comfy-Received", "Comfy-Quiet", "Comfy-Free-Slot", "Comfy-Requeue-Of",
 }
 
 var oddBodies = []string{

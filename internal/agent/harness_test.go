@@ -180,10 +180,16 @@ func (h *house) awaitState(host string, is func(queue.HostState) bool) {
 // queued submits a job and does what a dispatcher does before it offers it.
 func (h *house) queued(spec job.Spec) queue.Offer {
 	h.t.Helper()
+	return h.queuedBy("acme", spec)
+}
+
+// queuedBy is queued for a tenant.
+func (h *house) queuedBy(tenant job.Tenant, spec job.Spec) queue.Offer {
+	h.t.Helper()
 	if spec.Workflow == nil {
 		spec.Workflow = json.RawMessage(saves)
 	}
-	r, err := h.q.Submit(h.ctx, job.Lane{Tenant: "acme", Priority: 5}, spec)
+	r, err := h.q.Submit(h.ctx, job.Lane{Tenant: tenant, Priority: 5}, spec)
 	if err != nil {
 		h.t.Fatal(err)
 	}
@@ -237,7 +243,7 @@ func (h *house) accepted(o queue.Offer) {
 // event waits for the first event of a kind.
 func (h *house) event(o queue.Offer, kind job.EventKind) job.Event {
 	h.t.Helper()
-	for e, err := range h.q.Follow(h.ctx, "acme", o.Job) {
+	for e, err := range h.q.Follow(h.ctx, job.Tenant(o.Message.Tenant), o.Job) {
 		if err != nil {
 			h.t.Fatalf("waiting for %s: %v; the chain is %s", kind, err, h.kinds(o))
 		}
@@ -250,7 +256,7 @@ func (h *house) event(o queue.Offer, kind job.EventKind) job.Event {
 }
 
 func (h *house) kinds(o queue.Offer) string {
-	chain, err := h.q.Chain(context.Background(), "acme", o.Job)
+	chain, err := h.q.Chain(context.Background(), job.Tenant(o.Message.Tenant), o.Job)
 	if err != nil {
 		return err.Error()
 	}

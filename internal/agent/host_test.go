@@ -61,6 +61,11 @@ func TestSlotsAndPrefetchAreTheAgentsToGive(t *testing.T) {
 	if r := h.offer(one); r.Answer != queue.Accepted || len(r.State.Running) != 1 || r.State.Running[0].Job != "one" || r.State.Free() {
 		t.Errorf("the first was answered %+v", r)
 	}
+	free := two
+	free.FreeSlot = true
+	if r := h.offer(free); r.Answer != queue.Busy {
+		t.Errorf("the second was answered %+v although it was meant for a free slot", r)
+	}
 	if r := h.offer(two); r.Answer != queue.Accepted || len(r.State.Running) != 2 {
 		t.Errorf("the second was answered %+v", r)
 	}

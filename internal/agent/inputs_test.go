@@ -96,3 +96,21 @@ func TestADataURIIsTakenInEveryFormOfBase64(t *testing.T) {
 		h.event(o, job.Completed)
 	}
 }
+
+func TestAllInputsOfANodeAreWrittenIntoTheWorkflow(t *testing.T) {
+	t.Parallel()
+	h := start(t, agent.Config{})
+	h.fake.returns(now(), &comfy.Result{}, nil)
+	const two = `{"10":{"class_type":"LoadBoth","inputs":{"image":"x.png","mask":"y.png"}},"2":{"class_type":"SaveImage","inputs":{"images":["10",0],"filename_prefix":"a"}}}`
+	o := h.queued(job.Spec{ID: "one", Workflow: json.RawMessage(two), Inputs: []job.Input{
+		{Node: "10", Input: "image", URL: "data:,cat", Filename: "cat.png"}, {Node: "10", Input: "mask", URL: "data:,dog", Filename: "dog.png"},
+	}})
+	h.accepted(o)
+	p := await(h, h.fake.posted, "the POST")
+	for _, name := range []string{"comfyherd/" + p.ID + "/0-cat.png", "comfyherd/" + p.ID + "/1-dog.png"} {
+		if !strings.Contains(string(p.Workflow), `"`+name+`"`) {
+			t.Errorf("%s is not in %s", name, p.Workflow)
+		}
+	}
+	h.event(o, job.Completed)
+}

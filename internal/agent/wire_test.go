@@ -204,11 +204,13 @@ func TestProgressAndPreviewsOfATimeWithoutNATSAreNeverSent(t *testing.T) {
 	<-told
 	h.wire.mend()
 	h.noticed(true)
-	tell <- comfy.Progress{Node: "2"}
+	second := comfy.Progress{Node: "2", Class: "SaveImage", Value: 1, Max: 4, NodesDone: 1, NodesTotal: 2}
+	tell <- second
 	<-told
 	close(tell)
-	if p := await(h, progress, "progress"); p.Node != "2" {
-		t.Errorf("progress of node %s came first", p.Node)
+	want := jetstream.Progress{Node: "2", Class: "SaveImage", Value: 1, Max: 4, NodesDone: 1, NodesTotal: 2}
+	if got := await(h, progress, "progress"); got != want {
+		t.Errorf("%+v came first, want %+v", got, want)
 	}
 	h.event(o, job.Completed)
 	if err := h.nc.FlushWithContext(h.ctx); err != nil { // what the server has passed on by then has come
@@ -231,6 +233,9 @@ func TestAResultIsStoredWhenNATSComesBackAndNothingIsCounted(t *testing.T) {
 	await(h, begun, "the storing of the result")
 	h.wire.sever()
 	h.noticed(false)
+	if err := h.a.Health(); err == nil || err.Error() != "NATS is not connected" {
+		t.Errorf("Health is %v", err)
+	}
 	close(release)
 	h.wire.mend()
 	if e := h.event(o, job.Completed); e.Attempt != 1 || e.Outputs[0].Object == "" {

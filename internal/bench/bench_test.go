@@ -3,7 +3,9 @@ package bench_test
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"math"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -16,7 +18,16 @@ import (
 
 // nats.go 1.55 leaks a goroutine when an object is stored so fast that the store's publisher is cleaned up before its
 // goroutine has read the channel of the connection's states: it then waits on a nil channel for ever.
+//
+// The test binary is also a part of a fleet of processes.
 func TestMain(m *testing.M) {
+	if len(os.Args) == 2 && os.Args[1] == bench.PartArgument {
+		if err := bench.ServePart(context.Background(), os.Stdin, os.Stdout); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
 	goleak.VerifyTestMain(m,
 		goleak.IgnoreTopFunction("github.com/nats-io/nats.go/jetstream.(*jetStream).resetPendingAcksOnReconnect"),
 		goleak.IgnoreAnyFunction("github.com/nats-io/nats-server/v2/server.(*stream).trySetupSourceConsumer.func3")) // a NATS that is closed at once still asks itself for the source of COMFY_JOBS
@@ -124,6 +135,7 @@ func TestWrongSettingsAreRefused(t *testing.T) {
 	t.Parallel()
 	nan := math.NaN()
 	for want, cfg := range map[string]bench.Config{
+		"at most 5 copies":    {Replicas: 6},
 		"rate must be 0":      {FailureRate: nan},
 		"a number of jobs":    {Rate: nan},
 		"each agent needs":    {Agents: 3, Hosts: 2},

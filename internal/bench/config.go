@@ -25,12 +25,17 @@ type Config struct {
 	HistoryRows int           // the most jobs in a dispatcher's lists; default its own
 	SkipRaw     bool          // do not measure the raw limit
 
+	// Of RunApart only.
+	Processes   int           // that share the hosts
+	Quiet       time.Duration // how long is counted before the first job; default 15 s
+	PresenceTTL time.Duration // default that of a fleet
+
 	NATSURL     string // another NATS than an embedded one; must be loopback
 	StoreDir    string // of the embedded NATS; default a temporary folder
 	SyncAlways  bool
 	SyncEvery   time.Duration
 	Compression bool
-	Replicas    int  // of streams and buckets; default 1, more need a cluster
+	Replicas    int  // of streams and buckets; default 1; the embedded NATS is a cluster of as many servers
 	Closed      bool // the embedded NATS lets in only those with credentials: an account for each tenant and each host, with its own agent
 
 	Progress func(Progress) // called some times a second
@@ -38,10 +43,12 @@ type Config struct {
 
 // Progress is how far a measurement is.
 type Progress struct {
-	Stage string // raw, hosts alone, blocks, waiting room or comfyherd
+	Stage string // raw, hosts alone, blocks, waiting room or comfyherd; of a fleet of processes start, no jobs or comfyherd
 	Done  int
 	Total int
 }
+
+const mostReplicas = 5 // of NATS
 
 // maxWaiting is the usual cap of the waiting room.
 const maxWaiting = 100_000
@@ -57,6 +64,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.Closed && c.Agents == 1 {
 		c.Agents = c.Hosts
+	}
+	if c.Quiet == 0 {
+		c.Quiet = 15 * time.Second
 	}
 	if c.Progress == nil {
 		c.Progress = func(Progress) {}
@@ -78,8 +88,8 @@ func (c Config) check() error {
 		return errors.New("rate, host time, waiting jobs and blocks must not be negative")
 	case c.Waiting > maxWaiting:
 		return errors.New("at most 100 000 jobs can wait: a dispatcher takes in no more")
-	case c.Replicas > 1 && c.NATSURL == "":
-		return errors.New("the embedded NATS is one server and keeps one copy: name a cluster on this machine with --nats-url to measure --replicas")
+	case c.NATSURL == "" && c.Replicas > mostReplicas:
+		return errors.New("the embedded NATS keeps at most 5 copies, each on a server of its own")
 	case c.NATSURL != "" && (c.StoreDir != "" || c.SyncAlways || c.SyncEvery > 0):
 		return errors.New("the store folder and the sync policy are the embedded NATS's, but NATS_URL names another: set them there, or leave NATS_URL empty")
 	case c.Closed && c.NATSURL != "":

@@ -3,6 +3,7 @@ package bench
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"time"
 )
 
@@ -31,3 +32,12 @@ func Alarm(fail context.CancelCauseFunc) slog.Handler { return alarm{fail: fail}
 
 // JobsOneByOne is how many jobs come one by one after the others.
 func JobsOneByOne(cfg Config) int { return idleJobs(&cfg) }
+
+// Counted is what a meter counts of a stream of bytes that comes in pieces.
+func Counted(stream string, size int) map[string]Flow {
+	m := newMeter()
+	for piece := range slices.Chunk([]byte(stream), size) {
+		m.take(piece)
+	}
+	return m.total()
+}

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -23,9 +24,9 @@ import (
 // place is where NATS is for one stage: an embedded server with a folder of its own, or one that was named.
 type place struct {
 	url     string
-	server  *embedded.Server
-	folder  string // of its files
-	root    string // to be removed
+	server  embeddedNATS // nil when it was named
+	folder  string       // of its files
+	root    string       // to be removed
 	conns   []*nats.Conn
 	holders *holders                // of a closed fleet; nil when the fleet is open
 	fail    context.CancelCauseFunc // ends the stage
@@ -56,8 +57,14 @@ func find(cfg *Config, closed bool, fail context.CancelCauseFunc) (*place, error
 		return nil, fmt.Errorf("make a folder for NATS: %w", err)
 	}
 	p := &place{folder: filepath.Join(folder, "nats"), root: folder, fail: fail}
+	var started atomic.Bool // before that, servers of a cluster complain that others are not there yet
+	complain := func(err error) {
+		if started.Load() {
+			fail(err)
+		}
+	}
 	options := embedded.Config{
-		Port: -1, StoreDir: p.folder, SyncAlways: cfg.SyncAlways, SyncInterval: cfg.SyncEvery, Logger: slog.New(alarm{fail: fail}),
+		Port: -1, StoreDir: p.folder, SyncAlways: cfg.SyncAlways, SyncInterval: cfg.SyncEvery, Logger: slog.New(alarm{fail: complain}),
 	}
 	if closed {
 		if p.holders, err = makeHolders(cfg, filepath.Join(folder, "access")); err != nil {
@@ -65,11 +72,26 @@ func find(cfg *Config, closed bool, fail context.CancelCauseFunc) (*place, error
 		}
 		options.Access = p.holders.server
 	}
-	if p.server, err = embedded.Start(options); err != nil {
+	if p.server, err = startNATS(cfg.Replicas, options); err != nil {
 		return nil, errors.Join(err, os.RemoveAll(folder))
 	}
+	started.Store(true)
 	p.url = p.server.URL()
 	return p, nil
+}
+
+// embeddedNATS is one server, or a cluster.
+type embeddedNATS interface {
+	URL() string
+	Close() error
+}
+
+// startNATS starts as many servers as there are to be copies.
+func startNATS(replicas int, options embedded.Config) (embeddedNATS, error) {
+	if replicas > 1 {
+		return embedded.StartCluster(replicas, options)
+	}
+	return embedded.Start(options)
 }
 
 // alarm ends the stage at the first error that the embedded NATS logs, such as a full disk: otherwise the publishers would try again

@@ -23,24 +23,18 @@ func (h *Host) Clear(ctx context.Context, promptID string) error {
 		return fmt.Errorf("clear the files of prompt %s: that is no prompt id", clip(oneLine(promptID), 60))
 	}
 	folder := ownFolder + "/" + promptID
-	var left []error
 	known := h.forgetFiles(promptID)
 	var here []string
 	for _, kind := range kinds {
-		done, err := h.deleteHere(ctx, kind, folder)
-		if err != nil {
-			left = append(left, err)
-		}
-		if done {
+		if h.deleteHere(ctx, kind, folder) {
 			here = append(here, kind)
 		}
 	}
-	if len(here) < len(kinds) {
-		listed, err := h.filesOf(ctx, promptID)
-		left = append(left, err)
-		left = append(left, h.emptyFiles(ctx, append(known, listed...), here))
+	if len(here) == len(kinds) {
+		return nil
 	}
-	if err := errors.Join(left...); err != nil {
+	listed, err := h.filesOf(ctx, promptID)
+	if err = errors.Join(err, h.emptyFiles(ctx, append(known, listed...), here)); err != nil {
 		return fmt.Errorf("clear the files of prompt %s on %s: %w", promptID, h, err)
 	}
 	return nil

@@ -74,16 +74,31 @@ func SetTransport(h *Host, t http.RoundTripper) { h.client.Transport = t }
 
 // What small functions make of their input.
 var (
-	Moment    = moment
-	PlainName = plainName
-	InFolder  = inFolder
-	OneLine   = oneLine
-	Clip      = clip
-	Defaults  = Options.withDefaults
-	SaidOf    = func(status int, contentType, body string) string {
+	Moment      = moment
+	PlainName   = plainName
+	RunsPrompts = runsPrompts
+	InFolder    = inFolder
+	OneLine     = oneLine
+	Clip        = clip
+	Defaults    = Options.withDefaults
+	SaidOf      = func(status int, contentType, body string) string {
 		return foreign(answer{status, http.Header{"Content-Type": {contentType}}, []byte(body)})
 	}
 )
+
+// Threads is what a host concludes from its Witness.
+type Threads struct{ all threads }
+
+// NewThreads begins without a sighting.
+func NewThreads(w Witness) *Threads { return &Threads{threads{witness: w}} }
+
+// Before is called before a prompt is sent, After when it has ended, and Gone says whether the worker thread has ended.
+func (t *Threads) Before(ctx context.Context)                   { t.all.beforePrompt(ctx) }
+func (t *Threads) After(ctx context.Context, ran time.Duration) { t.all.afterPrompt(ctx, ran) }
+func (t *Threads) Gone(ctx context.Context) bool                { return t.all.gone(ctx) }
+
+// Candidates are where a host looks for one of ComfyUI's folders on this machine.
+func Candidates(ctx context.Context, h *Host, kind string) []string { return h.candidates(ctx, kind) }
 
 // Kept counts the prompts whose pictures a host keeps.
 func Kept(h *Host) int {

@@ -13,21 +13,19 @@ import (
 )
 
 // deleteHere deletes a folder of ours from one of ComfyUI's, if that folder can be reached on this machine.
-func (h *Host) deleteHere(ctx context.Context, kind, folder string) (done bool, err error) {
+func (h *Host) deleteHere(ctx context.Context, kind, folder string) (done bool) {
 	root := h.root(ctx, kind)
 	if root == "" {
-		return false, nil
+		return false
 	}
 	inside, err := os.OpenRoot(root) // links cannot lead out of it
 	if err != nil {
 		h.unlearnRoots()
-		return false, nil
+		return false
 	}
 	defer inside.Close()
-	if err := inside.RemoveAll(folder); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return false, nil // this process may not delete there: files are emptied over HTTP
-	}
-	return true, nil
+	err = inside.RemoveAll(folder)
+	return err == nil || errors.Is(err, fs.ErrNotExist) // else this process may not delete there: files are emptied over HTTP
 }
 
 // root is the path of one of ComfyUI's folders on this machine, empty when it is not on it. The proof is a file that was

@@ -45,7 +45,7 @@ func (h *Host) Sick(ctx context.Context) (reason string, cause failure.Cause, er
 		return workerDied + ": its log says nothing of it (a node raised SystemExit, or its code ended the thread)", failure.WorkerGone, nil
 	}
 	if h.idles() {
-		return fmt.Sprintf("%s: %d prompts have waited for %v and none runs", workerDied, len(line.pending), idleTime), failure.WorkerGone, nil
+		return fmt.Sprintf("%s: none has run for %v, and %d wait", workerDied, h.options.idleTime, len(line.pending)), failure.WorkerGone, nil
 	}
 	if id := h.ignoresStop(line); id != "" {
 		return "prompt " + id + " does not stop although it was asked to, and nothing else can run; restart ComfyUI if it never ends", failure.Stuck, nil

@@ -1,74 +1,113 @@
 package comfy_test
 
 import (
+	"context"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/comfyherd/comfyherd/internal/comfy"
-	"github.com/comfyherd/comfyherd/internal/comfysim"
-	"github.com/comfyherd/comfyherd/internal/failure"
 )
 
-func TestAPromptThatWaitedWhileAnotherRanIsReportedSoWhenTheHostIsLost(t *testing.T) {
-	t.Parallel()
-	r := simulate(t, comfysim.Config{})
-	ctx := within(t)
-	run := func(p comfy.Prompt, w comfy.Watch) chan error {
-		ended := make(chan error, 1)
-		go func() { _, err := r.host.Run(ctx, p, w); ended <- err }()
-		return ended
-	}
-	ran, posted := make(chan struct{}), make(chan struct{})
-	running := run(sleep(60, 0), comfy.Watch{Running: func() { close(ran) }})
-	<-ran
-	waiting := run(sleep(60, 1), comfy.Watch{Submitted: func() { close(posted) }})
-	<-posted
-	r.sim.Kill()
-	for ended, waited := range map[chan error]bool{running: false, waiting: true} {
-		if f := failure.As(<-ended); f == nil || f.Kind != failure.HostLost || f.Waited != waited || f.NodeRan == 0 != waited {
-			t.Errorf("want waited %t, got %+v", waited, f)
-		}
-	}
+// seen is what a witness reads: how busy each thread is besides the main one, which is 1.
+type seen struct {
+	process string // empty: nothing is seen
+	busy    map[int]time.Duration
+	names   map[int]string
 }
 
-func TestAPromptThatFollowedAnotherDidNotWaitWhenTheHostIsLost(t *testing.T) {
-	t.Parallel()
-	r := simulate(t, comfysim.Config{})
-	ctx := within(t)
-	if _, err := r.host.Run(ctx, sleep(0, 0), comfy.Watch{}); err != nil {
-		t.Fatal(err)
-	}
-	posted, ended := make(chan struct{}), make(chan error, 1)
-	go func() {
-		_, err := r.host.Run(ctx, sleep(60, 0), comfy.Watch{Submitted: func() { close(posted) }})
-		ended <- err
-	}()
-	<-posted
-	r.sim.Kill()
-	if f := failure.As(<-ended); f == nil || f.Kind != failure.HostLost || f.Waited {
-		t.Errorf("got %+v", f)
-	}
+// witness shows one thing after the other, and the last one again and again.
+type witness struct {
+	shows []seen
+	looks int
 }
 
-func TestTheWorkerRunsAPromptFromItsFirstEventToItsLast(t *testing.T) {
+func (w *witness) Look(context.Context) (comfy.Sighting, bool) {
+	now := w.shows[min(w.looks, len(w.shows)-1)]
+	w.looks++
+	s := comfy.Sighting{Process: now.process, Main: 1, Threads: map[int]comfy.Thread{1: {Busy: time.Hour}}}
+	for id, busy := range now.busy {
+		s.Threads[id] = comfy.Thread{Busy: busy, Name: now.names[id]}
+	}
+	return s, now.process != ""
+}
+
+func TestTheWorkerThreadIsKnownByItsNameOrItsWork(t *testing.T) {
 	t.Parallel()
-	begin := []string{`{"type":"execution_start","data":{"prompt_id":"a"}}`, `{"type":"executing","data":{"prompt_id":"a","node":"1"}}`}
+	type busy = map[int]time.Duration
+	idle := seen{"p", busy{2: 0, 3: 0}, nil}
+	named := seen{"p", busy{2: 0, 3: 0}, map[int]string{2: "Thread-1 (promp", 3: "Thread-2 (other"}}
+	worked := seen{"p", busy{2: 500 * time.Millisecond, 3: 10 * time.Millisecond}, nil}
+	only3 := seen{"p", busy{3: 10 * time.Millisecond}, nil}
 	for name, c := range map[string]struct {
-		then string
-		want string
+		shows []seen
+		ran   time.Duration // 0: no prompt has ended
+		want  bool
+		looks int
 	}{
-		"NothingMore":       {"", "a"},
-		"Progress":          {`{"type":"progress","data":{"prompt_id":"a","node":"1","value":1,"max":2}}`, "a"},
-		"NoNode":            {`{"type":"executing","data":{"prompt_id":"a","node":null}}`, ""},
-		"Success":           {`{"type":"execution_success","data":{"prompt_id":"a"}}`, ""},
-		"Interrupted":       {`{"type":"execution_interrupted","data":{"prompt_id":"a"}}`, ""},
-		"Error":             {`{"type":"execution_error","data":{"prompt_id":"a","node_id":"1","exception_type":"ValueError"}}`, ""},
-		"ABranchIsBlocked":  {`{"type":"execution_error","data":{"prompt_id":"a","node_id":"1","exception_type":"ExecutionBlocked"}}`, "a"},
-		"TheEndOfAnother":   {`{"type":"execution_success","data":{"prompt_id":"b"}}`, "a"},
-		"TheStartOfAnother": {`{"type":"execution_start","data":{"prompt_id":"b"}}`, "b"},
-		"AnEventOfNone":     {`{"type":"execution_success","data":{}}`, "a"},
+		"AllHaveEnded":          {[]seen{idle, {"p", nil, nil}}, 0, true, 2},
+		"TheNamedOneHasEnded":   {[]seen{named, only3}, 0, true, 2},
+		"TheNamedOneIsThere":    {[]seen{named, {"p", busy{2: 0}, nil}}, 0, false, 2},
+		"TheBusyOneHasEnded":    {[]seen{idle, worked, only3, only3}, time.Second, true, 4},
+		"TheBusyOneIsThere":     {[]seen{idle, worked, {"p", busy{2: 0}, nil}}, time.Second, false, 3},
+		"AnotherIsBusyNow":      {[]seen{idle, worked, only3, {"p", busy{3: 11 * time.Millisecond}, nil}}, time.Second, false, 4},
+		"NoPromptHasEnded":      {[]seen{idle, only3}, 0, false, 2},
+		"ThePromptWasTooQuick":  {[]seen{idle, only3}, 9 * time.Millisecond, false, 2},
+		"ThePromptWasQuick":     {[]seen{idle, worked, only3}, 10 * time.Millisecond, true, 4},
+		"AnotherProcess":        {[]seen{idle, {"q", nil, nil}}, 0, false, 2},
+		"NothingIsSeen":         {[]seen{idle, {}}, 0, false, 2},
+		"NothingWasSeenBefore":  {[]seen{{}, {"p", nil, nil}}, 0, false, 1},
+		"AnotherProcessAfter":   {[]seen{idle, {"q", worked.busy, nil}, only3}, time.Second, false, 3},
+		"AnotherSecondProcess":  {[]seen{idle, worked, only3, {"q", busy{3: 0}, nil}}, time.Second, false, 4},
+		"NothingIsSeenTheAgain": {[]seen{idle, worked, only3, {}}, time.Second, false, 4},
+		"NoThreadBesidesMain":   {[]seen{{"p", nil, nil}, {"p", nil, nil}}, 0, false, 2},
+		// The oldest of those that are at least half as busy as the busiest.
+		"OldestHalfAsBusy":     {[]seen{idle, {"p", busy{2: 250 * time.Millisecond, 3: 500 * time.Millisecond}, nil}, only3}, time.Second, true, 4},
+		"OldestLessThanHalf":   {[]seen{idle, {"p", busy{2: 249 * time.Millisecond, 3: 500 * time.Millisecond}, nil}, only3}, time.Second, false, 3},
+		"BusySinceThePrompt":   {[]seen{{"p", busy{2: time.Hour, 3: 0}, nil}, {"p", busy{2: time.Hour, 3: time.Second}, nil}, {"p", busy{2: time.Hour}, nil}}, time.Second, true, 4},
+		"NewThreadsDoNotCount": {[]seen{idle, {"p", busy{3: 0, 4: time.Second}, nil}, {"p", busy{4: 0}, nil}}, time.Second, true, 3},
+		"OneHasEndedBefore":    {[]seen{idle, {"p", busy{3: time.Second}, nil}, {"p", busy{2: 0}, nil}}, time.Second, true, 3},
 	} {
-		if got := comfy.WorkerAfter(append(begin, c.then)...); got != c.want {
-			t.Errorf("%s: it runs %q, want %q", name, got, c.want)
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				w := &witness{shows: c.shows}
+				all := comfy.NewThreads(w)
+				all.Before(t.Context())
+				if c.ran > 0 {
+					all.After(t.Context(), c.ran)
+				}
+				same(t, "gone", all.Gone(t.Context()), c.want)
+				same(t, "looks", w.looks, c.looks)
+			})
+		})
+	}
+}
+
+func TestAProcessIsLookedAtOnceASecondAndAnewAfterARestart(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := &witness{shows: []seen{{"p", map[int]time.Duration{2: 0}, nil}, {"q", map[int]time.Duration{2: 0, 3: 0}, nil}, {"q", map[int]time.Duration{3: 0}, nil}}}
+		all := comfy.NewThreads(w)
+		all.Before(t.Context())
+		time.Sleep(time.Second - 1)
+		all.Before(t.Context())
+		same(t, "looks", w.looks, 1)
+		time.Sleep(1)
+		all.Before(t.Context())
+		same(t, "looks", w.looks, 2)
+		same(t, "gone", all.Gone(t.Context()), false) // 3 is a candidate of the new process
+	})
+}
+
+func TestTheWorkersNameIsReadFromItsFirstLetters(t *testing.T) {
+	t.Parallel()
+	for name, want := range map[string]bool{
+		"Thread-1 (promp": true, "Thread-12 (prom": true, "Thread-1 (prompt_worker)": true, "Thread-12345 (p": false, "Thread-1234 (pr": true,
+		"Thread-1 (other": false, "Thread- (promp": false, "Thread-1": false, "python": false, "": false, "1 (prompt": false,
+	} {
+		if comfy.RunsPrompts(name) != want {
+			t.Errorf("%q: %v", name, !want)
 		}
 	}
 }

@@ -101,10 +101,11 @@ func (d *Dispatcher) offer(ctx context.Context, o *owned, s *spot, resume bool) 
 	host, attempt, asked := s.host, o.attempt, d.clock()
 	reply, err := d.q.Offer(ctx, host, &queue.Offer{
 		Message: o.message, Job: o.job.ID, Hash: o.job.Graph.Hash(), Attempt: attempt, Resume: resume,
-		Lease: o.lease, AckWait: d.q.AckWait(), LastInChain: o.last, Quiet: s.quiet,
+		Lease: o.lease, AckWait: d.q.AckWait(), LastInChain: o.last, Quiet: s.quiet, FreeSlot: s.free && !o.anySlot,
 	})
 	d.metrics.offered(reply.Answer, err)
 	d.loop.answered(o, host, asked, reply, err)
+	o.anySlot = o.anySlot || reply.Answer == queue.Busy && !reply.State.Free()
 	switch {
 	case errors.Is(err, queue.ErrNoAgent):
 		o.unfit = append(o.unfit, host)

@@ -30,6 +30,7 @@ type Config struct {
 	MaxRunning  int           // jobs that a tenant without settings may run at once; 0 is no cap
 	MaxPriority *job.Priority // what higher ones of a tenant without one of its own count as; default 9
 	HistoryRows int           // jobs that lists know of; default 1 000 000, some 200 bytes each
+	LargeFleet  int           // hosts × dispatchers from which on states of hosts are relayed by their homes; default 10 000
 	MaxInput    int64         // bytes of a file that a tenant puts; default 4 GiB
 	Version     string        // semantic, shown by the API
 	Logger      *slog.Logger  // default discards
@@ -41,6 +42,7 @@ const (
 	defaultCapableWait = 5 * time.Minute
 	defaultWaitingCap  = 100_000
 	defaultHistoryRows = 1_000_000
+	defaultLargeFleet  = 10_000
 )
 
 func (c Config) withDefaults() Config {
@@ -61,6 +63,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.HistoryRows == 0 {
 		c.HistoryRows = defaultHistoryRows
+	}
+	if c.LargeFleet == 0 {
+		c.LargeFleet = defaultLargeFleet
 	}
 	if c.MaxInput == 0 {
 		c.MaxInput = mostFile
@@ -91,6 +96,8 @@ type Dispatcher struct {
 	walks   *walks      // those under way
 	files   *files
 
+	beatNow chan struct{}
+
 	wrong    bool        // the machine's clock is; of the presence loop
 	unpulled sharedText  // why jobs cannot be pulled; written by the pull loops
 	unstored atomic.Bool // JetStream had no room for the last heartbeat; written by the presence loop
@@ -107,7 +114,7 @@ func newOn(q wire, cfg Config) (*Dispatcher, error) {
 	d := &Dispatcher{
 		q: q, cfg: cfg, log: cfg.Logger.With("dispatcher", cfg.Name), source: "comfyherd/dispatcher/" + cfg.Name,
 		started: q.Now(), walks: newWalks(), metrics: newMetrics(cfg.Registerer),
-		ids: newWalkOrder(), limit: newTenantLimit(), answers: newAnswers(),
+		beatNow: make(chan struct{}, 1), ids: newWalkOrder(), limit: newTenantLimit(), answers: newAnswers(),
 	}
 	d.history, d.quotas = newJobHistory(q, cfg.HistoryRows, d.log), newQuotas()
 	d.quotas.count, d.quotas.beside = d.history.held, d.walks.Go
@@ -234,6 +241,7 @@ func (d *Dispatcher) presenceLoop(ctx context.Context) error {
 	for ctx.Err() == nil {
 		state := queue.DispatcherState{
 			Dispatcher: d.cfg.Name, Version: d.cfg.Version, Started: d.started, Waiting: int(d.loop.depth.Load()), ClockOff: d.lookAtClock(),
+			Relays: true, WantsRelays: d.loop.fanOut.wants.Load(),
 		}
 		beat, cancel := context.WithTimeout(ctx, d.q.PresenceTTL()/3)
 		err := d.q.BeatDispatcher(beat, &state)
@@ -242,9 +250,21 @@ func (d *Dispatcher) presenceLoop(ctx context.Context) error {
 		}
 		d.unstored.Store(errors.Is(err, jetstream.ErrNoSpace))
 		cancel()
-		queue.Pause(ctx, d.q.PresenceTTL()/3)
+		select {
+		case <-time.After(d.q.PresenceTTL() / 3):
+		case <-d.beatNow:
+		case <-ctx.Done():
+		}
 	}
 	return ctx.Err()
+}
+
+// beatSoon has the presence renewed at once, since what it says has changed.
+func (d *Dispatcher) beatSoon() {
+	select {
+	case d.beatNow <- struct{}{}:
+	default:
+	}
 }
 
 // clockOff is how far off a clock is reported. Dispatchers do not use it, but logs and other programs do.

@@ -148,3 +148,26 @@ type Walks struct{ *walks }
 
 // NewWalks has none yet.
 func NewWalks() Walks { return Walks{newWalks()} }
+
+// Received is what a dispatcher knows of hosts, and in which way it receives that.
+type Received struct {
+	Shares bool // only its own hosts, and relays
+	Known  int
+	Own    int // at home there, or until lately
+	Slots  int // that it believes to be free
+}
+
+// Receives is how a dispatcher receives the states of hosts now.
+func (d *Dispatcher) Receives() (r Received) {
+	d.loop.ask(func(time.Time) {
+		r = Received{Shares: d.loop.fanOut.isShared(), Known: len(d.loop.hosts.known), Own: len(d.loop.fanOut.followed)}
+		r.Slots, _ = d.loop.fleet.Slots()
+	})
+	return r
+}
+
+// Knows reports whether a dispatcher knows a host.
+func (d *Dispatcher) Knows(host string) (known bool) {
+	d.loop.ask(func(time.Time) { known = d.loop.hosts.known[host] != nil })
+	return known
+}

@@ -28,6 +28,8 @@ type hosts struct {
 	jobsWait func() bool                                          // here or in the stream
 	jobEnded func(host string, s *queue.HostState, now time.Time) // of each state that names a job which has ended
 	gone     func(host string)                                    // called when a presence has ended
+	relays   *relays
+	fanOut   *fanOut
 
 	known map[string]*host
 	names []string    // of those, sorted
@@ -41,6 +43,13 @@ type host struct {
 	home      bool
 	held      *queue.HostState // a newer state that counts after the head start; nil when there is none
 	heldSince time.Time
+	ended     mark // of the newest state that named a job which had ended
+}
+
+// mark is a state of a host, by its agent process and number.
+type mark struct {
+	instance string
+	serial   uint64
 }
 
 func newHosts(h hosts) *hosts {
@@ -72,17 +81,24 @@ func (h *hosts) report(s *queue.HostState, now time.Time) {
 		h.meet(s, now)
 		return
 	}
-	newest := &x.state
-	if x.held != nil {
-		newest = x.held
+	newest := x.newest()
+	isNewer, relayed := newer(newest, s), h.fanOut.isRelayedHere(s.Host)
+	if s.Ended != nil && (isNewer || x.endedBefore(s)) {
+		x.ended = mark{s.Instance, s.Serial}
+		if relayed {
+			h.relays.jobEnded(s)
+		}
+		if h.grants.serves(s.Host, s.Ended.Tenant) {
+			h.jobEnded(s.Host, s, now)
+		}
 	}
-	if !newer(newest, s) {
+	if !isNewer {
 		return
 	}
-	if s.Ended != nil && h.grants.serves(s.Host, s.Ended.Tenant) {
-		h.jobEnded(s.Host, s, now)
-	}
 	whole := s.Completed(newest)
+	if relayed && !alike(newest, &whole) {
+		h.relays.state(s.Host)
+	}
 	if x.home || !h.jobsWait() || spare(&whole) <= spare(&x.state) {
 		h.apply(x, &whole, now)
 		return
@@ -105,7 +121,22 @@ func (h *hosts) meet(s *queue.HostState, now time.Time) {
 	at, _ := slices.BinarySearch(h.names, s.Host)
 	h.names = slices.Insert(h.names, at, s.Host)
 	h.log.Info("a host is there", "host", s.Host, "state", s.State, "slots", s.Slots, "comfyui", s.Version)
+	h.fanOut.met(s.Host, x.home)
 	h.apply(x, s, now)
+}
+
+// newest is the newest state, which may not count yet.
+func (x *host) newest() *queue.HostState {
+	if x.held != nil {
+		return x.held
+	}
+	return &x.state
+}
+
+// endedBefore reports whether a state names a job whose end was not taken in, although a newer state was: the answer to an
+// offer may come before a broadcast that was sent earlier.
+func (x *host) endedBefore(s *queue.HostState) bool {
+	return s.Instance == x.state.Instance && (x.ended.instance != s.Instance || x.ended.serial < s.Serial)
 }
 
 // newer reports whether s is a later state of the same host than old: the same agent process counts its states, and
@@ -213,17 +244,25 @@ func (h *hosts) suspend(name string, now time.Time) {
 
 // drop forgets a host whose presence has ended. An agent that stops in order announces that itself.
 func (h *hosts) drop(name string) {
+	if h.forget(name) {
+		h.gone(name)
+	}
+}
+
+// forget is drop without an announcement. It reports whether the host was known.
+func (h *hosts) forget(name string) bool {
 	x := h.known[name]
 	if x == nil {
-		return
+		return false
 	}
 	delete(h.known, name)
 	at, _ := slices.BinarySearch(h.names, name)
 	h.names = slices.Delete(h.names, at, at+1)
+	h.fanOut.dropped(name)
 	h.fleet.RemoveHost(route.HostID(name))
 	h.changes.all() // a tenant whose job took it down may get another host
 	h.log.Warn("a host is gone", "host", name, "running", len(x.state.Running))
-	h.gone(name)
+	return true
 }
 
 // expire drops the hosts whose presence should have ended a second ago, in case the watch has not told that it did. It

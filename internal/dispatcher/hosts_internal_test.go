@@ -30,6 +30,8 @@ func newHostScene(p *peers) *hostScene {
 		},
 		gone: func(host string) { s.lost = append(s.lost, host) },
 	})
+	r := newRelays(relays{})
+	s.relays, s.fanOut = r, newFanOut(fanOutParts{hosts: s.hosts, peers: p, relays: r})
 	return s
 }
 
@@ -66,6 +68,21 @@ func TestOnlyTheNewestStateOfAHostCounts(t *testing.T) {
 	other.Time = noonUTC.Add(time.Hour)
 	s.report(&other, noonUTC)
 	same(t, "a restarted agent", s.free(), 3)
+}
+
+func TestAnEndThatWasOvertakenByANewerStateCountsOnce(t *testing.T) {
+	t.Parallel()
+	s := newHostScene(newPeers("me"))
+	newest, ended := onlineHost("a", 7, 2), onlineHost("a", 6, 2)
+	ended.Ended = &queue.EndedJob{Tenant: "acme", Job: "x"}
+	for _, state := range []queue.HostState{newest, ended, ended} {
+		s.report(&state, noonUTC)
+	}
+	same(t, "ended", s.ended, []string{"x on a"})
+	other := onlineHost("a", 5, 2) // of an agent process before
+	other.Instance, other.Ended = "before", &queue.EndedJob{Tenant: "acme", Job: "y"}
+	s.report(&other, noonUTC)
+	same(t, "ended", s.ended, []string{"x on a"})
 }
 
 func TestAPresenceOfAnotherAgentCountsWhateverItsClockSays(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/internal/route"
 )
 
@@ -39,6 +40,8 @@ type loop struct {
 	closing   bool                     // nothing is begun any more
 	turnEnded func(took time.Duration) // called after each turn
 	depth     atomic.Int64             // tickets that wait here; read by other goroutines
+	outgoing  chan queue.Relay         // to be sent
+	chosen    chan []string            // hosts whose agents are followed; the newest list
 
 	pressure *backpressure
 	changes  *changes
@@ -56,6 +59,9 @@ type parts struct {
 	grants    *grants
 	rests     *hostRests
 	hosts     *hosts
+	fanOut    *fanOut
+	relays    *relays
+	presences *mirror[queue.HostState]
 	capable   *capabilities
 	blocks    *blocks
 	guilt     *guilt
@@ -152,6 +158,7 @@ func (l *loop) step(now time.Time) {
 	if due := l.room.NextDue(); !due.IsZero() && !due.After(now) {
 		l.changes.jobs = true
 	}
+	l.relays.step(now)
 	l.endExpired(now)
 	l.match(now)
 	l.reasons.look(now)
@@ -182,6 +189,12 @@ func later(a, b time.Time) time.Time {
 func (l *loop) setAlarms() {
 	now := l.now()
 	l.alarms.every(now, time.Second, func(now time.Time) { l.expirePresences(time.Now(), now) })
+	l.alarms.every(now, fanOutLook, func(now time.Time) {
+		if l.isSynced() {
+			l.fanOut.look(now)
+			l.relays.look(now)
+		}
+	})
 	l.alarms.every(now, handTime/4, func(now time.Time) { l.parkLate(now) })
 	l.alarms.every(now, slotLook, l.slots.lookAround)
 	l.alarms.every(now, outdatedLook, l.liftAllOutdated)

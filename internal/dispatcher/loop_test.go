@@ -147,9 +147,9 @@ func TestAJobThatBecomesDueIsClaimedAlthoughItsHomeStandsStill(t *testing.T) {
 		s.host("a", s.accepts("a"))
 		id, due := job.ID(awayFrom("job-%d")), s.Now().Add(10*time.Second)
 		s.submit(id, func(spec *job.Spec) { spec.RunAt = &due })
-		s.pass(10500 * time.Millisecond)
+		s.pass(10*time.Second + 39*time.Millisecond)
 		s.want("chain while its home may", s.story(id), "queued waiting:not_due")
-		s.pass(time.Second)
+		s.pass(2 * time.Millisecond)
 		s.want("chain", s.story(id), "queued waiting:not_due started")
 	})
 }

@@ -97,7 +97,7 @@ func (l *loop) endExpired(now time.Time) {
 			l.walk(func(ctx context.Context) { l.d.endWaiting(ctx, o, why) })
 			continue
 		}
-		if l.peers.isTicketHome(&t) || now.Sub(t.Expires) > grace {
+		if now.Sub(t.Expires) >= time.Duration(l.peers.rank(t.Job))*grace {
 			l.claimToEnd(t, why)
 		}
 	}

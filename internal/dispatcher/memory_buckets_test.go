@@ -164,7 +164,10 @@ func (m *memory) WatchHosts(ctx context.Context, tell func(queue.Change[queue.Ho
 	if m.hostsLater > 0 {
 		goBy(m.hostsLater)
 	}
-	return watch(ctx, m, names.HostsBucket, queue.HostStateOf, tell)
+	return watch(ctx, m, names.HostsBucket, queue.HostStateOf, func(c queue.Change[queue.HostState]) {
+		m.reports.Add(1)
+		tell(c)
+	})
 }
 
 func (m *memory) WatchCapabilities(ctx context.Context, tell func(queue.Change[workflow.Capability])) error {

@@ -127,7 +127,10 @@ func (m *memory) FollowCancels(ctx context.Context, tell func(job.Event)) error 
 }
 
 func (m *memory) FollowHosts(ctx context.Context, tell func(queue.HostState)) error {
-	return follow(ctx, m, m.states, tell)
+	return follow(ctx, m, m.states, func(s queue.HostState) {
+		m.reports.Add(1)
+		tell(s)
+	})
 }
 
 func follow[T any](ctx context.Context, m *memory, all map[int]func(T), tell func(T)) error {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/comfyherd/comfyherd/internal/dispatcher"
@@ -24,6 +25,9 @@ type memory struct {
 	*server
 	dispatcher.Wire // nil: what no test uses
 	cutting
+	mute, deaf atomic.Bool  // relays are lost on the way out, or in
+	relayed    atomic.Int64 // relays that were received
+	reports    atomic.Int64 // states of hosts that were received from agents and presences
 }
 
 // server is what the connections have in common.
@@ -39,6 +43,8 @@ type server struct {
 	agents  map[string]func(*queue.Offer) (queue.Reply, error)
 	states  map[int]func(queue.HostState)
 	cancels map[int]func(job.Event)
+	relays  map[int]func(queue.Relay)
+	starts  map[int]func(host string)
 	letters map[uint64]queue.DeadLetter
 	buried  map[string]uint64 // letters by the message ids that tell repeated ones
 	settles settling
@@ -77,7 +83,7 @@ type bucket struct {
 func newMemory() *memory {
 	return &memory{server: &server{
 		jobs: map[uint64]*stored{}, buckets: map[string]*bucket{}, agents: map[string]func(*queue.Offer) (queue.Reply, error){},
-		states: map[int]func(queue.HostState){}, cancels: map[int]func(job.Event){}, letters: map[uint64]queue.DeadLetter{},
+		states: map[int]func(queue.HostState){}, cancels: map[int]func(job.Event){}, relays: map[int]func(queue.Relay){}, starts: map[int]func(string){}, letters: map[uint64]queue.DeadLetter{},
 		changed: make(chan struct{}), stirred: make(chan struct{}), links: map[string][]int{}, buried: map[string]uint64{},
 		settles: newSettling(), ackWait: ackWait, presenceTTL: presenceTTL,
 	}}

@@ -12,7 +12,7 @@ import (
 
 // owned is a job whose lease this dispatcher has, from its delivery or its claim until an agent has accepted it,
 // it is parked, or it has ended. Only the goroutine that walks the job touches it, or the loop before the walk and
-// while the job is in hand.
+// while the job is in hand. It is more than a ticket, which stands for a job of which nothing else is at hand.
 type owned struct {
 	job     *job.Job
 	message job.Message
@@ -24,6 +24,7 @@ type owned struct {
 	avoidUntil  time.Time // before it they are not used even when no other host may
 	notBefore   time.Time
 	unfit       []string // hosts whose agent would not have it on this walk
+	anySlot     bool     // a host refused it that was believed to have a free slot; it is not offered for free slots only again
 	lacks       []string // hosts that lack an option of it
 	optionsRead bool
 	options     workflow.Options

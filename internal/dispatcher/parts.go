@@ -46,6 +46,7 @@ func (l *loop) makeFleetParts() {
 		jobEnded: l.jobEnded,
 		gone:     func(host string) { l.walk(func(ctx context.Context) { d.announceGone(ctx, host) }) },
 	})
+	l.makeFanOut()
 	l.slots = newTenantSlots(tenantSlots{
 		fleet: l.fleet, peers: l.peers, changes: l.changes, alarms: l.alarms, runs: l.hosts.runsFor,
 		look: func(tenant job.Tenant, s queue.Slot, patient bool) {
@@ -56,6 +57,25 @@ func (l *loop) makeFleetParts() {
 		fleet: l.fleet, room: l.room, slots: l.slots, quotas: d.quotas, changes: l.changes,
 		usual: queue.TenantSettings{Weight: 1, MaxRunning: d.cfg.MaxRunning},
 	})
+}
+
+func (l *loop) makeFanOut() {
+	d, ttl := l.d, l.d.q.PresenceTTL()
+	l.outgoing, l.chosen = make(chan queue.Relay, relaysWaiting), make(chan []string, 1)
+	l.relays = newRelays(relays{
+		name: d.cfg.Name, ttl: ttl, alarms: l.alarms, peers: l.peers, send: l.relaySoon,
+		newest: func(host string) *queue.HostState {
+			if x := l.hosts.known[host]; x != nil {
+				return x.newest()
+			}
+			return nil
+		},
+	})
+	l.fanOut = newFanOut(fanOutParts{
+		above: d.cfg.LargeFleet, ttl: ttl, log: d.log, fleet: l.fleet, hosts: l.hosts, peers: l.peers, relays: l.relays,
+		read: l.readPresences, list: l.listHosts, choose: l.followChosen, beat: d.beatSoon,
+	})
+	l.hosts.relays, l.hosts.fanOut = l.relays, l.fanOut
 }
 
 func (l *loop) makeJobParts() {
@@ -86,7 +106,7 @@ func (l *loop) makeJobParts() {
 		},
 	})
 	l.tickets = newTickets(tickets{
-		room: l.room, fleet: l.fleet, hand: l.hand, peers: l.peers, changes: l.changes, unknown: l.needs, left: l.reasons.forget,
+		room: l.room, fleet: l.fleet, hand: l.hand, peers: l.peers, changes: l.changes, alarms: l.alarms, unknown: l.needs, left: l.reasons.forget,
 		replaced: func(old route.Ticket) { l.walk(func(ctx context.Context) { d.endReplaced(ctx, &old) }) },
 	})
 	l.ticketing = newTicketing(ticketing{

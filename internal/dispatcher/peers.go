@@ -63,6 +63,18 @@ func (p *peers) isHome(name string) bool {
 // isTicketHome reports whether this dispatcher looks after the reasons and times of a waiting job.
 func (p *peers) isTicketHome(t *route.Ticket) bool { return p.isHome(string(t.Job)) }
 
+// rank is how many other dispatchers are to claim the ticket of a job before this one.
+func (p *peers) rank(id route.JobID) int { return route.Rank(p.names, p.name, route.HostID(id)) }
+
+// turn is how long a dispatcher of a rank leaves a ticket that all have just read, or that becomes due, to those before
+// it: ten head starts to the first one, which may have many to claim at that moment, and one more to each other.
+func (p *peers) turn(rank int) time.Duration {
+	if rank == 0 {
+		return 0
+	}
+	return time.Duration(9+rank) * p.headStart()
+}
+
 // isTenantHome reports whether this dispatcher gives the jobs of a tenant with a cap to hosts.
 func (p *peers) isTenantHome(tenant route.Tenant) bool { return p.isHome("tenant " + string(tenant)) }
 
@@ -71,4 +83,9 @@ func (p *peers) isTenantHome(tenant route.Tenant) bool { return p.isHome("tenant
 func (p *peers) headStart() time.Duration { return min(max(handOver, 4*p.roundTrip), handTime) }
 
 // offerTook takes in how long an offer took: the round trip is that of the last dozen or so.
-func (p *peers) offerTook(d time.Duration) { p.roundTrip += (d - p.roundTrip) / 8 }
+func (p *peers) offerTook(d time.Duration) {
+	if p.roundTrip == 0 {
+		p.roundTrip = d
+	}
+	p.roundTrip += (d - p.roundTrip) / 8
+}

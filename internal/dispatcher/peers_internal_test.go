@@ -2,6 +2,8 @@ package dispatcher
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"testing"
 	"time"
 
@@ -55,12 +57,30 @@ func TestTheHeadStartIsAFewRoundTripsOfAnOffer(t *testing.T) {
 	t.Parallel()
 	p := newPeers("me")
 	same(t, "at first", p.headStart(), 4*time.Millisecond)
-	p.offerTook(16 * time.Millisecond) // an eighth of it counts
+	p.offerTook(2 * time.Millisecond)
 	same(t, "after one offer", p.headStart(), 8*time.Millisecond)
+	p.offerTook(18 * time.Millisecond) // an eighth of the difference counts
+	same(t, "after another", p.headStart(), 16*time.Millisecond)
 	for range 100 {
 		p.offerTook(time.Second)
 	}
 	same(t, "at most", p.headStart(), 100*time.Millisecond)
+}
+
+func TestEachDispatcherHasATurnOfItsOwnAtATicket(t *testing.T) {
+	t.Parallel()
+	names := []string{"a", "b", "c", "d"}
+	seen := map[time.Duration]string{}
+	for _, name := range names {
+		p := newPeers(name)
+		for _, live := range names {
+			p.put(live, noonUTC)
+		}
+		seen[p.turn(p.rank("job"))] = name
+		same(t, "home of "+name, p.isTicketHome(&route.Ticket{Job: "job"}), p.rank("job") == 0)
+	}
+	same(t, "turns", slices.Sorted(maps.Keys(seen)), []time.Duration{0, 40 * time.Millisecond, 44 * time.Millisecond, 48 * time.Millisecond})
+	same(t, "alone", newPeers("me").rank("job"), 0)
 }
 
 func TestAnotherDispatcherOfTheSameNameIsReportedOnce(t *testing.T) {

@@ -15,6 +15,7 @@ import (
 type spot struct {
 	host     string
 	quiet    time.Duration // how long the slot may be kept from the other dispatchers
+	free     bool          // the slot is believed to be free, though others may have taken it
 	end      *ending       // why it must not run at all
 	position int           // in the waiting room, when it has to wait
 	hold     *route.Hold   // why no host may take it; nil when hosts are merely busy
@@ -88,7 +89,9 @@ func (l *loop) occupy(host route.HostID, w *route.Want, id route.JobID, now time
 }
 
 func (l *loop) spotOn(host route.HostID, tenant route.Tenant) spot {
-	return spot{host: string(host), quiet: l.quiet(string(host)), most: l.fleet.Cap(tenant)}
+	return spot{
+		host: string(host), quiet: l.quiet(string(host)), most: l.fleet.Cap(tenant), free: l.fanOut.isShared() && l.fleet.HasSlots(host),
+	}
 }
 
 // quiet is how long the agent of a host may keep it from the other dispatchers that a slot was taken: as long as they

@@ -9,7 +9,8 @@ import (
 	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
-// restingJob is a job that rests in the stream without a ticket, since its tenant has as many as it may.
+// restingJob is a job that rests in the stream without a ticket, since its tenant has as many as it may. It is no ticket, since no
+// host is chosen for it and nobody can claim it: it has only what is needed to call it back.
 type restingJob struct {
 	lane     job.Lane
 	id       job.ID

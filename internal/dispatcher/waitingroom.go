@@ -16,16 +16,18 @@ type tickets struct {
 	hand     *hand
 	peers    *peers
 	changes  *changes
+	alarms   *alarms
 	unknown  *requirements          // has the tickets whose requirements are not known yet
 	left     func(sequence uint64)  // called for each ticket that does not wait any more
 	replaced func(old route.Ticket) // called for one at whose sequence another job is stored
 
 	claiming map[uint64]route.Ticket // taken out of the room to be claimed
-	due      map[uint64]time.Time    // of those that become due later
+	due      map[uint64]dueTimes     // of those that become due later
+	ranked   int                     // up to which place of the room the ranks are right; -1 = all are
 }
 
 func newTickets(t tickets) *tickets {
-	t.claiming, t.due = map[uint64]route.Ticket{}, map[uint64]time.Time{}
+	t.claiming, t.due, t.ranked = map[uint64]route.Ticket{}, map[uint64]dueTimes{}, -1
 	return &t
 }
 
@@ -41,34 +43,64 @@ func (t *tickets) put(x route.Ticket) {
 	t.changes.all()
 }
 
-// dueGrace is how long a job that becomes due is left to its home dispatcher: all know the moment.
-const dueGrace = time.Second
+// dueTimes are when a ticket becomes due, and when it may go to hosts that have failed it, wherever its home is.
+type dueTimes struct{ notBefore, avoidUntil time.Time }
 
-// inTurn has a ticket that becomes due later do so a moment later still when its home is elsewhere.
-func (t *tickets) inTurn(x route.Ticket, now time.Time) route.Ticket {
-	if !x.NotBefore.After(now) {
-		return x
+// last is when nothing of a ticket lies ahead any more.
+func (d *dueTimes) last() time.Time { return later(d.notBefore, d.avoidUntil) }
+
+// inTurn has a ticket that was stored at a time wait for its turn: all dispatchers read it and its times alike, so each but the
+// first acts on them a while later.
+func (t *tickets) inTurn(x route.Ticket, stored, now time.Time) route.Ticket {
+	x.Rank = t.peers.rank(x.Job)
+	due := dueTimes{notBefore: x.NotBefore}
+	if len(x.Avoid) > 0 {
+		due.avoidUntil = x.AvoidUntil
 	}
-	t.due[x.Sequence] = x.NotBefore
-	if !t.peers.isTicketHome(&x) {
-		x.NotBefore = x.NotBefore.Add(dueGrace)
+	if due.last().After(now) {
+		t.due[x.Sequence] = due
+	}
+	turn := t.peers.turn(x.Rank)
+	if due.avoidUntil.After(now) {
+		x.AvoidUntil = due.avoidUntil.Add(turn)
+	}
+	if from := later(x.NotBefore, stored).Add(turn); from.After(now) && turn > 0 {
+		x.NotBefore = from
 	}
 	return x
 }
 
-// rehome finds out anew when tickets become due here, since dispatchers have come or gone.
+// rehome finds out anew when tickets become due here, and when it is this dispatcher's turn, since dispatchers have come or gone.
 func (t *tickets) rehome(now time.Time, pause func() bool) {
+	if t.ranked < 0 {
+		t.alarms.at(now.Add(rankPause), t.rankMore)
+	}
+	t.ranked = 0
 	for sequence, due := range t.due {
 		if !pause() {
 			return
 		}
 		x, waits := t.room.Get(sequence)
-		if !waits || !due.After(now) {
+		if !waits || !due.last().After(now) {
 			delete(t.due, sequence)
 			continue
 		}
-		x.NotBefore = due
-		t.room.Put(t.inTurn(x, now))
+		if x.NotBefore = due.notBefore; !due.avoidUntil.IsZero() {
+			x.AvoidUntil = due.avoidUntil
+		}
+		t.room.Put(t.inTurn(x, time.Time{}, now))
+	}
+}
+
+const (
+	rankPause  = 5 * time.Millisecond // between two steps in which tickets are ranked anew
+	rankPlaces = 512                  // of each
+)
+
+// rankMore ranks some of the tickets anew after dispatchers have come or gone, and does so until all are.
+func (t *tickets) rankMore(now time.Time) {
+	if t.ranked = t.room.Rerank(t.ranked, rankPlaces, t.peers.rank); t.ranked >= 0 {
+		t.alarms.at(now.Add(rankPause), t.rankMore)
 	}
 }
 

@@ -34,7 +34,7 @@ func newTicketScene(t *testing.T, p *peers) *ticketScene {
 	})
 	needs.learn(o.job)
 	s.tickets = newTickets(tickets{
-		room: room, fleet: fleet, hand: newHand(room, newBackpressure()), peers: p, changes: changes, unknown: needs,
+		room: room, fleet: fleet, hand: newHand(room, newBackpressure()), peers: p, changes: changes, alarms: &alarms{}, unknown: needs,
 		left:     func(sequence uint64) { s.left = append(s.left, sequence) },
 		replaced: func(old route.Ticket) { s.replaced = append(s.replaced, string(old.Job)) },
 	})
@@ -113,7 +113,7 @@ func TestATicketAtWhoseSequenceAnotherJobIsStoredIsReplaced(t *testing.T) {
 	same(t, "by another", []any{s.replaced, s.left, s.len()}, []any{[]string{"acme-1"}, []uint64{1}, 1})
 }
 
-func TestATicketBecomesDueASecondLaterWhereItIsNotAtHome(t *testing.T) {
+func TestATicketBecomesDueLaterWhereItIsNotAtHome(t *testing.T) {
 	t.Parallel()
 	p := peersOf()
 	s := newTicketScene(t, p)
@@ -123,16 +123,24 @@ func TestATicketBecomesDueASecondLaterWhereItIsNotAtHome(t *testing.T) {
 		got, _ := s.room.Get(1)
 		return got.NotBefore.UTC()
 	}
-	s.put(s.inTurn(x, noonUTC))
+	s.put(s.inTurn(x, noonUTC, noonUTC))
 	same(t, "alone", due(), noonUTC.Add(time.Minute))
 	p.put("other", noonUTC)
 	s.rehome(noonUTC, always)
 	s.rehome(noonUTC, always)
-	same(t, "beside its home", due(), noonUTC.Add(time.Minute+time.Second))
+	same(t, "beside its home", due(), noonUTC.Add(time.Minute+40*time.Millisecond))
 	p.remove("other")
 	s.rehome(noonUTC, always)
 	same(t, "alone again", due(), noonUTC.Add(time.Minute))
 	s.rehome(noonUTC.Add(time.Minute), always)
 	same(t, "when it is due", len(s.due), 0)
-	same(t, "a ticket that is due", s.inTurn(x, noonUTC.Add(time.Minute)).NotBefore, noonUTC.Add(time.Minute))
+	aside := x
+	aside.NotBefore, aside.Avoid, aside.AvoidUntil = time.Time{}, []string{"a"}, noonUTC.Add(time.Minute)
+	p.put("other", noonUTC)
+	got := s.inTurn(aside, noonUTC, noonUTC.Add(time.Millisecond))
+	same(t, "one that was just stored", got.NotBefore, noonUTC.Add(40*time.Millisecond))
+	same(t, "one with hosts to avoid", got.AvoidUntil, noonUTC.Add(time.Minute+40*time.Millisecond))
+	same(t, "one that was stored long ago", s.inTurn(aside, noonUTC, noonUTC.Add(time.Second)).NotBefore, time.Time{})
+	p.remove("other")
+	same(t, "a ticket that is due", s.inTurn(x, noonUTC, noonUTC.Add(time.Minute)).NotBefore, noonUTC.Add(time.Minute))
 }

@@ -16,14 +16,19 @@ import (
 // watches are the loops that tell this loop what changes in NATS, each until its context ends.
 func (l *loop) watches() []func(context.Context) error {
 	q, c := l.d.q, l.d.answers
-	dispatchers, hosts, capabilities := follow(l, l.peerMirror()), follow(l, l.hostMirror()), follow(l, l.capabilityMirror())
+	l.presences = l.hostMirror()
+	dispatchers, hosts, capabilities := follow(l, l.peerMirror()), follow(l, l.presences), follow(l, l.capabilityMirror())
 	blocks, strikes := follow(l, l.blockMirror()), follow(l, l.strikeMirror())
 	affinity, tenants := follow(l, l.affinityMirror()), follow(l, l.tenantMirror())
 	grants, slots, tickets := follow(l, l.grantMirror()), follow(l, l.slotMirror()), follow(l, l.ticketMirror())
 	return []func(context.Context) error{
 		func(ctx context.Context) error { return q.WatchDispatchers(ctx, dispatchers) },
-		func(ctx context.Context) error { return q.WatchHosts(ctx, hosts) },
-		func(ctx context.Context) error { return q.FollowHosts(ctx, l.hostReport) },
+		l.whileAll(func(ctx context.Context) error { return q.WatchHosts(ctx, hosts) }),
+		l.whileAll(func(ctx context.Context) error { return q.FollowHosts(ctx, l.hostReport) }),
+		func(ctx context.Context) error { return q.FollowChosen(ctx, l.chosen, l.hostReport) },
+		func(ctx context.Context) error { return q.FollowHostNames(ctx, l.hostNamed) },
+		func(ctx context.Context) error { return q.FollowRelays(ctx, l.relayReceived) },
+		l.relayLoop,
 		func(ctx context.Context) error { return q.WatchCapabilities(ctx, capabilities) },
 		func(ctx context.Context) error { return q.WatchBlocks(ctx, blocks) },
 		func(ctx context.Context) error { return q.WatchStrikes(ctx, strikes) },
@@ -80,13 +85,19 @@ func (l *loop) peerMirror() *mirror[queue.DispatcherState] {
 			if isNew {
 				l.rehome(now)
 			}
+			if c.Key != l.d.cfg.Name {
+				l.fanOut.peer(&c.Value, now)
+			}
 		},
-		gone: func(name string, now time.Time) {
-			l.peers.remove(name)
-			l.rehome(now)
-		},
+		gone: l.peerGone,
 		keys: listed(func() []string { return slices.Clone(l.peers.names) }),
 	}
+}
+
+func (l *loop) peerGone(name string, now time.Time) {
+	l.peers.remove(name)
+	l.fanOut.peerGone(name, now)
+	l.rehome(now)
 }
 
 // rehome has the parts find out anew of what this dispatcher is the home, since dispatchers have come or gone.
@@ -94,6 +105,7 @@ func (l *loop) rehome(now time.Time) {
 	l.pressure.peers(l.peers.count())
 	l.chores.begin("rehome", func(pause func() bool) {
 		l.hosts.rehome(now, pause)
+		l.fanOut.rehome(now)
 		l.slots.rehome(pause)
 		l.tickets.rehome(now, pause)
 		l.changes.jobs = true
@@ -106,8 +118,7 @@ func (l *loop) expirePresences(local, now time.Time) {
 	l.d.metrics.waiting.Set(float64(l.depth.Load()))
 	l.hosts.expire(local)
 	for _, name := range l.peers.expired(local) {
-		l.peers.remove(name)
-		l.rehome(now)
+		l.peerGone(name, now)
 	}
 }
 
@@ -236,7 +247,7 @@ func (l *loop) slotMirror() *mirror[[]queue.Slot] {
 func (l *loop) ticketMirror() *mirror[queue.Ticket] {
 	return &mirror[queue.Ticket]{
 		put: func(c queue.Change[queue.Ticket], now time.Time) {
-			l.putTicket(l.tickets.inTurn(routeTicket(&c.Value), now))
+			l.putTicket(l.tickets.inTurn(routeTicket(&c.Value), c.Time, now))
 		},
 		gone: func(key string, _ time.Time) {
 			if t, err := queue.TicketAt(key); err == nil {

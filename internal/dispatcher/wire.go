@@ -83,6 +83,8 @@ type blockWire interface {
 // hostWire speaks with the agents of hosts.
 type hostWire interface {
 	Host(ctx context.Context, host string) (queue.HostState, bool, error)
+	Presence(ctx context.Context, host string) (queue.Change[queue.HostState], error)
+	HostNames(ctx context.Context) ([]string, error)
 	HostStates(ctx context.Context) (map[string]queue.HostEventKind, error)
 	Offer(ctx context.Context, host string, o *queue.Offer) (queue.Reply, error)
 	Control(ctx context.Context, host string, c queue.Control) (queue.Reply, error)
@@ -97,6 +99,7 @@ type peerWire interface {
 	PresenceTTL() time.Duration
 	BeatDispatcher(ctx context.Context, s *queue.DispatcherState) error
 	LeaveDispatcher(ctx context.Context, name string) error
+	Relay(r *queue.Relay) error
 	ServeAPI(ctx context.Context, api queue.API) error
 	AnswerBytes() int
 	AppendAct(ctx context.Context, a *queue.Act, source string) error
@@ -126,6 +129,9 @@ type watchWire interface {
 	WatchDispatchers(ctx context.Context, tell func(queue.Change[queue.DispatcherState])) error
 	WatchHosts(ctx context.Context, tell func(queue.Change[queue.HostState])) error
 	FollowHosts(ctx context.Context, tell func(queue.HostState)) error
+	FollowChosen(ctx context.Context, chosen <-chan []string, tell func(queue.HostState)) error
+	FollowHostNames(ctx context.Context, tell func(host string)) error
+	FollowRelays(ctx context.Context, tell func(queue.Relay)) error
 	WatchCapabilities(ctx context.Context, tell func(queue.Change[workflow.Capability])) error
 	WatchBlocks(ctx context.Context, tell func(queue.Change[route.Block])) error
 	WatchStrikes(ctx context.Context, tell func(queue.Change[route.Strikes])) error

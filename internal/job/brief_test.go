@@ -79,7 +79,7 @@ func TestTheBriefOfAnEventOfOursIsReadWithoutDecodingIt(t *testing.T) { //nolint
 		`"hosts":{"a":"b"}`, `"prompt_id":"x"`, `"message":"m"`, `"node":"3"`, `"class_type":"A"`, `"exception_type":"E"`, `"counted":true`, `"size":1`,
 		`"cause":"c"`, `"progress":0.5`, `"node_ran":"5s"`, `"proven":true`, `"not_before":"2026-01-02T03:04:05Z"`, `"avoided_hosts":["a"]`,
 		`"avoid_until":"2026-01-02T03:04:05Z"`, `"outputs":[{"node":"9"}]`, `"cached_nodes":["4"]`, `"outputs_reused":true`, `"outputs_missing":true`,
-		`"seeds":{"3":1}`, `"queued_for":"1s"`, `"ran_for":"1s"`, `"node_times":{"3":"1s"}`, `"attempts":[{"attempt":1}]`, `"by":"me"`,
+		`"seeds":{"3":1}`, `"queued_for":"1s"`, `"ran_for":"1s"`, `"node_times":{"3":"1s"}`, `"attempts":[{"attempt":1}]`, `"by":"me"`, `"waited":true`,
 	} {
 		body := []byte("{" + fields + "}")
 		if _, ok := job.ReadBrief(job.Failed, body); !ok {

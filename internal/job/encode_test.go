@@ -94,7 +94,11 @@ func TestTimesAreWrittenLikeTheLibraryDoes(t *testing.T) {
 		`"2026-02-03T12:00:00.000000078Z"`: noon.Add(78),
 		`"2026-02-03T13:00:00+01:00"`:      noon.In(time.FixedZone("", 3600)),
 		`"2026-02-03T13:00:01+01:00"`:      noon.In(time.FixedZone("", 3601)), // seconds of a zone are left out
-		`"0001-01-01T00:00:00Z"`:           noon.AddDate(9000, 0, 0),          // JSON has years of four digits only
+		`"0000-02-03T12:00:00Z"`:           noon.AddDate(-2026, 0, 0),
+		`"9999-02-03T12:00:00Z"`:           noon.AddDate(7973, 0, 0),
+		`"2026-02-04T11:59:59+23:59"`:      noon.In(time.FixedZone("", 86399)),
+		`"2026-02-02T12:00:01-23:59"`:      noon.In(time.FixedZone("", -86399)),
+		`"0001-01-01T00:00:00Z"`:           noon.AddDate(9000, 0, 0), // JSON has years of four digits only
 	} {
 		if got := job.AppendTime([]byte("{"), when); string(got) != "{"+want {
 			t.Errorf("%v is written as %s, want %s", when, got, want)

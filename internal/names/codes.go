@@ -12,7 +12,6 @@ const (
 	WrongLastSequenceCode     = 10071
 	WrongLastSequenceInFlight = 10164
 	DuplicateInFlightCode     = 10158 // a message with the same id is being stored
-	NoMessageFoundCode        = 10037
 	ReplicasNotSupportedCode  = 10074
 )
 

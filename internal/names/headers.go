@@ -19,6 +19,7 @@ const (
 	SequenceHeader     = "Comfy-Sequence"
 	ReceivedHeader     = "Comfy-Received"
 	QuietHeader        = "Comfy-Quiet"
+	FreeSlotHeader     = "Comfy-Free-Slot"
 	CauseHeader        = "Comfy-Cause"
 	RevisionHeader     = "Comfy-Revision"
 	TimeHeader         = "Comfy-Time" // of an answer: NATS' time, as the dispatcher has measured it

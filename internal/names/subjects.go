@@ -40,11 +40,12 @@ const (
 	Tells      = "comfy.tell.>"
 )
 
-// Jobs of all lanes, dead letters of all tenants, states of all hosts.
+// Jobs of all lanes, dead letters of all tenants, states of all hosts, and the same as dispatchers relay them.
 const (
 	AllJobs      = "comfy.jobs.>"
 	DeadSubjects = "comfy.dead.*"
 	HostStates   = "comfy.hosts.*.state"
+	Relays       = "comfy.dispatchers.*.hosts"
 )
 
 const (
@@ -124,6 +125,14 @@ func StateSubject(host string) string { return "comfy.hosts." + host + ".state" 
 // StateHost gives the host of a subject that matches HostStates.
 func StateHost(subject string) string {
 	return strings.TrimSuffix(strings.TrimPrefix(subject, hostsPrefix), ".state")
+}
+
+// RelaySubject is where a dispatcher sends what it has received of the hosts that it is home to.
+func RelaySubject(dispatcher string) string { return "comfy.dispatchers." + dispatcher + ".hosts" }
+
+// RelaySender gives the dispatcher of a subject that matches Relays.
+func RelaySender(subject string) string {
+	return strings.TrimSuffix(strings.TrimPrefix(subject, "comfy.dispatchers."), ".hosts")
 }
 
 // LiveSubject is where live messages of a job are published; what is "progress" or "preview".

@@ -235,7 +235,9 @@ func (t *Ticket) check() error {
 	c.that(t.Hash != "", "the hash is missing")
 	c.priority(t.Priority)
 	c.attempt(t.Attempt)
-	c.that(t.Lease.Of(t.Sequence), "%.80q is no lease of the job at sequence %d", t.Lease, t.Sequence)
+	if !t.Lease.Of(t.Sequence) {
+		c.wrong("%.80q is no lease of the job at sequence %d", t.Lease, t.Sequence)
+	}
 	c.count("the size", t.Size, math.MaxInt64)
 	for _, hosts := range [][]string{t.PreferHosts, t.OnlyHosts, t.ExcludeHosts, t.AvoidHosts} {
 		c.short("a list of hosts", len(hosts), mostListed)

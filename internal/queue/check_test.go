@@ -90,6 +90,8 @@ func TestALeaseHasItsForm(t *testing.T) {
 		"$JS.ACK.COMFY_JOBS.dispatch_5.1.0.3.1.0":               false,
 		"$JS.ACK.COMFY_JOBS.dispatch_5.1.7.3.1":                 false,
 		"$JS.ACK.COMFY_JOBS.dispatch_5.1.7.3.1.x":               false,
+		"$JS.ACK.COMFY_JOBS.dispatch_5.1.7.3.1.a":               false,
+		"$JS.ACK.COMFY_JOBS.dispatch_5.1.a.3.1.0":               false,
 		"$JS.ACK.COMFY_JOBS.dispatch_5.1.-7.3.1.0":              false,
 		"$JS.ACK.COMFY_JOBS.dispatch_10.1.7.3.1.0":              false,
 		"$JS.ACK.COMFY_JOBS.dispatch_evil.1.7.3.1.0":            false,
@@ -143,6 +145,14 @@ func TestWhatCannotBeIsRefused(t *testing.T) {
 		_, err := queue.AffinityOf(put(aHash, `{"prefer":["a"]`+more+`}`))
 		return err == nil
 	}
+	grant := func(more string) bool {
+		_, err := queue.GrantOf(put("gpu", `{"slots":2`+more+`}`))
+		return err == nil
+	}
+	reply := func(more string) bool { // of an agent that is busy, which says why
+		_, err := queue.DecodeReply([]byte(`{"answer":"busy","state":{"host":"gpu","state":"online"}` + more + `}`))
+		return err == nil
+	}
 	strikes := func(more string) bool {
 		_, err := queue.StrikesOf(put("gpu."+aHash, `{"level":1`+more+`}`))
 		return err == nil
@@ -151,10 +161,12 @@ func TestWhatCannotBeIsRefused(t *testing.T) {
 		right func(string) bool
 		wrong []string
 	}{
+		"Grant":      {grant, []string{`,"slots":-1`, `,"slots":65537`, `,"tenants":["a b"]`, `,"time":"9999-01-01T00:00:00Z"`}},
+		"Reply":      {reply, []string{`,"answer":"perhaps"`, `,"state":{"host":"gpu","state":"online","slots":-1}`, `,"state":{"host":""}`}},
 		"Strikes":    {strikes, []string{`,"level":"high"`}},
 		"Ticket":     {ticket, []string{`,"attempt":-1`, `,"size":-1`, `,"lease":"$KV.COMFY_BLOCKS.x"`, `,"lease":"$JS.ACK.COMFY_JOBS.dispatch_5.1.8.3.1.0"`, `,"job":""`, `,"received":"9999-01-01T00:00:00Z"`}},
 		"Block":      {block, []string{`,"kind":"bad mood"`, `,"tenants":[]`, `,"size":-1`, `,"failures":-1`, `,"level":-1`, `,"host":"other"`, `,"hash":"` + strings.Repeat("0", 64) + `"`, `,"until":"0001-01-01T00:00:00Z"`}},
-		"Tenant":     {tenant, []string{`,"weight":0`, `,"weight":-1`, `,"weight":1e300`, `,"max_running":-1`, `,"max_priority":-1`, `,"max_priority":10`}},
+		"Tenant":     {tenant, []string{`,"weight":0`, `,"weight":-1`, `,"weight":1e300`, `,"max_running":-1`, `,"max_unfinished":-1`, `,"max_bytes":-1`, `,"max_file_bytes":-1`, `,"max_priority":-1`, `,"max_priority":10`}},
 		"Dispatcher": {dispatcher, []string{`,"waiting":-1`, `,"dispatcher":"e"`}},
 		"Condition":  {condition, []string{`,"hashes":["x"]`, `,"blame":{"tenant":"","job":"","hash":""}`}},
 		"Control":    {control, []string{`,"resume":true`}},

@@ -11,6 +11,9 @@ var (
 	DecodeReply = decodeReply
 	DecodeOffer = decodeOffer
 	DecodeLink  = decodeLink
+	EncodeRelay = (*Relay).encode
+	DecodeRelay = decodeRelay
+	Deflated    = deflated
 )
 
 // Alike reads capabilities that many hosts have only once.
@@ -39,6 +42,18 @@ func FakeClock(ctx context.Context, ask func(context.Context) (time.Time, error)
 	return q, q.clock.stop
 }
 
+// Desk limits calls.
+type Desk struct{ desk }
+
+// NewDesk has no call under way.
+func NewDesk() *Desk { return &Desk{desk{taken: map[string]int{}}} }
+
+// Begin lets a call of a tenant begin, unless too many are under way.
+func (d *Desk) Begin(whose string, most int) error { return d.begin(context.Background(), whose, most) }
+
+// End ends a call of a tenant.
+func (d *Desk) End(whose string) { d.end(whose) }
+
 // ClockError is how far Now may be from the server's clock; false when no server has told its time yet.
 func (q *Queue) ClockError() (time.Duration, bool) {
 	known := q.clock.known.Load()
@@ -47,3 +62,6 @@ func (q *Queue) ClockError() (time.Duration, bool) {
 
 // MaxBody is how many bytes a job may have.
 func (q *Queue) MaxBody() int { return q.maxBody() }
+
+// ReadPlainTicket reads a ticket's value without encoding/json.
+func ReadPlainTicket(t *Ticket, value string) bool { return t.readPlain(value) }

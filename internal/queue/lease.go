@@ -48,11 +48,10 @@ func (q *Queue) FinishSoon(lease Lease) error {
 // extra_data, which may hold keys. A job that is no longer stored is no error.
 func (q *Queue) Erase(ctx context.Context, sequence uint64) error {
 	err := q.jobs.SecureDeleteMsg(ctx, sequence)
-	if errors.Is(err, natsjs.ErrMsgNotFound) {
-		return nil
-	}
-	if api, is := errors.AsType[*natsjs.APIError](err); is && api.ErrorCode == names.NoMessageFoundCode {
-		return nil
+	if errors.Is(err, natsjs.ErrMsgDeleteUnsuccessful) { // nats.go does not say why
+		if _, why := q.Stored(ctx, sequence); errors.Is(why, ErrGone) {
+			return nil
+		}
 	}
 	return wrap(err, "erase job %d", sequence)
 }

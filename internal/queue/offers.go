@@ -30,6 +30,10 @@ type Offer struct {
 	// Quiet is for how long the agent need not broadcast that the slot is taken, at most 1 min; 0: it broadcasts at once. Most hosts
 	// have another change to broadcast by then, which saves one message.
 	Quiet time.Duration
+
+	// FreeSlot: the job is meant for a free slot, and a host without one answers busy, even if it could prefetch the job. In a large
+	// fleet two dispatchers may choose the same free host at once, while others are free as well.
+	FreeSlot bool
 }
 
 // Answer to an offer.
@@ -102,6 +106,9 @@ func encodeOffer(host string, o *Offer) *nats.Msg {
 	if o.Quiet > 0 {
 		header[names.QuietHeader] = []string{o.Quiet.String()}
 	}
+	if o.FreeSlot {
+		header[names.FreeSlotHeader] = []string{"true"}
+	}
 	return &nats.Msg{Subject: names.OfferSubject(host), Data: m.Body, Header: header}
 }
 
@@ -128,7 +135,7 @@ func decodeOffer(msg *nats.Msg) (Offer, error) {
 		return Offer{}, fmt.Errorf("offer without a valid %s: %w", names.PriorityHeader, err)
 	}
 	o := Offer{
-		Quiet: min(max(quiet, 0), longestQuiet),
+		Quiet: min(max(quiet, 0), longestQuiet), FreeSlot: h.Get(names.FreeSlotHeader) == "true",
 		Message: job.Message{
 			Tenant: h.Get(names.TenantHeader), Priority: job.Priority(priority),
 			Sequence: headerUint(h, names.SequenceHeader), Received: received, RequeueOf: h.Get(names.RequeueOfHeader), Body: msg.Data,
@@ -268,9 +275,11 @@ func (q *Queue) Broadcast(s *HostState) error {
 
 // FollowHosts calls tell for every valid broadcast state until ctx ends.
 func (q *Queue) FollowHosts(ctx context.Context, tell func(HostState)) error {
-	return q.serve(ctx, names.HostStates, func(msg *nats.Msg) {
-		if s, err := decodeState(msg.Data); err == nil && s.Host == names.StateHost(msg.Subject) && s.check() == nil {
-			tell(s)
-		}
-	})
+	return q.serve(ctx, names.HostStates, func(msg *nats.Msg) { tellState(msg, tell) })
+}
+
+func tellState(msg *nats.Msg, tell func(HostState)) {
+	if s, err := decodeState(msg.Data); err == nil && s.Host == names.StateHost(msg.Subject) && s.check() == nil {
+		tell(s)
+	}
 }

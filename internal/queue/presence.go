@@ -149,6 +149,9 @@ type DispatcherState struct {
 	Started    time.Time `json:"started"`
 	Waiting    int       `json:"waiting"`
 	ClockOff   Offset    `json:"clock_off,omitempty"` // how far its clock is ahead of NATS'; 0 when it is off by at most 1 s
+
+	Relays      bool `json:"relays,omitempty"`       // it relays the states of hosts when another dispatcher wants that
+	WantsRelays bool `json:"wants_relays,omitempty"` // it needs the relays of the others
 }
 
 // Beat writes or renews a host's presence, which ends after PresenceTTL.
@@ -217,7 +220,7 @@ func DispatcherStateOf(e Entry) (DispatcherState, error) {
 }
 
 // capabilitiesKept are kept decoded by the watch of capabilities.
-const capabilitiesKept = 16
+const capabilitiesKept = 64
 
 // alike makes a reader of capabilities that decodes one only once which many hosts have, as far as it is among the last different
 // ones. The thousands of hosts of a fleet that are installed alike then share one copy.

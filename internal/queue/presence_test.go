@@ -34,13 +34,13 @@ func TestACapabilityThatManyHostsHaveIsDecodedOnce(t *testing.T) {
 	}
 	expect(1, 1)
 	expect(1, 1)
-	for value := 2; value <= 16; value++ {
+	for value := 2; value <= 64; value++ {
 		expect(value, value)
 	}
-	expect(1, 16) // the oldest of those that are kept
-	expect(17, 17)
-	expect(2, 17)
-	expect(1, 18) // not kept any more
+	expect(1, 64) // the oldest of those that are kept
+	expect(65, 65)
+	expect(2, 65)
+	expect(1, 66) // not kept any more
 }
 
 func TestACapabilityThatIsNotValidIsReadAnewEachTime(t *testing.T) {

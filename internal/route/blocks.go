@@ -16,13 +16,12 @@ import (
 // since there may be a hundred thousand.
 type standing struct {
 	cause    unique.Handle[cause]
-	message  unique.Handle[string] // of many blocks it is the same
 	job      JobID
 	until    int64
 	size     int64
 	number   int32 // of the host
-	failures int32
-	level    int32
+	failures uint16
+	level    uint16
 }
 
 // cause is what many blocks have in common.
@@ -30,6 +29,7 @@ type cause struct {
 	kind    failure.Kind
 	tenant  Tenant
 	tenants string // those that it holds for, each with a space behind it
+	message string
 }
 
 // oddBlock is a block for some tenants and sizes, which is seldom: it is kept as it is.
@@ -71,9 +71,9 @@ func standingOf(b *Block, n int32) *standing {
 		tenants.WriteString(string(t) + " ")
 	}
 	return &standing{
-		cause:   unique.Make(cause{b.Kind, b.Tenant, tenants.String()}),
-		message: unique.Make(b.Message), job: b.Job, until: nanos(b.Until), size: b.Size, number: n,
-		failures: int32(min(b.Failures, math.MaxInt32)), level: int32(min(b.Level, math.MaxInt32)),
+		cause: unique.Make(cause{b.Kind, b.Tenant, tenants.String(), b.Message}),
+		job:   b.Job, until: nanos(b.Until), size: b.Size, number: n,
+		failures: uint16(min(max(b.Failures, 0), math.MaxUint16)), level: uint16(min(max(b.Level, 0), math.MaxUint16)),
 	}
 }
 
@@ -94,7 +94,7 @@ func (x *facts) block(h *host, n int32) *Block {
 	s := x.blocks[at]
 	c := s.cause.Value()
 	b := &Block{
-		Host: h.id, Hash: x.hash, Kind: c.kind, Message: s.message.Value(), Job: s.job, Tenant: c.tenant,
+		Host: h.id, Hash: x.hash, Kind: c.kind, Message: c.message, Job: s.job, Tenant: c.tenant,
 		Failures: int(s.failures), Level: int(s.level), Size: s.size, Until: moment(s.until),
 	}
 	for t := range strings.FieldsSeq(c.tenants) {

@@ -84,6 +84,9 @@ func (f *Fleet) choose(w *Want, now time.Time) decision {
 func (f *Fleet) candidates(x *facts, c, of set) {
 	c.copyFrom(f.scratch.eligible)
 	c.and(of)
+	if f.onlyHome {
+		c.and(f.home)
+	}
 	x.removeProbation(c, &f.scratch.term)
 }
 

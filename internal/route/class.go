@@ -15,13 +15,14 @@ type class struct {
 	published  int // the priority that the jobs were published with
 	size       int64
 	avoidUntil int64
-	waiting    []int32 // heap of records that are due, lowest sequence first
+	waiting    []int32 // heap of records that are due
 	members    int     // records that name the class, due or not
 
 	pool     *pool // that has none of some hosts that are blocked for it; nil = that of the group
 	poolLane *poolLane
 	at       int   // place in poolLane.classes; -1 = none
 	passed   int64 // since when the head waits for a warm host; 0 = it does not
+	left     int64 // since when the head is left to another home; 0 = it is not
 }
 
 type classKey struct {
@@ -151,17 +152,17 @@ func (r *Room) discard(c *class) {
 
 func (r *Room) head(c *class) *record { return r.records.at(c.waiting[0]) }
 
-// bySequence is the order within a class.
-type bySequence struct{ r *records }
+// byCome is the order within a class.
+type byCome struct{ r *records }
 
-func (o bySequence) before(a, b int32) bool { return o.r.at(a).sequence < o.r.at(b).sequence }
-func (o bySequence) moved(i int32, at int)  { o.r.at(i).at = int32(at) }
+func (o byCome) before(a, b int32) bool { return o.r.at(a).before(o.r.at(b)) }
+func (o byCome) moved(i int32, at int)  { o.r.at(i).at = int32(at) }
 
 // enqueue adds a due record to the waiting ones of its class.
 func (r *Room) enqueue(i int32) {
 	x := r.records.at(i)
 	c := x.class
-	c.waiting = heapPush(c.waiting, i, bySequence{&r.records})
+	c.waiting = heapPush(c.waiting, i, byCome{&r.records})
 	r.countDue(c.lane, x.dueSince())
 	c.lane.due.add(x.sequence)
 	r.headChanged(c, x.at == 0)
@@ -174,7 +175,7 @@ func (r *Room) dequeue(i int32) {
 		return
 	}
 	c, wasHead := x.class, x.at == 0
-	c.waiting = heapRemove(c.waiting, int(x.at), bySequence{&r.records})
+	c.waiting = heapRemove(c.waiting, int(x.at), byCome{&r.records})
 	if cap(c.waiting) > 64 && len(c.waiting) < cap(c.waiting)/4 {
 		c.waiting = slices.Clip(slices.Clone(c.waiting))
 	}
@@ -188,7 +189,7 @@ func (r *Room) headChanged(c *class, changed bool) {
 	if !changed {
 		return
 	}
-	c.passed = 0
+	c.passed, c.left = 0, 0
 	r.removeFromPool(c)
 	if len(c.waiting) > 0 {
 		r.addToPool(c)

@@ -67,6 +67,7 @@ func TestABlockTellsOthersOnlyOfWhatKindItIs(t *testing.T) {
 		"NobodyKnowsWhose":       {block: route.Block{Tenants: []route.Tenant{"*"}}, want: until + ": out of memory on jobs of others"},
 		"AnOldOneForItAlone":     {block: route.Block{Tenants: []route.Tenant{"acme"}}, want: until + ` after "secret"`},
 		"OfSeveralAndItselfToo":  {block: route.Block{Tenant: "bolt", Tenants: []route.Tenant{"bolt"}, Own: map[route.Tenant]int64{"acme": 0}}, want: until + ": out of memory on jobs of several tenants"},
+		"OfTwo":                  {block: route.Block{Tenants: []route.Tenant{"acme", "bolt"}}, want: until + ": out of memory on jobs of others"},
 		"AnotherTenantsAsAWhole": {block: route.Block{Tenant: "bolt", Tenants: []route.Tenant{"*"}}, whole: true, want: until + ` after "secret"`},
 	} {
 		b := c.block
@@ -94,6 +95,16 @@ func TestExplainTellsOfCapsAndProbation(t *testing.T) {
 	if got := chosen(f, want(1)); got != "none" {
 		t.Errorf("a second job on probation goes to %s", got)
 	}
+	f.Occupy("a", route.Run{Tenant: "acme", Job: "y", Hash: hashOf(1)})
+	f.Release("a", "acme", "y")
+	if v := f.Explain(want(1), noon)[0]; v.Text != "probation: one job of this workflow at a time after a block" {
+		t.Errorf("when one of two has ended: %+v", v)
+	}
+	f.Release("a", "acme", "x")
+	if v := f.Explain(want(1), noon)[0]; v.Code != route.Eligible {
+		t.Errorf("on probation, and none runs: %+v", v)
+	}
+	f.Occupy("a", route.Run{Tenant: "acme", Job: "x", Hash: hashOf(1)})
 	f.RemoveStrikes("a", hashOf(1))
 	if got := chosen(f, want(1)); got != "a" {
 		t.Errorf("after probation: %s", got)

@@ -4,7 +4,7 @@ package route
 func (f *Fleet) Left() map[string]int {
 	left := map[string]int{
 		"numbers": len(f.numbers), "numbers in use": len(f.hosts) - len(f.unused), "labels": len(f.labels), "memory sizes": len(f.memory),
-		"kinds": len(f.kinds), "blocks": f.standing, "owners": len(f.given.of), "owned": f.given.owned.count(),
+		"kinds": len(f.kinds), "blocks in force": f.standing, "owners": len(f.given.of), "owned": f.given.owned.count(),
 		"online": f.online.count(), "free": f.free.count(), "spare": f.spare.count(), "home": f.home.count(), "unknown": f.unknown.count(),
 		"vacant": f.vacant, "kept": f.kept, "hashes not idle": len(f.hashes) - f.idle.n,
 	}
@@ -30,7 +30,8 @@ func (f *Fleet) Left() map[string]int {
 	for _, x := range f.hashes {
 		left["uses of models"] -= len(x.models)
 		left["references"] += x.refs
-		left["hosts of hashes"] += x.everyone.n + x.incapable.n + x.probation.n + x.running.n
+		left["hosts of hashes"] += x.everyone.n + x.incapable.n + x.probation.n + x.struck.n + x.running.n
+		left["blocks"] += len(x.blocks)
 		left["rules of hashes"] += len(x.tenants) + len(x.sized) + len(x.odd) + len(x.withheld)
 		for i := range x.warm {
 			left["warm hosts"] += x.warm[i].n
@@ -68,6 +69,46 @@ func without0(counts map[string]int) map[string]int {
 	}
 	return counts
 }
+
+// TenantsKept and LanesKept are how many the fleet and the room remember.
+func (f *Fleet) TenantsKept() int { return len(f.tenants) }
+func (r *Room) LanesKept() int    { return len(r.lanes) }
+
+// Heap is a heap of numbers that are told their places.
+type Heap struct{ list []*number }
+
+type number struct{ value, at int }
+
+type byValue struct{}
+
+func (byValue) before(a, b *number) bool { return a.value < b.value }
+func (byValue) moved(n *number, at int)  { n.at = at }
+
+// NewHeap returns an empty heap.
+func NewHeap() *Heap { return &Heap{} }
+
+// Push adds a number.
+func (h *Heap) Push(value int) { h.list = heapPush(h.list, &number{value: value}, byValue{}) }
+
+// Remove removes one that is equal to a number, from where it was told to stand.
+func (h *Heap) Remove(value int) {
+	for _, n := range h.list {
+		if n.value == value {
+			h.list = heapRemove(h.list, n.at, byValue{})
+			return
+		}
+	}
+}
+
+// Pop removes the first.
+func (h *Heap) Pop() int {
+	first := h.list[0].value
+	h.list = heapRemove(h.list, 0, byValue{})
+	return first
+}
+
+// Len is how many there are.
+func (h *Heap) Len() int { return len(h.list) }
 
 // Ranks is a set of sequences that says how many are lower than one.
 type Ranks struct{ ranks }

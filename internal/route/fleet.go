@@ -27,17 +27,19 @@ type Fleet struct {
 	unused  []int32
 	byName  []int32 // numbers in the order of the names
 
-	present set // hosts that have presence
-	skilled set // hosts whose capability is known
-	blamed  set // unhealthy hosts of which it is known whose job they ran
-	online  set // state online
-	free    set // online, with a slot that runs nothing
-	spare   set // online, no slot, but room to hold one more job
-	home    set
-	given   grants
-	load    [levels]set // online hosts by load
-	labels  map[string]*hostSet
-	memory  map[int64]*hostSet
+	present  set // hosts that have presence
+	skilled  set // hosts whose capability is known
+	blamed   set // unhealthy hosts of which it is known whose job they ran
+	online   set // state online
+	free     set // online, with a slot that runs nothing
+	spare    set // online, no slot, but room to hold one more job
+	home     set
+	leaves   bool // hosts elsewhere are left to their homes; see LeaveToHomes
+	onlyHome bool // while a host is chosen among those at home here
+	given    grants
+	load     [levels]set // online hosts by load
+	labels   map[string]*hostSet
+	memory   map[int64]*hostSet
 
 	kinds      map[uint64]*kind // capabilities by digest
 	kindList   []*kind          // the same, the newest last

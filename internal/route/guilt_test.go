@@ -1,6 +1,7 @@
 package route_test
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -40,11 +41,16 @@ func TestAHostThatIsLostBlocksNothingAndIsRemembered(t *testing.T) {
 	if after, _, changed := s.Success("acme", 0, noon, noon); !changed || len(after.Suspects) != 0 {
 		t.Errorf("its own success: %+v", after)
 	}
-	for n := range 20 {
-		s, _ = s.Add(strike(n+2, failure.HostLost, "acme"), noon, route.Production())
+	if loss.Attempt.Host != "a" {
+		t.Errorf("the loss is of host %q", loss.Attempt.Host)
 	}
-	if len(s.Suspects) != 8 {
-		t.Errorf("%d suspicions are kept, want 8", len(s.Suspects))
+	for n := range 20 {
+		another := strike(n+2, failure.HostLost, "acme")
+		another.Job = route.JobID(fmt.Sprint("job-", n))
+		s, _ = s.Add(another, noon, route.Production())
+	}
+	if len(s.Suspects) != 8 || s.Suspects[0].Job != "job-12" || s.Suspects[7].Job != "job-19" {
+		t.Errorf("the suspicions that are kept: %+v, want the last 8", s.Suspects)
 	}
 }
 
@@ -88,11 +94,16 @@ func TestGuiltIsRememberedUntilASuccess(t *testing.T) {
 
 func TestWhileTwoHostsAreOutBecauseOfATenantItsJobsWaitAndOthersGoOn(t *testing.T) {
 	t.Parallel()
-	f := fleet(online("c"), down("a", "acme"))
+	f := fleet(online("gone"), online("c"))
+	f.RemoveHost("gone")
+	if got := chosen(f, want(1)); got != "c" {
+		t.Errorf("with none out: %s", got)
+	}
+	f.PutHost(down("b", "acme"))
 	if got := chosen(f, want(1)); got != "c" {
 		t.Errorf("with one host out: %s", got)
 	}
-	f.PutHost(down("b", "acme"))
+	f.PutHost(down("a", "acme"))
 	f.PutHost(down("d", "other"))
 	room := route.NewRoom()
 	room.Put(route.Ticket{Sequence: 1, Tenant: "acme", Job: "j", Hash: hashOf(1), Priority: 9})
@@ -179,9 +190,49 @@ func TestProspectsTellWhetherAnotherHostIsWorthAsking(t *testing.T) {
 	}
 }
 
+func TestAHostThatCannotRunTheJobIsNoProspect(t *testing.T) {
+	t.Parallel()
+	never := func(workflow.Capability) bool { return false }
+	incapable := block("b", 1)
+	incapable.Kind = failure.Incapable
+	for name, c := range map[string]struct {
+		facts func(f *route.Fleet)
+		left  bool
+	}{
+		"NothingIsKnownOfIt": {func(*route.Fleet) {}, true},
+		"ItLacksAModel":      {func(f *route.Fleet) { f.PutCapability("b", kindOf(1)) }, false},
+		"ItIsIncapable":      {func(f *route.Fleet) { f.PutBlock(incapable) }, false},
+		"ItIsBlocked":        {func(f *route.Fleet) { f.PutBlock(block("b", 1)) }, true},
+		"ItIsGone":           {func(f *route.Fleet) { f.PutCapability("b", kindOf(2)); f.RemoveHost("b") }, false},
+		"ItServesOthers":     {func(f *route.Fleet) { f.PutGrant("b", []route.Tenant{"bolt"}) }, false},
+	} {
+		f := fleet(online("a"), online("b"))
+		f.PutRequirements(hashOf(1), needs(1))
+		c.facts(f)
+		if left, better := f.Prospects(want(1), []string{"a"}, never); left != c.left || better {
+			t.Errorf("%s: left %t, better %t", name, left, better)
+		}
+	}
+}
+
+func TestHostsVaryWhenTheirInstallationsDo(t *testing.T) {
+	t.Parallel()
+	f := fleet(online("a"), online("b"))
+	for _, c := range []struct {
+		host   route.HostID
+		kind   int
+		varied bool
+	}{{"a", 1, false}, {"b", 1, false}, {"b", 2, true}, {"a", 2, false}} {
+		f.PutCapability(c.host, kindOf(c.kind))
+		if got := f.Varied(); got != c.varied {
+			t.Errorf("after %s has kind %d: varied %t", c.host, c.kind, got)
+		}
+	}
+}
+
 func TestHostsThatLackSomethingAreListedWhileOneHasIt(t *testing.T) {
 	t.Parallel()
-	f := fleet(online("a"), online("b"), online("c"))
+	f := fleet(online("b"), online("a"), online("c"))
 	plain, rich := kindOf(1), kindOf(2)
 	has := func(c workflow.Capability) bool { return c.Digest() == rich.Digest() }
 	f.PutCapability("a", plain)

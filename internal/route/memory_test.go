@@ -4,6 +4,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/comfyherd/comfyherd/internal/failure"
 	"github.com/comfyherd/comfyherd/internal/route"
 )
@@ -181,5 +183,41 @@ func TestFailuresOfDifferentKindsHoldTheirTenantsOnly(t *testing.T) {
 	}
 	if s, lift, _ := s.Success("acme", 1000, noon, noon); lift || s.Open == nil {
 		t.Error("acme's success lifts what holds bolt")
+	}
+}
+
+func TestWhatWasTooBigIsKnownAfterItsBlockIsOver(t *testing.T) {
+	t.Parallel()
+	s, _ := route.Strikes{}.Add(outOfMemory(1, "bolt", 64), noon, route.Production())
+	later := noon.Add(time.Hour)
+	s, b := s.Add(outOfMemory(2, "acme", 5000), later, route.Production())
+	want := &route.Block{
+		Host: "a", Hash: hashOf(1), Kind: failure.OutOfMemory, Message: "boom", Job: "j", Tenant: "acme", Tenants: []route.Tenant{"*"},
+		Failures: 1, Level: 1, Size: 5000, Own: map[route.Tenant]int64{"bolt": 64}, Until: later.Add(2 * time.Minute),
+	}
+	if diff := cmp.Diff(want, b); diff != "" {
+		t.Error(diff)
+	}
+	if _, b := s.Add(outOfMemory(3, "carl", 6000), later, route.Production()); b != nil {
+		t.Errorf("a third tenant's bigger job widens it: %+v", b)
+	}
+	_, b = s.Add(strike(4, failure.Timeout, "acme"), later, route.Production())
+	if b == nil || !b.HoldsFor("acme", 1) || !b.HoldsFor("bolt", 64) || b.HoldsFor("bolt", 63) || b.HoldsFor("carl", 4999) || !b.HoldsFor("carl", 5000) {
+		t.Errorf("after another failure of acme's: %+v", b)
+	}
+	if diff := cmp.Diff(want, s.Open); diff != "" {
+		t.Errorf("the strikes before it were changed: %s", diff)
+	}
+}
+
+func TestTheBiggestJobThatRanIsKnownWhoeverRanOutOfMemoryBefore(t *testing.T) {
+	t.Parallel()
+	for range 20 { // the tenants are looked at in any order
+		s, _ := route.Strikes{}.Add(outOfMemory(1, "acme", 0), noon, route.Production())
+		s, _ = s.Add(outOfMemory(2, "bolt", 9000), noon, route.Production())
+		s, _ = s.Add(outOfMemory(3, "carl", 9000), noon, route.Production())
+		if after, _, changed := s.Success("dora", 4000, noon.Add(time.Hour), noon.Add(time.Hour)); !changed || after.Ran != 4000 {
+			t.Fatalf("changed %t, %+v", changed, after)
+		}
 	}
 }

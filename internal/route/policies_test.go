@@ -18,7 +18,9 @@ type ours struct {
 	jobs  map[uint64]*simJob
 }
 
-func newOurs() *ours {
+func newOurs() *ours { return newOursOf(simHosts) }
+
+func newOursOf(hosts int) *ours {
 	o := &ours{fleet: route.NewFleet(), room: route.NewRoom(), jobs: map[uint64]*simJob{}}
 	// Small hosts lack the checkpoints' big variants, which big workflows need beside the checkpoint itself.
 	var small, big workflow.CapabilityBuilder
@@ -32,7 +34,7 @@ func newOurs() *ours {
 	small.AddChoices("Loader", "ckpt", names)
 	big.AddChoices("Loader", "ckpt", append(names, "big.safetensors"))
 	kinds := map[bool]workflow.Capability{false: workflow.NewCapability(&small), true: workflow.NewCapability(&big)}
-	for i := range simHosts {
+	for i := range hosts {
 		o.fleet.PutCapability(route.HostID(hostName(i)), kinds[isBig(i)])
 	}
 	for h := range simHashes {
@@ -55,7 +57,10 @@ func (o *ours) arrived(_ *simulation, j *simJob) {
 	})
 }
 
-func (o *ours) changed(s *simulation, host int) {
+func (o *ours) changed(s *simulation, host int) { o.fleet.PutHost(s.state(host)) }
+
+// state is what the agent of a host reports.
+func (s *simulation) state(host int) route.HostState {
 	h := &s.hosts[host]
 	state := route.HostState{ID: route.HostID(hostName(host)), State: route.Online, Slots: 1, Prefetch: 1}
 	for i, j := range []*simJob{h.running, h.held} {
@@ -73,7 +78,7 @@ func (o *ours) changed(s *simulation, host int) {
 	for _, hash := range h.recent {
 		state.Recent = append(state.Recent, hashOf(hash))
 	}
-	o.fleet.PutHost(state)
+	return state
 }
 
 func (o *ours) ended(s *simulation, host int, j *simJob, took time.Duration) {

@@ -79,5 +79,5 @@ func (p Policy) StrikesFor(level int) time.Duration {
 }
 
 func wholeSeconds(d time.Duration) time.Duration {
-	return max((d + time.Second - 1).Truncate(time.Second), time.Second)
+	return (d + time.Second - 1).Truncate(time.Second)
 }

@@ -59,16 +59,16 @@ type poolLane struct {
 	pool    *pool
 	lane    *lane
 	at      int      // place in pool.lanes
-	classes []*class // heap: lowest sequence first
+	classes []*class // heap: first come first
 }
 
 // byHead is the order of the classes of a lane in a pool, which all have as many capable hosts.
 type byHead struct{ r *Room }
 
-func (o byHead) before(a, b *class) bool { return o.r.head(a).sequence < o.r.head(b).sequence }
+func (o byHead) before(a, b *class) bool { return o.r.head(a).before(o.r.head(b)) }
 func (byHead) moved(c *class, at int)    { c.at = at }
 
-// scarcer is the order of the classes of a lane in several pools: fewest capable hosts first, then lowest sequence.
+// scarcer is the order of the classes of a lane in several pools: fewest capable hosts first, then first come.
 func (r *Room) scarcer(a, b *class) bool {
 	if x, y := a.poolLane.pool.hosts(), b.poolLane.pool.hosts(); x != y {
 		return x < y

@@ -17,11 +17,18 @@ type record struct {
 	received int64
 	at       int32 // place in class.waiting; -1 = not due or expired
 	attempt  int32
+	rank     int32 // Ticket.Rank
 	older    int32 // the next older record whose job has the same name; -1 = none
 }
 
 // times are what few tickets have; Unix nanoseconds, 0 = none.
 type times struct{ notBefore, expires int64 }
+
+// before is the order in which tickets run that are alike.
+func (x *record) before(y *record) bool {
+	a, b := x.received+int64(x.rank)*int64(RankStep), y.received+int64(y.rank)*int64(RankStep)
+	return a < b || a == b && x.sequence < y.sequence
+}
 
 const chunk = 256
 

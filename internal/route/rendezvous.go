@@ -30,6 +30,19 @@ func Home(dispatchers []string, host HostID) string {
 	return best
 }
 
+// Rank is how many dispatchers come before one in the order in which they are to deal with a thing of a name: 0 for the one
+// that Home gives. The order of dispatchers does not matter, and the one itself need not be among them.
+func Rank(dispatchers []string, own string, name HostID) int {
+	seed := xxhash.Sum64String(string(name))
+	mine, before := score(xxhash.Sum64String(own), seed), 0
+	for _, d := range dispatchers {
+		if s := score(xxhash.Sum64String(d), seed); s > mine || s == mine && d < own {
+			before++
+		}
+	}
+	return before
+}
+
 // leading is how many of a hash's best hosts are remembered.
 const leading = 32
 

@@ -202,3 +202,21 @@ func TestHomesAreSharedEvenlyAndMoveOnlyWithTheirDispatcher(t *testing.T) {
 		t.Error("a home without dispatchers")
 	}
 }
+
+func TestEveryDispatcherHasARankOfItsOwn(t *testing.T) {
+	t.Parallel()
+	names := []string{"a", "b", "c", "d", "e"}
+	for n := range 100 {
+		thing := route.HostID(fmt.Sprint("job-", n))
+		ranks := map[int]string{}
+		for _, name := range names {
+			ranks[route.Rank(names, name, thing)] = name
+		}
+		if len(ranks) != len(names) || ranks[0] != route.Home(names, thing) {
+			t.Fatalf("%s: %v, home %s", thing, ranks, route.Home(names, thing))
+		}
+		if got := route.Rank(names[1:], "a", thing); got != route.Rank(names, "a", thing) {
+			t.Fatalf("%s: rank %d of one that is not among them", thing, got)
+		}
+	}
+}

@@ -13,7 +13,8 @@ import (
 // jobs do not: all the jobs of a flood get old, and must not come before new jobs of other tenants.
 const AgeStep = 5 * time.Minute
 
-// Ticket stands for a parked job.
+// Ticket stands for a waiting job: what its turn and its host depend on. It differs from queue.Ticket, which is stored, by having no
+// lease, so a job in hand has one too. The room keeps it as a record.
 type Ticket struct {
 	Sequence uint64 // in COMFY_JOBS; names the ticket
 	Revision uint64 // of its key
@@ -28,6 +29,7 @@ type Ticket struct {
 	NotBefore  time.Time // zero = at once
 	Expires    time.Time // zero = never
 	Received   time.Time
+	Rank       int // how many other dispatchers are to claim it before this one (Rank)
 }
 
 // Want is the ticket as far as choosing a host is concerned.
@@ -38,10 +40,15 @@ func (t *Ticket) Want() Want {
 	}
 }
 
+// RankStep is by how much a ticket counts as newer for each dispatcher that is to claim it first. Dispatchers that share a
+// waiting room so go through a lane in different orders, and seldom claim one ticket at the same time; and what one of them
+// leaves for long the others take.
+const RankStep = 100 * time.Millisecond
+
 // Room is the waiting room: tickets, and the order in which they run.
 //
 // The order of docs/routing.md: priority, with age (see AgeStep); then lanes by the GPU-seconds they have used and are
-// using, per weight, least first; then jobs that fewest hosts are capable of; then first come. It is deficit round
+// using, per weight, least first; then jobs that fewest hosts are capable of; then first come, apart from RankStep. It is deficit round
 // robin: the lane that is furthest behind its share is served first. What was used counts half after ShareHalfLife, and
 // a lane that was empty starts level with the others.
 //
@@ -87,6 +94,7 @@ type Room struct {
 	frontier []int
 	passed   []*class // of the search under way: hosts are blocked for them
 	roomy    set      // hosts with room for a job
+	own      set      // of roomy the hosts at home here, when the others are left to their homes
 }
 
 // NewRoom returns an empty room.
@@ -118,7 +126,7 @@ func (r *Room) Put(t Ticket) {
 	c.lane.members++
 	i := r.records.add(t.Sequence, c, t.Job)
 	x := r.records.at(i)
-	x.revision, x.received, x.attempt = t.Revision, nanos(t.Received), int32(min(t.Attempt, math.MaxInt32))
+	x.revision, x.received, x.attempt, x.rank = t.Revision, nanos(t.Received), int32(min(t.Attempt, math.MaxInt32)), int32(t.Rank)
 	if !t.NotBefore.IsZero() || !t.Expires.IsZero() {
 		x.times = &times{nanos(t.NotBefore), nanos(t.Expires)}
 		r.timers.add(x.times.notBefore, t.Sequence, timeDue)
@@ -219,6 +227,36 @@ func (r *Room) Some(at, places int, visit func(t *Ticket, like Alike)) (next int
 	return at
 }
 
+// Rerank gives the tickets in a number of places from at on the ranks that rank says, and returns where to go on, or -1 at the
+// end.
+func (r *Room) Rerank(at, places int, rank func(job JobID) int) (next int) {
+	all := r.Places()
+	for end := min(at+places, all); at < end; at++ {
+		if x := r.records.at(int32(at)); x.class != nil {
+			r.setRank(int32(at), int32(rank(x.job)))
+		}
+	}
+	if at >= all {
+		return -1
+	}
+	return at
+}
+
+func (r *Room) setRank(i, rank int32) {
+	x := r.records.at(i)
+	if x.rank == rank {
+		return
+	}
+	x.rank = rank
+	if x.at < 0 {
+		return
+	}
+	c := x.class
+	head := c.waiting[0]
+	heapFix(c.waiting, int(x.at), byCome{&r.records})
+	r.headChanged(c, head == i || c.waiting[0] != head)
+}
+
 // Places is how many places Some goes through.
 func (r *Room) Places() int { return len(r.records.chunks) * chunk }
 
@@ -232,7 +270,7 @@ func (x *record) ticket() Ticket {
 	t := Ticket{
 		Sequence: x.sequence, Revision: x.revision, Priority: c.published, Tenant: c.lane.tenant, Job: x.job,
 		Hash: c.group.hash, Size: c.size, Wishes: c.group.wishes.Wishes, AvoidUntil: moment(c.avoidUntil),
-		Attempt: int(x.attempt), Received: moment(x.received),
+		Attempt: int(x.attempt), Received: moment(x.received), Rank: int(x.rank),
 	}
 	if x.times != nil {
 		t.NotBefore, t.Expires = moment(x.times.notBefore), moment(x.times.expires)

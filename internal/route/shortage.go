@@ -68,9 +68,6 @@ func (s *Strikes) short(b *Block, limit int) {
 
 // fits records that a job of a size had enough memory, whatever its tenant.
 func (s *Strikes) fits(size int64, blocked bool) {
-	if len(s.Memory) == 0 {
-		return
-	}
 	unknown := false
 	for tenant, m := range s.Memory {
 		unknown = unknown || m.Unknown

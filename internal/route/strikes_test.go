@@ -223,3 +223,79 @@ func TestPresetsAreThoseOfTheContract(t *testing.T) {
 		t.Error("presets differ")
 	}
 }
+
+func TestTheLastSixteenFailuresAreKnownAgain(t *testing.T) {
+	t.Parallel()
+	s, _ := route.Strikes{}.Add(strike(0, failure.Timeout, "acme"), noon, route.Development())
+	if len(s.Marks) != 0 || s.Tenants["acme"] != 1 {
+		t.Errorf("a failure without a number left %+v", s)
+	}
+	for n := range 17 {
+		s, _ = s.Add(strike(n+1, failure.Timeout, "acme"), noon, route.Development())
+	}
+	if diff := cmp.Diff([]uint64{2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17}, s.Marks); diff != "" {
+		t.Error(diff)
+	}
+	for n, counted := range map[int]int{1: 19, 2: 18, 17: 18, 18: 19} {
+		if again, _ := s.Add(strike(n, failure.Timeout, "acme"), noon, route.Development()); again.Tenants["acme"] != counted {
+			t.Errorf("failure %d once more: %d are counted, want %d", n, again.Tenants["acme"], counted)
+		}
+	}
+}
+
+func TestABlockForALackSaysWhoseJobShowedItAndStandsOnce(t *testing.T) {
+	t.Parallel()
+	s, timeout := route.Strikes{}.Add(strike(1, failure.Timeout, "acme"), noon, route.Production())
+	s, b := s.Add(strike(2, failure.Incapable, "bolt"), noon.Add(time.Second), route.Production())
+	want := &route.Block{
+		Host: "a", Hash: hashOf(1), Kind: failure.Incapable, Message: "boom", Job: "j", Tenant: "bolt", Tenants: []route.Tenant{"*"},
+		Failures: 1, Level: 1, Until: noon.Add(time.Second + 15*time.Minute),
+	}
+	if diff := cmp.Diff(want, b); diff != "" || timeout == nil {
+		t.Error(diff)
+	}
+	if diff := cmp.Diff(want, s.Open); diff != "" {
+		t.Errorf("what stands: %s", diff)
+	}
+	if _, again := s.Add(strike(3, failure.Incapable, "acme"), noon.Add(time.Minute), route.Production()); again != nil {
+		t.Errorf("once more: %+v", again)
+	}
+	if _, later := s.Add(strike(3, failure.Incapable, "acme"), want.Until, route.Production()); later == nil {
+		t.Error("none when it is over")
+	}
+}
+
+func TestWhoIsCondemnedLaterIsNotCondemnedBefore(t *testing.T) {
+	t.Parallel()
+	first := route.Strikes{}.Condemn("acme", "a")
+	if both := first.Condemn("bolt", "b"); len(both.Guilty) != 2 || len(first.Guilty) != 1 {
+		t.Errorf("%v and %v", first.Guilty, both.Guilty)
+	}
+}
+
+func TestABlockWithoutTenantsHoldsForAll(t *testing.T) {
+	t.Parallel()
+	if b := (route.Block{Kind: failure.Timeout}); !b.HoldsFor("acme", 0) || !b.HoldsFor("bolt", 7) {
+		t.Error("it holds for some only")
+	}
+}
+
+func TestStrikesAreKeptAsLongAsTheySayAnything(t *testing.T) {
+	t.Parallel()
+	for name, s := range map[string]route.Strikes{
+		"Tenants": {Tenants: map[route.Tenant]int{"acme": 1}}, "Memory": {Memory: map[route.Tenant]route.Shortage{"acme": {Failures: 1}}}, "Level": {Level: 1},
+		"Open": {Open: &route.Block{}}, "Suspects": {Suspects: []route.Suspicion{{}}}, "Guilty": {Guilty: map[route.Tenant]string{"acme": ""}},
+	} {
+		if s.Clear() {
+			t.Errorf("%s may go", name)
+		}
+	}
+	if s := (route.Strikes{Marks: []uint64{1}, Last: noon, Ran: 7}); !s.Clear() {
+		t.Error("what says nothing of failures is kept")
+	}
+	loss := (&route.Suspicion{Kind: failure.HostLost, NodeRan: time.Second, Progress: 0.5, Node: "3", Cause: failure.Down, Job: "j"}).Loss("a")
+	want := failure.Loss{Job: "j", Attempt: failure.Attempt{Host: "a", Kind: failure.HostLost, NodeRan: time.Second, Progress: 0.5, Node: "3", Cause: failure.Down}}
+	if diff := cmp.Diff(want, loss); diff != "" {
+		t.Error(diff)
+	}
+}

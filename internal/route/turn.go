@@ -71,12 +71,14 @@ func (r *Room) findRoom(f *Fleet, now time.Time) {
 		r.roomy = append(r.roomy, 0)
 	}
 	f.spare.each(func(n int32) {
-		if f.ripe(n, now) {
+		switch {
+		case f.ripe(n, now):
 			r.roomy.add(n)
-			return
+		case !f.leaves || f.home.has(n):
+			r.askAgain(f.endsAt[n] - int64(PrefetchAhead))
 		}
-		r.askAgain(f.endsAt[n] - int64(PrefetchAhead))
 	})
+	r.findOwn(f)
 }
 
 // askAgain makes NextDue name a time after now, unless it names an earlier one.
@@ -226,6 +228,7 @@ type search struct {
 
 	passing bool // jobs may be passed over in favour of others
 	passed  bool // at least one was
+	left    int  // classes that were left to other homes
 
 	class *class // the best so far
 	level int
@@ -286,14 +289,14 @@ func (s *search) run(through func()) {
 
 // consider compares the best class of each lane of a pool with the best class so far.
 func (s *search) consider(p *pool) {
-	step := int64(s.room.ageStep())
+	step, own := int64(s.room.ageStep()), s.own(p)
 	for _, place := range p.lanes {
 		if s.cut {
 			return
 		}
 		l := place.lane
 		l.resolveTenant(s.fleet)
-		if l.facts.closed() || l.facts.liable() || !s.serves(p, l.tenant) {
+		if !own && !l.facts.hasCap() || l.facts.closed() || l.facts.liable() || !s.serves(p, l.tenant) {
 			continue
 		}
 		level := l.level(s.room.now, step)
@@ -361,7 +364,7 @@ func (s *search) hostFor(c *class) int32 {
 		Wishes: c.group.wishes.Wishes, AvoidUntil: moment(c.avoidUntil), Since: moment(c.passed), passing: s.passing,
 	}
 	if s.host < 0 {
-		d := f.choose(&w, s.now)
+		d := s.chooseFor(c, &w)
 		if d.host < 0 && d.until.IsZero() || d.host >= 0 && (!d.warm || !s.passing) {
 			if d.host < 0 {
 				s.passOver(c)

@@ -3,6 +3,7 @@ package workflow_test
 import (
 	"encoding/binary"
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -142,8 +143,11 @@ func TestCapabilityRefusesForeignBytes(t *testing.T) {
 	for i := range long {
 		long[i] = uint64(i)
 	}
-	if err := c.UnmarshalBinary(values(long...)); err == nil || c.Len() != 1 {
+	if err := c.UnmarshalBinary(values(long...)); err == nil || c.Len() != 1 || !strings.Contains(err.Error(), "it has 120001 values, and a host has at most 120000") {
 		t.Errorf("of too many values %d are taken, %v", c.Len(), err)
+	}
+	if err := c.UnmarshalBinary(values(long[:120_000]...)); err != nil || c.Len() != 120_000 {
+		t.Errorf("of as many values as there may be %d are taken, %v", c.Len(), err)
 	}
 	if err := c.UnmarshalBinary(values(0, 1, 1<<63, 1<<64-1)); err != nil || c.Len() != 4 {
 		t.Errorf("%v, %d values", err, c.Len())

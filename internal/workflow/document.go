@@ -136,15 +136,14 @@ func (d *document) appendMembers(to []member, at int32) []member {
 	return to
 }
 
-// find returns the value of name in the object at token at, or -1.
-func (d *document) find(at int32, name string) int32 {
-	found := int32(-1)
+// has says whether the object at token at has a member of that name.
+func (d *document) has(at int32, name string) bool {
 	for i, end := at+1, d.next(at); i < end; i = d.next(i + 1) {
 		if string(d.text(i)) == name {
-			found = i + 1
+			return true
 		}
 	}
-	return found
+	return false
 }
 
 // arrayIndex returns the number that name is the canonical spelling of when it

@@ -81,17 +81,21 @@ func TestHashOfWhatTheReferenceDoesNotCover(t *testing.T) {
 		{"Name256BytesIn254Characters", input(`"éé` + long[2:] + `x.pt"`), input(`""`)},
 		// A backslash in a model name counts as a slash.
 		{"Name255BytesEscaped", input(`"\u006d` + long[1:] + `.ckpt"`), input(`"` + long + `.ckpt"`)},
-		{"NamesBeyondArrayIndices", `{"9999999999":null,"4294967295":null,"4294967294":null}`,
-			`{"4294967294":{"class_type":null,"inputs":{}},"4294967295":{"class_type":null,"inputs":{}},"9999999999":{"class_type":null,"inputs":{}}}`},
+		{"NamesBeyondArrayIndices", `{"18446744073709551617":null,"9999999999":null,"4294967295":null,"4294967294":null}`,
+			`{"4294967294":{"class_type":null,"inputs":{}},"18446744073709551617":{"class_type":null,"inputs":{}},"4294967295":{"class_type":null,"inputs":{}},"9999999999":{"class_type":null,"inputs":{}}}`},
 		{"WindowsSeparators", input(`"SDXL\\a\\b.safetensors"`), input(`"SDXL/a/b.safetensors"`)},
 		{"EveryExtension",
 			input(`["a.safetensors","a.sft","a.ckpt","a.pt","a.PTH","a.bin","a.gguf","a.onnx","a.pkl","a.npz","a.vae","a.yaml","a.Yml"]`),
 			input(`["a.safetensors","a.sft","a.ckpt","a.pt","a.PTH","a.bin","a.gguf","a.onnx","a.pkl","a.npz","a.vae","a.yaml","a.Yml"]`)},
 		{"NoModels", input(`["a.png","ckpt","a.ckpt ","a.safetensorsx","a.safetensors.","a.xsafetensors",".","a.ckpt/"]`), input(`["","","","","","","",""]`)},
 		// What has another type than it should counts as null or empty.
+		{"OddNodesBehindANode", `{"a":{"class_type":"X","inputs":{"x":1}},"b":null,"c":{"class_type":"Y","inputs":["p","q"]}}`,
+			`{"a":{"class_type":"X","inputs":{"x":"number"}},"b":{"class_type":null,"inputs":{}},"c":{"class_type":"Y","inputs":{}}}`},
 		{"OddNodes", `{"b":null,"a":{"class_type":7,"inputs":"x"},"c":["x"]}`,
 			`{"a":{"class_type":null,"inputs":{}},"b":{"class_type":null,"inputs":{}},"c":{"class_type":null,"inputs":{}}}`},
 		// Escapes are those of JSON.stringify.
+		{"EscapedPair", input(`"\ud83d\ude00"`), input(`""`)},
+		{"HexDigits", input(`"\u00aA\u00Ff\u00f0\u009f.ckpt"`), input("\"\u00aa\u00ff\u00f0\u009f.ckpt\"")},
 		{"Escapes", input(`"\u0041\/\ud83d\ude00.ckpt"`), input(`"A/😀.ckpt"`)},
 		{"EscapedNames", `{"\"\\\b\f\n\r\t\u0001\u001f\u007f\u2028":{"class_type":"\u003c\u0000","inputs":{}}}`,
 			"{\"\\\"\\\\\\b\\f\\n\\r\\t\\u0001\\u001f\u007f\u2028\":{\"class_type\":\"<\\u0000\",\"inputs\":{}}}"},

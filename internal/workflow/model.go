@@ -42,12 +42,8 @@ func isModel(s []byte) bool {
 		return false
 	}
 	extension := end[dot+1:]
-	for i := 0; i < len(extension); i++ {
-		c := extension[i]
-		if 'A' <= c && c <= 'Z' {
-			c |= 0x20
-		}
-		lower[i] = c
+	for i := range extension {
+		lower[i] = extension[i] | 0x20 // of nothing but a capital this makes a letter
 	}
 	switch string(lower[:len(extension)]) {
 	case "safetensors", "sft", "ckpt", "pt", "pth", "bin", "gguf", "onnx", "pkl", "npz", "vae", "yaml", "yml":

@@ -73,9 +73,7 @@ func (o Options) Without(node, input string) Options {
 	replaced := func(x option) bool {
 		return string(o.graph.name(x.in)) == input && string(o.graph.name(o.graph.nodes[x.node].member)) == node
 	}
-	if slices.ContainsFunc(o.all, replaced) {
-		o.all = slices.DeleteFunc(slices.Clone(o.all), replaced)
-	}
+	o.all = slices.DeleteFunc(slices.Clone(o.all), replaced)
 	return o
 }
 

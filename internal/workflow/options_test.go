@@ -2,6 +2,7 @@ package workflow_test
 
 import (
 	"fmt"
+	"math"
 	"strings"
 	"testing"
 
@@ -79,6 +80,21 @@ func TestAHostLacksWhatItDoesNotList(t *testing.T) {
 	}
 }
 
+func TestAnOptionIsCalledAModelWhenItIsOne(t *testing.T) {
+	t.Parallel()
+	host := capability(func(b *workflow.CapabilityBuilder) { b.AddChoices("A", "x", nil) })
+	for text, want := range map[string]string{
+		"a.pt2": "missing model a.pt2 in A.x", "a.TorchScript": "missing model a.TorchScript in A.x", "a.patch": "missing model a.patch in A.x",
+		"b/a.engine": "missing model b/a.engine in A.x", "engine": `missing option "engine" in A.x`, ".engine": "missing model .engine in A.x",
+		"a.png": `missing option "a.png" in A.x`,
+	} {
+		g := parse(t, `{"1":{"class_type":"A","inputs":{"x":"`+text+`"}}}`)
+		if got := lacks(host, g.Options()); len(got) != 1 || got[0] != want {
+			t.Errorf("%s: %q, want %q", text, got, want)
+		}
+	}
+}
+
 func TestNumbersAreListedByValue(t *testing.T) {
 	t.Parallel()
 	host := capability(func(b *workflow.CapabilityBuilder) { b.AddChoices("A", "n", []string{"16"}, 0, 1, 8, 2.5) })
@@ -89,6 +105,19 @@ func TestNumbersAreListedByValue(t *testing.T) {
 		g := parse(t, `{"1":{"class_type":"A","inputs":{"n":`+value+`}}}`)
 		if got := g.Options().MetBy(host); got != listed {
 			t.Errorf("%s is listed: %t", value, got)
+		}
+	}
+}
+
+func TestABooleanIsOneOrZero(t *testing.T) {
+	t.Parallel()
+	for value, number := range map[string]float64{"true": 1, "false": 0} {
+		options := parse(t, `{"1":{"class_type":"A","inputs":{"n":`+value+`}}}`).Options()
+		for listed := range 2 {
+			host := capability(func(b *workflow.CapabilityBuilder) { b.AddChoices("A", "n", nil, float64(listed)) })
+			if got, want := options.MetBy(host), number == float64(listed); got != want {
+				t.Errorf("%s is met by %d: %t, want %t", value, listed, got, want)
+			}
 		}
 	}
 }
@@ -178,7 +207,7 @@ func TestACapabilityOfFilesAloneLacksNoOption(t *testing.T) {
 func TestLongTextsAreNoChoices(t *testing.T) {
 	t.Parallel()
 	listed := capability(func(b *workflow.CapabilityBuilder) {
-		b.AddChoices("A", "x", []string{strings.Repeat("a", 256), "two\nlines", "two\rlines", strings.Repeat("a", 255)})
+		b.AddChoices("A", "x", []string{strings.Repeat("a", 256), "two\nlines", "two\rlines", strings.Repeat("a", 255)}, math.NaN())
 	})
 	if listed.Len() != 3 { // the input, that it is enumerated, and one choice
 		t.Errorf("%d values", listed.Len())

@@ -33,6 +33,8 @@ func TestATextThatNamesAFileOfAJobIsFound(t *testing.T) {
 		"C:/ComfyUI/output/comfyherd/" + id + "/x.png":     true,
 		"/opt/output/comfyherd/" + id:                      true,
 		"comfyherd/anything":                               true,
+		"./comfyherd/anything":                             true,
+		"x/comfyherd/anything":                             false,
 		"comfyherd":                                        false,
 		"comfyherds/" + id:                                 false,
 		"a photo by comfyherd/" + id:                       false,
@@ -63,6 +65,9 @@ func TestATextThatNamesAFileOfAJobIsFound(t *testing.T) {
 			}
 			if _, _, found := g.Owned("comfyherd", func(node, input string) bool { return node == "7" && input == "image" }); found {
 				t.Errorf("%s: an exception is none", quoted)
+			}
+			if _, _, found := g.Owned("comfyherd", func(_, input string) bool { return input == "size" }); found != want {
+				t.Errorf("%s: found %t although another input is an exception", quoted, found)
 			}
 		}
 	}

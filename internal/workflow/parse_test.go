@@ -55,6 +55,7 @@ func TestRefusals(t *testing.T) {
 	cases := []struct{ name, raw, node, message string }{
 		{"Empty", "", "", "the workflow is empty; send the JSON of a workflow: " + advice},
 		{"OnlySpace", " \n", "", "the workflow is empty; send the JSON of a workflow: " + advice},
+		{"ListWithoutComma", `{"1":[1 2]}`, "", notJSON("line 1, column 9", "a comma or ] is expected")},
 		{"NoSpace", "\x00", "", notJSON("line 1, column 1", "a value is expected")},
 		{"Junk", "hello", "", notJSON("line 1, column 1", "a value is expected")},
 		{"CutOff", "{\"1\":\n {\"cl", "", notJSON("line 2, column 6", "it ends in the middle")},
@@ -165,6 +166,9 @@ func TestNestingIsBounded(t *testing.T) {
 		return `{"1":{"class_type":"A","inputs":{"x":` + strings.Repeat("[", levels-3) + strings.Repeat("]", levels-3) + `}}}`
 	}
 	parse(t, nested(200))
+	if _, err := workflow.Parse([]byte(strings.Repeat(`{"1":`, 201))); err == nil || !strings.Contains(err.Error(), "more than 200 levels deep") {
+		t.Errorf("201 objects: %v", err)
+	}
 	for _, levels := range []int{201, 1_000_000} {
 		_, err := workflow.Parse([]byte(nested(levels)))
 		if err == nil || !strings.Contains(err.Error(), "it is nested more than 200 levels deep") {
@@ -264,6 +268,17 @@ func TestANumberHasAtMost4300Bytes(t *testing.T) {
 		_, err := workflow.Parse([]byte(`{"1":{"class_type":"A","inputs":{"x":` + strings.Repeat("1", n) + `}}}`))
 		if (err == nil) != fits {
 			t.Errorf("%d digits: %v", n, err)
+		}
+	}
+}
+
+// A name that is no number stands behind those that are, whatever it begins with.
+func TestANodeIsFoundByAnyName(t *testing.T) {
+	t.Parallel()
+	g := parse(t, `{"1":{"class_type":"A","inputs":{}},"2":{"class_type":"B","inputs":{}},"#x":{"class_type":"C","inputs":{}}}`)
+	for id, class := range map[string]string{"1": "A", "2": "B", "#x": "C", "3": "", "#": "", "x": ""} {
+		if got := g.ClassOf(id); got != class {
+			t.Errorf("node %s is of class %q, want %q", id, got, class)
 		}
 	}
 }

@@ -3,6 +3,7 @@ package workflow_test
 import (
 	"bytes"
 	"encoding/hex"
+	"errors"
 	"image"
 	"image/color"
 	"image/gif"
@@ -11,6 +12,7 @@ import (
 	"io"
 	"strings"
 	"testing"
+	"testing/iotest"
 
 	"github.com/comfyherd/comfyherd/internal/workflow"
 )
@@ -80,4 +82,12 @@ func FuzzPictureSize(f *testing.F) {
 			t.Fatalf("%d × %d", w, h)
 		}
 	})
+}
+
+func TestAPictureThatCannotBeReadHasNoSize(t *testing.T) {
+	t.Parallel()
+	broken := io.MultiReader(strings.NewReader("GIF89a\x01\x00\x01\x00\x00\x00\x00"), iotest.ErrReader(errors.New("the disk is gone")))
+	if w, h, ok := workflow.PictureSize(broken); w != 0 || h != 0 || ok {
+		t.Errorf("%d × %d, %t", w, h, ok)
+	}
 }

@@ -176,7 +176,7 @@ func (w *writer) node(n *node) {
 func (w *writer) addMissing(n *node, given map[string]string) {
 	first := w.empty(n)
 	for _, name := range slices.Sorted(maps.Keys(given)) {
-		if w.find(n.inputs, name) >= 0 {
+		if w.has(n.inputs, name) {
 			continue
 		}
 		w.add(n, appendJSON(w.opening(first, name), given[name]))
@@ -213,7 +213,7 @@ func (w *writer) respell(n *node, in member) {
 		}
 	}
 	value, name := in.value(), w.name(in)
-	if w.kind(value) == kindString && bytes.ContainsAny(w.inside(value), `/\`) && w.model(value) == nil {
+	if w.kind(value) == kindString && bytes.ContainsAny(w.inside(value), `/\`) {
 		if text := w.text(value); isChoice(text) {
 			change(value, name, slashes(text))
 		}

@@ -40,8 +40,9 @@ func TestPrepareChangesOnlyWhatItIsTold(t *testing.T) {
 
 func TestALinkedFileNameStaysWithoutAPrefix(t *testing.T) {
 	t.Parallel()
-	got, err := parse(t, linked).Prepare(workflow.Preparation{Has: func(string) bool { return true }})
-	if err != nil || string(got.Body) != linked {
+	seeded := strings.Replace(linked, `"images":`, `"seed":-1,"images":`, 1)
+	got, err := parse(t, seeded).Prepare(workflow.Preparation{Has: func(string) bool { return true }})
+	if err != nil || string(got.Body) != seeded {
 		t.Errorf("%s, %v", got.Body, err)
 	}
 }
@@ -80,6 +81,9 @@ func TestPreparePrefixesFileNames(t *testing.T) {
 		`"a/../../x"`:    `"a/../../x"`,
 		`"a\\..\\..\\x"`: `"a\\..\\..\\x"`,
 		`".."`:           `".."`,
+		`"a//../x"`:      `"a//../x"`,
+		`"x"`:            `"comfyherd/u/x"`,
+		`"C:"`:           `"C:"`,
 		`7`:              `7`,
 	}
 	for value, want := range cases {
@@ -243,6 +247,28 @@ func TestALinkedFileNameGetsThePrefixFromANodeThatIsAdded(t *testing.T) {
 	}
 	if _, err := workflow.Parse(got.Body); err != nil {
 		t.Error(err)
+	}
+}
+
+// A name whose node holds a text that leaves the output folder is left to ComfyUI, which refuses it. Other inputs say nothing.
+func TestALinkedFileNameThatStaysInsideGetsThePrefix(t *testing.T) {
+	t.Parallel()
+	const added = `,"comfyherd-prefix-1":{"class_type":"StringConcatenate","inputs":{"string_a":"p/","string_b":["1",0],"delimiter":""}}`
+	for inputs, gets := range map[string]bool{`"value":"in"`: true, `"value":7,"other":"../x"`: true, `"value":"/x"`: false, `"other":1,"value":".."`: false} {
+		form := `{"1":{"class_type":"Name","inputs":{` + inputs + `}},"2":{"class_type":"SaveImage","inputs":{"filename_prefix":["1",0]}}}`
+		got, err := parse(t, form).Prepare(workflow.Preparation{Prefix: "p", Has: func(string) bool { return true }})
+		want := form
+		if gets {
+			want = strings.Replace(form[:len(form)-1], `"filename_prefix":["1",0]`, `"filename_prefix":["comfyherd-prefix-1",0]`, 1) + added + "}"
+		}
+		if err != nil || string(got.Body) != want {
+			t.Errorf("%s: %s, %v; want %s", inputs, got.Body, err, want)
+		}
+	}
+	const first = `{"comfyherd-prefix-1":{"class_type":"SaveImage","inputs":{"filename_prefix":["name",0]}},"name":{"class_type":"Name","inputs":{}}}`
+	got, err := parse(t, first).Prepare(workflow.Preparation{Prefix: "p", Has: func(string) bool { return true }})
+	if diff := cmp.Diff([]string{"comfyherd-prefix-2"}, got.Added); err != nil || diff != "" {
+		t.Errorf("%v: %s", err, diff)
 	}
 }
 

@@ -33,10 +33,11 @@ func TestNestedModelsAreRequiredByTheirPath(t *testing.T) {
 	g := parse(t, `{"1":{"class_type":"Power","inputs":{
 		"lora_1":{"on":true,"lora":"b.pt","lora":"a\\a.pt"},
 		"stack":[{"name":"s.ckpt"},["no.ckpt",0],["yes.ckpt",-1]],
-		"direct":["2",0],"text":"line\nx.bin"}},
+		"direct":["2",0],"text":"line\nx.bin","texts":["x"],"y.ckpt":1,"many":[0,0,0,0,0,0,0,0,0,0,"k.ckpt"]}},
 		"2":{"class_type":"Power","inputs":{"lora_1":{"lora":"a/a.pt"}}}}`)
 	want := workflow.Requirements{Classes: []string{"Power"}, Models: []workflow.ModelRef{
 		{Class: "Power", Input: "lora_1.lora", File: "a/a.pt"},
+		{Class: "Power", Input: "many.10", File: "k.ckpt"},
 		{Class: "Power", Input: "stack.0.name", File: "s.ckpt"},
 		{Class: "Power", Input: "stack.2.0", File: "yes.ckpt"},
 	}}

@@ -40,10 +40,22 @@ func TestANodeSaysItsSize(t *testing.T) {
 		{"PresetWithACapital", `"dimensions":"64X64"`, 4096},
 		{"PresetWithAStar", `"aspect":"64*64"`, 4096},
 		{"Proportions", `"aspect":"64:64"`, 0},
+		{"PresetTooWide", `"resolution":"70000x64"`, 0},
+		{"PresetTooHigh", `"resolution":"64x70000"`, 0},
+		{"PresetOfLowWidth", `"resolution":"8x64"`, 0},
+		{"PresetOfLowHeight", `"resolution":"64x8"`, 0},
+		{"LeastPresets", `"resolution":"16x16"`, 256},
+		{"PresetBehindAWord", `"resolution":"max64 or 64x64"`, 4096},
+		{"FirstOfTwoPresets", `"resolution":"64x64 or 128x128"`, 4096},
+		{"LargerFramesLast", `"width":10,"height":10,"frames":2,"length":3`, 300},
+		{"OneOfTwoBatchesIsComputed", `"width":10,"height":10,"batch":2,"batch_size":["2",0]`, 0},
+		{"BatchOfANodeThatTellsNothing", `"width":640,"height":512,"batch_size":["2",0]`, 0},
+		{"BatchIsNotANumber", `"width":10,"height":10,"batch_size":NaN`, 0},
 		{"ASizeInATitle", `"title":"64x64"`, 0},
 		{"PresetWithoutNumbers", `"resolution":"square 1:1, max x"`, 0},
 		{"Tiny", `"width":0.5,"height":1e-300`, 1},
 		{"Saturates", `"width":18446744073709551615,"height":18446744073709551615`, math.MaxInt64},
+		{"SaturatesAtTheLimit", `"width":4294967296,"height":2147483648`, math.MaxInt64},
 		{"SaturatesProduct", `"width":4294967296,"height":4294967296`, math.MaxInt64},
 		{"Infinite", `"width":1e999,"height":0.5,"batch_size":Infinity`, math.MaxInt64},
 	}
@@ -103,9 +115,18 @@ func TestSizesGoWithThePictures(t *testing.T) {
 		{"WidthOfANumberWithAWord", []string{"PrimitiveInt control:\"fixed\" value:640 zoom:\"no\"", "EmptyImage width=1 height:10"}, 6400, 6400},
 		{"WidthFromTheFirstNode", []string{"EmptyImage width:16 height:16", "Math a=1 b:64", "EmptyLatentImage width=2 height=2"}, 256, 256},
 		{"TheSizeOfAPictureBeforePixels", []string{"LoadImage", "GetImageSize image=1", "Scale image=1 width=2 height=2 megapixels:1", "SaveImage images=3"}, 0, 20_000},
+		{"ALoadedPictureAlone", []string{"LoadImage"}, 0, 20_000},
+		{"TheOtherSideOfAPictureIsTaken", []string{"LoadImage", "GetImageSize image=1", "EmptyLatentImage width:300 height=2", "KSampler latent_image=3"}, 0, 30_000},
+		{"OneSideOfAPictureBesideANumber", []string{"LoadImage", "GetImageSize image=1", "PrimitiveInt value:300", "EmptyLatentImage width=2 height=3", "KSampler latent_image=4"}, 0, 60_000},
+		{"TheSizeOfTheFirstNodeIsTaken", []string{"EmptyImage width:16 height:16", "A width=1 height=1 scale_by:2"}, 1024, 1024},
+		{"SidesOfTwoPictures", []string{"EmptyImage width:64 height:64", "GetImageSize image=1", "EmptyImage width:16 height:16", "GetImageSize image=3", "A width=4 height=2 scale_by:2"}, 16_384, 16_384},
+		{"KnownLatentsFirst", []string{"EmptyLatentImage width:64 height:64", "KSampler latent_image=1", "EmptyLatentAudio seconds:30", "KSampler latent_image=3"}, 0, 0},
+		{"KnownLatentsLast", []string{"EmptyLatentAudio seconds:30", "KSampler latent_image=1", "EmptyLatentImage width:64 height:64", "KSampler latent_image=3"}, 0, 0},
+		{"AModelForALargeSize", []string{"EmptyLatentImage width:512 height:512", "ModelSamplingFlux width:4096 height:4096", "KSampler latent_image=1 model=2"}, 262_144, 262_144},
 		{"TheLargerFirst", []string{"EmptyImage width:64 height:64", "EmptyImage width:16 height:16", "ImageBatch image1=1 image2=2", "Scale image=3 scale_by:2"}, 16_384, 16_384},
 		{"TheLargerLast", []string{"EmptyImage width:16 height:16", "EmptyImage width:64 height:64", "ImageBatch image1=1 image2=2", "Scale image=3 scale_by:2"}, 16_384, 16_384},
-		{"AVideoBesideAPicture", []string{"PlayVideo", "EmptyImage width:64 height:64", "Switch image1=1 image2=2", "Scale image=3 width:64 height:64", "SaveImage images=4"}, 0, 0},
+		{"AVideoBesideAPicture", []string{"PlayVideo", "EmptyImage width:64 height:64", "Switch image1=1 image2=2", "Scale image=3 width:64 height:64", "VAEEncode pixels=4", "KSampler latent_image=5"}, 0, 0},
+		{"ALoadedPictureBesideAnother", []string{"LoadImage", "EmptyImage width:64 height:64", "ImageBatch image1=1 image2=2", "Scale image=3 scale_by:2", "VAEEncode pixels=4", "KSampler latent_image=5"}, 0, 80_000},
 		{"LatentsBeforePictures", []string{"EmptyLatentImage width:64 height:64", "EmptyImage width:512 height:512", "Sample init_latents=1 image=2 multiply_by:100"}, 409_600, 409_600},
 		{"PicturesBeforeOthers", []string{"EmptyImage width:64 height:64", "EmptyLatentImage width:512 height:512", "Sample start_image=1 any=2 multiply_by:100"}, 409_600, 409_600},
 		{"RepeatedAsComputed", []string{"EmptyLatentImage width:512 height:512", "Math a=1", "RepeatLatentBatch samples=1 amount=2", "KSampler latent_image=3"}, 0, 0},
@@ -134,6 +155,20 @@ func TestSizesGoWithThePictures(t *testing.T) {
 				t.Errorf("with the picture: size %d, want %d", given, c.given)
 			}
 		})
+	}
+}
+
+func TestOnlyNodesThatLoadSomethingAreAskedForTheirPicture(t *testing.T) {
+	t.Parallel()
+	g := parse(t, graph("LoadImage", "ImageScaleBy image=1 scale_by:2", "SaveImage images=2"))
+	size := g.SizeWith(func(node string) (int, int, bool) {
+		if node != "1" {
+			t.Errorf("node %s is asked", node)
+		}
+		return 20, 10, true
+	})
+	if size != 800 {
+		t.Errorf("size %d, want 800", size)
 	}
 }
 

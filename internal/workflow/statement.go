@@ -168,8 +168,7 @@ func (said *statement) change(e *extent) {
 // one by the proportions of its picture.
 func (said *statement) resize(e *extent) {
 	if said.width.unknown() || said.height.unknown() { // computed: as large as what it is computed from
-		known := said.from.made && said.from.sized
-		e.made, e.sized, e.width, e.height = true, known, said.from.width, said.from.height
+		e.made, e.sized, e.width, e.height = true, said.from.sized, said.from.width, said.from.height
 		if said.height.positive() {
 			e.height = said.height.value
 		}

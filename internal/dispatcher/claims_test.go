@@ -1,0 +1,150 @@
+package dispatcher_test
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/comfyherd/comfyherd/internal/dispatcher"
+	"github.com/comfyherd/comfyherd/internal/failure"
+	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/queue"
+)
+
+// far is a connection to a NATS that is some way off: what the others have done is seen a while later.
+type far struct {
+	*memory
+	way time.Duration
+}
+
+func (f far) WatchTickets(ctx context.Context, tell func(queue.Change[queue.Ticket])) error {
+	type late struct {
+		c  queue.Change[queue.Ticket]
+		at time.Time
+	}
+	under := make(chan late, 1<<16)
+	go func() {
+		for {
+			select {
+			case l := <-under:
+				goBy(time.Until(l.at))
+				tell(l.c)
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	return f.memory.WatchTickets(ctx, func(c queue.Change[queue.Ticket]) { under <- late{c, time.Now().Add(f.way)} })
+}
+
+// herd is several dispatchers.
+type herd []*prometheus.Registry
+
+// herd starts dispatchers that are some way off from NATS.
+func (s *scene) herd(n int, way time.Duration) herd {
+	s.t.Helper()
+	all := make(herd, n)
+	for i := range all {
+		all[i] = prometheus.NewRegistry()
+		ctx, cancel := context.WithCancel(context.Background())
+		wire := s.connect()
+		wire.fault = func(string) error { goBy(way); return nil }
+		d, err := dispatcher.NewOn(far{wire, way}, dispatcher.Config{Name: fmt.Sprint("d-", i), Registerer: all[i]})
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		over := make(chan struct{})
+		go func() {
+			defer close(over)
+			if err := d.Run(ctx, ctx); err != nil {
+				s.t.Errorf("a dispatcher ended: %v", err)
+			}
+		}()
+		s.atEnd(func() { cancel(); <-over })
+	}
+	s.pass(time.Second)
+	return all
+}
+
+// claims counts what became of the claims of all.
+func (h herd) claims(t *testing.T) (won, lost int) {
+	t.Helper()
+	for _, registry := range h {
+		families, err := registry.Gather()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, family := range families {
+			if family.GetName() != "comfyherd_claims_total" {
+				continue
+			}
+			for _, m := range family.GetMetric() {
+				if m.GetLabel()[0].GetValue() == "won" {
+					won += int(m.GetCounter().GetValue())
+				} else {
+					lost += int(m.GetCounter().GetValue())
+				}
+			}
+		}
+	}
+	return won, lost
+}
+
+// With 20 dispatchers that see each other's claims a millisecond late.
+func TestFewClaimsAreLost(t *testing.T) {
+	t.Parallel()
+	const jobs, hosts = 60, 20
+	for name, c := range map[string]struct {
+		runs  time.Duration // of hosts, at most
+		fails bool          // the first attempt of each job
+		edit  func(i int, now time.Time, spec *job.Spec)
+	}{
+		"when hosts are busy": {runs: 10 * time.Second},
+		"when jobs are due at one moment": {runs: time.Second, edit: func(_ int, now time.Time, spec *job.Spec) {
+			spec.RunAt = new(now.Add(10 * time.Second))
+		}},
+		"when jobs become due one by one": {runs: 100 * time.Millisecond, edit: func(i int, now time.Time, spec *job.Spec) {
+			spec.RunAt = new(now.Add(10*time.Second + time.Duration(i)*100*time.Millisecond))
+		}},
+		"when failed jobs are tried elsewhere": {runs: time.Second, fails: true},
+		"when failed jobs are tried later": {runs: 100 * time.Millisecond, fails: true, edit: func(_ int, _ time.Time, spec *job.Spec) {
+			spec.RetryDelay = job.Duration(20 * time.Second)
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			inBubble(t, func(s *scene) {
+				var failed sync.Map
+				for i := range hosts {
+					s.agent(&agent{name: fmt.Sprint("gpu-", i), answers: time.Millisecond, outcome: func(o *queue.Offer) outcome {
+						will := outcome{takes: c.runs/2 + rand.N(c.runs/2)}
+						if _, again := failed.LoadOrStore(o.Job, true); c.fails && !again {
+							will.kind, will.message = failure.Transient, "not now"
+						}
+						return will
+					}})
+				}
+				dispatchers := s.herd(20, time.Millisecond)
+				for i := range jobs {
+					s.submit(job.ID(fmt.Sprint("job-", i)), func(spec *job.Spec) {
+						if c.edit != nil {
+							c.edit(i, s.Now(), spec)
+						}
+					})
+				}
+				s.pass(70 * time.Second)
+				s.want("jobs left", s.left(), 0)
+				won, lost := dispatchers.claims(t)
+				t.Logf("%s: %d claims won, %d lost", name, won, lost)
+				if 10*lost > 3*won {
+					t.Errorf("%d claims won, %d lost: more than 0.3 to one", won, lost)
+				}
+			})
+		})
+	}
+}

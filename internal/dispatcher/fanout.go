@@ -1,0 +1,385 @@
+package dispatcher
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/comfyherd/comfyherd/internal/queue"
+	"github.com/comfyherd/comfyherd/internal/route"
+)
+
+// fanOut decides from whom this dispatcher receives the states of hosts. In a small fleet it receives what all agents
+// send. In a large one it receives that of the hosts it is home to, and of the others what their homes relay (relays.go).
+// docs/architecture.md has the protocol and its failure cases.
+//
+// Home is who receives first. Nothing that must hold depends on it: agents decide about slots, and claims and leases about jobs.
+type fanOut struct {
+	above  int           // hosts × dispatchers from which on a fleet is large
+	ttl    time.Duration // of a presence
+	log    *slog.Logger
+	fleet  *route.Fleet
+	hosts  *hosts
+	peers  *peers
+	relays *relays
+	read   func(hosts []string)   // reads presences, and has the loop take them in
+	list   func()                 // reads the names of all hosts, and calls named
+	choose func(hosts []string)   // the hosts whose agents are followed
+	beat   func()                 // renews this dispatcher's presence now
+	all    *gate                  // open while everything is received
+	wants  atomic.Bool            // read by the presence loop
+	others map[string]*otherRelay // live dispatchers without this one
+
+	stage    stage
+	since    time.Time            // when the stage began
+	followed map[string]time.Time // hosts that are relayed from here; until then, or zero for those at home here
+	changed  bool                 // followed has, since choose was called
+	listed   time.Time
+}
+
+// stage is how far the change between the two ways to receive has come.
+type stage int
+
+const (
+	everything stage = iota // what all agents send is received
+	asking                  // the others are to relay, and not all have begun
+	choosing                // the agents of the hosts at home here are followed as well, so that nothing is missed
+	sharing                 // only these, and relays
+	returning               // everything is received again, and the others may stop to relay
+)
+
+// otherRelay is another dispatcher.
+type otherRelay struct {
+	able  bool      // it can relay
+	wants bool      // it needs relays
+	began bool      // it has relayed since this dispatcher wants it
+	heard time.Time // when it relayed last, or could have begun to
+}
+
+const (
+	fanOutLook = time.Second
+	readMost   = 16 // presences that are read at once
+)
+
+func newFanOut(f fanOutParts) *fanOut {
+	return &fanOut{
+		above: f.above, ttl: f.ttl, log: f.log, fleet: f.fleet, hosts: f.hosts, peers: f.peers, relays: f.relays,
+		read: f.read, list: f.list, choose: f.choose, beat: f.beat, all: newGate(),
+		others: map[string]*otherRelay{}, followed: map[string]time.Time{},
+	}
+}
+
+// fanOutParts is what a fanOut needs; the fields are described there.
+type fanOutParts struct {
+	above  int
+	ttl    time.Duration
+	log    *slog.Logger
+	fleet  *route.Fleet
+	hosts  *hosts
+	peers  *peers
+	relays *relays
+	read   func(hosts []string)
+	list   func()
+	choose func(hosts []string)
+	beat   func()
+}
+
+// peer takes in the presence of another dispatcher.
+func (f *fanOut) peer(s *queue.DispatcherState, now time.Time) {
+	o := f.others[s.Dispatcher]
+	if o == nil {
+		o = &otherRelay{heard: now}
+		f.others[s.Dispatcher] = o
+	}
+	o.able, o.wants = s.Relays, s.WantsRelays
+	f.wantedByOthers(now)
+}
+
+func (f *fanOut) peerGone(name string, now time.Time) {
+	delete(f.others, name)
+	f.wantedByOthers(now)
+}
+
+// wantedByOthers has the relays begin or end. The first one has all hosts in full.
+func (f *fanOut) wantedByOthers(now time.Time) {
+	wanted := false
+	for _, o := range f.others {
+		wanted = wanted || o.wants
+	}
+	f.relays.want(wanted, f.followedHosts, now)
+}
+
+// relayed takes in that a dispatcher has relayed.
+func (f *fanOut) relayed(name string, now time.Time) {
+	if o := f.others[name]; o != nil {
+		o.heard, o.began = now, true
+	}
+}
+
+// large reports whether the fleet is large enough for relays, and all other dispatchers take part.
+func (f *fanOut) large(now time.Time) bool {
+	limit := f.above
+	if f.stage != everything {
+		limit /= 2
+	}
+	if len(f.others) == 0 || len(f.hosts.known)*f.peers.count() <= limit {
+		return false
+	}
+	for _, o := range f.others {
+		if !o.able || f.wants.Load() && now.Sub(o.heard) > f.ttl*4/3 {
+			return false
+		}
+	}
+	return true
+}
+
+// look goes a stage further when it is time.
+func (f *fanOut) look(now time.Time) {
+	large := f.large(now)
+	switch f.stage {
+	case everything:
+		if large {
+			f.ask(now)
+		}
+	case asking:
+		switch {
+		case !large:
+			f.enough(now)
+		case f.allBegan():
+			f.changed = true
+			f.enter(choosing, now)
+		}
+	case choosing:
+		if !large {
+			f.enough(now)
+			break
+		}
+		f.share(now)
+	case sharing:
+		if !large {
+			f.log.Info("the states of all hosts are received from their agents again")
+			f.all.open()
+			f.fleet.LeaveToHomes(false)
+			f.enter(returning, now)
+		}
+	case returning:
+		if now.Sub(f.since) >= f.ttl/3 {
+			f.enough(now)
+		}
+	}
+	f.follow(now)
+}
+
+func (f *fanOut) enter(s stage, now time.Time) { f.stage, f.since = s, now }
+
+func (f *fanOut) ask(now time.Time) {
+	for _, o := range f.others {
+		o.began, o.heard = false, now
+	}
+	f.wants.Store(true)
+	f.beat()
+	f.enter(asking, now)
+}
+
+// enough ends the wish for relays, once everything is received.
+func (f *fanOut) enough(now time.Time) {
+	f.wants.Store(false)
+	f.beat()
+	f.choose(nil)
+	f.enter(everything, now)
+}
+
+func (f *fanOut) allBegan() bool {
+	for _, o := range f.others {
+		if !o.began {
+			return false
+		}
+	}
+	return true
+}
+
+func (f *fanOut) share(now time.Time) {
+	f.log.Info("the fleet is large: only the states of this dispatcher's own hosts are received from their agents, and the others from their homes",
+		"hosts", len(f.hosts.known), "own", len(f.followed), "dispatchers", f.peers.count())
+	f.all.close()
+	f.fleet.LeaveToHomes(true)
+	f.listed = now
+	f.enter(sharing, now)
+	for _, x := range f.hosts.known {
+		if !x.home {
+			x.until = f.untilRelayed()
+		}
+	}
+}
+
+// untilRelayed is how long a host counts as present that another dispatcher relays: until its home could have been
+// replaced, and the new one has relayed it.
+func (f *fanOut) untilRelayed() time.Time { return time.Now().Add(3 * f.ttl) }
+
+// isShared reports whether presences of hosts at home elsewhere are not received.
+func (f *fanOut) isShared() bool { return f.stage == sharing }
+
+// isRelayedHere reports whether this dispatcher relays a host: it is at home here, or was until a moment ago.
+func (f *fanOut) isRelayedHere(host string) bool {
+	_, yes := f.followed[host]
+	return yes
+}
+
+func (f *fanOut) followedHosts() []string {
+	list := make([]string, 0, len(f.followed))
+	for host := range f.followed {
+		list = append(list, host)
+	}
+	return list
+}
+
+// met takes in that a host has become known.
+func (f *fanOut) met(host string, home bool) {
+	if home {
+		f.followed[host], f.changed = time.Time{}, true
+		f.relays.whole(host)
+	}
+}
+
+// dropped takes in that a host is gone.
+func (f *fanOut) dropped(host string) {
+	if f.isRelayedHere(host) {
+		delete(f.followed, host)
+		f.changed = true
+		f.relays.gone(host)
+	}
+}
+
+// rehome takes in that the homes have changed. A host that has come home here is read at once; one that has gone home
+// elsewhere is relayed from here for one presence TTL more, since the other one may have to read first.
+func (f *fanOut) rehome(now time.Time) {
+	var come []string
+	for name, x := range f.hosts.known {
+		until, was := f.followed[name]
+		switch {
+		case x.home && (!was || !until.IsZero()):
+			f.met(name, true)
+			come = append(come, name)
+			x.until = minTime(x.until, time.Now().Add(f.ttl))
+		case !x.home && was && until.IsZero():
+			f.followed[name] = now.Add(f.ttl)
+			x.until = f.untilRelayed()
+		}
+	}
+	if f.stage == sharing {
+		f.follow(now)
+		f.read(come)
+	}
+}
+
+func minTime(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return a
+	}
+	return b
+}
+
+// follow keeps up with the hosts that are followed, and with their presences.
+func (f *fanOut) follow(now time.Time) {
+	for host, until := range f.followed {
+		if !until.IsZero() && now.After(until) {
+			delete(f.followed, host)
+			f.changed = true
+		}
+	}
+	if f.stage != choosing && f.stage != sharing {
+		return
+	}
+	if f.changed {
+		f.changed = false
+		f.choose(f.followedHosts())
+	}
+	if f.stage != sharing {
+		return
+	}
+	var old []string
+	for host, until := range f.followed {
+		if x := f.hosts.known[host]; x != nil && until.IsZero() && time.Until(x.until) < f.ttl/3 {
+			old = append(old, host)
+		}
+	}
+	f.read(old)
+	if now.Sub(f.listed) >= f.ttl {
+		f.listed = now
+		f.list()
+	}
+}
+
+// named takes in the names of hosts that are there. Those that are new and at home here are read; their home relays the others.
+func (f *fanOut) named(hosts []string) {
+	if f.stage != sharing {
+		return
+	}
+	var unknown []string
+	for _, host := range hosts {
+		if f.hosts.known[host] == nil && f.peers.isHome(host) {
+			unknown = append(unknown, host)
+		}
+	}
+	f.read(unknown)
+}
+
+// gate lets watches run while it is open.
+type gate struct {
+	mu      sync.Mutex // guards the two below
+	isOpen  bool
+	changed chan struct{} // closed when that changes
+}
+
+func newGate() *gate { return &gate{isOpen: true, changed: make(chan struct{})} }
+
+func (g *gate) open()  { g.set(true) }
+func (g *gate) close() { g.set(false) }
+
+func (g *gate) set(open bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.isOpen != open {
+		g.isOpen = open
+		close(g.changed)
+		g.changed = make(chan struct{})
+	}
+}
+
+func (g *gate) state() (open bool, changed <-chan struct{}) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.isOpen, g.changed
+}
+
+// whileOpen runs a watch anew each time that the gate opens, and ends it when the gate closes, until ctx ends.
+func (g *gate) whileOpen(ctx context.Context, watch func(context.Context) error) error {
+	for ctx.Err() == nil {
+		open, changed := g.state()
+		if !open {
+			select {
+			case <-changed:
+			case <-ctx.Done():
+			}
+			continue
+		}
+		inner, cancel := context.WithCancel(ctx)
+		var closing sync.WaitGroup
+		closing.Go(func() {
+			select {
+			case <-changed:
+			case <-inner.Done():
+			}
+			cancel()
+		})
+		err := watch(inner)
+		cancel()
+		closing.Wait()
+		if stillOpen, _ := g.state(); stillOpen && ctx.Err() == nil {
+			return err
+		}
+	}
+	return ctx.Err()
+}
