@@ -42,6 +42,7 @@
 //	room.go         the waiting room: tickets come and go (records.go keeps them; class.go, pool.go: which are alike)
 //	share.go        lanes, and what each has used; ceiling.go: as which priority its jobs count
 //	turn.go         the best job for a host, or for any; heap.go; ranks.go: how many of a lane come before one
+//	aside.go        jobs that are blocked on all hosts with room are set aside
 //	timers.go       when a job with run_at becomes due, and when jobs expire
 //	places.go       the place of a job, and when it may start; lanes.go: what waits, by lane
 //	roomshares.go   how many places of the waiting room each tenant gets
