@@ -33,9 +33,17 @@ func (a *alarms) next() (at time.Time, some bool) {
 
 // ring calls what is due.
 func (a *alarms) ring(now time.Time) {
-	for len(a.list) > 0 && !a.list[0].at.After(now) {
-		heap.Pop(&a.list).(alarm).do(now)
+	for a.ringOne(now) {
 	}
+}
+
+// ringOne calls the first one if it is due, and reports whether it was.
+func (a *alarms) ringOne(now time.Time) bool {
+	if len(a.list) == 0 || a.list[0].at.After(now) {
+		return false
+	}
+	heap.Pop(&a.list).(alarm).do(now)
+	return true
 }
 
 type alarm struct {

@@ -1,6 +1,7 @@
 package dispatcher
 
 import (
+	"iter"
 	"strings"
 	"time"
 
@@ -77,21 +78,25 @@ func (b *blocks) blocked(p pair) bool {
 // count is how many blocks stand in the bucket.
 func (b *blocks) count() int { return b.fleet.BlockCount() - len(b.halted) }
 
-// each calls visit for every pair whose block stands in the bucket.
-func (b *blocks) each(visit func(pair)) {
-	b.fleet.EachBlock(func(host route.HostID, hash workflow.Hash) {
-		if p := (pair{string(host), hash}); !b.halted[p] {
-			visit(p)
+// each visits every pair whose block stands in the bucket, until visit says no.
+func (b *blocks) each(visit func(pair) bool) {
+	for host, hash := range b.fleet.EachBlock {
+		if p := (pair{string(host), hash}); !b.halted[p] && !visit(p) {
+			return
 		}
-	})
+	}
 }
 
-// eachStruck calls visit for every pair with strikes.
-func (b *blocks) eachStruck(visit func(pair)) {
-	b.fleet.EachStruck(func(host route.HostID, hash workflow.Hash) { visit(pair{string(host), hash}) })
+// eachStruck visits every pair with strikes, until visit says no.
+func (b *blocks) eachStruck(visit func(pair) bool) {
+	for host, hash := range b.fleet.EachStruck {
+		if !visit(pair{string(host), hash}) {
+			return
+		}
+	}
 }
 
-func (b *blocks) blockKeys() []string { return pairKeys(b.each) }
+func (b *blocks) blockKeys(visit func(string) bool) { pairKeys(b.each, visit) }
 
 // putStrikes takes in strikes. Those without a block settle a failure that gave no block.
 func (b *blocks) putStrikes(p pair, s *route.Strikes) {
@@ -107,12 +112,14 @@ func (b *blocks) removeStrikes(p pair) {
 	b.changes.jobs = true
 }
 
-func (b *blocks) strikeKeys() []string { return pairKeys(b.eachStruck) }
+func (b *blocks) strikeKeys(visit func(string) bool) { pairKeys(b.eachStruck, visit) }
 
-func pairKeys(each func(func(pair))) []string {
-	keys := []string{}
-	each(func(p pair) { keys = append(keys, p.host+"."+string(p.hash)) })
-	return keys
+func pairKeys(pairs iter.Seq[pair], visit func(string) bool) {
+	for p := range pairs {
+		if !visit(p.host + "." + string(p.hash)) {
+			return
+		}
+	}
 }
 
 // haltTime is how long a pair that has just failed gets no job, unless its block says more.
@@ -171,25 +178,26 @@ func (b *blocks) incapableBefore(host string, at time.Time) []workflow.Hash {
 	return hashes
 }
 
-// perHost counts the blocks and the strikes of each host.
-func (b *blocks) perHost() (blocks, strikes map[string]int) {
-	return countPairs(b.each), countPairs(b.eachStruck)
-}
-
-func countPairs(each func(func(pair))) map[string]int {
+// haltsPerHost counts the blocks of the fleet that do not stand in the bucket, by host: seldom any.
+func (b *blocks) haltsPerHost() map[string]int {
 	n := map[string]int{}
-	each(func(p pair) { n[p.host]++ })
+	for p := range b.halted {
+		n[p.host]++
+	}
 	return n
 }
 
-// behind gives the pairs with a block that come after one, in no order.
-func (b *blocks) behind(after pair, which pairs) []pair {
+// behind gives the pairs with a block that come after one, in no order, or a part of them when pause says no.
+func (b *blocks) behind(after pair, which pairs, pause func() bool) []pair {
 	var found []pair
-	b.each(func(p pair) {
+	for p := range b.each {
 		if which.fit(p.host, p.hash) && p.compare(after) > 0 {
 			found = append(found, p)
 		}
-	})
+		if !pause() {
+			break
+		}
+	}
 	return found
 }
 

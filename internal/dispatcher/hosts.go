@@ -32,6 +32,7 @@ type hosts struct {
 	fanOut   *fanOut
 
 	known map[string]*host
+	names []string    // of those, sorted
 	runs  []route.Run // room for those of one host
 }
 
@@ -117,6 +118,8 @@ func (h *hosts) meet(s *queue.HostState, now time.Time) {
 	}
 	x := &host{home: h.peers.isHome(s.Host), until: time.Now().Add(h.ttl)}
 	h.known[s.Host] = x
+	at, _ := slices.BinarySearch(h.names, s.Host)
+	h.names = slices.Insert(h.names, at, s.Host)
 	h.log.Info("a host is there", "host", s.Host, "state", s.State, "slots", s.Slots, "comfyui", s.Version)
 	h.fanOut.met(s.Host, x.home)
 	h.apply(x, s, now)
@@ -218,11 +221,16 @@ func (h *hosts) restChanged(name string, now time.Time) {
 	}
 }
 
-// rehome finds out anew of which hosts this dispatcher is the home.
-func (h *hosts) rehome(now time.Time) {
+// rehome finds out anew of which hosts this dispatcher is the home, until pause says no.
+func (h *hosts) rehome(now time.Time, pause func() bool) {
 	for name, x := range h.known {
-		x.home = h.peers.isHome(name)
-		h.put(x, now)
+		if home := h.peers.isHome(name); home != x.home {
+			x.home = home
+			h.put(x, now)
+		}
+		if !pause() {
+			return
+		}
 	}
 }
 
@@ -248,6 +256,8 @@ func (h *hosts) forget(name string) bool {
 		return false
 	}
 	delete(h.known, name)
+	at, _ := slices.BinarySearch(h.names, name)
+	h.names = slices.Delete(h.names, at, at+1)
 	h.fanOut.dropped(name)
 	h.fleet.RemoveHost(route.HostID(name))
 	h.changes.all() // a tenant whose job took it down may get another host
@@ -289,14 +299,11 @@ func (h *hosts) isBack(name string) bool {
 
 // behind gives the names of the first hosts that come after one, sorted.
 func (h *hosts) behind(after string, most int) []string {
-	names := make([]string, 0, len(h.known))
-	for name := range h.known {
-		if name > after {
-			names = append(names, name)
-		}
+	at, found := slices.BinarySearch(h.names, after)
+	if found {
+		at++
 	}
-	slices.Sort(names)
-	return names[:min(len(names), most)]
+	return slices.Clone(h.names[at:min(len(h.names), at+most)])
 }
 
 // runsFor reports whether the host of a tenant's slot says that it runs the slot's job.

@@ -241,7 +241,7 @@ func TestRehomingHasHostsCountAsWhoseTheyAre(t *testing.T) {
 	s.report(&state, noonUTC)
 	same(t, "alone", s.isHome(name), true)
 	p.put("other", noonUTC)
-	s.rehome(noonUTC)
+	s.rehome(noonUTC, always)
 	same(t, "beside another", s.isHome(name), false)
 	same(t, "of one that is not known", s.isHome("x"), false)
 }

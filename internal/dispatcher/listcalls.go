@@ -13,14 +13,24 @@ import (
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
+// hostsMost is how many hosts the loop describes for a call at a time.
+const hostsMost = 64
+
 func (d *Dispatcher) apiHosts(ctx context.Context, r queue.HostsRequest) (answer queue.HostsAnswer, err error) {
 	p, err := d.page(r.Limit)
 	if err != nil {
 		return answer, err
 	}
 	var found []queue.HostInfo
-	if err := d.answer(ctx, func(now time.Time) { found = d.loop.hostInfos(r.After, p.rows+1, now) }); err != nil {
-		return answer, err
+	for after, most := r.After, p.rows+1; len(found) < most; after = found[len(found)-1].Host {
+		var some []queue.HostInfo
+		n := min(most-len(found), hostsMost)
+		if err := d.answer(ctx, func(now time.Time) { some = d.loop.hostInfos(after, n, now) }); err != nil {
+			return answer, err
+		}
+		if found = append(found, some...); len(some) < n {
+			break
+		}
 	}
 	if answer.Hosts, err = takeFirst(p, found); len(answer.Hosts) < len(found) && err == nil {
 		answer.Next = answer.Hosts[len(answer.Hosts)-1].Host
@@ -30,12 +40,13 @@ func (d *Dispatcher) apiHosts(ctx context.Context, r queue.HostsRequest) (answer
 
 // hostInfos describes the first hosts behind one, by name.
 func (l *loop) hostInfos(after string, most int, now time.Time) []queue.HostInfo {
-	names := l.hosts.behind(after, most)
-	blocks, strikes := l.blocks.perHost()
+	names, halts := l.hosts.behind(after, most), l.blocks.haltsPerHost()
 	infos := make([]queue.HostInfo, 0, len(names))
 	for _, name := range names {
+		id := route.HostID(name)
+		blocks, strikes := l.fleet.Counts(id)
 		info := queue.HostInfo{
-			HostState: *l.hosts.state(name), Capability: l.fleet.Capability(route.HostID(name)).Len(), Blocks: blocks[name], Strikes: strikes[name],
+			HostState: *l.hosts.state(name), Capability: l.fleet.Capability(id).Len(), Blocks: blocks - halts[name], Strikes: strikes,
 			Tenants: l.grants.byHost[name].Tenants,
 		}
 		info.Slots, info.Prefetch = l.grants.capped(&info.HostState)
@@ -55,7 +66,9 @@ func (d *Dispatcher) apiBlocks(ctx context.Context, r queue.BlocksRequest) (answ
 	host, hash, _ := strings.Cut(r.After, ".")
 	after := pair{host, workflow.Hash(hash)}
 	var which []pair
-	if err := d.answer(ctx, func(time.Time) { which = d.loop.blocks.behind(after, pairs{r.Host, r.Hash}) }); err != nil {
+	if err := d.answerInBites(ctx, func(pause func() bool) {
+		which = d.loop.blocks.behind(after, pairs{r.Host, r.Hash}, pause)
+	}); err != nil {
 		return answer, err
 	}
 	slices.SortFunc(which, pair.compare)

@@ -34,6 +34,7 @@ type loop struct {
 	walk  func(func(context.Context)) // runs a walk; set by run
 
 	last      time.Time                // what now has given
+	began     time.Time                // when the turn did, by the local clock
 	unsynced  int                      // buckets of which not all is known yet
 	synced    chan struct{}            // closed when there is none
 	closing   bool                     // nothing is begun any more
@@ -45,6 +46,7 @@ type loop struct {
 	pressure *backpressure
 	changes  *changes
 	alarms   *alarms
+	chores   chores
 	parts
 }
 
@@ -86,24 +88,43 @@ func (l *loop) run(ctx context.Context) error {
 	l.setAlarms()
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
+	defer l.chores.stop()
 	for {
-		timer.Reset(l.untilAlarm(l.now()))
+		timer.Reset(l.untilWork(l.now()))
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case happened := <-l.inbox:
-			began := time.Now()
+			l.began = time.Now()
 			now := l.now()
 			happened(now)
-			l.step(l.takeMore(now))
-			l.turnEnded(time.Since(began))
+			l.endTurn(l.takeMore(now))
 		case <-timer.C:
-			began := time.Now()
+			l.began = time.Now()
 			now := l.now()
-			l.alarms.ring(now)
-			l.step(now)
-			l.turnEnded(time.Since(began))
+			l.ring(now)
+			l.endTurn(now)
 		}
+	}
+}
+
+// A turn is to end within 2 ms, since nothing else is decided meanwhile: it begins nothing more that may be left to the
+// next turn once it has taken turnMost.
+const turnMost = time.Millisecond
+
+// spent reports whether the turn has taken so long that the rest is left to the next one.
+func (l *loop) spent() bool { return time.Since(l.began) >= turnMost }
+
+// endTurn does what follows from all that was taken in, and a part of what is done in bites.
+func (l *loop) endTurn(now time.Time) {
+	l.step(now)
+	l.chores.bite()
+	l.turnEnded(time.Since(l.began))
+}
+
+// ring calls the alarms that are due, as many as the turn has time for.
+func (l *loop) ring(now time.Time) {
+	for l.alarms.ringOne(now) && !l.spent() {
 	}
 }
 
@@ -111,6 +132,9 @@ func (l *loop) run(ctx context.Context) error {
 // job that is due from now on must not meet a now that is older.
 func (l *loop) takeMore(now time.Time) time.Time {
 	for range 64 {
+		if time.Since(l.began) >= turnMost/2 {
+			return now
+		}
 		select {
 		case happened := <-l.inbox:
 			now = l.now()
@@ -188,7 +212,11 @@ func (l *loop) setAlarms() {
 	l.alarms.every(now, restingPause, l.ticketing.forgetOver)
 }
 
-func (l *loop) untilAlarm(now time.Time) time.Duration {
+// untilWork is how long the loop may wait for a message: until an alarm is due, and not at all when something is left to do.
+func (l *loop) untilWork(now time.Time) time.Duration {
+	if l.chores.left() || l.isSynced() && !l.closing && (l.changes.unmatched() || l.room.Behind()) {
+		return 0
+	}
 	next := now.Add(time.Minute)
 	if at, some := l.alarms.next(); some && at.Before(next) {
 		next = at

@@ -8,27 +8,36 @@ import (
 	"github.com/comfyherd/comfyherd/internal/route"
 )
 
-// match gives every free slot the best job that waits for it.
+// match gives every free slot the best job that waits for it, as many as the turn has time for: what is left stays marked.
 func (l *loop) match(now time.Time) {
-	if l.changes.jobs {
-		l.changes.jobs = false
-		clear(l.changes.hosts)
-		for {
-			ticket, host, ok := l.room.Pick(l.fleet, now)
-			if !ok {
-				break
-			}
+	if l.room.Behind() {
+		l.changes.jobs = true
+	}
+	for l.changes.jobs {
+		ticket, host, ok := l.room.Pick(l.fleet, now)
+		switch {
+		case ok:
 			l.send(ticket, host, now)
+		case !l.room.Behind():
+			l.changes.jobs = false
+			clear(l.changes.hosts)
+		}
+		if l.spent() {
+			return
 		}
 	}
 	for host := range l.changes.hosts {
-		delete(l.changes.hosts, host)
-		for {
-			ticket, ok := l.room.Next(l.fleet, host, now)
-			if !ok {
-				break
+		for ticket, ok := l.room.Next(l.fleet, host, now); ok; ticket, ok = l.room.Next(l.fleet, host, now) {
+			if l.send(ticket, host, now); l.spent() {
+				return
 			}
-			l.send(ticket, host, now)
+		}
+		if l.room.Behind() {
+			l.changes.jobs = true
+			return
+		}
+		if delete(l.changes.hosts, host); l.spent() {
+			return
 		}
 	}
 }

@@ -1,6 +1,8 @@
 package dispatcher
 
 import (
+	"iter"
+	"slices"
 	"time"
 
 	"github.com/comfyherd/comfyherd/internal/queue"
@@ -13,8 +15,9 @@ import (
 type mirror[V any] struct {
 	put     func(c queue.Change[V], now time.Time)
 	gone    func(key string, now time.Time)
-	invalid func(key string, now time.Time) // what follows from a value that is not valid; nil: the key counts as gone
-	keys    func() []string                 // all that put has taken in and gone has not
+	invalid func(key string, now time.Time)    // what follows from a value that is not valid; nil: the key counts as gone
+	keys    iter.Seq[string]                   // all that put has taken in and gone has not, while these are changed
+	beside  func(work func(pause func() bool)) // does what may take long; nil: it is done at once
 
 	seen map[string]bool // keys since Reset; nil when there was none since Synced
 }
@@ -49,14 +52,39 @@ func (m *mirror[V]) see(key string) {
 	}
 }
 
+// dropUnseen takes in that keys are gone. Until all are, what is put meanwhile counts as seen.
 func (m *mirror[V]) dropUnseen(now time.Time) {
 	if m.seen == nil {
 		return
 	}
-	for _, key := range m.keys() {
-		if !m.seen[key] {
-			m.gone(key, now)
+	work := func(pause func() bool) {
+		var gone []string
+		for key := range m.keys {
+			if !m.seen[key] {
+				gone = append(gone, key)
+			}
+			if !pause() {
+				return
+			}
 		}
+		for _, key := range gone {
+			if !m.seen[key] {
+				m.gone(key, now)
+			}
+			if !pause() {
+				return
+			}
+		}
+		m.seen = nil
 	}
-	m.seen = nil
+	if m.beside == nil {
+		work(always)
+		return
+	}
+	m.beside(work)
+}
+
+// listed gives keys one after the other.
+func listed(keys func() []string) iter.Seq[string] {
+	return func(visit func(string) bool) { slices.Values(keys())(visit) }
 }

@@ -2,7 +2,6 @@ package dispatcher
 
 import (
 	"maps"
-	"slices"
 	"testing"
 	"time"
 
@@ -15,7 +14,7 @@ func textMirror() (*mirror[string], map[string]string) {
 	return &mirror[string]{
 		put:  func(c queue.Change[string], _ time.Time) { values[c.Key] = c.Value },
 		gone: func(key string, _ time.Time) { delete(values, key) },
-		keys: func() []string { return slices.Collect(maps.Keys(values)) },
+		keys: maps.Keys(values),
 	}, values
 }
 

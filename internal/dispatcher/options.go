@@ -24,10 +24,7 @@ func (l *loop) setLacks(o *owned) {
 			o.options = o.options.Without(in.Node, in.Input) // replaced by a file that the job brings along
 		}
 	}
-	o.lacks = l.fleet.Lacking(wantOf(o), o.listedBy)
-	if len(o.lacks) > lacksMost {
-		o.lacks = nil
-	}
+	o.lacks = l.fleet.Lacking(wantOf(o), o.listedBy, lacksMost)
 }
 
 // lacksMost bounds how many hosts a job avoids because of an option: each stands in its ticket. Where more lack it, one

@@ -50,7 +50,7 @@ func (d *Dispatcher) appendWaiting(ctx context.Context, o *owned, hold *route.Ho
 		return true
 	}
 	e := o.job.NewEvent(job.Waiting, d.clock())
-	e.Sequence, e.Reason, e.Message, e.Hosts = o.job.Sequence, reason, hold.Text, hostTexts(hold.Hosts)
+	e.Sequence, e.Reason, e.Message, e.Hosts = o.job.Sequence, reason, hold.Text, d.loop.hostTexts(wantOf(o), hold.Reason)
 	if !hold.Until.IsZero() {
 		e.Until = &hold.Until
 	}

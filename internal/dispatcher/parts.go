@@ -18,6 +18,7 @@ func newLoop(d *Dispatcher) *loop {
 		turnEnded: func(took time.Duration) { d.metrics.turns.Observe(took.Seconds()) },
 	}
 	l.fleet, l.room = route.NewFleet(), route.NewRoom()
+	l.room.Slice = 128
 	l.fleet.PutUsualCap(d.cfg.MaxRunning)
 	if most := d.cfg.MaxPriority; most != nil {
 		l.room.PutUsualCeiling(int(*most))

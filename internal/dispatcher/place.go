@@ -48,7 +48,8 @@ func (l *loop) place(o *owned) spot {
 }
 
 // placeNow is place in the loop. First the parts take in that the job has come; then a slot that has become free a
-// moment ago goes to a job that waited for it; then this job is looked at.
+// moment ago goes to a job that waited for it; then this job is looked at. While slots are left to the next turn, it waits
+// its turn like the others.
 func (l *loop) placeNow(o *owned, now time.Time) spot {
 	l.ticketing.arrived(o)
 	l.tenants.meet(route.Tenant(o.job.Tenant))
@@ -63,7 +64,7 @@ func (l *loop) placeNow(o *owned, now time.Time) spot {
 	if l.changes.unmatched() {
 		l.step(now)
 	}
-	if host, ok := l.choose(want, now); ok && !passed(o.job.Expires(), now) {
+	if host, ok := l.choose(want, now); ok && !passed(o.job.Expires(), now) && !l.changes.unmatched() {
 		l.occupy(host, &want, route.JobID(o.job.ID), now)
 		return l.spotOn(host, want.Tenant)
 	}

@@ -13,9 +13,9 @@ import (
 
 const (
 	reviewPause  = 200 * time.Millisecond
-	reviewAgain  = time.Second      // to look whether capable_wait is over
-	reviewSlice  = time.Millisecond // how long decisions wait for a review at a time
-	reviewPlaces = 8                // between two looks at the clock
+	reviewAgain  = time.Second            // to look whether capable_wait is over
+	reviewSlice  = 300 * time.Microsecond // how long decisions wait for a review at a time
+	reviewPlaces = 8                      // between two looks at the clock
 )
 
 // reasons says why jobs wait: in their chains, each time that the reason is another one. It ends the jobs that no host
@@ -147,7 +147,7 @@ func (r *reasons) reviewTicket(t *route.Ticket, hold *route.Hold, now time.Time)
 
 // reviewSame looks at a ticket that waits for the same reason as before: whether it has lasted too long.
 func (r *reasons) reviewSame(t *route.Ticket, old reason, hold *route.Hold, now time.Time) {
-	hopeless := hold.Reason == route.NoneCapable && hold.Away == 0 && hold.Online()
+	hopeless := hold.Reason == route.NoneCapable && hold.Away == 0 && hold.Online
 	switch {
 	case !hopeless:
 		old.lacked = time.Time{}
@@ -161,7 +161,7 @@ func (r *reasons) reviewSame(t *route.Ticket, old reason, hold *route.Hold, now 
 	r.review.again = true
 	if !old.since.IsZero() && now.Sub(later(old.since, old.lacked)) >= r.capableWait {
 		r.hopeless = append(r.hopeless, endedTicket{*t, ending{
-			reason: failure.NoCapableHost, message: hold.Text, hosts: hostTexts(hold.Hosts),
+			reason: failure.NoCapableHost, message: hold.Text, hosts: hostTexts(r.fleet.ExplainSome(t.Want(), "", hostTextsMost, now)),
 		}})
 	}
 }
@@ -237,7 +237,7 @@ func (d *Dispatcher) waitingSince(ctx context.Context, t *route.Ticket, hold *ro
 	e := job.Event{
 		EventKind: job.Waiting, Job: id, Tenant: tenant, Priority: job.Priority(t.Priority), Hash: t.Hash, Time: d.clock(),
 		Metadata: last.Metadata, RequeueOf: last.RequeueOf, Sequence: t.Sequence,
-		Reason: string(hold.Reason), Message: hold.Text, Hosts: hostTexts(hold.Hosts),
+		Reason: string(hold.Reason), Message: hold.Text, Hosts: d.loop.hostTexts(t.Want(), hold.Reason),
 	}
 	if !hold.Until.IsZero() {
 		e.Until = &hold.Until
@@ -251,12 +251,19 @@ func (d *Dispatcher) waitingSince(ctx context.Context, t *route.Ticket, hold *ro
 
 const hostTextsMost = 200 // an event names no more hosts than that
 
+// hostTexts says for each host why it does not run a job that waits. It is asked when that is written: what is said of
+// many hosts would keep the loop for long each time that it finds out why a job waits.
+func (l *loop) hostTexts(w route.Want, why route.HoldReason) (texts map[string]string) {
+	if why == route.OverCap || why == route.NotDue && !w.NotBefore.IsZero() {
+		return nil
+	}
+	l.ask(func(now time.Time) { texts = hostTexts(l.fleet.ExplainSome(w, "", hostTextsMost, now)) })
+	return texts
+}
+
 func hostTexts(verdicts []route.HostVerdict) map[string]string {
 	texts := make(map[string]string, len(verdicts))
 	for _, v := range verdicts {
-		if len(texts) == hostTextsMost {
-			break
-		}
 		texts[string(v.Host)] = v.Text
 	}
 	return texts

@@ -68,11 +68,13 @@ func (r *requirements) forget(hash workflow.Hash, sequence uint64) {
 	}
 }
 
-// each visits the tickets that are kept.
-func (r *requirements) each(visit func(*route.Ticket)) {
+// each visits the tickets that are kept, until visit says no.
+func (r *requirements) each(visit func(*route.Ticket) bool) {
 	for _, tickets := range r.waiting {
 		for _, t := range tickets {
-			visit(&t)
+			if !visit(&t) {
+				return
+			}
 		}
 	}
 }

@@ -25,7 +25,7 @@ func newSettings[V any]() *settings[V] {
 	s.mirror = mirror[V]{
 		put:  func(c queue.Change[V], _ time.Time) { s.values[c.Key] = c.Value },
 		gone: func(key string, _ time.Time) { delete(s.values, key) },
-		keys: func() []string { return slices.Collect(maps.Keys(s.values)) },
+		keys: func(visit func(string) bool) { maps.Keys(s.values)(visit) },
 	}
 	return s
 }

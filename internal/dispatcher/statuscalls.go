@@ -112,22 +112,23 @@ func (d *Dispatcher) whyFor(ctx context.Context, r jetstream.WhyRequest, to view
 	if err != nil {
 		return answer, err
 	}
+	hosts := whyHosts{to: to, after: route.HostID(r.After), most: p.rows + 1}
 	if len(r.Workflow) > 0 {
-		answer, err = d.whyWorkflow(ctx, r, to)
+		answer, err = d.whyWorkflow(ctx, r, hosts)
 	} else {
-		answer, err = d.whyJob(ctx, jetstream.StatusRequest{Tenant: r.Tenant, Job: r.Job}, to)
+		answer, err = d.whyJob(ctx, jetstream.StatusRequest{Tenant: r.Tenant, Job: r.Job}, hosts)
 	}
 	if err != nil {
 		return answer, err
 	}
-	all := slices.DeleteFunc(answer.Hosts, func(v jetstream.HostVerdict) bool { return string(v.Host) <= r.After && r.After != "" })
+	all := answer.Hosts
 	if answer.Hosts, err = takeFirst(p, all); len(answer.Hosts) < len(all) && err == nil {
 		answer.Next = string(answer.Hosts[len(answer.Hosts)-1].Host)
 	}
 	return answer, err
 }
 
-func (d *Dispatcher) whyWorkflow(ctx context.Context, r jetstream.WhyRequest, to view) (answer jetstream.WhyAnswer, err error) {
+func (d *Dispatcher) whyWorkflow(ctx context.Context, r jetstream.WhyRequest, hosts whyHosts) (answer jetstream.WhyAnswer, err error) {
 	tenant := r.Tenant
 	if tenant == "" {
 		tenant = "default"
@@ -141,10 +142,10 @@ func (d *Dispatcher) whyWorkflow(ctx context.Context, r jetstream.WhyRequest, to
 	if err != nil {
 		return answer, &jetstream.BadRequest{Message: err.Error()}
 	}
-	return d.why(ctx, &owned{job: j}, to)
+	return d.why(ctx, &owned{job: j}, hosts)
 }
 
-func (d *Dispatcher) whyJob(ctx context.Context, r jetstream.StatusRequest, to view) (answer jetstream.WhyAnswer, err error) {
+func (d *Dispatcher) whyJob(ctx context.Context, r jetstream.StatusRequest, hosts whyHosts) (answer jetstream.WhyAnswer, err error) {
 	chain, err := d.chainOf(ctx, r)
 	if err != nil {
 		return answer, err
@@ -165,7 +166,7 @@ func (d *Dispatcher) whyJob(ctx context.Context, r jetstream.StatusRequest, to v
 	if err != nil {
 		return answer, err
 	}
-	answer, err = d.why(ctx, o, to)
+	answer, err = d.why(ctx, o, hosts)
 	answer.Job, answer.State = r.Job, status.State
 	answer.Position, answer.Of, answer.ETA = status.Position, status.Of, status.ETA
 	return answer, err
@@ -205,9 +206,46 @@ func stateText(e *job.Event) string {
 	return "it is " + string(e.EventKind)
 }
 
-func (d *Dispatcher) why(ctx context.Context, o *owned, to view) (answer jetstream.WhyAnswer, err error) {
-	err = d.answer(ctx, func(now time.Time) { answer = d.loop.why(o, to, now) })
-	return answer, err
+// whyHosts is for whom, and of which hosts it is said why a job waits: of the first behind one.
+type whyHosts struct {
+	to    view
+	after route.HostID
+	most  int
+}
+
+// verdictsMost is how many hosts the loop judges for a call at a time.
+const verdictsMost = 64
+
+// why says why a job waits, and then of some hosts after the others.
+func (d *Dispatcher) why(ctx context.Context, o *owned, hosts whyHosts) (answer jetstream.WhyAnswer, err error) {
+	if err := d.answer(ctx, func(now time.Time) { answer = d.loop.why(o, hosts.to, now) }); err != nil {
+		return answer, err
+	}
+	answer.Hosts = []route.HostVerdict{}
+	for left := hosts.most; left > 0; left = hosts.most - len(answer.Hosts) {
+		var some []route.HostVerdict
+		part := whyHosts{hosts.to, hosts.after, min(left, verdictsMost)}
+		if err := d.answer(ctx, func(now time.Time) { some = d.loop.verdicts(o, part, now) }); err != nil {
+			return answer, err
+		}
+		if answer.Hosts = append(answer.Hosts, some...); len(some) < part.most {
+			break
+		}
+		hosts.after = some[len(some)-1].Host
+	}
+	return answer, nil
+}
+
+// verdicts says of some hosts why they do not run a job.
+func (l *loop) verdicts(o *owned, hosts whyHosts, now time.Time) []route.HostVerdict {
+	l.needs.learn(o.job)
+	l.setLacks(o)
+	want := wantOf(o)
+	want.Whole = bool(hosts.to)
+	verdicts := l.fleet.ExplainSome(want, hosts.after, hosts.most, now)
+	l.addReasons(verdicts, o.job.Tenant, hosts.to)
+	l.addLacks(o, verdicts)
+	return verdicts
 }
 
 func (l *loop) why(o *owned, to view, now time.Time) jetstream.WhyAnswer {
@@ -216,13 +254,8 @@ func (l *loop) why(o *owned, to view, now time.Time) jetstream.WhyAnswer {
 	l.setLacks(o)
 	want := wantOf(o)
 	want.Whole = bool(to)
-	answer.Hosts = l.fleet.Explain(want, now)
-	l.addReasons(answer.Hosts, o.job.Tenant, to)
-	l.addLacks(o, answer.Hosts)
 	hold := l.fleet.Hold(want, now)
-	some := func(code route.Code) bool {
-		return slices.ContainsFunc(answer.Hosts, func(v route.HostVerdict) bool { return v.Code == code })
-	}
+	eligible, cold := l.fleet.Outlook(want, now)
 	proof := l.guilt.proof(o.tenantHash())
 	switch {
 	case proof != "":
@@ -231,9 +264,9 @@ func (l *loop) why(o *owned, to view, now time.Time) jetstream.WhyAnswer {
 		answer.Text = l.ticketing.restText(o)
 	case hold.Reason != "":
 		answer.Reason, answer.Text = hold.Reason, hold.Text
-	case some(route.Eligible):
+	case eligible:
 		answer.Text = "a host may take it at once"
-	case some(route.CodeCold):
+	case cold:
 		answer.Text = "it waits for a host that has its models in memory, which is faster than to load them on an idle one"
 	}
 	if !hold.Until.IsZero() {

@@ -74,7 +74,7 @@ func TestOnlyATenantsHomeGivesItsJobsToHosts(t *testing.T) {
 	s.cap(tenant, 2)
 	same(t, "alone", chosen(s.fleet, o, noonUTC) != "", true)
 	p.put("other", noonUTC)
-	s.rehome()
+	s.rehome(always)
 	same(t, "beside its home", []any{chosen(s.fleet, o, noonUTC), s.fleet.Elsewhere(tenant)}, []any{"", true})
 	s.put(tenant, slotsOf("x"))
 	s.lookAround(noonUTC.Add(time.Minute))

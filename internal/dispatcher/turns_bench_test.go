@@ -3,6 +3,8 @@ package dispatcher
 import (
 	"context"
 	"fmt"
+	"iter"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -95,22 +97,31 @@ func (s *turnScene) start(b *testing.B) {
 	}
 }
 
-// run measures do, and reports the longest turn.
+// run measures do. It reports the longest turn that one do takes, as the median of all of them, and the longest of all,
+// which on a busy machine is one in which other programs ran.
 func (s *turnScene) run(b *testing.B, name string, do func()) {
 	b.Helper()
 	b.Run(name, func(b *testing.B) {
-		s.loop.ask(func(time.Time) {})
-		s.mu.Lock()
-		s.longest = 0
-		s.mu.Unlock()
+		s.take()
+		var each []time.Duration
 		for b.Loop() {
 			do()
+			each = append(each, s.take())
 		}
-		s.loop.ask(func(time.Time) {})
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		b.ReportMetric(float64(s.longest.Microseconds()), "µs/longest-turn")
+		slices.Sort(each)
+		b.ReportMetric(float64(each[len(each)/2].Microseconds()), "µs/turn")
+		b.ReportMetric(float64(each[len(each)-1].Microseconds()), "µs/longest")
 	})
+}
+
+// take gives the longest turn since it was called last.
+func (s *turnScene) take() time.Duration {
+	s.loop.ask(func(time.Time) {})
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	longest := s.longest
+	s.longest = 0
+	return longest
 }
 
 func benchHost(i int) string { return fmt.Sprintf("host-%05d", i) }
@@ -276,12 +287,12 @@ func BenchmarkTurnOfAChange(b *testing.B) {
 		})
 		s.run(b, "the watches begin anew", func() {
 			tickets, blocks := l.ticketMirror(), l.blockMirror()
+			tickets.beside = func(work func(func() bool)) { l.chores.begin("tickets", work) }
+			blocks.beside = func(work func(func() bool)) { l.chores.begin("blocks", work) }
 			l.ask(func(now time.Time) {
-				tickets.seen, blocks.seen = allSeen(tickets.keys()), allSeen(blocks.keys())
+				tickets.seen, blocks.seen = allSeen(tickets.keys), allSeen(blocks.keys)
 			})
-			s.mu.Lock()
-			s.longest = 0
-			s.mu.Unlock()
+			s.take()
 			l.ask(func(now time.Time) { tickets.change(queue.Change[queue.Ticket]{Phase: queue.Synced}, now) })
 			l.ask(func(now time.Time) { blocks.change(queue.Change[route.Block]{Phase: queue.Synced}, now) })
 			s.settle()
@@ -289,9 +300,9 @@ func BenchmarkTurnOfAChange(b *testing.B) {
 	})
 }
 
-func allSeen(keys []string) map[string]bool {
-	seen := make(map[string]bool, len(keys))
-	for _, key := range keys {
+func allSeen(keys iter.Seq[string]) map[string]bool {
+	seen := map[string]bool{}
+	for key := range keys {
 		seen[key] = true
 	}
 	return seen
@@ -299,5 +310,7 @@ func allSeen(keys []string) map[string]bool {
 
 // settle waits until nothing is left to do.
 func (s *turnScene) settle() {
-	s.loop.ask(func(time.Time) {})
+	for more := true; more; {
+		s.loop.ask(func(time.Time) { more = s.loop.chores.left() || s.loop.room.Behind() || s.loop.changes.unmatched() })
+	}
 }

@@ -71,12 +71,15 @@ func (t *tickets) inTurn(x route.Ticket, stored, now time.Time) route.Ticket {
 }
 
 // rehome finds out anew when tickets become due here, and when it is this dispatcher's turn, since dispatchers have come or gone.
-func (t *tickets) rehome(now time.Time) {
+func (t *tickets) rehome(now time.Time, pause func() bool) {
 	if t.ranked < 0 {
 		t.alarms.at(now.Add(rankPause), t.rankMore)
 	}
 	t.ranked = 0
 	for sequence, due := range t.due {
+		if !pause() {
+			return
+		}
 		x, waits := t.room.Get(sequence)
 		if !waits || !due.last().After(now) {
 			delete(t.due, sequence)
@@ -151,21 +154,30 @@ func (t *tickets) beingClaimed(sequence uint64) (x route.Ticket, stands bool) {
 	return x, stands
 }
 
-// keys are those of all tickets that stand, as far as is known.
-func (t *tickets) keys() []string {
-	var keys []string
-	add := func(x *route.Ticket) { keys = append(keys, keyOf(x)) }
-	t.room.Each(func(x *route.Ticket) {
-		if !t.hand.has(x.Sequence) {
-			add(x)
+// keys visits those of all tickets that stand, as far as is known, until visit says no. Others may come and go meanwhile.
+func (t *tickets) keys(visit func(string) bool) {
+	for at := 0; at >= 0; {
+		var keys []string
+		at = t.room.Some(at, keyPlaces, func(x *route.Ticket, _ route.Alike) {
+			if !t.hand.has(x.Sequence) {
+				keys = append(keys, keyOf(x))
+			}
+		})
+		for _, key := range keys {
+			if !visit(key) {
+				return
+			}
 		}
-	})
-	for _, x := range t.claiming {
-		add(&x)
 	}
-	t.unknown.each(add)
-	return keys
+	for _, x := range t.claiming {
+		if !visit(keyOf(&x)) {
+			return
+		}
+	}
+	t.unknown.each(func(x *route.Ticket) bool { return visit(keyOf(x)) })
 }
+
+const keyPlaces = 64 // whose keys are found at once
 
 // len is how many wait and are not being claimed.
 func (t *tickets) len() int { return t.room.Len() - t.hand.len() }

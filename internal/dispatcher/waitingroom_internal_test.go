@@ -62,7 +62,7 @@ func TestATicketWaitsUntilItIsRemovedOrClaimed(t *testing.T) {
 	s.claim(ticketOf(one, 1))
 	x, stands := s.beingClaimed(1)
 	same(t, "being claimed", []any{s.len(), stands, x.Job}, []any{1, true, route.JobID("acme-1")})
-	keys := s.keys()
+	keys := slices.Collect(s.keys)
 	slices.Sort(keys)
 	same(t, "keys", keys, []string{"5.acme." + string(one.job.Graph.Hash()) + ".1", "5.acme." + string(one.job.Graph.Hash()) + ".2"})
 	s.claimed(1)
@@ -81,9 +81,9 @@ func TestATicketOfAnUnknownWorkflowWaitsUntilItsRequirementsAreRead(t *testing.T
 	s := newTicketScene(t, newPeers("me"))
 	o := ownedJob(t, "acme", 3, 2)
 	s.put(ticketOf(o, 1))
-	same(t, "meanwhile", []any{s.len(), s.reads, len(s.keys())}, []any{0, []uint64{3}, 1})
+	same(t, "meanwhile", []any{s.len(), s.reads, len(slices.Collect(s.keys))}, []any{0, []uint64{3}, 1})
 	s.unknown.learnt(o.job.Graph.Hash(), 3, o.job.Graph.Requirements(), nil, noonUTC)
-	same(t, "afterwards", []any{s.len(), len(s.keys())}, []any{1, 1})
+	same(t, "afterwards", []any{s.len(), len(slices.Collect(s.keys))}, []any{1, 1})
 }
 
 func TestATicketLapsesUnlessANewerOneIsKnownOrItsJobIsInHand(t *testing.T) {
@@ -126,13 +126,13 @@ func TestATicketBecomesDueLaterWhereItIsNotAtHome(t *testing.T) {
 	s.put(s.inTurn(x, noonUTC, noonUTC))
 	same(t, "alone", due(), noonUTC.Add(time.Minute))
 	p.put("other", noonUTC)
-	s.rehome(noonUTC)
-	s.rehome(noonUTC)
+	s.rehome(noonUTC, always)
+	s.rehome(noonUTC, always)
 	same(t, "beside its home", due(), noonUTC.Add(time.Minute+40*time.Millisecond))
 	p.remove("other")
-	s.rehome(noonUTC)
+	s.rehome(noonUTC, always)
 	same(t, "alone again", due(), noonUTC.Add(time.Minute))
-	s.rehome(noonUTC.Add(time.Minute))
+	s.rehome(noonUTC.Add(time.Minute), always)
 	same(t, "when it is due", len(s.due), 0)
 	aside := x
 	aside.NotBefore, aside.Avoid, aside.AvoidUntil = time.Time{}, []string{"a"}, noonUTC.Add(time.Minute)

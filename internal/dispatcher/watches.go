@@ -2,6 +2,8 @@ package dispatcher
 
 import (
 	"context"
+	"fmt"
+	"slices"
 	"time"
 
 	"github.com/comfyherd/comfyherd/internal/failure"
@@ -42,7 +44,8 @@ func (l *loop) watches() []func(context.Context) error {
 // follow gives what a watch tells the changes of a bucket: the loop's goroutine has the mirror take them in.
 func follow[V any](l *loop, m *mirror[V]) func(queue.Change[V]) {
 	l.unsynced++
-	known := false
+	known, name := false, fmt.Sprintf("mirror %d", l.unsynced)
+	m.beside = func(work func(pause func() bool)) { l.chores.begin(name, work) }
 	return func(c queue.Change[V]) {
 		l.tell(func(now time.Time) {
 			if !m.change(c, now) {
@@ -87,7 +90,7 @@ func (l *loop) peerMirror() *mirror[queue.DispatcherState] {
 			}
 		},
 		gone: l.peerGone,
-		keys: func() []string { return l.peers.names },
+		keys: listed(func() []string { return slices.Clone(l.peers.names) }),
 	}
 }
 
@@ -100,11 +103,13 @@ func (l *loop) peerGone(name string, now time.Time) {
 // rehome has the parts find out anew of what this dispatcher is the home, since dispatchers have come or gone.
 func (l *loop) rehome(now time.Time) {
 	l.pressure.peers(l.peers.count())
-	l.hosts.rehome(now)
-	l.fanOut.rehome(now)
-	l.slots.rehome()
-	l.tickets.rehome(now)
-	l.changes.jobs = true
+	l.chores.begin("rehome", func(pause func() bool) {
+		l.hosts.rehome(now, pause)
+		l.fanOut.rehome(now)
+		l.slots.rehome(pause)
+		l.tickets.rehome(now, pause)
+		l.changes.jobs = true
+	})
 }
 
 func (l *loop) expirePresences(local, now time.Time) {
@@ -121,7 +126,7 @@ func (l *loop) hostMirror() *mirror[queue.HostState] {
 	return &mirror[queue.HostState]{
 		put:  func(c queue.Change[queue.HostState], now time.Time) { l.hosts.presence(&c.Value, c.Time, now) },
 		gone: func(host string, _ time.Time) { l.hosts.drop(host) },
-		keys: l.hosts.keys,
+		keys: listed(l.hosts.keys),
 	}
 }
 
@@ -160,7 +165,7 @@ func (l *loop) capabilityMirror() *mirror[workflow.Capability] {
 	return &mirror[workflow.Capability]{
 		put:  func(c queue.Change[workflow.Capability], _ time.Time) { l.capabilityChanged(c.Key, c.Value, c.Time) },
 		gone: func(host string, _ time.Time) { l.capable.remove(host) },
-		keys: l.capable.keys,
+		keys: listed(l.capable.keys),
 	}
 }
 
@@ -195,7 +200,7 @@ func (l *loop) affinityMirror() *mirror[queue.Affinity] {
 	return &mirror[queue.Affinity]{
 		put:  func(c queue.Change[queue.Affinity], _ time.Time) { l.affinity.put(c.Key, c.Value) },
 		gone: func(hash string, _ time.Time) { l.affinity.remove(hash) },
-		keys: l.affinity.keys,
+		keys: listed(l.affinity.keys),
 	}
 }
 
@@ -203,7 +208,7 @@ func (l *loop) tenantMirror() *mirror[queue.TenantSettings] {
 	return &mirror[queue.TenantSettings]{
 		put:  func(c queue.Change[queue.TenantSettings], _ time.Time) { l.tenants.put(c.Key, &c.Value) },
 		gone: func(tenant string, _ time.Time) { l.tenants.remove(tenant) },
-		keys: l.tenants.keys,
+		keys: listed(l.tenants.keys),
 	}
 }
 
@@ -227,7 +232,7 @@ func (l *loop) grantMirror() *mirror[queue.HostGrant] {
 			l.grants.remove(host)
 			changed(host, now)
 		},
-		keys: l.grants.keys,
+		keys: listed(l.grants.keys),
 	}
 }
 
@@ -235,7 +240,7 @@ func (l *loop) slotMirror() *mirror[[]queue.Slot] {
 	return &mirror[[]queue.Slot]{
 		put:  func(c queue.Change[[]queue.Slot], _ time.Time) { l.slots.put(route.Tenant(c.Key), c.Value) },
 		gone: func(tenant string, _ time.Time) { l.slots.put(route.Tenant(tenant), nil) },
-		keys: l.slots.keys,
+		keys: listed(l.slots.keys),
 	}
 }
 

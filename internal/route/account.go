@@ -10,6 +10,7 @@ import (
 func (f *Fleet) arrived(n int32) {
 	f.version++
 	f.presence++
+	f.present.add(n)
 	h := f.hosts[n]
 	if h.kind == nil {
 		f.unknown.add(n)
@@ -28,6 +29,7 @@ func (f *Fleet) arrived(n int32) {
 func (f *Fleet) departed(n int32) {
 	f.version++
 	f.presence++
+	f.present.del(n)
 	f.unknown.del(n)
 	if k := f.hosts[n].kind; k != nil {
 		k.hosts.del(n)

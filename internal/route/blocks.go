@@ -58,6 +58,7 @@ func (f *Fleet) PutBlock(b Block) {
 		x.odd = append(x.odd, &oddBlock{b, n})
 	}
 	f.standing++
+	f.hosts[n].blocks++
 	f.hosts[n].refs++
 	f.ref(x)
 	x.enforce(&b, n)
@@ -116,6 +117,7 @@ func (f *Fleet) RemoveBlock(id HostID, hash workflow.Hash) bool {
 	x.odd = slices.DeleteFunc(x.odd, func(o *oddBlock) bool { return o.number == n })
 	x.lift(b, n)
 	f.standing--
+	f.hosts[n].blocks--
 	f.mark(x)
 	f.unref(x)
 	f.hosts[n].refs--
@@ -223,11 +225,22 @@ func (f *Fleet) HasBlock(id HostID, hash workflow.Hash) bool {
 // BlockCount is how many blocks stand.
 func (f *Fleet) BlockCount() int { return f.standing }
 
-// EachBlock calls visit for the pair of every block, in no order; visit must not change the fleet.
-func (f *Fleet) EachBlock(visit func(HostID, workflow.Hash)) {
+// Counts is how many blocks stand on a host, and how many of its pairs have strikes.
+func (f *Fleet) Counts(id HostID) (blocks, struck int) {
+	if n, known := f.numbers[id]; known {
+		return int(f.hosts[n].blocks), int(f.hosts[n].struck)
+	}
+	return 0, 0
+}
+
+// EachBlock visits the pair of every block, in no order, until visit says no. The fleet may change meanwhile: what comes
+// then is visited or not.
+func (f *Fleet) EachBlock(visit func(HostID, workflow.Hash) bool) {
 	for hash, x := range f.hashes {
-		for _, s := range x.blocks {
-			visit(f.hosts[s.number].id, hash)
+		for _, s := range slices.Clone(x.blocks) {
+			if _, stands := x.blockAt(s.number); stands && !visit(f.hosts[s.number].id, hash) {
+				return
+			}
 		}
 	}
 }
@@ -235,7 +248,9 @@ func (f *Fleet) EachBlock(visit func(HostID, workflow.Hash)) {
 // PutStrikes says what is remembered of a pair: that it has strikes, and whether it is on probation.
 func (f *Fleet) PutStrikes(id HostID, hash workflow.Hash, s Strikes) {
 	x, n := f.use(hash), f.number(id)
-	f.note(&x.struck, x, n, true)
+	if f.note(&x.struck, x, n, true) {
+		f.hosts[n].struck++
+	}
 	f.note(&x.probation, x, n, s.OnProbation())
 }
 
@@ -243,7 +258,9 @@ func (f *Fleet) PutStrikes(id HostID, hash workflow.Hash, s Strikes) {
 func (f *Fleet) RemoveStrikes(id HostID, hash workflow.Hash) {
 	x, n := f.use(hash), f.number(id)
 	f.note(&x.probation, x, n, false)
-	f.note(&x.struck, x, n, false)
+	if f.note(&x.struck, x, n, false) {
+		f.hosts[n].struck--
+	}
 	f.freeNumber(n)
 }
 
@@ -254,24 +271,32 @@ func (f *Fleet) Struck(id HostID, hash workflow.Hash) bool {
 	return x != nil && known && x.struck.has(n)
 }
 
-// EachStruck calls visit for every pair with strikes, in no order; visit must not change the fleet.
-func (f *Fleet) EachStruck(visit func(HostID, workflow.Hash)) {
+// EachStruck visits every pair with strikes, as EachBlock does.
+func (f *Fleet) EachStruck(visit func(HostID, workflow.Hash) bool) {
 	for hash, x := range f.hashes {
-		x.struck.each(func(n int32) { visit(f.hosts[n].id, hash) })
+		var struck []int32
+		x.struck.each(func(n int32) { struck = append(struck, n) })
+		for _, n := range struck {
+			if x.struck.has(n) && !visit(f.hosts[n].id, hash) {
+				return
+			}
+		}
 	}
 }
 
-// note puts a host into a set of a hash, or takes it out. What is in a set is not forgotten.
-func (f *Fleet) note(s *hostSet, x *facts, n int32, member bool) {
+// note puts a host into a set of a hash, or takes it out, and reports whether that is a change. What is in a set is not
+// forgotten.
+func (f *Fleet) note(s *hostSet, x *facts, n int32, member bool) bool {
 	if s.has(n) == member {
-		return
+		return false
 	}
 	s.put(n, member)
 	if member {
 		f.hosts[n].refs++
 		f.ref(x)
-		return
+		return true
 	}
 	f.hosts[n].refs--
 	f.unref(x)
+	return true
 }

@@ -6,7 +6,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/comfyherd/comfyherd/internal/route"
-	"github.com/comfyherd/comfyherd/internal/workflow"
 )
 
 func same[T any](t *testing.T, what string, got, want T) {
@@ -37,8 +36,12 @@ func TestABlockIsGivenBackAsItWasPut(t *testing.T) {
 	}
 	f.PutStrikes("b", hashOf(2), route.Strikes{})
 	pairs := map[string]int{}
-	f.EachBlock(func(host route.HostID, hash workflow.Hash) { pairs["block "+string(host+" ")+string(hash[63:])]++ })
-	f.EachStruck(func(host route.HostID, hash workflow.Hash) { pairs["strikes "+string(host+" ")+string(hash[63:])]++ })
+	for host, hash := range f.EachBlock {
+		pairs["block "+string(host+" ")+string(hash[63:])]++
+	}
+	for host, hash := range f.EachStruck {
+		pairs["strikes "+string(host+" ")+string(hash[63:])]++
+	}
 	same(t, "pairs", pairs, map[string]int{"block a 1": 1, "block b 1": 1, "strikes b 2": 1})
 	same(t, "struck", []bool{f.Struck("b", hashOf(2)), f.Struck("a", hashOf(2)), f.Struck("b", hashOf(1)), f.Struck("c", hashOf(3))}, []bool{true, false, false, false})
 	f.RemoveStrikes("b", hashOf(2))

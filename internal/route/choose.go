@@ -94,11 +94,7 @@ func (f *Fleet) candidates(x *facts, c, of set) {
 func (f *Fleet) eligible(w *Want, x *facts, now time.Time) bool {
 	s := &f.scratch
 	e := s.eligible
-	e.copyFrom(f.capable(x))
-	e.and(f.online)
-	f.given.removeBarred(e, w.Tenant)
-	x.removeBlocked(e, w.Tenant, w.Size)
-	f.applyWishes(w, x, e)
+	f.fit(w, x, e)
 	if len(w.Avoid) == 0 {
 		return e.any()
 	}
@@ -113,6 +109,15 @@ func (f *Fleet) eligible(w *Want, x *facts, now time.Time) bool {
 		clear(e)
 	}
 	return e.any()
+}
+
+// fit fills e with the online hosts that are right for a job, whether it avoids them or not.
+func (f *Fleet) fit(w *Want, x *facts, e set) {
+	e.copyFrom(f.capable(x))
+	e.and(f.online)
+	f.given.removeBarred(e, w.Tenant)
+	x.removeBlocked(e, w.Tenant, w.Size)
+	f.applyWishes(w, x, e)
 }
 
 // applyWishes removes from e the hosts that the job or the affinity excludes.

@@ -164,6 +164,7 @@ func (r *Room) enqueue(i int32) {
 	c := x.class
 	c.waiting = heapPush(c.waiting, i, byCome{&r.records})
 	r.countDue(c.lane, x.dueSince())
+	c.lane.due.add(x.sequence)
 	r.headChanged(c, x.at == 0)
 }
 
@@ -179,6 +180,7 @@ func (r *Room) dequeue(i int32) {
 		c.waiting = slices.Clip(slices.Clone(c.waiting))
 	}
 	c.lane.depth--
+	c.lane.due.remove(x.sequence)
 	r.headChanged(c, wasHead)
 }
 

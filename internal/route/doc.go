@@ -17,6 +17,7 @@
 //	types.go        ids, a host's state, a block, and what a job wants
 //	fleet.go        hosts, their jobs and tenants; account.go keeps the sums of these, bits.go has the sets of hosts
 //	hashfacts.go    what is known of a workflow: its requirements and models, and which hosts are capable of it
+//	reach.go        which installations can run a workflow, shared by all workflows of which these are the same
 //	grants.go       hosts that serve only some tenants
 //	slots.go        how many jobs of a tenant run, of those it may run at once
 //	learn.go        how long runs and loading take, and whether waiting for a warm host is worth it
@@ -40,7 +41,8 @@
 //
 //	room.go         the waiting room: tickets come and go (records.go keeps them; class.go, pool.go: which are alike)
 //	share.go        lanes, and what each has used; ceiling.go: as which priority its jobs count
-//	turn.go         the best job for a host, or for any; heap.go
+//	turn.go         the best job for a host, or for any; heap.go; ranks.go: how many of a lane come before one
+//	aside.go        jobs that are blocked on all hosts with room are set aside
 //	timers.go       when a job with run_at becomes due, and when jobs expire
 //	places.go       the place of a job, and when it may start; lanes.go: what waits, by lane
 //	roomshares.go   how many places of the waiting room each tenant gets

@@ -1,9 +1,7 @@
 package route
 
 import (
-	"cmp"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 )
@@ -41,28 +39,64 @@ type HostVerdict struct {
 // Explain tells of every host whether it may take the job now, and if not, the main reason, in words for the job's
 // tenant unless Want.Whole. Hosts are sorted by name; hosts that are away are listed when their capability is known.
 func (f *Fleet) Explain(w Want, now time.Time) []HostVerdict {
+	return f.ExplainSome(w, "", len(f.byName), now)
+}
+
+// ExplainSome is Explain for the first hosts behind one.
+func (f *Fleet) ExplainSome(w Want, after HostID, most int, now time.Time) []HostVerdict {
 	d := f.choose(&w, now)
 	x := f.use(w.Hash)
 	f.eligible(&w, x, now)
 	idle := f.idleElsewhere(x)
-	verdicts := make([]HostVerdict, 0, len(f.numbers))
-	for id, n := range f.numbers {
-		h := f.hosts[n]
-		if !h.present && h.kind == nil {
+	at, found := f.placeByName(after)
+	if found {
+		at++
+	}
+	verdicts := make([]HostVerdict, 0, min(most, len(f.byName)-at))
+	for _, n := range f.byName[at:] {
+		if h := f.hosts[n]; !h.present && h.kind == nil {
 			continue
+		}
+		if len(verdicts) == most {
+			break
 		}
 		v := f.verdict(&w, x, n, now)
 		if v.Code == Eligible {
 			v = f.compared(d, n, idle, now)
 		}
-		v.Host, v.Eligible = id, v.Code == Eligible
-		if v.Text == "" {
-			v.Text = strings.ReplaceAll(string(v.Code), "_", " ")
-		}
-		verdicts = append(verdicts, v)
+		verdicts = append(verdicts, f.signed(v, n))
 	}
-	slices.SortFunc(verdicts, func(a, b HostVerdict) int { return cmp.Compare(a.Host, b.Host) })
 	return verdicts
+}
+
+// signed says of which host a verdict is.
+func (f *Fleet) signed(v HostVerdict, n int32) HostVerdict {
+	v.Host, v.Eligible = f.hosts[n].id, v.Code == Eligible
+	if v.Text == "" {
+		v.Text = strings.ReplaceAll(string(v.Code), "_", " ")
+	}
+	return v
+}
+
+// Outlook reports whether Explain would find a host that may take the job now, and whether it would find an idle one that
+// is cold.
+func (f *Fleet) Outlook(w Want, now time.Time) (eligible, cold bool) {
+	facts, x := f.tenants[w.Tenant], f.use(w.Hash)
+	if facts != nil && (facts.liable() || facts.full()) || x.withheld[w.Tenant] {
+		return false, false
+	}
+	d := f.choose(&w, now)
+	f.eligible(&w, x, now)
+	idle := f.idleElsewhere(x)
+	switch {
+	case d.warm:
+		return d.host >= 0, idle
+	case idle:
+		return true, false
+	}
+	f.candidates(x, f.scratch.chosen, f.spare)
+	f.scratch.chosen.each(func(n int32) { eligible = eligible || f.ripe(n, now) })
+	return eligible, false
 }
 
 // compared compares a host that can take the job with the others: it may be idle and yet wait, since a warm host is free
@@ -221,12 +255,12 @@ type Hold struct {
 	Reason HoldReason // "" when some host may take it, now or as soon as it is less busy
 	Text   string     // one line for people
 	Until  time.Time  // when that may change by itself; zero = not known
-	Hosts  []HostVerdict
-	Away   int // capable hosts that are draining or unhealthy: they may come back by themselves
+	Away   int        // capable hosts that are draining or unhealthy: they may come back by themselves
+	Online bool       // whether a host is online that the tenant may have
 }
 
 // Hold says why no host may take the job, however idle it is. A host with an incapable block counts as not
-// capable.
+// capable. Explain says it of each host.
 func (f *Fleet) Hold(w Want, now time.Time) Hold {
 	x := f.use(w.Hash)
 	found := f.eligible(&w, x, now)
@@ -234,73 +268,72 @@ func (f *Fleet) Hold(w Want, now time.Time) Hold {
 	case now.Before(w.NotBefore):
 		return Hold{Reason: NotDue, Text: "not due before " + w.NotBefore.UTC().Format(time.RFC3339), Until: w.NotBefore}
 	case f.liable(w.Tenant):
-		return Hold{Reason: HostsDown, Text: f.downText(w.Tenant), Hosts: f.Explain(w, now)}
+		return Hold{Reason: HostsDown, Text: f.downText(w.Tenant)}
 	case x.withheld[w.Tenant]:
 		return Hold{}
 	case !found:
-		hold := Hold{Hosts: f.Explain(w, now)}
-		f.weigh(&hold, &w, x, now)
-		return hold
+		return f.weigh(&w, x, now)
 	case f.capped(w.Tenant):
 		return Hold{Reason: OverCap, Text: fmt.Sprintf("tenant %s runs %d jobs, as many as it may", w.Tenant, f.Running(w.Tenant))}
 	}
 	return Hold{}
 }
 
-// weigh derives the reason from the verdicts on the hosts.
-func (f *Fleet) weigh(hold *Hold, w *Want, x *facts, now time.Time) {
-	online, capable, blocked := 0, 0, 0
-	var others []string
-	for _, v := range hold.Hosts {
-		n := f.numbers[v.Host]
-		able := f.able(x, n) && !x.incapable.has(n)
-		switch {
-		case !f.hosts[n].present:
-			continue
-		case v.Code == CodeOthers:
-			if able && f.online.has(n) {
-				others = append(others, string(v.Host))
-			}
-			continue
-		case !f.online.has(n):
-			if able {
-				hold.Away++
-			}
-			continue
-		}
-		online++
-		if !able {
-			continue
-		}
-		capable++
-		if v.Code == CodeBlocked {
-			blocked++
-			if hold.Until.IsZero() || v.Until.Before(hold.Until) {
-				hold.Until = v.Until
-			}
+// weigh finds the reason for a job that no online host is right for, or that avoids all that are. It counts by sets, so
+// that many hosts cost little.
+func (f *Fleet) weigh(w *Want, x *facts, now time.Time) (hold Hold) {
+	able, free := f.scratch.planes[0], f.scratch.planes[1] // hosts that can run it; of these, hosts that the tenant may have
+	able.copyFrom(f.capable(x))
+	x.incapable.removeFrom(able)
+	free.copyFrom(able)
+	f.given.removeBarred(free, w.Tenant)
+	able.andNot(free) // those that serve others
+	able.and(f.online)
+	capable := free.count()
+	free.and(f.online)
+	hold.Away = capable - free.count()
+	online := f.scratch.chosen
+	online.copyFrom(f.online)
+	f.given.removeBarred(online, w.Tenant)
+	hold.Online = online.any()
+	capable = free.count()
+	switch {
+	case capable == 0 && hold.Away == 0 && able.any():
+		hold.Reason, hold.Text = OthersHosts, f.enumerated("every host that is online and can run it serves other tenants", able, f.nameOf)
+	case !hold.Online:
+		hold.Reason, hold.Text = NoneCapable, f.awayText(w, x, now)
+	case capable == 0:
+		hold.Reason, hold.Text = NoneCapable, f.lackText(w, x, online, now)
+	default:
+		f.weighCapable(&hold, w, x, free, now)
+	}
+	return hold
+}
+
+// weighCapable finds the reason for a job that some online hosts can run.
+func (f *Fleet) weighCapable(hold *Hold, w *Want, x *facts, capable set, now time.Time) {
+	f.applyWishes(w, x, capable)
+	left := f.scratch.planes[2]
+	left.copyFrom(capable)
+	x.removeBlocked(left, w.Tenant, w.Size)
+	capable.andNot(left)
+	blocked := capable.any()
+	first := int64(0)
+	for _, b := range x.blocks {
+		if capable.has(b.number) && b.until != 0 && (first == 0 || b.until < first) {
+			first = b.until
 		}
 	}
-	avoided := slices.ContainsFunc(hold.Hosts, func(v HostVerdict) bool { return v.Code == CodeAvoid })
+	hold.Until = moment(first)
+	f.fit(w, x, left)
+	avoided := left.any() && !f.capped(w.Tenant)
 	switch {
-	case capable == 0 && hold.Away == 0 && len(others) > 0:
-		hold.Reason, hold.Text = OthersHosts, enumerated("every host that is online and can run it serves other tenants", others)
-	case online == 0:
-		hold.Reason, hold.Text = NoneCapable, awayText(hold.Hosts)
-	case capable == 0:
-		hold.Reason, hold.Text = NoneCapable, f.lackText(hold.Hosts)
 	case avoided && now.Before(w.AvoidUntil):
 		hold.Reason, hold.Until = NotDue, w.AvoidUntil
 		hold.Text = "only hosts that failed it before are left; they are tried again at " + w.AvoidUntil.UTC().Format(time.RFC3339)
-	case blocked > 0:
+	case blocked:
 		hold.Reason, hold.Text = AllBlocked, "it is blocked on every host that can run it"
 	default:
 		hold.Reason, hold.Text = Excluded, "every online host that can run it is excluded"
 	}
-}
-
-// Online reports whether some host was online when the hold was found.
-func (h *Hold) Online() bool {
-	return slices.ContainsFunc(h.Hosts, func(v HostVerdict) bool {
-		return v.Code != CodeOffline && v.Code != CodeDrain && v.Code != CodeSick && v.Code != CodeRest && v.Code != CodeOthers
-	})
 }

@@ -109,3 +109,15 @@ func (h *Heap) Pop() int {
 
 // Len is how many there are.
 func (h *Heap) Len() int { return len(h.list) }
+
+// Ranks is a set of sequences that says how many are lower than one.
+type Ranks struct{ ranks }
+
+// Add adds a sequence.
+func (r *Ranks) Add(sequence uint64) { r.add(sequence) }
+
+// Remove takes out a sequence.
+func (r *Ranks) Remove(sequence uint64) { r.remove(sequence) }
+
+// Below is how many are lower.
+func (r *Ranks) Below(sequence uint64) int { return r.below(sequence) }

@@ -2,6 +2,7 @@ package route
 
 import (
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/cespare/xxhash/v2"
@@ -24,7 +25,11 @@ type Fleet struct {
 	endsAt  []int64  // by number: when a slot is expected to be free, Unix nanoseconds; or never
 	seeds   []uint64 // xxhash of the names, by number, side by side for highest
 	unused  []int32
+	byName  []int32 // numbers in the order of the names
 
+	present  set // hosts that have presence
+	skilled  set // hosts whose capability is known
+	blamed   set // unhealthy hosts of which it is known whose job they ran
 	online   set // state online
 	free     set // online, with a slot that runs nothing
 	spare    set // online, no slot, but room to hold one more job
@@ -67,8 +72,10 @@ type Fleet struct {
 
 type host struct {
 	id      HostID
-	present bool // PutHost is newer than RemoveHost
-	refs    int  // blocks and strikes that hold the number
+	present bool  // PutHost is newer than RemoveHost
+	refs    int   // blocks and strikes that hold the number
+	blocks  int32 // that stand
+	struck  int32 // hashes with strikes
 	kind    *kind
 
 	state    Availability
@@ -143,7 +150,14 @@ func (f *Fleet) number(id HostID) int32 {
 		f.hosts, f.seeds, f.endsAt = append(f.hosts, h), append(f.seeds, seed), append(f.endsAt, never)
 	}
 	f.numbers[id] = n
+	at, _ := f.placeByName(id)
+	f.byName = slices.Insert(f.byName, at, n)
 	return n
+}
+
+// placeByName returns where a name stands in byName, or would stand.
+func (f *Fleet) placeByName(id HostID) (int, bool) {
+	return slices.BinarySearchFunc(f.byName, id, func(n int32, id HostID) int { return strings.Compare(string(f.hosts[n].id), string(id)) })
 }
 
 // freeNumber makes the number free for another host when nothing refers to it.
@@ -153,6 +167,8 @@ func (f *Fleet) freeNumber(n int32) {
 		return
 	}
 	delete(f.numbers, h.id)
+	at, _ := f.placeByName(h.id)
+	f.byName = slices.Delete(f.byName, at, at+1)
 	f.hosts[n] = nil
 	f.unused = append(f.unused, n)
 }
@@ -346,15 +362,7 @@ func (f *Fleet) mark(x *facts) {
 }
 
 // Len is how many hosts have presence, whatever their state.
-func (f *Fleet) Len() int {
-	n := 0
-	for _, h := range f.hosts {
-		if h != nil && h.present {
-			n++
-		}
-	}
-	return n
-}
+func (f *Fleet) Len() int { return f.present.count() }
 
 // Running is how many jobs of a tenant are on hosts, or have one of its slots.
 func (f *Fleet) Running(t Tenant) int {

@@ -61,12 +61,12 @@ func TestAJobWhoseHostsAllServeOthersWaitsForThat(t *testing.T) {
 	}
 	f.RemoveHost("able")
 	hold = f.Hold(want(1), noon)
-	if hold.Reason != "none_capable" || strings.Contains(hold.Text, "able:") || !hold.Online() {
+	if hold.Reason != "none_capable" || strings.Contains(hold.Text, "able:") || !hold.Online {
 		t.Errorf("it waits for %s: %s", hold.Reason, hold.Text)
 	}
 	f.RemoveHost("lacking")
 	f.PutHost(online("able"))
-	if hold = f.Hold(want(2), noon); hold.Reason != "other_tenants" || hold.Online() {
+	if hold = f.Hold(want(2), noon); hold.Reason != "other_tenants" || hold.Online {
 		t.Errorf("it waits for %s: %s", hold.Reason, hold.Text)
 	}
 	f.PutHost(route.HostState{ID: "own", State: route.Draining, Slots: 1})

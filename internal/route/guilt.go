@@ -24,10 +24,12 @@ func (f *Fleet) setBlame(n int32, s HostState) {
 	if h.blamed != nil {
 		h.blamed.down--
 		h.blamed, h.blame = nil, ""
+		f.blamed.del(n)
 	}
 	if s.State == Unhealthy && s.Blame.Tenant != "" {
 		h.blamed, h.blame = f.tenant(s.Blame.Tenant), s.Blame.Job
 		h.blamed.down++
+		f.blamed.add(n)
 	}
 }
 
@@ -52,11 +54,11 @@ func (f *Fleet) tenantWaits(w *Want) bool {
 // downText names the hosts that are out because of a tenant, and its jobs that they ran.
 func (f *Fleet) downText(t Tenant) string {
 	var names []string
-	for _, h := range f.hosts {
-		if h != nil && h.blamed != nil && h.blamed == f.tenants[t] {
+	f.blamed.each(func(n int32) {
+		if h := f.hosts[n]; h.blamed == f.tenants[t] {
 			names = append(names, fmt.Sprintf("%s (job %s)", h.id, h.blame))
 		}
-	}
+	})
 	slices.Sort(names)
 	return fmt.Sprintf("%d hosts are out since they ran jobs of tenant %s: %s; its other jobs wait until one of them is back",
 		len(names), t, strings.Join(names, ", "))
@@ -87,39 +89,45 @@ func (f *Fleet) Withhold(hash workflow.Hash, t Tenant, on bool) {
 // one that was asked is known to lack something.
 func (f *Fleet) Prospects(w Want, asked []string, has func(workflow.Capability) bool) (left, better bool) {
 	x := f.use(w.Hash)
+	c := f.scratch.eligible
+	c.copyFrom(f.capable(x))
+	x.incapable.removeFrom(c)
+	f.given.removeBarred(c, w.Tenant)
+	f.applyWishes(&w, x, c)
 	lacked := false
-	for id, n := range f.numbers {
-		h := f.hosts[n]
-		switch {
-		case slices.Contains(asked, string(id)):
-			lacked = lacked || h.kind != nil && !has(h.kind.capability)
-		case h.present && f.able(x, n) && !x.incapable.has(n) && f.allowed(&w, x, n):
-			left = true
-			better = better || h.kind != nil && has(h.kind.capability)
+	for _, name := range asked {
+		n, known := f.numbers[HostID(name)]
+		if !known {
+			continue
 		}
+		if k := f.hosts[n].kind; k != nil && !has(k.capability) {
+			lacked = true
+		}
+		c.del(n)
 	}
-	return left, better && lacked
+	return c.any(), lacked && slices.ContainsFunc(f.kindList, func(k *kind) bool { return k.hosts.meets(c) && has(k.capability) })
 }
 
 // Varied reports whether hosts differ in what they can run.
 func (f *Fleet) Varied() bool { return len(f.kinds) > 1 }
 
 // Lacking lists the online hosts that are known to lack something, as long as one that is right for the job is not;
-// nil when all have it or none has.
-func (f *Fleet) Lacking(w Want, has func(workflow.Capability) bool) []string {
+// nil when all have it or none has, and when they are more than most.
+func (f *Fleet) Lacking(w Want, has func(workflow.Capability) bool, most int) []string {
 	if !f.Varied() {
 		return nil
 	}
-	lacking := make([]*kind, 0, len(f.kinds))
-	for _, k := range f.kinds {
+	lacking, n := make([]*kind, 0, len(f.kinds)), 0
+	for _, k := range f.kindList {
 		if !has(k.capability) {
 			lacking = append(lacking, k)
+			n += k.hosts.count()
 		}
 	}
-	if len(lacking) == 0 || !f.right(w, lacking) {
+	if n == 0 || n > most || !f.right(w, lacking) {
 		return nil
 	}
-	var hosts []string
+	hosts := make([]string, 0, n)
 	for _, k := range lacking {
 		k.hosts.each(func(n int32) { hosts = append(hosts, string(f.hosts[n].id)) })
 	}
@@ -129,12 +137,12 @@ func (f *Fleet) Lacking(w Want, has func(workflow.Capability) bool) []string {
 
 // right reports whether a host of no such kind is online and right for the job.
 func (f *Fleet) right(w Want, without []*kind) bool {
-	x := f.use(w.Hash)
-	for _, n := range f.numbers {
-		if h := f.hosts[n]; f.online.has(n) && !slices.Contains(without, h.kind) && f.able(x, n) && f.allowed(&w, x, n) &&
-			!x.blocked(n, w.Tenant, w.Size) && !f.named(w.Avoid, n) {
-			return true
-		}
+	c := f.scratch.chosen
+	f.fit(&w, f.use(w.Hash), c)
+	f.terms(w.Avoid)
+	c.andNot(f.scratch.term)
+	for _, k := range without {
+		c.andNot(k.hosts)
 	}
-	return false
+	return c.any()
 }

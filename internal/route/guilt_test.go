@@ -238,23 +238,23 @@ func TestHostsThatLackSomethingAreListedWhileOneHasIt(t *testing.T) {
 	f.PutCapability("a", plain)
 	f.PutCapability("b", plain)
 	f.PutCapability("c", plain)
-	if got := f.Lacking(want(1), has); got != nil {
+	if got := f.Lacking(want(1), has, 9); got != nil {
 		t.Errorf("when all lack it: %q", got)
 	}
 	f.PutCapability("c", rich)
-	if diff := cmp.Diff([]string{"a", "b"}, f.Lacking(want(1), has)); diff != "" {
+	if diff := cmp.Diff([]string{"a", "b"}, f.Lacking(want(1), has, 9)); diff != "" {
 		t.Error(diff)
 	}
 	avoiding := want(1)
 	avoiding.Avoid = []string{"c"}
 	f.PutBlock(block("c", 2))
 	for name, w := range map[string]route.Want{"avoided": avoiding, "blocked": want(2)} {
-		if got := f.Lacking(w, has); got != nil {
+		if got := f.Lacking(w, has, 9); got != nil {
 			t.Errorf("when the one that has it is %s: %q", name, got)
 		}
 	}
 	f.PutHost(down("c", "x"))
-	if got := f.Lacking(want(1), has); got != nil {
+	if got := f.Lacking(want(1), has, 9); got != nil {
 		t.Errorf("when the one that has it is out: %q", got)
 	}
 }

@@ -237,6 +237,7 @@ func (f *Fleet) PutCapability(id HostID, c workflow.Capability) {
 	}
 	k.refs++
 	h.kind = k
+	f.skilled.add(n)
 	if h.present {
 		f.unknown.del(n)
 		f.arrived(n)
@@ -269,6 +270,7 @@ func (f *Fleet) dropKind(n int32) {
 	if h.kind == nil {
 		return
 	}
+	f.skilled.del(n)
 	h.kind.hosts.del(n)
 	if h.kind.refs--; h.kind.refs == 0 {
 		f.removeKind(h.kind)

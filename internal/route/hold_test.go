@@ -103,8 +103,8 @@ func TestAHoldNamesWhatIsInTheWay(t *testing.T) {
 		f, w := fleet(online("a")), want(1)
 		c.facts(f, &w)
 		got := f.Hold(w, noon)
-		if got.Reason != c.reason || got.Text != c.text || !got.Until.Equal(c.until) || got.Online() != c.online || got.Away != c.away {
-			t.Errorf("%s: %s: %s, until %s, online %t, away %d", name, got.Reason, got.Text, got.Until, got.Online(), got.Away)
+		if got.Reason != c.reason || got.Text != c.text || !got.Until.Equal(c.until) || got.Online != c.online || got.Away != c.away {
+			t.Errorf("%s: %s: %s, until %s, online %t, away %d", name, got.Reason, got.Text, got.Until, got.Online, got.Away)
 		}
 	}
 }

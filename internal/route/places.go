@@ -16,12 +16,7 @@ func (r *Room) Position(f *Fleet, sequence uint64, now time.Time) (place, of int
 	if x.at < 0 {
 		return r.records.n, r.records.n
 	}
-	own := 0
-	for _, c := range r.classes {
-		if c.lane == x.class.lane {
-			own += r.before(c, sequence)
-		}
-	}
+	own := x.class.lane.due.below(sequence)
 	return own + r.ahead(f, x.class.lane, own) + 1, r.records.n
 }
 
@@ -61,17 +56,6 @@ func (r *Room) ahead(f *Fleet, l *lane, own int) int {
 				turns++
 			}
 			n += min(o.depth, turns)
-		}
-	}
-	return n
-}
-
-// before is how many of a class have a lower sequence.
-func (r *Room) before(c *class, sequence uint64) int {
-	n := 0
-	for _, i := range c.waiting {
-		if r.records.at(i).sequence < sequence {
-			n++
 		}
 	}
 	return n

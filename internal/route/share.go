@@ -28,9 +28,10 @@ type lane struct {
 
 	used    float64
 	tenant  Tenant
-	depth   int  // due tickets
-	members int  // tickets, due or not
-	fresh   bool // it is in Room.newcomers
+	depth   int   // due tickets
+	due     ranks // their sequences
+	members int   // tickets, due or not
+	fresh   bool  // it is in Room.newcomers
 }
 
 type laneKey struct {

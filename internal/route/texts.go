@@ -3,41 +3,51 @@ package route
 import (
 	"fmt"
 	"strings"
+	"time"
 )
 
 // textHosts is how many hosts a text names; the others are counted.
 const textHosts = 3
 
 // awayText says why no host is online.
-func awayText(hosts []HostVerdict) string {
-	var away []string
-	for _, v := range hosts {
-		if v.Code == CodeOthers {
-			continue
-		}
-		away = append(away, fmt.Sprintf("%s is %s", v.Host, v.Code))
+func (f *Fleet) awayText(w *Want, x *facts, now time.Time) string {
+	listed := f.scratch.chosen
+	listed.copyFrom(f.skilled)
+	for i, w := range f.present[:min(len(f.present), len(listed))] {
+		listed[i] |= w
 	}
-	return enumerated("no host is online", away)
+	f.given.removeBarred(listed, w.Tenant)
+	return f.enumerated("no host is online", listed, func(n int32) string {
+		return fmt.Sprintf("%s is %s", f.hosts[n].id, f.verdict(w, x, n, now).Code)
+	})
 }
 
 // lackText says what the online hosts lack.
-func (f *Fleet) lackText(hosts []HostVerdict) string {
-	var lacking []string
-	for _, v := range hosts {
-		if v.Code != CodeOthers && f.online.has(f.numbers[v.Host]) {
-			lacking = append(lacking, fmt.Sprintf("%s: %s", v.Host, v.Text))
-		}
-	}
-	return enumerated("no host that is online can run it", lacking)
+func (f *Fleet) lackText(w *Want, x *facts, online set, now time.Time) string {
+	return f.enumerated("no host that is online can run it", online, func(n int32) string {
+		return fmt.Sprintf("%s: %s", f.hosts[n].id, f.signed(f.verdict(w, x, n, now), n).Text)
+	})
 }
 
-func enumerated(what string, list []string) string {
+func (f *Fleet) nameOf(n int32) string { return string(f.hosts[n].id) }
+
+// enumerated tells the first hosts of a set by name, and how many more there are.
+func (f *Fleet) enumerated(what string, hosts set, tell func(n int32) string) string {
+	var list []string
+	for _, n := range f.byName {
+		if len(list) == textHosts {
+			break
+		}
+		if hosts.has(n) {
+			list = append(list, tell(n))
+		}
+	}
 	if len(list) == 0 {
 		return what
 	}
 	more := ""
-	if n := len(list) - textHosts; n > 0 {
-		list, more = list[:textHosts], fmt.Sprintf("; and %d more", n)
+	if n := hosts.count() - len(list); n > 0 {
+		more = fmt.Sprintf("; and %d more", n)
 	}
 	return what + ": " + strings.Join(list, "; ") + more
 }

@@ -1,0 +1,76 @@
+package dispatcher
+
+import (
+	"maps"
+	"testing"
+	"time"
+
+	"github.com/comfyherd/comfyherd/internal/queue"
+)
+
+// counting is work of some steps, which notes how many it has done, and whether it was given up.
+func counting(steps int, done *int, ended *string) func(pause func() bool) {
+	return func(pause func() bool) {
+		for range steps {
+			if *done++; !pause() {
+				*ended = "given up"
+				return
+			}
+		}
+		*ended = "done"
+	}
+}
+
+func TestAChoreIsDoneInBites(t *testing.T) {
+	t.Parallel()
+	c, done, ended := chores{}, 0, ""
+	c.begin("count", counting(40, &done, &ended))
+	same(t, "before", []any{done, c.left()}, []any{0, true})
+	first := c.list[0]
+	_, more := first.next()
+	same(t, "after a step of a bite", []any{done, more, ended}, []any{32, true, ""})
+	for c.left() {
+		c.bite()
+	}
+	same(t, "in the end", []any{done, ended}, []any{40, "done"})
+	c.bite()
+}
+
+func TestAChoreThatIsBegunAnewIsGivenUp(t *testing.T) {
+	t.Parallel()
+	c, done, again := chores{}, 0, 0
+	var first, second, other string
+	c.begin("count", counting(1000, &done, &first))
+	c.begin("other", counting(1, new(int), &other))
+	_, _ = c.list[0].next()
+	c.begin("count", counting(64, &again, &second))
+	same(t, "the first one", first, "given up")
+	for c.left() {
+		c.bite()
+	}
+	same(t, "the others", []any{second, again, other}, []any{"done", 64, "done"})
+	c.begin("count", counting(1000, &done, &first))
+	_, _ = c.list[0].next()
+	first = ""
+	c.stop()
+	same(t, "at the end of the loop", []any{first, c.left()}, []any{"given up", false})
+}
+
+// What is put while the keys that are gone are looked for is not gone.
+func TestAKeyThatComesBackWhileOthersAreDroppedStands(t *testing.T) {
+	t.Parallel()
+	values := map[string]string{"a": "1", "b": "2"}
+	var later func(pause func() bool)
+	m := &mirror[string]{
+		put:    func(c queue.Change[string], _ time.Time) { values[c.Key] = c.Value },
+		gone:   func(key string, _ time.Time) { delete(values, key) },
+		keys:   maps.Keys(values),
+		beside: func(work func(pause func() bool)) { later = work },
+	}
+	m.change(queue.Change[string]{Phase: queue.Reset}, noonUTC)
+	same(t, "synced", m.change(queue.Change[string]{Phase: queue.Synced}, noonUTC), true)
+	same(t, "nothing is dropped yet", len(values), 2)
+	m.change(queue.Change[string]{Phase: queue.Put, Key: "b", Value: "3"}, noonUTC)
+	later(always)
+	same(t, "afterwards", values, map[string]string{"b": "3"})
+}
