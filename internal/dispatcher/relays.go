@@ -72,8 +72,8 @@ func (r *relays) jobEnded(s *queue.HostState) {
 
 // state takes in that a host that is relayed here has changed.
 func (r *relays) state(host string) {
-	if r.wanted {
-		r.dirty[host] = r.dirty[host] // one that is to be sent in full remains so
+	if _, noted := r.dirty[host]; r.wanted && !noted {
+		r.dirty[host] = false
 	}
 }
 

@@ -62,11 +62,10 @@ func (q *Queue) Tenant(ctx context.Context, tenant job.Tenant) (TenantSettings, 
 	if err != nil {
 		return TenantSettings{}, fmt.Errorf("read the settings of tenant %s: %w", tenant, err)
 	}
-	s, err := TenantOf(entryOf(entry))
-	if err != nil { // not valid, since another program has written it: as if there were none
-		return TenantSettings{Weight: 1}, nil
+	if s, err := TenantOf(entryOf(entry)); err == nil {
+		return s, nil
 	}
-	return s, nil
+	return TenantSettings{Weight: 1}, nil // not valid, since another program has written it: as if there were none
 }
 
 // Tenants reads the settings of all tenants that have some.

@@ -55,8 +55,8 @@ func TestATicketIsReadAsItWasWritten(t *testing.T) {
 func sameTicket(t *testing.T, value string) {
 	t.Helper()
 	want := queue.Ticket{Priority: 5, Tenant: "acme", Hash: plainTicket().Hash, Sequence: 7, Revision: 9}
-	got, plain := want, false
-	plain = queue.ReadPlainTicket(&got, value)
+	got := want
+	plain := queue.ReadPlainTicket(&got, value)
 	err := json.Unmarshal([]byte(value), &want)
 	switch diff := cmp.Diff(want, got); {
 	case plain && (err != nil || diff != ""):

@@ -24,7 +24,7 @@ func (w *world) plainHold(j route.Want, verdicts []route.HostVerdict, now time.T
 	for _, v := range verdicts {
 		h, present := w.hosts[v.Host]
 		b, struck := w.blocks[[2]string{string(v.Host), string(j.Hash)}]
-		able := w.capable(v.Host, j.Hash) && !(struck && b.Kind == failure.Incapable)
+		able := w.capable(v.Host, j.Hash) && (!struck || b.Kind != failure.Incapable)
 		switch {
 		case !present:
 			continue

@@ -107,12 +107,12 @@ func (p *several) arrived(s *simulation, j *simJob) {
 
 // wait puts a job into the waiting room of the member that has received it, and later into those of the others.
 func (p *several) wait(s *simulation, first int, j *simJob) {
-	p.ds[first].ours.arrived(s, j)
+	p.ds[first].arrived(s, j)
 	for i, d := range p.ds {
 		if i != first {
 			p.deliver(s.now.Add(handTime), func() {
 				if !p.begun[j.sequence] {
-					d.ours.arrived(s, j)
+					d.arrived(s, j)
 				}
 			})
 		}

@@ -51,8 +51,7 @@ func (w *stillWire) AnnounceHost(context.Context, string, queue.HostEventKind, s
 // turnScene is a dispatcher whose loop runs, and which notes the longest of its turns.
 type turnScene struct {
 	*Dispatcher
-	cancel func()
-	ended  chan error
+	ended chan error
 
 	mu      sync.Mutex // guards the longest
 	longest time.Duration
@@ -165,6 +164,7 @@ func (s *turnScene) addBlocks(n, hosts int) {
 
 // addTickets has jobs of as many workflows wait for hosts of the first installation.
 func (s *turnScene) addTickets(b *testing.B, n int) {
+	b.Helper()
 	for i := range n {
 		s.loop.fleet.PutRequirements(benchHash(i), workflow.Requirements{Classes: []string{"A"}})
 		s.loop.putTicket(route.Ticket{
@@ -208,6 +208,7 @@ func benchScenes(b *testing.B, each func(b *testing.B, s *turnScene)) {
 func BenchmarkTurnOfAQuestion(b *testing.B) {
 	ctx := context.Background()
 	benchScenes(b, func(b *testing.B, s *turnScene) {
+		b.Helper()
 		check := func(err error) {
 			if err != nil {
 				b.Fatal(err)
@@ -243,6 +244,7 @@ func BenchmarkTurnOfAQuestion(b *testing.B) {
 // BenchmarkTurnOfAChange has the fleet change.
 func BenchmarkTurnOfAChange(b *testing.B) {
 	benchScenes(b, func(b *testing.B, s *turnScene) {
+		b.Helper()
 		l := s.loop
 		serial := uint64(1)
 		s.run(b, "a host goes and comes", func() {
