@@ -138,7 +138,7 @@ func startHostile(t *testing.T) string {
 		{Subject: "comfy.append.hosts." + evilToken + "." + evilToken, Data: raw(t, filled[queue.HostEvent]())},
 		{Subject: "comfy.append.jobs.default.j1.completed", Data: raw(t, event)},
 		{Subject: "$KV.COMFY_BLOCKS.gpu-1." + strings.Repeat("0f", 32), Data: raw(t, map[string]any{
-			"kind": evil, "message": evil, "tenants": []string{evil}, "job": evil, "hash": evil, "until": time.Now().Add(time.Hour),
+			"kind": "execution_error", "message": evil, "tenants": []string{evil}, "job": evil, "until": time.Now().Add(time.Hour),
 		})},
 	} {
 		if _, err := nc.RequestMsg(msg, patience); err != nil {
