@@ -74,10 +74,17 @@ func TestComplexWorkflowsGoToBigHostsAndOneFailingCombinationStaysAlone(t *testi
 			t.Errorf("the failing combination ended %s on %s in attempt %d", end.EventKind, end.Host, end.Attempt)
 		}
 	}
+	for _, r := range slices.Concat(heavy, simple) {
+		f.end(r)
+	}
+	f.idle() // a job does not wait for a host that it prefers
 	// A picture too big for a small host moves to one with more memory, and small pictures stay where they were.
 	large := f.chain(f.submit("web", job.Spec{Workflow: sized(small, "a wall", 768), PreferHosts: []string{"small-1"}}))
 	if end := large[len(large)-1]; end.EventKind != job.Completed || !strings.HasPrefix(end.Host, "big-") {
 		t.Errorf("the large picture: %s", story(large))
+	}
+	if got, want := story(large), "queued started@small-1 failed@small-1 retrying"; !strings.HasPrefix(got, want) {
+		t.Errorf("the large one's chain is %q, want %q first", got, want)
 	}
 	simple = append(simple, f.submit("web", onlyOn("small-1", sized(small, "a cat", 64))))
 	for _, r := range heavy {
