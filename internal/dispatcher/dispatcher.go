@@ -91,10 +91,10 @@ type Dispatcher struct {
 	quotas  *quotas
 	answers *answers
 	metrics *metrics
-	ids     *walkOrder
-	pairs   *pairTurns
-	limit   tenantLimit // what each tenant has under way
-	walks   *walks      // those under way
+	ids     queue.Turns[idKey] // of deliveries: the first publish of an id is the one that runs
+	pairs   queue.Turns[pair]  // of writes of strikes, which would mostly find that another has written meanwhile
+	limit   tenantLimit        // what each tenant has under way
+	walks   *walks             // those under way
 	files   *files
 
 	beatNow chan struct{}
@@ -115,7 +115,7 @@ func newOn(q wire, cfg Config) (*Dispatcher, error) {
 	d := &Dispatcher{
 		q: q, cfg: cfg, log: cfg.Logger.With("dispatcher", cfg.Name), source: "comfyherd/dispatcher/" + cfg.Name,
 		started: q.Now(), walks: newWalks(), metrics: newMetrics(cfg.Registerer),
-		beatNow: make(chan struct{}, 1), ids: newWalkOrder(), pairs: newPairTurns(), limit: newTenantLimit(), answers: newAnswers(),
+		beatNow: make(chan struct{}, 1), limit: newTenantLimit(), answers: newAnswers(),
 	}
 	d.history, d.quotas = newJobHistory(q, cfg.HistoryRows, d.log), newQuotas()
 	d.quotas.count, d.quotas.beside = d.history.held, d.walks.Go

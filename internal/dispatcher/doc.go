@@ -11,9 +11,8 @@
 //
 // # The walk of a job
 //
-//	receive.go        jobs are pulled and parsed; what is no job ends here
+//	receive.go        jobs are pulled and parsed, those of one id one after the other; what is no job ends here
 //	intakelimit.go    a tenant that publishes far more than the others waits (tenantbalance.go: who does)
-//	walkorder.go      deliveries of one id are worked on one after the other
 //	place.go          the loop finds a host, or the reason why there is none; and takes in what came of an offer
 //	dispatch.go       the chain of events begins with queued; the job is offered to its host's agent
 //	park.go           without a host it waits: in hand for a moment, with a ticket, or at rest in the stream
@@ -22,8 +21,7 @@
 //	redelivered.go    a delivery of a job that has a chain goes on where the chain says
 //	settle.go         a failed attempt becomes a retry or a dead letter
 //	evidence.go       what is known of the fleet beside the job's own attempts
-//	strikes.go        what a failure or a success says of host and workflow becomes strikes and blocks
-//	pairturns.go      of one pair they are written one after the other
+//	strikes.go        what a failure or a success says of host and workflow becomes strikes and blocks, one after the other of a pair
 //	finish.go         a job that has ended is removed from the stream
 //	walks.go          the goroutines of walks
 //	lease.go          the lease is given back, put off, or left to run out

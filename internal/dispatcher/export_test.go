@@ -38,22 +38,6 @@ func (l *Line) Tell(p int, f LineFacts) {
 // Most is how many deliveries may be under way when more jobs of a priority are pulled.
 func (l *Line) Most(p int, now time.Time) int { return l.most(p, now) }
 
-// WalkOrder lets walks of one id follow each other.
-type WalkOrder struct{ *walkOrder }
-
-// NewWalkOrder has none under way.
-func NewWalkOrder() *WalkOrder { return &WalkOrder{newWalkOrder()} }
-
-// Enter gives what is closed when it is a walk's turn, nil when that is at once, and what ends the turn.
-func (t *WalkOrder) Enter(tenant job.Tenant, id job.ID) (before <-chan struct{}, leave func()) {
-	o := &owned{job: &job.Job{Tenant: tenant, ID: id}}
-	t.enter(o)
-	return o.turn.before, func() { t.done(o) }
-}
-
-// Len is how many ids have a walk.
-func (t *WalkOrder) Len() int { return len(t.last) }
-
 // WhyOfTenant answers as a tenant is answered.
 func (d *Dispatcher) WhyOfTenant(ctx context.Context, r jetstream.WhyRequest) (jetstream.WhyAnswer, error) {
 	return d.whyFor(ctx, r, ofTenant)

@@ -29,10 +29,19 @@ type owned struct {
 	optionsRead bool
 	options     workflow.Options
 	taken       time.Time
-	turn        walkTurn  // of a delivery
-	reason      string    // of the last waiting event in the chain
-	slot        time.Time // when it took the slot of its tenant that it has; zero = it has none
+	turn        queue.Turn // of a delivery
+	reason      string     // of the last waiting event in the chain
+	slot        time.Time  // when it took the slot of its tenant that it has; zero = it has none
 }
+
+// idKey is a job's name: ids are a tenant's own.
+type idKey struct {
+	tenant job.Tenant
+	id     job.ID
+}
+
+// key is the job's name.
+func (o *owned) key() idKey { return idKey{o.job.Tenant, o.job.ID} }
 
 // lane is the job's tenant and priority.
 func (o *owned) lane() job.Lane { return job.Lane{Tenant: o.job.Tenant, Priority: o.job.Priority} }

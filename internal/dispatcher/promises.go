@@ -65,7 +65,7 @@ func newPromises(p promises) *promises {
 // accepted notes that a host has accepted a job. Of one that the host has already reported as over nothing is noted:
 // the answer and the end come by different ways.
 func (p *promises) accepted(o *owned, host string, now time.Time) {
-	key := idKey{o.job.Tenant, o.job.ID}
+	key := o.key()
 	if !p.rests.hasRecord(host) && p.early[key] == host {
 		delete(p.early, key)
 		return
@@ -105,7 +105,7 @@ func (p *promises) over(host string, e *queue.EndedJob) {
 
 // again takes in that a job is given to hosts once more: its lease has run out before it was begun.
 func (p *promises) again(o *owned, now time.Time) {
-	key := idKey{o.job.Tenant, o.job.ID}
+	key := o.key()
 	x, open := p.open[key]
 	if !open || x.sequence != o.job.Sequence || x.last != o.last {
 		return

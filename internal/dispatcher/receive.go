@@ -71,8 +71,8 @@ func (d *Dispatcher) receive(ctx, stop context.Context, delivery queue.Delivery)
 		notBefore: j.NotBefore(), taken: d.clock(),
 	}
 	o.job.Graph.Hash() // once for all, and not in the loop
-	d.ids.enter(o)
-	if o.turn.before == nil {
+	d.ids.Enter(o.key(), &o.turn)
+	if o.turn.Before == nil {
 		d.loop.tell(func(now time.Time) {
 			spot := d.loop.placeNow(o, now)
 			d.walks.Go(func() { d.firstWalk(ctx, o, spot) })
@@ -81,7 +81,7 @@ func (d *Dispatcher) receive(ctx, stop context.Context, delivery queue.Delivery)
 	}
 	d.walks.Go(func() {
 		select {
-		case <-o.turn.before:
+		case <-o.turn.Before:
 			d.firstWalk(ctx, o, d.loop.place(o))
 		case <-ctx.Done():
 			d.limit.done(o.job.Tenant)
@@ -92,7 +92,7 @@ func (d *Dispatcher) receive(ctx, stop context.Context, delivery queue.Delivery)
 func (d *Dispatcher) firstWalk(ctx context.Context, o *owned, s spot) {
 	defer d.loop.pressure.exit()
 	defer d.limit.done(o.job.Tenant)
-	defer d.ids.done(o)
+	defer d.ids.Leave(o.key(), &o.turn)
 	d.beginChain(ctx, o, s, 0)
 }
 

@@ -81,7 +81,7 @@ func (d *Dispatcher) changeStrikes(ctx context.Context, p pair, change func(old 
 		}
 		return d.q.PutStrikes(ctx, p.host, p.hash, value, d.cfg.Policy.StrikesFor(strikes.Level), revision)
 	}
-	err = d.pairs.pass(ctx, p, func() error {
+	err = d.pairs.Pass(ctx, p, func() error {
 		return queue.RetryConflict(ctx, fmt.Sprintf("change the strikes of %s on host %s", p.hash.Short(), p.host), try)
 	})
 	return changed && err == nil, err

@@ -32,6 +32,6 @@
 //	files*                      files of jobs in object stores: stored, read, read from an offset, counted
 //	serveapi, servecalls, servetenants, servefiles, operatorcalls, pagesize
 //	                            the calls that a dispatcher answers
-//	watch, sharedconsumer, sidebyside, contention, requests, reconnects, clock, check, natserrors, jobsize
+//	watch, sharedconsumer, sidebyside, turns, contention, requests, reconnects, clock, check, natserrors, jobsize
 //	                            tools of the other files: watches, compare-and-set, requests, NATS' time, checks of what is read
 package queue

@@ -76,5 +76,12 @@ func (s SideBySide) Run(ctx context.Context, key string, do func()) bool { retur
 // Wait returns when all are over.
 func (s SideBySide) Wait() { s.wait() }
 
+// Len is how many keys have something that has entered and not left.
+func (t *Turns[K]) Len() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return len(t.last)
+}
+
 // ReadPlainTicket reads a ticket's value without encoding/json.
 func ReadPlainTicket(t *Ticket, value string) bool { return t.readPlain(value) }

@@ -10,13 +10,11 @@ import (
 type sideBySide struct {
 	places chan struct{} // has one for each that runs or waits for another of its key
 	all    sync.WaitGroup
-
-	mu   sync.Mutex               // guards last
-	last map[string]chan struct{} // by key: closed when the newest of it is over
+	turns  Turns[string]
 }
 
 func newSideBySide(most int) *sideBySide {
-	return &sideBySide{places: make(chan struct{}, most), last: map[string]chan struct{}{}}
+	return &sideBySide{places: make(chan struct{}, most)}
 }
 
 // run has do run, and returns when there is a place for it; false when ctx has ended before.
@@ -26,29 +24,17 @@ func (s *sideBySide) run(ctx context.Context, key string, do func()) bool {
 	case <-ctx.Done():
 		return false
 	}
-	over := make(chan struct{})
-	s.mu.Lock()
-	before := s.last[key]
-	s.last[key] = over
-	s.mu.Unlock()
+	var mine Turn
+	s.turns.Enter(key, &mine)
 	s.all.Go(func() {
 		defer func() { <-s.places }()
-		defer s.end(key, over)
-		if before != nil {
-			<-before
+		defer s.turns.Leave(key, &mine)
+		if mine.Before != nil {
+			<-mine.Before
 		}
 		do()
 	})
 	return true
-}
-
-func (s *sideBySide) end(key string, over chan struct{}) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	close(over)
-	if s.last[key] == over {
-		delete(s.last, key)
-	}
 }
 
 // wait returns when all are over.
