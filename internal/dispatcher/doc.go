@@ -35,7 +35,7 @@
 //	mirror.go         keeping up with a bucket through its watch
 //	changes.go        what has to be looked at before the loop waits again
 //	alarms.go         what is to be done at a time
-//	bites.go          what takes long is done a part in each of many turns
+//	sliced.go          what takes long is done a part in each of many turns
 //
 // What is known of the fleet:
 //

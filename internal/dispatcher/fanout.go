@@ -15,17 +15,7 @@ import (
 //
 // Home is who receives first. Nothing that must hold depends on it: agents decide about slots, and claims and leases about jobs.
 type fanOut struct {
-	above  int           // hosts × dispatchers from which on a fleet is large
-	ttl    time.Duration // of a presence
-	log    *slog.Logger
-	fleet  *route.Fleet
-	hosts  *hosts
-	peers  *peers
-	relays *relays
-	read   func(hosts []string)   // reads presences, and has the loop take them in
-	list   func()                 // reads the names of all hosts, and calls named
-	choose func(hosts []string)   // the hosts whose agents are followed
-	beat   func()                 // renews this dispatcher's presence now
+	fanOutParts
 	all    *gate                  // open while everything is received
 	wants  atomic.Bool            // read by the presence loop
 	others map[string]*otherRelay // live dispatchers without this one
@@ -61,27 +51,23 @@ const (
 	readMost   = 16 // presences that are read at once
 )
 
-func newFanOut(f fanOutParts) *fanOut {
-	return &fanOut{
-		above: f.above, ttl: f.ttl, log: f.log, fleet: f.fleet, hosts: f.hosts, peers: f.peers, relays: f.relays,
-		read: f.read, list: f.list, choose: f.choose, beat: f.beat, all: newGate(),
-		others: map[string]*otherRelay{}, followed: map[string]time.Time{},
-	}
-}
-
-// fanOutParts is what a fanOut needs; the fields are described there.
+// fanOutParts is what a fanOut is made with.
 type fanOutParts struct {
-	above  int
-	ttl    time.Duration
+	above  int           // hosts × dispatchers from which on a fleet is large
+	ttl    time.Duration // of a presence
 	log    *slog.Logger
 	fleet  *route.Fleet
 	hosts  *hosts
 	peers  *peers
 	relays *relays
-	read   func(hosts []string)
-	list   func()
-	choose func(hosts []string)
-	beat   func()
+	read   func(hosts []string) // reads presences, and has the loop take them in
+	list   func()               // reads the names of all hosts, and calls named
+	choose func(hosts []string) // the hosts whose agents are followed
+	beat   func()               // renews this dispatcher's presence now
+}
+
+func newFanOut(f fanOutParts) *fanOut {
+	return &fanOut{fanOutParts: f, all: newGate(), others: map[string]*otherRelay{}, followed: map[string]time.Time{}}
 }
 
 // peer takes in the presence of another dispatcher.
@@ -260,7 +246,7 @@ func (f *fanOut) rehome(now time.Time) {
 		case x.home && (!was || !until.IsZero()):
 			f.met(name, true)
 			come = append(come, name)
-			x.until = minTime(x.until, time.Now().Add(f.ttl))
+			x.until = earlier(x.until, time.Now().Add(f.ttl))
 		case !x.home && was && until.IsZero():
 			f.followed[name] = now.Add(f.ttl)
 			x.until = f.untilRelayed()
@@ -270,13 +256,6 @@ func (f *fanOut) rehome(now time.Time) {
 		f.follow(now)
 		f.read(come)
 	}
-}
-
-func minTime(a, b time.Time) time.Time {
-	if a.Before(b) {
-		return a
-	}
-	return b
 }
 
 // follow keeps up with the hosts that are followed, and with their presences.

@@ -66,7 +66,7 @@ func (d *Dispatcher) apiBlocks(ctx context.Context, r queue.BlocksRequest) (answ
 	host, hash, _ := strings.Cut(r.After, ".")
 	after := pair{host, workflow.Hash(hash)}
 	var which []pair
-	if err := d.answerInBites(ctx, func(pause func() bool) {
+	if err := d.answerInSlices(ctx, func(pause func() bool) {
 		which = d.loop.blocks.behind(after, pairs{r.Host, r.Hash}, pause)
 	}); err != nil {
 		return answer, err

@@ -43,10 +43,10 @@ type loop struct {
 	outgoing  chan queue.Relay         // to be sent
 	chosen    chan []string            // hosts whose agents are followed; the newest list
 
-	pressure *backpressure
-	changes  *changes
-	alarms   *alarms
-	chores   chores
+	pressure   *backpressure
+	changes    *changes
+	alarms     *alarms
+	background background
 	parts
 }
 
@@ -88,7 +88,7 @@ func (l *loop) run(ctx context.Context) error {
 	l.setAlarms()
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
-	defer l.chores.stop()
+	defer l.background.stop()
 	for {
 		timer.Reset(l.untilWork(l.now()))
 		select {
@@ -115,10 +115,10 @@ const turnMost = time.Millisecond
 // spent reports whether the turn has taken so long that the rest is left to the next one.
 func (l *loop) spent() bool { return time.Since(l.began) >= turnMost }
 
-// endTurn does what follows from all that was taken in, and a part of what is done in bites.
+// endTurn does what follows from all that was taken in, and a part of what is done in slices.
 func (l *loop) endTurn(now time.Time) {
 	l.step(now)
-	l.chores.bite()
+	l.background.advance()
 	l.turnEnded(time.Since(l.began))
 }
 
@@ -178,6 +178,13 @@ func (l *loop) wake(now time.Time) {
 	l.alarms.at(later(due, now.Add(time.Millisecond)), func(time.Time) {})
 }
 
+func earlier(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return a
+	}
+	return b
+}
+
 func later(a, b time.Time) time.Time {
 	if a.After(b) {
 		return a
@@ -214,7 +221,7 @@ func (l *loop) setAlarms() {
 
 // untilWork is how long the loop may wait for a message: until an alarm is due, and not at all when something is left to do.
 func (l *loop) untilWork(now time.Time) time.Duration {
-	if l.chores.left() || l.isSynced() && !l.closing && (l.changes.unmatched() || l.room.Behind()) {
+	if l.background.left() || l.isSynced() && !l.closing && (l.changes.unmatched() || l.room.Behind()) {
 		return 0
 	}
 	next := now.Add(time.Minute)

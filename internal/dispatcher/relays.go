@@ -97,11 +97,12 @@ func (r *relays) look(now time.Time) {
 	if !r.wanted {
 		return
 	}
+	hosts := r.hosts()
 	if len(r.refresh) == 0 {
-		r.refresh = r.hosts()
+		r.refresh = hosts
 	}
 	rounds := max(int(r.ttl/fanOutLook)-1, 1)
-	n := min((len(r.hosts())+rounds-1)/rounds, len(r.refresh))
+	n := min((len(hosts)+rounds-1)/rounds, len(r.refresh))
 	for _, host := range r.refresh[:n] {
 		r.dirty[host] = true
 	}

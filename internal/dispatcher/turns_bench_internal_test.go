@@ -289,8 +289,8 @@ func BenchmarkTurnOfAChange(b *testing.B) {
 		})
 		s.run(b, "the watches begin anew", func() {
 			tickets, blocks := l.ticketMirror(), l.blockMirror()
-			tickets.beside = func(work func(func() bool)) { l.chores.begin("tickets", work) }
-			blocks.beside = func(work func(func() bool)) { l.chores.begin("blocks", work) }
+			tickets.beside = func(work func(func() bool)) { l.background.begin("tickets", work) }
+			blocks.beside = func(work func(func() bool)) { l.background.begin("blocks", work) }
 			l.ask(func(now time.Time) {
 				tickets.seen, blocks.seen = allSeen(tickets.keys), allSeen(blocks.keys)
 			})
@@ -313,6 +313,6 @@ func allSeen(keys iter.Seq[string]) map[string]bool {
 // settle waits until nothing is left to do.
 func (s *turnScene) settle() {
 	for more := true; more; {
-		s.loop.ask(func(time.Time) { more = s.loop.chores.left() || s.loop.room.Behind() || s.loop.changes.unmatched() })
+		s.loop.ask(func(time.Time) { more = s.loop.background.left() || s.loop.room.Behind() || s.loop.changes.unmatched() })
 	}
 }

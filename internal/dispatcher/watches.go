@@ -45,7 +45,7 @@ func (l *loop) watches() []func(context.Context) error {
 func follow[V any](l *loop, m *mirror[V]) func(queue.Change[V]) {
 	l.unsynced++
 	known, name := false, fmt.Sprintf("mirror %d", l.unsynced)
-	m.beside = func(work func(pause func() bool)) { l.chores.begin(name, work) }
+	m.beside = func(work func(pause func() bool)) { l.background.begin(name, work) }
 	return func(c queue.Change[V]) {
 		l.tell(func(now time.Time) {
 			if !m.change(c, now) {
@@ -103,7 +103,7 @@ func (l *loop) peerGone(name string, now time.Time) {
 // rehome has the parts find out anew of what this dispatcher is the home, since dispatchers have come or gone.
 func (l *loop) rehome(now time.Time) {
 	l.pressure.peers(l.peers.count())
-	l.chores.begin("rehome", func(pause func() bool) {
+	l.background.begin("rehome", func(pause func() bool) {
 		l.hosts.rehome(now, pause)
 		l.fanOut.rehome(now)
 		l.slots.rehome(pause)

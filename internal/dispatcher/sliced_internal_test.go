@@ -21,24 +21,24 @@ func counting(steps int, done *int, ended *string) func(pause func() bool) {
 	}
 }
 
-func TestAChoreIsDoneInBites(t *testing.T) {
+func TestBackgroundWorkIsDoneInSlices(t *testing.T) {
 	t.Parallel()
-	c, done, ended := chores{}, 0, ""
+	c, done, ended := background{}, 0, ""
 	c.begin("count", counting(40, &done, &ended))
 	same(t, "before", []any{done, c.left()}, []any{0, true})
 	first := c.list[0]
 	_, more := first.next()
-	same(t, "after a step of a bite", []any{done, more, ended}, []any{32, true, ""})
+	same(t, "after a step of a slice", []any{done, more, ended}, []any{32, true, ""})
 	for c.left() {
-		c.bite()
+		c.advance()
 	}
 	same(t, "in the end", []any{done, ended}, []any{40, "done"})
-	c.bite()
+	c.advance()
 }
 
-func TestAChoreThatIsBegunAnewIsGivenUp(t *testing.T) {
+func TestBackgroundWorkThatIsBegunAnewIsGivenUp(t *testing.T) {
 	t.Parallel()
-	c, done, again := chores{}, 0, 0
+	c, done, again := background{}, 0, 0
 	var first, second, other string
 	c.begin("count", counting(1000, &done, &first))
 	c.begin("other", counting(1, new(int), &other))
@@ -46,7 +46,7 @@ func TestAChoreThatIsBegunAnewIsGivenUp(t *testing.T) {
 	c.begin("count", counting(64, &again, &second))
 	same(t, "the first one", first, "given up")
 	for c.left() {
-		c.bite()
+		c.advance()
 	}
 	same(t, "the others", []any{second, again, other}, []any{"done", 64, "done"})
 	c.begin("count", counting(1000, &done, &first))
