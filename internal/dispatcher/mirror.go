@@ -19,7 +19,8 @@ type mirror[V any] struct {
 	keys    iter.Seq[string]                   // all that put has taken in and gone has not, while these are changed
 	beside  func(work func(pause func() bool)) // does what may take long; nil: it is done at once
 
-	seen map[string]bool // keys since Reset; nil when there was none since Synced
+	seen   map[string]bool // keys since Reset; nil when there was none since Synced
+	resets int             // how many there were
 }
 
 // change takes in a change, and reports whether with it all that stands is known.
@@ -27,6 +28,7 @@ func (m *mirror[V]) change(c queue.Change[V], now time.Time) (synced bool) {
 	switch c.Phase {
 	case queue.Reset:
 		m.seen = map[string]bool{}
+		m.resets++
 	case queue.Put:
 		m.see(c.Key)
 		m.put(c, now)
@@ -52,18 +54,21 @@ func (m *mirror[V]) see(key string) {
 	}
 }
 
-// dropUnseen takes in that keys are gone. Until all are, what is put meanwhile counts as seen.
+// dropUnseen takes in that keys are gone. Until all are, what is put meanwhile counts as seen; another Reset gives it up, since from
+// then on seen is about what follows that.
 func (m *mirror[V]) dropUnseen(now time.Time) {
 	if m.seen == nil {
 		return
 	}
+	reset := m.resets
 	work := func(pause func() bool) {
+		goOn := func() bool { return pause() && m.resets == reset }
 		var gone []string
 		for key := range m.keys {
 			if !m.seen[key] {
 				gone = append(gone, key)
 			}
-			if !pause() {
+			if !goOn() {
 				return
 			}
 		}
@@ -71,7 +76,7 @@ func (m *mirror[V]) dropUnseen(now time.Time) {
 			if !m.seen[key] {
 				m.gone(key, now)
 			}
-			if !pause() {
+			if !goOn() {
 				return
 			}
 		}

@@ -59,3 +59,35 @@ func TestAnInvalidValueThatMattersStandsThroughAReset(t *testing.T) {
 	}
 	same(t, "values", values, map[string]string{"a": "invalid at 12:00:00"})
 }
+
+func TestAnotherResetGivesUpWhatTheOneBeforeWouldDrop(t *testing.T) {
+	t.Parallel()
+	for name, steps := range map[string]int{"WhileKeysAreLookedAt": 1, "WhileKeysAreDropped": 4} {
+		m, values := textMirror()
+		var dropping func(pause func() bool)
+		m.beside = func(work func(pause func() bool)) { dropping = work }
+		change := func(phase queue.Phase, keys ...string) {
+			for _, key := range keys {
+				m.change(queue.Change[string]{Phase: phase, Key: key, Value: "1"}, noonUTC)
+			}
+		}
+		change(queue.Put, "a", "b", "c", "d")
+		change(queue.Reset, "")
+		change(queue.Put, "a", "b")
+		change(queue.Synced, "")
+		done := 0
+		dropping(func() bool {
+			if done++; done == steps {
+				change(queue.Reset, "")
+			}
+			return true
+		})
+		if done != steps || values["a"] == "" || values["b"] == "" {
+			t.Errorf("%s: after %d steps there are %v", name, done, values)
+		}
+		change(queue.Put, "a")
+		change(queue.Synced, "")
+		dropping(always)
+		same(t, name+": after the second", values, map[string]string{"a": "1"})
+	}
+}
