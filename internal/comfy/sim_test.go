@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"testing"
 
@@ -87,6 +88,15 @@ func (r rig) until(done func() bool) {
 
 func (r rig) runs(id string) func() bool {
 	return func() bool { running, _ := r.sim.Pending(); return running == id }
+}
+
+// runsNode is whether a prompt has come to one of its nodes.
+func (r rig) runsNode(id, node string) func() bool {
+	return func() bool {
+		return slices.ContainsFunc(r.sim.Runs(), func(run comfysim.Run) bool {
+			return run.PromptID == id && slices.Contains(run.Nodes, node)
+		})
+	}
 }
 
 type outcome struct {

@@ -132,7 +132,7 @@ func TestAPromptThatGoesOnAfterItWasToldToStopMakesTheHostStuck(t *testing.T) {
 	r := simulateWith(t, comfysim.Config{}, o)
 	p := sleep(6, 0)
 	ended := r.begin(p)
-	r.until(r.runs(p.ID))
+	r.until(r.runsNode(p.ID, "2")) // which notices no interrupt; between two nodes it would
 	if _, cause, err := r.host.Sick(within(t)); cause != "" || err != nil {
 		t.Errorf("before: %s, %v", cause, err)
 	}
