@@ -24,10 +24,11 @@ type slicedWork struct {
 
 func newSlicedWork(work func(pause func() bool)) *slicedWork {
 	next, stop := iter.Pull(func(yield func(struct{}) bool) {
-		steps := 0
+		steps, givenUp := 0, false
 		work(func() bool {
 			steps++
-			return steps%sliceSteps != 0 || yield(struct{}{})
+			givenUp = givenUp || steps%sliceSteps == 0 && !yield(struct{}{})
+			return !givenUp
 		})
 	})
 	return &slicedWork{next, stop}
