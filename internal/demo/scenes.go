@@ -192,6 +192,9 @@ func (d *demo) playRecovery(ctx context.Context) error {
 	if err := d.until(ctx, func() bool { return over() && d.ended(8, 10, 11) }); err != nil {
 		return err
 	}
+	if err := d.idle(ctx); err != nil {
+		return err
+	}
 	if err := d.submit(ctx, 12); err != nil {
 		return err
 	}
