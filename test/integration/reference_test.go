@@ -14,7 +14,7 @@ func TestAJobThatIsLargerThanAMessageRunsFromAFile(t *testing.T) {
 	f := startClosed(t, comfysim.Config{Name: "gpu-1"})
 	large := graph(map[string]any{
 		"1": node("EmptyImage", "width", 16, "height", 16, "batch_size", 1, "color", 0x336699),
-		"2": node("SimText", "text", strings.Repeat("iVBORw0KGgo", 500_000)),
+		"2": node("SimText", "text", strings.Repeat("iVBORw0KGgo", 150_000)),
 		"9": node("SaveImage", "images", link("1"), "filename_prefix", "out"),
 	})
 	body := append(append([]byte(`{"prompt":`), large...), `,"max_attempts":7}`...)
