@@ -51,6 +51,11 @@ func (q *Queue) OpenOutputAt(ctx context.Context, name string, offset int64) (io
 	return q.openFile(ctx, names.OutputsStore, name, offset)
 }
 
+// OpenInputAt streams a file of COMFY_INPUTS from an offset on, as OpenOutputAt does.
+func (q *Queue) OpenInputAt(ctx context.Context, name string, offset int64) (io.ReadCloser, jetstream.File, error) {
+	return q.openFile(ctx, names.InputsStore, name, offset)
+}
+
 func (q *Queue) openFile(ctx context.Context, store, name string, offset int64) (io.ReadCloser, jetstream.File, error) {
 	f, err := q.described(ctx, store, name)
 	if err != nil {

@@ -224,6 +224,12 @@ func (t topology) bucket(name, about string) wanted {
 	return w
 }
 
+// aged gives a bucket an age after which its keys expire.
+func (t topology) aged(w wanted, age time.Duration) wanted {
+	w.MaxAge = age
+	return w
+}
+
 // presence makes a bucket one whose keys expire.
 func (t topology) presence(w wanted) wanted {
 	w.MaxAge, w.age = cmp.Or(t.cfg.PresenceTTL, defaultPresenceTTL), t.cfg.PresenceTTL != 0
@@ -252,6 +258,8 @@ func (t topology) buckets() []wanted {
 		t.bucket(names.SlotsBucket, "jobs that run of tenants with a cap"),
 		t.bucket(names.GrantsBucket, grantsAbout),
 		t.bucket(names.SecretsBucket, "random bytes that the fleet shares"),
+		t.aged(t.bucket(names.AssetsBucket, "files that clients of the Comfy API v2 have named"), cmp.Or(t.cfg.FilesAge, defaultFilesAge)),
+		t.aged(t.bucket(names.RequestKeysBucket, "keys of requests that were received once"), requestKeyAge),
 	}
 }
 
