@@ -33,8 +33,10 @@ const (
 	SlotsBucket        = "COMFY_SLOTS"
 	GrantsBucket       = "COMFY_GRANTS"
 	SecretsBucket      = "COMFY_SECRETS"
+	CatalogsBucket     = "COMFY_CATALOGS"
 	OutputsStore       = "COMFY_OUTPUTS"
 	InputsStore        = "COMFY_INPUTS"
+	CatalogStore       = "COMFY_CATALOG"
 )
 
 // Consumers that all dispatchers share.

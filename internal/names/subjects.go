@@ -145,7 +145,10 @@ func RelaySender(subject string) string {
 	return strings.TrimSuffix(strings.TrimPrefix(subject, "comfy.dispatchers."), ".hosts")
 }
 
-// LiveSubject is where live messages of a job are published; what is "progress" or "preview".
+// FramesSubject matches the relayed messages of all jobs of a tenant.
+func FramesSubject(tenant job.Tenant) string { return LiveSubject(tenant, "*", "frame") }
+
+// LiveSubject is where live messages of a job are published; what is "progress", "preview" or "frame".
 func LiveSubject(tenant job.Tenant, id job.ID, what string) string {
 	return "comfy.live.jobs." + string(tenant) + "." + string(id) + "." + what
 }
