@@ -24,7 +24,19 @@ type Spec struct {
 	ExpiresIn      Duration        `json:"expires_in,omitempty"`
 	Metadata       json.RawMessage `json:"metadata,omitempty"`
 	ExtraData      json.RawMessage `json:"extra_data,omitempty"`
+	Live           string          `json:"live,omitempty"`   // LiveFrames or empty
+	Record         bool            `json:"record,omitempty"` // the run's entry in ComfyUI's history is stored
 }
+
+// LiveFrames, as Live, asks the agent to relay what ComfyUI sends about the run over its websocket.
+const LiveFrames = "frames"
+
+// Frames reports whether the messages of ComfyUI are relayed.
+func (s *Spec) Frames() bool { return s.Live == LiveFrames }
+
+// Recorded reports whether the run's entry in ComfyUI's history is stored: who follows the messages needs it too, as it has
+// what a message may have been lost of.
+func (s *Spec) Recorded() bool { return s.Record || s.Frames() }
 
 // Input is a file that must lie beside ComfyUI before the workflow runs. Exactly one of Object (a name in
 // COMFY_INPUTS, beginning with the tenant's name) and URL (http, https or data) says where it comes from.

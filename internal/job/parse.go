@@ -95,6 +95,8 @@ func (s *Spec) check(tenant Tenant, received time.Time) error {
 		return badAttempts(s.MaxAttempts)
 	case len(s.Metadata) > maxMetadata:
 		return invalidf("metadata has %d bytes: it stands in every event, keep it under %d", len(s.Metadata), maxMetadata)
+	case s.Live != "" && s.Live != LiveFrames:
+		return invalidf("live is %.80q: use %q, or leave it out", s.Live, LiveFrames)
 	case !objectOrAbsent(s.ExtraData):
 		return invalidf("extra_data must be a JSON object")
 	case len(s.IncludeOutputs) > maxList:

@@ -35,8 +35,10 @@ const (
 	SecretsBucket      = "COMFY_SECRETS"
 	AssetsBucket       = "COMFY_ASSETS"
 	RequestKeysBucket  = "COMFY_REQUEST_KEYS"
+	CatalogsBucket     = "COMFY_CATALOGS"
 	OutputsStore       = "COMFY_OUTPUTS"
 	InputsStore        = "COMFY_INPUTS"
+	CatalogStore       = "COMFY_CATALOG"
 )
 
 // Consumers that all dispatchers share.

@@ -35,6 +35,7 @@ type Queue struct {
 	secrets, grants    natsjs.KeyValue
 	assets             natsjs.KeyValue
 	requestKeys        natsjs.KeyValue
+	catalogs           natsjs.KeyValue
 	objects            map[string]natsjs.ObjectStore
 	parts              chan struct{} // has a value for each part of a file in flight
 	readJobs           natsjs.Stream // the streams named read* read from the leader: see reader
@@ -162,7 +163,7 @@ func (q *Queue) bind(ctx context.Context, t topology) error {
 	q.keepJobLimits(&q.jobs.CachedInfo().Config)
 	q.eventsAge = q.events.CachedInfo().Config.MaxAge
 	q.objects, q.readFiles, q.parts = map[string]natsjs.ObjectStore{}, map[string]natsjs.Stream{}, make(chan struct{}, partsInFlight)
-	for _, name := range []string{names.OutputsStore, names.InputsStore} {
+	for _, name := range stores() {
 		if q.objects[name], err = objects(ctx, t, name); err != nil {
 			return err
 		}
@@ -214,6 +215,7 @@ func (q *Queue) bindBuckets(ctx context.Context, t topology) error {
 		names.AffinityBucket:   &q.affinity, names.TenantsBucket: &q.tenants,
 		names.SlotsBucket: &q.slots, names.SecretsBucket: &q.secrets, names.GrantsBucket: &q.grants,
 		names.AssetsBucket: &q.assets, names.RequestKeysBucket: &q.requestKeys,
+		names.CatalogsBucket: &q.catalogs,
 	}
 	for _, want := range t.buckets() {
 		kv, err := answered(ctx, func(ctx context.Context) (natsjs.KeyValue, error) { return t.keyValue(ctx, want) })
