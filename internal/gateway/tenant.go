@@ -71,3 +71,9 @@ func (g *Gateway) runTenants(ctx context.Context) error {
 
 // closeSockets closes the websockets of all tenants, so that their clients connect elsewhere.
 func (g *Gateway) closeSockets() {}
+
+// hides reports whether the tenant has removed a job from its history.
+func (t *tenant) hides(*Row) bool { return false }
+
+// shownEnded are the jobs in the tenant's history, in the order of their ends.
+func (t *tenant) shownEnded() []Row { return t.rows.Ended() }
