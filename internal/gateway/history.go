@@ -64,7 +64,7 @@ func (g *Gateway) recordOf(ctx context.Context, name job.Tenant, row *Row) (*rec
 			rec.Outputs[node] = encode(output)
 		}
 	}
-	rec.Status = statusOf(row, host)
+	rec.Status = endStatus(row, host)
 	return rec, nil
 }
 
@@ -111,8 +111,8 @@ func renamed(message []byte, prompt string, id job.ID) []byte {
 	return bytes.ReplaceAll(message, []byte(prompt), []byte(id))
 }
 
-// statusOf says how a job ended, in ComfyUI's words. The messages of the run are those of the host, but for the one that ends it.
-func statusOf(row *Row, host *hostRecord) recordStatus {
+// endStatus says how a job ended, in ComfyUI's words. The messages of the run are those of the host, but for the one that ends it.
+func endStatus(row *Row, host *hostRecord) recordStatus {
 	s := recordStatus{Status: "error", Messages: []json.RawMessage{}}
 	if host != nil {
 		for _, message := range host.Status.Messages {

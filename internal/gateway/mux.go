@@ -51,6 +51,7 @@ func (g *Gateway) serving(answer route) http.Handler {
 
 // mountComfy adds the routes of ComfyUI's own API.
 func (g *Gateway) mountComfy(mux *http.ServeMux) {
+	g.handle(mux, "GET /ws", g.getSocket)
 	g.handle(mux, "GET /prompt", g.getPrompt)
 	g.handle(mux, "POST /prompt", g.postPrompt)
 	g.handle(mux, "GET /queue", g.getQueue)

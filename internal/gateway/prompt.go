@@ -30,7 +30,7 @@ func (e *refusedPrompt) Error() string {
 	return e.failure.Error.Message + ": " + e.failure.Error.Details
 }
 
-func refuse(kind, message, details string, extra any) error {
+func refusePrompt(kind, message, details string, extra any) error {
 	if extra == nil {
 		extra = struct{}{}
 	}
@@ -58,12 +58,12 @@ func readPrompt(body []byte) (*prompt, error) {
 	var fields promptFields
 	if err := decode(body, &fields); err != nil || !strings.HasPrefix(strings.TrimSpace(string(body[:min(len(body), 64)])), "{") {
 		if json.Valid(plainJSON(body)) {
-			return nil, refuse("no_prompt", "No prompt provided", "No prompt provided", nil)
+			return nil, refusePrompt("no_prompt", "No prompt provided", "No prompt provided", nil)
 		}
 		return nil, malformed("the body of POST /prompt is no JSON: send {\"prompt\": {…}} with a workflow in API format")
 	}
 	if len(fields.Prompt) == 0 {
-		return nil, refuse("no_prompt", "No prompt provided", "No prompt provided", nil)
+		return nil, refusePrompt("no_prompt", "No prompt provided", "No prompt provided", nil)
 	}
 	p := &prompt{body: body}
 	for _, read := range []func(*promptFields) error{p.readID, p.readNumber, p.readExtra, p.readClient, p.readTargets} {
@@ -90,7 +90,7 @@ func (p *prompt) readID(f *promptFields) error {
 			return nil
 		}
 	}
-	return refuse("invalid_prompt_id", "prompt_id must be a valid UUID", "prompt_id must be a canonical lowercase UUID with hyphens, not "+string(f.ID[:min(len(f.ID), 100)]), nil)
+	return refusePrompt("invalid_prompt_id", "prompt_id must be a valid UUID", "prompt_id must be a canonical lowercase UUID with hyphens, not "+string(f.ID[:min(len(f.ID), 100)]), nil)
 }
 
 // readNumber reads where in the queue the client wants the prompt. ComfyUI takes numbers in texts, too.
@@ -169,7 +169,7 @@ func (p *prompt) readTargets(f *promptFields) error {
 		return malformed("partial_execution_targets is no list of node ids")
 	}
 	if len(p.targets) == 0 {
-		return refuse("prompt_no_outputs", "Prompt has no outputs", "", nil)
+		return refusePrompt("prompt_no_outputs", "Prompt has no outputs", "", nil)
 	}
 	return nil
 }

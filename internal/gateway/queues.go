@@ -69,7 +69,7 @@ func (c *changeRequest) ids() []job.ID {
 }
 
 func readChange(w http.ResponseWriter, r *http.Request) (c changeRequest, err error) {
-	body, err := readBody(w, r, largestCall)
+	body, err := requestBody(w, r, largestCall)
 	if err != nil {
 		return c, err
 	}
@@ -110,7 +110,7 @@ func (g *Gateway) postQueue(w http.ResponseWriter, r *http.Request, of *tenant) 
 
 // postInterrupt cancels the prompt that is named, if it runs; without a name all of the tenant that run. ComfyUI runs one.
 func (g *Gateway) postInterrupt(w http.ResponseWriter, r *http.Request, of *tenant) error {
-	body, err := readBody(w, r, largestCall)
+	body, err := requestBody(w, r, largestCall)
 	if err != nil {
 		return err
 	}

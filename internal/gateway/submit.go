@@ -31,7 +31,7 @@ type accepted struct {
 // the queue and the history show it; the job is published. A crash before the publish leaves a body without a job, which expires.
 // After the publish the id is in COMFY_JOBS, where every gateway finds it.
 func (g *Gateway) postPrompt(w http.ResponseWriter, r *http.Request, of *tenant) error {
-	body, err := readBody(w, r, largestPrompt)
+	body, err := requestBody(w, r, largestPrompt)
 	if err != nil {
 		return err
 	}
@@ -147,7 +147,7 @@ func (g *Gateway) checkRunnable(ctx context.Context, name job.Tenant, graph *wor
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, whyTimeout)
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
 	client := g.q.Client(name)
 	var texts []string
@@ -176,12 +176,12 @@ func (g *Gateway) checkRunnable(ctx context.Context, name job.Tenant, graph *wor
 	return g.lacking(graph, texts)
 }
 
-// whyTimeout bounds how long the fleet is asked about a prompt before it is taken without an answer.
-const whyTimeout = 3 * time.Second
+// askTimeout bounds how long the fleet is asked about a prompt before it is taken without an answer.
+const askTimeout = 3 * time.Second
 
 // lacking says which node of a graph no host has, or which file.
 func (g *Gateway) lacking(graph *workflow.Graph, texts []string) error {
-	return refuse("prompt_outputs_failed_validation", "No host of the fleet can run this prompt", texts[0], nil)
+	return refusePrompt("prompt_outputs_failed_validation", "No host of the fleet can run this prompt", texts[0], nil)
 }
 
 // storeBody stores what was submitted, without secrets.
@@ -190,8 +190,8 @@ func (g *Gateway) storeBody(ctx context.Context, name job.Tenant, p *prompt) err
 	return err
 }
 
-// readBody reads the whole body of a request, which may be compressed.
-func readBody(w http.ResponseWriter, r *http.Request, most int64) ([]byte, error) {
+// requestBody reads the whole body of a request, which may be compressed.
+func requestBody(w http.ResponseWriter, r *http.Request, most int64) ([]byte, error) {
 	var from io.Reader = http.MaxBytesReader(w, r.Body, most)
 	if r.Header.Get("Content-Encoding") == "gzip" {
 		unzipped, err := gzip.NewReader(from)

@@ -3,16 +3,20 @@ package gateway
 import (
 	"context"
 	"fmt"
+	"log/slog"
+	"sync"
 
 	"golang.org/x/sync/errgroup"
 
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
 // tenant is what a gateway has of one tenant in memory: its jobs.
 type tenant struct {
 	name job.Tenant
 	rows *Rows
+	hub  *hub
 }
 
 // tenant gives a tenant, which begins to follow its jobs with the first request.
@@ -21,7 +25,7 @@ func (g *Gateway) tenant(ctx context.Context, name job.Tenant) (*tenant, error) 
 	t := g.tenants[name]
 	known := t != nil
 	if !known {
-		t = &tenant{name: name, rows: newRows(g.q, name)}
+		t = g.newTenant(name)
 		g.tenants[name] = t
 	}
 	g.mu.Unlock()
@@ -38,6 +42,33 @@ func (g *Gateway) tenant(ctx context.Context, name job.Tenant) (*tenant, error) 
 	delete(g.tenants, name)
 	g.mu.Unlock()
 	return nil, &failed{http503, "stopping", "this gateway is stopping: send the request again"}
+}
+
+func (g *Gateway) newTenant(name job.Tenant) *tenant {
+	t := &tenant{name: name, rows: newRows(g.q, name)}
+	record := func(ctx context.Context, row *Row) (*hostRecord, error) { return g.hostRecord(ctx, name, row) }
+	mark := func(id job.ID, attempt int) {
+		_ = g.q.PublishFrame(name, &queue.Frame{Job: id, Attempt: attempt}) // without it the end comes a moment later
+	}
+	t.hub = newHub(t.rows, record, mark)
+	return t
+}
+
+// run keeps what a gateway has of a tenant up to date until ctx ends.
+func (t *tenant) run(ctx context.Context, q *queue.Queue, log *slog.Logger) {
+	var all sync.WaitGroup
+	all.Go(func() { t.hub.run(ctx) })
+	all.Go(func() { t.rows.follow(ctx, log) })
+	all.Go(func() {
+		for ctx.Err() == nil {
+			err := q.FollowFrames(ctx, t.name, func(f queue.Frame) { t.hub.frame(ctx, f) })
+			if ctx.Err() == nil {
+				log.Warn("cannot follow the frames of a tenant, trying again", "tenant", t.name, "error", err)
+				queue.Pause(ctx, followPause)
+			}
+		}
+	})
+	all.Wait()
 }
 
 // rowsOf gives a tenant's jobs, with everything that was stored when it was called.
@@ -60,7 +91,7 @@ func (g *Gateway) runTenants(ctx context.Context) error {
 		select {
 		case t := <-g.begin:
 			all.Go(func() error {
-				t.rows.follow(ctx, g.log)
+				t.run(ctx, g.q, g.log)
 				return nil
 			})
 		case <-ctx.Done():
@@ -70,7 +101,13 @@ func (g *Gateway) runTenants(ctx context.Context) error {
 }
 
 // closeSockets closes the websockets of all tenants, so that their clients connect elsewhere.
-func (g *Gateway) closeSockets() {}
+func (g *Gateway) closeSockets() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, t := range g.tenants {
+		t.hub.close()
+	}
+}
 
 // hides reports whether the tenant has removed a job from its history.
 func (t *tenant) hides(*Row) bool { return false }
