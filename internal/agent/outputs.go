@@ -32,7 +32,8 @@ const (
 type result struct {
 	comfy.Output
 	text   string
-	stored bool // it goes into COMFY_OUTPUTS
+	stored bool   // it goes into COMFY_OUTPUTS
+	blake3 string // of what was stored, 64 hex digits
 }
 
 // storeResults stores what the prompt left: files of the folders output and temp, texts, and pictures that came over the
@@ -105,7 +106,7 @@ func (h *host) storeResult(ctx context.Context, a *attempt, r *result, taken map
 	if err != nil {
 		return out, err
 	}
-	out.Object, out.Size, out.Digest, out.ContentType = file.Name, file.Size, file.Digest, file.ContentType
+	out.Object, out.Size, out.Digest, out.Blake3, out.ContentType = file.Name, file.Size, file.Digest, r.blake3, file.ContentType
 	h.meters.uploaded.Add(float64(file.Size))
 	return out, nil
 }

@@ -9,10 +9,12 @@ import (
 	"github.com/comfyherd/comfyherd/internal/job"
 )
 
-// tenant is what a gateway has of one tenant in memory: its jobs.
+// tenant is what a gateway has of one tenant in memory: its jobs, and the newest live messages of those that run.
 type tenant struct {
-	name job.Tenant
-	rows *Rows
+	name    job.Tenant
+	rows    *Rows
+	live    *liveJobs
+	streams streams // of the Comfy API v2
 }
 
 // tenant gives a tenant, which begins to follow its jobs with the first request.
@@ -21,7 +23,7 @@ func (g *Gateway) tenant(ctx context.Context, name job.Tenant) (*tenant, error) 
 	t := g.tenants[name]
 	known := t != nil
 	if !known {
-		t = &tenant{name: name, rows: newRows(g.q, name)}
+		t = &tenant{name: name, rows: newRows(g.q, name), live: newLiveJobs()}
 		g.tenants[name] = t
 	}
 	g.mu.Unlock()
@@ -61,6 +63,14 @@ func (g *Gateway) runTenants(ctx context.Context) error {
 		case t := <-g.begin:
 			all.Go(func() error {
 				t.rows.follow(ctx, g.log)
+				return nil
+			})
+			all.Go(func() error {
+				t.live.follow(ctx, g.q, t.name, g.log)
+				return nil
+			})
+			all.Go(func() error {
+				t.live.sweep(ctx, t.rows)
 				return nil
 			})
 		case <-ctx.Done():
