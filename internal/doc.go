@@ -110,6 +110,8 @@
 //	github.com/vbauerster/mpb/v8           a live progress line per job on a terminal
 //	golang.org/x/term                      whether a person is watching: live lines or plain ones
 //	golang.org/x/sync                      groups of goroutines that are waited for and whose errors are kept
+//	lukechampine.com/blake3                BLAKE3, by which clients of the Comfy API v2 identify content
+//	github.com/getkin/kin-openapi          compares answers with the OpenAPI document of the Comfy API v2, in tests only
 //	github.com/google/go-cmp               differences that a person can read, in tests only
 //	go.uber.org/goleak                     proof in tests that every goroutine was waited for
 //

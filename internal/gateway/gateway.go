@@ -46,6 +46,9 @@ type Gateway struct {
 	begin chan *tenant  // from the first request of a tenant to Run, which runs it
 	ended chan struct{} // closed when Run takes no more tenants
 
+	leaving chan struct{} // closed when the gateway stops: streams end
+	hangUp  func()        // closes leaving, once
+
 	mu      sync.Mutex // guards tenants
 	tenants map[job.Tenant]*tenant
 }
@@ -77,6 +80,8 @@ func New(q *queue.Queue, cfg Config) (*Gateway, error) {
 		q: q, cfg: cfg, log: cfg.Logger, keys: newKeyring(cfg.Keys),
 		begin: make(chan *tenant), ended: make(chan struct{}), tenants: map[job.Tenant]*tenant{},
 	}
+	g.leaving = make(chan struct{})
+	g.hangUp = sync.OnceFunc(func() { close(g.leaving) })
 	fallback := DefaultTenant
 	if len(cfg.Keys) > 0 {
 		fallback = ""
@@ -167,6 +172,7 @@ func (g *Gateway) serve(stop, kill context.Context, l listener) error {
 		BaseContext: func(net.Listener) context.Context { return kill },
 		ErrorLog:    slog.NewLogLogger(g.log.Handler(), slog.LevelDebug),
 	}
+	srv.RegisterOnShutdown(g.hangUp)
 	served := make(chan error, 1)
 	go func() { served <- srv.Serve(l) }()
 	select {

@@ -12,11 +12,13 @@ import (
 	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
-// tenant is what a gateway has of one tenant in memory: its jobs.
+// tenant is what a gateway has of one tenant in memory: its jobs, and the newest live messages of those that run.
 type tenant struct {
-	name job.Tenant
-	rows *Rows
-	hub  *hub
+	name    job.Tenant
+	rows    *Rows
+	hub     *hub
+	live    *liveJobs
+	streams streams // of the Comfy API v2
 }
 
 // tenant gives a tenant, which begins to follow its jobs with the first request.
@@ -45,7 +47,7 @@ func (g *Gateway) tenant(ctx context.Context, name job.Tenant) (*tenant, error) 
 }
 
 func (g *Gateway) newTenant(name job.Tenant) *tenant {
-	t := &tenant{name: name, rows: newRows(g.q, name)}
+	t := &tenant{name: name, rows: newRows(g.q, name), live: newLiveJobs()}
 	record := func(ctx context.Context, row *Row) (*hostRecord, error) { return g.hostRecord(ctx, name, row) }
 	mark := func(id job.ID, attempt int) {
 		_ = g.q.PublishFrame(name, &queue.Frame{Job: id, Attempt: attempt}) // without it the end comes a moment later
@@ -59,6 +61,8 @@ func (t *tenant) run(ctx context.Context, q *queue.Queue, log *slog.Logger) {
 	var all sync.WaitGroup
 	all.Go(func() { t.hub.run(ctx) })
 	all.Go(func() { t.rows.follow(ctx, log) })
+	all.Go(func() { t.live.follow(ctx, q, t.name, log) })
+	all.Go(func() { t.live.sweep(ctx, t.rows) })
 	all.Go(func() {
 		for ctx.Err() == nil {
 			err := q.FollowFrames(ctx, t.name, func(f queue.Frame) { t.hub.frame(ctx, f) })

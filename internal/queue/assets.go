@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -30,11 +31,16 @@ type Blob struct {
 	Store  string    `json:"store"`  // COMFY_INPUTS or COMFY_OUTPUTS
 	Object string    `json:"object"` // its name there
 	Size   int64     `json:"size"`
+	Type   string    `json:"type,omitempty"` // its content type, as its first publisher gave it
 	Stored time.Time `json:"stored"`
 }
 
 // An asset has a key for its id and one for its file path, which always leads to the newest asset of that path; a blob has one for
 // its hash. All expire when files do.
+
+// path is the file path, and a name that no file has when there is none.
+func (a *Asset) path() string { return cmp.Or(a.FilePath, "blake3:"+a.Blob.Hash) }
+
 func assetKey(tenant job.Tenant, kind, name string) string {
 	if kind == assetByPath {
 		name = names.FileKey(name)
@@ -50,10 +56,10 @@ const (
 
 // PutAsset stores an asset, in place of an earlier one of its id, and gives its file path to it.
 func (q *Queue) PutAsset(ctx context.Context, tenant job.Tenant, a *Asset) error {
-	if err := putJSON(ctx, q.assets, assetKey(tenant, assetByID, a.ID), a); err != nil || a.FilePath == "" {
+	if err := putJSON(ctx, q.assets, assetKey(tenant, assetByID, a.ID), a); err != nil {
 		return err
 	}
-	return putJSON(ctx, q.assets, assetKey(tenant, assetByPath, a.FilePath), a)
+	return putJSON(ctx, q.assets, assetKey(tenant, assetByPath, a.path()), a)
 }
 
 // Asset reads an asset by its id; nil when the tenant has none.
@@ -62,7 +68,7 @@ func (q *Queue) Asset(ctx context.Context, tenant job.Tenant, id string) (*Asset
 	return a, err
 }
 
-// AssetOfPath reads the newest asset of a file path; nil when the tenant has none.
+// AssetOfPath reads the newest asset of a file path, or of "blake3:" and a hash those without a path; nil when the tenant has none.
 func (q *Queue) AssetOfPath(ctx context.Context, tenant job.Tenant, path string) (*Asset, error) {
 	a, _, err := readAssets[Asset](ctx, q, assetKey(tenant, assetByPath, path))
 	return a, err
@@ -83,7 +89,7 @@ func (q *Queue) RemoveAsset(ctx context.Context, tenant job.Tenant, id string) (
 	if err != nil {
 		return false, fmt.Errorf("remove asset %s of tenant %s: %w", id, tenant, err)
 	}
-	key = assetKey(tenant, assetByPath, a.FilePath)
+	key = assetKey(tenant, assetByPath, a.path())
 	if named, revision, err := readAssets[Asset](ctx, q, key); err == nil && named != nil && named.ID == id {
 		err = q.assets.Delete(ctx, key, natsjs.LastRevision(revision))
 		if !conflict(err) { // another asset has the path now

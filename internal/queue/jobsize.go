@@ -48,3 +48,10 @@ func (q *Queue) Submit(ctx context.Context, lane job.Lane, spec job.Spec) (jetst
 func TooLarge(err error) bool {
 	return errors.Is(err, nats.ErrMaxPayload)
 }
+
+// NotStored reports whether a Submit that has returned this error has certainly stored nothing. After any other error, such as a
+// timeout, the job may be stored.
+func NotStored(err error) bool {
+	return errors.Is(err, jetstream.ErrLaneFull) || errors.Is(err, jetstream.ErrNoSpace) || errors.Is(err, jetstream.ErrTooLarge) ||
+		errors.Is(err, nats.ErrNoResponders)
+}
