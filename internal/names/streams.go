@@ -33,6 +33,8 @@ const (
 	SlotsBucket        = "COMFY_SLOTS"
 	GrantsBucket       = "COMFY_GRANTS"
 	SecretsBucket      = "COMFY_SECRETS"
+	AssetsBucket       = "COMFY_ASSETS"
+	RequestKeysBucket  = "COMFY_REQUEST_KEYS"
 	CatalogsBucket     = "COMFY_CATALOGS"
 	OutputsStore       = "COMFY_OUTPUTS"
 	InputsStore        = "COMFY_INPUTS"

@@ -87,6 +87,9 @@ func ChainSubject(tenant job.Tenant, id job.ID) string {
 	return JobEventsPrefix + string(tenant) + "." + string(id) + ".*"
 }
 
+// TenantEvents matches the events of all jobs of a tenant.
+func TenantEvents(tenant job.Tenant) string { return JobEventsPrefix + string(tenant) + ".>" }
+
 // AppendSubject is where an event must be published so that EventsStream stores it under the given subject.
 func AppendSubject(stored string) string {
 	return strings.Replace(stored, EventsPrefix, AppendPrefix, 1)
