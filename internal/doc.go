@@ -16,7 +16,7 @@
 //	floor 0   internal/route, internal/history, internal/names -> internal/job -> internal/workflow, internal/failure
 //	          pure: no clock, no I/O, no goroutines, no logger
 //	beside    internal/bench   internal/demo   internal/comfysim
-//	          test/integration   test/chaos   test/growth   test/docs   test/mutate
+//	          test/integration   test/gateway   test/chaos   test/growth   test/docs   test/mutate
 //
 // # Rooms
 //
@@ -42,6 +42,7 @@
 //	internal/failure      the closed set of failure kinds and what follows from each
 //	internal              this plan and the tests that hold it true
 //	test/integration      the promises of the README, on real in-process NATS and simulated ComfyUI over sockets
+//	test/gateway          what the programs that were written for ComfyUI send, in their order, before a simulated fleet
 //	test/chaos            nothing is lost and nothing ends twice: real processes under kill -9, stops and cut connections
 //	test/growth           memory does not grow with time: a soak beside NATS in a process of its own
 //	test/mutate           changes one line at a time and reports those after which no test fails

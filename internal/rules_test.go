@@ -54,6 +54,7 @@ var mayImport = map[string][]string{
 	"cmd/dispatcher":   with(command, "internal/bench", "internal/demo", "internal/access", "internal/gateway"),
 	"cmd/agent":        command,
 	"test/integration": with(command, "internal/gateway", "github.com/nats-io/nats-server/v2", "github.com/getkin/kin-openapi", "lukechampine.com/blake3"),
+	"test/gateway":     with(command, "internal/gateway", "github.com/gorilla/websocket"),
 	"test/chaos":       with(command, "github.com/nats-io/nats-server/v2"),
 	"test/growth":      with(command, "internal/bench"),
 	"test/mutate":      {},

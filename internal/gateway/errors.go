@@ -27,6 +27,9 @@ func failedOf(err error) *failed {
 	if f, ok := errors.AsType[*failed](err); ok {
 		return f
 	}
+	if r, ok := errors.AsType[*refusedPrompt](err); ok {
+		return &failed{http.StatusBadRequest, r.failure.Error.Type, r.Error()}
+	}
 	var refused interface{ error }
 	switch {
 	case as[*jetstream.BadRequest](err, &refused):
@@ -59,6 +62,10 @@ func answerError(w http.ResponseWriter, r *http.Request, err error) {
 	}
 	if isV2(r.URL.Path) {
 		v2Error(w, f)
+		return
+	}
+	if refused, is := errors.AsType[*refusedPrompt](err); is {
+		answerJSON(w, http.StatusBadRequest, refused.failure)
 		return
 	}
 	answerJSON(w, f.status, promptFailure{Error: promptError{Type: f.code, Message: f.text, ExtraInfo: struct{}{}}, NodeErrors: struct{}{}})

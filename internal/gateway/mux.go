@@ -51,22 +51,12 @@ func (g *Gateway) serving(answer route) http.Handler {
 
 // mountComfy adds the routes of ComfyUI's own API.
 func (g *Gateway) mountComfy(mux *http.ServeMux) {
+	g.handle(mux, "GET /ws", g.getSocket)
 	g.handle(mux, "GET /prompt", g.getPrompt)
-}
-
-// execInfo is how ComfyUI says how many prompts have not ended.
-type execInfo struct {
-	ExecInfo struct {
-		QueueRemaining int `json:"queue_remaining"`
-	} `json:"exec_info"`
-}
-
-func (g *Gateway) getPrompt(w http.ResponseWriter, r *http.Request, of *tenant) error {
-	if err := of.rows.refresh(r.Context()); err != nil {
-		return err
-	}
-	var info execInfo
-	info.ExecInfo.QueueRemaining = len(of.rows.Unfinished())
-	answerJSON(w, http.StatusOK, info)
-	return nil
+	g.handle(mux, "POST /prompt", g.postPrompt)
+	g.handle(mux, "GET /queue", g.getQueue)
+	g.handle(mux, "POST /queue", g.postQueue)
+	g.handle(mux, "POST /interrupt", g.postInterrupt)
+	g.handle(mux, "GET /history", g.getHistory)
+	g.handle(mux, "GET /history/{id}", g.getHistoryOf)
 }

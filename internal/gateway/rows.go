@@ -106,6 +106,13 @@ func (r *Rows) Ended() []Row {
 // Rows are all jobs: those that have ended, in the order of their ends, and then the others.
 func (r *Rows) Rows() []Row { return append(r.Ended(), r.Unfinished()...) }
 
+// remaining is how many jobs have not ended.
+func (r *Rows) remaining() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.open)
+}
+
 // Changed is a channel that is closed at the next change of any row. Get it before reading the rows, so that no change is missed.
 func (r *Rows) Changed() <-chan struct{} {
 	r.mu.Lock()

@@ -78,11 +78,17 @@ func (q *Queue) WatchCatalogs(ctx context.Context, tell func(Change[Catalog])) e
 	return watch(ctx, q, q.catalogs, CatalogOf, tell)
 }
 
+// CatalogDigest is the name of a file of a catalogue.
+func CatalogDigest(body []byte) string {
+	sum := sha256.Sum256(body)
+	return hex.EncodeToString(sum[:])
+}
+
 // StoreCatalogBlob stores a file of a catalogue and gives the digest by which it is found. A file that is there already is stored
 // again only when its age is a seventh of the one at which it expires.
 func (q *Queue) StoreCatalogBlob(ctx context.Context, body []byte) (digest string, err error) {
 	sum := sha256.Sum256(body)
-	digest = hex.EncodeToString(sum[:])
+	digest = CatalogDigest(body)
 	if len(body) > largestBlob {
 		return "", fmt.Errorf("store a file of a catalogue: it has %d bytes, and at most %d are stored", len(body), largestBlob)
 	}
@@ -111,7 +117,7 @@ func (q *Queue) CatalogBlob(ctx context.Context, digest string) ([]byte, error) 
 	if _, err := io.ReadFull(body, read); err != nil {
 		return nil, fmt.Errorf("read file %s of a catalogue: %w", digest, err)
 	}
-	if sum := sha256.Sum256(read); hex.EncodeToString(sum[:]) != digest {
+	if CatalogDigest(read) != digest {
 		return nil, fmt.Errorf("read file %s of a catalogue: %w", digest, jetstream.ErrDamaged)
 	}
 	return read, nil
