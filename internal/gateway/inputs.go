@@ -6,6 +6,8 @@ import (
 	"errors"
 	"path"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/comfyherd/comfyherd/internal/job"
 	"github.com/comfyherd/comfyherd/internal/names"
@@ -138,7 +140,7 @@ func (g *Gateway) copyOutput(ctx context.Context, name job.Tenant, clean, folder
 // cleanPath is a path of a client with slashes, without empty parts; false when it leaves its folder or is no path.
 func cleanPath(text string) (string, bool) {
 	text = strings.ReplaceAll(text, `\`, "/")
-	if text == "" || strings.HasPrefix(text, "/") || strings.ContainsAny(text, "\x00\n\r") || len(text) > 1000 {
+	if text == "" || strings.HasPrefix(text, "/") || strings.ContainsAny(text, "\x00\n\r") || len(text) > 1000 || !printable(text) {
 		return "", false
 	}
 	var parts []string
@@ -152,4 +154,9 @@ func cleanPath(text string) (string, bool) {
 		}
 	}
 	return strings.Join(parts, "/"), len(parts) > 0
+}
+
+// printable reports whether a name has no control or invisible characters, which no stored file may have.
+func printable(name string) bool {
+	return utf8.ValidString(name) && !strings.ContainsFunc(name, func(r rune) bool { return r != ' ' && !unicode.IsGraphic(r) })
 }
