@@ -147,7 +147,11 @@ func (s *stream) writeLive(b *bytes.Buffer, progress *jetstream.Progress, previe
 		return nil
 	}
 	s.preview = preview
-	return writeEvent(b, previewEvent, v2PreviewEvent{NodeID: preview.node, ContentType: preview.contentType, Data: preview.image})
+	node := ""
+	if progress != nil { // a preview does not say which node it is of: the one that runs
+		node = progress.Node
+	}
+	return writeEvent(b, previewEvent, v2PreviewEvent{NodeID: node, ContentType: preview.contentType, Data: preview.image})
 }
 
 // end sends the last progress, every output, and then the status after which nothing follows.
