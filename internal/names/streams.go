@@ -34,7 +34,7 @@ const (
 	GrantsBucket       = "COMFY_GRANTS"
 	SecretsBucket      = "COMFY_SECRETS"
 	AssetsBucket       = "COMFY_ASSETS"
-	RequestKeysBucket  = "COMFY_REQUEST_KEYS"
+	RequestKeysBucket  = "COMFY_REQUESTS"
 	CatalogsBucket     = "COMFY_CATALOGS"
 	OutputsStore       = "COMFY_OUTPUTS"
 	InputsStore        = "COMFY_INPUTS"
