@@ -181,6 +181,7 @@ type JobsRequest struct {
 	Kind   failure.Kind  `json:"kind,omitempty"`  // of its last failure
 	Reason string        `json:"reason,omitempty"`
 	Job    job.ID        `json:"job,omitempty"`    // or its first letters
+	Text   string        `json:"text,omitempty"`   // a part of its name, or of the first 512 bytes of its metadata; upper and lower case are the same
 	Before uint64        `json:"before,omitempty"` // only jobs whose last event is older: Next of the previous answer
 	Limit  int           `json:"limit,omitempty"`  // the most jobs to list, at most 500; default 100
 }
@@ -200,7 +201,9 @@ type JobRow struct {
 	State     job.EventKind `json:"state"`
 	Priority  job.Priority  `json:"priority"`
 	Hash      workflow.Hash `json:"hash,omitempty"`
-	Host      string        `json:"host,omitempty"` // where it runs, or has run last
+	Name      string        `json:"name,omitempty"`
+	Title     string        `json:"title,omitempty"` // of its workflow
+	Host      string        `json:"host,omitempty"`  // where it runs, or has run last
 	Attempt   int           `json:"attempt,omitempty"`
 	Kind      failure.Kind  `json:"kind,omitempty"`   // of its last failure, unless it is completed
 	Reason    string        `json:"reason,omitempty"` // why it waits, or is dead

@@ -20,6 +20,8 @@ func (d *Dispatcher) tenantEndpoints() map[string]queue.TenantEndpoint {
 		"requeue": queue.TenantJSON(d.tenantRequeue),
 		"jobs":    queue.TenantJSON(d.tenantJobs),
 		"events":  queue.TenantJSON(d.tenantEvents),
+		"job":     queue.TenantJSON(d.tenantJob),
+		"waiting": queue.TenantJSON(d.tenantWaiting),
 	}
 	maps.Copy(calls, d.files.endpoints())
 	return calls

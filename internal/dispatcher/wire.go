@@ -102,6 +102,7 @@ type peerWire interface {
 	Relay(r *queue.Relay) error
 	ServeAPI(ctx context.Context, api queue.API) error
 	AnswerBytes() int
+	Stores(ctx context.Context) ([]queue.StoreCounts, error)
 	AppendAct(ctx context.Context, a *queue.Act, source string) error
 }
 
