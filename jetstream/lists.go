@@ -93,6 +93,5 @@ type DeadGroup struct {
 	First     time.Time      `json:"first"`
 	Last      time.Time      `json:"last"`
 	Job       job.ID         `json:"job"`    // the newest one
-	UpTo      uint64         `json:"up_to"`  // sequence of its letter: give it as up_to, and no letter is meant that was not counted
 	Tenant    job.Tenant     `json:"tenant"` // of Job
 }

@@ -42,13 +42,17 @@ func (d *Dispatcher) endpoints() map[string]queue.Endpoint {
 		"job":      answering(d.apiJob),
 		"overview": answering(d.apiOverview),
 		"waiting":  answering(d.apiWaiting),
-		"cancel":   answering(d.apiCancel),
-		"dead":     answering(d.apiDead),
-		"requeue":  answering(d.apiRequeue),
-		"purge":    answering(d.apiPurge),
-		"affinity": answering(d.apiAffinity),
-		"tenants":  answering(d.apiTenants),
-		"drain":    answering(d.apiDrain),
+
+		"workflows":   answering(d.apiWorkflows),
+		"dispatchers": answering(d.apiDispatchers),
+		"settings":    answering(d.apiSettings),
+		"cancel":      answering(d.apiCancel),
+		"dead":        answering(d.apiDead),
+		"requeue":     answering(d.apiRequeue),
+		"purge":       answering(d.apiPurge),
+		"affinity":    answering(d.apiAffinity),
+		"tenants":     answering(d.apiTenants),
+		"drain":       answering(d.apiDrain),
 	}
 }
 

@@ -34,7 +34,8 @@ type Config struct {
 	MaxInput    int64         // bytes of a file that a tenant puts; default 4 GiB
 	Version     string        // semantic, shown by the API
 	Pools       route.SurveyOptions
-	Logger      *slog.Logger // default discards
+	Settings    []queue.Setting // that the call settings shows
+	Logger      *slog.Logger    // default discards
 	Registerer  prometheus.Registerer
 }
 

@@ -206,6 +206,11 @@ func (h *jobHistory) take(n jetstream.Note) {
 	}
 	e := history.Event{Tenant: tenant, Job: id, Kind: kind, Sequence: n.Sequence, Time: n.Time}
 	e.Brief, e.Readable = job.ReadBrief(kind, n.Body)
+	if kind == job.Dead {
+		if dead, err := job.DecodeEvent(kind, n.Body); err == nil {
+			e.Dead = &dead
+		}
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.fold.Add(&e)
@@ -311,7 +316,7 @@ func checkJobs(r *jetstream.JobsRequest) error {
 	case r.State != "" && !slices.Contains(job.EventKinds(), r.State):
 		return &jetstream.BadRequest{Message: fmt.Sprintf("%.80q is no state of a job: there are %v", r.State, job.EventKinds())}
 	case strings.Trim(string(r.Hash), "0123456789abcdef") != "":
-		return &jetstream.BadRequest{Message: fmt.Sprintf("%.80q is no hash, nor the beginning of one: hex digits, small letters", r.Hash)}
+		return badHash(r.Hash)
 	}
 	return nil
 }

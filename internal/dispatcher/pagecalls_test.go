@@ -86,3 +86,58 @@ func TestTheStoryOfAJobHasItsBodyWithoutSecrets(t *testing.T) {
 		refused[*jetstream.NotFound](s, err)
 	})
 }
+
+func TestWorkflowsTellWhatTheFleetCanDoWithThem(t *testing.T) {
+	t.Parallel()
+	inBubble(t, func(s *scene) {
+		s.dispatcher(dispatcher.Config{Settings: []queue.Setting{{Name: "park", Value: "10m0s", From: "default"}}})
+		s.host("gpu-1", s.accepts("gpu-1"))
+		s.submit("one")
+		s.pass(time.Second)
+		s.goOn("one", job.Completed, func(e *job.Event) {
+			e.Outputs, e.RanFor = []job.Output{{Node: "9"}, {Node: "9", Object: "acme/one/9/a.png"}}, job.Duration(4*time.Second)
+		})
+		s.block("gpu-1", hashOf(t, 1), []byte(`{"kind":"timeout","tenants":["*"],"until":"2099-01-01T00:00:00Z"}`), time.Hour, -1)
+		s.pass(time.Second)
+		row := operator[jetstream.WorkflowsAnswer](s, "workflows", jetstream.WorkflowsRequest{Hash: hashOf(t, 1)[:8]}).Workflows[0]
+		want := jetstream.WorkflowRow{
+			Hash: hashOf(t, 1), Title: "image", Counts: map[job.EventKind]int{job.Completed: 1}, RanFor: job.Duration(4 * time.Second), Output: "acme/one/9/a.png",
+			Capable: 1, Online: 1, Blocked: 1, Last: row.Last,
+		}
+		if diff := cmp.Diff(want, row); diff != "" {
+			t.Error(diff)
+		}
+		own := answered[jetstream.WorkflowsAnswer](s, "acme", "workflows", jetstream.WorkflowsRequest{}).Workflows
+		s.want("capable hosts of a tenant's answer", fmt.Sprintln(len(own), own[0].Capable, own[0].Online, own[0].Output), "1 0 0 acme/one/9/a.png\n")
+		s.want("workflows of another tenant", len(answered[jetstream.WorkflowsAnswer](s, "bolt", "workflows", jetstream.WorkflowsRequest{}).Workflows), 0)
+		_, err := callAs[jetstream.WorkflowsAnswer](s.memory, "acme", "workflows", jetstream.WorkflowsRequest{Hash: "no hash"})
+		refused[*jetstream.BadRequest](s, err)
+		s.want("dispatchers", len(operator[queue.DispatchersAnswer](s, "dispatchers", queue.DispatchersRequest{}).Dispatchers), 1)
+		settings := operator[queue.SettingsAnswer](s, "settings", queue.SettingsRequest{}).Settings
+		s.want("settings", fmt.Sprint(settings[0], settings[len(settings)-1]), "{park 10m0s default} {COMFY_JOBS bytes 1000 NATS}")
+	})
+}
+
+func TestDeadJobsAreListedAndRequeuedByWhatTheyDiedOf(t *testing.T) {
+	t.Parallel()
+	inBubble(t, func(s *scene) {
+		s.dispatcher(dispatcher.Config{CapableWait: time.Second})
+		s.host("gpu-1", s.accepts("gpu-1"))
+		s.can("gpu-1", "Other")
+		for i := range 3 {
+			s.submit(job.ID(fmt.Sprintf("j%d", i)))
+		}
+		s.pass(10 * time.Second) // no host can run them
+		s.bury("acme", "other")
+		a := operator[jetstream.DeadAnswer](s, "dead", jetstream.DeadRequest{Group: "signature"})
+		if len(a.Groups) != 1 || a.Groups[0].Count != 3 || a.UpTo != 77 || len(a.Dead) != 0 {
+			t.Fatalf("%+v", a)
+		}
+		_, err := call[jetstream.DeadAnswer](s.memory, "dead", jetstream.DeadRequest{Group: "signature", Job: "j0"})
+		refused[*jetstream.BadRequest](s, err)
+		s.want("groups of another tenant", len(answered[jetstream.DeadAnswer](s, "bolt", "dead", jetstream.DeadRequest{Group: "signature"}).Groups), 0)
+		one := a.Groups[0].Signature
+		s.want("letters of the signature", len(operator[jetstream.DeadAnswer](s, "dead", jetstream.DeadRequest{Signature: one}).Dead), 3)
+		s.want("requeued", operator[jetstream.RequeueAnswer](s, "requeue", jetstream.RequeueRequest{Signature: one}).Count, 3)
+	})
+}

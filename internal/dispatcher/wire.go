@@ -113,6 +113,7 @@ type letterWire interface {
 	Purge(ctx context.Context, d *queue.DeadLetter) error
 	Requeue(ctx context.Context, d *queue.DeadLetter, extra json.RawMessage) (jetstream.Receipt, error)
 	Requeued(ctx context.Context, d *queue.DeadLetter) (bool, error)
+	LastLetter(ctx context.Context) (uint64, error)
 }
 
 // ruleWire holds what operators have set.

@@ -27,6 +27,7 @@ type Event struct {
 	Time     time.Time // when it was stored
 	Readable bool      // false: its body cannot be read, and Brief is empty
 	Brief    job.Brief
+	Dead     *job.Event // the whole event, of kind dead
 }
 
 // Row is a job as its events have left it.
@@ -94,6 +95,7 @@ type Fold struct {
 	since    Moment
 	texts    texts
 	trend    trend
+	deaths   deaths
 }
 
 // tenant is what is known of one tenant.
@@ -110,7 +112,7 @@ type tenant struct {
 func New(limit int) *Fold {
 	return &Fold{
 		limit: max(limit, 1), index: map[uint64]uint32{}, seed: maphash.MakeSeed(), mask: ^uint64(0), requeues: map[uint32]job.ID{},
-		names: newPool(), tenants: map[uint32]*tenant{}, texts: newTexts(),
+		names: newPool(), tenants: map[uint32]*tenant{}, texts: newTexts(), deaths: newDeaths(),
 	}
 }
 
@@ -152,6 +154,7 @@ func (f *Fold) Add(e *Event) {
 	f.tell(at, e)
 	f.regroup(at, before, e)
 	f.texts.put(at, r.first, &e.Brief)
+	f.deaths.count(at, r.tenant, e)
 	f.moved(at)
 	if f.Len() > f.limit {
 		f.dropOne()
@@ -313,6 +316,7 @@ func (f *Fold) drop(at uint32) {
 	f.foresee(at, false)
 	f.leaveGroup(r)
 	f.texts.drop(at)
+	f.deaths.forget(at, f.names.text(r.host))
 	t := f.tenants[r.tenant]
 	t.counts[r.state]--
 	t.bytes -= int64(r.bytes)

@@ -18,6 +18,8 @@ type group struct {
 	runs   uint16 // that ran is the mean of, as far as they count
 	last   uint64
 	lastAt int64
+	done   uint32 // the row that was completed last, as long as it stands; rows that stand for another job are told by their hash
+	isDone bool
 }
 
 // Counts32 is Counts in less memory.
@@ -45,6 +47,9 @@ func (f *Fold) regroup(at uint32, before *row, e *Event) {
 	g.last, g.lastAt = r.last, r.lastAt
 	if e.Brief.Title != "" && len(e.Brief.Title) <= longestText && f.names.text(g.title) != e.Brief.Title {
 		f.rename(&g.title, e.Brief.Title)
+	}
+	if e.Kind == job.Completed {
+		g.done, g.isDone = at, true
 	}
 	if ran := time.Duration(e.Brief.RanFor); e.Kind == job.Completed && ran > 0 {
 		g.runs = min(g.runs+1, runsKept)
@@ -90,6 +95,13 @@ type Workflow struct {
 	Counts Counts
 	RanFor time.Duration // mean of the last runs of the tenant whose job was last
 	Last   Moment
+	Done   JobKey // the job that was completed last, of the tenant whose job was last; empty when there is none
+}
+
+// JobKey names a job.
+type JobKey struct {
+	Tenant job.Tenant
+	Job    job.ID
 }
 
 // Workflows lists the hashes of a tenant's jobs, or of all, that have a beginning and whose last event is older than before, when
@@ -102,7 +114,7 @@ func (f *Fold) Workflows(of job.Tenant, beginning workflow.Hash, before uint64, 
 		}
 		for hash, g := range t.groups {
 			if text := f.names.text(hash); strings.HasPrefix(text, string(beginning)) {
-				f.addTo(all, hash, g)
+				f.addTo(all, name, hash, g)
 			}
 		}
 	}
@@ -121,7 +133,7 @@ func (f *Fold) Workflows(of job.Tenant, beginning workflow.Hash, before uint64, 
 	return list[:min(len(list), most)]
 }
 
-func (f *Fold) addTo(all map[uint32]*Workflow, hash uint32, g *group) {
+func (f *Fold) addTo(all map[uint32]*Workflow, tenant, hash uint32, g *group) {
 	w := all[hash]
 	if w == nil {
 		w = &Workflow{Hash: workflow.Hash(f.names.text(hash))}
@@ -136,6 +148,9 @@ func (f *Fold) addTo(all map[uint32]*Workflow, hash uint32, g *group) {
 	w.Last = Moment{g.last, time.Unix(0, g.lastAt)}
 	if title := f.names.text(g.title); title != "" {
 		w.Title = title
+	}
+	if r := &f.rows[g.done]; g.isDone && r.tenant == tenant && r.hash == hash && states[r.state] == job.Completed {
+		w.Done = JobKey{job.Tenant(f.names.text(r.tenant)), r.id}
 	}
 	if g.runs > 0 {
 		w.RanFor = time.Duration(float64(g.ran) * float64(time.Second))

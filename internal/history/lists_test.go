@@ -1,12 +1,14 @@
 package history_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/comfyherd/comfyherd/internal/failure"
 	"github.com/comfyherd/comfyherd/internal/history"
 	"github.com/comfyherd/comfyherd/internal/job"
 )
@@ -71,7 +73,7 @@ func TestWorkflowsCountTheirJobs(t *testing.T) {
 	s.add("other", "one", job.Queued, job.Brief{Hash: hashA, Title: "base, image"})                    // 3
 	s.add("acme", "one", job.Completed, job.Brief{Hash: hashA, RanFor: job.Duration(4 * time.Second)}) // 4
 	s.add("acme", "bad", job.Dead, job.Brief{})                                                        // 5: it has no workflow
-	both := history.Workflow{Hash: hashA, Title: "base, image", RanFor: 4 * time.Second, Last: moment(4)}
+	both := history.Workflow{Hash: hashA, Title: "base, image", RanFor: 4 * time.Second, Last: moment(4), Done: history.JobKey{Tenant: "acme", Job: "one"}}
 	second := history.Workflow{Hash: hashB, Last: moment(2)}
 	for name, c := range map[string]struct {
 		got, want []history.Workflow
@@ -133,5 +135,42 @@ func TestTheTrendCountsEventsByTheStepOfTheirTime(t *testing.T) {
 	}
 	if sum.Of(job.Queued) != 1 || steps[359].Of(job.Queued) != 1 {
 		t.Errorf("the hour before has %v", sum)
+	}
+}
+
+func TestDeadJobsAreGroupedByWhatTheyDiedOf(t *testing.T) {
+	t.Parallel()
+	s := begun(4)
+	dead := func(tenant job.Tenant, id job.ID, host, message string) {
+		s.sequence++
+		e := job.Event{EventKind: job.Dead, Job: id, Tenant: tenant, Host: host, Reason: "attempts_exhausted", Kind: failure.OutOfMemory, Message: message}
+		s.Add(&history.Event{
+			Tenant: tenant, Job: id, Kind: job.Dead, Sequence: s.sequence, Time: at(s.sequence), Readable: true, Brief: job.Brief{Host: host}, Dead: &e,
+		})
+	}
+	dead("acme", "one", "gpu-1", "needs 5 GiB")
+	dead("acme", "two", "gpu-2", "needs 7 GiB")
+	dead("bolt", "one", "gpu-1", "needs 9 GiB")
+	dead("bolt", "two", "gpu-3", "no such file")
+	list := func(groups []history.DeadGroup) string {
+		var text []string
+		for _, g := range groups {
+			text = append(text, fmt.Sprintf("%d%v%v %s %d-%d", g.Count, g.Tenants, g.Hosts, g.Newest.Message, g.First.Unix()-at(0).Unix(), g.Last.Unix()-at(0).Unix()))
+		}
+		return strings.Join(text, "; ")
+	}
+	for name, c := range map[string]struct{ got, want string }{
+		"All":       {list(s.DeadGroups("", "", "")), "3[acme bolt][gpu-1 gpu-2] needs 9 GiB 1-3; 1[bolt][gpu-3] no such file 4-4"},
+		"OfATenant": {list(s.DeadGroups("acme", "", "")), "2[acme][gpu-1 gpu-2] needs 7 GiB 1-2"},
+		"OfAKind":   {list(s.DeadGroups("", failure.Timeout, "")), ""},
+		"OfAReason": {list(s.DeadGroups("bolt", "", "attempts_exhausted")), "1[bolt][gpu-1] needs 9 GiB 3-3; 1[bolt][gpu-3] no such file 4-4"},
+	} {
+		if c.got != c.want {
+			t.Errorf("%s: %q, want %q", name, c.got, c.want)
+		}
+	}
+	s.add("acme", "new", job.Queued, job.Brief{}) // and one is forgotten
+	if got := list(s.DeadGroups("acme", "", "")); got != "1[acme][gpu-2] needs 7 GiB 2-2" {
+		t.Errorf("after one was forgotten: %q", got)
 	}
 }

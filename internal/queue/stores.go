@@ -25,6 +25,15 @@ func (q *Queue) Stores(ctx context.Context) ([]StoreCounts, error) {
 	return list, wrap(all.Err(), "list the streams")
 }
 
+// LastLetter is the sequence of the newest letter that COMFY_DEAD has ever stored.
+func (q *Queue) LastLetter(ctx context.Context) (uint64, error) {
+	info, err := q.streamState(ctx, names.DeadStream)
+	if err != nil {
+		return 0, err
+	}
+	return info.State.LastSeq, nil
+}
+
 // Waits is how many of the tenant's jobs wait, for whatever reason.
 func (t *TenantCounts) Waits() int {
 	n := 0
