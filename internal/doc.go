@@ -10,7 +10,7 @@
 // rooms: the user's, and the fleet's, which imports it.
 //
 //	floor 3   cmd/dispatcher                cmd/agent               flags in, exit code out
-//	floor 2   internal/dispatcher           internal/agent          actors: the loops   (later: internal/gateway, internal/dashboard)
+//	floor 2   internal/dispatcher           internal/agent          internal/dashboard   actors: the loops   (later: internal/gateway)
 //	floor 1   internal/queue -> jetstream   internal/comfy   internal/daemon   internal/embedded   internal/access
 //	          NATS                          ComfyUI          the OS            in-process NATS     keys of NATS
 //	floor 0   internal/route, internal/history, internal/names -> internal/job -> internal/workflow, internal/failure
@@ -26,6 +26,7 @@
 //	internal/bench        measures the whole beside the raw limit of NATS in the same run
 //	internal/dispatcher   pulls jobs, chooses hosts, offers, settles failures, announces blocks
 //	internal/agent        takes offers, keeps leases alive, runs jobs on its hosts, reports, tells who is there
+//	internal/dashboard    the fleet's page in a browser: calls, stored events and files over HTTP, and the page itself
 //	jetstream             the public package: a tenant's client, which submits jobs, follows them and asks about them
 //	internal/queue        what dispatchers and agents share on NATS: leases, chains of events, tickets, offers, presence, files, calls
 //	internal/names        the names of everything on NATS: streams, buckets, subjects, headers, and how they are built and read
@@ -82,6 +83,7 @@
 //	it is the name of a subject, stream, bucket or header           internal/names
 //	it reads or writes NATS for dispatchers or agents, or acks      internal/queue
 //	a program that submits and follows jobs needs it                jetstream
+//	it speaks HTTP with a browser, or is a part of the page         internal/dashboard
 //	it knows a ComfyUI path, message type or error text             internal/comfy
 //	it holds a ticker or starts a goroutine for the fleet's work    internal/dispatcher, internal/agent
 //	it reads a flag or the environment, or picks a default          cmd/dispatcher, cmd/agent

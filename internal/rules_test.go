@@ -47,21 +47,22 @@ var mayImport = map[string][]string{
 	"internal/dispatcher": with(floor0, "jetstream", "internal/queue", "github.com/prometheus/client_golang", "golang.org/x/sync"),
 	"internal/agent": with(floor0, "jetstream", "internal/queue", "internal/comfy",
 		"github.com/prometheus/client_golang", "golang.org/x/sync", "github.com/google/uuid"),
-	"internal/bench":   with(command, "internal/access", "github.com/nats-io/nats.go", "github.com/gorilla/websocket"),
-	"internal/demo":    command,
-	"cmd/dispatcher":   with(command, "internal/bench", "internal/demo", "internal/access"),
-	"cmd/agent":        command,
-	"test/integration": with(command, "github.com/nats-io/nats-server/v2"),
-	"test/chaos":       with(command, "github.com/nats-io/nats-server/v2"),
-	"test/growth":      with(command, "internal/bench"),
-	"test/mutate":      {},
-	"test/docs":        with(command, "github.com/nats-io/nats-server/v2"),
+	"internal/dashboard": with(floor0, "jetstream", "internal/queue"),
+	"internal/bench":     with(command, "internal/access", "github.com/nats-io/nats.go", "github.com/gorilla/websocket"),
+	"internal/demo":      command,
+	"cmd/dispatcher":     with(command, "internal/bench", "internal/demo", "internal/access"),
+	"cmd/agent":          command,
+	"test/integration":   with(command, "github.com/nats-io/nats-server/v2"),
+	"test/chaos":         with(command, "github.com/nats-io/nats-server/v2"),
+	"test/growth":        with(command, "internal/bench"),
+	"test/mutate":        {},
+	"test/docs":          with(command, "github.com/nats-io/nats-server/v2"),
 }
 
 // command is what a command may import: every room below, and what talks to people.
 var command = with(floor0,
 	"jetstream", "internal/queue", "internal/comfy", "internal/comfysim", "internal/daemon", "internal/embedded",
-	"internal/dispatcher", "internal/agent",
+	"internal/dispatcher", "internal/agent", "internal/dashboard",
 	"github.com/nats-io/nats.go", "github.com/prometheus/client_golang", "golang.org/x/sync",
 	"github.com/google/uuid", "github.com/alecthomas/kong")
 

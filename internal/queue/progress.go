@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"strings"
 
 	"github.com/nats-io/nats.go"
 
@@ -45,5 +46,37 @@ func (q *Queue) FollowProgress(ctx context.Context, tenant job.Tenant, id job.ID
 		if json.Unmarshal(msg.Data, &p) == nil {
 			tell(p)
 		}
+	})
+}
+
+// Live is a message about a running job that is not stored: its progress, or a preview image.
+type Live struct {
+	Tenant      job.Tenant
+	Job         job.ID
+	Progress    *jetstream.Progress // nil: it is a preview
+	ContentType string              // of the preview
+	Preview     []byte
+}
+
+// FollowLive calls tell for the progress and previews of all jobs until ctx ends.
+func (q *Queue) FollowLive(ctx context.Context, tell func(Live)) error {
+	return q.serve(ctx, names.LiveSubject("*", "*", "*"), func(msg *nats.Msg) {
+		parts := strings.Split(msg.Subject, ".") // comfy.live.jobs.<tenant>.<job>.<what>
+		if len(parts) != 6 {
+			return
+		}
+		live := Live{Tenant: job.Tenant(parts[3]), Job: job.ID(parts[4])}
+		switch parts[5] {
+		case "progress":
+			live.Progress = new(jetstream.Progress)
+			if json.Unmarshal(msg.Data, live.Progress) != nil {
+				return
+			}
+		case "preview":
+			live.ContentType, live.Preview = msg.Header.Get(names.ContentTypeHeader), msg.Data
+		default:
+			return
+		}
+		tell(live)
 	})
 }
