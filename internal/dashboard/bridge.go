@@ -37,7 +37,7 @@ var ofOperators = map[string]use{
 
 // ofTenants are the calls comfy.tenants.<tenant>.<call> that the page of a tenant may make.
 var ofTenants = map[string]use{
-	"overview": reads, "jobs": reads, "job": reads, "status": reads, "why": reads, "waiting": reads, "workflows": reads,
+	"jobs": reads, "job": reads, "status": reads, "why": reads, "waiting": reads, "workflows": reads,
 	"queue": reads, "dead": reads, picturesCall: reads, "cancel": changes, "requeue": changes,
 }
 

@@ -14,6 +14,7 @@ import * as jobs from './views/jobs.js';
 import * as now from './views/now.js';
 import * as system from './views/system.js';
 import * as tenants from './views/tenants.js';
+import * as waiting from './views/waiting.js';
 import * as wall from './views/wall.js';
 import * as workflows from './views/workflows.js';
 
@@ -29,6 +30,10 @@ const places = [
   { path: 'dead', key: 'd', name: 'Dead', icon: 'dead', view: dead, tenant: true },
   { path: 'system', key: 's', name: 'System', icon: 'system', view: system, tenant: true },
 ];
+
+// Views that the rail has no place for, and under which of its places they are.
+const hidden = { job, waiting };
+const under = { job: 'jobs', waiting: 'jobs' };
 
 const root = document.getElementById('app');
 let route = read();
@@ -59,7 +64,7 @@ function go() {
   const before = view;
   const was = route;
   route = read();
-  view = route.name === 'job' ? job : (places.find((p) => p.path === route.name)?.view ?? now);
+  view = hidden[route.name] ?? (places.find((p) => p.path === route.name)?.view ?? now);
   more = false;
   if (before && before !== view) before.close?.();
   view.open(route, draw);
@@ -99,7 +104,7 @@ async function rename() {
 }
 
 function shell() {
-  const here = route.name === 'job' ? 'jobs' : route.name;
+  const here = under[route.name] ?? route.name;
   const shown = places.filter((p) => p.tenant || store.role !== 'tenant');
   const item = (p, i) => html`<a href="#/${p.path}" class=${i > 3 ? 'wide' : ''} aria-current=${here === p.path ? 'page' : nothing} title="${p.name} (g ${p.key})">${icon(p.icon)}<span>${p.name}</span></a>`;
   return html`

@@ -84,4 +84,4 @@ export const thumbOf = (o) => fileOf(o.thumb || o.object);
 export const picture = (src, alt) => html`<img src=${src} alt=${alt} loading="lazy" decoding="async" @error=${(e) => e.currentTarget.classList.add('gone')} @load=${(e) => e.currentTarget.classList.remove('gone')}>`;
 
 /** A tile with a number. */
-export const figure = (label, value, below, to, tone = '') => html`<a class="figure ${tone}" href=${to ?? nothing}><span class="label">${label}</span><strong>${value}</strong><span class="below">${below ?? html`&nbsp;`}</span></a>`;
+export const figure = (label, value, below, to, tone = '') => html`<a class="figure ${tone}" href=${to ?? nothing}><span class="label">${label}</span><strong>${value}</strong><span class="below">${below || html`&nbsp;`}</span></a>`;

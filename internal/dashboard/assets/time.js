@@ -59,7 +59,7 @@ export const left = (until) => whole(Math.max(0, until - now()) + 999);
 export function clock(time) {
   const d = new Date(time);
   const day = d.toDateString() === new Date(now()).toDateString() ? '' : `${d.toLocaleDateString()} `;
-  return day + d.toLocaleTimeString([], { hour: '2-digit', minute: '2-digit', second: '2-digit' });
+  return day + [d.getHours(), d.getMinutes(), d.getSeconds()].map((n) => String(n).padStart(2, '0')).join(':');
 }
 
 export const full = (time) => new Date(time).toLocaleString([], { dateStyle: 'medium', timeStyle: 'medium' });

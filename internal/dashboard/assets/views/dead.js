@@ -1,24 +1,21 @@
-// Dead: jobs that will not be tried again, grouped by what killed them.
+// Dead: jobs that will not be tried again, grouped by what they died of.
 import { html, nothing } from '../vendor/lit-html/lit-html.js';
 import { repeat } from '../vendor/lit-html/directives/repeat.js';
-import { all, call, Resource } from '../api.js';
+import { call, Resource } from '../api.js';
 import { ask, attempt } from '../dialog.js';
-import { count, icon, plural, spaces } from '../format.js';
-import { age, hashChip, heading, jobLink, link, stale, unready } from '../parts.js';
+import { count, plural, spaces } from '../format.js';
+import { age, command, hashChip, heading, jobLink, link, stale, unready } from '../parts.js';
 import { mayAct, store } from '../store.js';
 import { at } from '../time.js';
 
-const most = 3000;
-
 let draw = () => {};
 let query = new URLSearchParams();
+const letters = new Map(); // of the groups that are unfolded, by signature
 
 const list = new Resource(async () => {
-  const request = {};
-  for (const f of ['tenant', 'reason', 'kind', 'hash']) if (query.get(f)) request[f] = query.get(f);
-  const since = query.get('since') ?? '24h';
-  if (since !== 'all') request.since = since;
-  return { dead: await all('dead', 'dead', { ...request, limit: 500 }, most), since };
+  const request = { group: 'signature' };
+  for (const f of ['tenant', 'kind']) if (query.get(f)) request[f] = query.get(f);
+  return call('dead', request);
 }, () => draw(), 2000);
 
 export const title = () => 'Dead';
@@ -27,77 +24,86 @@ export function open(route, redraw) {
   draw = redraw;
   if (query.toString() !== route.query.toString()) list.reset();
   query = route.query;
+  letters.clear();
   list.load();
 }
 
 export const resync = () => list.load();
 
 export function changed(events) {
-  if (events.some((e) => e.of === 'jobs' && e.kind === 'dead') || events.some((e) => e.of === 'operator')) list.soon();
+  if (events.some((e) => (e.of === 'jobs' && e.kind === 'dead') || e.of === 'operator')) list.soon();
 }
 
-/** What two deaths of one cause have in common: the message without numbers, addresses and paths. */
-export const alike = (e) => [e.reason, e.kind, e.class_type, e.exception_type, String(e.message ?? '').split('\n')[0].replace(/0x[0-9a-f]+/gi, '#').replace(/(\/[\w.-]+){2,}/g, '…').replace(/[0-9a-f]{8,}/gi, '#').replace(/\d+/g, '#').slice(0, 160)].join('|');
+const groupOf = (signature) => list.data?.groups?.find((g) => g.signature === signature);
 
-function groups(dead) {
-  const found = new Map();
-  for (const e of dead) {
-    const key = alike(e);
-    if (!found.has(key)) found.set(key, { key, jobs: [], tenants: new Set(), hosts: new Set() });
-    const g = found.get(key);
-    g.jobs.push(e);
-    g.tenants.add(e.tenant);
-    for (const a of e.attempts ?? []) g.hosts.add(a.host);
-  }
-  for (const g of found.values()) g.jobs.sort((a, b) => at(b.time) - at(a.time));
-  return [...found.values()].sort((a, b) => b.jobs.length - a.jobs.length || at(b.jobs[0].time) - at(a.jobs[0].time));
+async function unfold(signature, open) {
+  if (!open) return;
+  const page = await attempt(() => call('dead', { signature, limit: 50 }), '');
+  if (page) letters.set(signature, page.dead);
+  draw();
 }
 
-/** Requeues exactly the jobs that the viewer has seen, one after the other. */
-async function requeue(jobs, what) {
-  const oldest = Math.min(...jobs.map((j) => at(j.time)));
-  const tenants = new Set(jobs.map((j) => j.tenant));
-  const sure = await ask({ title: `Requeue ${what}?`, act: `Requeue ${plural(jobs.length, 'job')}`, number: jobs.length, text: html`<p>${plural(jobs.length, 'job')} of ${plural(tenants.size, 'tenant')}; the oldest died ${age(oldest)}. Only these are published again, not what dies meanwhile. Jobs that were requeued before are left out.</p>` });
+/** Requeues the letters of a group that were counted, and none that was stored afterwards. */
+async function requeue(g) {
+  if (!mayAct()) return;
+  const upTo = list.data.up_to;
+  const sure = await ask({
+    title: `Requeue ${plural(g.count, 'job')}?`, act: `Requeue ${plural(g.count, 'job')}`, number: g.count,
+    text: html`<p>${spaces(g.reason)}${g.kind ? `: ${spaces(g.kind)}` : ''}. ${plural(g.tenants.length, 'tenant')}: ${g.tenants.slice(0, 5).join(', ')}. The oldest died ${age(at(g.first))}.</p><p>What dies from now on, and what was requeued before, is left out.</p>`,
+  });
   if (!sure) return;
   let again = 0;
   let keys = 0;
   await attempt(async () => {
-    for (const j of jobs) {
-      const answer = await call('requeue', store.role === 'tenant' ? { job: j.job } : { tenant: j.tenant, job: j.job });
-      again += answer.count;
-      keys += answer.need_extra_data?.length ?? 0;
+    for (let after; ;) {
+      const page = await call('requeue', { signature: g.signature, up_to: upTo, ...(after ? { after } : {}) });
+      again += page.count;
+      keys += page.need_extra_data?.length ?? 0;
+      if (!page.next) return;
+      after = page.next;
     }
-  }, () => `${plural(again, 'job')} requeued${keys ? `; ${keys} need their extra_data again: use dispatcher dead requeue` : ''}.`);
+  }, () => `${plural(again, 'job')} requeued${keys ? `; ${count(keys)} need their extra_data again, which dispatcher dead requeue can give` : ''}.`);
   list.soon();
+}
+
+async function one(j) {
+  const sure = await ask({ title: `Requeue ${j.job}?`, act: 'Requeue', text: html`<p>The job is published again with a new id; this one stays dead.</p>` });
+  if (sure) await attempt(() => call('requeue', { ...(store.role === 'tenant' ? {} : { tenant: j.tenant }), job: j.job, again: true }), (a) => `${plural(a.count, 'job')} requeued.`);
 }
 
 export const keys = {
   r: (_, data) => {
-    const g = list.data && groups(list.data.dead).find((x) => x.key === data?.key);
-    if (g && mayAct()) requeue(g.jobs, 'this group');
+    const g = groupOf(data?.key);
+    if (g) requeue(g);
   },
 };
 
+function rows(g) {
+  const found = letters.get(g.signature);
+  if (!found) return html`<p class="quiet">Reading…</p>`;
+  return html`<div class="scroll"><table class="list"><thead><tr><th>Job</th><th>Tenant</th><th>Workflow</th><th>Attempts</th><th class="num">Died</th><th></th></tr></thead><tbody>${repeat(found, (j) => `${j.tenant}/${j.job}`, (j) => html`<tr><td class="lead">${jobLink(j.tenant, j.job)}</td><td class="tight"><a href=${link('jobs', { tenant: j.tenant, state: 'dead' })}>${j.tenant}</a></td><td class="tight">${hashChip(j.hash)}</td><td class="quiet">${(j.attempts ?? []).map((a) => `${a.host}: ${spaces(a.kind)}`).join(' · ')}</td><td class="num tight quiet">${age(at(j.time))}</td><td class="num tight">${mayAct() ? html`<button class="small" @click=${() => one(j)}>Requeue</button>` : nothing}</td></tr>`)}</tbody></table></div>${g.count > found.length ? html`<p class="quiet">These are the oldest; all of them: ${command(`dispatcher jobs --state dead --kind ${g.kind || 'invalid_workflow'} --limit 0`)}</p>` : nothing}`;
+}
+
 function group(g) {
-  const e = g.jobs[0];
-  return html`<details class="group"><summary data-row data-key=${g.key} tabindex="0"><span class="count">${count(g.jobs.length)}</span>
-    <span><span class="row"><b>${spaces(e.reason)}</b>${e.kind ? html`<span class="pill warn">${spaces(e.kind)}</span>` : nothing}${e.class_type ? html`<span class="quiet">in ${e.class_type}</span>` : nothing}</span><span class="message">${String(e.message || e.exception_type || '').slice(0, 300)}</span></span>
-    <span class="quiet">${[...g.tenants].slice(0, 3).join(', ')}${g.hosts.size ? html` · ${plural(g.hosts.size, 'host')}` : nothing}</span><span class="quiet">${age(at(e.time))}</span></summary>
-    <div class="in">${mayAct() ? html`<p class="row"><button @click=${() => requeue(g.jobs, 'this group')}>Requeue ${plural(g.jobs.length, 'job')}</button></p>` : nothing}
-    <table class="list"><thead><tr><th>Job</th><th>Tenant</th><th>Workflow</th><th>Attempts</th><th class="num">Died</th><th></th></tr></thead><tbody>${repeat(g.jobs.slice(0, 50), (j) => `${j.tenant}/${j.job}`, (j) => html`<tr data-row data-key=${g.key} tabindex="0"><td class="lead">${jobLink(j.tenant, j.job)}</td><td class="tight"><a href=${link('jobs', { tenant: j.tenant, state: 'dead' })}>${j.tenant}</a></td><td class="tight">${hashChip(j.hash)}</td><td class="quiet">${(j.attempts ?? []).map((a) => `${a.host}: ${spaces(a.kind)}`).join(' · ')}</td><td class="num tight quiet">${age(at(j.time))}</td><td class="num tight">${mayAct() ? html`<button class="small" @click=${() => requeue([j], j.job)}>Requeue</button>` : nothing}</td></tr>`)}</tbody></table>${g.jobs.length > 50 ? html`<p class="quiet">and ${plural(g.jobs.length - 50, 'older job')}</p>` : nothing}</div></details>`;
+  return html`<details class="group" @toggle=${(e) => unfold(g.signature, e.currentTarget.open)}><summary data-row data-key=${g.signature}><span class="count">${count(g.count)}</span>
+    <span><span class="row"><b>${spaces(g.reason)}</b>${g.kind ? html`<span class="pill warn">${spaces(g.kind)}</span>` : nothing}${g.exception_type || g.class_type ? html`<span class="quiet">${g.exception_type ?? ''} ${g.class_type ? `in ${g.class_type}` : ''}</span>` : nothing}</span><span class="message">${String(g.message ?? '').slice(0, 300)}</span></span>
+    <span class="quiet">${g.tenants.slice(0, 3).join(', ')}${g.hosts?.length ? html` · ${plural(g.hosts.length, 'host')}` : nothing}</span><span class="quiet">${age(at(g.last))}</span></summary>
+    <div class="in">${mayAct() ? html`<p class="row"><button class="primary" @click=${() => requeue(g)}>Requeue ${plural(g.count, 'job')}</button></p>` : nothing}${rows(g)}</div></details>`;
 }
 
 export function render() {
-  const since = query.get('since') ?? '24h';
-  const to = (value) => link('dead', { ...Object.fromEntries(query), since: value });
-  const times = html`<nav class="chips" aria-label="Since">${[['1h', 'last hour'], ['24h', 'last day'], ['168h', 'last week'], ['all', 'all that is kept']].map(([v, w]) => html`<a href=${to(v)} aria-current=${since === v ? 'true' : nothing}>${w}</a>`)}</nav>`;
-  const head = heading('Dead', times, html`<p>Jobs that will not be tried again, grouped by what they died of.</p>`);
-  if (!list.data) return html`${head}<div class="card">${unready(list, 'the dead letters')}</div>`;
-  const { dead } = list.data;
-  if (!dead.length) return html`${head}<div class="card"><div class="empty">${icon('check')}<h2>Nothing has died</h2><p>${since === 'all' ? 'Dead letters are kept for 30 days if nothing else is set.' : html`In this time. <a class="pill" href=${to('all')}>Look at all that is kept</a>`}</p></div></div>`;
-  const reasons = dead.reduce((m, e) => m.set(e.reason, (m.get(e.reason) ?? 0) + 1), new Map());
+  const head = heading('Dead', nothing, html`<p>Jobs that will not be tried again, grouped by what they died of, as long as their events are kept.</p>`);
+  if (!list.data) return html`${head}<div class="card">${unready(list, 'what has died')}</div>`;
+  const groups = list.data.groups ?? [];
+  const given = ['tenant', 'kind'].filter((f) => query.get(f));
+  const chips = given.length ? html`<p class="filters chips">${given.map((f) => html`<a href=${link('dead', { ...Object.fromEntries(query), [f]: '' })}>${f} <b>${spaces(query.get(f))}</b> ×</a>`)}</p>` : nothing;
+  if (!groups.length) return html`${head}${chips}<div class="card"><div class="empty"><h2>Nothing has died</h2><p>Letters of jobs that died longer ago are kept for 30 days if nothing else is set:</p><p>${command('dispatcher dead list')}</p></div></div>`;
+  const reasons = groups.reduce((m, g) => m.set(g.reason, (m.get(g.reason) ?? 0) + g.count), new Map());
   const reason = query.get('reason') ?? '';
-  return html`${head}${stale(list)}
-    <nav class="filters chips" aria-label="Reasons"><a href=${link('dead', { ...Object.fromEntries(query), reason: '' })} aria-current=${reason ? nothing : 'true'}>all <b>${count(dead.length)}${dead.length >= most ? '+' : ''}</b></a>${[...reasons].map(([r, n]) => html`<a href=${link('dead', { ...Object.fromEntries(query), reason: r })} aria-current=${reason === r ? 'true' : nothing}>${spaces(r)} <b>${count(n)}</b></a>`)}</nav>
-    <section class="card">${repeat(groups(dead), (g) => g.key, group)}</section>`;
+  const to = (r) => link('dead', { ...Object.fromEntries(query), reason: r });
+  return html`${head}${chips}${stale(list)}
+    <nav class="filters chips" aria-label="Reasons"><a href=${to('')} aria-current=${reason ? nothing : 'true'}>all <b>${count([...reasons.values()].reduce((a, b) => a + b, 0))}</b></a>${[...reasons].map(([r, n]) => html`<a href=${to(r)} aria-current=${reason === r ? 'true' : nothing}>${spaces(r)} <b>${count(n)}</b></a>`)}</nav>
+    <section class="card">${repeat(groups.filter((g) => !reason || g.reason === reason), (g) => g.signature, group)}</section>
+    ${list.data.more ? html`<p class="quiet">${plural(list.data.more, 'smaller group')} left out: choose a tenant or a kind.</p>` : nothing}`;
 }
+

@@ -18,7 +18,7 @@ let requeued = ''; // the new job's id, after a requeue from here
 
 const own = () => (store.role === 'tenant' ? { job: id } : { tenant, job: id });
 
-const status = new Resource(async () => lossless(await call('status', own(), { text: true })), () => {
+const status = new Resource(async () => lossless(await call('job', own(), { text: true })), () => {
   if (status.data && !ends.has(status.data.state)) reasons.soon();
   draw();
 }, 300);
@@ -144,13 +144,14 @@ export function render() {
   const last = s.events.at(-1)?.event ?? s.event;
   const outputs = last.outputs ?? [];
   const begin = at(s.events[0]?.time);
-  return html`${heading(html`<span class="mono">${id}</span>`, acts(s), html`<p class="row">${badge(s.state)}<a href=${link('jobs', { tenant })}>${tenant}</a> · priority ${first.priority} · ${hashChip(first.hash)}${first.requeue_of ? html` · again ${jobLink(tenant, first.requeue_of)}` : nothing}${requeued ? html` · requeued as ${jobLink(tenant, requeued)}` : nothing}</p>`)}
+  return html`${heading(s.name ? html`${s.name} <span class="mono quiet">${id}</span>` : html`<span class="mono">${id}</span>`, acts(s), html`<p class="row">${badge(s.state)}<a href=${link('jobs', { tenant })}>${tenant}</a> · priority ${first.priority} · ${hashChip(first.hash, s.title)}${first.requeue_of ? html` · again ${jobLink(tenant, first.requeue_of)}` : nothing}${requeued ? html` · requeued as ${jobLink(tenant, requeued)}` : nothing}</p>`)}
     ${stale(status)}
     <section class="card"><h2>Timeline</h2><div class="in">${timeline(s)}</div>${s.earlier ? html`<p class="in quiet">${plural(s.earlier, 'earlier event')} left out</p>` : nothing}<ol class="steps">${s.events.map((row) => step(row, begin))}</ol></section>
     ${running(s)}${whyTable(s)}
     ${outputs.length ? html`<section class="card"><h2>${plural(outputs.length, 'output')}</h2><div class="in gallery">${outputs.map(output)}</div></section>` : nothing}
     ${nodes(last)}
     ${first.metadata ? html`<section class="card"><h2>Metadata</h2><div class="in"><pre>${written(first.metadata)}</pre></div></section>` : nothing}
+    ${s.body ? html`<details class="card"><summary>The job as it was published${s.bytes ? html` <span class="quiet">${bytes(Number(s.bytes))}</span>` : nothing}</summary><div class="in"><pre>${written(s.body)}</pre></div></details>` : nothing}
     <details class="card"><summary>Events as they are stored</summary><div class="in"><pre>${written(s.events)}</pre></div></details>`;
 }
 

@@ -1,24 +1,19 @@
 // Wall: the newest pictures, and what runs at this moment.
 import { html, nothing } from '../vendor/lit-html/lit-html.js';
 import { repeat } from '../vendor/lit-html/directives/repeat.js';
-import { call, keep, Resource, setting } from '../api.js';
+import { keep, setting } from '../api.js';
 import { attempt } from '../dialog.js';
 import { icon } from '../format.js';
 import { age, heading, isVideo, link, nodeOf, picture, previewOf, progress, thumbOf, fileOf, unready } from '../parts.js';
 import { keyOf } from '../store.js';
 import { at, whole, now } from '../time.js';
 import { Pictures } from './pictures.js';
+import { Running } from './running.js';
 
 let draw = () => {};
 let tenant = '';
 const shown = new Pictures(() => draw(), 60);
-const running = new Map();
-const started = new Resource(async () => {
-  const page = await call('jobs', { state: 'started', limit: 60, ...(tenant ? { tenant } : {}) });
-  running.clear();
-  for (const row of page.jobs) running.set(keyOf(row.tenant, row.job), row);
-  return page;
-}, () => draw());
+const running = new Running();
 
 export const title = () => 'Wall';
 
@@ -30,16 +25,12 @@ export function open(route, redraw) {
 
 export function resync() {
   shown.load(tenant ? { tenant } : {});
-  started.load();
+  running.reset();
+  running.load(tenant ? { tenant } : {}).then(() => draw(), () => {}); // the pictures show the error
 }
 
 export function changed(events) {
-  for (const e of events) {
-    if (e.of !== 'jobs' || (tenant && e.event.tenant !== tenant)) continue;
-    const key = keyOf(e.event.tenant, e.event.job);
-    if (e.kind === 'started') running.set(key, { ...e.event, last: { time: e.time } });
-    else running.delete(key);
-  }
+  running.changed(events, tenant);
   shown.changed(events);
 }
 
@@ -65,9 +56,9 @@ export function render() {
     <button @click=${() => document.getElementById('main').requestFullscreen?.()}>Full screen</button>`);
   const list = shown.found;
   if (!shown.read && !list.length) return html`${head}<div class="card">${unready(shown, 'the pictures')}</div>`;
-  if (!list.length && !running.size) {
+  if (!list.length && !running.jobs.size) {
     return html`${head}${shown.error ? html`<p class="note bad">${shown.error.message}</p>` : nothing}<div class="card"><div class="empty"><h2>Pictures of finished jobs will hang here</h2><p>The newest comes first, and jobs that run show their preview.</p></div></div>`;
   }
-  return html`${head}<div class="wall ${blur ? 'blur' : ''}">${repeat([...running.values()].slice(0, 24), (r) => `run ${keyOf(r.tenant, r.job)}`, runs)}${repeat(list, (p) => p.key, tile)}</div>
+  return html`${head}<div class="wall ${blur ? 'blur' : ''}">${repeat(running.list().slice(0, 24), (r) => `run ${keyOf(r.tenant, r.job)}`, runs)}${repeat(list, (p) => p.key, tile)}</div>
     ${shown.next ? html`<p class="row"><button class="later" @click=${() => attempt(() => shown.more(), '')}>Older pictures</button></p>` : nothing}`;
 }
