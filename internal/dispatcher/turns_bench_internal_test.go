@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"iter"
+	"runtime/debug"
 	"slices"
 	"sync"
 	"testing"
@@ -194,6 +195,7 @@ func benchScenes(b *testing.B, each func(b *testing.B, s *turnScene)) {
 	b.Helper()
 	for _, size := range []struct{ hosts, blocks, tickets int }{{1000, 100_000, 0}, {10_000, 0, 100_000}} {
 		b.Run(fmt.Sprintf("hosts=%d/blocks=%d/workflows=%d", size.hosts, size.blocks, size.tickets), func(b *testing.B) {
+			defer debug.SetGCPercent(debug.SetGCPercent(300)) // as the commands
 			s := newTurnScene(b)
 			s.addHosts(size.hosts)
 			s.addBlocks(size.blocks, size.hosts)
@@ -290,6 +292,21 @@ func BenchmarkTurnOfAChange(b *testing.B) {
 		})
 		s.run(b, "a job that no host can run comes", func() {
 			l.place(ownedJob(b, "acme", 1<<31, 2))
+		})
+		ceiling := 9
+		s.run(b, "a tenant gets another ceiling", func() {
+			l.ask(func(time.Time) {
+				ceiling = 12 - ceiling
+				l.room.PutCeiling("acme", ceiling)
+				l.changes.all()
+			})
+			s.settle()
+		})
+		s.run(b, "what nobody tells is looked for", func() {
+			l.ask(func(now time.Time) { l.expirePresences(time.Now(), now) })
+			l.ask(l.liftAllOutdated)
+			l.ask(func(now time.Time) { l.removed.counted(map[job.Lane]uint64{}, 0, now) })
+			s.settle()
 		})
 		s.run(b, "the watches begin anew", func() {
 			tickets, blocks := l.ticketMirror(), l.blockMirror()

@@ -117,15 +117,16 @@ func (r *Room) ageStep() time.Duration {
 
 // Put adds a ticket. It replaces the one with the same sequence, unless that has a higher revision. Call Pick after it.
 func (r *Room) Put(t Ticket) {
-	if i := r.records.find(t.Sequence); i >= 0 {
-		if r.records.at(i).revision > t.Revision {
-			return
-		}
-		r.removeRecord(i)
+	old := r.records.find(t.Sequence)
+	if old >= 0 && r.records.at(old).revision > t.Revision {
+		return
 	}
 	c := r.classOf(&t)
 	c.members++
 	c.lane.members++
+	if old >= 0 {
+		r.removeRecord(old) // now, so that a class or group which both are of is kept
+	}
 	i := r.records.add(t.Sequence, c, t.Job)
 	x := r.records.at(i)
 	x.revision, x.received, x.attempt, x.rank = t.Revision, nanos(t.Received), int32(min(t.Attempt, math.MaxInt32)), int32(t.Rank)

@@ -129,11 +129,11 @@ func (r *Room) sync(f *Fleet, now time.Time) {
 	if left <= 0 {
 		left = math.MaxInt
 	}
-	left = r.relaneSome(left)
 	left = r.refreshPools(f, left)
 	left = r.placeUnplaced(f, left)
 	left = r.placeChanged(f, left)
 	left = r.placeRenewed(f, left)
+	left = r.relaneSome(left)
 	r.behind = more || left <= 0
 }
 
