@@ -56,6 +56,7 @@ type chainWire interface {
 	Append(ctx context.Context, e *job.Event, last uint64, source string, lease queue.Lease) (uint64, error)
 	Last(ctx context.Context, tenant job.Tenant, id job.ID) (queue.Link, bool, error)
 	LastOf(ctx context.Context, tenant job.Tenant, id job.ID, kind job.EventKind) (queue.Link, bool, error)
+	FirstOf(ctx context.Context, tenant job.Tenant, id job.ID, kind job.EventKind) (uint64, error)
 	Chain(ctx context.Context, tenant job.Tenant, id job.ID) ([]queue.Link, error)
 	End(ctx context.Context, tenant job.Tenant, id job.ID, c queue.Cancelling) (jetstream.Event, bool, error)
 	EventsAge() time.Duration
