@@ -55,6 +55,17 @@ func Parse(m Message) (*Job, error) {
 	}, nil
 }
 
+// PublishedID is the id under which the publisher of a message follows it, for a message that Parse has refused. It is one of
+// the system's own when the publisher gave none, or none that may be used.
+func (m *Message) PublishedID() ID {
+	spec, _, _ := read(m.Body) // of a body that cannot be read, the headers alone say it
+	id, err := identify(m, spec.ID)
+	if err != nil {
+		return m.OwnID()
+	}
+	return id
+}
+
 func identify(m *Message, inBody ID) (ID, error) {
 	inHeader := ID(m.JobIDHeader)
 	if requeued(inHeader, ID(m.RequeueOf)) { // the body is the dead job's, its id with it
