@@ -20,6 +20,8 @@ func (d *Dispatcher) tenantEndpoints() map[string]queue.TenantEndpoint {
 		"requeue": queue.TenantJSON(d.tenantRequeue),
 		"jobs":    queue.TenantJSON(d.tenantJobs),
 		"events":  queue.TenantJSON(d.tenantEvents),
+
+		"api_keys": queue.TenantJSON(d.tenantAPIKeys),
 	}
 	maps.Copy(calls, d.files.endpoints())
 	return calls

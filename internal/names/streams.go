@@ -34,6 +34,7 @@ const (
 	GrantsBucket       = "COMFY_GRANTS"
 	SecretsBucket      = "COMFY_SECRETS"
 	CatalogsBucket     = "COMFY_CATALOGS"
+	APIKeysBucket      = "COMFY_APIKEYS"
 	OutputsStore       = "COMFY_OUTPUTS"
 	InputsStore        = "COMFY_INPUTS"
 	CatalogStore       = "COMFY_CATALOG"

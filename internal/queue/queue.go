@@ -33,7 +33,7 @@ type Queue struct {
 	affinity, tenants  natsjs.KeyValue
 	slots              natsjs.KeyValue
 	secrets, grants    natsjs.KeyValue
-	catalogs           natsjs.KeyValue
+	catalogs, apiKeys  natsjs.KeyValue
 	objects            map[string]natsjs.ObjectStore
 	parts              chan struct{} // has a value for each part of a file in flight
 	readJobs           natsjs.Stream // the streams named read* read from the leader: see reader
@@ -209,7 +209,7 @@ func (q *Queue) bindBuckets(ctx context.Context, t topology) error {
 		names.ConditionsBucket: &q.conditions,
 		names.AffinityBucket:   &q.affinity, names.TenantsBucket: &q.tenants,
 		names.SlotsBucket: &q.slots, names.SecretsBucket: &q.secrets, names.GrantsBucket: &q.grants,
-		names.CatalogsBucket: &q.catalogs,
+		names.CatalogsBucket: &q.catalogs, names.APIKeysBucket: &q.apiKeys,
 	}
 	for _, want := range t.buckets() {
 		kv, err := answered(ctx, func(ctx context.Context) (natsjs.KeyValue, error) { return t.keyValue(ctx, want) })

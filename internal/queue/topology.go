@@ -262,6 +262,7 @@ func (t topology) buckets() []wanted {
 		t.bucket(names.GrantsBucket, grantsAbout),
 		t.bucket(names.SecretsBucket, "random bytes that the fleet shares"),
 		ofAgents(t.aged(t.bucket(names.CatalogsBucket, "which files of COMFY_CATALOG describe a host"), catalogAge)),
+		t.apiKeys(),
 	}
 }
 

@@ -39,7 +39,7 @@ var (
 		jetstream.JobStatus{}, jetstream.CancelAnswer{}, queue.HostsAnswer{}, queue.BlocksAnswer{},
 		queue.CountAnswer{}, queue.DrainAnswer{}, queue.PurgeRequest{}, queue.PurgeAnswer{}, jetstream.DeadAnswer{}, jetstream.RequeueAnswer{}, queue.AffinityAnswer{},
 		queue.TenantsAnswer{}, jetstream.WhyAnswer{}, jetstream.QueueAnswer{},
-		jetstream.FileRequest{}, jetstream.File{}, jetstream.FileAnswer{}, jetstream.FilePut{}, jetstream.FilePutAnswer{},
+		jetstream.APIKeys{}, jetstream.APIKeysAnswer{}, jetstream.FileRequest{}, jetstream.File{}, jetstream.FileAnswer{}, jetstream.FilePut{}, jetstream.FilePutAnswer{},
 	)
 	// headers are what carries the requests and answers of which bytes are the body.
 	headers = map[string][]string{
