@@ -34,6 +34,7 @@ type result struct {
 	text        string
 	contentType string // of text, when it is not textType
 	stored      bool   // it goes into COMFY_OUTPUTS
+	blake3      string // of what was stored, 64 hex digits
 }
 
 // storeResults stores what the prompt left: files of the folders output and temp, texts, and pictures that came over the
@@ -106,7 +107,7 @@ func (h *host) storeResult(ctx context.Context, a *attempt, r *result, taken map
 	if err != nil {
 		return out, err
 	}
-	out.Object, out.Size, out.Digest, out.ContentType = file.Name, file.Size, file.Digest, file.ContentType
+	out.Object, out.Size, out.Digest, out.Blake3, out.ContentType = file.Name, file.Size, file.Digest, r.blake3, file.ContentType
 	h.meters.uploaded.Add(float64(file.Size))
 	return out, nil
 }

@@ -33,7 +33,9 @@ type Config struct {
 	LargeFleet  int           // hosts × dispatchers from which on states of hosts are relayed by their homes; default 10 000
 	MaxInput    int64         // bytes of a file that a tenant puts; default 4 GiB
 	Version     string        // semantic, shown by the API
-	Logger      *slog.Logger  // default discards
+	Pools       route.SurveyOptions
+	Settings    []queue.Setting // that the call settings shows
+	Logger      *slog.Logger    // default discards
 	Registerer  prometheus.Registerer
 }
 

@@ -105,6 +105,7 @@ type peerWire interface {
 	Relay(r *queue.Relay) error
 	ServeAPI(ctx context.Context, api queue.API) error
 	AnswerBytes() int
+	Stores(ctx context.Context) ([]queue.StoreCounts, error)
 	AppendAct(ctx context.Context, a *queue.Act, source string) error
 }
 
@@ -115,6 +116,7 @@ type letterWire interface {
 	Purge(ctx context.Context, d *queue.DeadLetter) error
 	Requeue(ctx context.Context, d *queue.DeadLetter, extra json.RawMessage) (jetstream.Receipt, error)
 	Requeued(ctx context.Context, d *queue.DeadLetter) (bool, error)
+	LastLetter(ctx context.Context) (uint64, error)
 }
 
 // ruleWire holds what operators have set.

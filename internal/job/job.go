@@ -11,6 +11,7 @@ import (
 // Spec is a job as its publisher wishes it: the envelope of the contract, or what the two shorter bodies imply.
 type Spec struct {
 	ID             ID              `json:"id,omitempty"`
+	Name           string          `json:"name,omitempty"`
 	Workflow       json.RawMessage `json:"workflow"`
 	WorkflowFile   string          `json:"workflow_file,omitempty"` // name in COMFY_INPUTS of the job's body, in place of Workflow
 	MaxAttempts    int             `json:"max_attempts,omitempty"`

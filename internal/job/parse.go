@@ -6,6 +6,8 @@ import (
 	"net/url"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/comfyherd/comfyherd/internal/failure"
 	"github.com/comfyherd/comfyherd/internal/workflow"
@@ -13,6 +15,7 @@ import (
 
 const (
 	maxMetadata = 16 << 10
+	maxTitle    = 120 // characters of a name
 	maxAttempts = 100
 	maxList     = 1000
 	maxDuration = 87600 * time.Hour
@@ -107,6 +110,10 @@ func (s *Spec) check(tenant Tenant, received time.Time) error {
 	switch {
 	case s.MaxAttempts < 0 || s.MaxAttempts > maxAttempts:
 		return badAttempts(s.MaxAttempts)
+	case utf8.RuneCountInString(s.Name) > maxTitle:
+		return invalidf("name has %d characters: it stands in every event, keep it to %d", utf8.RuneCountInString(s.Name), maxTitle)
+	case strings.ContainsFunc(s.Name, func(r rune) bool { return !unicode.IsPrint(r) }):
+		return invalidf("name has a character that cannot be printed: write it in one line")
 	case len(s.Metadata) > maxMetadata:
 		return invalidf("metadata has %d bytes: it stands in every event, keep it under %d", len(s.Metadata), maxMetadata)
 	case s.Live != "" && s.Live != LiveFrames:

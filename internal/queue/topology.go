@@ -261,6 +261,8 @@ func (t topology) buckets() []wanted {
 		t.bucket(names.SlotsBucket, "jobs that run of tenants with a cap"),
 		t.bucket(names.GrantsBucket, grantsAbout),
 		t.bucket(names.SecretsBucket, "random bytes that the fleet shares"),
+		t.aged(t.bucket(names.AssetsBucket, "files that clients of the Comfy API v2 have named"), cmp.Or(t.cfg.FilesAge, defaultFilesAge)),
+		t.aged(t.bucket(names.RequestKeysBucket, "keys of requests that were received once"), requestKeyAge),
 		ofAgents(t.aged(t.bucket(names.CatalogsBucket, "which files of COMFY_CATALOG describe a host"), catalogAge)),
 		t.apiKeys(),
 	}
