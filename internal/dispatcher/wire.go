@@ -40,6 +40,8 @@ type jobsWire interface {
 	Park(lease queue.Lease, rest time.Duration) error
 	FinishSoon(lease queue.Lease) error
 	Erase(ctx context.Context, sequence uint64) error
+	PutAPIKeys(ctx context.Context, tenant job.Tenant, keys *jetstream.APIKeys) (until time.Time, err error)
+	DropAPIKeys(ctx context.Context, tenant job.Tenant, id job.ID) error
 	TooLarge(body int) string
 	JobsRoom() int64
 	JobsHeld(ctx context.Context) (history.Held, error)

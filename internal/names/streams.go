@@ -36,6 +36,7 @@ const (
 	AssetsBucket       = "COMFY_ASSETS"
 	RequestKeysBucket  = "COMFY_REQUESTS"
 	CatalogsBucket     = "COMFY_CATALOGS"
+	APIKeysBucket      = "COMFY_APIKEYS"
 	OutputsStore       = "COMFY_OUTPUTS"
 	InputsStore        = "COMFY_INPUTS"
 	CatalogStore       = "COMFY_CATALOG"

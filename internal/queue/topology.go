@@ -264,6 +264,7 @@ func (t topology) buckets() []wanted {
 		t.aged(t.bucket(names.AssetsBucket, "files that clients of the Comfy API v2 have named"), cmp.Or(t.cfg.FilesAge, defaultFilesAge)),
 		t.aged(t.bucket(names.RequestKeysBucket, "keys of requests that were received once"), requestKeyAge),
 		ofAgents(t.aged(t.bucket(names.CatalogsBucket, "which files of COMFY_CATALOG describe a host"), catalogAge)),
+		t.apiKeys(),
 	}
 }
 
