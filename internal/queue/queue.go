@@ -35,6 +35,7 @@ type Queue struct {
 	secrets, grants    natsjs.KeyValue
 	assets             natsjs.KeyValue
 	requestKeys        natsjs.KeyValue
+	userData, hidden   natsjs.KeyValue
 	catalogs           natsjs.KeyValue
 	objects            map[string]natsjs.ObjectStore
 	parts              chan struct{} // has a value for each part of a file in flight
@@ -215,6 +216,7 @@ func (q *Queue) bindBuckets(ctx context.Context, t topology) error {
 		names.AffinityBucket:   &q.affinity, names.TenantsBucket: &q.tenants,
 		names.SlotsBucket: &q.slots, names.SecretsBucket: &q.secrets, names.GrantsBucket: &q.grants,
 		names.AssetsBucket: &q.assets, names.RequestKeysBucket: &q.requestKeys,
+		names.UserDataBucket: &q.userData, names.HiddenBucket: &q.hidden,
 		names.CatalogsBucket: &q.catalogs,
 	}
 	for _, want := range t.buckets() {
