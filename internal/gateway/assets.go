@@ -264,13 +264,13 @@ type assetFields struct {
 }
 
 const (
-	mostTags     = 32
-	longestTag   = 64
-	leastExpiry  = 60
-	mostExpiry   = 604_800
-	longestPath  = 512
-	longestType  = 200
-	longestField = 64 << 10 // of a field of a form
+	mostTags         = 32
+	longestTag       = 64
+	leastExpiry      = 60
+	mostExpiry       = 604_800
+	longestAssetPath = 512
+	longestType      = 200
+	longestField     = 64 << 10 // of a field of a form
 )
 
 // wrong says what is wrong with the fields that are not the path; nothing when all is right.
@@ -287,7 +287,7 @@ func (f *assetFields) wrong() string {
 // wrongPath says what is wrong with a file path; nothing when it is right.
 func wrongPath(p string) string {
 	switch {
-	case p == "" || len(p) > longestPath:
+	case p == "" || len(p) > longestAssetPath:
 		return "file_path must have 1 to 512 bytes, such as photo.png"
 	case strings.ContainsFunc(p, unprintable) || strings.ToValidUTF8(p, "") != p || strings.Contains(p, `\`):
 		return "file_path may have no control characters and no backslashes"

@@ -11,7 +11,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/comfyherd/comfyherd/internal/job"
 	"github.com/comfyherd/comfyherd/internal/names"
 	"github.com/comfyherd/comfyherd/internal/queue"
 )
@@ -146,19 +145,6 @@ func (s *seeker) Close() error {
 	err := s.from.Close()
 	s.from = nil
 	return err
-}
-
-// inputOf is a job's input that puts an asset beside ComfyUI, and the text that stands for it in the graph.
-func (g *Gateway) inputOf(ctx context.Context, of *tenant, a *queue.Asset) (in job.Input, text string, err error) {
-	object, err := g.inputObject(ctx, of, a)
-	if err != nil {
-		return job.Input{}, "", err
-	}
-	text = a.FilePath
-	if text == "" {
-		text = hashPrefix + a.Blob.Hash
-	}
-	return job.Input{Object: object, Filename: path.Base(strings.ReplaceAll(text, ":", "-"))}, text, nil
 }
 
 // inputObject is the name in COMFY_INPUTS of an asset's content. An output is copied there, once.

@@ -21,8 +21,8 @@ import (
 
 func hexOf(sum []byte) string { return hex.EncodeToString(sum) }
 
-// upload is a form with a file that is being read.
-type upload struct {
+// assetForm is a form with a file that is being read.
+type assetForm struct {
 	assetFields
 	expected string      // hash that the client expects; empty: none
 	blob     *queue.Blob // what was stored; nil: the form has no file yet
@@ -36,7 +36,7 @@ func (g *Gateway) postAsset(w http.ResponseWriter, r *http.Request, of *tenant) 
 		return err
 	}
 	return g.once(r.Context(), of, key, func() error {
-		u := &upload{}
+		u := &assetForm{}
 		err := g.readForm(r, of, u)
 		if err == nil {
 			err = u.check()
@@ -55,7 +55,7 @@ func (g *Gateway) postAsset(w http.ResponseWriter, r *http.Request, of *tenant) 
 func nothingMade(err error) error { return refusalOf(err) }
 
 // readForm reads all fields of a form and stores its file.
-func (g *Gateway) readForm(r *http.Request, of *tenant, u *upload) error {
+func (g *Gateway) readForm(r *http.Request, of *tenant, u *assetForm) error {
 	form, err := r.MultipartReader()
 	if err != nil {
 		return badRequest("the body is no form: send multipart/form-data with file, content_type and file_path")
@@ -80,7 +80,7 @@ func (g *Gateway) readForm(r *http.Request, of *tenant, u *upload) error {
 }
 
 // readFile stores the file of a form.
-func (g *Gateway) readFile(ctx context.Context, of *tenant, u *upload, part *multipart.Part) error {
+func (g *Gateway) readFile(ctx context.Context, of *tenant, u *assetForm, part *multipart.Part) error {
 	if u.blob != nil {
 		return unprocessable("invalid_request", "the form has two files: upload one at a time")
 	}
@@ -140,7 +140,7 @@ func (g *Gateway) storeAgain(ctx context.Context, of *tenant, b *queue.Blob) (*q
 }
 
 // readField reads a field of a form that is no file. Fields that the document does not have are left out.
-func (u *upload) readField(part *multipart.Part) error {
+func (u *assetForm) readField(part *multipart.Part) error {
 	raw, err := io.ReadAll(io.LimitReader(part, longestField+1))
 	if err != nil {
 		return badRequest("the form cannot be read to its end: %s", err)
@@ -173,7 +173,7 @@ func (u *upload) readField(part *multipart.Part) error {
 }
 
 // check says what is wrong with a form that was read to its end.
-func (u *upload) check() error {
+func (u *assetForm) check() error {
 	if u.blob == nil {
 		return unprocessable("invalid_request", "the form has no file")
 	}
@@ -196,7 +196,7 @@ func (u *upload) check() error {
 
 // answerUpload makes an asset of what was stored. When the tenant has the same content already, one of the two files is removed: the
 // new one, unless half of the life of the other is over.
-func (g *Gateway) answerUpload(w http.ResponseWriter, r *http.Request, of *tenant, u *upload) error {
+func (g *Gateway) answerUpload(w http.ResponseWriter, r *http.Request, of *tenant, u *assetForm) error {
 	u.blob.Type = u.contentType
 	known, err := g.blob(r.Context(), of, u.blob.Hash)
 	if _, none := errors.AsType[*refusal](err); err != nil && !none {

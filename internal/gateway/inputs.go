@@ -103,7 +103,7 @@ func (g *Gateway) objectOf(ctx context.Context, name job.Tenant, text string) (s
 		return "", err
 	}
 	if folder == inputFolder {
-		return "", nil
+		return g.uploadedAsset(ctx, name, clean)
 	}
 	return g.copyOutput(ctx, name, clean, folder, object)
 }

@@ -30,7 +30,6 @@ type liveJob struct {
 }
 
 type livePreview struct {
-	node        string
 	contentType string
 	image       []byte
 }
@@ -91,9 +90,6 @@ func (l *liveJobs) receive(m *queue.Live, now time.Time) {
 	} else if len(m.Preview) > 0 {
 		l.bytes += len(m.Preview) - j.previewBytes()
 		j.preview = &livePreview{contentType: m.ContentType, image: m.Preview}
-		if j.progress != nil {
-			j.preview.node = j.progress.Node
-		}
 	}
 	close(j.changed)
 	j.changed = make(chan struct{})

@@ -122,7 +122,7 @@ func (s *stream) update(row *Row, progress *jetstream.Progress, preview *livePre
 	return s.send(func(b *bytes.Buffer) error {
 		if changed {
 			s.told, s.status = true, now
-			if err := writeFrame(b, statusFrame, now); err != nil {
+			if err := writeEvent(b, statusEvent, now); err != nil {
 				return err
 			}
 		}
@@ -139,7 +139,7 @@ func samePlace(a, b *int) bool { return a == b || a != nil && b != nil && *a == 
 func (s *stream) writeLive(b *bytes.Buffer, progress *jetstream.Progress, preview *livePreview) error {
 	if progress != nil && progress != s.progress {
 		s.progress = progress
-		if err := writeFrame(b, progressFrame, progressOf(progress)); err != nil {
+		if err := writeEvent(b, progressEvent, progressOf(progress)); err != nil {
 			return err
 		}
 	}
@@ -147,7 +147,11 @@ func (s *stream) writeLive(b *bytes.Buffer, progress *jetstream.Progress, previe
 		return nil
 	}
 	s.preview = preview
-	return writeFrame(b, previewFrame, v2PreviewEvent{NodeID: preview.node, ContentType: preview.contentType, Data: preview.image})
+	node := ""
+	if progress != nil { // a preview does not say which node it is of: the one that runs
+		node = progress.Node
+	}
+	return writeEvent(b, previewEvent, v2PreviewEvent{NodeID: node, ContentType: preview.contentType, Data: preview.image})
 }
 
 // end sends the last progress, every output, and then the status after which nothing follows.
@@ -155,16 +159,16 @@ func (s *stream) end(row *Row) error {
 	j := s.view.job(row, nil)
 	return s.send(func(b *bytes.Buffer) error {
 		if j.Progress != nil {
-			if err := writeFrame(b, progressFrame, j.Progress); err != nil {
+			if err := writeEvent(b, progressEvent, j.Progress); err != nil {
 				return err
 			}
 		}
 		for i := range j.Outputs {
-			if err := writeFrame(b, outputFrame, j.Outputs[i]); err != nil {
+			if err := writeEvent(b, outputEvent, j.Outputs[i]); err != nil {
 				return err
 			}
 		}
-		return writeFrame(b, statusFrame, v2StatusEvent{Status: j.Status})
+		return writeEvent(b, statusEvent, v2StatusEvent{Status: j.Status})
 	})
 }
 

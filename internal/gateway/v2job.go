@@ -59,7 +59,7 @@ func (v *v2View) job(row *Row, live *jetstream.Progress) v2Job {
 	if row.Begun() {
 		started := row.Started.UTC()
 		j.StartedAt = &started
-		j.Metrics.QueueMS = some(max(1, started.Sub(created).Milliseconds()))
+		j.Metrics.QueueMS = millis(started.Sub(created))
 	}
 	if row.Ended() {
 		ended := row.Time.UTC()
@@ -78,17 +78,18 @@ func (v *v2View) end(j *v2Job, row *Row) {
 	switch e := row.Last; e.EventKind {
 	case job.Completed:
 		j.Outputs, j.OutputsReused = v.outputs(row), e.OutputsReused
-		if e.QueuedFor > 0 {
-			j.Metrics.QueueMS = some(time.Duration(e.QueuedFor).Milliseconds())
-		}
-		if e.RanFor > 0 {
-			j.Metrics.ExecutionMS = some(time.Duration(e.RanFor).Milliseconds())
-		}
+		j.Metrics.QueueMS, j.Metrics.ExecutionMS = millis(time.Duration(e.QueuedFor)), millis(time.Duration(e.RanFor))
 		nodes := len(e.NodeTimes) + len(e.CachedNodes)
 		j.Progress = &v2Progress{Value: 1, NodesDone: nodes, NodesTotal: nodes}
 	case job.Dead:
 		j.Error = errorOf(e)
 	}
+}
+
+// millis is a duration in ms; of clocks that differ it is not negative.
+func millis(d time.Duration) *int64 {
+	ms := max(0, d.Milliseconds())
+	return &ms
 }
 
 func createdOf(row *Row) time.Time { return time.UnixMilli(row.createTime()).UTC() }

@@ -4,9 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"regexp"
 	"slices"
-	"strings"
 )
 
 // assetTag is the __type of a reference to an asset that stands in a workflow in place of a file's name.
@@ -19,9 +17,9 @@ type inputValue struct {
 	from, to    int
 }
 
-// inputsOf lists the values of all inputs of a workflow, in its order. What has not the form of a workflow is left out, since
+// valuesOf lists the values of all inputs of a workflow, in its order. What has not the form of a workflow is left out, since
 // workflow.Parse refuses it.
-func inputsOf(workflow []byte) ([]inputValue, error) {
+func valuesOf(workflow []byte) ([]inputValue, error) {
 	var found []inputValue
 	err := eachMember(workflow, 0, func(node string, raw json.RawMessage, at int) error {
 		return eachMember(raw, at, func(name string, inputs json.RawMessage, at int) error {
@@ -99,16 +97,15 @@ func isTagged(value any) bool {
 	return false
 }
 
-// fileLike matches a text that may be the name of a file: one line that ends with an extension, and perhaps with the word by which
-// ComfyUI names one of its folders; or a hash.
-var fileLike = regexp.MustCompile(`^(?:blake3:[0-9a-f]{64}|[^\x00-\x1f]{1,250}\.[A-Za-z0-9]{1,8}(?: \[(?:input|output|temp)\])?)$`)
-
-// fileNameOf reads a value as the name of a file that may have been uploaded.
-func fileNameOf(raw json.RawMessage) (name string, is bool) {
-	if len(raw) < 3 || raw[0] != '"' || json.Unmarshal(raw, &name) != nil || !fileLike.MatchString(name) {
+// fileNameOf reads a value as the name of a file that may have been uploaded, or as a hash.
+func fileNameOf(v inputValue) (text string, is bool) {
+	if len(v.raw) == 0 || v.raw[0] != '"' || v.input == "filename_prefix" || json.Unmarshal(v.raw, &text) != nil {
 		return "", false
 	}
-	return strings.TrimSuffix(name, " [input]"), true
+	if _, hash := hashOf(text); hash {
+		return text, true
+	}
+	return text, namesFile(text)
 }
 
 // replaced is a workflow in which texts stand in place of the values at some places, which are in the workflow's order.

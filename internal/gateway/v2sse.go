@@ -6,16 +6,16 @@ import (
 	"io"
 )
 
-// Frames of server-sent events.
+// Names of server-sent events.
 const (
-	statusFrame   = "status"
-	progressFrame = "progress"
-	previewFrame  = "preview"
-	outputFrame   = "output"
+	statusEvent   = "status"
+	progressEvent = "progress"
+	previewEvent  = "preview"
+	outputEvent   = "output"
 )
 
-// writeFrame writes one event. JSON has no line breaks outside of strings and escapes those inside, so its data is one line.
-func writeFrame(w io.Writer, event string, data any) error {
+// writeEvent writes one event. JSON has no line breaks outside of strings and escapes those inside, so its data is one line.
+func writeEvent(w io.Writer, event string, data any) error {
 	body, err := json.Marshal(data)
 	if err != nil {
 		return fmt.Errorf("encode event %s: %w", event, err)

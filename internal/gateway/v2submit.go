@@ -98,7 +98,7 @@ func (g *Gateway) submission(ctx context.Context, of *tenant, body []byte, now t
 	if err != nil {
 		return nil, invalidWorkflow(err)
 	}
-	spec := job.Spec{ID: job.ID(uuid.NewString()), Workflow: graph, Inputs: inputs, ExtraData: secrets}
+	spec := job.Spec{ID: job.ID(uuid.NewString()), Workflow: graph, Inputs: inputs, ExtraData: secrets, Record: true}
 	if err := g.runnable(ctx, of, &spec, parsed); err != nil {
 		return nil, err
 	}

@@ -34,7 +34,7 @@ const (
 	GrantsBucket       = "COMFY_GRANTS"
 	SecretsBucket      = "COMFY_SECRETS"
 	AssetsBucket       = "COMFY_ASSETS"
-	RequestKeysBucket  = "COMFY_REQUEST_KEYS"
+	RequestKeysBucket  = "COMFY_REQUESTS"
 	UserDataBucket     = "COMFY_USERDATA"
 	HiddenBucket       = "COMFY_HIDDEN"
 	CatalogsBucket     = "COMFY_CATALOGS"
