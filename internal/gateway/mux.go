@@ -68,10 +68,17 @@ func (g *Gateway) mountComfy(mux *http.ServeMux) {
 		"GET /userdata/{file}": g.getUserFile, "POST /userdata/{file}": g.postUserFile, "DELETE /userdata/{file}": g.deleteUserFile,
 		"POST /userdata/{file}/move/{dest}": g.moveUserFile,
 
+		"GET /object_info": g.getObjectInfo, "GET /object_info/{class}": g.getClass,
+		"GET /models": g.getList("models"), "GET /models/{folder}": g.getModels, "GET /embeddings": g.getList("embeddings"),
+		"GET /experiment/models": g.getModelFolders, "GET /experiment/models/{folder}": g.getModelFiles,
+
 		"GET /features": g.getFeatures, "GET /system_stats": g.getSystemStats, "GET /users": g.getUsers,
 		"GET /internal/logs": g.getLogs, "GET /internal/logs/raw": g.getRawLogs, "PATCH /internal/logs/subscribe": g.subscribeLogs,
-		"GET /internal/folder_paths": g.getNothing,
+		"GET /internal/folder_paths": g.getNothing, "GET /internal/files/{folder}": g.getFiles,
+		"GET /extensions": g.getExtensions, "GET /i18n": g.getNothing, "GET /workflow_templates": g.getNothing,
+		"GET /global_subgraphs": g.getNothing, "GET /node_replacements": g.getNothing,
 	} {
 		g.handle(mux, pattern, answer)
 	}
+	mux.Handle("/", g.serving(g.getPage))
 }

@@ -101,6 +101,10 @@ func (g *Gateway) runTenants(ctx context.Context) error {
 		}
 		return nil
 	})
+	all.Go(func() error {
+		g.catalogs.follow(ctx, g.log)
+		return nil
+	})
 	for {
 		select {
 		case t := <-g.begin:
