@@ -16,7 +16,7 @@
 //	floor 0   internal/route, internal/history, internal/names -> internal/job -> internal/workflow, internal/failure
 //	          pure: no clock, no I/O, no goroutines, no logger
 //	beside    internal/bench   internal/demo   internal/comfysim
-//	          test/integration   test/gateway   test/chaos   test/growth   test/docs   test/mutate
+//	          test/integration   test/gateway   test/chaos   test/growth   test/docs   test/mutate   examples/service
 //
 // # Rooms
 //
@@ -41,6 +41,7 @@
 //	internal/workflow     parsing, refusing, hashing and changing ComfyUI graphs, byte for byte
 //	internal/failure      the closed set of failure kinds and what follows from each
 //	internal              this plan and the tests that hold it true
+//	examples/service      a small image service for several customers, to copy; it uses the public package alone
 //	test/integration      the promises of the README, on real in-process NATS and simulated ComfyUI over sockets
 //	test/gateway          what the programs that were written for ComfyUI send, in their order, before a simulated fleet
 //	test/chaos            nothing is lost and nothing ends twice: real processes under kill -9, stops and cut connections

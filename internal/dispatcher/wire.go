@@ -32,6 +32,7 @@ type wire interface {
 type jobsWire interface {
 	Puller(p job.Priority, take func(queue.Delivery)) (puller, error)
 	Stored(ctx context.Context, sequence uint64) (job.Message, error)
+	ShortWorkflowFile(ctx context.Context, name string) ([]byte, error)
 	NextStored(ctx context.Context, tenant job.Tenant, lane *job.Priority, after uint64) (job.Message, bool, error)
 	Depth(ctx context.Context) (map[job.Lane]uint64, error)
 	Extend(lease queue.Lease) error
@@ -102,6 +103,7 @@ type peerWire interface {
 	Relay(r *queue.Relay) error
 	ServeAPI(ctx context.Context, api queue.API) error
 	AnswerBytes() int
+	Stores(ctx context.Context) ([]queue.StoreCounts, error)
 	AppendAct(ctx context.Context, a *queue.Act, source string) error
 }
 
@@ -112,6 +114,7 @@ type letterWire interface {
 	Purge(ctx context.Context, d *queue.DeadLetter) error
 	Requeue(ctx context.Context, d *queue.DeadLetter, extra json.RawMessage) (jetstream.Receipt, error)
 	Requeued(ctx context.Context, d *queue.DeadLetter) (bool, error)
+	LastLetter(ctx context.Context) (uint64, error)
 }
 
 // ruleWire holds what operators have set.

@@ -26,8 +26,8 @@ func textFrame(kind string, data any) frame {
 	}{kind, data})}
 }
 
-// statusFrame says how many prompts have not ended; sid is only in the first of a socket.
-func statusFrame(remaining int, sid string) frame {
+// remainingFrame says how many prompts have not ended; sid is only in the first of a socket.
+func remainingFrame(remaining int, sid string) frame {
 	return textFrame("status", struct {
 		Status execInfo `json:"status"`
 		SID    string   `json:"sid,omitempty"`

@@ -42,8 +42,8 @@ type hub struct {
 	early  map[job.ID][]queue.Frame // of jobs whose row has not come in yet
 	over   map[job.ID]bool          // jobs that ended last: frames of them are late
 	latest []job.ID                 // those, in the order of their ends
-	said   int       // the last status that all sockets received
-	saidAt time.Time // when
+	said   int                      // the last status that all sockets received
+	saidAt time.Time                // when
 	due    *time.Timer
 }
 
@@ -210,7 +210,7 @@ func (h *hub) handle(ctx context.Context, in incoming) {
 
 // welcome sends a new socket the status, and what runs for its client.
 func (h *hub) welcome(s *socket) {
-	s.push(statusFrame(h.rows.remaining(), s.sid))
+	s.push(remainingFrame(h.rows.remaining(), s.sid))
 	for id, r := range h.runs {
 		if r.client == s.sid && r.begun {
 			h.resume(s, id, r)
@@ -360,7 +360,7 @@ func (h *hub) end(ctx context.Context, id job.ID) {
 	if len(to) > 0 && (row.Begun() || row.State != job.Cancelled) {
 		h.tellEnd(to, row, r, host)
 	}
-	h.send(to, statusFrame(h.rows.remaining(), ""))
+	h.send(to, remainingFrame(h.rows.remaining(), ""))
 	if row.Begun() || row.State != job.Cancelled {
 		h.send(to, nodeFrame(id, ""))
 	}
@@ -423,7 +423,7 @@ func (h *hub) announce() {
 		return
 	}
 	h.said, h.saidAt = h.rows.remaining(), time.Now()
-	h.send(h.all(), statusFrame(h.said, ""))
+	h.send(h.all(), remainingFrame(h.said, ""))
 }
 
 // forget takes note of a job that has ended, and forgets one that ended long before.

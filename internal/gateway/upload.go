@@ -35,8 +35,8 @@ type uploaded struct {
 
 var errNoUpload = &failed{http.StatusBadRequest, "no_file", "send a file in the field image, with a name that stays below its folder"}
 
-// upload is a file that a client uploads, and where to.
-type upload struct {
+// imageUpload is a file that a client uploads, and where to.
+type imageUpload struct {
 	content   multipart.File
 	name      string
 	subfolder string
@@ -99,7 +99,7 @@ func (g *Gateway) postMask(w http.ResponseWriter, r *http.Request, of *tenant) e
 }
 
 // readUpload reads a form with a file. done removes what was kept of it.
-func readUpload(w http.ResponseWriter, r *http.Request) (u *upload, done func(), err error) {
+func readUpload(w http.ResponseWriter, r *http.Request) (u *imageUpload, done func(), err error) {
 	r.Body = http.MaxBytesReader(w, r.Body, largestUpload+(1<<20))
 	if err := r.ParseMultipartForm(uploadMemory); err != nil {
 		if _, long := errors.AsType[*http.MaxBytesError](err); long {
@@ -114,7 +114,7 @@ func readUpload(w http.ResponseWriter, r *http.Request) (u *upload, done func(),
 		remove()
 		return nil, nil, errNoUpload
 	}
-	u = &upload{
+	u = &imageUpload{
 		folder: r.FormValue("type"), mask: r.FormValue("original_ref"),
 		overwrite: r.FormValue("overwrite") == "true" || r.FormValue("overwrite") == "1",
 	}
@@ -130,7 +130,7 @@ func readUpload(w http.ResponseWriter, r *http.Request) (u *upload, done func(),
 }
 
 // place checks where a file is to be stored. Name and subfolder may have folders in them.
-func (u *upload) place(name, subfolder string) error {
+func (u *imageUpload) place(name, subfolder string) error {
 	switch u.folder {
 	case "":
 		u.folder = inputFolder
@@ -149,7 +149,7 @@ func (u *upload) place(name, subfolder string) error {
 		}
 		clean = path.Join(folder, clean)
 	}
-	if len(clean) > longestPath || !printable(clean) {
+	if len(clean) > longestUploadPath || !printable(clean) {
 		return errNoUpload
 	}
 	u.name, u.subfolder = path.Base(clean), path.Dir(clean)
@@ -159,10 +159,10 @@ func (u *upload) place(name, subfolder string) error {
 	return nil
 }
 
-const longestPath = 700
+const longestUploadPath = 700
 
 // keep stores a file under the name that ComfyUI would give it, and answers the name.
-func (g *Gateway) keep(w http.ResponseWriter, r *http.Request, of *tenant, u *upload, content io.ReadSeeker) error {
+func (g *Gateway) keep(w http.ResponseWriter, r *http.Request, of *tenant, u *imageUpload, content io.ReadSeeker) error {
 	name, stored, err := g.freeName(r.Context(), of, u, content)
 	if err != nil {
 		return err
@@ -179,7 +179,7 @@ func (g *Gateway) keep(w http.ResponseWriter, r *http.Request, of *tenant, u *up
 
 // freeName is the name for an upload, by ComfyUI's rule: its own when nothing is stored there, or it is to be replaced, or the same bytes
 // are stored there already; else "name (1).png" and so on.
-func (g *Gateway) freeName(ctx context.Context, of *tenant, u *upload, content io.ReadSeeker) (name string, stored bool, err error) {
+func (g *Gateway) freeName(ctx context.Context, of *tenant, u *imageUpload, content io.ReadSeeker) (name string, stored bool, err error) {
 	if u.overwrite {
 		return u.name, false, nil
 	}
