@@ -47,3 +47,28 @@ func (q *Queue) FollowProgress(ctx context.Context, tenant job.Tenant, id job.ID
 		}
 	})
 }
+
+// Live is a live message of a job: its progress, or a preview.
+type Live struct {
+	Job         job.ID
+	Progress    *jetstream.Progress // nil: it is a preview
+	ContentType string              // of the preview
+	Preview     []byte
+}
+
+// FollowLive calls tell for every progress message and preview of a tenant's jobs until ctx ends, from two goroutines.
+func (q *Queue) FollowLive(ctx context.Context, tenant job.Tenant, tell func(Live)) error {
+	previews, err := q.listen(names.LiveSubject(tenant, "*", "preview"), func(msg *nats.Msg) {
+		tell(Live{Job: names.JobOfLive(msg.Subject), ContentType: msg.Header.Get(names.ContentTypeHeader), Preview: msg.Data})
+	})
+	if err != nil {
+		return err
+	}
+	defer func() { _ = previews.Unsubscribe() }() // the connection may be closed already
+	return q.serve(ctx, names.LiveSubject(tenant, "*", "progress"), func(msg *nats.Msg) {
+		m := Live{Job: names.JobOfLive(msg.Subject), Progress: &jetstream.Progress{}}
+		if json.Unmarshal(msg.Data, m.Progress) == nil {
+			tell(m)
+		}
+	})
+}
