@@ -48,6 +48,7 @@ const (
 const (
 	SettleConsumer   = "settle"   // of EventsStream
 	AnnounceConsumer = "announce" // of the stream of BlocksBucket
+	TallyConsumer    = "tally"    // of EventsStream
 )
 
 // DispatchConsumer is the consumer of JobsStream that delivers the jobs of a priority.
