@@ -16,7 +16,7 @@
 //	floor 0   internal/route, internal/history, internal/names -> internal/job -> internal/workflow, internal/failure
 //	          pure: no clock, no I/O, no goroutines, no logger
 //	beside    internal/bench   internal/demo   internal/comfysim
-//	          test/integration   test/chaos   test/growth   test/docs   test/mutate
+//	          test/integration   test/chaos   test/growth   test/docs   test/mutate   test/browser
 //
 // # Rooms
 //
@@ -45,6 +45,7 @@
 //	test/chaos            nothing is lost and nothing ends twice: real processes under kill -9, stops and cut connections
 //	test/growth           memory does not grow with time: a soak beside NATS in a process of its own
 //	test/mutate           changes one line at a time and reports those after which no test fails
+//	test/browser          the stories of the page in a real browser, if there is one
 //	test/docs             reads README and docs; its tests, and those of the commands, hold them against code and wire
 //
 // # The path of a job
@@ -110,6 +111,8 @@
 //	golang.org/x/term                      whether a person is watching: live lines or plain ones
 //	golang.org/x/sync                      groups of goroutines that are waited for and whose errors are kept
 //	github.com/google/go-cmp               differences that a person can read, in tests only
+//	github.com/chromedp/chromedp           drives a real browser through the page, in tests only
+//	github.com/chromedp/cdproto            the names of what chromedp asks of the browser, in tests only
 //	go.uber.org/goleak                     proof in tests that every goroutine was waited for
 //
 // # Words

@@ -55,6 +55,7 @@ var mayImport = map[string][]string{
 	"test/integration":   with(command, "github.com/nats-io/nats-server/v2"),
 	"test/chaos":         with(command, "github.com/nats-io/nats-server/v2"),
 	"test/growth":        with(command, "internal/bench"),
+	"test/browser":       with(command, "github.com/chromedp/chromedp", "github.com/chromedp/cdproto"),
 	"test/mutate":        {},
 	"test/docs":          with(command, "github.com/nats-io/nats-server/v2"),
 }
