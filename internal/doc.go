@@ -10,13 +10,13 @@
 // rooms: the user's, and the fleet's, which imports it.
 //
 //	floor 3   cmd/dispatcher                cmd/agent               flags in, exit code out
-//	floor 2   internal/dispatcher           internal/agent          internal/dashboard   actors: the loops   (later: internal/gateway)
+//	floor 2   internal/dispatcher   internal/agent   internal/gateway   internal/dashboard   actors: the loops, and two faces
 //	floor 1   internal/queue -> jetstream   internal/comfy   internal/daemon   internal/embedded   internal/access
 //	          NATS                          ComfyUI          the OS            in-process NATS     keys of NATS
 //	floor 0   internal/route, internal/history, internal/names -> internal/job -> internal/workflow, internal/failure
 //	          pure: no clock, no I/O, no goroutines, no logger
 //	beside    internal/bench   internal/demo   internal/comfysim
-//	          test/integration   test/chaos   test/growth   test/docs   test/mutate   test/browser
+//	          test/integration   test/gateway   test/chaos   test/growth   test/docs   test/mutate   test/browser   examples/service
 //
 // # Rooms
 //
@@ -27,6 +27,7 @@
 //	internal/dispatcher   pulls jobs, chooses hosts, offers, settles failures, announces blocks
 //	internal/agent        takes offers, keeps leases alive, runs jobs on its hosts, reports, tells who is there
 //	internal/dashboard    the fleet's page in a browser: calls, stored events and files over HTTP, and the page itself
+//	internal/gateway      programs that were written for ComfyUI use the fleet: ComfyUI's own API, its websocket, and the Comfy API v2
 //	jetstream             the public package: a tenant's client, which submits jobs, follows them and asks about them
 //	internal/queue        what dispatchers and agents share on NATS: leases, chains of events, tickets, offers, presence, files, calls
 //	internal/names        the names of everything on NATS: streams, buckets, subjects, headers, and how they are built and read
@@ -41,7 +42,9 @@
 //	internal/workflow     parsing, refusing, hashing and changing ComfyUI graphs, byte for byte
 //	internal/failure      the closed set of failure kinds and what follows from each
 //	internal              this plan and the tests that hold it true
+//	examples/service      a small image service for several customers, to copy; it uses the public package alone
 //	test/integration      the promises of the README, on real in-process NATS and simulated ComfyUI over sockets
+//	test/gateway          what the programs that were written for ComfyUI send, in their order, before a simulated fleet
 //	test/chaos            nothing is lost and nothing ends twice: real processes under kill -9, stops and cut connections
 //	test/growth           memory does not grow with time: a soak beside NATS in a process of its own
 //	test/mutate           changes one line at a time and reports those after which no test fails
@@ -87,6 +90,7 @@
 //	it speaks HTTP with a browser, or is a part of the page         internal/dashboard
 //	it knows a ComfyUI path, message type or error text             internal/comfy
 //	it holds a ticker or starts a goroutine for the fleet's work    internal/dispatcher, internal/agent
+//	it answers a program that was written for ComfyUI               internal/gateway
 //	it reads a flag or the environment, or picks a default          cmd/dispatcher, cmd/agent
 //	it is a default of what NATS keeps, for how long or how much    internal/queue
 //	it says what a tenant's or a host's key may do in NATS          internal/access
@@ -102,7 +106,7 @@
 //	github.com/nats-io/nats-server/v2      NATS in the process: one command is a working system, and tests need no other
 //	github.com/nats-io/jwt/v2              tokens of NATS accounts: one wrong field is a hole, and the server reads them with it
 //	github.com/nats-io/nkeys               the keys that sign these tokens, in the form that NATS and its tools know
-//	github.com/gorilla/websocket           ComfyUI's websocket: ping control and read limits, long proven against it
+//	github.com/gorilla/websocket           ComfyUI's websocket, from both sides: ping control and read limits, long proven against it
 //	github.com/cespare/xxhash/v2           64-bit hashes for capability sets and rendezvous: a check is a look-up
 //	github.com/google/uuid                 ids of agents and inboxes, and the form of prompt ids, which ComfyUI asks for
 //	github.com/prometheus/client_golang    metrics in the form that every operator's monitoring reads
@@ -110,6 +114,8 @@
 //	github.com/vbauerster/mpb/v8           a live progress line per job on a terminal
 //	golang.org/x/term                      whether a person is watching: live lines or plain ones
 //	golang.org/x/sync                      groups of goroutines that are waited for and whose errors are kept
+//	lukechampine.com/blake3                BLAKE3, by which clients of the Comfy API v2 identify content
+//	github.com/getkin/kin-openapi          compares answers with the OpenAPI document of the Comfy API v2, in tests only
 //	github.com/google/go-cmp               differences that a person can read, in tests only
 //	github.com/chromedp/chromedp           drives a real browser through the page, in tests only
 //	github.com/chromedp/cdproto            the names of what chromedp asks of the browser, in tests only

@@ -16,6 +16,7 @@ type commands struct {
 
 	Run       runCmd       `cmd:"" group:"fleet" help:"Run a dispatcher, which decides what host runs what job; with an embedded NATS unless NATS_URL names one."`
 	Demo      demoCmd      `cmd:"" group:"fleet" help:"Show failover, a block and its end on this machine, in under 30 s; needs nothing."`
+	Gateway   gatewayCmd   `cmd:"" group:"fleet" help:"Serve programs that were written for ComfyUI: its own API, and the Comfy API v2."`
 	Bench     benchCmd     `cmd:"" group:"fleet" help:"Measure the throughput and latency of the queue beside the raw limit of NATS."`
 	BenchPart benchPartCmd `cmd:"" hidden:"" help:"A process that bench --processes starts."`
 	Sim       simCmd       `cmd:"" group:"fleet" help:"Run a simulated ComfyUI."`

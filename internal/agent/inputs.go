@@ -131,6 +131,26 @@ func (h *host) fetchObject(ctx context.Context, name string) (io.ReadCloser, err
 	return body, nil
 }
 
+// withFile is a message with the file that it names, if it names one.
+func (h *host) withFile(ctx context.Context, m job.Message) (job.Message, error) {
+	name := job.File(m.Body)
+	if name == "" {
+		return m, nil
+	}
+	var err error
+	m.File, err = h.q.WorkflowFile(ctx, name)
+	_, unfit := errors.AsType[*queue.FileFault](err)
+	switch {
+	case errors.Is(err, queue.ErrNoFile):
+		return m, failure.New(failure.InvalidWorkflow, job.NoFile(name))
+	case unfit:
+		return m, failure.New(failure.InvalidWorkflow, err.Error())
+	case err != nil:
+		return m, failure.New(failure.Transient, fmt.Sprintf("cannot fetch file %q from COMFY_INPUTS: %v", name, err))
+	}
+	return m, nil
+}
+
 func (h *host) fetchURL(ctx context.Context, a *attempt, address string) (io.ReadCloser, error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
 	if err != nil {

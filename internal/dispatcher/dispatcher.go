@@ -99,6 +99,7 @@ type Dispatcher struct {
 	walks   *walks             // those under way
 	files   *files
 
+	references chan struct{} // has a value for each file with a workflow that is being read
 	beatNow chan struct{}
 
 	wrong    bool        // the machine's clock is; of the presence loop
@@ -118,6 +119,7 @@ func newOn(q wire, cfg Config) (*Dispatcher, error) {
 		q: q, cfg: cfg, log: cfg.Logger.With("dispatcher", cfg.Name), source: "comfyherd/dispatcher/" + cfg.Name,
 		started: q.Now(), walks: newWalks(), metrics: newMetrics(cfg.Registerer),
 		beatNow: make(chan struct{}, 1), limit: newTenantLimit(), answers: newAnswers(),
+		references: make(chan struct{}, filesAtOnce),
 	}
 	d.history, d.quotas = newJobHistory(q, cfg.HistoryRows, d.log), newQuotas()
 	d.quotas.count, d.quotas.beside = d.history.held, d.walks.Go

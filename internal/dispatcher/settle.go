@@ -111,7 +111,7 @@ func (d *Dispatcher) alreadySettled(ctx context.Context, chain []queue.Link, fai
 
 // reopen reads the job of a failed event again as one that this dispatcher owns.
 func (d *Dispatcher) reopen(ctx context.Context, chain []queue.Link, sequence uint64, failed queue.Link) (*owned, error) {
-	o, err := d.stored(ctx, sequence, failed.Tenant, failed.Job)
+	o, err := d.whole(ctx, sequence, failed.Tenant, failed.Job)
 	if errors.Is(err, queue.ErrGone) {
 		return nil, d.endRemoved(ctx, &failed)
 	}

@@ -32,6 +32,7 @@ type wire interface {
 type jobsWire interface {
 	Puller(p job.Priority, take func(queue.Delivery)) (puller, error)
 	Stored(ctx context.Context, sequence uint64) (job.Message, error)
+	ShortWorkflowFile(ctx context.Context, name string) ([]byte, error)
 	NextStored(ctx context.Context, tenant job.Tenant, lane *job.Priority, after uint64) (job.Message, bool, error)
 	Depth(ctx context.Context) (map[job.Lane]uint64, error)
 	Extend(lease queue.Lease) error

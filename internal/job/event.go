@@ -112,7 +112,8 @@ type Output struct {
 	Size        int64  `json:"size"`
 	Digest      string `json:"digest,omitempty"`
 	ContentType string `json:"content_type,omitempty"`
-	Text        string `json:"text,omitempty"` // media text, up to 4 KiB; longer ones are in Object
+	Blake3      string `json:"blake3,omitempty"` // of the file, 64 hex digits
+	Text        string `json:"text,omitempty"`   // media text, up to 4 KiB; longer ones are in Object
 }
 
 // NewEvent fills in what every event of j has.

@@ -22,7 +22,7 @@ const (
 )
 
 // Parse reads a message as a job. The error is always an *Invalid. The job keeps the message's body, which must not
-// change from then on.
+// change from then on. When the message names a file and that was not read, the job has no Graph.
 func Parse(m Message) (*Job, error) {
 	if !Tenant(m.Tenant).Valid() {
 		return nil, invalidf("tenant %.80q is no tenant name: use 1 to 64 of A-Z a-z 0-9 _ - in comfy.jobs.<tenant>.<priority>", m.Tenant)
@@ -30,7 +30,7 @@ func Parse(m Message) (*Job, error) {
 	if !m.Priority.Valid() {
 		return nil, invalidf("priority %d is none of 0 to 9, the last part of comfy.jobs.<tenant>.<priority>", m.Priority)
 	}
-	spec, graph, err := read(m.Body)
+	spec, graph, err := m.read()
 	if err != nil {
 		return nil, err
 	}
@@ -41,13 +41,16 @@ func Parse(m Message) (*Job, error) {
 	if err := spec.check(Tenant(m.Tenant), m.Received); err != nil {
 		return nil, err
 	}
-	if graph == nil {
+	refers := spec.WorkflowFile != "" && m.File == nil
+	if graph == nil && !refers {
 		if graph, err = workflow.Adopt(spec.Workflow); err != nil {
 			return nil, &Invalid{Reason: failure.InvalidJob, Message: cmp.Or(misplaced(m.Body, spec.Workflow), err.Error())}
 		}
 	}
-	if err := spec.checkNodes(graph); err != nil {
-		return nil, err
+	if !refers {
+		if err := spec.checkNodes(graph); err != nil {
+			return nil, err
+		}
 	}
 	return &Job{
 		Spec: spec, ID: id, Tenant: Tenant(m.Tenant), Priority: m.Priority, Sequence: m.Sequence,
@@ -113,6 +116,8 @@ func (s *Spec) check(tenant Tenant, received time.Time) error {
 		return invalidf("name has a character that cannot be printed: write it in one line")
 	case len(s.Metadata) > maxMetadata:
 		return invalidf("metadata has %d bytes: it stands in every event, keep it under %d", len(s.Metadata), maxMetadata)
+	case s.Live != "" && s.Live != LiveFrames:
+		return invalidf("live is %.80q: use %q, or leave it out", s.Live, LiveFrames)
 	case !objectOrAbsent(s.ExtraData):
 		return invalidf("extra_data must be a JSON object")
 	case len(s.IncludeOutputs) > maxList:
@@ -131,7 +136,7 @@ func (s *Spec) check(tenant Tenant, received time.Time) error {
 	}
 	return cmp.Or(
 		checkHosts("prefer_hosts", s.PreferHosts), checkHosts("only_hosts", s.OnlyHosts), checkHosts("exclude_hosts", s.ExcludeHosts),
-		s.checkInputs(tenant))
+		s.checkInputs(tenant), s.checkFile(tenant))
 }
 
 func (s *Spec) checkDurations() error {

@@ -33,8 +33,12 @@ const (
 	SlotsBucket        = "COMFY_SLOTS"
 	GrantsBucket       = "COMFY_GRANTS"
 	SecretsBucket      = "COMFY_SECRETS"
+	AssetsBucket       = "COMFY_ASSETS"
+	RequestKeysBucket  = "COMFY_REQUESTS"
+	CatalogsBucket     = "COMFY_CATALOGS"
 	OutputsStore       = "COMFY_OUTPUTS"
 	InputsStore        = "COMFY_INPUTS"
+	CatalogStore       = "COMFY_CATALOG"
 )
 
 // Consumers that all dispatchers share.

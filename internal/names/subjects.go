@@ -87,6 +87,9 @@ func ChainSubject(tenant job.Tenant, id job.ID) string {
 	return JobEventsPrefix + string(tenant) + "." + string(id) + ".*"
 }
 
+// TenantEvents matches the events of all jobs of a tenant.
+func TenantEvents(tenant job.Tenant) string { return JobEventsPrefix + string(tenant) + ".>" }
+
 // AppendSubject is where an event must be published so that EventsStream stores it under the given subject.
 func AppendSubject(stored string) string {
 	return strings.Replace(stored, EventsPrefix, AppendPrefix, 1)
@@ -142,7 +145,10 @@ func RelaySender(subject string) string {
 	return strings.TrimSuffix(strings.TrimPrefix(subject, "comfy.dispatchers."), ".hosts")
 }
 
-// LiveSubject is where live messages of a job are published; what is "progress" or "preview".
+// FramesSubject matches the relayed messages of all jobs of a tenant.
+func FramesSubject(tenant job.Tenant) string { return LiveSubject(tenant, "*", "frame") }
+
+// LiveSubject is where live messages of a job are published; what is "progress", "preview" or "frame".
 func LiveSubject(tenant job.Tenant, id job.ID, what string) string {
 	return "comfy.live.jobs." + string(tenant) + "." + string(id) + "." + what
 }

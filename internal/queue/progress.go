@@ -49,7 +49,7 @@ func (q *Queue) FollowProgress(ctx context.Context, tenant job.Tenant, id job.ID
 	})
 }
 
-// Live is a message about a running job that is not stored: its progress, or a preview image.
+// Live is a live message of a job: its progress, or a preview.
 type Live struct {
 	Tenant      job.Tenant
 	Job         job.ID
@@ -58,25 +58,25 @@ type Live struct {
 	Preview     []byte
 }
 
-// FollowLive calls tell for the progress and previews of all jobs until ctx ends.
-func (q *Queue) FollowLive(ctx context.Context, tell func(Live)) error {
-	return q.serve(ctx, names.LiveSubject("*", "*", "*"), func(msg *nats.Msg) {
-		parts := strings.Split(msg.Subject, ".") // comfy.live.jobs.<tenant>.<job>.<what>
-		if len(parts) != 6 {
-			return
-		}
-		live := Live{Tenant: job.Tenant(parts[3]), Job: job.ID(parts[4])}
-		switch parts[5] {
-		case "progress":
-			live.Progress = new(jetstream.Progress)
-			if json.Unmarshal(msg.Data, live.Progress) != nil {
-				return
-			}
-		case "preview":
-			live.ContentType, live.Preview = msg.Header.Get(names.ContentTypeHeader), msg.Data
-		default:
-			return
-		}
-		tell(live)
+// FollowLive calls tell for every progress message and preview of a tenant's jobs ("*": of all) until ctx ends, from two goroutines.
+func (q *Queue) FollowLive(ctx context.Context, tenant job.Tenant, tell func(Live)) error {
+	previews, err := q.listen(names.LiveSubject(tenant, "*", "preview"), func(msg *nats.Msg) {
+		tell(Live{Tenant: tenantOfLive(msg.Subject), Job: names.JobOfLive(msg.Subject), ContentType: msg.Header.Get(names.ContentTypeHeader), Preview: msg.Data})
 	})
+	if err != nil {
+		return err
+	}
+	defer func() { _ = previews.Unsubscribe() }() // the connection may be closed already
+	return q.serve(ctx, names.LiveSubject(tenant, "*", "progress"), func(msg *nats.Msg) {
+		m := Live{Tenant: tenantOfLive(msg.Subject), Job: names.JobOfLive(msg.Subject), Progress: &jetstream.Progress{}}
+		if json.Unmarshal(msg.Data, m.Progress) == nil {
+			tell(m)
+		}
+	})
+}
+
+// tenantOfLive is the tenant of a subject comfy.live.jobs.<tenant>.<job>.<what>.
+func tenantOfLive(subject string) job.Tenant {
+	tenant, _, _ := strings.Cut(strings.TrimPrefix(subject, names.LivePrefix), ".")
+	return job.Tenant(tenant)
 }
