@@ -2,6 +2,7 @@
 // hosts, blocks and dead letters, and demonstrates and measures the whole.
 //
 //	dispatcher run        decide which host runs which job; with NATS in the process when there is none
+//	dispatcher gateway    serve programs that were written for ComfyUI, in place of a ComfyUI
 //	dispatcher demo       failover, a block and its end on one machine, in under 30 s
 //	dispatcher submit     publish workflows; with --wait until they have ended
 //	dispatcher wait       wait for jobs that were submitted before
@@ -31,7 +32,8 @@
 // timed out, 130 interrupted while waiting.
 //
 // Files: `run` keeps its embedded NATS in --store-dir, by default comfyherd in the user's data folder. Ports: the
-// embedded NATS listens on --listen (127.0.0.1:4222); --http serves /healthz, /readyz and /metrics.
+// embedded NATS listens on --listen (127.0.0.1:4222) and the gateway on --gateway (127.0.0.1:8188); --http serves
+// /healthz, /readyz and /metrics.
 package main
 
 import (

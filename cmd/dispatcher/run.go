@@ -25,6 +25,7 @@ type runCmd struct {
 	daemon.NATSFlags `embed:"" group:"nats"`
 	daemon.LogFlags  `embed:"" group:"log"`
 	embeddedFlags    `embed:"" group:"nats"`
+	runPageFlags     `embed:"" group:"page"`
 
 	Name        string        `placeholder:"NAME" unset:"random" help:"Name of this dispatcher, unique in the fleet."`
 	Preset      string        `default:"production" enum:"production,development,high-availability" placeholder:"NAME" help:"How many failures block a pair of host and workflow, and for how long: in production 1 for 60s, in development 3 for 30s, in high-availability 1 for 120s."`
@@ -38,7 +39,10 @@ type runCmd struct {
 	MaxPriority *job.Priority `placeholder:"N" unset:"9; 5 with --access" range:"0..9" help:"Highest priority of a tenant without settings of its own; a higher one counts as this."`
 	MaxInput    daemon.Size   `placeholder:"SIZE" default:"4GiB" range:"1.." help:"Largest file that a tenant may store through a dispatcher."`
 	HTTP        string        `name:"http" placeholder:"ADDR" unset:"off" help:"Serve /healthz, /readyz and /metrics here, as :8080."`
+	Gateway     string        `placeholder:"ADDR|off" unset:"127.0.0.1:8188 with the embedded NATS, if that is free" help:"Where ComfyUI's own API is served for programs that were written for ComfyUI; off turns it off."`
 	Retry       bool          `help:"Keep trying at the start also when NATS refuses the credentials or has no JetStream yet; one that cannot be reached is always waited for."`
+
+	gatewayFlags
 
 	AckWait      time.Duration `group:"keep" placeholder:"DURATION" unset:"30s" range:"1s.." help:"How long a lease lasts without an extension."`
 	LaneCap      int           `group:"keep" placeholder:"N" unset:"10000" range:"1.." help:"Unfinished jobs of a tenant and priority."`
@@ -93,7 +97,7 @@ func (r *runCmd) Run(ctx context.Context, c *daemon.Console) error {
 // Validate refuses flags that contradict each other.
 func (r *runCmd) Validate() error {
 	_, err := r.policy()
-	return errors.Join(err, r.embeddedFlags.Validate())
+	return errors.Join(err, r.embeddedFlags.Validate(), r.runPageFlags.Validate())
 }
 
 // policy is the preset's, with what other flags change of it.
@@ -142,14 +146,22 @@ func (r *runCmd) dispatch(stop, kill context.Context, nats *link, policy route.P
 	if nats.url != daemon.DefaultURL {
 		where = "NATS_URL=" + nats.url + " "
 	}
+	served, err := r.gateway(q, nats.server != nil, c, log, registry)
+	if err != nil {
+		return err
+	}
 	if note := clockWords("this machine", q.ClockOff()); note != "" {
 		c.Say("clock     %s", note)
 	}
 	tenant, agent := nats.guard.credentials()
 	c.Say("submit    %s%sdispatcher submit workflow_api.json --wait", where, tenant)
 	c.Say("hosts     %s%sCOMFY_HOSTS=http://127.0.0.1:8188 agent", where, agent)
+	run, err := r.beside(stop, &pagePlace{nats: nats, http: r.HTTP, q: q, c: c, log: log}, d.Run)
+	if err != nil {
+		return err
+	}
 	c.Say("stop      Ctrl-C; a second Ctrl-C stops at once")
-	return daemon.Together(stop, kill, d.Run, r.HTTP, d.Ready, registry)
+	return daemon.Together(stop, kill, beside(served, run), r.HTTP, d.Ready, registry)
 }
 
 // maxPriority is that of tenants without one of their own. In a closed fleet a tenant must not put its jobs before those of

@@ -49,7 +49,9 @@ var exported = []grant{
 	{subject: names.KeySubject(names.HostsBucket, "*")},
 	{subject: names.KeySubject(names.CapabilitiesBucket, "*")},
 	{subject: names.KeySubject(names.ConditionsBucket, "*")},
+	{subject: names.KeySubject(names.CatalogsBucket, "*")},
 	{subject: "$O." + names.OutputsStore + ".>"},
+	{subject: "$O." + names.CatalogStore + ".>"},
 	{subject: "$JS.ACK." + names.JobsStream + ".>"},
 	{subject: "$JS.API.INFO"},
 	{subject: "$JS.API.STREAM.INFO.*"},
@@ -79,8 +81,11 @@ func hostGrants(host string, tenants []string) []grant {
 		put(names.HostsBucket, host),
 		put(names.CapabilitiesBucket, host),
 		put(names.ConditionsBucket, host),
+		put(names.CatalogsBucket, host),
 		{subject: names.PartsSubject(names.OutputsStore, "*")},
 		{subject: names.MetaPrefix(names.OutputsStore) + "*"},
+		{subject: names.PartsSubject(names.CatalogStore, "*")},
+		{subject: names.MetaPrefix(names.CatalogStore) + "*"},
 		{subject: "$JS.ACK." + names.JobsStream + ".>"},
 		api("INFO"), api("STREAM.INFO.*"), api("CONSUMER.INFO." + names.JobsStream + "." + names.DispatchConsumer(job.Usual)),
 		get(names.EventsStream), leaderGet(names.EventsStream), // a whole chain, whose job the body of the request names
@@ -88,9 +93,11 @@ func hostGrants(host string, tenants []string) []grant {
 		getKey(names.HostsBucket, host),
 		getKey(names.CapabilitiesBucket, host),
 		getKey(names.ConditionsBucket, host),
+		getKey(names.CatalogsBucket, host),
 		getKey(names.SecretsBucket, "prompt"),
 		get(names.StoreStream(names.InputsStore)), getFiles(names.InputsStore),
 		getFiles(names.OutputsStore), // to replace a file of the same name
+		getFiles(names.CatalogStore), // to store no file that is there
 	}
 	if len(tenants) == 0 {
 		tenants = []string{"*"}
@@ -102,6 +109,7 @@ func hostGrants(host string, tenants []string) []grant {
 		}
 		own = append(own,
 			grant{subject: names.TellSubject(job.Tenant(tenant), "*", "*")},
+			getKey(names.APIKeysBucket, tenant+".*"),
 			grant{subject: names.JobEventsPrefix + jobs + ".*", stream: true},
 			getOf(names.EventsStream, names.JobEventsPrefix+jobs+".*"),
 		)
@@ -215,9 +223,11 @@ func operatorPermissions() jwt.Permissions {
 	for _, own := range ofDispatchers { // nor change what dispatchers read by
 		p.Pub.Deny.Add(create+own, create+own+".>")
 	}
-	secrets := names.BucketStream(names.SecretsBucket)
-	p.Pub.Deny.Add(api+"DIRECT.GET."+secrets, api+"DIRECT.GET."+secrets+".>", api+"STREAM.MSG.GET."+secrets,
-		create+secrets+".*", create+secrets+".*.>", next+secrets+".*")
+	for _, bucket := range []string{names.SecretsBucket, names.APIKeysBucket} {
+		secrets := names.BucketStream(bucket)
+		p.Pub.Deny.Add(api+"DIRECT.GET."+secrets, api+"DIRECT.GET."+secrets+".>", api+"STREAM.MSG.GET."+secrets,
+			create+secrets+".*", create+secrets+".*.>", next+secrets+".*")
+	}
 	p.Pub.Deny.Add(next+names.JobsStream+".*", remove+names.JobsStream+".*", create+names.JobsStream+".>")
 	p.Sub.Allow.Add(operatorInbox+".>", names.AllEvents, names.AllLive, names.HostStates)
 	return p

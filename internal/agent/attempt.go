@@ -25,6 +25,7 @@ type attempt struct {
 	ran       time.Duration     // on the GPU
 	outputs   []job.Output
 	result    *comfy.Result
+	record    string // what ComfyUI's history says of the run; empty unless the job asks for it
 	live      live
 	drawn     uint64         // seeds
 	told      job.Event      // newest, as it was or will be stored
@@ -82,7 +83,11 @@ func (h *host) runAttempt(kill, ctx context.Context, r *run) {
 // begin reads the job and appends started, unless it is resumed: then the chain's last event is its started.
 func (h *host) begin(ctx context.Context, a *attempt) error {
 	a.chain, a.startedAt = a.offer.LastInChain, h.q.Now()
-	j, err := job.Parse(a.offer.Message)
+	message, err := h.withFile(ctx, a.offer.Message)
+	if err != nil {
+		return err
+	}
+	j, err := job.Parse(message)
 	if err != nil {
 		return failure.New(failure.InvalidWorkflow, err.Error())
 	}
@@ -156,15 +161,21 @@ func (h *host) runPrompt(ctx context.Context, a *attempt) error {
 			return err
 		}
 	}
+	if err := h.addAPIKeys(ctx, a); err != nil {
+		return err
+	}
 	prompt := comfy.Prompt{
 		ID: a.prompt, Workflow: a.prepared.Body, ExtraData: a.job.ExtraData, Targets: a.job.IncludeOutputs, Resume: a.offer.Resume,
 	}
 	prompt.Start, prompt.Node, prompt.Total = h.limits(a.job.Timeouts)
 	defer a.live.stop()
 	var err error
-	a.result, err = h.comfy.Run(ctx, prompt, comfy.Watch{
-		Running: func() { a.running = time.Now() }, Progress: a.progress, Preview: a.live.preview,
-	})
+	watch := comfy.Watch{Running: func() { a.running = time.Now() }, Progress: a.progress, Preview: a.live.preview}
+	if a.job.Frames() {
+		watch.Frame = a.live.frame
+	}
+	a.result, err = h.comfy.Run(ctx, prompt, watch)
+	h.readRecord(ctx, a, err)
 	if err == nil {
 		a.ran = a.result.Ran
 	}

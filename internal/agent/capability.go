@@ -40,11 +40,12 @@ func (h *host) readCapabilitySoon() {
 
 // readCapability reads the capability from ComfyUI and stores it if the stored one differs or is missing: the bucket may have
 // been lost or purged. When ComfyUI does not give it, the stored one stays.
-func (h *host) readCapability(ctx context.Context, c *checkup) {
-	ctx, cancel := context.WithTimeout(ctx, readingTimeout)
+func (h *host) readCapability(alive context.Context, c *checkup) {
+	ctx, cancel := context.WithTimeout(alive, readingTimeout)
 	defer cancel()
 	began := time.Now()
-	capability, err := h.comfy.Capability(ctx)
+	var info answerBuffer
+	capability, err := h.comfy.Capability(ctx, &info)
 	c.learned, c.took, c.wanted = time.Now(), time.Since(began), false
 	if err != nil {
 		h.log.Warn("cannot read from ComfyUI what it can run", "error", err)
@@ -57,7 +58,9 @@ func (h *host) readCapability(ctx context.Context, c *checkup) {
 	if err != nil {
 		c.learned = time.Time{}
 		h.log.Warn("cannot store what the host can run", "error", err)
+		return
 	}
+	h.catalogue(alive, &info)
 }
 
 // storeCapability has the deadline of every call to NATS: a call that is sent while NATS goes down is never answered, and

@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"io"
+	"net/url"
 
 	"github.com/comfyherd/comfyherd/internal/comfy"
 	"github.com/comfyherd/comfyherd/internal/failure"
@@ -15,6 +16,7 @@ type ComfyUI interface {
 	Prompts
 	Health
 	Files
+	Routes
 }
 
 // Prompts runs workflows. Run's error is a *failure.Failure or the cause of ctx's end, which leaves the prompt on
@@ -27,6 +29,13 @@ type Prompts interface {
 	Free(ctx context.Context) error
 	// SeedLimit is the largest seed that an input takes, when that is known.
 	SeedLimit(class, input string) (most uint64, known bool)
+	// Record is the history's entry of a prompt that has ended; nil when there is none.
+	Record(ctx context.Context, promptID string) ([]byte, error)
+}
+
+// Routes answers GETs as ComfyUI does.
+type Routes interface {
+	Page(ctx context.Context, route string, query url.Values) (*comfy.Page, error)
 }
 
 // Health tells whether ComfyUI answers, and what it has.
@@ -45,7 +54,8 @@ type Health interface {
 	ProbeSubmit(ctx context.Context) error
 	// ProbeRoom writes a small file; its error is comfy.ErrNoRoom when the disk is full.
 	ProbeRoom(ctx context.Context) error
-	Capability(ctx context.Context) (workflow.Capability, error)
+	// Capability copies the answer of ComfyUI from which it is read to raw, unless that is nil.
+	Capability(ctx context.Context, raw io.Writer) (workflow.Capability, error)
 	Spelling(class, input, file string) string
 	// Has says whether the class is in what was read last.
 	Has(class string) bool

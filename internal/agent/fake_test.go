@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net/url"
 	"strings"
 	"sync"
 
@@ -39,6 +40,8 @@ type fake struct {
 	learn    func() // called by Capability
 	open     func(o comfy.Output) (io.ReadCloser, string, int64, error)
 	state    comfy.State
+	record   []byte            // of the history
+	pages    map[string]string // by route
 }
 
 func newFake() *fake {
@@ -192,13 +195,32 @@ func (f *fake) SeedLimit(string, string) (uint64, bool) {
 	return f.seeds, f.seeds > 0
 }
 
-func (f *fake) Capability(ctx context.Context) (workflow.Capability, error) {
+func (f *fake) Record(context.Context, string) ([]byte, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.record, nil
+}
+
+func (f *fake) Page(_ context.Context, route string, _ url.Values) (*comfy.Page, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	body, there := f.pages[route]
+	if !there {
+		return &comfy.Page{Status: 404, Body: io.NopCloser(strings.NewReader(""))}, nil
+	}
+	return &comfy.Page{Status: 200, ContentType: "application/json", Size: int64(len(body)), Body: io.NopCloser(strings.NewReader(body))}, nil
+}
+
+func (f *fake) Capability(_ context.Context, raw io.Writer) (workflow.Capability, error) {
 	f.mu.Lock()
 	learn := f.learn
 	f.mu.Unlock()
 	if learn != nil {
 		learn()
 	}
+	f.mu.Lock()
+	_, _ = io.WriteString(raw, f.pages["object_info"]) // into memory
+	f.mu.Unlock()
 	var b workflow.CapabilityBuilder
 	b.AddClass("SaveImage")
 	return workflow.NewCapability(&b), nil

@@ -31,8 +31,10 @@ const (
 // result is one thing that a run made: a file on the host, a picture that came over the websocket, or a text.
 type result struct {
 	comfy.Output
-	text   string
-	stored bool // it goes into COMFY_OUTPUTS
+	text        string
+	contentType string // of text, when it is not textType
+	stored      bool   // it goes into COMFY_OUTPUTS
+	blake3      string // of what was stored, 64 hex digits
 }
 
 // storeResults stores what the prompt left: files of the folders output and temp, texts, and pictures that came over the
@@ -40,7 +42,7 @@ type result struct {
 // the slot is freed when it is this one's turn. Without results it frees nothing, and runAttempt frees the slot then.
 func (h *host) storeResults(ctx context.Context, a *attempt) error {
 	results := h.results(a)
-	if len(results) == 0 {
+	if len(results) == 0 && a.record == "" {
 		return nil
 	}
 	select {
@@ -58,7 +60,7 @@ func (h *host) storeResults(ctx context.Context, a *attempt) error {
 		}
 		a.outputs = append(a.outputs, out)
 	}
-	return nil
+	return h.storeRecord(ctx, a)
 }
 
 // results gives the run's results: files first, then texts in the order of their nodes.
@@ -105,15 +107,15 @@ func (h *host) storeResult(ctx context.Context, a *attempt, r *result, taken map
 	if err != nil {
 		return out, err
 	}
-	out.Object, out.Size, out.Digest, out.ContentType = file.Name, file.Size, file.Digest, file.ContentType
+	out.Object, out.Size, out.Digest, out.Blake3, out.ContentType = file.Name, file.Size, file.Digest, r.blake3, file.ContentType
 	h.meters.uploaded.Add(float64(file.Size))
 	return out, nil
 }
 
 // open begins to read a result.
 func (h *host) open(ctx context.Context, r *result) (body io.ReadCloser, contentType string, size int64, err error) {
-	if r.Media == textMedia && r.text != "" {
-		return io.NopCloser(strings.NewReader(r.text)), textType, int64(len(r.text)), nil
+	if r.text != "" {
+		return io.NopCloser(strings.NewReader(r.text)), cmp.Or(r.contentType, textType), int64(len(r.text)), nil
 	}
 	body, contentType, size, err = h.comfy.Open(ctx, r.Output)
 	return body, cmp.Or(contentType, "application/octet-stream"), size, err

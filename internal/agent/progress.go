@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/comfyherd/comfyherd/internal/comfy"
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
@@ -14,9 +15,10 @@ const livePause = 200 * time.Millisecond
 // live publishes a run's progress and previews. It never blocks the run: what comes too fast is replaced by what comes
 // next. The last progress is always published.
 type live struct {
-	host  *host
-	run   *run
-	shown time.Time // when the newest preview was sent; only the run's goroutine uses it
+	host   *host
+	run    *run
+	shown  time.Time // when the newest preview was sent; only the run's goroutine uses it
+	frames uint64    // number of the newest frame; only the run's goroutine uses it
 
 	mu     sync.Mutex // guards all below
 	told   time.Time
@@ -76,6 +78,20 @@ func (l *live) preview(contentType string, image []byte) {
 	if time.Since(l.shown) >= livePause {
 		l.shown = time.Now()
 		l.show(contentType, image)
+	}
+}
+
+// frame relays a message of ComfyUI's websocket. Its number counts too when it is not sent.
+func (l *live) frame(f comfy.Frame) {
+	l.frames += uint64(f.Missing) + 1
+	if !l.host.q.Connected() {
+		return
+	}
+	err := l.host.q.PublishFrame(l.run.tenant, &queue.Frame{
+		Job: l.run.job, Attempt: l.run.attempt, Number: l.frames, Binary: f.Binary, Data: f.Data,
+	})
+	if err != nil {
+		l.host.log.Debug("cannot relay a message of ComfyUI", "job", l.run.key, "error", err)
 	}
 }
 

@@ -17,11 +17,7 @@ func redact(secrets []string, r *comfy.Result, err error) {
 	if len(secrets) == 0 {
 		return
 	}
-	pairs := make([]string, 0, 2*len(secrets))
-	for _, secret := range secrets {
-		pairs = append(pairs, secret, redacted)
-	}
-	hide := strings.NewReplacer(pairs...)
+	hide := hide(secrets)
 	if f, is := errors.AsType[*failure.Failure](err); is {
 		f.Message, f.Exception = hide.Replace(f.Message), hide.Replace(f.Exception)
 	}
@@ -36,4 +32,13 @@ func redact(secrets []string, r *comfy.Result, err error) {
 	for i := range r.Blocked {
 		r.Blocked[i] = hide.Replace(r.Blocked[i])
 	}
+}
+
+// hide replaces secrets in a text.
+func hide(secrets []string) *strings.Replacer {
+	pairs := make([]string, 0, 2*len(secrets))
+	for _, secret := range secrets {
+		pairs = append(pairs, secret, redacted)
+	}
+	return strings.NewReplacer(pairs...)
 }

@@ -86,6 +86,7 @@ func (h *host) fail(kill context.Context, a *attempt, f *failure.Failure) error 
 	counted := h.counts(kill, a, f)
 	e.Counted = &counted
 	e.Size = a.size()
+	h.storeRecordOnce(kill, a)
 	if !a.superseded.Load() {
 		h.extend(a.currentLease())
 	}

@@ -2,10 +2,13 @@ package agent
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
 	"time"
+
+	"lukechampine.com/blake3"
 
 	"github.com/comfyherd/comfyherd/internal/failure"
 	"github.com/comfyherd/comfyherd/jetstream"
@@ -77,7 +80,9 @@ func (h *host) storeOnce(ctx context.Context, r *result, name string, large bool
 		return file, errLarge, nil
 	}
 	src := &source{Reader: &timedReader{body, stalled, h.stallTimeout()}}
-	file, err = h.q.StoreOutput(ctx, name, contentType, src)
+	sum := blake3.New(32, nil)
+	file, err = h.q.StoreOutput(ctx, name, contentType, io.TeeReader(src, sum))
+	r.blake3 = hex.EncodeToString(sum.Sum(nil))
 	if src.err != nil {
 		return file, src.err, failure.New(failure.HostLost,
 			fmt.Sprintf("ComfyUI broke off while it handed out %s of node %s: %v", r.Filename, r.Node, src.err))

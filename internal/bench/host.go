@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"math/rand/v2"
+	"net/url"
 	"strings"
 	"sync"
 	"time"
@@ -111,7 +112,17 @@ func (h *host) Discard(string) {}
 func (h *host) SeedLimit(string, string) (uint64, bool) { return 0, false }
 
 // Capability is what the bench's workflows need.
-func (h *host) Capability(context.Context) (workflow.Capability, error) { return h.capacity, nil }
+func (h *host) Capability(context.Context, io.Writer) (workflow.Capability, error) {
+	return h.capacity, nil
+}
+
+// Record has no history.
+func (h *host) Record(context.Context, string) ([]byte, error) { return nil, nil }
+
+// Page has no routes.
+func (h *host) Page(context.Context, string, url.Values) (*comfy.Page, error) {
+	return nil, errors.New("the bench's host has no routes")
+}
 
 // Spelling leaves model names as they are.
 func (h *host) Spelling(_, _, _ string) string { return "" }

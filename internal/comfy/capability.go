@@ -17,8 +17,8 @@ const maxObjectInfo = 512 << 20
 
 // Capability reads from GET /object_info, class by class, what the host can run and how it spells its choices. Only ctx
 // bounds it: ComfyUI lists its model folders while it answers, which takes tens of seconds on large installations. It
-// answers nothing else meanwhile, so that FreezeTimeout does not run.
-func (h *Host) Capability(ctx context.Context) (workflow.Capability, error) {
+// answers nothing else meanwhile, so that FreezeTimeout does not run. raw, unless it is nil, receives the answer as it came.
+func (h *Host) Capability(ctx context.Context, raw io.Writer) (workflow.Capability, error) {
 	h.reading.Add(1)
 	defer func() { h.answered(); h.reading.Add(-1) }() // the requests that waited behind it are answered from now on
 	request, err := h.request(ctx, http.MethodGet, "/object_info", nil, nil)
@@ -34,7 +34,15 @@ func (h *Host) Capability(ctx context.Context) (workflow.Capability, error) {
 		return workflow.Capability{}, fmt.Errorf("ask %s: %w", h, &statusError{"/object_info", response.StatusCode})
 	}
 	c := capabilityReader{spellings: map[string]string{}, classes: map[string]bool{}, limits: map[string]uint64{}}
-	if err := c.read(io.LimitReader(response.Body, maxObjectInfo)); err != nil {
+	body := io.LimitReader(response.Body, maxObjectInfo)
+	if raw != nil {
+		body = io.TeeReader(body, raw)
+	}
+	err = c.read(body)
+	if err == nil && raw != nil {
+		_, err = io.Copy(io.Discard, body) // the decoder stops at the closing bracket
+	}
+	if err != nil {
 		return workflow.Capability{}, fmt.Errorf("read /object_info of %s: %w", h, err)
 	}
 	h.spellings.Store(&c.spellings)

@@ -225,7 +225,7 @@ func TestNothingIsSilentWhileTheObjectInfoIsRead(t *testing.T) {
 		host, _ := inBubble(t, routes{"POST /prompt": accepts(promptID), "GET /object_info": slow, "GET " + jobPath: broken, "GET /internal/logs/raw": breaks}, comfy.Options{})
 		read := make(chan error, 1)
 		go func() {
-			_, err := host.Capability(t.Context())
+			_, err := host.Capability(t.Context(), nil)
 			read <- err
 		}()
 		synctest.Wait()

@@ -137,7 +137,7 @@ func TestTheSeedLimitOfAnInputIsItsMaximum(t *testing.T) {
 			return limit{most, known}
 		}
 		same(t, "before", ask("seed"), limit{})
-		if _, err := host.Capability(t.Context()); err != nil {
+		if _, err := host.Capability(t.Context(), nil); err != nil {
 			t.Fatal(err)
 		}
 		for input, want := range map[string]limit{

@@ -43,6 +43,7 @@ type Host struct {
 	lastAnswer atomic.Int64 // when the newest HTTP answer came: nanoseconds since born, by the monotonic clock
 	absent     atomic.Bool  // the newest answer came from a proxy that cannot reach ComfyUI
 	reading    atomic.Int32 // requests of /object_info under way: ComfyUI answers nothing else meanwhile
+	relays     atomic.Int32 // runs that want their frames
 	oldJobs    atomic.Bool  // the server lacks /api/jobs/{id}
 	oldCancel  atomic.Bool  // the server lacks /api/jobs/{id}/cancel
 	spellings  atomic.Pointer[map[string]string]

@@ -137,7 +137,7 @@ const objectInfo = `{
 func TestCapabilityReadsBothShapesOfChoices(t *testing.T) {
 	t.Parallel()
 	host := serve(t, routes{"GET /object_info": says(http.StatusOK, objectInfo)})
-	got, err := host.Capability(within(t))
+	got, err := host.Capability(within(t), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -176,11 +176,11 @@ func TestABrokenCapabilityIsAnErrorAndKeepsTheSpelling(t *testing.T) {
 	t.Parallel()
 	body := objectInfo
 	host := serve(t, routes{"GET /object_info": func(w http.ResponseWriter, r *http.Request) { says(http.StatusOK, body)(w, r) }})
-	if _, err := host.Capability(within(t)); err != nil {
+	if _, err := host.Capability(within(t), nil); err != nil {
 		t.Fatal(err)
 	}
 	for _, body = range []string{"", "[]", objectInfo[:len(objectInfo)/2], "<html>"} {
-		if got, err := host.Capability(within(t)); err == nil {
+		if got, err := host.Capability(within(t), nil); err == nil {
 			t.Errorf("%q is a capability of %d values", body, got.Len())
 		}
 	}

@@ -170,7 +170,7 @@ func TestWhichFramesArePicturesIsDecidedByTheirNode(t *testing.T) {
 		}
 		tell(conn, "execution_success", prompt, "")
 	})
-	if _, err := r.host.Capability(within(t)); err != nil {
+	if _, err := r.host.Capability(within(t), nil); err != nil {
 		t.Fatal(err)
 	}
 	p := promptOf(t, map[string]any{"1": node("SaveImageWebsocket", nil), "2": node("ETN_SendImageWebSocket", nil), "3": node("KSampler", nil), "4": node("SendPNG", nil)})

@@ -15,7 +15,7 @@ func (r *run) act(ctx context.Context, now time.Time) time.Time {
 	if !r.looking && !now.Before(r.lookAt) {
 		r.look(ctx)
 	}
-	next := now.Add(r.host.options.PollInterval)
+	next := r.track.due(now.Add(r.host.options.PollInterval))
 	if !r.looking {
 		next = earliest(next, r.lookAt)
 	}
@@ -156,14 +156,16 @@ func (r *run) ended(e *ending, now time.Time) (*Result, *failure.Failure) {
 // socketGrace is how long an ending waits for more events of the websocket, from the newest one on.
 const socketGrace = 3 * time.Second
 
-// awaitsSocket reports whether more may come over the websocket: the prompt ended well and left no file, or it sends
-// pictures, and the event of its end has not come.
+// awaitsSocket reports whether more may come over the websocket: the event of its end has not come, and the prompt ended well and
+// left no file, or it sends pictures, or the caller wants all messages.
 func (r *run) awaitsSocket(e *ending, now time.Time) bool {
 	t := r.track
 	receives := t.receivesFrom(r.host.current())
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if e.failure() != nil || !receives || t.succeeded || len(e.files)+len(e.texts) > 0 && !t.album.expected(t.classes) {
+	ended := t.succeeded || t.relay != nil && (t.stopped || t.raised != nil)
+	pictures := e.failure() == nil && (len(e.files)+len(e.texts) == 0 || t.album.expected(t.classes))
+	if !receives || ended || !pictures && t.relay == nil {
 		return false
 	}
 	since := r.endedAt

@@ -247,10 +247,13 @@ func TestAProbeThatComfyUIDoesNotAnswerIsAnError(t *testing.T) {
 		"Marker":        func() error { return temp(t, raised, nil) },
 		"MarkerRefused": func() error { return temp(t, nil, says(http.StatusForbidden, "")) },
 		"MarkerNotKept": func() error { return temp(t, nil, says(http.StatusOK, "{}")) },
-		"Classes":       func() error { _, err := gone(t).Capability(within(t)); return err },
-		"ClassesRaised": func() error { _, err := serve(t, routes{"GET /object_info": raised}).Capability(within(t)); return err },
-		"Free":          func() error { return serve(t, routes{"POST /free": raised}).Free(within(t)) },
-		"Clear":         func() error { return gone(t).Clear(within(t), promptID) },
+		"Classes":       func() error { _, err := gone(t).Capability(within(t), nil); return err },
+		"ClassesRaised": func() error {
+			_, err := serve(t, routes{"GET /object_info": raised}).Capability(within(t), nil)
+			return err
+		},
+		"Free":  func() error { return serve(t, routes{"POST /free": raised}).Free(within(t)) },
+		"Clear": func() error { return gone(t).Clear(within(t), promptID) },
 	} {
 		if err := ask(); err == nil || errors.Is(err, comfy.ErrNoRoom) || len(err.Error()) > 300 {
 			t.Errorf("%s: %v", name, err)

@@ -40,6 +40,10 @@ type Watch struct {
 	Running   func() // it is or was executed
 	Progress  func(Progress)
 	Preview   func(contentType string, image []byte)
+
+	// Frame receives every message of the websocket about the prompt but those that end it, in their order. Of progress_state it
+	// receives at most five a second, and always the newest before an executed and before the end.
+	Frame func(Frame)
 }
 
 // Result is a prompt that ended well.

@@ -102,7 +102,7 @@ func (h *Host) Run(ctx context.Context, p Prompt, w Watch) (*Result, error) {
 		return result, err
 	}
 	h.log.Info("a cached result may be another prompt's, running the prompt again with nothing cached", "prompt", p.ID, "node", f.Node)
-	return h.runOnce(ctx, p, Watch{Progress: w.Progress, Preview: w.Preview})
+	return h.runOnce(ctx, p, Watch{Progress: w.Progress, Preview: w.Preview, Frame: w.Frame})
 }
 
 func (h *Host) runOnce(ctx context.Context, p Prompt, w Watch) (*Result, error) {
@@ -112,6 +112,11 @@ func (h *Host) runOnce(ctx context.Context, p Prompt, w Watch) (*Result, error) 
 		began: time.Now(), checkEvery: h.options.QuietTime,
 	}
 	r.track.album = h.newAlbum()
+	if w.Frame != nil {
+		r.track.relay = &relay{}
+		h.relays.Add(1)
+		defer h.relays.Add(-1)
+	}
 	if h.register(r.track) {
 		return nil, failure.New(failure.Lost, "the prompt is being run already")
 	}
@@ -216,6 +221,7 @@ func (r *run) notify(now time.Time) {
 	t := r.track
 	t.mu.Lock()
 	progress, preview, started, hint := t.progress, t.preview, t.started, t.hint
+	frames := t.relay.take(now)
 	t.progress, t.preview, t.hint = nil, nil, false
 	t.mu.Unlock()
 	if !started.IsZero() {
@@ -226,6 +232,9 @@ func (r *run) notify(now time.Time) {
 	}
 	if preview != nil && r.watch.Preview != nil {
 		r.watch.Preview(preview.contentType, preview.image)
+	}
+	for _, f := range frames {
+		r.watch.Frame(f)
 	}
 	if hint {
 		r.quick, r.again, r.lookAt = quickLooks, r.looking, now

@@ -84,7 +84,7 @@ func TestNoLimitRunsBesideOurOwnReadingOfTheObjectInfo(t *testing.T) {
 	ended := r.begin(p)
 	r.until(r.runs(p.ID))
 	r.sim.AddFault(comfysim.Fault{Kind: comfysim.FaultSlowInfo, For: 4 * time.Second, Times: 1})
-	if _, err := r.host.Capability(within(t)); err != nil {
+	if _, err := r.host.Capability(within(t), nil); err != nil {
 		t.Error(err)
 	}
 	if o := <-ended; o.err != nil {

@@ -217,6 +217,9 @@ func (h *Host) read(s *session) error {
 		}
 		s.conn.SetReadDeadline(time.Now().Add(2 * h.options.PingInterval))
 		now := time.Now()
+		if h.relays.Load() > 0 {
+			h.pass(kind, frame, now)
+		}
 		if kind == websocket.BinaryMessage {
 			if p, ok := parseBinary(frame); ok {
 				h.showPreview(p, now)
@@ -253,25 +256,7 @@ func (h *Host) handle(s *session, e event, now time.Time) {
 
 // showPreview gives a picture to its prompt. One that names none belongs to the prompt that runs, if there is only one.
 func (h *Host) showPreview(p preview, now time.Time) {
-	if p.prompt != "" {
-		h.mu.Lock()
-		t := h.tracks[p.prompt]
-		h.mu.Unlock()
-		if t != nil {
-			t.show(p, now)
-		}
-		return
-	}
-	var found *tracker
-	for _, t := range h.all() {
-		if t.running() {
-			if found != nil && found != t {
-				return
-			}
-			found = t
-		}
-	}
-	if found != nil {
-		found.show(p, now)
+	if t := h.trackOf(p.prompt); t != nil {
+		t.show(p, now)
 	}
 }

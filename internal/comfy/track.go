@@ -42,6 +42,7 @@ type tracker struct {
 	blocked   []string
 	unrun     map[string]bool // nodes that an ExecutionBlocker kept from being run
 	album     *album          // pictures that came over the websocket
+	relay     *relay          // the messages of the websocket, as they came; nil unless the run wants them
 }
 
 func newTracker(id string, s shape) *tracker {

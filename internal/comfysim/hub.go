@@ -67,10 +67,15 @@ func (h *hub) poke() {
 
 // send queues an event for one session, or for all when to is nil.
 func (h *hub) send(to *string, event string, data any) {
-	h.queue(message{to: to, data: encode(struct {
+	h.queue(message{to: to, data: encodeEvent(event, data)})
+}
+
+// encodeEvent writes an event as ComfyUI does: some clients look at its first bytes, {"type":, only.
+func encodeEvent(event string, data any) []byte {
+	return encode(struct {
 		Type string `json:"type"`
 		Data any    `json:"data"`
-	}{event, data})})
+	}{event, data})
 }
 
 // publishLoop writes queued messages until ctx ends.

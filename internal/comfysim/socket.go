@@ -58,10 +58,9 @@ func (p *process) greet(s *socket, sid string) {
 		node = h.lastNode
 	}
 	h.mu.Unlock()
-	first := map[string]any{"type": "status", "data": map[string]any{"status": p.queueInfo(), "sid": sid}}
-	_ = s.conn.WriteMessage(websocket.TextMessage, encode(first))
+	_ = s.conn.WriteMessage(websocket.TextMessage, encodeEvent("status", map[string]any{"status": p.queueInfo(), "sid": sid}))
 	if node != "" {
-		_ = s.conn.WriteMessage(websocket.TextMessage, encode(map[string]any{"type": "executing", "data": map[string]any{"node": node}}))
+		_ = s.conn.WriteMessage(websocket.TextMessage, encodeEvent("executing", map[string]any{"node": node}))
 	}
 }
 

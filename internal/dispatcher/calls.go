@@ -39,13 +39,20 @@ func (d *Dispatcher) endpoints() map[string]queue.Endpoint {
 		"why":      answering(d.apiWhy),
 		"queue":    answering(d.apiQueue),
 		"jobs":     answering(d.apiJobs),
-		"cancel":   answering(d.apiCancel),
-		"dead":     answering(d.apiDead),
-		"requeue":  answering(d.apiRequeue),
-		"purge":    answering(d.apiPurge),
-		"affinity": answering(d.apiAffinity),
-		"tenants":  answering(d.apiTenants),
-		"drain":    answering(d.apiDrain),
+		"job":      answering(d.apiJob),
+		"overview": answering(d.apiOverview),
+		"waiting":  answering(d.apiWaiting),
+
+		"workflows":   answering(d.apiWorkflows),
+		"dispatchers": answering(d.apiDispatchers),
+		"settings":    answering(d.apiSettings),
+		"cancel":      answering(d.apiCancel),
+		"dead":        answering(d.apiDead),
+		"requeue":     answering(d.apiRequeue),
+		"purge":       answering(d.apiPurge),
+		"affinity":    answering(d.apiAffinity),
+		"tenants":     answering(d.apiTenants),
+		"drain":       answering(d.apiDrain),
 	}
 }
 

@@ -26,7 +26,7 @@ func (d *Dispatcher) beginChain(ctx context.Context, o *owned, s spot, last uint
 		return
 	}
 	e := o.job.NewEvent(job.Queued, d.clock())
-	e.Sequence, e.Position, e.Bytes = o.job.Sequence, s.position, int64(len(o.message.Body))
+	e.Sequence, e.Position, e.Bytes, e.Title = o.job.Sequence, s.position, int64(len(o.message.Body)), o.job.Graph.Title()
 	var err error
 	o.last, err = d.q.Append(ctx, &e, last, d.source, "")
 	stored(o.last)
@@ -59,6 +59,11 @@ func (d *Dispatcher) overQuota(ctx context.Context, o *owned, why string) {
 // dispatch offers the job to the host it was given, and to others while agents say no, and waits otherwise. Every job
 // passes here last, so its expires_in is looked at here.
 func (d *Dispatcher) dispatch(ctx context.Context, o *owned, s spot) {
+	if o.fault != "" {
+		d.loop.release(o, s.host)
+		d.endWaiting(ctx, o, ending{reason: failure.InvalidJob, message: o.fault})
+		return
+	}
 	for s.host != "" && !d.expired(o) {
 		got, err := d.takeSlot(ctx, o, &s)
 		if err != nil {

@@ -33,6 +33,14 @@ func (m *memory) JobsHeld(context.Context) (history.Held, error) {
 	return held, nil
 }
 
+func (m *memory) Stores(context.Context) ([]queue.StoreCounts, error) {
+	return []queue.StoreCounts{{Stream: "COMFY_JOBS", Bytes: 900, Limit: 1000, Messages: 3}}, m.cutHere("state of streams")
+}
+
+func (m *memory) LastLetter(context.Context) (uint64, error) {
+	return 77, m.cutHere("last letter")
+}
+
 func (m *memory) Rows(asked int) int {
 	if asked == 0 {
 		asked = 100

@@ -62,14 +62,26 @@ func (d *Dispatcher) receive(ctx, stop context.Context, delivery queue.Delivery)
 	}
 	d.loop.pressure.enter()
 	j, err := d.read(delivery.Message)
-	if err != nil {
+	switch {
+	case err != nil:
 		d.refuseSoon(ctx, delivery, err)
-		return
+	case j.Graph == nil:
+		d.walks.Go(func() { d.receiveFile(ctx, delivery) })
+	default:
+		d.begin(ctx, d.owns(&delivery, j))
 	}
-	o := &owned{
+}
+
+// owns is a job that has just been delivered.
+func (d *Dispatcher) owns(delivery *queue.Delivery, j *job.Job) *owned {
+	return &owned{
 		job: j, message: delivery.Message, lease: delivery.Lease, attempt: 1,
 		notBefore: j.NotBefore(), taken: d.clock(),
 	}
+}
+
+// begin has a job placed and walked when the earlier deliveries of its id have been walked.
+func (d *Dispatcher) begin(ctx context.Context, o *owned) {
 	o.job.Graph.Hash() // once for all, and not in the loop
 	d.ids.Enter(o.key(), &o.turn)
 	if o.turn.Before == nil {

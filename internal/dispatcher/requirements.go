@@ -156,7 +156,10 @@ func (d *Dispatcher) readRequirements(ctx context.Context, sequence uint64) (wor
 	if err != nil {
 		return workflow.Requirements{}, err
 	}
-	j, err := job.Parse(message)
+	j, _, err := d.parse(ctx, message)
+	if invalid := (*job.Invalid)(nil); err != nil && !errors.As(err, &invalid) {
+		return workflow.Requirements{}, err
+	}
 	if err != nil {
 		return workflow.Requirements{}, errors.Join(errNoJob, err)
 	}

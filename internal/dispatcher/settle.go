@@ -37,7 +37,7 @@ func (d *Dispatcher) settle(ctx context.Context, failed queue.Link) error {
 	var reading errgroup.Group
 	var o *owned // read beside its chain
 	reading.Go(func() (err error) {
-		o, err = d.stored(ctx, sequence, failed.Tenant, failed.Job)
+		o, err = d.whole(ctx, sequence, failed.Tenant, failed.Job)
 		return err
 	})
 	first, err := d.isFirst(ctx, &failed)

@@ -22,7 +22,9 @@ func (l *loop) watches() []func(context.Context) error {
 	affinity, tenants := follow(l, l.affinityMirror()), follow(l, l.tenantMirror())
 	grants, slots, tickets := follow(l, l.grantMirror()), follow(l, l.slotMirror()), follow(l, l.ticketMirror())
 	return []func(context.Context) error{
-		func(ctx context.Context) error { return q.WatchDispatchers(ctx, dispatchers) },
+		func(ctx context.Context) error {
+			return q.WatchDispatchers(ctx, both(c.dispatchers.change, dispatchers))
+		},
 		l.whileAll(func(ctx context.Context) error { return q.WatchHosts(ctx, hosts) }),
 		l.whileAll(func(ctx context.Context) error { return q.FollowHosts(ctx, l.hostReport) }),
 		func(ctx context.Context) error { return q.FollowChosen(ctx, l.chosen, l.hostReport) },

@@ -32,6 +32,7 @@ type wire interface {
 type jobsWire interface {
 	Puller(p job.Priority, take func(queue.Delivery)) (puller, error)
 	Stored(ctx context.Context, sequence uint64) (job.Message, error)
+	ShortWorkflowFile(ctx context.Context, name string) ([]byte, error)
 	NextStored(ctx context.Context, tenant job.Tenant, lane *job.Priority, after uint64) (job.Message, bool, error)
 	Depth(ctx context.Context) (map[job.Lane]uint64, error)
 	Extend(lease queue.Lease) error
@@ -39,6 +40,8 @@ type jobsWire interface {
 	Park(lease queue.Lease, rest time.Duration) error
 	FinishSoon(lease queue.Lease) error
 	Erase(ctx context.Context, sequence uint64) error
+	PutAPIKeys(ctx context.Context, tenant job.Tenant, keys *jetstream.APIKeys) (until time.Time, err error)
+	DropAPIKeys(ctx context.Context, tenant job.Tenant, id job.ID) error
 	TooLarge(body int) string
 	JobsRoom() int64
 	JobsHeld(ctx context.Context) (history.Held, error)
@@ -103,6 +106,7 @@ type peerWire interface {
 	Relay(r *queue.Relay) error
 	ServeAPI(ctx context.Context, api queue.API) error
 	AnswerBytes() int
+	Stores(ctx context.Context) ([]queue.StoreCounts, error)
 	AppendAct(ctx context.Context, a *queue.Act, source string) error
 }
 
@@ -113,6 +117,7 @@ type letterWire interface {
 	Purge(ctx context.Context, d *queue.DeadLetter) error
 	Requeue(ctx context.Context, d *queue.DeadLetter, extra json.RawMessage) (jetstream.Receipt, error)
 	Requeued(ctx context.Context, d *queue.DeadLetter) (bool, error)
+	LastLetter(ctx context.Context) (uint64, error)
 }
 
 // ruleWire holds what operators have set.

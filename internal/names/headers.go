@@ -29,6 +29,19 @@ const (
 	ContentTypeHeader  = "Content-Type"
 )
 
+// Headers of the messages of ComfyUI that a job's agent relays. AttemptHeader says of which attempt.
+const (
+	FrameHeader     = "Comfy-Frame"      // its number within the attempt, from 1
+	FrameKindHeader = "Comfy-Frame-Kind" // TextFrame or BinaryFrame
+	FramePartHeader = "Comfy-Frame-Part" // of a message that is too large for one of NATS: "2/3" is the second of three parts
+)
+
+// Values of FrameKindHeader.
+const (
+	TextFrame   = "text"
+	BinaryFrame = "binary"
+)
+
 // Headers of files, their parts, and the calls that carry pieces of them.
 const (
 	PartOfHeader     = "Comfy-Part-Of" // of a part: the file's name as FileKey writes it

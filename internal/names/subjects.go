@@ -87,6 +87,9 @@ func ChainSubject(tenant job.Tenant, id job.ID) string {
 	return JobEventsPrefix + string(tenant) + "." + string(id) + ".*"
 }
 
+// TenantEvents matches the events of all jobs of a tenant.
+func TenantEvents(tenant job.Tenant) string { return JobEventsPrefix + string(tenant) + ".>" }
+
 // AppendSubject is where an event must be published so that EventsStream stores it under the given subject.
 func AppendSubject(stored string) string {
 	return strings.Replace(stored, EventsPrefix, AppendPrefix, 1)
@@ -142,17 +145,20 @@ func RelaySender(subject string) string {
 	return strings.TrimSuffix(strings.TrimPrefix(subject, "comfy.dispatchers."), ".hosts")
 }
 
-// LiveSubject is where live messages of a job are published; what is "progress" or "preview".
+// FramesSubject matches the relayed messages of all jobs of a tenant.
+func FramesSubject(tenant job.Tenant) string { return LiveSubject(tenant, "*", "frame") }
+
+// LiveSubject is where live messages of a job are published; what is "progress", "preview" or "frame".
 func LiveSubject(tenant job.Tenant, id job.ID, what string) string {
 	return "comfy.live.jobs." + string(tenant) + "." + string(id) + "." + what
 }
 
-// JobOfLive gives the job of a subject that LiveSubject has made; empty when a subject has not that form.
-func JobOfLive(subject string) job.ID {
+// JobOfLive gives the tenant and the job of a subject that LiveSubject has made; empty when a subject has not that form.
+func JobOfLive(subject string) (job.Tenant, job.ID) {
 	if parts := strings.Split(subject, "."); len(parts) == 6 {
-		return job.ID(parts[4])
+		return job.Tenant(parts[3]), job.ID(parts[4])
 	}
-	return ""
+	return "", ""
 }
 
 // TellSubject is LiveSubject for an agent in an account of its own.

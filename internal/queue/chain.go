@@ -128,6 +128,18 @@ func (q *Queue) lastOf(ctx context.Context, subject string) (Link, error) {
 	return decodeLink(raw.Subject, raw.Header, raw.Data, raw.Sequence)
 }
 
+// LastTenantEvent is the sequence of the last stored event of all jobs of a tenant; 0 when there is none.
+func (q *Queue) LastTenantEvent(ctx context.Context, tenant job.Tenant) (uint64, error) {
+	raw, err := q.readEvents.GetLastMsgForSubject(ctx, names.TenantEvents(tenant))
+	if errors.Is(err, natsjs.ErrMsgNotFound) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, fmt.Errorf("read last event of tenant %s: %w", tenant, err)
+	}
+	return raw.Sequence, nil
+}
+
 // Chain reads all events of a job, oldest first. Messages that other programs have stored there are left out; when such a message is
 // the last, the last event has its sequence as ChainSequence, since the next Append must expect that.
 func (q *Queue) Chain(ctx context.Context, tenant job.Tenant, id job.ID) ([]Link, error) {

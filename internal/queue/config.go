@@ -45,6 +45,9 @@ const (
 
 	defaultMaxJob = 1 << 20
 
+	// catalogAge is how long a file of a catalogue and its mention are kept. Agents store both again when a seventh of it is over.
+	catalogAge = 7 * 24 * time.Hour
+
 	liveAge   = 5 * time.Minute
 	liveMost  = 4096     // messages of COMFY_LIVE
 	liveBytes = 64 << 20 // of COMFY_LIVE

@@ -51,6 +51,32 @@ func (q *Queue) OpenOutputAt(ctx context.Context, name string, offset int64) (io
 	return q.openFile(ctx, names.OutputsStore, name, offset)
 }
 
+// RemoveInput removes a file of COMFY_INPUTS. A crash, or a NATS that is away, leaves it there until it is older than FilesAge.
+func (q *Queue) RemoveInput(ctx context.Context, name string) {
+	q.removeFile(ctx, names.InputsStore, name)
+}
+
+// RemoveOutput removes a file of COMFY_OUTPUTS, as RemoveInput does.
+func (q *Queue) RemoveOutput(ctx context.Context, name string) {
+	q.removeFile(ctx, names.OutputsStore, name)
+}
+
+func (q *Queue) removeFile(ctx context.Context, store, name string) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
+	defer cancel()
+	f, err := q.describedNow(ctx, store, name)
+	if err != nil {
+		return
+	}
+	q.purge(ctx, store, names.MetaSubject(store, name), 0)
+	q.removeParts(ctx, store, f.parts)
+}
+
+// OpenInputAt streams a file of COMFY_INPUTS from an offset on, as OpenOutputAt does.
+func (q *Queue) OpenInputAt(ctx context.Context, name string, offset int64) (io.ReadCloser, jetstream.File, error) {
+	return q.openFile(ctx, names.InputsStore, name, offset)
+}
+
 func (q *Queue) openFile(ctx context.Context, store, name string, offset int64) (io.ReadCloser, jetstream.File, error) {
 	f, err := q.described(ctx, store, name)
 	if err != nil {

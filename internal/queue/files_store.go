@@ -213,8 +213,11 @@ func (q *Queue) storeThere(ctx context.Context, store string) error {
 }
 
 func storeAbout(store string) string {
-	if store == names.InputsStore {
+	switch store {
+	case names.InputsStore:
 		return "files that jobs need"
+	case names.CatalogStore:
+		return "what hosts say of themselves, each file under its digest"
 	}
 	return "files that jobs made"
 }

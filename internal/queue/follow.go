@@ -65,6 +65,11 @@ func (q *Queue) Notes(ctx context.Context, subject string, since time.Time) iter
 	}
 }
 
+// TenantNotes gives the stored events of a tenant's jobs, as Notes does.
+func (q *Queue) TenantNotes(ctx context.Context, tenant job.Tenant, since time.Time) iter.Seq2[jetstream.Note, error] {
+	return q.Notes(ctx, names.TenantEvents(tenant), since)
+}
+
 func (q *Queue) notes(ctx context.Context, cfg natsjs.OrderedConsumerConfig, tell func(jetstream.Note) bool) error {
 	consumer, err := q.ordered(ctx, cfg)
 	if err != nil {

@@ -35,13 +35,23 @@ func (q *Queue) TooLarge(body int) string {
 		"or raise `dispatcher run --max-job` and, where NATS takes no larger message, its max_payload", body, most, names.InputsStore)
 }
 
+// Client is a tenant's own access to the fleet, on the connection of the Queue.
+func (q *Queue) Client(tenant job.Tenant) *jetstream.Client { return jetstream.NewClient(q.nc, tenant) }
+
 // Submit publishes a job to its lane, as a tenant's client does.
 func (q *Queue) Submit(ctx context.Context, lane job.Lane, spec job.Spec) (jetstream.Receipt, error) {
-	return jetstream.NewClient(q.nc, lane.Tenant).Submit(ctx, lane.Priority, spec)
+	return q.Client(lane.Tenant).Submit(ctx, lane.Priority, spec)
 }
 
 // TooLarge reports whether an event could not be appended since it is larger than a NATS message may be (max_payload, 1 MiB by
 // default). Trying again does not help.
 func TooLarge(err error) bool {
 	return errors.Is(err, nats.ErrMaxPayload)
+}
+
+// NotStored reports whether a Submit that has returned this error has certainly stored nothing. After any other error, such as a
+// timeout, the job may be stored.
+func NotStored(err error) bool {
+	return errors.Is(err, jetstream.ErrLaneFull) || errors.Is(err, jetstream.ErrNoSpace) || errors.Is(err, jetstream.ErrTooLarge) ||
+		errors.Is(err, nats.ErrNoResponders)
 }

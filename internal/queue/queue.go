@@ -33,6 +33,9 @@ type Queue struct {
 	affinity, tenants  natsjs.KeyValue
 	slots              natsjs.KeyValue
 	secrets, grants    natsjs.KeyValue
+	assets             natsjs.KeyValue
+	requestKeys        natsjs.KeyValue
+	catalogs, apiKeys  natsjs.KeyValue
 	objects            map[string]natsjs.ObjectStore
 	parts              chan struct{} // has a value for each part of a file in flight
 	readJobs           natsjs.Stream // the streams named read* read from the leader: see reader
@@ -42,12 +45,14 @@ type Queue struct {
 	readStrikes        natsjs.Stream
 	readHosts          natsjs.Stream
 	readSlots          natsjs.Stream
+	readAssets         natsjs.Stream
 	readFiles          map[string]natsjs.Stream // of the object stores
 
 	made        atomic.Pointer[time.Time] // when COMFY_JOBS was created
 	ackWait     time.Duration
 	presenceTTL time.Duration
 	eventsAge   time.Duration
+	filesAge    time.Duration
 	room        int64        // bytes that all streams may hold together; 0: their maxima are not changed
 	maxJob      atomic.Int64 // the most bytes of a job in COMFY_JOBS; 0: only max_payload limits it
 	jobsRoom    atomic.Int64 // the most bytes that COMFY_JOBS holds; 0: no maximum
@@ -158,7 +163,7 @@ func (q *Queue) bind(ctx context.Context, t topology) error {
 	q.keepJobLimits(&q.jobs.CachedInfo().Config)
 	q.eventsAge = q.events.CachedInfo().Config.MaxAge
 	q.objects, q.readFiles, q.parts = map[string]natsjs.ObjectStore{}, map[string]natsjs.Stream{}, make(chan struct{}, partsInFlight)
-	for _, name := range []string{names.OutputsStore, names.InputsStore} {
+	for _, name := range stores() {
 		if q.objects[name], err = objects(ctx, t, name); err != nil {
 			return err
 		}
@@ -166,6 +171,7 @@ func (q *Queue) bind(ctx context.Context, t topology) error {
 			return err
 		}
 	}
+	q.filesAge = q.readFiles[names.OutputsStore].CachedInfo().Config.MaxAge
 	return nil
 }
 
@@ -208,6 +214,8 @@ func (q *Queue) bindBuckets(ctx context.Context, t topology) error {
 		names.ConditionsBucket: &q.conditions,
 		names.AffinityBucket:   &q.affinity, names.TenantsBucket: &q.tenants,
 		names.SlotsBucket: &q.slots, names.SecretsBucket: &q.secrets, names.GrantsBucket: &q.grants,
+		names.AssetsBucket: &q.assets, names.RequestKeysBucket: &q.requestKeys,
+		names.CatalogsBucket: &q.catalogs, names.APIKeysBucket: &q.apiKeys,
 	}
 	for _, want := range t.buckets() {
 		kv, err := answered(ctx, func(ctx context.Context) (natsjs.KeyValue, error) { return t.keyValue(ctx, want) })
@@ -220,7 +228,10 @@ func (q *Queue) bindBuckets(ctx context.Context, t topology) error {
 	if q.readWaiting, err = q.reader(ctx, names.BucketStream(names.WaitingBucket)); err != nil {
 		return err
 	}
-	for bucket, stream := range map[string]*natsjs.Stream{names.BlocksBucket: &q.readBlocks, names.StrikesBucket: &q.readStrikes, names.HostsBucket: &q.readHosts, names.SlotsBucket: &q.readSlots} {
+	for bucket, stream := range map[string]*natsjs.Stream{
+		names.BlocksBucket: &q.readBlocks, names.StrikesBucket: &q.readStrikes, names.HostsBucket: &q.readHosts, names.SlotsBucket: &q.readSlots,
+		names.AssetsBucket: &q.readAssets,
+	} {
 		if *stream, err = q.reader(ctx, names.BucketStream(bucket)); err != nil {
 			return err
 		}
@@ -261,6 +272,9 @@ func (q *Queue) PresenceTTL() time.Duration { return q.presenceTTL }
 
 // EventsAge is how long events are kept, and so how long an id stays taken.
 func (q *Queue) EventsAge() time.Duration { return q.eventsAge }
+
+// FilesAge is how long outputs and inputs are kept; 0: for ever.
+func (q *Queue) FilesAge() time.Duration { return q.filesAge }
 
 // Created is when COMFY_JOBS was created; ids that the system makes contain it. It changes when the stream is created again.
 func (q *Queue) Created() time.Time { return *q.made.Load() }

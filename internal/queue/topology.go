@@ -110,18 +110,21 @@ func (t topology) live() wanted {
 // files is the stream of an object store. In COMFY_OUTPUTS the description of a file does not replace that of an earlier file of the
 // name: the roll-up that this needs would also let a host's key remove the files of all tenants.
 func (t topology) files(store string) wanted {
-	byHand := t.cfg.OutputsBytes
-	if store == names.InputsStore {
-		byHand = t.cfg.InputsBytes
-	}
+	byHand := map[string]int64{names.OutputsStore: t.cfg.OutputsBytes, names.InputsStore: t.cfg.InputsBytes}[store]
 	w := t.bounded(natsjs.StreamConfig{
 		Name: names.StoreStream(store), Description: "comfyherd: " + storeAbout(store), Subjects: []string{names.PartsSubject(store, ">"), names.MetaPrefix(store) + ">"},
 		MaxAge: cmp.Or(t.cfg.FilesAge, defaultFilesAge), Storage: t.storage(), AllowRollup: store == names.InputsStore,
 		AllowDirect: true, Replicas: cmp.Or(t.cfg.Replicas, 1),
 	}, byHand)
 	w.age = t.cfg.FilesAge != 0
+	if store == names.CatalogStore {
+		w.MaxAge, w.age, w.Compression = catalogAge, false, natsjs.S2Compression
+	}
 	return w
 }
+
+// stores are the object stores.
+func stores() []string { return []string{names.OutputsStore, names.InputsStore, names.CatalogStore} }
 
 func (t topology) streams(ctx context.Context) error {
 	for _, want := range []wanted{t.events(), t.jobs(), t.dead(), t.live()} {
@@ -224,6 +227,12 @@ func (t topology) bucket(name, about string) wanted {
 	return w
 }
 
+// aged gives a bucket an age after which its keys expire.
+func (t topology) aged(w wanted, age time.Duration) wanted {
+	w.MaxAge = age
+	return w
+}
+
 // presence makes a bucket one whose keys expire.
 func (t topology) presence(w wanted) wanted {
 	w.MaxAge, w.age = cmp.Or(t.cfg.PresenceTTL, defaultPresenceTTL), t.cfg.PresenceTTL != 0
@@ -252,6 +261,10 @@ func (t topology) buckets() []wanted {
 		t.bucket(names.SlotsBucket, "jobs that run of tenants with a cap"),
 		t.bucket(names.GrantsBucket, grantsAbout),
 		t.bucket(names.SecretsBucket, "random bytes that the fleet shares"),
+		t.aged(t.bucket(names.AssetsBucket, "files that clients of the Comfy API v2 have named"), cmp.Or(t.cfg.FilesAge, defaultFilesAge)),
+		t.aged(t.bucket(names.RequestKeysBucket, "keys of requests that were received once"), requestKeyAge),
+		ofAgents(t.aged(t.bucket(names.CatalogsBucket, "which files of COMFY_CATALOG describe a host"), catalogAge)),
+		t.apiKeys(),
 	}
 }
 

@@ -103,13 +103,15 @@ func share(name string, room int64) int64 {
 	case names.DeadStream:
 		return 10 * percent
 	case names.StoreStream(names.OutputsStore):
-		return 30 * percent
+		return 28 * percent
 	case names.StoreStream(names.InputsStore):
 		return 15 * percent
 	case names.BucketStream(names.WaitingBucket):
 		return min(2*percent, 1024*mib)
 	case names.BucketStream(names.CapabilitiesBucket):
 		return min(percent, 512*mib)
+	case names.StoreStream(names.CatalogStore):
+		return min(percent, 1024*mib)
 	}
 	return min(room/500, 64*mib)
 }

@@ -80,7 +80,7 @@ func (q *Queue) tendOnce(ctx context.Context) {
 			return err
 		})
 	}
-	for _, store := range []string{names.OutputsStore, names.InputsStore} {
+	for _, store := range stores() {
 		want := t.files(store)
 		q.tendTo(ctx, want.Name, store, func(ctx context.Context) error { return t.stream(ctx, want) })
 	}

@@ -2,8 +2,10 @@ package growth_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"net/url"
 	"os"
 	"strconv"
 	"sync"
@@ -55,7 +57,13 @@ func (f *films) Clear(context.Context, string) error                            
 func (f *films) Discard(string)                                                    {}
 func (f *films) Upload(context.Context, string, string, io.Reader) (string, error) { return "", nil }
 
-func (f *films) Capability(context.Context) (workflow.Capability, error) {
+func (f *films) Record(context.Context, string) ([]byte, error) { return nil, nil }
+
+func (f *films) Page(context.Context, string, url.Values) (*comfy.Page, error) {
+	return nil, errors.New("films have no routes")
+}
+
+func (f *films) Capability(context.Context, io.Writer) (workflow.Capability, error) {
 	var b workflow.CapabilityBuilder
 	b.AddClass("SaveVideo")
 	return workflow.NewCapability(&b), nil

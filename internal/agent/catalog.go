@@ -1,0 +1,132 @@
+package agent
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/comfyherd/comfyherd/internal/queue"
+)
+
+const (
+	largestRoute  = 64 << 20 // bytes of an answer that goes into the catalogue
+	mostFolders   = 200      // of models
+	routeTimeout  = 30 * time.Second
+	objectInfo    = "object_info"
+	foldersRoute  = "models"
+	catalogWithin = 5 * time.Minute // for reading and storing all of it
+)
+
+// answerBuffer keeps what is written to it, and nothing once that is more than largestRoute.
+type answerBuffer struct {
+	bytes.Buffer
+	over bool
+}
+
+func (b *answerBuffer) Write(p []byte) (int, error) {
+	if b.over = b.over || b.Len()+len(p) > largestRoute; b.over {
+		b.Buffer = bytes.Buffer{}
+		return len(p), nil
+	}
+	return b.Buffer.Write(p)
+}
+
+// catalogue stores what ComfyUI says of itself, beside the health loop, which goes on probing. info is the answer of /object_info that
+// was just read. While an earlier call works, a further one does nothing: the next reading is at most LearnEvery away.
+func (h *host) catalogue(ctx context.Context, info *answerBuffer) {
+	if info.Len() == 0 || h.cataloguing.Swap(true) {
+		return
+	}
+	h.work.Go(func() {
+		defer h.cataloguing.Store(false)
+		ctx, cancel := context.WithTimeout(ctx, catalogWithin)
+		defer cancel()
+		if err := h.storeCatalog(ctx, h.answers(ctx, info.Bytes())); err != nil && ctx.Err() == nil {
+			h.log.Warn("cannot store the catalogue of the host", "error", err)
+		}
+	})
+}
+
+// answers are the routes of the catalogue with their answers. What ComfyUI lacks or does not answer is left out.
+func (h *host) answers(ctx context.Context, info []byte) map[string][]byte {
+	all := map[string][]byte{objectInfo: info}
+	routes := []string{foldersRoute, "embeddings", "extensions"}
+	for i := 0; i < len(routes); i++ {
+		body, err := h.answerOf(ctx, routes[i])
+		if err != nil {
+			h.log.Debug("left out of the catalogue", "route", routes[i], "error", err)
+			continue
+		}
+		all[routes[i]] = body
+		var folders []string
+		if routes[i] != foldersRoute || json.Unmarshal(body, &folders) != nil {
+			continue
+		}
+		for _, folder := range folders[:min(len(folders), mostFolders)] {
+			if folder != "" && !strings.ContainsAny(folder, "/\\") && folder != "." && folder != ".." {
+				routes = append(routes, foldersRoute+"/"+folder)
+			}
+		}
+	}
+	return all
+}
+
+// answerOf reads the JSON that ComfyUI answers to a GET.
+func (h *host) answerOf(ctx context.Context, route string) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, routeTimeout)
+	defer cancel()
+	page, err := h.comfy.Page(ctx, route, nil)
+	if err != nil {
+		return nil, err
+	}
+	defer page.Body.Close()
+	if page.Status != http.StatusOK {
+		return nil, fmt.Errorf("/%s answers HTTP status %d", route, page.Status)
+	}
+	body, err := io.ReadAll(io.LimitReader(page.Body, largestRoute+1))
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("read /%s: %w", route, err)
+	case len(body) > largestRoute || !json.Valid(body):
+		return nil, fmt.Errorf("the answer of /%s is no JSON of at most %d bytes", route, largestRoute)
+	}
+	return body, nil
+}
+
+// storeCatalog stores the answers and then the host's entry, if they differ from what is stored or that expires. A crash in between
+// leaves answers that no entry mentions, which expire.
+func (h *host) storeCatalog(ctx context.Context, answers map[string][]byte) error {
+	c := queue.Catalog{Host: h.name, Version: h.admission.state().Version, Blobs: map[string]string{}, Time: h.q.Now().UTC()}
+	for route, body := range answers {
+		c.Blobs[route] = queue.CatalogDigest(body)
+	}
+	stored, there, err := h.q.Catalog(ctx, h.name)
+	if err != nil {
+		return err
+	}
+	same := there && stored.Version == c.Version && maps.Equal(stored.Blobs, c.Blobs) && h.q.CatalogFresh(stored.Time)
+	for route, body := range answers {
+		if same && route != objectInfo { // the one tells whether the store was lost
+			continue
+		}
+		renewed, err := h.q.StoreCatalogBlob(ctx, body)
+		if err != nil {
+			return err
+		}
+		c.Blobs[route] = renewed
+	}
+	if same {
+		return nil
+	}
+	if err := h.q.PutCatalog(ctx, h.name, c); err != nil {
+		return err
+	}
+	h.log.Info("stored the catalogue of the host", "files", len(c.Blobs))
+	return nil
+}

@@ -1,0 +1,20 @@
+// Package gateway lets programs that were written for ComfyUI use the fleet: it serves ComfyUI's own HTTP API and websocket, and the
+// Comfy API v2, over the jobs of one tenant each.
+//
+// Guarantee: an id for which POST /prompt was answered 200 is in the queue or in the history at every moment from then on, on
+// every gateway, through retries, waiting, fail-over and restarts, until its events are too old to be kept. A job's history is
+// complete before a client receives that the job has ended. A failed attempt that is retried never shows an end. No client
+// receives anything of another tenant.
+//
+// A gateway keeps no state of its own. What it answers comes from three places in NATS: the unfinished jobs (COMFY_JOBS), the
+// events of jobs (COMFY_EVENTS), and the files (COMFY_INPUTS, COMFY_OUTPUTS). So any number of gateways serve one fleet, each
+// answers for the jobs that came through another, and a gateway that is killed loses nothing but its connections. See Rows for how
+// two gateways agree about a job that was submitted a moment ago.
+//
+// The files, in reading order:
+//
+//	gateway, mux              Config, New, Run; which handler serves which path
+//	keys, origin, errors      whose request it is, whether a browser may send it, and how errors look
+//	tenant, rows, row         one tenant's jobs as rows, kept up to date from events
+//	v2*                       the Comfy API v2
+package gateway

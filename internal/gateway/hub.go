@@ -1,0 +1,436 @@
+package gateway
+
+import (
+	"context"
+	"encoding/json"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/gorilla/websocket"
+
+	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/queue"
+)
+
+// hub brings a tenant's websockets what happens to its jobs. Two things come in: rows, when an event was stored, and frames, as hosts
+// sent them. Frames say what runs; how a job ends is said by its events alone, so a failed attempt that is retried never shows an end.
+//
+// The order at the end is ComfyUI's: what the nodes left, execution_success or an error, status, executing without a node. The agent
+// has sent every frame and stored the record of the run before it stores the event. Frames and events take different ways through
+// NATS, so the hub sends a frame with the number 0 after it has received the event, and ends the job when that one comes back: on
+// one server all frames before it have come by then. Of what a node left and no frame has told, the record tells.
+//
+// One goroutine, run, handles what comes in, one thing after the other.
+type hub struct {
+	rows   *Rows
+	record func(context.Context, *Row) (*hostRecord, error)
+	mark   func(id job.ID, attempt int) // sends a frame with the number 0
+
+	wake chan struct{} // cap 1: something came in
+
+	mu      sync.Mutex // guards all below
+	inbox   []incoming
+	held    int           // bytes of frames in it
+	roomy   chan struct{} // closed when the inbox has room again; nil while it has
+	sockets map[*socket]bool
+	closed  bool // no more sockets are taken
+
+	runs   map[job.ID]*run // of run alone, as is all below
+	ending map[job.ID]*Row
+	early  map[job.ID][]queue.Frame // of jobs whose row has not come in yet
+	over   map[job.ID]bool          // jobs that ended last: frames of them are late
+	latest []job.ID                 // those, in the order of their ends
+	said   int                      // the last status that all sockets received
+	saidAt time.Time                // when
+	due    *time.Timer
+}
+
+// incoming is one thing that came in.
+type incoming struct {
+	row    *Row
+	frame  *queue.Frame
+	opened *socket
+	end    job.ID // the time to wait for the frames of a job is over
+	status bool   // the time for the next status has come
+}
+
+// run is what is known of a job that runs.
+type run struct {
+	client   string // the sockets that receive its frames; empty: only what ComfyUI sends to all, to all
+	attempt  int
+	prompt   string // the host's id of it
+	begun    bool   // execution_start was sent
+	node     string // that runs
+	state    *frame // the last progress_state
+	executed map[string]bool
+}
+
+const (
+	mostHeld     = 64 << 20               // bytes of frames in the inbox, beyond which those that bring them wait
+	statusPause  = 500 * time.Millisecond // between two statuses, since each has a page ask for lists
+	framesBehind = 500 * time.Millisecond // how long the end of a job waits for the frame with the number 0
+
+	mostEarly       = 64  // jobs of which early frames are kept
+	mostEarlyFrames = 256 // of each
+	mostOver        = 4096
+)
+
+func newHub(rows *Rows, record func(context.Context, *Row) (*hostRecord, error), mark func(job.ID, int)) *hub {
+	h := &hub{
+		rows: rows, record: record, mark: mark, wake: make(chan struct{}, 1),
+		sockets: map[*socket]bool{}, runs: map[job.ID]*run{}, ending: map[job.ID]*Row{},
+		early: map[job.ID][]queue.Frame{}, over: map[job.ID]bool{},
+	}
+	rows.told = func(row *Row) { h.put(incoming{row: row}) }
+	return h
+}
+
+func (h *hub) put(in incoming) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.inbox = append(h.inbox, in)
+	select {
+	case h.wake <- struct{}{}:
+	default:
+	}
+}
+
+// frame brings a frame of a host; while too many wait, it waits too.
+func (h *hub) frame(ctx context.Context, f queue.Frame) {
+	h.put(incoming{frame: &f})
+	h.mu.Lock()
+	h.held += len(f.Data)
+	if h.held > mostHeld && h.roomy == nil {
+		h.roomy = make(chan struct{})
+	}
+	roomy := h.roomy
+	h.mu.Unlock()
+	if roomy != nil {
+		select {
+		case <-roomy:
+		case <-ctx.Done():
+		}
+	}
+}
+
+func (h *hub) take() []incoming {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	inbox := h.inbox
+	h.inbox, h.held = nil, 0
+	if h.roomy != nil {
+		close(h.roomy)
+		h.roomy = nil
+	}
+	return inbox
+}
+
+// open adds a socket; false when the hub takes no more.
+func (h *hub) open(s *socket) bool {
+	h.mu.Lock()
+	closed := h.closed
+	h.mu.Unlock()
+	if !closed {
+		h.put(incoming{opened: s})
+	}
+	return !closed
+}
+
+func (h *hub) leave(s *socket) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	s.mu.Lock()
+	if s.closing == 0 { // it may not have been added yet
+		s.closing = websocket.CloseNormalClosure
+	}
+	s.mu.Unlock()
+	delete(h.sockets, s)
+}
+
+// close closes all sockets, for clients to connect elsewhere.
+func (h *hub) close() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.closed = true
+	for s := range h.sockets {
+		s.close(websocket.CloseGoingAway)
+	}
+}
+
+// all are the sockets that are open.
+func (h *hub) all() []*socket {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return slices.Collect(maps.Keys(h.sockets))
+}
+
+// of are the open sockets with a client's id.
+func (h *hub) of(client string) []*socket {
+	if client == "" {
+		return nil
+	}
+	return slices.DeleteFunc(h.all(), func(s *socket) bool { return s.sid != client })
+}
+
+// run handles what comes in until ctx ends.
+func (h *hub) run(ctx context.Context) {
+	h.said = h.rows.remaining()
+	for {
+		select {
+		case <-h.wake:
+		case <-ctx.Done():
+			h.close()
+			return
+		}
+		for _, in := range h.take() {
+			h.handle(ctx, in)
+		}
+	}
+}
+
+func (h *hub) handle(ctx context.Context, in incoming) {
+	switch {
+	case in.row != nil:
+		h.changed(ctx, in.row)
+	case in.frame != nil && in.frame.Number == 0:
+		h.end(ctx, in.frame.Job)
+	case in.frame != nil:
+		h.relay(in.frame)
+	case in.opened != nil:
+		h.welcome(in.opened)
+	case in.end != "":
+		h.end(ctx, in.end)
+	case in.status:
+		h.due = nil
+		h.announce()
+	}
+}
+
+// welcome sends a new socket the status, and what runs for its client.
+func (h *hub) welcome(s *socket) {
+	s.push(remainingFrame(h.rows.remaining(), s.sid))
+	for id, r := range h.runs {
+		if r.client == s.sid && r.begun {
+			h.resume(s, id, r)
+		}
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case h.closed:
+		s.closing = websocket.CloseGoingAway
+		s.poke()
+	case s.closing == 0:
+		h.sockets[s] = true
+	}
+}
+
+// resume tells a socket what runs.
+func (h *hub) resume(s *socket, id job.ID, r *run) {
+	row, _ := h.rows.Row(id)
+	s.push(startFrame(id, row.Started))
+	if r.node != "" {
+		s.push(nodeFrame(id, r.node))
+	}
+	if r.state != nil {
+		s.push(*r.state)
+	}
+}
+
+// changed handles a row that has changed.
+func (h *hub) changed(ctx context.Context, row *Row) {
+	for _, f := range h.early[row.Job] {
+		h.relay(&f)
+	}
+	delete(h.early, row.Job)
+	switch {
+	case row.Ended():
+		h.ending[row.Job] = row
+		if len(h.receivers(h.runOf(row))) == 0 || !row.Begun() { // nobody waits for frames, or none will come
+			h.end(ctx, row.Job)
+			return
+		}
+		h.mark(row.Job, row.Attempt)
+		time.AfterFunc(framesBehind, func() { h.put(incoming{end: row.Job}) })
+	case row.State == job.Started:
+		r := h.runOf(row)
+		if r.attempt != row.Attempt {
+			r.attempt, r.prompt, r.node, r.state = row.Attempt, row.Last.PromptID, "", nil
+		}
+	default:
+		h.announce()
+	}
+}
+
+// runOf is what is known of a job that runs.
+func (h *hub) runOf(row *Row) *run {
+	r := h.runs[row.Job]
+	if r == nil {
+		r = &run{client: row.Submission.ClientID, executed: map[string]bool{}}
+		h.runs[row.Job] = r
+	}
+	return r
+}
+
+// receivers are the sockets that receive the frames of a job: those of its client. What ComfyUI sends to all when there is none is
+// sent to all.
+func (h *hub) receivers(r *run) []*socket { return h.of(r.client) }
+
+func (h *hub) send(to []*socket, f frame) {
+	for _, s := range to {
+		s.push(f)
+	}
+}
+
+// relay sends a host's frame on.
+func (h *hub) relay(f *queue.Frame) {
+	row, known := h.rows.Row(f.Job)
+	switch early := h.early[f.Job]; {
+	case !known && len(early) < mostEarlyFrames && (early != nil || len(h.early) < mostEarly):
+		h.early[f.Job] = append(early, *f)
+		return
+	case !known || f.Attempt < row.Attempt || h.over[f.Job]:
+		return
+	}
+	r := h.runOf(&row)
+	if f.Attempt > r.attempt { // its event comes later
+		r.attempt, r.prompt, r.node, r.state = f.Attempt, "", "", nil
+	}
+	if f.Binary {
+		to := h.receivers(r)
+		if r.client == "" && isPicture(f.Data) {
+			to = h.all()
+		}
+		h.send(to, shownBinary(f.Data, r.prompt, f.Job))
+		return
+	}
+	text, ok := readText(f.Data)
+	if !ok {
+		return
+	}
+	if r.prompt == "" && len(text.Data.ID) == promptIDLength {
+		r.prompt = text.Data.ID
+	}
+	h.relayText(f, r, &text)
+}
+
+func (h *hub) relayText(f *queue.Frame, r *run, text *hostText) {
+	shown := shownText(f.Data, text, f.Job)
+	to := h.receivers(r)
+	switch text.Type {
+	case "execution_start":
+		if r.begun { // of an earlier attempt
+			return
+		}
+		r.begun = true
+	case "executing":
+		r.node = text.node()
+	case "progress_state":
+		r.state = &shown
+	case "executed":
+		r.executed[text.node()] = true
+	case "execution_success", "execution_error", "execution_interrupted": // the events say how a job ends
+		return
+	}
+	if r.client == "" && (text.Type == "progress" || text.Type == "progress_state") {
+		to = h.all()
+	}
+	h.send(to, shown)
+}
+
+// end tells how a job has ended, once all its frames have come.
+func (h *hub) end(ctx context.Context, id job.ID) {
+	row := h.ending[id]
+	if row == nil {
+		return
+	}
+	delete(h.ending, id)
+	r := h.runOf(row)
+	delete(h.runs, id)
+	h.forget(id)
+	to := h.receivers(r)
+	var host *hostRecord
+	if len(to) > 0 && row.Begun() {
+		host, _ = h.record(ctx, row) // without it the event tells enough
+	}
+	if len(to) > 0 && (row.Begun() || row.State != job.Cancelled) {
+		h.tellEnd(to, row, r, host)
+	}
+	h.send(to, remainingFrame(h.rows.remaining(), ""))
+	if row.Begun() || row.State != job.Cancelled {
+		h.send(to, nodeFrame(id, ""))
+	}
+	h.announce()
+	h.remind(r.client)
+}
+
+// tellEnd sends what is left to say before the end, and the end itself.
+func (h *hub) tellEnd(to []*socket, row *Row, r *run, host *hostRecord) {
+	if !r.begun {
+		h.send(to, startFrame(row.Job, row.Started))
+	}
+	switch row.State {
+	case job.Completed:
+		outputs := map[string]json.RawMessage{}
+		if host != nil {
+			for node, output := range host.Outputs {
+				outputs[node] = shownOutput(row.Job, output)
+			}
+		} else {
+			for node, output := range outputsOf(row) {
+				outputs[node] = encode(output)
+			}
+		}
+		for _, node := range slices.Sorted(maps.Keys(outputs)) {
+			if !r.executed[node] {
+				h.send(to, executedFrame(row.Job, node, outputs[node]))
+			}
+		}
+		h.send(to, successFrame(row))
+	case job.Cancelled:
+		h.send(to, textFrame("execution_interrupted", interruptedData(row)))
+	default:
+		h.send(to, textFrame("execution_error", errorData(row, host)))
+	}
+}
+
+// remind tells ComfyUI's page what else runs for it when one of its prompts has ended. It shows one at a time, and would take itself
+// for idle.
+func (h *hub) remind(client string) {
+	for _, s := range h.of(client) {
+		if !s.isPage() {
+			continue
+		}
+		for id, r := range h.runs {
+			if r.client == client && r.begun {
+				h.resume(s, id, r)
+			}
+		}
+	}
+}
+
+// announce sends all sockets how many jobs have not ended, if that has changed, and soon when the last time was a moment ago.
+func (h *hub) announce() {
+	if h.due != nil || h.rows.remaining() == h.said {
+		return
+	}
+	if wait := statusPause - time.Since(h.saidAt); wait > 0 {
+		h.due = time.AfterFunc(wait, func() { h.put(incoming{status: true}) })
+		return
+	}
+	h.said, h.saidAt = h.rows.remaining(), time.Now()
+	h.send(h.all(), remainingFrame(h.said, ""))
+}
+
+// forget takes note of a job that has ended, and forgets one that ended long before.
+func (h *hub) forget(id job.ID) {
+	h.over[id], h.latest = true, append(h.latest, id)
+	if len(h.latest) > mostOver {
+		delete(h.over, h.latest[0])
+		h.latest = h.latest[1:]
+	}
+}

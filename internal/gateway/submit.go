@@ -1,0 +1,211 @@
+package gateway
+
+import (
+	"bytes"
+	"compress/gzip"
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/queue"
+	"github.com/comfyherd/comfyherd/internal/workflow"
+	"github.com/comfyherd/comfyherd/jetstream"
+)
+
+// largestPrompt is the most bytes of a body of POST /prompt.
+const largestPrompt = 64 << 20
+
+// accepted is the answer to a prompt that was taken.
+type accepted struct {
+	ID         job.ID   `json:"prompt_id"`
+	Number     any      `json:"number"`
+	NodeErrors struct{} `json:"node_errors"`
+}
+
+// postPrompt takes a prompt. In order: it is checked; what it brings is found among the tenant's files; the body is stored, so that
+// the queue and the history show it; the job is published. A crash before the publish leaves a body without a job, which expires.
+// After the publish the id is in COMFY_JOBS, where every gateway finds it.
+func (g *Gateway) postPrompt(w http.ResponseWriter, r *http.Request, of *tenant) error {
+	body, err := requestBody(w, r, largestPrompt)
+	if err != nil {
+		return err
+	}
+	p, err := readPrompt(body)
+	if err != nil {
+		return err
+	}
+	if p.id != "" {
+		if row, taken, err := g.submitted(r.Context(), of, p.id); err != nil || taken {
+			if err == nil { // an id runs once; ComfyUI would run it again
+				answerJSON(w, http.StatusOK, accepted{ID: p.id, Number: row.number()})
+			}
+			return err
+		}
+	} else {
+		p.id = job.ID(uuid.NewString())
+	}
+	row, err := g.submit(r.Context(), of, p)
+	if err != nil {
+		return err
+	}
+	answerJSON(w, http.StatusOK, accepted{ID: p.id, Number: row.number()})
+	return nil
+}
+
+// submitted finds a job that was submitted before with an id that a client chose.
+func (g *Gateway) submitted(ctx context.Context, of *tenant, id job.ID) (Row, bool, error) {
+	if row, known := of.rows.Row(id); known {
+		return row, true, nil
+	}
+	if err := of.rows.refresh(ctx); err != nil {
+		return Row{}, false, err
+	}
+	row, known := of.rows.Row(id)
+	return row, known, nil
+}
+
+// submit publishes a prompt as a job of the tenant.
+func (g *Gateway) submit(ctx context.Context, of *tenant, p *prompt) (Row, error) {
+	graph, err := workflow.Adopt(p.graph)
+	if err != nil {
+		return Row{}, refusedGraph(err)
+	}
+	p.submission.Created = g.q.Now().UnixMilli()
+	spec := job.Spec{
+		ID: p.id, Workflow: p.graph, IncludeOutputs: p.targets, ExtraData: p.extra, Live: job.LiveFrames,
+	}
+	if spec.Inputs, err = g.inputsOf(ctx, of.name, p.graph); err != nil {
+		return Row{}, err
+	}
+	if err := g.checkRunnable(ctx, of.name, graph, &spec); err != nil {
+		return Row{}, err
+	}
+	if spec.Metadata, err = metadataOf(&p.submission); err != nil {
+		return Row{}, err
+	}
+	if err := g.storeBody(ctx, of.name, p); err != nil {
+		return Row{}, err
+	}
+	lane := job.Lane{Tenant: of.name, Priority: job.Usual}
+	if p.submission.Front {
+		lane.Priority++
+	}
+	receipt, err := g.q.Submit(ctx, lane, spec)
+	if err != nil {
+		return Row{}, refusedPublish(err)
+	}
+	now := g.q.Now()
+	row := Row{
+		Job: p.id, Priority: lane.Priority, Sequence: receipt.Sequence, Created: now, Time: now,
+		Metadata: spec.Metadata, Submission: p.submission,
+	}
+	of.rows.add(&row)
+	return row, nil
+}
+
+// refusedGraph is a workflow that no ComfyUI could read, or that would stop one.
+func refusedGraph(err error) error {
+	f := promptFailure{Error: promptError{Type: "invalid_prompt", Message: err.Error(), ExtraInfo: struct{}{}}, NodeErrors: struct{}{}}
+	if fault, is := errors.AsType[*workflow.Error](err); is && fault.Node != "" {
+		f.Error.ExtraInfo = map[string]string{"node_id": fault.Node}
+		f.NodeErrors = map[string]nodeErrors{fault.Node: {
+			Errors: []promptError{{Type: "invalid_prompt", Message: err.Error(), ExtraInfo: struct{}{}}}, Dependents: []string{},
+		}}
+	}
+	return &refusedPrompt{f}
+}
+
+// nodeErrors are the errors of one node, in ComfyUI's form.
+type nodeErrors struct {
+	Errors     []promptError `json:"errors"`
+	Dependents []string      `json:"dependent_outputs"`
+	Class      string        `json:"class_type"`
+}
+
+// refusedPublish is a job that NATS has not stored.
+func refusedPublish(err error) error {
+	switch {
+	case errors.Is(err, jetstream.ErrLaneFull):
+		return &failed{http.StatusTooManyRequests, "queue_full", "the queue is full: wait until some of your jobs have ended, and send this one again"}
+	case errors.Is(err, jetstream.ErrTooLarge):
+		return &failed{http.StatusRequestEntityTooLarge, "payload_too_large", "the prompt is too large: upload its pictures and name the files in it. " + err.Error()}
+	case errors.Is(err, jetstream.ErrNoSpace):
+		return &failed{http.StatusInsufficientStorage, "no_space", "the fleet has no room for more jobs at the moment: send this one again later"}
+	}
+	return err
+}
+
+// checkRunnable asks the fleet whether any host could ever run a job, and refuses it when none could. When that is not known,
+// because there are no hosts or no dispatcher answers, the job is taken and waits.
+func (g *Gateway) checkRunnable(ctx context.Context, name job.Tenant, graph *workflow.Graph, spec *job.Spec) error {
+	asked, err := spec.Encode()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	client := g.q.Client(name)
+	var texts []string
+	for request := (jetstream.WhyRequest{Workflow: asked}); ; {
+		answer, err := client.Why(ctx, request)
+		if refused, is := errors.AsType[*jetstream.BadRequest](err); is {
+			return malformed(refused.Message)
+		}
+		if err != nil {
+			g.log.Info("the fleet was not asked whether it can run a prompt, which is taken", "tenant", name, "error", err)
+			return nil
+		}
+		for _, host := range answer.Hosts {
+			if host.Code != "missing" {
+				return nil
+			}
+			texts = append(texts, host.Text)
+		}
+		if request.After = answer.Next; request.After == "" {
+			break
+		}
+	}
+	if len(texts) == 0 {
+		return nil
+	}
+	return g.lacking(graph, texts)
+}
+
+// askTimeout bounds how long the fleet is asked about a prompt before it is taken without an answer.
+const askTimeout = 3 * time.Second
+
+// lacking says which node of a graph no host has, or which file.
+func (g *Gateway) lacking(graph *workflow.Graph, texts []string) error {
+	return refusePrompt("prompt_outputs_failed_validation", "No host of the fleet can run this prompt", texts[0], nil)
+}
+
+// storeBody stores what was submitted, without secrets.
+func (g *Gateway) storeBody(ctx context.Context, name job.Tenant, p *prompt) error {
+	_, err := g.q.StoreOutput(ctx, queue.BodyName(name, p.id), "application/json", bytes.NewReader(storedBody(p)))
+	return err
+}
+
+// requestBody reads the whole body of a request, which may be compressed.
+func requestBody(w http.ResponseWriter, r *http.Request, most int64) ([]byte, error) {
+	var from io.Reader = http.MaxBytesReader(w, r.Body, most)
+	if r.Header.Get("Content-Encoding") == "gzip" {
+		unzipped, err := gzip.NewReader(from)
+		if err != nil {
+			return nil, malformed("the body is not compressed, although its Content-Encoding says so")
+		}
+		from = io.LimitReader(unzipped, most+1)
+	}
+	body, err := io.ReadAll(from)
+	if _, long := errors.AsType[*http.MaxBytesError](err); long || int64(len(body)) > most {
+		return nil, &failed{http.StatusRequestEntityTooLarge, "payload_too_large", "the body is too large: upload files and name them in the prompt"}
+	}
+	if err != nil {
+		return nil, malformed("the body could not be read to its end: " + err.Error())
+	}
+	return body, nil
+}

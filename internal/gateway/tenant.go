@@ -1,0 +1,120 @@
+package gateway
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/queue"
+)
+
+// tenant is what a gateway has of one tenant in memory: its jobs, and the newest live messages of those that run.
+type tenant struct {
+	name    job.Tenant
+	rows    *Rows
+	hub     *hub
+	live    *liveJobs // of the Comfy API v2, as streams is
+	streams streams
+}
+
+// tenant gives a tenant, which begins to follow its jobs with the first request.
+func (g *Gateway) tenant(ctx context.Context, name job.Tenant) (*tenant, error) {
+	g.mu.Lock()
+	t := g.tenants[name]
+	known := t != nil
+	if !known {
+		t = g.newTenant(name)
+		g.tenants[name] = t
+	}
+	g.mu.Unlock()
+	if known {
+		return t, nil
+	}
+	select {
+	case g.begin <- t:
+		return t, nil
+	case <-g.ended:
+	case <-ctx.Done():
+	}
+	g.mu.Lock()
+	delete(g.tenants, name)
+	g.mu.Unlock()
+	return nil, &failed{http503, "stopping", "this gateway is stopping: send the request again"}
+}
+
+func (g *Gateway) newTenant(name job.Tenant) *tenant {
+	t := &tenant{name: name, rows: newRows(g.q, name), live: newLiveJobs()}
+	record := func(ctx context.Context, row *Row) (*hostRecord, error) { return g.hostRecord(ctx, name, row) }
+	mark := func(id job.ID, attempt int) {
+		_ = g.q.PublishFrame(name, &queue.Frame{Job: id, Attempt: attempt}) // without it the end comes a moment later
+	}
+	t.hub = newHub(t.rows, record, mark)
+	return t
+}
+
+// run keeps what a gateway has of a tenant up to date until ctx ends.
+func (t *tenant) run(ctx context.Context, q *queue.Queue, log *slog.Logger) {
+	var all sync.WaitGroup
+	all.Go(func() { t.hub.run(ctx) })
+	all.Go(func() { t.rows.follow(ctx, log) })
+	all.Go(func() { t.live.follow(ctx, q, t.name, log) })
+	all.Go(func() { t.live.sweep(ctx, t.rows) })
+	all.Go(func() {
+		for ctx.Err() == nil {
+			err := q.FollowFrames(ctx, t.name, func(f queue.Frame) { t.hub.frame(ctx, f) })
+			if ctx.Err() == nil {
+				log.Warn("cannot follow the frames of a tenant, trying again", "tenant", t.name, "error", err)
+				queue.Pause(ctx, followPause)
+			}
+		}
+	})
+	all.Wait()
+}
+
+// rowsOf gives a tenant's jobs, with everything that was stored when it was called.
+func (g *Gateway) rowsOf(ctx context.Context, name job.Tenant) (*Rows, error) {
+	t, err := g.tenant(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	if err := t.rows.refresh(ctx); err != nil {
+		return nil, fmt.Errorf("read the jobs of tenant %s: %w", name, err)
+	}
+	return t.rows, nil
+}
+
+// runTenants runs every tenant that a request has begun, until ctx ends.
+func (g *Gateway) runTenants(ctx context.Context) error {
+	defer close(g.ended)
+	var all errgroup.Group
+	for {
+		select {
+		case t := <-g.begin:
+			all.Go(func() error {
+				t.run(ctx, g.q, g.log)
+				return nil
+			})
+		case <-ctx.Done():
+			return all.Wait()
+		}
+	}
+}
+
+// closeSockets closes the websockets of all tenants, so that their clients connect elsewhere.
+func (g *Gateway) closeSockets() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, t := range g.tenants {
+		t.hub.close()
+	}
+}
+
+// hides reports whether the tenant has removed a job from its history.
+func (t *tenant) hides(*Row) bool { return false }
+
+// shownEnded are the jobs in the tenant's history, in the order of their ends.
+func (t *tenant) shownEnded() []Row { return t.rows.Ended() }

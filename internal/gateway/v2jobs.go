@@ -1,0 +1,203 @@
+package gateway
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"time"
+
+	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/queue"
+	"github.com/comfyherd/comfyherd/jetstream"
+)
+
+// job finds a job of the tenant as it is stored now. Jobs that a gateway no longer lists are read from their events.
+func (g *Gateway) job(ctx context.Context, of *tenant, name string) (*Row, error) {
+	id := job.ID(name)
+	if !id.Valid() {
+		return nil, noSuch("job", name)
+	}
+	if row, known := of.rows.Row(id); known && row.Ended() {
+		return &row, nil
+	}
+	if err := of.rows.refresh(ctx); err != nil {
+		return nil, fmt.Errorf("read the jobs of tenant %s: %w", of.name, err)
+	}
+	if row, known := of.rows.Row(id); known {
+		return &row, nil
+	}
+	chain, err := g.q.Chain(ctx, of.name, id)
+	if err != nil {
+		return nil, err
+	}
+	var row Row
+	for i := range chain {
+		row = row.with(&chain[i].Event, chain[i].ChainSequence, chain[i].Stored)
+	}
+	if row.Last == nil {
+		return nil, noSuch("job", name)
+	}
+	return &row, nil
+}
+
+func (g *Gateway) getJob(w http.ResponseWriter, r *http.Request, of *tenant) error {
+	row, err := g.job(r.Context(), of, r.PathValue("id"))
+	if err != nil {
+		return err
+	}
+	writeV2(w, http.StatusOK, g.shown(r, of, row))
+	return nil
+}
+
+// shown is a job with its place in the queue and its progress.
+func (g *Gateway) shown(r *http.Request, of *tenant, row *Row) v2Job {
+	if row.Ended() {
+		of.live.forget(row.Job)
+	}
+	j := g.viewOf(r).job(row, of.live.progress(row.Job))
+	if j.Status == v2Queued {
+		j.QueuePosition = g.position(r.Context(), of, row.Job)
+	}
+	return j
+}
+
+// positionTimeout bounds the question for a job's place, without which the answer is as good.
+const positionTimeout = time.Second
+
+// position is a queued job's place among all that wait, from 1; nil while the dispatchers do not say it.
+func (g *Gateway) position(ctx context.Context, of *tenant, id job.ID) *int {
+	ctx, cancel := context.WithTimeout(ctx, positionTimeout)
+	defer cancel()
+	s, err := g.q.Client(of.name).Status(ctx, id)
+	if err != nil {
+		return nil
+	}
+	return some(s.Position)
+}
+
+func (g *Gateway) cancelJob(w http.ResponseWriter, r *http.Request, of *tenant) error {
+	row, err := g.job(r.Context(), of, r.PathValue("id"))
+	if err != nil {
+		return err
+	}
+	if !row.Ended() {
+		// A job that is stored and that no dispatcher has read is ended by its id, hence Force.
+		_, err = g.q.Client(of.name).Cancel(r.Context(), jetstream.CancelRequest{Job: row.Job, Force: true, By: "gateway"})
+		if err != nil {
+			return err
+		}
+		if row, err = g.job(r.Context(), of, r.PathValue("id")); err != nil {
+			return err
+		}
+	}
+	writeV2(w, http.StatusOK, g.shown(r, of, row))
+	return nil
+}
+
+// maxStored is the most bytes of a stored submission that are read.
+const maxStored = 128 << 20
+
+func (g *Gateway) getJobWorkflow(w http.ResponseWriter, r *http.Request, of *tenant) error {
+	row, err := g.job(r.Context(), of, r.PathValue("id"))
+	if err != nil {
+		return err
+	}
+	graph, err := g.workflowOf(r.Context(), of, row)
+	if err != nil {
+		return err
+	}
+	writeV2(w, http.StatusOK, v2Workflow{Workflow: graph, Format: "api"})
+	return nil
+}
+
+// workflowOf reads the graph of a job as a gateway has stored it, or of a job that another program has published, while it is
+// unfinished.
+func (g *Gateway) workflowOf(ctx context.Context, of *tenant, row *Row) (json.RawMessage, error) {
+	body, err := g.storedBody(ctx, of, row.Job)
+	if errors.Is(err, queue.ErrNoFile) && !row.Ended() {
+		var m job.Message
+		if m, err = g.q.Stored(ctx, row.Sequence); err == nil {
+			body = m.Body
+		}
+	}
+	if errors.Is(err, queue.ErrNoFile) {
+		return nil, refuse(http.StatusNotFound, "not_found", "the workflow of job %s is not kept any more", row.Job)
+	}
+	if err != nil {
+		return nil, err
+	}
+	spec, err := job.ParseSpec(body)
+	if err != nil || !json.Valid(spec.Workflow) {
+		return nil, refuse(http.StatusNotFound, "not_found", "the workflow of job %s has values that JSON lacks and cannot be shown", row.Job)
+	}
+	return spec.Workflow, nil
+}
+
+func (g *Gateway) storedBody(ctx context.Context, of *tenant, id job.ID) ([]byte, error) {
+	file, _, err := g.q.OpenOutput(ctx, queue.BodyName(of.name, id))
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	body, err := io.ReadAll(io.LimitReader(file, maxStored))
+	if err != nil {
+		return nil, fmt.Errorf("read what was submitted as job %s: %w", id, err)
+	}
+	return body, nil
+}
+
+func (g *Gateway) listJobs(w http.ResponseWriter, r *http.Request, of *tenant) error {
+	query := r.URL.Query()
+	limit, err := limitOf(query)
+	if err != nil {
+		return err
+	}
+	filters, err := filtersOf(query)
+	if err != nil {
+		return err
+	}
+	var after *place
+	if query.Has("cursor") {
+		p, err := placeOf(query.Get("cursor"))
+		if err != nil {
+			return err
+		}
+		after = &p
+	}
+	if err := of.rows.refresh(r.Context()); err != nil {
+		return fmt.Errorf("read the jobs of tenant %s: %w", of.name, err)
+	}
+	writeV2(w, http.StatusOK, pageOf(of.rows.Rows(), filters, after, limit))
+	return nil
+}
+
+// pageOf is the page of a list behind a place: the newest jobs that have all labels of the filters.
+func pageOf(rows []Row, filters map[string]string, after *place, limit int) v2List {
+	rows = slices.DeleteFunc(rows, func(row Row) bool {
+		return after != nil && !after.before(placeOfRow(&row)) || len(filters) > 0 && !matches(labelsOf(&row), filters)
+	})
+	slices.SortFunc(rows, func(a, b Row) int {
+		if placeOfRow(&a).before(placeOfRow(&b)) {
+			return -1
+		}
+		return 1 // no two jobs have the same id
+	})
+	list := v2List{Jobs: make([]v2Item, 0, min(limit, len(rows)))}
+	for i := range rows {
+		if i == limit {
+			list.NextCursor = placeOfRow(&rows[i-1]).cursor()
+			break
+		}
+		row := &rows[i]
+		list.Jobs = append(list.Jobs, v2Item{
+			ID: string(row.Job), Status: statusOf(row), CreateTime: createdOf(row), UpdateTime: row.Time.UTC(), Metadata: labelsOf(row),
+		})
+	}
+	return list
+}
+
+func placeOfRow(row *Row) place { return place{createdOf(row), row.Job} }

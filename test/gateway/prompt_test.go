@@ -1,0 +1,49 @@
+package gateway_test
+
+import (
+	"net/http"
+	"testing"
+
+	"github.com/google/uuid"
+)
+
+func TestAPromptRunsAndItsHistoryIsComplete(t *testing.T) {
+	t.Parallel()
+	f := open(t)
+	id := uuid.NewString()
+	a := f.do(http.MethodPost, "/api/prompt", map[string]any{
+		"prompt": picture(1), "prompt_id": id, "client_id": "tab", "extra_data": map[string]any{"extra_pnginfo": map[string]any{"workflow": map[string]any{"id": "w"}}},
+	})
+	var got struct {
+		ID     string         `json:"prompt_id"`
+		Number float64        `json:"number"`
+		Errors map[string]any `json:"node_errors"`
+	}
+	a.into(t, &got)
+	if a.status != http.StatusOK || got.ID != id || got.Number == 0 || got.Errors == nil || len(got.Errors) != 0 {
+		t.Fatalf("POST /prompt: %d %s", a.status, a.body)
+	}
+	entry := f.ended(id)
+	status, _ := entry["status"].(map[string]any)
+	if status["status_str"] != "success" || status["completed"] != true {
+		t.Errorf("status %v", status)
+	}
+	tuple, _ := entry["prompt"].([]any)
+	if len(tuple) != 5 || tuple[0] != got.Number || tuple[1] != id {
+		t.Fatalf("prompt %v", tuple)
+	}
+	extra, _ := tuple[3].(map[string]any)
+	if extra["client_id"] != "tab" || extra["create_time"] == nil || extra["extra_pnginfo"] == nil {
+		t.Errorf("extra data %v", extra)
+	}
+	outputs, _ := entry["outputs"].(map[string]any)
+	saved, _ := outputs["2"].(map[string]any)
+	images, _ := saved["images"].([]any)
+	if len(images) != 1 {
+		t.Fatalf("outputs %v", outputs)
+	}
+	image, _ := images[0].(map[string]any)
+	if image["subfolder"] != id || image["type"] != "output" || image["filename"] != "ComfyUI_00001_.png" {
+		t.Errorf("image %v", image)
+	}
+}
