@@ -100,7 +100,7 @@ type Dispatcher struct {
 	files   *files
 
 	references chan struct{} // has a value for each file with a workflow that is being read
-	beatNow chan struct{}
+	beatNow    chan struct{}
 
 	wrong    bool        // the machine's clock is; of the presence loop
 	unpulled sharedText  // why jobs cannot be pulled; written by the pull loops
