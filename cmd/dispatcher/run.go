@@ -22,6 +22,7 @@ type runCmd struct {
 	daemon.NATSFlags `embed:"" group:"nats"`
 	daemon.LogFlags  `embed:"" group:"log"`
 	embeddedFlags    `embed:"" group:"nats"`
+	runPageFlags     `embed:"" group:"page"`
 
 	Name        string        `placeholder:"NAME" unset:"random" help:"Name of this dispatcher, unique in the fleet."`
 	Preset      string        `default:"production" enum:"production,development,high-availability" placeholder:"NAME" help:"How many failures block a pair of host and workflow, and for how long: in production 1 for 60s, in development 3 for 30s, in high-availability 1 for 120s."`
@@ -95,7 +96,7 @@ func (r *runCmd) Run(ctx context.Context, c *daemon.Console) error {
 // Validate refuses flags that contradict each other.
 func (r *runCmd) Validate() error {
 	_, err := r.policy()
-	return errors.Join(err, r.embeddedFlags.Validate())
+	return errors.Join(err, r.embeddedFlags.Validate(), r.runPageFlags.Validate())
 }
 
 // policy is the preset's, with what other flags change of it.
@@ -154,8 +155,12 @@ func (r *runCmd) dispatch(stop, kill context.Context, nats *link, policy route.P
 	tenant, agent := nats.guard.credentials()
 	c.Say("submit    %s%sdispatcher submit workflow_api.json --wait", where, tenant)
 	c.Say("hosts     %s%sCOMFY_HOSTS=http://127.0.0.1:8188 agent", where, agent)
+	run, err := r.beside(stop, &pagePlace{nats: nats, http: r.HTTP, q: q, c: c, log: log}, d.Run)
+	if err != nil {
+		return err
+	}
 	c.Say("stop      Ctrl-C; a second Ctrl-C stops at once")
-	return daemon.Together(stop, kill, beside(served, d.Run), r.HTTP, d.Ready, registry)
+	return daemon.Together(stop, kill, beside(served, run), r.HTTP, d.Ready, registry)
 }
 
 // maxPriority is that of tenants without one of their own. In a closed fleet a tenant must not put its jobs before those of

@@ -40,6 +40,8 @@ type jobsWire interface {
 	Park(lease queue.Lease, rest time.Duration) error
 	FinishSoon(lease queue.Lease) error
 	Erase(ctx context.Context, sequence uint64) error
+	PutAPIKeys(ctx context.Context, tenant job.Tenant, keys *jetstream.APIKeys) (until time.Time, err error)
+	DropAPIKeys(ctx context.Context, tenant job.Tenant, id job.ID) error
 	TooLarge(body int) string
 	JobsRoom() int64
 	JobsHeld(ctx context.Context) (history.Held, error)
@@ -56,6 +58,7 @@ type chainWire interface {
 	Append(ctx context.Context, e *job.Event, last uint64, source string, lease queue.Lease) (uint64, error)
 	Last(ctx context.Context, tenant job.Tenant, id job.ID) (queue.Link, bool, error)
 	LastOf(ctx context.Context, tenant job.Tenant, id job.ID, kind job.EventKind) (queue.Link, bool, error)
+	FirstOf(ctx context.Context, tenant job.Tenant, id job.ID, kind job.EventKind) (uint64, error)
 	Chain(ctx context.Context, tenant job.Tenant, id job.ID) ([]queue.Link, error)
 	End(ctx context.Context, tenant job.Tenant, id job.ID, c queue.Cancelling) (jetstream.Event, bool, error)
 	EventsAge() time.Duration
