@@ -55,7 +55,7 @@ func TestEveryStreamHasAMaximum(t *testing.T) {
 		"COMFY_JOBS": 20 * percent, "COMFY_EVENTS": 3 * gib, "COMFY_DEAD": 7777777, "COMFY_LIVE": 64 << 20, "KV_COMFY_APIKEYS": 32 << 20,
 		"OBJ_COMFY_OUTPUTS": 28 * percent, "OBJ_COMFY_CATALOG": percent, "OBJ_COMFY_INPUTS": 15 * percent, "KV_COMFY_WAITING": 2 * percent, "KV_COMFY_CAPABILITIES": percent,
 	}
-	for _, bucket := range []string{"BLOCKS", "STRIKES", "HOSTS", "DISPATCHERS", "CONDITIONS", "AFFINITY", "TENANTS", "SLOTS", "GRANTS", "SECRETS", "CATALOGS"} {
+	for _, bucket := range []string{"BLOCKS", "STRIKES", "HOSTS", "DISPATCHERS", "CONDITIONS", "AFFINITY", "TENANTS", "SLOTS", "GRANTS", "SECRETS", "CATALOGS", "ASSETS", "REQUESTS"} {
 		want["KV_COMFY_"+bucket] = 10 * gib / 500
 	}
 	if diff := cmp.Diff(want, maxima(t, js)); diff != "" {
