@@ -16,6 +16,7 @@ type prompt struct {
 	body       []byte // as it came
 	id         job.ID // empty: the client leaves it to us
 	graph      json.RawMessage
+	spec       job.Spec        // what the body says beyond ComfyUI's fields, such as max_attempts
 	extra      json.RawMessage // extra_data; empty: none
 	targets    []string        // partial_execution_targets; nil: all
 	submission Submission
@@ -75,7 +76,7 @@ func readPrompt(body []byte) (*prompt, error) {
 	if err != nil {
 		return nil, malformed(err.Error())
 	}
-	p.graph = spec.Workflow
+	p.graph, p.spec = spec.Workflow, spec
 	return p, nil
 }
 

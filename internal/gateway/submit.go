@@ -75,9 +75,8 @@ func (g *Gateway) submit(ctx context.Context, of *tenant, p *prompt) (Row, error
 		return Row{}, refusedGraph(err)
 	}
 	p.submission.Created = g.q.Now().UnixMilli()
-	spec := job.Spec{
-		ID: p.id, Workflow: p.graph, IncludeOutputs: p.targets, ExtraData: p.extra, Live: job.LiveFrames,
-	}
+	spec := p.spec
+	spec.ID, spec.IncludeOutputs, spec.ExtraData, spec.Live = p.id, p.targets, p.extra, job.LiveFrames
 	if spec.Inputs, err = g.inputsOf(ctx, of.name, p.graph); err != nil {
 		return Row{}, err
 	}
