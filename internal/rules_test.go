@@ -49,22 +49,25 @@ var mayImport = map[string][]string{
 		"github.com/prometheus/client_golang", "golang.org/x/sync", "github.com/google/uuid", "lukechampine.com/blake3"),
 	"internal/gateway": with(floor0, "jetstream", "internal/queue",
 		"github.com/gorilla/websocket", "github.com/google/uuid", "github.com/prometheus/client_golang", "golang.org/x/sync", "lukechampine.com/blake3"),
-	"internal/bench":   with(command, "internal/access", "github.com/nats-io/nats.go", "github.com/gorilla/websocket"),
-	"internal/demo":    command,
-	"cmd/dispatcher":   with(command, "internal/bench", "internal/demo", "internal/access", "internal/gateway"),
-	"cmd/agent":        command,
-	"test/integration": with(command, "internal/gateway", "github.com/nats-io/nats-server/v2", "github.com/getkin/kin-openapi", "lukechampine.com/blake3"),
-	"test/gateway":     with(command, "internal/gateway", "github.com/gorilla/websocket"),
-	"test/chaos":       with(command, "github.com/nats-io/nats-server/v2"),
-	"test/growth":      with(command, "internal/bench"),
-	"test/mutate":      {},
-	"test/docs":        with(command, "github.com/nats-io/nats-server/v2"),
+	"internal/dashboard": with(floor0, "jetstream", "internal/queue"),
+	"internal/bench":     with(command, "internal/access", "github.com/nats-io/nats.go", "github.com/gorilla/websocket"),
+	"internal/demo":      command,
+	"cmd/dispatcher":     with(command, "internal/bench", "internal/demo", "internal/access", "internal/gateway", "internal/dashboard"),
+	"cmd/agent":          command,
+	"examples/service":   {"jetstream", "github.com/nats-io/nats.go"},
+	"test/integration":   with(command, "internal/gateway", "github.com/nats-io/nats-server/v2", "github.com/getkin/kin-openapi", "lukechampine.com/blake3"),
+	"test/gateway":       with(command, "internal/gateway", "github.com/gorilla/websocket"),
+	"test/browser":       with(command, "internal/dashboard", "github.com/chromedp/chromedp", "github.com/chromedp/cdproto"),
+	"test/chaos":         with(command, "github.com/nats-io/nats-server/v2"),
+	"test/growth":        with(command, "internal/bench"),
+	"test/mutate":        {},
+	"test/docs":          with(command, "github.com/nats-io/nats-server/v2"),
 }
 
 // command is what a command may import: every room below, and what talks to people.
 var command = with(floor0,
 	"jetstream", "internal/queue", "internal/comfy", "internal/comfysim", "internal/daemon", "internal/embedded",
-	"internal/dispatcher", "internal/agent",
+	"internal/dispatcher", "internal/agent", "internal/dashboard",
 	"github.com/nats-io/nats.go", "github.com/prometheus/client_golang", "golang.org/x/sync",
 	"github.com/google/uuid", "github.com/alecthomas/kong")
 
@@ -87,7 +90,7 @@ var notPureTime = []string{"Now", "Since", "Until", "Sleep", "After", "AfterFunc
 // allowedAtTop is all that the root of the repository holds.
 var allowedAtTop = []string{
 	".ci", ".dockerignore", ".github", ".gitignore", ".golangci.yml", "CHANGELOG.md", "Dockerfile", "LICENSE", "Makefile",
-	"README.md", "cmd", "docker-compose.yml", "docs", "go.mod", "go.sum", "internal", "jetstream", "test",
+	"README.md", "cmd", "docker-compose.yml", "docs", "examples", "go.mod", "go.sum", "internal", "jetstream", "test",
 }
 
 // namesakeNames are names of the namesake that a reader would take for it; jetstream and queue export none of them.
@@ -114,6 +117,9 @@ func importProblems(t tree) []string {
 			allowed = with(allowed, testsMayImport...)
 			if !pure {
 				allowed = with(allowed, onTheWire...)
+			}
+			if strings.HasPrefix(f.dir, "examples/") { // a fleet to run on
+				allowed = with(allowed, command...)
 			}
 			if f.dir == "jetstream" { // what answers the calls of its Client
 				allowed = with(allowed, "internal/queue")

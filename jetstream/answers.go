@@ -117,12 +117,20 @@ type DeadRequest struct {
 	After  uint64         `json:"after,omitempty"` // only letters behind this sequence of COMFY_DEAD: Next of the previous answer
 	UpTo   uint64         `json:"up_to,omitempty"` // only letters up to this sequence of COMFY_DEAD
 	Limit  int            `json:"limit,omitempty"` // the most letters to list; 500 is the maximum and the default
+
+	Signature string `json:"signature,omitempty"` // of a group
+	// Group lists groups instead of letters; its only value is "signature". Groups are counted from the stored events, so those of
+	// jobs that died before EventsAge are not in them. Of the conditions only Tenant, Kind and Reason may be given with it.
+	Group string `json:"group,omitempty"`
 }
 
-// DeadAnswer lists dead jobs by their dead events, oldest first.
+// DeadAnswer lists dead jobs by their dead events, oldest first, or groups of them, the largest first.
 type DeadAnswer struct {
-	Dead []job.Event `json:"dead"`
-	Next uint64      `json:"next,omitempty"` // the After of the next page; 0 on the last
+	Dead   []job.Event `json:"dead"`
+	Next   uint64      `json:"next,omitempty"` // the After of the next page; 0 on the last
+	Groups []DeadGroup `json:"groups,omitempty"`
+	More   int         `json:"more,omitempty"`  // groups that were left out
+	UpTo   uint64      `json:"up_to,omitempty"` // of groups: given as UpTo of a RequeueRequest, no letter is meant that was stored after they were counted
 }
 
 // RequeueRequest chooses dead letters as DeadRequest does. A request without any condition is refused unless All is set.
@@ -140,6 +148,8 @@ type RequeueRequest struct {
 	Again  bool           `json:"again,omitempty"` // also letters that were requeued before
 	By     string         `json:"by,omitempty"`    // who asks; at most 64 characters are kept
 
+	Signature string `json:"signature,omitempty"` // of a DeadGroup
+
 	// ExtraData is a JSON object for the jobs that had an extra_data, since dead letters do not keep it. {} runs them with an
 	// empty one. Without this field, jobs whose extra_data held a key are not requeued but listed in NeedExtraData.
 	ExtraData json.RawMessage `json:"extra_data,omitempty"`
@@ -147,7 +157,7 @@ type RequeueRequest struct {
 
 // Narrow reports whether the request has a condition.
 func (r *RequeueRequest) Narrow() bool {
-	return r.Tenant != "" || r.Job != "" || r.Hash != "" || r.Kind != "" || r.Reason != "" || r.Since != ""
+	return r.Tenant != "" || r.Job != "" || r.Hash != "" || r.Kind != "" || r.Reason != "" || r.Since != "" || r.Signature != ""
 }
 
 // RequeueAnswer lists the ids under which the jobs were published again.
@@ -181,6 +191,7 @@ type JobsRequest struct {
 	Kind   failure.Kind  `json:"kind,omitempty"`  // of its last failure
 	Reason string        `json:"reason,omitempty"`
 	Job    job.ID        `json:"job,omitempty"`    // or its first letters
+	Text   string        `json:"text,omitempty"`   // a part of its name, or of the first 512 bytes of its metadata; upper and lower case are the same
 	Before uint64        `json:"before,omitempty"` // only jobs whose last event is older: Next of the previous answer
 	Limit  int           `json:"limit,omitempty"`  // the most jobs to list, at most 500; default 100
 }
@@ -200,7 +211,9 @@ type JobRow struct {
 	State     job.EventKind `json:"state"`
 	Priority  job.Priority  `json:"priority"`
 	Hash      workflow.Hash `json:"hash,omitempty"`
-	Host      string        `json:"host,omitempty"` // where it runs, or has run last
+	Name      string        `json:"name,omitempty"`
+	Title     string        `json:"title,omitempty"` // of its workflow
+	Host      string        `json:"host,omitempty"`  // where it runs, or has run last
 	Attempt   int           `json:"attempt,omitempty"`
 	Kind      failure.Kind  `json:"kind,omitempty"`   // of its last failure, unless it is completed
 	Reason    string        `json:"reason,omitempty"` // why it waits, or is dead

@@ -18,6 +18,7 @@ import (
 type jobFlags struct {
 	Set         []string      `sep:"none" placeholder:"NODE.inputs.NAME=VALUE" help:"Change an input that the workflow has, repeatable. The value is JSON if it reads as such, else text."`
 	Input       []string      `sep:"none" placeholder:"NODE.NAME=PATH" help:"Store a file and put its name into this input, repeatable."`
+	Label       string        `name:"name" placeholder:"TEXT" help:"What people call the job: up to 120 characters, shown in lists and repeated in every event."`
 	MaxAttempts int           `placeholder:"N" unset:"3" range:"1.." help:"Attempts that count before the job is dead."`
 	Prefer      []string      `placeholder:"HOST" help:"Host or label (gpu=4090) to prefer, repeatable."`
 	Only        []string      `placeholder:"HOST" help:"Host or label to run on and nowhere else, repeatable."`
@@ -102,6 +103,9 @@ func splitChange(text string) (node, name, value string, ok bool) {
 }
 
 func (w *jobFlags) apply(spec *jetstream.Spec, now time.Time) error {
+	if w.Label != "" {
+		spec.Name = w.Label
+	}
 	if w.MaxAttempts != 0 {
 		spec.MaxAttempts = w.MaxAttempts
 	}

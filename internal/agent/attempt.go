@@ -83,7 +83,11 @@ func (h *host) runAttempt(kill, ctx context.Context, r *run) {
 // begin reads the job and appends started, unless it is resumed: then the chain's last event is its started.
 func (h *host) begin(ctx context.Context, a *attempt) error {
 	a.chain, a.startedAt = a.offer.LastInChain, h.q.Now()
-	j, err := job.Parse(a.offer.Message)
+	message, err := h.withFile(ctx, a.offer.Message)
+	if err != nil {
+		return err
+	}
+	j, err := job.Parse(message)
 	if err != nil {
 		return failure.New(failure.InvalidWorkflow, err.Error())
 	}
@@ -156,6 +160,9 @@ func (h *host) runPrompt(ctx context.Context, a *attempt) error {
 		if err := h.prepare(a, inputs); err != nil {
 			return err
 		}
+	}
+	if err := h.addAPIKeys(ctx, a); err != nil {
+		return err
 	}
 	prompt := comfy.Prompt{
 		ID: a.prompt, Workflow: a.prepared.Body, ExtraData: a.job.ExtraData, Targets: a.job.IncludeOutputs, Resume: a.offer.Resume,

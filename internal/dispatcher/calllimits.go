@@ -66,6 +66,10 @@ type answers struct {
 	letters  chan struct{} // holds one for each call that reads dead letters, which have whole jobs
 	affinity *settings[queue.Affinity]
 	tenants  *settings[queue.TenantSettings]
+
+	dispatchers *settings[queue.DispatcherState] // that are live
+	surveys     surveys
+	stores      storeCounts
 }
 
 func newAnswers() *answers {
@@ -73,6 +77,7 @@ func newAnswers() *answers {
 		turns: newCallLimit(), heavy: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/4)),
 		letters:  make(chan struct{}, readersMost),
 		affinity: newSettings[queue.Affinity](), tenants: newSettings[queue.TenantSettings](),
+		dispatchers: newSettings[queue.DispatcherState](), surveys: newSurveys(),
 	}
 }
 

@@ -2,6 +2,7 @@ package dispatcher
 
 import (
 	"context"
+	"time"
 
 	"github.com/comfyherd/comfyherd/internal/job"
 	"github.com/comfyherd/comfyherd/internal/queue"
@@ -15,7 +16,10 @@ func (d *Dispatcher) api() queue.API {
 			if err := d.loop.ready(ctx); err != nil {
 				return nil, err
 			}
-			return endpoint(ctx, body)
+			begun := time.Now()
+			answer, err := endpoint(ctx, body)
+			d.metrics.called(name, err, begun)
+			return answer, err
 		}
 	}
 	for name, endpoint := range tenantCalls {
@@ -23,8 +27,17 @@ func (d *Dispatcher) api() queue.API {
 			if err := d.loop.ready(ctx); err != nil {
 				return queue.TenantReply{}, err
 			}
-			return endpoint(ctx, tenant, r)
+			begun := time.Now()
+			reply, err := endpoint(ctx, tenant, r)
+			d.metrics.called("tenant_"+name, err, begun)
+			return reply, err
 		}
+	}
+	for name := range calls {
+		d.metrics.calls.WithLabelValues(name)
+	}
+	for name := range tenantCalls {
+		d.metrics.calls.WithLabelValues("tenant_" + name)
 	}
 	return queue.API{Version: d.cfg.Version, Calls: calls, TenantCalls: tenantCalls}
 }
@@ -39,13 +52,20 @@ func (d *Dispatcher) endpoints() map[string]queue.Endpoint {
 		"why":      answering(d.apiWhy),
 		"queue":    answering(d.apiQueue),
 		"jobs":     answering(d.apiJobs),
-		"cancel":   answering(d.apiCancel),
-		"dead":     answering(d.apiDead),
-		"requeue":  answering(d.apiRequeue),
-		"purge":    answering(d.apiPurge),
-		"affinity": answering(d.apiAffinity),
-		"tenants":  answering(d.apiTenants),
-		"drain":    answering(d.apiDrain),
+		"job":      answering(d.apiJob),
+		"overview": answering(d.apiOverview),
+		"waiting":  answering(d.apiWaiting),
+
+		"workflows":   answering(d.apiWorkflows),
+		"dispatchers": answering(d.apiDispatchers),
+		"settings":    answering(d.apiSettings),
+		"cancel":      answering(d.apiCancel),
+		"dead":        answering(d.apiDead),
+		"requeue":     answering(d.apiRequeue),
+		"purge":       answering(d.apiPurge),
+		"affinity":    answering(d.apiAffinity),
+		"tenants":     answering(d.apiTenants),
+		"drain":       answering(d.apiDrain),
 	}
 }
 

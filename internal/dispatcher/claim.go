@@ -107,7 +107,7 @@ func (d *Dispatcher) readWaiting(ctx context.Context, ticket *route.Ticket) (*ow
 	if !waits(link.EventKind) {
 		return nil, errUnderWay
 	}
-	o, err := d.stored(ctx, ticket.Sequence, job.Tenant(ticket.Tenant), job.ID(ticket.Job))
+	o, err := d.whole(ctx, ticket.Sequence, job.Tenant(ticket.Tenant), job.ID(ticket.Job))
 	if err != nil {
 		return nil, err
 	}

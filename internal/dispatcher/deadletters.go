@@ -28,6 +28,9 @@ func (d *Dispatcher) apiDead(ctx context.Context, r jetstream.DeadRequest) (answ
 		return answer, err
 	}
 	answer.Dead = []job.Event{}
+	if r.Group != "" {
+		return d.deadGroups(ctx, r, p)
+	}
 	answer.Next, err = d.eachDead(ctx, r, func(letters []deadLetter) (taken int, more bool, err error) {
 		for ; taken < len(letters); taken++ {
 			e := &letters[taken].event
@@ -43,7 +46,7 @@ func (d *Dispatcher) apiDead(ctx context.Context, r jetstream.DeadRequest) (answ
 
 func (d *Dispatcher) apiRequeue(ctx context.Context, r jetstream.RequeueRequest) (jetstream.RequeueAnswer, error) {
 	if !r.All && !r.Narrow() {
-		return jetstream.RequeueAnswer{}, needsCondition("tenant, job, hash, kind, reason or since")
+		return jetstream.RequeueAnswer{}, needsCondition("tenant, job, hash, kind, reason, signature or since")
 	}
 	return d.requeueAll(ctx, r, operatorBy(r.By))
 }
@@ -65,7 +68,7 @@ func (d *Dispatcher) requeueAll(ctx context.Context, r jetstream.RequeueRequest,
 	taken := map[string]bool{}
 	which := jetstream.DeadRequest{
 		Tenant: r.Tenant, Job: r.Job, Hash: r.Hash, Kind: r.Kind, Reason: r.Reason, Since: r.Since, After: r.After, UpTo: r.UpTo,
-		Limit: r.Limit,
+		Limit: r.Limit, Signature: r.Signature,
 	}
 	answer.Next, err = d.eachDead(ctx, which, func(found []deadLetter) (int, bool, error) {
 		letters := slices.DeleteFunc(slices.Clone(found), func(l deadLetter) bool {
@@ -217,7 +220,8 @@ func (d *Dispatcher) fitting(ctx context.Context, batch []queue.DeadLetter, r je
 	})
 	fits := all[:0]
 	for _, l := range all {
-		if strings.HasPrefix(string(l.event.Hash), string(r.Hash)) && (r.Kind == "" || r.Kind == l.event.Kind) {
+		if strings.HasPrefix(string(l.event.Hash), string(r.Hash)) && (r.Kind == "" || r.Kind == l.event.Kind) &&
+			(r.Signature == "" || r.Signature == l.event.Signature()) {
 			fits = append(fits, l)
 		}
 	}

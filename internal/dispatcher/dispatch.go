@@ -26,7 +26,7 @@ func (d *Dispatcher) beginChain(ctx context.Context, o *owned, s spot, last uint
 		return
 	}
 	e := o.job.NewEvent(job.Queued, d.clock())
-	e.Sequence, e.Position, e.Bytes = o.job.Sequence, s.position, int64(len(o.message.Body))
+	e.Sequence, e.Position, e.Bytes, e.Title = o.job.Sequence, s.position, int64(len(o.message.Body)), o.job.Graph.Title()
 	var err error
 	o.last, err = d.q.Append(ctx, &e, last, d.source, "")
 	stored(o.last)
@@ -38,7 +38,7 @@ func (d *Dispatcher) beginChain(ctx context.Context, o *owned, s spot, last uint
 		d.loop.release(o, s.host)
 		d.leaveToLease(ctx, o, err)
 	default:
-		d.metrics.received.Inc()
+		d.metrics.jobQueued(o.job, d.clock())
 		d.dispatch(ctx, o, s)
 	}
 }
@@ -59,6 +59,11 @@ func (d *Dispatcher) overQuota(ctx context.Context, o *owned, why string) {
 // dispatch offers the job to the host it was given, and to others while agents say no, and waits otherwise. Every job
 // passes here last, so its expires_in is looked at here.
 func (d *Dispatcher) dispatch(ctx context.Context, o *owned, s spot) {
+	if o.fault != "" {
+		d.loop.release(o, s.host)
+		d.endWaiting(ctx, o, ending{reason: failure.InvalidJob, message: o.fault})
+		return
+	}
 	for s.host != "" && !d.expired(o) {
 		got, err := d.takeSlot(ctx, o, &s)
 		if err != nil {
@@ -98,12 +103,12 @@ func passed(at, now time.Time) bool { return !at.IsZero() && !now.Before(at) }
 // offer asks the host's agent to take the job and reports whether the walk is over: with "accepted" the lease is
 // the agent's; without an answer the agent may have it or not, and the lease decides.
 func (d *Dispatcher) offer(ctx context.Context, o *owned, s *spot, resume bool) (done bool) {
-	host, attempt, asked := s.host, o.attempt, d.clock()
+	host, attempt, asked, begun := s.host, o.attempt, d.clock(), time.Now()
 	reply, err := d.q.Offer(ctx, host, &queue.Offer{
 		Message: o.message, Job: o.job.ID, Hash: o.job.Graph.Hash(), Attempt: attempt, Resume: resume,
 		Lease: o.lease, AckWait: d.q.AckWait(), LastInChain: o.last, Quiet: s.quiet, FreeSlot: s.free && !o.anySlot,
 	})
-	d.metrics.offered(reply.Answer, err)
+	d.metrics.offered(reply.Answer, err, time.Since(begun))
 	d.loop.answered(o, host, asked, reply, err)
 	o.anySlot = o.anySlot || reply.Answer == queue.Busy && !reply.State.Free()
 	switch {

@@ -33,7 +33,9 @@ type Config struct {
 	LargeFleet  int           // hosts × dispatchers from which on states of hosts are relayed by their homes; default 10 000
 	MaxInput    int64         // bytes of a file that a tenant puts; default 4 GiB
 	Version     string        // semantic, shown by the API
-	Logger      *slog.Logger  // default discards
+	Pools       route.SurveyOptions
+	Settings    []queue.Setting // that the call settings shows
+	Logger      *slog.Logger    // default discards
 	Registerer  prometheus.Registerer
 }
 
@@ -97,7 +99,8 @@ type Dispatcher struct {
 	walks   *walks             // those under way
 	files   *files
 
-	beatNow chan struct{}
+	references chan struct{} // has a value for each file with a workflow that is being read
+	beatNow    chan struct{}
 
 	wrong    bool        // the machine's clock is; of the presence loop
 	unpulled sharedText  // why jobs cannot be pulled; written by the pull loops
@@ -116,6 +119,7 @@ func newOn(q wire, cfg Config) (*Dispatcher, error) {
 		q: q, cfg: cfg, log: cfg.Logger.With("dispatcher", cfg.Name), source: "comfyherd/dispatcher/" + cfg.Name,
 		started: q.Now(), walks: newWalks(), metrics: newMetrics(cfg.Registerer),
 		beatNow: make(chan struct{}, 1), limit: newTenantLimit(), answers: newAnswers(),
+		references: make(chan struct{}, filesAtOnce),
 	}
 	d.history, d.quotas = newJobHistory(q, cfg.HistoryRows, d.log), newQuotas()
 	d.quotas.count, d.quotas.beside = d.history.held, d.walks.Go
@@ -123,6 +127,11 @@ func newOn(q wire, cfg Config) (*Dispatcher, error) {
 	d.quotas.usual = func() quota { return quota{bytes: q.JobsRoom() / 2} }
 	d.files = newFiles(q, cfg.MaxInput, d.quotas.fileBytes)
 	d.loop = newLoop(d)
+	if cfg.Registerer != nil {
+		if err := cfg.Registerer.Register(newFleetMetrics(d)); err != nil {
+			return nil, fmt.Errorf("register the metrics of the fleet: %w", err)
+		}
+	}
 	return d, nil
 }
 
@@ -176,6 +185,7 @@ func (d *Dispatcher) loops() []func(context.Context) error {
 		},
 		func(ctx context.Context) error { return d.q.ServeAPI(ctx, d.api()) },
 		d.presenceLoop,
+		d.tallyLoop,
 		d.history.loop,
 	)
 }

@@ -72,11 +72,23 @@
 //	statuscalls.go    the state of a job, and why it waits
 //	listcalls.go      hosts, blocks, lanes; pages.go: as much as an answer has room for
 //	history.go        lists of jobs
+//	overviewcall.go   the fleet as a whole; needs.go: what a person should look at
+//	waitingcall.go    jobs that wait, in their order
+//	workflowscall.go  workflows, and what the fleet can do with them
+//	fleetcalls.go     dispatchers and settings
+//	storycall.go      all that is stored of a job
+//	surveys.go        what is counted of the fleet, in slices of the loop, for calls and metrics
 //	rulecalls.go      unblock, drain, affinity, settings of tenants; settings.go: what is set
 //	cancelcalls.go    cancel; cancellimit.go: of jobs that were never seen
-//	deadletters.go    dead letters: lists and requeue; purgecall.go: deletion
+//	deadletters.go    dead letters: lists and requeue; purgecall.go: deletion; deadgroups.go: what jobs have died of
 //	files.go          files of tenants; inputshares.go: how much of them; cursors.go: where a call goes on
 //	audit.go          who has changed what
 //
-// dispatcher.go starts and stops all of it; wire.go is what it needs of NATS; metrics.go is what it counts.
+// dispatcher.go starts and stops all of it; wire.go is what it needs of NATS.
+//
+// # Metrics
+//
+//	metrics.go        what this process does
+//	tally.go          what has happened to jobs and blocks: each event is counted by one dispatcher
+//	fleetmetrics.go   facts of the whole fleet, from a survey
 package dispatcher

@@ -206,6 +206,11 @@ func (h *jobHistory) take(n jetstream.Note) {
 	}
 	e := history.Event{Tenant: tenant, Job: id, Kind: kind, Sequence: n.Sequence, Time: n.Time}
 	e.Brief, e.Readable = job.ReadBrief(kind, n.Body)
+	if kind == job.Dead {
+		if dead, err := job.DecodeEvent(kind, n.Body); err == nil {
+			e.Dead = &dead
+		}
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.fold.Add(&e)
@@ -277,22 +282,17 @@ func (h *jobHistory) page(ctx context.Context, r jetstream.JobsRequest) (jetstre
 		return jetstream.JobsAnswer{}, err
 	}
 	q := history.Query{
-		Tenant: r.Tenant, State: r.State, Hash: r.Hash, Host: r.Host, Kind: r.Kind, Reason: r.Reason, Job: r.Job, Before: r.Before,
+		Tenant: r.Tenant, State: r.State, Hash: r.Hash, Host: r.Host, Kind: r.Kind, Reason: r.Reason, Job: r.Job, Text: r.Text, Before: r.Before,
 		Limit: h.q.Rows(r.Limit), Look: historyLook,
 	}
 	h.mu.RLock()
 	page, since, counts := h.fold.Page(&q), h.fold.Since(), h.fold.Counts(r.Tenant)
 	h.mu.RUnlock()
 	answer := jetstream.JobsAnswer{
-		Jobs: make([]jetstream.JobRow, len(page.Rows)), Next: page.Next, Since: jetstream.Mark(since), Counts: map[job.EventKind]int{},
+		Jobs: make([]jetstream.JobRow, len(page.Rows)), Next: page.Next, Since: jetstream.Mark(since), Counts: counts.States(),
 	}
 	for i := range page.Rows {
 		answer.Jobs[i] = jobRow(&page.Rows[i])
-	}
-	for _, state := range job.EventKinds() {
-		if n := counts.Of(state); n > 0 {
-			answer.Counts[state] = n
-		}
 	}
 	return answer, nil
 }
@@ -316,14 +316,14 @@ func checkJobs(r *jetstream.JobsRequest) error {
 	case r.State != "" && !slices.Contains(job.EventKinds(), r.State):
 		return &jetstream.BadRequest{Message: fmt.Sprintf("%.80q is no state of a job: there are %v", r.State, job.EventKinds())}
 	case strings.Trim(string(r.Hash), "0123456789abcdef") != "":
-		return &jetstream.BadRequest{Message: fmt.Sprintf("%.80q is no hash, nor the beginning of one: hex digits, small letters", r.Hash)}
+		return badHash(r.Hash)
 	}
 	return nil
 }
 
 func jobRow(r *history.Row) jetstream.JobRow {
 	return jetstream.JobRow{
-		Job: r.Job, Tenant: r.Tenant, State: r.State, Priority: r.Priority, Hash: r.Hash, Host: r.Host, Attempt: r.Attempt,
+		Job: r.Job, Tenant: r.Tenant, State: r.State, Priority: r.Priority, Hash: r.Hash, Name: r.Name, Title: r.Title, Host: r.Host, Attempt: r.Attempt,
 		Kind: r.Kind, Reason: r.Reason, RequeueOf: r.RequeueOf, First: jetstream.Mark(r.First), Last: jetstream.Mark(r.Last),
 	}
 }

@@ -33,6 +33,14 @@ func (m *memory) JobsHeld(context.Context) (history.Held, error) {
 	return held, nil
 }
 
+func (m *memory) Stores(context.Context) ([]queue.StoreCounts, error) {
+	return []queue.StoreCounts{{Stream: "COMFY_JOBS", Bytes: 900, Limit: 1000, Messages: 3}}, m.cutHere("state of streams")
+}
+
+func (m *memory) LastLetter(context.Context) (uint64, error) {
+	return 77, m.cutHere("last letter")
+}
+
 func (m *memory) Rows(asked int) int {
 	if asked == 0 {
 		asked = 100
@@ -74,4 +82,14 @@ func (r *reading) Read(_ context.Context, upTo uint64) (bool, error) {
 		r.tell(jetstream.Note{Subject: subject, Body: body, Sequence: r.last, Time: noon.Add(time.Duration(r.last) * time.Second)})
 	}
 	return false, nil
+}
+
+func (m *memory) LinkState() queue.LinkState { return queue.LinkState{Connected: m.Connected()} }
+
+func (m *memory) RoundTrip(context.Context) (time.Duration, error) { return time.Millisecond, nil }
+
+// Tally tells nothing: the consumer is tested on NATS.
+func (m *memory) Tally(ctx context.Context, _ func(jetstream.Note), _ func(error)) error {
+	<-ctx.Done()
+	return ctx.Err()
 }

@@ -23,6 +23,7 @@ type owned struct {
 	avoid       []string  // hosts that failed this job
 	avoidUntil  time.Time // before it they are not used even when no other host may
 	notBefore   time.Time
+	fault       string   // why it cannot run anywhere; empty: it can
 	unfit       []string // hosts whose agent would not have it on this walk
 	anySlot     bool     // a host refused it that was believed to have a free slot; it is not offered for free slots only again
 	lacks       []string // hosts that lack an option of it
@@ -50,7 +51,7 @@ func (o *owned) lane() job.Lane { return job.Lane{Tenant: o.job.Tenant, Priority
 func (o *owned) tenantHash() tenantHash { return tenantHash{o.job.Tenant, o.job.Graph.Hash()} }
 
 // stored reads the job that a ticket or chain names; it has no lease. When another job is stored at its sequence, since
-// the stream was made again, it is gone.
+// the stream was made again, it is gone. A job whose workflow is in a file has no graph: whole reads that too.
 func (d *Dispatcher) stored(ctx context.Context, sequence uint64, tenant job.Tenant, id job.ID) (*owned, error) {
 	message, err := d.q.Stored(ctx, sequence)
 	if err != nil {
@@ -61,4 +62,13 @@ func (d *Dispatcher) stored(ctx context.Context, sequence uint64, tenant job.Ten
 		return nil, fmt.Errorf("read job %s at %d: another is there: %w", id, sequence, queue.ErrGone)
 	}
 	return &owned{job: j, message: message, attempt: 1, notBefore: j.NotBefore(), taken: d.clock()}, nil
+}
+
+// whole is stored with the workflow, also when that is in a file.
+func (d *Dispatcher) whole(ctx context.Context, sequence uint64, tenant job.Tenant, id job.ID) (*owned, error) {
+	o, err := d.stored(ctx, sequence, tenant, id)
+	if err == nil && o.job.Graph == nil {
+		o.job, o.fault, err = d.parse(ctx, o.message)
+	}
+	return o, err
 }

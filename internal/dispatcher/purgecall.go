@@ -19,7 +19,7 @@ func (d *Dispatcher) apiPurge(ctx context.Context, r queue.PurgeRequest) (answer
 	defer func() { all.end(ctx, answer.Count, err) }()
 	which := jetstream.DeadRequest{
 		Tenant: r.Tenant, Job: r.Job, Hash: r.Hash, Kind: r.Kind, Reason: r.Reason, Since: r.Since, After: r.After, UpTo: r.UpTo,
-		Limit: r.Limit,
+		Limit: r.Limit, Signature: r.Signature,
 	}
 	answer.Next, err = d.eachDead(ctx, which, func(letters []deadLetter) (int, bool, error) {
 		if len(letters) == 0 {

@@ -62,14 +62,26 @@ func (d *Dispatcher) receive(ctx, stop context.Context, delivery queue.Delivery)
 	}
 	d.loop.pressure.enter()
 	j, err := d.read(delivery.Message)
-	if err != nil {
+	switch {
+	case err != nil:
 		d.refuseSoon(ctx, delivery, err)
-		return
+	case j.Graph == nil:
+		d.walks.Go(func() { d.receiveFile(ctx, delivery) })
+	default:
+		d.begin(ctx, d.owns(&delivery, j))
 	}
-	o := &owned{
+}
+
+// owns is a job that has just been delivered.
+func (d *Dispatcher) owns(delivery *queue.Delivery, j *job.Job) *owned {
+	return &owned{
 		job: j, message: delivery.Message, lease: delivery.Lease, attempt: 1,
 		notBefore: j.NotBefore(), taken: d.clock(),
 	}
+}
+
+// begin has a job placed and walked when the earlier deliveries of its id have been walked.
+func (d *Dispatcher) begin(ctx context.Context, o *owned) {
 	o.job.Graph.Hash() // once for all, and not in the loop
 	d.ids.Enter(o.key(), &o.turn)
 	if o.turn.Before == nil {
@@ -114,25 +126,41 @@ func (d *Dispatcher) refuseSoon(ctx context.Context, delivery queue.Delivery, in
 }
 
 // refuse ends a message that is no job: the dead letter first, then its chain's only event, then the ack; each
-// may be repeated. It never touches another job's chain, since the id is of the system's own making.
+// may be repeated. The chain is that of the id which the publisher follows. When another job has that id, it is not touched:
+// the message ends under an id of the system's own making.
 func (d *Dispatcher) refuse(ctx context.Context, delivery queue.Delivery, invalid error) {
-	id := delivery.OwnID()
-	e := job.Event{
-		EventKind: job.Dead, Job: id, Tenant: job.Tenant(delivery.Tenant), Priority: delivery.Priority, Time: d.clock(),
-		Sequence: delivery.Sequence, Reason: string(failure.InvalidJob), Kind: failure.InvalidWorkflow, Message: invalid.Error(),
+	id, err := d.endRefused(ctx, &delivery.Message, delivery.PublishedID(), invalid)
+	if errors.Is(err, queue.ErrOvertaken) && id != delivery.OwnID() {
+		id, err = d.endRefused(ctx, &delivery.Message, id, invalid)
 	}
-	if _, err := d.q.Bury(ctx, &delivery.Message, &e, 0); err != nil {
-		d.log.Warn("an invalid job could not be buried; it is delivered again", "job", id, "error", err)
-		return
-	}
-	_, err := d.q.Append(ctx, &e, 0, d.source, "")
 	if err != nil && !errors.Is(err, queue.ErrOvertaken) {
 		d.log.Warn("an invalid job could not be ended; it is delivered again", "job", id, "error", err)
 		return
 	}
 	d.finish(ctx, &delivery.Message, delivery.Lease)
-	d.metrics.ended.WithLabelValues(string(job.Dead), string(failure.InvalidJob)).Inc()
 	d.log.Info("refused an invalid job", "tenant", delivery.Tenant, "job", id, "why", invalid)
+}
+
+// endRefused stores the letter and the end of an invalid message under an id that no other job has, and gives that id.
+func (d *Dispatcher) endRefused(ctx context.Context, m *job.Message, id job.ID, invalid error) (job.ID, error) {
+	last, found, err := d.q.Last(ctx, job.Tenant(m.Tenant), id)
+	if err != nil {
+		return id, err
+	}
+	if ended := last.Reason == string(failure.InvalidJob) && last.Sequence == m.Sequence; found && !ended {
+		id, last = m.OwnID(), queue.Link{}
+	} else if ended {
+		return id, nil // by an earlier delivery
+	}
+	e := job.Event{
+		EventKind: job.Dead, Job: id, Tenant: job.Tenant(m.Tenant), Priority: m.Priority, Time: d.clock(),
+		Sequence: m.Sequence, Reason: string(failure.InvalidJob), Kind: failure.InvalidWorkflow, Message: invalid.Error(),
+	}
+	if _, err := d.q.Bury(ctx, m, &e, last.ChainSequence); err != nil {
+		return id, err
+	}
+	_, err = d.q.Append(ctx, &e, last.ChainSequence, d.source, "")
+	return id, err
 }
 
 // sharedText is a string that several goroutines write and read.

@@ -10,6 +10,8 @@ import (
 	"slices"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/comfyherd/comfyherd/internal/failure"
 	"github.com/comfyherd/comfyherd/internal/job"
 	"github.com/comfyherd/comfyherd/internal/queue"
@@ -27,33 +29,78 @@ import (
 //  3. retry: retrying is appended, the ticket is put, the delivery is parked
 //     dead: the dead letter is stored, dead is appended, the delivery is acked
 func (d *Dispatcher) settle(ctx context.Context, failed queue.Link) error {
-	chain, err := d.q.Chain(ctx, failed.Tenant, failed.Job)
-	if err != nil {
+	var reading errgroup.Group
+	var ahead *owned // the job, read beside the chain
+	if failed.Sequence != 0 {
+		reading.Go(func() (err error) {
+			ahead, err = d.whole(ctx, failed.Sequence, failed.Tenant, failed.Job)
+			return err
+		})
+	}
+	past, err := d.pastOf(ctx, &failed)
+	unread := reading.Wait()
+	if err != nil || past == nil {
 		return err
 	}
-	at := indexOf(chain, failed.ChainSequence)
-	if at < 0 || at != len(chain)-1 {
-		return d.alreadySettled(ctx, chain, failed)
-	}
-	sequence := cmp.Or(sequenceIn(chain), failed.Sequence) // the failed event has it too, for a chain whose first events are not kept any more
-	if sequence == 0 || !failed.Lease.Of(sequence) {       // also the lease of another job
+	if past.sequence == 0 || !failed.Lease.Of(past.sequence) { // also the lease of another job
 		d.log.Warn("a failed event without a lease or a job is left alone", "tenant", failed.Tenant, "job", failed.Job)
 		return nil // neither an agent nor a dispatcher wrote it; a real job is delivered again when its lease has run out
 	}
-	o, err := d.reopen(ctx, chain, sequence, failed)
+	if past.sequence != failed.Sequence {
+		ahead, unread = d.whole(ctx, past.sequence, failed.Tenant, failed.Job)
+	}
+	if errors.Is(unread, queue.ErrGone) {
+		return d.endRemoved(ctx, &failed)
+	}
+	if unread != nil {
+		return unread
+	}
+	return d.settleJob(ctx, reopened(ahead, past, &failed), &failed, past.attempts)
+}
+
+// settleJob decides what becomes of a job whose last attempt has failed, and does it.
+func (d *Dispatcher) settleJob(ctx context.Context, o *owned, failed *queue.Link, attempts []failure.Attempt) error {
+	decision, err := d.decide(ctx, o, failed, attempts)
 	if err != nil {
 		return err
 	}
-	attempts := attemptsOf(chain)
-	decision, err := d.decide(ctx, o, &failed, attempts)
-	if err != nil {
-		return err
-	}
-	d.metrics.failed.WithLabelValues(string(failed.Kind)).Inc()
+	d.metrics.settleLag.Observe(max(d.clock().Sub(failed.Time), 0).Seconds())
 	if decision.Dead {
 		return d.makeDead(ctx, o, ending{reason: decision.Reason, message: decision.Message, hosts: refusalsOf(attempts), attempts: attempts})
 	}
 	return d.retry(ctx, o, decision)
+}
+
+// past is what came of a job up to a failed attempt.
+type past struct {
+	attempts []failure.Attempt // that have failed
+	started  int               // attempts that have begun
+	sequence uint64            // of the job in COMFY_JOBS
+}
+
+// pastOf reads what came of a job before a failed event; nil when that was settled before. Of most failures it reads only that no
+// attempt has failed before, since the event itself says the rest: what it does not say, that nothing has followed yet, is found out
+// when the chain is continued. Of an event that is delivered again something has probably followed.
+func (d *Dispatcher) pastOf(ctx context.Context, failed *queue.Link) (*past, error) {
+	if !failed.Again && failed.Sequence != 0 && failed.Attempt == 1 {
+		first, err := d.q.FirstOf(ctx, failed.Tenant, failed.Job, job.Failed)
+		if err != nil {
+			return nil, err
+		}
+		if first == failed.ChainSequence {
+			return &past{[]failure.Attempt{failed.Failure()}, 1, failed.Sequence}, nil
+		}
+	}
+	chain, err := d.q.Chain(ctx, failed.Tenant, failed.Job)
+	if err != nil {
+		return nil, err
+	}
+	at := indexOf(chain, failed.ChainSequence)
+	if at < 0 || at != len(chain)-1 {
+		return nil, d.alreadySettled(ctx, chain, failed)
+	}
+	// The failed event has the sequence too, for a chain whose first events are not kept any more.
+	return &past{attemptsOf(chain), startedIn(chain), cmp.Or(sequenceIn(chain), failed.Sequence)}, nil
 }
 
 // decide says what becomes of a job, and has strikes and blocks written for its failure.
@@ -102,24 +149,17 @@ func refusalsOf(attempts []failure.Attempt) map[string]string {
 
 // alreadySettled is for a failed event that something else has followed: usually it was settled before. An ended job whose
 // delivery still stands is acked.
-func (d *Dispatcher) alreadySettled(ctx context.Context, chain []queue.Link, failed queue.Link) error {
+func (d *Dispatcher) alreadySettled(ctx context.Context, chain []queue.Link, failed *queue.Link) error {
 	if n := len(chain); n > 0 && chain[n-1].EventKind.Terminal() && failed.Lease.Of(sequenceIn(chain)) {
 		d.finishStored(ctx, idKey{failed.Tenant, failed.Job}, sequenceIn(chain), failed.Lease)
 	}
 	return nil
 }
 
-// reopen reads the job of a failed event again as one that this dispatcher owns.
-func (d *Dispatcher) reopen(ctx context.Context, chain []queue.Link, sequence uint64, failed queue.Link) (*owned, error) {
-	o, err := d.stored(ctx, sequence, failed.Tenant, failed.Job)
-	if errors.Is(err, queue.ErrGone) {
-		return nil, d.endRemoved(ctx, &failed)
-	}
-	if err != nil {
-		return nil, err
-	}
-	o.lease, o.last, o.attempt, o.notBefore = failed.Lease, failed.ChainSequence, startedIn(chain)+1, time.Time{}
-	return o, nil
+// reopened is the job of a failed event, as this dispatcher owns it now.
+func reopened(o *owned, p *past, failed *queue.Link) *owned {
+	o.lease, o.last, o.attempt, o.notBefore = failed.Lease, failed.ChainSequence, p.started+1, time.Time{}
+	return o
 }
 
 // endRemoved ends a job whose message was removed from COMFY_JOBS by hand: it cannot be tried again.
@@ -198,7 +238,6 @@ func (d *Dispatcher) makeDead(ctx context.Context, o *owned, why ending) error {
 		return err
 	}
 	d.finish(ctx, &o.message, o.lease)
-	d.metrics.ended.WithLabelValues(string(job.Dead), string(why.reason)).Inc()
 	level := slog.LevelWarn
 	if why.reason == failure.OverQuota { // there may be very many
 		level = slog.LevelInfo

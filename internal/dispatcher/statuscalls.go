@@ -142,6 +142,9 @@ func (d *Dispatcher) whyWorkflow(ctx context.Context, r jetstream.WhyRequest, ho
 	if err != nil {
 		return answer, &jetstream.BadRequest{Message: err.Error()}
 	}
+	if j.Graph == nil {
+		return answer, &jetstream.BadRequest{Message: "the workflow is in a file: send the workflow itself"}
+	}
 	return d.why(ctx, &owned{job: j}, hosts)
 }
 
@@ -187,6 +190,11 @@ func (d *Dispatcher) waitingOf(ctx context.Context, chain []queue.Link) (*owned,
 	}
 	if last := &chain[len(chain)-1]; err != nil || j.Tenant != last.Tenant || j.ID != last.Job {
 		return nil, errUnderWay // of a stream that was made again: its end will be written
+	}
+	if j.Graph == nil {
+		if j, _, err = d.parse(ctx, message); err != nil {
+			return nil, err
+		}
 	}
 	o := &owned{job: j, notBefore: j.NotBefore()}
 	return o, d.readAttempts(ctx, o)

@@ -20,6 +20,11 @@ func (d *Dispatcher) tenantEndpoints() map[string]queue.TenantEndpoint {
 		"requeue": queue.TenantJSON(d.tenantRequeue),
 		"jobs":    queue.TenantJSON(d.tenantJobs),
 		"events":  queue.TenantJSON(d.tenantEvents),
+		"job":     queue.TenantJSON(d.tenantJob),
+		"waiting": queue.TenantJSON(d.tenantWaiting),
+
+		"workflows": queue.TenantJSON(d.tenantWorkflows),
+		"api_keys":  queue.TenantJSON(d.tenantAPIKeys),
 	}
 	maps.Copy(calls, d.files.endpoints())
 	return calls
@@ -61,7 +66,7 @@ func (d *Dispatcher) tenantDead(ctx context.Context, tenant job.Tenant, r jetstr
 
 func (d *Dispatcher) tenantRequeue(ctx context.Context, tenant job.Tenant, r jetstream.RequeueRequest) (jetstream.RequeueAnswer, error) {
 	if r.Tenant = ""; !r.All && !r.Narrow() {
-		return jetstream.RequeueAnswer{}, needsCondition("job, hash, kind, reason or since")
+		return jetstream.RequeueAnswer{}, needsCondition("job, hash, kind, reason, signature or since")
 	}
 	r.Tenant = tenant
 	return d.requeueAll(ctx, r, tenantBy(tenant, r.By))

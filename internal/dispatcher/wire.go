@@ -32,6 +32,7 @@ type wire interface {
 type jobsWire interface {
 	Puller(p job.Priority, take func(queue.Delivery)) (puller, error)
 	Stored(ctx context.Context, sequence uint64) (job.Message, error)
+	ShortWorkflowFile(ctx context.Context, name string) ([]byte, error)
 	NextStored(ctx context.Context, tenant job.Tenant, lane *job.Priority, after uint64) (job.Message, bool, error)
 	Depth(ctx context.Context) (map[job.Lane]uint64, error)
 	Extend(lease queue.Lease) error
@@ -39,6 +40,8 @@ type jobsWire interface {
 	Park(lease queue.Lease, rest time.Duration) error
 	FinishSoon(lease queue.Lease) error
 	Erase(ctx context.Context, sequence uint64) error
+	PutAPIKeys(ctx context.Context, tenant job.Tenant, keys *jetstream.APIKeys) (until time.Time, err error)
+	DropAPIKeys(ctx context.Context, tenant job.Tenant, id job.ID) error
 	TooLarge(body int) string
 	JobsRoom() int64
 	JobsHeld(ctx context.Context) (history.Held, error)
@@ -55,6 +58,7 @@ type chainWire interface {
 	Append(ctx context.Context, e *job.Event, last uint64, source string, lease queue.Lease) (uint64, error)
 	Last(ctx context.Context, tenant job.Tenant, id job.ID) (queue.Link, bool, error)
 	LastOf(ctx context.Context, tenant job.Tenant, id job.ID, kind job.EventKind) (queue.Link, bool, error)
+	FirstOf(ctx context.Context, tenant job.Tenant, id job.ID, kind job.EventKind) (uint64, error)
 	Chain(ctx context.Context, tenant job.Tenant, id job.ID) ([]queue.Link, error)
 	End(ctx context.Context, tenant job.Tenant, id job.ID, c queue.Cancelling) (jetstream.Event, bool, error)
 	EventsAge() time.Duration
@@ -102,6 +106,9 @@ type peerWire interface {
 	Relay(r *queue.Relay) error
 	ServeAPI(ctx context.Context, api queue.API) error
 	AnswerBytes() int
+	Stores(ctx context.Context) ([]queue.StoreCounts, error)
+	LinkState() queue.LinkState
+	RoundTrip(ctx context.Context) (time.Duration, error)
 	AppendAct(ctx context.Context, a *queue.Act, source string) error
 }
 
@@ -112,6 +119,7 @@ type letterWire interface {
 	Purge(ctx context.Context, d *queue.DeadLetter) error
 	Requeue(ctx context.Context, d *queue.DeadLetter, extra json.RawMessage) (jetstream.Receipt, error)
 	Requeued(ctx context.Context, d *queue.DeadLetter) (bool, error)
+	LastLetter(ctx context.Context) (uint64, error)
 }
 
 // ruleWire holds what operators have set.
@@ -143,6 +151,7 @@ type watchWire interface {
 	FollowCancels(ctx context.Context, tell func(job.Event)) error
 	SettleFailed(ctx context.Context, settle func(context.Context, queue.Link) error, failed func(error)) error
 	AnnounceBlocks(ctx context.Context, source string, failed func(error)) error
+	Tally(ctx context.Context, tell func(jetstream.Note), failed func(error)) error
 }
 
 // onNATS is the wire of a real queue.

@@ -17,8 +17,8 @@ type tenant struct {
 	name    job.Tenant
 	rows    *Rows
 	hub     *hub
-	live    *liveJobs
-	streams streams // of the Comfy API v2
+	live    *liveJobs // of the Comfy API v2, as streams is
+	streams streams
 	hidden  *hidden
 }
 

@@ -35,3 +35,6 @@ func (f *Fold) TenantPlaces() int {
 	}
 	return n
 }
+
+// KeepTexts has names and metadata take no more than so many bytes.
+func (f *Fold) KeepTexts(most int) { f.texts.most = most }

@@ -27,6 +27,7 @@ type Event struct {
 	Time     time.Time // when it was stored
 	Readable bool      // false: its body cannot be read, and Brief is empty
 	Brief    job.Brief
+	Dead     *job.Event // the whole event, of kind dead
 }
 
 // Row is a job as its events have left it.
@@ -36,6 +37,8 @@ type Row struct {
 	State     job.EventKind // of the last event
 	Priority  job.Priority
 	Hash      workflow.Hash
+	Name      string       // what people call it
+	Title     string       // of its workflow
 	Host      string       // where it runs, or has run last
 	Attempt   int          // of the last event that has one
 	Kind      failure.Kind // of the last failure, until it is completed
@@ -90,6 +93,9 @@ type Fold struct {
 	ended    int                // before this place in order is no row that has ended
 	last     Moment             // of the event that was added last
 	since    Moment
+	texts    texts
+	trend    trend
+	deaths   deaths
 }
 
 // tenant is what is known of one tenant.
@@ -99,33 +105,14 @@ type tenant struct {
 	bytes  int64 // of its unfinished jobs
 	rows   int
 	unseen int // rows of jobs that were cancelled unseen
-}
-
-// Counts are numbers of rows by state.
-type Counts [8]int
-
-// Of gives the number of a state.
-func (c *Counts) Of(state job.EventKind) int {
-	if n, known := stateNumber(state); known {
-		return c[n]
-	}
-	return 0
-}
-
-func stateNumber(state job.EventKind) (uint8, bool) {
-	for n, s := range states {
-		if s == state {
-			return uint8(n), true
-		}
-	}
-	return 0, false
+	groups map[uint32]*group
 }
 
 // New folds into at most limit rows.
 func New(limit int) *Fold {
 	return &Fold{
 		limit: max(limit, 1), index: map[uint64]uint32{}, seed: maphash.MakeSeed(), mask: ^uint64(0), requeues: map[uint32]job.ID{},
-		names: newPool(), tenants: map[uint32]*tenant{},
+		names: newPool(), tenants: map[uint32]*tenant{}, texts: newTexts(), deaths: newDeaths(),
 	}
 }
 
@@ -148,9 +135,14 @@ func (f *Fold) Add(e *Event) {
 	if !known {
 		return
 	}
+	f.trend.add(state, e.Time)
 	at, found := f.find(e.Tenant, e.Job)
+	var before *row
 	if !found {
 		at = f.insert(e)
+	} else {
+		was := f.rows[at]
+		before = &was
 	}
 	r := &f.rows[at]
 	t := f.tenants[r.tenant]
@@ -160,6 +152,9 @@ func (f *Fold) Add(e *Event) {
 	f.foresee(at, e.Kind == job.Cancelled && e.Brief.Reason == job.Unseen)
 	r.state, r.last, r.lastAt = state, e.Sequence, e.Time.UnixNano()
 	f.tell(at, e)
+	f.regroup(at, before, e)
+	f.texts.put(at, r.first, &e.Brief)
+	f.deaths.count(at, r.tenant, e)
 	f.moved(at)
 	if f.Len() > f.limit {
 		f.dropOne()
@@ -319,6 +314,9 @@ func (f *Fold) drop(at uint32) {
 	}
 	f.unlink(at)
 	f.foresee(at, false)
+	f.leaveGroup(r)
+	f.texts.drop(at)
+	f.deaths.forget(at, f.names.text(r.host))
 	t := f.tenants[r.tenant]
 	t.counts[r.state]--
 	t.bytes -= int64(r.bytes)
@@ -353,23 +351,6 @@ func (f *Fold) unlink(at uint32) {
 	}
 }
 
-// Counts gives the number of rows by state: of a tenant, or of all when it is empty.
-func (f *Fold) Counts(of job.Tenant) Counts {
-	var all Counts
-	if of != "" {
-		if t := f.tenant(of); t != nil {
-			all = t.counts
-		}
-		return all
-	}
-	for _, t := range f.tenants {
-		for i, n := range t.counts {
-			all[i] += n
-		}
-	}
-	return all
-}
-
 func (f *Fold) tenant(name job.Tenant) *tenant {
 	number, known := f.names.number(string(name))
 	if !known {
@@ -382,7 +363,7 @@ func (f *Fold) row(at uint32) Row {
 	r := &f.rows[at]
 	return Row{
 		Tenant: job.Tenant(f.names.text(r.tenant)), Job: r.id, State: states[r.state], Priority: job.Priority(r.priority),
-		Hash: workflow.Hash(f.names.text(r.hash)), Host: f.names.text(r.host), Attempt: int(r.attempt),
+		Hash: workflow.Hash(f.names.text(r.hash)), Name: f.texts.of[at].name, Title: f.title(at), Host: f.names.text(r.host), Attempt: int(r.attempt),
 		Kind: failure.Kind(f.names.text(r.kind)), Reason: f.names.text(r.reason), RequeueOf: f.requeues[at],
 		First: Moment{r.first, time.Unix(0, r.firstAt)}, Last: Moment{r.last, time.Unix(0, r.lastAt)},
 	}

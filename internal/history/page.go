@@ -17,6 +17,7 @@ type Query struct {
 	Kind   failure.Kind
 	Reason string
 	Job    job.ID // or its first letters
+	Text   string // a part of its name or metadata, whatever its case
 	Before uint64 // only rows whose last event is older than this one
 	Limit  int    // rows of the page, at least one
 	Look   int    // places to look at, at least one; a page may be short for it
@@ -46,7 +47,7 @@ func (f *Fold) Page(q *Query) Page {
 			break
 		}
 		i--
-		if at, stands := w.order.at(f.rows, i); stands && w.fits(f, &f.rows[at]) {
+		if at, stands := w.order.at(f.rows, i); stands && w.fits(f, at) {
 			p.Rows = append(p.Rows, f.row(at))
 		}
 	}
@@ -59,12 +60,12 @@ type wanted struct {
 	state              uint8
 	host, kind, reason uint32
 	any                struct{ state, host, kind, reason bool }
-	hash, id           string
+	hash, id, text     string
 }
 
 // wanted gives false when no row can match.
 func (f *Fold) wanted(q *Query) (w wanted, possible bool) {
-	w = wanted{order: &f.order, hash: string(q.Hash), id: string(q.Job)}
+	w = wanted{order: &f.order, hash: string(q.Hash), id: string(q.Job), text: strings.ToLower(q.Text)}
 	if q.Tenant != "" {
 		t := f.tenant(q.Tenant)
 		if t == nil {
@@ -94,7 +95,9 @@ func (f *Fold) wanted(q *Query) (w wanted, possible bool) {
 	return w, true
 }
 
-func (w *wanted) fits(f *Fold, r *row) bool {
+func (w *wanted) fits(f *Fold, at uint32) bool {
+	r := &f.rows[at]
 	return (w.any.state || r.state == w.state) && (w.any.host || r.host == w.host) && (w.any.kind || r.kind == w.kind) &&
-		(w.any.reason || r.reason == w.reason) && strings.HasPrefix(string(r.id), w.id) && strings.HasPrefix(f.names.text(r.hash), w.hash)
+		(w.any.reason || r.reason == w.reason) && strings.HasPrefix(string(r.id), w.id) && strings.HasPrefix(f.names.text(r.hash), w.hash) &&
+		(w.text == "" || f.texts.fits(at, w.text))
 }

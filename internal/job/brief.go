@@ -1,7 +1,9 @@
 package job
 
 import (
+	"encoding/json"
 	"strconv"
+	"time"
 
 	"github.com/comfyherd/comfyherd/internal/failure"
 	"github.com/comfyherd/comfyherd/internal/workflow"
@@ -17,6 +19,12 @@ type Brief struct {
 	Reason    string       // of waiting and dead, or Unseen
 	Kind      failure.Kind // of failed and dead
 	Bytes     int64        // of queued
+	Name      string
+	Title     string   // of queued
+	QueuedFor Duration // of completed
+	RanFor    Duration // of completed
+	Counted   bool     // of failed
+	Metadata  []byte   // a part of the body
 }
 
 // ReadBrief reads these fields from the body of an event, without reflection and without decoding the other fields, since
@@ -33,7 +41,7 @@ func ReadBrief(kind EventKind, body []byte) (Brief, bool) {
 	}
 	return Brief{
 		Priority: e.Priority, Hash: e.Hash, Host: e.Host, Attempt: e.Attempt, RequeueOf: e.RequeueOf, Reason: e.Reason, Kind: e.Kind,
-		Bytes: e.Bytes,
+		Bytes: e.Bytes, Name: e.Name, Title: e.Title, QueuedFor: e.QueuedFor, RanFor: e.RanFor, Metadata: e.Metadata, Counted: e.Counted != nil && *e.Counted,
 	}, true
 }
 
@@ -83,9 +91,25 @@ func (b *Brief) take(key string, value []byte) bool {
 		n, ok := number(value)
 		b.Bytes = int64(n)
 		return ok
-	case `"job"`, `"tenant"`, `"time"`, `"metadata"`, `"sequence"`, `"position"`, `"until"`, `"hosts"`, `"prompt_id"`, `"message"`, `"node"`, `"class_type"`,
-		`"exception_type"`, `"counted"`, `"size"`, `"cause"`, `"progress"`, `"node_ran"`, `"waited"`, `"proven"`, `"not_before"`, `"avoided_hosts"`, `"avoid_until"`,
-		`"outputs"`, `"cached_nodes"`, `"outputs_reused"`, `"outputs_missing"`, `"seeds"`, `"queued_for"`, `"ran_for"`, `"node_times"`, `"attempts"`, `"by"`:
+	case `"name"`:
+		b.Name = textValue(value)
+		return b.Name != ""
+	case `"title"`:
+		b.Title = textValue(value)
+		return b.Title != ""
+	case `"metadata"`:
+		b.Metadata = value
+		return true
+	case `"counted"`:
+		b.Counted = string(value) == "true"
+		return b.Counted || string(value) == "false"
+	case `"queued_for"`:
+		return readDuration(&b.QueuedFor, value)
+	case `"ran_for"`:
+		return readDuration(&b.RanFor, value)
+	case `"job"`, `"tenant"`, `"time"`, `"sequence"`, `"position"`, `"until"`, `"hosts"`, `"prompt_id"`, `"message"`, `"node"`, `"class_type"`,
+		`"exception_type"`, `"size"`, `"cause"`, `"progress"`, `"node_ran"`, `"waited"`, `"proven"`, `"not_before"`, `"avoided_hosts"`, `"avoid_until"`,
+		`"outputs"`, `"cached_nodes"`, `"outputs_reused"`, `"outputs_missing"`, `"seeds"`, `"node_times"`, `"attempts"`, `"by"`:
 		return true
 	}
 	return false
@@ -98,6 +122,24 @@ func plainValue(value []byte) string {
 		return ""
 	}
 	return string(value[1 : n-1])
+}
+
+// textValue is a text; it is empty when it is none, or has no form in JSON.
+func textValue(value []byte) string {
+	if plain := plainValue(value); plain != "" {
+		return plain
+	}
+	var text string
+	if json.Unmarshal(value, &text) != nil {
+		return ""
+	}
+	return text
+}
+
+func readDuration(d *Duration, value []byte) bool {
+	parsed, err := time.ParseDuration(plainValue(value))
+	*d = Duration(parsed)
+	return err == nil && parsed >= 0
 }
 
 // number reads digits as JSON allows them: without a sign, and none but 0 begins with 0.

@@ -25,7 +25,7 @@ func TestABriefHasWhatTheEventSays(t *testing.T) {
 		},
 		"OthersStandInTheirPlace": {
 			`{"metadata":{"priority":1,"host":"no","s":"}\\\"]"},"priority":3,"kind":"timeout","attempts":[{"host":"no"}],"reason":"attempts_exhausted"}`,
-			job.Brief{Priority: 3, Kind: failure.Timeout, Reason: "attempts_exhausted"}, true,
+			job.Brief{Priority: 3, Kind: failure.Timeout, Reason: "attempts_exhausted", Metadata: []byte(`{"priority":1,"host":"no","s":"}\\\"]"}`)}, true,
 		},
 		"NamesInAnotherCase": {`{"Priority":4,"HOST":"h"}`, job.Brief{Priority: 4, Host: "h"}, true},
 		"AllInAnotherCase": {
@@ -56,6 +56,14 @@ func TestABriefHasWhatTheEventSays(t *testing.T) {
 		"Bytes":               {`{"priority":4,"bytes":1048576}`, job.Brief{Priority: 4, Bytes: 1048576}, true},
 		"ManyBytes":           {`{"priority":4,"bytes":12345678901}`, job.Brief{Priority: 4, Bytes: 12345678901}, true},
 		"NegativeBytes":       {`{"priority":4,"bytes":-1}`, job.Brief{}, false},
+		"NameAndTitle":        {`{"priority":4,"name":"a cat","title":"base, image"}`, job.Brief{Priority: 4, Name: "a cat", Title: "base, image"}, true},
+		"NameWithEscapes":     {`{"priority":4,"name":"Käse \"x\" \u00e4","title":"ü"}`, job.Brief{Priority: 4, Name: `Käse "x" ä`, Title: "ü"}, true},
+		"NameAsNumber":        {`{"priority":4,"name":7}`, job.Brief{}, false},
+		"HowLong":             {`{"priority":4,"queued_for":"1m30s","ran_for":"250ms"}`, job.Brief{Priority: 4, QueuedFor: job.Duration(90 * time.Second), RanFor: job.Duration(250 * time.Millisecond)}, true},
+		"Counted":             {`{"priority":4,"counted":true}`, job.Brief{Priority: 4, Counted: true}, true},
+		"NotCounted":          {`{"priority":4,"counted":false}`, job.Brief{Priority: 4}, true},
+		"CountedAsText":       {`{"priority":4,"counted":"true"}`, job.Brief{}, false},
+		"NegativeTime":        {`{"priority":4,"ran_for":"-1s"}`, job.Brief{}, false},
 		"Empty":               {`{}`, job.Brief{}, true},
 		"PriorityOutOfRange":  {`{"priority":10}`, job.Brief{}, false},
 		"HostThatCannotBe":    {`{"host":"a b"}`, job.Brief{}, false},
@@ -79,7 +87,7 @@ func TestTheBriefOfAnEventOfOursIsReadWithoutDecodingIt(t *testing.T) { //nolint
 		`"hosts":{"a":"b"}`, `"prompt_id":"x"`, `"message":"m"`, `"node":"3"`, `"class_type":"A"`, `"exception_type":"E"`, `"counted":true`, `"size":1`,
 		`"cause":"c"`, `"progress":0.5`, `"node_ran":"5s"`, `"proven":true`, `"not_before":"2026-01-02T03:04:05Z"`, `"avoided_hosts":["a"]`,
 		`"avoid_until":"2026-01-02T03:04:05Z"`, `"outputs":[{"node":"9"}]`, `"cached_nodes":["4"]`, `"outputs_reused":true`, `"outputs_missing":true`,
-		`"seeds":{"3":1}`, `"queued_for":"1s"`, `"ran_for":"1s"`, `"node_times":{"3":"1s"}`, `"attempts":[{"attempt":1}]`, `"by":"me"`, `"waited":true`,
+		`"seeds":{"3":1}`, `"queued_for":"1s"`, `"ran_for":"1s"`, `"name":"a cat"`, `"title":"base, image"`, `"node_times":{"3":"1s"}`, `"attempts":[{"attempt":1}]`, `"by":"me"`, `"waited":true`,
 	} {
 		body := []byte("{" + fields + "}")
 		if _, ok := job.ReadBrief(job.Failed, body); !ok {
@@ -92,7 +100,9 @@ func TestTheBriefOfAnEventOfOursIsReadWithoutDecodingIt(t *testing.T) { //nolint
 }
 
 func briefOf(e *job.Event) job.Brief {
-	return job.Brief{Priority: e.Priority, Hash: e.Hash, Host: e.Host, Attempt: e.Attempt, RequeueOf: e.RequeueOf, Reason: e.Reason, Kind: e.Kind, Bytes: e.Bytes}
+	return job.Brief{Priority: e.Priority, Hash: e.Hash, Host: e.Host, Attempt: e.Attempt, RequeueOf: e.RequeueOf, Reason: e.Reason, Kind: e.Kind, Bytes: e.Bytes,
+		Name: e.Name, Title: e.Title, QueuedFor: e.QueuedFor, RanFor: e.RanFor, Metadata: e.Metadata,
+		Counted: e.Counted != nil && *e.Counted}
 }
 
 // FuzzReadBrief: of an event that can be read, the brief says the same.

@@ -46,6 +46,7 @@ type Event struct {
 	Host      string          `json:"host,omitempty"`
 	Attempt   int             `json:"attempt,omitempty"`
 	Time      time.Time       `json:"time"`
+	Name      string          `json:"name,omitempty"`
 	Metadata  json.RawMessage `json:"metadata,omitempty"`
 	RequeueOf ID              `json:"requeue_of,omitempty"`
 
@@ -53,6 +54,7 @@ type Event struct {
 	Sequence uint64 `json:"sequence,omitempty"`
 	Position int    `json:"position,omitempty"`
 	Bytes    int64  `json:"bytes,omitempty"` // of the job as published; of queued
+	Title    string `json:"title,omitempty"` // of the workflow; of queued
 
 	// waiting: Reason is a route.HoldReason; dead: Reason is a failure.Reason; cancelled: Unseen or nothing
 	Reason string            `json:"reason,omitempty"`
@@ -118,7 +120,7 @@ type Output struct {
 func (j *Job) NewEvent(kind EventKind, now time.Time) Event {
 	return Event{
 		EventKind: kind, Job: j.ID, Tenant: j.Tenant, Priority: j.Priority, Hash: j.Graph.Hash(),
-		Time: now, Metadata: j.Metadata, RequeueOf: j.RequeueOf,
+		Time: now, Name: j.Name, Metadata: j.Metadata, RequeueOf: j.RequeueOf,
 	}
 }
 

@@ -11,7 +11,9 @@ import (
 // Spec is a job as its publisher wishes it: the envelope of the contract, or what the two shorter bodies imply.
 type Spec struct {
 	ID             ID              `json:"id,omitempty"`
+	Name           string          `json:"name,omitempty"`
 	Workflow       json.RawMessage `json:"workflow"`
+	WorkflowFile   string          `json:"workflow_file,omitempty"` // name in COMFY_INPUTS of the job's body, in place of Workflow
 	MaxAttempts    int             `json:"max_attempts,omitempty"`
 	RetryDelay     Duration        `json:"retry_delay,omitempty"`
 	PreferHosts    []string        `json:"prefer_hosts,omitempty"`
@@ -24,8 +26,9 @@ type Spec struct {
 	ExpiresIn      Duration        `json:"expires_in,omitempty"`
 	Metadata       json.RawMessage `json:"metadata,omitempty"`
 	ExtraData      json.RawMessage `json:"extra_data,omitempty"`
-	Live           string          `json:"live,omitempty"`   // LiveFrames or empty
-	Record         bool            `json:"record,omitempty"` // the run's entry in ComfyUI's history is stored
+	Live           string          `json:"live,omitempty"`     // LiveFrames or empty
+	Record         bool            `json:"record,omitempty"`   // the run's entry in ComfyUI's history is stored
+	APIKeys        bool            `json:"api_keys,omitempty"` // keys were given to the fleet for it, and become members of ExtraData
 }
 
 // LiveFrames, as Live, asks the agent to relay what ComfyUI sends about the run over its websocket.
@@ -110,6 +113,7 @@ type Message struct {
 	MsgIDHeader   string // Nats-Msg-Id
 	RequeueOf     string // Comfy-Requeue-Of
 	Body          []byte
+	File          []byte // what the file has that Body names; nil: it was not read
 }
 
 // OwnID is the id of ours that this message would get.

@@ -6,6 +6,8 @@ import (
 	"net/url"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/comfyherd/comfyherd/internal/failure"
 	"github.com/comfyherd/comfyherd/internal/workflow"
@@ -13,13 +15,14 @@ import (
 
 const (
 	maxMetadata = 16 << 10
+	maxTitle    = 120 // characters of a name
 	maxAttempts = 100
 	maxList     = 1000
 	maxDuration = 87600 * time.Hour
 )
 
 // Parse reads a message as a job. The error is always an *Invalid. The job keeps the message's body, which must not
-// change from then on.
+// change from then on. When the message names a file and that was not read, the job has no Graph.
 func Parse(m Message) (*Job, error) {
 	if !Tenant(m.Tenant).Valid() {
 		return nil, invalidf("tenant %.80q is no tenant name: use 1 to 64 of A-Z a-z 0-9 _ - in comfy.jobs.<tenant>.<priority>", m.Tenant)
@@ -27,7 +30,7 @@ func Parse(m Message) (*Job, error) {
 	if !m.Priority.Valid() {
 		return nil, invalidf("priority %d is none of 0 to 9, the last part of comfy.jobs.<tenant>.<priority>", m.Priority)
 	}
-	spec, graph, err := read(m.Body)
+	spec, graph, err := m.read()
 	if err != nil {
 		return nil, err
 	}
@@ -38,18 +41,32 @@ func Parse(m Message) (*Job, error) {
 	if err := spec.check(Tenant(m.Tenant), m.Received); err != nil {
 		return nil, err
 	}
-	if graph == nil {
+	refers := spec.WorkflowFile != "" && m.File == nil
+	if graph == nil && !refers {
 		if graph, err = workflow.Adopt(spec.Workflow); err != nil {
 			return nil, &Invalid{Reason: failure.InvalidJob, Message: cmp.Or(misplaced(m.Body, spec.Workflow), err.Error())}
 		}
 	}
-	if err := spec.checkNodes(graph); err != nil {
-		return nil, err
+	if !refers {
+		if err := spec.checkNodes(graph); err != nil {
+			return nil, err
+		}
 	}
 	return &Job{
 		Spec: spec, ID: id, Tenant: Tenant(m.Tenant), Priority: m.Priority, Sequence: m.Sequence,
 		Received: m.Received, RequeueOf: ID(m.RequeueOf), Graph: graph,
 	}, nil
+}
+
+// PublishedID is the id under which the publisher of a message follows it, for a message that Parse has refused. It is one of
+// the system's own when the publisher gave none, or none that may be used.
+func (m *Message) PublishedID() ID {
+	spec, _, _ := read(m.Body) // of a body that cannot be read, the headers alone say it
+	id, err := identify(m, spec.ID)
+	if err != nil {
+		return m.OwnID()
+	}
+	return id
 }
 
 func identify(m *Message, inBody ID) (ID, error) {
@@ -93,6 +110,10 @@ func (s *Spec) check(tenant Tenant, received time.Time) error {
 	switch {
 	case s.MaxAttempts < 0 || s.MaxAttempts > maxAttempts:
 		return badAttempts(s.MaxAttempts)
+	case utf8.RuneCountInString(s.Name) > maxTitle:
+		return invalidf("name has %d characters: it stands in every event, keep it to %d", utf8.RuneCountInString(s.Name), maxTitle)
+	case strings.ContainsFunc(s.Name, func(r rune) bool { return !unicode.IsPrint(r) }):
+		return invalidf("name has a character that cannot be printed: write it in one line")
 	case len(s.Metadata) > maxMetadata:
 		return invalidf("metadata has %d bytes: it stands in every event, keep it under %d", len(s.Metadata), maxMetadata)
 	case s.Live != "" && s.Live != LiveFrames:
@@ -115,7 +136,7 @@ func (s *Spec) check(tenant Tenant, received time.Time) error {
 	}
 	return cmp.Or(
 		checkHosts("prefer_hosts", s.PreferHosts), checkHosts("only_hosts", s.OnlyHosts), checkHosts("exclude_hosts", s.ExcludeHosts),
-		s.checkInputs(tenant))
+		s.checkInputs(tenant), s.checkFile(tenant))
 }
 
 func (s *Spec) checkDurations() error {

@@ -38,6 +38,7 @@ const (
 	UserDataBucket     = "COMFY_USERDATA"
 	HiddenBucket       = "COMFY_HIDDEN"
 	CatalogsBucket     = "COMFY_CATALOGS"
+	APIKeysBucket      = "COMFY_APIKEYS"
 	OutputsStore       = "COMFY_OUTPUTS"
 	InputsStore        = "COMFY_INPUTS"
 	CatalogStore       = "COMFY_CATALOG"
@@ -47,12 +48,16 @@ const (
 const (
 	SettleConsumer   = "settle"   // of EventsStream
 	AnnounceConsumer = "announce" // of the stream of BlocksBucket
+	TallyConsumer    = "tally"    // of EventsStream
 )
 
 // DispatchConsumer is the consumer of JobsStream that delivers the jobs of a priority.
 func DispatchConsumer(p job.Priority) string { return "dispatch_" + strconv.Itoa(int(p)) }
 
-const bucketPrefix = "KV_"
+const (
+	bucketPrefix = "KV_"
+	storePrefix  = "OBJ_"
+)
 
 // BucketStream is the stream in which NATS keeps a bucket.
 func BucketStream(bucket string) string { return bucketPrefix + bucket }
@@ -64,7 +69,15 @@ func BucketOf(stream string) string { return strings.TrimPrefix(stream, bucketPr
 func KeySubject(bucket, key string) string { return "$KV." + bucket + "." + key }
 
 // StoreStream is the stream in which NATS keeps an object store.
-func StoreStream(store string) string { return "OBJ_" + store }
+func StoreStream(store string) string { return storePrefix + store }
+
+// StreamsPrefix begins the name of every stream, bucket and object store of the fleet.
+const StreamsPrefix = "COMFY_"
+
+// PlainName is the bucket or the object store that a stream keeps, or the stream's own name.
+func PlainName(stream string) string {
+	return strings.TrimPrefix(BucketOf(stream), storePrefix)
+}
 
 // MetaSubject is the subject of the description of a file.
 func MetaSubject(store, name string) string { return MetaPrefix(store) + FileKey(name) }

@@ -93,11 +93,13 @@ type PurgeRequest struct {
 	UpTo   uint64         `json:"up_to,omitempty"` // only letters up to this sequence of COMFY_DEAD
 	Limit  int            `json:"limit,omitempty"` // at most so many
 	By     string         `json:"by,omitempty"`    // who asks; at most 64 characters are kept
+
+	Signature string `json:"signature,omitempty"` // of a jetstream.DeadGroup
 }
 
 // Narrow reports whether the request has a condition.
 func (r *PurgeRequest) Narrow() bool {
-	return r.Tenant != "" || r.Job != "" || r.Hash != "" || r.Kind != "" || r.Reason != "" || r.Since != ""
+	return r.Tenant != "" || r.Job != "" || r.Hash != "" || r.Kind != "" || r.Reason != "" || r.Since != "" || r.Signature != ""
 }
 
 // PurgeAnswer says how many dead letters were deleted. While there is a Next, ask again with it as After.

@@ -266,6 +266,7 @@ func (t topology) buckets() []wanted {
 		t.bucket(names.UserDataBucket, "what ComfyUI's page keeps for tenants: settings, workflows"),
 		t.aged(t.bucket(names.HiddenBucket, "jobs that tenants have removed from what they see of their history"), cmp.Or(t.cfg.EventsAge, defaultEventsAge)),
 		ofAgents(t.aged(t.bucket(names.CatalogsBucket, "which files of COMFY_CATALOG describe a host"), catalogAge)),
+		t.apiKeys(),
 	}
 }
 

@@ -3,6 +3,8 @@ package route
 import (
 	"slices"
 	"sort"
+
+	"github.com/comfyherd/comfyherd/internal/workflow"
 )
 
 // capableKept bounds the sets of capable hosts that are kept up to date, each of one bit per host.
@@ -130,4 +132,19 @@ func (f *Fleet) removeKind(k *kind) {
 	at := slices.Index(f.kindList, k)
 	f.kindList = slices.Delete(f.kindList, at, at+1)
 	delete(f.kinds, k.digest)
+}
+
+// Reach is how many online hosts can run a hash, how many are online, and on how many it is blocked. Of a hash that is not known
+// no host is capable.
+func (f *Fleet) Reach(hash workflow.Hash) (capable, online, blocked int) {
+	online = f.online.count()
+	x := f.hashes[hash]
+	if x == nil {
+		return 0, online, 0
+	}
+	able := f.scratch.planes[0]
+	able.copyFrom(f.capable(x))
+	able.and(f.online)
+	x.incapable.removeFrom(able)
+	return able.count(), online, len(x.blocks)
 }

@@ -31,6 +31,8 @@ var (
 		queue.EndedJob{}, queue.ModelLoad{}, queue.DispatcherState{}, queue.Affinity{}, queue.TenantSettings{}, queue.Slot{}, queue.Ticket{},
 		queue.Reply{}, queue.Control{}, queue.HostInfo{}, jetstream.EventRow{}, queue.Act{},
 		jetstream.JobRow{}, jetstream.EventNote{}, jetstream.Mark{},
+		jetstream.WaitingRow{}, jetstream.WorkflowRow{}, jetstream.DeadGroup{}, queue.Rate{}, queue.SlotCounts{}, queue.PairCounts{}, queue.TenantCounts{},
+		queue.StoreCounts{}, queue.Need{}, queue.Setting{},
 	)
 	calls = named(
 		jetstream.JobsRequest{}, jetstream.JobsAnswer{}, jetstream.EventsRequest{}, jetstream.EventsAnswer{},
@@ -39,7 +41,9 @@ var (
 		jetstream.JobStatus{}, jetstream.CancelAnswer{}, queue.HostsAnswer{}, queue.BlocksAnswer{},
 		queue.CountAnswer{}, queue.DrainAnswer{}, queue.PurgeRequest{}, queue.PurgeAnswer{}, jetstream.DeadAnswer{}, jetstream.RequeueAnswer{}, queue.AffinityAnswer{},
 		queue.TenantsAnswer{}, jetstream.WhyAnswer{}, jetstream.QueueAnswer{},
-		jetstream.FileRequest{}, jetstream.File{}, jetstream.FileAnswer{}, jetstream.FilePut{}, jetstream.FilePutAnswer{},
+		jetstream.APIKeys{}, jetstream.APIKeysAnswer{}, jetstream.FileRequest{}, jetstream.File{}, jetstream.FileAnswer{}, jetstream.FilePut{}, jetstream.FilePutAnswer{},
+		jetstream.JobStory{}, jetstream.WaitingRequest{}, jetstream.WaitingAnswer{}, jetstream.WorkflowsRequest{}, jetstream.WorkflowsAnswer{},
+		queue.OverviewRequest{}, queue.OverviewAnswer{}, queue.DispatchersRequest{}, queue.DispatchersAnswer{}, queue.SettingsRequest{}, queue.SettingsAnswer{},
 	)
 	// headers are what carries the requests and answers of which bytes are the body.
 	headers = map[string][]string{
@@ -295,7 +299,7 @@ func TestEverySetOfValuesIsDocumented(t *testing.T) {
 	}
 	same(t, "set of values", seen, []string{
 		"job.EventKind", "route.HoldReason", "failure.Reason", "queue.Cause", "queue.HostEventKind",
-		"queue.Availability", "route.Code", "queue.Answer",
+		"queue.Availability", "route.Code", "queue.Answer", "queue.Rule",
 	})
 }
 

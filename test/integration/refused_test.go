@@ -95,6 +95,26 @@ func (f *fleet) letter(r jetstream.Receipt) *queue.DeadLetter {
 	return found
 }
 
+// Whoever submits a job follows it by the id that they gave, and must see its end there.
+func TestAnInvalidJobEndsUnderTheIDThatItsPublisherGave(t *testing.T) {
+	t.Parallel()
+	f := start(t, setup{dispatchers: 2, hosts: names("a")})
+	noClass := []byte(`{"1":{"inputs":{}}}`)
+	f.publish("comfy.jobs.acme.5", noClass, "Comfy-Job-Id", "in-header")
+	f.wantRefused("in the header", receipt("acme", "in-header"), noClass, "class_type")
+	inBody := []byte(`{"id":"in-body","workflow":{"1":{"inputs":{}}}}`)
+	f.publish("comfy.jobs.acme.5", inBody)
+	f.wantRefused("in the body", receipt("acme", "in-body"), inBody, "class_type")
+
+	f.publish("comfy.jobs.acme.5", picture(1), "Comfy-Job-Id", "taken")
+	f.end(receipt("acme", "taken"))
+	sequence := f.publish("comfy.jobs.acme.5", noClass, "Comfy-Job-Id", "taken")
+	f.wantRefused("another job has the id", f.ours("acme", sequence), noClass, "class_type")
+	if chain := f.chain(receipt("acme", "taken")); kinds(chain) != "queued started completed" {
+		t.Errorf("an invalid job with the id of another touched its chain: %q", kinds(chain))
+	}
+}
+
 func TestAPriorityThatIsNoneIsRefusedAtThePublish(t *testing.T) {
 	t.Parallel()
 	f := start(t, setup{dispatchers: 1, hosts: names("a")})

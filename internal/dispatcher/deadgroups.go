@@ -1,0 +1,44 @@
+package dispatcher
+
+import (
+	"context"
+
+	"github.com/comfyherd/comfyherd/internal/failure"
+	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/jetstream"
+)
+
+// namesInGroup is how many tenants and hosts a group lists.
+const namesInGroup = 20
+
+// deadGroups lists what jobs have died of. The newest letter is looked up first, so that none is meant that was not counted.
+func (d *Dispatcher) deadGroups(ctx context.Context, r jetstream.DeadRequest, p *page) (answer jetstream.DeadAnswer, err error) {
+	if r.Group != "signature" || r.Job != "" || r.Hash != "" || r.Since != "" || r.After != 0 || r.UpTo != 0 {
+		return answer, &jetstream.BadRequest{Message: `give "group":"signature" with no other condition than tenant, kind, reason and signature`}
+	}
+	if answer.UpTo, err = d.q.LastLetter(ctx); err != nil {
+		return answer, err
+	}
+	if err = d.history.caughtUp(ctx); err != nil {
+		return answer, err
+	}
+	d.history.mu.RLock()
+	found := d.history.fold.DeadGroups(r.Tenant, r.Kind, r.Reason)
+	d.history.mu.RUnlock()
+	groups := make([]jetstream.DeadGroup, 0, len(found))
+	for i := range found {
+		g := &found[i]
+		if r.Signature != "" && r.Signature != g.Signature {
+			continue
+		}
+		groups = append(groups, jetstream.DeadGroup{
+			Signature: g.Signature, Reason: failure.Reason(g.Newest.Reason), Kind: g.Newest.Kind, Class: g.Newest.Class,
+			Exception: g.Newest.Exception, Message: g.Newest.Message, Count: g.Count, Tenants: g.Tenants[:min(len(g.Tenants), namesInGroup)],
+			Hosts: g.Hosts[:min(len(g.Hosts), namesInGroup)], First: g.First.UTC(), Last: g.Last.UTC(), Job: g.Newest.Job, Tenant: g.Newest.Tenant,
+		})
+	}
+	answer.Dead = []job.Event{}
+	answer.Groups, err = takeFirst(p, groups)
+	answer.More = len(groups) - len(answer.Groups)
+	return answer, err
+}

@@ -1,0 +1,158 @@
+package history
+
+import (
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/workflow"
+)
+
+// group is the rows of a tenant with the same hash.
+type group struct {
+	counts Counts32
+	rows   int32
+	title  uint32 // a name
+	ran    float32
+	runs   uint16 // that ran is the mean of, as far as they count
+	last   uint64
+	lastAt int64
+	done   uint32 // the row that was completed last, as long as it stands; rows that stand for another job are told by their hash
+	isDone bool
+}
+
+// Counts32 is Counts in less memory.
+type Counts32 [8]uint32
+
+// runsKept is how many of the last runs count in their mean, roughly.
+const runsKept = 12
+
+// regroup counts a row in the group of its hash. before is what it was counted as; none when it is a new row.
+func (f *Fold) regroup(at uint32, before *row, e *Event) {
+	r := &f.rows[at]
+	if before == nil || before.hash != r.hash {
+		if before != nil {
+			f.leaveGroup(before)
+		}
+		f.joinGroup(r)
+	} else if g := f.groupOf(r); g != nil {
+		g.counts[before.state]--
+		g.counts[r.state]++
+	}
+	g := f.groupOf(r)
+	if g == nil {
+		return
+	}
+	g.last, g.lastAt = r.last, r.lastAt
+	if e.Brief.Title != "" && len(e.Brief.Title) <= longestText && f.names.text(g.title) != e.Brief.Title {
+		f.rename(&g.title, e.Brief.Title)
+	}
+	if e.Kind == job.Completed {
+		g.done, g.isDone = at, true
+	}
+	if ran := time.Duration(e.Brief.RanFor); e.Kind == job.Completed && ran > 0 {
+		g.runs = min(g.runs+1, runsKept)
+		g.ran += (float32(ran.Seconds()) - g.ran) / float32(g.runs)
+	}
+}
+
+func (f *Fold) groupOf(r *row) *group { return f.tenants[r.tenant].groups[r.hash] }
+
+func (f *Fold) joinGroup(r *row) {
+	if r.hash == 0 {
+		return
+	}
+	t := f.tenants[r.tenant]
+	g := t.groups[r.hash]
+	if g == nil {
+		if t.groups == nil {
+			t.groups = map[uint32]*group{}
+		}
+		g = &group{}
+		t.groups[r.hash] = g
+	}
+	g.rows++
+	g.counts[r.state]++
+}
+
+func (f *Fold) leaveGroup(r *row) {
+	g := f.groupOf(r)
+	if g == nil {
+		return
+	}
+	g.counts[r.state]--
+	if g.rows--; g.rows == 0 {
+		f.names.drop(g.title)
+		delete(f.tenants[r.tenant].groups, r.hash)
+	}
+}
+
+// Workflow is the jobs of one hash.
+type Workflow struct {
+	Hash   workflow.Hash
+	Title  string
+	Counts Counts
+	RanFor time.Duration // mean of the last runs of the tenant whose job was last
+	Last   Moment
+	Done   JobKey // the job that was completed last, of the tenant whose job was last; empty when there is none
+}
+
+// JobKey names a job.
+type JobKey struct {
+	Tenant job.Tenant
+	Job    job.ID
+}
+
+// Workflows lists the hashes of a tenant's jobs, or of all, that have a beginning and whose last event is older than before, when
+// that is not 0: at most so many, the one with the newest event first.
+func (f *Fold) Workflows(of job.Tenant, beginning workflow.Hash, before uint64, most int) []Workflow {
+	all := map[uint32]*Workflow{}
+	for name, t := range f.tenants {
+		if of != "" && f.names.text(name) != string(of) {
+			continue
+		}
+		for hash, g := range t.groups {
+			if text := f.names.text(hash); strings.HasPrefix(text, string(beginning)) {
+				f.addTo(all, name, hash, g)
+			}
+		}
+	}
+	list := make([]Workflow, 0, len(all))
+	for _, w := range all {
+		if before == 0 || w.Last.Sequence < before {
+			list = append(list, *w)
+		}
+	}
+	slices.SortFunc(list, func(a, b Workflow) int {
+		if a.Last.Sequence > b.Last.Sequence {
+			return -1
+		}
+		return 1 // two hashes never have the same last event
+	})
+	return list[:min(len(list), most)]
+}
+
+func (f *Fold) addTo(all map[uint32]*Workflow, tenant, hash uint32, g *group) {
+	w := all[hash]
+	if w == nil {
+		w = &Workflow{Hash: workflow.Hash(f.names.text(hash))}
+		all[hash] = w
+	}
+	for i, n := range g.counts {
+		w.Counts[i] += int(n)
+	}
+	if g.last <= w.Last.Sequence {
+		return
+	}
+	w.Last = Moment{g.last, time.Unix(0, g.lastAt)}
+	if title := f.names.text(g.title); title != "" {
+		w.Title = title
+	}
+	if r := &f.rows[g.done]; g.isDone && r.tenant == tenant && r.hash == hash && states[r.state] == job.Completed {
+		w.Done = JobKey{job.Tenant(f.names.text(r.tenant)), r.id}
+	}
+	if g.runs > 0 {
+		w.RanFor = time.Duration(float64(g.ran) * float64(time.Second))
+	}
+}
