@@ -181,7 +181,7 @@ func (g *Gateway) publish(ctx context.Context, of *tenant, s *submission) error 
 		}
 		return nothingMade(fmt.Errorf("store what was submitted as job %s: %w", s.spec.ID, err))
 	}
-	_, err := g.q.Submit(ctx, job.Lane{Tenant: of.name, Priority: job.Usual}, s.spec)
+	err := g.publishJob(ctx, job.Lane{Tenant: of.name, Priority: job.Usual}, s.spec)
 	if refused := submitRefusal(err); refused != nil {
 		g.q.RemoveOutput(ctx, name)
 		return refused
@@ -189,15 +189,43 @@ func (g *Gateway) publish(ctx context.Context, of *tenant, s *submission) error 
 	return err
 }
 
+// publishJob publishes a job. One that is larger than a message of NATS is put into COMFY_INPUTS before, and its envelope names it.
+func (g *Gateway) publishJob(ctx context.Context, lane job.Lane, spec job.Spec) error {
+	body, err := spec.Encode()
+	if err != nil {
+		return err
+	}
+	if g.q.TooLarge(len(body)) == "" {
+		_, err = g.q.Submit(ctx, lane, spec)
+		return err
+	}
+	bare := job.Spec{Workflow: spec.Workflow}
+	if body, err = bare.Encode(); err != nil {
+		return err
+	}
+	name := string(lane.Tenant) + "/jobs/" + string(spec.ID) + ".json"
+	if _, err := g.q.Client(lane.Tenant).PutFile(ctx, name, "application/json", bytes.NewReader(body)); err != nil {
+		return nothingMade(fmt.Errorf("store the workflow of job %s: %w", spec.ID, err))
+	}
+	spec.Workflow, spec.WorkflowFile = nil, name
+	if _, err = g.q.Submit(ctx, lane, spec); queue.NotStored(err) {
+		g.q.RemoveInput(ctx, name)
+	}
+	return err
+}
+
 // submitRefusal is the answer to an error of a publish after which there is no job; nil when there may be one.
 func submitRefusal(err error) error {
+	if refused, is := errors.AsType[*refusal](err); is {
+		return refused
+	}
 	switch {
 	case errors.Is(err, jetstream.ErrLaneFull):
 		return full("your lane holds as many unfinished jobs as it may")
 	case errors.Is(err, jetstream.ErrNoSpace):
 		return full("the fleet holds as many unfinished jobs as it may")
 	case errors.Is(err, jetstream.ErrTooLarge):
-		return refuse(http.StatusRequestEntityTooLarge, "payload_too_large", "the job is larger than the fleet takes: upload files as assets, and name them in the workflow instead of having their contents in it")
+		return refuse(http.StatusRequestEntityTooLarge, "payload_too_large", "the job is larger than the fleet takes: leave out what it does not need")
 	case queue.NotStored(err):
 		return refuse(http.StatusInternalServerError, "upstream_error", "the fleet takes no jobs at the moment, since its stream of jobs is missing or has no leader: try again")
 	}
