@@ -240,6 +240,8 @@ func full(what string) *refusal {
 
 // readBody reads the body of a request, up to a limit.
 func readBody(w http.ResponseWriter, r *http.Request, most int64) ([]byte, error) {
+	timed := newTimedBody(w, r)
+	defer timed.stop()
 	var b bytes.Buffer
 	_, err := b.ReadFrom(http.MaxBytesReader(w, r.Body, most))
 	if _, long := errors.AsType[*http.MaxBytesError](err); long {
