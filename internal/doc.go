@@ -10,13 +10,13 @@
 // rooms: the user's, and the fleet's, which imports it.
 //
 //	floor 3   cmd/dispatcher                cmd/agent               flags in, exit code out
-//	floor 2   internal/dispatcher           internal/agent          internal/gateway   actors: the loops, and a face   (later: internal/dashboard)
+//	floor 2   internal/dispatcher           internal/agent          internal/gateway   internal/dashboard   actors: the loops, and two faces
 //	floor 1   internal/queue -> jetstream   internal/comfy   internal/daemon   internal/embedded   internal/access
 //	          NATS                          ComfyUI          the OS            in-process NATS     keys of NATS
 //	floor 0   internal/route, internal/history, internal/names -> internal/job -> internal/workflow, internal/failure
 //	          pure: no clock, no I/O, no goroutines, no logger
 //	beside    internal/bench   internal/demo   internal/comfysim
-//	          test/integration   test/gateway   test/chaos   test/growth   test/docs   test/mutate   examples/service
+//	          test/integration   test/gateway   test/browser   test/chaos   test/growth   test/docs   test/mutate   examples/service
 //
 // # Rooms
 //
@@ -27,6 +27,7 @@
 //	internal/dispatcher   pulls jobs, chooses hosts, offers, settles failures, announces blocks
 //	internal/agent        takes offers, keeps leases alive, runs jobs on its hosts, reports, tells who is there
 //	internal/gateway      programs that were written for ComfyUI use the fleet: ComfyUI's own API, its websocket, and the Comfy API v2
+//	internal/dashboard    the fleet's page in a browser: calls, stored events and files over HTTP, and the page itself
 //	jetstream             the public package: a tenant's client, which submits jobs, follows them and asks about them
 //	internal/queue        what dispatchers and agents share on NATS: leases, chains of events, tickets, offers, presence, files, calls
 //	internal/names        the names of everything on NATS: streams, buckets, subjects, headers, and how they are built and read
@@ -44,6 +45,7 @@
 //	examples/service      a small image service for several customers, to copy; it uses the public package alone
 //	test/integration      the promises of the README, on real in-process NATS and simulated ComfyUI over sockets
 //	test/gateway          what the programs that were written for ComfyUI send, in their order, before a simulated fleet
+//	test/browser          the dashboard's page in headless Chromium before a simulated fleet; it does not run where there is none
 //	test/chaos            nothing is lost and nothing ends twice: real processes under kill -9, stops and cut connections
 //	test/growth           memory does not grow with time: a soak beside NATS in a process of its own
 //	test/mutate           changes one line at a time and reports those after which no test fails
@@ -85,6 +87,7 @@
 //	it is the name of a subject, stream, bucket or header           internal/names
 //	it reads or writes NATS for dispatchers or agents, or acks      internal/queue
 //	a program that submits and follows jobs needs it                jetstream
+//	it speaks HTTP with a browser, or is a part of the page         internal/dashboard
 //	it knows a ComfyUI path, message type or error text             internal/comfy
 //	it holds a ticker or starts a goroutine for the fleet's work    internal/dispatcher, internal/agent
 //	it answers a program that was written for ComfyUI               internal/gateway
@@ -114,6 +117,8 @@
 //	lukechampine.com/blake3                BLAKE3, by which clients of the Comfy API v2 identify content
 //	github.com/getkin/kin-openapi          compares answers with the OpenAPI document of the Comfy API v2, in tests only
 //	github.com/google/go-cmp               differences that a person can read, in tests only
+//	github.com/chromedp/chromedp           drives a real browser through the page, in tests only
+//	github.com/chromedp/cdproto            the names of what chromedp asks of the browser, in tests only
 //	go.uber.org/goleak                     proof in tests that every goroutine was waited for
 //
 // # Words

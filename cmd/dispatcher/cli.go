@@ -20,6 +20,7 @@ type commands struct {
 	Bench     benchCmd     `cmd:"" group:"fleet" help:"Measure the throughput and latency of the queue beside the raw limit of NATS."`
 	BenchPart benchPartCmd `cmd:"" hidden:"" help:"A process that bench --processes starts."`
 	Sim       simCmd       `cmd:"" group:"fleet" help:"Run a simulated ComfyUI."`
+	Dashboard dashboardCmd `cmd:"" group:"fleet" help:"Serve the page of a fleet that runs elsewhere."`
 	Health    healthCmd    `cmd:"" group:"fleet" help:"Check the health of a dispatcher on this machine."`
 
 	Submit submitCmd `cmd:"" group:"jobs" help:"Publish workflows as jobs; with --wait until they have ended."`
@@ -67,7 +68,7 @@ func run(ctx context.Context, args []string, c daemon.Console) int {
 func newCommandLine(ctx context.Context, all *commands, c *daemon.Console) (*daemon.CommandLine, error) {
 	return daemon.NewCommandLine(ctx, "dispatcher", about, all, c, kong.ExplicitGroups([]kong.Group{
 		{Key: "fleet", Title: "Programs:"}, {Key: "jobs", Title: "Jobs:"}, {Key: "rules", Title: "Operating a fleet:"},
-		{Key: "nats", Title: "Connection to NATS:"}, {Key: "log", Title: "Log:"}, {Key: "keep", Title: "What NATS keeps:"},
+		{Key: "nats", Title: "Connection to NATS:"}, {Key: "log", Title: "Log:"}, {Key: "page", Title: "Page:"}, {Key: "keep", Title: "What NATS keeps:"},
 	}))
 }
 

@@ -8,12 +8,14 @@ import (
 
 	"github.com/comfyherd/comfyherd/internal/daemon"
 	"github.com/comfyherd/comfyherd/internal/demo"
+	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
 // demoCmd shows on one machine what comfyherd does.
 type demoCmd struct {
 	ComfyHosts string `name:"comfy-hosts" env:"COMFY_HOSTS" placeholder:"URL,NAME=URL,…" unset:"three simulated hosts" help:"Real ComfyUI hosts to use."`
 	Out        string `type:"path" placeholder:"DIR" unset:"a new temporary folder" help:"Where to write the pictures."`
+	Dashboard  bool   `env:"COMFYHERD_DEMO_DASHBOARD" help:"Tell the story on a page too, and keep it and the fleet up until Ctrl-C."`
 	Verbose    bool   `help:"Log to standard error what dispatchers and agents do."`
 }
 
@@ -26,6 +28,7 @@ pictures stay on each, in the folder comfyherd-demo.
 
 Examples:
   dispatcher demo
+  dispatcher demo --dashboard
   COMFY_HOSTS=http://127.0.0.1:8188 dispatcher demo --out pictures`
 }
 
@@ -46,6 +49,9 @@ func (d *demoCmd) Run(ctx context.Context, c *daemon.Console) error {
 	}
 	stop, _, release := daemon.Signals(ctx)
 	defer release()
+	if d.Dashboard {
+		o.Page = func(q *queue.Queue) (string, func() error, error) { return servePage(stop, q, o.Log) }
+	}
 	defer daemon.IgnoreBrokenPipes()() // a broken pipe would end the process before NATS's folder is removed
 	return interrupted(stop, c, demo.Run(stop, c.Out, o))
 }

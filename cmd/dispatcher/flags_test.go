@@ -16,7 +16,7 @@ import (
 )
 
 // The names that do not follow from the flag (the rest is COMFYHERD_<FLAG>).
-var ownVariables = map[string]string{"nats-url": "NATS_URL", "nats-creds": "NATS_CREDS", "nats-token": "NATS_TOKEN", "comfy-hosts": "COMFY_HOSTS"}
+var ownVariables = map[string]string{"nats-url": "NATS_URL", "nats-creds": "NATS_CREDS", "nats-token": "NATS_TOKEN", "comfy-hosts": "COMFY_HOSTS", "demo dashboard": "COMFYHERD_DEMO_DASHBOARD"}
 
 func TestEveryFlagHasAVariableAndAHelp(t *testing.T) {
 	t.Parallel()
@@ -33,6 +33,9 @@ func TestEveryFlagHasAVariableAndAHelp(t *testing.T) {
 			}
 			seen++
 			want := ownVariables[flag.Name]
+			if of := ownVariables[node.Name+" "+flag.Name]; of != "" {
+				want = of
+			}
 			if want == "" {
 				want = "COMFYHERD_" + strings.ToUpper(strings.ReplaceAll(flag.Name, "-", "_"))
 			}

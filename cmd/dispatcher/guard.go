@@ -23,6 +23,7 @@ import (
 type guard struct {
 	folder *access.Folder // nil: by token, or not at all
 	creds  string         // of the dispatcher, with a folder
+	token  bool           // NATS asks for one
 
 	tracker *access.Tracker
 	q       atomic.Pointer[queue.Queue] // where grants of hosts are stored; nil: nowhere yet
@@ -72,8 +73,11 @@ func (e *embeddedFlags) guard(cfg *embedded.Config, say func(format string, args
 			say("token     others connect with NATS_TOKEN set to what %s holds", path)
 		}
 	}
-	return &guard{}, nil
+	return &guard{token: cfg.Token != ""}, nil
 }
+
+// closed reports whether the embedded NATS asks for anything.
+func (g *guard) closed() bool { return g != nil && (g.folder != nil || g.token) }
 
 func (e *embeddedFlags) accounts(cfg *embedded.Config) (*guard, error) {
 	folder, err := access.Open(e.Access)

@@ -9,9 +9,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
-
 	"github.com/comfyherd/comfyherd/internal/daemon"
 	"github.com/comfyherd/comfyherd/internal/dispatcher"
 	"github.com/comfyherd/comfyherd/internal/job"
@@ -25,6 +22,7 @@ type runCmd struct {
 	daemon.NATSFlags `embed:"" group:"nats"`
 	daemon.LogFlags  `embed:"" group:"log"`
 	embeddedFlags    `embed:"" group:"nats"`
+	runPageFlags     `embed:"" group:"page"`
 
 	Name        string        `placeholder:"NAME" unset:"random" help:"Name of this dispatcher, unique in the fleet."`
 	Preset      string        `default:"production" enum:"production,development,high-availability" placeholder:"NAME" help:"How many failures block a pair of host and workflow, and for how long: in production 1 for 60s, in development 3 for 30s, in high-availability 1 for 120s."`
@@ -37,6 +35,8 @@ type runCmd struct {
 	MaxRunning  int           `placeholder:"N" unset:"no cap" range:"0.." help:"Jobs that a tenant without settings of its own runs at once; see dispatcher tenants."`
 	MaxPriority *job.Priority `placeholder:"N" unset:"9; 5 with --access" range:"0..9" help:"Highest priority of a tenant without settings of its own; a higher one counts as this."`
 	MaxInput    daemon.Size   `placeholder:"SIZE" default:"4GiB" range:"1.." help:"Largest file that a tenant may store through a dispatcher."`
+	PoolLabel   string        `placeholder:"KEY" unset:"one pool of all hosts" help:"Label of hosts whose values name the pools of the metric comfyherd_fleet_wanted_hosts."`
+	TargetWait  time.Duration `placeholder:"DURATION" default:"1m" range:"1s.." help:"How long a due job waits at most when there are as many hosts as that metric wants."`
 	HTTP        string        `name:"http" placeholder:"ADDR" unset:"off" help:"Serve /healthz, /readyz and /metrics here, as :8080."`
 	Gateway     string        `placeholder:"ADDR|off" unset:"127.0.0.1:8188 with the embedded NATS, if that is free" help:"Where ComfyUI's own API is served for programs that were written for ComfyUI; off turns it off."`
 	Retry       bool          `help:"Keep trying at the start also when NATS refuses the credentials or has no JetStream yet; one that cannot be reached is always waited for."`
@@ -96,7 +96,7 @@ func (r *runCmd) Run(ctx context.Context, c *daemon.Console) error {
 // Validate refuses flags that contradict each other.
 func (r *runCmd) Validate() error {
 	_, err := r.policy()
-	return errors.Join(err, r.embeddedFlags.Validate())
+	return errors.Join(err, r.embeddedFlags.Validate(), r.runPageFlags.Validate())
 }
 
 // policy is the preset's, with what other flags change of it.
@@ -132,11 +132,11 @@ func (r *runCmd) dispatch(stop, kill context.Context, nats *link, policy route.P
 	if err := nats.guard.grant(stop, q); err != nil {
 		return err
 	}
-	registry := prometheus.NewRegistry()
-	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	registry := daemon.Registry("dispatcher")
 	d, err := dispatcher.New(q, dispatcher.Config{
 		Name: r.Name, Policy: policy, Park: r.Park, CapableWait: r.CapableWait, WaitingCap: r.WaitingCap, MaxInput: int64(r.MaxInput),
 		MaxRunning: r.MaxRunning, MaxPriority: r.maxPriority(nats.guard), Version: semantic(daemon.Version()), Logger: log, Registerer: registry,
+		Pools: route.SurveyOptions{PoolLabel: r.PoolLabel, Target: r.TargetWait}, Settings: r.settings(),
 	})
 	if err != nil {
 		return err
@@ -155,8 +155,12 @@ func (r *runCmd) dispatch(stop, kill context.Context, nats *link, policy route.P
 	tenant, agent := nats.guard.credentials()
 	c.Say("submit    %s%sdispatcher submit workflow_api.json --wait", where, tenant)
 	c.Say("hosts     %s%sCOMFY_HOSTS=http://127.0.0.1:8188 agent", where, agent)
+	run, err := r.beside(stop, &pagePlace{nats: nats, http: r.HTTP, q: q, c: c, log: log}, d.Run)
+	if err != nil {
+		return err
+	}
 	c.Say("stop      Ctrl-C; a second Ctrl-C stops at once")
-	return daemon.Together(stop, kill, beside(served, d.Run), r.HTTP, d.Ready, registry)
+	return daemon.Together(stop, kill, beside(served, run), r.HTTP, d.Ready, registry)
 }
 
 // maxPriority is that of tenants without one of their own. In a closed fleet a tenant must not put its jobs before those of

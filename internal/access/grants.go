@@ -109,6 +109,7 @@ func hostGrants(host string, tenants []string) []grant {
 		}
 		own = append(own,
 			grant{subject: names.TellSubject(job.Tenant(tenant), "*", "*")},
+			getKey(names.APIKeysBucket, tenant+".*"),
 			grant{subject: names.JobEventsPrefix + jobs + ".*", stream: true},
 			getOf(names.EventsStream, names.JobEventsPrefix+jobs+".*"),
 		)
@@ -214,6 +215,7 @@ func operatorPermissions() jwt.Permissions {
 	)
 	ofDispatchers := []string{
 		names.EventsStream + "." + names.SettleConsumer,
+		names.EventsStream + "." + names.TallyConsumer,
 		names.BucketStream(names.BlocksBucket) + "." + names.AnnounceConsumer,
 	}
 	for _, own := range ofDispatchers {
@@ -222,9 +224,11 @@ func operatorPermissions() jwt.Permissions {
 	for _, own := range ofDispatchers { // nor change what dispatchers read by
 		p.Pub.Deny.Add(create+own, create+own+".>")
 	}
-	secrets := names.BucketStream(names.SecretsBucket)
-	p.Pub.Deny.Add(api+"DIRECT.GET."+secrets, api+"DIRECT.GET."+secrets+".>", api+"STREAM.MSG.GET."+secrets,
-		create+secrets+".*", create+secrets+".*.>", next+secrets+".*")
+	for _, bucket := range []string{names.SecretsBucket, names.APIKeysBucket} {
+		secrets := names.BucketStream(bucket)
+		p.Pub.Deny.Add(api+"DIRECT.GET."+secrets, api+"DIRECT.GET."+secrets+".>", api+"STREAM.MSG.GET."+secrets,
+			create+secrets+".*", create+secrets+".*.>", next+secrets+".*")
+	}
 	p.Pub.Deny.Add(next+names.JobsStream+".*", remove+names.JobsStream+".*", create+names.JobsStream+".>")
 	p.Sub.Allow.Add(operatorInbox+".>", names.AllEvents, names.AllLive, names.HostStates)
 	return p

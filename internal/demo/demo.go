@@ -17,6 +17,7 @@ import (
 
 	"github.com/comfyherd/comfyherd/internal/agent"
 	"github.com/comfyherd/comfyherd/internal/daemon"
+	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
 // Options of Run. The zero value shows three simulated hosts, without pauses and without colours.
@@ -27,6 +28,10 @@ type Options struct {
 	Colours  bool
 	Width    int          // of the terminal; 0: lines are not cut
 	Log      *slog.Logger // of dispatchers and agents; nil: none
+
+	// Page serves the page of the fleet and gives its address, until end is called. With it the fleet stays up when the story is told,
+	// and further jobs run, until ctx ends. nil: no page.
+	Page func(q *queue.Queue) (address string, end func() error, err error)
 
 	intact   bool          // nothing is broken, so that the claims are not observed: a test of the demo itself
 	timeout  time.Duration // for the whole demo; 0: defaultTimeout
@@ -45,6 +50,7 @@ var errTimeout = errors.New("the demo's time is over")
 // Run plays the demo, prints it to out, and removes everything again except the pictures. It ends early with ctx, and
 // with daemon.ExitFailed when out takes no more lines, as when its reader is `head`.
 func Run(ctx context.Context, out io.Writer, o Options) (err error) {
+	whole := ctx
 	o.timeout, o.cooldown = cmp.Or(o.timeout, defaultTimeout), cmp.Or(o.cooldown, defaultCooldown)
 	ctx, cancel := context.WithTimeoutCause(ctx, o.timeout, errTimeout)
 	defer cancel()
@@ -60,13 +66,22 @@ func Run(ctx context.Context, out io.Writer, o Options) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, fleet.close()) }()
+	address := ""
+	if o.Page != nil {
+		if address, err = fleet.page(o.Page); err != nil {
+			return err
+		}
+	}
 	d := &demo{
-		o: o, stage: stage, fleet: fleet, record: record{started: time.Now()},
+		o: o, address: address, stage: stage, fleet: fleet, record: record{started: time.Now()},
 		out: printer{c: &daemon.Console{Out: &watchedWriter{Writer: out, failed: readerGone}}, colours: o.Colours, width: o.Width},
 	}
 	err = d.run(ctx)
 	if errors.Is(context.Cause(ctx), daemon.ExitFailed) {
 		return daemon.ExitFailed
+	}
+	if err == nil && d.address != "" {
+		return d.stay(whole)
 	}
 	return err
 }

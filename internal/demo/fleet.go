@@ -113,7 +113,7 @@ func (f *fleet) act(ctx context.Context, name string, create func(*queue.Queue) 
 		disconnect()
 		return err
 	}
-	running, end := context.WithCancel(ctx)
+	running, end := context.WithCancel(context.WithoutCancel(ctx)) // the fleet may stay when the story is over
 	var done sync.WaitGroup
 	done.Go(func() {
 		if err := a.Run(running, running); err != nil && running.Err() == nil {
@@ -130,6 +130,16 @@ func (f *fleet) act(ctx context.Context, name string, create func(*queue.Queue) 
 		return nil
 	})
 	return nil
+}
+
+// page begins to serve the page.
+func (f *fleet) page(serve func(*queue.Queue) (string, func() error, error)) (address string, err error) {
+	address, end, err := serve(f.q)
+	if err != nil {
+		return "", err
+	}
+	f.later(end)
+	return address, nil
 }
 
 // notes sends every stored event, from the first on, until the fleet closes.

@@ -67,6 +67,10 @@ func (d *demo) printHead() {
 	for _, h := range d.stage.hosts() {
 		t.say("   %-*s  %s", t.host, h.Name, h.URL)
 	}
+	if d.address != "" {
+		t.say("")
+		t.say("   The same on a page: %s", d.address)
+	}
 	t.say("")
 }
 

@@ -47,6 +47,7 @@ type demo struct {
 	colour     map[job.ID]color.RGBA    // of the picture that a job must make
 	unobserved []string                 // what was claimed and not seen
 	late       bool                     // the time was over before the end
+	address    string                   // of the page; empty: there is none
 }
 
 // scene is one of the four scenarios.

@@ -121,6 +121,14 @@ func (p *prompt) readExtra(f *promptFields) error {
 	if info, given := extra["extra_pnginfo"]; given && !present(info) {
 		delete(extra, "extra_pnginfo") // a ComfyUI that takes null there cannot list its jobs any more
 	}
+	var info struct {
+		Workflow struct {
+			ID string `json:"id"`
+		} `json:"workflow"`
+	}
+	if json.Unmarshal(extra["extra_pnginfo"], &info) == nil && len(info.Workflow.ID) <= longestClientID {
+		p.submission.WorkflowID = info.Workflow.ID
+	}
 	if p.submission.ClientID == "" && len(extra["client_id"]) > 0 {
 		f.ClientID = cmpRaw(f.ClientID, extra["client_id"])
 	}

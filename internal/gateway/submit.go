@@ -7,7 +7,6 @@ import (
 	"errors"
 	"io"
 	"net/http"
-	"time"
 
 	"github.com/google/uuid"
 
@@ -140,48 +139,29 @@ func refusedPublish(err error) error {
 	return err
 }
 
-// checkRunnable asks the fleet whether any host could ever run a job, and refuses it when none could. When that is not known,
-// because there are no hosts or no dispatcher answers, the job is taken and waits.
+// checkRunnable asks the fleet whether any host could ever run a job, and refuses it when every host is known to lack something. When
+// there is no host yet, one is away, or no dispatcher answers, the job is taken and waits.
 func (g *Gateway) checkRunnable(ctx context.Context, name job.Tenant, graph *workflow.Graph, spec *job.Spec) error {
-	asked, err := spec.Encode()
+	asked := *spec
+	asked.ExtraData = nil
+	body, err := asked.Encode()
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	ctx, cancel := context.WithTimeout(ctx, whyTimeout)
 	defer cancel()
-	client := g.q.Client(name)
-	var texts []string
-	for request := (jetstream.WhyRequest{Workflow: asked}); ; {
-		answer, err := client.Why(ctx, request)
-		if refused, is := errors.AsType[*jetstream.BadRequest](err); is {
-			return malformed(refused.Message)
-		}
-		if err != nil {
-			g.log.Info("the fleet was not asked whether it can run a prompt, which is taken", "tenant", name, "error", err)
-			return nil
-		}
-		for _, host := range answer.Hosts {
-			if host.Code != "missing" {
-				return nil
-			}
-			texts = append(texts, host.Text)
-		}
-		if request.After = answer.Next; request.After == "" {
-			break
-		}
+	answer, err := g.q.Client(name).Why(ctx, jetstream.WhyRequest{Workflow: body})
+	if refused, is := errors.AsType[*jetstream.BadRequest](err); is {
+		return malformed(refused.Message)
 	}
-	if len(texts) == 0 {
+	if err != nil {
+		g.log.Info("the fleet was not asked whether it can run a prompt, which is taken", "tenant", name, "error", err)
 		return nil
 	}
-	return g.lacking(graph, texts)
-}
-
-// askTimeout bounds how long the fleet is asked about a prompt before it is taken without an answer.
-const askTimeout = 3 * time.Second
-
-// lacking says which node of a graph no host has, or which file.
-func (g *Gateway) lacking(graph *workflow.Graph, texts []string) error {
-	return refusePrompt("prompt_outputs_failed_validation", "No host of the fleet can run this prompt", texts[0], nil)
+	if lacking := lackedByAll(answer.Hosts); lacking != nil && answer.Next == "" {
+		return g.lackingError(name, graph, lacking)
+	}
+	return nil
 }
 
 // storeBody stores what was submitted, without secrets.

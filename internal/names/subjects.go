@@ -27,6 +27,9 @@ const (
 	AllJobEvents      = "comfy.events.jobs.>"
 	FailedEvents      = "comfy.events.jobs.*.*.failed"
 	CancelledEvents   = "comfy.events.jobs.*.*.cancelled"
+	CompletedEvents   = "comfy.events.jobs.*.*.completed"
+	DeadEvents        = "comfy.events.jobs.*.*.dead"
+	AllBlockEvents    = "comfy.events.blocks.>"
 
 	AppendPrefix = "comfy.append."
 	Appends      = "comfy.append.>"
@@ -153,12 +156,12 @@ func LiveSubject(tenant job.Tenant, id job.ID, what string) string {
 	return "comfy.live.jobs." + string(tenant) + "." + string(id) + "." + what
 }
 
-// JobOfLive gives the job of a subject that LiveSubject has made; empty when a subject has not that form.
-func JobOfLive(subject string) job.ID {
+// JobOfLive gives the tenant and the job of a subject that LiveSubject has made; empty when a subject has not that form.
+func JobOfLive(subject string) (job.Tenant, job.ID) {
 	if parts := strings.Split(subject, "."); len(parts) == 6 {
-		return job.ID(parts[4])
+		return job.Tenant(parts[3]), job.ID(parts[4])
 	}
-	return ""
+	return "", ""
 }
 
 // TellSubject is LiveSubject for an agent in an account of its own.

@@ -164,3 +164,15 @@ func (r *EventReader) take(msg *nats.Msg) {
 		r.pull.enough()
 	}
 }
+
+// EventAt reads one stored event; false when it is not stored, or no longer.
+func (q *Queue) EventAt(ctx context.Context, sequence uint64) (jetstream.Note, bool, error) {
+	raw, err := q.readEvents.GetMsg(ctx, sequence)
+	if errors.Is(err, natsjs.ErrMsgNotFound) {
+		return jetstream.Note{}, false, nil
+	}
+	if err != nil {
+		return jetstream.Note{}, false, fmt.Errorf("read event %d: %w", sequence, err)
+	}
+	return jetstream.Note{Subject: raw.Subject, Header: raw.Header, Body: raw.Data, Sequence: raw.Sequence, Time: raw.Time}, true, nil
+}

@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/micro"
 
+	"github.com/comfyherd/comfyherd/internal/job"
 	"github.com/comfyherd/comfyherd/internal/names"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
@@ -92,17 +93,26 @@ func (d *desk) serveOperators(ctx context.Context, service micro.Service, endpoi
 // Call makes a call of the operator's API, comfy.api.<name>, with a request and an answer in JSON, and waits at most 13 s. When no
 // dispatcher is running the error says so; a refusal is a jetstream.BadRequest or another of those types.
 func (q *Queue) Call(ctx context.Context, name string, request, answer any) error {
+	return q.call(ctx, names.APIPrefix+name, apiPatience, request, answer)
+}
+
+// CallOf makes a call of a tenant, comfy.tenants.<tenant>.<name>, as Call does.
+func (q *Queue) CallOf(ctx context.Context, tenant job.Tenant, name string, request, answer any) error {
+	return q.call(ctx, names.TenantPrefix+string(tenant)+"."+name, jetstream.CallTime+lastCalls, request, answer)
+}
+
+func (q *Queue) call(ctx context.Context, subject string, patience time.Duration, request, answer any) error {
 	body, err := json.Marshal(request)
 	if err != nil {
-		return fmt.Errorf("encode request %s: %w", name, err)
+		return fmt.Errorf("encode request %s: %w", subject, err)
 	}
-	ctx, cancel := context.WithTimeout(ctx, apiPatience)
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	msg, err := jetstream.Ask(ctx, q.nc, &nats.Msg{Subject: names.APIPrefix + name, Data: body})
+	msg, err := jetstream.Ask(ctx, q.nc, &nats.Msg{Subject: subject, Data: body})
 	if err != nil {
 		return err
 	}
-	return wrap(json.Unmarshal(msg.Data, answer), "decode answer to %s", name)
+	return wrap(json.Unmarshal(msg.Data, answer), "decode answer to %s", subject)
 }
 
 // AllHosts reads all pages of the call hosts.

@@ -41,7 +41,7 @@ var (
 		jetstream.JobStatus{}, jetstream.CancelAnswer{}, queue.HostsAnswer{}, queue.BlocksAnswer{},
 		queue.CountAnswer{}, queue.DrainAnswer{}, queue.PurgeRequest{}, queue.PurgeAnswer{}, jetstream.DeadAnswer{}, jetstream.RequeueAnswer{}, queue.AffinityAnswer{},
 		queue.TenantsAnswer{}, jetstream.WhyAnswer{}, jetstream.QueueAnswer{},
-		jetstream.FileRequest{}, jetstream.File{}, jetstream.FileAnswer{}, jetstream.FilePut{}, jetstream.FilePutAnswer{},
+		jetstream.APIKeys{}, jetstream.APIKeysAnswer{}, jetstream.FileRequest{}, jetstream.File{}, jetstream.FileAnswer{}, jetstream.FilePut{}, jetstream.FilePutAnswer{},
 		jetstream.JobStory{}, jetstream.WaitingRequest{}, jetstream.WaitingAnswer{}, jetstream.WorkflowsRequest{}, jetstream.WorkflowsAnswer{},
 		queue.OverviewRequest{}, queue.OverviewAnswer{}, queue.DispatchersRequest{}, queue.DispatchersAnswer{}, queue.SettingsRequest{}, queue.SettingsAnswer{},
 	)

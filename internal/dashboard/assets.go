@@ -1,0 +1,158 @@
+package dashboard
+
+import (
+	"bytes"
+	"compress/gzip"
+	"crypto/sha256"
+	"embed"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"io/fs"
+	"mime"
+	"net/http"
+	"path"
+	"slices"
+	"strings"
+)
+
+//go:embed assets
+var embedded embed.FS
+
+// asset is one file of the page, as it is and compressed.
+type asset struct {
+	contentType string
+	raw, zipped []byte
+}
+
+// assets are the files of the page. They are served below a hash of all of them, so a browser may keep them for ever and a new
+// version has new addresses; modules import each other by relative paths, which stay below the same hash.
+type assets struct {
+	hash  string
+	files map[string]asset // by path, such as views/jobs.js
+	shell asset            // index.html, with the hash in its paths
+}
+
+// shellName is the page itself, which is not below the hash.
+const shellName = "index.html"
+
+func loadAssets() (*assets, error) {
+	a := &assets{files: map[string]asset{}}
+	sum := sha256.New()
+	err := fs.WalkDir(embedded, "assets", func(name string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			return err
+		}
+		raw, err := embedded.ReadFile(name)
+		if err != nil {
+			return err
+		}
+		name = strings.TrimPrefix(name, "assets/")
+		_, _ = fmt.Fprintf(sum, "%s %d\n", name, len(raw)) // a hash fails no write
+		_, _ = sum.Write(raw)
+		a.files[name] = newAsset(name, lean(name, raw))
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read the embedded page: %w", err)
+	}
+	a.hash = hex.EncodeToString(sum.Sum(nil))[:16]
+	a.shell = newAsset(shellName, bytes.ReplaceAll(a.files[shellName].raw, []byte("{hash}"), []byte(a.hash)))
+	delete(a.files, shellName)
+	return a, nil
+}
+
+// lean leaves out of our own scripts and styles what a browser has no use for: comments that have lines of their own, and indentation.
+// It takes a seventh off the page. Vendored files stay as they are.
+func lean(name string, raw []byte) []byte {
+	if ext := path.Ext(name); strings.HasPrefix(name, "vendor/") || ext != ".js" && ext != ".css" {
+		return raw
+	}
+	var kept bytes.Buffer
+	comment := false
+	for line := range bytes.Lines(raw) {
+		line = bytes.TrimLeft(line, " \t")
+		comment = comment || bytes.HasPrefix(line, []byte("/*"))
+		if !comment && !bytes.HasPrefix(line, []byte("//")) && len(line) > 1 {
+			_, _ = kept.Write(line) // a buffer fails no write
+		}
+		comment = comment && !bytes.Contains(line, []byte("*/"))
+	}
+	return kept.Bytes()
+}
+
+func newAsset(name string, raw []byte) asset {
+	contentType := mime.TypeByExtension(path.Ext(name))
+	switch path.Ext(name) {
+	case ".js": // a system's own table may call it text/plain, which browsers refuse
+		contentType = "text/javascript; charset=utf-8"
+	case ".svg":
+		contentType = "image/svg+xml"
+	case "":
+		contentType = "text/plain; charset=utf-8"
+	}
+	var b bytes.Buffer
+	w, _ := gzip.NewWriterLevel(&b, gzip.BestCompression) // the level is valid, and a buffer fails no write
+	_, _ = w.Write(raw)
+	_ = w.Close()
+	return asset{contentType: contentType, raw: raw, zipped: b.Bytes()}
+}
+
+// serve gives a file below the current hash. Below another one, as in a page that is older than this program, nothing is found.
+func (a *assets) serve(w http.ResponseWriter, r *http.Request) {
+	found, there := a.files[r.PathValue("path")]
+	if !there || r.PathValue("hash") != a.hash {
+		http.NotFound(w, r)
+		return
+	}
+	w.Header().Set("Cache-Control", "public, max-age=31536000, immutable")
+	found.write(w, r, a.hash)
+}
+
+func (a *asset) write(w http.ResponseWriter, r *http.Request, tag string) {
+	h := w.Header()
+	h.Set("Content-Type", a.contentType)
+	h.Set("Vary", "Accept-Encoding")
+	tag = `"` + tag + `"`
+	h.Set("ETag", tag)
+	if slices.Contains(listed(r.Header.Get("If-None-Match")), tag) {
+		w.WriteHeader(http.StatusNotModified)
+		return
+	}
+	body := a.raw
+	if accepts(r, "gzip") {
+		h.Set("Content-Encoding", "gzip")
+		body = a.zipped
+	}
+	_, _ = io.Copy(w, bytes.NewReader(body)) // the viewer may be gone
+}
+
+// accepts reports whether the browser reads an encoding.
+func accepts(r *http.Request, encoding string) bool {
+	for _, offer := range listed(r.Header.Get("Accept-Encoding")) {
+		name, quality, _ := strings.Cut(offer, ";")
+		if strings.TrimSpace(name) == encoding {
+			return strings.TrimSpace(quality) != "q=0"
+		}
+	}
+	return false
+}
+
+// listed splits a header at its commas.
+func listed(header string) []string {
+	parts := strings.Split(header, ",")
+	for i := range parts {
+		parts[i] = strings.TrimSpace(parts[i])
+	}
+	return parts
+}
+
+// shell gives the page, which every view of it is a part of.
+func (d *Dashboard) shell(w http.ResponseWriter, r *http.Request) {
+	if _, known := d.viewer(r); !known {
+		goTo(w, "login")
+		return
+	}
+	w.Header().Set("Cache-Control", "no-cache")
+	d.assets.shell.write(w, r, d.assets.hash)
+}

@@ -1,0 +1,117 @@
+// Calls of the dispatchers, as docs/contract.md lists them, over /api/v1/<call>.
+import { entitle } from './store.js';
+
+/** The error of a call, with its HTTP status. */
+export class CallError extends Error {
+  constructor(message, status) {
+    super(message);
+    this.status = status;
+  }
+}
+
+const memory = new Map(); // in place of localStorage where that is forbidden
+
+/** Reads a setting of this browser. */
+export function setting(name) {
+  try {
+    return localStorage.getItem(`comfyherd.${name}`);
+  } catch {
+    return memory.get(name) ?? null;
+  }
+}
+
+/** Keeps a setting of this browser; an empty value removes it. */
+export function keep(name, value) {
+  memory.set(name, value);
+  try {
+    if (value) localStorage.setItem(`comfyherd.${name}`, value);
+    else localStorage.removeItem(`comfyherd.${name}`);
+  } catch {
+    // It holds until the page is closed.
+  }
+}
+
+/**
+ * Makes a call and gives its answer. With text the answer is the JSON as it came, since numbers beyond 2^53 lose digits when parsed.
+ * @param {string} name such as "jobs"
+ * @param {object} request its fields
+ */
+export async function call(name, request = {}, { text = false } = {}) {
+  let response;
+  try {
+    response = await fetch(`api/v1/${name}`, {
+      method: 'POST',
+      headers: { 'Content-Type': 'application/json', 'Comfy-By': setting('by') ?? '' },
+      body: JSON.stringify(request),
+    });
+  } catch {
+    throw new CallError('This page cannot be reached at the moment. It tries again by itself.', 0);
+  }
+  if (response.status === 401) {
+    location.assign('login');
+    throw new CallError('Your login has ended.', 401);
+  }
+  const body = await response.text();
+  if (!response.ok) {
+    let message = body;
+    try {
+      message = JSON.parse(body).error;
+    } catch {
+      // A proxy has answered: its text stands.
+    }
+    throw new CallError(message, response.status);
+  }
+  if (text) return body;
+  const answer = JSON.parse(body);
+  for (const rows of [answer.jobs, answer.workflows, answer.waiting]) if (Array.isArray(rows)) rows.forEach(entitle);
+  return answer;
+}
+
+/** Reads all pages of a list, at most so many rows. */
+export async function all(name, field, request = {}, most = 100000) {
+  const rows = [];
+  let next;
+  do {
+    const page = await call(name, next === undefined ? request : { ...request, after: next });
+    rows.push(...(page[field] ?? []));
+    next = page.next || undefined;
+  } while (next !== undefined && rows.length < most);
+  return rows;
+}
+
+/** What a view shows, as it was read last. Reading again is put off so that it happens at most every so often. */
+export class Resource {
+  constructor(read, changed, pause = 1500) {
+    Object.assign(this, { read, changed, pause, data: null, error: null, at: 0, turn: 0, timer: 0 });
+  }
+
+  async load() {
+    clearTimeout(this.timer);
+    this.timer = 0;
+    const turn = ++this.turn;
+    this.at = Date.now();
+    try {
+      const data = await this.read();
+      if (turn !== this.turn) return;
+      this.data = data;
+      this.error = null;
+    } catch (error) {
+      if (turn !== this.turn) return;
+      this.error = error;
+    }
+    this.changed();
+  }
+
+  /** Reads again soon. */
+  soon() {
+    if (this.timer) return;
+    this.timer = setTimeout(() => this.load(), Math.max(50, this.at + this.pause - Date.now()));
+  }
+
+  /** Forgets what was read, as when another job is shown. */
+  reset() {
+    clearTimeout(this.timer);
+    this.turn++;
+    Object.assign(this, { data: null, error: null, at: 0, timer: 0 });
+  }
+}

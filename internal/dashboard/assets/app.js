@@ -1,0 +1,181 @@
+// The page: where the viewer is, what is drawn, and when.
+import { html, nothing, render } from './vendor/lit-html/lit-html.js';
+import { keep, setting } from './api.js';
+import { announce, ask } from './dialog.js';
+import { icon } from './format.js';
+import { listen } from './keys.js';
+import { run, store, take } from './store.js';
+import { follow } from './stream.js';
+import * as blocks from './views/blocks.js';
+import * as dead from './views/dead.js';
+import * as hosts from './views/hosts.js';
+import * as job from './views/job.js';
+import * as jobs from './views/jobs.js';
+import * as now from './views/now.js';
+import * as system from './views/system.js';
+import * as tenants from './views/tenants.js';
+import * as waiting from './views/waiting.js';
+import * as wall from './views/wall.js';
+import * as workflows from './views/workflows.js';
+
+// In the order of the rail. The first four and "more" are the bar of a phone. Views without tenant are for operators only.
+const places = [
+  { path: '', key: 'n', name: 'Now', icon: 'now', view: now, tenant: true },
+  { path: 'jobs', key: 'j', name: 'Jobs', icon: 'jobs', view: jobs, tenant: true },
+  { path: 'wall', key: 'w', name: 'Wall', icon: 'wall', view: wall, tenant: true },
+  { path: 'hosts', key: 'h', name: 'Hosts', icon: 'hosts', view: hosts },
+  { path: 'blocks', key: 'b', name: 'Blocks', icon: 'blocks', view: blocks },
+  { path: 'workflows', key: 'f', name: 'Workflows', icon: 'workflows', view: workflows, tenant: true },
+  { path: 'tenants', key: 't', name: 'Tenants', icon: 'tenants', view: tenants },
+  { path: 'dead', key: 'd', name: 'Dead', icon: 'dead', view: dead, tenant: true },
+  { path: 'system', key: 's', name: 'System', icon: 'system', view: system, tenant: true },
+];
+
+// Views that the rail has no place for, and under which of its places they are.
+const hidden = { job, waiting };
+const under = { job: 'jobs', waiting: 'jobs' };
+
+const root = document.getElementById('app');
+let route = read();
+let view = null;
+let drawing = false;
+let more = false;
+let stream = null;
+let reload = false; // another version of the page is there
+
+/** What the address says: the view, the rest of its path, and the filters. */
+function read() {
+  const [path, query = ''] = location.hash.replace(/^#\/?/, '').split('?');
+  const [name, ...rest] = path.split('/').map(decodeURIComponent);
+  return { name, rest, query: new URLSearchParams(query) };
+}
+
+/** Draws soon, once for all that has changed. */
+export function draw() {
+  if (drawing) return;
+  drawing = true;
+  requestAnimationFrame(() => {
+    drawing = false;
+    render(shell(), root);
+  });
+}
+
+function go() {
+  const before = view;
+  const was = route;
+  route = read();
+  view = hidden[route.name] ?? (places.find((p) => p.path === route.name)?.view ?? now);
+  more = false;
+  if (before && before !== view) before.close?.();
+  view.open(route, draw);
+  document.title = `${view.title(route)} · comfyherd`;
+  draw();
+  if (was.name !== route.name || was.rest.join() !== route.rest.join()) {
+    scrollTo(0, 0);
+    if (before) document.getElementById('main')?.focus({ preventScroll: true });
+  }
+}
+
+const words = { connecting: 'connecting', live: 'live', paused: 'paused', asleep: 'asleep', lost: 'connection lost' };
+
+function theme() {
+  const next = { light: 'dark', dark: '' }[document.documentElement.dataset.theme ?? ''] ?? 'light';
+  if (next) document.documentElement.dataset.theme = next;
+  else delete document.documentElement.dataset.theme;
+  keep('theme', next);
+  announce(`Theme: ${next || 'that of the system'}.`);
+  draw();
+}
+
+function pause() {
+  stream.pause(store.connection !== 'paused');
+}
+
+async function rename() {
+  let name = setting('by') ?? '';
+  const yes = await ask({
+    title: 'Your name', act: 'Keep it',
+    text: html`<p>Every change that you make is stored with it.</p><label>Name <input maxlength="40" .value=${name} @input=${(e) => { name = e.target.value; }}></label>`,
+  });
+  if (yes) {
+    keep('by', name.trim());
+    draw();
+  }
+}
+
+function shell() {
+  const here = under[route.name] ?? route.name;
+  const shown = places.filter((p) => p.tenant || store.role !== 'tenant');
+  const item = (p, i) => html`<a href="#/${p.path}" class=${i > 3 ? 'wide' : ''} aria-current=${here === p.path ? 'page' : nothing} title="${p.name} (g ${p.key})">${icon(p.icon)}<span>${p.name}</span></a>`;
+  return html`
+    <a class="skip" href="#main" @click=${skip}>Skip to the content</a>
+    <header class="top">
+      <a class="brand" href="#/"><svg viewBox="0 0 32 32" aria-hidden="true"><rect width="32" height="32" rx="8"/><circle cx="9" cy="11" r="3.2"/><circle cx="16" cy="11" r="3.2" opacity=".75"/><circle cx="23" cy="11" r="3.2" opacity=".45"/><rect class="light" x="5.8" y="18" width="20.4" height="4.4" rx="2.2"/></svg><span>comfyherd</span></a>
+      <form class="search" role="search" @submit=${search}>${icon('search')}<input id="search" type="search" placeholder="Find a job" aria-label="Find a job by its id or the beginning of it" autocomplete="off" spellcheck="false"><kbd>/</kbd></form>
+      <button class="link ${store.connection}" @click=${pause} title="Pause or continue (.)" aria-live="polite">${icon({ live: 'dot', paused: 'half', lost: 'cross' }[store.connection] ?? 'ring')}<span>${words[store.connection]}</span></button>
+      <button class="plain" @click=${rename} title="Changes are stored with this name">${store.role === 'look' ? 'may look' : setting('by') || 'no name'}</button>
+      <button class="plain" @click=${theme} title="Theme: system, light or dark" aria-label="Change the theme">${icon('sun')}</button>
+      ${store.login ? html`<form method="post" action="logout"><button class="plain">Log out</button></form>` : nothing}
+    </header>
+    <nav class="rail ${more ? 'open' : ''}" aria-label="Views">
+      ${shown.map(item)}
+      <button class="more" aria-expanded=${more} @click=${() => { more = !more; draw(); }}>${icon('more')}<span>More</span></button>
+    </nav>
+    <main id="main" tabindex="-1">${view.render(route)}</main>
+    <div id="say" class="toast gone" role="status"></div>`;
+}
+
+function skip(e) {
+  e.preventDefault();
+  document.getElementById('main').focus();
+}
+
+function search(e) {
+  e.preventDefault();
+  const text = document.getElementById('search').value.trim();
+  location.hash = text ? `#/jobs?job=${encodeURIComponent(text)}` : '#/jobs';
+}
+
+/** The icon of the tab has a mark when something needs a person. */
+export function mark(number) {
+  const text = number ? `(${number}) ` : '';
+  document.title = text + document.title.replace(/^\(\d+\) /, '');
+}
+
+function begin() {
+  addEventListener('hashchange', go);
+  listen({ places, draw, pause, view: () => view });
+  view = now;
+  go();
+  stream = follow({
+    hello(data) {
+      if (store.build && store.build !== data.build) reload = true;
+      Object.assign(store, { role: data.role, tenant: data.tenant, version: data.version, build: data.build, login: data.login });
+      draw();
+    },
+    events(events) {
+      take(events);
+      view.changed?.(events);
+      draw();
+    },
+    running(jobs) {
+      run(jobs);
+      draw();
+    },
+    resync() {
+      view.resync?.();
+      draw();
+    },
+    state(state) {
+      store.connection = state;
+      draw();
+    },
+  });
+  setInterval(() => {
+    if (document.hidden) return;
+    if (reload && !document.activeElement?.matches('input, textarea') && !document.querySelector('dialog[open]')) location.reload();
+    draw();
+  }, 1000);
+}
+
+begin();

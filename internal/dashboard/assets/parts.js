@@ -1,0 +1,87 @@
+// Pieces that several views use.
+import { html, nothing } from './vendor/lit-html/lit-html.js';
+import { icon, short } from './format.js';
+import { ago, full } from './time.js';
+import { done, keyOf, store } from './store.js';
+import { announce } from './dialog.js';
+
+/** Where a view is: the address of this page behind #. */
+export function link(path, query = {}) {
+  const params = new URLSearchParams(Object.entries(query).filter(([, v]) => v !== '' && v !== undefined && v !== null));
+  const text = params.toString();
+  return `#/${path}${text ? `?${text}` : ''}`;
+}
+
+export const jobLink = (tenant, job) => html`<a class="mono job" href=${link(`job/${encodeURIComponent(tenant)}/${encodeURIComponent(job)}`)} title="${tenant}/${job}">${job}</a>`;
+export const hostLink = (host) => (host ? html`<a href=${link(`hosts/${encodeURIComponent(host)}`)}>${host}</a>` : html`<span class="quiet">–</span>`);
+export const hashChip = (hash, title = store.titles.get(hash)) => (hash
+  ? html`<a class="hash mono" href=${link('jobs', { hash: short(hash) })} title="Jobs of workflow ${hash}">${title ? html`<b>${title}</b> ` : nothing}${short(hash)}</a>`
+  : html`<span class="quiet">–</span>`);
+export const age = (time) => (time ? html`<time title=${full(time)}>${ago(time)}</time>` : nothing);
+
+/** The headline of a view, with what stands beside it. */
+export const heading = (title, beside = nothing, below = nothing) => html`<header class="head"><div><h1>${title}</h1>${below}</div><div class="beside">${beside}</div></header>`;
+
+/** A command that can be copied. */
+export const command = (text) => html`<span class="command"><code>${text}</code><button class="plain small" title="Copy" aria-label="Copy the command ${text}" @click=${(e) => copy(text, e.currentTarget)}>${icon('copy')}</button></span>`;
+
+export async function copy(text, button) {
+  try {
+    await navigator.clipboard.writeText(text);
+    announce('Copied.');
+  } catch {
+    const range = document.createRange(); // without https a page may not write to the clipboard: the text is selected instead
+    const code = button?.parentElement?.querySelector('code');
+    if (code) {
+      range.selectNodeContents(code);
+      getSelection().removeAllRanges();
+      getSelection().addRange(range);
+      announce('Selected: press Ctrl-C to copy.');
+    }
+  }
+}
+
+/** What stands where there is nothing yet, with the next command. */
+export const empty = (title, text, ...commands) => html`<div class="empty"><h2>${title}</h2><p>${text}</p>${commands.map((c) => html`<p>${command(c)}</p>`)}</div>`;
+
+/** The error of a resource, or a quiet word while it is read for the first time. */
+export function unready(resource, what) {
+  if (resource.error) return html`<div class="note bad" role="alert">${resource.error.message}</div>`;
+  return html`<div class="ghost" aria-busy="true"><span class="sr">Reading ${what}…</span><i></i><i></i><i></i></div>`;
+}
+
+/** An error above data that was read before it. */
+export const stale = (resource) => (resource.error ? html`<div class="note warn" role="status">${resource.error.message} Below is what was read before.</div>` : nothing);
+
+/** How far a running job is: a bar, and the node in words. */
+export function progress(tenant, job) {
+  const live = store.running.get(keyOf(tenant, job));
+  const share = done(live?.progress);
+  if (share === null) return html`<span class="bar unknown" role="progressbar" aria-label="progress of ${job} is not known"><i></i></span>`;
+  const text = `${Math.round(share * 100)} %`;
+  return html`<span class="bar" role="progressbar" aria-valuenow=${Math.round(share * 100)} aria-label="progress of ${job}" title="${live.progress.class_type ?? ''} ${text}"><i .style=${`width:${share * 100}%`}></i></span>`;
+}
+
+export const nodeOf = (tenant, job) => store.running.get(keyOf(tenant, job))?.progress?.class_type ?? '';
+
+/** The address of a running job's last preview; empty when there is none. */
+export function previewOf(tenant, job) {
+  const live = store.running.get(keyOf(tenant, job));
+  return live?.previews ? `preview/${encodeURIComponent(tenant)}/${encodeURIComponent(job)}?n=${live.previews}` : '';
+}
+
+export const fileOf = (object, download = false) => `files/${object.split('/').map(encodeURIComponent).join('/')}${download ? '?download' : ''}`;
+
+const pictures = new Set(['image/png', 'image/jpeg', 'image/webp', 'image/gif', 'image/avif', 'image/bmp']);
+export const isPicture = (o) => Boolean(o.object) && pictures.has(o.content_type);
+export const isVideo = (o) => Boolean(o.object) && String(o.content_type).startsWith('video/');
+export const isAudio = (o) => Boolean(o.object) && String(o.content_type).startsWith('audio/');
+
+/** The small picture of an output, which is the whole one when the agent has made none. */
+export const thumbOf = (o) => fileOf(o.thumb || o.object);
+
+/** A picture that leaves an empty frame when it was removed already. */
+export const picture = (src, alt) => html`<img src=${src} alt=${alt} loading="lazy" decoding="async" @error=${(e) => e.currentTarget.classList.add('gone')} @load=${(e) => e.currentTarget.classList.remove('gone')}>`;
+
+/** A tile with a number. */
+export const figure = (label, value, below, to, tone = '') => html`<a class="figure ${tone}" href=${to ?? nothing}><span class="label">${label}</span><strong>${value}</strong><span class="below">${below || html`&nbsp;`}</span></a>`;

@@ -1,0 +1,109 @@
+// Dead: jobs that will not be tried again, grouped by what they died of.
+import { html, nothing } from '../vendor/lit-html/lit-html.js';
+import { repeat } from '../vendor/lit-html/directives/repeat.js';
+import { call, Resource } from '../api.js';
+import { ask, attempt } from '../dialog.js';
+import { count, plural, spaces } from '../format.js';
+import { age, command, hashChip, heading, jobLink, link, stale, unready } from '../parts.js';
+import { mayAct, store } from '../store.js';
+import { at } from '../time.js';
+
+let draw = () => {};
+let query = new URLSearchParams();
+const letters = new Map(); // of the groups that are unfolded, by signature
+
+const list = new Resource(async () => {
+  const request = { group: 'signature' };
+  for (const f of ['tenant', 'kind']) if (query.get(f)) request[f] = query.get(f);
+  return call('dead', request);
+}, () => draw(), 2000);
+
+export const title = () => 'Dead';
+
+export function open(route, redraw) {
+  draw = redraw;
+  if (query.toString() !== route.query.toString()) list.reset();
+  query = route.query;
+  letters.clear();
+  list.load();
+}
+
+export const resync = () => list.load();
+
+export function changed(events) {
+  if (events.some((e) => (e.of === 'jobs' && e.kind === 'dead') || e.of === 'operator')) list.soon();
+}
+
+const groupOf = (signature) => list.data?.groups?.find((g) => g.signature === signature);
+
+async function unfold(signature, open) {
+  if (!open) return;
+  const page = await attempt(() => call('dead', { signature, limit: 50 }), '');
+  if (page) letters.set(signature, page.dead);
+  draw();
+}
+
+/** Requeues the letters of a group that were counted, and none that was stored afterwards. */
+async function requeue(g) {
+  if (!mayAct()) return;
+  const upTo = list.data.up_to;
+  const sure = await ask({
+    title: `Requeue ${plural(g.count, 'job')}?`, act: `Requeue ${plural(g.count, 'job')}`, number: g.count,
+    text: html`<p>${spaces(g.reason)}${g.kind ? `: ${spaces(g.kind)}` : ''}. ${plural(g.tenants.length, 'tenant')}: ${g.tenants.slice(0, 5).join(', ')}. The oldest died ${age(at(g.first))}.</p><p>What dies from now on, and what was requeued before, is left out.</p>`,
+  });
+  if (!sure) return;
+  let again = 0;
+  let keys = 0;
+  await attempt(async () => {
+    for (let after; ;) {
+      const page = await call('requeue', { signature: g.signature, up_to: upTo, ...(after ? { after } : {}) });
+      again += page.count;
+      keys += page.need_extra_data?.length ?? 0;
+      if (!page.next) return;
+      after = page.next;
+    }
+  }, () => `${plural(again, 'job')} requeued${keys ? `; ${count(keys)} need their extra_data again, which dispatcher dead requeue can give` : ''}.`);
+  list.soon();
+}
+
+async function one(j) {
+  const sure = await ask({ title: `Requeue ${j.job}?`, act: 'Requeue', text: html`<p>The job is published again with a new id; this one stays dead.</p>` });
+  if (sure) await attempt(() => call('requeue', { ...(store.role === 'tenant' ? {} : { tenant: j.tenant }), job: j.job, again: true }), (a) => `${plural(a.count, 'job')} requeued.`);
+}
+
+export const keys = {
+  r: (_, data) => {
+    const g = groupOf(data?.key);
+    if (g) requeue(g);
+  },
+};
+
+function rows(g) {
+  const found = letters.get(g.signature);
+  if (!found) return html`<p class="quiet">Reading…</p>`;
+  return html`<div class="scroll"><table class="list"><thead><tr><th>Job</th><th>Tenant</th><th>Workflow</th><th>Attempts</th><th class="num">Died</th><th></th></tr></thead><tbody>${repeat(found, (j) => `${j.tenant}/${j.job}`, (j) => html`<tr><td class="lead">${jobLink(j.tenant, j.job)}</td><td class="tight"><a href=${link('jobs', { tenant: j.tenant, state: 'dead' })}>${j.tenant}</a></td><td class="tight">${hashChip(j.hash)}</td><td class="quiet">${(j.attempts ?? []).map((a) => `${a.host}: ${spaces(a.kind)}`).join(' · ')}</td><td class="num tight quiet">${age(at(j.time))}</td><td class="num tight">${mayAct() ? html`<button class="small" @click=${() => one(j)}>Requeue</button>` : nothing}</td></tr>`)}</tbody></table></div>${g.count > found.length ? html`<p class="quiet">These are the oldest; all of them: ${command(`dispatcher jobs --state dead --kind ${g.kind || 'invalid_workflow'} --limit 0`)}</p>` : nothing}`;
+}
+
+function group(g) {
+  return html`<details class="group" @toggle=${(e) => unfold(g.signature, e.currentTarget.open)}><summary data-row data-key=${g.signature}><span class="count">${count(g.count)}</span>
+    <span><span class="row"><b>${spaces(g.reason)}</b>${g.kind ? html`<span class="pill warn">${spaces(g.kind)}</span>` : nothing}${g.exception_type || g.class_type ? html`<span class="quiet">${g.exception_type ?? ''} ${g.class_type ? `in ${g.class_type}` : ''}</span>` : nothing}</span><span class="message">${String(g.message ?? '').slice(0, 300)}</span></span>
+    <span class="quiet">${g.tenants.slice(0, 3).join(', ')}${g.hosts?.length ? html` · ${plural(g.hosts.length, 'host')}` : nothing}</span><span class="quiet">${age(at(g.last))}</span></summary>
+    <div class="in">${mayAct() ? html`<p class="row"><button class="primary" @click=${() => requeue(g)}>Requeue ${plural(g.count, 'job')}</button></p>` : nothing}${rows(g)}</div></details>`;
+}
+
+export function render() {
+  const head = heading('Dead', nothing, html`<p>Jobs that will not be tried again, grouped by what they died of, as long as their events are kept.</p>`);
+  if (!list.data) return html`${head}<div class="card">${unready(list, 'what has died')}</div>`;
+  const groups = list.data.groups ?? [];
+  const given = ['tenant', 'kind'].filter((f) => query.get(f));
+  const chips = given.length ? html`<p class="filters chips">${given.map((f) => html`<a href=${link('dead', { ...Object.fromEntries(query), [f]: '' })}>${f} <b>${spaces(query.get(f))}</b> ×</a>`)}</p>` : nothing;
+  if (!groups.length) return html`${head}${chips}<div class="card"><div class="empty"><h2>Nothing has died</h2><p>Letters of jobs that died longer ago are kept for 30 days if nothing else is set:</p><p>${command('dispatcher dead list')}</p></div></div>`;
+  const reasons = groups.reduce((m, g) => m.set(g.reason, (m.get(g.reason) ?? 0) + g.count), new Map());
+  const reason = query.get('reason') ?? '';
+  const to = (r) => link('dead', { ...Object.fromEntries(query), reason: r });
+  return html`${head}${chips}${stale(list)}
+    <nav class="filters chips" aria-label="Reasons"><a href=${to('')} aria-current=${reason ? nothing : 'true'}>all <b>${count([...reasons.values()].reduce((a, b) => a + b, 0))}</b></a>${[...reasons].map(([r, n]) => html`<a href=${to(r)} aria-current=${reason === r ? 'true' : nothing}>${spaces(r)} <b>${count(n)}</b></a>`)}</nav>
+    <section class="card">${repeat(groups.filter((g) => !reason || g.reason === reason), (g) => g.signature, group)}</section>
+    ${list.data.more ? html`<p class="quiet">${plural(list.data.more, 'smaller group')} left out: choose a tenant or a kind.</p>` : nothing}`;
+}
+

@@ -1,0 +1,132 @@
+// Hosts: their state, what they run, what is warm, and their blocks; one host when the address names it.
+import { html, nothing } from '../vendor/lit-html/lit-html.js';
+import { repeat } from '../vendor/lit-html/directives/repeat.js';
+import { all, call, Resource } from '../api.js';
+import { ask, attempt } from '../dialog.js';
+import { badge, bytes, icon, plural } from '../format.js';
+import { age, empty, hashChip, heading, hostLink, jobLink, link, nodeOf, progress, stale, unready } from '../parts.js';
+import { keyOf, mayOperate } from '../store.js';
+import { at, left, now, whole } from '../time.js';
+
+let draw = () => {};
+let name = '';
+let state = '';
+
+const list = new Resource(() => all('hosts', 'hosts'), () => draw(), 2000);
+const blocks = new Resource(() => all('blocks', 'blocks', { host: name }), () => draw(), 2000);
+const last = new Resource(() => call('jobs', { host: name, limit: 50 }), () => draw(), 2000);
+
+export const title = (route) => route.rest[0] || 'Hosts';
+
+export function open(route, redraw) {
+  draw = redraw;
+  state = route.query.get('state') ?? '';
+  const [host = ''] = route.rest;
+  if (host !== name) {
+    blocks.reset();
+    last.reset();
+  }
+  name = host;
+  resync();
+}
+
+export function resync() {
+  list.load();
+  if (name) {
+    blocks.load();
+    last.load();
+  }
+}
+
+/** Jobs begin and end in the list at once; what else a host says is read again. */
+export function changed(events) {
+  const hosts = new Map((list.data ?? []).map((h) => [h.host, h]));
+  for (const e of events) {
+    if (e.of !== 'jobs') {
+      if (e.of !== 'operator' || e.kind === 'drain' || e.kind === 'unblock') list.soon();
+      if (name) blocks.soon();
+      continue;
+    }
+    const host = hosts.get(e.event.host);
+    if (!host || e.kind === 'queued' || e.kind === 'waiting' || e.kind === 'retrying') continue;
+    host.running = (host.running ?? []).filter((r) => keyOf(r.tenant, r.job) !== keyOf(e.event.tenant, e.event.job));
+    if (e.kind === 'started') host.running.push({ tenant: e.event.tenant, job: e.event.job, hash: e.event.hash, attempt: e.event.attempt, since: e.time });
+    else host.recent = [e.event.hash, ...(host.recent ?? []).filter((h) => h !== e.event.hash)].slice(0, 8);
+    if (name && e.event.host === name) last.soon();
+  }
+}
+
+async function drain(host, resume) {
+  const sure = await ask({ title: resume ? `Let ${host} accept jobs again?` : `Drain ${host}?`, act: resume ? 'Resume' : 'Drain', text: html`<p>${resume ? 'It gets jobs at once.' : 'It finishes what it runs and gets no other jobs until it is resumed.'}</p>` });
+  if (sure) await attempt(() => call('drain', { host, resume }), (a) => (a.count ? `${host} is ${a.reply.state.state}.` : a.reply.reason || 'The agent has not done it.'));
+  list.load();
+}
+
+async function unblock(host) {
+  const sure = await ask({ title: `Clear all blocks of ${host}?`, act: 'Clear them', text: html`<p>After each block the host takes one job of that workflow at a time, until one succeeds.</p>` });
+  if (sure) await attempt(() => call('unblock', { host }), (a) => `${plural(a.count, 'block')} cleared.`);
+  list.soon();
+  blocks.soon();
+}
+
+export const keys = { u: (_, data) => mayOperate() && (data?.key || name) && unblock(data?.key || name) };
+
+const slots = (h) => html`<span class="slots" role="img" aria-label="${(h.running ?? []).length} of ${h.slots} slots run">${Array.from({ length: Math.min(16, Math.max(h.slots, (h.running ?? []).length)) }, (_, i) => html`<i class="${i < (h.running ?? []).length ? 'busy' : ''} ${i >= h.slots ? 'extra' : ''}"></i>`)}</span>`;
+
+const words = (h) => h.reason || (h.resting && `rests: ${h.resting.why}`) || (h.trial && 'on trial: one job at a time') || (h.foreign && `${plural(h.foreign, 'prompt')} of other programs`) || '';
+
+function acts(h) {
+  if (!mayOperate()) return nothing;
+  return html`<button class="small" @click=${() => drain(h.host, h.state === 'draining')}>${h.state === 'draining' ? 'Resume' : 'Drain'}</button>${h.blocks ? html` <button class="small" @click=${() => unblock(h.host)}>Clear blocks</button>` : nothing}`;
+}
+
+function row(h) {
+  const runs = h.running ?? [];
+  return html`<tr data-row data-key=${h.host} tabindex="0">
+    <td class="lead"><b>${hostLink(h.host)}</b>${h.labels?.length ? html` <span class="quiet">${h.labels.slice(0, 4).join(' ')}</span>` : nothing}</td>
+    <td class="tight">${badge(h.state)}</td>
+    <td class="tight">${slots(h)}</td>
+    <td>${runs.length ? runs.slice(0, 3).map((r) => html`<div class="row">${jobLink(r.tenant, r.job)}${progress(r.tenant, r.job)}</div>`) : html`<span class="quiet">${words(h) || 'idle'}</span>`}</td>
+    <td class="tight">${(h.recent ?? []).slice(0, 2).map((x) => html`${hashChip(x)} `)}</td>
+    <td class="num tight ${h.memory ? '' : 'none'}" data-label="VRAM">${h.memory ? bytes(h.memory) : ''}</td>
+    <td class="num tight ${h.blocks ? '' : 'none'}" data-label="blocks">${h.blocks ? html`<a class="pill block" href=${link('blocks', { host: h.host })}>${icon('bar')}${h.blocks}</a>` : ''}</td>
+    <td class="num tight quiet ${h.strikes ? '' : 'none'}" data-label="strikes">${h.strikes || ''}</td>
+    <td class="num tight quiet">${age(at(h.last_seen ?? h.time))}</td>
+    <td class="tight num">${h.state === 'offline' ? nothing : acts(h)}</td></tr>`;
+}
+
+const facts = (h) => [
+  ['Device', h.device], ['VRAM', h.memory && bytes(h.memory)], ['ComfyUI', h.version], ['Agent', h.agent_version], ['Address', h.url], ['Labels', h.labels?.join(', ')],
+  ['Can', h.capability && `${h.capability} classes, models and options`], ['Serves', h.tenants?.length ? h.tenants.join(', ') : 'all tenants'],
+  ['Clock', h.clock_off && `off by ${h.clock_off}`], ['Rests', h.resting && `${h.resting.why}, ${left(at(h.resting.until))} left`], ['Blame', h.blame && `${h.blame.tenant}/${h.blame.job}`],
+].filter(([, v]) => v);
+
+function one(h) {
+  const runs = h.running ?? [];
+  return html`${heading(h.host, html`${mayOperate() && h.state !== 'offline' ? acts(h) : nothing}`, html`<p class="row">${badge(h.state)} ${slots(h)} <span>${words(h)}</span></p>`)}
+    ${stale(list)}
+    <div class="cols"><div>
+    ${runs.length ? html`<section class="card"><h2>Running</h2><div class="in">${runs.map((r) => html`<p class="row">${jobLink(r.tenant, r.job)} <span class="quiet">${r.tenant} · ${nodeOf(r.tenant, r.job)} ${whole(now() - at(r.since))}</span> ${progress(r.tenant, r.job)}</p>`)}</div></section>` : nothing}
+    <section class="card"><h2>Last jobs</h2>${last.data?.jobs.length ? html`<table class="list"><tbody>${repeat(last.data.jobs, (j) => keyOf(j.tenant, j.job), (j) => html`<tr data-row data-key=${h.host} tabindex="0"><td class="tight">${badge(j.state)}</td><td class="lead">${jobLink(j.tenant, j.job)}</td><td class="tight quiet">${j.tenant}</td><td class="tight">${hashChip(j.hash)}</td><td class="num tight quiet">${age(at(j.last.time))}</td></tr>`)}</tbody></table>` : html`<p class="in quiet">none whose events are kept</p>`}</section>
+    </div><div>
+    <section class="card"><h2>About</h2><div class="in"><dl class="facts">${facts(h).map(([k, v]) => html`<dt>${k}</dt><dd>${v}</dd>`)}</dl></div></section>
+    <section class="card"><h2>Blocks</h2><div class="in">${blocks.data?.length ? blocks.data.map((b) => html`<p class="row">${hashChip(b.hash)} <span class="pill block">${left(at(b.until))} left</span> <span class="quiet">${b.kind.replaceAll('_', ' ')}: ${b.message}</span></p>`) : html`<p class="quiet">none</p>`}</div></section>
+    ${h.recent?.length ? html`<section class="card"><h2>Warm workflows</h2><div class="in row">${h.recent.map((x) => hashChip(x))}</div></section>` : nothing}
+    </div></div>`;
+}
+
+export function render() {
+  if (!list.data) return html`${heading(name || 'Hosts')}<div class="card">${unready(list, 'the hosts')}</div>`;
+  if (name) {
+    const h = list.data.find((x) => x.host === name);
+    return h ? one(h) : html`${heading(name)}<div class="card"><div class="empty"><h2>${name} is not online</h2><p>Its presence has ended: the agent beside it was stopped, or cannot reach NATS.</p><p><a class="pill" href="#/hosts">All hosts</a></p></div></div>`;
+  }
+  const counts = {};
+  for (const h of list.data) counts[h.state] = (counts[h.state] ?? 0) + 1;
+  const shown = state ? list.data.filter((h) => h.state === state) : list.data;
+  return html`${heading('Hosts')}${stale(list)}
+    ${list.data.length ? html`<nav class="filters chips" aria-label="States"><a href=${link('hosts')} aria-current=${state ? nothing : 'true'}>all <b>${list.data.length}</b></a>${Object.entries(counts).map(([s, n]) => html`<a href=${link('hosts', { state: s })} aria-current=${state === s ? 'true' : nothing}>${s} <b>${n}</b></a>`)}</nav>` : nothing}
+    <section class="card">${shown.length ? html`<div class="scroll"><table class="list"><thead><tr><th>Host</th><th>State</th><th>Slots</th><th>Runs</th><th>Warm</th><th class="num">VRAM</th><th class="num">Blocks</th><th class="num">Strikes</th><th class="num">Seen</th><th></th></tr></thead><tbody>${repeat(shown.slice(0, 500), (h) => h.host, row)}</tbody></table></div>${shown.length > 500 ? html`<p class="in quiet">${plural(shown.length - 500, 'further host')}: filter by state</p>` : nothing}`
+    : empty('No host is online', 'Start an agent beside each ComfyUI:', 'COMFY_HOSTS=http://127.0.0.1:8188 agent')}</section>`;
+}
+

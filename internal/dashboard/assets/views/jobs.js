@@ -1,0 +1,220 @@
+// Jobs: the newest first, filtered by the address, kept up to date row by row.
+import { html, nothing } from '../vendor/lit-html/lit-html.js';
+import { repeat } from '../vendor/lit-html/directives/repeat.js';
+import { call, Resource } from '../api.js';
+import { ask, attempt, announce } from '../dialog.js';
+import { badge, count, details, holds, plural, short, spaces, states } from '../format.js';
+import { age, empty, hashChip, heading, hostLink, jobLink, link, progress, stale, unready } from '../parts.js';
+import { keyOf, mayAct, store } from '../store.js';
+import { at, now, span, whole } from '../time.js';
+
+const pageSize = 100;
+const filters = ['state', 'tenant', 'host', 'hash', 'kind', 'reason', 'job'];
+const live = new Set(['queued', 'waiting', 'started', 'failed', 'retrying']);
+
+let route;
+let draw = () => {};
+let older = []; // rows of the pages behind the first
+let next = 0;
+let fresh = []; // rows that came while the reader was in the middle of the list
+const picked = new Set();
+let lastPicked = '';
+
+const list = new Resource(async () => {
+  const page = await call('jobs', { ...request(), limit: pageSize });
+  older = [];
+  next = page.next ?? 0;
+  fresh = [];
+  return page;
+}, () => draw());
+
+export const title = () => 'Jobs';
+
+function request() {
+  const r = {};
+  for (const f of filters) if (route.query.get(f)) r[f] = route.query.get(f);
+  return r;
+}
+
+export function open(to, redraw) {
+  draw = redraw;
+  const same = route && list.data && filters.every((f) => route.query.get(f) === to.query.get(f));
+  route = to;
+  if (!same) {
+    list.reset();
+    picked.clear();
+  }
+  list.load();
+}
+
+export const resync = () => list.load();
+
+/** A row from an event of the stream. */
+function rowOf({ sequence, time, kind, event: e }) {
+  return {
+    job: e.job, tenant: e.tenant, state: kind, priority: e.priority, hash: e.hash, host: e.host, attempt: e.attempt, kind: kind === 'completed' ? '' : e.kind, reason: e.reason,
+    requeue_of: e.requeue_of, name: e.name, first: { sequence, time }, last: { sequence, time },
+  };
+}
+
+function matches(row) {
+  const r = request();
+  const begins = (value, start) => String(value ?? '').startsWith(start);
+  return Object.entries(r).every(([field, want]) => (field === 'hash' || field === 'job' ? begins(row[field], want) : String(row[field] ?? '') === want));
+}
+
+/** The reader is in the middle of the list, where nothing may move. */
+function engaged() {
+  return scrollY > 120 || picked.size > 0 || Boolean(document.querySelector('main table tr:hover, main table tr:focus-within'));
+}
+
+export function changed(events) {
+  const page = list.data;
+  if (!page) return;
+  const known = new Map([...page.jobs, ...older, ...fresh].map((row) => [keyOf(row.tenant, row.job), row]));
+  for (const e of events) {
+    if (e.of !== 'jobs') continue;
+    const row = rowOf(e);
+    const have = known.get(keyOf(row.tenant, row.job));
+    if (have) {
+      if (row.last.sequence <= have.last.sequence) continue;
+      count1(page, have.state, -1);
+      count1(page, row.state, 1);
+      Object.assign(have, row, { first: have.first, host: row.host ?? have.host, attempt: row.attempt ?? have.attempt, kind: row.state === 'completed' ? '' : row.kind || have.kind });
+      continue;
+    }
+    if (e.kind === 'queued') count1(page, 'queued', 1);
+    if (!matches(row) || known.has(keyOf(row.tenant, row.job))) continue;
+    known.set(keyOf(row.tenant, row.job), row);
+    fresh.unshift(row);
+  }
+  if (!engaged()) settle();
+}
+
+function count1(page, state, by) {
+  if (page.counts && !request().tenant) page.counts[state] = Math.max(0, (page.counts[state] ?? 0) + by);
+}
+
+/** Lets the new rows into the list. */
+function settle() {
+  if (!fresh.length) return;
+  list.data.jobs = [...fresh, ...list.data.jobs].slice(0, 400);
+  fresh = [];
+}
+
+async function more() {
+  const page = await attempt(() => call('jobs', { ...request(), limit: pageSize, before: next }), '');
+  if (!page) return;
+  const known = new Set([...list.data.jobs, ...older].map((r) => keyOf(r.tenant, r.job)));
+  older = [...older, ...page.jobs.filter((r) => !known.has(keyOf(r.tenant, r.job)))];
+  next = page.next ?? 0;
+  draw();
+}
+
+const rows = () => [...list.data.jobs, ...older];
+
+/** How long the job has waited or run, and a word for which of them. */
+export function lasted(row) {
+  const since = at(row.last.time);
+  switch (row.state) {
+    case 'started': return ['running', whole(now() - since)];
+    case 'queued': case 'waiting': case 'retrying': case 'failed': return ['waiting', whole(now() - at(row.first.time))];
+    default: return ['took', span(since - at(row.first.time))];
+  }
+}
+
+export const why = (row) => (row.state === 'waiting' ? holds[row.reason] ?? spaces(row.reason) : details(row.state, row));
+
+function pick(e, data) {
+  if (!data?.key) return;
+  const keys = rows().map((r) => keyOf(r.tenant, r.job));
+  const range = e.shiftKey && lastPicked ? keys.slice(...[keys.indexOf(lastPicked), keys.indexOf(data.key)].sort((a, b) => a - b).map((n, i) => n + i)) : [data.key];
+  const on = !picked.has(data.key);
+  for (const key of range) if (on) picked.add(key); else picked.delete(key);
+  lastPicked = data.key;
+  draw();
+}
+
+const chosen = (data) => rows().filter((r) => (picked.size ? picked.has(keyOf(r.tenant, r.job)) : keyOf(r.tenant, r.job) === data?.key));
+
+async function cancel(data) {
+  const jobs = chosen(data).filter((r) => live.has(r.state));
+  if (!mayAct() || !jobs.length) return announce('None of these jobs can be cancelled: they have ended.');
+  const sure = await ask({ title: `Cancel ${plural(jobs.length, 'job')}?`, act: `Cancel ${plural(jobs.length, 'job')}`, danger: true, number: jobs.length, text: html`<p>${jobs.slice(0, 6).map((j) => j.job).join(', ')}${jobs.length > 6 ? ' …' : ''}. One that runs is interrupted. A cancelled job is not run again.</p>` });
+  if (!sure) return undefined;
+  let ended = 0;
+  await attempt(async () => {
+    for (const j of jobs) {
+      await call('cancel', store.role === 'tenant' ? { job: j.job } : { tenant: j.tenant, job: j.job });
+      ended++;
+    }
+  }, () => `${plural(ended, 'job')} cancelled.`);
+  picked.clear();
+  list.soon();
+  return draw();
+}
+
+async function requeue(data) {
+  const jobs = chosen(data).filter((r) => r.state === 'dead');
+  if (!mayAct() || !jobs.length) return announce('None of these jobs is dead: only dead jobs can be requeued.');
+  const sure = await ask({ title: `Requeue ${plural(jobs.length, 'job')}?`, act: `Requeue ${plural(jobs.length, 'job')}`, number: jobs.length, text: html`<p>Each is published again with a new id; the old one stays dead.</p>` });
+  if (!sure) return undefined;
+  let again = 0;
+  await attempt(async () => {
+    for (const j of jobs) again += (await call('requeue', store.role === 'tenant' ? { job: j.job } : { tenant: j.tenant, job: j.job })).count;
+  }, () => `${plural(again, 'job')} requeued.`);
+  picked.clear();
+  list.soon();
+  return draw();
+}
+
+export const keys = { x: pick, c: (_, data) => cancel(data), r: (_, data) => requeue(data) };
+
+function chips() {
+  const counts = list.data?.counts ?? {};
+  const current = route.query.get('state') ?? '';
+  const to = (state) => link('jobs', { ...request(), state });
+  return html`<nav class="chips" aria-label="States">
+    <a href=${to('')} aria-current=${current ? nothing : 'true'}>all</a>
+    ${['queued', 'waiting', 'started', 'retrying', 'completed', 'dead', 'cancelled'].map((s) => html`<a href=${to(s)} aria-current=${current === s ? 'true' : nothing}>${states[s].word} <b>${count(counts[s])}</b></a>`)}
+  </nav>`;
+}
+
+function others() {
+  const given = filters.filter((f) => f !== 'state' && route.query.get(f));
+  if (!given.length) return nothing;
+  return html`<div class="chips">${given.map((f) => html`<a href=${link('jobs', { ...request(), [f]: '' })} title="Remove this filter" aria-label="Remove the filter ${f} ${route.query.get(f)}">${f === 'job' ? 'id begins with' : f} <b>${spaces(route.query.get(f))}</b> ×</a>`)}</div>`;
+}
+
+function tr(row) {
+  const key = keyOf(row.tenant, row.job);
+  const [word, time] = lasted(row);
+  return html`<tr data-row data-key=${key} tabindex="0" class=${picked.has(key) ? 'picked' : ''}>
+    <td class="pick tight"><input type="checkbox" aria-label="Select ${row.job}" .checked=${picked.has(key)} @click=${(e) => pick(e, { key })}></td>
+    <td class="tight">${badge(row.state)}</td>
+    <td class="lead">${jobLink(row.tenant, row.job)}${row.name ? html` <span class="quiet">${row.name}</span>` : nothing}</td>
+    <td class="tight"><a class="quiet" href=${link('jobs', { ...request(), tenant: row.tenant })}>${row.tenant}</a></td>
+    <td class="tight">${hashChip(row.hash, row.title)}</td>
+    <td class="tight ${row.host ? '' : 'none'}">${hostLink(row.host)}</td>
+    <td class="num tight">${row.attempt > 1 ? html`<span title="attempts">${row.attempt}</span>` : nothing}</td>
+    <td class="clip ${why(row) || row.state === 'started' ? '' : 'none'}">${row.state === 'started' ? progress(row.tenant, row.job) : html`<span class="quiet" title=${why(row)}>${why(row)}</span>`}</td>
+    <td class="num tight" data-label=${word}>${time}</td>
+    <td class="num tight quiet">${age(at(row.last.time))}</td>
+  </tr>`;
+}
+
+export function render() {
+  const head = heading('Jobs', list.data ? html`<span class="quiet">kept since ${age(at(list.data.since?.time))}</span>` : nothing);
+  if (!list.data) return html`${head}<div class="card">${unready(list, 'the jobs')}</div>`;
+  const filtered = filters.some((f) => route.query.get(f));
+  const all = rows();
+  return html`${head}${stale(list)}
+    <div class="filters">${chips()}${others()}</div>
+    ${fresh.length ? html`<button class="later primary" @click=${() => { scrollTo(0, 0); settle(); draw(); }}>${plural(fresh.length, 'new job')}</button>` : nothing}
+    <section class="card">${all.length ? html`<div class="scroll"><table class="list"><thead><tr><th class="tight"><span class="sr">Select</span></th><th>State</th><th>Job</th><th>Tenant</th><th>Workflow</th><th>Host</th><th class="num">Try</th><th>Why</th><th class="num">Time</th><th class="num">Changed</th></tr></thead>
+      <tbody>${repeat(all, (r) => keyOf(r.tenant, r.job), tr)}</tbody></table></div>`
+    : filtered ? html`<div class="empty"><h2>No job matches</h2><p>Jobs are listed as long as their events are kept.</p><p><a class="pill" href=${link('jobs')}>Show all jobs</a></p></div>`
+      : empty('No job yet', 'Submit a workflow that ComfyUI has exported in API format:', 'dispatcher submit workflow_api.json --wait')}</section>
+    ${next ? html`<p class="row"><button class="later" @click=${more}>Older jobs</button></p>` : nothing}
+    ${picked.size ? html`<div class="pickbar" role="toolbar" aria-label="Selected jobs"><b>${plural(picked.size, 'job')}</b>${mayAct() ? html`<button @click=${() => cancel()}>Cancel</button><button @click=${() => requeue()}>Requeue</button>` : nothing}<button class="plain" @click=${() => { picked.clear(); draw(); }}>Clear the selection</button></div>` : nothing}`;
+}

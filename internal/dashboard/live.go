@@ -1,0 +1,182 @@
+package dashboard
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strconv"
+	"time"
+)
+
+// place is how far a viewer's stream has come.
+type place struct {
+	who      Viewer
+	sequence uint64 // of COMFY_EVENTS: everything up to it was sent
+	version  uint64 // of the running jobs
+	epoch    int    // of the hub's ring
+}
+
+const (
+	coalesce    = 250 * time.Millisecond // events are sent together, so often
+	heartbeat   = 15 * time.Second       // after which a line says that the stream is alive
+	slowViewer  = 10 * time.Second       // the usual longest wait for a viewer who takes nothing
+	retryMillis = 1000                   // after which the browser connects again
+)
+
+// stream writes server-sent events to one viewer.
+type stream struct {
+	w       http.ResponseWriter
+	control *http.ResponseController
+	now     func() time.Time // NATS' time, by which the page shows ages
+	slow    time.Duration    // the longest wait for the viewer
+	text    bytes.Buffer
+}
+
+// live sends events to a viewer as they are stored, until it is gone. The id of each message is a sequence of COMFY_EVENTS: a browser
+// that connects again, here or at another dashboard, sends the last one, and is sent everything behind it once. When that is
+// impossible the message is resync, after which the page reads everything again.
+func (d *Dashboard) live(w http.ResponseWriter, r *http.Request) {
+	if !d.hub.room(d.cfg.MostViewers) {
+		refuse(w, http.StatusServiceUnavailable, fmt.Sprintf("%d pages are open at this dashboard, and it takes no more: close some, or start another with `dispatcher dashboard`", d.cfg.MostViewers))
+		return
+	}
+	if err := d.hub.enter(r.Context()); err != nil {
+		refuse(w, http.StatusServiceUnavailable, err.Error())
+		return
+	}
+	defer d.hub.leave()
+	h := w.Header()
+	h.Set("Content-Type", "text/event-stream")
+	h.Set("Cache-Control", "no-store")
+	h.Set("X-Accel-Buffering", "no") // nginx would keep the events back
+	s := &stream{w: w, control: http.NewResponseController(w), now: d.q.Now, slow: d.cfg.Slow}
+	at, err := d.begin(r, s)
+	if err != nil {
+		return
+	}
+	s.follow(r.Context().Done(), d.hub, at)
+}
+
+// begin greets the viewer and sends what was missed since its last event.
+func (d *Dashboard) begin(r *http.Request, s *stream) (place, error) {
+	who := viewerOf(r)
+	after, last, epoch := d.hub.reach()
+	at := place{who: who, sequence: last, epoch: epoch}
+	seen, err := strconv.ParseUint(cmp.Or(r.Header.Get("Last-Event-ID"), r.URL.Query().Get("after")), 10, 64)
+	resumed := err == nil
+	var rows []row
+	if resumed {
+		at.sequence = seen
+		if seen > last {
+			resumed = false
+		} else if seen < after {
+			rows, resumed = d.hub.missed(r.Context(), seen, after)
+			at.sequence = after
+		}
+		if !resumed {
+			at.sequence = last
+		}
+	}
+	_, _ = fmt.Fprintf(&s.text, "retry: %d\n", retryMillis)
+	s.message("hello", 0, map[string]any{
+		"now": s.now(), "version": d.cfg.Version, "build": d.assets.hash, "role": who.Role, "tenant": who.Tenant,
+		"sequence": at.sequence, "resumed": resumed, "login": len(d.cfg.Keys) > 0,
+	})
+	s.rows(visible(rows, who), at.sequence)
+	return at, s.send()
+}
+
+// visible leaves out what the viewer may not see.
+func visible(rows []row, who Viewer) []row {
+	var seen []row
+	for _, r := range rows {
+		if r.tenant == "" && who.Role != OfTenant || r.tenant != "" && who.sees(r.tenant) {
+			seen = append(seen, r)
+		}
+	}
+	return seen
+}
+
+// follow sends what is new until the viewer is gone, or takes too long.
+func (s *stream) follow(gone <-chan struct{}, h *hub, at place) {
+	tick := time.NewTicker(coalesce)
+	defer tick.Stop()
+	silent := time.Now()
+	for {
+		select {
+		case <-gone:
+			return
+		case <-tick.C:
+		}
+		news := h.news(at)
+		if news.resync {
+			s.message("resync", news.last, map[string]any{"now": s.now()})
+		}
+		s.rows(news.rows, news.last)
+		s.running(news.changed)
+		at.sequence, at.version, at.epoch = news.last, news.version, news.epoch
+		if s.text.Len() == 0 {
+			if time.Since(silent) < heartbeat {
+				continue
+			}
+			s.message("time", 0, map[string]any{"now": s.now()})
+		}
+		if s.send() != nil {
+			return
+		}
+		silent = time.Now()
+	}
+}
+
+func (s *stream) message(name string, id uint64, data any) {
+	body, _ := json.Marshal(data) // all that is given can be encoded
+	if id > 0 {
+		_, _ = fmt.Fprintf(&s.text, "id: %d\n", id)
+	}
+	_, _ = fmt.Fprintf(&s.text, "event: %s\ndata: %s\n\n", name, body)
+}
+
+func (s *stream) rows(rows []row, last uint64) {
+	if len(rows) == 0 {
+		return
+	}
+	bodies := make([][]byte, len(rows))
+	for i := range rows {
+		bodies[i] = rows[i].body
+	}
+	s.list("events", "events", last, bodies)
+}
+
+func (s *stream) running(changed [][]byte) {
+	if len(changed) > 0 {
+		s.list("running", "jobs", 0, changed)
+	}
+}
+
+// list is a message with JSON that is encoded already.
+func (s *stream) list(name, field string, id uint64, bodies [][]byte) {
+	if id > 0 {
+		_, _ = fmt.Fprintf(&s.text, "id: %d\n", id)
+	}
+	now, _ := json.Marshal(s.now()) // a time of this age can be encoded
+	_, _ = fmt.Fprintf(&s.text, "event: %s\ndata: {\"now\":%s,%q:[", name, now, field)
+	for i, body := range bodies {
+		if i > 0 {
+			s.text.WriteByte(',')
+		}
+		s.text.Write(body)
+	}
+	s.text.WriteString("]}\n\n")
+}
+
+// send writes what is gathered, and fails when the viewer takes too long.
+func (s *stream) send() error {
+	defer s.text.Reset()
+	_ = s.control.SetWriteDeadline(time.Now().Add(s.slow)) // a server of tests may have none
+	if _, err := s.w.Write(s.text.Bytes()); err != nil {
+		return err
+	}
+	return s.control.Flush()
+}

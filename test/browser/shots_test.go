@@ -1,0 +1,118 @@
+package browser_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/chromedp"
+
+	"github.com/comfyherd/comfyherd/internal/comfysim"
+	"github.com/comfyherd/comfyherd/internal/job"
+)
+
+// shotsDir is where `make screenshots` wants its pictures; without it none are taken.
+const shotsDir = "SCREENSHOTS"
+
+// TestScreenshots takes pictures of every view, in both themes and at the width of a phone, for people to look at.
+func TestScreenshots(t *testing.T) {
+	t.Parallel()
+	dir := os.Getenv(shotsDir)
+	if dir == "" {
+		t.Skip("takes no part in the tests: `make screenshots` runs it")
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	f := start(t, "gpu-1", "gpu-2", "gpu-3", "gpu-4")
+	f.stage()
+	b := f.open(f.url)
+	b.says("Running", "live")
+	f.bustle()
+	for _, look := range []struct {
+		name          string
+		theme         string
+		width, height int64
+	}{{"light", "light", 1280, 860}, {"dark", "dark", 1280, 860}, {"phone", "light", 375, 740}} {
+		b.do(look.name, chromedp.EmulateViewport(look.width, look.height), scheme(look.theme))
+		for _, view := range []string{"", "jobs", "wall", "hosts", "hosts/gpu-2", "blocks", "workflows", "tenants", "dead", "system", "job/acme/shot-07"} {
+			b.to(view)
+			b.until("the view is read", "!document.querySelector('main [aria-busy]')")
+			b.do("settle", chromedp.Sleep(700*time.Millisecond))
+			b.shot(filepath.Join(dir, fmt.Sprintf("%s-%s.png", look.name, name(view))))
+		}
+	}
+}
+
+func name(view string) string {
+	if view == "" {
+		return "now"
+	}
+	return filepath.Base(filepath.Dir("/" + view + "/")) // the last part of a path
+}
+
+func scheme(theme string) chromedp.Action[chromedp.Void] {
+	return chromedp.Func(func(ctx context.Context, _ *chromedp.Target) error {
+		_, err := chromedp.Call(ctx, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{
+			Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: theme}},
+		})
+		return err
+	})
+}
+
+func (b *tab) shot(path string) {
+	b.t.Helper()
+	ctx, cancel := context.WithTimeout(b.ctx, patience)
+	defer cancel()
+	picture, err := chromedp.Run(ctx, chromedp.CaptureScreenshot())
+	if err == nil {
+		err = os.WriteFile(path, picture, 0o644)
+	}
+	if err != nil {
+		b.t.Fatalf("%s: %v", path, err)
+	}
+}
+
+// stage is a fleet that has something to show: pictures, a block, jobs that died, and one that waits.
+func (f *fleet) stage() {
+	f.sims["gpu-2"].AddFault(comfysim.Fault{Kind: comfysim.FaultRaise, Class: detailer, Exception: "ImportError", Message: "cannot import name 'solutions' from 'mediapipe'"})
+	tenants := []job.Tenant{"acme", "bolt", "coral"}
+	for n := range 14 {
+		f.submit(tenants[n%3], fmt.Sprintf("shot-%02d", n+1), []string{"portrait", "poster"}[n%2], n+1, func(s *job.Spec) {
+			if n == 6 {
+				s.PreferHosts = []string{"gpu-2"}
+			}
+		})
+	}
+	for n := range 14 {
+		f.ended(tenants[n%3], fmt.Sprintf("shot-%02d", n+1))
+	}
+	f.submit("bolt", "shot-dead", "portrait", 99, func(s *job.Spec) { s.OnlyHosts, s.MaxAttempts = []string{"gpu-2"}, 1 })
+	f.submit("coral", "shot-invalid", "portrait", 98, func(s *job.Spec) { s.Workflow = []byte(`{"1":{"class_type":"NoSuchNode","inputs":{}}}`) })
+}
+
+// bustle keeps jobs running while the pictures are taken.
+func (f *fleet) bustle() {
+	ctx := f.t.Context()
+	f.beside(func(stop context.Context) error {
+		tick := time.NewTicker(220 * time.Millisecond)
+		defer tick.Stop()
+		for n := 0; ; n++ {
+			select {
+			case <-stop.Done():
+				return nil
+			case <-ctx.Done():
+				return nil
+			case <-tick.C:
+				spec := job.Spec{ID: job.ID(fmt.Sprintf("order-%03d", n)), Workflow: []byte(workflow([]string{"portrait", "poster"}[n%2], 200+n))}
+				if _, err := f.q.Submit(ctx, job.Lane{Tenant: []job.Tenant{"acme", "bolt", "coral"}[n%3], Priority: job.Usual}, spec); err != nil {
+					return nil
+				}
+			}
+		}
+	})
+}
