@@ -33,13 +33,13 @@ func Replaced(workflow string, texts map[int]string) (string, error) {
 	return string(out), err
 }
 
-// Submit is what readSubmit makes of a body: its labels and secrets, or the code of the answer.
-func Submit(body []byte) (labels map[string]string, secrets json.RawMessage, code string) {
-	_, labels, secrets, err := readSubmit(body)
+// Submit is what readSubmit makes of a body: its labels and key, or the code of the answer.
+func Submit(body []byte) (labels map[string]string, key, code string) {
+	_, labels, key, err := readSubmit(body)
 	if err != nil {
-		return nil, nil, refusalOf(err).code
+		return nil, "", refusalOf(err).code
 	}
-	return labels, secrets, ""
+	return labels, key, ""
 }
 
 // Cursor is the cursor behind a job, and what it is read as.

@@ -50,7 +50,7 @@ func (g *Gateway) getJobEvents(w http.ResponseWriter, r *http.Request, of *tenan
 	if of.streams.open.Add(1) > mostStreams {
 		of.streams.open.Add(-1)
 		e := refuse(http.StatusTooManyRequests, "too_many_streams", "you have %d streams open, which is the most: close one, or read the job instead", mostStreams)
-		e.retryAfter = 5
+		e.retryAfter = retrySeconds
 		return e
 	}
 	defer of.streams.open.Add(-1)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"image/color"
 	"image/png"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -337,6 +338,9 @@ func testEndedJob(t *testing.T, f *fleet, c *v2) {
 	body := c.call("GET", "/api/v2/jobs/"+made["id"].(string)+"/workflow", nil)
 	if strings.Contains(string(body.body), "comfyui-0123456789") {
 		t.Error("the workflow has the key of the submit")
+	}
+	if prompts := f.sims["a"].Prompts(); !slices.ContainsFunc(prompts, func(p []byte) bool { return bytes.Contains(p, []byte("comfyui-0123456789")) }) {
+		t.Error("the host has not received the key of the submit")
 	}
 }
 
