@@ -464,10 +464,20 @@ func testFailedNode(t *testing.T, f *fleet, c *v2) {
 	expired := f.q.Now().Add(time.Hour)
 	f.submit("acme", job.Spec{ID: "expires", Workflow: picture(0x0f0e0d), RunAt: &expired, ExpiresIn: job.Duration(time.Millisecond)})
 	f.eventually("the job expires", func() bool { return c.call("GET", "/api/v2/jobs/expires", nil).json(200)["status"] == "expired" })
-	made := c.run(loadImage("no-such-picture.png"))
-	e, _ := made["error"].(map[string]any)
-	if made["status"] != "failed" || e["code"] == "" || e["message"] == "" {
-		t.Errorf("the failed job is %v", made)
+	f.sims["a"].AddFault(comfysim.Fault{Kind: comfysim.FaultRaise, Class: "ImageInvert", Exception: "ValueError", Message: "boom"})
+	raises := graph(map[string]any{
+		"1": node("EmptyImage", "width", 16, "height", 16, "batch_size", 1, "color", 1), "2": node("ImageInvert", "image", link("1")),
+		"9": node("SaveImage", "images", link("2"), "filename_prefix", "out"),
+	})
+	f.end(f.submit("acme", job.Spec{ID: "raises", Workflow: raises, MaxAttempts: 1, Record: true}))
+	failed := c.call("GET", "/api/v2/jobs/raises", nil).json(200)
+	e, _ := failed["error"].(map[string]any)
+	where, _ := e["traceback"].(string)
+	if failed["status"] != "failed" || e["code"] != "node_execution_error" || e["message"] != "node 2 (ImageInvert) raised ValueError: boom" || e["node_id"] != "2" || e["class_type"] != "ImageInvert" || !strings.Contains(where, "File ") {
+		t.Errorf("the failed job is %v", failed)
+	}
+	if frames := c.frames(failed); len(frames) != 1 || frames[0].data["status"] != "failed" {
+		t.Errorf("its stream is %v", frames)
 	}
 }
 
