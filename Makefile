@@ -1,7 +1,7 @@
 # Steps with a tool or a rule behind them live in .ci/run, so that a machine without make runs the same.
 
 .DEFAULT_GOAL := help
-.PHONY: help build test race lint bench fuzz demo mutate chaos soak clients ci
+.PHONY: help build test race lint bench fuzz demo alerts mutate chaos soak clients ci
 
 CHAOS_TIME ?= 10m
 SOAK_TIME ?= 10m
@@ -42,6 +42,11 @@ fuzz:
 ## demo: the whole idea in under 30 s, needs nothing
 demo:
 	.ci/run demo
+
+## alerts: the alert rules against deploy/alerts_test.yaml; needs promtool, as in Debian's package prometheus
+alerts:
+	promtool check rules deploy/alerts.yaml
+	cd deploy && promtool test rules alerts_test.yaml
 
 ## mutate: lines of PKG that can be changed without a failing test, within MUTATE_TIME (10m); RESUME=1 goes on where the last run ended, SLOW=500ms leaves slow tests out (internal/route needs it)
 mutate:
