@@ -26,7 +26,7 @@ import (
 )
 
 // patience is the longest wait for what a story expects.
-const patience = 60 * time.Second
+const patience = 30 * time.Second
 
 // noBrowser is the one line that says why nothing was tested.
 const noBrowser = "no Chromium on this machine, so the page was not tried in a browser; `apt-get install chromium` gets one"
@@ -267,13 +267,23 @@ func (b *tab) text() string {
 	return strings.Join(strings.Fields(text), " ")
 }
 
-// until waits until an expression of JavaScript is true on the page.
+// until waits until an expression of JavaScript is true on the page. While the page is left for another one there is nothing to ask.
 func (b *tab) until(what, expression string) {
 	b.t.Helper()
 	ctx, cancel := context.WithTimeout(b.ctx, patience)
 	defer cancel()
-	if _, err := chromedp.Run(ctx, chromedp.Poll[bool]("Boolean("+expression+")", chromedp.WithPollingInterval(50*time.Millisecond), chromedp.WithPollingTimeout(patience))); err != nil {
-		b.t.Fatalf("%s: %v; the page says: %s", what, err, b.text())
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		is, err := chromedp.Run(ctx, chromedp.Evaluate[bool]("Boolean("+expression+")"))
+		if is {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			b.t.Fatalf("%s: not within %s (%v); the page says: %s", what, patience, err, b.text())
+		}
 	}
 }
 
