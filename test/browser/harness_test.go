@@ -136,15 +136,19 @@ func (f *fleet) page(cfg dashboard.Config) string {
 
 const detailer = "FaceDetailer"
 
-func nodeTime(class string, _ map[string]any) time.Duration {
+// nodeTime lets a sampler with many steps run for long.
+func nodeTime(class string, inputs map[string]any) time.Duration {
 	if class == "KSampler" {
+		if fmt.Sprint(inputs["steps"]) == "40" {
+			return 20 * time.Second
+		}
 		return 400 * time.Millisecond
 	}
 	return 20 * time.Millisecond
 }
 
-// workflow is text to image; a portrait has one more node, of which a host may lack a part.
-func workflow(name string, seed int) string {
+// graph is text to image; a portrait has one more node, of which a host may lack a part.
+func graph(name string, seed int) string {
 	last, more := "8", ""
 	if name == "portrait" {
 		last, more = "10", fmt.Sprintf(`"10":{"class_type":%q,"inputs":{"image":["8",0]}},`, detailer)
@@ -161,7 +165,7 @@ func workflow(name string, seed int) string {
 // submit publishes a job of a workflow; change may change it.
 func (f *fleet) submit(tenant job.Tenant, id, name string, seed int, change func(*job.Spec)) {
 	f.t.Helper()
-	spec := job.Spec{ID: job.ID(id), Workflow: []byte(workflow(name, seed))}
+	spec := job.Spec{ID: job.ID(id), Workflow: []byte(graph(name, seed))}
 	if change != nil {
 		change(&spec)
 	}
