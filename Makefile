@@ -1,7 +1,7 @@
 # Steps with a tool or a rule behind them live in .ci/run, so that a machine without make runs the same.
 
 .DEFAULT_GOAL := help
-.PHONY: help build test race lint bench fuzz demo mutate chaos soak ci
+.PHONY: help build test race lint bench fuzz demo mutate chaos soak clients ci
 
 CHAOS_TIME ?= 10m
 SOAK_TIME ?= 10m
@@ -57,6 +57,10 @@ chaos:
 soak:
 	@grep -rqs --include='*_test.go' '^func TestSoak' test || { echo 'there is no test named TestSoak' >&2; exit 1; }
 	SOAK_TIME=$(SOAK_TIME) go test -count=1 -v -timeout=0 -run='^TestSoak' ./test/...
+
+## clients: programs of other people against a gateway; needs PyPI, npm, python3, node and curl
+clients:
+	test/clients/run
 
 ## ci: everything that a change must pass, as CI runs it
 ci:

@@ -89,7 +89,7 @@ func (d *Dispatcher) settleJob(ctx context.Context, o *owned, failed *queue.Link
 	if err != nil {
 		return err
 	}
-	d.metrics.failed.WithLabelValues(string(failed.Kind)).Inc()
+	d.metrics.settleLag.Observe(max(d.clock().Sub(failed.Time), 0).Seconds())
 	if decision.Dead {
 		return d.makeDead(ctx, o, ending{reason: decision.Reason, message: decision.Message, hosts: refusalsOf(attempts), attempts: attempts})
 	}
@@ -231,7 +231,6 @@ func (d *Dispatcher) makeDead(ctx context.Context, o *owned, why ending) error {
 		return err
 	}
 	d.finish(ctx, &o.message, o.lease)
-	d.metrics.ended.WithLabelValues(string(job.Dead), string(why.reason)).Inc()
 	level := slog.LevelWarn
 	if why.reason == failure.OverQuota { // there may be very many
 		level = slog.LevelInfo

@@ -27,6 +27,9 @@ const (
 	AllJobEvents      = "comfy.events.jobs.>"
 	FailedEvents      = "comfy.events.jobs.*.*.failed"
 	CancelledEvents   = "comfy.events.jobs.*.*.cancelled"
+	CompletedEvents   = "comfy.events.jobs.*.*.completed"
+	DeadEvents        = "comfy.events.jobs.*.*.dead"
+	AllBlockEvents    = "comfy.events.blocks.>"
 
 	AppendPrefix = "comfy.append."
 	Appends      = "comfy.append.>"
@@ -131,6 +134,9 @@ func ControlSubject(host string) string { return "comfy.hosts." + host + ".contr
 
 // StateSubject is where a host's agent publishes every change of a slot.
 func StateSubject(host string) string { return "comfy.hosts." + host + ".state" }
+
+// HTTPSubject is where a host's agent takes requests of pages of its ComfyUI.
+func HTTPSubject(host string) string { return "comfy.hosts." + host + ".http" }
 
 // StateHost gives the host of a subject that matches HostStates.
 func StateHost(subject string) string {

@@ -28,6 +28,9 @@ import (
 // patience is the longest wait for what a story expects.
 const patience = 60 * time.Second
 
+// noBrowser is the one line that says why nothing was tested.
+const noBrowser = "no Chromium on this machine, so the page was not tried in a browser; `apt-get install chromium` gets one"
+
 // browserPath is the browser of this machine; empty when there is none.
 func browserPath() string {
 	for _, name := range []string{"chromium", "chromium-browser", "google-chrome", "google-chrome-stable"} {
@@ -211,7 +214,7 @@ func (f *fleet) open(url string) *tab {
 	f.t.Helper()
 	path := browserPath()
 	if path == "" {
-		f.t.Skip("no Chromium on this machine: the stories of the page were not told; install it with `apt-get install chromium`")
+		f.t.Skip(noBrowser)
 	}
 	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(path))
 	if os.Getuid() == 0 {

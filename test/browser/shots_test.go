@@ -52,7 +52,7 @@ func name(view string) string {
 	if view == "" {
 		return "now"
 	}
-	return filepath.Base(filepath.Dir("/"+view+"/")) // the last part of a path
+	return filepath.Base(filepath.Dir("/" + view + "/")) // the last part of a path
 }
 
 func scheme(theme string) chromedp.Action[chromedp.Void] {
