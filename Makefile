@@ -1,8 +1,7 @@
 # Steps with a tool or a rule behind them live in .ci/run, so that a machine without make runs the same.
 
 .DEFAULT_GOAL := help
-.PHONY: help build test race lint bench fuzz demo alerts mutate chaos soak clients ci
-.PHONY: help build test race lint bench fuzz demo screenshots vendor-check mutate chaos soak ci
+.PHONY: help build test race lint bench fuzz demo alerts screenshots vendor-check mutate chaos soak clients ci
 
 CHAOS_TIME ?= 10m
 SOAK_TIME ?= 10m
