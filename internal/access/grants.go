@@ -218,6 +218,7 @@ func operatorPermissions() jwt.Permissions {
 	)
 	ofDispatchers := []string{
 		names.EventsStream + "." + names.SettleConsumer,
+		names.EventsStream + "." + names.TallyConsumer,
 		names.BucketStream(names.BlocksBucket) + "." + names.AnnounceConsumer,
 	}
 	for _, own := range ofDispatchers {

@@ -27,6 +27,9 @@ const (
 	AllJobEvents      = "comfy.events.jobs.>"
 	FailedEvents      = "comfy.events.jobs.*.*.failed"
 	CancelledEvents   = "comfy.events.jobs.*.*.cancelled"
+	CompletedEvents   = "comfy.events.jobs.*.*.completed"
+	DeadEvents        = "comfy.events.jobs.*.*.dead"
+	AllBlockEvents    = "comfy.events.blocks.>"
 
 	AppendPrefix = "comfy.append."
 	Appends      = "comfy.append.>"

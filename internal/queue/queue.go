@@ -36,6 +36,7 @@ type Queue struct {
 	assets             natsjs.KeyValue
 	requestKeys        natsjs.KeyValue
 	catalogs, apiKeys  natsjs.KeyValue
+	userData, hidden   natsjs.KeyValue
 	objects            map[string]natsjs.ObjectStore
 	parts              chan struct{} // has a value for each part of a file in flight
 	readJobs           natsjs.Stream // the streams named read* read from the leader: see reader
@@ -216,6 +217,7 @@ func (q *Queue) bindBuckets(ctx context.Context, t topology) error {
 		names.SlotsBucket: &q.slots, names.SecretsBucket: &q.secrets, names.GrantsBucket: &q.grants,
 		names.AssetsBucket: &q.assets, names.RequestKeysBucket: &q.requestKeys,
 		names.CatalogsBucket: &q.catalogs, names.APIKeysBucket: &q.apiKeys,
+		names.UserDataBucket: &q.userData, names.HiddenBucket: &q.hidden,
 	}
 	for _, want := range t.buckets() {
 		kv, err := answered(ctx, func(ctx context.Context) (natsjs.KeyValue, error) { return t.keyValue(ctx, want) })
