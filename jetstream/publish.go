@@ -116,7 +116,7 @@ func Publish(ctx context.Context, nc *nats.Conn, msg *nats.Msg) (sequence uint64
 }
 
 // putFilesElsewhere says what a publisher does about a job that is too large.
-const putFilesElsewhere = "put files into the object store " + names.InputsStore + " and name them in \"inputs\""
+const putFilesElsewhere = "put files into the object store " + names.InputsStore + " and name them in \"inputs\", or the whole workflow and name it in \"workflow_file\""
 
 // publishError is why NATS has not stored a message.
 type publishError struct {

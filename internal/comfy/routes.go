@@ -24,7 +24,7 @@ func (h *Host) Page(ctx context.Context, route string, query url.Values) (*Page,
 	if err != nil {
 		return nil, err
 	}
-	response, err := h.do(request)
+	response, err := h.do(request) //nolint:bodyclose // the reader of the Page closes it
 	if err != nil {
 		return nil, fmt.Errorf("ask %s for /%s: %s", h, route, why(err))
 	}

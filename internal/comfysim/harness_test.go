@@ -188,6 +188,9 @@ func (l *listener) next() (event, error) {
 	if kind == websocket.BinaryMessage {
 		return event{Type: fmt.Sprintf("binary:%d", data[3])}, nil
 	}
+	if !bytes.HasPrefix(data, []byte(`{"type":`)) { // SwarmUI looks at no more of a message
+		return event{}, fmt.Errorf("a message begins with %.30q", data)
+	}
 	var e event
 	dec := json.NewDecoder(bytes.NewReader(data))
 	dec.UseNumber()

@@ -31,7 +31,7 @@ func (q *Queue) TooLarge(body int) string {
 	if body <= most {
 		return ""
 	}
-	return fmt.Sprintf("the job has %d bytes, and at most %d are taken: put files into the object store %s and name them in \"inputs\", "+
+	return fmt.Sprintf("the job has %d bytes, and at most %d are taken: put files into the object store %s and name them in \"inputs\", or the whole workflow and name it in \"workflow_file\", "+
 		"or raise `dispatcher run --max-job` and, where NATS takes no larger message, its max_payload", body, most, names.InputsStore)
 }
 
