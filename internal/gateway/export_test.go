@@ -30,3 +30,34 @@ func MergeClasses(answers map[string]int) map[string]string {
 	}
 	return merged
 }
+
+// ReadPrompt reads the body of POST /prompt and gives what is stored of it.
+func ReadPrompt(body []byte) (stored []byte, err error) {
+	p, err := readPrompt(body)
+	if err != nil {
+		return nil, err
+	}
+	return storedBody(p), nil
+}
+
+// PlainJSON is JSON without the words that only Python's has.
+func PlainJSON(body []byte) []byte { return plainJSON(body) }
+
+// CleanPath is a path of a client, if it stays below its folder.
+func CleanPath(path string) (string, bool) { return cleanPath(path) }
+
+// Shown is a host's message as clients receive it: with the flag for previews with metadata, and without.
+func Shown(isBinary bool, data []byte, prompt string, id job.ID) [][]byte {
+	if isBinary {
+		f := shownBinary(data, prompt, id)
+		return [][]byte{f.data, f.plain}
+	}
+	text, ok := readText(data)
+	if !ok {
+		return nil
+	}
+	if text.Data.ID != prompt {
+		return nil
+	}
+	return [][]byte{shownText(data, &text, id).data}
+}
