@@ -116,9 +116,9 @@
 //	golang.org/x/sync                      groups of goroutines that are waited for and whose errors are kept
 //	lukechampine.com/blake3                BLAKE3, by which clients of the Comfy API v2 identify content
 //	github.com/getkin/kin-openapi          compares answers with the OpenAPI document of the Comfy API v2, in tests only
-//	github.com/chromedp/chromedp           drives a real browser over a pipe, in tests only
-//	github.com/chromedp/cdproto            the browser's protocol, which chromedp speaks
 //	github.com/google/go-cmp               differences that a person can read, in tests only
+//	github.com/chromedp/chromedp           drives a real browser through the page, in tests only
+//	github.com/chromedp/cdproto            the names of what chromedp asks of the browser, in tests only
 //	go.uber.org/goleak                     proof in tests that every goroutine was waited for
 //
 // # Words

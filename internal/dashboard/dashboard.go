@@ -21,7 +21,8 @@ type Config struct {
 	Version string       // of the program
 	Logger  *slog.Logger // nil: no log
 
-	MostViewers int // streams at a time; 0: 256
+	MostViewers int           // streams at a time; 0: 256
+	Slow        time.Duration // a viewer who takes nothing for so long is cut off; 0: 10 s
 }
 
 // Dashboard serves the page to browsers.
@@ -46,7 +47,7 @@ const (
 
 // New makes a Dashboard of a fleet. Run serves it.
 func New(q *queue.Queue, cfg Config) (*Dashboard, error) {
-	cfg.MostViewers = cmp.Or(cfg.MostViewers, defaultViewers)
+	cfg.MostViewers, cfg.Slow = cmp.Or(cfg.MostViewers, defaultViewers), cmp.Or(cfg.Slow, slowViewer)
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}

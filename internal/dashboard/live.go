@@ -21,7 +21,8 @@ type place struct {
 const (
 	coalesce    = 250 * time.Millisecond // events are sent together, so often
 	heartbeat   = 15 * time.Second       // after which a line says that the stream is alive
-	slowViewer  = 10 * time.Second       // a viewer who takes nothing for so long is cut off
+	slowViewer  = 10 * time.Second       // the usual longest wait for a viewer who takes nothing
+	mostRecent  = 200                    // stored events that a viewer may be sent at the beginning
 	retryMillis = 1000                   // after which the browser connects again
 )
 
@@ -30,6 +31,7 @@ type stream struct {
 	w       http.ResponseWriter
 	control *http.ResponseController
 	now     func() time.Time // NATS' time, by which the page shows ages
+	slow    time.Duration    // the longest wait for the viewer
 	text    bytes.Buffer
 }
 
@@ -50,7 +52,7 @@ func (d *Dashboard) live(w http.ResponseWriter, r *http.Request) {
 	h.Set("Content-Type", "text/event-stream")
 	h.Set("Cache-Control", "no-store")
 	h.Set("X-Accel-Buffering", "no") // nginx would keep the events back
-	s := &stream{w: w, control: http.NewResponseController(w), now: d.q.Now}
+	s := &stream{w: w, control: http.NewResponseController(w), now: d.q.Now, slow: d.cfg.Slow}
 	at, err := d.begin(r, s)
 	if err != nil {
 		return
@@ -58,7 +60,7 @@ func (d *Dashboard) live(w http.ResponseWriter, r *http.Request) {
 	s.follow(r.Context().Done(), d.hub, at)
 }
 
-// begin greets the viewer and sends what was missed since its last event.
+// begin greets the viewer and sends what was missed since its last event, or, to one who is new, the newest events that it asks for.
 func (d *Dashboard) begin(r *http.Request, s *stream) (place, error) {
 	who := viewerOf(r)
 	after, last, epoch := d.hub.reach()
@@ -66,6 +68,9 @@ func (d *Dashboard) begin(r *http.Request, s *stream) (place, error) {
 	seen, err := strconv.ParseUint(cmp.Or(r.Header.Get("Last-Event-ID"), r.URL.Query().Get("after")), 10, 64)
 	resumed := err == nil
 	var rows []row
+	if recent, err := strconv.ParseUint(r.URL.Query().Get("recent"), 10, 64); err == nil && !resumed { // for a list of what has just happened
+		rows, _ = d.hub.missed(r.Context(), last-min(last, recent, mostRecent), last)
+	}
 	if resumed {
 		at.sequence = seen
 		if seen > last {
@@ -173,7 +178,7 @@ func (s *stream) list(name, field string, id uint64, bodies [][]byte) {
 // send writes what is gathered, and fails when the viewer takes too long.
 func (s *stream) send() error {
 	defer s.text.Reset()
-	_ = s.control.SetWriteDeadline(time.Now().Add(slowViewer)) // a server of tests may have none
+	_ = s.control.SetWriteDeadline(time.Now().Add(s.slow)) // a server of tests may have none
 	if _, err := s.w.Write(s.text.Bytes()); err != nil {
 		return err
 	}

@@ -29,33 +29,58 @@ import (
 //  3. retry: retrying is appended, the ticket is put, the delivery is parked
 //     dead: the dead letter is stored, dead is appended, the delivery is acked
 func (d *Dispatcher) settle(ctx context.Context, failed queue.Link) error {
-	var reading errgroup.Group
-	var ahead *owned // the job, read beside the chain
-	if failed.Sequence != 0 {
-		reading.Go(func() (err error) {
-			ahead, err = d.whole(ctx, failed.Sequence, failed.Tenant, failed.Job)
-			return err
-		})
+	sequence, leased := failed.Lease.Sequence()
+	if !leased {
+		d.leaveAlone(&failed)
+		return nil
 	}
-	past, err := d.pastOf(ctx, &failed)
+	var reading errgroup.Group
+	var o *owned // read beside its chain
+	reading.Go(func() (err error) {
+		o, err = d.whole(ctx, sequence, failed.Tenant, failed.Job)
+		return err
+	})
+	first, err := d.isFirst(ctx, &failed)
 	unread := reading.Wait()
-	if err != nil || past == nil {
+	switch {
+	case err != nil:
+		return err
+	case first && unread == nil:
+		return d.settleJob(ctx, reopened(o, &failed, 1), &failed, []failure.Attempt{failed.Failure()})
+	}
+	chain, err := d.q.Chain(ctx, failed.Tenant, failed.Job)
+	if err != nil {
 		return err
 	}
-	if past.sequence == 0 || !failed.Lease.Of(past.sequence) { // also the lease of another job
-		d.log.Warn("a failed event without a lease or a job is left alone", "tenant", failed.Tenant, "job", failed.Job)
-		return nil // neither an agent nor a dispatcher wrote it; a real job is delivered again when its lease has run out
-	}
-	if past.sequence != failed.Sequence {
-		ahead, unread = d.whole(ctx, past.sequence, failed.Tenant, failed.Job)
-	}
-	if errors.Is(unread, queue.ErrGone) {
+	switch at := indexOf(chain, failed.ChainSequence); {
+	case at < 0 || at != len(chain)-1:
+		return d.alreadySettled(ctx, chain, &failed)
+	case cmp.Or(sequenceIn(chain), failed.Sequence) != sequence: // the event has it for a chain whose first events are not kept any more
+		d.leaveAlone(&failed)
+		return nil
+	case errors.Is(unread, queue.ErrGone):
 		return d.endRemoved(ctx, &failed)
-	}
-	if unread != nil {
+	case unread != nil:
 		return unread
 	}
-	return d.settleJob(ctx, reopened(ahead, past, &failed), &failed, past.attempts)
+	return d.settleJob(ctx, reopened(o, &failed, startedIn(chain)), &failed, attemptsOf(chain))
+}
+
+// isFirst reports whether no attempt of the job has failed before, and nothing is known to have followed. Then the failed event says all
+// that the chain would, as for most failures; that something has followed nevertheless is found out when the chain is continued. What
+// is delivered again was probably settled before.
+func (d *Dispatcher) isFirst(ctx context.Context, failed *queue.Link) (bool, error) {
+	if failed.Again || failed.Attempt != 1 {
+		return false, nil
+	}
+	first, err := d.q.FirstOf(ctx, failed.Tenant, failed.Job, job.Failed)
+	return first == failed.ChainSequence, err
+}
+
+// leaveAlone is for a failed event without a lease of its job: neither an agent nor a dispatcher wrote it. A real job is delivered again
+// when its lease has run out.
+func (d *Dispatcher) leaveAlone(failed *queue.Link) {
+	d.log.Warn("a failed event without a lease or a job is left alone", "tenant", failed.Tenant, "job", failed.Job)
 }
 
 // settleJob decides what becomes of a job whose last attempt has failed, and does it.
@@ -69,38 +94,6 @@ func (d *Dispatcher) settleJob(ctx context.Context, o *owned, failed *queue.Link
 		return d.makeDead(ctx, o, ending{reason: decision.Reason, message: decision.Message, hosts: refusalsOf(attempts), attempts: attempts})
 	}
 	return d.retry(ctx, o, decision)
-}
-
-// past is what came of a job up to a failed attempt.
-type past struct {
-	attempts []failure.Attempt // that have failed
-	started  int               // attempts that have begun
-	sequence uint64            // of the job in COMFY_JOBS
-}
-
-// pastOf reads what came of a job before a failed event; nil when that was settled before. Of most failures it reads only that no
-// attempt has failed before, since the event itself says the rest: what it does not say, that nothing has followed yet, is found out
-// when the chain is continued. Of an event that is delivered again something has probably followed.
-func (d *Dispatcher) pastOf(ctx context.Context, failed *queue.Link) (*past, error) {
-	if !failed.Again && failed.Sequence != 0 && failed.Attempt == 1 {
-		first, err := d.q.FirstOf(ctx, failed.Tenant, failed.Job, job.Failed)
-		if err != nil {
-			return nil, err
-		}
-		if first == failed.ChainSequence {
-			return &past{[]failure.Attempt{failed.Failure()}, 1, failed.Sequence}, nil
-		}
-	}
-	chain, err := d.q.Chain(ctx, failed.Tenant, failed.Job)
-	if err != nil {
-		return nil, err
-	}
-	at := indexOf(chain, failed.ChainSequence)
-	if at < 0 || at != len(chain)-1 {
-		return nil, d.alreadySettled(ctx, chain, failed)
-	}
-	// The failed event has the sequence too, for a chain whose first events are not kept any more.
-	return &past{attemptsOf(chain), startedIn(chain), cmp.Or(sequenceIn(chain), failed.Sequence)}, nil
 }
 
 // decide says what becomes of a job, and has strikes and blocks written for its failure.
@@ -156,9 +149,9 @@ func (d *Dispatcher) alreadySettled(ctx context.Context, chain []queue.Link, fai
 	return nil
 }
 
-// reopened is the job of a failed event, as this dispatcher owns it now.
-func reopened(o *owned, p *past, failed *queue.Link) *owned {
-	o.lease, o.last, o.attempt, o.notBefore = failed.Lease, failed.ChainSequence, p.started+1, time.Time{}
+// reopened is the job of a failed event, of which so many attempts have begun, as this dispatcher owns it now.
+func reopened(o *owned, failed *queue.Link, begun int) *owned {
+	o.lease, o.last, o.attempt, o.notBefore = failed.Lease, failed.ChainSequence, begun+1, time.Time{}
 	return o
 }
 

@@ -84,9 +84,8 @@ func failOne(ctx context.Context, q *queue.Queue, d queue.Delivery) error {
 	last, counted := uint64(0), true
 	for _, kind := range []job.EventKind{job.Queued, job.Started, job.Failed} {
 		e, lease := j.NewEvent(kind, time.Now()), queue.Lease("")
-		e.Sequence = j.Sequence
-		if kind != job.Queued {
-			e.Host, e.Attempt = fmt.Sprint("gpu-", j.Sequence), 1
+		if e.Sequence = j.Sequence; kind != job.Queued {
+			e.Sequence, e.Host, e.Attempt = 0, fmt.Sprint("gpu-", j.Sequence), 1
 		}
 		if kind == job.Failed {
 			e.Kind, e.Message, e.Counted, lease = failure.ExecutionError, "boom", &counted, d.Lease

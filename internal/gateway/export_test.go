@@ -46,8 +46,8 @@ func PlainJSON(body []byte) []byte { return plainJSON(body) }
 // CleanPath is a path of a client, if it stays below its folder.
 func CleanPath(path string) (string, bool) { return cleanPath(path) }
 
-// Shown is a host's message as clients receive it: with the flag for previews with metadata, and without.
-func Shown(isBinary bool, data []byte, prompt string, id job.ID) [][]byte {
+// ShownFrame is a host's message as clients receive it: with the flag for previews with metadata, and without.
+func ShownFrame(isBinary bool, data []byte, prompt string, id job.ID) [][]byte {
 	if isBinary {
 		f := shownBinary(data, prompt, id)
 		return [][]byte{f.data, f.plain}

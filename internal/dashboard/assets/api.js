@@ -1,4 +1,5 @@
 // Calls of the dispatchers, as docs/contract.md lists them, over /api/v1/<call>.
+import { entitle } from './store.js';
 
 /** The error of a call, with its HTTP status. */
 export class CallError extends Error {
@@ -60,7 +61,10 @@ export async function call(name, request = {}, { text = false } = {}) {
     }
     throw new CallError(message, response.status);
   }
-  return text ? body : JSON.parse(body);
+  if (text) return body;
+  const answer = JSON.parse(body);
+  for (const rows of [answer.jobs, answer.workflows, answer.waiting]) if (Array.isArray(rows)) rows.forEach(entitle);
+  return answer;
 }
 
 /** Reads all pages of a list, at most so many rows. */

@@ -14,7 +14,7 @@ export function link(path, query = {}) {
 
 export const jobLink = (tenant, job) => html`<a class="mono job" href=${link(`job/${encodeURIComponent(tenant)}/${encodeURIComponent(job)}`)} title="${tenant}/${job}">${job}</a>`;
 export const hostLink = (host) => (host ? html`<a href=${link(`hosts/${encodeURIComponent(host)}`)}>${host}</a>` : html`<span class="quiet">–</span>`);
-export const hashChip = (hash, title) => (hash
+export const hashChip = (hash, title = store.titles.get(hash)) => (hash
   ? html`<a class="hash mono" href=${link('jobs', { hash: short(hash) })} title="Jobs of workflow ${hash}">${title ? html`<b>${title}</b> ` : nothing}${short(hash)}</a>`
   : html`<span class="quiet">–</span>`);
 export const age = (time) => (time ? html`<time title=${full(time)}>${ago(time)}</time>` : nothing);

@@ -9,6 +9,7 @@ export const store = {
   build: '',
   tail: [], // the newest events, newest first
   running: new Map(), // progress and previews, by tenant/job
+  titles: new Map(), // of workflows, by hash, as far as an answer or event has told them
 };
 
 const mostTail = 200;
@@ -18,11 +19,17 @@ export const keyOf = (tenant, job) => `${tenant}/${job}`;
 /** Takes events of the stream. */
 export function take(events) {
   for (const e of events) {
+    if (e.event.title) entitle(e.event);
     if (e.of === 'jobs' && e.kind !== 'started' && e.kind !== 'queued' && e.kind !== 'waiting') {
       store.running.delete(keyOf(e.event.tenant, e.event.job));
     }
   }
   store.tail = [...events.slice(-mostTail).reverse(), ...store.tail].slice(0, mostTail);
+}
+
+/** Remembers the title of a workflow. */
+export function entitle({ hash, title }) {
+  if (hash && title) store.titles.set(hash, title);
 }
 
 /** Takes progress of running jobs. */

@@ -1,0 +1,44 @@
+package dashboard
+
+import "time"
+
+// Limits of a stream, which tests go beyond.
+const (
+	RingRows   = ringRows
+	RingSlack  = ringSlack
+	MostMissed = mostMissed
+)
+
+// Close ends the hub, as Run does.
+func (d *Dashboard) Close() { d.hub.close() }
+
+// Linger sets how long events are followed after the last viewer.
+func (d *Dashboard) Linger(t time.Duration) { d.hub.linger = t }
+
+// Follows reports whether stored events are followed.
+func (d *Dashboard) Follows() bool {
+	d.hub.mu.Lock()
+	defer d.hub.mu.Unlock()
+	return d.hub.stop != nil
+}
+
+// Viewers is how many streams are open.
+func (d *Dashboard) Viewers() int {
+	d.hub.mu.Lock()
+	defer d.hub.mu.Unlock()
+	return d.hub.viewers
+}
+
+// AssetFiles are the page's files by path, raw and compressed, with the shell as index.html.
+func AssetFiles() (raw, zipped map[string][]byte, err error) {
+	a, err := loadAssets()
+	if err != nil {
+		return nil, nil, err
+	}
+	a.files[shellName] = a.shell
+	raw, zipped = map[string][]byte{}, map[string][]byte{}
+	for name, f := range a.files {
+		raw[name], zipped[name] = f.raw, f.zipped
+	}
+	return raw, zipped, nil
+}

@@ -1,0 +1,234 @@
+package dashboard_test
+
+import (
+	"context"
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/comfyherd/comfyherd/internal/dashboard"
+	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/queue"
+	"github.com/comfyherd/comfyherd/jetstream"
+)
+
+// A page elsewhere may point its own name at this machine: the browser then takes both for one site.
+func TestThePageAnswersOnlyUnderItsOwnNames(t *testing.T) {
+	t.Parallel()
+	s := serve(t, dashboard.Config{URL: must(url.Parse("https://herd.example.com/page/"))})
+	for host, want := range map[string]int{
+		"127.0.0.1:8080": 200, "localhost:8080": 200, "[::1]:8080": 200, "LOCALHOST": 200, "10.1.2.3": 200, "herd.example.com": 200,
+		"herd.example.com:443": 200, "page.localhost": 200, "localhost.": 200,
+		"evil.example.com": 421, "127.0.0.1.evil.example.com": 421, "localhost.evil.example.com:8080": 421, "notlocalhost": 421, "herd.example.com.evil": 421,
+	} {
+		got := s.ask(http.MethodGet, "/", "", func(r *http.Request) { r.Host = host })
+		if got.code != want {
+			t.Errorf("%s: %d, want %d", host, got.code, want)
+		}
+	}
+}
+
+func TestOtherPagesCanChangeNothing(t *testing.T) {
+	t.Parallel()
+	s := serve(t, dashboard.Config{})
+	for site, want := range map[string]bool{"cross-site": true, "same-site": true, "same-origin": false, "none": false} {
+		got := s.ask(http.MethodPost, "/api/v1/never", "{}", func(r *http.Request) { r.Header.Set("Sec-Fetch-Site", site) })
+		if (got.code == http.StatusForbidden) != want {
+			t.Errorf("%s: %d", site, got.code)
+		}
+	}
+	got := s.ask(http.MethodPost, "/api/v1/never", "{}", func(r *http.Request) { r.Header.Set("Origin", "https://evil.example.com") })
+	if got.code != http.StatusForbidden {
+		t.Errorf("another origin: %d", got.code)
+	}
+}
+
+func TestKeysAreRead(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]string{
+		"": "", "correct-horse": "", "look:guests-word, act:operators": "", "tenant/acme:acmes-word": "", " , ": "",
+		"short": "a secret has 5 characters", "boss:secret-word": `"boss" is no role`, "tenant:secret-word": `"tenant" is no role`,
+		"tenant/a b:secret-word": `"tenant/a b" is no role`, "look:": "a secret has 0 characters",
+	} {
+		keys, err := dashboard.ParseKeys(text)
+		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v, %v", text, keys, err)
+		}
+	}
+}
+
+const secrets = "operators-word,look:guests-word,tenant/roles:roles-word"
+
+func TestEachRoleDoesWhatItMay(t *testing.T) {
+	t.Parallel()
+	s := serve(t, dashboard.Config{Keys: must(dashboard.ParseKeys(secrets))})
+	for name, tc := range map[string]struct {
+		secret, method, call, body string
+		want                       int // 503: passed on, and no dispatcher answers
+	}{
+		"NobodyLooks":                {"", "POST", "hosts", "{}", 401},
+		"AWrongWord":                 {"guests-wort", "POST", "hosts", "{}", 401},
+		"ALookerLooks":               {"guests-word", "POST", "hosts", "{}", 503},
+		"ALookerListsTenants":        {"guests-word", "POST", "tenants", `{"limit":5,"after":"a"}`, 503},
+		"ALookerChangesNoTenant":     {"guests-word", "POST", "tenants", `{"tenant":"a","weight":2}`, 403},
+		"ALookerChangesNoRule":       {"guests-word", "POST", "affinity", `{"hash":"aa","remove":true}`, 403},
+		"ALookerCancelsNothing":      {"guests-word", "POST", "cancel", `{"tenant":"a","job":"b"}`, 403},
+		"AnOperatorDrains":           {"operators-word", "POST", "drain", `{"host":"a"}`, 503},
+		"AnOperatorDrainsByNoLink":   {"operators-word", "GET", "drain", "", 405},
+		"NobodyPurgesFromHere":       {"operators-word", "POST", "purge", `{"all":true}`, 404},
+		"NobodyCallsWhatIsNoCall":    {"operators-word", "POST", "nothing", "{}", 404},
+		"ATenantSeesItsJobs":         {"roles-word", "POST", "jobs", "{}", 503},
+		"ATenantSeesNoHosts":         {"roles-word", "POST", "hosts", "{}", 404},
+		"ATenantChangesNoSettings":   {"roles-word", "POST", "tenants", `{"tenant":"roles","weight":9}`, 404},
+		"ARequestThatIsNoObject":     {"operators-word", "POST", "hosts", "[1]", 400},
+		"ARequestThatIsNoJSONAtAll":  {"operators-word", "POST", "hosts", "hosts", 400},
+		"ARequestThatIsMuchTooLarge": {"operators-word", "POST", "hosts", `{"a":"` + strings.Repeat("x", 3<<20) + `"}`, 413},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			// Not those calls that another test of this file serves: they would answer here.
+			got := s.ask(tc.method, "/api/v1/"+tc.call, tc.body, func(r *http.Request) {
+				if tc.secret != "" {
+					r.Header.Set("Authorization", "Bearer "+tc.secret)
+				}
+			})
+			if got.code != tc.want || !strings.HasPrefix(got.body, `{"error":"`) {
+				t.Errorf("%d, want %d: %s", got.code, tc.want, got.body)
+			}
+		})
+	}
+}
+
+func TestALoginLastsAndEnds(t *testing.T) {
+	t.Parallel()
+	s := serve(t, dashboard.Config{Keys: must(dashboard.ParseKeys(secrets)), URL: must(url.Parse("https://herd.example.com/page/"))})
+	first := s.ask(http.MethodGet, "/", "", nil)
+	if first.code != http.StatusSeeOther || first.header.Get("Location") != "login" {
+		t.Fatalf("without a login: %d to %q", first.code, first.header.Get("Location"))
+	}
+	if form := s.ask(http.MethodGet, "/login", "", nil); form.code != http.StatusOK || !strings.Contains(form.body, `type="password"`) {
+		t.Errorf("the form: %d %s", form.code, form.body)
+	}
+	typed := func(secret string) reply {
+		return s.ask(http.MethodPost, "/login", url.Values{"secret": {secret}}.Encode(), func(r *http.Request) {
+			r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		})
+	}
+	if wrong := typed("something"); wrong.code != http.StatusForbidden || wrong.header.Get("Set-Cookie") != "" || !strings.Contains(wrong.body, "not known") {
+		t.Errorf("a wrong password: %d", wrong.code)
+	}
+	right := typed("guests-word")
+	cookie := right.header.Get("Set-Cookie")
+	for _, want := range []string{"HttpOnly", "Secure", "SameSite=Strict"} {
+		if !strings.Contains(cookie, want) {
+			t.Errorf("the cookie %q lacks %s", cookie, want)
+		}
+	}
+	if strings.Contains(cookie, "guests-word") {
+		t.Error("the cookie has the password in it")
+	}
+	value, _, _ := strings.Cut(cookie, ";")
+	with := func(value string) func(*http.Request) {
+		return func(r *http.Request) { r.Header.Set("Cookie", value) }
+	}
+	if in := s.ask(http.MethodGet, "/", "", with(value)); in.code != http.StatusOK {
+		t.Errorf("with the cookie: %d", in.code)
+	}
+	if act := s.ask(http.MethodPost, "/api/v1/cancel", `{"tenant":"a","job":"b"}`, with(value)); act.code != http.StatusForbidden {
+		t.Errorf("a looker cancels: %d", act.code)
+	}
+	elsewhere := serve(t, dashboard.Config{Keys: must(dashboard.ParseKeys(secrets))})
+	if in := elsewhere.ask(http.MethodGet, "/", "", with(value)); in.code != http.StatusOK {
+		t.Errorf("at another dashboard with the same secrets: %d", in.code)
+	}
+	changed := serve(t, dashboard.Config{Keys: must(dashboard.ParseKeys("look:guests-other-word"))})
+	for name, other := range map[string]string{"of another secret": value, "cut": value[:len(value)-1], "made up": "comfyherd=zzzzzz.00"} {
+		if in := changed.ask(http.MethodGet, "/", "", with(other)); in.code != http.StatusSeeOther {
+			t.Errorf("a cookie %s: %d", name, in.code)
+		}
+	}
+	if out := s.ask(http.MethodPost, "/logout", "", with(value)); !strings.Contains(out.header.Get("Set-Cookie"), "Max-Age=0") {
+		t.Errorf("log out: %v", out.header)
+	}
+}
+
+func TestPasswordsCannotBeGuessed(t *testing.T) {
+	t.Parallel()
+	s := serve(t, dashboard.Config{Keys: must(dashboard.ParseKeys(secrets))})
+	for range 20 {
+		s.ask(http.MethodPost, "/api/v1/hosts", "{}", bearer("guess"))
+	}
+	if got := s.ask(http.MethodPost, "/api/v1/hosts", "{}", bearer("operators-word")); got.code != http.StatusUnauthorized {
+		t.Errorf("the right word after 20 wrong ones: %d", got.code)
+	}
+	got := s.ask(http.MethodPost, "/login", "secret=operators-word", func(r *http.Request) { r.Header.Set("Content-Type", "application/x-www-form-urlencoded") })
+	if got.code != http.StatusTooManyRequests || !strings.Contains(got.body, "Wait a minute") {
+		t.Errorf("a login: %d %s", got.code, got.body)
+	}
+}
+
+func TestACallIsPassedOnWithTheNameOfItsCaller(t *testing.T) {
+	t.Parallel()
+	s := serve(t, dashboard.Config{})
+	asked := make(chan string, 8)
+	s.answers(map[string]queue.Endpoint{
+		"unblock": func(_ context.Context, request []byte) (any, error) {
+			asked <- string(request)
+			return map[string]int{"count": 2}, nil
+		},
+		"blocks": func(_ context.Context, request []byte) (any, error) {
+			asked <- string(request)
+			return nil, &jetstream.Conflict{Message: "it is another one by now"}
+		},
+	}, nil)
+	for len(asked) > 0 {
+		<-asked // of the probes
+	}
+	got := s.ask(http.MethodPost, "/api/v1/unblock", `{"host":"gpu-1","by":"somebody else"}`, func(r *http.Request) { r.Header.Set("Comfy-By", "ada") })
+	if want := `{"by":"ada from 127.0.0.1","host":"gpu-1"}`; got.code != http.StatusOK || got.body != `{"count":2}` {
+		t.Errorf("%d %s", got.code, got.body)
+	} else if sent := <-asked; sent != want {
+		t.Errorf("asked %s, want %s", sent, want)
+	}
+	if got := s.ask(http.MethodPost, "/api/v1/blocks", `{"host":"gpu-2"}`, nil); got.code != http.StatusConflict || got.body != "{\"error\":\"it is another one by now\"}\n" {
+		t.Errorf("%d %s", got.code, got.body)
+	}
+}
+
+func TestManyViewersShareAnAnswer(t *testing.T) {
+	t.Parallel()
+	s := serve(t, dashboard.Config{})
+	release := make(chan struct{})
+	asked := make(chan struct{}, 64)
+	s.answers(nil, map[string]queue.TenantEndpoint{
+		"why": queue.TenantJSON(func(_ context.Context, _ job.Tenant, r jetstream.WhyRequest) (jetstream.WhyAnswer, error) {
+			asked <- struct{}{}
+			<-release
+			return jetstream.WhyAnswer{Job: r.Job}, nil
+		}),
+	})
+	keys := must(dashboard.ParseKeys("tenant/sharers:sharers-word"))
+	page := serve(t, dashboard.Config{Keys: keys})
+	replies := make(chan reply, 8)
+	for range 8 {
+		go func() { replies <- page.ask(http.MethodPost, "/api/v1/why", `{"job":"one"}`, bearer("sharers-word")) }()
+	}
+	timer := time.NewTimer(patience)
+	defer timer.Stop()
+	select {
+	case <-asked:
+	case <-timer.C:
+		t.Fatal("nobody was asked")
+	}
+	close(release)
+	for range 8 {
+		if got := <-replies; got.code != http.StatusOK || !strings.Contains(got.body, `"job":"one"`) {
+			t.Errorf("%d %s", got.code, got.body)
+		}
+	}
+	if len(asked) > 1 { // a second one may ask when it comes after the answer is too old
+		t.Errorf("the dispatchers were asked %d more times", len(asked))
+	}
+}

@@ -1,0 +1,224 @@
+package browser_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/chromedp/chromedp"
+
+	"github.com/comfyherd/comfyherd/internal/comfysim"
+	"github.com/comfyherd/comfyherd/internal/dashboard"
+	"github.com/comfyherd/comfyherd/internal/job"
+)
+
+// enter is the key of that name.
+const enter = "\r"
+
+// TestStories tells what a viewer sees and does on each page, in one browser and one fleet, as it would happen in a day. The order
+// matters: a later story needs what an earlier one has left.
+func TestStories(t *testing.T) { //nolint:paralleltest // a browser takes all of a small machine
+	if browserPath() == "" {
+		t.Skip(noBrowser)
+	}
+	f := start(t, "gpu-1", "gpu-2")
+	b := f.open(f.url)
+	for _, story := range []struct {
+		name string
+		tell func(*testing.T, *fleet, *tab)
+	}{
+		{"NothingYet", nothingYet}, {"AJobAndItsPicture", jobAndPicture}, {"AFailureAndItsBlock", failureAndBlock}, {"ABlockIsCleared", blockCleared},
+		{"JobsByKeyboard", jobsByKeyboard}, {"TheDeadAreRequeued", deadRequeued}, {"AHostIsDrained", hostDrained}, {"WhatWaits", whatWaits},
+		{"WorkflowsTenantsSystem", otherViews}, {"TheViewerSleeps", viewerSleeps}, {"AGuestOnlyLooks", guest}, {"EverybodyCanUseIt", everybody},
+	} {
+		ok := t.Run(story.name, func(t *testing.T) {
+			f.t, b.t = t, t
+			story.tell(t, f, b)
+		})
+		f.t, b.t = t, t
+		if !ok {
+			return
+		}
+	}
+}
+
+func nothingYet(_ *testing.T, _ *fleet, b *tab) {
+	b.says("live", "The fleet is ready", "dispatcher submit workflow_api.json --wait", "2 online")
+	b.to("wall")
+	b.says("Pictures of finished jobs will hang here")
+	b.to("jobs")
+	b.says("No job yet")
+	b.to("blocks")
+	b.says("Nothing is blocked")
+	b.to("dead")
+	b.says("Nothing has died")
+	b.to("")
+}
+
+// The job's row, its end and its picture come without a reload.
+func jobAndPicture(t *testing.T, f *fleet, b *tab) {
+	b.to("wall")
+	b.says("Wall")
+	f.submit("acme", "cat-1", "poster", 1, func(s *job.Spec) {
+		s.Workflow = []byte(strings.Replace(string(s.Workflow), `"seed":1,`, `"seed":9007199254740993,`, 1))
+	})
+	if end := f.ended("acme", "cat-1"); end != job.Completed {
+		t.Fatalf("cat-1 is %s", end)
+	}
+	b.says("cat-1")
+	b.until("the picture hangs on the wall", `[...document.querySelectorAll('.wall .frame img')].some((i) => i.naturalWidth > 0)`)
+	b.to("job/acme/cat-1")
+	b.says("completed", "Timeline", "1 output", "poster, image")
+}
+
+func failureAndBlock(t *testing.T, f *fleet, b *tab) {
+	f.sims["gpu-2"].AddFault(comfysim.Fault{Kind: comfysim.FaultRaise, Class: detailer, Exception: "ImportError", Message: "cannot import name 'solutions'"})
+	b.to("blocks")
+	b.says("Nothing is blocked")
+	f.submit("acme", "cat-2", "portrait", 2, func(s *job.Spec) { s.PreferHosts = []string{"gpu-2"} })
+	if end := f.ended("acme", "cat-2"); end != job.Completed {
+		t.Fatalf("cat-2 is %s", end)
+	}
+	b.says("gpu-2", "s left", "execution error")
+	first := eval[string](b, `document.querySelector('.cell.on span').textContent`)
+	b.until("the block counts down", fmt.Sprintf(`document.querySelector('.cell.on span') && document.querySelector('.cell.on span').textContent !== %q`, first))
+	b.to("job/acme/cat-2")
+	b.says("ImportError in FaceDetailer", "avoiding gpu-2", "attempt 2")
+	if parts := eval[[]string](b, `[...document.querySelectorAll('.line span')].map((s) => s.title)`); !strings.HasPrefix(strings.Join(parts, "|"), "waits") && !strings.Contains(strings.Join(parts, "|"), "gpu-2 failed") {
+		t.Errorf("the timeline has %q", parts)
+	}
+}
+
+// The focus is moved to the block by keys, u asks, Enter confirms.
+func blockCleared(_ *testing.T, _ *fleet, b *tab) {
+	b.to("blocks")
+	b.says("s left")
+	b.press("j")
+	b.press("u")
+	b.says("Clear the block of gpu-2?")
+	b.press(enter)
+	b.says("1 block cleared.", "Nothing is blocked")
+}
+
+func jobsByKeyboard(t *testing.T, f *fleet, b *tab) {
+	b.press("g")
+	b.press("j")
+	b.says("cat-1", "cat-2")
+	f.submit("bolt", "dog-1", "poster", 3, nil)
+	f.ended("bolt", "dog-1")
+	b.says("dog-1")
+	b.until("the row says how it ended", `[...document.querySelectorAll('tr[data-row]')].some((r) => r.innerText.includes('dog-1') && r.innerText.includes('completed'))`)
+	b.do("show one tenant's", chromedp.Evaluate[chromedp.Void](`void (location.hash = '#/jobs?tenant=bolt')`))
+	b.until("the others are left out", `document.querySelector('main table')?.innerText.includes('dog-1') && !document.querySelector('main table').innerText.includes('cat-1')`)
+	b.press("j")
+	b.press(enter)
+	b.until("the job is open", `location.hash === '#/job/bolt/dog-1'`)
+	b.press("/")
+	b.until("the search has the focus", `document.activeElement.id === 'search'`)
+	b.do("find a job", chromedp.Evaluate[chromedp.Void](`void (document.activeElement.value = '')`), // chromedp types the slash although its key was handled
+		chromedp.SendKeys(chromedp.CSS("#search"), "cat-"+enter))
+	b.until("the search is in the address", `location.hash === '#/jobs?job=cat-'`)
+	b.until("two jobs match", `document.querySelectorAll('main tr[data-row]').length === 2`)
+	if title := eval[string](b, "document.title"); !strings.HasSuffix(title, "comfyherd") {
+		t.Errorf("the title is %q", title)
+	}
+}
+
+func deadRequeued(t *testing.T, f *fleet, b *tab) {
+	b.do("blur", chromedp.Evaluate[chromedp.Void](`void document.activeElement.blur()`))
+	b.press("g")
+	b.press("d")
+	b.says("Nothing has died")
+	f.submit("acme", "cat-3", "portrait", 4, func(s *job.Spec) { s.OnlyHosts, s.MaxAttempts = []string{"gpu-2"}, 1 })
+	if end := f.ended("acme", "cat-3"); end != job.Dead {
+		t.Fatalf("cat-3 is %s", end)
+	}
+	b.says("attempts exhausted", "ImportError")
+	f.sims["gpu-2"].ClearFaults()
+	b.press("j")
+	b.press("r")
+	b.says("Requeue 1 job?", "The oldest died")
+	b.press(enter)
+	b.says("1 job requeued.")
+	b.to("jobs?job=cat-3-r1")
+	b.says("cat-3-r1", "every host that can run it is blocked")
+	b.press("c") // of the row that has the focus: there is none
+	b.press("j")
+	b.press("c")
+	b.says("Cancel 1 job?")
+	b.press(enter)
+	b.says("1 job cancelled.", "cancelled")
+}
+
+func hostDrained(_ *testing.T, _ *fleet, b *tab) {
+	b.to("hosts")
+	b.says("gpu-1", "gpu-2", "idle")
+	b.do("drain gpu-1", chromedp.Click(chromedp.CSS(`tr[data-key="gpu-1"] button`)))
+	b.says("Drain gpu-1?")
+	b.press(enter)
+	b.until("the host drains", `document.querySelector('tr[data-key="gpu-1"]').innerText.includes('draining')`)
+	b.do("resume gpu-1", chromedp.Click(chromedp.CSS(`tr[data-key="gpu-1"] button`)))
+	b.press(enter)
+	b.until("the host is back", `document.querySelector('tr[data-key="gpu-1"]').innerText.includes('online')`)
+	b.to("hosts/gpu-1")
+	b.says("About", "NVIDIA", "Last jobs")
+}
+
+func whatWaits(_ *testing.T, f *fleet, b *tab) {
+	b.to("waiting")
+	b.says("Nothing waits")
+	f.submit("coral", "cow-1", "poster", 5, func(s *job.Spec) {
+		s.OnlyHosts = []string{"gpu-9"}
+		s.Workflow = []byte(strings.Replace(string(s.Workflow), `"seed":5,`, `"seed":9007199254740993,`, 1))
+	})
+	b.says("cow-1")
+	b.to("job/coral/cow-1")
+	b.says("Why it waits", "The job as it was published")
+	b.until("the seed has all its digits", `document.querySelector('details pre').textContent.includes('"seed": 9007199254740993')`)
+	b.press("c")
+	b.says("Cancel cow-1?")
+	b.press(enter)
+	b.says("The job is cancelled.", "by page from 127.0.0.1")
+}
+
+func otherViews(_ *testing.T, _ *fleet, b *tab) {
+	b.to("workflows")
+	b.says("poster, image", "portrait, image", "2 of 2")
+	b.to("tenants")
+	b.until("the tenants are read", `!document.querySelector('main [aria-busy]')`)
+	b.to("system")
+	b.says("Dispatchers", "one", "COMFY_EVENTS", "Settings of dispatcher one", "cancel")
+}
+
+// A stream that was closed goes on where it ended, and what came meanwhile is there.
+func viewerSleeps(_ *testing.T, f *fleet, b *tab) {
+	b.to("jobs?tenant=night")
+	b.until("the list is read", `!document.querySelector('main [aria-busy]')`)
+	b.press(".")
+	b.says("paused")
+	f.submit("night", "owl-1", "poster", 6, nil)
+	f.ended("night", "owl-1")
+	if strings.Contains(b.text(), "owl-1") {
+		b.t.Error("a paused page goes on")
+	}
+	b.press(".")
+	b.says("live", "owl-1")
+	if rows := eval[int](b, `document.querySelectorAll('main tr[data-row]').length`); rows != 1 {
+		b.t.Errorf("%d rows of one job", rows)
+	}
+}
+
+func guest(_ *testing.T, f *fleet, b *tab) {
+	url := f.page(dashboard.Config{Keys: must(dashboard.ParseKeys("look:guests-word"))})
+	b.do("open "+url, chromedp.Navigate(url))
+	b.says("Password or token")
+	b.do("log in", chromedp.SendKeys(chromedp.CSS("#secret"), "guests-word"+enter))
+	b.says("may look", "Running")
+	b.to("hosts")
+	b.says("gpu-1")
+	if buttons := eval[int](b, `document.querySelectorAll('main table button').length`); buttons != 0 {
+		b.t.Errorf("a guest has %d buttons that change something", buttons)
+	}
+	b.do("go back to "+f.url, chromedp.Navigate(f.url))
+	b.says("live")
+}
