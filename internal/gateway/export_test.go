@@ -1,10 +1,16 @@
 package gateway
 
 import (
+	"cmp"
+	"context"
+	"fmt"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"testing"
 
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
 // Identify gives the tenant and path that a handler receives of a request, and the status of the answer.
@@ -60,4 +66,31 @@ func ShownFrame(isBinary bool, data []byte, prompt string, id job.ID) [][]byte {
 		return nil
 	}
 	return [][]byte{shownText(data, &text, id).data}
+}
+
+// FollowRows follows the jobs of a tenant until ctx ends.
+func FollowRows(ctx context.Context, q *queue.Queue, tenant job.Tenant) *Rows {
+	r := newRows(q, tenant)
+	go r.follow(ctx, slog.New(slog.DiscardHandler))
+	return r
+}
+
+// States are the states of all rows, after a refresh.
+func States(ctx context.Context, t *testing.T, r *Rows) []string {
+	t.Helper()
+	if err := r.refresh(ctx); err != nil {
+		t.Fatal(err)
+	}
+	var states []string
+	for _, row := range r.Rows() {
+		text := cmp.Or(string(row.State), "stored")
+		if row.Begun() {
+			text += fmt.Sprintf(" %d begun", row.Attempt)
+		}
+		if row.Ended() {
+			text += " ended"
+		}
+		states = append(states, text)
+	}
+	return states
 }
