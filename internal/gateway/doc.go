@@ -20,7 +20,7 @@
 //	lacking                        what no host has that a prompt needs
 //	queues, history, outputs       the queue, the history, and where clients find files
 //	comfyjobs, cloud               /api/jobs, and the paths of Comfy Cloud
-//	hub, frames, socket            websockets, and what is sent to which
+//	hub, ends, frames, socket      websockets, and what is sent to which
 //	view, upload, picture          files
 //	catalog, merge                 all hosts as one ComfyUI
 //	userdata, info, frontend       what ComfyUI's page keeps and asks for, and the page itself
