@@ -53,7 +53,6 @@ func (h *Host) Survey(ctx context.Context) (Probe, error) {
 			Version  text  `json:"comfyui_version"`
 			RAMTotal count `json:"ram_total"`
 			RAMFree  count `json:"ram_free"`
-			Where    text  `json:"deploy_environment"`
 		} `json:"system"`
 		Devices []struct {
 			Name      text  `json:"name"`
@@ -63,9 +62,6 @@ func (h *Host) Survey(ctx context.Context) (Probe, error) {
 	}
 	if err := h.ask(ctx, "/system_stats", &d); err != nil {
 		return Probe{}, err
-	}
-	if d.System.Where == "comfyherd" { // jobs that it received would come back for ever
-		return Probe{}, fmt.Errorf("%s is a gateway of comfyherd and no ComfyUI: name the address of a ComfyUI in COMFY_HOSTS", h)
 	}
 	p.Version, p.RAMTotal, p.RAMFree = string(d.System.Version), uint64(d.System.RAMTotal), uint64(d.System.RAMFree)
 	if len(d.Devices) > 0 {
