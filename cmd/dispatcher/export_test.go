@@ -137,3 +137,17 @@ func RunSettings(t *testing.T, args ...string) map[string]string {
 	}
 	return got
 }
+
+// GatewayKeys reads --gateway-keys.
+func GatewayKeys(text string) (map[string]job.Tenant, error) {
+	var keys gatewayKeys
+	err := keys.UnmarshalText([]byte(text))
+	return keys, err
+}
+
+// GatewayListeners reads --gateway-listen-as.
+func GatewayListeners(text string) (map[string]job.Tenant, error) {
+	var listeners gatewayListeners
+	err := listeners.UnmarshalText([]byte(text))
+	return listeners, err
+}

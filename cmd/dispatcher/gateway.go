@@ -149,6 +149,14 @@ func (r *runCmd) gateway(q *queue.Queue, embedded bool, c *daemon.Console, log *
 	return served, nil
 }
 
+// comfyAddress is where an example has ComfyUI listen: where it does by itself, unless the gateway has that address.
+func comfyAddress(served *gateway.Gateway) string {
+	if served != nil && served.Addr() == gateway.DefaultListen {
+		return "127.0.0.1:8189"
+	}
+	return gateway.DefaultListen
+}
+
 // beside runs the gateway beside the dispatcher; when one of them ends, the other is stopped.
 func beside(served *gateway.Gateway, run func(stop, kill context.Context) error) func(stop, kill context.Context) error {
 	if served == nil {

@@ -28,7 +28,6 @@ type catalogs struct {
 	hosts  map[string]queue.Catalog
 	grants map[string][]job.Tenant // of hosts that serve some tenants only
 	views  map[string]*view        // by the hosts that they are of
-	change int                     // rises with every change
 
 	reading sync.Mutex // held while files are read, so that each is read once; guards the one below
 	blobs   map[string][]byte
@@ -83,7 +82,7 @@ func (c *catalogs) host(change queue.Change[queue.Catalog]) {
 		c.hosts[change.Key] = change.Value
 	case queue.Gone, queue.Invalid:
 		delete(c.hosts, change.Key)
-	default:
+	case queue.Reset, queue.Synced:
 		return
 	}
 	clear(c.views)
@@ -99,7 +98,7 @@ func (c *catalogs) grant(change queue.Change[queue.HostGrant]) {
 		delete(c.grants, change.Key)
 	case queue.Invalid:
 		c.grants[change.Key] = []job.Tenant{""} // it gets no jobs
-	default:
+	case queue.Reset, queue.Synced:
 		return
 	}
 	clear(c.views)

@@ -106,6 +106,12 @@ type jobsError struct {
 	Error string `json:"error"`
 }
 
+// complain answers 400 in the form of /api/jobs.
+func complain(w http.ResponseWriter, text string) error {
+	answerJSON(w, http.StatusBadRequest, jobsError{text})
+	return nil
+}
+
 // listComfyJobs answers a page of the tenant's jobs, the newest first.
 func (g *Gateway) listComfyJobs(w http.ResponseWriter, r *http.Request, of *tenant) error {
 	query := r.URL.Query()
@@ -124,8 +130,7 @@ func (g *Gateway) listComfyJobs(w http.ResponseWriter, r *http.Request, of *tena
 		complaint = "Invalid status value(s): " + strings.Join(unknown, ", ") + ". Valid values: " + strings.Join(comfyStates, ", ")
 	}
 	if complaint != "" {
-		answerJSON(w, http.StatusBadRequest, jobsError{complaint})
-		return nil
+		return complain(w, complaint)
 	}
 	if err := of.rows.refresh(r.Context()); err != nil {
 		return err
@@ -244,14 +249,13 @@ func (g *Gateway) cancelComfyJobs(w http.ResponseWriter, r *http.Request, of *te
 		IDs []any `json:"job_ids"`
 	}
 	if decode(body, &named) != nil || named.IDs == nil {
-		answerJSON(w, http.StatusBadRequest, jobsError{"job_ids must be a list"})
-		return nil
+		return complain(w, "job_ids must be a list")
 	}
 	var ids []string
 	invalid := []any{}
 	for _, given := range named.IDs {
 		id, _ := given.(string)
-		if _, err := uuid.Parse(id); err != nil {
+		if uuid.Validate(id) != nil {
 			invalid = append(invalid, given)
 		}
 		ids = append(ids, id)

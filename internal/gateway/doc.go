@@ -13,8 +13,17 @@
 //
 // The files, in reading order:
 //
-//	gateway, mux              Config, New, Run; which handler serves which path
-//	keys, origin, errors      whose request it is, whether a browser may send it, and how errors look
-//	tenant, rows, row         one tenant's jobs as rows, kept up to date from events
-//	v2*                       the Comfy API v2
+//	gateway, mux                   Config, New, Run; which handler serves which path
+//	keys, origin, errors           whose request it is, whether a browser may send it, and how errors look
+//	tenant, rows, row, hidden      one tenant's jobs as rows, kept up to date from events
+//	prompt, submit, inputs, body   POST /prompt: read, checked, with the files that it names, stored, published
+//	lacking                        what no host has that a prompt needs
+//	queues, history, outputs       the queue, the history, and where clients find files
+//	comfyjobs, cloud               /api/jobs, and the paths of Comfy Cloud
+//	hub, ends, frames, socket      websockets, and what is sent to which
+//	view, upload, picture          files
+//	catalog, merge                 all hosts as one ComfyUI
+//	userdata, info, frontend       what ComfyUI's page keeps and asks for, and the page itself
+//	json, python                   JSON as Python reads and writes it
+//	v2*, assets*, live             the Comfy API v2
 package gateway

@@ -1,10 +1,16 @@
 package gateway
 
 import (
+	"cmp"
+	"context"
+	"fmt"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"testing"
 
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
 // Identify gives the tenant and path that a handler receives of a request, and the status of the answer.
@@ -29,4 +35,62 @@ func MergeClasses(answers map[string]int) map[string]string {
 		merged[class] = string(def)
 	}
 	return merged
+}
+
+// ReadPrompt reads the body of POST /prompt and gives what is stored of it.
+func ReadPrompt(body []byte) (stored []byte, err error) {
+	p, err := readPrompt(body)
+	if err != nil {
+		return nil, err
+	}
+	return storedBody(p), nil
+}
+
+// PlainJSON is JSON without the words that only Python's has.
+func PlainJSON(body []byte) []byte { return plainJSON(body) }
+
+// CleanPath is a path of a client, if it stays below its folder.
+func CleanPath(path string) (string, bool) { return cleanPath(path) }
+
+// ShownFrame is a host's message as clients receive it: with the flag for previews with metadata, and without.
+func ShownFrame(isBinary bool, data []byte, prompt string, id job.ID) [][]byte {
+	if isBinary {
+		f := shownBinary(data, prompt, id)
+		return [][]byte{f.data, f.plain}
+	}
+	text, ok := readText(data)
+	if !ok {
+		return nil
+	}
+	if text.Data.ID != prompt {
+		return nil
+	}
+	return [][]byte{shownText(data, &text, id).data}
+}
+
+// FollowRows follows the jobs of a tenant until ctx ends.
+func FollowRows(ctx context.Context, q *queue.Queue, tenant job.Tenant) *Rows {
+	r := newRows(q, tenant)
+	go r.follow(ctx, slog.New(slog.DiscardHandler))
+	return r
+}
+
+// States are the states of all rows, after a refresh.
+func States(ctx context.Context, t *testing.T, r *Rows) []string {
+	t.Helper()
+	if err := r.refresh(ctx); err != nil {
+		t.Fatal(err)
+	}
+	var states []string
+	for _, row := range r.Rows() {
+		text := cmp.Or(string(row.State), "stored")
+		if row.Begun() {
+			text += fmt.Sprintf(" %d begun", row.Attempt)
+		}
+		if row.Ended() {
+			text += " ended"
+		}
+		states = append(states, text)
+	}
+	return states
 }

@@ -183,10 +183,10 @@ func deadText(e *job.Event) string {
 	if e.Message != "" {
 		return e.Message
 	}
-	switch failure.Reason(e.Reason) {
-	case failure.Expired:
+	if e.Reason == string(failure.Expired) {
 		return "no host could take the prompt before its time was over"
-	case failure.NoCapableHost:
+	}
+	if e.Reason == string(failure.NoCapableHost) {
 		return "no host of the fleet can run the prompt"
 	}
 	return "the prompt was given up: " + strings.ReplaceAll(e.Reason, "_", " ")
@@ -240,8 +240,9 @@ func (g *Gateway) answerRecords(w http.ResponseWriter, r *http.Request, of *tena
 		if err != nil && i == 0 {
 			return err
 		}
-		if err != nil { // the answer has begun: it is left unfinished, so that nobody takes it for whole
-			panic(http.ErrAbortHandler)
+		if err != nil { // the answer has begun: it is left unfinished, so that no client takes it for whole
+			g.log.Warn("the history could not be answered to its end", "tenant", of.name, "job", rows[i].Job, "error", err)
+			return nil
 		}
 		if i == 0 {
 			w.Header().Set("Content-Type", "application/json; charset=utf-8")

@@ -17,9 +17,9 @@ type prompt struct {
 	body       []byte // as it came
 	id         job.ID // empty: the client leaves it to us
 	graph      json.RawMessage
-	spec       job.Spec        // the job, but for what this gateway adds
-	extra      json.RawMessage // extra_data; empty: none
-	targets    []string        // partial_execution_targets; nil: all
+	spec       job.Spec          // the job, but for what this gateway adds
+	extra      json.RawMessage   // extra_data; empty: none
+	targets    []string          // partial_execution_targets; nil: all
 	keys       jetstream.APIKeys // that stood in extra_data
 	submission Submission
 }
@@ -139,7 +139,7 @@ func (p *prompt) readExtra(f *promptFields) error {
 	if p.submission.ClientID == "" && len(extra["client_id"]) > 0 {
 		f.ClientID = cmpRaw(f.ClientID, extra["client_id"])
 	}
-	delete(extra, "client_id") // that of the host is its agent's
+	delete(extra, "client_id")           // that of the host is its agent's
 	_ = json.Unmarshal(f.Extra, &p.keys) // what is no text is no key
 	for _, secret := range secretMembers {
 		delete(extra, secret)

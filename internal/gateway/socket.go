@@ -60,7 +60,7 @@ func (g *Gateway) getSocket(w http.ResponseWriter, r *http.Request, of *tenant) 
 	}
 	conn, err := upgrader.Upgrade(w, r, nil)
 	if err != nil {
-		return nil //nolint:nilerr // Upgrade has answered
+		return nil // Upgrade has answered
 	}
 	s := &socket{conn: conn, sid: sid, wake: make(chan struct{}, 1)}
 	if !of.hub.open(s) {

@@ -194,6 +194,8 @@ func (g *Gateway) storeBody(ctx context.Context, name job.Tenant, p *prompt) err
 
 // requestBody reads the whole body of a request, which may be compressed.
 func requestBody(w http.ResponseWriter, r *http.Request, most int64) ([]byte, error) {
+	timed := newTimedBody(w, r)
+	defer timed.stop()
 	var from io.Reader = http.MaxBytesReader(w, r.Body, most)
 	if r.Header.Get("Content-Encoding") == "gzip" {
 		unzipped, err := gzip.NewReader(from)

@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"sync"
 
@@ -74,18 +73,6 @@ func (t *tenant) run(ctx context.Context, q *queue.Queue, log *slog.Logger) {
 		}
 	})
 	all.Wait()
-}
-
-// rowsOf gives a tenant's jobs, with everything that was stored when it was called.
-func (g *Gateway) rowsOf(ctx context.Context, name job.Tenant) (*Rows, error) {
-	t, err := g.tenant(ctx, name)
-	if err != nil {
-		return nil, err
-	}
-	if err := t.rows.refresh(ctx); err != nil {
-		return nil, fmt.Errorf("read the jobs of tenant %s: %w", name, err)
-	}
-	return t.rows, nil
 }
 
 // runTenants runs every tenant that a request has begun, until ctx ends.

@@ -100,6 +100,8 @@ func (g *Gateway) postMask(w http.ResponseWriter, r *http.Request, of *tenant) e
 
 // readUpload reads a form with a file. done removes what was kept of it.
 func readUpload(w http.ResponseWriter, r *http.Request) (u *imageUpload, done func(), err error) {
+	timed := newTimedBody(w, r)
+	defer timed.stop()
 	r.Body = http.MaxBytesReader(w, r.Body, largestUpload+(1<<20))
 	if err := r.ParseMultipartForm(uploadMemory); err != nil {
 		if _, long := errors.AsType[*http.MaxBytesError](err); long {

@@ -47,7 +47,9 @@ func (g *Gateway) getView(w http.ResponseWriter, r *http.Request, of *tenant) er
 	}
 	viewHeaders(w, fileName(query.Get("filename")), file.ContentType)
 	w.Header().Set("ETag", `"`+strings.Trim(file.Digest, `"`)+`"`)
-	http.ServeContent(w, r, "", time.Time{}, content)
+	rc := http.NewResponseController(w)
+	defer func() { _ = rc.SetWriteDeadline(time.Time{}) }() // for the next answer on this connection
+	http.ServeContent(w, r, "", time.Time{}, &timedContent{content, rc})
 	return nil
 }
 

@@ -15,7 +15,7 @@ import (
 	"github.com/comfyherd/comfyherd/test/docs"
 )
 
-const readmeLines = 150
+const readmeLines = 155
 
 func pages(t *testing.T) map[string]string {
 	t.Helper()

@@ -174,6 +174,7 @@ type face struct {
 
 // tenantOf names a tenant after the test, so that each test has its own.
 func tenantOf(t *testing.T) job.Tenant {
+	t.Helper()
 	name := strings.NewReplacer("/", "-", "#", "-").Replace(strings.TrimPrefix(t.Name(), "Test"))
 	return job.Tenant(name[max(0, len(name)-64):])
 }

@@ -1,0 +1,52 @@
+package main_test
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	main "github.com/comfyherd/comfyherd/cmd/dispatcher"
+	"github.com/comfyherd/comfyherd/internal/job"
+)
+
+func TestKeysOfTheGatewayAreReadFromAListOrAFile(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "keys")
+	if err := os.WriteFile(file, []byte("# people\nacme=KEY-OF-ACME\n\n bolt=KEY-OF-BOLT\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]job.Tenant{"KEY-OF-ACME": "acme", "KEY-OF-BOLT": "bolt"}
+	for _, text := range []string{"acme=KEY-OF-ACME, bolt=KEY-OF-BOLT", "@" + file} {
+		got, err := main.GatewayKeys(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%s: %s", text, diff)
+		}
+	}
+	for _, text := range []string{"acme", "acme=", "a b=KEY-OF-ACME", "acme=SAME-KEY,bolt=SAME-KEY", "@" + file + "-missing"} {
+		_, err := main.GatewayKeys(text)
+		if err == nil {
+			t.Errorf("%q was accepted", text)
+		} else if strings.Contains(err.Error(), "SAME-KEY") {
+			t.Errorf("the error shows a key: %v", err)
+		}
+	}
+}
+
+func TestListenersOfTheGatewayHaveATenant(t *testing.T) {
+	t.Parallel()
+	got, err := main.GatewayListeners("127.0.0.1:8189=acme,[::1]:8190=bolt")
+	if diff := cmp.Diff(map[string]job.Tenant{"127.0.0.1:8189": "acme", "[::1]:8190": "bolt"}, got); diff != "" || err != nil {
+		t.Error(diff, err)
+	}
+	for _, text := range []string{"127.0.0.1:8189", "8189=acme", "127.0.0.1:8189=", "127.0.0.1:8189=a b"} {
+		if _, err := main.GatewayListeners(text); err == nil {
+			t.Errorf("%q was accepted", text)
+		}
+	}
+}
