@@ -89,7 +89,7 @@ var notPureTime = []string{"Now", "Since", "Until", "Sleep", "After", "AfterFunc
 
 // allowedAtTop is all that the root of the repository holds.
 var allowedAtTop = []string{
-	".ci", ".dockerignore", ".github", ".gitignore", ".golangci.yml", "CHANGELOG.md", "Dockerfile", "LICENSE", "Makefile",
+	".ci", ".dockerignore", ".github", ".gitignore", ".golangci.yml", "CHANGELOG.md", "Dockerfile", "deploy", "LICENSE", "Makefile",
 	"README.md", "cmd", "docker-compose.yml", "docs", "examples", "go.mod", "go.sum", "internal", "jetstream", "test",
 }
 

@@ -208,11 +208,14 @@ func TestThePageIsRemindedOfWhatStillRuns(t *testing.T) {
 	}
 	for s.next().kind != "feature_flags" {
 	}
-	long := f.prompt(map[string]any{"prompt": slow(0.9, 50), "client_id": "tab"})
+	long := f.prompt(map[string]any{"prompt": slow(60, 50), "client_id": "tab"})
 	s.until("progress", long)
 	short := f.prompt(map[string]any{"prompt": picture(51), "client_id": "tab"})
 	s.end(short)
 	s.until("execution_start", long) // again, behind the end of the short one
+	if a := f.do(http.MethodPost, "/api/jobs/"+long+"/cancel", nil); !bytes.Contains(a.body, []byte("true")) {
+		t.Errorf("%d %s", a.status, a.body)
+	}
 	s.end(long)
 	if n := s.count(func(m *message) bool {
 		return m.binary && string(m.raw[:4]) == "\x00\x00\x00\x04" && bytes.Contains(m.raw, []byte(long))

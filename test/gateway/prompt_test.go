@@ -78,7 +78,7 @@ func TestAPromptMayBeLargerThanAMessage(t *testing.T) {
 	t.Parallel()
 	f := open(t)
 	g := picture(4)
-	g["9"] = node("SimText", map[string]any{"text": strings.Repeat("a picture in base64 ", 150_000)})
+	g["9"] = node("SimText", map[string]any{"text": strings.Repeat("a picture in base64 ", 60_000)})
 	g["8"] = node("PreviewAny", map[string]any{"source": []any{"9", 0}})
 	id := f.prompt(map[string]any{"prompt": g})
 	if entry := f.ended(id); saved(t, entry, "2") == nil {
