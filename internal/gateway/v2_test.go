@@ -325,9 +325,9 @@ func TestAStreamShowsAJobAndIsNeverSilent(t *testing.T) {
 			s.Live(nil, []byte("a picture"))
 		}
 		want("soon after", "")
-		time.Sleep(500 * time.Millisecond)
+		<-time.After(500 * time.Millisecond)
 		want("half a second after", "progress preview")
-		time.Sleep(29 * time.Second)
+		<-time.After(29 * time.Second)
 		want("in half a minute", ": :")
 		s.Put(&running)
 		want("when nothing has changed", "")

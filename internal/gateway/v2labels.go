@@ -54,10 +54,11 @@ func wrongLabel(key, value string) string {
 	return ""
 }
 
+// labelBytes are the characters of a label's key.
+const labelBytes = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-."
+
 func labelKey(key string) bool {
-	return key != "" && len(key) <= longestKey && !strings.ContainsFunc(key, func(r rune) bool {
-		return !(r|0x20 >= 'a' && r|0x20 <= 'z' || r >= '0' && r <= '9' || r == '_' || r == '-' || r == '.')
-	})
+	return key != "" && len(key) <= longestKey && !strings.ContainsFunc(key, func(r rune) bool { return !strings.ContainsRune(labelBytes, r) })
 }
 
 func unprintable(r rune) bool { return unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r) }

@@ -18,8 +18,6 @@ const (
 	v2Expired   v2Status = "expired"
 )
 
-func (s v2Status) terminal() bool { return s != v2Queued && s != v2Running }
-
 type v2Job struct {
 	ID            string            `json:"id"`
 	Status        v2Status          `json:"status"`

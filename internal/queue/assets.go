@@ -124,7 +124,7 @@ func readAssets[V any](ctx context.Context, q *Queue, key string) (*V, uint64, e
 	}
 	v := new(V)
 	if json.Unmarshal(raw.Data, v) != nil {
-		return nil, raw.Sequence, nil
+		v = nil
 	}
 	return v, raw.Sequence, nil
 }

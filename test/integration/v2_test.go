@@ -60,6 +60,27 @@ func TestComfyAPIv2(t *testing.T) {
 		c.key = "no key of this gateway"
 		c.call("GET", "/api/v2/jobs/"+made["id"].(string), nil).refused(401, "unauthorized")
 	})
+	t.Run("EveryGatewayAnswersForAllJobs", func(t *testing.T) {
+		c, other := acme.in(t), f.v2(f.gateway("acme", "bolt"), "acme").in(t)
+		later := f.q.Now().Add(time.Hour)
+		for i := range 10 { // each is asked about before a dispatcher can have read it
+			made := c.call("POST", "/api/v2/jobs", map[string]any{"workflow": picture(0x200000 + i)}).json(201)
+			path := "/api/v2/jobs/" + made["id"].(string)
+			if got := other.call("GET", path, nil).json(200); got["created_at"] != made["created_at"] {
+				t.Errorf("the job was created at %v, and another gateway says %v", made["created_at"], got["created_at"])
+			}
+			listed := other.call("GET", "/api/v2/jobs?limit=1", nil).json(200)["jobs"].([]any)
+			if listed[0].(map[string]any)["id"] != made["id"] {
+				t.Errorf("another gateway lists %v, want %v", listed, made["id"])
+			}
+			other.ended(other.call("GET", path, nil).json(200))
+		}
+		f.submit("acme", job.Spec{ID: "elsewhere", Workflow: picture(0x210000), RunAt: &later})
+		c.call("POST", "/api/v2/jobs/elsewhere/cancel", nil).is(200)
+		if got := other.call("GET", "/api/v2/jobs/elsewhere", nil).json(200); got["status"] != "canceled" {
+			t.Errorf("another gateway says %v of a cancelled job", got["status"])
+		}
+	})
 	t.Run("AFullLaneIsSaid", func(t *testing.T) { testFull(t, f, f.v2(base, "crowd").in(t)) })
 	t.Run("ARunningJobIsCancelled", func(t *testing.T) { testCancelRunning(t, f, acme.in(t)) })
 }
