@@ -137,3 +137,8 @@ func RunSettings(t *testing.T, args ...string) map[string]string {
 	}
 	return got
 }
+
+// DrawTop are the lines that top shows.
+func DrawTop(o queue.OverviewAnswer, running []jetstream.JobRow, problem string, width, height int) []string {
+	return drawTop(&scene{o, running, problem}, width, height)
+}
