@@ -54,7 +54,7 @@ type runCmd struct {
 	JobsBytes    daemon.Size   `group:"keep" placeholder:"SIZE" unset:"20% of --max-disk" range:"16MiB.." help:"Bytes of unfinished jobs, beyond which a publish is refused."`
 	EventsBytes  daemon.Size   `group:"keep" placeholder:"SIZE" unset:"20% of --max-disk" range:"16MiB.." help:"Bytes of events, beyond which the oldest are deleted."`
 	DeadBytes    daemon.Size   `group:"keep" placeholder:"SIZE" unset:"10% of --max-disk" range:"16MiB.." help:"Bytes of dead letters, beyond which the oldest are deleted."`
-	OutputsBytes daemon.Size   `group:"keep" placeholder:"SIZE" unset:"30% of --max-disk" range:"16MiB.." help:"Bytes of outputs, beyond which the oldest are deleted."`
+	OutputsBytes daemon.Size   `group:"keep" placeholder:"SIZE" unset:"26% of --max-disk" range:"16MiB.." help:"Bytes of outputs, beyond which the oldest are deleted."`
 	InputsBytes  daemon.Size   `group:"keep" placeholder:"SIZE" unset:"15% of --max-disk" range:"16MiB.." help:"Bytes of inputs, beyond which the oldest are deleted."`
 	Replicas     int           `group:"keep" placeholder:"N" unset:"1" oneof:"1,3,5" help:"Copies of every stream and bucket."`
 	Compression  bool          `group:"keep" help:"Compress the streams."`

@@ -13,8 +13,11 @@ import (
 // says that the account has no JetStream.
 const JetStreamPrefix = "fleet.api"
 
-// answerTime is how long a host may take to answer an offer; the dispatcher waits no longer.
-const answerTime = 5 * time.Second
+// A host may answer a request for so long, and in so many messages. Both are for pages of ComfyUI: offers are answered once and at once.
+const (
+	answerTime   = 30 * time.Second
+	answerPieces = 64
+)
 
 // grant is a subject of the fleet that an account may use: publish to (a service) or subscribe to (a stream).
 type grant struct {
@@ -162,7 +165,7 @@ func leaderGet(stream string) grant { return api("STREAM.MSG.GET." + stream) }
 
 // offered are the subjects that a host serves to the fleet.
 func offered(host string) []grant {
-	return []grant{{subject: names.OfferSubject(host)}, {subject: names.ControlSubject(host)}}
+	return []grant{{subject: names.OfferSubject(host)}, {subject: names.ControlSubject(host)}, {subject: names.HTTPSubject(host), answers: true}}
 }
 
 // permitted are the permissions of the users of an account: exactly its grants, so that NATS reports a wrong subject as an error
@@ -181,7 +184,7 @@ func permitted(grants []grant, serves []grant) jwt.Permissions {
 		p.Sub.Allow.Add(g.subject)
 	}
 	if len(serves) > 0 {
-		p.Resp = &jwt.ResponsePermission{MaxMsgs: 1, Expires: answerTime}
+		p.Resp = &jwt.ResponsePermission{MaxMsgs: answerPieces, Expires: answerTime}
 	}
 	return p
 }

@@ -75,9 +75,8 @@ func (g *Gateway) submit(ctx context.Context, of *tenant, p *prompt) (Row, error
 		return Row{}, refusedGraph(err)
 	}
 	p.submission.Created = g.q.Now().UnixMilli()
-	spec := job.Spec{
-		ID: p.id, Workflow: p.graph, IncludeOutputs: p.targets, ExtraData: p.extra, Live: job.LiveFrames,
-	}
+	spec := p.spec
+	spec.ID, spec.IncludeOutputs, spec.ExtraData, spec.Live = p.id, p.targets, p.extra, job.LiveFrames
 	if spec.Inputs, err = g.inputsOf(ctx, of.name, p.graph); err != nil {
 		return Row{}, err
 	}
@@ -94,7 +93,17 @@ func (g *Gateway) submit(ctx context.Context, of *tenant, p *prompt) (Row, error
 	if p.submission.Front {
 		lane.Priority++
 	}
-	receipt, err := g.q.Submit(ctx, lane, spec)
+	if p.keys.APIKey != "" || p.keys.AuthToken != "" {
+		p.keys.Job, spec.APIKeys = p.id, true
+		if _, err := g.q.Client(of.name).KeepAPIKeys(ctx, p.keys); err != nil {
+			return Row{}, err
+		}
+	}
+	published, err := g.small(ctx, of.name, spec)
+	if err != nil {
+		return Row{}, err
+	}
+	receipt, err := g.q.Submit(ctx, lane, published)
 	if err != nil {
 		return Row{}, refusedPublish(err)
 	}
@@ -105,6 +114,19 @@ func (g *Gateway) submit(ctx context.Context, of *tenant, p *prompt) (Row, error
 	}
 	of.rows.add(&row)
 	return row, nil
+}
+
+// small is a job as it is published. One that is larger than a message of NATS is stored as a file, which the message names.
+func (g *Gateway) small(ctx context.Context, name job.Tenant, spec job.Spec) (job.Spec, error) {
+	body, err := spec.Encode()
+	if err != nil || g.q.TooLarge(len(body)) == "" {
+		return spec, err
+	}
+	file := string(name) + "/prompts/" + string(spec.ID) + ".json"
+	if _, err := g.q.Client(name).PutFile(ctx, file, "application/json", bytes.NewReader(body)); err != nil {
+		return spec, err
+	}
+	return job.Spec{WorkflowFile: file, ID: spec.ID, Live: spec.Live, APIKeys: spec.APIKeys, Metadata: spec.Metadata}, nil
 }
 
 // refusedGraph is a workflow that no ComfyUI could read, or that would stop one.

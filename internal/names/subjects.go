@@ -135,6 +135,9 @@ func ControlSubject(host string) string { return "comfy.hosts." + host + ".contr
 // StateSubject is where a host's agent publishes every change of a slot.
 func StateSubject(host string) string { return "comfy.hosts." + host + ".state" }
 
+// HTTPSubject is where a host's agent takes requests of pages of its ComfyUI.
+func HTTPSubject(host string) string { return "comfy.hosts." + host + ".http" }
+
 // StateHost gives the host of a subject that matches HostStates.
 func StateHost(subject string) string {
 	return strings.TrimSuffix(strings.TrimPrefix(subject, hostsPrefix), ".state")

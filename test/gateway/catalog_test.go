@@ -64,7 +64,7 @@ func TestTheFleetLooksLikeOneComfyUI(t *testing.T) {
 	stats := f.get("/system_stats")
 	devices, _ := stats["devices"].([]any)
 	system, _ := stats["system"].(map[string]any)
-	if len(devices) != 2 || system["argv"] == nil {
+	if len(devices) != 4 || system["argv"] == nil {
 		t.Errorf("%v", stats)
 	}
 }
