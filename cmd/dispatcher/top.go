@@ -45,7 +45,7 @@ func (t *topCmd) Run(ctx context.Context, c *daemon.Console) error {
 		return err
 	}
 	defer done()
-	width, height := daemon.Dimensions(c.Out)
+	width, _ := daemon.Dimensions(c.Out)
 	if t.Once || width == 0 {
 		s, err := look(stop, q)
 		if err != nil {
@@ -66,7 +66,7 @@ func (t *topCmd) Run(ctx context.Context, c *daemon.Console) error {
 		} else {
 			s.problem = daemon.FirstLine(err.Error())
 		}
-		width, height = daemon.Dimensions(c.Out)
+		width, height := daemon.Dimensions(c.Out)
 		if err := screen.Draw(drawTop(&s, width, height)); err != nil {
 			return err
 		}
