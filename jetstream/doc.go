@@ -13,8 +13,8 @@
 // A Client acts for one tenant and needs no NATS permissions but those for the tenant's own subjects: it opens no stream and no
 // bucket. The other methods by what they are for:
 //
-//	one job           Status, Why, Cancel (also a whole lane: see the example of Cancel)
-//	lists             Jobs, Queue, Dead and, to run dead jobs again, Requeue
+//	one job           Status, Story, Why, Cancel (also a whole lane: see the example of Cancel)
+//	lists             Jobs, Waiting, Workflows, Queue, Dead and, to run dead jobs again, Requeue
 //	events            Follow for all jobs of the tenant, Events for pages of them, SequenceAt for a time, FollowProgress
 //	files             PutFile for a job's inputs, OpenFile for its outputs, OpenInput, StatFile, StatInput
 //

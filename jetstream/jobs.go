@@ -60,3 +60,26 @@ func (c *Client) Queue(ctx context.Context) (QueueAnswer, error) {
 	var a QueueAnswer
 	return a, c.call(ctx, "queue", QueueRequest{}, &a)
 }
+
+// Story gives all that is stored of a job: its state and newest events as Status does, and the job as it was published, without its
+// extra_data, as long as it has not ended or its dead letter is kept.
+func (c *Client) Story(ctx context.Context, id ID) (JobStory, error) {
+	var s JobStory
+	err := c.call(ctx, "job", StatusRequest{Job: id}, &s)
+	s.Event.EventKind = s.State
+	return s, err
+}
+
+// Waiting lists the tenant's jobs that wait, in the order in which they are expected to start, at most 500 at a time: while the
+// answer's Next is not 0, ask again with it as After.
+func (c *Client) Waiting(ctx context.Context, r WaitingRequest) (WaitingAnswer, error) {
+	var a WaitingAnswer
+	return a, c.call(ctx, "waiting", r, &a)
+}
+
+// Workflows lists the workflows of the tenant's jobs, the one with the newest event first, at most 500 at a time: while the answer's
+// Next is not 0, ask again with it as Before.
+func (c *Client) Workflows(ctx context.Context, r WorkflowsRequest) (WorkflowsAnswer, error) {
+	var a WorkflowsAnswer
+	return a, c.call(ctx, "workflows", r, &a)
+}

@@ -28,6 +28,10 @@ func TestAnOperatorWhoNamesNoTenantListsTheJobsOfAll(t *testing.T) {
 	f.expect(t, 0, []string{"jobs", "--tenant=default", "first"}, "no job matches")
 	f.expect(t, 0, []string{"jobs", "--limit=1"}, "second ", "there are more; --limit shows them")
 	f.expect(t, 0, []string{"jobs", "--json"}, `"tenant":"acme"`, `"tenant":"default"`)
+	f.expect(t, 0, []string{"jobs", "--text=no such text"}, "no job matches")
+	f.expect(t, 0, []string{"workflows"}, "HASH", "image", "1 of 1")
+	f.expect(t, 0, []string{"workflows", "--tenant=acme", "--json"}, `"hash":"`, `"title":"`)
+	f.expect(t, 0, []string{"top", "--once"}, "hosts      1 online", "acme")
 }
 
 // publish submits a picture.

@@ -32,6 +32,9 @@ type commands struct {
 	Watch  watchCmd  `cmd:"" group:"jobs" help:"Show events of jobs, blocks and hosts as they happen."`
 	Cancel cancelCmd `cmd:"" group:"jobs" help:"Cancel jobs that wait or run."`
 	Queue  queueCmd  `cmd:"" group:"jobs" help:"Show how many jobs wait and run in each lane."`
+	Top    topCmd    `cmd:"" group:"jobs" help:"Show the fleet and what runs, live on the whole terminal."`
+
+	Workflows workflowsCmd `cmd:"" group:"jobs" help:"List workflows with their jobs and the hosts that can run them."`
 
 	Hosts    hostsCmd    `cmd:"" group:"rules" help:"List hosts; drain or resume one."`
 	Blocks   blocksCmd   `cmd:"" group:"rules" help:"List or clear blocks."`

@@ -151,3 +151,8 @@ func GatewayListeners(text string) (map[string]job.Tenant, error) {
 	err := listeners.UnmarshalText([]byte(text))
 	return listeners, err
 }
+
+// DrawTop are the lines that top shows.
+func DrawTop(o queue.OverviewAnswer, running []jetstream.JobRow, problem string, width, height int) []string {
+	return drawTop(&scene{o, running, problem}, width, height)
+}

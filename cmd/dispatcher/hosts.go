@@ -31,7 +31,9 @@ type hostsListCmd struct {
 
 // Help is shown after the flags.
 func (*hostsListCmd) Help() string {
-	return `Examples:
+	return `Hosts that went offline in the last 24 h are listed as well; SEEN says when.
+
+Examples:
   dispatcher hosts
   dispatcher hosts --json | jq -r '.[] | select(.state != "online") | .host'`
 }
@@ -99,7 +101,7 @@ func drainedBy(ctx context.Context, q *queue.Queue, h *queue.HostState) (string,
 
 // listHosts asks the dispatchers, whose answer has blocks and strikes; where none runs, it reads the presence of hosts.
 func listHosts(ctx context.Context, c *daemon.Console, q *queue.Queue) ([]queue.HostInfo, error) {
-	hosts, err := q.AllHosts(ctx)
+	hosts, err := hostsAndGone(ctx, q)
 	if errors.Is(err, nats.ErrNoResponders) {
 		c.Say("no dispatcher is running, so blocks and strikes are not known; start one with `dispatcher run`")
 		var states []queue.HostState
@@ -115,7 +117,24 @@ func listHosts(ctx context.Context, c *daemon.Console, q *queue.Queue) ([]queue.
 	return hosts, err
 }
 
+// hostsAndGone are the hosts that are present and those that have gone in the last day; only the former while a dispatcher is still
+// reading the events.
+func hostsAndGone(ctx context.Context, q *queue.Queue) (hosts []queue.HostInfo, err error) {
+	request := queue.HostsRequest{Offline: true}
+	err = eachPage(asking[queue.HostsAnswer](ctx, q, "hosts", &request), func(page *queue.HostsAnswer) bool {
+		hosts = append(hosts, page.Hosts...)
+		return following(&request.After, page.Next)
+	})
+	if _, reading := errors.AsType[*jetstream.Stopping](err); reading {
+		return q.AllHosts(ctx)
+	}
+	return hosts, err
+}
+
 func hostRow(h *queue.HostInfo, now time.Time) []string {
+	if h.State == queue.Offline {
+		return []string{h.Host, string(h.State), "", "", "", "", "", "", "", "", "", daemon.Ago(h.Time, now)}
+	}
 	slots := fmt.Sprintf("%d/%d", min(len(h.Running), h.Slots), h.Slots)
 	if h.Foreign > 0 {
 		slots += fmt.Sprintf(" +%d foreign", h.Foreign)

@@ -28,6 +28,8 @@ func hostState(s *queue.HostState) string {
 func condition(s *queue.HostState, drainedBy string) string {
 	a := daemon.DescribeCause(s.Cause)
 	switch {
+	case s.State == queue.Offline:
+		return ""
 	case s.State == queue.Draining && drainedBy != "":
 		return fmt.Sprintf("%s was drained by %s and takes no new job, also after a restart of its agent; `dispatcher hosts resume %s` ends that.", s.Host, drainedBy, s.Host)
 	case s.State == queue.Draining:

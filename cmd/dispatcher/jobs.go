@@ -25,6 +25,7 @@ type jobsCmd struct {
 	Hash   hashPrefix `placeholder:"HEX" help:"Only of this workflow; its first 8 digits suffice."`
 	Kind   kindName   `placeholder:"KIND" help:"Only with this kind of last failure, as execution_error."`
 	Reason string     `placeholder:"REASON" help:"Only those that wait or died for this reason, as all_blocked or attempts_exhausted."`
+	Text   string     `placeholder:"TEXT" help:"Only those that have this in their name or metadata."`
 	Limit  int        `short:"n" default:"50" placeholder:"N" range:"0.." help:"At most so many, newest first; 0 is all."`
 	JSON   bool       `help:"Print one JSON object a line."`
 }
@@ -85,7 +86,7 @@ const pageOfJobs = 500
 
 func (j *jobsCmd) request() (jetstream.JobsRequest, error) {
 	r := jetstream.JobsRequest{
-		State: job.EventKind(j.State), Hash: workflow.Hash(j.Hash), Kind: failure.Kind(j.Kind), Reason: j.Reason, Host: string(j.Host), Job: job.ID(j.ID),
+		State: job.EventKind(j.State), Hash: workflow.Hash(j.Hash), Kind: failure.Kind(j.Kind), Reason: j.Reason, Host: string(j.Host), Job: job.ID(j.ID), Text: j.Text,
 	}
 	if j.ID != "" && !r.Job.Valid() {
 		return r, fmt.Errorf("%q is not the beginning of a job id; give A-Z a-z 0-9 _ -", j.ID)
@@ -127,7 +128,7 @@ func (l *jobList) end() error {
 		l.c.Say("no job matches")
 		return nil
 	}
-	if err := l.c.Table(append([][]string{{"JOB", "STATE", "AGE", "HOST", "WHY"}}, l.rows...)); err != nil {
+	if err := l.c.Table(append([][]string{{"JOB", "STATE", "AGE", "HOST", "NAME", "WHY"}}, l.rows...)); err != nil {
 		return err
 	}
 	if l.more {
@@ -137,7 +138,7 @@ func (l *jobList) end() error {
 }
 
 func jobCells(r *jetstream.JobRow, now time.Time) []string {
-	return []string{jobRef{tenant: r.Tenant, id: r.Job}.word(), string(r.State), daemon.Span(now.Sub(r.Last.Time)), r.Host, jobWhy(r)}
+	return []string{jobRef{tenant: r.Tenant, id: r.Job}.word(), string(r.State), daemon.Span(now.Sub(r.Last.Time)), r.Host, daemon.Short(cmp.Or(r.Name, r.Title), 32), jobWhy(r)}
 }
 
 // jobWhy says in a few words why a job is where it is.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"reflect"
 	"strings"
@@ -25,9 +26,9 @@ func (r *runCmd) settings() []queue.Setting {
 			text, from = "", "default"
 		}
 		if usual := field.Tag.Get("default"); v.IsZero() || spelled(text) == spelled(usual) {
-			text, from = firstOf(usual, field.Tag.Get("unset"), text), "default"
+			text, from = cmp.Or(usual, field.Tag.Get("unset"), text), "default"
 		}
-		list = append(list, queue.Setting{Name: firstOf(field.Tag.Get("name"), kebab(field.Name)), Value: text, From: from})
+		list = append(list, queue.Setting{Name: cmp.Or(field.Tag.Get("name"), kebab(field.Name)), Value: text, From: from})
 	}
 	return list
 }
@@ -39,15 +40,6 @@ func spelled(text string) string {
 		return rest + "m"
 	}
 	return text
-}
-
-func firstOf(texts ...string) string {
-	for _, text := range texts {
-		if text != "" {
-			return text
-		}
-	}
-	return ""
 }
 
 // kebab writes a field's name as its flag has it: LaneCap is lane-cap.

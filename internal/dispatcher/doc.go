@@ -76,6 +76,7 @@
 //	waitingcall.go    jobs that wait, in their order
 //	workflowscall.go  workflows, and what the fleet can do with them
 //	fleetcalls.go     dispatchers and settings
+//	offlinehosts.go   hosts that have gone
 //	storycall.go      all that is stored of a job
 //	surveys.go        what is counted of the fleet, in slices of the loop, for calls and metrics
 //	rulecalls.go      unblock, drain, affinity, settings of tenants; settings.go: what is set

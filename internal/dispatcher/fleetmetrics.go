@@ -84,6 +84,7 @@ func (m *fleetMetrics) Collect(to chan<- prometheus.Metric) {
 	if took, err := m.d.q.RoundTrip(ctx); err == nil {
 		send(to, m.roundTrip, took.Seconds())
 	}
+	send(to, m.hosts, float64(len(m.d.history.offlineSince(m.d.clock()))), string(queue.Offline))
 	if s, err := m.d.survey(ctx); err == nil {
 		m.collectSurvey(to, s.Survey)
 	}

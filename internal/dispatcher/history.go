@@ -33,6 +33,8 @@ type jobHistory struct {
 	called time.Time // when a call asked last
 	state  queue.EventsState
 	read   uint64 // sequence up to which the events are folded
+
+	offline map[string]time.Time // hosts that have gone, and when
 }
 
 // eventsWire reads the stored events.
@@ -65,7 +67,7 @@ const (
 )
 
 func newJobHistory(q eventsWire, rows int, log *slog.Logger) *jobHistory {
-	return &jobHistory{q: q, warn: log, wake: make(chan struct{}, 1), fold: history.New(rows), next: &pass{done: make(chan struct{})}}
+	return &jobHistory{q: q, warn: log, wake: make(chan struct{}, 1), fold: history.New(rows), next: &pass{done: make(chan struct{})}, offline: map[string]time.Time{}}
 }
 
 // loop reads until ctx ends.
@@ -174,7 +176,7 @@ func (h *jobHistory) made() time.Time {
 func (h *jobHistory) forgetAll() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.fold, h.read = h.fold.Anew(), 0
+	h.fold, h.read, h.offline = h.fold.Anew(), 0, map[string]time.Time{}
 }
 
 // stands leaves out the jobs of which nothing is stored any more.
@@ -198,8 +200,12 @@ func (h *jobHistory) wanted(now time.Time) (waited, keen bool) {
 	return h.asked > 0, !h.called.IsZero() && now.Sub(h.called) < historyKeen
 }
 
-// take folds an event in; those of blocks and hosts are none of a job's.
+// take folds an event in; those of blocks are none of a job's.
 func (h *jobHistory) take(n jetstream.Note) {
+	if strings.HasPrefix(n.Subject, names.HostEventsPrefix) {
+		h.takeHost(&n)
+		return
+	}
 	tenant, id, kind, ok := names.JobOfEvent(n.Subject)
 	if !ok {
 		return

@@ -32,6 +32,11 @@ func (d *Dispatcher) apiHosts(ctx context.Context, r queue.HostsRequest) (answer
 			break
 		}
 	}
+	if r.Offline {
+		if found, err = d.withOffline(ctx, found, r.After, p.rows+1); err != nil {
+			return answer, err
+		}
+	}
 	if answer.Hosts, err = takeFirst(p, found); len(answer.Hosts) < len(found) && err == nil {
 		answer.Next = answer.Hosts[len(answer.Hosts)-1].Host
 	}

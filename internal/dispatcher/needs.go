@@ -28,11 +28,13 @@ func needs(a *queue.OverviewAnswer) []queue.Need {
 			list = append(list, n)
 		}
 	}
-	hosts := 0
-	for _, n := range a.Hosts {
-		hosts += n
+	present := 0
+	for state, n := range a.Hosts {
+		if state != string(queue.Offline) {
+			present += n
+		}
 	}
-	if hosts == 0 {
+	if present == 0 {
 		add(queue.Need{Rule: queue.NoHosts, Count: 1, Text: "no host is there: start an agent beside ComfyUI", Command: "COMFY_HOSTS=http://127.0.0.1:8188 agent"})
 	}
 	waiting := func(reason route.HoldReason) int { return a.Waiting[string(reason)] }
@@ -44,7 +46,7 @@ func needs(a *queue.OverviewAnswer) []queue.Need {
 	addDead(a, add)
 	n = a.Hosts[string(queue.Unhealthy)]
 	add(queue.Need{Rule: queue.HostsSick, Count: n, Text: plural(n, "host is", "hosts are") + " unhealthy", Command: "dispatcher hosts"})
-	n = a.Hosts[string(queue.HostOffline)]
+	n = a.Hosts[string(queue.Offline)]
 	add(queue.Need{Rule: queue.HostsMissing, Count: n, Text: plural(n, "host has", "hosts have") + " gone offline in the last 24 h", Command: "dispatcher hosts"})
 	for i := range a.Storage {
 		if s := &a.Storage[i]; s.Limit > 0 && float64(s.Bytes) > storeFull*float64(s.Limit) {

@@ -36,6 +36,10 @@ func (d *Dispatcher) apiOverview(ctx context.Context, r queue.OverviewRequest) (
 	for state, n := range s.Hosts {
 		answer.Hosts[string(state)] = n
 	}
+	gone := d.history.offlineSince(d.clock())
+	if len(gone) > 0 {
+		answer.Hosts[string(queue.Offline)] = len(gone)
+	}
 	live, _ := d.answers.dispatchers.some("", "", rowsMost)
 	answer.Dispatchers = len(live)
 	answer.Tenants = tenantCounts(s.Survey)

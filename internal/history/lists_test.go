@@ -169,8 +169,8 @@ func TestDeadJobsAreGroupedByWhatTheyDiedOf(t *testing.T) {
 			t.Errorf("%s: %q, want %q", name, c.got, c.want)
 		}
 	}
-	s.add("acme", "new", job.Queued, job.Brief{}) // and one is forgotten
-	if got := list(s.DeadGroups("acme", "", "")); got != "1[acme][gpu-2] needs 7 GiB 2-2" {
+	s.add("acme", "new", job.Queued, job.Brief{}) // and one is forgotten, so that the group begins where the history does
+	if got := list(s.DeadGroups("acme", "", "")); got != "1[acme][gpu-2] needs 7 GiB 1-2" {
 		t.Errorf("after one was forgotten: %q", got)
 	}
 }

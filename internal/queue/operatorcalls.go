@@ -16,6 +16,8 @@ type Block = route.Block
 type HostsRequest struct {
 	After string `json:"after,omitempty"` // only hosts behind this one; Next of the answer before
 	Limit int    `json:"limit,omitempty"` // at most so many, and never more than 500
+
+	Offline bool `json:"offline,omitempty"` // also hosts that went offline in the last 24 h: their state is Offline, and their time says when
 }
 
 // HostsAnswer lists the hosts whose presence stands, by name.

@@ -101,6 +101,7 @@ const (
 	Online    Availability = "online"
 	Draining  Availability = "draining"
 	Unhealthy Availability = "unhealthy" // ComfyUI is down or sick
+	Offline   Availability = "offline"   // only in the answer of hosts: its agent has gone
 )
 
 // Blame identifies the job that a host ran when it became unhealthy.

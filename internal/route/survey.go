@@ -53,7 +53,7 @@ func (r *Room) Survey(f *Fleet, o SurveyOptions, now time.Time, pause func() boo
 	over := false
 	s := &surveyor{
 		Survey: Survey{Time: now, Hosts: map[Availability]int{}, Blocks: map[failure.Kind]int{}, Tenants: map[Tenant]*TenantSurvey{}},
-		room:   r, fleet: f, options: o, now: now, reasons: map[*class]HoldReason{}, pools: map[string]*poolDemand{},
+		room:   r, fleet: f, options: o, now: now, reasons: map[*class]HoldReason{}, away: map[*class]bool{}, pools: map[string]*poolDemand{},
 	}
 	s.pause = func() bool {
 		over = over || !pause()
@@ -75,6 +75,7 @@ type surveyor struct {
 	now     time.Time
 	pause   func() bool
 	reasons map[*class]HoldReason // of due tickets
+	away    map[*class]bool       // only hosts that are not online can run it
 	pools   map[string]*poolDemand
 }
 
@@ -160,9 +161,11 @@ func (s *surveyor) countTicket(x *record) {
 		want := x.ticket()
 		w := want.Want()
 		w.NotBefore = time.Time{}
-		if reason = s.fleet.Hold(w, s.now).Reason; reason == "" {
+		hold := s.fleet.Hold(w, s.now)
+		if reason = hold.Reason; reason == "" {
 			reason = Turn
 		}
+		s.away[x.class] = reason == NoneCapable && (hold.Away > 0 || !hold.Online)
 		s.reasons[x.class] = reason
 		s.rest(4)
 	}

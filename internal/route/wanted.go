@@ -2,13 +2,15 @@ package route
 
 import (
 	"math"
+	"slices"
 	"strings"
 	"time"
 )
 
 // How many hosts a pool wants: those that are busy, and as many more as it takes to start every due job within the target.
 // Jobs that no host may take now do not count, since more hosts of the same kind would not help: those that are
-// blocked everywhere, scheduled, excluded, or over their tenant's cap. Only when no host is present at all, it wants one.
+// blocked everywhere, scheduled, excluded, or over their tenant's cap. Jobs that only hosts can run which are not online do count,
+// so that a fleet or a pool can grow from none.
 
 // unknownRun is the assumed time of a run of which nothing is known.
 const unknownRun = 10 * time.Second
@@ -80,13 +82,16 @@ func (s *surveyor) untilEnd(x *run) float64 {
 	return max(took-s.now.Sub(x.Since), 0).Seconds()
 }
 
-// countDemand counts the due tickets that hosts may take, each class for the pool that has most of these hosts.
+// countDemand counts the due tickets that hosts may take, those of each class for the pools whose hosts can run it.
 func (s *surveyor) countDemand() bool {
 	left := map[Tenant]int{} // jobs that tenants with a cap may still start
 	for c, reason := range s.reasons {
 		n := len(c.waiting)
+		if n > 0 {
+			c.lane.resolveTenant(s.fleet)
+		}
 		switch {
-		case n == 0 || c.lane.facts == nil || reason != Turn && (reason != NoneCapable || s.fleet.Len() > 0):
+		case n == 0 || reason != Turn && !s.away[c]:
 			continue
 		case c.lane.facts.maxRunning > 0:
 			if _, known := left[c.lane.tenant]; !known {
@@ -95,9 +100,12 @@ func (s *surveyor) countDemand() bool {
 			n = min(n, left[c.lane.tenant])
 			left[c.lane.tenant] -= n
 		}
-		p := s.pool(s.poolFor(c))
-		p.jobs += n
-		p.work += float64(n) * s.runTime(c)
+		pools, took := s.poolsFor(c), s.runTime(c)
+		for i, name := range pools { // equal parts, since each pool may be as large as it can be
+			p, part := s.pool(name), (n+i)/len(pools)
+			p.jobs += part
+			p.work += float64(part) * took
+		}
 		if !s.rest(4) {
 			return false
 		}
@@ -116,29 +124,30 @@ func (s *surveyor) runTime(c *class) float64 {
 	return unknownRun.Seconds()
 }
 
-// poolFor is the pool that has most of the hosts that may take a class.
-func (s *surveyor) poolFor(c *class) string {
+// poolsFor are the pools with hosts that can run a class, whether they are online or not.
+func (s *surveyor) poolsFor(c *class) []string {
 	if len(s.pools) < 2 {
 		for name := range s.pools {
-			return name
+			return []string{name}
 		}
-		return ""
+		return []string{""}
 	}
 	ticket := s.room.ticket(c.waiting[0])
 	w := ticket.Want()
-	x := s.fleet.use(w.Hash)
-	if !s.fleet.eligible(&w, x, s.now) {
-		return ""
-	}
-	hosts := map[string]int{}
-	s.fleet.scratch.eligible.each(func(n int32) { hosts[s.poolName(s.fleet.hosts[n])]++ })
-	best := ""
-	for name, n := range hosts {
-		if n > hosts[best] || n == hosts[best] && name < best {
-			best = name
+	x, able := s.fleet.use(w.Hash), s.fleet.scratch.eligible
+	able.copyFrom(s.fleet.capable(x))
+	s.fleet.applyWishes(&w, x, able)
+	var pools []string
+	able.each(func(n int32) {
+		if name := s.poolName(s.fleet.hosts[n]); !slices.Contains(pools, name) {
+			pools = append(pools, name)
 		}
+	})
+	if len(pools) == 0 {
+		return []string{""}
 	}
-	return best
+	slices.Sort(pools)
+	return pools
 }
 
 func (s *surveyor) wanted() map[string]int {
