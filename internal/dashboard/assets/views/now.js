@@ -25,6 +25,7 @@ async function ofTenant() {
   return { counts: jobs.counts ?? {}, waiting: { turn: lanes.reduce((n, l) => n + l.depth, 0) }, oldest_due: oldest < Infinity ? new Date(oldest).toISOString() : undefined, rates: [] };
 }
 
+export const live = true; // it shows progress
 export const title = () => 'Now';
 
 export function open(_, redraw) {
