@@ -1,7 +1,7 @@
 # Steps with a tool or a rule behind them live in .ci/run, so that a machine without make runs the same.
 
 .DEFAULT_GOAL := help
-.PHONY: help build test race lint bench fuzz demo screenshots vendor-check mutate chaos soak ci
+.PHONY: help build test race lint bench fuzz demo screenshots vendor-check alerts mutate chaos soak clients ci
 
 CHAOS_TIME ?= 10m
 SOAK_TIME ?= 10m
@@ -55,6 +55,11 @@ vendor-check:
 	tar -xzf "$$dir"/*.tgz -C "$$dir" && cd internal/dashboard/assets/vendor/lit-html && \
 	find . -type f | while read -r f; do cmp "$$f" "$$dir/package/$$f" || exit 1; done && echo 'the vendored files are those of lit-html 3.3.3'
 
+## alerts: the alert rules against deploy/alerts_test.yaml; needs promtool, as in Debian's package prometheus
+alerts:
+	promtool check rules deploy/alerts.yaml
+	cd deploy && promtool test rules alerts_test.yaml
+
 ## mutate: lines of PKG that can be changed without a failing test, within MUTATE_TIME (10m); RESUME=1 goes on where the last run ended, SLOW=500ms leaves slow tests out (internal/route needs it)
 mutate:
 	go run ./test/mutate -time $(MUTATE_TIME) $(if $(RESUME),-resume) $(if $(SLOW),-slow $(SLOW)) $(if $(TESTS),-tests $(TESTS)) $(PKG)
@@ -69,6 +74,10 @@ chaos:
 soak:
 	@grep -rqs --include='*_test.go' '^func TestSoak' test || { echo 'there is no test named TestSoak' >&2; exit 1; }
 	SOAK_TIME=$(SOAK_TIME) go test -count=1 -v -timeout=0 -run='^TestSoak' ./test/...
+
+## clients: programs of other people against a gateway; needs PyPI, npm, python3, node and curl
+clients:
+	test/clients/run
 
 ## ci: everything that a change must pass, as CI runs it
 ci:

@@ -10,13 +10,13 @@
 // rooms: the user's, and the fleet's, which imports it.
 //
 //	floor 3   cmd/dispatcher                cmd/agent               flags in, exit code out
-//	floor 2   internal/dispatcher   internal/agent   internal/gateway   internal/dashboard   actors: the loops, and two faces
+//	floor 2   internal/dispatcher           internal/agent          internal/gateway   internal/dashboard   actors: the loops, and two faces
 //	floor 1   internal/queue -> jetstream   internal/comfy   internal/daemon   internal/embedded   internal/access
 //	          NATS                          ComfyUI          the OS            in-process NATS     keys of NATS
 //	floor 0   internal/route, internal/history, internal/names -> internal/job -> internal/workflow, internal/failure
 //	          pure: no clock, no I/O, no goroutines, no logger
 //	beside    internal/bench   internal/demo   internal/comfysim
-//	          test/integration   test/gateway   test/chaos   test/growth   test/docs   test/mutate   test/browser   examples/service
+//	          test/integration   test/gateway   test/browser   test/chaos   test/growth   test/docs   test/mutate   examples/service
 //
 // # Rooms
 //
@@ -26,8 +26,8 @@
 //	internal/bench        measures the whole beside the raw limit of NATS in the same run
 //	internal/dispatcher   pulls jobs, chooses hosts, offers, settles failures, announces blocks
 //	internal/agent        takes offers, keeps leases alive, runs jobs on its hosts, reports, tells who is there
-//	internal/dashboard    the fleet's page in a browser: calls, stored events and files over HTTP, and the page itself
 //	internal/gateway      programs that were written for ComfyUI use the fleet: ComfyUI's own API, its websocket, and the Comfy API v2
+//	internal/dashboard    the fleet's page in a browser: calls, stored events and files over HTTP, and the page itself
 //	jetstream             the public package: a tenant's client, which submits jobs, follows them and asks about them
 //	internal/queue        what dispatchers and agents share on NATS: leases, chains of events, tickets, offers, presence, files, calls
 //	internal/names        the names of everything on NATS: streams, buckets, subjects, headers, and how they are built and read
@@ -45,10 +45,10 @@
 //	examples/service      a small image service for several customers, to copy; it uses the public package alone
 //	test/integration      the promises of the README, on real in-process NATS and simulated ComfyUI over sockets
 //	test/gateway          what the programs that were written for ComfyUI send, in their order, before a simulated fleet
+//	test/browser          the dashboard's page in headless Chromium before a simulated fleet; it does not run where there is none
 //	test/chaos            nothing is lost and nothing ends twice: real processes under kill -9, stops and cut connections
 //	test/growth           memory does not grow with time: a soak beside NATS in a process of its own
 //	test/mutate           changes one line at a time and reports those after which no test fails
-//	test/browser          the stories of the page in a real browser, if there is one
 //	test/docs             reads README and docs; its tests, and those of the commands, hold them against code and wire
 //
 // # The path of a job

@@ -52,14 +52,14 @@ var mayImport = map[string][]string{
 	"internal/dashboard": with(floor0, "jetstream", "internal/queue"),
 	"internal/bench":     with(command, "internal/access", "github.com/nats-io/nats.go", "github.com/gorilla/websocket"),
 	"internal/demo":      command,
-	"cmd/dispatcher":     with(command, "internal/bench", "internal/demo", "internal/access", "internal/gateway"),
+	"cmd/dispatcher":     with(command, "internal/bench", "internal/demo", "internal/access", "internal/gateway", "internal/dashboard"),
 	"cmd/agent":          command,
 	"examples/service":   {"jetstream", "github.com/nats-io/nats.go"},
 	"test/integration":   with(command, "internal/gateway", "github.com/nats-io/nats-server/v2", "github.com/getkin/kin-openapi", "lukechampine.com/blake3"),
 	"test/gateway":       with(command, "internal/gateway", "github.com/gorilla/websocket"),
+	"test/browser":       with(command, "internal/dashboard", "github.com/chromedp/chromedp", "github.com/chromedp/cdproto"),
 	"test/chaos":         with(command, "github.com/nats-io/nats-server/v2"),
 	"test/growth":        with(command, "internal/bench"),
-	"test/browser":       with(command, "github.com/chromedp/chromedp", "github.com/chromedp/cdproto"),
 	"test/mutate":        {},
 	"test/docs":          with(command, "github.com/nats-io/nats-server/v2"),
 }
@@ -89,7 +89,7 @@ var notPureTime = []string{"Now", "Since", "Until", "Sleep", "After", "AfterFunc
 
 // allowedAtTop is all that the root of the repository holds.
 var allowedAtTop = []string{
-	".ci", ".dockerignore", ".github", ".gitignore", ".golangci.yml", "CHANGELOG.md", "Dockerfile", "LICENSE", "Makefile",
+	".ci", ".dockerignore", ".github", ".gitignore", ".golangci.yml", "CHANGELOG.md", "Dockerfile", "deploy", "LICENSE", "Makefile",
 	"README.md", "cmd", "docker-compose.yml", "docs", "examples", "go.mod", "go.sum", "internal", "jetstream", "test",
 }
 

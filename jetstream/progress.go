@@ -29,7 +29,8 @@ func (c *Client) FollowProgress(ctx context.Context, tell func(ID, Progress)) er
 	sub, err := c.nc.Subscribe(names.LiveSubject(c.tenant, "*", "progress"), func(msg *nats.Msg) {
 		var p Progress
 		if json.Unmarshal(msg.Data, &p) == nil {
-			tell(names.JobOfLive(msg.Subject), p)
+			_, id := names.JobOfLive(msg.Subject)
+			tell(id, p)
 		}
 	})
 	if err != nil {

@@ -10,8 +10,6 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"github.com/comfyherd/comfyherd/internal/agent"
 	"github.com/comfyherd/comfyherd/internal/daemon"
@@ -124,8 +122,7 @@ func (s *settings) serve(stop, kill context.Context, nc *nats.Conn, cfg agent.Co
 		return err
 	}
 	defer q.Close()
-	registry := prometheus.NewRegistry()
-	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	registry := daemon.Registry("agent")
 	cfg.Logger, cfg.Registerer = log, registry
 	a, err := agent.New(q, cfg)
 	if err != nil {

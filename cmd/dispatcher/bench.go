@@ -22,6 +22,7 @@ type benchCmd struct {
 	Hashes      int           `placeholder:"N" default:"8" range:"1.." help:"Different workflows."`
 	Dispatchers int           `placeholder:"N" default:"2" range:"1.." help:"Dispatchers."`
 	FailureRate float64       `placeholder:"SHARE" default:"0" range:"0..0.9" help:"Share of attempts that fail."`
+	Scheduled   float64       `placeholder:"SHARE" default:"0" range:"0..1" help:"Share of jobs with a run_at, one second after they are published."`
 	Rate        float64       `placeholder:"JOBS/S" unset:"all at once" range:"0.." help:"Publish so many jobs a second."`
 	HostTime    time.Duration `placeholder:"DURATION" default:"0s" range:"0s.." help:"How long a host takes for a job."`
 	Waiting     int           `placeholder:"N" default:"0" range:"0..100000" help:"Jobs that wait all the time in the waiting room, for a host that stays busy."`
@@ -49,6 +50,7 @@ Examples:
   dispatcher bench --jobs 10000 --hosts 100 --dispatchers 2 --json
   dispatcher bench --jobs 500 --rate 100 --hosts 20            latency at a moderate load
   dispatcher bench --waiting 100000 --blocks 100000            what a crowd costs those that pass it
+  dispatcher bench --dispatchers 20 --failure-rate 0.1 --scheduled 0.3 --host-time 20ms   claims of waiting jobs
   dispatcher bench --comfy --hosts 4 --jobs 400 --host-time 100ms
   dispatcher bench --hosts 10000 --processes 10 --dispatchers 10 --rate 50 --jobs 1500 --host-time 10s`
 }
@@ -61,7 +63,7 @@ func (b *benchCmd) Run(ctx context.Context, c *daemon.Console) error {
 	}
 	cfg := bench.Config{
 		Jobs: b.Jobs, Payload: b.Payload, Hosts: b.Hosts, Agents: b.Agents, Slots: b.Slots, Tenants: b.Tenants, Hashes: b.Hashes,
-		Dispatchers: b.Dispatchers, FailureRate: b.FailureRate, Rate: b.Rate, HostTime: b.HostTime, Comfy: b.Comfy,
+		Dispatchers: b.Dispatchers, FailureRate: b.FailureRate, Scheduled: b.Scheduled, Rate: b.Rate, HostTime: b.HostTime, Comfy: b.Comfy,
 		Waiting: b.Waiting, Blocks: b.Blocks, NATSURL: b.NATSURL, StoreDir: b.StoreDir, SyncAlways: always, SyncEvery: every,
 		Compression: b.Compression, Replicas: b.Replicas, Closed: b.Access, SkipRaw: b.NoBare, Processes: b.Processes,
 	}

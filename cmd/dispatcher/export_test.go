@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"io"
+	"testing"
 	"time"
 
 	"github.com/comfyherd/comfyherd/internal/daemon"
@@ -118,4 +119,21 @@ func Verdict(completed, dead, cancelled, open int) int {
 	}}
 	jobs := make([]job.ID, completed+dead+cancelled+open)
 	return w.c.End("dispatcher", w.verdict(context.Background(), jobs))
+}
+
+// RunSettings are the settings of `dispatcher run` with some flags: value and origin by name.
+func RunSettings(t *testing.T, args ...string) map[string]string {
+	t.Helper()
+	line, all, err := quiet(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := line.Read(append([]string{"run"}, args...)); err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]string{}
+	for _, s := range all.Run.settings() {
+		got[s.Name] = s.Value + " " + s.From
+	}
+	return got
 }

@@ -9,9 +9,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
-
 	"github.com/comfyherd/comfyherd/internal/daemon"
 	"github.com/comfyherd/comfyherd/internal/dispatcher"
 	"github.com/comfyherd/comfyherd/internal/job"
@@ -38,6 +35,8 @@ type runCmd struct {
 	MaxRunning  int           `placeholder:"N" unset:"no cap" range:"0.." help:"Jobs that a tenant without settings of its own runs at once; see dispatcher tenants."`
 	MaxPriority *job.Priority `placeholder:"N" unset:"9; 5 with --access" range:"0..9" help:"Highest priority of a tenant without settings of its own; a higher one counts as this."`
 	MaxInput    daemon.Size   `placeholder:"SIZE" default:"4GiB" range:"1.." help:"Largest file that a tenant may store through a dispatcher."`
+	PoolLabel   string        `placeholder:"KEY" unset:"one pool of all hosts" help:"Label of hosts whose values name the pools of the metric comfyherd_fleet_wanted_hosts."`
+	TargetWait  time.Duration `placeholder:"DURATION" default:"1m" range:"1s.." help:"How long a due job waits at most when there are as many hosts as that metric wants."`
 	HTTP        string        `name:"http" placeholder:"ADDR" unset:"off" help:"Serve /healthz, /readyz and /metrics here, as :8080."`
 	Gateway     string        `placeholder:"ADDR|off" unset:"127.0.0.1:8188 with the embedded NATS, if that is free" help:"Where ComfyUI's own API is served for programs that were written for ComfyUI; off turns it off."`
 	Retry       bool          `help:"Keep trying at the start also when NATS refuses the credentials or has no JetStream yet; one that cannot be reached is always waited for."`
@@ -55,7 +54,7 @@ type runCmd struct {
 	JobsBytes    daemon.Size   `group:"keep" placeholder:"SIZE" unset:"20% of --max-disk" range:"16MiB.." help:"Bytes of unfinished jobs, beyond which a publish is refused."`
 	EventsBytes  daemon.Size   `group:"keep" placeholder:"SIZE" unset:"20% of --max-disk" range:"16MiB.." help:"Bytes of events, beyond which the oldest are deleted."`
 	DeadBytes    daemon.Size   `group:"keep" placeholder:"SIZE" unset:"10% of --max-disk" range:"16MiB.." help:"Bytes of dead letters, beyond which the oldest are deleted."`
-	OutputsBytes daemon.Size   `group:"keep" placeholder:"SIZE" unset:"30% of --max-disk" range:"16MiB.." help:"Bytes of outputs, beyond which the oldest are deleted."`
+	OutputsBytes daemon.Size   `group:"keep" placeholder:"SIZE" unset:"26% of --max-disk" range:"16MiB.." help:"Bytes of outputs, beyond which the oldest are deleted."`
 	InputsBytes  daemon.Size   `group:"keep" placeholder:"SIZE" unset:"15% of --max-disk" range:"16MiB.." help:"Bytes of inputs, beyond which the oldest are deleted."`
 	Replicas     int           `group:"keep" placeholder:"N" unset:"1" oneof:"1,3,5" help:"Copies of every stream and bucket."`
 	Compression  bool          `group:"keep" help:"Compress the streams."`
@@ -133,11 +132,11 @@ func (r *runCmd) dispatch(stop, kill context.Context, nats *link, policy route.P
 	if err := nats.guard.grant(stop, q); err != nil {
 		return err
 	}
-	registry := prometheus.NewRegistry()
-	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	registry := daemon.Registry("dispatcher")
 	d, err := dispatcher.New(q, dispatcher.Config{
 		Name: r.Name, Policy: policy, Park: r.Park, CapableWait: r.CapableWait, WaitingCap: r.WaitingCap, MaxInput: int64(r.MaxInput),
 		MaxRunning: r.MaxRunning, MaxPriority: r.maxPriority(nats.guard), Version: semantic(daemon.Version()), Logger: log, Registerer: registry,
+		Pools: route.SurveyOptions{PoolLabel: r.PoolLabel, Target: r.TargetWait}, Settings: r.settings(),
 	})
 	if err != nil {
 		return err

@@ -250,7 +250,7 @@ func TestCommandsMayRunAtTheSameTime(t *testing.T) {
 	for name, body := range everything(t, f) {
 		if claims, err := jwt.DecodeAccountClaims(body); strings.HasSuffix(name, ".jwt") && err == nil && claims.Name == "fleet" {
 			fleet++
-			if len(claims.Imports) != 16 { // offers and controls of eight hosts
+			if len(claims.Imports) != 24 { // offers, controls and pages of eight hosts
 				t.Errorf("the fleet reaches %d subjects of hosts", len(claims.Imports))
 			}
 		}

@@ -13,8 +13,11 @@ import (
 // says that the account has no JetStream.
 const JetStreamPrefix = "fleet.api"
 
-// answerTime is how long a host may take to answer an offer; the dispatcher waits no longer.
-const answerTime = 5 * time.Second
+// A host may answer a request for so long, and in so many messages. Both are for pages of ComfyUI: offers are answered once and at once.
+const (
+	answerTime   = 30 * time.Second
+	answerPieces = 64
+)
 
 // grant is a subject of the fleet that an account may use: publish to (a service) or subscribe to (a stream).
 type grant struct {
@@ -109,6 +112,7 @@ func hostGrants(host string, tenants []string) []grant {
 		}
 		own = append(own,
 			grant{subject: names.TellSubject(job.Tenant(tenant), "*", "*")},
+			getKey(names.APIKeysBucket, tenant+".*"),
 			grant{subject: names.JobEventsPrefix + jobs + ".*", stream: true},
 			getOf(names.EventsStream, names.JobEventsPrefix+jobs+".*"),
 		)
@@ -161,7 +165,7 @@ func leaderGet(stream string) grant { return api("STREAM.MSG.GET." + stream) }
 
 // offered are the subjects that a host serves to the fleet.
 func offered(host string) []grant {
-	return []grant{{subject: names.OfferSubject(host)}, {subject: names.ControlSubject(host)}}
+	return []grant{{subject: names.OfferSubject(host)}, {subject: names.ControlSubject(host)}, {subject: names.HTTPSubject(host), answers: true}}
 }
 
 // permitted are the permissions of the users of an account: exactly its grants, so that NATS reports a wrong subject as an error
@@ -180,7 +184,7 @@ func permitted(grants []grant, serves []grant) jwt.Permissions {
 		p.Sub.Allow.Add(g.subject)
 	}
 	if len(serves) > 0 {
-		p.Resp = &jwt.ResponsePermission{MaxMsgs: 1, Expires: answerTime}
+		p.Resp = &jwt.ResponsePermission{MaxMsgs: answerPieces, Expires: answerTime}
 	}
 	return p
 }
@@ -214,6 +218,7 @@ func operatorPermissions() jwt.Permissions {
 	)
 	ofDispatchers := []string{
 		names.EventsStream + "." + names.SettleConsumer,
+		names.EventsStream + "." + names.TallyConsumer,
 		names.BucketStream(names.BlocksBucket) + "." + names.AnnounceConsumer,
 	}
 	for _, own := range ofDispatchers {
@@ -222,9 +227,11 @@ func operatorPermissions() jwt.Permissions {
 	for _, own := range ofDispatchers { // nor change what dispatchers read by
 		p.Pub.Deny.Add(create+own, create+own+".>")
 	}
-	secrets := names.BucketStream(names.SecretsBucket)
-	p.Pub.Deny.Add(api+"DIRECT.GET."+secrets, api+"DIRECT.GET."+secrets+".>", api+"STREAM.MSG.GET."+secrets,
-		create+secrets+".*", create+secrets+".*.>", next+secrets+".*")
+	for _, bucket := range []string{names.SecretsBucket, names.APIKeysBucket} {
+		secrets := names.BucketStream(bucket)
+		p.Pub.Deny.Add(api+"DIRECT.GET."+secrets, api+"DIRECT.GET."+secrets+".>", api+"STREAM.MSG.GET."+secrets,
+			create+secrets+".*", create+secrets+".*.>", next+secrets+".*")
+	}
 	p.Pub.Deny.Add(next+names.JobsStream+".*", remove+names.JobsStream+".*", create+names.JobsStream+".>")
 	p.Sub.Allow.Add(operatorInbox+".>", names.AllEvents, names.AllLive, names.HostStates)
 	return p

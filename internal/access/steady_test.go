@@ -62,7 +62,10 @@ func TestABatchIsSettledOnceAtItsEnd(t *testing.T) {
 	if !errors.Is(err, failed) {
 		t.Errorf("the batch says %v", err)
 	}
-	want := []string{"comfy.hosts.gpu-1.control", "comfy.hosts.gpu-1.offer", "comfy.hosts.gpu-2.control", "comfy.hosts.gpu-2.offer"}
+	want := []string{
+		"comfy.hosts.gpu-1.control", "comfy.hosts.gpu-1.http", "comfy.hosts.gpu-1.offer",
+		"comfy.hosts.gpu-2.control", "comfy.hosts.gpu-2.http", "comfy.hosts.gpu-2.offer",
+	}
 	if diff := cmp.Diff(want, slices.Sorted(maps.Keys(imports(t, f)))); diff != "" {
 		t.Error(diff)
 	}
@@ -83,7 +86,7 @@ func TestAHostThatIsAddedHasNoOtherSignedAnew(t *testing.T) {
 			t.Errorf("%s has another token", subject)
 		}
 	}
-	if len(after) != 4 {
+	if len(after) != 6 {
 		t.Errorf("the fleet reaches %v", slices.Sorted(maps.Keys(after)))
 	}
 	if err := f.Revoke("agent-gpu-1"); err != nil {

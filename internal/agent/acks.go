@@ -52,7 +52,8 @@ func (a *acks) recent(now time.Time) []queue.Lease {
 // stay in the files of NATS.
 func (h *host) ack(a *attempt) {
 	lease := a.currentLease()
-	if a.job != nil && len(a.job.ExtraData) > 0 || a.job == nil && job.HasExtraData(a.offer.Message.Body) {
+	body := a.offer.Message.Body
+	if a.job != nil && len(a.job.ExtraData) > 0 || a.job == nil && job.HasExtraData(body) || job.HasAPIKeys(body) {
 		if err := h.q.Park(lease, 0); err != nil {
 			h.log.Debug("cannot give a job back to be erased", "error", err)
 		}

@@ -161,6 +161,9 @@ func (h *host) runPrompt(ctx context.Context, a *attempt) error {
 			return err
 		}
 	}
+	if err := h.addAPIKeys(ctx, a); err != nil {
+		return err
+	}
 	prompt := comfy.Prompt{
 		ID: a.prompt, Workflow: a.prepared.Body, ExtraData: a.job.ExtraData, Targets: a.job.IncludeOutputs, Resume: a.offer.Resume,
 	}

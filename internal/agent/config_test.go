@@ -92,7 +92,7 @@ func TestMetricsAreRegisteredOnce(t *testing.T) {
 		names[f.GetName()] = true
 	}
 	for _, want := range []string{
-		"comfyherd_agent_jobs_total", "comfyherd_agent_offers_total", "comfyherd_agent_running_jobs", "comfyherd_agent_host_online",
+		"comfyherd_agent_attempts_total", "comfyherd_agent_failures_total", "comfyherd_agent_offers_total", "comfyherd_agent_running_jobs", "comfyherd_agent_host_online",
 		"comfyherd_agent_output_bytes_total", "comfyherd_agent_lease_extensions_total",
 	} {
 		if !names[want] {
@@ -139,7 +139,8 @@ func TestMetricsCountHowAttemptsEnded(t *testing.T) {
 		}
 	}
 	for name, want := range map[string]float64{
-		"jobs_total  completed": 1, "jobs_total execution_error failed": 1, "jobs_total  cancelled": 1, "jobs_total  dropped": 1,
+		"attempts_total completed": 1, "attempts_total failed": 1, "failures_total execution_error": 1, "failures_total timeout": 0,
+		"attempts_total cancelled": 1, "attempts_total dropped": 1,
 		"offers_total accepted": 4, "host_online": 1, "running_jobs": 0,
 	} {
 		if n, counted := got["comfyherd_agent_"+name]; !counted || n != want {

@@ -75,7 +75,7 @@ func (h *host) run(stop, kill context.Context) error {
 	defer cancel()
 	g, ctx := errgroup.WithContext(ctx)
 	for _, loop := range []func(context.Context) error{
-		h.comfy.Listen, h.cancelLoop, h.leaseLoop, h.presenceLoop, h.reconnectLoop,
+		h.comfy.Listen, h.cancelLoop, h.leaseLoop, h.presenceLoop, h.reconnectLoop, h.pagesLoop,
 		func(ctx context.Context) error {
 			// The health loop makes the host known, so it begins when the subscriptions to controls and offers are there.
 			look := func() { g.Go(func() error { return h.healthLoop(ctx) }) }

@@ -151,6 +151,23 @@ func (h *host) withFile(ctx context.Context, m job.Message) (job.Message, error)
 	return m, nil
 }
 
+// addAPIKeys puts the keys that were given for a job into its extra_data. A run that is resumed has them already: there they are only
+// needed to be removed from texts.
+func (h *host) addAPIKeys(ctx context.Context, a *attempt) error {
+	if !a.job.APIKeys {
+		return nil
+	}
+	keys, err := h.q.APIKeys(ctx, a.tenant, a.key.job)
+	switch {
+	case err != nil && !a.offer.Resume:
+		return failure.New(failure.Transient, "cannot read the API keys of the job: "+err.Error())
+	case keys == nil && !a.offer.Resume:
+		return failure.New(failure.InvalidWorkflow, "the job has api_keys, and no keys are kept for it: they were not given before the job was published, are older than a day, or NATS was restarted; publish it again")
+	}
+	a.job.ExtraData = job.Members(a.job.ExtraData, keys)
+	return nil
+}
+
 func (h *host) fetchURL(ctx context.Context, a *attempt, address string) (io.ReadCloser, error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
 	if err != nil {

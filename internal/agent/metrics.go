@@ -5,12 +5,14 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/comfyherd/comfyherd/internal/failure"
 	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
 // metrics of all hosts of a process; every one but the clock's has the label host.
 type metrics struct {
-	jobs       *prometheus.CounterVec // host, outcome, kind
+	attempts   *prometheus.CounterVec // host, outcome
+	failures   *prometheus.CounterVec // host, kind
 	offers     *prometheus.CounterVec // host, answer
 	running    *prometheus.GaugeVec
 	online     *prometheus.GaugeVec
@@ -27,7 +29,8 @@ func newMetrics(to prometheus.Registerer) (*metrics, error) {
 		return prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: "comfyherd", Subsystem: "agent", Name: name, Help: help}, []string{"host"})
 	}
 	m := &metrics{
-		jobs:       counter("jobs_total", "Ended attempts by outcome (completed, failed, cancelled, dropped) and failure kind.", "outcome", "kind"),
+		attempts:   counter("attempts_total", "Ended attempts by outcome: completed, failed, cancelled, or dropped (the job had ended, or another agent has it).", "outcome"),
+		failures:   counter("failures_total", "Failed attempts by kind.", "kind"),
 		offers:     counter("offers_total", "Offers by answer.", "answer"),
 		running:    gauge("running_jobs", "Accepted jobs that hold a slot or a place in ComfyUI's backlog."),
 		online:     gauge("host_online", "1 while ComfyUI answers and takes jobs."),
@@ -39,7 +42,7 @@ func newMetrics(to prometheus.Registerer) (*metrics, error) {
 	if to == nil {
 		return m, nil
 	}
-	for _, c := range []prometheus.Collector{m.jobs, m.offers, m.running, m.online, m.uploaded, m.extensions, m.clock} {
+	for _, c := range []prometheus.Collector{m.attempts, m.failures, m.offers, m.running, m.online, m.uploaded, m.extensions, m.clock} {
 		if err := to.Register(c); err != nil {
 			return nil, fmt.Errorf("register the agent's metrics: %w", err)
 		}
@@ -60,9 +63,18 @@ type meters struct {
 }
 
 func (m *metrics) of(host string) *meters {
+	for _, outcome := range []string{"completed", "failed", "cancelled", "dropped"} {
+		m.attempts.WithLabelValues(host, outcome)
+	}
+	for _, kind := range failure.Kinds() {
+		m.failures.WithLabelValues(host, string(kind))
+	}
+	for _, answer := range queue.Answers() {
+		m.offers.WithLabelValues(host, string(answer))
+	}
 	return &meters{
 		all: m, host: host,
-		completed:  m.jobs.WithLabelValues(host, "completed", ""),
+		completed:  m.attempts.WithLabelValues(host, "completed"),
 		accepted:   m.offers.WithLabelValues(host, acceptedLabel),
 		running:    m.running.WithLabelValues(host),
 		online:     m.online.WithLabelValues(host),
@@ -71,7 +83,13 @@ func (m *metrics) of(host string) *meters {
 	}
 }
 
-func (m *meters) ended(outcome, kind string) { m.all.jobs.WithLabelValues(m.host, outcome, kind).Inc() }
+// ended counts an attempt that did not complete; kind is that of a failure, else empty.
+func (m *meters) ended(outcome string, kind failure.Kind) {
+	m.all.attempts.WithLabelValues(m.host, outcome).Inc()
+	if kind != "" {
+		m.all.failures.WithLabelValues(m.host, string(kind)).Inc()
+	}
+}
 
 func (m *meters) answered(answer string) {
 	if answer == acceptedLabel {
@@ -82,3 +100,9 @@ func (m *meters) answered(answer string) {
 }
 
 const acceptedLabel = string(queue.Accepted)
+
+// DescribeMetrics registers the metrics of an agent that does nothing, for their reference.
+func DescribeMetrics(r prometheus.Registerer) error {
+	_, err := newMetrics(r)
+	return err
+}

@@ -94,7 +94,7 @@ func (h *host) fail(kill context.Context, a *attempt, f *failure.Failure) error 
 		return err
 	}
 	h.log.Warn("failed", "job", a.key, "kind", f.Kind, "message", f.Message, "node", f.Node, "class_type", f.Class)
-	h.meters.ended("failed", string(f.Kind))
+	h.meters.ended("failed", f.Kind)
 	return nil
 }
 

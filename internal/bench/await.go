@@ -31,8 +31,8 @@ func countOnline(hosts []queue.HostInfo) int {
 func (s *stage) awaitKnown(ctx context.Context, i int) error {
 	return poll(ctx, dispatcherName(i), func() bool {
 		known := s.gauges(dispatcherName(i))
-		return known["comfyherd_hosts"] >= s.cfg.Hosts && known["comfyherd_blocks"] >= s.cfg.Blocks &&
-			known["comfyherd_waiting_jobs"] >= s.cfg.Waiting-heldMost
+		return known["comfyherd_mirror_hosts"] >= s.cfg.Hosts && known["comfyherd_mirror_blocks"] >= s.cfg.Blocks &&
+			known["comfyherd_mirror_tickets"] >= s.cfg.Waiting-heldMost
 	})
 }
 

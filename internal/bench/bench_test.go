@@ -90,6 +90,18 @@ func TestFailingAttemptsAreTriedAgain(t *testing.T) {
 	}
 }
 
+// TestClaimsOfWaitingJobsAreCounted has half of the jobs wait for their time, which is in the waiting room.
+func TestClaimsOfWaitingJobsAreCounted(t *testing.T) {
+	t.Parallel()
+	r := measured(t, bench.Config{Jobs: 60, Hosts: 4, Dispatchers: 3, Scheduled: 0.5, SkipRaw: true})
+	if r.ClaimsWon == 0 || r.Parked == 0 {
+		t.Errorf("%d claims were won and %d jobs parked, although half of the jobs had to wait for their time", r.ClaimsWon, r.Parked)
+	}
+	if want := float64(r.ClaimsLost) / float64(r.ClaimsWon); r.LostPerWon != want {
+		t.Errorf("%v claims were lost for each won, want %v", r.LostPerWon, want)
+	}
+}
+
 func TestACrowdAndBlocksStandBesideWhatIsMeasured(t *testing.T) { //nolint:paralleltest // the heap belongs to the process
 	var stages sync.Map
 	r := measured(t, bench.Config{

@@ -91,7 +91,7 @@ func (s *stage) crowd(ctx context.Context, js natsjs.JetStream) error {
 		return err
 	}
 	first := dispatcherName(0)
-	defer telling("waiting room", s.cfg.Waiting, func() int { return s.gauges(first)["comfyherd_waiting_jobs"] }, s.cfg.Progress)()
+	defer telling("waiting room", s.cfg.Waiting, func() int { return s.gauges(first)["comfyherd_mirror_tickets"] }, s.cfg.Progress)()
 	for i := range s.cfg.Waiting {
 		body := fmt.Appendf(nil, `{"only_hosts":[%q],"workflow":%s}`, busyHost, s.load.body(i))
 		msg := &nats.Msg{Subject: "comfy.jobs." + s.load.tenant(i) + ".5", Data: body, Header: nats.Header{"Comfy-Job-Id": {"w-" + s.load.run + "-" + strconv.Itoa(i)}}}

@@ -17,6 +17,7 @@ type Config struct {
 	Hashes      int           // different workflows; default 8
 	Dispatchers int           // default 2
 	FailureRate float64       // of attempts, 0 to 0.9
+	Scheduled   float64       // share of the jobs that have a run_at, one second after they are published; 0 to 1
 	Rate        float64       // jobs published a second; 0 = all at once
 	HostTime    time.Duration // how long a host takes for a job
 	Waiting     int           // jobs that wait all the time in the waiting room, for a host that stays busy
@@ -82,6 +83,8 @@ func (c Config) check() error {
 		return errors.New("the payload must have 600 to 900 000 bytes")
 	case !(c.FailureRate >= 0 && c.FailureRate <= 0.9): // NaN is none either
 		return errors.New("the failure rate must be 0 to 0.9")
+	case !(c.Scheduled >= 0 && c.Scheduled <= 1):
+		return errors.New("the share of scheduled jobs must be 0 to 1")
 	case math.IsNaN(c.Rate) || math.IsInf(c.Rate, 0):
 		return errors.New("the rate must be a number of jobs a second")
 	case c.Rate < 0 || c.HostTime < 0 || c.Waiting < 0 || c.Blocks < 0:

@@ -29,7 +29,7 @@ func idleJobs(cfg *Config) int {
 // idling gives the load of the jobs that come one by one.
 func (l *load) idling() *load {
 	idle := *l
-	idle.prefix, idle.jobs = "i-"+l.run+"-", idleJobs(l.cfg)
+	idle.prefix, idle.jobs, idle.later = "i-"+l.run+"-", idleJobs(l.cfg), 0
 	return &idle
 }
 

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/nats-io/nats.go"
 
@@ -19,11 +20,12 @@ type load struct {
 	run    string      // different in each run, since the ids of an earlier run are still taken in a NATS that was named
 	prefix string      // of the ids of the jobs
 	jobs   int
+	later  float64 // share of the jobs that have a run_at
 }
 
 func newLoad(cfg *Config) (*load, error) {
 	run := fmt.Sprintf("%06x", rand.Uint32N(1<<24))
-	l := &load{cfg: cfg, run: run, prefix: "b-" + run + "-", jobs: cfg.Jobs}
+	l := &load{cfg: cfg, run: run, prefix: "b-" + run + "-", jobs: cfg.Jobs, later: cfg.Scheduled}
 	for i := range cfg.Hashes {
 		const mark = 424242424242
 		body, err := json.Marshal(picture(i, mark, ""))
@@ -48,9 +50,25 @@ func (l *load) body(i int) []byte {
 	return []byte(b[0] + strconv.Itoa(100000000000+i) + b[1])
 }
 
+// scheduledBy is how long after its publish a scheduled job may run.
+const scheduledBy = time.Second
+
+// scheduled reports whether the i-th job has a run_at: they are spread evenly among the others.
+func (l *load) scheduled(i int) bool {
+	return int(float64(i+1)*l.later) > int(float64(i)*l.later)
+}
+
+// published is the i-th job as it is published now.
+func (l *load) published(i int) []byte {
+	if !l.scheduled(i) {
+		return l.body(i)
+	}
+	return fmt.Appendf(nil, `{"run_at":%q,"workflow":%s}`, time.Now().Add(scheduledBy).UTC().Format(time.RFC3339Nano), l.body(i))
+}
+
 // message publishes the i-th job below a prefix of subjects.
 func (l *load) message(prefix string, i int) *nats.Msg {
-	return &nats.Msg{Subject: prefix + l.tenant(i) + ".5", Data: l.body(i), Header: nats.Header{"Comfy-Job-Id": {l.id(i)}}}
+	return &nats.Msg{Subject: prefix + l.tenant(i) + ".5", Data: l.published(i), Header: nats.Header{"Comfy-Job-Id": {l.id(i)}}}
 }
 
 func (l *load) id(i int) string { return l.prefix + strconv.Itoa(i) }

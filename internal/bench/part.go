@@ -176,7 +176,7 @@ const (
 
 func (p *part) report(heap bool) partReport {
 	r := partReport{
-		Sent: p.meters.sent.total(), Received: p.meters.received.total(), CPU: cpuTime(), Hosts: gauge(p.metrics, "comfyherd_hosts"),
+		Sent: p.meters.sent.total(), Received: p.meters.received.total(), CPU: cpuTime(), Hosts: gauge(p.metrics, "comfyherd_mirror_hosts"),
 	}
 	if heap {
 		r.Heap = liveHeap()

@@ -38,6 +38,9 @@ type Result struct {
 	Parked              int       `json:"parked"`
 	OffersAccepted      int       `json:"offers_accepted"`
 	OffersRefused       int       `json:"offers_refused"`
+	ClaimsWon           int       `json:"claims_won"` // of tickets
+	ClaimsLost          int       `json:"claims_lost"`
+	LostPerWon          float64   `json:"claims_lost_per_won"`
 	Dead                int       `json:"dead"`
 	Bare                RawResult `json:"bare"`
 	Ratios              Ratios    `json:"ratios_to_bare"`
@@ -72,6 +75,7 @@ type Settings struct {
 	Hashes      int     `json:"hashes"`
 	Dispatchers int     `json:"dispatchers"`
 	FailureRate float64 `json:"failure_rate"`
+	Scheduled   float64 `json:"scheduled"`
 	Rate        float64 `json:"arrival_per_second"` // 0 = a burst
 	HostTime    string  `json:"host_time"`
 	Waiting     int     `json:"waiting"` // all the time
@@ -95,7 +99,7 @@ func settings(cfg *Config) Settings {
 	}
 	return Settings{
 		Jobs: cfg.Jobs, Payload: cfg.Payload, Hosts: cfg.Hosts, Agents: cfg.Agents, Slots: cfg.Slots, Tenants: cfg.Tenants, Hashes: cfg.Hashes,
-		Dispatchers: cfg.Dispatchers, FailureRate: cfg.FailureRate, Rate: cfg.Rate, HostTime: cfg.HostTime.String(),
+		Dispatchers: cfg.Dispatchers, FailureRate: cfg.FailureRate, Scheduled: cfg.Scheduled, Rate: cfg.Rate, HostTime: cfg.HostTime.String(),
 		Waiting: cfg.Waiting, Blocks: cfg.Blocks, Comfy: cfg.Comfy, Sync: sync, Compression: cfg.Compression, Replicas: cfg.Replicas, Closed: cfg.Closed, CPUs: runtime.NumCPU(), Go: runtime.Version(),
 	}
 }
@@ -139,6 +143,8 @@ func (s *stage) report(ctx context.Context, js natsjs.JetStream, rate float64, u
 	counted := s.counts()
 	r.Parked = counted.parked - s.before.parked
 	r.OffersAccepted, r.OffersRefused = counted.accepted-s.before.accepted, counted.refused-s.before.refused
+	r.ClaimsWon, r.ClaimsLost = counted.won-s.before.won, counted.lost-s.before.lost
+	r.LostPerWon = ratio(float64(r.ClaimsLost), float64(r.ClaimsWon))
 	stored, err := storedBytes(ctx, js, names.EventsStream)
 	if err != nil {
 		return err
@@ -172,6 +178,7 @@ func (s *stage) weigh(ctx context.Context) (int64, error) {
 // counters are what the dispatchers have counted so far, and what their events take.
 type counters struct {
 	parked, accepted, refused int
+	won, lost                 int // claims
 	stored                    uint64
 	disk                      int64
 }
@@ -184,13 +191,18 @@ func (s *stage) counts() (c counters) {
 	for _, family := range families {
 		for _, m := range family.GetMetric() {
 			n := int(m.GetCounter().GetValue())
-			switch accepted := labelled(m.GetLabel(), "answer", string(queue.Accepted)); {
+			accepted, won := labelled(m.GetLabel(), "answer", string(queue.Accepted)), labelled(m.GetLabel(), "result", "won")
+			switch {
 			case family.GetName() == "comfyherd_jobs_parked_total":
 				c.parked += n
 			case family.GetName() == "comfyherd_offers_total" && accepted:
 				c.accepted += n
 			case family.GetName() == "comfyherd_offers_total":
 				c.refused += n
+			case family.GetName() == "comfyherd_claims_total" && won:
+				c.won += n
+			case family.GetName() == "comfyherd_claims_total":
+				c.lost += n
 			}
 		}
 	}

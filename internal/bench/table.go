@@ -34,6 +34,7 @@ func (r *Result) Print(c *daemon.Console) error {
 		{"idle gap on a host (p50 / p99 / max)", spread(r.IdleGap)},
 		{"heap of one dispatcher more", size(float64(r.DispatcherBytes))},
 		{"offers accepted / refused", fmt.Sprintf("%d / %d", r.OffersAccepted, r.OffersRefused)},
+		{"claims won / lost", fmt.Sprintf("%d / %d (%.2f lost for each won)", r.ClaimsWon, r.ClaimsLost, r.LostPerWon)},
 		{"parked", fmt.Sprint(r.Parked)},
 		{"dead", fmt.Sprint(r.Dead)},
 	}...))

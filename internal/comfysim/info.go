@@ -3,6 +3,9 @@ package comfysim
 import (
 	"encoding/json"
 	"net/http"
+	"path"
+	"slices"
+	"strings"
 )
 
 func (p *process) uploads() []string { return p.srv.store.names("input") }
@@ -42,4 +45,28 @@ func (p *process) getStats(w http.ResponseWriter, _ *http.Request) {
 			"vram_total": p.cfg.VRAM, "vram_free": p.cfg.VRAM, "torch_vram_total": 0, "torch_vram_free": 0,
 		}},
 	})
+}
+
+// extensions are scripts of ComfyUI's own page, as /extensions lists them; there are no files behind them.
+func extensions() []string {
+	return []string{"/extensions/core/clipspace.js", "/extensions/core/widgetInputs.js"}
+}
+
+// getEmbeddings lists the embeddings without their endings.
+func (p *process) getEmbeddings(w http.ResponseWriter, _ *http.Request) {
+	names := []string{}
+	for _, file := range p.cfg.models("embeddings") {
+		names = append(names, strings.TrimSuffix(file, path.Ext(file)))
+	}
+	answer(w, http.StatusOK, names)
+}
+
+// getModelMetadata answers what the head of a model file says of it; only files of the safetensors format have one.
+func (p *process) getModelMetadata(w http.ResponseWriter, r *http.Request) {
+	file := r.URL.Query().Get("filename")
+	if !strings.HasSuffix(file, ".safetensors") || !slices.Contains(p.cfg.models(r.PathValue("folder")), file) {
+		w.WriteHeader(http.StatusNotFound)
+		return
+	}
+	answer(w, http.StatusOK, map[string]any{"modelspec.title": strings.TrimSuffix(file, ".safetensors")})
 }

@@ -118,7 +118,7 @@ func (h *hub) begin(state queue.EventsState) {
 	h.over.Go(func() { h.follow(ctx) })
 	h.over.Go(func() { h.tend(ctx) })
 	h.over.Go(func() {
-		if err := h.q.FollowLive(ctx, "*", h.live); ctx.Err() == nil {
+		if err := h.q.FollowLive(ctx, "", h.live); ctx.Err() == nil {
 			h.log.Warn("the page shows no progress", "error", err)
 		}
 	})

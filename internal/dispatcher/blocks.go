@@ -1,6 +1,7 @@
 package dispatcher
 
 import (
+	"container/heap"
 	"iter"
 	"strings"
 	"time"
@@ -16,6 +17,9 @@ type pair struct {
 	host string
 	hash workflow.Hash
 }
+
+// key is the pair's key in COMFY_BLOCKS and COMFY_STRIKES.
+func (p pair) key() string { return p.host + "." + string(p.hash) }
 
 func (p pair) compare(q pair) int {
 	if c := strings.Compare(p.host, q.host); c != 0 {
@@ -78,25 +82,26 @@ func (b *blocks) blocked(p pair) bool {
 // count is how many blocks stand in the bucket.
 func (b *blocks) count() int { return b.fleet.BlockCount() - len(b.halted) }
 
-// each visits every pair whose block stands in the bucket, until visit says no.
-func (b *blocks) each(visit func(pair) bool) {
-	for host, hash := range b.fleet.EachBlock {
-		if p := (pair{string(host), hash}); !b.halted[p] && !visit(p) {
-			return
+// each gives every pair whose block stands in the bucket, until pause says no.
+func (b *blocks) each(pause func() bool) iter.Seq[pair] {
+	return func(visit func(pair) bool) {
+		for host, hash := range b.fleet.EachBlock(pause) {
+			if p := (pair{string(host), hash}); !b.halted[p] && !visit(p) {
+				return
+			}
 		}
 	}
 }
 
-// eachStruck visits every pair with strikes, until visit says no.
-func (b *blocks) eachStruck(visit func(pair) bool) {
-	for host, hash := range b.fleet.EachStruck {
-		if !visit(pair{string(host), hash}) {
-			return
+func (b *blocks) blockKeys(pause func() bool) iter.Seq[string] {
+	return func(visit func(string) bool) {
+		for p := range b.each(pause) {
+			if !visit(p.key()) {
+				return
+			}
 		}
 	}
 }
-
-func (b *blocks) blockKeys(visit func(string) bool) { pairKeys(b.each, visit) }
 
 // putStrikes takes in strikes. Those without a block settle a failure that gave no block.
 func (b *blocks) putStrikes(p pair, s *route.Strikes) {
@@ -112,12 +117,12 @@ func (b *blocks) removeStrikes(p pair) {
 	b.changes.jobs = true
 }
 
-func (b *blocks) strikeKeys(visit func(string) bool) { pairKeys(b.eachStruck, visit) }
-
-func pairKeys(pairs iter.Seq[pair], visit func(string) bool) {
-	for p := range pairs {
-		if !visit(p.host + "." + string(p.hash)) {
-			return
+func (b *blocks) strikeKeys(pause func() bool) iter.Seq[string] {
+	return func(visit func(string) bool) {
+		for host, hash := range b.fleet.EachStruck(pause) {
+			if p := (pair{string(host), hash}); !visit(p.key()) {
+				return
+			}
 		}
 	}
 }
@@ -167,12 +172,15 @@ func (b *blocks) removeIncapable(p pair) {
 	}
 }
 
-// incapableBefore lists the hashes that were blocked on a host before a time, since it lacked something.
-func (b *blocks) incapableBefore(host string, at time.Time) []workflow.Hash {
+// incapableBefore lists the hashes that were blocked on a host before a time, since it lacked something, or none when pause says no.
+func (b *blocks) incapableBefore(host string, at time.Time, pause func() bool) []workflow.Hash {
 	var hashes []workflow.Hash
 	for hash, since := range b.incapable[host] {
 		if since.Before(at) {
 			hashes = append(hashes, hash)
+		}
+		if !pause() {
+			return nil
 		}
 	}
 	return hashes
@@ -187,18 +195,40 @@ func (b *blocks) haltsPerHost() map[string]int {
 	return n
 }
 
-// behind gives the pairs with a block that come after one, in no order, or a part of them when pause says no.
-func (b *blocks) behind(after pair, which pairs, pause func() bool) []pair {
-	var found []pair
-	for p := range b.each {
+// behind gives the first pairs with a block that come after one, in no order, or a part of them when pause says no.
+func (b *blocks) behind(after pair, which pairs, most int, pause func() bool) []pair {
+	found := &firstPairs{most: most}
+	for p := range b.each(pause) {
 		if which.fit(p.host, p.hash) && p.compare(after) > 0 {
-			found = append(found, p)
+			found.add(p)
 		}
 		if !pause() {
 			break
 		}
 	}
-	return found
+	return found.list
+}
+
+// firstPairs is the first of many pairs: a heap, the last of them on top.
+type firstPairs struct {
+	most int
+	list []pair
+}
+
+func (f *firstPairs) Len() int           { return len(f.list) }
+func (f *firstPairs) Less(i, k int) bool { return f.list[i].compare(f.list[k]) > 0 }
+func (f *firstPairs) Swap(i, k int)      { f.list[i], f.list[k] = f.list[k], f.list[i] }
+func (f *firstPairs) Push(x any)         { f.list = append(f.list, x.(pair)) }
+func (f *firstPairs) Pop() any           { return nil } // none is taken out
+
+func (f *firstPairs) add(p pair) {
+	switch {
+	case len(f.list) < f.most:
+		heap.Push(f, p)
+	case p.compare(f.list[0]) < 0:
+		f.list[0] = p
+		heap.Fix(f, 0)
+	}
 }
 
 // of gives the blocks of pairs, as far as they stand.

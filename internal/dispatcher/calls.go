@@ -2,6 +2,7 @@ package dispatcher
 
 import (
 	"context"
+	"time"
 
 	"github.com/comfyherd/comfyherd/internal/job"
 	"github.com/comfyherd/comfyherd/internal/queue"
@@ -15,7 +16,10 @@ func (d *Dispatcher) api() queue.API {
 			if err := d.loop.ready(ctx); err != nil {
 				return nil, err
 			}
-			return endpoint(ctx, body)
+			begun := time.Now()
+			answer, err := endpoint(ctx, body)
+			d.metrics.called(name, err, begun)
+			return answer, err
 		}
 	}
 	for name, endpoint := range tenantCalls {
@@ -23,8 +27,17 @@ func (d *Dispatcher) api() queue.API {
 			if err := d.loop.ready(ctx); err != nil {
 				return queue.TenantReply{}, err
 			}
-			return endpoint(ctx, tenant, r)
+			begun := time.Now()
+			reply, err := endpoint(ctx, tenant, r)
+			d.metrics.called("tenant_"+name, err, begun)
+			return reply, err
 		}
+	}
+	for name := range calls {
+		d.metrics.calls.WithLabelValues(name)
+	}
+	for name := range tenantCalls {
+		d.metrics.calls.WithLabelValues("tenant_" + name)
 	}
 	return queue.API{Version: d.cfg.Version, Calls: calls, TenantCalls: tenantCalls}
 }

@@ -42,8 +42,15 @@ func (c *capabilities) keys() []string { return slices.Collect(maps.Keys(c.store
 // capabilityChanged takes in what a host can run now, and lifts its blocks for what it lacked before.
 func (l *loop) capabilityChanged(host string, capability workflow.Capability, at time.Time) {
 	l.capable.put(host, capability, at)
-	l.liftOutdated(host)
+	if len(l.blocks.incapable[host]) <= liftAtOnce {
+		l.liftOutdated(host, always)
+		return
+	}
+	l.background.begin("outdated on "+host, func(pause func() bool) { l.liftOutdated(host, pause) })
 }
+
+// liftAtOnce is how many blocks of a host are compared with its capability without a pause.
+const liftAtOnce = 256
 
 // outdatedLook is how often blocks are compared with the capabilities that were stored after them.
 const outdatedLook = 15 * time.Second
@@ -54,17 +61,21 @@ func (l *loop) liftAllOutdated(time.Time) {
 	if !l.isSynced() {
 		return
 	}
-	for host := range l.blocks.incapable {
-		l.liftOutdated(host)
-	}
+	l.background.begin("outdated", func(pause func() bool) {
+		for host := range l.blocks.incapable {
+			if l.liftOutdated(host, pause); !pause() {
+				return
+			}
+		}
+	})
 }
 
 // liftOutdated lifts the incapable blocks of a host that are older than its capability. Only the host's home does.
-func (l *loop) liftOutdated(host string) {
+func (l *loop) liftOutdated(host string, pause func() bool) {
 	if !l.peers.isHome(host) {
 		return
 	}
-	if hashes := l.blocks.incapableBefore(host, l.capable.stored[host]); len(hashes) > 0 {
+	if hashes := l.blocks.incapableBefore(host, l.capable.stored[host], pause); len(hashes) > 0 {
 		l.walk(func(ctx context.Context) { l.d.liftIncapable(ctx, host, hashes) })
 	}
 }

@@ -38,7 +38,7 @@ func (d *Dispatcher) beginChain(ctx context.Context, o *owned, s spot, last uint
 		d.loop.release(o, s.host)
 		d.leaveToLease(ctx, o, err)
 	default:
-		d.metrics.received.Inc()
+		d.metrics.jobQueued(o.job, d.clock())
 		d.dispatch(ctx, o, s)
 	}
 }
@@ -103,12 +103,12 @@ func passed(at, now time.Time) bool { return !at.IsZero() && !now.Before(at) }
 // offer asks the host's agent to take the job and reports whether the walk is over: with "accepted" the lease is
 // the agent's; without an answer the agent may have it or not, and the lease decides.
 func (d *Dispatcher) offer(ctx context.Context, o *owned, s *spot, resume bool) (done bool) {
-	host, attempt, asked := s.host, o.attempt, d.clock()
+	host, attempt, asked, begun := s.host, o.attempt, d.clock(), time.Now()
 	reply, err := d.q.Offer(ctx, host, &queue.Offer{
 		Message: o.message, Job: o.job.ID, Hash: o.job.Graph.Hash(), Attempt: attempt, Resume: resume,
 		Lease: o.lease, AckWait: d.q.AckWait(), LastInChain: o.last, Quiet: s.quiet, FreeSlot: s.free && !o.anySlot,
 	})
-	d.metrics.offered(reply.Answer, err)
+	d.metrics.offered(reply.Answer, err, time.Since(begun))
 	d.loop.answered(o, host, asked, reply, err)
 	o.anySlot = o.anySlot || reply.Answer == queue.Busy && !reply.State.Free()
 	switch {

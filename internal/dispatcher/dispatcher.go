@@ -100,7 +100,7 @@ type Dispatcher struct {
 	files   *files
 
 	references chan struct{} // has a value for each file with a workflow that is being read
-	beatNow chan struct{}
+	beatNow    chan struct{}
 
 	wrong    bool        // the machine's clock is; of the presence loop
 	unpulled sharedText  // why jobs cannot be pulled; written by the pull loops
@@ -127,6 +127,11 @@ func newOn(q wire, cfg Config) (*Dispatcher, error) {
 	d.quotas.usual = func() quota { return quota{bytes: q.JobsRoom() / 2} }
 	d.files = newFiles(q, cfg.MaxInput, d.quotas.fileBytes)
 	d.loop = newLoop(d)
+	if cfg.Registerer != nil {
+		if err := cfg.Registerer.Register(newFleetMetrics(d)); err != nil {
+			return nil, fmt.Errorf("register the metrics of the fleet: %w", err)
+		}
+	}
 	return d, nil
 }
 
@@ -180,6 +185,7 @@ func (d *Dispatcher) loops() []func(context.Context) error {
 		},
 		func(ctx context.Context) error { return d.q.ServeAPI(ctx, d.api()) },
 		d.presenceLoop,
+		d.tallyLoop,
 		d.history.loop,
 	)
 }

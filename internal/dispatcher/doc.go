@@ -84,5 +84,11 @@
 //	files.go          files of tenants; inputshares.go: how much of them; cursors.go: where a call goes on
 //	audit.go          who has changed what
 //
-// dispatcher.go starts and stops all of it; wire.go is what it needs of NATS; metrics.go is what it counts.
+// dispatcher.go starts and stops all of it; wire.go is what it needs of NATS.
+//
+// # Metrics
+//
+//	metrics.go        what this process does
+//	tally.go          what has happened to jobs and blocks: each event is counted by one dispatcher
+//	fleetmetrics.go   facts of the whole fleet, from a survey
 package dispatcher

@@ -238,9 +238,12 @@ func (f *fanOut) dropped(host string) {
 
 // rehome takes in that the homes have changed. A host that has come home here is read at once; one that has gone home
 // elsewhere is relayed from here for one presence TTL more, since the other one may have to read first.
-func (f *fanOut) rehome(now time.Time) {
+func (f *fanOut) rehome(now time.Time, pause func() bool) {
 	var come []string
 	for name, x := range f.hosts.known {
+		if !pause() {
+			break // another rehome goes on; what came home here so far is read
+		}
 		until, was := f.followed[name]
 		switch {
 		case x.home && (!was || !until.IsZero()):

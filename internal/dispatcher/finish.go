@@ -11,10 +11,17 @@ import (
 
 // finish removes a job that has ended from COMFY_JOBS. It does not wait for the ack: one that is lost is repaired by the
 // next delivery, which finds the chain ended. A job with extra_data is erased, since an acked message stays in the files of
-// NATS until they are written anew; agents may not do that and hand such a job back.
+// NATS until they are written anew; agents may not do that and hand such a job back. So they do with a job that has API keys, which
+// are removed.
 func (d *Dispatcher) finish(ctx context.Context, m *job.Message, lease queue.Lease) {
 	if job.HasExtraData(m.Body) {
 		if err := d.q.Erase(ctx, m.Sequence); err != nil {
+			d.finishLater(lease, err)
+			return
+		}
+	}
+	if job.HasAPIKeys(m.Body) {
+		if err := d.q.DropAPIKeys(ctx, job.Tenant(m.Tenant), m.PublishedID()); err != nil {
 			d.finishLater(lease, err)
 			return
 		}

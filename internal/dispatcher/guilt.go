@@ -26,12 +26,15 @@ type guilt struct {
 	alarms  *alarms
 
 	suspicions map[workflow.Hash]map[string][]route.Suspicion // by the host that went down
-	proofs     map[tenantHash]map[string]string               // texts, by the host whose strikes have them
-	unsettled  map[tenantHash]job.ID                          // the job of the last loss
+	proofs     map[workflow.Hash]tenantProofs
+	unsettled  map[tenantHash]job.ID // the job of the last loss
 }
 
+// tenantProofs is what shows of tenants that their jobs of a workflow take hosts down: texts, by the host whose strikes have them.
+type tenantProofs map[job.Tenant]map[string]string
+
 func newGuilt(p guilt) *guilt {
-	p.suspicions, p.proofs = map[workflow.Hash]map[string][]route.Suspicion{}, map[tenantHash]map[string]string{}
+	p.suspicions, p.proofs = map[workflow.Hash]map[string][]route.Suspicion{}, map[workflow.Hash]tenantProofs{}
 	p.unsettled = map[tenantHash]job.ID{}
 	return &p
 }
@@ -63,36 +66,52 @@ func (p *guilt) putStrikes(at pair, s *route.Strikes) {
 	} else if delete(hosts, at.host); len(hosts) == 0 {
 		delete(p.suspicions, at.hash)
 	}
-	for which, texts := range p.proofs {
-		if _, still := s.Guilty[route.Tenant(which.tenant)]; which.hash != at.hash || still {
+	for tenant, texts := range p.proofs[at.hash] {
+		if _, still := s.Guilty[route.Tenant(tenant)]; still {
 			continue
 		}
 		if delete(texts, at.host); len(texts) == 0 {
-			delete(p.proofs, which)
-			p.withhold(which)
+			p.forget(tenantHash{tenant, at.hash})
 		}
 	}
 	for tenant, text := range s.Guilty {
-		which := tenantHash{job.Tenant(tenant), at.hash}
-		if p.proofs[which] == nil {
-			p.proofs[which] = map[string]string{}
-		}
-		p.proofs[which][at.host] = text
-		p.withhold(which)
+		p.prove(tenantHash{job.Tenant(tenant), at.hash}, at.host, text)
 	}
+}
+
+// prove takes in what shows that a tenant's jobs of a workflow take hosts down.
+func (p *guilt) prove(which tenantHash, host, text string) {
+	tenants := p.proofs[which.hash]
+	if tenants == nil {
+		tenants = tenantProofs{}
+		p.proofs[which.hash] = tenants
+	}
+	if tenants[which.tenant] == nil {
+		tenants[which.tenant] = map[string]string{}
+	}
+	tenants[which.tenant][host] = text
+	p.withhold(which)
+}
+
+// forget takes in that nothing shows it any more.
+func (p *guilt) forget(which tenantHash) {
+	if delete(p.proofs[which.hash], which.tenant); len(p.proofs[which.hash]) == 0 {
+		delete(p.proofs, which.hash)
+	}
+	p.withhold(which)
 }
 
 // withhold keeps a tenant's jobs of a workflow from every host while a loss of it is unsettled or it is proven to take
 // hosts down, and lets them run otherwise.
 func (p *guilt) withhold(which tenantHash) {
 	_, unsettled := p.unsettled[which]
-	p.fleet.Withhold(which.hash, route.Tenant(which.tenant), unsettled || len(p.proofs[which]) > 0)
+	p.fleet.Withhold(which.hash, route.Tenant(which.tenant), unsettled || len(p.proofs[which.hash][which.tenant]) > 0)
 	p.changes.all()
 }
 
 // proof gives what shows that a tenant's jobs of a hash take hosts down; empty when nothing does.
 func (p *guilt) proof(which tenantHash) string {
-	for _, text := range p.proofs[which] {
+	for _, text := range p.proofs[which.hash][which.tenant] {
 		return fmt.Sprintf("jobs of this workflow of tenant %s take hosts down and are not run for now (`dispatcher blocks clear --hash %s` lets them): %s",
 			which.tenant, which.hash.Short(), text)
 	}
@@ -115,10 +134,12 @@ func (p *guilt) otherLosses(which tenantHash, except job.ID) []failure.Loss {
 // pairs lists the pairs whose strikes prove that a workflow takes hosts down.
 func (p *guilt) pairs(fits func(host string, hash workflow.Hash) bool) []pair {
 	var list []pair
-	for which, hosts := range p.proofs {
-		for host := range hosts {
-			if fits(host, which.hash) {
-				list = append(list, pair{host, which.hash})
+	for hash, tenants := range p.proofs {
+		for _, hosts := range tenants {
+			for host := range hosts {
+				if fits(host, hash) {
+					list = append(list, pair{host, hash})
+				}
 			}
 		}
 	}

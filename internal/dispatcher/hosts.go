@@ -267,10 +267,13 @@ func (h *hosts) forget(name string) bool {
 
 // expire drops the hosts whose presence should have ended a second ago, in case the watch has not told that it did. It
 // goes by the local clock, which does not leap when NATS' time is measured anew after the machine has slept.
-func (h *hosts) expire(local time.Time) {
+func (h *hosts) expire(local time.Time, pause func() bool) {
 	for name, x := range h.known {
 		if local.After(x.until.Add(time.Second)) {
 			h.drop(name)
+		}
+		if !pause() {
+			return
 		}
 	}
 }

@@ -206,9 +206,9 @@ func TestAHostIsGoneASecondAfterItsPresence(t *testing.T) {
 		s := newHostScene(newPeers("me"))
 		now, state := time.Now(), onlineHost("a", 1, 1)
 		s.presence(&state, now.Add(-4*time.Second), now) // 5 s of 9 are left
-		s.expire(now.Add(6 * time.Second))
+		s.expire(now.Add(6*time.Second), always)
 		same(t, "gone", len(s.lost), 0)
-		s.expire(now.Add(6*time.Second + 1))
+		s.expire(now.Add(6*time.Second+1), always)
 		same(t, "then", s.lost, []string{"a"})
 		same(t, "known", s.state("a") == nil, true)
 		s.drop("a")

@@ -13,8 +13,8 @@ import (
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
-// hostsMost is how many hosts the loop describes for a call at a time.
-const hostsMost = 64
+// hostsMost and blocksMost are how many hosts and blocks the loop describes for a call at a time.
+const hostsMost, blocksMost = 64, 64
 
 func (d *Dispatcher) apiHosts(ctx context.Context, r queue.HostsRequest) (answer queue.HostsAnswer, err error) {
 	p, err := d.page(r.Limit)
@@ -67,15 +67,16 @@ func (d *Dispatcher) apiBlocks(ctx context.Context, r queue.BlocksRequest) (answ
 	after := pair{host, workflow.Hash(hash)}
 	var which []pair
 	if err := d.answerInSlices(ctx, func(pause func() bool) {
-		which = d.loop.blocks.behind(after, pairs{r.Host, r.Hash}, pause)
+		which = d.loop.blocks.behind(after, pairs{r.Host, r.Hash}, p.rows+1, pause)
 	}); err != nil {
 		return answer, err
 	}
 	slices.SortFunc(which, pair.compare)
-	which = which[:min(len(which), p.rows+1)]
-	var found []queue.Block
-	if err := d.answer(ctx, func(time.Time) { found = d.loop.blocks.of(which) }); err != nil {
-		return answer, err
+	found := make([]queue.Block, 0, len(which))
+	for some := range slices.Chunk(which, blocksMost) {
+		if err := d.answer(ctx, func(time.Time) { found = append(found, d.loop.blocks.of(some)...) }); err != nil {
+			return answer, err
+		}
 	}
 	if answer.Blocks, err = takeFirst(p, found); len(answer.Blocks) < len(found) && err == nil {
 		last := &answer.Blocks[len(answer.Blocks)-1]

@@ -38,7 +38,8 @@ type loop struct {
 	unsynced  int                      // buckets of which not all is known yet
 	synced    chan struct{}            // closed when there is none
 	closing   bool                     // nothing is begun any more
-	turnEnded func(took time.Duration) // called after each turn
+	turnBegan func()                   // called before each turn
+	turnEnded func(took time.Duration) // and after it
 	depth     atomic.Int64             // tickets that wait here; read by other goroutines
 	outgoing  chan queue.Relay         // to be sent
 	chosen    chan []string            // hosts whose agents are followed; the newest list
@@ -95,12 +96,12 @@ func (l *loop) run(ctx context.Context) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		case happened := <-l.inbox:
-			l.began = time.Now()
+			l.beginTurn()
 			now := l.now()
 			happened(now)
 			l.endTurn(l.takeMore(now))
 		case <-timer.C:
-			l.began = time.Now()
+			l.beginTurn()
 			now := l.now()
 			l.ring(now)
 			l.endTurn(now)
@@ -114,6 +115,11 @@ const turnMost = time.Millisecond
 
 // spent reports whether the turn has taken so long that the rest is left to the next one.
 func (l *loop) spent() bool { return time.Since(l.began) >= turnMost }
+
+func (l *loop) beginTurn() {
+	l.turnBegan()
+	l.began = time.Now()
+}
 
 // endTurn does what follows from all that was taken in, and a part of what is done in slices.
 func (l *loop) endTurn(now time.Time) {
@@ -172,10 +178,11 @@ func (l *loop) step(now time.Time) {
 // wake has the loop look again when a job becomes due.
 func (l *loop) wake(now time.Time) {
 	due := l.room.NextDue()
-	if next, some := l.alarms.next(); due.IsZero() || some && !due.Before(next) {
+	at := later(due, now.Add(time.Millisecond))
+	if next, some := l.alarms.next(); due.IsZero() || some && !at.Before(next) {
 		return
 	}
-	l.alarms.at(later(due, now.Add(time.Millisecond)), func(time.Time) {})
+	l.alarms.at(at, func(time.Time) {})
 }
 
 func earlier(a, b time.Time) time.Time {
@@ -203,7 +210,9 @@ func (l *loop) setAlarms() {
 		}
 	})
 	l.alarms.every(now, handTime/4, func(now time.Time) { l.parkLate(now) })
-	l.alarms.every(now, slotLook, l.slots.lookAround)
+	l.alarms.every(now, slotLook, func(now time.Time) {
+		l.background.begin("slots", func(pause func() bool) { l.slots.lookAround(now, pause) })
+	})
 	l.alarms.every(now, outdatedLook, l.liftAllOutdated)
 	l.alarms.every(now, removedLook, func(time.Time) {
 		if l.isSynced() {

@@ -93,6 +93,17 @@ func (m *memory) LastOf(_ context.Context, tenant job.Tenant, id job.ID, kind jo
 	return last, found, err
 }
 
+func (m *memory) FirstOf(_ context.Context, tenant job.Tenant, id job.ID, kind job.EventKind) (first uint64, err error) {
+	err = m.read(func() {
+		for _, link := range m.chain(tenant, id) {
+			if link.EventKind == kind && first == 0 {
+				first = link.ChainSequence
+			}
+		}
+	}, "first %s", id)
+	return first, err
+}
+
 func (m *memory) End(ctx context.Context, tenant job.Tenant, id job.ID, c queue.Cancelling) (jetstream.Event, bool, error) {
 	for {
 		last, found, err := m.Last(ctx, tenant, id)
@@ -211,8 +222,10 @@ func (m *memory) lend() (link queue.Link, found bool, changed <-chan struct{}, w
 			wait = min(wait, left)
 			continue
 		}
+		link = m.events[sequence-1]
+		link.Again = !m.settles.lent[sequence].IsZero()
 		m.settles.lent[sequence] = time.Now().Add(settleWait)
-		return m.events[sequence-1], true, nil, 0
+		return link, true, nil, 0
 	}
 	return link, false, m.changed, wait
 }

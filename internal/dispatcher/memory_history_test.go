@@ -83,3 +83,13 @@ func (r *reading) Read(_ context.Context, upTo uint64) (bool, error) {
 	}
 	return false, nil
 }
+
+func (m *memory) LinkState() queue.LinkState { return queue.LinkState{Connected: m.Connected()} }
+
+func (m *memory) RoundTrip(context.Context) (time.Duration, error) { return time.Millisecond, nil }
+
+// Tally tells nothing: the consumer is tested on NATS.
+func (m *memory) Tally(ctx context.Context, _ func(jetstream.Note), _ func(error)) error {
+	<-ctx.Done()
+	return ctx.Err()
+}

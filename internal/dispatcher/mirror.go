@@ -15,19 +15,23 @@ import (
 type mirror[V any] struct {
 	put     func(c queue.Change[V], now time.Time)
 	gone    func(key string, now time.Time)
-	invalid func(key string, now time.Time)    // what follows from a value that is not valid; nil: the key counts as gone
-	keys    iter.Seq[string]                   // all that put has taken in and gone has not, while these are changed
-	beside  func(work func(pause func() bool)) // does what may take long; nil: it is done at once
+	invalid func(key string, now time.Time)          // what follows from a value that is not valid; nil: the key counts as gone
+	keys    func(pause func() bool) iter.Seq[string] // all that put has taken in and gone has not, while these are changed; a part when pause says no
+	beside  func(work func(pause func() bool))       // does what may take long; nil: it is done at once
 
-	seen   map[string]bool // keys since Reset; nil when there was none since Synced
+	seen   map[string]bool // keys since Reset; nil when there was none since Synced, or no key was known then
 	resets int             // how many there were
+	filled bool            // a key has been taken in. Before, nothing can be gone unnoticed, and to note a million keys would take seconds
 }
 
 // change takes in a change, and reports whether with it all that stands is known.
 func (m *mirror[V]) change(c queue.Change[V], now time.Time) (synced bool) {
 	switch c.Phase {
 	case queue.Reset:
-		m.seen = map[string]bool{}
+		m.seen = nil
+		if m.filled {
+			m.seen = map[string]bool{}
+		}
 		m.resets++
 	case queue.Put:
 		m.see(c.Key)
@@ -49,6 +53,7 @@ func (m *mirror[V]) change(c queue.Change[V], now time.Time) (synced bool) {
 }
 
 func (m *mirror[V]) see(key string) {
+	m.filled = true
 	if m.seen != nil {
 		m.seen[key] = true
 	}
@@ -64,7 +69,7 @@ func (m *mirror[V]) dropUnseen(now time.Time) {
 	work := func(pause func() bool) {
 		goOn := func() bool { return pause() && m.resets == reset }
 		var gone []string
-		for key := range m.keys {
+		for key := range m.keys(goOn) {
 			if !m.seen[key] {
 				gone = append(gone, key)
 			}
@@ -73,11 +78,11 @@ func (m *mirror[V]) dropUnseen(now time.Time) {
 			}
 		}
 		for _, key := range gone {
-			if !m.seen[key] {
-				m.gone(key, now)
-			}
 			if !goOn() {
 				return
+			}
+			if !m.seen[key] {
+				m.gone(key, now)
 			}
 		}
 		m.seen = nil
@@ -89,7 +94,9 @@ func (m *mirror[V]) dropUnseen(now time.Time) {
 	m.beside(work)
 }
 
-// listed gives keys one after the other.
-func listed(keys func() []string) iter.Seq[string] {
-	return func(visit func(string) bool) { slices.Values(keys())(visit) }
+// listed gives keys one after the other, of which there are few.
+func listed(keys func() []string) func(func() bool) iter.Seq[string] {
+	return func(func() bool) iter.Seq[string] {
+		return func(visit func(string) bool) { slices.Values(keys())(visit) }
+	}
 }

@@ -1,6 +1,7 @@
 package dispatcher
 
 import (
+	"iter"
 	"maps"
 	"testing"
 	"time"
@@ -14,7 +15,7 @@ func textMirror() (*mirror[string], map[string]string) {
 	return &mirror[string]{
 		put:  func(c queue.Change[string], _ time.Time) { values[c.Key] = c.Value },
 		gone: func(key string, _ time.Time) { delete(values, key) },
-		keys: maps.Keys(values),
+		keys: func(func() bool) iter.Seq[string] { return maps.Keys(values) },
 	}, values
 }
 
@@ -27,6 +28,7 @@ func TestWhatIsNotToldAgainAfterAResetIsGone(t *testing.T) {
 	same(t, "synced by a reset", change(queue.Reset, "", ""), false)
 	same(t, "synced by a put", change(queue.Put, "a", "1"), false)
 	change(queue.Put, "b", "2")
+	same(t, "keys noted although none was known before", len(m.seen), 0)
 	same(t, "synced", change(queue.Synced, "", ""), true)
 	change(queue.Put, "c", "3")
 	same(t, "values", values, map[string]string{"a": "1", "b": "2", "c": "3"})

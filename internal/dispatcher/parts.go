@@ -15,6 +15,7 @@ func newLoop(d *Dispatcher) *loop {
 	l := &loop{
 		d: d, inbox: make(chan func(time.Time), 1024), over: make(chan struct{}), synced: make(chan struct{}),
 		pressure: newBackpressure(), changes: newChanges(), alarms: &alarms{},
+		turnBegan: func() {},
 		turnEnded: func(took time.Duration) { d.metrics.turns.Observe(took.Seconds()) },
 	}
 	l.fleet, l.room = route.NewFleet(), route.NewRoom()
@@ -86,12 +87,11 @@ func (l *loop) makeJobParts() {
 		read: func(hash workflow.Hash, sequence uint64) {
 			l.walk(func(ctx context.Context) { d.learn(ctx, hash, sequence) })
 		},
-		known: func(list []route.Ticket) {
-			for _, t := range list {
-				l.room.Put(t)
-			}
+		known: func(t route.Ticket) {
+			l.room.Put(t)
 			l.changes.all()
 		},
+		beside: func(work func(pause func() bool)) { l.background.begin("requirements", work) },
 	})
 	l.promises = newPromises(promises{
 		toBegin: d.toBegin(), rests: l.rests,

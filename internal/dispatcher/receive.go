@@ -138,7 +138,6 @@ func (d *Dispatcher) refuse(ctx context.Context, delivery queue.Delivery, invali
 		return
 	}
 	d.finish(ctx, &delivery.Message, delivery.Lease)
-	d.metrics.ended.WithLabelValues(string(job.Dead), string(failure.InvalidJob)).Inc()
 	d.log.Info("refused an invalid job", "tenant", delivery.Tenant, "job", id, "why", invalid)
 }
 

@@ -221,7 +221,6 @@ func (d *Dispatcher) cancelRemoved(ctx context.Context, t *route.Ticket) error {
 		if _, err := d.q.Append(ctx, &e, last.ChainSequence, d.source, ""); err != nil {
 			return err
 		}
-		d.metrics.ended.WithLabelValues(string(job.Cancelled), "operator").Inc()
 		d.log.Warn("a waiting job was taken out of the stream; it is cancelled", "tenant", tenant, "job", id)
 	}
 	standing, found, _, err := d.q.Ticket(ctx, keyOf(t))

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"maps"
-	"slices"
 	"time"
 
 	"github.com/comfyherd/comfyherd/internal/job"
@@ -28,11 +26,13 @@ type requirements struct {
 	alarms *alarms
 	log    *slog.Logger
 	read   func(hash workflow.Hash, sequence uint64) // reads the job that is stored there, and calls learnt
-	known  func(list []route.Ticket)                 // called with the tickets that may wait now
+	known  func(t route.Ticket)                      // called with each ticket that may wait now
+	beside func(work func(pause func() bool))        // does what may take long
 
 	waiting map[workflow.Hash]map[uint64]route.Ticket
 	toRead  []workflow.Hash
 	reading int
+	toMove  []workflow.Hash // known by now, and whose tickets are on their way to the waiting room
 }
 
 func newRequirements(r requirements) *requirements {
@@ -108,14 +108,15 @@ func (r *requirements) learnt(hash workflow.Hash, sequence uint64, needs workflo
 	switch {
 	case err == nil:
 		r.fleet.PutRequirements(hash, needs)
-		delete(r.waiting, hash)
-		r.known(slices.Collect(maps.Values(tickets)))
+		if r.toMove = append(r.toMove, hash); len(r.toMove) == 1 {
+			r.beside(r.move)
+		}
 	case errors.Is(err, queue.ErrGone) || errors.Is(err, errNoJob):
 		gone, stands := tickets[sequence]
 		r.forget(hash, sequence)
 		r.toRead = append(r.toRead, hash)
 		if stands {
-			r.known([]route.Ticket{gone})
+			r.known(gone)
 		}
 	default:
 		r.log.Debug("cannot read a waiting job", "hash", hash.Short(), "error", err)
@@ -123,6 +124,21 @@ func (r *requirements) learnt(hash workflow.Hash, sequence uint64, needs workflo
 			r.toRead = append(r.toRead, hash)
 			r.readMore()
 		})
+	}
+}
+
+// move lets the tickets wait whose workflows are known by now. There may be very many of one workflow.
+func (r *requirements) move(pause func() bool) {
+	for ; len(r.toMove) > 0; r.toMove = r.toMove[1:] {
+		hash := r.toMove[0]
+		for len(r.waiting[hash]) > 0 {
+			for sequence, t := range r.waiting[hash] {
+				r.forget(hash, sequence)
+				if r.known(t); !pause() {
+					return
+				}
+			}
+		}
 	}
 }
 

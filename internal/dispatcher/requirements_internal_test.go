@@ -2,6 +2,7 @@ package dispatcher
 
 import (
 	"errors"
+	"slices"
 	"testing"
 	"time"
 
@@ -12,20 +13,18 @@ import (
 
 type needScene struct {
 	*requirements
-	read  []uint64
-	known []uint64
+	read   []uint64
+	known  []uint64
+	moving func(pause func() bool)
 }
 
 func newNeedScene() *needScene {
 	s := &needScene{}
 	s.requirements = newRequirements(requirements{
 		fleet: route.NewFleet(), alarms: &alarms{}, log: (&logged{}).logger(),
-		read: func(_ workflow.Hash, sequence uint64) { s.read = append(s.read, sequence) },
-		known: func(list []route.Ticket) {
-			for _, t := range list {
-				s.known = append(s.known, t.Sequence)
-			}
-		},
+		read:   func(_ workflow.Hash, sequence uint64) { s.read = append(s.read, sequence) },
+		known:  func(t route.Ticket) { s.known = append(s.known, t.Sequence) },
+		beside: func(work func(pause func() bool)) { s.moving = work },
 	})
 	return s
 }
@@ -41,8 +40,39 @@ func TestOneJobOfAWorkflowIsReadForAllItsTickets(t *testing.T) {
 	same(t, "read", s.read, []uint64{1})
 	s.forget(hash, 3)
 	s.learnt(hash, 1, o.job.Graph.Requirements(), nil, noonUTC)
+	s.moving(always)
 	same(t, "let wait", []any{len(s.known), s.fleet.Known(hash), len(s.waiting)}, []any{2, true, 0})
 	s.learn(o.job)
+}
+
+// TestTicketsThatBecomeKnownMoveOneAfterTheOther has the tickets of two workflows move with pauses, in which one of them is claimed and
+// another comes.
+func TestTicketsThatBecomeKnownMoveOneAfterTheOther(t *testing.T) {
+	t.Parallel()
+	s := newNeedScene()
+	one, two := ownedJob(t, "acme", 1, 1), ownedJob(t, "acme", 11, 2)
+	hash := one.job.Graph.Hash()
+	for sequence := range uint64(4) {
+		s.keep(ticketOf(ownedJob(t, "acme", sequence+1, 1), 1))
+	}
+	s.keep(ticketOf(two, 1))
+	s.learnt(hash, 1, one.job.Graph.Requirements(), nil, noonUTC)
+	s.learnt(two.job.Graph.Hash(), 11, two.job.Graph.Requirements(), nil, noonUTC)
+	same(t, "before", s.known, []uint64(nil))
+	var claimed uint64
+	s.moving(func() bool {
+		if len(s.known) == 2 && claimed == 0 {
+			for sequence := range s.waiting[hash] {
+				claimed = sequence
+			}
+			s.forget(hash, claimed)
+			s.keep(ticketOf(ownedJob(t, "acme", 5, 1), 1))
+		}
+		return true
+	})
+	moved := slices.Sorted(slices.Values(append(s.known, claimed)))
+	same(t, "moved or claimed", moved, []uint64{1, 2, 3, 4, 5, 11})
+	same(t, "left", []any{len(s.waiting), len(s.toMove)}, []any{0, 0})
 }
 
 func TestWhenTheJobIsGoneAnotherOneIsRead(t *testing.T) {

@@ -2,6 +2,7 @@ package dispatcher
 
 import (
 	"context"
+	"iter"
 	"maps"
 	"reflect"
 	"slices"
@@ -25,7 +26,7 @@ func newSettings[V any]() *settings[V] {
 	s.mirror = mirror[V]{
 		put:  func(c queue.Change[V], _ time.Time) { s.values[c.Key] = c.Value },
 		gone: func(key string, _ time.Time) { delete(s.values, key) },
-		keys: func(visit func(string) bool) { maps.Keys(s.values)(visit) },
+		keys: func(func() bool) iter.Seq[string] { return maps.Keys(s.values) },
 	}
 	return s
 }

@@ -10,6 +10,8 @@ import (
 	"slices"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/comfyherd/comfyherd/internal/failure"
 	"github.com/comfyherd/comfyherd/internal/job"
 	"github.com/comfyherd/comfyherd/internal/queue"
@@ -27,29 +29,67 @@ import (
 //  3. retry: retrying is appended, the ticket is put, the delivery is parked
 //     dead: the dead letter is stored, dead is appended, the delivery is acked
 func (d *Dispatcher) settle(ctx context.Context, failed queue.Link) error {
+	sequence, leased := failed.Lease.Sequence()
+	if !leased {
+		d.leaveAlone(&failed)
+		return nil
+	}
+	var reading errgroup.Group
+	var o *owned // read beside its chain
+	reading.Go(func() (err error) {
+		o, err = d.whole(ctx, sequence, failed.Tenant, failed.Job)
+		return err
+	})
+	first, err := d.isFirst(ctx, &failed)
+	unread := reading.Wait()
+	switch {
+	case err != nil:
+		return err
+	case first && unread == nil:
+		return d.settleJob(ctx, reopened(o, &failed, 1), &failed, []failure.Attempt{failed.Failure()})
+	}
 	chain, err := d.q.Chain(ctx, failed.Tenant, failed.Job)
 	if err != nil {
 		return err
 	}
-	at := indexOf(chain, failed.ChainSequence)
-	if at < 0 || at != len(chain)-1 {
-		return d.alreadySettled(ctx, chain, failed)
+	switch at := indexOf(chain, failed.ChainSequence); {
+	case at < 0 || at != len(chain)-1:
+		return d.alreadySettled(ctx, chain, &failed)
+	case cmp.Or(sequenceIn(chain), failed.Sequence) != sequence: // the event has it for a chain whose first events are not kept any more
+		d.leaveAlone(&failed)
+		return nil
+	case errors.Is(unread, queue.ErrGone):
+		return d.endRemoved(ctx, &failed)
+	case unread != nil:
+		return unread
 	}
-	sequence := cmp.Or(sequenceIn(chain), failed.Sequence) // the failed event has it too, for a chain whose first events are not kept any more
-	if sequence == 0 || !failed.Lease.Of(sequence) {       // also the lease of another job
-		d.log.Warn("a failed event without a lease or a job is left alone", "tenant", failed.Tenant, "job", failed.Job)
-		return nil // neither an agent nor a dispatcher wrote it; a real job is delivered again when its lease has run out
+	return d.settleJob(ctx, reopened(o, &failed, startedIn(chain)), &failed, attemptsOf(chain))
+}
+
+// isFirst reports whether no attempt of the job has failed before, and nothing is known to have followed. Then the failed event says all
+// that the chain would, as for most failures; that something has followed nevertheless is found out when the chain is continued. What
+// is delivered again was probably settled before.
+func (d *Dispatcher) isFirst(ctx context.Context, failed *queue.Link) (bool, error) {
+	if failed.Again || failed.Attempt != 1 {
+		return false, nil
 	}
-	o, err := d.reopen(ctx, chain, sequence, failed)
+	first, err := d.q.FirstOf(ctx, failed.Tenant, failed.Job, job.Failed)
+	return first == failed.ChainSequence, err
+}
+
+// leaveAlone is for a failed event without a lease of its job: neither an agent nor a dispatcher wrote it. A real job is delivered again
+// when its lease has run out.
+func (d *Dispatcher) leaveAlone(failed *queue.Link) {
+	d.log.Warn("a failed event without a lease or a job is left alone", "tenant", failed.Tenant, "job", failed.Job)
+}
+
+// settleJob decides what becomes of a job whose last attempt has failed, and does it.
+func (d *Dispatcher) settleJob(ctx context.Context, o *owned, failed *queue.Link, attempts []failure.Attempt) error {
+	decision, err := d.decide(ctx, o, failed, attempts)
 	if err != nil {
 		return err
 	}
-	attempts := attemptsOf(chain)
-	decision, err := d.decide(ctx, o, &failed, attempts)
-	if err != nil {
-		return err
-	}
-	d.metrics.failed.WithLabelValues(string(failed.Kind)).Inc()
+	d.metrics.settleLag.Observe(max(d.clock().Sub(failed.Time), 0).Seconds())
 	if decision.Dead {
 		return d.makeDead(ctx, o, ending{reason: decision.Reason, message: decision.Message, hosts: refusalsOf(attempts), attempts: attempts})
 	}
@@ -102,24 +142,17 @@ func refusalsOf(attempts []failure.Attempt) map[string]string {
 
 // alreadySettled is for a failed event that something else has followed: usually it was settled before. An ended job whose
 // delivery still stands is acked.
-func (d *Dispatcher) alreadySettled(ctx context.Context, chain []queue.Link, failed queue.Link) error {
+func (d *Dispatcher) alreadySettled(ctx context.Context, chain []queue.Link, failed *queue.Link) error {
 	if n := len(chain); n > 0 && chain[n-1].EventKind.Terminal() && failed.Lease.Of(sequenceIn(chain)) {
 		d.finishStored(ctx, idKey{failed.Tenant, failed.Job}, sequenceIn(chain), failed.Lease)
 	}
 	return nil
 }
 
-// reopen reads the job of a failed event again as one that this dispatcher owns.
-func (d *Dispatcher) reopen(ctx context.Context, chain []queue.Link, sequence uint64, failed queue.Link) (*owned, error) {
-	o, err := d.whole(ctx, sequence, failed.Tenant, failed.Job)
-	if errors.Is(err, queue.ErrGone) {
-		return nil, d.endRemoved(ctx, &failed)
-	}
-	if err != nil {
-		return nil, err
-	}
-	o.lease, o.last, o.attempt, o.notBefore = failed.Lease, failed.ChainSequence, startedIn(chain)+1, time.Time{}
-	return o, nil
+// reopened is the job of a failed event, of which so many attempts have begun, as this dispatcher owns it now.
+func reopened(o *owned, failed *queue.Link, begun int) *owned {
+	o.lease, o.last, o.attempt, o.notBefore = failed.Lease, failed.ChainSequence, begun+1, time.Time{}
+	return o
 }
 
 // endRemoved ends a job whose message was removed from COMFY_JOBS by hand: it cannot be tried again.
@@ -198,7 +231,6 @@ func (d *Dispatcher) makeDead(ctx context.Context, o *owned, why ending) error {
 		return err
 	}
 	d.finish(ctx, &o.message, o.lease)
-	d.metrics.ended.WithLabelValues(string(job.Dead), string(why.reason)).Inc()
 	level := slog.LevelWarn
 	if why.reason == failure.OverQuota { // there may be very many
 		level = slog.LevelInfo

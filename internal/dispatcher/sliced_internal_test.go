@@ -1,6 +1,7 @@
 package dispatcher
 
 import (
+	"iter"
 	"maps"
 	"testing"
 	"time"
@@ -64,9 +65,10 @@ func TestAKeyThatComesBackWhileOthersAreDroppedStands(t *testing.T) {
 	m := &mirror[string]{
 		put:    func(c queue.Change[string], _ time.Time) { values[c.Key] = c.Value },
 		gone:   func(key string, _ time.Time) { delete(values, key) },
-		keys:   maps.Keys(values),
+		keys:   func(func() bool) iter.Seq[string] { return maps.Keys(values) },
 		beside: func(work func(pause func() bool)) { later = work },
 	}
+	m.change(queue.Change[string]{Phase: queue.Put, Key: "a", Value: "1"}, noonUTC)
 	m.change(queue.Change[string]{Phase: queue.Reset}, noonUTC)
 	same(t, "synced", m.change(queue.Change[string]{Phase: queue.Synced}, noonUTC), true)
 	same(t, "nothing is dropped yet", len(values), 2)

@@ -36,21 +36,26 @@ func (d *Dispatcher) strikeOf(ctx context.Context, o *owned, failed *queue.Link)
 	if strike.Size == 0 {
 		strike.Size = failed.Size // the agent has looked at the picture
 	}
-	if failed.Kind == failure.OutOfMemory {
-		d.loop.ask(func(time.Time) { strike.Ran = d.loop.successes.largest[pair{failed.Host, strike.Hash}] })
-	}
+	none := false
+	d.loop.ask(func(time.Time) {
+		if failed.Kind == failure.OutOfMemory {
+			strike.Ran = d.loop.successes.largest[pair{failed.Host, strike.Hash}]
+		}
+		none = !d.loop.fleet.Struck(strike.Host, strike.Hash)
+	})
 	if jitter := d.cfg.Policy.Cooldown / 10; jitter >= time.Second {
 		strike.Jitter = rand.N(jitter)
 	}
-	return d.addStrike(ctx, strike)
+	return d.addStrike(ctx, strike, none)
 }
 
 // addStrike counts a failure by compare-and-set and opens or widens the block that follows from it; how long that lasts
 // (the cooldown) is Policy.BlockFor in internal/route/policy.go. The strikes come first: they carry the failed event's mark and the block, so that a crash before the block is opened is
-// repaired by the next delivery of the failed event, which finds the mark and opens what the strikes say.
-func (d *Dispatcher) addStrike(ctx context.Context, s route.Strike) error {
+// repaired by the next delivery of the failed event, which finds the mark and opens what the strikes say. none says that the pair had
+// no strikes a moment ago: then they are created without being read first.
+func (d *Dispatcher) addStrike(ctx context.Context, s route.Strike, none bool) error {
 	var block *route.Block
-	_, err := d.changeStrikes(ctx, pair{string(s.Host), s.Hash}, func(old *route.Strikes, _ bool) (strikes route.Strikes, changed bool) {
+	_, err := d.changeThese(ctx, pair{string(s.Host), s.Hash}, none, func(old *route.Strikes, _ bool) (strikes route.Strikes, changed bool) {
 		strikes, block = old.Add(s, d.clock(), d.cfg.Policy)
 		if block == nil && old.Open != nil && old.Open.Until.After(d.clock()) {
 			block = old.Open
@@ -66,9 +71,21 @@ func (d *Dispatcher) addStrike(ctx context.Context, s route.Strike) error {
 // changeStrikes stores what change makes of a pair's strikes, unless it changes nothing. When another dispatcher writes them
 // meanwhile, change is called again.
 func (d *Dispatcher) changeStrikes(ctx context.Context, p pair, change func(old *route.Strikes, found bool) (route.Strikes, bool)) (changed bool, err error) {
+	return d.changeThese(ctx, p, false, change)
+}
+
+// changeThese is changeStrikes which at first, if none, takes the pair to have no strikes.
+func (d *Dispatcher) changeThese(
+	ctx context.Context, p pair, none bool, change func(old *route.Strikes, found bool) (route.Strikes, bool),
+) (changed bool, err error) {
 	try := func() (bool, error) {
-		old, revision, err := d.strikesOf(ctx, p.host, p.hash)
-		if err != nil {
+		var old route.Strikes
+		var revision uint64
+		var err error
+		if !none {
+			old, revision, err = d.strikesOf(ctx, p.host, p.hash)
+		}
+		if none = false; err != nil {
 			return false, err
 		}
 		var strikes route.Strikes

@@ -24,6 +24,7 @@ func (d *Dispatcher) tenantEndpoints() map[string]queue.TenantEndpoint {
 		"waiting": queue.TenantJSON(d.tenantWaiting),
 
 		"workflows": queue.TenantJSON(d.tenantWorkflows),
+		"api_keys":  queue.TenantJSON(d.tenantAPIKeys),
 	}
 	maps.Copy(calls, d.files.endpoints())
 	return calls

@@ -124,16 +124,22 @@ func (s *tenantSlots) jobEnded(e *queue.EndedJob) {
 	}
 }
 
-// lookAround looks at the slots whose jobs no host says it runs.
-func (s *tenantSlots) lookAround(now time.Time) {
+// lookAround looks at the slots whose jobs no host says it runs, until pause says no.
+func (s *tenantSlots) lookAround(now time.Time, pause func() bool) {
 	for tenant, taken := range s.taken {
 		if !s.peers.isTenantHome(tenant) {
-			continue
+			taken = nil
 		}
 		for _, slot := range taken {
 			if now.Sub(slot.Time) >= slotGrace && !s.runs(job.Tenant(tenant), slot) {
 				s.lookAt(job.Tenant(tenant), slot, false)
 			}
+			if !pause() {
+				return
+			}
+		}
+		if !pause() {
+			return
 		}
 	}
 }

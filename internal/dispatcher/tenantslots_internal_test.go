@@ -77,7 +77,7 @@ func TestOnlyATenantsHomeGivesItsJobsToHosts(t *testing.T) {
 	s.rehome(always)
 	same(t, "beside its home", []any{chosen(s.fleet, o, noonUTC), s.fleet.Elsewhere(tenant)}, []any{"", true})
 	s.put(tenant, slotsOf("x"))
-	s.lookAround(noonUTC.Add(time.Minute))
+	s.lookAround(noonUTC.Add(time.Minute), always)
 	s.jobEnded(&queue.EndedJob{Tenant: job.Tenant(tenant), Job: "x"})
 	same(t, "its slots are looked at by its home alone", len(s.looks), 0)
 }
@@ -119,9 +119,9 @@ func TestASlotIsLookedAtWhenItsJobHasEndedOrNoHostRunsIt(t *testing.T) {
 	same(t, "one look at a time", s.looks, []string{"acme x patiently"})
 	s.looked(idKey{"acme", "x"})
 	s.runOn["y"] = true
-	s.lookAround(noonUTC.Add(3*time.Second - 1))
+	s.lookAround(noonUTC.Add(3*time.Second-1), always)
 	same(t, "while an offer may be under way", len(s.looks), 1)
-	s.lookAround(noonUTC.Add(3 * time.Second))
+	s.lookAround(noonUTC.Add(3*time.Second), always)
 	slices.Sort(s.looks[1:])
 	same(t, "afterwards", s.looks[1:], []string{"acme x", "acme z"})
 }

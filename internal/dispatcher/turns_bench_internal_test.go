@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"iter"
+	"runtime/debug"
 	"slices"
 	"sync"
 	"testing"
@@ -18,7 +19,8 @@ import (
 )
 
 // The benchmarks of the loop's turns. Each has a dispatcher with a large fleet and a long queue do one thing, and reports
-// the longest turn that the loop took for it: nothing else was decided meanwhile.
+// the longest turn that the loop took for it: nothing else was decided meanwhile. Where the system tells it, that is the CPU time
+// of the loop's thread, so that what else runs on the machine does not count.
 
 // stillWire is a NATS in which nothing happens but what a benchmark does. One job waits there.
 type stillWire struct {
@@ -69,9 +71,15 @@ func newTurnScene(b *testing.B) *turnScene {
 		b.Fatal(err)
 	}
 	s := &turnScene{Dispatcher: d, ended: make(chan error, 1)}
+	var began threadTime
+	d.loop.turnBegan = func() { began = threadTimeNow() }
 	d.loop.turnEnded = func(took time.Duration) {
+		used, known := threadTimeNow().since(began)
+		if !known {
+			used = took
+		}
 		s.mu.Lock()
-		s.longest = max(s.longest, took)
+		s.longest = max(s.longest, used)
 		s.mu.Unlock()
 	}
 	d.loop.unsynced = 1
@@ -91,13 +99,10 @@ func (s *turnScene) start(b *testing.B) {
 		s.walks.Wait()
 	})
 	s.loop.ask(func(time.Time) { s.loop.walk = func(func(context.Context)) {} })
-	for range 100 {
-		s.loop.ask(func(time.Time) {})
-	}
+	s.settle()
 }
 
-// run measures do. It reports the longest turn that one do takes, as the median of all of them, and the longest of all,
-// which on a busy machine is one in which other programs ran.
+// run measures do. It reports the longest turn that one do takes, as the median of all of them, and the longest of all.
 func (s *turnScene) run(b *testing.B, name string, do func()) {
 	b.Helper()
 	b.Run(name, func(b *testing.B) {
@@ -190,6 +195,7 @@ func benchScenes(b *testing.B, each func(b *testing.B, s *turnScene)) {
 	b.Helper()
 	for _, size := range []struct{ hosts, blocks, tickets int }{{1000, 100_000, 0}, {10_000, 0, 100_000}} {
 		b.Run(fmt.Sprintf("hosts=%d/blocks=%d/workflows=%d", size.hosts, size.blocks, size.tickets), func(b *testing.B) {
+			defer debug.SetGCPercent(debug.SetGCPercent(300)) // as the commands
 			s := newTurnScene(b)
 			s.addHosts(size.hosts)
 			s.addBlocks(size.blocks, size.hosts)
@@ -287,12 +293,27 @@ func BenchmarkTurnOfAChange(b *testing.B) {
 		s.run(b, "a job that no host can run comes", func() {
 			l.place(ownedJob(b, "acme", 1<<31, 2))
 		})
+		ceiling := 9
+		s.run(b, "a tenant gets another ceiling", func() {
+			l.ask(func(time.Time) {
+				ceiling = 12 - ceiling
+				l.room.PutCeiling("acme", ceiling)
+				l.changes.all()
+			})
+			s.settle()
+		})
+		s.run(b, "what nobody tells is looked for", func() {
+			l.ask(func(now time.Time) { l.expirePresences(time.Now(), now) })
+			l.ask(l.liftAllOutdated)
+			l.ask(func(now time.Time) { l.removed.counted(map[job.Lane]uint64{}, 0, now) })
+			s.settle()
+		})
 		s.run(b, "the watches begin anew", func() {
 			tickets, blocks := l.ticketMirror(), l.blockMirror()
 			tickets.beside = func(work func(func() bool)) { l.background.begin("tickets", work) }
 			blocks.beside = func(work func(func() bool)) { l.background.begin("blocks", work) }
 			l.ask(func(now time.Time) {
-				tickets.seen, blocks.seen = allSeen(tickets.keys), allSeen(blocks.keys)
+				tickets.seen, blocks.seen = allSeen(tickets.keys(always)), allSeen(blocks.keys(always))
 			})
 			s.take()
 			l.ask(func(now time.Time) { tickets.change(queue.Change[queue.Ticket]{Phase: queue.Synced}, now) })

@@ -1,6 +1,7 @@
 package dispatcher
 
 import (
+	"iter"
 	"strconv"
 	"time"
 
@@ -23,11 +24,10 @@ type tickets struct {
 
 	claiming map[uint64]route.Ticket // taken out of the room to be claimed
 	due      map[uint64]dueTimes     // of those that become due later
-	ranked   int                     // up to which place of the room the ranks are right; -1 = all are
 }
 
 func newTickets(t tickets) *tickets {
-	t.claiming, t.due, t.ranked = map[uint64]route.Ticket{}, map[uint64]dueTimes{}, -1
+	t.claiming, t.due = map[uint64]route.Ticket{}, map[uint64]dueTimes{}
 	return &t
 }
 
@@ -39,6 +39,7 @@ func (t *tickets) put(x route.Ticket) {
 		t.unknown.keep(x)
 		return
 	}
+	t.unknown.forget(x.Hash, x.Sequence) // an older one, which has not moved yet
 	t.room.Put(x)
 	t.changes.all()
 }
@@ -70,12 +71,9 @@ func (t *tickets) inTurn(x route.Ticket, stored, now time.Time) route.Ticket {
 	return x
 }
 
-// rehome finds out anew when tickets become due here, and when it is this dispatcher's turn, since dispatchers have come or gone.
+// rehome finds out anew when tickets become due here, when it is this dispatcher's turn, and which tickets it claims first, since
+// dispatchers have come or gone.
 func (t *tickets) rehome(now time.Time, pause func() bool) {
-	if t.ranked < 0 {
-		t.alarms.at(now.Add(rankPause), t.rankMore)
-	}
-	t.ranked = 0
 	for sequence, due := range t.due {
 		if !pause() {
 			return
@@ -90,17 +88,8 @@ func (t *tickets) rehome(now time.Time, pause func() bool) {
 		}
 		t.room.Put(t.inTurn(x, time.Time{}, now))
 	}
-}
-
-const (
-	rankPause  = 5 * time.Millisecond // between two steps in which tickets are ranked anew
-	rankPlaces = 512                  // of each
-)
-
-// rankMore ranks some of the tickets anew after dispatchers have come or gone, and does so until all are.
-func (t *tickets) rankMore(now time.Time) {
-	if t.ranked = t.room.Rerank(t.ranked, rankPlaces, t.peers.rank); t.ranked >= 0 {
-		t.alarms.at(now.Add(rankPause), t.rankMore)
+	for at := 0; at >= 0 && pause(); {
+		at = t.room.Rerank(at, 1, t.peers.rank)
 	}
 }
 
@@ -154,30 +143,36 @@ func (t *tickets) beingClaimed(sequence uint64) (x route.Ticket, stands bool) {
 	return x, stands
 }
 
-// keys visits those of all tickets that stand, as far as is known, until visit says no. Others may come and go meanwhile.
-func (t *tickets) keys(visit func(string) bool) {
-	for at := 0; at >= 0; {
-		var keys []string
-		at = t.room.Some(at, keyPlaces, func(x *route.Ticket, _ route.Alike) {
-			if !t.hand.has(x.Sequence) {
-				keys = append(keys, keyOf(x))
+// keys gives those of all tickets that stand, as far as is known, or a part of them when pause says no. Others may come and go
+// meanwhile.
+func (t *tickets) keys(pause func() bool) iter.Seq[string] {
+	return func(visit func(string) bool) {
+		for at := 0; at >= 0; {
+			var keys []string
+			at = t.room.Some(at, keyPlaces, func(x *route.Ticket, _ route.Alike) {
+				if !t.hand.has(x.Sequence) {
+					keys = append(keys, keyOf(x))
+				}
+			})
+			for _, key := range keys {
+				if !visit(key) {
+					return
+				}
 			}
-		})
-		for _, key := range keys {
-			if !visit(key) {
+			if !pause() {
 				return
 			}
 		}
-	}
-	for _, x := range t.claiming {
-		if !visit(keyOf(&x)) {
-			return
+		for _, x := range t.claiming {
+			if !visit(keyOf(&x)) {
+				return
+			}
 		}
+		t.unknown.each(func(x *route.Ticket) bool { return visit(keyOf(x)) })
 	}
-	t.unknown.each(func(x *route.Ticket) bool { return visit(keyOf(x)) })
 }
 
-const keyPlaces = 64 // whose keys are found at once
+const keyPlaces = 16 // whose keys are found at once
 
 // len is how many wait and are not being claimed.
 func (t *tickets) len() int { return t.room.Len() - t.hand.len() }

@@ -107,7 +107,7 @@ func (l *loop) rehome(now time.Time) {
 	l.pressure.peers(l.peers.count())
 	l.background.begin("rehome", func(pause func() bool) {
 		l.hosts.rehome(now, pause)
-		l.fanOut.rehome(now)
+		l.fanOut.rehome(now, pause)
 		l.slots.rehome(pause)
 		l.tickets.rehome(now, pause)
 		l.changes.jobs = true
@@ -118,7 +118,7 @@ func (l *loop) expirePresences(local, now time.Time) {
 	l.d.metrics.hosts.Set(float64(len(l.hosts.known)))
 	l.d.metrics.blocks.Set(float64(l.blocks.count()))
 	l.d.metrics.waiting.Set(float64(l.depth.Load()))
-	l.hosts.expire(local)
+	l.background.begin("expire", func(pause func() bool) { l.hosts.expire(local, pause) })
 	for _, name := range l.peers.expired(local) {
 		l.peerGone(name, now)
 	}

@@ -40,6 +40,8 @@ type jobsWire interface {
 	Park(lease queue.Lease, rest time.Duration) error
 	FinishSoon(lease queue.Lease) error
 	Erase(ctx context.Context, sequence uint64) error
+	PutAPIKeys(ctx context.Context, tenant job.Tenant, keys *jetstream.APIKeys) (until time.Time, err error)
+	DropAPIKeys(ctx context.Context, tenant job.Tenant, id job.ID) error
 	TooLarge(body int) string
 	JobsRoom() int64
 	JobsHeld(ctx context.Context) (history.Held, error)
@@ -56,6 +58,7 @@ type chainWire interface {
 	Append(ctx context.Context, e *job.Event, last uint64, source string, lease queue.Lease) (uint64, error)
 	Last(ctx context.Context, tenant job.Tenant, id job.ID) (queue.Link, bool, error)
 	LastOf(ctx context.Context, tenant job.Tenant, id job.ID, kind job.EventKind) (queue.Link, bool, error)
+	FirstOf(ctx context.Context, tenant job.Tenant, id job.ID, kind job.EventKind) (uint64, error)
 	Chain(ctx context.Context, tenant job.Tenant, id job.ID) ([]queue.Link, error)
 	End(ctx context.Context, tenant job.Tenant, id job.ID, c queue.Cancelling) (jetstream.Event, bool, error)
 	EventsAge() time.Duration
@@ -104,6 +107,8 @@ type peerWire interface {
 	ServeAPI(ctx context.Context, api queue.API) error
 	AnswerBytes() int
 	Stores(ctx context.Context) ([]queue.StoreCounts, error)
+	LinkState() queue.LinkState
+	RoundTrip(ctx context.Context) (time.Duration, error)
 	AppendAct(ctx context.Context, a *queue.Act, source string) error
 }
 
@@ -146,6 +151,7 @@ type watchWire interface {
 	FollowCancels(ctx context.Context, tell func(job.Event)) error
 	SettleFailed(ctx context.Context, settle func(context.Context, queue.Link) error, failed func(error)) error
 	AnnounceBlocks(ctx context.Context, source string, failed func(error)) error
+	Tally(ctx context.Context, tell func(jetstream.Note), failed func(error)) error
 }
 
 // onNATS is the wire of a real queue.

@@ -19,6 +19,11 @@ const (
 	OverQuota         Reason = "over_quota"
 )
 
+// Reasons lists the closed set.
+func Reasons() []Reason {
+	return []Reason{InvalidJob, NotRetryable, AttemptsExhausted, WorkflowFault, NoCapableHost, TakesHostsDown, Expired, OverQuota}
+}
+
 const (
 	// DefaultMaxAttempts bounds the attempts that count when the job does not say.
 	DefaultMaxAttempts = 3

@@ -36,6 +36,8 @@ func failedOf(err error) *failed {
 		return &failed{http.StatusBadRequest, "invalid_request", refused.Error()}
 	case as[*jetstream.NotFound](err, &refused):
 		return &failed{http.StatusNotFound, "not_found", refused.Error()}
+	case as[*jetstream.Conflict](err, &refused):
+		return &failed{http.StatusConflict, "conflict", refused.Error()}
 	case as[*jetstream.TooBig](err, &refused):
 		return &failed{http.StatusRequestEntityTooLarge, "payload_too_large", refused.Error()}
 	case as[*jetstream.TooMany](err, &refused):

@@ -17,3 +17,16 @@ func Identify(cfg Config, fallback job.Tenant, r *http.Request) (tenant job.Tena
 	})).ServeHTTP(answer, r)
 	return tenant, path, answer.Code
 }
+
+// MergeClasses merges the object_info of hosts, each with how many answer it.
+func MergeClasses(answers map[string]int) map[string]string {
+	var sources []source
+	for body, hosts := range answers {
+		sources = append(sources, source{body: []byte(body), hosts: hosts})
+	}
+	merged := map[string]string{}
+	for class, def := range mergeClasses(sources).defs {
+		merged[class] = string(def)
+	}
+	return merged
+}

@@ -49,6 +49,9 @@ type Gateway struct {
 	leaving chan struct{} // closed when the gateway stops: streams end
 	hangUp  func()        // closes leaving, once
 
+	hidden   *hidden
+	catalogs *catalogs
+
 	mu      sync.Mutex // guards tenants
 	tenants map[job.Tenant]*tenant
 }
@@ -79,6 +82,7 @@ func New(q *queue.Queue, cfg Config) (*Gateway, error) {
 	g := &Gateway{
 		q: q, cfg: cfg, log: cfg.Logger, keys: newKeyring(cfg.Keys),
 		begin: make(chan *tenant), ended: make(chan struct{}), tenants: map[job.Tenant]*tenant{},
+		hidden: newHidden(), catalogs: newCatalogs(q),
 	}
 	g.leaving = make(chan struct{})
 	g.hangUp = sync.OnceFunc(func() { close(g.leaving) })

@@ -49,17 +49,36 @@ func (g *Gateway) serving(answer route) http.Handler {
 	})
 }
 
-// mountComfy adds the routes of ComfyUI's own API.
+// mountComfy adds the routes of ComfyUI's own API. What is not here is answered 404, or 405 when the path has another method.
 func (g *Gateway) mountComfy(mux *http.ServeMux) {
-	g.handle(mux, "GET /ws", g.getSocket)
-	g.handle(mux, "GET /prompt", g.getPrompt)
-	g.handle(mux, "POST /prompt", g.postPrompt)
-	g.handle(mux, "GET /queue", g.getQueue)
-	g.handle(mux, "GET /view", g.getView)
-	g.handle(mux, "POST /upload/image", g.postUpload)
-	g.handle(mux, "POST /upload/mask", g.postMask)
-	g.handle(mux, "POST /queue", g.postQueue)
-	g.handle(mux, "POST /interrupt", g.postInterrupt)
-	g.handle(mux, "GET /history", g.getHistory)
-	g.handle(mux, "GET /history/{id}", g.getHistoryOf)
+	for pattern, answer := range map[string]route{
+		"GET /ws": g.getSocket, "GET /prompt": g.getPrompt, "POST /prompt": g.postPrompt,
+		"GET /queue": g.getQueue, "POST /queue": g.postQueue, "POST /interrupt": g.postInterrupt, "POST /free": g.postFree,
+		"GET /history": g.getHistory, "POST /history": g.postHistory, "GET /history/{id}": g.getHistoryOf,
+		"GET /view": g.getView, "POST /upload/image": g.postUpload, "POST /upload/mask": g.postMask,
+
+		"GET /api/jobs": g.listComfyJobs, "GET /api/jobs/{id}": g.getComfyJob,
+		"POST /api/jobs/{id}/cancel": g.cancelComfyJob, "POST /api/jobs/cancel": g.cancelComfyJobs,
+
+		"GET /history_v2": g.getHistoryV2, "GET /history_v2/{id}": g.getHistoryV2Of,
+		"GET /api/job/{id}/status": g.getJobStatus, "GET /api/user": g.getUser,
+
+		"GET /settings": g.getSettings, "POST /settings": g.postSettings, "GET /settings/{id}": g.getSetting, "POST /settings/{id}": g.postSettings,
+		"GET /userdata": g.listUserData, "GET /v2/userdata": g.listUserDataV2,
+		"GET /userdata/{file}": g.getUserFile, "POST /userdata/{file}": g.postUserFile, "DELETE /userdata/{file}": g.deleteUserFile,
+		"POST /userdata/{file}/move/{dest}": g.moveUserFile,
+
+		"GET /object_info": g.getObjectInfo, "GET /object_info/{class}": g.getClass,
+		"GET /models": g.getList("models"), "GET /models/{folder}": g.getModels, "GET /embeddings": g.getList("embeddings"),
+		"GET /experiment/models": g.getModelFolders, "GET /experiment/models/{folder}": g.getModelFiles,
+
+		"GET /features": g.getFeatures, "GET /system_stats": g.getSystemStats, "GET /users": g.getUsers,
+		"GET /internal/logs": g.getLogs, "GET /internal/logs/raw": g.getRawLogs, "PATCH /internal/logs/subscribe": g.subscribeLogs,
+		"GET /internal/folder_paths": g.getNothing, "GET /internal/files/{folder}": g.getFiles,
+		"GET /extensions": g.getExtensions, "GET /i18n": g.getNothing, "GET /workflow_templates": g.getNothing,
+		"GET /global_subgraphs": g.getNothing, "GET /node_replacements": g.getNothing,
+	} {
+		g.handle(mux, pattern, answer)
+	}
+	mux.Handle("/", g.serving(g.getPage))
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/jetstream"
 )
 
 // prompt is what a client sends to POST /prompt.
@@ -16,8 +17,10 @@ type prompt struct {
 	body       []byte // as it came
 	id         job.ID // empty: the client leaves it to us
 	graph      json.RawMessage
+	spec       job.Spec        // the job, but for what this gateway adds
 	extra      json.RawMessage // extra_data; empty: none
 	targets    []string        // partial_execution_targets; nil: all
+	keys       jetstream.APIKeys // that stood in extra_data
 	submission Submission
 }
 
@@ -76,6 +79,10 @@ func readPrompt(body []byte) (*prompt, error) {
 		return nil, malformed(err.Error())
 	}
 	p.graph = spec.Workflow
+	p.spec = job.Spec{ // what a client may say of its job beyond ComfyUI's fields
+		Workflow: spec.Workflow, MaxAttempts: spec.MaxAttempts, RetryDelay: spec.RetryDelay, PreferHosts: spec.PreferHosts,
+		OnlyHosts: spec.OnlyHosts, ExcludeHosts: spec.ExcludeHosts, Timeouts: spec.Timeouts, RunAt: spec.RunAt, ExpiresIn: spec.ExpiresIn,
+	}
 	return p, nil
 }
 
@@ -121,10 +128,22 @@ func (p *prompt) readExtra(f *promptFields) error {
 	if info, given := extra["extra_pnginfo"]; given && !present(info) {
 		delete(extra, "extra_pnginfo") // a ComfyUI that takes null there cannot list its jobs any more
 	}
+	var info struct {
+		Workflow struct {
+			ID string `json:"id"`
+		} `json:"workflow"`
+	}
+	if json.Unmarshal(extra["extra_pnginfo"], &info) == nil && len(info.Workflow.ID) <= longestClientID {
+		p.submission.WorkflowID = info.Workflow.ID
+	}
 	if p.submission.ClientID == "" && len(extra["client_id"]) > 0 {
 		f.ClientID = cmpRaw(f.ClientID, extra["client_id"])
 	}
 	delete(extra, "client_id") // that of the host is its agent's
+	_ = json.Unmarshal(f.Extra, &p.keys) // what is no text is no key
+	for _, secret := range secretMembers {
+		delete(extra, secret)
+	}
 	p.extra = encode(extra)
 	if len(extra) == 0 {
 		p.extra = nil

@@ -143,3 +143,25 @@ func (g *Gateway) cancel(r *http.Request, of *tenant, id job.ID, spare bool) err
 	}
 	return err
 }
+
+// postHistory removes entries from what the tenant sees of its history: those that are named, or all.
+func (g *Gateway) postHistory(w http.ResponseWriter, r *http.Request, of *tenant) error {
+	change, err := readChange(w, r)
+	if err != nil {
+		return err
+	}
+	if err := of.rows.refresh(r.Context()); err != nil {
+		return err
+	}
+	if err := g.hide(r.Context(), of, change.Clear, change.ids()); err != nil {
+		return err
+	}
+	w.WriteHeader(http.StatusOK)
+	return nil
+}
+
+// postFree answers a wish to free memory, which concerns hosts that other tenants use too, so nothing is done.
+func (g *Gateway) postFree(w http.ResponseWriter, _ *http.Request, _ *tenant) error {
+	w.WriteHeader(http.StatusOK)
+	return nil
+}

@@ -40,6 +40,8 @@ type Submission struct {
 	Number   *float64 `json:"number,omitempty"` // ComfyUI's number, when the client chose one
 	Front    bool     `json:"front,omitempty"`  // before all others: the number is negative
 
+	WorkflowID string `json:"workflow_id,omitempty"` // of the workflow in ComfyUI's page
+
 	Outputs []string          `json:"outputs,omitempty"` // the output nodes that run
 	Labels  map[string]string `json:"labels,omitempty"`  // of the Comfy API v2
 }

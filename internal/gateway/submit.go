@@ -7,7 +7,6 @@ import (
 	"errors"
 	"io"
 	"net/http"
-	"time"
 
 	"github.com/google/uuid"
 
@@ -76,9 +75,8 @@ func (g *Gateway) submit(ctx context.Context, of *tenant, p *prompt) (Row, error
 		return Row{}, refusedGraph(err)
 	}
 	p.submission.Created = g.q.Now().UnixMilli()
-	spec := job.Spec{
-		ID: p.id, Workflow: p.graph, IncludeOutputs: p.targets, ExtraData: p.extra, Live: job.LiveFrames,
-	}
+	spec := p.spec
+	spec.ID, spec.IncludeOutputs, spec.ExtraData, spec.Live = p.id, p.targets, p.extra, job.LiveFrames
 	if spec.Inputs, err = g.inputsOf(ctx, of.name, p.graph); err != nil {
 		return Row{}, err
 	}
@@ -95,7 +93,17 @@ func (g *Gateway) submit(ctx context.Context, of *tenant, p *prompt) (Row, error
 	if p.submission.Front {
 		lane.Priority++
 	}
-	receipt, err := g.q.Submit(ctx, lane, spec)
+	if p.keys.APIKey != "" || p.keys.AuthToken != "" {
+		p.keys.Job, spec.APIKeys = p.id, true
+		if _, err := g.q.Client(of.name).KeepAPIKeys(ctx, p.keys); err != nil {
+			return Row{}, err
+		}
+	}
+	published, err := g.small(ctx, of.name, spec)
+	if err != nil {
+		return Row{}, err
+	}
+	receipt, err := g.q.Submit(ctx, lane, published)
 	if err != nil {
 		return Row{}, refusedPublish(err)
 	}
@@ -106,6 +114,19 @@ func (g *Gateway) submit(ctx context.Context, of *tenant, p *prompt) (Row, error
 	}
 	of.rows.add(&row)
 	return row, nil
+}
+
+// small is a job as it is published. One that is larger than a message of NATS is stored as a file, which the message names.
+func (g *Gateway) small(ctx context.Context, name job.Tenant, spec job.Spec) (job.Spec, error) {
+	body, err := spec.Encode()
+	if err != nil || g.q.TooLarge(len(body)) == "" {
+		return spec, err
+	}
+	file := string(name) + "/prompts/" + string(spec.ID) + ".json"
+	if _, err := g.q.Client(name).PutFile(ctx, file, "application/json", bytes.NewReader(body)); err != nil {
+		return spec, err
+	}
+	return job.Spec{WorkflowFile: file, ID: spec.ID, Live: spec.Live, APIKeys: spec.APIKeys, Metadata: spec.Metadata}, nil
 }
 
 // refusedGraph is a workflow that no ComfyUI could read, or that would stop one.
@@ -140,48 +161,29 @@ func refusedPublish(err error) error {
 	return err
 }
 
-// checkRunnable asks the fleet whether any host could ever run a job, and refuses it when none could. When that is not known,
-// because there are no hosts or no dispatcher answers, the job is taken and waits.
+// checkRunnable asks the fleet whether any host could ever run a job, and refuses it when every host is known to lack something. When
+// there is no host yet, one is away, or no dispatcher answers, the job is taken and waits.
 func (g *Gateway) checkRunnable(ctx context.Context, name job.Tenant, graph *workflow.Graph, spec *job.Spec) error {
-	asked, err := spec.Encode()
+	asked := *spec
+	asked.ExtraData = nil
+	body, err := asked.Encode()
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	ctx, cancel := context.WithTimeout(ctx, whyTimeout)
 	defer cancel()
-	client := g.q.Client(name)
-	var texts []string
-	for request := (jetstream.WhyRequest{Workflow: asked}); ; {
-		answer, err := client.Why(ctx, request)
-		if refused, is := errors.AsType[*jetstream.BadRequest](err); is {
-			return malformed(refused.Message)
-		}
-		if err != nil {
-			g.log.Info("the fleet was not asked whether it can run a prompt, which is taken", "tenant", name, "error", err)
-			return nil
-		}
-		for _, host := range answer.Hosts {
-			if host.Code != "missing" {
-				return nil
-			}
-			texts = append(texts, host.Text)
-		}
-		if request.After = answer.Next; request.After == "" {
-			break
-		}
+	answer, err := g.q.Client(name).Why(ctx, jetstream.WhyRequest{Workflow: body})
+	if refused, is := errors.AsType[*jetstream.BadRequest](err); is {
+		return malformed(refused.Message)
 	}
-	if len(texts) == 0 {
+	if err != nil {
+		g.log.Info("the fleet was not asked whether it can run a prompt, which is taken", "tenant", name, "error", err)
 		return nil
 	}
-	return g.lacking(graph, texts)
-}
-
-// askTimeout bounds how long the fleet is asked about a prompt before it is taken without an answer.
-const askTimeout = 3 * time.Second
-
-// lacking says which node of a graph no host has, or which file.
-func (g *Gateway) lacking(graph *workflow.Graph, texts []string) error {
-	return refusePrompt("prompt_outputs_failed_validation", "No host of the fleet can run this prompt", texts[0], nil)
+	if lacking := lackedByAll(answer.Hosts); lacking != nil && answer.Next == "" {
+		return g.lackingError(name, graph, lacking)
+	}
+	return nil
 }
 
 // storeBody stores what was submitted, without secrets.

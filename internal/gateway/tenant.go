@@ -19,6 +19,7 @@ type tenant struct {
 	hub     *hub
 	live    *liveJobs // of the Comfy API v2, as streams is
 	streams streams
+	hidden  *hidden
 }
 
 // tenant gives a tenant, which begins to follow its jobs with the first request.
@@ -47,7 +48,7 @@ func (g *Gateway) tenant(ctx context.Context, name job.Tenant) (*tenant, error) 
 }
 
 func (g *Gateway) newTenant(name job.Tenant) *tenant {
-	t := &tenant{name: name, rows: newRows(g.q, name), live: newLiveJobs()}
+	t := &tenant{name: name, rows: newRows(g.q, name), live: newLiveJobs(), hidden: g.hidden}
 	record := func(ctx context.Context, row *Row) (*hostRecord, error) { return g.hostRecord(ctx, name, row) }
 	mark := func(id job.ID, attempt int) {
 		_ = g.q.PublishFrame(name, &queue.Frame{Job: id, Attempt: attempt}) // without it the end comes a moment later
@@ -91,6 +92,19 @@ func (g *Gateway) rowsOf(ctx context.Context, name job.Tenant) (*Rows, error) {
 func (g *Gateway) runTenants(ctx context.Context) error {
 	defer close(g.ended)
 	var all errgroup.Group
+	all.Go(func() error {
+		for ctx.Err() == nil {
+			if err := g.q.WatchHidden(ctx, g.hidden.add); ctx.Err() == nil {
+				g.log.Warn("cannot follow what tenants hide, trying again", "error", err)
+				queue.Pause(ctx, followPause)
+			}
+		}
+		return nil
+	})
+	all.Go(func() error {
+		g.catalogs.follow(ctx, g.log)
+		return nil
+	})
 	for {
 		select {
 		case t := <-g.begin:
@@ -112,9 +126,3 @@ func (g *Gateway) closeSockets() {
 		t.hub.close()
 	}
 }
-
-// hides reports whether the tenant has removed a job from its history.
-func (t *tenant) hides(*Row) bool { return false }
-
-// shownEnded are the jobs in the tenant's history, in the order of their ends.
-func (t *tenant) shownEnded() []Row { return t.rows.Ended() }

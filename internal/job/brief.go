@@ -23,6 +23,7 @@ type Brief struct {
 	Title     string   // of queued
 	QueuedFor Duration // of completed
 	RanFor    Duration // of completed
+	Counted   bool     // of failed
 	Metadata  []byte   // a part of the body
 }
 
@@ -40,7 +41,7 @@ func ReadBrief(kind EventKind, body []byte) (Brief, bool) {
 	}
 	return Brief{
 		Priority: e.Priority, Hash: e.Hash, Host: e.Host, Attempt: e.Attempt, RequeueOf: e.RequeueOf, Reason: e.Reason, Kind: e.Kind,
-		Bytes: e.Bytes, Name: e.Name, Title: e.Title, QueuedFor: e.QueuedFor, RanFor: e.RanFor, Metadata: e.Metadata,
+		Bytes: e.Bytes, Name: e.Name, Title: e.Title, QueuedFor: e.QueuedFor, RanFor: e.RanFor, Metadata: e.Metadata, Counted: e.Counted != nil && *e.Counted,
 	}, true
 }
 
@@ -99,12 +100,15 @@ func (b *Brief) take(key string, value []byte) bool {
 	case `"metadata"`:
 		b.Metadata = value
 		return true
+	case `"counted"`:
+		b.Counted = string(value) == "true"
+		return b.Counted || string(value) == "false"
 	case `"queued_for"`:
 		return readDuration(&b.QueuedFor, value)
 	case `"ran_for"`:
 		return readDuration(&b.RanFor, value)
 	case `"job"`, `"tenant"`, `"time"`, `"sequence"`, `"position"`, `"until"`, `"hosts"`, `"prompt_id"`, `"message"`, `"node"`, `"class_type"`,
-		`"exception_type"`, `"counted"`, `"size"`, `"cause"`, `"progress"`, `"node_ran"`, `"waited"`, `"proven"`, `"not_before"`, `"avoided_hosts"`, `"avoid_until"`,
+		`"exception_type"`, `"size"`, `"cause"`, `"progress"`, `"node_ran"`, `"waited"`, `"proven"`, `"not_before"`, `"avoided_hosts"`, `"avoid_until"`,
 		`"outputs"`, `"cached_nodes"`, `"outputs_reused"`, `"outputs_missing"`, `"seeds"`, `"node_times"`, `"attempts"`, `"by"`:
 		return true
 	}

@@ -60,6 +60,9 @@ func TestABriefHasWhatTheEventSays(t *testing.T) {
 		"NameWithEscapes":     {`{"priority":4,"name":"Käse \"x\" \u00e4","title":"ü"}`, job.Brief{Priority: 4, Name: `Käse "x" ä`, Title: "ü"}, true},
 		"NameAsNumber":        {`{"priority":4,"name":7}`, job.Brief{}, false},
 		"HowLong":             {`{"priority":4,"queued_for":"1m30s","ran_for":"250ms"}`, job.Brief{Priority: 4, QueuedFor: job.Duration(90 * time.Second), RanFor: job.Duration(250 * time.Millisecond)}, true},
+		"Counted":             {`{"priority":4,"counted":true}`, job.Brief{Priority: 4, Counted: true}, true},
+		"NotCounted":          {`{"priority":4,"counted":false}`, job.Brief{Priority: 4}, true},
+		"CountedAsText":       {`{"priority":4,"counted":"true"}`, job.Brief{}, false},
 		"NegativeTime":        {`{"priority":4,"ran_for":"-1s"}`, job.Brief{}, false},
 		"Empty":               {`{}`, job.Brief{}, true},
 		"PriorityOutOfRange":  {`{"priority":10}`, job.Brief{}, false},
@@ -98,7 +101,8 @@ func TestTheBriefOfAnEventOfOursIsReadWithoutDecodingIt(t *testing.T) { //nolint
 
 func briefOf(e *job.Event) job.Brief {
 	return job.Brief{Priority: e.Priority, Hash: e.Hash, Host: e.Host, Attempt: e.Attempt, RequeueOf: e.RequeueOf, Reason: e.Reason, Kind: e.Kind, Bytes: e.Bytes,
-		Name: e.Name, Title: e.Title, QueuedFor: e.QueuedFor, RanFor: e.RanFor, Metadata: e.Metadata}
+		Name: e.Name, Title: e.Title, QueuedFor: e.QueuedFor, RanFor: e.RanFor, Metadata: e.Metadata,
+		Counted: e.Counted != nil && *e.Counted}
 }
 
 // FuzzReadBrief: of an event that can be read, the brief says the same.

@@ -156,3 +156,35 @@ func membersOf(value []byte) []string {
 	}
 	return names
 }
+
+// HasAPIKeys reports whether keys were given to the fleet for a job, by its body.
+func HasAPIKeys(body []byte) bool {
+	const field = `"api_keys"`
+	if !bytes.Contains(body, []byte(field)) {
+		return false
+	}
+	body = trim(body)
+	if len(body) == 0 || body[0] != '{' {
+		return false
+	}
+	walk := members{body: body, pos: 1}
+	for walk.next() {
+		if string(walk.key) == field && string(walk.value.of(body)) == "true" {
+			return true
+		}
+	}
+	return false
+}
+
+// Members is an extra_data with further members before its own. Both are JSON objects, and either may be empty.
+func Members(extra, further json.RawMessage) json.RawMessage {
+	inner := func(object json.RawMessage) []byte {
+		object = bytes.TrimSpace(object)
+		return bytes.TrimSpace(object[min(1, len(object)):max(len(object)-1, min(1, len(object)))])
+	}
+	first, second := inner(further), inner(extra)
+	if len(first) == 0 || len(second) == 0 {
+		return slices.Concat([]byte("{"), first, second, []byte("}"))
+	}
+	return slices.Concat([]byte("{"), first, []byte(","), second, []byte("}"))
+}

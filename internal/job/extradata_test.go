@@ -125,3 +125,23 @@ func FuzzNoExtraDataIsLeft(f *testing.F) {
 		}
 	})
 }
+
+func TestKeysBecomeMembersOfExtraData(t *testing.T) {
+	t.Parallel()
+	for want, in := range map[string][2]string{
+		`{"k":"v","a":1}`: {`{"a":1}`, `{"k":"v"}`}, `{"k":"v"}`: {``, `{"k":"v"}`}, `{"a":1}`: {` { "a":1 } `, ``},
+		`{}`: {`{}`, ``}, `{"a":1,"b":2}`: {`{"b":2}`, `{"a":1}`},
+	} {
+		got := string(job.Members(json.RawMessage(in[0]), json.RawMessage(in[1])))
+		if strings.ReplaceAll(got, " ", "") != want {
+			t.Errorf("%s and %s give %s, want %s", in[0], in[1], got, want)
+		}
+	}
+	for body, want := range map[string]bool{
+		`{"api_keys":true,"workflow":{}}`: true, `{"api_keys":false}`: false, `{"metadata":{"api_keys":true}}`: false, `x"api_keys"`: false, `{}`: false,
+	} {
+		if job.HasAPIKeys([]byte(body)) != want {
+			t.Errorf("%s: want %t", body, want)
+		}
+	}
+}

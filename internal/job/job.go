@@ -26,8 +26,9 @@ type Spec struct {
 	ExpiresIn      Duration        `json:"expires_in,omitempty"`
 	Metadata       json.RawMessage `json:"metadata,omitempty"`
 	ExtraData      json.RawMessage `json:"extra_data,omitempty"`
-	Live           string          `json:"live,omitempty"`   // LiveFrames or empty
-	Record         bool            `json:"record,omitempty"` // the run's entry in ComfyUI's history is stored
+	Live           string          `json:"live,omitempty"`     // LiveFrames or empty
+	Record         bool            `json:"record,omitempty"`   // the run's entry in ComfyUI's history is stored
+	APIKeys        bool            `json:"api_keys,omitempty"` // keys were given to the fleet for it, and become members of ExtraData
 }
 
 // LiveFrames, as Live, asks the agent to relay what ComfyUI sends about the run over its websocket.

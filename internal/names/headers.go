@@ -53,6 +53,7 @@ const (
 	CursorHeader     = "Comfy-Cursor"
 	LastHeader       = "Comfy-Last"
 	InOrderHeader    = "Comfy-In-Order"
+	StatusHeader     = "Comfy-Status" // of a page: the HTTP status
 )
 
 // Headers that NATS reads or writes.

@@ -34,12 +34,20 @@ func TestSubjectsAreBuiltAndTakenApart(t *testing.T) {
 		"$O.COMFY_INPUTS.C.x.3.y":               names.PartsSubject(names.InputsStore, "x.3.y"),
 		"gpu-1":                                 names.StateHost("comfy.hosts.gpu-1.state"),
 		"acme":                                  string(names.TenantOfLetter("comfy.dead.acme")),
-		"cat-1":                                 string(names.JobOfLive("comfy.live.jobs.acme.cat-1.progress")),
-		"":                                      string(names.JobOfLive("comfy.live.jobs.acme")),
 	} {
 		if got != want {
 			t.Errorf("%q, want %q", got, want)
 		}
+	}
+}
+
+func TestTheJobIsReadOutOfALiveSubject(t *testing.T) {
+	t.Parallel()
+	if tenant, id := names.JobOfLive("comfy.live.jobs.acme.cat-1.progress"); tenant != "acme" || id != "cat-1" {
+		t.Errorf("%s %s, want acme cat-1", tenant, id)
+	}
+	if tenant, id := names.JobOfLive("comfy.live.jobs.acme"); tenant != "" || id != "" {
+		t.Errorf("%q %q of a subject without a job, want nothing", tenant, id)
 	}
 }
 

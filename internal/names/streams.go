@@ -35,7 +35,10 @@ const (
 	SecretsBucket      = "COMFY_SECRETS"
 	AssetsBucket       = "COMFY_ASSETS"
 	RequestKeysBucket  = "COMFY_REQUESTS"
+	UserDataBucket     = "COMFY_USERDATA"
+	HiddenBucket       = "COMFY_HIDDEN"
 	CatalogsBucket     = "COMFY_CATALOGS"
+	APIKeysBucket      = "COMFY_APIKEYS"
 	OutputsStore       = "COMFY_OUTPUTS"
 	InputsStore        = "COMFY_INPUTS"
 	CatalogStore       = "COMFY_CATALOG"
@@ -45,6 +48,7 @@ const (
 const (
 	SettleConsumer   = "settle"   // of EventsStream
 	AnnounceConsumer = "announce" // of the stream of BlocksBucket
+	TallyConsumer    = "tally"    // of EventsStream
 )
 
 // DispatchConsumer is the consumer of JobsStream that delivers the jobs of a priority.
@@ -86,6 +90,12 @@ func PartsSubject(store, parts string) string { return "$O." + store + ".C." + p
 
 // FileKey is the name of a file in the form that subjects and headers have: base64url.
 func FileKey(name string) string { return base64.URLEncoding.EncodeToString([]byte(name)) }
+
+// FileOfKey is the name of which FileKey gives the key; false when it is none.
+func FileOfKey(key string) (name string, ok bool) {
+	decoded, err := base64.URLEncoding.DecodeString(key)
+	return string(decoded), err == nil
+}
 
 // PairKey is the key of a block or of strikes: <host>.<hash>.
 func PairKey(host string, hash workflow.Hash) string { return host + "." + string(hash) }

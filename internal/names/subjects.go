@@ -27,6 +27,9 @@ const (
 	AllJobEvents      = "comfy.events.jobs.>"
 	FailedEvents      = "comfy.events.jobs.*.*.failed"
 	CancelledEvents   = "comfy.events.jobs.*.*.cancelled"
+	CompletedEvents   = "comfy.events.jobs.*.*.completed"
+	DeadEvents        = "comfy.events.jobs.*.*.dead"
+	AllBlockEvents    = "comfy.events.blocks.>"
 
 	AppendPrefix = "comfy.append."
 	Appends      = "comfy.append.>"
@@ -132,6 +135,9 @@ func ControlSubject(host string) string { return "comfy.hosts." + host + ".contr
 // StateSubject is where a host's agent publishes every change of a slot.
 func StateSubject(host string) string { return "comfy.hosts." + host + ".state" }
 
+// HTTPSubject is where a host's agent takes requests of pages of its ComfyUI.
+func HTTPSubject(host string) string { return "comfy.hosts." + host + ".http" }
+
 // StateHost gives the host of a subject that matches HostStates.
 func StateHost(subject string) string {
 	return strings.TrimSuffix(strings.TrimPrefix(subject, hostsPrefix), ".state")
@@ -153,12 +159,12 @@ func LiveSubject(tenant job.Tenant, id job.ID, what string) string {
 	return "comfy.live.jobs." + string(tenant) + "." + string(id) + "." + what
 }
 
-// JobOfLive gives the job of a subject that LiveSubject has made; empty when a subject has not that form.
-func JobOfLive(subject string) job.ID {
+// JobOfLive gives the tenant and the job of a subject that LiveSubject has made; empty when a subject has not that form.
+func JobOfLive(subject string) (job.Tenant, job.ID) {
 	if parts := strings.Split(subject, "."); len(parts) == 6 {
-		return job.ID(parts[4])
+		return job.Tenant(parts[3]), job.ID(parts[4])
 	}
-	return ""
+	return "", ""
 }
 
 // TellSubject is LiveSubject for an agent in an account of its own.

@@ -28,6 +28,9 @@ const (
 	WorkflowFault     Cause = "workflow_fault"
 )
 
+// Causes lists the closed set.
+func Causes() []Cause { return []Cause{Expired, Cleared, CapabilityChanged, Recovered, WorkflowFault} }
+
 // PairOf splits the key of a block or of strikes, <host>.<hash>; false when it is none.
 func PairOf(key string) (host string, hash workflow.Hash, ok bool) { return names.SplitPair(key) }
 

@@ -24,6 +24,7 @@ type Link struct {
 	ChainSequence uint64    // in COMFY_EVENTS: the last of the next Append
 	Lease         Lease     // of a failed event
 	Stored        time.Time // when COMFY_EVENTS stored it; only Chain sets it
+	Again         bool      // SettleFailed has given it before, perhaps on another dispatcher
 }
 
 // Append adds e to its job's chain, expecting that the chain's last event has the sequence last (0 for an
@@ -101,6 +102,18 @@ func (q *Queue) LastOf(ctx context.Context, tenant job.Tenant, id job.ID, kind j
 		}
 	}
 	return Link{}, false, err
+}
+
+// FirstOf gives the sequence of a job's first event of one kind; 0 when there is none.
+func (q *Queue) FirstOf(ctx context.Context, tenant job.Tenant, id job.ID, kind job.EventKind) (uint64, error) {
+	raw, err := q.readEvents.GetMsg(ctx, 1, natsjs.WithGetMsgSubject(names.EventSubject(tenant, id, kind)))
+	if errors.Is(err, natsjs.ErrMsgNotFound) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, fmt.Errorf("read the first event %s of job %s: %w", kind, id, err)
+	}
+	return raw.Sequence, nil
 }
 
 // lastOf reads the last message of a subject; the zero Link when there is none.

@@ -172,19 +172,19 @@ func (o *Offer) check() error {
 // Valid reports whether a lease has the form of an ack subject of a consumer of COMFY_JOBS. A lease that came over the wire is
 // published to only when it is valid.
 func (l Lease) Valid() bool {
-	_, ok := l.sequence()
+	_, ok := l.Sequence()
 	return ok
 }
 
 // Of reports whether a lease is that of the message with a sequence of COMFY_JOBS, and of no other.
 func (l Lease) Of(sequence uint64) bool {
-	own, ok := l.sequence()
+	own, ok := l.Sequence()
 	return ok && own == sequence
 }
 
-// sequence is the job's sequence in a lease $JS.ACK.[<domain>.<account>.]COMFY_JOBS.dispatch_<p>.<delivered>.<sequence>.<sequence of
+// Sequence is the job's sequence in a lease $JS.ACK.[<domain>.<account>.]COMFY_JOBS.dispatch_<p>.<delivered>.<sequence>.<sequence of
 // the consumer>.<time>.<pending>[.<random>]. The tokens in brackets depend on the version of the server.
-func (l Lease) sequence() (uint64, bool) {
+func (l Lease) Sequence() (uint64, bool) {
 	rest, ok := strings.CutPrefix(string(l), "$JS.ACK.")
 	if !ok || len(rest) > mostLease {
 		return 0, false

@@ -130,7 +130,8 @@ func (j *joiner) drop(p *partial) {
 
 // decodeFrame reads one message, which is part of of that make a frame; false when it is none.
 func decodeFrame(msg *nats.Msg) (f Frame, part, of int, ok bool) {
-	f = Frame{Job: names.JobOfLive(msg.Subject), Binary: msg.Header.Get(names.FrameKindHeader) == names.BinaryFrame, Data: msg.Data}
+	_, id := names.JobOfLive(msg.Subject)
+	f = Frame{Job: id, Binary: msg.Header.Get(names.FrameKindHeader) == names.BinaryFrame, Data: msg.Data}
 	var err error
 	if f.Attempt, err = strconv.Atoi(msg.Header.Get(names.AttemptHeader)); err != nil || f.Attempt < 1 {
 		return f, 0, 0, false

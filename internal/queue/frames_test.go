@@ -3,6 +3,9 @@ package queue_test
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"math/rand/v2"
 	"strconv"
@@ -115,9 +118,12 @@ func TestAFileOfACatalogueIsStoredOnceAndReadBack(t *testing.T) {
 		t.Errorf("a file that nobody has stored: %v", err)
 	}
 	named := queue.CatalogDigest([]byte("first"))
-	store := must(must(natsjs.New(nc)).Stream(t.Context(), "OBJ_COMFY_CATALOG"))
-	info := must(store.GetLastMsgForSubject(t.Context(), names.MetaSubject(names.CatalogStore, digest)))
-	must(nc.Request(names.MetaSubject(names.CatalogStore, named), bytes.ReplaceAll(info.Data, []byte(digest), []byte(named)), time.Minute))
+	sum := sha256.Sum256([]byte("other"))
+	must(nc.Request(names.PartsSubject(names.CatalogStore, "parts"), []byte("other"), time.Minute))
+	must(nc.Request(names.MetaSubject(names.CatalogStore, named), must(json.Marshal(natsjs.ObjectInfo{
+		ObjectMeta: natsjs.ObjectMeta{Name: named}, Bucket: names.CatalogStore, NUID: "parts", Size: 5, Chunks: 1,
+		Digest: "SHA-256=" + base64.URLEncoding.EncodeToString(sum[:]),
+	})), time.Minute))
 	if _, err := q.CatalogBlob(t.Context(), named); !errors.Is(err, jetstream.ErrDamaged) {
 		t.Errorf("other bytes under the digest: %v", err)
 	}

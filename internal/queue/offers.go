@@ -47,6 +47,9 @@ const (
 	NotThere Answer = "gone" // only to a resume: ComfyUI does not have the job's prompt
 )
 
+// Answers lists the closed set.
+func Answers() []Answer { return []Answer{Accepted, Busy, Drain, Unfit, NotThere} }
+
 // Reply is an answer with the host's state at that moment.
 type Reply struct {
 	Answer Answer    `json:"answer"`

@@ -1,10 +1,10 @@
 package queue
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
-	"strings"
 
 	"github.com/nats-io/nats.go"
 
@@ -49,7 +49,7 @@ func (q *Queue) FollowProgress(ctx context.Context, tenant job.Tenant, id job.ID
 	})
 }
 
-// Live is a live message of a job: its progress, or a preview.
+// Live is a message about a running job that is not stored: its progress, or a preview image.
 type Live struct {
 	Tenant      job.Tenant
 	Job         job.ID
@@ -58,25 +58,23 @@ type Live struct {
 	Preview     []byte
 }
 
-// FollowLive calls tell for every progress message and preview of a tenant's jobs ("*": of all) until ctx ends, from two goroutines.
+// FollowLive calls tell for every progress message and preview of a tenant's jobs, or of all jobs when the tenant is empty, until
+// ctx ends, from two goroutines.
 func (q *Queue) FollowLive(ctx context.Context, tenant job.Tenant, tell func(Live)) error {
-	previews, err := q.listen(names.LiveSubject(tenant, "*", "preview"), func(msg *nats.Msg) {
-		tell(Live{Tenant: tenantOfLive(msg.Subject), Job: names.JobOfLive(msg.Subject), ContentType: msg.Header.Get(names.ContentTypeHeader), Preview: msg.Data})
+	of := cmp.Or(tenant, "*")
+	previews, err := q.listen(names.LiveSubject(of, "*", "preview"), func(msg *nats.Msg) {
+		tenant, id := names.JobOfLive(msg.Subject)
+		tell(Live{Tenant: tenant, Job: id, ContentType: msg.Header.Get(names.ContentTypeHeader), Preview: msg.Data})
 	})
 	if err != nil {
 		return err
 	}
 	defer func() { _ = previews.Unsubscribe() }() // the connection may be closed already
-	return q.serve(ctx, names.LiveSubject(tenant, "*", "progress"), func(msg *nats.Msg) {
-		m := Live{Tenant: tenantOfLive(msg.Subject), Job: names.JobOfLive(msg.Subject), Progress: &jetstream.Progress{}}
+	return q.serve(ctx, names.LiveSubject(of, "*", "progress"), func(msg *nats.Msg) {
+		m := Live{Progress: &jetstream.Progress{}}
+		m.Tenant, m.Job = names.JobOfLive(msg.Subject)
 		if json.Unmarshal(msg.Data, m.Progress) == nil {
 			tell(m)
 		}
 	})
-}
-
-// tenantOfLive is the tenant of a subject comfy.live.jobs.<tenant>.<job>.<what>.
-func tenantOfLive(subject string) job.Tenant {
-	tenant, _, _ := strings.Cut(strings.TrimPrefix(subject, names.LivePrefix), ".")
-	return job.Tenant(tenant)
 }

@@ -35,7 +35,8 @@ type Queue struct {
 	secrets, grants    natsjs.KeyValue
 	assets             natsjs.KeyValue
 	requestKeys        natsjs.KeyValue
-	catalogs           natsjs.KeyValue
+	catalogs, apiKeys  natsjs.KeyValue
+	userData, hidden   natsjs.KeyValue
 	objects            map[string]natsjs.ObjectStore
 	parts              chan struct{} // has a value for each part of a file in flight
 	readJobs           natsjs.Stream // the streams named read* read from the leader: see reader
@@ -215,7 +216,8 @@ func (q *Queue) bindBuckets(ctx context.Context, t topology) error {
 		names.AffinityBucket:   &q.affinity, names.TenantsBucket: &q.tenants,
 		names.SlotsBucket: &q.slots, names.SecretsBucket: &q.secrets, names.GrantsBucket: &q.grants,
 		names.AssetsBucket: &q.assets, names.RequestKeysBucket: &q.requestKeys,
-		names.CatalogsBucket: &q.catalogs,
+		names.CatalogsBucket: &q.catalogs, names.APIKeysBucket: &q.apiKeys,
+		names.UserDataBucket: &q.userData, names.HiddenBucket: &q.hidden,
 	}
 	for _, want := range t.buckets() {
 		kv, err := answered(ctx, func(ctx context.Context) (natsjs.KeyValue, error) { return t.keyValue(ctx, want) })

@@ -97,6 +97,7 @@ func (q *Queue) SettleFailed(ctx context.Context, settle func(context.Context, L
 		if err != nil || link.void() {
 			return nil //nolint:nilerr // no event of a job: nothing to settle
 		}
+		link.Again = meta.NumDelivered > 1
 		return settle(ctx, link)
 	}, failed)
 }

@@ -263,7 +263,10 @@ func (t topology) buckets() []wanted {
 		t.bucket(names.SecretsBucket, "random bytes that the fleet shares"),
 		t.aged(t.bucket(names.AssetsBucket, "files that clients of the Comfy API v2 have named"), cmp.Or(t.cfg.FilesAge, defaultFilesAge)),
 		t.aged(t.bucket(names.RequestKeysBucket, "keys of requests that were received once"), requestKeyAge),
+		t.bucket(names.UserDataBucket, "what ComfyUI's page keeps for tenants: settings, workflows"),
+		t.aged(t.bucket(names.HiddenBucket, "jobs that tenants have removed from what they see of their history"), cmp.Or(t.cfg.EventsAge, defaultEventsAge)),
 		ofAgents(t.aged(t.bucket(names.CatalogsBucket, "which files of COMFY_CATALOG describe a host"), catalogAge)),
+		t.apiKeys(),
 	}
 }
 

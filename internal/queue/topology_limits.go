@@ -103,7 +103,7 @@ func share(name string, room int64) int64 {
 	case names.DeadStream:
 		return 10 * percent
 	case names.StoreStream(names.OutputsStore):
-		return 28 * percent
+		return 26 * percent
 	case names.StoreStream(names.InputsStore):
 		return 15 * percent
 	case names.BucketStream(names.WaitingBucket):

@@ -2,6 +2,7 @@ package route
 
 import (
 	"cmp"
+	"iter"
 	"maps"
 	"math"
 	"slices"
@@ -233,12 +234,22 @@ func (f *Fleet) Counts(id HostID) (blocks, struck int) {
 	return 0, 0
 }
 
-// EachBlock visits the pair of every block, in no order, until visit says no. The fleet may change meanwhile: what comes
-// then is visited or not.
-func (f *Fleet) EachBlock(visit func(HostID, workflow.Hash) bool) {
-	for hash, x := range f.hashes {
-		for _, s := range slices.Clone(x.blocks) {
-			if _, stands := x.blockAt(s.number); stands && !visit(f.hosts[s.number].id, hash) {
+// EachBlock visits the pair of every block, in no order. It calls pause after each workflow, with blocks or without, and ends when that
+// says no. The fleet may change meanwhile: what comes then is visited or not.
+func (f *Fleet) EachBlock(pause func() bool) iter.Seq2[HostID, workflow.Hash] {
+	return func(visit func(HostID, workflow.Hash) bool) {
+		var blocked []int32
+		for hash, x := range f.hashes {
+			blocked = blocked[:0]
+			for _, s := range x.blocks {
+				blocked = append(blocked, s.number)
+			}
+			for _, n := range blocked {
+				if _, stands := x.blockAt(n); stands && !visit(f.hosts[n].id, hash) {
+					return
+				}
+			}
+			if !pause() {
 				return
 			}
 		}
@@ -272,12 +283,18 @@ func (f *Fleet) Struck(id HostID, hash workflow.Hash) bool {
 }
 
 // EachStruck visits every pair with strikes, as EachBlock does.
-func (f *Fleet) EachStruck(visit func(HostID, workflow.Hash) bool) {
-	for hash, x := range f.hashes {
+func (f *Fleet) EachStruck(pause func() bool) iter.Seq2[HostID, workflow.Hash] {
+	return func(visit func(HostID, workflow.Hash) bool) {
 		var struck []int32
-		x.struck.each(func(n int32) { struck = append(struck, n) })
-		for _, n := range struck {
-			if x.struck.has(n) && !visit(f.hosts[n].id, hash) {
+		for hash, x := range f.hashes {
+			struck = struck[:0]
+			x.struck.each(func(n int32) { struck = append(struck, n) })
+			for _, n := range struck {
+				if x.struck.has(n) && !visit(f.hosts[n].id, hash) {
+					return
+				}
+			}
+			if !pause() {
 				return
 			}
 		}

@@ -35,11 +35,11 @@ func TestABlockIsGivenBackAsItWasPut(t *testing.T) {
 		same(t, "stands", stands && f.HasBlock(want.Host, want.Hash), true)
 	}
 	f.PutStrikes("b", hashOf(2), route.Strikes{})
-	pairs := map[string]int{}
-	for host, hash := range f.EachBlock {
+	pairs, always := map[string]int{}, func() bool { return true }
+	for host, hash := range f.EachBlock(always) {
 		pairs["block "+string(host+" ")+string(hash[63:])]++
 	}
-	for host, hash := range f.EachStruck {
+	for host, hash := range f.EachStruck(always) {
 		pairs["strikes "+string(host+" ")+string(hash[63:])]++
 	}
 	same(t, "pairs", pairs, map[string]int{"block a 1": 1, "block b 1": 1, "strikes b 2": 1})

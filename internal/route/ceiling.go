@@ -19,7 +19,7 @@ func (r *Room) ceiling(t Tenant) int {
 // PutUsualCeiling sets the ceiling of all tenants without one of their own; 9 means none. Call it before the first Put.
 func (r *Room) PutUsualCeiling(most int) { r.usual = clampPriority(most) }
 
-// PutCeiling sets the ceiling of a tenant.
+// PutCeiling sets the ceiling of a tenant. Its tickets move to the lanes that follow from it in the next decisions, see Slice.
 func (r *Room) PutCeiling(t Tenant, most int) {
 	before := r.ceiling(t)
 	r.ceilings[t] = clampPriority(most)
@@ -33,24 +33,46 @@ func (r *Room) RemoveCeiling(t Tenant) {
 	r.relane(t, before)
 }
 
-// relane moves a tenant's tickets to the lanes that follow from its new ceiling.
+// relane has a tenant's tickets move to the lanes that follow from its new ceiling.
 func (r *Room) relane(t Tenant, before int) {
 	now := r.ceiling(t)
 	if now == before {
 		return
 	}
 	for p := range priorities {
-		if l := r.lanes[laneKey{t, p}]; l != nil {
-			l.ceiling = now
+		l := r.lanes[laneKey{t, p}]
+		if l == nil {
+			continue
+		}
+		if l.ceiling = now; l.members > 0 {
+			r.toRelane = r.Places()
 		}
 	}
-	var tickets []Ticket
-	r.Each(func(ticket *Ticket) {
-		if ticket.Tenant == t && ticket.Priority > min(before, now) {
-			tickets = append(tickets, *ticket)
+}
+
+// placesOfSlice is how many places are looked at in the time that a workflow takes that is put in order anew.
+const placesOfSlice = 64
+
+// relaneSome moves tickets that stand in a lane of another priority than they count as. It goes around all places once after the
+// ceiling of a tenant with tickets has changed.
+func (r *Room) relaneSome(left int) int {
+	for ; r.toRelane > 0 && left > 0; left-- {
+		var tickets []Ticket
+		from := r.relaneAt
+		r.relaneAt = r.Some(from, min(placesOfSlice, r.toRelane), func(t *Ticket, like Alike) {
+			if like.class.lane.priority != r.CountsAs(t.Tenant, t.Priority) {
+				tickets = append(tickets, *t)
+			}
+		})
+		if r.relaneAt < 0 {
+			r.relaneAt, r.toRelane = 0, r.toRelane-max(r.Places()-from, 1)
+		} else {
+			r.toRelane -= r.relaneAt - from
 		}
-	})
-	for _, ticket := range tickets {
-		r.Put(ticket)
+		for _, t := range tickets {
+			r.Put(t)
+		}
+		left -= len(tickets)
 	}
+	return left
 }

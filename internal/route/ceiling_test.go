@@ -1,6 +1,7 @@
 package route_test
 
 import (
+	"maps"
 	"testing"
 	"time"
 
@@ -59,6 +60,34 @@ func TestTicketsMoveWithTheirTenantsCeiling(t *testing.T) {
 	check("with ceiling 2", 4, map[uint64]int{4: 1, 3: 2, 1: 3, 2: 4})
 	r.RemoveCeiling("limited")
 	check("without it again", 1, map[uint64]int{1: 1, 3: 3, 2: 4}) // as a newcomer, level with the other
+}
+
+// TestTicketsMoveInSlices has the ceilings of two tenants change one after the other while decisions are made.
+func TestTicketsMoveInSlices(t *testing.T) {
+	t.Parallel()
+	const jobs, slice = 3000, 8
+	f, r := fleet(), route.NewRoom()
+	r.Slice = slice
+	for i := range uint64(jobs) {
+		r.Put(ticket(2*i+1, "acme", 9))
+		r.Put(ticket(2*i+2, "bolt", 9))
+	}
+	for r.CatchUp(f, noon) {
+	}
+	r.PutCeiling("acme", 4)
+	steps := 0
+	for more := true; more; steps++ {
+		if steps == 3 {
+			r.PutCeiling("bolt", 2)
+		}
+		more = r.CatchUp(f, noon)
+	}
+	if want := 2 * jobs / 64; steps < want {
+		t.Errorf("%d steps, want at least %d", steps, want)
+	}
+	if got := r.Depths(); !maps.Equal(got, map[string]int{"acme 4": jobs, "bolt 2": jobs}) {
+		t.Errorf("they wait in %v", got)
+	}
 }
 
 func TestALaneAgesNoFurtherThanItsCeiling(t *testing.T) {

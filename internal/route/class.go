@@ -164,24 +164,41 @@ func (r *Room) enqueue(i int32) {
 	c := x.class
 	c.waiting = heapPush(c.waiting, i, byCome{&r.records})
 	r.countDue(c.lane, x.dueSince())
-	c.lane.due.add(x.sequence)
+	c.lane.publishedWith(c.published).due.add(x.sequence)
 	r.headChanged(c, x.at == 0)
 }
 
-// dequeue removes a record from the waiting ones of its class.
+// dequeue removes a record from the waiting ones of its class, where it is.
 func (r *Room) dequeue(i int32) {
 	x := r.records.at(i)
-	if x.at < 0 {
-		return
-	}
 	c, wasHead := x.class, x.at == 0
 	c.waiting = heapRemove(c.waiting, int(x.at), byCome{&r.records})
 	if cap(c.waiting) > 64 && len(c.waiting) < cap(c.waiting)/4 {
 		c.waiting = slices.Clip(slices.Clone(c.waiting))
 	}
 	c.lane.depth--
-	c.lane.due.remove(x.sequence)
+	c.lane.publishedWith(c.published).due.remove(x.sequence)
 	r.headChanged(c, wasHead)
+}
+
+// fallDue adds a record that has become due to the waiting ones of its class.
+func (r *Room) fallDue(i int32) {
+	r.later(i).remove(r.records.at(i).sequence)
+	r.enqueue(i)
+}
+
+// expire takes a record that has expired from the waiting ones of its class.
+func (r *Room) expire(i int32) {
+	if r.records.at(i).at >= 0 {
+		r.dequeue(i)
+		r.later(i).add(r.records.at(i).sequence)
+	}
+}
+
+// later is the sequences of those like a record that are not due, or have expired.
+func (r *Room) later(i int32) *ranks {
+	c := r.records.at(i).class
+	return &c.lane.publishedWith(c.published).later
 }
 
 // headChanged moves the class to the place that follows from its new head.

@@ -1,5 +1,7 @@
 package route
 
+import "fmt"
+
 // Left counts what the fleet keeps, by what it is, without what is nothing.
 func (f *Fleet) Left() map[string]int {
 	left := map[string]int{
@@ -121,3 +123,15 @@ func (r *Ranks) Remove(sequence uint64) { r.remove(sequence) }
 
 // Below is how many are lower.
 func (r *Ranks) Below(sequence uint64) int { return r.below(sequence) }
+
+// TimersKept is how many times of tickets the room keeps.
+func (r *Room) TimersKept() int { return len(r.timers.heap) }
+
+// Depths is how many tickets stand in each lane that has some, by tenant and the priority that it counts as.
+func (r *Room) Depths() map[string]int {
+	depths := map[string]int{}
+	for key, l := range r.lanes {
+		depths[fmt.Sprintf("%s %d", key.tenant, key.priority)] = l.members
+	}
+	return without0(depths)
+}

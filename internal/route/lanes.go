@@ -18,63 +18,101 @@ type LaneStat struct {
 	Place    int       `json:"place,omitempty"`     // of a job that would come now; only in answers to a tenant
 }
 
-// published is the jobs of a lane that were published with one priority.
+// published is the tickets of a lane that were published with one priority.
 type published struct {
-	lane     *lane
-	priority int
+	priority   int
+	due, later ranks // the sequences of those that are due, and of those that are not or have expired
+	n          int   // of both
+}
+
+// publishedWith gives the tickets that were published with a priority: usually it is the lane's own.
+func (l *lane) publishedWith(priority int) *published {
+	for _, p := range l.published {
+		if p.priority == priority {
+			return p
+		}
+	}
+	p := &published{priority: priority}
+	l.published = append(l.published, p)
+	return p
+}
+
+// dueBelow is how many of the lane's due tickets have a lower sequence.
+func (l *lane) dueBelow(sequence uint64) (n int) {
+	for _, p := range l.published {
+		n += p.due.below(sequence)
+	}
+	return n
+}
+
+// oldest is the lowest sequence; 0 when there is none.
+func (p *published) oldest() uint64 {
+	a, b := p.due.first(), p.later.first()
+	if a == 0 || b != 0 && b < a {
+		return b
+	}
+	return a
 }
 
 // Lanes lists the lanes in which jobs wait or run, the priority that counts highest first, and within it first in turn
-// first.
+// first. It reads what is counted of each lane, and no ticket but the oldest.
 func (r *Room) Lanes(f *Fleet, now time.Time) []LaneStat {
-	r.sync(f, now)
+	r.lookAt(f, now)
 	r.addRunningLanes(f)
 	scale := r.scale(r.now)
 	var sums [priorities]float64
-	stats := r.waitingLanes()
 	for _, l := range r.lanes {
 		sums[l.priority] += l.used
+	}
+	var list []rankedLane
+	for _, l := range r.lanes {
 		l.resolveTenant(f)
-		if l.priority > l.ceiling {
-			continue // the tenant's ceiling was set below it since: its jobs count in another lane
-		}
-		for p := l.priority; p < priorities && (p == l.priority || l.priority == l.ceiling); p++ {
-			if running := int(l.facts.running[p]); running > 0 {
-				statOf(stats, published{l, p}).Running = running
+		rank := l.rank(scale)
+		for p := range priorities {
+			if s, some := r.statOf(l, p); some {
+				if sums[l.priority] > 0 {
+					s.Share = l.used / sums[l.priority]
+				}
+				list = append(list, rankedLane{s, l.priority, rank})
 			}
 		}
 	}
-	order := make([]published, 0, len(stats))
-	for lane := range stats {
-		order = append(order, lane)
-	}
-	slices.SortFunc(order, func(a, b published) int {
-		return cmp.Or(cmp.Compare(b.lane.priority, a.lane.priority), cmp.Compare(a.lane.rank(scale), b.lane.rank(scale)),
-			cmp.Compare(a.lane.tenant, b.lane.tenant), cmp.Compare(b.priority, a.priority))
+	slices.SortFunc(list, func(a, b rankedLane) int {
+		return cmp.Or(cmp.Compare(b.counts, a.counts), cmp.Compare(a.rank, b.rank), cmp.Compare(a.Tenant, b.Tenant), cmp.Compare(b.Priority, a.Priority))
 	})
-	list := make([]LaneStat, 0, len(order))
-	for _, key := range order {
-		s, l := stats[key], key.lane
-		s.Tenant, s.Priority = l.tenant, key.priority
-		if sums[l.priority] > 0 {
-			s.Share = l.used / sums[l.priority]
-		}
-		if key.priority > l.priority {
-			counts := l.priority
-			s.CountsAs = &counts
-		}
-		list = append(list, *s)
+	stats := make([]LaneStat, 0, len(list))
+	for i := range list {
+		stats = append(stats, list[i].LaneStat)
 	}
-	return list
+	return stats
 }
 
-func statOf(stats map[published]*LaneStat, lane published) *LaneStat {
-	s := stats[lane]
-	if s == nil {
-		s = &LaneStat{}
-		stats[lane] = s
+// rankedLane is a part of a lane with what decides its place in a list.
+type rankedLane struct {
+	LaneStat
+	counts int // the lane's priority
+	rank   float64
+}
+
+// statOf counts what waits and runs of a lane that was published with a priority, and reports whether there is any.
+func (r *Room) statOf(l *lane, priority int) (s LaneStat, some bool) {
+	s = LaneStat{Tenant: l.tenant, Priority: priority}
+	if k := slices.IndexFunc(l.published, func(p *published) bool { return p.priority == priority }); k >= 0 {
+		s.Depth = l.published[k].n
+		if i := r.records.find(l.published[k].oldest()); i >= 0 {
+			s.Oldest = moment(r.records.at(i).received)
+		}
 	}
-	return s
+	// When the tenant's ceiling was set below the lane since, its jobs count in another lane.
+	if l.priority == priority && priority <= l.ceiling || l.priority == l.ceiling && priority > l.ceiling {
+		s.Running = int(l.facts.running[priority])
+	}
+	some = s.Depth > 0 || s.Running > 0
+	if some && priority > l.priority {
+		counts := l.priority
+		s.CountsAs = &counts
+	}
+	return s, some
 }
 
 // addRunningLanes adds the lanes of jobs that run and never waited.
@@ -86,23 +124,4 @@ func (r *Room) addRunningLanes(f *Fleet) {
 			}
 		}
 	}
-}
-
-// waitingLanes counts the tickets of each lane.
-func (r *Room) waitingLanes() map[published]*LaneStat {
-	stats := map[published]*LaneStat{}
-	for _, list := range r.records.chunks {
-		for k := range list {
-			x := &list[k]
-			if x.class == nil {
-				continue
-			}
-			s := statOf(stats, published{x.class.lane, x.class.published})
-			s.Depth++
-			if at := moment(x.received); s.Oldest.IsZero() || at.Before(s.Oldest) {
-				s.Oldest = at
-			}
-		}
-	}
-	return stats
 }

@@ -7,7 +7,7 @@ import "time"
 // many as have their turn before it, by weight and by what both have used. Lanes of tenants that may start nothing now
 // do not count. Tickets that are not due come last.
 func (r *Room) Position(f *Fleet, sequence uint64, now time.Time) (place, of int) {
-	r.sync(f, now)
+	r.lookAt(f, now)
 	i := r.records.find(sequence)
 	if i < 0 {
 		return 0, r.records.n
@@ -16,13 +16,13 @@ func (r *Room) Position(f *Fleet, sequence uint64, now time.Time) (place, of int
 	if x.at < 0 {
 		return r.records.n, r.records.n
 	}
-	own := x.class.lane.due.below(sequence)
+	own := x.class.lane.dueBelow(sequence)
 	return own + r.ahead(f, x.class.lane, own) + 1, r.records.n
 }
 
 // PlaceOf is the place that a job would get if it came now.
 func (r *Room) PlaceOf(f *Fleet, t Tenant, priority int, now time.Time) int {
-	r.sync(f, now)
+	r.lookAt(f, now)
 	priority = r.CountsAs(t, priority)
 	l := r.lanes[laneKey{t, priority}]
 	if l == nil {

@@ -59,6 +59,14 @@ func (r *ranks) remove(sequence uint64) {
 	}
 }
 
+// first is the lowest of them; 0 when there is none.
+func (r *ranks) first() uint64 {
+	if len(r.parts) == 0 {
+		return 0
+	}
+	return r.parts[0][0]
+}
+
 // below is how many are lower than a sequence.
 func (r *ranks) below(sequence uint64) int {
 	if len(r.parts) == 0 {

@@ -82,6 +82,8 @@ type Room struct {
 	ceilings  map[Tenant]int // of tenants that have one of their own
 	usual     int            // ceiling of the others
 	newcomers []*lane        // were empty, and have got tickets since the last decision
+	toRelane  int            // places where tickets may stand in another lane than they count as
+	relaneAt  int            // the first of them
 	forgetAt  int
 	virtual   [priorities]float64 // rank of the lane that was served last
 	epoch     int64               // of the unit of shares
@@ -115,15 +117,16 @@ func (r *Room) ageStep() time.Duration {
 
 // Put adds a ticket. It replaces the one with the same sequence, unless that has a higher revision. Call Pick after it.
 func (r *Room) Put(t Ticket) {
-	if i := r.records.find(t.Sequence); i >= 0 {
-		if r.records.at(i).revision > t.Revision {
-			return
-		}
-		r.removeRecord(i)
+	old := r.records.find(t.Sequence)
+	if old >= 0 && r.records.at(old).revision > t.Revision {
+		return
 	}
 	c := r.classOf(&t)
 	c.members++
 	c.lane.members++
+	if old >= 0 {
+		r.removeRecord(old) // now, so that a class or group which both are of is kept
+	}
 	i := r.records.add(t.Sequence, c, t.Job)
 	x := r.records.at(i)
 	x.revision, x.received, x.attempt, x.rank = t.Revision, nanos(t.Received), int32(min(t.Attempt, math.MaxInt32)), int32(t.Rank)
@@ -133,8 +136,11 @@ func (r *Room) Put(t Ticket) {
 		r.timers.add(x.times.expires, t.Sequence, timeExpires)
 	}
 	r.timers.add(c.avoidUntil, t.Sequence, timeAvoid)
+	c.lane.publishedWith(c.published).n++
 	if r.due(x) {
 		r.enqueue(i)
+	} else {
+		r.later(i).add(t.Sequence)
 	}
 }
 
@@ -154,9 +160,14 @@ func (r *Room) Remove(sequence uint64) bool {
 }
 
 func (r *Room) removeRecord(i int32) {
-	r.dequeue(i)
 	x := r.records.at(i)
 	c := x.class
+	if x.at >= 0 {
+		r.dequeue(i)
+	} else {
+		r.later(i).remove(x.sequence)
+	}
+	c.lane.publishedWith(c.published).n--
 	if x.times != nil || c.avoidUntil != 0 {
 		r.timers.stale(&r.records)
 	}

@@ -26,12 +26,12 @@ type lane struct {
 	run      mean // GPU-seconds of its jobs
 	ceiling  int  // of the tenant
 
-	used    float64
-	tenant  Tenant
-	depth   int   // due tickets
-	due     ranks // their sequences
-	members int   // tickets, due or not
-	fresh   bool  // it is in Room.newcomers
+	used      float64
+	tenant    Tenant
+	depth     int          // due tickets
+	members   int          // tickets, due or not
+	published []*published // the same by the priority that they were published with
+	fresh     bool         // it is in Room.newcomers
 }
 
 type laneKey struct {

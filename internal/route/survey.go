@@ -203,12 +203,17 @@ func (s *surveyor) countLanes() bool {
 				tenant: l.tenant, level: l.level(s.room.now, step), rank: l.rank(scale), weight: max(s.fleet.weight(l.tenant), 1e-9),
 				stands: l.facts.full() || l.facts.liable(), due: make([]uint64, 0, l.depth),
 			}
-			for _, part := range l.due.parts {
-				o.due = append(o.due, part...)
+			for _, p := range l.published {
+				for _, part := range p.due.parts {
+					o.due = append(o.due, part...)
+				}
+			}
+			if len(l.published) > 1 {
+				slices.Sort(o.due)
 			}
 			s.order = append(s.order, o)
 		}
-		if !s.rest(1 + len(l.due.parts)/4) {
+		if !s.rest(1 + l.depth/1024) {
 			return false
 		}
 	}

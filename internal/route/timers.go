@@ -26,8 +26,8 @@ type timer struct {
 }
 
 type timers struct {
-	heap    []timer
-	removed int // tickets with times that were removed since the last cleaning
+	heap  []timer
+	sweep int // of heap, what stands behind was looked at since the last sweep began
 }
 
 type byTime struct{}
@@ -41,17 +41,23 @@ func (t *timers) add(at int64, sequence uint64, kind timerKind) {
 	}
 }
 
-// stale counts a ticket with times that is about to be removed. The heap is cleaned when most of it may be stale.
+// sweptAtOnce is how many timers are looked at for each ticket with times that is removed, so that a heap of which a
+// fourth is stale does not grow.
+const sweptAtOnce = 8
+
+// stale takes in that a ticket with times was removed. It looks at a few timers, from the last to the first and then again, and takes
+// out those that are stale: to look at all of many at once would take long.
 func (t *timers) stale(r *records) {
-	t.removed++
-	if t.removed < 64 || 2*t.removed < len(t.heap) {
-		return
+	for range min(sweptAtOnce, len(t.heap)) {
+		if t.sweep == 0 || t.sweep > len(t.heap) {
+			t.sweep = len(t.heap)
+		}
+		if t.sweep--; !t.heap[t.sweep].current(r) {
+			t.heap = heapRemove(t.heap, t.sweep, byTime{})
+		}
 	}
-	t.removed = 0
-	kept := slices.DeleteFunc(t.heap, func(e timer) bool { return !e.current(r) })
-	t.heap = nil
-	for _, e := range kept {
-		t.heap = heapPush(t.heap, e, byTime{})
+	if cap(t.heap) > 64 && len(t.heap) < cap(t.heap)/4 {
+		t.heap = slices.Clip(slices.Clone(t.heap))
 	}
 }
 
@@ -75,8 +81,8 @@ func (e *timer) current(r *records) bool {
 // remindAfter is how long Expired waits before it names a ticket again that is still there.
 const remindAfter = 5 * time.Second
 
-// Expired lists the tickets whose time is over, lowest sequence first. They are not offered to any host any more.
-// One that is not removed is listed again some seconds later.
+// Expired lists tickets whose time is over, lowest sequence first: with a Slice not all of very many, see NextDue. They are not
+// offered to any host any more. One that is not removed is listed again some seconds later.
 func (r *Room) Expired(now time.Time) []Ticket {
 	r.tick(now)
 	var list []Ticket
@@ -91,10 +97,20 @@ func (r *Room) Expired(now time.Time) []Ticket {
 	return list
 }
 
-// tick applies the passing of time: tickets become due, which is when a job with run_at may start, and expire.
-func (r *Room) tick(now time.Time) {
+// timersOfSlice is how many timers take as long as a workflow that is put in order anew.
+const timersOfSlice = 4
+
+// tick applies the passing of time: tickets become due, which is when a job with run_at may start, and expire. It reports whether
+// there is more to apply than one Slice.
+func (r *Room) tick(now time.Time) (more bool) {
 	r.now = max(r.now, now.UnixNano())
-	for len(r.timers.heap) > 0 && r.timers.heap[0].at <= r.now {
+	if r.again != 0 && r.again <= r.now {
+		r.again = 0
+	}
+	for n := 0; len(r.timers.heap) > 0 && r.timers.heap[0].at <= r.now; n++ {
+		if r.Slice > 0 && n == timersOfSlice*r.Slice {
+			return true
+		}
 		e := r.timers.heap[0]
 		r.timers.heap = heapRemove(r.timers.heap, 0, byTime{})
 		if !e.current(&r.records) {
@@ -104,15 +120,13 @@ func (r *Room) tick(now time.Time) {
 		x := r.records.at(i)
 		switch {
 		case e.kind == timeExpires:
-			r.dequeue(i)
+			r.expire(i)
 			r.overdue = append(r.overdue, e)
 		case e.kind == timeDue && x.at < 0 && r.due(x):
-			r.enqueue(i)
+			r.fallDue(i)
 		}
 	}
-	if r.again != 0 && r.again <= r.now {
-		r.again = 0
-	}
+	return false
 }
 
 // NextDue is when Pick or Expired may find more by the passing of time alone; zero = never.

@@ -129,36 +129,32 @@ func TestTheRoomAsksAgainAtTheFirstOfItsTimes(t *testing.T) {
 	}
 }
 
-// From the 64th removal on the times of tickets that are gone are thrown away once they are most of all.
+// TestTimesOfTicketsThatAreGoneAreThrownAway has few tickets with times stay, and then many of which few go.
 func TestTimesOfTicketsThatAreGoneAreThrownAway(t *testing.T) {
 	t.Parallel()
 	f, r := fleet(online("a")), route.NewRoom()
-	for i := range uint64(100) {
+	for i := range uint64(1000) {
 		r.Put(from(i+1, float64(i+1)))
 	}
-	for i := range uint64(63) {
+	for i := range uint64(900) {
 		r.Remove(i + 1)
 	}
-	if due := r.NextDue(); !due.Equal(noon.Add(time.Second)) {
-		t.Errorf("after 63: %s", due)
+	if kept := r.TimersKept(); kept < 100 || kept > 250 {
+		t.Errorf("of 100 tickets that are left %d times are kept", kept)
 	}
-	r.Remove(64)
-	if due := r.NextDue(); due.Before(noon.Add(64 * time.Second)) {
-		t.Errorf("after 64: %s", due)
+	next(r, f, noon.Add(seconds(950)))
+	if all, notDue := r.Waiting("a"); all != 100 || notDue != 50 {
+		t.Errorf("at 950 s %d wait, and %d are not due, want 100 and 50", all, notDue)
 	}
-	next(r, f, noon.Add(seconds(70)))
-	if all, notDue := r.Waiting("a"); all != 36 || notDue != 30 {
-		t.Errorf("at 70 s %d wait, and %d are not due, want 36 and 30", all, notDue)
+	if due := r.NextDue(); !due.Equal(noon.Add(seconds(951))) {
+		t.Errorf("the next one is due at %s", due)
 	}
-	for i := range uint64(1000) { // fewer are gone than stay
-		r.Put(from(i+1000, float64(i+1000)))
+	for i := range uint64(1000) {
+		r.Remove(i + 1)
 	}
-	for i := range uint64(100) {
-		r.Remove(i + 1000)
-	}
-	next(r, f, noon.Add(seconds(100)))
-	if due := r.NextDue(); !due.Equal(noon.Add(seconds(1000))) {
-		t.Errorf("after 100 of 1000: %s", due)
+	next(r, f, noon.Add(seconds(1000)))
+	if kept := r.TimersKept(); kept != 0 {
+		t.Errorf("at last %d times are kept", kept)
 	}
 }
 

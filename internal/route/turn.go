@@ -112,13 +112,19 @@ func (r *Room) CatchUp(f *Fleet, now time.Time) bool {
 // a ticket, it has named none, and goes on when it is called again.
 func (r *Room) Behind() bool { return r.behind }
 
-// sync applies what has changed since the last decision, or a part of it when that is more than Slice.
-func (r *Room) sync(f *Fleet, now time.Time) {
-	r.tick(now)
+// lookAt applies what a question about the order of tickets depends on: that is no host that can take them.
+func (r *Room) lookAt(f *Fleet, now time.Time) (more bool) {
+	more = r.tick(now)
 	r.levelNewcomers(f)
 	if r.fleet != f {
 		r.setFleet(f)
 	}
+	return more
+}
+
+// sync applies what has changed since the last decision, or a part of it when that is more than Slice.
+func (r *Room) sync(f *Fleet, now time.Time) {
+	more := r.lookAt(f, now)
 	left := r.Slice
 	if left <= 0 {
 		left = math.MaxInt
@@ -127,7 +133,8 @@ func (r *Room) sync(f *Fleet, now time.Time) {
 	left = r.placeUnplaced(f, left)
 	left = r.placeChanged(f, left)
 	left = r.placeRenewed(f, left)
-	r.behind = left <= 0
+	left = r.relaneSome(left)
+	r.behind = more || left <= 0
 }
 
 // refreshPools has the masks of pools follow from the hosts that there are now.

@@ -204,13 +204,55 @@ func TestALaneAgesFromWhenItsJobIsDue(t *testing.T) {
 
 func TestALaneTellsOfItsOldestJob(t *testing.T) {
 	t.Parallel()
-	newer, older := ticket(1, "acme", 5), ticket(2, "acme", 5)
-	newer.Received = noon.Add(time.Minute)
-	for _, order := range [][]route.Ticket{{newer, older}, {older, newer}} {
-		lanes := room(order...).Lanes(fleet(), noon.Add(time.Hour))
-		if len(lanes) != 1 || lanes[0].Depth != 2 || !lanes[0].Oldest.Equal(noon) {
-			t.Errorf("%+v", lanes)
+	older, newer, scheduled := ticket(2, "acme", 5), ticket(3, "acme", 5), from(1, 7200)
+	older.Received, newer.Received, scheduled.Tenant = noon.Add(time.Minute), noon.Add(2*time.Minute), "acme"
+	for _, order := range [][]route.Ticket{{newer, older, scheduled}, {scheduled, older, newer}} {
+		r := room(order...)
+		for i, want := range []time.Duration{0, time.Minute, 2 * time.Minute} {
+			lanes := r.Lanes(fleet(), noon.Add(time.Hour))
+			if len(lanes) != 1 || lanes[0].Depth != 3-i || !lanes[0].Oldest.Equal(noon.Add(want)) {
+				t.Errorf("after %d were removed: %+v", i, lanes)
+			}
+			r.Remove(uint64(i + 1))
 		}
+		if lanes := r.Lanes(fleet(), noon.Add(time.Hour)); len(lanes) != 0 {
+			t.Errorf("when all were removed: %+v", lanes)
+		}
+	}
+}
+
+// TestWhatIsDueAtOnceIsTakenInInSlices has ten thousand jobs become due at the same moment, and expire at another.
+func TestWhatIsDueAtOnceIsTakenInInSlices(t *testing.T) {
+	t.Parallel()
+	const jobs, slice = 10_000, 16
+	f, r := fleet(online("a")), route.NewRoom()
+	r.Slice = slice
+	for i := range uint64(jobs) {
+		x := from(i+1, 60)
+		x.Expires = noon.Add(time.Hour)
+		r.Put(x)
+	}
+	waitingAt := func() int { all, notDue := r.Waiting("a"); return all - notDue }
+	most, before := 0, 0
+	for now := noon.Add(time.Minute); before < jobs; {
+		r.CatchUp(f, now)
+		due := waitingAt()
+		if most = max(most, due-before); due == before {
+			t.Fatalf("%d are due, and no more follow", due)
+		}
+		before = due
+	}
+	if most > 2*4*slice {
+		t.Errorf("%d became due in a step", most)
+	}
+	expired, now := 0, noon.Add(time.Hour)
+	for some := r.Expired(now); len(some) > 0; some = r.Expired(now) {
+		if expired += len(some); len(some) > 4*slice {
+			t.Fatalf("%d expired in a step", len(some))
+		}
+	}
+	if expired != jobs {
+		t.Errorf("%d have expired", expired)
 	}
 }
 

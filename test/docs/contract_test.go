@@ -26,7 +26,7 @@ import (
 var (
 	tables = map[string]reflect.Type{"job.Spec": reflect.TypeFor[job.Spec](), "job.Event": reflect.TypeFor[job.Event]()}
 	shapes = named(
-		job.Input{}, job.Timeouts{}, job.Output{}, failure.Attempt{}, route.Block{}, queue.Catalog{}, queue.Asset{}, queue.Blob{}, route.HostVerdict{}, route.LaneStat{},
+		job.Input{}, job.Timeouts{}, job.Output{}, failure.Attempt{}, route.Block{}, queue.Catalog{}, queue.PageRequest{}, queue.Asset{}, queue.Blob{}, route.HostVerdict{}, route.LaneStat{},
 		jetstream.Progress{}, queue.Unblocked{}, queue.HostEvent{}, queue.HostState{}, queue.RunningJob{}, queue.Blame{}, queue.HostCondition{}, queue.HostGrant{}, queue.Rest{},
 		queue.EndedJob{}, queue.ModelLoad{}, queue.DispatcherState{}, queue.Affinity{}, queue.TenantSettings{}, queue.Slot{}, queue.Ticket{},
 		queue.Reply{}, queue.Control{}, queue.HostInfo{}, jetstream.EventRow{}, queue.Act{},
@@ -41,7 +41,7 @@ var (
 		jetstream.JobStatus{}, jetstream.CancelAnswer{}, queue.HostsAnswer{}, queue.BlocksAnswer{},
 		queue.CountAnswer{}, queue.DrainAnswer{}, queue.PurgeRequest{}, queue.PurgeAnswer{}, jetstream.DeadAnswer{}, jetstream.RequeueAnswer{}, queue.AffinityAnswer{},
 		queue.TenantsAnswer{}, jetstream.WhyAnswer{}, jetstream.QueueAnswer{},
-		jetstream.FileRequest{}, jetstream.File{}, jetstream.FileAnswer{}, jetstream.FilePut{}, jetstream.FilePutAnswer{},
+		jetstream.APIKeys{}, jetstream.APIKeysAnswer{}, jetstream.FileRequest{}, jetstream.File{}, jetstream.FileAnswer{}, jetstream.FilePut{}, jetstream.FilePutAnswer{},
 		jetstream.JobStory{}, jetstream.WaitingRequest{}, jetstream.WaitingAnswer{}, jetstream.WorkflowsRequest{}, jetstream.WorkflowsAnswer{},
 		queue.OverviewRequest{}, queue.OverviewAnswer{}, queue.DispatchersRequest{}, queue.DispatchersAnswer{}, queue.SettingsRequest{}, queue.SettingsAnswer{},
 	)

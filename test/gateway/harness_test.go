@@ -75,6 +75,8 @@ func newFleet() (*fleet, error) {
 	hosts := []comfysim.Config{
 		{Name: "a", Previews: true, Models: map[string][]string{"checkpoints": {checkpoint}}},
 		{Name: "b", Previews: true, Models: map[string][]string{"checkpoints": {checkpoint, onlyB}}},
+		{Name: "c", Previews: true, Models: map[string][]string{"checkpoints": {checkpoint}}},
+		{Name: "d", Previews: true, Models: map[string][]string{"checkpoints": {checkpoint}}},
 	}
 	for _, cfg := range hosts {
 		if err := f.host(cfg); err != nil {

@@ -1,7 +1,9 @@
 package gateway_test
 
 import (
+	"bytes"
 	"net/http"
+	"strings"
 	"testing"
 
 	"github.com/google/uuid"
@@ -45,5 +47,41 @@ func TestAPromptRunsAndItsHistoryIsComplete(t *testing.T) {
 	image, _ := images[0].(map[string]any)
 	if image["subfolder"] != id || image["type"] != "output" || image["filename"] != "ComfyUI_00001_.png" {
 		t.Errorf("image %v", image)
+	}
+}
+
+func TestKeysOfAPromptAreShownNowhere(t *testing.T) {
+	t.Parallel()
+	f := open(t)
+	const secret = "comfyui-secret-0123456789"
+	id := f.prompt(map[string]any{"prompt": slow(0.3, 3), "extra_data": map[string]any{"api_key_comfy_org": secret, "note": "kept"}})
+	queue := f.do(http.MethodGet, "/queue", nil)
+	f.ended(id)
+	history, detail := f.do(http.MethodGet, "/history/"+id, nil), f.do(http.MethodGet, "/api/jobs/"+id, nil)
+	for name, a := range map[string]*answer{"queue": queue, "history": history, "job": detail} {
+		if bytes.Contains(a.body, []byte(secret)) || !bytes.Contains(a.body, []byte("kept")) {
+			t.Errorf("%s: %s", name, a.body)
+		}
+	}
+	got := false
+	for _, sim := range shared.sims {
+		for _, sent := range sim.Prompts() {
+			got = got || bytes.Contains(sent, []byte(secret))
+		}
+	}
+	if !got {
+		t.Error("the host was not given the key")
+	}
+}
+
+func TestAPromptMayBeLargerThanAMessage(t *testing.T) {
+	t.Parallel()
+	f := open(t)
+	g := picture(4)
+	g["9"] = node("SimText", map[string]any{"text": strings.Repeat("a picture in base64 ", 60_000)})
+	g["8"] = node("PreviewAny", map[string]any{"source": []any{"9", 0}})
+	id := f.prompt(map[string]any{"prompt": g})
+	if entry := f.ended(id); saved(t, entry, "2") == nil {
+		t.Errorf("%v", entry["status"])
 	}
 }

@@ -90,7 +90,7 @@ func waitingJobs(t *testing.T, metrics *prometheus.Registry) int {
 		t.Fatal(err)
 	}
 	for _, family := range families {
-		if family.GetName() == "comfyherd_waiting_jobs" {
+		if family.GetName() == "comfyherd_mirror_tickets" {
 			return int(family.GetMetric()[0].GetGauge().GetValue())
 		}
 	}

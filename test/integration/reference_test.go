@@ -42,7 +42,7 @@ func TestAJobThatIsLargerThanAMessageRunsFromAFile(t *testing.T) {
 		t.Errorf("the job is dead for %s: %s", dead.Reason, dead.Message)
 	}
 	f.publish(acme, "acme", job.Spec{ID: "three", WorkflowFile: "bolt/large.json"})
-	if dead, err := job.DecodeEvent(job.Dead, f.next(events, ".dead").Data); err != nil || !strings.Contains(dead.Message, "your tenant's name") {
+	if dead, err := job.DecodeEvent(job.Dead, f.next(events, ".three.dead").Data); err != nil || !strings.Contains(dead.Message, "your tenant's name") {
 		t.Errorf("a file of another tenant: %s, %v", dead.Message, err)
 	}
 }

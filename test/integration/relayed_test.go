@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
+	"net/url"
 	"slices"
 	"strings"
 	"testing"
@@ -173,5 +175,33 @@ func TestHostsThatAreInstalledAlikeShareTheirCatalogue(t *testing.T) {
 		if err != nil || !bytes.Contains(body, []byte(want)) {
 			t.Errorf("%s is %.200s, %v; want %s in it", route, body, err, want)
 		}
+	}
+}
+
+func TestPagesThatDescribeAHostArePassedOn(t *testing.T) {
+	t.Parallel()
+	files := []string{"a.safetensors"}
+	for range 3_000 {
+		files = append(files, "a-model-with-"+strings.Repeat("a-long-name-", 30)+".safetensors")
+	}
+	f := startClosed(t, comfysim.Config{Name: "gpu-1", Models: map[string][]string{"loras": files}})
+	for route, want := range map[string]struct {
+		status int
+		text   string
+	}{
+		"view_metadata/loras": {200, `{"modelspec.title":"a"}`}, "api/models/loras": {200, "a-model-with"}, "models/nothing": {404, ""}, "object_info/KSampler": {200, "sampler_name"},
+		"view": {403, "none of the routes"}, "internal/logs": {403, ""}, "userdata": {403, ""}, "models/../history": {403, ""}, "system_stats": {403, ""}, "": {403, ""},
+		"object_info": {403, ""}, "models/%2e%2e/history": {403, ""}, "extensions//x": {403, ""},
+	} {
+		got, err := f.q.HostPage(f.context(), "gpu-1", queue.PageRequest{Route: route, Query: url.Values{"filename": {"a.safetensors"}}})
+		if err != nil || got.Status != want.status || !strings.Contains(string(got.Body), want.text) {
+			t.Errorf("%s: %d %.100s, %v; want %d %s", route, got.Status, got.Body, err, want.status, want.text)
+		}
+		if route == "api/models/loras" && len(got.Body) < 1<<20 {
+			t.Errorf("the list has %d bytes, less than a message", len(got.Body))
+		}
+	}
+	if _, err := f.q.HostPage(f.context(), "nowhere", queue.PageRequest{Route: "models"}); !errors.Is(err, queue.ErrNoAgent) {
+		t.Errorf("a host that is not there: %v", err)
 	}
 }

@@ -2,6 +2,7 @@ package integration_test
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -144,4 +145,43 @@ func filesWith(t *testing.T, dir, text string) []string {
 		t.Fatal(err)
 	}
 	return found
+}
+
+func TestAPIKeysReachComfyUIAndAreWrittenNowhere(t *testing.T) {
+	t.Parallel()
+	const secret = "comfyui-4f9c1d7e-never-on-a-disk"
+	f := startClosed(t, comfysim.Config{Name: "gpu-1"})
+	nc, _ := f.tenant("acme")
+	acme := jetstream.NewClient(nc, "acme")
+	if _, err := acme.KeepAPIKeys(f.context(), jetstream.APIKeys{Job: "one", APIKey: secret}); err != nil {
+		t.Fatal(err)
+	}
+	spec := jetstream.Spec{ID: "one", Workflow: picture(0x123456), APIKeys: true, Record: true}
+	if _, err := acme.Submit(f.context(), 5, spec); err != nil {
+		t.Fatal(err)
+	}
+	if end := f.end(receipt("acme", "one")); end.EventKind != job.Completed {
+		t.Fatalf("the job ended %+v", end)
+	}
+	if got := string(f.sims["gpu-1"].Prompts()[0]); !strings.Contains(got, secret) {
+		t.Errorf("ComfyUI got %s", got)
+	}
+	f.eventually("the keys are removed", func() bool {
+		keys, err := f.q.APIKeys(f.context(), "acme", "one")
+		return err == nil && keys == nil
+	})
+	if held := filesWith(t, f.dir, secret); len(held) > 0 {
+		t.Errorf("the key is in %v", held)
+	}
+	spec.ID = "late"
+	if _, err := acme.Submit(f.context(), 5, spec); err != nil {
+		t.Fatal(err)
+	}
+	if end := f.end(receipt("acme", "late")); end.EventKind != job.Dead || !strings.Contains(end.Message, "no keys are kept") {
+		t.Errorf("a job without its keys ended %+v", end)
+	}
+	var bad *jetstream.BadRequest
+	if _, err := acme.KeepAPIKeys(f.context(), jetstream.APIKeys{Job: "j-1", APIKey: secret}); !errors.As(err, &bad) {
+		t.Errorf("keys of an id that nobody may use: %v", err)
+	}
 }

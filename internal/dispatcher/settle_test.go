@@ -1,0 +1,85 @@
+package dispatcher_test
+
+import (
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/comfyherd/comfyherd/internal/dispatcher"
+	"github.com/comfyherd/comfyherd/internal/failure"
+	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/queue"
+	"github.com/comfyherd/comfyherd/internal/route"
+)
+
+// TestAFirstFailureIsSettledWithoutItsChainAndWithoutStrikes counts what is read of two jobs that fail on the same host.
+func TestAFirstFailureIsSettledWithoutItsChainAndWithoutStrikes(t *testing.T) {
+	t.Parallel()
+	inBubble(t, func(s *scene) {
+		s.dispatcher(dispatcher.Config{Policy: route.Policy{MaxFailures: 9}})
+		s.runs("a", map[job.ID]outcome{"x": {kind: failure.ExecutionError, message: "boom"}, "y": {kind: failure.ExecutionError, message: "boom"}})
+		s.runs("b", nil)
+		for _, id := range []job.ID{"x", "y"} {
+			s.submit(id, prefers("a"))
+			s.pass(10 * time.Second)
+			s.want("story of "+string(id), s.story(id), "queued started failed retrying started completed")
+		}
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		first := slices.Index(s.effects, "strike a")
+		s.want("the chain was read before", slices.Contains(s.effects[:first], "chain x"), false)
+		about := slices.DeleteFunc(slices.Clone(s.effects), func(e string) bool {
+			return !strings.HasPrefix(e, "first ") && !strings.HasSuffix(e, "strike a") && !strings.HasSuffix(e, "strikes a")
+		})
+		s.want("effects", strings.Join(about, ", "), "first x, strike a, first y, look for strikes a, strike a")
+	})
+}
+
+// TestAFailureThatIsSettledAgainReadsItsChain has a dispatcher die after it has settled a failure, and before that is acked.
+func TestAFailureThatIsSettledAgainReadsItsChain(t *testing.T) {
+	t.Parallel()
+	inBubble(t, func(s *scene) {
+		died := false
+		s.start(dispatcher.Config{Policy: route.Policy{MaxFailures: 9}}, func(effect string) error {
+			if effect != "settled x" || died {
+				return nil
+			}
+			died = true
+			return errDies
+		})
+		s.runs("a", map[job.ID]outcome{"x": {kind: failure.ExecutionError, message: "boom"}})
+		s.runs("b", map[job.ID]outcome{"x": {takes: time.Minute}})
+		s.submit("x", prefers("a"))
+		s.pass(time.Second)
+		s.dispatcher(dispatcher.Config{Name: "second", Policy: route.Policy{MaxFailures: 9}})
+		s.pass(2 * time.Minute)
+		s.want("story", s.story("x"), "queued started failed retrying started completed")
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		strikes := slices.DeleteFunc(slices.Clone(s.effects), func(e string) bool { return e != "strike a" })
+		s.want("strikes", len(strikes), 1)
+	})
+}
+
+// TestAJobThatWasCancelledBesideItsFailureStaysCancelled has the cancel come before its failure is settled.
+func TestAJobThatWasCancelledBesideItsFailureStaysCancelled(t *testing.T) {
+	t.Parallel()
+	inBubble(t, func(s *scene) {
+		cancelled := false
+		s.start(dispatcher.Config{}, func(effect string) error {
+			if effect == "first x" && !cancelled {
+				cancelled = true
+				if _, _, err := s.End(t.Context(), "acme", "x", queue.Cancelling{By: "acme"}); err != nil {
+					t.Error(err)
+				}
+			}
+			return nil
+		})
+		s.runs("a", map[job.ID]outcome{"x": {kind: failure.ExecutionError, message: "boom"}})
+		s.submit("x")
+		s.pass(10 * time.Second)
+		s.want("story", s.story("x"), "queued started failed cancelled")
+		s.want("jobs that are left", s.left(), 0)
+	})
+}

@@ -1,0 +1,347 @@
+package gateway
+
+import (
+	"bytes"
+	"compress/gzip"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"log/slog"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/queue"
+)
+
+// catalogs keeps what the hosts of the fleet say of themselves, and what follows for clients: all hosts that may run a tenant's jobs
+// appear as one ComfyUI. Answers are merged once after each change, and served from memory.
+type catalogs struct {
+	q *queue.Queue
+
+	mu     sync.Mutex // guards all below
+	hosts  map[string]queue.Catalog
+	grants map[string][]job.Tenant // of hosts that serve some tenants only
+	views  map[string]*view        // by the hosts that they are of
+	change int                     // rises with every change
+
+	reading sync.Mutex // held while files are read, so that each is read once; guards the one below
+	blobs   map[string][]byte
+}
+
+// view is what some hosts say together.
+type view struct {
+	hosts   []queue.Catalog
+	once    sync.Once
+	classes classes
+	info    page // /object_info
+	err     error
+}
+
+// page is an answer that is ready to be sent.
+type page struct {
+	body, zipped []byte
+	tag          string
+}
+
+func newCatalogs(q *queue.Queue) *catalogs {
+	return &catalogs{
+		q: q, hosts: map[string]queue.Catalog{}, grants: map[string][]job.Tenant{}, views: map[string]*view{}, blobs: map[string][]byte{},
+	}
+}
+
+// follow keeps the catalogues up to date until ctx ends.
+func (c *catalogs) follow(ctx context.Context, log *slog.Logger) {
+	var both sync.WaitGroup
+	again := func(what string, watch func() error) {
+		for ctx.Err() == nil {
+			if err := watch(); ctx.Err() == nil {
+				log.Warn("cannot follow "+what+", trying again", "error", err)
+				queue.Pause(ctx, followPause)
+			}
+		}
+	}
+	both.Go(func() {
+		again("the catalogues of hosts", func() error { return c.q.WatchCatalogs(ctx, c.host) })
+	})
+	both.Go(func() {
+		again("the grants of hosts", func() error { return c.q.WatchGrants(ctx, c.grant) })
+	})
+	both.Wait()
+}
+
+func (c *catalogs) host(change queue.Change[queue.Catalog]) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch change.Phase {
+	case queue.Put:
+		c.hosts[change.Key] = change.Value
+	case queue.Gone, queue.Invalid:
+		delete(c.hosts, change.Key)
+	default:
+		return
+	}
+	clear(c.views)
+}
+
+func (c *catalogs) grant(change queue.Change[queue.HostGrant]) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch change.Phase {
+	case queue.Put:
+		c.grants[change.Key] = change.Value.Tenants
+	case queue.Gone:
+		delete(c.grants, change.Key)
+	case queue.Invalid:
+		c.grants[change.Key] = []job.Tenant{""} // it gets no jobs
+	default:
+		return
+	}
+	clear(c.views)
+}
+
+// of is what the hosts say that may run a tenant's jobs.
+func (c *catalogs) of(tenant job.Tenant) *view {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var hosts []queue.Catalog
+	for _, name := range slices.Sorted(maps.Keys(c.hosts)) {
+		if serves := c.grants[name]; len(serves) == 0 || slices.Contains(serves, tenant) {
+			hosts = append(hosts, c.hosts[name])
+		}
+	}
+	var key strings.Builder
+	for i := range hosts {
+		key.WriteString(hosts[i].Host + "\n")
+	}
+	v := c.views[key.String()]
+	if v == nil {
+		v = &view{hosts: hosts}
+		c.views[key.String()] = v
+	}
+	return v
+}
+
+// sources are the answers of the hosts of a view to a route, each with how many answer it.
+func (c *catalogs) sources(ctx context.Context, v *view, route string) ([]source, error) {
+	type group struct {
+		hosts int
+		time  time.Time
+	}
+	groups := map[string]group{}
+	for i := range v.hosts {
+		digest := v.hosts[i].Blobs[route]
+		if digest == "" {
+			continue
+		}
+		g := groups[digest]
+		g.hosts++
+		if v.hosts[i].Time.After(g.time) {
+			g.time = v.hosts[i].Time
+		}
+		groups[digest] = g
+	}
+	var all []source
+	var failed error
+	for _, digest := range slices.Sorted(maps.Keys(groups)) {
+		body, err := c.blob(ctx, digest)
+		if err != nil { // a file may have expired before its mention
+			failed = err
+			continue
+		}
+		all = append(all, source{body, groups[digest].hosts, groups[digest].time})
+	}
+	if len(all) > 0 {
+		return all, nil
+	}
+	return nil, failed
+}
+
+// mostBlobBytes bounds the files that are kept in memory.
+const mostBlobBytes = 256 << 20
+
+func (c *catalogs) blob(ctx context.Context, digest string) ([]byte, error) {
+	c.reading.Lock()
+	defer c.reading.Unlock()
+	if body := c.blobs[digest]; body != nil {
+		return body, nil
+	}
+	body, err := c.q.CatalogBlob(ctx, digest)
+	if err != nil {
+		return nil, err
+	}
+	total := len(body)
+	for _, kept := range c.blobs {
+		total += len(kept)
+	}
+	if total > mostBlobBytes {
+		clear(c.blobs)
+	}
+	c.blobs[digest] = body
+	return body, nil
+}
+
+// objectInfo merges the object_info of a view's hosts, once.
+func (c *catalogs) objectInfo(ctx context.Context, v *view) error {
+	v.once.Do(func() {
+		sources, err := c.sources(context.WithoutCancel(ctx), v, "object_info")
+		if err != nil {
+			v.err = err
+			return
+		}
+		v.classes = mergeClasses(sources)
+		v.info = newPage(v.classes.json())
+	})
+	if v.err != nil { // the next request tries again
+		c.mu.Lock()
+		clear(c.views)
+		c.mu.Unlock()
+	}
+	return v.err
+}
+
+func (c *classes) json() []byte {
+	out := []byte{'{'}
+	for i, class := range c.order {
+		if i > 0 {
+			out = append(out, ", "...)
+		}
+		out = append(append(append(out, encode(class)...), ": "...), c.defs[class]...)
+	}
+	return append(out, '}')
+}
+
+func newPage(body []byte) page {
+	sum := sha256.Sum256(body)
+	var zipped bytes.Buffer
+	w := gzip.NewWriter(&zipped)
+	if _, err := w.Write(body); err != nil || w.Close() != nil {
+		zipped.Reset()
+	}
+	return page{body: body, zipped: zipped.Bytes(), tag: `"` + hex.EncodeToString(sum[:16]) + `"`}
+}
+
+// answer sends a page, compressed when the client takes that, or that it has not changed.
+func (p *page) answer(w http.ResponseWriter, r *http.Request) {
+	h := w.Header()
+	h.Set("Content-Type", "application/json; charset=utf-8")
+	h.Set("ETag", p.tag)
+	h.Set("Vary", "Accept-Encoding")
+	h.Set("Cache-Control", "no-cache")
+	if strings.Contains(r.Header.Get("If-None-Match"), p.tag) {
+		w.WriteHeader(http.StatusNotModified)
+		return
+	}
+	body := p.body
+	if len(p.zipped) > 0 && strings.Contains(r.Header.Get("Accept-Encoding"), "gzip") {
+		h.Set("Content-Encoding", "gzip")
+		body = p.zipped
+	}
+	_, _ = w.Write(body) // the client has gone
+}
+
+// getObjectInfo answers the classes of all hosts of the tenant as those of one ComfyUI.
+func (g *Gateway) getObjectInfo(w http.ResponseWriter, r *http.Request, of *tenant) error {
+	v := g.catalogs.of(of.name)
+	if err := g.catalogs.objectInfo(r.Context(), v); err != nil {
+		return err
+	}
+	v.info.answer(w, r)
+	return nil
+}
+
+// getClass answers one class; an empty object when no host has it.
+func (g *Gateway) getClass(w http.ResponseWriter, r *http.Request, of *tenant) error {
+	v := g.catalogs.of(of.name)
+	if err := g.catalogs.objectInfo(r.Context(), v); err != nil {
+		return err
+	}
+	shown := map[string]json.RawMessage{}
+	if def, known := v.classes.defs[r.PathValue("class")]; known {
+		shown[r.PathValue("class")] = def
+	}
+	answerJSON(w, http.StatusOK, shown)
+	return nil
+}
+
+// list is a list of texts, united over the tenant's hosts; false when no host has answered the route.
+func (g *Gateway) list(ctx context.Context, of *tenant, route string) ([]string, bool, error) {
+	sources, err := g.catalogs.sources(ctx, g.catalogs.of(of.name), route)
+	if err != nil || len(sources) == 0 {
+		return []string{}, false, err
+	}
+	return mergeLists(sources), true, nil
+}
+
+// getList answers a route whose answer is a list of texts.
+func (g *Gateway) getList(route string) route {
+	return func(w http.ResponseWriter, r *http.Request, of *tenant) error {
+		list, _, err := g.list(r.Context(), of, route)
+		if err != nil {
+			return err
+		}
+		answerJSON(w, http.StatusOK, list)
+		return nil
+	}
+}
+
+// getModels answers the files in a folder of models, of all hosts together.
+func (g *Gateway) getModels(w http.ResponseWriter, r *http.Request, of *tenant) error {
+	list, known, err := g.list(r.Context(), of, "models/"+r.PathValue("folder"))
+	if err != nil {
+		return err
+	}
+	if !known {
+		return &failed{http.StatusNotFound, "not_found", "no host has this folder of models"}
+	}
+	answerJSON(w, http.StatusOK, list)
+	return nil
+}
+
+// getModelFolders answers the folders of models. Where they are on a host is not shown.
+func (g *Gateway) getModelFolders(w http.ResponseWriter, r *http.Request, of *tenant) error {
+	list, _, err := g.list(r.Context(), of, "models")
+	if err != nil {
+		return err
+	}
+	type folder struct {
+		Name       string   `json:"name"`
+		Folders    []string `json:"folders"`
+		Extensions []string `json:"extensions"`
+	}
+	folders := []folder{}
+	for _, name := range list {
+		folders = append(folders, folder{name, []string{}, []string{}})
+	}
+	answerJSON(w, http.StatusOK, folders)
+	return nil
+}
+
+// getModelFiles answers the files in a folder of models with what ComfyUI's page shows of them.
+func (g *Gateway) getModelFiles(w http.ResponseWriter, r *http.Request, of *tenant) error {
+	list, known, err := g.list(r.Context(), of, "models/"+r.PathValue("folder"))
+	if err != nil {
+		return err
+	}
+	if !known {
+		return &failed{http.StatusNotFound, "not_found", "no host has this folder of models"}
+	}
+	type file struct {
+		Name     string `json:"name"`
+		Index    int    `json:"pathIndex"`
+		Modified int64  `json:"modified"`
+		Created  int64  `json:"created"`
+		Size     int64  `json:"size"`
+	}
+	files := []file{}
+	for _, name := range list {
+		files = append(files, file{Name: name})
+	}
+	answerJSON(w, http.StatusOK, files)
+	return nil
+}

@@ -1,0 +1,61 @@
+package queue
+
+import (
+	"context"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	natsjs "github.com/nats-io/nats.go/jetstream"
+
+	"github.com/comfyherd/comfyherd/internal/names"
+	"github.com/comfyherd/comfyherd/jetstream"
+)
+
+// tallyBatch is how many events are asked for at once.
+const tallyBatch = 256
+
+// Tally calls tell for the events that end jobs and attempts and for those of blocks, each on one of all dispatchers that call Tally.
+// It begins with the events that are stored after the first call ever. Events are not acked: what a process has received and not
+// counted when it dies is lost, as its counts are. failed is called with every error. It returns when ctx has ended.
+func (q *Queue) Tally(ctx context.Context, tell func(jetstream.Note), failed func(error)) error {
+	open := q.opening(names.EventsStream, natsjs.ConsumerConfig{
+		Durable: names.TallyConsumer, DeliverPolicy: natsjs.DeliverNewPolicy, AckPolicy: natsjs.AckNonePolicy,
+		FilterSubjects: []string{names.CompletedEvents, names.DeadEvents, names.CancelledEvents, names.FailedEvents, names.AllBlockEvents},
+	})
+	p, err := q.puller(open, func(msg *nats.Msg) {
+		meta, err := msg.Metadata()
+		if err != nil {
+			return
+		}
+		tell(jetstream.Note{Subject: msg.Subject, Header: msg.Header, Body: msg.Data, Sequence: meta.Sequence.Stream, Time: meta.Timestamp})
+	})
+	if err != nil {
+		return err
+	}
+	defer p.close()
+	for ctx.Err() == nil {
+		if _, err := p.pull(ctx, tallyBatch, pullWait); err != nil && ctx.Err() == nil {
+			failed(err)
+			Pause(ctx, time.Second)
+		}
+	}
+	return ctx.Err()
+}
+
+// LinkState is the state of the connection to NATS.
+type LinkState struct {
+	Connected  bool
+	Reconnects uint64
+}
+
+// LinkState says whether NATS is connected, and how often it was connected anew.
+func (q *Queue) LinkState() LinkState {
+	return LinkState{Connected: q.nc.IsConnected(), Reconnects: q.nc.Stats().Reconnects}
+}
+
+// RoundTrip is how long a message to NATS and back takes.
+func (q *Queue) RoundTrip(ctx context.Context) (time.Duration, error) {
+	begun := time.Now()
+	err := q.nc.FlushWithContext(ctx)
+	return time.Since(begun), wrap(err, "measure the round trip to NATS")
+}

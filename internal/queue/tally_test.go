@@ -1,0 +1,64 @@
+package queue_test
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	natsjs "github.com/nats-io/nats.go/jetstream"
+
+	"github.com/comfyherd/comfyherd/internal/embedded"
+	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/queue"
+	"github.com/comfyherd/comfyherd/jetstream"
+)
+
+// Two dispatchers share the consumer: an end is told to one of them, and what ends nothing to none.
+func TestEachEndIsTalliedByOneDispatcher(t *testing.T) {
+	t.Parallel()
+	server := must(embedded.Start(embedded.Config{Port: -1, StoreDir: t.TempDir()}))
+	t.Cleanup(func() { _ = server.Close() })
+	q := openWith(t, server.URL(), queue.Config{})
+	add := func(id string, kinds ...job.EventKind) {
+		last := uint64(0)
+		for _, kind := range kinds {
+			last = must(q.Append(t.Context(), &job.Event{EventKind: kind, Job: job.ID(id), Tenant: "acme"}, last, "test", ""))
+		}
+	}
+	add("before", job.Queued, job.Completed)
+	var mu sync.Mutex // guards seen
+	seen, want, all := map[string]int{}, map[string]int{}, make(chan struct{})
+	const jobs = 40
+	stop, cancel := context.WithCancel(t.Context())
+	var loops sync.WaitGroup
+	for range 2 {
+		other := openWith(t, server.URL(), queue.Config{})
+		loops.Go(func() {
+			_ = other.Tally(stop, func(n jetstream.Note) {
+				mu.Lock()
+				defer mu.Unlock()
+				if seen[n.Subject]++; len(seen) == 2*jobs {
+					close(all)
+				}
+			}, func(err error) { t.Error(err) })
+		})
+	}
+	js := must(natsjs.New(connect(t, server.URL())))
+	for ready := false; !ready; { // it tells what is stored after the consumer was made
+		_, err := js.Consumer(t.Context(), "COMFY_EVENTS", "tally")
+		ready = err == nil
+	}
+	for i := range jobs {
+		id := fmt.Sprint("j", i)
+		add(id, job.Queued, job.Started, job.Failed, job.Retrying, job.Completed)
+		want["comfy.events.jobs.acme."+id+".failed"], want["comfy.events.jobs.acme."+id+".completed"] = 1, 1
+	}
+	<-all
+	cancel()
+	loops.Wait()
+	if diff := cmp.Diff(want, seen); diff != "" {
+		t.Errorf("want (-) and got (+):\n%s", diff)
+	}
+}

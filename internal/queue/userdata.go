@@ -1,0 +1,167 @@
+package queue
+
+import (
+	"bytes"
+	"compress/flate"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	natsjs "github.com/nats-io/nats.go/jetstream"
+
+	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/names"
+	"github.com/comfyherd/comfyherd/jetstream"
+)
+
+// UserFile is a file that ComfyUI's page keeps for a tenant: its settings, workflows and the like.
+type UserFile struct {
+	Path     string // as the page names it, such as workflows/portrait.json
+	Data     []byte
+	Modified time.Time
+}
+
+// largestUserFile is the most bytes of a UserFile, and of what it unpacks to.
+const largestUserFile = 64 << 20
+
+// userFileKey is <tenant>.<path in base64url>.
+func userFileKey(tenant job.Tenant, path string) string {
+	return string(tenant) + "." + names.FileKey(path)
+}
+
+// UserFile reads a tenant's file; ErrNoFile when there is none.
+func (q *Queue) UserFile(ctx context.Context, tenant job.Tenant, path string) (UserFile, error) {
+	entry, err := q.userData.Get(ctx, userFileKey(tenant, path))
+	if errors.Is(err, natsjs.ErrKeyNotFound) {
+		return UserFile{}, ErrNoFile
+	}
+	if err != nil {
+		return UserFile{}, fmt.Errorf("read %s of tenant %s: %w", path, tenant, err)
+	}
+	data, err := unpacked(entry.Value())
+	return UserFile{Path: path, Data: data, Modified: entry.Created()}, wrap(err, "read %s of tenant %s", path, tenant)
+}
+
+// PutUserFile writes a tenant's file. When it exists already and may not be replaced the error is a jetstream.Conflict; when it does
+// not fit into a message of NATS, compressed, a jetstream.TooBig.
+func (q *Queue) PutUserFile(ctx context.Context, tenant job.Tenant, path string, data []byte, replace bool) error {
+	value, err := packed(data)
+	if err != nil {
+		return err
+	}
+	if most := int(q.nc.MaxPayload()) - names.Headroom; len(value) > most || len(data) > largestUserFile {
+		return &jetstream.TooBig{Message: fmt.Sprintf("the file has %d bytes, %d compressed, and at most %d of these are kept", len(data), len(value), most)}
+	}
+	key := userFileKey(tenant, path)
+	if replace {
+		_, err = q.userData.Put(ctx, key, value)
+	} else if _, err = q.userData.Create(ctx, key, value); conflict(err) {
+		return &jetstream.Conflict{Message: "the file exists already"}
+	}
+	return wrap(err, "write %s of tenant %s", path, tenant)
+}
+
+// RemoveUserFile removes a tenant's file; ErrNoFile when there is none.
+func (q *Queue) RemoveUserFile(ctx context.Context, tenant job.Tenant, path string) error {
+	if _, err := q.UserFile(ctx, tenant, path); err != nil {
+		return err
+	}
+	return wrap(q.userData.Delete(ctx, userFileKey(tenant, path)), "remove %s of tenant %s", path, tenant)
+}
+
+// UserFiles reads all files of a tenant, by path.
+func (q *Queue) UserFiles(ctx context.Context, tenant job.Tenant) ([]UserFile, error) {
+	watcher, err := q.userData.WatchFiltered(ctx, []string{string(tenant) + ".*"}, natsjs.IgnoreDeletes())
+	if err != nil {
+		return nil, fmt.Errorf("list the files of tenant %s: %w", tenant, err)
+	}
+	defer ended(watcher)
+	var files []UserFile
+	for {
+		select {
+		case entry := <-watcher.Updates():
+			if entry == nil {
+				slices.SortFunc(files, func(a, b UserFile) int { return strings.Compare(a.Path, b.Path) })
+				return files, ctx.Err()
+			}
+			path, named := names.FileOfKey(strings.TrimPrefix(entry.Key(), string(tenant)+"."))
+			data, err := unpacked(entry.Value())
+			if named && err == nil {
+				files = append(files, UserFile{Path: path, Data: data, Modified: entry.Created()})
+			}
+		case <-ctx.Done():
+			return nil, fmt.Errorf("list the files of tenant %s: %w", tenant, ctx.Err())
+		}
+	}
+}
+
+// packed compresses a file, since the values of a bucket are small and workflows are texts that repeat themselves.
+func packed(data []byte) ([]byte, error) {
+	var out bytes.Buffer
+	w, err := flate.NewWriter(&out, flate.DefaultCompression)
+	if err == nil {
+		_, err = w.Write(data)
+	}
+	if err == nil {
+		err = w.Close()
+	}
+	return out.Bytes(), err
+}
+
+func unpacked(value []byte) ([]byte, error) {
+	r := flate.NewReader(bytes.NewReader(value))
+	data, err := io.ReadAll(io.LimitReader(r, largestUserFile+1))
+	if len(data) > largestUserFile {
+		return nil, errors.New("the file is larger than what is kept")
+	}
+	return data, err
+}
+
+// Hidden says what a tenant has removed from what it sees of its history: one job, or all whose last event is not newer than UpTo.
+type Hidden struct {
+	Tenant job.Tenant
+	Job    job.ID // empty: UpTo counts
+	UpTo   uint64 // a sequence in COMFY_EVENTS
+}
+
+// HideJob hides a job of a tenant.
+func (q *Queue) HideJob(ctx context.Context, tenant job.Tenant, id job.ID) error {
+	if !tenant.Valid() || !id.Valid() {
+		return nil
+	}
+	return putJSON(ctx, q.hidden, string(tenant)+"."+string(id), true)
+}
+
+// HideUpTo hides all jobs of a tenant whose last event has at most this sequence.
+func (q *Queue) HideUpTo(ctx context.Context, tenant job.Tenant, sequence uint64) error {
+	return putJSON(ctx, q.hidden, string(tenant), sequence)
+}
+
+// WatchHidden calls tell for what tenants hide, first for what they have hidden, until ctx ends. It is never told when that expires,
+// which is when the events of the jobs do.
+func (q *Queue) WatchHidden(ctx context.Context, tell func(Hidden)) error {
+	return q.watchEntries(ctx, q.hidden, func(e Entry) {
+		if e.Phase != Put {
+			return
+		}
+		tenant, id, one := strings.Cut(e.Key, ".")
+		h := Hidden{Tenant: job.Tenant(tenant), Job: job.ID(id)}
+		if !one {
+			upTo, err := decodeChecked[sequence](e.Value)
+			if err != nil {
+				return
+			}
+			h.UpTo = uint64(upTo)
+		}
+		tell(h)
+	})
+}
+
+// sequence is the value of a tenant's own key.
+type sequence uint64
+
+func (*sequence) check() error { return nil }
