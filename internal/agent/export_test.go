@@ -23,7 +23,7 @@ func Lively(r io.Reader, timer *time.Timer, pause time.Duration) io.Reader {
 
 // PromptID is the id of an offered attempt in a fleet with this secret.
 func PromptID(secret []byte, o *queue.Offer, created time.Time) string {
-	return promptIDs{secret}.of(o, created)
+	return newPromptIDs(secret).of(o, created)
 }
 
 // FormerPromptID is the id that an agent without a secret has given.

@@ -28,7 +28,7 @@ type host struct {
 
 	work             sync.WaitGroup                         // attempts, and answers to resume offers
 	spell            func(class, input, file string) string // how ComfyUI spells the name of a file
-	prompts          promptIDs                              // written by Run before any loop begins
+	prompts          *promptIDs                             // written by Run before any loop begins
 	fetcher          *http.Client                           // of inputs by URL
 	storing          chan struct{}                          // a token for every run that stores outputs
 	beatNow          chan struct{}                          // renew the presence now: the state has changed

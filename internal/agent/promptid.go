@@ -6,7 +6,9 @@ import (
 	"crypto/sha1"
 	"crypto/sha256"
 	"fmt"
+	"hash"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/google/uuid"
@@ -17,10 +19,15 @@ import (
 // promptIDs makes the ids of prompts in ComfyUI. With the id of a prompt its files can be named, so that ids are made with
 // the fleet's secret and cannot be guessed. The same attempt always has the same id, so that its prompt is found again
 // after a lost answer and by the next agent.
-type promptIDs struct{ secret []byte }
+type promptIDs struct {
+	mu  sync.Mutex // guards mac, which is used for one id after the other: to make one takes five allocations
+	mac hash.Hash
+}
+
+func newPromptIDs(secret []byte) *promptIDs { return &promptIDs{mac: hmac.New(sha256.New, secret)} }
 
 // readSecret tries until NATS has answered and the secret is there. An error means that stop or kill is done.
-func (a *Agent) readSecret(stop, kill context.Context) (promptIDs, error) {
+func (a *Agent) readSecret(stop, kill context.Context) (*promptIDs, error) {
 	ctx, cancel := context.WithCancel(kill)
 	defer cancel()
 	defer context.AfterFunc(stop, cancel)()
@@ -29,23 +36,26 @@ func (a *Agent) readSecret(stop, kill context.Context) (promptIDs, error) {
 		secret, err := a.q.Secret(once, queue.PromptSecret)
 		cancel()
 		if err == nil {
-			return promptIDs{secret}, nil
+			return newPromptIDs(secret), nil
 		}
 		if ctx.Err() == nil {
 			a.cfg.Logger.Warn("cannot read the secret that prompt ids are made of; trying again", "error", err, "in", wait)
 		}
 		if !queue.Pause(ctx, wait) {
-			return promptIDs{}, fmt.Errorf("read the secret of prompt ids: %w", ctx.Err())
+			return nil, fmt.Errorf("read the secret of prompt ids: %w", ctx.Err())
 		}
 	}
 }
 
 // of is the id of an offered attempt, a lower-case UUID. It depends on when the stream was created, since a new stream
 // repeats the sequences of the old one, whose prompts ComfyUI may still have.
-func (p promptIDs) of(o *queue.Offer, streamCreated time.Time) string {
-	mac := hmac.New(sha256.New, p.secret)
-	mac.Write(attemptName(make([]byte, 0, 256), o, streamCreated))
-	return uuidOf(mac.Sum(nil), 8)
+func (p *promptIDs) of(o *queue.Offer, streamCreated time.Time) string {
+	name := attemptName(make([]byte, 0, 256), o, streamCreated)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.mac.Reset()
+	p.mac.Write(name)
+	return uuidOf(p.mac.Sum(name[:0]), 8)
 }
 
 // formerSpace is the namespace of the ids that agents without a secret made.

@@ -72,7 +72,7 @@ func (r *Room) relaneSome(left int) int {
 		for _, t := range tickets {
 			r.Put(t)
 		}
-		left -= len(tickets)
+		left -= 2 * len(tickets) // to put one is to take another out
 	}
 	return left
 }

@@ -98,7 +98,7 @@ func (r *Room) Expired(now time.Time) []Ticket {
 }
 
 // timersOfSlice is how many timers take as long as a workflow that is put in order anew.
-const timersOfSlice = 4
+const timersOfSlice = 2
 
 // tick applies the passing of time: tickets become due, which is when a job with run_at may start, and expire. It reports whether
 // there is more to apply than one Slice.

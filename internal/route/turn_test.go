@@ -242,12 +242,12 @@ func TestWhatIsDueAtOnceIsTakenInInSlices(t *testing.T) {
 		}
 		before = due
 	}
-	if most > 2*4*slice {
+	if most > 2*2*slice {
 		t.Errorf("%d became due in a step", most)
 	}
 	expired, now := 0, noon.Add(time.Hour)
 	for some := r.Expired(now); len(some) > 0; some = r.Expired(now) {
-		if expired += len(some); len(some) > 4*slice {
+		if expired += len(some); len(some) > 2*slice {
 			t.Fatalf("%d expired in a step", len(some))
 		}
 	}
