@@ -37,7 +37,7 @@ const patience = 75 * time.Second
 func TestVariablesStandForFlagsAndFlagsWin(t *testing.T) { //nolint:paralleltest // the environment belongs to the process
 	for name, value := range map[string]string{
 		"COMFY_HOSTS": "http://h:1", "COMFYHERD_SLOTS": "2", "COMFYHERD_PREFETCH": "-1", "COMFYHERD_DRAIN": "5m", "COMFYHERD_LABEL": "gpu=4090,site=b",
-		"COMFYHERD_START_TIMEOUT": "10s", "COMFYHERD_NODE_TIMEOUT": "20s", "COMFYHERD_TOTAL_TIMEOUT": "30s", "COMFYHERD_FREEZE_TIMEOUT": "", "COMFYHERD_OUTPUTS": "none", "COMFYHERD_INPUT_URLS": "any", "COMFYHERD_KEEP_FILES": "true",
+		"COMFYHERD_START_TIMEOUT": "10s", "COMFYHERD_NODE_TIMEOUT": "20s", "COMFYHERD_TOTAL_TIMEOUT": "30s", "COMFYHERD_FREEZE_TIMEOUT": "", "COMFYHERD_OUTPUTS": "none", "COMFYHERD_INPUT_URLS": "any", "COMFYHERD_KEEP_FILES": "true", "COMFYHERD_THUMBS": "none",
 	} {
 		t.Setenv(name, value)
 	}
@@ -47,7 +47,7 @@ func TestVariablesStandForFlagsAndFlagsWin(t *testing.T) { //nolint:paralleltest
 	}
 	want := agent.Config{
 		Slots: 2, Prefetch: -1, Drain: 5 * time.Minute, StartTimeout: 10 * time.Second, NodeTimeout: 40 * time.Second, TotalTimeout: 30 * time.Second, FreezeTimeout: 15 * time.Second,
-		Outputs: "none", KeepFiles: true, InputURLs: "any", Labels: []string{"gpu=4090", "site=b"}, Version: daemon.Version(), Machine: main.Machine(),
+		Outputs: "none", NoThumbs: true, KeepFiles: true, InputURLs: "any", Labels: []string{"gpu=4090", "site=b"}, Version: daemon.Version(), Machine: main.Machine(),
 	}
 	if diff := cmp.Diff(want, cfg); diff != "" || hosts != "http://h:1" {
 		t.Errorf("hosts %q %s", hosts, diff)

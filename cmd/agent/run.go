@@ -30,6 +30,7 @@ type settings struct {
 	TotalTimeout  time.Duration `group:"jobs" placeholder:"DURATION" unset:"no limit" help:"Longest time of a whole run."`
 	FreezeTimeout time.Duration `group:"jobs" placeholder:"DURATION" default:"15s" help:"Longest time without any answer of ComfyUI; -1s is no limit."`
 	Outputs       string        `group:"jobs" default:"store" enum:"store,none" placeholder:"WHERE" help:"Store the files of jobs in COMFY_OUTPUTS, or leave them on the host."`
+	Thumbs        string        `group:"jobs" default:"small" enum:"small,none" placeholder:"WHICH" help:"Store a small picture beside each large one, for lists such as the page's, or none."`
 	KeepFiles     bool          `group:"jobs" help:"Leave the files of ended jobs in ComfyUI's folders; otherwise those in comfyherd/ there are deleted once they are stored."`
 	InputURLs     string        `name:"input-urls" group:"jobs" default:"public" placeholder:"none|public|any|CIDR,…" help:"Addresses that inputs may be fetched from by url: ranges as 10.0.0.0/8, with commas, public among them; any is for fleets whose publishers are all trusted."`
 	Label         []string      `group:"jobs" placeholder:"KEY=VALUE" help:"Label of all hosts, as gpu=4090, repeatable."`
@@ -140,7 +141,7 @@ func (s *settings) config(hosts []agent.HostConfig) agent.Config {
 	return agent.Config{
 		Hosts: hosts, Slots: s.Slots, Prefetch: s.Prefetch, Drain: s.Drain,
 		StartTimeout: s.StartTimeout, NodeTimeout: s.NodeTimeout, TotalTimeout: s.TotalTimeout, FreezeTimeout: s.FreezeTimeout,
-		Outputs: s.Outputs, KeepFiles: s.KeepFiles, InputURLs: s.InputURLs, Labels: s.Label, Version: daemon.Version(), Machine: machine(),
+		Outputs: s.Outputs, NoThumbs: s.Thumbs == "none", KeepFiles: s.KeepFiles, InputURLs: s.InputURLs, Labels: s.Label, Version: daemon.Version(), Machine: machine(),
 	}
 }
 

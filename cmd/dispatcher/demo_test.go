@@ -70,7 +70,7 @@ func TestTheDemoHasAPage(t *testing.T) { // not parallel: the environment belong
 }
 
 func get(address string) (string, error) {
-	resp, err := http.Get(address) //nolint:noctx // a page on this machine
+	resp, err := http.Get(address)
 	if err != nil {
 		return "", err
 	}

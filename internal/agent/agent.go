@@ -33,11 +33,11 @@ func New(q *queue.Queue, cfg Config) (*Agent, error) {
 		return nil, err
 	}
 	a := &Agent{q: q, cfg: cfg, clock: metrics.clock}
-	large := make(chan struct{}, largeAtOnce)
+	large, thumbs := make(chan struct{}, largeAtOnce), make(chan struct{}, 1)
 	instance := uuid.NewString()
 	for _, h := range hosts {
 		host := newHost(q, cfg, h, instance, metrics)
-		host.large = large
+		host.large, host.thumbs = large, thumbs
 		a.hosts = append(a.hosts, host)
 	}
 	return a, nil

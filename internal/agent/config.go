@@ -35,6 +35,7 @@ type Config struct {
 	CancelPatience time.Duration
 
 	Outputs   string // OutputsStore (default) or OutputsNone
+	NoThumbs  bool   // make no small pictures of large ones
 	KeepFiles bool   // leave the files of ended jobs in ComfyUI's folders; OutputsNone does so anyway
 	MaxInput  int64  // bytes of one input file; default 4 GiB
 	InputURLs string // where inputs may be fetched from: URLsPublic (default), URLsNone, URLsAny, or address ranges with commas

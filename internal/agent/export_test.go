@@ -45,6 +45,9 @@ func NewFetcher(policy string, proxy func(*http.Request) (*url.URL, error)) (*ht
 }
 
 // What small functions make of their input.
+// Reduce makes a small picture.
+var Reduce = reduce
+
 var (
 	Redact    = redact
 	InputName = inputName

@@ -48,6 +48,7 @@ type host struct {
 	process   atomic.Pointer[string] // ComfyUI's, empty when it cannot be told; written by the health loop
 	overdue   chan struct{}          // closed when the drain time is over; by drainLoop
 	large     chan struct{}          // a token for every large file that is stored; shared by all hosts of the agent
+	thumbs    chan struct{}          // a token for the small picture that is made; shared by all hosts of the agent
 }
 
 // maxStoring bounds the runs that have left the GPU and still store their outputs. Beyond it a run keeps its slot, so

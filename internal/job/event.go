@@ -113,6 +113,7 @@ type Output struct {
 	Digest      string `json:"digest,omitempty"`
 	ContentType string `json:"content_type,omitempty"`
 	Blake3      string `json:"blake3,omitempty"` // of the file, 64 hex digits
+	Thumb       string `json:"thumb,omitempty"`  // name in COMFY_OUTPUTS of a small JPEG of it
 	Text        string `json:"text,omitempty"`   // media text, up to 4 KiB; longer ones are in Object
 }
 

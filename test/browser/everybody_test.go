@@ -1,8 +1,6 @@
 package browser_test
 
 import (
-	"testing"
-
 	"github.com/chromedp/chromedp"
 )
 
@@ -37,7 +35,7 @@ const problems = `(() => {
 })()`
 
 // everybody looks at all views in both themes, and at the width of a phone.
-func everybody(t *testing.T, _ *fleet, b *tab) {
+func everybody(_ *fleet, b *tab) {
 	for _, theme := range []string{"light", "dark"} {
 		for _, size := range [][2]int64{{1280, 900}, {360, 740}} {
 			b.do("resize", chromedp.EmulateViewport(size[0], size[1]), scheme(theme))
@@ -45,7 +43,7 @@ func everybody(t *testing.T, _ *fleet, b *tab) {
 				b.to(view)
 				b.until("the view is read", `!document.querySelector('main [aria-busy]')`)
 				for _, problem := range eval[[]string](b, problems) {
-					t.Errorf("%s, %s, %d px: %s", view, theme, size[0], problem)
+					b.t.Errorf("%s, %s, %d px: %s", view, theme, size[0], problem)
 				}
 			}
 		}

@@ -206,7 +206,7 @@ func (f *fleet) eventually(what string, is func() bool) {
 // tab is one tab of a browser.
 type tab struct {
 	t   *testing.T
-	ctx context.Context
+	ctx context.Context //nolint:containedctx // it is how chromedp names a tab
 	url string
 
 	mu    sync.Mutex // guards wrong

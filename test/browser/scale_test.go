@@ -71,7 +71,7 @@ func metrics(b *tab) map[string]float64 {
 	b.t.Helper()
 	found := map[string]float64{}
 	b.do("measure", chromedp.Func(func(ctx context.Context, _ *chromedp.Target) error {
-		if _, err := chromedp.Call(ctx, performance.Enable, performance.EnableParams{}); err != nil {
+		if _, err := chromedp.Call(ctx, performance.Enable, performance.EnableParams{TimeDomain: performance.EnableTimeDomainThreadTicks}); err != nil {
 			return err
 		}
 		got, err := chromedp.Call(ctx, performance.GetMetrics, cdp.Empty{})

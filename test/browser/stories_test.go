@@ -25,7 +25,7 @@ func TestStories(t *testing.T) { //nolint:paralleltest // a browser takes all of
 	b := f.open(f.url)
 	for _, story := range []struct {
 		name string
-		tell func(*testing.T, *fleet, *tab)
+		tell func(*fleet, *tab)
 	}{
 		{"NothingYet", nothingYet}, {"AJobAndItsPicture", jobAndPicture}, {"AFailureAndItsBlock", failureAndBlock}, {"ABlockIsCleared", blockCleared},
 		{"JobsByKeyboard", jobsByKeyboard}, {"TheDeadAreRequeued", deadRequeued}, {"AHostIsDrained", hostDrained}, {"WhatWaits", whatWaits},
@@ -33,7 +33,7 @@ func TestStories(t *testing.T) { //nolint:paralleltest // a browser takes all of
 	} {
 		ok := t.Run(story.name, func(t *testing.T) {
 			f.t, b.t = t, t
-			story.tell(t, f, b)
+			story.tell(f, b)
 		})
 		f.t, b.t = t, t
 		if !ok {
@@ -42,7 +42,7 @@ func TestStories(t *testing.T) { //nolint:paralleltest // a browser takes all of
 	}
 }
 
-func nothingYet(_ *testing.T, _ *fleet, b *tab) {
+func nothingYet(_ *fleet, b *tab) {
 	b.says("live", "The fleet is ready", "dispatcher submit workflow_api.json --wait", "2 online")
 	b.to("wall")
 	b.says("Pictures of finished jobs will hang here")
@@ -56,14 +56,14 @@ func nothingYet(_ *testing.T, _ *fleet, b *tab) {
 }
 
 // The job's row, its end and its picture come without a reload.
-func jobAndPicture(t *testing.T, f *fleet, b *tab) {
+func jobAndPicture(f *fleet, b *tab) {
 	b.to("wall")
 	b.says("Wall")
 	f.submit("acme", "cat-1", "poster", 1, func(s *job.Spec) {
 		s.Workflow = []byte(strings.Replace(string(s.Workflow), `"seed":1,`, `"seed":9007199254740993,`, 1))
 	})
 	if end := f.ended("acme", "cat-1"); end != job.Completed {
-		t.Fatalf("cat-1 is %s", end)
+		b.t.Fatalf("cat-1 is %s", end)
 	}
 	b.says("cat-1")
 	b.until("the picture hangs on the wall", `[...document.querySelectorAll('.wall .frame img')].some((i) => i.naturalWidth > 0)`)
@@ -71,13 +71,13 @@ func jobAndPicture(t *testing.T, f *fleet, b *tab) {
 	b.says("completed", "Timeline", "1 output", "poster, image")
 }
 
-func failureAndBlock(t *testing.T, f *fleet, b *tab) {
+func failureAndBlock(f *fleet, b *tab) {
 	f.sims["gpu-2"].AddFault(comfysim.Fault{Kind: comfysim.FaultRaise, Class: detailer, Exception: "ImportError", Message: "cannot import name 'solutions'"})
 	b.to("blocks")
 	b.says("Nothing is blocked")
 	f.submit("acme", "cat-2", "portrait", 2, func(s *job.Spec) { s.PreferHosts = []string{"gpu-2"} })
 	if end := f.ended("acme", "cat-2"); end != job.Completed {
-		t.Fatalf("cat-2 is %s", end)
+		b.t.Fatalf("cat-2 is %s", end)
 	}
 	b.says("gpu-2", "s left", "execution error")
 	first := eval[string](b, `document.querySelector('.cell.on span').textContent`)
@@ -85,12 +85,12 @@ func failureAndBlock(t *testing.T, f *fleet, b *tab) {
 	b.to("job/acme/cat-2")
 	b.says("ImportError in FaceDetailer", "avoiding gpu-2", "attempt 2")
 	if parts := eval[[]string](b, `[...document.querySelectorAll('.line span')].map((s) => s.title)`); !strings.HasPrefix(strings.Join(parts, "|"), "waits") && !strings.Contains(strings.Join(parts, "|"), "gpu-2 failed") {
-		t.Errorf("the timeline has %q", parts)
+		b.t.Errorf("the timeline has %q", parts)
 	}
 }
 
 // The focus is moved to the block by keys, u asks, Enter confirms.
-func blockCleared(_ *testing.T, _ *fleet, b *tab) {
+func blockCleared(_ *fleet, b *tab) {
 	b.to("blocks")
 	b.says("s left")
 	b.press("j")
@@ -100,7 +100,7 @@ func blockCleared(_ *testing.T, _ *fleet, b *tab) {
 	b.says("1 block cleared.", "Nothing is blocked")
 }
 
-func jobsByKeyboard(t *testing.T, f *fleet, b *tab) {
+func jobsByKeyboard(f *fleet, b *tab) {
 	b.press("g")
 	b.press("j")
 	b.says("cat-1", "cat-2")
@@ -120,18 +120,18 @@ func jobsByKeyboard(t *testing.T, f *fleet, b *tab) {
 	b.until("the search is in the address", `location.hash === '#/jobs?job=cat-'`)
 	b.until("two jobs match", `document.querySelectorAll('main tr[data-row]').length === 2`)
 	if title := eval[string](b, "document.title"); !strings.HasSuffix(title, "comfyherd") {
-		t.Errorf("the title is %q", title)
+		b.t.Errorf("the title is %q", title)
 	}
 }
 
-func deadRequeued(t *testing.T, f *fleet, b *tab) {
+func deadRequeued(f *fleet, b *tab) {
 	b.do("blur", chromedp.Evaluate[chromedp.Void](`void document.activeElement.blur()`))
 	b.press("g")
 	b.press("d")
 	b.says("Nothing has died")
 	f.submit("acme", "cat-3", "portrait", 4, func(s *job.Spec) { s.OnlyHosts, s.MaxAttempts = []string{"gpu-2"}, 1 })
 	if end := f.ended("acme", "cat-3"); end != job.Dead {
-		t.Fatalf("cat-3 is %s", end)
+		b.t.Fatalf("cat-3 is %s", end)
 	}
 	b.says("attempts exhausted", "ImportError")
 	f.sims["gpu-2"].ClearFaults()
@@ -150,7 +150,7 @@ func deadRequeued(t *testing.T, f *fleet, b *tab) {
 	b.says("1 job cancelled.", "cancelled")
 }
 
-func hostDrained(_ *testing.T, _ *fleet, b *tab) {
+func hostDrained(_ *fleet, b *tab) {
 	b.to("hosts")
 	b.says("gpu-1", "gpu-2", "idle")
 	b.do("drain gpu-1", chromedp.Click(chromedp.CSS(`tr[data-key="gpu-1"] button`)))
@@ -164,7 +164,7 @@ func hostDrained(_ *testing.T, _ *fleet, b *tab) {
 	b.says("About", "NVIDIA", "Last jobs")
 }
 
-func whatWaits(_ *testing.T, f *fleet, b *tab) {
+func whatWaits(f *fleet, b *tab) {
 	b.to("waiting")
 	b.says("Nothing waits")
 	f.submit("coral", "cow-1", "poster", 5, func(s *job.Spec) {
@@ -181,7 +181,7 @@ func whatWaits(_ *testing.T, f *fleet, b *tab) {
 	b.says("The job is cancelled.", "by page from 127.0.0.1")
 }
 
-func otherViews(_ *testing.T, _ *fleet, b *tab) {
+func otherViews(_ *fleet, b *tab) {
 	b.to("workflows")
 	b.says("poster, image", "portrait, image", "2 of 2")
 	b.to("tenants")
@@ -191,7 +191,7 @@ func otherViews(_ *testing.T, _ *fleet, b *tab) {
 }
 
 // A stream that was closed goes on where it ended, and what came meanwhile is there.
-func viewerSleeps(_ *testing.T, f *fleet, b *tab) {
+func viewerSleeps(f *fleet, b *tab) {
 	b.to("jobs?tenant=night")
 	b.until("the list is read", `!document.querySelector('main [aria-busy]')`)
 	b.press(".")
@@ -208,7 +208,7 @@ func viewerSleeps(_ *testing.T, f *fleet, b *tab) {
 	}
 }
 
-func guest(_ *testing.T, f *fleet, b *tab) {
+func guest(f *fleet, b *tab) {
 	url := f.page(dashboard.Config{Keys: must(dashboard.ParseKeys("look:guests-word"))})
 	b.do("open "+url, chromedp.Navigate(url))
 	b.says("Password or token")

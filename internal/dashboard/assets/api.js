@@ -67,14 +67,15 @@ export async function call(name, request = {}, { text = false } = {}) {
   return answer;
 }
 
-/** Reads all pages of a list, at most so many rows. */
-export async function all(name, field, request = {}, most = 100000) {
+/** Reads all pages of a list, at most so many rows; each receives those that are read so far. */
+export async function all(name, field, request = {}, most = 100000, each = () => {}) {
   const rows = [];
   let next;
   do {
     const page = await call(name, next === undefined ? request : { ...request, after: next });
     rows.push(...(page[field] ?? []));
     next = page.next || undefined;
+    if (next !== undefined) each(rows);
   } while (next !== undefined && rows.length < most);
   return rows;
 }
@@ -94,11 +95,20 @@ export class Resource {
       const data = await this.read();
       if (turn !== this.turn) return;
       this.data = data;
+      this.partial = false;
       this.error = null;
     } catch (error) {
       if (turn !== this.turn) return;
       this.error = error;
     }
+    this.changed();
+  }
+
+  /** Shows a part of what is being read for the first time. */
+  part(data) {
+    if (this.error || (this.data && !this.partial)) return;
+    this.data = data;
+    this.partial = true;
     this.changed();
   }
 

@@ -155,12 +155,11 @@ function begin() {
     },
     events(events) {
       take(events);
-      view.changed?.(events);
-      draw();
+      if (view.changed?.(events) !== false) draw();
     },
     running(jobs) {
       run(jobs);
-      draw();
+      if (view.live) draw();
     },
     resync() {
       view.resync?.();

@@ -32,6 +32,7 @@ export const resync = () => list.load();
 
 export function changed(events) {
   if (events.some((e) => (e.of === 'jobs' && e.kind === 'dead') || e.of === 'operator')) list.soon();
+  return false; // what is read again is drawn then
 }
 
 const groupOf = (signature) => list.data?.groups?.find((g) => g.signature === signature);

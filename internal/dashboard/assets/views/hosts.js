@@ -12,10 +12,12 @@ let draw = () => {};
 let name = '';
 let state = '';
 
-const list = new Resource(() => all('hosts', 'hosts'), () => draw(), 2000);
+let shownRows = 100;
+const list = new Resource(() => all('hosts', 'hosts', {}, 100000, (rows) => list.part(rows)), () => draw(), 2000);
 const blocks = new Resource(() => all('blocks', 'blocks', { host: name }), () => draw(), 2000);
 const last = new Resource(() => call('jobs', { host: name, limit: 50 }), () => draw(), 2000);
 
+export const live = true; // it shows progress
 export const title = (route) => route.rest[0] || 'Hosts';
 
 export function open(route, redraw) {
@@ -91,7 +93,7 @@ function row(h) {
     <td class="num tight ${h.memory ? '' : 'none'}" data-label="VRAM">${h.memory ? bytes(h.memory) : ''}</td>
     <td class="num tight ${h.blocks ? '' : 'none'}" data-label="blocks">${h.blocks ? html`<a class="pill block" href=${link('blocks', { host: h.host })}>${icon('bar')}${h.blocks}</a>` : ''}</td>
     <td class="num tight quiet ${h.strikes ? '' : 'none'}" data-label="strikes">${h.strikes || ''}</td>
-    <td class="num tight quiet">${age(at(h.last_seen ?? h.time))}</td>
+    <td class="num tight quiet ${h.state === 'offline' ? '' : 'none'}">${h.state === 'offline' ? age(at(h.time)) : nothing}</td>
     <td class="tight num">${h.state === 'offline' ? nothing : acts(h)}</td></tr>`;
 }
 
@@ -126,7 +128,7 @@ export function render() {
   const shown = state ? list.data.filter((h) => h.state === state) : list.data;
   return html`${heading('Hosts')}${stale(list)}
     ${list.data.length ? html`<nav class="filters chips" aria-label="States"><a href=${link('hosts')} aria-current=${state ? nothing : 'true'}>all <b>${list.data.length}</b></a>${Object.entries(counts).map(([s, n]) => html`<a href=${link('hosts', { state: s })} aria-current=${state === s ? 'true' : nothing}>${s} <b>${n}</b></a>`)}</nav>` : nothing}
-    <section class="card">${shown.length ? html`<div class="scroll"><table class="list"><thead><tr><th>Host</th><th>State</th><th>Slots</th><th>Runs</th><th>Warm</th><th class="num">VRAM</th><th class="num">Blocks</th><th class="num">Strikes</th><th class="num">Seen</th><th></th></tr></thead><tbody>${repeat(shown.slice(0, 500), (h) => h.host, row)}</tbody></table></div>${shown.length > 500 ? html`<p class="in quiet">${plural(shown.length - 500, 'further host')}: filter by state</p>` : nothing}`
+    <section class="card">${shown.length ? html`<div class="scroll"><table class="list"><thead><tr><th>Host</th><th>State</th><th>Slots</th><th>Runs</th><th>Warm</th><th class="num">VRAM</th><th class="num">Blocks</th><th class="num">Strikes</th><th class="num">Seen</th><th></th></tr></thead><tbody>${repeat(shown.slice(0, shownRows), (h) => h.host, row)}</tbody></table></div>${shown.length > shownRows ? html`<p class="in"><button @click=${() => { shownRows += 200; draw(); }}>${plural(shown.length - shownRows, 'further host')}</button></p>` : nothing}`
     : empty('No host is online', 'Start an agent beside each ComfyUI:', 'COMFY_HOSTS=http://127.0.0.1:8188 agent')}</section>`;
 }
 

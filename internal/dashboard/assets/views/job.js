@@ -24,6 +24,7 @@ const status = new Resource(async () => lossless(await call('job', own(), { text
 }, 300);
 const reasons = new Resource(() => call('why', own()), () => draw(), 3000);
 
+export const live = true; // it shows progress
 export const title = () => id;
 
 export function open(route, redraw) {

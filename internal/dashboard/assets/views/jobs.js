@@ -9,8 +9,9 @@ import { keyOf, mayAct, store } from '../store.js';
 import { at, now, span, whole } from '../time.js';
 
 const pageSize = 100;
+const flood = 20; // new rows at a time beyond which the list stands still, since nobody could read it
 const filters = ['state', 'tenant', 'host', 'hash', 'kind', 'reason', 'job'];
-const live = new Set(['queued', 'waiting', 'started', 'failed', 'retrying']);
+const unfinished = new Set(['queued', 'waiting', 'started', 'failed', 'retrying']);
 
 let route;
 let draw = () => {};
@@ -28,6 +29,7 @@ const list = new Resource(async () => {
   return page;
 }, () => draw());
 
+export const live = true; // it shows progress
 export const title = () => 'Jobs';
 
 function request() {
@@ -91,7 +93,7 @@ export function changed(events) {
     known.set(keyOf(row.tenant, row.job), row);
     fresh.unshift(row);
   }
-  if (!engaged()) settle();
+  if (!engaged() && fresh.length <= flood) settle();
 }
 
 function count1(page, state, by) {
@@ -101,7 +103,7 @@ function count1(page, state, by) {
 /** Lets the new rows into the list. */
 function settle() {
   if (!fresh.length) return;
-  list.data.jobs = [...fresh, ...list.data.jobs].slice(0, 400);
+  list.data.jobs = [...fresh, ...list.data.jobs].slice(0, pageSize);
   fresh = [];
 }
 
@@ -141,7 +143,7 @@ function pick(e, data) {
 const chosen = (data) => rows().filter((r) => (picked.size ? picked.has(keyOf(r.tenant, r.job)) : keyOf(r.tenant, r.job) === data?.key));
 
 async function cancel(data) {
-  const jobs = chosen(data).filter((r) => live.has(r.state));
+  const jobs = chosen(data).filter((r) => unfinished.has(r.state));
   if (!mayAct() || !jobs.length) return announce('None of these jobs can be cancelled: they have ended.');
   const sure = await ask({ title: `Cancel ${plural(jobs.length, 'job')}?`, act: `Cancel ${plural(jobs.length, 'job')}`, danger: true, number: jobs.length, text: html`<p>${jobs.slice(0, 6).map((j) => j.job).join(', ')}${jobs.length > 6 ? ' …' : ''}. One that runs is interrupted. A cancelled job is not run again.</p>` });
   if (!sure) return undefined;

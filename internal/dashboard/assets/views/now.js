@@ -25,6 +25,7 @@ async function ofTenant() {
   return { counts: jobs.counts ?? {}, waiting: { turn: lanes.reduce((n, l) => n + l.depth, 0) }, oldest_due: oldest < Infinity ? new Date(oldest).toISOString() : undefined, rates: [] };
 }
 
+export const live = true; // it shows progress
 export const title = () => 'Now';
 
 export function open(_, redraw) {
@@ -97,7 +98,7 @@ export function line(e) {
 export function render() {
   if (!facts.data) return html`${heading('Now')}<div class="card">${unready(facts, 'the fleet')}</div>`;
   const f = facts.data;
-  const nothingYet = !sum(f.counts) && !store.tail.length;
+  const nothingYet = !sum(f.counts) && !store.tail.some((e) => e.of === 'jobs');
   const last = shown.list();
   return html`<h1 class="sr">Now</h1>${stale(facts)}${f.reading ? html`<p class="note" role="status">${f.reading}</p>` : nothing}
     ${figures(f)}${f.needs?.length ? needsCard(f.needs) : nothing}

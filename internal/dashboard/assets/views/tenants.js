@@ -55,6 +55,7 @@ export const resync = () => list.load();
 
 export function changed(events) {
   if (events.some((e) => e.of === 'jobs' || (e.of === 'operator' && e.kind === 'tenants'))) list.soon();
+  return false; // what is read again is drawn then
 }
 
 async function change(t) {

@@ -29,7 +29,10 @@ export function open(route, redraw) {
 }
 
 export const resync = () => list.load();
-export const changed = (events) => events.some((e) => e.of !== 'operator') && list.soon();
+export function changed(events) {
+  if (events.some((e) => e.of !== 'operator')) list.soon();
+  return false; // what is read again is drawn then
+}
 
 async function further() {
   const last = more.at(-1) ?? list.data;

@@ -15,6 +15,7 @@ let tenant = '';
 const shown = new Pictures(() => draw(), 60);
 const running = new Running();
 
+export const live = true; // it shows progress
 export const title = () => 'Wall';
 
 export function open(route, redraw) {

@@ -30,6 +30,7 @@ export const resync = () => list.load();
 
 export function changed(events) {
   if (events.some((e) => e.of === 'blocks' || (e.of === 'jobs' && ['queued', 'completed', 'dead'].includes(e.kind)))) list.soon();
+  return false; // what is read again is drawn then
 }
 
 async function further() {
