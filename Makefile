@@ -1,13 +1,14 @@
 # Steps with a tool or a rule behind them live in .ci/run, so that a machine without make runs the same.
 
 .DEFAULT_GOAL := help
-.PHONY: help build test race lint bench fuzz demo mutate chaos soak clients ci
+.PHONY: help build test race lint bench fuzz demo alerts screenshots vendor-check mutate chaos soak clients ci
 
 CHAOS_TIME ?= 10m
 SOAK_TIME ?= 10m
 FUZZTIME ?= 30s
 export FUZZTIME
 MUTATE_TIME ?= 10m
+SHOTS ?= bin/screenshots
 PKG ?= $(addprefix ./,$(wildcard internal/failure internal/workflow internal/job internal/route internal/history internal/names \
 	jetstream internal/queue internal/dispatcher internal/agent internal/comfy))
 
@@ -42,6 +43,21 @@ fuzz:
 ## demo: the whole idea in under 30 s, needs nothing
 demo:
 	.ci/run demo
+
+## alerts: the alert rules against deploy/alerts_test.yaml; needs promtool, as in Debian's package prometheus
+alerts:
+	promtool check rules deploy/alerts.yaml
+	cd deploy && promtool test rules alerts_test.yaml
+## screenshots: pictures of every view of the page in SHOTS, and the two of the README in docs/pictures; needs Chromium
+screenshots:
+	SCREENSHOTS=$(abspath $(SHOTS)) README_PICTURES=$(CURDIR)/docs/pictures go test -count=1 -run='^TestScreenshots$$' ./test/browser
+	@echo 'look at them in $(SHOTS)'
+
+## vendor-check: the vendored files of the page are those of the registry's package; needs npm
+vendor-check:
+	@dir=$$(mktemp -d) && trap 'rm -rf "$$dir"' EXIT && npm pack --silent --pack-destination "$$dir" lit-html@3.3.3 >/dev/null && \
+	tar -xzf "$$dir"/*.tgz -C "$$dir" && cd internal/dashboard/assets/vendor/lit-html && \
+	find . -type f | while read -r f; do cmp "$$f" "$$dir/package/$$f" || exit 1; done && echo 'the vendored files are those of lit-html 3.3.3'
 
 ## mutate: lines of PKG that can be changed without a failing test, within MUTATE_TIME (10m); RESUME=1 goes on where the last run ended, SLOW=500ms leaves slow tests out (internal/route needs it)
 mutate:

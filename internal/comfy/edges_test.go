@@ -105,6 +105,18 @@ func TestEveryForeignAnswerHasItsAdvice(t *testing.T) {
 	}
 }
 
+func TestTheGatewayOfAFleetIsNoHost(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		host, _ := inBubble(t, routes{
+			"GET /prompt": says(http.StatusOK, `{"exec_info":{"queue_remaining":0},"comfyherd_gateway":true}`),
+		}, comfy.Options{})
+		if _, err := host.Probe(t.Context()); err == nil || !strings.Contains(err.Error(), "this is the gateway of a fleet and no ComfyUI; start ComfyUI on another port") {
+			t.Errorf("the probe of a gateway: %v", err)
+		}
+	})
+}
+
 func TestSizesOfMemoryAreReadInEveryForm(t *testing.T) {
 	t.Parallel()
 	for spelt, want := range map[string]uint64{"18446744073709551615": 18446744073709551615, "1.5e10": 15_000_000_000, "0.0": 0, "1.0": 1, "-5": 0, "-5.5": 0, "1e30": 0, `"5"`: 0, "null": 0, "9223372036854775808.0": 0} {

@@ -25,9 +25,14 @@ func (h *Host) Probe(ctx context.Context) (Probe, error) {
 		Info *struct {
 			Remaining number `json:"queue_remaining"`
 		} `json:"exec_info"`
+		Gateway bool `json:"comfyherd_gateway"`
 	}
 	if err := h.ask(ctx, "/prompt", &d); err != nil {
 		return Probe{}, err
+	}
+	if d.Gateway { // its jobs would come back to it
+		return Probe{}, fmt.Errorf("probe %s: this is the gateway of a fleet and no ComfyUI; "+
+			"start ComfyUI on another port and give its address, or move the gateway with dispatcher run --gateway", h)
 	}
 	if d.Info == nil {
 		return Probe{}, fmt.Errorf("probe %s: /prompt answers without exec_info; is this a ComfyUI?", h)

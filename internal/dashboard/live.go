@@ -22,6 +22,7 @@ const (
 	coalesce    = 250 * time.Millisecond // events are sent together, so often
 	heartbeat   = 15 * time.Second       // after which a line says that the stream is alive
 	slowViewer  = 10 * time.Second       // the usual longest wait for a viewer who takes nothing
+	mostRecent  = 200                    // stored events that a viewer may be sent at the beginning
 	retryMillis = 1000                   // after which the browser connects again
 )
 
@@ -59,7 +60,7 @@ func (d *Dashboard) live(w http.ResponseWriter, r *http.Request) {
 	s.follow(r.Context().Done(), d.hub, at)
 }
 
-// begin greets the viewer and sends what was missed since its last event.
+// begin greets the viewer and sends what was missed since its last event, or, to one who is new, the newest events that it asks for.
 func (d *Dashboard) begin(r *http.Request, s *stream) (place, error) {
 	who := viewerOf(r)
 	after, last, epoch := d.hub.reach()
@@ -67,6 +68,9 @@ func (d *Dashboard) begin(r *http.Request, s *stream) (place, error) {
 	seen, err := strconv.ParseUint(cmp.Or(r.Header.Get("Last-Event-ID"), r.URL.Query().Get("after")), 10, 64)
 	resumed := err == nil
 	var rows []row
+	if recent, err := strconv.ParseUint(r.URL.Query().Get("recent"), 10, 64); err == nil && !resumed { // for a list of what has just happened
+		rows, _ = d.hub.missed(r.Context(), last-min(last, recent, mostRecent), last)
+	}
 	if resumed {
 		at.sequence = seen
 		if seen > last {

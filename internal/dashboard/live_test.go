@@ -67,6 +67,24 @@ func TestAViewerWhoComesBackMissesNothingAndSeesNothingTwice(t *testing.T) {
 	}
 }
 
+func TestANewViewerMayAskForTheNewestEvents(t *testing.T) {
+	t.Parallel()
+	s := serve(t, dashboard.Config{Keys: must(dashboard.ParseKeys("tenant/news:readers-word"))})
+	s.tell("news", ids("old", 3)...)
+	live := s.follow("", func(r *http.Request) {
+		bearer("readers-word")(r)
+		r.URL.RawQuery = "recent=200"
+	})
+	if hello := live.next(); hello.data.Resumed {
+		t.Error("one who is new was resumed")
+	}
+	s.tell("news", "new")
+	got, _ := live.jobs("news", 4)
+	if diff := cmp.Diff(append(ids("old", 3), "new"), got); diff != "" {
+		t.Error(diff)
+	}
+}
+
 func TestAnIDThatCannotBeResumedSaysSo(t *testing.T) {
 	t.Parallel()
 	s := serve(t, dashboard.Config{})

@@ -19,6 +19,7 @@ import (
 
 	"github.com/comfyherd/comfyherd/internal/comfysim"
 	"github.com/comfyherd/comfyherd/internal/demo"
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/test/docs"
 )
 
@@ -51,11 +52,23 @@ func containsInOrder(line, words []string) bool {
 func TestTheDemoTellsFourScenariosAndKeepsThePictures(t *testing.T) {
 	t.Parallel()
 	pictures := t.TempDir()
-	var out bytes.Buffer
-	if err := demo.RunWith(t.Context(), &out, demo.Setup{Pictures: pictures}); err != nil {
-		t.Fatalf("%v after\n%s", err, &out)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	s := &stopper{word: "The fleet stays up", stop: cancel}
+	served := false
+	page := func(q *queue.Queue) (string, func() error, error) {
+		served = q.Connected()
+		return "http://page.test/", func() error { served = false; return nil }, nil
 	}
+	if err := demo.RunWith(ctx, s, demo.Setup{Pictures: pictures, Page: page}); err != nil {
+		t.Fatalf("%v after\n%s", err, &s.out)
+	}
+	if served {
+		t.Error("the page was not ended")
+	}
+	out := &s.out
 	wantInOrder(t, out.String(),
+		"The same on a page: http://page.test/",
 		"1 Normal runs",
 		"✓ six jobs of three tenants complete",
 		"✓ the hosts share them (gpu-1, gpu-2, gpu-3)",
@@ -82,6 +95,7 @@ func TestTheDemoTellsFourScenariosAndKeepsThePictures(t *testing.T) {
 		"✓ every job ends exactly once (12 jobs)",
 		"✓ every picture is its own job's (12 pictures",
 		"Pictures: "+pictures,
+		"The fleet stays up, and its page at http://page.test/, until Ctrl-C.",
 	)
 	wantInOrder(t, out.String(), "acme job-07 portrait gpu-2 failed", "acme portrait gpu-2 blocked for", "3 The block")
 	wantInOrder(t, out.String(), "4 Recovery", "portrait gpu-2 unblocked expired", "✓ the block runs out")

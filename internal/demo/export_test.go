@@ -5,11 +5,14 @@ import (
 	"context"
 	"io"
 	"time"
+
+	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
 // Setup is what a test may change of a demo. Hosts is as in COMFY_HOSTS.
 type Setup struct {
 	Hosts, Pictures string
+	Page            func(*queue.Queue) (string, func() error, error)
 	Intact          bool          // nothing is broken on any host
 	Width           int           // of the terminal
 	Timeout         time.Duration // for the whole demo; 0 is what a slow machine may need
@@ -23,7 +26,7 @@ func RunWith(ctx context.Context, out io.Writer, s Setup) error {
 		return err
 	}
 	return Run(ctx, out, Options{
-		Hosts: hosts, Pictures: s.Pictures, Width: s.Width,
+		Hosts: hosts, Pictures: s.Pictures, Width: s.Width, Page: s.Page,
 		intact: s.Intact, timeout: cmp.Or(s.Timeout, 80*time.Second), cooldown: cmp.Or(s.Cooldown, 7*time.Second),
 	})
 }

@@ -37,7 +37,9 @@ func (g *Gateway) getAssetContent(w http.ResponseWriter, r *http.Request, of *te
 	if a.Blob.Hash != "" {
 		h.Set("ETag", `"`+a.Blob.Hash+`"`)
 	}
-	http.ServeContent(w, r, "", a.Created.Truncate(time.Second), content)
+	rc := http.NewResponseController(w)
+	defer func() { _ = rc.SetWriteDeadline(time.Time{}) }() // for the next answer on this connection
+	http.ServeContent(w, r, "", a.Created.Truncate(time.Second), &timedContent{content, rc})
 	return nil
 }
 

@@ -37,7 +37,9 @@ func (g *Gateway) postAsset(w http.ResponseWriter, r *http.Request, of *tenant) 
 	}
 	return g.once(r.Context(), of, key, func() error {
 		u := &assetForm{}
+		timed := newTimedBody(w, r)
 		err := g.readForm(r, of, u)
+		timed.stop()
 		if err == nil {
 			err = u.check()
 		}

@@ -26,7 +26,10 @@ func (g *Gateway) getPrompt(w http.ResponseWriter, r *http.Request, of *tenant) 
 	if err := of.rows.refresh(r.Context()); err != nil {
 		return err
 	}
-	answerJSON(w, http.StatusOK, execInfoOf(of.rows.remaining()))
+	answerJSON(w, http.StatusOK, struct {
+		execInfo
+		Gateway bool `json:"comfyherd_gateway"` // an agent that is pointed here by mistake refuses to serve it (internal/comfy)
+	}{execInfoOf(of.rows.remaining()), true})
 	return nil
 }
 

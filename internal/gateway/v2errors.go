@@ -53,8 +53,14 @@ func refusalOf(err error) *refusal {
 		e.code, e.cause = "upstream_error", err
 		e.message = "the fleet could not answer this request: try again, and if that does not help, give the operator the id in the header " + requestHeader
 	}
+	if f.status == http.StatusTooManyRequests {
+		e.retryAfter = retrySeconds
+	}
 	return e
 }
+
+// retrySeconds is how long a client that comes too often is told to wait.
+const retrySeconds = 5
 
 // MarshalJSON writes the envelope.
 func (e *refusal) MarshalJSON() ([]byte, error) {

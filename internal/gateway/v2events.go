@@ -50,7 +50,7 @@ func (g *Gateway) getJobEvents(w http.ResponseWriter, r *http.Request, of *tenan
 	if of.streams.open.Add(1) > mostStreams {
 		of.streams.open.Add(-1)
 		e := refuse(http.StatusTooManyRequests, "too_many_streams", "you have %d streams open, which is the most: close one, or read the job instead", mostStreams)
-		e.retryAfter = 5
+		e.retryAfter = retrySeconds
 		return e
 	}
 	defer of.streams.open.Add(-1)
@@ -60,7 +60,8 @@ func (g *Gateway) getJobEvents(w http.ResponseWriter, r *http.Request, of *tenan
 	h.Set("X-Accel-Buffering", "no")
 	w.WriteHeader(http.StatusOK)
 	s := &stream{g: g, r: r, of: of, id: row.Job, w: w, rc: http.NewResponseController(w), view: g.viewOf(r)}
-	_ = s.run(row) // the client has gone
+	defer func() { _ = s.rc.SetWriteDeadline(time.Time{}) }() // for the next answer on this connection
+	_ = s.run(row)                                            // the client has gone
 	return nil
 }
 

@@ -8,8 +8,10 @@ import (
 	"io"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 
+	"github.com/comfyherd/comfyherd/internal/failure"
 	"github.com/comfyherd/comfyherd/internal/job"
 	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/jetstream"
@@ -59,10 +61,30 @@ func (g *Gateway) shown(r *http.Request, of *tenant, row *Row) v2Job {
 		of.live.forget(row.Job)
 	}
 	j := g.viewOf(r).job(row, of.live.progress(row.Job))
+	if j.Error != nil && row.Last.Kind == failure.ExecutionError {
+		j.Error.Traceback = g.traceback(r.Context(), of, row)
+	}
 	if j.Status == v2Queued {
 		j.QueuePosition = g.position(r.Context(), of, row.Job)
 	}
 	return j
+}
+
+// traceback is where a node has failed, as the record of the run has it; nil when there is no record.
+func (g *Gateway) traceback(ctx context.Context, of *tenant, row *Row) *string {
+	rec, err := g.hostRecord(ctx, of.name, row)
+	if err != nil || rec == nil {
+		return nil
+	}
+	for _, message := range rec.Status.Messages {
+		var fault struct {
+			Traceback []string `json:"traceback"`
+		}
+		if parts := []any{nil, &fault}; json.Unmarshal(message, &parts) == nil && len(fault.Traceback) > 0 {
+			return some(strings.Join(fault.Traceback, ""))
+		}
+	}
+	return nil
 }
 
 // positionTimeout bounds the question for a job's place, without which the answer is as good.

@@ -33,10 +33,12 @@ type v2Submit struct {
 // submission is a submit that has been checked.
 type submission struct {
 	spec job.Spec
-	body []byte // what is stored of it, without secrets
+	body []byte // what is stored of it
+
+	partnerKey string // is never stored on a disk
 }
 
-// postJob checks a submit, claims its key, stores what was submitted, and publishes the job. After a crash between two of these
+// postJob checks a submit, claims its idempotency key, stores what was submitted, and publishes the job. After a crash between two of these
 // steps there is no job, and at most a key that stays used and a file that expires.
 func (g *Gateway) postJob(w http.ResponseWriter, r *http.Request, of *tenant) error {
 	key, err := onceKey(r)
@@ -86,7 +88,7 @@ func (g *Gateway) once(ctx context.Context, of *tenant, key string, do func() er
 
 // submission checks a submit and makes the job of it.
 func (g *Gateway) submission(ctx context.Context, of *tenant, body []byte, now time.Time) (*submission, error) {
-	submit, labels, secrets, err := readSubmit(body)
+	submit, labels, key, err := readSubmit(body)
 	if err != nil {
 		return nil, err
 	}
@@ -98,7 +100,7 @@ func (g *Gateway) submission(ctx context.Context, of *tenant, body []byte, now t
 	if err != nil {
 		return nil, invalidWorkflow(err)
 	}
-	spec := job.Spec{ID: job.ID(uuid.NewString()), Workflow: graph, Inputs: inputs, ExtraData: secrets, Record: true}
+	spec := job.Spec{ID: job.ID(uuid.NewString()), Workflow: graph, Inputs: inputs, Record: true}
 	if err := g.runnable(ctx, of, &spec, parsed); err != nil {
 		return nil, err
 	}
@@ -111,56 +113,54 @@ func (g *Gateway) submission(ctx context.Context, of *tenant, body []byte, now t
 	if err != nil {
 		return nil, fmt.Errorf("write what was submitted: %w", err)
 	}
-	return &submission{spec: spec, body: stored}, nil
+	return &submission{spec: spec, body: stored, partnerKey: key}, nil
 }
 
-// readSubmit reads the body of a submit and checks all that needs nothing else. secrets is the job's extra_data.
-func readSubmit(body []byte) (s *v2Submit, labels map[string]string, secrets json.RawMessage, err error) {
+// readSubmit reads the body of a submit and checks all that needs nothing else. key is for nodes that call paid services.
+func readSubmit(body []byte) (s *v2Submit, labels map[string]string, key string, err error) {
 	s = &v2Submit{}
 	if err := json.Unmarshal(body, s); err != nil {
-		return nil, nil, nil, badRequest("the body is no JSON object with a workflow: %s", err)
+		return nil, nil, "", badRequest("the body is no JSON object with a workflow: %s", err)
 	}
 	for name, value := range map[string]json.RawMessage{"webhook_url": s.WebhookURL, "inputs": s.Inputs} {
 		if !absent(value) {
-			return nil, nil, nil, unprocessable("invalid_workflow", "%s is reserved by the Comfy API v2 for later: leave it out", name)
+			return nil, nil, "", unprocessable("invalid_workflow", "%s is reserved by the Comfy API v2 for later: leave it out", name)
 		}
 	}
 	switch {
 	case absent(s.Workflow) || s.Workflow[0] != '{':
-		return nil, nil, nil, unprocessable("invalid_workflow", "the body has no workflow: give an object in API format (in ComfyUI: Workflow → Export (API))")
+		return nil, nil, "", unprocessable("invalid_workflow", "the body has no workflow: give an object in API format (in ComfyUI: Workflow → Export (API))")
 	case inUIFormat(s.Workflow):
-		return nil, nil, nil, unprocessable("workflow_format_ui", "the workflow is in the format that ComfyUI's page saves: export it with \"Workflow → Export (API)\"")
+		return nil, nil, "", unprocessable("workflow_format_ui", "the workflow is in the format that ComfyUI's page saves: export it with \"Workflow → Export (API)\"")
 	}
 	if labels, err = readLabels(s.Metadata); err != nil {
-		return nil, nil, nil, err
+		return nil, nil, "", err
 	}
-	secrets, err = readSecrets(s.ExtraData)
-	return s, labels, secrets, err
+	key, err = readPartnerKey(s.ExtraData)
+	return s, labels, key, err
 }
 
 func absent(value json.RawMessage) bool { return len(value) == 0 || string(value) == "null" }
 
-// partnerKey is the only member of extra_data that the document has.
-const partnerKey = "api_key_comfy_org"
+// partnerKeyField is the only member of extra_data that the document has: a key for nodes that call paid services.
+const partnerKeyField = "api_key_comfy_org"
 
-// readSecrets checks the extra_data of a submit.
-func readSecrets(raw json.RawMessage) (json.RawMessage, error) {
+// readPartnerKey checks the extra_data of a submit.
+func readPartnerKey(raw json.RawMessage) (string, error) {
 	if absent(raw) {
-		return nil, nil
+		return "", nil
 	}
 	var members map[string]any
 	if err := json.Unmarshal(raw, &members); err != nil {
-		return nil, badRequest("extra_data must be an object")
+		return "", badRequest("extra_data must be an object")
 	}
 	for name, value := range members {
-		if _, is := value.(string); name != partnerKey || !is {
-			return nil, badRequest("extra_data may have one member, the string %s: leave %.60q out", partnerKey, name)
+		if _, is := value.(string); name != partnerKeyField || !is {
+			return "", badRequest("extra_data may have one member, the string %s: leave %.60q out", partnerKeyField, name)
 		}
 	}
-	if len(members) == 0 {
-		return nil, nil
-	}
-	return raw, nil
+	key, _ := members[partnerKeyField].(string)
+	return key, nil
 }
 
 // invalidWorkflow is the answer to a workflow that no host could run.
@@ -181,7 +181,7 @@ func (g *Gateway) publish(ctx context.Context, of *tenant, s *submission) error 
 		}
 		return nothingMade(fmt.Errorf("store what was submitted as job %s: %w", s.spec.ID, err))
 	}
-	_, err := g.q.Submit(ctx, job.Lane{Tenant: of.name, Priority: job.Usual}, s.spec)
+	err := g.publishJob(ctx, of, s)
 	if refused := submitRefusal(err); refused != nil {
 		g.q.RemoveOutput(ctx, name)
 		return refused
@@ -189,15 +189,39 @@ func (g *Gateway) publish(ctx context.Context, of *tenant, s *submission) error 
 	return err
 }
 
+// publishJob gives the job's keys to the fleet, and publishes the job. One that is larger than a message of NATS is stored as a file
+// before, which is removed when the job is not stored.
+func (g *Gateway) publishJob(ctx context.Context, of *tenant, s *submission) error {
+	spec := s.spec
+	if s.partnerKey != "" {
+		spec.APIKeys = true
+		if _, err := g.q.Client(of.name).KeepAPIKeys(ctx, jetstream.APIKeys{Job: spec.ID, APIKey: s.partnerKey}); err != nil {
+			return nothingMade(fmt.Errorf("keep the key of job %s: %w", spec.ID, err))
+		}
+	}
+	spec, err := g.small(ctx, of.name, spec)
+	if err != nil {
+		return nothingMade(fmt.Errorf("store the workflow of job %s: %w", spec.ID, err))
+	}
+	_, err = g.q.Submit(ctx, job.Lane{Tenant: of.name, Priority: job.Usual}, spec)
+	if queue.NotStored(err) && spec.WorkflowFile != "" {
+		g.q.RemoveInput(ctx, spec.WorkflowFile)
+	}
+	return err
+}
+
 // submitRefusal is the answer to an error of a publish after which there is no job; nil when there may be one.
 func submitRefusal(err error) error {
+	if refused, is := errors.AsType[*refusal](err); is {
+		return refused
+	}
 	switch {
 	case errors.Is(err, jetstream.ErrLaneFull):
 		return full("your lane holds as many unfinished jobs as it may")
 	case errors.Is(err, jetstream.ErrNoSpace):
 		return full("the fleet holds as many unfinished jobs as it may")
 	case errors.Is(err, jetstream.ErrTooLarge):
-		return refuse(http.StatusRequestEntityTooLarge, "payload_too_large", "the job is larger than the fleet takes: upload files as assets, and name them in the workflow instead of having their contents in it")
+		return refuse(http.StatusRequestEntityTooLarge, "payload_too_large", "the job is larger than the fleet takes: leave out what it does not need")
 	case queue.NotStored(err):
 		return refuse(http.StatusInternalServerError, "upstream_error", "the fleet takes no jobs at the moment, since its stream of jobs is missing or has no leader: try again")
 	}
@@ -206,12 +230,14 @@ func submitRefusal(err error) error {
 
 func full(what string) *refusal {
 	e := refuse(http.StatusTooManyRequests, "queue_full", "%s: try again after some have ended", what)
-	e.retryAfter = 5
+	e.retryAfter = retrySeconds
 	return e
 }
 
 // readBody reads the body of a request, up to a limit.
 func readBody(w http.ResponseWriter, r *http.Request, most int64) ([]byte, error) {
+	timed := newTimedBody(w, r)
+	defer timed.stop()
 	var b bytes.Buffer
 	_, err := b.ReadFrom(http.MaxBytesReader(w, r.Body, most))
 	if _, long := errors.AsType[*http.MaxBytesError](err); long {

@@ -31,7 +31,7 @@ const problems = `(() => {
     const ratio = (a + 0.05) / (b + 0.05);
     if (ratio < (parseFloat(s.fontSize) >= 24 ? 3 : 4.5)) found.push('contrast ' + ratio.toFixed(2) + ': ' + n.data.trim().slice(0, 40) + ' in ' + e.outerHTML.slice(0, 80));
   }
-  if (document.documentElement.scrollWidth > innerWidth) found.push('wider than the screen: ' + document.documentElement.scrollWidth + ' of ' + innerWidth);
+  if (document.documentElement.scrollWidth > innerWidth) found.push('wider than the screen of ' + innerWidth + ': ' + [...document.querySelectorAll('body *')].filter((e) => e.getBoundingClientRect().right > innerWidth && !e.closest('.scroll')).slice(0, 4).map((e) => e.outerHTML.slice(0, 100)).join(' | '));
   if (document.querySelectorAll('h1').length !== 1) found.push(document.querySelectorAll('h1').length + ' main headlines');
   return found;
 })()`

@@ -26,7 +26,7 @@ import (
 )
 
 // patience is the longest wait for what a story expects.
-const patience = 60 * time.Second
+const patience = 30 * time.Second
 
 // noBrowser is the one line that says why nothing was tested.
 const noBrowser = "no Chromium on this machine, so the page was not tried in a browser; `apt-get install chromium` gets one"
@@ -136,15 +136,19 @@ func (f *fleet) page(cfg dashboard.Config) string {
 
 const detailer = "FaceDetailer"
 
-func nodeTime(class string, _ map[string]any) time.Duration {
+// nodeTime lets a sampler with many steps run for long.
+func nodeTime(class string, inputs map[string]any) time.Duration {
 	if class == "KSampler" {
+		if fmt.Sprint(inputs["steps"]) == "40" {
+			return 20 * time.Second
+		}
 		return 400 * time.Millisecond
 	}
 	return 20 * time.Millisecond
 }
 
-// workflow is text to image; a portrait has one more node, of which a host may lack a part.
-func workflow(name string, seed int) string {
+// graph is text to image; a portrait has one more node, of which a host may lack a part.
+func graph(name string, seed int) string {
 	last, more := "8", ""
 	if name == "portrait" {
 		last, more = "10", fmt.Sprintf(`"10":{"class_type":%q,"inputs":{"image":["8",0]}},`, detailer)
@@ -161,7 +165,7 @@ func workflow(name string, seed int) string {
 // submit publishes a job of a workflow; change may change it.
 func (f *fleet) submit(tenant job.Tenant, id, name string, seed int, change func(*job.Spec)) {
 	f.t.Helper()
-	spec := job.Spec{ID: job.ID(id), Workflow: []byte(workflow(name, seed))}
+	spec := job.Spec{ID: job.ID(id), Workflow: []byte(graph(name, seed))}
 	if change != nil {
 		change(&spec)
 	}
@@ -267,13 +271,23 @@ func (b *tab) text() string {
 	return strings.Join(strings.Fields(text), " ")
 }
 
-// until waits until an expression of JavaScript is true on the page.
+// until waits until an expression of JavaScript is true on the page. While the page is left for another one there is nothing to ask.
 func (b *tab) until(what, expression string) {
 	b.t.Helper()
 	ctx, cancel := context.WithTimeout(b.ctx, patience)
 	defer cancel()
-	if _, err := chromedp.Run(ctx, chromedp.Poll[bool]("Boolean("+expression+")", chromedp.WithPollingInterval(50*time.Millisecond), chromedp.WithPollingTimeout(patience))); err != nil {
-		b.t.Fatalf("%s: %v; the page says: %s", what, err, b.text())
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		is, err := chromedp.Run(ctx, chromedp.Evaluate[bool]("Boolean("+expression+")"))
+		if is {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			b.t.Fatalf("%s: not within %s (%v); the page says: %s", what, patience, err, b.text())
+		}
 	}
 }
 

@@ -1,22 +1,29 @@
 package browser_test
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/cdproto/page"
 	"github.com/chromedp/chromedp"
 
 	"github.com/comfyherd/comfyherd/internal/comfysim"
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/names"
 )
 
-// shotsDir is where `make screenshots` wants its pictures; without it none are taken.
-const shotsDir = "SCREENSHOTS"
+// Where `make screenshots` wants its pictures, and those of the README; without the first none are taken.
+const (
+	shotsDir  = "SCREENSHOTS"
+	readmeDir = "README_PICTURES"
+)
 
 // TestScreenshots takes pictures of every view, in both themes and at the width of a phone, for people to look at.
 func TestScreenshots(t *testing.T) {
@@ -32,6 +39,7 @@ func TestScreenshots(t *testing.T) {
 	f.stage()
 	b := f.open(f.url)
 	b.says("Running", "live")
+	f.readme(b, os.Getenv(readmeDir))
 	f.bustle()
 	for _, look := range []struct {
 		name          string
@@ -77,6 +85,66 @@ func (b *tab) shot(path string) {
 	}
 }
 
+// readme takes the pictures of the README: three jobs run, and those before them have made landscapes.
+func (f *fleet) readme(b *tab, dir string) {
+	if dir == "" {
+		return
+	}
+	seed := uint64(1)
+	for link, err := range f.q.Stream(f.t.Context(), names.JobEventsPrefix+"*.*.completed", time.Time{}) {
+		if err != nil {
+			f.t.Fatal(err)
+		}
+		for _, o := range link.Outputs {
+			if _, err := f.q.StoreOutput(f.t.Context(), o.Object, "image/jpeg", bytes.NewReader(landscape(seed))); err != nil {
+				f.t.Fatal(err)
+			}
+		}
+		if seed++; seed > 14 {
+			break
+		}
+	}
+	for n, tenant := range []job.Tenant{"acme", "bolt", "coral"} {
+		id := fmt.Sprintf("order-%d", 1001+n)
+		f.submit(tenant, id, "poster", 50+n, func(s *job.Spec) {
+			s.Workflow = []byte(strings.Replace(string(s.Workflow), `"steps":20`, `"steps":40`, 1))
+		})
+	}
+	b.do("show it", chromedp.EmulateViewport(1280, 800), scheme("dark"), chromedp.Reload())
+	b.says("order-1003")
+	for n, tenant := range []job.Tenant{"acme", "bolt", "coral"} {
+		if err := f.q.PublishPreview(tenant, job.ID(fmt.Sprintf("order-%d", 1001+n)), "image/jpeg", landscape(uint64(40+n))); err != nil {
+			f.t.Fatal(err)
+		}
+	}
+	b.until("the previews are there", `[...document.querySelectorAll('.runs img')].filter((i) => i.naturalWidth > 0).length === 3`)
+	b.do("let the runs get on", chromedp.Sleep(6*time.Second))
+	b.photo(filepath.Join(dir, "now.webp"))
+	b.do("the light theme", scheme("light"))
+	b.to("job/acme/shot-07")
+	b.says("ImportError in FaceDetailer")
+	b.until("the picture is there", `document.querySelector('.gallery img')?.naturalWidth > 0`)
+	b.photo(filepath.Join(dir, "job.webp"))
+	b.to("")
+}
+
+// photo takes a small picture.
+func (b *tab) photo(path string) {
+	b.t.Helper()
+	ctx, cancel := context.WithTimeout(b.ctx, patience)
+	defer cancel()
+	err := chromedp.Do(ctx, chromedp.Func(func(ctx context.Context, _ *chromedp.Target) error {
+		shot, err := chromedp.Call(ctx, page.CaptureScreenshot, page.CaptureScreenshotParams{Format: page.CaptureScreenshotFormatWebp, Quality: new(int64(80))})
+		if err != nil {
+			return err
+		}
+		return os.WriteFile(path, shot.Data, 0o644)
+	}))
+	if err != nil {
+		b.t.Fatalf("%s: %v", path, err)
+	}
+}
+
 // stage is a fleet that has something to show: pictures, a block, jobs that died, and one that waits.
 func (f *fleet) stage() {
 	f.sims["gpu-2"].AddFault(comfysim.Fault{Kind: comfysim.FaultRaise, Class: detailer, Exception: "ImportError", Message: "cannot import name 'solutions' from 'mediapipe'"})
@@ -108,7 +176,7 @@ func (f *fleet) bustle() {
 			case <-ctx.Done():
 				return nil
 			case <-tick.C:
-				spec := job.Spec{ID: job.ID(fmt.Sprintf("order-%03d", n)), Workflow: []byte(workflow([]string{"portrait", "poster"}[n%2], 200+n))}
+				spec := job.Spec{ID: job.ID(fmt.Sprintf("order-%03d", n)), Workflow: []byte(graph([]string{"portrait", "poster"}[n%2], 200+n))}
 				if _, err := f.q.Submit(ctx, job.Lane{Tenant: []job.Tenant{"acme", "bolt", "coral"}[n%3], Priority: job.Usual}, spec); err != nil {
 					return nil
 				}

@@ -45,6 +45,9 @@ func commandKnown(t *testing.T, words []string) bool {
 		if len(words) > 2 && words[1] == "install" {
 			return installable(t, words[2:])
 		}
+		if strings.Join(words, " ") == "go run ./cmd/dispatcher demo --dashboard" {
+			return true // cmd/dispatcher's tests run it until its page answers
+		}
 		return inCI(t, strings.Join(words, " "))
 	}
 	return false

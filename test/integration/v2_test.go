@@ -7,10 +7,14 @@ import (
 	"fmt"
 	"image/color"
 	"image/png"
+	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"lukechampine.com/blake3"
 
 	"github.com/comfyherd/comfyherd/internal/comfysim"
@@ -22,7 +26,7 @@ import (
 // API's document.
 func TestComfyAPIv2(t *testing.T) {
 	t.Parallel()
-	host := comfysim.Config{Name: "a", Models: map[string][]string{"checkpoints": {checkpoint}}, Previews: true, JobTime: 700 * time.Millisecond}
+	host := comfysim.Config{Name: "a", Models: map[string][]string{"checkpoints": {checkpoint}}, Previews: true, JobTimeFor: seedTime}
 	f := start(t, setup{dispatchers: 1, hosts: []comfysim.Config{host}, jetstream: queue.Config{LaneCap: 4}})
 	base := f.gateway("acme", "bolt", "crowd", "gone")
 	acme, bolt := f.v2(base, "acme"), f.v2(base, "bolt")
@@ -34,6 +38,7 @@ func TestComfyAPIv2(t *testing.T) {
 		"WrongSubmitsAreRefused":        testWrongSubmits,
 		"AnEndedJobTellsAll":            testEndedJob,
 		"KeysAreUsedOnce":               testKeys,
+		"AJobMayBeLargerThanAMessage":   testLargeJob,
 		"LabelsFindJobs":                testLabels,
 		"WaitingJobsAreCancelled":       testCancel,
 		"AFailedNodeIsNamed":            testFailedNode,
@@ -56,6 +61,20 @@ func TestComfyAPIv2(t *testing.T) {
 		c.call("GET", "/api/v2/jobs/"+made["id"].(string), nil).refused(401, "unauthorized")
 	})
 	t.Run("AFullLaneIsSaid", func(t *testing.T) { testFull(t, f, f.v2(base, "crowd").in(t)) })
+	t.Run("ARunningJobIsCancelled", func(t *testing.T) { testCancelRunning(t, f, acme.in(t)) })
+}
+
+// Seeds decide how long the jobs of these tests run.
+const (
+	shownSeed = 7 // long enough for its progress to be seen
+	longSeed  = 8 // until it is cancelled
+)
+
+func seedTime(class string, inputs map[string]any) time.Duration {
+	if class != "KSampler" {
+		return 0
+	}
+	return map[string]time.Duration{"7": 700 * time.Millisecond, "8": time.Minute}[fmt.Sprint(inputs["seed"])]
 }
 
 func blake(content string) string {
@@ -296,7 +315,7 @@ func testWrongSubmits(t *testing.T, f *fleet, c *v2) {
 }
 
 func testEndedJob(t *testing.T, f *fleet, c *v2) {
-	made := c.call("POST", "/api/v2/jobs", map[string]any{"workflow": paint(checkpoint, "a cat", 7), "extra_data": map[string]any{"api_key_comfy_org": "comfyui-0123456789"}}).json(201)
+	made := c.call("POST", "/api/v2/jobs", map[string]any{"workflow": paint(checkpoint, "a cat", shownSeed), "extra_data": map[string]any{"api_key_comfy_org": "comfyui-0123456789"}}).json(201)
 	if made["status"] != "queued" || made["started_at"] != nil || made["completed_at"] != nil || len(made["outputs"].([]any)) != 0 {
 		t.Errorf("the new job is %v", made)
 	}
@@ -319,6 +338,9 @@ func testEndedJob(t *testing.T, f *fleet, c *v2) {
 	body := c.call("GET", "/api/v2/jobs/"+made["id"].(string)+"/workflow", nil)
 	if strings.Contains(string(body.body), "comfyui-0123456789") {
 		t.Error("the workflow has the key of the submit")
+	}
+	if prompts := f.sims["a"].Prompts(); !slices.ContainsFunc(prompts, func(p []byte) bool { return bytes.Contains(p, []byte("comfyui-0123456789")) }) {
+		t.Error("the host has not received the key of the submit")
 	}
 }
 
@@ -370,6 +392,21 @@ func testKeys(t *testing.T, _ *fleet, c *v2) {
 		c.call("POST", "/api/v2/jobs", submit, "Idempotency-Key", "one key").refused(422, "idempotency_key_reuse")
 	}
 	c.ended(made)
+	var made201, reused atomic.Int64
+	var all sync.WaitGroup
+	for range 8 {
+		all.Go(func() {
+			switch c.call("POST", "/api/v2/jobs", submit, "Idempotency-Key", "at the same time").status {
+			case 201:
+				made201.Add(1)
+			case 422:
+				reused.Add(1)
+			}
+		})
+	}
+	if all.Wait(); made201.Load() != 1 || reused.Load() != 7 {
+		t.Errorf("of 8 requests with one key %d have made a job and %d were refused", made201.Load(), reused.Load())
+	}
 	form := []string{"file", "for keys", "content_type", "text/plain", "file_path", "k.txt"}
 	c.upload(form[:2], "Idempotency-Key", "another key").refused(422, "invalid_request")
 	c.upload(form, "Idempotency-Key", "another key").is(201)
@@ -427,10 +464,20 @@ func testFailedNode(t *testing.T, f *fleet, c *v2) {
 	expired := f.q.Now().Add(time.Hour)
 	f.submit("acme", job.Spec{ID: "expires", Workflow: picture(0x0f0e0d), RunAt: &expired, ExpiresIn: job.Duration(time.Millisecond)})
 	f.eventually("the job expires", func() bool { return c.call("GET", "/api/v2/jobs/expires", nil).json(200)["status"] == "expired" })
-	made := c.run(loadImage("no-such-picture.png"))
-	e, _ := made["error"].(map[string]any)
-	if made["status"] != "failed" || e["code"] == "" || e["message"] == "" {
-		t.Errorf("the failed job is %v", made)
+	f.sims["a"].AddFault(comfysim.Fault{Kind: comfysim.FaultRaise, Class: "ImageInvert", Exception: "ValueError", Message: "boom"})
+	raises := graph(map[string]any{
+		"1": node("EmptyImage", "width", 16, "height", 16, "batch_size", 1, "color", 1), "2": node("ImageInvert", "image", link("1")),
+		"9": node("SaveImage", "images", link("2"), "filename_prefix", "out"),
+	})
+	f.end(f.submit("acme", job.Spec{ID: "raises", Workflow: raises, MaxAttempts: 1, Record: true}))
+	failed := c.call("GET", "/api/v2/jobs/raises", nil).json(200)
+	e, _ := failed["error"].(map[string]any)
+	where, _ := e["traceback"].(string)
+	if failed["status"] != "failed" || e["code"] != "node_execution_error" || e["message"] != "node 2 (ImageInvert) raised ValueError: boom" || e["node_id"] != "2" || e["class_type"] != "ImageInvert" || !strings.Contains(where, "File ") {
+		t.Errorf("the failed job is %v", failed)
+	}
+	if frames := c.frames(failed); len(frames) != 1 || frames[0].data["status"] != "failed" {
+		t.Errorf("its stream is %v", frames)
 	}
 }
 
@@ -445,6 +492,31 @@ func testNoRoute(_ *testing.T, _ *fleet, c *v2) {
 	c.call("GET", "/api/v2/jobs/..%2Fnone", nil).refused(404, "not_found")
 	c.call("GET", "/api/v2/jobs/none/events", nil).refused(404, "not_found")
 	c.call("GET", "/api/v2/jobs/none/workflow", nil).refused(404, "not_found")
+}
+
+func testLargeJob(t *testing.T, _ *fleet, c *v2) {
+	var nodes map[string]map[string]any
+	if err := json.Unmarshal(paint(checkpoint, strings.Repeat("a very long text ", 62_000), 3), &nodes); err != nil {
+		t.Fatal(err)
+	}
+	made := c.call("POST", "/api/v2/jobs", map[string]any{"workflow": nodes}).json(201)
+	if ended := c.ended(made); ended["status"] != "succeeded" {
+		t.Errorf("the job is %.2000v", ended)
+	}
+	got := c.call("GET", "/api/v2/jobs/"+made["id"].(string)+"/workflow", nil).json(200)
+	if diff := cmp.Diff(fmt.Sprint(nodes), fmt.Sprint(got["workflow"])); diff != "" {
+		t.Errorf("the workflow has changed: %.300s", diff)
+	}
+}
+
+func testCancelRunning(t *testing.T, f *fleet, c *v2) {
+	long := strings.Replace(string(paint(checkpoint, "too long", longSeed)), `"steps":4`, `"steps":600`, 1) // ComfyUI stops between two steps
+	made := c.call("POST", "/api/v2/jobs", map[string]any{"workflow": json.RawMessage(long)}).json(201)
+	id := made["id"].(string)
+	f.eventually("the job runs", func() bool { return c.call("GET", "/api/v2/jobs/"+id, nil).json(200)["status"] == "running" })
+	if got := c.call("POST", "/api/v2/jobs/"+id+"/cancel", nil).json(200); got["status"] != "canceled" || got["started_at"] == nil {
+		t.Errorf("the job is %v", got)
+	}
 }
 
 func testFull(t *testing.T, f *fleet, c *v2) {

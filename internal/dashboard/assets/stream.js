@@ -30,7 +30,7 @@ export function follow(to) {
   function open() {
     clearTimeout(timer);
     if (source || paused) return;
-    source = new EventSource(last ? `live?after=${last}` : 'live');
+    source = new EventSource(last ? `live?after=${last}` : 'live?recent=40');
     const mine = source;
     receive('hello', (data) => {
       const missed = last && !data.resumed;

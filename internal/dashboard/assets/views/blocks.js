@@ -111,7 +111,7 @@ function matrix(blocks) {
   const rows = hosts.slice(0, mostRows);
   const columns = hashes.slice(0, mostColumns);
   return html`${hosts.length > mostRows || hashes.length > mostColumns ? overview(blocks, hosts, hashes) : nothing}
-    <section class="card matrixcard"><div class="in scroll"><table class="matrix" role="grid" aria-label="Blocks by host and workflow" @keydown=${move}><thead><tr><th></th>${columns.map((h) => html`<th scope="col"><span title=${h}>${short(h)}</span></th>`)}</tr></thead>
+    <section class="card matrixcard"><div class="in scroll"><table class="matrix" role="grid" aria-label="Blocks by host and workflow" @keydown=${move}><thead><tr><th></th>${columns.map((h) => html`<th scope="col"><span title=${h}>${short(h)} ${store.titles.get(h) ? html`<b>${store.titles.get(h)}</b>` : nothing}</span></th>`)}</tr></thead>
     <tbody>${repeat(rows, (h) => h, (h, r) => html`<tr><th scope="row">${hostLink(h)}</th>${columns.map((x, c) => cell(pairs.get(`${h}.${x}`), r, c))}</tr>`)}</tbody></table></div></section>`;
 }
 

@@ -151,7 +151,7 @@ export function render() {
     ${outputs.length ? html`<section class="card"><h2>${plural(outputs.length, 'output')}</h2><div class="in gallery">${outputs.map(output)}</div></section>` : nothing}
     ${nodes(last)}
     ${first.metadata ? html`<section class="card"><h2>Metadata</h2><div class="in"><pre>${written(first.metadata)}</pre></div></section>` : nothing}
-    ${s.body ? html`<details class="card"><summary>The job as it was published${s.bytes ? html` <span class="quiet">${bytes(Number(s.bytes))}</span>` : nothing}</summary><div class="in"><pre>${written(s.body)}</pre></div></details>` : nothing}
+    ${s.body ? html`<details class="card"><summary>The job as it was published${s.bytes ? html` <span class="quiet">${bytes(Number(s.bytes))}</span>` : nothing}</summary><div class="in"><pre>${written(s.body)}</pre></div></details>` : s.no_body ? html`<p class="note">${s.no_body}</p>` : nothing}
     <details class="card"><summary>Events as they are stored</summary><div class="in"><pre>${written(s.events)}</pre></div></details>`;
 }
 

@@ -41,7 +41,10 @@ export function open(to, redraw) {
   const same = route && list.data && filters.every((f) => route.query.get(f) === to.query.get(f));
   route = to;
   if (!same) {
-    list.reset();
+    if (list.data) list.data = { ...list.data, jobs: rows().filter(matches) }; // until the answer is there
+    older = [];
+    fresh = [];
+    next = 0;
     picked.clear();
   }
   list.load();

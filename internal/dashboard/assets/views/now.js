@@ -69,9 +69,10 @@ function trend(f) {
   if (steps.length < 3 || !most) return nothing;
   const x = (i) => ((i / (steps.length - 1)) * 600).toFixed(1);
   const y = (n) => (62 - (n / most) * 56).toFixed(1);
-  const line = (field) => steps.map((s, i) => `${i ? 'L' : 'M'}${x(i)} ${y(Math.min(most, s[field]))}`).join('');
+  const line = steps.map((s, i) => `${i ? 'L' : 'M'}${x(i)} ${y(s.completed)}`).join('');
+  const dead = steps.map((s, i) => (s.dead ? `M${x(i)} 62L${x(i)} ${y(Math.min(most, s.dead))}` : '')).join('');
   const every = duration(steps[0].window) / 1000;
-  return html`<section class="card"><header><h2>The last hour</h2><span class="quiet">up to ${count(Math.round((most * 60) / every))} a minute</span></header><div class="in"><svg class="spark" viewBox="0 0 600 64" preserveAspectRatio="none" role="img" aria-label="${count(steps.reduce((n, s) => n + s.completed, 0))} jobs completed in the last hour">${svg`<path d="${line('completed')}L600 64L0 64Z"/>`}${steps.some((s) => s.dead) ? svg`<path class="dead" d=${line('dead')} />` : nothing}</svg></div></section>`;
+  return html`<section class="card"><header><h2>The last hour</h2><span class="quiet">up to ${count(Math.round((most * 60) / every))} a minute</span></header><div class="in"><svg class="spark" viewBox="0 0 600 64" preserveAspectRatio="none" role="img" aria-label="${count(steps.reduce((n, s) => n + s.completed, 0))} jobs completed in the last hour">${svg`<path d="${line}L600 64L0 64Z"/>`}${svg`<path class="dead" d=${dead} />`}</svg></div></section>`;
 }
 
 function runningCard() {
