@@ -83,3 +83,41 @@ func TestAJobThatWasCancelledBesideItsFailureStaysCancelled(t *testing.T) {
 		s.want("jobs that are left", s.left(), 0)
 	})
 }
+
+// TestAHostThatSaysThatEachAttemptIsTheFirstGetsNoMore has two hosts say so: the chain counts.
+func TestAHostThatSaysThatEachAttemptIsTheFirstGetsNoMore(t *testing.T) {
+	t.Parallel()
+	inBubble(t, func(s *scene) {
+		s.dispatcher(dispatcher.Config{Policy: route.Policy{MaxFailures: 9}})
+		var offers []queue.Offer
+		for _, host := range []string{"a", "b"} {
+			accepts := s.accepts(host)
+			s.host(host, func(o *queue.Offer) (queue.Reply, error) {
+				offers = append(offers, *o)
+				return accepts(o)
+			})
+		}
+		s.submit("x", func(spec *job.Spec) { spec.MaxAttempts = 2 })
+		for n := range 2 {
+			s.pass(time.Second)
+			if len(offers) != n+1 {
+				t.Fatalf("%d offers before %d attempts", len(offers), n+1)
+			}
+			started, _, err := s.Last(t.Context(), "acme", "x")
+			counted := true
+			e := job.Event{
+				EventKind: job.Failed, Job: "x", Tenant: "acme", Priority: job.Usual, Hash: offers[n].Hash, Host: started.Host, Attempt: 1,
+				Kind: failure.ExecutionError, Message: "boom", Counted: &counted, Time: s.Now(),
+			}
+			if err == nil {
+				_, err = s.Append(t.Context(), &e, started.ChainSequence, "", offers[n].Lease)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		s.pass(time.Second)
+		s.want("end", s.lastOf("x").EventKind, job.Dead)
+		s.want("attempts", len(s.lastOf("x").Attempts), 2)
+	})
+}

@@ -16,6 +16,8 @@ type ticketScene struct {
 	left     []uint64
 	replaced []string
 	reads    []uint64 // sequences of jobs that are read for their requirements
+	later    bool     // tickets whose requirements have been read move when moving is called
+	moving   func(pause func() bool)
 }
 
 func newTicketScene(t *testing.T, p *peers) *ticketScene {
@@ -25,9 +27,13 @@ func newTicketScene(t *testing.T, p *peers) *ticketScene {
 	o := ownedJob(t, "acme", 1, 1)
 	needs := newRequirements(requirements{
 		fleet: fleet, alarms: &alarms{}, log: (&logged{}).logger(),
-		read:   func(_ workflow.Hash, sequence uint64) { s.reads = append(s.reads, sequence) },
-		known:  func(x route.Ticket) { room.Put(x) },
-		beside: func(work func(pause func() bool)) { work(always) },
+		read:  func(_ workflow.Hash, sequence uint64) { s.reads = append(s.reads, sequence) },
+		known: func(x route.Ticket) { room.Put(x) },
+		beside: func(work func(pause func() bool)) {
+			if s.moving = work; !s.later {
+				work(always)
+			}
+		},
 	})
 	needs.learn(o.job)
 	s.tickets = newTickets(tickets{
@@ -81,6 +87,21 @@ func TestATicketOfAnUnknownWorkflowWaitsUntilItsRequirementsAreRead(t *testing.T
 	same(t, "meanwhile", []any{s.len(), s.reads, len(slices.Collect(s.keys(always)))}, []any{0, []uint64{3}, 1})
 	s.unknown.learnt(o.job.Graph.Hash(), 3, o.job.Graph.Requirements(), nil, noonUTC)
 	same(t, "afterwards", []any{s.len(), len(slices.Collect(s.keys(always)))}, []any{1, 1})
+}
+
+// TestAnOlderTicketDoesNotComeBack has a ticket be written again and claimed while the older one is on its way to the waiting room.
+func TestAnOlderTicketDoesNotComeBack(t *testing.T) {
+	t.Parallel()
+	s := newTicketScene(t, newPeers("me"))
+	o := ownedJob(t, "acme", 3, 2)
+	s.later = true
+	s.put(ticketOf(o, 1))
+	s.unknown.learnt(o.job.Graph.Hash(), 3, o.job.Graph.Requirements(), nil, noonUTC)
+	s.put(ticketOf(o, 2))
+	same(t, "written again", s.len(), 1)
+	s.claim(ticketOf(o, 2))
+	s.moving(always)
+	same(t, "while it is claimed", []any{s.len(), len(s.unknown.waiting)}, []any{0, 0})
 }
 
 func TestATicketLapsesUnlessANewerOneIsKnownOrItsJobIsInHand(t *testing.T) {
