@@ -128,10 +128,18 @@ func (g *gatewayCmd) Run(ctx context.Context, c *daemon.Console) error {
 }
 
 // gateway makes the gateway of `dispatcher run`; nil when there is none. It is on by default when NATS is in this process, since
-// then this command alone is the whole fleet, but the default address may be taken, as by a ComfyUI.
-func (r *runCmd) gateway(q *queue.Queue, embedded bool, c *daemon.Console, log *slog.Logger, registry prometheus.Registerer) (*gateway.Gateway, error) {
+// then this command alone is the whole fleet, but the default address may be taken, as by a ComfyUI. Where NATS asks for
+// credentials, a gateway without keys would let everybody on this machine in, so it needs keys there.
+func (r *runCmd) gateway(q *queue.Queue, l *link, c *daemon.Console, log *slog.Logger, registry prometheus.Registerer) (*gateway.Gateway, error) {
 	addr := r.Gateway
-	if addr == "off" || addr == "" && !embedded {
+	if addr == "off" || addr == "" && l.server == nil {
+		return nil, nil
+	}
+	if l.guard.closed() && len(r.Keys) == 0 && len(r.ListenAs) == 0 {
+		if addr != "" {
+			return nil, errors.New("NATS asks for credentials and the gateway would not: give --gateway-keys, as acme=KEY, or leave out --gateway")
+		}
+		c.Say("gateway   off, since NATS asks for credentials and the gateway would not; give it --gateway-keys")
 		return nil, nil
 	}
 	if addr == "" {

@@ -145,7 +145,7 @@ func (r *runCmd) dispatch(stop, kill context.Context, nats *link, policy route.P
 	if nats.url != daemon.DefaultURL {
 		where = "NATS_URL=" + nats.url + " "
 	}
-	served, err := r.gateway(q, nats.server != nil, c, log, registry)
+	served, err := r.gateway(q, nats, c, log, registry)
 	if err != nil {
 		return err
 	}

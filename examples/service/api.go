@@ -268,7 +268,7 @@ func (a *api) file(w http.ResponseWriter, r *http.Request, c *customer) error {
 	w.Header().Set("Content-Length", strconv.FormatInt(file.Size, 10))
 	if _, err := io.Copy(w, body); err != nil {
 		a.log.Warn("a file was cut off", "customer", c.Name, "file", file.Name, "error", err)
-		panic(http.ErrAbortHandler) // the customer sees that it is not whole
+		panic(http.ErrAbortHandler) //nolint:forbidigo // ends this connection alone, so that the customer sees that the file is not whole
 	}
 	return nil
 }

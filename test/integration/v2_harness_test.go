@@ -66,6 +66,7 @@ func (f *fleet) v2(base, tenant string) *v2 {
 
 // in is the client for a subtest.
 func (c *v2) in(t *testing.T) *v2 {
+	t.Helper()
 	inside := *c
 	inside.t = t
 	return &inside
@@ -258,7 +259,7 @@ func (c *v2) frames(job map[string]any) (all []frame) {
 		c.t.Fatal(err)
 	}
 	defer response.Body.Close()
-	if kind := response.Header.Get("Content-Type"); response.StatusCode != 200 || kind != "text/event-stream" {
+	if kind := response.Header.Get("Content-Type"); response.StatusCode != http.StatusOK || kind != "text/event-stream" {
 		c.t.Fatalf("the stream answers %d, %s", response.StatusCode, kind)
 	}
 	lines := bufio.NewScanner(response.Body)

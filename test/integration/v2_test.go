@@ -104,6 +104,7 @@ func blake(content string) string {
 }
 
 func testAssets(t *testing.T, _ *fleet, c *v2) {
+	t.Helper()
 	content := strings.Repeat("content of an asset ", 20_000) // more than one part of a file
 	hash := blake(content)
 	c.call("HEAD", "/api/v2/assets/by-hash/"+hash, nil).is(404)
@@ -162,6 +163,7 @@ func (a answer) is(status int) {
 }
 
 func testWrongUploads(t *testing.T, f *fleet, c *v2) {
+	t.Helper()
 	before := f.inputs()
 	other := blake("other content")
 	for name, fields := range map[string][]string{
@@ -192,6 +194,7 @@ func testWrongUploads(t *testing.T, f *fleet, c *v2) {
 func (f *fleet) inputs() int { return len(f.subjects("OBJ_COMFY_INPUTS", "$O.COMFY_INPUTS.M.>")) }
 
 func testRanges(t *testing.T, _ *fleet, c *v2) {
+	t.Helper()
 	content := strings.Repeat("0123456789", 50_000)
 	asset := c.upload([]string{"file", content, "content_type", "image/png", "file_path", "digits.png"}).json(201)
 	url := asset["url"].(string)
@@ -231,6 +234,7 @@ func reference(id any) map[string]any {
 }
 
 func testReferences(t *testing.T, f *fleet, c *v2) {
+	t.Helper()
 	red := string(pngOf(t, rgb(0xff0000)))
 	asset := c.upload([]string{"file", red, "content_type", "image/png", "file_path", "in/red.png"}).json(201)
 	var output any
@@ -299,6 +303,7 @@ func wantNode(c *v2, made map[string]any, id, image string) {
 }
 
 func testWrongSubmits(t *testing.T, f *fleet, c *v2) {
+	t.Helper()
 	w := picture(0x040506)
 	for name, tc := range map[string]struct {
 		body any
@@ -336,6 +341,7 @@ func testWrongSubmits(t *testing.T, f *fleet, c *v2) {
 }
 
 func testEndedJob(t *testing.T, f *fleet, c *v2) {
+	t.Helper()
 	made := c.call("POST", "/api/v2/jobs", map[string]any{"workflow": paint(checkpoint, "a cat", shownSeed), "extra_data": map[string]any{"api_key_comfy_org": "comfyui-0123456789"}}).json(201)
 	if made["status"] != "queued" || made["started_at"] != nil || made["completed_at"] != nil || len(made["outputs"].([]any)) != 0 {
 		t.Errorf("the new job is %v", made)
@@ -404,6 +410,7 @@ func wantLive(t *testing.T, frames []frame) {
 }
 
 func testKeys(t *testing.T, _ *fleet, c *v2) {
+	t.Helper()
 	submit := map[string]any{"workflow": picture(0x070809)}
 	c.call("POST", "/api/v2/jobs", submit, "Idempotency-Key", "").refused(400, "invalid_request")
 	c.call("POST", "/api/v2/jobs", submit, "Idempotency-Key", strings.Repeat("k", 256)).refused(400, "invalid_request")
@@ -435,6 +442,7 @@ func testKeys(t *testing.T, _ *fleet, c *v2) {
 }
 
 func testLabels(t *testing.T, _ *fleet, c *v2) {
+	t.Helper()
 	var ids []string
 	for i := range 3 {
 		labels := map[string]string{"client": "acme", "run": fmt.Sprint(i)}
@@ -464,6 +472,7 @@ func testLabels(t *testing.T, _ *fleet, c *v2) {
 }
 
 func testCancel(t *testing.T, f *fleet, c *v2) {
+	t.Helper()
 	later := f.q.Now().Add(time.Hour)
 	f.submit("acme", job.Spec{ID: "waits", Workflow: picture(0x0c0d0e), RunAt: &later})
 	waits := c.call("GET", "/api/v2/jobs/waits", nil).json(200)
@@ -482,6 +491,7 @@ func testCancel(t *testing.T, f *fleet, c *v2) {
 }
 
 func testFailedNode(t *testing.T, f *fleet, c *v2) {
+	t.Helper()
 	expired := f.q.Now().Add(time.Hour)
 	f.submit("acme", job.Spec{ID: "expires", Workflow: picture(0x0f0e0d), RunAt: &expired, ExpiresIn: job.Duration(time.Millisecond)})
 	f.eventually("the job expires", func() bool { return c.call("GET", "/api/v2/jobs/expires", nil).json(200)["status"] == "expired" })
@@ -516,6 +526,7 @@ func testNoRoute(_ *testing.T, _ *fleet, c *v2) {
 }
 
 func testLargeJob(t *testing.T, _ *fleet, c *v2) {
+	t.Helper()
 	var nodes map[string]map[string]any
 	if err := json.Unmarshal(paint(checkpoint, strings.Repeat("a very long text ", 62_000), 3), &nodes); err != nil {
 		t.Fatal(err)
@@ -531,6 +542,7 @@ func testLargeJob(t *testing.T, _ *fleet, c *v2) {
 }
 
 func testCancelRunning(t *testing.T, f *fleet, c *v2) {
+	t.Helper()
 	long := strings.Replace(string(paint(checkpoint, "too long", longSeed)), `"steps":4`, `"steps":600`, 1) // ComfyUI stops between two steps
 	made := c.call("POST", "/api/v2/jobs", map[string]any{"workflow": json.RawMessage(long)}).json(201)
 	id := made["id"].(string)
@@ -541,6 +553,7 @@ func testCancelRunning(t *testing.T, f *fleet, c *v2) {
 }
 
 func testFull(t *testing.T, f *fleet, c *v2) {
+	t.Helper()
 	later := f.q.Now().Add(time.Hour)
 	for i := range 4 {
 		f.submit("crowd", job.Spec{ID: job.ID(fmt.Sprintf("full-%d", i)), Workflow: picture(0x101112 + i), RunAt: &later})
