@@ -1,6 +1,8 @@
 package main_test
 
 import (
+	"context"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -48,5 +50,26 @@ func TestListenersOfTheGatewayHaveATenant(t *testing.T) {
 		if _, err := main.GatewayListeners(text); err == nil {
 			t.Errorf("%q was accepted", text)
 		}
+	}
+}
+
+// Where NATS asks for credentials, a gateway without keys would let everybody on this machine in.
+func TestAGatewayNeedsKeysWhereNATSAsksForCredentials(t *testing.T) {
+	t.Parallel()
+	run := func(word string, args ...string) (code int, said string) {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		out := &until{word: word, stop: cancel}
+		args = append([]string{"run", "--embedded", "--listen=127.0.0.1:0", "--store-dir=" + t.TempDir(), "--token=a-secret", "--dashboard=off", "--log-level=error"}, args...)
+		return main.Run(ctx, args, nil, io.Discard, out), out.text.String()
+	}
+	if code, said := run("stop      Ctrl-C"); code != 0 || !strings.Contains(said, "gateway   off, since NATS asks for credentials") {
+		t.Errorf("by default: code %d, said %s", code, said)
+	}
+	if code, said := run("stop      Ctrl-C", "--gateway=127.0.0.1:0"); code == 0 || !strings.Contains(said, "give --gateway-keys, as acme=KEY") {
+		t.Errorf("asked for without keys: code %d, said %s", code, said)
+	}
+	if code, said := run("stop      Ctrl-C", "--gateway=127.0.0.1:0", "--gateway-keys=acme=KEY-OF-ACME"); code != 0 || !strings.Contains(said, "gateway   http://127.0.0.1:") {
+		t.Errorf("with keys: code %d, said %s", code, said)
 	}
 }

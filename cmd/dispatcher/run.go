@@ -38,7 +38,7 @@ type runCmd struct {
 	PoolLabel   string        `placeholder:"KEY" unset:"one pool of all hosts" help:"Label of hosts whose values name the pools of the metric comfyherd_fleet_wanted_hosts."`
 	TargetWait  time.Duration `placeholder:"DURATION" default:"1m" range:"1s.." help:"How long a due job waits at most when there are as many hosts as that metric wants."`
 	HTTP        string        `name:"http" placeholder:"ADDR" unset:"off" help:"Serve /healthz, /readyz and /metrics here, as :8080."`
-	Gateway     string        `placeholder:"ADDR|off" unset:"127.0.0.1:8188 with the embedded NATS, if that is free" help:"Where ComfyUI's own API is served for programs that were written for ComfyUI; off turns it off."`
+	Gateway     string        `placeholder:"ADDR|off" unset:"127.0.0.1:8188 when NATS is embedded and asks for no credentials, if that is free" help:"Where ComfyUI's own API is served for programs that were written for ComfyUI; off turns it off."`
 	Retry       bool          `help:"Keep trying at the start also when NATS refuses the credentials or has no JetStream yet; one that cannot be reached is always waited for."`
 
 	gatewayFlags
