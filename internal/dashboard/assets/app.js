@@ -136,12 +136,6 @@ function search(e) {
   location.hash = text ? `#/jobs?job=${encodeURIComponent(text)}` : '#/jobs';
 }
 
-/** The icon of the tab has a mark when something needs a person. */
-export function mark(number) {
-  const text = number ? `(${number}) ` : '';
-  document.title = text + document.title.replace(/^\(\d+\) /, '');
-}
-
 function begin() {
   addEventListener('hashchange', go);
   listen({ places, draw, pause, view: () => view });
