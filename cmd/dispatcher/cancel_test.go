@@ -31,7 +31,7 @@ func TestAnOperatorWhoNamesNoTenantListsTheJobsOfAll(t *testing.T) {
 	f.expect(t, 0, []string{"jobs", "--text=no such text"}, "no job matches")
 	f.expect(t, 0, []string{"workflows"}, "HASH", "image", "1 of 1")
 	f.expect(t, 0, []string{"workflows", "--tenant=acme", "--json"}, `"hash":"`, `"title":"`)
-	f.expect(t, 0, []string{"top", "--once"}, "hosts      1 online", "acme")
+	f.expect(t, 0, []string{"top", "--once"}, "hosts      1 online", "TENANT ", "RUNNING ")
 }
 
 // publish submits a picture.
