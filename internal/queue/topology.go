@@ -227,17 +227,16 @@ func (t topology) bucket(name, about string) wanted {
 	return w
 }
 
-// aged gives a bucket an age after which its keys expire.
-func (t topology) aged(w wanted, age time.Duration) wanted {
-	w.MaxAge = age
+// aged makes a bucket one whose keys expire, after the age that the Config gives, or the usual one.
+func aged(w wanted, given, usual time.Duration) wanted {
+	w.MaxAge, w.age = cmp.Or(given, usual), given != 0
+	w.Duplicates = min(w.Duplicates, w.MaxAge)
 	return w
 }
 
-// presence makes a bucket one whose keys expire.
+// presence makes a bucket one of the fleet's members who are there.
 func (t topology) presence(w wanted) wanted {
-	w.MaxAge, w.age = cmp.Or(t.cfg.PresenceTTL, defaultPresenceTTL), t.cfg.PresenceTTL != 0
-	w.Duplicates = min(w.Duplicates, w.MaxAge)
-	return w
+	return aged(w, t.cfg.PresenceTTL, defaultPresenceTTL)
 }
 
 // ofAgents makes a bucket one that agents write: without roll-ups, by which the owner of one key could remove all others, and so
@@ -261,11 +260,11 @@ func (t topology) buckets() []wanted {
 		t.bucket(names.SlotsBucket, "jobs that run of tenants with a cap"),
 		t.bucket(names.GrantsBucket, grantsAbout),
 		t.bucket(names.SecretsBucket, "random bytes that the fleet shares"),
-		t.aged(t.bucket(names.AssetsBucket, "files that clients of the Comfy API v2 have named"), cmp.Or(t.cfg.FilesAge, defaultFilesAge)),
-		t.aged(t.bucket(names.RequestKeysBucket, "keys of requests that were received once"), requestKeyAge),
+		aged(t.bucket(names.AssetsBucket, "files that clients of the Comfy API v2 have named"), t.cfg.FilesAge, defaultFilesAge),
+		aged(t.bucket(names.RequestKeysBucket, "keys of requests that were received once"), 0, requestKeyAge),
 		t.bucket(names.UserDataBucket, "what ComfyUI's page keeps for tenants: settings, workflows"),
-		t.aged(t.bucket(names.HiddenBucket, "jobs that tenants have removed from what they see of their history"), cmp.Or(t.cfg.EventsAge, defaultEventsAge)),
-		ofAgents(t.aged(t.bucket(names.CatalogsBucket, "which files of COMFY_CATALOG describe a host"), catalogAge)),
+		aged(t.bucket(names.HiddenBucket, "jobs that tenants have removed from what they see of their history"), t.cfg.EventsAge, defaultEventsAge),
+		ofAgents(aged(t.bucket(names.CatalogsBucket, "which files of COMFY_CATALOG describe a host"), 0, catalogAge)),
 		t.apiKeys(),
 	}
 }

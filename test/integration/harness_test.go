@@ -127,8 +127,10 @@ func (f *fleet) start(s setup) *fleet {
 		for i := len(f.stops) - 1; i >= 0; i-- {
 			f.stops[i]()
 		}
-		f.q.Close()
-		f.nc.Close()
+		if f.q != nil { // else it could not be opened
+			f.q.Close()
+			f.nc.Close()
+		}
 		for _, sim := range f.sims {
 			sim.Close()
 		}
