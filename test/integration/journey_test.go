@@ -108,7 +108,7 @@ func TestEventsCarryTheFieldsOfTheContract(t *testing.T) {
 		kind   string
 		fields []string
 	}{
-		{"queued", []string{"sequence", "bytes"}},
+		{"queued", []string{"sequence", "bytes", "title"}},
 		{"started", []string{"host", "attempt", "prompt_id", "seeds"}},
 		{"completed", []string{"host", "attempt", "prompt_id", "outputs", "seeds", "queued_for", "ran_for", "node_times"}},
 	} {
@@ -150,7 +150,7 @@ func wantCompleted(t *testing.T, f *fleet, got map[string]any) {
 		t.Fatalf("outputs are %v, want one", got["outputs"])
 	}
 	out := outputs[0].(map[string]any)
-	wantKeys(t, "an output", out, "node", "media", "filename", "subfolder", "type", "object", "size", "digest", "content_type")
+	wantKeys(t, "an output", out, "node", "media", "filename", "subfolder", "type", "object", "size", "digest", "blake3", "content_type")
 	for field, want := range map[string]string{
 		"node": "9", "media": "images", "filename": "out_00001_.png", "subfolder": "", "type": "output",
 		"object": "acme/one/9/out_00001_.png", "content_type": "image/png",
