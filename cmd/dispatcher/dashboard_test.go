@@ -6,6 +6,7 @@ import (
 	"net"
 	"regexp"
 	"strings"
+	"sync"
 	"testing"
 
 	main "github.com/comfyherd/comfyherd/cmd/dispatcher"
@@ -99,8 +100,8 @@ func TestATakenPortStopsNoDispatcher(t *testing.T) {
 	if code := main.Run(ctx, []string{"run", "--nats-url=" + f.url, "--dashboard=" + l.Addr().String(), "--log-level=error"}, nil, io.Discard, said); code != 0 {
 		t.Errorf("code %d", code)
 	}
-	if !strings.Contains(said.text.String(), "page      none: "+l.Addr().String()+" is taken") {
-		t.Errorf("said %s", said.text.String())
+	if !strings.Contains(said.said(), "page      none: "+l.Addr().String()+" is taken") {
+		t.Errorf("said %s", said.said())
 	}
 }
 
@@ -108,10 +109,19 @@ func TestATakenPortStopsNoDispatcher(t *testing.T) {
 type until struct {
 	word string
 	stop func()
+	mu   sync.Mutex // guards text
 	text strings.Builder
 }
 
+func (u *until) said() string {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.text.String()
+}
+
 func (u *until) Write(p []byte) (int, error) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
 	u.text.Write(p)
 	if strings.Contains(u.text.String(), u.word) {
 		u.stop()

@@ -61,7 +61,8 @@ func TestAGatewayNeedsKeysWhereNATSAsksForCredentials(t *testing.T) {
 		defer cancel()
 		out := &until{word: word, stop: cancel}
 		args = append([]string{"run", "--embedded", "--listen=127.0.0.1:0", "--store-dir=" + t.TempDir(), "--token=a-secret", "--dashboard=off", "--log-level=error"}, args...)
-		return main.Run(ctx, args, nil, io.Discard, out), out.text.String()
+		code = main.Run(ctx, args, nil, io.Discard, out)
+		return code, out.said()
 	}
 	if code, said := run("stop      Ctrl-C"); code != 0 || !strings.Contains(said, "gateway   off, since NATS asks for credentials") {
 		t.Errorf("by default: code %d, said %s", code, said)
