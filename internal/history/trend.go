@@ -21,8 +21,11 @@ type trendStep struct {
 
 func (t *trend) add(state uint8, at time.Time) {
 	number := at.Unix() / int64(TrendStep/time.Second)
+	if number < 0 {
+		return // the event has no time
+	}
 	s := &t.steps[number%int64(trendSteps)]
-	if number < s.number || number < 0 {
+	if number < s.number {
 		return // older than the trend
 	}
 	if number > s.number {
