@@ -48,6 +48,7 @@ demo:
 alerts:
 	promtool check rules deploy/alerts.yaml
 	cd deploy && promtool test rules alerts_test.yaml
+
 ## screenshots: pictures of every view of the page in SHOTS, and the two of the README in docs/pictures; needs Chromium
 screenshots:
 	SCREENSHOTS=$(abspath $(SHOTS)) README_PICTURES=$(CURDIR)/docs/pictures go test -count=1 -run='^TestScreenshots$$' ./test/browser

@@ -124,15 +124,19 @@ func (a *api) create(w http.ResponseWriter, r *http.Request, c *customer) error 
 	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, 64<<10)).Decode(&wish); err != nil || wish.Prompt == "" {
 		return badRequest(`the body must be JSON such as {"prompt":"a cat"}`)
 	}
+	id := jetstream.ID(r.Header.Get("Idempotency-Key"))
+	if id != "" && (!id.Valid() || id.Ours()) {
+		return badRequest("an Idempotency-Key has 1 to 120 of A-Z a-z 0-9 _ - and does not begin with j-")
+	}
 	text, err := json.Marshal(wish.Prompt)
 	if err != nil {
 		return badRequest(err.Error())
 	}
-	workflow := bytes.ReplaceAll(a.workflow, []byte(`"$prompt"`), text)
-	if wish.Seed != nil { // a seed of -1 is replaced by a random one in the fleet
-		workflow = bytes.ReplaceAll(workflow, []byte(`"seed": -1`), strconv.AppendUint([]byte(`"seed": `), *wish.Seed, 10))
+	seed := []byte("-1") // the fleet replaces it by a random one
+	if wish.Seed != nil {
+		seed = strconv.AppendUint(nil, *wish.Seed, 10)
 	}
-	id := jetstream.ID(r.Header.Get("Idempotency-Key"))
+	workflow := bytes.ReplaceAll(bytes.ReplaceAll(a.workflow, []byte(`"$seed"`), seed), []byte(`"$prompt"`), text)
 	receipt, err := c.herd.Submit(r.Context(), c.Priority, jetstream.Spec{ID: id, Workflow: workflow})
 	if err != nil {
 		return err

@@ -45,7 +45,7 @@ func main() {
 	flag.StringVar(&s.nats, "nats", nats.DefaultURL, "URL of NATS")
 	flag.StringVar(&s.creds, "creds", "", "folder with a tenant-NAME.creds for each customer, in a closed fleet")
 	flag.StringVar(&s.customers, "customers", "customers.json", "file that lists the customers")
-	flag.StringVar(&s.workflow, "workflow", "workflow_api.json", "workflow in ComfyUI's API format, with $prompt as a text")
+	flag.StringVar(&s.workflow, "workflow", "workflow_api.json", "workflow in ComfyUI's API format, with $prompt as a text and $seed as a seed")
 	flag.StringVar(&s.alertURL, "alert-url", "", "where alerts are posted as JSON, beside the log")
 	flag.IntVar(&s.failures, "alert-after", 5, "dead jobs of a customer within ten minutes that raise an alert")
 	flag.Parse()

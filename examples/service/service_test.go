@@ -231,6 +231,11 @@ func TestWhatIsWrongIsAnsweredInWords(t *testing.T) {
 			t.Errorf("%s %s %s: %q, want %q in it", c.method, c.path, c.body, got.Error, c.want)
 		}
 	}
+	for _, key := range []string{"two words", "j-mine", strings.Repeat("x", 121)} {
+		if got := ask[problem](acme, http.StatusBadRequest, "POST", "/v1/images", `{"prompt":"a cat"}`, "Idempotency-Key", key); !strings.Contains(got.Error, "Idempotency-Key") {
+			t.Errorf("key %q: %q", key, got.Error)
+		}
+	}
 	stranger := client{t, acme.base, "another-key-of-nobody"}
 	ask[problem](stranger, http.StatusUnauthorized, "GET", "/v1/usage", "")
 	if code, _ := stranger.do("GET", "/readyz", ""); code != http.StatusOK {

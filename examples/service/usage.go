@@ -27,7 +27,6 @@ type customer struct {
 	usage   usage
 	deaths  []time.Time // of the last ten minutes
 	alerted time.Time   // when the last alert was sent
-	upTo    time.Time   // events older than this have been counted
 }
 
 // usage is what a customer has used, as far as the fleet's events go back.
@@ -53,7 +52,7 @@ func (c *customer) count(ctx context.Context, alert alerter) {
 				break
 			}
 			after = note.Sequence
-			if event, ok := note.Event(); ok && c.add(&event, note.Time) >= alert.after {
+			if event, ok := note.Event(); ok && c.add(&event, note.Time) >= max(1, alert.after) {
 				alert.send(ctx, c, &event)
 			}
 		}
@@ -68,7 +67,6 @@ func (c *customer) count(ctx context.Context, alert alerter) {
 func (c *customer) add(e *jetstream.Event, at time.Time) int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.upTo = at
 	switch e.EventKind {
 	case "completed":
 		c.usage.Images++
