@@ -68,6 +68,16 @@ func ShownFrame(isBinary bool, data []byte, prompt string, id job.ID) [][]byte {
 	return [][]byte{shownText(data, &text, id).data}
 }
 
+// ClosedBeforeItIsHandled is the code with which a socket is closed that has come to a hub, when the hub closes before it has handled it.
+func ClosedBeforeItIsHandled() int {
+	h := newHub(newRows(&queue.Queue{}, "acme"), nil, nil)
+	s := &socket{wake: make(chan struct{}, 1)}
+	h.open(s)
+	h.close()
+	_, code := s.take()
+	return code
+}
+
 // FollowRows follows the jobs of a tenant until ctx ends.
 func FollowRows(ctx context.Context, q *queue.Queue, tenant job.Tenant) *Rows {
 	r := newRows(q, tenant)

@@ -89,6 +89,11 @@ func newHub(rows *Rows, record func(context.Context, *Row) (*hostRecord, error),
 func (h *hub) put(in incoming) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.add(in)
+}
+
+// add puts a thing into the inbox; h.mu must be held.
+func (h *hub) add(in incoming) {
 	h.inbox = append(h.inbox, in)
 	select {
 	case h.wake <- struct{}{}:
@@ -98,8 +103,8 @@ func (h *hub) put(in incoming) {
 
 // frame brings a frame of a host; while too many wait, it waits too.
 func (h *hub) frame(ctx context.Context, f queue.Frame) {
-	h.put(incoming{frame: &f})
 	h.mu.Lock()
+	h.add(incoming{frame: &f})
 	h.held += len(f.Data)
 	if h.held > mostHeld && h.roomy == nil {
 		h.roomy = make(chan struct{})
@@ -129,12 +134,11 @@ func (h *hub) take() []incoming {
 // open adds a socket; false when the hub takes no more.
 func (h *hub) open(s *socket) bool {
 	h.mu.Lock()
-	closed := h.closed
-	h.mu.Unlock()
-	if !closed {
-		h.put(incoming{opened: s})
+	defer h.mu.Unlock()
+	if !h.closed {
+		h.add(incoming{opened: s})
 	}
-	return !closed
+	return !h.closed
 }
 
 func (h *hub) leave(s *socket) {
@@ -148,13 +152,18 @@ func (h *hub) leave(s *socket) {
 	delete(h.sockets, s)
 }
 
-// close closes all sockets, for clients to connect elsewhere.
+// close closes all sockets, for clients to connect elsewhere: also those in the inbox, which run may not handle any more.
 func (h *hub) close() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.closed = true
 	for s := range h.sockets {
 		s.close(websocket.CloseGoingAway)
+	}
+	for _, in := range h.inbox {
+		if in.opened != nil {
+			in.opened.close(websocket.CloseGoingAway)
+		}
 	}
 }
 
