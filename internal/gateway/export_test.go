@@ -78,6 +78,21 @@ func ClosedBeforeItIsHandled() int {
 	return code
 }
 
+// EarlyFrames brings frames of jobs that have no row yet, and gives how many bytes of them are kept, and of which jobs.
+func EarlyFrames(frames []queue.Frame) (kept int, jobs []job.ID) {
+	h := newHub(newRows(&queue.Queue{}, "acme"), nil, nil)
+	for i := range frames {
+		h.relay(&frames[i])
+	}
+	for id, early := range h.early {
+		jobs = append(jobs, id)
+		for i := range early {
+			kept += len(early[i].Data)
+		}
+	}
+	return kept, jobs
+}
+
 // FollowRows follows the jobs of a tenant until ctx ends.
 func FollowRows(ctx context.Context, q *queue.Queue, tenant job.Tenant) *Rows {
 	r := newRows(q, tenant)

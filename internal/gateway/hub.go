@@ -39,6 +39,7 @@ type hub struct {
 	runs   map[job.ID]*run // of run alone, as is all below
 	ending map[job.ID]*Row
 	early  map[job.ID][]queue.Frame // of jobs whose row has not come in yet
+	kept   int                      // bytes of those
 	over   map[job.ID]bool          // jobs that ended last: frames of them are late
 	latest []job.ID                 // those, in the order of their ends
 	said   int                      // the last status that all sockets received
@@ -71,8 +72,9 @@ const (
 	statusPause  = 500 * time.Millisecond // between two statuses, since each has a page ask for lists
 	framesBehind = 500 * time.Millisecond // how long the end of a job waits for the frame with the number 0
 
-	mostEarly       = 64  // jobs of which early frames are kept
-	mostEarlyFrames = 256 // of each
+	mostEarly       = 64       // jobs of which early frames are kept
+	mostEarlyFrames = 256      // of each
+	mostEarlyBytes  = 64 << 20 // of all
 	mostOver        = 4096
 )
 
@@ -251,10 +253,12 @@ func (h *hub) resume(s *socket, id job.ID, r *run) {
 
 // changed handles a row that has changed.
 func (h *hub) changed(ctx context.Context, row *Row) {
-	for _, f := range h.early[row.Job] {
-		h.relay(&f)
-	}
+	early := h.early[row.Job]
 	delete(h.early, row.Job)
+	for i := range early {
+		h.kept -= len(early[i].Data)
+		h.relay(&early[i])
+	}
 	switch {
 	case row.Ended():
 		h.ending[row.Job] = row
@@ -297,11 +301,11 @@ func (h *hub) send(to []*socket, f frame) {
 // relay sends a host's frame on.
 func (h *hub) relay(f *queue.Frame) {
 	row, known := h.rows.Row(f.Job)
-	switch early := h.early[f.Job]; {
-	case !known && len(early) < mostEarlyFrames && (early != nil || len(h.early) < mostEarly):
-		h.early[f.Job] = append(early, *f)
+	switch {
+	case !known:
+		h.keep(f)
 		return
-	case !known || f.Attempt < row.Attempt || h.over[f.Job]:
+	case f.Attempt < row.Attempt || h.over[f.Job]:
 		return
 	}
 	r := h.runOf(&row)
@@ -324,6 +328,21 @@ func (h *hub) relay(f *queue.Frame) {
 		r.prompt = text.Data.ID
 	}
 	h.relayText(f, r, &text)
+}
+
+// keep keeps a frame until the row of its job comes in, usually a moment later. When that would be too many, those before it are given
+// up, since for jobs that do not exist no row will come.
+func (h *hub) keep(f *queue.Frame) {
+	early := h.early[f.Job]
+	if len(early) >= mostEarlyFrames {
+		return
+	}
+	if early == nil && len(h.early) >= mostEarly || h.kept+len(f.Data) > mostEarlyBytes {
+		clear(h.early)
+		early, h.kept = nil, 0
+	}
+	h.early[f.Job] = append(early, *f)
+	h.kept += len(f.Data)
 }
 
 func (h *hub) relayText(f *queue.Frame, r *run, text *hostText) {
