@@ -13,11 +13,12 @@ import (
 	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
-// Identify gives the tenant and path that a handler receives of a request, and the status of the answer.
+// Identify gives the tenant and path that a handler receives of a request to an address that only this machine reaches, and the status of
+// the answer.
 func Identify(cfg Config, fallback job.Tenant, r *http.Request) (tenant job.Tenant, path string, status int) {
 	g := &Gateway{keys: newKeyring(cfg.Keys)}
 	answer := httptest.NewRecorder()
-	g.identify(fallback, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+	g.identify(fallback, true, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		tenant, _ = tenantOf(r)
 		path = r.URL.Path
 	})).ServeHTTP(answer, r)

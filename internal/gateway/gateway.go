@@ -172,7 +172,7 @@ func (g *Gateway) Run(stop, kill context.Context) error {
 // serve serves one listener.
 func (g *Gateway) serve(stop, kill context.Context, l listener) error {
 	srv := &http.Server{
-		Handler: g.handler(l.tenant), ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
+		Handler: g.handler(l), ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
 		BaseContext: func(net.Listener) context.Context { return kill },
 		ErrorLog:    slog.NewLogLogger(g.log.Handler(), slog.LevelDebug),
 	}

@@ -3,16 +3,14 @@ package gateway
 import (
 	"net/http"
 	"strings"
-
-	"github.com/comfyherd/comfyherd/internal/job"
 )
 
 // handler serves both APIs for the requests of one listener.
-func (g *Gateway) handler(fallback job.Tenant) http.Handler {
+func (g *Gateway) handler(l listener) http.Handler {
 	mux := http.NewServeMux()
 	g.mountComfy(mux)
 	g.mountV2(mux)
-	return g.identify(fallback, mux)
+	return g.identify(l.tenant, loopback(hostOf(l.Addr().String())), mux)
 }
 
 // route answers one request of a tenant. An error that it returns is answered in the form of the path's API; nothing may have been
