@@ -163,7 +163,9 @@ func (u *assetForm) readField(part *multipart.Part) error {
 		}
 		u.expected = hash
 	case "tags":
-		u.tags = append(u.tags, text)
+		if u.tags = append(u.tags, text); len(u.tags) > mostTags { // not when the form has ended, which it may never do
+			return unprocessable("invalid_request", "%s", u.wrong())
+		}
 	case "expires_in":
 		seconds, err := strconv.Atoi(strings.TrimSpace(text))
 		if err != nil {
