@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"sync"
 	"testing"
 
 	"github.com/comfyherd/comfyherd/internal/job"
@@ -92,6 +93,32 @@ func EarlyFrames(frames []queue.Frame) (kept int, jobs []job.ID) {
 		}
 	}
 	return kept, jobs
+}
+
+// DecodesBeside reports whether a further picture is decoded while n are, when its client waits no longer.
+func DecodesBeside(n int) (further bool) {
+	g := &Gateway{decoding: make(chan struct{}, mostDecoded)}
+	begun, release := make(chan struct{}), make(chan struct{})
+	var all sync.WaitGroup
+	for range n {
+		all.Go(func() {
+			_, _ = g.decoded(context.Background(), func() ([]byte, error) {
+				begun <- struct{}{}
+				<-release
+				return nil, nil
+			})
+		})
+		<-begun
+	}
+	gone, cancel := context.WithCancel(context.Background())
+	cancel()
+	_, _ = g.decoded(gone, func() ([]byte, error) {
+		further = true
+		return nil, nil
+	})
+	close(release)
+	all.Wait()
+	return further
 }
 
 // FollowRows follows the jobs of a tenant until ctx ends.

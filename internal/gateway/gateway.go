@@ -51,6 +51,7 @@ type Gateway struct {
 
 	hidden   *hidden
 	catalogs *catalogs
+	decoding chan struct{} // has a value for each picture that is being decoded
 
 	mu      sync.Mutex // guards tenants
 	tenants map[job.Tenant]*tenant
@@ -82,7 +83,7 @@ func New(q *queue.Queue, cfg Config) (*Gateway, error) {
 	g := &Gateway{
 		q: q, cfg: cfg, log: cfg.Logger, keys: newKeyring(cfg.Keys),
 		begin: make(chan *tenant), ended: make(chan struct{}), tenants: map[job.Tenant]*tenant{},
-		hidden: newHidden(), catalogs: newCatalogs(q),
+		hidden: newHidden(), catalogs: newCatalogs(q), decoding: make(chan struct{}, mostDecoded),
 	}
 	g.leaving = make(chan struct{})
 	g.hangUp = sync.OnceFunc(func() { close(g.leaving) })

@@ -75,15 +75,7 @@ func (g *Gateway) postMask(w http.ResponseWriter, r *http.Request, of *tenant) e
 		return err
 	}
 	defer content.Close()
-	original, err := io.ReadAll(io.LimitReader(content, largestPicture))
-	if err != nil {
-		return err
-	}
-	mask, err := io.ReadAll(io.LimitReader(u.content, largestPicture))
-	if err != nil {
-		return err
-	}
-	picture, err := masked(original, mask)
+	picture, err := g.decoded(r.Context(), func() ([]byte, error) { return masked(content, u.content) })
 	if err != nil {
 		return err
 	}

@@ -29,7 +29,7 @@ func (g *Gateway) getView(w http.ResponseWriter, r *http.Request, of *tenant) er
 	}
 	defer content.Close()
 	if channel := query.Get("channel"); channel == "rgb" || channel == "a" {
-		picture, err := pictureChannel(content, channel)
+		picture, err := g.decoded(r.Context(), func() ([]byte, error) { return pictureChannel(content, channel) })
 		if err != nil {
 			return err
 		}
