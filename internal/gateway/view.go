@@ -88,8 +88,15 @@ func fileName(text string) string {
 
 // locate finds the object that a file of a client is stored as.
 func (g *Gateway) locate(ctx context.Context, of *tenant, filename, subfolder, kind string) (store, object string, err error) {
-	if hash, is := strings.CutPrefix(filename, "blake3:"); is {
-		return g.locateBlob(ctx, of.name, hash)
+	if hash, is := hashOf(filename); is {
+		b, err := g.blob(ctx, of, hash)
+		if _, none := errors.AsType[*refusal](err); none {
+			return "", "", errNoView
+		}
+		if err != nil {
+			return "", "", err
+		}
+		return b.Store, b.Object, nil
 	}
 	file, annotated := splitFolder(filename)
 	if file != filename && kind == "" {
@@ -123,24 +130,10 @@ func (g *Gateway) locate(ctx context.Context, of *tenant, filename, subfolder, k
 	return names.InputsStore, uploadName(of.name, kind, clean), nil
 }
 
-func (g *Gateway) locateBlob(ctx context.Context, name job.Tenant, hash string) (store, object string, err error) {
-	blob, err := g.q.Blob(ctx, name, hash)
-	if err != nil {
-		return "", "", err
-	}
-	if blob == nil {
-		return "", "", errNoView
-	}
-	return blob.Store, blob.Object, nil
-}
-
 // awaitOutput finds a file of a job, and waits for the end of the job when it runs.
 func (g *Gateway) awaitOutput(ctx context.Context, of *tenant, folder, file, kind string) (job.Output, bool, error) {
-	if out, found := findOutput(of.rows, folder, file, kind); found {
-		return out, true, nil
-	}
-	if err := of.rows.refresh(ctx); err != nil {
-		return job.Output{}, false, err
+	if out, found, err := storedOutput(ctx, of.rows, folder, file, kind); err != nil || found {
+		return out, found, err
 	}
 	id, _, _ := strings.Cut(folder, "/")
 	for {
