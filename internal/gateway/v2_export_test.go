@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"log/slog"
 	"mime/multipart"
 	"net/http"
 	"net/http/httptest"
@@ -115,6 +116,17 @@ func FormTags(n int) (read int, code string, err error) {
 			return len(u.tags), refusalOf(err).code, nil
 		}
 	}
+}
+
+// AnsweredLate is the status with which an error is answered after the context of its request has ended.
+func AnsweredLate(err error) int {
+	g := &Gateway{log: slog.New(slog.DiscardHandler), tenants: map[job.Tenant]*tenant{"acme": {name: "acme"}}}
+	ctx, cancel := context.WithCancel(context.WithValue(context.Background(), callerKey{}, caller{tenant: "acme"}))
+	cancel()
+	w := httptest.NewRecorder()
+	g.servingV2(func(http.ResponseWriter, *http.Request, *tenant) error { return err }).
+		ServeHTTP(w, httptest.NewRequestWithContext(ctx, http.MethodPost, "/api/v2/jobs", http.NoBody))
+	return w.Code
 }
 
 // WrongPath is wrongPath.

@@ -370,3 +370,11 @@ func TestAFormOfManyTagsIsNotReadToItsEnd(t *testing.T) {
 		}
 	}
 }
+
+// Without an answer the server sends 200, which a client that is still there would take for a job that was stored.
+func TestAnErrorIsAnsweredAlsoWhenTheGatewayIsKilled(t *testing.T) {
+	t.Parallel()
+	if status := gateway.AnsweredLate(context.Canceled); status != 503 {
+		t.Errorf("status %d", status)
+	}
+}
