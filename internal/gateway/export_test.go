@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/comfyherd/comfyherd/internal/job"
 	"github.com/comfyherd/comfyherd/internal/queue"
@@ -119,6 +120,20 @@ func DecodesBeside(n int) (further bool) {
 	close(release)
 	all.Wait()
 	return further
+}
+
+// HideOneEachHour hides n jobs, one each hour, where events are kept for an age, and gives how many are remembered at the end, and whether
+// the last one is hidden.
+func HideOneEachHour(n int, age time.Duration) (remembered int, hides bool) {
+	h := newHidden()
+	var last job.ID
+	for i := range n {
+		last = job.ID(fmt.Sprintf("job-%d", i))
+		for range 2 { // by the request, and by the watch
+			h.add(queue.Hidden{Tenant: "acme", Job: last}, time.Unix(0, 0).Add(time.Duration(i)*time.Hour), age)
+		}
+	}
+	return len(h.jobs["acme"]), h.hides("acme", &Row{Job: last, State: job.Completed, Mark: 1})
 }
 
 // FollowRows follows the jobs of a tenant until ctx ends.

@@ -124,6 +124,9 @@ func (r *Rows) Changed() <-chan struct{} {
 func (r *Rows) refresh(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, refreshTimeout)
 	defer cancel()
+	r.mu.Lock()
+	r.forget(r.q.Now())
+	r.mu.Unlock()
 	if err := r.scan(ctx); err != nil {
 		return err
 	}

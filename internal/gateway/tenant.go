@@ -81,7 +81,7 @@ func (g *Gateway) runTenants(ctx context.Context) error {
 	var all errgroup.Group
 	all.Go(func() error {
 		for ctx.Err() == nil {
-			if err := g.q.WatchHidden(ctx, g.hidden.add); ctx.Err() == nil {
+			if err := g.q.WatchHidden(ctx, g.hid); ctx.Err() == nil {
 				g.log.Warn("cannot follow what tenants hide, trying again", "error", err)
 				queue.Pause(ctx, followPause)
 			}
