@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -141,6 +142,15 @@ func FollowRows(ctx context.Context, q *queue.Queue, tenant job.Tenant) *Rows {
 	r := newRows(q, tenant)
 	go r.follow(ctx, slog.New(slog.DiscardHandler))
 	return r
+}
+
+// FindForgotten finds a job that is listed no longer, as when many others have ended after it.
+func FindForgotten(ctx context.Context, q *queue.Queue, r *Rows, id job.ID) (*Row, error) {
+	r.mu.Lock()
+	delete(r.ended, id)
+	r.order = slices.DeleteFunc(r.order, func(other job.ID) bool { return other == id })
+	r.mu.Unlock()
+	return (&Gateway{q: q}).find(ctx, &tenant{name: r.tenant, rows: r}, id)
 }
 
 // States are the states of all rows, after a refresh.

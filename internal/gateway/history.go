@@ -194,13 +194,13 @@ func deadText(e *job.Event) string {
 
 // getHistoryOf answers the entry of one prompt; an empty object when it is unknown or has not ended, as ComfyUI does.
 func (g *Gateway) getHistoryOf(w http.ResponseWriter, r *http.Request, of *tenant) error {
-	if err := of.rows.refresh(r.Context()); err != nil {
+	row, err := g.find(r.Context(), of, job.ID(r.PathValue("id")))
+	if err != nil {
 		return err
 	}
 	shown := map[job.ID]*record{}
-	row, found := of.rows.Row(job.ID(r.PathValue("id")))
-	if found && row.Ended() && !of.hides(&row) {
-		rec, err := g.recordOf(r.Context(), of.name, &row)
+	if row != nil && row.Ended() && !of.hides(row) {
+		rec, err := g.recordOf(r.Context(), of.name, row)
 		if err != nil {
 			return err
 		}

@@ -124,9 +124,7 @@ func (r *Rows) Changed() <-chan struct{} {
 func (r *Rows) refresh(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, refreshTimeout)
 	defer cancel()
-	r.mu.Lock()
-	r.forget(r.q.Now())
-	r.mu.Unlock()
+	r.expire()
 	if err := r.scan(ctx); err != nil {
 		return err
 	}
@@ -207,6 +205,13 @@ func (r *Rows) put(row *Row) {
 func (r *Rows) signal() {
 	close(r.changed)
 	r.changed = make(chan struct{})
+}
+
+// expire removes jobs whose events are no longer stored.
+func (r *Rows) expire() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.forget(r.q.Now())
 }
 
 // forget removes ended jobs beyond the most that are listed, and those whose events are no longer stored; r.mu must be held.

@@ -39,11 +39,13 @@ func (g *Gateway) postPrompt(w http.ResponseWriter, r *http.Request, of *tenant)
 		return err
 	}
 	if p.id != "" {
-		if row, taken, err := g.submitted(r.Context(), of, p.id); err != nil || taken {
-			if err == nil { // an id runs once; ComfyUI would run it again
-				answerJSON(w, http.StatusOK, accepted{ID: p.id, Number: row.number()})
-			}
+		earlier, err := g.find(r.Context(), of, p.id)
+		if err != nil {
 			return err
+		}
+		if earlier != nil { // an id runs once; ComfyUI would run it again
+			answerJSON(w, http.StatusOK, accepted{ID: p.id, Number: earlier.number()})
+			return nil
 		}
 	} else {
 		p.id = job.ID(uuid.NewString())
@@ -54,18 +56,6 @@ func (g *Gateway) postPrompt(w http.ResponseWriter, r *http.Request, of *tenant)
 	}
 	answerJSON(w, http.StatusOK, accepted{ID: p.id, Number: row.number()})
 	return nil
-}
-
-// submitted finds a job that was submitted before with an id that a client chose.
-func (g *Gateway) submitted(ctx context.Context, of *tenant, id job.ID) (Row, bool, error) {
-	if row, known := of.rows.Row(id); known {
-		return row, true, nil
-	}
-	if err := of.rows.refresh(ctx); err != nil {
-		return Row{}, false, err
-	}
-	row, known := of.rows.Row(id)
-	return row, known, nil
 }
 
 // submit publishes a prompt as a job of the tenant.

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"sync"
 
@@ -54,6 +55,33 @@ func (g *Gateway) newTenant(name job.Tenant) *tenant {
 	}
 	t.hub = newHub(t.rows, record, mark)
 	return t
+}
+
+// find finds a job of the tenant as it is stored now; nil when there is none. Jobs that a gateway no longer lists are read from their
+// events.
+func (g *Gateway) find(ctx context.Context, of *tenant, id job.ID) (*Row, error) {
+	if !id.Valid() {
+		return nil, nil
+	}
+	of.rows.expire()
+	if row, known := of.rows.Row(id); known && row.Ended() {
+		return &row, nil
+	}
+	if err := of.rows.refresh(ctx); err != nil {
+		return nil, fmt.Errorf("read the jobs of tenant %s: %w", of.name, err)
+	}
+	if row, known := of.rows.Row(id); known {
+		return &row, nil
+	}
+	chain, err := g.q.Chain(ctx, of.name, id)
+	if err != nil || len(chain) == 0 {
+		return nil, err
+	}
+	var row Row
+	for i := range chain {
+		row = row.with(&chain[i].Event, chain[i].ChainSequence, chain[i].Stored)
+	}
+	return &row, nil
 }
 
 // run keeps what a gateway has of a tenant up to date until ctx ends.

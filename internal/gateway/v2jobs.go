@@ -17,33 +17,13 @@ import (
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
-// job finds a job of the tenant as it is stored now. Jobs that a gateway no longer lists are read from their events.
+// job is find for the Comfy API v2: the error is a refusal when there is no such job.
 func (g *Gateway) job(ctx context.Context, of *tenant, name string) (*Row, error) {
-	id := job.ID(name)
-	if !id.Valid() {
-		return nil, noSuch("job", name)
+	row, err := g.find(ctx, of, job.ID(name))
+	if err == nil && row == nil {
+		err = noSuch("job", name)
 	}
-	if row, known := of.rows.Row(id); known && row.Ended() {
-		return &row, nil
-	}
-	if err := of.rows.refresh(ctx); err != nil {
-		return nil, fmt.Errorf("read the jobs of tenant %s: %w", of.name, err)
-	}
-	if row, known := of.rows.Row(id); known {
-		return &row, nil
-	}
-	chain, err := g.q.Chain(ctx, of.name, id)
-	if err != nil {
-		return nil, err
-	}
-	var row Row
-	for i := range chain {
-		row = row.with(&chain[i].Event, chain[i].ChainSequence, chain[i].Stored)
-	}
-	if row.Last == nil {
-		return nil, noSuch("job", name)
-	}
-	return &row, nil
+	return row, err
 }
 
 func (g *Gateway) getJob(w http.ResponseWriter, r *http.Request, of *tenant) error {
