@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"slices"
 	"strings"
@@ -119,14 +118,14 @@ func (g *Gateway) getJobWorkflow(w http.ResponseWriter, r *http.Request, of *ten
 // workflowOf reads the graph of a job as a gateway has stored it, or of a job that another program has published, while it is
 // unfinished.
 func (g *Gateway) workflowOf(ctx context.Context, of *tenant, row *Row) (json.RawMessage, error) {
-	body, err := g.storedBody(ctx, of, row.Job)
+	body, err := g.readOutput(ctx, queue.BodyName(of.name, row.Job), maxStored)
 	if errors.Is(err, queue.ErrNoFile) && !row.Ended() {
 		var m job.Message
 		if m, err = g.q.Stored(ctx, row.Sequence); err == nil {
 			body = m.Body
 		}
 	}
-	if errors.Is(err, queue.ErrNoFile) {
+	if errors.Is(err, queue.ErrNoFile) || errors.Is(err, queue.ErrGone) { // the latter: it has ended meanwhile
 		return nil, refuse(http.StatusNotFound, "not_found", "the workflow of job %s is not kept any more", row.Job)
 	}
 	if err != nil {
@@ -137,19 +136,6 @@ func (g *Gateway) workflowOf(ctx context.Context, of *tenant, row *Row) (json.Ra
 		return nil, refuse(http.StatusNotFound, "not_found", "the workflow of job %s has values that JSON lacks and cannot be shown", row.Job)
 	}
 	return spec.Workflow, nil
-}
-
-func (g *Gateway) storedBody(ctx context.Context, of *tenant, id job.ID) ([]byte, error) {
-	file, _, err := g.q.OpenOutput(ctx, queue.BodyName(of.name, id))
-	if err != nil {
-		return nil, err
-	}
-	defer file.Close()
-	body, err := io.ReadAll(io.LimitReader(file, maxStored))
-	if err != nil {
-		return nil, fmt.Errorf("read what was submitted as job %s: %w", id, err)
-	}
-	return body, nil
 }
 
 func (g *Gateway) listJobs(w http.ResponseWriter, r *http.Request, of *tenant) error {
