@@ -151,29 +151,16 @@ func refusedPublish(err error) error {
 	return err
 }
 
-// checkRunnable asks the fleet whether any host could ever run a job, and refuses it when every host is known to lack something. When
-// there is no host yet, one is away, or no dispatcher answers, the job is taken and waits.
+// checkRunnable refuses a prompt that no host of the tenant could run whenever it comes.
 func (g *Gateway) checkRunnable(ctx context.Context, name job.Tenant, graph *workflow.Graph, spec *job.Spec) error {
-	asked := *spec
-	asked.ExtraData = nil
-	body, err := asked.Encode()
-	if err != nil {
-		return err
-	}
-	ctx, cancel := context.WithTimeout(ctx, whyTimeout)
-	defer cancel()
-	answer, err := g.q.Client(name).Why(ctx, jetstream.WhyRequest{Workflow: body})
+	lacking, err := g.lacking(ctx, name, spec)
 	if refused, is := errors.AsType[*jetstream.BadRequest](err); is {
 		return malformed(refused.Message)
 	}
-	if err != nil {
-		g.log.Info("the fleet was not asked whether it can run a prompt, which is taken", "tenant", name, "error", err)
-		return nil
+	if err == nil && lacking != nil {
+		err = g.lackingError(name, graph, lacking)
 	}
-	if lacking := lackedByAll(answer.Hosts); lacking != nil && answer.Next == "" {
-		return g.lackingError(name, graph, lacking)
-	}
-	return nil
+	return err
 }
 
 // storeBody stores what was submitted, without secrets.
