@@ -57,19 +57,11 @@ func newCatalogs(q *queue.Queue) *catalogs {
 // follow keeps the catalogues up to date until ctx ends.
 func (c *catalogs) follow(ctx context.Context, log *slog.Logger) {
 	var both sync.WaitGroup
-	again := func(what string, watch func() error) {
-		for ctx.Err() == nil {
-			if err := watch(); ctx.Err() == nil {
-				log.Warn("cannot follow "+what+", trying again", "error", err)
-				queue.Pause(ctx, followPause)
-			}
-		}
-	}
 	both.Go(func() {
-		again("the catalogues of hosts", func() error { return c.q.WatchCatalogs(ctx, c.host) })
+		again(ctx, log, "the catalogues of hosts", func() error { return c.q.WatchCatalogs(ctx, c.host) })
 	})
 	both.Go(func() {
-		again("the grants of hosts", func() error { return c.q.WatchGrants(ctx, c.grant) })
+		again(ctx, log, "the grants of hosts", func() error { return c.q.WatchGrants(ctx, c.grant) })
 	})
 	both.Wait()
 }

@@ -50,7 +50,6 @@ const (
 	mostEnded = 10_000
 
 	refreshTimeout = 15 * time.Second
-	followPause    = 250 * time.Millisecond
 )
 
 func newRows(q *queue.Queue, tenant job.Tenant) *Rows {
@@ -229,16 +228,7 @@ func (r *Rows) forget(now time.Time) {
 
 // follow reads the tenant's events until ctx ends.
 func (r *Rows) follow(ctx context.Context, log *slog.Logger) {
-	for {
-		err := r.followOnce(ctx)
-		if ctx.Err() != nil {
-			return
-		}
-		log.Warn("cannot follow the events of a tenant, trying again", "tenant", r.tenant, "error", err)
-		if !queue.Pause(ctx, followPause) {
-			return
-		}
-	}
+	again(ctx, log.With("tenant", r.tenant), "the events of a tenant", func() error { return r.followOnce(ctx) })
 }
 
 func (r *Rows) followOnce(ctx context.Context) error {

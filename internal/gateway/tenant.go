@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -92,13 +93,9 @@ func (t *tenant) run(ctx context.Context, q *queue.Queue, log *slog.Logger) {
 	all.Go(func() { t.live.follow(ctx, q, t.name, log) })
 	all.Go(func() { t.live.sweep(ctx, t.rows) })
 	all.Go(func() {
-		for ctx.Err() == nil {
-			err := q.FollowFrames(ctx, t.name, func(f queue.Frame) { t.hub.frame(ctx, f) })
-			if ctx.Err() == nil {
-				log.Warn("cannot follow the frames of a tenant, trying again", "tenant", t.name, "error", err)
-				queue.Pause(ctx, followPause)
-			}
-		}
+		again(ctx, log.With("tenant", t.name), "the frames of a tenant", func() error {
+			return q.FollowFrames(ctx, t.name, func(f queue.Frame) { t.hub.frame(ctx, f) })
+		})
 	})
 	all.Wait()
 }
@@ -108,12 +105,7 @@ func (g *Gateway) runTenants(ctx context.Context) error {
 	defer close(g.ended)
 	var all errgroup.Group
 	all.Go(func() error {
-		for ctx.Err() == nil {
-			if err := g.q.WatchHidden(ctx, g.hid); ctx.Err() == nil {
-				g.log.Warn("cannot follow what tenants hide, trying again", "error", err)
-				queue.Pause(ctx, followPause)
-			}
-		}
+		again(ctx, g.log, "what tenants hide", func() error { return g.q.WatchHidden(ctx, g.hid) })
 		return nil
 	})
 	all.Go(func() error {
@@ -129,6 +121,23 @@ func (g *Gateway) runTenants(ctx context.Context) error {
 			})
 		case <-ctx.Done():
 			return all.Wait()
+		}
+	}
+}
+
+// followPause is how long a gateway waits before it tries again to follow something.
+const followPause = 250 * time.Millisecond
+
+// again follows something in NATS, which breaks off now and then, until ctx ends.
+func again(ctx context.Context, log *slog.Logger, what string, follow func() error) {
+	for {
+		err := follow()
+		if ctx.Err() != nil {
+			return
+		}
+		log.Warn("cannot follow "+what+", trying again", "error", err)
+		if !queue.Pause(ctx, followPause) {
+			return
 		}
 	}
 }
