@@ -96,13 +96,26 @@ func (c *catalogs) grant(change queue.Change[queue.HostGrant]) {
 	clear(c.views)
 }
 
+// serves reports whether a host may run a tenant's jobs.
+func (c *catalogs) serves(tenant job.Tenant, host string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.granted(host, tenant)
+}
+
+// granted is serves; c.mu must be held.
+func (c *catalogs) granted(host string, tenant job.Tenant) bool {
+	tenants := c.grants[host]
+	return len(tenants) == 0 || slices.Contains(tenants, tenant)
+}
+
 // of is what the hosts say that may run a tenant's jobs.
 func (c *catalogs) of(tenant job.Tenant) *view {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	var hosts []queue.Catalog
 	for _, name := range slices.Sorted(maps.Keys(c.hosts)) {
-		if serves := c.grants[name]; len(serves) == 0 || slices.Contains(serves, tenant) {
+		if c.granted(name, tenant) {
 			hosts = append(hosts, c.hosts[name])
 		}
 	}

@@ -28,6 +28,15 @@ func Identify(cfg Config, fallback job.Tenant, r *http.Request) (tenant job.Tena
 	return tenant, path, answer.Code
 }
 
+// Serves reports whether a host may run a tenant's jobs after changes of grants.
+func Serves(tenant job.Tenant, host string, changes ...queue.Change[queue.HostGrant]) bool {
+	c := newCatalogs(nil)
+	for _, change := range changes {
+		c.grant(change)
+	}
+	return c.serves(tenant, host)
+}
+
 // MergeClasses merges the object_info of hosts, each with how many answer it.
 func MergeClasses(answers map[string]int) map[string]string {
 	var sources []source
