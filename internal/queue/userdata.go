@@ -21,7 +21,8 @@ import (
 // UserFile is a file that ComfyUI's page keeps for a tenant: its settings, workflows and the like.
 type UserFile struct {
 	Path     string // as the page names it, such as workflows/portrait.json
-	Data     []byte
+	Data     []byte // nil in a list
+	Size     int    // bytes of it
 	Modified time.Time
 }
 
@@ -43,7 +44,7 @@ func (q *Queue) UserFile(ctx context.Context, tenant job.Tenant, path string) (U
 		return UserFile{}, fmt.Errorf("read %s of tenant %s: %w", path, tenant, err)
 	}
 	data, err := unpacked(entry.Value())
-	return UserFile{Path: path, Data: data, Modified: entry.Created()}, wrap(err, "read %s of tenant %s", path, tenant)
+	return UserFile{Path: path, Data: data, Size: len(data), Modified: entry.Created()}, wrap(err, "read %s of tenant %s", path, tenant)
 }
 
 // PutUserFile writes a tenant's file. When it exists already and may not be replaced the error is a jetstream.Conflict; when it does
@@ -73,7 +74,7 @@ func (q *Queue) RemoveUserFile(ctx context.Context, tenant job.Tenant, path stri
 	return wrap(q.userData.Delete(ctx, userFileKey(tenant, path)), "remove %s of tenant %s", path, tenant)
 }
 
-// UserFiles reads all files of a tenant, by path.
+// UserFiles lists all files of a tenant, by path, without their data, which may be much larger than what is stored.
 func (q *Queue) UserFiles(ctx context.Context, tenant job.Tenant) ([]UserFile, error) {
 	watcher, err := q.userData.WatchFiltered(ctx, []string{string(tenant) + ".*"}, natsjs.IgnoreDeletes())
 	if err != nil {
@@ -91,7 +92,7 @@ func (q *Queue) UserFiles(ctx context.Context, tenant job.Tenant) ([]UserFile, e
 			path, named := names.FileOfKey(strings.TrimPrefix(entry.Key(), string(tenant)+"."))
 			data, err := unpacked(entry.Value())
 			if named && err == nil {
-				files = append(files, UserFile{Path: path, Data: data, Modified: entry.Created()})
+				files = append(files, UserFile{Path: path, Size: len(data), Modified: entry.Created()})
 			}
 		case <-ctx.Done():
 			return nil, fmt.Errorf("list the files of tenant %s: %w", tenant, ctx.Err())

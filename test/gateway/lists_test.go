@@ -128,8 +128,11 @@ func TestSettingsAndFilesAreATenantsOwn(t *testing.T) {
 		t.Errorf("the other tenant: %d %s", a.status, a.body)
 	}
 	list := f.do(http.MethodGet, "/api/userdata?dir=workflows&recurse=true&split=false&full_info=true", nil)
-	var files []struct{ Path string }
-	if list.into(t, &files); len(files) != 1 || files[0].Path != "a.json" {
+	var files []struct {
+		Path string
+		Size int
+	}
+	if list.into(t, &files); len(files) != 1 || files[0].Path != "a.json" || files[0].Size != 12 {
 		t.Errorf("%s", list.body)
 	}
 	if a := f.do(http.MethodGet, "/api/userdata?dir=nothing", nil); a.status != http.StatusNotFound {
