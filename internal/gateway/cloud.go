@@ -37,16 +37,19 @@ func (g *Gateway) getHistoryV2(w http.ResponseWriter, r *http.Request, of *tenan
 		ID job.ID `json:"prompt_id"`
 		*record
 	}
-	entries := []entry{}
+	a := pieces{w: w, log: g.log.With("tenant", of.name)}
+	a.text(`{"history":[`)
 	for i := len(rows) - 1; i >= 0; i-- {
 		rec, err := g.recordOf(r.Context(), of.name, &rows[i])
 		if err != nil {
-			return err
+			return a.end("", err)
 		}
-		entries = append(entries, entry{rows[i].Job, rec})
+		if i < len(rows)-1 {
+			a.text(",")
+		}
+		a.value(entry{rows[i].Job, rec})
 	}
-	answerJSON(w, http.StatusOK, map[string]any{"history": entries})
-	return nil
+	return a.end("]}", nil)
 }
 
 // getJobStatus answers the state of one job.

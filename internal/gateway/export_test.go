@@ -146,6 +146,25 @@ func HideOneEachHour(n int, age time.Duration) (remembered int, hides bool) {
 	return len(h.jobs["acme"]), h.hides("acme", &Row{Job: last, State: job.Completed, Mark: 1})
 }
 
+// Pieces answers [1,2,3] value by value, and fails at one of them; 0: at none.
+func Pieces(failsAt int) (body string, err error) {
+	w := httptest.NewRecorder()
+	p := pieces{w: w, log: slog.New(slog.DiscardHandler)}
+	p.text("[")
+	for n := 1; n <= 3; n++ {
+		if n == failsAt {
+			err = context.DeadlineExceeded
+			break
+		}
+		if n > 1 {
+			p.text(",")
+		}
+		p.value(n)
+	}
+	err = p.end("]", err)
+	return w.Body.String(), err
+}
+
 // FollowRows follows the jobs of a tenant until ctx ends.
 func FollowRows(ctx context.Context, q *queue.Queue, tenant job.Tenant) *Rows {
 	r := newRows(q, tenant)
