@@ -50,12 +50,9 @@ func (q *Queue) UserFile(ctx context.Context, tenant job.Tenant, path string) (U
 // PutUserFile writes a tenant's file. When it exists already and may not be replaced the error is a jetstream.Conflict; when it does
 // not fit into a message of NATS, compressed, a jetstream.TooBig.
 func (q *Queue) PutUserFile(ctx context.Context, tenant job.Tenant, path string, data []byte, replace bool) error {
-	value, err := packed(data)
+	value, err := q.packedFile(data)
 	if err != nil {
 		return err
-	}
-	if most := int(q.nc.MaxPayload()) - names.Headroom; len(value) > most || len(data) > largestUserFile {
-		return &jetstream.TooBig{Message: fmt.Sprintf("the file has %d bytes, %d compressed, and at most %d of these are kept", len(data), len(value), most)}
 	}
 	key := userFileKey(tenant, path)
 	if replace {
@@ -64,6 +61,48 @@ func (q *Queue) PutUserFile(ctx context.Context, tenant job.Tenant, path string,
 		return &jetstream.Conflict{Message: "the file exists already"}
 	}
 	return wrap(err, "write %s of tenant %s", path, tenant)
+}
+
+// ChangeUserFile writes what change makes of a tenant's file; its data is nil when there is none, or none that can be read. When another
+// program writes the file at the same time, change is called again.
+func (q *Queue) ChangeUserFile(ctx context.Context, tenant job.Tenant, path string, change func(data []byte) []byte) error {
+	key := userFileKey(tenant, path)
+	return RetryConflict(ctx, fmt.Sprintf("change %s of tenant %s", path, tenant), func() (bool, error) {
+		entry, err := q.userData.Get(ctx, key)
+		missing := errors.Is(err, natsjs.ErrKeyNotFound)
+		if err != nil && !missing {
+			return false, fmt.Errorf("read %s of tenant %s: %w", path, tenant, err)
+		}
+		var data []byte
+		if !missing {
+			data, _ = unpacked(entry.Value()) // what another program has written may be anything
+		}
+		value, err := q.packedFile(change(data))
+		if err != nil {
+			return false, err
+		}
+		if missing {
+			_, err = q.userData.Create(ctx, key, value)
+		} else {
+			_, err = q.userData.Update(ctx, key, value, entry.Revision())
+		}
+		if conflict(err) {
+			return false, nil
+		}
+		return err == nil, wrap(err, "write %s of tenant %s", path, tenant)
+	})
+}
+
+// packedFile is the value of a file; a jetstream.TooBig when it is too large to be kept.
+func (q *Queue) packedFile(data []byte) ([]byte, error) {
+	value, err := packed(data)
+	if err != nil {
+		return nil, err
+	}
+	if most := int(q.nc.MaxPayload()) - names.Headroom; len(value) > most || len(data) > largestUserFile {
+		return nil, &jetstream.TooBig{Message: fmt.Sprintf("the file has %d bytes, %d compressed, and at most %d of these are kept", len(data), len(value), most)}
+	}
+	return value, nil
 }
 
 // RemoveUserFile removes a tenant's file; ErrNoFile when there is none.
