@@ -165,6 +165,29 @@ func Pieces(failsAt int) (body string, err error) {
 	return w.Body.String(), err
 }
 
+// EndsBeforeItsSockets reports whether a gateway ends while a websocket is being closed.
+func EndsBeforeItsSockets() bool {
+	h := newHub(newRows(&queue.Queue{}, "acme"), nil, nil)
+	g := &Gateway{tenants: map[job.Tenant]*tenant{"acme": {hub: h}}}
+	s := &socket{wake: make(chan struct{}, 1)}
+	h.open(s)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		g.endSockets(context.Background())
+	}()
+	<-s.wake // it is to be closed
+	early := false
+	select {
+	case <-ended:
+		early = true
+	default:
+	}
+	h.leave(s)
+	<-ended
+	return early
+}
+
 // FollowRows follows the jobs of a tenant until ctx ends.
 func FollowRows(ctx context.Context, q *queue.Queue, tenant job.Tenant) *Rows {
 	r := newRows(q, tenant)

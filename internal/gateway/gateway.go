@@ -53,8 +53,9 @@ type Gateway struct {
 	catalogs *catalogs
 	decoding chan struct{} // has a value for each picture that is being decoded
 
-	mu      sync.Mutex // guards tenants
+	mu      sync.Mutex // guards all below
 	tenants map[job.Tenant]*tenant
+	closing bool // no more websockets are taken
 }
 
 // listener is an address and the tenant of the requests that come there without a key; empty: none.
@@ -165,6 +166,13 @@ func (g *Gateway) Run(stop, kill context.Context) error {
 			return g.serve(failed, kill, l)
 		})
 	}
+	servers.Go(func() error {
+		<-failed.Done()
+		last, cancel := context.WithTimeout(kill, stopTimeout)
+		defer cancel()
+		g.endSockets(last)
+		return nil
+	})
 	err := servers.Wait()
 	hangUp()
 	return errors.Join(err, all.Wait())
@@ -185,7 +193,6 @@ func (g *Gateway) serve(stop, kill context.Context, l listener) error {
 		return fmt.Errorf("serve the gateway on %s: %w", l.Addr(), err)
 	case <-stop.Done():
 	}
-	g.closeSockets()
 	last, cancel := context.WithTimeout(kill, stopTimeout)
 	defer cancel()
 	if srv.Shutdown(last) != nil { // answers under way were too slow

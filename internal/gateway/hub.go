@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"context"
-	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -27,14 +26,15 @@ type hub struct {
 	record func(context.Context, *Row) (*hostRecord, error)
 	mark   func(id job.ID, attempt int) // sends a frame with the number 0
 
-	wake chan struct{} // cap 1: something came in
+	wake    chan struct{}  // cap 1: something came in
+	serving sync.WaitGroup // sockets, from open to leave
 
 	mu      sync.Mutex // guards all below
 	inbox   []incoming
-	held    int           // bytes of frames in it
-	roomy   chan struct{} // closed when the inbox has room again; nil while it has
-	sockets map[*socket]bool
-	closed  bool // no more sockets are taken
+	held    int              // bytes of frames in it
+	roomy   chan struct{}    // closed when the inbox has room again; nil while it has
+	sockets map[*socket]bool // from open to leave; whether they were welcomed: the others receive nothing yet
+	closed  bool             // no more sockets are taken
 
 	runs   map[job.ID]*run // of run alone, as is all below
 	ending map[job.ID]*Row
@@ -133,28 +133,27 @@ func (h *hub) take() []incoming {
 	return inbox
 }
 
-// open adds a socket; false when the hub takes no more.
+// open adds a socket; false when the hub takes no more. Each that was taken must leave.
 func (h *hub) open(s *socket) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if !h.closed {
-		h.add(incoming{opened: s})
+	if h.closed {
+		return false
 	}
-	return !h.closed
+	h.sockets[s] = false
+	h.serving.Add(1)
+	h.add(incoming{opened: s})
+	return true
 }
 
 func (h *hub) leave(s *socket) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	s.mu.Lock()
-	if s.closing == 0 { // it may not have been added yet
-		s.closing = websocket.CloseNormalClosure
-	}
-	s.mu.Unlock()
 	delete(h.sockets, s)
+	h.serving.Done()
 }
 
-// close closes all sockets, for clients to connect elsewhere: also those in the inbox, which run may not handle any more.
+// close closes all sockets, for clients to connect elsewhere.
 func (h *hub) close() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -162,18 +161,28 @@ func (h *hub) close() {
 	for s := range h.sockets {
 		s.close(websocket.CloseGoingAway)
 	}
-	for _, in := range h.inbox {
-		if in.opened != nil {
-			in.opened.close(websocket.CloseGoingAway)
-		}
+}
+
+// cut ends the connections of sockets whose clients do not read what they are sent before the end.
+func (h *hub) cut() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for s := range h.sockets {
+		_ = s.conn.Close()
 	}
 }
 
-// all are the sockets that are open.
+// all are the sockets that were welcomed.
 func (h *hub) all() []*socket {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return slices.Collect(maps.Keys(h.sockets))
+	var all []*socket
+	for s, welcomed := range h.sockets {
+		if welcomed {
+			all = append(all, s)
+		}
+	}
+	return all
 }
 
 // of are the open sockets with a client's id.
@@ -228,13 +237,7 @@ func (h *hub) welcome(s *socket) {
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	switch {
-	case h.closed:
-		s.closing = websocket.CloseGoingAway
-		s.poke()
-	case s.closing == 0:
+	if _, open := h.sockets[s]; open {
 		h.sockets[s] = true
 	}
 }

@@ -35,3 +35,10 @@ func TestFramesOfUnknownJobsTakeBoundedRoomAndLeaveSomeToNewJobs(t *testing.T) {
 		t.Errorf("kept are %d bytes of %v", kept, jobs)
 	}
 }
+
+func TestAGatewayEndsAfterItsSockets(t *testing.T) {
+	t.Parallel()
+	if gateway.EndsBeforeItsSockets() {
+		t.Error("the gateway has ended before a websocket was closed")
+	}
+}

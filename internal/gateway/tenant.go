@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -31,6 +33,9 @@ func (g *Gateway) tenant(ctx context.Context, name job.Tenant) (*tenant, error) 
 	if !known {
 		t = g.newTenant(name)
 		g.tenants[name] = t
+		if g.closing {
+			t.hub.close()
+		}
 	}
 	g.mu.Unlock()
 	if known {
@@ -142,11 +147,22 @@ func again(ctx context.Context, log *slog.Logger, what string, follow func() err
 	}
 }
 
-// closeSockets closes the websockets of all tenants, so that their clients connect elsewhere.
-func (g *Gateway) closeSockets() {
+// endSockets closes the websockets of all tenants, so that their clients connect elsewhere, and waits until they are closed. When ctx ends
+// their connections are cut.
+func (g *Gateway) endSockets(ctx context.Context) {
 	g.mu.Lock()
-	defer g.mu.Unlock()
-	for _, t := range g.tenants {
+	g.closing = true
+	tenants := slices.Collect(maps.Values(g.tenants))
+	g.mu.Unlock()
+	for _, t := range tenants {
 		t.hub.close()
+	}
+	defer context.AfterFunc(ctx, func() {
+		for _, t := range tenants {
+			t.hub.cut()
+		}
+	})()
+	for _, t := range tenants {
+		t.hub.serving.Wait()
 	}
 }
