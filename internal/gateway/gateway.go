@@ -153,8 +153,8 @@ func (g *Gateway) AddrOf(as job.Tenant) string {
 // Run serves until stop ends; then it takes no more requests, closes the websockets and finishes the answers under way, within
 // 10 s and not longer than until kill ends.
 func (g *Gateway) Run(stop, kill context.Context) error {
-	serving, hangUp := context.WithCancel(kill)
-	defer hangUp()
+	serving, endTenants := context.WithCancel(kill)
+	defer endTenants()
 	var all errgroup.Group
 	all.Go(func() error { return g.runTenants(serving) })
 	var servers errgroup.Group
@@ -174,7 +174,7 @@ func (g *Gateway) Run(stop, kill context.Context) error {
 		return nil
 	})
 	err := servers.Wait()
-	hangUp()
+	endTenants()
 	return errors.Join(err, all.Wait())
 }
 

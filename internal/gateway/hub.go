@@ -58,7 +58,7 @@ type incoming struct {
 
 // run is what is known of a job that runs.
 type run struct {
-	client   string // the sockets that receive its frames; empty: only what ComfyUI sends to all, to all
+	client   string // whose sockets receive its frames; empty: all sockets receive its progress and pictures, as from ComfyUI
 	attempt  int
 	prompt   string // the host's id of it
 	begun    bool   // execution_start was sent
@@ -291,8 +291,7 @@ func (h *hub) runOf(row *Row) *run {
 	return r
 }
 
-// receivers are the sockets that receive the frames of a job: those of its client. What ComfyUI sends to all when there is none is
-// sent to all.
+// receivers are the sockets that receive all frames of a job: those of its client.
 func (h *hub) receivers(r *run) []*socket { return h.of(r.client) }
 
 func (h *hub) send(to []*socket, f frame) {
