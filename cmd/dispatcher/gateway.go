@@ -135,9 +135,9 @@ func (r *runCmd) gateway(q *queue.Queue, l *link, c *daemon.Console, log *slog.L
 	if addr == "off" || addr == "" && l.server == nil {
 		return nil, nil
 	}
-	if l.guard.closed() && len(r.Keys) == 0 && len(r.ListenAs) == 0 {
-		if addr != "" {
-			return nil, errors.New("NATS asks for credentials and the gateway would not: give --gateway-keys, as acme=KEY, or leave out --gateway")
+	if l.guard.closed() && len(r.Keys) == 0 {
+		if addr != "" || len(r.ListenAs) > 0 { // with these, too, the first address would be for everybody
+			return nil, errors.New("NATS asks for credentials and the gateway would not: give --gateway-keys, as acme=KEY, or leave out --gateway and --gateway-listen-as")
 		}
 		c.Say("gateway   off, since NATS asks for credentials and the gateway would not; give it --gateway-keys")
 		return nil, nil

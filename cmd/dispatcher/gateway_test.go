@@ -70,6 +70,9 @@ func TestAGatewayNeedsKeysWhereNATSAsksForCredentials(t *testing.T) {
 	if code, said := run("stop      Ctrl-C", "--gateway=127.0.0.1:0"); code == 0 || !strings.Contains(said, "give --gateway-keys, as acme=KEY") {
 		t.Errorf("asked for without keys: code %d, said %s", code, said)
 	}
+	if code, said := run("stop      Ctrl-C", "--gateway-listen-as=127.0.0.1:0=acme"); code == 0 || !strings.Contains(said, "give --gateway-keys, as acme=KEY") {
+		t.Errorf("with an address of a tenant and without keys: code %d, said %s", code, said)
+	}
 	if code, said := run("stop      Ctrl-C", "--gateway=127.0.0.1:0", "--gateway-keys=acme=KEY-OF-ACME"); code != 0 || !strings.Contains(said, "gateway   http://127.0.0.1:") {
 		t.Errorf("with keys: code %d, said %s", code, said)
 	}

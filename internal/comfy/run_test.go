@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"image/png"
 	"io"
+	"maps"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -15,6 +17,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"
+	"github.com/gorilla/websocket"
 
 	"github.com/comfyherd/comfyherd/internal/comfy"
 	"github.com/comfyherd/comfyherd/internal/comfysim"
@@ -354,5 +357,26 @@ func TestUploadsKeepTheNameThatTheHostChose(t *testing.T) {
 	}
 	if _, err := r.host.Upload(within(t), "../cat.png", "", strings.NewReader("a")); failure.KindOf(err) != failure.InvalidWorkflow {
 		t.Errorf("a path is taken: %v", err)
+	}
+}
+
+// ComfyUI says that a prompt has succeeded, stores its record, and only then says that no node runs. The record may be read before that.
+func TestTheLastNodeEndsWithItsPrompt(t *testing.T) {
+	t.Parallel()
+	r := showing(t, outputNodes, func(conn *websocket.Conn, prompt string) {
+		tell(conn, "execution_start", prompt, "")
+		tell(conn, "executing", prompt, `,"node":"2"`)
+		tell(conn, "executing", prompt, `,"node":"1"`)
+		show(conn, prompt, "1", "image/png", []byte("picture"))
+		tell(conn, "execution_success", prompt, "")
+	})
+	p := promptOf(t, map[string]any{"1": node("SaveImageWebsocket", nil), "2": node("KSampler", nil)})
+	p.ID = promptID
+	result, err := r.run(p, comfy.Watch{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"1", "2"}, slices.Sorted(maps.Keys(result.NodeTimes))); diff != "" {
+		t.Error(diff)
 	}
 }

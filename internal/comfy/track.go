@@ -97,6 +97,7 @@ func (t *tracker) see(e event, now time.Time) {
 		t.done[e.node] = true
 		t.outputs[e.node] = e.output
 	case "execution_success":
+		t.enter("", now) // executing without a node may come after the record that ends the run was read
 		t.succeeded, t.hint = true, true
 	case "execution_interrupted":
 		t.stopped, t.hint = true, true

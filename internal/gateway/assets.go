@@ -165,6 +165,9 @@ func (g *Gateway) blob(ctx context.Context, of *tenant, hash string) (*queue.Blo
 			return b, err
 		}
 	}
+	if err := of.rows.refresh(ctx); err != nil {
+		return nil, err
+	}
 	ended := of.rows.Ended()
 	for i := range slices.Backward(ended) {
 		row := &ended[i]

@@ -3,7 +3,6 @@ package gateway
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"mime"
 	"net/http"
@@ -37,9 +36,7 @@ func (g *Gateway) getAssetContent(w http.ResponseWriter, r *http.Request, of *te
 	if a.Blob.Hash != "" {
 		h.Set("ETag", `"`+a.Blob.Hash+`"`)
 	}
-	rc := http.NewResponseController(w)
-	defer func() { _ = rc.SetWriteDeadline(time.Time{}) }() // for the next answer on this connection
-	http.ServeContent(w, r, "", a.Created.Truncate(time.Second), &timedContent{content, rc})
+	serveContent(w, r, a.Created.Truncate(time.Second), content)
 	return nil
 }
 
@@ -71,83 +68,23 @@ func (g *Gateway) content(ctx context.Context, of *tenant, a *queue.Asset) (io.R
 		}
 		return nil, unavailable(a)
 	}
-	stored, err := g.q.StatFile(ctx, a.Blob.Store, a.Blob.Object)
+	content, err := g.openFile(ctx, a.Blob.Store, a.Blob.Object)
 	if errors.Is(err, queue.ErrNoFile) {
 		return nil, unavailable(a)
 	}
 	if err != nil {
 		return nil, err
 	}
-	return &seeker{size: stored.Size, open: func(offset int64) (io.ReadCloser, error) { return g.openBlob(ctx, &a.Blob, offset) }}, nil
+	return content, nil
 }
 
 func unavailable(a *queue.Asset) *refusal {
 	return refuse(http.StatusNotFound, "output_unavailable", "the bytes of asset %s are not kept any more, or were left on the host that made them", a.ID)
 }
 
-// openBlob opens content from an offset on.
-func (g *Gateway) openBlob(ctx context.Context, b *queue.Blob, offset int64) (io.ReadCloser, error) {
-	open := g.q.OpenInputAt
-	if b.Store == names.OutputsStore {
-		open = g.q.OpenOutputAt
-	}
-	content, _, err := open(ctx, b.Object, offset)
-	return content, err
-}
-
 type inMemory struct{ *strings.Reader }
 
 func (inMemory) Close() error { return nil }
-
-// seeker reads a stored file from any offset on; it opens the file at the first Read after a Seek.
-type seeker struct {
-	size, offset int64
-	open         func(offset int64) (io.ReadCloser, error)
-	from         io.ReadCloser // nil: not open
-}
-
-func (s *seeker) Read(b []byte) (int, error) {
-	if s.offset >= s.size {
-		return 0, io.EOF
-	}
-	if s.from == nil {
-		from, err := s.open(s.offset)
-		if err != nil {
-			return 0, err
-		}
-		s.from = from
-	}
-	n, err := s.from.Read(b)
-	s.offset += int64(n)
-	return n, err
-}
-
-func (s *seeker) Seek(offset int64, whence int) (int64, error) {
-	switch whence {
-	case io.SeekCurrent:
-		offset += s.offset
-	case io.SeekEnd:
-		offset += s.size
-	}
-	if offset < 0 {
-		return 0, fmt.Errorf("seek to byte %d", offset)
-	}
-	if offset != s.offset {
-		s.offset = offset
-		return offset, s.Close()
-	}
-	return offset, nil
-}
-
-// Close ends the reading. A later Read opens the file again.
-func (s *seeker) Close() error {
-	if s.from == nil {
-		return nil
-	}
-	err := s.from.Close()
-	s.from = nil
-	return err
-}
 
 // inputObject is the name in COMFY_INPUTS of an asset's content. An output is copied there, once.
 func (g *Gateway) inputObject(ctx context.Context, of *tenant, a *queue.Asset) (string, error) {

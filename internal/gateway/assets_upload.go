@@ -128,7 +128,7 @@ func (g *Gateway) storeBlob(ctx context.Context, of *tenant, content io.Reader) 
 
 // storeAgain stores a blob under another name, so that its life begins anew. Jobs that name the old file are not disturbed.
 func (g *Gateway) storeAgain(ctx context.Context, of *tenant, b *queue.Blob) (*queue.Blob, error) {
-	content, err := g.openBlob(ctx, b, 0)
+	content, err := g.openFile(ctx, b.Store, b.Object)
 	if err != nil {
 		return nil, err
 	}
@@ -163,7 +163,9 @@ func (u *assetForm) readField(part *multipart.Part) error {
 		}
 		u.expected = hash
 	case "tags":
-		u.tags = append(u.tags, text)
+		if u.tags = append(u.tags, text); len(u.tags) > mostTags { // not when the form has ended, which it may never do
+			return unprocessable("invalid_request", "%s", u.wrong())
+		}
 	case "expires_in":
 		seconds, err := strconv.Atoi(strings.TrimSpace(text))
 		if err != nil {

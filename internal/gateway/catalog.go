@@ -25,9 +25,9 @@ type catalogs struct {
 	q *queue.Queue
 
 	mu     sync.Mutex // guards all below
-	hosts  map[string]queue.Catalog
-	grants map[string][]job.Tenant // of hosts that serve some tenants only
-	views  map[string]*view        // by the hosts that they are of
+	hosts  kept[queue.Catalog]
+	grants kept[[]job.Tenant] // of hosts that serve some tenants only
+	views  map[string]*view   // by the hosts that they are of
 
 	reading sync.Mutex // held while files are read, so that each is read once; guards the one below
 	blobs   map[string][]byte
@@ -50,26 +50,45 @@ type page struct {
 
 func newCatalogs(q *queue.Queue) *catalogs {
 	return &catalogs{
-		q: q, hosts: map[string]queue.Catalog{}, grants: map[string][]job.Tenant{}, views: map[string]*view{}, blobs: map[string][]byte{},
+		q: q, hosts: kept[queue.Catalog]{values: map[string]queue.Catalog{}}, grants: kept[[]job.Tenant]{values: map[string][]job.Tenant{}},
+		views: map[string]*view{}, blobs: map[string][]byte{},
+	}
+}
+
+// kept are the values of a bucket, kept up to date by its watch.
+type kept[V any] struct {
+	values map[string]V
+	unseen map[string]bool // keys that the watch has not told of since it began anew, as after a break: when it is synced they are gone
+}
+
+func (k *kept[V]) take(phase queue.Phase, key string, value V) {
+	delete(k.unseen, key)
+	switch phase {
+	case queue.Reset:
+		k.unseen = map[string]bool{}
+		for key := range k.values {
+			k.unseen[key] = true
+		}
+	case queue.Put:
+		k.values[key] = value
+	case queue.Gone, queue.Invalid:
+		delete(k.values, key)
+	case queue.Synced:
+		for key := range k.unseen {
+			delete(k.values, key)
+		}
+		k.unseen = nil
 	}
 }
 
 // follow keeps the catalogues up to date until ctx ends.
 func (c *catalogs) follow(ctx context.Context, log *slog.Logger) {
 	var both sync.WaitGroup
-	again := func(what string, watch func() error) {
-		for ctx.Err() == nil {
-			if err := watch(); ctx.Err() == nil {
-				log.Warn("cannot follow "+what+", trying again", "error", err)
-				queue.Pause(ctx, followPause)
-			}
-		}
-	}
 	both.Go(func() {
-		again("the catalogues of hosts", func() error { return c.q.WatchCatalogs(ctx, c.host) })
+		again(ctx, log, "the catalogues of hosts", func() error { return c.q.WatchCatalogs(ctx, c.host) })
 	})
 	both.Go(func() {
-		again("the grants of hosts", func() error { return c.q.WatchGrants(ctx, c.grant) })
+		again(ctx, log, "the grants of hosts", func() error { return c.q.WatchGrants(ctx, c.grant) })
 	})
 	both.Wait()
 }
@@ -77,31 +96,31 @@ func (c *catalogs) follow(ctx context.Context, log *slog.Logger) {
 func (c *catalogs) host(change queue.Change[queue.Catalog]) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	switch change.Phase {
-	case queue.Put:
-		c.hosts[change.Key] = change.Value
-	case queue.Gone, queue.Invalid:
-		delete(c.hosts, change.Key)
-	case queue.Reset, queue.Synced:
-		return
-	}
+	c.hosts.take(change.Phase, change.Key, change.Value)
 	clear(c.views)
 }
 
 func (c *catalogs) grant(change queue.Change[queue.HostGrant]) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	switch change.Phase {
-	case queue.Put:
-		c.grants[change.Key] = change.Value.Tenants
-	case queue.Gone:
-		delete(c.grants, change.Key)
-	case queue.Invalid:
-		c.grants[change.Key] = []job.Tenant{""} // it gets no jobs
-	case queue.Reset, queue.Synced:
-		return
+	if change.Phase == queue.Invalid { // it gets no jobs
+		change.Phase, change.Value.Tenants = queue.Put, []job.Tenant{""}
 	}
+	c.grants.take(change.Phase, change.Key, change.Value.Tenants)
 	clear(c.views)
+}
+
+// serves reports whether a host may run a tenant's jobs.
+func (c *catalogs) serves(tenant job.Tenant, host string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.granted(host, tenant)
+}
+
+// granted is serves; c.mu must be held.
+func (c *catalogs) granted(host string, tenant job.Tenant) bool {
+	tenants := c.grants.values[host]
+	return len(tenants) == 0 || slices.Contains(tenants, tenant)
 }
 
 // of is what the hosts say that may run a tenant's jobs.
@@ -109,9 +128,9 @@ func (c *catalogs) of(tenant job.Tenant) *view {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	var hosts []queue.Catalog
-	for _, name := range slices.Sorted(maps.Keys(c.hosts)) {
-		if serves := c.grants[name]; len(serves) == 0 || slices.Contains(serves, tenant) {
-			hosts = append(hosts, c.hosts[name])
+	for _, name := range slices.Sorted(maps.Keys(c.hosts.values)) {
+		if c.granted(name, tenant) {
+			hosts = append(hosts, c.hosts.values[name])
 		}
 	}
 	var key strings.Builder

@@ -10,14 +10,14 @@ import (
 
 // getHistoryV2Of answers the entry of one prompt; 404 until it has ended.
 func (g *Gateway) getHistoryV2Of(w http.ResponseWriter, r *http.Request, of *tenant) error {
-	if err := of.rows.refresh(r.Context()); err != nil {
+	row, err := g.find(r.Context(), of, job.ID(r.PathValue("id")))
+	if err != nil {
 		return err
 	}
-	row, found := of.rows.Row(job.ID(r.PathValue("id")))
-	if !found || !row.Ended() || of.hides(&row) {
+	if row == nil || !row.Ended() || of.hides(row) {
 		return &failed{http.StatusNotFound, "not_found", "the history has no such prompt, or it has not ended yet"}
 	}
-	rec, err := g.recordOf(r.Context(), of.name, &row)
+	rec, err := g.recordOf(r.Context(), of.name, row)
 	if err != nil {
 		return err
 	}
@@ -37,29 +37,32 @@ func (g *Gateway) getHistoryV2(w http.ResponseWriter, r *http.Request, of *tenan
 		ID job.ID `json:"prompt_id"`
 		*record
 	}
-	entries := []entry{}
+	a := pieces{w: w, log: g.log.With("tenant", of.name)}
+	a.text(`{"history":[`)
 	for i := len(rows) - 1; i >= 0; i-- {
 		rec, err := g.recordOf(r.Context(), of.name, &rows[i])
 		if err != nil {
-			return err
+			return a.end("", err)
 		}
-		entries = append(entries, entry{rows[i].Job, rec})
+		if i < len(rows)-1 {
+			a.text(",")
+		}
+		a.value(entry{rows[i].Job, rec})
 	}
-	answerJSON(w, http.StatusOK, map[string]any{"history": entries})
-	return nil
+	return a.end("]}", nil)
 }
 
 // getJobStatus answers the state of one job.
 func (g *Gateway) getJobStatus(w http.ResponseWriter, r *http.Request, of *tenant) error {
-	if err := of.rows.refresh(r.Context()); err != nil {
+	row, err := g.find(r.Context(), of, job.ID(r.PathValue("id")))
+	if err != nil {
 		return err
 	}
-	row, found := of.rows.Row(job.ID(r.PathValue("id")))
-	if !found {
+	if row == nil {
 		answerJSON(w, http.StatusNotFound, jobsError{"Job not found"})
 		return nil
 	}
-	answer := map[string]any{"job_id": row.Job, "status": comfyState(&row), "created_at": row.Created, "last_state_update": row.Time}
+	answer := map[string]any{"job_id": row.Job, "status": comfyState(row), "created_at": row.Created, "last_state_update": row.Time}
 	if row.State == job.Dead {
 		answer["error_message"] = deadText(row.Last)
 	}

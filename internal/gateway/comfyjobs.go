@@ -184,19 +184,15 @@ func pageOfJobs(limitText, offsetText string) (limit, offset int, complaint stri
 
 // getComfyJob answers one job with all that is known of it.
 func (g *Gateway) getComfyJob(w http.ResponseWriter, r *http.Request, of *tenant) error {
-	row, found, err := g.submitted(r.Context(), of, job.ID(r.PathValue("id")))
-	if err == nil && found && !row.Ended() {
-		err = of.rows.refresh(r.Context())
-		row, found = of.rows.Row(row.Job)
-	}
+	row, err := g.find(r.Context(), of, job.ID(r.PathValue("id")))
 	if err != nil {
 		return err
 	}
-	if !found || of.hides(&row) {
+	if row == nil || of.hides(row) {
 		answerJSON(w, http.StatusNotFound, jobsError{"Job not found"})
 		return nil
 	}
-	j, err := g.detail(r.Context(), of, &row)
+	j, err := g.detail(r.Context(), of, row)
 	if err != nil {
 		return err
 	}

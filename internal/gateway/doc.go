@@ -24,6 +24,6 @@
 //	view, upload, picture          files
 //	catalog, merge                 all hosts as one ComfyUI
 //	userdata, info, frontend       what ComfyUI's page keeps and asks for, and the page itself
-//	json, python                   JSON as Python reads and writes it
+//	json, python, pieces           JSON as Python reads and writes it, and large answers
 //	v2*, assets*, live             the Comfy API v2
 package gateway

@@ -7,21 +7,34 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"slices"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/comfyherd/comfyherd/internal/job"
 	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
-// Identify gives the tenant and path that a handler receives of a request, and the status of the answer.
+// Identify gives the tenant and path that a handler receives of a request to an address that only this machine reaches, and the status of
+// the answer.
 func Identify(cfg Config, fallback job.Tenant, r *http.Request) (tenant job.Tenant, path string, status int) {
 	g := &Gateway{keys: newKeyring(cfg.Keys)}
 	answer := httptest.NewRecorder()
-	g.identify(fallback, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+	g.identify(fallback, true, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		tenant, _ = tenantOf(r)
 		path = r.URL.Path
 	})).ServeHTTP(answer, r)
 	return tenant, path, answer.Code
+}
+
+// Serves reports whether a host may run a tenant's jobs after changes of grants.
+func Serves(tenant job.Tenant, host string, changes ...queue.Change[queue.HostGrant]) bool {
+	c := newCatalogs(nil)
+	for _, change := range changes {
+		c.grant(change)
+	}
+	return c.serves(tenant, host)
 }
 
 // MergeClasses merges the object_info of hosts, each with how many answer it.
@@ -68,11 +81,127 @@ func ShownFrame(isBinary bool, data []byte, prompt string, id job.ID) [][]byte {
 	return [][]byte{shownText(data, &text, id).data}
 }
 
+// ClosedBeforeItIsHandled is the code with which a socket is closed that has come to a hub, when the hub closes before it has handled it.
+func ClosedBeforeItIsHandled() int {
+	h := newHub(newRows(&queue.Queue{}, "acme"), nil, nil)
+	s := &socket{wake: make(chan struct{}, 1)}
+	h.open(s)
+	h.close()
+	_, code := s.take()
+	return code
+}
+
+// EarlyFrames brings frames of jobs that have no row yet, and gives how many bytes of them are kept, and of which jobs.
+func EarlyFrames(frames []queue.Frame) (kept int, jobs []job.ID) {
+	h := newHub(newRows(&queue.Queue{}, "acme"), nil, nil)
+	for i := range frames {
+		h.relay(&frames[i])
+	}
+	for id, early := range h.early {
+		jobs = append(jobs, id)
+		for i := range early {
+			kept += len(early[i].Data)
+		}
+	}
+	return kept, jobs
+}
+
+// DecodesBeside reports whether a further picture is decoded while n are, when its client waits no longer.
+func DecodesBeside(n int) (further bool) {
+	g := &Gateway{decoding: make(chan struct{}, mostDecoded)}
+	begun, release := make(chan struct{}), make(chan struct{})
+	var all sync.WaitGroup
+	for range n {
+		all.Go(func() {
+			_, _ = g.decoded(context.Background(), func() ([]byte, error) {
+				begun <- struct{}{}
+				<-release
+				return nil, nil
+			})
+		})
+		<-begun
+	}
+	gone, cancel := context.WithCancel(context.Background())
+	cancel()
+	_, _ = g.decoded(gone, func() ([]byte, error) {
+		further = true
+		return nil, nil
+	})
+	close(release)
+	all.Wait()
+	return further
+}
+
+// HideOneEachHour hides n jobs, one each hour, where events are kept for an age, and gives how many are remembered at the end, and whether
+// the last one is hidden.
+func HideOneEachHour(n int, age time.Duration) (remembered int, hides bool) {
+	h := newHidden()
+	var last job.ID
+	for i := range n {
+		last = job.ID(fmt.Sprintf("job-%d", i))
+		for range 2 { // by the request, and by the watch
+			h.add(queue.Hidden{Tenant: "acme", Job: last}, time.Unix(0, 0).Add(time.Duration(i)*time.Hour), age)
+		}
+	}
+	return len(h.jobs["acme"]), h.hides("acme", &Row{Job: last, State: job.Completed, Mark: 1})
+}
+
+// Pieces answers [1,2,3] value by value, and fails at one of them; 0: at none.
+func Pieces(failsAt int) (body string, err error) {
+	w := httptest.NewRecorder()
+	p := pieces{w: w, log: slog.New(slog.DiscardHandler)}
+	p.text("[")
+	for n := 1; n <= 3; n++ {
+		if n == failsAt {
+			err = context.DeadlineExceeded
+			break
+		}
+		if n > 1 {
+			p.text(",")
+		}
+		p.value(n)
+	}
+	err = p.end("]", err)
+	return w.Body.String(), err
+}
+
+// EndsBeforeItsSockets reports whether a gateway ends while a websocket is being closed.
+func EndsBeforeItsSockets() bool {
+	h := newHub(newRows(&queue.Queue{}, "acme"), nil, nil)
+	g := &Gateway{tenants: map[job.Tenant]*tenant{"acme": {hub: h}}}
+	s := &socket{wake: make(chan struct{}, 1)}
+	h.open(s)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		g.endSockets(context.Background())
+	}()
+	<-s.wake // it is to be closed
+	early := false
+	select {
+	case <-ended:
+		early = true
+	default:
+	}
+	h.leave(s)
+	<-ended
+	return early
+}
+
 // FollowRows follows the jobs of a tenant until ctx ends.
 func FollowRows(ctx context.Context, q *queue.Queue, tenant job.Tenant) *Rows {
 	r := newRows(q, tenant)
 	go r.follow(ctx, slog.New(slog.DiscardHandler))
 	return r
+}
+
+// FindForgotten finds a job that is listed no longer, as when many others have ended after it.
+func FindForgotten(ctx context.Context, q *queue.Queue, r *Rows, id job.ID) (*Row, error) {
+	r.mu.Lock()
+	delete(r.ended, id)
+	r.order = slices.DeleteFunc(r.order, func(other job.ID) bool { return other == id })
+	r.mu.Unlock()
+	return (&Gateway{q: q}).find(ctx, &tenant{name: r.tenant, rows: r}, id)
 }
 
 // States are the states of all rows, after a refresh.

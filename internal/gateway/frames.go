@@ -122,9 +122,9 @@ const (
 	pngFormat  = 2
 )
 
-// shownBinary is a host's binary message as clients receive it. A picture with metadata is also given in the form without, which most
-// clients read; the only other form that they all bear is that one, so what is no picture is passed on as it is. JPEG pictures are
-// previews and may be dropped. PNG pictures may be the result of a node.
+// shownBinary is a host's binary message as clients receive it. A picture with metadata is also given in the form without, which is the
+// only one that most clients read. What is no picture is passed on as it is. JPEG pictures are previews and may be dropped. PNG pictures
+// may be the result of a node.
 func shownBinary(data []byte, prompt string, id job.ID) frame {
 	kind, rest, ok := cutUint32(data)
 	switch {

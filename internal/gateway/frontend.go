@@ -89,6 +89,9 @@ func (g *Gateway) getFiles(w http.ResponseWriter, r *http.Request, of *tenant) e
 	names := []string{}
 	switch folder {
 	case outputFolder, tempFolder:
+		if err := of.rows.refresh(r.Context()); err != nil {
+			return err
+		}
 		ended := of.shownEnded()
 		for i := len(ended) - 1; i >= 0; i-- {
 			for _, o := range ended[i].Last.Outputs {

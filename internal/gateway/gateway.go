@@ -51,9 +51,11 @@ type Gateway struct {
 
 	hidden   *hidden
 	catalogs *catalogs
+	decoding chan struct{} // has a value for each picture that is being decoded
 
-	mu      sync.Mutex // guards tenants
+	mu      sync.Mutex // guards all below
 	tenants map[job.Tenant]*tenant
+	closing bool // no more websockets are taken
 }
 
 // listener is an address and the tenant of the requests that come there without a key; empty: none.
@@ -82,7 +84,7 @@ func New(q *queue.Queue, cfg Config) (*Gateway, error) {
 	g := &Gateway{
 		q: q, cfg: cfg, log: cfg.Logger, keys: newKeyring(cfg.Keys),
 		begin: make(chan *tenant), ended: make(chan struct{}), tenants: map[job.Tenant]*tenant{},
-		hidden: newHidden(), catalogs: newCatalogs(q),
+		hidden: newHidden(), catalogs: newCatalogs(q), decoding: make(chan struct{}, mostDecoded),
 	}
 	g.leaving = make(chan struct{})
 	g.hangUp = sync.OnceFunc(func() { close(g.leaving) })
@@ -151,8 +153,8 @@ func (g *Gateway) AddrOf(as job.Tenant) string {
 // Run serves until stop ends; then it takes no more requests, closes the websockets and finishes the answers under way, within
 // 10 s and not longer than until kill ends.
 func (g *Gateway) Run(stop, kill context.Context) error {
-	serving, hangUp := context.WithCancel(kill)
-	defer hangUp()
+	serving, endTenants := context.WithCancel(kill)
+	defer endTenants()
 	var all errgroup.Group
 	all.Go(func() error { return g.runTenants(serving) })
 	var servers errgroup.Group
@@ -164,15 +166,22 @@ func (g *Gateway) Run(stop, kill context.Context) error {
 			return g.serve(failed, kill, l)
 		})
 	}
+	servers.Go(func() error {
+		<-failed.Done()
+		last, cancel := context.WithTimeout(kill, stopTimeout)
+		defer cancel()
+		g.endSockets(last)
+		return nil
+	})
 	err := servers.Wait()
-	hangUp()
+	endTenants()
 	return errors.Join(err, all.Wait())
 }
 
 // serve serves one listener.
 func (g *Gateway) serve(stop, kill context.Context, l listener) error {
 	srv := &http.Server{
-		Handler: g.handler(l.tenant), ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
+		Handler: g.handler(l), ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
 		BaseContext: func(net.Listener) context.Context { return kill },
 		ErrorLog:    slog.NewLogLogger(g.log.Handler(), slog.LevelDebug),
 	}
@@ -184,7 +193,6 @@ func (g *Gateway) serve(stop, kill context.Context, l listener) error {
 		return fmt.Errorf("serve the gateway on %s: %w", l.Addr(), err)
 	case <-stop.Done():
 	}
-	g.closeSockets()
 	last, cancel := context.WithTimeout(kill, stopTimeout)
 	defer cancel()
 	if srv.Shutdown(last) != nil { // answers under way were too slow

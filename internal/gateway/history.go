@@ -194,13 +194,13 @@ func deadText(e *job.Event) string {
 
 // getHistoryOf answers the entry of one prompt; an empty object when it is unknown or has not ended, as ComfyUI does.
 func (g *Gateway) getHistoryOf(w http.ResponseWriter, r *http.Request, of *tenant) error {
-	if err := of.rows.refresh(r.Context()); err != nil {
+	row, err := g.find(r.Context(), of, job.ID(r.PathValue("id")))
+	if err != nil {
 		return err
 	}
 	shown := map[job.ID]*record{}
-	row, found := of.rows.Row(job.ID(r.PathValue("id")))
-	if found && row.Ended() && !of.hides(&row) {
-		rec, err := g.recordOf(r.Context(), of.name, &row)
+	if row != nil && row.Ended() && !of.hides(row) {
+		rec, err := g.recordOf(r.Context(), of.name, row)
 		if err != nil {
 			return err
 		}
@@ -232,31 +232,23 @@ func (g *Gateway) getHistory(w http.ResponseWriter, r *http.Request, of *tenant)
 	return g.answerRecords(w, r, of, rows)
 }
 
-// answerRecords answers an object of records in the order of the rows, one after the other, since all together may be large.
+// answerRecords answers an object of records in the order of the rows.
 func (g *Gateway) answerRecords(w http.ResponseWriter, r *http.Request, of *tenant, rows []Row) error {
+	a := pieces{w: w, log: g.log.With("tenant", of.name)}
 	separator := "{"
 	for i := range rows {
 		rec, err := g.recordOf(r.Context(), of.name, &rows[i])
-		if err != nil && i == 0 {
-			return err
+		if err != nil {
+			return a.end("", err)
 		}
-		if err != nil { // the answer has begun: it is left unfinished, so that no client takes it for whole
-			g.log.Warn("the history could not be answered to its end", "tenant", of.name, "job", rows[i].Job, "error", err)
-			return nil
-		}
-		if i == 0 {
-			w.Header().Set("Content-Type", "application/json; charset=utf-8")
-		}
-		_, _ = w.Write(append([]byte(separator+strconv.Quote(string(rows[i].Job))+": "), encode(rec)...))
+		a.text(separator + strconv.Quote(string(rows[i].Job)) + ": ")
+		a.value(rec)
 		separator = ", "
 	}
 	if len(rows) == 0 {
-		w.Header().Set("Content-Type", "application/json; charset=utf-8")
-		_, _ = w.Write([]byte("{}"))
-		return nil
+		a.text(separator)
 	}
-	_, _ = w.Write([]byte("}"))
-	return nil
+	return a.end("}", nil)
 }
 
 // intOf is a number in the query; fallback when there is none.

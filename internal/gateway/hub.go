@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"context"
-	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -27,18 +26,20 @@ type hub struct {
 	record func(context.Context, *Row) (*hostRecord, error)
 	mark   func(id job.ID, attempt int) // sends a frame with the number 0
 
-	wake chan struct{} // cap 1: something came in
+	wake    chan struct{}  // cap 1: something came in
+	serving sync.WaitGroup // sockets, from open to leave
 
 	mu      sync.Mutex // guards all below
 	inbox   []incoming
-	held    int           // bytes of frames in it
-	roomy   chan struct{} // closed when the inbox has room again; nil while it has
-	sockets map[*socket]bool
-	closed  bool // no more sockets are taken
+	held    int              // bytes of frames in it
+	roomy   chan struct{}    // closed when the inbox has room again; nil while it has
+	sockets map[*socket]bool // from open to leave; whether they were welcomed: the others receive nothing yet
+	closed  bool             // no more sockets are taken
 
 	runs   map[job.ID]*run // of run alone, as is all below
 	ending map[job.ID]*Row
 	early  map[job.ID][]queue.Frame // of jobs whose row has not come in yet
+	kept   int                      // bytes of those
 	over   map[job.ID]bool          // jobs that ended last: frames of them are late
 	latest []job.ID                 // those, in the order of their ends
 	said   int                      // the last status that all sockets received
@@ -57,7 +58,7 @@ type incoming struct {
 
 // run is what is known of a job that runs.
 type run struct {
-	client   string // the sockets that receive its frames; empty: only what ComfyUI sends to all, to all
+	client   string // whose sockets receive its frames; empty: all sockets receive its progress and pictures, as from ComfyUI
 	attempt  int
 	prompt   string // the host's id of it
 	begun    bool   // execution_start was sent
@@ -71,8 +72,9 @@ const (
 	statusPause  = 500 * time.Millisecond // between two statuses, since each has a page ask for lists
 	framesBehind = 500 * time.Millisecond // how long the end of a job waits for the frame with the number 0
 
-	mostEarly       = 64  // jobs of which early frames are kept
-	mostEarlyFrames = 256 // of each
+	mostEarly       = 64       // jobs of which early frames are kept
+	mostEarlyFrames = 256      // of each
+	mostEarlyBytes  = 64 << 20 // of all
 	mostOver        = 4096
 )
 
@@ -89,6 +91,11 @@ func newHub(rows *Rows, record func(context.Context, *Row) (*hostRecord, error),
 func (h *hub) put(in incoming) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.add(in)
+}
+
+// add puts a thing into the inbox; h.mu must be held.
+func (h *hub) add(in incoming) {
 	h.inbox = append(h.inbox, in)
 	select {
 	case h.wake <- struct{}{}:
@@ -98,8 +105,8 @@ func (h *hub) put(in incoming) {
 
 // frame brings a frame of a host; while too many wait, it waits too.
 func (h *hub) frame(ctx context.Context, f queue.Frame) {
-	h.put(incoming{frame: &f})
 	h.mu.Lock()
+	h.add(incoming{frame: &f})
 	h.held += len(f.Data)
 	if h.held > mostHeld && h.roomy == nil {
 		h.roomy = make(chan struct{})
@@ -126,26 +133,24 @@ func (h *hub) take() []incoming {
 	return inbox
 }
 
-// open adds a socket; false when the hub takes no more.
+// open adds a socket; false when the hub takes no more. Each that was taken must leave.
 func (h *hub) open(s *socket) bool {
 	h.mu.Lock()
-	closed := h.closed
-	h.mu.Unlock()
-	if !closed {
-		h.put(incoming{opened: s})
+	defer h.mu.Unlock()
+	if h.closed {
+		return false
 	}
-	return !closed
+	h.sockets[s] = false
+	h.serving.Add(1)
+	h.add(incoming{opened: s})
+	return true
 }
 
 func (h *hub) leave(s *socket) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	s.mu.Lock()
-	if s.closing == 0 { // it may not have been added yet
-		s.closing = websocket.CloseNormalClosure
-	}
-	s.mu.Unlock()
 	delete(h.sockets, s)
+	h.serving.Done()
 }
 
 // close closes all sockets, for clients to connect elsewhere.
@@ -158,11 +163,26 @@ func (h *hub) close() {
 	}
 }
 
-// all are the sockets that are open.
+// cut ends the connections of sockets whose clients do not read what they are sent before the end.
+func (h *hub) cut() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for s := range h.sockets {
+		_ = s.conn.Close()
+	}
+}
+
+// all are the sockets that were welcomed.
 func (h *hub) all() []*socket {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return slices.Collect(maps.Keys(h.sockets))
+	var all []*socket
+	for s, welcomed := range h.sockets {
+		if welcomed {
+			all = append(all, s)
+		}
+	}
+	return all
 }
 
 // of are the open sockets with a client's id.
@@ -217,13 +237,7 @@ func (h *hub) welcome(s *socket) {
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	switch {
-	case h.closed:
-		s.closing = websocket.CloseGoingAway
-		s.poke()
-	case s.closing == 0:
+	if _, open := h.sockets[s]; open {
 		h.sockets[s] = true
 	}
 }
@@ -242,10 +256,12 @@ func (h *hub) resume(s *socket, id job.ID, r *run) {
 
 // changed handles a row that has changed.
 func (h *hub) changed(ctx context.Context, row *Row) {
-	for _, f := range h.early[row.Job] {
-		h.relay(&f)
-	}
+	early := h.early[row.Job]
 	delete(h.early, row.Job)
+	for i := range early {
+		h.kept -= len(early[i].Data)
+		h.relay(&early[i])
+	}
 	switch {
 	case row.Ended():
 		h.ending[row.Job] = row
@@ -275,8 +291,7 @@ func (h *hub) runOf(row *Row) *run {
 	return r
 }
 
-// receivers are the sockets that receive the frames of a job: those of its client. What ComfyUI sends to all when there is none is
-// sent to all.
+// receivers are the sockets that receive all frames of a job: those of its client.
 func (h *hub) receivers(r *run) []*socket { return h.of(r.client) }
 
 func (h *hub) send(to []*socket, f frame) {
@@ -288,11 +303,11 @@ func (h *hub) send(to []*socket, f frame) {
 // relay sends a host's frame on.
 func (h *hub) relay(f *queue.Frame) {
 	row, known := h.rows.Row(f.Job)
-	switch early := h.early[f.Job]; {
-	case !known && len(early) < mostEarlyFrames && (early != nil || len(h.early) < mostEarly):
-		h.early[f.Job] = append(early, *f)
+	switch {
+	case !known:
+		h.keep(f)
 		return
-	case !known || f.Attempt < row.Attempt || h.over[f.Job]:
+	case f.Attempt < row.Attempt || h.over[f.Job]:
 		return
 	}
 	r := h.runOf(&row)
@@ -315,6 +330,21 @@ func (h *hub) relay(f *queue.Frame) {
 		r.prompt = text.Data.ID
 	}
 	h.relayText(f, r, &text)
+}
+
+// keep keeps a frame until the row of its job comes in, usually a moment later. When that would be too many, those before it are given
+// up, since for jobs that do not exist no row will come.
+func (h *hub) keep(f *queue.Frame) {
+	early := h.early[f.Job]
+	if len(early) >= mostEarlyFrames {
+		return
+	}
+	if early == nil && len(h.early) >= mostEarly || h.kept+len(f.Data) > mostEarlyBytes {
+		clear(h.early)
+		early, h.kept = nil, 0
+	}
+	h.early[f.Job] = append(early, *f)
+	h.kept += len(f.Data)
 }
 
 func (h *hub) relayText(f *queue.Frame, r *run, text *hostText) {

@@ -29,9 +29,9 @@ type device struct {
 	TorchFree int64  `json:"torch_vram_free"`
 }
 
-// getSystemStats answers one device for each host that is online. Paths and arguments of hosts are not shown; without the argument
+// getSystemStats answers one device for each host that is online and may run the tenant's jobs. Paths and arguments of hosts are not shown; without the argument
 // --enable-manager a page offers no Manager, which would change hosts.
-func (g *Gateway) getSystemStats(w http.ResponseWriter, r *http.Request, _ *tenant) error {
+func (g *Gateway) getSystemStats(w http.ResponseWriter, r *http.Request, of *tenant) error {
 	hosts, err := g.q.Hosts(r.Context())
 	if err != nil {
 		return err
@@ -40,7 +40,7 @@ func (g *Gateway) getSystemStats(w http.ResponseWriter, r *http.Request, _ *tena
 	version := ""
 	for i := range hosts {
 		h := &hosts[i]
-		if h.State != queue.Online {
+		if h.State != queue.Online || !g.catalogs.serves(of.name, h.Host) {
 			continue
 		}
 		d := device{Name: h.Device, Type: "cuda", Index: len(devices), Total: h.Memory, TorchAll: h.Memory}

@@ -117,9 +117,9 @@ func (g *Gateway) copyOutput(ctx context.Context, name job.Tenant, clean, folder
 	if err != nil {
 		return "", err
 	}
-	out, found := findOutput(t.rows, path.Dir(clean), path.Base(clean), folder)
-	if !found || out.Object == "" {
-		return "", nil
+	out, found, err := storedOutput(ctx, t.rows, path.Dir(clean), path.Base(clean), folder)
+	if err != nil || !found || out.Object == "" {
+		return "", err
 	}
 	body, stored, err := g.q.OpenOutput(ctx, out.Object)
 	if errors.Is(err, queue.ErrNoFile) {

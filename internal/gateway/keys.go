@@ -37,6 +37,7 @@ func (k keyring) tenant(key string) (job.Tenant, bool) {
 // caller is whose request it is, and how that is known.
 type caller struct {
 	tenant job.Tenant
+	keyed  bool   // a key says it, and not the address to which the request came
 	cookie bool   // the key came in a cookie, which a browser sends by itself
 	prefix string // "/k/<key>" when the key came in the path, which links to this gateway need then
 }
@@ -64,12 +65,12 @@ var (
 )
 
 // identify finds whose request it is and hands it on, without the key in its path. fallback is the tenant of requests without a
-// key; empty: there is none.
-func (g *Gateway) identify(fallback job.Tenant, next http.Handler) http.Handler {
+// key; empty: there is none. local says that only this machine reaches the address to which the request came.
+func (g *Gateway) identify(fallback job.Tenant, local bool, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		c, r2, err := g.caller(r, fallback)
 		if err == nil {
-			err = checkOrigin(r, c, len(g.keys) > 0)
+			err = checkOrigin(r, c, c.keyed || len(g.keys) > 0 && !local)
 		}
 		if err != nil {
 			answerError(w, r2, err)
@@ -103,7 +104,7 @@ func (g *Gateway) caller(r *http.Request, fallback job.Tenant) (caller, *http.Re
 	if !found {
 		return c, r, errWrongKey
 	}
-	c.tenant = tenant
+	c.tenant, c.keyed = tenant, true
 	return c, r, nil
 }
 

@@ -67,6 +67,19 @@ func TestAListenerOfATenantNeedsNoKey(t *testing.T) {
 	}
 }
 
+// The owner of a name can let it point to this machine, so that a page of that name counts as the gateway's own.
+func TestNamesThatPointHereNeedAKey(t *testing.T) {
+	t.Parallel()
+	r := httptest.NewRequest(http.MethodGet, "http://evil.example:8189/queue", nil)
+	if _, _, status := gateway.Identify(gateway.Config{Keys: keys()}, "bolt", r); status != 403 {
+		t.Errorf("a page of another name reaches the address of a tenant: status %d", status)
+	}
+	r.Header.Set("Authorization", "Bearer "+acmeKey)
+	if tenant, _, status := gateway.Identify(gateway.Config{Keys: keys()}, "bolt", r); tenant != "acme" || status != 200 {
+		t.Errorf("with a key: tenant %q, status %d", tenant, status)
+	}
+}
+
 func TestPagesOfOtherSitesAreRefused(t *testing.T) {
 	t.Parallel()
 	type headers = map[string]string

@@ -64,16 +64,9 @@ func (l *liveJobs) ids() []job.ID {
 
 // follow receives live messages until ctx ends.
 func (l *liveJobs) follow(ctx context.Context, q *queue.Queue, tenant job.Tenant, log *slog.Logger) {
-	for {
-		err := q.FollowLive(ctx, tenant, func(m queue.Live) { l.receive(&m, time.Now()) })
-		if ctx.Err() != nil {
-			return
-		}
-		log.Warn("cannot follow the progress of a tenant's jobs, trying again", "tenant", tenant, "error", err)
-		if !queue.Pause(ctx, followPause) {
-			return
-		}
-	}
+	again(ctx, log.With("tenant", tenant), "the progress of a tenant's jobs", func() error {
+		return q.FollowLive(ctx, tenant, func(m queue.Live) { l.receive(&m, time.Now()) })
+	})
 }
 
 func (l *liveJobs) receive(m *queue.Live, now time.Time) {

@@ -1,18 +1,17 @@
 package gateway
 
 import (
+	"log/slog"
 	"net/http"
 	"strings"
-
-	"github.com/comfyherd/comfyherd/internal/job"
 )
 
 // handler serves both APIs for the requests of one listener.
-func (g *Gateway) handler(fallback job.Tenant) http.Handler {
+func (g *Gateway) handler(l listener) http.Handler {
 	mux := http.NewServeMux()
 	g.mountComfy(mux)
 	g.mountV2(mux)
-	return g.identify(fallback, mux)
+	return g.identify(l.tenant, loopback(hostOf(l.Addr().String())), mux)
 }
 
 // route answers one request of a tenant. An error that it returns is answered in the form of the path's API; nothing may have been
@@ -32,21 +31,26 @@ func (g *Gateway) handle(mux *http.ServeMux, pattern string, answer route) {
 // serving makes a handler of a route.
 func (g *Gateway) serving(answer route) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		name, err := tenantOf(r)
-		if err == nil {
-			var of *tenant
-			if of, err = g.tenant(r.Context(), name); err == nil {
-				err = answer(w, r, of)
-			}
+		if err := g.ask(g.log, answer, w, r); err != nil {
+			answerError(w, r, err)
 		}
-		if err == nil {
-			return
-		}
-		if f := failedOf(err); f.status >= http.StatusInternalServerError {
-			g.log.Warn("a request has failed", "tenant", name, "method", r.Method, "path", r.URL.Path, "error", err)
-		}
-		answerError(w, r, err)
 	})
+}
+
+// ask has a route answer a request, and logs what went wrong inside while a client waits for the answer. An error is to be answered in
+// any case: the server takes no answer for 200, and the client may still be there when the gateway is killed.
+func (g *Gateway) ask(log *slog.Logger, answer route, w http.ResponseWriter, r *http.Request) error {
+	name, err := tenantOf(r)
+	if err == nil {
+		var of *tenant
+		if of, err = g.tenant(r.Context(), name); err == nil {
+			err = answer(w, r, of)
+		}
+	}
+	if err != nil && refusalOf(err).status >= http.StatusInternalServerError && r.Context().Err() == nil {
+		log.Warn("a request has failed", "tenant", name, "method", r.Method, "path", r.URL.Path, "error", err)
+	}
+	return err
 }
 
 // mountComfy adds the routes of ComfyUI's own API. What is not here is answered 404, or 405 when the path has another method.

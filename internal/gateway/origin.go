@@ -9,16 +9,16 @@ import (
 
 var (
 	errOrigin = &failed{http.StatusForbidden, "forbidden_origin", "a page of another site may not use this gateway from your browser: open the gateway's own address"}
-	errHost   = &failed{http.StatusForbidden, "forbidden_host", "this gateway has no keys and answers only to an address of this machine, such as http://127.0.0.1:8188, and to no other name"}
+	errHost   = &failed{http.StatusForbidden, "forbidden_host", "without a key this gateway answers only to an address of this machine, such as http://127.0.0.1:8188, and to no other name"}
 )
 
 // checkOrigin refuses what a page of another site has a browser send. ComfyUI's rule concerns requests to this machine: such a
-// page must not reach what no key protects. The rule also holds for keys in cookies, which browsers send by themselves. A gateway
-// without keys in addition refuses names that are no address, since their owner can let them point to this machine.
-func checkOrigin(r *http.Request, c caller, keyed bool) error {
+// page must not reach what no key protects. The rule also holds for keys in cookies, which browsers send by themselves. Without named,
+// names that are no address are refused in addition, since their owner can let them point to this machine.
+func checkOrigin(r *http.Request, c caller, named bool) error {
 	host := hostOf(r.Host)
 	here := loopback(host)
-	if _, err := netip.ParseAddr(host); err != nil && !here && !keyed {
+	if _, err := netip.ParseAddr(host); err != nil && !here && !named {
 		return errHost
 	}
 	if !here && !c.cookie {

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"context"
 	"encoding/json"
 	"path"
 	"strings"
@@ -94,6 +95,18 @@ func findOutput(rows *Rows, folder, file, kind string) (job.Output, bool) {
 		}
 	}
 	return job.Output{}, false
+}
+
+// storedOutput is findOutput that also finds what was stored a moment ago, perhaps through another gateway.
+func storedOutput(ctx context.Context, rows *Rows, folder, file, kind string) (out job.Output, found bool, err error) {
+	if out, found = findOutput(rows, folder, file, kind); found {
+		return out, true, nil
+	}
+	if err = rows.refresh(ctx); err != nil {
+		return job.Output{}, false, err
+	}
+	out, found = findOutput(rows, folder, file, kind)
+	return out, found, nil
 }
 
 func outputIn(row *Row, folder, file, kind string) (job.Output, bool) {

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"hash/crc32"
 	"image"
@@ -18,17 +19,33 @@ const mostPixels = 64 << 20
 
 var errNoPicture = &failed{http.StatusUnprocessableEntity, "no_picture", "this file is no PNG or JPEG picture of a usual size"}
 
-// readPicture decodes a picture of a usual size. encoded is the file, of which it needs the beginning twice.
-func readPicture(encoded []byte) (image.Image, error) {
+// mostDecoded is how many pictures are decoded at a time: a small file may have mostPixels, which take several hundred MB.
+const mostDecoded = 2
+
+// decoded makes a picture of others, when it is its turn.
+func (g *Gateway) decoded(ctx context.Context, make func() ([]byte, error)) ([]byte, error) {
+	select {
+	case g.decoding <- struct{}{}:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	defer func() { <-g.decoding }()
+	return make()
+}
+
+// readPicture decodes a picture of a usual size, and gives the file as well.
+func readPicture(file io.Reader) (encoded []byte, picture image.Image, err error) {
+	if encoded, err = io.ReadAll(io.LimitReader(file, largestPicture)); err != nil {
+		return nil, nil, err
+	}
 	size, _, err := image.DecodeConfig(bytes.NewReader(encoded))
 	if err != nil || size.Width <= 0 || size.Height <= 0 || size.Width > mostPixels/size.Height {
-		return nil, errNoPicture
+		return nil, nil, errNoPicture
 	}
-	decoded, _, err := image.Decode(bytes.NewReader(encoded))
-	if err != nil {
-		return nil, errNoPicture
+	if picture, _, err = image.Decode(bytes.NewReader(encoded)); err != nil {
+		return nil, nil, errNoPicture
 	}
-	return decoded, nil
+	return encoded, picture, nil
 }
 
 // largestPicture is the most bytes of a picture that a gateway decodes.
@@ -36,11 +53,7 @@ const largestPicture = 128 << 20
 
 // pictureChannel is a picture without its alpha channel (rgb), or that channel alone (a), as a PNG.
 func pictureChannel(file io.Reader, channel string) ([]byte, error) {
-	encoded, err := io.ReadAll(io.LimitReader(file, largestPicture))
-	if err != nil {
-		return nil, err
-	}
-	picture, err := readPicture(encoded)
+	_, picture, err := readPicture(file)
 	if err != nil {
 		return nil, err
 	}
@@ -62,12 +75,12 @@ func pictureChannel(file io.Reader, channel string) ([]byte, error) {
 
 // masked is a picture whose alpha is that of a mask, as ComfyUI's /upload/mask makes it: the mask is scaled to the picture's size.
 // The texts of a PNG, which hold its workflow, are kept.
-func masked(original, mask []byte) ([]byte, error) {
-	picture, err := readPicture(original)
+func masked(original, mask io.Reader) ([]byte, error) {
+	encoded, picture, err := readPicture(original)
 	if err != nil {
 		return nil, err
 	}
-	alpha, err := readPicture(mask)
+	_, alpha, err := readPicture(mask)
 	if err != nil {
 		return nil, err
 	}
@@ -82,7 +95,7 @@ func masked(original, mask []byte) ([]byte, error) {
 			out.SetNRGBA(x, y, c)
 		}
 	}
-	return encodePNG(out, pngTexts(original))
+	return encodePNG(out, pngTexts(encoded))
 }
 
 // encodePNG writes a PNG with chunks before its end.

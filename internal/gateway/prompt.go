@@ -137,7 +137,7 @@ func (p *prompt) readExtra(f *promptFields) error {
 		p.submission.WorkflowID = info.Workflow.ID
 	}
 	if p.submission.ClientID == "" && len(extra["client_id"]) > 0 {
-		f.ClientID = cmpRaw(f.ClientID, extra["client_id"])
+		f.ClientID = firstPresent(f.ClientID, extra["client_id"])
 	}
 	delete(extra, "client_id")           // that of the host is its agent's
 	_ = json.Unmarshal(f.Extra, &p.keys) // what is no text is no key
@@ -151,7 +151,7 @@ func (p *prompt) readExtra(f *promptFields) error {
 	return nil
 }
 
-func cmpRaw(a, b json.RawMessage) json.RawMessage {
+func firstPresent(a, b json.RawMessage) json.RawMessage {
 	if present(a) {
 		return a
 	}

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"net/http"
@@ -38,19 +39,35 @@ func (g *Gateway) getQueue(w http.ResponseWriter, r *http.Request, of *tenant) e
 	if err := of.rows.refresh(r.Context()); err != nil {
 		return err
 	}
-	running, pending := [][]any{}, [][]any{}
+	running, pending := []Row{}, []Row{}
 	for _, row := range of.rows.Unfinished() {
-		tuple, err := g.tuple(r.Context(), of.name, &row)
+		if row.Begun() {
+			running = append(running, row)
+		} else {
+			pending = append(pending, row)
+		}
+	}
+	a := pieces{w: w, log: g.log.With("tenant", of.name)}
+	a.text(`{"queue_pending":[`)
+	err := g.writeTuples(r.Context(), of.name, &a, pending)
+	if err == nil {
+		a.text(`],"queue_running":[`)
+		err = g.writeTuples(r.Context(), of.name, &a, running)
+	}
+	return a.end("]}", err)
+}
+
+func (g *Gateway) writeTuples(ctx context.Context, name job.Tenant, a *pieces, rows []Row) error {
+	for i := range rows {
+		tuple, err := g.tuple(ctx, name, &rows[i])
 		if err != nil {
 			return err
 		}
-		if row.Begun() {
-			running = append(running, tuple)
-		} else {
-			pending = append(pending, tuple)
+		if i > 0 {
+			a.text(",")
 		}
+		a.value(tuple)
 	}
-	answerJSON(w, http.StatusOK, map[string]any{"queue_running": running, "queue_pending": pending})
 	return nil
 }
 

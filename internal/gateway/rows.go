@@ -50,7 +50,6 @@ const (
 	mostEnded = 10_000
 
 	refreshTimeout = 15 * time.Second
-	followPause    = 250 * time.Millisecond
 )
 
 func newRows(q *queue.Queue, tenant job.Tenant) *Rows {
@@ -124,6 +123,7 @@ func (r *Rows) Changed() <-chan struct{} {
 func (r *Rows) refresh(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, refreshTimeout)
 	defer cancel()
+	r.expire()
 	if err := r.scan(ctx); err != nil {
 		return err
 	}
@@ -206,6 +206,13 @@ func (r *Rows) signal() {
 	r.changed = make(chan struct{})
 }
 
+// expire removes jobs whose events are no longer stored.
+func (r *Rows) expire() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.forget(r.q.Now())
+}
+
 // forget removes ended jobs beyond the most that are listed, and those whose events are no longer stored; r.mu must be held.
 func (r *Rows) forget(now time.Time) {
 	for len(r.order) > 0 {
@@ -221,16 +228,7 @@ func (r *Rows) forget(now time.Time) {
 
 // follow reads the tenant's events until ctx ends.
 func (r *Rows) follow(ctx context.Context, log *slog.Logger) {
-	for {
-		err := r.followOnce(ctx)
-		if ctx.Err() != nil {
-			return
-		}
-		log.Warn("cannot follow the events of a tenant, trying again", "tenant", r.tenant, "error", err)
-		if !queue.Pause(ctx, followPause) {
-			return
-		}
-	}
+	again(ctx, log.With("tenant", r.tenant), "the events of a tenant", func() error { return r.followOnce(ctx) })
 }
 
 func (r *Rows) followOnce(ctx context.Context) error {

@@ -86,4 +86,11 @@ func TestRowsHaveAJobFromItsPublishToItsEnd(t *testing.T) {
 	if diff := cmp.Diff([]string{"completed 2 begun ended"}, gateway.States(ctx, t, late)); diff != "" {
 		t.Error(diff)
 	}
+	row, err := gateway.FindForgotten(ctx, q, late, "one")
+	if err != nil || row == nil || row.State != job.Completed || row.Attempt != 2 || row.Mark != last {
+		t.Errorf("a job that is listed no longer is %+v, %v", row, err)
+	}
+	if row, err := gateway.FindForgotten(ctx, q, theirs, "one"); err != nil || row != nil {
+		t.Errorf("another tenant finds %+v, %v", row, err)
+	}
 }

@@ -63,10 +63,11 @@ func (g *Gateway) getSocket(w http.ResponseWriter, r *http.Request, of *tenant) 
 		return nil // Upgrade has answered
 	}
 	s := &socket{conn: conn, sid: sid, wake: make(chan struct{}, 1)}
-	if !of.hub.open(s) {
+	if of.hub.open(s) {
+		defer of.hub.leave(s)
+	} else {
 		s.close(websocket.CloseGoingAway)
 	}
-	defer of.hub.leave(s)
 	var both sync.WaitGroup
 	both.Go(s.writeLoop)
 	s.readLoop()

@@ -39,11 +39,13 @@ func (g *Gateway) postPrompt(w http.ResponseWriter, r *http.Request, of *tenant)
 		return err
 	}
 	if p.id != "" {
-		if row, taken, err := g.submitted(r.Context(), of, p.id); err != nil || taken {
-			if err == nil { // an id runs once; ComfyUI would run it again
-				answerJSON(w, http.StatusOK, accepted{ID: p.id, Number: row.number()})
-			}
+		earlier, err := g.find(r.Context(), of, p.id)
+		if err != nil {
 			return err
+		}
+		if earlier != nil { // an id runs once; ComfyUI would run it again
+			answerJSON(w, http.StatusOK, accepted{ID: p.id, Number: earlier.number()})
+			return nil
 		}
 	} else {
 		p.id = job.ID(uuid.NewString())
@@ -54,18 +56,6 @@ func (g *Gateway) postPrompt(w http.ResponseWriter, r *http.Request, of *tenant)
 	}
 	answerJSON(w, http.StatusOK, accepted{ID: p.id, Number: row.number()})
 	return nil
-}
-
-// submitted finds a job that was submitted before with an id that a client chose.
-func (g *Gateway) submitted(ctx context.Context, of *tenant, id job.ID) (Row, bool, error) {
-	if row, known := of.rows.Row(id); known {
-		return row, true, nil
-	}
-	if err := of.rows.refresh(ctx); err != nil {
-		return Row{}, false, err
-	}
-	row, known := of.rows.Row(id)
-	return row, known, nil
 }
 
 // submit publishes a prompt as a job of the tenant.
@@ -161,29 +151,16 @@ func refusedPublish(err error) error {
 	return err
 }
 
-// checkRunnable asks the fleet whether any host could ever run a job, and refuses it when every host is known to lack something. When
-// there is no host yet, one is away, or no dispatcher answers, the job is taken and waits.
+// checkRunnable refuses a prompt that no host of the tenant could run whenever it comes.
 func (g *Gateway) checkRunnable(ctx context.Context, name job.Tenant, graph *workflow.Graph, spec *job.Spec) error {
-	asked := *spec
-	asked.ExtraData = nil
-	body, err := asked.Encode()
-	if err != nil {
-		return err
-	}
-	ctx, cancel := context.WithTimeout(ctx, whyTimeout)
-	defer cancel()
-	answer, err := g.q.Client(name).Why(ctx, jetstream.WhyRequest{Workflow: body})
+	lacking, err := g.lacking(ctx, name, spec)
 	if refused, is := errors.AsType[*jetstream.BadRequest](err); is {
 		return malformed(refused.Message)
 	}
-	if err != nil {
-		g.log.Info("the fleet was not asked whether it can run a prompt, which is taken", "tenant", name, "error", err)
-		return nil
+	if err == nil && lacking != nil {
+		err = g.lackingError(name, graph, lacking)
 	}
-	if lacking := lackedByAll(answer.Hosts); lacking != nil && answer.Next == "" {
-		return g.lackingError(name, graph, lacking)
-	}
-	return nil
+	return err
 }
 
 // storeBody stores what was submitted, without secrets.

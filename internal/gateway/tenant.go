@@ -2,8 +2,12 @@ package gateway
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -29,6 +33,9 @@ func (g *Gateway) tenant(ctx context.Context, name job.Tenant) (*tenant, error) 
 	if !known {
 		t = g.newTenant(name)
 		g.tenants[name] = t
+		if g.closing {
+			t.hub.close()
+		}
 	}
 	g.mu.Unlock()
 	if known {
@@ -56,6 +63,33 @@ func (g *Gateway) newTenant(name job.Tenant) *tenant {
 	return t
 }
 
+// find finds a job of the tenant as it is stored now; nil when there is none. Jobs that a gateway no longer lists are read from their
+// events.
+func (g *Gateway) find(ctx context.Context, of *tenant, id job.ID) (*Row, error) {
+	if !id.Valid() {
+		return nil, nil
+	}
+	of.rows.expire()
+	if row, known := of.rows.Row(id); known && row.Ended() {
+		return &row, nil
+	}
+	if err := of.rows.refresh(ctx); err != nil {
+		return nil, fmt.Errorf("read the jobs of tenant %s: %w", of.name, err)
+	}
+	if row, known := of.rows.Row(id); known {
+		return &row, nil
+	}
+	chain, err := g.q.Chain(ctx, of.name, id)
+	if err != nil || len(chain) == 0 {
+		return nil, err
+	}
+	var row Row
+	for i := range chain {
+		row = row.with(&chain[i].Event, chain[i].ChainSequence, chain[i].Stored)
+	}
+	return &row, nil
+}
+
 // run keeps what a gateway has of a tenant up to date until ctx ends.
 func (t *tenant) run(ctx context.Context, q *queue.Queue, log *slog.Logger) {
 	var all sync.WaitGroup
@@ -64,13 +98,9 @@ func (t *tenant) run(ctx context.Context, q *queue.Queue, log *slog.Logger) {
 	all.Go(func() { t.live.follow(ctx, q, t.name, log) })
 	all.Go(func() { t.live.sweep(ctx, t.rows) })
 	all.Go(func() {
-		for ctx.Err() == nil {
-			err := q.FollowFrames(ctx, t.name, func(f queue.Frame) { t.hub.frame(ctx, f) })
-			if ctx.Err() == nil {
-				log.Warn("cannot follow the frames of a tenant, trying again", "tenant", t.name, "error", err)
-				queue.Pause(ctx, followPause)
-			}
-		}
+		again(ctx, log.With("tenant", t.name), "the frames of a tenant", func() error {
+			return q.FollowFrames(ctx, t.name, func(f queue.Frame) { t.hub.frame(ctx, f) })
+		})
 	})
 	all.Wait()
 }
@@ -80,12 +110,7 @@ func (g *Gateway) runTenants(ctx context.Context) error {
 	defer close(g.ended)
 	var all errgroup.Group
 	all.Go(func() error {
-		for ctx.Err() == nil {
-			if err := g.q.WatchHidden(ctx, g.hidden.add); ctx.Err() == nil {
-				g.log.Warn("cannot follow what tenants hide, trying again", "error", err)
-				queue.Pause(ctx, followPause)
-			}
-		}
+		again(ctx, g.log, "what tenants hide", func() error { return g.q.WatchHidden(ctx, g.hid) })
 		return nil
 	})
 	all.Go(func() error {
@@ -105,11 +130,39 @@ func (g *Gateway) runTenants(ctx context.Context) error {
 	}
 }
 
-// closeSockets closes the websockets of all tenants, so that their clients connect elsewhere.
-func (g *Gateway) closeSockets() {
+// followPause is how long a gateway waits before it tries again to follow something.
+const followPause = 250 * time.Millisecond
+
+// again follows something in NATS, which breaks off now and then, until ctx ends.
+func again(ctx context.Context, log *slog.Logger, what string, follow func() error) {
+	for {
+		err := follow()
+		if ctx.Err() != nil {
+			return
+		}
+		log.Warn("cannot follow "+what+", trying again", "error", err)
+		if !queue.Pause(ctx, followPause) {
+			return
+		}
+	}
+}
+
+// endSockets closes the websockets of all tenants, so that their clients connect elsewhere, and waits until they are closed. When ctx ends
+// their connections are cut.
+func (g *Gateway) endSockets(ctx context.Context) {
 	g.mu.Lock()
-	defer g.mu.Unlock()
-	for _, t := range g.tenants {
+	g.closing = true
+	tenants := slices.Collect(maps.Values(g.tenants))
+	g.mu.Unlock()
+	for _, t := range tenants {
 		t.hub.close()
+	}
+	defer context.AfterFunc(ctx, func() {
+		for _, t := range tenants {
+			t.hub.cut()
+		}
+	})()
+	for _, t := range tenants {
+		t.hub.serving.Wait()
 	}
 }

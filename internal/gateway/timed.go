@@ -40,3 +40,10 @@ func (c *timedContent) Read(p []byte) (int, error) {
 	_ = c.rc.SetWriteDeadline(time.Now().Add(stallTimeout)) // a connection without deadlines is one of a test
 	return c.ReadSeeker.Read(p)
 }
+
+// serveContent answers with a file, or with a range of it.
+func serveContent(w http.ResponseWriter, r *http.Request, modified time.Time, content io.ReadSeeker) {
+	rc := http.NewResponseController(w)
+	defer func() { _ = rc.SetWriteDeadline(time.Time{}) }() // for the next answer on this connection
+	http.ServeContent(w, r, "", modified, &timedContent{content, rc})
+}

@@ -70,28 +70,12 @@ func (g *Gateway) postMask(w http.ResponseWriter, r *http.Request, of *tenant) e
 	if json.Unmarshal([]byte(u.mask), &ref) != nil || ref.Filename == "" {
 		return malformed(`send original_ref with {"filename": …, "subfolder": …, "type": …} of the picture that the mask is for`)
 	}
-	store, object, err := g.locate(r.Context(), of, ref.Filename, ref.Subfolder, ref.Type)
+	content, err := g.located(r.Context(), of, ref.Filename, ref.Subfolder, ref.Type)
 	if err != nil {
 		return err
 	}
-	file, err := g.q.StatFile(r.Context(), store, object)
-	if errors.Is(err, queue.ErrNoFile) {
-		return errNoView
-	}
-	if err != nil {
-		return err
-	}
-	content := &storedFile{ctx: r.Context(), q: g.q, store: store, object: object, size: file.Size}
 	defer content.Close()
-	original, err := io.ReadAll(io.LimitReader(content, largestPicture))
-	if err != nil {
-		return err
-	}
-	mask, err := io.ReadAll(io.LimitReader(u.content, largestPicture))
-	if err != nil {
-		return err
-	}
-	picture, err := masked(original, mask)
+	picture, err := g.decoded(r.Context(), func() ([]byte, error) { return masked(content, u.content) })
 	if err != nil {
 		return err
 	}

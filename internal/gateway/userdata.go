@@ -3,6 +3,7 @@ package gateway
 import (
 	"encoding/json"
 	"errors"
+	"maps"
 	"net/http"
 	"path"
 	"strings"
@@ -17,15 +18,20 @@ const settingsFile = "comfy.settings.json"
 const largestUserFile = 16 << 20
 
 func (g *Gateway) settings(r *http.Request, of *tenant) (map[string]json.RawMessage, error) {
-	settings := map[string]json.RawMessage{}
 	file, err := g.q.UserFile(r.Context(), of.name, settingsFile)
-	if errors.Is(err, queue.ErrNoFile) {
-		return settings, nil
+	if err != nil && !errors.Is(err, queue.ErrNoFile) {
+		return nil, err
 	}
-	if err == nil && json.Unmarshal(file.Data, &settings) != nil {
-		settings = map[string]json.RawMessage{} // the page itself may write the file
+	return settingsOf(file.Data), nil
+}
+
+// settingsOf reads the file with the settings; there are none when it is no JSON object, since the page itself may write it.
+func settingsOf(data []byte) map[string]json.RawMessage {
+	var settings map[string]json.RawMessage
+	if json.Unmarshal(data, &settings) != nil || settings == nil {
+		return map[string]json.RawMessage{}
 	}
-	return settings, err
+	return settings
 }
 
 func (g *Gateway) getSettings(w http.ResponseWriter, r *http.Request, of *tenant) error {
@@ -65,14 +71,12 @@ func (g *Gateway) postSettings(w http.ResponseWriter, r *http.Request, of *tenan
 	} else if json.Unmarshal(body, &changes) != nil {
 		return malformed("settings are a JSON object")
 	}
-	settings, err := g.settings(r, of)
+	err = g.q.ChangeUserFile(r.Context(), of.name, settingsFile, func(data []byte) []byte {
+		settings := settingsOf(data)
+		maps.Copy(settings, changes)
+		return encode(settings)
+	})
 	if err != nil {
-		return err
-	}
-	for id, value := range changes {
-		settings[id] = value
-	}
-	if err := g.q.PutUserFile(r.Context(), of.name, settingsFile, encode(settings), true); err != nil {
 		return err
 	}
 	w.WriteHeader(http.StatusOK)
@@ -88,7 +92,7 @@ type userFileInfo struct {
 }
 
 func infoOf(name string, f *queue.UserFile) userFileInfo {
-	return userFileInfo{name, len(f.Data), f.Modified.UnixMilli(), f.Modified.UnixMilli()}
+	return userFileInfo{name, f.Size, f.Modified.UnixMilli(), f.Modified.UnixMilli()}
 }
 
 // listUserData answers the files below a folder: their paths within it, or (split) the parts of the paths, or (full_info) more.
@@ -154,7 +158,7 @@ func (g *Gateway) listUserDataV2(w http.ResponseWriter, r *http.Request, of *ten
 		switch {
 		case !deeper:
 			shown = append(shown, map[string]any{
-				"name": name, "path": files[i].Path, "type": "file", "size": len(files[i].Data), "modified": files[i].Modified.Unix(),
+				"name": name, "path": files[i].Path, "type": "file", "size": files[i].Size, "modified": files[i].Modified.Unix(),
 			})
 		case !folders[name]:
 			folders[name] = true

@@ -82,21 +82,9 @@ func (g *Gateway) servingV2(answer route) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		id := uuid.NewString()
 		w.Header().Set(requestHeader, id)
-		name, err := tenantOf(r)
-		if err == nil {
-			var of *tenant
-			if of, err = g.tenant(r.Context(), name); err == nil {
-				err = answer(w, r, of)
-			}
+		if err := g.ask(g.log.With("request", id), answer, w, r); err != nil {
+			refusalOf(err).write(w)
 		}
-		if err == nil || r.Context().Err() != nil { // or nobody reads the answer
-			return
-		}
-		f := refusalOf(err)
-		if f.status >= http.StatusInternalServerError {
-			g.log.Warn("a request has failed", "tenant", name, "method", r.Method, "path", r.URL.Path, "request", id, "error", err)
-		}
-		f.write(w)
 	})
 }
 

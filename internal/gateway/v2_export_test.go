@@ -1,8 +1,13 @@
 package gateway
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
+	"io"
+	"log/slog"
+	"mime/multipart"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -85,6 +90,44 @@ func ProgressOf(p *jetstream.Progress) any { return progressOf(p) }
 
 // OutputType is outputType.
 func OutputType(o *job.Output) string { return outputType(o) }
+
+// FormTags reads a form of n tags, and gives how many were read before the answer and its code; none when all are taken.
+func FormTags(n int) (read int, code string, err error) {
+	var body bytes.Buffer
+	form := multipart.NewWriter(&body)
+	for range n {
+		if err := form.WriteField("tags", "tag"); err != nil {
+			return 0, "", err
+		}
+	}
+	if err := form.Close(); err != nil {
+		return 0, "", err
+	}
+	u := &assetForm{}
+	for parts := multipart.NewReader(&body, form.Boundary()); ; {
+		part, err := parts.NextRawPart()
+		if errors.Is(err, io.EOF) {
+			return len(u.tags), "", nil
+		}
+		if err != nil {
+			return 0, "", err
+		}
+		if err := u.readField(part); err != nil {
+			return len(u.tags), refusalOf(err).code, nil
+		}
+	}
+}
+
+// AnsweredLate is the status with which an error is answered after the context of its request has ended.
+func AnsweredLate(err error) int {
+	g := &Gateway{log: slog.New(slog.DiscardHandler), tenants: map[job.Tenant]*tenant{"acme": {name: "acme"}}}
+	ctx, cancel := context.WithCancel(context.WithValue(context.Background(), callerKey{}, caller{tenant: "acme"}))
+	cancel()
+	w := httptest.NewRecorder()
+	g.servingV2(func(http.ResponseWriter, *http.Request, *tenant) error { return err }).
+		ServeHTTP(w, httptest.NewRequestWithContext(ctx, http.MethodPost, "/api/v2/jobs", http.NoBody))
+	return w.Code
+}
 
 // WrongPath is wrongPath.
 func WrongPath(path string) string { return wrongPath(path) }

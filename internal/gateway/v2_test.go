@@ -359,3 +359,22 @@ func TestAStreamEndsWithItsGatewayAndItsClient(t *testing.T) {
 		ended.Wait() // the third one ends with its next comment
 	})
 }
+
+// A form has no end that a client must reach, so what is kept of its fields is bounded.
+func TestAFormOfManyTagsIsNotReadToItsEnd(t *testing.T) {
+	t.Parallel()
+	for n, want := range map[int]string{32: "", 1000: "invalid_request"} {
+		read, code, err := gateway.FormTags(n)
+		if err != nil || code != want || read > 33 {
+			t.Errorf("of %d tags %d were read, and the answer is %q: %v", n, read, code, err)
+		}
+	}
+}
+
+// Without an answer the server sends 200, which a client that is still there would take for a job that was stored.
+func TestAnErrorIsAnsweredAlsoWhenTheGatewayIsKilled(t *testing.T) {
+	t.Parallel()
+	if status := gateway.AnsweredLate(context.Canceled); status != 503 {
+		t.Errorf("status %d", status)
+	}
+}

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"slices"
 	"strings"
@@ -17,33 +16,13 @@ import (
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
-// job finds a job of the tenant as it is stored now. Jobs that a gateway no longer lists are read from their events.
+// job is find for the Comfy API v2: the error is a refusal when there is no such job.
 func (g *Gateway) job(ctx context.Context, of *tenant, name string) (*Row, error) {
-	id := job.ID(name)
-	if !id.Valid() {
-		return nil, noSuch("job", name)
+	row, err := g.find(ctx, of, job.ID(name))
+	if err == nil && row == nil {
+		err = noSuch("job", name)
 	}
-	if row, known := of.rows.Row(id); known && row.Ended() {
-		return &row, nil
-	}
-	if err := of.rows.refresh(ctx); err != nil {
-		return nil, fmt.Errorf("read the jobs of tenant %s: %w", of.name, err)
-	}
-	if row, known := of.rows.Row(id); known {
-		return &row, nil
-	}
-	chain, err := g.q.Chain(ctx, of.name, id)
-	if err != nil {
-		return nil, err
-	}
-	var row Row
-	for i := range chain {
-		row = row.with(&chain[i].Event, chain[i].ChainSequence, chain[i].Stored)
-	}
-	if row.Last == nil {
-		return nil, noSuch("job", name)
-	}
-	return &row, nil
+	return row, err
 }
 
 func (g *Gateway) getJob(w http.ResponseWriter, r *http.Request, of *tenant) error {
@@ -139,14 +118,14 @@ func (g *Gateway) getJobWorkflow(w http.ResponseWriter, r *http.Request, of *ten
 // workflowOf reads the graph of a job as a gateway has stored it, or of a job that another program has published, while it is
 // unfinished.
 func (g *Gateway) workflowOf(ctx context.Context, of *tenant, row *Row) (json.RawMessage, error) {
-	body, err := g.storedBody(ctx, of, row.Job)
+	body, err := g.readOutput(ctx, queue.BodyName(of.name, row.Job), maxStored)
 	if errors.Is(err, queue.ErrNoFile) && !row.Ended() {
 		var m job.Message
 		if m, err = g.q.Stored(ctx, row.Sequence); err == nil {
 			body = m.Body
 		}
 	}
-	if errors.Is(err, queue.ErrNoFile) {
+	if errors.Is(err, queue.ErrNoFile) || errors.Is(err, queue.ErrGone) { // the latter: it has ended meanwhile
 		return nil, refuse(http.StatusNotFound, "not_found", "the workflow of job %s is not kept any more", row.Job)
 	}
 	if err != nil {
@@ -157,19 +136,6 @@ func (g *Gateway) workflowOf(ctx context.Context, of *tenant, row *Row) (json.Ra
 		return nil, refuse(http.StatusNotFound, "not_found", "the workflow of job %s has values that JSON lacks and cannot be shown", row.Job)
 	}
 	return spec.Workflow, nil
-}
-
-func (g *Gateway) storedBody(ctx context.Context, of *tenant, id job.ID) ([]byte, error) {
-	file, _, err := g.q.OpenOutput(ctx, queue.BodyName(of.name, id))
-	if err != nil {
-		return nil, err
-	}
-	defer file.Close()
-	body, err := io.ReadAll(io.LimitReader(file, maxStored))
-	if err != nil {
-		return nil, fmt.Errorf("read what was submitted as job %s: %w", id, err)
-	}
-	return body, nil
 }
 
 func (g *Gateway) listJobs(w http.ResponseWriter, r *http.Request, of *tenant) error {

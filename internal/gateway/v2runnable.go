@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"strings"
 	"time"
@@ -22,31 +23,47 @@ type nodeError struct {
 // whyTimeout bounds the question which hosts could run a workflow. Without an answer the job is published all the same.
 const whyTimeout = 3 * time.Second
 
-// runnable refuses a workflow that no host of the tenant could run whenever it comes: every host is known to lack something. When a
-// host is away, or there is none yet, the job waits instead.
+// runnable refuses a workflow that no host of the tenant could run whenever it comes.
 func (g *Gateway) runnable(ctx context.Context, of *tenant, spec *job.Spec, graph *workflow.Graph) error {
-	asked := *spec
-	asked.ExtraData = nil
-	body, err := asked.Encode()
+	lacking, err := g.lacking(ctx, of.name, spec)
+	if refused, is := errors.AsType[*jetstream.BadRequest](err); is {
+		return unprocessable("invalid_workflow", "%s", refused.Message)
+	}
 	if err != nil {
 		return invalidWorkflow(err)
 	}
-	ctx, cancel := context.WithTimeout(ctx, whyTimeout)
-	defer cancel()
-	answer, err := g.q.Client(of.name).Why(ctx, jetstream.WhyRequest{Workflow: body})
-	if refused, is := err.(*jetstream.BadRequest); is { //nolint:errorlint // Client returns it as it is
-		return unprocessable("invalid_workflow", "%s", refused.Message)
-	}
-	if err != nil || answer.Next != "" {
-		return nil
-	}
-	lacking := lackedByAll(answer.Hosts)
 	if lacking == nil {
 		return nil
 	}
 	e := unprocessable("invalid_workflow", "no host of the fleet can run this workflow: %s", strings.Join(lacking, "; "))
 	e.details = map[string]any{"node_errors": lackErrors(graph, lacking)}
 	return e
+}
+
+// lacking asks the fleet whether any host could ever run a job, and gives what every host is known to lack. It is nil when there is no
+// host yet, one is away, or no dispatcher answers: then the job is taken and waits. The error is a jetstream.BadRequest when the fleet
+// refuses the job, or says that it cannot be encoded.
+func (g *Gateway) lacking(ctx context.Context, name job.Tenant, spec *job.Spec) ([]string, error) {
+	asked := *spec
+	asked.ExtraData = nil
+	body, err := asked.Encode()
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, whyTimeout)
+	defer cancel()
+	answer, err := g.q.Client(name).Why(ctx, jetstream.WhyRequest{Workflow: body})
+	if refused, is := errors.AsType[*jetstream.BadRequest](err); is {
+		return nil, refused
+	}
+	if err != nil {
+		g.log.Info("the fleet was not asked whether it can run a job, which is taken", "tenant", name, "error", err)
+		return nil, nil
+	}
+	if answer.Next != "" {
+		return nil, nil
+	}
+	return lackedByAll(answer.Hosts), nil
 }
 
 // lackedByAll is what every host lacks that may run the tenant's jobs, as texts of workflow.Missing; when they lack different things,

@@ -23,34 +23,37 @@ var errNoView = &failed{http.StatusNotFound, "not_found", "there is no such file
 // ended, since a host's files are stored then; clients ask as soon as a node has made one.
 func (g *Gateway) getView(w http.ResponseWriter, r *http.Request, of *tenant) error {
 	query := r.URL.Query()
-	store, object, err := g.locate(r.Context(), of, query.Get("filename"), query.Get("subfolder"), query.Get("type"))
+	content, err := g.located(r.Context(), of, query.Get("filename"), query.Get("subfolder"), query.Get("type"))
 	if err != nil {
 		return err
 	}
-	file, err := g.q.StatFile(r.Context(), store, object)
-	if errors.Is(err, queue.ErrNoFile) {
-		return errNoView
-	}
-	if err != nil {
-		return err
-	}
-	content := &storedFile{ctx: r.Context(), q: g.q, store: store, object: object, size: file.Size}
 	defer content.Close()
 	if channel := query.Get("channel"); channel == "rgb" || channel == "a" {
-		picture, err := pictureChannel(content, channel)
+		picture, err := g.decoded(r.Context(), func() ([]byte, error) { return pictureChannel(content, channel) })
 		if err != nil {
 			return err
 		}
-		viewHeaders(w, path.Base(object), "image/png")
+		viewHeaders(w, path.Base(content.object), "image/png")
 		http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(picture))
 		return nil
 	}
-	viewHeaders(w, fileName(query.Get("filename")), file.ContentType)
-	w.Header().Set("ETag", `"`+strings.Trim(file.Digest, `"`)+`"`)
-	rc := http.NewResponseController(w)
-	defer func() { _ = rc.SetWriteDeadline(time.Time{}) }() // for the next answer on this connection
-	http.ServeContent(w, r, "", time.Time{}, &timedContent{content, rc})
+	viewHeaders(w, fileName(query.Get("filename")), content.file.ContentType)
+	w.Header().Set("ETag", `"`+strings.Trim(content.file.Digest, `"`)+`"`)
+	serveContent(w, r, time.Time{}, content)
 	return nil
+}
+
+// located opens the file that a client names; errNoView when there is none.
+func (g *Gateway) located(ctx context.Context, of *tenant, filename, subfolder, kind string) (*storedFile, error) {
+	store, object, err := g.locate(ctx, of, filename, subfolder, kind)
+	if err != nil {
+		return nil, err
+	}
+	content, err := g.openFile(ctx, store, object)
+	if errors.Is(err, queue.ErrNoFile) {
+		return nil, errNoView
+	}
+	return content, err
 }
 
 // viewHeaders sets what a file is. A browser must not run what a workflow has made: such files are downloaded.
@@ -85,8 +88,15 @@ func fileName(text string) string {
 
 // locate finds the object that a file of a client is stored as.
 func (g *Gateway) locate(ctx context.Context, of *tenant, filename, subfolder, kind string) (store, object string, err error) {
-	if hash, is := strings.CutPrefix(filename, "blake3:"); is {
-		return g.locateBlob(ctx, of.name, hash)
+	if hash, is := hashOf(filename); is {
+		b, err := g.blob(ctx, of, hash)
+		if _, none := errors.AsType[*refusal](err); none {
+			return "", "", errNoView
+		}
+		if err != nil {
+			return "", "", err
+		}
+		return b.Store, b.Object, nil
 	}
 	file, annotated := splitFolder(filename)
 	if file != filename && kind == "" {
@@ -120,24 +130,10 @@ func (g *Gateway) locate(ctx context.Context, of *tenant, filename, subfolder, k
 	return names.InputsStore, uploadName(of.name, kind, clean), nil
 }
 
-func (g *Gateway) locateBlob(ctx context.Context, name job.Tenant, hash string) (store, object string, err error) {
-	blob, err := g.q.Blob(ctx, name, hash)
-	if err != nil {
-		return "", "", err
-	}
-	if blob == nil {
-		return "", "", errNoView
-	}
-	return blob.Store, blob.Object, nil
-}
-
 // awaitOutput finds a file of a job, and waits for the end of the job when it runs.
 func (g *Gateway) awaitOutput(ctx context.Context, of *tenant, folder, file, kind string) (job.Output, bool, error) {
-	if out, found := findOutput(of.rows, folder, file, kind); found {
-		return out, true, nil
-	}
-	if err := of.rows.refresh(ctx); err != nil {
-		return job.Output{}, false, err
+	if out, found, err := storedOutput(ctx, of.rows, folder, file, kind); err != nil || found {
+		return out, found, err
 	}
 	id, _, _ := strings.Cut(folder, "/")
 	for {
@@ -161,9 +157,18 @@ type storedFile struct {
 	q      *queue.Queue
 	store  string
 	object string
-	size   int64
+	file   jetstream.File
 	offset int64
 	body   io.ReadCloser // from offset on; nil until it is read
+}
+
+// openFile finds a stored file; queue.ErrNoFile when there is none. Its content is opened when it is read.
+func (g *Gateway) openFile(ctx context.Context, store, object string) (*storedFile, error) {
+	file, err := g.q.StatFile(ctx, store, object)
+	if err != nil {
+		return nil, err
+	}
+	return &storedFile{ctx: ctx, q: g.q, store: store, object: object, file: file}, nil
 }
 
 // Seek goes to a place in the file.
@@ -172,14 +177,15 @@ func (f *storedFile) Seek(offset int64, whence int) (int64, error) {
 	case io.SeekCurrent:
 		offset += f.offset
 	case io.SeekEnd:
-		offset += f.size
+		offset += f.file.Size
 	}
 	if offset < 0 {
 		return 0, errors.New("seek before the beginning of a file")
 	}
-	if offset != f.offset {
-		f.Close()
+	if offset == f.offset {
+		return offset, nil
 	}
+	_ = f.Close()
 	f.offset = offset
 	return offset, nil
 }
@@ -187,7 +193,7 @@ func (f *storedFile) Seek(offset int64, whence int) (int64, error) {
 // Read reads on from the place that was sought.
 func (f *storedFile) Read(b []byte) (int, error) {
 	if f.body == nil {
-		if f.offset >= f.size {
+		if f.offset >= f.file.Size {
 			return 0, io.EOF
 		}
 		open := f.q.OpenOutputAt
@@ -199,8 +205,8 @@ func (f *storedFile) Read(b []byte) (int, error) {
 		if f.body, stored, err = open(f.ctx, f.object, f.offset); err != nil {
 			return 0, err
 		}
-		if stored.Size != f.size {
-			f.Close()
+		if stored.Size != f.file.Size {
+			_ = f.Close()
 			return 0, errors.New("the file was replaced while it was read")
 		}
 	}
@@ -210,9 +216,11 @@ func (f *storedFile) Read(b []byte) (int, error) {
 }
 
 // Close ends the reading; another Read begins again.
-func (f *storedFile) Close() {
-	if f.body != nil {
-		_ = f.body.Close()
-		f.body = nil
+func (f *storedFile) Close() error {
+	if f.body == nil {
+		return nil
 	}
+	err := f.body.Close()
+	f.body = nil
+	return err
 }

@@ -21,7 +21,8 @@ import (
 // UserFile is a file that ComfyUI's page keeps for a tenant: its settings, workflows and the like.
 type UserFile struct {
 	Path     string // as the page names it, such as workflows/portrait.json
-	Data     []byte
+	Data     []byte // nil in a list
+	Size     int    // bytes of it
 	Modified time.Time
 }
 
@@ -43,18 +44,15 @@ func (q *Queue) UserFile(ctx context.Context, tenant job.Tenant, path string) (U
 		return UserFile{}, fmt.Errorf("read %s of tenant %s: %w", path, tenant, err)
 	}
 	data, err := unpacked(entry.Value())
-	return UserFile{Path: path, Data: data, Modified: entry.Created()}, wrap(err, "read %s of tenant %s", path, tenant)
+	return UserFile{Path: path, Data: data, Size: len(data), Modified: entry.Created()}, wrap(err, "read %s of tenant %s", path, tenant)
 }
 
 // PutUserFile writes a tenant's file. When it exists already and may not be replaced the error is a jetstream.Conflict; when it does
 // not fit into a message of NATS, compressed, a jetstream.TooBig.
 func (q *Queue) PutUserFile(ctx context.Context, tenant job.Tenant, path string, data []byte, replace bool) error {
-	value, err := packed(data)
+	value, err := q.packedFile(data)
 	if err != nil {
 		return err
-	}
-	if most := int(q.nc.MaxPayload()) - names.Headroom; len(value) > most || len(data) > largestUserFile {
-		return &jetstream.TooBig{Message: fmt.Sprintf("the file has %d bytes, %d compressed, and at most %d of these are kept", len(data), len(value), most)}
 	}
 	key := userFileKey(tenant, path)
 	if replace {
@@ -65,6 +63,48 @@ func (q *Queue) PutUserFile(ctx context.Context, tenant job.Tenant, path string,
 	return wrap(err, "write %s of tenant %s", path, tenant)
 }
 
+// ChangeUserFile writes what change makes of a tenant's file; its data is nil when there is none, or none that can be read. When another
+// program writes the file at the same time, change is called again.
+func (q *Queue) ChangeUserFile(ctx context.Context, tenant job.Tenant, path string, change func(data []byte) []byte) error {
+	key := userFileKey(tenant, path)
+	return RetryConflict(ctx, fmt.Sprintf("change %s of tenant %s", path, tenant), func() (bool, error) {
+		entry, err := q.userData.Get(ctx, key)
+		missing := errors.Is(err, natsjs.ErrKeyNotFound)
+		if err != nil && !missing {
+			return false, fmt.Errorf("read %s of tenant %s: %w", path, tenant, err)
+		}
+		var data []byte
+		if !missing {
+			data, _ = unpacked(entry.Value()) // what another program has written may be anything
+		}
+		value, err := q.packedFile(change(data))
+		if err != nil {
+			return false, err
+		}
+		if missing {
+			_, err = q.userData.Create(ctx, key, value)
+		} else {
+			_, err = q.userData.Update(ctx, key, value, entry.Revision())
+		}
+		if conflict(err) {
+			return false, nil
+		}
+		return err == nil, wrap(err, "write %s of tenant %s", path, tenant)
+	})
+}
+
+// packedFile is the value of a file; a jetstream.TooBig when it is too large to be kept.
+func (q *Queue) packedFile(data []byte) ([]byte, error) {
+	value, err := packed(data)
+	if err != nil {
+		return nil, err
+	}
+	if most := int(q.nc.MaxPayload()) - names.Headroom; len(value) > most || len(data) > largestUserFile {
+		return nil, &jetstream.TooBig{Message: fmt.Sprintf("the file has %d bytes, %d compressed, and at most %d of these are kept", len(data), len(value), most)}
+	}
+	return value, nil
+}
+
 // RemoveUserFile removes a tenant's file; ErrNoFile when there is none.
 func (q *Queue) RemoveUserFile(ctx context.Context, tenant job.Tenant, path string) error {
 	if _, err := q.UserFile(ctx, tenant, path); err != nil {
@@ -73,7 +113,7 @@ func (q *Queue) RemoveUserFile(ctx context.Context, tenant job.Tenant, path stri
 	return wrap(q.userData.Delete(ctx, userFileKey(tenant, path)), "remove %s of tenant %s", path, tenant)
 }
 
-// UserFiles reads all files of a tenant, by path.
+// UserFiles lists all files of a tenant, by path, without their data, which may be much larger than what is stored.
 func (q *Queue) UserFiles(ctx context.Context, tenant job.Tenant) ([]UserFile, error) {
 	watcher, err := q.userData.WatchFiltered(ctx, []string{string(tenant) + ".*"}, natsjs.IgnoreDeletes())
 	if err != nil {
@@ -91,7 +131,7 @@ func (q *Queue) UserFiles(ctx context.Context, tenant job.Tenant) ([]UserFile, e
 			path, named := names.FileOfKey(strings.TrimPrefix(entry.Key(), string(tenant)+"."))
 			data, err := unpacked(entry.Value())
 			if named && err == nil {
-				files = append(files, UserFile{Path: path, Data: data, Modified: entry.Created()})
+				files = append(files, UserFile{Path: path, Size: len(data), Modified: entry.Created()})
 			}
 		case <-ctx.Done():
 			return nil, fmt.Errorf("list the files of tenant %s: %w", tenant, ctx.Err())

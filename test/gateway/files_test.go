@@ -8,6 +8,7 @@ import (
 	"mime/multipart"
 	"net/http"
 	"net/url"
+	"strings"
 	"testing"
 )
 
@@ -190,5 +191,30 @@ func TestWhatABrowserCouldRunIsDownloaded(t *testing.T) {
 		if got := a.header.Get("Content-Type"); a.status != http.StatusOK || got != "application/octet-stream" || a.header.Get("Content-Disposition")[:10] != "attachment" {
 			t.Errorf("%s: %d %q %q", name, a.status, got, a.header.Get("Content-Disposition"))
 		}
+	}
+}
+
+// Behind a load balancer the next request may come to a gateway that has read no event of the tenant yet.
+func TestAGatewayThatHasJustStartedFindsEarlierOutputs(t *testing.T) {
+	t.Parallel()
+	f := open(t)
+	id := f.prompt(map[string]any{"prompt": picture(11)})
+	file := saved(t, f.ended(id), "2").Get("filename")
+	again := graph{
+		"1": node("LoadImage", map[string]any{"image": id + "/" + file + " [output]"}),
+		"2": node("SaveImage", map[string]any{"images": []any{"1", 0}, "filename_prefix": "out"}),
+	}
+	fresh := open(t)
+	saved(t, fresh.ended(fresh.prompt(map[string]any{"prompt": again})), "2")
+	output, _ := f.get("/api/v2/jobs/" + id)["outputs"].([]any)[0].(map[string]any)
+	hash, _ := output["hash"].(string)
+	if a := open(t).do(http.MethodHead, "/api/v2/assets/by-hash/"+hash, nil); a.status != http.StatusOK {
+		t.Errorf("by its hash %q the output is %d", hash, a.status)
+	}
+	if a := open(t).do(http.MethodGet, "/view?filename="+hash, nil); a.status != http.StatusOK || !bytes.HasPrefix(a.body, []byte("\x89PNG")) {
+		t.Errorf("by its hash %q the output is viewed as %d %.20q", hash, a.status, a.body)
+	}
+	if a := open(t).do(http.MethodGet, "/internal/files/output", nil); !strings.Contains(string(a.body), file) {
+		t.Errorf("the files of the tenant are %s", a.body)
 	}
 }

@@ -3,6 +3,7 @@ package gateway_test
 import (
 	"fmt"
 	"net/http"
+	"sync"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -128,8 +129,11 @@ func TestSettingsAndFilesAreATenantsOwn(t *testing.T) {
 		t.Errorf("the other tenant: %d %s", a.status, a.body)
 	}
 	list := f.do(http.MethodGet, "/api/userdata?dir=workflows&recurse=true&split=false&full_info=true", nil)
-	var files []struct{ Path string }
-	if list.into(t, &files); len(files) != 1 || files[0].Path != "a.json" {
+	var files []struct {
+		Path string
+		Size int
+	}
+	if list.into(t, &files); len(files) != 1 || files[0].Path != "a.json" || files[0].Size != 12 {
 		t.Errorf("%s", list.body)
 	}
 	if a := f.do(http.MethodGet, "/api/userdata?dir=nothing", nil); a.status != http.StatusNotFound {
@@ -140,5 +144,29 @@ func TestSettingsAndFilesAreATenantsOwn(t *testing.T) {
 	}
 	if a := f.do(http.MethodDelete, "/userdata/workflows%2Fb.json", nil); a.status != http.StatusNoContent {
 		t.Errorf("delete: %d", a.status)
+	}
+}
+
+// The page sends many settings at a time when it starts.
+func TestSettingsThatAreChangedAtTheSameTimeAreAllKept(t *testing.T) {
+	t.Parallel()
+	f, other := open(t), open(t)
+	f.do(http.MethodPost, "/userdata/comfy.settings.json", "null") // any client may write the file
+	want := map[string]any{}
+	var all sync.WaitGroup
+	for i := range 8 {
+		id := fmt.Sprintf("Comfy.Setting%d", i)
+		want[id] = float64(i)
+		for _, through := range []*face{f, other} {
+			all.Go(func() {
+				if a := through.do(http.MethodPost, "/api/settings/"+id, fmt.Sprint(i)); a.status != http.StatusOK {
+					t.Errorf("%s: %d %s", id, a.status, a.body)
+				}
+			})
+		}
+	}
+	all.Wait()
+	if diff := cmp.Diff(want, f.get("/settings")); diff != "" {
+		t.Error(diff)
 	}
 }
