@@ -3,10 +3,14 @@ package dashboard_test
 import (
 	"context"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"strings"
+	"sync"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/comfyherd/comfyherd/internal/dashboard"
 	"github.com/comfyherd/comfyherd/internal/job"
@@ -166,6 +170,47 @@ func TestPasswordsCannotBeGuessed(t *testing.T) {
 	got := s.ask(http.MethodPost, "/login", "secret=operators-word", func(r *http.Request) { r.Header.Set("Content-Type", "application/x-www-form-urlencoded") })
 	if got.code != http.StatusTooManyRequests || !strings.Contains(got.body, "Wait a minute") {
 		t.Errorf("a login: %d %s", got.code, got.body)
+	}
+}
+
+// together is a body that comes when the requests of all of them have begun.
+type together struct {
+	begun *sync.WaitGroup
+	body  *strings.Reader
+	first sync.Once
+}
+
+func (b *together) Read(p []byte) (int, error) {
+	b.first.Do(func() {
+		b.begun.Done()
+		b.begun.Wait()
+	})
+	return b.body.Read(p)
+}
+
+func TestRequestsAtTheSameTimeGuessNoMore(t *testing.T) {
+	t.Parallel()
+	handler := serve(t, dashboard.Config{Keys: must(dashboard.ParseKeys(secrets))}).d.Handler()
+	var begun, ended sync.WaitGroup
+	begun.Add(30)
+	codes := make(chan int, 30)
+	for range 30 {
+		ended.Go(func() {
+			r := httptest.NewRequest(http.MethodPost, "http://localhost/login", &together{begun: &begun, body: strings.NewReader("secret=something")})
+			r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+			w := httptest.NewRecorder()
+			handler.ServeHTTP(w, r)
+			codes <- w.Code
+		})
+	}
+	ended.Wait()
+	close(codes)
+	got := map[int]int{}
+	for code := range codes {
+		got[code]++
+	}
+	if diff := cmp.Diff(map[int]int{http.StatusForbidden: 20, http.StatusTooManyRequests: 10}, got); diff != "" {
+		t.Error(diff)
 	}
 }
 
