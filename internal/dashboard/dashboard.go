@@ -55,7 +55,7 @@ func New(q *queue.Queue, cfg Config) (*Dashboard, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Dashboard{q: q, cfg: cfg, assets: embedded, hub: newHub(q, cfg.Logger), shared: shared{now: time.Now}}, nil
+	return &Dashboard{q: q, cfg: cfg, assets: embedded, hub: newHub(q, cfg.Logger, cfg.MostViewers), shared: shared{now: time.Now}}, nil
 }
 
 // Run serves the page on l until ctx ends, and closes l.
