@@ -55,12 +55,15 @@ func (d *Dashboard) call(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusRequestEntityTooLarge, "the request could not be read: "+err.Error())
 		return
 	}
-	request := map[string]json.RawMessage{}
+	var request map[string]json.RawMessage
 	if len(bytes.TrimSpace(body)) > 0 {
 		if err := json.Unmarshal(body, &request); err != nil {
 			refuse(w, http.StatusBadRequest, "the request is not a JSON object: "+err.Error())
 			return
 		}
+	}
+	if request == nil { // of an empty body, or of null
+		request = map[string]json.RawMessage{}
 	}
 	needs := who.needs(name, request)
 	switch {

@@ -87,6 +87,7 @@ func TestEachRoleDoesWhatItMay(t *testing.T) {
 		"ATenantSeesNoHosts":         {"roles-word", "POST", "hosts", "{}", 404},
 		"ATenantChangesNoSettings":   {"roles-word", "POST", "tenants", `{"tenant":"roles","weight":9}`, 404},
 		"ARequestThatIsNoObject":     {"operators-word", "POST", "hosts", "[1]", 400},
+		"ARequestThatIsNull":         {"operators-word", "POST", "drain", "null", 503},
 		"ARequestThatIsNoJSONAtAll":  {"operators-word", "POST", "hosts", "hosts", 400},
 		"ARequestThatIsMuchTooLarge": {"operators-word", "POST", "hosts", `{"a":"` + strings.Repeat("x", 3<<20) + `"}`, 413},
 	} {
