@@ -2,6 +2,7 @@ package dashboard
 
 import (
 	"bytes"
+	"cmp"
 	"compress/gzip"
 	"context"
 	"encoding/json"
@@ -44,7 +45,8 @@ var ofTenants = map[string]use{
 const (
 	mostRequest = 2 << 20 // bytes: why takes a whole workflow
 	zipFrom     = 2 << 10 // bytes from which on an answer is compressed
-	mostBy      = 64
+	mostBy      = 64      // bytes of a caller's name and address
+	mostFrom    = 45      // bytes of an address: the longest one of IPv6
 )
 
 // call makes a call for a viewer and gives its answer as it came.
@@ -135,15 +137,12 @@ func (d *Dashboard) callerOf(r *http.Request) string {
 	if err != nil {
 		from = r.RemoteAddr
 	}
-	if forwarded := r.Header.Get("X-Forwarded-For"); d.cfg.URL != nil && forwarded != "" { // of the proxy
+	if forwarded := strings.Join(r.Header.Values("X-Forwarded-For"), ","); d.cfg.URL != nil && forwarded != "" { // the proxy adds the last one
 		from = strings.TrimSpace(forwarded[strings.LastIndexByte(forwarded, ',')+1:])
 	}
-	name := strings.TrimSpace(r.Header.Get("Comfy-By"))
-	if name == "" {
-		name = "page"
-	}
-	by := name + " from " + from
-	return by[:min(len(by), mostBy)]
+	from = " from " + from[:min(len(from), mostFrom)]
+	name := cmp.Or(strings.TrimSpace(r.Header.Get("Comfy-By")), "page")
+	return strings.ToValidUTF8(name[:min(len(name), mostBy-len(from))], "") + from // a long name leaves the address whole
 }
 
 // statusOf is the HTTP status of an error of a call.

@@ -1,6 +1,9 @@
 package dashboard
 
-import "time"
+import (
+	"net/http"
+	"time"
+)
 
 // Limits of a stream, which tests go beyond.
 const (
@@ -28,6 +31,9 @@ func (d *Dashboard) Viewers() int {
 	defer d.hub.mu.Unlock()
 	return d.hub.viewers
 }
+
+// CallerOf is who changes something by a request.
+func (d *Dashboard) CallerOf(r *http.Request) string { return d.callerOf(r) }
 
 // AssetFiles are the page's files by path, raw and compressed, with the shell as index.html.
 func AssetFiles() (raw, zipped map[string][]byte, err error) {

@@ -243,6 +243,34 @@ func TestACallIsPassedOnWithTheNameOfItsCaller(t *testing.T) {
 	}
 }
 
+// The address is what a viewer cannot choose.
+func TestNoNameHidesTheAddressOfACaller(t *testing.T) {
+	t.Parallel()
+	proxied := dashboard.Config{URL: must(url.Parse("https://herd.example.com/"))}
+	for name, tc := range map[string]struct {
+		cfg       dashboard.Config
+		by        string
+		forwarded []string
+		want      string
+	}{
+		"ALongName":             {dashboard.Config{}, strings.Repeat("x", 70), nil, strings.Repeat("x", 49) + " from 127.0.0.1"},
+		"ACutLetter":            {dashboard.Config{}, strings.Repeat("x", 48) + "é", nil, strings.Repeat("x", 48) + " from 127.0.0.1"},
+		"NoName":                {dashboard.Config{}, " ", nil, "page from 127.0.0.1"},
+		"WithoutAProxy":         {dashboard.Config{}, "ada", []string{"10.0.0.1"}, "ada from 127.0.0.1"},
+		"OfTheProxy":            {proxied, "ada", []string{"6.6.6.6, 10.0.0.2"}, "ada from 10.0.0.2"},
+		"OfALineThatAProxyAdds": {proxied, "ada", []string{"6.6.6.6", "10.0.0.2"}, "ada from 10.0.0.2"},
+	} {
+		d := must(dashboard.New(nil, tc.cfg))
+		r := httptest.NewRequest(http.MethodPost, "/", http.NoBody)
+		r.RemoteAddr = "127.0.0.1:4711"
+		r.Header.Set("Comfy-By", tc.by)
+		r.Header["X-Forwarded-For"] = tc.forwarded
+		if got := d.CallerOf(r); got != tc.want {
+			t.Errorf("%s: %q, want %q", name, got, tc.want)
+		}
+	}
+}
+
 func TestManyViewersShareAnAnswer(t *testing.T) {
 	t.Parallel()
 	s := serve(t, dashboard.Config{})
