@@ -41,7 +41,7 @@ const (
 	headerTimeout = 5 * time.Second
 	idleTimeout   = 2 * time.Minute
 	stopTimeout   = 2 * time.Second
-	answerTimeout = 30 * time.Second // to write an answer that is neither a stream nor a file
+	answerTimeout = 30 * time.Second // to read a request's body, make the answer and write it, when that is neither a stream nor a file
 	mostHeader    = 32 << 10
 )
 

@@ -30,7 +30,11 @@ func (d *Dashboard) guarded(next http.Handler) http.Handler {
 				": open it under its address, as http://127.0.0.1:8080, or start it with --dashboard-url when a proxy gives it that name")
 			return
 		}
-		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(answerTimeout)) // streams and files set their own
+		control, until := http.NewResponseController(w), time.Now().Add(answerTimeout)
+		_ = control.SetWriteDeadline(until) // streams and files set their own
+		if r.ContentLength != 0 {
+			_ = control.SetReadDeadline(until) // a stream has no body, and would end then
+		}
 		own.ServeHTTP(w, r)
 	})
 }

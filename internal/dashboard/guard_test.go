@@ -63,6 +63,41 @@ func TestKeysAreRead(t *testing.T) {
 	}
 }
 
+// timed keeps the deadlines of a connection.
+type timed struct {
+	*httptest.ResponseRecorder
+	reads, writes time.Time
+}
+
+func (w *timed) SetReadDeadline(t time.Time) error {
+	w.reads = t
+	return nil
+}
+
+func (w *timed) SetWriteDeadline(t time.Time) error {
+	w.writes = t
+	return nil
+}
+
+// Whoever sends the beginning of a request keeps a connection open as long as its body may take, also without a password.
+func TestABodyMustComeInTime(t *testing.T) {
+	t.Parallel()
+	d := must(dashboard.New(nil, dashboard.Config{Keys: must(dashboard.ParseKeys(secrets))}))
+	for name, tc := range map[string]struct {
+		method, path, body string
+		want               bool
+	}{
+		"ALogin": {http.MethodPost, "/login", "secret=x", true}, "ACall": {http.MethodPost, "/api/v1/jobs", "{}", true},
+		"ABodyOfALink": {http.MethodGet, "/login", "x", true}, "AStream": {http.MethodGet, "/live", "", false},
+	} {
+		w := &timed{ResponseRecorder: httptest.NewRecorder()}
+		d.Handler().ServeHTTP(w, httptest.NewRequest(tc.method, "http://localhost"+tc.path, strings.NewReader(tc.body)))
+		if w.reads.IsZero() == tc.want || w.writes.IsZero() {
+			t.Errorf("%s: read until %v, written until %v", name, w.reads, w.writes)
+		}
+	}
+}
+
 const secrets = "operators-word,look:guests-word,tenant/roles:roles-word"
 
 func TestEachRoleDoesWhatItMay(t *testing.T) {
