@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"strconv"
@@ -115,7 +116,8 @@ func (d *Dashboard) answer(r *http.Request, who Viewer, name string, needs use, 
 		return nil, err
 	}
 	return d.shared.get(string(who.Tenant)+" "+name+" "+string(key), func() (json.RawMessage, error) {
-		ctx := context.WithoutCancel(r.Context()) // another viewer may wait for it too
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), answerTimeout) // another viewer may wait for it too
+		defer cancel()
 		if name == picturesCall {
 			return d.pictures(ctx, who, request)
 		}
@@ -185,10 +187,7 @@ type sharedAnswer struct {
 	err   error
 }
 
-const (
-	sharedFor  = 300 * time.Millisecond
-	mostShared = 128
-)
+const sharedFor = 300 * time.Millisecond
 
 // get gives the answer that is known for a key, or that ask gives.
 func (s *shared) get(key string, ask func() (json.RawMessage, error)) (json.RawMessage, error) {
@@ -213,15 +212,9 @@ func (s *shared) join(key string) (answer *sharedAnswer, ours bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := s.now()
-	if found := s.known[key]; found != nil && (found.until.IsZero() || now.Before(found.until)) {
+	maps.DeleteFunc(s.known, func(_ string, a *sharedAnswer) bool { return !a.until.IsZero() && !now.Before(a.until) })
+	if found := s.known[key]; found != nil {
 		return found, false
-	}
-	if len(s.known) >= mostShared {
-		for k, a := range s.known {
-			if !a.until.IsZero() && !now.Before(a.until) {
-				delete(s.known, k)
-			}
-		}
 	}
 	answer = &sharedAnswer{done: make(chan struct{})}
 	if s.known == nil {

@@ -1,7 +1,9 @@
 package dashboard
 
 import (
+	"encoding/json"
 	"net/http"
+	"strconv"
 	"time"
 )
 
@@ -34,6 +36,17 @@ func (d *Dashboard) Viewers() int {
 
 // CallerOf is who changes something by a request.
 func (d *Dashboard) CallerOf(r *http.Request) string { return d.callerOf(r) }
+
+// SharedAnswers asks for n different answers, each when the one before is too old to be shared, and gives how many are kept.
+func SharedAnswers(n int) int {
+	now := time.Now()
+	s := shared{now: func() time.Time { return now }}
+	for i := range n {
+		_, _ = s.get(strconv.Itoa(i), func() (json.RawMessage, error) { return nil, nil })
+		now = now.Add(sharedFor)
+	}
+	return len(s.known)
+}
 
 // AssetFiles are the page's files by path, raw and compressed, with the shell as index.html.
 func AssetFiles() (raw, zipped map[string][]byte, err error) {

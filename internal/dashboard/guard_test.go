@@ -306,6 +306,13 @@ func TestNoNameHidesTheAddressOfACaller(t *testing.T) {
 	}
 }
 
+func TestAnAnswerIsKeptNoLongerThanItIsShared(t *testing.T) {
+	t.Parallel()
+	if kept := dashboard.SharedAnswers(10); kept != 1 {
+		t.Errorf("%d answers are kept, want 1", kept)
+	}
+}
+
 func TestManyViewersShareAnAnswer(t *testing.T) {
 	t.Parallel()
 	s := serve(t, dashboard.Config{})
