@@ -16,7 +16,11 @@ const policy = "default-src 'none'; script-src 'self'; style-src 'self'; connect
 // guarded lets a request pass that names this page's host and comes from this page. A page elsewhere whose name was pointed at this
 // machine (DNS rebinding) passes every check of origins, since to the browser it is the same host: hence the check of the name.
 func (d *Dashboard) guarded(next http.Handler) http.Handler {
-	own := http.NewCrossOriginProtection().Handler(next)
+	origins := http.NewCrossOriginProtection()
+	if d.cfg.URL != nil { // a proxy may send another Host than the browser has, and over plain HTTP a browser says no more than its origin
+		_ = origins.AddTrustedOrigin(d.cfg.URL.Scheme + "://" + d.cfg.URL.Host) // without a scheme or a host it is no URL of a page
+	}
+	own := origins.Handler(next)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
 		h.Set("Content-Security-Policy", policy)

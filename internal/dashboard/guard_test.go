@@ -49,6 +49,18 @@ func TestOtherPagesCanChangeNothing(t *testing.T) {
 	}
 }
 
+// Over plain HTTP a browser names its origin alone, and a proxy may replace the name of the host by the page's own address.
+func TestAPageBehindAProxyTakesChanges(t *testing.T) {
+	t.Parallel()
+	s := serve(t, dashboard.Config{URL: must(url.Parse("http://herd.lan/page/"))})
+	for origin, want := range map[string]int{"http://herd.lan": 404, "http://herd.lan:8080": 403, "https://herd.lan": 403, "http://evil.lan": 403, "null": 403} {
+		got := s.ask(http.MethodPost, "/api/v1/never", "{}", func(r *http.Request) { r.Header.Set("Origin", origin) })
+		if got.code != want {
+			t.Errorf("%s: %d, want %d", origin, got.code, want)
+		}
+	}
+}
+
 func TestKeysAreRead(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]string{
