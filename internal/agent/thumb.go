@@ -22,7 +22,7 @@ const (
 	smallPicture = 64 << 10 // bytes up to which a picture is small enough itself
 
 	mostPicture = 32 << 20         // bytes of a picture of which a small one is made
-	mostPixels  = 24 << 20         // of it: decoded they take four bytes each
+	mostPixels  = 24 << 20         // of it: decoded they take four bytes each as a rule, and up to twenty in a progressive JPEG
 	thumbTime   = 10 * time.Second // to read it and to store the small one
 )
 
