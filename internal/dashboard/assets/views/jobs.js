@@ -93,6 +93,7 @@ export function changed(events) {
     known.set(keyOf(row.tenant, row.job), row);
     fresh.unshift(row);
   }
+  fresh = fresh.slice(0, pageSize); // the list takes no more of them
   if (!engaged() && fresh.length <= flood) settle();
 }
 
@@ -215,7 +216,7 @@ export function render() {
   const all = rows();
   return html`${head}${stale(list)}
     <div class="filters">${chips()}${others()}</div>
-    ${fresh.length ? html`<button class="later primary" @click=${() => { scrollTo(0, 0); settle(); draw(); }}>${plural(fresh.length, 'new job')}</button>` : nothing}
+    ${fresh.length ? html`<button class="later primary" @click=${() => { scrollTo(0, 0); settle(); draw(); }}>${fresh.length < pageSize ? plural(fresh.length, 'new job') : `${pageSize} or more new jobs`}</button>` : nothing}
     <section class="card">${all.length ? html`<div class="scroll"><table class="list"><thead><tr><th class="tight"><span class="sr">Select</span></th><th>State</th><th>Job</th><th>Tenant</th><th>Workflow</th><th>Host</th><th class="num">Try</th><th>Why</th><th class="num">Time</th><th class="num">Changed</th></tr></thead>
       <tbody>${repeat(all, (r) => keyOf(r.tenant, r.job), tr)}</tbody></table></div>`
     : filtered ? html`<div class="empty"><h2>No job matches</h2><p>Jobs are listed as long as their events are kept.</p><p><a class="pill" href=${link('jobs')}>Show all jobs</a></p></div>`
