@@ -11,6 +11,7 @@ import (
 	"maps"
 	"net"
 	"net/http"
+	"net/url"
 	"strconv"
 	"strings"
 	"sync"
@@ -143,7 +144,11 @@ func (d *Dashboard) callerOf(r *http.Request) string {
 		from = strings.TrimSpace(forwarded[strings.LastIndexByte(forwarded, ',')+1:])
 	}
 	from = " from " + from[:min(len(from), mostFrom)]
-	name := cmp.Or(strings.TrimSpace(r.Header.Get("Comfy-By")), "page")
+	name := r.Header.Get("Comfy-By")
+	if plain, err := url.PathUnescape(name); err == nil { // the page escapes it, since a header takes few letters
+		name = plain
+	}
+	name = cmp.Or(strings.TrimSpace(name), "page")
 	return strings.ToValidUTF8(name[:min(len(name), mostBy-len(from))], "") + from // a long name leaves the address whole
 }
 

@@ -302,6 +302,8 @@ func TestNoNameHidesTheAddressOfACaller(t *testing.T) {
 	}{
 		"ALongName":             {dashboard.Config{}, strings.Repeat("x", 70), nil, strings.Repeat("x", 49) + " from 127.0.0.1"},
 		"ACutLetter":            {dashboard.Config{}, strings.Repeat("x", 48) + "é", nil, strings.Repeat("x", 48) + " from 127.0.0.1"},
+		"OtherLetters":          {dashboard.Config{}, "%C5%81ukasz", nil, "Łukasz from 127.0.0.1"},
+		"APercentSign":          {dashboard.Config{}, "100% ada", nil, "100% ada from 127.0.0.1"},
 		"NoName":                {dashboard.Config{}, " ", nil, "page from 127.0.0.1"},
 		"WithoutAProxy":         {dashboard.Config{}, "ada", []string{"10.0.0.1"}, "ada from 127.0.0.1"},
 		"OfTheProxy":            {proxied, "ada", []string{"6.6.6.6, 10.0.0.2"}, "ada from 10.0.0.2"},

@@ -151,6 +151,7 @@ func deadRequeued(f *fleet, b *tab) {
 }
 
 func hostDrained(_ *fleet, b *tab) {
+	b.do("give a name", chromedp.Evaluate[chromedp.Void](`void localStorage.setItem('comfyherd.by', 'Łukasz')`))
 	b.to("hosts")
 	b.says("gpu-1", "gpu-2", "idle")
 	b.do("drain gpu-1", chromedp.Click(chromedp.CSS(`tr[data-key="gpu-1"] button`)))
@@ -162,6 +163,9 @@ func hostDrained(_ *fleet, b *tab) {
 	b.until("the host is back", `document.querySelector('tr[data-key="gpu-1"]').innerText.includes('online')`)
 	b.to("hosts/gpu-1")
 	b.says("About", "NVIDIA", "Last jobs")
+	b.to("system")
+	b.says("by Łukasz from 127.0.0.1")
+	b.do("drop the name", chromedp.Evaluate[chromedp.Void](`void localStorage.removeItem('comfyherd.by')`))
 }
 
 func whatWaits(f *fleet, b *tab) {

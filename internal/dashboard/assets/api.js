@@ -41,7 +41,7 @@ export async function call(name, request = {}, { text = false } = {}) {
   try {
     response = await fetch(`api/v1/${name}`, {
       method: 'POST',
-      headers: { 'Content-Type': 'application/json', 'Comfy-By': setting('by') ?? '' },
+      headers: { 'Content-Type': 'application/json', 'Comfy-By': encodeURIComponent(setting('by') ?? '') }, // a header takes no other letters
       body: JSON.stringify(request),
     });
   } catch {
