@@ -28,7 +28,7 @@ func TestStories(t *testing.T) { //nolint:paralleltest // a browser takes all of
 		tell func(*fleet, *tab)
 	}{
 		{"NothingYet", nothingYet}, {"AJobAndItsPicture", jobAndPicture}, {"AFailureAndItsBlock", failureAndBlock}, {"ABlockIsCleared", blockCleared},
-		{"JobsByKeyboard", jobsByKeyboard}, {"TheDeadAreRequeued", deadRequeued}, {"AHostIsDrained", hostDrained}, {"WhatWaits", whatWaits},
+		{"JobsByKeyboard", jobsByKeyboard}, {"JobsInAFlood", jobsInAFlood}, {"TheDeadAreRequeued", deadRequeued}, {"AHostIsDrained", hostDrained}, {"WhatWaits", whatWaits},
 		{"WorkflowsTenantsSystem", otherViews}, {"TheViewerSleeps", viewerSleeps}, {"AGuestOnlyLooks", guest}, {"EverybodyCanUseIt", everybody},
 	} {
 		ok := t.Run(story.name, func(t *testing.T) {
@@ -124,6 +124,39 @@ func jobsByKeyboard(f *fleet, b *tab) {
 	}
 }
 
+// module is a module of the page, as the page itself has it.
+func module(name string) string {
+	return `import(document.querySelector('script[type="module"]').src.replace('app.js', '` + name + `'))`
+}
+
+// More jobs come than the list shows, and a job begins while the list of those that run is read.
+func jobsInAFlood(_ *fleet, b *tab) {
+	b.to("jobs")
+	b.until("the list is read", `!document.querySelector('main [aria-busy]')`)
+	b.do("flood the list", chromedp.Evaluate[chromedp.Void](`void `+module("views/jobs.js")+`.then((jobs) => jobs.changed(Array.from({ length: 300 },
+		(_, i) => ({ of: 'jobs', kind: 'queued', sequence: 1e9 + i, time: new Date().toISOString(), event: { tenant: 'flood', job: 'flood-' + i } }))))`))
+	b.says("100 or more new jobs")
+	b.do("take them", chromedp.Click(chromedp.CSS(`button.later.primary`)))
+	b.says("flood-299", "flood-200")
+	if rows := eval[int](b, `document.querySelectorAll('main tr[data-row]').length`); rows != 100 {
+		b.t.Errorf("%d rows", rows)
+	}
+	b.do("read those that run", chromedp.Evaluate[chromedp.Void](`void `+module("views/running.js")+`.then(async ({ Running }) => {
+		const running = new Running();
+		const started = (job, sequence) => ({ of: 'jobs', kind: 'started', sequence, event: { tenant: 'flood', job } });
+		running.changed([started('gone', 1)]);
+		const read = running.load({ tenant: 'flood' });
+		running.changed([started('begun', 2)]);
+		await read;
+		window.runs = running.list().map((r) => r.job).join();
+	})`))
+	b.until("the list was read", `window.runs !== undefined`)
+	if runs := eval[string](b, `window.runs`); runs != "begun" {
+		b.t.Errorf("the running jobs are %q, want the one that has begun meanwhile", runs)
+	}
+	b.to("")
+}
+
 func deadRequeued(f *fleet, b *tab) {
 	b.do("blur", chromedp.Evaluate[chromedp.Void](`void document.activeElement.blur()`))
 	b.press("g")
@@ -200,6 +233,14 @@ func viewerSleeps(f *fleet, b *tab) {
 	b.until("the list is read", `!document.querySelector('main [aria-busy]')`)
 	b.press(".")
 	b.says("paused")
+	b.do("hide the tab for long", chromedp.Evaluate[chromedp.Void](`void (() => {
+		const real = window.setTimeout;
+		window.setTimeout = (then) => real(then, 0);
+		Object.defineProperty(document, 'hidden', { value: true, configurable: true });
+		document.dispatchEvent(new Event('visibilitychange'));
+		window.setTimeout = real;
+	})()`))
+	b.do("show it again", chromedp.Evaluate[chromedp.Void](`void (delete document.hidden, document.dispatchEvent(new Event('visibilitychange')))`))
 	f.submit("night", "owl-1", "poster", 6, nil)
 	f.ended("night", "owl-1")
 	if strings.Contains(b.text(), "owl-1") {
