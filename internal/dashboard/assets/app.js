@@ -51,7 +51,7 @@ function read() {
 }
 
 /** Draws soon, once for all that has changed. */
-export function draw() {
+function draw() {
   if (drawing) return;
   drawing = true;
   requestAnimationFrame(() => {
@@ -138,7 +138,7 @@ function search(e) {
 
 function begin() {
   addEventListener('hashchange', go);
-  listen({ places, draw, pause, view: () => view });
+  listen({ places, pause, view: () => view });
   view = now;
   go();
   stream = follow({

@@ -3,9 +3,9 @@ import { html, nothing } from '../vendor/lit-html/lit-html.js';
 import { repeat } from '../vendor/lit-html/directives/repeat.js';
 import { call, Resource } from '../api.js';
 import { ask, attempt, announce } from '../dialog.js';
-import { badge, count, details, holds, plural, short, spaces, states } from '../format.js';
+import { badge, count, details, holds, plural, spaces, states } from '../format.js';
 import { age, empty, hashChip, heading, hostLink, jobLink, link, progress, stale, unready } from '../parts.js';
-import { keyOf, mayAct, store } from '../store.js';
+import { keyOf, mayAct, named } from '../store.js';
 import { at, now, span, whole } from '../time.js';
 
 const pageSize = 100;
@@ -120,7 +120,7 @@ async function more() {
 const rows = () => [...list.data.jobs, ...older];
 
 /** How long the job has waited or run, and a word for which of them. */
-export function lasted(row) {
+function lasted(row) {
   const since = at(row.last.time);
   switch (row.state) {
     case 'started': return ['running', whole(now() - since)];
@@ -151,7 +151,7 @@ async function cancel(data) {
   let ended = 0;
   await attempt(async () => {
     for (const j of jobs) {
-      await call('cancel', store.role === 'tenant' ? { job: j.job } : { tenant: j.tenant, job: j.job });
+      await call('cancel', named(j.tenant, j.job));
       ended++;
     }
   }, () => `${plural(ended, 'job')} cancelled.`);
@@ -167,7 +167,7 @@ async function requeue(data) {
   if (!sure) return undefined;
   let again = 0;
   await attempt(async () => {
-    for (const j of jobs) again += (await call('requeue', store.role === 'tenant' ? { job: j.job } : { tenant: j.tenant, job: j.job })).count;
+    for (const j of jobs) again += (await call('requeue', named(j.tenant, j.job))).count;
   }, () => `${plural(again, 'job')} requeued.`);
   picked.clear();
   list.soon();
