@@ -221,7 +221,8 @@ func whatWaits(f *fleet, b *tab) {
 func otherViews(_ *fleet, b *tab) {
 	b.to("workflows")
 	b.says("poster, image", "portrait, image", "2 of 2")
-	b.to("tenants")
+	b.to("tenants/%C3") // of an address that was cut
+	b.until("the tenants are shown", `document.title.startsWith('Tenants')`)
 	b.until("the tenants are read", `!document.querySelector('main [aria-busy]')`)
 	b.to("system")
 	b.says("Dispatchers", "one", "COMFY_EVENTS", "Settings of dispatcher one", "cancel")

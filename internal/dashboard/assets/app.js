@@ -43,10 +43,19 @@ let more = false;
 let stream = null;
 let reload = false; // another version of the page is there
 
+/** Text of the address as it was before it was encoded; an address that was cut within a letter stays as it is. */
+function plain(text) {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text;
+  }
+}
+
 /** What the address says: the view, the rest of its path, and the filters. */
 function read() {
   const [path, query = ''] = location.hash.replace(/^#\/?/, '').split('?');
-  const [name, ...rest] = path.split('/').map(decodeURIComponent);
+  const [name, ...rest] = path.split('/').map(plain);
   return { name, rest, query: new URLSearchParams(query) };
 }
 
