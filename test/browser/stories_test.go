@@ -29,7 +29,7 @@ func TestStories(t *testing.T) { //nolint:paralleltest // a browser takes all of
 	}{
 		{"NothingYet", nothingYet}, {"AJobAndItsPicture", jobAndPicture}, {"AFailureAndItsBlock", failureAndBlock}, {"ABlockIsCleared", blockCleared},
 		{"JobsByKeyboard", jobsByKeyboard}, {"JobsInAFlood", jobsInAFlood}, {"TheDeadAreRequeued", deadRequeued}, {"AHostIsDrained", hostDrained}, {"WhatWaits", whatWaits},
-		{"WorkflowsTenantsSystem", otherViews}, {"TheViewerSleeps", viewerSleeps}, {"AGuestOnlyLooks", guest}, {"EverybodyCanUseIt", everybody},
+		{"WorkflowsTenantsSystem", otherViews}, {"TheViewerSleeps", viewerSleeps}, {"AGuestOnlyLooks", guest}, {"ATenantSeesItsOwn", tenant}, {"EverybodyCanUseIt", everybody},
 	} {
 		ok := t.Run(story.name, func(t *testing.T) {
 			f.t, b.t = t, t
@@ -252,6 +252,20 @@ func viewerSleeps(f *fleet, b *tab) {
 	if rows := eval[int](b, `document.querySelectorAll('main tr[data-row]').length`); rows != 1 {
 		b.t.Errorf("%d rows of one job", rows)
 	}
+}
+
+// Nothing happens meanwhile that would make the page read again.
+func tenant(f *fleet, b *tab) {
+	url := f.page(dashboard.Config{Keys: must(dashboard.ParseKeys("tenant/quiet:quiets-word"))})
+	b.do("open "+url, chromedp.Navigate(url))
+	b.says("Password or token")
+	b.do("log in", chromedp.SendKeys(chromedp.CSS("#secret"), "quiets-word"+enter))
+	b.says("live", "nothing waits")
+	if text := b.text(); strings.Contains(text, "cat-1") || strings.Contains(text, "Hosts") {
+		b.t.Errorf("a tenant is shown %s", text)
+	}
+	b.do("go back to "+f.url, chromedp.Navigate(f.url))
+	b.says("live")
 }
 
 func guest(f *fleet, b *tab) {
