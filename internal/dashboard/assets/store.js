@@ -49,8 +49,5 @@ export function done(progress) {
   return Math.min(1, (progress.nodes_done + (progress.nodes_done < progress.nodes_total ? node : 0)) / progress.nodes_total);
 }
 
-/** The fields by which a call names a job: a tenant's calls are about its own jobs. */
-export const named = (tenant, job) => (store.role === 'tenant' ? { job } : { tenant, job });
-
 export const mayAct = () => store.role === 'act' || store.role === 'tenant';
 export const mayOperate = () => store.role === 'act';

@@ -5,7 +5,7 @@ import { call, Resource } from '../api.js';
 import { ask, attempt, announce } from '../dialog.js';
 import { badge, count, details, holds, plural, spaces, states } from '../format.js';
 import { age, empty, hashChip, heading, hostLink, jobLink, link, progress, stale, unready } from '../parts.js';
-import { keyOf, mayAct, named } from '../store.js';
+import { keyOf, mayAct } from '../store.js';
 import { at, now, span, whole } from '../time.js';
 
 const pageSize = 100;
@@ -151,7 +151,7 @@ async function cancel(data) {
   let ended = 0;
   await attempt(async () => {
     for (const j of jobs) {
-      await call('cancel', named(j.tenant, j.job));
+      await call('cancel', { tenant: j.tenant, job: j.job });
       ended++;
     }
   }, () => `${plural(ended, 'job')} cancelled.`);
@@ -167,7 +167,7 @@ async function requeue(data) {
   if (!sure) return undefined;
   let again = 0;
   await attempt(async () => {
-    for (const j of jobs) again += (await call('requeue', named(j.tenant, j.job))).count;
+    for (const j of jobs) again += (await call('requeue', { tenant: j.tenant, job: j.job })).count;
   }, () => `${plural(again, 'job')} requeued.`);
   picked.clear();
   list.soon();
