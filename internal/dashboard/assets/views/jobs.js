@@ -134,7 +134,7 @@ export const why = (row) => (row.state === 'waiting' ? holds[row.reason] ?? spac
 function pick(e, data) {
   if (!data?.key) return;
   const keys = rows().map((r) => keyOf(r.tenant, r.job));
-  const range = e.shiftKey && lastPicked ? keys.slice(...[keys.indexOf(lastPicked), keys.indexOf(data.key)].sort((a, b) => a - b).map((n, i) => n + i)) : [data.key];
+  const range = e.shiftKey && keys.includes(lastPicked) ? keys.slice(...[keys.indexOf(lastPicked), keys.indexOf(data.key)].sort((a, b) => a - b).map((n, i) => n + i)) : [data.key];
   const on = !picked.has(data.key);
   for (const key of range) if (on) picked.add(key); else picked.delete(key);
   lastPicked = data.key;
