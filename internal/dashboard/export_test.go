@@ -57,7 +57,7 @@ func AssetFiles() (raw, zipped map[string][]byte, err error) {
 	a.files[shellName] = a.shell
 	raw, zipped = map[string][]byte{}, map[string][]byte{}
 	for name, f := range a.files {
-		raw[name], zipped[name] = f.raw, f.zipped
+		raw[name], zipped[name] = f.raw, f.zipped()
 	}
 	return raw, zipped, nil
 }
