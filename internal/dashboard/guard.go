@@ -10,8 +10,8 @@ import (
 )
 
 // policy is what the page may load and do: its own files, and nothing from elsewhere, from text or inside a frame of another page.
-const policy = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' blob:; media-src 'self'; " +
-	"manifest-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'; require-trusted-types-for 'script'; trusted-types lit-html"
+const policy = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; media-src 'self'; " +
+	"frame-ancestors 'none'; base-uri 'none'; form-action 'self'; require-trusted-types-for 'script'; trusted-types lit-html"
 
 // guarded lets a request pass that names this page's host and comes from this page. A page elsewhere whose name was pointed at this
 // machine (DNS rebinding) passes every check of origins, since to the browser it is the same host: hence the check of the name.
