@@ -28,7 +28,7 @@ func TestStories(t *testing.T) { //nolint:paralleltest // a browser takes all of
 		tell func(*fleet, *tab)
 	}{
 		{"NothingYet", nothingYet}, {"AJobAndItsPicture", jobAndPicture}, {"AFailureAndItsBlock", failureAndBlock}, {"ABlockIsCleared", blockCleared},
-		{"JobsByKeyboard", jobsByKeyboard}, {"JobsInAFlood", jobsInAFlood}, {"TheDeadAreRequeued", deadRequeued}, {"AHostIsDrained", hostDrained}, {"WhatWaits", whatWaits},
+		{"JobsByKeyboard", jobsByKeyboard}, {"JobsInAFlood", jobsInAFlood}, {"AnswersTakeLong", slowAnswers}, {"TheDeadAreRequeued", deadRequeued}, {"AHostIsDrained", hostDrained}, {"WhatWaits", whatWaits},
 		{"WorkflowsTenantsSystem", otherViews}, {"TheViewerSleeps", viewerSleeps}, {"AGuestOnlyLooks", guest}, {"ATenantSeesItsOwn", tenant}, {"EverybodyCanUseIt", everybody},
 	} {
 		ok := t.Run(story.name, func(t *testing.T) {
@@ -155,6 +155,17 @@ func jobsInAFlood(_ *fleet, b *tab) {
 		b.t.Errorf("the running jobs are %q, want the one that has begun meanwhile", runs)
 	}
 	b.to("")
+}
+
+// What is read is shown, also when more happens before the answer comes.
+func slowAnswers(_ *fleet, b *tab) {
+	b.do("read slowly", chromedp.Evaluate[chromedp.Void](`void `+module("api.js")+`.then(({ Resource }) => {
+		window.shown = 0;
+		const slow = new Resource(() => new Promise((done) => setTimeout(done, 300)), () => { shown++; }, 10);
+		slow.load();
+		setInterval(() => shown < 3 && slow.soon(), 5);
+	})`))
+	b.until("the answers are shown", `window.shown >= 3`)
 }
 
 func deadRequeued(f *fleet, b *tab) {
