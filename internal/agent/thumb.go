@@ -22,7 +22,7 @@ const (
 	smallPicture = 64 << 10 // bytes up to which a picture is small enough itself
 
 	mostPicture = 32 << 20         // bytes of a picture of which a small one is made
-	mostPixels  = 24 << 20         // of it: decoded they take four bytes each
+	mostPixels  = 24 << 20         // of it: decoded they take four bytes each as a rule, and up to twenty in a progressive JPEG
 	thumbTime   = 10 * time.Second // to read it and to store the small one
 )
 
@@ -48,7 +48,8 @@ func (h *host) thumbnail(ctx context.Context, r *result, out *job.Output) string
 		h.log.Debug("no small picture", "object", out.Object, "error", err)
 		return ""
 	}
-	name := path.Dir(out.Object) + "/thumbs/" + path.Base(out.Object) + ".jpg"
+	folder, file := path.Split(out.Object) // path.Dir would resolve the id of a node such as ../../bolt, into the folder of another tenant
+	name := folder + "thumbs/" + file + ".jpg"
 	if _, err := h.q.StoreOutput(ctx, name, "image/jpeg", bytes.NewReader(small)); err != nil {
 		h.log.Debug("a small picture cannot be stored", "object", name, "error", err)
 		return ""

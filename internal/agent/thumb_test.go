@@ -98,15 +98,16 @@ func TestLargePicturesAreStoredWithASmallOne(t *testing.T) {
 	t.Parallel()
 	large, little := noise(t, 400), noise(t, 20)
 	for name, tc := range map[string]struct {
-		body, contentType string
-		config            agent.Config
-		want              string
+		body, contentType, node string
+		config                  agent.Config
+		want                    string
 	}{
-		"Large":       {large, "image/png", agent.Config{}, "acme/one/9/thumbs/a.png.jpg"},
-		"SmallItself": {little, "image/png", agent.Config{}, ""},
-		"NoneWanted":  {large, "image/png", agent.Config{NoThumbs: true}, ""},
-		"NoPicture":   {strings.Repeat("x", 100_000), "image/png", agent.Config{}, ""},
-		"OtherType":   {large, "image/webp", agent.Config{}, ""},
+		"Large":              {large, "image/png", "9", agent.Config{}, "acme/one/9/thumbs/a.png.jpg"},
+		"OfANodeThatIsAPath": {large, "image/png", "../../bolt/one/9", agent.Config{}, "acme/one/../../bolt/one/9/thumbs/a.png.jpg"},
+		"SmallItself":        {little, "image/png", "9", agent.Config{}, ""},
+		"NoneWanted":         {large, "image/png", "9", agent.Config{NoThumbs: true}, ""},
+		"NoPicture":          {strings.Repeat("x", 100_000), "image/png", "9", agent.Config{}, ""},
+		"OtherType":          {large, "image/webp", "9", agent.Config{}, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -116,7 +117,7 @@ func TestLargePicturesAreStoredWithASmallOne(t *testing.T) {
 				return io.NopCloser(strings.NewReader(tc.body)), tc.contentType, int64(len(tc.body)), nil
 			}
 			h.fake.mu.Unlock()
-			h.fake.returns(now(), &comfy.Result{Outputs: []comfy.Output{{Node: "9", Media: "images", Filename: "a.png", Type: "output"}}}, nil)
+			h.fake.returns(now(), &comfy.Result{Outputs: []comfy.Output{{Node: tc.node, Media: "images", Filename: "a.png", Type: "output"}}}, nil)
 			o := h.queued(job.Spec{ID: "one"})
 			h.accepted(o)
 			got := h.event(o, job.Completed).Outputs

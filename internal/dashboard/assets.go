@@ -14,6 +14,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"sync"
 )
 
 //go:embed assets
@@ -22,7 +23,8 @@ var embedded embed.FS
 // asset is one file of the page, as it is and compressed.
 type asset struct {
 	contentType string
-	raw, zipped []byte
+	raw         []byte
+	zipped      func() []byte // compressed when it is first called, since most dispatchers have no viewer when they start
 }
 
 // assets are the files of the page. They are served below a hash of all of them, so a browser may keep them for ever and a new
@@ -91,11 +93,15 @@ func newAsset(name string, raw []byte) asset {
 	case "":
 		contentType = "text/plain; charset=utf-8"
 	}
+	return asset{contentType: contentType, raw: raw, zipped: sync.OnceValue(func() []byte { return compressed(raw) })}
+}
+
+func compressed(raw []byte) []byte {
 	var b bytes.Buffer
 	w, _ := gzip.NewWriterLevel(&b, gzip.BestCompression) // the level is valid, and a buffer fails no write
 	_, _ = w.Write(raw)
 	_ = w.Close()
-	return asset{contentType: contentType, raw: raw, zipped: b.Bytes()}
+	return b.Bytes()
 }
 
 // serve gives a file below the current hash. Below another one, as in a page that is older than this program, nothing is found.
@@ -122,7 +128,7 @@ func (a *asset) write(w http.ResponseWriter, r *http.Request, tag string) {
 	body := a.raw
 	if accepts(r, "gzip") {
 		h.Set("Content-Encoding", "gzip")
-		body = a.zipped
+		body = a.zipped()
 	}
 	_, _ = io.Copy(w, bytes.NewReader(body)) // the viewer may be gone
 }

@@ -2,13 +2,16 @@ package dashboard
 
 import (
 	"bytes"
+	"cmp"
 	"compress/gzip"
 	"context"
 	"encoding/json"
 	"errors"
 	"io"
+	"maps"
 	"net"
 	"net/http"
+	"net/url"
 	"strconv"
 	"strings"
 	"sync"
@@ -44,7 +47,8 @@ var ofTenants = map[string]use{
 const (
 	mostRequest = 2 << 20 // bytes: why takes a whole workflow
 	zipFrom     = 2 << 10 // bytes from which on an answer is compressed
-	mostBy      = 64
+	mostBy      = 64      // bytes of a caller's name and address
+	mostFrom    = 45      // bytes of an address: the longest one of IPv6
 )
 
 // call makes a call for a viewer and gives its answer as it came.
@@ -55,12 +59,15 @@ func (d *Dashboard) call(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusRequestEntityTooLarge, "the request could not be read: "+err.Error())
 		return
 	}
-	request := map[string]json.RawMessage{}
+	var request map[string]json.RawMessage
 	if len(bytes.TrimSpace(body)) > 0 {
 		if err := json.Unmarshal(body, &request); err != nil {
 			refuse(w, http.StatusBadRequest, "the request is not a JSON object: "+err.Error())
 			return
 		}
+	}
+	if request == nil { // of an empty body, or of null
+		request = map[string]json.RawMessage{}
 	}
 	needs := who.needs(name, request)
 	switch {
@@ -110,7 +117,8 @@ func (d *Dashboard) answer(r *http.Request, who Viewer, name string, needs use, 
 		return nil, err
 	}
 	return d.shared.get(string(who.Tenant)+" "+name+" "+string(key), func() (json.RawMessage, error) {
-		ctx := context.WithoutCancel(r.Context()) // another viewer may wait for it too
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), answerTimeout) // another viewer may wait for it too
+		defer cancel()
 		if name == picturesCall {
 			return d.pictures(ctx, who, request)
 		}
@@ -132,15 +140,16 @@ func (d *Dashboard) callerOf(r *http.Request) string {
 	if err != nil {
 		from = r.RemoteAddr
 	}
-	if forwarded := r.Header.Get("X-Forwarded-For"); d.cfg.URL != nil && forwarded != "" { // of the proxy
+	if forwarded := strings.Join(r.Header.Values("X-Forwarded-For"), ","); d.cfg.URL != nil && forwarded != "" { // the proxy adds the last one
 		from = strings.TrimSpace(forwarded[strings.LastIndexByte(forwarded, ',')+1:])
 	}
-	name := strings.TrimSpace(r.Header.Get("Comfy-By"))
-	if name == "" {
-		name = "page"
+	from = " from " + from[:min(len(from), mostFrom)]
+	name := r.Header.Get("Comfy-By")
+	if plain, err := url.PathUnescape(name); err == nil { // the page escapes it, since a header takes few letters
+		name = plain
 	}
-	by := name + " from " + from
-	return by[:min(len(by), mostBy)]
+	name = cmp.Or(strings.TrimSpace(name), "page")
+	return strings.ToValidUTF8(name[:min(len(name), mostBy-len(from))], "") + from // a long name leaves the address whole
 }
 
 // statusOf is the HTTP status of an error of a call.
@@ -183,10 +192,7 @@ type sharedAnswer struct {
 	err   error
 }
 
-const (
-	sharedFor  = 300 * time.Millisecond
-	mostShared = 128
-)
+const sharedFor = 300 * time.Millisecond
 
 // get gives the answer that is known for a key, or that ask gives.
 func (s *shared) get(key string, ask func() (json.RawMessage, error)) (json.RawMessage, error) {
@@ -211,15 +217,9 @@ func (s *shared) join(key string) (answer *sharedAnswer, ours bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := s.now()
-	if found := s.known[key]; found != nil && (found.until.IsZero() || now.Before(found.until)) {
+	maps.DeleteFunc(s.known, func(_ string, a *sharedAnswer) bool { return !a.until.IsZero() && !now.Before(a.until) })
+	if found := s.known[key]; found != nil {
 		return found, false
-	}
-	if len(s.known) >= mostShared {
-		for k, a := range s.known {
-			if !a.until.IsZero() && !now.Before(a.until) {
-				delete(s.known, k)
-			}
-		}
 	}
 	answer = &sharedAnswer{done: make(chan struct{})}
 	if s.known == nil {

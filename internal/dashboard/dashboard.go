@@ -41,7 +41,7 @@ const (
 	headerTimeout = 5 * time.Second
 	idleTimeout   = 2 * time.Minute
 	stopTimeout   = 2 * time.Second
-	answerTimeout = 30 * time.Second // to write an answer that is neither a stream nor a file
+	answerTimeout = 30 * time.Second // to read a request's body, make the answer and write it, when that is neither a stream nor a file
 	mostHeader    = 32 << 10
 )
 
@@ -55,7 +55,7 @@ func New(q *queue.Queue, cfg Config) (*Dashboard, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Dashboard{q: q, cfg: cfg, assets: embedded, hub: newHub(q, cfg.Logger), shared: shared{now: time.Now}}, nil
+	return &Dashboard{q: q, cfg: cfg, assets: embedded, hub: newHub(q, cfg.Logger, cfg.MostViewers), shared: shared{now: time.Now}}, nil
 }
 
 // Run serves the page on l until ctx ends, and closes l.

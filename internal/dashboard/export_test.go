@@ -1,6 +1,11 @@
 package dashboard
 
-import "time"
+import (
+	"encoding/json"
+	"net/http"
+	"strconv"
+	"time"
+)
 
 // Limits of a stream, which tests go beyond.
 const (
@@ -29,6 +34,20 @@ func (d *Dashboard) Viewers() int {
 	return d.hub.viewers
 }
 
+// CallerOf is who changes something by a request.
+func (d *Dashboard) CallerOf(r *http.Request) string { return d.callerOf(r) }
+
+// SharedAnswers asks for n different answers, each when the one before is too old to be shared, and gives how many are kept.
+func SharedAnswers(n int) int {
+	now := time.Now()
+	s := shared{now: func() time.Time { return now }}
+	for i := range n {
+		_, _ = s.get(strconv.Itoa(i), func() (json.RawMessage, error) { return nil, nil })
+		now = now.Add(sharedFor)
+	}
+	return len(s.known)
+}
+
 // AssetFiles are the page's files by path, raw and compressed, with the shell as index.html.
 func AssetFiles() (raw, zipped map[string][]byte, err error) {
 	a, err := loadAssets()
@@ -38,7 +57,7 @@ func AssetFiles() (raw, zipped map[string][]byte, err error) {
 	a.files[shellName] = a.shell
 	raw, zipped = map[string][]byte{}, map[string][]byte{}
 	for name, f := range a.files {
-		raw[name], zipped[name] = f.raw, f.zipped
+		raw[name], zipped[name] = f.raw, f.zipped()
 	}
 	return raw, zipped, nil
 }

@@ -10,13 +10,17 @@ import (
 )
 
 // policy is what the page may load and do: its own files, and nothing from elsewhere, from text or inside a frame of another page.
-const policy = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' blob:; media-src 'self'; " +
-	"manifest-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'; require-trusted-types-for 'script'; trusted-types lit-html"
+const policy = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; media-src 'self'; " +
+	"frame-ancestors 'none'; base-uri 'none'; form-action 'self'; require-trusted-types-for 'script'; trusted-types lit-html"
 
 // guarded lets a request pass that names this page's host and comes from this page. A page elsewhere whose name was pointed at this
 // machine (DNS rebinding) passes every check of origins, since to the browser it is the same host: hence the check of the name.
 func (d *Dashboard) guarded(next http.Handler) http.Handler {
-	own := http.NewCrossOriginProtection().Handler(next)
+	origins := http.NewCrossOriginProtection()
+	if d.cfg.URL != nil { // a proxy may send another Host than the browser has, and over plain HTTP a browser says no more than its origin
+		_ = origins.AddTrustedOrigin(d.cfg.URL.Scheme + "://" + d.cfg.URL.Host) // without a scheme or a host it is no URL of a page
+	}
+	own := origins.Handler(next)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
 		h.Set("Content-Security-Policy", policy)
@@ -30,7 +34,11 @@ func (d *Dashboard) guarded(next http.Handler) http.Handler {
 				": open it under its address, as http://127.0.0.1:8080, or start it with --dashboard-url when a proxy gives it that name")
 			return
 		}
-		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(answerTimeout)) // streams and files set their own
+		control, until := http.NewResponseController(w), time.Now().Add(answerTimeout)
+		_ = control.SetWriteDeadline(until) // streams and files set their own
+		if r.ContentLength != 0 {
+			_ = control.SetReadDeadline(until) // a stream has no body, and would end then
+		}
 		own.ServeHTTP(w, r)
 	})
 }

@@ -3,10 +3,14 @@ package dashboard_test
 import (
 	"context"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"strings"
+	"sync"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/comfyherd/comfyherd/internal/dashboard"
 	"github.com/comfyherd/comfyherd/internal/job"
@@ -45,6 +49,18 @@ func TestOtherPagesCanChangeNothing(t *testing.T) {
 	}
 }
 
+// Over plain HTTP a browser names its origin alone, and a proxy may replace the name of the host by the page's own address.
+func TestAPageBehindAProxyTakesChanges(t *testing.T) {
+	t.Parallel()
+	s := serve(t, dashboard.Config{URL: must(url.Parse("http://herd.lan/page/"))})
+	for origin, want := range map[string]int{"http://herd.lan": 404, "http://herd.lan:8080": 403, "https://herd.lan": 403, "http://evil.lan": 403, "null": 403} {
+		got := s.ask(http.MethodPost, "/api/v1/never", "{}", func(r *http.Request) { r.Header.Set("Origin", origin) })
+		if got.code != want {
+			t.Errorf("%s: %d, want %d", origin, got.code, want)
+		}
+	}
+}
+
 func TestKeysAreRead(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]string{
@@ -55,6 +71,41 @@ func TestKeysAreRead(t *testing.T) {
 		keys, err := dashboard.ParseKeys(text)
 		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %v, %v", text, keys, err)
+		}
+	}
+}
+
+// timed keeps the deadlines of a connection.
+type timed struct {
+	*httptest.ResponseRecorder
+	reads, writes time.Time
+}
+
+func (w *timed) SetReadDeadline(t time.Time) error {
+	w.reads = t
+	return nil
+}
+
+func (w *timed) SetWriteDeadline(t time.Time) error {
+	w.writes = t
+	return nil
+}
+
+// Whoever sends the beginning of a request keeps a connection open as long as its body may take, also without a password.
+func TestABodyMustComeInTime(t *testing.T) {
+	t.Parallel()
+	d := must(dashboard.New(nil, dashboard.Config{Keys: must(dashboard.ParseKeys(secrets))}))
+	for name, tc := range map[string]struct {
+		method, path, body string
+		want               bool
+	}{
+		"ALogin": {http.MethodPost, "/login", "secret=x", true}, "ACall": {http.MethodPost, "/api/v1/jobs", "{}", true},
+		"ABodyOfALink": {http.MethodGet, "/login", "x", true}, "AStream": {http.MethodGet, "/live", "", false},
+	} {
+		w := &timed{ResponseRecorder: httptest.NewRecorder()}
+		d.Handler().ServeHTTP(w, httptest.NewRequest(tc.method, "http://localhost"+tc.path, strings.NewReader(tc.body)))
+		if w.reads.IsZero() == tc.want || w.writes.IsZero() {
+			t.Errorf("%s: read until %v, written until %v", name, w.reads, w.writes)
 		}
 	}
 }
@@ -83,6 +134,7 @@ func TestEachRoleDoesWhatItMay(t *testing.T) {
 		"ATenantSeesNoHosts":         {"roles-word", "POST", "hosts", "{}", 404},
 		"ATenantChangesNoSettings":   {"roles-word", "POST", "tenants", `{"tenant":"roles","weight":9}`, 404},
 		"ARequestThatIsNoObject":     {"operators-word", "POST", "hosts", "[1]", 400},
+		"ARequestThatIsNull":         {"operators-word", "POST", "drain", "null", 503},
 		"ARequestThatIsNoJSONAtAll":  {"operators-word", "POST", "hosts", "hosts", 400},
 		"ARequestThatIsMuchTooLarge": {"operators-word", "POST", "hosts", `{"a":"` + strings.Repeat("x", 3<<20) + `"}`, 413},
 	} {
@@ -169,6 +221,47 @@ func TestPasswordsCannotBeGuessed(t *testing.T) {
 	}
 }
 
+// together is a body that comes when the requests of all of them have begun.
+type together struct {
+	begun *sync.WaitGroup
+	body  *strings.Reader
+	first sync.Once
+}
+
+func (b *together) Read(p []byte) (int, error) {
+	b.first.Do(func() {
+		b.begun.Done()
+		b.begun.Wait()
+	})
+	return b.body.Read(p)
+}
+
+func TestRequestsAtTheSameTimeGuessNoMore(t *testing.T) {
+	t.Parallel()
+	handler := serve(t, dashboard.Config{Keys: must(dashboard.ParseKeys(secrets))}).d.Handler()
+	var begun, ended sync.WaitGroup
+	begun.Add(30)
+	codes := make(chan int, 30)
+	for range 30 {
+		ended.Go(func() {
+			r := httptest.NewRequest(http.MethodPost, "http://localhost/login", &together{begun: &begun, body: strings.NewReader("secret=something")})
+			r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+			w := httptest.NewRecorder()
+			handler.ServeHTTP(w, r)
+			codes <- w.Code
+		})
+	}
+	ended.Wait()
+	close(codes)
+	got := map[int]int{}
+	for code := range codes {
+		got[code]++
+	}
+	if diff := cmp.Diff(map[int]int{http.StatusForbidden: 20, http.StatusTooManyRequests: 10}, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
 func TestACallIsPassedOnWithTheNameOfItsCaller(t *testing.T) {
 	t.Parallel()
 	s := serve(t, dashboard.Config{})
@@ -194,6 +287,43 @@ func TestACallIsPassedOnWithTheNameOfItsCaller(t *testing.T) {
 	}
 	if got := s.ask(http.MethodPost, "/api/v1/blocks", `{"host":"gpu-2"}`, nil); got.code != http.StatusConflict || got.body != "{\"error\":\"it is another one by now\"}\n" {
 		t.Errorf("%d %s", got.code, got.body)
+	}
+}
+
+// The address is what a viewer cannot choose.
+func TestNoNameHidesTheAddressOfACaller(t *testing.T) {
+	t.Parallel()
+	proxied := dashboard.Config{URL: must(url.Parse("https://herd.example.com/"))}
+	for name, tc := range map[string]struct {
+		cfg       dashboard.Config
+		by        string
+		forwarded []string
+		want      string
+	}{
+		"ALongName":             {dashboard.Config{}, strings.Repeat("x", 70), nil, strings.Repeat("x", 49) + " from 127.0.0.1"},
+		"ACutLetter":            {dashboard.Config{}, strings.Repeat("x", 48) + "é", nil, strings.Repeat("x", 48) + " from 127.0.0.1"},
+		"OtherLetters":          {dashboard.Config{}, "%C5%81ukasz", nil, "Łukasz from 127.0.0.1"},
+		"APercentSign":          {dashboard.Config{}, "100% ada", nil, "100% ada from 127.0.0.1"},
+		"NoName":                {dashboard.Config{}, " ", nil, "page from 127.0.0.1"},
+		"WithoutAProxy":         {dashboard.Config{}, "ada", []string{"10.0.0.1"}, "ada from 127.0.0.1"},
+		"OfTheProxy":            {proxied, "ada", []string{"6.6.6.6, 10.0.0.2"}, "ada from 10.0.0.2"},
+		"OfALineThatAProxyAdds": {proxied, "ada", []string{"6.6.6.6", "10.0.0.2"}, "ada from 10.0.0.2"},
+	} {
+		d := must(dashboard.New(nil, tc.cfg))
+		r := httptest.NewRequest(http.MethodPost, "/", http.NoBody)
+		r.RemoteAddr = "127.0.0.1:4711"
+		r.Header.Set("Comfy-By", tc.by)
+		r.Header["X-Forwarded-For"] = tc.forwarded
+		if got := d.CallerOf(r); got != tc.want {
+			t.Errorf("%s: %q, want %q", name, got, tc.want)
+		}
+	}
+}
+
+func TestAnAnswerIsKeptNoLongerThanItIsShared(t *testing.T) {
+	t.Parallel()
+	if kept := dashboard.SharedAnswers(10); kept != 1 {
+		t.Errorf("%d answers are kept, want 1", kept)
 	}
 }
 

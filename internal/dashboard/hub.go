@@ -19,6 +19,7 @@ type hub struct {
 	log *slog.Logger
 
 	linger time.Duration // after the last viewer
+	most   int           // viewers at a time
 
 	mu      sync.Mutex // guards all below
 	ring    ring
@@ -39,16 +40,16 @@ const (
 	beginTimeout = 5 * time.Second
 )
 
-func newHub(q *queue.Queue, log *slog.Logger) *hub {
-	return &hub{q: q, log: log, linger: hubLinger}
+func newHub(q *queue.Queue, log *slog.Logger, most int) *hub {
+	return &hub{q: q, log: log, linger: hubLinger, most: most}
 }
 
 var errClosed = errors.New("this dashboard is stopping")
 
 // enter begins to follow events for a viewer, until leave.
 func (h *hub) enter(ctx context.Context) error {
-	if h.join() {
-		return nil
+	if joined, err := h.join(nil); joined || err != nil {
+		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, beginTimeout)
 	defer cancel()
@@ -56,38 +57,30 @@ func (h *hub) enter(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("read the state of the events: %w", err)
 	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.closed {
-		return errClosed
-	}
-	h.viewers++
-	if h.stop == nil {
-		h.begin(state)
-	}
-	return nil
+	_, err = h.join(&state)
+	return err
 }
 
-// join counts a viewer when events are followed already.
-func (h *hub) join() bool {
+// join counts a viewer. When events are not followed yet it begins behind a state of the stream; without one nobody joins then.
+func (h *hub) join(from *queue.EventsState) (joined bool, err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.stop == nil || h.closed {
-		return false
+	switch {
+	case h.closed:
+		return false, errClosed
+	case h.viewers >= h.most:
+		return false, fmt.Errorf("%d pages are open at this dashboard, and it takes no more: close some, or start another with `dispatcher dashboard`", h.most)
+	case h.stop == nil && from == nil:
+		return false, nil
+	case h.stop == nil:
+		h.begin(*from)
 	}
 	h.viewers++
 	if h.idle != nil {
 		h.idle.Stop()
 		h.idle = nil
 	}
-	return true
-}
-
-// room reports whether another viewer may come.
-func (h *hub) room(most int) bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.viewers < most
+	return true, nil
 }
 
 func (h *hub) leave() {

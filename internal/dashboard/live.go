@@ -39,10 +39,6 @@ type stream struct {
 // that connects again, here or at another dashboard, sends the last one, and is sent everything behind it once. When that is
 // impossible the message is resync, after which the page reads everything again.
 func (d *Dashboard) live(w http.ResponseWriter, r *http.Request) {
-	if !d.hub.room(d.cfg.MostViewers) {
-		refuse(w, http.StatusServiceUnavailable, fmt.Sprintf("%d pages are open at this dashboard, and it takes no more: close some, or start another with `dispatcher dashboard`", d.cfg.MostViewers))
-		return
-	}
 	if err := d.hub.enter(r.Context()); err != nil {
 		refuse(w, http.StatusServiceUnavailable, err.Error())
 		return

@@ -203,6 +203,26 @@ func TestNothingIsFollowedWithoutAViewer(t *testing.T) {
 	again.jobs("lingers", 1)
 }
 
+// The first viewer waits for NATS, and others come meanwhile.
+func TestNoMoreViewersThanMayBeComeAtTheSameTime(t *testing.T) {
+	t.Parallel()
+	s := serve(t, dashboard.Config{MostViewers: 1})
+	answers := make(chan *http.Response, 16)
+	for range cap(answers) {
+		r := must(http.NewRequestWithContext(t.Context(), http.MethodGet, s.url+"/live", http.NoBody))
+		go func() { answers <- must(http.DefaultClient.Do(r)) }()
+	}
+	got := map[int]int{}
+	for range cap(answers) {
+		resp := <-answers
+		defer resp.Body.Close()
+		got[resp.StatusCode]++
+	}
+	if diff := cmp.Diff(map[int]int{http.StatusOK: 1, http.StatusServiceUnavailable: 15}, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
 // pipes is a listener whose connections have no buffer: what the viewer does not read cannot be written.
 type pipes struct {
 	ends chan net.Conn

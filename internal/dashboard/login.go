@@ -20,21 +20,21 @@ type attempts struct {
 	wrong int
 }
 
-func (a *attempts) allowed(now time.Time) bool {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return now.Sub(a.since) >= attemptsPause || a.wrong < mostAttempts
-}
-
-func (a *attempts) count(right bool, now time.Time) {
+// find gives the key with a secret. Without allowed too many secrets were wrong, and this one was not compared. It compares and counts
+// under one lock, so that no number of requests at the same time may try more.
+func (a *attempts) find(keys Keys, secret string, now time.Time) (k key, known, allowed bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if now.Sub(a.since) >= attemptsPause {
 		a.since, a.wrong = now, 0
 	}
-	if !right {
+	if a.wrong >= mostAttempts {
+		return key{}, false, false
+	}
+	if k, known = keys.find(secret); !known {
 		a.wrong++
 	}
+	return k, known, true
 }
 
 var loginPage = template.Must(template.New("login").Parse(`<!doctype html>
@@ -67,14 +67,13 @@ func (d *Dashboard) showLogin(w http.ResponseWriter, code int, problem string) {
 
 // login gives a cookie for the right secret.
 func (d *Dashboard) login(w http.ResponseWriter, r *http.Request) {
-	now := time.Now()
-	if !d.logins.allowed(now) {
+	r.Body = http.MaxBytesReader(w, r.Body, mostForm)
+	secret, now := r.PostFormValue("secret"), time.Now()
+	k, known, allowed := d.logins.find(d.cfg.Keys, secret, now)
+	if !allowed {
 		d.showLogin(w, http.StatusTooManyRequests, "Too many wrong passwords in the last minute. Wait a minute, then try again.")
 		return
 	}
-	r.Body = http.MaxBytesReader(w, r.Body, mostForm)
-	k, known := d.cfg.Keys.find(r.PostFormValue("secret"))
-	d.logins.count(known, now)
 	if !known {
 		d.cfg.Logger.Warn("wrong password for the dashboard", "from", r.RemoteAddr)
 		d.showLogin(w, http.StatusForbidden, "This password is not known.")

@@ -128,11 +128,7 @@ func (d *Dashboard) viewer(r *http.Request) (Viewer, bool) {
 		return Viewer{Role: Act}, true
 	}
 	if token, given := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer "); given {
-		if !d.logins.allowed(time.Now()) {
-			return Viewer{}, false
-		}
-		k, known := d.cfg.Keys.find(token)
-		d.logins.count(known, time.Now())
+		k, known, _ := d.logins.find(d.cfg.Keys, token, time.Now())
 		return k.viewer, known
 	}
 	cookie, err := r.Cookie(cookieName)

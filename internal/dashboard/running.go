@@ -27,6 +27,7 @@ type runningJob struct {
 	version  uint64 // of its last change
 	seen     time.Time
 	progress *jetstream.Progress
+	body     []byte // JSON of the last change, once a viewer has been sent it; nil: not encoded yet
 
 	preview     []byte
 	previewType string
@@ -67,7 +68,7 @@ func (s *running) set(l *queue.Live, now time.Time) {
 		return
 	}
 	s.version++
-	found.version = s.version
+	found.version, found.body = s.version, nil
 }
 
 func (s *running) bytes() int {
@@ -97,15 +98,22 @@ func (s *running) changed(after uint64, who Viewer) (jobs [][]byte, version uint
 		if r.version <= after || !who.sees(of.tenant) {
 			continue
 		}
-		body, _ := json.Marshal(struct { // all of it can be encoded
-			Tenant   job.Tenant          `json:"tenant"`
-			Job      job.ID              `json:"job"`
-			Progress *jetstream.Progress `json:"progress,omitempty"`
-			Previews uint64              `json:"previews,omitempty"`
-		}{of.tenant, of.job, r.progress, r.previews})
-		jobs = append(jobs, body)
+		if r.body == nil {
+			r.encode(of)
+		}
+		jobs = append(jobs, r.body)
 	}
 	return jobs, s.version
+}
+
+// encode encodes the last change, once for all viewers.
+func (r *runningJob) encode(of jobOf) {
+	r.body, _ = json.Marshal(struct { // all of it can be encoded
+		Tenant   job.Tenant          `json:"tenant"`
+		Job      job.ID              `json:"job"`
+		Progress *jetstream.Progress `json:"progress,omitempty"`
+		Previews uint64              `json:"previews,omitempty"`
+	}{of.tenant, of.job, r.progress, r.previews})
 }
 
 // preview gives the last preview of a running job.

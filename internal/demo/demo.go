@@ -81,6 +81,7 @@ func Run(ctx context.Context, out io.Writer, o Options) (err error) {
 		return daemon.ExitFailed
 	}
 	if err == nil && d.address != "" {
+		cancel() // the story's time no longer counts, and its events are no longer followed
 		return d.stay(whole)
 	}
 	return err

@@ -19,6 +19,7 @@ import (
 
 	"github.com/comfyherd/comfyherd/internal/comfysim"
 	"github.com/comfyherd/comfyherd/internal/demo"
+	"github.com/comfyherd/comfyherd/internal/job"
 	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/test/docs"
 )
@@ -54,14 +55,29 @@ func TestTheDemoTellsFourScenariosAndKeepsThePictures(t *testing.T) {
 	pictures := t.TempDir()
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	s := &stopper{word: "The fleet stays up", stop: cancel}
+	var fleet *queue.Queue
+	var staying sync.WaitGroup
+	ran := false
+	s := &stopper{word: "The fleet stays up", stop: func() {
+		staying.Go(func() {
+			defer cancel()
+			for e, err := range fleet.Follow(ctx, "bolt", "job-13") { // of the first job when the story is over
+				ran = err == nil && e.EventKind == job.Completed
+			}
+		})
+	}}
 	served := false
 	page := func(q *queue.Queue) (string, func() error, error) {
-		served = q.Connected()
+		fleet, served = q, q.Connected()
 		return "http://page.test/", func() error { served = false; return nil }, nil
 	}
 	if err := demo.RunWith(ctx, s, demo.Setup{Pictures: pictures, Page: page}); err != nil {
 		t.Fatalf("%v after\n%s", err, &s.out)
+	}
+	cancel()
+	staying.Wait()
+	if !ran {
+		t.Error("no job was run when the story was over")
 	}
 	if served {
 		t.Error("the page was not ended")

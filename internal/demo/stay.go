@@ -24,12 +24,6 @@ func (d *demo) stay(ctx context.Context) error {
 			return nil
 		case err := <-d.fleet.broken:
 			return err
-		case _, open := <-d.notes: // they are read on, so that nothing waits for the story
-			n--
-			if !open {
-				return nil
-			}
-			continue
 		case <-pause.C:
 		}
 		name := []string{portrait, poster}[n%2]

@@ -28,8 +28,8 @@ func TestStories(t *testing.T) { //nolint:paralleltest // a browser takes all of
 		tell func(*fleet, *tab)
 	}{
 		{"NothingYet", nothingYet}, {"AJobAndItsPicture", jobAndPicture}, {"AFailureAndItsBlock", failureAndBlock}, {"ABlockIsCleared", blockCleared},
-		{"JobsByKeyboard", jobsByKeyboard}, {"TheDeadAreRequeued", deadRequeued}, {"AHostIsDrained", hostDrained}, {"WhatWaits", whatWaits},
-		{"WorkflowsTenantsSystem", otherViews}, {"TheViewerSleeps", viewerSleeps}, {"AGuestOnlyLooks", guest}, {"EverybodyCanUseIt", everybody},
+		{"JobsByKeyboard", jobsByKeyboard}, {"JobsInAFlood", jobsInAFlood}, {"AnswersTakeLong", slowAnswers}, {"TheDeadAreRequeued", deadRequeued}, {"AHostIsDrained", hostDrained}, {"WhatWaits", whatWaits},
+		{"WorkflowsTenantsSystem", otherViews}, {"TheViewerSleeps", viewerSleeps}, {"AGuestOnlyLooks", guest}, {"ATenantSeesItsOwn", tenant}, {"EverybodyCanUseIt", everybody},
 	} {
 		ok := t.Run(story.name, func(t *testing.T) {
 			f.t, b.t = t, t
@@ -124,6 +124,50 @@ func jobsByKeyboard(f *fleet, b *tab) {
 	}
 }
 
+// module is a module of the page, as the page itself has it.
+func module(name string) string {
+	return `import(document.querySelector('script[type="module"]').src.replace('app.js', '` + name + `'))`
+}
+
+// More jobs come than the list shows, and a job begins while the list of those that run is read.
+func jobsInAFlood(_ *fleet, b *tab) {
+	b.to("jobs")
+	b.until("the list is read", `!document.querySelector('main [aria-busy]')`)
+	b.do("flood the list", chromedp.Evaluate[chromedp.Void](`void `+module("views/jobs.js")+`.then((jobs) => jobs.changed(Array.from({ length: 300 },
+		(_, i) => ({ of: 'jobs', kind: 'queued', sequence: 1e9 + i, time: new Date().toISOString(), event: { tenant: 'flood', job: 'flood-' + i } }))))`))
+	b.says("100 or more new jobs")
+	b.do("take them", chromedp.Click(chromedp.CSS(`button.later.primary`)))
+	b.says("flood-299", "flood-200")
+	if rows := eval[int](b, `document.querySelectorAll('main tr[data-row]').length`); rows != 100 {
+		b.t.Errorf("%d rows", rows)
+	}
+	b.do("read those that run", chromedp.Evaluate[chromedp.Void](`void `+module("views/running.js")+`.then(async ({ Running }) => {
+		const running = new Running();
+		const started = (job, sequence) => ({ of: 'jobs', kind: 'started', sequence, event: { tenant: 'flood', job } });
+		running.changed([started('gone', 1)]);
+		const read = running.load({ tenant: 'flood' });
+		running.changed([started('begun', 2)]);
+		await read;
+		window.runs = running.list().map((r) => r.job).join();
+	})`))
+	b.until("the list was read", `window.runs !== undefined`)
+	if runs := eval[string](b, `window.runs`); runs != "begun" {
+		b.t.Errorf("the running jobs are %q, want the one that has begun meanwhile", runs)
+	}
+	b.to("")
+}
+
+// What is read is shown, also when more happens before the answer comes.
+func slowAnswers(_ *fleet, b *tab) {
+	b.do("read slowly", chromedp.Evaluate[chromedp.Void](`void `+module("api.js")+`.then(({ Resource }) => {
+		window.shown = 0;
+		const slow = new Resource(() => new Promise((done) => setTimeout(done, 300)), () => { shown++; }, 10);
+		slow.load();
+		setInterval(() => shown < 3 && slow.soon(), 5);
+	})`))
+	b.until("the answers are shown", `window.shown >= 3`)
+}
+
 func deadRequeued(f *fleet, b *tab) {
 	b.do("blur", chromedp.Evaluate[chromedp.Void](`void document.activeElement.blur()`))
 	b.press("g")
@@ -151,6 +195,7 @@ func deadRequeued(f *fleet, b *tab) {
 }
 
 func hostDrained(_ *fleet, b *tab) {
+	b.do("give a name", chromedp.Evaluate[chromedp.Void](`void localStorage.setItem('comfyherd.by', 'Łukasz')`))
 	b.to("hosts")
 	b.says("gpu-1", "gpu-2", "idle")
 	b.do("drain gpu-1", chromedp.Click(chromedp.CSS(`tr[data-key="gpu-1"] button`)))
@@ -162,6 +207,9 @@ func hostDrained(_ *fleet, b *tab) {
 	b.until("the host is back", `document.querySelector('tr[data-key="gpu-1"]').innerText.includes('online')`)
 	b.to("hosts/gpu-1")
 	b.says("About", "NVIDIA", "Last jobs")
+	b.to("system")
+	b.says("by Łukasz from 127.0.0.1")
+	b.do("drop the name", chromedp.Evaluate[chromedp.Void](`void localStorage.removeItem('comfyherd.by')`))
 }
 
 func whatWaits(f *fleet, b *tab) {
@@ -184,7 +232,8 @@ func whatWaits(f *fleet, b *tab) {
 func otherViews(_ *fleet, b *tab) {
 	b.to("workflows")
 	b.says("poster, image", "portrait, image", "2 of 2")
-	b.to("tenants")
+	b.to("tenants/%C3") // of an address that was cut
+	b.until("the tenants are shown", `document.title.startsWith('Tenants')`)
 	b.until("the tenants are read", `!document.querySelector('main [aria-busy]')`)
 	b.to("system")
 	b.says("Dispatchers", "one", "COMFY_EVENTS", "Settings of dispatcher one", "cancel")
@@ -196,6 +245,14 @@ func viewerSleeps(f *fleet, b *tab) {
 	b.until("the list is read", `!document.querySelector('main [aria-busy]')`)
 	b.press(".")
 	b.says("paused")
+	b.do("hide the tab for long", chromedp.Evaluate[chromedp.Void](`void (() => {
+		const real = window.setTimeout;
+		window.setTimeout = (then) => real(then, 0);
+		Object.defineProperty(document, 'hidden', { value: true, configurable: true });
+		document.dispatchEvent(new Event('visibilitychange'));
+		window.setTimeout = real;
+	})()`))
+	b.do("show it again", chromedp.Evaluate[chromedp.Void](`void (delete document.hidden, document.dispatchEvent(new Event('visibilitychange')))`))
 	f.submit("night", "owl-1", "poster", 6, nil)
 	f.ended("night", "owl-1")
 	if strings.Contains(b.text(), "owl-1") {
@@ -206,6 +263,20 @@ func viewerSleeps(f *fleet, b *tab) {
 	if rows := eval[int](b, `document.querySelectorAll('main tr[data-row]').length`); rows != 1 {
 		b.t.Errorf("%d rows of one job", rows)
 	}
+}
+
+// Nothing happens meanwhile that would make the page read again.
+func tenant(f *fleet, b *tab) {
+	url := f.page(dashboard.Config{Keys: must(dashboard.ParseKeys("tenant/quiet:quiets-word"))})
+	b.do("open "+url, chromedp.Navigate(url))
+	b.says("Password or token")
+	b.do("log in", chromedp.SendKeys(chromedp.CSS("#secret"), "quiets-word"+enter))
+	b.says("live", "nothing waits")
+	if text := b.text(); strings.Contains(text, "cat-1") || strings.Contains(text, "Hosts") {
+		b.t.Errorf("a tenant is shown %s", text)
+	}
+	b.do("go back to "+f.url, chromedp.Navigate(f.url))
+	b.says("live")
 }
 
 func guest(f *fleet, b *tab) {

@@ -41,7 +41,7 @@ export async function call(name, request = {}, { text = false } = {}) {
   try {
     response = await fetch(`api/v1/${name}`, {
       method: 'POST',
-      headers: { 'Content-Type': 'application/json', 'Comfy-By': setting('by') ?? '' },
+      headers: { 'Content-Type': 'application/json', 'Comfy-By': encodeURIComponent(setting('by') ?? '') }, // a header takes no other letters
       body: JSON.stringify(request),
     });
   } catch {
@@ -80,10 +80,10 @@ export async function all(name, field, request = {}, most = 100000, each = () =>
   return rows;
 }
 
-/** What a view shows, as it was read last. Reading again is put off so that it happens at most every so often. */
+/** What a view shows, as it was read last. Reading again is put off so that it happens at most every so often, and one at a time. */
 export class Resource {
   constructor(read, changed, pause = 1500) {
-    Object.assign(this, { read, changed, pause, data: null, error: null, at: 0, turn: 0, timer: 0 });
+    Object.assign(this, { read, changed, pause, data: null, error: null, at: 0, turn: 0, timer: 0, reading: false, again: false });
   }
 
   async load() {
@@ -91,6 +91,8 @@ export class Resource {
     this.timer = 0;
     const turn = ++this.turn;
     this.at = Date.now();
+    this.reading = true;
+    this.again = false;
     try {
       const data = await this.read();
       if (turn !== this.turn) return;
@@ -101,7 +103,9 @@ export class Resource {
       if (turn !== this.turn) return;
       this.error = error;
     }
+    this.reading = false;
     this.changed();
+    if (this.again) this.soon();
   }
 
   /** Shows a part of what is being read for the first time. */
@@ -112,9 +116,10 @@ export class Resource {
     this.changed();
   }
 
-  /** Reads again soon. */
+  /** Reads again soon. While an answer is on its way it waits for it, since load drops the answers of earlier reads. */
   soon() {
-    if (this.timer) return;
+    this.again = this.reading;
+    if (this.timer || this.reading) return;
     this.timer = setTimeout(() => this.load(), Math.max(50, this.at + this.pause - Date.now()));
   }
 
@@ -122,6 +127,6 @@ export class Resource {
   reset() {
     clearTimeout(this.timer);
     this.turn++;
-    Object.assign(this, { data: null, error: null, at: 0, timer: 0 });
+    Object.assign(this, { data: null, error: null, at: 0, timer: 0, reading: false, again: false });
   }
 }

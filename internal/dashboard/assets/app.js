@@ -43,15 +43,24 @@ let more = false;
 let stream = null;
 let reload = false; // another version of the page is there
 
+/** Text of the address as it was before it was encoded; an address that was cut within a letter stays as it is. */
+function plain(text) {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text;
+  }
+}
+
 /** What the address says: the view, the rest of its path, and the filters. */
 function read() {
   const [path, query = ''] = location.hash.replace(/^#\/?/, '').split('?');
-  const [name, ...rest] = path.split('/').map(decodeURIComponent);
+  const [name, ...rest] = path.split('/').map(plain);
   return { name, rest, query: new URLSearchParams(query) };
 }
 
 /** Draws soon, once for all that has changed. */
-export function draw() {
+function draw() {
   if (drawing) return;
   drawing = true;
   requestAnimationFrame(() => {
@@ -138,13 +147,15 @@ function search(e) {
 
 function begin() {
   addEventListener('hashchange', go);
-  listen({ places, draw, pause, view: () => view });
+  listen({ places, pause, view: () => view });
   view = now;
   go();
   stream = follow({
     hello(data) {
       if (store.build && store.build !== data.build) reload = true;
+      const other = data.role === 'tenant' && store.role !== 'tenant'; // until now the view has made the calls of operators
       Object.assign(store, { role: data.role, tenant: data.tenant, version: data.version, build: data.build, login: data.login });
+      if (other) view.resync?.();
       draw();
     },
     events(events) {

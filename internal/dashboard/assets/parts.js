@@ -12,7 +12,11 @@ export function link(path, query = {}) {
   return `#/${path}${text ? `?${text}` : ''}`;
 }
 
-export const jobLink = (tenant, job) => html`<a class="mono job" href=${link(`job/${encodeURIComponent(tenant)}/${encodeURIComponent(job)}`)} title="${tenant}/${job}">${job}</a>`;
+const pair = (tenant, job) => `${encodeURIComponent(tenant)}/${encodeURIComponent(job)}`;
+
+/** Where a job is shown. */
+export const toJob = (tenant, job) => link(`job/${pair(tenant, job)}`);
+export const jobLink = (tenant, job) => html`<a class="mono job" href=${toJob(tenant, job)} title="${tenant}/${job}">${job}</a>`;
 export const hostLink = (host) => (host ? html`<a href=${link(`hosts/${encodeURIComponent(host)}`)}>${host}</a>` : html`<span class="quiet">–</span>`);
 export const hashChip = (hash, title = store.titles.get(hash)) => (hash
   ? html`<a class="hash mono" href=${link('jobs', { hash: short(hash) })} title="Jobs of workflow ${hash}">${title ? html`<b>${title}</b> ` : nothing}${short(hash)}</a>`
@@ -67,7 +71,7 @@ export const nodeOf = (tenant, job) => store.running.get(keyOf(tenant, job))?.pr
 /** The address of a running job's last preview; empty when there is none. */
 export function previewOf(tenant, job) {
   const live = store.running.get(keyOf(tenant, job));
-  return live?.previews ? `preview/${encodeURIComponent(tenant)}/${encodeURIComponent(job)}?n=${live.previews}` : '';
+  return live?.previews ? `preview/${pair(tenant, job)}?n=${live.previews}` : '';
 }
 
 export const fileOf = (object, download = false) => `files/${object.split('/').map(encodeURIComponent).join('/')}${download ? '?download' : ''}`;

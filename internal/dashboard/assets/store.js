@@ -13,6 +13,7 @@ export const store = {
 };
 
 const mostTail = 200;
+const mostRunning = 5000; // more than a dashboard sends
 
 export const keyOf = (tenant, job) => `${tenant}/${job}`;
 
@@ -32,9 +33,13 @@ export function entitle({ hash, title }) {
   if (hash && title) store.titles.set(hash, title);
 }
 
-/** Takes progress of running jobs. */
+/** Takes progress of running jobs. It may come later than the end of its job, which then stays until there are too many. */
 export function run(jobs) {
   for (const j of jobs) store.running.set(keyOf(j.tenant, j.job), j);
+  for (const key of store.running.keys()) {
+    if (store.running.size <= mostRunning) break;
+    store.running.delete(key);
+  }
 }
 
 /** How much of a job is done, 0 to 1; null when nothing is known. */

@@ -13,7 +13,7 @@ export function follow(to) {
   let last = 0; // sequence up to which events were received
   let timer = 0;
   let paused = false;
-  let seen = 0; // when something was received
+  let seen = 0; // when the stream was opened, or something was received last
 
   const say = (state) => to.state(state);
 
@@ -30,6 +30,7 @@ export function follow(to) {
   function open() {
     clearTimeout(timer);
     if (source || paused) return;
+    seen = Date.now();
     source = new EventSource(last ? `live?after=${last}` : 'live?recent=40');
     const mine = source;
     receive('hello', (data) => {
@@ -61,6 +62,7 @@ export function follow(to) {
 
   document.addEventListener('visibilitychange', () => {
     clearTimeout(timer);
+    if (paused) return;
     if (document.hidden) {
       timer = setTimeout(() => {
         close();
@@ -71,7 +73,7 @@ export function follow(to) {
     }
   });
   setInterval(() => {
-    if (source && seen && Date.now() - seen > 40000) { // a line comes every 15 s
+    if (source && Date.now() - seen > 40000) { // a line comes every 15 s
       close();
       say('lost');
       open();

@@ -5,7 +5,7 @@ import { call, Resource } from '../api.js';
 import { ask, attempt } from '../dialog.js';
 import { count, plural, spaces } from '../format.js';
 import { age, command, hashChip, heading, jobLink, link, stale, unready } from '../parts.js';
-import { mayAct, store } from '../store.js';
+import { mayAct } from '../store.js';
 import { at } from '../time.js';
 
 let draw = () => {};
@@ -69,7 +69,7 @@ async function requeue(g) {
 
 async function one(j) {
   const sure = await ask({ title: `Requeue ${j.job}?`, act: 'Requeue', text: html`<p>The job is published again with a new id; this one stays dead.</p>` });
-  if (sure) await attempt(() => call('requeue', { ...(store.role === 'tenant' ? {} : { tenant: j.tenant }), job: j.job, again: true }), (a) => `${plural(a.count, 'job')} requeued.`);
+  if (sure) await attempt(() => call('requeue', { tenant: j.tenant, job: j.job, again: true }), (a) => `${plural(a.count, 'job')} requeued.`);
 }
 
 export const keys = {

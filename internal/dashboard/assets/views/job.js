@@ -5,7 +5,7 @@ import { ask, attempt } from '../dialog.js';
 import { badge, bytes, details, icon, plural, spaces } from '../format.js';
 import { lossless, written } from '../json.js';
 import { command, copy, fileOf, hashChip, heading, hostLink, isAudio, isPicture, isVideo, jobLink, link, nodeOf, picture, previewOf, progress, stale, unready } from '../parts.js';
-import { mayAct, mayOperate, store } from '../store.js';
+import { mayAct, mayOperate } from '../store.js';
 import { at, clock, duration, full, left, now, span, whole } from '../time.js';
 import { segments } from './timeline.js';
 
@@ -16,7 +16,7 @@ let tenant = '';
 let id = '';
 let requeued = ''; // the new job's id, after a requeue from here
 
-const own = () => (store.role === 'tenant' ? { job: id } : { tenant, job: id });
+const own = () => ({ tenant, job: id });
 
 const status = new Resource(async () => lossless(await call('job', own(), { text: true })), () => {
   if (status.data && !ends.has(status.data.state)) reasons.soon();

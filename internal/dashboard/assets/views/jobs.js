@@ -3,9 +3,9 @@ import { html, nothing } from '../vendor/lit-html/lit-html.js';
 import { repeat } from '../vendor/lit-html/directives/repeat.js';
 import { call, Resource } from '../api.js';
 import { ask, attempt, announce } from '../dialog.js';
-import { badge, count, details, holds, plural, short, spaces, states } from '../format.js';
+import { badge, count, details, holds, plural, spaces, states } from '../format.js';
 import { age, empty, hashChip, heading, hostLink, jobLink, link, progress, stale, unready } from '../parts.js';
-import { keyOf, mayAct, store } from '../store.js';
+import { keyOf, mayAct } from '../store.js';
 import { at, now, span, whole } from '../time.js';
 
 const pageSize = 100;
@@ -93,6 +93,7 @@ export function changed(events) {
     known.set(keyOf(row.tenant, row.job), row);
     fresh.unshift(row);
   }
+  fresh = fresh.slice(0, pageSize); // the list takes no more of them
   if (!engaged() && fresh.length <= flood) settle();
 }
 
@@ -119,7 +120,7 @@ async function more() {
 const rows = () => [...list.data.jobs, ...older];
 
 /** How long the job has waited or run, and a word for which of them. */
-export function lasted(row) {
+function lasted(row) {
   const since = at(row.last.time);
   switch (row.state) {
     case 'started': return ['running', whole(now() - since)];
@@ -133,7 +134,7 @@ export const why = (row) => (row.state === 'waiting' ? holds[row.reason] ?? spac
 function pick(e, data) {
   if (!data?.key) return;
   const keys = rows().map((r) => keyOf(r.tenant, r.job));
-  const range = e.shiftKey && lastPicked ? keys.slice(...[keys.indexOf(lastPicked), keys.indexOf(data.key)].sort((a, b) => a - b).map((n, i) => n + i)) : [data.key];
+  const range = e.shiftKey && keys.includes(lastPicked) ? keys.slice(...[keys.indexOf(lastPicked), keys.indexOf(data.key)].sort((a, b) => a - b).map((n, i) => n + i)) : [data.key];
   const on = !picked.has(data.key);
   for (const key of range) if (on) picked.add(key); else picked.delete(key);
   lastPicked = data.key;
@@ -150,7 +151,7 @@ async function cancel(data) {
   let ended = 0;
   await attempt(async () => {
     for (const j of jobs) {
-      await call('cancel', store.role === 'tenant' ? { job: j.job } : { tenant: j.tenant, job: j.job });
+      await call('cancel', { tenant: j.tenant, job: j.job });
       ended++;
     }
   }, () => `${plural(ended, 'job')} cancelled.`);
@@ -166,7 +167,7 @@ async function requeue(data) {
   if (!sure) return undefined;
   let again = 0;
   await attempt(async () => {
-    for (const j of jobs) again += (await call('requeue', store.role === 'tenant' ? { job: j.job } : { tenant: j.tenant, job: j.job })).count;
+    for (const j of jobs) again += (await call('requeue', { tenant: j.tenant, job: j.job })).count;
   }, () => `${plural(again, 'job')} requeued.`);
   picked.clear();
   list.soon();
@@ -215,7 +216,7 @@ export function render() {
   const all = rows();
   return html`${head}${stale(list)}
     <div class="filters">${chips()}${others()}</div>
-    ${fresh.length ? html`<button class="later primary" @click=${() => { scrollTo(0, 0); settle(); draw(); }}>${plural(fresh.length, 'new job')}</button>` : nothing}
+    ${fresh.length ? html`<button class="later primary" @click=${() => { scrollTo(0, 0); settle(); draw(); }}>${fresh.length < pageSize ? plural(fresh.length, 'new job') : `${pageSize} or more new jobs`}</button>` : nothing}
     <section class="card">${all.length ? html`<div class="scroll"><table class="list"><thead><tr><th class="tight"><span class="sr">Select</span></th><th>State</th><th>Job</th><th>Tenant</th><th>Workflow</th><th>Host</th><th class="num">Try</th><th>Why</th><th class="num">Time</th><th class="num">Changed</th></tr></thead>
       <tbody>${repeat(all, (r) => keyOf(r.tenant, r.job), tr)}</tbody></table></div>`
     : filtered ? html`<div class="empty"><h2>No job matches</h2><p>Jobs are listed as long as their events are kept.</p><p><a class="pill" href=${link('jobs')}>Show all jobs</a></p></div>`

@@ -3,7 +3,7 @@ import { html, nothing, svg } from '../vendor/lit-html/lit-html.js';
 import { repeat } from '../vendor/lit-html/directives/repeat.js';
 import { all, call, Resource } from '../api.js';
 import { badge, count, details, icon, plural, short } from '../format.js';
-import { empty, figure, heading, hostLink, jobLink, link, nodeOf, picture, previewOf, progress, stale, thumbOf, unready } from '../parts.js';
+import { empty, figure, heading, hostLink, jobLink, link, nodeOf, picture, previewOf, progress, stale, thumbOf, toJob, unready } from '../parts.js';
 import { keyOf, store } from '../store.js';
 import { at, clock, duration, now, whole } from '../time.js';
 import { needsCard } from './needs.js';
@@ -81,7 +81,7 @@ function runningCard() {
   if (!rows.length) return nothing;
   return html`<section class="card"><header><h2>Running</h2><a class="quiet" href=${link('jobs', { state: 'started' })}>all</a></header><div class="in runs">${repeat(rows.slice(0, 12), (r) => keyOf(r.tenant, r.job), (r) => {
     const src = previewOf(r.tenant, r.job);
-    return html`<a href=${link(`job/${encodeURIComponent(r.tenant)}/${encodeURIComponent(r.job)}`)}><span class="frame">${src ? picture(src, '') : icon('play')}</span><span class="lines"><b class="mono">${r.job}</b><span class="quiet">${r.host} · ${nodeOf(r.tenant, r.job) || 'begins'} · ${whole(now() - at(r.last.time))}</span>${progress(r.tenant, r.job)}</span></a>`;
+    return html`<a href=${toJob(r.tenant, r.job)}><span class="frame">${src ? picture(src, '') : icon('play')}</span><span class="lines"><b class="mono">${r.job}</b><span class="quiet">${r.host} · ${nodeOf(r.tenant, r.job) || 'begins'} · ${whole(now() - at(r.last.time))}</span>${progress(r.tenant, r.job)}</span></a>`;
   })}</div></section>`;
 }
 
@@ -105,7 +105,7 @@ export function render() {
     ${nothingYet ? html`<div class="card">${empty('The fleet is ready', 'Start an agent beside each ComfyUI, then submit a workflow that was exported in API format.', 'COMFY_HOSTS=http://127.0.0.1:8188 agent', 'dispatcher submit workflow_api.json --wait')}</div>` : nothing}
     ${runningCard()}
     <div class="cols">
-      ${last.length ? html`<section class="card"><header><h2>Newest pictures</h2><a class="quiet" href="#/wall">the wall</a></header><div class="in wall">${repeat(last, (p) => p.key, (p) => html`<a class="tile" href=${link(`job/${encodeURIComponent(p.tenant)}/${encodeURIComponent(p.job)}`)}><span class="frame">${picture(thumbOf(p.output), `made by ${p.job}`)}</span><span class="under"><span class="mono">${p.job}</span><span>${p.host}</span></span></a>`)}</div></section>` : nothing}
+      ${last.length ? html`<section class="card"><header><h2>Newest pictures</h2><a class="quiet" href="#/wall">the wall</a></header><div class="in wall">${repeat(last, (p) => p.key, (p) => html`<a class="tile" href=${toJob(p.tenant, p.job)}><span class="frame">${picture(thumbOf(p.output), `made by ${p.job}`)}</span><span class="under"><span class="mono">${p.job}</span><span>${p.host}</span></span></a>`)}</div></section>` : nothing}
       <div>${trend(f)}${store.tail.length ? html`<section class="card"><h2>Events</h2><ul class="tail">${repeat(store.tail.slice(0, 24), (e) => e.sequence, line)}</ul></section>` : nothing}</div>
     </div>`;
 }

@@ -6,18 +6,21 @@ export class Running {
   constructor() {
     this.jobs = new Map();
     this.seen = new Map(); // the last sequence of each job of which an event came
+    this.newest = 0; // the sequence of the newest event
   }
 
   /** Reads the list. An event that came meanwhile is newer than what the list says of its job. */
   async load(request = {}) {
+    const before = this.newest;
     const page = await call('jobs', { ...request, state: 'started', limit: 100 });
     const listed = new Map(page.jobs.map((row) => [keyOf(row.tenant, row.job), row]));
     for (const [key, row] of listed) if (!(this.seen.get(key) > row.last.sequence)) this.jobs.set(key, row);
-    for (const [key, row] of this.jobs) if (!listed.has(key) && page.jobs.length < 100 && !(this.seen.get(key) > row.last.sequence)) this.jobs.delete(key);
+    for (const [key, row] of this.jobs) if (!listed.has(key) && page.jobs.length < 100 && row.last.sequence <= before) this.jobs.delete(key);
   }
 
   changed(events, tenant = '') {
     for (const e of events) {
+      this.newest = e.sequence;
       if (e.of !== 'jobs' || (tenant && e.event.tenant !== tenant)) continue;
       const key = keyOf(e.event.tenant, e.event.job);
       this.seen.set(key, e.sequence);

@@ -4,7 +4,7 @@ import { repeat } from '../vendor/lit-html/directives/repeat.js';
 import { keep, setting } from '../api.js';
 import { attempt } from '../dialog.js';
 import { icon } from '../format.js';
-import { age, heading, isVideo, link, nodeOf, picture, previewOf, progress, thumbOf, fileOf, unready } from '../parts.js';
+import { age, heading, isVideo, nodeOf, picture, previewOf, progress, thumbOf, toJob, fileOf, unready } from '../parts.js';
 import { keyOf } from '../store.js';
 import { at, whole, now } from '../time.js';
 import { Pictures } from './pictures.js';
@@ -35,18 +35,16 @@ export function changed(events) {
   shown.changed(events);
 }
 
-const to = (p) => link(`job/${encodeURIComponent(p.tenant)}/${encodeURIComponent(p.job)}`);
-
 function runs(r) {
   const src = previewOf(r.tenant, r.job);
-  return html`<a class="tile" href=${to(r)}><span class="frame">${src ? picture(src, `preview of ${r.job}`) : icon('play')}<span class="now"><span>${nodeOf(r.tenant, r.job) || 'begins'} · ${whole(now() - at(r.last.time))}</span>${progress(r.tenant, r.job)}</span></span><span class="under"><span class="mono">${r.job}</span><span>${r.host}</span></span></a>`;
+  return html`<a class="tile" href=${toJob(r.tenant, r.job)}><span class="frame">${src ? picture(src, `preview of ${r.job}`) : icon('play')}<span class="now"><span>${nodeOf(r.tenant, r.job) || 'begins'} · ${whole(now() - at(r.last.time))}</span>${progress(r.tenant, r.job)}</span></span><span class="under"><span class="mono">${r.job}</span><span>${r.host}</span></span></a>`;
 }
 
 function tile(p) {
   const media = isVideo(p.output)
     ? html`<video src=${fileOf(p.output.object)} muted loop preload="metadata" @mouseenter=${(e) => e.currentTarget.play()} @mouseleave=${(e) => e.currentTarget.pause()}></video>`
     : picture(thumbOf(p.output), `made by ${p.job} on ${p.host}`);
-  return html`<a class="tile" href=${to(p)} title="${p.tenant} · ${p.job} · ${p.host}"><span class="frame">${media}</span><span class="under"><span class="mono">${p.job}</span><span>${age(at(p.time))}</span></span></a>`;
+  return html`<a class="tile" href=${toJob(p.tenant, p.job)} title="${p.tenant} · ${p.job} · ${p.host}"><span class="frame">${media}</span><span class="under"><span class="mono">${p.job}</span><span>${age(at(p.time))}</span></span></a>`;
 }
 
 export function render() {
