@@ -85,6 +85,47 @@ func TestFramesAreNumberedAlsoThoseThatAreMissing(t *testing.T) {
 	}
 }
 
+// A node may show its key. Python escapes what is not ASCII.
+func TestNoFrameAndNoRecordHasASecret(t *testing.T) {
+	t.Parallel()
+	h := start(t, agent.Config{Outputs: agent.OutputsNone})
+	before := h.nc.NumSubscriptions()
+	frames, done := make(chan queue.Frame, 10), make(chan error, 1)
+	ctx, stop := context.WithCancel(h.ctx)
+	go func() { done <- h.q.FollowFrames(ctx, "acme", func(f queue.Frame) { frames <- f }) }()
+	t.Cleanup(func() { stop(); <-done })
+	for h.nc.NumSubscriptions() == before {
+		if err := h.nc.Flush(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := h.nc.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	const shown = `{"p":["schl\u00fcssel \"\ud83d\udd11\"","very-secret"]}`
+	h.fake.set(func() {
+		h.fake.record = []byte(shown)
+		h.fake.perform = func(_ context.Context, _ comfy.Prompt, w comfy.Watch) (*comfy.Result, error) {
+			w.Frame(comfy.Frame{Data: []byte(shown)})
+			w.Frame(comfy.Frame{Data: []byte("\x00\x00\x00\x03\x00\x00\x00\x012very-secret"), Binary: true})
+			return &comfy.Result{}, nil
+		}
+	})
+	o := h.queued(job.Spec{ID: "one", Live: job.LiveFrames, ExtraData: json.RawMessage(`{"a":"schlüssel \"🔑\"","b":"very-secret"}`)})
+	h.accepted(o)
+	h.event(o, job.Completed)
+	const hidden = `{"p":["[extra_data]","[extra_data]"]}`
+	if got := string(await(h, frames, "a frame").Data); got != hidden {
+		t.Errorf("the frame is %s", got)
+	}
+	if got := string(await(h, frames, "another frame").Data); got != "\x00\x00\x00\x03\x00\x00\x00\x012[extra_data]" {
+		t.Errorf("the binary frame is %q", got)
+	}
+	if got := h.stored(queue.RecordName("acme", "one")); got != hidden {
+		t.Errorf("the record is %s", got)
+	}
+}
+
 func TestACatalogueIsStoredAgainWhenAnAnswerHasChanged(t *testing.T) {
 	t.Parallel()
 	h := found(t)
