@@ -159,4 +159,12 @@ func TestACatalogueIsStoredAgainWhenAnAnswerHasChanged(t *testing.T) {
 	if body, err := h.q.CatalogBlob(h.ctx, second.Blobs["models/vae"]); err != nil || string(body) != `["one","two"]` {
 		t.Errorf("%s, %v", body, err)
 	}
+	if _, err := h.nc.Request("$JS.API.STREAM.PURGE.OBJ_COMFY_CATALOG", nil, time.Minute); err != nil {
+		t.Fatal(err)
+	}
+	for route, digest := range next().Blobs {
+		if _, err := h.q.CatalogBlob(h.ctx, digest); err != nil {
+			t.Errorf("%s of a store that was emptied: %v", route, err)
+		}
+	}
 }
