@@ -4,16 +4,19 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/nats-io/nats.go"
 
 	"github.com/comfyherd/comfyherd/internal/agent"
 	"github.com/comfyherd/comfyherd/internal/comfy"
 	"github.com/comfyherd/comfyherd/internal/failure"
 	"github.com/comfyherd/comfyherd/internal/job"
 	"github.com/comfyherd/comfyherd/internal/queue"
+	"github.com/comfyherd/comfyherd/jetstream"
 )
 
 func TestARecordIsStoredBeforeTheEndAndWithoutSecrets(t *testing.T) {
@@ -46,6 +49,33 @@ func TestARecordIsStoredBeforeTheEndAndWithoutSecrets(t *testing.T) {
 	if _, _, err := h.q.OpenOutput(h.ctx, queue.RecordName("acme", "three")); !errors.Is(err, queue.ErrNoFile) {
 		t.Errorf("a job that asks for no record: %v", err)
 	}
+}
+
+// The copy of the bucket that answers may be behind.
+func TestKeysThatAreNotThereAreLookedForAgain(t *testing.T) {
+	t.Parallel()
+	h := start(t, agent.Config{})
+	var once sync.Once
+	_, err := h.nc.Subscribe("$JS.API.DIRECT.GET.KV_COMFY_APIKEYS.>", func(*nats.Msg) { // the agent has looked
+		once.Do(func() {
+			if _, err := h.q.PutAPIKeys(h.ctx, "acme", &jetstream.APIKeys{Job: "one", APIKey: "very-secret"}); err != nil {
+				t.Error(err)
+			}
+		})
+	})
+	if err == nil {
+		err = h.nc.Flush()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.fake.returns(now(), &comfy.Result{}, nil)
+	o := h.queued(job.Spec{ID: "one", APIKeys: true})
+	h.accepted(o)
+	if p := await(h, h.fake.posted, "the POST"); string(p.ExtraData) != `{"api_key_comfy_org":"very-secret"}` {
+		t.Errorf("the prompt has extra_data %s", p.ExtraData)
+	}
+	h.event(o, job.Completed)
 }
 
 func TestFramesAreNumberedAlsoThoseThatAreMissing(t *testing.T) {
