@@ -88,7 +88,7 @@ type userFileInfo struct {
 }
 
 func infoOf(name string, f *queue.UserFile) userFileInfo {
-	return userFileInfo{name, len(f.Data), f.Modified.UnixMilli(), f.Modified.UnixMilli()}
+	return userFileInfo{name, f.Size, f.Modified.UnixMilli(), f.Modified.UnixMilli()}
 }
 
 // listUserData answers the files below a folder: their paths within it, or (split) the parts of the paths, or (full_info) more.
@@ -154,7 +154,7 @@ func (g *Gateway) listUserDataV2(w http.ResponseWriter, r *http.Request, of *ten
 		switch {
 		case !deeper:
 			shown = append(shown, map[string]any{
-				"name": name, "path": files[i].Path, "type": "file", "size": len(files[i].Data), "modified": files[i].Modified.Unix(),
+				"name": name, "path": files[i].Path, "type": "file", "size": files[i].Size, "modified": files[i].Modified.Unix(),
 			})
 		case !folders[name]:
 			folders[name] = true
