@@ -72,7 +72,7 @@ func (s *settings) run(ctx context.Context, c *daemon.Console) error {
 		return daemon.UnlessStopped(stop, err)
 	}
 	defer nc.Close()
-	return daemon.UnlessStopped(kill, s.serve(stop, kill, nc, cfg, c, log))
+	return daemon.UnlessStopped(stop, s.serve(stop, kill, nc, cfg, c, log))
 }
 
 // machine is this machine's name, empty when it has none of its own.

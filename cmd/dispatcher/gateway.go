@@ -113,7 +113,7 @@ func (g *gatewayCmd) Run(ctx context.Context, c *daemon.Console) error {
 	defer release()
 	q, done, err := g.open(stop, c)
 	if err != nil {
-		return err
+		return daemon.UnlessStopped(stop, err)
 	}
 	defer done()
 	registry := prometheus.NewRegistry()
@@ -124,7 +124,7 @@ func (g *gatewayCmd) Run(ctx context.Context, c *daemon.Console) error {
 	}
 	c.Say("gateway   http://%s", served.Addr())
 	ready := func() (bool, string) { return q.Connected(), "NATS cannot be reached" }
-	return daemon.UnlessStopped(kill, daemon.Together(stop, kill, served.Run, g.HTTP, ready, registry))
+	return daemon.UnlessStopped(stop, daemon.Together(stop, kill, served.Run, g.HTTP, ready, registry))
 }
 
 // gateway makes the gateway of `dispatcher run`; nil when there is none. It is on by default when NATS is in this process, since

@@ -90,7 +90,7 @@ func (r *runCmd) Run(ctx context.Context, c *daemon.Console) error {
 	if err != nil {
 		return daemon.UnlessStopped(stop, err)
 	}
-	return errors.Join(daemon.UnlessStopped(kill, r.dispatch(stop, kill, nats, policy, c, log)), nats.close())
+	return errors.Join(daemon.UnlessStopped(stop, r.dispatch(stop, kill, nats, policy, c, log)), nats.close())
 }
 
 // Validate refuses flags that contradict each other.

@@ -170,16 +170,20 @@ func (h *host) runPrompt(ctx context.Context, a *attempt) error {
 	prompt.Start, prompt.Node, prompt.Total = h.limits(a.job.Timeouts)
 	defer a.live.stop()
 	var err error
+	secrets := job.Secrets(a.job.ExtraData)
 	watch := comfy.Watch{Running: func() { a.running = time.Now() }, Progress: a.progress, Preview: a.live.preview}
 	if a.job.Frames() {
 		watch.Frame = a.live.frame
+		if len(secrets) > 0 {
+			a.live.hide = hide(secrets)
+		}
 	}
 	a.result, err = h.comfy.Run(ctx, prompt, watch)
-	h.readRecord(ctx, a, err)
+	h.readRecord(ctx, a, secrets, err)
 	if err == nil {
 		a.ran = a.result.Ran
 	}
-	redact(job.Secrets(a.job.ExtraData), a.result, err)
+	redact(secrets, a.result, err)
 	if a.ran == 0 && !a.running.IsZero() {
 		a.ran = time.Since(a.running)
 	}

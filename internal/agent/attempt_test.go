@@ -65,7 +65,7 @@ func TestAJobRunsFromTheOfferToTheAck(t *testing.T) {
 	t.Parallel()
 	h := start(t, agent.Config{})
 	h.fake.returns(now(), &comfy.Result{CachedNodes: []string{"1"}, NodeTimes: map[string]time.Duration{"2": time.Second}, Ran: 3 * time.Second}, nil)
-	o := h.queued(job.Spec{ID: "one", Metadata: json.RawMessage(`{"a":1}`), IncludeOutputs: []string{"2"}})
+	o := h.queued(job.Spec{ID: "one", Name: "a cat", Metadata: json.RawMessage(`{"a":1}`), IncludeOutputs: []string{"2"}})
 	h.accepted(o)
 	p := await(h, h.fake.posted, "the POST")
 	done := h.event(o, job.Completed)
@@ -75,6 +75,9 @@ func TestAJobRunsFromTheOfferToTheAck(t *testing.T) {
 	started := h.event(o, job.Started)
 	if started.Host != "gpu" || started.Attempt != 1 || started.PromptID != p.ID || started.Hash != o.Hash || string(started.Metadata) != `{"a":1}` {
 		t.Errorf("started is %+v", started)
+	}
+	if started.Name != "a cat" || done.Name != "a cat" {
+		t.Errorf("the job is called %q when it has started and %q in the end", started.Name, done.Name)
 	}
 	if done.RanFor != job.Duration(3*time.Second) || done.QueuedFor <= 0 || done.NodeTimes["2"] != job.Duration(time.Second) ||
 		len(done.CachedNodes) != 1 || done.PromptID != p.ID {

@@ -111,22 +111,27 @@ func (h *host) storeCatalog(ctx context.Context, answers map[string][]byte) erro
 		return err
 	}
 	same := there && stored.Version == c.Version && maps.Equal(stored.Blobs, c.Blobs) && h.q.CatalogFresh(stored.Time)
-	for route, body := range answers {
-		if same && route != objectInfo { // the one tells whether the store was lost
-			continue
-		}
-		renewed, err := h.q.StoreCatalogBlob(ctx, body)
-		if err != nil {
+	if same && h.kept(ctx, answers, c.Blobs) {
+		return nil
+	}
+	for _, body := range answers {
+		if _, err := h.q.StoreCatalogBlob(ctx, body); err != nil {
 			return err
 		}
-		c.Blobs[route] = renewed
-	}
-	if same {
-		return nil
 	}
 	if err := h.q.PutCatalog(ctx, h.name, c); err != nil {
 		return err
 	}
 	h.log.Info("stored the catalogue of the host", "files", len(c.Blobs))
 	return nil
+}
+
+// kept reports whether the store still has the answers: it may have been lost, or was full and has removed its oldest files. Of all, two
+// are looked up: that of /object_info and any other one, not the same each time.
+func (h *host) kept(ctx context.Context, answers map[string][]byte, digests map[string]string) bool {
+	for route, body := range answers { // the first is any
+		info := answers[objectInfo]
+		return h.q.CatalogBlobKept(ctx, digests[route], len(body)) && h.q.CatalogBlobKept(ctx, digests[objectInfo], len(info))
+	}
+	return true
 }

@@ -3,6 +3,7 @@ package agent
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -157,7 +158,7 @@ func (h *host) addAPIKeys(ctx context.Context, a *attempt) error {
 	if !a.job.APIKeys {
 		return nil
 	}
-	keys, err := h.q.APIKeys(ctx, a.tenant, a.key.job)
+	keys, err := h.readAPIKeys(ctx, a)
 	switch {
 	case err != nil && !a.offer.Resume:
 		return failure.New(failure.Transient, "cannot read the API keys of the job: "+err.Error())
@@ -166,6 +167,20 @@ func (h *host) addAPIKeys(ctx context.Context, a *attempt) error {
 	}
 	a.job.ExtraData = job.Members(a.job.ExtraData, keys)
 	return nil
+}
+
+// lastKeysPause is the longest pause before keys that are not there are looked for again, 1.5 s in all.
+const lastKeysPause = 800 * time.Millisecond
+
+// readAPIKeys looks several times for keys that are not there: the copy of the bucket that answers may be behind, as after a restart of
+// its server, and without its keys a job ends dead.
+func (h *host) readAPIKeys(ctx context.Context, a *attempt) (json.RawMessage, error) {
+	for wait := appendPause; ; wait *= 2 {
+		keys, err := h.q.APIKeys(ctx, a.tenant, a.key.job)
+		if err != nil || keys != nil || a.offer.Resume || wait > lastKeysPause || !queue.Pause(ctx, wait) {
+			return keys, err
+		}
+	}
 }
 
 func (h *host) fetchURL(ctx context.Context, a *attempt, address string) (io.ReadCloser, error) {

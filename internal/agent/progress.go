@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"strings"
 	"sync"
 	"time"
 
@@ -17,8 +18,9 @@ const livePause = 200 * time.Millisecond
 type live struct {
 	host   *host
 	run    *run
-	shown  time.Time // when the newest preview was sent; only the run's goroutine uses it
-	frames uint64    // number of the newest frame; only the run's goroutine uses it
+	shown  time.Time         // when the newest preview was sent; only the run's goroutine uses it
+	frames uint64            // number of the newest frame; only the run's goroutine uses it
+	hide   *strings.Replacer // of the secrets in frames; nil when the job has none
 
 	mu     sync.Mutex // guards all below
 	told   time.Time
@@ -86,6 +88,9 @@ func (l *live) frame(f comfy.Frame) {
 	l.frames += uint64(f.Missing) + 1
 	if !l.host.q.Connected() {
 		return
+	}
+	if l.hide != nil {
+		f.Data = []byte(l.hide.Replace(string(f.Data)))
 	}
 	err := l.host.q.PublishFrame(l.run.tenant, &queue.Frame{
 		Job: l.run.job, Attempt: l.run.attempt, Number: l.frames, Binary: f.Binary, Data: f.Data,

@@ -8,7 +8,6 @@ import (
 
 	"github.com/comfyherd/comfyherd/internal/comfy"
 	"github.com/comfyherd/comfyherd/internal/failure"
-	"github.com/comfyherd/comfyherd/internal/job"
 	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
@@ -19,7 +18,7 @@ var notRecorded = []failure.Kind{
 
 // readRecord reads what ComfyUI's history says of a run that has ended, when the job asks for it. Without an answer the run goes on
 // without a record.
-func (h *host) readRecord(ctx context.Context, a *attempt, ended error) {
+func (h *host) readRecord(ctx context.Context, a *attempt, secrets []string, ended error) {
 	if !a.job.Recorded() || ctx.Err() != nil {
 		return
 	}
@@ -31,7 +30,10 @@ func (h *host) readRecord(ctx context.Context, a *attempt, ended error) {
 		h.log.Warn("ComfyUI's history has no record of a run", "job", a.key, "prompt", a.prompt, "error", err)
 		return
 	}
-	a.record = hide(job.Secrets(a.job.ExtraData)).Replace(string(record))
+	a.record = string(record)
+	if len(secrets) > 0 { // without any, Replace would copy a record of up to 128 MiB all the same
+		a.record = hide(secrets).Replace(a.record)
+	}
 }
 
 // recordOf is the run's record as a result; nil without one.
@@ -53,9 +55,10 @@ func (h *host) storeRecord(ctx context.Context, a *attempt) error {
 	return err
 }
 
-// storeRecordOnce stores the record of a run that has failed; what follows from the failure does not wait for more than one try.
+// storeRecordOnce stores the record of a run that has failed; what follows from the failure does not wait for more than one try. That
+// of a newer attempt, which has gone on with the job elsewhere, is not replaced.
 func (h *host) storeRecordOnce(kill context.Context, a *attempt) {
-	if a.record == "" {
+	if a.record == "" || a.superseded.Load() {
 		return
 	}
 	ctx, cancel := context.WithTimeout(kill, wireTimeout)

@@ -4,16 +4,19 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/nats-io/nats.go"
 
 	"github.com/comfyherd/comfyherd/internal/agent"
 	"github.com/comfyherd/comfyherd/internal/comfy"
 	"github.com/comfyherd/comfyherd/internal/failure"
 	"github.com/comfyherd/comfyherd/internal/job"
 	"github.com/comfyherd/comfyherd/internal/queue"
+	"github.com/comfyherd/comfyherd/jetstream"
 )
 
 func TestARecordIsStoredBeforeTheEndAndWithoutSecrets(t *testing.T) {
@@ -46,6 +49,33 @@ func TestARecordIsStoredBeforeTheEndAndWithoutSecrets(t *testing.T) {
 	if _, _, err := h.q.OpenOutput(h.ctx, queue.RecordName("acme", "three")); !errors.Is(err, queue.ErrNoFile) {
 		t.Errorf("a job that asks for no record: %v", err)
 	}
+}
+
+// The copy of the bucket that answers may be behind.
+func TestKeysThatAreNotThereAreLookedForAgain(t *testing.T) {
+	t.Parallel()
+	h := start(t, agent.Config{})
+	var once sync.Once
+	_, err := h.nc.Subscribe("$JS.API.DIRECT.GET.KV_COMFY_APIKEYS.>", func(*nats.Msg) { // the agent has looked
+		once.Do(func() {
+			if _, err := h.q.PutAPIKeys(h.ctx, "acme", &jetstream.APIKeys{Job: "one", APIKey: "very-secret"}); err != nil {
+				t.Error(err)
+			}
+		})
+	})
+	if err == nil {
+		err = h.nc.Flush()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.fake.returns(now(), &comfy.Result{}, nil)
+	o := h.queued(job.Spec{ID: "one", APIKeys: true})
+	h.accepted(o)
+	if p := await(h, h.fake.posted, "the POST"); string(p.ExtraData) != `{"api_key_comfy_org":"very-secret"}` {
+		t.Errorf("the prompt has extra_data %s", p.ExtraData)
+	}
+	h.event(o, job.Completed)
 }
 
 func TestFramesAreNumberedAlsoThoseThatAreMissing(t *testing.T) {
@@ -85,6 +115,47 @@ func TestFramesAreNumberedAlsoThoseThatAreMissing(t *testing.T) {
 	}
 }
 
+// A node may show its key. Python escapes what is not ASCII.
+func TestNoFrameAndNoRecordHasASecret(t *testing.T) {
+	t.Parallel()
+	h := start(t, agent.Config{Outputs: agent.OutputsNone})
+	before := h.nc.NumSubscriptions()
+	frames, done := make(chan queue.Frame, 10), make(chan error, 1)
+	ctx, stop := context.WithCancel(h.ctx)
+	go func() { done <- h.q.FollowFrames(ctx, "acme", func(f queue.Frame) { frames <- f }) }()
+	t.Cleanup(func() { stop(); <-done })
+	for h.nc.NumSubscriptions() == before {
+		if err := h.nc.Flush(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := h.nc.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	const shown = `{"p":["schl\u00fcssel \"\ud83d\udd11\"","very-secret"]}`
+	h.fake.set(func() {
+		h.fake.record = []byte(shown)
+		h.fake.perform = func(_ context.Context, _ comfy.Prompt, w comfy.Watch) (*comfy.Result, error) {
+			w.Frame(comfy.Frame{Data: []byte(shown)})
+			w.Frame(comfy.Frame{Data: []byte("\x00\x00\x00\x03\x00\x00\x00\x012very-secret"), Binary: true})
+			return &comfy.Result{}, nil
+		}
+	})
+	o := h.queued(job.Spec{ID: "one", Live: job.LiveFrames, ExtraData: json.RawMessage(`{"a":"schlüssel \"🔑\"","b":"very-secret"}`)})
+	h.accepted(o)
+	h.event(o, job.Completed)
+	const hidden = `{"p":["[extra_data]","[extra_data]"]}`
+	if got := string(await(h, frames, "a frame").Data); got != hidden {
+		t.Errorf("the frame is %s", got)
+	}
+	if got := string(await(h, frames, "another frame").Data); got != "\x00\x00\x00\x03\x00\x00\x00\x012[extra_data]" {
+		t.Errorf("the binary frame is %q", got)
+	}
+	if got := h.stored(queue.RecordName("acme", "one")); got != hidden {
+		t.Errorf("the record is %s", got)
+	}
+}
+
 func TestACatalogueIsStoredAgainWhenAnAnswerHasChanged(t *testing.T) {
 	t.Parallel()
 	h := found(t)
@@ -117,5 +188,13 @@ func TestACatalogueIsStoredAgainWhenAnAnswerHasChanged(t *testing.T) {
 	second := next()
 	if body, err := h.q.CatalogBlob(h.ctx, second.Blobs["models/vae"]); err != nil || string(body) != `["one","two"]` {
 		t.Errorf("%s, %v", body, err)
+	}
+	if _, err := h.nc.Request("$JS.API.STREAM.PURGE.OBJ_COMFY_CATALOG", nil, time.Minute); err != nil {
+		t.Fatal(err)
+	}
+	for route, digest := range next().Blobs {
+		if _, err := h.q.CatalogBlob(h.ctx, digest); err != nil {
+			t.Errorf("%s of a store that was emptied: %v", route, err)
+		}
 	}
 }

@@ -2,7 +2,9 @@ package agent
 
 import (
 	"errors"
+	"fmt"
 	"strings"
+	"unicode/utf16"
 
 	"github.com/comfyherd/comfyherd/internal/comfy"
 	"github.com/comfyherd/comfyherd/internal/failure"
@@ -34,11 +36,30 @@ func redact(secrets []string, r *comfy.Result, err error) {
 	}
 }
 
-// hide replaces secrets in a text.
+// hide replaces secrets in a text, which may be JSON as ComfyUI writes it.
 func hide(secrets []string) *strings.Replacer {
-	pairs := make([]string, 0, 2*len(secrets))
+	pairs := make([]string, 0, 4*len(secrets))
 	for _, secret := range secrets {
 		pairs = append(pairs, secret, redacted)
+		if quoted := quotedByPython(secret); quoted != secret {
+			pairs = append(pairs, quoted, redacted)
+		}
 	}
 	return strings.NewReplacer(pairs...)
+}
+
+// quotedByPython is a text as it stands between the quotes of a JSON string that Python has written: only of printable ASCII.
+func quotedByPython(text string) string {
+	var quoted strings.Builder
+	for _, c := range utf16.Encode([]rune(text)) {
+		switch at := strings.IndexByte("\b\f\n\r\t\"\\", byte(c)); {
+		case c < 0x80 && at >= 0:
+			quoted.WriteString(`\` + `bfnrt"\`[at:at+1])
+		case c < ' ' || c > '~':
+			fmt.Fprintf(&quoted, `\u%04x`, c)
+		default:
+			quoted.WriteByte(byte(c))
+		}
+	}
+	return quoted.String()
 }

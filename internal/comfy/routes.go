@@ -2,7 +2,6 @@ package comfy
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
@@ -44,7 +43,7 @@ func (h *Host) Record(ctx context.Context, promptID string) ([]byte, error) {
 	if got.status != http.StatusOK {
 		return nil, &statusError{path, got.status}
 	}
-	var entries map[string]json.RawMessage
+	var entries map[string]struct{} // an entry may be large
 	if err := decode(got.body, &entries); err != nil {
 		return nil, fmt.Errorf("read %s: %w: %w", path, errGarbled, err)
 	}

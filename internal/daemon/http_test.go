@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -127,5 +128,41 @@ func TestServingEndsWithItsContext(t *testing.T) {
 	cancel()
 	if err := <-done; err != nil {
 		t.Fatal(err)
+	}
+}
+
+// Metrics may take longer than a stop waits, and that must not look like a failed process.
+func TestAnAnswerThatTakesTooLongDoesNotFailTheStop(t *testing.T) {
+	t.Parallel()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := l.Addr().String()
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	asked, release := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	slow := func() (bool, string) {
+		once.Do(func() { close(asked) })
+		<-release
+		return true, "late"
+	}
+	defer close(release)
+	done := make(chan error, 1)
+	go func() { done <- daemon.HTTP(ctx, addr, slow, prometheus.NewRegistry()) }()
+	go func() {
+		for asking := true; asking; { // until the port is there
+			_, err := daemon.CheckHealth(t.Context(), addr)
+			asking = err != nil && strings.Contains(err.Error(), "is it running") && t.Context().Err() == nil && ctx.Err() == nil
+		}
+	}()
+	<-asked
+	cancel()
+	if err := <-done; err != nil {
+		t.Errorf("the stop fails: %v", err)
 	}
 }

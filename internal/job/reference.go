@@ -67,7 +67,9 @@ func (m *Message) read() (Spec, *workflow.Graph, error) {
 	if err != nil {
 		return Spec{}, nil, invalidf("the file %q is no job: %s", name, err)
 	}
-	return envelope.over(spec), graph, nil
+	whole := envelope.over(spec)
+	whole.ID = envelope.ID // the same for those who do not read the file
+	return whole, graph, nil
 }
 
 // over gives the fields of s, and those of another Spec where s has none.

@@ -48,3 +48,23 @@ func TestAJobWhoseWorkflowIsInAFileIsReadWithIt(t *testing.T) {
 		})
 	}
 }
+
+// A job is looked up by its id in several places that do not read the file.
+func TestTheIDOfAJobDoesNotDependOnItsFile(t *testing.T) {
+	t.Parallel()
+	for body, want := range map[string]job.ID{`{"workflow_file":"acme/a"}`: "", `{"workflow_file":"acme/a","id":"one"}`: "one"} {
+		m := job.Message{Tenant: "acme", Priority: 5, Sequence: 7, Body: []byte(body)}
+		without, err := job.Parse(m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want == "" {
+			want = m.OwnID()
+		}
+		m.File = []byte(`{"id":"two","workflow":` + inFile + `}`)
+		with, err := job.Parse(m)
+		if err != nil || with.ID != want || without.ID != want {
+			t.Errorf("%s has the ids %s without its file and %s with it, want %s (%v)", body, without.ID, with.ID, want, err)
+		}
+	}
+}

@@ -91,7 +91,8 @@ func (q *Queue) APIKeys(ctx context.Context, tenant job.Tenant, id job.ID) (json
 	return entry.Value(), nil
 }
 
-// DropAPIKeys removes the keys of a job that has ended.
+// DropAPIKeys removes the keys of a job that has ended. The marker that NATS stores in their place takes room and counts as a job's keys,
+// so that it expires long before apiKeysAge.
 func (q *Queue) DropAPIKeys(ctx context.Context, tenant job.Tenant, id job.ID) error {
-	return wrap(q.apiKeys.Purge(ctx, apiKeysKey(tenant, id)), "remove the keys of job %s", id)
+	return wrap(q.apiKeys.Purge(ctx, apiKeysKey(tenant, id), natsjs.PurgeTTL(markerTTL)), "remove the keys of job %s", id)
 }

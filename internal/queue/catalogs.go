@@ -87,17 +87,25 @@ func CatalogDigest(body []byte) string {
 // StoreCatalogBlob stores a file of a catalogue and gives the digest by which it is found. A file that is there already is stored
 // again only when its age is a seventh of the one at which it expires.
 func (q *Queue) StoreCatalogBlob(ctx context.Context, body []byte) (digest string, err error) {
-	sum := sha256.Sum256(body)
 	digest = CatalogDigest(body)
 	if len(body) > largestBlob {
 		return "", fmt.Errorf("store a file of a catalogue: it has %d bytes, and at most %d are stored", len(body), largestBlob)
 	}
-	f, err := q.described(ctx, names.CatalogStore, digest)
-	if err == nil && f.size() == int64(len(body)) && f.info.Digest == "SHA-256="+base64.URLEncoding.EncodeToString(sum[:]) && q.CatalogFresh(f.info.ModTime) {
+	if q.CatalogBlobKept(ctx, digest, len(body)) {
 		return digest, nil
 	}
 	_, err = q.storeFile(ctx, names.CatalogStore, digest, "application/json", bytes.NewReader(body))
 	return digest, err
+}
+
+// CatalogBlobKept reports whether a file of a catalogue is stored and need not be stored again yet.
+func (q *Queue) CatalogBlobKept(ctx context.Context, digest string, size int) bool {
+	sum, err := hex.DecodeString(digest)
+	if err != nil {
+		return false
+	}
+	f, err := q.described(ctx, names.CatalogStore, digest)
+	return err == nil && f.size() == int64(size) && f.info.Digest == "SHA-256="+base64.URLEncoding.EncodeToString(sum) && q.CatalogFresh(f.info.ModTime)
 }
 
 // CatalogFresh reports whether what was stored of a catalogue at a time need not be stored again yet, because it expires much later.

@@ -3,6 +3,10 @@ package queue
 import (
 	"context"
 	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/comfyherd/comfyherd/internal/job"
 )
 
 // The decoders of messages.
@@ -85,3 +89,15 @@ func (t *Turns[K]) Len() int {
 
 // ReadPlainTicket reads a ticket's value without encoding/json.
 func ReadPlainTicket(t *Ticket, value string) bool { return t.readPlain(value) }
+
+// Joiner joins the parts of frames.
+type Joiner struct{ joiner }
+
+// NewJoiner has room for so many bytes.
+func NewJoiner(room int) *Joiner { return &Joiner{joiner{jobs: map[job.ID]*partial{}, room: room}} }
+
+// Take gives the frame that a message is or completes.
+func (j *Joiner) Take(msg *nats.Msg) (Frame, bool) { return j.take(msg) }
+
+// Kept is how many frames of which parts are missing are kept, and their bytes.
+func (j *Joiner) Kept() (frames, size int) { return len(j.jobs), j.size }

@@ -29,6 +29,8 @@ const (
 	largestFrame = 64 << 20
 	// framesPending bounds what FollowFrames keeps in memory for a tell that is slow, and again for frames of which parts are missing.
 	framesPending = 256 << 20
+	// mostPartial is how many frames of which parts are missing are kept.
+	mostPartial = 1024
 )
 
 // ErrFrameTooLarge: a frame has more bytes than FollowFrames takes.
@@ -62,7 +64,7 @@ func (q *Queue) PublishFrame(tenant job.Tenant, f *Frame) error {
 // FollowFrames calls tell for every frame of a tenant's jobs that ask for them (live: "frames"), those of one job in their order, until
 // ctx ends. While tell works, up to 256 MiB wait in memory; beyond that frames are lost, which their numbers show.
 func (q *Queue) FollowFrames(ctx context.Context, tenant job.Tenant, tell func(Frame)) error {
-	joined := joiner{jobs: map[job.ID]*partial{}}
+	joined := joiner{jobs: map[job.ID]*partial{}, room: framesPending}
 	sub, err := q.listen(names.FramesSubject(tenant), func(msg *nats.Msg) {
 		if f, whole := joined.take(msg); whole {
 			tell(f)
@@ -77,16 +79,20 @@ func (q *Queue) FollowFrames(ctx context.Context, tenant job.Tenant, tell func(F
 	return over(ctx, sub)
 }
 
-// joiner joins frames that were sent in parts. Of each job it keeps one that is not complete.
+// joiner joins frames that were sent in parts. Of each job it keeps one that is not complete. An agent that dies may leave one that
+// never will be: where there is no room, those whose newest part is the oldest are dropped.
 type joiner struct {
-	jobs map[job.ID]*partial
-	size int // of all that it keeps
+	jobs  map[job.ID]*partial
+	size  int    // of all that it keeps
+	room  int    // the most of size
+	parts uint64 // that were taken so far
 }
 
 // partial is a frame of which the first parts have come.
 type partial struct {
 	Frame
 	got, of int
+	newest  uint64 // number of its newest part among all that were taken
 }
 
 // take gives the frame that a message is or completes. A part out of order drops the frame that it is of.
@@ -111,16 +117,32 @@ func (j *joiner) take(msg *nats.Msg) (Frame, bool) {
 	case !follows:
 		return Frame{}, false
 	}
-	if len(p.Data)+len(f.Data) > largestFrame || j.size+len(f.Data) > framesPending {
+	if len(p.Data)+len(f.Data) > largestFrame {
 		j.drop(p)
 		return Frame{}, false
 	}
+	j.parts++
+	p.newest = j.parts
+	j.makeRoom(p, len(f.Data))
 	p.Data, p.got, j.size = append(p.Data, f.Data...), part, j.size+len(f.Data)
 	if part < of {
 		return Frame{}, false
 	}
 	j.drop(p)
 	return p.Frame, true
+}
+
+// makeRoom drops others than p until it may have so many bytes more.
+func (j *joiner) makeRoom(p *partial, size int) {
+	for len(j.jobs) > 1 && (j.size+size > j.room || len(j.jobs) > mostPartial) {
+		oldest := p
+		for _, other := range j.jobs {
+			if other.newest < oldest.newest {
+				oldest = other
+			}
+		}
+		j.drop(oldest)
+	}
 }
 
 func (j *joiner) drop(p *partial) {

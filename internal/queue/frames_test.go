@@ -9,6 +9,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -95,6 +96,38 @@ func TestAFrameOfWhichAPartIsMissingIsLeftOut(t *testing.T) {
 	}
 	if diff := cmp.Diff([]string{"1 ab", "4 whole", "7 last"}, got); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// An agent that dies leaves parts of a frame that is never complete.
+func TestFramesThatAreNeverCompleteMakeRoomForOthers(t *testing.T) {
+	t.Parallel()
+	j := queue.NewJoiner(100)
+	part := func(id, part, body string) (queue.Frame, bool) {
+		return j.Take(&nats.Msg{Subject: "comfy.live.jobs.acme." + id + ".frame", Data: []byte(body), Header: nats.Header{
+			"Comfy-Attempt": {"1"}, "Comfy-Frame": {"1"}, "Comfy-Frame-Kind": {"text"}, "Comfy-Frame-Part": {part},
+		}})
+	}
+	part("left", "1/2", strings.Repeat("x", 40))
+	part("one", "1/3", strings.Repeat("a", 40))
+	part("one", "2/3", strings.Repeat("b", 40))
+	if f, whole := part("one", "3/3", "c"); !whole || string(f.Data) != strings.Repeat("a", 40)+strings.Repeat("b", 40)+"c" {
+		t.Errorf("the frame is %q", f.Data)
+	}
+	if frames, size := j.Kept(); frames != 0 || size != 0 {
+		t.Errorf("%d frames with %d bytes are kept", frames, size)
+	}
+	for i := range 3000 {
+		part("j"+strconv.Itoa(i), "1/2", "")
+	}
+	if frames, _ := j.Kept(); frames != 1024 {
+		t.Errorf("%d frames are kept, want 1024", frames)
+	}
+	if _, whole := part("j0", "2/2", ""); whole {
+		t.Error("the oldest is kept")
+	}
+	if _, whole := part("j2999", "2/2", ""); !whole {
+		t.Error("the newest was dropped")
 	}
 }
 

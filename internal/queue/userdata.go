@@ -21,8 +21,8 @@ import (
 // UserFile is a file that ComfyUI's page keeps for a tenant: its settings, workflows and the like.
 type UserFile struct {
 	Path     string // as the page names it, such as workflows/portrait.json
-	Data     []byte // nil in a list
-	Size     int    // bytes of it
+	Data     []byte // UserFiles leaves it out
+	Size     int
 	Modified time.Time
 }
 
@@ -48,13 +48,16 @@ func (q *Queue) UserFile(ctx context.Context, tenant job.Tenant, path string) (U
 }
 
 // PutUserFile writes a tenant's file. When it exists already and may not be replaced the error is a jetstream.Conflict; when it does
-// not fit into a message of NATS, compressed, a jetstream.TooBig.
+// not fit into a message of NATS, compressed, or the tenant has too much, a jetstream.TooBig.
 func (q *Queue) PutUserFile(ctx context.Context, tenant job.Tenant, path string, data []byte, replace bool) error {
 	value, err := q.packedFile(data)
 	if err != nil {
 		return err
 	}
 	key := userFileKey(tenant, path)
+	if err := q.roomForUserFile(ctx, tenant, key, len(value)); err != nil {
+		return err
+	}
 	if replace {
 		_, err = q.userData.Put(ctx, key, value)
 	} else if _, err = q.userData.Create(ctx, key, value); conflict(err) {
@@ -78,6 +81,9 @@ func (q *Queue) ChangeUserFile(ctx context.Context, tenant job.Tenant, path stri
 			data, _ = unpacked(entry.Value()) // what another program has written may be anything
 		}
 		value, err := q.packedFile(change(data))
+		if err == nil {
+			err = q.roomForUserFile(ctx, tenant, key, len(value))
+		}
 		if err != nil {
 			return false, err
 		}
@@ -113,28 +119,60 @@ func (q *Queue) RemoveUserFile(ctx context.Context, tenant job.Tenant, path stri
 	return wrap(q.userData.Delete(ctx, userFileKey(tenant, path)), "remove %s of tenant %s", path, tenant)
 }
 
-// UserFiles lists all files of a tenant, by path, without their data, which may be much larger than what is stored.
+// roomForUserFile refuses a file when half of the bucket, which all tenants share, is used and this one would have more than an eighth.
+func (q *Queue) roomForUserFile(ctx context.Context, tenant job.Tenant, key string, size int) error {
+	info, err := q.streamState(ctx, names.BucketStream(names.UserDataBucket))
+	if err != nil {
+		return err
+	}
+	most := info.Config.MaxBytes
+	if most <= 0 || int64(info.State.Bytes) < most/2 {
+		return nil
+	}
+	own, before := int64(size), 0
+	err = q.eachUserFile(ctx, tenant, func(entry natsjs.KeyValueEntry) {
+		if entry.Key() == key {
+			before = len(entry.Value())
+		} else {
+			own += int64(len(entry.Value()))
+		}
+	})
+	if err == nil && own > most/8 && size > before {
+		err = &jetstream.TooBig{Message: fmt.Sprintf("with this file the tenant's files would have %d bytes, compressed, and at most %d are kept while room is short: remove some", own, most/8)}
+	}
+	return err
+}
+
+// UserFiles lists all files of a tenant by path, without their data: a file may unpack to a thousand times what is stored.
 func (q *Queue) UserFiles(ctx context.Context, tenant job.Tenant) ([]UserFile, error) {
+	var files []UserFile
+	err := q.eachUserFile(ctx, tenant, func(entry natsjs.KeyValueEntry) {
+		path, named := names.FileOfKey(strings.TrimPrefix(entry.Key(), string(tenant)+"."))
+		size, err := io.Copy(io.Discard, unpacking(entry.Value()))
+		if named && err == nil && size <= largestUserFile {
+			files = append(files, UserFile{Path: path, Size: int(size), Modified: entry.Created()})
+		}
+	})
+	slices.SortFunc(files, func(a, b UserFile) int { return strings.Compare(a.Path, b.Path) })
+	return files, err
+}
+
+// eachUserFile calls take for every file of a tenant as it is stored.
+func (q *Queue) eachUserFile(ctx context.Context, tenant job.Tenant, take func(natsjs.KeyValueEntry)) error {
 	watcher, err := q.userData.WatchFiltered(ctx, []string{string(tenant) + ".*"}, natsjs.IgnoreDeletes())
 	if err != nil {
-		return nil, fmt.Errorf("list the files of tenant %s: %w", tenant, err)
+		return fmt.Errorf("list the files of tenant %s: %w", tenant, err)
 	}
 	defer ended(watcher)
-	var files []UserFile
 	for {
 		select {
 		case entry := <-watcher.Updates():
 			if entry == nil {
-				slices.SortFunc(files, func(a, b UserFile) int { return strings.Compare(a.Path, b.Path) })
-				return files, ctx.Err()
+				return ctx.Err()
 			}
-			path, named := names.FileOfKey(strings.TrimPrefix(entry.Key(), string(tenant)+"."))
-			data, err := unpacked(entry.Value())
-			if named && err == nil {
-				files = append(files, UserFile{Path: path, Size: len(data), Modified: entry.Created()})
-			}
+			take(entry)
 		case <-ctx.Done():
-			return nil, fmt.Errorf("list the files of tenant %s: %w", tenant, ctx.Err())
+			return fmt.Errorf("list the files of tenant %s: %w", tenant, ctx.Err())
 		}
 	}
 }
@@ -152,9 +190,13 @@ func packed(data []byte) ([]byte, error) {
 	return out.Bytes(), err
 }
 
+// unpacking reads the file, and one byte more than largestUserFile when it is larger.
+func unpacking(value []byte) io.Reader {
+	return io.LimitReader(flate.NewReader(bytes.NewReader(value)), largestUserFile+1)
+}
+
 func unpacked(value []byte) ([]byte, error) {
-	r := flate.NewReader(bytes.NewReader(value))
-	data, err := io.ReadAll(io.LimitReader(r, largestUserFile+1))
+	data, err := io.ReadAll(unpacking(value))
 	if len(data) > largestUserFile {
 		return nil, errors.New("the file is larger than what is kept")
 	}

@@ -1,25 +1,54 @@
 package queue_test
 
 import (
-	"bytes"
+	"errors"
+	"math/rand/v2"
+	"strconv"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
 	"github.com/comfyherd/comfyherd/internal/queue"
+	"github.com/comfyherd/comfyherd/jetstream"
 )
 
-// A file of 16 MiB may take 16 KiB in NATS, and a tenant may have very many.
-func TestAListOfFilesHasNoneOfTheirData(t *testing.T) {
+// Files that compress well are many times larger than what is stored: a list of them must not hold them all.
+func TestAListOfUserFilesHasTheirSizesAndNotTheirData(t *testing.T) {
 	t.Parallel()
-	ctx, q := t.Context(), open(t, connect(t, startNATS(t)), queue.Config{})
-	if err := q.PutUserFile(ctx, "acme", "workflows/zeros", make([]byte, 1<<20), true); err != nil {
-		t.Fatal(err)
+	q := open(t, connect(t, startNATS(t)), queue.Config{})
+	large := make([]byte, 5<<20)
+	must(0, q.PutUserFile(t.Context(), "acme", "workflows/large.json", large, true))
+	must(0, q.PutUserFile(t.Context(), "acme", "a.json", []byte("{}"), true))
+	must(0, q.PutUserFile(t.Context(), "bolt", "b.json", []byte("{}"), true))
+	want := []queue.UserFile{{Path: "a.json", Size: 2}, {Path: "workflows/large.json", Size: 5 << 20}}
+	if diff := cmp.Diff(want, must(q.UserFiles(t.Context(), "acme")), cmpopts.IgnoreFields(queue.UserFile{}, "Modified")); diff != "" {
+		t.Error(diff)
 	}
-	files, err := q.UserFiles(ctx, "acme")
-	if err != nil || len(files) != 1 || files[0].Path != "workflows/zeros" || files[0].Size != 1<<20 || files[0].Data != nil {
-		t.Errorf("the list is %.200v, %v", files, err)
+	if f := must(q.UserFile(t.Context(), "acme", "workflows/large.json")); len(f.Data) != 5<<20 || f.Size != 5<<20 {
+		t.Errorf("the file has %d bytes, and size %d", len(f.Data), f.Size)
 	}
-	file, err := q.UserFile(ctx, "acme", "workflows/zeros")
-	if err != nil || file.Size != 1<<20 || !bytes.Equal(file.Data, make([]byte, 1<<20)) {
-		t.Errorf("the file has %d bytes and %d, %v", file.Size, len(file.Data), err)
+}
+
+// All tenants share the bucket.
+func TestATenantLeavesRoomForTheUserFilesOfOthers(t *testing.T) {
+	t.Parallel()
+	q := open(t, connect(t, startNATS(t)), queue.Config{MaxDisk: 2 << 30}) // of which the bucket has some 4 MiB
+	random := make([]byte, 300<<10)
+	for i := range random {
+		random[i] = byte(rand.Uint32())
+	}
+	var big *jetstream.TooBig
+	var err error
+	for i := 0; err == nil && i < 100; i++ {
+		err = q.PutUserFile(t.Context(), "acme", strconv.Itoa(i), random, true)
+	}
+	if !errors.As(err, &big) {
+		t.Errorf("the error is %v", err)
+	}
+	must(0, q.PutUserFile(t.Context(), "bolt", "a", random, true))
+	must(0, q.PutUserFile(t.Context(), "acme", "0", nil, true))
+	if err := q.RemoveUserFile(t.Context(), "acme", "1"); err != nil {
+		t.Error(err)
 	}
 }

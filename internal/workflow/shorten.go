@@ -10,11 +10,13 @@ import (
 // longText is how many bytes of a string Shorten keeps at most: more than the name of any model file has.
 const longText = 4 << 10
 
+const dataScheme = "data:"
+
 // ErrLong: what is left after Shorten is more than the caller takes.
 var ErrLong = errors.New("too many nodes")
 
-// Shorten reads JSON and writes "" for every string of more than 4 KiB, such as a picture in base64. A graph has the same hash,
-// requirements, options and size afterwards. It keeps in memory what is left, and fails with ErrLong when that is more than most bytes.
+// Shorten reads JSON and writes "" for every string of more than 4 KiB, such as a picture in base64, and "data:," for one that is a data
+// URI, so that it still is one. A graph has the same hash, requirements, options and size afterwards. It keeps in memory what is left, and fails with ErrLong when that is more than most bytes.
 func Shorten(from io.Reader, most int) ([]byte, error) {
 	s := shortener{}
 	chunk := make([]byte, 64<<10)
@@ -71,8 +73,15 @@ func (s *shortener) text(chunk []byte) []byte {
 		}
 		n++
 	}
-	if kept := len(s.left) - s.begin; s.long || kept+n > longText {
-		s.left, s.long = s.left[:s.begin], true
+	if kept := len(s.left) - s.begin; !s.long && kept+n > longText {
+		s.long = true
+		isURI := bytes.HasPrefix(append(s.left[s.begin:], chunk[:min(n, len(dataScheme))]...), []byte(dataScheme))
+		s.left = s.left[:s.begin]
+		if isURI {
+			s.left = append(s.left, dataScheme+","...)
+		}
+	}
+	if s.long {
 		if !s.inside {
 			s.left = append(s.left, '"')
 		}

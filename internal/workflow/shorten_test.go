@@ -2,6 +2,7 @@ package workflow_test
 
 import (
 	"errors"
+	"io"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -33,6 +34,18 @@ func TestLongTextsAreLeftOutAndNothingElse(t *testing.T) {
 	}
 	if _, err := workflow.Shorten(iotest.ErrReader(errors.New("gone")), 1000); err == nil || err.Error() != "gone" {
 		t.Errorf("the reader fails, and the error is %v", err)
+	}
+}
+
+// The inputs of a job may stand in the same file as its workflow.
+func TestADataURIStaysOne(t *testing.T) {
+	t.Parallel()
+	body := `{"inputs":[{"url":"data:image/png;base64,` + strings.Repeat("iVBORw0KGgo", 1000) + `"},{"url":"data:,a"}],"text":"dat` + strings.Repeat("a", 5000) + `"}`
+	const want = `{"inputs":[{"url":"data:,"},{"url":"data:,a"}],"text":""}`
+	for name, from := range map[string]io.Reader{"AtOnce": strings.NewReader(body), "ByteByByte": iotest.OneByteReader(strings.NewReader(body))} {
+		if got, err := workflow.Shorten(from, 10_000); err != nil || string(got) != want {
+			t.Errorf("%s: %s, %v", name, got, err)
+		}
 	}
 }
 
