@@ -155,7 +155,9 @@ func (r *Room) Remove(sequence uint64) bool {
 	if i < 0 {
 		return false
 	}
-	r.removeRecord(i)
+	if r.removeRecord(i); r.records.n == 0 {
+		r.shrink()
+	}
 	return true
 }
 
@@ -176,15 +178,12 @@ func (r *Room) removeRecord(i int32) {
 	if c.members--; c.members == 0 {
 		r.discard(c)
 	}
-	if r.records.n == 0 {
-		r.shrink()
-	}
 }
 
 // chunksKept is how many chunks of records an empty room keeps, so that a short queue is filled again without allocating.
 const chunksKept = 64
 
-// shrink frees the memory of a long queue: chunks and maps do not shrink by themselves.
+// shrink frees the memory of a long queue: chunks and maps do not shrink by themselves. No class may be left.
 func (r *Room) shrink() {
 	if len(r.records.chunks) <= chunksKept {
 		return
