@@ -47,7 +47,8 @@ func (j *jobsCmd) Run(ctx context.Context, c *daemon.Console) error {
 	if err != nil {
 		return err
 	}
-	ask, now, done, err := j.asker(ctx, c, &request)
+	listJobs := listing[jetstream.JobsAnswer, jetstream.JobsRequest]{"jobs", (*jetstream.Client).Jobs, &request}
+	ask, now, done, err := listJobs.asker(ctx, c, &j.client, j.Tenant)
 	if err != nil {
 		return err
 	}
@@ -63,22 +64,6 @@ func (j *jobsCmd) Run(ctx context.Context, c *daemon.Console) error {
 		return err
 	}
 	return list.end()
-}
-
-// asker asks for the jobs of one tenant, or for those of all when an operator names none. now is NATS' time.
-func (j *jobsCmd) asker(ctx context.Context, c *daemon.Console, request *jetstream.JobsRequest) (ask func() (jetstream.JobsAnswer, error), now func() time.Time, done func(), err error) {
-	if j.Tenant != "" || j.OwnTenant() != "" {
-		a, client, err := j.asTenant(ctx, c, j.Tenant)
-		if err != nil {
-			return nil, nil, nil, err
-		}
-		return func() (jetstream.JobsAnswer, error) { return client.Jobs(ctx, *request) }, client.Now, a.close, nil
-	}
-	q, done, err := j.open(ctx, c)
-	if err != nil {
-		return nil, nil, nil, err
-	}
-	return asking[jetstream.JobsAnswer](ctx, q, "jobs", request), q.Now, done, nil
 }
 
 // pageOfJobs is how many are asked for at a time.

@@ -35,7 +35,8 @@ Examples:
 // Run lists, a page at a time.
 func (w *workflowsCmd) Run(ctx context.Context, c *daemon.Console) error {
 	request := jetstream.WorkflowsRequest{Hash: workflow.Hash(w.Hash)}
-	ask, now, done, err := w.asker(ctx, c, &request)
+	listWorkflows := listing[jetstream.WorkflowsAnswer, jetstream.WorkflowsRequest]{"workflows", (*jetstream.Client).Workflows, &request}
+	ask, now, done, err := listWorkflows.asker(ctx, c, &w.client, w.Tenant)
 	if err != nil {
 		return err
 	}
@@ -65,22 +66,6 @@ func (w *workflowsCmd) Run(ctx context.Context, c *daemon.Console) error {
 		return nil
 	}
 	return c.Table(rows)
-}
-
-// asker asks for the workflows of one tenant, or for all when an operator names none. now is NATS' time.
-func (w *workflowsCmd) asker(ctx context.Context, c *daemon.Console, request *jetstream.WorkflowsRequest) (ask func() (jetstream.WorkflowsAnswer, error), now func() time.Time, done func(), err error) {
-	if w.Tenant != "" || w.OwnTenant() != "" {
-		a, client, err := w.asTenant(ctx, c, w.Tenant)
-		if err != nil {
-			return nil, nil, nil, err
-		}
-		return func() (jetstream.WorkflowsAnswer, error) { return client.Workflows(ctx, *request) }, client.Now, a.close, nil
-	}
-	q, done, err := w.open(ctx, c)
-	if err != nil {
-		return nil, nil, nil, err
-	}
-	return asking[jetstream.WorkflowsAnswer](ctx, q, "workflows", request), q.Now, done, nil
 }
 
 func workflowCells(r *jetstream.WorkflowRow, now time.Time) []string {

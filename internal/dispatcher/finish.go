@@ -9,19 +9,25 @@ import (
 	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
-// finish removes a job that has ended from COMFY_JOBS. It does not wait for the ack: one that is lost is repaired by the
-// next delivery, which finds the chain ended. A job with extra_data is erased, since an acked message stays in the files of
-// NATS until they are written anew; agents may not do that and hand such a job back. So they do with a job that has API keys, which
-// are removed.
+// finish removes a job that has ended from COMFY_JOBS, and before that the API keys that were given for it: when the process dies in between, the
+// next delivery finds the chain ended and does the rest.
 func (d *Dispatcher) finish(ctx context.Context, m *job.Message, lease queue.Lease) {
-	if job.HasExtraData(m.Body) {
-		if err := d.q.Erase(ctx, m.Sequence); err != nil {
+	if job.HasAPIKeys(m.Body) {
+		if err := d.q.DropAPIKeys(ctx, job.Tenant(m.Tenant), m.PublishedID()); err != nil {
 			d.finishLater(lease, err)
 			return
 		}
 	}
-	if job.HasAPIKeys(m.Body) {
-		if err := d.q.DropAPIKeys(ctx, job.Tenant(m.Tenant), m.PublishedID()); err != nil {
+	d.finishMessage(ctx, m, lease)
+}
+
+// finishMessage is finish for a message whose id is another job's, such as a second publish: the API keys are that job's.
+//
+// It does not wait for the ack: one that is lost is repaired by the next delivery. A message with extra_data is erased, since an acked message
+// stays in the files of NATS until they are written anew. Agents may do neither, and hand jobs with extra_data or API keys back.
+func (d *Dispatcher) finishMessage(ctx context.Context, m *job.Message, lease queue.Lease) {
+	if job.HasExtraData(m.Body) {
+		if err := d.q.Erase(ctx, m.Sequence); err != nil {
 			d.finishLater(lease, err)
 			return
 		}

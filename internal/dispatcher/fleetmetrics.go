@@ -1,13 +1,17 @@
 package dispatcher
 
 import (
+	"cmp"
 	"context"
+	"maps"
+	"slices"
 	"strconv"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/comfyherd/comfyherd/internal/failure"
+	"github.com/comfyherd/comfyherd/internal/job"
 	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/internal/route"
 )
@@ -97,10 +101,8 @@ func (m *fleetMetrics) Collect(to chan<- prometheus.Metric) {
 			}
 		}
 	}
-	if depth, err := m.d.q.Depth(ctx); err == nil && len(depth) <= 10*tenantsMax {
-		for lane, n := range depth {
-			send(to, m.laneJobs, float64(n), string(lane.Tenant), strconv.Itoa(int(lane.Priority)))
-		}
+	if depth, err := m.d.q.Depth(ctx); err == nil {
+		m.collectLanes(to, depth)
 	}
 	live, _ := m.d.answers.dispatchers.some("", "", rowsMost)
 	send(to, m.dispatchers, float64(len(live)))
@@ -130,13 +132,14 @@ func (m *fleetMetrics) collectSurvey(to chan<- prometheus.Metric, s *route.Surve
 
 // collectTenants gives the tenants with the most waiting jobs series of their own, and the others one together.
 func (m *fleetMetrics) collectTenants(to chan<- prometheus.Metric, tenants []queue.TenantCounts) {
-	rest := queue.TenantCounts{Tenant: other, Waiting: map[string]int{}}
+	rest, some := queue.TenantCounts{Tenant: other, Waiting: map[string]int{}}, false
 	for i := range tenants {
 		t := &tenants[i]
-		if i < tenantsMax {
+		if i < tenantsMax && t.Tenant != other {
 			m.collectTenant(to, t)
 			continue
 		}
+		some = true
 		for reason, n := range t.Waiting {
 			rest.Waiting[reason] += n
 		}
@@ -148,8 +151,33 @@ func (m *fleetMetrics) collectTenants(to chan<- prometheus.Metric, tenants []que
 			rest.OldestDue = t.OldestDue
 		}
 	}
-	if len(tenants) > tenantsMax {
+	if some {
 		m.collectTenant(to, &rest)
+	}
+}
+
+// collectLanes gives the lanes of the tenants with the most unfinished jobs series of their own, and those of the others one together for
+// each priority.
+func (m *fleetMetrics) collectLanes(to chan<- prometheus.Metric, depth map[job.Lane]uint64) {
+	jobs := map[job.Tenant]uint64{}
+	for lane, n := range depth {
+		jobs[lane.Tenant] += n
+	}
+	tenants := slices.SortedFunc(maps.Keys(jobs), func(a, b job.Tenant) int {
+		return cmp.Or(cmp.Compare(jobs[b], jobs[a]), cmp.Compare(a, b))
+	})
+	for _, t := range tenants[min(len(tenants), tenantsMax):] {
+		delete(jobs, t)
+	}
+	lanes := map[job.Lane]uint64{}
+	for lane, n := range depth {
+		if _, own := jobs[lane.Tenant]; !own {
+			lane.Tenant = other
+		}
+		lanes[lane] += n
+	}
+	for lane, n := range lanes {
+		send(to, m.laneJobs, float64(n), string(lane.Tenant), strconv.Itoa(int(lane.Priority)))
 	}
 }
 

@@ -60,10 +60,11 @@ type pass struct {
 const (
 	historyPause = 3 * time.Second // after which new events are read without a call
 	historyRetry = 250 * time.Millisecond
-	historyKeen  = 10 * time.Minute // after a call, in which all is read at once
-	historyCalm  = 1000             // new events in historyPause that are read without a call
-	historyLook  = 50_000           // places in the order of events that one page may look at
-	answerRoom   = time.Second      // of a call's time, for the answer that it could not be done
+	historyKeen  = 10 * time.Minute       // after a call, in which all is read at once
+	historyCalm  = 1000                   // new events in historyPause that are read without a call
+	historyLook  = 50_000                 // places in the order of events that one page may look at
+	historySoon  = 300 * time.Millisecond // that calls wait which can do with the events that are read
+	answerRoom   = time.Second            // of a call's time, for the answer that it could not be done
 )
 
 func newJobHistory(q eventsWire, rows int, log *slog.Logger) *jobHistory {
@@ -257,6 +258,13 @@ func (h *jobHistory) caughtUp(ctx context.Context) error {
 			return h.notYet(ctx.Err(), last)
 		}
 	}
+}
+
+// caughtUpSoon is caughtUp for an answer that is also good without the newest events: it waits a moment only.
+func (h *jobHistory) caughtUpSoon(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, historySoon+answerRoom)
+	defer cancel()
+	return h.caughtUp(ctx)
 }
 
 // notYet says how far it has come.

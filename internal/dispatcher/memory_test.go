@@ -212,6 +212,10 @@ func (m *memory) Erase(_ context.Context, sequence uint64) error {
 	return m.write(func() { m.drop(sequence) }, "erase %d", sequence)
 }
 
+func (m *memory) DropAPIKeys(_ context.Context, tenant job.Tenant, id job.ID) error {
+	return m.write(func() {}, "drop keys %s/%s", tenant, id)
+}
+
 // drop takes a job out of the stream. mu is held.
 func (m *memory) drop(sequence uint64) {
 	delete(m.jobs, sequence)

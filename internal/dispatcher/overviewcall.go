@@ -15,10 +15,7 @@ import (
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
-const (
-	overviewTenants = 200
-	overviewWait    = 300 * time.Millisecond // for the events that are not read yet
-)
+const overviewTenants = 200
 
 func (d *Dispatcher) apiOverview(ctx context.Context, r queue.OverviewRequest) (answer queue.OverviewAnswer, err error) {
 	s, err := d.survey(ctx)
@@ -35,10 +32,6 @@ func (d *Dispatcher) apiOverview(ctx context.Context, r queue.OverviewRequest) (
 	}
 	for state, n := range s.Hosts {
 		answer.Hosts[string(state)] = n
-	}
-	gone := d.history.offlineSince(d.clock())
-	if len(gone) > 0 {
-		answer.Hosts[string(queue.Offline)] = len(gone)
 	}
 	live, _ := d.answers.dispatchers.some("", "", rowsMost)
 	answer.Dispatchers = len(live)
@@ -98,10 +91,8 @@ func takesPart(t *route.TenantSurvey) bool { return t.Running > 0 || t.Waiting[r
 
 // countEvents adds what the stored events say. When many of them are not read yet, it counts those that are, and says so.
 func (d *Dispatcher) countEvents(ctx context.Context, answer *queue.OverviewAnswer, withTrend bool) {
-	ctx, cancel := context.WithTimeout(ctx, overviewWait+answerRoom)
-	defer cancel()
 	var behind *jetstream.Stopping
-	if err := d.history.caughtUp(ctx); errors.As(err, &behind) {
+	if err := d.history.caughtUpSoon(ctx); errors.As(err, &behind) {
 		answer.Reading = behind.Message
 	} else if err != nil {
 		answer.Reading = err.Error()
@@ -112,6 +103,9 @@ func (d *Dispatcher) countEvents(ctx context.Context, answer *queue.OverviewAnsw
 	steps, until := h.fold.Trend(answer.Time)
 	h.mu.RUnlock()
 	answer.Counts, answer.Since = counts.States(), jetstream.Mark(since)
+	if gone := h.offlineSince(answer.Time); len(gone) > 0 {
+		answer.Hosts[string(queue.Offline)] = len(gone)
+	}
 	for _, window := range []time.Duration{time.Minute, 5 * time.Minute, deadWindow, time.Hour} {
 		var sum history.Counts
 		for i := len(steps) - int(window/history.TrendStep); i < len(steps); i++ {

@@ -1,6 +1,7 @@
 package dispatcher_test
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"strings"
@@ -66,6 +67,35 @@ func TestWaitingJobsAreListedInTheirOrder(t *testing.T) {
 		s.want("last page", list(operator[jetstream.WaitingAnswer](s, "waiting", jetstream.WaitingRequest{After: 4})), "5:acme/a3:none_capable 6:acme/a4:none_capable of 6 next 0")
 		s.want("of a tenant", list(answered[jetstream.WaitingAnswer](s, "bolt", "waiting", jetstream.WaitingRequest{})), "1:bolt/urgent:none_capable of 6 next 0")
 		s.want("of one that has none", list(answered[jetstream.WaitingAnswer](s, "zinc", "waiting", jetstream.WaitingRequest{})), " of 6 next 0")
+	})
+}
+
+// A dispatcher that has just been started may have to read events for long.
+func TestWaitingJobsAreListedAtOnceAlsoWhenEventsAreNotRead(t *testing.T) {
+	t.Parallel()
+	inBubble(t, func(s *scene) {
+		s.dispatcher(dispatcher.Config{})
+		s.submit("one", func(spec *job.Spec) { spec.Name = "a cat" })
+		s.pass(5 * time.Second)
+		s.mu.Lock()
+		s.cut = func(effect string) error {
+			if effect == "state of events" {
+				return errDropped
+			}
+			return nil
+		}
+		s.mu.Unlock()
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		begun := time.Now()
+		reply, err := s.api.Calls["waiting"](ctx, nil)
+		answer, _ := reply.(jetstream.WaitingAnswer)
+		if err != nil || len(answer.Waiting) != 1 || answer.Waiting[0].Name != "a cat" {
+			t.Errorf("%+v, %v", answer, err)
+		}
+		if took := time.Since(begun); took > time.Second {
+			t.Errorf("it took %s", took)
+		}
 	})
 }
 

@@ -137,7 +137,11 @@ func (d *Dispatcher) refuse(ctx context.Context, delivery queue.Delivery, invali
 		d.log.Warn("an invalid job could not be ended; it is delivered again", "job", id, "error", err)
 		return
 	}
-	d.finish(ctx, &delivery.Message, delivery.Lease)
+	if id == delivery.PublishedID() {
+		d.finish(ctx, &delivery.Message, delivery.Lease)
+	} else {
+		d.finishMessage(ctx, &delivery.Message, delivery.Lease)
+	}
 	d.log.Info("refused an invalid job", "tenant", delivery.Tenant, "job", id, "why", invalid)
 }
 

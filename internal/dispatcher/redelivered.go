@@ -36,7 +36,7 @@ func (d *Dispatcher) redelivered(ctx context.Context, o *owned) {
 		return
 	}
 	if again {
-		d.finish(ctx, &o.message, o.lease)
+		d.finishMessage(ctx, &o.message, o.lease)
 		d.log.Debug("dropped a second publish of an id", "tenant", o.job.Tenant, "job", o.job.ID)
 		return
 	}

@@ -63,6 +63,27 @@ func TestASecondPublishOfAWaitingIdIsDropped(t *testing.T) {
 	})
 }
 
+func TestTheAPIKeysOfAJobStayUntilItHasEnded(t *testing.T) {
+	t.Parallel()
+	inBubble(t, func(s *scene) {
+		s.dispatcher(dispatcher.Config{})
+		withKeys := func(spec *job.Spec) { spec.APIKeys = true }
+		s.submit("x", withKeys)
+		s.pass(time.Second)
+		s.submit("x", withKeys)
+		s.submit("x", withKeys, func(spec *job.Spec) { spec.Workflow = []byte(`{}`) }) // which is invalid
+		s.pass(time.Second)
+		s.want("jobs", s.left(), 1)
+		s.want("removed keys while the first waits", s.done("drop keys"), []string{})
+		if _, _, err := s.End(context.Background(), "acme", "x", queue.Cancelling{By: "acme"}); err != nil {
+			t.Fatal(err)
+		}
+		s.pass(time.Second)
+		s.want("jobs at the end", s.left(), 0)
+		s.want("removed keys at the end", s.done("drop keys"), []string{"drop keys acme/x"})
+	})
+}
+
 // While hosts are busy no review looks at the ticket.
 func TestADeliveryOfAnEndedJobTakesItsTicketAlong(t *testing.T) {
 	t.Parallel()

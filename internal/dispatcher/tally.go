@@ -147,7 +147,7 @@ func isReason(r failure.Reason) bool { return slices.Contains(failure.Reasons(),
 func isCause(c queue.Cause) bool { return slices.Contains(queue.Causes(), c) }
 
 const (
-	other      = "other"        // stands for all tenants beyond tenantsMost
+	other      = "other"        // stands for all tenants beyond tenantsMax, and is the label of a tenant of that name
 	tenantsMax = 200            // tenants that have series of their own
 	tenantGone = 24 * time.Hour // after which the series of a tenant without events are removed
 )
@@ -171,7 +171,7 @@ func (l *tenantLabels) of(tenant job.Tenant, now time.Time) string {
 	if now.Sub(l.swept) > tenantGone/24 {
 		l.sweep(now)
 	}
-	if _, has := l.seen[tenant]; !has && len(l.seen) >= tenantsMax {
+	if _, has := l.seen[tenant]; tenant == other || !has && len(l.seen) >= tenantsMax {
 		return other
 	}
 	if tenant = job.Tenant(strings.Clone(string(tenant))); now.After(l.seen[tenant]) {

@@ -128,3 +128,18 @@ func TestTenantsBeyondTheFirst200AreCountedTogetherAndThoseThatAreGoneForgotten(
 		t.Errorf("a day later, want (-) and got (+):\n%s", diff)
 	}
 }
+
+func TestATenantWithTheNameOfTheOthersIsCountedWithThem(t *testing.T) {
+	t.Parallel()
+	c, r := counts()
+	at := time.Unix(1_800_000_000, 0)
+	queued := func(tenant string, at time.Time) { c.jobQueued(&job.Job{Tenant: job.Tenant(tenant), Priority: 5}, at) }
+	queued("other", at)
+	for i := range 201 {
+		queued(fmt.Sprint("t", i), at.Add(24*time.Hour))
+	}
+	queued("t0", at.Add(26*time.Hour)) // when that tenant's series would be removed
+	if got := series(t, r)["jobs_queued_total{priority=5,tenant=other}"]; got != 2 {
+		t.Errorf("other has %v jobs, want 2", got)
+	}
+}

@@ -102,9 +102,7 @@ func (l *loop) waitingRow(t *route.Ticket, to view, now time.Time) jetstream.Wai
 
 // name adds what people call jobs and their workflows, as far as the events of these are read.
 func (h *jobHistory) name(ctx context.Context, rows []jetstream.WaitingRow) {
-	if h.caughtUp(ctx) != nil {
-		return
-	}
+	_ = h.caughtUpSoon(ctx) // some have names all the same
 	h.mu.RLock()
 	defer h.mu.RUnlock()
 	for i := range rows {

@@ -1,6 +1,7 @@
 package history
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 	"strings"
@@ -10,11 +11,16 @@ import (
 	"github.com/comfyherd/comfyherd/internal/job"
 )
 
-// deaths are the dead rows by what they died of.
+// deaths are the dead rows by what they died of. When there are too many groups, the half of them with the fewest rows is forgotten: their rows
+// are still listed, and count in no group.
 type deaths struct {
 	groups map[deathKey]*death
 	of     map[uint32]deathKey // by row
+	most   int                 // groups
 }
+
+// groupsMost is how many groups are kept, of some 4 kB each at most: texts of failures may all differ.
+const groupsMost = 20_000
 
 type deathKey struct {
 	tenant    uint32
@@ -30,7 +36,7 @@ type death struct {
 }
 
 func newDeaths() deaths {
-	return deaths{groups: map[deathKey]*death{}, of: map[uint32]deathKey{}}
+	return deaths{groups: map[deathKey]*death{}, of: map[uint32]deathKey{}, most: groupsMost}
 }
 
 // messageKept is how many bytes of a message are kept.
@@ -60,6 +66,20 @@ func (d *deaths) count(at, tenant uint32, e *Event) {
 		Job: e.Job, Tenant: e.Tenant, Host: e.Dead.Host, Reason: word(e.Dead.Reason), Kind: failure.Kind(word(e.Dead.Kind)), Class: short(e.Dead.Class),
 		Exception: short(e.Dead.Exception), Message: short(e.Dead.Message),
 	}
+	if len(d.groups) > d.most {
+		d.forgetSmallest()
+	}
+}
+
+// forgetSmallest forgets half of the groups: those with the fewest rows, and of these the ones that have not grown for longest.
+func (d *deaths) forgetSmallest() {
+	keys := slices.SortedFunc(maps.Keys(d.groups), func(a, b deathKey) int {
+		return cmp.Or(cmp.Compare(d.groups[a].count, d.groups[b].count), d.groups[a].last.Compare(d.groups[b].last))
+	})
+	for _, key := range keys[:len(keys)/2] {
+		delete(d.groups, key)
+	}
+	maps.DeleteFunc(d.of, func(_ uint32, key deathKey) bool { return d.groups[key] == nil })
 }
 
 func short(s string) string {
@@ -92,7 +112,8 @@ type DeadGroup struct {
 	First, Last time.Time
 }
 
-// DeadGroups lists what jobs have died of, of a tenant or of all, the largest group first. An empty kind or reason matches all.
+// DeadGroups lists what jobs have died of, of a tenant or of all, the largest group first. An empty kind or reason matches all. Of more than
+// 20 000 groups the smallest are missing.
 func (f *Fold) DeadGroups(of job.Tenant, kind failure.Kind, reason failure.Reason) []DeadGroup {
 	type merged struct {
 		DeadGroup

@@ -38,3 +38,6 @@ func (f *Fold) TenantPlaces() int {
 
 // KeepTexts has names and metadata take no more than so many bytes.
 func (f *Fold) KeepTexts(most int) { f.texts.most = most }
+
+// KeepGroups has dead rows fall into no more than so many groups.
+func (f *Fold) KeepGroups(most int) { f.deaths.most = most }

@@ -2,6 +2,7 @@ package history_test
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -172,5 +173,37 @@ func TestDeadJobsAreGroupedByWhatTheyDiedOf(t *testing.T) {
 	s.add("acme", "new", job.Queued, job.Brief{}) // and one is forgotten, so that the group begins where the history does
 	if got := list(s.DeadGroups("acme", "", "")); got != "1[acme][gpu-2] needs 7 GiB 1-2" {
 		t.Errorf("after one was forgotten: %q", got)
+	}
+}
+
+func TestOfTooManyGroupsOfDeadJobsTheSmallestAreForgotten(t *testing.T) {
+	t.Parallel()
+	s := begun(1000)
+	s.KeepGroups(4)
+	dead := func(message string) {
+		s.sequence++
+		e := job.Event{EventKind: job.Dead, Job: job.ID(fmt.Sprint("j", s.sequence)), Tenant: "acme", Host: "gpu-1", Reason: "not_retryable", Message: message}
+		s.Add(&history.Event{
+			Tenant: "acme", Job: e.Job, Kind: job.Dead, Sequence: s.sequence, Time: at(s.sequence), Readable: true, Brief: job.Brief{Host: "gpu-1"}, Dead: &e,
+		})
+	}
+	for _, message := range []string{"often", "a", "often", "b", "c", "d"} {
+		dead(message)
+	}
+	list := func() string {
+		var text []string
+		for _, g := range s.DeadGroups("", "", "") {
+			text = append(text, fmt.Sprint(g.Newest.Message, g.Count))
+		}
+		slices.Sort(text)
+		return strings.Join(text, " ")
+	}
+	if got := list(); got != "c1 d1 often2" {
+		t.Errorf("%q are left", got)
+	}
+	dead("a")
+	s.Forget(moment(3)) // the first of often, and of a, which is in no group any more
+	if got := list(); got != "a1 c1 d1 often1" {
+		t.Errorf("%q are left after the oldest jobs are forgotten", got)
 	}
 }

@@ -124,6 +124,7 @@ func (r *Room) Put(t Ticket) {
 	c := r.classOf(&t)
 	c.members++
 	c.lane.members++
+	before := r.moments(old)
 	if old >= 0 {
 		r.removeRecord(old) // now, so that a class or group which both are of is kept
 	}
@@ -132,10 +133,12 @@ func (r *Room) Put(t Ticket) {
 	x.revision, x.received, x.attempt, x.rank = t.Revision, nanos(t.Received), int32(min(t.Attempt, math.MaxInt32)), int32(t.Rank)
 	if !t.NotBefore.IsZero() || !t.Expires.IsZero() {
 		x.times = &times{nanos(t.NotBefore), nanos(t.Expires)}
-		r.timers.add(x.times.notBefore, t.Sequence, timeDue)
-		r.timers.add(x.times.expires, t.Sequence, timeExpires)
 	}
-	r.timers.add(c.avoidUntil, t.Sequence, timeAvoid)
+	for kind, at := range r.moments(i) {
+		if at != before[kind] { // otherwise the timer of the ticket that it replaces stands
+			r.timers.add(at, t.Sequence, timerKind(kind))
+		}
+	}
 	c.lane.publishedWith(c.published).n++
 	if r.due(x) {
 		r.enqueue(i)
@@ -155,7 +158,9 @@ func (r *Room) Remove(sequence uint64) bool {
 	if i < 0 {
 		return false
 	}
-	r.removeRecord(i)
+	if r.removeRecord(i); r.records.n == 0 {
+		r.shrink()
+	}
 	return true
 }
 
@@ -176,15 +181,12 @@ func (r *Room) removeRecord(i int32) {
 	if c.members--; c.members == 0 {
 		r.discard(c)
 	}
-	if r.records.n == 0 {
-		r.shrink()
-	}
 }
 
 // chunksKept is how many chunks of records an empty room keeps, so that a short queue is filled again without allocating.
 const chunksKept = 64
 
-// shrink frees the memory of a long queue: chunks and maps do not shrink by themselves.
+// shrink frees the memory of a long queue: chunks and maps do not shrink by themselves. No class may be left.
 func (r *Room) shrink() {
 	if len(r.records.chunks) <= chunksKept {
 		return

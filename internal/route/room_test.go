@@ -388,3 +388,26 @@ func TestEveryTicketIsVisitedOnceHoweverManyComeAndGoMeanwhile(t *testing.T) {
 		t.Error("the end is not where it is")
 	}
 }
+
+// The memory of a long queue is freed when its last ticket leaves, and not while that is replaced.
+func TestTheLastTicketOfALongQueueMayBeReplaced(t *testing.T) {
+	t.Parallel()
+	f, r := fleet(online("a")), route.NewRoom()
+	const many = 70 * 256
+	for i := range many {
+		r.Put(ticket(uint64(i+1), "acme", 5))
+	}
+	for i := range many - 1 {
+		r.Remove(uint64(i + 1))
+	}
+	last := ticket(many, "acme", 5)
+	last.Revision = 2
+	r.Put(last)
+	r.Put(ticket(many+1, "acme", 5))
+	if got := next(r, f, noon); got != many {
+		t.Errorf("ticket %d is next, want %d", got, many)
+	}
+	if !r.Remove(many) || !r.Remove(many+1) || r.Len() != 0 {
+		t.Errorf("%d tickets are left", r.Len())
+	}
+}

@@ -130,50 +130,57 @@ func (s *surveyor) countBlocks() bool {
 	return true
 }
 
+// countTickets does not pause between finding a record and being done with it, since the record may then be another ticket's, and the
+// room may have fewer places.
 func (s *surveyor) countTickets() bool {
-	for at := 0; at >= 0; {
-		end := min(at+8, s.room.Places())
-		for ; at < end; at++ {
+	for at := 0; at < s.room.Places(); {
+		steps := 1
+		for end := min(at+8, s.room.Places()); at < end && steps == 1; at++ {
 			if x := s.room.records.at(int32(at)); x.class != nil {
-				s.countTicket(x)
+				steps += s.countTicket(x)
 			}
 		}
-		if at >= s.room.Places() {
-			return true
-		}
-		if !s.pause() {
+		if !s.rest(steps) {
 			return false
 		}
 	}
 	return true
 }
 
-func (s *surveyor) countTicket(x *record) {
+// countTicket gives how many steps it took beside the usual ones: a class is judged when its first ticket is counted.
+func (s *surveyor) countTicket(x *record) (steps int) {
 	t := s.tenant(x.class.lane.tenant)
 	s.Capacity++
 	if x.times != nil && x.times.notBefore > s.now.UnixNano() {
 		t.Waiting[NotDue]++
 		s.later = append(s.later, laterTicket{x.times.notBefore, Placed{x.sequence, x.class.lane.tenant}})
-		return
+		return 0
 	}
 	reason, known := s.reasons[x.class]
 	if !known {
-		want := x.ticket()
-		w := want.Want()
-		w.NotBefore = time.Time{}
-		hold := s.fleet.Hold(w, s.now)
-		if reason = hold.Reason; reason == "" {
-			reason = Turn
-		}
-		s.away[x.class] = reason == NoneCapable && (hold.Away > 0 || !hold.Online)
-		s.reasons[x.class] = reason
-		s.rest(4)
+		reason, steps = s.judge(x), 4
 	}
 	t.Waiting[reason]++
 	since := moment(x.dueSince())
 	if reason != OverCap && (t.OldestDue.IsZero() || since.Before(t.OldestDue)) {
 		t.OldestDue = since
 	}
+	return steps
+}
+
+// judge finds out why the due tickets of a record's class wait.
+func (s *surveyor) judge(x *record) HoldReason {
+	want := x.ticket()
+	w := want.Want()
+	w.NotBefore = time.Time{}
+	hold := s.fleet.Hold(w, s.now)
+	reason := hold.Reason
+	if reason == "" {
+		reason = Turn
+	}
+	s.away[x.class] = reason == NoneCapable && (hold.Away > 0 || !hold.Online)
+	s.reasons[x.class] = reason
+	return reason
 }
 
 func (s *surveyor) tenant(name Tenant) *TenantSurvey {

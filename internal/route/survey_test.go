@@ -104,3 +104,48 @@ func TestASurveyThatIsGivenUpEnds(t *testing.T) {
 		}
 	}
 }
+
+// Whatever a survey is about to look at may be gone when it goes on.
+func TestTicketsMayLeaveWhileASurveyPauses(t *testing.T) {
+	t.Parallel()
+	const many = 70 * 256 // the room of so many is made anew when all have left
+	for n := range 5 {
+		f, r := fleet(online("a")), route.NewRoom()
+		for i := range many {
+			r.Put(ticket(uint64(i+1), "acme", 5))
+		}
+		steps := 0
+		got := r.Survey(f, route.SurveyOptions{}, noon, func() bool {
+			if steps++; steps == n+1 {
+				for i := range many {
+					r.Remove(uint64(i + 1))
+				}
+			}
+			return true
+		})
+		if got.Capacity > 5*8 {
+			t.Errorf("%d tickets were counted although all had left after %d steps", got.Capacity, n+1)
+		}
+	}
+}
+
+func TestATicketThatLeavesDoesNotChangeWhichIsTheOldest(t *testing.T) {
+	t.Parallel()
+	for n := range 12 {
+		f, r := fleet(online("a")), route.NewRoom()
+		older, newer := ticket(1, "acme", 5), ticket(2, "acme", 5)
+		older.Received, newer.Hash = noon.Add(-time.Hour), hashOf(7)
+		r.Put(older)
+		r.Put(newer)
+		steps := 0
+		got := r.Survey(f, route.SurveyOptions{}, noon, func() bool {
+			if steps++; steps == n+1 {
+				r.Remove(2)
+			}
+			return true
+		})
+		if oldest := got.Tenants["acme"].OldestDue; !oldest.Equal(noon.Add(-time.Hour)) {
+			t.Errorf("after %d steps the second ticket left, and the oldest is said to be of %s", n+1, oldest)
+		}
+	}
+}

@@ -25,6 +25,18 @@ type timer struct {
 	kind     timerKind
 }
 
+// moments are the times at which a record's timers ring, by their kind; 0 = none. Number -1 is no record.
+func (r *Room) moments(i int32) (at [timeAvoid + 1]int64) {
+	if i < 0 {
+		return at
+	}
+	x := r.records.at(i)
+	if at[timeAvoid] = x.class.avoidUntil; x.times != nil {
+		at[timeDue], at[timeExpires] = x.times.notBefore, x.times.expires
+	}
+	return at
+}
+
 type timers struct {
 	heap  []timer
 	sweep int // of heap, what stands behind was looked at since the last sweep began

@@ -247,3 +247,33 @@ func TestALaneWithoutJobsDoesNotFavourANewcomer(t *testing.T) {
 		t.Errorf("ticket %d is next, want that of the older job, since both lanes are level", got)
 	}
 }
+
+// A job that waits for long gets a new lease, and its ticket a new revision, again and again.
+func TestATicketThatIsReplacedKeepsItsTimers(t *testing.T) {
+	t.Parallel()
+	f, r := fleet(online("a")), route.NewRoom()
+	x := from(1, 60)
+	x.Expires, x.Avoid, x.AvoidUntil = noon.Add(seconds(120)), []string{"b"}, noon.Add(seconds(90))
+	for i := range uint64(100) {
+		x.Revision = i + 1
+		r.Put(x)
+	}
+	if kept := r.TimersKept(); kept != 3 {
+		t.Errorf("%d timers of one ticket are kept, want 3", kept)
+	}
+	if got := next(r, f, noon.Add(seconds(60))); got != 1 {
+		t.Errorf("ticket %d is next when it is due, want 1", got)
+	}
+	x.Revision++
+	r.Put(x)
+	x.Revision, x.Expires = x.Revision+1, noon.Add(seconds(100))
+	r.Put(x)
+	if got := r.Expired(noon.Add(seconds(100))); len(got) != 1 {
+		t.Errorf("%d tickets have expired, want 1", len(got))
+	}
+	x.Revision++
+	r.Put(x)
+	if got := r.Expired(noon.Add(seconds(106))); len(got) != 1 {
+		t.Errorf("%d tickets have expired some seconds later, want 1", len(got))
+	}
+}
