@@ -30,16 +30,16 @@ type asset struct {
 // assets are the files of the page. They are served below a hash of all of them, so a browser may keep them for ever and a new
 // version has new addresses; modules import each other by relative paths, which stay below the same hash.
 type assets struct {
-	hash  string
-	files map[string]asset // by path, such as views/jobs.js
-	shell asset            // index.html, with the hash in its paths
+	hash   string
+	files  map[string]asset // by path, such as views/jobs.js
+	shells map[Role]asset   // index.html, with the hash in its paths and the viewer's role, by which the page chooses its first calls
 }
 
 // shellName is the page itself, which is not below the hash.
 const shellName = "index.html"
 
 func loadAssets() (*assets, error) {
-	a := &assets{files: map[string]asset{}}
+	a := &assets{files: map[string]asset{}, shells: map[Role]asset{}}
 	sum := sha256.New()
 	err := fs.WalkDir(embedded, "assets", func(name string, entry fs.DirEntry, err error) error {
 		if err != nil || entry.IsDir() {
@@ -59,7 +59,10 @@ func loadAssets() (*assets, error) {
 		return nil, fmt.Errorf("read the embedded page: %w", err)
 	}
 	a.hash = hex.EncodeToString(sum.Sum(nil))[:16]
-	a.shell = newAsset(shellName, bytes.ReplaceAll(a.files[shellName].raw, []byte("{hash}"), []byte(a.hash)))
+	for _, role := range []Role{Act, Look, OfTenant} {
+		filled := strings.NewReplacer("{hash}", a.hash, "{role}", string(role)).Replace(string(a.files[shellName].raw))
+		a.shells[role] = newAsset(shellName, []byte(filled))
+	}
 	delete(a.files, shellName)
 	return a, nil
 }
@@ -155,10 +158,12 @@ func listed(header string) []string {
 
 // shell gives the page, which every view of it is a part of.
 func (d *Dashboard) shell(w http.ResponseWriter, r *http.Request) {
-	if _, known := d.viewer(r); !known {
+	who, known := d.viewer(r)
+	if !known {
 		goTo(w, "login")
 		return
 	}
 	w.Header().Set("Cache-Control", "no-cache")
-	d.assets.shell.write(w, r, d.assets.hash)
+	shell := d.assets.shells[who.Role]
+	shell.write(w, r, d.assets.hash+"-"+string(who.Role))
 }

@@ -54,7 +54,7 @@ func AssetFiles() (raw, zipped map[string][]byte, err error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	a.files[shellName] = a.shell
+	a.files[shellName] = a.shells[Act]
 	raw, zipped = map[string][]byte{}, map[string][]byte{}
 	for name, f := range a.files {
 		raw[name], zipped[name] = f.raw, f.zipped()

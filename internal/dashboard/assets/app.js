@@ -153,9 +153,7 @@ function begin() {
   stream = follow({
     hello(data) {
       if (store.build && store.build !== data.build) reload = true;
-      const other = data.role === 'tenant' && store.role !== 'tenant'; // until now the view has made the calls of operators
       Object.assign(store, { role: data.role, tenant: data.tenant, version: data.version, build: data.build, login: data.login });
-      if (other) view.resync?.();
       draw();
     },
     events(events) {

@@ -2,7 +2,7 @@
 
 export const store = {
   connection: 'connecting', // live, paused, asleep, lost
-  role: 'look',
+  role: document.documentElement.dataset.role, // act, look or tenant
   tenant: '',
   login: false,
   version: '',
