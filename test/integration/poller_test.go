@@ -176,12 +176,13 @@ func (p *polled) submit(prompts int) {
 	p.mu.Unlock()
 }
 
-// watch reads the queue and then the history, each 200 ms, until all prompts have ended. Whenever some more have ended it kills the next
-// of the actors.
+// watch reads the queue and then the history, each 200 ms and whenever an actor has begun, until all prompts have ended. Whenever some
+// more have ended it kills the next of the actors.
 func (p *polled) watch(prompts int) {
 	tick := time.NewTicker(200 * time.Millisecond)
 	defer tick.Stop()
 	ended, kills, rounds := map[string]bool{}, 0, 0
+	born := make(chan struct{}, len(p.parts))
 	var killing sync.WaitGroup
 	defer killing.Wait()
 	for deadline := time.Now().Add(patience); ; rounds++ {
@@ -200,13 +201,20 @@ func (p *polled) watch(prompts int) {
 			killing.Go(func() {
 				next.kill()
 				next.kill = next.begin(next)
+				select {
+				case born <- struct{}{}:
+				default:
+				}
 			})
 		}
 		if time.Now().After(deadline) {
 			p.f.t.Errorf("only %d of %d prompts have ended", len(ended), prompts)
 			return
 		}
-		<-tick.C
+		select {
+		case <-tick.C:
+		case <-born:
+		}
 	}
 }
 
