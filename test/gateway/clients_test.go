@@ -130,7 +130,7 @@ func TestOnePromptIsInterruptedAndNoOther(t *testing.T) {
 	other := f.as(theirs)
 	s := f.socket("krita")
 	id := uuid.NewString()
-	if got := f.prompt(map[string]any{"prompt": slow(30, 45), "client_id": "krita", "prompt_id": id}); got != id { // Krita wants its own id
+	if got := f.prompt(map[string]any{"prompt": endless(45), "client_id": "krita", "prompt_id": id}); got != id { // Krita wants its own id
 		t.Fatalf("the id is %s", got)
 	}
 	kept := other.prompt(map[string]any{"prompt": slow(0.4, 46)})
@@ -208,7 +208,7 @@ func TestThePageIsRemindedOfWhatStillRuns(t *testing.T) {
 	}
 	for s.next().kind != "feature_flags" {
 	}
-	long := f.prompt(map[string]any{"prompt": slow(60, 50), "client_id": "tab"})
+	long := f.prompt(map[string]any{"prompt": endless(50), "client_id": "tab"})
 	s.until("progress", long)
 	short := f.prompt(map[string]any{"prompt": picture(51), "client_id": "tab"})
 	s.end(short)
