@@ -9,10 +9,10 @@ import (
 	"github.com/comfyherd/comfyherd/internal/daemon"
 )
 
-// CheckReference compares a program's part of docs/flags.md, below root, with its grammar; with update it writes it.
+// CheckReference compares a program's part of docs/configuration.md, below root, with its grammar; with update it writes it.
 func CheckReference(t *testing.T, root, program string, line *daemon.CommandLine, update bool) {
 	t.Helper()
-	name := filepath.Join(root, "docs", "flags.md")
+	name := filepath.Join(root, "docs", "configuration.md")
 	page, err := os.ReadFile(name)
 	if err != nil {
 		t.Fatal(err)
@@ -26,7 +26,7 @@ func CheckReference(t *testing.T, root, program string, line *daemon.CommandLine
 			t.Fatal(err)
 		}
 	} else if fresh != string(page) {
-		t.Errorf("docs/flags.md is stale: run `go test ./cmd/%s -run TestTheReferenceOfFlagsIsFresh -update`", program)
+		t.Errorf("docs/configuration.md is stale: run `go test ./cmd/%s -run TestTheReferenceOfFlagsIsFresh -update`", program)
 	}
 }
 
