@@ -112,7 +112,7 @@ func (b *book) arguments(args []string) []string {
 			before, name = arg[:at+1], arg[at+1:]
 		}
 		path := filepath.Join(b.dir, name)
-		if _, err := os.Stat(path); i > 0 && (err == nil || args[i-1] == "--out") {
+		if _, err := os.Stat(path); i > 0 && (err == nil || args[i-1] == "--out" || args[i-1] == "--store-dir") {
 			arg = before + path
 		}
 		found = append(found, b.inUse(arg))
@@ -182,23 +182,19 @@ func (o *output) String() string {
 func (b *book) begin(args []string) string {
 	b.t.Helper()
 	args, toFile := withoutRedirection(args)
+	for i, arg := range args {
+		if strings.HasPrefix(arg, "127.0.0.1:") {
+			args[i] = b.free(arg)
+		}
+	}
+	args = b.arguments(args)
 	last := "\n"
-	switch args[0] {
-	case "run":
+	if args[0] == "run" {
 		last = "stop      "
-		for i, arg := range args {
-			if args[max(i-1, 0)] == "--store-dir" {
-				args[i] = filepath.Join(b.dir, arg)
-			}
-		}
-		args = append(args, "--listen="+b.free(natsAddress), "--log-level=error", "--dashboard="+b.free("127.0.0.1:8080"), "--gateway="+b.free("127.0.0.1:8188"))
-	case "sim":
+		args = append(args, "--listen="+b.free(natsAddress), "--dashboard="+b.free("127.0.0.1:8080"), "--gateway="+b.free("127.0.0.1:8188"))
+	}
+	if args[0] == "run" || args[0] == "sim" {
 		args = append(args, "--log-level=error")
-		for i, arg := range args {
-			if args[max(i-1, 0)] == "--listen" {
-				args[i] = b.free(arg)
-			}
-		}
 	}
 	var out output
 	ended := b.goOn(func(ctx context.Context) {

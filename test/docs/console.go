@@ -66,6 +66,7 @@ var varying = []struct {
 	{regexp.MustCompile(`\bin SPAN |\bnow\b`), "SPAN "},
 	{regexp.MustCompile(`\b\d+(\.\d+)? ?([KMGT]i?B|kB|B)\b`), "SIZE"},
 	{regexp.MustCompile(`"(time|first|last|until|received|queued_for|ran_for)":"[^"]*"`), `"$1":"TIME"`},
+	{regexp.MustCompile(`\b\d+%`), "N%"},
 	{regexp.MustCompile(`127\.0\.0\.1:\d+`), "ADDRESS"},
 	{regexp.MustCompile(`(?m)[ \t]+`), " "},
 	{regexp.MustCompile(`(?m) +$`), ""},
