@@ -145,7 +145,7 @@ func (f *fanOut) look(now time.Time) {
 		if !large {
 			f.log.Info("the states of all hosts are received from their agents again")
 			f.all.open()
-			f.fleet.LeaveToHomes(false)
+			f.leaveToHomes(false)
 			f.enter(returning, now)
 		}
 	case returning:
@@ -154,6 +154,11 @@ func (f *fanOut) look(now time.Time) {
 		}
 	}
 	f.follow(now)
+}
+
+func (f *fanOut) leaveToHomes(on bool) {
+	f.fleet.LeaveToHomes(on)
+	f.peers.homesGive = on
 }
 
 func (f *fanOut) enter(s stage, now time.Time) { f.stage, f.since = s, now }
@@ -188,7 +193,7 @@ func (f *fanOut) share(now time.Time) {
 	f.log.Info("the fleet is large: only the states of this dispatcher's own hosts are received from their agents, and the others from their homes",
 		"hosts", len(f.hosts.known), "own", len(f.followed), "dispatchers", f.peers.count())
 	f.all.close()
-	f.fleet.LeaveToHomes(true)
+	f.leaveToHomes(true)
 	f.listed = now
 	f.enter(sharing, now)
 	for _, x := range f.hosts.known {

@@ -106,7 +106,7 @@ func (l *loop) makeJobParts() {
 		},
 	})
 	l.tickets = newTickets(tickets{
-		room: l.room, fleet: l.fleet, hand: l.hand, peers: l.peers, changes: l.changes, alarms: l.alarms, unknown: l.needs, left: l.reasons.forget,
+		room: l.room, fleet: l.fleet, hand: l.hand, peers: l.peers, changes: l.changes, alarms: l.alarms, unknown: l.needs, capped: l.slots.capped, left: l.reasons.forget,
 		replaced: func(old route.Ticket) { l.walk(func(ctx context.Context) { d.endReplaced(ctx, &old) }) },
 	})
 	l.ticketing = newTicketing(ticketing{
