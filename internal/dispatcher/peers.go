@@ -17,7 +17,7 @@ type peers struct {
 
 	names     []string      // of those, sorted
 	roundTrip time.Duration // of an offer, lately
-	homesGive bool          // waiting jobs are given to a host by its home only
+	relays    bool          // hosts are known by relays: see fanOut
 }
 
 const (
@@ -72,13 +72,13 @@ func (p *peers) rank(id route.JobID) int { return route.Rank(p.names, p.name, ro
 
 // turn is how long a dispatcher of a rank leaves a ticket that all have just read, or that becomes due, to those before
 // it: ten head starts to each of them. When the first one is late, only the second one tries as well, and not all the others.
-// Where hosts are left to their homes, which seldom want the same ticket, the third one and the others have one more head start each:
-// the home of the best host may be the last.
+// In a large fleet, where only the home of a host gives it waiting jobs, the third one and the others have one more head start each: the
+// home of the best host may be the last.
 func (p *peers) turn(rank int) time.Duration {
 	if rank == 0 {
 		return 0
 	}
-	if !p.homesGive {
+	if !p.relays {
 		return time.Duration(rank) * min(10*p.headStart(), turnLongest)
 	}
 	return time.Duration(9+rank) * min(p.headStart(), handTime)
@@ -87,6 +87,9 @@ func (p *peers) turn(rank int) time.Duration {
 // turnLongest is the longest time that one dispatcher leaves to another that is before it. A dead one is not waited for any more once its
 // presence has ended.
 const turnLongest = time.Second
+
+// hostRank is how many other dispatchers are to give waiting jobs to a host before this one.
+func (p *peers) hostRank(host string) int { return route.Rank(p.names, p.name, route.HostID(host)) }
 
 // isTenantHome reports whether this dispatcher gives the jobs of a tenant with a cap to hosts.
 func (p *peers) isTenantHome(tenant route.Tenant) bool { return p.isHome("tenant " + string(tenant)) }

@@ -66,7 +66,7 @@ func TestTheHeadStartIsAFewRoundTripsOfAnOffer(t *testing.T) {
 	}
 	same(t, "at most", p.headStart(), time.Second)
 	same(t, "turns", []time.Duration{p.turn(0), p.turn(1), p.turn(3)}, []time.Duration{0, time.Second, 3 * time.Second})
-	p.homesGive = true
+	p.relays = true
 	same(t, "turns among homes", []time.Duration{p.turn(0), p.turn(1), p.turn(3)}, []time.Duration{0, time.Second, 1200 * time.Millisecond})
 }
 
