@@ -53,6 +53,10 @@ func (l *loop) makeFleetParts() {
 		look: func(tenant job.Tenant, s queue.Slot, patient bool) {
 			l.walk(func(ctx context.Context) { d.lookAtSlot(ctx, tenant, s, patient) })
 		},
+		reads: slotReads{
+			needed: l.fanOut.isShared, pause: d.q.PresenceTTL() * 2 / 3,
+			read: func(tenant route.Tenant) { l.walk(func(ctx context.Context) { d.readSlots(ctx, tenant) }) },
+		},
 	})
 	l.tenants = newTenants(tenants{
 		fleet: l.fleet, room: l.room, slots: l.slots, quotas: d.quotas, changes: l.changes,

@@ -37,7 +37,7 @@ func (l *loop) watches() []func(context.Context) error {
 		func(ctx context.Context) error { return q.WatchAffinity(ctx, both(c.affinity.change, affinity)) },
 		func(ctx context.Context) error { return q.WatchTenants(ctx, both(c.tenants.change, tenants)) },
 		func(ctx context.Context) error { return q.WatchGrants(ctx, grants) },
-		func(ctx context.Context) error { return q.WatchSlots(ctx, slots) },
+		l.whileAll(func(ctx context.Context) error { return q.WatchSlots(ctx, slots) }),
 		func(ctx context.Context) error { return q.WatchTickets(ctx, tickets) },
 		func(ctx context.Context) error { return q.FollowCancels(ctx, l.cancelled) },
 	}
