@@ -97,6 +97,7 @@ func TestAWatchOfCapabilitiesReadsEachInstallationOnce(t *testing.T) {
 	if bytes := s.sent() - before; bytes > 4*uint64(len(large[0])) {
 		t.Errorf("%d bytes were received of %d hosts with two installations of %d bytes", bytes, hosts, len(large[0]))
 	}
+	t.Logf("%d bytes a host beside the values", (s.sent()-before-2*uint64(len(large[0])))/hosts)
 	if stored := must(s.q.Capability(t.Context(), "gpu-1")); !cmp.Equal(stored, large[1]) {
 		t.Errorf("%d bytes are stored of a host, want %d", len(stored), len(large[1]))
 	}
