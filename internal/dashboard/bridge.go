@@ -36,12 +36,14 @@ var ofOperators = map[string]use{
 	"queue": reads, "hosts": reads, "blocks": reads, "dead": reads, "dispatchers": reads, "settings": reads,
 	picturesCall: reads, "affinity": lists, "tenants": lists,
 	"cancel": changes, "requeue": changes, "drain": changes, "unblock": changes,
+	"webhooks": reads, "webhooks.test": changes, "webhooks.redeliver": changes, "webhooks.set": changes,
 }
 
 // ofTenants are the calls comfy.tenants.<tenant>.<call> that the page of a tenant may make.
 var ofTenants = map[string]use{
 	"jobs": reads, "job": reads, "status": reads, "why": reads, "waiting": reads, "workflows": reads,
 	"queue": reads, "dead": reads, picturesCall: reads, "cancel": changes, "requeue": changes,
+	"webhooks": reads, "webhooks.test": changes, "webhooks.redeliver": changes,
 }
 
 const (
