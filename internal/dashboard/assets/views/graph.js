@@ -38,7 +38,7 @@ export function outline(graph) {
 export function graphCard(graph) {
   if (!graph || typeof graph !== 'object') return nothing;
   const nodes = outline(graph);
-  return html`<details class="card" open><summary>The graph <span class="quiet">${plural(nodes.length, 'node')}, each behind those that it takes something from</span></summary><ol class="graph">${nodes.slice(0, shown).map((n) => html`<li .style=${`--level:${Math.min(n.level, 12)}`}><span class="mono quiet">${n.id}</span><span><b>${n.type}</b>${n.title && n.title !== n.type ? html` <span class="quiet">${n.title}</span>` : nothing}
+  return html`<details class="card" open><summary>The graph <span class="quiet">${plural(nodes.length, 'node')} in the order in which they can run</span></summary><ol class="graph">${nodes.slice(0, shown).map((n) => html`<li .style=${`--level:${Math.min(n.level, 12)}`}><span class="mono quiet">${n.id}</span><span><b>${n.type}</b>${n.title && n.title !== n.type ? html` <span class="quiet">${n.title}</span>` : nothing}
     ${n.from.length ? html`<span class="quiet">takes ${n.from.map(([name, id], i) => html`${i ? ', ' : ''}${spaces(name)} of <span class="mono">${id}</span>`)}</span>` : nothing}
     ${n.set.length ? html`<span class="set">${n.set.map(([name, text]) => html`<span><span class="quiet">${spaces(name)}</span> ${text}</span>`)}</span>` : nothing}</span></li>`)}</ol>${nodes.length > shown ? html`<p class="in quiet">${plural(nodes.length - shown, 'further node')}</p>` : nothing}</details>`;
 }

@@ -94,11 +94,12 @@ function everyHost() {
   return [...list.data, ...(gone.data ?? []).filter((h) => !present.has(h.host))].sort((a, b) => (a.host < b.host ? -1 : 1));
 }
 
+const mean = (h) => Math.round(h.busy.reduce((a, b) => a + b, 0) / h.busy.length);
+
 /** How busy the host was in the last hour, as a line. */
 function busy(h) {
   if (!h.busy?.length) return nothing;
-  const mean = Math.round(h.busy.reduce((a, b) => a + b, 0) / h.busy.length);
-  const said = `busy ${mean} % of the last hour`;
+  const said = `busy ${mean(h)} % of the last hour`;
   return html`<svg class="busy" viewBox="0 0 ${h.busy.length} 102" preserveAspectRatio="none" role="img" aria-label=${said}><title>${said}</title>${svg`<path d="M0 101${h.busy.map((n, i) => `V${101 - n}H${i + 1}`).join('')}V101Z"/>`}</svg>`;
 }
 
@@ -110,7 +111,7 @@ function row(h) {
     <td class="tight">${slots(h)}</td>
     <td>${runs.length ? runs.slice(0, 3).map((r) => html`<div class="row">${jobLink(r.tenant, r.job)}${progress(r.tenant, r.job)}</div>`) : html`<span class="quiet">${words(h) || 'idle'}</span>`}</td>
     <td class="tight ${h.busy ? '' : 'none'}">${busy(h)}</td>
-    <td class="tight">${(h.recent ?? []).slice(0, 2).map((x) => html`${hashChip(x)} `)}</td>
+    <td class="tight">${h.recent?.length ? html`${hashChip(h.recent[0])}${h.recent.length > 1 ? html` <span class="quiet">+${h.recent.length - 1}</span>` : nothing}` : nothing}</td>
     <td class="num tight ${h.memory ? '' : 'none'}" data-label="VRAM">${h.memory ? bytes(h.memory) : ''}</td>
     <td class="num tight ${h.blocks ? '' : 'none'}" data-label="blocks">${h.blocks ? html`<a class="pill block" href=${link('blocks', { host: h.host })}>${icon('bar')}${h.blocks}</a>` : ''}</td>
     <td class="num tight quiet ${h.strikes ? '' : 'none'}" data-label="strikes">${h.strikes || ''}</td>
@@ -132,7 +133,7 @@ function one(h) {
     ${runs.length ? html`<section class="card"><h2>Running</h2><div class="in">${runs.map((r) => html`<p class="row">${jobLink(r.tenant, r.job)} <span class="quiet">${r.tenant} · ${nodeOf(r.tenant, r.job)} ${whole(now() - at(r.since))}</span> ${progress(r.tenant, r.job)}</p>`)}</div></section>` : nothing}
     <section class="card"><h2>Last jobs</h2>${last.data?.jobs.length ? html`<table class="list"><tbody>${repeat(last.data.jobs, (j) => keyOf(j.tenant, j.job), (j) => html`<tr data-row data-key=${h.host} tabindex="0"><td class="tight">${badge(j.state)}</td><td class="lead">${jobLink(j.tenant, j.job)}</td><td class="tight quiet">${j.tenant}</td><td class="tight">${hashChip(j.hash)}</td><td class="num tight quiet">${age(at(j.last.time))}</td></tr>`)}</tbody></table>` : html`<p class="in quiet">none whose events are kept</p>`}</section>
     </div><div>
-    ${h.busy ? html`<section class="card"><h2>The last hour</h2><div class="in">${busy(h)}</div></section>` : nothing}
+    ${h.busy ? html`<section class="card"><header><h2>The last hour</h2><span class="quiet">busy ${mean(h)} % of it</span></header><div class="in">${busy(h)}</div></section>` : nothing}
     <section class="card"><h2>About</h2><div class="in"><dl class="facts">${facts(h).map(([k, v]) => html`<dt>${k}</dt><dd>${v}</dd>`)}</dl></div></section>
     <section class="card"><h2>Blocks</h2><div class="in">${blocks.data?.length ? blocks.data.map((b) => html`<p class="row">${hashChip(b.hash)} <span class="pill block">${left(at(b.until))} left</span> <span class="quiet">${b.kind.replaceAll('_', ' ')}: ${b.message}</span></p>`) : html`<p class="quiet">none</p>`}</div></section>
     ${h.recent?.length ? html`<section class="card"><h2>Warm workflows</h2><div class="in row">${h.recent.map((x) => hashChip(x))}</div></section>` : nothing}

@@ -75,5 +75,5 @@ export function render() {
   const head = heading('Webhooks', nothing, html`<p>Events that are sent to other programs over HTTP, signed, until each is received.</p>`);
   if (!list.data) return html`${head}<div class="card">${unready(list, 'the webhooks')}</div>`;
   return html`${head}${stale(list)}${list.data.length ? repeat(list.data, (w) => `${w.tenant}/${w.name}`, card)
-    : html`<section class="card">${empty('No webhook', 'A program is told of events when its address is set:', 'dispatcher webhooks set NAME --url https://example.com/hook --events job.dead')}</section>`}`;
+    : html`<section class="card">${empty('No webhook', 'A program is told of events when its address is set:', 'dispatcher webhooks set NAME --url https://example.com/hook')}</section>`}`;
 }
