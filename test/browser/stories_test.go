@@ -123,6 +123,12 @@ func jobsByKeyboard(f *fleet, b *tab) {
 		chromedp.SendKeys(chromedp.CSS("#search"), "cat-"+enter))
 	b.until("the search is in the address", `location.hash === '#/jobs?job=cat-'`)
 	b.until("two jobs match", `document.querySelectorAll('main tr[data-row]').length === 2`)
+	f.submit("bolt", "dog-2", "poster", 3, func(s *job.Spec) { s.Name = "Rex on the beach" })
+	f.ended("bolt", "dog-2")
+	b.press("/")
+	b.do("find it by its name", chromedp.Evaluate[chromedp.Void](`void (document.activeElement.value = '')`), chromedp.SendKeys(chromedp.CSS("#search"), "the beach"+enter))
+	b.until("the name is in the address", `location.hash === '#/jobs?text=the%20beach'`)
+	b.until("one job matches", `document.querySelectorAll('main tr[data-row]').length === 1`)
 	if title := eval[string](b, "document.title"); !strings.HasSuffix(title, "comfyherd") {
 		b.t.Errorf("the title is %q", title)
 	}

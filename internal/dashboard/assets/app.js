@@ -133,7 +133,7 @@ function shell() {
     <a class="skip" href="#main" @click=${skip}>Skip to the content</a>
     <header class="top">
       <a class="brand" href="#/"><svg viewBox="0 0 32 32" aria-hidden="true"><rect width="32" height="32" rx="8"/><circle cx="9" cy="11" r="3.2"/><circle cx="16" cy="11" r="3.2" opacity=".75"/><circle cx="23" cy="11" r="3.2" opacity=".45"/><rect class="light" x="5.8" y="18" width="20.4" height="4.4" rx="2.2"/></svg><span>comfyherd</span></a>
-      <form class="search" role="search" @submit=${search}>${icon('search')}<input id="search" type="search" placeholder="Find a job" aria-label="Find a job by its id or the beginning of it" autocomplete="off" spellcheck="false"><kbd>/</kbd></form>
+      <form class="search" role="search" @submit=${search}>${icon('search')}<input id="search" type="search" placeholder="Find a job" title="By the beginning of its id, or a part of its name or metadata" aria-label="Find a job by its id, name or metadata" autocomplete="off" spellcheck="false"><kbd>/</kbd></form>
       <button class="link ${store.connection}" @click=${pause} title="Pause or continue (.)" aria-live="polite">${icon({ live: 'dot', paused: 'half', lost: 'cross' }[store.connection] ?? 'ring')}<span>${words[store.connection]}</span></button>
       <button class="plain" @click=${rename} title="Changes are stored with this name">${store.role === 'look' ? 'may look' : setting('by') || 'no name'}</button>
       <button class="plain" @click=${theme} title="Theme: system, light or dark" aria-label="Change the theme">${icon('sun')}</button>
@@ -152,10 +152,17 @@ function skip(e) {
   document.getElementById('main').focus();
 }
 
-function search(e) {
+/** Finds jobs by the beginning of their id, and when there is none, by a part of their name or metadata. */
+async function search(e) {
   e.preventDefault();
   const text = document.getElementById('search').value.trim();
-  location.hash = text ? `#/jobs?job=${encodeURIComponent(text)}` : '#/jobs';
+  let by = 'job';
+  try {
+    if (text && !(await call('jobs', { job: text, limit: 1 })).jobs.length) by = 'text';
+  } catch {
+    // The list shows the error.
+  }
+  location.hash = text ? `#/jobs?${by}=${encodeURIComponent(text)}` : '#/jobs';
 }
 
 function begin() {

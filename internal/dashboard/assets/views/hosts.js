@@ -120,7 +120,7 @@ function row(h) {
 }
 
 const facts = (h) => [
-  ['Device', h.device], ['VRAM', h.memory && bytes(h.memory)], ['ComfyUI', h.version], ['Agent', h.agent_version], ['Address', h.url], ['Labels', h.labels?.join(', ')],
+  ['Device', h.device], ['VRAM', h.memory && bytes(h.memory)], ['ComfyUI', h.version], ['Agent', h.agent_version], ['Address', h.url && (/^https?:\/\//.test(h.url) ? html`<a href=${h.url} target="_blank" rel="noopener noreferrer">${h.url}</a>` : h.url)], ['Labels', h.labels?.join(', ')],
   ['Can', h.capability && `${h.capability} classes, models and options`], ['Serves', h.tenants?.length ? h.tenants.join(', ') : 'all tenants'],
   ['Clock', h.clock_off && `off by ${h.clock_off}`], ['Rests', h.resting && `${h.resting.why}, ${left(at(h.resting.until))} left`], ['Blame', h.blame && `${h.blame.tenant}/${h.blame.job}`],
 ].filter(([, v]) => v);
