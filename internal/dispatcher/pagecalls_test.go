@@ -64,6 +64,18 @@ func TestHostsAreListedWithHowBusyTheyWere(t *testing.T) {
 	})
 }
 
+// An empty list is not stored, and reads as none.
+func TestARuleWithAnEmptyListIsAnsweredAtOnce(t *testing.T) {
+	t.Parallel()
+	inBubble(t, func(s *scene) {
+		s.dispatcher(dispatcher.Config{})
+		s.pass(time.Second)
+		begun := time.Now()
+		operator[queue.AffinityAnswer](s, "affinity", map[string]any{"hash": hashOf(t, 1), "prefer": []string{"gpu-1"}, "exclude": []string{}})
+		s.want("the call takes less than the time that it waits at most", time.Since(begun) < time.Second, true)
+	})
+}
+
 func TestWaitingJobsAreListedInTheirOrder(t *testing.T) {
 	t.Parallel()
 	inBubble(t, func(s *scene) {
