@@ -112,7 +112,7 @@ func (v Viewer) needs(name string, request map[string]json.RawMessage) use {
 func (d *Dashboard) answer(r *http.Request, who Viewer, name string, needs use, request map[string]json.RawMessage) (json.RawMessage, error) {
 	if needs == changes {
 		request["by"], _ = json.Marshal(d.callerOf(r)) // a string can always be encoded
-		defer d.shared.forget() // who has changed something must see it
+		defer d.shared.forget()                        // who has changed something must see it
 		return d.ask(r.Context(), who, name, request)
 	}
 	key, err := json.Marshal(request) // in the order of the fields' names

@@ -97,8 +97,9 @@ function everyHost() {
 const mean = (h) => Math.round(h.busy.reduce((a, b) => a + b, 0) / h.busy.length);
 
 /** How busy the host was in the last hour, as a line. */
-function busy(h) {
+export function busy(h) {
   if (!h.busy?.length) return nothing;
+  if (!h.busy.some(Boolean)) return html`<span class="quiet">0 %</span>`;
   const said = `busy ${mean(h)} % of the last hour`;
   return html`<svg class="busy" viewBox="0 0 ${h.busy.length} 102" preserveAspectRatio="none" role="img" aria-label=${said}><title>${said}</title>${svg`<path d="M0 101${h.busy.map((n, i) => `V${101 - n}H${i + 1}`).join('')}V101Z"/>`}</svg>`;
 }
@@ -107,15 +108,13 @@ function row(h) {
   const runs = h.running ?? [];
   return html`<tr data-row data-key=${h.host} tabindex="0">
     <td class="lead"><b>${hostLink(h.host)}</b>${h.labels?.length ? html` <span class="quiet">${h.labels.slice(0, 4).join(' ')}</span>` : nothing}</td>
-    <td class="tight">${badge(h.state)}</td>
+    <td class="tight">${badge(h.state)}${h.state === 'offline' ? html` <span class="quiet">${age(at(h.time))}</span>` : nothing}</td>
     <td class="tight">${slots(h)}</td>
     <td>${runs.length ? runs.slice(0, 3).map((r) => html`<div class="row">${jobLink(r.tenant, r.job)}${progress(r.tenant, r.job)}</div>`) : html`<span class="quiet">${words(h) || 'idle'}</span>`}</td>
     <td class="tight ${h.busy ? '' : 'none'}">${busy(h)}</td>
     <td class="tight">${h.recent?.length ? html`${hashChip(h.recent[0])}${h.recent.length > 1 ? html` <span class="quiet">+${h.recent.length - 1}</span>` : nothing}` : nothing}</td>
     <td class="num tight ${h.memory ? '' : 'none'}" data-label="VRAM">${h.memory ? bytes(h.memory) : ''}</td>
-    <td class="num tight ${h.blocks ? '' : 'none'}" data-label="blocks">${h.blocks ? html`<a class="pill block" href=${link('blocks', { host: h.host })}>${icon('bar')}${h.blocks}</a>` : ''}</td>
-    <td class="num tight quiet ${h.strikes ? '' : 'none'}" data-label="strikes">${h.strikes || ''}</td>
-    <td class="num tight quiet ${h.state === 'offline' ? '' : 'none'}">${h.state === 'offline' ? age(at(h.time)) : nothing}</td>
+    <td class="num tight ${h.blocks || h.strikes ? '' : 'none'}" data-label="blocks">${h.blocks ? html`<a class="pill block" href=${link('blocks', { host: h.host })}>${icon('bar')}${h.blocks}</a>` : nothing}${h.strikes ? html` <span class="quiet" title="workflows with strikes">${icon('triangle')}${h.strikes}</span>` : nothing}</td>
     <td class="tight num">${h.state === 'offline' ? nothing : acts(h)}</td></tr>`;
 }
 
@@ -131,9 +130,9 @@ function one(h) {
     ${stale(list)}
     <div class="cols"><div>
     ${runs.length ? html`<section class="card"><h2>Running</h2><div class="in">${runs.map((r) => html`<p class="row">${jobLink(r.tenant, r.job)} <span class="quiet">${r.tenant} · ${nodeOf(r.tenant, r.job)} ${whole(now() - at(r.since))}</span> ${progress(r.tenant, r.job)}</p>`)}</div></section>` : nothing}
-    <section class="card"><h2>Last jobs</h2>${last.data?.jobs.length ? html`<table class="list"><tbody>${repeat(last.data.jobs, (j) => keyOf(j.tenant, j.job), (j) => html`<tr data-row data-key=${h.host} tabindex="0"><td class="tight">${badge(j.state)}</td><td class="lead">${jobLink(j.tenant, j.job)}</td><td class="tight quiet">${j.tenant}</td><td class="tight">${hashChip(j.hash)}</td><td class="num tight quiet">${age(at(j.last.time))}</td></tr>`)}</tbody></table>` : html`<p class="in quiet">none whose events are kept</p>`}</section>
+    <section class="card"><h2>Last jobs</h2>${last.data?.jobs.length ? html`<div class="scroll"><table class="list"><tbody>${repeat(last.data.jobs, (j) => keyOf(j.tenant, j.job), (j) => html`<tr data-row data-key=${h.host} tabindex="0"><td class="tight">${badge(j.state)}</td><td class="lead">${jobLink(j.tenant, j.job)}</td><td class="tight quiet">${j.tenant}</td><td class="tight">${hashChip(j.hash)}</td><td class="num tight quiet">${age(at(j.last.time))}</td></tr>`)}</tbody></table></div>` : html`<p class="in quiet">none whose events are kept</p>`}</section>
     </div><div>
-    ${h.busy ? html`<section class="card"><header><h2>The last hour</h2><span class="quiet">busy ${mean(h)} % of it</span></header><div class="in">${busy(h)}</div></section>` : nothing}
+    ${h.busy?.some(Boolean) ? html`<section class="card"><header><h2>The last hour</h2><span class="quiet">busy ${mean(h)} % of it</span></header><div class="in">${busy(h)}</div></section>` : nothing}
     <section class="card"><h2>About</h2><div class="in"><dl class="facts">${facts(h).map(([k, v]) => html`<dt>${k}</dt><dd>${v}</dd>`)}</dl></div></section>
     <section class="card"><h2>Blocks</h2><div class="in">${blocks.data?.length ? blocks.data.map((b) => html`<p class="row">${hashChip(b.hash)} <span class="pill block">${left(at(b.until))} left</span> <span class="quiet">${b.kind.replaceAll('_', ' ')}: ${b.message}</span></p>`) : html`<p class="quiet">none</p>`}</div></section>
     ${h.recent?.length ? html`<section class="card"><h2>Warm workflows</h2><div class="in row">${h.recent.map((x) => hashChip(x))}</div></section>` : nothing}
@@ -152,7 +151,7 @@ export function render() {
   const shown = state ? hosts.filter((h) => h.state === state) : hosts;
   return html`${heading('Hosts')}${stale(list)}
     ${hosts.length ? html`<nav class="filters chips" aria-label="States"><a href=${link('hosts')} aria-current=${state ? nothing : 'true'}>all <b>${hosts.length}</b></a>${Object.entries(counts).map(([s, n]) => html`<a href=${link('hosts', { state: s })} aria-current=${state === s ? 'true' : nothing}>${s} <b>${n}</b></a>`)}</nav>` : nothing}
-    <section class="card">${shown.length ? html`<div class="scroll"><table class="list"><thead><tr><th>Host</th><th>State</th><th>Slots</th><th>Runs</th><th>Last hour</th><th>Warm</th><th class="num">VRAM</th><th class="num">Blocks</th><th class="num">Strikes</th><th class="num">Seen</th><th></th></tr></thead><tbody>${repeat(shown.slice(0, shownRows), (h) => h.host, row)}</tbody></table></div>${shown.length > shownRows ? html`<p class="in"><button @click=${() => { shownRows += 200; draw(); }}>${plural(shown.length - shownRows, 'further host')}</button></p>` : nothing}`
+    <section class="card">${shown.length ? html`<div class="scroll"><table class="list"><thead><tr><th>Host</th><th>State</th><th>Slots</th><th>Runs</th><th>Last hour</th><th>Warm</th><th class="num">VRAM</th><th class="num">Blocks, strikes</th><th></th></tr></thead><tbody>${repeat(shown.slice(0, shownRows), (h) => h.host, row)}</tbody></table></div>${shown.length > shownRows ? html`<p class="in"><button @click=${() => { shownRows += 200; draw(); }}>${plural(shown.length - shownRows, 'further host')}</button></p>` : nothing}`
     : empty('No host is online', 'Start an agent beside each ComfyUI:', 'COMFY_HOSTS=http://127.0.0.1:8188 agent')}</section>`;
 }
 
