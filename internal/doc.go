@@ -113,6 +113,7 @@
 //	github.com/alecthomas/kong             flags from struct tags, each with its environment variable and help
 //	github.com/vbauerster/mpb/v8           a live progress line per job on a terminal
 //	golang.org/x/term                      whether a person is watching: live lines or plain ones
+//	golang.org/x/image                     reads pictures in WebP, of which the agent makes small ones
 //	golang.org/x/sync                      groups of goroutines that are waited for and whose errors are kept
 //	lukechampine.com/blake3                BLAKE3, by which clients of the Comfy API v2 identify content
 //	github.com/getkin/kin-openapi          compares answers with the OpenAPI document of the Comfy API v2, in tests only

@@ -46,7 +46,7 @@ var mayImport = map[string][]string{
 	"internal/access":     {"internal/job", "internal/names", "github.com/nats-io/jwt/v2", "github.com/nats-io/nkeys", "github.com/nats-io/nats.go"},
 	"internal/dispatcher": with(floor0, "jetstream", "internal/queue", "github.com/prometheus/client_golang", "golang.org/x/sync"),
 	"internal/agent": with(floor0, "jetstream", "internal/queue", "internal/comfy",
-		"github.com/prometheus/client_golang", "golang.org/x/sync", "github.com/google/uuid", "lukechampine.com/blake3"),
+		"github.com/prometheus/client_golang", "golang.org/x/image", "golang.org/x/sync", "github.com/google/uuid", "lukechampine.com/blake3"),
 	"internal/gateway": with(floor0, "jetstream", "internal/queue",
 		"github.com/gorilla/websocket", "github.com/google/uuid", "github.com/prometheus/client_golang", "golang.org/x/sync", "lukechampine.com/blake3"),
 	"internal/dashboard": with(floor0, "jetstream", "internal/queue"),

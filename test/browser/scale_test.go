@@ -110,8 +110,9 @@ func hashNo(n int) workflow.Hash {
 	return workflow.Hash(fmt.Sprintf("%08x%056x", n*2654435761%(1<<32), n))
 }
 func atPage(raw []byte) (r struct {
-	After json.RawMessage `json:"after"`
-	Limit int             `json:"limit"`
+	After  json.RawMessage `json:"after"`
+	Limit  int             `json:"limit"`
+	Struck bool            `json:"struck"`
 }) {
 	_ = json.Unmarshal(raw, &r) // an empty request is the first page
 	return r
@@ -160,6 +161,9 @@ func largeFleet() map[string]queue.Endpoint {
 			return answer, nil
 		},
 		"blocks": func(_ context.Context, raw []byte) (any, error) {
+			if atPage(raw).Struck {
+				return queue.BlocksAnswer{}, nil
+			}
 			var after string
 			_ = json.Unmarshal(atPage(raw).After, &after) // absent on the first page
 			from := 0
