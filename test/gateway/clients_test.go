@@ -79,6 +79,28 @@ func TestPicturesThatComeOverTheWebsocketOnlyComeWhole(t *testing.T) {
 	}
 }
 
+// A picture has no prompt's id for clients without the flag: they take it for one of the node that was named last.
+func TestAPictureFollowsTheNameOfItsPrompt(t *testing.T) {
+	t.Parallel()
+	f := open(t)
+	s := f.socket("script")
+	g := slow(60, 54)
+	g["3"] = node("SimSleep", map[string]any{"image": []any{"1", 0}, "seconds": 60, "steps": 1200, "preview": "JPEG"})
+	long := f.prompt(map[string]any{"prompt": g, "client_id": "script"})
+	s.until("progress", long)
+	s.end(f.prompt(map[string]any{"prompt": picture(55), "client_id": "script"}))
+	named := ""
+	for m := s.next(); !m.binary; m = s.next() {
+		if m.kind == "executing" {
+			named = fmt.Sprint(m.data["prompt_id"], " ", m.data["node"])
+		}
+	}
+	if want := long + " 3"; named != want {
+		t.Errorf("before the picture was named %q, want %q", named, want)
+	}
+	f.do(http.MethodPost, "/interrupt", map[string]any{"prompt_id": long})
+}
+
 func TestAClientOfExecutedFramesAloneGetsEveryOutput(t *testing.T) {
 	t.Parallel()
 	f := open(t)
