@@ -39,8 +39,9 @@ func (b *gatewayBench) measureFiles(ctx context.Context) (*FilesResult, error) {
 	if err != nil {
 		return nil, err
 	}
-	stored, between := time.Now(), partReport{}
-	if between, err = b.gateway.ask(ctx, askTraffic); err != nil {
+	stored := time.Now()
+	between, err := b.gateway.ask(ctx, askTraffic)
+	if err != nil {
 		return nil, err
 	}
 	if err := b.downloadFile(ctx, hash); err != nil {

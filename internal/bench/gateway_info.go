@@ -90,7 +90,7 @@ func (b *gatewayBench) measureInfo(ctx context.Context) (*InfoResult, error) {
 func (b *gatewayBench) askInfo(ctx context.Context, result *InfoResult) error {
 	const path = "/object_info"
 	last := []byte(fmt.Sprintf("variant-%d.safetensors", infoVariants))
-	tag := ""
+	var tag string
 	for {
 		began := time.Now()
 		a, err := b.request(ctx, http.MethodGet, path, nil)

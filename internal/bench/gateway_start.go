@@ -34,17 +34,24 @@ func (b *gatewayBench) measureStart(ctx context.Context) (*StartResult, error) {
 	}
 	defer conn.Close()
 	defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
-	frames, ended := make(chan queue.Frame, 1024), make(chan error, 1)
+	frames, ended := make(chan queue.Frame, 1024), make(chan struct{})
 	following, stop := context.WithCancel(ctx)
 	go func() {
-		ended <- b.q.FollowFrames(following, gatewayTenant, func(f queue.Frame) {
+		defer close(ended)
+		err := b.q.FollowFrames(following, gatewayTenant, func(f queue.Frame) {
 			select {
 			case frames <- f:
 			case <-following.Done():
 			}
 		})
+		if err != nil && following.Err() == nil {
+			b.place.fail(err)
+		}
 	}()
-	defer func() { stop(); <-ended }()
+	defer func() {
+		stop()
+		<-ended
+	}()
 	over, bare, answer := &samples{}, &samples{}, &samples{}
 	began, n := time.Now(), 0
 	for ; n < mostStarts && (n < 3 || time.Since(began) < b.cfg.Time); n++ {

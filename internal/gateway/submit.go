@@ -44,7 +44,7 @@ func (g *Gateway) postPrompt(w http.ResponseWriter, r *http.Request, of *tenant)
 	var lookedUp error
 	var looking sync.WaitGroup
 	if p.id != "" {
-		looking.Go(func() { earlier, lookedUp = g.find(r.Context(), of, p.id) })
+		looking.Go(func() { earlier, lookedUp = g.earlier(r.Context(), of, p.id) })
 	} else {
 		p.id = job.ID(uuid.NewString())
 	}

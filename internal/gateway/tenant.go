@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -93,13 +94,40 @@ func (g *Gateway) find(ctx context.Context, of *tenant, id job.ID) (*Row, error)
 	if known { // it has ended since, and is no longer listed
 		read()
 	}
-	if unread != nil || len(chain) == 0 {
-		return nil, unread
+	return chainRow(chain), unread
+}
+
+// chainRow is a job as its events have left it; nil when there are none.
+func chainRow(chain []queue.Link) *Row {
+	if len(chain) == 0 {
+		return nil
 	}
+	var row Row
 	for i := range chain {
 		row = row.with(&chain[i].Event, chain[i].ChainSequence, chain[i].Stored)
 	}
-	return &row, nil
+	return &row
+}
+
+// earlier finds a job of an id that a client has chosen for a new one; nil when there is none. It asks the streams once, at the same
+// time: a job that lives for no longer than that may be missed, and then an id that comes twice is refused by its chain.
+func (g *Gateway) earlier(ctx context.Context, of *tenant, id job.ID) (*Row, error) {
+	if row, known := of.rows.Row(id); known {
+		return &row, nil
+	}
+	var chain []queue.Link
+	var unread error
+	var reading sync.WaitGroup
+	reading.Go(func() { chain, unread = g.q.Chain(ctx, of.name, id) })
+	err := of.rows.scan(ctx)
+	reading.Wait()
+	if err := errors.Join(err, unread); err != nil {
+		return nil, fmt.Errorf("look for an earlier job %s of tenant %s: %w", id, of.name, err)
+	}
+	if row, known := of.rows.Row(id); known {
+		return &row, nil
+	}
+	return chainRow(chain), nil
 }
 
 // run keeps what a gateway has of a tenant up to date until ctx ends.
