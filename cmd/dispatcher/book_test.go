@@ -16,7 +16,7 @@ import (
 
 // reading are the pages that have blocks of console, in the order in which they run. The guide comes first: it starts the
 // fleet that all of them share.
-var reading = []string{"docs/guide.md", "docs/README.md", "docs/commands.md", "docs/patterns.md", "docs/troubleshooting.md"}
+var reading = []string{"docs/guide.md", "docs/README.md", "docs/commands.md", "docs/troubleshooting.md", "docs/patterns.md"}
 
 // Every command of every block of console is run, in order and on one fleet, and its output is what the page shows. With
 // -update the pages get the outputs that differ.
@@ -49,12 +49,17 @@ func TestEveryCommandHasItsSection(t *testing.T) {
 func (b *book) page(name, page string) {
 	b.t.Helper()
 	began := time.Now()
+	b.first = len(b.jobs)
 	steps := docs.Console(page)
 	outputs := make([]string, len(steps))
 	differ := false
 	for i, step := range steps {
 		outputs[i] = step.Output
+		at := time.Now()
 		got := b.run(step)
+		if took := time.Since(at); took > time.Second {
+			b.t.Logf("%v: %s", took.Round(time.Millisecond), step.Command)
+		}
 		if docs.Alike(got) == docs.Alike(step.Output) {
 			continue
 		}

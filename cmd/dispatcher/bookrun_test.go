@@ -30,8 +30,10 @@ type book struct {
 	t         *testing.T
 	dir       string            // where the commands run
 	bin       string            // a folder with the command dispatcher
+	grammar   *kong.Node        // of the command
 	addresses map[string]string // of the pages, and those in use
 	jobs      []*background     // what was begun, in order; nil when it was stopped
+	first     int               // of the jobs of the page that runs; kill counts from it
 }
 
 // background is a command that goes on while others run.
@@ -49,7 +51,7 @@ func openBook(t *testing.T) *book {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := &book{t: t, dir: t.TempDir(), bin: t.TempDir(), addresses: map[string]string{}}
+	b := &book{t: t, dir: t.TempDir(), bin: t.TempDir(), grammar: commandLine(t).Model.Node, addresses: map[string]string{}}
 	if err := os.Symlink(self, filepath.Join(b.bin, "dispatcher")); err != nil {
 		t.Fatal(err)
 	}
@@ -69,7 +71,7 @@ func openBook(t *testing.T) *book {
 func (b *book) until(done func() bool) {
 	deadline := time.NewTimer(20 * time.Second)
 	defer deadline.Stop()
-	tick := time.NewTicker(20 * time.Millisecond)
+	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
 	for !done() {
 		select {
@@ -117,8 +119,8 @@ func (b *book) arguments(args []string) []string {
 		}
 		found = append(found, b.inUse(arg))
 	}
-	node := commandLine(b.t).Model.Node
-	flags := node.Flags
+	node := b.grammar
+	flags := slices.Clone(node.Flags)
 	for _, word := range args {
 		for _, child := range node.Children {
 			if child.Name == word {
@@ -244,10 +246,10 @@ func (b *book) kill(jobs []string) string {
 	b.t.Helper()
 	for _, job := range jobs {
 		n, err := strconv.Atoi(strings.TrimPrefix(job, "%"))
-		if err != nil || n < 1 || n > len(b.jobs) {
-			b.t.Fatalf("kill %s: there are %d jobs", job, len(b.jobs))
+		if err != nil || n < 1 || b.first+n > len(b.jobs) {
+			b.t.Fatalf("kill %s: the page has %d jobs", job, len(b.jobs)-b.first)
 		}
-		b.end(n - 1)
+		b.end(b.first + n - 1)
 	}
 	return ""
 }
