@@ -87,15 +87,21 @@ func (b *book) run(step docs.Step) string {
 		return b.kill(words[1:])
 	case words[0] == "dispatcher" && background:
 		return b.begin(words[1:])
+	case words[0] == "head":
+		return b.again(step, func() string { return b.bash(step.Command) })
 	case words[0] != "dispatcher" || words[1] == "access": // which makes folders where it runs
 		return b.bash(step.Command)
 	}
 	if !asks(words[1:]) {
 		return b.dispatcher(words[1:])
 	}
-	var got string
+	return b.again(step, func() string { return b.dispatcher(words[1:]) })
+}
+
+// again runs what changes nothing until its output is the one that the page shows, and gives up after a while.
+func (b *book) again(step docs.Step, run func() string) (got string) {
 	b.until(func() bool {
-		got = b.dispatcher(words[1:])
+		got = run()
 		return step.Output == "" || docs.Alike(got) == docs.Alike(step.Output)
 	})
 	return got

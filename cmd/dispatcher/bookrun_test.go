@@ -119,6 +119,14 @@ func (b *book) arguments(args []string) []string {
 		}
 		found = append(found, b.inUse(arg))
 	}
+	if has(b.command(args), "nats-url") && args[0] != "run" {
+		found = append(found, "--nats-url=nats://"+b.inUse(natsAddress))
+	}
+	return found
+}
+
+// command gives the flags of the command that a line names.
+func (b *book) command(args []string) []*kong.Flag {
 	node := b.grammar
 	flags := slices.Clone(node.Flags)
 	for _, word := range args {
@@ -129,13 +137,10 @@ func (b *book) arguments(args []string) []string {
 			}
 		}
 	}
-	if len(node.Children) > 0 && node.DefaultCmd != nil {
+	if node.DefaultCmd != nil {
 		flags = append(flags, node.DefaultCmd.Flags...)
 	}
-	if has(flags, "nats-url") && node.Name != "run" {
-		found = append(found, "--nats-url=nats://"+b.inUse(natsAddress))
-	}
-	return found
+	return flags
 }
 
 func has(flags []*kong.Flag, name string) bool {
@@ -164,6 +169,8 @@ func (b *book) asOnPage(text string) string {
 
 // output is what a command in the background prints.
 type output struct {
+	path string // of the file that gets it; empty: the terminal
+
 	mu   sync.Mutex
 	text bytes.Buffer // guarded by mu
 }
@@ -171,7 +178,11 @@ type output struct {
 func (o *output) Write(p []byte) (int, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return o.text.Write(p)
+	o.text.Write(p)
+	if o.path == "" {
+		return len(p), nil
+	}
+	return len(p), os.WriteFile(o.path, o.text.Bytes(), 0o600)
 }
 
 func (o *output) String() string {
@@ -183,7 +194,7 @@ func (o *output) String() string {
 // begin runs the command in the background until it is stopped, and gives what it prints at its start.
 func (b *book) begin(args []string) string {
 	b.t.Helper()
-	args, toFile := withoutRedirection(args)
+	args, file := withoutRedirection(args)
 	for i, arg := range args {
 		if strings.HasPrefix(arg, "127.0.0.1:") {
 			args[i] = b.free(arg)
@@ -195,30 +206,33 @@ func (b *book) begin(args []string) string {
 		last = "stop      "
 		args = append(args, "--listen="+b.free(natsAddress), "--dashboard="+b.free("127.0.0.1:8080"), "--gateway="+b.free("127.0.0.1:8188"))
 	}
-	if args[0] == "run" || args[0] == "sim" {
+	if has(b.command(args), "log-level") {
 		args = append(args, "--log-level=error")
 	}
-	var out output
+	out := output{path: file}
+	if file != "" {
+		out.path = filepath.Join(b.dir, file)
+	}
 	ended := b.goOn(func(ctx context.Context) {
 		if code := main.Run(ctx, args, nil, &out, &out); code != 0 {
 			b.t.Errorf("dispatcher %q ended with %d: %s", args, code, out.String())
 		}
 	})
 	b.until(func() bool { return strings.Contains(out.String(), last) || ended() })
-	if toFile {
+	if file != "" {
 		return ""
 	}
 	return b.asOnPage(out.String())
 }
 
-// withoutRedirection takes > file and 2> file off the end.
-func withoutRedirection(args []string) ([]string, bool) {
+// withoutRedirection takes > file or 2> file off the end, and gives the file.
+func withoutRedirection(args []string) (rest []string, file string) {
 	for i, arg := range args {
 		if arg == ">" || arg == "2>" {
-			return slices.Clone(args[:i]), true
+			return slices.Clone(args[:i]), args[i+1]
 		}
 	}
-	return slices.Clone(args), false
+	return slices.Clone(args), ""
 }
 
 // goOn runs a function in the background until it is stopped or ends by itself.
