@@ -56,8 +56,8 @@ func openBook(t *testing.T) *book {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		for _, agents := range []bool{true, false} { // before the NATS that they use
-			for i, job := range b.jobs {
+		for _, agents := range []bool{true, false} { // and what was begun last first: before the NATS that they use
+			for i, job := range slices.Backward(b.jobs) {
 				if job != nil && job.agent == agents {
 					b.end(i)
 				}
