@@ -66,7 +66,7 @@ var varying = []struct {
 	{regexp.MustCompile(`\b(\d+d)?(\d+h)?(\d+m)?\d+(\.\d+)?(ns|µs|ms|s|m|h|d)( ago)?(\s|\b)`), "SPAN "},
 	{regexp.MustCompile(`\bin SPAN |\bnow\b`), "SPAN "},
 	{regexp.MustCompile(`\b\d+(\.\d+)? ?([KMGT]i?B|kB|B)\b`), "SIZE"},
-	{regexp.MustCompile(`, waited SPAN ?`), ""}, // left out when it is no time at all
+	{regexp.MustCompile(`, waited SPAN ?`), ""},             // left out when it is no time at all
 	{regexp.MustCompile(`(?m)^5 minutes .*$`), "5 minutes"}, // of top: they are counted some seconds later
 	{regexp.MustCompile(`"(time|first|last|until|received|queued_for|ran_for)":"[^"]*"`), `"$1":"TIME"`},
 	{regexp.MustCompile(`\b\d+%`), "N%"},
