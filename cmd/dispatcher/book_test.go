@@ -58,7 +58,7 @@ func (b *book) page(name, page string) {
 		}
 		outputs[i], differ = got, true
 		if !*update {
-			b.t.Errorf("%s: $ %s\nthe page (-), the command (+):\n%s", name, step.Command, cmp.Diff(docs.Alike(step.Output), docs.Alike(got)))
+			b.t.Errorf("%s: $ %s\nthe page (-), the command (+); with -update the page gets it:\n%s", name, step.Command, cmp.Diff(docs.Alike(step.Output), docs.Alike(got)))
 		}
 	}
 	if *update && differ {
