@@ -1,4 +1,4 @@
-//go:build unix
+//go:build unix && !race
 
 package main_test
 
@@ -30,8 +30,10 @@ type book struct {
 	t         *testing.T
 	dir       string            // where the commands run
 	bin       string            // a folder with the command dispatcher
+	grammar   *kong.Node        // of the command
 	addresses map[string]string // of the pages, and those in use
 	jobs      []*background     // what was begun, in order; nil when it was stopped
+	first     int               // of the jobs of the page that runs; kill counts from it
 }
 
 // background is a command that goes on while others run.
@@ -49,13 +51,13 @@ func openBook(t *testing.T) *book {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := &book{t: t, dir: t.TempDir(), bin: t.TempDir(), addresses: map[string]string{}}
+	b := &book{t: t, dir: t.TempDir(), bin: t.TempDir(), grammar: commandLine(t).Model.Node, addresses: map[string]string{}}
 	if err := os.Symlink(self, filepath.Join(b.bin, "dispatcher")); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		for _, agents := range []bool{true, false} { // before the NATS that they use
-			for i, job := range b.jobs {
+		for _, agents := range []bool{true, false} { // and what was begun last first: before the NATS that they use
+			for i, job := range slices.Backward(b.jobs) {
 				if job != nil && job.agent == agents {
 					b.end(i)
 				}
@@ -69,7 +71,7 @@ func openBook(t *testing.T) *book {
 func (b *book) until(done func() bool) {
 	deadline := time.NewTimer(20 * time.Second)
 	defer deadline.Stop()
-	tick := time.NewTicker(20 * time.Millisecond)
+	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
 	for !done() {
 		select {
@@ -117,8 +119,16 @@ func (b *book) arguments(args []string) []string {
 		}
 		found = append(found, b.inUse(arg))
 	}
-	node := commandLine(b.t).Model.Node
-	flags := node.Flags
+	if has(b.command(args), "nats-url") && args[0] != "run" {
+		found = append(found, "--nats-url=nats://"+b.inUse(natsAddress))
+	}
+	return found
+}
+
+// command gives the flags of the command that a line names.
+func (b *book) command(args []string) []*kong.Flag {
+	node := b.grammar
+	flags := slices.Clone(node.Flags)
 	for _, word := range args {
 		for _, child := range node.Children {
 			if child.Name == word {
@@ -127,13 +137,10 @@ func (b *book) arguments(args []string) []string {
 			}
 		}
 	}
-	if len(node.Children) > 0 && node.DefaultCmd != nil {
+	if node.DefaultCmd != nil {
 		flags = append(flags, node.DefaultCmd.Flags...)
 	}
-	if has(flags, "nats-url") && node.Name != "run" {
-		found = append(found, "--nats-url=nats://"+b.inUse(natsAddress))
-	}
-	return found
+	return flags
 }
 
 func has(flags []*kong.Flag, name string) bool {
@@ -162,6 +169,8 @@ func (b *book) asOnPage(text string) string {
 
 // output is what a command in the background prints.
 type output struct {
+	path string // of the file that gets it; empty: the terminal
+
 	mu   sync.Mutex
 	text bytes.Buffer // guarded by mu
 }
@@ -169,7 +178,11 @@ type output struct {
 func (o *output) Write(p []byte) (int, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return o.text.Write(p)
+	o.text.Write(p)
+	if o.path == "" {
+		return len(p), nil
+	}
+	return len(p), os.WriteFile(o.path, o.text.Bytes(), 0o600)
 }
 
 func (o *output) String() string {
@@ -181,7 +194,7 @@ func (o *output) String() string {
 // begin runs the command in the background until it is stopped, and gives what it prints at its start.
 func (b *book) begin(args []string) string {
 	b.t.Helper()
-	args, toFile := withoutRedirection(args)
+	args, file := withoutRedirection(args)
 	for i, arg := range args {
 		if strings.HasPrefix(arg, "127.0.0.1:") {
 			args[i] = b.free(arg)
@@ -193,30 +206,33 @@ func (b *book) begin(args []string) string {
 		last = "stop      "
 		args = append(args, "--listen="+b.free(natsAddress), "--dashboard="+b.free("127.0.0.1:8080"), "--gateway="+b.free("127.0.0.1:8188"))
 	}
-	if args[0] == "run" || args[0] == "sim" {
+	if has(b.command(args), "log-level") {
 		args = append(args, "--log-level=error")
 	}
-	var out output
+	out := output{path: file}
+	if file != "" {
+		out.path = filepath.Join(b.dir, file)
+	}
 	ended := b.goOn(func(ctx context.Context) {
 		if code := main.Run(ctx, args, nil, &out, &out); code != 0 {
 			b.t.Errorf("dispatcher %q ended with %d: %s", args, code, out.String())
 		}
 	})
 	b.until(func() bool { return strings.Contains(out.String(), last) || ended() })
-	if toFile {
+	if file != "" {
 		return ""
 	}
 	return b.asOnPage(out.String())
 }
 
-// withoutRedirection takes > file and 2> file off the end.
-func withoutRedirection(args []string) ([]string, bool) {
+// withoutRedirection takes > file or 2> file off the end, and gives the file.
+func withoutRedirection(args []string) (rest []string, file string) {
 	for i, arg := range args {
 		if arg == ">" || arg == "2>" {
-			return slices.Clone(args[:i]), true
+			return slices.Clone(args[:i]), args[i+1]
 		}
 	}
-	return slices.Clone(args), false
+	return slices.Clone(args), ""
 }
 
 // goOn runs a function in the background until it is stopped or ends by itself.
@@ -244,10 +260,10 @@ func (b *book) kill(jobs []string) string {
 	b.t.Helper()
 	for _, job := range jobs {
 		n, err := strconv.Atoi(strings.TrimPrefix(job, "%"))
-		if err != nil || n < 1 || n > len(b.jobs) {
-			b.t.Fatalf("kill %s: there are %d jobs", job, len(b.jobs))
+		if err != nil || n < 1 || b.first+n > len(b.jobs) {
+			b.t.Fatalf("kill %s: the page has %d jobs", job, len(b.jobs)-b.first)
 		}
-		b.end(n - 1)
+		b.end(b.first + n - 1)
 	}
 	return ""
 }

@@ -30,6 +30,12 @@ func TestTheReferenceOfFlagsIsFresh(t *testing.T) {
 	docs.CheckReference(t, root, "dispatcher", commandLine(t), *update)
 }
 
+// Every command has its section in the page of commands, with its purpose and an example.
+func TestEveryCommandHasItsSection(t *testing.T) {
+	t.Parallel()
+	docs.CheckCommands(t, root, commandLine(t))
+}
+
 func TestEverySettingSaysWhatItTrades(t *testing.T) {
 	t.Parallel()
 	for _, command := range commandLine(t).Model.Children {

@@ -169,3 +169,57 @@ func wordsOfTheCode(t *testing.T) map[string]bool {
 	}
 	return known
 }
+
+var (
+	flagInText = regexp.MustCompile(`^--([a-z][a-z-]*)`)
+	flagInPage = regexp.MustCompile("(?m)^\\| `(?:-[a-z], )?--([a-z][a-z-]*)")
+	ofComfyUI  = []string{"enable-cors-header", "front-end-root", "preview-method", "listen", "port"} // flags of its main.py
+)
+
+// A flag that stands by itself between backticks is one of ours, all of which are in docs/configuration.md.
+func TestFlagsInProseExist(t *testing.T) {
+	t.Parallel()
+	known, seen := map[string]bool{}, 0
+	for _, match := range flagInPage.FindAllStringSubmatch(pages(t)["docs/configuration.md"], -1) {
+		known[match[1]] = true
+	}
+	for name, page := range pages(t) {
+		if name == "docs/webhooks.md" && !known["webhook-allow"] {
+			continue // it describes a command that is not in the program yet
+		}
+		for _, code := range docs.Code(docs.Prose(page)) {
+			if match := flagInText.FindStringSubmatch(code); match != nil {
+				seen++
+				if !known[match[1]] && !slices.Contains(ofComfyUI, match[1]) {
+					t.Errorf("%s names the flag `%s`, which neither program has", name, code)
+				}
+			}
+		}
+	}
+	if len(known) < 80 || seen < 150 {
+		t.Errorf("only %d flags were found, and %d uses of them", len(known), seen)
+	}
+}
+
+// A subject between backticks is one of those that docs/contract.md lists, whose tables are compared with the code.
+func TestSubjectsInProseAreOfTheContract(t *testing.T) {
+	t.Parallel()
+	listed, seen := []string{}, 0
+	for _, table := range []string{"subjects", "api", "tenant calls"} {
+		listed = append(listed, column(docs.Table(contract(t), table), 0)...)
+	}
+	for name, page := range pages(t) {
+		for _, code := range docs.Code(docs.Prose(page)) {
+			if name == "docs/contract.md" || !strings.HasPrefix(code, "comfy.") || strings.Contains(code, "…") {
+				continue
+			}
+			seen++
+			if !slices.ContainsFunc(listed, func(subject string) bool { return meets(code, subject) }) {
+				t.Errorf("%s names the subject `%s`, which docs/contract.md does not list", name, code)
+			}
+		}
+	}
+	if seen < 20 {
+		t.Errorf("only %d subjects were seen", seen)
+	}
+}

@@ -13,7 +13,9 @@ import (
 func Commands(page, program string) [][]string {
 	var lines []string
 	for _, step := range Console(page) {
-		lines = append(lines, strings.Split(step.Command, "\n")...)
+		if !strings.ContainsAny(step.Command, "\n$") { // scripts are only run
+			lines = append(lines, step.Command)
+		}
 	}
 	for _, block := range Fenced(page, "sh") {
 		lines = append(lines, strings.Split(block, "\n")...)
@@ -47,7 +49,7 @@ func uses(lines []string, program string) [][]string {
 }
 
 func redirects(word string) bool {
-	return word == ">" || word == "2>" || word == "<" || word == "<<'END'"
+	return word == ">" || word == "<" || strings.HasPrefix(word, "2>")
 }
 
 // Exists says which command or flag of a mention a program does not have.
@@ -63,6 +65,9 @@ func Exists(node *kong.Node, args []string) error {
 		case child >= 0:
 			node = node.Children[child]
 			flags = append(flags, node.Flags...)
+			if node.DefaultCmd != nil {
+				flags = append(flags, node.DefaultCmd.Flags...)
+			}
 		case !long && node.Parent == nil && node.DefaultCmd == nil:
 			return fmt.Errorf("%s has no command %s", node.Name, word)
 		}

@@ -59,16 +59,19 @@ var varying = []struct {
 	form *regexp.Regexp
 	word string
 }{
+	{regexp.MustCompile(`[ \t]+`), " "},
 	{regexp.MustCompile(`\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d+)?)?(Z| UTC)?`), "TIME"},
 	{regexp.MustCompile(`\b\d\d:\d\d:\d\d(\.\d+)?`), "TIME"},
 	{regexp.MustCompile(`\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b`), "ID"},
 	{regexp.MustCompile(`\b(\d+d)?(\d+h)?(\d+m)?\d+(\.\d+)?(ns|µs|ms|s|m|h|d)( ago)?(\s|\b)`), "SPAN "},
 	{regexp.MustCompile(`\bin SPAN |\bnow\b`), "SPAN "},
 	{regexp.MustCompile(`\b\d+(\.\d+)? ?([KMGT]i?B|kB|B)\b`), "SIZE"},
+	{regexp.MustCompile(`, waited SPAN ?`), ""},             // left out when it is no time at all
+	{regexp.MustCompile(`(?m)^5 minutes .*$`), "5 minutes"}, // of top: they are counted some seconds later
 	{regexp.MustCompile(`"(time|first|last|until|received|queued_for|ran_for)":"[^"]*"`), `"$1":"TIME"`},
 	{regexp.MustCompile(`\b\d+%`), "N%"},
 	{regexp.MustCompile(`127\.0\.0\.1:\d+`), "ADDRESS"},
-	{regexp.MustCompile(`(?m)[ \t]+`), " "},
+	{regexp.MustCompile(` +`), " "},
 	{regexp.MustCompile(`(?m) +$`), ""},
 }
 
