@@ -1,0 +1,100 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/comfyherd/comfyherd/internal/daemon"
+	"github.com/comfyherd/comfyherd/jetstream"
+)
+
+// near is how far a share may be from what the weights say; of few jobs each one weighs more.
+func (p *play) near() float64 {
+	if p.size < 2 {
+		return 0.25
+	}
+	return 0.12
+}
+
+// shares has one tenant flood the fleet, and the others come after it.
+func (p *play) shares(ctx context.Context) error {
+	p.say("\n1  Shares\n   coral floods the fleet; acme and bolt come a moment later.")
+	for _, tenant := range tenants {
+		if err := p.watch.fleet.Weigh(ctx, tenant, weights[tenant]); err != nil {
+			return err
+		}
+	}
+	jobs := map[jetstream.Tenant]int{"coral": 30 * p.size, "acme": 24 * p.size, "bolt": 16 * p.size}
+	all := 0
+	for _, tenant := range []jetstream.Tenant{"coral", "acme", "bolt"} {
+		for n := range jobs[tenant] {
+			spec := jetstream.Spec{ID: jetstream.ID(fmt.Sprintf("share-%03d", n)), Workflow: p.sample(0, n)}
+			if err := p.submit(ctx, tenant, spec); err != nil {
+				return err
+			}
+		}
+		all += jobs[tenant]
+	}
+	if err := p.record.ended(ctx, all, "share-"); err != nil {
+		return err
+	}
+	used, from, to := p.contended()
+	total := used["acme"] + used["bolt"] + used["coral"]
+	for _, tenant := range tenants {
+		due, got := weights[tenant]/6, float64(used[tenant])/float64(max(total, 1))
+		p.claim(got > due-p.near() && got < due+p.near(), fmt.Sprintf("%s gets its share of the hosts' time", tenant),
+			"%.0f %%, due %.0f %%, in the %s in which all three waited", 100*got, 100*due, daemon.Span(to.Sub(from)))
+	}
+	acme, coral := p.waits("acme", "share-"), p.waits("coral", "share-")
+	p.claim(percentile(acme, 50) < percentile(coral, 50), "the flood delays the one that made it, and not acme",
+		"half of acme's jobs waited less than %s, of coral's %s", daemon.Span(percentile(acme, 50)), daemon.Span(percentile(coral, 50)))
+	return nil
+}
+
+// contended is the hosts' time that each tenant used while all three had jobs that waited.
+func (p *play) contended() (used map[jetstream.Tenant]time.Duration, from, to time.Time) {
+	for _, tenant := range tenants {
+		queued := p.record.all(func(e *seen) bool { return e.EventKind == "queued" && e.Tenant == tenant })
+		started := p.record.all(func(e *seen) bool { return e.EventKind == "started" && e.Tenant == tenant })
+		if len(queued) == 0 || len(started) == 0 {
+			return nil, from, to
+		}
+		if first := queued[0].at; first.After(from) {
+			from = first
+		}
+		if first := started[0].at; first.After(from) { // until then the hosts are full of the flood's jobs
+			from = first
+		}
+		if last := started[len(started)-1].at; to.IsZero() || last.Before(to) {
+			to = last
+		}
+	}
+	used = map[jetstream.Tenant]time.Duration{}
+	for _, e := range p.record.of("completed", "share-") {
+		if e.at.After(from) && e.at.Before(to) {
+			used[e.Tenant] += time.Duration(e.RanFor)
+		}
+	}
+	return used, from, to
+}
+
+// waits are the times that a tenant's jobs waited, the shortest first.
+func (p *play) waits(tenant jetstream.Tenant, prefix string) []time.Duration {
+	var waits []time.Duration
+	for _, e := range p.record.of("completed", prefix) {
+		if e.Tenant == tenant {
+			waits = append(waits, time.Duration(e.QueuedFor))
+		}
+	}
+	slices.Sort(waits)
+	return waits
+}
+
+func percentile(sorted []time.Duration, p int) time.Duration {
+	if len(sorted) == 0 {
+		return 0
+	}
+	return sorted[(len(sorted)-1)*p/100]
+}
