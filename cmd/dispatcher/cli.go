@@ -22,6 +22,7 @@ type commands struct {
 	Sim       simCmd       `cmd:"" group:"fleet" help:"Run a simulated ComfyUI."`
 	Dashboard dashboardCmd `cmd:"" group:"fleet" help:"Serve the page of a fleet that runs elsewhere."`
 	Health    healthCmd    `cmd:"" group:"fleet" help:"Check the health of a dispatcher on this machine."`
+	Doctor    doctorCmd    `cmd:"" group:"fleet" help:"Check a fleet from one end to the other, with a tiny job on each host."`
 
 	Submit submitCmd `cmd:"" group:"jobs" help:"Publish workflows as jobs; with --wait until they have ended."`
 	Wait   waitCmd   `cmd:"" group:"jobs" help:"Wait until jobs that were submitted before have ended."`
