@@ -50,7 +50,7 @@ var mayImport = map[string][]string{
 	"internal/gateway": with(floor0, "jetstream", "internal/queue",
 		"github.com/gorilla/websocket", "github.com/google/uuid", "github.com/prometheus/client_golang", "golang.org/x/sync", "lukechampine.com/blake3"),
 	"internal/dashboard": with(floor0, "jetstream", "internal/queue"),
-	"internal/bench":     with(command, "internal/access", "github.com/nats-io/nats.go", "github.com/gorilla/websocket"),
+	"internal/bench":     with(command, "internal/access", "internal/gateway", "github.com/nats-io/nats.go", "github.com/gorilla/websocket"),
 	"internal/demo":      command,
 	"cmd/dispatcher":     with(command, "internal/bench", "internal/demo", "internal/access", "internal/gateway", "internal/dashboard"),
 	"cmd/agent":          command,

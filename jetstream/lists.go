@@ -18,6 +18,7 @@ type JobStory struct {
 	Bytes  int64           `json:"bytes,omitempty"`   // size of the job as published
 	Body   json.RawMessage `json:"body,omitempty"`    // the job as published, without its extra_data
 	NoBody string          `json:"no_body,omitempty"` // why there is no body
+	Tries  []WebhookTry    `json:"tries,omitempty"`   // to deliver its events to webhooks of its tenant, oldest first, at most 100
 }
 
 // WaitingRequest asks for the jobs that wait, in the order in which they are expected to start.

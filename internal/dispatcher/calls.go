@@ -66,6 +66,13 @@ func (d *Dispatcher) endpoints() map[string]queue.Endpoint {
 		"affinity":    answering(d.apiAffinity),
 		"tenants":     answering(d.apiTenants),
 		"drain":       answering(d.apiDrain),
+
+		"webhooks":           answering(d.apiWebhooks),
+		"webhooks.set":       answering(d.apiWebhooksSet),
+		"webhooks.remove":    answering(d.apiWebhooksRemove),
+		"webhooks.rotate":    answering(d.apiWebhooksRotate),
+		"webhooks.test":      answering(d.apiWebhooksTest),
+		"webhooks.redeliver": answering(d.apiWebhooksRedeliver),
 	}
 }
 

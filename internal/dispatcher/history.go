@@ -35,6 +35,8 @@ type jobHistory struct {
 	read   uint64 // sequence up to which the events are folded
 
 	offline map[string]time.Time // hosts that have gone, and when
+
+	tries lastTries
 }
 
 // eventsWire reads the stored events.
@@ -175,6 +177,7 @@ func (h *jobHistory) made() time.Time {
 }
 
 func (h *jobHistory) forgetAll() {
+	h.tries.forgetAll()
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.fold, h.read, h.offline = h.fold.Anew(), 0, map[string]time.Time{}
@@ -205,6 +208,10 @@ func (h *jobHistory) wanted(now time.Time) (waited, keen bool) {
 func (h *jobHistory) take(n jetstream.Note) {
 	if strings.HasPrefix(n.Subject, names.HostEventsPrefix) {
 		h.takeHost(&n)
+		return
+	}
+	if strings.HasPrefix(n.Subject, names.WebhookEventsPrefix) {
+		h.tries.add(&n)
 		return
 	}
 	tenant, id, kind, ok := names.JobOfEvent(n.Subject)

@@ -120,3 +120,8 @@ func (m *memory) whoActed() []string {
 	}
 	return lines
 }
+
+// TriesOf finds none: there are no webhooks.
+func (m *memory) TriesOf(context.Context, job.Tenant, job.ID, uint64) ([]jetstream.WebhookTry, error) {
+	return nil, nil
+}

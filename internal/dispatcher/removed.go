@@ -216,7 +216,7 @@ func (d *Dispatcher) cancelRemoved(ctx context.Context, t *route.Ticket) error {
 	if !last.EventKind.Terminal() && !again {
 		e := job.Event{
 			EventKind: job.Cancelled, Job: id, Tenant: tenant, Priority: job.Priority(t.Priority), Hash: t.Hash, Time: d.clock(),
-			Name: last.Name, Metadata: last.Metadata, RequeueOf: last.RequeueOf, By: "operator", Message: "it was taken out of " + names.JobsStream,
+			Name: last.Name, Metadata: last.Metadata, RequeueOf: last.RequeueOf, Webhook: last.Webhook, By: "operator", Message: "it was taken out of " + names.JobsStream,
 		}
 		if _, err := d.q.Append(ctx, &e, last.ChainSequence, d.source, ""); err != nil {
 			return err

@@ -33,6 +33,9 @@ func (d *Dispatcher) apiJob(ctx context.Context, r jetstream.StatusRequest) (sto
 			story.Name = chain[i].Name
 		}
 	}
+	if story.Tries, err = d.q.TriesOf(ctx, r.Tenant, r.Job, chain[0].ChainSequence); err != nil {
+		return story, err
+	}
 	body, why, err := d.bodyOf(ctx, chain)
 	if err != nil {
 		return story, err

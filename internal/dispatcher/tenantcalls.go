@@ -25,6 +25,13 @@ func (d *Dispatcher) tenantEndpoints() map[string]queue.TenantEndpoint {
 
 		"workflows": queue.TenantJSON(d.tenantWorkflows),
 		"api_keys":  queue.TenantJSON(d.tenantAPIKeys),
+
+		"webhooks":           queue.TenantJSON(d.tenantWebhooks),
+		"webhooks.set":       queue.TenantJSON(d.tenantWebhooksSet),
+		"webhooks.remove":    queue.TenantJSON(d.tenantWebhooksRemove),
+		"webhooks.rotate":    queue.TenantJSON(d.tenantWebhooksRotate),
+		"webhooks.test":      queue.TenantJSON(d.tenantWebhooksTest),
+		"webhooks.redeliver": queue.TenantJSON(d.tenantWebhooksRedeliver),
 	}
 	maps.Copy(calls, d.files.endpoints())
 	return calls

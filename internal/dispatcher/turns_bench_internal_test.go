@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"iter"
+	"runtime"
 	"runtime/debug"
 	"slices"
 	"sync"
@@ -98,7 +99,10 @@ func (s *turnScene) start(b *testing.B) {
 		<-s.ended
 		s.walks.Wait()
 	})
-	s.loop.ask(func(time.Time) { s.loop.walk = func(func(context.Context)) {} })
+	s.loop.ask(func(time.Time) {
+		runtime.LockOSThread() // its CPU time is that of this thread
+		s.loop.walk = func(func(context.Context)) {}
+	})
 	s.settle()
 }
 

@@ -24,6 +24,7 @@ type wire interface {
 	letterWire
 	fileWire
 	ruleWire
+	webhookWire
 	watchWire
 	eventsWire
 }
@@ -130,6 +131,21 @@ type ruleWire interface {
 	SetTenant(ctx context.Context, tenant job.Tenant, s queue.TenantSettings) error
 	Slots(ctx context.Context, tenant job.Tenant) ([]queue.Slot, uint64, error)
 	PutSlots(ctx context.Context, tenant job.Tenant, slots []queue.Slot, revision uint64) (bool, error)
+}
+
+// webhookWire holds webhooks, and what is to be delivered to them.
+type webhookWire interface {
+	Webhooks(ctx context.Context) ([]queue.WebhookSettings, error)
+	Webhook(ctx context.Context, owner job.Tenant, name string) (queue.WebhookSettings, bool, error)
+	PutWebhook(ctx context.Context, w *queue.WebhookSettings) (bool, error)
+	RemoveWebhook(ctx context.Context, owner job.Tenant, name string) error
+	AddUndelivered(ctx context.Context, owner job.Tenant, name string, u queue.Undelivered) error
+	CountUndelivered(ctx context.Context) (map[string]int, error)
+	OldestUndelivered(ctx context.Context, owner job.Tenant, name string) (time.Time, bool, error)
+	EventAt(ctx context.Context, sequence uint64) (jetstream.Note, bool, error)
+	EventsFor(ctx context.Context, w *queue.WebhookSettings, after uint64, since time.Time, take func(*jetstream.Note) bool) (uint64, error)
+	WasDelivered(ctx context.Context, owner job.Tenant, name string, id job.ID, sequence uint64) (bool, error)
+	TriesOf(ctx context.Context, tenant job.Tenant, id job.ID, after uint64) ([]jetstream.WebhookTry, error)
 }
 
 // watchWire tells what changes, each until its context ends.

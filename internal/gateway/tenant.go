@@ -70,20 +70,32 @@ func (g *Gateway) find(ctx context.Context, of *tenant, id job.ID) (*Row, error)
 		return nil, nil
 	}
 	of.rows.expire()
-	if row, known := of.rows.Row(id); known && row.Ended() {
+	row, known := of.rows.Row(id)
+	if known && row.Ended() {
 		return &row, nil
 	}
-	if err := of.rows.refresh(ctx); err != nil {
+	var chain []queue.Link
+	var unread error
+	read := func() { chain, unread = g.q.Chain(ctx, of.name, id) }
+	var reading sync.WaitGroup
+	if !known { // of what was stored when the request came nothing is missed by reading the chain at the same time
+		reading.Go(read)
+	}
+	err := of.rows.refresh(ctx)
+	reading.Wait()
+	if err != nil {
 		return nil, fmt.Errorf("read the jobs of tenant %s: %w", of.name, err)
 	}
-	if row, known := of.rows.Row(id); known {
+	row, still := of.rows.Row(id)
+	if still {
 		return &row, nil
 	}
-	chain, err := g.q.Chain(ctx, of.name, id)
-	if err != nil || len(chain) == 0 {
-		return nil, err
+	if known { // it has ended since, and is no longer listed
+		read()
 	}
-	var row Row
+	if unread != nil || len(chain) == 0 {
+		return nil, unread
+	}
 	for i := range chain {
 		row = row.with(&chain[i].Event, chain[i].ChainSequence, chain[i].Stored)
 	}

@@ -109,7 +109,7 @@ func (b *Brief) take(key string, value []byte) bool {
 		return readDuration(&b.RanFor, value)
 	case `"job"`, `"tenant"`, `"time"`, `"sequence"`, `"position"`, `"until"`, `"hosts"`, `"prompt_id"`, `"message"`, `"node"`, `"class_type"`,
 		`"exception_type"`, `"size"`, `"cause"`, `"progress"`, `"node_ran"`, `"waited"`, `"proven"`, `"not_before"`, `"avoided_hosts"`, `"avoid_until"`,
-		`"outputs"`, `"cached_nodes"`, `"outputs_reused"`, `"outputs_missing"`, `"seeds"`, `"node_times"`, `"attempts"`, `"by"`:
+		`"outputs"`, `"cached_nodes"`, `"outputs_reused"`, `"outputs_missing"`, `"seeds"`, `"node_times"`, `"attempts"`, `"by"`, `"webhook"`:
 		return true
 	}
 	return false

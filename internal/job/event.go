@@ -49,6 +49,7 @@ type Event struct {
 	Name      string          `json:"name,omitempty"`
 	Metadata  json.RawMessage `json:"metadata,omitempty"`
 	RequeueOf ID              `json:"requeue_of,omitempty"`
+	Webhook   string          `json:"webhook,omitempty"` // that the job names
 
 	// queued
 	Sequence uint64 `json:"sequence,omitempty"`
@@ -121,7 +122,7 @@ type Output struct {
 func (j *Job) NewEvent(kind EventKind, now time.Time) Event {
 	return Event{
 		EventKind: kind, Job: j.ID, Tenant: j.Tenant, Priority: j.Priority, Hash: j.Graph.Hash(),
-		Time: now, Name: j.Name, Metadata: j.Metadata, RequeueOf: j.RequeueOf,
+		Time: now, Name: j.Name, Metadata: j.Metadata, RequeueOf: j.RequeueOf, Webhook: j.Webhook,
 	}
 }
 

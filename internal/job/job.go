@@ -29,6 +29,7 @@ type Spec struct {
 	Live           string          `json:"live,omitempty"`     // LiveFrames or empty
 	Record         bool            `json:"record,omitempty"`   // the run's entry in ComfyUI's history is stored
 	APIKeys        bool            `json:"api_keys,omitempty"` // keys were given to the fleet for it, and become members of ExtraData
+	Webhook        string          `json:"webhook,omitempty"`  // name of a webhook of its tenant that receives its events
 }
 
 // LiveFrames, as Live, asks the agent to relay what ComfyUI sends about the run over its websocket.

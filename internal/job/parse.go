@@ -118,6 +118,8 @@ func (s *Spec) check(tenant Tenant, received time.Time) error {
 		return invalidf("metadata has %d bytes: it stands in every event, keep it under %d", len(s.Metadata), maxMetadata)
 	case s.Live != "" && s.Live != LiveFrames:
 		return invalidf("live is %.80q: use %q, or leave it out", s.Live, LiveFrames)
+	case s.Webhook != "" && !ValidHost(s.Webhook):
+		return invalidf("webhook is %.80q: give the name of a webhook of the tenant, 1 to 64 of A-Z a-z 0-9 _ -, and no address", s.Webhook)
 	case !objectOrAbsent(s.ExtraData):
 		return invalidf("extra_data must be a JSON object")
 	case len(s.IncludeOutputs) > maxList:

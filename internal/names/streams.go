@@ -17,6 +17,8 @@ const (
 	EventsStream = "COMFY_EVENTS"
 	DeadStream   = "COMFY_DEAD"
 	LiveStream   = "COMFY_LIVE"
+
+	DeliveriesStream = "COMFY_DELIVERIES"
 )
 
 // Buckets (KV) and object stores.
@@ -39,6 +41,7 @@ const (
 	HiddenBucket       = "COMFY_HIDDEN"
 	CatalogsBucket     = "COMFY_CATALOGS"
 	APIKeysBucket      = "COMFY_APIKEYS"
+	WebhooksBucket     = "COMFY_WEBHOOKS"
 	OutputsStore       = "COMFY_OUTPUTS"
 	InputsStore        = "COMFY_INPUTS"
 	CatalogStore       = "COMFY_CATALOG"
@@ -49,6 +52,8 @@ const (
 	SettleConsumer   = "settle"   // of EventsStream
 	AnnounceConsumer = "announce" // of the stream of BlocksBucket
 	TallyConsumer    = "tally"    // of EventsStream
+	WebhooksConsumer = "webhooks" // of EventsStream
+	DeliverConsumer  = "deliver"  // of DeliveriesStream
 )
 
 // DispatchConsumer is the consumer of JobsStream that delivers the jobs of a priority.

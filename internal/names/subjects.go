@@ -30,6 +30,9 @@ const (
 	CompletedEvents   = "comfy.events.jobs.*.*.completed"
 	DeadEvents        = "comfy.events.jobs.*.*.dead"
 	AllBlockEvents    = "comfy.events.blocks.>"
+	AllHostEvents     = "comfy.events.hosts.>"
+
+	WebhookEventsPrefix = "comfy.events.webhooks." // tries to deliver events to webhooks
 
 	AppendPrefix = "comfy.append."
 	Appends      = "comfy.append.>"

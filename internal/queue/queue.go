@@ -37,6 +37,7 @@ type Queue struct {
 	requestKeys        natsjs.KeyValue
 	catalogs, apiKeys  natsjs.KeyValue
 	userData, hidden   natsjs.KeyValue
+	webhooks           natsjs.KeyValue
 	objects            map[string]natsjs.ObjectStore
 	parts              chan struct{} // has a value for each part of a file in flight
 	readJobs           natsjs.Stream // the streams named read* read from the leader: see reader
@@ -218,6 +219,7 @@ func (q *Queue) bindBuckets(ctx context.Context, t topology) error {
 		names.AssetsBucket: &q.assets, names.RequestKeysBucket: &q.requestKeys,
 		names.CatalogsBucket: &q.catalogs, names.APIKeysBucket: &q.apiKeys,
 		names.UserDataBucket: &q.userData, names.HiddenBucket: &q.hidden,
+		names.WebhooksBucket: &q.webhooks,
 	}
 	for _, want := range t.buckets() {
 		kv, err := answered(ctx, func(ctx context.Context) (natsjs.KeyValue, error) { return t.keyValue(ctx, want) })

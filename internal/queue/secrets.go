@@ -13,6 +13,8 @@ import (
 const (
 	PromptSecret = "prompt" // for prompt ids that only agents can compute
 	FilesSecret  = "files"  // for cursors of files; only dispatchers may read it
+
+	WebhooksSecret = "webhooks" // from which the secrets of webhooks are derived; only dispatchers may read it
 )
 
 const secretSize = 32
@@ -20,7 +22,7 @@ const secretSize = 32
 // ErrNoSecret: the fleet has no such secret yet, and this program may not make it. Start a dispatcher.
 var ErrNoSecret = errors.New("the fleet has no such secret yet: start a dispatcher, it makes it")
 
-// Secret gives the secret of the fleet for PromptSecret or FilesSecret: 32 random bytes that stay the same for as long as
+// Secret gives the secret of the fleet for PromptSecret, FilesSecret or WebhooksSecret: 32 random bytes that stay the same for as long as
 // the bucket stands. The first call makes it, unless the Queue may not write (ErrNoSecret).
 func (q *Queue) Secret(ctx context.Context, use string) (secret []byte, err error) {
 	err = RetryConflict(ctx, "make the secret "+use, led(ctx, func() (bool, error) {

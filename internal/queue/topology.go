@@ -127,7 +127,7 @@ func (t topology) files(store string) wanted {
 func stores() []string { return []string{names.OutputsStore, names.InputsStore, names.CatalogStore} }
 
 func (t topology) streams(ctx context.Context) error {
-	for _, want := range []wanted{t.events(), t.jobs(), t.dead(), t.live()} {
+	for _, want := range []wanted{t.events(), t.jobs(), t.dead(), t.live(), t.deliveries()} {
 		_, err := answered(ctx, func(ctx context.Context) (struct{}, error) { return struct{}{}, t.stream(ctx, want) })
 		if err != nil {
 			return err
@@ -266,6 +266,7 @@ func (t topology) buckets() []wanted {
 		aged(t.bucket(names.HiddenBucket, "jobs that tenants have removed from what they see of their history"), t.cfg.EventsAge, defaultEventsAge),
 		ofAgents(aged(t.bucket(names.CatalogsBucket, "which files of COMFY_CATALOG describe a host"), 0, catalogAge)),
 		t.apiKeys(),
+		t.bucket(names.WebhooksBucket, "addresses to which events are delivered"),
 	}
 }
 

@@ -52,10 +52,10 @@ func TestEveryStreamHasAMaximum(t *testing.T) {
 	openWith(t, url, queue.Config{Room: 10 * gib, EventsBytes: 3 * gib})
 	const percent = 10 * gib / 100
 	want := map[string]int64{
-		"COMFY_JOBS": 20 * percent, "COMFY_EVENTS": 3 * gib, "COMFY_DEAD": 7777777, "COMFY_LIVE": 64 << 20, "KV_COMFY_APIKEYS": 32 << 20,
+		"COMFY_JOBS": 20 * percent, "COMFY_EVENTS": 3 * gib, "COMFY_DEAD": 7777777, "COMFY_LIVE": 64 << 20, "COMFY_DELIVERIES": 10 * gib / 500, "KV_COMFY_APIKEYS": 32 << 20,
 		"OBJ_COMFY_OUTPUTS": 26 * percent, "OBJ_COMFY_CATALOG": percent, "OBJ_COMFY_INPUTS": 15 * percent, "KV_COMFY_WAITING": 2 * percent, "KV_COMFY_CAPABILITIES": percent,
 	}
-	for _, bucket := range []string{"BLOCKS", "STRIKES", "HOSTS", "DISPATCHERS", "CONDITIONS", "AFFINITY", "TENANTS", "SLOTS", "GRANTS", "SECRETS", "CATALOGS", "ASSETS", "REQUESTS", "USERDATA", "HIDDEN"} {
+	for _, bucket := range []string{"BLOCKS", "STRIKES", "HOSTS", "DISPATCHERS", "CONDITIONS", "AFFINITY", "TENANTS", "SLOTS", "GRANTS", "SECRETS", "CATALOGS", "ASSETS", "REQUESTS", "USERDATA", "HIDDEN", "WEBHOOKS"} {
 		want["KV_COMFY_"+bucket] = 10 * gib / 500
 	}
 	if diff := cmp.Diff(want, maxima(t, js)); diff != "" {

@@ -126,7 +126,7 @@ func jobsByKeyboard(f *fleet, b *tab) {
 
 // module is a module of the page, as the page itself has it.
 func module(name string) string {
-	return `import(document.querySelector('script[type="module"]').src.replace('app.js', '` + name + `'))`
+	return `import(document.querySelector('script[type="module"]').src).then((page) => page.modules['` + name + `'])`
 }
 
 // More jobs come than the list shows, and a job begins while the list of those that run is read.

@@ -9,9 +9,12 @@ import (
 	"github.com/alecthomas/kong"
 )
 
-// Commands gives every use of a program in the blocks of sh on a page, as its arguments.
+// Commands gives every use of a program in the blocks of sh and console on a page, as its arguments.
 func Commands(page, program string) [][]string {
 	var lines []string
+	for _, step := range Console(page) {
+		lines = append(lines, strings.Split(step.Command, "\n")...)
+	}
 	for _, block := range Fenced(page, "sh") {
 		lines = append(lines, strings.Split(block, "\n")...)
 	}
@@ -32,12 +35,19 @@ func uses(lines []string, program string) [][]string {
 	var found [][]string
 	for _, line := range lines {
 		for _, words := range Shell(line) {
-			if words[0] == program && len(words) > 1 {
+			if at := slices.IndexFunc(words, redirects); at >= 0 {
+				words = words[:at]
+			}
+			if len(words) > 1 && words[0] == program {
 				found = append(found, words[1:])
 			}
 		}
 	}
 	return found
+}
+
+func redirects(word string) bool {
+	return word == ">" || word == "2>" || word == "<" || word == "<<'END'"
 }
 
 // Exists says which command or flag of a mention a program does not have.

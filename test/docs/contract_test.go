@@ -33,6 +33,7 @@ var (
 		jetstream.JobRow{}, jetstream.EventNote{}, jetstream.Mark{},
 		jetstream.WaitingRow{}, jetstream.WorkflowRow{}, jetstream.DeadGroup{}, queue.Rate{}, queue.SlotCounts{}, queue.PairCounts{}, queue.TenantCounts{},
 		queue.StoreCounts{}, queue.Need{}, queue.Setting{},
+		jetstream.Webhook{}, jetstream.WebhookTry{}, queue.WebhookSettings{}, queue.WebhookKey{}, queue.Undelivered{},
 	)
 	calls = named(
 		jetstream.JobsRequest{}, jetstream.JobsAnswer{}, jetstream.EventsRequest{}, jetstream.EventsAnswer{},
@@ -44,6 +45,8 @@ var (
 		jetstream.APIKeys{}, jetstream.APIKeysAnswer{}, jetstream.FileRequest{}, jetstream.File{}, jetstream.FileAnswer{}, jetstream.FilePut{}, jetstream.FilePutAnswer{},
 		jetstream.JobStory{}, jetstream.WaitingRequest{}, jetstream.WaitingAnswer{}, jetstream.WorkflowsRequest{}, jetstream.WorkflowsAnswer{},
 		queue.OverviewRequest{}, queue.OverviewAnswer{}, queue.DispatchersRequest{}, queue.DispatchersAnswer{}, queue.SettingsRequest{}, queue.SettingsAnswer{},
+		jetstream.WebhooksRequest{}, jetstream.WebhooksAnswer{}, jetstream.SetWebhookRequest{}, jetstream.SetWebhookAnswer{}, jetstream.RemoveWebhookRequest{}, jetstream.RemoveWebhookAnswer{},
+		jetstream.RotateWebhookRequest{}, jetstream.TestWebhookRequest{}, jetstream.TestWebhookAnswer{}, jetstream.RedeliverRequest{}, jetstream.RedeliverAnswer{},
 	)
 	// headers are what carries the requests and answers of which bytes are the body.
 	headers = map[string][]string{
@@ -151,7 +154,8 @@ func TestEverySubjectIsDocumented(t *testing.T) {
 	var actual []string
 	for _, subject := range append(slices.Collect(maps.Values(code.constants())), read(t, "internal/names").built()...) {
 		if strings.HasPrefix(subject, "comfy.") && strings.Count(subject, ".") > 1 && !strings.HasPrefix(subject, "comfy.job.") &&
-			!strings.HasPrefix(subject, "comfy.block.") && !strings.HasPrefix(subject, "comfy.host.") && !strings.HasPrefix(subject, "comfy.operator.") {
+			!strings.HasPrefix(subject, "comfy.block.") && !strings.HasPrefix(subject, "comfy.host.") && !strings.HasPrefix(subject, "comfy.operator.") &&
+			!strings.HasPrefix(subject, "comfy.webhook.") {
 			actual = append(actual, subject)
 		}
 	}
@@ -285,7 +289,7 @@ func TestEverySetOfValuesIsDocumented(t *testing.T) {
 	t.Parallel()
 	page := contract(t)
 	rooms := map[string]string{
-		"job": "internal/job", "route": "internal/route", "failure": "internal/failure", "queue": "internal/queue",
+		"job": "internal/job", "route": "internal/route", "failure": "internal/failure", "queue": "internal/queue", "jetstream": "jetstream",
 	}
 	seen := docs.Markers(page, "values")
 	for _, name := range seen {
@@ -299,7 +303,7 @@ func TestEverySetOfValuesIsDocumented(t *testing.T) {
 	}
 	same(t, "set of values", seen, []string{
 		"job.EventKind", "route.HoldReason", "failure.Reason", "queue.Cause", "queue.HostEventKind",
-		"queue.Availability", "route.Code", "queue.Answer", "queue.Rule",
+		"queue.Availability", "route.Code", "queue.Answer", "queue.Rule", "jetstream.Outcome",
 	})
 }
 

@@ -26,7 +26,8 @@ const list = new Resource(async () => {
 
 /** Keeps when a block ends as a number, and how long it lasts as far as that was seen. */
 function timed(b) {
-  b.end ??= at(b.until);
+  if (b.lasts) return b;
+  b.end = at(b.until);
   const key = `${b.host}.${b.hash}.${b.until}`;
   if (!whole.has(key)) whole.set(key, Math.max(1000, b.end - now()));
   b.lasts = whole.get(key);
