@@ -139,3 +139,13 @@ func fileText(t *testing.T, name string) string {
 	}
 	return string(body)
 }
+
+// `go install …@latest` refuses a module that replaces others.
+func TestTheModuleReplacesNoOther(t *testing.T) {
+	t.Parallel()
+	for line := range strings.Lines(fileText(t, "go.mod")) {
+		if strings.HasPrefix(line, "replace ") || strings.HasPrefix(line, "exclude ") {
+			t.Errorf("go.mod has %q, with which go install …@latest does not work", strings.TrimSpace(line))
+		}
+	}
+}
