@@ -23,7 +23,7 @@ func configured(t *testing.T, text string) string {
 	return path
 }
 
-func TestFlagsAndVariablesWinOverTheFile(t *testing.T) { //nolint:paralleltest // the environment belongs to the process
+func TestFlagsAndVariablesWinOverTheFile(t *testing.T) { // not parallel: the environment belongs to the process
 	t.Setenv("COMFYHERD_ACK_WAIT", "20s")
 	t.Setenv("NATS_URL", "")
 	path := configured(t, `{"ack-wait": "10s", "lane-cap": 7, "compression": true, "nats-url": "nats://file:1", "max-failures": 4,

@@ -41,7 +41,7 @@ const (
 )
 
 // cooldown is how long a first block lasts, shorter than in production so that its end can be waited for.
-const cooldown = 1500 * time.Millisecond
+func (s *settings) cooldown() time.Duration { return time.Duration(1+s.size) * 400 * time.Millisecond }
 
 var checkpoints = []string{"realistic_v6.safetensors", "sdxl_base_1.0.safetensors", "anime_xl_3.safetensors"}
 
@@ -78,7 +78,7 @@ func openFleet(ctx context.Context, s *settings) (f *fleet, err error) {
 	}
 	for i := range 2 {
 		err := f.act(ctx, func(q *queue.Queue) (actor, error) {
-			policy := route.Policy{Cooldown: cooldown, Cap: 2 * cooldown, MaxFailures: 1}
+			policy := route.Policy{Cooldown: s.cooldown(), Cap: 2 * s.cooldown(), MaxFailures: 1}
 			return dispatcher.New(q, dispatcher.Config{Name: fmt.Sprintf("dispatcher-%d", i+1), Policy: policy, Logger: s.log})
 		})
 		if err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/comfyherd/comfyherd/internal/daemon"
@@ -25,6 +26,9 @@ func (p *play) shares(ctx context.Context) error {
 		if err := p.watch.fleet.Weigh(ctx, tenant, weights[tenant]); err != nil {
 			return err
 		}
+	}
+	if err := p.warmUp(ctx); err != nil {
+		return err
 	}
 	jobs := map[jetstream.Tenant]int{"coral": 30 * p.size, "acme": 24 * p.size, "bolt": 16 * p.size}
 	all := 0
@@ -53,16 +57,25 @@ func (p *play) shares(ctx context.Context) error {
 	return nil
 }
 
-// contended is the hosts' time that each tenant used while all three had jobs that waited.
+// warmUp has each host load the model, so that no tenant pays for that with its share.
+func (p *play) warmUp(ctx context.Context) error {
+	for i, h := range p.fleet.hosts {
+		spec := jetstream.Spec{ID: jetstream.ID(fmt.Sprintf("first-%d", i)), Workflow: p.sample(0, 1000+i), OnlyHosts: []string{h.Name}}
+		if err := p.submit(ctx, tenants[i%len(tenants)], spec); err != nil {
+			return err
+		}
+	}
+	return p.record.ended(ctx, len(p.fleet.hosts), "first-")
+}
+
+// contended is the hosts' time that each tenant used while all three had jobs that waited: that of the jobs which began then.
 func (p *play) contended() (used map[jetstream.Tenant]time.Duration, from, to time.Time) {
 	for _, tenant := range tenants {
-		queued := p.record.all(func(e *seen) bool { return e.EventKind == "queued" && e.Tenant == tenant })
-		started := p.record.all(func(e *seen) bool { return e.EventKind == "started" && e.Tenant == tenant })
-		if len(queued) == 0 || len(started) == 0 {
+		started := p.record.all(func(e *seen) bool {
+			return e.EventKind == "started" && e.Tenant == tenant && strings.HasPrefix(string(e.Job), "share-")
+		})
+		if len(started) == 0 {
 			return nil, from, to
-		}
-		if first := queued[0].at; first.After(from) {
-			from = first
 		}
 		if first := started[0].at; first.After(from) { // until then the hosts are full of the flood's jobs
 			from = first
@@ -72,8 +85,12 @@ func (p *play) contended() (used map[jetstream.Tenant]time.Duration, from, to ti
 		}
 	}
 	used = map[jetstream.Tenant]time.Duration{}
+	within := map[string]bool{}
+	for _, e := range p.record.of("started", "share-") {
+		within[string(e.Tenant)+"/"+string(e.Job)] = !e.at.Before(from) && e.at.Before(to)
+	}
 	for _, e := range p.record.of("completed", "share-") {
-		if e.at.After(from) && e.at.Before(to) {
+		if within[string(e.Tenant)+"/"+string(e.Job)] {
 			used[e.Tenant] += time.Duration(e.RanFor)
 		}
 	}

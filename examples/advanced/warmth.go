@@ -31,7 +31,7 @@ func (p *play) warmth(ctx context.Context) error {
 		p.say("   It takes two hosts; there is one.")
 		return nil
 	}
-	n := 12 * p.size
+	n := 10 * p.size
 	for _, batch := range []string{inTurn, byFleet, byRule} {
 		if batch == byRule {
 			if err := p.rule(ctx); err != nil {
@@ -90,7 +90,7 @@ func arrivals(n int) (which []int, pauses []time.Duration) {
 func modelOf(e *seen) int {
 	var batch string
 	var n, model int
-	_, _ = fmt.Sscanf(string(e.Name), "%s %d %d", &batch, &n, &model) // as arrive has named it
+	_, _ = fmt.Sscanf(e.Name, "%s %d %d", &batch, &n, &model) // as arrive has named it
 	return model
 }
 
