@@ -1,7 +1,7 @@
 # Steps with a tool or a rule behind them live in .ci/run, so that a machine without make runs the same.
 
 .DEFAULT_GOAL := help
-.PHONY: help build test race lint bench fuzz demo alerts screenshots vendor-check mutate chaos soak clients ci
+.PHONY: help build test race lint bench fuzz demo alerts screenshots vendor-check mutate chaos soak clients release deploy-check ci
 
 CHAOS_TIME ?= 10m
 SOAK_TIME ?= 10m
@@ -79,6 +79,14 @@ soak:
 ## clients: programs of other people against a gateway; needs PyPI, npm, python3, node and curl
 clients:
 	test/clients/run
+
+## release: archives of both programs for six systems in dist/, with checksums and a bill of materials; tag the commit first
+release:
+	.ci/release
+
+## deploy-check: the units, the kustomization and the chart, rendered and read strictly; needs the Go module proxy
+deploy-check:
+	.ci/run deploy
 
 ## ci: everything that a change must pass, as CI runs it
 ci:

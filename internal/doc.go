@@ -16,7 +16,8 @@
 //	floor 0   internal/route, internal/history, internal/names -> internal/job -> internal/workflow, internal/failure
 //	          pure: no clock, no I/O, no goroutines, no logger
 //	beside    internal/bench   internal/demo   internal/comfysim
-//	          test/integration   test/gateway   test/browser   test/chaos   test/growth   test/docs   test/mutate   examples/service
+//	          test/integration   test/gateway   test/browser   test/chaos   test/growth   test/docs   test/mutate
+//	          examples/service   examples/advanced
 //
 // # Rooms
 //
@@ -43,6 +44,8 @@
 //	internal/failure      the closed set of failure kinds and what follows from each
 //	internal              this plan and the tests that hold it true
 //	examples/service      a small image service for several customers, to copy; it uses the public package alone
+//	examples/advanced     shares, warm models and failover on a fleet of its own; it claims only what it observed
+//	examples/advanced/operator  an operator's watcher and failover policy, written against the public package
 //	test/integration      the promises of the README, on real in-process NATS and simulated ComfyUI over sockets
 //	test/gateway          what the programs that were written for ComfyUI send, in their order, before a simulated fleet
 //	test/browser          the dashboard's page in headless Chromium before a simulated fleet; it does not run where there is none

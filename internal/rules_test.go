@@ -55,13 +55,16 @@ var mayImport = map[string][]string{
 	"cmd/dispatcher":     with(command, "internal/bench", "internal/demo", "internal/access", "internal/gateway", "internal/dashboard"),
 	"cmd/agent":          command,
 	"examples/service":   {"jetstream", "github.com/nats-io/nats.go"},
-	"test/integration":   with(command, "internal/gateway", "github.com/nats-io/nats-server/v2", "github.com/getkin/kin-openapi", "lukechampine.com/blake3"),
-	"test/gateway":       with(command, "internal/gateway", "github.com/gorilla/websocket"),
-	"test/browser":       with(command, "internal/dashboard", "github.com/chromedp/chromedp", "github.com/chromedp/cdproto"),
-	"test/chaos":         with(command, "github.com/nats-io/nats-server/v2"),
-	"test/growth":        with(command, "internal/bench"),
-	"test/mutate":        {},
-	"test/docs":          with(command, "github.com/nats-io/nats-server/v2"),
+	"examples/advanced":  with(command, "examples/advanced/operator"),
+
+	"examples/advanced/operator": {"jetstream", "github.com/nats-io/nats.go"},
+	"test/integration":           with(command, "internal/gateway", "github.com/nats-io/nats-server/v2", "github.com/getkin/kin-openapi", "lukechampine.com/blake3"),
+	"test/gateway":               with(command, "internal/gateway", "github.com/gorilla/websocket"),
+	"test/browser":               with(command, "internal/dashboard", "github.com/chromedp/chromedp", "github.com/chromedp/cdproto"),
+	"test/chaos":                 with(command, "github.com/nats-io/nats-server/v2"),
+	"test/growth":                with(command, "internal/bench"),
+	"test/mutate":                {},
+	"test/docs":                  with(command, "github.com/nats-io/nats-server/v2"),
 }
 
 // command is what a command may import: every room below, and what talks to people.
