@@ -1,13 +1,14 @@
 # Steps with a tool or a rule behind them live in .ci/run, so that a machine without make runs the same.
 
 .DEFAULT_GOAL := help
-.PHONY: help build test race lint bench fuzz demo alerts screenshots vendor-check mutate chaos soak clients ci
+.PHONY: help build test race lint bench fuzz demo alerts screenshots vendor-check mutate chaos soak clients release deploy-check ci
 
 CHAOS_TIME ?= 10m
 SOAK_TIME ?= 10m
 FUZZTIME ?= 30s
 export FUZZTIME
 MUTATE_TIME ?= 10m
+PROMTOOL ?= go run github.com/prometheus/prometheus/cmd/promtool@v0.316.0
 SHOTS ?= bin/screenshots
 PKG ?= $(addprefix ./,$(wildcard internal/failure internal/workflow internal/job internal/route internal/history internal/names \
 	jetstream internal/queue internal/dispatcher internal/agent internal/comfy))
@@ -44,10 +45,10 @@ fuzz:
 demo:
 	.ci/run demo
 
-## alerts: the alert rules against deploy/alerts_test.yaml; needs promtool, as in Debian's package prometheus
+## alerts: the rules of deploy/alerts.yaml against deploy/alerts_test.yaml; the first run builds Prometheus' promtool, which takes minutes
 alerts:
-	promtool check rules deploy/alerts.yaml
-	cd deploy && promtool test rules alerts_test.yaml
+	$(PROMTOOL) check rules deploy/alerts.yaml
+	cd deploy && $(PROMTOOL) test rules alerts_test.yaml
 
 ## screenshots: pictures of every view of the page in SHOTS, and the two of the README in docs/pictures; needs Chromium
 screenshots:
@@ -78,6 +79,14 @@ soak:
 ## clients: programs of other people against a gateway; needs PyPI, npm, python3, node and curl
 clients:
 	test/clients/run
+
+## release: archives of both programs for six systems in dist/, with checksums and a bill of materials; tag the commit first
+release:
+	.ci/release
+
+## deploy-check: the units, the kustomization and the chart, rendered and read strictly; needs the Go module proxy
+deploy-check:
+	.ci/run deploy
 
 ## ci: everything that a change must pass, as CI runs it
 ci:

@@ -16,7 +16,8 @@
 //	floor 0   internal/route, internal/history, internal/names -> internal/job -> internal/workflow, internal/failure
 //	          pure: no clock, no I/O, no goroutines, no logger
 //	beside    internal/bench   internal/demo   internal/comfysim
-//	          test/integration   test/gateway   test/browser   test/chaos   test/growth   test/docs   test/mutate   examples/service
+//	          test/integration   test/gateway   test/browser   test/chaos   test/growth   test/docs   test/mutate
+//	          examples/service   examples/advanced
 //
 // # Rooms
 //
@@ -45,6 +46,8 @@
 //	internal/failure      the closed set of failure kinds and what follows from each
 //	internal              this plan and the tests that hold it true
 //	examples/service      a small image service for several customers, to copy; it uses the public package alone
+//	examples/advanced     shares, warm models and failover on a fleet of its own; it claims only what it observed
+//	examples/advanced/operator  an operator's watcher and failover policy, written against the public package
 //	test/integration      the promises of the README, on real in-process NATS and simulated ComfyUI over sockets
 //	test/gateway          what the programs that were written for ComfyUI send, in their order, before a simulated fleet
 //	test/browser          the dashboard's page in headless Chromium before a simulated fleet; it does not run where there is none
@@ -115,6 +118,7 @@
 //	github.com/alecthomas/kong             flags from struct tags, each with its environment variable and help
 //	github.com/vbauerster/mpb/v8           a live progress line per job on a terminal
 //	golang.org/x/term                      whether a person is watching: live lines or plain ones
+//	golang.org/x/image                     reads pictures in WebP, of which the agent makes small ones
 //	golang.org/x/sync                      groups of goroutines that are waited for and whose errors are kept
 //	lukechampine.com/blake3                BLAKE3, by which clients of the Comfy API v2 identify content
 //	github.com/getkin/kin-openapi          compares answers with the OpenAPI document of the Comfy API v2, in tests only

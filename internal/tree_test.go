@@ -57,7 +57,7 @@ func load(t *testing.T, root fs.FS) tree {
 			return err
 		}
 		top := !strings.Contains(name, "/")
-		if entry.IsDir() && (ignored[name] || entry.Name() == "testdata" || entry.Name() == ".git") {
+		if entry.IsDir() && (ignored[name] || entry.Name() == "testdata" || entry.Name() == ".git" || moduleOfItsOwn(root, name)) {
 			return fs.SkipDir
 		}
 		if top && name != ".git" { // a file in a linked work tree
@@ -100,6 +100,12 @@ func text(t *testing.T, root fs.FS, name string) string {
 		t.Fatal(err)
 	}
 	return string(src)
+}
+
+// moduleOfItsOwn reports whether a folder below the root is another module, which this plan does not concern.
+func moduleOfItsOwn(root fs.FS, folder string) bool {
+	_, err := fs.Stat(root, path.Join(folder, "go.mod"))
+	return err == nil && folder != "."
 }
 
 // ignoredAtTop reads the folders at the root that .gitignore names: what builds and runs leave behind.

@@ -11,6 +11,7 @@ import (
 // commands is the grammar of the command line.
 type commands struct {
 	daemon.Limits
+	daemon.ConfigFlag
 
 	Version kong.VersionFlag `short:"v" env:"-" help:"Print the version and exit."`
 

@@ -11,7 +11,7 @@ import (
 
 const root = "../.."
 
-var update = flag.Bool("update", false, "write the generated part of docs/flags.md")
+var update = flag.Bool("update", false, "write the generated part of docs/configuration.md")
 
 func commandLine(t *testing.T) *daemon.CommandLine {
 	t.Helper()
@@ -25,6 +25,11 @@ func commandLine(t *testing.T) *daemon.CommandLine {
 func TestTheReferenceOfFlagsIsFresh(t *testing.T) {
 	t.Parallel()
 	docs.CheckReference(t, root, "agent", commandLine(t), *update)
+}
+
+func TestEverySettingSaysWhatItTrades(t *testing.T) {
+	t.Parallel()
+	docs.CheckTrades(t, root, "agent", commandLine(t).Model.Node)
 }
 
 func TestEveryAgentLineInTheDocsIsAccepted(t *testing.T) {

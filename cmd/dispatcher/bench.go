@@ -36,7 +36,16 @@ type benchCmd struct {
 	Access      bool          `help:"Measure a closed fleet: an account for each tenant and each host, each host with an agent of its own. The raw limit stays that of an open NATS."`
 	Processes   int           `placeholder:"N" default:"0" range:"0.." help:"Run the hosts in so many processes and each dispatcher in one of its own, and show what they send and receive a second."`
 	NoBare      bool          `help:"Do not measure the raw limit of NATS."`
-	JSON        bool          `help:"Print one JSON object on standard output."`
+
+	Gateway        bool          `help:"Measure a gateway instead, in a process of its own; only the flags that begin with --gateway, --store-dir and --json apply."`
+	GatewayStages  []string      `placeholder:"STAGE,…" unset:"all" enum:"start,object_info,files,sockets" help:"Which stages: start (prompts one by one beside jobs on NATS), object_info (merged of many hosts), files (a large upload and download), sockets (many websockets with previews)."`
+	GatewayTime    time.Duration `placeholder:"DURATION" default:"10s" range:"1ms.." help:"About how long each stage measures."`
+	GatewaySockets int           `placeholder:"N" default:"1000" range:"1.." help:"Open websockets; each receives 20 previews of 30 kB a second."`
+	GatewayRuns    int           `placeholder:"N" default:"50" range:"1.." help:"Prompts that run at the same time, whose previews the websockets receive."`
+	GatewayFile    daemon.Size   `placeholder:"SIZE" default:"1GiB" range:"1B.." help:"Size of the file that is uploaded and downloaded."`
+	GatewayHosts   int           `placeholder:"N" default:"1000" range:"1.." help:"Hosts whose object_info is merged."`
+
+	JSON bool `help:"Print one JSON object on standard output."`
 }
 
 // Help is shown after the flags.
@@ -52,11 +61,23 @@ Examples:
   dispatcher bench --waiting 100000 --blocks 100000            what a crowd costs those that pass it
   dispatcher bench --dispatchers 20 --failure-rate 0.1 --scheduled 0.3 --host-time 20ms   claims of waiting jobs
   dispatcher bench --comfy --hosts 4 --jobs 400 --host-time 100ms
-  dispatcher bench --hosts 10000 --processes 10 --dispatchers 10 --rate 50 --jobs 1500 --host-time 10s`
+  dispatcher bench --hosts 10000 --processes 10 --dispatchers 10 --rate 50 --jobs 1500 --host-time 10s
+  dispatcher bench --gateway
+  dispatcher bench --gateway --gateway-stages start,sockets --gateway-time 5s --gateway-sockets 200`
 }
 
 // Run measures.
 func (b *benchCmd) Run(ctx context.Context, c *daemon.Console) error {
+	stop, _, release := daemon.Signals(ctx)
+	defer release()
+	progress := func(p bench.Progress) { c.Overwrite(fmt.Sprintf("%s: %d of %d", p.Stage, p.Done, p.Total)) }
+	if b.Gateway {
+		result, err := bench.RunGateway(stop, bench.GatewayConfig{
+			Stages: b.GatewayStages, Time: b.GatewayTime, Sockets: b.GatewaySockets, Runs: b.GatewayRuns, FileBytes: int64(b.GatewayFile),
+			Hosts: b.GatewayHosts, StoreDir: b.StoreDir, Progress: progress,
+		})
+		return b.show(stop, c, &result, err)
+	}
 	always, every, err := syncPolicy(b.Sync)
 	if err != nil {
 		return err
@@ -67,10 +88,8 @@ func (b *benchCmd) Run(ctx context.Context, c *daemon.Console) error {
 		Waiting: b.Waiting, Blocks: b.Blocks, NATSURL: b.NATSURL, StoreDir: b.StoreDir, SyncAlways: always, SyncEvery: every,
 		Compression: b.Compression, Replicas: b.Replicas, Closed: b.Access, SkipRaw: b.NoBare, Processes: b.Processes,
 	}
-	cfg.Progress = func(p bench.Progress) { c.Overwrite(fmt.Sprintf("%s: %d of %d", p.Stage, p.Done, p.Total)) }
-	stop, _, release := daemon.Signals(ctx)
-	defer release()
-	var result interface{ Print(*daemon.Console) error }
+	cfg.Progress = progress
+	var result printed
 	if b.Processes > 0 {
 		var traffic bench.Traffic
 		traffic, err = bench.RunApart(stop, cfg)
@@ -80,6 +99,13 @@ func (b *benchCmd) Run(ctx context.Context, c *daemon.Console) error {
 		r, err = bench.Run(stop, cfg)
 		result = &r
 	}
+	return b.show(stop, c, result, err)
+}
+
+// printed is a result that has a table for people.
+type printed interface{ Print(*daemon.Console) error }
+
+func (b *benchCmd) show(stop context.Context, c *daemon.Console, result printed, err error) error {
 	c.Overwrite("")
 	if err != nil {
 		return interrupted(stop, c, err)

@@ -11,6 +11,7 @@ import (
 // commands is the grammar of the command line.
 type commands struct {
 	daemon.Limits
+	daemon.ConfigFlag
 
 	Version kong.VersionFlag `short:"v" env:"-" help:"Print the version and exit."`
 
@@ -22,6 +23,10 @@ type commands struct {
 	Sim       simCmd       `cmd:"" group:"fleet" help:"Run a simulated ComfyUI."`
 	Dashboard dashboardCmd `cmd:"" group:"fleet" help:"Serve the page of a fleet that runs elsewhere."`
 	Health    healthCmd    `cmd:"" group:"fleet" help:"Check the health of a dispatcher on this machine."`
+	Doctor    doctorCmd    `cmd:"" group:"fleet" help:"Check a fleet from one end to the other, with a tiny job on each host."`
+
+	Completion completionCmd `cmd:"" group:"fleet" help:"Print the script that completes command lines in a shell."`
+	HelpOf     helpCmd       `cmd:"" name:"help" group:"fleet" help:"Show the help of a command."`
 
 	Submit submitCmd `cmd:"" group:"jobs" help:"Publish workflows as jobs; with --wait until they have ended."`
 	Wait   waitCmd   `cmd:"" group:"jobs" help:"Wait until jobs that were submitted before have ended."`
@@ -59,14 +64,11 @@ const (
 
 // run runs one command line and returns its exit code.
 func run(ctx context.Context, args []string, c daemon.Console) int {
-	if len(args) == 0 {
-		args = []string{"--help"}
-	}
 	line, err := newCommandLine(ctx, &commands{}, &c)
 	if err != nil {
 		return c.End("dispatcher", err)
 	}
-	return line.Run(args)
+	return line.Run(asksForHelp(args))
 }
 
 func newCommandLine(ctx context.Context, all *commands, c *daemon.Console) (*daemon.CommandLine, error) {

@@ -80,7 +80,7 @@ func TestThePageRunsBesideADispatcherAndAlone(t *testing.T) {
 	beside := serving(t, "run", "--nats-url="+f.url, "--dashboard=127.0.0.1:0", "--log-level=error")
 	alone := serving(t, "dashboard", "--nats-url="+f.url, "--dashboard=127.0.0.1:0", "--log-level=error")
 	for _, address := range []string{beside, alone} {
-		if shell, err := get(address); err != nil || !strings.Contains(shell, "app.js") {
+		if shell, err := get(address); err != nil || !strings.Contains(shell, "page.js") {
 			t.Errorf("%s: %v", address, err)
 		}
 	}

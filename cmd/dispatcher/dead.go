@@ -40,13 +40,15 @@ func (f *deadFilter) narrow() bool { return *f != deadFilter{} }
 type deadListCmd struct {
 	client
 	deadFilter
-	JSON bool `help:"Print one JSON object a line: the dead events."`
+	Group bool `help:"One row for all that died in the same way, by exception, class and message without numbers."`
+	JSON  bool `help:"Print one JSON object a line: the dead events, or the groups."`
 }
 
 // Help is shown after the flags.
 func (*deadListCmd) Help() string {
 	return `Examples:
   dispatcher dead
+  dispatcher dead --group
   dispatcher dead list --tenant acme --since 24h --kind out_of_memory
   dispatcher dead requeue --hash 3f2a9c1d --yes`
 }
@@ -56,6 +58,9 @@ func (d *deadListCmd) Run(ctx context.Context, c *daemon.Console) error {
 	letters, now, err := d.letters(ctx, c, &d.deadFilter)
 	if err != nil {
 		return err
+	}
+	if d.Group {
+		return d.tellGroups(c, letters, now)
 	}
 	if d.JSON {
 		for i := range letters {

@@ -38,6 +38,8 @@ func TestADeadLetterTellsItsStoryWhenTheEventsAreGone(t *testing.T) {
 	f.expect(t, 0, []string{"dead"}, "acme/bad", hash[:8], "attempts_exhausted", "execution_error", "sim", "boom")
 	f.expect(t, 0, []string{"dead", "--kind=execution_error", "--hash=" + hash[:8], "--reason=attempts_exhausted"}, "acme/bad")
 	f.expect(t, 0, []string{"dead", "--kind=out_of_memory"}, "no dead letter matches")
+	f.expect(t, 0, []string{"dead", "--group"}, "JOBS", "attempts_exhausted", "execution_error", "acme", "sim", "boom")
+	f.expect(t, 0, []string{"dead", "--group", "--json"}, `"count":1,"tenants":["acme"],"hosts":["sim"]`)
 	f.expect(t, 0, []string{"dead", "--hash=0000000000000000"}, "no dead letter matches")
 	f.expect(t, 0, []string{"dead", "show", "acme/bad"}, "job bad of tenant acme, priority 5, workflow "+hash[:8], "attempts_exhausted", "ATTEMPT", "EmptyImage", "boom")
 

@@ -61,7 +61,7 @@ func TestTheDemoHasAPage(t *testing.T) { // not parallel: the environment belong
 	case code := <-ended:
 		t.Fatalf("code %d, said %s", code, &errs)
 	case address := <-out.page:
-		if shell, err := get(address); err != nil || !strings.Contains(shell, "app.js") {
+		if shell, err := get(address); err != nil || !strings.Contains(shell, "page.js") {
 			t.Errorf("the page: %v\n%s", err, shell)
 		}
 	}

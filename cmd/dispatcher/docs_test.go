@@ -14,7 +14,7 @@ import (
 
 const root = "../.."
 
-var update = flag.Bool("update", false, "write the generated part of docs/flags.md")
+var update = flag.Bool("update", false, "write the generated part of docs/configuration.md")
 
 func commandLine(t *testing.T) *daemon.CommandLine {
 	t.Helper()
@@ -28,6 +28,21 @@ func commandLine(t *testing.T) *daemon.CommandLine {
 func TestTheReferenceOfFlagsIsFresh(t *testing.T) {
 	t.Parallel()
 	docs.CheckReference(t, root, "dispatcher", commandLine(t), *update)
+}
+
+// Every command has its section in the page of commands, with its purpose and an example.
+func TestEveryCommandHasItsSection(t *testing.T) {
+	t.Parallel()
+	docs.CheckCommands(t, root, commandLine(t))
+}
+
+func TestEverySettingSaysWhatItTrades(t *testing.T) {
+	t.Parallel()
+	for _, command := range commandLine(t).Model.Children {
+		if command.Name == "run" {
+			docs.CheckTrades(t, root, "dispatcher", command)
+		}
+	}
 }
 
 func TestEveryDispatcherLineInTheDocsIsAccepted(t *testing.T) {

@@ -20,6 +20,9 @@
 //	dispatcher tenants    weights and caps of tenants
 //	dispatcher access     keys of a closed fleet: give and revoke credentials of tenants, agents and operators
 //	dispatcher health     check the health of a dispatcher on this machine
+//	dispatcher doctor     check a fleet from one end to the other, with a tiny job of each tenant on each host
+//	dispatcher completion  what bash, zsh or fish needs to complete command lines
+//	dispatcher help       the help of a command
 //	dispatcher sim        a simulated ComfyUI
 //	dispatcher bench      throughput and latency beside the raw limit of NATS
 //

@@ -231,7 +231,7 @@ func (w *webhooksRedeliverCmd) Run(ctx context.Context, c *daemon.Console) error
 	if err != nil {
 		return err
 	}
-	request := jetstream.RedeliverRequest{Tenant: owner, Name: w.Webhook, Sequence: w.Sequence, Since: string(w.Since), All: w.All, By: by()}
+	request := jetstream.RedeliverRequest{Tenant: owner, Name: w.Webhook, Sequence: w.Sequence, Since: w.Since.String(), All: w.All, By: by()}
 	count := 0
 	err = hookCalls(ctx, c, &w.hookFlags, "redeliver", &request, (*jetstream.Client).RedeliverWebhook, func(page *jetstream.RedeliverAnswer) bool {
 		count += page.Count

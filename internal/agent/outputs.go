@@ -108,7 +108,7 @@ func (h *host) storeResult(ctx context.Context, a *attempt, r *result, taken map
 		return out, err
 	}
 	out.Object, out.Size, out.Digest, out.Blake3, out.ContentType = file.Name, file.Size, file.Digest, r.blake3, file.ContentType
-	out.Thumb = h.thumbnail(ctx, r, &out)
+	out.Thumb = h.thumbnail(ctx, a, r, &out)
 	h.meters.uploaded.Add(float64(file.Size))
 	return out, nil
 }

@@ -19,6 +19,7 @@ type live struct {
 	host   *host
 	run    *run
 	shown  time.Time         // when the newest preview was sent; only the run's goroutine uses it
+	last   []byte            // the newest preview, for the small picture of a video; only the run's goroutine uses it
 	frames uint64            // number of the newest frame; only the run's goroutine uses it
 	hide   *strings.Replacer // of the secrets in frames; nil when the job has none
 
@@ -76,7 +77,13 @@ func (l *live) show(contentType string, image []byte) {
 	}
 }
 
+// mostLast is how many bytes a preview has at most of which a small picture is made.
+const mostLast = 1 << 20
+
 func (l *live) preview(contentType string, image []byte) {
+	if len(image) <= mostLast {
+		l.last = image
+	}
 	if time.Since(l.shown) >= livePause {
 		l.shown = time.Now()
 		l.show(contentType, image)

@@ -6,11 +6,15 @@ import (
 	"errors"
 	"image"
 	"image/color"
+	_ "image/gif" // the first picture of one can be read
 	"image/jpeg"
 	_ "image/png" // pictures in this format can be read
 	"io"
 	"path"
+	"strings"
 	"time"
+
+	_ "golang.org/x/image/webp" // pictures in this format can be read, animated ones not
 
 	"github.com/comfyherd/comfyherd/internal/job"
 )
@@ -28,11 +32,15 @@ const (
 
 var errManyPixels = errors.New("too many pixels")
 
-// thumbnail stores a small JPEG beside a picture that was stored, for lists of many, and gives its name. It is empty when there is
-// none: the picture is small itself, is no PNG or JPEG, is too large, or could not be read again. That never fails the attempt.
-func (h *host) thumbnail(ctx context.Context, r *result, out *job.Output) string {
-	picture := out.ContentType == "image/png" || out.ContentType == "image/jpeg"
-	if h.cfg.NoThumbs || !picture || out.Size <= smallPicture || out.Size > mostPicture {
+// thumbnail stores a small JPEG beside a picture or video that was stored, for lists of many, and gives its name. Of a video it is the last
+// preview of the run, since no decoder of videos is here. It is empty when there is none: the picture is small itself, has another
+// format, is too large, or could not be read again. That never fails the attempt.
+func (h *host) thumbnail(ctx context.Context, a *attempt, r *result, out *job.Output) string {
+	video := strings.HasPrefix(out.ContentType, "video/")
+	switch {
+	case h.cfg.NoThumbs, video && a.live.last == nil:
+		return ""
+	case !video && (!reducible(out.ContentType) || out.Size <= smallPicture || out.Size > mostPicture):
 		return ""
 	}
 	ctx, cancel := context.WithTimeout(ctx, thumbTime)
@@ -43,7 +51,13 @@ func (h *host) thumbnail(ctx context.Context, r *result, out *job.Output) string
 	case <-ctx.Done():
 		return ""
 	}
-	small, err := h.reduced(ctx, r)
+	var small []byte
+	var err error
+	if video {
+		small, err = reduce(a.live.last)
+	} else {
+		small, err = h.reduced(ctx, r)
+	}
 	if err != nil {
 		h.log.Debug("no small picture", "object", out.Object, "error", err)
 		return ""
@@ -55,6 +69,14 @@ func (h *host) thumbnail(ctx context.Context, r *result, out *job.Output) string
 		return ""
 	}
 	return name
+}
+
+func reducible(contentType string) bool {
+	switch contentType {
+	case "image/png", "image/jpeg", "image/webp", "image/gif":
+		return true
+	}
+	return false
 }
 
 func (h *host) reduced(ctx context.Context, r *result) ([]byte, error) {

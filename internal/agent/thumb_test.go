@@ -2,14 +2,17 @@ package agent_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"hash/crc32"
 	"image"
 	"image/color"
+	"image/gif"
 	"image/jpeg"
 	"image/png"
 	"io"
 	"math/rand/v2"
+	"os"
 	"strings"
 	"testing"
 
@@ -64,6 +67,29 @@ func TestASmallPictureLooksLikeTheLargeOne(t *testing.T) {
 	}
 }
 
+// The pictures of the README are in WebP, of 1280 × 800 pixels.
+func TestPicturesInWebPAndGIFAreRead(t *testing.T) {
+	t.Parallel()
+	raw, err := os.ReadFile("../../docs/pictures/now.webp")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var moving bytes.Buffer
+	frame := image.NewPaletted(image.Rect(0, 0, 640, 400), color.Palette{color.Black, color.White})
+	if err := gif.EncodeAll(&moving, &gif.GIF{Image: []*image.Paletted{frame, frame}, Delay: []int{5, 5}}); err != nil {
+		t.Fatal(err)
+	}
+	for name, picture := range map[string][]byte{"WebP": raw, "GIF": moving.Bytes()} {
+		small, err := agent.Reduce(picture)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if head, err := jpeg.DecodeConfig(bytes.NewReader(small)); err != nil || head.Width != 320 || head.Height != 200 {
+			t.Errorf("%s: the small picture has %d × %d pixels: %v", name, head.Width, head.Height, err)
+		}
+	}
+}
+
 // A file of a few bytes may say that it has any number of pixels.
 func TestAPictureOfTooManyPixelsIsNotDecoded(t *testing.T) {
 	t.Parallel()
@@ -100,14 +126,17 @@ func TestLargePicturesAreStoredWithASmallOne(t *testing.T) {
 	for name, tc := range map[string]struct {
 		body, contentType, node string
 		config                  agent.Config
+		preview                 string
 		want                    string
 	}{
-		"Large":              {large, "image/png", "9", agent.Config{}, "acme/one/9/thumbs/a.png.jpg"},
-		"OfANodeThatIsAPath": {large, "image/png", "../../bolt/one/9", agent.Config{}, "acme/one/../../bolt/one/9/thumbs/a.png.jpg"},
-		"SmallItself":        {little, "image/png", "9", agent.Config{}, ""},
-		"NoneWanted":         {large, "image/png", "9", agent.Config{NoThumbs: true}, ""},
-		"NoPicture":          {strings.Repeat("x", 100_000), "image/png", "9", agent.Config{}, ""},
-		"OtherType":          {large, "image/webp", "9", agent.Config{}, ""},
+		"AVideo":             {"no picture", "video/mp4", "9", agent.Config{}, noise(t, 500), "acme/one/9/thumbs/a.png.jpg"},
+		"AVideoUnseen":       {"no picture", "video/mp4", "9", agent.Config{}, "", ""},
+		"Large":              {large, "image/png", "9", agent.Config{}, "", "acme/one/9/thumbs/a.png.jpg"},
+		"OfANodeThatIsAPath": {large, "image/png", "../../bolt/one/9", agent.Config{}, "", "acme/one/../../bolt/one/9/thumbs/a.png.jpg"},
+		"SmallItself":        {little, "image/png", "9", agent.Config{}, "", ""},
+		"NoneWanted":         {large, "image/png", "9", agent.Config{NoThumbs: true}, "", ""},
+		"NoPicture":          {strings.Repeat("x", 100_000), "image/png", "9", agent.Config{}, "", ""},
+		"OtherType":          {large, "image/avif", "9", agent.Config{}, "", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -117,7 +146,15 @@ func TestLargePicturesAreStoredWithASmallOne(t *testing.T) {
 				return io.NopCloser(strings.NewReader(tc.body)), tc.contentType, int64(len(tc.body)), nil
 			}
 			h.fake.mu.Unlock()
-			h.fake.returns(now(), &comfy.Result{Outputs: []comfy.Output{{Node: tc.node, Media: "images", Filename: "a.png", Type: "output"}}}, nil)
+			h.fake.set(func() {
+				h.fake.perform = func(_ context.Context, _ comfy.Prompt, w comfy.Watch) (*comfy.Result, error) {
+					w.Running()
+					if tc.preview != "" {
+						w.Preview("image/png", []byte(tc.preview))
+					}
+					return &comfy.Result{Outputs: []comfy.Output{{Node: tc.node, Media: "images", Filename: "a.png", Type: "output"}}}, nil
+				}
+			})
 			o := h.queued(job.Spec{ID: "one"})
 			h.accepted(o)
 			got := h.event(o, job.Completed).Outputs

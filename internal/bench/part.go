@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net/url"
+	"runtime"
 	"strconv"
 	"time"
 
@@ -17,6 +18,7 @@ import (
 	"github.com/comfyherd/comfyherd/internal/agent"
 	"github.com/comfyherd/comfyherd/internal/daemon"
 	"github.com/comfyherd/comfyherd/internal/dispatcher"
+	"github.com/comfyherd/comfyherd/internal/gateway"
 	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
@@ -24,6 +26,7 @@ import (
 type order struct {
 	URL        string        `json:"url"`
 	Dispatcher string        `json:"dispatcher,omitempty"` // its name; empty for an agent
+	Gateway    bool          `json:"gateway,omitempty"`    // a gateway, in place of an agent
 	First      int           `json:"first,omitempty"`      // number of the agent's first host
 	Hosts      int           `json:"hosts,omitempty"`
 	Slots      int           `json:"slots,omitempty"`
@@ -38,9 +41,11 @@ type partReport struct {
 	CPU      time.Duration   `json:"cpu"`
 	Heap     uint64          `json:"heap,omitempty"`  // live, when it was asked for
 	Hosts    int             `json:"hosts,omitempty"` // that a dispatcher has found
+	Addr     string          `json:"addr,omitempty"`  // where a gateway listens
+	Memory   uint64          `json:"memory"`          // that the process has from the system; it hardly ever sinks
 }
 
-// ServePart is a process of `dispatcher bench --processes`: a dispatcher, or an agent with its hosts. It reads what it is to be from the
+// ServePart is a process of `dispatcher bench`: a dispatcher, an agent with its hosts, or a gateway. It reads what it is to be from the
 // first line of in, answers each further line with what it has sent and received so far, and ends with in.
 func ServePart(ctx context.Context, in io.Reader, out io.Writer) error {
 	lines := bufio.NewScanner(in)
@@ -94,13 +99,14 @@ func ServePart(ctx context.Context, in io.Reader, out io.Writer) error {
 	}
 }
 
-// part is a dispatcher or an agent.
+// part is a dispatcher, an agent or a gateway.
 type part struct {
 	nc      *nats.Conn
 	q       *queue.Queue
 	run     func(stop, kill context.Context) error
 	meters  *meters
 	metrics *prometheus.Registry // of a dispatcher
+	gateway *gateway.Gateway     // nil for the others
 }
 
 func startPart(ctx context.Context, o *order) (*part, error) {
@@ -109,9 +115,11 @@ func startPart(ctx context.Context, o *order) (*part, error) {
 		return nil, fmt.Errorf("read the address of NATS: %w", err)
 	}
 	p := &part{meters: &meters{address: at.Host, sent: newMeter(), received: newMeter()}, metrics: prometheus.NewRegistry()}
-	p.nc, err = daemon.Connect(ctx, daemon.NATS{
-		URL: o.URL, Name: o.Dispatcher + strconv.Itoa(o.First), Options: []nats.Option{nats.InProcessServer(p.meters)},
-	})
+	options := []nats.Option{nats.InProcessServer(p.meters)}
+	if o.Gateway { // it is measured without what counting costs
+		options = nil
+	}
+	p.nc, err = daemon.Connect(ctx, daemon.NATS{URL: o.URL, Name: o.Dispatcher + strconv.Itoa(o.First), Options: options})
 	if err != nil {
 		return nil, err
 	}
@@ -119,9 +127,12 @@ func startPart(ctx context.Context, o *order) (*part, error) {
 		p.nc.Close()
 		return nil, err
 	}
-	if o.Dispatcher != "" {
+	switch {
+	case o.Gateway:
+		err = p.serveGateway()
+	case o.Dispatcher != "":
 		err = p.dispatcher(o)
-	} else {
+	default:
 		err = p.agent(o)
 	}
 	if err != nil {
@@ -143,6 +154,13 @@ func (p *part) dispatcher(o *order) error {
 	}
 	p.run = d.Run
 	return nil
+}
+
+func (p *part) serveGateway() (err error) {
+	if p.gateway, err = gateway.New(p.q, gateway.Config{Listen: "127.0.0.1:0"}); err == nil {
+		p.run = p.gateway.Run
+	}
+	return err
 }
 
 // agent is the real one with hosts that stand for ComfyUI.
@@ -178,9 +196,15 @@ func (p *part) report(heap bool) partReport {
 	r := partReport{
 		Sent: p.meters.sent.total(), Received: p.meters.received.total(), CPU: cpuTime(), Hosts: gauge(p.metrics, "comfyherd_mirror_hosts"),
 	}
+	if p.gateway != nil {
+		r.Addr = p.gateway.Addr()
+	}
 	if heap {
 		r.Heap = liveHeap()
 	}
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	r.Memory = m.Sys
 	return r
 }
 

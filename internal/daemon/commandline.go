@@ -27,7 +27,7 @@ func NewCommandLine(ctx context.Context, program, about string, grammar any, c *
 		kong.Vars{"version": "comfyherd " + program + " " + Version()},
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true, WrapUpperBound: 110}),
 		kong.BindTo(ctx, (*context.Context)(nil)), kong.Bind(c),
-		kong.ValueFormatter(HelpText),
+		kong.ValueFormatter(HelpText), kong.Resolvers(&configFile{}),
 	}, options...)...)
 	if err != nil {
 		return nil, err
@@ -39,7 +39,7 @@ func NewCommandLine(ctx context.Context, program, about string, grammar any, c *
 // Read reads a command line without running its command. A line that asks for help or for the version is correct.
 func (l *CommandLine) Read(args []string) error {
 	if _, err := l.Parse(args); err != nil && l.printed < 0 {
-		return err
+		return fileFirst(err)
 	}
 	return nil
 }
@@ -58,6 +58,9 @@ func (l *CommandLine) Run(args []string) int {
 
 // misused adds to an error of the command line where to read about it.
 func (l *CommandLine) misused(err error) error {
+	if _, is := errors.AsType[*configError](err); is {
+		return fileFirst(err)
+	}
 	help := l.program + " --help"
 	if parse, ok := errors.AsType[*kong.ParseError](err); ok {
 		if command := parse.Context.Selected(); command != nil && !command.Hidden {
@@ -65,4 +68,12 @@ func (l *CommandLine) misused(err error) error {
 		}
 	}
 	return errors.New(err.Error() + "; see `" + help + "`")
+}
+
+// fileFirst is the error of --config when that is what was wrong: kong puts the name of a flag before it.
+func fileFirst(err error) error {
+	if file, is := errors.AsType[*configError](err); is {
+		return file
+	}
+	return err
 }

@@ -35,11 +35,15 @@ type assets struct {
 	shells map[Role]asset   // index.html, with the hash in its paths and the viewer's role, by which the page chooses its first calls
 }
 
-// shellName is the page itself, which is not below the hash.
-const shellName = "index.html"
+const (
+	shellName  = "index.html" // the page itself, which is not below the hash
+	scriptName = "page.js"    // all modules in one
+	themeName  = "theme.js"   // what runs before the first paint, so it is no module
+)
 
 func loadAssets() (*assets, error) {
 	a := &assets{files: map[string]asset{}, shells: map[Role]asset{}}
+	modules := map[string][]byte{}
 	sum := sha256.New()
 	err := fs.WalkDir(embedded, "assets", func(name string, entry fs.DirEntry, err error) error {
 		if err != nil || entry.IsDir() {
@@ -52,13 +56,23 @@ func loadAssets() (*assets, error) {
 		name = strings.TrimPrefix(name, "assets/")
 		_, _ = fmt.Fprintf(sum, "%s %d\n", name, len(raw)) // a hash fails no write
 		_, _ = sum.Write(raw)
-		a.files[name] = newAsset(name, lean(name, raw))
+		if raw = lean(name, raw); path.Ext(name) == ".js" && name != themeName {
+			modules[name] = raw
+			return nil
+		}
+		a.files[name] = newAsset(name, raw)
 		return nil
 	})
 	if err != nil {
 		return nil, fmt.Errorf("read the embedded page: %w", err)
 	}
+	script, err := joined(modules, "app.js")
+	if err != nil {
+		return nil, fmt.Errorf("join the modules of the page: %w", err)
+	}
+	_, _ = sum.Write(script)
 	a.hash = hex.EncodeToString(sum.Sum(nil))[:16]
+	a.files[scriptName] = newAsset(scriptName, script)
 	for _, role := range []Role{Act, Look, OfTenant} {
 		filled := strings.NewReplacer("{hash}", a.hash, "{role}", string(role)).Replace(string(a.files[shellName].raw))
 		a.shells[role] = newAsset(shellName, []byte(filled))

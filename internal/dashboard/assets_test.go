@@ -19,7 +19,7 @@ const budget = 60_000
 
 func TestThePageIsSmall(t *testing.T) {
 	t.Parallel()
-	_, zipped, err := dashboard.AssetFiles()
+	zipped, err := dashboard.Served()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -44,7 +44,7 @@ var vendored = map[string]string{
 
 func TestVendoredFilesAreThoseOfTheirRelease(t *testing.T) {
 	t.Parallel()
-	raw, _, err := dashboard.AssetFiles()
+	raw, err := dashboard.Sources()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -71,7 +71,7 @@ var (
 
 func TestModulesImportOnlyEachOther(t *testing.T) {
 	t.Parallel()
-	raw, _, err := dashboard.AssetFiles()
+	raw, err := dashboard.Sources()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -101,7 +101,7 @@ func TestModulesImportOnlyEachOther(t *testing.T) {
 	}
 }
 
-var assetPath = regexp.MustCompile(`assets/([0-9a-f]{16})/app\.js`)
+var assetPath = regexp.MustCompile(`assets/([0-9a-f]{16})/page\.js`)
 
 func TestAssetsAreKeptForEverAndTheShellIsAskedAgain(t *testing.T) {
 	t.Parallel()
@@ -117,7 +117,7 @@ func TestAssetsAreKeptForEverAndTheShellIsAskedAgain(t *testing.T) {
 	}
 	script := s.ask(http.MethodGet, "/"+match[0], "", nil) // net/http asks for gzip and unpacks it
 	if script.code != http.StatusOK || !strings.Contains(script.header.Get("Cache-Control"), "immutable") ||
-		script.header.Get("Content-Type") != "text/javascript; charset=utf-8" || !strings.Contains(script.body, "import ") {
+		script.header.Get("Content-Type") != "text/javascript; charset=utf-8" || !strings.Contains(script.body, "export const modules = {") {
 		t.Errorf("the script: %d %v", script.code, script.header)
 	}
 	zipped := s.ask(http.MethodGet, "/"+match[0], "", func(r *http.Request) { r.Header.Set("Accept-Encoding", "br, gzip;q=0.8") })

@@ -36,12 +36,14 @@ var ofOperators = map[string]use{
 	"queue": reads, "hosts": reads, "blocks": reads, "dead": reads, "dispatchers": reads, "settings": reads,
 	picturesCall: reads, "affinity": lists, "tenants": lists,
 	"cancel": changes, "requeue": changes, "drain": changes, "unblock": changes,
+	"webhooks": reads, "webhooks.test": changes, "webhooks.redeliver": changes, "webhooks.set": changes,
 }
 
 // ofTenants are the calls comfy.tenants.<tenant>.<call> that the page of a tenant may make.
 var ofTenants = map[string]use{
 	"jobs": reads, "job": reads, "status": reads, "why": reads, "waiting": reads, "workflows": reads,
 	"queue": reads, "dead": reads, picturesCall: reads, "cancel": changes, "requeue": changes,
+	"webhooks": reads, "webhooks.test": changes, "webhooks.redeliver": changes,
 }
 
 const (
@@ -110,6 +112,7 @@ func (v Viewer) needs(name string, request map[string]json.RawMessage) use {
 func (d *Dashboard) answer(r *http.Request, who Viewer, name string, needs use, request map[string]json.RawMessage) (json.RawMessage, error) {
 	if needs == changes {
 		request["by"], _ = json.Marshal(d.callerOf(r)) // a string can always be encoded
+		defer d.shared.forget()                        // who has changed something must see it
 		return d.ask(r.Context(), who, name, request)
 	}
 	key, err := json.Marshal(request) // in the order of the fields' names
@@ -205,11 +208,18 @@ func (s *shared) get(key string, ask func() (json.RawMessage, error)) (json.RawM
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	mine.until = s.now().Add(sharedFor)
-	if mine.err != nil {
+	if mine.err != nil && s.known[key] == mine {
 		delete(s.known, key)
 	}
 	close(mine.done)
 	return mine.body, mine.err
+}
+
+// forget has all be asked anew.
+func (s *shared) forget() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	clear(s.known)
 }
 
 // join gives the answer of a key; ours means that the caller must ask for it.

@@ -11,6 +11,7 @@
 //
 //	dashboard     settings, Run, the server and its routes
 //	assets        the page's own files: embedded, compressed once, with a hash in their path
+//	join          the page's modules made one script, so that a browser asks once
 //	guard         what every request must pass: host, origin, role; and the headers of every answer
 //	roles         who may do what; passwords, tokens and the cookie after a login
 //	login         the form for a password

@@ -2,8 +2,10 @@ package dashboard
 
 import (
 	"encoding/json"
+	"io/fs"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -48,16 +50,32 @@ func SharedAnswers(n int) int {
 	return len(s.known)
 }
 
-// AssetFiles are the page's files by path, raw and compressed, with the shell as index.html.
-func AssetFiles() (raw, zipped map[string][]byte, err error) {
+// Sources are the page's files by path, as they are in the repository.
+func Sources() (map[string][]byte, error) {
+	found := map[string][]byte{}
+	err := fs.WalkDir(embedded, "assets", func(name string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			return err
+		}
+		found[strings.TrimPrefix(name, "assets/")], err = embedded.ReadFile(name)
+		return err
+	})
+	return found, err
+}
+
+// Served are the files that a browser is given, by path and compressed, with the shell as index.html.
+func Served() (map[string][]byte, error) {
 	a, err := loadAssets()
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	a.files[shellName] = a.shells[Act]
-	raw, zipped = map[string][]byte{}, map[string][]byte{}
+	zipped := map[string][]byte{}
 	for name, f := range a.files {
-		raw[name], zipped[name] = f.raw, f.zipped()
+		zipped[name] = f.zipped()
 	}
-	return raw, zipped, nil
+	return zipped, nil
 }
+
+// Joined makes one script of modules.
+func Joined(files map[string][]byte, first string) ([]byte, error) { return joined(files, first) }

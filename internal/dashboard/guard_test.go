@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -133,6 +134,9 @@ func TestEachRoleDoesWhatItMay(t *testing.T) {
 		"ATenantSeesItsJobs":         {"roles-word", "POST", "jobs", "{}", 503},
 		"ATenantSeesNoHosts":         {"roles-word", "POST", "hosts", "{}", 404},
 		"ATenantChangesNoSettings":   {"roles-word", "POST", "tenants", `{"tenant":"roles","weight":9}`, 404},
+		"ATenantSeesItsWebhooks":     {"roles-word", "POST", "webhooks", "{}", 503},
+		"ATenantSetsNoWebhookHere":   {"roles-word", "POST", "webhooks.set", `{"name":"a"}`, 404},
+		"ALookerTestsNoWebhook":      {"guests-word", "POST", "webhooks.test", `{"tenant":"a","name":"b"}`, 403},
 		"ARequestThatIsNoObject":     {"operators-word", "POST", "hosts", "[1]", 400},
 		"ARequestThatIsNull":         {"operators-word", "POST", "drain", "null", 503},
 		"ARequestThatIsNoJSONAtAll":  {"operators-word", "POST", "hosts", "hosts", 400},
@@ -324,6 +328,34 @@ func TestAnAnswerIsKeptNoLongerThanItIsShared(t *testing.T) {
 	t.Parallel()
 	if kept := dashboard.SharedAnswers(10); kept != 1 {
 		t.Errorf("%d answers are kept, want 1", kept)
+	}
+}
+
+// An answer that was made before a change would hide it.
+func TestWhoHasChangedSomethingIsAnsweredAnew(t *testing.T) {
+	t.Parallel()
+	s := serve(t, dashboard.Config{Keys: must(dashboard.ParseKeys("tenant/changers:changers-word"))})
+	var ended atomic.Bool
+	s.answers(nil, map[string]queue.TenantEndpoint{
+		"status": queue.TenantJSON(func(context.Context, job.Tenant, jetstream.StatusRequest) (jetstream.JobStatus, error) {
+			state := job.Started
+			if ended.Load() {
+				state = job.Cancelled
+			}
+			return jetstream.JobStatus{State: state}, nil
+		}),
+		"cancel": queue.TenantJSON(func(_ context.Context, _ job.Tenant, r jetstream.CancelRequest) (jetstream.CancelAnswer, error) {
+			ended.Store(r.Job == "one") // others are probes
+			return jetstream.CancelAnswer{}, nil
+		}),
+	})
+	for _, want := range []string{"started", "cancelled"} {
+		if got := s.ask(http.MethodPost, "/api/v1/status", `{"job":"one"}`, bearer("changers-word")); !strings.Contains(got.body, `"state":"`+want+`"`) {
+			t.Errorf("got %s, want %s", got.body, want)
+		}
+		if got := s.ask(http.MethodPost, "/api/v1/cancel", `{"job":"one"}`, bearer("changers-word")); got.code != http.StatusOK {
+			t.Fatalf("%d %s", got.code, got.body)
+		}
 	}
 }
 

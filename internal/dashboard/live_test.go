@@ -106,9 +106,14 @@ func TestATenantIsSentItsOwnEventsOnly(t *testing.T) {
 	s.tell("theirs", "secret-1")
 	s.tell("mine", "own-1")
 	s.tell("theirs", "secret-2")
+	for _, tenant := range []jetstream.Tenant{"theirs", "*", "mine"} {
+		if err := s.q.AppendTry(t.Context(), &jetstream.WebhookTry{Tenant: tenant, Webhook: "orders", Type: "job.dead", Outcome: jetstream.Delivered, Time: s.q.Now()}, "test"); err != nil {
+			t.Fatal(err)
+		}
+	}
 	s.tell("mine", "own-2")
 	all.jobs("theirs", 2)
-	for seen := 0; seen < 2; {
+	for seen := 0; seen < 3; {
 		for _, e := range mine.next().data.Events {
 			if e.Event.Tenant != "mine" {
 				t.Errorf("sent %+v", e)

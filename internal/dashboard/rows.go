@@ -37,6 +37,11 @@ func rowOf(n *jetstream.Note) row {
 	switch kind {
 	case "jobs":
 		r.ofJob(n)
+	case "webhooks":
+		if owner, _, ok := names.WebhookOfTry(n.Subject); ok && owner != names.Fleet {
+			r.tenant = owner
+		}
+		fallthrough
 	case "blocks", "hosts", "operator":
 		if len(n.Body) <= mostForeign && json.Valid(n.Body) {
 			r.encode(kind, rest[strings.LastIndexByte(rest, '.')+1:], n.Body)
@@ -70,7 +75,7 @@ func (r *row) encode(of, kind string, event json.RawMessage) {
 	r.body, _ = json.Marshal(struct { // all of it can be encoded
 		Sequence uint64          `json:"sequence"`
 		Time     time.Time       `json:"time"`
-		Of       string          `json:"of"`   // jobs, blocks, hosts or operator
+		Of       string          `json:"of"`   // jobs, blocks, hosts, operator or webhooks
 		Kind     string          `json:"kind"` // the last token of the subject
 		Event    json.RawMessage `json:"event"`
 	}{r.sequence, r.time, of, kind, event})

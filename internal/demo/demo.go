@@ -2,8 +2,8 @@
 //
 // Guarantee: everything that Run claims was observed in the event stream, and Run fails when anything was not. It starts NATS
 // in a temporary folder, two dispatchers, and an agent for each of three simulated ComfyUI hosts or for the hosts that it is
-// given, and plays four scenes: jobs that complete, a failure and the failover, the block, and its end. When it ends, nothing
-// is left but the pictures.
+// given, and plays five scenes: jobs that complete, a failure and the failover, the block, its end, and a workflow that is itself
+// at fault. When it ends, nothing is left but the pictures.
 package demo
 
 import (
@@ -32,6 +32,10 @@ type Options struct {
 	// Page serves the page of the fleet and gives its address, until end is called. With it the fleet stays up when the story is told,
 	// and further jobs run, until ctx ends. nil: no page.
 	Page func(q *queue.Queue) (address string, end func() error, err error)
+	// Keep also has the fleet stay up, and prints commands to try on it.
+	Keep bool
+	// Step has each scene wait for a line from it, for as long as it takes. nil: no scene waits.
+	Step io.Reader
 
 	intact   bool          // nothing is broken, so that the claims are not observed: a test of the demo itself
 	timeout  time.Duration // for the whole demo; 0: defaultTimeout
@@ -52,8 +56,12 @@ var errTimeout = errors.New("the demo's time is over")
 func Run(ctx context.Context, out io.Writer, o Options) (err error) {
 	whole := ctx
 	o.timeout, o.cooldown = cmp.Or(o.timeout, defaultTimeout), cmp.Or(o.cooldown, defaultCooldown)
-	ctx, cancel := context.WithTimeoutCause(ctx, o.timeout, errTimeout)
+	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	if o.Step == nil { // a person who reads along may take any time; each scene has its own limit then
+		ctx, cancel = context.WithTimeoutCause(ctx, o.timeout, errTimeout)
+		defer cancel()
+	}
 	ctx, readerGone := context.WithCancelCause(ctx)
 	defer readerGone(nil)
 	stage, err := openStage(&o)
@@ -76,11 +84,12 @@ func Run(ctx context.Context, out io.Writer, o Options) (err error) {
 		o: o, address: address, stage: stage, fleet: fleet, record: record{started: time.Now()},
 		out: printer{c: &daemon.Console{Out: &watchedWriter{Writer: out, failed: readerGone}}, colours: o.Colours, width: o.Width},
 	}
+	d.enter = o.lines(ctx)
 	err = d.run(ctx)
 	if errors.Is(context.Cause(ctx), daemon.ExitFailed) {
 		return daemon.ExitFailed
 	}
-	if err == nil && d.address != "" {
+	if err == nil && (d.address != "" || o.Keep) {
 		cancel() // the story's time no longer counts, and its events are no longer followed
 		return d.stay(whole)
 	}

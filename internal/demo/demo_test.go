@@ -50,7 +50,7 @@ func containsInOrder(line, words []string) bool {
 	return len(words) == 0
 }
 
-func TestTheDemoTellsFourScenariosAndKeepsThePictures(t *testing.T) {
+func TestTheDemoTellsFiveScenariosAndKeepsThePictures(t *testing.T) {
 	t.Parallel()
 	pictures := t.TempDir()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -61,7 +61,7 @@ func TestTheDemoTellsFourScenariosAndKeepsThePictures(t *testing.T) {
 	s := &stopper{word: "The fleet stays up", stop: func() {
 		staying.Go(func() {
 			defer cancel()
-			for e, err := range fleet.Follow(ctx, "bolt", "job-13") { // of the first job when the story is over
+			for e, err := range fleet.Follow(ctx, "acme", "job-15") { // of the first job when the story is over
 				ran = err == nil && e.EventKind == job.Completed
 			}
 		})
@@ -104,12 +104,19 @@ func TestTheDemoTellsFourScenariosAndKeepsThePictures(t *testing.T) {
 		"acme job-12 portrait gpu-2 completed",
 		"✓ the block runs out by itself, told once",
 		"✓ portraits run on gpu-2 again",
-		"acme 7 7 8",
+		"5 A workflow at fault",
+		"coral job-13 retouch failed UnidentifiedImageError in LoadImage",
+		"coral job-13 retouch dead workflow fault",
+		"coral job-13-r1 retouch completed",
+		"✓ the retouch fails on two hosts with the same error",
+		"✓ its job is dead by its own fault (workflow fault)",
+		"✓ no block of it remains",
+		"✓ requeued with a whole photo it completes (job-13-r1 on",
 		"bolt 3 3 3",
-		"coral 2 2 2",
-		"gpu-2 portrait acme expired job-07",
-		"✓ every job ends exactly once (12 jobs)",
-		"✓ every picture is its own job's (12 pictures",
+		"coral 4 3 5",
+		"gpu-2 portrait acme expired job-07", "retouch coral workflow fault job-13",
+		"✓ every job ends exactly once",
+		"✓ every picture is its own job's",
 		"Pictures: "+pictures,
 		"The fleet stays up, and its page at http://page.test/, until Ctrl-C.",
 	)
@@ -118,8 +125,8 @@ func TestTheDemoTellsFourScenariosAndKeepsThePictures(t *testing.T) {
 	for n, name := range map[int]string{1: "acme-portrait", 2: "bolt-poster", 7: "acme-portrait", 12: "acme-portrait"} {
 		wantPNG(t, filepath.Join(pictures, fmt.Sprintf("job-%02d-%s.png", n, name)))
 	}
-	if files, err := os.ReadDir(pictures); err != nil || len(files) != 12 {
-		t.Errorf("%d pictures, %v; want 12", len(files), err)
+	if files, err := os.ReadDir(pictures); err != nil || len(files) < 13 { // more when a slow machine had the block made again
+		t.Errorf("%d pictures, %v; want 13", len(files), err)
 	}
 	wantOfReadme(t, out.String())
 	if strings.Contains(out.String(), "\x1b") {
@@ -195,8 +202,8 @@ func TestADemoInWhichNothingFailsSaysWhatItDidNotSee(t *testing.T) {
 func TestADemoWithoutEnoughTimeSaysSo(t *testing.T) {
 	t.Parallel()
 	var out bytes.Buffer
-	err := demo.RunWith(t.Context(), &out, demo.Setup{Pictures: t.TempDir(), Timeout: 15 * time.Second, Cooldown: time.Minute})
-	if err == nil || !strings.Contains(err.Error(), "within the 15s") || !strings.Contains(err.Error(), "the block runs out by itself") {
+	err := demo.RunWith(t.Context(), &out, demo.Setup{Pictures: t.TempDir(), Timeout: 10 * time.Second, Cooldown: time.Minute})
+	if err == nil || !strings.Contains(err.Error(), "within the 10s") || !strings.Contains(err.Error(), "the block runs out by itself") {
 		t.Errorf("the demo ended with %v after\n%s", err, &out)
 	}
 }
@@ -219,13 +226,14 @@ func comfyHosts(t *testing.T, n int) string {
 func TestTheDemoRunsOnHostsOfOnesOwn(t *testing.T) {
 	t.Parallel()
 	var out bytes.Buffer
-	if err := demo.RunWith(t.Context(), &out, demo.Setup{Hosts: comfyHosts(t, 2), Pictures: t.TempDir()}); err != nil {
+	if err := demo.RunWith(t.Context(), &out, demo.Setup{Hosts: comfyHosts(t, 2), Pictures: t.TempDir(), Cooldown: 2 * time.Second}); err != nil {
 		t.Fatalf("%v after\n%s", err, &out)
 	}
 	wantInOrder(t, out.String(),
 		"acme job-07 portrait real-2 failed UnidentifiedImageError in LoadImage", "acme job-07 portrait real-1 completed",
+		"The block has run out meanwhile.", "acme portrait real-2 blocked for", "3 The block", // too short for a scene, and so made again
 		"✓ portraits avoid real-2", "✓ posters still run on real-2", "✓ portraits run on real-2 again",
-		"✓ every picture is its own job's (12 pictures",
+		"✓ no block of it remains", "✓ every picture is its own job's",
 	)
 }
 

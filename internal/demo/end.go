@@ -28,9 +28,11 @@ func (d *demo) finish(ctx context.Context) error {
 		return err
 	}
 	d.out.say("%s", d.dispatchers())
-	wanted := len(d.jobs)
-	if d.alone() {
-		wanted-- // the job that fails
+	wanted := 0
+	for i := range d.jobs {
+		if !d.jobs[i].dies {
+			wanted++
+		}
 	}
 	d.printClaims([]claim{
 		{"every job ends exactly once", d.endedOnce(), daemon.Plural(len(d.jobs), "job")},
@@ -174,19 +176,27 @@ func (d *demo) tenants() error {
 }
 
 func (d *demo) hosts() error {
+	wide := !d.out.narrow()
 	rows := [][]string{{"HOST", "ATTEMPTS", "COMPLETED", "FAILED", "PORTRAITS", "POSTERS", "RAN"}}
+	if wide {
+		rows[0] = slices.Insert(rows[0], 6, "RETOUCHES")
+	}
 	for _, h := range d.stage.hosts() {
 		t := d.tally(func(e *job.Event) bool { return e.Host == h.Name })
-		rows = append(rows, []string{
+		row := []string{
 			h.Name, fmt.Sprint(t.attempts), fmt.Sprint(t.completed), fmt.Sprint(t.failed),
 			fmt.Sprint(t.by[portrait]), fmt.Sprint(t.by[poster]), daemon.Span(t.ran),
-		})
+		}
+		if wide {
+			row = slices.Insert(row, 6, fmt.Sprint(t.by[retouch]))
+		}
+		rows = append(rows, row)
 	}
 	return d.out.table(rows)
 }
 
 func (d *demo) blocks() error {
-	rows := [][]string{{"BLOCK", "WORKFLOW", "FOR", "BEGAN", "ENDED", "HOW", "BECAUSE OF"}}
+	rows := [][]string{{"BLOCK", "WORKFLOW", "FOR", "BEGAN", "ENDED", "HOW", "BY"}}
 	for _, s := range d.record.seen {
 		if s.block == nil {
 			continue
@@ -196,8 +206,8 @@ func (d *demo) blocks() error {
 			workflow += " " + s.block.Hash.Short()
 		}
 		row := []string{string(s.block.Host), workflow, holders(s.block), d.clock(s), "", "", string(s.block.Job)}
-		if _, end := d.record.block(string(s.block.Host), s.block.Hash); end != nil {
-			row[4], row[5] = d.clock(end), string(end.unblocked.Cause)
+		if end := d.record.endOf(s); end != nil {
+			row[4], row[5] = d.clock(end), daemon.Spaces(string(end.unblocked.Cause))
 		}
 		rows = append(rows, row)
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/comfyherd/comfyherd/internal/daemon"
 	"github.com/comfyherd/comfyherd/internal/dispatcher"
 	"github.com/comfyherd/comfyherd/internal/embedded"
+	"github.com/comfyherd/comfyherd/internal/job"
 	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/internal/route"
 	"github.com/comfyherd/comfyherd/jetstream"
@@ -24,6 +25,7 @@ import (
 type fleet struct {
 	o      *Options
 	server *embedded.Server
+	nc     *nats.Conn     // for calls of tenants
 	q      *queue.Queue   // for what the demo itself reads and publishes
 	broken chan error     // an actor that ended by itself
 	ends   []func() error // what was begun, in order; close ends it backwards
@@ -47,12 +49,15 @@ func openFleet(ctx context.Context, o *Options) (f *fleet, err error) {
 	}
 	f.later(f.server.Close)
 	var end func()
-	if f.q, end, err = f.connect(ctx, "demo"); err != nil {
+	if f.nc, f.q, end, err = f.connect(ctx, "demo"); err != nil {
 		return f, err
 	}
 	f.later(func() error { end(); return nil })
 	return f, nil
 }
+
+// client makes calls as a tenant.
+func (f *fleet) client(tenant job.Tenant) *jetstream.Client { return jetstream.NewClient(f.nc, tenant) }
 
 func (f *fleet) later(end func() error) { f.ends = append(f.ends, end) }
 
@@ -66,17 +71,17 @@ func (f *fleet) close() error {
 	return errors.Join(all...)
 }
 
-func (f *fleet) connect(ctx context.Context, name string) (*queue.Queue, func(), error) {
+func (f *fleet) connect(ctx context.Context, name string) (*nats.Conn, *queue.Queue, func(), error) {
 	nc, err := daemon.Connect(ctx, daemon.NATS{URL: f.server.URL(), Name: name, Log: f.o.Log, Options: []nats.Option{nats.NoReconnect()}})
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
 	q, err := queue.Open(ctx, nc, queue.Config{})
 	if err != nil {
 		nc.Close()
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
-	return q, func() {
+	return nc, q, func() {
 		q.Close()
 		nc.Close()
 	}, nil
@@ -93,7 +98,7 @@ func (f *fleet) agent(ctx context.Context, host agent.HostConfig) error {
 func (f *fleet) dispatcher(ctx context.Context, name string) error {
 	policy := route.Policy{Cooldown: f.o.cooldown, Cap: 2 * f.o.cooldown, MaxFailures: 1}
 	return f.act(ctx, name, func(q *queue.Queue) (actor, error) {
-		return dispatcher.New(q, dispatcher.Config{Name: name, Policy: policy, Logger: f.o.Log})
+		return dispatcher.New(q, dispatcher.Config{Name: name, Policy: policy, CapableWait: time.Hour, Logger: f.o.Log})
 	})
 }
 
@@ -104,7 +109,7 @@ type actor interface {
 
 // act runs an actor until the fleet closes.
 func (f *fleet) act(ctx context.Context, name string, create func(*queue.Queue) (actor, error)) error {
-	q, disconnect, err := f.connect(ctx, name)
+	_, q, disconnect, err := f.connect(ctx, name)
 	if err != nil {
 		return err
 	}

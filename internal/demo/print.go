@@ -60,8 +60,8 @@ func (d *demo) printHead() {
 	}
 	t := &d.out
 	t.paint(daemon.Paint(t.colours, daemon.Bold, "comfyherd demo"))
-	t.text("", fmt.Sprintf("12 jobs of three tenants, %s, two dispatchers, NATS in a temporary folder.", d.stage.about()))
-	t.text("", fmt.Sprintf("Two workflows, told apart by their hashes: %s %s and %s %s. A failure is held against a host and a hash together, and against nothing else.",
+	t.text("", fmt.Sprintf("Jobs of three tenants, %s, two dispatchers, NATS in a temporary folder.", d.stage.about()))
+	t.text("", fmt.Sprintf("Workflows are told apart by their hashes, as %s %s and %s %s. A failure is held against a host and a hash together, and against nothing else.",
 		portrait, d.hashes[portrait].Short(), poster, d.hashes[poster].Short()))
 	t.say("")
 	for _, h := range d.stage.hosts() {
@@ -88,9 +88,9 @@ func (t *printer) event(d *demo, s *observation) {
 	case s.host != nil:
 		host, why = s.host.Host, daemon.FirstLine(s.host.Reason)
 	}
-	left := fmt.Sprintf("%7s  %-5s  %-6s  %-8s  %-*s  ", d.clock(s), tenant, id, d.workflowOf(s), t.host, host)
+	left := fmt.Sprintf("%7s  %-5s  %-9s  %-8s  %-*s  ", d.clock(s), tenant, id, d.workflowOf(s), t.host, host)
 	if t.narrow() {
-		left = fmt.Sprintf("%6s %-5s %-6s %-8s %-*s ", d.clock(s), tenant, id, d.workflowOf(s), t.host, host)
+		left = fmt.Sprintf("%6s %-5s %-9s %-8s %-*s ", d.clock(s), tenant, id, d.workflowOf(s), t.host, host)
 	}
 	what := fmt.Sprintf("%-9s", s.what)
 	if room := t.width - len(left) - len(what) - 2; t.width > 0 {
@@ -109,6 +109,8 @@ func brief(e *job.Event, now time.Time) string {
 	switch {
 	case e.EventKind == job.Failed && e.Exception != "" && e.Class != "":
 		return fmt.Sprintf("%s in %s", e.Exception[strings.LastIndexByte(e.Exception, '.')+1:], e.Class)
+	case e.EventKind == job.Dead:
+		return daemon.Spaces(e.Reason)
 	case e.EventKind == job.Waiting && e.Until != nil:
 		return fmt.Sprintf("%s, for %s", daemon.Spaces(e.Reason), daemon.Span(e.Until.Sub(now)))
 	case e.EventKind == job.Completed && time.Duration(e.QueuedFor) < 100*time.Millisecond:

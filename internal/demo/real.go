@@ -55,23 +55,33 @@ var paper = color.RGBA{R: 0xd9, G: 0x7b, B: 0x29, A: 0xff}
 
 // prepare uploads the pictures.
 func (s *realStage) prepare(ctx context.Context) error {
-	sheet := image.NewPaletted(image.Rect(0, 0, 64, 64), color.Palette{paper})
-	var whole bytes.Buffer
-	if err := png.Encode(&whole, sheet); err != nil {
-		return fmt.Errorf("draw the demo's picture: %w", err)
+	whole, err := sheet()
+	if err != nil {
+		return err
 	}
 	for _, host := range s.all {
-		second := whole.Bytes()
+		second := whole
 		if host.Name == s.failingHost() && !s.intact {
-			second = []byte("This was a picture before it was damaged; see comfyherd's `dispatcher demo`.\n")
+			second = []byte(damagedPicture)
 		}
-		for name, body := range map[string][]byte{s.whole: whole.Bytes(), s.damaged: second} {
+		for name, body := range map[string][]byte{s.whole: whole, s.damaged: second} {
 			if err := upload(ctx, host, name, body); err != nil {
 				return fmt.Errorf("host %s: %w", host.Name, err)
 			}
 		}
 	}
 	return nil
+}
+
+const damagedPicture = "This was a picture before it was damaged; see comfyherd's `dispatcher demo`.\n"
+
+// sheet is a picture of nothing but paper.
+func sheet() ([]byte, error) {
+	var whole bytes.Buffer
+	if err := png.Encode(&whole, image.NewPaletted(image.Rect(0, 0, 64, 64), color.Palette{paper})); err != nil {
+		return nil, fmt.Errorf("draw the demo's picture: %w", err)
+	}
+	return whole.Bytes(), nil
 }
 
 func upload(ctx context.Context, host agent.HostConfig, name string, body []byte) error {
@@ -98,7 +108,7 @@ func (s *realStage) repair() string {
 func (*realStage) close() {}
 
 // workflow needs no weights. A portrait has a size of its own, a poster a colour of its own; neither is in the hash.
-func (s *realStage) workflow(name string, n int) (json.RawMessage, color.RGBA) {
+func (s *realStage) workflow(name string, n int, damaged bool) (json.RawMessage, color.RGBA) {
 	if name == poster {
 		c := color.RGBA{R: uint8(20 * n), G: 0x33, B: uint8(255 - 20*n), A: 0xff}
 		return graphOf(map[string]any{
@@ -108,7 +118,7 @@ func (s *realStage) workflow(name string, n int) (json.RawMessage, color.RGBA) {
 		}), color.RGBA{R: 255 - c.R, G: 255 - c.G, B: 255 - c.B, A: 0xff}
 	}
 	file := s.whole
-	if n == firstToFail {
+	if damaged {
 		file = s.damaged
 	}
 	return graphOf(map[string]any{

@@ -43,6 +43,8 @@ func observe(note *jetstream.Note) (*observation, bool) {
 	case s.what == "unblocked":
 		s.unblocked = &queue.Unblocked{}
 		err = json.Unmarshal(note.Body, s.unblocked)
+	case !strings.HasPrefix(room, "hosts."):
+		return s, false
 	default:
 		s.host = &queue.HostEvent{}
 		err = json.Unmarshal(note.Body, s.host)
@@ -90,11 +92,12 @@ func (r *record) completedOn(id job.ID) string {
 	return ""
 }
 
-// block is the first block of a pair and its end; either is nil when it was not seen.
+// block is the last block of a pair and its end; either is nil when it was not seen.
 func (r *record) block(host string, hash workflow.Hash) (blocked, unblocked *observation) {
 	for _, s := range r.seen {
-		if blocked == nil && s.block != nil && string(s.block.Host) == host && s.block.Hash == hash {
-			blocked = s
+		// Of a block that is made to hold for more jobs, the first event counts.
+		if (blocked == nil || unblocked != nil) && s.block != nil && string(s.block.Host) == host && s.block.Hash == hash {
+			blocked, unblocked = s, nil
 		}
 		if unblocked == nil && blocked != nil && s.unblocked != nil && s.unblocked.Host == host && s.unblocked.Hash == hash {
 			unblocked = s
@@ -103,7 +106,17 @@ func (r *record) block(host string, hash workflow.Hash) (blocked, unblocked *obs
 	return blocked, unblocked
 }
 
-// started are the starts of a workflow on a host between two observations.
+// endOf is the end of the block that an observation announces, nil when it was not seen.
+func (r *record) endOf(blocked *observation) *observation {
+	for _, s := range r.seen {
+		if s.unblocked != nil && s.sequence > blocked.sequence && s.unblocked.Host == string(blocked.block.Host) && s.unblocked.Hash == blocked.block.Hash {
+			return s
+		}
+	}
+	return nil
+}
+
+// startedOn are the starts of a workflow on a host between two observations.
 func (r *record) startedOn(host string, hash workflow.Hash, after, before *observation) []*observation {
 	return r.all(func(s *observation) bool {
 		return s.job != nil && s.job.EventKind == job.Started && s.job.Host == host && s.job.Hash == hash && within(s, after, before)

@@ -2,6 +2,7 @@ package demo
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -21,12 +22,16 @@ type claim struct {
 }
 
 func (d *demo) scenes() []scene {
-	return []scene{
-		{"Normal runs", d.lookNormal, d.playNormal, d.claimNormal},
-		{"A failure", d.lookFailure, d.playFailure, d.claimFailure},
-		{"The block", d.lookBlock, d.playBlock, d.claimBlock},
-		{"Recovery", d.lookRecovery, d.playRecovery, d.claimRecovery},
+	scenes := []scene{
+		{"Normal runs", nil, d.lookNormal, d.playNormal, d.claimNormal},
+		{"A failure", nil, d.lookFailure, d.playFailure, d.claimFailure},
+		{"The block", d.standing, d.lookBlock, d.playBlock, d.claimBlock},
+		{"Recovery", d.standing, d.lookRecovery, d.playRecovery, d.claimRecovery},
 	}
+	if d.alone() {
+		return scenes
+	}
+	return append(scenes, scene{"A workflow at fault", nil, d.lookFault, d.playFault, d.claimFault})
 }
 
 func (d *demo) lookNormal() string {
@@ -94,6 +99,34 @@ func (d *demo) failed() *job.Event {
 
 func (d *demo) blocked() (blocked, unblocked *observation) {
 	return d.record.block(d.stage.failingHost(), d.hashes[portrait])
+}
+
+// mostRenewals is how often a block is made again.
+const mostRenewals = 3
+
+// standing makes the block again when too little is left of it for a scene: a person has read for long, or the machine is slow.
+func (d *demo) standing(ctx context.Context) error {
+	blocked, unblocked := d.blocked()
+	if blocked == nil || unblocked == nil && time.Until(blocked.block.Until) >= sceneTime || d.renewals == mostRenewals {
+		return nil
+	}
+	d.renewals++
+	if err := d.until(ctx, func() bool { _, over := d.blocked(); return over != nil }); err != nil {
+		return err
+	}
+	d.out.say("")
+	d.out.text("   ", "The block has run out meanwhile. Another portrait fails on "+d.stage.failingHost()+", and it stands again, for longer.")
+	again := plannedJob{
+		number: len(d.jobs) + 1, tenant: "acme", workflow: portrait, prefer: d.stage.failingHost(), damaged: true, dies: d.alone(),
+	}
+	d.jobs = append(d.jobs, again)
+	if err := errors.Join(d.expect(&again), d.idle(ctx), d.submit(ctx, again.number)); err != nil {
+		return err
+	}
+	return d.until(ctx, func() bool {
+		_, over := d.blocked()
+		return d.ended(again.number) && over == nil
+	})
 }
 
 func (d *demo) claimFailure() []claim {
@@ -205,7 +238,10 @@ func (d *demo) claimRecovery() []claim {
 	failing := d.stage.failingHost()
 	blocked, unblocked := d.blocked()
 	over := claim{what: "the block runs out by itself, told once"}
-	if told := d.record.all(func(s *observation) bool { return s.unblocked != nil }); unblocked != nil && len(told) == 1 {
+	told := d.record.all(func(s *observation) bool {
+		return s.unblocked != nil && blocked != nil && s.sequence > blocked.sequence
+	})
+	if unblocked != nil && len(told) == 1 {
 		over.seen = unblocked.unblocked.Cause == queue.Expired
 		over.how = fmt.Sprintf("after %s", daemon.Span(unblocked.unblocked.Time.Sub(blocked.time)))
 	}

@@ -11,10 +11,11 @@ import (
 	"github.com/comfyherd/comfyherd/internal/comfysim"
 )
 
-// The two workflows of the demo. On one host, portraits come to fail and posters do not.
+// The workflows of the demo. On one host, portraits come to fail and posters do not. A retouch loads a photo of its tenant's.
 const (
 	portrait = "portrait"
 	poster   = "poster"
+	retouch  = "retouch"
 )
 
 // stage is the hosts, what they are given to do, and how one of them comes to fail.
@@ -22,8 +23,9 @@ type stage interface {
 	hosts() []agent.HostConfig
 	about() string // the hosts, in a few words
 	failingHost() string
-	// workflow is that of job number n, and the colour that its picture must have all over.
-	workflow(name string, n int) (json.RawMessage, color.RGBA)
+	// workflow is the portrait or poster of job number n, and the colour that its picture must have all over. A damaged one fails
+	// where damage has made portraits fail.
+	workflow(name string, n int, damaged bool) (json.RawMessage, color.RGBA)
 	prepare(ctx context.Context) error // once the hosts are there
 	// damage makes portraits fail on the failing host, and repair ends that. Both describe in a sentence what has happened.
 	damage() string
@@ -108,7 +110,7 @@ func (s *simulatedStage) close() {
 
 // workflow is text to image. Every job has a seed and a prompt of its own, and so a picture of its own, while the
 // hash is the same for all portraits and for all posters.
-func (*simulatedStage) workflow(name string, n int) (json.RawMessage, color.RGBA) {
+func (*simulatedStage) workflow(name string, n int, _ bool) (json.RawMessage, color.RGBA) {
 	seed, text := 1000+n, fmt.Sprintf("%s of a shepherd, number %d", name, n)
 	model, saved := posterModel, "8"
 	nodes := map[string]any{

@@ -1,6 +1,7 @@
 package demo
 
 import (
+	"bufio"
 	"cmp"
 	"context"
 	"errors"
@@ -20,19 +21,31 @@ const (
 	sceneTime = 3 * time.Second // what a scene may need of a block's time
 )
 
-// plannedJob is one of the twelve jobs.
+// plannedJob is one of the jobs of the story.
 type plannedJob struct {
 	number   int
 	tenant   job.Tenant
 	workflow string
 	prefer   string // a wish
 	only     string // a condition
+	damaged  bool   // it fails where the stage is damaged
+	requeued bool   // the job before it, run again from its dead letter
+	dies     bool   // it ends dead, and so makes no picture
 }
 
-func (p *plannedJob) id() job.ID { return job.ID(fmt.Sprintf("job-%02d", p.number)) }
+func (p *plannedJob) id() job.ID {
+	if p.requeued {
+		return job.ID(fmt.Sprintf("job-%02d-r1", p.number-1))
+	}
+	return job.ID(fmt.Sprintf("job-%02d", p.number))
+}
 
-// firstToFail is the number of the job that fails on the failing host.
-const firstToFail = 7
+// The numbers of the job that fails on the failing host, of the one that is itself at fault, and of the latter run again.
+const (
+	firstToFail = 7
+	faulty      = 13
+	mended      = 14
+)
 
 // demo is one run of the demo. One goroutine owns it.
 type demo struct {
@@ -48,12 +61,15 @@ type demo struct {
 	unobserved []string                 // what was claimed and not seen
 	late       bool                     // the time was over before the end
 	address    string                   // of the page; empty: there is none
+	enter      <-chan time.Time         // has a value for each line that the reader of the story has typed; nil: nobody is waited for
+	renewals   int                      // how often a block had to be made again
 }
 
-// scene is one of the four scenarios.
+// scene is one of the five scenarios.
 type scene struct {
 	title  string
-	look   func() string // what to look for; called when the scene begins
+	ready  func(context.Context) error // brings about what the scene begins with; nil: nothing
+	look   func() string               // what to look for; called when the scene begins
 	act    func(context.Context) error
 	claims func() []claim
 }
@@ -81,7 +97,18 @@ func (d *demo) run(ctx context.Context) error {
 
 // playScene plays a scene, as far as the time allows.
 func (d *demo) playScene(ctx context.Context, number int, s scene) error {
-	err := d.rest(ctx, d.pace())
+	if d.late {
+		return nil
+	}
+	err := d.pause(ctx)
+	if d.enter != nil {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, d.o.timeout, errTimeout)
+		defer cancel()
+	}
+	if err == nil && s.ready != nil {
+		err = s.ready(ctx)
+	}
 	if err == nil {
 		err = d.idle(ctx)
 	}
@@ -101,6 +128,35 @@ func (d *demo) playScene(ctx context.Context, number int, s scene) error {
 		return nil
 	}
 	return err
+}
+
+// pause prints events until the reader of the story wants the next scene.
+func (d *demo) pause(ctx context.Context) error {
+	if d.enter == nil {
+		return d.rest(ctx, d.pace())
+	}
+	d.out.say("")
+	d.out.say("   Press Enter for the next scene.")
+	return d.restUntil(ctx, d.enter)
+}
+
+// lines has a value for each line of Step, and for ever when no more come; nil without Step.
+func (o *Options) lines(ctx context.Context) <-chan time.Time {
+	if o.Step == nil {
+		return nil
+	}
+	lines := make(chan time.Time)
+	go func() { // a terminal cannot be taken from its reader: this ends with the process when nothing more is typed
+		defer close(lines)
+		for in := bufio.NewScanner(o.Step); in.Scan(); {
+			select {
+			case lines <- time.Now():
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	return lines
 }
 
 // pace is the rest before a headline. While a block stands it is no longer than leaves a scene its time.
@@ -140,24 +196,59 @@ func (d *demo) plan() error {
 	}
 	failing := d.stage.failingHost()
 	d.jobs = append(d.jobs,
-		plannedJob{number: firstToFail, tenant: "acme", workflow: portrait, prefer: failing},
+		plannedJob{number: firstToFail, tenant: "acme", workflow: portrait, prefer: failing, damaged: true, dies: d.alone()},
 		plannedJob{number: 8, tenant: "acme", workflow: portrait, prefer: failing},
 		plannedJob{number: 9, tenant: "bolt", workflow: poster, prefer: failing},
 		plannedJob{number: 10, tenant: "acme", workflow: portrait, prefer: failing},
 		plannedJob{number: 11, tenant: "acme", workflow: portrait, only: failing},
 		plannedJob{number: 12, tenant: "acme", workflow: portrait, prefer: failing},
 	)
+	if !d.alone() { // a second opinion needs a second host
+		d.jobs = append(d.jobs,
+			plannedJob{number: faulty, tenant: "coral", workflow: retouch, dies: true},
+			plannedJob{number: mended, tenant: "coral", workflow: retouch, requeued: true},
+		)
+	}
 	d.hashes, d.colour = map[string]workflow.Hash{}, map[job.ID]color.RGBA{}
 	for i := range d.jobs {
-		p := &d.jobs[i]
-		raw, colour := d.stage.workflow(p.workflow, p.number)
-		hash, err := workflow.HashOf(raw)
-		if err != nil {
-			return fmt.Errorf("the demo's %s: %w", p.workflow, err)
+		if err := d.expect(&d.jobs[i]); err != nil {
+			return err
 		}
-		d.hashes[p.workflow], d.colour[p.id()] = hash, colour
 	}
 	return nil
+}
+
+// expect notes the hash of a job's workflow, and what picture the job must make.
+func (d *demo) expect(p *plannedJob) error {
+	spec, colour := d.spec(p)
+	hash, err := workflow.HashOf(spec.Workflow)
+	if err != nil {
+		return fmt.Errorf("the demo's %s: %w", p.workflow, err)
+	}
+	d.hashes[p.workflow], d.colour[p.id()] = hash, colour
+	return nil
+}
+
+// spec is a job as it is submitted, and the colour of its picture.
+func (d *demo) spec(p *plannedJob) (job.Spec, color.RGBA) {
+	spec := job.Spec{ID: p.id()}
+	if p.workflow == retouch {
+		spec.Inputs = []job.Input{{Node: "1", Input: "image", Object: photo}}
+		spec.Workflow = retouching()
+		return spec, color.RGBA{R: 255 - paper.R, G: 255 - paper.G, B: 255 - paper.B, A: 0xff}
+	}
+	var colour color.RGBA
+	spec.Workflow, colour = d.stage.workflow(p.workflow, p.number, p.damaged)
+	if p.prefer != "" {
+		spec.PreferHosts = []string{p.prefer}
+	}
+	if p.only != "" {
+		spec.OnlyHosts = []string{p.only}
+	}
+	if p.damaged && d.alone() {
+		spec.MaxAttempts = 1 // it would only fail again
+	}
+	return spec, colour
 }
 
 // begin brings the hosts up, then the dispatchers, so that these know all hosts before they take the first job.
@@ -214,21 +305,17 @@ func (d *demo) unreachable() error {
 // submit publishes the jobs of the given numbers.
 func (d *demo) submit(ctx context.Context, numbers ...int) error {
 	for _, n := range numbers {
-		p := &d.jobs[n-1]
-		raw, _ := d.stage.workflow(p.workflow, n)
-		spec := job.Spec{ID: p.id(), Workflow: raw}
-		if p.prefer != "" {
-			spec.PreferHosts = []string{p.prefer}
+		if err := d.publish(ctx, &d.jobs[n-1]); err != nil {
+			return err
 		}
-		if p.only != "" {
-			spec.OnlyHosts = []string{p.only}
-		}
-		if n == firstToFail && d.alone() {
-			spec.MaxAttempts = 1 // it would only fail again
-		}
-		if _, err := d.fleet.q.Submit(ctx, job.Lane{Tenant: p.tenant, Priority: job.Usual}, spec); err != nil {
-			return fmt.Errorf("submit %s: %w", p.id(), err)
-		}
+	}
+	return nil
+}
+
+func (d *demo) publish(ctx context.Context, p *plannedJob) error {
+	spec, _ := d.spec(p)
+	if _, err := d.fleet.q.Submit(ctx, job.Lane{Tenant: p.tenant, Priority: job.Usual}, spec); err != nil {
+		return fmt.Errorf("submit %s: %w", p.id(), err)
 	}
 	return nil
 }
@@ -250,8 +337,12 @@ func (d *demo) until(ctx context.Context, done func() bool) error {
 func (d *demo) rest(ctx context.Context, pause time.Duration) error {
 	timer := time.NewTimer(pause)
 	defer timer.Stop()
+	return d.restUntil(ctx, timer.C)
+}
+
+func (d *demo) restUntil(ctx context.Context, over <-chan time.Time) error {
 	for {
-		if rang, err := d.next(ctx, timer.C); rang || err != nil {
+		if rang, err := d.next(ctx, over); rang || err != nil {
 			return err
 		}
 	}

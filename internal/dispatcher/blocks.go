@@ -197,8 +197,23 @@ func (b *blocks) haltsPerHost() map[string]int {
 
 // behind gives the first pairs with a block that come after one, in no order, or a part of them when pause says no.
 func (b *blocks) behind(after pair, which pairs, most int, pause func() bool) []pair {
+	return firstBehind(b.each(pause), after, which, most, pause)
+}
+
+// struckBehind gives in the same way pairs that have strikes and no block.
+func (b *blocks) struckBehind(after pair, which pairs, most int, pause func() bool) []pair {
+	return firstBehind(func(visit func(pair) bool) {
+		for host, hash := range b.fleet.EachStruck(pause) {
+			if p := (pair{string(host), hash}); !b.blocked(p) && !visit(p) {
+				return
+			}
+		}
+	}, after, which, most, pause)
+}
+
+func firstBehind(all iter.Seq[pair], after pair, which pairs, most int, pause func() bool) []pair {
 	found := &firstPairs{most: most}
-	for p := range b.each(pause) {
+	for p := range all {
 		if which.fit(p.host, p.hash) && p.compare(after) > 0 {
 			found.add(p)
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -48,12 +49,18 @@ type herd []*prometheus.Registry
 // herd starts dispatchers that are some way off from NATS.
 func (s *scene) herd(n int, way time.Duration) herd {
 	s.t.Helper()
+	return s.herdOf(n, way, func(int, string) error { return nil })
+}
+
+// herdOf is herd in which effects of the dispatchers, by their number, may fail.
+func (s *scene) herdOf(n int, way time.Duration, fault func(i int, effect string) error) herd {
+	s.t.Helper()
 	all := make(herd, n)
 	for i := range all {
 		all[i] = prometheus.NewRegistry()
 		ctx, cancel := context.WithCancel(context.Background())
 		wire := s.connect()
-		wire.fault = func(string) error { goBy(way); return nil }
+		wire.fault = func(effect string) error { goBy(way); return fault(i, effect) }
 		d, err := dispatcher.NewOn(far{wire, way}, dispatcher.Config{Name: fmt.Sprint("d-", i), Registerer: all[i]})
 		if err != nil {
 			s.t.Fatal(err)
@@ -147,4 +154,29 @@ func TestFewClaimsAreLost(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A dispatcher that lives and claims nothing, since it begins, stops or has broken, is home to a sixth of the hosts.
+func TestHostsWhoseHomeClaimsNothingGetWaitingJobsFromTheOthers(t *testing.T) {
+	t.Parallel()
+	inBubble(t, func(s *scene) {
+		for i := range 12 {
+			s.agent(&agent{name: fmt.Sprint("gpu-", i), answers: time.Millisecond, outcome: func(*queue.Offer) outcome {
+				return outcome{takes: time.Second}
+			}})
+		}
+		s.herdOf(6, time.Millisecond, func(i int, effect string) error {
+			if i == 0 && strings.HasPrefix(effect, "claim") {
+				return errCut
+			}
+			return nil
+		})
+		for i := range 24 { // two for each host alone
+			s.submit(job.ID(fmt.Sprint("job-", i)), func(spec *job.Spec) {
+				spec.RunAt, spec.OnlyHosts = new(s.Now().Add(10*time.Second)), []string{fmt.Sprint("gpu-", i/2)}
+			})
+		}
+		s.pass(10*time.Second + presenceTTL)
+		s.want("jobs left", s.left(), 0)
+	})
 }

@@ -42,7 +42,7 @@
 //	peers.go          the live dispatchers, and who is whose home (duplicatename.go: two of one name)
 //	hosts.go          what agents say of their hosts (hostsgone.go: hosts that have gone)
 //	fanout.go         in a large fleet, from whom the states of hosts are received (relays.go: what homes send to the others;
-//	                  gate.go: watches that run only at times)
+//	                  gate.go: watches that run only at times; slotreads.go: tenants' slots, which their homes read)
 //	hostrests.go      hosts that are given no jobs for a while, since they do not begin them
 //	grants.go         what operators allow hosts
 //	capabilities.go   what hosts can run (capabilityChanged lifts blocks), and where operators want a workflow

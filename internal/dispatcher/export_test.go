@@ -9,6 +9,7 @@ import (
 
 	"github.com/comfyherd/comfyherd/internal/job"
 	"github.com/comfyherd/comfyherd/internal/queue"
+	"github.com/comfyherd/comfyherd/internal/route"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
@@ -185,4 +186,10 @@ func (d *Dispatcher) Receives() (r Received) {
 func (d *Dispatcher) Knows(host string) (known bool) {
 	d.loop.ask(func(time.Time) { known = d.loop.hosts.known[host] != nil })
 	return known
+}
+
+// TenantSlots is how many slots of a tenant are taken as far as a dispatcher knows, and whether it gives the tenant's jobs to hosts.
+func (d *Dispatcher) TenantSlots(tenant route.Tenant) (taken int, home bool) {
+	d.loop.ask(func(time.Time) { taken, home = len(d.loop.slots.taken[tenant]), d.loop.peers.isTenantHome(tenant) })
+	return taken, home
 }

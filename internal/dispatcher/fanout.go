@@ -145,8 +145,8 @@ func (f *fanOut) look(now time.Time) {
 		if !large {
 			f.log.Info("the states of all hosts are received from their agents again")
 			f.all.open()
-			f.fleet.LeaveToHomes(false)
 			f.enter(returning, now)
+			f.leaveToHomes()
 		}
 	case returning:
 		if now.Sub(f.since) >= f.ttl/3 {
@@ -154,6 +154,16 @@ func (f *fanOut) look(now time.Time) {
 		}
 	}
 	f.follow(now)
+}
+
+// fewDispatchers may all give waiting jobs to every host: they seldom want the same one.
+const fewDispatchers = 4
+
+// leaveToHomes has waiting jobs given to each host by its home alone when that is needed. In a large fleet it must be so, since a host
+// is known late elsewhere. With more than a few dispatchers it saves claims that are lost and offers that are refused.
+func (f *fanOut) leaveToHomes() {
+	f.peers.relays = f.isShared()
+	f.fleet.LeaveToHomes(f.isShared() || f.peers.count() > fewDispatchers)
 }
 
 func (f *fanOut) enter(s stage, now time.Time) { f.stage, f.since = s, now }
@@ -188,9 +198,9 @@ func (f *fanOut) share(now time.Time) {
 	f.log.Info("the fleet is large: only the states of this dispatcher's own hosts are received from their agents, and the others from their homes",
 		"hosts", len(f.hosts.known), "own", len(f.followed), "dispatchers", f.peers.count())
 	f.all.close()
-	f.fleet.LeaveToHomes(true)
 	f.listed = now
 	f.enter(sharing, now)
+	f.leaveToHomes()
 	for _, x := range f.hosts.known {
 		if !x.home {
 			x.until = f.untilRelayed()

@@ -22,9 +22,10 @@ type fleetMetrics struct {
 	d *Dispatcher
 
 	hosts, slots, waiting, oldestDue, blocks, pairs, wanted, dispatchers *prometheus.Desc
-	laneJobs, share, due, weight, running                                *prometheus.Desc
+	laneJobs, laneLimit, share, due, weight, running                     *prometheus.Desc
 	connected, reconnects, roundTrip                                     *prometheus.Desc
 	storeBytes, storeLimit, storeMessages                                *prometheus.Desc
+	consumerPending, consumerUnacked                                     *prometheus.Desc
 }
 
 // scrapeTime is how long a scrape waits for facts: those that are not known by then are left out.
@@ -46,6 +47,7 @@ func newFleetMetrics(d *Dispatcher) *fleetMetrics {
 
 		dispatchers: of("fleet_dispatchers", "Live dispatchers."),
 		laneJobs:    of("fleet_lane_jobs", "Unfinished jobs of a lane.", "tenant", "priority"),
+		laneLimit:   of("fleet_lane_jobs_limit", "The most unfinished jobs of a lane."),
 		share:       of("fleet_tenant_share_ratio", "The tenant's part of the GPU-seconds used lately.", "tenant"),
 		due:         of("fleet_tenant_due_ratio", "The part that follows from the weights of the tenants whose jobs run or could run.", "tenant"),
 		weight:      of("fleet_tenant_weight", "The tenant's weight.", "tenant"),
@@ -58,14 +60,17 @@ func newFleetMetrics(d *Dispatcher) *fleetMetrics {
 		storeBytes:    of("fleet_store_bytes", "Bytes of a stream, bucket or object store.", "store"),
 		storeLimit:    of("fleet_store_limit_bytes", "The maximum of these bytes.", "store"),
 		storeMessages: of("fleet_store_messages", "Messages of a stream, bucket or object store.", "store"),
+
+		consumerPending: of("fleet_consumer_pending_messages", "Messages that a consumer of the dispatchers has not delivered yet.", "consumer"),
+		consumerUnacked: of("fleet_consumer_unacked_messages", "Messages that it has delivered and that are not acked; those of a dispatch consumer are all its unfinished jobs.", "consumer"),
 	}
 }
 
 // Describe implements prometheus.Collector.
 func (m *fleetMetrics) Describe(to chan<- *prometheus.Desc) {
 	for _, desc := range []*prometheus.Desc{
-		m.hosts, m.slots, m.waiting, m.oldestDue, m.blocks, m.pairs, m.wanted, m.dispatchers, m.laneJobs, m.share, m.due, m.weight, m.running,
-		m.connected, m.reconnects, m.roundTrip, m.storeBytes, m.storeLimit, m.storeMessages,
+		m.hosts, m.slots, m.waiting, m.oldestDue, m.blocks, m.pairs, m.wanted, m.dispatchers, m.laneJobs, m.laneLimit, m.share, m.due, m.weight, m.running,
+		m.connected, m.reconnects, m.roundTrip, m.storeBytes, m.storeLimit, m.storeMessages, m.consumerPending, m.consumerUnacked,
 	} {
 		to <- desc
 	}
@@ -103,6 +108,15 @@ func (m *fleetMetrics) Collect(to chan<- prometheus.Metric) {
 	}
 	if depth, err := m.d.q.Depth(ctx); err == nil {
 		m.collectLanes(to, depth)
+		if most := m.d.q.LaneCap(); most > 0 {
+			send(to, m.laneLimit, float64(most))
+		}
+	}
+	if consumers, err := m.d.q.Consumers(ctx); err == nil {
+		for _, c := range consumers {
+			send(to, m.consumerPending, float64(c.Pending), c.Consumer)
+			send(to, m.consumerUnacked, float64(c.Unacked), c.Consumer)
+		}
 	}
 	live, _ := m.d.answers.dispatchers.some("", "", rowsMost)
 	send(to, m.dispatchers, float64(len(live)))

@@ -43,7 +43,9 @@ type host struct {
 	home      bool
 	held      *queue.HostState // a newer state that counts after the head start; nil when there is none
 	heldSince time.Time
-	ended     mark // of the newest state that named a job which had ended
+	freeSince time.Time // it has had room for jobs since then; zero while it has none
+	open      bool      // other dispatchers than its home may give it waiting jobs
+	ended     mark      // of the newest state that named a job which had ended
 }
 
 // mark is a state of a host, by its agent process and number.
@@ -175,6 +177,12 @@ func (h *hosts) apply(x *host, s *queue.HostState, now time.Time) {
 	x.held = nil
 	x.state = *s
 	x.state.Ended = nil
+	switch {
+	case spare(&x.state) == 0:
+		x.freeSince, x.open = time.Time{}, false
+	case x.freeSince.IsZero():
+		x.freeSince = now
+	}
 	h.put(x, now)
 	h.changes.host(s.Host)
 }
@@ -198,7 +206,7 @@ func (h *hosts) put(x *host, now time.Time) {
 	}
 	state := route.HostState{
 		ID: route.HostID(s.Host), State: route.Availability(s.State), Slots: slots, Prefetch: prefetch, Running: h.runs,
-		Foreign: s.Foreign, Labels: s.Labels, Memory: s.Memory, Recent: s.Recent, Home: x.home, Blame: h.grants.blame(s),
+		Foreign: s.Foreign, Labels: s.Labels, Memory: s.Memory, Recent: s.Recent, Home: x.home, Open: x.open, Blame: h.grants.blame(s),
 	}
 	h.rests.apply(&state, now)
 	h.fleet.PutHost(state)
@@ -315,4 +323,21 @@ func (h *hosts) runsFor(tenant job.Tenant, slot queue.Slot) bool {
 	return s != nil && slices.ContainsFunc(s.Running, func(r queue.RunningJob) bool {
 		return r.Job == slot.Job && r.Tenant == tenant
 	})
+}
+
+// openIdle opens hosts that have had room for long, until pause says no. Their homes may be dying, starting or stopping, and nothing is
+// to wait for that: the second dispatcher in a host's order may use it after route.LeaveTime, the third after twice that, and so on. In a
+// large fleet a home that fails is noticed by its relays.
+func (h *hosts) openIdle(now time.Time, pause func() bool) {
+	for name, x := range h.known {
+		wait := time.Duration(h.peers.hostRank(name)) * route.LeaveTime
+		if !x.home && !x.open && !x.freeSince.IsZero() && !h.fanOut.isShared() && now.Sub(x.freeSince) >= wait {
+			x.open = true
+			h.put(x, now)
+			h.changes.host(name)
+		}
+		if !pause() {
+			return
+		}
+	}
 }

@@ -1,6 +1,7 @@
 package dispatcher
 
 import (
+	"fmt"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -121,6 +122,36 @@ func TestASlotOfAHostAtHomeElsewhereIsFreeAfterTheHeadStart(t *testing.T) {
 	s.alarms.ring(noonUTC.Add(4 * time.Millisecond))
 	same(t, "after it", s.free(), 1)
 	same(t, "marked", s.changes.hosts[route.HostID(name)], true)
+}
+
+func TestAHostThatItsHomeLeavesFreeIsOpenToTheOthersOneAfterTheOther(t *testing.T) {
+	t.Parallel()
+	for rank, name := range hostsByRank("me", "a", "b", "c", "d") {
+		s := newHostScene(peersOf("a", "b", "c", "d"))
+		free, busy := onlineHost(name, 1, 1), running(onlineHost(name, 2, 1), "x")
+		s.report(&free, noonUTC)
+		x := s.known[name]
+		s.openIdle(noonUTC.Add(time.Duration(rank)*time.Second-1), always)
+		same(t, "before its turn", x.open, false)
+		s.openIdle(noonUTC.Add(time.Duration(rank)*time.Second), always)
+		same(t, "home, or open", []bool{x.home, x.open}, []bool{rank == 0, rank != 0})
+		s.report(&busy, noonUTC.Add(time.Minute))
+		same(t, "when it is taken", x.open, false)
+		s.openIdle(noonUTC.Add(time.Hour), always)
+		same(t, "later", x.open, false)
+	}
+}
+
+// hostsByRank gives for each rank of a dispatcher among others a host that has it.
+func hostsByRank(me string, others ...string) map[int]string {
+	p, hosts := peersOf(others...), map[int]string{}
+	for n := 0; len(hosts) <= len(others); n++ {
+		name := fmt.Sprint(me, "-gpu-", n)
+		if rank := p.hostRank(name); hosts[rank] == "" {
+			hosts[rank] = name
+		}
+	}
+	return hosts
 }
 
 func TestASlotThatWasTakenWithinTheHeadStartStaysTaken(t *testing.T) {

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/comfyherd/comfyherd/internal/history"
 	"github.com/comfyherd/comfyherd/internal/job"
 	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/internal/route"
@@ -37,10 +38,30 @@ func (d *Dispatcher) apiHosts(ctx context.Context, r queue.HostsRequest) (answer
 			return answer, err
 		}
 	}
+	if r.Trend {
+		d.addBusy(found)
+	}
 	if answer.Hosts, err = takeFirst(p, found); len(answer.Hosts) < len(found) && err == nil {
 		answer.Next = answer.Hosts[len(answer.Hosts)-1].Host
 	}
 	return answer, err
+}
+
+// addBusy adds how busy hosts were in the last hour, by the events that are read so far.
+func (d *Dispatcher) addBusy(hosts []queue.HostInfo) {
+	now := d.clock()
+	d.history.mu.RLock()
+	defer d.history.mu.RUnlock()
+	for i := range hosts {
+		h := &hosts[i]
+		since := make([]time.Time, len(h.Running))
+		for k := range h.Running {
+			since[k] = h.Running[k].Since
+		}
+		for _, ran := range d.history.fold.Busy(h.Host, since, now) {
+			h.Busy = append(h.Busy, min(100, int(100*ran/(history.BusyStep*time.Duration(max(h.Slots, 1))))))
+		}
+	}
 }
 
 // hostInfos describes the first hosts behind one, by name.
@@ -70,6 +91,9 @@ func (d *Dispatcher) apiBlocks(ctx context.Context, r queue.BlocksRequest) (answ
 	}
 	host, hash, _ := strings.Cut(r.After, ".")
 	after := pair{host, workflow.Hash(hash)}
+	if r.Struck {
+		return d.struckPairs(ctx, p, after, pairs{r.Host, r.Hash})
+	}
 	var which []pair
 	if err := d.answerInSlices(ctx, func(pause func() bool) {
 		which = d.loop.blocks.behind(after, pairs{r.Host, r.Hash}, p.rows+1, pause)
@@ -86,6 +110,36 @@ func (d *Dispatcher) apiBlocks(ctx context.Context, r queue.BlocksRequest) (answ
 	if answer.Blocks, err = takeFirst(p, found); len(answer.Blocks) < len(found) && err == nil {
 		last := &answer.Blocks[len(answer.Blocks)-1]
 		answer.Next = string(last.Host) + "." + string(last.Hash)
+	}
+	return answer, err
+}
+
+// struckPairs lists the pairs that have strikes and no block.
+func (d *Dispatcher) struckPairs(ctx context.Context, p *page, after pair, which pairs) (answer queue.BlocksAnswer, err error) {
+	answer.Blocks = []queue.Block{}
+	var found []pair
+	if err := d.answerInSlices(ctx, func(pause func() bool) {
+		found = d.loop.blocks.struckBehind(after, which, p.rows+1, pause)
+	}); err != nil {
+		return answer, err
+	}
+	slices.SortFunc(found, pair.compare)
+	rows := make([]queue.StruckPair, len(found))
+	for i, one := range found {
+		rows[i] = queue.StruckPair{Host: one.host, Hash: one.hash}
+	}
+	for some := range slices.Chunk(rows, blocksMost) {
+		if err := d.answer(ctx, func(time.Time) {
+			for i := range some {
+				some[i].Probation = d.loop.fleet.OnProbation(route.HostID(some[i].Host), some[i].Hash)
+			}
+		}); err != nil {
+			return answer, err
+		}
+	}
+	if answer.Struck, err = takeFirst(p, rows); len(answer.Struck) < len(rows) && err == nil {
+		last := &answer.Struck[len(answer.Struck)-1]
+		answer.Next = last.Host + "." + string(last.Hash)
 	}
 	return answer, err
 }

@@ -211,7 +211,10 @@ func (l *loop) setAlarms() {
 	})
 	l.alarms.every(now, handTime/4, func(now time.Time) { l.parkLate(now) })
 	l.alarms.every(now, slotLook, func(now time.Time) {
-		l.background.begin("slots", func(pause func() bool) { l.slots.lookAround(now, pause) })
+		l.background.begin("slots", func(pause func() bool) {
+			l.slots.readOld(now, pause)
+			l.slots.lookAround(now, pause)
+		})
 	})
 	l.alarms.every(now, outdatedLook, l.liftAllOutdated)
 	l.alarms.every(now, removedLook, func(time.Time) {

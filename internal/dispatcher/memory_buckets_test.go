@@ -195,7 +195,10 @@ func (m *memory) WatchGrants(ctx context.Context, tell func(queue.Change[queue.H
 }
 
 func (m *memory) WatchSlots(ctx context.Context, tell func(queue.Change[[]queue.Slot])) error {
-	return watch(ctx, m, names.SlotsBucket, queue.SlotsOf, tell)
+	return watch(ctx, m, names.SlotsBucket, queue.SlotsOf, func(c queue.Change[[]queue.Slot]) {
+		m.slotsTold.Add(1)
+		tell(c)
+	})
 }
 
 func (m *memory) WatchTickets(ctx context.Context, tell func(queue.Change[queue.Ticket])) error {

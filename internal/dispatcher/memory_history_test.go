@@ -33,6 +33,10 @@ func (m *memory) JobsHeld(context.Context) (history.Held, error) {
 	return held, nil
 }
 
+func (m *memory) Consumers(context.Context) ([]queue.ConsumerCounts, error) { return nil, nil }
+
+func (m *memory) LaneCap() int64 { return 10_000 }
+
 func (m *memory) Stores(context.Context) ([]queue.StoreCounts, error) {
 	return []queue.StoreCounts{{Stream: "COMFY_JOBS", Bytes: 900, Limit: 1000, Messages: 3}}, m.cutHere("state of streams")
 }

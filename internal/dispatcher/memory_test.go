@@ -26,6 +26,7 @@ type memory struct {
 	dispatcher.Wire // nil: what no test uses
 	cutting
 	mute, deaf atomic.Bool  // relays are lost on the way out, or in
+	slotsTold  atomic.Int64 // changes of tenants' slots that its watch has told
 	relayed    atomic.Int64 // relays that were received
 	reports    atomic.Int64 // states of hosts that were received from agents and presences
 }

@@ -47,6 +47,35 @@ func TestTheOverviewCountsJobsHostsAndWhatNeedsAPerson(t *testing.T) {
 	})
 }
 
+func TestHostsAreListedWithHowBusyTheyWere(t *testing.T) {
+	t.Parallel()
+	inBubble(t, func(s *scene) {
+		s.dispatcher(dispatcher.Config{})
+		s.beat(queue.HostState{
+			Host: "gpu-1", Instance: "i", Serial: 1, State: queue.Online, Slots: 2, Time: s.Now(),
+			Running: []queue.RunningJob{{Tenant: "acme", Job: "one", Since: s.Now().Add(-4 * time.Minute)}},
+		})
+		s.pass(time.Second)
+		a := operator[queue.HostsAnswer](s, "hosts", queue.HostsRequest{Trend: true})
+		s.want("steps", len(a.Hosts[0].Busy), 30)
+		s.want("a job that has run in the whole last step, on one of two slots", a.Hosts[0].Busy[29], 50)
+		s.want("before", a.Hosts[0].Busy[20], 0)
+		s.want("without trend", len(operator[queue.HostsAnswer](s, "hosts", queue.HostsRequest{}).Hosts[0].Busy), 0)
+	})
+}
+
+// An empty list is not stored, and reads as none.
+func TestARuleWithAnEmptyListIsAnsweredAtOnce(t *testing.T) {
+	t.Parallel()
+	inBubble(t, func(s *scene) {
+		s.dispatcher(dispatcher.Config{})
+		s.pass(time.Second)
+		begun := time.Now()
+		operator[queue.AffinityAnswer](s, "affinity", map[string]any{"hash": hashOf(t, 1), "prefer": []string{"gpu-1"}, "exclude": []string{}})
+		s.want("the call takes less than the time that it waits at most", time.Since(begun) < time.Second, true)
+	})
+}
+
 func TestWaitingJobsAreListedInTheirOrder(t *testing.T) {
 	t.Parallel()
 	inBubble(t, func(s *scene) {

@@ -3,6 +3,7 @@ package dispatcher_test
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -25,6 +26,8 @@ func TestListsArePages(t *testing.T) {
 			s.beat(queue.HostState{Host: host, Instance: "i", Serial: 1, State: queue.Online, Slots: 1, Time: s.Now(), URL: strings.Repeat("u", 300)})
 			s.block(host, hashOf(t, i), []byte(`{"kind":"timeout","tenants":["*"],"until":"2099-01-01T00:00:00Z","message":"`+strings.Repeat("m", 300)+`"}`), time.Hour, -1)
 			s.set(names.BlocksBucket, host+".junk", []byte("junk"), -1)
+			s.set(names.StrikesBucket, host+"."+string(hashOf(t, i)), []byte(`{"tenants":{"acme":1}}`), -1)
+			s.set(names.StrikesBucket, host+"."+string(hashOf(t, n+i)), []byte(`{"tenants":{"acme":1},"level":`+strconv.Itoa(i%2)+`}`), -1)
 			s.set(names.TenantsBucket, host, []byte(`{"weight":2,"max_running":7}`), -1)
 			s.set(names.AffinityBucket, string(hashOf(t, i)), []byte(`{"prefer":["`+strings.Repeat("p", 60)+`"]}`), -1)
 			s.submitTo(host, 5, "job")
@@ -54,6 +57,17 @@ func TestListsArePages(t *testing.T) {
 			pages["blocks"]++
 			for i := range a.Blocks {
 				note("blocks", string(a.Blocks[i].Host)+"."+string(a.Blocks[i].Hash))
+			}
+			if r.After = a.Next; a.Next == "" {
+				break
+			}
+		}
+		for r := (queue.BlocksRequest{Limit: 25, Struck: true}); ; {
+			a := operator[queue.BlocksAnswer](s, "blocks", r)
+			pages["struck"]++
+			for i, p := range a.Struck {
+				note("struck", p.Host)
+				s.want("probation of "+p.Host, p.Probation, (25*(pages["struck"]-1)+i)%2 == 1)
 			}
 			if r.After = a.Next; a.Next == "" {
 				break
@@ -90,7 +104,7 @@ func TestListsArePages(t *testing.T) {
 				break
 			}
 		}
-		for what, least := range map[string]int{"hosts": 3, "blocks": 9, "tenants": 3, "affinity": 2, "queue": 2} {
+		for what, least := range map[string]int{"hosts": 3, "blocks": 9, "struck": 3, "tenants": 3, "affinity": 2, "queue": 2} {
 			s.want("rows of "+what, len(count[what]), n)
 			if pages[what] < least {
 				t.Errorf("%s came in %d pages, want at least %d", what, pages[what], least)

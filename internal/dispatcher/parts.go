@@ -53,6 +53,10 @@ func (l *loop) makeFleetParts() {
 		look: func(tenant job.Tenant, s queue.Slot, patient bool) {
 			l.walk(func(ctx context.Context) { d.lookAtSlot(ctx, tenant, s, patient) })
 		},
+		reads: slotReads{
+			needed: l.fanOut.isShared, pause: d.q.PresenceTTL() * 2 / 3,
+			read: func(tenant route.Tenant) { l.walk(func(ctx context.Context) { d.readSlots(ctx, tenant) }) },
+		},
 	})
 	l.tenants = newTenants(tenants{
 		fleet: l.fleet, room: l.room, slots: l.slots, quotas: d.quotas, changes: l.changes,
@@ -106,7 +110,7 @@ func (l *loop) makeJobParts() {
 		},
 	})
 	l.tickets = newTickets(tickets{
-		room: l.room, fleet: l.fleet, hand: l.hand, peers: l.peers, changes: l.changes, alarms: l.alarms, unknown: l.needs, left: l.reasons.forget,
+		room: l.room, fleet: l.fleet, hand: l.hand, peers: l.peers, changes: l.changes, alarms: l.alarms, unknown: l.needs, capped: l.slots.capped, left: l.reasons.forget,
 		replaced: func(old route.Ticket) { l.walk(func(ctx context.Context) { d.endReplaced(ctx, &old) }) },
 	})
 	l.ticketing = newTicketing(ticketing{

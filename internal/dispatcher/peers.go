@@ -17,9 +17,13 @@ type peers struct {
 
 	names     []string      // of those, sorted
 	roundTrip time.Duration // of an offer, lately
+	relays    bool          // hosts are known by relays: see fanOut
 }
 
-const handOver = 4 * time.Millisecond // shortest head start
+const (
+	handOver         = 4 * time.Millisecond // shortest head start
+	headStartLongest = time.Second
+)
 
 func newPeers(name string) *peers { return &peers{name: name, live: map[string]time.Time{}} }
 
@@ -67,20 +71,34 @@ func (p *peers) isTicketHome(t *route.Ticket) bool { return p.isHome(string(t.Jo
 func (p *peers) rank(id route.JobID) int { return route.Rank(p.names, p.name, route.HostID(id)) }
 
 // turn is how long a dispatcher of a rank leaves a ticket that all have just read, or that becomes due, to those before
-// it: ten head starts to the first one, which may have many to claim at that moment, and one more to each other.
+// it: ten head starts to each of them. When the first one is late, only the second one tries as well, and not all the others.
+// In a large fleet, where only the home of a host gives it waiting jobs, the third one and the others have one more head start each: the
+// home of the best host may be the last.
 func (p *peers) turn(rank int) time.Duration {
 	if rank == 0 {
 		return 0
 	}
-	return time.Duration(9+rank) * p.headStart()
+	if !p.relays {
+		return time.Duration(rank) * min(10*p.headStart(), turnLongest)
+	}
+	return time.Duration(9+rank) * min(p.headStart(), handTime)
 }
+
+// turnLongest is the longest time that one dispatcher leaves to another that is before it. A dead one is not waited for any more once its
+// presence has ended.
+const turnLongest = time.Second
+
+// hostRank is how many other dispatchers are to give waiting jobs to a host before this one.
+func (p *peers) hostRank(host string) int { return route.Rank(p.names, p.name, route.HostID(host)) }
 
 // isTenantHome reports whether this dispatcher gives the jobs of a tenant with a cap to hosts.
 func (p *peers) isTenantHome(tenant route.Tenant) bool { return p.isHome("tenant " + string(tenant)) }
 
 // headStart is how long a slot must have been free before a dispatcher that is not its host's home may use it: a
 // few round trips of an offer, so that on a busy machine, where news is late, the home's own offer comes first.
-func (p *peers) headStart() time.Duration { return min(max(handOver, 4*p.roundTrip), handTime) }
+func (p *peers) headStart() time.Duration {
+	return min(max(handOver, 4*p.roundTrip), headStartLongest)
+}
 
 // offerTook takes in how long an offer took: the round trip is that of the last dozen or so.
 func (p *peers) offerTook(d time.Duration) {

@@ -62,9 +62,12 @@ func TestTheHeadStartIsAFewRoundTripsOfAnOffer(t *testing.T) {
 	p.offerTook(18 * time.Millisecond) // an eighth of the difference counts
 	same(t, "after another", p.headStart(), 16*time.Millisecond)
 	for range 100 {
-		p.offerTook(time.Second)
+		p.offerTook(time.Minute)
 	}
-	same(t, "at most", p.headStart(), 100*time.Millisecond)
+	same(t, "at most", p.headStart(), time.Second)
+	same(t, "turns", []time.Duration{p.turn(0), p.turn(1), p.turn(3)}, []time.Duration{0, time.Second, 3 * time.Second})
+	p.relays = true
+	same(t, "turns among homes", []time.Duration{p.turn(0), p.turn(1), p.turn(3)}, []time.Duration{0, time.Second, 1200 * time.Millisecond})
 }
 
 func TestEachDispatcherHasATurnOfItsOwnAtATicket(t *testing.T) {
@@ -79,7 +82,7 @@ func TestEachDispatcherHasATurnOfItsOwnAtATicket(t *testing.T) {
 		seen[p.turn(p.rank("job"))] = name
 		same(t, "home of "+name, p.isTicketHome(&route.Ticket{Job: "job"}), p.rank("job") == 0)
 	}
-	same(t, "turns", slices.Sorted(maps.Keys(seen)), []time.Duration{0, 40 * time.Millisecond, 44 * time.Millisecond, 48 * time.Millisecond})
+	same(t, "turns", slices.Sorted(maps.Keys(seen)), []time.Duration{0, 40 * time.Millisecond, 80 * time.Millisecond, 120 * time.Millisecond})
 	same(t, "alone", newPeers("me").rank("job"), 0)
 }
 

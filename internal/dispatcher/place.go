@@ -100,7 +100,7 @@ func (l *loop) quiet(host string) time.Duration {
 	if !l.hosts.isHome(host) {
 		return 0
 	}
-	return l.peers.headStart() / 2
+	return min(l.peers.headStart(), handTime) / 2 // another dispatcher may have measured shorter round trips
 }
 
 // release gives back the slot that was kept for a job, if there is one.

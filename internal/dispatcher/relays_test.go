@@ -1,7 +1,9 @@
 package dispatcher_test
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -176,5 +178,74 @@ func TestAHostWhoseStartWasNotReceivedIsFoundWithinThePresenceTTL(t *testing.T) 
 		for n, d := range f.mains {
 			f.want(fmt.Sprintf("d%d knows the new host", n), d.Knows("new"), true)
 		}
+	})
+}
+
+// runningMost is how many jobs ran at once at most, by their chains.
+func (f *largeFleet) runningMost(ids []job.ID) (most int) {
+	type change struct {
+		at time.Time
+		by int
+	}
+	var changes []change
+	f.mu.Lock()
+	for _, id := range ids {
+		for _, link := range f.chain("acme", id) {
+			switch link.EventKind {
+			case job.Started:
+				changes = append(changes, change{link.Time, 1})
+			case job.Completed:
+				changes = append(changes, change{link.Time, -1})
+			}
+		}
+	}
+	f.mu.Unlock()
+	slices.SortFunc(changes, func(a, b change) int { return cmp.Or(a.at.Compare(b.at), a.by-b.by) })
+	running := 0
+	for _, c := range changes {
+		running += c.by
+		most = max(most, running)
+	}
+	return most
+}
+
+// tenantHome is the number of the dispatcher that gives the tenant's jobs to hosts.
+func (f *largeFleet) tenantHome() int {
+	return slices.IndexFunc(f.mains, func(d *dispatcher.Dispatcher) bool {
+		_, home := d.TenantSlots("acme")
+		return home
+	})
+}
+
+func TestInALargeFleetTheSlotsOfATenantAreReadByItsHomeAlone(t *testing.T) {
+	t.Parallel()
+	inLargeFleet(t, time.Second, func(f *largeFleet) {
+		f.allow("acme", queue.TenantSettings{Weight: 1, MaxRunning: 3})
+		f.pass(time.Second)
+		told := f.wires[0].slotsTold.Load() + f.wires[1].slotsTold.Load() + f.wires[2].slotsTold.Load()
+		ids := f.submitted(12)
+		f.pass(500 * time.Millisecond)
+		taken, _ := f.mains[f.tenantHome()].TenantSlots("acme")
+		f.want("slots that the home knows to be taken", taken, 3)
+		f.pass(6 * time.Second)
+		f.want("completed", f.completed(ids), 12)
+		f.want("at once", f.runningMost(ids), 3)
+		f.want("changes that watches have told", f.wires[0].slotsTold.Load()+f.wires[1].slotsTold.Load()+f.wires[2].slotsTold.Load()-told, 0)
+	})
+}
+
+func TestInALargeFleetTheHomeOfATenantThatDiesIsReplaced(t *testing.T) {
+	t.Parallel()
+	inLargeFleet(t, time.Second, func(f *largeFleet) {
+		f.allow("acme", queue.TenantSettings{Weight: 1, MaxRunning: 2})
+		f.pass(time.Second)
+		ids := f.submitted(20)
+		f.pass(2500 * time.Millisecond)
+		f.kill[f.tenantHome()]()
+		before := f.completed(ids)
+		f.pass(presenceTTL + 10*time.Second)
+		f.want("completed before", before < 8, true)
+		f.want("completed", f.completed(ids), 20)
+		f.want("at once", f.runningMost(ids), 2)
 	})
 }

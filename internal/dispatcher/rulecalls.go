@@ -123,7 +123,7 @@ func (d *Dispatcher) setAffinity(ctx context.Context, r queue.AffinityRequest) (
 		if bad := slices.IndexFunc(append(slices.Clone(r.Prefer), r.Exclude...), notHostLike); bad >= 0 {
 			return answer, &jetstream.BadRequest{Message: "prefer and exclude name hosts, or labels like gpu=4090"}
 		}
-		answer.Affinity[r.Hash] = queue.Affinity{Prefer: r.Prefer, Exclude: r.Exclude}
+		answer.Affinity[r.Hash] = queue.Affinity{Prefer: orNone(r.Prefer), Exclude: orNone(r.Exclude)} // as it is read again
 		err = d.q.SetAffinity(ctx, r.Hash, answer.Affinity[r.Hash])
 	}
 	act := queue.Act{Call: "affinity", By: by}
@@ -137,6 +137,14 @@ func (d *Dispatcher) setAffinity(ctx context.Context, r queue.AffinityRequest) (
 	}
 	d.audit(ctx, act, &r, err)
 	return answer, err
+}
+
+// orNone is a list, or nil when it is empty.
+func orNone(list []string) []string {
+	if len(list) == 0 {
+		return nil
+	}
+	return list
 }
 
 func notHostLike(s string) bool { return !job.ValidHost(s) && !job.ValidLabel(s) }

@@ -3,6 +3,7 @@ package dispatcher_test
 import (
 	"context"
 	"fmt"
+	"runtime/debug"
 	"syscall"
 	"testing"
 	"time"
@@ -19,6 +20,7 @@ import (
 // BenchmarkSettle settles the first failures of jobs, which get a strike and a block each and are tried again, on NATS in
 // this process over sockets.
 func BenchmarkSettle(b *testing.B) {
+	defer debug.SetGCPercent(debug.SetGCPercent(300)) // as the commands
 	url := filesOn(b)
 	q := openQueue(b, url)
 	fail(b, q, jetstream.NewClient(connectTo(b, url), "acme"), b.N)

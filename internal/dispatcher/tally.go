@@ -24,6 +24,7 @@ import (
 // right, whatever their number is.
 type eventCounts struct {
 	queued   *prometheus.CounterVec
+	started  *prometheus.CounterVec
 	ended    *prometheus.CounterVec
 	died     *prometheus.CounterVec
 	requeued prometheus.Counter
@@ -31,6 +32,7 @@ type eventCounts struct {
 	waited   *prometheus.HistogramVec
 	ran      *prometheus.HistogramVec
 	gpu      *prometheus.CounterVec
+	output   *prometheus.CounterVec
 	opened   *prometheus.CounterVec
 	lifted   *prometheus.CounterVec
 	tenants  *tenantLabels
@@ -47,6 +49,7 @@ func newEventCounts() *eventCounts {
 	}
 	c := &eventCounts{
 		queued:   counterVec("jobs_queued_total", "Jobs that were received, by tenant and priority.", "tenant", "priority"),
+		started:  counterVec("attempts_started_total", "Attempts that hosts began, by tenant.", "tenant"),
 		ended:    counterVec("jobs_ended_total", "Jobs that ended, by tenant and outcome.", "tenant", "outcome"),
 		died:     counterVec("jobs_dead_total", "Jobs that ended dead, by reason.", "reason"),
 		requeued: counter("jobs_requeued_total", "Jobs received that repeat a dead one."),
@@ -54,12 +57,13 @@ func newEventCounts() *eventCounts {
 		waited:   byTenant("job_wait_seconds", "From the publish of jobs that completed to the start of their last attempt."),
 		ran:      byTenant("attempt_run_seconds", "How long attempts ran that completed."),
 		gpu:      counterVec("gpu_seconds_total", "How long attempts ran that completed, in all, by tenant.", "tenant"),
+		output:   counterVec("output_bytes_total", "Bytes of stored outputs of completed jobs, by tenant and media: image, video, audio or other.", "tenant", "media"),
 		opened:   counterVec("blocks_opened_total", "Pairs of host and workflow that were blocked, by the kind of failure.", "kind"),
 		lifted:   counterVec("blocks_lifted_total", "Blocks that ended, by cause.", "cause"),
 	}
 	c.tenants = newTenantLabels(func(tenant string) {
 		labels := prometheus.Labels{"tenant": tenant}
-		for _, v := range []interface{ DeletePartialMatch(prometheus.Labels) int }{c.queued, c.ended, c.waited, c.ran, c.gpu} {
+		for _, v := range []interface{ DeletePartialMatch(prometheus.Labels) int }{c.queued, c.started, c.ended, c.waited, c.ran, c.gpu, c.output} {
 			v.DeletePartialMatch(labels)
 		}
 	})
@@ -78,7 +82,7 @@ func newEventCounts() *eventCounts {
 }
 
 func (c *eventCounts) register(r prometheus.Registerer) {
-	r.MustRegister(c.queued, c.ended, c.died, c.requeued, c.failed, c.waited, c.ran, c.gpu, c.opened, c.lifted)
+	r.MustRegister(c.queued, c.started, c.ended, c.died, c.requeued, c.failed, c.waited, c.ran, c.gpu, c.output, c.opened, c.lifted)
 }
 
 // jobQueued counts a queued event that this dispatcher has appended.
@@ -99,6 +103,10 @@ func (c *eventCounts) count(n *jetstream.Note) {
 	if !ok {
 		return
 	}
+	if kind == job.Started {
+		c.started.WithLabelValues(c.tenants.of(tenant, n.Time)).Inc()
+		return
+	}
 	b, readable := job.ReadBrief(kind, n.Body)
 	if !readable {
 		return
@@ -116,6 +124,32 @@ func (c *eventCounts) count(n *jetstream.Note) {
 		c.waited.WithLabelValues(label).Observe(time.Duration(b.QueuedFor).Seconds())
 		c.ran.WithLabelValues(label).Observe(time.Duration(b.RanFor).Seconds())
 		c.gpu.WithLabelValues(label).Add(time.Duration(b.RanFor).Seconds())
+		c.countOutputs(label, n.Body)
+	}
+}
+
+// countOutputs counts the stored files of a completed event by what they are.
+func (c *eventCounts) countOutputs(tenant string, body []byte) {
+	var e struct {
+		Outputs []struct {
+			Object string `json:"object"`
+			Size   int64  `json:"size"`
+			Type   string `json:"content_type"`
+		} `json:"outputs"`
+	}
+	if json.Unmarshal(body, &e) != nil {
+		return // it is none of ours
+	}
+	for i := range e.Outputs {
+		o := &e.Outputs[i]
+		if o.Object == "" || o.Size <= 0 {
+			continue
+		}
+		media, _, _ := strings.Cut(o.Type, "/")
+		if media != "image" && media != "video" && media != "audio" {
+			media = other
+		}
+		c.output.WithLabelValues(tenant, media).Add(float64(o.Size))
 	}
 }
 

@@ -59,7 +59,10 @@ func TestEventsAreCountedByTenantOutcomeAndKind(t *testing.T) {
 	c, r := counts()
 	c.jobQueued(&job.Job{Tenant: "acme", Priority: 7, RequeueOf: "root"}, time.Unix(1_800_000_000, 0))
 	for _, n := range []*jetstream.Note{
-		note("jobs.acme.one.completed", `{"priority":7,"queued_for":"2s","ran_for":"4s"}`),
+		note("jobs.acme.one.started", `{"priority":7,"host":"gpu-1","attempt":1}`),
+		note("jobs.acme.one.completed", `{"priority":7,"queued_for":"2s","ran_for":"4s","outputs":[
+			{"node":"9","object":"a","size":100,"content_type":"image/png"},{"node":"9","object":"b","size":30,"content_type":"video/mp4"},
+			{"node":"9","object":"c","size":5,"content_type":"text/plain"},{"node":"9","size":7,"content_type":"image/png"}]}`),
 		note("jobs.acme.two.completed", `{"priority":7,"queued_for":"1s","ran_for":"500ms"}`),
 		note("jobs.bolt.one.dead", `{"priority":5,"reason":"not_retryable","kind":"timeout"}`),
 		note("jobs.bolt.two.dead", `{"priority":5,"reason":"made_up"}`),
@@ -75,7 +78,9 @@ func TestEventsAreCountedByTenantOutcomeAndKind(t *testing.T) {
 		c.count(n)
 	}
 	want := map[string]float64{
-		"jobs_queued_total{priority=7,tenant=acme}": 1, "jobs_requeued_total{}": 1,
+		"attempts_started_total{tenant=acme}": 1, "output_bytes_total{media=image,tenant=acme}": 100, "output_bytes_total{media=video,tenant=acme}": 30,
+		"output_bytes_total{media=other,tenant=acme}": 5,
+		"jobs_queued_total{priority=7,tenant=acme}":   1, "jobs_requeued_total{}": 1,
 		"jobs_ended_total{outcome=completed,tenant=acme}": 2, "jobs_ended_total{outcome=dead,tenant=bolt}": 2, "jobs_ended_total{outcome=cancelled,tenant=bolt}": 1,
 		"jobs_dead_total{reason=not_retryable}": 1, "jobs_dead_total{reason=other}": 1,
 		"attempts_failed_total{counted=true,kind=timeout}": 1, "attempts_failed_total{counted=false,kind=other}": 1,

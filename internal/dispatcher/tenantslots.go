@@ -35,6 +35,8 @@ type tenantSlots struct {
 	runs    func(tenant job.Tenant, s queue.Slot) bool          // whether a slot's host says that it runs its job
 	look    func(tenant job.Tenant, s queue.Slot, patient bool) // frees a slot whose job does not run, and calls looked
 
+	reads slotReads
+
 	caps  map[route.Tenant]bool
 	taken map[route.Tenant][]queue.Slot
 	full  map[route.Tenant]bool // was found full a moment ago
@@ -44,6 +46,7 @@ type tenantSlots struct {
 func newTenantSlots(s tenantSlots) *tenantSlots {
 	s.caps, s.taken = map[route.Tenant]bool{}, map[route.Tenant][]queue.Slot{}
 	s.full, s.looks = map[route.Tenant]bool{}, map[idKey]bool{}
+	s.reads.under, s.reads.at = map[route.Tenant]bool{}, map[route.Tenant]time.Time{}
 	return &s
 }
 
@@ -91,7 +94,11 @@ func (s *tenantSlots) makeRoom(forgettable func(route.Tenant) bool) {
 // rehome finds out anew of which tenants this dispatcher is the home.
 func (s *tenantSlots) rehome(pause func() bool) {
 	for tenant := range s.caps {
-		if s.apply(tenant); !pause() {
+		s.apply(tenant)
+		if _, read := s.reads.at[tenant]; !read {
+			s.mayHaveChanged(tenant)
+		}
+		if !pause() {
 			return
 		}
 	}
@@ -198,6 +205,9 @@ func (d *Dispatcher) changeSlots(ctx context.Context, tenant job.Tenant, change 
 		}
 		return d.q.PutSlots(ctx, tenant, taken, revision)
 	})
+	if changed && d.loop.fanOut.wants.Load() { // only in a large fleet
+		d.loop.tell(func(time.Time) { d.loop.slots.mayHaveChanged(route.Tenant(tenant)) })
+	}
 	return changed && err == nil, err
 }
 

@@ -1,6 +1,8 @@
 package dispatcher
 
 import (
+	"errors"
+	"fmt"
 	"slices"
 	"testing"
 	"time"
@@ -15,6 +17,8 @@ type slotScene struct {
 	*tenantSlots
 	looks []string
 	runOn map[job.ID]bool // jobs whose host says that it runs them
+	large bool            // slots are not watched
+	read  []string        // tenants whose slots are read
 }
 
 func newSlotScene(t *testing.T, p *peers) *slotScene {
@@ -22,6 +26,10 @@ func newSlotScene(t *testing.T, p *peers) *slotScene {
 	s := &slotScene{runOn: map[job.ID]bool{}}
 	s.tenantSlots = newTenantSlots(tenantSlots{
 		fleet: fleetOf(t, "a", "b"), peers: p, changes: newChanges(), alarms: &alarms{},
+		reads: slotReads{
+			needed: func() bool { return s.large }, pause: 10 * time.Second,
+			read: func(tenant route.Tenant) { s.read = append(s.read, string(tenant)) },
+		},
 		runs: func(_ job.Tenant, slot queue.Slot) bool { return s.runOn[slot.Job] },
 		look: func(tenant job.Tenant, slot queue.Slot, patient bool) {
 			how := ""
@@ -149,4 +157,58 @@ func TestTheUsualCapHoldsForTenantsWithoutSettings(t *testing.T) {
 	same(t, "ceiling", room.CountsAs("acme", 9), 3)
 	x.remove("acme")
 	same(t, "no ceiling", room.CountsAs("acme", 9), 9)
+}
+
+func TestInALargeFleetTheHomeOfATenantReadsItsSlots(t *testing.T) {
+	t.Parallel()
+	s := newSlotScene(t, newPeers("me"))
+	s.cap("acme", 2)
+	reads := func(what string, want ...string) {
+		t.Helper()
+		same(t, what, s.read, want)
+		s.read = nil
+	}
+	s.readOld(noonUTC, always)
+	s.mayHaveChanged("acme")
+	reads("in a small fleet")
+	s.large = true
+	s.readOld(noonUTC, always)
+	s.readOld(noonUTC, always)
+	s.mayHaveChanged("acme")
+	reads("at first, once while the read is under way", "acme")
+	s.wereRead("acme", slotsOf("x", "y"), nil, noonUTC)
+	reads("again, since they have changed meanwhile", "acme")
+	same(t, "taken", s.taken["acme"], slotsOf("x", "y"))
+	s.wereRead("acme", slotsOf("x"), nil, noonUTC)
+	s.readOld(noonUTC.Add(10*time.Second-1), always)
+	reads("while they are known")
+	same(t, "taken", s.taken["acme"], slotsOf("x"))
+	s.readOld(noonUTC.Add(10*time.Second), always)
+	reads("once in a while", "acme")
+	s.wereRead("acme", nil, errors.New("away"), noonUTC.Add(10*time.Second))
+	same(t, "taken as far as is known", s.taken["acme"], slotsOf("x"))
+	s.readOld(noonUTC.Add(11*time.Second), always)
+	reads("after a read that failed", "acme")
+	s.large = false
+	s.wereRead("acme", nil, nil, noonUTC.Add(11*time.Second))
+	same(t, "what the watch has told stands", s.taken["acme"], slotsOf("x"))
+}
+
+func TestTheSlotsOfATenantAtHomeElsewhereAreNotRead(t *testing.T) {
+	t.Parallel()
+	s := newSlotScene(t, peersOf("other"))
+	s.large = true
+	elsewhere := route.Tenant("")
+	for n := 0; elsewhere == ""; n++ {
+		if tenant := route.Tenant(fmt.Sprint("acme-", n)); !s.peers.isTenantHome(tenant) {
+			elsewhere = tenant
+		}
+	}
+	s.cap(elsewhere, 2)
+	s.readOld(noonUTC, always)
+	s.mayHaveChanged(elsewhere)
+	same(t, "read", s.read, []string(nil))
+	s.peers.remove("other")
+	s.rehome(always)
+	same(t, "read when it has come home", s.read, []string{string(elsewhere)})
 }

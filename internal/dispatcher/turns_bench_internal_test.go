@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"iter"
+	"runtime"
 	"runtime/debug"
 	"slices"
 	"sync"
@@ -55,6 +56,8 @@ type turnScene struct {
 	*Dispatcher
 	ended chan error
 
+	oneThread bool // the loop stays on one thread, whose CPU time is then known; not when calls are answered in slices
+
 	mu      sync.Mutex // guards the longest
 	longest time.Duration
 }
@@ -98,7 +101,12 @@ func (s *turnScene) start(b *testing.B) {
 		<-s.ended
 		s.walks.Wait()
 	})
-	s.loop.ask(func(time.Time) { s.loop.walk = func(func(context.Context)) {} })
+	s.loop.ask(func(time.Time) {
+		if s.oneThread {
+			runtime.LockOSThread()
+		}
+		s.loop.walk = func(func(context.Context)) {}
+	})
 	s.settle()
 }
 
@@ -191,12 +199,13 @@ func (s *turnScene) block(hash workflow.Hash) {
 	}, noonUTC)
 }
 
-func benchScenes(b *testing.B, each func(b *testing.B, s *turnScene)) {
+func benchScenes(b *testing.B, oneThread bool, each func(b *testing.B, s *turnScene)) {
 	b.Helper()
 	for _, size := range []struct{ hosts, blocks, tickets int }{{1000, 100_000, 0}, {10_000, 0, 100_000}} {
 		b.Run(fmt.Sprintf("hosts=%d/blocks=%d/workflows=%d", size.hosts, size.blocks, size.tickets), func(b *testing.B) {
 			defer debug.SetGCPercent(debug.SetGCPercent(300)) // as the commands
 			s := newTurnScene(b)
+			s.oneThread = oneThread
 			s.addHosts(size.hosts)
 			s.addBlocks(size.blocks, size.hosts)
 			s.addTickets(b, size.tickets)
@@ -213,7 +222,7 @@ func benchScenes(b *testing.B, each func(b *testing.B, s *turnScene)) {
 // BenchmarkTurnOfAQuestion asks what operators and tenants ask.
 func BenchmarkTurnOfAQuestion(b *testing.B) {
 	ctx := context.Background()
-	benchScenes(b, func(b *testing.B, s *turnScene) {
+	benchScenes(b, false, func(b *testing.B, s *turnScene) {
 		b.Helper()
 		check := func(err error) {
 			if err != nil {
@@ -249,7 +258,7 @@ func BenchmarkTurnOfAQuestion(b *testing.B) {
 
 // BenchmarkTurnOfAChange has the fleet change.
 func BenchmarkTurnOfAChange(b *testing.B) {
-	benchScenes(b, func(b *testing.B, s *turnScene) {
+	benchScenes(b, true, func(b *testing.B, s *turnScene) {
 		b.Helper()
 		l := s.loop
 		serial := uint64(1)

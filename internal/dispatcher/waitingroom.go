@@ -18,7 +18,8 @@ type tickets struct {
 	peers    *peers
 	changes  *changes
 	alarms   *alarms
-	unknown  *requirements          // has the tickets whose requirements are not known yet
+	unknown  *requirements // has the tickets whose requirements are not known yet
+	capped   func(route.Tenant) bool
 	left     func(sequence uint64)  // called for each ticket that does not wait any more
 	replaced func(old route.Ticket) // called for one at whose sequence another job is stored
 
@@ -62,6 +63,9 @@ func (t *tickets) inTurn(x route.Ticket, stored, now time.Time) route.Ticket {
 		t.due[x.Sequence] = due
 	}
 	turn := t.peers.turn(x.Rank)
+	if t.capped(x.Tenant) {
+		turn = 0 // its home gives its jobs to hosts, and no other dispatcher
+	}
 	if due.avoidUntil.After(now) {
 		x.AvoidUntil = due.avoidUntil.Add(turn)
 	}

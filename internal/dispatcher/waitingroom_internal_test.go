@@ -38,6 +38,7 @@ func newTicketScene(t *testing.T, p *peers) *ticketScene {
 	needs.learn(o.job)
 	s.tickets = newTickets(tickets{
 		room: room, fleet: fleet, hand: newHand(room, newBackpressure()), peers: p, changes: changes, alarms: &alarms{}, unknown: needs,
+		capped:   func(tenant route.Tenant) bool { return tenant == "capped" },
 		left:     func(sequence uint64) { s.left = append(s.left, sequence) },
 		replaced: func(old route.Ticket) { s.replaced = append(s.replaced, string(old.Job)) },
 	})

@@ -37,7 +37,7 @@ func (l *loop) watches() []func(context.Context) error {
 		func(ctx context.Context) error { return q.WatchAffinity(ctx, both(c.affinity.change, affinity)) },
 		func(ctx context.Context) error { return q.WatchTenants(ctx, both(c.tenants.change, tenants)) },
 		func(ctx context.Context) error { return q.WatchGrants(ctx, grants) },
-		func(ctx context.Context) error { return q.WatchSlots(ctx, slots) },
+		l.whileAll(func(ctx context.Context) error { return q.WatchSlots(ctx, slots) }),
 		func(ctx context.Context) error { return q.WatchTickets(ctx, tickets) },
 		func(ctx context.Context) error { return q.FollowCancels(ctx, l.cancelled) },
 	}
@@ -105,6 +105,7 @@ func (l *loop) peerGone(name string, now time.Time) {
 // rehome has the parts find out anew of what this dispatcher is the home, since dispatchers have come or gone.
 func (l *loop) rehome(now time.Time) {
 	l.pressure.peers(l.peers.count())
+	l.fanOut.leaveToHomes()
 	l.background.begin("rehome", func(pause func() bool) {
 		l.hosts.rehome(now, pause)
 		l.fanOut.rehome(now, pause)
@@ -118,7 +119,10 @@ func (l *loop) expirePresences(local, now time.Time) {
 	l.d.metrics.hosts.Set(float64(len(l.hosts.known)))
 	l.d.metrics.blocks.Set(float64(l.blocks.count()))
 	l.d.metrics.waiting.Set(float64(l.depth.Load()))
-	l.background.begin("expire", func(pause func() bool) { l.hosts.expire(local, pause) })
+	l.background.begin("expire", func(pause func() bool) {
+		l.hosts.expire(local, pause)
+		l.hosts.openIdle(now, pause)
+	})
 	for _, name := range l.peers.expired(local) {
 		l.peerGone(name, now)
 	}

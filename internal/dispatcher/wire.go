@@ -108,6 +108,8 @@ type peerWire interface {
 	ServeAPI(ctx context.Context, api queue.API) error
 	AnswerBytes() int
 	Stores(ctx context.Context) ([]queue.StoreCounts, error)
+	Consumers(ctx context.Context) ([]queue.ConsumerCounts, error)
+	LaneCap() int64
 	LinkState() queue.LinkState
 	RoundTrip(ctx context.Context) (time.Duration, error)
 	AppendAct(ctx context.Context, a *queue.Act, source string) error

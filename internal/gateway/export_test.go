@@ -3,10 +3,12 @@ package gateway
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"fmt"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"slices"
 	"sync"
 	"testing"
@@ -222,4 +224,30 @@ func States(ctx context.Context, t *testing.T, r *Rows) []string {
 		states = append(states, text)
 	}
 	return states
+}
+
+// KeyInPath takes a key off the path of an address.
+func KeyInPath(u *url.URL) (key, rest string, found bool) { return keyInPath(u) }
+
+// ShownRecord is what a host's record of a completed job becomes: the outputs as clients see them, and the status; false when it is no
+// record.
+func ShownRecord(stored []byte, id job.ID) (shown []byte, ok bool) {
+	host := readRecord(stored, id, "")
+	if host == nil {
+		return nil, false
+	}
+	rec := record{Outputs: map[string]json.RawMessage{}, Status: endStatus(&Row{Job: id, State: job.Completed, Attempt: 1}, host)}
+	for node, output := range host.Outputs {
+		rec.Outputs[node] = shownOutput(id, output)
+	}
+	return encode(rec), true
+}
+
+// PlaceOf reads a cursor of the Comfy API v2 and gives it as it is written.
+func PlaceOf(cursor string) (again string, err error) {
+	p, err := placeOf(cursor)
+	if err != nil {
+		return "", err
+	}
+	return p.cursor(), nil
 }

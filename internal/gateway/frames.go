@@ -16,6 +16,14 @@ type frame struct {
 	data      []byte
 	plain     []byte // in place of data for a client without supports_preview_metadata; nil: the same
 	droppable bool   // a client that reads slowly can do without it
+	names     job.ID // the prompt that an executing names
+	from      origin // of a binary message to the prompt's own client
+}
+
+// origin is the node that a binary message comes from.
+type origin struct {
+	id   job.ID
+	node string
 }
 
 // textFrame makes a message.
@@ -51,16 +59,20 @@ type promptTime struct {
 // nodeFrame is executing; without a node it is the end of a prompt.
 func nodeFrame(id job.ID, node string) frame {
 	if node == "" {
-		return textFrame("executing", struct {
+		end := textFrame("executing", struct {
 			Node *string `json:"node"`
 			ID   job.ID  `json:"prompt_id"`
 		}{nil, id})
+		end.names = id
+		return end
 	}
-	return textFrame("executing", struct {
+	f := textFrame("executing", struct {
 		Node    string `json:"node"`
 		Display string `json:"display_node"`
 		ID      job.ID `json:"prompt_id"`
 	}{node, node, id})
+	f.names = id
+	return f
 }
 
 // executedFrame is executed, with what a node left.

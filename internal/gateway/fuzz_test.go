@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"encoding/json"
+	"net/url"
 	"strings"
 	"testing"
 
@@ -86,4 +87,60 @@ func TestAFramesIdsAndFilesAreTheClients(t *testing.T) {
 	if string(got[1]) != "\x00\x00\x00\x01\x00\x00\x00\x02PIXELS" {
 		t.Errorf("without: %q", got[1])
 	}
+}
+
+func FuzzAKeyInThePathLeavesTheRestOfThePath(f *testing.F) {
+	for _, path := range []string{"/k/key/api/queue", "/k/a%2Fb/x", "/k//x", "/k/%zz/x", "/k/key", "/kk/x", "/k/key/userdata/a%2F..%2Fb", "/k/key//ws"} {
+		f.Add(path)
+	}
+	f.Fuzz(func(t *testing.T, path string) {
+		u, err := url.Parse(path)
+		if err != nil {
+			return
+		}
+		key, rest, found := gateway.KeyInPath(u)
+		if !found {
+			return
+		}
+		if key == "" || !strings.HasPrefix(rest, "/") || !strings.HasSuffix(u.EscapedPath(), strings.TrimPrefix(rest, "/")) {
+			t.Errorf("%q has the key %q and the rest %q", path, key, rest)
+		}
+	})
+}
+
+func FuzzRecordsOfHostsAreShownAsJSON(f *testing.F) {
+	f.Add([]byte(`{"` + hostPrompt + `": {"outputs": {"2": {"images": [{"filename": "a.png", "subfolder": "comfyherd/` + hostPrompt + `", "type": "output"}], "n": NaN}}, "status": {"messages": [["execution_start", {}], [1], "x", ["execution_error"]]}, "meta": {}}}`))
+	f.Add([]byte(`{"` + hostPrompt + `": {"outputs": {"2": null, "3": [[{"filename": 1}]]}, "status": null}}`))
+	f.Add([]byte(`{"` + hostPrompt + `": null}`))
+	f.Fuzz(func(t *testing.T, stored []byte) {
+		shown, ok := gateway.ShownRecord(stored, jobID)
+		if !ok {
+			return
+		}
+		var entry struct {
+			Status struct {
+				Status    string `json:"status_str"`
+				Completed bool
+				Messages  []json.RawMessage
+			}
+		}
+		if err := json.Unmarshal(shown, &entry); err != nil || entry.Status.Status != "success" || len(entry.Status.Messages) == 0 {
+			t.Errorf("%v: %.300q", err, shown)
+		}
+	})
+}
+
+func FuzzCursorsAreReadOrRefused(f *testing.F) {
+	for _, cursor := range []string{"", "x", "MTIzOmFiYw", "////", "e30", strings.Repeat("A", 300)} {
+		f.Add(cursor)
+	}
+	f.Fuzz(func(t *testing.T, cursor string) {
+		again, err := gateway.PlaceOf(cursor)
+		if err != nil {
+			return
+		}
+		if twice, err := gateway.PlaceOf(again); err != nil || twice != again {
+			t.Errorf("%q became %q and then %q: %v", cursor, again, twice, err)
+		}
+	})
 }

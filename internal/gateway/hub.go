@@ -319,7 +319,11 @@ func (h *hub) relay(f *queue.Frame) {
 		if r.client == "" && isPicture(f.Data) {
 			to = h.all()
 		}
-		h.send(to, shownBinary(f.Data, r.prompt, f.Job))
+		shown := shownBinary(f.Data, r.prompt, f.Job)
+		if r.client != "" {
+			shown.from = origin{f.Job, r.node}
+		}
+		h.send(to, shown)
 		return
 	}
 	text, ok := readText(f.Data)
@@ -357,7 +361,7 @@ func (h *hub) relayText(f *queue.Frame, r *run, text *hostText) {
 		}
 		r.begun = true
 	case "executing":
-		r.node = text.node()
+		r.node, shown.names = text.node(), f.Job
 	case "progress_state":
 		r.state = &shown
 	case "executed":

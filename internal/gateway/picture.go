@@ -23,14 +23,14 @@ var errNoPicture = &failed{http.StatusUnprocessableEntity, "no_picture", "this f
 const mostDecoded = 2
 
 // decoded makes a picture of others, when it is its turn.
-func (g *Gateway) decoded(ctx context.Context, make func() ([]byte, error)) ([]byte, error) {
+func (g *Gateway) decoded(ctx context.Context, draw func() ([]byte, error)) ([]byte, error) {
 	select {
 	case g.decoding <- struct{}{}:
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
 	defer func() { <-g.decoding }()
-	return make()
+	return draw()
 }
 
 // readPicture decodes a picture of a usual size, and gives the file as well.

@@ -83,6 +83,9 @@ func metadataOf(s *Submission) (json.RawMessage, error) {
 	}{s})
 }
 
+// Metadata is the metadata of a job that is published over NATS as a gateway would publish it for a client.
+func Metadata(s Submission) (json.RawMessage, error) { return metadataOf(&s) }
+
 // submissionOf reads what a gateway wrote into a job's metadata; empty when another program has published the job.
 func submissionOf(metadata json.RawMessage) Submission {
 	var m struct {

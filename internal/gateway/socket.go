@@ -9,6 +9,8 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/gorilla/websocket"
+
+	"github.com/comfyherd/comfyherd/internal/job"
 )
 
 const (
@@ -33,9 +35,10 @@ type socket struct {
 	mu       sync.Mutex // guards all below
 	waiting  []frame
 	bytes    int
-	closing  int  // the code with which the socket is to be closed; 0: it is open
-	metadata bool // it takes previews with metadata
-	page     bool // it is ComfyUI's own page
+	closing  int    // the code with which the socket is to be closed; 0: it is open
+	metadata bool   // it takes previews with metadata
+	page     bool   // it is ComfyUI's own page
+	named    job.ID // the prompt of the last executing
 }
 
 var upgrader = websocket.Upgrader{
@@ -90,9 +93,22 @@ func (s *socket) push(f frame) {
 	case len(s.waiting) >= mostFrames || s.bytes+len(f.data) > mostBytes && len(s.waiting) > 0:
 		s.closing = websocket.ClosePolicyViolation
 	default:
+		s.name(&f)
 		s.waiting, s.bytes = append(s.waiting, f), s.bytes+len(f.data)
 	}
 	s.poke()
+}
+
+// name queues an executing before a binary message when the last one was of another prompt: a client without metadata takes a picture for one of
+// the node that was named last, and two of its prompts may run at the same time. s.mu must be held.
+func (s *socket) name(f *frame) {
+	switch {
+	case f.names != "":
+		s.named = f.names
+	case f.binary && !s.metadata && f.from.node != "" && f.from.id != s.named:
+		s.named = f.from.id
+		s.waiting = append(s.waiting, nodeFrame(f.from.id, f.from.node))
+	}
 }
 
 // close has the writer send what waits and close the socket.

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"sync"
 
 	"github.com/google/uuid"
 
@@ -26,9 +27,10 @@ type accepted struct {
 	NodeErrors struct{} `json:"node_errors"`
 }
 
-// postPrompt takes a prompt. In order: it is checked; what it brings is found among the tenant's files; the body is stored, so that
-// the queue and the history show it; the job is published. A crash before the publish leaves a body without a job, which expires.
-// After the publish the id is in COMFY_JOBS, where every gateway finds it.
+// postPrompt takes a prompt. In order: it is checked, and at the same time an earlier prompt with its id is looked for; the job is
+// published, and at the same time the body is stored, with which the queue and the history show the prompt after its end. A crash
+// between the two leaves a prompt whose graph is no longer shown when it has ended, or a body without a job, which expires. After
+// the publish the id is in COMFY_JOBS, where every gateway finds it.
 func (g *Gateway) postPrompt(w http.ResponseWriter, r *http.Request, of *tenant) error {
 	body, err := requestBody(w, r, largestPrompt)
 	if err != nil {
@@ -38,19 +40,26 @@ func (g *Gateway) postPrompt(w http.ResponseWriter, r *http.Request, of *tenant)
 	if err != nil {
 		return err
 	}
+	var earlier *Row
+	var lookedUp error
+	var looking sync.WaitGroup
 	if p.id != "" {
-		earlier, err := g.find(r.Context(), of, p.id)
-		if err != nil {
-			return err
-		}
-		if earlier != nil { // an id runs once; ComfyUI would run it again
-			answerJSON(w, http.StatusOK, accepted{ID: p.id, Number: earlier.number()})
-			return nil
-		}
+		looking.Go(func() { earlier, lookedUp = g.earlier(r.Context(), of, p.id) })
 	} else {
 		p.id = job.ID(uuid.NewString())
 	}
-	row, err := g.submit(r.Context(), of, p)
+	spec, refused := g.checked(r.Context(), of, p)
+	looking.Wait()
+	switch {
+	case lookedUp != nil:
+		return lookedUp
+	case earlier != nil: // an id runs once; ComfyUI would run it again
+		answerJSON(w, http.StatusOK, accepted{ID: p.id, Number: earlier.number()})
+		return nil
+	case refused != nil:
+		return refused
+	}
+	row, err := g.submit(r.Context(), of, p, spec)
 	if err != nil {
 		return err
 	}
@@ -58,27 +67,27 @@ func (g *Gateway) postPrompt(w http.ResponseWriter, r *http.Request, of *tenant)
 	return nil
 }
 
-// submit publishes a prompt as a job of the tenant.
-func (g *Gateway) submit(ctx context.Context, of *tenant, p *prompt) (Row, error) {
+// checked is a prompt as a job, with the files that it names, when a host could run it.
+func (g *Gateway) checked(ctx context.Context, of *tenant, p *prompt) (job.Spec, error) {
 	graph, err := workflow.Adopt(p.graph)
 	if err != nil {
-		return Row{}, refusedGraph(err)
+		return job.Spec{}, refusedGraph(err)
 	}
 	p.submission.Created = g.q.Now().UnixMilli()
 	spec := p.spec
 	spec.ID, spec.IncludeOutputs, spec.ExtraData, spec.Live = p.id, p.targets, p.extra, job.LiveFrames
 	if spec.Inputs, err = g.inputsOf(ctx, of.name, p.graph); err != nil {
-		return Row{}, err
+		return job.Spec{}, err
 	}
 	if err := g.checkRunnable(ctx, of.name, graph, &spec); err != nil {
-		return Row{}, err
+		return job.Spec{}, err
 	}
-	if spec.Metadata, err = metadataOf(&p.submission); err != nil {
-		return Row{}, err
-	}
-	if err := g.storeBody(ctx, of.name, p); err != nil {
-		return Row{}, err
-	}
+	spec.Metadata, err = metadataOf(&p.submission)
+	return spec, err
+}
+
+// submit publishes a prompt as a job of the tenant.
+func (g *Gateway) submit(ctx context.Context, of *tenant, p *prompt, spec job.Spec) (Row, error) {
 	lane := job.Lane{Tenant: of.name, Priority: job.Usual}
 	if p.submission.Front {
 		lane.Priority++
@@ -93,9 +102,16 @@ func (g *Gateway) submit(ctx context.Context, of *tenant, p *prompt) (Row, error
 	if err != nil {
 		return Row{}, err
 	}
+	var notStored error
+	var storing sync.WaitGroup
+	storing.Go(func() { notStored = g.storeBody(ctx, of.name, p) })
 	receipt, err := g.q.Submit(ctx, lane, published)
+	storing.Wait()
 	if err != nil {
 		return Row{}, refusedPublish(err)
+	}
+	if notStored != nil { // the prompt runs all the same
+		g.log.Warn("what a prompt submitted is not stored, so that its graph is not shown after its end", "tenant", of.name, "job", p.id, "error", notStored)
 	}
 	now := g.q.Now()
 	row := Row{

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -70,24 +71,63 @@ func (g *Gateway) find(ctx context.Context, of *tenant, id job.ID) (*Row, error)
 		return nil, nil
 	}
 	of.rows.expire()
-	if row, known := of.rows.Row(id); known && row.Ended() {
+	row, known := of.rows.Row(id)
+	if known && row.Ended() {
 		return &row, nil
 	}
-	if err := of.rows.refresh(ctx); err != nil {
+	var chain []queue.Link
+	var unread error
+	read := func() { chain, unread = g.q.Chain(ctx, of.name, id) }
+	var reading sync.WaitGroup
+	if !known { // of what was stored when the request came nothing is missed by reading the chain at the same time
+		reading.Go(read)
+	}
+	err := of.rows.refresh(ctx)
+	reading.Wait()
+	if err != nil {
 		return nil, fmt.Errorf("read the jobs of tenant %s: %w", of.name, err)
 	}
-	if row, known := of.rows.Row(id); known {
+	row, still := of.rows.Row(id)
+	if still {
 		return &row, nil
 	}
-	chain, err := g.q.Chain(ctx, of.name, id)
-	if err != nil || len(chain) == 0 {
-		return nil, err
+	if known { // it has ended since, and is no longer listed
+		read()
+	}
+	return chainRow(chain), unread
+}
+
+// chainRow is a job as its events have left it; nil when there are none.
+func chainRow(chain []queue.Link) *Row {
+	if len(chain) == 0 {
+		return nil
 	}
 	var row Row
 	for i := range chain {
 		row = row.with(&chain[i].Event, chain[i].ChainSequence, chain[i].Stored)
 	}
-	return &row, nil
+	return &row
+}
+
+// earlier finds a job of an id that a client has chosen for a new one; nil when there is none. It asks the streams once, at the same
+// time: a job that lives for no longer than that may be missed, and then an id that comes twice is refused by its chain.
+func (g *Gateway) earlier(ctx context.Context, of *tenant, id job.ID) (*Row, error) {
+	if row, known := of.rows.Row(id); known {
+		return &row, nil
+	}
+	var chain []queue.Link
+	var unread error
+	var reading sync.WaitGroup
+	reading.Go(func() { chain, unread = g.q.Chain(ctx, of.name, id) })
+	err := of.rows.scan(ctx)
+	reading.Wait()
+	if err := errors.Join(err, unread); err != nil {
+		return nil, fmt.Errorf("look for an earlier job %s of tenant %s: %w", id, of.name, err)
+	}
+	if row, known := of.rows.Row(id); known {
+		return &row, nil
+	}
+	return chainRow(chain), nil
 }
 
 // run keeps what a gateway has of a tenant up to date until ctx ends.

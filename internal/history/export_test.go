@@ -41,3 +41,6 @@ func (f *Fold) KeepTexts(most int) { f.texts.most = most }
 
 // KeepGroups has dead rows fall into no more than so many groups.
 func (f *Fold) KeepGroups(most int) { f.deaths.most = most }
+
+// BusyHosts is of how many hosts it is known how long they ran jobs.
+func (f *Fold) BusyHosts() int { return len(f.busy) }

@@ -96,6 +96,7 @@ type Fold struct {
 	texts    texts
 	trend    trend
 	deaths   deaths
+	busy     busy
 }
 
 // tenant is what is known of one tenant.
@@ -112,7 +113,7 @@ type tenant struct {
 func New(limit int) *Fold {
 	return &Fold{
 		limit: max(limit, 1), index: map[uint64]uint32{}, seed: maphash.MakeSeed(), mask: ^uint64(0), requeues: map[uint32]job.ID{},
-		names: newPool(), tenants: map[uint32]*tenant{}, texts: newTexts(), deaths: newDeaths(),
+		names: newPool(), tenants: map[uint32]*tenant{}, texts: newTexts(), deaths: newDeaths(), busy: busy{},
 	}
 }
 
@@ -144,6 +145,7 @@ func (f *Fold) Add(e *Event) {
 		was := f.rows[at]
 		before = &was
 	}
+	f.runs(before, e)
 	r := &f.rows[at]
 	t := f.tenants[r.tenant]
 	t.counts[r.state]--

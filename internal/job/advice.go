@@ -106,7 +106,7 @@ func unknownIn(path string, object any, known []string) []string {
 			continue
 		}
 		text := path + name
-		switch meant := nearest(name, known); {
+		switch meant := Nearest(name, known); {
 		case meant != "":
 			text += " (did you mean " + meant + "?)"
 		case path == "" && (name == "priority" || name == "front" || name == "number"):
@@ -119,8 +119,8 @@ func unknownIn(path string, object any, known []string) []string {
 	return unknown
 }
 
-// nearest is the known name that takes the fewest changes of a letter, if these are at most a third of it.
-func nearest(name string, known []string) string {
+// Nearest is the known name that takes the fewest changes of a letter, if these are at most a third of it.
+func Nearest(name string, known []string) string {
 	best := slices.MinFunc(known, func(a, b string) int { return cmp.Compare(distance(name, a), distance(name, b)) })
 	if distance(name, best) > max(len(best)/3, 1) {
 		return ""

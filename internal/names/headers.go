@@ -26,6 +26,7 @@ const (
 	StoryHeader        = "Comfy-Dead" // of a dead letter: the dead event, without metadata
 	LanePriorityHeader = "Comfy-Lane-Priority"
 	TruncatedHeader    = "Comfy-Truncated" // of a dead letter with only the first bytes of the body: the size of the whole body
+	DigestHeader       = "Comfy-Digest"    // of what a host can run: SHA-256 in hexadecimal
 	ContentTypeHeader  = "Content-Type"
 )
 

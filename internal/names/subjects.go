@@ -27,6 +27,7 @@ const (
 	AllJobEvents      = "comfy.events.jobs.>"
 	FailedEvents      = "comfy.events.jobs.*.*.failed"
 	CancelledEvents   = "comfy.events.jobs.*.*.cancelled"
+	StartedEvents     = "comfy.events.jobs.*.*.started"
 	CompletedEvents   = "comfy.events.jobs.*.*.completed"
 	DeadEvents        = "comfy.events.jobs.*.*.dead"
 	AllBlockEvents    = "comfy.events.blocks.>"

@@ -18,6 +18,7 @@ type HostsRequest struct {
 	Limit int    `json:"limit,omitempty"` // at most so many, and never more than 500
 
 	Offline bool `json:"offline,omitempty"` // also hosts that went offline in the last 24 h: their state is Offline, and their time says when
+	Trend   bool `json:"trend,omitempty"`   // with Busy
 }
 
 // HostsAnswer lists the hosts whose presence stands, by name.
@@ -35,6 +36,7 @@ type HostInfo struct {
 
 	Tenants []job.Tenant `json:"tenants,omitempty"` // the tenants of its grant; empty: all
 	Resting *Rest        `json:"resting,omitempty"` // why it gets no jobs for a while, when it gets none
+	Busy    []int        `json:"busy,omitempty"`    // percent of its slots' time in which they ran jobs, in each of the last 30 steps of 2 min
 }
 
 // Rest is why a host that is online is given no jobs, and until when.
@@ -45,16 +47,25 @@ type Rest struct {
 
 // BlocksRequest chooses pairs: one, or all of a host, or of a hash, or all.
 type BlocksRequest struct {
-	Host  string        `json:"host,omitempty"`
-	Hash  workflow.Hash `json:"hash,omitempty"`  // or its first digits
-	After string        `json:"after,omitempty"` // only pairs behind this one; Next of the answer before
-	Limit int           `json:"limit,omitempty"` // at most so many, and never more than 500
+	Host   string        `json:"host,omitempty"`
+	Hash   workflow.Hash `json:"hash,omitempty"`   // or its first digits
+	After  string        `json:"after,omitempty"`  // only pairs behind this one; Next of the answer before
+	Limit  int           `json:"limit,omitempty"`  // at most so many, and never more than 500
+	Struck bool          `json:"struck,omitempty"` // list the pairs that have strikes and no block instead
 }
 
 // BlocksAnswer lists the blocks that stand, by host and hash. Values in COMFY_BLOCKS that are no blocks are left out.
 type BlocksAnswer struct {
-	Blocks []Block `json:"blocks"`
-	Next   string  `json:"next,omitempty"` // more follow behind this pair, <host>.<hash>; empty at the end
+	Blocks []Block      `json:"blocks"`
+	Struck []StruckPair `json:"struck,omitempty"`
+	Next   string       `json:"next,omitempty"` // more follow behind this pair, <host>.<hash>; empty at the end
+}
+
+// StruckPair is a pair that has strikes and is not blocked.
+type StruckPair struct {
+	Host      string        `json:"host"`
+	Hash      workflow.Hash `json:"hash"`
+	Probation bool          `json:"probation,omitempty"` // its block has ended, and it runs one job at a time until one succeeds
 }
 
 // UnblockRequest chooses pairs: one, or all of a host, or of a hash.

@@ -220,51 +220,6 @@ func DispatcherStateOf(e Entry) (DispatcherState, error) {
 	return s, err
 }
 
-// capabilitiesKept are kept decoded by the watch of capabilities.
-const capabilitiesKept = 64
-
-// alike makes a reader of capabilities that decodes one only once which many hosts have, as far as it is among the last different
-// ones. The thousands of hosts of a fleet that are installed alike then share one copy.
-func alike(read func(Entry) (workflow.Capability, error)) func(Entry) (workflow.Capability, error) {
-	var kept []workflow.Capability
-	return func(e Entry) (workflow.Capability, error) {
-		for _, c := range kept {
-			if c.Marshals(e.Value) {
-				return c, nil
-			}
-		}
-		c, err := read(e)
-		if err == nil {
-			kept = append(kept[max(0, len(kept)+1-capabilitiesKept):], c)
-		}
-		return c, err
-	}
-}
-
-// CapabilityOf decodes what a host can run.
-func CapabilityOf(e Entry) (c workflow.Capability, err error) {
-	err = c.UnmarshalBinary(e.Value)
-	return c, wrap(err, "decode the capability")
-}
-
-// PutCapability stores what a host can run.
-func (q *Queue) PutCapability(ctx context.Context, host string, capability []byte) error {
-	_, err := q.capabilities.Put(ctx, host, capability)
-	return wrap(err, "store capability of host %s", host)
-}
-
-// Capability reads what a host can run, as PutCapability stored it; nil when nothing is stored.
-func (q *Queue) Capability(ctx context.Context, host string) ([]byte, error) {
-	entry, err := q.capabilities.Get(ctx, host)
-	if errors.Is(err, natsjs.ErrKeyNotFound) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("read capability of host %s: %w", host, err)
-	}
-	return entry.Value(), nil
-}
-
 func putJSON(ctx context.Context, kv natsjs.KeyValue, key string, value any) error {
 	body, err := json.Marshal(value)
 	if err != nil {

@@ -48,6 +48,7 @@ type Queue struct {
 	readHosts          natsjs.Stream
 	readSlots          natsjs.Stream
 	readAssets         natsjs.Stream
+	readCapabilities   natsjs.Stream
 	readFiles          map[string]natsjs.Stream // of the object stores
 
 	made        atomic.Pointer[time.Time] // when COMFY_JOBS was created
@@ -234,7 +235,7 @@ func (q *Queue) bindBuckets(ctx context.Context, t topology) error {
 	}
 	for bucket, stream := range map[string]*natsjs.Stream{
 		names.BlocksBucket: &q.readBlocks, names.StrikesBucket: &q.readStrikes, names.HostsBucket: &q.readHosts, names.SlotsBucket: &q.readSlots,
-		names.AssetsBucket: &q.readAssets,
+		names.AssetsBucket: &q.readAssets, names.CapabilitiesBucket: &q.readCapabilities,
 	} {
 		if *stream, err = q.reader(ctx, names.BucketStream(bucket)); err != nil {
 			return err

@@ -77,11 +77,11 @@ func (q *Queue) durable(ctx context.Context, stream string, want natsjs.Consumer
 
 const (
 	sharedAckWait = 15 * time.Second
-	settledAtOnce = 64
+	settledAtOnce = 128
 )
 
 // SettleFailed calls settle for every event failed, each on one of all dispatchers that call SettleFailed: for the events of one job
-// one after the other, and otherwise for up to 64 at once. When settle returns an error the event is delivered again after 15 s.
+// one after the other, and otherwise for up to 128 at once. When settle returns an error the event is delivered again after 15 s.
 // failed is called with every error. It returns when ctx has ended and settle is not called any more.
 func (q *Queue) SettleFailed(ctx context.Context, settle func(context.Context, Link) error, failed func(error)) error {
 	open := q.opening(names.EventsStream, natsjs.ConsumerConfig{

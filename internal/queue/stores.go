@@ -2,8 +2,12 @@ package queue
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"slices"
 	"strings"
+
+	natsjs "github.com/nats-io/nats.go/jetstream"
 
 	"github.com/comfyherd/comfyherd/internal/names"
 )
@@ -24,6 +28,43 @@ func (q *Queue) Stores(ctx context.Context) ([]StoreCounts, error) {
 	slices.SortFunc(list, func(a, b StoreCounts) int { return strings.Compare(a.Stream, b.Stream) })
 	return list, wrap(all.Err(), "list the streams")
 }
+
+// ConsumerCounts is how far a consumer of dispatchers has come.
+type ConsumerCounts struct {
+	Consumer string
+	Pending  uint64 // messages that it has not delivered yet
+	Unacked  int    // messages that it has delivered and that are not acked
+}
+
+// Consumers says how far the consumers have come by which dispatchers receive jobs, settle failures and count events. Those that were not
+// created yet are left out.
+func (q *Queue) Consumers(ctx context.Context) ([]ConsumerCounts, error) {
+	var list []ConsumerCounts
+	add := func(info *natsjs.ConsumerInfo) {
+		list = append(list, ConsumerCounts{Consumer: info.Name, Pending: info.NumPending, Unacked: info.NumAckPending})
+	}
+	all := q.jobs.ListConsumers(ctx)
+	for info := range all.Info() {
+		add(info)
+	}
+	if err := all.Err(); err != nil {
+		return nil, fmt.Errorf("list the consumers of %s: %w", names.JobsStream, err)
+	}
+	for _, name := range []string{names.SettleConsumer, names.TallyConsumer} {
+		consumer, err := q.js.Consumer(ctx, names.EventsStream, name)
+		switch {
+		case errors.Is(err, natsjs.ErrConsumerNotFound):
+		case err != nil:
+			return nil, fmt.Errorf("read the consumer %s: %w", name, err)
+		default:
+			add(consumer.CachedInfo())
+		}
+	}
+	return list, nil
+}
+
+// LaneCap is the most unfinished jobs of a lane, as the stream had it when it was read last.
+func (q *Queue) LaneCap() int64 { return q.jobs.CachedInfo().Config.MaxMsgsPerSubject }
 
 // LastLetter is the sequence of the newest letter that COMFY_DEAD has ever stored.
 func (q *Queue) LastLetter(ctx context.Context) (uint64, error) {

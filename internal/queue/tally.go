@@ -20,7 +20,7 @@ const tallyBatch = 256
 func (q *Queue) Tally(ctx context.Context, tell func(jetstream.Note), failed func(error)) error {
 	open := q.opening(names.EventsStream, natsjs.ConsumerConfig{
 		Durable: names.TallyConsumer, DeliverPolicy: natsjs.DeliverNewPolicy, AckPolicy: natsjs.AckNonePolicy,
-		FilterSubjects: []string{names.CompletedEvents, names.DeadEvents, names.CancelledEvents, names.FailedEvents, names.AllBlockEvents},
+		FilterSubjects: []string{names.StartedEvents, names.CompletedEvents, names.DeadEvents, names.CancelledEvents, names.FailedEvents, names.AllBlockEvents},
 	})
 	p, err := q.puller(open, func(msg *nats.Msg) {
 		meta, err := msg.Metadata()

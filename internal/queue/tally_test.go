@@ -15,7 +15,7 @@ import (
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
-// Two dispatchers share the consumer: an end is told to one of them, and what ends nothing to none.
+// Two dispatchers share the consumer: each beginning and end is counted by one of them, and how far they have come can be seen.
 func TestEachEndIsTalliedByOneDispatcher(t *testing.T) {
 	t.Parallel()
 	server := must(embedded.Start(embedded.Config{Port: -1, StoreDir: t.TempDir()}))
@@ -39,7 +39,7 @@ func TestEachEndIsTalliedByOneDispatcher(t *testing.T) {
 			_ = other.Tally(stop, func(n jetstream.Note) {
 				mu.Lock()
 				defer mu.Unlock()
-				if seen[n.Subject]++; len(seen) == 2*jobs {
+				if seen[n.Subject]++; len(seen) == 3*jobs {
 					close(all)
 				}
 			}, func(err error) { t.Error(err) })
@@ -53,9 +53,18 @@ func TestEachEndIsTalliedByOneDispatcher(t *testing.T) {
 	for i := range jobs {
 		id := fmt.Sprint("j", i)
 		add(id, job.Queued, job.Started, job.Failed, job.Retrying, job.Completed)
-		want["comfy.events.jobs.acme."+id+".failed"], want["comfy.events.jobs.acme."+id+".completed"] = 1, 1
+		for _, kind := range []string{"started", "failed", "completed"} {
+			want["comfy.events.jobs.acme."+id+"."+kind] = 1
+		}
 	}
 	<-all
+	counts := map[string]queue.ConsumerCounts{}
+	for _, c := range must(q.Consumers(t.Context())) {
+		counts[c.Consumer] = c
+	}
+	if c, there := counts["tally"]; !there || c.Pending != 0 || c.Unacked != 0 || q.LaneCap() != 10_000 {
+		t.Errorf("the consumers are at %+v, and a lane holds %d jobs", counts, q.LaneCap())
+	}
 	cancel()
 	loops.Wait()
 	if diff := cmp.Diff(want, seen); diff != "" {

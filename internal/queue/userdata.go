@@ -226,7 +226,7 @@ func (q *Queue) HideUpTo(ctx context.Context, tenant job.Tenant, sequence uint64
 // WatchHidden calls tell for what tenants hide, first for what they have hidden, until ctx ends. It is never told when that expires,
 // which is when the events of the jobs do.
 func (q *Queue) WatchHidden(ctx context.Context, tell func(Hidden)) error {
-	return q.watchEntries(ctx, q.hidden, func(e Entry) {
+	return q.watchEntries(ctx, q.hidden, allOf(q.hidden), func(e Entry) {
 		if e.Phase != Put {
 			return
 		}

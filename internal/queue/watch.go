@@ -10,7 +10,6 @@ import (
 
 	"github.com/comfyherd/comfyherd/internal/names"
 	"github.com/comfyherd/comfyherd/internal/route"
-	"github.com/comfyherd/comfyherd/internal/workflow"
 )
 
 const rewatchPause = 250 * time.Millisecond
@@ -18,8 +17,13 @@ const rewatchPause = 250 * time.Millisecond
 // watch calls tell for every change of a bucket until ctx ends, with the value as read decodes it. It warns once of a key whose
 // value read refuses, and again only after the key has had a valid value.
 func watch[V any](ctx context.Context, q *Queue, kv natsjs.KeyValue, read func(Entry) (V, error), tell func(Change[V])) error {
+	return watchBy(ctx, q, kv, allOf(kv), read, tell)
+}
+
+// watchBy is watch with the watcher that open opens.
+func watchBy[V any](ctx context.Context, q *Queue, kv natsjs.KeyValue, open watcherOf, read func(Entry) (V, error), tell func(Change[V])) error {
 	invalid := map[string]bool{}
-	return q.watchEntries(ctx, kv, func(e Entry) {
+	return q.watchEntries(ctx, kv, open, func(e Entry) {
 		c, err := Decode(e, read)
 		switch {
 		case err == nil:
@@ -39,9 +43,9 @@ const mostInvalid = 1024
 // restarted, so at every reconnect another one is opened, which begins with Reset. It also gets nothing for seconds when another server
 // of the cluster is gone, and never again when the bucket was deleted. So three times in each presence TTL the bucket's state is read:
 // when changes were missed another watcher is opened, and a missing bucket is made again.
-func (q *Queue) watchEntries(ctx context.Context, kv natsjs.KeyValue, tell func(Entry)) error {
+func (q *Queue) watchEntries(ctx context.Context, kv natsjs.KeyValue, open watcherOf, tell func(Entry)) error {
 	for ctx.Err() == nil {
-		if err := q.watchOnce(ctx, kv, tell); err != nil && ctx.Err() == nil && !errors.Is(err, context.Canceled) {
+		if err := q.watchOnce(ctx, kv, open, tell); err != nil && ctx.Err() == nil && !errors.Is(err, context.Canceled) {
 			if !Pause(ctx, rewatchPause) {
 				break
 			}
@@ -50,7 +54,14 @@ func (q *Queue) watchEntries(ctx context.Context, kv natsjs.KeyValue, tell func(
 	return ctx.Err()
 }
 
-func (q *Queue) watchOnce(ctx context.Context, kv natsjs.KeyValue, tell func(Entry)) error {
+// watcherOf opens a watcher of a bucket.
+type watcherOf func(context.Context) (natsjs.KeyWatcher, error)
+
+func allOf(kv natsjs.KeyValue) watcherOf {
+	return func(ctx context.Context) (natsjs.KeyWatcher, error) { return kv.WatchAll(ctx) }
+}
+
+func (q *Queue) watchOnce(ctx context.Context, kv natsjs.KeyValue, open watcherOf, tell func(Entry)) error {
 	bound, cancel := q.reconnects.bound(ctx)
 	defer cancel()
 	first, err := q.bucket(bound, kv.Bucket())
@@ -60,7 +71,7 @@ func (q *Queue) watchOnce(ctx context.Context, kv natsjs.KeyValue, tell func(Ent
 	seen, last := first.State.LastSeq, uint64(0) // the newest revision passed on, and the newest stored at the last look
 	look := time.NewTicker(q.presenceTTL / 3)
 	defer look.Stop()
-	watcher, err := kv.WatchAll(bound)
+	watcher, err := open(bound)
 	if err != nil {
 		return fmt.Errorf("watch bucket %s: %w", kv.Bucket(), err)
 	}
@@ -71,8 +82,8 @@ func (q *Queue) watchOnce(ctx context.Context, kv natsjs.KeyValue, tell func(Ent
 		select {
 		case <-bound.Done():
 			return bound.Err()
-		case entry, open := <-watcher.Updates():
-			if !open {
+		case entry, more := <-watcher.Updates():
+			if !more {
 				return fmt.Errorf("watch bucket %s: the watcher ended", kv.Bucket())
 			}
 			e := entryOf(entry)
@@ -162,11 +173,6 @@ func (q *Queue) WatchHosts(ctx context.Context, tell func(Change[HostState])) er
 // WatchDispatchers calls tell for every heartbeat of every dispatcher, and when its presence has ended.
 func (q *Queue) WatchDispatchers(ctx context.Context, tell func(Change[DispatcherState])) error {
 	return watch(ctx, q, q.dispatchers, DispatcherStateOf, tell)
-}
-
-// WatchCapabilities calls tell for every change of what a host can run.
-func (q *Queue) WatchCapabilities(ctx context.Context, tell func(Change[workflow.Capability])) error {
-	return watch(ctx, q, q.capabilities, alike(CapabilityOf), tell)
 }
 
 // WatchAffinity calls tell for every change of an affinity rule.

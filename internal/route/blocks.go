@@ -282,6 +282,13 @@ func (f *Fleet) Struck(id HostID, hash workflow.Hash) bool {
 	return x != nil && known && x.struck.has(n)
 }
 
+// OnProbation reports whether a pair had a block and has not succeeded since.
+func (f *Fleet) OnProbation(id HostID, hash workflow.Hash) bool {
+	x := f.hashes[hash]
+	n, known := f.numbers[id]
+	return x != nil && known && x.probation.has(n)
+}
+
 // EachStruck visits every pair with strikes, as EachBlock does.
 func (f *Fleet) EachStruck(pause func() bool) iter.Seq2[HostID, workflow.Hash] {
 	return func(visit func(HostID, workflow.Hash) bool) {

@@ -50,8 +50,12 @@ func (r *Room) relane(t Tenant, before int) {
 	}
 }
 
-// placesOfSlice is how many places are looked at in the time that a workflow takes that is put in order anew.
-const placesOfSlice = 64
+// placesOfSlice is how many places are looked at before the work left is counted again: a ticket may move in each.
+const placesOfSlice = 16
+
+// workOfMove is how many workflows could be put in order anew while a ticket moves to another lane: it is taken out of one and put
+// into another, and the classes of both may be made or discarded.
+const workOfMove = 8
 
 // relaneSome moves tickets that stand in a lane of another priority than they count as. It goes around all places once after the
 // ceiling of a tenant with tickets has changed.
@@ -72,7 +76,7 @@ func (r *Room) relaneSome(left int) int {
 		for _, t := range tickets {
 			r.Put(t)
 		}
-		left -= 2 * len(tickets) // to put one is to take another out
+		left -= workOfMove * len(tickets)
 	}
 	return left
 }

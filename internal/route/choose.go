@@ -85,7 +85,7 @@ func (f *Fleet) candidates(x *facts, c, of set) {
 	c.copyFrom(f.scratch.eligible)
 	c.and(of)
 	if f.onlyHome {
-		c.and(f.home)
+		c.and(f.own)
 	}
 	x.removeProbation(c, &f.scratch.term)
 }

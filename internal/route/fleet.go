@@ -35,7 +35,8 @@ type Fleet struct {
 	spare    set // online, no slot, but room to hold one more job
 	home     set
 	leaves   bool // hosts elsewhere are left to their homes; see LeaveToHomes
-	onlyHome bool // while a host is chosen among those at home here
+	onlyHome bool // while a host is chosen among its own
+	own      set  // hosts to which this dispatcher may give waiting jobs, when they are left to homes
 	given    grants
 	load     [levels]set // online hosts by load
 	labels   map[string]*hostSet
@@ -198,6 +199,7 @@ func (f *Fleet) describe(n int32, s HostState) {
 	h := f.hosts[n]
 	h.home, h.until, h.why = s.Home, s.Until, s.Why
 	f.home.put(n, s.Home)
+	f.own.put(n, s.Home || s.Open)
 	if h.memory != s.Memory {
 		f.setMemory(n, s.Memory)
 	}
@@ -271,6 +273,7 @@ func (f *Fleet) RemoveHost(id HostID) {
 	f.setLabels(n, nil)
 	f.setMemory(n, 0)
 	f.home.del(n)
+	f.own.del(n)
 	f.departed(n)
 	f.freeNumber(n)
 }

@@ -13,7 +13,8 @@ const (
 // LeaveToHomes has waiting jobs given only to hosts whose home is this dispatcher. Then, of several dispatchers with the
 // same tickets, few claim the same one. Hosts elsewhere are still compared: a job for which one of them is best is left to
 // its home, for LeaveTime at most, since that dispatcher may have a reason not to use it which is unknown here. The jobs of
-// a tenant with a cap, which one dispatcher gives to hosts, go to any host, and Choose is not affected.
+// a tenant with a cap, which one dispatcher gives to hosts, go to any host, and so do all jobs to a host that is open (HostState.Open). Choose
+// is not affected.
 func (f *Fleet) LeaveToHomes(on bool) { f.leaves = on }
 
 // HasSlots reports whether a host has a slot for each of its jobs, those that are being offered to it included.
@@ -26,7 +27,7 @@ func (f *Fleet) HasSlots(id HostID) bool {
 func (r *Room) findOwn(f *Fleet) {
 	if f.leaves {
 		r.own = append(r.own[:0], r.roomy...)
-		r.own.and(f.home)
+		r.own.and(f.own)
 	}
 }
 
@@ -36,7 +37,7 @@ func (s *search) own(p *pool) bool {
 	case !s.fleet.leaves:
 		return true
 	case s.host >= 0:
-		return s.fleet.home.has(s.host)
+		return s.fleet.own.has(s.host)
 	}
 	return p.mask.meets(s.room.own)
 }
@@ -51,7 +52,7 @@ func (s *search) chooseFor(c *class, w *Want) decision {
 	}
 	if s.left < leftMost && (c.left == 0 || s.room.now-c.left < int64(LeaveTime)) {
 		d := f.choose(w, s.now)
-		if d.host < 0 || f.home.has(d.host) {
+		if d.host < 0 || f.own.has(d.host) {
 			return d
 		}
 		s.leave(c)

@@ -67,6 +67,27 @@ func TestAHostAtHomeElsewhereGetsNoWaitingJobFromHere(t *testing.T) {
 	}
 }
 
+func TestAnOpenHostGetsWaitingJobsWhereverItIsAtHome(t *testing.T) {
+	t.Parallel()
+	there := online("there")
+	f := fleet(there)
+	f.LeaveToHomes(true)
+	r := room(ticket(1, "a", 5))
+	if got := next(r, f, noon); got != 0 {
+		t.Errorf("Pick gives job %d to a host that is left to its home", got)
+	}
+	there.Open = true
+	f.PutHost(there)
+	if got := next(r, f, noon); got != 1 {
+		t.Errorf("Pick gives job %d to an open host, want 1", got)
+	}
+	there.Open = false
+	f.PutHost(there)
+	if got, ok := r.Next(f, "there", noon); ok {
+		t.Errorf("Next gives job %d to a host that is not open any more", got.Sequence)
+	}
+}
+
 func TestASearchLeavesOnlySoManyJobsToOtherHomes(t *testing.T) {
 	t.Parallel()
 	here, there := online("here"), online("there")

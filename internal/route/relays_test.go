@@ -14,13 +14,13 @@ import (
 )
 
 // several is several dispatchers that share the news of hosts as docs/architecture.md describes: the state of a host
-// reaches its home at once and the others with the next relay. A ticket reaches the dispatcher that received
+// reaches its home at once and the others with the next relay, or when there are none after the head start. A ticket reaches the dispatcher that received
 // the job at once and the others later, and of several that claim it the first one gets it. A job that is meant for
 // a free slot is refused by a host that has none.
 type several struct {
 	ds       []*member
-	home     []int // by host
-	interval time.Duration
+	home     []int         // by host
+	interval time.Duration // between two relays; 0: there are none
 
 	coming  deliveries
 	order   uint64
@@ -122,7 +122,11 @@ func (p *several) wait(s *simulation, first int, j *simJob) {
 // reaches gives when something that a host says now reaches a member.
 func (p *several) reaches(s *simulation, host, member int) time.Time {
 	heard := s.now.Add(newsTime)
-	if home := p.home[host]; home != member {
+	home := p.home[host]
+	if home != member && p.interval == 0 {
+		return heard.Add(headStart)
+	}
+	if home != member {
 		shift := p.interval * time.Duration(home) / time.Duration(len(p.ds)) // relays of dispatchers are not in step
 		passed := heard.Sub(noon) - shift
 		relayed := noon.Add(shift + p.interval*time.Duration(math.Ceil(float64(passed)/float64(p.interval))))
@@ -255,7 +259,18 @@ func TestSimulationOfDispatchersWithRelays(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	interval := min(max(50*time.Millisecond, time.Duration(dispatchers)*5*time.Millisecond), time.Second)
+	compareSeveral(t, hosts, dispatchers, span, min(max(50*time.Millisecond, time.Duration(dispatchers)*5*time.Millisecond), time.Second))
+}
+
+// TestSimulationOfManyDispatchersWithoutRelays is for more than four dispatchers of a small fleet, which leave waiting jobs to homes as well.
+func TestSimulationOfManyDispatchersWithoutRelays(t *testing.T) {
+	t.Parallel()
+	compareSeveral(t, 24, 8, 30*time.Minute, 0)
+}
+
+// compareSeveral has several dispatchers, and one that has all news at once, do the same part of a day.
+func compareSeveral(t *testing.T, hosts, dispatchers int, span, interval time.Duration) {
+	t.Helper()
 	jobs := dayOf(1, float64(hosts)/simHosts, span)
 	one := simulateOn(hosts, newOursOf(hosts), jobs, time.Time{})
 	one.report(t, "one")
@@ -271,6 +286,10 @@ func TestSimulationOfDispatchersWithRelays(t *testing.T) {
 	}
 	if more := several.busyShare() - one.busyShare(); more > 0.01 {
 		t.Errorf("GPUs were busy %.2f %% more of the time for the same jobs", 100*more)
+	}
+	// Of few loads some more or less are chance: in a whole day of 24 hosts and 4 dispatchers there are fewer than with one.
+	if more := several.loads - one.loads; more > one.loads/100 && (span >= 24*time.Hour || more > one.loads/10) {
+		t.Errorf("%d model loads, and %d with one dispatcher", several.loads, one.loads)
 	}
 	if 10*p.lost > len(jobs) || 10*p.refused > len(jobs) {
 		t.Errorf("%d claims were lost and %d offers refused", p.lost, p.refused)

@@ -74,7 +74,7 @@ func (r *Room) findRoom(f *Fleet, now time.Time) {
 		switch {
 		case f.ripe(n, now):
 			r.roomy.add(n)
-		case !f.leaves || f.home.has(n):
+		case !f.leaves || f.own.has(n):
 			r.askAgain(f.endsAt[n] - int64(PrefetchAhead))
 		}
 	})

@@ -47,7 +47,7 @@ func TestScreenshots(t *testing.T) {
 		width, height int64
 	}{{"light", "light", 1280, 860}, {"dark", "dark", 1280, 860}, {"phone", "light", 375, 740}} {
 		b.do(look.name, chromedp.EmulateViewport(look.width, look.height), scheme(look.theme))
-		for _, view := range []string{"", "jobs", "wall", "hosts", "hosts/gpu-2", "blocks", "workflows", "tenants", "dead", "system", "job/acme/shot-07"} {
+		for _, view := range []string{"", "jobs", "wall", "hosts", "hosts/gpu-2", "blocks", "workflows", "workflow/" + f.anyHash(), "tenants", "dead", "dead?letters=all", "waiting", "webhooks", "system", "job/acme/shot-07"} {
 			b.to(view)
 			b.until("the view is read", "!document.querySelector('main [aria-busy]')")
 			b.do("settle", chromedp.Sleep(700*time.Millisecond))
@@ -56,7 +56,23 @@ func TestScreenshots(t *testing.T) {
 	}
 }
 
+// anyHash is the workflow of a job.
+func (f *fleet) anyHash() string {
+	e, _, err := f.q.Last(f.t.Context(), "acme", "shot-07")
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return string(e.Hash)
+}
+
 func name(view string) string {
+	view, query, _ := strings.Cut(view, "?")
+	if query != "" {
+		return view + "-" + strings.ReplaceAll(query, "=", "-")
+	}
+	if strings.HasPrefix(view, "workflow/") {
+		return "workflow"
+	}
 	if view == "" {
 		return "now"
 	}

@@ -4,12 +4,16 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/chromedp/chromedp"
 
 	"github.com/comfyherd/comfyherd/internal/comfysim"
 	"github.com/comfyherd/comfyherd/internal/dashboard"
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/queue"
+	"github.com/comfyherd/comfyherd/internal/workflow"
+	"github.com/comfyherd/comfyherd/jetstream"
 )
 
 // enter is the key of that name.
@@ -29,7 +33,7 @@ func TestStories(t *testing.T) { //nolint:paralleltest // a browser takes all of
 	}{
 		{"NothingYet", nothingYet}, {"AJobAndItsPicture", jobAndPicture}, {"AFailureAndItsBlock", failureAndBlock}, {"ABlockIsCleared", blockCleared},
 		{"JobsByKeyboard", jobsByKeyboard}, {"JobsInAFlood", jobsInAFlood}, {"AnswersTakeLong", slowAnswers}, {"TheDeadAreRequeued", deadRequeued}, {"AHostIsDrained", hostDrained}, {"WhatWaits", whatWaits},
-		{"WorkflowsTenantsSystem", otherViews}, {"TheViewerSleeps", viewerSleeps}, {"AGuestOnlyLooks", guest}, {"ATenantSeesItsOwn", tenant}, {"EverybodyCanUseIt", everybody},
+		{"AWorkflowAndItsHosts", workflowAndHosts}, {"AWebhookAndItsTries", webhookAndTries}, {"WorkflowsTenantsSystem", otherViews}, {"TheViewerSleeps", viewerSleeps}, {"AGuestOnlyLooks", guest}, {"ATenantSeesItsOwn", tenant}, {"EverybodyCanUseIt", everybody},
 	} {
 		ok := t.Run(story.name, func(t *testing.T) {
 			f.t, b.t = t, t
@@ -119,6 +123,12 @@ func jobsByKeyboard(f *fleet, b *tab) {
 		chromedp.SendKeys(chromedp.CSS("#search"), "cat-"+enter))
 	b.until("the search is in the address", `location.hash === '#/jobs?job=cat-'`)
 	b.until("two jobs match", `document.querySelectorAll('main tr[data-row]').length === 2`)
+	f.submit("bolt", "dog-2", "poster", 3, func(s *job.Spec) { s.Name = "Rex on the beach" })
+	f.ended("bolt", "dog-2")
+	b.press("/")
+	b.do("find it by its name", chromedp.Evaluate[chromedp.Void](`void (document.activeElement.value = '')`), chromedp.SendKeys(chromedp.CSS("#search"), "the beach"+enter))
+	b.until("the name is in the address", `location.hash === '#/jobs?text=the%20beach'`)
+	b.until("one job matches", `document.querySelectorAll('main tr[data-row]').length === 1`)
 	if title := eval[string](b, "document.title"); !strings.HasSuffix(title, "comfyherd") {
 		b.t.Errorf("the title is %q", title)
 	}
@@ -126,7 +136,7 @@ func jobsByKeyboard(f *fleet, b *tab) {
 
 // module is a module of the page, as the page itself has it.
 func module(name string) string {
-	return `import(document.querySelector('script[type="module"]').src.replace('app.js', '` + name + `'))`
+	return `import(document.querySelector('script[type="module"]').src).then((page) => page.modules['` + name + `'])`
 }
 
 // More jobs come than the list shows, and a job begins while the list of those that run is read.
@@ -184,6 +194,8 @@ func deadRequeued(f *fleet, b *tab) {
 	b.says("Requeue 1 job?", "The oldest died")
 	b.press(enter)
 	b.says("1 job requeued.")
+	b.to("dead?letters=all")
+	b.says("all letters", "cat-3", "gpu-2: execution error")
 	b.to("jobs?job=cat-3-r1")
 	b.says("cat-3-r1", "every host that can run it is blocked")
 	b.press("c") // of the row that has the focus: there is none
@@ -207,6 +219,8 @@ func hostDrained(_ *fleet, b *tab) {
 	b.until("the host is back", `document.querySelector('tr[data-key="gpu-1"]').innerText.includes('online')`)
 	b.to("hosts/gpu-1")
 	b.says("About", "NVIDIA", "Last jobs")
+	b.do("draw a host that was busy", chromedp.Evaluate[chromedp.Void](`void `+module("views/hosts.js")+`.then((hosts) => { window.line = hosts.busy({ busy: Array(30).fill(50) }).strings.join(''); })`))
+	b.until("how busy it was is a line", `window.line?.includes('class="busy"')`)
 	b.to("system")
 	b.says("by Łukasz from 127.0.0.1")
 	b.do("drop the name", chromedp.Evaluate[chromedp.Void](`void localStorage.removeItem('comfyherd.by')`))
@@ -220,6 +234,13 @@ func whatWaits(f *fleet, b *tab) {
 		s.Workflow = []byte(strings.Replace(string(s.Workflow), `"seed":5,`, `"seed":9007199254740993,`, 1))
 	})
 	b.says("cow-1")
+	f.submit("coral", "cow-2", "nowhere", 6, nil)
+	b.says("cow-2", "no host can run it")
+	b.do("open the page anew", chromedp.Reload())
+	b.until("the title says that something needs a person", `document.title.startsWith('(1) Waiting')`)
+	if err := f.q.Call(b.t.Context(), "cancel", map[string]string{"tenant": "coral", "job": "cow-2"}, new(any)); err != nil {
+		b.t.Fatal(err)
+	}
 	b.to("job/coral/cow-1")
 	b.says("Why it waits", "The job as it was published")
 	b.until("the seed has all its digits", `document.querySelector('details pre').textContent.includes('"seed": 9007199254740993')`)
@@ -229,11 +250,58 @@ func whatWaits(f *fleet, b *tab) {
 	b.says("The job is cancelled.", "by page from 127.0.0.1")
 }
 
+// The graph is read out of a job that is dead, the rule is written, and a pair that has failed is seen.
+func workflowAndHosts(f *fleet, b *tab) {
+	b.to("workflows")
+	b.says("portrait, image")
+	hash := eval[string](b, `[...document.querySelectorAll('main tr[data-row]')].find((r) => r.innerText.includes('portrait')).dataset.key`)
+	b.to("workflow/" + hash)
+	b.says("portrait, image", "KSampler", "latent image of 5", "ckpt name portrait.safetensors", "Every host that can run it may run it.")
+	b.press("a")
+	b.says("Hosts of this workflow")
+	b.do("prefer gpu-1", chromedp.SendKeys(chromedp.CSS("dialog input"), "gpu-1"+enter))
+	b.says("The rule is kept.", "Preferred")
+	b.press("a")
+	b.do("prefer none", chromedp.Evaluate[chromedp.Void](`void ((i) => { i.value = ''; i.dispatchEvent(new Event('input')); })(document.querySelector('dialog input'))`))
+	b.press(enter)
+	b.says("The rule is removed.", "Every host that can run it may run it.")
+	if _, err := f.q.PutStrikes(b.t.Context(), "gpu-1", workflow.Hash(hash), []byte(`{"tenants":{"acme":1}}`), time.Minute, 0); err != nil {
+		b.t.Fatal(err)
+	}
+	f.eventually("the strike is read", func() bool {
+		var answer queue.BlocksAnswer
+		err := f.q.Call(b.t.Context(), "blocks", queue.BlocksRequest{Struck: true}, &answer)
+		return err == nil && len(answer.Struck) == 1
+	})
+	b.to("blocks")
+	b.until("the pair is marked", `document.querySelector('.cell.struck')?.title.includes('has failed, and is not blocked')`)
+}
+
+// A try appears as it is stored, whoever has made it.
+func webhookAndTries(f *fleet, b *tab) {
+	b.to("webhooks")
+	b.says("No webhook", "dispatcher webhooks set")
+	set := map[string]any{"tenant": "acme", "name": "orders", "url": "https://shop.example.com/hooks", "events": []string{"job.dead"}}
+	if err := f.q.Call(b.t.Context(), "webhooks.set", set, new(any)); err != nil {
+		b.t.Fatal(err)
+	}
+	b.says("acme / orders", "shop.example.com", "Nothing was sent to it yet.")
+	try := jetstream.WebhookTry{Tenant: "acme", Webhook: "orders", ID: "evt_1_17", Type: "job.dead", Sequence: 17, Job: "cat-3", Outcome: jetstream.TryFailed, Status: 503, Error: "the answer was 503", Time: f.q.Now()}
+	if err := f.q.AppendTry(b.t.Context(), &try, "test"); err != nil {
+		b.t.Fatal(err)
+	}
+	b.says("job.dead", "the answer was 503", "cat-3")
+	b.do("disable it", chromedp.Evaluate[chromedp.Void](`void [...document.querySelectorAll('main button')].find((x) => x.innerText === 'Disable').click()`))
+	b.says("Send nothing more to orders?")
+	b.press(enter)
+	b.says("orders is disabled.", "disabled")
+}
+
 func otherViews(_ *fleet, b *tab) {
 	b.to("workflows")
 	b.says("poster, image", "portrait, image", "2 of 2")
 	b.to("tenants/%C3") // of an address that was cut
-	b.until("the tenants are shown", `document.title.startsWith('Tenants')`)
+	b.until("the tenants are shown", `document.title.includes('Tenants')`)
 	b.until("the tenants are read", `!document.querySelector('main [aria-busy]')`)
 	b.to("system")
 	b.says("Dispatchers", "one", "COMFY_EVENTS", "Settings of dispatcher one", "cancel")

@@ -9,9 +9,14 @@ import (
 	"github.com/alecthomas/kong"
 )
 
-// Commands gives every use of a program in the blocks of sh on a page, as its arguments.
+// Commands gives every use of a program in the blocks of sh and console on a page, as its arguments.
 func Commands(page, program string) [][]string {
 	var lines []string
+	for _, step := range Console(page) {
+		if !strings.ContainsAny(step.Command, "\n$") { // scripts are only run
+			lines = append(lines, step.Command)
+		}
+	}
 	for _, block := range Fenced(page, "sh") {
 		lines = append(lines, strings.Split(block, "\n")...)
 	}
@@ -32,12 +37,19 @@ func uses(lines []string, program string) [][]string {
 	var found [][]string
 	for _, line := range lines {
 		for _, words := range Shell(line) {
-			if words[0] == program && len(words) > 1 {
+			if at := slices.IndexFunc(words, redirects); at >= 0 {
+				words = words[:at]
+			}
+			if len(words) > 1 && words[0] == program {
 				found = append(found, words[1:])
 			}
 		}
 	}
 	return found
+}
+
+func redirects(word string) bool {
+	return word == ">" || word == "<" || strings.HasPrefix(word, "2>")
 }
 
 // Exists says which command or flag of a mention a program does not have.
@@ -53,6 +65,9 @@ func Exists(node *kong.Node, args []string) error {
 		case child >= 0:
 			node = node.Children[child]
 			flags = append(flags, node.Flags...)
+			if node.DefaultCmd != nil {
+				flags = append(flags, node.DefaultCmd.Flags...)
+			}
 		case !long && node.Parent == nil && node.DefaultCmd == nil:
 			return fmt.Errorf("%s has no command %s", node.Name, word)
 		}

@@ -27,7 +27,7 @@ var (
 	tables = map[string]reflect.Type{"job.Spec": reflect.TypeFor[job.Spec](), "job.Event": reflect.TypeFor[job.Event]()}
 	shapes = named(
 		job.Input{}, job.Timeouts{}, job.Output{}, failure.Attempt{}, route.Block{}, queue.Catalog{}, queue.PageRequest{}, queue.Asset{}, queue.Blob{}, route.HostVerdict{}, route.LaneStat{},
-		jetstream.Progress{}, queue.Unblocked{}, queue.HostEvent{}, queue.HostState{}, queue.RunningJob{}, queue.Blame{}, queue.HostCondition{}, queue.HostGrant{}, queue.Rest{},
+		jetstream.Progress{}, queue.Unblocked{}, queue.HostEvent{}, queue.HostState{}, queue.RunningJob{}, queue.Blame{}, queue.HostCondition{}, queue.HostGrant{}, queue.Rest{}, queue.StruckPair{},
 		queue.EndedJob{}, queue.ModelLoad{}, queue.DispatcherState{}, queue.Affinity{}, queue.TenantSettings{}, queue.Slot{}, queue.Ticket{},
 		queue.Reply{}, queue.Control{}, queue.HostInfo{}, jetstream.EventRow{}, queue.Act{},
 		jetstream.JobRow{}, jetstream.EventNote{}, jetstream.Mark{},

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"unicode"
 )
 
 // Pages gives the README and every page of the folder docs of the repository at root, by path from root.
@@ -137,4 +138,31 @@ func ReplaceGenerated(page, name, text string) (string, error) {
 		return "", fmt.Errorf("the page has no place for the generated part %s", name)
 	}
 	return page[:begin[1]] + "\n" + strings.TrimSpace(text) + "\n\n" + page[end:], nil
+}
+
+// Anchors are those that GitHub gives the headings of a page.
+func Anchors(page string) map[string]bool {
+	found := map[string]bool{}
+	for line := range strings.Lines(Prose(page)) {
+		level := len(line) - len(strings.TrimLeft(line, "#"))
+		heading, isHeading := strings.CutPrefix(line[level:], " ")
+		if level == 0 || level > 6 || !isHeading {
+			continue
+		}
+		anchor := strings.Map(func(r rune) rune {
+			switch {
+			case r == ' ':
+				return '-'
+			case r == '-' || r == '_' || unicode.IsLetter(r) || unicode.IsDigit(r):
+				return unicode.ToLower(r)
+			}
+			return -1
+		}, strings.TrimSpace(heading))
+		again := anchor
+		for n := 1; found[again]; n++ {
+			again = fmt.Sprintf("%s-%d", anchor, n)
+		}
+		found[again] = true
+	}
+	return found
 }

@@ -117,8 +117,23 @@ func TestEveryAlertHasARunbookAndKnownMetrics(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	recorded := map[string]bool{}
+	for _, rule := range strings.Split(string(rules), "- record: ")[1:] {
+		name, body, _ := strings.Cut(rule, "\n")
+		_, expression, _ := strings.Cut(body, "expr: ")
+		expression, _, _ = strings.Cut(expression, "\n      - ")
+		expression, _, _ = strings.Cut(expression, "\n  - ")
+		checkExpression(t, name, expression)
+		recorded[name] = true
+	}
+	for _, name := range regexp.MustCompile(`comfyherd:[a-z0-9_:]+`).FindAllString(string(rules), -1) {
+		if !recorded[name] {
+			t.Errorf("an alert names %s, which no rule records", name)
+		}
+	}
 	var names, headings []string
-	for _, heading := range regexp.MustCompile(`(?m)^## (.*)$`).FindAllStringSubmatch(string(page), -1) {
+	_, alerts, _ := strings.Cut(string(page), "<!-- alerts -->\n")
+	for _, heading := range regexp.MustCompile(`(?m)^## (.*)$`).FindAllStringSubmatch(alerts, -1) {
 		headings = append(headings, heading[1])
 	}
 	for _, rule := range strings.Split(string(rules), "- alert: ")[1:] {

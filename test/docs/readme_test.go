@@ -15,7 +15,7 @@ import (
 	"github.com/comfyherd/comfyherd/test/docs"
 )
 
-const readmeLines = 155
+const readmeLines = 150
 
 func pages(t *testing.T) map[string]string {
 	t.Helper()

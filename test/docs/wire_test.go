@@ -112,14 +112,14 @@ func TestTheDefaultsOfFlagsAreThoseOfAFreshNATS(t *testing.T) {
 		t.Fatal(err)
 	}
 	for flag, want := range actual {
-		at := strings.Index(pages["docs/flags.md"], "| `"+flag+"=")
+		at := strings.Index(pages["docs/configuration.md"], "| `"+flag+"=")
 		if at < 0 {
-			t.Errorf("docs/flags.md has no %s", flag)
+			t.Errorf("docs/configuration.md has no %s", flag)
 			continue
 		}
-		line, _, _ := strings.Cut(pages["docs/flags.md"][at:], "\n")
+		line, _, _ := strings.Cut(pages["docs/configuration.md"][at:], "\n")
 		if got := strings.TrimSpace(strings.Split(line, "|")[4]); got != want {
-			t.Errorf("%s: docs/flags.md says %s, a fresh NATS gets %s", flag, got, want)
+			t.Errorf("%s: docs/configuration.md says %s, a fresh NATS gets %s", flag, got, want)
 		}
 	}
 }

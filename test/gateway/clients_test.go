@@ -79,6 +79,28 @@ func TestPicturesThatComeOverTheWebsocketOnlyComeWhole(t *testing.T) {
 	}
 }
 
+// A picture has no prompt's id for clients without the flag: they take it for one of the node that was named last.
+func TestAPictureFollowsTheNameOfItsPrompt(t *testing.T) {
+	t.Parallel()
+	f := open(t)
+	s := f.socket("script")
+	g := slow(60, 54)
+	g["3"] = node("SimSleep", map[string]any{"image": []any{"1", 0}, "seconds": 60, "steps": 1200, "preview": "JPEG"})
+	long := f.prompt(map[string]any{"prompt": g, "client_id": "script"})
+	s.until("progress", long)
+	s.end(f.prompt(map[string]any{"prompt": picture(55), "client_id": "script"}))
+	named := ""
+	for m := s.next(); !m.binary; m = s.next() {
+		if m.kind == "executing" {
+			named = fmt.Sprint(m.data["prompt_id"], " ", m.data["node"])
+		}
+	}
+	if want := long + " 3"; named != want {
+		t.Errorf("before the picture was named %q, want %q", named, want)
+	}
+	f.do(http.MethodPost, "/interrupt", map[string]any{"prompt_id": long})
+}
+
 func TestAClientOfExecutedFramesAloneGetsEveryOutput(t *testing.T) {
 	t.Parallel()
 	f := open(t)
@@ -130,7 +152,7 @@ func TestOnePromptIsInterruptedAndNoOther(t *testing.T) {
 	other := f.as(theirs)
 	s := f.socket("krita")
 	id := uuid.NewString()
-	if got := f.prompt(map[string]any{"prompt": slow(30, 45), "client_id": "krita", "prompt_id": id}); got != id { // Krita wants its own id
+	if got := f.prompt(map[string]any{"prompt": endless(45), "client_id": "krita", "prompt_id": id}); got != id { // Krita wants its own id
 		t.Fatalf("the id is %s", got)
 	}
 	kept := other.prompt(map[string]any{"prompt": slow(0.4, 46)})
@@ -208,7 +230,7 @@ func TestThePageIsRemindedOfWhatStillRuns(t *testing.T) {
 	}
 	for s.next().kind != "feature_flags" {
 	}
-	long := f.prompt(map[string]any{"prompt": slow(60, 50), "client_id": "tab"})
+	long := f.prompt(map[string]any{"prompt": endless(50), "client_id": "tab"})
 	s.until("progress", long)
 	short := f.prompt(map[string]any{"prompt": picture(51), "client_id": "tab"})
 	s.end(short)

@@ -317,3 +317,10 @@ func slow(seconds float64, colour int) graph {
 	g["2"] = node("SaveImage", map[string]any{"images": []any{"3", 0}, "filename_prefix": "ComfyUI"})
 	return g
 }
+
+// endless is a graph that runs until it is cancelled, which it notices within a tenth of a second.
+func endless(colour int) graph {
+	g := slow(0, colour)
+	g["3"] = node("SimSleep", map[string]any{"image": []any{"1", 0}, "seconds": 60, "steps": 600, "preview": "JPEG"})
+	return g
+}

@@ -83,7 +83,7 @@ export async function all(name, field, request = {}, most = 100000, each = () =>
 /** What a view shows, as it was read last. Reading again is put off so that it happens at most every so often, and one at a time. */
 export class Resource {
   constructor(read, changed, pause = 1500) {
-    Object.assign(this, { read, changed, pause, data: null, error: null, at: 0, turn: 0, timer: 0, reading: false, again: false });
+    Object.assign(this, { read, changed, pause, data: null, error: null, at: 0, turn: 0, timer: 0, reading: false, again: false, partial: false, shown: 0 });
   }
 
   async load() {
@@ -108,11 +108,12 @@ export class Resource {
     if (this.again) this.soon();
   }
 
-  /** Shows a part of what is being read for the first time. */
+  /** Shows a part of what is being read for the first time, a few times a second: each time the view sorts all of it. */
   part(data) {
-    if (this.error || (this.data && !this.partial)) return;
+    if (this.error || (this.data && !this.partial) || (this.partial && Date.now() - this.shown < 400)) return;
     this.data = data;
     this.partial = true;
+    this.shown = Date.now();
     this.changed();
   }
 

@@ -1,6 +1,6 @@
 // The page: where the viewer is, what is drawn, and when.
 import { html, nothing, render } from './vendor/lit-html/lit-html.js';
-import { keep, setting } from './api.js';
+import { call, keep, Resource, setting } from './api.js';
 import { announce, ask } from './dialog.js';
 import { icon } from './format.js';
 import { listen } from './keys.js';
@@ -16,6 +16,8 @@ import * as system from './views/system.js';
 import * as tenants from './views/tenants.js';
 import * as waiting from './views/waiting.js';
 import * as wall from './views/wall.js';
+import * as webhooks from './views/webhooks.js';
+import * as workflow from './views/workflow.js';
 import * as workflows from './views/workflows.js';
 
 // In the order of the rail. The first four and "more" are the bar of a phone. Views without tenant are for operators only.
@@ -32,8 +34,8 @@ const places = [
 ];
 
 // Views that the rail has no place for, and under which of its places they are.
-const hidden = { job, waiting };
-const under = { job: 'jobs', waiting: 'jobs' };
+const hidden = { job, waiting, workflow, webhooks };
+const under = { job: 'jobs', waiting: 'jobs', workflow: 'workflows', webhooks: 'system' };
 
 const root = document.getElementById('app');
 let route = read();
@@ -42,6 +44,17 @@ let drawing = false;
 let more = false;
 let stream = null;
 let reload = false; // another version of the page is there
+
+/** How many things need a person; of a tenant, how many of its jobs are dead. The title of the tab begins with it. */
+const needs = new Resource(async () => {
+  if (store.role === 'tenant') return (await call('jobs', { limit: 1 })).counts?.dead ?? 0;
+  return (await call('overview')).needs?.length ?? 0;
+}, () => entitle(), 15000);
+const stale = 60000; // after which what needs a person is read again, whatever happens
+
+function entitle() {
+  document.title = `${needs.data ? `(${needs.data}) ` : ''}${view.title(route)} · comfyherd`;
+}
 
 /** Text of the address as it was before it was encoded; an address that was cut within a letter stays as it is. */
 function plain(text) {
@@ -77,7 +90,7 @@ function go() {
   more = false;
   if (before && before !== view) before.close?.();
   view.open(route, draw);
-  document.title = `${view.title(route)} · comfyherd`;
+  entitle();
   draw();
   if (was.name !== route.name || was.rest.join() !== route.rest.join()) {
     scrollTo(0, 0);
@@ -120,7 +133,7 @@ function shell() {
     <a class="skip" href="#main" @click=${skip}>Skip to the content</a>
     <header class="top">
       <a class="brand" href="#/"><svg viewBox="0 0 32 32" aria-hidden="true"><rect width="32" height="32" rx="8"/><circle cx="9" cy="11" r="3.2"/><circle cx="16" cy="11" r="3.2" opacity=".75"/><circle cx="23" cy="11" r="3.2" opacity=".45"/><rect class="light" x="5.8" y="18" width="20.4" height="4.4" rx="2.2"/></svg><span>comfyherd</span></a>
-      <form class="search" role="search" @submit=${search}>${icon('search')}<input id="search" type="search" placeholder="Find a job" aria-label="Find a job by its id or the beginning of it" autocomplete="off" spellcheck="false"><kbd>/</kbd></form>
+      <form class="search" role="search" @submit=${search}>${icon('search')}<input id="search" type="search" placeholder="Find a job" title="By the beginning of its id, or a part of its name or metadata" aria-label="Find a job by its id, name or metadata" autocomplete="off" spellcheck="false"><kbd>/</kbd></form>
       <button class="link ${store.connection}" @click=${pause} title="Pause or continue (.)" aria-live="polite">${icon({ live: 'dot', paused: 'half', lost: 'cross' }[store.connection] ?? 'ring')}<span>${words[store.connection]}</span></button>
       <button class="plain" @click=${rename} title="Changes are stored with this name">${store.role === 'look' ? 'may look' : setting('by') || 'no name'}</button>
       <button class="plain" @click=${theme} title="Theme: system, light or dark" aria-label="Change the theme">${icon('sun')}</button>
@@ -139,10 +152,17 @@ function skip(e) {
   document.getElementById('main').focus();
 }
 
-function search(e) {
+/** Finds jobs by the beginning of their id, and when there is none, by a part of their name or metadata. */
+async function search(e) {
   e.preventDefault();
   const text = document.getElementById('search').value.trim();
-  location.hash = text ? `#/jobs?job=${encodeURIComponent(text)}` : '#/jobs';
+  let by = 'job';
+  try {
+    if (text && !(await call('jobs', { job: text, limit: 1 })).jobs.length) by = 'text';
+  } catch {
+    // The list shows the error.
+  }
+  location.hash = text ? `#/jobs?${by}=${encodeURIComponent(text)}` : '#/jobs';
 }
 
 function begin() {
@@ -158,6 +178,7 @@ function begin() {
     },
     events(events) {
       take(events);
+      if (events.some((e) => e.kind === 'dead' || e.of === 'blocks' || e.of === 'hosts')) needs.soon();
       if (view.changed?.(events) !== false) draw();
     },
     running(jobs) {
@@ -173,7 +194,9 @@ function begin() {
       draw();
     },
   });
+  needs.load();
   setInterval(() => {
+    if (Date.now() - needs.at > stale) needs.soon();
     if (document.hidden) return;
     if (reload && !document.activeElement?.matches('input, textarea') && !document.querySelector('dialog[open]')) location.reload();
     draw();

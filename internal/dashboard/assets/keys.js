@@ -11,6 +11,7 @@ const list = (places) => html`<dl class="keys">
   <dt><kbd>Enter</kbd></dt><dd>open the row</dd>
   <dt><kbd>x</kbd></dt><dd>select the row; with Shift all up to it</dd>
   <dt><kbd>c</kbd> <kbd>r</kbd> <kbd>u</kbd></dt><dd>cancel, requeue, clear a block; each asks first</dd>
+  <dt><kbd>a</kbd></dt><dd>the hosts of a workflow</dd>
   <dt><kbd>.</kbd></dt><dd>pause or continue</dd>
   <dt><kbd>Esc</kbd></dt><dd>back</dd>
   <dt><kbd>?</kbd></dt><dd>this list</dd>

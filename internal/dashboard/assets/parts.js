@@ -19,7 +19,7 @@ export const toJob = (tenant, job) => link(`job/${pair(tenant, job)}`);
 export const jobLink = (tenant, job) => html`<a class="mono job" href=${toJob(tenant, job)} title="${tenant}/${job}">${job}</a>`;
 export const hostLink = (host) => (host ? html`<a href=${link(`hosts/${encodeURIComponent(host)}`)}>${host}</a>` : html`<span class="quiet">–</span>`);
 export const hashChip = (hash, title = store.titles.get(hash)) => (hash
-  ? html`<a class="hash mono" href=${link('jobs', { hash: short(hash) })} title="Jobs of workflow ${hash}">${title ? html`<b>${title}</b> ` : nothing}${short(hash)}</a>`
+  ? html`<a class="hash mono" href=${link(`workflow/${hash}`)} title="Workflow ${hash}">${title ? html`<b>${title}</b> ` : nothing}${short(hash)}</a>`
   : html`<span class="quiet">–</span>`);
 export const age = (time) => (time ? html`<time title=${full(time)}>${ago(time)}</time>` : nothing);
 

@@ -10,6 +10,7 @@ import { at, clock, left, now } from '../time.js';
 
 const mostRows = 30;
 const mostColumns = 24;
+const mostStruck = 2000;
 const listed = 100;
 const around = 2 * Math.PI * 16; // of a cell's ring
 
@@ -23,10 +24,12 @@ const list = new Resource(async () => {
   const blocks = await all('blocks', 'blocks', request, 100000, (rows) => list.part(rows.map(timed)));
   return blocks.map(timed);
 }, () => draw(), 1000);
+const struck = new Resource(() => all('blocks', 'struck', { ...(query.get('host') ? { host: query.get('host') } : {}), ...(query.get('hash') ? { hash: query.get('hash') } : {}), struck: true }, mostStruck), () => draw(), 5000);
 
 /** Keeps when a block ends as a number, and how long it lasts as far as that was seen. */
 function timed(b) {
-  b.end ??= at(b.until);
+  if (b.lasts) return b;
+  b.end = at(b.until);
   const key = `${b.host}.${b.hash}.${b.until}`;
   if (!whole.has(key)) whole.set(key, Math.max(1000, b.end - now()));
   b.lasts = whole.get(key);
@@ -37,14 +40,21 @@ export const title = () => 'Blocks';
 
 export function open(route, redraw) {
   draw = redraw;
-  if (query.toString() !== route.query.toString()) list.reset();
+  if (query.toString() !== route.query.toString()) {
+    list.reset();
+    struck.reset();
+  }
   query = route.query;
-  list.load();
+  resync();
 }
 
-export const resync = () => list.load();
+export function resync() {
+  list.load();
+  struck.load();
+}
 
 export function changed(events) {
+  if (events.some((e) => e.of === 'blocks' || e.kind === 'failed')) struck.soon();
   const own = events.filter((e) => e.of === 'blocks');
   if (!list.data || !own.length) return false;
   for (const e of own) {
@@ -83,10 +93,14 @@ export const keys = {
 
 const partial = (b) => !b.tenants?.includes('*');
 const share = (b) => Math.max(0, Math.min(1, (b.end - now()) / b.lasts));
-const said = (b) => `${b.host}, workflow ${short(b.hash)}: blocked until ${clock(b.end)}, because of ${spaces(b.kind)}${b.level ? `; block number ${b.level + 1}` : ''}`;
+const said = (b) => `${b.host}, workflow ${short(b.hash)}: blocked until ${clock(b.end)}, because of ${spaces(b.kind)}${b.failures > 1 ? `, after ${b.failures} failures` : ''}${b.level ? `; block number ${b.level + 1}` : ''}`;
 
 function cell(b, row, column) {
   const first = row === 0 && column === 0;
+  if (b?.struck) {
+    const text = `${b.host}, workflow ${short(b.hash)}: ${b.probation ? 'on probation, one job at a time until one succeeds' : 'has failed, and is not blocked'}`;
+    return html`<td><button class="cell struck ${b.probation ? 'trial' : ''}" role="gridcell" tabindex=${first ? 0 : -1} data-at="${row}.${column}" title=${text} aria-label=${text}>${icon(b.probation ? 'half' : 'triangle')}</button></td>`;
+  }
   if (!b) return html`<td><button class="cell" role="gridcell" tabindex=${first ? 0 : -1} data-at="${row}.${column}" aria-label="not blocked" disabled></button></td>`;
   return html`<td><button class="cell on ${partial(b) ? 'part' : ''}" role="gridcell" tabindex=${first ? 0 : -1} data-at="${row}.${column}" title=${said(b)} aria-label=${said(b)} @click=${() => clear(b)}>
     <svg viewBox="0 0 40 40" aria-hidden="true">${svg`<circle cx="20" cy="20" r="16"/><circle cx="20" cy="20" r="16" stroke-dasharray=${around} stroke-dashoffset=${around * (1 - share(b))}/>`}</svg>
@@ -113,15 +127,17 @@ function move(e) {
   }
 }
 
-let sorted = { of: null, length: 0 }; // the axes of the matrix, as long as the blocks are the same
+let sorted = { of: null, struck: null, length: 0 }; // the axes of the matrix, as long as the blocks are the same
 
 function axes(blocks) {
-  if (sorted.of === list.data && sorted.length === blocks.length) return sorted;
-  const tally = (of) => [...blocks.reduce((m, b) => m.set(b[of], (m.get(b[of]) ?? 0) + 1), new Map())];
+  if (sorted.of === list.data && sorted.struck === struck.data && sorted.length === blocks.length) return sorted;
+  const blocked = new Set(blocks.map((b) => `${b.host}.${b.hash}`));
+  const strikes = (struck.data ?? []).filter((s) => !blocked.has(`${s.host}.${s.hash}`));
+  const tally = (of) => [...[...blocks, ...strikes].reduce((m, b) => m.set(b[of], (m.get(b[of]) ?? 0) + 1), new Map())];
   const hosts = tally('host').map(([h]) => h).sort();
   const hashes = tally('hash').sort((a, b) => b[1] - a[1] || (a[0] < b[0] ? -1 : 1)).map(([h]) => h);
-  const pairs = new Map(blocks.map((b) => [`${b.host}.${b.hash}`, b]));
-  sorted = { of: list.data, length: blocks.length, hosts, hashes, pairs, painted: false };
+  const pairs = new Map([...strikes.map((s) => ({ ...s, struck: true })), ...blocks].map((b) => [`${b.host}.${b.hash}`, b]));
+  sorted = { of: list.data, struck: struck.data, length: blocks.length, hosts, hashes, pairs, painted: false };
   return sorted;
 }
 
@@ -173,9 +189,9 @@ export function render() {
   const filtered = query.get('host') || query.get('hash');
   const lifted = store.tail.find((e) => e.of === 'blocks' && e.kind === 'unblocked');
   const head = heading('Blocks', filtered ? html`<a class="pill" href=${link('blocks')}>${query.get('host') || short(query.get('hash'))} ×</a>` : nothing, html`<p>A host gets no jobs of one workflow until its block is over. Blocks end by themselves.</p>`);
-  if (!blocks.length) {
+  if (!blocks.length && !struck.data?.length) {
     return html`${head}<div class="card"><div class="empty"><h2>Nothing is blocked</h2><p>${lifted ? html`The last block ended ${age(at(lifted.time))}: ${hostLink(lifted.event.host)}, ${spaces(lifted.event.cause)}.` : 'A block appears here when a workflow fails on a host and not because of the workflow itself.'}</p></div></div>`;
   }
-  return html`${head}${stale(list)}${matrix(blocks)}
-    <section class="card"><div class="scroll"><table class="list"><thead><tr><th>Host</th><th>Workflow</th><th>Until</th><th>Because of</th><th>For</th><th class="num">Block</th><th>Job</th><th></th></tr></thead><tbody>${repeat(blocks.slice(0, listed), (b) => `${b.host}.${b.hash}`, tr)}</tbody></table></div>${blocks.length > listed ? html`<p class="in quiet">${plural(blocks.length - listed, 'further block')}: open a host</p>` : nothing}</section>`;
+  return html`${head}${stale(list)}${matrix(blocks)}${struck.data?.length ? html`<p class="quiet legend">${icon('triangle')} has failed and is not blocked · ${icon('half')} on probation: one job at a time until one succeeds</p>` : nothing}
+    ${blocks.length ? html`<section class="card"><div class="scroll"><table class="list"><thead><tr><th>Host</th><th>Workflow</th><th>Until</th><th>Because of</th><th>For</th><th class="num">Block</th><th>Job</th><th></th></tr></thead><tbody>${repeat(blocks.slice(0, listed), (b) => `${b.host}.${b.hash}`, tr)}</tbody></table></div>${blocks.length > listed ? html`<p class="in quiet">${plural(blocks.length - listed, 'further block')}: open a host</p>` : nothing}</section>` : nothing}`;
 }

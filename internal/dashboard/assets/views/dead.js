@@ -10,7 +10,7 @@ import { at } from '../time.js';
 
 let draw = () => {};
 let query = new URLSearchParams();
-const letters = new Map(); // of the groups that are unfolded, by signature
+const unfolded = new Map(); // letters of the groups that are unfolded, by signature
 
 const list = new Resource(async () => {
   const request = { group: 'signature' };
@@ -18,17 +18,44 @@ const list = new Resource(async () => {
   return call('dead', request);
 }, () => draw(), 2000);
 
+// All letters, oldest first, also of jobs whose events are no longer stored.
+const letters = { pages: [], error: null, reading: false };
+
+async function further() {
+  if (letters.reading) return;
+  letters.reading = true;
+  const of = query;
+  const request = { limit: 100 };
+  for (const f of ['tenant', 'kind', 'reason']) if (query.get(f)) request[f] = query.get(f);
+  const after = letters.pages.at(-1)?.next;
+  try {
+    const page = await call('dead', after ? { ...request, after } : request);
+    if (of === query) letters.pages.push(page);
+    letters.error = null;
+  } catch (error) {
+    letters.error = error;
+  }
+  letters.reading = false;
+  draw();
+}
+
 export const title = () => 'Dead';
 
 export function open(route, redraw) {
   draw = redraw;
   if (query.toString() !== route.query.toString()) list.reset();
   query = route.query;
-  letters.clear();
-  list.load();
+  unfolded.clear();
+  if (query.get('letters')) {
+    letters.pages = [];
+    letters.reading = false;
+    further();
+  } else {
+    list.load();
+  }
 }
 
-export const resync = () => list.load();
+export const resync = () => (query.get('letters') ? undefined : list.load());
 
 export function changed(events) {
   if (events.some((e) => (e.of === 'jobs' && e.kind === 'dead') || e.of === 'operator')) list.soon();
@@ -40,7 +67,7 @@ const groupOf = (signature) => list.data?.groups?.find((g) => g.signature === si
 async function unfold(signature, open) {
   if (!open) return;
   const page = await attempt(() => call('dead', { signature, limit: 50 }), '');
-  if (page) letters.set(signature, page.dead);
+  if (page) unfolded.set(signature, page.dead);
   draw();
 }
 
@@ -80,9 +107,21 @@ export const keys = {
 };
 
 function rows(g) {
-  const found = letters.get(g.signature);
+  const found = unfolded.get(g.signature);
   if (!found) return html`<p class="quiet">Reading…</p>`;
-  return html`<div class="scroll"><table class="list"><thead><tr><th>Job</th><th>Tenant</th><th>Workflow</th><th>Attempts</th><th class="num">Died</th><th></th></tr></thead><tbody>${repeat(found, (j) => `${j.tenant}/${j.job}`, (j) => html`<tr><td class="lead">${jobLink(j.tenant, j.job)}</td><td class="tight"><a href=${link('jobs', { tenant: j.tenant, state: 'dead' })}>${j.tenant}</a></td><td class="tight">${hashChip(j.hash)}</td><td class="quiet">${(j.attempts ?? []).map((a) => `${a.host}: ${spaces(a.kind)}`).join(' · ')}</td><td class="num tight quiet">${age(at(j.time))}</td><td class="num tight">${mayAct() ? html`<button class="small" @click=${() => one(j)}>Requeue</button>` : nothing}</td></tr>`)}</tbody></table></div>${g.count > found.length ? html`<p class="quiet">These are the oldest; all of them: ${command(`dispatcher jobs --state dead --kind ${g.kind || 'invalid_workflow'} --limit 0`)}</p>` : nothing}`;
+  return html`${table(found)}${g.count > found.length ? html`<p class="quiet">These are the oldest; all of them: ${command(`dispatcher jobs --state dead --kind ${g.kind || 'invalid_workflow'} --limit 0`)}</p>` : nothing}`;
+}
+
+function table(found) {
+  return html`<div class="scroll"><table class="list"><thead><tr><th>Job</th><th>Tenant</th><th>Workflow</th><th>Attempts</th><th class="num">Died</th><th></th></tr></thead><tbody>${repeat(found, (j) => `${j.tenant}/${j.job}`, (j) => html`<tr data-row tabindex="0"><td class="lead">${jobLink(j.tenant, j.job)}</td><td class="tight"><a href=${link('jobs', { tenant: j.tenant, state: 'dead' })}>${j.tenant}</a></td><td class="tight">${hashChip(j.hash)}</td><td class="quiet">${(j.attempts ?? []).map((a) => `${a.host}: ${spaces(a.kind)}`).join(' · ')}</td><td class="num tight quiet">${age(at(j.time))}</td><td class="num tight">${mayAct() ? html`<button class="small" @click=${() => one(j)}>Requeue</button>` : nothing}</td></tr>`)}</tbody></table></div>`;
+}
+
+/** Letters without their groups, which are made of stored events only. */
+function everyLetter(head, chips) {
+  const found = letters.pages.flatMap((p) => p.dead);
+  const more = letters.pages.at(-1)?.next;
+  if (!letters.pages.length) return html`${head}${chips}<div class="card">${unready(letters, 'the letters')}</div>`;
+  return html`${head}${chips}${stale(letters)}<section class="card">${found.length ? table(found) : html`<div class="empty"><h2>No letter${chips === nothing ? '' : ' matches'}</h2></div>`}</section>${more ? html`<p class="row"><button class="later" @click=${further}>Later letters</button></p>` : nothing}`;
 }
 
 function group(g) {
@@ -93,12 +132,15 @@ function group(g) {
 }
 
 export function render() {
-  const head = heading('Dead', nothing, html`<p>Jobs that will not be tried again, grouped by what they died of, as long as their events are kept.</p>`);
+  const every = query.get('letters');
+  const head = heading('Dead', html`<nav class="chips" aria-label="Kinds of lists"><a href=${link('dead', { ...Object.fromEntries(query), letters: '' })} aria-current=${every ? nothing : 'true'}>by cause</a><a href=${link('dead', { ...Object.fromEntries(query), letters: 'all' })} aria-current=${every ? 'true' : nothing}>all letters</a></nav>`,
+    html`<p>${every ? 'Dead letters, the oldest first, also of jobs whose events are no longer kept.' : 'Jobs that will not be tried again, grouped by what they died of, as long as their events are kept.'}</p>`);
+  const given = ['tenant', 'kind', ...(every ? ['reason'] : [])].filter((f) => query.get(f));
+  const chips = given.length ? html`<p class="filters chips">${given.map((f) => html`<a href=${link('dead', { ...Object.fromEntries(query), [f]: '' })}>${f} <b>${spaces(query.get(f))}</b> ×</a>`)}</p>` : nothing;
+  if (every) return everyLetter(head, chips);
   if (!list.data) return html`${head}<div class="card">${unready(list, 'what has died')}</div>`;
   const groups = list.data.groups ?? [];
-  const given = ['tenant', 'kind'].filter((f) => query.get(f));
-  const chips = given.length ? html`<p class="filters chips">${given.map((f) => html`<a href=${link('dead', { ...Object.fromEntries(query), [f]: '' })}>${f} <b>${spaces(query.get(f))}</b> ×</a>`)}</p>` : nothing;
-  if (!groups.length) return html`${head}${chips}<div class="card"><div class="empty"><h2>Nothing has died</h2><p>Letters of jobs that died longer ago are kept for 30 days if nothing else is set:</p><p>${command('dispatcher dead list')}</p></div></div>`;
+  if (!groups.length) return html`${head}${chips}<div class="card"><div class="empty"><h2>Nothing has died</h2><p>Letters of jobs that died longer ago are kept for 30 days if nothing else is set: see all letters.</p><p>${command('dispatcher dead list')}</p></div></div>`;
   const reasons = groups.reduce((m, g) => m.set(g.reason, (m.get(g.reason) ?? 0) + g.count), new Map());
   const reason = query.get('reason') ?? '';
   const to = (r) => link('dead', { ...Object.fromEntries(query), reason: r });

@@ -1,5 +1,5 @@
 // Hosts: their state, what they run, what is warm, and their blocks; one host when the address names it.
-import { html, nothing } from '../vendor/lit-html/lit-html.js';
+import { html, nothing, svg } from '../vendor/lit-html/lit-html.js';
 import { repeat } from '../vendor/lit-html/directives/repeat.js';
 import { all, call, Resource } from '../api.js';
 import { ask, attempt } from '../dialog.js';
@@ -13,7 +13,9 @@ let name = '';
 let state = '';
 
 let shownRows = 100;
-const list = new Resource(() => all('hosts', 'hosts', {}, 100000, (rows) => list.part(rows)), () => draw(), 2000);
+const list = new Resource(() => all('hosts', 'hosts', { trend: true }, 100000, (rows) => list.part(rows)), () => draw(), 2000);
+const gone = new Resource(async () => (await all('hosts', 'hosts', { offline: true })).filter((h) => h.state === 'offline'), () => draw(), 10000); // they are known from events, which may take longer to read
+const fresh = 60000; // after which hosts are read again for how busy they are
 const blocks = new Resource(() => all('blocks', 'blocks', { host: name }), () => draw(), 2000);
 const last = new Resource(() => call('jobs', { host: name, limit: 50 }), () => draw(), 2000);
 
@@ -34,6 +36,7 @@ export function open(route, redraw) {
 
 export function resync() {
   list.load();
+  gone.load();
   if (name) {
     blocks.load();
     last.load();
@@ -43,9 +46,12 @@ export function resync() {
 /** Jobs begin and end in the list at once; what else a host says is read again. */
 export function changed(events) {
   const hosts = new Map((list.data ?? []).map((h) => [h.host, h]));
+  if (Date.now() - list.at > fresh) list.soon();
   for (const e of events) {
+    if (e.of === 'webhooks') continue;
     if (e.of !== 'jobs') {
       if (e.of !== 'operator' || e.kind === 'drain' || e.kind === 'unblock') list.soon();
+      if (e.of === 'hosts') gone.soon();
       if (name) blocks.soon();
       continue;
     }
@@ -79,26 +85,41 @@ const words = (h) => h.reason || (h.resting && `rests: ${h.resting.why}`) || (h.
 
 function acts(h) {
   if (!mayOperate()) return nothing;
-  return html`<button class="small" @click=${() => drain(h.host, h.state === 'draining')}>${h.state === 'draining' ? 'Resume' : 'Drain'}</button>${h.blocks ? html` <button class="small" @click=${() => unblock(h.host)}>Clear blocks</button>` : nothing}`;
+  return html`<button class="small" @click=${() => drain(h.host, h.state === 'draining')}>${h.state === 'draining' ? 'Resume' : 'Drain'}</button>${h.blocks ? html` <button class="small" @click=${() => unblock(h.host)} title="Clear its blocks">Clear</button>` : nothing}`;
+}
+
+/** The present hosts, and those that have gone in the last day. */
+function everyHost() {
+  const present = new Set(list.data.map((h) => h.host));
+  return [...list.data, ...(gone.data ?? []).filter((h) => !present.has(h.host))].sort((a, b) => (a.host < b.host ? -1 : 1));
+}
+
+const mean = (h) => Math.round(h.busy.reduce((a, b) => a + b, 0) / h.busy.length);
+
+/** How busy the host was in the last hour, as a line. */
+export function busy(h) {
+  if (!h.busy?.length) return nothing;
+  if (!h.busy.some(Boolean)) return html`<span class="quiet">0 %</span>`;
+  const said = `busy ${mean(h)} % of the last hour`;
+  return html`<svg class="busy" viewBox="0 0 ${h.busy.length} 102" preserveAspectRatio="none" role="img" aria-label=${said}><title>${said}</title>${svg`<path d="M0 101${h.busy.map((n, i) => `V${101 - n}H${i + 1}`).join('')}V101Z"/>`}</svg>`;
 }
 
 function row(h) {
   const runs = h.running ?? [];
   return html`<tr data-row data-key=${h.host} tabindex="0">
     <td class="lead"><b>${hostLink(h.host)}</b>${h.labels?.length ? html` <span class="quiet">${h.labels.slice(0, 4).join(' ')}</span>` : nothing}</td>
-    <td class="tight">${badge(h.state)}</td>
+    <td class="tight">${badge(h.state)}${h.state === 'offline' ? html` <span class="quiet">${age(at(h.time))}</span>` : nothing}</td>
     <td class="tight">${slots(h)}</td>
     <td>${runs.length ? runs.slice(0, 3).map((r) => html`<div class="row">${jobLink(r.tenant, r.job)}${progress(r.tenant, r.job)}</div>`) : html`<span class="quiet">${words(h) || 'idle'}</span>`}</td>
-    <td class="tight">${(h.recent ?? []).slice(0, 2).map((x) => html`${hashChip(x)} `)}</td>
+    <td class="tight ${h.busy ? '' : 'none'}">${busy(h)}</td>
+    <td class="tight">${h.recent?.length ? html`${hashChip(h.recent[0])}${h.recent.length > 1 ? html` <span class="quiet">+${h.recent.length - 1}</span>` : nothing}` : nothing}</td>
     <td class="num tight ${h.memory ? '' : 'none'}" data-label="VRAM">${h.memory ? bytes(h.memory) : ''}</td>
-    <td class="num tight ${h.blocks ? '' : 'none'}" data-label="blocks">${h.blocks ? html`<a class="pill block" href=${link('blocks', { host: h.host })}>${icon('bar')}${h.blocks}</a>` : ''}</td>
-    <td class="num tight quiet ${h.strikes ? '' : 'none'}" data-label="strikes">${h.strikes || ''}</td>
-    <td class="num tight quiet ${h.state === 'offline' ? '' : 'none'}">${h.state === 'offline' ? age(at(h.time)) : nothing}</td>
+    <td class="num tight ${h.blocks || h.strikes ? '' : 'none'}" data-label="blocks">${h.blocks ? html`<a class="pill block" href=${link('blocks', { host: h.host })}>${icon('bar')}${h.blocks}</a>` : nothing}${h.strikes ? html` <span class="quiet" title="workflows with strikes">${icon('triangle')}${h.strikes}</span>` : nothing}</td>
     <td class="tight num">${h.state === 'offline' ? nothing : acts(h)}</td></tr>`;
 }
 
 const facts = (h) => [
-  ['Device', h.device], ['VRAM', h.memory && bytes(h.memory)], ['ComfyUI', h.version], ['Agent', h.agent_version], ['Address', h.url], ['Labels', h.labels?.join(', ')],
+  ['Device', h.device], ['VRAM', h.memory && bytes(h.memory)], ['ComfyUI', h.version], ['Agent', h.agent_version], ['Address', h.url && (/^https?:\/\//.test(h.url) ? html`<a href=${h.url} target="_blank" rel="noopener noreferrer">${h.url}</a>` : h.url)], ['Labels', h.labels?.join(', ')],
   ['Can', h.capability && `${h.capability} classes, models and options`], ['Serves', h.tenants?.length ? h.tenants.join(', ') : 'all tenants'],
   ['Clock', h.clock_off && `off by ${h.clock_off}`], ['Rests', h.resting && `${h.resting.why}, ${left(at(h.resting.until))} left`], ['Blame', h.blame && `${h.blame.tenant}/${h.blame.job}`],
 ].filter(([, v]) => v);
@@ -109,8 +130,9 @@ function one(h) {
     ${stale(list)}
     <div class="cols"><div>
     ${runs.length ? html`<section class="card"><h2>Running</h2><div class="in">${runs.map((r) => html`<p class="row">${jobLink(r.tenant, r.job)} <span class="quiet">${r.tenant} · ${nodeOf(r.tenant, r.job)} ${whole(now() - at(r.since))}</span> ${progress(r.tenant, r.job)}</p>`)}</div></section>` : nothing}
-    <section class="card"><h2>Last jobs</h2>${last.data?.jobs.length ? html`<table class="list"><tbody>${repeat(last.data.jobs, (j) => keyOf(j.tenant, j.job), (j) => html`<tr data-row data-key=${h.host} tabindex="0"><td class="tight">${badge(j.state)}</td><td class="lead">${jobLink(j.tenant, j.job)}</td><td class="tight quiet">${j.tenant}</td><td class="tight">${hashChip(j.hash)}</td><td class="num tight quiet">${age(at(j.last.time))}</td></tr>`)}</tbody></table>` : html`<p class="in quiet">none whose events are kept</p>`}</section>
+    <section class="card"><h2>Last jobs</h2>${last.data?.jobs.length ? html`<div class="scroll"><table class="list"><tbody>${repeat(last.data.jobs, (j) => keyOf(j.tenant, j.job), (j) => html`<tr data-row data-key=${h.host} tabindex="0"><td class="tight">${badge(j.state)}</td><td class="lead">${jobLink(j.tenant, j.job)}</td><td class="tight quiet">${j.tenant}</td><td class="tight">${hashChip(j.hash)}</td><td class="num tight quiet">${age(at(j.last.time))}</td></tr>`)}</tbody></table></div>` : html`<p class="in quiet">none whose events are kept</p>`}</section>
     </div><div>
+    ${h.busy?.some(Boolean) ? html`<section class="card"><header><h2>The last hour</h2><span class="quiet">busy ${mean(h)} % of it</span></header><div class="in">${busy(h)}</div></section>` : nothing}
     <section class="card"><h2>About</h2><div class="in"><dl class="facts">${facts(h).map(([k, v]) => html`<dt>${k}</dt><dd>${v}</dd>`)}</dl></div></section>
     <section class="card"><h2>Blocks</h2><div class="in">${blocks.data?.length ? blocks.data.map((b) => html`<p class="row">${hashChip(b.hash)} <span class="pill block">${left(at(b.until))} left</span> <span class="quiet">${b.kind.replaceAll('_', ' ')}: ${b.message}</span></p>`) : html`<p class="quiet">none</p>`}</div></section>
     ${h.recent?.length ? html`<section class="card"><h2>Warm workflows</h2><div class="in row">${h.recent.map((x) => hashChip(x))}</div></section>` : nothing}
@@ -120,15 +142,16 @@ function one(h) {
 export function render() {
   if (!list.data) return html`${heading(name || 'Hosts')}<div class="card">${unready(list, 'the hosts')}</div>`;
   if (name) {
-    const h = list.data.find((x) => x.host === name);
+    const h = everyHost().find((x) => x.host === name);
     return h ? one(h) : html`${heading(name)}<div class="card"><div class="empty"><h2>${name} is not online</h2><p>Its presence has ended: the agent beside it was stopped, or cannot reach NATS.</p><p><a class="pill" href="#/hosts">All hosts</a></p></div></div>`;
   }
   const counts = {};
-  for (const h of list.data) counts[h.state] = (counts[h.state] ?? 0) + 1;
-  const shown = state ? list.data.filter((h) => h.state === state) : list.data;
+  const hosts = everyHost();
+  for (const h of hosts) counts[h.state] = (counts[h.state] ?? 0) + 1;
+  const shown = state ? hosts.filter((h) => h.state === state) : hosts;
   return html`${heading('Hosts')}${stale(list)}
-    ${list.data.length ? html`<nav class="filters chips" aria-label="States"><a href=${link('hosts')} aria-current=${state ? nothing : 'true'}>all <b>${list.data.length}</b></a>${Object.entries(counts).map(([s, n]) => html`<a href=${link('hosts', { state: s })} aria-current=${state === s ? 'true' : nothing}>${s} <b>${n}</b></a>`)}</nav>` : nothing}
-    <section class="card">${shown.length ? html`<div class="scroll"><table class="list"><thead><tr><th>Host</th><th>State</th><th>Slots</th><th>Runs</th><th>Warm</th><th class="num">VRAM</th><th class="num">Blocks</th><th class="num">Strikes</th><th class="num">Seen</th><th></th></tr></thead><tbody>${repeat(shown.slice(0, shownRows), (h) => h.host, row)}</tbody></table></div>${shown.length > shownRows ? html`<p class="in"><button @click=${() => { shownRows += 200; draw(); }}>${plural(shown.length - shownRows, 'further host')}</button></p>` : nothing}`
+    ${hosts.length ? html`<nav class="filters chips" aria-label="States"><a href=${link('hosts')} aria-current=${state ? nothing : 'true'}>all <b>${hosts.length}</b></a>${Object.entries(counts).map(([s, n]) => html`<a href=${link('hosts', { state: s })} aria-current=${state === s ? 'true' : nothing}>${s} <b>${n}</b></a>`)}</nav>` : nothing}
+    <section class="card">${shown.length ? html`<div class="scroll"><table class="list"><thead><tr><th>Host</th><th>State</th><th>Slots</th><th>Runs</th><th>Last hour</th><th>Warm</th><th class="num">VRAM</th><th class="num">Blocks</th><th></th></tr></thead><tbody>${repeat(shown.slice(0, shownRows), (h) => h.host, row)}</tbody></table></div>${shown.length > shownRows ? html`<p class="in"><button @click=${() => { shownRows += 200; draw(); }}>${plural(shown.length - shownRows, 'further host')}</button></p>` : nothing}`
     : empty('No host is online', 'Start an agent beside each ComfyUI:', 'COMFY_HOSTS=http://127.0.0.1:8188 agent')}</section>`;
 }
 

@@ -7,6 +7,7 @@ import { lossless, written } from '../json.js';
 import { command, copy, fileOf, hashChip, heading, hostLink, isAudio, isPicture, isVideo, jobLink, link, nodeOf, picture, previewOf, progress, stale, unready } from '../parts.js';
 import { mayAct, mayOperate } from '../store.js';
 import { at, clock, duration, full, left, now, span, whole } from '../time.js';
+import { graphCard } from './graph.js';
 import { segments } from './timeline.js';
 
 const ends = new Set(['completed', 'dead', 'cancelled']);
@@ -152,6 +153,7 @@ export function render() {
     ${outputs.length ? html`<section class="card"><h2>${plural(outputs.length, 'output')}</h2><div class="in gallery">${outputs.map(output)}</div></section>` : nothing}
     ${nodes(last)}
     ${first.metadata ? html`<section class="card"><h2>Metadata</h2><div class="in"><pre>${written(first.metadata)}</pre></div></section>` : nothing}
+    ${graphCard(s.body?.workflow)}
     ${s.body ? html`<details class="card"><summary>The job as it was published${s.bytes ? html` <span class="quiet">${bytes(Number(s.bytes))}</span>` : nothing}</summary><div class="in"><pre>${written(s.body)}</pre></div></details>` : s.no_body ? html`<p class="note">${s.no_body}</p>` : nothing}
     <details class="card"><summary>Events as they are stored</summary><div class="in"><pre>${written(s.events)}</pre></div></details>`;
 }

@@ -10,7 +10,7 @@ import { at, now, span, whole } from '../time.js';
 
 const pageSize = 100;
 const flood = 20; // new rows at a time beyond which the list stands still, since nobody could read it
-const filters = ['state', 'tenant', 'host', 'hash', 'kind', 'reason', 'job'];
+const filters = ['state', 'tenant', 'host', 'hash', 'kind', 'reason', 'job', 'text'];
 const unfinished = new Set(['queued', 'waiting', 'started', 'failed', 'retrying']);
 
 let route;
@@ -65,7 +65,10 @@ function rowOf({ sequence, time, kind, event: e }) {
 function matches(row) {
   const r = request();
   const begins = (value, start) => String(value ?? '').startsWith(start);
-  return Object.entries(r).every(([field, want]) => (field === 'hash' || field === 'job' ? begins(row[field], want) : String(row[field] ?? '') === want));
+  return Object.entries(r).every(([field, want]) => {
+    if (field === 'text') return String(row.name ?? '').toLowerCase().includes(want.toLowerCase()); // what has the text in its metadata comes when the list is read again
+    return field === 'hash' || field === 'job' ? begins(row[field], want) : String(row[field] ?? '') === want;
+  });
 }
 
 /** The reader is in the middle of the list, where nothing may move. */
@@ -189,7 +192,7 @@ function chips() {
 function others() {
   const given = filters.filter((f) => f !== 'state' && route.query.get(f));
   if (!given.length) return nothing;
-  return html`<div class="chips">${given.map((f) => html`<a href=${link('jobs', { ...request(), [f]: '' })} title="Remove this filter" aria-label="Remove the filter ${f} ${route.query.get(f)}">${f === 'job' ? 'id begins with' : f} <b>${spaces(route.query.get(f))}</b> ×</a>`)}</div>`;
+  return html`<div class="chips">${given.map((f) => html`<a href=${link('jobs', { ...request(), [f]: '' })} title="Remove this filter" aria-label="Remove the filter ${f} ${route.query.get(f)}">${{ job: 'id begins with', text: 'name or metadata has' }[f] ?? f} <b>${spaces(route.query.get(f))}</b> ×</a>`)}</div>`;
 }
 
 function tr(row) {

@@ -92,6 +92,7 @@ export function line(e) {
   if (e.of === 'jobs') return html`<li>${time}${badge(e.kind)}<span>${jobLink(v.tenant, v.job)} <span class="quiet">${v.tenant}</span>${v.host ? html` on ${hostLink(v.host)}` : nothing} <span class="quiet">${details(e.kind, v)}</span></span></li>`;
   if (e.of === 'blocks') return html`<li>${time}${badge(e.kind)}<span>${hostLink(v.host)} <span class="mono quiet">${short(v.hash)}</span> <span class="quiet">${e.kind === 'blocked' ? `because of ${v.job}` : String(v.cause).replaceAll('_', ' ')}</span></span></li>`;
   if (e.of === 'hosts') return html`<li>${time}${badge(e.kind)}<span>${hostLink(v.host)} <span class="quiet">${v.reason ?? ''}</span></span></li>`;
+  if (e.of === 'webhooks') return html`<li>${time}<span class="badge ${e.kind === 'delivered' ? 'good' : 'warn'}">${icon(e.kind === 'delivered' ? 'check' : 'triangle')}${e.kind.replaceAll('_', ' ')}</span><span><a href="#/webhooks">${v.webhook}</a> <span class="quiet">${v.type} ${v.error ?? ''}</span></span></li>`;
   return html`<li>${time}<span class="badge mute">${icon('system')}${e.kind}</span><span>${v.by ? `by ${v.by}` : ''}<span class="quiet"> ${v.count ? plural(v.count, 'object') : ''}</span></span></li>`;
 }
 

@@ -37,12 +37,15 @@ const storage = (list) => html`<section class="card"><h2>What NATS stores</h2><d
 
 const settings = ({ dispatcher, settings: list }) => html`<details class="card"><summary>Settings of dispatcher ${dispatcher}</summary><div class="scroll"><table class="list"><thead><tr><th>Setting</th><th>Value</th><th>From</th></tr></thead><tbody>${list.map((s) => html`<tr><td class="lead mono">${s.name}</td><td>${s.value}</td><td class="tight quiet">${s.from}</td></tr>`)}</tbody></table></div></details>`;
 
+const webhooks = html`<section class="card"><header><h2>Webhooks</h2><a class="pill" href="#/webhooks">look</a></header><p class="in quiet">Where events are sent, and how each try went.</p></section>`;
+
 export function render() {
   const acts = store.tail.filter((e) => e.of === 'operator');
   const f = facts.data;
   return html`${heading('System')}
     <section class="card"><h2>This page</h2><div class="in"><dl class="facts"><dt>Version</dt><dd>${store.version || '–'}</dd><dt>You</dt><dd>${store.role === 'tenant' ? `see tenant ${store.tenant}` : store.role === 'act' ? 'may look and act' : 'may look'}</dd><dt>Time of NATS</dt><dd>${clock(now())}</dd></dl></div></section>
     ${f ? html`${f.dispatchers ? dispatchers(f.dispatchers) : nothing}${f.storage?.length ? storage(f.storage) : nothing}${f.settings ? settings(f.settings) : nothing}` : html`<div class="card">${unready(facts, 'the settings')}</div>`}
+    ${webhooks}
     ${acts.length ? html`<section class="card"><h2>Changes by people</h2><ul class="tail">${acts.slice(0, 50).map(line)}</ul></section>` : nothing}`;
 }
 

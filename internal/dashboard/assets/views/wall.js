@@ -42,7 +42,7 @@ function runs(r) {
 
 function tile(p) {
   const media = isVideo(p.output)
-    ? html`<video src=${fileOf(p.output.object)} muted loop preload="metadata" @mouseenter=${(e) => e.currentTarget.play()} @mouseleave=${(e) => e.currentTarget.pause()}></video>`
+    ? html`<video src=${fileOf(p.output.object)} poster=${p.output.thumb ? fileOf(p.output.thumb) : nothing} muted loop preload=${p.output.thumb ? 'none' : 'metadata'} @mouseenter=${(e) => e.currentTarget.play()} @mouseleave=${(e) => e.currentTarget.pause()}></video>`
     : picture(thumbOf(p.output), `made by ${p.job} on ${p.host}`);
   return html`<a class="tile" href=${toJob(p.tenant, p.job)} title="${p.tenant} · ${p.job} · ${p.host}"><span class="frame">${media}</span><span class="under"><span class="mono">${p.job}</span><span>${age(at(p.time))}</span></span></a>`;
 }

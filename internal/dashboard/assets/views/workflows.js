@@ -46,8 +46,8 @@ function tr(w) {
   const good = c.completed ?? 0;
   const bad = c.dead ?? 0;
   const open = ['queued', 'waiting', 'started', 'failed', 'retrying'].reduce((n, s) => n + (c[s] ?? 0), 0);
-  return html`<tr data-row data-key=${w.hash} tabindex="0"><td class="lead"><a class="row" href=${link('jobs', { hash: short(w.hash) })}><span class="frame mini">${w.output && drawn.test(w.output) ? picture(fileOf(w.output), '') : icon('workflows')}</span><span>${w.title ? html`<b>${w.title}</b><br>` : nothing}<span class="mono quiet">${short(w.hash)}</span></span></a></td>
-    <td class="num tight" data-label="unfinished">${open || ''}</td><td class="num tight" data-label="completed">${count(good)}</td>
+  return html`<tr data-row data-key=${w.hash} tabindex="0"><td class="lead"><a class="row" href=${link(`workflow/${w.hash}`)}><span class="frame mini">${w.output && drawn.test(w.output) ? picture(fileOf(w.output), '') : icon('workflows')}</span><span>${w.title ? html`<b>${w.title}</b><br>` : nothing}<span class="mono quiet">${short(w.hash)}</span></span></a></td>
+    <td class="num tight" data-label="unfinished">${open ? html`<a href=${link('jobs', { hash: short(w.hash) })}>${count(open)}</a>` : ''}</td><td class="num tight" data-label="completed">${count(good)}</td>
     <td class="num tight ${bad ? '' : 'none'}" data-label="dead">${bad ? html`<a class="pill bad" href=${link('jobs', { hash: short(w.hash), state: 'dead' })}>${icon('cross')}${count(bad)}</a>` : nothing}</td>
     <td class="num tight" data-label="success">${good + bad ? percent(good / (good + bad)) : '–'}</td>
     <td class="num tight quiet" data-label="runs for">${w.ran_for ? span(duration(w.ran_for)) : '–'}</td>

@@ -1,0 +1,119 @@
+package history
+
+import (
+	"strings"
+	"time"
+
+	"github.com/comfyherd/comfyherd/internal/job"
+)
+
+const (
+	// BusyStep is how finely a Fold sums how long hosts have run jobs.
+	BusyStep = 2 * time.Minute
+	// BusySpan is for how long.
+	BusySpan = time.Hour
+
+	busySteps = int(BusySpan/BusyStep) + 1
+	busyMost  = 10_000 // hosts; events of any program may name others
+)
+
+// busy is how long hosts have run jobs. A step is that of its number modulo the number of steps.
+type busy map[string]*busyHost
+
+type busyHost struct {
+	newest int64 // number of the newest step
+	steps  [busySteps]busyStep
+}
+
+type busyStep struct {
+	number int64 // BusySteps since 1970
+	ran    time.Duration
+}
+
+// ran adds that a host has run a job.
+func (b busy) ran(host string, from, to time.Time) {
+	if host == "" || !to.After(from) {
+		return
+	}
+	if earliest := to.Add(-BusySpan); from.Before(earliest) {
+		from = earliest
+	}
+	h := b[host]
+	if h == nil {
+		if len(b) >= busyMost {
+			b.forget(stepOf(to))
+		}
+		if len(b) >= busyMost {
+			return
+		}
+		h = &busyHost{}
+		b[strings.Clone(host)] = h
+	}
+	h.add(from, to)
+}
+
+func (h *busyHost) add(from, to time.Time) {
+	for from.Before(to) {
+		number := stepOf(from)
+		end := time.Unix(0, (number+1)*int64(BusyStep))
+		if end.After(to) {
+			end = to
+		}
+		if number < 0 {
+			return // the event has no time
+		}
+		if s := &h.steps[number%int64(busySteps)]; number >= s.number {
+			if number > s.number {
+				*s = busyStep{number: number}
+			}
+			s.ran += end.Sub(from)
+		}
+		h.newest = max(h.newest, number)
+		from = end
+	}
+}
+
+// forget removes the hosts that ran nothing in the last hour.
+func (b busy) forget(now int64) {
+	for host, h := range b {
+		if h.newest <= now-int64(busySteps) {
+			delete(b, host)
+		}
+	}
+}
+
+func stepOf(at time.Time) int64 { return at.UnixNano() / int64(BusyStep) }
+
+// runs adds the time that a job has run to its host, when an event says that it runs no longer.
+func (f *Fold) runs(before *row, e *Event) {
+	if before != nil && states[before.state] == job.Started && e.Kind != job.Started {
+		f.busy.ran(f.names.text(before.host), time.Unix(0, before.lastAt), e.Time)
+	}
+}
+
+// Busy is how long a host has run jobs in each full step of the last hour, oldest first: those that have ended, and those that began at
+// the given times and run. Jobs that run side by side count each.
+func (f *Fold) Busy(host string, running []time.Time, now time.Time) []time.Duration {
+	var h busyHost
+	if known := f.busy[host]; known != nil {
+		h = *known
+	}
+	for _, since := range running {
+		if earliest := now.Add(-BusySpan - BusyStep); since.Before(earliest) {
+			since = earliest
+		}
+		h.add(since, now)
+	}
+	last := stepOf(now) - 1
+	steps := make([]time.Duration, 0, busySteps-1)
+	for number := last - int64(busySteps) + 2; number <= last; number++ {
+		var ran time.Duration
+		if number >= 0 {
+			if s := &h.steps[number%int64(busySteps)]; s.number == number {
+				ran = s.ran
+			}
+		}
+		steps = append(steps, ran)
+	}
+	return steps
+}
