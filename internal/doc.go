@@ -10,9 +10,9 @@
 // rooms: the user's, and the fleet's, which imports it.
 //
 //	floor 3   cmd/dispatcher                cmd/agent               flags in, exit code out
-//	floor 2   internal/dispatcher           internal/agent          internal/gateway   internal/dashboard   actors: the loops, and two faces
-//	floor 1   internal/queue -> jetstream   internal/comfy   internal/daemon   internal/embedded   internal/access
-//	          NATS                          ComfyUI          the OS            in-process NATS     keys of NATS
+//	floor 2   internal/dispatcher           internal/agent          internal/gateway   internal/dashboard   internal/webhook   actors: the loops, and three faces
+//	floor 1   internal/queue -> jetstream   internal/comfy   internal/daemon   internal/embedded   internal/access   internal/outside
+//	          NATS                          ComfyUI          the OS            in-process NATS     keys of NATS      networks
 //	floor 0   internal/route, internal/history, internal/names -> internal/job -> internal/workflow, internal/failure
 //	          pure: no clock, no I/O, no goroutines, no logger
 //	beside    internal/bench   internal/demo   internal/comfysim
@@ -29,6 +29,7 @@
 //	internal/agent        takes offers, keeps leases alive, runs jobs on its hosts, reports, tells who is there
 //	internal/gateway      programs that were written for ComfyUI use the fleet: ComfyUI's own API, its websocket, and the Comfy API v2
 //	internal/dashboard    the fleet's page in a browser: calls, stored events and files over HTTP, and the page itself
+//	internal/webhook      delivers events to the addresses of tenants, signed, until each has answered
 //	jetstream             the public package: a tenant's client, which submits jobs, follows them and asks about them
 //	internal/queue        what dispatchers and agents share on NATS: leases, chains of events, tickets, offers, presence, files, calls
 //	internal/names        the names of everything on NATS: streams, buckets, subjects, headers, and how they are built and read
@@ -37,6 +38,7 @@
 //	internal/daemon       connection, log, flags, signals, version, health and metrics, and what a terminal shows: what both commands need
 //	internal/embedded     nats-server with JetStream inside the process, alone or as a cluster for tests
 //	internal/access       the folder of a closed fleet's keys: NATS accounts, what each may do, credentials, revocations
+//	internal/outside      which network addresses may be dialled that a tenant has chosen
 //	internal/route        choosing a host, whose turn it is, strikes, blocks and cooldowns, as functions of now
 //	internal/history      events folded into one row a job: lists, pages, counts
 //	internal/job          bytes to jobs and events and back; ids, lanes and names
@@ -222,6 +224,7 @@
 //	waiting room    all tickets, of which every dispatcher has a copy
 //	walk            a goroutine that reads and writes NATS for one job, and asks the loop
 //	warm            a host that has the models of a workflow in memory; a cold one must load them
+//	webhook         an address of a tenant, or of the fleet, to which events are delivered; each request is a try
 //	weight          how much of the fleet a tenant gets beside others
 //	withheld        jobs of a tenant and workflow that no host gets while guilt is decided
 //	workflow        a ComfyUI graph in API format

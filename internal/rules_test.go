@@ -10,7 +10,7 @@ import (
 )
 
 const (
-	maxRooms = 18
+	maxRooms = 20
 
 	namesake = "github.com/nats-io/nats.go/jetstream"
 )
@@ -45,14 +45,16 @@ var mayImport = map[string][]string{
 	"internal/embedded":   {"github.com/nats-io/nats.go", "github.com/nats-io/nats-server/v2", "github.com/nats-io/jwt/v2"},
 	"internal/access":     {"internal/job", "internal/names", "github.com/nats-io/jwt/v2", "github.com/nats-io/nkeys", "github.com/nats-io/nats.go"},
 	"internal/dispatcher": with(floor0, "jetstream", "internal/queue", "github.com/prometheus/client_golang", "golang.org/x/sync"),
-	"internal/agent": with(floor0, "jetstream", "internal/queue", "internal/comfy",
+	"internal/agent": with(floor0, "jetstream", "internal/queue", "internal/comfy", "internal/outside",
 		"github.com/prometheus/client_golang", "golang.org/x/image", "golang.org/x/sync", "github.com/google/uuid", "lukechampine.com/blake3"),
 	"internal/gateway": with(floor0, "jetstream", "internal/queue",
 		"github.com/gorilla/websocket", "github.com/google/uuid", "github.com/prometheus/client_golang", "golang.org/x/sync", "lukechampine.com/blake3"),
 	"internal/dashboard": with(floor0, "jetstream", "internal/queue"),
+	"internal/outside":   {},
+	"internal/webhook":   with(floor0, "jetstream", "internal/queue", "internal/outside", "github.com/prometheus/client_golang", "golang.org/x/sync"),
 	"internal/bench":     with(command, "internal/access", "internal/gateway", "github.com/nats-io/nats.go", "github.com/gorilla/websocket"),
 	"internal/demo":      command,
-	"cmd/dispatcher":     with(command, "internal/bench", "internal/demo", "internal/access", "internal/gateway", "internal/dashboard"),
+	"cmd/dispatcher":     with(command, "internal/bench", "internal/demo", "internal/access", "internal/gateway", "internal/dashboard", "internal/webhook"),
 	"cmd/agent":          command,
 	"examples/service":   {"jetstream", "github.com/nats-io/nats.go"},
 	"examples/advanced":  with(command, "examples/advanced/operator"),
@@ -70,7 +72,7 @@ var mayImport = map[string][]string{
 // command is what a command may import: every room below, and what talks to people.
 var command = with(floor0,
 	"jetstream", "internal/queue", "internal/comfy", "internal/comfysim", "internal/daemon", "internal/embedded",
-	"internal/dispatcher", "internal/agent", "internal/dashboard",
+	"internal/dispatcher", "internal/agent", "internal/dashboard", "internal/webhook",
 	"github.com/nats-io/nats.go", "github.com/prometheus/client_golang", "golang.org/x/sync",
 	"github.com/google/uuid", "github.com/alecthomas/kong")
 

@@ -46,6 +46,7 @@ type commands struct {
 	Dead     deadCmd     `cmd:"" group:"rules" help:"List, show, requeue or purge dead letters."`
 	Affinity affinityCmd `cmd:"" group:"rules" help:"List, write or remove rules that tie a workflow to hosts."`
 	Tenants  tenantsCmd  `cmd:"" group:"rules" help:"List or change the weights and caps of tenants."`
+	Webhooks webhooksCmd `cmd:"" group:"rules" help:"List or change the addresses to which events are delivered, test them, deliver again."`
 	Access   accessCmd   `cmd:"" group:"rules" help:"Manage the keys of a closed fleet: who may do what in NATS."`
 }
 

@@ -101,6 +101,17 @@ func (s since) before(now time.Time) time.Time {
 	return s.at.Time
 }
 
+// String is what the calls of the contract take; empty when nothing was given.
+func (s since) String() string {
+	switch {
+	case s.ago != 0:
+		return s.ago.String()
+	case s.at.IsZero():
+		return ""
+	}
+	return s.at.Format(time.RFC3339Nano)
+}
+
 func words[T ~string](all []T) string {
 	texts := make([]string, 0, len(all))
 	for _, one := range all {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -26,6 +27,7 @@ type jobFlags struct {
 	At          moment        `placeholder:"TIME" help:"Start no earlier than this, as 2026-12-01T08:00:00Z."`
 	In          time.Duration `placeholder:"DURATION" range:"0s.." help:"Start no earlier than in this time."`
 	ExpiresIn   time.Duration `placeholder:"DURATION" unset:"never" range:"0s.." help:"End the job as dead when no host has started it within this time."`
+	Webhook     string        `placeholder:"NAME" help:"A webhook of the tenant that receives the events of the job; see dispatcher webhooks."`
 	Metadata    string        `placeholder:"JSON" help:"Any JSON, which every event of the job repeats."`
 }
 
@@ -117,6 +119,7 @@ func (w *jobFlags) apply(spec *jetstream.Spec, now time.Time) error {
 			*list.to = list.from
 		}
 	}
+	spec.Webhook = cmp.Or(w.Webhook, spec.Webhook)
 	if w.Metadata != "" {
 		if !json.Valid([]byte(w.Metadata)) {
 			return fmt.Errorf("--metadata %s is not JSON; write it like '{\"order\":17}'", daemon.Short(w.Metadata, 80))

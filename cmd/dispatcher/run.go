@@ -14,6 +14,7 @@ import (
 	"github.com/comfyherd/comfyherd/internal/job"
 	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/internal/route"
+	"github.com/comfyherd/comfyherd/internal/webhook"
 )
 
 // runCmd runs a dispatcher. The flags that are stored in NATS are zero when not given, so that a default never changes what
@@ -24,22 +25,23 @@ type runCmd struct {
 	embeddedFlags    `embed:"" group:"nats"`
 	runPageFlags     `embed:"" group:"page"`
 
-	Name        string        `placeholder:"NAME" unset:"random" help:"Name of this dispatcher, unique in the fleet."`
-	Preset      string        `default:"production" enum:"production,development,high-availability" placeholder:"NAME" help:"How many failures block a pair of host and workflow, and for how long: in production 1 for 60s, in development 3 for 30s, in high-availability 1 for 120s."`
-	Cooldown    time.Duration `placeholder:"DURATION" unset:"the preset's" range:"1s.." help:"How long a first block lasts."`
-	CooldownCap time.Duration `placeholder:"DURATION" unset:"15m" range:"1s.." help:"How long a block lasts at most."`
-	MaxFailures int           `placeholder:"N" unset:"the preset's" range:"1.." help:"Failures of a pair that make a block."`
-	Park        time.Duration `placeholder:"DURATION" default:"10m" range:"1s.." help:"After what time a waiting job is delivered again."`
-	CapableWait time.Duration `placeholder:"DURATION" default:"5m" range:"1s.." help:"How long a job waits for a host that can run it."`
-	WaitingCap  int           `placeholder:"N" default:"100000" range:"1.." help:"Waiting jobs kept in memory, divided among the tenants; further ones stay in the stream."`
-	MaxRunning  int           `placeholder:"N" unset:"no cap" range:"0.." help:"Jobs that a tenant without settings of its own runs at once; see dispatcher tenants."`
-	MaxPriority *job.Priority `placeholder:"N" unset:"9; 5 with --access" range:"0..9" help:"Highest priority of a tenant without settings of its own; a higher one counts as this."`
-	MaxInput    daemon.Size   `placeholder:"SIZE" default:"4GiB" range:"1.." help:"Largest file that a tenant may store through a dispatcher."`
-	PoolLabel   string        `placeholder:"KEY" unset:"one pool of all hosts" help:"Label of hosts whose values name the pools of the metric comfyherd_fleet_wanted_hosts."`
-	TargetWait  time.Duration `placeholder:"DURATION" default:"1m" range:"1s.." help:"How long a due job waits at most when there are as many hosts as that metric wants."`
-	HTTP        string        `name:"http" placeholder:"ADDR" unset:"off" help:"Serve /healthz, /readyz and /metrics here, as :8080."`
-	Gateway     string        `placeholder:"ADDR|off" unset:"127.0.0.1:8188 when NATS is embedded and asks for no credentials, if that is free" help:"Where ComfyUI's own API is served for programs that were written for ComfyUI; off turns it off."`
-	Retry       bool          `help:"Keep trying at the start also when NATS refuses the credentials or has no JetStream yet; one that cannot be reached is always waited for."`
+	Name         string        `placeholder:"NAME" unset:"random" help:"Name of this dispatcher, unique in the fleet."`
+	Preset       string        `default:"production" enum:"production,development,high-availability" placeholder:"NAME" help:"How many failures block a pair of host and workflow, and for how long: in production 1 for 60s, in development 3 for 30s, in high-availability 1 for 120s."`
+	Cooldown     time.Duration `placeholder:"DURATION" unset:"the preset's" range:"1s.." help:"How long a first block lasts."`
+	CooldownCap  time.Duration `placeholder:"DURATION" unset:"15m" range:"1s.." help:"How long a block lasts at most."`
+	MaxFailures  int           `placeholder:"N" unset:"the preset's" range:"1.." help:"Failures of a pair that make a block."`
+	Park         time.Duration `placeholder:"DURATION" default:"10m" range:"1s.." help:"After what time a waiting job is delivered again."`
+	CapableWait  time.Duration `placeholder:"DURATION" default:"5m" range:"1s.." help:"How long a job waits for a host that can run it."`
+	WaitingCap   int           `placeholder:"N" default:"100000" range:"1.." help:"Waiting jobs kept in memory, divided among the tenants; further ones stay in the stream."`
+	MaxRunning   int           `placeholder:"N" unset:"no cap" range:"0.." help:"Jobs that a tenant without settings of its own runs at once; see dispatcher tenants."`
+	MaxPriority  *job.Priority `placeholder:"N" unset:"9; 5 with --access" range:"0..9" help:"Highest priority of a tenant without settings of its own; a higher one counts as this."`
+	MaxInput     daemon.Size   `placeholder:"SIZE" default:"4GiB" range:"1.." help:"Largest file that a tenant may store through a dispatcher."`
+	PoolLabel    string        `placeholder:"KEY" unset:"one pool of all hosts" help:"Label of hosts whose values name the pools of the metric comfyherd_fleet_wanted_hosts."`
+	TargetWait   time.Duration `placeholder:"DURATION" default:"1m" range:"1s.." help:"How long a due job waits at most when there are as many hosts as that metric wants."`
+	WebhookAllow string        `placeholder:"RANGES" unset:"public addresses only" help:"Address ranges with commas to which webhooks may be delivered beside public addresses, and without TLS; any allows all."`
+	HTTP         string        `name:"http" placeholder:"ADDR" unset:"off" help:"Serve /healthz, /readyz and /metrics here, as :8080."`
+	Gateway      string        `placeholder:"ADDR|off" unset:"127.0.0.1:8188 when NATS is embedded and asks for no credentials, if that is free" help:"Where ComfyUI's own API is served for programs that were written for ComfyUI; off turns it off."`
+	Retry        bool          `help:"Keep trying at the start also when NATS refuses the credentials or has no JetStream yet; one that cannot be reached is always waited for."`
 
 	gatewayFlags
 
@@ -96,6 +98,9 @@ func (r *runCmd) Run(ctx context.Context, c *daemon.Console) error {
 // Validate refuses flags that contradict each other.
 func (r *runCmd) Validate() error {
 	_, err := r.policy()
+	if bad := webhook.CheckAllow(r.WebhookAllow); bad != nil {
+		err = errors.Join(err, fmt.Errorf("--webhook-allow: %w", bad))
+	}
 	return errors.Join(err, r.embeddedFlags.Validate(), r.runPageFlags.Validate())
 }
 
@@ -141,6 +146,10 @@ func (r *runCmd) dispatch(stop, kill context.Context, nats *link, policy route.P
 	if err != nil {
 		return err
 	}
+	hooks, err := webhook.New(q, webhook.Config{Name: d.Name(), Allow: r.WebhookAllow, Version: semantic(daemon.Version()), Logger: log, Registerer: registry})
+	if err != nil {
+		return err
+	}
 	where := ""
 	if nats.url != daemon.DefaultURL {
 		where = "NATS_URL=" + nats.url + " "
@@ -155,7 +164,7 @@ func (r *runCmd) dispatch(stop, kill context.Context, nats *link, policy route.P
 	tenant, agent := nats.guard.credentials()
 	c.Say("submit    %s%sdispatcher submit workflow_api.json --wait", where, tenant)
 	c.Say("hosts     %s%sCOMFY_HOSTS=http://%s agent", where, agent, comfyAddress(served))
-	run, err := r.beside(stop, &pagePlace{nats: nats, http: r.HTTP, q: q, c: c, log: log}, d.Run)
+	run, err := r.beside(stop, &pagePlace{nats: nats, http: r.HTTP, q: q, c: c, log: log}, withWebhooks(hooks, d.Run))
 	if err != nil {
 		return err
 	}

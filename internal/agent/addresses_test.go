@@ -143,10 +143,10 @@ func TestAFetchThroughAProxySaysWhatFailed(t *testing.T) {
 		want            string // empty: it is fetched
 	}{
 		"Any":           {"any", "http://10.0.0.1/x", through, ""},
-		"Private":       {"public", "http://10.0.0.1/x", through, "10.0.0.1 is 10.0.0.1: inputs may not be fetched from this address (--input-urls)"},
+		"Private":       {"public", "http://10.0.0.1/x", through, "10.0.0.1 is 10.0.0.1: connections to this address are not allowed (--input-urls)"},
 		"NoSuchName":    {"public", "http://nowhere.invalid/x", through, "look up nowhere.invalid for the proxy: "},
 		"ProxyIsNoURL":  {"any", "http://10.0.0.1/x", func(*http.Request) (*url.URL, error) { return nil, errors.New("no proxy like this") }, "read the proxy's address: no proxy like this"},
-		"WithoutAProxy": {"public", "http://127.0.0.1:1/x", func(*http.Request) (*url.URL, error) { return nil, nil }, "127.0.0.1:1: inputs may not be fetched from this address (--input-urls)"},
+		"WithoutAProxy": {"public", "http://127.0.0.1:1/x", func(*http.Request) (*url.URL, error) { return nil, nil }, "127.0.0.1:1: connections to this address are not allowed (--input-urls)"},
 	} {
 		client, err := agent.NewFetcher(c.policy, c.proxy)
 		if err != nil {

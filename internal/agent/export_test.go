@@ -35,7 +35,7 @@ func Allows(policy, address string) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	return r.allows(netip.MustParseAddr(address)), nil
+	return r.Allow(netip.MustParseAddr(address)), nil
 }
 
 // NewFetcher fetches inputs under a policy, through a proxy where that function gives one.
