@@ -135,5 +135,16 @@ func (ls *lanes) end(ctx context.Context, key string, l *lane, v verdict, now ti
 	}
 }
 
-// wait returns when no try is under way.
-func (ls *lanes) wait() { ls.under.Wait() }
+// stop returns when no try is under way, and gives back what waits for one, so that another process need not wait until this one's time
+// with it is over. Nothing is taken any more, and the context of the tries has ended.
+func (ls *lanes) stop() {
+	ls.under.Wait()
+	ls.mu.Lock()
+	defer ls.mu.Unlock()
+	for _, l := range ls.of {
+		for _, h := range l.waiting {
+			ls.giveBack(h, 0)
+		}
+	}
+	clear(ls.of)
+}

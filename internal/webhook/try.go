@@ -50,7 +50,8 @@ func (w *Webhooks) try(ctx context.Context, h *queue.Handed) verdict {
 	begun := time.Now()
 	result := w.send.post(ctx, d.hook.URL, &d.message, d.hook.Secrets(fleet, w.q.Now()), w.q.Now())
 	if ctx.Err() != nil && result.err != nil {
-		return verdict{} // this process stops: another one tries
+		w.settled(h.Later(0)) // this process stops: another one tries
+		return verdict{}
 	}
 	took := time.Since(begun)
 	w.metrics.took.Observe(took.Seconds())

@@ -153,6 +153,6 @@ func (w *Webhooks) work(ctx context.Context) (stop func()) {
 	return func() {
 		cancel()
 		loops.Wait()
-		w.lanes.wait()
+		w.lanes.stop()
 	}
 }
