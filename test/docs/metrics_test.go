@@ -14,6 +14,7 @@ import (
 	"github.com/comfyherd/comfyherd/internal/daemon"
 	"github.com/comfyherd/comfyherd/internal/dispatcher"
 	"github.com/comfyherd/comfyherd/internal/queue"
+	"github.com/comfyherd/comfyherd/internal/webhook"
 	"github.com/comfyherd/comfyherd/test/docs"
 )
 
@@ -24,6 +25,7 @@ func allMetrics(t *testing.T) map[string][]docs.Metric {
 	t.Helper()
 	var ofDispatcher, ofAgent, ofBoth docs.Metrics
 	dispatcher.DescribeMetrics(&ofDispatcher)
+	webhook.DescribeMetrics(&ofDispatcher)
 	if err := agent.DescribeMetrics(&ofAgent); err != nil {
 		t.Fatal(err)
 	}
