@@ -10,7 +10,7 @@ import (
 // asterisk has a meaning of its own, an equals sign stands for it; no tenant has either as its name.
 const (
 	Fleet      job.Tenant = "*"
-	fleetToken            = "="
+	fleetToken string     = "="
 )
 
 // NoJob is the part of a try's subject that names the job, when the delivered event is not a job's.

@@ -121,7 +121,7 @@ func (q *Queue) Webhook(ctx context.Context, owner job.Tenant, name string) (Web
 		return WebhookSettings{}, false, fmt.Errorf("read webhook %s of %s: %w", name, owner, err)
 	}
 	w, err := WebhookOf(entryOf(entry))
-	return w, err == nil, nil //nolint:nilerr // what is not valid counts as none
+	return w, err == nil, nil // what is not valid counts as none
 }
 
 // Webhooks reads all webhooks.
