@@ -10,7 +10,7 @@
 // rooms: the user's, and the fleet's, which imports it.
 //
 //	floor 3   cmd/dispatcher                cmd/agent               flags in, exit code out
-//	floor 2   internal/dispatcher           internal/agent          internal/gateway   internal/dashboard   internal/webhook   actors: the loops, and three faces
+//	floor 2   internal/dispatcher           internal/agent          internal/gateway   internal/dashboard   internal/webhook   internal/trace   actors: the loops, and four faces
 //	floor 1   internal/queue -> jetstream   internal/comfy   internal/daemon   internal/embedded   internal/access   internal/outside
 //	          NATS                          ComfyUI          the OS            in-process NATS     keys of NATS      networks
 //	floor 0   internal/route, internal/history, internal/names -> internal/job -> internal/workflow, internal/failure
@@ -30,6 +30,7 @@
 //	internal/gateway      programs that were written for ComfyUI use the fleet: ComfyUI's own API, its websocket, and the Comfy API v2
 //	internal/dashboard    the fleet's page in a browser: calls, stored events and files over HTTP, and the page itself
 //	internal/webhook      delivers events to the addresses of tenants, signed, until each has answered
+//	internal/trace        exports the trace of each job that has ended, by OpenTelemetry
 //	jetstream             the public package: a tenant's client, which submits jobs, follows them and asks about them
 //	internal/queue        what dispatchers and agents share on NATS: leases, chains of events, tickets, offers, presence, files, calls
 //	internal/names        the names of everything on NATS: streams, buckets, subjects, headers, and how they are built and read
@@ -115,6 +116,12 @@
 //	github.com/cespare/xxhash/v2           64-bit hashes for capability sets and rendezvous: a check is a look-up
 //	github.com/google/uuid                 ids of agents and inboxes, and the form of prompt ids, which ComfyUI asks for
 //	github.com/prometheus/client_golang    metrics in the form that every operator's monitoring reads
+//	go.opentelemetry.io/otel               traces that every tracing system reads: the names and links of spans
+//	go.opentelemetry.io/otel/trace         the same: ids of traces and spans
+//	go.opentelemetry.io/otel/sdk           the same: samplers, and the variables of its specification
+//	go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp   the same: the protocol, over HTTP
+//	go.opentelemetry.io/proto/otlp         decodes what a receiver of traces gets, in tests only
+//	google.golang.org/protobuf             the same, in tests only
 //	github.com/alecthomas/kong             flags from struct tags, each with its environment variable and help
 //	github.com/vbauerster/mpb/v8           a live progress line per job on a terminal
 //	golang.org/x/term                      whether a person is watching: live lines or plain ones

@@ -10,7 +10,7 @@ import (
 )
 
 const (
-	maxRooms = 20
+	maxRooms = 21
 
 	namesake = "github.com/nats-io/nats.go/jetstream"
 )
@@ -52,15 +52,16 @@ var mayImport = map[string][]string{
 	"internal/dashboard": with(floor0, "jetstream", "internal/queue"),
 	"internal/outside":   {},
 	"internal/webhook":   with(floor0, "jetstream", "internal/queue", "internal/outside", "github.com/prometheus/client_golang", "golang.org/x/sync"),
+	"internal/trace":     with(floor0, "internal/queue", "go.opentelemetry.io/otel"),
 	"internal/bench":     with(command, "internal/access", "internal/gateway", "github.com/nats-io/nats.go", "github.com/gorilla/websocket"),
 	"internal/demo":      command,
-	"cmd/dispatcher":     with(command, "internal/bench", "internal/demo", "internal/access", "internal/gateway", "internal/dashboard", "internal/webhook"),
+	"cmd/dispatcher":     with(command, "internal/bench", "internal/demo", "internal/access", "internal/gateway", "internal/dashboard", "internal/webhook", "internal/trace"),
 	"cmd/agent":          command,
 	"examples/service":   {"jetstream", "github.com/nats-io/nats.go"},
 	"examples/advanced":  with(command, "examples/advanced/operator"),
 
 	"examples/advanced/operator": {"jetstream", "github.com/nats-io/nats.go"},
-	"test/integration":           with(command, "internal/gateway", "github.com/nats-io/nats-server/v2", "github.com/getkin/kin-openapi", "lukechampine.com/blake3"),
+	"test/integration":           with(command, "internal/gateway", "github.com/nats-io/nats-server/v2", "github.com/getkin/kin-openapi", "lukechampine.com/blake3", "google.golang.org/protobuf", "go.opentelemetry.io/proto/otlp"),
 	"test/gateway":               with(command, "internal/gateway", "github.com/gorilla/websocket"),
 	"test/browser":               with(command, "internal/dashboard", "github.com/chromedp/chromedp", "github.com/chromedp/cdproto"),
 	"test/chaos":                 with(command, "github.com/nats-io/nats-server/v2"),
@@ -72,7 +73,7 @@ var mayImport = map[string][]string{
 // command is what a command may import: every room below, and what talks to people.
 var command = with(floor0,
 	"jetstream", "internal/queue", "internal/comfy", "internal/comfysim", "internal/daemon", "internal/embedded",
-	"internal/dispatcher", "internal/agent", "internal/dashboard", "internal/webhook",
+	"internal/dispatcher", "internal/agent", "internal/dashboard", "internal/webhook", "internal/trace",
 	"github.com/nats-io/nats.go", "github.com/prometheus/client_golang", "golang.org/x/sync",
 	"github.com/google/uuid", "github.com/alecthomas/kong")
 

@@ -65,6 +65,9 @@ func (c *Client) Submit(ctx context.Context, p Priority, spec Spec) (Receipt, er
 	}
 	msg := nats.NewMsg(names.LaneSubject(job.Lane{Tenant: c.tenant, Priority: p}))
 	msg.Header.Set(names.JobIDHeader, string(spec.ID))
+	if spec.Traceparent != "" {
+		msg.Header.Set(names.TraceparentHeader, spec.Traceparent)
+	}
 	msg.Data = body
 	sequence, err := Publish(ctx, c.nc, msg)
 	if err != nil {

@@ -16,7 +16,8 @@ import (
 )
 
 // The names that do not follow from the flag (the rest is COMFYHERD_<FLAG>).
-var ownVariables = map[string]string{"nats-url": "NATS_URL", "nats-creds": "NATS_CREDS", "nats-token": "NATS_TOKEN", "comfy-hosts": "COMFY_HOSTS", "demo dashboard": "COMFYHERD_DEMO_DASHBOARD"}
+var ownVariables = map[string]string{
+	"otlp-endpoint": "OTEL_EXPORTER_OTLP_ENDPOINT", "trace-ratio": "OTEL_TRACES_SAMPLER_ARG", "nats-url": "NATS_URL", "nats-creds": "NATS_CREDS", "nats-token": "NATS_TOKEN", "comfy-hosts": "COMFY_HOSTS", "demo dashboard": "COMFYHERD_DEMO_DASHBOARD"}
 
 func TestEveryFlagHasAVariableAndAHelp(t *testing.T) {
 	t.Parallel()

@@ -39,6 +39,8 @@ type runCmd struct {
 	PoolLabel    string        `placeholder:"KEY" unset:"one pool of all hosts" help:"Label of hosts whose values name the pools of the metric comfyherd_fleet_wanted_hosts."`
 	TargetWait   time.Duration `placeholder:"DURATION" default:"1m" range:"1s.." help:"How long a due job waits at most when there are as many hosts as that metric wants."`
 	WebhookAllow string        `placeholder:"RANGES" unset:"public addresses only" help:"Address ranges with commas to which webhooks may be delivered beside public addresses, and without TLS; any allows all."`
+	Traces       string        `name:"otlp-endpoint" env:"OTEL_EXPORTER_OTLP_ENDPOINT" placeholder:"URL" unset:"no traces" help:"Receiver of OpenTelemetry over HTTP, as http://127.0.0.1:4318, to which the trace of each job that has ended is exported."`
+	TraceRatio   float64       `env:"OTEL_TRACES_SAMPLER_ARG" placeholder:"RATIO" default:"1" range:"0..1" help:"Part of the traces that is exported, as 0.1; those of dead jobs always are."`
 	HTTP         string        `name:"http" placeholder:"ADDR" unset:"off" help:"Serve /healthz, /readyz and /metrics here, as :8080."`
 	Gateway      string        `placeholder:"ADDR|off" unset:"127.0.0.1:8188 when NATS is embedded and asks for no credentials, if that is free" help:"Where ComfyUI's own API is served for programs that were written for ComfyUI; off turns it off."`
 	Retry        bool          `help:"Keep trying at the start also when NATS refuses the credentials or has no JetStream yet; one that cannot be reached is always waited for."`
@@ -150,6 +152,14 @@ func (r *runCmd) dispatch(stop, kill context.Context, nats *link, policy route.P
 	if err != nil {
 		return err
 	}
+	run := withBeside(d.Run, hooks.Run)
+	if r.Traces != "" {
+		traces, err := r.traces(stop, q, log)
+		if err != nil {
+			return err
+		}
+		run = withBeside(run, traces.Run)
+	}
 	where := ""
 	if nats.url != daemon.DefaultURL {
 		where = "NATS_URL=" + nats.url + " "
@@ -164,7 +174,7 @@ func (r *runCmd) dispatch(stop, kill context.Context, nats *link, policy route.P
 	tenant, agent := nats.guard.credentials()
 	c.Say("submit    %s%sdispatcher submit workflow_api.json --wait", where, tenant)
 	c.Say("hosts     %s%sCOMFY_HOSTS=http://%s agent", where, agent, comfyAddress(served))
-	run, err := r.beside(stop, &pagePlace{nats: nats, http: r.HTTP, q: q, c: c, log: log}, withWebhooks(hooks, d.Run))
+	run, err = r.beside(stop, &pagePlace{nats: nats, http: r.HTTP, q: q, c: c, log: log}, run)
 	if err != nil {
 		return err
 	}

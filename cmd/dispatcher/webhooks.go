@@ -25,6 +25,13 @@ type webhooksCmd struct {
 	Redeliver webhooksRedeliverCmd `cmd:"" help:"Deliver stored events again."`
 }
 
+// Help is shown after the flags.
+func (*webhooksCmd) Help() string {
+	return `Examples:
+  dispatcher webhooks
+  dispatcher webhooks set orders --url https://shop.example.com/hooks`
+}
+
 // hookFlags name one webhook.
 type hookFlags struct {
 	tenantFlags
@@ -131,6 +138,12 @@ func tellSecret(c *daemon.Console, answer *jetstream.SetWebhookAnswer, asJSON bo
 
 type webhooksRemoveCmd struct{ hookFlags }
 
+// Help is shown after the flags.
+func (*webhooksRemoveCmd) Help() string {
+	return `Examples:
+  dispatcher webhooks remove orders`
+}
+
 // Run removes it.
 func (w *webhooksRemoveCmd) Run(ctx context.Context, c *daemon.Console) error {
 	owner, err := w.owner()
@@ -149,6 +162,13 @@ type webhooksRotateCmd struct {
 	hookFlags
 	Overlap time.Duration `placeholder:"DURATION" default:"24h" range:"0s..168h" help:"How long deliveries are signed with the former secret too."`
 	JSON    bool          `help:"Print the answer as a JSON object."`
+}
+
+// Help is shown after the flags.
+func (*webhooksRotateCmd) Help() string {
+	return `Examples:
+  dispatcher webhooks rotate orders
+  dispatcher webhooks rotate orders --overlap 1h --json`
 }
 
 // Run makes another secret.
@@ -172,6 +192,12 @@ const (
 	testWait = 20 * time.Second // longer than a request may take
 	testLook = 250 * time.Millisecond
 )
+
+// Help is shown after the flags.
+func (*webhooksTestCmd) Help() string {
+	return `Examples:
+  dispatcher webhooks test orders`
+}
 
 // Run has a test delivered and waits for what comes of it.
 func (w *webhooksTestCmd) Run(ctx context.Context, c *daemon.Console) error {
@@ -249,6 +275,13 @@ type webhooksListCmd struct {
 	Tenant string `placeholder:"NAME" unset:"the tenant of the credentials, else all" help:"Only webhooks of this tenant."`
 	Tries  int    `placeholder:"N" default:"1" range:"1..20" help:"How many of the last tries of each are shown."`
 	JSON   bool   `help:"Print one JSON object a line."`
+}
+
+// Help is shown after the flags.
+func (*webhooksListCmd) Help() string {
+	return `Examples:
+  dispatcher webhooks
+  dispatcher webhooks list --tenant acme --tries 20 --json`
 }
 
 // Run lists.

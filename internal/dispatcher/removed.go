@@ -188,7 +188,7 @@ func (d *Dispatcher) continueChain(ctx context.Context, o *owned, last *queue.Li
 		return nil
 	}
 	e := o.job.NewEvent(job.Queued, d.clock())
-	e.Sequence, e.Title = o.job.Sequence, o.job.Graph.Title()
+	e.Sequence, e.Title, e.Traceparent = o.job.Sequence, o.job.Graph.Title(), o.job.Traceparent
 	sequence, err := d.q.Append(ctx, &e, last.ChainSequence, d.source, "")
 	if err == nil {
 		o.last = sequence

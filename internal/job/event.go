@@ -57,6 +57,8 @@ type Event struct {
 	Bytes    int64  `json:"bytes,omitempty"` // of the job as published; of queued
 	Title    string `json:"title,omitempty"` // of the workflow; of queued
 
+	Traceparent string `json:"traceparent,omitempty"` // W3C Trace Context of who has published the job; of queued
+
 	// waiting: Reason is a route.HoldReason; dead: Reason is a failure.Reason; cancelled: Unseen or nothing
 	Reason string            `json:"reason,omitempty"`
 	Until  *time.Time        `json:"until,omitempty"`

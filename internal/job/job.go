@@ -30,6 +30,7 @@ type Spec struct {
 	Record         bool            `json:"record,omitempty"`   // the run's entry in ComfyUI's history is stored
 	APIKeys        bool            `json:"api_keys,omitempty"` // keys were given to the fleet for it, and become members of ExtraData
 	Webhook        string          `json:"webhook,omitempty"`  // name of a webhook of its tenant that receives its events
+	Traceparent    string          `json:"-"`                  // W3C Trace Context of who publishes the job; travels in the message's header
 }
 
 // LiveFrames, as Live, asks the agent to relay what ComfyUI sends about the run over its websocket.
@@ -113,6 +114,7 @@ type Message struct {
 	JobIDHeader   string // Comfy-Job-Id
 	MsgIDHeader   string // Nats-Msg-Id
 	RequeueOf     string // Comfy-Requeue-Of
+	Traceparent   string // traceparent
 	Body          []byte
 	File          []byte // what the file has that Body names; nil: it was not read
 }

@@ -52,6 +52,9 @@ func Parse(m Message) (*Job, error) {
 			return nil, err
 		}
 	}
+	if validTraceparent(m.Traceparent) {
+		spec.Traceparent = m.Traceparent
+	}
 	return &Job{
 		Spec: spec, ID: id, Tenant: Tenant(m.Tenant), Priority: m.Priority, Sequence: m.Sequence,
 		Received: m.Received, RequeueOf: ID(m.RequeueOf), Graph: graph,

@@ -28,7 +28,18 @@ const (
 	TruncatedHeader    = "Comfy-Truncated" // of a dead letter with only the first bytes of the body: the size of the whole body
 	DigestHeader       = "Comfy-Digest"    // of what a host can run: SHA-256 in hexadecimal
 	ContentTypeHeader  = "Content-Type"
+	TraceparentHeader  = "traceparent" // of a job: W3C Trace Context
 )
+
+// Traceparent reads TraceparentHeader, as programs spell it that take NATS' headers for those of HTTP, too.
+func Traceparent(h map[string][]string) string {
+	for _, name := range []string{TraceparentHeader, "Traceparent"} {
+		if values := h[name]; len(values) > 0 {
+			return values[0]
+		}
+	}
+	return ""
+}
 
 // Headers of the messages of ComfyUI that a job's agent relays. AttemptHeader says of which attempt.
 const (

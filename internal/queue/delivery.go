@@ -65,7 +65,7 @@ func (q *Queue) delivery(msg *nats.Msg) (Delivery, bool) {
 		Message: job.Message{
 			Tenant: tenant, Priority: priority, Sequence: meta.Sequence.Stream, Received: meta.Timestamp,
 			StreamCreated: q.Created(), JobIDHeader: h.Get(names.JobIDHeader), MsgIDHeader: h.Get(names.MsgIDHeader),
-			RequeueOf: h.Get(names.RequeueOfHeader), Body: msg.Data,
+			RequeueOf: h.Get(names.RequeueOfHeader), Traceparent: names.Traceparent(h), Body: msg.Data,
 		},
 	}, ok
 }
@@ -106,7 +106,7 @@ func (q *Queue) messageOf(raw *natsjs.RawStreamMsg) job.Message {
 	return job.Message{
 		Tenant: tenant, Priority: priority, Sequence: raw.Sequence, Received: raw.Time, StreamCreated: q.Created(),
 		JobIDHeader: raw.Header.Get(names.JobIDHeader), MsgIDHeader: raw.Header.Get(names.MsgIDHeader),
-		RequeueOf: raw.Header.Get(names.RequeueOfHeader), Body: raw.Data,
+		RequeueOf: raw.Header.Get(names.RequeueOfHeader), Traceparent: names.Traceparent(raw.Header), Body: raw.Data,
 	}
 }
 

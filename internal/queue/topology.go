@@ -127,7 +127,7 @@ func (t topology) files(store string) wanted {
 func stores() []string { return []string{names.OutputsStore, names.InputsStore, names.CatalogStore} }
 
 func (t topology) streams(ctx context.Context) error {
-	for _, want := range []wanted{t.events(), t.jobs(), t.dead(), t.live(), t.deliveries()} {
+	for _, want := range []wanted{t.events(), t.jobs(), t.dead(), t.deliveries(), t.live()} {
 		_, err := answered(ctx, func(ctx context.Context) (struct{}, error) { return struct{}{}, t.stream(ctx, want) })
 		if err != nil {
 			return err
@@ -265,8 +265,8 @@ func (t topology) buckets() []wanted {
 		t.bucket(names.UserDataBucket, "what ComfyUI's page keeps for tenants: settings, workflows"),
 		aged(t.bucket(names.HiddenBucket, "jobs that tenants have removed from what they see of their history"), t.cfg.EventsAge, defaultEventsAge),
 		ofAgents(aged(t.bucket(names.CatalogsBucket, "which files of COMFY_CATALOG describe a host"), 0, catalogAge)),
-		t.apiKeys(),
 		t.bucket(names.WebhooksBucket, "addresses to which events are delivered"),
+		t.apiKeys(), // last, since it may take all the memory that is left
 	}
 }
 
