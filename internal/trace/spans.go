@@ -21,7 +21,6 @@ type recorder struct {
 	tracer trace.Tracer
 	naming naming
 
-	ctx     context.Context // with the job's span; it lives as long as the recorder //nolint:containedctx // spans have no other parent
 	job     trace.Span
 	waits   int
 	attempt trace.Span // under way; nil: the job waits
@@ -39,10 +38,10 @@ func record(ctx context.Context, tracer trace.Tracer, events []job.Event, create
 	}
 	lane := names.LaneSubject(job.Lane{Tenant: first.Tenant, Priority: first.Priority})
 	options = append(options, trace.WithSpanKind(trace.SpanKindConsumer), trace.WithTimestamp(first.Time), trace.WithAttributes(attributesOf(first, last, lane)...))
-	r.ctx, r.job = tracer.Start(r.naming.named(ctx, "job"), "process "+lane, options...)
-	r.begin(first.Time)
+	ctx, r.job = tracer.Start(r.naming.named(ctx, "job"), "process "+lane, options...)
+	r.begin(ctx, first.Time)
 	for i := range events {
-		r.event(&events[i])
+		r.event(ctx, &events[i])
 	}
 	r.close(last.Time)
 	if last.EventKind == job.Dead {
@@ -77,10 +76,10 @@ func attributesOf(first, last *job.Event, lane string) []attribute.KeyValue {
 	return all
 }
 
-// begin starts a wait.
-func (r *recorder) begin(at time.Time) {
+// begin starts a wait, in a context with the job's span.
+func (r *recorder) begin(ctx context.Context, at time.Time) {
 	r.waits++
-	_, r.wait = r.tracer.Start(r.naming.named(r.ctx, "wait "+strconv.Itoa(r.waits)), "wait", trace.WithTimestamp(at))
+	_, r.wait = r.tracer.Start(r.naming.named(ctx, "wait "+strconv.Itoa(r.waits)), "wait", trace.WithTimestamp(at))
 }
 
 // close ends what is under way.
@@ -93,7 +92,7 @@ func (r *recorder) close(at time.Time) {
 	}
 }
 
-func (r *recorder) event(e *job.Event) {
+func (r *recorder) event(ctx context.Context, e *job.Event) {
 	switch e.EventKind {
 	case job.Waiting:
 		if r.wait != nil {
@@ -102,7 +101,7 @@ func (r *recorder) event(e *job.Event) {
 		}
 	case job.Started:
 		r.close(e.Time)
-		_, r.attempt = r.tracer.Start(r.naming.named(r.ctx, fmt.Sprintf("attempt %d", e.Attempt)), "attempt", trace.WithTimestamp(e.Time), trace.WithAttributes(
+		_, r.attempt = r.tracer.Start(r.naming.named(ctx, fmt.Sprintf("attempt %d", e.Attempt)), "attempt", trace.WithTimestamp(e.Time), trace.WithAttributes(
 			attribute.String("comfyherd.host", e.Host), attribute.Int("comfyherd.attempt", e.Attempt), attribute.String("comfyherd.prompt_id", e.PromptID)))
 	case job.Failed:
 		if r.attempt != nil {
@@ -110,7 +109,7 @@ func (r *recorder) event(e *job.Event) {
 			r.attempt.SetAttributes(attribute.String("error.type", string(e.Kind)), attribute.String("comfyherd.node", e.Node), attribute.String("comfyherd.class_type", e.Class))
 		}
 		r.close(e.Time)
-		r.begin(e.Time)
+		r.begin(ctx, e.Time)
 	case job.Completed:
 		if r.attempt != nil {
 			r.attempt.SetAttributes(attribute.StringSlice("comfyherd.node_times", nodeTimes(e)), attribute.Int("comfyherd.outputs", len(e.Outputs)))
