@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -35,6 +36,8 @@ type benchCmd struct {
 	Replicas    int           `placeholder:"N" default:"1" range:"1..5" help:"Copies of every stream and bucket. The embedded NATS then has as many servers, in this process; a NATS that --nats-url names must be a cluster."`
 	Access      bool          `help:"Measure a closed fleet: an account for each tenant and each host, each host with an agent of its own. The raw limit stays that of an open NATS."`
 	Processes   int           `placeholder:"N" default:"0" range:"0.." help:"Run the hosts in so many processes and each dispatcher in one of its own, and show what they send and receive a second."`
+	Observed    bool          `help:"With the page and one viewer, webhooks, and the export of traces to a receiver in this process, to measure what they cost."`
+	Traces      float64       `name:"observed-traces" placeholder:"RATIO" default:"1" range:"0..1" help:"With --observed, the part of the traces that is exported."`
 	NoBare      bool          `help:"Do not measure the raw limit of NATS."`
 
 	Gateway        bool          `help:"Measure a gateway instead, in a process of its own; only the flags that begin with --gateway, --store-dir and --json apply."`
@@ -78,6 +81,9 @@ func (b *benchCmd) Run(ctx context.Context, c *daemon.Console) error {
 		})
 		return b.show(stop, c, &result, err)
 	}
+	if b.Observed && b.Processes > 0 {
+		return errors.New("--observed measures a fleet in one process: leave out --processes")
+	}
 	always, every, err := syncPolicy(b.Sync)
 	if err != nil {
 		return err
@@ -86,7 +92,7 @@ func (b *benchCmd) Run(ctx context.Context, c *daemon.Console) error {
 		Jobs: b.Jobs, Payload: b.Payload, Hosts: b.Hosts, Agents: b.Agents, Slots: b.Slots, Tenants: b.Tenants, Hashes: b.Hashes,
 		Dispatchers: b.Dispatchers, FailureRate: b.FailureRate, Scheduled: b.Scheduled, Rate: b.Rate, HostTime: b.HostTime, Comfy: b.Comfy,
 		Waiting: b.Waiting, Blocks: b.Blocks, NATSURL: b.NATSURL, StoreDir: b.StoreDir, SyncAlways: always, SyncEvery: every,
-		Compression: b.Compression, Replicas: b.Replicas, Closed: b.Access, SkipRaw: b.NoBare, Processes: b.Processes,
+		Compression: b.Compression, Replicas: b.Replicas, Closed: b.Access, SkipRaw: b.NoBare, Processes: b.Processes, Observed: b.Observed, TraceRatio: b.Traces,
 	}
 	cfg.Progress = progress
 	var result printed

@@ -307,3 +307,14 @@ func TestHealthOfNobodyIsBad(t *testing.T) {
 		t.Errorf("code %d, %q", code, say.String())
 	}
 }
+
+func TestAWorkflowThatIsLargerThanAMessageIsSubmittedAsAFile(t *testing.T) {
+	t.Parallel()
+	f := start(t, comfysim.Config{})
+	large := strings.Replace(picture, `{"1":`, `{"2":{"class_type":"SimText","inputs":{"text":"`+strings.Repeat("iVBORw0KGgo", 150_000)+`"}},"1":`, 1)
+	code, out, say := f.ask(t, large, "submit", "-", "--id=large", "--tenant=acme", "--name=poster", "--wait")
+	if code != 0 || out != "large\n" || !strings.Contains(say, "is stored as the file acme/prompts/large.json") {
+		t.Errorf("code %d, out %q, say %q", code, out, say)
+	}
+	f.expect(t, 0, []string{"jobs", "--tenant=acme"}, "large", "poster", "completed")
+}

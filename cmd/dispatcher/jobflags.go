@@ -28,6 +28,8 @@ type jobFlags struct {
 	In          time.Duration `placeholder:"DURATION" range:"0s.." help:"Start no earlier than in this time."`
 	ExpiresIn   time.Duration `placeholder:"DURATION" unset:"never" range:"0s.." help:"End the job as dead when no host has started it within this time."`
 	Webhook     string        `placeholder:"NAME" help:"A webhook of the tenant that receives the events of the job; see dispatcher webhooks."`
+	Record      bool          `help:"Store what ComfyUI's history says of the run among the job's files."`
+	Frames      bool          `help:"Relay what ComfyUI sends about the run over its websocket, byte for byte, to comfy.live."`
 	Metadata    string        `placeholder:"JSON" help:"Any JSON, which every event of the job repeats."`
 }
 
@@ -119,7 +121,10 @@ func (w *jobFlags) apply(spec *jetstream.Spec, now time.Time) error {
 			*list.to = list.from
 		}
 	}
-	spec.Webhook = cmp.Or(w.Webhook, spec.Webhook)
+	spec.Webhook, spec.Record = cmp.Or(w.Webhook, spec.Webhook), w.Record || spec.Record
+	if w.Frames {
+		spec.Live = job.LiveFrames
+	}
 	if w.Metadata != "" {
 		if !json.Valid([]byte(w.Metadata)) {
 			return fmt.Errorf("--metadata %s is not JSON; write it like '{\"order\":17}'", daemon.Short(w.Metadata, 80))

@@ -1,9 +1,12 @@
 package main
 
 import (
+	"cmp"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/comfyherd/comfyherd/internal/daemon"
@@ -98,7 +101,7 @@ func (s *submitCmd) publish(ctx context.Context, c *daemon.Console, a *asker, te
 			spec.RunAt = &at
 		}
 		spec.Inputs = append(spec.Inputs[:len(spec.Inputs):len(spec.Inputs)], inputs...)
-		r, err := client.Submit(ctx, jetstream.Priority(s.Priority), spec)
+		r, err := s.submit(ctx, c, client, spec)
 		if err != nil {
 			return ids, err
 		}
@@ -108,6 +111,21 @@ func (s *submitCmd) publish(ctx context.Context, c *daemon.Console, a *asker, te
 		}
 	}
 	return ids, nil
+}
+
+// submit publishes a job; one that is too large for a message of NATS as a file, which the job names.
+func (s *submitCmd) submit(ctx context.Context, c *daemon.Console, client *jetstream.Client, spec jetstream.Spec) (jetstream.Receipt, error) {
+	spec.ID = cmp.Or(spec.ID, jetstream.ID(strings.ToLower(rand.Text())))
+	receipt, err := client.Submit(ctx, jetstream.Priority(s.Priority), spec)
+	if !errors.Is(err, jetstream.ErrTooLarge) {
+		return receipt, err
+	}
+	named, stored := client.ByReference(ctx, spec)
+	if stored != nil {
+		return receipt, errors.Join(err, stored)
+	}
+	c.Say("note: job %s is too large for a message of NATS and is stored as the file %s", spec.ID, named.WorkflowFile)
+	return client.Submit(ctx, jetstream.Priority(s.Priority), named)
 }
 
 // timeWait is how long --in waits for the answer that carries NATS' time.

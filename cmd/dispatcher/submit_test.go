@@ -25,7 +25,7 @@ func TestFlagsWinOverTheFile(t *testing.T) {
 	t.Parallel()
 	envelope := `{"id":"mine","workflow":` + picture + `,"max_attempts":9,"prefer_hosts":["a"],"only_hosts":["b"],"metadata":{"n":1}}`
 	specs, err := main.SubmitSpecs(t.Context(), strings.NewReader(envelope), "-", "--max-attempts=2", "--prefer=gpu=4090,c",
-		"--expires-in=1h", "--at=2026-12-01T08:00:00Z", `--metadata={"order":17}`,
+		"--expires-in=1h", "--at=2026-12-01T08:00:00Z", `--metadata={"order":17}`, "--record", "--frames", "--webhook=orders",
 		"--set=1.inputs.width=128", "--set=1.color=18446744073709551615", "--set=9.inputs.filename_prefix=a cat, a=b")
 	if err != nil {
 		t.Fatal(err)
@@ -36,6 +36,9 @@ func TestFlagsWinOverTheFile(t *testing.T) {
 	s := specs[0]
 	if s.ID != "mine" || s.MaxAttempts != 2 || time.Duration(s.ExpiresIn) != time.Hour || s.RunAt.Unix() != 1796112000 || string(s.Metadata) != `{"order":17}` {
 		t.Errorf("%+v", s)
+	}
+	if !s.Record || s.Live != "frames" || s.Webhook != "orders" {
+		t.Errorf("record %v, live %q, webhook %q", s.Record, s.Live, s.Webhook)
 	}
 	if diff := cmp.Diff([][]string{{"gpu=4090", "c"}, {"b"}}, [][]string{s.PreferHosts, s.OnlyHosts}); diff != "" {
 		t.Error(diff)

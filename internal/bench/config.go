@@ -25,6 +25,8 @@ type Config struct {
 	Comfy       bool          // simulated ComfyUI over sockets instead of the host in this process
 	HistoryRows int           // the most jobs in a dispatcher's lists; default its own
 	SkipRaw     bool          // do not measure the raw limit
+	Observed    bool          // with the page and a viewer, traces and webhooks
+	TraceRatio  float64       // of the traces that are exported then
 
 	// Of RunApart only.
 	Processes   int           // that share the hosts

@@ -154,6 +154,11 @@ func (s *stage) start(ctx context.Context) (*queue.Queue, natsjs.JetStream, erro
 			return nil, nil, err
 		}
 	}
+	if s.cfg.Observed {
+		if err := s.observe(ctx); err != nil {
+			return nil, nil, err
+		}
+	}
 	if err := s.hosts(ctx); err != nil {
 		return nil, nil, err
 	}

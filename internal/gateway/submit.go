@@ -128,11 +128,7 @@ func (g *Gateway) small(ctx context.Context, name job.Tenant, spec job.Spec) (jo
 	if err != nil || g.q.TooLarge(len(body)) == "" {
 		return spec, err
 	}
-	file := string(name) + "/prompts/" + string(spec.ID) + ".json"
-	if _, err := g.q.Client(name).PutFile(ctx, file, "application/json", bytes.NewReader(body)); err != nil {
-		return spec, err
-	}
-	return job.Spec{WorkflowFile: file, ID: spec.ID, Live: spec.Live, APIKeys: spec.APIKeys, Metadata: spec.Metadata}, nil
+	return g.q.Client(name).ByReference(ctx, spec)
 }
 
 // refusedGraph is a workflow that no ComfyUI could read, or that would stop one.

@@ -3,11 +3,15 @@ package job
 import (
 	"bytes"
 	"encoding/json"
+	"regexp"
 	"slices"
 	"strings"
 )
 
 const extraDataField = "extra_data"
+
+// mentioned finds the field's name in any case. It searches the bytes themselves: bytes.ToLower makes three bytes of one that is not UTF-8.
+var mentioned = regexp.MustCompile("(?i)" + extraDataField)
 
 // public are the members of extra_data that hold no secret: ComfyUI writes the first into every picture.
 var public = map[string]bool{"extra_pnginfo": true, "client_id": true, "create_time": true, "preview_method": true}
@@ -129,11 +133,11 @@ func findMember(body []byte, start int) (from, to int, value []byte, end int) {
 }
 
 func mention(body []byte) (from, to int, value []byte) {
-	at := bytes.Index(bytes.ToLower(body), []byte(extraDataField))
-	if at < 0 {
+	at := mentioned.FindIndex(body)
+	if at == nil {
 		return 0, 0, nil
 	}
-	return at, len(body), nil
+	return at[0], len(body), nil
 }
 
 // isExtraData reads a key as encoding/json does, to which "Extra_Data" is the same field.
