@@ -116,11 +116,11 @@
 //	github.com/cespare/xxhash/v2           64-bit hashes for capability sets and rendezvous: a check is a look-up
 //	github.com/google/uuid                 ids of agents and inboxes, and the form of prompt ids, which ComfyUI asks for
 //	github.com/prometheus/client_golang    metrics in the form that every operator's monitoring reads
-//	go.opentelemetry.io/otel               traces that every tracing system reads: the names and links of spans
-//	go.opentelemetry.io/otel/trace         the same: ids of traces and spans
-//	go.opentelemetry.io/otel/sdk           the same: samplers, and the variables of its specification
-//	go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp   the same: the protocol, over HTTP
-//	go.opentelemetry.io/proto/otlp         decodes what a receiver of traces gets, in tests only
+//	go.opentelemetry.io/proto/otlp         traces that every tracing system reads: the form of spans
+//	go.opentelemetry.io/otel/exporters/otlp/otlptrace                 the same: the protocol
+//	go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp   the same: over HTTP, and the variables of its specification
+//	go.opentelemetry.io/otel/sdk           the same: what is said of the process, from these variables
+//	go.opentelemetry.io/otel               the same: the attributes of the process
 //	google.golang.org/protobuf             the same, in tests only
 //	github.com/alecthomas/kong             flags from struct tags, each with its environment variable and help
 //	github.com/vbauerster/mpb/v8           a live progress line per job on a terminal

@@ -34,7 +34,7 @@ func (h *host) event(a *attempt, kind job.EventKind) *job.Event {
 		EventKind: kind, Job: a.key.job, Tenant: a.tenant, Priority: a.offer.Message.Priority, Hash: a.offer.Hash, Time: h.q.Now().UTC(),
 	}
 	if a.job != nil {
-		e.Name, e.Metadata, e.RequeueOf, e.Webhook = a.job.Name, a.job.Metadata, a.job.RequeueOf, a.job.Webhook
+		e.Name, e.Metadata, e.RequeueOf, e.Webhook, e.Traceparent = a.job.Name, a.job.Metadata, a.job.RequeueOf, a.job.Webhook, a.job.Traceparent
 	}
 	e.Host, e.Attempt = h.name, a.attempt
 	return e

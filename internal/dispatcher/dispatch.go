@@ -27,7 +27,6 @@ func (d *Dispatcher) beginChain(ctx context.Context, o *owned, s spot, last uint
 	}
 	e := o.job.NewEvent(job.Queued, d.clock())
 	e.Sequence, e.Position, e.Bytes, e.Title = o.job.Sequence, s.position, int64(len(o.message.Body)), o.job.Graph.Title()
-	e.Traceparent = o.job.Traceparent
 	var err error
 	o.last, err = d.q.Append(ctx, &e, last, d.source, "")
 	stored(o.last)

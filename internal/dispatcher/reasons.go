@@ -236,7 +236,7 @@ func (d *Dispatcher) waitingSince(ctx context.Context, t *route.Ticket, hold *ro
 	}
 	e := job.Event{
 		EventKind: job.Waiting, Job: id, Tenant: tenant, Priority: job.Priority(t.Priority), Hash: t.Hash, Time: d.clock(),
-		Name: last.Name, Metadata: last.Metadata, RequeueOf: last.RequeueOf, Webhook: last.Webhook, Sequence: t.Sequence,
+		Name: last.Name, Metadata: last.Metadata, RequeueOf: last.RequeueOf, Webhook: last.Webhook, Traceparent: last.Traceparent, Sequence: t.Sequence,
 		Reason: string(hold.Reason), Message: hold.Text, Hosts: d.loop.hostTexts(t.Want(), hold.Reason),
 	}
 	if !hold.Until.IsZero() {

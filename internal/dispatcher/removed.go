@@ -188,7 +188,7 @@ func (d *Dispatcher) continueChain(ctx context.Context, o *owned, last *queue.Li
 		return nil
 	}
 	e := o.job.NewEvent(job.Queued, d.clock())
-	e.Sequence, e.Title, e.Traceparent = o.job.Sequence, o.job.Graph.Title(), o.job.Traceparent
+	e.Sequence, e.Title = o.job.Sequence, o.job.Graph.Title()
 	sequence, err := d.q.Append(ctx, &e, last.ChainSequence, d.source, "")
 	if err == nil {
 		o.last = sequence
@@ -216,7 +216,8 @@ func (d *Dispatcher) cancelRemoved(ctx context.Context, t *route.Ticket) error {
 	if !last.EventKind.Terminal() && !again {
 		e := job.Event{
 			EventKind: job.Cancelled, Job: id, Tenant: tenant, Priority: job.Priority(t.Priority), Hash: t.Hash, Time: d.clock(),
-			Name: last.Name, Metadata: last.Metadata, RequeueOf: last.RequeueOf, Webhook: last.Webhook, By: "operator", Message: "it was taken out of " + names.JobsStream,
+			Name: last.Name, Metadata: last.Metadata, RequeueOf: last.RequeueOf, Webhook: last.Webhook, Traceparent: last.Traceparent,
+			By: "operator", Message: "it was taken out of " + names.JobsStream,
 		}
 		if _, err := d.q.Append(ctx, &e, last.ChainSequence, d.source, ""); err != nil {
 			return err

@@ -51,13 +51,13 @@ type Event struct {
 	RequeueOf ID              `json:"requeue_of,omitempty"`
 	Webhook   string          `json:"webhook,omitempty"` // that the job names
 
+	Traceparent string `json:"traceparent,omitempty"` // W3C Trace Context of who has published the job
+
 	// queued
 	Sequence uint64 `json:"sequence,omitempty"`
 	Position int    `json:"position,omitempty"`
 	Bytes    int64  `json:"bytes,omitempty"` // of the job as published; of queued
 	Title    string `json:"title,omitempty"` // of the workflow; of queued
-
-	Traceparent string `json:"traceparent,omitempty"` // W3C Trace Context of who has published the job; of queued
 
 	// waiting: Reason is a route.HoldReason; dead: Reason is a failure.Reason; cancelled: Unseen or nothing
 	Reason string            `json:"reason,omitempty"`
@@ -124,7 +124,7 @@ type Output struct {
 func (j *Job) NewEvent(kind EventKind, now time.Time) Event {
 	return Event{
 		EventKind: kind, Job: j.ID, Tenant: j.Tenant, Priority: j.Priority, Hash: j.Graph.Hash(),
-		Time: now, Name: j.Name, Metadata: j.Metadata, RequeueOf: j.RequeueOf, Webhook: j.Webhook,
+		Time: now, Name: j.Name, Metadata: j.Metadata, RequeueOf: j.RequeueOf, Webhook: j.Webhook, Traceparent: j.Traceparent,
 	}
 }
 

@@ -51,7 +51,8 @@ func (q *Queue) End(ctx context.Context, tenant job.Tenant, id job.ID, c Cancell
 		}
 		e = jetstream.Event{
 			EventKind: job.Cancelled, Job: id, Tenant: tenant, Priority: last.Priority, Hash: last.Hash, Host: last.Host,
-			Attempt: last.Attempt, Time: q.Now(), Name: last.Name, Metadata: last.Metadata, RequeueOf: last.RequeueOf, Webhook: last.Webhook, By: c.By,
+			Attempt: last.Attempt, Time: q.Now(), Name: last.Name, Metadata: last.Metadata, RequeueOf: last.RequeueOf, Webhook: last.Webhook,
+			Traceparent: last.Traceparent, By: c.By,
 		}
 		if !found {
 			e.Priority = c.Priority

@@ -106,6 +106,9 @@ func encodeOffer(host string, o *Offer) *nats.Msg {
 	if m.RequeueOf != "" {
 		header[names.RequeueOfHeader] = []string{m.RequeueOf}
 	}
+	if m.Traceparent != "" {
+		header[names.TraceparentHeader] = []string{m.Traceparent}
+	}
 	if o.Quiet > 0 {
 		header[names.QuietHeader] = []string{o.Quiet.String()}
 	}
@@ -141,7 +144,7 @@ func decodeOffer(msg *nats.Msg) (Offer, error) {
 		Quiet: min(max(quiet, 0), longestQuiet), FreeSlot: h.Get(names.FreeSlotHeader) == "true",
 		Message: job.Message{
 			Tenant: h.Get(names.TenantHeader), Priority: job.Priority(priority),
-			Sequence: headerUint(h, names.SequenceHeader), Received: received, RequeueOf: h.Get(names.RequeueOfHeader), Body: msg.Data,
+			Sequence: headerUint(h, names.SequenceHeader), Received: received, RequeueOf: h.Get(names.RequeueOfHeader), Traceparent: names.Traceparent(h), Body: msg.Data,
 		},
 		Job: job.ID(h.Get(names.JobIDHeader)), Hash: workflow.Hash(h.Get(names.HashHeader)), Attempt: headerInt(h, names.AttemptHeader),
 		Resume: h.Get(names.ResumeHeader) == "true", Lease: lease, AckWait: ackWait, LastInChain: headerUint(h, names.LastSequenceHeader),

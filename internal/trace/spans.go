@@ -1,16 +1,13 @@
 package trace
 
 import (
-	"context"
 	"fmt"
 	"slices"
 	"strconv"
 	"time"
 
-	"go.opentelemetry.io/otel/attribute"
-	"go.opentelemetry.io/otel/codes"
-	"go.opentelemetry.io/otel/propagation"
-	"go.opentelemetry.io/otel/trace"
+	common "go.opentelemetry.io/proto/otlp/common/v1"
+	otlp "go.opentelemetry.io/proto/otlp/trace/v1"
 
 	"github.com/comfyherd/comfyherd/internal/job"
 	"github.com/comfyherd/comfyherd/internal/names"
@@ -18,101 +15,104 @@ import (
 
 // recorder makes the spans of one job from its events, which come in their order.
 type recorder struct {
-	tracer trace.Tracer
-	naming naming
+	ids    ids
+	parent parent // of the publisher
 
-	job     trace.Span
+	spans   []*otlp.Span // that have ended
 	waits   int
-	attempt trace.Span // under way; nil: the job waits
-	wait    trace.Span // under way, when attempt is nil
+	attempt *otlp.Span // under way; nil: the job waits
+	wait    *otlp.Span // under way, when attempt is nil
 }
 
-// record makes the spans of a job: one of the job, and below it one of each wait and each attempt.
-func record(ctx context.Context, tracer trace.Tracer, events []job.Event, created time.Time) {
+// spansOf are the spans of a job: one of each wait and each attempt, in the order in which they ended, and last one of the job, above all
+// others.
+func spansOf(events []job.Event, created time.Time) []*otlp.Span {
 	first, last := &events[0], &events[len(events)-1]
-	r := &recorder{tracer: tracer, naming: naming{of: ID(first.Tenant, first.Job, created)}}
-	var options []trace.SpanStartOption
-	if first.Traceparent != "" {
-		ctx = propagation.TraceContext{}.Extract(ctx, propagation.MapCarrier{names.TraceparentHeader: first.Traceparent})
-		options = append(options, trace.WithLinks(trace.LinkFromContext(ctx)))
-	}
+	r := &recorder{ids: idsOf(first, created), parent: parentOf(first.Traceparent)}
 	lane := names.LaneSubject(job.Lane{Tenant: first.Tenant, Priority: first.Priority})
-	options = append(options, trace.WithSpanKind(trace.SpanKindConsumer), trace.WithTimestamp(first.Time), trace.WithAttributes(attributesOf(first, last, lane)...))
-	ctx, r.job = tracer.Start(r.naming.named(ctx, "job"), "process "+lane, options...)
-	r.begin(ctx, first.Time)
+	whole := r.ids.span("job", "process "+lane, first.Time)
+	whole.Kind, whole.Attributes = otlp.Span_SPAN_KIND_CONSUMER, attributesOf(first, last, lane)
+	if r.parent.valid {
+		whole.ParentSpanId = r.parent.span[:]
+		whole.Links = []*otlp.Span_Link{{TraceId: r.parent.trace[:], SpanId: r.parent.span[:]}}
+	} else {
+		whole.ParentSpanId = nil
+	}
+	r.begin(first.Time)
 	for i := range events {
-		r.event(ctx, &events[i])
+		r.event(&events[i])
 	}
 	r.close(last.Time)
 	if last.EventKind == job.Dead {
-		r.job.SetStatus(codes.Error, last.Message)
-		r.job.SetAttributes(attribute.String("error.type", last.Reason))
+		failed(whole, last.Message, last.Reason)
 	}
-	r.job.End(trace.WithTimestamp(last.Time))
+	return append(r.spans, ended(whole, last.Time))
 }
 
-// attributesOf are those of the job's span, all of them at its start, so that a sampler can use them.
-func attributesOf(first, last *job.Event, lane string) []attribute.KeyValue {
-	all := []attribute.KeyValue{
-		attribute.String("messaging.system", "nats"),
-		attribute.String("messaging.operation.name", "process"),
-		attribute.String("messaging.operation.type", "process"),
-		attribute.String("messaging.destination.name", lane),
-		attribute.String("messaging.destination.template", "comfy.jobs.{tenant}.{priority}"),
-		attribute.String("messaging.consumer.group.name", names.DispatchConsumer(first.Priority)),
-		attribute.String("messaging.message.id", strconv.FormatUint(first.Sequence, 10)),
-		attribute.String("messaging.message.conversation_id", string(first.Job)),
-		attribute.String("comfyherd.tenant", string(first.Tenant)),
-		attribute.String("comfyherd.job", string(first.Job)),
-		attribute.String("comfyherd.workflow", string(first.Hash)),
-		outcomeKey.String(string(last.EventKind)),
+// attributesOf are those of the job's span.
+func attributesOf(first, last *job.Event, lane string) []*common.KeyValue {
+	all := []*common.KeyValue{
+		text("messaging.system", "nats"),
+		text("messaging.operation.name", "process"),
+		text("messaging.operation.type", "process"),
+		text("messaging.destination.name", lane),
+		text("messaging.destination.template", "comfy.jobs.{tenant}.{priority}"),
+		text("messaging.consumer.group.name", names.DispatchConsumer(first.Priority)),
+		text("messaging.message.id", strconv.FormatUint(first.Sequence, 10)),
+		text("messaging.message.conversation_id", string(first.Job)),
+		text("comfyherd.tenant", string(first.Tenant)),
+		text("comfyherd.job", string(first.Job)),
+		text("comfyherd.workflow", string(first.Hash)),
+		text("comfyherd.outcome", string(last.EventKind)),
 	}
 	if first.Name != "" {
-		all = append(all, attribute.String("comfyherd.name", first.Name))
+		all = append(all, text("comfyherd.name", first.Name))
 	}
 	if first.Title != "" {
-		all = append(all, attribute.String("comfyherd.title", first.Title))
+		all = append(all, text("comfyherd.title", first.Title))
 	}
 	return all
 }
 
-// begin starts a wait, in a context with the job's span.
-func (r *recorder) begin(ctx context.Context, at time.Time) {
+// begin starts a wait.
+func (r *recorder) begin(at time.Time) {
 	r.waits++
-	_, r.wait = r.tracer.Start(r.naming.named(ctx, "wait "+strconv.Itoa(r.waits)), "wait", trace.WithTimestamp(at))
+	r.wait = r.ids.span("wait "+strconv.Itoa(r.waits), "wait", at)
 }
 
 // close ends what is under way.
 func (r *recorder) close(at time.Time) {
-	for _, span := range []*trace.Span{&r.attempt, &r.wait} {
+	for _, span := range []**otlp.Span{&r.attempt, &r.wait} {
 		if *span != nil {
-			(*span).End(trace.WithTimestamp(at))
+			r.spans = append(r.spans, ended(*span, at))
 			*span = nil
 		}
 	}
 }
 
-func (r *recorder) event(ctx context.Context, e *job.Event) {
+func (r *recorder) event(e *job.Event) {
 	switch e.EventKind {
 	case job.Waiting:
 		if r.wait != nil {
-			r.wait.AddEvent(e.Reason, trace.WithTimestamp(e.Time))
-			r.wait.SetAttributes(attribute.String("comfyherd.reason", e.Reason))
+			r.wait.Events = append(r.wait.Events, &otlp.Span_Event{Name: e.Reason, TimeUnixNano: nanos(e.Time)})
+			r.wait.Attributes = []*common.KeyValue{text("comfyherd.reason", e.Reason)}
 		}
 	case job.Started:
 		r.close(e.Time)
-		_, r.attempt = r.tracer.Start(r.naming.named(ctx, fmt.Sprintf("attempt %d", e.Attempt)), "attempt", trace.WithTimestamp(e.Time), trace.WithAttributes(
-			attribute.String("comfyherd.host", e.Host), attribute.Int("comfyherd.attempt", e.Attempt), attribute.String("comfyherd.prompt_id", e.PromptID)))
+		r.attempt = r.ids.span(fmt.Sprintf("attempt %d", e.Attempt), "attempt", e.Time)
+		r.attempt.Attributes = []*common.KeyValue{
+			text("comfyherd.host", e.Host), number("comfyherd.attempt", e.Attempt), text("comfyherd.prompt_id", e.PromptID),
+		}
 	case job.Failed:
 		if r.attempt != nil {
-			r.attempt.SetStatus(codes.Error, e.Message)
-			r.attempt.SetAttributes(attribute.String("error.type", string(e.Kind)), attribute.String("comfyherd.node", e.Node), attribute.String("comfyherd.class_type", e.Class))
+			failed(r.attempt, e.Message, string(e.Kind))
+			r.attempt.Attributes = append(r.attempt.Attributes, text("comfyherd.node", e.Node), text("comfyherd.class_type", e.Class))
 		}
 		r.close(e.Time)
-		r.begin(ctx, e.Time)
+		r.begin(e.Time)
 	case job.Completed:
 		if r.attempt != nil {
-			r.attempt.SetAttributes(attribute.StringSlice("comfyherd.node_times", nodeTimes(e)), attribute.Int("comfyherd.outputs", len(e.Outputs)))
+			r.attempt.Attributes = append(r.attempt.Attributes, texts("comfyherd.node_times", nodeTimes(e)), number("comfyherd.outputs", len(e.Outputs)))
 		}
 	case job.Queued, job.Retrying, job.Dead, job.Cancelled:
 	}
@@ -129,4 +129,32 @@ func nodeTimes(e *job.Event) []string {
 		nodes[i] = node + " " + time.Duration(e.NodeTimes[node]).String()
 	}
 	return nodes
+}
+
+func ended(s *otlp.Span, at time.Time) *otlp.Span {
+	s.EndTimeUnixNano = max(nanos(at), s.GetStartTimeUnixNano()) // clocks of two machines may differ
+	return s
+}
+
+func failed(s *otlp.Span, message, kind string) {
+	s.Status = &otlp.Status{Code: otlp.Status_STATUS_CODE_ERROR, Message: message}
+	s.Attributes = append(s.Attributes, text("error.type", kind))
+}
+
+func nanos(t time.Time) uint64 { return uint64(t.UnixNano()) }
+
+func text(key, value string) *common.KeyValue {
+	return &common.KeyValue{Key: key, Value: &common.AnyValue{Value: &common.AnyValue_StringValue{StringValue: value}}}
+}
+
+func number(key string, value int) *common.KeyValue {
+	return &common.KeyValue{Key: key, Value: &common.AnyValue{Value: &common.AnyValue_IntValue{IntValue: int64(value)}}}
+}
+
+func texts(key string, values []string) *common.KeyValue {
+	list := &common.ArrayValue{}
+	for _, value := range values {
+		list.Values = append(list.Values, &common.AnyValue{Value: &common.AnyValue_StringValue{StringValue: value}})
+	}
+	return &common.KeyValue{Key: key, Value: &common.AnyValue{Value: &common.AnyValue_ArrayValue{ArrayValue: list}}}
 }

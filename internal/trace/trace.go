@@ -9,9 +9,12 @@ import (
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/exporters/otlp/otlptrace"
 	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp"
 	"go.opentelemetry.io/otel/sdk/resource"
-	sdk "go.opentelemetry.io/otel/sdk/trace"
+	common "go.opentelemetry.io/proto/otlp/common/v1"
+	otlpresource "go.opentelemetry.io/proto/otlp/resource/v1"
+	otlp "go.opentelemetry.io/proto/otlp/trace/v1"
 
 	"github.com/comfyherd/comfyherd/internal/job"
 	"github.com/comfyherd/comfyherd/internal/queue"
@@ -32,18 +35,17 @@ const (
 	mostSpans     = 2048                   // of one export, about
 	jobsAtOnce    = 256
 	logPause      = time.Minute // between two warnings that the receiver cannot be reached
+	scope         = "github.com/comfyherd/comfyherd/internal/trace"
 )
-
-// outcomeKey is the attribute with the kind of the event that ended the job.
-const outcomeKey = attribute.Key("comfyherd.outcome")
 
 // Traces exports traces.
 type Traces struct {
 	q        *queue.Queue
 	log      *slog.Logger
-	exporter sdk.SpanExporter
-	sampler  sdk.Sampler
-	resource *resource.Resource
+	client   otlptrace.Client
+	ratio    float64
+	resource *otlpresource.Resource
+	schema   string // URL of the names in resource
 
 	mu     sync.Mutex // guards all below
 	next   *batch
@@ -52,7 +54,7 @@ type Traces struct {
 
 // batch is a number of spans that are exported together.
 type batch struct {
-	spans []sdk.ReadOnlySpan
+	spans []*otlp.Span
 	full  chan struct{} // closed when no more are collected
 	done  chan struct{} // closed when err is set
 	err   error
@@ -64,16 +66,19 @@ func New(ctx context.Context, q *queue.Queue, cfg Config) (*Traces, error) {
 	if cfg.Endpoint != "" {
 		options = append(options, otlptracehttp.WithEndpointURL(cfg.Endpoint))
 	}
-	exporter, err := otlptracehttp.New(ctx, options...)
-	if err != nil {
+	client := otlptracehttp.NewClient(options...)
+	if err := client.Start(ctx); err != nil {
 		return nil, fmt.Errorf("prepare the export of traces: %w", err)
 	}
 	name := attribute.String("service.name", "comfyherd")
-	of, err := resource.New(ctx, resource.WithAttributes(name, attribute.String("service.version", cfg.Version)), resource.WithTelemetrySDK(), resource.WithFromEnv())
+	of, err := resource.New(ctx, resource.WithAttributes(name, attribute.String("service.version", cfg.Version)), resource.WithFromEnv())
 	if err != nil && !errors.Is(err, resource.ErrPartialResource) {
 		return nil, fmt.Errorf("read OTEL_RESOURCE_ATTRIBUTES: %w", err)
 	}
-	t := &Traces{q: q, log: cfg.Logger, exporter: exporter, sampler: sampler{sdk.ParentBased(sdk.TraceIDRatioBased(cfg.Ratio))}, resource: of}
+	t := &Traces{q: q, log: cfg.Logger, client: client, ratio: cfg.Ratio, resource: &otlpresource.Resource{}, schema: of.SchemaURL()}
+	for _, a := range of.Attributes() {
+		t.resource.Attributes = append(t.resource.Attributes, text(string(a.Key), a.Value.Emit()))
+	}
 	if t.log == nil {
 		t.log = slog.New(slog.DiscardHandler)
 	}
@@ -85,22 +90,6 @@ func retries() otlptracehttp.RetryConfig {
 	return otlptracehttp.RetryConfig{Enabled: true, InitialInterval: exportPause, MaxInterval: 4 * exportPause, MaxElapsedTime: exportTimeout}
 }
 
-// sampler takes the traces of all dead jobs, and of the others those that another one takes.
-type sampler struct{ others sdk.Sampler }
-
-// ShouldSample decides for a span.
-func (s sampler) ShouldSample(p sdk.SamplingParameters) sdk.SamplingResult {
-	for _, a := range p.Attributes {
-		if a.Key == outcomeKey && a.Value.AsString() == string(job.Dead) {
-			return sdk.AlwaysSample().ShouldSample(p)
-		}
-	}
-	return s.others.ShouldSample(p)
-}
-
-// Description names it.
-func (s sampler) Description() string { return "dead jobs, and " + s.others.Description() }
-
 // Run works until ctx ends.
 func (t *Traces) Run(ctx context.Context) error {
 	err := t.q.EndedJobs(ctx, jobsAtOnce, t.export, func(err error) {
@@ -110,14 +99,17 @@ func (t *Traces) Run(ctx context.Context) error {
 	})
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), exportTimeout)
 	defer cancel()
-	return errors.Join(err, t.exporter.Shutdown(ctx))
+	return errors.Join(err, t.client.Stop(ctx))
 }
 
 var errNotExported = errors.New("the receiver of traces did not take them")
 
-// export makes the trace of a job that has ended, and returns when the receiver has it.
-func (t *Traces) export(ctx context.Context, tenant job.Tenant, id job.ID) error {
-	chain, err := t.q.Chain(ctx, tenant, id)
+// export makes the trace of a job that has ended, and returns when the receiver has it. Of a job whose trace is not exported nothing is read.
+func (t *Traces) export(ctx context.Context, last queue.JobEnd) error {
+	if last.How != job.Dead && !sampled(last, t.q.Created(), t.ratio) {
+		return nil
+	}
+	chain, err := t.q.Chain(ctx, last.Tenant, last.Job)
 	if err != nil || len(chain) == 0 {
 		return err
 	}
@@ -125,13 +117,7 @@ func (t *Traces) export(ctx context.Context, tenant job.Tenant, id job.ID) error
 	for i := range chain {
 		events[i] = chain[i].Event
 	}
-	var c collector
-	provider := sdk.NewTracerProvider(sdk.WithIDGenerator(derived{}), sdk.WithSampler(t.sampler), sdk.WithResource(t.resource), sdk.WithSpanProcessor(&c))
-	record(ctx, provider.Tracer("github.com/comfyherd/comfyherd/internal/trace"), events, t.q.Created())
-	if len(c.spans) == 0 {
-		return nil
-	}
-	b := t.add(ctx, c.spans)
+	b := t.add(ctx, spansOf(events, t.q.Created()))
 	select {
 	case <-b.done:
 		return b.err
@@ -141,7 +127,7 @@ func (t *Traces) export(ctx context.Context, tenant job.Tenant, id job.ID) error
 }
 
 // add collects spans for the next export, of which the first caller takes care.
-func (t *Traces) add(ctx context.Context, spans []sdk.ReadOnlySpan) *batch {
+func (t *Traces) add(ctx context.Context, spans []*otlp.Span) *batch {
 	t.mu.Lock()
 	b, first := t.next, false
 	if b == nil {
@@ -176,7 +162,10 @@ func (t *Traces) send(ctx context.Context, b *batch) {
 	t.mu.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, exportTimeout)
 	defer cancel()
-	if err := t.exporter.ExportSpans(ctx, b.spans); err != nil {
+	err := t.client.UploadTraces(ctx, []*otlp.ResourceSpans{{
+		Resource: t.resource, SchemaUrl: t.schema, ScopeSpans: []*otlp.ScopeSpans{{Scope: &common.InstrumentationScope{Name: scope}, Spans: b.spans}},
+	}})
+	if err != nil {
 		b.err = fmt.Errorf("%w: %w", errNotExported, err)
 		t.warn(err, len(b.spans))
 	}
@@ -195,18 +184,3 @@ func (t *Traces) warn(err error, spans int) {
 		t.log.Warn("traces could not be exported; they are tried again", "spans", spans, "error", err)
 	}
 }
-
-// collector keeps the spans of one job.
-type collector struct{ spans []sdk.ReadOnlySpan }
-
-// OnStart does nothing.
-func (*collector) OnStart(context.Context, sdk.ReadWriteSpan) {}
-
-// OnEnd keeps the span.
-func (c *collector) OnEnd(s sdk.ReadOnlySpan) { c.spans = append(c.spans, s) }
-
-// Shutdown does nothing.
-func (*collector) Shutdown(context.Context) error { return nil }
-
-// ForceFlush does nothing.
-func (*collector) ForceFlush(context.Context) error { return nil }

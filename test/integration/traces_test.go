@@ -3,11 +3,11 @@ package integration_test
 import (
 	"context"
 	"encoding/hex"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"slices"
-	"strings"
 	"sync/atomic"
 	"testing"
 
@@ -166,12 +166,17 @@ func TestTheTraceOfAJobHasItsWaitsAndAttempts(t *testing.T) {
 	}
 }
 
-func TestOfTracesADeadJobsIsAlwaysExported(t *testing.T) {
+func TestTracesOfDeadJobsAndOfPublishersThatExportAreAlwaysExported(t *testing.T) {
 	t.Parallel()
 	f := start(t, setup{dispatchers: 1, hosts: names("a")})
 	r := receiveTraces(t)
 	f.exportsTraces(r, 0)
 	f.end(f.submit("acme", job.Spec{ID: "good", Workflow: picture(0x112234)}))
+	f.end(f.submit("acme", job.Spec{ID: "unsampled", Workflow: picture(0x112236), Traceparent: "00-" + theirTrace + "-" + theirSpan + "-00"}))
+	f.end(f.submit("acme", job.Spec{ID: "sampled", Workflow: picture(0x112235), Traceparent: "00-" + theirTrace + "-" + theirSpan + "-01"}))
+	if whole := r.trace(f, "sampled")[0]; hex.EncodeToString(whole.GetParentSpanId()) != theirSpan {
+		t.Errorf("the trace that the publisher exports does not continue: %v", whole)
+	}
 	bad := graph(map[string]any{"1": node("NoSuchNode"), "9": node("SaveImage", "images", link("1"), "filename_prefix", "out")})
 	dead := f.submit("acme", job.Spec{ID: "bad", Workflow: bad, ExpiresIn: job.Duration(1e9)})
 	if e := f.end(dead); e.EventKind != job.Dead {
@@ -179,10 +184,10 @@ func TestOfTracesADeadJobsIsAlwaysExported(t *testing.T) {
 	}
 	spans := r.trace(f, "bad")
 	if whole := spans[0]; whole.GetStatus().GetCode() != tracev1.Status_STATUS_CODE_ERROR || text(whole, "error.type") != "expired" || len(whole.GetParentSpanId()) != 0 ||
-		hex.EncodeToString(whole.GetTraceId()) != trace.ID("acme", "bad", f.q.Created()).String() {
+		hex.EncodeToString(whole.GetTraceId()) != fmt.Sprintf("%x", trace.ID("acme", "bad", f.q.Created())) {
 		t.Errorf("the job's span is %v", whole)
 	}
-	if slices.ContainsFunc(spans, func(s *tracev1.Span) bool { return strings.Contains(text(s, "comfyherd.job"), "good") }) {
-		t.Error("the trace of the job that completed is exported too")
+	if slices.ContainsFunc(spans, func(s *tracev1.Span) bool { return text(s, "comfyherd.job") != "" && text(s, "comfyherd.job") != "bad" }) {
+		t.Error("the trace of a job that completed is exported too")
 	}
 }
