@@ -36,8 +36,9 @@ type benchCmd struct {
 	Replicas    int           `placeholder:"N" default:"1" range:"1..5" help:"Copies of every stream and bucket. The embedded NATS then has as many servers, in this process; a NATS that --nats-url names must be a cluster."`
 	Access      bool          `help:"Measure a closed fleet: an account for each tenant and each host, each host with an agent of its own. The raw limit stays that of an open NATS."`
 	Processes   int           `placeholder:"N" default:"0" range:"0.." help:"Run the hosts in so many processes and each dispatcher in one of its own, and show what they send and receive a second."`
-	Observed    bool          `help:"With the page and one viewer, webhooks, and the export of traces to a receiver in this process, to measure what they cost."`
+	Observed    bool          `help:"With metrics that are read every second, traces that are exported to a receiver in this process, and webhooks, of which there is none, to measure what they cost."`
 	Traces      float64       `name:"observed-traces" placeholder:"RATIO" default:"1" range:"0..1" help:"With --observed, the part of the traces that is exported."`
+	Viewers     int           `placeholder:"N" default:"0" range:"0.." help:"With the page and so many viewers, who read its stream in this process."`
 	NoBare      bool          `help:"Do not measure the raw limit of NATS."`
 
 	Gateway        bool          `help:"Measure a gateway instead, in a process of its own; only the flags that begin with --gateway, --store-dir and --json apply."`
@@ -81,8 +82,8 @@ func (b *benchCmd) Run(ctx context.Context, c *daemon.Console) error {
 		})
 		return b.show(stop, c, &result, err)
 	}
-	if b.Observed && b.Processes > 0 {
-		return errors.New("--observed measures a fleet in one process: leave out --processes")
+	if (b.Observed || b.Viewers > 0) && b.Processes > 0 {
+		return errors.New("--observed and --viewers measure a fleet in one process: leave out --processes")
 	}
 	always, every, err := syncPolicy(b.Sync)
 	if err != nil {
@@ -93,6 +94,7 @@ func (b *benchCmd) Run(ctx context.Context, c *daemon.Console) error {
 		Dispatchers: b.Dispatchers, FailureRate: b.FailureRate, Scheduled: b.Scheduled, Rate: b.Rate, HostTime: b.HostTime, Comfy: b.Comfy,
 		Waiting: b.Waiting, Blocks: b.Blocks, NATSURL: b.NATSURL, StoreDir: b.StoreDir, SyncAlways: always, SyncEvery: every,
 		Compression: b.Compression, Replicas: b.Replicas, Closed: b.Access, SkipRaw: b.NoBare, Processes: b.Processes, Observed: b.Observed, TraceRatio: b.Traces,
+		Viewers: b.Viewers,
 	}
 	cfg.Progress = progress
 	var result printed

@@ -25,8 +25,9 @@ type Config struct {
 	Comfy       bool          // simulated ComfyUI over sockets instead of the host in this process
 	HistoryRows int           // the most jobs in a dispatcher's lists; default its own
 	SkipRaw     bool          // do not measure the raw limit
-	Observed    bool          // with the page and a viewer, traces and webhooks
+	Observed    bool          // with traces and webhooks
 	TraceRatio  float64       // of the traces that are exported then
+	Viewers     int           // of the page, which is there with one at least
 
 	// Of RunApart only.
 	Processes   int           // that share the hosts

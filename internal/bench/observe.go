@@ -14,49 +14,71 @@ import (
 	"github.com/comfyherd/comfyherd/internal/webhook"
 )
 
-// observe starts what watches a fleet beside its dispatchers: the page with one viewer, the export of traces to a receiver that drops them,
-// and webhooks, of which there is none. All of it counts as the fleet's CPU, and so do viewer and receiver.
+// observe starts what watches a fleet beside its dispatchers: with Observed their metrics are read every second, traces are exported to a
+// receiver that drops them, and webhooks are delivered, of which there is none; with Viewers there is the page. All of it counts as the fleet's CPU, and so do viewers and receiver.
 func (s *stage) observe(ctx context.Context) error {
+	if s.cfg.Observed {
+		s.actors.Go(func() {
+			for queue.Pause(ctx, time.Second) {
+				_, _ = s.metrics.Gather() // what a collector cannot say costs its time all the same
+			}
+		})
+		receiver, err := s.served(ctx, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { _, _ = io.Copy(io.Discard, r.Body) }))
+		if err != nil {
+			return err
+		}
+		traces := trace.Config{Endpoint: "http://" + receiver.Addr().String(), Ratio: s.cfg.TraceRatio}
+		err = s.observer(ctx, "traces", func(q *queue.Queue) (runner, error) { return trace.New(ctx, q, traces) })
+		if err != nil {
+			return err
+		}
+		if err := s.observer(ctx, "webhooks", func(q *queue.Queue) (runner, error) { return webhook.New(q, webhook.Config{}) }); err != nil {
+			return err
+		}
+	}
+	if s.cfg.Viewers == 0 {
+		return nil
+	}
 	page, err := s.served(ctx, nil)
 	if err != nil {
 		return err
 	}
-	receiver, err := s.served(ctx, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { _, _ = io.Copy(io.Discard, r.Body) }))
+	err = s.observer(ctx, "page", func(q *queue.Queue) (runner, error) {
+		d, err := dashboard.New(q, dashboard.Config{MostViewers: s.cfg.Viewers})
+		return onListener{d, page}, err
+	})
+	for i := 0; err == nil && i < s.cfg.Viewers; i++ {
+		err = s.view(ctx, "http://"+page.Addr().String())
+	}
+	return err
+}
+
+type runner interface {
+	Run(ctx context.Context) error
+}
+
+type onListener struct {
+	*dashboard.Dashboard
+
+	l net.Listener
+}
+
+// Run serves the page until ctx ends.
+func (o onListener) Run(ctx context.Context) error { return o.Dashboard.Run(ctx, o.l) }
+
+// observer starts something with a connection of its own, as a process of its own would have.
+func (s *stage) observer(ctx context.Context, name string, begin func(q *queue.Queue) (runner, error)) error {
+	q, err := s.queue(ctx, "bench-"+name, s.place.holders.dispatcher(), queue.Config{})
 	if err != nil {
 		return err
 	}
-	for name, begin := range map[string]func(q *queue.Queue) (func(context.Context) error, error){
-		"page": func(q *queue.Queue) (func(context.Context) error, error) {
-			d, err := dashboard.New(q, dashboard.Config{})
-			return func(ctx context.Context) error { return d.Run(ctx, page) }, err
-		},
-		"traces": func(q *queue.Queue) (func(context.Context) error, error) {
-			t, err := trace.New(ctx, q, trace.Config{Endpoint: "http://" + receiver.Addr().String(), Ratio: s.cfg.TraceRatio})
-			if err != nil {
-				return nil, err
-			}
-			return t.Run, nil
-		},
-		"webhooks": func(q *queue.Queue) (func(context.Context) error, error) {
-			w, err := webhook.New(q, webhook.Config{})
-			if err != nil {
-				return nil, err
-			}
-			return w.Run, nil
-		},
-	} {
-		q, err := s.queue(ctx, "bench-"+name, s.place.holders.dispatcher(), queue.Config{})
-		if err != nil {
-			return err
-		}
-		run, err := begin(q)
-		if err != nil {
-			q.Close()
-			return err
-		}
-		s.act(ctx, q, func(stop, _ context.Context) error { return run(stop) })
+	one, err := begin(q)
+	if err != nil {
+		q.Close()
+		return err
 	}
-	return s.view(ctx, "http://"+page.Addr().String())
+	s.act(ctx, q, func(stop, _ context.Context) error { return one.Run(stop) })
+	return nil
 }
 
 // served is a listener on loopback, which serves h, if there is one, until ctx ends.

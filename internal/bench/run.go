@@ -154,7 +154,7 @@ func (s *stage) start(ctx context.Context) (*queue.Queue, natsjs.JetStream, erro
 			return nil, nil, err
 		}
 	}
-	if s.cfg.Observed {
+	if s.cfg.Observed || s.cfg.Viewers > 0 {
 		if err := s.observe(ctx); err != nil {
 			return nil, nil, err
 		}
