@@ -24,12 +24,12 @@ type Agent struct {
 
 // New makes an agent. It connects to no ComfyUI: one that is down is an unhealthy host, not an error.
 func New(q *queue.Queue, cfg Config) (*Agent, error) {
-	cfg, hosts, err := cfg.complete()
+	metrics := newMetrics()
+	cfg, hosts, err := cfg.complete(metrics.requested)
 	if err != nil {
 		return nil, err
 	}
-	metrics, err := newMetrics(cfg.Registerer)
-	if err != nil {
+	if err := metrics.register(cfg.Registerer); err != nil {
 		return nil, err
 	}
 	a := &Agent{q: q, cfg: cfg, clock: metrics.clock}

@@ -269,10 +269,12 @@ func (h *host) freeSlot(a *attempt, err error) {
 		signal(h.examineNow)
 	}
 	if held {
+		loads := a.modelLoads()
+		h.meters.freed(a.run.since, a.ran, loads)
 		h.broadcast(&queue.EndedJob{
 			Tenant: a.tenant, Job: a.key.job, Priority: a.offer.Message.Priority, Hash: a.offer.Hash,
 			Size: a.size(), RanFor: job.Duration(a.ran), Success: err == nil, Kind: endedAs(err),
-			Loads: a.modelLoads(),
+			Loads: loads,
 		})
 		if h.comfy.State().QueueRemaining > 0 {
 			signal(h.freed)

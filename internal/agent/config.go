@@ -63,12 +63,12 @@ type HostConfig struct {
 
 // Check says what is wrong with a configuration, if anything. It makes no connection.
 func (c Config) Check() error {
-	_, _, err := c.complete()
+	_, _, err := c.complete(nil)
 	return err
 }
 
-// complete gives the configuration with its defaults, and its hosts, each with a name and a ComfyUI.
-func (c Config) complete() (Config, []HostConfig, error) {
+// complete gives the configuration with its defaults, and its hosts, each with a name and a ComfyUI whose requests observe is told.
+func (c Config) complete(observe func(route string, status int, took time.Duration)) (Config, []HostConfig, error) {
 	c = c.withDefaults()
 	if err := c.check(); err != nil {
 		return c, nil, err
@@ -82,7 +82,7 @@ func (c Config) complete() (Config, []HostConfig, error) {
 		if h.Comfy != nil {
 			continue
 		}
-		h.Comfy, err = comfy.New(h.URL, comfy.Options{FreezeTimeout: c.FreezeTimeout, Logger: c.Logger.With("host", h.Name)})
+		h.Comfy, err = comfy.New(h.URL, comfy.Options{FreezeTimeout: c.FreezeTimeout, Logger: c.Logger.With("host", h.Name), Observe: observe})
 		if err != nil {
 			return c, nil, fmt.Errorf("host %s: %w", h.Name, err)
 		}

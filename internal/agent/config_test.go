@@ -93,7 +93,9 @@ func TestMetricsAreRegisteredOnce(t *testing.T) {
 	}
 	for _, want := range []string{
 		"comfyherd_agent_attempts_total", "comfyherd_agent_failures_total", "comfyherd_agent_offers_total", "comfyherd_agent_running_jobs", "comfyherd_agent_host_online",
-		"comfyherd_agent_output_bytes_total", "comfyherd_agent_lease_extensions_total",
+		"comfyherd_agent_output_bytes_total", "comfyherd_agent_lease_extensions_total", "comfyherd_agent_host_state", "comfyherd_agent_slots",
+		"comfyherd_agent_foreign_prompts", "comfyherd_agent_vram_bytes", "comfyherd_agent_busy_seconds_total", "comfyherd_agent_run_seconds",
+		"comfyherd_agent_model_loads_total", "comfyherd_agent_model_load_seconds_total",
 	} {
 		if !names[want] {
 			t.Errorf("%s is missing", want)
@@ -135,16 +137,20 @@ func TestMetricsCountHowAttemptsEnded(t *testing.T) {
 					name += " " + label.GetValue()
 				}
 			}
-			got[name] = m.GetCounter().GetValue() + m.GetGauge().GetValue()
+			got[name] = m.GetCounter().GetValue() + m.GetGauge().GetValue() + float64(m.GetHistogram().GetSampleCount())
 		}
 	}
 	for name, want := range map[string]float64{
 		"attempts_total completed": 1, "attempts_total failed": 1, "failures_total execution_error": 1, "failures_total timeout": 0,
 		"attempts_total cancelled": 1, "attempts_total dropped": 1,
-		"offers_total accepted": 4, "host_online": 1, "running_jobs": 0,
+		"offers_total accepted": 4, "host_online": 1, "running_jobs": 0, "slots": 1, "foreign_prompts": 0, "vram_bytes total": 24 << 30, "model_loads_total": 0,
+		"host_state online": 1, "host_state draining": 0, "host_state unhealthy": 0,
 	} {
 		if n, counted := got["comfyherd_agent_"+name]; !counted || n != want {
 			t.Errorf("%s is %v, want %v: %v", name, n, want, got)
 		}
+	}
+	if got["comfyherd_agent_busy_seconds_total"] <= 0 {
+		t.Errorf("slots were held for %v", got["comfyherd_agent_busy_seconds_total"])
 	}
 }

@@ -161,7 +161,7 @@ func (h *host) endPresence(kill context.Context) {
 	if err != nil {
 		h.log.Warn("cannot delete the presence of the host; it expires by itself", "error", err)
 	}
-	h.meters.online.Set(0)
+	h.meters.gone()
 }
 
 // control drains or resumes the host, as `dispatcher hosts drain` and `resume` ask for. A drained host stays drained when its

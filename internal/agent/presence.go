@@ -48,10 +48,7 @@ func (h *host) presenceLoop(ctx context.Context) error {
 func (h *host) beat(ctx context.Context, s *queue.HostState) error {
 	ctx, cancel := context.WithTimeout(ctx, wireTimeout)
 	defer cancel()
-	h.meters.online.Set(0)
-	if s.State == queue.Online {
-		h.meters.online.Set(1)
-	}
+	h.meters.state(s)
 	return h.q.Beat(ctx, s)
 }
 

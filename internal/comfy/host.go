@@ -25,6 +25,10 @@ type Options struct {
 	Witness       Witness       // what can be seen of ComfyUI's process from outside of it; nil looks for it on this machine
 	Logger        *slog.Logger  // debug and warn only; nil discards
 
+	// Observe, if set, is called after each request with the first part of its path, as /history, the status of the answer, 0 without any, and
+	// the time until its header was there.
+	Observe func(route string, status int, took time.Duration)
+
 	idleTime time.Duration // the constant of that name; shorter in tests
 }
 

@@ -3,6 +3,7 @@ package comfy_test
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -101,6 +102,27 @@ func TestTheReasonOfSilenceIsShort(t *testing.T) {
 		if err == nil || comfy.Reason(err) != want {
 			t.Errorf("%q of %v, want %q", comfy.Reason(err), err, want)
 		}
+	}
+}
+
+func TestRequestsAreObservedByTheFirstPartOfTheirPath(t *testing.T) {
+	t.Parallel()
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(http.StatusTeapot) }))
+	var got []string
+	h, err := comfy.New(server.URL+"/behind/a/proxy", comfy.Options{Observe: func(route string, status int, took time.Duration) {
+		if took <= 0 {
+			t.Errorf("%s took %s", route, took)
+		}
+		got = append(got, fmt.Sprint(route, " ", status))
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, first := h.Probe(t.Context())
+	server.Close()
+	_, second := h.Probe(t.Context())
+	if first == nil || second == nil || !slices.Equal(got, []string{"/prompt 418", "/prompt 0"}) {
+		t.Errorf("%q, errors %v and %v", got, first, second)
 	}
 }
 

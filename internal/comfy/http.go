@@ -83,7 +83,9 @@ func (h *Host) at(path string, query url.Values) string {
 
 // do sends the request and notes that the host answered.
 func (h *Host) do(request *http.Request) (*http.Response, error) {
+	began := time.Now()
 	response, err := h.client.Do(request)
+	h.observe(request.URL.Path, response, time.Since(began))
 	if err != nil {
 		if unconnected(err) {
 			h.client.CloseIdleConnections()
@@ -99,6 +101,19 @@ func (h *Host) do(request *http.Request) (*http.Response, error) {
 		h.answered()
 	}
 	return response, nil
+}
+
+func (h *Host) observe(path string, response *http.Response, took time.Duration) {
+	if h.options.Observe == nil {
+		return
+	}
+	status := 0
+	if response != nil {
+		status = response.StatusCode
+	}
+	path = strings.TrimPrefix(strings.TrimPrefix(path, strings.TrimSuffix(h.base.Path, "/")), "/")
+	first, _, _ := strings.Cut(path, "/")
+	h.options.Observe("/"+first, status, took)
 }
 
 // answered records that ComfyUI has answered now, by the monotonic clock.
