@@ -218,7 +218,7 @@ func hostDrained(_ *fleet, b *tab) {
 	b.press(enter)
 	b.until("the host is back", `document.querySelector('tr[data-key="gpu-1"]').innerText.includes('online')`)
 	b.to("hosts/gpu-1")
-	b.says("About", "NVIDIA", "Last jobs")
+	b.says("About", "NVIDIA", "Last attempts")
 	b.do("draw a host that was busy", chromedp.Evaluate[chromedp.Void](`void `+module("views/hosts.js")+`.then((hosts) => { window.line = hosts.busy({ busy: Array(30).fill(50) }).strings.join(''); })`))
 	b.until("how busy it was is a line", `window.line?.includes('class="busy"')`)
 	b.to("system")
