@@ -98,8 +98,8 @@ export function busy(h) {
 /** How much memory its card has, and how much of it was used when the agent looked last. */
 export function vram(h) {
   if (!h.memory) return nothing;
-  if (h.memory_free === undefined) return bytes(h.memory);
-  const used = h.memory - h.memory_free;
+  if (!h.memory_used) return bytes(h.memory);
+  const used = h.memory_used;
   return html`<span class="vram" title="${bytes(used)} of ${bytes(h.memory)} used"><span>${bytes(used)} <span class="quiet">of ${bytes(h.memory)}</span></span><span class="bar"><i .style=${`width:${(100 * used) / h.memory}%`}></i></span></span>`;
 }
 

@@ -115,7 +115,9 @@ function count1(page, state, by) {
 /** Lets the new rows into the list. */
 function settle() {
   if (!fresh.length) return;
-  list.data.jobs = [...fresh, ...list.data.jobs].slice(0, pageSize);
+  const all = [...fresh, ...list.data.jobs];
+  list.data.jobs = all.slice(0, pageSize);
+  next = Math.max(next, ...all.slice(pageSize).map((r) => r.last.sequence + 1)); // what has no place any more is older
   fresh = [];
 }
 
