@@ -22,9 +22,29 @@ type thumb struct {
 	object string // empty when the job has none
 }
 
+// smallOf is the first small picture among outputs: one that the agent has made, or a picture that is small itself. Those that are no
+// results of the job count when there is no other.
+func smallOf(outputs []job.Output) (object string) {
+	for i := range outputs {
+		o := &outputs[i]
+		small := o.Thumb
+		if small == "" && o.Size <= smallPicture && inlinePicture(o.ContentType) {
+			small = o.Object
+		}
+		if small != "" && o.Type != "temp" {
+			return small
+		}
+		if object == "" {
+			object = small
+		}
+	}
+	return object
+}
+
 const (
-	thumbsKept = 20_000
-	thumbsMost = 200 // in one answer
+	smallPicture = 64 << 10 // bytes of a picture that needs no smaller one
+	thumbsKept   = 20_000
+	thumbsMost   = 200 // in one answer
 )
 
 func (t *thumbs) get(sequence uint64) (thumb, bool) {
@@ -81,15 +101,7 @@ func (d *Dashboard) thumbAt(ctx context.Context, sequence uint64) thumb {
 		return thumb{} // it is read again for the next answer
 	}
 	if e, ours := note.Event(); there && ours && e.EventKind == job.Completed {
-		one.tenant = e.Tenant
-		for i := range e.Outputs {
-			if one.object == "" || e.Outputs[i].Type != "temp" && e.Outputs[i].Thumb != "" {
-				one.object = e.Outputs[i].Thumb
-			}
-			if one.object != "" && e.Outputs[i].Type != "temp" {
-				break
-			}
-		}
+		one.tenant, one.object = e.Tenant, smallOf(e.Outputs)
 	}
 	d.thumbs.put(sequence, one)
 	return one

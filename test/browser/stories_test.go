@@ -151,6 +151,13 @@ func jobsInAFlood(_ *fleet, b *tab) {
 	if rows := eval[int](b, `document.querySelectorAll('main tr[data-row]').length`); rows != 100 {
 		b.t.Errorf("%d rows", rows)
 	}
+	b.do("select what is shown", chromedp.Evaluate[chromedp.Void](`void document.querySelector('thead input').click()`))
+	b.click(".pickbar button", "All that match")
+	b.says("jobs selected.", "104 jobs") // a flood that is no more than shown, and the four that are there
+	b.click(".pickbar button", "Cancel")
+	b.says("Cancel 100 jobs?")
+	b.press("\x1b")
+	b.click(".pickbar button", "Clear the selection")
 	b.do("read those that run", chromedp.Evaluate[chromedp.Void](`void `+module("views/running.js")+`.then(async ({ Running }) => {
 		const running = new Running();
 		const started = (job, sequence) => ({ of: 'jobs', kind: 'started', sequence, event: { tenant: 'flood', job } });

@@ -47,7 +47,8 @@ export class Doing {
     while (this.next < this.jobs.length && !this.stopped) {
       const row = this.jobs[this.next++];
       try {
-        this.done += await this.one(row);
+        const changed = await this.one(row); // others add to done meanwhile
+        this.done += changed;
       } catch (error) {
         this.failed++;
         this.error = error.message;

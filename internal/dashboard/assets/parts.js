@@ -80,11 +80,6 @@ export function previewOf(tenant, job) {
 
 export const fileOf = (object, download = false) => `files/${object.split('/').map(encodeURIComponent).join('/')}${download ? '?download' : ''}`;
 
-const pictures = new Set(['image/png', 'image/jpeg', 'image/webp', 'image/gif', 'image/avif', 'image/bmp']);
-export const isPicture = (o) => Boolean(o.object) && pictures.has(o.content_type);
-export const isVideo = (o) => Boolean(o.object) && String(o.content_type).startsWith('video/');
-export const isAudio = (o) => Boolean(o.object) && String(o.content_type).startsWith('audio/');
-
 /** The small picture of an output, which is the whole one when the agent has made none. */
 export const thumbOf = (o) => fileOf(o.thumb || o.object);
 

@@ -1,14 +1,19 @@
 // The small pictures of completed jobs, by the sequence of their last event: they come with the event, or are asked for once.
 import { call } from './api.js';
+import { isPicture } from './media.js';
 
 const known = new Map(); // '' when the job has none
 const asked = new Set();
 const most = 5000;
 const atOnce = 200;
 
+const smallPicture = 65536; // bytes of a picture that needs no smaller one
+const small = (o) => o.thumb || (isPicture(o) && o.size <= smallPicture ? o.object : '');
+
 const of = (event) => {
-  const found = (event.outputs ?? []).filter((o) => o.thumb);
-  return (found.find((o) => o.type !== 'temp') ?? found[0])?.thumb ?? '';
+  const found = (event.outputs ?? []).filter(small);
+  const first = found.find((o) => o.type !== 'temp') ?? found[0];
+  return first ? small(first) : '';
 };
 
 /** Takes events of the stream. */
