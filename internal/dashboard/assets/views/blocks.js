@@ -94,8 +94,8 @@ export const keys = {
 function tr(b) {
   return html`<tr data-row data-key="${b.host}.${b.hash}" tabindex="0"><td class="tight lead"><b>${hostLink(b.host)}</b></td><td class="tight">${hashChip(b.hash)}</td>
     <td class="tight"><span class="pill block">${icon('bar')}${left(b.end)} left</span></td>
-    <td class="clip"><span title=${b.message}>${spaces(b.kind)}${b.message ? html`: <span class="quiet">${b.message}</span>` : nothing}</span></td>
-    <td class="tight quiet">${partial(b) ? b.tenants.join(', ') : 'every tenant'}</td><td class="num tight quiet" data-label="block">${b.level + 1}</td><td class="num tight quiet" data-label="failures">${b.failures ?? ''}</td>
+    <td class="clip"><span title=${b.message}>${partial(b) ? html`<span class="pill mute" title="blocked for these tenants only">${b.tenants.join(', ')}</span> ` : nothing}${spaces(b.kind)}${b.message ? html`: <span class="quiet">${b.message}</span>` : nothing}</span></td>
+    <td class="num tight quiet" data-label="block">${b.level + 1}</td>
     <td class="tight">${b.job && b.tenant ? jobLink(b.tenant, b.job) : nothing}</td>
     <td class="tight num">${mayOperate() ? html`<button class="small" @click=${() => clear(b)}>Clear</button> <a class="pill" href=${link(`workflow/${b.hash}`)} title="Prefer or leave out hosts of this workflow">Rule</a>` : nothing}</td></tr>`;
 }
@@ -110,5 +110,5 @@ export function render() {
     return html`${head}<div class="card"><div class="empty"><h2>Nothing is blocked</h2><p>${lifted ? html`The last block ended ${age(at(lifted.time))}: ${hostLink(lifted.event.host)}, ${spaces(lifted.event.cause)}.` : 'A block appears here when a workflow fails on a host and not because of the workflow itself.'}</p></div></div>`;
   }
   return html`${head}${stale(list)}${matrix.render(blocks, struck.data ?? [], list.data)}${struck.data?.length ? html`<p class="quiet legend">${icon('triangle')} has failed and is not blocked · ${icon('half')} on probation: one job at a time until one succeeds</p>` : nothing}
-    ${blocks.length ? html`<section class="card"><div class="scroll"><table class="list"><thead><tr><th>Host</th><th>Workflow</th><th>Until</th><th>Because of</th><th>For</th><th class="num" title="How often the pair was blocked">Block</th><th class="num">Failures</th><th>Job</th><th></th></tr></thead><tbody>${repeat(blocks.slice(0, listed), (b) => `${b.host}.${b.hash}`, tr)}</tbody></table></div>${blocks.length > listed ? html`<p class="in quiet">${plural(blocks.length - listed, 'further block')}: open a host</p>` : nothing}</section>` : nothing}`;
+    ${blocks.length ? html`<section class="card"><div class="scroll"><table class="list"><thead><tr><th>Host</th><th>Workflow</th><th>Until</th><th>Because of</th><th class="num" title="How often the pair was blocked">Block</th><th>Job</th><th></th></tr></thead><tbody>${repeat(blocks.slice(0, listed), (b) => `${b.host}.${b.hash}`, tr)}</tbody></table></div>${blocks.length > listed ? html`<p class="in quiet">${plural(blocks.length - listed, 'further block')}: open a host</p>` : nothing}</section>` : nothing}`;
 }

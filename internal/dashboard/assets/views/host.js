@@ -5,7 +5,7 @@ import { all, call, Resource } from '../api.js';
 import { ask, attempt } from '../dialog.js';
 import { badge, count, plural, short, spaces } from '../format.js';
 import { age, hashChip, heading, jobLink, kept, link, nodeOf, progress, stale, unready } from '../parts.js';
-import { keyOf, mayOperate } from '../store.js';
+import { keyOf, mayOperate, store } from '../store.js';
 import { at, duration, left, now, span, whole } from '../time.js';
 import { acts, busy, mean, ofRun, ran, slots, unblock, vram, words } from './hosts.js';
 import { line } from './now.js';
@@ -70,9 +70,10 @@ const about = (h) => [
 
 function attempts(list) {
   if (!list?.length) return html`<p class="in quiet">none that has ended, as far as events are kept${kept()}</p>`;
-  return html`<div class="scroll"><table class="list"><thead><tr><th>Ended</th><th>Job</th><th>Tenant</th><th>Workflow</th><th class="num">Try</th><th class="num">Ran for</th><th class="num">When</th></tr></thead>
-    <tbody>${repeat(list, (a) => `${keyOf(a.tenant, a.job)}/${a.attempt}/${a.begun}`, (a) => html`<tr data-row tabindex="0"><td class="tight">${badge(a.state)}${a.kind ? html` <span class="quiet">${spaces(a.kind)}</span>` : nothing}</td><td class="lead">${jobLink(a.tenant, a.job)}</td><td class="tight quiet">${a.tenant}</td><td class="tight">${hashChip(a.hash)}</td>
-    <td class="num tight quiet" data-label="attempt">${a.attempt}</td><td class="num tight" data-label="ran for">${span(duration(a.ran_for))}</td><td class="num tight quiet">${age(at(a.begun) + duration(a.ran_for))}</td></tr>`)}</tbody></table></div>`;
+  return html`<div class="scroll"><table class="list"><thead><tr><th>Ended</th><th>Job</th><th>Workflow</th><th class="num">Ran for</th><th class="num">When</th></tr></thead>
+    <tbody>${repeat(list, (a) => `${keyOf(a.tenant, a.job)}/${a.attempt}/${a.begun}`, (a) => html`<tr data-row tabindex="0"><td class="tight">${badge(a.state)}${a.kind ? html`<br><span class="quiet">${spaces(a.kind)}</span>` : nothing}</td><td class="lead">${jobLink(a.tenant, a.job)}<br><span class="quiet">${a.tenant}${a.attempt > 1 ? `, attempt ${a.attempt}` : ''}</span></td>
+    <td class="tight"><a href=${link(`workflow/${a.hash}`)} title="Workflow ${a.hash}">${store.titles.get(a.hash) || html`<span class="mono">${short(a.hash)}</span>`}</a></td>
+    <td class="num tight" data-label="ran for">${span(duration(a.ran_for))}</td><td class="num tight quiet">${age(at(a.begun) + duration(a.ran_for))}</td></tr>`)}</tbody></table></div>`;
 }
 
 function look(e) {

@@ -143,7 +143,7 @@ function lasted(row) {
   }
 }
 
-export const why = (row) => (row.state === 'waiting' ? holds[row.reason] ?? spaces(row.reason) : details(row.state, row));
+export const why = (row) => (row.state === 'waiting' ? holds[row.reason] ?? spaces(row.reason) : details(row.state, row)) || (row.attempt > 1 ? `attempt ${row.attempt}` : '');
 
 function pick(e, data) {
   if (!data?.key) return;
@@ -249,11 +249,9 @@ function tr(row) {
     <td class="tight">${badge(row.state)}</td>
     <td class="shot tight">${shot(row)}</td>
     <td class="lead">${jobLink(row.tenant, row.job)}${row.name ? html` <span class="quiet">${row.name}</span>` : nothing}</td>
-    <td class="tight"><a class="quiet" href=${link('jobs', { ...request(), tenant: row.tenant })}>${row.tenant}</a></td>
+    <td class="tight"><a class="quiet" href=${link('jobs', { ...request(), tenant: row.tenant })}>${row.tenant}</a> <span class="quiet" title="priority ${row.priority}">/ ${row.priority}</span></td>
     <td class="tight">${hashChip(row.hash, row.title)}</td>
     <td class="tight ${row.host ? '' : 'none'}">${hostLink(row.host)}</td>
-    <td class="num tight quiet" data-label="priority">${row.priority ?? ''}</td>
-    <td class="num tight ${row.attempt > 1 ? '' : 'none'}" data-label="attempt">${row.attempt > 1 ? row.attempt : nothing}</td>
     <td class="clip ${why(row) || row.state === 'started' ? '' : 'none'}">${row.state === 'started' ? progress(row.tenant, row.job) : html`<span class="quiet" title=${why(row)}>${why(row)}</span>`}</td>
     <td class="num tight" data-label=${word}>${time}</td>
     <td class="num tight quiet">${age(at(row.last.time))}</td>
@@ -268,7 +266,7 @@ export function render() {
   return html`${head}${stale(list)}
     <div class="filters">${chips()}${others()}</div>
     ${fresh.length ? html`<button class="later primary" @click=${() => { scrollTo(0, 0); settle(); draw(); }}>${fresh.length < pageSize ? plural(fresh.length, 'new job') : `${pageSize} or more new jobs`}</button>` : nothing}
-    <section class="card">${all.length ? html`<div class="scroll"><table class="list"><thead><tr><th class="pick tight"><label><input type="checkbox" aria-label="Select all that are shown" .checked=${picked.size >= all.length} @click=${pickPage}></label></th><th>State</th><th class="shot"></th><th>Job</th><th>Tenant</th><th>Workflow</th><th>Host</th><th class="num" title="Priority, 0 to 9">Prio</th><th class="num">Try</th><th>Why</th><th class="num">Time</th><th class="num">Changed</th></tr></thead>
+    <section class="card">${all.length ? html`<div class="scroll"><table class="list"><thead><tr><th class="pick tight"><label><input type="checkbox" aria-label="Select all that are shown" .checked=${picked.size >= all.length} @click=${pickPage}></label></th><th>State</th><th class="shot"></th><th>Job</th><th title="Tenant and priority">Tenant</th><th>Workflow</th><th>Host</th><th>Why</th><th class="num">Time</th><th class="num">Changed</th></tr></thead>
       <tbody>${repeat(all, (r) => keyOf(r.tenant, r.job), tr)}</tbody></table></div>`
     : filtered ? html`<div class="empty"><h2>No job matches</h2><p>Jobs are listed as long as their events are kept${kept()}.</p><p><a class="pill" href=${link('jobs')}>Show all jobs</a></p></div>`
       : empty('No job yet', 'Submit a workflow that ComfyUI has exported in API format:', 'dispatcher submit workflow_api.json --wait')}</section>

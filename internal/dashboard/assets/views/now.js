@@ -58,7 +58,7 @@ function figures(f) {
   return html`<div class="figures">
     ${figure('Running', html`${count(running.jobs.size)}${f.slots ? html` <small>of ${plural(f.slots.busy + f.slots.free, 'slot')}</small>` : nothing}`, f.slots?.out ? `${count(f.slots.out)} out of use` : '', link('jobs', { state: 'started' }), running.jobs.size ? 'run' : '')}
     ${figure('Waiting', count(waiting), waiting ? [f.oldest_due ? `due for ${whole(now() - at(f.oldest_due))}` : 'none is due', f.waiting.not_due && f.oldest_due && `${count(f.waiting.not_due)} not due`].filter(Boolean).join(', ') : 'nothing waits', link('waiting'), waiting ? 'wait' : '')}
-    ${figure('Completed', count(f.counts.completed), minute ? `${count(minute.completed)} in the last minute` : '', link('jobs', { state: 'completed' }))}
+    ${figure('Completed', count(f.counts.completed), minute ? `${count(minute.completed)} a minute` : '', link('jobs', { state: 'completed' }))}
     ${figure('Dead', count(f.counts.dead), hour ? `${count(hour.dead)} in the last hour` : '', link('dead'), f.counts.dead ? 'bad' : '')}
     ${f.hosts ? figure('Hosts', html`${count(f.hosts.online)} <small>online</small>`, away.length ? away.join(', ') : hosts ? 'all of them' : 'none yet', link('hosts')) : nothing}
     ${f.pairs ? figure('Blocked pairs', count(f.pairs.blocked), f.pairs.blocked ? `of ${count(f.pairs.active)} active` : 'nothing is blocked', link('blocks'), f.pairs.blocked ? 'block' : '') : nothing}

@@ -46,11 +46,11 @@ function filling(s) {
 /** What a consumer of the dispatchers is for. */
 function purpose(name) {
   const [, priority] = name.match(/^dispatch_(\d)$/) ?? [];
-  return priority ? `jobs of priority ${priority}` : { settle: 'failures, from which the next attempt follows', tally: 'events, for the metrics', webhooks: 'events, for webhooks', traces: 'ended jobs, for traces' }[name] ?? name;
+  return priority ? `jobs of priority ${priority}` : { settle: 'failures, from which the next attempt follows', tally: 'events, for the metrics', webhooks: 'events, for webhooks', traces: 'ended jobs, for traces' }[name]; // others are NATS' own
 }
 
 function nats(n) {
-  const own = n.consumers.filter((c) => c.pending || c.unacked || !c.consumer.startsWith('dispatch_'));
+  const own = n.consumers.filter((c) => purpose(c.consumer) && (c.pending || c.unacked || !c.consumer.startsWith('dispatch_')));
   return html`<section class="card"><header><h2>NATS</h2><span class="quiet">as this page is connected</span></header><div class="in"><dl class="facts"><dt>Server</dt><dd>${n.server || '–'} <span class="quiet">${n.version}</span></dd><dt>Address</dt><dd class="mono">${n.url}</dd>${n.cluster ? html`<dt>Cluster</dt><dd>${n.cluster}</dd>` : nothing}
     <dt>Round trip</dt><dd>${fine(duration(n.round_trip))}</dd><dt>Reconnects</dt><dd>${count(n.reconnects)}</dd></dl></div>
     <div class="scroll"><table class="list"><thead><tr><th>What dispatchers read</th><th>Consumer</th><th class="num">To be delivered</th><th class="num">Not finished</th></tr></thead><tbody>${own.map((c) => html`<tr><td class="lead">${purpose(c.consumer)}</td><td class="tight mono quiet">${c.consumer}</td><td class="num tight" data-label="to be delivered">${count(c.pending)}</td><td class="num tight" data-label="not finished">${count(c.unacked)}</td></tr>`)}</tbody></table></div><p class="in quiet">Jobs that wait or run are not finished: their number is no fault.</p></section>`;

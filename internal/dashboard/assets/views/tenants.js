@@ -99,22 +99,20 @@ function bars(t) {
 function tr(t) {
   return html`<tr data-row data-key=${t.tenant} tabindex="0"><td class="lead"><b><a href=${link('jobs', { tenant: t.tenant })}>${t.tenant}</a></b></td>
     <td class="num tight" data-label="running">${count(t.running)}${t.max_running ? html` <span class="quiet">of ${t.max_running}</span>` : nothing}</td>
-    <td class="num tight" data-label="waiting">${count(t.depth)}</td>
-    <td class="num tight quiet" data-label="oldest">${t.oldest ? whole(now() - t.oldest) : '–'}</td>
+    <td class="num tight" data-label="waiting">${count(t.depth)}${t.oldest ? html` <span class="quiet" title="how long the oldest has waited">for ${whole(now() - t.oldest)}</span>` : nothing}</td>
     <td><span class="share" role="img" aria-label="used ${percent(t.uses)} of the fleet lately, due ${percent(t.due)}" title="used ${percent(t.uses)} of the fleet's time lately; by its weight it is due ${percent(t.due)}"><i .style=${`width:${t.uses * 100}%`}></i><i class="due" .style=${`width:${t.due * 100}%`}></i></span></td>
     <td class="tight ${t.depth ? '' : 'none'}">${bars(t)}</td>
     <td class="num tight" data-label="GPU time">${t.gpu ? whole(t.gpu * 1000) : html`<span class="quiet">–</span>`}</td>
     <td class="num tight quiet" data-label="95 % wait">${t.p95 ? span(t.p95) : '–'}</td>
     <td class="num tight ${t.dead ? '' : 'none'}" data-label="dead">${t.dead ? html`<a class="pill bad" href=${link('dead', { tenant: t.tenant })}>${icon('cross')}${count(t.dead)}</a>` : nothing}</td>
     <td class="num tight" data-label="weight">${t.weight || 1}</td>
-    <td class="num tight quiet ${t.fill >= 0.005 ? '' : 'none'}" data-label="lane full">${t.fill >= 0.005 ? html`<span class="bar ${t.fill > 0.8 ? 'full' : ''}" title="its fullest lane has ${percent(t.fill)} of the ${count(t.most)} jobs that it may have"><i .style=${`width:${100 * t.fill}%`}></i></span> ${percent(t.fill)}` : nothing}</td>
-    <td class="num tight quiet ${t.max_unfinished || t.max_bytes ? '' : 'none'}">${[t.max_unfinished && plural(t.max_unfinished, 'job'), t.max_bytes && bytes(t.max_bytes)].filter(Boolean).join(', ')}</td>
+    <td class="num tight quiet ${t.fill >= 0.005 || t.max_unfinished || t.max_bytes ? '' : 'none'}">${t.fill >= 0.005 ? html`<span class="bar ${t.fill > 0.8 ? 'full' : ''}" title="its fullest lane has ${percent(t.fill)} of the ${count(t.most)} jobs that it may have"><i .style=${`width:${100 * t.fill}%`}></i></span> lane ${percent(t.fill)} full ` : nothing}${[t.max_unfinished && plural(t.max_unfinished, 'job'), t.max_bytes && bytes(t.max_bytes)].filter(Boolean).join(', ')}</td>
     <td class="num tight">${mayOperate() ? html`<button class="small" @click=${() => change(t)}>Change</button>` : nothing}</td></tr>`;
 }
 
 export function render() {
   const head = heading('Tenants', nothing, html`<p>Full bar: what it used of the fleet lately. Outlined bar: what its weight gives it beside those who have jobs now. GPU time is that of the last 24 h, waits those of the last hour.</p>`);
   if (!list.data) return html`${head}<div class="card">${unready(list, 'the tenants')}</div>`;
-  return html`${head}${stale(list)}<section class="card">${list.data.length ? html`<div class="scroll"><table class="list"><thead><tr><th>Tenant</th><th class="num">Running</th><th class="num">Waiting</th><th class="num">Oldest</th><th>Share</th><th title="What waits at priorities 0 to 9">Priorities</th><th class="num">GPU time</th><th class="num">95 % wait</th><th class="num">Dead</th><th class="num">Weight</th><th class="num" title="The fullest of its lanes">Lane</th><th class="num">Quota</th><th></th></tr></thead><tbody>${repeat(list.data, (t) => t.tenant, tr)}</tbody></table></div>`
+  return html`${head}${stale(list)}<section class="card">${list.data.length ? html`<div class="scroll"><table class="list"><thead><tr><th>Tenant</th><th class="num">Running</th><th class="num">Waiting</th><th>Share</th><th title="What waits at priorities 0 to 9">Priorities</th><th class="num">GPU time</th><th class="num">95 % wait</th><th class="num">Dead</th><th class="num">Weight</th><th class="num" title="How full the fullest of its lanes is, and what it may have">Limits</th><th></th></tr></thead><tbody>${repeat(list.data, (t) => t.tenant, tr)}</tbody></table></div>`
     : empty('No tenant has jobs or settings', 'Every name is a tenant as soon as it submits a job; all have weight 1 and no cap until you say otherwise.', 'dispatcher tenants set acme --weight 2')}</section>`;
 }
