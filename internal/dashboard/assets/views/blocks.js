@@ -28,7 +28,8 @@ const struck = new Resource(() => all('blocks', 'struck', { ...(query.get('host'
 function timed(b) {
   if (b.lasts) return b;
   b.end = at(b.until);
-  const key = `${b.host}.${b.hash}.${b.until}`;
+  b.key = `${b.host}.${b.hash}`;
+  const key = `${b.key}.${b.until}`;
   if (!whole.has(key)) whole.set(key, Math.max(1000, b.end - now()));
   b.lasts = whole.get(key);
   return b;

@@ -28,12 +28,17 @@ export class Matrix {
   /** The axes, as long as the blocks are the same. */
   axes(blocks, struck, of) {
     if (this.of === of && this.struck === struck && this.length === blocks.length) return;
-    const blocked = new Set(blocks.map((b) => `${b.host}.${b.hash}`));
-    const strikes = struck.filter((s) => !blocked.has(`${s.host}.${s.hash}`));
-    const tally = (field) => [...[...blocks, ...strikes].reduce((m, b) => m.set(b[field], (m.get(b[field]) ?? 0) + 1), new Map())];
-    const hosts = tally('host').map(([h]) => h).sort();
-    const hashes = tally('hash').sort((a, b) => b[1] - a[1] || (a[0] < b[0] ? -1 : 1)).map(([h]) => h);
-    const pairs = new Map([...strikes.map((s) => ({ ...s, struck: true })), ...blocks].map((b) => [`${b.host}.${b.hash}`, b]));
+    const pairs = new Map();
+    const tally = { host: new Map(), hash: new Map() };
+    const add = (b, key) => {
+      pairs.set(key, b);
+      tally.host.set(b.host, (tally.host.get(b.host) ?? 0) + 1);
+      tally.hash.set(b.hash, (tally.hash.get(b.hash) ?? 0) + 1);
+    };
+    for (const b of blocks) add(b, b.key ?? `${b.host}.${b.hash}`);
+    for (const s of struck) if (!pairs.has(`${s.host}.${s.hash}`)) add({ ...s, struck: true }, `${s.host}.${s.hash}`);
+    const hosts = [...tally.host.keys()].sort();
+    const hashes = [...tally.hash].sort((a, b) => b[1] - a[1] || (a[0] < b[0] ? -1 : 1)).map(([h]) => h);
     Object.assign(this, { of, struck, length: blocks.length, hosts, hashes, pairs, painted: false, grouped: null });
     if (hosts.length > mostHosts && !this.labels) this.read();
   }
@@ -54,13 +59,14 @@ export class Matrix {
   groups() {
     if (this.grouped) return this.grouped;
     const groups = new Map();
+    const mine = new Map();
     for (const h of this.hosts) {
       const name = groupOf(h, this.labels?.get(h));
       if (!groups.has(name)) groups.set(name, { name, hosts: [], counts: new Map() });
       groups.get(name).hosts.push(h);
+      mine.set(h, groups.get(name).counts);
     }
-    const mine = new Map([...groups.values()].flatMap((g) => g.hosts.map((h) => [h, g])));
-    for (const b of this.pairs.values()) if (!b.struck) mine.get(b.host).counts.set(b.hash, (mine.get(b.host).counts.get(b.hash) ?? 0) + 1);
+    for (const b of this.pairs.values()) if (!b.struck) mine.get(b.host).set(b.hash, (mine.get(b.host).get(b.hash) ?? 0) + 1);
     this.grouped = [...groups.values()].sort((a, b) => (a.name < b.name ? -1 : 1));
     return this.grouped;
   }
