@@ -72,7 +72,7 @@ export function render() {
   const head = heading('Workflows', nothing, html`<p>Jobs of one graph with the same models, whatever their prompts, seeds and sizes.</p>`);
   if (!list.data) return html`${head}<div class="card">${unready(list, 'the workflows')}</div>`;
   const rows = [list.data, ...more].flatMap((p) => p.workflows);
-  return html`${head}${stale(list)}<section class="card">${rows.length ? html`<div class="scroll"><table class="list"><thead><tr><th>Workflow</th><th class="num">Unfinished</th><th class="num">Completed</th><th class="num">Dead</th><th class="num" title="Jobs that completed or died in the last hour">Last hour</th><th class="num">Success</th><th class="num">Runs for</th>${store.role === 'tenant' ? nothing : html`<th class="num">Can run on</th><th class="num">Blocked on</th>`}<th class="num">Last</th></tr></thead><tbody>${repeat(rows, (w) => w.hash, tr)}</tbody></table></div>`
+  return html`${head}${stale(list)}<section class="card">${rows.length ? html`<div class="scroll"><table class="list dense"><thead><tr><th>Workflow</th><th class="num">Unfinished</th><th class="num">Completed</th><th class="num">Dead</th><th class="num" title="Jobs that completed or died in the last hour">Last hour</th><th class="num">Success</th><th class="num">Runs for</th>${store.role === 'tenant' ? nothing : html`<th class="num">Can run on</th><th class="num">Blocked on</th>`}<th class="num">Last</th></tr></thead><tbody>${repeat(rows, (w) => w.hash, tr)}</tbody></table></div>`
     : empty('No workflow yet', 'Each appears with its first job:', 'dispatcher submit workflow_api.json --wait')}</section>
     ${(more.at(-1) ?? list.data).next ? html`<p class="row"><button class="later" @click=${further}>Older workflows</button></p>` : nothing}`;
 }
