@@ -150,6 +150,8 @@ type RequeueRequest struct {
 
 	Signature string `json:"signature,omitempty"` // of a DeadGroup
 
+	OnlyHosts []string `json:"only_hosts,omitempty"` // names or labels: the jobs run there and nowhere else, whatever they said of hosts
+
 	// ExtraData is a JSON object for the jobs that had an extra_data, since dead letters do not keep it. {} runs them with an
 	// empty one. Without this field, jobs whose extra_data held a key are not requeued but listed in NeedExtraData.
 	ExtraData json.RawMessage `json:"extra_data,omitempty"`
@@ -178,6 +180,7 @@ type QueueRequest struct {
 // QueueAnswer lists the lanes that have waiting or running jobs, in the order in which they are served.
 type QueueAnswer struct {
 	Lanes []LaneStat `json:"lanes"`
+	Most  int64      `json:"most,omitempty"` // unfinished jobs that a lane may have; 0: any number
 	Next  int        `json:"next,omitempty"` // the After of the next page; 0 on the last
 }
 

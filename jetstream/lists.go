@@ -18,6 +18,7 @@ type JobStory struct {
 	Bytes  int64           `json:"bytes,omitempty"`   // size of the job as published
 	Body   json.RawMessage `json:"body,omitempty"`    // the job as published, without its extra_data
 	NoBody string          `json:"no_body,omitempty"` // why there is no body
+	Trace  string          `json:"trace,omitempty"`   // id of its trace, which is exported when the job has ended, where dispatchers export traces
 	Tries  []WebhookTry    `json:"tries,omitempty"`   // to deliver its events to webhooks of its tenant, oldest first, at most 100
 }
 
@@ -75,6 +76,8 @@ type WorkflowRow struct {
 	RanFor  job.Duration          `json:"ran_for,omitempty"`
 	Last    Mark                  `json:"last"`             // its newest event
 	Output  string                `json:"output,omitempty"` // name in COMFY_OUTPUTS of the first picture of the job that completed last
+	Thumb   string                `json:"thumb,omitempty"`  // of a small picture of it
+	PerHour int                   `json:"per_hour"`         // jobs that were completed or died in the last hour, to a third of what ended 60 to 80 minutes ago
 	Capable int                   `json:"capable,omitempty"`
 	Online  int                   `json:"online,omitempty"`
 	Blocked int                   `json:"blocked,omitempty"`

@@ -74,6 +74,7 @@ const usualPage = "127.0.0.1:8080"
 // pageFlags say who may see the page.
 type pageFlags struct {
 	DashboardAuth string `placeholder:"SECRETS" unset:"none, which only works on this machine" help:"Passwords or tokens for the page, separated by commas. A plain one may do everything, look:SECRET may only look, tenant/NAME:SECRET concerns one tenant. The word none lets everybody in who reaches it. Set it in the environment, where ps does not show it."`
+	TraceURL      string `name:"trace-url" placeholder:"URL" unset:"none" help:"Where a trace is found, with {trace} in place of its id, as https://tempo.example.com/trace/{trace}. The page of a job then has a link to it."`
 	DashboardURL  string `name:"dashboard-url" placeholder:"URL" help:"Where viewers find the page when a proxy is before it, as https://herd.example.com/page/."`
 }
 
@@ -84,6 +85,11 @@ const openToAll = "none"
 func (p *pageFlags) check(addr string) (dashboard.Keys, error) {
 	if p.DashboardURL != "" {
 		if _, err := p.outside(); err != nil {
+			return nil, err
+		}
+	}
+	if p.TraceURL != "" {
+		if err := p.checkTrace(); err != nil {
 			return nil, err
 		}
 	}
@@ -117,12 +123,23 @@ func (p *pageFlags) outside() (*url.URL, error) {
 	return u, nil
 }
 
+// traceMark stands for the id of a trace in --trace-url.
+const traceMark = "{trace}"
+
+func (p *pageFlags) checkTrace() error {
+	u, err := url.Parse(strings.ReplaceAll(p.TraceURL, traceMark, "0"))
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || !strings.Contains(p.TraceURL, traceMark) {
+		return fmt.Errorf("--trace-url %q is not an address with {trace} in it; write it like https://tempo.example.com/trace/{trace}", p.TraceURL)
+	}
+	return nil
+}
+
 func (p *pageFlags) page(q *queue.Queue, addr string, log *slog.Logger) (*dashboard.Dashboard, error) {
 	keys, err := p.check(addr)
 	if err != nil {
 		return nil, err
 	}
-	cfg := dashboard.Config{Keys: keys, Version: daemon.Version(), Logger: log}
+	cfg := dashboard.Config{Keys: keys, Version: daemon.Version(), Logger: log, Trace: p.TraceURL}
 	if p.DashboardURL != "" {
 		if cfg.URL, err = p.outside(); err != nil {
 			return nil, err

@@ -10,6 +10,7 @@ import (
 
 const (
 	wellPause    = 5 * time.Second        // between two probes of a ComfyUI that is well
+	surveyPause  = 30 * time.Second       // between two questions for the memory of a ComfyUI that is well
 	illPause     = time.Second            // between two probes of one that is not
 	foreignPause = 500 * time.Millisecond // before a larger number of foreign prompts is taken over: our own events overtake each other
 )
@@ -17,6 +18,7 @@ const (
 // checkup is what the health loop keeps between two probes. Only that loop uses it.
 type checkup struct {
 	connected bool      // the websocket, at the last change
+	surveyed  time.Time // when it was last asked for its memory
 	seen      bool      // ComfyUI has answered, and neither an answer nor the socket has failed since: it is the same process
 	process   string    // ComfyUI's at the last probe; empty when it cannot be identified
 	probed    time.Time // when the probes that write something were last made
@@ -114,15 +116,23 @@ func (h *host) look(ctx context.Context, c *checkup) time.Duration {
 	return min(wellPause, h.cfg.LearnEvery)
 }
 
-// probe asks for the backlog only, and after an outage of ComfyUI also for version, device and memory.
+// probe asks for the backlog only, and after an outage of ComfyUI, and now and then, also for version, device and memory. These may fail
+// later on without any harm: a ComfyUI that tells its backlog is there.
 func (h *host) probe(ctx context.Context, c *checkup) (comfy.Probe, error) {
-	if c.seen {
+	if c.seen && time.Since(c.surveyed) < surveyPause {
 		return h.comfy.Probe(ctx)
 	}
 	p, err := h.comfy.Survey(ctx)
+	if err != nil && c.seen {
+		p, err = h.comfy.Probe(ctx)
+		c.surveyed = time.Now()
+		return p, err
+	}
 	if err == nil {
+		c.surveyed = time.Now()
 		h.admission.change(func(d *admission) {
 			d.public.Memory, d.public.Device, d.public.Version = int64(p.VRAMTotal), p.Device, p.Version
+			d.public.Used = max(0, int64(p.VRAMTotal)-int64(p.VRAMFree))
 		})
 	}
 	return p, err

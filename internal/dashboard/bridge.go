@@ -34,7 +34,8 @@ const (
 var ofOperators = map[string]use{
 	"overview": reads, "jobs": reads, "job": reads, "status": reads, "why": reads, "waiting": reads, "workflows": reads,
 	"queue": reads, "hosts": reads, "blocks": reads, "dead": reads, "dispatchers": reads, "settings": reads,
-	picturesCall: reads, "affinity": lists, "tenants": lists,
+	"affinity": lists, "tenants": lists,
+	picturesCall: reads, thumbsCall: reads, natsCall: reads, capabilityCall: reads, hostEventsCall: reads,
 	"cancel": changes, "requeue": changes, "drain": changes, "unblock": changes,
 	"webhooks": reads, "webhooks.test": changes, "webhooks.redeliver": changes, "webhooks.set": changes,
 }
@@ -42,7 +43,7 @@ var ofOperators = map[string]use{
 // ofTenants are the calls comfy.tenants.<tenant>.<call> that the page of a tenant may make.
 var ofTenants = map[string]use{
 	"jobs": reads, "job": reads, "status": reads, "why": reads, "waiting": reads, "workflows": reads,
-	"queue": reads, "dead": reads, picturesCall: reads, "cancel": changes, "requeue": changes,
+	"queue": reads, "dead": reads, picturesCall: reads, thumbsCall: reads, "cancel": changes, "requeue": changes,
 	"webhooks": reads, "webhooks.test": changes, "webhooks.redeliver": changes,
 }
 
@@ -122,8 +123,8 @@ func (d *Dashboard) answer(r *http.Request, who Viewer, name string, needs use, 
 	return d.shared.get(string(who.Tenant)+" "+name+" "+string(key), func() (json.RawMessage, error) {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), answerTimeout) // another viewer may wait for it too
 		defer cancel()
-		if name == picturesCall {
-			return d.pictures(ctx, who, request)
+		if own := d.own(name); own != nil {
+			return own(ctx, who, request)
 		}
 		return d.ask(ctx, who, name, request)
 	})

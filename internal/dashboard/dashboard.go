@@ -19,6 +19,7 @@ type Config struct {
 	URL     *url.URL     // where viewers find the page behind a proxy; nil: only at the listener's own address
 	Keys    Keys         // who may see the page; without any, everybody who reaches it may do everything
 	Version string       // of the program
+	Trace   string       // address of a job's trace, with {trace} in place of its id; empty: there is none
 	Logger  *slog.Logger // nil: no log
 
 	MostViewers int           // streams at a time; 0: 256
@@ -32,6 +33,8 @@ type Dashboard struct {
 	assets *assets
 	hub    *hub
 	shared shared
+	thumbs thumbs
+	lists  catalogLists
 	logins attempts
 }
 
@@ -93,6 +96,7 @@ func (d *Dashboard) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /{$}", d.shell)
 	mux.HandleFunc("GET /assets/{hash}/{path...}", d.assets.serve)
+	mux.HandleFunc("GET /icon/{count}", icon)
 	mux.HandleFunc("GET /login", d.loginForm)
 	mux.HandleFunc("POST /login", d.login)
 	mux.HandleFunc("POST /logout", d.logout)

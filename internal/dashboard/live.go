@@ -8,6 +8,8 @@ import (
 	"net/http"
 	"strconv"
 	"time"
+
+	"github.com/comfyherd/comfyherd/internal/job"
 )
 
 // place is how far a viewer's stream has come.
@@ -82,7 +84,7 @@ func (d *Dashboard) begin(r *http.Request, s *stream) (place, error) {
 	_, _ = fmt.Fprintf(&s.text, "retry: %d\n", retryMillis)
 	s.message("hello", 0, map[string]any{
 		"now": s.now(), "version": d.cfg.Version, "build": d.assets.hash, "role": who.Role, "tenant": who.Tenant,
-		"sequence": at.sequence, "resumed": resumed, "login": len(d.cfg.Keys) > 0,
+		"sequence": at.sequence, "resumed": resumed, "login": len(d.cfg.Keys) > 0, "kept": job.Duration(d.q.EventsAge()), "trace": d.cfg.Trace,
 	})
 	s.rows(visible(rows, who), at.sequence)
 	return at, s.send()

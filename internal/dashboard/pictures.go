@@ -9,8 +9,7 @@ import (
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
-// picturesCall is the one call of the page that no dispatcher answers: completed jobs with their files, for which a list of jobs has
-// no room.
+// picturesCall lists completed jobs with their files, for which a list of jobs has no room.
 const picturesCall = "pictures"
 
 // picturesAnswer is the answer to it.

@@ -59,6 +59,9 @@ func (d *Dispatcher) requeueAll(ctx context.Context, r jetstream.RequeueRequest,
 	if err := checkExtraData(r.ExtraData); err != nil {
 		return answer, err
 	}
+	if err := job.CheckHosts(r.OnlyHosts); err != nil {
+		return answer, &jetstream.BadRequest{Message: err.Error()}
+	}
 	extra := r.ExtraData
 	r.By, r.ExtraData = "", nil // it may hold keys, and the audit is stored
 	all := &bulkAct{d: d, act: queue.Act{Call: "requeue", By: by, Tenant: r.Tenant}, request: &r}
@@ -76,7 +79,7 @@ func (d *Dispatcher) requeueAll(ctx context.Context, r jetstream.RequeueRequest,
 		})
 		ids, need := make([]job.ID, len(letters)), make([]bool, len(letters))
 		err := atOnce(ctx, len(letters), func(ctx context.Context, i int) (err error) {
-			ids[i], err = d.requeue(ctx, &letters[i].DeadLetter, r.Again, extra, all)
+			ids[i], err = d.requeue(ctx, &letters[i].DeadLetter, &r, extra, all)
 			if need[i] = errors.Is(err, queue.ErrExtraData); need[i] {
 				return nil
 			}
@@ -123,8 +126,8 @@ func repeated(taken map[string]bool, l *queue.DeadLetter, again bool) bool {
 }
 
 // requeue gives no id for a letter that was requeued before.
-func (d *Dispatcher) requeue(ctx context.Context, l *queue.DeadLetter, again bool, extra json.RawMessage, all *bulkAct) (job.ID, error) {
-	if !again {
+func (d *Dispatcher) requeue(ctx context.Context, l *queue.DeadLetter, r *jetstream.RequeueRequest, extra json.RawMessage, all *bulkAct) (job.ID, error) {
+	if !r.Again {
 		done, err := d.q.Requeued(ctx, l)
 		if err != nil || done {
 			return "", err
@@ -136,7 +139,7 @@ func (d *Dispatcher) requeue(ctx context.Context, l *queue.DeadLetter, again boo
 			return "", err
 		}
 	}
-	receipt, err := d.q.Requeue(ctx, l, extra)
+	receipt, err := d.q.Requeue(ctx, l, extra, r.OnlyHosts)
 	if errors.Is(err, queue.ErrTruncated) {
 		err = &jetstream.BadRequest{Message: err.Error()}
 	}

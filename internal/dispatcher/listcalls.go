@@ -22,6 +22,9 @@ func (d *Dispatcher) apiHosts(ctx context.Context, r queue.HostsRequest) (answer
 	if err != nil {
 		return answer, err
 	}
+	if r.Host != "" {
+		return d.oneHost(ctx, &r)
+	}
 	var found []queue.HostInfo
 	for after, most := r.After, p.rows+1; len(found) < most; after = found[len(found)-1].Host {
 		var some []queue.HostInfo
@@ -47,6 +50,48 @@ func (d *Dispatcher) apiHosts(ctx context.Context, r queue.HostsRequest) (answer
 	return answer, err
 }
 
+// oneHost describes one host: nothing when it is neither present nor among those that went offline.
+func (d *Dispatcher) oneHost(ctx context.Context, r *queue.HostsRequest) (answer queue.HostsAnswer, err error) {
+	answer.Hosts = []queue.HostInfo{}
+	if err := d.answer(ctx, func(now time.Time) {
+		if d.loop.hosts.state(r.Host) != nil {
+			answer.Hosts = append(answer.Hosts, d.loop.hostInfo(r.Host, d.loop.blocks.haltsPerHost(), now))
+		}
+	}); err != nil {
+		return answer, err
+	}
+	if err := d.history.caughtUp(ctx); err != nil {
+		return answer, err
+	}
+	if since, gone := d.history.offlineSince(d.clock())[r.Host]; r.Offline && gone && len(answer.Hosts) == 0 {
+		answer.Hosts = append(answer.Hosts, queue.HostInfo{HostState: queue.HostState{Host: r.Host, State: queue.Offline, Time: since.UTC()}})
+	}
+	if r.Trend {
+		d.addBusy(answer.Hosts)
+	}
+	for i := range answer.Hosts {
+		if r.Attempts {
+			answer.Hosts[i].Attempts = d.history.attempts(r.Host)
+		}
+	}
+	return answer, nil
+}
+
+// attempts are the last ones of a host.
+func (h *jobHistory) attempts(host string) []queue.HostAttempt {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	found := h.fold.Attempts(host)
+	list := make([]queue.HostAttempt, len(found))
+	for i := range found {
+		a := &found[i]
+		list[i] = queue.HostAttempt{
+			Tenant: a.Tenant, Job: a.Job, Hash: a.Hash, Attempt: a.Attempt, State: a.End, Kind: a.Kind, Begun: a.Begun.UTC(), RanFor: job.Duration(a.Ended.Sub(a.Begun)),
+		}
+	}
+	return list
+}
+
 // addBusy adds how busy hosts were in the last hour, by the events that are read so far.
 func (d *Dispatcher) addBusy(hosts []queue.HostInfo) {
 	now := d.clock()
@@ -69,19 +114,23 @@ func (l *loop) hostInfos(after string, most int, now time.Time) []queue.HostInfo
 	names, halts := l.hosts.behind(after, most), l.blocks.haltsPerHost()
 	infos := make([]queue.HostInfo, 0, len(names))
 	for _, name := range names {
-		id := route.HostID(name)
-		blocks, strikes := l.fleet.Counts(id)
-		info := queue.HostInfo{
-			HostState: *l.hosts.state(name), Capability: l.fleet.Capability(id).Len(), Blocks: blocks - halts[name], Strikes: strikes,
-			Tenants: l.grants.byHost[name].Tenants,
-		}
-		info.Slots, info.Prefetch = l.grants.capped(&info.HostState)
-		if r := l.rests.of(name, now); r != nil {
-			info.Resting = &queue.Rest{Until: r.until.UTC(), Why: r.text()}
-		}
-		infos = append(infos, info)
+		infos = append(infos, l.hostInfo(name, halts, now))
 	}
 	return infos
+}
+
+func (l *loop) hostInfo(name string, halts map[string]int, now time.Time) queue.HostInfo {
+	id := route.HostID(name)
+	blocks, strikes := l.fleet.Counts(id)
+	info := queue.HostInfo{
+		HostState: *l.hosts.state(name), Capability: l.fleet.Capability(id).Len(), Blocks: blocks - halts[name], Strikes: strikes,
+		Tenants: l.grants.byHost[name].Tenants,
+	}
+	info.Slots, info.Prefetch = l.grants.capped(&info.HostState)
+	if r := l.rests.of(name, now); r != nil {
+		info.Resting = &queue.Rest{Until: r.until.UTC(), Why: r.text()}
+	}
+	return info
 }
 
 func (d *Dispatcher) apiBlocks(ctx context.Context, r queue.BlocksRequest) (answer queue.BlocksAnswer, err error) {
@@ -131,7 +180,8 @@ func (d *Dispatcher) struckPairs(ctx context.Context, p *page, after pair, which
 	for some := range slices.Chunk(rows, blocksMost) {
 		if err := d.answer(ctx, func(time.Time) {
 			for i := range some {
-				some[i].Probation = d.loop.fleet.OnProbation(route.HostID(some[i].Host), some[i].Hash)
+				host := route.HostID(some[i].Host)
+				some[i].Probation = d.loop.fleet.OnProbation(host, some[i].Hash)
 			}
 		}); err != nil {
 			return answer, err
@@ -158,6 +208,7 @@ func (d *Dispatcher) lanes(ctx context.Context, tenant job.Tenant, r jetstream.Q
 	if err := d.answer(ctx, func(now time.Time) { all = d.loop.lanesOf(route.Tenant(tenant), now) }); err != nil {
 		return answer, err
 	}
+	answer.Most = d.q.LaneCap()
 	all = all[min(max(r.After, 0), len(all)):]
 	if answer.Lanes, err = takeFirst(p, all); len(answer.Lanes) < len(all) && err == nil {
 		answer.Next = max(r.After, 0) + len(answer.Lanes)

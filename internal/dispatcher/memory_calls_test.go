@@ -37,7 +37,7 @@ func (m *memory) DeadLettersAfter(_ context.Context, tenant job.Tenant, since ti
 }
 
 // Requeue publishes the job under the first of its further ids that has no chain.
-func (m *memory) Requeue(_ context.Context, l *queue.DeadLetter, _ json.RawMessage) (r jetstream.Receipt, err error) {
+func (m *memory) Requeue(_ context.Context, l *queue.DeadLetter, _ json.RawMessage, _ []string) (r jetstream.Receipt, err error) {
 	err = m.write(func() {
 		n := 1
 		for ; len(m.chain(l.Tenant, job.RequeueID(l.Root(), n))) > 0; n++ {

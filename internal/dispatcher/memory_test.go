@@ -104,6 +104,7 @@ func (m *memory) ClockOff() time.Duration    { return m.off }
 func (m *memory) AckWait() time.Duration     { return m.ackWait }
 func (m *memory) PresenceTTL() time.Duration { return m.presenceTTL }
 func (m *memory) EventsAge() time.Duration   { return eventsAge }
+func (m *memory) Created() time.Time         { return time.Unix(1_700_000_000, 0) }
 func (m *memory) TooLarge(int) string        { return "" }
 func (m *memory) JobsRoom() int64            { return 0 }
 func (m *memory) AnswerBytes() int           { return 8 << 10 }

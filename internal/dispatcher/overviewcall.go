@@ -49,6 +49,7 @@ func (d *Dispatcher) apiOverview(ctx context.Context, r queue.OverviewRequest) (
 	answer.Needs = needs(&answer)
 	answer.MoreTenants = max(len(answer.Tenants)-overviewTenants, 0)
 	answer.Tenants = answer.Tenants[:min(len(answer.Tenants), overviewTenants)]
+	d.history.addPaces(answer.Tenants, answer.Time)
 	return answer, nil
 }
 
@@ -84,6 +85,17 @@ func tenantCounts(s *route.Survey) []queue.TenantCounts {
 	}
 	slices.SortStableFunc(list, func(a, b queue.TenantCounts) int { return cmp.Compare(b.Waits(), a.Waits()) })
 	return list
+}
+
+// addPaces adds what the stored events say of each tenant.
+func (h *jobHistory) addPaces(tenants []queue.TenantCounts, now time.Time) {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	for i := range tenants {
+		t := &tenants[i]
+		pace, counts := h.fold.Pace(t.Tenant, now), h.fold.Counts(t.Tenant)
+		t.GPUSeconds, t.WaitP95, t.Dead = pace.GPU.Seconds(), job.Duration(pace.WaitP95), counts.Of(job.Dead)
+	}
 }
 
 // takesPart reports whether a tenant has jobs that run or could run.

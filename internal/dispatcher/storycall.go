@@ -33,6 +33,7 @@ func (d *Dispatcher) apiJob(ctx context.Context, r jetstream.StatusRequest) (sto
 			story.Name = chain[i].Name
 		}
 	}
+	story.Trace = traceOf(chain, d.q.Created())
 	if story.Tries, err = d.q.TriesOf(ctx, r.Tenant, r.Job, chain[0].ChainSequence); err != nil {
 		return story, err
 	}
@@ -42,6 +43,17 @@ func (d *Dispatcher) apiJob(ctx context.Context, r jetstream.StatusRequest) (sto
 	}
 	story.Body, story.NoBody = bodyThatFits(body, why, d.roomBeside(&story))
 	return story, nil
+}
+
+// traceOf is the id of the trace of a job.
+func traceOf(chain []queue.Link, created time.Time) string {
+	parent := ""
+	for i := range chain {
+		if parent = chain[i].Traceparent; parent != "" {
+			break
+		}
+	}
+	return job.TraceID(chain[0].Tenant, chain[0].Job, created, parent)
 }
 
 // roomBeside is how many bytes an answer has left for the body of a job.

@@ -63,6 +63,7 @@ type chainWire interface {
 	Chain(ctx context.Context, tenant job.Tenant, id job.ID) ([]queue.Link, error)
 	End(ctx context.Context, tenant job.Tenant, id job.ID, c queue.Cancelling) (jetstream.Event, bool, error)
 	EventsAge() time.Duration
+	Created() time.Time
 }
 
 // roomWire is the waiting room.
@@ -120,7 +121,7 @@ type letterWire interface {
 	Bury(ctx context.Context, m *job.Message, e *job.Event, last uint64) (uint64, error)
 	DeadLettersAfter(ctx context.Context, tenant job.Tenant, since time.Time, after uint64, tell func(queue.DeadLetter) bool) error
 	Purge(ctx context.Context, d *queue.DeadLetter) error
-	Requeue(ctx context.Context, d *queue.DeadLetter, extra json.RawMessage) (jetstream.Receipt, error)
+	Requeue(ctx context.Context, d *queue.DeadLetter, extra json.RawMessage, only []string) (jetstream.Receipt, error)
 	Requeued(ctx context.Context, d *queue.DeadLetter) (bool, error)
 	LastLetter(ctx context.Context) (uint64, error)
 }

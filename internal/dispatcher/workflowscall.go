@@ -33,12 +33,12 @@ func (d *Dispatcher) workflowsFor(ctx context.Context, r jetstream.WorkflowsRequ
 		return answer, err
 	}
 	d.history.mu.RLock()
-	found, since := d.history.fold.Workflows(r.Tenant, r.Hash, r.Before, p.rows+1), d.history.fold.Since()
+	found, since := d.history.fold.Workflows(r.Tenant, r.Hash, r.Before, p.rows+1, d.clock()), d.history.fold.Since()
 	d.history.mu.RUnlock()
 	rows := make([]jetstream.WorkflowRow, len(found))
 	for i := range found {
 		w := &found[i]
-		rows[i] = jetstream.WorkflowRow{Hash: w.Hash, Title: w.Title, Counts: w.Counts.States(), RanFor: job.Duration(w.RanFor), Last: jetstream.Mark(w.Last)}
+		rows[i] = jetstream.WorkflowRow{Hash: w.Hash, Title: w.Title, Counts: w.Counts.States(), RanFor: job.Duration(w.RanFor), Last: jetstream.Mark(w.Last), PerHour: w.Hourly}
 	}
 	if err := d.addOutputs(ctx, rows, found); err != nil {
 		return answer, err
@@ -68,7 +68,7 @@ func (d *Dispatcher) addOutputs(ctx context.Context, rows []jetstream.WorkflowRo
 		}
 		for k := range link.Outputs {
 			if object := link.Outputs[k].Object; object != "" {
-				rows[i].Output = object
+				rows[i].Output, rows[i].Thumb = object, link.Outputs[k].Thumb
 				break
 			}
 		}

@@ -4,7 +4,9 @@ import (
 	"strings"
 	"time"
 
+	"github.com/comfyherd/comfyherd/internal/failure"
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/workflow"
 )
 
 const (
@@ -21,8 +23,10 @@ const (
 type busy map[string]*busyHost
 
 type busyHost struct {
-	newest int64 // number of the newest step
-	steps  [busySteps]busyStep
+	newest   int64 // number of the newest step
+	steps    [busySteps]busyStep
+	attempts []Attempt // the last ones, in a ring that begins at oldest
+	oldest   int
 }
 
 type busyStep struct {
@@ -38,18 +42,22 @@ func (b busy) ran(host string, from, to time.Time) {
 	if earliest := to.Add(-BusySpan); from.Before(earliest) {
 		from = earliest
 	}
+	if h := b.of(host, to); h != nil {
+		h.add(from, to)
+	}
+}
+
+// of is what is known of a host; nil when there are too many.
+func (b busy) of(host string, now time.Time) *busyHost {
 	h := b[host]
-	if h == nil {
-		if len(b) >= busyMost {
-			b.forget(stepOf(to))
-		}
-		if len(b) >= busyMost {
-			return
-		}
+	if h == nil && len(b) >= busyMost {
+		b.forget(stepOf(now))
+	}
+	if h == nil && len(b) < busyMost {
 		h = &busyHost{}
 		b[strings.Clone(host)] = h
 	}
-	h.add(from, to)
+	return h
 }
 
 func (h *busyHost) add(from, to time.Time) {
@@ -84,10 +92,25 @@ func (b busy) forget(now int64) {
 
 func stepOf(at time.Time) int64 { return at.UnixNano() / int64(BusyStep) }
 
-// runs adds the time that a job has run to its host, when an event says that it runs no longer.
+// runs adds the attempt of a job to its host, when an event says that it is over.
 func (f *Fold) runs(before *row, e *Event) {
-	if before != nil && states[before.state] == job.Started && e.Kind != job.Started {
-		f.busy.ran(f.names.text(before.host), time.Unix(0, before.lastAt), e.Time)
+	if before == nil || states[before.state] != job.Started || e.Kind == job.Started {
+		return
+	}
+	host, begun := f.names.text(before.host), time.Unix(0, before.lastAt)
+	f.busy.ran(host, begun, e.Time)
+	if host == "" {
+		return
+	}
+	if h := f.busy.of(host, e.Time); h != nil {
+		a := Attempt{
+			Tenant: job.Tenant(f.names.text(before.tenant)), Job: before.id, Hash: workflow.Hash(f.names.text(before.hash)), Attempt: int(before.attempt),
+			End: e.Kind, Begun: begun, Ended: e.Time,
+		}
+		if e.Kind == job.Failed || e.Kind == job.Dead {
+			a.Kind = failure.Kind(strings.Clone(word(string(e.Brief.Kind))))
+		}
+		h.keep(&a)
 	}
 }
 

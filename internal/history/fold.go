@@ -107,6 +107,7 @@ type tenant struct {
 	rows   int
 	unseen int // rows of jobs that were cancelled unseen
 	groups map[uint32]*group
+	pace   pace
 }
 
 // New folds into at most limit rows.
@@ -146,6 +147,7 @@ func (f *Fold) Add(e *Event) {
 		before = &was
 	}
 	f.runs(before, e)
+	f.paces(before, e)
 	r := &f.rows[at]
 	t := f.tenants[r.tenant]
 	t.counts[r.state]--

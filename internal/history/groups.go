@@ -16,6 +16,7 @@ type group struct {
 	title  uint32 // a name
 	ran    float32
 	runs   uint16 // that ran is the mean of, as far as they count
+	ended  hourly // jobs that were completed or died
 	last   uint64
 	lastAt int64
 	done   uint32 // the row that was completed last, as long as it stands; rows that stand for another job are told by their hash
@@ -47,6 +48,9 @@ func (f *Fold) regroup(at uint32, before *row, e *Event) {
 	g.last, g.lastAt = r.last, r.lastAt
 	if e.Brief.Title != "" && len(e.Brief.Title) <= longestText && f.names.text(g.title) != e.Brief.Title {
 		f.rename(&g.title, e.Brief.Title)
+	}
+	if e.Kind == job.Completed || e.Kind == job.Dead {
+		g.ended.add(e.Time)
 	}
 	if e.Kind == job.Completed {
 		g.done, g.isDone = at, true
@@ -96,6 +100,7 @@ type Workflow struct {
 	RanFor time.Duration // mean of the last runs of the tenant whose job was last
 	Last   Moment
 	Done   JobKey // the job that was completed last, of the tenant whose job was last; empty when there is none
+	Hourly int    // jobs that were completed or died in the last hour
 }
 
 // JobKey names a job.
@@ -106,7 +111,7 @@ type JobKey struct {
 
 // Workflows lists the hashes of a tenant's jobs, or of all, that have a beginning and whose last event is older than before, when
 // that is not 0: at most so many, the one with the newest event first.
-func (f *Fold) Workflows(of job.Tenant, beginning workflow.Hash, before uint64, most int) []Workflow {
+func (f *Fold) Workflows(of job.Tenant, beginning workflow.Hash, before uint64, most int, now time.Time) []Workflow {
 	all := map[uint32]*Workflow{}
 	for name, t := range f.tenants {
 		if of != "" && f.names.text(name) != string(of) {
@@ -114,7 +119,7 @@ func (f *Fold) Workflows(of job.Tenant, beginning workflow.Hash, before uint64, 
 		}
 		for hash, g := range t.groups {
 			if text := f.names.text(hash); strings.HasPrefix(text, string(beginning)) {
-				f.addTo(all, name, hash, g)
+				f.addTo(all, name, hash, g, now)
 			}
 		}
 	}
@@ -133,7 +138,7 @@ func (f *Fold) Workflows(of job.Tenant, beginning workflow.Hash, before uint64, 
 	return list[:min(len(list), most)]
 }
 
-func (f *Fold) addTo(all map[uint32]*Workflow, tenant, hash uint32, g *group) {
+func (f *Fold) addTo(all map[uint32]*Workflow, tenant, hash uint32, g *group, now time.Time) {
 	w := all[hash]
 	if w == nil {
 		w = &Workflow{Hash: workflow.Hash(f.names.text(hash))}
@@ -142,6 +147,7 @@ func (f *Fold) addTo(all map[uint32]*Workflow, tenant, hash uint32, g *group) {
 	for i, n := range g.counts {
 		w.Counts[i] += int(n)
 	}
+	w.Hourly += g.ended.at(now)
 	if g.last <= w.Last.Sequence {
 		return
 	}

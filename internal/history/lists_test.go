@@ -66,6 +66,9 @@ func TestTextsOfTheOldestJobsAreForgottenWhenThereAreTooMany(t *testing.T) {
 	}
 }
 
+// nextDay is when nothing has happened for an hour.
+var nextDay = at(1).Add(24 * time.Hour)
+
 func TestWorkflowsCountTheirJobs(t *testing.T) {
 	t.Parallel()
 	s := begun(10)
@@ -79,12 +82,12 @@ func TestWorkflowsCountTheirJobs(t *testing.T) {
 	for name, c := range map[string]struct {
 		got, want []history.Workflow
 	}{
-		"All":        {s.Workflows("", "", 0, 10), []history.Workflow{both, second}},
-		"OfATenant":  {s.Workflows("other", "", 0, 10), []history.Workflow{{Hash: hashA, Title: "base, image", Last: moment(3)}}},
-		"ByDigits":   {s.Workflows("", "aa2", 0, 10), []history.Workflow{second}},
-		"SecondPage": {s.Workflows("", "", 4, 10), []history.Workflow{second}},
-		"AtMostOne":  {s.Workflows("", "", 0, 1), []history.Workflow{both}},
-		"OfNobody":   {s.Workflows("none", "", 0, 10), []history.Workflow{}},
+		"All":        {s.Workflows("", "", 0, 10, nextDay), []history.Workflow{both, second}},
+		"OfATenant":  {s.Workflows("other", "", 0, 10, nextDay), []history.Workflow{{Hash: hashA, Title: "base, image", Last: moment(3)}}},
+		"ByDigits":   {s.Workflows("", "aa2", 0, 10, nextDay), []history.Workflow{second}},
+		"SecondPage": {s.Workflows("", "", 4, 10, nextDay), []history.Workflow{second}},
+		"AtMostOne":  {s.Workflows("", "", 0, 1, nextDay), []history.Workflow{both}},
+		"OfNobody":   {s.Workflows("none", "", 0, 10, nextDay), []history.Workflow{}},
 	} {
 		for i := range c.got {
 			if c.got[i].Hash == hashA && name == "All" {
@@ -99,7 +102,7 @@ func TestWorkflowsCountTheirJobs(t *testing.T) {
 		}
 	}
 	s.Forget(moment(6))
-	if left := s.Workflows("", "", 0, 10); len(left) != 0 {
+	if left := s.Workflows("", "", 0, 10, nextDay); len(left) != 0 {
 		t.Errorf("%+v are left", left)
 	}
 }
@@ -110,7 +113,7 @@ func TestAWorkflowThatIsKnownLaterMovesTheJob(t *testing.T) {
 	s.add("acme", "one", job.Queued, job.Brief{})
 	s.add("acme", "one", job.Started, job.Brief{Hash: hashA})
 	s.add("acme", "one", job.Completed, job.Brief{Hash: hashB})
-	got := s.Workflows("", "", 0, 10)
+	got := s.Workflows("", "", 0, 10, nextDay)
 	if len(got) != 1 || got[0].Hash != hashB || got[0].Counts.Of(job.Completed) != 1 || got[0].Counts.Of(job.Started) != 0 {
 		t.Errorf("%+v", got)
 	}

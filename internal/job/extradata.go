@@ -53,6 +53,34 @@ func WithExtraData(body []byte, extra json.RawMessage) []byte {
 	return append(field, body[1:]...)
 }
 
+// hostFields say which hosts a job may have.
+var hostFields = map[string]bool{`"prefer_hosts"`: true, `"only_hosts"`: true, `"exclude_hosts"`: true}
+
+// WithOnlyHosts is a job's body that may run on these hosts only, whatever it said of hosts. All other bytes stay as they are. The body
+// must be one that ParseSpec takes.
+func WithOnlyHosts(body []byte, only []string) []byte {
+	body = trim(body)
+	top, ok := topLevel(body)
+	if !ok {
+		return body
+	}
+	names, _ := json.Marshal(only) // strings can always be encoded
+	field := append(append([]byte(`{"only_hosts":`), names...), ',')
+	if top.graph(body) == (span{}) { // a bare workflow
+		return append(append(append(field, `"workflow":`...), body...), '}')
+	}
+	for again := true; again; {
+		again = false
+		for walk := (members{body: body, pos: 1}); !again && walk.next(); {
+			if again = hostFields[string(walk.key)]; again {
+				from, to := walk.without()
+				body = append(append(make([]byte, 0, len(body)), body[:from]...), body[to:]...)
+			}
+		}
+	}
+	return append(field, body[1:]...)
+}
+
 // Secrets are the texts in an extra_data that nobody but ComfyUI may see, the longest first: every string that is long
 // enough to be a key.
 func Secrets(extra json.RawMessage) []string {

@@ -173,6 +173,9 @@ func objectOrAbsent(raw json.RawMessage) bool {
 }
 
 // A wish names a host, or a label as "gpu=4090".
+// CheckHosts gives an error when one of these is neither a host's name nor a label.
+func CheckHosts(hosts []string) error { return checkHosts("only_hosts", hosts) }
+
 func checkHosts(field string, hosts []string) error {
 	if len(hosts) > maxList {
 		return invalidf("%s names %d hosts: at most %d", field, len(hosts), maxList)

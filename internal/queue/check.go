@@ -109,6 +109,9 @@ func (s *HostState) check() error {
 	if s.Memory < 0 || s.Memory > mostMemory {
 		c.wrong("memory is %d bytes, and must be 0 to %d", s.Memory, int64(mostMemory))
 	}
+	if s.Used < 0 || s.Used > s.Memory {
+		c.wrong("memory_used is %d bytes, and must be 0 to %d", s.Used, s.Memory)
+	}
 	c.when("the time", s.Time)
 	for i := range s.Running {
 		r := &s.Running[i]

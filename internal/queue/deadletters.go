@@ -102,7 +102,8 @@ func (q *Queue) Purge(ctx context.Context, d *DeadLetter) error {
 // Requeue publishes a dead job again as <root>-r<n>, with the next free number. The header Comfy-Requeue-Of names the dead job. A
 // letter without the whole job is ErrTruncated. For a job whose extra_data held a key, extra must be a JSON object, which may be empty;
 // without it the error is ErrExtraData. For a job that had no extra_data, extra is ignored.
-func (q *Queue) Requeue(ctx context.Context, d *DeadLetter, extra json.RawMessage) (jetstream.Receipt, error) {
+// The job may run on the hosts of only, and no others, when there are some; else where its body says.
+func (q *Queue) Requeue(ctx context.Context, d *DeadLetter, extra json.RawMessage, only []string) (jetstream.Receipt, error) {
 	if d.Truncated() {
 		return jetstream.Receipt{}, fmt.Errorf("job %s of tenant %s: %w: its first %d of %s bytes, since it was refused as %s; publish the job again instead",
 			d.Job, d.Tenant, ErrTruncated, len(d.Body), d.Header.Get(names.TruncatedHeader), d.Reason)
@@ -110,6 +111,9 @@ func (q *Queue) Requeue(ctx context.Context, d *DeadLetter, extra json.RawMessag
 	body, err := d.withExtraData(extra)
 	if err != nil {
 		return jetstream.Receipt{}, err
+	}
+	if len(only) > 0 {
+		body = job.WithOnlyHosts(body, only)
 	}
 	root := d.Root()
 	for n := 1; ; n++ {

@@ -31,7 +31,7 @@ func TestADeadJobIsRequeuedUnderTheNextFreeNumber(t *testing.T) {
 	}
 	taken := jetstream.Event{EventKind: job.Queued, Job: "one-r1", Tenant: "acme", Time: time.Now()}
 	must(q.Append(ctx, &taken, 0, "test", ""))
-	r := must(q.Requeue(ctx, &d, json.RawMessage(`{"api_key":"x"}`))) // it had no extra_data, so this is ignored
+	r := must(q.Requeue(ctx, &d, json.RawMessage(`{"api_key":"x"}`), nil)) // it had no extra_data, so this is ignored
 	if r.Job != "one-r2" || r.Tenant != "acme" || r.Sequence == 0 {
 		t.Errorf("requeued as %+v", r)
 	}
@@ -75,7 +75,7 @@ func TestARefusedJobCannotBeRequeued(t *testing.T) {
 	t.Parallel()
 	q := openQueue(t)
 	d := buried(t, q, job.Message{Body: make([]byte, 5000)}, failure.InvalidJob)
-	if _, err := q.Requeue(t.Context(), &d, nil); !d.Truncated() || len(d.Body) != 4096 || !errors.Is(err, queue.ErrTruncated) {
+	if _, err := q.Requeue(t.Context(), &d, nil, nil); !d.Truncated() || len(d.Body) != 4096 || !errors.Is(err, queue.ErrTruncated) {
 		t.Errorf("%d bytes are kept, and the requeue says %v", len(d.Body), err)
 	}
 }
@@ -88,11 +88,11 @@ func TestAJobThatHadAKeyIsRequeuedOnlyWithExtraData(t *testing.T) {
 		t.Errorf("the letter names %q", got)
 	}
 	for extra, want := range map[string]error{"": queue.ErrExtraData, "[]": nil, "null": nil, "{": nil} {
-		if r, err := q.Requeue(ctx, &d, json.RawMessage(extra)); err == nil || want != nil && !errors.Is(err, want) {
+		if r, err := q.Requeue(ctx, &d, json.RawMessage(extra), nil); err == nil || want != nil && !errors.Is(err, want) {
 			t.Errorf("with extra_data %q it was requeued as %+v: %v", extra, r, err)
 		}
 	}
-	r := must(q.Requeue(ctx, &d, json.RawMessage(`{"api_key":"new"}`)))
+	r := must(q.Requeue(ctx, &d, json.RawMessage(`{"api_key":"new"}`), nil))
 	var spec struct {
 		Extra map[string]string `json:"extra_data"`
 	}

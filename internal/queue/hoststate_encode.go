@@ -35,6 +35,7 @@ func (s *HostState) AppendJSON(b []byte) []byte {
 	b = appendTexts(b, `,"labels":[`, s.Labels)
 	b = appendTexts(b, `,"recent":[`, s.Recent)
 	b = appendInt(b, `,"memory":`, s.Memory)
+	b = appendInt(b, `,"memory_used":`, s.Used)
 	b = appendText(b, `,"version":`, s.Version)
 	b = appendText(b, `,"agent_version":`, s.Agent)
 	b = appendText(b, `,"device":`, s.Device)

@@ -20,7 +20,7 @@ func fullState() (s queue.HostState) {
 	s = queue.HostState{
 		Host: "gpu-1", Instance: "i", Serial: 7, State: queue.Online, Reason: "none", Slots: 1, Prefetch: 2,
 		Running: []queue.RunningJob{run, run}, Foreign: 3, Labels: []string{"gpu=4090", "b"},
-		Memory: 24 << 30, Version: "0.3", Agent: "1.0.0", Device: "cuda:0 <&>", URL: "http://127.0.0.1:8188?a&b", Brief: true, Time: when,
+		Memory: 24 << 30, Used: 5 << 30, Version: "0.3", Agent: "1.0.0", Device: "cuda:0 <&>", URL: "http://127.0.0.1:8188?a&b", Brief: true, Time: when,
 		Ended: &queue.EndedJob{
 			Tenant: "acme", Job: "a-0", Priority: 9, Hash: "11", Size: 4096, RanFor: job.Duration(1500 * time.Microsecond), Success: true,
 			Kind: failure.Lost, Loads: []queue.ModelLoad{{Files: []string{"a\\b", "c"}, Took: 5}, {Files: []string{}}, {}},

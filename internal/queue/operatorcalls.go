@@ -19,6 +19,9 @@ type HostsRequest struct {
 
 	Offline bool `json:"offline,omitempty"` // also hosts that went offline in the last 24 h: their state is Offline, and their time says when
 	Trend   bool `json:"trend,omitempty"`   // with Busy
+
+	Host     string `json:"host,omitempty"`     // only this one
+	Attempts bool   `json:"attempts,omitempty"` // with Host: also its last attempts
 }
 
 // HostsAnswer lists the hosts whose presence stands, by name.
@@ -37,6 +40,20 @@ type HostInfo struct {
 	Tenants []job.Tenant `json:"tenants,omitempty"` // the tenants of its grant; empty: all
 	Resting *Rest        `json:"resting,omitempty"` // why it gets no jobs for a while, when it gets none
 	Busy    []int        `json:"busy,omitempty"`    // percent of its slots' time in which they ran jobs, in each of the last 30 steps of 2 min
+
+	Attempts []HostAttempt `json:"attempts,omitempty"` // the last 50, the one that ended last first
+}
+
+// HostAttempt is a run of a job on a host that is over.
+type HostAttempt struct {
+	Tenant  job.Tenant    `json:"tenant"`
+	Job     job.ID        `json:"job"`
+	Hash    workflow.Hash `json:"hash,omitempty"`
+	Attempt int           `json:"attempt"`
+	State   job.EventKind `json:"state"`          // how it ended: completed, failed, dead or cancelled
+	Kind    failure.Kind  `json:"kind,omitempty"` // of a failed one
+	Begun   time.Time     `json:"begun"`
+	RanFor  job.Duration  `json:"ran_for"`
 }
 
 // Rest is why a host that is online is given no jobs, and until when.

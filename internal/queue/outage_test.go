@@ -83,7 +83,7 @@ func TestWithoutNATSEveryQuestionIsAnErrorAndNoAnswer(t *testing.T) {
 		"DeadLetters": func() (answer, error) {
 			return false, q.DeadLetters(ctx, "", time.Time{}, func(queue.DeadLetter) bool { return true })
 		},
-		"Requeue":  func() (answer, error) { r, err := q.Requeue(ctx, &letter, nil); return r.Sequence != 0, err },
+		"Requeue":  func() (answer, error) { r, err := q.Requeue(ctx, &letter, nil, nil); return r.Sequence != 0, err },
 		"Requeued": func() (answer, error) { return q.Requeued(ctx, &letter) },
 		"Purge":    func() (answer, error) { return false, q.Purge(ctx, &letter) },
 		"Submit": func() (answer, error) {

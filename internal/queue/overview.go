@@ -70,6 +70,10 @@ type TenantCounts struct {
 	Used       float64        `json:"used"` // GPU-seconds lately, those of 10 minutes ago count half
 	Share      float64        `json:"share"`
 	Due        float64        `json:"due"` // the share that follows from the weights of the tenants that have jobs
+
+	GPUSeconds float64      `json:"gpu_seconds"`        // how long its jobs ran on hosts in the last 24 h
+	WaitP95    job.Duration `json:"wait_p95,omitempty"` // of its jobs that began in the last hour 95 % had waited no longer, to a fifth of it
+	Dead       int          `json:"dead,omitempty"`     // jobs whose events are stored
 }
 
 // StoreCounts is how full a stream is.
@@ -78,6 +82,9 @@ type StoreCounts struct {
 	Bytes    int64  `json:"bytes"`
 	Limit    int64  `json:"limit,omitempty"` // 0: it has none
 	Messages uint64 `json:"messages"`
+
+	Since *time.Time   `json:"since,omitempty"` // when the oldest message was stored
+	Age   job.Duration `json:"age,omitempty"`   // after which messages are removed; 0: never
 }
 
 // Rule is why a person should look at something. The rules have the names and limits of the alerts.

@@ -33,9 +33,10 @@ type HostState struct {
 	Running  []RunningJob    `json:"running,omitempty"` // jobs that were accepted and have not ended on the host
 	Foreign  int             `json:"foreign,omitempty"` // prompts in ComfyUI's backlog that are not from comfyherd
 	Labels   []string        `json:"labels,omitempty"`
-	Recent   []workflow.Hash `json:"recent,omitempty"`  // hashes that ran last, newest first; their models are warm
-	Memory   int64           `json:"memory,omitempty"`  // bytes of VRAM, used and free
-	Version  string          `json:"version,omitempty"` // ComfyUI's
+	Recent   []workflow.Hash `json:"recent,omitempty"`      // hashes that ran last, newest first; their models are warm
+	Memory   int64           `json:"memory,omitempty"`      // bytes of VRAM, used and free
+	Used     int64           `json:"memory_used,omitempty"` // bytes of it that were used when the agent looked last; 0: it has not
+	Version  string          `json:"version,omitempty"`     // ComfyUI's
 	Agent    string          `json:"agent_version,omitempty"`
 	Device   string          `json:"device,omitempty"`
 	URL      string          `json:"url,omitempty"`
@@ -48,7 +49,7 @@ type HostState struct {
 func (s *HostState) Abridged() HostState {
 	brief := *s
 	brief.Brief = true
-	brief.Labels, brief.Recent, brief.Memory, brief.Version, brief.Agent, brief.Device, brief.URL = nil, nil, 0, "", "", "", ""
+	brief.Labels, brief.Recent, brief.Memory, brief.Used, brief.Version, brief.Agent, brief.Device, brief.URL = nil, nil, 0, 0, "", "", "", ""
 	return brief
 }
 
@@ -60,7 +61,7 @@ func (s *HostState) Completed(before *HostState) HostState {
 	}
 	full := *s
 	full.Brief = false
-	full.Labels, full.Recent, full.Memory = before.Labels, before.Recent, before.Memory
+	full.Labels, full.Recent, full.Memory, full.Used = before.Labels, before.Recent, before.Memory, before.Used
 	full.Version, full.Agent, full.Device, full.URL = before.Version, before.Agent, before.Device, before.URL
 	if s.Ended != nil {
 		full.Recent = warmest(full.Recent, s.Ended.Hash)

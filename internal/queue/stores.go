@@ -9,6 +9,7 @@ import (
 
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
+	"github.com/comfyherd/comfyherd/internal/job"
 	"github.com/comfyherd/comfyherd/internal/names"
 )
 
@@ -21,9 +22,13 @@ func (q *Queue) Stores(ctx context.Context) ([]StoreCounts, error) {
 		if !strings.HasPrefix(name, names.StreamsPrefix) {
 			continue
 		}
-		list = append(list, StoreCounts{
-			Stream: name, Bytes: int64(info.State.Bytes), Limit: max(info.Config.MaxBytes, 0), Messages: info.State.Msgs,
-		})
+		one := StoreCounts{
+			Stream: name, Bytes: int64(info.State.Bytes), Limit: max(info.Config.MaxBytes, 0), Messages: info.State.Msgs, Age: job.Duration(info.Config.MaxAge),
+		}
+		if first := info.State.FirstTime; info.State.Msgs > 0 && !first.IsZero() {
+			one.Since = &first
+		}
+		list = append(list, one)
 	}
 	slices.SortFunc(list, func(a, b StoreCounts) int { return strings.Compare(a.Stream, b.Stream) })
 	return list, wrap(all.Err(), "list the streams")

@@ -46,11 +46,18 @@ func (q *Queue) Tally(ctx context.Context, tell func(jetstream.Note), failed fun
 type LinkState struct {
 	Connected  bool
 	Reconnects uint64
+	URL        string // of the server, without a password
+	Server     string // its name
+	Cluster    string
+	Version    string // of the server
 }
 
 // LinkState says whether NATS is connected, and how often it was connected anew.
 func (q *Queue) LinkState() LinkState {
-	return LinkState{Connected: q.nc.IsConnected(), Reconnects: q.nc.Stats().Reconnects}
+	return LinkState{
+		Connected: q.nc.IsConnected(), Reconnects: q.nc.Stats().Reconnects,
+		URL: q.nc.ConnectedUrlRedacted(), Server: q.nc.ConnectedServerName(), Cluster: q.nc.ConnectedClusterName(), Version: q.nc.ConnectedServerVersion(),
+	}
 }
 
 // RoundTrip is how long a message to NATS and back takes.

@@ -259,7 +259,7 @@ func TestARefusedBodyIsBuriedAsItsBeginning(t *testing.T) {
 	if !bytes.Equal(l.Body, body[:4096]) || l.Header.Get("Comfy-Truncated") != "1048576" || !l.Truncated() {
 		t.Errorf("the letter has %d bytes of %s", len(l.Body), l.Header.Get("Comfy-Truncated"))
 	}
-	if _, err := q.Requeue(ctx, &l, nil); !errors.Is(err, queue.ErrTruncated) || !strings.Contains(err.Error(), "publish the job again") {
+	if _, err := q.Requeue(ctx, &l, nil, nil); !errors.Is(err, queue.ErrTruncated) || !strings.Contains(err.Error(), "publish the job again") {
 		t.Errorf("requeued: %v", err)
 	}
 	large := jetstream.Spec{Workflow: []byte(`{"1":{"class_type":"` + strings.Repeat("x", 1<<20+5000) + `","inputs":{}}}`)}

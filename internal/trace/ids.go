@@ -4,7 +4,6 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
-	"fmt"
 	"strings"
 	"time"
 
@@ -15,10 +14,9 @@ import (
 )
 
 // ID is the id of the trace of a job whose publisher gave none: the first 16 bytes of SHA-256 over its tenant, its id and the time at which
-// COMFY_JOBS was made.
+// COMFY_JOBS was made (job.TraceID).
 func ID(tenant job.Tenant, id job.ID, created time.Time) [16]byte {
-	sum := sha256.Sum256(fmt.Appendf(nil, "%s\n%s\n%d", tenant, id, created.UnixNano()))
-	return [16]byte(sum[:16])
+	return job.DerivedTraceID(tenant, id, created)
 }
 
 // parent is the publisher's span, of its header traceparent.

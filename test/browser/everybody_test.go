@@ -12,7 +12,7 @@ const problems = `(() => {
   const name = (e) => e.getAttribute('aria-label') || e.innerText?.trim() || e.title || e.labels?.[0]?.innerText || e.querySelector('img[alt]')?.alt;
   for (const e of document.querySelectorAll('a[href], button, input, select, summary')) if (seen(e) && !name(e) && !e.querySelector('img[alt=""], svg')) found.push('no name: ' + e.outerHTML.slice(0, 120));
   for (const e of document.querySelectorAll('img:not([alt])')) found.push('no alt: ' + e.outerHTML.slice(0, 120));
-  for (const e of document.querySelectorAll('button')) if (seen(e) && Math.min(e.offsetWidth, e.offsetHeight) < 24) found.push('small target: ' + e.outerHTML.slice(0, 120));
+  for (const e of document.querySelectorAll('button, select, main input')) if (seen(e) && Math.min((e.closest('label') ?? e).offsetWidth, (e.closest('label') ?? e).offsetHeight) < 24) found.push('small target: ' + e.outerHTML.slice(0, 120));
   const g = document.createElement('canvas').getContext('2d', { willReadFrequently: true });
   const rgb = (css, below) => { g.globalCompositeOperation = 'copy'; g.fillStyle = below ? 'rgb(' + below.join(',') + ')' : '#fff'; g.fillRect(0, 0, 1, 1); g.globalCompositeOperation = 'source-over'; g.fillStyle = css; g.fillRect(0, 0, 1, 1); return [...g.getImageData(0, 0, 1, 1).data].slice(0, 3); };
   const ground = (e) => { const way = []; for (let at = e; at; at = at.parentElement) way.unshift(getComputedStyle(at).backgroundColor); return way.reduce((below, css) => rgb(css, below), null); };
@@ -39,7 +39,7 @@ func everybody(_ *fleet, b *tab) {
 	for _, theme := range []string{"light", "dark"} {
 		for _, size := range [][2]int64{{1280, 900}, {360, 740}} {
 			b.do("resize", chromedp.EmulateViewport(size[0], size[1]), scheme(theme))
-			for _, view := range []string{"", "jobs", "waiting", "wall", "hosts", "hosts/gpu-1", "blocks", "workflows", "tenants", "dead", "system", "job/acme/cat-2"} {
+			for _, view := range []string{"", "jobs", "waiting", "wall", "hosts", "hosts/gpu-1", "hosts/gpu-2", "blocks", "workflows", "tenants", "dead", "system", "job/acme/cat-2"} {
 				b.to(view)
 				b.until("the view is read", `!document.querySelector('main [aria-busy]')`)
 				for _, problem := range eval[[]string](b, problems) {

@@ -180,6 +180,7 @@ func largeFleet() map[string]queue.Endpoint {
 			return jetstream.JobsAnswer{Jobs: jobs[:max(1, min(atPage(raw).Limit, 500))], Next: 1, Counts: counts}, nil
 		},
 		"waiting":   give(jetstream.WaitingAnswer{Waiting: waiting[:100], Of: manyWaiting, Next: 100}),
+		"affinity":  give(queue.AffinityAnswer{}),
 		"workflows": give(jetstream.WorkflowsAnswer{Workflows: flows[:100], Next: 1}),
 	}
 }

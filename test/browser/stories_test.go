@@ -32,8 +32,8 @@ func TestStories(t *testing.T) { //nolint:paralleltest // a browser takes all of
 		tell func(*fleet, *tab)
 	}{
 		{"NothingYet", nothingYet}, {"AJobAndItsPicture", jobAndPicture}, {"AFailureAndItsBlock", failureAndBlock}, {"ABlockIsCleared", blockCleared},
-		{"JobsByKeyboard", jobsByKeyboard}, {"JobsInAFlood", jobsInAFlood}, {"AnswersTakeLong", slowAnswers}, {"TheDeadAreRequeued", deadRequeued}, {"AHostIsDrained", hostDrained}, {"WhatWaits", whatWaits},
-		{"AWorkflowAndItsHosts", workflowAndHosts}, {"AWebhookAndItsTries", webhookAndTries}, {"WorkflowsTenantsSystem", otherViews}, {"TheViewerSleeps", viewerSleeps}, {"AGuestOnlyLooks", guest}, {"ATenantSeesItsOwn", tenant}, {"EverybodyCanUseIt", everybody},
+		{"JobsByKeyboard", jobsByKeyboard}, {"JobsInAFlood", jobsInAFlood}, {"AnswersTakeLong", slowAnswers}, {"TheDeadAreRequeued", deadRequeued}, {"ADeadJobRunsElsewhere", deadAgainElsewhere}, {"AllThatMatchAreCancelled", allThatMatch}, {"AHostIsDrained", hostDrained}, {"AHostInDetail", hostInDetail}, {"WhatWaits", whatWaits},
+		{"AWorkflowAndItsHosts", workflowAndHosts}, {"AWebhookAndItsTries", webhookAndTries}, {"WorkflowsTenantsSystem", otherViews}, {"MoreOfTheViews", moreOfTheViews}, {"AMatrixOfManyHosts", matrixOfMany}, {"ATraceHasALink", traceLink}, {"TheViewerSleeps", viewerSleeps}, {"AGuestOnlyLooks", guest}, {"ATenantSeesItsOwn", tenant}, {"EverybodyCanUseIt", everybody},
 	} {
 		ok := t.Run(story.name, func(t *testing.T) {
 			f.t, b.t = t, t
@@ -142,7 +142,7 @@ func module(name string) string {
 // More jobs come than the list shows, and a job begins while the list of those that run is read.
 func jobsInAFlood(_ *fleet, b *tab) {
 	b.to("jobs")
-	b.until("the list is read", `!document.querySelector('main [aria-busy]')`)
+	b.until("the list is read", `document.querySelectorAll('main tr[data-row]').length === 4`)
 	b.do("flood the list", chromedp.Evaluate[chromedp.Void](`void `+module("views/jobs.js")+`.then((jobs) => jobs.changed(Array.from({ length: 300 },
 		(_, i) => ({ of: 'jobs', kind: 'queued', sequence: 1e9 + i, time: new Date().toISOString(), event: { tenant: 'flood', job: 'flood-' + i } }))))`))
 	b.says("100 or more new jobs")
@@ -151,6 +151,13 @@ func jobsInAFlood(_ *fleet, b *tab) {
 	if rows := eval[int](b, `document.querySelectorAll('main tr[data-row]').length`); rows != 100 {
 		b.t.Errorf("%d rows", rows)
 	}
+	b.do("select what is shown", chromedp.Evaluate[chromedp.Void](`void document.querySelector('thead input').click()`))
+	b.click(".pickbar button", "All that match")
+	b.says("jobs selected.", "104 jobs") // a flood that is no more than shown, and the four that are there
+	b.click(".pickbar button", "Cancel")
+	b.says("Cancel 100 jobs?")
+	b.press("\x1b")
+	b.click(".pickbar button", "Clear the selection")
 	b.do("read those that run", chromedp.Evaluate[chromedp.Void](`void `+module("views/running.js")+`.then(async ({ Running }) => {
 		const running = new Running();
 		const started = (job, sequence) => ({ of: 'jobs', kind: 'started', sequence, event: { tenant: 'flood', job } });
@@ -218,7 +225,7 @@ func hostDrained(_ *fleet, b *tab) {
 	b.press(enter)
 	b.until("the host is back", `document.querySelector('tr[data-key="gpu-1"]').innerText.includes('online')`)
 	b.to("hosts/gpu-1")
-	b.says("About", "NVIDIA", "Last jobs")
+	b.says("About", "NVIDIA", "Last attempts")
 	b.do("draw a host that was busy", chromedp.Evaluate[chromedp.Void](`void `+module("views/hosts.js")+`.then((hosts) => { window.line = hosts.busy({ busy: Array(30).fill(50) }).strings.join(''); })`))
 	b.until("how busy it was is a line", `window.line?.includes('class="busy"')`)
 	b.to("system")
@@ -238,11 +245,15 @@ func whatWaits(f *fleet, b *tab) {
 	b.says("cow-2", "no host can run it")
 	b.do("open the page anew", chromedp.Reload())
 	b.until("the title says that something needs a person", `document.title.startsWith('(1) Waiting')`)
+	b.do("read the icon", chromedp.Evaluate[chromedp.Void](`void fetch(document.querySelector('link[rel=icon]').href).then((r) => r.text()).then((t) => { window.icon = t; })`))
+	b.until("so does the icon", `document.querySelector('link[rel=icon]').getAttribute('href') === 'icon/1' && window.icon?.includes('>1</text>')`)
 	if err := f.q.Call(b.t.Context(), "cancel", map[string]string{"tenant": "coral", "job": "cow-2"}, new(any)); err != nil {
 		b.t.Fatal(err)
 	}
 	b.to("job/coral/cow-1")
 	b.says("Why it waits", "The job as it was published")
+	b.click("main .chips button", "excluded")
+	b.until("only such hosts are shown", `document.querySelector('main .chips button[aria-pressed="true"]')?.innerText.includes('excluded')`)
 	b.until("the seed has all its digits", `document.querySelector('details pre').textContent.includes('"seed": 9007199254740993')`)
 	b.press("c")
 	b.says("Cancel cow-1?")

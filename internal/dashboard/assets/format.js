@@ -65,6 +65,7 @@ const pictures = {
   wall: svg`<rect x="2" y="2.8" width="12" height="10.4" rx="1.4"/><path d="m2.6 11.6 3.4-3.8 2.6 2.8 2-2 3 3"/><circle cx="10.8" cy="5.9" r=".9"/>`,
   system: svg`<path d="M2 4.5h12M2 8h12M2 11.5h12"/><circle cx="5.5" cy="4.5" r="1.5" fill="var(--card)"/><circle cx="10.5" cy="8" r="1.5" fill="var(--card)"/><circle cx="7" cy="11.5" r="1.5" fill="var(--card)"/>`,
   more: svg`<path d="M3.5 8h.1M8 8h.1M12.5 8h.1" stroke-width="2.2"/>`,
+  down: svg`<path d="M8 2.5v7.6M4.8 7.2 8 10.4l3.2-3.2M3 13.2h10"/>`,
   copy: svg`<rect x="5.5" y="5.5" width="8" height="8" rx="1.6"/><path d="M10.5 5.5V3.9c0-.8-.6-1.4-1.4-1.4H3.9c-.8 0-1.4.6-1.4 1.4v5.2c0 .8.6 1.4 1.4 1.4h1.6"/>`,
   search: svg`<circle cx="7" cy="7" r="4.4"/><path d="m10.4 10.4 3.2 3.2"/>`,
   sun: svg`<circle cx="8" cy="8" r="3"/><path d="M8 1.5v1.4M8 13.1v1.4M1.5 8h1.4M13.1 8h1.4M3.4 3.4l1 1M11.6 11.6l1 1M12.6 3.4l-1 1M4.4 11.6l-1 1"/>`,

@@ -1,9 +1,10 @@
 // Pieces that several views use.
 import { html, nothing } from './vendor/lit-html/lit-html.js';
 import { icon, short } from './format.js';
-import { ago, full } from './time.js';
+import { ago, duration, full } from './time.js';
 import { done, keyOf, store } from './store.js';
 import { announce } from './dialog.js';
+import { thumbFor } from './thumbs.js';
 
 /** Where a view is: the address of this page behind #. */
 export function link(path, query = {}) {
@@ -48,6 +49,9 @@ export async function copy(text, button) {
 /** What stands where there is nothing yet, with the next command. */
 export const empty = (title, text, ...commands) => html`<div class="empty"><h2>${title}</h2><p>${text}</p>${commands.map((c) => html`<p>${command(c)}</p>`)}</div>`;
 
+/** For how long events are kept, in words behind others. */
+export const kept = () => (store.kept ? `, for ${Math.round(duration(store.kept) / 3600000)} h` : '');
+
 /** The error of a resource, or a quiet word while it is read for the first time. */
 export function unready(resource, what) {
   if (resource.error) return html`<div class="note bad" role="alert">${resource.error.message}</div>`;
@@ -76,11 +80,6 @@ export function previewOf(tenant, job) {
 
 export const fileOf = (object, download = false) => `files/${object.split('/').map(encodeURIComponent).join('/')}${download ? '?download' : ''}`;
 
-const pictures = new Set(['image/png', 'image/jpeg', 'image/webp', 'image/gif', 'image/avif', 'image/bmp']);
-export const isPicture = (o) => Boolean(o.object) && pictures.has(o.content_type);
-export const isVideo = (o) => Boolean(o.object) && String(o.content_type).startsWith('video/');
-export const isAudio = (o) => Boolean(o.object) && String(o.content_type).startsWith('audio/');
-
 /** The small picture of an output, which is the whole one when the agent has made none. */
 export const thumbOf = (o) => fileOf(o.thumb || o.object);
 
@@ -89,3 +88,10 @@ export const picture = (src, alt) => html`<img src=${src} alt=${alt} loading="la
 
 /** A tile with a number. */
 export const figure = (label, value, below, to, tone = '') => html`<a class="figure ${tone}" href=${to ?? nothing}><span class="label">${label}</span><strong>${value}</strong><span class="below">${below || html`&nbsp;`}</span></a>`;
+
+/** The preview of a running job, or the small picture of a completed one. */
+export function shot(row) {
+  const thumb = thumbFor(row);
+  const src = row.state === 'started' ? previewOf(row.tenant, row.job) : thumb && fileOf(thumb);
+  return src ? html`<a class="frame mini" href=${toJob(row.tenant, row.job)} tabindex="-1" aria-hidden="true">${picture(src, '')}</a>` : nothing;
+}

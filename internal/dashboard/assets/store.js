@@ -7,6 +7,8 @@ export const store = {
   login: false,
   version: '',
   build: '',
+  kept: '', // how long events are stored
+  trace: '', // address of a trace, with {trace} in place of its id
   tail: [], // the newest events, newest first
   running: new Map(), // progress and previews, by tenant/job
   titles: new Map(), // of workflows, by hash, as far as an answer or event has told them

@@ -82,6 +82,8 @@ export function follow(to) {
   open();
 
   return {
+    /** For how many milliseconds nothing was received. */
+    silent: () => Date.now() - seen,
     /** Stops or continues; events of the time between are received afterwards. */
     pause(on) {
       paused = on;

@@ -1,47 +1,44 @@
-// Hosts: their state, what they run, what is warm, and their blocks; one host when the address names it.
+// Hosts: their state, what they run, what is warm, and their blocks.
 import { html, nothing, svg } from '../vendor/lit-html/lit-html.js';
 import { repeat } from '../vendor/lit-html/directives/repeat.js';
 import { all, call, Resource } from '../api.js';
 import { ask, attempt } from '../dialog.js';
 import { badge, bytes, icon, plural } from '../format.js';
-import { age, empty, hashChip, heading, hostLink, jobLink, link, nodeOf, progress, stale, unready } from '../parts.js';
+import { age, empty, hashChip, heading, hostLink, jobLink, link, progress, stale, unready } from '../parts.js';
 import { keyOf, mayOperate } from '../store.js';
-import { at, left, now, whole } from '../time.js';
+import { at } from '../time.js';
 
 let draw = () => {};
-let name = '';
 let state = '';
 
 let shownRows = 100;
 const list = new Resource(() => all('hosts', 'hosts', { trend: true }, 100000, (rows) => list.part(rows)), () => draw(), 2000);
 const gone = new Resource(async () => (await all('hosts', 'hosts', { offline: true })).filter((h) => h.state === 'offline'), () => draw(), 10000); // they are known from events, which may take longer to read
 const fresh = 60000; // after which hosts are read again for how busy they are
-const blocks = new Resource(() => all('blocks', 'blocks', { host: name }), () => draw(), 2000);
-const last = new Resource(() => call('jobs', { host: name, limit: 50 }), () => draw(), 2000);
 
 export const live = true; // it shows progress
-export const title = (route) => route.rest[0] || 'Hosts';
+export const title = () => 'Hosts';
 
 export function open(route, redraw) {
   draw = redraw;
   state = route.query.get('state') ?? '';
-  const [host = ''] = route.rest;
-  if (host !== name) {
-    blocks.reset();
-    last.reset();
-  }
-  name = host;
   resync();
 }
 
 export function resync() {
   list.load();
   gone.load();
-  if (name) {
-    blocks.load();
-    last.load();
-  }
 }
+
+/** Takes a job's event into what a host runs. */
+export function ran(host, e) {
+  host.running = (host.running ?? []).filter((r) => keyOf(r.tenant, r.job) !== keyOf(e.event.tenant, e.event.job));
+  if (e.kind === 'started') host.running.push({ tenant: e.event.tenant, job: e.event.job, hash: e.event.hash, attempt: e.event.attempt, since: e.time });
+  else host.recent = [e.event.hash, ...(host.recent ?? []).filter((h) => h !== e.event.hash)].slice(0, 8);
+}
+
+/** What an event of a job says of hosts: that one of its attempts began or ended. */
+export const ofRun = (e) => e.of === 'jobs' && e.event.host && !['queued', 'waiting', 'retrying'].includes(e.kind);
 
 /** Jobs begin and end in the list at once; what else a host says is read again. */
 export function changed(events) {
@@ -52,40 +49,34 @@ export function changed(events) {
     if (e.of !== 'jobs') {
       if (e.of !== 'operator' || e.kind === 'drain' || e.kind === 'unblock') list.soon();
       if (e.of === 'hosts') gone.soon();
-      if (name) blocks.soon();
       continue;
     }
     const host = hosts.get(e.event.host);
-    if (!host || e.kind === 'queued' || e.kind === 'waiting' || e.kind === 'retrying') continue;
-    host.running = (host.running ?? []).filter((r) => keyOf(r.tenant, r.job) !== keyOf(e.event.tenant, e.event.job));
-    if (e.kind === 'started') host.running.push({ tenant: e.event.tenant, job: e.event.job, hash: e.event.hash, attempt: e.event.attempt, since: e.time });
-    else host.recent = [e.event.hash, ...(host.recent ?? []).filter((h) => h !== e.event.hash)].slice(0, 8);
-    if (name && e.event.host === name) last.soon();
+    if (host && ofRun(e)) ran(host, e);
   }
 }
 
-async function drain(host, resume) {
+export async function drain(host, resume, after = () => list.load()) {
   const sure = await ask({ title: resume ? `Let ${host} accept jobs again?` : `Drain ${host}?`, act: resume ? 'Resume' : 'Drain', text: html`<p>${resume ? 'It gets jobs at once.' : 'It finishes what it runs and gets no other jobs until it is resumed.'}</p>` });
   if (sure) await attempt(() => call('drain', { host, resume }), (a) => (a.count ? `${host} is ${a.reply.state.state}.` : a.reply.reason || 'The agent has not done it.'));
-  list.load();
+  after();
 }
 
-async function unblock(host) {
+export async function unblock(host, after = () => list.soon()) {
   const sure = await ask({ title: `Clear all blocks of ${host}?`, act: 'Clear them', text: html`<p>After each block the host takes one job of that workflow at a time, until one succeeds.</p>` });
   if (sure) await attempt(() => call('unblock', { host }), (a) => `${plural(a.count, 'block')} cleared.`);
-  list.soon();
-  blocks.soon();
+  after();
 }
 
-export const keys = { u: (_, data) => mayOperate() && (data?.key || name) && unblock(data?.key || name) };
+export const keys = { u: (_, data) => mayOperate() && data?.key && unblock(data.key) };
 
-const slots = (h) => html`<span class="slots" role="img" aria-label="${(h.running ?? []).length} of ${h.slots} slots run">${Array.from({ length: Math.min(16, Math.max(h.slots, (h.running ?? []).length)) }, (_, i) => html`<i class="${i < (h.running ?? []).length ? 'busy' : ''} ${i >= h.slots ? 'extra' : ''}"></i>`)}</span>`;
+export const slots = (h) => html`<span class="slots" role="img" aria-label="${(h.running ?? []).length} of ${h.slots} slots run">${Array.from({ length: Math.min(16, Math.max(h.slots, (h.running ?? []).length)) }, (_, i) => html`<i class="${i < (h.running ?? []).length ? 'busy' : ''} ${i >= h.slots ? 'extra' : ''}"></i>`)}</span>`;
 
-const words = (h) => h.reason || (h.resting && `rests: ${h.resting.why}`) || (h.trial && 'on trial: one job at a time') || (h.foreign && `${plural(h.foreign, 'prompt')} of other programs`) || '';
+export const words = (h) => h.reason || (h.resting && `rests: ${h.resting.why}`) || (h.trial && 'on trial: one job at a time') || (h.foreign && `${plural(h.foreign, 'prompt')} of other programs`) || '';
 
-function acts(h) {
+export function acts(h, after) {
   if (!mayOperate()) return nothing;
-  return html`<button class="small" @click=${() => drain(h.host, h.state === 'draining')}>${h.state === 'draining' ? 'Resume' : 'Drain'}</button>${h.blocks ? html` <button class="small" @click=${() => unblock(h.host)} title="Clear its blocks">Clear</button>` : nothing}`;
+  return html`<button class="small" @click=${() => drain(h.host, h.state === 'draining', after)}>${h.state === 'draining' ? 'Resume' : 'Drain'}</button>${h.blocks ? html` <button class="small" @click=${() => unblock(h.host, after)} title="Clear all its blocks">Unblock</button>` : nothing}`;
 }
 
 /** The present hosts, and those that have gone in the last day. */
@@ -94,7 +85,7 @@ function everyHost() {
   return [...list.data, ...(gone.data ?? []).filter((h) => !present.has(h.host))].sort((a, b) => (a.host < b.host ? -1 : 1));
 }
 
-const mean = (h) => Math.round(h.busy.reduce((a, b) => a + b, 0) / h.busy.length);
+export const mean = (h) => Math.round(h.busy.reduce((a, b) => a + b, 0) / h.busy.length);
 
 /** How busy the host was in the last hour, as a line. */
 export function busy(h) {
@@ -104,54 +95,37 @@ export function busy(h) {
   return html`<svg class="busy" viewBox="0 0 ${h.busy.length} 102" preserveAspectRatio="none" role="img" aria-label=${said}><title>${said}</title>${svg`<path d="M0 101${h.busy.map((n, i) => `V${101 - n}H${i + 1}`).join('')}V101Z"/>`}</svg>`;
 }
 
+/** How much memory its card has, and how much of it was used when the agent looked last. */
+export function vram(h) {
+  if (!h.memory) return nothing;
+  if (!h.memory_used) return bytes(h.memory);
+  const used = h.memory_used;
+  return html`<span class="vram" title="${bytes(used)} of ${bytes(h.memory)} used"><span>${bytes(used)} <span class="quiet">of ${bytes(h.memory)}</span></span><span class="bar"><i .style=${`width:${(100 * used) / h.memory}%`}></i></span></span>`;
+}
+
 function row(h) {
   const runs = h.running ?? [];
-  return html`<tr data-row data-key=${h.host} tabindex="0">
+  return html`<tr data-row data-key=${h.host} tabindex="0" class=${h.state === 'offline' ? 'off' : ''}>
     <td class="lead"><b>${hostLink(h.host)}</b>${h.labels?.length ? html` <span class="quiet">${h.labels.slice(0, 4).join(' ')}</span>` : nothing}</td>
     <td class="tight">${badge(h.state)}${h.state === 'offline' ? html` <span class="quiet">${age(at(h.time))}</span>` : nothing}</td>
     <td class="tight">${slots(h)}</td>
-    <td>${runs.length ? runs.slice(0, 3).map((r) => html`<div class="row">${jobLink(r.tenant, r.job)}${progress(r.tenant, r.job)}</div>`) : html`<span class="quiet">${words(h) || 'idle'}</span>`}</td>
+    <td>${runs.length ? runs.slice(0, 3).map((r) => html`<div class="row">${jobLink(r.tenant, r.job)}${progress(r.tenant, r.job)}</div>`) : nothing}${runs.length > 3 ? html`<span class="quiet">and ${runs.length - 3} more</span> ` : nothing}${runs.length ? html`<span class="quiet">${words(h)}</span>` : html`<span class="quiet">${words(h) || 'idle'}</span>`}</td>
     <td class="tight ${h.busy ? '' : 'none'}">${busy(h)}</td>
     <td class="tight">${h.recent?.length ? html`${hashChip(h.recent[0])}${h.recent.length > 1 ? html` <span class="quiet">+${h.recent.length - 1}</span>` : nothing}` : nothing}</td>
-    <td class="num tight ${h.memory ? '' : 'none'}" data-label="VRAM">${h.memory ? bytes(h.memory) : ''}</td>
+    <td class="tight ${h.memory ? '' : 'none'}" data-label="VRAM">${vram(h)}</td>
     <td class="num tight ${h.blocks || h.strikes ? '' : 'none'}" data-label="blocks">${h.blocks ? html`<a class="pill block" href=${link('blocks', { host: h.host })}>${icon('bar')}${h.blocks}</a>` : nothing}${h.strikes ? html` <span class="quiet" title="workflows with strikes">${icon('triangle')}${h.strikes}</span>` : nothing}</td>
     <td class="tight num">${h.state === 'offline' ? nothing : acts(h)}</td></tr>`;
 }
 
-const facts = (h) => [
-  ['Device', h.device], ['VRAM', h.memory && bytes(h.memory)], ['ComfyUI', h.version], ['Agent', h.agent_version], ['Address', h.url && (/^https?:\/\//.test(h.url) ? html`<a href=${h.url} target="_blank" rel="noopener noreferrer">${h.url}</a>` : h.url)], ['Labels', h.labels?.join(', ')],
-  ['Can', h.capability && `${h.capability} classes, models and options`], ['Serves', h.tenants?.length ? h.tenants.join(', ') : 'all tenants'],
-  ['Clock', h.clock_off && `off by ${h.clock_off}`], ['Rests', h.resting && `${h.resting.why}, ${left(at(h.resting.until))} left`], ['Blame', h.blame && `${h.blame.tenant}/${h.blame.job}`],
-].filter(([, v]) => v);
-
-function one(h) {
-  const runs = h.running ?? [];
-  return html`${heading(h.host, html`${mayOperate() && h.state !== 'offline' ? acts(h) : nothing}`, html`<p class="row">${badge(h.state)} ${slots(h)} <span>${words(h)}</span></p>`)}
-    ${stale(list)}
-    <div class="cols"><div>
-    ${runs.length ? html`<section class="card"><h2>Running</h2><div class="in">${runs.map((r) => html`<p class="row">${jobLink(r.tenant, r.job)} <span class="quiet">${r.tenant} · ${nodeOf(r.tenant, r.job)} ${whole(now() - at(r.since))}</span> ${progress(r.tenant, r.job)}</p>`)}</div></section>` : nothing}
-    <section class="card"><h2>Last jobs</h2>${last.data?.jobs.length ? html`<div class="scroll"><table class="list"><tbody>${repeat(last.data.jobs, (j) => keyOf(j.tenant, j.job), (j) => html`<tr data-row data-key=${h.host} tabindex="0"><td class="tight">${badge(j.state)}</td><td class="lead">${jobLink(j.tenant, j.job)}</td><td class="tight quiet">${j.tenant}</td><td class="tight">${hashChip(j.hash)}</td><td class="num tight quiet">${age(at(j.last.time))}</td></tr>`)}</tbody></table></div>` : html`<p class="in quiet">none whose events are kept</p>`}</section>
-    </div><div>
-    ${h.busy?.some(Boolean) ? html`<section class="card"><header><h2>The last hour</h2><span class="quiet">busy ${mean(h)} % of it</span></header><div class="in">${busy(h)}</div></section>` : nothing}
-    <section class="card"><h2>About</h2><div class="in"><dl class="facts">${facts(h).map(([k, v]) => html`<dt>${k}</dt><dd>${v}</dd>`)}</dl></div></section>
-    <section class="card"><h2>Blocks</h2><div class="in">${blocks.data?.length ? blocks.data.map((b) => html`<p class="row">${hashChip(b.hash)} <span class="pill block">${left(at(b.until))} left</span> <span class="quiet">${b.kind.replaceAll('_', ' ')}: ${b.message}</span></p>`) : html`<p class="quiet">none</p>`}</div></section>
-    ${h.recent?.length ? html`<section class="card"><h2>Warm workflows</h2><div class="in row">${h.recent.map((x) => hashChip(x))}</div></section>` : nothing}
-    </div></div>`;
-}
-
 export function render() {
-  if (!list.data) return html`${heading(name || 'Hosts')}<div class="card">${unready(list, 'the hosts')}</div>`;
-  if (name) {
-    const h = everyHost().find((x) => x.host === name);
-    return h ? one(h) : html`${heading(name)}<div class="card"><div class="empty"><h2>${name} is not online</h2><p>Its presence has ended: the agent beside it was stopped, or cannot reach NATS.</p><p><a class="pill" href="#/hosts">All hosts</a></p></div></div>`;
-  }
+  if (!list.data) return html`${heading('Hosts')}<div class="card">${unready(list, 'the hosts')}</div>`;
   const counts = {};
   const hosts = everyHost();
   for (const h of hosts) counts[h.state] = (counts[h.state] ?? 0) + 1;
   const shown = state ? hosts.filter((h) => h.state === state) : hosts;
   return html`${heading('Hosts')}${stale(list)}
     ${hosts.length ? html`<nav class="filters chips" aria-label="States"><a href=${link('hosts')} aria-current=${state ? nothing : 'true'}>all <b>${hosts.length}</b></a>${Object.entries(counts).map(([s, n]) => html`<a href=${link('hosts', { state: s })} aria-current=${state === s ? 'true' : nothing}>${s} <b>${n}</b></a>`)}</nav>` : nothing}
-    <section class="card">${shown.length ? html`<div class="scroll"><table class="list"><thead><tr><th>Host</th><th>State</th><th>Slots</th><th>Runs</th><th>Last hour</th><th>Warm</th><th class="num">VRAM</th><th class="num">Blocks</th><th></th></tr></thead><tbody>${repeat(shown.slice(0, shownRows), (h) => h.host, row)}</tbody></table></div>${shown.length > shownRows ? html`<p class="in"><button @click=${() => { shownRows += 200; draw(); }}>${plural(shown.length - shownRows, 'further host')}</button></p>` : nothing}`
+    <section class="card">${shown.length ? html`<div class="scroll"><table class="list"><thead><tr><th>Host</th><th>State</th><th>Slots</th><th>Runs</th><th>Last hour</th><th>Warm</th><th>VRAM</th><th class="num">Blocks</th><th></th></tr></thead><tbody>${repeat(shown.slice(0, shownRows), (h) => h.host, row)}</tbody></table></div>${shown.length > shownRows ? html`<p class="in"><button @click=${() => { shownRows += 200; draw(); }}>${plural(shown.length - shownRows, 'further host')}</button></p>` : nothing}`
     : empty('No host is online', 'Start an agent beside each ComfyUI:', 'COMFY_HOSTS=http://127.0.0.1:8188 agent')}</section>`;
 }
 

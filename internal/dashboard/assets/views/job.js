@@ -1,11 +1,13 @@
 // Job: its whole story to scale, its pictures, why it waits, and what can be done.
 import { html, nothing } from '../vendor/lit-html/lit-html.js';
 import { call, CallError, Resource } from '../api.js';
+import { requeueOne } from '../bulk.js';
 import { ask, attempt } from '../dialog.js';
 import { badge, bytes, details, icon, plural, spaces } from '../format.js';
 import { lossless, written } from '../json.js';
-import { command, copy, fileOf, hashChip, heading, hostLink, isAudio, isPicture, isVideo, jobLink, link, nodeOf, picture, previewOf, progress, stale, unready } from '../parts.js';
-import { mayAct, mayOperate } from '../store.js';
+import { isAudio, isPicture, isVideo } from '../media.js';
+import { command, copy, fileOf, hashChip, heading, hostLink, jobLink, kept, link, nodeOf, picture, previewOf, progress, stale, unready } from '../parts.js';
+import { mayAct, mayOperate, store } from '../store.js';
 import { at, clock, duration, full, left, now, span, whole } from '../time.js';
 import { graphCard } from './graph.js';
 import { segments } from './timeline.js';
@@ -16,6 +18,7 @@ let draw = () => {};
 let tenant = '';
 let id = '';
 let requeued = ''; // the new job's id, after a requeue from here
+let verdict = ''; // of the hosts that are shown; empty: all
 
 const own = () => ({ tenant, job: id });
 
@@ -35,6 +38,7 @@ export function open(route, redraw) {
     status.reset();
     reasons.reset();
     requeued = '';
+    verdict = '';
   }
   [tenant, id] = [t, j];
   status.load();
@@ -56,15 +60,21 @@ async function cancel() {
 
 async function requeue() {
   if (!mayAct() || status.data?.state !== 'dead') return;
-  const sure = await ask({ title: `Requeue ${id}?`, act: 'Requeue', text: html`<p>The job is published again with a new id; this one stays dead.</p>` });
+  const known = store.role === 'tenant' ? [] : (await call('hosts', { limit: 500 }).catch(() => ({ hosts: [] }))).hosts;
+  let hosts = '';
+  const sure = await ask({
+    title: `Requeue ${id}?`, act: 'Requeue',
+    text: html`<p>The job is published again with a new id; this one stays dead.</p><label>Only on these hosts <input list="hosts" autocomplete="off" placeholder="wherever the job may run" @input=${(e) => { hosts = e.target.value; }}></label>
+      <datalist id="hosts">${known.map((h) => html`<option value=${h.host}>${h.state}</option>`)}</datalist><p>Names, or labels such as gpu=4090, with commas between them. They count in place of what the job says of hosts.</p>`,
+  });
   if (!sure) return;
-  const answer = await attempt(() => call('requeue', { ...own(), again: true }), (a) => (a.count ? 'Published again.' : 'It was not requeued: its dead letter is gone, or it needs its extra_data again.'));
+  const only = hosts.split(/[\s,]+/).filter(Boolean);
+  const answer = await attempt(() => requeueOne({ ...own(), last: status.data.events.at(-1) }, { again: true, ...(only.length ? { only_hosts: only } : {}) }), (a) => (a.count ? 'Published again.' : 'It was not requeued: its dead letter is gone, or it needs its extra_data again.'));
   requeued = answer?.jobs?.[id] ?? requeued;
   draw();
 }
 
-async function clear() {
-  const host = blockedHost();
+async function clear(_, __, host = blockedHost()) {
   const hash = status.data?.event.hash;
   if (!mayOperate() || !host || !hash) return;
   const sure = await ask({ title: `Clear the block of ${host}?`, act: 'Clear it', text: html`<p>${host} gets jobs of this workflow again, one at a time until one succeeds.</p>` });
@@ -112,12 +122,20 @@ function whyTable(s) {
   if (ends.has(s.state)) return nothing;
   const w = reasons.data;
   if (!w) return reasons.error ? html`<section class="card"><h2>Why</h2><div class="in">${unready(reasons, 'why')}</div></section>` : nothing;
-  const codes = Map.groupBy ? Map.groupBy(w.hosts, (h) => h.code) : w.hosts.reduce((m, h) => m.set(h.code, [...(m.get(h.code) ?? []), h]), new Map());
+  const codes = w.hosts.reduce((m, h) => m.set(h.code, [...(m.get(h.code) ?? []), h]), new Map());
+  const shown = codes.get(verdict) ?? w.hosts;
   const groups = [...codes].sort((a, b) => b[1].length - a[1].length);
   return html`<section class="card"><header><h2>${s.state === 'started' ? 'Where else it could run' : 'Why it waits'}</h2>${w.position ? html`<span class="pill wait">place ${w.position} of ${w.of}${w.eta ? html`, in about ${left(at(w.eta))}` : nothing}</span>` : nothing}</header>
-    <div class="in"><p>${w.text}</p><p class="chips">${groups.map(([code, of]) => html`<span class="pill ${code === 'eligible' ? 'good' : code === 'blocked' ? 'block' : 'mute'}">${of.length} ${spaces(code)}</span>`)}</p></div>
-    <div class="scroll"><table class="list"><thead><tr><th>Host</th><th>May it run the job</th><th>Why</th></tr></thead><tbody>${w.hosts.slice(0, 60).map((h) => html`<tr><td class="tight">${hostLink(h.host)}</td><td class="tight"><span class="badge ${h.eligible ? 'good' : h.code === 'blocked' ? 'block' : 'mute'}">${icon(h.eligible ? 'check' : h.code === 'blocked' ? 'bar' : 'minus')}${spaces(h.code)}</span></td><td class="quiet">${h.text}${h.until && at(h.until) > now() ? html` <b>${left(at(h.until))} left</b>` : nothing}</td></tr>`)}</tbody></table></div>
-    ${w.hosts.length > 60 ? html`<div class="in quiet">${plural(w.hosts.length - 60, 'further host')}: <code>dispatcher why ${tenant}/${id}</code></div>` : nothing}</section>`;
+    <div class="in"><p>${w.text}</p><p class="chips">${groups.map(([code, of]) => html`<button aria-pressed=${code === verdict} title="Show only these hosts" @click=${() => { verdict = code === verdict ? '' : code; draw(); }}>${icon(code === 'eligible' ? 'check' : code === 'blocked' ? 'bar' : 'minus')}<b>${of.length}</b> ${spaces(code)}</button>`)}</p></div>
+    <div class="scroll"><table class="list"><thead><tr><th>Host</th><th>May it run the job</th><th>Why</th><th></th></tr></thead><tbody>${shown.slice(0, 60).map((h) => html`<tr><td class="tight">${hostLink(h.host)}</td><td class="tight"><span class="badge ${h.eligible ? 'good' : h.code === 'blocked' ? 'block' : 'mute'}">${icon(h.eligible ? 'check' : h.code === 'blocked' ? 'bar' : 'minus')}${spaces(h.code)}</span></td><td class="quiet">${h.text}${h.until && at(h.until) > now() ? html` <b>${left(at(h.until))} left</b>` : nothing}</td><td class="tight num">${h.code === 'blocked' && mayOperate() ? html`<button class="small" @click=${() => clear(null, null, h.host)}>Clear</button>` : nothing}</td></tr>`)}</tbody></table></div>
+    ${shown.length > 60 ? html`<div class="in quiet">${plural(shown.length - 60, 'further host')}: <code>dispatcher why ${tenant}/${id}</code></div>` : nothing}</section>`;
+}
+
+/** The id of the job's trace, where an operator has said where traces are found as a link. */
+function traced({ trace, state }) {
+  if (!trace) return nothing;
+  const where = store.trace && html`<a class="pill" href=${store.trace.replaceAll('{trace}', trace)} target="_blank" rel="noopener noreferrer">open the trace</a>`;
+  return html`<section class="card"><header><h2>Trace</h2>${where || nothing}</header><div class="in row">${command(trace)}<span class="quiet">${ends.has(state) ? 'exported' : 'exported when the job has ended'}, where dispatchers send traces</span></div></section>`;
 }
 
 function acts(s) {
@@ -137,7 +155,7 @@ function running(s) {
 export function render() {
   if (!status.data) {
     if (status.error instanceof CallError && status.error.status === 404) {
-      return html`${heading(id)}<div class="card"><div class="empty"><h2>Tenant ${tenant} has no job ${id}</h2><p>Events are kept for 72 h if nothing else is set. A job that died longer ago still has its dead letter:</p><p>${command(`dispatcher dead show ${tenant}/${id}`)}</p></div></div>`;
+      return html`${heading(id)}<div class="card"><div class="empty"><h2>Tenant ${tenant} has no job ${id}</h2><p>The events of a job are kept${kept() || ' for some days'} after the last of them. A job that died longer ago still has its dead letter:</p><p>${command(`dispatcher dead show ${tenant}/${id}`)}</p></div></div>`;
     }
     return html`${heading(id)}<div class="card">${unready(status, 'the job')}</div>`;
   }
@@ -152,6 +170,7 @@ export function render() {
     ${running(s)}${whyTable(s)}
     ${outputs.length ? html`<section class="card"><h2>${plural(outputs.length, 'output')}</h2><div class="in gallery">${outputs.map(output)}</div></section>` : nothing}
     ${nodes(last)}
+    ${traced(s)}
     ${first.metadata ? html`<section class="card"><h2>Metadata</h2><div class="in"><pre>${written(first.metadata)}</pre></div></section>` : nothing}
     ${graphCard(s.body?.workflow)}
     ${s.body ? html`<details class="card"><summary>The job as it was published${s.bytes ? html` <span class="quiet">${bytes(Number(s.bytes))}</span>` : nothing}</summary><div class="in"><pre>${written(s.body)}</pre></div></details>` : s.no_body ? html`<p class="note">${s.no_body}</p>` : nothing}

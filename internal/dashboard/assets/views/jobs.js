@@ -2,10 +2,12 @@
 import { html, nothing } from '../vendor/lit-html/lit-html.js';
 import { repeat } from '../vendor/lit-html/directives/repeat.js';
 import { call, Resource } from '../api.js';
+import { Doing, matching, mostJobs, requeueOne } from '../bulk.js';
 import { ask, attempt, announce } from '../dialog.js';
 import { badge, count, details, holds, plural, spaces, states } from '../format.js';
-import { age, empty, hashChip, heading, hostLink, jobLink, link, progress, stale, unready } from '../parts.js';
-import { keyOf, mayAct } from '../store.js';
+import { age, copy, empty, hashChip, heading, hostLink, jobLink, kept, link, progress, shot, stale, unready } from '../parts.js';
+import { keyOf, mayAct, store } from '../store.js';
+import { noted, wantThumbs } from '../thumbs.js';
 import { at, now, span, whole } from '../time.js';
 
 const pageSize = 100;
@@ -20,6 +22,8 @@ let next = 0;
 let fresh = []; // rows that came while the reader was in the middle of the list
 const picked = new Set();
 let lastPicked = '';
+let every = null; // all jobs that match, when they were selected, by key
+let doing = null; // the change of many jobs that is under way
 
 const list = new Resource(async () => {
   const page = await call('jobs', { ...request(), limit: pageSize });
@@ -27,7 +31,10 @@ const list = new Resource(async () => {
   next = page.next ?? 0;
   fresh = [];
   return page;
-}, () => draw());
+}, () => {
+  if (list.data) wantThumbs(list.data.jobs, draw);
+  draw();
+});
 
 export const live = true; // it shows progress
 export const title = () => 'Jobs';
@@ -47,7 +54,7 @@ export function open(to, redraw) {
     older = [];
     fresh = [];
     next = 0;
-    picked.clear();
+    unpick();
   }
   list.load();
 }
@@ -77,6 +84,7 @@ function engaged() {
 }
 
 export function changed(events) {
+  noted(events);
   const page = list.data;
   if (!page) return;
   const known = new Map([...page.jobs, ...older, ...fresh].map((row) => [keyOf(row.tenant, row.job), row]));
@@ -107,7 +115,9 @@ function count1(page, state, by) {
 /** Lets the new rows into the list. */
 function settle() {
   if (!fresh.length) return;
-  list.data.jobs = [...fresh, ...list.data.jobs].slice(0, pageSize);
+  const all = [...fresh, ...list.data.jobs];
+  list.data.jobs = all.slice(0, pageSize);
+  next = Math.max(next, ...all.slice(pageSize).map((r) => r.last.sequence + 1)); // what has no place any more is older
   fresh = [];
 }
 
@@ -117,6 +127,7 @@ async function more() {
   const known = new Set([...list.data.jobs, ...older].map((r) => keyOf(r.tenant, r.job)));
   older = [...older, ...page.jobs.filter((r) => !known.has(keyOf(r.tenant, r.job)))];
   next = page.next ?? 0;
+  wantThumbs(page.jobs, draw);
   draw();
 }
 
@@ -132,7 +143,7 @@ function lasted(row) {
   }
 }
 
-export const why = (row) => (row.state === 'waiting' ? holds[row.reason] ?? spaces(row.reason) : details(row.state, row));
+export const why = (row) => (row.state === 'waiting' ? holds[row.reason] ?? spaces(row.reason) : details(row.state, row)) || (row.attempt > 1 ? `attempt ${row.attempt}` : '');
 
 function pick(e, data) {
   if (!data?.key) return;
@@ -144,40 +155,60 @@ function pick(e, data) {
   draw();
 }
 
-const chosen = (data) => rows().filter((r) => (picked.size ? picked.has(keyOf(r.tenant, r.job)) : keyOf(r.tenant, r.job) === data?.key));
+function unpick() {
+  picked.clear();
+  every = null;
+}
 
-async function cancel(data) {
+/** Selects all jobs that match the filters and were there when the list was read, not only those that are shown. */
+async function pickAll() {
+  const upTo = Math.max(0, ...list.data.jobs.map((r) => r.last.sequence), ...store.tail.map((e) => e.sequence));
+  announce('Reading all jobs that match…');
+  const found = await attempt(() => matching(request(), upTo), (all) => `${plural(all.size, 'job')} selected.`);
+  if (!found) return;
+  every = found;
+  for (const key of found.keys()) picked.add(key);
+  draw();
+}
+
+const chosen = (data) => (every ? [...every.values(), ...rows().filter((r) => !every.has(keyOf(r.tenant, r.job)))] : rows()).filter((r) => (picked.size ? picked.has(keyOf(r.tenant, r.job)) : keyOf(r.tenant, r.job) === data?.key));
+
+const first = (jobs) => `${jobs.slice(0, 6).map((j) => j.job).join(', ')}${jobs.length > 6 ? ' …' : ''}`;
+
+/** Changes jobs after a question with their number, and says how it went. */
+async function change(jobs, { verb, done, danger, text, one }) {
+  if (doing) return;
+  const sure = await ask({ title: `${verb} ${plural(jobs.length, 'job')}?`, act: `${verb} ${plural(jobs.length, 'job')}`, danger, number: jobs.length, text });
+  if (!sure) return;
+  doing = new Doing(done, jobs, one, draw);
+  await doing.run();
+  doing = null;
+  unpick();
+  list.soon();
+  draw();
+}
+
+function cancel(data) {
   const jobs = chosen(data).filter((r) => unfinished.has(r.state));
   if (!mayAct() || !jobs.length) return announce('None of these jobs can be cancelled: they have ended.');
-  const sure = await ask({ title: `Cancel ${plural(jobs.length, 'job')}?`, act: `Cancel ${plural(jobs.length, 'job')}`, danger: true, number: jobs.length, text: html`<p>${jobs.slice(0, 6).map((j) => j.job).join(', ')}${jobs.length > 6 ? ' …' : ''}. One that runs is interrupted. A cancelled job is not run again.</p>` });
-  if (!sure) return undefined;
-  let ended = 0;
-  await attempt(async () => {
-    for (const j of jobs) {
-      await call('cancel', { tenant: j.tenant, job: j.job });
-      ended++;
-    }
-  }, () => `${plural(ended, 'job')} cancelled.`);
-  picked.clear();
-  list.soon();
-  return draw();
+  const text = html`<p>${first(jobs)}. One that runs is interrupted. A cancelled job is not run again.</p>`;
+  return change(jobs, { verb: 'Cancel', done: 'cancelled', danger: true, text, one: (j) => call('cancel', { tenant: j.tenant, job: j.job }).then((a) => (a.state === 'cancelled' ? 1 : 0)) });
 }
 
-async function requeue(data) {
+function requeue(data) {
   const jobs = chosen(data).filter((r) => r.state === 'dead');
   if (!mayAct() || !jobs.length) return announce('None of these jobs is dead: only dead jobs can be requeued.');
-  const sure = await ask({ title: `Requeue ${plural(jobs.length, 'job')}?`, act: `Requeue ${plural(jobs.length, 'job')}`, number: jobs.length, text: html`<p>Each is published again with a new id; the old one stays dead.</p>` });
-  if (!sure) return undefined;
-  let again = 0;
-  await attempt(async () => {
-    for (const j of jobs) again += (await call('requeue', { tenant: j.tenant, job: j.job })).count;
-  }, () => `${plural(again, 'job')} requeued.`);
-  picked.clear();
-  list.soon();
+  const text = html`<p>${first(jobs)}. Each is published again with a new id; the old one stays dead. One that was requeued before is left out.</p>`;
+  return change(jobs, { verb: 'Requeue', done: 'requeued', text, one: (j) => requeueOne(j).then((a) => a.count) });
+}
+
+function back() {
+  if (!picked.size) return history.back();
+  unpick();
   return draw();
 }
 
-export const keys = { x: pick, c: (_, data) => cancel(data), r: (_, data) => requeue(data) };
+export const keys = { x: pick, c: (_, data) => cancel(data), r: (_, data) => requeue(data), Escape: back };
 
 function chips() {
   const counts = list.data?.counts ?? {};
@@ -195,17 +226,32 @@ function others() {
   return html`<div class="chips">${given.map((f) => html`<a href=${link('jobs', { ...request(), [f]: '' })} title="Remove this filter" aria-label="Remove the filter ${f} ${route.query.get(f)}">${{ job: 'id begins with', text: 'name or metadata has' }[f] ?? f} <b>${spaces(route.query.get(f))}</b> ×</a>`)}</div>`;
 }
 
+function pickBar() {
+  if (doing) return doing.render();
+  if (!picked.size) return nothing;
+  const more = !every && (next || list.data.jobs.length >= pageSize);
+  return html`<div class="pickbar" role="toolbar" aria-label="Selected jobs"><b>${plural(picked.size, 'job')}</b>${more ? html`<button @click=${pickAll}>All that match</button>` : nothing}${every?.size >= mostJobs ? html`<span class="quiet">no more at once</span>` : nothing}
+    ${mayAct() ? html`<button @click=${() => cancel()}>Cancel</button><button @click=${() => requeue()}>Requeue</button>` : nothing}<button @click=${(e) => copy(chosen().map((r) => r.job).join('\n'), e.currentTarget)}>Copy ids</button>
+    <button class="plain" @click=${() => { unpick(); draw(); }}>Clear the selection</button></div>`;
+}
+
+function pickPage(e) {
+  unpick();
+  if (e.target.checked) for (const r of rows()) picked.add(keyOf(r.tenant, r.job));
+  draw();
+}
+
 function tr(row) {
   const key = keyOf(row.tenant, row.job);
   const [word, time] = lasted(row);
   return html`<tr data-row data-key=${key} tabindex="0" class=${picked.has(key) ? 'picked' : ''}>
-    <td class="pick tight"><input type="checkbox" aria-label="Select ${row.job}" .checked=${picked.has(key)} @click=${(e) => pick(e, { key })}></td>
+    <td class="pick tight"><label><input type="checkbox" aria-label="Select ${row.job}" .checked=${picked.has(key)} @click=${(e) => pick(e, { key })}></label></td>
     <td class="tight">${badge(row.state)}</td>
+    <td class="shot tight">${shot(row)}</td>
     <td class="lead">${jobLink(row.tenant, row.job)}${row.name ? html` <span class="quiet">${row.name}</span>` : nothing}</td>
-    <td class="tight"><a class="quiet" href=${link('jobs', { ...request(), tenant: row.tenant })}>${row.tenant}</a></td>
+    <td class="tight"><a class="quiet" href=${link('jobs', { ...request(), tenant: row.tenant })}>${row.tenant}</a> <span class="quiet" title="priority ${row.priority}">/ ${row.priority}</span></td>
     <td class="tight">${hashChip(row.hash, row.title)}</td>
     <td class="tight ${row.host ? '' : 'none'}">${hostLink(row.host)}</td>
-    <td class="num tight">${row.attempt > 1 ? html`<span title="attempts">${row.attempt}</span>` : nothing}</td>
     <td class="clip ${why(row) || row.state === 'started' ? '' : 'none'}">${row.state === 'started' ? progress(row.tenant, row.job) : html`<span class="quiet" title=${why(row)}>${why(row)}</span>`}</td>
     <td class="num tight" data-label=${word}>${time}</td>
     <td class="num tight quiet">${age(at(row.last.time))}</td>
@@ -220,10 +266,10 @@ export function render() {
   return html`${head}${stale(list)}
     <div class="filters">${chips()}${others()}</div>
     ${fresh.length ? html`<button class="later primary" @click=${() => { scrollTo(0, 0); settle(); draw(); }}>${fresh.length < pageSize ? plural(fresh.length, 'new job') : `${pageSize} or more new jobs`}</button>` : nothing}
-    <section class="card">${all.length ? html`<div class="scroll"><table class="list"><thead><tr><th class="tight"><span class="sr">Select</span></th><th>State</th><th>Job</th><th>Tenant</th><th>Workflow</th><th>Host</th><th class="num">Try</th><th>Why</th><th class="num">Time</th><th class="num">Changed</th></tr></thead>
+    <section class="card">${all.length ? html`<div class="scroll"><table class="list"><thead><tr><th class="pick tight"><label><input type="checkbox" aria-label="Select all that are shown" .checked=${picked.size >= all.length} @click=${pickPage}></label></th><th>State</th><th class="shot"></th><th>Job</th><th title="Tenant and priority">Tenant</th><th>Workflow</th><th>Host</th><th>Why</th><th class="num">Time</th><th class="num">Changed</th></tr></thead>
       <tbody>${repeat(all, (r) => keyOf(r.tenant, r.job), tr)}</tbody></table></div>`
-    : filtered ? html`<div class="empty"><h2>No job matches</h2><p>Jobs are listed as long as their events are kept.</p><p><a class="pill" href=${link('jobs')}>Show all jobs</a></p></div>`
+    : filtered ? html`<div class="empty"><h2>No job matches</h2><p>Jobs are listed as long as their events are kept${kept()}.</p><p><a class="pill" href=${link('jobs')}>Show all jobs</a></p></div>`
       : empty('No job yet', 'Submit a workflow that ComfyUI has exported in API format:', 'dispatcher submit workflow_api.json --wait')}</section>
     ${next ? html`<p class="row"><button class="later" @click=${more}>Older jobs</button></p>` : nothing}
-    ${picked.size ? html`<div class="pickbar" role="toolbar" aria-label="Selected jobs"><b>${plural(picked.size, 'job')}</b>${mayAct() ? html`<button @click=${() => cancel()}>Cancel</button><button @click=${() => requeue()}>Requeue</button>` : nothing}<button class="plain" @click=${() => { picked.clear(); draw(); }}>Clear the selection</button></div>` : nothing}`;
+    ${pickBar()}`;
 }

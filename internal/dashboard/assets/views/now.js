@@ -15,8 +15,10 @@ const shown = new Pictures(() => draw(), 9);
 const running = new Running();
 const facts = new Resource(async () => {
   const [overview] = await Promise.all([store.role === 'tenant' ? ofTenant() : call('overview', { trend: true }), running.load()]);
+  if (!sum(overview.counts) && !address && store.role !== 'tenant') address = (await call('nats')).url;
   return overview;
 }, () => draw(), 2000);
+let address = ''; // of NATS, which the first agent needs
 
 /** What a tenant may know of the same. */
 async function ofTenant() {
@@ -55,8 +57,8 @@ function figures(f) {
   const away = f.hosts && Object.entries(f.hosts).filter(([s, n]) => s !== 'online' && n).map(([s, n]) => `${n} ${s}`);
   return html`<div class="figures">
     ${figure('Running', html`${count(running.jobs.size)}${f.slots ? html` <small>of ${plural(f.slots.busy + f.slots.free, 'slot')}</small>` : nothing}`, f.slots?.out ? `${count(f.slots.out)} out of use` : '', link('jobs', { state: 'started' }), running.jobs.size ? 'run' : '')}
-    ${figure('Waiting', count(waiting), waiting ? f.oldest_due ? `oldest due for ${whole(now() - at(f.oldest_due))}` : 'none of them is due' : 'nothing waits', link('waiting'), waiting ? 'wait' : '')}
-    ${figure('Completed', count(f.counts.completed), minute ? `${count(minute.completed)} in the last minute` : '', link('jobs', { state: 'completed' }))}
+    ${figure('Waiting', count(waiting), waiting ? [f.oldest_due ? `due for ${whole(now() - at(f.oldest_due))}` : 'none is due', f.waiting.not_due && f.oldest_due && `${count(f.waiting.not_due)} not due`].filter(Boolean).join(', ') : 'nothing waits', link('waiting'), waiting ? 'wait' : '')}
+    ${figure('Completed', count(f.counts.completed), minute ? `${count(minute.completed)} a minute` : '', link('jobs', { state: 'completed' }))}
     ${figure('Dead', count(f.counts.dead), hour ? `${count(hour.dead)} in the last hour` : '', link('dead'), f.counts.dead ? 'bad' : '')}
     ${f.hosts ? figure('Hosts', html`${count(f.hosts.online)} <small>online</small>`, away.length ? away.join(', ') : hosts ? 'all of them' : 'none yet', link('hosts')) : nothing}
     ${f.pairs ? figure('Blocked pairs', count(f.pairs.blocked), f.pairs.blocked ? `of ${count(f.pairs.active)} active` : 'nothing is blocked', link('blocks'), f.pairs.blocked ? 'block' : '') : nothing}
@@ -103,7 +105,7 @@ export function render() {
   const last = shown.list();
   return html`<h1 class="sr">Now</h1>${stale(facts)}${f.reading ? html`<p class="note" role="status">${f.reading}</p>` : nothing}
     ${figures(f)}${f.needs?.length ? needsCard(f.needs) : nothing}
-    ${nothingYet ? html`<div class="card">${empty('The fleet is ready', 'Start an agent beside each ComfyUI, then submit a workflow that was exported in API format.', 'COMFY_HOSTS=http://127.0.0.1:8188 agent', 'dispatcher submit workflow_api.json --wait')}</div>` : nothing}
+    ${nothingYet ? html`<div class="card">${empty('The fleet is ready', 'Start an agent beside each ComfyUI, then submit a workflow that was exported in API format.', `COMFY_HOSTS=http://127.0.0.1:8188 ${address && address !== 'nats://127.0.0.1:4222' ? `NATS_URL=${address} ` : ''}agent`, 'dispatcher submit workflow_api.json --wait')}</div>` : nothing}
     ${runningCard()}
     <div class="cols">
       ${last.length ? html`<section class="card"><header><h2>Newest pictures</h2><a class="quiet" href="#/wall">the wall</a></header><div class="in wall">${repeat(last, (p) => p.key, (p) => html`<a class="tile" href=${toJob(p.tenant, p.job)}><span class="frame">${picture(thumbOf(p.output), `made by ${p.job}`)}</span><span class="under"><span class="mono">${p.job}</span><span>${p.host}</span></span></a>`)}</div></section>` : nothing}

@@ -1,6 +1,6 @@
 // The newest pictures of completed jobs, newest first.
 import { call } from '../api.js';
-import { isPicture, isVideo } from '../parts.js';
+import { isPicture, isVideo } from '../media.js';
 import { keyOf } from '../store.js';
 
 /** A list of pictures that grows with the stream. */

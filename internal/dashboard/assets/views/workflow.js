@@ -3,10 +3,10 @@ import { html, nothing } from '../vendor/lit-html/lit-html.js';
 import { repeat } from '../vendor/lit-html/directives/repeat.js';
 import { all, call, CallError, Resource } from '../api.js';
 import { ask, attempt } from '../dialog.js';
-import { badge, count, icon, percent, short } from '../format.js';
+import { badge, count, icon, percent, plural, short } from '../format.js';
 import { lossless } from '../json.js';
 import { age, heading, hostLink, jobLink, link, picture, stale, thumbOf, toJob, unready } from '../parts.js';
-import { keyOf, mayOperate, store } from '../store.js';
+import { keyOf, mayAct, mayOperate, store } from '../store.js';
 import { at, duration, span } from '../time.js';
 import { graphCard } from './graph.js';
 import { Pictures } from './pictures.js';
@@ -32,7 +32,7 @@ const graph = new Resource(async () => {
 const shown = new Pictures(() => draw(), 8);
 
 /** The rules of all workflows: they are few, and somebody who may only look may not ask for one. */
-async function rules() {
+export async function rules() {
   const found = {};
   let after;
   do {
@@ -90,7 +90,27 @@ async function change() {
   facts.load();
 }
 
-export const keys = { a: change };
+/** Requeues its dead jobs as far as they have died by now. */
+async function requeueDead() {
+  const dead = facts.data?.w?.counts?.dead;
+  if (!mayAct() || !dead) return;
+  const upTo = (await attempt(() => call('dead', { group: 'signature' }), ''))?.up_to;
+  if (!upTo) return;
+  const sure = await ask({ title: `Requeue ${plural(dead, 'job')}?`, act: `Requeue ${plural(dead, 'job')}`, number: dead, text: html`<p>Each is published again with a new id; the old one stays dead. What dies from now on, and what was requeued before, is left out.</p>` });
+  if (!sure) return;
+  let again = 0;
+  await attempt(async () => {
+    for (let after; ;) {
+      const page = await call('requeue', { hash, up_to: upTo, ...(after ? { after } : {}) });
+      again += page.count;
+      if (!page.next) return;
+      after = page.next;
+    }
+  }, () => `${plural(again, 'job')} requeued.`);
+  facts.soon();
+}
+
+export const keys = { a: change, r: requeueDead };
 
 function hosts({ rule }) {
   const names = (list) => html`<dd class="row">${list.map((h) => (h.includes('=') ? html`<span class="pill">${h}</span>` : hostLink(h)))}</dd>`;
@@ -100,7 +120,7 @@ function hosts({ rule }) {
 function numbers(w) {
   const good = w.counts?.completed ?? 0;
   const bad = w.counts?.dead ?? 0;
-  return html`<section class="card"><h2>About</h2><div class="in"><dl class="facts"><dt>Completed</dt><dd>${count(good)}</dd><dt>Dead</dt><dd>${bad ? html`<a class="pill bad" href=${link('jobs', { hash: short(hash), state: 'dead' })}>${icon('cross')}${count(bad)}</a>` : '0'}</dd>${good + bad ? html`<dt>Success</dt><dd>${percent(good / (good + bad))}</dd>` : nothing}${w.ran_for ? html`<dt>Runs for</dt><dd>${span(duration(w.ran_for))}</dd>` : nothing}
+  return html`<section class="card"><header><h2>About</h2>${bad && mayAct() ? html`<button class="small" @click=${requeueDead}>Requeue its dead</button>` : nothing}</header><div class="in"><dl class="facts"><dt>In the last hour</dt><dd>${count(w.per_hour)}</dd><dt>Completed</dt><dd>${count(good)}</dd><dt>Dead</dt><dd>${bad ? html`<a class="pill bad" href=${link('jobs', { hash: short(hash), state: 'dead' })}>${icon('cross')}${count(bad)}</a>` : '0'}</dd>${good + bad ? html`<dt>Success</dt><dd>${percent(good / (good + bad))}</dd>` : nothing}${w.ran_for ? html`<dt>Runs for</dt><dd>${span(duration(w.ran_for))}</dd>` : nothing}
     ${store.role === 'tenant' ? nothing : html`<dt>Can run on</dt><dd>${count(w.capable)} of ${count(w.online)} hosts</dd><dt>Blocked on</dt><dd>${w.blocked ? html`<a class="pill block" href=${link('blocks', { hash })}>${icon('bar')}${w.blocked}</a>` : 'no host'}</dd>`}<dt>Hash</dt><dd class="mono">${hash}</dd></dl></div></section>`;
 }
 
