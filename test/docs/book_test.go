@@ -198,7 +198,7 @@ func TestFlagsInProseExist(t *testing.T) {
 	}
 }
 
-// A subject between backticks is one of those that docs/contract.md lists, whose tables are compared with the code.
+// A subject between backticks, or in a block of text, is one of those that docs/contract.md lists, whose tables are compared with the code.
 func TestSubjectsInProseAreOfTheContract(t *testing.T) {
 	t.Parallel()
 	listed, seen := []string{}, 0
@@ -206,7 +206,7 @@ func TestSubjectsInProseAreOfTheContract(t *testing.T) {
 		listed = append(listed, column(docs.Table(contract(t), table), 0)...)
 	}
 	for name, page := range pages(t) {
-		for _, code := range docs.Code(docs.Prose(page)) {
+		for _, code := range append(docs.Code(docs.Prose(page)), strings.Fields(strings.Join(docs.Fenced(page, "text"), " "))...) {
 			if name == "docs/contract.md" || !strings.HasPrefix(code, "comfy.") || strings.Contains(code, "…") {
 				continue
 			}
