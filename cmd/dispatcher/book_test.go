@@ -111,7 +111,7 @@ func asks(args []string) bool {
 	switch args[0] {
 	case "hosts", "blocks", "dead", "affinity", "tenants", "access":
 		return len(args) == 1 || args[1] == "list" || args[1] == "show" || strings.HasPrefix(args[1], "--")
-	case "jobs", "queue", "why", "status", "workflows", "top":
+	case "jobs", "queue", "why", "status", "workflows", "top", "doctor": // jobs of the doctor are of tenants that no page looks at
 		return true
 	}
 	return false
