@@ -100,7 +100,7 @@ func (d *doctorCmd) send(ctx context.Context, nc *nats.Conn, trials []trial, gra
 func (d *doctorCmd) sendOf(ctx context.Context, client *jetstream.Client, own []*trial, graphs func() json.RawMessage) {
 	byID, ids := map[job.ID]*trial{}, []job.ID{}
 	for _, t := range own {
-		spec := job.Spec{ID: t.Job, Name: "dispatcher doctor", Workflow: graphs(), MaxAttempts: 1, ExpiresIn: job.Duration(d.Timeout)}
+		spec := job.Spec{ID: t.Job, Name: "dispatcher doctor", Workflow: graphs(), MaxAttempts: 1, ExpiresIn: job.Duration(d.Timeout + jetstream.CallTime)} // until then the doctor asks why it waits
 		if t.Wanted != "" {
 			spec.OnlyHosts = []string{t.Wanted}
 		}
@@ -183,32 +183,47 @@ func (d *doctorCmd) giveUp(ctx context.Context, client *jetstream.Client, all ma
 	}
 }
 
-// judge says of each job that has not completed why, and of the others how long they took.
+// judge says for each host which of its jobs have not completed, and why, and of the others how long they took.
 func (x *examination) judge(trials []trial) {
 	x.Jobs = trials
 	var took, waited, ran []time.Duration
-	ended, bytes := 0, int64(0)
+	bytes := int64(0)
+	var wanted []string // the hosts in their order; empty for jobs that any might run
+	sent, failed := map[string]int{}, map[string][]*trial{}
 	for i := range trials {
 		t := &trials[i]
+		if sent[t.Wanted] == 0 {
+			wanted = append(wanted, t.Wanted)
+		}
+		sent[t.Wanted]++
 		if t.State == job.Completed && t.Text == "" {
-			ended++
 			took, waited, ran = append(took, time.Duration(t.Took)), append(waited, time.Duration(t.Waited)), append(ran, time.Duration(t.Ran))
 			bytes += t.Bytes
 			continue
 		}
-		where := ""
-		if t.Wanted != "" {
-			where = " on " + t.Wanted
-		}
-		x.add(check{checkBad, "jobs", fmt.Sprintf("%s/%s%s: %s", t.Tenant, t.Job, where, cmp.Or(t.Text, "it has not begun")),
-			fmt.Sprintf("`dispatcher why %[1]s --tenant %[2]s` and `dispatcher status %[1]s --tenant %[2]s` show more.", t.Job, t.Tenant)})
+		failed[t.Wanted] = append(failed[t.Wanted], t)
 	}
-	if ended == 0 {
+	for _, host := range wanted {
+		if bad := failed[host]; len(bad) > 0 {
+			x.add(notCompleted(host, bad, sent[host]))
+		}
+	}
+	if len(took) == 0 {
 		return
 	}
 	x.ok("jobs", "%d of %d completed; from the publish to the end half took less than %s and the longest %s, waiting %s, ComfyUI %s",
-		ended, len(trials), daemon.Span(middle(took)), daemon.Span(slices.Max(took)), daemon.Span(middle(waited)), daemon.Span(middle(ran)))
+		len(took), len(trials), daemon.Span(middle(took)), daemon.Span(slices.Max(took)), daemon.Span(middle(waited)), daemon.Span(middle(ran)))
 	x.ok("files", "%s fetched and compared with their digests", daemon.Size(bytes))
+}
+
+// notCompleted is one check for the jobs of a host, since they mostly have one cause.
+func notCompleted(host string, bad []*trial, sent int) check {
+	where, first := "that any host may run", bad[0]
+	if host != "" {
+		where = "for " + host
+	}
+	text := fmt.Sprintf("%d of %d %s did not complete; %s/%s: %s", len(bad), sent, where, first.Tenant, first.Job, cmp.Or(first.Text, "it has not begun"))
+	return check{checkBad, "jobs", text, fmt.Sprintf("`dispatcher why %[1]s --tenant %[2]s` and `dispatcher status %[1]s --tenant %[2]s` show more.", first.Job, first.Tenant)}
 }
 
 func middle(all []time.Duration) time.Duration {
