@@ -66,6 +66,20 @@ func TestTheDoctorCancelsWhatDoesNotEndInTime(t *testing.T) {
 	f.until(t, []string{"jobs", "--tenant=acme"}, "cancelled")
 }
 
+// A fleet that is busy is not broken.
+func TestTheDoctorOfABusyFleetWarns(t *testing.T) {
+	t.Parallel()
+	f := start(t, comfysim.Config{Faults: []comfysim.Fault{{Kind: comfysim.FaultHang}}})
+	for _, id := range []string{"long-1", "long-2"} { // the host runs one, and has the other before it
+		f.publish(t, "--id="+id)
+	}
+	f.until(t, []string{"hosts"}, "long-2")
+	code, said := f.doctor(t, "--tenant=acme", "--host=sim", "--timeout=1s")
+	if code != 0 || !strings.Contains(said, "! jobs         1 of 1 for sim did not complete") || !strings.Contains(said, "Other jobs come first.") || !strings.Contains(said, "1 of 1 slot busy") {
+		t.Errorf("code %d of a host that is busy:\n%s", code, said)
+	}
+}
+
 func TestTheDoctorOfNothingSaysWhatToStart(t *testing.T) {
 	t.Parallel()
 	f := &fleet{url: "nats://127.0.0.1:1"}

@@ -36,6 +36,7 @@ type trial struct {
 	Bytes  int64         `json:"bytes,omitempty"`  // of its files, which were fetched and compared
 
 	began time.Time
+	busy  bool // it only waited its turn
 }
 
 var usualDoctors = []string{"doctor-1", "doctor-2", "doctor-3"}
@@ -176,6 +177,7 @@ func (d *doctorCmd) giveUp(ctx context.Context, client *jetstream.Client, all ma
 		t.Text = fmt.Sprintf("it has not ended within %s", daemon.Span(d.Timeout))
 		if why, err := client.Why(ctx, jetstream.WhyRequest{Job: id}); err == nil && why.Text != "" {
 			t.Text += ": " + why.Text
+			t.busy = t.State == job.Queued && why.Reason == "" && why.Position > 0
 		}
 		if _, err := client.Cancel(ctx, jetstream.CancelRequest{Job: id, Force: true, By: "dispatcher doctor"}); err != nil {
 			t.Text += "; it could not be cancelled: " + err.Error()
@@ -216,14 +218,19 @@ func (x *examination) judge(trials []trial) {
 	x.ok("files", "%s fetched and compared with their digests", daemon.Size(bytes))
 }
 
-// notCompleted is one check for the jobs of a host, since they mostly have one cause.
+// notCompleted is one check for the jobs of a host, since they mostly have one cause. That a fleet is busy is no fault.
 func notCompleted(host string, bad []*trial, sent int) check {
-	where, first := "that any host may run", bad[0]
+	where := "that any host may run"
 	if host != "" {
 		where = "for " + host
 	}
-	text := fmt.Sprintf("%d of %d %s did not complete; %s/%s: %s", len(bad), sent, where, first.Tenant, first.Job, cmp.Or(first.Text, "it has not begun"))
-	return check{checkBad, "jobs", text, fmt.Sprintf("`dispatcher why %[1]s --tenant %[2]s` and `dispatcher status %[1]s --tenant %[2]s` show more.", first.Job, first.Tenant)}
+	worst := bad[max(0, slices.IndexFunc(bad, func(t *trial) bool { return !t.busy }))]
+	found := check{checkBad, "jobs", fmt.Sprintf("%d of %d %s did not complete; %s/%s: %s", len(bad), sent, where, worst.Tenant, worst.Job, cmp.Or(worst.Text, "it has not begun")),
+		fmt.Sprintf("`dispatcher why %[1]s --tenant %[2]s` and `dispatcher status %[1]s --tenant %[2]s` show more.", worst.Job, worst.Tenant)}
+	if worst.busy {
+		found.State, found.Do = checkWarn, "Other jobs come first. Try again when fewer wait, or with a longer --timeout or a higher --priority."
+	}
+	return found
 }
 
 func middle(all []time.Duration) time.Duration {
