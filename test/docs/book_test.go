@@ -198,6 +198,22 @@ func TestFlagsInProseExist(t *testing.T) {
 	}
 }
 
+// The architecture says of each stream, bucket and object store of the contract what it is.
+func TestTheArchitectureHasEveryStore(t *testing.T) {
+	t.Parallel()
+	_, section, _ := strings.Cut(pages(t)["docs/architecture.md"], "## Streams and buckets as data structures\n")
+	section, _, _ = strings.Cut(section, "\n## ")
+	stores := column(docs.Table(contract(t), "streams"), 0)
+	for _, store := range stores {
+		if !strings.Contains(section, "`"+store+"`") {
+			t.Errorf("docs/architecture.md has no row for %s", store)
+		}
+	}
+	if len(stores) < 20 {
+		t.Errorf("only %d stores were seen", len(stores))
+	}
+}
+
 // A subject between backticks, or in a block of text, is one of those that docs/contract.md lists, whose tables are compared with the code.
 func TestSubjectsInProseAreOfTheContract(t *testing.T) {
 	t.Parallel()
