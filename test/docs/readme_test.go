@@ -73,6 +73,9 @@ func installable(t *testing.T, paths []string) bool {
 	t.Helper()
 	for _, path := range paths {
 		dir, ours := strings.CutPrefix(path, "./")
+		if name, latest := strings.CutSuffix(path, "@latest"); latest {
+			dir, ours = strings.CutPrefix(name, "github.com/comfyherd/comfyherd/")
+		}
 		main, err := os.ReadFile(filepath.Join(root, dir, "main.go"))
 		if !ours || err != nil || !strings.Contains(string(main), "package main\n") {
 			return false
