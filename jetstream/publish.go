@@ -47,8 +47,8 @@ var (
 	ErrNoSpace = errors.New("JetStream has no space left")
 )
 
-// Submit publishes a job with a priority of 0 to 9: 9 is served first, 5 is usual. A job without an id gets a random one. After
-// ErrTooLarge, ErrLaneFull and ErrNoSpace nothing was stored. Another error, such as a timeout, leaves open whether the job was
+// Submit publishes a job with a priority of 0 to 9: 9 is served first, 5 is usual. A job without an id gets a random one. After a
+// BadRequest, ErrTooLarge, ErrLaneFull and ErrNoSpace nothing was stored. Another error, such as a timeout, leaves open whether the job was
 // stored: submit it again with the same id of your own, since an id runs once. The workflow is not checked here: a dispatcher ends a
 // job that has an invalid one with the event dead, reason invalid_job.
 func (c *Client) Submit(ctx context.Context, p Priority, spec Spec) (Receipt, error) {
@@ -56,8 +56,8 @@ func (c *Client) Submit(ctx context.Context, p Priority, spec Spec) (Receipt, er
 		spec.ID = job.ID(strings.ToLower(rand.Text()))
 	}
 	if !c.tenant.Valid() || !p.Valid() || !spec.ID.Valid() || spec.ID.Ours() {
-		return Receipt{}, fmt.Errorf("cannot submit job %q to tenant %q, priority %d: a tenant has 1 to 64 of A-Z a-z 0-9 _ -, "+
-			"a priority is 0 to 9, an id has 1 to 120 of A-Z a-z 0-9 _ - and does not begin with j-", spec.ID, c.tenant, p)
+		return Receipt{}, &BadRequest{Message: fmt.Sprintf("cannot submit job %q to tenant %q, priority %d: a tenant has 1 to 64 of A-Z a-z 0-9 _ -, "+
+			"a priority is 0 to 9, an id has 1 to 120 of A-Z a-z 0-9 _ - and does not begin with j-", spec.ID, c.tenant, p)}
 	}
 	body, err := spec.Encode()
 	if err != nil {

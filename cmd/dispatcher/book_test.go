@@ -73,6 +73,9 @@ func (b *book) page(name, page string) {
 // wanted, since a host or a block needs a moment to come or to go.
 func (b *book) run(step docs.Step) string {
 	b.t.Helper()
+	if job, waits, is := strings.Cut(step.Command, "; wait "); is && step.Command == "kill "+waits+"; wait "+waits { // b.kill waits, too
+		return b.kill([]string{strings.TrimPrefix(job, "kill ")})
+	}
 	commands := docs.Shell(step.Command)
 	if len(commands) != 1 || strings.ContainsAny(withoutQuotes(step.Command), "|<>$;*~\n") && !strings.HasSuffix(step.Command, "&") {
 		return b.bash(step.Command)
@@ -111,7 +114,7 @@ func asks(args []string) bool {
 	switch args[0] {
 	case "hosts", "blocks", "dead", "affinity", "tenants", "access":
 		return len(args) == 1 || args[1] == "list" || args[1] == "show" || strings.HasPrefix(args[1], "--")
-	case "jobs", "queue", "why", "status", "workflows", "top":
+	case "jobs", "queue", "why", "status", "workflows", "top", "doctor": // jobs of the doctor are of tenants that no page looks at
 		return true
 	}
 	return false

@@ -11,6 +11,7 @@ import (
 
 	main "github.com/comfyherd/comfyherd/cmd/dispatcher"
 	"github.com/comfyherd/comfyherd/internal/queue"
+	"github.com/comfyherd/comfyherd/test/docs"
 )
 
 // configured writes a file for --config.
@@ -69,5 +70,22 @@ func TestAFileThatIsWrongIsRefusedInWords(t *testing.T) {
 	}
 	if _, _, _, err := main.RunFlags(t.Context(), "--config", filepath.Join(t.TempDir(), "none.json")); err == nil || !strings.Contains(err.Error(), "--config: ") {
 		t.Errorf("a file that is not there: %v", err)
+	}
+}
+
+// The file that the page shows has flags that exist, with values that they take.
+func TestTheFileOfTheConfigurationPageIsRead(t *testing.T) {
+	t.Parallel()
+	pages, err := docs.Pages(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	blocks := docs.Fenced(pages["docs/configuration.md"], "json")
+	if len(blocks) != 1 {
+		t.Fatalf("docs/configuration.md has %d blocks of JSON", len(blocks))
+	}
+	keep, policy, url, err := main.RunFlags(t.Context(), "--config", configured(t, blocks[0]))
+	if err != nil || keep.LaneCap != 20000 || url != "nats://10.0.0.1:4222" || policy.Cooldown != 2*time.Minute {
+		t.Errorf("the file of docs/configuration.md gives %+v, %+v, %s, %v", keep, policy, url, err)
 	}
 }

@@ -51,7 +51,7 @@ func TestTheDoctorSendsAJobOfEachTenantToEachHostAndSaysWhatIsWrong(t *testing.T
 
 	f.sim.AddFault(comfysim.Fault{Kind: comfysim.FaultRaise, Exception: "ValueError", Message: "no more paint"})
 	code, said = f.doctor(t, "--tenant=acme", "--host=sim")
-	if code != 1 || !strings.Contains(said, "✗ jobs         acme/doctor-") || !strings.Contains(said, "no more paint") || !strings.Contains(said, "dispatcher why doctor-") {
+	if code != 1 || !strings.Contains(said, "✗ jobs         1 of 1 for sim did not complete; acme/doctor-") || !strings.Contains(said, "no more paint") || !strings.Contains(said, "dispatcher why doctor-") {
 		t.Errorf("code %d of a host on which jobs fail:\n%s", code, said)
 	}
 }
@@ -59,11 +59,25 @@ func TestTheDoctorSendsAJobOfEachTenantToEachHostAndSaysWhatIsWrong(t *testing.T
 func TestTheDoctorCancelsWhatDoesNotEndInTime(t *testing.T) {
 	t.Parallel()
 	f := start(t, comfysim.Config{Faults: []comfysim.Fault{{Kind: comfysim.FaultHang}}})
-	code, said := f.doctor(t, "--tenant=acme", "--host=sim", "--timeout=1s")
-	if code != 1 || !strings.Contains(said, "it has not ended within 1") {
+	code, said := f.doctor(t, "--tenant=acme", "--tenant=bolt", "--host=sim", "--timeout=1s")
+	if code != 1 || !strings.Contains(said, "2 of 2 for sim did not complete") || !strings.Contains(said, "it has not ended within 1") || strings.Count(said, "✗") != 1 {
 		t.Errorf("code %d of a host that hangs:\n%s", code, said)
 	}
 	f.until(t, []string{"jobs", "--tenant=acme"}, "cancelled")
+}
+
+// A fleet that is busy is not broken.
+func TestTheDoctorOfABusyFleetWarns(t *testing.T) {
+	t.Parallel()
+	f := start(t, comfysim.Config{Faults: []comfysim.Fault{{Kind: comfysim.FaultHang}}})
+	for _, id := range []string{"long-1", "long-2"} { // the host runs one, and has the other before it
+		f.publish(t, "--id="+id)
+	}
+	f.until(t, []string{"hosts"}, "long-2")
+	code, said := f.doctor(t, "--tenant=acme", "--host=sim", "--timeout=1s")
+	if code != 0 || !strings.Contains(said, "! jobs         1 of 1 for sim did not complete") || !strings.Contains(said, "Other jobs come first.") || !strings.Contains(said, "1 of 1 slot busy") {
+		t.Errorf("code %d of a host that is busy:\n%s", code, said)
+	}
 }
 
 func TestTheDoctorOfNothingSaysWhatToStart(t *testing.T) {

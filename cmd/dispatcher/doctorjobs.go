@@ -36,6 +36,7 @@ type trial struct {
 	Bytes  int64         `json:"bytes,omitempty"`  // of its files, which were fetched and compared
 
 	began time.Time
+	busy  bool // it only waited its turn
 }
 
 var usualDoctors = []string{"doctor-1", "doctor-2", "doctor-3"}
@@ -100,7 +101,7 @@ func (d *doctorCmd) send(ctx context.Context, nc *nats.Conn, trials []trial, gra
 func (d *doctorCmd) sendOf(ctx context.Context, client *jetstream.Client, own []*trial, graphs func() json.RawMessage) {
 	byID, ids := map[job.ID]*trial{}, []job.ID{}
 	for _, t := range own {
-		spec := job.Spec{ID: t.Job, Name: "dispatcher doctor", Workflow: graphs(), MaxAttempts: 1, ExpiresIn: job.Duration(d.Timeout)}
+		spec := job.Spec{ID: t.Job, Name: "dispatcher doctor", Workflow: graphs(), MaxAttempts: 1, ExpiresIn: job.Duration(d.Timeout + jetstream.CallTime)} // until then the doctor asks why it waits
 		if t.Wanted != "" {
 			spec.OnlyHosts = []string{t.Wanted}
 		}
@@ -176,6 +177,7 @@ func (d *doctorCmd) giveUp(ctx context.Context, client *jetstream.Client, all ma
 		t.Text = fmt.Sprintf("it has not ended within %s", daemon.Span(d.Timeout))
 		if why, err := client.Why(ctx, jetstream.WhyRequest{Job: id}); err == nil && why.Text != "" {
 			t.Text += ": " + why.Text
+			t.busy = t.State == job.Queued && why.Reason == "" && why.Position > 0
 		}
 		if _, err := client.Cancel(ctx, jetstream.CancelRequest{Job: id, Force: true, By: "dispatcher doctor"}); err != nil {
 			t.Text += "; it could not be cancelled: " + err.Error()
@@ -183,32 +185,52 @@ func (d *doctorCmd) giveUp(ctx context.Context, client *jetstream.Client, all ma
 	}
 }
 
-// judge says of each job that has not completed why, and of the others how long they took.
+// judge says for each host which of its jobs have not completed, and why, and of the others how long they took.
 func (x *examination) judge(trials []trial) {
 	x.Jobs = trials
 	var took, waited, ran []time.Duration
-	ended, bytes := 0, int64(0)
+	bytes := int64(0)
+	var wanted []string // the hosts in their order; empty for jobs that any might run
+	sent, failed := map[string]int{}, map[string][]*trial{}
 	for i := range trials {
 		t := &trials[i]
+		if sent[t.Wanted] == 0 {
+			wanted = append(wanted, t.Wanted)
+		}
+		sent[t.Wanted]++
 		if t.State == job.Completed && t.Text == "" {
-			ended++
 			took, waited, ran = append(took, time.Duration(t.Took)), append(waited, time.Duration(t.Waited)), append(ran, time.Duration(t.Ran))
 			bytes += t.Bytes
 			continue
 		}
-		where := ""
-		if t.Wanted != "" {
-			where = " on " + t.Wanted
-		}
-		x.add(check{checkBad, "jobs", fmt.Sprintf("%s/%s%s: %s", t.Tenant, t.Job, where, cmp.Or(t.Text, "it has not begun")),
-			fmt.Sprintf("`dispatcher why %[1]s --tenant %[2]s` and `dispatcher status %[1]s --tenant %[2]s` show more.", t.Job, t.Tenant)})
+		failed[t.Wanted] = append(failed[t.Wanted], t)
 	}
-	if ended == 0 {
+	for _, host := range wanted {
+		if bad := failed[host]; len(bad) > 0 {
+			x.add(notCompleted(host, bad, sent[host]))
+		}
+	}
+	if len(took) == 0 {
 		return
 	}
 	x.ok("jobs", "%d of %d completed; from the publish to the end half took less than %s and the longest %s, waiting %s, ComfyUI %s",
-		ended, len(trials), daemon.Span(middle(took)), daemon.Span(slices.Max(took)), daemon.Span(middle(waited)), daemon.Span(middle(ran)))
+		len(took), len(trials), daemon.Span(middle(took)), daemon.Span(slices.Max(took)), daemon.Span(middle(waited)), daemon.Span(middle(ran)))
 	x.ok("files", "%s fetched and compared with their digests", daemon.Size(bytes))
+}
+
+// notCompleted is one check for the jobs of a host, since they mostly have one cause. That a fleet is busy is no fault.
+func notCompleted(host string, bad []*trial, sent int) check {
+	where := "that any host may run"
+	if host != "" {
+		where = "for " + host
+	}
+	worst := bad[max(0, slices.IndexFunc(bad, func(t *trial) bool { return !t.busy }))]
+	found := check{checkBad, "jobs", fmt.Sprintf("%d of %d %s did not complete; %s/%s: %s", len(bad), sent, where, worst.Tenant, worst.Job, cmp.Or(worst.Text, "it has not begun")),
+		fmt.Sprintf("`dispatcher why %[1]s --tenant %[2]s` and `dispatcher status %[1]s --tenant %[2]s` show more.", worst.Job, worst.Tenant)}
+	if worst.busy {
+		found.State, found.Do = checkWarn, "Other jobs come first. Try again when fewer wait, or with a longer --timeout or a higher --priority."
+	}
+	return found
 }
 
 func middle(all []time.Duration) time.Duration {

@@ -194,7 +194,7 @@ func (x *examination) host(q *queue.Queue, h *queue.HostInfo, drainedBy string) 
 		x.add(check{checkWarn, what, "its agent has not stored what ComfyUI can run", "Wait until its ComfyUI is idle for a minute, then look at the log of its agent."})
 	default:
 		x.ok(what, "online, ComfyUI %s on %s, %d of %s busy, %s, %s", orUnknownVersion(h.Version), orUnknownVersion(h.Device),
-			len(h.Running), daemon.Plural(h.Slots, "slot"), daemon.Plural(h.Blocks, "block"), daemon.Plural(h.Strikes, "strike"))
+			min(len(h.Running), h.Slots), daemon.Plural(h.Slots, "slot"), daemon.Plural(h.Blocks, "block"), daemon.Plural(h.Strikes, "strike"))
 	}
 }
 

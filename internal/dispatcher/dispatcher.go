@@ -113,7 +113,7 @@ func New(q *queue.Queue, cfg Config) (*Dispatcher, error) { return newOn(onNATS{
 func newOn(q wire, cfg Config) (*Dispatcher, error) {
 	cfg = cfg.withDefaults()
 	if !job.ValidHost(cfg.Name) {
-		return nil, fmt.Errorf("dispatcher name %q: use 1 to 64 of A-Z a-z 0-9 _ -", cfg.Name)
+		return nil, fmt.Errorf("the name %q of a dispatcher: use 1 to 64 of A-Z a-z 0-9 _ -", cfg.Name)
 	}
 	d := &Dispatcher{
 		q: q, cfg: cfg, log: cfg.Logger.With("dispatcher", cfg.Name), source: "comfyherd/dispatcher/" + cfg.Name,

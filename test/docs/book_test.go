@@ -198,7 +198,23 @@ func TestFlagsInProseExist(t *testing.T) {
 	}
 }
 
-// A subject between backticks is one of those that docs/contract.md lists, whose tables are compared with the code.
+// The architecture says of each stream, bucket and object store of the contract what it is.
+func TestTheArchitectureHasEveryStore(t *testing.T) {
+	t.Parallel()
+	_, section, _ := strings.Cut(pages(t)["docs/architecture.md"], "## Streams and buckets as data structures\n")
+	section, _, _ = strings.Cut(section, "\n## ")
+	stores := column(docs.Table(contract(t), "streams"), 0)
+	for _, store := range stores {
+		if !strings.Contains(section, "`"+store+"`") {
+			t.Errorf("docs/architecture.md has no row for %s", store)
+		}
+	}
+	if len(stores) < 20 {
+		t.Errorf("only %d stores were seen", len(stores))
+	}
+}
+
+// A subject between backticks, or in a block of text, is one of those that docs/contract.md lists, whose tables are compared with the code.
 func TestSubjectsInProseAreOfTheContract(t *testing.T) {
 	t.Parallel()
 	listed, seen := []string{}, 0
@@ -206,7 +222,7 @@ func TestSubjectsInProseAreOfTheContract(t *testing.T) {
 		listed = append(listed, column(docs.Table(contract(t), table), 0)...)
 	}
 	for name, page := range pages(t) {
-		for _, code := range docs.Code(docs.Prose(page)) {
+		for _, code := range append(docs.Code(docs.Prose(page)), strings.Fields(strings.Join(docs.Fenced(page, "text"), " "))...) {
 			if name == "docs/contract.md" || !strings.HasPrefix(code, "comfy.") || strings.Contains(code, "…") {
 				continue
 			}

@@ -9,7 +9,7 @@ import (
 	"github.com/alecthomas/kong"
 )
 
-// Commands gives every use of a program in the blocks of sh and console on a page, as its arguments.
+// Commands gives every use of a program in the blocks of sh, bash and console on a page, as its arguments.
 func Commands(page, program string) [][]string {
 	var lines []string
 	for _, step := range Console(page) {
@@ -17,7 +17,7 @@ func Commands(page, program string) [][]string {
 			lines = append(lines, step.Command)
 		}
 	}
-	for _, block := range Fenced(page, "sh") {
+	for _, block := range append(Fenced(page, "sh"), Fenced(page, "bash")...) {
 		lines = append(lines, strings.Split(block, "\n")...)
 	}
 	return uses(lines, program)

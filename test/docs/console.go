@@ -60,6 +60,7 @@ var varying = []struct {
 	word string
 }{
 	{regexp.MustCompile(`[ \t]+`), " "},
+	{regexp.MustCompile(`\bd-[a-z0-9]{8}\b`), "DISPATCHER"},
 	{regexp.MustCompile(`\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d+)?)?(Z| UTC)?`), "TIME"},
 	{regexp.MustCompile(`\b\d\d:\d\d:\d\d(\.\d+)?`), "TIME"},
 	{regexp.MustCompile(`\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b`), "ID"},

@@ -55,6 +55,19 @@ func Fenced(page, language string) []string {
 	return blocks
 }
 
+// Languages counts the fenced blocks of a page by the language that is written behind the fence.
+func Languages(page string) map[string]int {
+	found, inside := map[string]int{}, false
+	for line := range strings.Lines(page) {
+		info, fence := strings.CutPrefix(strings.TrimSpace(line), "```")
+		if fence && !inside {
+			found[info]++
+		}
+		inside = inside != fence
+	}
+	return found
+}
+
 // Prose is a page without its fenced blocks.
 func Prose(page string) string {
 	var prose strings.Builder

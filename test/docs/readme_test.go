@@ -1,6 +1,8 @@
 package docs_test
 
 import (
+	"context"
+	"log/slog"
 	"net/url"
 	"os"
 	"os/exec"
@@ -12,6 +14,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"github.com/comfyherd/comfyherd/internal/gateway"
 	"github.com/comfyherd/comfyherd/test/docs"
 )
 
@@ -38,6 +41,8 @@ func commandKnown(t *testing.T, words []string) bool {
 	t.Helper()
 	switch words[0] {
 	case "dispatcher", "agent": // cmd/dispatcher and cmd/agent parse them
+		return true
+	case "export": // the folder of go install, beside which TestEveryBlockIsKeptTrue says who runs the programs
 		return true
 	case "nats": // TestSubjectsOfTheNATSCommandsExist
 		return len(words) > 2 && (words[1] == "pub" || words[1] == "sub")
@@ -68,6 +73,9 @@ func installable(t *testing.T, paths []string) bool {
 	t.Helper()
 	for _, path := range paths {
 		dir, ours := strings.CutPrefix(path, "./")
+		if name, latest := strings.CutSuffix(path, "@latest"); latest {
+			dir, ours = strings.CutPrefix(name, "github.com/comfyherd/comfyherd/")
+		}
 		main, err := os.ReadFile(filepath.Join(root, dir, "main.go"))
 		if !ours || err != nil || !strings.Contains(string(main), "package main\n") {
 			return false
@@ -141,37 +149,37 @@ func TestSubjectsOfTheNATSCommandsExist(t *testing.T) {
 	}
 }
 
-// The README's Go, put into a program and run against a fleet, tells of the end.
-func TestTheGoOfTheReadmeRuns(t *testing.T) {
+// The Go of the pages, put into one program and run against a fleet, tells of the end of each job, its file and the answer of a cancel.
+func TestTheGoOfThePagesRuns(t *testing.T) {
 	t.Parallel()
 	nc, _ := startFleet(t)
-	blocks := docs.Fenced(pages(t)["README.md"], "go")
-	if len(blocks) == 0 {
-		t.Fatal("README.md has no Go")
+	blocks := slices.Concat(docs.Fenced(pages(t)["README.md"], "go"), docs.Fenced(pages(t)["docs/clients.md"], "go"))
+	if len(blocks) != 2 {
+		t.Fatalf("README.md and docs/clients.md have %d blocks of Go", len(blocks))
 	}
-	for _, block := range blocks {
-		dir := t.TempDir()
-		file := filepath.Join(dir, "main.go")
-		block = strings.ReplaceAll(block, "nats.DefaultURL", "os.Args[1]") // the fleet of this test listens elsewhere
-		if err := os.WriteFile(file, []byte(program(block)), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		run := exec.CommandContext(t.Context(), "go", "run", file, nc.ConnectedUrl(), picture("from-go"))
-		run.Dir = root
-		out, err := run.CombinedOutput()
-		if err != nil || !strings.Contains(string(out), "completed gpu-") {
-			t.Errorf("the README's Go: %v\n%s\n%s", err, block, out)
-		}
+	dir := t.TempDir()
+	file := filepath.Join(dir, "main.go")
+	text := strings.ReplaceAll(program(blocks), "nats.DefaultURL", "os.Args[1]") // the fleet of this test listens elsewhere
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	run := exec.CommandContext(t.Context(), "go", "run", file, nc.ConnectedUrl(), picture("from-go"))
+	run.Dir = root
+	out, err := run.CombinedOutput()
+	if err != nil || strings.Count(string(out), "completed gpu-") != 2 || !strings.Contains(string(out), "it had ended: completed") ||
+		!regexp.MustCompile(`(?m)^from-go_\d+_\.png [1-9]\d* <nil>$`).Match(out) {
+		t.Errorf("the Go of the pages: %v\n%s\n%s", err, text, out)
 	}
 }
 
-// program gives a block what it needs: imports, a ctx and a workflow.
-func program(block string) string {
+// program gives blocks what they need: imports, a ctx and a workflow.
+func program(blocks []string) string {
 	return `package main
 
 import (
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"time"
 
@@ -184,8 +192,46 @@ func main() {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	workflow := []byte(os.Args[2])
-` + block + `}
+	{
+` + strings.Join(blocks, "\t}\n\t{\n") + `	}
+}
 `
+}
+
+// The curl of the page of clients, as it stands there but for the address, submits a job, follows it, fetches its picture and cancels it.
+func TestTheCurlOfTheClientsPageRuns(t *testing.T) {
+	t.Parallel()
+	_, q := startFleet(t)
+	served, err := gateway.New(q, gateway.Config{Listen: "127.0.0.1:0", Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- served.Run(ctx, ctx) }()
+	t.Cleanup(func() {
+		stop()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+	blocks := docs.Fenced(pages(t)["docs/clients.md"], "bash")
+	if len(blocks) != 2 || !strings.Contains(blocks[1], "gateway=http://127.0.0.1:8188\n") {
+		t.Fatalf("docs/clients.md has %d blocks of bash, and curl is not the second", len(blocks))
+	}
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "workflow_api.json"), []byte(picture("from-curl")), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	run := exec.CommandContext(t.Context(), "bash", "-euo", "pipefail", "-c", strings.Replace(blocks[1], "127.0.0.1:8188", served.Addr(), 1))
+	run.Dir = dir
+	out, err := run.CombinedOutput()
+	if err != nil || !strings.Contains(string(out), "completed") {
+		t.Errorf("the curl of docs/clients.md: %v\n%s", err, out)
+	}
+	if png, err := os.ReadFile(filepath.Join(dir, "picture.png")); err != nil || !strings.HasPrefix(string(png), "\x89PNG") {
+		t.Errorf("the picture: %v, %d bytes", err, len(png))
+	}
 }
 
 var (
