@@ -294,3 +294,6 @@ func Age(r *Rows, by time.Duration) {
 		row.Created = row.Created.Add(-by)
 	}
 }
+
+// DeviceType is the type that a device has in /system_stats.
+func DeviceType(name string) string { return deviceType(name) }

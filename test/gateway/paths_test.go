@@ -2,6 +2,7 @@ package gateway_test
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -68,7 +69,7 @@ func TestAMessageOfAClientThatIsTooLargeClosesItsSocketAlone(t *testing.T) {
 	_ = large.conn.SetReadDeadline(time.Now().Add(patience))
 	for {
 		if _, _, err := large.conn.ReadMessage(); err != nil {
-			if ne, is := err.(net.Error); is && ne.Timeout() {
+			if slow, is := errors.AsType[net.Error](err); is && slow.Timeout() {
 				t.Error("the socket is still open")
 			}
 			break
