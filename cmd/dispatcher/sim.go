@@ -24,6 +24,7 @@ type simCmd struct {
 	Node     []string      `placeholder:"CLASS" help:"Further node class it has, repeatable."`
 	VRAM     int64         `name:"vram" placeholder:"GIB" default:"24" range:"1.." help:"Memory of its device in GiB."`
 	Previews bool          `help:"Send preview images while it samples."`
+	Lenient  bool          `help:"Take any class, link and value, and missing inputs: for suites of other programs."`
 	Faults   string        `placeholder:"JSON" help:"Faults at the start, a JSON list as in POST /sim/faults."`
 	Mortal   bool          `help:"End the process when a fault kills the simulated ComfyUI."`
 }
@@ -50,7 +51,7 @@ func (s *simCmd) Run(ctx context.Context, c *daemon.Console) error {
 	died := make(chan struct{})
 	cfg := comfysim.Config{
 		Name: s.Name, Nodes: s.Node, Missing: s.Missing, VRAM: s.VRAM << 30, JobTime: s.JobTime, LoadTime: s.LoadTime,
-		Previews: s.Previews, Logger: log,
+		Previews: s.Previews, Lenient: s.Lenient, Logger: log,
 	}
 	if s.Mortal {
 		cfg.OnDeath = func() { close(died) }

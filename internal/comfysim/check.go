@@ -61,7 +61,7 @@ func (p *process) validate(g *graph, targets []string) verdict {
 	var outputs []string
 	for _, id := range g.order {
 		n := g.nodes[id]
-		c := p.srv.classes()[n.className()]
+		c := p.srv.classOf(g, n)
 		if c == nil {
 			return p.missingType(n)
 		}
@@ -186,6 +186,9 @@ func (c *checker) node(id string) (checked, *raised) {
 		if err != nil {
 			return checked{}, err
 		}
+		if c.lenient(n, spec, problem) {
+			ok, problem = true, nil
+		}
 		if problem != nil {
 			r.problems = append(r.problems, *problem)
 		}
@@ -199,7 +202,7 @@ func (c *checker) node(id string) (checked, *raised) {
 
 // inputs are the declared inputs; a class that is open declares what it is given.
 func (c *checker) inputs(n *node) []inputSpec {
-	class := c.p.srv.classes()[n.className()]
+	class := c.p.srv.classOf(c.g, n)
 	if !class.open {
 		return class.inputs
 	}
@@ -255,7 +258,7 @@ func (c *checker) linked(spec inputSpec, list []any) (bool, *problem, *raised) {
 	if !isNumber || err != nil {
 		return false, nil, &raised{"TypeError", "tuple indices must be integers or slices, not str"}
 	}
-	outputs := c.p.srv.classes()[from.className()].outputs
+	outputs := c.p.srv.classOf(c.g, from).outputs
 	if at < 0 {
 		at += int64(len(outputs))
 	}

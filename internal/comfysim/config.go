@@ -30,6 +30,7 @@ type Config struct {
 	// missing node type and accept any prompt_id.
 	Version   string
 	KeepCache bool // outputs stay cached when other prompts run (as with --cache-lru); otherwise only the last prompt's
+	Lenient   bool // any class, link, value and missing input is taken, for suites that were written for other hosts
 	Previews  bool // KSampler sends preview images
 	Faults    []Fault
 	Seed      uint64       // for faults with a probability

@@ -27,6 +27,6 @@
 //
 // Files: server.go (life cycle), process.go (what a kill forgets), gate.go (freezing), backlog.go and history.go (state),
 // hub.go and socket.go (websocket), routes.go, submit.go, control.go, jobs.go, files.go, sim.go (HTTP), graph.go,
-// catalog.go, check.go and coerce.go (validation), worker.go, execution.go, order.go, cache.go, nodes.go and block.go (running),
+// catalog.go, check.go, coerce.go and lenient.go (validation), worker.go, execution.go, order.go, cache.go, nodes.go and block.go (running),
 // picture.go, media.go and store.go (files), exception.go and fault.go (failures), runs.go (what tests read).
 package comfysim

@@ -92,7 +92,7 @@ func (x *execution) exit(restart time.Duration) error {
 	return errDead
 }
 
-func (x *execution) class(id string) *class  { return x.p.srv.classes()[x.g.nodes[id].className()] }
+func (x *execution) class(id string) *class  { return x.p.srv.classOf(x.g, x.g.nodes[id]) }
 func (x *execution) isOutput(id string) bool { return x.class(id).outputNode }
 func (x *execution) isCached(id string) bool { return x.p.cache.results[x.signatures[id]] != nil }
 

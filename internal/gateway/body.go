@@ -29,7 +29,7 @@ func storedBody(p *prompt) []byte {
 // has not ended; then there is nothing but the record of its run.
 func (g *Gateway) bodyOf(ctx context.Context, name job.Tenant, row *Row) (submittedBody, error) {
 	body := submittedBody{Prompt: json.RawMessage(`{}`)}
-	stored, err := g.readOutput(ctx, queue.BodyName(name, row.Job), largestPrompt+largestPrompt/4)
+	stored, err := g.submitted(ctx, name, row)
 	switch {
 	case err == nil:
 		err = decode(stored, &body)

@@ -22,7 +22,8 @@ import (
 // catalogs keeps what the hosts of the fleet say of themselves, and what follows for clients: all hosts that may run a tenant's jobs
 // appear as one ComfyUI. Answers are merged once after each change, and served from memory.
 type catalogs struct {
-	q *queue.Queue
+	q       *queue.Queue
+	changed func() // at each change; it does not block
 
 	mu     sync.Mutex // guards all below
 	hosts  kept[queue.Catalog]
@@ -48,9 +49,9 @@ type page struct {
 	tag          string
 }
 
-func newCatalogs(q *queue.Queue) *catalogs {
+func newCatalogs(q *queue.Queue, changed func()) *catalogs {
 	return &catalogs{
-		q: q, hosts: kept[queue.Catalog]{values: map[string]queue.Catalog{}}, grants: kept[[]job.Tenant]{values: map[string][]job.Tenant{}},
+		q: q, changed: changed, hosts: kept[queue.Catalog]{values: map[string]queue.Catalog{}}, grants: kept[[]job.Tenant]{values: map[string][]job.Tenant{}},
 		views: map[string]*view{}, blobs: map[string][]byte{},
 	}
 }
@@ -98,6 +99,7 @@ func (c *catalogs) host(change queue.Change[queue.Catalog]) {
 	defer c.mu.Unlock()
 	c.hosts.take(change.Phase, change.Key, change.Value)
 	clear(c.views)
+	c.changed()
 }
 
 func (c *catalogs) grant(change queue.Change[queue.HostGrant]) {
@@ -108,6 +110,7 @@ func (c *catalogs) grant(change queue.Change[queue.HostGrant]) {
 	}
 	c.grants.take(change.Phase, change.Key, change.Value.Tenants)
 	clear(c.views)
+	c.changed()
 }
 
 // serves reports whether a host may run a tenant's jobs.

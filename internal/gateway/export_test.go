@@ -16,6 +16,7 @@ import (
 
 	"github.com/comfyherd/comfyherd/internal/job"
 	"github.com/comfyherd/comfyherd/internal/queue"
+	"github.com/comfyherd/comfyherd/internal/workflow"
 )
 
 // Identify gives the tenant and path that a handler receives of a request to an address that only this machine reaches, and the status of
@@ -32,7 +33,7 @@ func Identify(cfg Config, fallback job.Tenant, r *http.Request) (tenant job.Tena
 
 // Serves reports whether a host may run a tenant's jobs after changes of grants.
 func Serves(tenant job.Tenant, host string, changes ...queue.Change[queue.HostGrant]) bool {
-	c := newCatalogs(nil)
+	c := newCatalogs(nil, func() {})
 	for _, change := range changes {
 		c.grant(change)
 	}
@@ -251,3 +252,48 @@ func PlaceOf(cursor string) (again string, err error) {
 	}
 	return p.cursor(), nil
 }
+
+// Answered is a question about a workflow after the fleet has said of one that a host may run it.
+type Answered struct {
+	Tenant                      job.Tenant
+	Hash                        workflow.Hash
+	Later                       time.Duration
+	ChangedBefore, ChangedAfter bool // a host said something new before the answer came, or after it
+}
+
+// KnownRunnable reports whether the fleet need not be asked.
+func KnownRunnable(tenant job.Tenant, hash workflow.Hash, then Answered, now time.Time) bool {
+	a := newAsked()
+	c := newCatalogs(nil, a.forget)
+	_, changes := a.runnable(askedKey{tenant, hash}, now)
+	if then.ChangedBefore {
+		c.host(queue.Change[queue.Catalog]{})
+	}
+	a.put(askedKey{tenant, hash}, now, changes)
+	if then.ChangedAfter {
+		c.grant(queue.Change[queue.HostGrant]{})
+	}
+	known, _ := a.runnable(askedKey{then.Tenant, then.Hash}, now.Add(then.Later))
+	return known
+}
+
+// ForgetEnded has rows list no job that has ended.
+func ForgetEnded(r *Rows) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	clear(r.ended)
+	r.order = nil
+}
+
+// Age makes the jobs of rows that have no event older.
+func Age(r *Rows, by time.Duration) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.looked = time.Time{}
+	for _, row := range r.open {
+		row.Created = row.Created.Add(-by)
+	}
+}
+
+// DeviceType is the type that a device has in /system_stats.
+func DeviceType(name string) string { return deviceType(name) }

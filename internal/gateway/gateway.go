@@ -50,7 +50,9 @@ type Gateway struct {
 	hangUp  func()        // closes leaving, once
 
 	hidden   *hidden
+	asked    *asked
 	catalogs *catalogs
+	bodies   *bodies
 	decoding chan struct{} // has a value for each picture that is being decoded
 
 	mu      sync.Mutex // guards all below
@@ -84,8 +86,9 @@ func New(q *queue.Queue, cfg Config) (*Gateway, error) {
 	g := &Gateway{
 		q: q, cfg: cfg, log: cfg.Logger, keys: newKeyring(cfg.Keys),
 		begin: make(chan *tenant), ended: make(chan struct{}), tenants: map[job.Tenant]*tenant{},
-		hidden: newHidden(), catalogs: newCatalogs(q), decoding: make(chan struct{}, mostDecoded),
+		hidden: newHidden(), asked: newAsked(), bodies: newBodies(), decoding: make(chan struct{}, mostDecoded),
 	}
+	g.catalogs = newCatalogs(q, g.asked.forget)
 	g.leaving = make(chan struct{})
 	g.hangUp = sync.OnceFunc(func() { close(g.leaving) })
 	fallback := DefaultTenant
@@ -174,6 +177,7 @@ func (g *Gateway) Run(stop, kill context.Context) error {
 		return nil
 	})
 	err := servers.Wait()
+	g.bodies.storing.Wait()
 	endTenants()
 	return errors.Join(err, all.Wait())
 }

@@ -29,6 +29,15 @@ type device struct {
 	TorchFree int64  `json:"torch_vram_free"`
 }
 
+// deviceType is the type of a device by its name: ComfyUI has no other name for the devices that are not of a GPU's driver.
+func deviceType(name string) string {
+	switch name {
+	case "cpu", "mps":
+		return name
+	}
+	return "cuda"
+}
+
 // getSystemStats answers one device for each host that is online and may run the tenant's jobs. Paths and arguments of hosts are not shown; without the argument
 // --enable-manager a page offers no Manager, which would change hosts.
 func (g *Gateway) getSystemStats(w http.ResponseWriter, r *http.Request, of *tenant) error {
@@ -43,7 +52,7 @@ func (g *Gateway) getSystemStats(w http.ResponseWriter, r *http.Request, of *ten
 		if h.State != queue.Online || !g.catalogs.serves(of.name, h.Host) {
 			continue
 		}
-		d := device{Name: h.Device, Type: "cuda", Index: len(devices), Total: h.Memory, TorchAll: h.Memory}
+		d := device{Name: h.Device, Type: deviceType(h.Device), Index: len(devices), Total: h.Memory, TorchAll: h.Memory}
 		if len(h.Running) < h.Slots { // an idle one has all its memory
 			d.Free, d.TorchFree = h.Memory, h.Memory
 		}

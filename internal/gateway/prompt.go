@@ -193,6 +193,8 @@ func (p *prompt) readTargets(f *promptFields) error {
 	return nil
 }
 
+func (p *prompt) withKeys() bool { return p.keys.APIKey != "" || p.keys.AuthToken != "" }
+
 // secretMembers are the members of extra_data that ComfyUI passes on to nodes and never shows.
 var secretMembers = []string{"auth_token_comfy_org", "api_key_comfy_org"}
 

@@ -43,6 +43,7 @@ type Rows struct {
 	read    uint64    // sequence of the last event that was read
 	since   time.Time // when that was stored
 	changed chan struct{}
+	looked  time.Time // when jobs without an event were looked for last
 }
 
 const (
@@ -125,6 +126,9 @@ func (r *Rows) refresh(ctx context.Context) error {
 	defer cancel()
 	r.expire()
 	if err := r.scan(ctx); err != nil {
+		return err
+	}
+	if err := r.lookAgain(ctx); err != nil {
 		return err
 	}
 	last, err := r.q.LastTenantEvent(ctx, r.tenant)

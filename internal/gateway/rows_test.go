@@ -94,3 +94,36 @@ func TestRowsHaveAJobFromItsPublishToItsEnd(t *testing.T) {
 		t.Errorf("another tenant finds %+v, %v", row, err)
 	}
 }
+
+func TestASecondPublishOfAnOldIDIsNotListedForEver(t *testing.T) {
+	t.Parallel()
+	q := openQueue(t)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	rows := gateway.FollowRows(ctx, q, "acme")
+	e := job.Event{EventKind: job.Cancelled, Job: "one", Tenant: "acme", Priority: 5}
+	if _, err := q.Append(ctx, &e, 0, "test", ""); err != nil {
+		t.Fatal(err)
+	}
+	want(ctx, t, rows, "cancelled ended")
+	gateway.ForgetEnded(rows)
+	receipt, err := q.Submit(ctx, job.Lane{Tenant: "acme", Priority: 5}, job.Spec{ID: "one", Workflow: []byte(aGraph)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want(ctx, t, rows, "stored")
+	gateway.Age(rows, time.Minute)
+	want(ctx, t, rows, "stored") // it is, so a dispatcher may come
+	if err := q.Erase(ctx, receipt.Sequence); err != nil {
+		t.Fatal(err)
+	}
+	gateway.Age(rows, time.Minute)
+	want(ctx, t, rows, "cancelled ended")
+}
+
+func want(ctx context.Context, t *testing.T, rows *gateway.Rows, states ...string) {
+	t.Helper()
+	if diff := cmp.Diff(states, gateway.States(ctx, t, rows)); diff != "" {
+		t.Error(diff)
+	}
+}

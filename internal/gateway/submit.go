@@ -1,7 +1,6 @@
 package gateway
 
 import (
-	"bytes"
 	"compress/gzip"
 	"context"
 	"errors"
@@ -12,7 +11,6 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/comfyherd/comfyherd/internal/job"
-	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/internal/workflow"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
@@ -27,10 +25,9 @@ type accepted struct {
 	NodeErrors struct{} `json:"node_errors"`
 }
 
-// postPrompt takes a prompt. In order: it is checked, and at the same time an earlier prompt with its id is looked for; the job is
-// published, and at the same time the body is stored, with which the queue and the history show the prompt after its end. A crash
-// between the two leaves a prompt whose graph is no longer shown when it has ended, or a body without a job, which expires. After
-// the publish the id is in COMFY_JOBS, where every gateway finds it.
+// postPrompt takes a prompt. It is checked, and published; at the same time an earlier prompt with its id is looked for. After the publish
+// the id is in COMFY_JOBS, where every gateway finds it, and the client is answered. Then the body is stored, with which the queue and the
+// history show the prompt after its end: a crash before that leaves a prompt whose graph is no longer shown when it has ended.
 func (g *Gateway) postPrompt(w http.ResponseWriter, r *http.Request, of *tenant) error {
 	body, err := requestBody(w, r, largestPrompt)
 	if err != nil {
@@ -40,95 +37,107 @@ func (g *Gateway) postPrompt(w http.ResponseWriter, r *http.Request, of *tenant)
 	if err != nil {
 		return err
 	}
-	var earlier *Row
-	var lookedUp error
-	var looking sync.WaitGroup
-	if p.id != "" {
-		looking.Go(func() { earlier, lookedUp = g.earlier(r.Context(), of, p.id) })
-	} else {
-		p.id = job.ID(uuid.NewString())
-	}
-	spec, refused := g.checked(r.Context(), of, p)
-	looking.Wait()
-	switch {
-	case lookedUp != nil:
-		return lookedUp
-	case earlier != nil: // an id runs once; ComfyUI would run it again
-		answerJSON(w, http.StatusOK, accepted{ID: p.id, Number: earlier.number()})
+	earlier := func() (*Row, error) { return nil, nil }
+	if row, known := of.rows.Row(p.id); known {
+		answerJSON(w, http.StatusOK, accepted{ID: p.id, Number: row.number()})
 		return nil
-	case refused != nil:
-		return refused
 	}
-	row, err := g.submit(r.Context(), of, p, spec)
+	if p.id == "" {
+		p.id = job.ID(uuid.NewString())
+	} else {
+		earlier = sync.OnceValues(func() (*Row, error) { return g.earlier(r.Context(), of, p.id) })
+	}
+	number, err := g.take(r.Context(), of, p, earlier)
 	if err != nil {
 		return err
 	}
-	answerJSON(w, http.StatusOK, accepted{ID: p.id, Number: row.number()})
+	answerJSON(w, http.StatusOK, accepted{ID: p.id, Number: number})
 	return nil
 }
 
-// checked is a prompt as a job, with the files that it names, when a host could run it.
-func (g *Gateway) checked(ctx context.Context, of *tenant, p *prompt) (job.Spec, error) {
-	graph, err := workflow.Adopt(p.graph)
-	if err != nil {
-		return job.Spec{}, refusedGraph(err)
+// take publishes a prompt, unless it is refused or there is an earlier one with its id, and gives its number. An id runs once; ComfyUI
+// would run it again.
+func (g *Gateway) take(ctx context.Context, of *tenant, p *prompt, earlier func() (*Row, error)) (number any, err error) {
+	spec, large, refused := g.checked(ctx, of, p)
+	if refused != nil || large || p.withKeys() { // what is stored beside a job would replace the earlier one's
+		switch row, err := earlier(); {
+		case err != nil:
+			return nil, err
+		case row != nil:
+			return row.number(), nil
+		case refused != nil:
+			return nil, refused
+		}
 	}
-	p.submission.Created = g.q.Now().UnixMilli()
-	spec := p.spec
-	spec.ID, spec.IncludeOutputs, spec.ExtraData, spec.Live = p.id, p.targets, p.extra, job.LiveFrames
-	if spec.Inputs, err = g.inputsOf(ctx, of.name, p.graph); err != nil {
-		return job.Spec{}, err
+	var before *Row
+	var notSearched error
+	var searching sync.WaitGroup
+	searching.Go(func() { before, notSearched = earlier() })
+	row, err := g.submit(ctx, of, p, spec, large)
+	searching.Wait()
+	switch {
+	case before != nil && before.Sequence != row.Sequence: // dispatchers drop the second publish of an id
+		return before.number(), nil
+	case err != nil:
+		return nil, err
+	case notSearched != nil:
+		g.log.Warn("a prompt is published, and whether there was one with its id before is not known", "tenant", of.name, "job", p.id, "error", notSearched)
 	}
-	if err := g.checkRunnable(ctx, of.name, graph, &spec); err != nil {
-		return job.Spec{}, err
-	}
-	spec.Metadata, err = metadataOf(&p.submission)
-	return spec, err
+	of.rows.add(&row)
+	g.storeBody(ctx, of.name, p)
+	return row.number(), nil
 }
 
-// submit publishes a prompt as a job of the tenant.
-func (g *Gateway) submit(ctx context.Context, of *tenant, p *prompt, spec job.Spec) (Row, error) {
+// checked is a prompt as a job, with the files that it names, when a host could run it; large says that it does not fit in a message of NATS.
+func (g *Gateway) checked(ctx context.Context, of *tenant, p *prompt) (spec job.Spec, large bool, err error) {
+	graph, err := workflow.Adopt(p.graph)
+	if err != nil {
+		return spec, false, refusedGraph(err)
+	}
+	p.submission.Created = g.q.Now().UnixMilli()
+	spec = p.spec
+	spec.ID, spec.IncludeOutputs, spec.ExtraData, spec.Live, spec.APIKeys = p.id, p.targets, p.extra, job.LiveFrames, p.withKeys()
+	if spec.Inputs, err = g.inputsOf(ctx, of.name, p.graph); err != nil {
+		return spec, false, err
+	}
+	if err := g.checkRunnable(ctx, of.name, graph, &spec); err != nil {
+		return spec, false, err
+	}
+	if spec.Metadata, err = metadataOf(&p.submission); err != nil {
+		return spec, false, err
+	}
+	body, err := spec.Encode()
+	return spec, g.q.TooLarge(len(body)) != "", err
+}
+
+// submit publishes a prompt as a job of the tenant. One that is large is stored as a file before, which the message names.
+func (g *Gateway) submit(ctx context.Context, of *tenant, p *prompt, spec job.Spec, large bool) (Row, error) {
 	lane := job.Lane{Tenant: of.name, Priority: job.Usual}
 	if p.submission.Front {
 		lane.Priority++
 	}
-	if p.keys.APIKey != "" || p.keys.AuthToken != "" {
-		p.keys.Job, spec.APIKeys = p.id, true
-		if _, err := g.q.Client(of.name).KeepAPIKeys(ctx, p.keys); err != nil {
+	client, metadata := g.q.Client(of.name), spec.Metadata
+	if p.withKeys() {
+		p.keys.Job = p.id
+		if _, err := client.KeepAPIKeys(ctx, p.keys); err != nil {
 			return Row{}, err
 		}
 	}
-	published, err := g.small(ctx, of.name, spec)
-	if err != nil {
-		return Row{}, err
+	if large {
+		var err error
+		if spec, err = client.ByReference(ctx, spec); err != nil {
+			return Row{}, err
+		}
 	}
-	var notStored error
-	var storing sync.WaitGroup
-	storing.Go(func() { notStored = g.storeBody(ctx, of.name, p) })
-	receipt, err := g.q.Submit(ctx, lane, published)
-	storing.Wait()
+	receipt, err := g.q.Submit(ctx, lane, spec)
 	if err != nil {
 		return Row{}, refusedPublish(err)
 	}
-	if notStored != nil { // the prompt runs all the same
-		g.log.Warn("what a prompt submitted is not stored, so that its graph is not shown after its end", "tenant", of.name, "job", p.id, "error", notStored)
-	}
 	now := g.q.Now()
-	row := Row{
+	return Row{
 		Job: p.id, Priority: lane.Priority, Sequence: receipt.Sequence, Created: now, Time: now,
-		Metadata: spec.Metadata, Submission: p.submission,
-	}
-	of.rows.add(&row)
-	return row, nil
-}
-
-// small is a job as it is published. One that is larger than a message of NATS is stored as a file, which the message names.
-func (g *Gateway) small(ctx context.Context, name job.Tenant, spec job.Spec) (job.Spec, error) {
-	body, err := spec.Encode()
-	if err != nil || g.q.TooLarge(len(body)) == "" {
-		return spec, err
-	}
-	return g.q.Client(name).ByReference(ctx, spec)
+		Metadata: metadata, Submission: p.submission,
+	}, nil
 }
 
 // refusedGraph is a workflow that no ComfyUI could read, or that would stop one.
@@ -172,12 +181,6 @@ func (g *Gateway) checkRunnable(ctx context.Context, name job.Tenant, graph *wor
 	if err == nil && lacking != nil {
 		err = g.lackingError(name, graph, lacking)
 	}
-	return err
-}
-
-// storeBody stores what was submitted, without secrets.
-func (g *Gateway) storeBody(ctx context.Context, name job.Tenant, p *prompt) error {
-	_, err := g.q.StoreOutput(ctx, queue.BodyName(name, p.id), "application/json", bytes.NewReader(storedBody(p)))
 	return err
 }
 

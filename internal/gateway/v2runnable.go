@@ -42,13 +42,25 @@ func (g *Gateway) runnable(ctx context.Context, of *tenant, spec *job.Spec, grap
 
 // lacking asks the fleet whether any host could ever run a job, and gives what every host is known to lack. It is nil when there is no
 // host yet, one is away, or no dispatcher answers: then the job is taken and waits. The error is a jetstream.BadRequest when the fleet
-// refuses the job, or says that it cannot be encoded.
+// would refuse the job, or says that it cannot be encoded. When the fleet has just said of the same workflow that a host may run it, it is
+// not asked again, unless the job names hosts.
 func (g *Gateway) lacking(ctx context.Context, name job.Tenant, spec *job.Spec) ([]string, error) {
-	asked := *spec
-	asked.ExtraData = nil
-	body, err := asked.Encode()
+	question := *spec
+	question.ExtraData = nil
+	body, err := question.Encode()
 	if err != nil {
 		return nil, err
+	}
+	now := g.q.Now()
+	parsed, err := job.Parse(job.Message{Tenant: string(name), Priority: job.Usual, Received: now, Body: body})
+	if err != nil {
+		return nil, &jetstream.BadRequest{Message: err.Error()}
+	}
+	key := askedKey{name, parsed.Graph.Hash()}
+	kept := len(spec.OnlyHosts) == 0 && len(spec.ExcludeHosts) == 0
+	runnable, changes := g.asked.runnable(key, now)
+	if runnable && kept {
+		return nil, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, whyTimeout)
 	defer cancel()
@@ -60,10 +72,14 @@ func (g *Gateway) lacking(ctx context.Context, name job.Tenant, spec *job.Spec) 
 		g.log.Info("the fleet was not asked whether it can run a job, which is taken", "tenant", name, "error", err)
 		return nil, nil
 	}
-	if answer.Next != "" {
-		return nil, nil
+	var lacked []string
+	if answer.Next == "" {
+		lacked = lackedByAll(answer.Hosts)
 	}
-	return lackedByAll(answer.Hosts), nil
+	if lacked == nil && kept {
+		g.asked.put(key, now, changes)
+	}
+	return lacked, nil
 }
 
 // lackedByAll is what every host lacks that may run the tenant's jobs, as texts of workflow.Missing; when they lack different things,

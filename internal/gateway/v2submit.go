@@ -210,6 +210,15 @@ func (g *Gateway) publishJob(ctx context.Context, of *tenant, s *submission) err
 	return err
 }
 
+// small is a job as it is published. One that is larger than a message of NATS is stored as a file, which the message names.
+func (g *Gateway) small(ctx context.Context, name job.Tenant, spec job.Spec) (job.Spec, error) {
+	body, err := spec.Encode()
+	if err != nil || g.q.TooLarge(len(body)) == "" {
+		return spec, err
+	}
+	return g.q.Client(name).ByReference(ctx, spec)
+}
+
 // submitRefusal is the answer to an error of a publish after which there is no job; nil when there may be one.
 func submitRefusal(err error) error {
 	if refused, is := errors.AsType[*refusal](err); is {

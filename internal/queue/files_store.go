@@ -53,15 +53,19 @@ func (q *Queue) put(ctx context.Context, store string, meta natsjs.ObjectMeta, b
 	if meta.Name == "" {
 		return jetstream.File{}, fmt.Errorf("store a file in %s: it has no name", store)
 	}
-	if err := q.storeThere(ctx, store); err != nil {
+	var before string
+	var looking sync.WaitGroup
+	looking.Go(func() { before = q.storedParts(ctx, store, meta.Name) })
+	err := q.storeThere(ctx, store)
+	looking.Wait()
+	if err != nil {
 		return jetstream.File{}, fmt.Errorf("store file %s: %w", meta.Name, err)
 	}
-	before := q.storedParts(ctx, store, meta.Name)
 	id := rand.Text()
 	u := upload{q: q, store: store, key: names.FileKey(meta.Name), parts: names.PartsSubject(store, id), digest: sha256.New(), failing: make(chan struct{})}
 	meta.Opts = &natsjs.ObjectMetaOptions{ChunkSize: partSize}
 	u.info = natsjs.ObjectInfo{Bucket: store, NUID: id, ObjectMeta: meta}
-	err := u.send(ctx, body)
+	err = u.send(ctx, body)
 	u.waiting.Wait()
 	if err == nil {
 		err = u.failure()
@@ -82,7 +86,7 @@ func (q *Queue) put(ctx context.Context, store string, meta natsjs.ObjectMeta, b
 
 // send reads the body and sends it in parts, of which at most partsInFlight are sent and not acked.
 func (u *upload) send(ctx context.Context, body io.Reader) error {
-	part := make([]byte, min(partSize, u.q.maxPayload()))
+	part := make([]byte, partLength(body, min(partSize, u.q.maxPayload())))
 	for {
 		n, err := io.ReadFull(body, part)
 		if n > 0 {
@@ -97,6 +101,14 @@ func (u *upload) send(ctx context.Context, body io.Reader) error {
 			return fmt.Errorf("read its content: %w", err)
 		}
 	}
+}
+
+// partLength is the length of parts: the most, or that of a whole small file.
+func partLength(body io.Reader, most int) int {
+	if sized, is := body.(interface{ Len() int }); is {
+		return max(1, min(most, sized.Len()))
+	}
+	return most
 }
 
 func (u *upload) sendPart(ctx context.Context, part []byte) error {

@@ -99,7 +99,7 @@ await step("boot", async () => {
   await shot(page, "boot");
 });
 await step("run, progress, preview, picture", async () => {
-  await load(page, slow(5), "SimSleep");
+  await load(page, slow(20), "SimSleep");
   const id = await run(page);
   await active(page, 1);
   await showQueue(page);
@@ -138,7 +138,7 @@ await step("reload during a run", async () => {
   await page.waitForFunction((one) => [...document.querySelectorAll(`[data-job-id="${one}"] img`)].some((image) => image.src.includes("/api/view") && image.naturalWidth > 0), id);
 });
 await step("two runs on two hosts", async () => {
-  await load(page, slow(8), "SimSleep");
+  await load(page, slow(40), "SimSleep");
   const long = await run(page);
   await load(page, textToImage(Date.now() % 1e9), "KSampler");
   const short = await run(page);
