@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 
 	"github.com/comfyherd/comfyherd/jetstream"
 )
@@ -41,7 +42,7 @@ func (f *FileSeeker) Read(p []byte) (int, error) {
 			return 0, err
 		}
 		if now.Size != f.File.Size || now.Digest != f.File.Digest {
-			return 0, errors.Join(fmt.Errorf("file %s was replaced while it was read", f.File.Name), body.Close())
+			return 0, errors.Join(fmt.Errorf("read file %s: %w", f.File.Name, jetstream.ErrReplaced), body.Close())
 		}
 		f.body = body
 	}
@@ -59,7 +60,7 @@ func (f *FileSeeker) Seek(offset int64, whence int) (int64, error) {
 		offset += f.File.Size
 	}
 	if offset < 0 {
-		return 0, fmt.Errorf("file %s has no byte %d", f.File.Name, offset)
+		return 0, fmt.Errorf("move to byte %d of file %s: %w", offset, f.File.Name, fs.ErrInvalid)
 	}
 	if offset != f.offset {
 		_ = f.Close()
