@@ -174,6 +174,7 @@
 //	hash            what identifies a workflow: SHA-256 of its structure and models, without prompts, seeds and sizes
 //	head start      how long a freed slot, or a job that becomes due, is left to its home
 //	heartbeat       what is written again and again so that presence lasts
+//	hold            why no host may take a job now, and until when (route.Hold)
 //	home            the dispatcher that gives a host its jobs first, by rendezvous hash; also the one that keeps a tenant's cap
 //	host            one ComfyUI, by its name
 //	job             a workflow that somebody has published, with an id that runs once
@@ -208,6 +209,7 @@
 //	record          a ticket as the waiting room keeps it: as small as it can be, since there may be very many (internal/route)
 //	redelivered     a job that NATS delivers again, because its lease ran out
 //	refusal         a host's ComfyUI would not take the job; another host is asked
+//	release         to give back a slot that was kept for a job
 //	requeue         a dead job is published again, as a new one
 //	requirement     a node class, model or option that a workflow needs of a host
 //	resting host    one that accepted jobs and did not begin them; it gets none for a while
@@ -223,10 +225,12 @@
 //	stray           a prompt that nobody waits for and that may still run
 //	strike          a failure that counts against a pair; enough of them make a block
 //	suspicion       a job that a host went down with, remembered until a second one alike or a success
+//	take in         to note what has happened, as each part of the loop does with what it is told
 //	tenant          who owns jobs; its name stands in every subject that concerns them
 //	tenant's slot   one of the jobs that a tenant with a cap may run at once
 //	ticket          a waiting job in COMFY_WAITING, with the lease that a claim passes on (queue.Ticket); in memory, what its turn depends on (route.Ticket)
 //	trial           a host that may be sick takes one job at a time, and the next of another workflow decides
+//	turn            one pass of the loop, in which it takes in what has happened and decides; it is a job's turn when it is next of those that wait
 //	verdict         what follows from a kind; in answers, why a host takes a job or does not
 //	waiting room    all tickets, of which every dispatcher has a copy
 //	walk            a goroutine that reads and writes NATS for one job, and asks the loop

@@ -17,6 +17,7 @@ var rules = map[string]func(tree) []string{
 	"EveryDependencyHasAReason":          dependencyProblems,
 	"TheRootHoldsOnlyWhatBelongsThere":   topProblems,
 	"JetstreamIsNotMistakenForItsDouble": namesakeProblems,
+	"TheWalksNameWhatIsThere":            walkProblems,
 }
 
 func TestTheHouseIsAsPlanned(t *testing.T) {
@@ -75,15 +76,20 @@ func TestEveryRuleBites(t *testing.T) {
 		"NamesakesNameAsMethod":      {"JetstreamIsNotMistakenForItsDouble", "jetstream/a.go", `type T int; func (T) Stream() {}`, ""},
 		"NamesakesTypeAsResult":      {"JetstreamIsNotMistakenForItsDouble", "internal/queue/a.go", `type T int; func (*T) F() (natsjs.Msg, error)`, "F shows a type"},
 		"NamesakesTypeInAField":      {"JetstreamIsNotMistakenForItsDouble", "jetstream/a.go", `type T struct{ M natsjs.Msg }`, "T shows a type"},
+		"WalkOfToday":                {"TheWalksNameWhatIsThere", "jetstream/a.go", `type T int; func (T) Submit() {}; func ask() {}`, ""},
+		"WalkToALostFunction":        {"TheWalksNameWhatIsThere", "jetstream/a.go", `func ask() {}`, "has no function Submit"},
+		"WalkToALostFile":            {"TheWalksNameWhatIsThere", "jetstream/b.go", `func Submit() {}`, "jetstream/a.go: does not exist"},
 		"NamesakesTypeInside":        {"JetstreamIsNotMistakenForItsDouble", "jetstream/a.go", `type T struct{ m natsjs.Msg }; func (t T) f() natsjs.Msg`, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			house := load(t, fstest.MapFS{
-				".gitignore":      {Data: []byte("/bin/\n*.out\n")},
-				"go.mod":          {Data: []byte("module m\nrequire (\n\texample.com/new v1.0.0 // indirect\n\texample.com/old v1.0.0\n)\n")},
-				"internal/doc.go": {Data: []byte("// Plan.\n//\n//\tinternal/route   pure and simple choices\n//\texample.com/old   was needed once\npackage internal\n")},
-				tc.path:           {Data: []byte("package a\n" + tc.src)},
+				".gitignore":           {Data: []byte("/bin/\n*.out\n")},
+				"go.mod":               {Data: []byte("module m\nrequire (\n\texample.com/new v1.0.0 // indirect\n\texample.com/old v1.0.0\n)\n")},
+				"internal/doc.go":      {Data: []byte("// Plan.\n//\n//\tinternal/route   pure and simple choices\n//\texample.com/old   was needed once\npackage internal\n")},
+				"docs/architecture.md": {Data: []byte("| file | function |\n|---|---|\n| `jetstream/a.go` | `Submit`, `ask` | as it was |\n")},
+
+				tc.path: {Data: []byte("package a\n" + tc.src)},
 			})
 			var found []string
 			for _, p := range rules[tc.rule](house) {

@@ -38,11 +38,12 @@ func (f goFile) imports() map[string]string {
 	return found
 }
 
-// tree is what the rules judge: every Go file, the names at the top, and two texts.
+// tree is what the rules judge: every Go file, the names at the top, and three texts.
 type tree struct {
 	files []goFile
 	top   []string
 	plan  string // the text of internal/doc.go
+	walks string // the text of docs/architecture.md
 	gomod string
 }
 
@@ -76,6 +77,9 @@ func load(t *testing.T, root fs.FS) tree {
 		t.Fatal(err)
 	}
 	found.plan = text(t, root, "internal/doc.go")
+	if walks, err := fs.ReadFile(root, "docs/architecture.md"); err == nil {
+		found.walks = string(walks)
+	}
 	found.gomod = text(t, root, "go.mod")
 	return found
 }

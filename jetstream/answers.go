@@ -4,41 +4,27 @@ import (
 	"encoding/json"
 	"time"
 
-	"github.com/comfyherd/comfyherd/internal/failure"
-	"github.com/comfyherd/comfyherd/internal/job"
 	"github.com/comfyherd/comfyherd/internal/names"
-	"github.com/comfyherd/comfyherd/internal/route"
-	"github.com/comfyherd/comfyherd/internal/workflow"
-)
-
-// Types of requests and answers that internal packages define, under names that other modules can use.
-type (
-	// HostVerdict says whether one host may run a job, and if not, why.
-	HostVerdict = route.HostVerdict
-	// LaneStat is a lane with its waiting and running jobs and its share of the hosts' time.
-	LaneStat = route.LaneStat
-	// Hash identifies a workflow: SHA-256, in hexadecimal digits, of its structure and models, without prompts, seeds and sizes.
-	Hash = workflow.Hash
 )
 
 // StatusRequest names a job.
 type StatusRequest struct {
-	Tenant job.Tenant `json:"tenant,omitempty"`
-	Job    job.ID     `json:"job"`
+	Tenant Tenant `json:"tenant,omitempty"`
+	Job    ID     `json:"job"`
 }
 
 // JobStatus is where a job stands. State and Event are its last event. Position, Of and ETA are of a job that waits: its place
 // among all jobs that wait, from 1, how many those are, and when it is expected to start; they are left out when they are unknown.
 type JobStatus struct {
-	Job      job.ID        `json:"job"`
-	Tenant   job.Tenant    `json:"tenant"`
-	State    job.EventKind `json:"state"`
-	Event    job.Event     `json:"event"`
-	Position int           `json:"position,omitempty"`
-	Of       int           `json:"of,omitempty"`
-	ETA      *time.Time    `json:"eta,omitempty"`
-	Events   []EventRow    `json:"events"`            // oldest first: the newest 500, or as many as an answer has room for
-	Earlier  int           `json:"earlier,omitempty"` // events before these
+	Job      ID         `json:"job"`
+	Tenant   Tenant     `json:"tenant"`
+	State    EventKind  `json:"state"`
+	Event    Event      `json:"event"`
+	Position int        `json:"position,omitempty"`
+	Of       int        `json:"of,omitempty"`
+	ETA      *time.Time `json:"eta,omitempty"`
+	Events   []EventRow `json:"events"`            // oldest first: the newest 500, or as many as an answer has room for
+	Earlier  int        `json:"earlier,omitempty"` // events before these
 }
 
 // EventRow is an event as COMFY_EVENTS has stored it.
@@ -46,7 +32,7 @@ type EventRow struct {
 	Sequence uint64    `json:"sequence"`
 	Subject  string    `json:"subject"`
 	Time     time.Time `json:"time"` // when it was stored
-	Event    job.Event `json:"event"`
+	Event    Event     `json:"event"`
 }
 
 // UnmarshalJSON reads a row; the event's kind is the end of the subject.
@@ -61,8 +47,8 @@ func (r *EventRow) UnmarshalJSON(body []byte) error {
 
 // WhyRequest asks about a job (Job), or about a workflow that was not submitted (Workflow).
 type WhyRequest struct {
-	Tenant   job.Tenant      `json:"tenant,omitempty"`
-	Job      job.ID          `json:"job,omitempty"`
+	Tenant   Tenant          `json:"tenant,omitempty"`
+	Job      ID              `json:"job,omitempty"`
 	Workflow json.RawMessage `json:"workflow,omitempty"` // any of the three bodies of a job
 	After    string          `json:"after,omitempty"`    // only hosts behind this one, by name: Next of the previous answer
 	Limit    int             `json:"limit,omitempty"`    // the most hosts to list; 500 is the maximum and the default
@@ -70,53 +56,53 @@ type WhyRequest struct {
 
 // WhyAnswer says of every host whether it may run the job, and why not.
 type WhyAnswer struct {
-	Job      job.ID           `json:"job,omitempty"`
-	State    job.EventKind    `json:"state,omitempty"`
-	Reason   route.HoldReason `json:"reason,omitempty"` // why no host may take it; empty when it only waits its turn
-	Text     string           `json:"text"`
-	Until    *time.Time       `json:"until,omitempty"`
-	Position int              `json:"position,omitempty"`
-	Of       int              `json:"of,omitempty"`
-	ETA      *time.Time       `json:"eta,omitempty"`
-	Hosts    []HostVerdict    `json:"hosts"`          // by name
-	Next     string           `json:"next,omitempty"` // the After of the next page; empty on the last
+	Job      ID            `json:"job,omitempty"`
+	State    EventKind     `json:"state,omitempty"`
+	Reason   HoldReason    `json:"reason,omitempty"` // why no host may take it; empty when it only waits its turn
+	Text     string        `json:"text"`
+	Until    *time.Time    `json:"until,omitempty"`
+	Position int           `json:"position,omitempty"`
+	Of       int           `json:"of,omitempty"`
+	ETA      *time.Time    `json:"eta,omitempty"`
+	Hosts    []HostVerdict `json:"hosts"`          // by name
+	Next     string        `json:"next,omitempty"` // the After of the next page; empty on the last
 }
 
 // CancelRequest names one job (Job), one lane (Lane), or all jobs of the tenant that wait (All): exactly one of the three.
 type CancelRequest struct {
-	Tenant  job.Tenant    `json:"tenant,omitempty"`
-	Job     job.ID        `json:"job,omitempty"`
-	Lane    *job.Priority `json:"lane,omitempty"`    // what waits in the tenant's lane of this priority
-	All     bool          `json:"all,omitempty"`     // what waits in every lane of the tenant
-	Running bool          `json:"running,omitempty"` // lane and all: also what runs
-	Force   bool          `json:"force,omitempty"`   // job: also an id that was not submitted yet
-	By      string        `json:"by,omitempty"`      // who asks; at most 64 characters are kept
-	After   uint64        `json:"after,omitempty"`   // lane and all: Next of the previous answer
-	Limit   int           `json:"limit,omitempty"`   // lane and all: the most jobs to end; 500 is the maximum and the default
+	Tenant  Tenant    `json:"tenant,omitempty"`
+	Job     ID        `json:"job,omitempty"`
+	Lane    *Priority `json:"lane,omitempty"`    // what waits in the tenant's lane of this priority
+	All     bool      `json:"all,omitempty"`     // what waits in every lane of the tenant
+	Running bool      `json:"running,omitempty"` // lane and all: also what runs
+	Force   bool      `json:"force,omitempty"`   // job: also an id that was not submitted yet
+	By      string    `json:"by,omitempty"`      // who asks; at most 64 characters are kept
+	After   uint64    `json:"after,omitempty"`   // lane and all: Next of the previous answer
+	Limit   int       `json:"limit,omitempty"`   // lane and all: the most jobs to end; 500 is the maximum and the default
 }
 
 // CancelAnswer says of one job how it ended, by this cancel or before it (Job, State, Event), and of several how many this call
 // has ended (Count). Several are cancelled page by page: while Next is not 0, ask again with it as After.
 type CancelAnswer struct {
-	Job   job.ID        `json:"job,omitempty"`
-	State job.EventKind `json:"state,omitempty"`
-	Event *job.Event    `json:"event,omitempty"`
-	Count int           `json:"count"`          // jobs that this call has ended
-	Next  uint64        `json:"next,omitempty"` // the After of the next page; 0 on the last
+	Job   ID        `json:"job,omitempty"`
+	State EventKind `json:"state,omitempty"`
+	Event *Event    `json:"event,omitempty"`
+	Count int       `json:"count"`          // jobs that this call has ended
+	Next  uint64    `json:"next,omitempty"` // the After of the next page; 0 on the last
 }
 
 // DeadRequest filters dead letters; an empty field matches all. An answer that would be too large or take too long ends early:
 // while its Next is not 0, ask again with it as After.
 type DeadRequest struct {
-	Tenant job.Tenant     `json:"tenant,omitempty"`
-	Job    job.ID         `json:"job,omitempty"`
-	Hash   workflow.Hash  `json:"hash,omitempty"` // or its first digits
-	Kind   failure.Kind   `json:"kind,omitempty"`
-	Reason failure.Reason `json:"reason,omitempty"`
-	Since  string         `json:"since,omitempty"` // RFC 3339, or a Go duration back from now
-	After  uint64         `json:"after,omitempty"` // only letters behind this sequence of COMFY_DEAD: Next of the previous answer
-	UpTo   uint64         `json:"up_to,omitempty"` // only letters up to this sequence of COMFY_DEAD
-	Limit  int            `json:"limit,omitempty"` // the most letters to list; 500 is the maximum and the default
+	Tenant Tenant `json:"tenant,omitempty"`
+	Job    ID     `json:"job,omitempty"`
+	Hash   Hash   `json:"hash,omitempty"` // or its first digits
+	Kind   Kind   `json:"kind,omitempty"`
+	Reason Reason `json:"reason,omitempty"`
+	Since  string `json:"since,omitempty"` // RFC 3339, or a Go duration back from now
+	After  uint64 `json:"after,omitempty"` // only letters behind this sequence of COMFY_DEAD: Next of the previous answer
+	UpTo   uint64 `json:"up_to,omitempty"` // only letters up to this sequence of COMFY_DEAD
+	Limit  int    `json:"limit,omitempty"` // the most letters to list; 500 is the maximum and the default
 
 	Signature string `json:"signature,omitempty"` // of a group
 	// Group lists groups instead of letters; its only value is "signature". Groups are counted from the stored events, so those of
@@ -126,7 +112,7 @@ type DeadRequest struct {
 
 // DeadAnswer lists dead jobs by their dead events, oldest first, or groups of them, the largest first.
 type DeadAnswer struct {
-	Dead   []job.Event `json:"dead"`
+	Dead   []Event     `json:"dead"`
 	Next   uint64      `json:"next,omitempty"` // the After of the next page; 0 on the last
 	Groups []DeadGroup `json:"groups,omitempty"`
 	More   int         `json:"more,omitempty"`  // groups that were left out
@@ -135,18 +121,18 @@ type DeadAnswer struct {
 
 // RequeueRequest chooses dead letters as DeadRequest does. A request without any condition is refused unless All is set.
 type RequeueRequest struct {
-	Tenant job.Tenant     `json:"tenant,omitempty"`
-	Job    job.ID         `json:"job,omitempty"`
-	Hash   workflow.Hash  `json:"hash,omitempty"`
-	Kind   failure.Kind   `json:"kind,omitempty"`
-	Reason failure.Reason `json:"reason,omitempty"`
-	Since  string         `json:"since,omitempty"`
-	All    bool           `json:"all,omitempty"` // every letter there is
-	After  uint64         `json:"after,omitempty"`
-	UpTo   uint64         `json:"up_to,omitempty"` // only letters up to this sequence of COMFY_DEAD
-	Limit  int            `json:"limit,omitempty"` // the most letters to requeue
-	Again  bool           `json:"again,omitempty"` // also letters that were requeued before
-	By     string         `json:"by,omitempty"`    // who asks; at most 64 characters are kept
+	Tenant Tenant `json:"tenant,omitempty"`
+	Job    ID     `json:"job,omitempty"`
+	Hash   Hash   `json:"hash,omitempty"`
+	Kind   Kind   `json:"kind,omitempty"`
+	Reason Reason `json:"reason,omitempty"`
+	Since  string `json:"since,omitempty"`
+	All    bool   `json:"all,omitempty"` // every letter there is
+	After  uint64 `json:"after,omitempty"`
+	UpTo   uint64 `json:"up_to,omitempty"` // only letters up to this sequence of COMFY_DEAD
+	Limit  int    `json:"limit,omitempty"` // the most letters to requeue
+	Again  bool   `json:"again,omitempty"` // also letters that were requeued before
+	By     string `json:"by,omitempty"`    // who asks; at most 64 characters are kept
 
 	Signature string `json:"signature,omitempty"` // of a DeadGroup
 
@@ -164,11 +150,11 @@ func (r *RequeueRequest) Narrow() bool {
 
 // RequeueAnswer lists the ids under which the jobs were published again.
 type RequeueAnswer struct {
-	Count int               `json:"count"`
-	Jobs  map[job.ID]job.ID `json:"jobs"`           // dead id: new id
-	Next  uint64            `json:"next,omitempty"` // the After of the next page; 0 on the last
+	Count int       `json:"count"`
+	Jobs  map[ID]ID `json:"jobs"`           // dead id: new id
+	Next  uint64    `json:"next,omitempty"` // the After of the next page; 0 on the last
 
-	NeedExtraData []job.ID `json:"need_extra_data,omitempty"` // not requeued: they had keys in extra_data, and the request has none
+	NeedExtraData []ID `json:"need_extra_data,omitempty"` // not requeued: they had keys in extra_data, and the request has none
 }
 
 // QueueRequest asks for lanes.
@@ -187,42 +173,42 @@ type QueueAnswer struct {
 // JobsRequest asks for jobs, the one with the newest event first; an empty field matches all. An answer may have fewer jobs than
 // Limit, or none, although more match: ask again with Next as Before until Next is 0.
 type JobsRequest struct {
-	Tenant job.Tenant    `json:"tenant,omitempty"`
-	State  job.EventKind `json:"state,omitempty"` // kind of its last event
-	Hash   workflow.Hash `json:"hash,omitempty"`  // or its first digits
-	Host   string        `json:"host,omitempty"`  // where it runs, or has run last
-	Kind   failure.Kind  `json:"kind,omitempty"`  // of its last failure
-	Reason string        `json:"reason,omitempty"`
-	Job    job.ID        `json:"job,omitempty"`    // or its first letters
-	Text   string        `json:"text,omitempty"`   // a part of its name, or of the first 512 bytes of its metadata; upper and lower case are the same
-	Before uint64        `json:"before,omitempty"` // only jobs whose last event is older: Next of the previous answer
-	Limit  int           `json:"limit,omitempty"`  // the most jobs to list, at most 500; default 100
+	Tenant Tenant    `json:"tenant,omitempty"`
+	State  EventKind `json:"state,omitempty"` // kind of its last event
+	Hash   Hash      `json:"hash,omitempty"`  // or its first digits
+	Host   string    `json:"host,omitempty"`  // where it runs, or has run last
+	Kind   Kind      `json:"kind,omitempty"`  // of its last failure
+	Reason string    `json:"reason,omitempty"`
+	Job    ID        `json:"job,omitempty"`    // or its first letters
+	Text   string    `json:"text,omitempty"`   // a part of its name, or of the first 512 bytes of its metadata; upper and lower case are the same
+	Before uint64    `json:"before,omitempty"` // only jobs whose last event is older: Next of the previous answer
+	Limit  int       `json:"limit,omitempty"`  // the most jobs to list, at most 500; default 100
 }
 
 // JobsAnswer is a page of jobs.
 type JobsAnswer struct {
-	Jobs   []JobRow              `json:"jobs"`
-	Next   uint64                `json:"next,omitempty"` // the Before of the next page; 0 on the last
-	Since  Mark                  `json:"since"`          // jobs whose last event is older may be missing
-	Counts map[job.EventKind]int `json:"counts"`         // number of jobs by state, of the tenant if one is asked for
+	Jobs   []JobRow          `json:"jobs"`
+	Next   uint64            `json:"next,omitempty"` // the Before of the next page; 0 on the last
+	Since  Mark              `json:"since"`          // jobs whose last event is older may be missing
+	Counts map[EventKind]int `json:"counts"`         // number of jobs by state, of the tenant if one is asked for
 }
 
 // JobRow is a job in a list.
 type JobRow struct {
-	Job       job.ID        `json:"job"`
-	Tenant    job.Tenant    `json:"tenant"`
-	State     job.EventKind `json:"state"`
-	Priority  job.Priority  `json:"priority"`
-	Hash      workflow.Hash `json:"hash,omitempty"`
-	Name      string        `json:"name,omitempty"`
-	Title     string        `json:"title,omitempty"` // of its workflow
-	Host      string        `json:"host,omitempty"`  // where it runs, or has run last
-	Attempt   int           `json:"attempt,omitempty"`
-	Kind      failure.Kind  `json:"kind,omitempty"`   // of its last failure, unless it is completed
-	Reason    string        `json:"reason,omitempty"` // why it waits, or is dead
-	RequeueOf job.ID        `json:"requeue_of,omitempty"`
-	First     Mark          `json:"first"` // the oldest of its events that the dispatcher has read
-	Last      Mark          `json:"last"`
+	Job       ID        `json:"job"`
+	Tenant    Tenant    `json:"tenant"`
+	State     EventKind `json:"state"`
+	Priority  Priority  `json:"priority"`
+	Hash      Hash      `json:"hash,omitempty"`
+	Name      string    `json:"name,omitempty"`
+	Title     string    `json:"title,omitempty"` // of its workflow
+	Host      string    `json:"host,omitempty"`  // where it runs, or has run last
+	Attempt   int       `json:"attempt,omitempty"`
+	Kind      Kind      `json:"kind,omitempty"`   // of its last failure, unless it is completed
+	Reason    string    `json:"reason,omitempty"` // why it waits, or is dead
+	RequeueOf ID        `json:"requeue_of,omitempty"`
+	First     Mark      `json:"first"` // the oldest of its events that the dispatcher has read
+	Last      Mark      `json:"last"`
 }
 
 // Mark is a place in the stream of events.
@@ -233,11 +219,11 @@ type Mark struct {
 
 // EventsRequest asks for stored events of a tenant's jobs, oldest first.
 type EventsRequest struct {
-	Job   job.ID          `json:"job,omitempty"`   // only events of this job
-	Kinds []job.EventKind `json:"kinds,omitempty"` // only events of these kinds
-	After uint64          `json:"after,omitempty"` // only events behind this sequence: Next of the previous answer
-	Limit int             `json:"limit,omitempty"` // the most events to list; 500 is the maximum and the default
-	Wait  job.Duration    `json:"wait,omitempty"`  // how long to wait for an event when there is none, at most 10s
+	Job   ID          `json:"job,omitempty"`   // only events of this job
+	Kinds []EventKind `json:"kinds,omitempty"` // only events of these kinds
+	After uint64      `json:"after,omitempty"` // only events behind this sequence: Next of the previous answer
+	Limit int         `json:"limit,omitempty"` // the most events to list; 500 is the maximum and the default
+	Wait  Duration    `json:"wait,omitempty"`  // how long to wait for an event when there is none, at most 10s
 }
 
 // EventsAnswer is a page of events.

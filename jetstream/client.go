@@ -11,7 +11,6 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/micro"
 
-	"github.com/comfyherd/comfyherd/internal/job"
 	"github.com/comfyherd/comfyherd/internal/names"
 )
 
@@ -21,7 +20,7 @@ import (
 // goroutines and never closes its connection.
 type Client struct {
 	nc     *nats.Conn
-	tenant job.Tenant
+	tenant Tenant
 	again  time.Duration // askAgain, except in tests
 	clock  answerClock
 }
@@ -38,12 +37,12 @@ const (
 
 // NewClient makes a tenant's client on a connection. It sends nothing. The first call fails when the name is not that of a
 // tenant, or when the connection has no permissions for it.
-func NewClient(nc *nats.Conn, tenant job.Tenant) *Client {
+func NewClient(nc *nats.Conn, tenant Tenant) *Client {
 	return &Client{nc: nc, tenant: tenant, again: askAgain}
 }
 
 // Tenant is the tenant that the client acts for.
-func (c *Client) Tenant() job.Tenant { return c.tenant }
+func (c *Client) Tenant() Tenant { return c.tenant }
 
 // call asks the dispatchers for comfy.tenants.<tenant>.<name>, with a request and an answer that are JSON.
 func (c *Client) call(ctx context.Context, name string, request, answer any) error {

@@ -17,9 +17,13 @@
 //	lists             Jobs, Waiting, Workflows, Queue, Dead and, to run dead jobs again, Requeue
 //	events            Follow for all jobs of the tenant, Events for pages of them, SequenceAt for a time, FollowProgress
 //	files             PutFile for a job's inputs, OpenFile for its outputs, OpenInput, StatFile, StatInput
+//	webhooks          SetWebhook, Webhooks, TestWebhook, RedeliverWebhook, RotateWebhook, RemoveWebhook; their receiver calls VerifyWebhook
+//	large or paid     ByReference for a job that is too large for a message, KeepAPIKeys for API nodes
 //
 // A call that a dispatcher refuses gives an error with a type of its own, such as BadRequest or NotFound; each type says what to
 // do next. Submit needs no dispatcher at that moment: its errors are ErrTooLarge, ErrLaneFull and ErrNoSpace.
 //
-// The wire itself, for programs in other languages, is described in docs/contract.md.
+// What else the package has is the layer below Client, for programs that build messages themselves: Publish and Ask; Code and Refused,
+// which read an error of a call; ChunkSize, FileChunkSize, CallTime, FileRequest, FileAnswer, FilePut and FilePutAnswer, of which file
+// calls are made; SignWebhook. Dispatchers use the same layer. The wire itself is described in docs/contract.md.
 package jetstream

@@ -45,7 +45,7 @@ func (c *Client) Follow(ctx context.Context, after uint64) iter.Seq2[Note, error
 // errStopped ends the reading of events when the caller wants no more.
 var errStopped = errors.New("the caller wants no more events")
 
-func noTenant(t job.Tenant) error {
+func noTenant(t Tenant) error {
 	return &BadRequest{Message: fmt.Sprintf("%.80q is no tenant name: use 1 to 64 of A-Z a-z 0-9 _ -", t)}
 }
 
@@ -58,7 +58,7 @@ const (
 // overflowed their buffer, and every followCheck.
 type following struct {
 	c       *Client
-	job     job.ID          // only events of this job; empty: of all
+	job     ID              // only events of this job; empty: of all
 	yield   func(Note) bool // gives an event; false: the caller wants no more
 	restart func()          // called when the stream was created again
 	made    time.Time       // when the stream was created
@@ -68,7 +68,7 @@ type following struct {
 	live    chan *nats.Msg
 }
 
-func (c *Client) following(id job.ID, after uint64) *following {
+func (c *Client) following(id ID, after uint64) *following {
 	return &following{
 		c: c, job: id, sure: after, given: map[uint64]bool{}, first: true, restart: func() {}, live: make(chan *nats.Msg, liveBuffer),
 	}

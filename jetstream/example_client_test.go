@@ -4,6 +4,10 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
+	"os"
+	"path"
+	"path/filepath"
 	"sync"
 	"time"
 
@@ -55,6 +59,28 @@ func ExampleClient_Cancel() {
 	// 2 cancelled
 	// 2 cancelled
 	// 1 cancelled
+}
+
+// The outputs of a job that has completed are written into a folder. Errors are left out.
+func ExampleClient_OpenFile() {
+	ctx := context.Background()
+	nc, _ := nats.Connect(nats.DefaultURL)
+	defer nc.Close()
+	acme := jetstream.NewClient(nc, "acme")
+	status, _ := acme.Status(ctx, "cat-1")
+	if status.State != jetstream.JobCompleted {
+		return
+	}
+	for n, output := range status.Event.Outputs {
+		if output.Object == "" { // a short text, in output.Text
+			continue
+		}
+		body, _, _ := acme.OpenFile(ctx, output.Object, 0)
+		file, _ := os.Create(filepath.Join("pictures", fmt.Sprint(n, path.Ext(output.Filename))))
+		_, _ = io.Copy(file, body) // its last read fails when the bytes do not match the file's digest
+		_ = file.Close()
+		_ = body.Close()
+	}
 }
 
 // answering starts NATS and a minimal stand-in for a dispatcher that answers status and cancel. test/integration uses the real one.

@@ -50,7 +50,7 @@ func ExampleClient_FollowMany() {
 		ids = append(ids, r.Job)
 	}
 	for e, err := range acme.FollowMany(ctx, ids) {
-		if err != nil || e.EventKind == job.Completed {
+		if err != nil || e.EventKind == jetstream.JobCompleted {
 			fmt.Println(e.Job, e.EventKind, err)
 		}
 	}

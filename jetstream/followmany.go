@@ -8,8 +8,6 @@ import (
 	"maps"
 	"slices"
 	"sync"
-
-	"github.com/comfyherd/comfyherd/internal/job"
 )
 
 // FollowMany gives the events of any number of the tenant's jobs: of each job all events from the first to the terminal one, in
@@ -39,7 +37,7 @@ func (c *Client) followMany(ctx context.Context, u *unended) error {
 	if err := c.yieldStored(ctx, u); err != nil || u.over() {
 		return err
 	}
-	var only job.ID
+	var only ID
 	if len(u.open) == 1 {
 		only = slices.Collect(maps.Keys(u.open))[0]
 	}
@@ -65,7 +63,7 @@ type storedChain struct {
 // yieldStored gives the stored events of each job.
 func (c *Client) yieldStored(ctx context.Context, u *unended) error {
 	ctx, cancel := context.WithCancel(ctx)
-	wanted, chains := make(chan job.ID), make(chan storedChain)
+	wanted, chains := make(chan ID), make(chan storedChain)
 	var readers sync.WaitGroup
 	defer readers.Wait()
 	defer cancel()
@@ -112,7 +110,7 @@ func (c *Client) yieldStored(ctx context.Context, u *unended) error {
 
 // readChain reads the stored events of a job, and asks again while NATS or the dispatchers cannot be reached, or refuse further
 // calls.
-func (c *Client) readChain(ctx context.Context, id job.ID) (s storedChain) {
+func (c *Client) readChain(ctx context.Context, id ID) (s storedChain) {
 	for after := uint64(0); ; {
 		page, err := c.Events(ctx, EventsRequest{Job: id, After: after})
 		if err != nil {
@@ -133,13 +131,13 @@ func (c *Client) readChain(ctx context.Context, id job.ID) (s storedChain) {
 
 // unended are jobs that are followed to their ends.
 type unended struct {
-	open    map[job.ID]uint64 // those that have not ended, each with the sequence of the last event that was given; 0: none
+	open    map[ID]uint64 // those that have not ended, each with the sequence of the last event that was given; 0: none
 	yield   func(Event, error) bool
 	stopped bool
 }
 
-func newUnended(ids []job.ID, yield func(Event, error) bool) *unended {
-	u := &unended{open: make(map[job.ID]uint64, len(ids)), yield: yield}
+func newUnended(ids []ID, yield func(Event, error) bool) *unended {
+	u := &unended{open: make(map[ID]uint64, len(ids)), yield: yield}
 	for _, id := range ids {
 		u.open[id] = 0
 	}

@@ -3,11 +3,6 @@ package jetstream
 import (
 	"encoding/json"
 	"time"
-
-	"github.com/comfyherd/comfyherd/internal/failure"
-	"github.com/comfyherd/comfyherd/internal/job"
-	"github.com/comfyherd/comfyherd/internal/route"
-	"github.com/comfyherd/comfyherd/internal/workflow"
 )
 
 // JobStory is all that is stored of one job: where it stands, its events, and the job as it was published.
@@ -24,9 +19,9 @@ type JobStory struct {
 
 // WaitingRequest asks for the jobs that wait, in the order in which they are expected to start.
 type WaitingRequest struct {
-	Tenant job.Tenant `json:"tenant,omitempty"`
-	After  int        `json:"after,omitempty"` // how many jobs to skip: Next of the previous answer
-	Limit  int        `json:"limit,omitempty"` // the most jobs to list; 500 is the maximum and the default
+	Tenant Tenant `json:"tenant,omitempty"`
+	After  int    `json:"after,omitempty"` // how many jobs to skip: Next of the previous answer
+	Limit  int    `json:"limit,omitempty"` // the most jobs to list; 500 is the maximum and the default
 }
 
 // WaitingAnswer is a page of the jobs that wait. The order is at most some seconds old.
@@ -38,27 +33,27 @@ type WaitingAnswer struct {
 
 // WaitingRow is a job that waits.
 type WaitingRow struct {
-	Place    int              `json:"place"` // among the waiting jobs of all tenants, from 1
-	Job      job.ID           `json:"job"`
-	Tenant   job.Tenant       `json:"tenant"`
-	Priority job.Priority     `json:"priority"`
-	Hash     workflow.Hash    `json:"hash"`
-	Name     string           `json:"name,omitempty"`
-	Title    string           `json:"title,omitempty"` // of its workflow
-	Attempt  int              `json:"attempt"`         // the one that it waits for
-	Received time.Time        `json:"received"`
-	Reason   route.HoldReason `json:"reason,omitempty"` // why no host may take it; empty when it only waits its turn
-	Text     string           `json:"text,omitempty"`
-	Until    *time.Time       `json:"until,omitempty"`
-	ETA      *time.Time       `json:"eta,omitempty"` // when it is expected to start, if that is known
+	Place    int        `json:"place"` // among the waiting jobs of all tenants, from 1
+	Job      ID         `json:"job"`
+	Tenant   Tenant     `json:"tenant"`
+	Priority Priority   `json:"priority"`
+	Hash     Hash       `json:"hash"`
+	Name     string     `json:"name,omitempty"`
+	Title    string     `json:"title,omitempty"` // of its workflow
+	Attempt  int        `json:"attempt"`         // the one that it waits for
+	Received time.Time  `json:"received"`
+	Reason   HoldReason `json:"reason,omitempty"` // why no host may take it; empty when it only waits its turn
+	Text     string     `json:"text,omitempty"`
+	Until    *time.Time `json:"until,omitempty"`
+	ETA      *time.Time `json:"eta,omitempty"` // when it is expected to start, if that is known
 }
 
 // WorkflowsRequest asks for workflows, the one with the newest event first.
 type WorkflowsRequest struct {
-	Tenant job.Tenant    `json:"tenant,omitempty"`
-	Hash   workflow.Hash `json:"hash,omitempty"`   // or its first digits
-	Before uint64        `json:"before,omitempty"` // only workflows whose last event is older: Next of the previous answer
-	Limit  int           `json:"limit,omitempty"`  // the most workflows to list; 500 is the maximum and the default
+	Tenant Tenant `json:"tenant,omitempty"`
+	Hash   Hash   `json:"hash,omitempty"`   // or its first digits
+	Before uint64 `json:"before,omitempty"` // only workflows whose last event is older: Next of the previous answer
+	Limit  int    `json:"limit,omitempty"`  // the most workflows to list; 500 is the maximum and the default
 }
 
 // WorkflowsAnswer is a page of workflows.
@@ -70,32 +65,32 @@ type WorkflowsAnswer struct {
 
 // WorkflowRow is a workflow of which jobs are known. Capable, Online and Blocked are left out in answers to a tenant.
 type WorkflowRow struct {
-	Hash    workflow.Hash         `json:"hash"`
-	Title   string                `json:"title,omitempty"` // main model and kind of output
-	Counts  map[job.EventKind]int `json:"counts"`          // number of its jobs by state
-	RanFor  job.Duration          `json:"ran_for,omitempty"`
-	Last    Mark                  `json:"last"`             // its newest event
-	Output  string                `json:"output,omitempty"` // name in COMFY_OUTPUTS of the first picture of the job that completed last
-	Thumb   string                `json:"thumb,omitempty"`  // of a small picture of it
-	PerHour int                   `json:"per_hour"`         // jobs that were completed or died in the last hour, to a third of what ended 60 to 80 minutes ago
-	Capable int                   `json:"capable,omitempty"`
-	Online  int                   `json:"online,omitempty"`
-	Blocked int                   `json:"blocked,omitempty"`
+	Hash    Hash              `json:"hash"`
+	Title   string            `json:"title,omitempty"` // main model and kind of output
+	Counts  map[EventKind]int `json:"counts"`          // number of its jobs by state
+	RanFor  Duration          `json:"ran_for,omitempty"`
+	Last    Mark              `json:"last"`             // its newest event
+	Output  string            `json:"output,omitempty"` // name in COMFY_OUTPUTS of the first picture of the job that completed last
+	Thumb   string            `json:"thumb,omitempty"`  // of a small picture of it
+	PerHour int               `json:"per_hour"`         // jobs that were completed or died in the last hour, to a third of what ended 60 to 80 minutes ago
+	Capable int               `json:"capable,omitempty"`
+	Online  int               `json:"online,omitempty"`
+	Blocked int               `json:"blocked,omitempty"`
 }
 
 // DeadGroup is dead jobs that failed in the same way.
 type DeadGroup struct {
-	Signature string         `json:"signature"` // identifies the group; may be given as a condition
-	Reason    failure.Reason `json:"reason"`
-	Kind      failure.Kind   `json:"kind,omitempty"`
-	Class     string         `json:"class_type,omitempty"`
-	Exception string         `json:"exception_type,omitempty"`
-	Message   string         `json:"message,omitempty"` // of the newest one
-	Count     int            `json:"count"`
-	Tenants   []job.Tenant   `json:"tenants"`         // the first 20 by name
-	Hosts     []string       `json:"hosts,omitempty"` // the first 20 by name
-	First     time.Time      `json:"first"`
-	Last      time.Time      `json:"last"`
-	Job       job.ID         `json:"job"`    // the newest one
-	Tenant    job.Tenant     `json:"tenant"` // of Job
+	Signature string    `json:"signature"` // identifies the group; may be given as a condition
+	Reason    Reason    `json:"reason"`
+	Kind      Kind      `json:"kind,omitempty"`
+	Class     string    `json:"class_type,omitempty"`
+	Exception string    `json:"exception_type,omitempty"`
+	Message   string    `json:"message,omitempty"` // of the newest one
+	Count     int       `json:"count"`
+	Tenants   []Tenant  `json:"tenants"`         // the first 20 by name
+	Hosts     []string  `json:"hosts,omitempty"` // the first 20 by name
+	First     time.Time `json:"first"`
+	Last      time.Time `json:"last"`
+	Job       ID        `json:"job"`    // the newest one
+	Tenant    Tenant    `json:"tenant"` // of Job
 }

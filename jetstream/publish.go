@@ -11,30 +11,13 @@ import (
 
 	"github.com/nats-io/nats.go"
 
-	"github.com/comfyherd/comfyherd/internal/job"
 	"github.com/comfyherd/comfyherd/internal/names"
-)
-
-// Types of jobs and events that an internal package defines, under names that other modules can use.
-type (
-	// Spec is a job to be submitted: its workflow, and what may be said beside it.
-	Spec = job.Spec
-	// Event is one event of a job's chain.
-	Event = job.Event
-	// ID names a job within its tenant.
-	ID = job.ID
-	// Tenant owns jobs.
-	Tenant = job.Tenant
-	// Priority is 0 to 9: jobs of 9 are served first, 5 is usual.
-	Priority = job.Priority
-	// Lane is a tenant's jobs of one priority.
-	Lane = job.Lane
 )
 
 // Receipt says where a submitted job is.
 type Receipt struct {
-	Tenant   job.Tenant
-	Job      job.ID
+	Tenant   Tenant
+	Job      ID
 	Sequence uint64 // in COMFY_JOBS
 }
 
@@ -53,7 +36,7 @@ var (
 // job that has an invalid one with the event dead, reason invalid_job.
 func (c *Client) Submit(ctx context.Context, p Priority, spec Spec) (Receipt, error) {
 	if spec.ID == "" {
-		spec.ID = job.ID(strings.ToLower(rand.Text()))
+		spec.ID = ID(strings.ToLower(rand.Text()))
 	}
 	if !c.tenant.Valid() || !p.Valid() || !spec.ID.Valid() || spec.ID.Ours() {
 		return Receipt{}, &BadRequest{Message: fmt.Sprintf("cannot submit job %q to tenant %q, priority %d: a tenant has 1 to 64 of A-Z a-z 0-9 _ -, "+
@@ -63,7 +46,7 @@ func (c *Client) Submit(ctx context.Context, p Priority, spec Spec) (Receipt, er
 	if err != nil {
 		return Receipt{}, err
 	}
-	msg := nats.NewMsg(names.LaneSubject(job.Lane{Tenant: c.tenant, Priority: p}))
+	msg := nats.NewMsg(names.LaneSubject(Lane{Tenant: c.tenant, Priority: p}))
 	msg.Header.Set(names.JobIDHeader, string(spec.ID))
 	if spec.Traceparent != "" {
 		msg.Header.Set(names.TraceparentHeader, spec.Traceparent)

@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-
-	"github.com/comfyherd/comfyherd/internal/job"
 )
 
 // ByReference stores a job as a file in COMFY_INPUTS and gives the job that names it, for one that is too large for a message of NATS:
@@ -23,5 +21,5 @@ func (c *Client) ByReference(ctx context.Context, spec Spec) (Spec, error) {
 	if _, err := c.PutFile(ctx, file, "application/json", bytes.NewReader(body)); err != nil {
 		return Spec{}, err
 	}
-	return job.Spec{WorkflowFile: file, ID: spec.ID, Live: spec.Live, APIKeys: spec.APIKeys, Metadata: spec.Metadata, Traceparent: spec.Traceparent}, nil
+	return Spec{WorkflowFile: file, ID: spec.ID, Live: spec.Live, APIKeys: spec.APIKeys, Metadata: spec.Metadata, Traceparent: spec.Traceparent}, nil
 }

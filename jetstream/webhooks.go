@@ -3,13 +3,11 @@ package jetstream
 import (
 	"context"
 	"time"
-
-	"github.com/comfyherd/comfyherd/internal/job"
 )
 
 // Webhook is an address to which dispatchers deliver events, signed as Standard Webhooks describes, with the state of its deliveries.
 type Webhook struct {
-	Tenant  job.Tenant `json:"tenant"` // whose it is; * stands for the fleet, of which it gets all events
+	Tenant  Tenant     `json:"tenant"` // whose it is; * stands for the fleet, of which it gets all events
 	Name    string     `json:"name"`
 	URL     string     `json:"url"`
 	Events  []string   `json:"events"`            // types of events, such as job.dead or job.*
@@ -28,20 +26,20 @@ type Webhook struct {
 // WebhookTry is one try to deliver an event to a webhook. The dispatcher that made it stores it as an event,
 // on comfy.events.webhooks.<tenant>.<webhook>.<job>.<sequence>.<outcome>.
 type WebhookTry struct {
-	Tenant   job.Tenant   `json:"tenant"` // of the webhook; * is the fleet
-	Webhook  string       `json:"webhook"`
-	ID       string       `json:"id"`                 // the header webhook-id, the same in all tries of an event
-	Type     string       `json:"type"`               // of the event, such as job.completed
-	Sequence uint64       `json:"sequence,omitempty"` // of the event in COMFY_EVENTS; 0: a test
-	Job      job.ID       `json:"job,omitempty"`      // of an event of a job
-	Outcome  Outcome      `json:"outcome"`
-	Status   int          `json:"status,omitempty"` // of the answer in HTTP; 0: there was none
-	Error    string       `json:"error,omitempty"`  // why it failed
-	Took     job.Duration `json:"took"`
-	Waited   job.Duration `json:"waited"`         // from the event to this try
-	Next     *time.Time   `json:"next,omitempty"` // when it is tried again, at the earliest
-	By       string       `json:"by"`             // the dispatcher
-	Time     time.Time    `json:"time"`
+	Tenant   Tenant     `json:"tenant"` // of the webhook; * is the fleet
+	Webhook  string     `json:"webhook"`
+	ID       string     `json:"id"`                 // the header webhook-id, the same in all tries of an event
+	Type     string     `json:"type"`               // of the event, such as job.completed
+	Sequence uint64     `json:"sequence,omitempty"` // of the event in COMFY_EVENTS; 0: a test
+	Job      ID         `json:"job,omitempty"`      // of an event of a job
+	Outcome  Outcome    `json:"outcome"`
+	Status   int        `json:"status,omitempty"` // of the answer in HTTP; 0: there was none
+	Error    string     `json:"error,omitempty"`  // why it failed
+	Took     Duration   `json:"took"`
+	Waited   Duration   `json:"waited"`         // from the event to this try
+	Next     *time.Time `json:"next,omitempty"` // when it is tried again, at the earliest
+	By       string     `json:"by"`             // the dispatcher
+	Time     time.Time  `json:"time"`
 }
 
 // Outcome says what came of a try.
@@ -60,11 +58,11 @@ func Outcomes() []Outcome { return []Outcome{Delivered, TryFailed, GaveUp, Disab
 
 // WebhooksRequest lists webhooks by tenant and name.
 type WebhooksRequest struct {
-	Tenant job.Tenant `json:"tenant,omitempty"` // * is the fleet; empty: all
-	Name   string     `json:"name,omitempty"`
-	Tries  int        `json:"tries,omitempty"` // the most tries of each; 5 is the default, 20 the maximum
-	After  string     `json:"after,omitempty"` // only webhooks behind this one: Next of the previous answer
-	Limit  int        `json:"limit,omitempty"` // the most webhooks to list; 500 is the maximum and the default
+	Tenant Tenant `json:"tenant,omitempty"` // * is the fleet; empty: all
+	Name   string `json:"name,omitempty"`
+	Tries  int    `json:"tries,omitempty"` // the most tries of each; 5 is the default, 20 the maximum
+	After  string `json:"after,omitempty"` // only webhooks behind this one: Next of the previous answer
+	Limit  int    `json:"limit,omitempty"` // the most webhooks to list; 500 is the maximum and the default
 }
 
 // WebhooksAnswer is a page of webhooks.
@@ -75,13 +73,13 @@ type WebhooksAnswer struct {
 
 // SetWebhookRequest makes a webhook, or changes what it names of one.
 type SetWebhookRequest struct {
-	Tenant  job.Tenant `json:"tenant,omitempty"`
-	Name    string     `json:"name"`
-	URL     string     `json:"url,omitempty"`     // https; http only to an address that dispatchers allow
-	Events  []string   `json:"events,omitempty"`  // default job.completed, job.dead and job.cancelled
-	Named   *bool      `json:"named,omitempty"`   // default false
-	Disable *bool      `json:"disable,omitempty"` // true: nothing is delivered; false: events from now on are again
-	By      string     `json:"by,omitempty"`      // who asks; at most 64 characters are kept
+	Tenant  Tenant   `json:"tenant,omitempty"`
+	Name    string   `json:"name"`
+	URL     string   `json:"url,omitempty"`     // https; http only to an address that dispatchers allow
+	Events  []string `json:"events,omitempty"`  // default job.completed, job.dead and job.cancelled
+	Named   *bool    `json:"named,omitempty"`   // default false
+	Disable *bool    `json:"disable,omitempty"` // true: nothing is delivered; false: events from now on are again
+	By      string   `json:"by,omitempty"`      // who asks; at most 64 characters are kept
 }
 
 // SetWebhookAnswer has the webhook as it is now.
@@ -92,9 +90,9 @@ type SetWebhookAnswer struct {
 
 // RemoveWebhookRequest removes a webhook with all that was not delivered.
 type RemoveWebhookRequest struct {
-	Tenant job.Tenant `json:"tenant,omitempty"`
-	Name   string     `json:"name"`
-	By     string     `json:"by,omitempty"`
+	Tenant Tenant `json:"tenant,omitempty"`
+	Name   string `json:"name"`
+	By     string `json:"by,omitempty"`
 }
 
 // RemoveWebhookAnswer says whether there was one.
@@ -104,17 +102,17 @@ type RemoveWebhookAnswer struct {
 
 // RotateWebhookRequest gives a webhook another secret.
 type RotateWebhookRequest struct {
-	Tenant  job.Tenant    `json:"tenant,omitempty"`
-	Name    string        `json:"name"`
-	Overlap *job.Duration `json:"overlap,omitempty"` // how long deliveries are signed with the former secret too; default 24h, at most 168h
-	By      string        `json:"by,omitempty"`
+	Tenant  Tenant    `json:"tenant,omitempty"`
+	Name    string    `json:"name"`
+	Overlap *Duration `json:"overlap,omitempty"` // how long deliveries are signed with the former secret too; default 24h, at most 168h
+	By      string    `json:"by,omitempty"`
 }
 
 // TestWebhookRequest has a test delivered.
 type TestWebhookRequest struct {
-	Tenant job.Tenant `json:"tenant,omitempty"`
-	Name   string     `json:"name"`
-	By     string     `json:"by,omitempty"`
+	Tenant Tenant `json:"tenant,omitempty"`
+	Name   string `json:"name"`
+	By     string `json:"by,omitempty"`
 }
 
 // TestWebhookAnswer names the test. What came of it stands in the tries of the webhook soon.
@@ -125,14 +123,14 @@ type TestWebhookAnswer struct {
 // RedeliverRequest has stored events delivered again: one, or all since a time. Deliveries of one event have the same webhook-id, so
 // a receiver recognizes those that it has got.
 type RedeliverRequest struct {
-	Tenant   job.Tenant `json:"tenant,omitempty"`
-	Name     string     `json:"name"`
-	Sequence uint64     `json:"sequence,omitempty"` // of one event in COMFY_EVENTS, which is delivered again also if it was before
-	Since    string     `json:"since,omitempty"`    // a time, or a duration before now
-	All      bool       `json:"all,omitempty"`      // with since: also those that were delivered
-	After    uint64     `json:"after,omitempty"`    // only events behind this one: Next of the previous answer
-	Limit    int        `json:"limit,omitempty"`    // the most events to deliver; 500 is the maximum and the default
-	By       string     `json:"by,omitempty"`
+	Tenant   Tenant `json:"tenant,omitempty"`
+	Name     string `json:"name"`
+	Sequence uint64 `json:"sequence,omitempty"` // of one event in COMFY_EVENTS, which is delivered again also if it was before
+	Since    string `json:"since,omitempty"`    // a time, or a duration before now
+	All      bool   `json:"all,omitempty"`      // with since: also those that were delivered
+	After    uint64 `json:"after,omitempty"`    // only events behind this one: Next of the previous answer
+	Limit    int    `json:"limit,omitempty"`    // the most events to deliver; 500 is the maximum and the default
+	By       string `json:"by,omitempty"`
 }
 
 // RedeliverAnswer counts the events that will be delivered. While there is a Next, ask again with it as After.

@@ -13,6 +13,7 @@ import (
 
 	"github.com/comfyherd/comfyherd/internal/daemon"
 	"github.com/comfyherd/comfyherd/internal/job"
+	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
@@ -104,7 +105,7 @@ func (w *waiter) events(ctx context.Context, jobs []job.ID) iter.Seq2[jetstream.
 		for again := true; again; {
 			again = false
 			for e, err := range w.client.FollowMany(ctx, jobs) {
-				if err != nil && comesBack(err) && daemon.Pause(ctx, time.Second) {
+				if err != nil && comesBack(err) && queue.Pause(ctx, time.Second) {
 					again = true
 					break
 				}

@@ -57,7 +57,7 @@ func (w *watchCmd) stored(ctx context.Context, c *daemon.Console, q *queue.Queue
 		if w.All {
 			since = time.Time{}
 		}
-		for last := uint64(0); ctx.Err() == nil; daemon.Pause(ctx, time.Second) {
+		for last := uint64(0); ctx.Err() == nil; queue.Pause(ctx, time.Second) {
 			for note, err := range q.Notes(ctx, subject, since) {
 				if ctx.Err() != nil {
 					return

@@ -121,9 +121,9 @@ func local(g grant) string {
 	return strings.Join(tokens, ".")
 }
 
-// settle makes the fleet's account and nats-server.conf agree with the accounts in the folder. It is called after every change; of
+// reconcile makes the fleet's account and nats-server.conf agree with the accounts in the folder. It is called after every change; of
 // several processes at once, the last one to read the folder sees all changes.
-func (f *Folder) settle() error {
+func (f *Folder) reconcile() error {
 	for !f.batch {
 		before, err := f.standing()
 		if err != nil {

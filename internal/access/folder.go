@@ -43,7 +43,7 @@ func Init(dir string) (*Folder, error) {
 	if err := f.putSystem(system); err != nil {
 		return nil, err
 	}
-	return f, f.settle()
+	return f, f.reconcile()
 }
 
 // Open opens a folder that Init has made; ErrNoFolder when there is none.
@@ -100,7 +100,7 @@ func (f *Folder) Dir() string { return f.dir }
 // depend on all accounts, so they are written once at the end; only then do running servers get the changes.
 func (f *Folder) Batch(do func(*Folder) error) error {
 	err := do(&Folder{dir: f.dir, batch: true})
-	return errors.Join(err, f.settle()) // also what was made before an error
+	return errors.Join(err, f.reconcile()) // also what was made before an error
 }
 
 // Server gives what a nats-server is configured with: the operator's token and the public key of the system account.

@@ -157,7 +157,7 @@ func (f *Folder) hold(kind Kind, name string, describe func(pair nkeys.KeyPair, 
 	if err != nil || !changed && !made {
 		return path, err
 	}
-	return path, f.settle()
+	return path, f.reconcile()
 }
 
 func (f *Folder) checkNew(file string) error {

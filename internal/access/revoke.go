@@ -33,7 +33,7 @@ func (f *Folder) Revoke(name string) error {
 	if err != nil {
 		return err
 	}
-	return f.settle()
+	return f.reconcile()
 }
 
 // revokeAccount replaces the account by one without any rights, which servers can load. It is written before the key is removed, so a

@@ -84,15 +84,20 @@ func (p Prompt) shape() shape {
 	for node, n := range graph {
 		s.classes[node] = string(n.Class)
 		for _, value := range n.Inputs {
-			var link []json.RawMessage
-			var to string
-			if len(value) == 0 || value[0] != '[' || json.Unmarshal(value, &link) != nil || len(link) != 2 || json.Unmarshal(link[0], &to) != nil {
-				continue
-			}
-			if _, there := graph[to]; !there {
-				s.absent[to] = true
+			from, _, linked := link(value)
+			if _, there := graph[from]; linked && !there {
+				s.absent[from] = true
 			}
 		}
 	}
 	return s
+}
+
+// link reads an input that is the output of another node: ["4", 0].
+func link(input json.RawMessage) (from string, output json.RawMessage, ok bool) {
+	var parts []json.RawMessage
+	if input[0] != '[' || json.Unmarshal(input, &parts) != nil || len(parts) != 2 || json.Unmarshal(parts[0], &from) != nil { // most are no array
+		return "", nil, false
+	}
+	return from, parts[1], true
 }

@@ -45,14 +45,11 @@ func (s signatures) of(node string) signature {
 	}
 	_, _ = fmt.Fprintf(h, "%q", string(n.Class))
 	for _, name := range slices.Sorted(maps.Keys(n.Inputs)) {
-		var link []json.RawMessage
-		var from string
-		value := n.Inputs[name]
-		if len(value) > 0 && value[0] == '[' && json.Unmarshal(value, &link) == nil && len(link) == 2 && json.Unmarshal(link[0], &from) == nil {
-			_, _ = fmt.Fprintf(h, "|%q from %x %s", name, s.of(from), link[1])
+		if from, output, linked := link(n.Inputs[name]); linked {
+			_, _ = fmt.Fprintf(h, "|%q from %x %s", name, s.of(from), output)
 			continue
 		}
-		_, _ = fmt.Fprintf(h, "|%q %s", name, value)
+		_, _ = fmt.Fprintf(h, "|%q %s", name, n.Inputs[name])
 	}
 	s.known[node] = signature(h.Sum(nil))
 	return s.known[node]

@@ -82,7 +82,7 @@ func (h *Host) trySubmit(ctx context.Context, t *tracker, body []byte) submitted
 			return submitted{failure: unsent(err)}
 		}
 		if err == nil {
-			if s, settled := h.readSubmitAnswer(ctx, t, got); settled {
+			if s, decided := h.readSubmitAnswer(ctx, t, got); decided {
 				return s
 			}
 			err = fmt.Errorf("HTTP %d instead of ComfyUI's answer", got.status)
@@ -153,9 +153,9 @@ func unsent(err error) *failure.Failure {
 // tooLarge is the exception type of a refusal for its size.
 const tooLarge = "too_large"
 
-// readSubmitAnswer reads the answer to a POST. settled is false when the answer may be from a proxy, behind which ComfyUI may
+// readSubmitAnswer reads the answer to a POST. decided is false when the answer may be from a proxy, behind which ComfyUI may
 // have accepted the prompt.
-func (h *Host) readSubmitAnswer(ctx context.Context, t *tracker, got answer) (s submitted, settled bool) {
+func (h *Host) readSubmitAnswer(ctx context.Context, t *tracker, got answer) (s submitted, decided bool) {
 	switch {
 	case got.status == http.StatusOK && !isHTML(got):
 		return h.readAccepted(ctx, t, got.body)

@@ -37,7 +37,9 @@ func Begin(ctx context.Context, patient bool, log *slog.Logger, try func(context
 			log.Warn("waiting for NATS", "retry_every", retryPause, "error", err)
 			said, next = err.Error(), now.Add(sayAgain)
 		}
-		if !Pause(ctx, retryPause) {
+		select {
+		case <-time.After(retryPause):
+		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
 	}

@@ -7,7 +7,6 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
-	"time"
 )
 
 // Signals turns SIGINT and SIGTERM into two contexts, for a shutdown in two steps: the
@@ -53,16 +52,4 @@ func UnlessStopped(ctx context.Context, err error) error {
 		return nil
 	}
 	return err
-}
-
-// Pause waits for a time, and says whether it passed before ctx ended.
-func Pause(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }

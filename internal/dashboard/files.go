@@ -3,8 +3,6 @@ package dashboard
 import (
 	"context"
 	"errors"
-	"fmt"
-	"io"
 	"mime"
 	"net/http"
 	"path"
@@ -42,7 +40,7 @@ func (d *Dashboard) file(w http.ResponseWriter, r *http.Request) {
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), fileTimeout)
 	defer cancel()
-	stat, err := d.q.StatFile(ctx, names.OutputsStore, name)
+	content, err := d.q.SeekFile(ctx, names.OutputsStore, name)
 	if errors.Is(err, queue.ErrNoFile) {
 		refuse(w, http.StatusNotFound, "there is no file "+quoted(name)+"; files are removed when they are older than --files-age")
 		return
@@ -52,9 +50,8 @@ func (d *Dashboard) file(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(fileTimeout)) // a server of tests may have none
-	describe(w.Header(), &stat, r.URL.Query().Has("download"))
-	content := &storedFile{ctx: ctx, q: d.q, file: stat}
 	defer content.Close()
+	describe(w.Header(), &content.File, r.URL.Query().Has("download"))
 	http.ServeContent(w, r, "", time.Time{}, content)
 }
 
@@ -73,59 +70,4 @@ func describe(h http.Header, f *jetstream.File, download bool) {
 	if download {
 		h.Set("Content-Disposition", mime.FormatMediaType("attachment", map[string]string{"filename": path.Base(f.Name)}))
 	}
-}
-
-// storedFile reads a file from any offset. It is opened at the first Read behind a Seek, since most ranges begin elsewhere.
-type storedFile struct {
-	ctx    context.Context //nolint:containedctx // of the request that the file is read for
-	q      *queue.Queue
-	file   jetstream.File
-	offset int64
-	body   io.ReadCloser // nil: not open at offset
-}
-
-func (f *storedFile) Read(p []byte) (int, error) {
-	if f.offset >= f.file.Size {
-		return 0, io.EOF
-	}
-	if f.body == nil {
-		body, now, err := f.q.OpenOutputAt(f.ctx, f.file.Name, f.offset)
-		if err != nil {
-			return 0, err
-		}
-		if now.Digest != f.file.Digest {
-			return 0, errors.Join(fmt.Errorf("file %s was replaced while it was read", f.file.Name), body.Close())
-		}
-		f.body = body
-	}
-	n, err := f.body.Read(p)
-	f.offset += int64(n)
-	return n, err
-}
-
-// Seek moves to an offset; the file is opened there by the next Read.
-func (f *storedFile) Seek(offset int64, whence int) (int64, error) {
-	switch whence {
-	case io.SeekCurrent:
-		offset += f.offset
-	case io.SeekEnd:
-		offset += f.file.Size
-	}
-	if offset < 0 {
-		return 0, fmt.Errorf("offset %d of file %s does not exist", offset, f.file.Name)
-	}
-	if offset != f.offset {
-		_ = f.Close()
-		f.offset = offset
-	}
-	return offset, nil
-}
-
-func (f *storedFile) Close() error {
-	if f.body == nil {
-		return nil
-	}
-	err := f.body.Close()
-	f.body = nil
-	return err
 }

@@ -70,23 +70,23 @@ func (p *peers) isTicketHome(t *route.Ticket) bool { return p.isHome(string(t.Jo
 // rank is how many other dispatchers are to claim the ticket of a job before this one.
 func (p *peers) rank(id route.JobID) int { return route.Rank(p.names, p.name, route.HostID(id)) }
 
-// turn is how long a dispatcher of a rank leaves a ticket that all have just read, or that becomes due, to those before
+// delay is how long a dispatcher of a rank leaves a ticket that all have just read, or that becomes due, to those before
 // it: ten head starts to each of them. When the first one is late, only the second one tries as well, and not all the others.
 // In a large fleet, where only the home of a host gives it waiting jobs, the third one and the others have one more head start each: the
 // home of the best host may be the last.
-func (p *peers) turn(rank int) time.Duration {
+func (p *peers) delay(rank int) time.Duration {
 	if rank == 0 {
 		return 0
 	}
 	if !p.relays {
-		return time.Duration(rank) * min(10*p.headStart(), turnLongest)
+		return time.Duration(rank) * min(10*p.headStart(), delayLongest)
 	}
 	return time.Duration(9+rank) * min(p.headStart(), handTime)
 }
 
-// turnLongest is the longest time that one dispatcher leaves to another that is before it. A dead one is not waited for any more once its
+// delayLongest is the longest time that one dispatcher leaves to another that is before it. A dead one is not waited for any more once its
 // presence has ended.
-const turnLongest = time.Second
+const delayLongest = time.Second
 
 // hostRank is how many other dispatchers are to give waiting jobs to a host before this one.
 func (p *peers) hostRank(host string) int { return route.Rank(p.names, p.name, route.HostID(host)) }

@@ -65,9 +65,9 @@ func TestTheHeadStartIsAFewRoundTripsOfAnOffer(t *testing.T) {
 		p.offerTook(time.Minute)
 	}
 	same(t, "at most", p.headStart(), time.Second)
-	same(t, "turns", []time.Duration{p.turn(0), p.turn(1), p.turn(3)}, []time.Duration{0, time.Second, 3 * time.Second})
+	same(t, "delays", []time.Duration{p.delay(0), p.delay(1), p.delay(3)}, []time.Duration{0, time.Second, 3 * time.Second})
 	p.relays = true
-	same(t, "turns among homes", []time.Duration{p.turn(0), p.turn(1), p.turn(3)}, []time.Duration{0, time.Second, 1200 * time.Millisecond})
+	same(t, "delays among homes", []time.Duration{p.delay(0), p.delay(1), p.delay(3)}, []time.Duration{0, time.Second, 1200 * time.Millisecond})
 }
 
 func TestEachDispatcherHasATurnOfItsOwnAtATicket(t *testing.T) {
@@ -79,10 +79,10 @@ func TestEachDispatcherHasATurnOfItsOwnAtATicket(t *testing.T) {
 		for _, live := range names {
 			p.put(live, noonUTC)
 		}
-		seen[p.turn(p.rank("job"))] = name
+		seen[p.delay(p.rank("job"))] = name
 		same(t, "home of "+name, p.isTicketHome(&route.Ticket{Job: "job"}), p.rank("job") == 0)
 	}
-	same(t, "turns", slices.Sorted(maps.Keys(seen)), []time.Duration{0, 40 * time.Millisecond, 80 * time.Millisecond, 120 * time.Millisecond})
+	same(t, "delays", slices.Sorted(maps.Keys(seen)), []time.Duration{0, 40 * time.Millisecond, 80 * time.Millisecond, 120 * time.Millisecond})
 	same(t, "alone", newPeers("me").rank("job"), 0)
 }
 

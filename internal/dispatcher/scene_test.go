@@ -228,15 +228,7 @@ func hashOf(t *testing.T, n int) workflow.Hash {
 // submit publishes a job of tenant acme and gives its sequence.
 func (s *scene) submit(id job.ID, edit ...func(*job.Spec)) uint64 {
 	s.t.Helper()
-	spec := job.Spec{ID: id, Workflow: graph(1)}
-	for _, change := range edit {
-		change(&spec)
-	}
-	body, err := json.Marshal(spec)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	return s.publish(job.Message{Tenant: "acme", Priority: job.Usual, Body: body})
+	return s.submitAs("acme", job.Usual, id, edit...)
 }
 
 // pass lets time go by, and then all that follows from it.

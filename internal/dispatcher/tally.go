@@ -190,7 +190,7 @@ const (
 type tenantLabels struct {
 	mu     sync.Mutex // guards all below
 	seen   map[job.Tenant]time.Time
-	swept  time.Time
+	forgot time.Time
 	remove func(tenant string)
 }
 
@@ -202,8 +202,8 @@ func newTenantLabels(remove func(string)) *tenantLabels {
 func (l *tenantLabels) of(tenant job.Tenant, now time.Time) string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if now.Sub(l.swept) > tenantGone/24 {
-		l.sweep(now)
+	if now.Sub(l.forgot) > tenantGone/24 {
+		l.forget(now)
 	}
 	if _, has := l.seen[tenant]; tenant == other || !has && len(l.seen) >= tenantsMax {
 		return other
@@ -214,8 +214,8 @@ func (l *tenantLabels) of(tenant job.Tenant, now time.Time) string {
 	return string(tenant)
 }
 
-func (l *tenantLabels) sweep(now time.Time) {
-	l.swept = now
+func (l *tenantLabels) forget(now time.Time) {
+	l.forgot = now
 	for tenant, last := range l.seen {
 		if now.Sub(last) > tenantGone {
 			delete(l.seen, tenant)

@@ -62,14 +62,14 @@ func (t *tickets) inTurn(x route.Ticket, stored, now time.Time) route.Ticket {
 	if due.last().After(now) {
 		t.due[x.Sequence] = due
 	}
-	turn := t.peers.turn(x.Rank)
+	delay := t.peers.delay(x.Rank)
 	if t.capped(x.Tenant) {
-		turn = 0 // its home gives its jobs to hosts, and no other dispatcher
+		delay = 0 // its home gives its jobs to hosts, and no other dispatcher
 	}
 	if due.avoidUntil.After(now) {
-		x.AvoidUntil = due.avoidUntil.Add(turn)
+		x.AvoidUntil = due.avoidUntil.Add(delay)
 	}
-	if from := later(x.NotBefore, stored).Add(turn); from.After(now) && turn > 0 {
+	if from := later(x.NotBefore, stored).Add(delay); from.After(now) && delay > 0 {
 		x.NotBefore = from
 	}
 	return x

@@ -68,7 +68,7 @@ func (g *Gateway) content(ctx context.Context, of *tenant, a *queue.Asset) (io.R
 		}
 		return nil, unavailable(a)
 	}
-	content, err := g.openFile(ctx, a.Blob.Store, a.Blob.Object)
+	content, err := g.q.SeekFile(ctx, a.Blob.Store, a.Blob.Object)
 	if errors.Is(err, queue.ErrNoFile) {
 		return nil, unavailable(a)
 	}

@@ -128,7 +128,7 @@ func (g *Gateway) storeBlob(ctx context.Context, of *tenant, content io.Reader) 
 
 // storeAgain stores a blob under another name, so that its life begins anew. Jobs that name the old file are not disturbed.
 func (g *Gateway) storeAgain(ctx context.Context, of *tenant, b *queue.Blob) (*queue.Blob, error) {
-	content, err := g.openFile(ctx, b.Store, b.Object)
+	content, err := g.q.SeekFile(ctx, b.Store, b.Object)
 	if err != nil {
 		return nil, err
 	}

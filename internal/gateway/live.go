@@ -42,12 +42,12 @@ const (
 
 func newLiveJobs() *liveJobs { return &liveJobs{jobs: map[job.ID]*liveJob{}} }
 
-// sweepPause is how often jobs that have ended are forgotten.
-const sweepPause = 5 * time.Second
+// forgetPause is how often jobs that have ended are forgotten.
+const forgetPause = 5 * time.Second
 
-// sweep forgets jobs that have ended, until ctx ends.
-func (l *liveJobs) sweep(ctx context.Context, rows *Rows) {
-	for queue.Pause(ctx, sweepPause) {
+// forgetEnded forgets jobs that have ended, until ctx ends.
+func (l *liveJobs) forgetEnded(ctx context.Context, rows *Rows) {
+	for queue.Pause(ctx, forgetPause) {
 		for _, id := range l.ids() {
 			if row, known := rows.Row(id); known && row.Ended() {
 				l.forget(id)

@@ -136,7 +136,7 @@ func (t *tenant) run(ctx context.Context, q *queue.Queue, log *slog.Logger) {
 	all.Go(func() { t.hub.run(ctx) })
 	all.Go(func() { t.rows.follow(ctx, log) })
 	all.Go(func() { t.live.follow(ctx, q, t.name, log) })
-	all.Go(func() { t.live.sweep(ctx, t.rows) })
+	all.Go(func() { t.live.forgetEnded(ctx, t.rows) })
 	all.Go(func() {
 		again(ctx, log.With("tenant", t.name), "the frames of a tenant", func() error {
 			return q.FollowFrames(ctx, t.name, func(f queue.Frame) { t.hub.frame(ctx, f) })

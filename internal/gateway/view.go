@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"io"
 	"mime"
 	"net/http"
 	"path"
@@ -14,7 +13,6 @@ import (
 	"github.com/comfyherd/comfyherd/internal/job"
 	"github.com/comfyherd/comfyherd/internal/names"
 	"github.com/comfyherd/comfyherd/internal/queue"
-	"github.com/comfyherd/comfyherd/jetstream"
 )
 
 var errNoView = &failed{http.StatusNotFound, "not_found", "there is no such file: files are kept for a limited time, and subfolder must be sent as the output had it"}
@@ -33,23 +31,23 @@ func (g *Gateway) getView(w http.ResponseWriter, r *http.Request, of *tenant) er
 		if err != nil {
 			return err
 		}
-		viewHeaders(w, path.Base(content.object), "image/png")
+		viewHeaders(w, path.Base(content.File.Name), "image/png")
 		http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(picture))
 		return nil
 	}
-	viewHeaders(w, fileName(query.Get("filename")), content.file.ContentType)
-	w.Header().Set("ETag", `"`+strings.Trim(content.file.Digest, `"`)+`"`)
+	viewHeaders(w, fileName(query.Get("filename")), content.File.ContentType)
+	w.Header().Set("ETag", `"`+strings.Trim(content.File.Digest, `"`)+`"`)
 	serveContent(w, r, time.Time{}, content)
 	return nil
 }
 
 // located opens the file that a client names; errNoView when there is none.
-func (g *Gateway) located(ctx context.Context, of *tenant, filename, subfolder, kind string) (*storedFile, error) {
+func (g *Gateway) located(ctx context.Context, of *tenant, filename, subfolder, kind string) (*queue.FileSeeker, error) {
 	store, object, err := g.locate(ctx, of, filename, subfolder, kind)
 	if err != nil {
 		return nil, err
 	}
-	content, err := g.openFile(ctx, store, object)
+	content, err := g.q.SeekFile(ctx, store, object)
 	if errors.Is(err, queue.ErrNoFile) {
 		return nil, errNoView
 	}
@@ -149,78 +147,4 @@ func (g *Gateway) awaitOutput(ctx context.Context, of *tenant, folder, file, kin
 			return job.Output{}, false, ctx.Err()
 		}
 	}
-}
-
-// storedFile reads a stored file from anywhere in it, as ranges need it.
-type storedFile struct {
-	ctx    context.Context //nolint:containedctx // of the one request that reads it
-	q      *queue.Queue
-	store  string
-	object string
-	file   jetstream.File
-	offset int64
-	body   io.ReadCloser // from offset on; nil until it is read
-}
-
-// openFile finds a stored file; queue.ErrNoFile when there is none. Its content is opened when it is read.
-func (g *Gateway) openFile(ctx context.Context, store, object string) (*storedFile, error) {
-	file, err := g.q.StatFile(ctx, store, object)
-	if err != nil {
-		return nil, err
-	}
-	return &storedFile{ctx: ctx, q: g.q, store: store, object: object, file: file}, nil
-}
-
-// Seek goes to a place in the file.
-func (f *storedFile) Seek(offset int64, whence int) (int64, error) {
-	switch whence {
-	case io.SeekCurrent:
-		offset += f.offset
-	case io.SeekEnd:
-		offset += f.file.Size
-	}
-	if offset < 0 {
-		return 0, errors.New("seek before the beginning of a file")
-	}
-	if offset == f.offset {
-		return offset, nil
-	}
-	_ = f.Close()
-	f.offset = offset
-	return offset, nil
-}
-
-// Read reads on from the place that was sought.
-func (f *storedFile) Read(b []byte) (int, error) {
-	if f.body == nil {
-		if f.offset >= f.file.Size {
-			return 0, io.EOF
-		}
-		open := f.q.OpenOutputAt
-		if f.store == names.InputsStore {
-			open = f.q.OpenInputAt
-		}
-		var stored jetstream.File
-		var err error
-		if f.body, stored, err = open(f.ctx, f.object, f.offset); err != nil {
-			return 0, err
-		}
-		if stored.Size != f.file.Size {
-			_ = f.Close()
-			return 0, errors.New("the file was replaced while it was read")
-		}
-	}
-	n, err := f.body.Read(b)
-	f.offset += int64(n)
-	return n, err
-}
-
-// Close ends the reading; another Read begins again.
-func (f *storedFile) Close() error {
-	if f.body == nil {
-		return nil
-	}
-	err := f.body.Close()
-	f.body = nil
-	return err
 }

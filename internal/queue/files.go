@@ -72,11 +72,6 @@ func (q *Queue) removeFile(ctx context.Context, store, name string) {
 	q.removeParts(ctx, store, f.parts)
 }
 
-// OpenInputAt streams a file of COMFY_INPUTS from an offset on, as OpenOutputAt does.
-func (q *Queue) OpenInputAt(ctx context.Context, name string, offset int64) (io.ReadCloser, jetstream.File, error) {
-	return q.openFile(ctx, names.InputsStore, name, offset)
-}
-
 func (q *Queue) openFile(ctx context.Context, store, name string, offset int64) (io.ReadCloser, jetstream.File, error) {
 	f, err := q.described(ctx, store, name)
 	if err != nil {

@@ -19,7 +19,7 @@ type OverviewAnswer struct {
 	Counts      map[job.EventKind]int `json:"counts"`               // number of jobs by state, of those whose events are stored
 	Since       jetstream.Mark        `json:"since"`                // jobs whose last event is older are not counted
 	Reading     string                `json:"reading,omitempty"`    // how far the events are read, while counts and rates are not complete
-	Rates       []Rate                `json:"rates"`                // of the last minute, 5 minutes and hour
+	Rates       []Rate                `json:"rates"`                // of the last minute, 5 and 15 minutes, and hour
 	Trend       []Rate                `json:"trend,omitempty"`      // the last hour in steps of 10 s, oldest first
 	Hosts       map[string]int        `json:"hosts"`                // by state, and resting and offline
 	Slots       SlotCounts            `json:"slots"`                //

@@ -23,7 +23,7 @@ type calls struct {
 	waiting map[uint64]*call
 	last    uint64
 	spare   []*call
-	sweeps  bool // a timer for sweep runs
+	timed   bool // a timer for endOverdue runs
 }
 
 // call is one request under way, or a spare one.
@@ -32,8 +32,8 @@ type call struct {
 	until  time.Time
 }
 
-// sweepPause is how much later than its timeout a call may end: one timer serves all calls, of which few time out.
-const sweepPause = 100 * time.Millisecond
+// overduePause is how much later than its timeout a call may end: one timer serves all calls, of which few time out.
+const overduePause = 100 * time.Millisecond
 
 // spareCalls is how many calls are kept for later requests.
 const spareCalls = 256
@@ -96,15 +96,15 @@ func (c *calls) begin(msg *nats.Msg, timeout time.Duration) (uint64, *call, erro
 	}
 	waits.until = time.Now().Add(timeout)
 	c.waiting[c.last] = waits
-	if !c.sweeps {
-		c.sweeps = true
-		time.AfterFunc(sweepPause, c.sweep)
+	if !c.timed {
+		c.timed = true
+		time.AfterFunc(overduePause, c.endOverdue)
 	}
 	return c.last, waits, nil
 }
 
-// sweep ends the calls whose time is over, and runs again while others wait.
-func (c *calls) sweep() {
+// endOverdue ends the calls whose time is over, and runs again while others wait.
+func (c *calls) endOverdue() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	now := time.Now()
@@ -114,8 +114,8 @@ func (c *calls) sweep() {
 			waits.answer <- nil
 		}
 	}
-	if c.sweeps = len(c.waiting) > 0; c.sweeps {
-		time.AfterFunc(sweepPause, c.sweep)
+	if c.timed = len(c.waiting) > 0; c.timed {
+		time.AfterFunc(overduePause, c.endOverdue)
 	}
 }
 

@@ -38,8 +38,8 @@ func (r *Room) moments(i int32) (at [timeAvoid + 1]int64) {
 }
 
 type timers struct {
-	heap  []timer
-	sweep int // of heap, what stands behind was looked at since the last sweep began
+	heap   []timer
+	behind int // of heap, what stands from here on was looked at already
 }
 
 type byTime struct{}
@@ -53,19 +53,19 @@ func (t *timers) add(at int64, sequence uint64, kind timerKind) {
 	}
 }
 
-// sweptAtOnce is how many timers are looked at for each ticket with times that is removed, so that a heap of which a
+// lookedAtOnce is how many timers are looked at for each ticket with times that is removed, so that a heap of which a
 // fourth is stale does not grow.
-const sweptAtOnce = 8
+const lookedAtOnce = 8
 
 // stale takes in that a ticket with times was removed. It looks at a few timers, from the last to the first and then again, and takes
 // out those that are stale: to look at all of many at once would take long.
 func (t *timers) stale(r *records) {
-	for range min(sweptAtOnce, len(t.heap)) {
-		if t.sweep == 0 || t.sweep > len(t.heap) {
-			t.sweep = len(t.heap)
+	for range min(lookedAtOnce, len(t.heap)) {
+		if t.behind == 0 || t.behind > len(t.heap) {
+			t.behind = len(t.heap)
 		}
-		if t.sweep--; !t.heap[t.sweep].current(r) {
-			t.heap = heapRemove(t.heap, t.sweep, byTime{})
+		if t.behind--; !t.heap[t.behind].current(r) {
+			t.heap = heapRemove(t.heap, t.behind, byTime{})
 		}
 	}
 	if cap(t.heap) > 64 && len(t.heap) < cap(t.heap)/4 {

@@ -13,8 +13,8 @@ import (
 	"github.com/comfyherd/comfyherd/jetstream"
 )
 
-// settleTime is how long the record of a try and the removal of its delivery may take when the process stops.
-const settleTime = 3 * time.Second
+// concludeTime is how long the record of a try and the removal of its delivery may take when the process stops.
+const concludeTime = 3 * time.Second
 
 // delivery is one try to deliver an event.
 type delivery struct {
@@ -39,7 +39,7 @@ func (w *Webhooks) try(ctx context.Context, h *queue.Handed) verdict {
 		return verdict{}
 	case d == nil:
 		w.log.Debug("nothing is delivered", "webhook", h.Name, "owner", h.Owner, "sequence", h.Sequence, "reason", why)
-		w.settled(h.Done())
+		w.logFailed(h.Done())
 		return verdict{}
 	}
 	fleet, err := w.q.Secret(ctx, queue.WebhooksSecret)
@@ -50,25 +50,25 @@ func (w *Webhooks) try(ctx context.Context, h *queue.Handed) verdict {
 	begun := time.Now()
 	result := w.send.post(ctx, d.hook.URL, &d.message, d.hook.Secrets(fleet, w.q.Now()), w.q.Now())
 	if ctx.Err() != nil && result.err != nil {
-		w.settled(h.Later(0)) // this process stops: another one tries
+		w.logFailed(h.Later(0)) // this process stops: another one tries
 		return verdict{}
 	}
 	took := time.Since(begun)
 	w.metrics.took.Observe(took.Seconds())
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleTime)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), concludeTime)
 	defer cancel()
-	return w.settle(ctx, d, &result, took)
+	return w.conclude(ctx, d, &result, took)
 }
 
-// settle takes in what came of the request.
-func (w *Webhooks) settle(ctx context.Context, d *delivery, result *sent, took time.Duration) verdict {
+// conclude takes in what came of the request.
+func (w *Webhooks) conclude(ctx context.Context, d *delivery, result *sent, took time.Duration) verdict {
 	try := jetstream.WebhookTry{
 		Tenant: d.Owner, Webhook: d.Name, ID: d.id, Type: d.typ, Sequence: d.Sequence, Job: d.job, Outcome: jetstream.Delivered, Status: result.status,
 		Took: job.Duration(took.Round(time.Microsecond)), Waited: job.Duration(w.q.Now().Sub(d.Time).Round(time.Millisecond)),
 	}
 	if result.delivered() {
 		w.record(ctx, &try)
-		w.settled(d.Done())
+		w.logFailed(d.Done())
 		return verdict{tried: true}
 	}
 	try.Error = result.words(w.cfg.Timeout)
@@ -86,13 +86,14 @@ func (w *Webhooks) settle(ctx context.Context, d *delivery, result *sent, took t
 	next := w.q.Now().Add(rest).UTC()
 	try.Outcome, try.Next = jetstream.TryFailed, &next
 	w.record(ctx, &try)
-	w.settled(d.Later(rest))
+	w.logFailed(d.Later(rest))
 	return verdict{tried: true, failed: true, rest: result.rest}
 }
 
-func (w *Webhooks) settled(err error) {
+// logFailed logs that a delivery could not be removed or put off: it comes again.
+func (w *Webhooks) logFailed(err error) {
 	if err != nil {
-		w.failed("settle a delivery")(err)
+		w.failed("remove or put off a delivery")(err)
 	}
 }
 
@@ -106,7 +107,7 @@ func (w *Webhooks) giveUp(ctx context.Context, d *delivery, try *jetstream.Webho
 	}
 	try.Outcome = jetstream.GaveUp
 	w.record(ctx, try)
-	w.settled(d.Done())
+	w.logFailed(d.Done())
 }
 
 // disable ends all deliveries to a webhook.
@@ -127,8 +128,8 @@ func (w *Webhooks) disable(ctx context.Context, d *delivery, try *jetstream.Webh
 	w.log.Warn("a webhook is disabled", "webhook", d.Name, "owner", d.Owner, "reason", why)
 	try.Outcome = jetstream.Disabled
 	w.record(ctx, try)
-	w.settled(d.Done())
-	w.settled(w.q.ForgetUndelivered(ctx, d.Owner, d.Name))
+	w.logFailed(d.Done())
+	w.logFailed(w.q.ForgetUndelivered(ctx, d.Owner, d.Name))
 }
 
 // record stores a try. When that fails the try is missing in lists, and nothing else depends on it.
