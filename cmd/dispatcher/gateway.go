@@ -10,7 +10,6 @@ import (
 	"syscall"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/comfyherd/comfyherd/internal/daemon"
@@ -116,8 +115,7 @@ func (g *gatewayCmd) Run(ctx context.Context, c *daemon.Console) error {
 		return daemon.UnlessStopped(stop, err)
 	}
 	defer done()
-	registry := prometheus.NewRegistry()
-	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	registry := daemon.Registry("gateway")
 	served, err := gateway.New(q, g.config(g.Gateway, log, registry))
 	if err != nil {
 		return err

@@ -14,6 +14,7 @@
 // The files, in reading order:
 //
 //	gateway, mux                   Config, New, Run; which handler serves which path
+//	metrics                        what it counts
 //	keys, origin, errors           whose request it is, whether a browser may send it, and how errors look
 //	tenant, rows, row, hidden      one tenant's jobs as rows, kept up to date from events
 //	prompt, submit, inputs, body   POST /prompt: read, checked, with the files that it names, stored, published

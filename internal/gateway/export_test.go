@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -21,7 +22,7 @@ import (
 // Identify gives the tenant and path that a handler receives of a request to an address that only this machine reaches, and the status of
 // the answer.
 func Identify(cfg Config, fallback job.Tenant, r *http.Request) (tenant job.Tenant, path string, status int) {
-	g := &Gateway{keys: newKeyring(cfg.Keys)}
+	g := &Gateway{keys: newKeyring(cfg.Keys), metrics: newMetrics()}
 	answer := httptest.NewRecorder()
 	g.identify(fallback, true, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		tenant, _ = tenantOf(r)
@@ -86,7 +87,7 @@ func ShownFrame(isBinary bool, data []byte, prompt string, id job.ID) [][]byte {
 // ClosedBeforeItIsHandled is the code with which a socket is closed that has come to a hub, when the hub closes before it has handled it.
 func ClosedBeforeItIsHandled() int {
 	h := newHub(newRows(&queue.Queue{}, "acme"), nil, nil)
-	s := &socket{wake: make(chan struct{}, 1)}
+	s := &socket{wake: make(chan struct{}, 1), metrics: newMetrics()}
 	h.open(s)
 	h.close()
 	_, code := s.take()
@@ -171,7 +172,7 @@ func Pieces(failsAt int) (body string, err error) {
 func EndsBeforeItsSockets() bool {
 	h := newHub(newRows(&queue.Queue{}, "acme"), nil, nil)
 	g := &Gateway{tenants: map[job.Tenant]*tenant{"acme": {hub: h}}}
-	s := &socket{wake: make(chan struct{}, 1)}
+	s := &socket{wake: make(chan struct{}, 1), metrics: newMetrics()}
 	h.open(s)
 	ended := make(chan struct{})
 	go func() {
@@ -250,4 +251,18 @@ func PlaceOf(cursor string) (again string, err error) {
 		return "", err
 	}
 	return p.cursor(), nil
+}
+
+// CountedRoutes are the patterns of both APIs, and the routes under which their requests are counted.
+func CountedRoutes() map[string]string {
+	g := &Gateway{metrics: newMetrics()}
+	counted := map[string]string{"GET /": routeOf("/")}
+	for pattern := range g.comfyRoutes() {
+		counted[pattern] = routeOf(pattern)
+	}
+	for pattern := range g.v2Routes() {
+		_, path, _ := strings.Cut(pattern, " ")
+		counted[pattern] = routeOfV2(path)
+	}
+	return counted
 }

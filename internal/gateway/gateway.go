@@ -39,6 +39,7 @@ type Config struct {
 type Gateway struct {
 	q         *queue.Queue
 	cfg       Config
+	metrics   *metrics
 	log       *slog.Logger
 	keys      keyring
 	listeners []listener
@@ -82,7 +83,7 @@ func New(q *queue.Queue, cfg Config) (*Gateway, error) {
 		return nil, err
 	}
 	g := &Gateway{
-		q: q, cfg: cfg, log: cfg.Logger, keys: newKeyring(cfg.Keys),
+		q: q, cfg: cfg, metrics: newMetrics(), log: cfg.Logger, keys: newKeyring(cfg.Keys),
 		begin: make(chan *tenant), ended: make(chan struct{}), tenants: map[job.Tenant]*tenant{},
 		hidden: newHidden(), catalogs: newCatalogs(q), decoding: make(chan struct{}, mostDecoded),
 	}
@@ -103,6 +104,9 @@ func New(q *queue.Queue, cfg Config) (*Gateway, error) {
 			err = errors.Join(err, l.Close())
 		}
 		return nil, err
+	}
+	if cfg.Registerer != nil {
+		g.metrics.register(cfg.Registerer)
 	}
 	return g, nil
 }
