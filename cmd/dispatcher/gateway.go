@@ -94,7 +94,8 @@ type gatewayCmd struct {
 // Help is shown after the flags.
 func (*gatewayCmd) Help() string {
 	return `Programs that were written for ComfyUI are pointed at the gateway in place of a ComfyUI: its web page, scripts, and the Comfy
-API v2. Any number of gateways may serve one fleet. Put the keys into the environment, where ps does not show them.
+API v2. Any number of gateways may serve one fleet; in a closed one NATS_CREDS is a file of ` + "`dispatcher access gateway`" + `.
+Put the keys into the environment, where ps does not show them.
 
 Examples:
   dispatcher gateway
@@ -110,6 +111,7 @@ func (g *gatewayCmd) Run(ctx context.Context, c *daemon.Console) error {
 	}
 	stop, kill, release := daemon.Signals(ctx)
 	defer release()
+	g.gateway = true
 	q, done, err := g.open(stop, c)
 	if err != nil {
 		return daemon.UnlessStopped(stop, err)

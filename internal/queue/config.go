@@ -20,6 +20,7 @@ type Config struct {
 	Domain      string        // JetStream domain, behind a leaf node
 	APIPrefix   string        // JetStream API prefix, for an imported account
 	NoConsumers bool          // follow events by direct gets and plain subscriptions, where no consumer may be made
+	NoRemovals  bool          // leave files that are removed to their age, where no message may be removed
 	ReadOnly    bool          // touch no stream: fail when one is missing; for programs with few permissions
 
 	// Bytes, as JetStream counts them, of one copy. A stream that has a maximum keeps it unless another one is given here.
