@@ -24,6 +24,7 @@
 //	hub, ends, frames, socket      websockets, and what is sent to which
 //	view, upload, picture          files
 //	catalog, merge                 all hosts as one ComfyUI
+//	objectinfo, uploads            its nodes, with what the tenant has uploaded
 //	userdata, info, frontend       what ComfyUI's page keeps and asks for, and the page itself
 //	json, python, pieces           JSON as Python reads and writes it, and large answers
 //	v2*, assets*, live             the Comfy API v2

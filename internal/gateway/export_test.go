@@ -44,7 +44,7 @@ func Serves(tenant job.Tenant, host string, changes ...queue.Change[queue.HostGr
 func MergeClasses(answers map[string]int) map[string]string {
 	var sources []source
 	for body, hosts := range answers {
-		sources = append(sources, source{body: []byte(body), hosts: hosts})
+		sources = append(sources, source{classes: parseClasses([]byte(body)), hosts: hosts})
 	}
 	merged := map[string]string{}
 	for class, def := range mergeClasses(sources).defs {
@@ -266,3 +266,46 @@ func CountedRoutes() map[string]string {
 	}
 	return counted
 }
+
+// WithUploads is the definition of a class with uploads among its choices.
+func WithUploads(def string, names ...string) string { return string(withUploads([]byte(def), names)) }
+
+// Merges has hosts describe themselves by the names of the classes that they have, and gives what a tenant receives.
+type Merges struct {
+	c *catalogs
+	v *view
+}
+
+// NewMerges has nothing to merge.
+func NewMerges() *Merges { return &Merges{c: newCatalogs(nil)} }
+
+// Host has a host describe itself at a time.
+func (m *Merges) Host(name, class string, at time.Time) {
+	m.c.reading.Lock()
+	m.c.infos[class] = []classDef{{class, []byte("{}")}}
+	m.c.reading.Unlock()
+	m.HostOfKnown(name, class, at)
+}
+
+// HostOfKnown is Host with a class that was described before.
+func (m *Merges) HostOfKnown(name, class string, at time.Time) {
+	m.c.host(queue.Change[queue.Catalog]{Phase: queue.Put, Key: name, Value: queue.Catalog{Host: name, Blobs: map[string]string{objectInfoRoute: class}, Time: at}})
+}
+
+// While has nothing be read meanwhile, so that no merge ends.
+func (m *Merges) While(do func()) {
+	m.c.reading.Lock()
+	defer m.c.reading.Unlock()
+	do()
+}
+
+// Ask is an object_info of a tenant, and how it was found.
+func (m *Merges) Ask(ctx context.Context) (body, found string, err error) {
+	if m.v, found, err = m.c.merged(ctx, "acme"); err != nil {
+		return "", found, err
+	}
+	return string(m.v.info.body), found, nil
+}
+
+// End waits for all merges.
+func (m *Merges) End() { m.c.merging.Wait() }

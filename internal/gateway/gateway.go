@@ -52,6 +52,7 @@ type Gateway struct {
 
 	hidden   *hidden
 	catalogs *catalogs
+	uploads  *uploads
 	decoding chan struct{} // has a value for each picture that is being decoded
 
 	mu      sync.Mutex // guards all below
@@ -85,7 +86,7 @@ func New(q *queue.Queue, cfg Config) (*Gateway, error) {
 	g := &Gateway{
 		q: q, cfg: cfg, metrics: newMetrics(), log: cfg.Logger, keys: newKeyring(cfg.Keys),
 		begin: make(chan *tenant), ended: make(chan struct{}), tenants: map[job.Tenant]*tenant{},
-		hidden: newHidden(), catalogs: newCatalogs(q), decoding: make(chan struct{}, mostDecoded),
+		hidden: newHidden(), catalogs: newCatalogs(q), uploads: newUploads(), decoding: make(chan struct{}, mostDecoded),
 	}
 	g.leaving = make(chan struct{})
 	g.hangUp = sync.OnceFunc(func() { close(g.leaving) })

@@ -23,7 +23,8 @@ type metrics struct {
 	frames    *prometheus.CounterVec   // by what became of them
 	relayed   prometheus.Counter       // of frames, as the next one
 	dropped   prometheus.Counter
-	framed    prometheus.Counter // bytes of frames, of sent
+	framed    prometheus.Counter     // bytes of frames, of sent
+	info      *prometheus.CounterVec // object_info, by how it was found
 	sockets   prometheus.Gauge
 	slow      prometheus.Counter
 	streams   prometheus.Gauge
@@ -130,6 +131,7 @@ func newMetrics() *metrics {
 		submitted: vec("jobs_submitted_total", "Submits that were taken, by API; one that comes again with its prompt_id is counted again.", "api"),
 		unfit:     vec("jobs_refused_total", "Submits that were refused, by reason.", "reason"),
 		frames:    vec("frames_total", "Frames for websockets: relayed, or dropped since the client reads slowly.", "result"),
+		info:      vec("object_info_total", "Answers of the merged object_info: ready in memory, earlier (that of before a change, while a newer one is merged), or merged while the request waited.", "result"),
 		sockets:   prometheus.NewGauge(prometheus.GaugeOpts{Name: "comfyherd_gateway_websockets", Help: "Open websockets."}),
 		slow:      prometheus.NewCounter(prometheus.CounterOpts{Name: "comfyherd_gateway_websockets_cut_total", Help: "Websockets closed since their client read too slowly."}),
 		streams:   prometheus.NewGauge(prometheus.GaugeOpts{Name: "comfyherd_gateway_event_streams", Help: "Open streams of events of the Comfy API v2."}),
@@ -158,6 +160,7 @@ func (m *metrics) begin() {
 		m.submitted: {apiComfy, apiV2},
 		m.unfit:     {unfitInvalid, unfitNoHost, unfitFull, unfitTooLarge, unfitRepeated, unfitFailed},
 		m.frames:    {frameRelayed, frameDropped},
+		m.info:      {infoReady, infoEarlier, infoMerged},
 	} {
 		for _, value := range values {
 			vec.WithLabelValues(value)
@@ -166,7 +169,7 @@ func (m *metrics) begin() {
 }
 
 func (m *metrics) register(r prometheus.Registerer) {
-	r.MustRegister(m.requests, m.took, m.received, m.sent, m.refused, m.submitted, m.unfit, m.frames, m.sockets, m.slow, m.streams)
+	r.MustRegister(m.requests, m.took, m.received, m.sent, m.refused, m.submitted, m.unfit, m.frames, m.info, m.sockets, m.slow, m.streams)
 }
 
 // DescribeMetrics registers the metrics, for their reference.
