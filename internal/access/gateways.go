@@ -37,13 +37,16 @@ func gatewayPermissions() jwt.Permissions {
 	for _, bucket := range []string{names.CatalogsBucket, names.GrantsBucket, names.HiddenBucket, names.HostsBucket, names.UserDataBucket, names.AssetsBucket} {
 		followed = append(followed, names.BucketStream(bucket))
 	}
-	for _, stream := range followed {
-		p.Pub.Allow.Add(create+stream+".*.>", remove+stream+".*")
+	for i, stream := range followed {
+		p.Pub.Allow.Add(create + stream + ".*.>")
+		if i > 0 {
+			p.Pub.Allow.Add(remove + stream + ".*")
+		}
 	}
-	p.Pub.Allow.Add(next + names.EventsStream + ".*")
+	p.Pub.Allow.Add(next + names.EventsStream + ".*") // whose consumers NATS removes
 	for _, own := range []string{names.SettleConsumer, names.TallyConsumer} { // of dispatchers
 		consumer := names.EventsStream + "." + own
-		p.Pub.Deny.Add(next+consumer, remove+consumer, create+consumer+".>")
+		p.Pub.Deny.Add(next+consumer, create+consumer+".>")
 	}
 	p.Sub.Allow.Add(gatewayInbox+".>", names.AllLive)
 	return p
