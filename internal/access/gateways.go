@@ -43,7 +43,7 @@ func gatewayPermissions() jwt.Permissions {
 			p.Pub.Allow.Add(remove + stream + ".*")
 		}
 	}
-	p.Pub.Allow.Add(next + names.EventsStream + ".*") // whose consumers NATS removes
+	p.Pub.Allow.Add(next + names.EventsStream + ".*")                         // whose consumers NATS removes
 	for _, own := range []string{names.SettleConsumer, names.TallyConsumer} { // of dispatchers
 		consumer := names.EventsStream + "." + own
 		p.Pub.Deny.Add(next+consumer, create+consumer+".>")
