@@ -67,7 +67,7 @@ var mayImport = map[string][]string{
 	"test/chaos":                 with(command, "github.com/nats-io/nats-server/v2"),
 	"test/growth":                with(command, "internal/bench"),
 	"test/mutate":                {},
-	"test/docs":                  with(command, "github.com/nats-io/nats-server/v2"),
+	"test/docs":                  with(command, "internal/gateway", "github.com/nats-io/nats-server/v2"),
 }
 
 // command is what a command may import: every room below, and what talks to people.

@@ -21,6 +21,7 @@ type accessCmd struct {
 	Dispatcher accessDispatcherCmd `cmd:"" help:"Give dispatchers credentials."`
 	Operator   accessOperatorCmd   `cmd:"" help:"Give operators credentials."`
 	Watcher    accessWatcherCmd    `cmd:"" help:"Give watchers credentials, who only read events."`
+	Gateway    accessGatewayCmd    `cmd:"" help:"Give gateways credentials."`
 	List       accessListCmd       `cmd:"" help:"List who has credentials."`
 	Revoke     accessRevokeCmd     `cmd:"" help:"Revoke credentials."`
 	Push       accessPushCmd       `cmd:"" help:"Send the accounts to a running nats-server that is not embedded."`
@@ -163,6 +164,20 @@ Examples:
 
 // Run gives watchers credentials.
 func (a *accessWatcherCmd) Run(c *daemon.Console) error { return a.give(c, (*access.Folder).Watcher) }
+
+type accessGatewayCmd struct{ folderArg }
+
+// Help is shown after the flags.
+func (*accessGatewayCmd) Help() string {
+	return `Gateways act for every tenant: they publish and cancel jobs, keep files and settings, and read events, jobs and files. They
+change nothing of the fleet.
+
+Examples:
+  NATS_CREDS=$(dispatcher access gateway ./herd) COMFYHERD_GATEWAY_KEYS=acme=KEY1 dispatcher gateway`
+}
+
+// Run gives gateways credentials.
+func (a *accessGatewayCmd) Run(c *daemon.Console) error { return a.give(c, (*access.Folder).Gateway) }
 
 type accessListCmd struct {
 	folderArg

@@ -31,7 +31,7 @@ func TestAnAccessFolderIsMadeOnceAndGivesTheSameCredentialsAgain(t *testing.T) {
 	root := read(t, filepath.Join(dir, "keys", "root.nk"))
 	commands := map[string][]string{
 		"tenant-acme": {"tenant", dir, "acme", "--max-payload=1048576"}, "agent-gpu-1": {"agent", dir, "gpu-1", "--tenants=acme,bolt", "--slots=2"},
-		"dispatcher": {"dispatcher", dir}, "operator": {"operator", dir}, "watcher": {"watcher", dir},
+		"dispatcher": {"dispatcher", dir}, "operator": {"operator", dir}, "watcher": {"watcher", dir}, "gateway": {"gateway", dir},
 	}
 	given := map[string]string{}
 	for name, args := range commands {

@@ -10,7 +10,6 @@ import (
 	"syscall"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/comfyherd/comfyherd/internal/daemon"
@@ -95,7 +94,8 @@ type gatewayCmd struct {
 // Help is shown after the flags.
 func (*gatewayCmd) Help() string {
 	return `Programs that were written for ComfyUI are pointed at the gateway in place of a ComfyUI: its web page, scripts, and the Comfy
-API v2. Any number of gateways may serve one fleet. Put the keys into the environment, where ps does not show them.
+API v2. Any number of gateways may serve one fleet; in a closed one NATS_CREDS is a file of ` + "`dispatcher access gateway`" + `.
+Put the keys into the environment, where ps does not show them.
 
 Examples:
   dispatcher gateway
@@ -111,13 +111,13 @@ func (g *gatewayCmd) Run(ctx context.Context, c *daemon.Console) error {
 	}
 	stop, kill, release := daemon.Signals(ctx)
 	defer release()
+	g.gateway = true
 	q, done, err := g.open(stop, c)
 	if err != nil {
 		return daemon.UnlessStopped(stop, err)
 	}
 	defer done()
-	registry := prometheus.NewRegistry()
-	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	registry := daemon.Registry("gateway")
 	served, err := gateway.New(q, g.config(g.Gateway, log, registry))
 	if err != nil {
 		return err

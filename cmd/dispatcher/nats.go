@@ -22,6 +22,8 @@ const openTimeout = 15 * time.Second
 // client are the flags of a command that asks a running fleet. It makes no stream.
 type client struct {
 	daemon.NATSFlags `embed:"" group:"nats"`
+
+	gateway bool // it is one
 }
 
 // open connects and opens the streams, for those who look after the fleet; done closes what open opened.
@@ -88,7 +90,7 @@ func (a *asker) queue(ctx context.Context) (*queue.Queue, error) {
 	defer cancel()
 	f := &a.flags.NATSFlags
 	var err error
-	a.q, err = queue.Open(ctx, a.nc, queue.Config{Domain: f.Domain, APIPrefix: f.APIPrefix(), NoConsumers: f.NoConsumers(), ReadOnly: true})
+	a.q, err = queue.Open(ctx, a.nc, queue.Config{Domain: f.Domain, APIPrefix: f.APIPrefix(), NoConsumers: f.NoConsumers(), NoRemovals: f.NoRemovals(), ReadOnly: true})
 	return a.q, err
 }
 
@@ -145,6 +147,8 @@ func (f *client) named(name string) (job.Tenant, error) {
 // mayAsk refuses credentials that no dispatcher answers, before NATS refuses each subject and the answer is waited for.
 func (f *client) mayAsk() error {
 	switch holder := f.Holder(); {
+	case holder == "gateway" && !f.gateway:
+		return errors.New("these are the credentials of a gateway, which only work for `dispatcher gateway`; set NATS_CREDS to those of a tenant or an operator")
 	case !f.NoConsumers():
 		return nil
 	case holder == "watcher":

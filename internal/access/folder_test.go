@@ -68,6 +68,7 @@ func all(t *testing.T, f *access.Folder) {
 	must(t)(f.Dispatcher())
 	must(t)(f.Operator())
 	must(t)(f.Watcher())
+	must(t)(f.Gateway())
 }
 
 func TestCredentialsLieWhereTheirNameSays(t *testing.T) {
@@ -79,6 +80,7 @@ func TestCredentialsLieWhereTheirNameSays(t *testing.T) {
 		"dispatcher.creds":  must(t)(f.Dispatcher()),
 		"operator.creds":    must(t)(f.Operator()),
 		"watcher.creds":     must(t)(f.Watcher()),
+		"gateway.creds":     must(t)(f.Gateway()),
 	} {
 		if path != filepath.Join(f.Dir(), "creds", want) {
 			t.Errorf("%s is at %s", want, path)
@@ -90,7 +92,7 @@ func TestCredentialsLieWhereTheirNameSays(t *testing.T) {
 func TestTokensFitIntoTheLineThatConnects(t *testing.T) {
 	t.Parallel()
 	f := newFolder(t)
-	for _, file := range []string{must(t)(f.Operator()), must(t)(f.Dispatcher()), must(t)(f.Agent(strings.Repeat("x", 64), access.AgentSettings{})), must(t)(f.Tenant(strings.Repeat("x", 64), access.TenantSettings{}))} {
+	for _, file := range []string{must(t)(f.Operator()), must(t)(f.Gateway()), must(t)(f.Dispatcher()), must(t)(f.Agent(strings.Repeat("x", 64), access.AgentSettings{})), must(t)(f.Tenant(strings.Repeat("x", 64), access.TenantSettings{}))} {
 		text, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)
@@ -264,7 +266,7 @@ func TestWhoIsRevokedIsListedNoMoreAndMayComeAgain(t *testing.T) {
 	t.Parallel()
 	f := newFolder(t)
 	all(t, f)
-	for _, name := range []string{"tenant-acme", "agent-gpu-1", "operator", "watcher"} {
+	for _, name := range []string{"tenant-acme", "agent-gpu-1", "operator", "watcher", "gateway"} {
 		before := everything(t, f)["creds/"+name+".creds"]
 		if err := f.Revoke(name); err != nil {
 			t.Fatal(err)

@@ -193,15 +193,16 @@ func permitted(grants []grant, serves []grant) jwt.Permissions {
 const (
 	dispatcherInbox = "_INBOX_dispatcher"
 	operatorInbox   = "_INBOX_operator"
+	gatewayInbox    = "_INBOX_gateway"
 )
 
 // dispatcherPermissions: a dispatcher makes the streams, so it may do everything in the account. Its answers come to an inbox of its
-// own, to which no operator may subscribe.
+// own, to which neither an operator nor a gateway may subscribe.
 func dispatcherPermissions() jwt.Permissions {
 	var p jwt.Permissions
 	p.Pub.Allow.Add(">")
 	p.Sub.Allow.Add(">")
-	p.Sub.Deny.Add(operatorInbox + ".>")
+	p.Sub.Deny.Add(operatorInbox+".>", gatewayInbox+".>")
 	return p
 }
 

@@ -19,13 +19,15 @@ import (
 const Everyone = "*"
 
 // Tags in tokens. Of an account: the most jobs of a host at once, and that it was revoked. Of a user, for our programs, which read
-// them from the credentials: the prefix of JetStream's API, that it makes no consumers, the inbox prefix, and the tenant.
+// them from the credentials: the prefix of JetStream's API, that it makes no consumers, that it removes no
+// messages, the inbox prefix, and the tenant.
 const (
 	slotsTag   = "slots:"
 	revokedTag = "revoked"
 	prefixTag  = "js-prefix:"
 	inboxTag   = "inbox:"
 	directTag  = "consumers:none"
+	keepsTag   = "removals:none"
 	tenantTag  = "tenant:"
 )
 
@@ -116,12 +118,17 @@ func (f *Folder) Watcher() (string, error) {
 
 // Dispatcher makes the credentials that all dispatchers share.
 func (f *Folder) Dispatcher() (string, error) {
-	return f.fleetUser(Dispatcher, dispatcherInbox, dispatcherPermissions())
+	return f.fleetUser(Dispatcher, dispatcherPermissions(), inboxTag+dispatcherInbox)
 }
 
 // Operator makes the credentials with which people and programs operate the fleet.
 func (f *Folder) Operator() (string, error) {
-	return f.fleetUser(Operator, operatorInbox, operatorPermissions())
+	return f.fleetUser(Operator, operatorPermissions(), inboxTag+operatorInbox)
+}
+
+// Gateway makes the credentials that all gateways share.
+func (f *Folder) Gateway() (string, error) {
+	return f.fleetUser(Gateway, gatewayPermissions(), inboxTag+gatewayInbox, keepsTag)
 }
 
 // hold makes a key, an account and credentials as far as they are missing; describe sets what the account may do.
@@ -169,7 +176,7 @@ func (f *Folder) checkNew(file string) error {
 }
 
 // fleetUser makes credentials in the fleet's own account.
-func (f *Folder) fleetUser(kind Kind, inbox string, permissions jwt.Permissions) (string, error) {
+func (f *Folder) fleetUser(kind Kind, permissions jwt.Permissions, tags ...string) (string, error) {
 	pair, err := f.key(fleetAccount)
 	if err != nil {
 		return "", err
@@ -177,12 +184,12 @@ func (f *Folder) fleetUser(kind Kind, inbox string, permissions jwt.Permissions)
 	user := newUser()
 	user.Name = string(kind)
 	user.Permissions = permissions
-	user.Tags = append(user.Tags, inboxTag+inbox)
+	user.Tags = append(user.Tags, tags...)
 	path, _, err := f.putCreds(string(kind), pair, user)
 	return path, err
 }
 
-// Holder is a tenant, a host or a role (dispatcher, operator, watcher) that has credentials.
+// Holder is a tenant, a host or a role (dispatcher, operator, watcher, gateway) that has credentials.
 type Holder struct {
 	Kind    Kind     `json:"kind"`
 	Name    string   `json:"name,omitempty"`    // of the tenant or the host
@@ -217,7 +224,7 @@ func (f *Folder) List() ([]Holder, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, kind := range []Kind{Dispatcher, Operator} {
+	for _, kind := range []Kind{Dispatcher, Operator, Gateway} {
 		path := f.path(credsDir, string(kind)+credsExt)
 		if _, err := os.Stat(path); err == nil {
 			holders = append(holders, Holder{Kind: kind, Account: fleet.Subject, Creds: path})

@@ -16,6 +16,7 @@ const (
 	Dispatcher Kind = "dispatcher"
 	Operator   Kind = "operator"
 	Watcher    Kind = "watcher"
+	Gateway    Kind = "gateway"
 )
 
 // Names of the accounts that every folder has.
@@ -41,7 +42,7 @@ func parseFileName(file string) (Kind, string, bool) {
 		}
 	}
 	switch kind := Kind(file); kind {
-	case Dispatcher, Operator, Watcher:
+	case Dispatcher, Operator, Watcher, Gateway:
 		return kind, "", true
 	case Tenant, Agent:
 	}

@@ -22,7 +22,7 @@ func (f *Folder) Revoke(name string) error {
 		return fmt.Errorf("revoke %s: %w; see `dispatcher access list %s`", name, ErrNobody, f.dir)
 	}
 	var err error
-	if kind == Dispatcher || kind == Operator {
+	if kind == Dispatcher || kind == Operator || kind == Gateway {
 		err = f.revokeUser(name)
 	} else {
 		err = f.revokeAccount(name)

@@ -53,6 +53,11 @@ func (f *NATSFlags) NoConsumers() bool {
 	return f.Creds != "" && slices.Contains(credentials(f.Creds).NATS.Tags, "consumers:none")
 }
 
+// NoRemovals says that the credentials permit to remove no message.
+func (f *NATSFlags) NoRemovals() bool {
+	return f.Creds != "" && slices.Contains(credentials(f.Creds).NATS.Tags, "removals:none")
+}
+
 // Holder is the name in the credentials file, as agent-gpu-1; empty without one.
 func (f *NATSFlags) Holder() string {
 	if f.Creds == "" {

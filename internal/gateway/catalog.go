@@ -6,7 +6,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"log/slog"
 	"maps"
 	"net/http"
@@ -25,22 +24,18 @@ type catalogs struct {
 	q       *queue.Queue
 	changed func() // at each change; it does not block
 
-	mu     sync.Mutex // guards all below
-	hosts  kept[queue.Catalog]
-	grants kept[[]job.Tenant] // of hosts that serve some tenants only
-	views  map[string]*view   // by the hosts that they are of
+	merging sync.WaitGroup
 
-	reading sync.Mutex // held while files are read, so that each is read once; guards the one below
+	mu      sync.Mutex // guards all below
+	hosts   kept[queue.Catalog]
+	grants  kept[[]job.Tenant] // of hosts that serve some tenants only
+	views   map[string]*view   // by what the hosts answer that they are of
+	current map[job.Tenant]*view
+	last    map[job.Tenant]*view // that the tenant has received
+
+	reading sync.Mutex // held while files are read, so that each is read once; guards all below
 	blobs   map[string][]byte
-}
-
-// view is what some hosts say together.
-type view struct {
-	hosts   []queue.Catalog
-	once    sync.Once
-	classes classes
-	info    page // /object_info
-	err     error
+	infos   map[string][]classDef // object_info, parsed
 }
 
 // page is an answer that is ready to be sent.
@@ -52,7 +47,7 @@ type page struct {
 func newCatalogs(q *queue.Queue, changed func()) *catalogs {
 	return &catalogs{
 		q: q, changed: changed, hosts: kept[queue.Catalog]{values: map[string]queue.Catalog{}}, grants: kept[[]job.Tenant]{values: map[string][]job.Tenant{}},
-		views: map[string]*view{}, blobs: map[string][]byte{},
+		views: map[string]*view{}, current: map[job.Tenant]*view{}, last: map[job.Tenant]*view{}, blobs: map[string][]byte{}, infos: map[string][]classDef{},
 	}
 }
 
@@ -92,13 +87,14 @@ func (c *catalogs) follow(ctx context.Context, log *slog.Logger) {
 		again(ctx, log, "the grants of hosts", func() error { return c.q.WatchGrants(ctx, c.grant) })
 	})
 	both.Wait()
+	c.merging.Wait()
 }
 
 func (c *catalogs) host(change queue.Change[queue.Catalog]) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.hosts.take(change.Phase, change.Key, change.Value)
-	clear(c.views)
+	clear(c.current)
 	c.changed()
 }
 
@@ -109,7 +105,7 @@ func (c *catalogs) grant(change queue.Change[queue.HostGrant]) {
 		change.Phase, change.Value.Tenants = queue.Put, []job.Tenant{""}
 	}
 	c.grants.take(change.Phase, change.Key, change.Value.Tenants)
-	clear(c.views)
+	clear(c.current)
 	c.changed()
 }
 
@@ -126,62 +122,89 @@ func (c *catalogs) granted(host string, tenant job.Tenant) bool {
 	return len(tenants) == 0 || slices.Contains(tenants, tenant)
 }
 
-// of is what the hosts say that may run a tenant's jobs.
-func (c *catalogs) of(tenant job.Tenant) *view {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	var hosts []queue.Catalog
-	for _, name := range slices.Sorted(maps.Keys(c.hosts.values)) {
-		if c.granted(name, tenant) {
-			hosts = append(hosts, c.hosts.values[name])
-		}
-	}
-	var key strings.Builder
-	for i := range hosts {
-		key.WriteString(hosts[i].Host + "\n")
-	}
-	v := c.views[key.String()]
-	if v == nil {
-		v = &view{hosts: hosts}
-		c.views[key.String()] = v
-	}
-	return v
+// answering is what some hosts answer to a route.
+type answering struct {
+	digest string
+	hosts  int       // how many answer it
+	time   time.Time // when the newest of them was asked
 }
 
-// sources are the answers of the hosts of a view to a route, each with how many answer it.
-func (c *catalogs) sources(ctx context.Context, v *view, route string) ([]source, error) {
-	type group struct {
-		hosts int
-		time  time.Time
-	}
-	groups := map[string]group{}
-	for i := range v.hosts {
-		digest := v.hosts[i].Blobs[route]
-		if digest == "" {
+// answering are the answers to a route of the hosts that may run a tenant's jobs, by digest; c.mu must be held.
+func (c *catalogs) answering(tenant job.Tenant, route string) []answering {
+	groups := map[string]answering{}
+	for name, host := range c.hosts.values {
+		digest := host.Blobs[route]
+		if digest == "" || !c.granted(name, tenant) {
 			continue
 		}
-		g := groups[digest]
-		g.hosts++
-		if v.hosts[i].Time.After(g.time) {
-			g.time = v.hosts[i].Time
+		a := groups[digest]
+		a.digest, a.hosts = digest, a.hosts+1
+		if host.Time.After(a.time) {
+			a.time = host.Time
 		}
-		groups[digest] = g
+		groups[digest] = a
 	}
+	return slices.SortedFunc(maps.Values(groups), func(a, b answering) int { return strings.Compare(a.digest, b.digest) })
+}
+
+// sources are the answers of a tenant's hosts to a route, each with how many answer it.
+func (c *catalogs) sources(ctx context.Context, tenant job.Tenant, route string) ([]source, error) {
+	c.mu.Lock()
+	hosts := c.answering(tenant, route)
+	c.mu.Unlock()
+	return gathered(hosts, func(a answering) (source, error) {
+		body, err := c.blob(ctx, a.digest)
+		return source{body: body, hosts: a.hosts, time: a.time}, err
+	})
+}
+
+// read are the parsed object_info of hosts.
+func (c *catalogs) read(ctx context.Context, hosts []answering) ([]source, error) {
+	return gathered(hosts, func(a answering) (source, error) {
+		classes, err := c.parsed(ctx, a.digest)
+		return source{classes: classes, hosts: a.hosts, time: a.time}, err
+	})
+}
+
+// gathered reads what hosts answer. What cannot be read is left out, since a file may have expired before its mention; it is an error
+// when nothing can be.
+func gathered(hosts []answering, read func(answering) (source, error)) ([]source, error) {
 	var all []source
 	var failed error
-	for _, digest := range slices.Sorted(maps.Keys(groups)) {
-		body, err := c.blob(ctx, digest)
-		if err != nil { // a file may have expired before its mention
+	for _, a := range hosts {
+		s, err := read(a)
+		if err != nil {
 			failed = err
 			continue
 		}
-		all = append(all, source{body, groups[digest].hosts, groups[digest].time})
+		all = append(all, s)
 	}
 	if len(all) > 0 {
 		return all, nil
 	}
 	return nil, failed
 }
+
+// parsed is an object_info, read and parsed once.
+func (c *catalogs) parsed(ctx context.Context, digest string) ([]classDef, error) {
+	c.reading.Lock()
+	defer c.reading.Unlock()
+	if classes, known := c.infos[digest]; known {
+		return classes, nil
+	}
+	body, err := c.q.CatalogBlob(ctx, digest)
+	if err != nil {
+		return nil, err
+	}
+	if len(c.infos) >= mostInfos {
+		clear(c.infos)
+	}
+	c.infos[digest] = parseClasses(body)
+	return c.infos[digest], nil
+}
+
+// mostInfos bounds the object_info that are kept in memory; one has about 1 MB.
+const mostInfos = 128
 
 // mostBlobBytes bounds the files that are kept in memory.
 const mostBlobBytes = 256 << 20
@@ -205,36 +228,6 @@ func (c *catalogs) blob(ctx context.Context, digest string) ([]byte, error) {
 	}
 	c.blobs[digest] = body
 	return body, nil
-}
-
-// objectInfo merges the object_info of a view's hosts, once.
-func (c *catalogs) objectInfo(ctx context.Context, v *view) error {
-	v.once.Do(func() {
-		sources, err := c.sources(context.WithoutCancel(ctx), v, "object_info")
-		if err != nil {
-			v.err = err
-			return
-		}
-		v.classes = mergeClasses(sources)
-		v.info = newPage(v.classes.json())
-	})
-	if v.err != nil { // the next request tries again
-		c.mu.Lock()
-		clear(c.views)
-		c.mu.Unlock()
-	}
-	return v.err
-}
-
-func (c *classes) json() []byte {
-	out := []byte{'{'}
-	for i, class := range c.order {
-		if i > 0 {
-			out = append(out, ", "...)
-		}
-		out = append(append(append(out, encode(class)...), ": "...), c.defs[class]...)
-	}
-	return append(out, '}')
 }
 
 func newPage(body []byte) page {
@@ -266,33 +259,9 @@ func (p *page) answer(w http.ResponseWriter, r *http.Request) {
 	_, _ = w.Write(body) // the client has gone
 }
 
-// getObjectInfo answers the classes of all hosts of the tenant as those of one ComfyUI.
-func (g *Gateway) getObjectInfo(w http.ResponseWriter, r *http.Request, of *tenant) error {
-	v := g.catalogs.of(of.name)
-	if err := g.catalogs.objectInfo(r.Context(), v); err != nil {
-		return err
-	}
-	v.info.answer(w, r)
-	return nil
-}
-
-// getClass answers one class; an empty object when no host has it.
-func (g *Gateway) getClass(w http.ResponseWriter, r *http.Request, of *tenant) error {
-	v := g.catalogs.of(of.name)
-	if err := g.catalogs.objectInfo(r.Context(), v); err != nil {
-		return err
-	}
-	shown := map[string]json.RawMessage{}
-	if def, known := v.classes.defs[r.PathValue("class")]; known {
-		shown[r.PathValue("class")] = def
-	}
-	answerJSON(w, http.StatusOK, shown)
-	return nil
-}
-
 // list is a list of texts, united over the tenant's hosts; false when no host has answered the route.
 func (g *Gateway) list(ctx context.Context, of *tenant, route string) ([]string, bool, error) {
-	sources, err := g.catalogs.sources(ctx, g.catalogs.of(of.name), route)
+	sources, err := g.catalogs.sources(ctx, of.name, route)
 	if err != nil || len(sources) == 0 {
 		return []string{}, false, err
 	}

@@ -14,6 +14,7 @@
 // The files, in reading order:
 //
 //	gateway, mux                   Config, New, Run; which handler serves which path
+//	metrics                        what it counts
 //	keys, origin, errors           whose request it is, whether a browser may send it, and how errors look
 //	tenant, rows, row, hidden      one tenant's jobs as rows, kept up to date from events
 //	prompt, submit, inputs, body   POST /prompt: read, checked, with the files that it names, stored, published
@@ -23,6 +24,7 @@
 //	hub, ends, frames, socket      websockets, and what is sent to which
 //	view, upload, picture          files
 //	catalog, merge                 all hosts as one ComfyUI
+//	objectinfo, uploads            its nodes, with what the tenant has uploaded
 //	userdata, info, frontend       what ComfyUI's page keeps and asks for, and the page itself
 //	json, python, pieces           JSON as Python reads and writes it, and large answers
 //	v2*, assets*, live             the Comfy API v2

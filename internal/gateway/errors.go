@@ -42,6 +42,8 @@ func failedOf(err error) *failed {
 		return &failed{http.StatusRequestEntityTooLarge, "payload_too_large", refused.Error()}
 	case as[*jetstream.TooMany](err, &refused):
 		return &failed{http.StatusTooManyRequests, "rate_limited", refused.Error()}
+	case errors.Is(err, jetstream.ErrNoSpace):
+		return &failed{http.StatusInsufficientStorage, "no_space", "there is no room for this: " + err.Error()}
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return &failed{http503, "unavailable", "the fleet did not answer in time: send the request again"}
 	}

@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -22,7 +23,7 @@ import (
 // Identify gives the tenant and path that a handler receives of a request to an address that only this machine reaches, and the status of
 // the answer.
 func Identify(cfg Config, fallback job.Tenant, r *http.Request) (tenant job.Tenant, path string, status int) {
-	g := &Gateway{keys: newKeyring(cfg.Keys)}
+	g := &Gateway{keys: newKeyring(cfg.Keys), metrics: newMetrics()}
 	answer := httptest.NewRecorder()
 	g.identify(fallback, true, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		tenant, _ = tenantOf(r)
@@ -44,7 +45,7 @@ func Serves(tenant job.Tenant, host string, changes ...queue.Change[queue.HostGr
 func MergeClasses(answers map[string]int) map[string]string {
 	var sources []source
 	for body, hosts := range answers {
-		sources = append(sources, source{body: []byte(body), hosts: hosts})
+		sources = append(sources, source{classes: parseClasses([]byte(body)), hosts: hosts})
 	}
 	merged := map[string]string{}
 	for class, def := range mergeClasses(sources).defs {
@@ -87,7 +88,7 @@ func ShownFrame(isBinary bool, data []byte, prompt string, id job.ID) [][]byte {
 // ClosedBeforeItIsHandled is the code with which a socket is closed that has come to a hub, when the hub closes before it has handled it.
 func ClosedBeforeItIsHandled() int {
 	h := newHub(newRows(&queue.Queue{}, "acme"), nil, nil)
-	s := &socket{wake: make(chan struct{}, 1)}
+	s := &socket{wake: make(chan struct{}, 1), metrics: newMetrics()}
 	h.open(s)
 	h.close()
 	_, code := s.take()
@@ -172,7 +173,7 @@ func Pieces(failsAt int) (body string, err error) {
 func EndsBeforeItsSockets() bool {
 	h := newHub(newRows(&queue.Queue{}, "acme"), nil, nil)
 	g := &Gateway{tenants: map[job.Tenant]*tenant{"acme": {hub: h}}}
-	s := &socket{wake: make(chan struct{}, 1)}
+	s := &socket{wake: make(chan struct{}, 1), metrics: newMetrics()}
 	h.open(s)
 	ended := make(chan struct{})
 	go func() {
@@ -297,3 +298,60 @@ func Age(r *Rows, by time.Duration) {
 
 // DeviceType is the type that a device has in /system_stats.
 func DeviceType(name string) string { return deviceType(name) }
+
+// CountedRoutes are the patterns of both APIs, and the routes under which their requests are counted.
+func CountedRoutes() map[string]string {
+	g := &Gateway{metrics: newMetrics()}
+	counted := map[string]string{"GET /": routeOf("/")}
+	for pattern := range g.comfyRoutes() {
+		counted[pattern] = routeOf(pattern)
+	}
+	for pattern := range g.v2Routes() {
+		_, path, _ := strings.Cut(pattern, " ")
+		counted[pattern] = routeOfV2(path)
+	}
+	return counted
+}
+
+// WithUploads is the definition of a class with uploads among its choices.
+func WithUploads(def string, names ...string) string { return string(withUploads([]byte(def), names)) }
+
+// Merges has hosts describe themselves by the names of the classes that they have, and gives what a tenant receives.
+type Merges struct {
+	c *catalogs
+	v *view
+}
+
+// NewMerges has nothing to merge.
+func NewMerges() *Merges { return &Merges{c: newCatalogs(nil, func() {})} }
+
+// Host has a host describe itself at a time.
+func (m *Merges) Host(name, class string, at time.Time) {
+	m.c.reading.Lock()
+	m.c.infos[class] = []classDef{{class, []byte("{}")}}
+	m.c.reading.Unlock()
+	m.HostOfKnown(name, class, at)
+}
+
+// HostOfKnown is Host with a class that was described before.
+func (m *Merges) HostOfKnown(name, class string, at time.Time) {
+	m.c.host(queue.Change[queue.Catalog]{Phase: queue.Put, Key: name, Value: queue.Catalog{Host: name, Blobs: map[string]string{objectInfoRoute: class}, Time: at}})
+}
+
+// While has nothing be read meanwhile, so that no merge ends.
+func (m *Merges) While(do func()) {
+	m.c.reading.Lock()
+	defer m.c.reading.Unlock()
+	do()
+}
+
+// Ask is an object_info of a tenant, and how it was found.
+func (m *Merges) Ask(ctx context.Context) (body, found string, err error) {
+	if m.v, found, err = m.c.merged(ctx, "acme"); err != nil {
+		return "", found, err
+	}
+	return string(m.v.info.body), found, nil
+}
+
+// End waits for all merges.
+func (m *Merges) End() { m.c.merging.Wait() }

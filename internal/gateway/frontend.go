@@ -101,6 +101,7 @@ func (g *Gateway) getFiles(w http.ResponseWriter, r *http.Request, of *tenant) e
 			}
 		}
 	case inputFolder:
+		names = append(names, g.uploaded(r.Context(), of.name)...)
 	default:
 		return errNoPath
 	}

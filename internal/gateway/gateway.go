@@ -39,6 +39,7 @@ type Config struct {
 type Gateway struct {
 	q         *queue.Queue
 	cfg       Config
+	metrics   *metrics
 	log       *slog.Logger
 	keys      keyring
 	listeners []listener
@@ -53,6 +54,7 @@ type Gateway struct {
 	asked    *asked
 	catalogs *catalogs
 	bodies   *bodies
+	uploads  *uploads
 	decoding chan struct{} // has a value for each picture that is being decoded
 
 	mu      sync.Mutex // guards all below
@@ -84,9 +86,9 @@ func New(q *queue.Queue, cfg Config) (*Gateway, error) {
 		return nil, err
 	}
 	g := &Gateway{
-		q: q, cfg: cfg, log: cfg.Logger, keys: newKeyring(cfg.Keys),
+		q: q, cfg: cfg, metrics: newMetrics(), log: cfg.Logger, keys: newKeyring(cfg.Keys),
 		begin: make(chan *tenant), ended: make(chan struct{}), tenants: map[job.Tenant]*tenant{},
-		hidden: newHidden(), asked: newAsked(), bodies: newBodies(), decoding: make(chan struct{}, mostDecoded),
+		hidden: newHidden(), asked: newAsked(), bodies: newBodies(), uploads: newUploads(), decoding: make(chan struct{}, mostDecoded),
 	}
 	g.catalogs = newCatalogs(q, g.asked.forget)
 	g.leaving = make(chan struct{})
@@ -106,6 +108,9 @@ func New(q *queue.Queue, cfg Config) (*Gateway, error) {
 			err = errors.Join(err, l.Close())
 		}
 		return nil, err
+	}
+	if cfg.Registerer != nil {
+		g.metrics.register(cfg.Registerer)
 	}
 	return g, nil
 }

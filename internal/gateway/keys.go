@@ -73,6 +73,7 @@ func (g *Gateway) identify(fallback job.Tenant, local bool, next http.Handler) h
 			err = checkOrigin(r, c, c.keyed || len(g.keys) > 0 && !local)
 		}
 		if err != nil {
+			g.metrics.refuses(err)
 			answerError(w, r2, err)
 			return
 		}

@@ -11,9 +11,26 @@ import (
 
 // source is what a group of hosts that are alike answers to one route.
 type source struct {
-	body  []byte
-	hosts int       // how many answer this
-	time  time.Time // when the newest of them was asked
+	body    []byte
+	classes []classDef // of an object_info, in place of body
+	hosts   int        // how many answer this
+	time    time.Time  // when the newest of them was asked
+}
+
+// classDef is a class of nodes with its definition.
+type classDef struct {
+	class string
+	def   json.RawMessage
+}
+
+// parseClasses reads an object_info. A damaged end leaves the classes before it.
+func parseClasses(body []byte) []classDef {
+	var all []classDef
+	_ = members(plainJSON(body), func(class string, def json.RawMessage) error {
+		all = append(all, classDef{class, def})
+		return nil
+	})
+	return all
 }
 
 // byWeight orders sources: what most hosts say first, then what is newest.
@@ -37,13 +54,12 @@ func mergeClasses(sources []source) classes {
 	slices.SortStableFunc(sources, byWeight)
 	variants := map[string][]source{}
 	for _, s := range sources {
-		_ = members(plainJSON(s.body), func(class string, def json.RawMessage) error { // a damaged end leaves the classes before it
-			if variants[class] == nil {
-				merged.order = append(merged.order, class)
+		for _, c := range s.classes {
+			if variants[c.class] == nil {
+				merged.order = append(merged.order, c.class)
 			}
-			variants[class] = addVariant(variants[class], source{def, s.hosts, s.time})
-			return nil
-		})
+			variants[c.class] = addVariant(variants[c.class], source{body: c.def, hosts: s.hosts, time: s.time})
+		}
 	}
 	for class, of := range variants {
 		slices.SortStableFunc(of, byWeight)

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"errors"
 	"log/slog"
 	"net/http"
 	"strings"
@@ -11,7 +12,7 @@ func (g *Gateway) handler(l listener) http.Handler {
 	mux := http.NewServeMux()
 	g.mountComfy(mux)
 	g.mountV2(mux)
-	return g.identify(l.tenant, loopback(hostOf(l.Addr().String())), mux)
+	return g.metrics.measured(g.identify(l.tenant, loopback(hostOf(l.Addr().String())), mux))
 }
 
 // route answers one request of a tenant. An error that it returns is answered in the form of the path's API; nothing may have been
@@ -21,17 +22,21 @@ type route func(w http.ResponseWriter, r *http.Request, of *tenant) error
 // handle adds a route of ComfyUI's own API under its path and under /api, as ComfyUI does.
 func (g *Gateway) handle(mux *http.ServeMux, pattern string, answer route) {
 	method, path, _ := strings.Cut(pattern, " ")
-	serve := g.serving(answer)
+	serve := g.serving(routeOf(pattern), answer)
 	mux.Handle(method+" "+path, serve)
 	if !strings.HasPrefix(path, "/api/") && !strings.HasPrefix(path, "/internal/") {
 		mux.Handle(method+" /api"+path, serve)
 	}
 }
 
-// serving makes a handler of a route.
-func (g *Gateway) serving(answer route) http.Handler {
+// serving makes a handler of a route, which is counted under a name.
+func (g *Gateway) serving(name string, answer route) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		routed(w, name)
 		if err := g.ask(g.log, answer, w, r); err != nil {
+			if errors.Is(err, errNoPath) {
+				routed(w, routeNone)
+			}
 			answerError(w, r, err)
 		}
 	})
@@ -55,8 +60,15 @@ func (g *Gateway) ask(log *slog.Logger, answer route, w http.ResponseWriter, r *
 
 // mountComfy adds the routes of ComfyUI's own API. What is not here is answered 404, or 405 when the path has another method.
 func (g *Gateway) mountComfy(mux *http.ServeMux) {
-	for pattern, answer := range map[string]route{
-		"GET /ws": g.getSocket, "GET /prompt": g.getPrompt, "POST /prompt": g.postPrompt,
+	for pattern, answer := range g.comfyRoutes() {
+		g.handle(mux, pattern, answer)
+	}
+	mux.Handle("/", g.serving(routeOf("/"), g.getPage))
+}
+
+func (g *Gateway) comfyRoutes() map[string]route {
+	return map[string]route{
+		"GET /ws": g.getSocket, "GET /prompt": g.getPrompt, "POST /prompt": g.metrics.submits(apiComfy, g.postPrompt),
 		"GET /queue": g.getQueue, "POST /queue": g.postQueue, "POST /interrupt": g.postInterrupt, "POST /free": g.postFree,
 		"GET /history": g.getHistory, "POST /history": g.postHistory, "GET /history/{id}": g.getHistoryOf,
 		"GET /view": g.getView, "POST /upload/image": g.postUpload, "POST /upload/mask": g.postMask,
@@ -81,8 +93,5 @@ func (g *Gateway) mountComfy(mux *http.ServeMux) {
 		"GET /internal/folder_paths": g.getNothing, "GET /internal/files/{folder}": g.getFiles,
 		"GET /extensions": g.getExtensions, "GET /i18n": g.getNothing, "GET /workflow_templates": g.getNothing,
 		"GET /global_subgraphs": g.getNothing, "GET /node_replacements": g.getNothing,
-	} {
-		g.handle(mux, pattern, answer)
 	}
-	mux.Handle("/", g.serving(g.getPage))
 }

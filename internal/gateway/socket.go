@@ -32,6 +32,8 @@ type socket struct {
 	sid  string
 	wake chan struct{} // cap 1: something was queued, or the socket was closed
 
+	metrics *metrics
+
 	mu       sync.Mutex // guards all below
 	waiting  []frame
 	bytes    int
@@ -65,7 +67,9 @@ func (g *Gateway) getSocket(w http.ResponseWriter, r *http.Request, of *tenant) 
 	if err != nil {
 		return nil // Upgrade has answered
 	}
-	s := &socket{conn: conn, sid: sid, wake: make(chan struct{}, 1)}
+	s := &socket{conn: conn, sid: sid, wake: make(chan struct{}, 1), metrics: g.metrics}
+	g.metrics.sockets.Inc()
+	defer g.metrics.sockets.Dec()
 	if of.hub.open(s) {
 		defer of.hub.leave(s)
 	} else {
@@ -88,13 +92,18 @@ func (s *socket) push(f frame) {
 	}
 	f.plain = nil
 	switch lagging := len(s.waiting) >= laggingFrames || s.bytes >= laggingBytes; {
-	case s.closing != 0 || f.droppable && lagging:
+	case s.closing != 0:
+		return
+	case f.droppable && lagging:
+		s.metrics.dropped.Inc()
 		return
 	case len(s.waiting) >= mostFrames || s.bytes+len(f.data) > mostBytes && len(s.waiting) > 0:
 		s.closing = websocket.ClosePolicyViolation
+		s.metrics.slow.Inc()
 	default:
 		s.name(&f)
 		s.waiting, s.bytes = append(s.waiting, f), s.bytes+len(f.data)
+		s.metrics.relayed.Inc()
 	}
 	s.poke()
 }
@@ -172,6 +181,7 @@ func (s *socket) write(f frame) error {
 	if f.binary {
 		kind = websocket.BinaryMessage
 	}
+	s.metrics.framed.Add(float64(len(f.data)))
 	return s.conn.WriteMessage(kind, f.data)
 }
 

@@ -159,6 +159,12 @@ func (g *Gateway) keep(w http.ResponseWriter, r *http.Request, of *tenant, u *im
 			return err
 		}
 	}
+	if u.folder == inputFolder {
+		if err := g.q.NoteUpload(r.Context(), of.name, path.Join(u.subfolder, name)); err != nil {
+			g.log.Warn("an upload is not among the choices of nodes", "tenant", of.name, "error", err)
+		}
+		g.uploads.forget(of.name)
+	}
 	answerJSON(w, http.StatusOK, uploaded{Name: name, Subfolder: u.subfolder, Type: u.folder})
 	return nil
 }

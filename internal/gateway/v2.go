@@ -22,31 +22,35 @@ const v2Prefix = "/api/v2/"
 // document itself.
 func (g *Gateway) mountV2(mux *http.ServeMux) {
 	routes := http.NewServeMux()
-	for pattern, answer := range map[string]route{
-		"POST assets":               g.postAsset,
-		"POST assets/from-hash":     g.assetFromHash,
-		"HEAD assets/by-hash/{sum}": g.headAssetByHash,
-		"GET assets/{id}":           g.getAsset,
-		"DELETE assets/{id}":        g.deleteAsset,
-		"GET assets/{id}/{part}":    g.getAssetContent, // a literal content would be as specific as by-hash, which the mux refuses
-		"POST jobs":                 g.postJob,
-		"GET jobs":                  g.listJobs,
-		"GET jobs/{id}":             g.getJob,
-		"GET jobs/{id}/workflow":    g.getJobWorkflow,
-		"GET jobs/{id}/events":      g.getJobEvents,
-		"POST jobs/{id}/cancel":     g.cancelJob,
-		"GET openapi.yaml":          getDocument,
-	} {
+	for pattern, answer := range g.v2Routes() {
 		method, path, _ := strings.Cut(pattern, " ")
-		routes.Handle(method+" "+v2Prefix+path, g.servingV2(answer))
+		routes.Handle(method+" "+v2Prefix+path, g.servingV2(routeOfV2(path), answer))
 	}
 	mux.HandleFunc(v2Prefix, func(w http.ResponseWriter, r *http.Request) {
 		if _, pattern := routes.Handler(r); pattern != "" {
 			routes.ServeHTTP(w, r)
 			return
 		}
-		g.servingV2(func(http.ResponseWriter, *http.Request, *tenant) error { return noRoute(routes, r) }).ServeHTTP(w, r)
+		g.servingV2(routeNone, func(http.ResponseWriter, *http.Request, *tenant) error { return noRoute(routes, r) }).ServeHTTP(w, r)
 	})
+}
+
+func (g *Gateway) v2Routes() map[string]route {
+	return map[string]route{
+		"POST assets":               g.postAsset,
+		"POST assets/from-hash":     g.assetFromHash,
+		"HEAD assets/by-hash/{sum}": g.headAssetByHash,
+		"GET assets/{id}":           g.getAsset,
+		"DELETE assets/{id}":        g.deleteAsset,
+		"GET assets/{id}/{part}":    g.getAssetContent, // a literal content would be as specific as by-hash, which the mux refuses
+		"POST jobs":                 g.metrics.submits(apiV2, g.postJob),
+		"GET jobs":                  g.listJobs,
+		"GET jobs/{id}":             g.getJob,
+		"GET jobs/{id}/workflow":    g.getJobWorkflow,
+		"GET jobs/{id}/events":      g.getJobEvents,
+		"POST jobs/{id}/cancel":     g.cancelJob,
+		"GET openapi.yaml":          getDocument,
+	}
 }
 
 // noRoute says that a path does not exist, or with which methods it does.
@@ -76,10 +80,11 @@ func getDocument(w http.ResponseWriter, _ *http.Request, _ *tenant) error {
 // requestHeader is the header with the id of a request, which clients show beside an error.
 const requestHeader = "X-Comfy-Request-Id"
 
-// servingV2 makes a handler of a route, which answers errors in the envelope of the Comfy API v2. What went wrong inside is logged
+// servingV2 makes a handler of a route, which is counted under a name and answers errors in the envelope of the Comfy API v2. What went wrong inside is logged
 // with the request's id, and the client receives only that id.
-func (g *Gateway) servingV2(answer route) http.Handler {
+func (g *Gateway) servingV2(name string, answer route) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		routed(w, name)
 		id := uuid.NewString()
 		w.Header().Set(requestHeader, id)
 		if err := g.ask(g.log.With("request", id), answer, w, r); err != nil {

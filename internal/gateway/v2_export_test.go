@@ -124,7 +124,7 @@ func AnsweredLate(err error) int {
 	ctx, cancel := context.WithCancel(context.WithValue(context.Background(), callerKey{}, caller{tenant: "acme"}))
 	cancel()
 	w := httptest.NewRecorder()
-	g.servingV2(func(http.ResponseWriter, *http.Request, *tenant) error { return err }).
+	g.servingV2(routeNone, func(http.ResponseWriter, *http.Request, *tenant) error { return err }).
 		ServeHTTP(w, httptest.NewRequestWithContext(ctx, http.MethodPost, "/api/v2/jobs", http.NoBody))
 	return w.Code
 }

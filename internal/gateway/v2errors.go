@@ -16,6 +16,7 @@ type refusal struct {
 	details    map[string]any
 	retryAfter int    // seconds; 0: the answer has no Retry-After
 	allow      string // the header Allow of a 405
+	lacking    bool   // no host could ever run it
 	cause      error  // for the log; nil: the message says all
 }
 

@@ -54,6 +54,8 @@ func (g *Gateway) getJobEvents(w http.ResponseWriter, r *http.Request, of *tenan
 		return e
 	}
 	defer of.streams.open.Add(-1)
+	g.metrics.streams.Inc()
+	defer g.metrics.streams.Dec()
 	h := w.Header()
 	h.Set("Content-Type", "text/event-stream")
 	h.Set("Cache-Control", "no-cache")

@@ -36,7 +36,7 @@ func (g *Gateway) runnable(ctx context.Context, of *tenant, spec *job.Spec, grap
 		return nil
 	}
 	e := unprocessable("invalid_workflow", "no host of the fleet can run this workflow: %s", strings.Join(lacking, "; "))
-	e.details = map[string]any{"node_errors": lackErrors(graph, lacking)}
+	e.details, e.lacking = map[string]any{"node_errors": lackErrors(graph, lacking)}, true
 	return e
 }
 

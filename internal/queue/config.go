@@ -16,10 +16,12 @@ type Config struct {
 	DeadAge     time.Duration // default 30 days
 	FilesAge    time.Duration // outputs and inputs; default 24 h
 	MaxJob      int           // bytes of a job; default 1 MiB, and never more than NATS takes in one message
+	UserFiles   int           // files of a tenant in COMFY_USERDATA; default 10 000
 	PresenceTTL time.Duration // of hosts and dispatchers; default 15 s
 	Domain      string        // JetStream domain, behind a leaf node
 	APIPrefix   string        // JetStream API prefix, for an imported account
 	NoConsumers bool          // follow events by direct gets and plain subscriptions, where no consumer may be made
+	NoRemovals  bool          // leave files that are removed to their age, where no message may be removed
 	ReadOnly    bool          // touch no stream: fail when one is missing; for programs with few permissions
 
 	// Bytes, as JetStream counts them, of one copy. A stream that has a maximum keeps it unless another one is given here.
@@ -43,7 +45,8 @@ const (
 	defaultFilesAge    = 24 * time.Hour
 	defaultPresenceTTL = 15 * time.Second
 
-	defaultMaxJob = 1 << 20
+	defaultMaxJob    = 1 << 20
+	defaultUserFiles = 10_000
 
 	// catalogAge is how long a file of a catalogue and its mention are kept. Agents store both again when a seventh of it is over.
 	catalogAge = 7 * 24 * time.Hour

@@ -181,7 +181,7 @@ func partHeader(key string, offset int64) nats.Header {
 // storedParts is the subject of the parts of an earlier file of this name; empty when there are none to remove, also when the earlier
 // description names the parts of another file.
 func (q *Queue) storedParts(ctx context.Context, store, name string) string {
-	if q.cfg.NoConsumers { // a program in an account of its own may not remove messages
+	if q.cfg.NoConsumers || q.cfg.NoRemovals { // a program in an account of its own may not remove messages
 		return ""
 	}
 	f, err := q.described(ctx, store, name)
@@ -199,10 +199,10 @@ func (q *Queue) removeParts(ctx context.Context, store, subject string) {
 	q.purge(ctx, store, subject, 0)
 }
 
-// purge removes all but the newest keep messages of a subject. A program in an account of its own may not; there NATS removes the
-// messages by their age.
+// purge removes all but the newest keep messages of a subject. A program in an account of its own, and a gateway with its own
+// credentials, may not; there NATS removes the messages by their age.
 func (q *Queue) purge(ctx context.Context, store, subject string, keep int) {
-	if q.cfg.NoConsumers {
+	if q.cfg.NoConsumers || q.cfg.NoRemovals {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)

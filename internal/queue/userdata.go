@@ -2,6 +2,7 @@ package queue
 
 import (
 	"bytes"
+	"cmp"
 	"compress/flate"
 	"context"
 	"errors"
@@ -125,6 +126,9 @@ func (q *Queue) roomForUserFile(ctx context.Context, tenant job.Tenant, key stri
 	if err != nil {
 		return err
 	}
+	if err := q.roomForAnother(ctx, tenant, key, info); err != nil {
+		return err
+	}
 	most := info.Config.MaxBytes
 	if most <= 0 || int64(info.State.Bytes) < most/2 {
 		return nil
@@ -139,6 +143,22 @@ func (q *Queue) roomForUserFile(ctx context.Context, tenant job.Tenant, key stri
 	})
 	if err == nil && own > most/8 && size > before {
 		err = &jetstream.TooBig{Message: fmt.Sprintf("with this file the tenant's files would have %d bytes, compressed, and at most %d are kept while room is short: remove some", own, most/8)}
+	}
+	return err
+}
+
+// roomForAnother refuses a file when the tenant has as many as it may, and this one is not among them.
+func (q *Queue) roomForAnother(ctx context.Context, tenant job.Tenant, key string, bucket *natsjs.StreamInfo) error {
+	most := cmp.Or(q.cfg.UserFiles, defaultUserFiles)
+	if bucket.State.Msgs < uint64(most) { // all tenants together have fewer
+		return nil
+	}
+	own, known := 0, false
+	err := q.eachUserFile(ctx, tenant, func(entry natsjs.KeyValueEntry) {
+		own, known = own+1, known || entry.Key() == key
+	}, natsjs.MetaOnly())
+	if err == nil && !known && own >= most {
+		err = fmt.Errorf("the tenant has %d files of user data, and may have %d: remove some: %w", own, most, jetstream.ErrNoSpace)
 	}
 	return err
 }
@@ -158,8 +178,8 @@ func (q *Queue) UserFiles(ctx context.Context, tenant job.Tenant) ([]UserFile, e
 }
 
 // eachUserFile calls take for every file of a tenant as it is stored.
-func (q *Queue) eachUserFile(ctx context.Context, tenant job.Tenant, take func(natsjs.KeyValueEntry)) error {
-	watcher, err := q.userData.WatchFiltered(ctx, []string{string(tenant) + ".*"}, natsjs.IgnoreDeletes())
+func (q *Queue) eachUserFile(ctx context.Context, tenant job.Tenant, take func(natsjs.KeyValueEntry), options ...natsjs.WatchOpt) error {
+	watcher, err := q.userData.WatchFiltered(ctx, []string{string(tenant) + ".*"}, append(options, natsjs.IgnoreDeletes())...)
 	if err != nil {
 		return fmt.Errorf("list the files of tenant %s: %w", tenant, err)
 	}

@@ -52,3 +52,21 @@ func TestATenantLeavesRoomForTheUserFilesOfOthers(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func TestATenantHasAsManyUserFilesAsItMay(t *testing.T) {
+	t.Parallel()
+	q := open(t, connect(t, startNATS(t)), queue.Config{UserFiles: 3})
+	for _, path := range []string{"a", "b", "c"} {
+		must(0, q.PutUserFile(t.Context(), "acme", path, []byte("{}"), true))
+	}
+	if err := q.PutUserFile(t.Context(), "acme", "d", []byte("{}"), true); !errors.Is(err, jetstream.ErrNoSpace) {
+		t.Errorf("a fourth file: %v", err)
+	}
+	if err := q.ChangeUserFile(t.Context(), "acme", "e", func([]byte) []byte { return []byte("{}") }); !errors.Is(err, jetstream.ErrNoSpace) {
+		t.Errorf("a fourth file by a change: %v", err)
+	}
+	must(0, q.PutUserFile(t.Context(), "acme", "a", []byte(`{"x":1}`), true)) // it is there
+	must(0, q.PutUserFile(t.Context(), "bolt", "d", []byte("{}"), true))
+	must(0, q.RemoveUserFile(t.Context(), "acme", "b"))
+	must(0, q.PutUserFile(t.Context(), "acme", "d", []byte("{}"), true))
+}

@@ -13,6 +13,7 @@ import (
 	"github.com/comfyherd/comfyherd/internal/agent"
 	"github.com/comfyherd/comfyherd/internal/daemon"
 	"github.com/comfyherd/comfyherd/internal/dispatcher"
+	"github.com/comfyherd/comfyherd/internal/gateway"
 	"github.com/comfyherd/comfyherd/internal/queue"
 	"github.com/comfyherd/comfyherd/internal/webhook"
 	"github.com/comfyherd/comfyherd/test/docs"
@@ -20,17 +21,18 @@ import (
 
 var update = flag.Bool("update", false, "write the generated part of docs/metrics.md")
 
-// allMetrics are those of each program, and those that both have.
+// allMetrics are those of each program, and those that all have.
 func allMetrics(t *testing.T) map[string][]docs.Metric {
 	t.Helper()
-	var ofDispatcher, ofAgent, ofBoth docs.Metrics
+	var ofDispatcher, ofAgent, ofGateway, ofBoth docs.Metrics
 	dispatcher.DescribeMetrics(&ofDispatcher)
 	webhook.DescribeMetrics(&ofDispatcher)
+	gateway.DescribeMetrics(&ofGateway)
 	if err := agent.DescribeMetrics(&ofAgent); err != nil {
 		t.Fatal(err)
 	}
 	ofBoth.MustRegister(daemon.BuildInfo("test"))
-	return map[string][]docs.Metric{"dispatcher": ofDispatcher.All, "agent": ofAgent.All, "both": ofBoth.All}
+	return map[string][]docs.Metric{"dispatcher": ofDispatcher.All, "agent": ofAgent.All, "gateway": ofGateway.All, "both": ofBoth.All}
 }
 
 func TestTheReferenceOfMetricsIsFresh(t *testing.T) {

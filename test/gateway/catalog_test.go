@@ -1,6 +1,7 @@
 package gateway_test
 
 import (
+	"image/color"
 	"net/http"
 	"slices"
 	"testing"
@@ -120,5 +121,37 @@ func TestWhatNoHostCanRunIsRefusedAsComfyUIRefusesIt(t *testing.T) {
 	}
 	if len(f.get("/history")) != 1 {
 		t.Error("what was refused is in the history")
+	}
+}
+
+// ComfyUI's page fills the list of a node that loads a picture from object_info.
+func TestUploadsOfATenantAreAmongItsChoices(t *testing.T) {
+	t.Parallel()
+	f := open(t, tenantOf(t), tenantOf(t)[:20]+"-other")
+	catalogued(f)
+	f.get("/object_info") // which gateways keep
+	f.upload("/upload/image", "mine.png", painted(t, color.White))
+	f.upload("/upload/image", "deep.png", painted(t, color.White), "subfolder", "below")
+	offered := func(f *face, path string) []any {
+		loader, _ := f.get(path)["LoadImage"].(map[string]any)
+		required, _ := loader["input"].(map[string]any)["required"].(map[string]any)
+		spec, _ := required["image"].([]any)
+		if len(spec) == 0 {
+			t.Fatalf("%s: LoadImage has no image: %v", path, loader)
+		}
+		list, _ := spec[0].([]any)
+		return list
+	}
+	for _, path := range []string{"/object_info", "/object_info/LoadImage"} {
+		if list := offered(f, path); !slices.Contains(list, any("mine.png")) || slices.Contains(list, any("below/deep.png")) {
+			t.Errorf("%s: the choices are %v", path, list)
+		}
+		if list := offered(f.as(tenantOf(t)[:20]+"-other"), path); slices.Contains(list, any("mine.png")) {
+			t.Errorf("%s: another tenant may choose %v", path, list)
+		}
+	}
+	var files []string
+	if f.do(http.MethodGet, "/internal/files/input", nil).into(t, &files); !slices.Contains(files, "mine.png") {
+		t.Errorf("the files are %v", files)
 	}
 }
