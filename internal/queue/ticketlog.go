@@ -55,7 +55,7 @@ func (q *Queue) TicketsAfter(ctx context.Context, revision uint64, tell func(Cha
 		case complete:
 			return nil
 		case revision == before:
-			return fmt.Errorf("read tickets: no answer from the stream of %s", q.waiting.Bucket())
+			return fmt.Errorf("read tickets: %w", nats.ErrNoResponders)
 		}
 	}
 }
