@@ -10,7 +10,7 @@ import (
 func BenchmarkBurst(b *testing.B) { burst(b, bench.Config{}) }
 
 // BenchmarkReplicated is the same with three servers.
-func BenchmarkReplicated(b *testing.B) { burst(b, bench.Config{Replicas: 3, Jobs: 5000}) }
+func BenchmarkReplicated(b *testing.B) { burst(b, bench.Config{Replicas: 3, Jobs: 2000}) }
 
 func burst(b *testing.B, cfg bench.Config) {
 	b.Helper()
@@ -29,7 +29,7 @@ func burst(b *testing.B, cfg bench.Config) {
 func BenchmarkBare(b *testing.B) { bare(b, bench.Config{}) }
 
 // BenchmarkBareReplicated is the same with three servers.
-func BenchmarkBareReplicated(b *testing.B) { bare(b, bench.Config{Replicas: 3, Jobs: 5000}) }
+func BenchmarkBareReplicated(b *testing.B) { bare(b, bench.Config{Replicas: 3, Jobs: 2000}) }
 
 func bare(b *testing.B, cfg bench.Config) {
 	b.Helper()
