@@ -14,22 +14,18 @@ import (
 //
 // Nothing rests on being told: a claim is a compare-and-set, and a ticket that nobody knows comes back when its delivery does.
 type ticketNews struct {
-	relay  func(c queue.Change[queue.Ticket])                // tells the other dispatchers
-	takeIn func(c queue.Change[queue.Ticket], now time.Time) // into the waiting room
-	state  func()                                            // reads the bucket's state, and has the loop call logged
-	read   func(after uint64)                                // reads the changes behind a revision, and has the loop call told again and readAll
-	ttl    time.Duration                                     // of a presence
-	tells  atomic.Bool                                       // own changes are to be told; read by walks
+	ticketNewsParts
+	tells atomic.Bool // own changes are to be told; read by walks
 
 	closed bool // the watch is; then own changes are taken in from here
 	synced bool // since the watch has begun, it has told all that stands
 	lost   bool // revisions have begun anew: only the watch helps
 
-	made   time.Time // when the bucket was
-	known  uint64    // every change up to this revision has been taken in
-	top    uint64    // the highest revision that is known to be stored
-	ahead  map[uint64]string
-	newest map[string]uint64 // of those ahead, the last of each key
+	made   time.Time         // when the bucket was
+	known  uint64            // every change up to this revision has been taken in
+	top    uint64            // the highest revision that is known to be stored
+	ahead  map[uint64]string // keys of those behind known that have been taken in
+	newest map[string]uint64 // the last of each of these keys
 
 	goal    uint64    // known is to reach it,
 	since   time.Time // and was to since then
@@ -42,20 +38,17 @@ const (
 	ticketGivenUp  = 10 * time.Second // until one that cannot be read either is given up: a later one has replaced it, or nothing is left of it
 )
 
-func newTicketNews(n ticketNewsParts) *ticketNews {
-	return &ticketNews{
-		relay: n.relay, takeIn: n.takeIn, state: n.state, read: n.read, ttl: n.ttl,
-		ahead: map[uint64]string{}, newest: map[string]uint64{},
-	}
-}
-
 // ticketNewsParts is what a ticketNews is made with.
 type ticketNewsParts struct {
-	relay  func(c queue.Change[queue.Ticket])
-	takeIn func(c queue.Change[queue.Ticket], now time.Time)
-	state  func()
-	read   func(after uint64)
-	ttl    time.Duration
+	relay  func(c queue.Change[queue.Ticket])                // tells the other dispatchers
+	takeIn func(c queue.Change[queue.Ticket], now time.Time) // into the waiting room
+	state  func()                                            // reads the bucket's state, and has the loop call logged
+	read   func(after uint64)                                // reads the changes behind a revision, and has the loop call found for each, and then readAll
+	ttl    time.Duration                                     // of a presence
+}
+
+func newTicketNews(n ticketNewsParts) *ticketNews {
+	return &ticketNews{ticketNewsParts: n, ahead: map[uint64]string{}, newest: map[string]uint64{}}
 }
 
 // watched notes what the watch tells, in the order of revisions, and reports whether it is to be taken in: not when something newer of
