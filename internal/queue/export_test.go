@@ -108,10 +108,8 @@ type Resumption struct{ resumption }
 
 // Told takes in an entry, and after Synced everything was told at a time.
 func (r *Resumption) Told(e Entry, made, at time.Time) {
-	if r.told(e); e.Phase == Synced {
-		r.complete(made)
-		r.whole = at
-	}
+	r.took(e, made)
+	r.whole = at
 }
 
 // After is the revision behind which the watch goes on.

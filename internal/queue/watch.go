@@ -98,14 +98,9 @@ func (q *Queue) watchOnce(ctx context.Context, kv natsjs.KeyValue, of watcherOf,
 			}
 			e := entryOf(entry)
 			told, seen = told+1, max(seen, e.Revision)
-			past.told(e)
-			if e.Phase == Synced {
-				past.complete(first.Created)
-				if after != 0 {
-					continue // it has told all that stood before
-				}
+			if past.took(e, first.Created); e.Phase != Synced || after == 0 { // what stood before was told already
+				tell(e)
 			}
-			tell(e)
 		case <-look.C:
 			now, err := q.bucket(bound, kv.Bucket())
 			moving := told != toldBefore || len(watcher.Updates()) > 0
@@ -117,9 +112,8 @@ func (q *Queue) watchOnce(ctx context.Context, kv natsjs.KeyValue, of watcherOf,
 			case seen < last && !moving: // a long replay is behind too, but it moves
 				return fmt.Errorf("watch bucket %s: changes were missed", kv.Bucket())
 			default:
-				if last = now.State.LastSeq; seen >= last && !past.made.IsZero() {
-					past.complete(first.Created)
-				}
+				last = now.State.LastSeq
+				past.look(seen >= last)
 			}
 		}
 	}

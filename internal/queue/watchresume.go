@@ -38,8 +38,11 @@ type mark struct {
 
 func (r *resumption) begin() { *r = resumption{} }
 
-// told takes in what a watch has told.
-func (r *resumption) told(e Entry) {
+// took takes in what a watch of a bucket that was made at a time gives; with Synced everything was given.
+func (r *resumption) took(e Entry, made time.Time) {
+	if e.Phase == Synced {
+		r.made, r.whole = made, time.Now()
+	}
 	if e.Key == "" {
 		return
 	}
@@ -49,8 +52,12 @@ func (r *resumption) told(e Entry) {
 	r.marks = append(r.marks, mark{e.Key, e.Revision, e.Time})
 }
 
-// complete takes in that everything was told.
-func (r *resumption) complete(made time.Time) { r.made, r.whole = made, time.Now() }
+// look takes in whether a look at the bucket has found that nothing is missed.
+func (r *resumption) look(nothing bool) {
+	if nothing {
+		r.whole = time.Now()
+	}
+}
 
 // after is the revision behind which a watch of a bucket may go on; 0: it has to begin anew.
 func (r *resumption) after(ctx context.Context, stream natsjs.Stream, kv natsjs.KeyValue) uint64 {
