@@ -41,3 +41,14 @@ func Counted(stream string, size int) map[string]Flow {
 	}
 	return m.total()
 }
+
+// Bare runs the raw limit alone.
+func Bare(ctx context.Context, cfg Config) (jobsPerSecond, cpuPerJob float64, err error) {
+	cfg = cfg.withDefaults()
+	l, err := newLoad(&cfg)
+	if err != nil {
+		return 0, 0, err
+	}
+	side, err := runRaw(ctx, &cfg, l)
+	return side.JobsPerSecond, side.CPUPerJob, err
+}

@@ -84,7 +84,7 @@ func (d *Dispatcher) claimStanding(ctx context.Context, c *claim) (queue.Ticket,
 	if err := d.q.Extend(ticket.Lease); err != nil {
 		return ticket, false, err
 	}
-	won, err := d.q.Claim(ctx, key, ticket.Revision)
+	won, err := d.claimTicket(ctx, key, ticket.Revision)
 	return ticket, won, err
 }
 
@@ -141,7 +141,7 @@ func (d *Dispatcher) discardTicket(ctx context.Context, key string) {
 	if err != nil || !found {
 		return
 	}
-	won, err := d.q.Claim(ctx, key, ticket.Revision)
+	won, err := d.claimTicket(ctx, key, ticket.Revision)
 	if err != nil {
 		d.log.Debug("drop the ticket of a cancelled job", "job", ticket.Job, "error", err)
 	}

@@ -193,3 +193,9 @@ func (d *Dispatcher) TenantSlots(tenant route.Tenant) (taken int, home bool) {
 	d.loop.ask(func(time.Time) { taken, home = len(d.loop.slots.taken[tenant]), d.loop.peers.isTenantHome(tenant) })
 	return taken, home
 }
+
+// Tickets is how many tickets wait, as far as a dispatcher knows.
+func (d *Dispatcher) Tickets() (n int) {
+	d.loop.ask(func(time.Time) { n = d.loop.tickets.len() + len(d.loop.tickets.claiming) })
+	return n
+}

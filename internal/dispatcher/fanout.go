@@ -16,7 +16,9 @@ import (
 // Home is who receives first. Nothing that must hold depends on it: agents decide about slots, and claims and leases about jobs.
 type fanOut struct {
 	fanOutParts
-	all    *gate                  // open while everything is received
+	all    *gate // open while everything is received
+	news   *ticketNews
+	ticket *gate                  // open while the watch of tickets is
 	wants  atomic.Bool            // read by the presence loop
 	others map[string]*otherRelay // live dispatchers without this one
 
@@ -41,6 +43,7 @@ const (
 // otherRelay is another dispatcher.
 type otherRelay struct {
 	able  bool      // it can relay
+	told  bool      // it also relays the tickets that it has written or claimed
 	wants bool      // it needs relays
 	began bool      // it has relayed since this dispatcher wants it
 	heard time.Time // when it relayed last, or could have begun to
@@ -67,7 +70,7 @@ type fanOutParts struct {
 }
 
 func newFanOut(f fanOutParts) *fanOut {
-	return &fanOut{fanOutParts: f, all: newGate(), others: map[string]*otherRelay{}, followed: map[string]time.Time{}}
+	return &fanOut{fanOutParts: f, all: newGate(), ticket: newGate(), others: map[string]*otherRelay{}, followed: map[string]time.Time{}}
 }
 
 // peer takes in the presence of another dispatcher.
@@ -77,7 +80,7 @@ func (f *fanOut) peer(s *queue.DispatcherState, now time.Time) {
 		o = &otherRelay{heard: now}
 		f.others[s.Dispatcher] = o
 	}
-	o.able, o.wants = s.Relays, s.WantsRelays
+	o.able, o.told, o.wants = s.Relays, s.RelaysTickets, s.WantsRelays
 	f.wantedByOthers(now)
 }
 
@@ -93,6 +96,7 @@ func (f *fanOut) wantedByOthers(now time.Time) {
 		wanted = wanted || o.wants
 	}
 	f.relays.want(wanted, f.followedHosts, now)
+	f.news.tells.Store(wanted || f.news.closed)
 }
 
 // relayed takes in that a dispatcher has relayed.
@@ -154,7 +158,26 @@ func (f *fanOut) look(now time.Time) {
 		}
 	}
 	f.follow(now)
+	f.followTickets()
 }
+
+// followTickets closes the watch of tickets while everything about them is relayed, and it has told all that stood before.
+func (f *fanOut) followTickets() {
+	relayed := f.stage == sharing && f.news.synced && !f.news.lost
+	for _, o := range f.others {
+		relayed = relayed && o.told
+	}
+	if relayed {
+		f.ticket.close()
+	} else {
+		f.ticket.open()
+	}
+	f.news.closed = relayed
+	f.news.tells.Store(relayed || f.relays.wanted)
+}
+
+// takesTickets reports whether what others relay of tickets is taken in: also for a moment before the watch is closed.
+func (f *fanOut) takesTickets() bool { return f.stage == choosing || f.stage == sharing }
 
 // fewDispatchers may all give waiting jobs to every host: they seldom want the same one.
 const fewDispatchers = 4

@@ -21,6 +21,7 @@ const (
 func (l load) jobs() float64      { return l.hosts / costJob }
 func (l load) presences() float64 { return l.hosts / costBeat * l.dispatchers }
 func (l load) changes() float64   { return 2 * l.jobs() * l.dispatchers }
+func (l load) tickets() float64   { return 2 * l.jobs() * l.dispatchers }
 
 // relays is how many relays all dispatchers receive in a second.
 func (l load) relays() float64 {
@@ -54,17 +55,19 @@ func TestTheDocumentHasTheCostsOfMessages(t *testing.T) {
 		"1 × 2 = %s/s":                small.changes(),
 		"100 × 5 = %s/s":              middle.changes(),
 		"1 000 × 50 = %s/s":           large.changes(),
-		"sum in a small fleet | %s/s": small.presences() + small.changes(),
-		"| %s/s, 1.7 MB/s":            middle.presences() + middle.changes(),
-		"| %s/s, 172 MB/s":            large.presences() + large.changes(),
+		"sum in a small fleet | %s/s": small.presences() + small.changes() + small.tickets(),
+		"| %s/s, 1.8 MB/s":            middle.presences() + middle.changes() + middle.tickets(),
+		"| %s/s, 186 MB/s":            large.presences() + large.changes() + large.tickets(),
+		"50 × 2 × 5 = %s/s":           middle.tickets(),
+		"50/5 × 2 = %s/s":             large.dispatchers / (costTTL.Seconds() / 3) * 2,
 		"10 000/7.5 × 2 = %s/s":       round(large.reads(), 100),
 		"| %s/s, 0.8 MB/s":            large.changes() / large.dispatchers,
 		"4 × 50 × 49 = %s/s":          large.relays(),
 		"20 × 5 × 4 = %s/s":           middle.relays(),
-		"500 × 2 × 50 = %s/s":         2 * large.jobs() * large.dispatchers,
+		"500 × 2 × 50 = %s/s":         large.tickets(),
 		"500 × 2 × 2 = %s/s":          2 * large.jobs() * 2,
 		"10 000 × 40 kB = %s MB":      large.hosts * costValue / 1e6,
-		"%s/s, 28 MB/s":               round(large.reads()+large.changes()/large.dispatchers+large.relays(), 500),
+		"%s/s, 31 MB/s":               round(large.reads()+large.changes()/large.dispatchers+large.relays(), 500),
 	} {
 		if want := fmt.Sprintf(what, spaced(number)); !strings.Contains(text, want) {
 			t.Errorf("docs/architecture.md has no %q", want)

@@ -75,6 +75,8 @@ type parts struct {
 	room      *route.Room
 	hand      *hand
 	tickets   *tickets
+	waiting   *mirror[queue.Ticket]
+	news      *ticketNews
 	needs     *requirements
 	promises  *promises
 	reasons   *reasons
@@ -207,6 +209,7 @@ func (l *loop) setAlarms() {
 		if l.isSynced() {
 			l.fanOut.look(now)
 			l.relays.look(now)
+			l.news.look(now)
 		}
 	})
 	l.alarms.every(now, handTime/4, func(now time.Time) { l.parkLate(now) })

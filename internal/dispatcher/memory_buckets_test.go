@@ -1,9 +1,11 @@
 package dispatcher_test
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -35,8 +37,12 @@ func (m *memory) Ticket(_ context.Context, key string) (t queue.Ticket, found bo
 	return t, err == nil, claimed, nil
 }
 
-func (m *memory) Claim(_ context.Context, key string, revision uint64) (bool, error) {
-	return m.cas(names.WaitingBucket, key, nil, revision, "claim "+key[strings.LastIndexByte(key, '.')+1:])
+func (m *memory) Claim(_ context.Context, key string, revision uint64) (end uint64, err error) {
+	err = m.write(func() { end, _ = m.change(names.WaitingBucket, key, nil, int64(revision)) }, "claim %s", key[strings.LastIndexByte(key, '.')+1:])
+	if err != nil {
+		end = 0
+	}
+	return end, err
 }
 
 // cas is a compare-and-set with an effect of its own; false when the key does not stand at the revision.
@@ -45,15 +51,32 @@ func (m *memory) cas(bucket, key string, value []byte, revision uint64, what str
 	return set && err == nil, err
 }
 
-func (m *memory) TicketsSince(context.Context) (uint64, error) {
+func (m *memory) TicketLog(context.Context) (queue.TicketLog, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	b := m.bucket(names.WaitingBucket)
-	since := b.revision + 1
+	log := queue.TicketLog{Made: b.made, First: b.revision + 1, Last: b.revision}
 	for _, c := range b.keys {
-		since = min(since, c.Revision)
+		log.First = min(log.First, c.Revision)
 	}
-	return since, nil
+	return log, nil
+}
+
+func (m *memory) TicketsAfter(_ context.Context, revision uint64, tell func(queue.Change[queue.Ticket])) error {
+	var found []queue.Change[queue.Ticket]
+	m.ticketReads.Add(1)
+	err := m.read(func() {
+		for _, c := range m.bucket(names.WaitingBucket).keys {
+			if c.Revision > revision {
+				found = append(found, decoded(c, queue.TicketOf))
+			}
+		}
+	}, "read tickets")
+	slices.SortFunc(found, func(a, b queue.Change[queue.Ticket]) int { return cmp.Compare(a.Revision, b.Revision) })
+	for _, c := range found {
+		tell(c)
+	}
+	return err
 }
 
 // purgeTickets empties the waiting room without a word, as an operator does with the bucket's stream.
@@ -202,5 +225,10 @@ func (m *memory) WatchSlots(ctx context.Context, tell func(queue.Change[[]queue.
 }
 
 func (m *memory) WatchTickets(ctx context.Context, tell func(queue.Change[queue.Ticket])) error {
-	return watch(ctx, m, names.WaitingBucket, queue.TicketOf, tell)
+	return watch(ctx, m, names.WaitingBucket, queue.TicketOf, func(c queue.Change[queue.Ticket]) {
+		if c.Key != "" {
+			m.ticketsTold.Add(1)
+		}
+		tell(c)
+	})
 }

@@ -32,7 +32,7 @@ func (m *memory) Relay(r *queue.Relay) error {
 		return nil
 	}
 	for _, tell := range m.relays {
-		tell(queue.Relay{From: r.From, Gone: slices.Clone(r.Gone), States: slices.Clone(r.States)})
+		tell(queue.Relay{From: r.From, Gone: slices.Clone(r.Gone), States: slices.Clone(r.States), Tickets: slices.Clone(r.Tickets)})
 	}
 	return nil
 }

@@ -25,10 +25,12 @@ type memory struct {
 	*server
 	dispatcher.Wire // nil: what no test uses
 	cutting
-	mute, deaf atomic.Bool  // relays are lost on the way out, or in
-	slotsTold  atomic.Int64 // changes of tenants' slots that its watch has told
-	relayed    atomic.Int64 // relays that were received
-	reports    atomic.Int64 // states of hosts that were received from agents and presences
+	mute, deaf  atomic.Bool  // relays are lost on the way out, or in
+	slotsTold   atomic.Int64 // changes of tenants' slots that its watch has told
+	relayed     atomic.Int64 // relays that were received
+	ticketsTold atomic.Int64 // changes of tickets that its watch has told
+	ticketReads atomic.Int64 // times that changes of tickets were read
+	reports     atomic.Int64 // states of hosts that were received from agents and presences
 }
 
 // server is what the connections have in common.
@@ -79,6 +81,7 @@ type bucket struct {
 	keys     map[string]queue.Entry
 	watchers map[int]func(queue.Entry)
 	revision uint64
+	made     time.Time
 }
 
 func newMemory() *memory {

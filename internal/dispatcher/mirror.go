@@ -18,6 +18,7 @@ type mirror[V any] struct {
 	invalid func(key string, now time.Time)          // what follows from a value that is not valid; nil: the key counts as gone
 	keys    func(pause func() bool) iter.Seq[string] // all that put has taken in and gone has not, while these are changed; a part when pause says no
 	beside  func(work func(pause func() bool))       // does what may take long; nil: it is done at once
+	fresh   func(c *queue.Change[V]) bool            // false: something newer of the key was taken in by takeIn; nil: that is not used
 
 	seen   map[string]bool // keys since Reset; nil when there was none since Synced, or no key was known then
 	resets int             // how many there were
@@ -26,6 +27,15 @@ type mirror[V any] struct {
 
 // change takes in a change, and reports whether with it all that stands is known.
 func (m *mirror[V]) change(c queue.Change[V], now time.Time) (synced bool) {
+	if m.fresh != nil && !m.fresh(&c) {
+		m.see(c.Key)
+		return false
+	}
+	return m.takeIn(c, now)
+}
+
+// takeIn is change for what somebody else than the watch has told.
+func (m *mirror[V]) takeIn(c queue.Change[V], now time.Time) (synced bool) {
 	switch c.Phase {
 	case queue.Reset:
 		m.seen = nil

@@ -82,7 +82,7 @@ func timeOrNil(t time.Time) *time.Time {
 // park puts the ticket and lets the delivery rest. A crash between the two has the job delivered again after
 // AckWait, and the same ticket is written again.
 func (d *Dispatcher) park(ctx context.Context, o *owned, t *queue.Ticket) {
-	if _, err := d.q.PutTicket(ctx, t); err != nil {
+	if err := d.putTicket(ctx, t); err != nil {
 		d.leaveToLease(ctx, o, err)
 		return
 	}

@@ -113,6 +113,17 @@ func (l *loop) makeJobParts() {
 		room: l.room, fleet: l.fleet, hand: l.hand, peers: l.peers, changes: l.changes, alarms: l.alarms, unknown: l.needs, capped: l.slots.capped, left: l.reasons.forget,
 		replaced: func(old route.Ticket) { l.walk(func(ctx context.Context) { d.endReplaced(ctx, &old) }) },
 	})
+	l.waiting = l.ticketMirror()
+	l.news = newTicketNews(ticketNewsParts{
+		relay: l.relays.ticket, ttl: d.q.PresenceTTL(),
+		takeIn: func(c queue.Change[queue.Ticket], now time.Time) {
+			l.waiting.takeIn(c, now)
+			l.changes.all()
+		},
+		state: func() { l.walk(d.readTicketLog) },
+		read:  func(after uint64) { l.walk(func(ctx context.Context) { d.readTickets(ctx, after) }) },
+	})
+	l.waiting.fresh, l.fanOut.news = l.news.watched, l.news
 	l.ticketing = newTicketing(ticketing{
 		room: l.room, hand: l.hand, most: d.cfg.WaitingCap,
 		call: func(list []*restingJob) { l.walk(func(context.Context) { d.callBack(list) }) },

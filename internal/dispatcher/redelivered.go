@@ -110,7 +110,7 @@ func (d *Dispatcher) waitAgain(ctx context.Context, o *owned, link *queue.Link) 
 // claimExpired takes the ticket of a job whose time is over, and ends the job. When another dispatcher has it the lease
 // decides.
 func (d *Dispatcher) claimExpired(ctx context.Context, o *owned, t *queue.Ticket) {
-	won, err := d.q.Claim(ctx, t.Key(), t.Revision)
+	won, err := d.claimTicket(ctx, t.Key(), t.Revision)
 	switch {
 	case err != nil:
 		d.leaveToLease(ctx, o, err)

@@ -37,8 +37,8 @@ func TestAJobThatWasJustClaimedIsLeftToItsClaimant(t *testing.T) {
 		s.goOn("x", job.Queued, func(e *job.Event) { e.Sequence = 1 })
 		ticket := queue.Ticket{Priority: job.Usual, Tenant: "acme", Hash: hashOf(t, 1), Sequence: 1, Job: "x", Lease: leaseOf(1, 0), Attempt: 1}
 		revision, err := s.PutTicket(context.Background(), &ticket)
-		if won, claimErr := s.Claim(context.Background(), ticket.Key(), revision); !won || err != nil || claimErr != nil {
-			t.Fatalf("claim: %v, %v, %v", won, err, claimErr)
+		if end, claimErr := s.Claim(context.Background(), ticket.Key(), revision); end == 0 || err != nil || claimErr != nil {
+			t.Fatalf("claim: %v, %v, %v", end, err, claimErr)
 		}
 		s.host("a", s.accepts("a"))
 		s.dispatcher(dispatcher.Config{})

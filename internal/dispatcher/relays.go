@@ -27,7 +27,8 @@ type relays struct {
 	ended   []queue.HostState
 	dirty   map[string]bool // true: in full
 	left    []string        // hosts whose presences have ended
-	refresh []string        // hosts that are still to be sent in full in this round
+	tickets []queue.Change[queue.Ticket]
+	refresh []string // hosts that are still to be sent in full in this round
 }
 
 const (
@@ -53,7 +54,7 @@ func (r *relays) want(wanted bool, hosts func() []string, now time.Time) {
 		return
 	}
 	r.wanted, r.hosts = wanted, hosts
-	r.ended, r.dirty, r.left, r.refresh = nil, map[string]bool{}, nil, nil
+	r.ended, r.dirty, r.left, r.refresh, r.tickets = nil, map[string]bool{}, nil, nil, nil
 	if wanted {
 		for _, host := range hosts() {
 			r.dirty[host] = true
@@ -67,6 +68,13 @@ func (r *relays) jobEnded(s *queue.HostState) {
 	if r.wanted {
 		r.ended = append(r.ended, s.Abridged())
 		r.state(s.Host)
+	}
+}
+
+// ticket takes in a change of a ticket that this dispatcher has made.
+func (r *relays) ticket(c queue.Change[queue.Ticket]) {
+	if r.wanted {
+		r.tickets = append(r.tickets, c)
 	}
 }
 
@@ -112,7 +120,7 @@ func (r *relays) look(now time.Time) {
 
 // step has what was gathered sent after the pause.
 func (r *relays) step(now time.Time) {
-	if r.wanted && len(r.ended)+len(r.dirty)+len(r.left) > 0 {
+	if r.wanted && len(r.ended)+len(r.dirty)+len(r.left)+len(r.tickets) > 0 {
 		r.soon(now)
 	}
 }
@@ -129,7 +137,7 @@ func (r *relays) flush(time.Time) {
 	if !r.wanted {
 		return
 	}
-	batch := queue.Relay{From: r.name, Gone: r.left, States: r.ended}
+	batch := queue.Relay{From: r.name, Gone: r.left, States: r.ended, Tickets: r.tickets}
 	told := map[string]uint64{}
 	for i := range r.ended {
 		told[r.ended[i].Host] = r.ended[i].Serial
@@ -147,7 +155,7 @@ func (r *relays) flush(time.Time) {
 		batch.States = append(batch.States, state)
 	}
 	if r.send(batch) {
-		r.ended, r.left = nil, nil
+		r.ended, r.left, r.tickets = nil, nil, nil
 		clear(r.dirty)
 	}
 }
@@ -189,6 +197,16 @@ func (l *loop) relayReceived(r queue.Relay) {
 			l.hosts.relayedGone(host)
 		}
 	})
+	for tickets := range slices.Chunk(r.Tickets, 32) { // a turn is to be short
+		l.tell(func(now time.Time) {
+			if !l.fanOut.takesTickets() {
+				return
+			}
+			for _, c := range tickets {
+				l.news.told(c, now)
+			}
+		})
+	}
 }
 
 // relayLoop sends relays, one after the other.

@@ -134,7 +134,7 @@ func (r *removedJobs) judge(t *route.Ticket) doubt {
 // countRemoved counts the stored jobs of each lane.
 func (d *Dispatcher) countRemoved(ctx context.Context) {
 	stored, err := d.q.Depth(ctx)
-	since, unknown := d.q.TicketsSince(ctx)
+	log, unknown := d.q.TicketLog(ctx)
 	err = errors.Join(err, unknown)
 	if err != nil {
 		d.log.Debug("count the jobs of the lanes", "error", err)
@@ -145,7 +145,7 @@ func (d *Dispatcher) countRemoved(ctx context.Context) {
 			return
 		}
 		d.loop.ticketing.forgetGone(stored)
-		d.loop.removed.counted(stored, since, now)
+		d.loop.removed.counted(stored, log.First, now)
 	})
 }
 
@@ -232,6 +232,6 @@ func (d *Dispatcher) cancelRemoved(ctx context.Context, t *route.Ticket) error {
 	if err != nil || !found || standing.Job != id {
 		return err
 	}
-	_, err = d.q.Claim(ctx, keyOf(t), standing.Revision)
+	_, err = d.claimTicket(ctx, keyOf(t), standing.Revision)
 	return err
 }

@@ -20,7 +20,7 @@ func (l *loop) watches() []func(context.Context) error {
 	dispatchers, hosts, capabilities := follow(l, l.peerMirror()), follow(l, l.presences), follow(l, l.capabilityMirror())
 	blocks, strikes := follow(l, l.blockMirror()), follow(l, l.strikeMirror())
 	affinity, tenants := follow(l, l.affinityMirror()), follow(l, l.tenantMirror())
-	grants, slots, tickets := follow(l, l.grantMirror()), follow(l, l.slotMirror()), follow(l, l.ticketMirror())
+	grants, slots, tickets := follow(l, l.grantMirror()), follow(l, l.slotMirror()), follow(l, l.waiting)
 	return []func(context.Context) error{
 		func(ctx context.Context) error {
 			return q.WatchDispatchers(ctx, both(c.dispatchers.change, dispatchers))
@@ -38,7 +38,9 @@ func (l *loop) watches() []func(context.Context) error {
 		func(ctx context.Context) error { return q.WatchTenants(ctx, both(c.tenants.change, tenants)) },
 		func(ctx context.Context) error { return q.WatchGrants(ctx, grants) },
 		l.whileAll(func(ctx context.Context) error { return q.WatchSlots(ctx, slots) }),
-		func(ctx context.Context) error { return q.WatchTickets(ctx, tickets) },
+		func(ctx context.Context) error {
+			return l.fanOut.ticket.whileOpen(ctx, func(ctx context.Context) error { return q.WatchTickets(ctx, tickets) })
+		},
 		func(ctx context.Context) error { return q.FollowCancels(ctx, l.cancelled) },
 	}
 }

@@ -70,8 +70,9 @@ type chainWire interface {
 type roomWire interface {
 	PutTicket(ctx context.Context, t *queue.Ticket) (uint64, error)
 	Ticket(ctx context.Context, key string) (t queue.Ticket, found bool, claimed time.Time, err error)
-	Claim(ctx context.Context, key string, revision uint64) (bool, error)
-	TicketsSince(ctx context.Context) (uint64, error)
+	Claim(ctx context.Context, key string, revision uint64) (end uint64, err error)
+	TicketLog(ctx context.Context) (queue.TicketLog, error)
+	TicketsAfter(ctx context.Context, revision uint64, tell func(queue.Change[queue.Ticket])) error
 }
 
 // blockWire holds blocks and strikes.

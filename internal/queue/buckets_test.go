@@ -161,17 +161,17 @@ func TestATicketIsClaimedOnceAndLeavesTheTimeOfThat(t *testing.T) {
 	second := put
 	second.Sequence, second.Lease = 8, "$JS.ACK.COMFY_JOBS.dispatch_5.1.8.3.1790000000000000000.0"
 	must(q.PutTicket(ctx, &second))
-	if since := must(q.TicketsSince(ctx)); since != put.Revision {
+	if since := must(q.TicketLog(ctx)).First; since != put.Revision {
 		t.Errorf("the oldest ticket has revision %d, want %d", since, put.Revision)
 	}
-	if must(q.Claim(ctx, put.Key(), put.Revision+1)) {
+	if must(q.Claim(ctx, put.Key(), put.Revision+1)) != 0 {
 		t.Error("it was claimed at another revision")
 	}
-	if !must(q.Claim(ctx, put.Key(), put.Revision)) || must(q.Claim(ctx, put.Key(), put.Revision)) {
+	if must(q.Claim(ctx, put.Key(), put.Revision)) != put.Revision+2 || must(q.Claim(ctx, put.Key(), put.Revision)) != 0 {
 		t.Error("it was not claimed once")
 	}
 	expect("after the claim", false, true)
-	if since := must(q.TicketsSince(ctx)); since <= put.Revision {
+	if since := must(q.TicketLog(ctx)).First; since <= put.Revision {
 		t.Errorf("the oldest ticket has revision %d, and one of %d was claimed", since, put.Revision)
 	}
 	kv := must(must(natsjs.New(nc)).KeyValue(ctx, names.WaitingBucket))

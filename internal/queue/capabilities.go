@@ -61,7 +61,7 @@ func operationOf(h nats.Header) natsjs.KeyValueOp {
 
 // WatchCapabilities calls tell for every change of what a host can run.
 func (q *Queue) WatchCapabilities(ctx context.Context, tell func(Change[workflow.Capability])) error {
-	return watchBy(ctx, q, q.capabilities, q.watchDigests, alike(CapabilityOf), tell)
+	return watchBy(ctx, q, q.capabilities, watcherOf{open: q.watchDigests}, alike(CapabilityOf), tell)
 }
 
 // capabilitiesKept are kept decoded by the watch of capabilities, and as many values by their digests.
@@ -98,7 +98,7 @@ type digestWatcher struct {
 }
 
 // watchDigests opens a digestWatcher until ctx ends or it is stopped.
-func (q *Queue) watchDigests(ctx context.Context) (natsjs.KeyWatcher, error) {
+func (q *Queue) watchDigests(ctx context.Context, _ uint64) (natsjs.KeyWatcher, error) {
 	consumer, err := q.readCapabilities.OrderedConsumer(ctx, natsjs.OrderedConsumerConfig{
 		FilterSubjects: []string{kvSubject(q.capabilities, ">")}, DeliverPolicy: natsjs.DeliverLastPerSubjectPolicy, HeadersOnly: true,
 	})

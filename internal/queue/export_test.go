@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+	natsjs "github.com/nats-io/nats.go/jetstream"
 
 	"github.com/comfyherd/comfyherd/internal/job"
 )
@@ -101,3 +102,17 @@ func (j *Joiner) Take(msg *nats.Msg) (Frame, bool) { return j.take(msg) }
 
 // Kept is how many frames of which parts are missing are kept, and their bytes.
 func (j *Joiner) Kept() (frames, size int) { return len(j.jobs), j.size }
+
+// Resumption is how far a watch has told a bucket.
+type Resumption struct{ resumption }
+
+// Told takes in an entry, and after Synced everything was told at a time.
+func (r *Resumption) Told(e Entry, made, at time.Time) {
+	r.took(e, made)
+	r.whole = at
+}
+
+// After is the revision behind which the watch goes on.
+func (r *Resumption) After(ctx context.Context, stream natsjs.Stream, kv natsjs.KeyValue) uint64 {
+	return r.after(ctx, stream, kv)
+}

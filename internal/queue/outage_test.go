@@ -37,9 +37,14 @@ func TestWithoutNATSEveryQuestionIsAnErrorAndNoAnswer(t *testing.T) {
 			_, found, claimed, err := q.Ticket(ctx, "5.acme."+aHash+".7")
 			return found || !claimed.IsZero(), err
 		},
-		"PutTicket":    func() (answer, error) { n, err := q.PutTicket(ctx, &queue.Ticket{Tenant: "acme"}); return n != 0, err },
-		"TicketsSince": func() (answer, error) { n, err := q.TicketsSince(ctx); return n != 0, err },
-		"Claim":        func() (answer, error) { return q.Claim(ctx, "5.acme."+aHash+".7", 1) },
+		"PutTicket": func() (answer, error) { n, err := q.PutTicket(ctx, &queue.Ticket{Tenant: "acme"}); return n != 0, err },
+		"TicketLog": func() (answer, error) { l, err := q.TicketLog(ctx); return l != queue.TicketLog{}, err },
+		"TicketsAfter": func() (answer, error) {
+			told := false
+			err := q.TicketsAfter(ctx, 0, func(queue.Change[queue.Ticket]) { told = true })
+			return told, err
+		},
+		"Claim":        func() (answer, error) { n, err := q.Claim(ctx, "5.acme."+aHash+".7", 1); return n != 0, err },
 		"Slots":        func() (answer, error) { _, n, err := q.Slots(ctx, "acme"); return n != 0, err },
 		"PutSlots":     func() (answer, error) { return q.PutSlots(ctx, "acme", nil, 0) },
 		"Tenant":       func() (answer, error) { s, err := q.Tenant(ctx, "acme"); return s.Weight != 0, err },

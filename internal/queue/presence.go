@@ -154,6 +154,8 @@ type DispatcherState struct {
 
 	Relays      bool `json:"relays,omitempty"`       // it relays the states of hosts when another dispatcher wants that
 	WantsRelays bool `json:"wants_relays,omitempty"` // it needs the relays of the others
+
+	RelaysTickets bool `json:"relays_tickets,omitempty"` // its relays also have the tickets that it has written or claimed
 }
 
 // Beat writes or renews a host's presence, which ends after PresenceTTL.

@@ -15,14 +15,16 @@ import (
 	"github.com/comfyherd/comfyherd/internal/names"
 )
 
-// Relay is what a dispatcher sends to the other dispatchers about the hosts that it is home to: in a large fleet they receive
-// these batches instead of what the agents send.
+// Relay is what a dispatcher sends to the other dispatchers about the hosts that it is home to, and about the tickets that it has
+// written or claimed: in a large fleet they receive these batches instead of what the agents send and what the watch of tickets tells.
 //
-// On the wire it is lines of JSON, compressed with deflate: a line with the batch's other fields, then one for each state, as agents send them.
+// On the wire it is lines of JSON, compressed with deflate: a line with the batch's other fields, then one for each ticket and for each
+// state, as agents send them.
 type Relay struct {
-	From   string      `json:"from"`
-	Gone   []string    `json:"gone,omitempty"` // hosts whose presence has ended
-	States []HostState `json:"-"`              // of one host in the order of their serials
+	From    string           `json:"from"`
+	Gone    []string         `json:"gone,omitempty"` // hosts whose presence has ended
+	Tickets []Change[Ticket] `json:"-"`              // Put, or Gone
+	States  []HostState      `json:"-"`              // of one host in the order of their serials
 }
 
 const (
@@ -45,13 +47,20 @@ func (r *Relay) encode() [][]byte {
 	var bodies [][]byte
 	head, _ := json.Marshal(r) // strings can always be encoded
 	next := append(head, '\n')
-	for i := range r.States {
-		next = append(r.States[i].AppendJSON(next), '\n')
+	full := func() {
 		if len(next) >= relayRaw {
 			bodies = append(bodies, deflated(next))
 			next, _ = json.Marshal(&Relay{From: r.From})
 			next = append(next, '\n')
 		}
+	}
+	for i := range r.Tickets {
+		next = appendTicket(next, &r.Tickets[i])
+		full()
+	}
+	for i := range r.States {
+		next = append(r.States[i].AppendJSON(next), '\n')
+		full()
 	}
 	return append(bodies, deflated(next))
 }
@@ -64,7 +73,7 @@ func deflated(raw []byte) []byte {
 	return b.Bytes()
 }
 
-// decodeRelay reads a message of the dispatcher from. A state that is not valid is left out.
+// decodeRelay reads a message of the dispatcher from. A state or ticket that is not valid is left out.
 func decodeRelay(from string, body []byte) (Relay, error) {
 	unpacked := flate.NewReader(bytes.NewReader(body))
 	raw, err := io.ReadAll(io.LimitReader(unpacked, relayMost+1))
@@ -87,6 +96,12 @@ func decodeRelay(from string, body []byte) (Relay, error) {
 		return Relay{}, fmt.Errorf("the message of dispatcher %s has the sender %.80q", from, r.From)
 	}
 	for lines.Scan() {
+		if bytes.HasPrefix(lines.Bytes(), []byte(`{"ticket":`)) {
+			if c, err := decodeTicket(lines.Bytes()); err == nil {
+				r.Tickets = append(r.Tickets, c)
+			}
+			continue
+		}
 		if s, err := decodeState(lines.Bytes()); err == nil && s.check() == nil {
 			r.States = append(r.States, s)
 		}

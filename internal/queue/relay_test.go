@@ -89,8 +89,9 @@ func TestARelayComesBackAsItWasSent(t *testing.T) {
 	t.Parallel()
 	sent := queue.Relay{From: "d", Gone: []string{"x", "y"}, States: busyHosts(300)}
 	sent.States[7] = ended(sent.States[7])
+	sent.Tickets = ticketNews(100)
 	bodies := queue.EncodeRelay(&sent)
-	if len(bodies) != 2 { // 300 states of 1.3 kB, in messages of 256 KiB before they are compressed
+	if len(bodies) != 2 { // 300 states of 1.3 kB and 100 changes of tickets, in messages of 256 KiB before they are compressed
 		t.Fatalf("%d messages, want 2", len(bodies))
 	}
 	got := queue.Relay{From: "d"}
@@ -99,10 +100,56 @@ func TestARelayComesBackAsItWasSent(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		got.Gone, got.States = append(got.Gone, part.Gone...), append(got.States, part.States...)
+		got.Gone, got.States, got.Tickets = append(got.Gone, part.Gone...), append(got.States, part.States...), append(got.Tickets, part.Tickets...)
 	}
 	if diff := cmp.Diff(sent, got); diff != "" {
 		t.Errorf("sent (-) and received (+):\n%s", diff)
+	}
+}
+
+// ticketNews are as many changes of tickets: each second one is the end of the one before.
+func ticketNews(n int) []queue.Change[queue.Ticket] {
+	states := busyHosts(n)
+	list := make([]queue.Change[queue.Ticket], n)
+	for i := range list {
+		r := states[i/2].Running[0]
+		t := queue.Ticket{
+			Priority: 5, Tenant: r.Tenant, Hash: r.Hash, Sequence: uint64(1e6 + i/2), Revision: uint64(2e6 + i), Job: r.Job, Attempt: 1, Size: 1 << 20, Received: r.Since,
+			Lease: queue.Lease(fmt.Sprintf("$JS.ACK.COMFY_JOBS.dispatch_5.1.%d.%d.%d.0", 1e6+i/2, i, r.Since.UnixNano())),
+		}
+		list[i] = queue.Change[queue.Ticket]{Phase: queue.Gone, Key: t.Key(), Revision: t.Revision, Time: r.Since}
+		if i%2 == 0 {
+			list[i].Phase, list[i].Value = queue.Put, t
+		}
+	}
+	return list
+}
+
+// TestSizeOfTicketsInRelays prints the sizes of docs/architecture.md.
+func TestSizeOfTicketsInRelays(t *testing.T) {
+	t.Parallel()
+	states := busyHosts(9)
+	without := size(queue.EncodeRelay(&queue.Relay{From: "d", States: states}))
+	for _, n := range []int{2, 6, 20, 200} {
+		each := (size(queue.EncodeRelay(&queue.Relay{From: "d", States: states, Tickets: ticketNews(n)})) - without) / (n / 2)
+		t.Logf("%d changes of tickets beside 9 states: a ticket and its end take %d bytes", n, each)
+		if n >= 6 && each > 400 {
+			t.Errorf("a ticket and its end take %d bytes in a relay with %d changes", each, n)
+		}
+	}
+}
+
+// A dispatcher that does not know of tickets in relays ignores them.
+func TestATicketInARelayIsNoStateOfAHost(t *testing.T) {
+	t.Parallel()
+	r, err := queue.DecodeRelay("d", queue.EncodeRelay(&queue.Relay{From: "d", Tickets: ticketNews(2)})[0])
+	if err != nil || len(r.States) != 0 || len(r.Tickets) != 2 {
+		t.Fatalf("%+v, %v", r, err)
+	}
+	bad := ticketNews(1)
+	bad[0].Value.Attempt = -1
+	if r, err := queue.DecodeRelay("d", queue.EncodeRelay(&queue.Relay{From: "d", Tickets: bad})[0]); err != nil || len(r.Tickets) != 0 {
+		t.Errorf("a ticket that is not valid: %+v, %v", r, err)
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
 	"github.com/comfyherd/comfyherd/internal/job"
@@ -102,32 +103,24 @@ func (q *Queue) PutTicket(ctx context.Context, t *Ticket) (uint64, error) {
 	return revision, wrap(err, "put ticket of job %s", t.Job)
 }
 
-// TicketsSince is the lowest revision that a ticket can have. Older ones are gone, also when watches gave no change of them, as after
-// a purge of the bucket's stream by hand.
-func (q *Queue) TicketsSince(ctx context.Context) (uint64, error) {
-	status, err := q.waiting.Status(ctx)
-	if err != nil {
-		return 0, fmt.Errorf("look at bucket %s: %w", names.WaitingBucket, err)
-	}
-	bucket, ok := status.(*natsjs.KeyValueBucketStatus)
-	if !ok {
-		return 0, nil
-	}
-	return bucket.StreamInfo().State.FirstSeq, nil
-}
-
 // claimMarkerTTL is how long a claimed ticket can be distinguished from one that never existed.
 const claimMarkerTTL = 5 * time.Minute
 
-// Claim takes a ticket out of the waiting room. Of all dispatchers that try at this revision exactly one gets true, and owns the
-// job by the ticket's lease. Extend the lease before the claim: after a crash right behind the claim the job is then delivered again
-// after AckWait, and not after the long time for which it was parked.
-func (q *Queue) Claim(ctx context.Context, key string, revision uint64) (bool, error) {
-	err := q.waiting.Purge(ctx, key, natsjs.LastRevision(revision), natsjs.PurgeTTL(claimMarkerTTL))
+// Claim takes a ticket out of the waiting room. Of all dispatchers that try at this revision exactly one gets the revision of the
+// ticket's end, and owns the job by the ticket's lease; the others get 0. Extend the lease before the claim: after a crash right behind
+// the claim the job is then delivered again after AckWait, and not after the long time for which it was parked.
+func (q *Queue) Claim(ctx context.Context, key string, revision uint64) (end uint64, err error) {
+	msg := &nats.Msg{Subject: q.rawSubject(q.waiting, key), Header: nats.Header{
+		names.KVOperationHeader: {names.PurgeOperation}, names.RollupHeader: {"sub"},
+	}}
+	ack, err := q.js.PublishMsg(ctx, msg, natsjs.WithExpectLastSequencePerSubject(revision), natsjs.WithMsgTTL(claimMarkerTTL))
 	if conflict(err) {
-		return false, nil
+		return 0, nil
 	}
-	return err == nil, wrap(err, "claim ticket %s", key)
+	if err != nil {
+		return 0, wrap(err, "claim ticket %s", key)
+	}
+	return ack.Sequence, nil
 }
 
 // Ticket reads one ticket. When there is none, claimed is the time at which it was claimed; zero when it was not, or more than 5 min

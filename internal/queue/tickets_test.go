@@ -2,6 +2,7 @@ package queue_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -92,5 +93,36 @@ func BenchmarkTicketOf(b *testing.B) {
 		if _, err := queue.TicketOf(e); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+// Whoever has missed changes reads those behind the last one that it knows, in their order, and the ends of tickets as well.
+func TestChangesOfTicketsAreReadBehindARevision(t *testing.T) {
+	t.Parallel()
+	ctx, nc := t.Context(), connect(t, startNATS(t))
+	q := open(t, nc, queue.Config{})
+	const many = 600 // more than a batch
+	var last uint64
+	for n := range uint64(many) {
+		lease := queue.Lease(fmt.Sprintf("$JS.ACK.COMFY_JOBS.dispatch_5.1.%d.3.1790000000000000000.0", n+1))
+		last = must(q.PutTicket(ctx, &queue.Ticket{Priority: 5, Tenant: "acme", Hash: aHash, Sequence: n + 1, Job: "one", Lease: lease, Attempt: 1}))
+	}
+	claimed := queue.Ticket{Priority: 5, Tenant: "acme", Hash: aHash, Sequence: many}
+	end := must(q.Claim(ctx, claimed.Key(), last))
+	log := must(q.TicketLog(ctx))
+	if end != last+1 || log.Last != end || log.First != 1 || log.Made.IsZero() {
+		t.Fatalf("the claim has revision %d, and the bucket is %+v; the last ticket has revision %d", end, log, last)
+	}
+	next := uint64(10)
+	must(0, q.TicketsAfter(ctx, next, func(c queue.Change[queue.Ticket]) {
+		if next++; next == last {
+			next++ // the claim has replaced it
+		}
+		if c.Revision != next || (c.Phase == queue.Put) != (next < end) || c.Phase == queue.Put && c.Value.Job != "one" || c.Time.IsZero() {
+			t.Fatalf("%+v, want revision %d", c, next)
+		}
+	}))
+	if next != end {
+		t.Errorf("read up to revision %d of %d", next, end)
 	}
 }

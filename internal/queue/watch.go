@@ -9,7 +9,6 @@ import (
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
 	"github.com/comfyherd/comfyherd/internal/names"
-	"github.com/comfyherd/comfyherd/internal/route"
 )
 
 const rewatchPause = 250 * time.Millisecond
@@ -40,12 +39,13 @@ func watchBy[V any](ctx context.Context, q *Queue, kv natsjs.KeyValue, open watc
 const mostInvalid = 1024
 
 // watchEntries calls tell for every change of a bucket until ctx ends. A watcher of nats.go gets nothing for seconds after NATS
-// restarted, so at every reconnect another one is opened, which begins with Reset. It also gets nothing for seconds when another server
+// restarted, so at every reconnect another one is opened, which begins with Reset, or goes on where the one before was. It also gets nothing for seconds when another server
 // of the cluster is gone, and never again when the bucket was deleted. So three times in each presence TTL the bucket's state is read:
 // when changes were missed another watcher is opened, and a missing bucket is made again.
 func (q *Queue) watchEntries(ctx context.Context, kv natsjs.KeyValue, open watcherOf, tell func(Entry)) error {
+	var past resumption
 	for ctx.Err() == nil {
-		if err := q.watchOnce(ctx, kv, open, tell); err != nil && ctx.Err() == nil && !errors.Is(err, context.Canceled) {
+		if err := q.watchOnce(ctx, kv, open, &past, tell); err != nil && ctx.Err() == nil && !errors.Is(err, context.Canceled) {
 			if !Pause(ctx, rewatchPause) {
 				break
 			}
@@ -54,29 +54,39 @@ func (q *Queue) watchEntries(ctx context.Context, kv natsjs.KeyValue, open watch
 	return ctx.Err()
 }
 
-// watcherOf opens a watcher of a bucket.
-type watcherOf func(context.Context) (natsjs.KeyWatcher, error)
-
-func allOf(kv natsjs.KeyValue) watcherOf {
-	return func(ctx context.Context) (natsjs.KeyWatcher, error) { return kv.WatchAll(ctx) }
+// watcherOf opens a watcher of a bucket, of everything or of what is behind a revision.
+type watcherOf struct {
+	open    func(ctx context.Context, after uint64) (natsjs.KeyWatcher, error)
+	resumes bool // after may be another one than 0
 }
 
-func (q *Queue) watchOnce(ctx context.Context, kv natsjs.KeyValue, open watcherOf, tell func(Entry)) error {
+func allOf(kv natsjs.KeyValue) watcherOf {
+	return watcherOf{open: func(ctx context.Context, _ uint64) (natsjs.KeyWatcher, error) { return kv.WatchAll(ctx) }}
+}
+
+func (q *Queue) watchOnce(ctx context.Context, kv natsjs.KeyValue, of watcherOf, past *resumption, tell func(Entry)) error {
 	bound, cancel := q.reconnects.bound(ctx)
 	defer cancel()
-	first, err := q.bucket(bound, kv.Bucket())
+	stream, err := q.bucketStream(bound, kv.Bucket())
 	if err != nil {
 		return err
+	}
+	first, after := stream.CachedInfo(), uint64(0)
+	if of.resumes {
+		after = past.after(bound, stream, kv)
 	}
 	seen, last := first.State.LastSeq, uint64(0) // the newest revision passed on, and the newest stored at the last look
 	look := time.NewTicker(q.presenceTTL / 3)
 	defer look.Stop()
-	watcher, err := open(bound)
+	watcher, err := of.open(bound, after)
 	if err != nil {
 		return fmt.Errorf("watch bucket %s: %w", kv.Bucket(), err)
 	}
 	defer ended(watcher)
-	tell(Entry{Phase: Reset})
+	if after == 0 {
+		past.begin()
+		tell(Entry{Phase: Reset})
+	}
 	told, toldBefore := 0, 0
 	for {
 		select {
@@ -88,7 +98,9 @@ func (q *Queue) watchOnce(ctx context.Context, kv natsjs.KeyValue, open watcherO
 			}
 			e := entryOf(entry)
 			told, seen = told+1, max(seen, e.Revision)
-			tell(e)
+			if past.took(e, first.Created); e.Phase != Synced || after == 0 { // what stood before was told already
+				tell(e)
+			}
 		case <-look.C:
 			now, err := q.bucket(bound, kv.Bucket())
 			moving := told != toldBefore || len(watcher.Updates()) > 0
@@ -101,6 +113,7 @@ func (q *Queue) watchOnce(ctx context.Context, kv natsjs.KeyValue, open watcherO
 				return fmt.Errorf("watch bucket %s: changes were missed", kv.Bucket())
 			default:
 				last = now.State.LastSeq
+				past.look(seen >= last)
 			}
 		}
 	}
@@ -116,6 +129,15 @@ func ended(watcher natsjs.KeyWatcher) {
 
 // bucket reads the state of a bucket, and makes it when it is missing.
 func (q *Queue) bucket(ctx context.Context, bucket string) (*natsjs.StreamInfo, error) {
+	stream, err := q.bucketStream(ctx, bucket)
+	if err != nil {
+		return nil, err
+	}
+	return stream.CachedInfo(), nil
+}
+
+// bucketStream looks up the stream of a bucket, and makes it when it is missing.
+func (q *Queue) bucketStream(ctx context.Context, bucket string) (natsjs.Stream, error) {
 	stream, err := q.js.Stream(ctx, names.BucketStream(bucket))
 	if errors.Is(err, natsjs.ErrStreamNotFound) && !q.cfg.ReadOnly && !q.cfg.NoConsumers {
 		cfg := q.cfg
@@ -134,7 +156,7 @@ func (q *Queue) bucket(ctx context.Context, bucket string) (*natsjs.StreamInfo, 
 	if err != nil {
 		return nil, fmt.Errorf("look up bucket %s: %w", bucket, err)
 	}
-	return stream.CachedInfo(), nil
+	return stream, nil
 }
 
 // Pause waits for d; false means that ctx ended first.
@@ -149,23 +171,8 @@ func Pause(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// WatchTickets calls tell for every change of the waiting room. Like all Watch methods it returns when ctx ends, and begins with
-// Reset.
-func (q *Queue) WatchTickets(ctx context.Context, tell func(Change[Ticket])) error {
-	return watch(ctx, q, q.waiting, TicketOf, tell)
-}
-
-// WatchBlocks calls tell for every change of a block.
-func (q *Queue) WatchBlocks(ctx context.Context, tell func(Change[route.Block])) error {
-	return watch(ctx, q, q.blocks, BlockOf, tell)
-}
-
-// WatchStrikes calls tell for every change of strikes.
-func (q *Queue) WatchStrikes(ctx context.Context, tell func(Change[route.Strikes])) error {
-	return watch(ctx, q, q.strikes, StrikesOf, tell)
-}
-
-// WatchHosts calls tell for every heartbeat of every host, and when its presence has ended.
+// WatchHosts calls tell for every heartbeat of every host, and when its presence has ended. Like all Watch methods it returns when ctx
+// ends, and begins with Reset.
 func (q *Queue) WatchHosts(ctx context.Context, tell func(Change[HostState])) error {
 	return watch(ctx, q, q.hosts, HostStateOf, tell)
 }

@@ -144,7 +144,7 @@ func TestAClaimIsForgotten(t *testing.T) {
 	q := open(t, nc, queue.Config{})
 	ticket := queue.Ticket{Priority: 5, Tenant: "acme", Hash: aHash, Sequence: 7, Job: "one", Lease: aLease, Attempt: 1}
 	revision := must(q.PutTicket(ctx, &ticket))
-	if won := must(q.Claim(ctx, ticket.Key(), revision)); !won {
+	if end := must(q.Claim(ctx, ticket.Key(), revision)); end == 0 {
 		t.Fatal("it was not claimed")
 	}
 	stream := must(must(natsjs.New(nc)).Stream(ctx, "KV_"+names.WaitingBucket))

@@ -110,7 +110,7 @@ func (p *several) wait(s *simulation, first int, j *simJob) {
 	p.ds[first].arrived(s, j)
 	for i, d := range p.ds {
 		if i != first {
-			p.deliver(s.now.Add(handTime), func() {
+			p.deliver(p.told(s.now.Add(handTime), first), func() {
 				if !p.begun[j.sequence] {
 					d.arrived(s, j)
 				}
@@ -127,12 +127,25 @@ func (p *several) reaches(s *simulation, host, member int) time.Time {
 		return heard.Add(headStart)
 	}
 	if home != member {
-		shift := p.interval * time.Duration(home) / time.Duration(len(p.ds)) // relays of dispatchers are not in step
-		passed := heard.Sub(noon) - shift
-		relayed := noon.Add(shift + p.interval*time.Duration(math.Ceil(float64(passed)/float64(p.interval))))
-		return relayed.Add(newsTime + headStart)
+		return p.relayed(heard, home).Add(newsTime + headStart)
 	}
 	return heard
+}
+
+// relayed is when a member relays what it knows at a time.
+func (p *several) relayed(known time.Time, member int) time.Time {
+	shift := p.interval * time.Duration(member) / time.Duration(len(p.ds)) // relays of dispatchers are not in step
+	passed := known.Sub(noon) - shift
+	return noon.Add(shift + p.interval*time.Duration(math.Ceil(float64(passed)/float64(p.interval))))
+}
+
+// told gives when the others know of a ticket that a member has written or claimed: with its next relay, or when there are none
+// by their watches.
+func (p *several) told(written time.Time, member int) time.Time {
+	if p.interval == 0 {
+		return written.Add(ticketTime)
+	}
+	return p.relayed(written, member).Add(newsTime)
 }
 
 func (p *several) changed(s *simulation, host int) {
@@ -220,7 +233,7 @@ func (p *several) match(s *simulation, i int, at func(time.Time)) (*simJob, int)
 		p.begun[t.Sequence] = true
 		for k, other := range p.ds {
 			if k != i {
-				p.deliver(s.now.Add(ticketTime), func() { other.room.Remove(t.Sequence) })
+				p.deliver(p.told(s.now, i), func() { other.room.Remove(t.Sequence) })
 			}
 		}
 		return d.jobs[t.Sequence], host

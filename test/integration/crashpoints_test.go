@@ -98,8 +98,8 @@ func (d *doomed) claimed() {
 	if err := d.f.q.ExtendSurely(d.f.context(), d.delivery.Lease); err != nil {
 		d.f.t.Fatal(err)
 	}
-	if won, err := d.f.q.Claim(d.f.context(), t.Key(), revision); err != nil || !won {
-		d.f.t.Fatalf("claim: %v, %v", won, err)
+	if end, err := d.f.q.Claim(d.f.context(), t.Key(), revision); err != nil || end == 0 {
+		d.f.t.Fatalf("claim: %v, %v", end, err)
 	}
 }
 

@@ -1,0 +1,229 @@
+package dispatcher
+
+import (
+	"context"
+	"sync/atomic"
+	"time"
+
+	"github.com/comfyherd/comfyherd/internal/queue"
+)
+
+// ticketNews keeps up with COMFY_WAITING. In a small fleet its watch tells each dispatcher every change. In a large one the watch is
+// closed: each dispatcher relays the tickets that it has written and claimed, some times a second, and changes have revisions without
+// gaps. So whoever has missed one knows it, and reads it from the bucket. docs/architecture.md has the failure cases.
+//
+// Nothing rests on being told: a claim is a compare-and-set, and a ticket that nobody knows comes back when its delivery does.
+type ticketNews struct {
+	ticketNewsParts
+	tells atomic.Bool // own changes are to be told; read by walks
+
+	closed bool // the watch is; then own changes are taken in from here
+	synced bool // since the watch has begun, it has told all that stands
+	lost   bool // revisions have begun anew: only the watch helps
+
+	made   time.Time         // when the bucket was
+	known  uint64            // every change up to this revision has been taken in
+	top    uint64            // the highest revision that is known to be stored
+	ahead  map[uint64]string // keys of those behind known that have been taken in
+	newest map[string]uint64 // the last of each of these keys
+
+	goal    uint64    // known is to reach it,
+	since   time.Time // and was to since then
+	looked  time.Time // at the state
+	reading bool
+}
+
+const (
+	ticketPatience = 2 * time.Second  // until a change that no relay has told is read
+	ticketGivenUp  = 10 * time.Second // until one that cannot be read either is given up: a later one has replaced it, or nothing is left of it
+)
+
+// ticketNewsParts is what a ticketNews is made with.
+type ticketNewsParts struct {
+	relay  func(c queue.Change[queue.Ticket])                // tells the other dispatchers
+	takeIn func(c queue.Change[queue.Ticket], now time.Time) // into the waiting room
+	state  func()                                            // reads the bucket's state, and has the loop call logged
+	read   func(after uint64)                                // reads the changes behind a revision, and has the loop call found for each, and then readAll
+	ttl    time.Duration                                     // of a presence
+}
+
+func newTicketNews(n ticketNewsParts) *ticketNews {
+	return &ticketNews{ticketNewsParts: n, ahead: map[uint64]string{}, newest: map[string]uint64{}}
+}
+
+// watched notes what the watch tells, in the order of revisions, and reports whether it is to be taken in: not when something newer of
+// the same ticket was.
+func (n *ticketNews) watched(c *queue.Change[queue.Ticket]) bool {
+	switch c.Phase {
+	case queue.Reset:
+		n.synced, n.lost, n.known, n.top, n.goal, n.made = false, false, 0, 0, 0, time.Time{}
+		clear(n.ahead)
+		clear(n.newest)
+	case queue.Synced:
+		n.synced = true
+		n.advance(n.top)
+	case queue.Put, queue.Invalid, queue.Gone:
+		fresh := n.newest[c.Key] <= c.Revision
+		if n.top = max(n.top, c.Revision); n.synced {
+			n.advance(c.Revision)
+		}
+		return fresh
+	}
+	return true
+}
+
+// own takes in a change that this dispatcher has made.
+func (n *ticketNews) own(c queue.Change[queue.Ticket], now time.Time) {
+	n.relay(c)
+	if n.closed {
+		n.told(c, now)
+	}
+}
+
+// told takes in one change, which may come twice, and before older ones.
+func (n *ticketNews) told(c queue.Change[queue.Ticket], now time.Time) {
+	if _, twice := n.ahead[c.Revision]; twice || c.Revision <= n.known {
+		return
+	}
+	n.top = max(n.top, c.Revision)
+	fresh := n.newest[c.Key] < c.Revision
+	n.ahead[c.Revision] = c.Key
+	if fresh {
+		n.newest[c.Key] = c.Revision
+	}
+	n.advance(n.known)
+	if fresh {
+		n.takeIn(c, now)
+	}
+}
+
+// advance takes in that every change up to a revision is known, and goes on over those that were told.
+func (n *ticketNews) advance(to uint64) {
+	if to > n.known+uint64(len(n.ahead)) {
+		for revision := range n.ahead {
+			if revision <= to {
+				n.drop(revision)
+			}
+		}
+		n.known = to
+	}
+	for {
+		_, told := n.ahead[n.known+1]
+		if !told && n.known >= to {
+			return
+		}
+		n.known++
+		n.drop(n.known)
+	}
+}
+
+func (n *ticketNews) drop(revision uint64) {
+	key, told := n.ahead[revision]
+	if !told {
+		return
+	}
+	delete(n.ahead, revision)
+	if n.newest[key] == revision {
+		delete(n.newest, key)
+	}
+}
+
+// look has changes read that are stored and were told by nobody. The bucket's state shows those behind which there is no other.
+func (n *ticketNews) look(now time.Time) {
+	if !n.closed || n.lost || n.reading {
+		return
+	}
+	if now.Sub(n.looked) >= n.ttl/3 {
+		n.looked = now
+		n.state()
+	}
+	switch {
+	case n.known >= n.top:
+	case n.goal <= n.known:
+		n.goal, n.since = n.top, now
+	case now.Sub(n.since) >= ticketPatience:
+		n.reading = true
+		n.read(n.known)
+	}
+}
+
+// logged takes in the state of the bucket.
+func (n *ticketNews) logged(log queue.TicketLog) {
+	if !n.closed {
+		return
+	}
+	anew := !n.made.IsZero() && !n.made.Equal(log.Made) || log.Last < n.known
+	if n.made = log.Made; anew {
+		n.lost = true
+		return
+	}
+	n.top = max(n.top, log.Last)
+}
+
+// found takes in a change that was read: those before it, which were not found, have been replaced by later ones.
+func (n *ticketNews) found(c queue.Change[queue.Ticket], now time.Time) {
+	if n.closed {
+		n.told(c, now)
+		n.advance(c.Revision)
+	}
+}
+
+// readAll takes in that all changes were read.
+func (n *ticketNews) readAll(err error, now time.Time) {
+	n.reading = false
+	if err == nil && n.closed && n.known < n.goal && now.Sub(n.since) >= ticketGivenUp {
+		n.advance(n.goal)
+	}
+}
+
+// ticketChanged tells the loop of a ticket that this dispatcher has written, or claimed.
+func (d *Dispatcher) ticketChanged(c queue.Change[queue.Ticket]) {
+	if d.loop.news.tells.Load() {
+		d.loop.tell(func(now time.Time) {
+			c.Time = now
+			d.loop.news.own(c, now)
+		})
+	}
+}
+
+// putTicket writes a ticket.
+func (d *Dispatcher) putTicket(ctx context.Context, t *queue.Ticket) error {
+	revision, err := d.q.PutTicket(ctx, t)
+	if err == nil {
+		stored := *t
+		stored.Revision = revision
+		d.ticketChanged(queue.Change[queue.Ticket]{Phase: queue.Put, Key: t.Key(), Value: stored, Revision: revision})
+	}
+	return err
+}
+
+// claimTicket claims a ticket that stands at a revision.
+func (d *Dispatcher) claimTicket(ctx context.Context, key string, revision uint64) (bool, error) {
+	end, err := d.q.Claim(ctx, key, revision)
+	if err != nil || end == 0 {
+		return false, err
+	}
+	d.ticketChanged(queue.Change[queue.Ticket]{Phase: queue.Gone, Key: key, Revision: end})
+	return true, nil
+}
+
+// readTicketLog reads the state of the bucket.
+func (d *Dispatcher) readTicketLog(ctx context.Context) {
+	log, err := d.q.TicketLog(ctx)
+	if err != nil {
+		d.log.Debug("look at the bucket of tickets", "error", err)
+		return
+	}
+	d.loop.tell(func(time.Time) { d.loop.news.logged(log) })
+}
+
+// readTickets reads the changes of tickets behind a revision.
+func (d *Dispatcher) readTickets(ctx context.Context, after uint64) {
+	err := d.q.TicketsAfter(ctx, after, func(c queue.Change[queue.Ticket]) {
+		d.loop.tell(func(now time.Time) { d.loop.news.found(c, now) })
+	})
+	if err != nil {
+		d.log.Debug("read tickets that no dispatcher has told; they are read again in a second", "error", err)
+	}
+	d.loop.tell(func(now time.Time) { d.loop.news.readAll(err, now) })
+}

@@ -1,0 +1,113 @@
+package queue
+
+import (
+	"context"
+	"time"
+
+	natsjs "github.com/nats-io/nats.go/jetstream"
+
+	"github.com/comfyherd/comfyherd/internal/route"
+)
+
+// A watch that begins anew, for example after a restart of NATS, reads the whole bucket. For buckets with very many keys it goes on behind
+// what it has told, when it is certain that nothing of that is gone from the stream without a message behind it: fifty dispatchers
+// would otherwise read gigabytes of tickets, blocks and strikes at the moment when NATS is back.
+//
+// A message is gone without one behind it when the delete marker that replaced it has expired, so the watch must not have been
+// away for long; and when a server has lost its last writes in a power cut. Therefore the last keys that were told are looked up: each must
+// stand as it was told, or at a later revision, which is told again. A purge of the bucket's stream by hand that is followed by
+// writes is told by no watch, before and after a reconnect.
+
+const (
+	resumeMost = claimMarkerTTL / 2 // how long a watch may have been away; delete markers live for longer
+	marksKept  = 32
+)
+
+// resumption is how far a watch has told a bucket. The zero value has told nothing.
+type resumption struct {
+	made  time.Time // when the bucket was of which everything up to the last mark was told; zero: there is none
+	whole time.Time // when it was known last that nothing was missed
+	marks []mark    // the last keys that were told, the newest last
+}
+
+type mark struct {
+	key      string
+	revision uint64
+	time     time.Time
+}
+
+func (r *resumption) begin() { *r = resumption{} }
+
+// took takes in what a watch of a bucket that was made at a time gives; with Synced everything was given.
+func (r *resumption) took(e Entry, made time.Time) {
+	if e.Phase == Synced {
+		r.made, r.whole = made, time.Now()
+	}
+	if e.Key == "" {
+		return
+	}
+	if len(r.marks) == 2*marksKept {
+		r.marks = append(r.marks[:0], r.marks[marksKept:]...)
+	}
+	r.marks = append(r.marks, mark{e.Key, e.Revision, e.Time})
+}
+
+// look takes in whether a look at the bucket has found that nothing is missed.
+func (r *resumption) look(nothing bool) {
+	if nothing {
+		r.whole = time.Now()
+	}
+}
+
+// after is the revision behind which a watch of a bucket may go on; 0: it has to begin anew.
+func (r *resumption) after(ctx context.Context, stream natsjs.Stream, kv natsjs.KeyValue) uint64 {
+	if r.made.IsZero() || !r.made.Equal(stream.CachedInfo().Created) || len(r.marks) == 0 || !within(r.whole, time.Now(), resumeMost) {
+		return 0
+	}
+	for n := len(r.marks) - 1; n >= max(0, len(r.marks)-marksKept); n-- {
+		m := &r.marks[n]
+		last, err := stream.GetLastMsgForSubject(ctx, kvSubject(kv, m.key))
+		switch {
+		case err != nil || last.Sequence < m.revision:
+			return 0
+		case last.Sequence == m.revision && last.Time.Equal(m.time):
+			return m.revision
+		case last.Sequence == m.revision:
+			return 0
+		}
+	}
+	return 0
+}
+
+// within reports whether no more than d lies between two times by either of the machine's clocks: one of them stands still while the
+// machine sleeps, and the other may be set.
+func within(from, to time.Time, d time.Duration) bool {
+	wall := to.Round(0).Sub(from.Round(0))
+	return to.Sub(from) <= d && wall >= 0 && wall <= d
+}
+
+// resumed opens a watcher behind a revision.
+func resumed(kv natsjs.KeyValue) watcherOf {
+	return watcherOf{resumes: true, open: func(ctx context.Context, after uint64) (natsjs.KeyWatcher, error) {
+		if after == 0 {
+			return kv.WatchAll(ctx)
+		}
+		return kv.WatchAll(ctx, natsjs.ResumeFromRevision(after+1))
+	}}
+}
+
+// WatchTickets calls tell for every change of the waiting room. Like all Watch methods it returns when ctx ends, and begins with
+// Reset.
+func (q *Queue) WatchTickets(ctx context.Context, tell func(Change[Ticket])) error {
+	return watchBy(ctx, q, q.waiting, resumed(q.waiting), TicketOf, tell)
+}
+
+// WatchBlocks calls tell for every change of a block.
+func (q *Queue) WatchBlocks(ctx context.Context, tell func(Change[route.Block])) error {
+	return watchBy(ctx, q, q.blocks, resumed(q.blocks), BlockOf, tell)
+}
+
+// WatchStrikes calls tell for every change of strikes.
+func (q *Queue) WatchStrikes(ctx context.Context, tell func(Change[route.Strikes])) error {
+	return watchBy(ctx, q, q.strikes, resumed(q.strikes), StrikesOf, tell)
+}
