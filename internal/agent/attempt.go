@@ -270,7 +270,7 @@ func (h *host) freeSlot(a *attempt, err error) {
 	}
 	if held {
 		loads := a.modelLoads()
-		h.meters.freed(a.run.since, a.ran, loads)
+		h.meters.freed(a.since, a.ran, loads)
 		h.broadcast(&queue.EndedJob{
 			Tenant: a.tenant, Job: a.key.job, Priority: a.offer.Message.Priority, Hash: a.offer.Hash,
 			Size: a.size(), RanFor: job.Duration(a.ran), Success: err == nil, Kind: endedAs(err),

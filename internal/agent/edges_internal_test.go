@@ -34,10 +34,11 @@ func TestALongAnswerIsNotKeptInPart(t *testing.T) {
 	var b answerBuffer
 	half := bytes.Repeat([]byte("x"), largestRoute/2)
 	for n, want := range []int{len(half), 2 * len(half), 0, 0} {
-		if n == 3 {
-			half = []byte("y") // after a long one
-		} else if n == 2 {
+		switch n {
+		case 2:
 			half = []byte("x")
+		case 3:
+			half = []byte("y") // after a long one
 		}
 		if wrote, err := fmt.Fprintf(&b, "%s", half); wrote != len(half) || err != nil || b.Len() != want || b.over != (n >= 2) {
 			t.Errorf("write %d: %d bytes are kept, want %d; over is %t", n, b.Len(), want, b.over)

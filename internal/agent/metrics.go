@@ -52,7 +52,7 @@ func newMetrics() *metrics {
 		states:      gauge("host_state", "1 for the state in which the host is: online, draining or unhealthy.", "state"),
 		slots:       gauge("slots", "Jobs that the host may run at a time now; 1 while it is on trial."),
 		foreign:     gauge("foreign_prompts", "Prompts in ComfyUI's backlog that are not from comfyherd."),
-		memory:      gauge("vram_bytes", "Memory of the card that ComfyUI uses: total.", "kind"),
+		memory:      gauge("vram_bytes", "Memory of the card that ComfyUI uses: total, and used when the agent looked last.", "kind"),
 		uploaded:    counter("output_bytes_total", "Bytes of outputs stored in COMFY_OUTPUTS."),
 		extensions:  counter("lease_extensions_total", "Extensions of leases."),
 		busy:        counter("busy_seconds_total", "Time that jobs held a slot, added when they free it."),
@@ -143,6 +143,7 @@ func (m *meters) state(s *queue.HostState) {
 	m.all.slots.WithLabelValues(m.host).Set(float64(s.Slots))
 	m.all.foreign.WithLabelValues(m.host).Set(float64(s.Foreign))
 	m.all.memory.WithLabelValues(m.host, "total").Set(float64(s.Memory))
+	m.all.memory.WithLabelValues(m.host, "used").Set(float64(s.Used))
 }
 
 // gone shows a host that is not served.

@@ -172,8 +172,7 @@ func objectOrAbsent(raw json.RawMessage) bool {
 	return len(raw) == 0 || raw[0] == '{' || string(raw) == "null"
 }
 
-// A wish names a host, or a label as "gpu=4090".
-// CheckHosts gives an error when one of these is neither a host's name nor a label.
+// CheckHosts gives an error when one of these names neither a host nor a label, as "gpu=4090".
 func CheckHosts(hosts []string) error { return checkHosts("only_hosts", hosts) }
 
 func checkHosts(field string, hosts []string) error {

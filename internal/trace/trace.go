@@ -77,7 +77,7 @@ func New(ctx context.Context, q *queue.Queue, cfg Config) (*Traces, error) {
 	}
 	t := &Traces{q: q, log: cfg.Logger, client: client, ratio: cfg.Ratio, resource: &otlpresource.Resource{}, schema: of.SchemaURL()}
 	for _, a := range of.Attributes() {
-		t.resource.Attributes = append(t.resource.Attributes, text(string(a.Key), a.Value.Emit()))
+		t.resource.Attributes = append(t.resource.Attributes, text(string(a.Key), a.Value.String()))
 	}
 	if t.log == nil {
 		t.log = slog.New(slog.DiscardHandler)
