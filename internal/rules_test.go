@@ -49,7 +49,7 @@ var mayImport = map[string][]string{
 		"github.com/prometheus/client_golang", "golang.org/x/image", "golang.org/x/sync", "github.com/google/uuid", "lukechampine.com/blake3"),
 	"internal/gateway": with(floor0, "jetstream", "internal/queue",
 		"github.com/gorilla/websocket", "github.com/google/uuid", "github.com/prometheus/client_golang", "golang.org/x/sync", "lukechampine.com/blake3"),
-	"internal/dashboard": with(floor0, "jetstream", "internal/queue"),
+	"internal/dashboard": with(floor0, "jetstream", "internal/queue", "github.com/prometheus/client_golang"),
 	"internal/outside":   {},
 	"internal/webhook":   with(floor0, "jetstream", "internal/queue", "internal/outside", "github.com/prometheus/client_golang", "golang.org/x/sync"),
 	"internal/trace":     with(floor0, "internal/queue", "go.opentelemetry.io/otel", "go.opentelemetry.io/proto/otlp"),

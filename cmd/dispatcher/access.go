@@ -173,6 +173,7 @@ func (*accessGatewayCmd) Help() string {
 change nothing of the fleet.
 
 Examples:
+  dispatcher access gateway ./herd
   NATS_CREDS=$(dispatcher access gateway ./herd) COMFYHERD_GATEWAY_KEYS=acme=KEY1 dispatcher gateway`
 }
 

@@ -12,6 +12,8 @@ import (
 	"sync"
 	"syscall"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/comfyherd/comfyherd/internal/daemon"
 	"github.com/comfyherd/comfyherd/internal/dashboard"
 	"github.com/comfyherd/comfyherd/internal/queue"
@@ -24,6 +26,7 @@ type dashboardCmd struct {
 
 	Dashboard string `placeholder:"ADDR" unset:"127.0.0.1:8080" help:"Where to serve the page. Port 0 is any free one."`
 	pageFlags
+	HTTP string `name:"http" placeholder:"ADDR" unset:"off" help:"Serve /healthz, /readyz and /metrics here, as :8081."`
 }
 
 // Help is shown after the flags.
@@ -47,7 +50,7 @@ func (d *dashboardCmd) Run(ctx context.Context, c *daemon.Console) error {
 	if err != nil {
 		return err
 	}
-	stop, _, release := daemon.Signals(ctx)
+	stop, kill, release := daemon.Signals(ctx)
 	defer release()
 	addr := cmp.Or(d.Dashboard, usualPage)
 	l, err := listenPage(stop, addr)
@@ -59,13 +62,16 @@ func (d *dashboardCmd) Run(ctx context.Context, c *daemon.Console) error {
 		return errors.Join(err, l.Close())
 	}
 	defer done()
-	page, err := d.page(q, addr, log)
+	registry := daemon.Registry("dashboard")
+	page, err := d.page(q, addr, log, registry)
 	if err != nil {
 		return errors.Join(err, l.Close())
 	}
 	c.Say("page      %s", d.address(l))
 	c.Say("stop      Ctrl-C")
-	return daemon.UnlessStopped(stop, page.Run(stop, l))
+	run := func(stop, _ context.Context) error { return page.Run(stop, l) }
+	ready := func() (bool, string) { return q.Connected(), "NATS cannot be reached" }
+	return daemon.UnlessStopped(stop, daemon.Together(stop, kill, run, d.HTTP, ready, registry))
 }
 
 // usualPage is where the page is when no address is given.
@@ -134,12 +140,12 @@ func (p *pageFlags) checkTrace() error {
 	return nil
 }
 
-func (p *pageFlags) page(q *queue.Queue, addr string, log *slog.Logger) (*dashboard.Dashboard, error) {
+func (p *pageFlags) page(q *queue.Queue, addr string, log *slog.Logger, registry prometheus.Registerer) (*dashboard.Dashboard, error) {
 	keys, err := p.check(addr)
 	if err != nil {
 		return nil, err
 	}
-	cfg := dashboard.Config{Keys: keys, Version: daemon.Version(), Logger: log, Trace: p.TraceURL}
+	cfg := dashboard.Config{Keys: keys, Version: daemon.Version(), Logger: log, Trace: p.TraceURL, Registerer: registry}
 	if p.DashboardURL != "" {
 		if cfg.URL, err = p.outside(); err != nil {
 			return nil, err
@@ -195,6 +201,8 @@ type pagePlace struct {
 	q    *queue.Queue
 	c    *daemon.Console
 	log  *slog.Logger
+
+	registry prometheus.Registerer
 }
 
 // where is the address of the page, or empty and why there is none.
@@ -223,7 +231,7 @@ func (r *runPageFlags) beside(ctx context.Context, in *pagePlace, run func(stop,
 		}
 		return run, nil
 	}
-	page, err := r.page(in.q, addr, in.log)
+	page, err := r.page(in.q, addr, in.log, in.registry)
 	if err != nil {
 		return nil, err
 	}

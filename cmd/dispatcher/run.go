@@ -174,7 +174,7 @@ func (r *runCmd) dispatch(stop, kill context.Context, nats *link, policy route.P
 	tenant, agent := nats.guard.credentials()
 	c.Say("submit    %s%sdispatcher submit workflow_api.json --wait", where, tenant)
 	c.Say("hosts     %s%sCOMFY_HOSTS=http://%s agent", where, agent, comfyAddress(served))
-	run, err = r.beside(stop, &pagePlace{nats: nats, http: r.HTTP, q: q, c: c, log: log}, run)
+	run, err = r.beside(stop, &pagePlace{nats: nats, http: r.HTTP, q: q, c: c, log: log, registry: registry}, run)
 	if err != nil {
 		return err
 	}

@@ -11,6 +11,8 @@ import (
 	"net/url"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/comfyherd/comfyherd/internal/queue"
 )
 
@@ -21,6 +23,8 @@ type Config struct {
 	Version string       // of the program
 	Trace   string       // address of a job's trace, with {trace} in place of its id; empty: there is none
 	Logger  *slog.Logger // nil: no log
+
+	Registerer prometheus.Registerer // nil: no metrics are exported
 
 	MostViewers int           // streams at a time; 0: 256
 	Slow        time.Duration // a viewer who takes nothing for so long is cut off; 0: 10 s
@@ -58,7 +62,9 @@ func New(q *queue.Queue, cfg Config) (*Dashboard, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Dashboard{q: q, cfg: cfg, assets: embedded, hub: newHub(q, cfg.Logger, cfg.MostViewers), shared: shared{now: time.Now}}, nil
+	d := &Dashboard{q: q, cfg: cfg, assets: embedded, hub: newHub(q, cfg.Logger, cfg.MostViewers), shared: shared{now: time.Now}}
+	d.hub.metrics.register(cfg.Registerer)
+	return d, nil
 }
 
 // Run serves the page on l until ctx ends, and closes l.

@@ -21,6 +21,8 @@ type hub struct {
 	linger time.Duration // after the last viewer
 	most   int           // viewers at a time
 
+	metrics metrics
+
 	mu      sync.Mutex // guards all below
 	ring    ring
 	epoch   int // rises when the ring begins anew and no longer reaches back to what viewers have
@@ -41,7 +43,9 @@ const (
 )
 
 func newHub(q *queue.Queue, log *slog.Logger, most int) *hub {
-	return &hub{q: q, log: log, linger: hubLinger, most: most}
+	h := &hub{q: q, log: log, linger: hubLinger, most: most}
+	h.metrics.hub = h
+	return h
 }
 
 var errClosed = errors.New("this dashboard is stopping")
@@ -81,6 +85,13 @@ func (h *hub) join(from *queue.EventsState) (joined bool, err error) {
 		h.idle = nil
 	}
 	return true, nil
+}
+
+// count is how many viewers there are.
+func (h *hub) count() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.viewers
 }
 
 func (h *hub) leave() {
@@ -200,6 +211,7 @@ func (h *hub) news(at place) batch {
 	found, reaches := h.ring.behind(at.sequence, mostBatch)
 	if !reaches || at.epoch != h.epoch {
 		b.resync = true
+		h.metrics.resyncs.Add(1)
 		return b
 	}
 	if len(found) == mostBatch {

@@ -20,6 +20,7 @@ type metrics struct {
 	offers    *prometheus.CounterVec
 	accepted  prometheus.Counter // of offers
 	offerTook prometheus.Histogram
+	decided   prometheus.Histogram
 	waiting   prometheus.Gauge
 	hosts     prometheus.Gauge
 	blocks    prometheus.Gauge
@@ -40,6 +41,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		claims:      counterVec("claims_total", "Claims of tickets by result.", "result"),
 		offers:      counterVec("offers_total", "Offers to agents by answer.", "answer"),
 		offerTook:   histogram("offer_seconds", "How long agents took to answer offers.", 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, 0.1, 0.25, 0.5, 1, 2),
+		decided:     histogram("decision_seconds", "How long the choice of a host for a job took.", 1e-6, 2.5e-6, 5e-6, 1e-5, 2.5e-5, 1e-4, 1e-3, 1e-2),
 		waiting:     gauge("mirror_tickets", "Tickets of the waiting room that this dispatcher has read."),
 		hosts:       gauge("mirror_hosts", "Present hosts that this dispatcher has read."),
 		blocks:      gauge("mirror_blocks", "Blocks that this dispatcher has read."),
@@ -64,7 +66,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 	}
 	m.accepted = m.offers.WithLabelValues(string(queue.Accepted))
 	if r != nil {
-		r.MustRegister(m.parked, m.rested, m.putOff, m.claims, m.offers, m.offerTook, m.waiting, m.hosts, m.blocks, m.clock, m.turns,
+		r.MustRegister(m.parked, m.rested, m.putOff, m.claims, m.offers, m.offerTook, m.decided, m.waiting, m.hosts, m.blocks, m.clock, m.turns,
 			m.settleLag, m.calls, m.refusals)
 		m.register(r)
 	}

@@ -79,7 +79,10 @@ func (l *loop) choose(w route.Want, now time.Time) (route.HostID, bool) {
 	if now.Before(w.NotBefore) {
 		return "", false
 	}
-	return l.fleet.Choose(w, now)
+	begun := time.Now()
+	host, ok := l.fleet.Choose(w, now)
+	l.d.metrics.decided.Observe(time.Since(begun).Seconds())
+	return host, ok
 }
 
 // occupy keeps a slot of a host for a job, until release or the host's own word.

@@ -12,6 +12,7 @@ import (
 
 	"github.com/comfyherd/comfyherd/internal/agent"
 	"github.com/comfyherd/comfyherd/internal/daemon"
+	"github.com/comfyherd/comfyherd/internal/dashboard"
 	"github.com/comfyherd/comfyherd/internal/dispatcher"
 	"github.com/comfyherd/comfyherd/internal/gateway"
 	"github.com/comfyherd/comfyherd/internal/queue"
@@ -27,6 +28,7 @@ func allMetrics(t *testing.T) map[string][]docs.Metric {
 	var ofDispatcher, ofAgent, ofGateway, ofBoth docs.Metrics
 	dispatcher.DescribeMetrics(&ofDispatcher)
 	webhook.DescribeMetrics(&ofDispatcher)
+	dashboard.DescribeMetrics(&ofDispatcher)
 	gateway.DescribeMetrics(&ofGateway)
 	if err := agent.DescribeMetrics(&ofAgent); err != nil {
 		t.Fatal(err)
