@@ -54,7 +54,7 @@ func (d *Dashboard) capability(ctx context.Context, _ Viewer, request map[string
 	var text string
 	if raw := request["find"]; raw != nil {
 		if err := json.Unmarshal(raw, &text); err != nil {
-			return nil, &jetstream.BadRequest{Message: "find is no text"}
+			return nil, &jetstream.BadRequest{Message: "find must be a text"}
 		}
 	}
 	text = strings.ToLower(text)

@@ -101,7 +101,7 @@ func (d *Dashboard) hostEvents(ctx context.Context, _ Viewer, request map[string
 func hostOf(request map[string]json.RawMessage) (string, error) {
 	var host string
 	if err := json.Unmarshal(request["host"], &host); err != nil || !job.ValidHost(host) {
-		return "", &jetstream.BadRequest{Message: fmt.Sprintf("host is %.80s and no name of a host", strings.TrimSpace(string(request["host"])))}
+		return "", &jetstream.BadRequest{Message: fmt.Sprintf("host must be the name of a host, and is %.80s", strings.TrimSpace(string(request["host"])))}
 	}
 	return host, nil
 }

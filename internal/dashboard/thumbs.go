@@ -68,7 +68,7 @@ func (t *thumbs) put(sequence uint64, one thumb) {
 func (d *Dashboard) thumbsOf(ctx context.Context, who Viewer, request map[string]json.RawMessage) (json.RawMessage, error) {
 	var sequences []uint64
 	if err := json.Unmarshal(request["sequences"], &sequences); err != nil || len(sequences) > thumbsMost {
-		return nil, &jetstream.BadRequest{Message: fmt.Sprintf("sequences is no list of at most %d numbers", thumbsMost)}
+		return nil, &jetstream.BadRequest{Message: fmt.Sprintf("sequences must be a list of at most %d numbers", thumbsMost)}
 	}
 	found := make([]thumb, len(sequences))
 	var readers sync.WaitGroup
