@@ -62,7 +62,7 @@
 // A publisher stores a job in COMFY_JOBS, and there it stays until it has ended.
 // A dispatcher (internal/dispatcher) pulls it through internal/queue, has internal/job
 // and internal/workflow read it, appends the event "queued" to the job's chain, and
-// asks internal/route for a host. If no host can take it now, it becomes a ticket
+// asks internal/route for a host, once those that wait have been looked at. If no host can take it now, it becomes a ticket
 // in COMFY_WAITING that any dispatcher may claim later; otherwise it is offered to
 // the host's agent with its lease, the delivery's ack subject.
 //
@@ -72,6 +72,9 @@
 // fails, internal/comfy says with which kind, the agent appends "failed", and any
 // dispatcher settles it: internal/failure gives the verdict, internal/route the
 // strikes and blocks, and the job is tried again, parked, or dead.
+//
+// A job whose dispatcher or agent died is delivered again. Its event queued is refused then, since the chain has begun, and
+// internal/dispatcher/redelivered.go goes on where the chain says.
 //
 // Three mechanisms carry this, all in internal/queue: the lease (who owns a job now), the
 // chain (a job's events are appended by compare-and-set, so there is one end and
@@ -86,7 +89,7 @@
 //
 //	it could run on paper, given now as an argument                 floor 0
 //	it parses a workflow, hashes it, lists what it needs            internal/workflow
-//	it says why something failed and what follows                   internal/failure
+//	it says why something failed and what follows                   internal/failure (a new kind: the list above Kinds, kind.go)
 //	it turns bytes into a job or an event, or back                  internal/job
 //	it lists or counts jobs by what their events say                internal/history
 //	it compares, ranks, counts, computes a delay or a block         internal/route

@@ -18,6 +18,7 @@ var rules = map[string]func(tree) []string{
 	"TheRootHoldsOnlyWhatBelongsThere":   topProblems,
 	"JetstreamIsNotMistakenForItsDouble": namesakeProblems,
 	"TheWalksNameWhatIsThere":            walkProblems,
+	"TheListsOfFilesAreWhole":            listProblems,
 }
 
 func TestTheHouseIsAsPlanned(t *testing.T) {
@@ -78,16 +79,20 @@ func TestEveryRuleBites(t *testing.T) {
 		"NamesakesTypeInAField":      {"JetstreamIsNotMistakenForItsDouble", "jetstream/a.go", `type T struct{ M natsjs.Msg }`, "T shows a type"},
 		"WalkOfToday":                {"TheWalksNameWhatIsThere", "jetstream/a.go", `type T int; func (T) Submit() {}; func ask() {}`, ""},
 		"WalkToALostFunction":        {"TheWalksNameWhatIsThere", "jetstream/a.go", `func ask() {}`, "has no function Submit"},
+		"ListedFile":                 {"TheListsOfFilesAreWhole", "internal/agent/a.go", ``, ""},
+		"UnlistedFile":               {"TheListsOfFilesAreWhole", "internal/agent/b.go", ``, "b.go: does not stand in the list"},
+		"ListOfALostFile":            {"TheListsOfFilesAreWhole", "internal/agent/b.go", ``, "names a.go, which does not exist"},
 		"WalkToALostFile":            {"TheWalksNameWhatIsThere", "jetstream/b.go", `func Submit() {}`, "jetstream/a.go: does not exist"},
 		"NamesakesTypeInside":        {"JetstreamIsNotMistakenForItsDouble", "jetstream/a.go", `type T struct{ m natsjs.Msg }; func (t T) f() natsjs.Msg`, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			house := load(t, fstest.MapFS{
-				".gitignore":           {Data: []byte("/bin/\n*.out\n")},
-				"go.mod":               {Data: []byte("module m\nrequire (\n\texample.com/new v1.0.0 // indirect\n\texample.com/old v1.0.0\n)\n")},
-				"internal/doc.go":      {Data: []byte("// Plan.\n//\n//\tinternal/route   pure and simple choices\n//\texample.com/old   was needed once\npackage internal\n")},
-				"docs/architecture.md": {Data: []byte("| file | function |\n|---|---|\n| `jetstream/a.go` | `Submit`, `ask` | as it was |\n")},
+				".gitignore":            {Data: []byte("/bin/\n*.out\n")},
+				"go.mod":                {Data: []byte("module m\nrequire (\n\texample.com/new v1.0.0 // indirect\n\texample.com/old v1.0.0\n)\n")},
+				"internal/doc.go":       {Data: []byte("// Plan.\n//\n//\tinternal/route   pure and simple choices\n//\texample.com/old   was needed once\npackage internal\n")},
+				"internal/agent/doc.go": {Data: []byte("// Package agent runs jobs:\n//\n//\ta.go   all of it\npackage agent\n")},
+				"docs/architecture.md":  {Data: []byte("| file | function |\n|---|---|\n| `jetstream/a.go` | `Submit`, `ask` | as it was |\n")},
 
 				tc.path: {Data: []byte("package a\n" + tc.src)},
 			})

@@ -11,14 +11,15 @@
 //
 // # The walk of a job
 //
-//	receive.go        jobs are pulled and parsed, those of one id one after the other; what is no job ends here
+//	receive.go        jobs are pulled and parsed, those of one id one after the other; what is no job ends here (reference.go: jobs in files)
 //	intakelimit.go    a tenant that publishes far more than the others waits (tenantbalance.go: who does)
-//	place.go          the loop finds a host, or the reason why there is none; and takes in what came of an offer
+//	place.go          the loop finds a host, after those that wait have had free slots (placeNow), or the reason why there is none; it
+//	                  takes in what came of an offer, and gives back a slot that was kept for one (releaseNow)
 //	dispatch.go       the chain of events begins with queued; the job is offered to its host's agent
 //	park.go           without a host it waits: in hand for a moment, with a ticket, or at rest in the stream
-//	match.go          a slot becomes free: the loop takes the best job from the hand or the waiting room
+//	match.go          the loop gives a free slot the best job: it takes it from the hand or the waiting room
 //	claim.go          a ticket is claimed, so that one dispatcher has its job, and the job is dispatched
-//	redelivered.go    a delivery of a job that has a chain goes on where the chain says
+//	redelivered.go    a delivery of a job that has a chain goes on where the chain says (beginChain finds that, since its queued is refused)
 //	settle.go         a failed attempt becomes a retry or a dead letter
 //	evidence.go       what is known of the fleet beside the job's own attempts
 //	strikes.go        what a failure or a success says of host and workflow becomes strikes and blocks, one after the other of a pair
@@ -40,13 +41,13 @@
 // What is known of the fleet:
 //
 //	peers.go          the live dispatchers, and who is whose home (duplicatename.go: two of one name)
-//	hosts.go          what agents say of their hosts (hostsgone.go: hosts that have gone)
+//	hosts.go          what agents say of their hosts: here a slot becomes free (report, apply) (hostsgone.go: hosts that have gone)
 //	fanout.go         in a large fleet, from whom the states of hosts are received (relays.go: what homes send to the others;
 //	                  gate.go: watches that run only at times; slotreads.go: tenants' slots, which their homes read)
 //	hostrests.go      hosts that are given no jobs for a while, since they do not begin them
 //	grants.go         what operators allow hosts
 //	capabilities.go   what hosts can run (capabilityChanged lifts blocks), and where operators want a workflow
-//	blocks.go         pairs of host and workflow that are blocked, have strikes, or have just failed
+//	blocks.go         pairs of host and workflow that are blocked, have strikes, or have just failed (halt: for a second, until that is settled)
 //	guilt.go          workflows that take hosts down
 //	successes.go      what has completed lately
 //	tenants.go        the settings of tenants
@@ -55,13 +56,14 @@
 // What is known of jobs:
 //
 //	hand.go           jobs that wait here with their delivery
-//	waitingroom.go    tickets, which any dispatcher may claim; internal/route/timers.go: when a job with run_at becomes due
+//	waitingroom.go    tickets, which any dispatcher may claim (ticketnews.go: how their changes arrive);
+//	                  internal/route/timers.go: when a job with run_at becomes due
 //	requirements.go   what workflows need from a host, when only a ticket is at hand
 //	ticketing.go      who gets a ticket (restingjobs.go: jobs that got none)
 //	reasons.go        why jobs wait, and which ones no host can ever run
 //	promises.go       jobs that agents have accepted and not begun yet
 //	removed.go        jobs that were taken out of the stream by hand
-//	backpressure.go   how many jobs are pulled (pace.go: how fast they leave)
+//	backpressure.go   how many jobs are pulled (pace.go: how fast they leave; intakepause.go: none while enough wait)
 //	quota.go          how many unfinished jobs a tenant may have (quotatotal.go: what all have together)
 //
 // # Calls
@@ -82,6 +84,8 @@
 //	rulecalls.go      unblock, drain, affinity, settings of tenants; settings.go: what is set
 //	cancelcalls.go    cancel; cancellimit.go: of jobs that were never seen
 //	deadletters.go    dead letters: lists and requeue; purgecall.go: deletion; deadgroups.go: what jobs have died of
+//	webhookcalls.go   settings of webhooks; webhooklist.go: with their last tries; webhookredeliver.go: events delivered again
+//	apikeys.go        keys that a tenant submits for a job
 //	files.go          files of tenants; inputshares.go: how much of them; cursors.go: where a call goes on
 //	audit.go          who has changed what
 //

@@ -52,11 +52,13 @@ const (
 //   - decide.go: avoided, reason and Counts, only if the row does not say all that follows;
 //   - where it arises: in internal/comfy exception.go, refusal.go, submit.go, limits.go, poll.go, files.go or ending.go, in
 //     internal/agent inputs.go, attempt.go or report.go, in internal/dispatcher redelivered.go;
-//   - consequences in internal/agent/consequences.go, whose switch has to name every kind;
-//   - docs/failures.md, whose table a test compares with the rows.
+//   - consequences in internal/agent/consequences.go, whose switch has to name every kind, and notRecorded in internal/agent/record.go, if
+//     ComfyUI has no record of such a prompt;
+//   - where a kind that it is like has a case of its own: grep failure.ThatKind finds these;
+//   - docs/failures.md, whose table a test compares with the rows, and the table of kinds in docs/troubleshooting.md.
 //
-// A new Scope is also handled by Strikes.Add (internal/route/strikes.go), recovered (internal/route/success.go), and
-// hold (internal/dispatcher/blocks.go).
+// A new Scope is also handled by Scope.String, Strikes.Add (internal/route/strikes.go), recovered (internal/route/success.go), and, in
+// internal/dispatcher, strikes.go and halt (blocks.go).
 func Kinds() []Kind {
 	return []Kind{
 		InvalidWorkflow, Incapable, OutOfMemory, ExecutionError, Timeout, HostLost,

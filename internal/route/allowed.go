@@ -5,16 +5,6 @@ import (
 	"time"
 )
 
-// May reports whether a host may take the job now, by the rules of Choose, whichever host would be the best.
-func (f *Fleet) May(w Want, id HostID, now time.Time) bool {
-	n, ok := f.numbers[id]
-	if !ok || f.tenantWaits(&w) {
-		return false
-	}
-	x := f.use(w.Hash)
-	return f.permits(&w, x, n) && (f.free.has(n) || f.ripe(n, now)) && f.suits(&w, x, n, now)
-}
-
 // permits applies the rules that concern one host only, in constant time.
 func (f *Fleet) permits(w *Want, x *facts, n int32) bool {
 	if !f.free.has(n) && !f.spare.has(n) || x.probation.n > 0 && x.probation.has(n) && x.running.has(n) {

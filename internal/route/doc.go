@@ -25,7 +25,7 @@
 // Choosing a host for a job:
 //
 //	choose.go       the best of all hosts; rendezvous.go: among equal ones, and who is the home of a host
-//	allowed.go      whether one host may take the job
+//	allowed.go      whether one host may take the job (permits)
 //	explain.go      for each host why it takes the job or does not, and why a job waits; texts.go
 //
 // Strikes and blocks:
@@ -41,9 +41,11 @@
 //
 //	room.go         the waiting room: tickets come and go (records.go keeps them; class.go, pool.go: which are alike)
 //	share.go        lanes, and what each has used; ceiling.go: as which priority its jobs count
-//	turn.go         the best job for a host, or for any; heap.go; ranks.go: how many of a lane come before one
+//	turn.go         the best job for a host, or for any, and which are passed over (hostFor); homes.go: which are left to
+//	                other dispatchers; heap.go; ranks.go: how many of a lane come before one
 //	aside.go        jobs that are blocked on all hosts with room are set aside
 //	timers.go       when a job with run_at becomes due, and when jobs expire
 //	places.go       the place of a job, and when it may start; lanes.go: what waits, by lane
 //	roomshares.go   how many places of the waiting room each tenant gets
+//	survey.go       counts of what waits, and why; wanted.go: how many hosts that asks for
 package route

@@ -1,6 +1,19 @@
 package route
 
-import "fmt"
+import (
+	"fmt"
+	"time"
+)
+
+// May reports whether a host may take the job now, by the rules of Choose, whichever host would be the best.
+func (f *Fleet) May(w Want, id HostID, now time.Time) bool {
+	n, ok := f.numbers[id]
+	if !ok || f.tenantWaits(&w) {
+		return false
+	}
+	x := f.use(w.Hash)
+	return f.permits(&w, x, n) && (f.free.has(n) || f.ripe(n, now)) && f.suits(&w, x, n, now)
+}
 
 // Left counts what the fleet keeps, by what it is, without what is nothing.
 func (f *Fleet) Left() map[string]int {
