@@ -90,7 +90,7 @@ func parse(root fs.FS, name string) (goFile, error) {
 		return goFile{}, err
 	}
 	fset := token.NewFileSet()
-	parsed, err := parser.ParseFile(fset, name, src, parser.SkipObjectResolution)
+	parsed, err := parser.ParseFile(fset, name, src, parser.SkipObjectResolution|parser.ParseComments)
 	return goFile{
 		path: name, dir: path.Dir(name), test: strings.HasSuffix(name, "_test.go"),
 		ast: parsed, fset: fset,
