@@ -175,9 +175,9 @@ func (q *Queue) Chain(ctx context.Context, tenant job.Tenant, id job.ID) ([]Link
 // kindsMost is more kinds of events than there are.
 const kindsMost = 64
 
-// shortChain reads the last event of each kind with one request, and reports whether that is the whole chain: each event names the
-// one before it. It is while no kind occurs twice, as in most chains. From a stream with several copies, of which the leader must
-// answer, nothing is read.
+// shortChain reads the last event of each kind with one request, and reports whether that is the whole chain, which shows since
+// each event names the one before it. It is the whole chain as long as no kind occurs twice, as in most chains. From a stream with
+// several copies, of which the leader must answer, nothing is read.
 func (q *Queue) shortChain(ctx context.Context, subject string) (chain []Link, whole bool, err error) {
 	if !q.readEvents.CachedInfo().Config.AllowDirect {
 		return nil, false, nil
