@@ -209,7 +209,8 @@ func (q *Queue) shortChain(ctx context.Context, subject string) (chain []Link, w
 func (l *Link) void() bool { return l.EventKind == "" && l.ChainSequence != 0 }
 
 // decodeLink decodes a stored event, which another program may have written. When the body does not name the tenant and job of the
-// subject the link is void; so are JetStream's acks, which a publisher may direct there. Fields with impossible values stay empty.
+// subject the link is void; so are JetStream's acks, which a publisher may direct there. An event with an impossible value has its
+// kind, tenant and job alone.
 func decodeLink(subject string, h nats.Header, body []byte, sequence uint64) (Link, error) {
 	tenant, id, kind, ok := names.SplitEventSubject(subject)
 	if !ok {
@@ -218,7 +219,7 @@ func decodeLink(subject string, h nats.Header, body []byte, sequence uint64) (Li
 	if !id.Valid() { // a tenant of any name has a chain for what was refused
 		return Link{}, fmt.Errorf("%.200q names no job", subject)
 	}
-	e, named, _ := job.DecodeStored(tenant, id, kind, body) // fields with impossible values stay empty
+	e, named, _ := job.DecodeStored(tenant, id, kind, body) // the error says which value is impossible
 	if !named {
 		return Link{Event: job.Event{Tenant: tenant, Job: id}, ChainSequence: sequence}, nil
 	}
