@@ -18,14 +18,17 @@
 //	inputs.go        input files are fetched (addresses.go) and uploaded
 //	comfyui.go       what is asked of ComfyUI; progress.go publishes the progress of the prompt
 //	consequences.go  after a failure: the prompt is stopped, and the host's condition is found out
-//	outputs.go       results are stored (store.go); the slot is freed before, or by runAttempt when there are none
+//	record.go        what ComfyUI's history says of the run is read, when the job asks for it; redact.go removes secrets
+//	outputs.go       results are stored (store.go, and thumb.go for small pictures); the slot is freed before that, or by
+//	                 runAttempt when there are no results
 //	report.go        completed or failed is appended, and a completed job acked
 //	acks.go          the last acks are kept, and sent again after an outage of NATS
 //	cleanup.go       its files are removed from the host
 //
 // Beside that, each host has loops (host.go): leases.go, presence.go (with persist.go, and duplicate.go for a second agent
 // of the same name), health.go with the probes of conditions (condition.go, probes.go) and the reading of what ComfyUI can
-// run (capability.go), and reconnect.go for what was missed while NATS was disconnected.
+// run (capability.go) and of what it answers about itself (catalog.go), pages.go for GETs that are passed on to it, and
+// reconnect.go for what was missed while NATS was disconnected.
 //
 // A crash at any moment leaves the prompt in ComfyUI and the job in COMFY_JOBS. The job is delivered again and offered to
 // the same host as the same attempt while the host's presence lasts, and its prompt is found by its id, which is a

@@ -29,7 +29,8 @@
 // where torch or the system writes it, and the state of the process. What a user can write has no influence.
 //
 // Beside Run there are: cancel.go, clear.go (removes a prompt's files; roots.go), capability.go (what the host can run),
-// and the probes of its health (health.go, probes.go, process.go).
+// routes.go (GETs that are passed on), relay.go (messages of the websocket that are passed on), and the probes of its
+// health (health.go, probes.go, process.go).
 //
 // Every answer is read with a bound. NaN and Infinity, which Python writes and JSON lacks, count as null everywhere
 // (pythonjson.go).

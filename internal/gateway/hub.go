@@ -69,7 +69,7 @@ type run struct {
 
 const (
 	mostHeld     = 64 << 20               // bytes of frames in the inbox, beyond which those that bring them wait
-	statusPause  = 500 * time.Millisecond // between two statuses, since each has a page ask for lists
+	statusPause  = 500 * time.Millisecond // between two statuses, since ComfyUI's page asks for its lists after each
 	framesBehind = 500 * time.Millisecond // how long the end of a job waits for the frame with the number 0
 
 	mostEarly       = 64       // jobs of which early frames are kept
