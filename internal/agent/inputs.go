@@ -252,7 +252,7 @@ func inputName(in job.Input) string {
 	return name
 }
 
-// source keeps the error of its reader, so that it can be told from an error of the writer.
+// source keeps the error of its reader, so that it can be distinguished from an error of the writer.
 type source struct {
 	io.Reader
 	err error

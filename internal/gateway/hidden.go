@@ -18,7 +18,7 @@ type hidden struct {
 	order []hiddenSince // jobs in the order in which they were hidden
 }
 
-// hiddenSince is a job and when this gateway was told that it is hidden.
+// hiddenSince is a job and when this gateway learnt that it is hidden.
 type hiddenSince struct {
 	tenant job.Tenant
 	job    job.ID

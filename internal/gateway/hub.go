@@ -265,7 +265,7 @@ func (h *hub) changed(ctx context.Context, row *Row) {
 	switch {
 	case row.Ended():
 		h.ending[row.Job] = row
-		if len(h.receivers(h.runOf(row))) == 0 || !row.Begun() { // nobody waits for frames, or none will come
+		if len(h.receivers(h.runOf(row))) == 0 || !row.Begun() { // no socket receives frames of it, or none will come
 			h.end(ctx, row.Job)
 			return
 		}
