@@ -12,23 +12,24 @@
 //	admission.go     a slot is reserved, or the offer is refused: the host's runs, slots and conditions
 //	broadcast.go     the other dispatchers are sent the host's new state
 //	run.go           the accepted run: its lease, and why it may have to stop
-//	attempt.go       its goroutine, with every effect in order and what a crash after it does
+//	attempt.go       its goroutine, with every effect in order and what a crash after it does; freeSlot frees the slot, once, and broadcasts that
 //	follow.go        events of the job's chain that others append, such as a cancel
 //	promptid.go      the prompt's id in ComfyUI
 //	inputs.go        input files are fetched (addresses.go) and uploaded
 //	comfyui.go       what is asked of ComfyUI; progress.go publishes the progress of the prompt
 //	consequences.go  after a failure: the prompt is stopped, and the host's condition is found out
-//	record.go        what ComfyUI's history says of the run is read, when the job asks for it; redact.go removes secrets
-//	outputs.go       results are stored (store.go, and thumb.go for small pictures); the slot is freed before that, or by
-//	                 runAttempt when there are no results
+//	outputs.go       results are stored (store.go), with small pictures (thumb.go) and what ComfyUI recorded (record.go); the slot is freed
+//	                 before that, and by runAttempt in all other cases
+//	redact.go        secrets are taken out of what is reported
 //	report.go        completed or failed is appended, and a completed job acked
 //	acks.go          the last acks are kept, and sent again after an outage of NATS
 //	cleanup.go       its files are removed from the host
 //
 // Beside that, each host has loops (host.go): leases.go, presence.go (with persist.go, and duplicate.go for a second agent
 // of the same name), health.go with the probes of conditions (condition.go, probes.go) and the reading of what ComfyUI can
-// run (capability.go) and of what it answers about itself (catalog.go), pages.go for GETs that are passed on to it, and
-// reconnect.go for what was missed while NATS was disconnected.
+// run (capability.go, catalog.go), and reconnect.go for what was missed while NATS was disconnected.
+// pages.go passes requests of clients on to ComfyUI, loadtimes.go says how long models took to load, and metrics.go counts. agent.go and
+// config.go make all of it.
 //
 // A crash at any moment leaves the prompt in ComfyUI and the job in COMFY_JOBS. The job is delivered again and offered to
 // the same host as the same attempt while the host's presence lasts, and its prompt is found by its id, which is a
