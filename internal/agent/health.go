@@ -117,7 +117,7 @@ func (h *host) look(ctx context.Context, c *checkup) time.Duration {
 }
 
 // probe asks for the backlog. After an outage of ComfyUI, and then every surveyPause, it also asks for version, device and memory.
-// When ComfyUI has answered before, an error of the latter is ignored as long as it tells its backlog.
+// When ComfyUI has answered before, an error of these further questions is ignored as long as it tells its backlog.
 func (h *host) probe(ctx context.Context, c *checkup) (comfy.Probe, error) {
 	if c.seen && time.Since(c.surveyed) < surveyPause {
 		return h.comfy.Probe(ctx)

@@ -77,7 +77,7 @@ func (l *live) show(contentType string, image []byte) {
 	}
 }
 
-// mostLast is the most bytes of a preview that is kept, for a small picture to be made of it.
+// mostLast is the most bytes of a preview that is kept to make a small picture of it.
 const mostLast = 1 << 20
 
 func (l *live) preview(contentType string, image []byte) {
