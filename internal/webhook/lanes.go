@@ -43,7 +43,7 @@ type lane struct {
 // verdict is what a try says of its lane.
 type verdict struct {
 	tried  bool          // a request was made
-	failed bool          // the lane rests for a while
+	failed bool          // the receiver has failed; after several failures in a row the lane rests
 	rest   time.Duration // that the receiver has asked for
 }
 
